@@ -1,0 +1,357 @@
+//! Canonical CBOR (RFC 8949, section 4.2.1), and the scan that stands before every decoder.
+//!
+//! The one place that names `serde_cbor`, which alone is too lenient for a hostile network: it takes
+//! indefinite lengths, tags, non-minimal integers and duplicate keys, and 1 MiB of empty maps can become
+//! 200 MB of values. [`scan`] refuses all of these without allocating. Never decode without it.
+//! Invariant: what [`decode`] accepts has exactly one encoding, so bytes and values stand for each other.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// What one kind of message may hold. Checked before anything is allocated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest encoding, in bytes.
+    pub bytes_max: usize,
+    /// Deepest nesting of arrays and maps.
+    pub depth_max: usize,
+    /// Most data items, counted in all: each key, value, element and container is one.
+    pub items_max: usize,
+}
+
+impl Limits {
+    /// Limits of a small message: at most `bytes_max` bytes, 256 items, depth 8.
+    pub const fn small(bytes_max: usize) -> Self {
+        Self {
+            bytes_max,
+            depth_max: 8,
+            items_max: 256,
+        }
+    }
+}
+
+/// Why bytes are not a canonical message of the kind awaited.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// The bytes end inside an item, or a declared length goes past the end.
+    #[error("truncated")]
+    Truncated,
+    /// Bytes follow the one item.
+    #[error("trailing bytes")]
+    Trailing,
+    /// Longer than the kind allows.
+    #[error("too long: {0} bytes")]
+    TooLong(usize),
+    /// Nested deeper than the kind allows.
+    #[error("nested too deep")]
+    TooDeep,
+    /// More items than the kind allows.
+    #[error("too many items")]
+    TooManyItems,
+    /// Well-formed CBOR in a form that RFC 8949 section 4.2.1 does not allow, or a type that is never used here.
+    #[error("not canonical: {0}")]
+    NotCanonical(&'static str),
+    /// Canonical, but not the message awaited: a field is missing, unknown or of another type.
+    #[error("not the message awaited: {0}")]
+    Unexpected(String),
+}
+
+/// Encodes a value canonically. The caller's types declare their fields in RFC 8949 order (shorter key first,
+/// then bytewise) and use no floats, no unsized sequences; debug builds check it.
+pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    #[expect(
+        clippy::expect_used,
+        reason = "writing to a Vec cannot fail, and our types' Serialize never errs"
+    )]
+    let bytes = serde_cbor::to_vec(value).expect("a value of our own types serialises");
+    debug_assert_eq!(
+        scan(&bytes, &UNBOUNDED),
+        Ok(()),
+        "a type that is not declared in canonical order"
+    );
+    bytes
+}
+
+/// For our own encodings, which are only checked for their form.
+const UNBOUNDED: Limits = Limits {
+    bytes_max: usize::MAX,
+    depth_max: 64,
+    items_max: usize::MAX,
+};
+
+/// Scans, decodes, and checks that the value encodes to the same bytes again: `serde_cbor` also takes arrays and
+/// field numbers for a struct's map. Errors say what was wrong; they never quote the bytes.
+pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8], limits: &Limits) -> Result<T, Malformed> {
+    scan(bytes, limits)?;
+    let value = serde_cbor::from_slice(bytes).map_err(|error| Malformed::Unexpected(describe(&error)))?;
+    if encode(&value) == bytes {
+        Ok(value)
+    } else {
+        Err(Malformed::NotCanonical("another form of the same value"))
+    }
+}
+
+/// serde's own words could quote what a peer sent (an unknown field's name, a text value): keep the category only.
+fn describe(error: &serde_cbor::Error) -> String {
+    let text = error.to_string();
+    let known = [
+        "missing field",
+        "unknown field",
+        "invalid type",
+        "invalid length",
+        "unknown variant",
+        "invalid value",
+    ];
+    known
+        .iter()
+        .find(|word| text.contains(**word))
+        .unwrap_or(&"wrong shape")
+        .to_string()
+}
+
+/// Checks that `bytes` are exactly one canonical item within `limits`. Allocates nothing.
+pub fn scan(bytes: &[u8], limits: &Limits) -> Result<(), Malformed> {
+    if bytes.len() > limits.bytes_max {
+        return Err(Malformed::TooLong(bytes.len()));
+    }
+    let mut scanner = Scanner {
+        rest: bytes,
+        items_left: limits.items_max,
+    };
+    scanner.item(limits.depth_max)?;
+    if scanner.rest.is_empty() {
+        Ok(())
+    } else {
+        Err(Malformed::Trailing)
+    }
+}
+
+struct Scanner<'a> {
+    rest: &'a [u8],
+    items_left: usize,
+}
+
+impl<'a> Scanner<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
+        let (taken, rest) = self.rest.split_at_checked(count).ok_or(Malformed::Truncated)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    /// Reads an item's first byte and argument; refuses what is not the shortest form.
+    fn head(&mut self) -> Result<(u8, u64), Malformed> {
+        let first = *self.take(1)?.first().ok_or(Malformed::Truncated)?;
+        let (major, info) = (first >> 5, first & 0x1f);
+        let (width, least) = match info {
+            0..=23 => return Ok((major, u64::from(info))),
+            24 => (1, 24),
+            25 => (2, 1 << 8),
+            26 => (4, 1 << 16),
+            27 => (8, 1 << 32),
+            31 => return Err(Malformed::NotCanonical("indefinite length")),
+            _ => return Err(Malformed::NotCanonical("reserved head")),
+        };
+        if major == 7 {
+            return Err(Malformed::NotCanonical("float or unknown simple value"));
+        }
+        let argument = self
+            .take(width)?
+            .iter()
+            .fold(0u64, |sum, byte| (sum << 8) | u64::from(*byte));
+        if argument < least {
+            Err(Malformed::NotCanonical("not the shortest form"))
+        } else {
+            Ok((major, argument))
+        }
+    }
+
+    fn item(&mut self, depth_left: usize) -> Result<(), Malformed> {
+        self.items_left = self.items_left.checked_sub(1).ok_or(Malformed::TooManyItems)?;
+        let (major, argument) = self.head()?;
+        let length = usize::try_from(argument).unwrap_or(usize::MAX);
+        match major {
+            0 => Ok(()),
+            1 if argument <= i64::MAX as u64 => Ok(()),
+            1 => Err(Malformed::NotCanonical("integer out of range")),
+            2 => self.take(length).map(|_| ()),
+            3 => match std::str::from_utf8(self.take(length)?) {
+                Ok(_) => Ok(()),
+                Err(_) => Err(Malformed::NotCanonical("text that is not UTF-8")),
+            },
+            4 => self.array(length, depth_left),
+            5 => self.map(length, depth_left),
+            6 => Err(Malformed::NotCanonical("tag")),
+            _ if (20..=22).contains(&argument) => Ok(()),
+            _ => Err(Malformed::NotCanonical("float or unknown simple value")),
+        }
+    }
+
+    fn array(&mut self, length: usize, depth_left: usize) -> Result<(), Malformed> {
+        let depth_left = depth_left.checked_sub(1).ok_or(Malformed::TooDeep)?;
+        // Every element takes a byte at least: a length that cannot fit is refused before it is counted through.
+        if length > self.rest.len() {
+            return Err(Malformed::Truncated);
+        }
+        (0..length).try_for_each(|_| self.item(depth_left))
+    }
+
+    fn map(&mut self, length: usize, depth_left: usize) -> Result<(), Malformed> {
+        let depth_left = depth_left.checked_sub(1).ok_or(Malformed::TooDeep)?;
+        if length > self.rest.len() / 2 {
+            return Err(Malformed::Truncated);
+        }
+        let mut previous: &[u8] = &[];
+        for _ in 0..length {
+            let start = self.rest;
+            if !matches!(start.first().map(|byte| byte >> 5), Some(0 | 3)) {
+                return Err(Malformed::NotCanonical(
+                    "a key that is neither text nor unsigned integer",
+                ));
+            }
+            self.item(depth_left)?;
+            let key = start.get(..start.len() - self.rest.len()).unwrap_or_default();
+            // RFC 8949 section 4.2.1: keys in bytewise lexicographic order of their encodings, none twice.
+            if key <= previous {
+                return Err(Malformed::NotCanonical("unsorted or duplicate keys"));
+            }
+            previous = key;
+            self.item(depth_left)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use data_encoding::HEXLOWER;
+    use proptest::prelude::*;
+    use serde::Deserialize;
+
+    const LIMITS: Limits = Limits {
+        bytes_max: 1024,
+        depth_max: 4,
+        items_max: 64,
+    };
+
+    fn check(hex: &str, expected: Result<(), Malformed>) {
+        let bytes = HEXLOWER.decode(hex.as_bytes()).unwrap();
+        assert_eq!(scan(&bytes, &LIMITS), expected, "{hex}");
+    }
+
+    #[test]
+    fn takes_the_canonical_examples_of_rfc_8949_appendix_a() {
+        for hex in [
+            "00",
+            "17",
+            "1818",
+            "1903e8",
+            "1a000f4240",
+            "1b000000e8d4a51000",
+            "20",
+            "3903e7",
+            "f4",
+            "f5",
+            "f6",
+            "40",
+            "4401020304",
+            "60",
+            "6449455446",
+            "62c3bc",
+            "80",
+            "83010203",
+            "8301820203820405",
+            "a0",
+            "a201020304",
+            "a26161016162820203",
+            "826161a161626163",
+            "a56161614161626142616361436164614461656145",
+        ] {
+            check(hex, Ok(()));
+        }
+    }
+
+    #[test]
+    fn refuses_what_rfc_8949_allows_but_one_form_forbids() {
+        use Malformed::NotCanonical;
+        check("1817", Err(NotCanonical("not the shortest form")));
+        check("190018", Err(NotCanonical("not the shortest form")));
+        check("f90000", Err(NotCanonical("float or unknown simple value")));
+        check("fb3ff199999999999a", Err(NotCanonical("float or unknown simple value")));
+        check("f7", Err(NotCanonical("float or unknown simple value")));
+        check("c074323031332d30332d32315432303a30343a30305a", Err(NotCanonical("tag")));
+        check("9fff", Err(NotCanonical("indefinite length")));
+        check("5f42010243030405ff", Err(NotCanonical("indefinite length")));
+        check("bfff", Err(NotCanonical("indefinite length")));
+        check("a2616201616102", Err(NotCanonical("unsorted or duplicate keys")));
+        check("a2616101616102", Err(NotCanonical("unsorted or duplicate keys")));
+        check(
+            "a14101f4",
+            Err(NotCanonical("a key that is neither text nor unsigned integer")),
+        );
+        check("61ff", Err(NotCanonical("text that is not UTF-8")));
+        check("3bffffffffffffffff", Err(NotCanonical("integer out of range")));
+        check("1c", Err(NotCanonical("reserved head")));
+    }
+
+    #[test]
+    fn refuses_truncation_bombs_and_trailing_bytes() {
+        check("", Err(Malformed::Truncated));
+        check("5bffffffffffffffff", Err(Malformed::Truncated));
+        check("9bffffffffffffffff", Err(Malformed::Truncated));
+        check("bbffffffffffffffff", Err(Malformed::Truncated));
+        check("0000", Err(Malformed::Trailing));
+        check("8181818180", Err(Malformed::TooDeep));
+        assert_eq!(scan(&[0; 2000], &LIMITS), Err(Malformed::TooLong(2000)));
+        let mut many = vec![0x98, 100];
+        many.extend([0; 100]);
+        assert_eq!(scan(&many, &LIMITS), Err(Malformed::TooManyItems));
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Sample {
+        id: u64,
+        text: String,
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+        maybe: Option<i64>,
+    }
+
+    #[test]
+    fn errors_do_not_quote_the_message() {
+        let bytes = encode(&std::collections::BTreeMap::from([("topsecret", 1)]));
+        let error = decode::<Sample>(&bytes, &LIMITS).unwrap_err();
+        assert_eq!(error, Malformed::Unexpected("unknown field".into()));
+    }
+
+    #[test]
+    fn a_struct_is_a_map_and_nothing_else() {
+        let array = encode(&(1, "text", serde_bytes::Bytes::new(b"x"), 2));
+        assert_eq!(
+            decode::<Sample>(&array, &LIMITS),
+            Err(Malformed::NotCanonical("another form of the same value"))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_decodes_to_itself(id: u64, text in ".{0,40}", bytes: Vec<u8>, maybe: Option<i64>) {
+            let sample = Sample { id, text, bytes, maybe };
+            let encoded = encode(&sample);
+            let limits = Limits { bytes_max: 4096, ..LIMITS };
+            prop_assert_eq!(decode::<Sample>(&encoded, &limits).unwrap(), sample);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic_and_truncation_is_always_noticed(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let wide = Limits { bytes_max: 1024, depth_max: 16, items_max: 1024 };
+            if scan(&bytes, &wide).is_ok() {
+                for cut in 0..bytes.len() {
+                    prop_assert!(scan(&bytes[..cut], &wide).is_err());
+                }
+            }
+            let _ = decode::<Sample>(&bytes, &wide);
+        }
+    }
+}

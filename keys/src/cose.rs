@@ -1,0 +1,138 @@
+//! COSE_Sign1 (RFC 9052, section 4.2), untagged, EdDSA only: the envelope of a package.
+//!
+//! `[protected: bstr {1: -8}, unprotected: {}, payload: bstr, signature: bstr]`. The signed bytes are RFC 9052's
+//! `["Signature1", protected, external_aad, payload]`, where `external_aad` is the context's string.
+//! Never decodes a payload. Invariant: a payload leaves [`Sign1::verify`] only after its signature held.
+
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use crate::codec::{self, Limits, Malformed};
+use crate::ids::{PublicKey, Signature};
+use crate::signing::{BadSignature, Context, SecretKey, push_head};
+
+/// `{1: -8}`: the algorithm is EdDSA (RFC 9053, section 2.2). The only protected header there is.
+const PROTECTED: [u8; 3] = [0xa1, 0x01, 0x27];
+
+/// Bytes that the envelope adds to its payload, at most.
+pub const OVERHEAD_BYTES: usize = 1 + 4 + 1 + 9 + 66;
+
+/// A parsed but unverified envelope.
+#[derive(Debug)]
+pub struct Sign1 {
+    payload: Vec<u8>,
+    signature: Signature,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Wire(ByteBuf, Unprotected, ByteBuf, Signature);
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unprotected {}
+
+fn signed_bytes(context: Context, payload: &[u8]) -> Vec<u8> {
+    let aad = context.as_str().as_bytes();
+    let mut out = Vec::with_capacity(payload.len() + 64);
+    push_head(&mut out, 4, 4);
+    push_head(&mut out, 3, b"Signature1".len());
+    out.extend_from_slice(b"Signature1");
+    for part in [&PROTECTED[..], aad, payload] {
+        push_head(&mut out, 2, part.len());
+        out.extend_from_slice(part);
+    }
+    out
+}
+
+impl SecretKey {
+    /// Signs a payload into a COSE_Sign1 envelope.
+    pub fn sign1(&self, context: Context, payload: &[u8]) -> Vec<u8> {
+        let signature = self.sign_bytes(&signed_bytes(context, payload));
+        let mut out = Vec::with_capacity(payload.len() + OVERHEAD_BYTES);
+        push_head(&mut out, 4, 4);
+        push_head(&mut out, 2, PROTECTED.len());
+        out.extend_from_slice(&PROTECTED);
+        push_head(&mut out, 5, 0);
+        push_head(&mut out, 2, payload.len());
+        out.extend_from_slice(payload);
+        push_head(&mut out, 2, Signature::LEN);
+        out.extend_from_slice(signature.as_bytes());
+        out
+    }
+}
+
+impl Sign1 {
+    /// Parses an envelope of at most `bytes_max` bytes.
+    pub fn parse(bytes: &[u8], bytes_max: usize) -> Result<Self, Malformed> {
+        let limits = Limits {
+            bytes_max,
+            depth_max: 2,
+            items_max: 5,
+        };
+        let Wire(protected, Unprotected {}, payload, signature) = codec::decode(bytes, &limits)?;
+        if protected.as_ref() != PROTECTED {
+            return Err(Malformed::Unexpected("protected header".into()));
+        }
+        Ok(Self {
+            payload: payload.into_vec(),
+            signature,
+        })
+    }
+
+    /// The payload, once the signature of `key` under `context` holds.
+    pub fn verify(self, key: &PublicKey, context: Context) -> Result<Vec<u8>, BadSignature> {
+        key.verify_bytes(&signed_bytes(context, &self.payload), &self.signature)?;
+        Ok(self.payload)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signed() -> (SecretKey, Vec<u8>) {
+        let key = SecretKey::from_seed(&[1; 32]);
+        let bytes = key.sign1(Context::Package, b"payload");
+        (key, bytes)
+    }
+
+    #[test]
+    fn what_is_signed_verifies_and_is_canonical() {
+        let (key, bytes) = signed();
+        assert_eq!(bytes.len(), 1 + 4 + 1 + 8 + 66);
+        assert_eq!(
+            Sign1::parse(&bytes, 1024)
+                .unwrap()
+                .verify(&key.public(), Context::Package)
+                .unwrap(),
+            b"payload"
+        );
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let (key, bytes) = signed();
+        for place in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut bent = bytes.clone();
+                bent[place] ^= 1 << bit;
+                let held = Sign1::parse(&bent, 1024)
+                    .ok()
+                    .and_then(|it| it.verify(&key.public(), Context::Package).ok());
+                assert_eq!(held, None, "byte {place}, bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn another_key_another_context_and_another_size_fail() {
+        let (key, bytes) = signed();
+        let parse = || Sign1::parse(&bytes, 1024).unwrap();
+        assert_eq!(
+            parse().verify(&SecretKey::from_seed(&[2; 32]).public(), Context::Package),
+            Err(BadSignature)
+        );
+        assert_eq!(parse().verify(&key.public(), Context::Object), Err(BadSignature));
+        assert!(matches!(Sign1::parse(&bytes, 10), Err(Malformed::TooLong(_))));
+    }
+}

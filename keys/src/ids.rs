@@ -1,0 +1,284 @@
+//! Public identifiers. Each is a fixed number of bytes that travels as a CBOR byte string.
+//!
+//! Never prints more of a peer id, key or onion address than its first characters: `Debug` and
+//! `Display` are for logs. The full text is asked for by name (`to_hex`, `to_onion_string`).
+//! Invariant: a value of these types always has its exact length.
+
+use std::fmt;
+use std::str::FromStr;
+
+use data_encoding::{BASE32_NOPAD, HEXLOWER};
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha3::{Digest as _, Sha3_256};
+
+/// A text that is not the identifier it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a valid {what}: {why}")]
+pub struct ParseIdError {
+    what: &'static str,
+    why: &'static str,
+}
+
+struct FixedBytes<const N: usize>;
+
+impl<const N: usize> Visitor<'_> for FixedBytes<N> {
+    type Value = [u8; N];
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a byte string of {N} bytes")
+    }
+
+    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<[u8; N], E> {
+        bytes.try_into().map_err(|_| E::invalid_length(bytes.len(), &self))
+    }
+}
+
+macro_rules! fixed_bytes {
+    ($(#[$doc:meta])* $name:ident, $len:literal, $shown:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name([u8; $len]);
+
+        impl $name {
+            /// Length in bytes.
+            pub const LEN: usize = $len;
+
+            /// Wraps exact bytes.
+            pub const fn from_bytes(bytes: [u8; $len]) -> Self {
+                Self(bytes)
+            }
+
+            /// The bytes.
+            pub const fn as_bytes(&self) -> &[u8; $len] {
+                &self.0
+            }
+
+            /// Reads the bytes from a slice of exactly this length.
+            pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+                bytes.try_into().ok().map(Self)
+            }
+
+            /// The whole value in lower-case hex. Not for logs.
+            pub fn to_hex(&self) -> String {
+                HEXLOWER.encode(&self.0)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let text = self.to_hex();
+                let shown = text.get(..$shown).unwrap_or(&text);
+                f.write_str(shown)?;
+                if shown.len() < text.len() { f.write_str("…") } else { Ok(()) }
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIdError;
+
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                let fail = |why| ParseIdError { what: stringify!($name), why };
+                let bytes = HEXLOWER.decode(text.as_bytes()).map_err(|_| fail("not lower-case hex"))?;
+                Self::from_slice(&bytes).ok_or(fail(concat!("must be ", $len, " bytes in hex")))
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_bytes(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_bytes(FixedBytes::<$len>).map(Self)
+            }
+        }
+    };
+}
+
+fixed_bytes!(
+    /// Names an object everywhere (DESIGN 2). Not secret: printed whole.
+    Oid, 16, 32
+);
+fixed_bytes!(
+    /// Minted with a database; sequence numbers mean something only within one epoch (DESIGN 2).
+    Epoch, 16, 8
+);
+fixed_bytes!(
+    /// Minted at each start of a node, so that of two sessions the newer start is known (DESIGN 6).
+    BootId, 16, 8
+);
+fixed_bytes!(
+    /// A node's name: its first Ed25519 public key, for ever (DESIGN 2).
+    PeerId, 32, 8
+);
+fixed_bytes!(
+    /// An Ed25519 public key (RFC 8032). Holding one does not prove that it is a valid point.
+    PublicKey, 32, 8
+);
+fixed_bytes!(
+    /// An Ed25519 signature (RFC 8032). Holding one proves nothing until it is verified.
+    Signature, 64, 8
+);
+fixed_bytes!(
+    /// A SHA-256 digest (FIPS 180-4).
+    Digest, 32, 8
+);
+
+impl Digest {
+    /// SHA-256 of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(sha2::Sha256::digest(bytes).into())
+    }
+}
+
+impl Oid {
+    /// A time-ordered oid: 48 bits of milliseconds since 1970, then 80 random bits.
+    ///
+    /// Ordered oids keep the unique index append-mostly, which is three times faster at a million
+    /// objects; they tell readers the time of making, which the object tells them anyway.
+    pub fn time_ordered(unix_ms: u64, random: [u8; 10]) -> Self {
+        let [_, _, time @ ..] = unix_ms.to_be_bytes();
+        let mut bytes = [0; 16];
+        for (place, byte) in bytes.iter_mut().zip(time.into_iter().chain(random)) {
+            *place = byte;
+        }
+        Self(bytes)
+    }
+}
+
+/// The address of an onion service, version 3: its Ed25519 identity key (Tor rend-spec-v3, section 6).
+///
+/// Travels as the 32 bytes of the key. `Display` shows the first characters only.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OnionAddr(PublicKey);
+
+const ONION_VERSION: u8 = 3;
+
+impl OnionAddr {
+    /// The address of the service with this identity key.
+    pub const fn from_public_key(key: PublicKey) -> Self {
+        Self(key)
+    }
+
+    /// The service's identity key.
+    pub const fn public_key(&self) -> &PublicKey {
+        &self.0
+    }
+
+    fn checksum(&self) -> [u8; 2] {
+        let [a, b, ..]: [u8; 32] = Sha3_256::new()
+            .chain_update(b".onion checksum")
+            .chain_update(self.0.0)
+            .chain_update([ONION_VERSION])
+            .finalize()
+            .into();
+        [a, b]
+    }
+
+    /// The whole address, `<56 characters>.onion`. Not for logs.
+    pub fn to_onion_string(&self) -> String {
+        let mut bytes = self.0.0.to_vec();
+        bytes.extend(self.checksum());
+        bytes.push(ONION_VERSION);
+        format!("{}.onion", BASE32_NOPAD.encode(&bytes).to_ascii_lowercase())
+    }
+}
+
+impl FromStr for OnionAddr {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        let fail = |why| ParseIdError {
+            what: "onion address",
+            why,
+        };
+        let name = text.strip_suffix(".onion").ok_or(fail("it does not end in .onion"))?;
+        if name.len() != 56 {
+            return Err(fail("a version 3 address has 56 characters before .onion"));
+        }
+        let bytes = BASE32_NOPAD
+            .decode(name.to_ascii_uppercase().as_bytes())
+            .map_err(|_| fail("not base32"))?;
+        let (key, rest) = bytes.split_first_chunk::<32>().ok_or(fail("too short"))?;
+        let address = Self(PublicKey(*key));
+        let [a, b] = address.checksum();
+        match rest {
+            [x, y, ONION_VERSION] if (*x, *y) == (a, b) => Ok(address),
+            [_, _, ONION_VERSION] => Err(fail("its checksum is wrong; was it typed correctly?")),
+            _ => Err(fail("not a version 3 address")),
+        }
+    }
+}
+
+impl fmt::Display for OnionAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.to_onion_string();
+        write!(f, "{}….onion", text.get(..6).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for OnionAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OnionAddr({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // The Tor Project's own published onion service: an address that was made by another implementation.
+    const TORPROJECT: &str = "2gzyxa5ihm7nsggfxnu52rck2vv4rvmdlkiu3zzui5du4xyclen53wid.onion";
+
+    #[test]
+    fn onion_address_of_another_implementation_round_trips() {
+        let address: OnionAddr = TORPROJECT.parse().unwrap();
+        assert_eq!(address.to_onion_string(), TORPROJECT);
+    }
+
+    #[test]
+    fn a_mistyped_onion_address_is_refused() {
+        let mistyped = TORPROJECT.replacen("2g", "2h", 1);
+        let error = mistyped.parse::<OnionAddr>().unwrap_err();
+        assert!(error.to_string().contains("checksum"), "{error}");
+        assert!("short.onion".parse::<OnionAddr>().is_err());
+        assert!(
+            "2gzyxa5ihm7nsggfxnu52rck2vv4rvmdlkiu3zzui5du4xyclen53wid"
+                .parse::<OnionAddr>()
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn logs_show_only_the_beginning() {
+        let address: OnionAddr = TORPROJECT.parse().unwrap();
+        let peer = PeerId::from_bytes([0xab; 32]);
+        for text in [
+            format!("{address}"),
+            format!("{address:?}"),
+            format!("{peer}"),
+            format!("{peer:?}"),
+        ] {
+            assert!(text.len() < 30, "{text}");
+        }
+        assert_eq!(peer.to_hex().parse::<PeerId>().unwrap(), peer);
+    }
+
+    #[test]
+    fn time_ordered_oids_sort_by_time() {
+        let early = Oid::time_ordered(1_700_000_000_000, [0xff; 10]);
+        let late = Oid::time_ordered(1_700_000_000_001, [0; 10]);
+        assert!(early < late);
+        assert_eq!(early.as_bytes()[..6], 1_700_000_000_000u64.to_be_bytes()[2..]);
+    }
+}

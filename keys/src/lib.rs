@@ -1,0 +1,30 @@
+//! Keys: the only code that touches a secret byte, and everything that is signed.
+//!
+//! - [`ids`]: public newtypes ([`Oid`], [`PeerId`], [`OnionAddr`], …) that print themselves shortened.
+//! - [`codec`]: canonical CBOR; the scan that stands before every decoder.
+//! - [`signing`]: signing contexts, `verify_strict`, secret keys that cannot be printed.
+//! - [`cose`]: COSE_Sign1 (RFC 9052), the envelope of a package.
+//! - [`chain`]: genesis records, key events and what they prove; [`home`]: where an identity lives.
+//! - [`signed_object`]: an object's exact bytes beside its owner's signature.
+//! - [`sealing`]: authenticated encryption of what a node gives away to get back (cookies, tickets).
+//! - [`vault`]: the sealed file, and [`KeyManager`], which signs without giving a secret out.
+//!
+//! Never here: tokio, SQL, sockets, clocks. Randomness is an argument.
+#![forbid(unsafe_code)]
+
+pub mod chain;
+pub mod codec;
+pub mod cose;
+pub mod home;
+pub mod ids;
+pub mod sealing;
+pub mod signed_object;
+pub mod signing;
+
+pub use chain::{ChainError, Genesis, KeyChain, KeyEvent, VerifiedChain};
+pub use codec::{Limits, Malformed};
+pub use home::{HomeError, HomeRecord, VerifiedHome};
+pub use ids::{BootId, Digest, Epoch, Oid, OnionAddr, PeerId, PublicKey, Signature};
+pub use sealing::SealingKey;
+pub use signed_object::SignedObject;
+pub use signing::{BadSignature, Context, SecretKey};
