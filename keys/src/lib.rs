@@ -7,6 +7,7 @@
 //! - [`chain`]: genesis records, key events and what they prove; [`home`]: where an identity lives.
 //! - [`signed_object`]: an object's exact bytes beside its owner's signature.
 //! - [`sealing`]: authenticated encryption of what a node gives away to get back (cookies, tickets).
+//! - [`passphrase`], [`token`]: what opens the vault, what opens the local API.
 //! - [`vault`]: the sealed file, and [`KeyManager`], which signs without giving a secret out.
 //!
 //! Never here: tokio, SQL, sockets, clocks. Randomness is an argument.
@@ -17,14 +18,22 @@ pub mod codec;
 pub mod cose;
 pub mod home;
 pub mod ids;
+pub mod passphrase;
+mod private_file;
 pub mod sealing;
 pub mod signed_object;
 pub mod signing;
+pub mod token;
+pub mod vault;
 
 pub use chain::{ChainError, Genesis, KeyChain, KeyEvent, VerifiedChain};
 pub use codec::{Limits, Malformed};
 pub use home::{HomeError, HomeRecord, VerifiedHome};
 pub use ids::{BootId, Digest, Epoch, Oid, OnionAddr, PeerId, PublicKey, Signature};
+pub use passphrase::{KdfCost, Passphrase};
+pub use private_file::FileError;
 pub use sealing::SealingKey;
 pub use signed_object::SignedObject;
 pub use signing::{BadSignature, Context, SecretKey};
+pub use token::{ApiToken, NotAToken, TokenFileError};
+pub use vault::{KeyManager, UnknownIdentity, VaultError};

@@ -1,0 +1,186 @@
+//! The key manager over real files, with the cheapest cost that Argon2id has.
+
+use super::*;
+use crate::signing::BadSignature;
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+fn rng(seed: u64) -> ChaCha20Rng {
+    ChaCha20Rng::seed_from_u64(seed)
+}
+
+fn word(text: &str) -> Passphrase {
+    Passphrase::from_string(text.into())
+}
+
+fn vault() -> (tempfile::TempDir, PathBuf, KeyManager) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("vault");
+    let keys = KeyManager::create(&path, &word("right"), KdfCost::TEST, &mut rng(1)).unwrap();
+    (dir, path, keys)
+}
+
+#[test]
+fn what_was_made_is_there_after_opening() {
+    let (_dir, path, keys) = vault();
+    let alice = keys.add_identity(&mut rng(2)).unwrap();
+    let bob = keys.add_identity(&mut rng(3)).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+
+    let again = KeyManager::open(&path, &word("right")).unwrap();
+    assert_eq!(again.peer_id(), keys.peer_id());
+    assert_eq!(again.onion(), keys.onion());
+    assert_eq!(again.server_oid(), again.node_chain().oid());
+    assert_eq!(again.identities(), [alice, bob]);
+    assert_eq!(again.identity_chain(alice), keys.identity_chain(alice));
+    assert_eq!(again.identity_chain(keys.server_oid()), None);
+    assert_eq!(again.with_onion_seed(|seed| *seed), keys.with_onion_seed(|seed| *seed));
+}
+
+#[test]
+fn each_fault_has_its_own_error() {
+    let (_dir, path, _keys) = vault();
+    let open = || KeyManager::open(&path, &word("right")).unwrap_err();
+    assert!(matches!(
+        KeyManager::open(&path, &word("wrong")),
+        Err(VaultError::WrongPassphraseOrTampered)
+    ));
+    assert!(matches!(
+        KeyManager::open(&path, &word("")),
+        Err(VaultError::EmptyPassphrase)
+    ));
+    assert!(matches!(
+        KeyManager::create(&path, &word("right"), KdfCost::TEST, &mut rng(1)),
+        Err(VaultError::File(FileError::AlreadyExists(_)))
+    ));
+    let good = fs::read(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(matches!(open(), VaultError::File(FileError::LoosePermissions { .. })));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(&path, &good[..100]).unwrap();
+    assert!(matches!(open(), VaultError::Truncated));
+    let mut newer = good.clone();
+    newer[15] = 2;
+    fs::write(&path, newer).unwrap();
+    assert!(matches!(open(), VaultError::UnknownVersion(2)));
+    fs::write(&path, vec![b'x'; FILE_BYTES_MAX + 1]).unwrap();
+    assert!(matches!(open(), VaultError::File(FileError::TooLong { .. })));
+    fs::remove_file(&path).unwrap();
+    assert!(matches!(open(), VaultError::File(FileError::NotFound(_))));
+}
+
+#[test]
+fn signs_as_node_as_onion_and_as_identity() {
+    let keys = KeyManager::generate(&mut rng(1));
+    let alice = keys.add_identity(&mut rng(2)).unwrap();
+    let node = keys.node_chain().verify(0).unwrap();
+    let signature = keys.sign_as_node(Context::Welcome, &[b"x"]);
+    assert_eq!(node.current().verify(Context::Welcome, &[b"x"], &signature), Ok(()));
+    let signature = keys.sign_as_onion(Context::OnionBinding, &[b"x"]);
+    let onion = keys.onion();
+    assert_eq!(
+        onion.public_key().verify(Context::OnionBinding, &[b"x"], &signature),
+        Ok(())
+    );
+    let sign1 = keys.sign1_as_node(Context::Package, b"payload");
+    let sign1 = crate::cose::Sign1::parse(&sign1, 1024).unwrap();
+    assert_eq!(sign1.verify(&node.current(), Context::Package), Ok(b"payload".to_vec()));
+
+    let chain = keys.identity_chain(alice).unwrap().verify(0).unwrap();
+    let object = keys.sign_object(alice, vec![0x80]).unwrap();
+    assert_eq!(object.verify(&chain.current()), Ok(()));
+    let object = keys.sign_object(keys.server_oid(), vec![0x80]).unwrap();
+    assert_eq!(object.verify(&node.current()), Ok(()));
+    let home = keys.home_record(alice, 7).unwrap().verify(&chain, 0).unwrap();
+    assert_eq!((home.node(), home.counter()), (keys.peer_id(), 7));
+
+    let stranger = Oid::from_bytes([9; 16]);
+    assert_eq!(keys.sign_object(stranger, vec![]), Err(UnknownIdentity(stranger)));
+    // The node is not an identity: it has no home.
+    assert_eq!(
+        keys.home_record(keys.server_oid(), 1),
+        Err(UnknownIdentity(keys.server_oid()))
+    );
+}
+
+#[test]
+fn a_rotation_keeps_the_name_and_changes_the_key() {
+    let (_dir, path, keys) = vault();
+    let alice = keys.add_identity(&mut rng(2)).unwrap();
+    let (peer, server) = (keys.peer_id(), keys.server_oid());
+    let before = keys.identity_chain(alice).unwrap().verify(0).unwrap();
+    keys.rotate(alice, &mut rng(3)).unwrap();
+    keys.rotate(alice, &mut rng(4)).unwrap();
+    keys.rotate(server, &mut rng(5)).unwrap();
+    let keys = KeyManager::open(&path, &word("right")).unwrap();
+    assert_eq!((keys.peer_id(), keys.server_oid()), (peer, server));
+    let after = keys.identity_chain(alice).unwrap().verify(2).unwrap();
+    assert_eq!((after.oid(), after.key_id()), (alice, 2));
+    let object = keys.sign_object(alice, vec![0x80]).unwrap();
+    assert_eq!((object.key_id(), object.verify(&after.current())), (2, Ok(())));
+    assert_eq!(object.verify(&before.current()), Err(BadSignature));
+    let home = keys.home_record(alice, 1).unwrap().verify(&after, 2).unwrap();
+    assert_eq!(home.node(), peer);
+}
+
+#[test]
+fn an_identity_that_could_not_be_saved_is_not_there() {
+    let (dir, path, keys) = vault();
+    let blocked = dir.path().join("vault.new");
+    fs::create_dir(&blocked).unwrap();
+    assert!(keys.add_identity(&mut rng(2)).is_err());
+    assert!(keys.rotate(keys.server_oid(), &mut rng(2)).is_err());
+    assert_eq!(keys.identities(), []);
+    assert_eq!(keys.node_chain().events, []);
+    fs::remove_dir(blocked).unwrap();
+    let alice = keys.add_identity(&mut rng(2)).unwrap();
+    assert_eq!(KeyManager::open(&path, &word("right")).unwrap().identities(), [alice]);
+}
+
+#[test]
+fn two_processes_do_not_overwrite_each_others_keys() {
+    let (_dir, path, keys) = vault();
+    let other = KeyManager::open(&path, &word("right")).unwrap();
+    let alice = other.add_identity(&mut rng(2)).unwrap();
+    assert!(matches!(
+        keys.add_identity(&mut rng(3)),
+        Err(VaultError::ChangedMeanwhile)
+    ));
+    assert_eq!(KeyManager::open(&path, &word("right")).unwrap().identities(), [alice]);
+}
+
+#[test]
+fn a_changed_passphrase_opens_and_the_old_one_does_not() {
+    let (_dir, path, keys) = vault();
+    let cost = KdfCost {
+        passes: 2,
+        ..KdfCost::TEST
+    };
+    keys.change_passphrase(&word("other"), cost, &mut rng(2)).unwrap();
+    let alice = keys.add_identity(&mut rng(3)).unwrap();
+    assert!(matches!(
+        KeyManager::open(&path, &word("right")),
+        Err(VaultError::WrongPassphraseOrTampered)
+    ));
+    assert_eq!(KeyManager::open(&path, &word("other")).unwrap().identities(), [alice]);
+}
+
+#[test]
+fn no_nonce_is_used_twice_and_no_secret_is_in_the_file_or_in_debug() {
+    let (_dir, path, keys) = vault();
+    let first = fs::read(&path).unwrap();
+    keys.add_identity(&mut rng(2)).unwrap();
+    let second = fs::read(&path).unwrap();
+    assert_eq!(first[28..44], second[28..44]);
+    assert_ne!(first[44..68], second[44..68]);
+    let seed = keys.with_onion_seed(|seed| *seed);
+    assert!(
+        !second
+            .windows(8)
+            .any(|window| seed.windows(8).any(|part| part == window))
+    );
+    let debug = format!("{keys:?}");
+    assert!(debug.len() < 40 && debug.starts_with("KeyManager("), "{debug}");
+}
