@@ -33,14 +33,14 @@ pub struct Profile {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Claims {
-    apps: Vec<String>,
-    node: KeyChain,
-    epoch: Epoch,
-    onion: OnionAddr,
-    boot_id: BootId,
-    identities: Vec<SignedObject>,
-    sync_domains: Vec<String>,
-    onion_signature: Signature,
+    pub(crate) apps: Vec<String>,
+    pub(crate) node: KeyChain,
+    pub(crate) epoch: Epoch,
+    pub(crate) onion: OnionAddr,
+    pub(crate) boot_id: BootId,
+    pub(crate) identities: Vec<SignedObject>,
+    pub(crate) sync_domains: Vec<String>,
+    pub(crate) onion_signature: Signature,
 }
 
 /// What a peer has proved or claimed. The identities are still unverified objects.
@@ -116,10 +116,6 @@ impl Claims {
     /// The name claimed. Unproved, but whatever is proved later is proved of this name.
     pub(crate) fn peer_id(&self) -> PeerId {
         PeerId::from_bytes(*self.node.genesis.first.as_bytes())
-    }
-
-    pub(crate) fn onion(&self) -> OnionAddr {
-        self.onion
     }
 
     /// Verifies the chain, then `signature` by the node's current key, then the onion's. Costs signature checks.

@@ -181,4 +181,3 @@ async fn send(session: &mut Session, frame: &[u8], wait: Duration) -> Result<(),
         Err(_) => Err(HandshakeError::Timeout(Step::Send)),
     }
 }
-

@@ -34,7 +34,7 @@ pub struct AwaitWelcome {
     here: Arc<Here>,
     onion: OnionAddr,
     sync_domains: Vec<String>,
-    transcript: Digest,
+    pub(super) transcript: Digest,
     effort: u64,
     solving_time: Duration,
 }
@@ -138,7 +138,7 @@ impl AwaitWelcome {
         if claims.peer_id() == self.here.keys.peer_id() {
             return Err(Misbehaviour::OwnPeerId.into());
         }
-        if claims.onion() != self.onion {
+        if claims.onion != self.onion {
             return Err(Misbehaviour::OnionNotDialled.into());
         }
         let signed: [&[u8]; 3] = [self.transcript.as_bytes(), &bytes, &codec::encode(&domains)];

@@ -79,3 +79,7 @@ fn out_of_order(awaited: &'static str, got: &Message) -> HandshakeError {
     .into()
 }
 
+#[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,128 @@
+//! Alice, Bob and the others, with fixed keys, and a handshake between them without a stream.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keys::{BootId, Epoch, KeyManager, OnionAddr, PeerId};
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+
+use super::{Admitted, AwaitChallenge, AwaitHello, AwaitWelcome, Here, Opening, Screened, Solving, Taken, Verified};
+use crate::claims::Profile;
+use crate::config::GateConfig;
+use crate::error::HandshakeError;
+use crate::messages::{Message, Solution};
+use crate::puzzle::{Attempt, CookieJar, solve};
+
+pub(super) const NOW: u64 = 1_700_000_000;
+
+/// Work that always holds, so that what lies behind it is reached.
+pub(super) fn easy() -> GateConfig {
+    GateConfig {
+        effort_base: 1,
+        inner_bits: 0,
+        ..GateConfig::default()
+    }
+}
+
+pub(super) struct Side {
+    pub(super) here: Arc<Here>,
+    pub(super) profile: Profile,
+    jar: CookieJar,
+    rng: ChaCha20Rng,
+}
+
+impl Side {
+    pub(super) fn new(number: u64, domains: &[&str], config: GateConfig) -> Self {
+        let mut rng = ChaCha20Rng::seed_from_u64(number);
+        let keys = Arc::new(KeyManager::generate(&mut rng));
+        Self {
+            jar: CookieJar::new(&config, NOW, &mut rng),
+            here: Arc::new(Here { config, keys }),
+            profile: Profile {
+                apps: vec!["messages".into(), "identities".into()],
+                sync_domains: domains.iter().map(|name| name.to_string()).collect(),
+                epoch: Epoch::from_bytes([number as u8; 16]),
+                boot_id: BootId::from_bytes([number as u8; 16]),
+                identities: Vec::new(),
+            },
+            rng,
+        }
+    }
+
+    pub(super) fn alice(config: GateConfig) -> Self {
+        Self::new(1000, &["rides.offers", "messages", "market.public_offers"], config)
+    }
+
+    pub(super) fn bob(config: GateConfig) -> Self {
+        Self::new(2000, &["messages", "identities", "rides.offers"], config)
+    }
+
+    pub(super) fn mallory() -> Self {
+        Self::new(3000, &["messages"], easy())
+    }
+
+    pub(super) fn onion(&self) -> OnionAddr {
+        self.here.keys.onion()
+    }
+
+    pub(super) fn peer_id(&self) -> PeerId {
+        self.here.keys.peer_id()
+    }
+
+    /// Answers a first frame.
+    pub(super) fn open(&mut self, frame: &[u8], now: u64) -> Result<Opening, HandshakeError> {
+        let effort = self.here.config.effort_base;
+        AwaitHello::new(self.here.clone()).receive(frame, &mut self.jar, effort, now, &mut self.rng)
+    }
+
+    /// The challenge that a hello gets.
+    pub(super) fn challenge(&mut self) -> Vec<u8> {
+        let (hello, _) = AwaitChallenge::begin(self.here.clone(), self.onion());
+        match self.open(&hello, NOW).unwrap() {
+            Opening::Hello(challenge, _) => challenge,
+            Opening::Solution(_) => panic!("a hello is no solution"),
+        }
+    }
+
+    /// Everything that is done with a solution, up to policy.
+    pub(super) fn judge(&mut self, solution: &[u8], now: u64) -> Result<Verified, HandshakeError> {
+        match self.open(solution, now)? {
+            Opening::Hello(..) => panic!("a solution is no hello"),
+            Opening::Solution(screened) => self.take(screened)?.verify(),
+        }
+    }
+
+    /// Uses a serial up.
+    pub(super) fn take(&mut self, screened: Screened) -> Result<Taken, HandshakeError> {
+        screened.take(&mut self.jar)
+    }
+
+    /// Accepts a challenge of the onion service that was dialled.
+    pub(super) fn accept(&self, challenge: &[u8], dialled: OnionAddr) -> Result<Solving, HandshakeError> {
+        AwaitChallenge::begin(self.here.clone(), dialled).1.receive(challenge)
+    }
+
+    /// Solves a challenge of the onion service that was dialled.
+    pub(super) fn solve(&self, challenge: &[u8], dialled: OnionAddr) -> (Vec<u8>, AwaitWelcome) {
+        let solving = self.accept(challenge, dialled).unwrap();
+        let nonce = solve(solving.puzzle(), [0; 16], 1, &Attempt::default()).unwrap();
+        solving.solved(nonce, self.profile.clone(), Duration::from_secs(1))
+    }
+
+    /// Admits without a policy.
+    pub(super) fn welcome(&self, verified: Verified) -> (Vec<u8>, Admitted) {
+        verified.welcome(self.profile.clone())
+    }
+}
+
+/// Takes a solution frame apart, changes it, and puts it together again.
+pub(super) fn bend(frame: &[u8], bend: impl FnOnce(&mut Solution)) -> Vec<u8> {
+    match Message::decode(frame, 8192).unwrap() {
+        Message::Solution(mut solution) => {
+            bend(&mut solution);
+            Message::Solution(solution).encode()
+        }
+        other => panic!("{} is no solution", other.kind()),
+    }
+}
