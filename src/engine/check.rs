@@ -1,0 +1,66 @@
+//! Verification of a package's objects on every core, beside the writer.
+//!
+//! The one place with threads besides the writer's. Never decides: it finds keys and checks signatures. Invariant: the
+//! result has the objects' order, whatever the number of threads.
+
+use std::num::NonZero;
+
+use keys::{Oid, SignedObject};
+
+use super::{Driver, Engine, EngineError, Stopped};
+use crate::graph::{DecodedObject, GraphLimits, KnownKeys, ObjectFault, decode_object};
+use crate::state_engine::{Checked, check_objects, known_keys};
+use crate::store::StoreError;
+
+type Decoded = Vec<Result<DecodedObject, ObjectFault>>;
+
+/// Below this many objects one thread is faster than starting others.
+const PARALLEL_OBJECTS_MIN: usize = 32;
+
+impl Engine {
+    /// Reads objects, finds their owners' keys, and verifies their signatures.
+    pub async fn check(&self, objects: Vec<SignedObject>) -> Result<Vec<Checked>, EngineError<StoreError>> {
+        let limits = self.ground.limits.graph;
+        let decoded = self.spread(objects, move |part| decode(part, &limits)).await?;
+        let mut known: KnownKeys = decoded.iter().flatten().filter_map(DecodedObject::own_key).collect();
+        let mut owners: Vec<Oid> = decoded.iter().flatten().map(DecodedObject::owner).collect();
+        owners.sort();
+        owners.dedup();
+        let mut stored = self.read(move |view| known_keys(&view.rows, &owners)).await?;
+        stored.append(&mut known);
+        Ok(self.spread(decoded, move |part| check_objects(part, &stored)).await?)
+    }
+
+    /// Runs `work` over parts of `items`, one part per core where there are threads, and joins the results in order.
+    async fn spread<T: Send + 'static, R: Send + 'static>(
+        &self,
+        items: Vec<T>,
+        work: impl Fn(Vec<T>) -> Vec<R> + Send + Sync + 'static,
+    ) -> Result<Vec<R>, Stopped> {
+        let is_inline = matches!(&*self.driver, Driver::Inline(_));
+        if is_inline || items.len() < PARALLEL_OBJECTS_MIN {
+            return Ok(work(items));
+        }
+        tokio::task::spawn_blocking(move || in_parts(items, &work)).await.map_err(|_| Stopped)
+    }
+}
+
+fn decode(objects: Vec<SignedObject>, limits: &GraphLimits) -> Decoded {
+    objects.into_iter().map(|object| decode_object(object, limits)).collect()
+}
+
+fn in_parts<T: Send, R: Send>(mut items: Vec<T>, work: &(impl Fn(Vec<T>) -> Vec<R> + Sync)) -> Vec<R> {
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let size = items.len().div_ceil(threads).max(1);
+    let mut parts = Vec::new();
+    while !items.is_empty() {
+        let rest = items.split_off(size.min(items.len()));
+        parts.push(std::mem::replace(&mut items, rest));
+    }
+    std::thread::scope(|scope| {
+        let running: Vec<_> = parts.into_iter().map(|part| scope.spawn(move || work(part))).collect();
+        // A panic goes on in this thread and fails the whole package: no part of it may go missing.
+        let joined = running.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        joined.flatten().collect()
+    })
+}

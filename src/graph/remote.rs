@@ -1,0 +1,212 @@
+//! A peer's writes: one object of a verified package at a time (SEED 2.1 step 8, 6.3).
+//!
+//! Gathers the facts, asks `AclManager::check_remote_write`, writes or says why not. Never touches an object that was
+//! made here. Invariant: what is written was signed by its owner's current key, and the owner lives at the sender.
+
+use keys::Oid;
+
+use super::place::{NoPlace, Place, Scope};
+use super::verify::VerifiedObject;
+use super::{GraphManager, ObjectFault};
+use crate::acl::{AclManager, Denied, Existing, Home, RemoteFacts, RemoteWrite, ScopeRight};
+use crate::object::Object;
+use crate::op_context::OpContext;
+use crate::schema::SchemaViolation;
+use crate::store::{AppTable, ParentRow, StoreError};
+
+/// What became of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// Written, with this `change_seq`.
+    Written(u64),
+    /// It was here already.
+    AlreadyHere,
+    /// A later revision was here.
+    Older,
+}
+
+/// A fault of one object: it is refused or waits, and the rest of the package goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The rules say no.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// The values do not fit the schema.
+    #[error(transparent)]
+    Schema(#[from] SchemaViolation),
+    /// It could not be read, or proves nothing.
+    #[error(transparent)]
+    Object(#[from] ObjectFault),
+    /// No installed app has that type.
+    #[error("no installed app has this type")]
+    UnknownType,
+    /// A reference leads to an object of another type.
+    #[error("a reference leads to an object of another type")]
+    WrongReference,
+    /// The update would change who may read it.
+    #[error("the update changes who reads the object")]
+    ScopeChanged,
+    /// The owner's signature does not hold.
+    #[error("the owner's signature does not hold")]
+    BadSignature,
+    /// Signed with another key than the owner's current one.
+    #[error("the object is not signed with its owner's current key")]
+    OldKey,
+    /// Another home record of the same counter, or an older one.
+    #[error("the home record contradicts one that is known")]
+    HomeConflict,
+    /// It waits for another object.
+    #[error("it waits for {0}")]
+    Missing(Oid),
+    /// It should wait, and there is no room to.
+    #[error("it waits for another object and there is no room for more waiting ones")]
+    NoRoom,
+}
+
+impl Fault {
+    /// A short stable word for records.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Denied(denied) => denied.code(),
+            Self::Schema(_) => "schema",
+            Self::Object(fault) => fault.code(),
+            Self::UnknownType => "unknown_type",
+            Self::WrongReference => "wrong_reference",
+            Self::ScopeChanged => "scope_changed",
+            Self::BadSignature => "bad_signature",
+            Self::OldKey => "old_key",
+            Self::HomeConflict => "home_conflict",
+            Self::Missing(_) => "missing",
+            Self::NoRoom => "no_room",
+        }
+    }
+}
+
+/// Why an object was not applied: its own fault, or the database's, which undoes the whole package.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The object's.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// The database's.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<NoPlace> for ApplyError {
+    fn from(error: NoPlace) -> Self {
+        match error {
+            NoPlace::Missing(oid) => Self::Fault(Fault::Missing(oid)),
+            NoPlace::WrongReference => Self::Fault(Fault::WrongReference),
+            NoPlace::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl GraphManager<'_> {
+    /// Applies one object of a package in a change group of its own. `origin` is the sending peer's local number.
+    pub fn apply_message(
+        &mut self,
+        context: &OpContext,
+        verified: &VerifiedObject,
+        origin: i64,
+    ) -> Result<Applied, ApplyError> {
+        let OpContext::Remote { sync_domain, peer, .. } = context else {
+            return Err(Fault::Denied(Denied::WrongContext("local")).into());
+        };
+        let (object, schemas) = (&verified.object, self.schemas());
+        let schema = schemas.type_(&object.app, object.type_number).ok_or(Fault::UnknownType)?;
+        let app = self.table(&object.app)?;
+        if let Some(attrs) = &object.attrs {
+            schema.check(attrs).map_err(Fault::Schema)?;
+        }
+        let owner_home = self.owner_home(verified, peer)?;
+        let existing = self.tx.parent(app, &object.oid)?;
+        let place = match &existing {
+            // A deletion names no scope: it stays where the object is.
+            Some(row) if object.is_deleted() => self.place_of_deleted(app, row, object)?,
+            _ => self.place(app, schema, object)?,
+        };
+        let domain = schemas.domain(sync_domain).filter(|domain| domain.app == object.app && domain.has_type(object.type_number));
+        let facts = RemoteFacts {
+            oid: object.oid,
+            owner: object.owner,
+            rev: object.rev,
+            deleted: object.is_deleted(),
+            mode: domain.map(|domain| domain.mode),
+            owner_home,
+            scope_right: place.right,
+            reader_here: self.read_here(app, &place.scope)?,
+            existing: self.existing(app, existing.as_ref(), object)?,
+        };
+        let granted = match AclManager::check_remote_write(context, &facts).map_err(Fault::Denied)? {
+            RemoteWrite::AlreadyHere => return Ok(Applied::AlreadyHere),
+            RemoteWrite::Older => return Ok(Applied::Older),
+            RemoteWrite::Apply(granted) => granted,
+        };
+        if let Some(row) = &existing
+            && (row.type_number != object.type_number || self.moves_scope(app, row, &place.scope)?)
+        {
+            return Err(Fault::ScopeChanged.into());
+        }
+        self.end_group();
+        let row = self.parent_row(object, &verified.signed, Some(origin), 0);
+        let row = self.write(app, row, &place, existing.as_ref(), &granted)?;
+        if let Some(record) = &verified.record {
+            self.note_identity(&row, record.chain(), record.home(), record.home_counter())?;
+        }
+        Ok(Applied::Written(row.change_seq))
+    }
+
+    /// Where the owner lives. An identity's own record says it; for others a verified record did before.
+    /// The key that signed must still be the owner's current one.
+    fn owner_home(&self, verified: &VerifiedObject, peer: &keys::PeerId) -> Result<Home, ApplyError> {
+        let known = self.tx.identity(&verified.object.owner)?;
+        let home = match (&verified.record, known) {
+            (Some(_), Some(known)) if known.home == self.us => self.us,
+            (Some(record), Some(known)) => {
+                if record.home_counter() == known.home_counter && record.home() != known.home {
+                    return Err(Fault::HomeConflict.into());
+                }
+                if record.chain().key_id() < known.key_id {
+                    return Err(Fault::OldKey.into());
+                }
+                if record.home_counter() < known.home_counter { known.home } else { record.home() }
+            }
+            (Some(record), None) => record.home(),
+            (None, Some(known)) if known.public_key != verified.by => return Err(Fault::OldKey.into()),
+            (None, Some(known)) => known.home,
+            (None, None) => return Err(Fault::Missing(verified.object.owner).into()),
+        };
+        Ok(if home == self.us {
+            Home::Here
+        } else if home == *peer {
+            Home::Sender
+        } else {
+            Home::Elsewhere
+        })
+    }
+
+    fn existing(&self, app: &AppTable, row: Option<&ParentRow>, object: &Object) -> Result<Option<Existing>, StoreError> {
+        let Some(row) = row else { return Ok(None) };
+        Ok(Some(Existing {
+            owner: row.owner,
+            rev: row.rev,
+            made_here: row.origin.is_none(),
+            deleted: row.deleted,
+            same: self.is_same(app, row, object)?,
+        }))
+    }
+
+    fn place_of_deleted(&self, app: &AppTable, row: &ParentRow, object: &Object) -> Result<Place, StoreError> {
+        let (scope, right) = match row.scope_id {
+            None => (Scope::None, ScopeRight::Open),
+            Some(scope_id) if scope_id == row.id => (Scope::This(self.tx.readers(app.id, scope_id)?), ScopeRight::Open),
+            Some(scope_id) if self.tx.is_reader(app.id, scope_id, &object.owner)? => {
+                (Scope::Other(scope_id), ScopeRight::Participant)
+            }
+            Some(scope_id) => (Scope::Other(scope_id), ScopeRight::Outsider),
+        };
+        Ok(Place { attrs: Vec::new(), scope, right })
+    }
+}

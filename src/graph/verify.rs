@@ -1,0 +1,124 @@
+//! From a signed byte string to an object whose owner's signature held.
+//!
+//! Pure, so that it can run on every core beside the writer. Never decides whether the object may be written.
+//! Invariant: a [`VerifiedObject`] was signed by the key that it names, over exactly its bytes.
+
+use std::collections::BTreeMap;
+
+use keys::{Malformed, Oid, PublicKey, SignedObject};
+
+use super::record::{IdentityRecord, RecordFault};
+use super::{Fault, GraphLimits};
+use crate::object::Object;
+
+/// Current keys of owners, by number and key.
+pub type KnownKeys = BTreeMap<Oid, (u32, PublicKey)>;
+
+/// An object that was read but not verified.
+#[derive(Debug)]
+pub struct DecodedObject {
+    object: Object,
+    signed: SignedObject,
+    record: Option<IdentityRecord>,
+}
+
+/// Why an object of a package goes no further.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectFault {
+    /// Its bytes are no object.
+    #[error("the object's bytes are malformed")]
+    Malformed(#[from] Malformed),
+    /// It claims to be an identity and does not prove it.
+    #[error("the identity record of {oid} proves nothing")]
+    Record {
+        /// The object.
+        oid: Oid,
+        /// What is wrong with it.
+        source: RecordFault,
+    },
+}
+
+impl ObjectFault {
+    /// A short stable word for records.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed",
+            Self::Record { .. } => "identity_record",
+        }
+    }
+
+    /// The object's name, where it could be read.
+    pub fn oid(&self) -> Option<Oid> {
+        match self {
+            Self::Malformed(_) => None,
+            Self::Record { oid, .. } => Some(*oid),
+        }
+    }
+}
+
+/// An object that its owner signed.
+#[derive(Debug)]
+pub struct VerifiedObject {
+    pub(super) object: Object,
+    pub(super) signed: SignedObject,
+    pub(super) by: PublicKey,
+    pub(super) record: Option<IdentityRecord>,
+}
+
+/// Reads an object; checks an identity's own record.
+pub fn decode_object(signed: SignedObject, limits: &GraphLimits) -> Result<DecodedObject, ObjectFault> {
+    let object = Object::from_bytes(signed.bytes(), &limits.object)?;
+    let record = IdentityRecord::read(&object, limits.key_events_max)
+        .transpose()
+        .map_err(|source| ObjectFault::Record { oid: object.oid, source })?;
+    Ok(DecodedObject { object, signed, record })
+}
+
+impl DecodedObject {
+    /// Its name.
+    pub fn oid(&self) -> Oid {
+        self.object.oid
+    }
+
+    /// Its owner, whose key must have signed it.
+    pub fn owner(&self) -> Oid {
+        self.object.owner
+    }
+
+    /// The key that its own identity record proves, where it is one.
+    pub fn own_key(&self) -> Option<(Oid, (u32, PublicKey))> {
+        self.record.as_ref().map(|record| (record.chain().oid(), (record.chain().key_id(), record.chain().current())))
+    }
+
+    /// Verifies the owner's signature. An owner that is not known makes it wait ([`Fault::Missing`]).
+    pub fn verify(self, known: &KnownKeys) -> Result<VerifiedObject, (Fault, Self)> {
+        let owner_key = self.own_key().map(|(_, key)| key).or_else(|| known.get(&self.object.owner).copied());
+        let Some((key_id, by)) = owner_key else {
+            return Err((Fault::Missing(self.object.owner), self));
+        };
+        if key_id != self.signed.key_id() {
+            return Err((Fault::OldKey, self));
+        }
+        match self.signed.verify(&by) {
+            Ok(()) => Ok(VerifiedObject { object: self.object, signed: self.signed, by, record: self.record }),
+            Err(_) => Err((Fault::BadSignature, self)),
+        }
+    }
+
+    /// The object as it was sent.
+    pub fn into_signed(self) -> SignedObject {
+        self.signed
+    }
+}
+
+impl VerifiedObject {
+    /// The object.
+    pub fn object(&self) -> &Object {
+        &self.object
+    }
+
+    /// The object as it was sent.
+    pub fn into_signed(self) -> SignedObject {
+        self.signed
+    }
+}

@@ -1,0 +1,172 @@
+//! MessagesService: conversations and what is said in them (SEED 2, 3).
+//!
+//! A message to somebody makes the conversation of the two where there is none, in the same change group. Never lists
+//! a message to somebody who is not a participant. Invariant: a message belongs to exactly one conversation.
+
+use keys::Oid;
+
+use super::local_context;
+use crate::graph::{Draft, GraphManager, SaveError};
+use crate::object::{Attrs, Value};
+use crate::state_engine::View;
+use crate::store::{AppTable, StoreError};
+
+/// The app's slug and its domain.
+pub const APP: &str = "messages";
+/// Type `messages.conversation`.
+pub const CONVERSATION: u16 = 1;
+/// Type `messages.message`.
+pub const MESSAGE: u16 = 2;
+/// Attribute `participant_identity_oids` of a conversation.
+pub const PARTICIPANTS: u16 = 1;
+/// Attribute `conversation_parent_oid` of a message.
+pub const IN_CONVERSATION: u16 = 1;
+/// Attribute `body` of a message.
+pub const BODY: u16 = 2;
+/// Attribute `sent_at` of a message.
+pub const SENT_AT: u16 = 3;
+
+/// A message that was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    /// The message.
+    pub oid: Oid,
+    /// Its conversation.
+    pub conversation: Oid,
+    /// The change group.
+    pub change_seq: u64,
+}
+
+/// Why a message was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// Nobody of that oid lives here.
+    #[error("the sender {0} does not live on this node")]
+    UnknownSender(Oid),
+    /// Nobody of that oid is known here.
+    #[error("the recipient {0} is not known here: sync the identities domain with its node first")]
+    UnknownRecipient(Oid),
+    /// A conversation takes two.
+    #[error("sender and recipient are the same identity")]
+    Alone,
+    /// The write did not happen.
+    #[error(transparent)]
+    Save(#[from] SaveError),
+}
+
+impl From<StoreError> for SendError {
+    fn from(error: StoreError) -> Self {
+        Self::Save(SaveError::Store(error))
+    }
+}
+
+/// Sends a message from an identity that lives here to one that is known.
+pub fn send(graph: &mut GraphManager<'_>, sender: Oid, recipient: Oid, body: &str) -> Result<Sent, SendError> {
+    if sender == recipient {
+        return Err(SendError::Alone);
+    }
+    let us = graph.keys().peer_id();
+    let here = graph.tx().identity(&sender)?.is_some_and(|row| row.home == us);
+    if !here {
+        return Err(SendError::UnknownSender(sender));
+    }
+    if graph.tx().identity(&recipient)?.is_none() {
+        return Err(SendError::UnknownRecipient(recipient));
+    }
+    let context = local_context(graph, &sender, APP)?;
+    let draft = |type_number, attrs| Draft { app: APP.into(), type_number, oid: None, owner: sender, attrs: Some(attrs) };
+    let conversation = match conversation_of_two(graph, &sender, &recipient)? {
+        Some(oid) => oid,
+        None => {
+            let participants = [sender, recipient].iter().map(Value::from).collect();
+            graph.save_with_sync(&context, draft(CONVERSATION, Attrs::from([(PARTICIPANTS, participants)])))?.oid
+        }
+    };
+    let sent_at = i64::try_from(graph.now().0).unwrap_or(i64::MAX);
+    let attrs = Attrs::from([
+        (IN_CONVERSATION, vec![Value::from(&conversation)]),
+        (BODY, vec![Value::from(body)]),
+        (SENT_AT, vec![Value::from(sent_at)]),
+    ]);
+    let saved = graph.save_with_sync(&context, draft(MESSAGE, attrs))?;
+    Ok(Sent { oid: saved.oid, conversation, change_seq: saved.change_seq })
+}
+
+/// The conversation of exactly these two. Both nodes may have begun one: the smaller oid serves, the same on both.
+fn conversation_of_two(graph: &GraphManager<'_>, one: &Oid, other: &Oid) -> Result<Option<Oid>, StoreError> {
+    let tx = graph.tx();
+    let app = table(tx.apps())?;
+    let mut found: Option<Oid> = None;
+    for scope_id in tx.common_scopes(app.id, one, other)? {
+        if tx.readers(app.id, scope_id)?.len() != 2 {
+            continue;
+        }
+        if let Some(parent) = tx.parent_by_id(app, scope_id)? {
+            found = Some(found.map_or(parent.oid, |oid| oid.min(parent.oid)));
+        }
+    }
+    Ok(found)
+}
+
+fn table(apps: &crate::store::Apps) -> Result<&AppTable, StoreError> {
+    apps.get(APP).ok_or(StoreError::Inconsistent("an app without tables"))
+}
+
+/// A message as a person reads it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The message.
+    pub oid: Oid,
+    /// Its conversation.
+    pub conversation: Oid,
+    /// Its author.
+    pub sender: Oid,
+    /// What it says.
+    pub body: String,
+    /// When its author says that it was written, milliseconds since 1970.
+    pub sent_at: i64,
+    /// Where it stands in this node's sequence.
+    pub change_seq: u64,
+    /// Whether it was written on this node.
+    pub made_here: bool,
+}
+
+/// A part of the messages that an identity may read.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Inbox {
+    /// Oldest first.
+    pub messages: Vec<Message>,
+    /// Ask for what follows with this.
+    pub after: u64,
+    /// Whether something follows.
+    pub more: bool,
+}
+
+/// Messages that `reader` may read, behind `after`, oldest first; `limit` messages are looked at.
+pub fn inbox(view: &View<'_>, reader: &Oid, after: u64, limit: usize) -> Result<Inbox, StoreError> {
+    let app = table(view.rows.apps())?;
+    let rows = view.rows.listing(app, MESSAGE, after, limit)?;
+    let mut inbox = Inbox { messages: Vec::new(), after, more: rows.len() == limit };
+    for parent in rows {
+        inbox.after = parent.change_seq;
+        let Some(scope_id) = parent.scope_id.filter(|_| !parent.deleted) else { continue };
+        if !view.rows.is_reader(app.id, scope_id, reader)? {
+            continue;
+        }
+        let (object, _) = crate::graph::load_object(&view.rows, app, &parent)?;
+        let (conversation, body) = (object.first(IN_CONVERSATION), object.first(BODY));
+        let (Some(conversation), Some(body)) = (conversation.and_then(Value::as_oid), body.and_then(Value::as_text)) else {
+            return Err(StoreError::Inconsistent("a message without conversation or body"));
+        };
+        inbox.messages.push(Message {
+            oid: object.oid,
+            conversation,
+            sender: object.owner,
+            body: body.to_owned(),
+            sent_at: object.first(SENT_AT).and_then(Value::as_integer).unwrap_or_default(),
+            change_seq: parent.change_seq,
+            made_here: parent.origin.is_none(),
+        });
+    }
+    Ok(inbox)
+}

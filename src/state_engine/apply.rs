@@ -1,0 +1,261 @@
+//! Packages in: one transaction applies the rows and moves the cursor (SEED 2.1 step 8, DESIGN 7).
+//!
+//! A fault of the package moves nothing; a fault of an object refuses or parks that object and the rest goes on. Never
+//! applies a window twice or over a gap. Invariant: the inbound cursor stands where the committed rows end.
+
+use keys::{Epoch, Oid, PeerId, SignedObject};
+
+use super::package::{VerifiedPackage, Window};
+use super::{AsideLimits, StateEngine};
+use crate::graph::{
+    Applied, ApplyError, DecodedObject, Fault, GraphManager, KnownKeys, ObjectFault, VerifiedObject, decode_object,
+    identities,
+};
+use crate::op_context::{AppId, OpContext, PubkeyAttrId, Timestamp, TraceId};
+use crate::store::{Cursor, Direction, Parked, RejectRow, Rows, StoreError, SyncStateRow};
+
+/// What became of a package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AppliedPackage {
+    /// Where the cursor stands now.
+    pub last_seq: u64,
+    /// Objects written, parked ones that found what they waited for included.
+    pub written: usize,
+    /// Objects that were here already, in this or a later revision.
+    pub already_here: usize,
+    /// Objects that wait for another one.
+    pub parked: usize,
+    /// Objects refused.
+    pub rejected: usize,
+}
+
+/// Why a window cannot follow what was applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WindowFault {
+    /// It begins behind the next change awaited: the sender starts again at `last_seq`.
+    #[error("the window leaves a gap behind {last_seq}")]
+    Gap {
+        /// Where the cursor stands.
+        last_seq: u64,
+    },
+}
+
+/// Why a package was not applied. Nothing moved.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyPackageError {
+    /// The sender's.
+    #[error(transparent)]
+    Window(#[from] WindowFault),
+    /// The peer was never admitted.
+    #[error("the sender is not a known peer")]
+    UnknownPeer,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// An object after verification: ready, waiting, or refused.
+pub type Checked = Result<VerifiedObject, (Option<Oid>, Fault, Option<DecodedObject>)>;
+
+/// Reads and verifies objects. `known` are the current keys of owners, by oid; identity objects among them bring their
+/// own. Pure: run it on any thread, on parts of a package, with the keys of the whole.
+pub fn check_objects(decoded: Vec<Result<DecodedObject, ObjectFault>>, known: &KnownKeys) -> Vec<Checked> {
+    decoded
+        .into_iter()
+        .map(|object| match object {
+            Ok(object) => {
+                let oid = object.oid();
+                object.verify(known).map_err(|(fault, object)| (Some(oid), fault, Some(object)))
+            }
+            Err(fault) => Err((fault.oid(), Fault::Object(fault), None)),
+        })
+        .collect()
+}
+
+/// Where a package comes from, for each of its objects.
+struct Source<'s> {
+    peer: PeerId,
+    origin: i64,
+    requester: PubkeyAttrId,
+    domain: &'s str,
+    epoch: Epoch,
+    seq: u64,
+}
+
+impl<'s> Source<'s> {
+    fn find(graph: &GraphManager<'_>, peer: PeerId, domain: &'s str, epoch: Epoch, seq: u64) -> Result<Option<Self>, StoreError> {
+        let tx = graph.tx();
+        let Some(known) = tx.peer(&peer)? else { return Ok(None) };
+        let (server, number) = (tx.identity(&known.server_oid)?, tx.peer_number(&peer)?);
+        Ok(server.zip(number).map(|(server, origin)| {
+            Self { peer, origin, requester: server.pubkey_attr_id, domain, epoch, seq }
+        }))
+    }
+
+    fn context(&self, app_id: AppId) -> OpContext {
+        OpContext::Remote {
+            requester_pubkey_attr_id: self.requester,
+            app_id,
+            trace_id: TraceId(self.seq),
+            peer: self.peer,
+            sync_domain: self.domain.to_owned(),
+        }
+    }
+}
+
+impl StateEngine {
+    /// Applies a package whose objects were checked. A window that was applied before is acknowledged and nothing else.
+    pub fn apply_package(
+        &mut self,
+        now: Timestamp,
+        package: &VerifiedPackage,
+        objects: Vec<Checked>,
+    ) -> Result<AppliedPackage, ApplyPackageError> {
+        let peer = package.sender();
+        let cursor = Cursor { peer: &peer, domain: package.domain(), direction: Direction::In, scope: None };
+        let Window { from_seq, to_seq } = package.window();
+        let state = self.view().rows.sync_state(cursor)?.filter(|state| state.epoch == package.epoch());
+        let last_seq = state.map_or(0, |state| state.last_seq);
+        if to_seq <= last_seq {
+            return Ok(AppliedPackage { last_seq, already_here: objects.len(), ..AppliedPackage::default() });
+        }
+        if from_seq > last_seq + 1 {
+            return Err(WindowFault::Gap { last_seq }.into());
+        }
+        let aside = self.ground.limits.aside;
+        self.write(now, |graph| {
+            let source = Source::find(graph, peer, package.domain(), package.epoch(), to_seq)?;
+            let source = source.ok_or(ApplyPackageError::UnknownPeer)?;
+            let tx = graph.tx();
+            let mut applying = Applying::new(graph, aside);
+            for object in objects {
+                applying.take(&source, object)?;
+                applying.wake()?;
+            }
+            tx.put_sync_state(cursor, &SyncStateRow { epoch: package.epoch(), last_seq: to_seq, acked_seq: to_seq })?;
+            Ok(AppliedPackage { last_seq: to_seq, ..applying.done })
+        })
+    }
+
+    /// Takes identity objects that came with a handshake, before the first pull brings the same ones (DESIGN 6).
+    pub fn apply_identities(
+        &mut self,
+        now: Timestamp,
+        peer: PeerId,
+        epoch: Epoch,
+        objects: Vec<Checked>,
+    ) -> Result<AppliedPackage, ApplyPackageError> {
+        let aside = self.ground.limits.aside;
+        self.write(now, |graph| {
+            let source = Source::find(graph, peer, identities::DOMAIN, epoch, 0)?;
+            let source = source.ok_or(ApplyPackageError::UnknownPeer)?;
+            let mut applying = Applying::new(graph, aside);
+            for object in objects {
+                applying.take(&source, object)?;
+                applying.wake()?;
+            }
+            Ok(applying.done)
+        })
+    }
+}
+
+/// The objects of one transaction, one after the other.
+struct Applying<'a, 'g> {
+    graph: &'a mut GraphManager<'g>,
+    aside: AsideLimits,
+    done: AppliedPackage,
+    /// Written objects that others may wait for.
+    arrived: Vec<Oid>,
+}
+
+impl<'a, 'g> Applying<'a, 'g> {
+    fn new(graph: &'a mut GraphManager<'g>, aside: AsideLimits) -> Self {
+        Self { graph, aside, done: AppliedPackage::default(), arrived: Vec::new() }
+    }
+
+    /// Writes, parks or refuses one object.
+    fn take(&mut self, source: &Source<'_>, object: Checked) -> Result<(), StoreError> {
+        let (oid, fault, signed) = match object {
+            Ok(verified) => match self.apply(source, &verified) {
+                Ok(Applied::Written(_)) => {
+                    self.done.written += 1;
+                    self.arrived.push(verified.object().oid);
+                    return Ok(());
+                }
+                Ok(Applied::AlreadyHere | Applied::Older) => {
+                    self.done.already_here += 1;
+                    return Ok(());
+                }
+                Err(ApplyError::Store(error)) => return Err(error),
+                Err(ApplyError::Fault(fault)) => (Some(verified.object().oid), fault, Some(verified.into_signed())),
+            },
+            Err((oid, fault, decoded)) => (oid, fault, decoded.map(DecodedObject::into_signed)),
+        };
+        match (fault, oid, signed) {
+            (Fault::Missing(missing), Some(oid), Some(object)) => self.park(source, oid, missing, object),
+            (fault, oid, _) => self.refuse(source, oid, &fault),
+        }
+    }
+
+    fn apply(&mut self, source: &Source<'_>, verified: &VerifiedObject) -> Result<Applied, ApplyError> {
+        let app_id = self.graph.tx().apps().get(&verified.object().app).map_or(AppId(0), |app| app.id);
+        self.graph.apply_message(&source.context(app_id), verified, source.origin)
+    }
+
+    fn park(&mut self, source: &Source<'_>, oid: Oid, missing: Oid, object: SignedObject) -> Result<(), StoreError> {
+        if self.graph.tx().parked_count(&source.peer)? >= self.aside.parked_per_peer_max {
+            return self.refuse(source, Some(oid), &Fault::NoRoom);
+        }
+        let (peer, domain) = (source.peer, source.domain.to_owned());
+        let parked = Parked { id: 0, peer, domain, epoch: source.epoch, seq: source.seq, oid, missing, object };
+        self.done.parked += 1;
+        self.graph.tx().park(&parked, self.graph.now())
+    }
+
+    fn refuse(&mut self, source: &Source<'_>, oid: Option<Oid>, fault: &Fault) -> Result<(), StoreError> {
+        let reject = RejectRow {
+            peer: source.peer,
+            domain: source.domain.to_owned(),
+            epoch: source.epoch,
+            seq: source.seq,
+            oid,
+            code: fault.code().to_owned(),
+            at: self.graph.now(),
+        };
+        self.done.rejected += 1;
+        self.graph.tx().put_reject(&reject, self.aside.rejects_per_peer_max)
+    }
+
+    /// Takes up what waited for objects that are here now; each of these may in turn be waited for.
+    fn wake(&mut self) -> Result<(), StoreError> {
+        while let Some(here) = self.arrived.pop() {
+            for parked in self.graph.tx().parked_for(&here)? {
+                self.graph.tx().unpark(parked.id)?;
+                let source = Source::find(self.graph, parked.peer, &parked.domain, parked.epoch, parked.seq)?;
+                let Some(source) = source else { continue };
+                let decoded = decode_object(parked.object, self.graph.limits());
+                let owner = decoded.as_ref().ok().map(DecodedObject::owner);
+                let known = self.keys_of(owner.as_slice())?;
+                for object in check_objects(vec![decoded], &known) {
+                    self.take(&source, object)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn keys_of(&self, owners: &[Oid]) -> Result<KnownKeys, StoreError> {
+        known_keys(self.graph.tx(), owners)
+    }
+}
+
+/// The current keys of those owners that are known here.
+pub fn known_keys(rows: &Rows<'_>, owners: &[Oid]) -> Result<KnownKeys, StoreError> {
+    let mut known = KnownKeys::new();
+    for owner in owners {
+        if let Some(row) = rows.identity(owner)? {
+            known.insert(*owner, (row.key_id, row.public_key));
+        }
+    }
+    Ok(known)
+}

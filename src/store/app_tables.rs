@@ -1,0 +1,191 @@
+//! The pair of tables that each app has, made from its schema (SEED: `app_messages_parent`, `app_messages_attr`).
+//!
+//! Never takes a name from the network: slugs come from checked schemas, and their grammar allows no SQL.
+//! Invariant: a bit of `sync_flags` means one domain for the life of the database.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, OptionalExtension as _};
+
+use super::{Doing as _, StoreError};
+use crate::op_context::AppId;
+use crate::schema::Schemas;
+
+/// One app's tables: its number here, and the statements for them, written once.
+#[derive(Debug)]
+pub struct AppTable {
+    /// The app's number here.
+    pub id: AppId,
+    /// The slug.
+    pub slug: String,
+    pub(super) insert_parent: String,
+    pub(super) update_parent: String,
+    pub(super) insert_attr: String,
+    pub(super) delete_attrs: String,
+    pub(super) parent_by_oid: String,
+    pub(super) parent_by_id: String,
+    pub(super) oid_by_id: String,
+    pub(super) attrs: String,
+    pub(super) listing: String,
+    pub(super) head: String,
+}
+
+/// All apps' tables, and the domains' bits.
+#[derive(Debug)]
+pub struct Apps {
+    by_slug: BTreeMap<String, AppTable>,
+    bits: BTreeMap<String, u32>,
+}
+
+const PARENT_COLUMNS: &str =
+    "p.id, p.oid, p.type, p.owner_oid, p.scope_id, p.rev, p.deleted, p.key_id, p.signature, p.origin, p.change_seq, p.sync_flags";
+
+impl AppTable {
+    fn new(id: AppId, slug: &str) -> Self {
+        let (parent, attr) = (format!("app_{slug}_parent"), format!("app_{slug}_attr"));
+        Self {
+            id,
+            slug: slug.to_owned(),
+            insert_parent: format!(
+                "INSERT INTO {parent} (id, oid, type, owner_oid, scope_id, rev, deleted, key_id, signature, origin, change_seq, sync_flags)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"
+            ),
+            update_parent: format!(
+                "UPDATE {parent} SET rev = ?2, deleted = ?3, key_id = ?4, signature = ?5, origin = ?6, change_seq = ?7, sync_flags = ?8
+                 WHERE id = ?1"
+            ),
+            insert_attr: format!(
+                "INSERT INTO {attr} (id, parent_id, type, ordinal, value, value_parent_id, change_seq, sync_flags)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
+            ),
+            delete_attrs: format!("DELETE FROM {attr} WHERE id BETWEEN (?1 << 16) AND ((?1 << 16) | 65535)"),
+            parent_by_oid: format!("SELECT {PARENT_COLUMNS} FROM {parent} AS p WHERE p.oid = ?1"),
+            parent_by_id: format!("SELECT {PARENT_COLUMNS} FROM {parent} AS p WHERE p.id = ?1"),
+            oid_by_id: format!("SELECT oid FROM {parent} WHERE id = ?1"),
+            attrs: format!(
+                "SELECT a.type, a.value, a.value_parent_id, a.id FROM {attr} AS a
+                 WHERE a.id BETWEEN (?1 << 16) AND ((?1 << 16) | 65535) ORDER BY a.id"
+            ),
+            listing: format!(
+                "SELECT {PARENT_COLUMNS} FROM {parent} AS p
+                 WHERE p.type = ?1 AND p.change_seq > ?2 ORDER BY p.change_seq, p.id LIMIT ?3"
+            ),
+            head: format!("SELECT COALESCE(MAX(change_seq), 0), COALESCE(MAX(id), 0) FROM {parent}"),
+        }
+    }
+
+    /// The delta of one domain for one peer (SEED 2.1 step 3). The mask is a literal so that the planner can use a
+    /// partial index; `?2` is the peer, `?3` the app.
+    pub(super) fn changed(&self, mask: i64) -> String {
+        format!(
+            "SELECT {PARENT_COLUMNS} FROM app_{slug}_parent AS p
+             WHERE p.change_seq > ?1 AND (p.sync_flags & {mask}) != 0
+               AND (p.scope_id IS NULL OR EXISTS (
+                     SELECT 1 FROM reader AS r JOIN identity AS i ON i.oid = r.identity_oid
+                     WHERE r.app_id = ?3 AND r.scope_id = p.scope_id AND i.home_peer = ?2))
+             ORDER BY p.change_seq, p.id",
+            slug = self.slug
+        )
+    }
+
+    fn create(connection: &Connection, slug: &str) -> Result<(), StoreError> {
+        connection
+            .execute_batch(&format!(
+                "CREATE TABLE IF NOT EXISTS app_{slug}_parent (
+                   id         INTEGER NOT NULL PRIMARY KEY,
+                   oid        BLOB    NOT NULL UNIQUE,
+                   type       INTEGER NOT NULL,   -- the schema's number
+                   owner_oid  BLOB    NOT NULL,
+                   scope_id   INTEGER,            -- the Parent whose readers decide; NULL: public or local
+                   rev        INTEGER NOT NULL,
+                   deleted    INTEGER NOT NULL,
+                   key_id     INTEGER NOT NULL,   -- number of the owner's key that signed
+                   signature  BLOB    NOT NULL,
+                   origin     INTEGER REFERENCES peers (id),  -- the peer that sent it; NULL: made here
+                   change_seq INTEGER NOT NULL,
+                   sync_flags INTEGER NOT NULL    -- domains in which this node exports it
+                 ) STRICT;
+                 CREATE INDEX IF NOT EXISTS app_{slug}_parent_seq   ON app_{slug}_parent (change_seq);
+                 CREATE INDEX IF NOT EXISTS app_{slug}_parent_scope ON app_{slug}_parent (scope_id, change_seq);
+                 CREATE TABLE IF NOT EXISTS app_{slug}_attr (
+                   id              INTEGER NOT NULL PRIMARY KEY,  -- parent_id << 16 | place: an object's Attrs lie together
+                   parent_id       INTEGER NOT NULL REFERENCES app_{slug}_parent (id),
+                   type            INTEGER NOT NULL,  -- the schema's number
+                   ordinal         INTEGER NOT NULL,
+                   value           ANY,
+                   value_parent_id INTEGER REFERENCES app_{slug}_parent (id),
+                   change_seq      INTEGER NOT NULL,
+                   sync_flags      INTEGER NOT NULL
+                 ) STRICT;"
+            ))
+            .doing("making of an app's tables")
+    }
+}
+
+impl Apps {
+    /// Makes what is missing: tables of new apps, bits of new domains, partial indexes of apps with several domains.
+    pub(super) fn open(connection: &Connection, schemas: &Schemas) -> Result<Self, StoreError> {
+        let mut apps = Self { by_slug: BTreeMap::new(), bits: BTreeMap::new() };
+        for schema in schemas.apps() {
+            connection
+                .execute(
+                    "INSERT INTO app (slug, version) VALUES (?1, ?2)
+                     ON CONFLICT (slug) DO UPDATE SET version = MAX(version, excluded.version)",
+                    (&schema.slug, schema.version),
+                )
+                .doing("noting an app")?;
+            let id = connection
+                .query_row("SELECT id FROM app WHERE slug = ?1", [&schema.slug], |row| row.get(0))
+                .doing("reading an app")?;
+            AppTable::create(connection, &schema.slug)?;
+            apps.by_slug.insert(schema.slug.clone(), AppTable::new(AppId(id), &schema.slug));
+            let several = schema.domains.len() > 1;
+            for domain in &schema.domains {
+                let bit = domain_bit(connection, &domain.name)?;
+                if several {
+                    let (slug, mask) = (&schema.slug, 1i64 << bit);
+                    connection
+                        .execute_batch(&format!(
+                            "CREATE INDEX IF NOT EXISTS app_{slug}_parent_bit{bit} ON app_{slug}_parent (change_seq)
+                             WHERE (sync_flags & {mask}) != 0"
+                        ))
+                        .doing("making a domain's index")?;
+                }
+                apps.bits.insert(domain.name.clone(), bit);
+            }
+        }
+        Ok(apps)
+    }
+
+    /// The tables of an app, where it is installed.
+    pub fn get(&self, slug: &str) -> Option<&AppTable> {
+        self.by_slug.get(slug)
+    }
+
+    /// All apps' tables, by slug.
+    pub fn iter(&self) -> impl Iterator<Item = &AppTable> {
+        self.by_slug.values()
+    }
+
+    /// The mask of a domain in `sync_flags` (SEED's `messages_domain_mask`); 0 where there is no such domain.
+    pub fn mask(&self, domain: &str) -> i64 {
+        self.bits.get(domain).map_or(0, |bit| 1 << bit)
+    }
+}
+
+fn domain_bit(connection: &Connection, domain: &str) -> Result<u32, StoreError> {
+    let known = connection
+        .query_row("SELECT bit FROM domain_bit WHERE domain = ?1", [domain], |row| row.get(0))
+        .optional()
+        .doing("reading a domain's bit")?;
+    if let Some(bit) = known {
+        return Ok(bit);
+    }
+    connection
+        .query_row(
+            "INSERT INTO domain_bit (domain, bit) SELECT ?1, COALESCE(MAX(bit) + 1, 0) FROM domain_bit RETURNING bit",
+            [domain],
+            |row| row.get(0),
+        )
+        .doing("binding a domain to a bit (63 at most)")
+}

@@ -1,0 +1,159 @@
+//! Derived indexes: whose key is current, where identities live, and who may read which scope.
+//!
+//! Never judges a record: `graph` verified it. Invariant: every row can be made again from the objects in the graph.
+
+use keys::{Oid, PeerId, PublicKey};
+use rusqlite::{OptionalExtension as _, Row};
+
+use super::{Doing as _, Rows, StoreError, WriteTx, fixed};
+use crate::op_context::{AppId, PubkeyAttrId};
+
+/// An identity or server whose record was verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdentityRow {
+    /// Its name.
+    pub oid: Oid,
+    /// Local id of its Parent in `identities`.
+    pub parent_id: i64,
+    /// Local id of its `public_key` Attr.
+    pub pubkey_attr_id: PubkeyAttrId,
+    /// Number of its current key.
+    pub key_id: u32,
+    /// Its current key.
+    pub public_key: PublicKey,
+    /// The node where it lives.
+    pub home: PeerId,
+    /// Counter of its home record.
+    pub home_counter: u64,
+}
+
+/// A row to be written.
+pub type NewIdentity = IdentityRow;
+
+const COLUMNS: &str = "oid, parent_id, pubkey_attr_id, key_id, public_key, home_peer, home_counter";
+
+fn identity_row(row: &Row<'_>) -> rusqlite::Result<IdentityRow> {
+    Ok(IdentityRow {
+        oid: Oid::from_bytes(fixed(row, 0)?),
+        parent_id: row.get(1)?,
+        pubkey_attr_id: PubkeyAttrId(row.get(2)?),
+        key_id: row.get(3)?,
+        public_key: PublicKey::from_bytes(fixed(row, 4)?),
+        home: PeerId::from_bytes(fixed(row, 5)?),
+        home_counter: row.get(6)?,
+    })
+}
+
+impl Rows<'_> {
+    /// An identity or server by its oid.
+    pub fn identity(&self, oid: &Oid) -> Result<Option<IdentityRow>, StoreError> {
+        let doing = "reading an identity";
+        let mut statement =
+            self.connection.prepare_cached(&format!("SELECT {COLUMNS} FROM identity WHERE oid = ?1")).doing(doing)?;
+        statement.query_row([oid.as_bytes()], identity_row).optional().doing(doing)
+    }
+
+    /// The identity whose current key is that Attr.
+    pub fn identity_by_pubkey_attr(&self, attr: PubkeyAttrId) -> Result<Option<IdentityRow>, StoreError> {
+        let doing = "reading an identity by its key";
+        let mut statement = self
+            .connection
+            .prepare_cached(&format!("SELECT {COLUMNS} FROM identity WHERE pubkey_attr_id = ?1"))
+            .doing(doing)?;
+        statement.query_row([attr.0], identity_row).optional().doing(doing)
+    }
+
+    /// Everybody who lives at a node, its server included, by oid.
+    pub fn identities_at(&self, home: &PeerId) -> Result<Vec<IdentityRow>, StoreError> {
+        let doing = "reading who lives at a node";
+        let mut statement = self
+            .connection
+            .prepare_cached(&format!("SELECT {COLUMNS} FROM identity WHERE home_peer = ?1 ORDER BY oid"))
+            .doing(doing)?;
+        let rows = statement.query_map([home.as_bytes()], identity_row).doing(doing)?;
+        rows.collect::<rusqlite::Result<_>>().doing(doing)
+    }
+
+    /// All identities and servers known, by oid, from `after` on.
+    pub fn identities(&self, after: Option<Oid>, limit: usize) -> Result<Vec<IdentityRow>, StoreError> {
+        let doing = "listing identities";
+        let mut statement = self
+            .connection
+            .prepare_cached(&format!("SELECT {COLUMNS} FROM identity WHERE oid > ?1 ORDER BY oid LIMIT ?2"))
+            .doing(doing)?;
+        let after = after.map(|oid| oid.as_bytes().to_vec()).unwrap_or_default();
+        let rows = statement.query_map((after, limit), identity_row).doing(doing)?;
+        rows.collect::<rusqlite::Result<_>>().doing(doing)
+    }
+
+    /// Whether an identity may read a scope.
+    pub fn is_reader(&self, app: AppId, scope_id: i64, identity: &Oid) -> Result<bool, StoreError> {
+        let doing = "reading readers";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT 1 FROM reader WHERE identity_oid = ?1 AND app_id = ?2 AND scope_id = ?3")
+            .doing(doing)?;
+        statement.exists((identity.as_bytes(), app.0, scope_id)).doing(doing)
+    }
+
+    /// Who may read a scope, by oid.
+    pub fn readers(&self, app: AppId, scope_id: i64) -> Result<Vec<Oid>, StoreError> {
+        let doing = "reading readers";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT identity_oid FROM reader WHERE app_id = ?1 AND scope_id = ?2 ORDER BY identity_oid")
+            .doing(doing)?;
+        let rows = statement.query_map((app.0, scope_id), |row| fixed(row, 0).map(Oid::from_bytes)).doing(doing)?;
+        rows.collect::<rusqlite::Result<_>>().doing(doing)
+    }
+
+    /// Scopes of an app that both identities may read, oldest first.
+    pub fn common_scopes(&self, app: AppId, one: &Oid, other: &Oid) -> Result<Vec<i64>, StoreError> {
+        let doing = "reading common scopes";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT a.scope_id FROM reader AS a JOIN reader AS b ON b.app_id = a.app_id AND b.scope_id = a.scope_id
+                 WHERE a.app_id = ?1 AND a.identity_oid = ?2 AND b.identity_oid = ?3 ORDER BY a.scope_id",
+            )
+            .doing(doing)?;
+        let rows = statement.query_map((app.0, one.as_bytes(), other.as_bytes()), |row| row.get(0)).doing(doing)?;
+        rows.collect::<rusqlite::Result<_>>().doing(doing)
+    }
+}
+
+impl WriteTx<'_> {
+    /// Notes or replaces an identity.
+    pub fn put_identity(&self, row: &NewIdentity) -> Result<(), StoreError> {
+        let doing = "noting an identity";
+        let mut statement = self
+            .connection
+            .prepare_cached(&format!("INSERT OR REPLACE INTO identity ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"))
+            .doing(doing)?;
+        statement
+            .execute((
+                row.oid.as_bytes(),
+                row.parent_id,
+                row.pubkey_attr_id.0,
+                row.key_id,
+                row.public_key.as_bytes(),
+                row.home.as_bytes(),
+                row.home_counter,
+            ))
+            .doing(doing)?;
+        Ok(())
+    }
+
+    /// Notes that an identity may read a scope since `since_seq`.
+    pub fn put_reader(&self, app: AppId, scope_id: i64, identity: &Oid, since_seq: u64) -> Result<(), StoreError> {
+        let doing = "noting a reader";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "INSERT INTO reader (identity_oid, app_id, scope_id, since_seq) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+            )
+            .doing(doing)?;
+        statement.execute((identity.as_bytes(), app.0, scope_id, since_seq)).doing(doing)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,228 @@
+//! The store: all SQL there is, one writing connection, any number of reading ones.
+//!
+//! Never decides what may be written or read by whom beyond the readers' join: `acl` and `graph` do. Never hands out a
+//! connection. Invariants: rows change only inside [`Store::transaction`], which commits whole or not at all and is
+//! durable when it returns (`synchronous=FULL`); commit order is `change_seq` order, as there is one writer.
+
+mod app_tables;
+mod identities;
+mod parents;
+mod parked;
+mod peers;
+mod select;
+mod sync_state;
+mod tokens;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use keys::Epoch;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
+
+use crate::schema::Schemas;
+
+pub use app_tables::{AppTable, Apps};
+pub use identities::{IdentityRow, NewIdentity};
+pub use parents::{NewParent, ParentRow, StoredValue};
+pub use parked::{Parked, RejectRow};
+pub use peers::{PeerRow, Tier};
+pub use select::{Changed, Selection};
+pub use sync_state::{Cursor, Direction, SyncStateRow};
+
+/// SQLite before 3.51.3 can corrupt a database when its WAL is reset under concurrent readers.
+const SQLITE_VERSION_MIN: i32 = 3_051_003;
+/// Version of `schema.sql`, kept in `user_version`.
+const SCHEMA_VERSION: i32 = 1;
+/// "Pstn", kept in `application_id`, so that another program's database is not taken for ours.
+const APPLICATION_ID: i32 = 0x5073_746e;
+
+/// What the disk or the database did.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file cannot be opened or made.
+    #[error("cannot open the database {path}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// SQLite failed: disk full, input or output error, damaged file.
+    #[error("database: {doing}")]
+    Sqlite {
+        /// What was being done.
+        doing: &'static str,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// A file of another program, or of a later version of this one.
+    #[error("{0}")]
+    Foreign(String),
+    /// Rows contradict what this program writes.
+    #[error("the database is inconsistent: {0}")]
+    Inconsistent(&'static str),
+}
+
+/// Adds "what I was doing" to SQLite's errors.
+trait Doing<T> {
+    fn doing(self, doing: &'static str) -> Result<T, StoreError>;
+}
+
+impl<T> Doing<T> for rusqlite::Result<T> {
+    fn doing(self, doing: &'static str) -> Result<T, StoreError> {
+        self.map_err(|source| StoreError::Sqlite { doing, source })
+    }
+}
+
+/// The writing connection.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    writer: Connection,
+    apps: Arc<Apps>,
+    epoch: Epoch,
+}
+
+/// A reading connection: sees one committed state for as long as [`ReadStore::snapshot`] lasts.
+#[derive(Debug)]
+pub struct ReadStore {
+    connection: Connection,
+    apps: Arc<Apps>,
+}
+
+/// Queries over a connection, with the tables that it holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'c> {
+    connection: &'c Connection,
+    apps: &'c Apps,
+}
+
+/// An open write transaction. Reads see its own writes.
+#[derive(Debug)]
+pub struct WriteTx<'c> {
+    rows: Rows<'c>,
+}
+
+impl<'c> std::ops::Deref for WriteTx<'c> {
+    type Target = Rows<'c>;
+
+    fn deref(&self) -> &Rows<'c> {
+        &self.rows
+    }
+}
+
+impl Store {
+    /// Opens or makes the database at `path`, with tables for every app of `schemas`.
+    /// `new_epoch` is used only where the database is made.
+    pub fn open(path: &Path, schemas: &Schemas, new_epoch: Epoch) -> Result<Self, StoreError> {
+        let open = |source| StoreError::Open { path: path.to_owned(), source };
+        if rusqlite::version_number() < SQLITE_VERSION_MIN {
+            return Err(StoreError::Foreign(format!("SQLite {} is too old", rusqlite::version())));
+        }
+        let mut writer = Connection::open(path).map_err(open)?;
+        configure(&writer, 64 * 1024).map_err(open)?;
+        let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate).map_err(open)?;
+        migrate(&transaction, new_epoch)?;
+        let apps = Apps::open(&transaction, schemas)?;
+        let epoch = read_epoch(&transaction)?;
+        transaction.commit().doing("commit of the migration")?;
+        Ok(Self { path: path.to_owned(), writer, apps: Arc::new(apps), epoch })
+    }
+
+    /// The epoch in which this database's sequence numbers count.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The tables of each app.
+    pub fn apps(&self) -> &Arc<Apps> {
+        &self.apps
+    }
+
+    /// Runs `work` in one transaction: committed and durable if it returns `Ok`, undone otherwise.
+    pub fn transaction<R, E: From<StoreError>>(&mut self, work: impl FnOnce(&WriteTx<'_>) -> Result<R, E>) -> Result<R, E> {
+        let transaction = self
+            .writer
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .doing("begin of a transaction")
+            .map_err(E::from)?;
+        let result = work(&WriteTx { rows: Rows { connection: &transaction, apps: &self.apps } })?;
+        transaction.commit().doing("commit").map_err(E::from)?;
+        Ok(result)
+    }
+
+    /// Reads through the writing connection, between transactions.
+    pub fn rows(&self) -> Rows<'_> {
+        Rows { connection: &self.writer, apps: &self.apps }
+    }
+
+    /// A further connection that only reads.
+    pub fn reader(&self) -> Result<ReadStore, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let open = |source| StoreError::Open { path: self.path.clone(), source };
+        let connection = Connection::open_with_flags(&self.path, flags).map_err(open)?;
+        configure(&connection, 8 * 1024).map_err(open)?;
+        Ok(ReadStore { connection, apps: self.apps.clone() })
+    }
+}
+
+impl ReadStore {
+    /// Runs `work` on one committed state of the database.
+    pub fn snapshot<R, E: From<StoreError>>(&mut self, work: impl FnOnce(Rows<'_>) -> Result<R, E>) -> Result<R, E> {
+        let transaction = self.connection.transaction().doing("begin of a snapshot").map_err(E::from)?;
+        work(Rows { connection: &transaction, apps: &self.apps })
+    }
+}
+
+impl Rows<'_> {
+    /// The tables of each app.
+    pub fn apps(&self) -> &Apps {
+        self.apps
+    }
+}
+
+fn configure(connection: &Connection, cache_kib: i32) -> rusqlite::Result<()> {
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.set_prepared_statement_cache_capacity(128);
+    if !connection.is_readonly(rusqlite::MAIN_DB)? {
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+    }
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "cache_size", -cache_kib)?;
+    // A checkpoint every 64 MiB of log: bulk writes touch each page once instead of many times.
+    connection.pragma_update(None, "wal_autocheckpoint", 16_384)
+}
+
+fn migrate(connection: &Connection, new_epoch: Epoch) -> Result<(), StoreError> {
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).doing("version");
+    let (application, version) = (pragma("application_id")?, pragma("user_version")?);
+    match (application, version) {
+        (APPLICATION_ID, SCHEMA_VERSION) => Ok(()),
+        (0, 0) => {
+            connection.execute_batch(include_str!("schema.sql")).doing("making of the tables")?;
+            connection
+                .execute("INSERT INTO meta (name, value) VALUES ('epoch', ?1)", [new_epoch.as_bytes()])
+                .doing("minting of the epoch")?;
+            connection.pragma_update(None, "application_id", APPLICATION_ID).doing("version")?;
+            connection.pragma_update(None, "user_version", SCHEMA_VERSION).doing("version")
+        }
+        (APPLICATION_ID, later) => Err(StoreError::Foreign(format!(
+            "the database has version {later}; this program knows up to {SCHEMA_VERSION}: use a later one"
+        ))),
+        _ => Err(StoreError::Foreign("the database is not one of Postern's".into())),
+    }
+}
+
+fn read_epoch(connection: &Connection) -> Result<Epoch, StoreError> {
+    let bytes: Vec<u8> = connection
+        .query_row("SELECT value FROM meta WHERE name = 'epoch'", params![], |row| row.get(0))
+        .doing("reading the epoch")?;
+    Epoch::from_slice(&bytes).ok_or(StoreError::Inconsistent("epoch"))
+}
+
+/// A column that holds an identifier of exactly `N` bytes.
+fn fixed<const N: usize>(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<[u8; N]> {
+    row.get::<_, [u8; N]>(column)
+}
+

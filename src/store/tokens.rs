@@ -1,0 +1,28 @@
+//! Tokens of the local API, by their hash. Never holds a token itself.
+
+use keys::Digest;
+
+use super::{Doing as _, Rows, StoreError, WriteTx};
+use crate::op_context::Timestamp;
+
+impl Rows<'_> {
+    /// Whether a token with this hash was issued. The hash is of 32 random bytes: looking it up leaks nothing useful.
+    pub fn has_token(&self, hash: &Digest) -> Result<bool, StoreError> {
+        let doing = "looking up a token";
+        let mut statement = self.connection.prepare_cached("SELECT 1 FROM api_token WHERE hash = ?1").doing(doing)?;
+        statement.exists([hash.as_bytes()]).doing(doing)
+    }
+}
+
+impl WriteTx<'_> {
+    /// Notes a token's hash.
+    pub fn put_token(&self, hash: &Digest, label: &str, at: Timestamp) -> Result<(), StoreError> {
+        let doing = "noting a token";
+        let mut statement = self
+            .connection
+            .prepare_cached("INSERT OR IGNORE INTO api_token (hash, label, at) VALUES (?1, ?2, ?3)")
+            .doing(doing)?;
+        statement.execute((hash.as_bytes(), label, at.0)).doing(doing)?;
+        Ok(())
+    }
+}
