@@ -1,0 +1,234 @@
+//! Every limit of the gate, each with its unit, default and reason. It is the `[bastion]` table of the node's config.
+//!
+//! Never read from anywhere else: pure code takes a `&GateConfig`. Unknown keys are fatal.
+//! Invariant: a config that [`GateConfig::check`] accepts keeps memory, processor and waiting bounded.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The `[bastion]` table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GateConfig {
+    /// Effort asked of strangers in calm times, in expected evaluations of the work function. Default 1024: about
+    /// half a second on one core, unnoticed beside a first dial over Tor, and over 1,000 times what it costs us to
+    /// turn a bogus solution away.
+    pub effort_base: u64,
+    /// Most effort ever asked, in evaluations. Default 131072: what a default client accepts, about a minute on one core.
+    pub effort_max: u64,
+    /// Most effort we spend on being admitted elsewhere, in evaluations. Default 131072: a hostile node cannot burn
+    /// more than about a minute of one core.
+    pub effort_accept_max: u64,
+    /// Load, in percent of the slots, below which the effort stays at its base. Default 20: a few strangers at once are
+    /// no attack.
+    pub effort_calm_percent: u8,
+    /// Seconds in which the effort doubles at most, under load. Default 1: an attack is answered in seconds.
+    pub effort_doubling_s: u64,
+    /// Seconds in which the effort halves once the load is gone. Default 60: an attacker who pauses gains nothing.
+    pub effort_halving_s: u64,
+    /// Failed solutions within a minute that count as full load. Default 600: guessing raises the price like crowding does.
+    pub failures_per_minute_max: u64,
+    /// Leading zero bits of the cheap inner condition. Default 11: what it costs to pass it by trial is about what one
+    /// evaluation of the work function costs us.
+    pub inner_bits: u8,
+    /// Most inner bits we accept from others. Default 16: each bit doubles our hashing per evaluation.
+    pub inner_bits_accept_max: u8,
+    /// Seconds that a challenge may be answered in. Default 600: a phone's core solves the greatest effort in time.
+    pub cookie_lifetime_s: u64,
+    /// Challenges per sealing key; then a new key takes over. Default 4194304: the bitmap of used serials stays
+    /// below 512 KiB a key, and a flood of hellos does not outrun the cookies' lifetime.
+    pub serials_max: u32,
+    /// Longest frame before admission, in bytes. Default 8192: a solution with eight identities fits.
+    pub stranger_frame_bytes_max: usize,
+    /// Longest frame after admission, in bytes. Default 1048576: a package's cap.
+    pub frame_bytes_max: usize,
+    /// Strangers in a handshake at once. Default 256: at 8 KiB and a task each, about 5 MiB.
+    pub open_handshakes_max: usize,
+    /// Solutions verified at once, each on a thread of its own. Default 2: leaves cores to the peers' work.
+    pub verify_workers: usize,
+    /// Solutions waiting to be verified. Default 64: at 0.3 ms each the last waits 10 ms; a full queue drops the lowest effort.
+    pub verify_queue_max: usize,
+    /// Seconds for a stranger's first message. Default 20: a slow circuit's round trips; shrinks to 5 under pressure.
+    pub hello_deadline_s: u64,
+    /// Seconds that we hold a stream open for the solution. Default 30: longer solving comes back on a new stream.
+    pub solution_deadline_s: u64,
+    /// Seconds to wait for our turn to verify, decide and answer. Default 30: the node's database may be busy.
+    pub decision_deadline_s: u64,
+    /// Seconds for writing one message. Default 20: a peer that does not read is let go.
+    pub send_deadline_s: u64,
+    /// Seconds for a dial. Default 120: a first descriptor fetch over Tor may take long.
+    pub dial_deadline_s: u64,
+    /// Seconds, when dialling, for each of the other side's answers. Default 60: above its own decision deadline.
+    pub answer_deadline_s: u64,
+    /// Seconds that we solve at most. Default 600: a cookie's lifetime; then it is worthless.
+    pub solve_deadline_s: u64,
+    /// Threads that solve. Default 0: as many as there are cores.
+    pub solver_threads: usize,
+    /// Identities a peer may present in its claims. Default 8: they must fit the frame; more travel by sync.
+    pub identities_max: usize,
+    /// Apps a peer may claim. Default 64.
+    pub apps_max: usize,
+    /// Sync domains a peer may claim. Default 64: `sync_flags` has 63 bits.
+    pub sync_domains_max: usize,
+    /// Rotations in a node's key chain. Default 32: at 140 bytes each they leave room in the frame; each costs a signature check.
+    pub key_events_max: usize,
+}
+
+impl Default for GateConfig {
+    fn default() -> Self {
+        Self {
+            effort_base: 1024,
+            effort_max: 131_072,
+            effort_accept_max: 131_072,
+            effort_calm_percent: 20,
+            effort_doubling_s: 1,
+            effort_halving_s: 60,
+            failures_per_minute_max: 600,
+            inner_bits: 11,
+            inner_bits_accept_max: 16,
+            cookie_lifetime_s: 600,
+            serials_max: 4_194_304,
+            stranger_frame_bytes_max: 8192,
+            frame_bytes_max: 1 << 20,
+            open_handshakes_max: 256,
+            verify_workers: 2,
+            verify_queue_max: 64,
+            hello_deadline_s: 20,
+            solution_deadline_s: 30,
+            decision_deadline_s: 30,
+            send_deadline_s: 20,
+            dial_deadline_s: 120,
+            answer_deadline_s: 60,
+            solve_deadline_s: 600,
+            solver_threads: 0,
+            identities_max: 8,
+            apps_max: 64,
+            sync_domains_max: 64,
+            key_events_max: 32,
+        }
+    }
+}
+
+/// A value that makes no sense, alone or beside another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("bastion.{key}: {why}")]
+pub struct BadGateConfig {
+    /// The key in the table.
+    pub key: &'static str,
+    /// What is wrong with it.
+    pub why: &'static str,
+}
+
+impl GateConfig {
+    /// Refuses values with which the gate could not do its work.
+    pub fn check(&self) -> Result<(), BadGateConfig> {
+        let rules = [
+            (self.effort_base >= 1, "effort_base", "must be at least 1"),
+            (
+                self.effort_max >= self.effort_base,
+                "effort_max",
+                "is below effort_base",
+            ),
+            (
+                self.effort_max <= 1 << 40,
+                "effort_max",
+                "nobody could solve it: at most 2^40",
+            ),
+            (
+                self.effort_calm_percent < 100,
+                "effort_calm_percent",
+                "must be below 100",
+            ),
+            (self.effort_doubling_s >= 1, "effort_doubling_s", "must be at least 1"),
+            (self.effort_halving_s >= 1, "effort_halving_s", "must be at least 1"),
+            (
+                self.failures_per_minute_max >= 1,
+                "failures_per_minute_max",
+                "must be at least 1",
+            ),
+            (self.inner_bits <= 32, "inner_bits", "nobody could solve it: at most 32"),
+            (self.inner_bits_accept_max <= 32, "inner_bits_accept_max", "at most 32"),
+            (self.cookie_lifetime_s >= 1, "cookie_lifetime_s", "must be at least 1"),
+            (self.serials_max >= 64, "serials_max", "must be at least 64"),
+            (
+                self.stranger_frame_bytes_max >= 1024,
+                "stranger_frame_bytes_max",
+                "claims do not fit: at least 1024",
+            ),
+            (
+                self.stranger_frame_bytes_max <= 65536,
+                "stranger_frame_bytes_max",
+                "at most 65536 for strangers",
+            ),
+            (
+                self.frame_bytes_max >= self.stranger_frame_bytes_max,
+                "frame_bytes_max",
+                "is below stranger_frame_bytes_max",
+            ),
+            (self.frame_bytes_max <= 1 << 26, "frame_bytes_max", "at most 64 MiB"),
+            (
+                self.open_handshakes_max >= 1,
+                "open_handshakes_max",
+                "must be at least 1",
+            ),
+            (self.verify_workers >= 1, "verify_workers", "must be at least 1"),
+            (self.verify_queue_max >= 1, "verify_queue_max", "must be at least 1"),
+        ];
+        match rules.into_iter().find(|(holds, ..)| !holds) {
+            Some((_, key, why)) => Err(BadGateConfig { key, why }),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn hello_deadline(&self) -> Duration {
+        Duration::from_secs(self.hello_deadline_s)
+    }
+
+    pub(crate) fn solution_deadline(&self) -> Duration {
+        Duration::from_secs(self.solution_deadline_s)
+    }
+
+    pub(crate) fn decision_deadline(&self) -> Duration {
+        Duration::from_secs(self.decision_deadline_s)
+    }
+
+    pub(crate) fn send_deadline(&self) -> Duration {
+        Duration::from_secs(self.send_deadline_s)
+    }
+
+    pub(crate) fn dial_deadline(&self) -> Duration {
+        Duration::from_secs(self.dial_deadline_s)
+    }
+
+    pub(crate) fn answer_deadline(&self) -> Duration {
+        Duration::from_secs(self.answer_deadline_s)
+    }
+
+    pub(crate) fn solve_deadline(&self) -> Duration {
+        Duration::from_secs(self.solve_deadline_s)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_hold_and_a_default_client_accepts_what_a_default_gate_asks() {
+        let config = GateConfig::default();
+        assert_eq!(config.check(), Ok(()));
+        assert!(config.effort_max <= config.effort_accept_max);
+        assert!(config.inner_bits <= config.inner_bits_accept_max);
+    }
+
+    #[test]
+    fn a_value_that_makes_no_sense_is_named() {
+        let config = GateConfig {
+            effort_max: 1,
+            ..GateConfig::default()
+        };
+        let error = config.check().unwrap_err();
+        assert_eq!(error.to_string(), "bastion.effort_max: is below effort_base");
+    }
+}
