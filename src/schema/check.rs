@@ -1,0 +1,214 @@
+//! Whether an object's values are what its type says.
+//!
+//! Pure. Never says in an error what a value is: values are people's words. Invariant: values that pass have only
+//! known attributes, in the right number, of the right kind and within their length.
+
+use std::collections::BTreeSet;
+
+use serde::de::IgnoredAny;
+
+use super::{AttrSchema, Kind, TypeSchema};
+use crate::object::{Attrs, Value};
+
+/// How an object breaks its schema. The object's author is at fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SchemaViolation {
+    /// An attribute that the type does not have.
+    #[error("there is no attribute {0}")]
+    UnknownAttr(u16),
+    /// Fewer or more values than allowed.
+    #[error("attribute {attr} has {count} values, allowed are {min} to {max}")]
+    Count {
+        /// The attribute's name.
+        attr: String,
+        /// How many there are.
+        count: usize,
+        /// Fewest.
+        min: u32,
+        /// Most.
+        max: u32,
+    },
+    /// A value of another kind.
+    #[error("attribute {attr} must be {expected}")]
+    Kind {
+        /// The attribute's name.
+        attr: String,
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// A value that is too long.
+    #[error("attribute {attr} has {bytes} bytes, allowed are {bytes_max}")]
+    TooLong {
+        /// The attribute's name.
+        attr: String,
+        /// How long it is.
+        bytes: usize,
+        /// The limit.
+        bytes_max: u32,
+    },
+    /// The same reference or identity twice in one attribute.
+    #[error("attribute {attr} names the same oid twice")]
+    Repeated {
+        /// The attribute's name.
+        attr: String,
+    },
+}
+
+impl TypeSchema {
+    /// Checks the values of a live object (a deleted one has none). Cost grows with the bytes of the object only.
+    pub fn check(&self, attrs: &Attrs) -> Result<(), SchemaViolation> {
+        if let Some(unknown) = attrs.keys().find(|number| self.attr(**number).is_none()) {
+            return Err(SchemaViolation::UnknownAttr(*unknown));
+        }
+        self.attrs
+            .iter()
+            .try_for_each(|attr| attr.check(attrs.get(&attr.number).map_or(&[], Vec::as_slice)))
+    }
+}
+
+impl AttrSchema {
+    fn check(&self, values: &[Value]) -> Result<(), SchemaViolation> {
+        let attr = || self.name.clone();
+        let (count, min, max) = (values.len(), self.min, self.max);
+        if count < min as usize || count > max as usize {
+            return Err(SchemaViolation::Count {
+                attr: attr(),
+                count,
+                min,
+                max,
+            });
+        }
+        values.iter().try_for_each(|value| self.check_value(value))?;
+        if matches!(self.kind, Kind::Parent { .. } | Kind::Identity) {
+            let distinct: BTreeSet<_> = values.iter().filter_map(Value::as_oid).collect();
+            if distinct.len() < count {
+                return Err(SchemaViolation::Repeated { attr: attr() });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_value(&self, value: &Value) -> Result<(), SchemaViolation> {
+        let bytes = match value {
+            Value::Text(text) => text.len(),
+            Value::Bytes(bytes) => bytes.len(),
+            Value::Integer(_) => 8,
+        };
+        let (fits, expected) = match self.kind {
+            Kind::Text => (matches!(value, Value::Text(_)), "text"),
+            Kind::Integer => (matches!(value, Value::Integer(_)), "an integer"),
+            Kind::Bytes => (matches!(value, Value::Bytes(_)), "bytes"),
+            // Length before parsing: what is too long is not worth reading.
+            Kind::Json if bytes > self.bytes_max as usize => (matches!(value, Value::Text(_)), "JSON text"),
+            Kind::Json => (value.as_text().is_some_and(is_json), "JSON text"),
+            Kind::Parent { .. } => (value.as_oid().is_some(), "an object's oid of 16 bytes"),
+            Kind::Identity => (value.as_oid().is_some(), "an identity's oid of 16 bytes"),
+        };
+        let (attr, bytes_max) = (self.name.clone(), self.bytes_max);
+        if !fits {
+            Err(SchemaViolation::Kind { attr, expected })
+        } else if bytes > bytes_max as usize {
+            Err(SchemaViolation::TooLong { attr, bytes, bytes_max })
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// `serde_json` bounds the depth at 128 by itself; nothing is kept.
+fn is_json(text: &str) -> bool {
+    serde_json::from_str::<IgnoredAny>(text).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::Visibility;
+
+    fn attr(number: u16, kind: Kind, (min, max): (u32, u32), bytes_max: u32) -> AttrSchema {
+        let name = format!("a{number}");
+        AttrSchema {
+            number,
+            name,
+            kind,
+            min,
+            max,
+            bytes_max,
+        }
+    }
+
+    fn sample() -> TypeSchema {
+        TypeSchema {
+            number: 1,
+            name: "sample.one".into(),
+            visibility: Visibility::Public,
+            attrs: vec![
+                attr(1, Kind::Text, (1, 1), 4),
+                attr(2, Kind::Integer, (0, 2), 8),
+                attr(3, Kind::Json, (0, 1), 10),
+                attr(4, Kind::Bytes, (0, 1), 4),
+                attr(5, Kind::Identity, (0, 3), 16),
+                attr(7, Kind::Parent { type_number: 1 }, (0, 1), 16),
+            ],
+        }
+    }
+
+    fn text(text: &str) -> Value {
+        Value::Text(text.into())
+    }
+
+    fn oid(byte: u8) -> Value {
+        Value::Bytes(vec![byte; 16])
+    }
+
+    /// Checks an object with attribute 1 in order and attribute `number` as given.
+    fn check(number: u16, values: Vec<Value>) -> Result<(), String> {
+        let attrs = Attrs::from([(1, vec![text("abcd")]), (number, values)]);
+        sample().check(&attrs).map_err(|violation| violation.to_string())
+    }
+
+    #[test]
+    fn takes_what_fits() {
+        check(2, vec![]).unwrap();
+        check(2, vec![Value::Integer(i64::MIN), Value::Integer(1)]).unwrap();
+        check(3, vec![text("{\"a\":[1]}")]).unwrap();
+        check(4, vec![Value::Bytes(vec![0; 4])]).unwrap();
+        check(5, vec![oid(1), oid(2), oid(3)]).unwrap();
+        check(7, vec![oid(1)]).unwrap();
+    }
+
+    #[test]
+    fn names_what_does_not() {
+        let no = |number, values, expected: &str| assert_eq!(check(number, values).unwrap_err(), expected);
+        no(6, vec![text("x")], "there is no attribute 6");
+        no(1, vec![], "attribute a1 has 0 values, allowed are 1 to 1");
+        no(
+            1,
+            vec![text("a"), text("b")],
+            "attribute a1 has 2 values, allowed are 1 to 1",
+        );
+        no(1, vec![Value::Integer(1)], "attribute a1 must be text");
+        no(1, vec![text("grün")], "attribute a1 has 5 bytes, allowed are 4");
+        no(2, vec![text("1")], "attribute a2 must be an integer");
+        no(3, vec![text("{")], "attribute a3 must be JSON text");
+        no(
+            3,
+            vec![text("[1,2,3,4,5]")],
+            "attribute a3 has 11 bytes, allowed are 10",
+        );
+        no(4, vec![text("x")], "attribute a4 must be bytes");
+        no(
+            4,
+            vec![Value::Bytes(vec![0; 5])],
+            "attribute a4 has 5 bytes, allowed are 4",
+        );
+        no(
+            5,
+            vec![Value::Bytes(vec![0; 15])],
+            "attribute a5 must be an identity's oid of 16 bytes",
+        );
+        no(5, vec![oid(1), oid(1)], "attribute a5 names the same oid twice");
+        no(7, vec![text("x")], "attribute a7 must be an object's oid of 16 bytes");
+        assert!(sample().check(&Attrs::new()).is_err());
+    }
+}

@@ -1,0 +1,293 @@
+//! The built-in apps, own apps from a folder, and one wrong file for each rule.
+
+use super::*;
+use crate::domain::Mode;
+
+fn all() -> Vec<String> {
+    Schemas::built_in().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_built_in_apps_are_what_the_seed_says() {
+    let schemas = Schemas::load(&all(), None).unwrap();
+    let domains: Vec<_> = schemas.sync_domains().map(|it| (it.name.as_str(), it.mode)).collect();
+    assert_eq!(
+        domains,
+        [
+            ("contacts", Mode::AllowUpdate),
+            ("identities", Mode::AllowUpdate),
+            ("market.public_offers", Mode::AllowUpdate),
+            ("messages", Mode::AppendOnly),
+            ("rides.offers", Mode::AllowUpdate),
+        ]
+    );
+    let (app, message) = schemas.type_named("messages.message").unwrap();
+    assert_eq!((app.slug.as_str(), message.number), ("messages", 2));
+    let conversation = message.attr_named("conversation_parent_oid").unwrap();
+    assert_eq!(conversation.kind, Kind::Parent { type_number: 1 });
+    assert_eq!(
+        message.attr_full_name(conversation),
+        "messages.message.conversation_parent_oid"
+    );
+    assert_eq!(message.visibility, Visibility::Participants { through: 1 });
+    assert_eq!(
+        schemas.type_("messages", 1).unwrap().visibility,
+        Visibility::ParticipantsHere { attr: 1 }
+    );
+    assert!(schemas.domain("messages").unwrap().has_type(2));
+    assert_eq!(schemas.domain("messages").unwrap().writers, Writers::Participants);
+    assert_eq!(app.domains_of(2).count(), 1);
+    let identities = schemas.app("identities").unwrap();
+    assert_eq!(identities.domains_of(2).count(), 0, "servers stay here");
+    assert_eq!(schemas.type_("messages", 3), None);
+}
+
+/// Numbers are on the wire and in signed bytes: this test is not to be changed, only added to.
+#[test]
+fn the_numbers_of_the_built_in_apps_stay_for_ever() {
+    let schemas = Schemas::load(&all(), None).unwrap();
+    let numbers: Vec<String> = schemas
+        .apps()
+        .flat_map(|app| &app.types)
+        .map(|it| {
+            let attrs: Vec<_> = it
+                .attrs
+                .iter()
+                .map(|attr| format!("{} {}", attr.number, attr.name))
+                .collect();
+            format!("{} {}: {}", it.number, it.name, attrs.join(", "))
+        })
+        .collect();
+    assert_eq!(
+        numbers,
+        [
+            "1 contacts.card: 1 subject, 2 name, 3 note",
+            "1 identities.identity: 1 public_key, 2 chain, 3 home, 4 name, 5 listed",
+            "2 identities.server: 1 public_key, 2 chain",
+            "1 market.offer: 1 title, 2 description, 3 price, 4 region",
+            "1 messages.conversation: 1 participant_identity_oids, 2 title",
+            "2 messages.message: 1 conversation_parent_oid, 2 body, 3 sent_at",
+            "1 rides.offer: 1 origin, 2 destination, 3 departs_at, 4 seats, 5 region, 6 note",
+        ]
+    );
+}
+
+#[test]
+fn apps_are_turned_on_by_name() {
+    let load = |slugs: &[&str]| Schemas::load(&slugs.iter().map(|it| it.to_string()).collect::<Vec<_>>(), None);
+    let some = load(&["messages", "identities"]).unwrap();
+    assert_eq!(
+        some.apps().map(|app| app.slug.as_str()).collect::<Vec<_>>(),
+        ["identities", "messages"]
+    );
+    assert_eq!(some.domain("rides.offers"), None);
+    assert!(matches!(load(&["messages"]), Err(SchemaError::NoIdentities)));
+    let error = load(&["identities", "mesages"]).unwrap_err();
+    assert_eq!(error.to_string(), "there is no app `mesages`; did you mean `messages`?");
+    let error = load(&["identities", "zoo"]).unwrap_err();
+    assert_eq!(error.to_string(), "there is no app `zoo`");
+}
+
+const GARDEN: &str = r#"slug = "garden"
+version = 1
+
+[[type]]
+number = 1
+name = "garden.bed"
+visibility = { participants_here = "keepers" }
+[[type.attr]]
+number = 1
+name = "keepers"
+kind = "identity"
+max = 8
+
+[[type]]
+number = 2
+name = "garden.plant"
+visibility = { participants = "bed" }
+[[type.attr]]
+number = 1
+name = "bed"
+kind = { parent = "garden.bed" }
+[[type.attr]]
+number = 2
+name = "name"
+kind = "text"
+bytes_max = 100
+
+[[domain]]
+name = "garden.beds"
+parent_types = ["garden.plant", "garden.bed"]
+mode = "no_update"
+writers = "participants"
+"#;
+
+/// Loads a folder with these files; the app `garden` is turned on.
+fn load(files: &[(&str, &str)]) -> Result<Schemas, String> {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(dir.path().join(name), text).unwrap();
+    }
+    let enabled = ["identities".to_owned(), "garden".to_owned()];
+    let folder = format!("{}/", dir.path().display());
+    Schemas::load(&enabled, Some(dir.path())).map_err(|error| error.to_string().replace(&folder, ""))
+}
+
+#[test]
+fn an_own_app_is_a_file_in_the_folder() {
+    let schemas = load(&[("garden.toml", GARDEN), ("notes.txt", "no schema")]).unwrap();
+    let domain = schemas.domain("garden.beds").unwrap();
+    assert_eq!((domain.types.as_slice(), domain.mode), (&[1, 2][..], Mode::NoUpdate));
+    let keepers = &schemas.type_("garden", 1).unwrap().attrs[0];
+    assert_eq!((keepers.min, keepers.max, keepers.bytes_max), (1, 8, 16));
+}
+
+/// Replaces one piece of the good file and expects exactly these problems.
+fn wrong(piece: &str, instead: &str, expected: &str) {
+    assert!(GARDEN.contains(piece), "{piece}");
+    let text = GARDEN.replacen(piece, instead, 1);
+    assert_eq!(load(&[("g.toml", &text)]).unwrap_err(), expected);
+}
+
+#[test]
+fn every_fault_names_its_line_and_the_nearest_right_word() {
+    wrong(
+        "max = 8",
+        "maxx = 8",
+        "g.toml:12: type.attr.maxx: unknown key; did you mean `max`?",
+    );
+    wrong(
+        "\"no_update\"",
+        "\"no_updates\"",
+        "g.toml:31: domain.mode: `no_updates` is not possible here; did you mean `no_update`?",
+    );
+    wrong("bytes_max = 100", "", "g.toml:24: `name` needs bytes_max");
+    wrong(
+        "bytes_max = 100",
+        "bytes_max = 0",
+        "g.toml:26: bytes_max of `name` must be 1 to 1048576",
+    );
+    wrong(
+        "max = 8",
+        "bytes_max = 8",
+        "g.toml:12: `keepers` has 16 bytes always; take bytes_max out",
+    );
+    wrong(
+        "max = 8",
+        "max = 0",
+        "g.toml:10: `keepers` has 1 to 0 values; possible are 0 <= min <= max, 1 <= max <= 256",
+    );
+    wrong(
+        "max = 8",
+        "max = 257",
+        "g.toml:10: `keepers` has 1 to 257 values; possible are 0 <= min <= max, 1 <= max <= 256",
+    );
+    wrong(
+        "{ parent = \"garden.bed\" }",
+        "{ parent = \"garden.bad\" }",
+        "g.toml:21: there is no type `garden.bad` here; did you mean `garden.bed`?",
+    );
+    wrong(
+        "kind = { parent = \"garden.bed\" }",
+        "",
+        "g.toml:18: type.attr: the key `kind` is missing",
+    );
+}
+
+#[test]
+fn numbers_and_names_are_unique_and_well_formed() {
+    wrong(
+        "number = 2\nname = \"garden.plant\"",
+        "number = 1\nname = \"garden.plant\"",
+        "g.toml:15: the type number `1` is there twice",
+    );
+    wrong(
+        "number = 2\nname = \"name\"",
+        "number = 1\nname = \"name\"",
+        "g.toml:23: the attribute number `1` is there twice",
+    );
+    wrong(
+        "number = 2\nname = \"name\"",
+        "number = 2\nname = \"bed\"",
+        "g.toml:24: the attribute name `bed` is there twice",
+    );
+    wrong(
+        "number = 2\nname = \"name\"",
+        "number = 0\nname = \"name\"",
+        "g.toml:23: numbers begin with 1",
+    );
+    wrong("version = 1", "version = 0", "g.toml:2: versions begin with 1");
+    wrong(
+        "number = 2\nname = \"name\"",
+        "number = 2\nname = \"Name\"",
+        "g.toml:24: `Name` is no name: a lower-case letter, then letters, digits and underscores, 32 in all at most",
+    );
+    wrong(
+        "\"garden.beds\"",
+        "\"rides.offers\"",
+        "g.toml:29: `rides.offers` must be `garden`, or `garden.` and a word: a lower-case letter, then letters, digits and underscores, 32 in all at most",
+    );
+}
+
+#[test]
+fn readers_can_always_be_found() {
+    wrong(
+        "participants_here = \"keepers\"",
+        "participants_here = \"keeper\"",
+        "g.toml:7: there is no attribute `keeper` here; did you mean `keepers`?",
+    );
+    wrong(
+        "kind = \"identity\"",
+        "kind = \"integer\"",
+        "g.toml:7: `keepers` must be of kind identity to name readers",
+    );
+    wrong(
+        "participants = \"bed\"",
+        "participants = \"name\"",
+        "g.toml:17: `name` must be exactly one reference to a Parent",
+    );
+    wrong(
+        "participants = \"bed\"",
+        "owner_and_subject = \"bed\"",
+        "g.toml:17: `bed` must be exactly one identity to be a subject\n\
+         g.toml:30: `garden.plant` has no participants who could write",
+    );
+    wrong(
+        "visibility = { participants = \"bed\" }",
+        "visibility = \"local\"",
+        "g.toml:30: `garden.plant` is local and never leaves",
+    );
+    wrong(
+        "\"garden.plant\", ",
+        "",
+        "g.toml:16: `garden.plant` is in no domain; make it local if it is never to leave",
+    );
+}
+
+#[test]
+fn the_folder_is_checked_as_a_whole() {
+    let error = load(&[("garden.toml", GARDEN), ("second.toml", GARDEN)]).unwrap_err();
+    assert_eq!(error, "second.toml: the app `garden` is there already");
+    let market = include_str!("apps/market.toml");
+    let error = load(&[("garden.toml", GARDEN), ("market.toml", market)]).unwrap_err();
+    assert_eq!(error, "market.toml: the app `market` is there already");
+    let error = load(&[("garden.toml", GARDEN), ("off.toml", "slug = 1")]).unwrap_err();
+    assert!(error.starts_with("off.toml:1: slug: "), "{error}");
+    let error = load(&[("long.toml", &"#".repeat(FILE_BYTES_MAX as usize + 1))]).unwrap_err();
+    assert_eq!(error, "long.toml: longer than 262144 bytes");
+    let none = Schemas::load(&all(), Some(Path::new("/nonexistent/schemas")));
+    assert!(matches!(none, Err(SchemaError::Unreadable { .. })));
+}
+
+#[test]
+fn domains_do_not_outnumber_the_bits_of_sync_flags() {
+    let mut text = GARDEN.to_owned();
+    for number in 0..SYNC_DOMAINS_MAX {
+        text += &format!(
+            "[[domain]]\nname = \"garden.d{number}\"\nparent_types = [\"garden.bed\"]\n\
+             mode = \"no_update\"\nwriters = \"owner\"\n"
+        );
+    }
+    let error = load(&[("g.toml", &text)]).unwrap_err();
+    assert_eq!(error, "65 sync domains are turned on, at most 63 are possible");
+}

@@ -1,0 +1,353 @@
+//! Reading a TOML file that a person wrote: every problem at once, each with its line and the nearest right word.
+//!
+//! `toml` stops at its first error of shape. Here the offending entry is noted, taken out of the parsed tree, and the
+//! rest is read again, so that one run names all. Never guesses a value. Invariant: [`TomlFile::read`] gives a value
+//! that is used only where no problem was noted; the caller asks [`TomlFile::finish`].
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use toml::Spanned;
+use toml::de::{DeArray, DeTable, DeValue};
+
+/// Problems shown of one file; what follows is mostly their consequence.
+const PROBLEMS_MAX: usize = 50;
+
+/// One thing that is wrong in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The file.
+    pub file: PathBuf,
+    /// Counted from 1.
+    pub line: usize,
+    /// The key and what is wrong with it.
+    pub message: String,
+    /// The nearest word that would be right.
+    pub suggestion: Option<String>,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.file.display(), self.line, self.message)?;
+        match &self.suggestion {
+            Some(word) => write!(f, "; did you mean `{word}`?"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// All that is wrong in a file, in the order of its lines. One line of text for each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problems(pub Vec<Problem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, problem) in self.0.iter().enumerate() {
+            let newline = if place == 0 { "" } else { "\n" };
+            write!(f, "{newline}{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// The word nearest to `wrong`, if one is near enough to be a slip of it.
+pub(crate) fn nearest<'a>(wrong: &str, right: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let slips_max = (wrong.chars().count() / 3).max(1);
+    let distances = right
+        .into_iter()
+        .map(|word| (strsim::damerau_levenshtein(wrong, word), word));
+    distances
+        .filter(|(distance, _)| *distance <= slips_max)
+        .min()
+        .map(|(_, word)| word)
+}
+
+/// A parsed file and what was found wrong in it so far.
+pub(crate) struct TomlFile<'t> {
+    path: &'t Path,
+    text: &'t str,
+    root: Spanned<DeTable<'t>>,
+    problems: Vec<Problem>,
+}
+
+impl<'t> TomlFile<'t> {
+    /// Parses the text; errors of syntax are noted.
+    pub(crate) fn parse(path: &'t Path, text: &'t str) -> Self {
+        let (root, errors) = DeTable::parse_recoverable(text);
+        let mut file = Self {
+            path,
+            text,
+            root,
+            problems: Vec::new(),
+        };
+        for error in errors {
+            let start = error.span().map_or(0, |span| span.start);
+            file.note(start, format!("not TOML: {}", error.message()), None);
+        }
+        file
+    }
+
+    /// Reads the whole file as a `T`, noting every unknown key, unknown word and wrong type. `None` where not even
+    /// the rest made a `T`. The struct and all structs in it must `deny_unknown_fields`.
+    pub(crate) fn read<T: DeserializeOwned>(&mut self) -> Option<T> {
+        if !self.problems.is_empty() {
+            return None;
+        }
+        let mut tree = self.root.clone();
+        let mut wrong: Vec<Taken> = Vec::new();
+        while self.problems.len() < PROBLEMS_MAX {
+            let error = match T::deserialize(toml::de::Deserializer::from(tree.clone())) {
+                Ok(value) => return Some(value),
+                Err(error) => error,
+            };
+            let span = error.span().unwrap_or(tree.span());
+            let root = tree.span();
+            let taken = take_out(tree.get_mut(), &root, &span);
+            let (message, word) = reword(error.message());
+            // A key that was taken out as wrong is not missing.
+            let missing = word.as_ref().filter(|_| message.is_none());
+            if !wrong
+                .iter()
+                .any(|it| missing.is_some_and(|key| it.table == span && it.path.ends_with(key.as_str())))
+            {
+                let at = taken.as_ref().map_or(String::new(), |it| format!("{}: ", it.path));
+                match message {
+                    Some(message) => self.note(span.start, format!("{at}{message}"), word),
+                    None => {
+                        let key = word.unwrap_or_default();
+                        self.note(span.start, format!("{at}the key `{key}` is missing"), None);
+                    }
+                }
+            }
+            wrong.push(taken?);
+        }
+        None
+    }
+
+    /// Whether anything was noted.
+    pub(crate) fn has_problems(&self) -> bool {
+        !self.problems.is_empty()
+    }
+
+    /// Notes a problem at a byte of the text.
+    pub(crate) fn note(&mut self, start: usize, message: String, suggestion: Option<String>) {
+        let line = self.line(start);
+        self.problems.push(Problem {
+            file: self.path.into(),
+            line,
+            message,
+            suggestion,
+        });
+    }
+
+    /// Notes a problem of the key at a path such as `sync.dials_max` or `peer.0.onion`: at its line, or where it is not
+    /// written, at the nearest table around it.
+    pub(crate) fn note_key(&mut self, path: &str, message: &str) {
+        let start = self.find(path);
+        let names: Vec<_> = path.split('.').filter(|part| part.parse::<usize>().is_err()).collect();
+        self.note(start, format!("{}: {message}", names.join(".")), None);
+    }
+
+    fn find(&self, path: &str) -> usize {
+        let mut parts = path.split('.');
+        let first = parts.next().and_then(|part| self.root.get_ref().get_key_value(part));
+        let Some((key, mut value)) = first else { return 0 };
+        let mut start = key.span().start;
+        for part in parts {
+            let next = match value.get_ref() {
+                DeValue::Table(table) => table.get_key_value(part).map(|(key, value)| (key.span(), value)),
+                DeValue::Array(array) => {
+                    let place = part.parse::<usize>().ok();
+                    place
+                        .and_then(|place| array.get(place))
+                        .map(|value| (value.span(), value))
+                }
+                _ => None,
+            };
+            let Some((span, next)) = next else { break };
+            (start, value) = (span.start, next);
+        }
+        start
+    }
+
+    fn line(&self, start: usize) -> usize {
+        let before = self.text.as_bytes().get(..start).unwrap_or_default();
+        1 + before.iter().filter(|byte| **byte == b'\n').count()
+    }
+
+    /// The value, if nothing was wrong.
+    pub(crate) fn finish<T>(mut self, value: Option<T>) -> Result<T, Problems> {
+        self.problems.sort_by_key(|problem| problem.line);
+        self.problems.dedup();
+        match value {
+            Some(value) if self.problems.is_empty() => Ok(value),
+            _ => Err(Problems(self.problems)),
+        }
+    }
+}
+
+/// What was taken out of the tree: the names on the way to it, and where its table stands.
+struct Taken {
+    path: String,
+    table: Range<usize>,
+}
+
+/// Takes the innermost entry at `span` out of a table.
+fn take_out(table: &mut DeTable<'_>, table_span: &Range<usize>, span: &Range<usize>) -> Option<Taken> {
+    let mut found = None;
+    for (key, value) in table.iter_mut() {
+        let value_span = value.span();
+        let inner = match value.get_mut() {
+            DeValue::Table(inner) => take_out(inner, &value_span, span),
+            DeValue::Array(array) => take_out_of_array(array, span),
+            _ => None,
+        };
+        if let Some(Taken { path, table }) = inner {
+            let dot = if path.is_empty() { "" } else { "." };
+            let path = format!("{}{dot}{path}", key.get_ref());
+            return Some(Taken { path, table });
+        }
+        if covers(&key.span(), span) || covers(&value_span, span) {
+            found = Some(key.get_ref().to_string());
+        }
+    }
+    let path = found?;
+    table.remove(path.as_str());
+    Some(Taken {
+        path,
+        table: table_span.clone(),
+    })
+}
+
+/// Takes an entry out of one of the tables in an array, or a table that lacks a key.
+fn take_out_of_array(array: &mut DeArray<'_>, span: &Range<usize>) -> Option<Taken> {
+    let mut lacking = None;
+    for (place, value) in array.iter_mut().enumerate() {
+        let value_span = value.span();
+        let DeValue::Table(table) = value.get_mut() else {
+            continue;
+        };
+        let taken = take_out(table, &value_span, span);
+        if taken.is_some() {
+            return taken;
+        }
+        if covers(&value_span, span) {
+            lacking = Some((place, value_span));
+        }
+    }
+    let (place, table) = lacking?;
+    let rest = std::mem::replace(array, DeArray::new()).into_iter().enumerate();
+    for (_, value) in rest.filter(|(other, _)| *other != place) {
+        array.push(value);
+    }
+    Some(Taken {
+        path: String::new(),
+        table,
+    })
+}
+
+fn covers(outer: &Range<usize>, inner: &Range<usize>) -> bool {
+    outer.start <= inner.start && inner.end <= outer.end
+}
+
+/// Turns serde's words into an operator's, and finds the nearest of the words that serde would have taken.
+/// Of a missing key there is no message, only the key.
+fn reword(message: &str) -> (Option<String>, Option<String>) {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let first = quoted.next().unwrap_or_default();
+    let right: Vec<&str> = quoted.collect();
+    let suggestion = nearest(first, right.iter().copied()).map(str::to_owned);
+    let listed = if suggestion.is_some() || right.is_empty() {
+        String::new()
+    } else {
+        format!("; possible: {}", right.join(", "))
+    };
+    if message.starts_with("unknown field") {
+        (Some("unknown key".to_owned() + &listed), suggestion)
+    } else if message.starts_with("unknown variant") {
+        (Some(format!("`{first}` is not possible here{listed}")), suggestion)
+    } else if message.starts_with("missing field") {
+        (None, Some(first.to_owned()))
+    } else {
+        (Some(message.to_owned()), None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct File {
+        one: u8,
+        #[serde(default)]
+        inner: Vec<Inner>,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        colour: Colour,
+        #[serde(default)]
+        size: u8,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Colour {
+        Red,
+        Green,
+    }
+
+    fn problems(text: &str) -> String {
+        let path = Path::new("f.toml");
+        let mut file = TomlFile::parse(path, text);
+        let read = file.read::<File>();
+        file.finish(read)
+            .map_or_else(|problems| problems.to_string(), |_| String::new())
+    }
+
+    #[test]
+    fn a_right_file_has_no_problems() {
+        assert_eq!(problems("one = 1\n[[inner]]\ncolour = \"red\"\n"), "");
+    }
+
+    #[test]
+    fn all_problems_are_named_at_once_with_their_lines() {
+        let text = "one = 1\nonee = 2\n\n[[inner]]\ncolour = \"gren\"\nsise = 3\n\n[[inner]]\nsize = 300\ncolour = \"red\"\nzzz = 1\n[[inner]]\nsize = 1\n";
+        assert_eq!(
+            problems(text),
+            "f.toml:2: onee: unknown key; did you mean `one`?\n\
+             f.toml:5: inner.colour: `gren` is not possible here; did you mean `green`?\n\
+             f.toml:6: inner.sise: unknown key; did you mean `size`?\n\
+             f.toml:9: inner.size: invalid value: integer `300`, expected u8\n\
+             f.toml:11: inner.zzz: unknown key; possible: colour, size\n\
+             f.toml:12: inner: the key `colour` is missing"
+        );
+    }
+
+    #[test]
+    fn what_is_not_toml_is_said_with_its_line() {
+        let text = problems("one = 1\ntwo = = 2\n");
+        assert!(text.starts_with("f.toml:2: not TOML: "), "{text}");
+        let text = problems("one = 1\none = 2\n");
+        assert!(text.starts_with("f.toml:2: not TOML: "), "{text}");
+    }
+
+    #[test]
+    fn a_file_without_what_it_needs_is_named_at_its_beginning() {
+        assert_eq!(problems("\n"), "f.toml:1: the key `one` is missing");
+    }
+
+    #[test]
+    fn only_a_slip_is_suggested() {
+        assert_eq!(nearest("listne", ["listen", "list"]), Some("listen"));
+        assert_eq!(nearest("port", ["listen", "body"]), None);
+    }
+}
