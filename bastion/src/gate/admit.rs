@@ -29,25 +29,14 @@ impl Gate {
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     ) -> Result<(Session, Admitted), HandshakeError> {
         let mut session = Session::new(stream, self.config().stranger_frame_bytes_max);
-        let result = match self.0.slots.try_acquire() {
-            Err(_) => {
-                // Without a slot nothing may be waited for: what cannot be told at once is not told.
-                let told = Message::Refused(Refused {
-                    code: RefusalCode::Busy,
-                })
-                .encode();
-                let _ = session.writer.write(&told).now_or_never();
-                Err(HandshakeError::Busy)
-            }
-            Ok(_slot) => {
-                let result = self.handshake(&mut session).await;
-                if let Some(code) = result.as_ref().err().and_then(HandshakeError::code) {
-                    self.refuse(&mut session, code).await;
-                }
-                result
-            }
+        let Ok(_slot) = self.0.slots.try_acquire() else {
+            self.0.refused.fetch_add(1, Ordering::Relaxed);
+            // Without a slot nothing may be waited for: what cannot be told at once is not told.
+            let told = refused(RefusalCode::Busy);
+            let _ = session.writer.write(&told).now_or_never();
+            return Err(HandshakeError::Busy);
         };
-        match result {
+        match self.handshake(&mut session).await {
             Ok(admitted) => {
                 self.0.admitted.fetch_add(1, Ordering::Relaxed);
                 session.set_max(self.config().frame_bytes_max);
@@ -55,6 +44,9 @@ impl Gate {
             }
             Err(error) => {
                 self.0.refused.fetch_add(1, Ordering::Relaxed);
+                if let Some(code) = error.code() {
+                    tell(&mut session, code).await;
+                }
                 Err(error)
             }
         }
@@ -65,7 +57,7 @@ impl Gate {
         let pressure = self.load().pressure(config);
         let frame = receive(session, Step::Hello, patience(config.hello_deadline(), pressure)).await?;
         let screened = match self.open(&frame)? {
-            Opening::Solution(screened) => screened,
+            Opening::Solution(screened) => *screened,
             Opening::Hello(challenge, next) => {
                 send(session, &challenge, config.send_deadline()).await?;
                 let frame = receive(session, Step::Solution, patience(config.solution_deadline(), pressure)).await?;
@@ -119,16 +111,19 @@ impl Gate {
         }
         verified
     }
+}
 
-    /// Tells the code, and waits shortly for it to be read: over TCP, closing on unread bytes would destroy it.
-    async fn refuse(&self, session: &mut Session, code: RefusalCode) {
-        let told = Message::Refused(Refused { code }).encode();
-        let telling = async {
-            session.writer.write(&told).await.ok()?;
-            session.writer.close().await.ok()?;
-            session.reader.drain(LINGER_BYTES_MAX).await;
-            Some(())
-        };
-        let _ = timeout(LINGER, telling).await;
-    }
+fn refused(code: RefusalCode) -> Vec<u8> {
+    Message::Refused(Refused { code }).encode()
+}
+
+/// Tells the code, and waits shortly for it to be read: over TCP, closing on unread bytes would destroy it.
+async fn tell(session: &mut Session, code: RefusalCode) {
+    let telling = async {
+        session.writer.write(&refused(code)).await.ok()?;
+        session.writer.close().await.ok()?;
+        session.reader.drain(LINGER_BYTES_MAX).await;
+        Some(())
+    };
+    let _ = timeout(LINGER, telling).await;
 }

@@ -65,8 +65,7 @@ impl Gate {
         let config = self.config();
         let mut session = self.reach(transport, onion, progress).await?;
         let (hello, next) = AwaitChallenge::begin(self.0.here.clone(), *onion);
-        send(&mut session, &hello, config.send_deadline()).await?;
-        let challenge = receive(&mut session, Step::Challenge, config.answer_deadline()).await?;
+        let challenge = self.ask(&mut session, &hello, Step::Challenge).await?;
         let solving = next.receive(&challenge)?;
 
         let begun = Instant::now();
@@ -75,12 +74,12 @@ impl Gate {
         let (solution, next) = solving.solved(nonce, profile, begun.elapsed());
 
         progress(Progress::Presenting);
-        let answer = match self.present(&mut session, &solution).await {
+        let answer = match self.ask(&mut session, &solution, Step::Welcome).await {
             // Hung up on while working, most likely to free the slot: the work is good on any stream.
             Err(HandshakeError::HungUp(_) | HandshakeError::Io { .. }) => {
                 session = self.reach(transport, onion, progress).await?;
                 progress(Progress::Presenting);
-                self.present(&mut session, &solution).await?
+                self.ask(&mut session, &solution, Step::Welcome).await?
             }
             answer => answer?,
         };
@@ -104,9 +103,15 @@ impl Gate {
         Ok(Session::new(stream, self.config().stranger_frame_bytes_max))
     }
 
-    async fn present(&self, session: &mut Session, solution: &[u8]) -> Result<Vec<u8>, HandshakeError> {
-        send(session, solution, self.config().send_deadline()).await?;
-        receive(session, Step::Welcome, self.config().answer_deadline()).await
+    /// Sends a frame and awaits the answer. Where sending fails, a refusal may still be there to be read.
+    async fn ask(&self, session: &mut Session, frame: &[u8], step: Step) -> Result<Vec<u8>, HandshakeError> {
+        let failed = match send(session, frame, self.config().send_deadline()).await {
+            Ok(()) => None,
+            Err(error @ HandshakeError::Io { .. }) => Some(error),
+            Err(error) => return Err(error),
+        };
+        let answer = receive(session, step, self.config().answer_deadline()).await;
+        answer.map_err(|lost| failed.unwrap_or(lost))
     }
 
     async fn search(

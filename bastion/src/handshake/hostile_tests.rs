@@ -171,7 +171,7 @@ fn a_solution_is_good_once() {
 fn of_two_streams_with_one_solution_one_is_verified() {
     let (mut alice, _, solution, _) = alice_and_bob();
     let mut screen = || match alice.open(&solution, NOW).unwrap() {
-        Opening::Solution(screened) => screened,
+        Opening::Solution(screened) => *screened,
         Opening::Hello(..) => panic!("a solution is no hello"),
     };
     // Both pass what is cheap before either is taken.

@@ -26,7 +26,7 @@ pub enum Opening {
     /// It said hello: send this frame and wait.
     Hello(Vec<u8>, AwaitSolution),
     /// It came back with the solution of an earlier challenge.
-    Solution(Screened),
+    Solution(Box<Screened>),
 }
 
 /// A challenge was sent. Knows nothing of it: any cookie of ours will do.
@@ -84,7 +84,9 @@ impl AwaitHello {
                     AwaitSolution { here: self.here },
                 ))
             }
-            Message::Solution(solution) => screen(self.here, solution, frame, jar, now).map(Opening::Solution),
+            Message::Solution(solution) => {
+                screen(self.here, solution, frame, jar, now).map(|screened| Opening::Solution(Box::new(screened)))
+            }
             other => Err(out_of_order("hello or solution", &other)),
         }
     }

@@ -89,7 +89,7 @@ impl Side {
     pub(super) fn judge(&mut self, solution: &[u8], now: u64) -> Result<Verified, HandshakeError> {
         match self.open(solution, now)? {
             Opening::Hello(..) => panic!("a solution is no hello"),
-            Opening::Solution(screened) => self.take(screened)?.verify(),
+            Opening::Solution(screened) => self.take(*screened)?.verify(),
         }
     }
 
