@@ -4,6 +4,8 @@
 //! the same door as for synced ones. Invariant: [`PeerClaims`] exist only where the key chain holds, the onion
 //! address is signed by its own key, every name follows the grammar, and the lists are sorted and without repeats.
 
+use std::fmt;
+
 use keys::codec::{self, Limits};
 use keys::{BootId, Context, Epoch, KeyChain, KeyManager, OnionAddr, PeerId, Signature, SignedObject, VerifiedChain};
 use serde::{Deserialize, Serialize};
@@ -44,7 +46,7 @@ pub(crate) struct Claims {
 }
 
 /// What a peer has proved or claimed. The identities are still unverified objects.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct PeerClaims {
     /// The node's keys, verified.
     pub chain: VerifiedChain,
@@ -62,6 +64,13 @@ pub struct PeerClaims {
     pub onion: OnionAddr,
     /// Objects of the `identities` domain, unverified.
     pub identities: Vec<SignedObject>,
+}
+
+/// For logs: who it is, shortened; nothing of what it brought.
+impl fmt::Debug for PeerClaims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PeerClaims({})", self.peer_id())
+    }
 }
 
 impl PeerClaims {

@@ -121,6 +121,7 @@ fn target(effort: u64) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::messages::Cookie;
     use keys::PublicKey;
 
     pub(super) fn onion(number: u8) -> OnionAddr {
@@ -138,6 +139,38 @@ mod tests {
 
     fn solution(puzzle: &Puzzle) -> Nonce {
         solve(puzzle, [0; 16], 1, &Attempt::default()).unwrap()
+    }
+
+    #[test]
+    fn a_whole_puzzle_is_solved_as_another_implementation_solves_it() {
+        // Computed with Python's hashlib and argon2-cffi 25.1.0 from the definitions in docs/PROTOCOL.md, CBOR by hand;
+        // the same values stand there. The smallest nonce that solves it is the twelfth to pass the inner condition.
+        let cookie = Cookie {
+            onion: onion(1),
+            effort: 16,
+            expiry: 1_700_000_600,
+            algorithm: "argon2id-1m".into(),
+            inner_bits: 6,
+        }
+        .encode();
+        let puzzle = Puzzle::new(
+            (Algorithm::Argon2id1m, 16, 6),
+            (&cookie, &[3; 44]),
+            &onion(1),
+            &PeerId::from_bytes([2; 32]),
+        );
+        assert_eq!(
+            Digest::from_bytes(puzzle.salt).to_hex(),
+            "f0ab7efeda44ab14dd0a9970f9e75e2b0b587ba883c29f4b80ec464b5494c1e8"
+        );
+        let attempt = Attempt::default();
+        let nonce = solve(&puzzle, [0; 16], 1, &attempt).unwrap();
+        assert_eq!((u128::from_be_bytes(nonce), attempt.evaluations()), (0x2fb, 12));
+        let work = Algorithm::Argon2id1m.evaluate(&nonce, &puzzle.salt, &mut Algorithm::Argon2id1m.memory());
+        assert_eq!(
+            Digest::from_bytes(work).to_hex(),
+            "026cf0fb537cd1589c79ec74b9cea953e5d2372aa5084161157a507d975d57bd"
+        );
     }
 
     #[test]
