@@ -19,6 +19,7 @@ pub mod engine;
 pub mod graph;
 pub mod object;
 pub mod op_context;
+pub mod peer;
 pub mod schema;
 pub mod services;
 pub mod state_engine;

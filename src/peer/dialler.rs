@@ -1,0 +1,115 @@
+//! Keeping in touch: dialling the peers that the operator named, again and again with backoff (DESIGN 7).
+//!
+//! Never dials an address that nobody asked for, and never more than `dials_max` at once: a dead peer costs the living
+//! nothing. Invariant: one task per address.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bastion::gate::Progress;
+use bastion::{Gate, HandshakeError, Transport};
+use keys::{OnionAddr, PeerId};
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::registry::{Backoff, Peers};
+use crate::engine::EngineError;
+use crate::state_engine::ApplyPackageError;
+
+/// Why a dial brought no session.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The handshake failed.
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    /// The peer could not be noted.
+    #[error("the peer could not be stored")]
+    Store(#[from] EngineError<ApplyPackageError>),
+    /// The node is shutting down.
+    #[error("the node is shutting down")]
+    Stopped,
+}
+
+/// Dials onion services.
+#[derive(Clone)]
+pub struct Dialler(Arc<Inner>);
+
+struct Inner {
+    gate: Gate,
+    transport: Arc<dyn Transport>,
+    peers: Peers,
+    slots: Semaphore,
+    kept: Mutex<BTreeSet<OnionAddr>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Dialler {
+    /// A dialler; its tasks end with `stop`.
+    pub fn new(gate: Gate, transport: Arc<dyn Transport>, peers: Peers, stop: CancellationToken) -> Self {
+        let slots = Semaphore::new(peers.config().dials_max);
+        let (kept, tasks) = (Mutex::new(BTreeSet::new()), TaskTracker::new());
+        Self(Arc::new(Inner { gate, transport, peers, slots, kept, tasks, stop }))
+    }
+
+    /// Dials once, is admitted, and begins a session.
+    pub async fn dial(&self, onion: &OnionAddr, progress: &(dyn Fn(Progress) + Send + Sync)) -> Result<PeerId, DialError> {
+        let _slot = self.0.slots.acquire().await.map_err(|_| DialError::Stopped)?;
+        let dial = self.0.gate.dial(&*self.0.transport, onion, progress);
+        let (session, admitted) = tokio::select! {
+            biased;
+            () = self.0.stop.cancelled() => return Err(DialError::Stopped),
+            result = dial => result?,
+        };
+        tracing::info!(
+            peer = %admitted.claims().peer_id(),
+            effort = admitted.effort(),
+            solving_ms = admitted.solving_time().as_millis() as u64,
+            domains = admitted.domains().len(),
+            "admitted by a peer"
+        );
+        Ok(self.0.peers.admit(session, admitted).await?)
+    }
+
+    /// Keeps a session with the node at `onion` from now on. Asking twice changes nothing.
+    pub fn keep(&self, onion: OnionAddr) {
+        if self.0.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(onion) {
+            let this = self.clone();
+            self.0.tasks.spawn(async move {
+                tokio::select! {
+                    biased;
+                    () = this.0.stop.cancelled() => {}
+                    () = this.keep_dialling(onion) => {}
+                }
+            });
+        }
+    }
+
+    async fn keep_dialling(&self, onion: OnionAddr) {
+        let mut backoff = Backoff::new(self.0.peers.config());
+        loop {
+            if let Some((_, over)) = self.0.peers.session_at(&onion) {
+                backoff.reset();
+                over.cancelled().await;
+            }
+            let pause = match self.dial(&onion, &|_| {}).await {
+                Ok(_) => continue,
+                Err(DialError::Stopped) => return,
+                Err(error) => {
+                    let pause = backoff.next();
+                    tracing::warn!(%onion, %error, retry_s = pause.as_secs(), "could not reach a peer");
+                    pause
+                }
+            };
+            sleep(pause).await;
+        }
+    }
+
+    /// Waits for the end of every task.
+    pub async fn close(&self) {
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+}

@@ -1,0 +1,57 @@
+//! Pushing: sending a peer what changed without being asked (SEED 5, the timer).
+//!
+//! What is pushed is everything since the acknowledged sequence number, as in a pull. Never frees or skips what was not
+//! acknowledged. Invariant: `acked_seq` is what the peer itself last said that it holds.
+
+use std::time::Duration;
+
+use super::message::{Message, PackageBody};
+use super::pull::SyncError;
+use super::session::{Handle, SessionError};
+use crate::engine::Engine;
+use crate::state_engine::{Answer, PullRequest, Window};
+use crate::store::{Cursor, Direction};
+
+/// What one push did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushOutcome {
+    /// The domain.
+    pub domain: String,
+    /// The window that was sent; none: there was nothing new.
+    pub window: Option<Window>,
+    /// How many objects were sent.
+    pub objects: usize,
+    /// What the peer acknowledged, up to and including.
+    pub acked_seq: u64,
+    /// Whether more is ready, or the peer asked to start earlier.
+    pub more: bool,
+}
+
+/// One push of one domain.
+pub async fn push_once(engine: &Engine, handle: &Handle, domain: &str) -> Result<PushOutcome, SyncError> {
+    let (peer, name, ours) = (*handle.peer(), domain.to_owned(), engine.ground().epoch);
+    let state = engine
+        .read(move |view| {
+            view.rows.sync_state(Cursor { peer: &peer, domain: &name, direction: Direction::Out, scope: None })
+        })
+        .await?;
+    let acked_seq = state.filter(|state| state.epoch == ours).map_or(0, |state| state.acked_seq);
+    let request = PullRequest { peer, domain: domain.to_owned(), last_seq: acked_seq, epoch: Some(ours) };
+    let asked = request.clone();
+    let answer = engine.read(move |view| view.build_package(&asked)).await.map_err(SyncError::Build)?;
+    let Answer::Package { window, objects, more, bytes } = answer else {
+        return Ok(PushOutcome { domain: domain.to_owned(), window: None, objects: 0, acked_seq, more: false });
+    };
+    engine.write(move |core, now| core.record_sent(now, &request, Some(window))).await?;
+    let answer = handle.request(Duration::ZERO, |id| Message::Push(PackageBody { id, body: bytes })).await?;
+    let (acked_seq, more) = match answer {
+        Message::Ack(ack) if ack.epoch == ours => (ack.last_seq, more),
+        // The peer is further back than we believed: start again where it says.
+        Message::Refused(refused) if refused.code == "gap" => (refused.last_seq.unwrap_or(0), true),
+        Message::Refused(refused) => return Err(SyncError::Refused(refused.code)),
+        _ => return Err(SessionError::Misbehaved("a push was answered with something else").into()),
+    };
+    let name = domain.to_owned();
+    engine.write(move |core, now| core.record_ack(now, &peer, &name, acked_seq)).await?;
+    Ok(PushOutcome { domain: domain.to_owned(), window: Some(window), objects, acked_seq, more })
+}

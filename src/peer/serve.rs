@@ -1,0 +1,106 @@
+//! Answering a peer: pulls and pushes, against the engine (SEED 2.1, 4, 5).
+//!
+//! Never tells a peer why beyond a short word. A domain outside the intersection is answered like an empty one, after
+//! the same wait. Invariant: what is sent was noted in `sync_state` before.
+
+use std::time::Duration;
+
+use keys::PeerId;
+use tokio::time::{Instant, timeout_at};
+
+use super::config::{SyncConfig, WAIT_S_MAX};
+use super::message::{Message, PackageBody, Pull, Refused, UpToDate};
+use super::pull::{self, SyncError};
+use crate::engine::{Engine, EngineError};
+use crate::state_engine::{Answer, ApplyPackageError, PullRequest, WindowFault};
+use crate::store::StoreError;
+
+/// Answers the requests of any peer.
+pub struct Server {
+    engine: Engine,
+    config: SyncConfig,
+}
+
+impl Server {
+    /// A server over the engine.
+    pub fn new(engine: Engine, config: SyncConfig) -> Self {
+        Self { engine, config }
+    }
+
+    /// The answer to a pull or a push of that peer.
+    pub async fn answer(&self, peer: &PeerId, message: Message) -> Message {
+        let (id, result) = match message {
+            Message::Pull(pull) => (pull.id, self.pull(peer, pull).await),
+            Message::Push(push) => (push.id, self.push(peer, push).await),
+            // The session hands over nothing else.
+            _ => (0, Err(refused(0, "internal"))),
+        };
+        result.unwrap_or_else(|refused| Message::Refused(Refused { id, ..refused }))
+    }
+
+    async fn pull(&self, peer: &PeerId, pull: Pull) -> Result<Message, Refused> {
+        if pull.peer_id != *peer {
+            return Err(refused(pull.id, "peer_id"));
+        }
+        let request = PullRequest { peer: *peer, domain: pull.domain, last_seq: pull.last_seq, epoch: pull.epoch };
+        let until = Instant::now() + Duration::from_secs(u64::from(pull.wait_s.min(WAIT_S_MAX)));
+        let mut changes = self.engine.changes();
+        let answer = loop {
+            changes.mark_unchanged();
+            let asked = request.clone();
+            let built = self.engine.read(move |view| view.build_package(&asked)).await;
+            let answer = built.map_err(|error| internal(pull.id, &error))?;
+            let is_new = matches!(answer, Answer::Package { .. });
+            if is_new || !matches!(timeout_at(until, changes.changed()).await, Ok(Ok(()))) {
+                break answer;
+            }
+        };
+        self.note_sent(pull.id, request, &answer).await?;
+        let epoch = self.engine.ground().epoch;
+        Ok(match answer {
+            Answer::UpToDate { last_seq, .. } => Message::UpToDate(UpToDate { id: pull.id, epoch, last_seq }),
+            Answer::Package { bytes, .. } => Message::Package(PackageBody { id: pull.id, body: bytes }),
+        })
+    }
+
+    /// A domain outside the intersection changes no state.
+    async fn note_sent(&self, id: u64, request: PullRequest, answer: &Answer) -> Result<(), Refused> {
+        let sent = match answer {
+            Answer::UpToDate { in_intersection: false, .. } => return Ok(()),
+            Answer::UpToDate { .. } => None,
+            Answer::Package { window, .. } => Some(*window),
+        };
+        let noted = self.engine.write(move |core, now| core.record_sent(now, &request, sent)).await;
+        noted.map_err(|error: EngineError<StoreError>| internal(id, &error))
+    }
+
+    async fn push(&self, peer: &PeerId, push: PackageBody) -> Result<Message, Refused> {
+        match pull::take_package(&self.engine, &self.config, peer, None, &push.body).await {
+            Ok((epoch, taken)) => Ok(Message::Ack(UpToDate { id: push.id, epoch, last_seq: taken.applied.last_seq })),
+            Err(SyncError::Apply(EngineError::Work(ApplyPackageError::Window(WindowFault::Gap { last_seq })))) => {
+                Err(Refused { last_seq: Some(last_seq), ..refused(push.id, "gap") })
+            }
+            Err(SyncError::Package(fault)) => {
+                tracing::warn!(%peer, %fault, "refused a pushed package");
+                Err(refused(push.id, fault.code()))
+            }
+            Err(error) => Err(internal(push.id, &error)),
+        }
+    }
+}
+
+fn refused(id: u64, code: &str) -> Refused {
+    Refused { id, code: code.to_owned(), last_seq: None }
+}
+
+/// An error and its causes, on one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// Our own fault: the log gets the chain, the peer a word.
+fn internal(id: u64, error: &(dyn std::error::Error + 'static)) -> Refused {
+    tracing::error!(error = %chain(error), "could not answer a peer");
+    refused(id, "internal")
+}

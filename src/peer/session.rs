@@ -1,0 +1,257 @@
+//! One session: a stream on which both sides ask and answer, several requests at once.
+//!
+//! One task reads, one writes; an answer finds its request by id. Never waits without a deadline, never reads ahead of
+//! what it may work on. Invariant: when [`run`] returns, every task of the session is gone and every request of ours
+//! has failed.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bastion::{FrameError, FrameReader, FrameWriter, Session};
+use keys::{Malformed, PeerId};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::config::SyncConfig;
+use super::message::{Bye, Id, Message, Refused};
+use super::serve::Server;
+
+/// Frames that wait to be written. Small: what waits here is memory.
+const OUTGOING_MAX: usize = 8;
+
+/// Why a request got no answer, or a session ended.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The session is over.
+    #[error("the session is over")]
+    Over,
+    /// The other side said goodbye.
+    #[error("the peer ended the session: {0}")]
+    Bye(String),
+    /// No answer in time.
+    #[error("no answer in time")]
+    Timeout,
+    /// The stream failed.
+    #[error("the stream failed")]
+    Frame(#[from] FrameError),
+    /// A frame is no message.
+    #[error("the peer sent a malformed message")]
+    Malformed(#[from] Malformed),
+    /// An answer to nothing, or of a wrong kind.
+    #[error("the peer misbehaved: {0}")]
+    Misbehaved(&'static str),
+    /// Nothing came, not even a sign of life.
+    #[error("the peer fell silent")]
+    Silent,
+}
+
+/// The asking end of a session.
+#[derive(Debug)]
+pub struct Handle {
+    peer: PeerId,
+    outgoing: mpsc::Sender<Vec<u8>>,
+    pending: Mutex<BTreeMap<u64, oneshot::Sender<Message>>>,
+    next_id: AtomicU64,
+    over: CancellationToken,
+    deadline: Duration,
+}
+
+impl Handle {
+    /// The peer.
+    pub fn peer(&self) -> &PeerId {
+        &self.peer
+    }
+
+    /// Ends with the session.
+    pub fn over(&self) -> &CancellationToken {
+        &self.over
+    }
+
+    /// Asks, and waits for the answer: `wait` beyond the usual deadline.
+    pub async fn request(&self, wait: Duration, make: impl FnOnce(u64) -> Message) -> Result<Message, SessionError> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let (reply, answer) = oneshot::channel();
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).insert(id, reply);
+        let answered = async {
+            self.send(&make(id)).await?;
+            answer.await.map_err(|_| SessionError::Over)
+        };
+        let result = tokio::select! {
+            biased;
+            () = self.over.cancelled() => Err(SessionError::Over),
+            result = timeout(self.deadline + wait, answered) => result.unwrap_or(Err(SessionError::Timeout)),
+        };
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        result
+    }
+
+    /// Queues a message. Waits while the queue is full.
+    pub async fn send(&self, message: &Message) -> Result<(), SessionError> {
+        self.outgoing.send(message.encode()).await.map_err(|_| SessionError::Over)
+    }
+
+    fn answer(&self, id: u64, message: Message) -> Result<(), SessionError> {
+        let waiting = self.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        match waiting {
+            Some(reply) => {
+                // The asking task may have given up just now.
+                let _ = reply.send(message);
+                Ok(())
+            }
+            // An answer after our deadline is late, not hostile; one to an id never given out is.
+            None if id < self.next_id.load(Ordering::Relaxed) => Ok(()),
+            None => Err(SessionError::Misbehaved("an answer to no request")),
+        }
+    }
+}
+
+/// A session that is about to run.
+pub struct Starting {
+    handle: Arc<Handle>,
+    reader: FrameReader,
+    writer: FrameWriter,
+    outgoing: mpsc::Receiver<Vec<u8>>,
+}
+
+impl Starting {
+    /// Takes over an admitted stream.
+    pub fn new(session: Session, peer: PeerId, config: &SyncConfig, stop: &CancellationToken) -> Self {
+        let (sender, outgoing) = mpsc::channel(OUTGOING_MAX);
+        let handle = Handle {
+            peer,
+            outgoing: sender,
+            pending: Mutex::new(BTreeMap::new()),
+            next_id: AtomicU64::new(1),
+            over: stop.child_token(),
+            deadline: Duration::from_secs(config.answer_deadline_s),
+        };
+        Self { handle: Arc::new(handle), reader: session.reader, writer: session.writer, outgoing }
+    }
+
+    /// The asking end.
+    pub fn handle(&self) -> &Arc<Handle> {
+        &self.handle
+    }
+
+    /// Runs the session to its end: cancelled, said goodbye to, failed or silent.
+    pub async fn run(self, server: Arc<Server>, config: &SyncConfig) -> SessionError {
+        let Self { handle, mut reader, writer, outgoing } = self;
+        let send_deadline = Duration::from_secs(config.send_deadline_s);
+        let writing = tokio::spawn(write_all(writer, outgoing, send_deadline, handle.over.clone()));
+        let work = TaskTracker::new();
+        let slots = Arc::new(Semaphore::new(config.requests_max));
+        let end = read_all(&mut reader, &handle, &server, config, (&work, &slots)).await;
+        let code = match &end {
+            SessionError::Over => "shutdown",
+            SessionError::Silent => "silence",
+            SessionError::Malformed(_) | SessionError::Misbehaved(_) => "misbehaviour",
+            _ => "end",
+        };
+        let bye = Message::Bye(Bye { code: code.into() }).encode();
+        // Best effort: the stream may be gone.
+        let _ = handle.outgoing.try_send(bye);
+        handle.over.cancel();
+        handle.pending.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        work.close();
+        work.wait().await;
+        // The writer ends with the token; it never panics.
+        let _ = writing.await;
+        end
+    }
+}
+
+/// Writes frame after frame. When the session is over, what is queued already may still go out, shortly.
+async fn write_all(mut writer: FrameWriter, mut outgoing: mpsc::Receiver<Vec<u8>>, deadline: Duration, over: CancellationToken) {
+    loop {
+        let frame = tokio::select! {
+            biased;
+            frame = outgoing.recv() => frame,
+            () = over.cancelled() => None,
+        };
+        let Some(frame) = frame else { break };
+        let deadline = if over.is_cancelled() { Duration::from_secs(1).min(deadline) } else { deadline };
+        if !matches!(timeout(deadline, writer.write(&frame)).await, Ok(Ok(()))) {
+            break;
+        }
+    }
+    over.cancel();
+    // Best effort, as above.
+    let _ = timeout(Duration::from_secs(1), writer.close()).await;
+}
+
+async fn read_all(
+    reader: &mut FrameReader,
+    handle: &Arc<Handle>,
+    server: &Arc<Server>,
+    config: &SyncConfig,
+    (work, slots): (&TaskTracker, &Arc<Semaphore>),
+) -> SessionError {
+    let silence = Duration::from_secs(config.ping_interval_s);
+    let mut asked = false;
+    loop {
+        let frame = tokio::select! {
+            biased;
+            () = handle.over.cancelled() => return SessionError::Over,
+            frame = timeout(silence, reader.read()) => frame,
+        };
+        let frame = match frame {
+            Ok(Ok(Some(frame))) => frame,
+            Ok(Ok(None)) => return SessionError::Over,
+            Ok(Err(error)) => return error.into(),
+            Err(_) if asked => return SessionError::Silent,
+            Err(_) => {
+                asked = true;
+                let id = handle.next_id.fetch_add(1, Ordering::Relaxed);
+                if handle.outgoing.try_send(Message::Ping(Id { id }).encode()).is_err() && handle.over.is_cancelled() {
+                    return SessionError::Over;
+                }
+                continue;
+            }
+        };
+        asked = false;
+        let message = match Message::decode(&frame, config.package_bytes_max) {
+            Ok(message) => message,
+            Err(error) => return error.into(),
+        };
+        if let Err(error) = dispatch(message, handle, server, (work, slots)).await {
+            return error;
+        }
+    }
+}
+
+async fn dispatch(
+    message: Message,
+    handle: &Arc<Handle>,
+    server: &Arc<Server>,
+    (work, slots): (&TaskTracker, &Arc<Semaphore>),
+) -> Result<(), SessionError> {
+    if let Some(id) = message.answers() {
+        return handle.answer(id, message);
+    }
+    let id = match &message {
+        Message::Bye(bye) => return Err(SessionError::Bye(bye.code.clone())),
+        Message::Ping(ping) => return handle.send(&Message::Pong(ping.clone())).await,
+        Message::Pull(pull) => pull.id,
+        Message::Push(push) => push.id,
+        _ => return Err(SessionError::Misbehaved("an answer without an id")),
+    };
+    let Ok(slot) = slots.clone().try_acquire_owned() else {
+        return handle.send(&Message::Refused(Refused { id, code: "busy".into(), last_seq: None })).await;
+    };
+    let (handle, server) = (handle.clone(), server.clone());
+    work.spawn(async move {
+        let answer = tokio::select! {
+            biased;
+            () = handle.over.cancelled() => return,
+            answer = server.answer(&handle.peer, message) => answer,
+        };
+        // Where the session is over there is nobody left to answer.
+        let _ = handle.send(&answer).await;
+        drop(slot);
+    });
+    Ok(())
+}
