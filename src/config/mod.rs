@@ -21,7 +21,8 @@ pub use sections::{
 };
 
 use crate::object::ObjectLimits;
-use crate::toml_file::{Problems, TomlFile};
+use crate::toml_file::TomlFile;
+pub use crate::toml_file::{Problem, Problems};
 
 /// Longest config file. One with every key and a hundred peers is below 64 KiB.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
