@@ -1,0 +1,334 @@
+//! The tables of the config file. The comment on a field is what the operator reads beside the key in the file that
+//! `init` writes: meaning, unit, default and reason.
+//!
+//! Plain values; never reads anything by itself. Invariant: a key's documentation names the default that it has
+//! (tested), and unknown keys are fatal in every table.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use keys::{OnionAddr, PeerId};
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// This node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NodeConfig {
+    /// A name for the operator's eyes, in status and console; never sent to anybody. Default "": the peer id says enough.
+    pub name: String,
+    /// Folder of the database and of Tor's state, from this file's folder on. Default ".": one folder to back up.
+    pub data_dir: PathBuf,
+    /// The apps that are turned on: what peers may sync and the local API offers. Default: all that are built in.
+    /// `identities` is needed always.
+    pub apps: Vec<String>,
+    /// Folder of your own apps' schema files (`*.toml`), from this file's folder on. Default: none.
+    pub schema_dir: Option<PathBuf>,
+    /// File that holds the vault's passphrase, from this file's folder on; mode 0600. Default: none, it is asked for at
+    /// the terminal. With it, whoever has the disk has the keys: better a systemd credential.
+    pub passphrase_file: Option<PathBuf>,
+}
+
+/// The local HTTP API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApiConfig {
+    /// Loopback address and port; port 0 takes any free one. Default "127.0.0.1:8470": no other machine gets in.
+    pub listen: SocketAddr,
+    /// Longest request body, in bytes. Default 1048576: above the largest object in base64.
+    pub body_bytes_max: usize,
+    /// Connections at once, event streams among them. Default 64: a few frontends with a few tabs.
+    pub connections_max: usize,
+    /// Event streams at once. Default 16: they stay open, so they must leave connections for requests.
+    pub event_streams_max: usize,
+    /// Seconds for a request to arrive and be answered; event streams are spared. Default 30: a slow disk, not for ever.
+    pub request_deadline_s: u64,
+}
+
+/// Who is let in after the puzzle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdmissionConfig {
+    /// "open": who solved the puzzle, with small quotas. "allowlist": only those listed here, added by `peer add`
+    /// or dialled by us. Default "open": strangers can reach you, which is what an onion service is for.
+    pub policy: Policy,
+    /// Peer ids (64 hexadecimal digits) that are let in under "allowlist", and trusted under both. Default []: nobody.
+    #[serde(with = "peer_ids")]
+    pub allow: Vec<PeerId>,
+}
+
+/// See [`AdmissionConfig::policy`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Policy {
+    /// Who solved the puzzle.
+    Open,
+    /// Who is listed.
+    Allowlist,
+}
+
+/// When and how much is exchanged with peers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SyncConfig {
+    /// Seconds between two pulls of the same domain from the same peer; 0 is off. Default 30: news within half a minute
+    /// even where waiting pulls and pushes fail.
+    pub pull_interval_s: u64,
+    /// Seconds between two pushes to the same peer; 0 is off. Default 0: peers pull, and new writes are pushed at once.
+    pub push_interval_s: u64,
+    /// Push to connected peers at once what is written here. Default true: a message arrives in a second.
+    pub push_on_write: bool,
+    /// Seconds that our pulls ask a peer to wait for news; 0 is off, 60 the most. Default 0: pushes do the same with fewer
+    /// requests open.
+    pub pull_wait_s: u64,
+    /// Seconds that a peer's pull may wait here; 60 the most that the protocol allows. Default 60.
+    pub wait_s_max: u64,
+    /// Pulls waiting here at once, for all peers. Default 512: each holds a few hundred bytes.
+    pub waiting_pulls_max: usize,
+    /// Longest package, envelope included, in bytes. Default 983040: 960 KiB leave room in a frame of 1 MiB.
+    pub package_bytes_max: usize,
+    /// Objects in one package. Default 4096: of 200 bytes each they fill it.
+    pub package_objects_max: usize,
+    /// Sessions at once. Default 256: at two frames of 1 MiB each, half a GiB in the worst case.
+    pub sessions_max: usize,
+    /// Requests of one peer being answered at once. Default 8: one for each usual domain; more wait in the stream.
+    pub requests_in_flight_max: usize,
+    /// Seconds for a peer's answer to a request, beyond the time that it was asked to wait. Default 60: a package over a
+    /// slow circuit.
+    pub reply_deadline_s: u64,
+    /// Seconds of silence after which a session is pinged. Default 30: keeps circuits alive.
+    pub ping_interval_s: u64,
+    /// Seconds of silence after which a session ends. Default 90: three pings went unanswered.
+    pub silence_s_max: u64,
+    /// Dials at once. Default 4: each builds three circuits.
+    pub dials_max: usize,
+    /// Seconds before a peer that could not be reached is dialled again; doubles each time. Default 30: sooner, Tor's
+    /// directories would still give the old descriptor.
+    pub backoff_s_min: u64,
+    /// Most seconds between two dials of one peer. Default 1800: who comes back is met within half an hour, or dials us.
+    pub backoff_s_max: u64,
+}
+
+/// A peer that this node dials by itself. Dialled peers are trusted.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeerConfig {
+    /// Its onion address.
+    #[serde(deserialize_with = "onion")]
+    pub onion: OnionAddr,
+    /// A name for the operator's eyes.
+    #[serde(default)]
+    pub name: String,
+}
+
+/// How peers are reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TransportConfig {
+    /// "tor": onion services. "loopback": TCP on this machine, for tests and demonstrations only. Default "tor".
+    pub kind: TransportKind,
+    /// Seconds for joining the Tor network at start. Default 600: a first time over a slow link loads some megabytes.
+    pub bootstrap_deadline_s: u64,
+    /// Rendezvous circuits being built at once. Default 16: each costs a stranger one cell and us a circuit.
+    pub accepts_max: usize,
+    /// Rendezvous circuits at once. Default 512: more than the sessions that a node keeps.
+    pub circuits_max: usize,
+    /// Only for "loopback": address and port to listen on. Default "127.0.0.1:0": any free port.
+    pub loopback_listen: SocketAddr,
+    /// Only for "loopback": onion address to loopback address of each peer. Default {}: nobody can be dialled.
+    #[serde(deserialize_with = "directory", serialize_with = "no_directory")]
+    pub loopback_directory: BTreeMap<OnionAddr, SocketAddr>,
+}
+
+/// See [`TransportConfig::kind`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TransportKind {
+    /// Onion services.
+    Tor,
+    /// TCP on this machine.
+    Loopback,
+}
+
+/// What the node writes about itself, to standard error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// "human" or "json" (one object a line). Default "human".
+    pub format: LogFormat,
+    /// Which events: a level, or levels by module such as "info,postern::peer=debug". Default "info": starts, stops, peers,
+    /// refusals; no line for each request.
+    pub filter: String,
+}
+
+/// See [`LogConfig::format`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For eyes.
+    Human,
+    /// For machines.
+    Json,
+}
+
+/// What may be stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// Longest object, in bytes of CBOR. Default 65536: a long message with room.
+    pub object_bytes_max: usize,
+    /// Attrs of one object. Default 256: more than any built-in type allows.
+    pub object_attrs_max: usize,
+    /// Rotations in a key chain. Default 32: one a month for more than two years.
+    pub key_events_max: usize,
+    /// Objects of one peer that wait for another object. Default 1000: enough to see what is wrong, too few to fill a disk.
+    pub parked_per_peer_max: u64,
+    /// Refused objects of one peer that are remembered. Default 1000: as above.
+    pub rejects_per_peer_max: u64,
+    /// Objects stored of one peer let in by policy "open". Default 10000: a busy stranger's months.
+    pub worked_peer_objects_max: u64,
+    /// Bytes stored of one peer let in by policy "open". Default 16777216: a thousand of them fill 16 GiB, no more.
+    pub worked_peer_bytes_max: u64,
+    /// Objects stored of one trusted peer. Default 1000000: years of a large community.
+    pub trusted_peer_objects_max: u64,
+    /// Bytes stored of one trusted peer. Default 1073741824: 1 GiB, as above.
+    pub trusted_peer_bytes_max: u64,
+    /// Peers remembered. Default 10000: a row of some hundred bytes each; strangers that are idle go first.
+    pub peers_max: u64,
+    /// Bytes of the database; above it nothing is taken from peers, own writes still are. Default 17179869184: 16 GiB.
+    pub database_bytes_max: u64,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            data_dir: ".".into(),
+            apps: ["identities", "contacts", "messages", "rides", "market"]
+                .map(str::to_owned)
+                .into(),
+            schema_dir: None,
+            passphrase_file: None,
+        }
+    }
+}
+
+impl Default for ApiConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8470)),
+            body_bytes_max: 1 << 20,
+            connections_max: 64,
+            event_streams_max: 16,
+            request_deadline_s: 30,
+        }
+    }
+}
+
+impl Default for AdmissionConfig {
+    fn default() -> Self {
+        Self {
+            policy: Policy::Open,
+            allow: Vec::new(),
+        }
+    }
+}
+
+impl Default for SyncConfig {
+    fn default() -> Self {
+        Self {
+            pull_interval_s: 30,
+            push_interval_s: 0,
+            push_on_write: true,
+            pull_wait_s: 0,
+            wait_s_max: 60,
+            waiting_pulls_max: 512,
+            package_bytes_max: 960 * 1024,
+            package_objects_max: 4096,
+            sessions_max: 256,
+            requests_in_flight_max: 8,
+            reply_deadline_s: 60,
+            ping_interval_s: 30,
+            silence_s_max: 90,
+            dials_max: 4,
+            backoff_s_min: 30,
+            backoff_s_max: 1800,
+        }
+    }
+}
+
+impl Default for TransportConfig {
+    fn default() -> Self {
+        Self {
+            kind: TransportKind::Tor,
+            bootstrap_deadline_s: 600,
+            accepts_max: 16,
+            circuits_max: 512,
+            loopback_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            loopback_directory: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Human,
+            filter: "info".into(),
+        }
+    }
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            object_bytes_max: 64 * 1024,
+            object_attrs_max: 256,
+            key_events_max: 32,
+            parked_per_peer_max: 1000,
+            rejects_per_peer_max: 1000,
+            worked_peer_objects_max: 10_000,
+            worked_peer_bytes_max: 16 << 20,
+            trusted_peer_objects_max: 1_000_000,
+            trusted_peer_bytes_max: 1 << 30,
+            peers_max: 10_000,
+            database_bytes_max: 16 << 30,
+        }
+    }
+}
+
+/// In a config file, unlike on the wire, onion addresses are text.
+fn onion<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OnionAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(serde::de::Error::custom)
+}
+
+fn directory<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<OnionAddr, SocketAddr>, D::Error> {
+    let entries = BTreeMap::<String, SocketAddr>::deserialize(deserializer)?;
+    let parsed = entries.into_iter().map(|(onion, addr)| Ok((onion.parse()?, addr)));
+    parsed
+        .collect::<Result<_, keys::ids::ParseIdError>>()
+        .map_err(serde::de::Error::custom)
+}
+
+/// The directory is for tests; it is read, never written. Serialising serves the default file alone.
+fn no_directory<S: serde::Serializer>(_: &BTreeMap<OnionAddr, SocketAddr>, serializer: S) -> Result<S::Ok, S::Error> {
+    BTreeMap::<String, String>::new().serialize(serializer)
+}
+
+/// Peer ids as text, in full: the file is the operator's own.
+mod peer_ids {
+    use keys::PeerId;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(ids: &[PeerId], serializer: S) -> Result<S::Ok, S::Error> {
+        let texts: Vec<_> = ids.iter().map(PeerId::to_hex).collect();
+        texts.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PeerId>, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        let parsed = texts.iter().map(|text| text.parse());
+        parsed.collect::<Result<_, _>>().map_err(serde::de::Error::custom)
+    }
+}
