@@ -1,54 +1,16 @@
-//! The handshake between honest sides, and against everybody else. One test per act.
+//! Against hostile callers. One test per act.
 
 use keys::codec;
 use keys::{Context, Malformed, SecretKey, Signature};
 use proptest::prelude::*;
 use serde_bytes::ByteArray;
 
-use super::testing::{NOW, Side, bend, easy};
+use super::testing::{NOW, Side, alice_and_bob, bend, check, easy, error, sign};
 use super::*;
 use crate::claims::Claims;
 use crate::error::{Incompatibility, RefusalCode};
 use crate::messages::{Challenge, Cookie, Hello, Refused, Solution, Welcome};
-use crate::puzzle::{Algorithm, Puzzle};
-
-fn error<T>(result: Result<T, HandshakeError>) -> HandshakeError {
-    match result {
-        Ok(_) => panic!("it was accepted"),
-        Err(error) => error,
-    }
-}
-
-#[track_caller]
-fn check<T>(result: Result<T, HandshakeError>, expected: Misbehaviour, code: RefusalCode) {
-    let error = error(result);
-    assert_eq!(error.code(), Some(code), "{error}");
-    match error {
-        HandshakeError::PeerMisbehaved(what) => assert_eq!(what, expected),
-        other => panic!("{other}"),
-    }
-}
-
-/// Alice challenges, Bob solves.
-fn alice_and_bob() -> (Side, Side, Vec<u8>, AwaitWelcome) {
-    let (mut alice, bob) = (Side::alice(easy()), Side::bob(easy()));
-    let challenge = alice.challenge();
-    let (solution, awaiting) = bob.solve(&challenge, alice.onion());
-    (alice, bob, solution, awaiting)
-}
-
-/// Signs a solution's parts as they are now, for Alice, by the given node and context.
-fn sign(solution: &mut Solution, by: &Side, context: Context, addressed: &Side) {
-    let onion = addressed.onion();
-    let parts: [&[u8]; 5] = [
-        &solution.cookie,
-        &solution.sealed,
-        solution.nonce.as_slice(),
-        &solution.claims,
-        onion.public_key().as_bytes(),
-    ];
-    solution.signature = by.here.keys.sign_as_node(context, &parts);
-}
+use crate::puzzle::Puzzle;
 
 /// Changes Bob's claims inside a solution and signs them as Bob.
 fn bend_claims(frame: &[u8], bob: &Side, alice: &Side, change: impl FnOnce(&mut Claims)) -> Vec<u8> {
@@ -58,30 +20,6 @@ fn bend_claims(frame: &[u8], bob: &Side, alice: &Side, change: impl FnOnce(&mut 
         solution.claims = codec::encode(&claims).into();
         sign(solution, bob, Context::Solution, alice);
     })
-}
-
-#[test]
-fn both_learn_the_same_of_each_other() {
-    let config = GateConfig {
-        effort_base: 4,
-        inner_bits: 4,
-        ..GateConfig::default()
-    };
-    let (mut alice, bob) = (Side::alice(config.clone()), Side::bob(config));
-    let challenge = alice.challenge();
-    let (solution, awaiting) = bob.solve(&challenge, alice.onion());
-    let verified = alice.judge(&solution, NOW).unwrap();
-    assert_eq!(verified.claims().peer_id(), bob.peer_id());
-    assert_eq!(verified.claims().onion, bob.onion());
-    assert_eq!(verified.claims().apps, ["identities", "messages"]);
-    let (welcome, at_alice) = alice.welcome(verified);
-    let at_bob = awaiting.receive(&welcome).unwrap();
-    assert_eq!(at_bob.claims().peer_id(), alice.peer_id());
-    assert_eq!(at_bob.claims().epoch, alice.profile.epoch);
-    assert_eq!(at_bob.domains(), ["messages", "rides.offers"]);
-    assert_eq!(at_alice.domains(), at_bob.domains());
-    assert_eq!((at_alice.we_dialled(), at_bob.we_dialled()), (false, true));
-    assert_eq!((at_alice.effort(), at_bob.effort()), (4, 4));
 }
 
 #[test]
@@ -430,115 +368,6 @@ fn nobody_meets_itself() {
         awaiting.receive(&mirror.encode()),
         Misbehaviour::OwnPeerId,
         RefusalCode::OwnPeerId,
-    );
-}
-
-#[test]
-fn a_client_spends_no_more_than_it_wants() {
-    let dear = GateConfig {
-        effort_base: 131_073,
-        ..GateConfig::default()
-    };
-    let (mut alice, bob) = (Side::alice(dear), Side::bob(easy()));
-    let challenge = alice.challenge();
-    let error_of = |challenge: &[u8]| error(bob.accept(challenge, Side::alice(easy()).onion()));
-    assert!(matches!(
-        error_of(&challenge),
-        HandshakeError::PeerIncompatible(Incompatibility::Effort {
-            asked: 131_073,
-            limit: 131_072
-        })
-    ));
-    let change = |change: fn(&mut Cookie)| {
-        let Message::Challenge(Challenge { cookie, sealed }) = Message::decode(&challenge, 8192).unwrap() else {
-            panic!()
-        };
-        let mut cookie = Cookie::decode(&cookie).unwrap();
-        change(&mut cookie);
-        let cookie = cookie.encode().into();
-        Message::Challenge(Challenge { cookie, sealed }).encode()
-    };
-    let hard = change(|cookie| (cookie.effort, cookie.inner_bits) = (1, 17));
-    assert!(matches!(
-        error_of(&hard),
-        HandshakeError::PeerIncompatible(Incompatibility::InnerBits { asked: 17, limit: 16 })
-    ));
-    let strange = change(|cookie| (cookie.effort, cookie.algorithm) = (1, "sha1".into()));
-    assert!(matches!(
-        error_of(&strange),
-        HandshakeError::PeerIncompatible(Incompatibility::Algorithm)
-    ));
-    let free = change(|cookie| cookie.effort = 0);
-    assert!(matches!(
-        error_of(&free),
-        HandshakeError::PeerMisbehaved(Misbehaviour::CookieAbsurd)
-    ));
-}
-
-#[test]
-fn a_welcome_is_signed_by_the_one_dialled_over_all_that_was_said() {
-    type Bend = fn(&mut Welcome);
-    let sign = |welcome: &mut Welcome, by: &Side, context: Context, transcript: &Digest| {
-        let domains = codec::encode(&welcome.domains);
-        welcome.signature = by
-            .here
-            .keys
-            .sign_as_node(context, &[transcript.as_bytes(), &welcome.claims, &domains]);
-    };
-    // Without the proper signature again, then with it where the content is what is wrong.
-    let bends: [(Bend, Misbehaviour); 3] = [
-        (|welcome| drop(welcome.domains.pop()), Misbehaviour::Signature),
-        (
-            |welcome| welcome.signature = Signature::from_bytes([1; 64]),
-            Misbehaviour::Signature,
-        ),
-        (|welcome| drop(welcome.domains.pop()), Misbehaviour::DomainsDiffer),
-    ];
-    for (bend, expected) in bends {
-        let (mut alice, _, solution, awaiting) = alice_and_bob();
-        let verified = alice.judge(&solution, NOW).unwrap();
-        let (frame, _) = alice.welcome(verified);
-        let Message::Welcome(mut welcome) = Message::decode(&frame, 8192).unwrap() else {
-            panic!()
-        };
-        bend(&mut welcome);
-        if expected == Misbehaviour::DomainsDiffer {
-            sign(&mut welcome, &alice, Context::Welcome, &awaiting.transcript);
-        }
-        let result = awaiting.receive(&Message::Welcome(welcome).encode());
-        assert!(matches!(error(result), HandshakeError::PeerMisbehaved(what) if what == expected));
-    }
-    for (context, other_transcript) in [(Context::Solution, false), (Context::Welcome, true)] {
-        let (mut alice, _, solution, awaiting) = alice_and_bob();
-        let verified = alice.judge(&solution, NOW).unwrap();
-        let (frame, _) = alice.welcome(verified);
-        let Message::Welcome(mut welcome) = Message::decode(&frame, 8192).unwrap() else {
-            panic!()
-        };
-        let transcript = match other_transcript {
-            true => transcript(b"another challenge", &solution),
-            false => awaiting.transcript,
-        };
-        sign(&mut welcome, &alice, context, &transcript);
-        check(
-            awaiting.receive(&Message::Welcome(welcome).encode()),
-            Misbehaviour::Signature,
-            RefusalCode::Signature,
-        );
-    }
-}
-
-#[test]
-fn the_challenge_names_the_work_function_of_this_version() {
-    let mut alice = Side::alice(easy());
-    let Message::Challenge(challenge) = Message::decode(&alice.challenge(), 8192).unwrap() else {
-        panic!()
-    };
-    let cookie = Cookie::decode(&challenge.cookie).unwrap();
-    assert_eq!(cookie.algorithm, Algorithm::Argon2id1m.name());
-    assert_eq!(
-        (cookie.onion, cookie.effort, cookie.expiry),
-        (alice.onion(), 1, NOW + 600)
     );
 }
 

@@ -80,6 +80,8 @@ fn out_of_order(awaited: &'static str, got: &Message) -> HandshakeError {
 }
 
 #[cfg(test)]
+mod client_tests;
+#[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
 mod testing;

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keys::{BootId, Epoch, KeyManager, OnionAddr, PeerId};
+use keys::{BootId, Context, Epoch, KeyManager, OnionAddr, PeerId};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 
 use super::{Admitted, AwaitChallenge, AwaitHello, AwaitWelcome, Here, Opening, Screened, Solving, Taken, Verified};
 use crate::claims::Profile;
 use crate::config::GateConfig;
-use crate::error::HandshakeError;
+use crate::error::{HandshakeError, Misbehaviour, RefusalCode};
 use crate::messages::{Message, Solution};
 use crate::puzzle::{Attempt, CookieJar, solve};
 
@@ -125,4 +125,42 @@ pub(super) fn bend(frame: &[u8], bend: impl FnOnce(&mut Solution)) -> Vec<u8> {
         }
         other => panic!("{} is no solution", other.kind()),
     }
+}
+
+pub(super) fn error<T>(result: Result<T, HandshakeError>) -> HandshakeError {
+    match result {
+        Ok(_) => panic!("it was accepted"),
+        Err(error) => error,
+    }
+}
+
+#[track_caller]
+pub(super) fn check<T>(result: Result<T, HandshakeError>, expected: Misbehaviour, code: RefusalCode) {
+    let error = error(result);
+    assert_eq!(error.code(), Some(code), "{error}");
+    match error {
+        HandshakeError::PeerMisbehaved(what) => assert_eq!(what, expected),
+        other => panic!("{other}"),
+    }
+}
+
+/// Alice challenges, Bob solves.
+pub(super) fn alice_and_bob() -> (Side, Side, Vec<u8>, AwaitWelcome) {
+    let (mut alice, bob) = (Side::alice(easy()), Side::bob(easy()));
+    let challenge = alice.challenge();
+    let (solution, awaiting) = bob.solve(&challenge, alice.onion());
+    (alice, bob, solution, awaiting)
+}
+
+/// Signs a solution's parts as they are now, for Alice, by the given node and context.
+pub(super) fn sign(solution: &mut Solution, by: &Side, context: Context, addressed: &Side) {
+    let onion = addressed.onion();
+    let parts: [&[u8]; 5] = [
+        &solution.cookie,
+        &solution.sealed,
+        solution.nonce.as_slice(),
+        &solution.claims,
+        onion.public_key().as_bytes(),
+    ];
+    solution.signature = by.here.keys.sign_as_node(context, &parts);
 }

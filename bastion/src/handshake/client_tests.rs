@@ -1,0 +1,143 @@
+//! Between honest sides, and against a hostile node that is called.
+
+use keys::codec;
+use keys::{Context, Signature};
+
+use super::testing::{NOW, Side, alice_and_bob, check, easy, error};
+use super::*;
+use crate::error::{Incompatibility, RefusalCode};
+use crate::messages::{Challenge, Cookie, Welcome};
+use crate::puzzle::Algorithm;
+
+#[test]
+fn both_learn_the_same_of_each_other() {
+    let config = GateConfig {
+        effort_base: 4,
+        inner_bits: 4,
+        ..GateConfig::default()
+    };
+    let (mut alice, bob) = (Side::alice(config.clone()), Side::bob(config));
+    let challenge = alice.challenge();
+    let (solution, awaiting) = bob.solve(&challenge, alice.onion());
+    let verified = alice.judge(&solution, NOW).unwrap();
+    assert_eq!(verified.claims().peer_id(), bob.peer_id());
+    assert_eq!(verified.claims().onion, bob.onion());
+    assert_eq!(verified.claims().apps, ["identities", "messages"]);
+    let (welcome, at_alice) = alice.welcome(verified);
+    let at_bob = awaiting.receive(&welcome).unwrap();
+    assert_eq!(at_bob.claims().peer_id(), alice.peer_id());
+    assert_eq!(at_bob.claims().epoch, alice.profile.epoch);
+    assert_eq!(at_bob.domains(), ["messages", "rides.offers"]);
+    assert_eq!(at_alice.domains(), at_bob.domains());
+    assert_eq!((at_alice.we_dialled(), at_bob.we_dialled()), (false, true));
+    assert_eq!((at_alice.effort(), at_bob.effort()), (4, 4));
+}
+
+#[test]
+fn a_client_spends_no_more_than_it_wants() {
+    let dear = GateConfig {
+        effort_base: 131_073,
+        ..GateConfig::default()
+    };
+    let (mut alice, bob) = (Side::alice(dear), Side::bob(easy()));
+    let challenge = alice.challenge();
+    let error_of = |challenge: &[u8]| error(bob.accept(challenge, Side::alice(easy()).onion()));
+    assert!(matches!(
+        error_of(&challenge),
+        HandshakeError::PeerIncompatible(Incompatibility::Effort {
+            asked: 131_073,
+            limit: 131_072
+        })
+    ));
+    let change = |change: fn(&mut Cookie)| {
+        let Message::Challenge(Challenge { cookie, sealed }) = Message::decode(&challenge, 8192).unwrap() else {
+            panic!()
+        };
+        let mut cookie = Cookie::decode(&cookie).unwrap();
+        change(&mut cookie);
+        let cookie = cookie.encode().into();
+        Message::Challenge(Challenge { cookie, sealed }).encode()
+    };
+    let hard = change(|cookie| (cookie.effort, cookie.inner_bits) = (1, 17));
+    assert!(matches!(
+        error_of(&hard),
+        HandshakeError::PeerIncompatible(Incompatibility::InnerBits { asked: 17, limit: 16 })
+    ));
+    let strange = change(|cookie| (cookie.effort, cookie.algorithm) = (1, "sha1".into()));
+    assert!(matches!(
+        error_of(&strange),
+        HandshakeError::PeerIncompatible(Incompatibility::Algorithm)
+    ));
+    let free = change(|cookie| cookie.effort = 0);
+    assert!(matches!(
+        error_of(&free),
+        HandshakeError::PeerMisbehaved(Misbehaviour::CookieAbsurd)
+    ));
+}
+
+#[test]
+fn a_welcome_is_signed_by_the_one_dialled_over_all_that_was_said() {
+    type Bend = fn(&mut Welcome);
+    let sign = |welcome: &mut Welcome, by: &Side, context: Context, transcript: &Digest| {
+        let domains = codec::encode(&welcome.domains);
+        welcome.signature = by
+            .here
+            .keys
+            .sign_as_node(context, &[transcript.as_bytes(), &welcome.claims, &domains]);
+    };
+    // Without the proper signature again, then with it where the content is what is wrong.
+    let bends: [(Bend, Misbehaviour); 3] = [
+        (|welcome| drop(welcome.domains.pop()), Misbehaviour::Signature),
+        (
+            |welcome| welcome.signature = Signature::from_bytes([1; 64]),
+            Misbehaviour::Signature,
+        ),
+        (|welcome| drop(welcome.domains.pop()), Misbehaviour::DomainsDiffer),
+    ];
+    for (bend, expected) in bends {
+        let (mut alice, _, solution, awaiting) = alice_and_bob();
+        let verified = alice.judge(&solution, NOW).unwrap();
+        let (frame, _) = alice.welcome(verified);
+        let Message::Welcome(mut welcome) = Message::decode(&frame, 8192).unwrap() else {
+            panic!()
+        };
+        bend(&mut welcome);
+        if expected == Misbehaviour::DomainsDiffer {
+            sign(&mut welcome, &alice, Context::Welcome, &awaiting.transcript);
+        }
+        let result = awaiting.receive(&Message::Welcome(welcome).encode());
+        assert!(matches!(error(result), HandshakeError::PeerMisbehaved(what) if what == expected));
+    }
+    for (context, other_transcript) in [(Context::Solution, false), (Context::Welcome, true)] {
+        let (mut alice, _, solution, awaiting) = alice_and_bob();
+        let verified = alice.judge(&solution, NOW).unwrap();
+        let (frame, _) = alice.welcome(verified);
+        let Message::Welcome(mut welcome) = Message::decode(&frame, 8192).unwrap() else {
+            panic!()
+        };
+        let transcript = match other_transcript {
+            true => transcript(b"another challenge", &solution),
+            false => awaiting.transcript,
+        };
+        sign(&mut welcome, &alice, context, &transcript);
+        check(
+            awaiting.receive(&Message::Welcome(welcome).encode()),
+            Misbehaviour::Signature,
+            RefusalCode::Signature,
+        );
+    }
+}
+
+#[test]
+fn the_challenge_names_the_work_function_of_this_version() {
+    let mut alice = Side::alice(easy());
+    let Message::Challenge(challenge) = Message::decode(&alice.challenge(), 8192).unwrap() else {
+        panic!()
+    };
+    let cookie = Cookie::decode(&challenge.cookie).unwrap();
+    assert_eq!(cookie.algorithm, Algorithm::Argon2id1m.name());
+    assert_eq!(
+        (cookie.onion, cookie.effort, cookie.expiry),
+        (alice.onion(), 1, NOW + 600)
+    );
+}

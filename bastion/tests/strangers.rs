@@ -1,0 +1,140 @@
+//! What strangers may do at the gate, and what they learn. Time is paused wherever a deadline is awaited.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests may fail like the tests themselves"
+)]
+
+mod support;
+
+use std::sync::atomic::Ordering;
+
+use bastion::handshake::AwaitChallenge;
+use bastion::messages::{Hello, Message};
+use bastion::puzzle::{Attempt, solve};
+use bastion::{GateConfig, HandshakeError, Misbehaviour, RefusalCode, Session, Step};
+use tokio::io::{AsyncWriteExt, duplex};
+
+use support::{Node, Stranger, easy, hello};
+
+#[tokio::test]
+async fn strangers_that_break_a_rule_learn_a_code_and_nothing_else() {
+    let alice = Node::alice(easy());
+    let challenge = {
+        let mut stranger = Stranger::at(&alice).says(&hello()).await;
+        stranger.hears().await
+    };
+    let other = Message::Hello(Hello { versions: vec![9] }).encode();
+    let long = vec![0; 8193];
+    let table: [(&[u8], RefusalCode); 5] = [
+        (b"garbage", RefusalCode::Malformed),
+        (&challenge, RefusalCode::Malformed),
+        (&other, RefusalCode::Version),
+        (&hello()[..5], RefusalCode::Malformed),
+        (&long[..8192], RefusalCode::Malformed),
+    ];
+    for (frame, expected) in table {
+        let (code, error) = Stranger::at(&alice).says(frame).await.refusal().await;
+        assert_eq!((code, error.code()), (expected, Some(expected)), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_announced_length_above_the_limit_is_refused_before_its_bytes() {
+    let alice = Node::alice(easy());
+    let (mut near, far) = duplex(64);
+    near.write_all(&8193u32.to_be_bytes()).await.unwrap();
+    let gate = alice.gate.clone();
+    let admitting = tokio::spawn(async move { gate.admit(far).await });
+    let mut session = Session::new(near, 8192);
+    let refused = session.reader.read().await.unwrap().unwrap();
+    assert_eq!(Message::decode(&refused, 100).unwrap().kind(), "refused");
+    drop(session);
+    assert!(matches!(admitting.await.unwrap(), Err(HandshakeError::Malformed(_))));
+}
+
+#[tokio::test]
+async fn a_solution_is_taken_on_any_stream_but_once() {
+    let (alice, bob) = (Node::alice(easy()), Node::bob());
+    let mut first = Stranger::at(&alice).says(&hello()).await;
+    let challenge = first.hears().await;
+    let (_, next) = AwaitChallenge::begin(bob.here(), alice.keys.onion());
+    let solving = next.receive(&challenge).unwrap();
+    let nonce = solve(solving.puzzle(), [0; 16], 1, &Attempt::default()).unwrap();
+    let (solution, next) = solving.solved(nonce, bob.profile.clone(), Default::default());
+    drop(first);
+    let mut second = Stranger::at(&alice).says(&solution).await;
+    let admitted = next.receive(&second.hears().await).unwrap();
+    assert_eq!(admitted.claims().peer_id(), alice.keys.peer_id());
+    let (code, error) = Stranger::at(&alice).says(&solution).await.refusal().await;
+    assert_eq!(code, RefusalCode::Used);
+    assert!(matches!(
+        error,
+        HandshakeError::PeerMisbehaved(Misbehaviour::CookieUsed)
+    ));
+    assert!(!error.is_abuse());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_stalls_is_let_go_at_every_step() {
+    let alice = Node::alice(easy());
+    // Says nothing.
+    let silent = Stranger::at(&alice);
+    assert!(matches!(
+        silent.admitting.await.unwrap(),
+        Err(HandshakeError::Timeout(Step::Hello))
+    ));
+    // Begins a frame and drips no more of it.
+    let (mut near, far) = duplex(64);
+    near.write_all(&[0, 0, 0, 20, 1]).await.unwrap();
+    assert!(matches!(
+        alice.gate.admit(far).await,
+        Err(HandshakeError::Timeout(Step::Hello))
+    ));
+    // Does not read the challenge, which is wider than the pipe.
+    let deaf = Stranger::at(&alice).says(&hello()).await;
+    assert!(matches!(
+        deaf.admitting.await.unwrap(),
+        Err(HandshakeError::Timeout(Step::Send))
+    ));
+    // Takes the challenge and keeps the slot.
+    let mut lazy = Stranger::at(&alice).says(&hello()).await;
+    lazy.hears().await;
+    assert!(matches!(
+        lazy.admitting.await.unwrap(),
+        Err(HandshakeError::Timeout(Step::Solution))
+    ));
+    assert_eq!(alice.gate.status().open_handshakes, 0);
+}
+
+#[tokio::test]
+async fn an_end_in_the_middle_is_no_admission() {
+    let alice = Node::alice(easy());
+    let (mut near, far) = duplex(64);
+    near.write_all(&[0, 0, 0, 20, 1]).await.unwrap();
+    drop(near);
+    assert!(matches!(
+        alice.gate.admit(far).await,
+        Err(HandshakeError::HungUp(Step::Hello))
+    ));
+}
+
+#[tokio::test]
+async fn crowding_raises_the_effort_within_seconds() {
+    let alice = Node::alice(GateConfig {
+        open_handshakes_max: 4,
+        ..easy()
+    });
+    let mut crowd = Vec::new();
+    for _ in 0..3 {
+        let mut stranger = Stranger::at(&alice).says(&hello()).await;
+        stranger.hears().await;
+        crowd.push(stranger);
+    }
+    assert_eq!(alice.gate.status().open_handshakes, 3);
+    alice.clock.fetch_add(5, Ordering::Relaxed);
+    let mut late = Stranger::at(&alice).says(&hello()).await;
+    late.hears().await;
+    assert_eq!(alice.gate.status().effort, 2 << 5);
+}
