@@ -290,8 +290,8 @@ mod tests {
             (3, vec![Value::from(1_700_000_000_000)]),
         ]);
         let bytes = object(Some(attrs)).to_bytes();
-        // Its own oid, owner, conversation (16 each) and the body (2), and 30 bytes of form.
-        assert_eq!(bytes.len(), 3 * 16 + 2 + 30);
+        // Its own oid, owner, conversation (16 each) and the body (2), and 29 bytes of form.
+        assert_eq!(bytes.len(), 3 * 16 + 2 + 29);
     }
 
     #[test]

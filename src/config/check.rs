@@ -142,12 +142,6 @@ impl SyncConfig {
         if self.backoff_s_max < self.backoff_s_min {
             note("sync.backoff_s_max", "is below backoff_s_min");
         }
-        if self.pull_interval_s == 0 && self.push_interval_s == 0 && !self.push_on_write {
-            note(
-                "sync.push_on_write",
-                "with both intervals off too, nothing would ever be exchanged",
-            );
-        }
     }
 }
 
@@ -159,22 +153,10 @@ impl LimitsConfig {
         for (key, value) in [
             ("limits.parked_per_peer_max", self.parked_per_peer_max),
             ("limits.rejects_per_peer_max", self.rejects_per_peer_max),
-            ("limits.worked_peer_objects_max", self.worked_peer_objects_max),
-            ("limits.worked_peer_bytes_max", self.worked_peer_bytes_max),
-            ("limits.trusted_peer_objects_max", self.trusted_peer_objects_max),
-            ("limits.trusted_peer_bytes_max", self.trusted_peer_bytes_max),
-            ("limits.peers_max", self.peers_max),
-            ("limits.database_bytes_max", self.database_bytes_max),
         ] {
             if value == 0 {
                 note(key, "must be at least 1");
             }
-        }
-        if self.trusted_peer_objects_max < self.worked_peer_objects_max {
-            note("limits.trusted_peer_objects_max", "is below worked_peer_objects_max");
-        }
-        if self.trusted_peer_bytes_max < self.worked_peer_bytes_max {
-            note("limits.trusted_peer_bytes_max", "is below worked_peer_bytes_max");
         }
     }
 }

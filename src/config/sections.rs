@@ -71,19 +71,18 @@ pub enum Policy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SyncConfig {
-    /// Seconds between two pulls of the same domain from the same peer; 0 is off. Default 30: news within half a minute
-    /// even where waiting pulls and pushes fail.
+    /// Seconds between two pulls of the same domain from the same peer; 0 is off, then only `postern sync` pulls.
+    /// Default 30: news within half a minute even without waiting pulls.
     pub pull_interval_s: u64,
-    /// Seconds between two pushes to the same peer; 0 is off. Default 0: peers pull, and new writes are pushed at once.
+    /// Seconds between two pushes of the same domain to the same peer; 0 is off. Default 0: a waiting pull is as quick.
     pub push_interval_s: u64,
-    /// Push to connected peers at once what is written here. Default true: a message arrives in a second.
-    pub push_on_write: bool,
-    /// Seconds that our pulls ask a peer to wait for news; 0 is off, 60 the most. Default 0: pushes do the same with fewer
-    /// requests open.
+    /// Seconds that our pulls ask a peer to wait for news; 0 is off, 60 the most. Default 30: a message arrives within a
+    /// round trip of its writing.
     pub pull_wait_s: u64,
     /// Seconds that a peer's pull may wait here; 60 the most that the protocol allows. Default 60.
     pub wait_s_max: u64,
-    /// Pulls waiting here at once, for all peers. Default 512: each holds a few hundred bytes.
+    /// Pulls waiting here at once, for all peers; further ones are answered at once. Default 512: each holds a few
+    /// hundred bytes.
     pub waiting_pulls_max: usize,
     /// Longest package, envelope included, in bytes. Default 983040: 960 KiB leave room in a frame of 1 MiB.
     pub package_bytes_max: usize,
@@ -91,7 +90,7 @@ pub struct SyncConfig {
     pub package_objects_max: usize,
     /// Sessions at once. Default 256: at two frames of 1 MiB each, half a GiB in the worst case.
     pub sessions_max: usize,
-    /// Requests of one peer being answered at once. Default 8: one for each usual domain; more wait in the stream.
+    /// Requests of one peer being answered at once. Default 64: a waiting pull for each of 63 domains, and a push.
     pub requests_in_flight_max: usize,
     /// Seconds for a peer's answer to a request, beyond the time that it was asked to wait. Default 60: a package over a
     /// slow circuit.
@@ -185,18 +184,6 @@ pub struct LimitsConfig {
     pub parked_per_peer_max: u64,
     /// Refused objects of one peer that are remembered. Default 1000: as above.
     pub rejects_per_peer_max: u64,
-    /// Objects stored of one peer let in by policy "open". Default 10000: a busy stranger's months.
-    pub worked_peer_objects_max: u64,
-    /// Bytes stored of one peer let in by policy "open". Default 16777216: a thousand of them fill 16 GiB, no more.
-    pub worked_peer_bytes_max: u64,
-    /// Objects stored of one trusted peer. Default 1000000: years of a large community.
-    pub trusted_peer_objects_max: u64,
-    /// Bytes stored of one trusted peer. Default 1073741824: 1 GiB, as above.
-    pub trusted_peer_bytes_max: u64,
-    /// Peers remembered. Default 10000: a row of some hundred bytes each; strangers that are idle go first.
-    pub peers_max: u64,
-    /// Bytes of the database; above it nothing is taken from peers, own writes still are. Default 17179869184: 16 GiB.
-    pub database_bytes_max: u64,
 }
 
 impl Default for NodeConfig {
@@ -239,14 +226,13 @@ impl Default for SyncConfig {
         Self {
             pull_interval_s: 30,
             push_interval_s: 0,
-            push_on_write: true,
-            pull_wait_s: 0,
+            pull_wait_s: 30,
             wait_s_max: 60,
             waiting_pulls_max: 512,
             package_bytes_max: 960 * 1024,
             package_objects_max: 4096,
             sessions_max: 256,
-            requests_in_flight_max: 8,
+            requests_in_flight_max: 64,
             reply_deadline_s: 60,
             ping_interval_s: 30,
             silence_s_max: 90,
@@ -287,12 +273,6 @@ impl Default for LimitsConfig {
             key_events_max: 32,
             parked_per_peer_max: 1000,
             rejects_per_peer_max: 1000,
-            worked_peer_objects_max: 10_000,
-            worked_peer_bytes_max: 16 << 20,
-            trusted_peer_objects_max: 1_000_000,
-            trusted_peer_bytes_max: 1 << 30,
-            peers_max: 10_000,
-            database_bytes_max: 16 << 30,
         }
     }
 }

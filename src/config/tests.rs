@@ -161,10 +161,6 @@ fn values_that_make_no_sense_are_named_all_at_once() {
         "p:2: sync.silence_s_max: must be above ping_interval_s, or no ping is ever answered in time",
     );
     wrong(
-        "[sync]\npull_interval_s = 0\npush_on_write = false\n",
-        "p:3: sync.push_on_write: with both intervals off too, nothing would ever be exchanged",
-    );
-    wrong(
         "[sync]\npackage_bytes_max = 1048576\n",
         "p:2: sync.package_bytes_max: does not fit a frame: at most bastion.frame_bytes_max less 4096",
     );
@@ -173,8 +169,8 @@ fn values_that_make_no_sense_are_named_all_at_once() {
         "p:2: limits.object_bytes_max: does not fit a package: at most sync.package_bytes_max less 4096",
     );
     wrong(
-        "[limits]\nworked_peer_bytes_max = 0\n",
-        "p:2: limits.worked_peer_bytes_max: must be at least 1",
+        "[limits]\nparked_per_peer_max = 0\n",
+        "p:2: limits.parked_per_peer_max: must be at least 1",
     );
     wrong(
         "[api]\nevent_streams_max = 64\n",

@@ -6,7 +6,6 @@
 //! Never sees an unadmitted stream, and hands nothing to the engine that was not verified. Invariant: at most one live
 //! session per peer, each task of it ends with it.
 
-pub mod config;
 pub mod dialler;
 pub mod message;
 pub mod pull;
@@ -15,7 +14,6 @@ pub mod registry;
 pub mod serve;
 pub mod session;
 
-pub use config::SyncConfig;
 pub use dialler::DialError;
 pub use pull::{PullOutcome, SyncError};
 pub use push::PushOutcome;

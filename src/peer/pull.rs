@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use keys::{Epoch, PeerId};
 
-use super::config::SyncConfig;
 use super::message::{Message, Pull};
 use super::session::{Handle, SessionError};
+use crate::config::SyncConfig;
 use crate::engine::{Engine, EngineError};
 use crate::state_engine::{AppliedPackage, ApplyPackageError, PackageFault, PackageLimits, VerifiedPackage, Window};
 use crate::store::{Cursor, Direction, StoreError};

@@ -13,11 +13,11 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::config::SyncConfig;
 use super::pull::{PullOutcome, SyncError, pull_once};
 use super::push::{PushOutcome, push_once};
 use super::serve::Server;
 use super::session::{Handle, SessionError, Starting};
+use crate::config::SyncConfig;
 use crate::engine::{Engine, EngineError};
 use crate::state_engine::ApplyPackageError;
 use crate::store::{PeerRow, StoreError, Tier};
@@ -182,7 +182,7 @@ impl Peers {
         }
         let mut backoff = Backoff::new(config);
         loop {
-            let pause = match pull_once(&self.0.engine, config, handle, domain, config.pull_wait_s).await {
+            let pause = match pull_once(&self.0.engine, config, handle, domain, wait_s(config)).await {
                 Ok(outcome) => {
                     backoff.reset();
                     let is_live = config.pull_wait_s > 0;
@@ -300,6 +300,11 @@ impl Peers {
     }
 }
 
+/// What our pulls ask a peer to wait; the config allows a minute at most.
+fn wait_s(config: &SyncConfig) -> u32 {
+    u32::try_from(config.pull_wait_s).unwrap_or(0)
+}
+
 /// How long to wait after a failure: doubled each time, with jitter, between two bounds.
 pub(super) struct Backoff {
     next_s: u64,
@@ -309,7 +314,7 @@ pub(super) struct Backoff {
 
 impl Backoff {
     pub(super) fn new(config: &SyncConfig) -> Self {
-        Self { next_s: config.backoff_min_s, min_s: config.backoff_min_s, max_s: config.backoff_max_s }
+        Self { next_s: config.backoff_s_min, min_s: config.backoff_s_min, max_s: config.backoff_s_max }
     }
 
     /// After a success.

@@ -6,11 +6,12 @@
 use std::time::Duration;
 
 use keys::PeerId;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-use super::config::{SyncConfig, WAIT_S_MAX};
 use super::message::{Message, PackageBody, Pull, Refused, UpToDate};
 use super::pull::{self, SyncError};
+use crate::config::SyncConfig;
 use crate::engine::{Engine, EngineError};
 use crate::state_engine::{Answer, ApplyPackageError, PullRequest, WindowFault};
 use crate::store::StoreError;
@@ -19,12 +20,15 @@ use crate::store::StoreError;
 pub struct Server {
     engine: Engine,
     config: SyncConfig,
+    /// Places for pulls that wait, of all peers together.
+    waiting: Semaphore,
 }
 
 impl Server {
     /// A server over the engine.
     pub fn new(engine: Engine, config: SyncConfig) -> Self {
-        Self { engine, config }
+        let waiting = Semaphore::new(config.waiting_pulls_max);
+        Self { engine, config, waiting }
     }
 
     /// The answer to a pull or a push of that peer.
@@ -43,7 +47,9 @@ impl Server {
             return Err(refused(pull.id, "peer_id"));
         }
         let request = PullRequest { peer: *peer, domain: pull.domain, last_seq: pull.last_seq, epoch: pull.epoch };
-        let until = Instant::now() + Duration::from_secs(u64::from(pull.wait_s.min(WAIT_S_MAX)));
+        let place = self.waiting.try_acquire();
+        let wait_s = if place.is_ok() { u64::from(pull.wait_s).min(self.config.wait_s_max) } else { 0 };
+        let until = Instant::now() + Duration::from_secs(wait_s);
         let mut changes = self.engine.changes();
         let answer = loop {
             changes.mark_unchanged();

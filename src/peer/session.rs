@@ -12,13 +12,13 @@ use std::time::Duration;
 use bastion::{FrameError, FrameReader, FrameWriter, Session};
 use keys::{Malformed, PeerId};
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::config::SyncConfig;
 use super::message::{Bye, Id, Message, Refused};
 use super::serve::Server;
+use crate::config::SyncConfig;
 
 /// Frames that wait to be written. Small: what waits here is memory.
 const OUTGOING_MAX: usize = 8;
@@ -127,7 +127,7 @@ impl Starting {
             pending: Mutex::new(BTreeMap::new()),
             next_id: AtomicU64::new(1),
             over: stop.child_token(),
-            deadline: Duration::from_secs(config.answer_deadline_s),
+            deadline: Duration::from_secs(config.reply_deadline_s),
         };
         Self { handle: Arc::new(handle), reader: session.reader, writer: session.writer, outgoing }
     }
@@ -140,10 +140,10 @@ impl Starting {
     /// Runs the session to its end: cancelled, said goodbye to, failed or silent.
     pub async fn run(self, server: Arc<Server>, config: &SyncConfig) -> SessionError {
         let Self { handle, mut reader, writer, outgoing } = self;
-        let send_deadline = Duration::from_secs(config.send_deadline_s);
+        let send_deadline = Duration::from_secs(config.reply_deadline_s);
         let writing = tokio::spawn(write_all(writer, outgoing, send_deadline, handle.over.clone()));
         let work = TaskTracker::new();
-        let slots = Arc::new(Semaphore::new(config.requests_max));
+        let slots = Arc::new(Semaphore::new(config.requests_in_flight_max));
         let end = read_all(&mut reader, &handle, &server, config, (&work, &slots)).await;
         let code = match &end {
             SessionError::Over => "shutdown",
@@ -190,29 +190,28 @@ async fn read_all(
     config: &SyncConfig,
     (work, slots): (&TaskTracker, &Arc<Semaphore>),
 ) -> SessionError {
-    let silence = Duration::from_secs(config.ping_interval_s);
-    let mut asked = false;
+    let ping_interval = Duration::from_secs(config.ping_interval_s);
+    let silence = Duration::from_secs(config.silence_s_max);
+    let mut heard = Instant::now();
     loop {
         let frame = tokio::select! {
             biased;
             () = handle.over.cancelled() => return SessionError::Over,
-            frame = timeout(silence, reader.read()) => frame,
+            frame = timeout(ping_interval, reader.read()) => frame,
         };
         let frame = match frame {
             Ok(Ok(Some(frame))) => frame,
             Ok(Ok(None)) => return SessionError::Over,
             Ok(Err(error)) => return error.into(),
-            Err(_) if asked => return SessionError::Silent,
+            Err(_) if heard.elapsed() >= silence => return SessionError::Silent,
             Err(_) => {
-                asked = true;
                 let id = handle.next_id.fetch_add(1, Ordering::Relaxed);
-                if handle.outgoing.try_send(Message::Ping(Id { id }).encode()).is_err() && handle.over.is_cancelled() {
-                    return SessionError::Over;
-                }
+                // Where the queue is full, frames are on their way and say the same.
+                let _ = handle.outgoing.try_send(Message::Ping(Id { id }).encode());
                 continue;
             }
         };
-        asked = false;
+        heard = Instant::now();
         let message = match Message::decode(&frame, config.package_bytes_max) {
             Ok(message) => message,
             Err(error) => return error.into(),

@@ -8,7 +8,7 @@ use keys::{Context, Epoch, KeyManager, Limits, Malformed, PeerId, PublicKey, Sig
 use serde::{Deserialize, Serialize};
 
 /// Version of the package's form.
-pub const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 
 /// Limits of a package.
 #[derive(Debug, Clone, Copy)]
