@@ -1,0 +1,89 @@
+//! Holds a private Tor network open until it is told to stop (Ctrl-C or SIGTERM).
+
+#![forbid(unsafe_code)]
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::Parser;
+use testnet::{Options, Testnet};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// A private Tor network on 127.0.0.1: three directory authorities and six relays.
+///
+/// Prints the client configuration for it (the content of a node's [tor] table) when it can be used, and holds it
+/// open until Ctrl-C or SIGTERM.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Where the nodes' folders, logs and `client.toml` go: absent or empty. Otherwise a temporary directory.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// A file that is made, whole, when the network can be used; it holds the client configuration.
+    #[arg(long)]
+    ready_file: Option<PathBuf>,
+    /// Limit of each relay's traffic a second, as torrc writes it ("1 MB").
+    #[arg(long)]
+    bandwidth: Option<String>,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match run(Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("testnet: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Holds the network until a signal comes or something fails.
+async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("watch for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("watch for SIGTERM")?;
+    let stop = async {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    tokio::select! {
+        // Dropping `hold` ends the nodes, at whatever point it was.
+        () = stop => {
+            eprintln!("stopping");
+            Ok(())
+        }
+        result = hold(arguments) => result,
+    }
+}
+
+/// Starts the network and never returns while it is well.
+async fn hold(arguments: Arguments) -> anyhow::Result<()> {
+    let options = Options {
+        dir: arguments.dir,
+        bandwidth: arguments.bandwidth,
+        ..Options::default()
+    };
+    let network = Testnet::start_reporting(options, |line| eprintln!("{line}")).await?;
+    let toml = network.client_toml();
+    let file = network.dir().join("client.toml");
+    write_whole(&file, toml).with_context(|| format!("write {}", file.display()))?;
+    println!("{toml}");
+    eprintln!("ready: {}", file.display());
+    if let Some(ready) = &arguments.ready_file {
+        write_whole(ready, toml).with_context(|| format!("write {}", ready.display()))?;
+    }
+    std::future::pending().await
+}
+
+/// A reader sees all of the file or no file.
+fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".part");
+    fs::write(&beside, text)?;
+    fs::rename(&beside, path)
+}

@@ -1,0 +1,340 @@
+//! The whole network, from nothing to a consensus that clients can use.
+//!
+//! It must never leave a process behind: nodes are held by value from the moment they run, so an error, a panic or a
+//! dropped future ends those already started. Invariant: a [`Testnet`] exists only once every authority holds a
+//! consensus that lists every node as usable.
+
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    fs,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    Error, authority,
+    consensus::usable_relays,
+    node::{COMMON_LINES, Node, Plan, VOTING_INTERVAL},
+};
+
+/// How a network is to be started.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where the nodes' folders go: absent or empty. It stays when the network ends. `None`: a temporary one.
+    pub dir: Option<PathBuf>,
+    /// Limit of each relay's traffic a second, as torrc writes it ("1 MB"; Tor wants at least 75 KB). `None`: no limit.
+    pub bandwidth: Option<String>,
+    /// How long all of it may take. Usually 15 to 45 s; the default is 180 s, for a busy machine.
+    pub deadline: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            dir: None,
+            bandwidth: None,
+            deadline: Duration::from_secs(180),
+        }
+    }
+}
+
+/// A running private Tor network. Dropping it ends its processes.
+#[derive(Debug)]
+pub struct Testnet {
+    // Before `_temporary`: the processes end before their folders vanish.
+    nodes: Vec<Node>,
+    client_toml: String,
+    dir: PathBuf,
+    _temporary: Option<TempDir>,
+}
+
+impl Testnet {
+    /// Starts a network and waits until clients can use it.
+    ///
+    /// # Errors
+    /// [`Error`] says what is missing or what to do.
+    pub async fn start(options: Options) -> Result<Self, Error> {
+        Self::start_reporting(options, |_| {}).await
+    }
+
+    /// As [`Testnet::start`], telling `progress` in a line what is being waited for.
+    ///
+    /// # Errors
+    /// [`Error`] says what is missing or what to do.
+    pub async fn start_reporting(options: Options, mut progress: impl FnMut(&str)) -> Result<Self, Error> {
+        let begun = Instant::now();
+        let network_lines = bandwidth_lines(options.bandwidth.as_deref())?;
+        let (dir, temporary) = match options.dir {
+            Some(dir) => (prepare(&dir)?, None),
+            None => {
+                let temporary = tempfile::Builder::new().prefix("testnet-").tempdir();
+                let temporary = temporary.map_err(Error::io("create a temporary directory"))?;
+                (temporary.path().to_owned(), Some(temporary))
+            }
+        };
+        let mut attempt = 1;
+        loop {
+            let nodes_dir = dir.join(format!("nodes-{attempt}"));
+            create(&nodes_dir)?;
+            match start_nodes(&nodes_dir, &network_lines, begun, options.deadline, &mut progress).await {
+                Ok((nodes, client_toml)) => {
+                    return Ok(Self {
+                        nodes,
+                        client_toml,
+                        dir,
+                        _temporary: temporary,
+                    });
+                }
+                Err(Error::PortTaken { node }) if attempt < ATTEMPTS => {
+                    progress(&format!(
+                        "{node}: a port was taken meanwhile; starting again with other ports"
+                    ));
+                }
+                Err(error) => return Err(error),
+            }
+            attempt += 1;
+        }
+    }
+
+    /// The client configuration of arti for this network: the content of a node's `[tor]` table, which has no
+    /// `[storage]`. It names no host but 127.0.0.1.
+    pub fn client_toml(&self) -> &str {
+        &self.client_toml
+    }
+
+    /// The directory with the nodes' folders and logs.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The ids of the nodes' processes.
+    pub fn process_ids(&self) -> Vec<u32> {
+        self.nodes.iter().map(Node::process_id).collect()
+    }
+}
+
+/// Plans and starts all nodes, and waits until the consensus is usable.
+async fn start_nodes(
+    dir: &Path,
+    network_lines: &str,
+    begun: Instant,
+    deadline: Duration,
+    progress: &mut impl FnMut(&str),
+) -> Result<(Vec<Node>, String), Error> {
+    progress("making the authorities' keys");
+    let mut plans = Vec::new();
+    for n in 1..=AUTHORITIES {
+        plans.push(Plan::new(dir, format!("auth{n}"))?);
+    }
+    for plan in &mut plans {
+        authority::equip(plan).await?;
+    }
+    for n in 1..=RELAYS {
+        plans.push(Plan::new(dir, format!("relay{n}"))?);
+    }
+    let mut network_lines = format!("{COMMON_LINES}{network_lines}");
+    for line in plans.iter().filter_map(Plan::dir_authority_line) {
+        network_lines.push_str(&line);
+        network_lines.push('\n');
+    }
+    let client_toml = client_toml(&plans);
+    network_lines.push_str(&first_consensus_line());
+
+    progress(&format!("starting {AUTHORITIES} authorities and {RELAYS} relays"));
+    let mut nodes = Vec::new();
+    for plan in plans {
+        nodes.push(plan.start(&network_lines)?);
+    }
+    wait_until_usable(&mut nodes, begun, deadline, progress).await?;
+    Ok((nodes, client_toml))
+}
+
+/// Waits until no node lacks anything.
+async fn wait_until_usable(
+    nodes: &mut [Node],
+    begun: Instant,
+    deadline: Duration,
+    progress: &mut impl FnMut(&str),
+) -> Result<(), Error> {
+    let mut said = String::new();
+    let mut hurried = Instant::now();
+    loop {
+        for node in nodes.iter_mut() {
+            node.check()?;
+        }
+        let (authorities, relays): (Vec<&Node>, Vec<&Node>) = nodes.iter().partition(|node| node.is_authority);
+        let missing = match lacks(&authorities, nodes) {
+            Some(missing) => missing,
+            None => match lacks(&relays, nodes) {
+                None => return Ok(()),
+                Some(missing) => {
+                    if hurried.elapsed() >= HURRY_AGAIN {
+                        relays.iter().for_each(|relay| relay.fetch_now());
+                        hurried = Instant::now();
+                    }
+                    missing
+                }
+            },
+        };
+        let waited = begun.elapsed();
+        if waited >= deadline {
+            return Err(Error::NotReady { waited, missing });
+        }
+        if missing != said {
+            progress(&format!("waiting: {missing}"));
+            said = missing;
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// The `torrc` line that places the first consensus: late enough for every node to be known to the authorities when
+/// they vote (4 s earlier), for a relay that misses it waits for the next.
+///
+/// Tor counts intervals from midnight, shifted by this offset.
+fn first_consensus_line() -> String {
+    #[expect(clippy::disallowed_methods, reason = "Tor's timetable is laid on the system's clock")]
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let offset = (now + FIRST_CONSENSUS).as_secs() % VOTING_INTERVAL;
+    format!("TestingV3AuthVotingStartOffset {offset}\n")
+}
+
+/// What the consensus of one of `holders` lacks, in words; `None` when each lists every node as usable.
+fn lacks(holders: &[&Node], nodes: &[Node]) -> Option<String> {
+    let wanted: BTreeSet<&str> = nodes.iter().map(|node| node.nickname.as_str()).collect();
+    for node in holders {
+        let consensus = node.consensus();
+        if consensus.is_empty() {
+            return Some(format!("{} has no consensus yet", node.nickname));
+        }
+        let usable = usable_relays(&consensus);
+        let absent: Vec<&str> = wanted.difference(&usable).copied().collect();
+        if !absent.is_empty() {
+            return Some(format!(
+                "the consensus of {} lacks {}",
+                node.nickname,
+                absent.join(", ")
+            ));
+        }
+    }
+    None
+}
+
+/// What arti must be told to live in this network, as TOML.
+fn client_toml(plans: &[Plan]) -> String {
+    let mut caches = String::new();
+    let mut v3idents = Vec::new();
+    for plan in plans {
+        let Some(authority) = &plan.authority else { continue };
+        v3idents.push(format!("{:?}", authority.v3ident));
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            caches,
+            "  {{ rsa_identity = {:?}, ed_identity = {:?}, orports = [\"127.0.0.1:{}\"] }},",
+            authority.fingerprints.rsa,
+            authority.fingerprints.ed25519,
+            plan.or_port.port(),
+        );
+    }
+    format!(
+        "{CLIENT_LINES}\n[tor_network]\nfallback_caches = [\n{caches}]\n\n[tor_network.authorities]\nv3idents = [{}]\nuploads = []\ndownloads = []\nvotes = []\n",
+        v3idents.join(", ")
+    )
+}
+
+/// An absent or empty directory, made if need be, as an absolute path.
+fn prepare(dir: &Path) -> Result<PathBuf, Error> {
+    fs::create_dir_all(dir).map_err(Error::io(format!("create {}", dir.display())))?;
+    let mut entries = fs::read_dir(dir).map_err(Error::io(format!("read {}", dir.display())))?;
+    if entries.next().is_some() {
+        return Err(Error::NotEmpty(dir.to_owned()));
+    }
+    fs::canonicalize(dir).map_err(Error::io(format!("find {}", dir.display())))
+}
+
+fn create(dir: &Path) -> Result<(), Error> {
+    fs::DirBuilder::new()
+        .mode(0o700)
+        .create(dir)
+        .map_err(Error::io(format!("create {}", dir.display())))
+}
+
+/// The `torrc` lines of a bandwidth limit. The form is checked, so that nothing else can slip into the file.
+fn bandwidth_lines(bandwidth: Option<&str>) -> Result<String, Error> {
+    let Some(rate) = bandwidth else {
+        return Ok(String::new());
+    };
+    let digits = rate.trim_start_matches(|c: char| c.is_ascii_digit());
+    let unit = digits.strip_prefix(' ').unwrap_or(digits);
+    if digits.len() == rate.len() || rate.len() > 40 || !unit.chars().all(|c| c.is_ascii_alphabetic()) {
+        return Err(Error::BadBandwidth(rate.to_owned()));
+    }
+    Ok(format!("BandwidthRate {rate}\nBandwidthBurst {rate}\n"))
+}
+
+const AUTHORITIES: usize = 3;
+const RELAYS: usize = 6;
+
+/// How often the network is planned anew when somebody took one of its ports.
+const ATTEMPTS: usize = 5;
+
+/// From the start of the processes to the first consensus.
+const FIRST_CONSENSUS: Duration = Duration::from_secs(12);
+
+/// Between two looks at what the nodes hold.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// Between two requests to the relays to fetch the consensus at once.
+const HURRY_AGAIN: Duration = Duration::from_secs(2);
+
+/// All relays share one address, which arti would otherwise never use twice in one path. A descriptor that was not
+/// found is asked for again after seconds, since tests start services at their own pace.
+const CLIENT_LINES: &str = "\
+[path_rules]
+ipv4_subnet_family_prefix = 33
+ipv6_subnet_family_prefix = 129
+
+[address_filter]
+allow_local_addrs = true
+
+[circuit_timing]
+hs_dir_requery_interval = \"5 seconds\"
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bandwidth_is_torrc_and_nothing_else() {
+        assert_eq!(bandwidth_lines(None).unwrap(), "");
+        assert_eq!(
+            bandwidth_lines(Some("1 MB")).unwrap(),
+            "BandwidthRate 1 MB\nBandwidthBurst 1 MB\n"
+        );
+        for good in ["100000", "1 MBytes", "80KB"] {
+            assert!(bandwidth_lines(Some(good)).is_ok(), "{good}");
+        }
+        for bad in ["", "MB", "1 MB\nExitRelay 1", "-1 MB", "1.5 MB", "1  MB"] {
+            assert!(bandwidth_lines(Some(bad)).is_err(), "{bad:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_used_directory_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("diary"), "mine").unwrap();
+        let options = Options {
+            dir: Some(dir.path().to_owned()),
+            ..Options::default()
+        };
+        let error = Testnet::start(options).await.unwrap_err();
+        assert!(matches!(error, Error::NotEmpty(_)), "{error}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}
