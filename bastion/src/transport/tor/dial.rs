@@ -1,0 +1,77 @@
+//! Dialling onion services, and what a failed dial means.
+//!
+//! It must never dial anything but an onion service, nor let the address out: arti's errors may hold it in full, so they
+//! pass through `chain`, which takes it out, before anybody sees them.
+
+use std::{fmt, time::Duration};
+
+use arti_client::{ErrorKind, HasKind, StreamPrefs, config::BoolOrAuto};
+use keys::OnionAddr;
+use tokio::time::timeout;
+
+use super::{Client, chain};
+use crate::transport::{BoxFuture, DialError, ONION_PORT, Stream, Transport};
+
+/// Dials onion services through a [`TorNode`](super::TorNode)'s client, which lives as long as its transports.
+#[derive(Clone)]
+pub struct TorTransport {
+    client: Client,
+    deadline: Duration,
+}
+
+impl TorTransport {
+    pub(super) fn new(client: Client, deadline: Duration) -> Self {
+        Self { client, deadline }
+    }
+
+    /// Dials on circuits of its own and with a descriptor fetched anew, as somebody would who never dialled before.
+    pub(super) async fn dial_as_stranger(&self, onion: &OnionAddr) -> Result<Stream, DialError> {
+        let mut prefs = StreamPrefs::new();
+        prefs.new_isolation_group();
+        self.dial_with(onion, prefs).await
+    }
+
+    async fn dial_with(&self, onion: &OnionAddr, mut prefs: StreamPrefs) -> Result<Stream, DialError> {
+        prefs.connect_to_onion_services(BoolOrAuto::Explicit(true));
+        let host = onion.to_onion_string();
+        let connecting = self.client.connect_with_prefs((host.as_str(), ONION_PORT), &prefs);
+        match timeout(self.deadline, connecting).await {
+            Ok(Ok(stream)) => Ok(Box::new(stream)),
+            Ok(Err(error)) => {
+                tracing::debug!(%onion, error = chain(&error), "dial failed");
+                Err(dial_error(&error))
+            }
+            Err(_) => Err(DialError::Timeout),
+        }
+    }
+}
+
+impl Transport for TorTransport {
+    fn dial<'a>(&'a self, onion: &'a OnionAddr) -> BoxFuture<'a, Result<Stream, DialError>> {
+        Box::pin(self.dial_with(onion, StreamPrefs::new()))
+    }
+}
+
+impl fmt::Debug for TorTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TorTransport")
+    }
+}
+
+/// What a failed dial means to whoever wanted it.
+fn dial_error(error: &arti_client::Error) -> DialError {
+    match error.kind() {
+        ErrorKind::OnionServiceNotFound
+        | ErrorKind::OnionServiceNotRunning
+        | ErrorKind::OnionServiceConnectionFailed
+        | ErrorKind::OnionServiceProtocolViolation => DialError::Unreachable,
+        ErrorKind::OnionServiceMissingClientAuth
+        | ErrorKind::OnionServiceWrongClientAuth
+        | ErrorKind::RemoteConnectionRefused
+        | ErrorKind::RemoteStreamClosed
+        | ErrorKind::RemoteStreamReset
+        | ErrorKind::RemoteStreamError => DialError::Refused,
+        ErrorKind::RemoteNetworkTimeout | ErrorKind::TorNetworkTimeout | ErrorKind::ExitTimeout => DialError::Timeout,
+        _ => DialError::Failed(chain(error)),
+    }
+}

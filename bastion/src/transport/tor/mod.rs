@@ -1,0 +1,291 @@
+//! Tor, embedded: one arti client that dials onion services and runs our own.
+//!
+//! It must never write a secret key to disk (the keystore lives in memory), never dial anything but an onion service,
+//! and never put an onion address in full into an error. Everything ends when the [`TorNode`], its transports and its
+//! listeners are dropped.
+//!
+//! - `config`: from the node's `[tor]` table to arti's configuration
+//! - `listener`: the accept loop over rendezvous requests
+//! - `dial`: the transport
+//! - here: bootstrap and launching services
+
+mod config;
+mod dial;
+mod listener;
+
+use std::{
+    collections::BTreeMap,
+    error::Error as StdError,
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use arti_client::{
+    BootstrapBehavior, TorClient,
+    status::{BlockageKind, BootstrapStatus},
+};
+use futures::{Stream, StreamExt as _, stream::BoxStream};
+use keys::{OnionAddr, PublicKey};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
+use tor_hscrypto::pk::HsIdKeypair;
+use tor_hsservice::{
+    HsNickname, OnionServiceConfig, RendRequest, RunningOnionService, config::OnionServiceConfigBuilder,
+};
+use tor_llcrypto::pk::ed25519;
+use tor_rtcompat::PreferredRuntime;
+
+use super::{DialError, redact_onions};
+
+pub use config::{TorConfig, TorLimits};
+pub use dial::TorTransport;
+pub use listener::TorListener;
+
+type Client = Arc<TorClient<PreferredRuntime>>;
+
+/// How far the bootstrap is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootstrapProgress {
+    /// 0 to 100.
+    pub percent: u8,
+    /// What stands in the way, in words, when arti believes that something does.
+    pub blocked: Option<String>,
+}
+
+impl fmt::Display for BootstrapProgress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tor: {} %", self.percent)?;
+        match &self.blocked {
+            Some(why) => write!(f, " ({why})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why Tor does not run, or a service does not.
+#[derive(Debug, thiserror::Error)]
+pub enum TorError {
+    /// The `[tor]` table has a key that arti does not know; it would be ignored.
+    #[error("[tor] has an unknown key: {0}")]
+    UnknownKey(String),
+    /// The `[tor]` table sets what the node sets itself.
+    #[error("[tor] may not set {0}: the node sets it")]
+    OwnKey(String),
+    /// The `[tor]` table has a value that arti does not take.
+    #[error("[tor]: {0}")]
+    BadConfig(String),
+    /// A folder of Tor's could not be made.
+    #[error("create {}: {source}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The network could not be joined: the chain of causes.
+    #[error("could not join the Tor network: {0}")]
+    Bootstrap(String),
+    /// The network was not joined in time.
+    #[error("could not join the Tor network within {} s", .0.as_secs())]
+    BootstrapDeadline(Duration),
+    /// An onion service could not be started: the chain of causes, without onion addresses.
+    #[error("could not start the onion service {nickname:?}: {why}")]
+    Launch {
+        /// Its nickname.
+        nickname: String,
+        /// Why.
+        why: String,
+    },
+    /// The service could not be dialled in time.
+    #[error("the onion service could not be reached within {} s: {last}", waited.as_secs())]
+    NotReachable {
+        /// How long was tried.
+        waited: Duration,
+        /// How the last dial failed.
+        last: DialError,
+    },
+}
+
+/// One Tor client for the whole process.
+pub struct TorNode {
+    client: Client,
+    limits: TorLimits,
+    /// The services that were launched here; arti does not take a nickname's key twice.
+    launched: Mutex<BTreeMap<String, OnionAddr>>,
+    _progress: AbortOnDropHandle<()>,
+}
+
+impl fmt::Debug for TorNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TorNode")
+    }
+}
+
+impl TorNode {
+    /// Joins the Tor network. `progress` is told whenever there is some, also later, should the network be lost.
+    ///
+    /// # Errors
+    /// A faulty configuration, folders that arti does not trust, or a network that cannot be joined in time.
+    pub async fn bootstrap(
+        config: TorConfig,
+        progress: impl Fn(BootstrapProgress) + Send + Sync + 'static,
+    ) -> Result<Self, TorError> {
+        // arti's TLS takes the process's provider and panics without one; an error means that there is one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let arti_config = config.to_arti()?;
+        config.create_folders()?;
+        let client = TorClient::builder()
+            .config(arti_config)
+            .bootstrap_behavior(BootstrapBehavior::Manual)
+            .create_unbootstrapped_async()
+            .await
+            .map_err(|error| TorError::Bootstrap(chain(&error)))?;
+        let mut events = client.bootstrap_events();
+        let reporting = tokio::spawn(async move {
+            let mut told = None;
+            while let Some(status) = events.next().await {
+                let now = BootstrapProgress::from(&status);
+                if told.as_ref() != Some(&now) {
+                    progress(now.clone());
+                    told = Some(now);
+                }
+            }
+        });
+        let reporting = AbortOnDropHandle::new(reporting);
+        let deadline = config.limits.bootstrap_deadline;
+        timeout(deadline, client.bootstrap())
+            .await
+            .map_err(|_| TorError::BootstrapDeadline(deadline))?
+            .map_err(|error| TorError::Bootstrap(chain(&error)))?;
+        Ok(Self {
+            client,
+            limits: config.limits,
+            launched: Mutex::default(),
+            _progress: reporting,
+        })
+    }
+
+    /// A transport that dials onion services at [`ONION_PORT`](super::ONION_PORT).
+    pub fn transport(&self) -> TorTransport {
+        TorTransport::new(self.client.clone(), self.limits.dial_deadline)
+    }
+
+    /// Starts an onion service whose identity key comes from this Ed25519 seed (RFC 8032). It ends when the listener
+    /// is dropped; open streams live on.
+    ///
+    /// The nickname names its state in the state directory: letters, digits, `-` and `_`. One that was used in this
+    /// process can be used again for the same seed only. `port` is the virtual port, usually [`ONION_PORT`](super::ONION_PORT).
+    ///
+    /// # Errors
+    /// [`TorError::Launch`].
+    pub fn listen(&self, nickname: &str, seed: &[u8; 32], port: u16) -> Result<TorListener, TorError> {
+        let fail = |why: String| TorError::Launch {
+            nickname: nickname.to_owned(),
+            why,
+        };
+        let hs_nickname = HsNickname::new(nickname.to_owned()).map_err(|error| fail(chain(&error)))?;
+        let config = OnionServiceConfigBuilder::default()
+            .nickname(hs_nickname)
+            .max_concurrent_streams_per_circuit(self.limits.streams_per_circuit_max)
+            .build()
+            .map_err(|error| fail(chain(&error)))?;
+        let keypair = ed25519::Keypair::from_bytes(seed);
+        let onion = OnionAddr::from_public_key(PublicKey::from_bytes(keypair.verifying_key().to_bytes()));
+
+        let mut launched = self.launched.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = launched.get(nickname).copied();
+        if known.is_some_and(|known| known != onion) {
+            return Err(fail("the nickname was used for another key".into()));
+        }
+        let (service, requests) = launch(&self.client, config, known.is_none().then_some(keypair))
+            .map_err(|error| fail(chain(&error)))?
+            .ok_or_else(|| fail("it is not enabled".into()))?;
+        launched.insert(nickname.to_owned(), onion);
+        Ok(TorListener::new(onion, port, service, requests, &self.limits))
+    }
+
+    /// Waits until a dial of this address succeeds: the only sign that a service of ours was published. Each dial is
+    /// on circuits of its own, as a stranger's would be.
+    ///
+    /// # Errors
+    /// [`TorError::NotReachable`] after `deadline`.
+    pub async fn wait_reachable(&self, onion: &OnionAddr, deadline: Duration) -> Result<(), TorError> {
+        let begun = Instant::now();
+        let mut last = DialError::Timeout;
+        loop {
+            let left = deadline.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                return Err(TorError::NotReachable { waited: deadline, last });
+            }
+            let transport = TorTransport::new(self.client.clone(), left.min(self.limits.dial_deadline));
+            match transport.dial_as_stranger(onion).await {
+                Ok(_) => return Ok(()),
+                Err(error) => last = error,
+            }
+            sleep(DIAL_AGAIN.min(left)).await;
+        }
+    }
+}
+
+impl From<&BootstrapStatus> for BootstrapProgress {
+    fn from(status: &BootstrapStatus) -> Self {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "clamped to 0..=100 first"
+        )]
+        let percent = (status.as_frac() * 100.0).clamp(0.0, 100.0) as u8;
+        let blocked = status
+            .blocked()
+            // That the client was not told to bootstrap is true for a moment only: we are about to tell it.
+            .filter(|blockage| !matches!(blockage.kind(), BlockageKind::Disabled))
+            .map(|blockage| redact_onions(&blockage.message().to_string()));
+        Self { percent, blocked }
+    }
+}
+
+type Launched = (Arc<RunningOnionService>, BoxStream<'static, RendRequest>);
+
+/// Launches with a key, or again with the one that arti keeps since the first launch.
+fn launch(
+    client: &Client,
+    config: OnionServiceConfig,
+    keypair: Option<ed25519::Keypair>,
+) -> arti_client::Result<Option<Launched>> {
+    fn boxed(
+        (service, requests): (
+            Arc<RunningOnionService>,
+            impl Stream<Item = RendRequest> + Send + 'static,
+        ),
+    ) -> Launched {
+        (service, requests.boxed())
+    }
+    Ok(match keypair {
+        Some(keypair) => {
+            let keypair = HsIdKeypair::from(ed25519::ExpandedKeypair::from(&keypair));
+            client.launch_onion_service_with_hsid(config, keypair)?.map(boxed)
+        }
+        None => client.launch_onion_service(config)?.map(boxed),
+    })
+}
+
+/// An error and all its causes in one line, without onion addresses.
+fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        // arti's errors often repeat their cause.
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    redact_onions(&text)
+}
+
+/// Between two dials of our own address.
+const DIAL_AGAIN: Duration = Duration::from_millis(500);

@@ -1,0 +1,282 @@
+//! The same conversation over every transport: bytes go there and come back, whatever carries them.
+//!
+//! The Tor part starts a private network on loopback (`testnet`); it fails, saying so, where C tor is not installed.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on ends here"
+)]
+
+use std::sync::Arc;
+
+use bastion::transport::{DialError, Listener, Stream, Transport, loopback::LoopbackDirectory, memory::MemoryNet};
+use keys::{OnionAddr, PublicKey};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, split};
+
+/// Echoes what strangers say, each stream until it ends, until the listener does.
+fn echo_server(mut listener: impl Listener) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        while let Ok(incoming) = listener.accept().await {
+            tokio::spawn(echo(incoming.stream));
+        }
+    })
+}
+
+async fn echo(mut stream: Stream) {
+    let mut buffer = [0; 4096];
+    while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+        if stream.write_all(&buffer[..length]).await.is_err() || stream.flush().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Says `length` bytes and checks that they come back, on a fresh stream.
+async fn conversation(transport: &dyn Transport, onion: &OnionAddr, length: usize) {
+    let said: Vec<u8> = (0..length).map(|n| (n * 31 % 251) as u8).collect();
+    let (mut reader, mut writer) = split(transport.dial(onion).await.unwrap());
+    let to_say = said.clone();
+    let says = tokio::spawn(async move {
+        writer.write_all(&to_say).await.unwrap();
+        writer.flush().await.unwrap();
+        writer
+    });
+    let mut heard = vec![0; length];
+    reader.read_exact(&mut heard).await.unwrap();
+    assert!(heard == said, "other bytes came back");
+    says.await.unwrap();
+}
+
+/// What every transport does.
+async fn story(transport: Arc<dyn Transport>, alice: OnionAddr, bob: OnionAddr, nobody: OnionAddr) {
+    conversation(&*transport, &alice, 64 * 1024).await;
+    // A second address, and the first one again, at the same time.
+    tokio::join!(
+        conversation(&*transport, &bob, 5_000),
+        conversation(&*transport, &alice, 5_000),
+        conversation(&*transport, &alice, 1),
+    );
+    let error = transport.dial(&nobody).await.err();
+    assert_eq!(error, Some(DialError::Unreachable));
+}
+
+/// The dialler sees that the serving side ended its stream.
+async fn end_is_seen(transport: &dyn Transport, onion: &OnionAddr, listener: &mut impl Listener) {
+    let (stream, incoming) = tokio::join!(transport.dial(onion), listener.accept());
+    let mut stream = stream.unwrap();
+    drop(incoming.unwrap());
+    let mut byte = [0];
+    // An orderly end or an error, as the transport has it, but no byte and no waiting.
+    assert!(!matches!(stream.read(&mut byte).await, Ok(1..)));
+}
+
+/// Shutting a stranger's circuit is seen by the stranger.
+async fn shutting_is_seen(transport: &dyn Transport, onion: &OnionAddr, listener: &mut impl Listener) {
+    let (stream, incoming) = tokio::join!(transport.dial(onion), listener.accept());
+    let mut stream = stream.unwrap();
+    incoming.unwrap().shut();
+    let mut byte = [0];
+    assert!(!matches!(stream.read(&mut byte).await, Ok(1..)));
+}
+
+fn onion(n: u8) -> OnionAddr {
+    OnionAddr::from_public_key(PublicKey::from_bytes([n; 32]))
+}
+
+#[tokio::test]
+async fn over_memory() {
+    let net = MemoryNet::new();
+    let (alice, bob) = (echo_server(net.listen(onion(1))), echo_server(net.listen(onion(2))));
+    let transport = Arc::new(net.transport());
+    story(transport.clone(), onion(1), onion(2), onion(3)).await;
+    let mut listener = net.listen(onion(4));
+    end_is_seen(&*transport, &onion(4), &mut listener).await;
+    shutting_is_seen(&*transport, &onion(4), &mut listener).await;
+    alice.abort();
+    bob.abort();
+}
+
+#[tokio::test]
+async fn over_loopback() {
+    let directory = LoopbackDirectory::default();
+    let alice = echo_server(directory.listen(onion(1)).await.unwrap());
+    let bob = echo_server(directory.listen(onion(2)).await.unwrap());
+    let transport = Arc::new(directory.transport());
+    story(transport.clone(), onion(1), onion(2), onion(3)).await;
+    let mut listener = directory.listen(onion(4)).await.unwrap();
+    end_is_seen(&*transport, &onion(4), &mut listener).await;
+    shutting_is_seen(&*transport, &onion(4), &mut listener).await;
+    alice.abort();
+    bob.abort();
+}
+
+#[cfg(feature = "tor")]
+mod tor {
+    use std::{fs, path::Path, time::Duration};
+
+    use bastion::transport::{
+        ONION_PORT,
+        tor::{TorConfig, TorError, TorListener, TorNode},
+    };
+    use keys::SecretKey;
+    use testnet::{Options, Testnet};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    const REACHABLE: Duration = Duration::from_secs(60);
+
+    /// A private network, two clients and what they are called in the report.
+    struct Stage {
+        dir: tempfile::TempDir,
+        serving: TorNode,
+        dialling: TorNode,
+        // Last: the clients end before their network.
+        _network: Testnet,
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn over_tor() {
+        let stage = set_up().await;
+        let serving = &stage.serving;
+        let since = Instant::now();
+        let alice = listen(serving, "alice", 1, ONION_PORT);
+        let bob = listen(serving, "bob", 2, ONION_PORT);
+        let mut carol = listen(serving, "carol", 3, ONION_PORT);
+        let _dave = listen(serving, "dave", 4, ONION_PORT + 1);
+        let (alice_onion, bob_onion, carol_onion) = (alice.onion(), bob.onion(), carol.onion());
+        let (alice, bob) = (echo_server(alice), echo_server(bob));
+        serving.wait_reachable(&alice_onion, REACHABLE).await.unwrap();
+        report("first service reachable", since);
+        serving.wait_reachable(&bob_onion, REACHABLE).await.unwrap();
+
+        let transport = Arc::new(stage.dialling.transport());
+        let since = Instant::now();
+        drop(transport.dial(&alice_onion).await.unwrap());
+        report("first dial", since);
+        let since = Instant::now();
+        drop(transport.dial(&alice_onion).await.unwrap());
+        report("second dial", since);
+        let since = Instant::now();
+        conversation(&*transport, &alice_onion, 64 * 1024).await;
+        report("64 KiB there and back", since);
+        let since = Instant::now();
+        conversation(&*transport, &alice_onion, 4 * 1024 * 1024).await;
+        report("4 MiB there and back", since);
+        story(transport.clone(), alice_onion, bob_onion, onion_of(9)).await;
+
+        end_is_seen(&*transport, &carol_onion, &mut carol).await;
+        shutting_is_seen(&*transport, &carol_onion, &mut carol).await;
+        shutting_ends_the_whole_circuit(&*transport, &carol_onion, &mut carol).await;
+        // The circuit is gone for good, not the service: the next dial builds another.
+        end_is_seen(&*transport, &carol_onion, &mut carol).await;
+        another_port_is_not_served(&*transport).await;
+        a_service_ends_with_its_listener_and_can_return(serving, &*transport, carol).await;
+
+        no_key_is_on_disk(&stage.dir.path().join("serving"));
+        alice.abort();
+        bob.abort();
+    }
+
+    async fn set_up() -> Stage {
+        let since = Instant::now();
+        let network = Testnet::start(Options::default()).await.unwrap();
+        report("network", since);
+        let dir = tempfile::tempdir().unwrap();
+        let node = async |name: &str| {
+            let since = Instant::now();
+            let mut config = TorConfig::new(dir.path().join(name).join("state"), dir.path().join(name).join("cache"));
+            config.arti = network.client_toml().parse().unwrap();
+            let node = TorNode::bootstrap(config, |progress| println!("  {progress}"))
+                .await
+                .unwrap();
+            report("bootstrap", since);
+            node
+        };
+        let (serving, dialling) = (node("serving").await, node("dialling").await);
+        Stage {
+            dir,
+            serving,
+            dialling,
+            _network: network,
+        }
+    }
+
+    fn listen(node: &TorNode, nickname: &str, seed: u8, port: u16) -> TorListener {
+        let listener = node.listen(nickname, &[seed; 32], port).unwrap();
+        assert_eq!(listener.onion(), onion_of(seed));
+        listener
+    }
+
+    /// Tor carries several streams of one dialler on one circuit: shutting it for one ends the others.
+    async fn shutting_ends_the_whole_circuit(transport: &dyn Transport, onion: &OnionAddr, listener: &mut TorListener) {
+        let (one, incoming) = tokio::join!(transport.dial(onion), listener.accept());
+        let (two, other) = tokio::join!(transport.dial(onion), listener.accept());
+        let mut other = other.unwrap();
+        incoming.unwrap().shut();
+        assert!(other.stream.read_u8().await.is_err());
+        assert!(one.unwrap().read_u8().await.is_err());
+        assert!(two.unwrap().read_u8().await.is_err());
+    }
+
+    /// Dave serves another port: once he is found, his circuit is shut on whoever asks for ours.
+    async fn another_port_is_not_served(transport: &dyn Transport) {
+        let begun = Instant::now();
+        loop {
+            match transport.dial(&onion_of(4)).await.err() {
+                Some(DialError::Unreachable) => assert!(begun.elapsed() < REACHABLE, "dave was never published"),
+                Some(DialError::Failed(_) | DialError::Refused) => return,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    async fn a_service_ends_with_its_listener_and_can_return(
+        node: &TorNode,
+        transport: &dyn Transport,
+        carol: TorListener,
+    ) {
+        let onion = carol.onion();
+        drop(carol);
+        assert!(transport.dial(&onion).await.is_err());
+        assert!(matches!(
+            node.listen("carol", &[5; 32], ONION_PORT),
+            Err(TorError::Launch { .. })
+        ));
+        let since = Instant::now();
+        let carol = echo_server(listen(node, "carol", 3, ONION_PORT));
+        node.wait_reachable(&onion, REACHABLE).await.unwrap();
+        report("service reachable again", since);
+        carol.abort();
+    }
+
+    fn no_key_is_on_disk(dir: &Path) {
+        let mut folders = vec![dir.to_owned()];
+        let mut files = 0;
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    files += 1;
+                    assert!(
+                        path.extension()
+                            .is_none_or(|ending| !ending.to_string_lossy().ends_with("private"))
+                    );
+                }
+            }
+        }
+        assert!(files > 0, "arti keeps its state elsewhere");
+    }
+
+    fn onion_of(seed: u8) -> OnionAddr {
+        SecretKey::from_seed(&[seed; 32]).onion_addr()
+    }
+
+    fn report(what: &str, since: Instant) {
+        println!("{what}: {:.2} s", since.elapsed().as_secs_f64());
+    }
+}
