@@ -18,6 +18,7 @@ pub mod config;
 pub mod domain;
 pub mod engine;
 pub mod graph;
+pub mod node;
 pub mod object;
 pub mod op_context;
 pub mod peer;

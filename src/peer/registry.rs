@@ -88,6 +88,25 @@ impl Peers {
         Ok(peer)
     }
 
+    /// Takes over a stream that came in, in a task of its own: the accept loop goes on meanwhile.
+    pub fn admit_in_background(&self, session: Session, admitted: Admitted) {
+        let this = self.clone();
+        self.0.tasks.spawn(async move {
+            let claims = admitted.claims();
+            let (peer, solving) = (claims.peer_id(), admitted.effort());
+            tracing::info!(%peer, effort = solving, domains = admitted.domains().len(), "admitted a peer");
+            if let Err(error) = this.admit(session, admitted).await {
+                tracing::error!(%peer, %error, "could not store an admitted peer");
+            }
+        });
+    }
+
+    /// Whether there is no place for a further peer; one that has a session already takes over its own.
+    pub fn is_full_without(&self, peer: &PeerId) -> bool {
+        let live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.len() >= self.0.config.sessions_max && !live.contains_key(peer)
+    }
+
     async fn note_peer(&self, admitted: &Admitted) -> Result<(), EngineError<ApplyPackageError>> {
         let claims = admitted.claims();
         let (node, chain, onion) = (claims.node.clone(), claims.chain.clone(), claims.onion);

@@ -1,0 +1,64 @@
+//! What this node says of itself to strangers that it dials or admits, and whom it lets in.
+//!
+//! Never tells a stranger that was not admitted anything. Invariant: claims are made anew for each handshake, from one
+//! committed state.
+
+use bastion::{Decision, Gatekeeper, Internal, PeerClaims, Profile, RefusalCode};
+use futures::future::BoxFuture;
+use keys::BootId;
+
+use crate::config::{AdmissionConfig, Policy};
+use crate::peer::Peers;
+use crate::services::identities;
+use crate::store::{StoreError, Tier};
+
+/// The node's part in a handshake.
+pub struct Doorkeeper {
+    /// Who is here, and the engine behind.
+    pub peers: Peers,
+    /// Whom to let in.
+    pub admission: AdmissionConfig,
+    /// This start of the node.
+    pub boot_id: BootId,
+    /// Most identities that our claims carry.
+    pub identities_max: usize,
+}
+
+impl Gatekeeper for Doorkeeper {
+    fn profile(&self) -> BoxFuture<'_, Result<Profile, Internal>> {
+        Box::pin(async {
+            let ground = self.peers.engine().ground();
+            let most = self.identities_max;
+            let identities = self.peers.engine().read(move |view| identities::for_handshake(&view, most)).await;
+            Ok(Profile {
+                apps: ground.schemas.apps().map(|app| app.slug.clone()).collect(),
+                sync_domains: ground.schemas.sync_domains().map(|domain| domain.name.clone()).collect(),
+                epoch: ground.epoch,
+                boot_id: self.boot_id,
+                identities: identities.map_err(|error| Internal(error.to_string()))?,
+            })
+        })
+    }
+
+    fn decide<'a>(&'a self, claims: &'a PeerClaims) -> BoxFuture<'a, Decision> {
+        Box::pin(async {
+            let peer = claims.peer_id();
+            if self.peers.is_full_without(&peer) {
+                return Decision::Refuse(RefusalCode::Busy);
+            }
+            if self.admission.policy == Policy::Open || self.admission.allow.contains(&peer) {
+                return Decision::Admit;
+            }
+            let known = self.peers.engine().read(move |view| view.rows.peer(&peer)).await;
+            match known {
+                Ok(Some(row)) if row.tier == Tier::Trusted => Decision::Admit,
+                Ok(_) => Decision::Refuse(RefusalCode::Policy),
+                Err(error) => {
+                    let error: &crate::engine::EngineError<StoreError> = &error;
+                    tracing::error!(%error, "could not look up a peer");
+                    Decision::Refuse(RefusalCode::Internal)
+                }
+            }
+        })
+    }
+}

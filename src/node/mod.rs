@@ -1,0 +1,75 @@
+//! The node: where everything is put together. `init` makes one, `run` is one.
+//!
+//! The only place that knows all rooms. Never holds logic of its own beyond order: what starts before what, and what
+//! stops first. Invariant: when [`run`] returns, every task is over, all that was acknowledged is on disk, and no
+//! second process ran on the same folder.
+
+mod clock;
+//mod control;
+mod gatekeeper;
+mod init;
+//mod run;
+
+use std::path::{Path, PathBuf};
+
+pub use clock::SystemClock;
+pub use gatekeeper::Doorkeeper;
+pub use init::{InitError, Initialised, init};
+//pub use run::{Event, RunError, run};
+
+use crate::config::Config;
+
+/// The vault's file in a node's folder.
+const KEYS_FILE: &str = "keys.vault";
+/// The database's file.
+const DATABASE_FILE: &str = "postern.db";
+/// The operator's API token.
+pub const TOKEN_FILE: &str = "api.token";
+/// Where a running node says at which address its API listens.
+pub const API_ADDRESS_FILE: &str = "api.addr";
+/// Held by the process that runs on the folder.
+const LOCK_FILE: &str = "postern.lock";
+
+/// The files of a node's data folder.
+#[derive(Debug, Clone)]
+pub struct DataDir(PathBuf);
+
+impl DataDir {
+    /// The folder that a config names.
+    pub fn of(config: &Config) -> Self {
+        Self(config.data_dir())
+    }
+
+    fn at(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    /// The vault.
+    pub fn keys(&self) -> PathBuf {
+        self.0.join(KEYS_FILE)
+    }
+
+    /// The database.
+    pub fn database(&self) -> PathBuf {
+        self.0.join(DATABASE_FILE)
+    }
+
+    /// The operator's token.
+    pub fn token(&self) -> PathBuf {
+        self.0.join(TOKEN_FILE)
+    }
+
+    /// The API's address, while the node runs.
+    pub fn api_address(&self) -> PathBuf {
+        self.0.join(API_ADDRESS_FILE)
+    }
+
+    fn lock(&self) -> PathBuf {
+        self.0.join(LOCK_FILE)
+    }
+
+    #[cfg(feature = "tor")]
+    fn tor(&self) -> PathBuf {
+        self.0.join("tor")
+    }
+}

@@ -1,0 +1,368 @@
+//! `postern run`: a node from start to stop.
+//!
+//! Order of starting: lock, keys, database, API, then the network, so that people can read and write before and
+//! without Tor. Order of stopping: nobody new, sessions at a frame boundary, API, writer last. Never dials or listens
+//! anywhere but through the configured transport. Invariant: the writer thread is joined before [`run`] returns.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bastion::{Gate, Listener, Transport};
+use keys::vault::VaultError;
+use keys::{BootId, KeyManager, OnionAddr, Passphrase, PeerId};
+use rand::{Rng as _, SeedableRng as _};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::control::NodeControl;
+use super::gatekeeper::Doorkeeper;
+use super::{DataDir, SystemClock};
+use crate::config::{Config, TransportKind};
+use crate::engine::{Clock as _, Engine, EngineError};
+use crate::graph::GraphLimits;
+use crate::peer::{Peers, dialler::Dialler};
+use crate::schema::{SchemaError, Schemas};
+use crate::state_engine::{AsideLimits, CoreLimits, PackageLimits, StateEngine};
+use crate::store::{StoreError, Tier};
+
+/// Writes that wait for the writer. Each is a closure of a few hundred bytes.
+const WRITE_QUEUE_MAX: usize = 256;
+/// Reading connections: as many reads go on at once.
+const READERS_MAX: usize = 4;
+/// How long a service may take to become reachable before that is said.
+#[cfg(feature = "tor")]
+const REACHABLE_DEADLINE: Duration = Duration::from_secs(300);
+
+/// What a running node tells whoever started it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The vault is open and the database is ready.
+    Opened {
+        /// This node.
+        peer_id: PeerId,
+        /// Where it will be reached.
+        onion: OnionAddr,
+    },
+    /// The local API answers here.
+    ApiReady(SocketAddr),
+    /// Joining the Tor network.
+    Bootstrapping {
+        /// 0 to 100.
+        percent: u8,
+        /// What is in the way, if anything.
+        blocked: Option<String>,
+    },
+    /// The network is joined; the onion service is being published.
+    Publishing,
+    /// A dial of our own address succeeded: others can reach this node.
+    Reachable,
+    /// The service was not reachable in time; trying goes on.
+    NotReachable(String),
+    /// Stopping.
+    Stopping,
+}
+
+/// Why a node does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Another process runs on the same folder.
+    #[error("{0}: another process runs this node")]
+    Locked(PathBuf),
+    /// The file system.
+    #[error("{path}: cannot {doing}")]
+    Files {
+        /// What was being done.
+        doing: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The vault does not open.
+    #[error("cannot open the vault")]
+    Vault(#[from] VaultError),
+    /// The database does not open.
+    #[error("cannot open the database")]
+    Store(#[from] StoreError),
+    /// The apps do not load.
+    #[error("cannot load the apps")]
+    Schemas(#[from] SchemaError),
+    /// The API's address is taken or not allowed.
+    #[error("the local API cannot listen on {0}")]
+    Api(SocketAddr, #[source] io::Error),
+    /// The network.
+    #[error("{0}")]
+    Network(String),
+    /// The engine ended too early.
+    #[error("the engine ended")]
+    Engine(#[from] EngineError<StoreError>),
+}
+
+fn files(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RunError {
+    let path = path.to_owned();
+    move |source| RunError::Files { doing, path, source }
+}
+
+/// Runs a node until `stop` completes.
+pub async fn run(
+    config: Config,
+    passphrase: Passphrase,
+    tell: impl Fn(Event) + Send + Sync + 'static,
+    stop: impl Future<Output = ()>,
+) -> Result<(), RunError> {
+    let data = DataDir::of(&config);
+    let _lock = lock(&data)?;
+    let keys = Arc::new(KeyManager::open(&data.keys(), &passphrase)?);
+    drop(passphrase);
+    let (engine, writer) = open_engine(&config, &data, keys.clone())?;
+    let tell: Arc<dyn Fn(Event) + Send + Sync> = Arc::new(tell);
+    tell(Event::Opened { peer_id: keys.peer_id(), onion: keys.onion() });
+    let token = CancellationToken::new();
+    let node = Running::new(&config, engine, keys, token.clone());
+    let result = node.run(&config, &data, tell.clone(), stop).await;
+    tell(Event::Stopping);
+    token.cancel();
+    node.peers.close().await;
+    drop(node);
+    // Nothing holds the engine any more: the writer finishes its queue, closes the database and ends.
+    let joined = tokio::task::spawn_blocking(move || writer.join()).await;
+    joined.map_err(|_| RunError::Network("the writer did not end cleanly".into()))?;
+    result
+}
+
+fn lock(data: &DataDir) -> Result<File, RunError> {
+    let path = data.lock();
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(files("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(RunError::Locked(path)),
+        Err(TryLockError::Error(error)) => Err(files("lock", &path)(error)),
+    }
+}
+
+fn open_engine(
+    config: &Config,
+    data: &DataDir,
+    keys: Arc<KeyManager>,
+) -> Result<(Engine, crate::engine::WriterThread), RunError> {
+    let schemas = Arc::new(Schemas::load(&config.node.apps, config.schema_dir().as_deref())?);
+    let limits = CoreLimits {
+        graph: GraphLimits { object: config.limits.object(), key_events_max: config.limits.key_events_max },
+        package: PackageLimits {
+            bytes_max: config.sync.package_bytes_max,
+            objects_max: config.sync.package_objects_max,
+        },
+        aside: AsideLimits {
+            parked_per_peer_max: config.limits.parked_per_peer_max,
+            rejects_per_peer_max: config.limits.rejects_per_peer_max,
+        },
+    };
+    let rng = rand::rngs::StdRng::from_rng(&mut rand::rng());
+    let core = StateEngine::open(&data.database(), schemas, keys, limits, Box::new(rng), SystemClock.now())?;
+    Ok(Engine::spawn(core, Arc::new(SystemClock), WRITE_QUEUE_MAX, READERS_MAX)?)
+}
+
+/// The parts of a running node.
+struct Running {
+    engine: Engine,
+    keys: Arc<KeyManager>,
+    peers: Peers,
+    gate: Gate,
+    token: CancellationToken,
+}
+
+impl Running {
+    fn new(config: &Config, engine: Engine, keys: Arc<KeyManager>, token: CancellationToken) -> Self {
+        let peers = Peers::new(engine.clone(), config.sync.clone(), token.clone());
+        let mut boot_id = [0; 16];
+        rand::rng().fill_bytes(&mut boot_id);
+        let doorkeeper = Doorkeeper {
+            peers: peers.clone(),
+            admission: config.admission.clone(),
+            boot_id: BootId::from_bytes(boot_id),
+            identities_max: config.bastion.identities_max,
+        };
+        let gate = Gate::new(config.bastion.clone(), keys.clone(), Arc::new(doorkeeper), Arc::new(SystemClock));
+        Self { engine, keys, peers, gate, token }
+    }
+
+    async fn run(
+        &self,
+        config: &Config,
+        data: &DataDir,
+        tell: Arc<dyn Fn(Event) + Send + Sync>,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), RunError> {
+        let control = Arc::new(NodeControl::new(self.peers.clone(), self.gate.clone(), self.keys.clone()));
+        let api = self.start_api(config, data, control.clone(), &tell).await?;
+        let network = self.network(config, data, &control, &tell);
+        let result = tokio::select! {
+            biased;
+            () = stop => Ok(()),
+            result = network => result,
+        };
+        self.token.cancel();
+        control.close().await;
+        // The API ends with the token; that it failed before was logged there.
+        let _ = api.await;
+        // A stale address would send clients to nobody; that it is gone already is as good.
+        let _ = fs::remove_file(data.api_address());
+        result
+    }
+
+    async fn start_api(
+        &self,
+        config: &Config,
+        data: &DataDir,
+        control: Arc<NodeControl>,
+        tell: &Arc<dyn Fn(Event) + Send + Sync>,
+    ) -> Result<tokio::task::JoinHandle<()>, RunError> {
+        let wanted = config.api.listen;
+        let listener = TcpListener::bind(wanted).await.map_err(|error| RunError::Api(wanted, error))?;
+        let address = listener.local_addr().map_err(|error| RunError::Api(wanted, error))?;
+        let path = data.api_address();
+        write_whole(&path, &format!("{address}\n")).map_err(files("write", &path))?;
+        let state = crate::api::ApiState::new(self.engine.clone(), control, config.api.clone());
+        let stop = self.token.clone();
+        let serving = tokio::spawn(async move {
+            if let Err(error) = crate::api::serve(listener, state, stop).await {
+                tracing::error!(%error, "the local API ended");
+            }
+        });
+        tell(Event::ApiReady(address));
+        Ok(serving)
+    }
+
+    /// Joins the network, serves strangers and keeps in touch with peers; returns only where that cannot go on.
+    async fn network(
+        &self,
+        config: &Config,
+        data: &DataDir,
+        control: &NodeControl,
+        tell: &Arc<dyn Fn(Event) + Send + Sync>,
+    ) -> Result<(), RunError> {
+        let network = Network::join(config, data, &self.keys, tell).await?;
+        let dialler = Dialler::new(self.gate.clone(), network.transport.clone(), self.peers.clone(), self.token.clone());
+        control.connected(dialler.clone());
+        for peer in &config.peers {
+            dialler.keep(peer.onion);
+        }
+        let known = self.engine.read(|view| view.rows.peers()).await?;
+        for peer in known.into_iter().filter(|peer| peer.tier == Tier::Trusted) {
+            dialler.keep(peer.onion);
+        }
+        let admitted = {
+            let peers = self.peers.clone();
+            move |session, admitted| peers.admit_in_background(session, admitted)
+        };
+        let serving = self.gate.serve(network.listener, admitted, self.token.clone());
+        tokio::join!(serving, network.watch);
+        if self.token.is_cancelled() { Ok(()) } else { Err(RunError::Network("the onion service has ended".into())) }
+    }
+}
+
+/// Writes a small file so that a reader sees all of it or none.
+fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    let draft = path.with_extension("new");
+    let mut file = File::create(&draft)?;
+    file.write_all(text.as_bytes())?;
+    fs::rename(&draft, path)
+}
+
+/// How peers are reached, and how they reach us.
+struct Network {
+    transport: Arc<dyn Transport>,
+    listener: Box<dyn Listener>,
+    /// Tells when the service can be reached; pending for ever otherwise is wrong, so it ends then.
+    watch: futures::future::BoxFuture<'static, ()>,
+}
+
+impl Network {
+    async fn join(
+        config: &Config,
+        data: &DataDir,
+        keys: &KeyManager,
+        tell: &Arc<dyn Fn(Event) + Send + Sync>,
+    ) -> Result<Self, RunError> {
+        match config.transport.kind {
+            TransportKind::Loopback => Self::loopback(config, keys, tell).await,
+            TransportKind::Tor => Self::tor(config, data, keys, tell).await,
+        }
+    }
+
+    async fn loopback(
+        config: &Config,
+        _keys: &KeyManager,
+        tell: &Arc<dyn Fn(Event) + Send + Sync>,
+    ) -> Result<Self, RunError> {
+        use bastion::transport::loopback::{LoopbackAddr, LoopbackDirectory, LoopbackListener};
+        let fail = |error: &dyn std::fmt::Display| RunError::Network(format!("loopback transport: {error}"));
+        let entries = config.transport.loopback_directory.iter();
+        let entries = entries.map(|(onion, address)| LoopbackAddr::try_from(*address).map(|address| (*onion, address)));
+        let entries: Vec<_> = entries.collect::<Result<_, _>>().map_err(|error| fail(&error))?;
+        let address = LoopbackAddr::try_from(config.transport.loopback_listen).map_err(|error| fail(&error))?;
+        let listener = LoopbackListener::bind(address).await.map_err(|error| fail(&error))?;
+        tell(Event::Reachable);
+        Ok(Self {
+            transport: Arc::new(LoopbackDirectory::new(entries).transport()),
+            listener: Box::new(listener),
+            watch: Box::pin(async {}),
+        })
+    }
+
+    #[cfg(not(feature = "tor"))]
+    async fn tor(
+        _: &Config,
+        _: &DataDir,
+        _: &KeyManager,
+        _: &Arc<dyn Fn(Event) + Send + Sync>,
+    ) -> Result<Self, RunError> {
+        Err(RunError::Network("this build is without Tor: set transport.kind = \"loopback\" or build with the feature `tor`".into()))
+    }
+
+    #[cfg(feature = "tor")]
+    async fn tor(
+        config: &Config,
+        data: &DataDir,
+        keys: &KeyManager,
+        tell: &Arc<dyn Fn(Event) + Send + Sync>,
+    ) -> Result<Self, RunError> {
+        use bastion::transport::ONION_PORT;
+        use bastion::transport::tor::{TorConfig, TorError, TorNode};
+        let folder = data.tor();
+        let mut tor_config = TorConfig::new(folder.join("state"), folder.join("cache"));
+        tor_config.arti = config.tor.clone();
+        tor_config.limits.bootstrap_deadline = Duration::from_secs(config.transport.bootstrap_deadline_s);
+        tor_config.limits.accepts_max = config.transport.accepts_max;
+        tor_config.limits.circuits_max = config.transport.circuits_max;
+        let joined = loop {
+            let told = tell.clone();
+            let progress = move |at: bastion::transport::tor::BootstrapProgress| {
+                told(Event::Bootstrapping { percent: at.percent, blocked: at.blocked });
+            };
+            match TorNode::bootstrap(tor_config.clone(), progress).await {
+                Ok(node) => break node,
+                // The network may come back; the API works meanwhile.
+                Err(error @ TorError::BootstrapDeadline(_)) => tracing::warn!(%error, "trying again"),
+                Err(error) => return Err(RunError::Network(error.to_string())),
+            }
+        };
+        tell(Event::Publishing);
+        let listener = keys
+            .with_onion_seed(|seed| joined.listen("postern", seed, ONION_PORT))
+            .map_err(|error| RunError::Network(error.to_string()))?;
+        let transport = Arc::new(joined.transport());
+        let (onion, tell) = (keys.onion(), tell.clone());
+        let watch = Box::pin(async move {
+            while let Err(error) = joined.wait_reachable(&onion, REACHABLE_DEADLINE).await {
+                tell(Event::NotReachable(error.to_string()));
+            }
+            tell(Event::Reachable);
+        });
+        Ok(Self { transport, listener: Box::new(listener), watch })
+    }
+}

@@ -1,0 +1,162 @@
+//! Nodes that live in one process and meet over memory pipes of 64 bytes: everything but Tor, the terminal and the API.
+//!
+//! Keys come from a seed and the clock is set by hand, so that a story reads the same at every telling.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bastion::transport::memory::MemoryNet;
+use bastion::{Gate, GateConfig};
+use keys::{BootId, KeyManager, Oid, OnionAddr, PeerId};
+use postern::config::{AdmissionConfig, SyncConfig};
+use postern::engine::{Clock, Engine};
+use postern::graph::SaveError;
+use postern::node::Doorkeeper;
+use postern::op_context::Timestamp;
+use postern::peer::dialler::Dialler;
+use postern::peer::{PullOutcome, Peers};
+use postern::schema::Schemas;
+use postern::services::messages::{self, Sent};
+use postern::state_engine::{CoreLimits, StateEngine, View};
+use postern::store::StoreError;
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha20Rng;
+use tokio_util::sync::CancellationToken;
+
+/// All apps that a node can have.
+pub const ALL_APPS: [&str; 5] = ["identities", "contacts", "messages", "rides", "market"];
+/// Node B of the story has no market.
+pub const WITHOUT_MARKET: [&str; 4] = ["identities", "contacts", "messages", "rides"];
+
+/// A clock that only moves when told to.
+#[derive(Clone)]
+pub struct HandClock(Arc<AtomicU64>);
+
+impl HandClock {
+    pub fn at(unix_ms: u64) -> Self {
+        Self(Arc::new(AtomicU64::new(unix_ms)))
+    }
+}
+
+impl Clock for HandClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::Relaxed))
+    }
+}
+
+impl bastion::Clock for HandClock {
+    fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed) / 1000
+    }
+}
+
+/// A node and the person on it.
+pub struct LiveNode {
+    pub engine: Engine,
+    pub keys: Arc<KeyManager>,
+    pub peers: Peers,
+    pub dialler: Dialler,
+    pub identity: Oid,
+    stop: CancellationToken,
+    _serving: tokio::task::JoinHandle<()>,
+    _folder: tempfile::TempDir,
+}
+
+/// Sync that goes on only when a test says so.
+pub fn by_hand() -> SyncConfig {
+    SyncConfig { pull_interval_s: 0, pull_wait_s: 0, push_interval_s: 0, backoff_s_min: 1, backoff_s_max: 2, ..SyncConfig::default() }
+}
+
+impl LiveNode {
+    /// A node called `name` with keys from `seed`, on a net of memory pipes.
+    pub async fn start(net: &MemoryNet, name: &str, seed: u64, apps: &[&str], sync: SyncConfig) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let keys = Arc::new(KeyManager::generate(&mut rng));
+        let identity = keys.add_identity(&mut rng).unwrap();
+        let apps: Vec<String> = apps.iter().map(ToString::to_string).collect();
+        let schemas = Arc::new(Schemas::load(&apps, None).unwrap());
+        let clock = HandClock::at(1_700_000_000_000);
+        let path = folder.path().join("postern.db");
+        let mut core =
+            StateEngine::open(&path, schemas, keys.clone(), CoreLimits::default(), Box::new(rng), Clock::now(&clock)).unwrap();
+        core.write(Clock::now(&clock), |graph| graph.save_identity(identity, Some(name))).unwrap();
+        let engine = Engine::inline(core, Arc::new(clock.clone()));
+        let stop = CancellationToken::new();
+        let peers = Peers::new(engine.clone(), sync, stop.clone());
+        let boot_id = BootId::from_bytes([seed as u8; 16]);
+        let doorkeeper = Doorkeeper { peers: peers.clone(), admission: AdmissionConfig::default(), boot_id, identities_max: 8 };
+        let config = GateConfig { effort_base: 4, inner_bits: 2, ..GateConfig::default() };
+        let gate = Gate::new(config, keys.clone(), Arc::new(doorkeeper), Arc::new(clock));
+        let listener = net.listen(keys.onion());
+        let dialler = Dialler::new(gate.clone(), Arc::new(net.transport()), peers.clone(), stop.clone());
+        let (admitting, ending) = (peers.clone(), stop.clone());
+        let serving = tokio::spawn(async move {
+            let admitted = move |session, admitted| admitting.admit_in_background(session, admitted);
+            gate.serve(Box::new(listener), admitted, ending).await;
+        });
+        Self { engine, keys, peers, dialler, identity, stop, _serving: serving, _folder: folder }
+    }
+
+    pub fn peer_id(&self) -> PeerId {
+        self.keys.peer_id()
+    }
+
+    pub fn onion(&self) -> OnionAddr {
+        self.keys.onion()
+    }
+
+    /// Knocks at another node and waits until both have a session.
+    pub async fn meet(&self, other: &LiveNode) {
+        self.dialler.dial(&other.onion(), &|_| {}).await.unwrap();
+        other.wait_for_session(&self.peer_id()).await;
+    }
+
+    /// Waits until a session with that peer is open.
+    pub async fn wait_for_session(&self, peer: &PeerId) {
+        while !self.peers.sessions().iter().any(|session| session.peer == *peer) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Sends a message and says where it stands.
+    pub async fn send(&self, recipient: Oid, body: &str) -> Sent {
+        let (sender, body) = (self.identity, body.to_owned());
+        let sent = self.engine.write(move |core, now| core.write(now, |graph| messages::send(graph, sender, recipient, &body)));
+        sent.await.unwrap()
+    }
+
+    /// Pulls a domain from a peer to the end.
+    pub async fn pull(&self, from: &LiveNode, domain: &str) -> Vec<PullOutcome> {
+        self.peers.pull(&from.peer_id(), domain).await.unwrap()
+    }
+
+    /// What this node's person can read.
+    pub async fn inbox(&self) -> Vec<messages::Message> {
+        let reader = self.identity;
+        self.engine.read(move |view| messages::inbox(&view, &reader, 0, 100_000)).await.unwrap().messages
+    }
+
+    /// Reads anything.
+    pub async fn read<R: Send + 'static>(&self, work: impl FnOnce(View<'_>) -> Result<R, StoreError> + Send + 'static) -> R {
+        self.engine.read(work).await.unwrap()
+    }
+
+    /// Writes anything.
+    pub async fn write<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut StateEngine, Timestamp) -> Result<R, SaveError> + Send + 'static,
+    ) -> Result<R, SaveError> {
+        self.engine.write(work).await.map_err(|error| match error {
+            postern::engine::EngineError::Work(error) => error,
+            postern::engine::EngineError::Stopped(_) => panic!("the engine has stopped"),
+        })
+    }
+
+    /// Ends all sessions.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.peers.close().await;
+        self.dialler.close().await;
+    }
+}
