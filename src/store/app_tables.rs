@@ -70,7 +70,10 @@ impl AppTable {
                 "SELECT {PARENT_COLUMNS} FROM {parent} AS p
                  WHERE p.type = ?1 AND p.change_seq > ?2 ORDER BY p.change_seq, p.id LIMIT ?3"
             ),
-            head: format!("SELECT COALESCE(MAX(change_seq), 0), COALESCE(MAX(id), 0) FROM {parent}"),
+            // Two scalar queries: SQLite answers a lone MAX from the index's end, but two in one query by reading every row.
+            head: format!(
+                "SELECT COALESCE((SELECT MAX(change_seq) FROM {parent}), 0), COALESCE((SELECT MAX(id) FROM {parent}), 0)"
+            ),
         }
     }
 
@@ -134,11 +137,7 @@ impl Apps {
                     (&schema.slug, schema.version),
                 )
                 .doing("noting an app")?;
-            let id = connection
-                .query_row("SELECT id FROM app WHERE slug = ?1", [&schema.slug], |row| row.get(0))
-                .doing("reading an app")?;
             AppTable::create(connection, &schema.slug)?;
-            apps.by_slug.insert(schema.slug.clone(), AppTable::new(AppId(id), &schema.slug));
             let several = schema.domains.len() > 1;
             for domain in &schema.domains {
                 let bit = domain_bit(connection, &domain.name)?;
@@ -154,15 +153,22 @@ impl Apps {
                 apps.bits.insert(domain.name.clone(), bit);
             }
         }
+        // Apps that are turned off count too: their rows hold sequence numbers that must not be given out again.
+        let mut statement = connection.prepare("SELECT id, slug FROM app").doing("reading the apps")?;
+        let known = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).doing("reading the apps")?;
+        for app in known {
+            let (id, slug): (i64, String) = app.doing("reading the apps")?;
+            apps.by_slug.insert(slug.clone(), AppTable::new(AppId(id), &slug));
+        }
         Ok(apps)
     }
 
-    /// The tables of an app, where it is installed.
+    /// The tables of an app that is or was turned on here.
     pub fn get(&self, slug: &str) -> Option<&AppTable> {
         self.by_slug.get(slug)
     }
 
-    /// All apps' tables, by slug.
+    /// All apps' tables, by slug, those of apps that are turned off included.
     pub fn iter(&self) -> impl Iterator<Item = &AppTable> {
         self.by_slug.values()
     }

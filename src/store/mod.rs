@@ -120,6 +120,7 @@ impl Store {
             return Err(StoreError::Foreign(format!("SQLite {} is too old", rusqlite::version())));
         }
         let mut writer = Connection::open(path).map_err(open)?;
+        check_ours(&writer)?;
         configure(&writer, 64 * 1024).map_err(open)?;
         let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate).map_err(open)?;
         migrate(&transaction, new_epoch)?;
@@ -194,24 +195,33 @@ fn configure(connection: &Connection, cache_kib: i32) -> rusqlite::Result<()> {
     connection.pragma_update(None, "wal_autocheckpoint", 16_384)
 }
 
-fn migrate(connection: &Connection, new_epoch: Epoch) -> Result<(), StoreError> {
+/// Whether the tables have to be made. Refuses, before anything is written, what another program or a later version
+/// made: most programs leave the marks at 0, so that a file with tables and without our mark is not ours.
+fn check_ours(connection: &Connection) -> Result<bool, StoreError> {
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).doing("version");
     let (application, version) = (pragma("application_id")?, pragma("user_version")?);
-    match (application, version) {
-        (APPLICATION_ID, SCHEMA_VERSION) => Ok(()),
-        (0, 0) => {
-            connection.execute_batch(include_str!("schema.sql")).doing("making of the tables")?;
-            connection
-                .execute("INSERT INTO meta (name, value) VALUES ('epoch', ?1)", [new_epoch.as_bytes()])
-                .doing("minting of the epoch")?;
-            connection.pragma_update(None, "application_id", APPLICATION_ID).doing("version")?;
-            connection.pragma_update(None, "user_version", SCHEMA_VERSION).doing("version")
-        }
-        (APPLICATION_ID, later) => Err(StoreError::Foreign(format!(
+    let tables: i64 =
+        connection.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |row| row.get(0)).doing("looking for tables")?;
+    match (application, version, tables) {
+        (APPLICATION_ID, SCHEMA_VERSION, _) => Ok(false),
+        (0, 0, 0) => Ok(true),
+        (APPLICATION_ID, later, _) => Err(StoreError::Foreign(format!(
             "the database has version {later}; this program knows up to {SCHEMA_VERSION}: use a later one"
         ))),
         _ => Err(StoreError::Foreign("the database is not one of Postern's".into())),
     }
+}
+
+fn migrate(connection: &Connection, new_epoch: Epoch) -> Result<(), StoreError> {
+    if !check_ours(connection)? {
+        return Ok(());
+    }
+    connection.execute_batch(include_str!("schema.sql")).doing("making of the tables")?;
+    connection
+        .execute("INSERT INTO meta (name, value) VALUES ('epoch', ?1)", [new_epoch.as_bytes()])
+        .doing("minting of the epoch")?;
+    connection.pragma_update(None, "application_id", APPLICATION_ID).doing("version")?;
+    connection.pragma_update(None, "user_version", SCHEMA_VERSION).doing("version")
 }
 
 fn read_epoch(connection: &Connection) -> Result<Epoch, StoreError> {

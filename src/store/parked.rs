@@ -113,7 +113,7 @@ impl Rows<'_> {
 }
 
 impl WriteTx<'_> {
-    /// Parks an object as it was sent. The same object is parked once.
+    /// Parks an object as it was sent. The same object of the same peer is parked once.
     pub fn park(&self, parked: &Parked, at: Timestamp) -> Result<(), StoreError> {
         let doing = "parking an object";
         let mut statement = self

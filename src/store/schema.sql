@@ -96,7 +96,7 @@ CREATE TABLE sync_parked (
   bytes     BLOB    NOT NULL,
   signature BLOB    NOT NULL,
   at        INTEGER NOT NULL,
-  UNIQUE (oid, key_id, bytes)
+  UNIQUE (peer_id, oid, key_id, bytes)  -- per peer: what one has no right to send must not stand in for another's
 ) STRICT;
 CREATE INDEX sync_parked_missing ON sync_parked (missing);
 CREATE INDEX sync_parked_peer    ON sync_parked (peer_id);
