@@ -130,14 +130,20 @@ impl Object {
 
     /// Reads an object from its canonical bytes.
     pub fn from_bytes(bytes: &[u8], limits: &ObjectLimits) -> Result<Self, Malformed> {
-        let items_max = 8 + 3 * limits.attrs_max;
+        let (attrs_max, items_max) = (limits.attrs_max, 8 + 3 * limits.attrs_max);
         let limits = Limits { bytes_max: limits.bytes_max, depth_max: 3, items_max };
         let Wire(app, type_number, oid, owner, rev, attrs) = codec::decode(bytes, &limits)?;
         if rev > i64::MAX as u64 {
             return Err(Malformed::Unexpected("a revision beyond 63 bits".into()));
         }
         let attrs = attrs.map(|attrs| attrs.into_iter().map(|(number, Values(values))| (number, values)).collect());
-        Ok(Self { app, type_number, oid, owner, rev, attrs })
+        let object = Self { app, type_number, oid, owner, rev, attrs };
+        if object.attrs_count() > attrs_max { Err(Malformed::TooManyItems) } else { Ok(object) }
+    }
+
+    /// How many Attrs it has.
+    pub fn attrs_count(&self) -> usize {
+        self.attrs.iter().flat_map(BTreeMap::values).map(Vec::len).sum()
     }
 
     /// Whether the owner has deleted it.

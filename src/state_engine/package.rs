@@ -15,7 +15,7 @@ pub(super) const VERSION: u32 = 1;
 pub struct PackageLimits {
     /// Longest package in bytes, envelope included. It must fit a frame.
     pub bytes_max: usize,
-    /// Most objects. A change group is never split, so the last group may go beyond when a package is built.
+    /// Most objects, and so the most that one change group may have: groups are never split.
     pub objects_max: usize,
 }
 
