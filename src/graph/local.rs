@@ -7,7 +7,7 @@ use keys::vault::UnknownIdentity;
 use keys::{KeyChain, Oid, PeerId, Signature, SignedObject, VerifiedChain, codec};
 
 use super::place::{NoPlace, Place, Scope};
-use super::record::IdentityRecord;
+use super::record::{IdentityRecord, RecordFault};
 use super::{GraphManager, identities, load_object};
 use crate::acl::{AclManager, Denied, Existing, Granted, LocalFacts, ScopeRight};
 use crate::object::{Attrs, Object, Value};
@@ -65,6 +65,12 @@ pub enum SaveError {
     /// The object is larger than the limit.
     #[error("the object has {0} bytes, more than the limit {1}")]
     TooLong(usize, usize),
+    /// More Attrs than the limit.
+    #[error("the object has {0} attributes, more than the limit {1}")]
+    TooManyAttrs(usize, usize),
+    /// An identity that does not prove itself, which no peer would take. Identities are not deleted either.
+    #[error("the identity proves nothing")]
+    Record(#[from] RecordFault),
     /// The node has no key for the owner.
     #[error(transparent)]
     UnknownIdentity(#[from] UnknownIdentity),
@@ -86,11 +92,13 @@ impl From<NoPlace> for SaveError {
 impl GraphManager<'_> {
     /// Makes, changes or deletes an object: checks it, signs it, stamps it with `change_seq` and `sync_flags`.
     /// Several calls without [`GraphManager::end_group`] between them share one `change_seq`.
-    pub fn save_with_sync(&mut self, context: &OpContext, draft: Draft) -> Result<Saved, SaveError> {
+    pub fn save_with_sync(&mut self, context: &OpContext, mut draft: Draft) -> Result<Saved, SaveError> {
         let schemas = self.schemas();
         let schema = schemas.type_(&draft.app, draft.type_number).ok_or(SaveError::UnknownType)?;
         let app = self.table(&draft.app)?;
-        if let Some(attrs) = &draft.attrs {
+        if let Some(attrs) = &mut draft.attrs {
+            // An attribute without values has no row, so it must not be among the signed bytes either.
+            attrs.retain(|_, values| !values.is_empty());
             schema.check(attrs)?;
         }
         let (oid, existing) = self.find(app, draft.oid)?;
@@ -161,16 +169,27 @@ impl GraphManager<'_> {
         if bytes.len() > bytes_max {
             return Err(SaveError::TooLong(bytes.len(), bytes_max));
         }
+        let (attrs, attrs_max) = (object.attrs_count(), self.limits().object.attrs_max);
+        if attrs > attrs_max {
+            return Err(SaveError::TooManyAttrs(attrs, attrs_max));
+        }
         let signed = self.keys().sign_object(object.owner, bytes)?;
-        let sync_flags = self.sync_flags(schema, &object);
+        let record = IdentityRecord::read(&object, self.limits().key_events_max).transpose()?;
+        if record.as_ref().is_some_and(|record| record.chain().key_id() != signed.key_id()) {
+            return Err(RecordFault::OtherKey.into());
+        }
+        let sync_flags = self.sync_flags(schema, &object, record.as_ref());
         let row = self.parent_row(&object, &signed, None, sync_flags);
         let row = self.write(app, row, place, existing.as_ref(), granted)?;
+        if let Some(record) = record {
+            self.note_identity(&row, record.chain(), record.home(), record.home_counter())?;
+        }
         Ok(Saved { oid: row.oid, rev: row.rev, change_seq: row.change_seq })
     }
 
     /// The bits of the domains in which this node exports an object of its own (SEED 3 step 2).
-    fn sync_flags(&self, schema: &TypeSchema, object: &Object) -> i64 {
-        let unlisted = IdentityRecord::read(object, 0).is_some()
+    fn sync_flags(&self, schema: &TypeSchema, object: &Object, identity: Option<&IdentityRecord>) -> i64 {
+        let unlisted = identity.is_some()
             && object.first(identities::LISTED).and_then(Value::as_integer) == Some(0);
         if schema.visibility == Visibility::Local || unlisted {
             return 0;
@@ -226,15 +245,9 @@ impl GraphManager<'_> {
             rev,
             attrs: Some(attrs),
         };
-        let record = IdentityRecord::read(&object, max)
-            .and_then(Result::ok)
-            .ok_or(StoreError::Inconsistent("an identity record of our own"))?;
         let place = self.place(app, schema, &object)?;
         let granted = AclManager::check_self_certified(&verified);
-        let saved = self.sign_and_write(app, schema, object, &place, existing, &granted)?;
-        let parent = self.tx.parent(app, &identity)?.ok_or(StoreError::Inconsistent("an identity that is gone"))?;
-        self.note_identity(&parent, record.chain(), record.home(), record.home_counter())?;
-        Ok(saved)
+        self.sign_and_write(app, schema, object, &place, existing, &granted)
     }
 
     /// Notes a node's server identity in the graph: our own, or a peer's whose handshake proved its chain

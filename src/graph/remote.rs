@@ -149,6 +149,10 @@ impl GraphManager<'_> {
         {
             return Err(Fault::ScopeChanged.into());
         }
+        let known_counter = self.tx.identity(&object.oid)?.map_or(0, |known| known.home_counter);
+        if verified.record.as_ref().is_some_and(|record| record.home_counter() < known_counter) {
+            return Err(Fault::HomeConflict.into());
+        }
         self.end_group();
         let row = self.parent_row(object, &verified.signed, Some(origin), 0);
         let row = self.write(app, row, &place, existing.as_ref(), &granted)?;
