@@ -56,7 +56,7 @@ enum Driver {
 
 struct Readers {
     idle: Mutex<Vec<ReadStore>>,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
 }
 
 /// The handle. Cheap to clone.
@@ -97,7 +97,7 @@ impl Engine {
         let ground = core.ground().clone();
         let changed = watch::Sender::new(core.change_seq());
         let idle = (0..readers_max).map(|_| core.reader()).collect::<Result<Vec<_>, _>>()?;
-        let readers = Arc::new(Readers { idle: Mutex::new(idle), permits: Semaphore::new(readers_max) });
+        let readers = Arc::new(Readers { idle: Mutex::new(idle), permits: Arc::new(Semaphore::new(readers_max)) });
         let (jobs, mut queue) = mpsc::channel::<Job>(queue_max);
         let publish = changed.clone();
         let run = move || {
@@ -164,7 +164,7 @@ impl Engine {
                 work(core.view()).map_err(EngineError::Work)
             }
             Driver::Thread { readers, .. } => {
-                let permit = readers.permits.acquire().await.map_err(|_| Stopped)?;
+                let permit = readers.permits.clone().acquire_owned().await.map_err(|_| Stopped)?;
                 let taken = readers.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
                 let mut reader = taken.ok_or(Stopped)?;
                 let ground = self.ground.clone();
@@ -172,11 +172,11 @@ impl Engine {
                 let done = tokio::task::spawn_blocking(move || {
                     let result = reader.snapshot(|rows| work(View { rows, ground: &ground }));
                     pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
+                    // Not before the connection is back, and not by a caller that stopped waiting.
+                    drop(permit);
                     result
                 });
-                let result = done.await.map_err(|_| Stopped)?;
-                drop(permit);
-                result.map_err(EngineError::Work)
+                done.await.map_err(|_| Stopped)?.map_err(EngineError::Work)
             }
         }
     }
