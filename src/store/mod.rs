@@ -236,3 +236,6 @@ fn fixed<const N: usize>(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Re
     row.get::<_, [u8; N]>(column)
 }
 
+
+#[cfg(test)]
+mod tests;

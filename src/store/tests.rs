@@ -1,0 +1,411 @@
+//! What only the store itself can show: its tables, its settings, and how SQLite answers its statements.
+
+use std::path::PathBuf;
+
+use keys::{Oid, PeerId, Signature};
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::*;
+use crate::acl::{AclManager, Granted};
+use crate::op_context::{AppId, Timestamp};
+
+const EPOCH: Epoch = Epoch::from_bytes([7; 16]);
+const LATER: Epoch = Epoch::from_bytes([8; 16]);
+
+fn schemas(apps: &[&str]) -> Schemas {
+    let apps: Vec<String> = apps.iter().map(ToString::to_string).collect();
+    Schemas::load(&apps, None).unwrap()
+}
+
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.path().join("postern.db")
+    }
+
+    fn open(&self, apps: &[&str]) -> Result<Store, StoreError> {
+        Store::open(&self.file(), &schemas(apps), EPOCH)
+    }
+}
+
+fn column(connection: &Connection, sql: &str) -> Vec<String> {
+    let mut statement = connection.prepare(sql).unwrap();
+    let rows = statement.query_map([], |row| row.get(0)).unwrap();
+    rows.collect::<rusqlite::Result<_>>().unwrap()
+}
+
+fn tables(store: &Store) -> Vec<String> {
+    column(
+        &store.writer,
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name",
+    )
+}
+
+/// How SQLite answers a statement, step by step, whatever its arguments are.
+fn plan(store: &Store, sql: &str) -> String {
+    let mut statement = store.writer.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+    let rows = statement
+        .raw_query()
+        .mapped(|row| row.get::<_, String>(3))
+        .collect::<rusqlite::Result<Vec<_>>>();
+    rows.unwrap().join("\n")
+}
+
+fn granted(seed: u8) -> Granted {
+    let (first, next) = (
+        keys::SecretKey::from_seed(&[seed; 32]),
+        keys::SecretKey::from_seed(&[seed ^ 0xff; 32]),
+    );
+    let chain = keys::KeyChain::new(keys::Genesis::new(first.public(), &next.public()));
+    AclManager::check_self_certified(&chain.verify(0).unwrap())
+}
+
+fn parent(granted: &Granted, id: i64, change_seq: u64) -> ParentRow {
+    ParentRow {
+        id,
+        oid: granted.oid(),
+        type_number: 1,
+        owner: granted.oid(),
+        scope_id: None,
+        rev: 1,
+        deleted: false,
+        key_id: 0,
+        signature: Signature::from_bytes([0; 64]),
+        origin: None,
+        change_seq,
+        sync_flags: 1,
+    }
+}
+
+fn write(store: &mut Store, seed: u8, id: i64, change_seq: u64) -> Result<(), StoreError> {
+    let apps = store.apps().clone();
+    let granted = granted(seed);
+    store.transaction(|tx| {
+        tx.insert_parent(
+            apps.get("rides").unwrap(),
+            &parent(&granted, id, change_seq),
+            &[],
+            &granted,
+        )
+    })
+}
+
+#[test]
+fn the_tables_are_those_of_the_schema_and_a_pair_for_each_app() {
+    let folder = Folder::new();
+    let store = folder.open(&["identities", "messages"]).unwrap();
+    let expected = [
+        "api_token",
+        "app",
+        "app_identities_attr",
+        "app_identities_parent",
+        "app_messages_attr",
+        "app_messages_parent",
+        "domain_bit",
+        "identity",
+        "meta",
+        "peers",
+        "reader",
+        "sync_parked",
+        "sync_rejects",
+        "sync_state",
+    ];
+    assert_eq!(tables(&store), expected);
+    let strict = column(
+        &store.writer,
+        "SELECT name FROM pragma_table_list WHERE schema = 'main' AND strict = 1",
+    );
+    assert_eq!(strict.len(), expected.len(), "every table is STRICT");
+}
+
+#[test]
+fn opening_again_keeps_the_epoch_the_bits_and_the_rows() {
+    let folder = Folder::new();
+    let mut store = folder.open(&["identities", "rides"]).unwrap();
+    let bit = store.apps().mask("rides.offers");
+    write(&mut store, 1, 1, 41).unwrap();
+    drop(store);
+
+    let store = Store::open(&folder.file(), &schemas(&["identities", "contacts", "rides"]), LATER).unwrap();
+    assert_eq!(store.epoch(), EPOCH);
+    assert_eq!(store.apps().mask("rides.offers"), bit);
+    assert_eq!(store.apps().mask("contacts"), 1 << 2, "a later app gets the next bit");
+    assert_eq!(store.rows().heads().unwrap().0, 41);
+    drop(store);
+
+    let store = folder.open(&["identities"]).unwrap();
+    assert_eq!(
+        store.rows().heads().unwrap().0,
+        41,
+        "an app that is turned off still counts"
+    );
+    assert_eq!(store.apps().mask("rides.offers"), 0);
+}
+
+#[test]
+fn other_programs_files_and_later_versions_are_refused_untouched() {
+    let foreign = |sql: &str| {
+        let folder = Folder::new();
+        Connection::open(folder.file()).unwrap().execute_batch(sql).unwrap();
+        let before = std::fs::read(folder.file()).unwrap();
+        let error = folder.open(&["identities"]).unwrap_err();
+        assert!(matches!(error, StoreError::Foreign(_)), "{error}");
+        assert_eq!(std::fs::read(folder.file()).unwrap(), before, "the file is as it was");
+        error.to_string()
+    };
+    assert!(foreign("CREATE TABLE theirs (x)").contains("not one of Postern's"));
+    assert!(foreign("PRAGMA application_id = 77; CREATE TABLE theirs (x)").contains("not one of Postern's"));
+    let later = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 99");
+    assert!(foreign(&later).contains("version 99"));
+
+    let folder = Folder::new();
+    std::fs::write(folder.file(), [b'x'; 4096]).unwrap();
+    assert!(
+        folder.open(&["identities"]).is_err(),
+        "a file that is no database at all"
+    );
+}
+
+#[test]
+fn what_is_acknowledged_survives_power_loss_by_these_settings() {
+    let folder = Folder::new();
+    let store = folder.open(&["identities"]).unwrap();
+    let reader = store.reader().unwrap();
+    for connection in [&store.writer, &reader.connection] {
+        let pragma = |name| {
+            connection
+                .pragma_query_value(None, name, |row| row.get::<_, i64>(0))
+                .unwrap()
+        };
+        let journal: String = connection
+            .pragma_query_value(None, "journal_mode", |row| row.get(0))
+            .unwrap();
+        assert_eq!(
+            (journal.as_str(), pragma("synchronous"), pragma("foreign_keys")),
+            ("wal", 2, 1)
+        );
+    }
+    assert!(
+        reader.connection.execute("DELETE FROM meta", []).is_err(),
+        "a reading connection cannot write"
+    );
+}
+
+#[test]
+fn a_failed_transaction_leaves_no_row() {
+    let folder = Folder::new();
+    let mut store = folder.open(&["identities", "rides"]).unwrap();
+    let granted = granted(1);
+    let apps = store.apps().clone();
+    let app = apps.get("rides").unwrap();
+    let failed = store.transaction(|tx| {
+        tx.insert_parent(
+            app,
+            &parent(&granted, 1, 1),
+            &[(1, 0, StoredValue::Plain("x".into()))],
+            &granted,
+        )?;
+        tx.put_reader(app.id, 1, &granted.oid(), 1)?;
+        assert!(
+            tx.parent(app, &granted.oid())?.is_some(),
+            "a transaction sees its own rows"
+        );
+        Err::<(), _>(StoreError::Inconsistent("a reason to stop"))
+    });
+    assert!(failed.is_err());
+    assert_eq!(store.rows().parent(app, &granted.oid()).unwrap(), None);
+    assert_eq!(store.rows().readers(app.id, 1).unwrap(), []);
+    write(&mut store, 1, 1, 1).unwrap();
+}
+
+#[test]
+fn a_grant_for_another_object_writes_nothing() {
+    let folder = Folder::new();
+    let mut store = folder.open(&["identities", "rides"]).unwrap();
+    let (one, other) = (granted(1), granted(2));
+    let apps = store.apps().clone();
+    let app = apps.get("rides").unwrap();
+    let row = parent(&one, 1, 1);
+    let refused = store.transaction(|tx| tx.insert_parent(app, &row, &[], &other));
+    assert!(matches!(refused, Err(StoreError::Inconsistent(_))));
+    write(&mut store, 1, 1, 1).unwrap();
+    let refused = store.transaction(|tx| tx.update_parent(app, &row, &[], &other));
+    assert!(matches!(refused, Err(StoreError::Inconsistent(_))));
+}
+
+#[test]
+fn the_delta_is_found_by_change_seq_and_its_readers_by_scope() {
+    let folder = Folder::new();
+    let store = folder.open(&["identities", "messages"]).unwrap();
+    let app = store.apps().get("messages").unwrap();
+    let plan = plan(&store, &app.changed(store.apps().mask("messages")));
+    assert!(
+        plan.contains("SEARCH p USING INDEX app_messages_parent_seq (change_seq>?)"),
+        "{plan}"
+    );
+    assert!(
+        plan.contains("SEARCH r USING COVERING INDEX reader_scope (app_id=? AND scope_id=?)"),
+        "{plan}"
+    );
+    assert!(
+        plan.contains("SEARCH i USING COVERING INDEX identity_home (home_peer=? AND oid=?)"),
+        "{plan}"
+    );
+    assert!(
+        !plan.contains("SCAN") && !plan.contains("TEMP B-TREE ORDER BY"),
+        "{plan}"
+    );
+}
+
+#[test]
+fn an_app_with_several_domains_has_a_partial_index_for_each() {
+    let folder = Folder::new();
+    let own = folder.0.path().join("apps");
+    std::fs::create_dir(&own).unwrap();
+    let app = r#"
+slug = "garden"
+version = 1
+[[type]]
+number = 1
+name = "garden.seed"
+visibility = "public"
+[[type.attr]]
+number = 1
+name = "name"
+kind = "text"
+bytes_max = 64
+[[type]]
+number = 2
+name = "garden.tool"
+visibility = "public"
+[[type.attr]]
+number = 1
+name = "name"
+kind = "text"
+bytes_max = 64
+[[domain]]
+name = "garden.seeds"
+parent_types = ["garden.seed"]
+mode = "no_update"
+writers = "owner"
+[[domain]]
+name = "garden.tools"
+parent_types = ["garden.tool"]
+mode = "allow_update"
+writers = "owner"
+"#;
+    std::fs::write(own.join("garden.toml"), app).unwrap();
+    let schemas = Schemas::load(&["identities".into(), "garden".into()], Some(&own)).unwrap();
+    let store = Store::open(&folder.file(), &schemas, EPOCH).unwrap();
+    let app = store.apps().get("garden").unwrap();
+    for domain in ["garden.seeds", "garden.tools"] {
+        let mask = store.apps().mask(domain);
+        let index = format!(
+            "SEARCH p USING INDEX app_garden_parent_bit{} (change_seq>?)",
+            mask.trailing_zeros()
+        );
+        let plan = plan(&store, &app.changed(mask));
+        assert!(plan.contains(&index), "{plan}");
+    }
+}
+
+#[test]
+fn what_is_asked_at_every_pull_never_reads_a_whole_table() {
+    let folder = Folder::new();
+    let store = folder.open(&["identities", "messages"]).unwrap();
+    let app = store.apps().get("messages").unwrap();
+    for sql in [
+        &app.head,
+        &app.attrs,
+        &app.parent_by_oid,
+        &app.oid_by_id,
+        &app.delete_attrs,
+    ] {
+        let plan = plan(&store, sql);
+        assert!(!plan.contains("SCAN p") && !plan.contains("SCAN app_"), "{sql}\n{plan}");
+    }
+    let waiting = plan(&store, "SELECT id FROM sync_parked WHERE missing = ?1 ORDER BY id");
+    assert!(waiting.contains("SEARCH"), "{waiting}");
+}
+
+#[test]
+fn a_walk_hands_over_whole_change_groups_and_says_how_far_it_scanned() {
+    let folder = Folder::new();
+    let mut store = folder.open(&["identities", "rides"]).unwrap();
+    for (id, change_seq) in [(1, 3), (2, 3), (3, 5), (4, 9), (5, 9)] {
+        write(&mut store, id as u8, id, change_seq).unwrap();
+    }
+    let walk = |after: u64, stop_at: u64| {
+        let peer = PeerId::from_bytes([1; 32]);
+        let mut groups = Vec::new();
+        let selection = Selection {
+            mask: 1,
+            peer: &peer,
+            after,
+        };
+        let app = store.apps().get("rides").unwrap();
+        let scanned = store.rows().walk_changed(app, selection, 20, |group| {
+            let seq = group[0].change_seq;
+            assert!(group.iter().all(|row| row.change_seq == seq));
+            groups.push((seq, group.len()));
+            Ok::<_, StoreError>(if seq == stop_at { Changed::Enough } else { Changed::More })
+        });
+        (groups, scanned.unwrap())
+    };
+    assert_eq!(walk(0, 0), (vec![(3, 2), (5, 1), (9, 2)], 20));
+    assert_eq!(walk(3, 0), (vec![(5, 1), (9, 2)], 20));
+    assert_eq!(walk(0, 3), (vec![(3, 2)], 3), "stopped with more behind it");
+    assert_eq!(
+        walk(0, 9),
+        (vec![(3, 2), (5, 1), (9, 2)], 20),
+        "stopped where nothing follows"
+    );
+    assert_eq!(walk(9, 0), (vec![], 20));
+}
+
+#[test]
+fn refusals_are_bounded_per_peer_and_the_newest_stay() {
+    let folder = Folder::new();
+    let mut store = folder.open(&["identities"]).unwrap();
+    let (one, other) = (PeerId::from_bytes([1; 32]), PeerId::from_bytes([2; 32]));
+    let reject = |peer, seq| RejectRow {
+        peer,
+        domain: "rides.offers".into(),
+        epoch: EPOCH,
+        seq,
+        oid: (seq % 2 == 0).then(|| Oid::from_bytes([seq as u8; 16])),
+        code: "mode".into(),
+        at: Timestamp(seq),
+    };
+    store.transaction(|tx| tx.put_reject(&reject(other, 1), 3)).unwrap();
+    for seq in 1..=10 {
+        store.transaction(|tx| tx.put_reject(&reject(one, seq), 3)).unwrap();
+    }
+    let kept = store.rows().rejects(Some(&one), 100).unwrap();
+    assert_eq!(kept, [reject(one, 10), reject(one, 9), reject(one, 8)]);
+    assert_eq!(store.rows().rejects(None, 100).unwrap().len(), 4);
+}
+
+#[test]
+fn a_snapshot_sees_one_state_while_the_writer_goes_on() {
+    let folder = Folder::new();
+    let mut store = folder.open(&["identities", "rides"]).unwrap();
+    let mut reader = store.reader().unwrap();
+    reader
+        .snapshot(|rows| {
+            assert_eq!(rows.heads()?.0, 0);
+            write(&mut store, 1, 1, 8)?;
+            assert_eq!(rows.heads()?.0, 0);
+            Ok::<_, StoreError>(())
+        })
+        .unwrap();
+    let head = reader.snapshot(|rows| rows.heads()).unwrap().0;
+    assert_eq!(head, 8);
+    assert!(store.apps().get("rides").unwrap().id > AppId(0));
+}
