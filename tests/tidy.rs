@@ -1,0 +1,315 @@
+//! The house rules of docs/ARCHITECTURE.md, read off the sources: who may name what, and the form of files.
+//!
+//! Each rule is a function over one file, and has a test that shows it failing. A rule that stands in somebody's way is
+//! changed here, with its reason, or the code is.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on ends here"
+)]
+
+#[path = "tidy/arrows.rs"]
+mod arrows;
+#[path = "tidy/paths.rs"]
+mod paths;
+#[path = "tidy/prose.rs"]
+mod prose;
+#[path = "tidy/source.rs"]
+mod source;
+#[path = "tidy/words.rs"]
+mod words;
+
+use std::fs;
+use std::path::Path;
+
+use paths::paths;
+use prose::Document;
+use source::Source;
+
+/// Longest file, in lines; 300 is what to aim at.
+const LINES_MAX: usize = 450;
+
+/// Test files that may wait by looking again: they watch other processes, which announce nothing.
+const MAY_LOOK_AGAIN: &[&str] = &["tests/testnet/tests/processes.rs"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every file of the tree with this ending, by path from the root on.
+fn files(ending: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+            let (path, name) = (entry.path(), entry.file_name().into_string().unwrap());
+            let is_hidden = name.starts_with('.') && !matches!(&*name, ".ci" | ".config");
+            if entry.file_type().unwrap().is_dir() {
+                if !is_hidden && name != "target" {
+                    folders.push(path);
+                }
+            } else if name.ends_with(ending) {
+                let short = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+                found.push((short, fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    found.sort();
+    assert!(!found.is_empty(), "no file ends in {ending}");
+    found
+}
+
+fn sources() -> Vec<Source> {
+    let mut sources: Vec<_> = files(".rs")
+        .iter()
+        .map(|(path, text)| Source::new(path, text))
+        .collect();
+    let tests: Vec<_> = sources.iter().flat_map(Source::test_modules).collect();
+    for source in &mut sources {
+        source.is_test |= tests
+            .iter()
+            .any(|test| source.path == *test || test.ends_with('/') && source.path.starts_with(test));
+    }
+    sources
+}
+
+fn documents() -> Vec<Document> {
+    files(".md")
+        .into_iter()
+        .map(|(path, text)| Document { path, text })
+        .collect()
+}
+
+/// Runs a rule over every source and says all that is wrong at once.
+fn all_keep(rule: impl Fn(&Source) -> Vec<String>) {
+    no_violations(sources().iter().flat_map(rule).collect());
+}
+
+fn no_violations(found: Vec<String>) {
+    assert!(found.is_empty(), "\n{}\n", found.join("\n"));
+}
+
+#[test]
+fn words_stay_in_their_places() {
+    all_keep(|source| {
+        words::RULES
+            .iter()
+            .flat_map(|rule| words::violations(source, rule))
+            .collect()
+    });
+}
+
+#[test]
+fn arrows_point_down() {
+    all_keep(arrows::violations);
+}
+
+#[test]
+fn files_have_the_house_form() {
+    all_keep(form);
+}
+
+/// Header, length, `forbid(unsafe_code)`, nothing left undone or switched off.
+fn form(source: &Source) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut wrong = |what: String| found.push(format!("{}: {what}", source.path));
+    if !source.text.starts_with("//!") {
+        wrong("begins without `//!`, which says what it is, what it must never do, and its invariant".into());
+    }
+    let lines = source.text.lines().count();
+    if lines > LINES_MAX {
+        wrong(format!(
+            "{lines} lines, more than {LINES_MAX}: split it by what a reader looks for"
+        ));
+    }
+    let is_root = ["src/lib.rs", "src/main.rs"]
+        .iter()
+        .any(|end| source.path.ends_with(end));
+    if is_root && !source.code.contains("#![forbid(unsafe_code)]") {
+        wrong("a crate root without `#![forbid(unsafe_code)]`".into());
+    }
+    if source.code.contains("#[ignore") {
+        wrong("a test that is switched off".into());
+    }
+    for comment in &source.comments {
+        if comment.text.contains("FIXME") || comment.text.contains("XXX") {
+            wrong(format!("line {}: unfinished", comment.line));
+        }
+    }
+    found
+}
+
+#[test]
+fn the_form_is_seen() {
+    let check =
+        |path: &str, text: &str, count: usize| assert_eq!(form(&Source::new(path, text)).len(), count, "{text}");
+    check("src/x.rs", "//! What it is.\nfn f() {}\n", 0);
+    check("src/x.rs", "fn f() {}\n", 1);
+    check("src/x.rs", &format!("//! Long.\n{}", "\n".repeat(LINES_MAX)), 1);
+    check("keys/src/lib.rs", "//! Root.\n", 1);
+    check("keys/src/lib.rs", "//! Root.\n#![forbid(unsafe_code)]\n", 0);
+    check("src/x.rs", "//! X.\n#[test]\n#[ignore = \"slow\"]\nfn f() {}\n", 1);
+    check("src/x.rs", "//! X.\n// FIXME: later\nconst F: &str = \"FIXME\";\n", 1);
+}
+
+#[test]
+fn tests_wait_for_conditions_and_never_for_time() {
+    all_keep(sleeps);
+}
+
+fn sleeps(source: &Source) -> Vec<String> {
+    if MAY_LOOK_AGAIN.contains(&&*source.path) {
+        return Vec::new();
+    }
+    let calls = paths(&source.tests())
+        .into_iter()
+        .filter(|path| path.text.split("::").any(|part| part == "sleep"));
+    calls
+        .map(|path| format!("{}:{}: await the condition itself", source.path, path.line))
+        .collect()
+}
+
+#[test]
+fn a_sleeping_test_is_found() {
+    let check =
+        |path: &str, text: &str, count: usize| assert_eq!(sleeps(&Source::new(path, text)).len(), count, "{text}");
+    check("tests/x.rs", "fn f() { std::thread::sleep(d) }", 1);
+    check("tests/x.rs", "use tokio::time::{sleep, timeout};", 1);
+    check(
+        "src/x.rs",
+        "#[cfg(test)]\nmod tests { fn f() { tokio::time::sleep(d) } }",
+        1,
+    );
+    check("src/x.rs", "async fn f() { sleep(d).await }", 0);
+}
+
+#[test]
+fn sql_is_written_in_the_store_alone() {
+    all_keep(sql);
+}
+
+fn sql(source: &Source) -> Vec<String> {
+    const VERBS: [&str; 8] = [
+        "SELECT ",
+        "INSERT ",
+        "UPDATE ",
+        "DELETE FROM ",
+        "CREATE TABLE",
+        "CREATE INDEX",
+        "DROP TABLE",
+        "PRAGMA ",
+    ];
+    if source.path.starts_with("src/store/") || source.path.starts_with("tests/") {
+        return Vec::new();
+    }
+    let is_sql = |text: &str| VERBS.iter().any(|verb| text.trim_start().starts_with(verb));
+    let strings = source.strings.iter().filter(|string| is_sql(&string.text));
+    strings
+        .map(|string| format!("{}:{}: SQL outside src/store", source.path, string.line))
+        .collect()
+}
+
+#[test]
+fn sql_elsewhere_is_found() {
+    let check = |path: &str, text: &str, count: usize| assert_eq!(sql(&Source::new(path, text)).len(), count, "{text}");
+    check("src/graph/x.rs", "const Q: &str = \"SELECT 1\";", 1);
+    check(
+        "src/graph/x.rs",
+        "const Q: &str = r#\"\n  INSERT INTO a VALUES (1)\"#;",
+        1,
+    );
+    check(
+        "src/graph/x.rs",
+        "// SELECT 1\nconst Q: &str = \"it does not SELECT \";",
+        0,
+    );
+    check("src/store/x.rs", "const Q: &str = \"SELECT 1\";", 0);
+}
+
+#[test]
+fn manifests_name_what_their_crate_may_use() {
+    let manifests = files("Cargo.toml");
+    let lines = manifests
+        .iter()
+        .flat_map(|(path, text)| text.lines().map(move |line| (&**path, line)));
+    let found = lines.filter(|(path, line)| manifest_is_wrong(path, line));
+    no_violations(found.map(|(path, line)| format!("{path}: {line}")).collect());
+}
+
+/// Whether a manifest names a dependency that its crate may not have. The root's table of versions is no use.
+fn manifest_is_wrong(path: &str, line: &str) -> bool {
+    const ONLY_IN: [(&str, &[&str]); 6] = [
+        ("serde_cbor", &["Cargo.toml", "keys/Cargo.toml"]),
+        ("rusqlite", &["Cargo.toml", "tests/bench/Cargo.toml"]),
+        ("arti-", &["Cargo.toml", "bastion/Cargo.toml"]),
+        ("tor-", &["Cargo.toml", "bastion/Cargo.toml"]),
+        ("ed25519-dalek", &["Cargo.toml", "keys/Cargo.toml"]),
+        (
+            "postern",
+            &["Cargo.toml", "tests/bench/Cargo.toml", "tests/demo/Cargo.toml"],
+        ),
+    ];
+    let is_keys = path == "keys/Cargo.toml";
+    ONLY_IN
+        .iter()
+        .any(|(name, places)| line.starts_with(name) && !places.contains(&path))
+        || is_keys
+            && ["tokio", "rusqlite", "bastion", "tracing"]
+                .iter()
+                .any(|name| line.starts_with(name))
+}
+
+#[test]
+fn a_wrong_manifest_is_found() {
+    for (path, line) in [
+        ("bastion/Cargo.toml", "rusqlite = { workspace = true }"),
+        ("keys/Cargo.toml", "tokio = { workspace = true }"),
+        ("bastion/Cargo.toml", "postern = { workspace = true }"),
+        ("tests/bench/Cargo.toml", "arti-client = \"1\""),
+    ] {
+        assert!(manifest_is_wrong(path, line), "{path}: {line}");
+    }
+    assert!(!manifest_is_wrong("Cargo.toml", "rusqlite = { workspace = true }"));
+}
+
+#[test]
+fn the_name_of_the_story_leads_to_the_acl_manager() {
+    let text = fs::read_to_string(root().join("src/acl/mod.rs")).unwrap();
+    assert!(text.contains("#[doc(alias = \"ACLManager\")]"));
+}
+
+#[test]
+fn links_and_file_names_in_documents_resolve() {
+    let text_of = |path: &Path| {
+        let path = root().join(path);
+        if path.is_dir() {
+            Some(String::new())
+        } else {
+            fs::read_to_string(path).ok()
+        }
+    };
+    let is_there = |path: &Path| root().join(path).exists();
+    let found = documents().into_iter().flat_map(|document| {
+        let mut found = prose::broken_links(&document, &text_of);
+        found.extend(prose::missing_files(&document, &is_there));
+        found
+    });
+    no_violations(found.collect());
+}
+
+#[test]
+fn sections_cited_in_comments_are_there() {
+    for (word, document) in [("SEED", "docs/STORY.md"), ("DESIGN", "docs/DECISIONS.md")] {
+        let known = prose::sections(&fs::read_to_string(root().join(document)).unwrap());
+        all_keep(|source| {
+            let is_ours = source.path.starts_with("tests/tidy");
+            if is_ours {
+                Vec::new()
+            } else {
+                prose::unknown_sections(source, word, &known)
+            }
+        });
+    }
+}
