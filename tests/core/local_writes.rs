@@ -1,0 +1,336 @@
+//! Local writes: stamping, access, schema, references, and the way back to the signed bytes.
+
+use postern::acl::Denied;
+use postern::graph::{Draft, SaveError, identities};
+use postern::object::{Attrs, Value};
+use postern::schema::SchemaViolation;
+use postern::state_engine::CoreLimits;
+use proptest::prelude::*;
+
+use crate::common::forge::oid;
+use crate::common::sync::meet;
+use crate::common::{Setup, TestNode, card, conversation, message, ride};
+
+const MESSAGE: u16 = 2;
+
+/// `change_seq` and `sync_flags` of an app's rows that have this `change_seq`, Parents and Attrs.
+fn stamps(node: &TestNode, app: &str, change_seq: u64) -> (Vec<i64>, Vec<i64>) {
+    let read = |table: &str, place: usize| {
+        let rows = node.rows(&format!("app_{app}_{table}"));
+        let rows = rows.iter().map(|row| row.split(" | ").map(str::to_owned).collect::<Vec<_>>());
+        let rows = rows.filter(|row| row[place] == change_seq.to_string());
+        rows.map(|row| row[place + 1].parse().unwrap()).collect::<Vec<i64>>()
+    };
+    (read("parent", 10), read("attr", 6))
+}
+
+#[test]
+fn all_rows_of_one_write_share_one_change_seq_and_carry_their_domains_bit() {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 500));
+    meet(&alice, &bob);
+    let before = alice.head();
+    let sent = alice.send(bob.identity, "Hi").unwrap();
+    assert_eq!((sent.change_seq, alice.head()), (before + 1, before + 1), "one write, one step");
+    let mask = alice.read(|view| Ok(view.rows.apps().mask("messages")));
+    assert_ne!(mask, 0);
+    // A conversation with two participants, and a message with three Attrs.
+    assert_eq!(stamps(&alice, "messages", sent.change_seq), (vec![mask; 2], vec![mask; 5]));
+
+    let second = alice.send(bob.identity, "Hi again").unwrap();
+    assert_eq!((second.change_seq, second.conversation), (sent.change_seq + 1, sent.conversation));
+    assert_eq!(stamps(&alice, "messages", second.change_seq), (vec![mask], vec![mask; 3]));
+}
+
+#[test]
+fn a_change_raises_the_revision_and_stamps_the_object_anew() {
+    let alice = TestNode::new("alice", 0);
+    let made = alice.make("rides", 1, ride("Bern", 2)).unwrap();
+    let changed = alice.change("rides", 1, made.oid, Some(ride("Bern", 1))).unwrap();
+    assert_eq!((made.rev, changed.rev, changed.change_seq), (1, 2, made.change_seq + 1));
+    let mask = alice.read(|view| Ok(view.rows.apps().mask("rides.offers")));
+    assert_eq!(stamps(&alice, "rides", made.change_seq), (vec![], vec![]), "nothing is left of the old state");
+    assert_eq!(stamps(&alice, "rides", changed.change_seq), (vec![mask], vec![mask; 4]));
+    assert_eq!(alice.object("rides", made.oid).unwrap().0.attrs, Some(ride("Bern", 1)));
+}
+
+#[test]
+fn a_deletion_drops_the_values_for_good() {
+    let alice = TestNode::new("alice", 0);
+    let made = alice.make("rides", 1, ride("a secret garden", 2)).unwrap();
+    let deleted = alice.change("rides", 1, made.oid, None).unwrap();
+    assert_eq!((deleted.oid, deleted.rev), (made.oid, 2));
+    let (object, signed) = alice.object("rides", made.oid).unwrap();
+    assert!(object.is_deleted());
+    assert_eq!(signed.bytes(), object.to_bytes());
+    assert!(!format!("{:?}", alice.dump()).contains("secret garden"));
+    let back = alice.change("rides", 1, made.oid, Some(ride("Bern", 2)));
+    assert!(matches!(back, Err(SaveError::Denied(Denied::Deleted))), "{back:?}");
+}
+
+#[test]
+fn only_the_owner_who_lives_here_writes() {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 0));
+    meet(&alice, &bob);
+    let made = alice.make("rides", 1, ride("Bern", 2)).unwrap();
+    let before = alice.dump();
+    let draft = |oid, owner| Draft { app: "rides".into(), type_number: 1, oid, owner, attrs: Some(ride("Basel", 9)) };
+    // Bob is known at Alice's node, but does not live there.
+    let as_bob = alice.context(bob.identity, "rides");
+    let theirs = alice.save_as(as_bob.clone(), draft(None, bob.identity));
+    assert!(matches!(theirs, Err(SaveError::Denied(Denied::OwnerNotHere))), "{theirs:?}");
+    let over_hers = alice.save_as(as_bob, draft(Some(made.oid), alice.identity));
+    assert!(matches!(over_hers, Err(SaveError::Denied(Denied::NotOwner))), "{over_hers:?}");
+    let in_his_name = alice.save(draft(None, bob.identity));
+    assert!(matches!(in_his_name, Err(SaveError::Denied(Denied::NotOwner))), "{in_his_name:?}");
+    assert_eq!(alice.dump(), before);
+}
+
+#[test]
+fn nobody_takes_over_what_another_identity_of_the_same_node_owns() {
+    let alice = TestNode::new("alice", 0);
+    let made = alice.make("rides", 1, ride("Bern", 2)).unwrap();
+    let mut rng = rand_chacha::ChaCha20Rng::from_seed([1; 32]);
+    use rand::SeedableRng as _;
+    let carol = alice.keys.add_identity(&mut rng).unwrap();
+    alice
+        .write(move |core, now| core.write(now, |graph| postern::services::identities::publish(graph, carol, Some("carol"))))
+        .unwrap();
+    let context = alice.context(carol, "rides");
+    let draft = Draft { app: "rides".into(), type_number: 1, oid: Some(made.oid), owner: carol, attrs: Some(ride("x", 1)) };
+    let taken = alice.save_as(context, draft);
+    assert!(matches!(taken, Err(SaveError::Denied(Denied::OwnerChanged))), "{taken:?}");
+}
+
+#[test]
+fn a_message_is_its_participants() {
+    let (alice, bob, carol) = (TestNode::new("alice", 0), TestNode::new("bob", 0), TestNode::new("carol", 0));
+    meet(&alice, &bob);
+    meet(&alice, &carol);
+    let theirs = alice.make("messages", 1, conversation(&[bob.identity, carol.identity]));
+    assert!(matches!(theirs, Err(SaveError::Denied(Denied::NotParticipant))), "{theirs:?}");
+
+    meet(&bob, &carol);
+    let begun = bob.make("messages", 1, conversation(&[bob.identity, carol.identity])).unwrap();
+    assert_eq!(alice.pull(&bob, "messages").objects, 0, "what one may not read is absent");
+    let unseen = alice.make("messages", MESSAGE, message(begun.oid, "let me in"));
+    assert!(matches!(unseen, Err(SaveError::Missing(missing)) if missing == begun.oid), "{unseen:?}");
+}
+
+#[test]
+fn values_that_do_not_fit_the_schema_are_refused_whole() {
+    let alice = TestNode::new("alice", 0);
+    let before = alice.dump();
+    let refused = |attrs: Attrs| match alice.make("rides", 1, attrs) {
+        Err(SaveError::Schema(violation)) => violation,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(Attrs::from([(99, vec![Value::from("x")])])), SchemaViolation::UnknownAttr(99));
+    assert!(matches!(refused(Attrs::new()), SchemaViolation::Count { .. }));
+    let mut attrs = ride("Bern", 2);
+    attrs.insert(4, vec![Value::from("two")]);
+    assert!(matches!(refused(attrs), SchemaViolation::Kind { .. }));
+    assert!(matches!(refused(ride(&"x".repeat(201), 2)), SchemaViolation::TooLong { .. }));
+    assert!(matches!(alice.make("rides", 9, ride("Bern", 2)), Err(SaveError::UnknownType)));
+    assert_eq!(alice.dump(), before);
+}
+
+#[test]
+fn references_lead_to_a_live_parent_of_the_right_type() {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 0));
+    meet(&alice, &bob);
+    let sent = alice.send(bob.identity, "Hi").unwrap();
+    let missing = alice.make("messages", MESSAGE, message(oid(9), "into the void"));
+    assert!(matches!(missing, Err(SaveError::Missing(gone)) if gone == oid(9)), "{missing:?}");
+    let wrong = alice.make("messages", MESSAGE, message(sent.oid, "under a message"));
+    assert!(matches!(wrong, Err(SaveError::WrongReference)), "{wrong:?}");
+}
+
+#[test]
+fn an_update_never_moves_an_object_to_other_readers() {
+    let (alice, bob, carol) = (TestNode::new("alice", 0), TestNode::new("bob", 0), TestNode::new("carol", 0));
+    meet(&alice, &bob);
+    meet(&alice, &carol);
+    let made = alice.make("contacts", 1, card(bob.identity, "Bob")).unwrap();
+    let moved = alice.change("contacts", 1, made.oid, Some(card(carol.identity, "Bob")));
+    assert!(matches!(moved, Err(SaveError::ScopeChanged)), "{moved:?}");
+    alice.change("contacts", 1, made.oid, Some(card(bob.identity, "Robert"))).unwrap();
+    let begun = alice.make("messages", 1, conversation(&[alice.identity, bob.identity])).unwrap();
+    let grown = conversation(&[alice.identity, bob.identity, carol.identity]);
+    let grown = alice.change("messages", 1, begun.oid, Some(grown));
+    assert!(matches!(grown, Err(SaveError::ScopeChanged)), "{grown:?}");
+}
+
+#[test]
+fn an_unlisted_identity_carries_no_bit() {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 0));
+    let listed = alice.parent("identities", alice.identity).unwrap();
+    let mask = alice.read(|view| Ok(view.rows.apps().mask("identities")));
+    assert_eq!(listed.sync_flags, mask);
+    let (object, _) = alice.object("identities", alice.identity).unwrap();
+    let mut attrs = object.attrs.unwrap();
+    attrs.insert(identities::LISTED, vec![Value::from(0)]);
+    alice.change("identities", identities::IDENTITY, alice.identity, Some(attrs.clone())).unwrap();
+    assert_eq!(alice.parent("identities", alice.identity).unwrap().sync_flags, 0);
+    meet(&alice, &bob);
+    bob.pull_everything(&alice);
+    assert_eq!(bob.parent("identities", alice.identity), None);
+
+    attrs.insert(identities::LISTED, vec![Value::from(1)]);
+    alice.change("identities", identities::IDENTITY, alice.identity, Some(attrs)).unwrap();
+    bob.pull_everything(&alice);
+    assert!(bob.parent("identities", alice.identity).is_some());
+}
+
+#[test]
+fn an_identity_is_neither_broken_nor_deleted_by_a_plain_write() {
+    let alice = TestNode::new("alice", 0);
+    let before = alice.dump();
+    let (object, _) = alice.object("identities", alice.identity).unwrap();
+    let mut attrs = object.attrs.unwrap();
+    attrs.insert(identities::HOME, vec![Value::Bytes(vec![0x80])]);
+    let broken = alice.change("identities", identities::IDENTITY, alice.identity, Some(attrs.clone()));
+    assert!(matches!(broken, Err(SaveError::Record(_))), "{broken:?}");
+    let deleted = alice.change("identities", identities::IDENTITY, alice.identity, None);
+    assert!(matches!(deleted, Err(SaveError::Record(_))), "{deleted:?}");
+    let invented = alice.make("identities", identities::IDENTITY, attrs);
+    assert!(matches!(invented, Err(SaveError::Record(_))), "{invented:?}");
+    assert_eq!(alice.dump(), before);
+}
+
+#[test]
+fn the_nodes_own_server_and_those_of_its_peers_never_leave() {
+    let (alice, bob, carol) = (TestNode::new("alice", 0), TestNode::new("bob", 0), TestNode::new("carol", 0));
+    meet(&alice, &bob);
+    meet(&bob, &carol);
+    carol.pull_everything(&bob);
+    assert!(bob.parent("identities", alice.keys.server_oid()).is_some());
+    assert!(carol.parent("identities", bob.keys.server_oid()).is_some(), "by the handshake");
+    assert_eq!(carol.parent("identities", alice.keys.server_oid()), None);
+    assert_eq!(bob.parent("identities", bob.keys.server_oid()).unwrap().sync_flags, 0);
+}
+
+#[test]
+fn limits_of_an_object_hold_here_as_they_do_at_peers() {
+    let mut limits = CoreLimits::default();
+    limits.graph.object.bytes_max = 10_000;
+    limits.graph.object.attrs_max = 20;
+    let alice = TestNode::with("alice", Setup { limits, ..Setup::default() });
+    let long = alice.make("market", 1, {
+        let mut attrs = crate::common::offer("a bike");
+        attrs.insert(2, vec![Value::from("x".repeat(8000).as_str())]);
+        attrs
+    });
+    long.unwrap();
+    let participants: Vec<_> = (1..=20).map(oid).chain([alice.identity]).collect();
+    let many = alice.make("messages", 1, conversation(&participants));
+    assert!(matches!(many, Err(SaveError::TooManyAttrs(21, 20))), "{many:?}");
+    let begun = alice.make("messages", 1, conversation(&[alice.identity, oid(1)])).unwrap();
+    let long = alice.make("messages", MESSAGE, message(begun.oid, &"x".repeat(12_000)));
+    assert!(matches!(long, Err(SaveError::TooLong(bytes, 10_000)) if bytes > 12_000), "{long:?}");
+}
+
+/// An app whose types have every kind of attribute in several cardinalities.
+const GARDEN: &str = r#"
+slug = "garden"
+version = 1
+[[type]]
+number = 1
+name = "garden.bed"
+visibility = "public"
+  [[type.attr]]
+  number = 1
+  name = "label"
+  kind = "text"
+  min = 0
+  max = 5
+  bytes_max = 400
+  [[type.attr]]
+  number = 2
+  name = "count"
+  kind = "integer"
+  min = 0
+  max = 4
+  [[type.attr]]
+  number = 300
+  name = "seed"
+  kind = "bytes"
+  min = 0
+  max = 3
+  bytes_max = 64
+  [[type.attr]]
+  number = 4
+  name = "friends"
+  kind = "identity"
+  min = 0
+  max = 8
+  [[type.attr]]
+  number = 5
+  name = "beside"
+  kind = { parent = "garden.bed" }
+  min = 0
+  max = 3
+  [[type.attr]]
+  number = 6
+  name = "plan"
+  kind = "json"
+  min = 0
+  max = 1
+  bytes_max = 100
+[[domain]]
+name = "garden"
+parent_types = ["garden.bed"]
+mode = "allow_update"
+writers = "owner"
+"#;
+
+/// A node with the garden app.
+pub(crate) fn gardener(name: &str, id_offset: i64) -> TestNode {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("garden.toml"), GARDEN).unwrap();
+    let apps = vec!["identities".into(), "garden".into()];
+    let schema_dir = Some(folder.path().to_owned());
+    TestNode::with(name, Setup { apps, id_offset, schema_dir, ..Setup::default() })
+}
+
+fn any_bed() -> impl Strategy<Value = Attrs> {
+    use proptest::collection::{btree_set, vec};
+    let texts = vec(".{0,40}".prop_map(Value::Text), 0..=5);
+    let integers = vec(any::<i64>().prop_map(Value::Integer), 0..=4);
+    let bytes = vec(vec(any::<u8>(), 0..=64).prop_map(Value::Bytes), 0..=3);
+    let identities = btree_set(any::<[u8; 16]>(), 0..=8);
+    let identities = identities.prop_map(|oids| oids.iter().map(|oid| Value::Bytes(oid.to_vec())).collect());
+    let json = vec(Just(Value::from("{\"rows\":[1,2]}")), 0..=1);
+    (texts, integers, bytes, identities, json).prop_map(|(texts, integers, bytes, identities, json)| {
+        Attrs::from([(1, texts), (2, integers), (300, bytes), (4, identities), (6, json)])
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Beds that refer to earlier ones go to rows and back, here and at a peer with other local ids.
+    #[test]
+    fn rows_give_back_exactly_the_bytes_that_were_signed(beds in proptest::collection::vec((any_bed(), any::<u8>()), 1..8)) {
+        let (alice, bob) = (gardener("alice", 0), gardener("bob", 7000));
+        meet(&alice, &bob);
+        let mut made = Vec::new();
+        for (mut attrs, reference) in beds {
+            if !made.is_empty() {
+                let beside: postern::graph::Saved = made[usize::from(reference) % made.len()];
+                attrs.insert(5, vec![Value::from(&beside.oid)]);
+            }
+            made.push(alice.make("garden", 1, attrs).unwrap());
+        }
+        let edited = made[0];
+        alice.change("garden", 1, edited.oid, Some(Attrs::from([(2, vec![Value::from(1)])]))).unwrap();
+        bob.pull_everything(&alice);
+        prop_assert_eq!(bob.rejects(), Vec::<String>::new());
+        let key = alice.keys.identity_chain(alice.identity).unwrap().verify(0).unwrap().current();
+        for saved in made {
+            let (object, signed) = alice.object("garden", saved.oid).unwrap();
+            prop_assert_eq!(signed.bytes(), object.to_bytes());
+            prop_assert!(signed.verify(&key).is_ok());
+            prop_assert_eq!(bob.object("garden", saved.oid).unwrap(), (object, signed));
+        }
+    }
+}

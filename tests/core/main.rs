@@ -1,0 +1,13 @@
+//! The core without a network: graph, state engine and engine over real databases.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests may fail like the tests themselves"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod local_writes;
+mod remote_writes;
