@@ -28,7 +28,10 @@ pub fn dump(path: &Path) -> Dump {
     let tables = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
     let mut statement = connection.prepare(tables).unwrap();
     let names = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
-    names.map(|name| name.unwrap()).map(|name| (name.clone(), rows(&connection, &name))).collect()
+    names
+        .map(|name| name.unwrap())
+        .map(|name| (name.clone(), rows(&connection, &name)))
+        .collect()
 }
 
 fn rows(connection: &Connection, table: &str) -> Vec<String> {
@@ -62,11 +65,20 @@ pub fn shift_ids(path: &Path, apps: &[String], offset: i64) {
         oid[8..].copy_from_slice(&offset.to_be_bytes());
         connection
             .execute(
-                &format!("INSERT INTO app_{app}_parent VALUES (?1, ?2, 65535, ?2, NULL, 1, 1, 0, zeroblob(64), NULL, 0, 0)"),
+                &format!(
+                    "INSERT INTO app_{app}_parent VALUES (?1, ?2, 65535, ?2, NULL, 1, 1, 0, zeroblob(64), NULL, 0, 0)"
+                ),
                 (offset, oid),
             )
             .unwrap();
     }
-    connection.execute("UPDATE sqlite_sequence SET seq = seq + ?1", [offset]).unwrap();
-    connection.execute("INSERT OR IGNORE INTO sqlite_sequence (name, seq) VALUES ('peers', ?1)", [offset]).unwrap();
+    connection
+        .execute("UPDATE sqlite_sequence SET seq = seq + ?1", [offset])
+        .unwrap();
+    connection
+        .execute(
+            "INSERT OR IGNORE INTO sqlite_sequence (name, seq) VALUES ('peers', ?1)",
+            [offset],
+        )
+        .unwrap();
 }

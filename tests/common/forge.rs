@@ -9,7 +9,13 @@ use super::sync::NotTaken;
 
 impl TestNode {
     /// A package of this node with the header that an honest one would have.
-    pub fn package(&self, to: &TestNode, domain: &str, (from_seq, to_seq): (u64, u64), objects: Vec<SignedObject>) -> Package {
+    pub fn package(
+        &self,
+        to: &TestNode,
+        domain: &str,
+        (from_seq, to_seq): (u64, u64),
+        objects: Vec<SignedObject>,
+    ) -> Package {
         Package {
             more: false,
             epoch: self.epoch(),
@@ -52,7 +58,14 @@ pub fn sign_as_nobody(object: &Object) -> SignedObject {
 }
 
 pub fn object(app: &str, type_number: u16, oid: Oid, owner: Oid, rev: u64, attrs: Option<Attrs>) -> Object {
-    Object { app: app.to_owned(), type_number, oid, owner, rev, attrs }
+    Object {
+        app: app.to_owned(),
+        type_number,
+        oid,
+        owner,
+        rev,
+        attrs,
+    }
 }
 
 /// An oid that nothing else has.

@@ -14,7 +14,7 @@ use postern::graph::SaveError;
 use postern::node::Doorkeeper;
 use postern::op_context::Timestamp;
 use postern::peer::dialler::Dialler;
-use postern::peer::{PullOutcome, Peers};
+use postern::peer::{Peers, PullOutcome};
 use postern::schema::Schemas;
 use postern::services::messages::{self, Sent};
 use postern::state_engine::{CoreLimits, StateEngine, View};
@@ -64,7 +64,14 @@ pub struct LiveNode {
 
 /// Sync that goes on only when a test says so.
 pub fn by_hand() -> SyncConfig {
-    SyncConfig { pull_interval_s: 0, pull_wait_s: 0, push_interval_s: 0, backoff_s_min: 1, backoff_s_max: 2, ..SyncConfig::default() }
+    SyncConfig {
+        pull_interval_s: 0,
+        pull_wait_s: 0,
+        push_interval_s: 0,
+        backoff_s_min: 1,
+        backoff_s_max: 2,
+        ..SyncConfig::default()
+    }
 }
 
 impl LiveNode {
@@ -78,15 +85,32 @@ impl LiveNode {
         let schemas = Arc::new(Schemas::load(&apps, None).unwrap());
         let clock = HandClock::at(1_700_000_000_000);
         let path = folder.path().join("postern.db");
-        let mut core =
-            StateEngine::open(&path, schemas, keys.clone(), CoreLimits::default(), Box::new(rng), Clock::now(&clock)).unwrap();
-        core.write(Clock::now(&clock), |graph| graph.save_identity(identity, Some(name))).unwrap();
+        let mut core = StateEngine::open(
+            &path,
+            schemas,
+            keys.clone(),
+            CoreLimits::default(),
+            Box::new(rng),
+            Clock::now(&clock),
+        )
+        .unwrap();
+        core.write(Clock::now(&clock), |graph| graph.save_identity(identity, Some(name)))
+            .unwrap();
         let engine = Engine::inline(core, Arc::new(clock.clone()));
         let stop = CancellationToken::new();
         let peers = Peers::new(engine.clone(), sync, stop.clone());
         let boot_id = BootId::from_bytes([seed as u8; 16]);
-        let doorkeeper = Doorkeeper { peers: peers.clone(), admission: AdmissionConfig::default(), boot_id, identities_max: 8 };
-        let config = GateConfig { effort_base: 4, inner_bits: 2, ..GateConfig::default() };
+        let doorkeeper = Doorkeeper {
+            peers: peers.clone(),
+            admission: AdmissionConfig::default(),
+            boot_id,
+            identities_max: 8,
+        };
+        let config = GateConfig {
+            effort_base: 4,
+            inner_bits: 2,
+            ..GateConfig::default()
+        };
         let gate = Gate::new(config, keys.clone(), Arc::new(doorkeeper), Arc::new(clock));
         let listener = net.listen(keys.onion());
         let dialler = Dialler::new(gate.clone(), Arc::new(net.transport()), peers.clone(), stop.clone());
@@ -95,7 +119,16 @@ impl LiveNode {
             let admitted = move |session, admitted| admitting.admit_in_background(session, admitted);
             gate.serve(Box::new(listener), admitted, ending).await;
         });
-        Self { engine, keys, peers, dialler, identity, stop, _serving: serving, _folder: folder }
+        Self {
+            engine,
+            keys,
+            peers,
+            dialler,
+            identity,
+            stop,
+            _serving: serving,
+            _folder: folder,
+        }
     }
 
     pub fn peer_id(&self) -> PeerId {
@@ -122,7 +155,9 @@ impl LiveNode {
     /// Sends a message and says where it stands.
     pub async fn send(&self, recipient: Oid, body: &str) -> Sent {
         let (sender, body) = (self.identity, body.to_owned());
-        let sent = self.engine.write(move |core, now| core.write(now, |graph| messages::send(graph, sender, recipient, &body)));
+        let sent = self
+            .engine
+            .write(move |core, now| core.write(now, |graph| messages::send(graph, sender, recipient, &body)));
         sent.await.unwrap()
     }
 
@@ -134,11 +169,18 @@ impl LiveNode {
     /// What this node's person can read.
     pub async fn inbox(&self) -> Vec<messages::Message> {
         let reader = self.identity;
-        self.engine.read(move |view| messages::inbox(&view, &reader, 0, 100_000)).await.unwrap().messages
+        self.engine
+            .read(move |view| messages::inbox(&view, &reader, 0, 100_000))
+            .await
+            .unwrap()
+            .messages
     }
 
     /// Reads anything.
-    pub async fn read<R: Send + 'static>(&self, work: impl FnOnce(View<'_>) -> Result<R, StoreError> + Send + 'static) -> R {
+    pub async fn read<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(View<'_>) -> Result<R, StoreError> + Send + 'static,
+    ) -> R {
         self.engine.read(work).await.unwrap()
     }
 

@@ -74,7 +74,14 @@ pub struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         let apps = ALL_APPS.map(str::to_owned).to_vec();
-        Self { apps, id_offset: 0, limits: CoreLimits::default(), schema_dir: None, readers: 0, published: true }
+        Self {
+            apps,
+            id_offset: 0,
+            limits: CoreLimits::default(),
+            schema_dir: None,
+            readers: 0,
+            published: true,
+        }
     }
 }
 
@@ -99,13 +106,26 @@ fn chance(name: &str, what: &str) -> ChaCha20Rng {
 impl TestNode {
     /// A node with all apps, whose local ids begin behind `id_offset`.
     pub fn new(name: &str, id_offset: i64) -> Self {
-        Self::with(name, Setup { id_offset, ..Setup::default() })
+        Self::with(
+            name,
+            Setup {
+                id_offset,
+                ..Setup::default()
+            },
+        )
     }
 
     /// A node with these apps.
     pub fn with_apps(name: &str, id_offset: i64, apps: &[&str]) -> Self {
         let apps = apps.iter().map(ToString::to_string).collect();
-        Self::with(name, Setup { id_offset, apps, ..Setup::default() })
+        Self::with(
+            name,
+            Setup {
+                id_offset,
+                apps,
+                ..Setup::default()
+            },
+        )
     }
 
     pub fn with(name: &str, setup: Setup) -> Self {
@@ -130,7 +150,17 @@ impl TestNode {
             readers => Engine::spawn(core, clock.clone(), 64, readers).unwrap().0,
         };
         let (name, apps, limits) = (name.to_owned(), setup.apps, setup.limits);
-        let node = Self { name, keys, engine, clock, identity, apps, schemas, limits, folder };
+        let node = Self {
+            name,
+            keys,
+            engine,
+            clock,
+            identity,
+            apps,
+            schemas,
+            limits,
+            folder,
+        };
         if setup.published {
             let name = node.name.clone();
             node.write(move |core, now| core.write(now, |graph| identities::publish(graph, identity, Some(&name))))
@@ -146,18 +176,46 @@ impl TestNode {
         let keys = Arc::new(KeyManager::generate(&mut rng));
         let identity = keys.add_identity(&mut rng).unwrap();
         let schemas = Arc::new(Schemas::load(&ALL_APPS.map(str::to_owned), None).unwrap());
-        let mut core = open(&folder.path().join("postern.db"), &schemas, &keys, CoreLimits::default(), name);
-        core.write(clock, |graph| identities::publish(graph, identity, Some(name))).unwrap();
+        let mut core = open(
+            &folder.path().join("postern.db"),
+            &schemas,
+            &keys,
+            CoreLimits::default(),
+            name,
+        );
+        core.write(clock, |graph| identities::publish(graph, identity, Some(name)))
+            .unwrap();
         (core, folder, keys, identity)
     }
 
     /// Starts the node again over the same database, as after a crash: nothing is said goodbye to.
     pub fn restart(self) -> Self {
-        let Self { name, keys, engine, clock, identity, apps, schemas, limits, folder } = self;
+        let life = format!("{} after {}", self.name, self.head());
+        let Self {
+            name,
+            keys,
+            engine,
+            clock,
+            identity,
+            apps,
+            schemas,
+            limits,
+            folder,
+        } = self;
         drop(engine);
-        let core = open(&folder.path().join("postern.db"), &schemas, &keys, limits, &name);
+        let core = open(&folder.path().join("postern.db"), &schemas, &keys, limits, &life);
         let engine = Engine::inline(core, clock.clone());
-        Self { name, keys, engine, clock, identity, apps, schemas, limits, folder }
+        Self {
+            name,
+            keys,
+            engine,
+            clock,
+            identity,
+            apps,
+            schemas,
+            limits,
+            folder,
+        }
     }
 
     pub fn path(&self) -> PathBuf {
@@ -190,10 +248,7 @@ impl TestNode {
         finish(self.engine.write(work)).map_err(own_error)
     }
 
-    pub fn read<R: Send + 'static>(
-        &self,
-        work: impl FnOnce(View<'_>) -> Result<R, StoreError> + Send + 'static,
-    ) -> R {
+    pub fn read<R: Send + 'static>(&self, work: impl FnOnce(View<'_>) -> Result<R, StoreError> + Send + 'static) -> R {
         finish(self.engine.read(work)).unwrap()
     }
 
@@ -206,10 +261,22 @@ impl TestNode {
     pub fn context(&self, identity: Oid, app: &str) -> OpContext {
         let app = app.to_owned();
         self.read(move |view| {
-            let row = view.rows.identity(&identity)?.ok_or(StoreError::Inconsistent("no such identity"))?;
-            let app_id = view.rows.apps().get(&app).ok_or(StoreError::Inconsistent("no such app"))?.id;
+            let row = view
+                .rows
+                .identity(&identity)?
+                .ok_or(StoreError::Inconsistent("no such identity"))?;
+            let app_id = view
+                .rows
+                .apps()
+                .get(&app)
+                .ok_or(StoreError::Inconsistent("no such app"))?
+                .id;
             let requester_pubkey_attr_id = row.pubkey_attr_id;
-            Ok(OpContext::Local { requester_pubkey_attr_id, app_id, trace_id: TraceId(1) })
+            Ok(OpContext::Local {
+                requester_pubkey_attr_id,
+                app_id,
+                trace_id: TraceId(1),
+            })
         })
     }
 
@@ -225,12 +292,24 @@ impl TestNode {
 
     /// A new object of this node's identity.
     pub fn make(&self, app: &str, type_number: u16, attrs: Attrs) -> Result<Saved, SaveError> {
-        self.save(Draft { app: app.into(), type_number, oid: None, owner: self.identity, attrs: Some(attrs) })
+        self.save(Draft {
+            app: app.into(),
+            type_number,
+            oid: None,
+            owner: self.identity,
+            attrs: Some(attrs),
+        })
     }
 
     /// A change to an object; no values delete it.
     pub fn change(&self, app: &str, type_number: u16, oid: Oid, attrs: Option<Attrs>) -> Result<Saved, SaveError> {
-        self.save(Draft { app: app.into(), type_number, oid: Some(oid), owner: self.identity, attrs })
+        self.save(Draft {
+            app: app.into(),
+            type_number,
+            oid: Some(oid),
+            owner: self.identity,
+            attrs,
+        })
     }
 
     /// Says something to somebody, as the apps do.
@@ -243,7 +322,11 @@ impl TestNode {
     pub fn inbox(&self) -> Vec<(Oid, String)> {
         let reader = self.identity;
         let inbox = self.read(move |view| messages::inbox(&view, &reader, 0, 10_000));
-        inbox.messages.into_iter().map(|message| (message.sender, message.body)).collect()
+        inbox
+            .messages
+            .into_iter()
+            .map(|message| (message.sender, message.body))
+            .collect()
     }
 
     pub fn parent(&self, app: &str, oid: Oid) -> Option<ParentRow> {
@@ -263,7 +346,10 @@ impl TestNode {
 
     /// The codes of what was refused here, newest first.
     pub fn rejects(&self) -> Vec<String> {
-        self.read(|view| view.rows.rejects(None, 10_000)).into_iter().map(|reject| reject.code).collect()
+        self.read(|view| view.rows.rejects(None, 10_000))
+            .into_iter()
+            .map(|reject| reject.code)
+            .collect()
     }
 }
 
@@ -272,9 +358,9 @@ fn open(
     schemas: &Arc<Schemas>,
     keys: &Arc<KeyManager>,
     limits: CoreLimits,
-    name: &str,
+    life: &str,
 ) -> StateEngine {
-    let rng = Box::new(chance(name, "core"));
+    let rng = Box::new(chance(life, "core"));
     StateEngine::open(path, schemas.clone(), keys.clone(), limits, rng, Timestamp(START)).unwrap()
 }
 
@@ -306,7 +392,11 @@ pub fn ride(origin: &str, seats: i64) -> Attrs {
 
 /// A market offer's values.
 pub fn offer(title: &str) -> Attrs {
-    Attrs::from([(1, vec![Value::from(title)]), (2, vec![Value::from("as new")]), (3, vec![Value::from("5 EUR")])])
+    Attrs::from([
+        (1, vec![Value::from(title)]),
+        (2, vec![Value::from("as new")]),
+        (3, vec![Value::from("5 EUR")]),
+    ])
 }
 
 /// A contact card's values.

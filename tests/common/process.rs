@@ -44,9 +44,19 @@ impl NodeProcess {
             .stdin(Stdio::null())
             .output()
             .unwrap();
-        assert!(output.status.success(), "init failed: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "init failed: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         fs::write(folder.join("postern.toml"), config).unwrap();
-        Self { name: name.to_owned(), folder, binary: binary.to_owned(), passphrase, child: None }
+        Self {
+            name: name.to_owned(),
+            folder,
+            binary: binary.to_owned(),
+            passphrase,
+            child: None,
+        }
     }
 
     pub fn config(&self) -> PathBuf {
@@ -78,7 +88,9 @@ impl NodeProcess {
         let _ = fs::remove_file(self.folder.join("api.addr"));
         self.child = Some(child);
         self.until("its API answers", Duration::from_secs(60), |node| {
-            node.try_api("GET", "/healthz", None).filter(|answer| answer.status == 200).map(drop)
+            node.try_api("GET", "/healthz", None)
+                .filter(|answer| answer.status == 200)
+                .map(drop)
         });
     }
 
@@ -98,12 +110,21 @@ impl NodeProcess {
     /// SIGTERM, and waits for a clean end.
     pub fn stop(&mut self) {
         let Some(mut child) = self.child.take() else { return };
-        let told = Command::new("kill").arg("-TERM").arg(child.id().to_string()).status().unwrap();
+        let told = Command::new("kill")
+            .arg("-TERM")
+            .arg(child.id().to_string())
+            .status()
+            .unwrap();
         assert!(told.success());
         let begun = Instant::now();
         loop {
             if let Some(status) = child.try_wait().unwrap() {
-                assert!(status.success(), "{} ended with {status}: {}", self.name, self.last_log());
+                assert!(
+                    status.success(),
+                    "{} ended with {status}: {}",
+                    self.name,
+                    self.last_log()
+                );
                 return;
             }
             if begun.elapsed() > Duration::from_secs(30) {
@@ -123,9 +144,18 @@ impl NodeProcess {
             }
             let ended = self.child.as_mut().and_then(|child| child.try_wait().unwrap());
             if let Some(status) = ended {
-                panic!("{} ended with {status} while waiting until {what}: {}", self.name, self.last_log());
+                panic!(
+                    "{} ended with {status} while waiting until {what}: {}",
+                    self.name,
+                    self.last_log()
+                );
             }
-            assert!(begun.elapsed() < deadline, "{}: not within {deadline:?}: {what}; {}", self.name, self.last_log());
+            assert!(
+                begun.elapsed() < deadline,
+                "{}: not within {deadline:?}: {what}; {}",
+                self.name,
+                self.last_log()
+            );
             std::thread::park_timeout(LOOK_EVERY);
         }
     }
@@ -138,7 +168,8 @@ impl NodeProcess {
 
     /// A request to the node's API with the operator's token.
     pub fn api(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
-        self.try_api(method, path, body).unwrap_or_else(|| panic!("{}: its API does not answer", self.name))
+        self.try_api(method, path, body)
+            .unwrap_or_else(|| panic!("{}: its API does not answer", self.name))
     }
 
     /// A request that must succeed.
@@ -158,7 +189,11 @@ impl NodeProcess {
     }
 
     fn try_api(&self, method: &str, path: &str, body: Option<Value>) -> Option<Answer> {
-        let address: SocketAddr = fs::read_to_string(self.folder.join("api.addr")).ok()?.trim().parse().ok()?;
+        let address: SocketAddr = fs::read_to_string(self.folder.join("api.addr"))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()?;
         let token = fs::read_to_string(self.folder.join("api.token")).ok()?;
         let body = body.map(|body| body.to_string()).unwrap_or_default();
         let mut stream = TcpStream::connect(address).ok()?;
@@ -174,8 +209,15 @@ impl NodeProcess {
         stream.read_to_string(&mut text).ok()?;
         let (head, body) = text.split_once("\r\n\r\n")?;
         let status = head.split(' ').nth(1)?.parse().ok()?;
-        let body = if head.to_ascii_lowercase().contains("transfer-encoding: chunked") { unchunk(body) } else { body.to_owned() };
-        Some(Answer { status, body: serde_json::from_str(&body).unwrap_or(json!(body)) })
+        let body = if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+            unchunk(body)
+        } else {
+            body.to_owned()
+        };
+        Some(Answer {
+            status,
+            body: serde_json::from_str(&body).unwrap_or(json!(body)),
+        })
     }
 }
 

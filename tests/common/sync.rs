@@ -46,12 +46,17 @@ impl TestNode {
     /// Stores the other as a peer, then takes its identities (SEED 1.1 steps 4 and 5).
     pub fn learn_of(&self, other: &TestNode) {
         let theirs = other.sync_domains();
-        let domains: Vec<String> = self.sync_domains().into_iter().filter(|name| theirs.contains(name)).collect();
+        let domains: Vec<String> = self
+            .sync_domains()
+            .into_iter()
+            .filter(|name| theirs.contains(name))
+            .collect();
         self.note_peer(other, &domains);
         let objects = other.read(|view| identities::for_handshake(&view, 8));
         let checked = finish(self.engine.check(objects)).unwrap();
         let (peer, epoch) = (other.peer_id(), other.epoch());
-        self.write(move |core, now| core.apply_identities(now, peer, epoch, checked)).unwrap();
+        self.write(move |core, now| core.apply_identities(now, peer, epoch, checked))
+            .unwrap();
     }
 
     /// Stores the other as a peer with these domains in the intersection.
@@ -85,7 +90,14 @@ impl TestNode {
     /// Where a cursor of ours stands.
     pub fn cursor(&self, other: &TestNode, domain: &str, direction: Direction) -> Option<SyncStateRow> {
         let (peer, domain) = (other.peer_id(), domain.to_owned());
-        self.read(move |view| view.rows.sync_state(Cursor { peer: &peer, domain: &domain, direction, scope: None }))
+        self.read(move |view| {
+            view.rows.sync_state(Cursor {
+                peer: &peer,
+                domain: &domain,
+                direction,
+                scope: None,
+            })
+        })
     }
 
     /// What we would ask the other.
@@ -104,12 +116,15 @@ impl TestNode {
         let asked = request.clone();
         let answer = finish(self.engine.read(move |view| view.build_package(&asked))).unwrap();
         let sent = match &answer {
-            Answer::UpToDate { in_intersection: false, .. } => return answer,
+            Answer::UpToDate {
+                in_intersection: false, ..
+            } => return answer,
             Answer::UpToDate { .. } => None,
             Answer::Package { window, .. } => Some(*window),
         };
         let asked = request.clone();
-        self.write(move |core, now| core.record_sent(now, &asked, sent)).unwrap();
+        self.write(move |core, now| core.record_sent(now, &asked, sent))
+            .unwrap();
         answer
     }
 
@@ -117,7 +132,12 @@ impl TestNode {
     pub fn push(&self, to: &TestNode, domain: &str) -> Answer {
         let state = self.cursor(to, domain, Direction::Out);
         let (peer, domain, epoch) = (to.peer_id(), domain.to_owned(), Some(self.epoch()));
-        self.answer(&PullRequest { peer, domain, last_seq: state.map_or(0, |state| state.acked_seq), epoch })
+        self.answer(&PullRequest {
+            peer,
+            domain,
+            last_seq: state.map_or(0, |state| state.acked_seq),
+            epoch,
+        })
     }
 
     /// Verifies and applies a package of the other, as a session does.
@@ -132,7 +152,8 @@ impl TestNode {
             return Err(NotTaken::Fault(PackageFault::Domain));
         }
         let checked = finish(self.engine.check(package.take_objects())).unwrap();
-        self.write(move |core, now| core.apply_package(now, &package, checked)).map_err(NotTaken::Apply)
+        self.write(move |core, now| core.apply_package(now, &package, checked))
+            .map_err(NotTaken::Apply)
     }
 
     /// One round of a pull.
@@ -141,12 +162,32 @@ impl TestNode {
         match from.answer(&request) {
             Answer::UpToDate { last_seq, .. } => {
                 assert_eq!(last_seq, request.last_seq, "up to date is said at what was asked");
-                let applied = AppliedPackage { last_seq, ..AppliedPackage::default() };
-                Pulled { last_seq, window: None, objects: 0, more: false, applied }
+                let applied = AppliedPackage {
+                    last_seq,
+                    ..AppliedPackage::default()
+                };
+                Pulled {
+                    last_seq,
+                    window: None,
+                    objects: 0,
+                    more: false,
+                    applied,
+                }
             }
-            Answer::Package { window, objects, more, bytes } => {
+            Answer::Package {
+                window,
+                objects,
+                more,
+                bytes,
+            } => {
                 let applied = self.take(from, &bytes).unwrap();
-                Pulled { last_seq: request.last_seq, window: Some(window), objects, more, applied }
+                Pulled {
+                    last_seq: request.last_seq,
+                    window: Some(window),
+                    objects,
+                    more,
+                    applied,
+                }
             }
         }
     }
@@ -166,14 +207,18 @@ impl TestNode {
 
     /// Pulls every domain that both have. Says how many objects were written.
     pub fn pull_everything(&self, from: &TestNode) -> usize {
-        let rounds = self.sync_domains().into_iter().flat_map(|domain| self.pull_all(from, &domain));
+        let rounds = self
+            .sync_domains()
+            .into_iter()
+            .flat_map(|domain| self.pull_all(from, &domain));
         rounds.map(|round| round.applied.written).sum()
     }
 
     /// Notes an acknowledgement of the other, as after a push.
     pub fn acked_by(&self, other: &TestNode, domain: &str, last_seq: u64) {
         let (peer, domain) = (other.peer_id(), domain.to_owned());
-        self.write(move |core, now| core.record_ack(now, &peer, &domain, last_seq)).unwrap();
+        self.write(move |core, now| core.record_ack(now, &peer, &domain, last_seq))
+            .unwrap();
     }
 }
 

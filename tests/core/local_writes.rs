@@ -17,7 +17,9 @@ const MESSAGE: u16 = 2;
 fn stamps(node: &TestNode, app: &str, change_seq: u64) -> (Vec<i64>, Vec<i64>) {
     let read = |table: &str, place: usize| {
         let rows = node.rows(&format!("app_{app}_{table}"));
-        let rows = rows.iter().map(|row| row.split(" | ").map(str::to_owned).collect::<Vec<_>>());
+        let rows = rows
+            .iter()
+            .map(|row| row.split(" | ").map(str::to_owned).collect::<Vec<_>>());
         let rows = rows.filter(|row| row[place] == change_seq.to_string());
         rows.map(|row| row[place + 1].parse().unwrap()).collect::<Vec<i64>>()
     };
@@ -30,15 +32,28 @@ fn all_rows_of_one_write_share_one_change_seq_and_carry_their_domains_bit() {
     meet(&alice, &bob);
     let before = alice.head();
     let sent = alice.send(bob.identity, "Hi").unwrap();
-    assert_eq!((sent.change_seq, alice.head()), (before + 1, before + 1), "one write, one step");
+    assert_eq!(
+        (sent.change_seq, alice.head()),
+        (before + 1, before + 1),
+        "one write, one step"
+    );
     let mask = alice.read(|view| Ok(view.rows.apps().mask("messages")));
     assert_ne!(mask, 0);
     // A conversation with two participants, and a message with three Attrs.
-    assert_eq!(stamps(&alice, "messages", sent.change_seq), (vec![mask; 2], vec![mask; 5]));
+    assert_eq!(
+        stamps(&alice, "messages", sent.change_seq),
+        (vec![mask; 2], vec![mask; 5])
+    );
 
     let second = alice.send(bob.identity, "Hi again").unwrap();
-    assert_eq!((second.change_seq, second.conversation), (sent.change_seq + 1, sent.conversation));
-    assert_eq!(stamps(&alice, "messages", second.change_seq), (vec![mask], vec![mask; 3]));
+    assert_eq!(
+        (second.change_seq, second.conversation),
+        (sent.change_seq + 1, sent.conversation)
+    );
+    assert_eq!(
+        stamps(&alice, "messages", second.change_seq),
+        (vec![mask], vec![mask; 3])
+    );
 }
 
 #[test]
@@ -48,7 +63,11 @@ fn a_change_raises_the_revision_and_stamps_the_object_anew() {
     let changed = alice.change("rides", 1, made.oid, Some(ride("Bern", 1))).unwrap();
     assert_eq!((made.rev, changed.rev, changed.change_seq), (1, 2, made.change_seq + 1));
     let mask = alice.read(|view| Ok(view.rows.apps().mask("rides.offers")));
-    assert_eq!(stamps(&alice, "rides", made.change_seq), (vec![], vec![]), "nothing is left of the old state");
+    assert_eq!(
+        stamps(&alice, "rides", made.change_seq),
+        (vec![], vec![]),
+        "nothing is left of the old state"
+    );
     assert_eq!(stamps(&alice, "rides", changed.change_seq), (vec![mask], vec![mask; 4]));
     assert_eq!(alice.object("rides", made.oid).unwrap().0.attrs, Some(ride("Bern", 1)));
 }
@@ -73,15 +92,30 @@ fn only_the_owner_who_lives_here_writes() {
     meet(&alice, &bob);
     let made = alice.make("rides", 1, ride("Bern", 2)).unwrap();
     let before = alice.dump();
-    let draft = |oid, owner| Draft { app: "rides".into(), type_number: 1, oid, owner, attrs: Some(ride("Basel", 9)) };
+    let draft = |oid, owner| Draft {
+        app: "rides".into(),
+        type_number: 1,
+        oid,
+        owner,
+        attrs: Some(ride("Basel", 9)),
+    };
     // Bob is known at Alice's node, but does not live there.
     let as_bob = alice.context(bob.identity, "rides");
     let theirs = alice.save_as(as_bob.clone(), draft(None, bob.identity));
-    assert!(matches!(theirs, Err(SaveError::Denied(Denied::OwnerNotHere))), "{theirs:?}");
+    assert!(
+        matches!(theirs, Err(SaveError::Denied(Denied::OwnerNotHere))),
+        "{theirs:?}"
+    );
     let over_hers = alice.save_as(as_bob, draft(Some(made.oid), alice.identity));
-    assert!(matches!(over_hers, Err(SaveError::Denied(Denied::NotOwner))), "{over_hers:?}");
+    assert!(
+        matches!(over_hers, Err(SaveError::Denied(Denied::NotOwner))),
+        "{over_hers:?}"
+    );
     let in_his_name = alice.save(draft(None, bob.identity));
-    assert!(matches!(in_his_name, Err(SaveError::Denied(Denied::NotOwner))), "{in_his_name:?}");
+    assert!(
+        matches!(in_his_name, Err(SaveError::Denied(Denied::NotOwner))),
+        "{in_his_name:?}"
+    );
     assert_eq!(alice.dump(), before);
 }
 
@@ -93,27 +127,56 @@ fn nobody_takes_over_what_another_identity_of_the_same_node_owns() {
     use rand::SeedableRng as _;
     let carol = alice.keys.add_identity(&mut rng).unwrap();
     alice
-        .write(move |core, now| core.write(now, |graph| postern::services::identities::publish(graph, carol, Some("carol"))))
+        .write(move |core, now| {
+            core.write(now, |graph| {
+                postern::services::identities::publish(graph, carol, Some("carol"))
+            })
+        })
         .unwrap();
     let context = alice.context(carol, "rides");
-    let draft = Draft { app: "rides".into(), type_number: 1, oid: Some(made.oid), owner: carol, attrs: Some(ride("x", 1)) };
+    let draft = Draft {
+        app: "rides".into(),
+        type_number: 1,
+        oid: Some(made.oid),
+        owner: carol,
+        attrs: Some(ride("x", 1)),
+    };
     let taken = alice.save_as(context, draft);
-    assert!(matches!(taken, Err(SaveError::Denied(Denied::OwnerChanged))), "{taken:?}");
+    assert!(
+        matches!(taken, Err(SaveError::Denied(Denied::OwnerChanged))),
+        "{taken:?}"
+    );
 }
 
 #[test]
 fn a_message_is_its_participants() {
-    let (alice, bob, carol) = (TestNode::new("alice", 0), TestNode::new("bob", 0), TestNode::new("carol", 0));
+    let (alice, bob, carol) = (
+        TestNode::new("alice", 0),
+        TestNode::new("bob", 0),
+        TestNode::new("carol", 0),
+    );
     meet(&alice, &bob);
     meet(&alice, &carol);
     let theirs = alice.make("messages", 1, conversation(&[bob.identity, carol.identity]));
-    assert!(matches!(theirs, Err(SaveError::Denied(Denied::NotParticipant))), "{theirs:?}");
+    assert!(
+        matches!(theirs, Err(SaveError::Denied(Denied::NotParticipant))),
+        "{theirs:?}"
+    );
 
     meet(&bob, &carol);
-    let begun = bob.make("messages", 1, conversation(&[bob.identity, carol.identity])).unwrap();
-    assert_eq!(alice.pull(&bob, "messages").objects, 0, "what one may not read is absent");
+    let begun = bob
+        .make("messages", 1, conversation(&[bob.identity, carol.identity]))
+        .unwrap();
+    assert_eq!(
+        alice.pull(&bob, "messages").objects,
+        0,
+        "what one may not read is absent"
+    );
     let unseen = alice.make("messages", MESSAGE, message(begun.oid, "let me in"));
-    assert!(matches!(unseen, Err(SaveError::Missing(missing)) if missing == begun.oid), "{unseen:?}");
+    assert!(
+        matches!(unseen, Err(SaveError::Missing(missing)) if missing == begun.oid),
+        "{unseen:?}"
+    );
 }
 
 #[test]
@@ -124,13 +187,22 @@ fn values_that_do_not_fit_the_schema_are_refused_whole() {
         Err(SaveError::Schema(violation)) => violation,
         other => panic!("{other:?}"),
     };
-    assert_eq!(refused(Attrs::from([(99, vec![Value::from("x")])])), SchemaViolation::UnknownAttr(99));
+    assert_eq!(
+        refused(Attrs::from([(99, vec![Value::from("x")])])),
+        SchemaViolation::UnknownAttr(99)
+    );
     assert!(matches!(refused(Attrs::new()), SchemaViolation::Count { .. }));
     let mut attrs = ride("Bern", 2);
     attrs.insert(4, vec![Value::from("two")]);
     assert!(matches!(refused(attrs), SchemaViolation::Kind { .. }));
-    assert!(matches!(refused(ride(&"x".repeat(201), 2)), SchemaViolation::TooLong { .. }));
-    assert!(matches!(alice.make("rides", 9, ride("Bern", 2)), Err(SaveError::UnknownType)));
+    assert!(matches!(
+        refused(ride(&"x".repeat(201), 2)),
+        SchemaViolation::TooLong { .. }
+    ));
+    assert!(matches!(
+        alice.make("rides", 9, ride("Bern", 2)),
+        Err(SaveError::UnknownType)
+    ));
     assert_eq!(alice.dump(), before);
 }
 
@@ -140,21 +212,32 @@ fn references_lead_to_a_live_parent_of_the_right_type() {
     meet(&alice, &bob);
     let sent = alice.send(bob.identity, "Hi").unwrap();
     let missing = alice.make("messages", MESSAGE, message(oid(9), "into the void"));
-    assert!(matches!(missing, Err(SaveError::Missing(gone)) if gone == oid(9)), "{missing:?}");
+    assert!(
+        matches!(missing, Err(SaveError::Missing(gone)) if gone == oid(9)),
+        "{missing:?}"
+    );
     let wrong = alice.make("messages", MESSAGE, message(sent.oid, "under a message"));
     assert!(matches!(wrong, Err(SaveError::WrongReference)), "{wrong:?}");
 }
 
 #[test]
 fn an_update_never_moves_an_object_to_other_readers() {
-    let (alice, bob, carol) = (TestNode::new("alice", 0), TestNode::new("bob", 0), TestNode::new("carol", 0));
+    let (alice, bob, carol) = (
+        TestNode::new("alice", 0),
+        TestNode::new("bob", 0),
+        TestNode::new("carol", 0),
+    );
     meet(&alice, &bob);
     meet(&alice, &carol);
     let made = alice.make("contacts", 1, card(bob.identity, "Bob")).unwrap();
     let moved = alice.change("contacts", 1, made.oid, Some(card(carol.identity, "Bob")));
     assert!(matches!(moved, Err(SaveError::ScopeChanged)), "{moved:?}");
-    alice.change("contacts", 1, made.oid, Some(card(bob.identity, "Robert"))).unwrap();
-    let begun = alice.make("messages", 1, conversation(&[alice.identity, bob.identity])).unwrap();
+    alice
+        .change("contacts", 1, made.oid, Some(card(bob.identity, "Robert")))
+        .unwrap();
+    let begun = alice
+        .make("messages", 1, conversation(&[alice.identity, bob.identity]))
+        .unwrap();
     let grown = conversation(&[alice.identity, bob.identity, carol.identity]);
     let grown = alice.change("messages", 1, begun.oid, Some(grown));
     assert!(matches!(grown, Err(SaveError::ScopeChanged)), "{grown:?}");
@@ -169,14 +252,18 @@ fn an_unlisted_identity_carries_no_bit() {
     let (object, _) = alice.object("identities", alice.identity).unwrap();
     let mut attrs = object.attrs.unwrap();
     attrs.insert(identities::LISTED, vec![Value::from(0)]);
-    alice.change("identities", identities::IDENTITY, alice.identity, Some(attrs.clone())).unwrap();
+    alice
+        .change("identities", identities::IDENTITY, alice.identity, Some(attrs.clone()))
+        .unwrap();
     assert_eq!(alice.parent("identities", alice.identity).unwrap().sync_flags, 0);
     meet(&alice, &bob);
     bob.pull_everything(&alice);
     assert_eq!(bob.parent("identities", alice.identity), None);
 
     attrs.insert(identities::LISTED, vec![Value::from(1)]);
-    alice.change("identities", identities::IDENTITY, alice.identity, Some(attrs)).unwrap();
+    alice
+        .change("identities", identities::IDENTITY, alice.identity, Some(attrs))
+        .unwrap();
     bob.pull_everything(&alice);
     assert!(bob.parent("identities", alice.identity).is_some());
 }
@@ -199,12 +286,19 @@ fn an_identity_is_neither_broken_nor_deleted_by_a_plain_write() {
 
 #[test]
 fn the_nodes_own_server_and_those_of_its_peers_never_leave() {
-    let (alice, bob, carol) = (TestNode::new("alice", 0), TestNode::new("bob", 0), TestNode::new("carol", 0));
+    let (alice, bob, carol) = (
+        TestNode::new("alice", 0),
+        TestNode::new("bob", 0),
+        TestNode::new("carol", 0),
+    );
     meet(&alice, &bob);
     meet(&bob, &carol);
     carol.pull_everything(&bob);
     assert!(bob.parent("identities", alice.keys.server_oid()).is_some());
-    assert!(carol.parent("identities", bob.keys.server_oid()).is_some(), "by the handshake");
+    assert!(
+        carol.parent("identities", bob.keys.server_oid()).is_some(),
+        "by the handshake"
+    );
     assert_eq!(carol.parent("identities", alice.keys.server_oid()), None);
     assert_eq!(bob.parent("identities", bob.keys.server_oid()).unwrap().sync_flags, 0);
 }
@@ -214,7 +308,13 @@ fn limits_of_an_object_hold_here_as_they_do_at_peers() {
     let mut limits = CoreLimits::default();
     limits.graph.object.bytes_max = 10_000;
     limits.graph.object.attrs_max = 20;
-    let alice = TestNode::with("alice", Setup { limits, ..Setup::default() });
+    let alice = TestNode::with(
+        "alice",
+        Setup {
+            limits,
+            ..Setup::default()
+        },
+    );
     let long = alice.make("market", 1, {
         let mut attrs = crate::common::offer("a bike");
         attrs.insert(2, vec![Value::from("x".repeat(8000).as_str())]);
@@ -224,9 +324,14 @@ fn limits_of_an_object_hold_here_as_they_do_at_peers() {
     let participants: Vec<_> = (1..=20).map(oid).chain([alice.identity]).collect();
     let many = alice.make("messages", 1, conversation(&participants));
     assert!(matches!(many, Err(SaveError::TooManyAttrs(21, 20))), "{many:?}");
-    let begun = alice.make("messages", 1, conversation(&[alice.identity, oid(1)])).unwrap();
+    let begun = alice
+        .make("messages", 1, conversation(&[alice.identity, oid(1)]))
+        .unwrap();
     let long = alice.make("messages", MESSAGE, message(begun.oid, &"x".repeat(12_000)));
-    assert!(matches!(long, Err(SaveError::TooLong(bytes, 10_000)) if bytes > 12_000), "{long:?}");
+    assert!(
+        matches!(long, Err(SaveError::TooLong(bytes, 10_000)) if bytes > 12_000),
+        "{long:?}"
+    );
 }
 
 /// An app whose types have every kind of attribute in several cardinalities.
@@ -289,7 +394,15 @@ pub(crate) fn gardener(name: &str, id_offset: i64) -> TestNode {
     std::fs::write(folder.path().join("garden.toml"), GARDEN).unwrap();
     let apps = vec!["identities".into(), "garden".into()];
     let schema_dir = Some(folder.path().to_owned());
-    TestNode::with(name, Setup { apps, id_offset, schema_dir, ..Setup::default() })
+    TestNode::with(
+        name,
+        Setup {
+            apps,
+            id_offset,
+            schema_dir,
+            ..Setup::default()
+        },
+    )
 }
 
 fn any_bed() -> impl Strategy<Value = Attrs> {

@@ -10,4 +10,6 @@
 mod common;
 
 mod local_writes;
+mod packages;
 mod remote_writes;
+mod windows;

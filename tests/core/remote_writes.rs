@@ -37,11 +37,22 @@ impl Scene {
     fn assert_refused(&self, object: &Object, code: &str) {
         let before = self.alice.object(&object.app, object.oid);
         assert_eq!(self.refused(object).as_deref(), Some(code));
-        assert_eq!(self.alice.object(&object.app, object.oid), before, "a refused object changes nothing");
+        assert_eq!(
+            self.alice.object(&object.app, object.oid),
+            before,
+            "a refused object changes nothing"
+        );
     }
 
     fn ride(&self, number: u8, rev: u64, origin: &str) -> Object {
-        object("rides", 1, oid(number), self.mallory.identity, rev, Some(ride(origin, 3)))
+        object(
+            "rides",
+            1,
+            oid(number),
+            self.mallory.identity,
+            rev,
+            Some(ride(origin, 3)),
+        )
     }
 }
 
@@ -54,17 +65,29 @@ fn an_object_of_its_own_is_taken_and_a_second_time_is_nothing_new() {
     assert_eq!(row.sync_flags, 0, "what came from a peer is never sent on");
     assert!(row.origin.is_some());
     assert_eq!(scene.refused(&ride), None);
-    assert_eq!(scene.alice.parent("rides", oid(1)), Some(row), "not even a new change_seq");
+    assert_eq!(
+        scene.alice.parent("rides", oid(1)),
+        Some(row),
+        "not even a new change_seq"
+    );
 }
 
 #[test]
 fn revisions_decide_and_an_equal_one_with_other_content_is_a_fork() {
     let scene = Scene::new();
     assert_eq!(scene.refused(&scene.ride(1, 5, "Bern")), None);
-    assert_eq!(scene.refused(&scene.ride(1, 4, "Basel")), None, "an older one is ignored");
+    assert_eq!(
+        scene.refused(&scene.ride(1, 4, "Basel")),
+        None,
+        "an older one is ignored"
+    );
     scene.assert_refused(&scene.ride(1, 5, "Basel"), "fork");
     assert_eq!(scene.alice.object("rides", oid(1)).unwrap().0, scene.ride(1, 5, "Bern"));
-    assert_eq!(scene.refused(&scene.ride(1, 6, "Chur")), None, "the owner resolves a fork");
+    assert_eq!(
+        scene.refused(&scene.ride(1, 6, "Chur")),
+        None,
+        "the owner resolves a fork"
+    );
     assert_eq!(scene.alice.object("rides", oid(1)).unwrap().0, scene.ride(1, 6, "Chur"));
 }
 
@@ -78,7 +101,11 @@ fn a_deleted_object_stays_deleted() {
     scene.assert_refused(&scene.ride(1, 3, "Bern"), "deleted");
     let never_seen = object("rides", 1, oid(2), scene.mallory.identity, 2, None);
     assert_eq!(scene.refused(&never_seen), None);
-    assert_eq!(scene.alice.parent("rides", oid(2)), None, "nothing to delete, nothing to remember");
+    assert_eq!(
+        scene.alice.parent("rides", oid(2)),
+        None,
+        "nothing to delete, nothing to remember"
+    );
 }
 
 #[test]
@@ -123,9 +150,23 @@ fn an_object_never_changes_its_owner_or_type() {
     scene.assert_refused(&taken_over, "owner_changed");
 
     let participants = [scene.alice.identity, scene.mallory.identity];
-    let begun = object("messages", 1, oid(7), scene.mallory.identity, 1, Some(conversation(&participants)));
+    let begun = object(
+        "messages",
+        1,
+        oid(7),
+        scene.mallory.identity,
+        1,
+        Some(conversation(&participants)),
+    );
     assert_eq!(scene.refused(&begun), None);
-    let as_message = object("messages", 2, oid(7), scene.mallory.identity, 2, Some(message(oid(7), "x")));
+    let as_message = object(
+        "messages",
+        2,
+        oid(7),
+        scene.mallory.identity,
+        2,
+        Some(message(oid(7), "x")),
+    );
     scene.assert_refused(&as_message, "mode");
 }
 
@@ -137,7 +178,10 @@ fn append_only_takes_no_edit_and_no_deletion() {
     let begun = object("messages", 1, oid(7), mallory, 1, Some(conversation(&participants)));
     let said = object("messages", 2, oid(8), mallory, 1, Some(message(oid(7), "I owe you")));
     assert_eq!((scene.refused(&begun), scene.refused(&said)), (None, None));
-    scene.assert_refused(&object("messages", 2, oid(8), mallory, 2, Some(message(oid(7), "you owe me"))), "mode");
+    scene.assert_refused(
+        &object("messages", 2, oid(8), mallory, 2, Some(message(oid(7), "you owe me"))),
+        "mode",
+    );
     scene.assert_refused(&object("messages", 2, oid(8), mallory, 2, None), "mode");
     scene.assert_refused(&object("messages", 2, oid(9), mallory, 2, None), "mode");
     assert_eq!(scene.alice.inbox(), [(mallory, "I owe you".to_owned())]);
@@ -150,12 +194,32 @@ fn only_participants_write_into_a_conversation_and_only_readers_get_one() {
     meet(&scene.alice, &bob);
     let private = scene.alice.send(bob.identity, "between us").unwrap();
     let mallory = scene.mallory.identity;
-    let intruding = object("messages", 2, oid(8), mallory, 1, Some(message(private.conversation, "boo")));
+    let intruding = object(
+        "messages",
+        2,
+        oid(8),
+        mallory,
+        1,
+        Some(message(private.conversation, "boo")),
+    );
     scene.assert_refused(&intruding, "not_participant");
-    let among_others = object("messages", 1, oid(7), mallory, 1, Some(conversation(&[mallory, bob.identity])));
+    let among_others = object(
+        "messages",
+        1,
+        oid(7),
+        mallory,
+        1,
+        Some(conversation(&[mallory, bob.identity])),
+    );
     scene.assert_refused(&among_others, "no_reader_here");
-    let of_others =
-        object("messages", 1, oid(7), mallory, 1, Some(conversation(&[scene.alice.identity, bob.identity])));
+    let of_others = object(
+        "messages",
+        1,
+        oid(7),
+        mallory,
+        1,
+        Some(conversation(&[scene.alice.identity, bob.identity])),
+    );
     scene.assert_refused(&of_others, "not_participant");
     let not_for_her = object("contacts", 1, oid(6), mallory, 1, Some(card(bob.identity, "Bob")));
     scene.assert_refused(&not_for_her, "no_reader_here");
@@ -173,7 +237,14 @@ fn an_update_may_not_change_who_reads() {
     let mallory = scene.mallory.identity;
     let first = object("contacts", 1, oid(6), mallory, 1, Some(card(scene.alice.identity, "A")));
     assert_eq!(scene.refused(&first), None);
-    let renamed = object("contacts", 1, oid(6), mallory, 2, Some(card(scene.alice.identity, "Alice")));
+    let renamed = object(
+        "contacts",
+        1,
+        oid(6),
+        mallory,
+        2,
+        Some(card(scene.alice.identity, "Alice")),
+    );
     assert_eq!(scene.refused(&renamed), None);
     let moved = object("contacts", 1, oid(6), mallory, 3, Some(card(second, "Alice")));
     scene.assert_refused(&moved, "scope_changed");
@@ -183,19 +254,26 @@ fn an_update_may_not_change_who_reads() {
 fn types_belong_to_their_domain_and_to_an_app_that_is_here() {
     let scene = Scene::new();
     let ride = scene.ride(1, 1, "Bern");
-    let code = scene.mallory.force_one(&scene.alice, "market.public_offers", scene.mallory.sign(&ride));
+    let code = scene
+        .mallory
+        .force_one(&scene.alice, "market.public_offers", scene.mallory.sign(&ride));
     assert_eq!(code.as_deref(), Some("type_not_in_domain"));
     let unknown = object("rides", 77, oid(1), scene.mallory.identity, 1, Some(Attrs::new()));
     scene.assert_refused(&unknown, "unknown_type");
     let local = object("identities", 2, oid(1), scene.mallory.identity, 1, {
-        Some(Attrs::from([(1, vec![Value::Bytes(vec![1; 32])]), (2, vec![Value::Bytes(vec![0x80])])]))
+        Some(Attrs::from([
+            (1, vec![Value::Bytes(vec![1; 32])]),
+            (2, vec![Value::Bytes(vec![0x80])]),
+        ]))
     });
     scene.assert_refused(&local, "type_not_in_domain");
 
     let bob = TestNode::with_apps("bob", 0, &NO_MARKET);
     meet(&bob, &scene.mallory);
     let offer = object("market", 1, oid(2), scene.mallory.identity, 1, Some(offer("a bike")));
-    let code = scene.mallory.force_one(&bob, "rides.offers", scene.mallory.sign(&offer));
+    let code = scene
+        .mallory
+        .force_one(&bob, "rides.offers", scene.mallory.sign(&offer));
     assert_eq!(code.as_deref(), Some("unknown_type"));
 }
 
@@ -204,20 +282,45 @@ fn what_does_not_fit_the_schema_or_is_no_object_is_refused() {
     let scene = Scene::new();
     let mut attrs = ride("Bern", 3);
     attrs.remove(&4);
-    scene.assert_refused(&object("rides", 1, oid(1), scene.mallory.identity, 1, Some(attrs)), "schema");
-    let garbage = scene.mallory.keys.sign_object(scene.mallory.identity, vec![0xff; 40]).unwrap();
-    assert_eq!(scene.mallory.force_one(&scene.alice, "rides.offers", garbage).as_deref(), Some("malformed"));
+    scene.assert_refused(
+        &object("rides", 1, oid(1), scene.mallory.identity, 1, Some(attrs)),
+        "schema",
+    );
+    let garbage = scene
+        .mallory
+        .keys
+        .sign_object(scene.mallory.identity, vec![0xff; 40])
+        .unwrap();
+    assert_eq!(
+        scene
+            .mallory
+            .force_one(&scene.alice, "rides.offers", garbage)
+            .as_deref(),
+        Some("malformed")
+    );
     let mut long = ride("Bern", 3);
     long.insert(6, vec![Value::from("x".repeat(70_000).as_str())]);
-    let long = scene.mallory.sign(&object("rides", 1, oid(1), scene.mallory.identity, 1, Some(long)));
-    assert_eq!(scene.mallory.force_one(&scene.alice, "rides.offers", long).as_deref(), Some("malformed"));
+    let long = scene
+        .mallory
+        .sign(&object("rides", 1, oid(1), scene.mallory.identity, 1, Some(long)));
+    assert_eq!(
+        scene.mallory.force_one(&scene.alice, "rides.offers", long).as_deref(),
+        Some("malformed")
+    );
 }
 
 #[test]
 fn a_reference_to_another_type_is_refused() {
     let scene = Scene::new();
     let mallory = scene.mallory.identity;
-    let begun = object("messages", 1, oid(7), mallory, 1, Some(conversation(&[scene.alice.identity, mallory])));
+    let begun = object(
+        "messages",
+        1,
+        oid(7),
+        mallory,
+        1,
+        Some(conversation(&[scene.alice.identity, mallory])),
+    );
     let said = object("messages", 2, oid(8), mallory, 1, Some(message(oid(7), "x")));
     assert_eq!((scene.refused(&begun), scene.refused(&said)), (None, None));
     let under_a_message = object("messages", 2, oid(9), mallory, 1, Some(message(oid(8), "x")));
@@ -231,9 +334,18 @@ fn a_signature_of_another_key_or_over_other_bytes_is_refused() {
     let true_one = scene.mallory.sign(&ride);
     let bytes = scene.ride(1, 1, "Basel").to_bytes();
     let moved = SignedObject::from_parts(0, bytes, *true_one.signature());
-    assert_eq!(scene.mallory.force_one(&scene.alice, "rides.offers", moved).as_deref(), Some("bad_signature"));
+    assert_eq!(
+        scene.mallory.force_one(&scene.alice, "rides.offers", moved).as_deref(),
+        Some("bad_signature")
+    );
     let renumbered = SignedObject::from_parts(1, ride.to_bytes(), *true_one.signature());
-    assert_eq!(scene.mallory.force_one(&scene.alice, "rides.offers", renumbered).as_deref(), Some("old_key"));
+    assert_eq!(
+        scene
+            .mallory
+            .force_one(&scene.alice, "rides.offers", renumbered)
+            .as_deref(),
+        Some("old_key")
+    );
     assert_eq!(scene.alice.parent("rides", oid(1)), None);
 }
 
@@ -246,7 +358,9 @@ fn identity(scene: &Scene, rev: u64, change: impl FnOnce(&mut Attrs)) -> Object 
 }
 
 fn home(node: &TestNode, identity: Oid, counter: u64) -> Vec<Value> {
-    vec![Value::Bytes(codec::encode(&node.keys.home_record(identity, counter).unwrap()))]
+    vec![Value::Bytes(codec::encode(
+        &node.keys.home_record(identity, counter).unwrap(),
+    ))]
 }
 
 #[test]
@@ -260,29 +374,56 @@ fn after_a_rotation_nothing_is_taken_under_the_old_key() {
     let id = scene.mallory.identity;
     scene
         .mallory
-        .write(move |core, now| core.write(now, |graph| postern::services::identities::publish(graph, id, Some("m"))))
+        .write(move |core, now| {
+            core.write(now, |graph| {
+                postern::services::identities::publish(graph, id, Some("m"))
+            })
+        })
         .unwrap();
     scene.alice.pull_everything(&scene.mallory);
     let row = scene.alice.read(move |view| view.rows.identity(&id)).unwrap();
     assert_eq!(row.key_id, 1, "the new key is known");
-    assert_eq!(scene.mallory.force_one(&scene.alice, "rides.offers", old).as_deref(), Some("old_key"));
-    let code = scene.mallory.force_one(&scene.alice, "identities", renamed_under_the_old_key);
+    assert_eq!(
+        scene.mallory.force_one(&scene.alice, "rides.offers", old).as_deref(),
+        Some("old_key")
+    );
+    let code = scene
+        .mallory
+        .force_one(&scene.alice, "identities", renamed_under_the_old_key);
     assert_eq!(code.as_deref(), Some("old_key"));
-    assert_eq!(scene.refused(&scene.ride(1, 1, "Bern")), None, "signed anew, it is taken");
+    assert_eq!(
+        scene.refused(&scene.ride(1, 1, "Bern")),
+        None,
+        "signed anew, it is taken"
+    );
 }
 
 #[test]
 fn an_identity_proves_itself_or_is_refused() {
     let scene = Scene::new();
-    scene.assert_refused(&identity(&scene, 2, |attrs| drop(attrs.insert(HOME, vec![Value::Bytes(vec![1])]))), "identity_record");
+    scene.assert_refused(
+        &identity(&scene, 2, |attrs| drop(attrs.insert(HOME, vec![Value::Bytes(vec![1])]))),
+        "identity_record",
+    );
     let of_another = home(&scene.alice, scene.alice.identity, 1);
-    scene.assert_refused(&identity(&scene, 2, |attrs| drop(attrs.insert(HOME, of_another))), "identity_record");
-    let other_oid = Object { oid: oid(5), ..identity(&scene, 2, |_| ()) };
+    scene.assert_refused(
+        &identity(&scene, 2, |attrs| drop(attrs.insert(HOME, of_another))),
+        "identity_record",
+    );
+    let other_oid = Object {
+        oid: oid(5),
+        ..identity(&scene, 2, |_| ())
+    };
     scene.assert_refused(&other_oid, "identity_record");
-    let gone = Object { attrs: None, ..identity(&scene, 2, |_| ()) };
+    let gone = Object {
+        attrs: None,
+        ..identity(&scene, 2, |_| ())
+    };
     scene.assert_refused(&gone, "identity_record");
     let chain = KeyChain::new(scene.alice.keys.identity_chain(scene.alice.identity).unwrap().genesis);
-    let stolen = identity(&scene, 2, |attrs| drop(attrs.insert(2, vec![Value::Bytes(codec::encode(&chain))])));
+    let stolen = identity(&scene, 2, |attrs| {
+        drop(attrs.insert(2, vec![Value::Bytes(codec::encode(&chain))]))
+    });
     scene.assert_refused(&stolen, "identity_record");
 }
 
@@ -293,27 +434,48 @@ fn a_home_moves_by_a_higher_counter_only() {
     let known = |scene: &Scene| scene.alice.read(move |view| view.rows.identity(&id)).unwrap();
     // At home at Mallory's with counter 4.
     let at_four = home(&scene.mallory, id, 4);
-    assert_eq!(scene.refused(&identity(&scene, 2, |attrs| drop(attrs.insert(HOME, at_four)))), None);
+    assert_eq!(
+        scene.refused(&identity(&scene, 2, |attrs| drop(attrs.insert(HOME, at_four)))),
+        None
+    );
     assert_eq!(known(&scene).home_counter, 4);
     let back = home(&scene.mallory, id, 3);
-    scene.assert_refused(&identity(&scene, 3, |attrs| drop(attrs.insert(HOME, back))), "home_conflict");
+    scene.assert_refused(
+        &identity(&scene, 3, |attrs| drop(attrs.insert(HOME, back))),
+        "home_conflict",
+    );
 
     // Another node agrees to be the home, with the same counter: a conflict.
     let elsewhere = |counter| {
-        let (node, next) = (keys::SecretKey::from_seed(&[5; 32]), keys::SecretKey::from_seed(&[6; 32]));
+        let (node, next) = (
+            keys::SecretKey::from_seed(&[5; 32]),
+            keys::SecretKey::from_seed(&[6; 32]),
+        );
         let chain = KeyChain::new(keys::Genesis::new(node.public(), &next.public()));
         // The identity's own key is in Mallory's vault, so a second vault from the same seed signs in her place.
         let mut rng = ChaCha20Rng::from_seed(*keys::Digest::of(b"mallory/keys").as_bytes());
         drop(keys::KeyManager::generate(&mut rng));
         let secret = keys::SecretKey::generate(&mut rng);
-        vec![Value::Bytes(codec::encode(&HomeRecord::sign(id, (0, &secret), chain, &node, counter)))]
+        vec![Value::Bytes(codec::encode(&HomeRecord::sign(
+            id,
+            (0, &secret),
+            chain,
+            &node,
+            counter,
+        )))]
     };
     let same_counter = elsewhere(4);
-    scene.assert_refused(&identity(&scene, 3, |attrs| drop(attrs.insert(HOME, same_counter))), "home_conflict");
+    scene.assert_refused(
+        &identity(&scene, 3, |attrs| drop(attrs.insert(HOME, same_counter))),
+        "home_conflict",
+    );
     assert_eq!(known(&scene).home, scene.mallory.peer_id());
     // With a higher one she has moved out, and Mallory's node may speak for her no more.
     let moved = elsewhere(5);
-    scene.assert_refused(&identity(&scene, 3, |attrs| drop(attrs.insert(HOME, moved))), "owner_not_at_sender");
+    scene.assert_refused(
+        &identity(&scene, 3, |attrs| drop(attrs.insert(HOME, moved))),
+        "owner_not_at_sender",
+    );
     assert_eq!(known(&scene).home_counter, 4);
 }
 
@@ -322,17 +484,44 @@ fn a_name_may_change_under_the_same_home() {
     let scene = Scene::new();
     let renamed = identity(&scene, 2, |attrs| drop(attrs.insert(NAME, vec![Value::from("Mal")])));
     assert_eq!(scene.refused(&renamed), None);
-    assert_eq!(scene.alice.object("identities", scene.mallory.identity).unwrap().0, renamed);
+    assert_eq!(
+        scene.alice.object("identities", scene.mallory.identity).unwrap().0,
+        renamed
+    );
 }
 
 #[test]
 fn waiting_objects_are_bounded_per_peer() {
-    let aside = AsideLimits { parked_per_peer_max: 2, rejects_per_peer_max: 3 };
-    let limits = CoreLimits { aside, ..CoreLimits::default() };
-    let alice = TestNode::with("alice", Setup { limits, ..Setup::default() });
-    let scene = Scene { alice, mallory: TestNode::new("mallory", 0) };
+    let aside = AsideLimits {
+        parked_per_peer_max: 2,
+        rejects_per_peer_max: 3,
+    };
+    let limits = CoreLimits {
+        aside,
+        ..CoreLimits::default()
+    };
+    let alice = TestNode::with(
+        "alice",
+        Setup {
+            limits,
+            ..Setup::default()
+        },
+    );
+    let scene = Scene {
+        alice,
+        mallory: TestNode::new("mallory", 0),
+    };
     meet(&scene.alice, &scene.mallory);
-    let waiting = |number| object("messages", 2, oid(number), scene.mallory.identity, 1, Some(message(oid(99), "x")));
+    let waiting = |number| {
+        object(
+            "messages",
+            2,
+            oid(number),
+            scene.mallory.identity,
+            1,
+            Some(message(oid(99), "x")),
+        )
+    };
     assert_eq!((scene.refused(&waiting(1)), scene.refused(&waiting(2))), (None, None));
     scene.assert_refused(&waiting(3), "no_room");
     for number in 4..9 {
@@ -345,7 +534,10 @@ fn waiting_objects_are_bounded_per_peer() {
 impl Scene {
     /// As [`Scene::assert_refused`], where old refusals make room for new ones.
     fn assert_refused_quietly(&self, object: &Object, code: &str) {
-        let applied = self.mallory.force(&self.alice, &object.app, vec![self.mallory.sign(object)]).unwrap();
+        let applied = self
+            .mallory
+            .force(&self.alice, &object.app, vec![self.mallory.sign(object)])
+            .unwrap();
         assert_eq!((applied.rejected, self.alice.rejects()[0].as_str()), (1, code));
     }
 }

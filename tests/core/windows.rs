@@ -1,0 +1,361 @@
+//! Windows and cursors: what is sent, up to where, and how far each side remembers.
+
+use keys::Epoch;
+use postern::graph::Draft;
+use postern::state_engine::{Answer, BuildError, CoreLimits, PackageLimits, PullRequest};
+use postern::store::Direction;
+use proptest::prelude::*;
+
+use crate::common::sync::{meet, package_bytes};
+use crate::common::{NO_MARKET, Setup, TestNode, conversation, message, offer, ride};
+
+fn pair() -> (TestNode, TestNode) {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 400));
+    meet(&alice, &bob);
+    (alice, bob)
+}
+
+fn small(bytes_max: usize, objects_max: usize) -> Setup {
+    let package = PackageLimits { bytes_max, objects_max };
+    Setup {
+        limits: CoreLimits {
+            package,
+            ..CoreLimits::default()
+        },
+        ..Setup::default()
+    }
+}
+
+#[test]
+fn the_first_window_begins_at_zero_and_each_next_one_behind_the_last() {
+    let (alice, bob) = pair();
+    alice.make("rides", 1, ride("Bern", 1)).unwrap();
+    let n = alice.head();
+    assert_eq!(bob.pull(&alice, "rides.offers").seqs(), Some((0, n)));
+    assert_eq!(bob.pull(&alice, "rides.offers").seqs(), None);
+    alice.make("rides", 1, ride("Basel", 1)).unwrap();
+    alice.make("market", 1, offer("a bike")).unwrap();
+    let m = alice.head();
+    assert_eq!(m, n + 2);
+    let pulled = bob.pull(&alice, "rides.offers");
+    assert_eq!(
+        (pulled.seqs(), pulled.objects),
+        (Some((n + 1, m)), 1),
+        "scanned to the head, quiet stretch included"
+    );
+    let (sent, applied) = (
+        alice.cursor(&bob, "rides.offers", Direction::Out),
+        bob.cursor(&alice, "rides.offers", Direction::In),
+    );
+    assert_eq!((sent.unwrap().last_seq, applied.unwrap().last_seq), (m, m));
+    assert_eq!(
+        (sent.unwrap().epoch, applied.unwrap().epoch),
+        (alice.epoch(), alice.epoch())
+    );
+    assert_eq!(
+        sent.unwrap().acked_seq,
+        n,
+        "what the peer asked behind is what it holds"
+    );
+    bob.pull(&alice, "rides.offers");
+    assert_eq!(alice.cursor(&bob, "rides.offers", Direction::Out).unwrap().acked_seq, m);
+}
+
+#[test]
+fn a_quiet_stretch_costs_nothing_until_it_is_long() {
+    let (alice, bob) = pair();
+    alice.make("rides", 1, ride("Bern", 1)).unwrap();
+    let n = bob.pull(&alice, "rides.offers").applied.last_seq;
+    for _ in 0..1023 {
+        alice
+            .make("contacts", 1, crate::common::card(alice.identity, "me"))
+            .unwrap();
+    }
+    assert_eq!(bob.pull(&alice, "rides.offers").seqs(), None);
+    alice
+        .make("contacts", 1, crate::common::card(alice.identity, "me"))
+        .unwrap();
+    let pulled = bob.pull(&alice, "rides.offers");
+    assert_eq!(
+        (pulled.seqs(), pulled.objects),
+        (Some((n + 1, n + 1024)), 0),
+        "an empty package moves the cursor on"
+    );
+    assert_eq!(bob.pull(&alice, "rides.offers").seqs(), None);
+}
+
+#[test]
+fn package_limits_cut_between_change_groups_and_say_more() {
+    let (alice, bob) = (
+        TestNode::with("alice", small(960 * 1024, 3)),
+        TestNode::with("bob", small(960 * 1024, 3)),
+    );
+    meet(&alice, &bob);
+    // Two change groups of two objects each, then two of one.
+    for name in ["one", "two"] {
+        let (identity, other) = (alice.identity, bob.identity);
+        let context = alice.context(identity, "messages");
+        let name = name.to_owned();
+        alice
+            .write(move |core, now| {
+                core.write(now, |graph| {
+                    let draft = |type_number, attrs| Draft {
+                        app: "messages".into(),
+                        type_number,
+                        oid: None,
+                        owner: identity,
+                        attrs: Some(attrs),
+                    };
+                    let begun = graph.save_with_sync(&context, draft(1, conversation(&[identity, other])))?;
+                    graph.save_with_sync(&context, draft(2, message(begun.oid, &name)))
+                })
+            })
+            .unwrap();
+    }
+    let head = alice.head();
+    let rounds = bob.pull_all(&alice, "messages");
+    let windows: Vec<_> = rounds
+        .iter()
+        .map(|round| (round.seqs(), round.objects, round.more))
+        .collect();
+    assert_eq!(
+        windows,
+        [(Some((0, head - 1)), 2, true), (Some((head, head)), 2, false)]
+    );
+    assert_eq!(bob.rejects(), Vec::<String>::new());
+    assert_eq!(bob.inbox().len(), 2);
+}
+
+#[test]
+fn a_change_group_that_fits_no_package_is_said_and_not_cut() {
+    let (alice, bob) = (TestNode::with("alice", small(960 * 1024, 1)), TestNode::new("bob", 0));
+    meet(&alice, &bob);
+    let sent = alice.send(bob.identity, "Hi").unwrap();
+    let request = bob.request(&alice, "messages");
+    let built = alice.read(move |view| Ok(view.build_package(&request)));
+    let Err(BuildError::GroupTooLarge { change_seq, .. }) = built else {
+        panic!("{built:?}")
+    };
+    assert_eq!(change_seq, sent.change_seq);
+}
+
+#[test]
+fn a_domain_outside_the_intersection_looks_like_an_empty_one_and_changes_nothing() {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::with_apps("bob", 0, &NO_MARKET));
+    meet(&alice, &bob);
+    alice.make("market", 1, offer("a bike")).unwrap();
+    let before = alice.dump();
+    for domain in ["market.public_offers", "no.such_domain", ""] {
+        for last_seq in [0, 5, u64::MAX] {
+            let request = PullRequest {
+                peer: bob.peer_id(),
+                domain: domain.into(),
+                last_seq,
+                epoch: None,
+            };
+            assert_eq!(
+                alice.answer(&request),
+                Answer::UpToDate {
+                    last_seq,
+                    in_intersection: false
+                }
+            );
+        }
+    }
+    let empty = PullRequest {
+        peer: bob.peer_id(),
+        domain: "rides.offers".into(),
+        last_seq: 5,
+        epoch: None,
+    };
+    let answer = alice.read(move |view| Ok(view.build_package(&empty))).unwrap();
+    assert!(
+        matches!(
+            answer,
+            Answer::UpToDate {
+                last_seq: 5,
+                in_intersection: true
+            }
+        ),
+        "{answer:?}"
+    );
+    assert_eq!(alice.dump(), before);
+    assert_eq!(alice.rows("sync_state"), Vec::<String>::new());
+}
+
+#[test]
+fn a_stranger_is_answered_like_somebody_without_domains() {
+    let (alice, carol) = (TestNode::new("alice", 0), TestNode::new("carol", 0));
+    alice.make("rides", 1, ride("Bern", 1)).unwrap();
+    let before = alice.dump();
+    assert!(matches!(
+        alice.answer(&carol.request(&alice, "rides.offers")),
+        Answer::UpToDate {
+            in_intersection: false,
+            ..
+        }
+    ));
+    assert_eq!(alice.dump(), before);
+}
+
+#[test]
+fn a_cursor_of_another_epoch_means_nothing() {
+    let (alice, bob) = pair();
+    alice.make("rides", 1, ride("Bern", 1)).unwrap();
+    let n = bob.pull(&alice, "rides.offers").applied.last_seq;
+    let old = PullRequest {
+        epoch: Some(Epoch::from_bytes([9; 16])),
+        ..bob.request(&alice, "rides.offers")
+    };
+    let Answer::Package { window, .. } = alice.answer(&old) else {
+        panic!("nothing was sent")
+    };
+    assert_eq!((window.from_seq, window.to_seq), (0, n));
+
+    // Alice's database was restored: another epoch, and numbers that begin again.
+    let restored = Epoch::from_bytes([8; 16]);
+    let mut package = alice.package(&bob, "rides.offers", (0, 2), Vec::new());
+    package.epoch = restored;
+    assert_eq!(bob.take(&alice, &package.sign(&alice.keys)).unwrap().last_seq, 2);
+    assert_eq!(
+        bob.cursor(&alice, "rides.offers", Direction::In).unwrap().epoch,
+        restored
+    );
+    (package.epoch, package.from_seq, package.to_seq) = (Epoch::from_bytes([7; 16]), 3, 4);
+    assert!(
+        bob.take(&alice, &package.sign(&alice.keys)).is_err(),
+        "a third epoch begins at its beginning"
+    );
+}
+
+#[test]
+fn a_request_ahead_of_the_head_gets_nothing_and_does_not_acknowledge_the_future() {
+    let (alice, bob) = pair();
+    alice.make("rides", 1, ride("Bern", 1)).unwrap();
+    let (domain, epoch) = ("rides.offers".to_owned(), Some(alice.epoch()));
+    let ahead = PullRequest {
+        peer: bob.peer_id(),
+        domain,
+        last_seq: u64::MAX,
+        epoch,
+    };
+    assert!(matches!(
+        alice.answer(&ahead),
+        Answer::UpToDate { last_seq: u64::MAX, .. }
+    ));
+    assert_eq!(
+        alice.cursor(&bob, "rides.offers", Direction::Out).unwrap().acked_seq,
+        alice.head()
+    );
+}
+
+#[test]
+fn push_sends_what_was_not_acknowledged_and_mixes_with_pull() {
+    let (alice, bob) = pair();
+    alice.make("rides", 1, ride("Bern", 1)).unwrap();
+    let lost = package_bytes(alice.push(&bob, "rides.offers"));
+    alice.make("rides", 1, ride("Basel", 1)).unwrap();
+    let second = package_bytes(alice.push(&bob, "rides.offers"));
+    let applied = bob.take(&alice, &second).unwrap();
+    assert_eq!(applied.written, 2, "the lost push is in the next one");
+    alice.acked_by(&bob, "rides.offers", applied.last_seq);
+    assert!(matches!(alice.push(&bob, "rides.offers"), Answer::UpToDate { .. }));
+    assert_eq!(bob.pull(&alice, "rides.offers").seqs(), None);
+    let late = bob.take(&alice, &lost).unwrap();
+    assert_eq!(
+        (late.written, late.last_seq),
+        (0, applied.last_seq),
+        "the late one is acknowledged at the cursor"
+    );
+}
+
+#[test]
+fn a_restart_forgets_no_cursor_and_gives_out_no_number_twice() {
+    let (alice, bob) = pair();
+    alice.make("rides", 1, ride("Bern", 1)).unwrap();
+    bob.pull_everything(&alice);
+    let (head, epoch) = (alice.head(), alice.epoch());
+    let (alice, bob) = (alice.restart(), bob.restart());
+    assert_eq!((alice.head(), alice.epoch()), (head, epoch));
+    assert_eq!(bob.pull(&alice, "rides.offers").seqs(), None);
+    let next = alice.make("rides", 1, ride("Basel", 1)).unwrap();
+    assert_eq!(next.change_seq, head + 1);
+    assert_eq!(bob.pull(&alice, "rides.offers").seqs(), Some((head + 1, head + 1)));
+}
+
+#[test]
+fn private_messages_are_never_built_for_somebody_else() {
+    let (alice, bob, carol) = (
+        TestNode::new("alice", 0),
+        TestNode::new("bob", 10),
+        TestNode::new("carol", 20),
+    );
+    for (one, other) in [(&alice, &bob), (&alice, &carol), (&bob, &carol)] {
+        meet(one, other);
+    }
+    alice.send(bob.identity, "for Bob only").unwrap();
+    let begun = alice
+        .make("messages", 1, conversation(&[alice.identity, carol.identity]))
+        .unwrap();
+    alice.make("messages", 2, message(begun.oid, "for Carol only")).unwrap();
+    alice
+        .make("contacts", 1, crate::common::card(bob.identity, "my friend Bob"))
+        .unwrap();
+    for domain in alice.sync_domains() {
+        let rounds = carol.pull_all(&alice, &domain);
+        let expected = if domain == "messages" {
+            2
+        } else if domain == "identities" {
+            1
+        } else {
+            0
+        };
+        assert_eq!(
+            rounds.iter().map(|round| round.objects).sum::<usize>(),
+            expected,
+            "{domain}"
+        );
+    }
+    bob.pull_everything(&alice);
+    assert_eq!(bob.inbox(), [(alice.identity, "for Bob only".to_owned())]);
+    assert_eq!(carol.inbox(), [(alice.identity, "for Carol only".to_owned())]);
+    assert!(!format!("{:?}", carol.dump()).contains("Bob only"));
+    // What came from Alice does not travel on from Bob, even to somebody who may read it.
+    assert_eq!(carol.pull_everything(&bob), 0);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    /// Any package limits that hold the largest group give the same objects in packages within the limits.
+    #[test]
+    fn limits_change_the_cut_and_nothing_else(
+        (bytes_max, objects_max) in (3000..20_000usize, 1..9usize),
+        notes in proptest::collection::vec(0..1500usize, 1..12),
+    ) {
+        let (alice, bob) = (TestNode::with("alice", small(bytes_max, objects_max)), TestNode::with("bob", small(bytes_max, objects_max)));
+        meet(&alice, &bob);
+        let mut made = Vec::new();
+        for length in notes {
+            let mut attrs = ride("Bern", 1);
+            attrs.insert(6, vec!["x".repeat(length).as_str().into()]);
+            made.push(alice.make("rides", 1, attrs).unwrap());
+        }
+        let (mut last_seq, mut objects) = (0, 0);
+        loop {
+            let request = bob.request(&alice, "rides.offers");
+            let Answer::Package { window, objects: count, more, bytes } = alice.answer(&request) else { panic!("ended early") };
+            prop_assert!(bytes.len() <= bytes_max && count <= objects_max && count > 0);
+            prop_assert_eq!(window.from_seq, if last_seq == 0 { 0 } else { last_seq + 1 });
+            prop_assert_eq!(bob.take(&alice, &bytes).unwrap().written, count);
+            (last_seq, objects) = (window.to_seq, objects + count);
+            if !more {
+                break;
+            }
+        }
+        prop_assert_eq!((last_seq, objects), (alice.head(), made.len()));
+        for saved in made {
+            prop_assert_eq!(bob.object("rides", saved.oid), alice.object("rides", saved.oid));
+        }
+    }
+}
