@@ -118,27 +118,57 @@ pub struct ObjectLimits {
 impl Default for ObjectLimits {
     /// 64 KiB hold a long message with room; 256 Attrs are more than any built-in type allows.
     fn default() -> Self {
-        Self { bytes_max: 64 * 1024, attrs_max: 256 }
+        Self {
+            bytes_max: 64 * 1024,
+            attrs_max: 256,
+        }
     }
 }
 
 impl Object {
     /// The canonical bytes, as signed and sent.
     pub fn to_bytes(&self) -> Vec<u8> {
-        codec::encode(&(&self.app, self.type_number, self.oid, self.owner, self.rev, self.attrs.as_ref().map(AttrsRef)))
+        codec::encode(&(
+            &self.app,
+            self.type_number,
+            self.oid,
+            self.owner,
+            self.rev,
+            self.attrs.as_ref().map(AttrsRef),
+        ))
     }
 
     /// Reads an object from its canonical bytes.
     pub fn from_bytes(bytes: &[u8], limits: &ObjectLimits) -> Result<Self, Malformed> {
         let (attrs_max, items_max) = (limits.attrs_max, 8 + 3 * limits.attrs_max);
-        let limits = Limits { bytes_max: limits.bytes_max, depth_max: 3, items_max };
+        let limits = Limits {
+            bytes_max: limits.bytes_max,
+            depth_max: 3,
+            items_max,
+        };
         let Wire(app, type_number, oid, owner, rev, attrs) = codec::decode(bytes, &limits)?;
         if rev > i64::MAX as u64 {
             return Err(Malformed::Unexpected("a revision beyond 63 bits".into()));
         }
-        let attrs = attrs.map(|attrs| attrs.into_iter().map(|(number, Values(values))| (number, values)).collect());
-        let object = Self { app, type_number, oid, owner, rev, attrs };
-        if object.attrs_count() > attrs_max { Err(Malformed::TooManyItems) } else { Ok(object) }
+        let attrs = attrs.map(|attrs| {
+            attrs
+                .into_iter()
+                .map(|(number, Values(values))| (number, values))
+                .collect()
+        });
+        let object = Self {
+            app,
+            type_number,
+            oid,
+            owner,
+            rev,
+            attrs,
+        };
+        if object.attrs_count() > attrs_max {
+            Err(Malformed::TooManyItems)
+        } else {
+            Ok(object)
+        }
     }
 
     /// How many Attrs it has.
@@ -158,7 +188,10 @@ impl Object {
 
     /// All values of an attribute.
     pub fn all(&self, attr: u16) -> &[Value] {
-        self.attrs.as_ref().and_then(|attrs| attrs.get(&attr)).map_or(&[], Vec::as_slice)
+        self.attrs
+            .as_ref()
+            .and_then(|attrs| attrs.get(&attr))
+            .map_or(&[], Vec::as_slice)
     }
 }
 
@@ -223,7 +256,9 @@ impl Visitor<'_> for AnyValue {
     }
 
     fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Value, E> {
-        i64::try_from(number).map(Value::Integer).map_err(|_| E::custom("invalid value"))
+        i64::try_from(number)
+            .map(Value::Integer)
+            .map_err(|_| E::custom("invalid value"))
     }
 
     fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Value, E> {
@@ -267,7 +302,11 @@ impl<'de> Visitor<'de> for OneOrMany {
         while let Some(value) = sequence.next_element()? {
             values.push(value);
         }
-        if values.is_empty() { Err(A::Error::custom("invalid length")) } else { Ok(Values(values)) }
+        if values.is_empty() {
+            Err(A::Error::custom("invalid length"))
+        } else {
+            Ok(Values(values))
+        }
     }
 }
 
@@ -284,7 +323,14 @@ mod tests {
 
     fn object(attrs: Option<Attrs>) -> Object {
         let (oid, owner) = (Oid::from_bytes([1; 16]), Oid::from_bytes([2; 16]));
-        Object { app: "messages".into(), type_number: 2, oid, owner, rev: 1, attrs }
+        Object {
+            app: "messages".into(),
+            type_number: 2,
+            oid,
+            owner,
+            rev: 1,
+            attrs,
+        }
     }
 
     #[test]
@@ -303,22 +349,44 @@ mod tests {
     #[test]
     fn a_deleted_object_has_no_values() {
         let deleted = object(None);
-        assert_eq!(Object::from_bytes(&deleted.to_bytes(), &ObjectLimits::default()).unwrap(), deleted);
+        assert_eq!(
+            Object::from_bytes(&deleted.to_bytes(), &ObjectLimits::default()).unwrap(),
+            deleted
+        );
     }
 
     #[test]
     fn an_array_of_one_value_is_another_form_and_refused() {
-        let one = codec::encode(&("messages", 2, Oid::from_bytes([1; 16]), Oid::from_bytes([2; 16]), 1, BTreeMap::from([(1, vec![5])])));
-        assert!(matches!(Object::from_bytes(&one, &ObjectLimits::default()), Err(Malformed::NotCanonical(_))));
+        let one = codec::encode(&(
+            "messages",
+            2,
+            Oid::from_bytes([1; 16]),
+            Oid::from_bytes([2; 16]),
+            1,
+            BTreeMap::from([(1, vec![5])]),
+        ));
+        assert!(matches!(
+            Object::from_bytes(&one, &ObjectLimits::default()),
+            Err(Malformed::NotCanonical(_))
+        ));
     }
 
     #[test]
     fn limits_hold() {
         let many = object(Some(Attrs::from([(1, vec![Value::Integer(0); 300])])));
-        let limits = ObjectLimits { bytes_max: 1024, attrs_max: 8 };
-        assert_eq!(Object::from_bytes(&many.to_bytes(), &limits), Err(Malformed::TooManyItems));
+        let limits = ObjectLimits {
+            bytes_max: 1024,
+            attrs_max: 8,
+        };
+        assert_eq!(
+            Object::from_bytes(&many.to_bytes(), &limits),
+            Err(Malformed::TooManyItems)
+        );
         let long = object(Some(Attrs::from([(1, vec![Value::Bytes(vec![0; 2000])])])));
-        assert!(matches!(Object::from_bytes(&long.to_bytes(), &limits), Err(Malformed::TooLong(_))));
+        assert!(matches!(
+            Object::from_bytes(&long.to_bytes(), &limits),
+            Err(Malformed::TooLong(_))
+        ));
     }
 
     #[test]

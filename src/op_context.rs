@@ -63,9 +63,14 @@ impl OpContext {
     /// Whose key stands behind it.
     pub fn requester_pubkey_attr_id(&self) -> PubkeyAttrId {
         match self {
-            Self::Local { requester_pubkey_attr_id, .. } | Self::Remote { requester_pubkey_attr_id, .. } => {
-                *requester_pubkey_attr_id
+            Self::Local {
+                requester_pubkey_attr_id,
+                ..
             }
+            | Self::Remote {
+                requester_pubkey_attr_id,
+                ..
+            } => *requester_pubkey_attr_id,
         }
     }
 }

@@ -6,8 +6,8 @@
 
 use keys::Oid;
 
-use crate::op_context::OpContext;
 use crate::domain::Mode;
+use crate::op_context::OpContext;
 
 /// Permission to write one object, once.
 #[derive(Debug)]
@@ -222,7 +222,13 @@ impl AclManager {
             return Err(Denied::OwnerNotAtSender);
         }
         match facts.existing {
-            None if facts.deleted => return if mode == Mode::AllowUpdate { Ok(RemoteWrite::AlreadyHere) } else { Err(Denied::Mode) },
+            None if facts.deleted => {
+                return if mode == Mode::AllowUpdate {
+                    Ok(RemoteWrite::AlreadyHere)
+                } else {
+                    Err(Denied::Mode)
+                };
+            }
             Some(existing) if existing.same => return Ok(RemoteWrite::AlreadyHere),
             Some(existing) if facts.rev < existing.rev => return Ok(RemoteWrite::Older),
             Some(existing) if facts.rev == existing.rev => return Err(Denied::Fork),

@@ -20,7 +20,11 @@ fn remote() -> OpContext {
 }
 
 fn local() -> OpContext {
-    OpContext::Local { requester_pubkey_attr_id: PubkeyAttrId(1), app_id: AppId(1), trace_id: TraceId(1) }
+    OpContext::Local {
+        requester_pubkey_attr_id: PubkeyAttrId(1),
+        app_id: AppId(1),
+        trace_id: TraceId(1),
+    }
 }
 
 fn allowed() -> RemoteFacts {
@@ -38,7 +42,13 @@ fn allowed() -> RemoteFacts {
 }
 
 fn theirs(rev: u64) -> Existing {
-    Existing { owner: ALICE, rev, made_here: false, deleted: false, same: false }
+    Existing {
+        owner: ALICE,
+        rev,
+        made_here: false,
+        deleted: false,
+        same: false,
+    }
 }
 
 #[derive(Debug, PartialEq)]
@@ -65,52 +75,155 @@ fn check(facts: RemoteFacts, expected: Outcome) {
 #[test]
 fn a_new_object_of_a_participant_at_home_at_the_sender_is_applied() {
     for mode in [Mode::AppendOnly, Mode::AllowUpdate, Mode::NoUpdate] {
-        check(RemoteFacts { mode: Some(mode), ..allowed() }, Outcome::Apply);
+        check(
+            RemoteFacts {
+                mode: Some(mode),
+                ..allowed()
+            },
+            Outcome::Apply,
+        );
     }
-    check(RemoteFacts { scope_right: ScopeRight::Open, ..allowed() }, Outcome::Apply);
+    check(
+        RemoteFacts {
+            scope_right: ScopeRight::Open,
+            ..allowed()
+        },
+        Outcome::Apply,
+    );
 }
 
 #[test]
 fn each_missing_right_has_its_own_refusal() {
     use Outcome::Denied as No;
-    check(RemoteFacts { mode: None, ..allowed() }, No(Denied::TypeNotInDomain));
+    check(
+        RemoteFacts {
+            mode: None,
+            ..allowed()
+        },
+        No(Denied::TypeNotInDomain),
+    );
     for home in [Home::Here, Home::Elsewhere, Home::Unknown] {
-        check(RemoteFacts { owner_home: home, ..allowed() }, No(Denied::OwnerNotAtSender));
+        check(
+            RemoteFacts {
+                owner_home: home,
+                ..allowed()
+            },
+            No(Denied::OwnerNotAtSender),
+        );
     }
-    check(RemoteFacts { scope_right: ScopeRight::Outsider, ..allowed() }, No(Denied::NotParticipant));
-    check(RemoteFacts { reader_here: false, ..allowed() }, No(Denied::NoReaderHere));
+    check(
+        RemoteFacts {
+            scope_right: ScopeRight::Outsider,
+            ..allowed()
+        },
+        No(Denied::NotParticipant),
+    );
+    check(
+        RemoteFacts {
+            reader_here: false,
+            ..allowed()
+        },
+        No(Denied::NoReaderHere),
+    );
 }
 
 #[test]
 fn modes_decide_on_updates_and_deletions() {
     use Outcome::Denied as No;
-    let update = |mode| RemoteFacts { mode: Some(mode), rev: 2, existing: Some(theirs(1)), ..allowed() };
+    let update = |mode| RemoteFacts {
+        mode: Some(mode),
+        rev: 2,
+        existing: Some(theirs(1)),
+        ..allowed()
+    };
     check(update(Mode::AppendOnly), No(Denied::Mode));
     check(update(Mode::NoUpdate), No(Denied::Mode));
     check(update(Mode::AllowUpdate), Outcome::Apply);
-    check(RemoteFacts { deleted: true, ..update(Mode::AllowUpdate) }, Outcome::Apply);
-    check(RemoteFacts { deleted: true, ..update(Mode::AppendOnly) }, No(Denied::Mode));
-    check(RemoteFacts { deleted: true, existing: None, ..update(Mode::AllowUpdate) }, Outcome::AlreadyHere);
-    let deleted = Existing { deleted: true, ..theirs(1) };
-    check(RemoteFacts { existing: Some(deleted), ..update(Mode::AllowUpdate) }, No(Denied::Deleted));
+    check(
+        RemoteFacts {
+            deleted: true,
+            ..update(Mode::AllowUpdate)
+        },
+        Outcome::Apply,
+    );
+    check(
+        RemoteFacts {
+            deleted: true,
+            ..update(Mode::AppendOnly)
+        },
+        No(Denied::Mode),
+    );
+    check(
+        RemoteFacts {
+            deleted: true,
+            existing: None,
+            ..update(Mode::AllowUpdate)
+        },
+        Outcome::AlreadyHere,
+    );
+    let deleted = Existing {
+        deleted: true,
+        ..theirs(1)
+    };
+    check(
+        RemoteFacts {
+            existing: Some(deleted),
+            ..update(Mode::AllowUpdate)
+        },
+        No(Denied::Deleted),
+    );
 }
 
 #[test]
 fn revisions_order_content() {
-    let at = |rev, existing| RemoteFacts { mode: Some(Mode::AllowUpdate), rev, existing: Some(existing), ..allowed() };
+    let at = |rev, existing| RemoteFacts {
+        mode: Some(Mode::AllowUpdate),
+        rev,
+        existing: Some(existing),
+        ..allowed()
+    };
     check(at(1, theirs(2)), Outcome::Older);
-    check(at(2, Existing { same: true, ..theirs(2) }), Outcome::AlreadyHere);
+    check(
+        at(
+            2,
+            Existing {
+                same: true,
+                ..theirs(2)
+            },
+        ),
+        Outcome::AlreadyHere,
+    );
     check(at(2, theirs(2)), Outcome::Denied(Denied::Fork));
-    check(at(3, Existing { owner: BOB, ..theirs(2) }), Outcome::Denied(Denied::OwnerChanged));
+    check(
+        at(
+            3,
+            Existing {
+                owner: BOB,
+                ..theirs(2)
+            },
+        ),
+        Outcome::Denied(Denied::OwnerChanged),
+    );
 }
 
 #[test]
 fn a_peer_cannot_touch_what_was_made_here() {
-    let ours = Existing { made_here: true, ..theirs(1) };
+    let ours = Existing {
+        made_here: true,
+        ..theirs(1)
+    };
     for mode in [Mode::AppendOnly, Mode::AllowUpdate, Mode::NoUpdate] {
-        let facts = RemoteFacts { mode: Some(mode), rev: 9, existing: Some(ours), ..allowed() };
+        let facts = RemoteFacts {
+            mode: Some(mode),
+            rev: 9,
+            existing: Some(ours),
+            ..allowed()
+        };
         check(facts, Outcome::Denied(Denied::LocalObject));
-        check(RemoteFacts { deleted: true, ..facts }, Outcome::Denied(Denied::LocalObject));
+        check(
+            RemoteFacts { deleted: true, ..facts },
+            Outcome::Denied(Denied::LocalObject),
+        );
     }
 }
 
@@ -126,15 +239,60 @@ fn a_local_write_is_its_owners() {
     };
     let check = |facts: LocalFacts| AclManager::check_access(&local(), &facts).map(|granted| granted.oid());
     assert_eq!(check(facts), Ok(OID));
-    assert_eq!(check(LocalFacts { requester: Some(BOB), ..facts }), Err(Denied::NotOwner));
-    assert_eq!(check(LocalFacts { requester: None, ..facts }), Err(Denied::NotOwner));
-    assert_eq!(check(LocalFacts { owner_at_home: false, ..facts }), Err(Denied::OwnerNotHere));
-    assert_eq!(check(LocalFacts { scope_right: ScopeRight::Outsider, ..facts }), Err(Denied::NotParticipant));
-    assert_eq!(check(LocalFacts { existing: Some(Existing { owner: BOB, ..theirs(1) }), ..facts }), Err(Denied::OwnerChanged));
-    assert_eq!(check(LocalFacts { existing: Some(Existing { deleted: true, ..theirs(1) }), ..facts }), Err(Denied::Deleted));
+    assert_eq!(
+        check(LocalFacts {
+            requester: Some(BOB),
+            ..facts
+        }),
+        Err(Denied::NotOwner)
+    );
+    assert_eq!(
+        check(LocalFacts {
+            requester: None,
+            ..facts
+        }),
+        Err(Denied::NotOwner)
+    );
+    assert_eq!(
+        check(LocalFacts {
+            owner_at_home: false,
+            ..facts
+        }),
+        Err(Denied::OwnerNotHere)
+    );
+    assert_eq!(
+        check(LocalFacts {
+            scope_right: ScopeRight::Outsider,
+            ..facts
+        }),
+        Err(Denied::NotParticipant)
+    );
+    assert_eq!(
+        check(LocalFacts {
+            existing: Some(Existing {
+                owner: BOB,
+                ..theirs(1)
+            }),
+            ..facts
+        }),
+        Err(Denied::OwnerChanged)
+    );
+    assert_eq!(
+        check(LocalFacts {
+            existing: Some(Existing {
+                deleted: true,
+                ..theirs(1)
+            }),
+            ..facts
+        }),
+        Err(Denied::Deleted)
+    );
 }
 
 #[test]
 fn the_two_ways_in_do_not_stand_for_each_other() {
-    assert!(matches!(AclManager::check_remote_write(&local(), &allowed()), Err(Denied::WrongContext(_))));
+    assert!(matches!(
+        AclManager::check_remote_write(&local(), &allowed()),
+        Err(Denied::WrongContext(_))
+    ));
 }

@@ -41,12 +41,17 @@ impl Engine {
         if is_inline || items.len() < PARALLEL_OBJECTS_MIN {
             return Ok(work(items));
         }
-        tokio::task::spawn_blocking(move || in_parts(items, &work)).await.map_err(|_| Stopped)
+        tokio::task::spawn_blocking(move || in_parts(items, &work))
+            .await
+            .map_err(|_| Stopped)
     }
 }
 
 fn decode(objects: Vec<SignedObject>, limits: &GraphLimits) -> Decoded {
-    objects.into_iter().map(|object| decode_object(object, limits)).collect()
+    objects
+        .into_iter()
+        .map(|object| decode_object(object, limits))
+        .collect()
 }
 
 fn in_parts<T: Send, R: Send>(mut items: Vec<T>, work: &(impl Fn(Vec<T>) -> Vec<R> + Sync)) -> Vec<R> {
@@ -60,7 +65,9 @@ fn in_parts<T: Send, R: Send>(mut items: Vec<T>, work: &(impl Fn(Vec<T>) -> Vec<
     std::thread::scope(|scope| {
         let running: Vec<_> = parts.into_iter().map(|part| scope.spawn(move || work(part))).collect();
         // A panic goes on in this thread and fails the whole package: no part of it may go missing.
-        let joined = running.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        let joined = running
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         joined.flatten().collect()
     })
 }

@@ -51,7 +51,10 @@ type Job = Box<dyn FnOnce(&mut StateEngine) + Send>;
 
 enum Driver {
     Inline(Box<Mutex<StateEngine>>),
-    Thread { jobs: mpsc::Sender<Job>, readers: Arc<Readers> },
+    Thread {
+        jobs: mpsc::Sender<Job>,
+        readers: Arc<Readers>,
+    },
 }
 
 struct Readers {
@@ -84,7 +87,12 @@ impl Engine {
     pub fn inline(core: StateEngine, clock: Arc<dyn Clock>) -> Self {
         let ground = core.ground().clone();
         let changed = watch::Sender::new(core.change_seq());
-        Self { driver: Arc::new(Driver::Inline(Box::new(Mutex::new(core)))), clock, ground, changed }
+        Self {
+            driver: Arc::new(Driver::Inline(Box::new(Mutex::new(core)))),
+            clock,
+            ground,
+            changed,
+        }
     }
 
     /// An engine with a writer thread, a queue of `queue_max` writes and `readers_max` reading connections.
@@ -97,7 +105,10 @@ impl Engine {
         let ground = core.ground().clone();
         let changed = watch::Sender::new(core.change_seq());
         let idle = (0..readers_max).map(|_| core.reader()).collect::<Result<Vec<_>, _>>()?;
-        let readers = Arc::new(Readers { idle: Mutex::new(idle), permits: Arc::new(Semaphore::new(readers_max)) });
+        let readers = Arc::new(Readers {
+            idle: Mutex::new(idle),
+            permits: Arc::new(Semaphore::new(readers_max)),
+        });
         let (jobs, mut queue) = mpsc::channel::<Job>(queue_max);
         let publish = changed.clone();
         let run = move || {
@@ -109,7 +120,15 @@ impl Engine {
         let thread = std::thread::Builder::new().name("writer".into()).spawn(run);
         let thread = thread.map_err(|_| StoreError::Foreign("the writer thread could not be started".into()))?;
         let driver = Arc::new(Driver::Thread { jobs, readers });
-        Ok((Self { driver, clock, ground, changed }, WriterThread(thread)))
+        Ok((
+            Self {
+                driver,
+                clock,
+                ground,
+                changed,
+            },
+            WriterThread(thread),
+        ))
     }
 
     /// What does not change while the node runs.

@@ -94,7 +94,9 @@ impl GraphManager<'_> {
     /// Several calls without [`GraphManager::end_group`] between them share one `change_seq`.
     pub fn save_with_sync(&mut self, context: &OpContext, mut draft: Draft) -> Result<Saved, SaveError> {
         let schemas = self.schemas();
-        let schema = schemas.type_(&draft.app, draft.type_number).ok_or(SaveError::UnknownType)?;
+        let schema = schemas
+            .type_(&draft.app, draft.type_number)
+            .ok_or(SaveError::UnknownType)?;
         let app = self.table(&draft.app)?;
         if let Some(attrs) = &mut draft.attrs {
             // An attribute without values has no row, so it must not be among the signed bytes either.
@@ -104,7 +106,14 @@ impl GraphManager<'_> {
         let (oid, existing) = self.find(app, draft.oid)?;
         let rev = existing.as_ref().map_or(1, |existing| existing.rev + 1);
         let (type_number, owner) = (draft.type_number, draft.owner);
-        let object = Object { app: draft.app, type_number, oid, owner, rev, attrs: draft.attrs };
+        let object = Object {
+            app: draft.app,
+            type_number,
+            oid,
+            owner,
+            rev,
+            attrs: draft.attrs,
+        };
         let place = self.place(app, schema, &object)?;
         let granted = self.may_save(context, &object, existing.as_ref(), place.right)?;
         if let (Some(existing), false) = (&existing, object.is_deleted()) {
@@ -175,7 +184,10 @@ impl GraphManager<'_> {
         }
         let signed = self.keys().sign_object(object.owner, bytes)?;
         let record = IdentityRecord::read(&object, self.limits().key_events_max).transpose()?;
-        if record.as_ref().is_some_and(|record| record.chain().key_id() != signed.key_id()) {
+        if record
+            .as_ref()
+            .is_some_and(|record| record.chain().key_id() != signed.key_id())
+        {
             return Err(RecordFault::OtherKey.into());
         }
         let sync_flags = self.sync_flags(schema, &object, record.as_ref());
@@ -184,18 +196,23 @@ impl GraphManager<'_> {
         if let Some(record) = record {
             self.note_identity(&row, record.chain(), record.home(), record.home_counter())?;
         }
-        Ok(Saved { oid: row.oid, rev: row.rev, change_seq: row.change_seq })
+        Ok(Saved {
+            oid: row.oid,
+            rev: row.rev,
+            change_seq: row.change_seq,
+        })
     }
 
     /// The bits of the domains in which this node exports an object of its own (SEED 3 step 2).
     fn sync_flags(&self, schema: &TypeSchema, object: &Object, identity: Option<&IdentityRecord>) -> i64 {
-        let unlisted = identity.is_some()
-            && object.first(identities::LISTED).and_then(Value::as_integer) == Some(0);
+        let unlisted = identity.is_some() && object.first(identities::LISTED).and_then(Value::as_integer) == Some(0);
         if schema.visibility == Visibility::Local || unlisted {
             return 0;
         }
         let schemas = self.schemas();
-        let domains = schemas.sync_domains().filter(|domain| domain.app == object.app && domain.has_type(object.type_number));
+        let domains = schemas
+            .sync_domains()
+            .filter(|domain| domain.app == object.app && domain.has_type(object.type_number));
         domains.fold(0, |flags, domain| flags | self.tx.apps().mask(&domain.name))
     }
 
@@ -228,11 +245,17 @@ impl GraphManager<'_> {
     pub fn save_identity(&mut self, identity: Oid, name: Option<&str>) -> Result<Saved, SaveError> {
         let chain = self.keys().identity_chain(identity).ok_or(UnknownIdentity(identity))?;
         let known = self.tx.identity(&identity)?;
-        let home = self.keys().home_record(identity, known.map_or(1, |row| row.home_counter))?;
+        let home = self
+            .keys()
+            .home_record(identity, known.map_or(1, |row| row.home_counter))?;
         let max = self.limits().key_events_max;
-        let verified = chain.verify(max).map_err(|_| StoreError::Inconsistent("a key chain of our own"))?;
+        let verified = chain
+            .verify(max)
+            .map_err(|_| StoreError::Inconsistent("a key chain of our own"))?;
         let (app, schemas) = (self.table(identities::APP)?, self.schemas());
-        let schema = schemas.type_(identities::APP, identities::IDENTITY).ok_or(SaveError::UnknownType)?;
+        let schema = schemas
+            .type_(identities::APP, identities::IDENTITY)
+            .ok_or(SaveError::UnknownType)?;
         let attrs = super::new_identity_attrs(&chain, &verified, &home, name);
         schema.check(&attrs)?;
         let existing = self.tx.parent(app, &identity)?;
@@ -260,10 +283,22 @@ impl GraphManager<'_> {
         let app = self.table(identities::APP)?;
         let existing = self.tx.parent(app, &verified.oid())?;
         let attrs = vec![
-            (identities::PUBLIC_KEY, 0, StoredValue::Plain(Value::Bytes(verified.current().as_bytes().to_vec()))),
-            (identities::CHAIN, 0, StoredValue::Plain(Value::Bytes(codec::encode(chain)))),
+            (
+                identities::PUBLIC_KEY,
+                0,
+                StoredValue::Plain(Value::Bytes(verified.current().as_bytes().to_vec())),
+            ),
+            (
+                identities::CHAIN,
+                0,
+                StoredValue::Plain(Value::Bytes(codec::encode(chain))),
+            ),
         ];
-        let place = Place { attrs, scope: Scope::None, right: ScopeRight::Open };
+        let place = Place {
+            attrs,
+            scope: Scope::None,
+            right: ScopeRight::Open,
+        };
         let row = ParentRow {
             id: 0,
             oid: verified.oid(),
@@ -280,7 +315,8 @@ impl GraphManager<'_> {
         };
         let granted = AclManager::check_self_certified(verified);
         let row = self.write(app, row, &place, existing.as_ref(), &granted)?;
-        self.note_identity(&row, verified, verified.peer_id(), 0).map(|identity| identity.pubkey_attr_id)
+        self.note_identity(&row, verified, verified.peer_id(), 0)
+            .map(|identity| identity.pubkey_attr_id)
     }
 
     /// Keeps the index of keys and homes beside an identity's or server's Parent.

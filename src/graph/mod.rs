@@ -62,7 +62,10 @@ pub struct GraphLimits {
 impl Default for GraphLimits {
     /// 32 key events: a rotation a month for more than two years between re-foundings.
     fn default() -> Self {
-        Self { object: ObjectLimits::default(), key_events_max: 32 }
+        Self {
+            object: ObjectLimits::default(),
+            key_events_max: 32,
+        }
     }
 }
 
@@ -78,7 +81,10 @@ pub struct Counters {
 impl Counters {
     /// Counters that go on behind what the database holds.
     pub fn new((change_seq, ids): (u64, Vec<(String, i64)>)) -> Self {
-        Self { change_seq, ids: ids.into_iter().collect() }
+        Self {
+            change_seq,
+            ids: ids.into_iter().collect(),
+        }
     }
 
     fn next_id(&mut self, app: &AppTable) -> i64 {
@@ -116,7 +122,12 @@ impl<'e> GraphManager<'e> {
     /// A graph over an open transaction.
     pub fn new(tx: &'e WriteTx<'e>, env: Environment<'e>) -> Self {
         let us = env.keys.peer_id();
-        Self { tx, env, us, change_seq: None }
+        Self {
+            tx,
+            env,
+            us,
+            change_seq: None,
+        }
     }
 
     /// The transaction, for reads and for rows that are not objects.
@@ -163,4 +174,3 @@ impl<'e> GraphManager<'e> {
         apps.get(slug).ok_or(StoreError::Inconsistent("an app without tables"))
     }
 }
-

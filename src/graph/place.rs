@@ -96,7 +96,11 @@ impl GraphManager<'_> {
             Scope::Other(scope_id) => &self.tx.readers(app.id, *scope_id)?,
         };
         for reader in readers {
-            if self.tx.identity(reader)?.is_some_and(|identity| identity.home == self.us) {
+            if self
+                .tx
+                .identity(reader)?
+                .is_some_and(|identity| identity.home == self.us)
+            {
                 return Ok(true);
             }
         }
@@ -149,5 +153,9 @@ impl GraphManager<'_> {
 }
 
 fn membership(is_member: bool) -> ScopeRight {
-    if is_member { ScopeRight::Participant } else { ScopeRight::Outsider }
+    if is_member {
+        ScopeRight::Participant
+    } else {
+        ScopeRight::Outsider
+    }
 }

@@ -44,8 +44,17 @@ impl IdentityRecord {
     }
 
     fn check(object: &Object, key_events_max: usize) -> Result<Self, RecordFault> {
-        let bytes = |attr, what| object.first(attr).and_then(Value::as_bytes).ok_or(RecordFault::Unreadable(what));
-        let limits = Limits { bytes_max: 16 * 1024, depth_max: 5, items_max: 32 + 8 * 2 * key_events_max };
+        let bytes = |attr, what| {
+            object
+                .first(attr)
+                .and_then(Value::as_bytes)
+                .ok_or(RecordFault::Unreadable(what))
+        };
+        let limits = Limits {
+            bytes_max: 16 * 1024,
+            depth_max: 5,
+            items_max: 32 + 8 * 2 * key_events_max,
+        };
         let chain: KeyChain = codec::decode(bytes(identities::CHAIN, "key chain")?, &limits)
             .map_err(|_| RecordFault::Unreadable("key chain"))?;
         let chain = chain.verify(key_events_max)?;
@@ -61,7 +70,11 @@ impl IdentityRecord {
         if home.counter() > i64::MAX as u64 {
             return Err(RecordFault::Unreadable("home record's counter"));
         }
-        Ok(Self { chain, home: home.node(), home_counter: home.counter() })
+        Ok(Self {
+            chain,
+            home: home.node(),
+            home_counter: home.counter(),
+        })
     }
 
     /// The verified key chain.
@@ -83,7 +96,10 @@ impl IdentityRecord {
 /// The Attrs of an identity object.
 pub fn new_identity_attrs(chain: &KeyChain, verified: &VerifiedChain, home: &HomeRecord, name: Option<&str>) -> Attrs {
     let mut attrs = Attrs::from([
-        (identities::PUBLIC_KEY, vec![Value::Bytes(verified.current().as_bytes().to_vec())]),
+        (
+            identities::PUBLIC_KEY,
+            vec![Value::Bytes(verified.current().as_bytes().to_vec())],
+        ),
         (identities::CHAIN, vec![Value::Bytes(codec::encode(chain))]),
         (identities::HOME, vec![Value::Bytes(codec::encode(home))]),
     ]);

@@ -115,7 +115,9 @@ impl GraphManager<'_> {
             return Err(Fault::Denied(Denied::WrongContext("local")).into());
         };
         let (object, schemas) = (&verified.object, self.schemas());
-        let schema = schemas.type_(&object.app, object.type_number).ok_or(Fault::UnknownType)?;
+        let schema = schemas
+            .type_(&object.app, object.type_number)
+            .ok_or(Fault::UnknownType)?;
         let app = self.table(&object.app)?;
         if let Some(attrs) = &object.attrs {
             schema.check(attrs).map_err(Fault::Schema)?;
@@ -127,7 +129,9 @@ impl GraphManager<'_> {
             Some(row) if object.is_deleted() => self.place_of_deleted(app, row, object)?,
             _ => self.place(app, schema, object)?,
         };
-        let domain = schemas.domain(sync_domain).filter(|domain| domain.app == object.app && domain.has_type(object.type_number));
+        let domain = schemas
+            .domain(sync_domain)
+            .filter(|domain| domain.app == object.app && domain.has_type(object.type_number));
         let facts = RemoteFacts {
             oid: object.oid,
             owner: object.owner,
@@ -150,7 +154,11 @@ impl GraphManager<'_> {
             return Err(Fault::ScopeChanged.into());
         }
         let known_counter = self.tx.identity(&object.oid)?.map_or(0, |known| known.home_counter);
-        if verified.record.as_ref().is_some_and(|record| record.home_counter() < known_counter) {
+        if verified
+            .record
+            .as_ref()
+            .is_some_and(|record| record.home_counter() < known_counter)
+        {
             return Err(Fault::HomeConflict.into());
         }
         self.end_group();
@@ -175,7 +183,11 @@ impl GraphManager<'_> {
                 if record.chain().key_id() < known.key_id {
                     return Err(Fault::OldKey.into());
                 }
-                if record.home_counter() < known.home_counter { known.home } else { record.home() }
+                if record.home_counter() < known.home_counter {
+                    known.home
+                } else {
+                    record.home()
+                }
             }
             (Some(record), None) => record.home(),
             (None, Some(known)) if known.public_key != verified.by => return Err(Fault::OldKey.into()),
@@ -191,7 +203,12 @@ impl GraphManager<'_> {
         })
     }
 
-    fn existing(&self, app: &AppTable, row: Option<&ParentRow>, object: &Object) -> Result<Option<Existing>, StoreError> {
+    fn existing(
+        &self,
+        app: &AppTable,
+        row: Option<&ParentRow>,
+        object: &Object,
+    ) -> Result<Option<Existing>, StoreError> {
         let Some(row) = row else { return Ok(None) };
         Ok(Some(Existing {
             owner: row.owner,
@@ -211,6 +228,10 @@ impl GraphManager<'_> {
             }
             Some(scope_id) => (Scope::Other(scope_id), ScopeRight::Outsider),
         };
-        Ok(Place { attrs: Vec::new(), scope, right })
+        Ok(Place {
+            attrs: Vec::new(),
+            scope,
+            right,
+        })
     }
 }

@@ -70,7 +70,10 @@ pub fn decode_object(signed: SignedObject, limits: &GraphLimits) -> Result<Decod
     let object = Object::from_bytes(signed.bytes(), &limits.object)?;
     let record = IdentityRecord::read(&object, limits.key_events_max)
         .transpose()
-        .map_err(|source| ObjectFault::Record { oid: object.oid, source })?;
+        .map_err(|source| ObjectFault::Record {
+            oid: object.oid,
+            source,
+        })?;
     Ok(DecodedObject { object, signed, record })
 }
 
@@ -87,12 +90,20 @@ impl DecodedObject {
 
     /// The key that its own identity record proves, where it is one.
     pub fn own_key(&self) -> Option<(Oid, (u32, PublicKey))> {
-        self.record.as_ref().map(|record| (record.chain().oid(), (record.chain().key_id(), record.chain().current())))
+        self.record.as_ref().map(|record| {
+            (
+                record.chain().oid(),
+                (record.chain().key_id(), record.chain().current()),
+            )
+        })
     }
 
     /// Verifies the owner's signature. An owner that is not known makes it wait ([`Fault::Missing`]).
     pub fn verify(self, known: &KnownKeys) -> Result<VerifiedObject, (Fault, Self)> {
-        let owner_key = self.own_key().map(|(_, key)| key).or_else(|| known.get(&self.object.owner).copied());
+        let owner_key = self
+            .own_key()
+            .map(|(_, key)| key)
+            .or_else(|| known.get(&self.object.owner).copied());
         let Some((key_id, by)) = owner_key else {
             return Err((Fault::Missing(self.object.owner), self));
         };
@@ -100,7 +111,12 @@ impl DecodedObject {
             return Err((Fault::OldKey, self));
         }
         match self.signed.verify(&by) {
-            Ok(()) => Ok(VerifiedObject { object: self.object, signed: self.signed, by, record: self.record }),
+            Ok(()) => Ok(VerifiedObject {
+                object: self.object,
+                signed: self.signed,
+                by,
+                record: self.record,
+            }),
             Err(_) => Err((Fault::BadSignature, self)),
         }
     }

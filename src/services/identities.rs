@@ -28,13 +28,24 @@ pub fn publish(graph: &mut GraphManager<'_>, identity: Oid, name: Option<&str>) 
 /// All identities known here, ours first. Servers are not among them.
 pub fn known(view: &View<'_>) -> Result<Vec<IdentityCard>, StoreError> {
     let mut cards = Vec::new();
-    let app = view.rows.apps().get(identities::APP).ok_or(StoreError::Inconsistent("an app without tables"))?;
+    let app = view
+        .rows
+        .apps()
+        .get(identities::APP)
+        .ok_or(StoreError::Inconsistent("an app without tables"))?;
     for parent in view.rows.listing(app, identities::IDENTITY, 0, usize::MAX >> 1)? {
-        let Some(row) = view.rows.identity(&parent.oid)? else { continue };
+        let Some(row) = view.rows.identity(&parent.oid)? else {
+            continue;
+        };
         let attrs = view.rows.attrs(app, parent.id)?;
         let name = attrs.iter().find(|(number, _)| *number == identities::NAME);
         let name = name.and_then(|(_, value)| value.as_text()).map(str::to_owned);
-        cards.push(IdentityCard { oid: parent.oid, name, home: row.home, here: row.home == view.us() });
+        cards.push(IdentityCard {
+            oid: parent.oid,
+            name,
+            home: row.home,
+            here: row.home == view.us(),
+        });
     }
     cards.sort_by_key(|card| (!card.here, card.oid));
     Ok(cards)
@@ -42,11 +53,17 @@ pub fn known(view: &View<'_>) -> Result<Vec<IdentityCard>, StoreError> {
 
 /// The identity objects that a handshake carries: the listed ones that live here, oldest first (DESIGN 6).
 pub fn for_handshake(view: &View<'_>, most: usize) -> Result<Vec<SignedObject>, StoreError> {
-    let app = view.rows.apps().get(identities::APP).ok_or(StoreError::Inconsistent("an app without tables"))?;
+    let app = view
+        .rows
+        .apps()
+        .get(identities::APP)
+        .ok_or(StoreError::Inconsistent("an app without tables"))?;
     let mask = view.rows.apps().mask(identities::DOMAIN);
     let mut objects = Vec::new();
     for row in view.rows.identities_at(&view.us())? {
-        let Some(parent) = view.rows.parent(app, &row.oid)? else { continue };
+        let Some(parent) = view.rows.parent(app, &row.oid)? else {
+            continue;
+        };
         if parent.type_number == identities::IDENTITY && parent.sync_flags & mask != 0 && objects.len() < most {
             objects.push(load_object(&view.rows, app, &parent)?.1);
         }
@@ -56,8 +73,14 @@ pub fn for_handshake(view: &View<'_>, most: usize) -> Result<Vec<SignedObject>, 
 
 /// The name that an identity gives itself.
 pub fn name_of(view: &View<'_>, identity: &Oid) -> Result<Option<String>, StoreError> {
-    let app = view.rows.apps().get(identities::APP).ok_or(StoreError::Inconsistent("an app without tables"))?;
-    let Some(parent) = view.rows.parent(app, identity)? else { return Ok(None) };
+    let app = view
+        .rows
+        .apps()
+        .get(identities::APP)
+        .ok_or(StoreError::Inconsistent("an app without tables"))?;
+    let Some(parent) = view.rows.parent(app, identity)? else {
+        return Ok(None);
+    };
     let attrs = view.rows.attrs(app, parent.id)?;
     let name = attrs.into_iter().find(|(number, _)| *number == identities::NAME);
     Ok(name.and_then(|(_, value)| match value {

@@ -74,12 +74,23 @@ pub fn send(graph: &mut GraphManager<'_>, sender: Oid, recipient: Oid, body: &st
         return Err(SendError::UnknownRecipient(recipient));
     }
     let context = local_context(graph, &sender, APP)?;
-    let draft = |type_number, attrs| Draft { app: APP.into(), type_number, oid: None, owner: sender, attrs: Some(attrs) };
+    let draft = |type_number, attrs| Draft {
+        app: APP.into(),
+        type_number,
+        oid: None,
+        owner: sender,
+        attrs: Some(attrs),
+    };
     let conversation = match conversation_of_two(graph, &sender, &recipient)? {
         Some(oid) => oid,
         None => {
             let participants = [sender, recipient].iter().map(Value::from).collect();
-            graph.save_with_sync(&context, draft(CONVERSATION, Attrs::from([(PARTICIPANTS, participants)])))?.oid
+            graph
+                .save_with_sync(
+                    &context,
+                    draft(CONVERSATION, Attrs::from([(PARTICIPANTS, participants)])),
+                )?
+                .oid
         }
     };
     let sent_at = i64::try_from(graph.now().0).unwrap_or(i64::MAX);
@@ -89,7 +100,11 @@ pub fn send(graph: &mut GraphManager<'_>, sender: Oid, recipient: Oid, body: &st
         (SENT_AT, vec![Value::from(sent_at)]),
     ]);
     let saved = graph.save_with_sync(&context, draft(MESSAGE, attrs))?;
-    Ok(Sent { oid: saved.oid, conversation, change_seq: saved.change_seq })
+    Ok(Sent {
+        oid: saved.oid,
+        conversation,
+        change_seq: saved.change_seq,
+    })
 }
 
 /// The conversation of exactly these two. Both nodes may have begun one: the smaller oid serves, the same on both.
@@ -146,16 +161,23 @@ pub struct Inbox {
 pub fn inbox(view: &View<'_>, reader: &Oid, after: u64, limit: usize) -> Result<Inbox, StoreError> {
     let app = table(view.rows.apps())?;
     let rows = view.rows.listing(app, MESSAGE, after, limit)?;
-    let mut inbox = Inbox { messages: Vec::new(), after, more: rows.len() == limit };
+    let mut inbox = Inbox {
+        messages: Vec::new(),
+        after,
+        more: rows.len() == limit,
+    };
     for parent in rows {
         inbox.after = parent.change_seq;
-        let Some(scope_id) = parent.scope_id.filter(|_| !parent.deleted) else { continue };
+        let Some(scope_id) = parent.scope_id.filter(|_| !parent.deleted) else {
+            continue;
+        };
         if !view.rows.is_reader(app.id, scope_id, reader)? {
             continue;
         }
         let (object, _) = crate::graph::load_object(&view.rows, app, &parent)?;
         let (conversation, body) = (object.first(IN_CONVERSATION), object.first(BODY));
-        let (Some(conversation), Some(body)) = (conversation.and_then(Value::as_oid), body.and_then(Value::as_text)) else {
+        let (Some(conversation), Some(body)) = (conversation.and_then(Value::as_oid), body.and_then(Value::as_text))
+        else {
             return Err(StoreError::Inconsistent("a message without conversation or body"));
         };
         inbox.messages.push(Message {

@@ -65,7 +65,9 @@ pub fn check_objects(decoded: Vec<Result<DecodedObject, ObjectFault>>, known: &K
         .map(|object| match object {
             Ok(object) => {
                 let oid = object.oid();
-                object.verify(known).map_err(|(fault, object)| (Some(oid), fault, Some(object)))
+                object
+                    .verify(known)
+                    .map_err(|(fault, object)| (Some(oid), fault, Some(object)))
             }
             Err(fault) => Err((fault.oid(), Fault::Object(fault), None)),
         })
@@ -83,12 +85,23 @@ struct Source<'s> {
 }
 
 impl<'s> Source<'s> {
-    fn find(graph: &GraphManager<'_>, peer: PeerId, domain: &'s str, epoch: Epoch, seq: u64) -> Result<Option<Self>, StoreError> {
+    fn find(
+        graph: &GraphManager<'_>,
+        peer: PeerId,
+        domain: &'s str,
+        epoch: Epoch,
+        seq: u64,
+    ) -> Result<Option<Self>, StoreError> {
         let tx = graph.tx();
         let Some(known) = tx.peer(&peer)? else { return Ok(None) };
         let (server, number) = (tx.identity(&known.server_oid)?, tx.peer_number(&peer)?);
-        Ok(server.zip(number).map(|(server, origin)| {
-            Self { peer, origin, requester: server.pubkey_attr_id, domain, epoch, seq }
+        Ok(server.zip(number).map(|(server, origin)| Self {
+            peer,
+            origin,
+            requester: server.pubkey_attr_id,
+            domain,
+            epoch,
+            seq,
         }))
     }
 
@@ -112,12 +125,25 @@ impl StateEngine {
         objects: Vec<Checked>,
     ) -> Result<AppliedPackage, ApplyPackageError> {
         let peer = package.sender();
-        let cursor = Cursor { peer: &peer, domain: package.domain(), direction: Direction::In, scope: None };
+        let cursor = Cursor {
+            peer: &peer,
+            domain: package.domain(),
+            direction: Direction::In,
+            scope: None,
+        };
         let Window { from_seq, to_seq } = package.window();
-        let state = self.view().rows.sync_state(cursor)?.filter(|state| state.epoch == package.epoch());
+        let state = self
+            .view()
+            .rows
+            .sync_state(cursor)?
+            .filter(|state| state.epoch == package.epoch());
         let last_seq = state.map_or(0, |state| state.last_seq);
         if to_seq <= last_seq {
-            return Ok(AppliedPackage { last_seq, already_here: objects.len(), ..AppliedPackage::default() });
+            return Ok(AppliedPackage {
+                last_seq,
+                already_here: objects.len(),
+                ..AppliedPackage::default()
+            });
         }
         if from_seq > last_seq + 1 {
             return Err(WindowFault::Gap { last_seq }.into());
@@ -132,8 +158,18 @@ impl StateEngine {
                 applying.take(&source, object)?;
                 applying.wake()?;
             }
-            tx.put_sync_state(cursor, &SyncStateRow { epoch: package.epoch(), last_seq: to_seq, acked_seq: to_seq })?;
-            Ok(AppliedPackage { last_seq: to_seq, ..applying.done })
+            tx.put_sync_state(
+                cursor,
+                &SyncStateRow {
+                    epoch: package.epoch(),
+                    last_seq: to_seq,
+                    acked_seq: to_seq,
+                },
+            )?;
+            Ok(AppliedPackage {
+                last_seq: to_seq,
+                ..applying.done
+            })
         })
     }
 
@@ -170,7 +206,12 @@ struct Applying<'a, 'g> {
 
 impl<'a, 'g> Applying<'a, 'g> {
     fn new(graph: &'a mut GraphManager<'g>, aside: AsideLimits) -> Self {
-        Self { graph, aside, done: AppliedPackage::default(), arrived: Vec::new() }
+        Self {
+            graph,
+            aside,
+            done: AppliedPackage::default(),
+            arrived: Vec::new(),
+        }
     }
 
     /// Writes, parks or refuses one object.
@@ -198,8 +239,14 @@ impl<'a, 'g> Applying<'a, 'g> {
     }
 
     fn apply(&mut self, source: &Source<'_>, verified: &VerifiedObject) -> Result<Applied, ApplyError> {
-        let app_id = self.graph.tx().apps().get(&verified.object().app).map_or(AppId(0), |app| app.id);
-        self.graph.apply_message(&source.context(app_id), verified, source.origin)
+        let app_id = self
+            .graph
+            .tx()
+            .apps()
+            .get(&verified.object().app)
+            .map_or(AppId(0), |app| app.id);
+        self.graph
+            .apply_message(&source.context(app_id), verified, source.origin)
     }
 
     fn park(&mut self, source: &Source<'_>, oid: Oid, missing: Oid, object: SignedObject) -> Result<(), StoreError> {
@@ -207,7 +254,16 @@ impl<'a, 'g> Applying<'a, 'g> {
             return self.refuse(source, Some(oid), &Fault::NoRoom);
         }
         let (peer, domain) = (source.peer, source.domain.to_owned());
-        let parked = Parked { id: 0, peer, domain, epoch: source.epoch, seq: source.seq, oid, missing, object };
+        let parked = Parked {
+            id: 0,
+            peer,
+            domain,
+            epoch: source.epoch,
+            seq: source.seq,
+            oid,
+            missing,
+            object,
+        };
         self.done.parked += 1;
         self.graph.tx().park(&parked, self.graph.now())
     }

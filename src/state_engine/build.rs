@@ -85,7 +85,10 @@ impl View<'_> {
         let peer = self.rows.peer(&request.peer)?;
         let in_intersection = peer.is_some_and(|peer| peer.domains.contains(&request.domain));
         let domain = self.ground.schemas.domain(&request.domain).filter(|_| in_intersection);
-        let up_to_date = Answer::UpToDate { last_seq: request.last_seq, in_intersection };
+        let up_to_date = Answer::UpToDate {
+            last_seq: request.last_seq,
+            in_intersection,
+        };
         let Some(domain) = domain else {
             return Ok(up_to_date);
         };
@@ -93,16 +96,28 @@ impl View<'_> {
         if head <= last_seq {
             return Ok(up_to_date);
         }
-        let app = self.rows.apps().get(&domain.app).ok_or(StoreError::Inconsistent("a domain without tables"))?;
-        let selection = Selection { mask: self.rows.apps().mask(&domain.name), peer: &request.peer, after: last_seq };
+        let app = self
+            .rows
+            .apps()
+            .get(&domain.app)
+            .ok_or(StoreError::Inconsistent("a domain without tables"))?;
+        let selection = Selection {
+            mask: self.rows.apps().mask(&domain.name),
+            peer: &request.peer,
+            after: last_seq,
+        };
         let mut collected = Collected::default();
-        let scanned =
-            self.rows.walk_changed(app, selection, head, |group| self.collect(app, group, &mut collected))?;
+        let scanned = self
+            .rows
+            .walk_changed(app, selection, head, |group| self.collect(app, group, &mut collected))?;
         let to_seq = if collected.full { collected.last_group } else { scanned };
         if collected.objects.is_empty() && to_seq - last_seq < QUIET_STRETCH {
             return Ok(up_to_date);
         }
-        let window = Window { from_seq: if last_seq == 0 { 0 } else { last_seq + 1 }, to_seq };
+        let window = Window {
+            from_seq: if last_seq == 0 { 0 } else { last_seq + 1 },
+            to_seq,
+        };
         let package = Package {
             more: to_seq < scanned || collected.full || scanned < head,
             epoch: self.ground.epoch,
@@ -115,7 +130,12 @@ impl View<'_> {
             recipient: request.peer,
         };
         let (objects, more) = (package.objects.len(), package.more);
-        Ok(Answer::Package { window, objects, more, bytes: package.sign(&self.ground.keys) })
+        Ok(Answer::Package {
+            window,
+            objects,
+            more,
+            bytes: package.sign(&self.ground.keys),
+        })
     }
 
     /// Adds a whole change group, or stops before it.
@@ -134,7 +154,9 @@ impl View<'_> {
             objects.push(signed);
         }
         let change_seq = group.first().map_or(0, |parent| parent.change_seq);
-        let room = limits.bytes_max.saturating_sub(Package::EMPTY_BYTES_MAX + collected.bytes);
+        let room = limits
+            .bytes_max
+            .saturating_sub(Package::EMPTY_BYTES_MAX + collected.bytes);
         if bytes > room || collected.objects.len() + objects.len() > limits.objects_max {
             if collected.objects.is_empty() {
                 return Err(BuildError::GroupTooLarge { change_seq, bytes });
@@ -152,10 +174,24 @@ impl View<'_> {
 
 impl StateEngine {
     /// Notes what the peer is known to hold, and what was sent to it (SEED 2.1 step 7). Writes only what changes.
-    pub fn record_sent(&mut self, now: Timestamp, request: &PullRequest, sent: Option<Window>) -> Result<(), StoreError> {
+    pub fn record_sent(
+        &mut self,
+        now: Timestamp,
+        request: &PullRequest,
+        sent: Option<Window>,
+    ) -> Result<(), StoreError> {
         let (peer, domain, ours) = (request.peer, request.domain.clone(), self.ground.epoch);
-        let cursor = Cursor { peer: &peer, domain: &domain, direction: Direction::Out, scope: None };
-        let fresh = SyncStateRow { epoch: ours, last_seq: 0, acked_seq: 0 };
+        let cursor = Cursor {
+            peer: &peer,
+            domain: &domain,
+            direction: Direction::Out,
+            scope: None,
+        };
+        let fresh = SyncStateRow {
+            epoch: ours,
+            last_seq: 0,
+            acked_seq: 0,
+        };
         let before = self.view().rows.sync_state(cursor)?.filter(|state| state.epoch == ours);
         let mut state = before.unwrap_or(fresh);
         if request.epoch == Some(ours) {
@@ -173,8 +209,12 @@ impl StateEngine {
 
     /// Notes that a peer acknowledged a push.
     pub fn record_ack(&mut self, now: Timestamp, peer: &PeerId, domain: &str, last_seq: u64) -> Result<(), StoreError> {
-        let request =
-            PullRequest { peer: *peer, domain: domain.to_owned(), last_seq, epoch: Some(self.ground.epoch) };
+        let request = PullRequest {
+            peer: *peer,
+            domain: domain.to_owned(),
+            last_seq,
+            epoch: Some(self.ground.epoch),
+        };
         self.record_sent(now, &request, None)
     }
 }

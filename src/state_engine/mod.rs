@@ -46,7 +46,10 @@ pub struct AsideLimits {
 impl Default for AsideLimits {
     /// A thousand of each: enough to see what is wrong, too few to fill a disk.
     fn default() -> Self {
-        Self { parked_per_peer_max: 1000, rejects_per_peer_max: 1000 }
+        Self {
+            parked_per_peer_max: 1000,
+            rejects_per_peer_max: 1000,
+        }
     }
 }
 
@@ -94,8 +97,18 @@ impl StateEngine {
         rng.fill_bytes(&mut epoch);
         let store = Store::open(path, &schemas, Epoch::from_bytes(epoch))?;
         let counters = Counters::new(store.rows().heads()?);
-        let ground = Ground { schemas, keys, limits, epoch: store.epoch() };
-        let mut engine = Self { store, ground, counters, rng };
+        let ground = Ground {
+            schemas,
+            keys,
+            limits,
+            epoch: store.epoch(),
+        };
+        let mut engine = Self {
+            store,
+            ground,
+            counters,
+            rng,
+        };
         engine.note_own_server(now)?;
         Ok(engine)
     }
@@ -126,7 +139,10 @@ impl StateEngine {
 
     /// Reads between writes.
     pub fn view(&self) -> View<'_> {
-        View { rows: self.store.rows(), ground: &self.ground }
+        View {
+            rows: self.store.rows(),
+            ground: &self.ground,
+        }
     }
 
     /// One transaction on the graph: durable when it returns `Ok`, undone otherwise.
@@ -135,7 +151,12 @@ impl StateEngine {
         now: Timestamp,
         work: impl FnOnce(&mut GraphManager<'_>) -> Result<R, E>,
     ) -> Result<R, E> {
-        let Self { store, ground, counters, rng } = self;
+        let Self {
+            store,
+            ground,
+            counters,
+            rng,
+        } = self;
         store.transaction(|tx| {
             let env = Environment {
                 schemas: &ground.schemas,
@@ -161,4 +182,3 @@ impl View<'_> {
         self.rows.heads().map(|(head, _)| head)
     }
 }
-

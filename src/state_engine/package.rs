@@ -22,7 +22,10 @@ pub struct PackageLimits {
 impl Default for PackageLimits {
     /// 960 KiB leave room for the message around it in a frame of 1 MiB; 4,096 objects of 200 bytes fill it.
     fn default() -> Self {
-        Self { bytes_max: 960 * 1024, objects_max: 4096 }
+        Self {
+            bytes_max: 960 * 1024,
+            objects_max: 4096,
+        }
     }
 }
 
@@ -112,7 +115,11 @@ pub struct VerifiedPackage {
 
 /// What the scan allows of a package: each object is four items (array, number, two byte strings).
 fn package_limits_wire(limits: &PackageLimits) -> Limits {
-    Limits { bytes_max: limits.bytes_max, depth_max: 3, items_max: 32 + 4 * limits.objects_max }
+    Limits {
+        bytes_max: limits.bytes_max,
+        depth_max: 3,
+        items_max: 32 + 4 * limits.objects_max,
+    }
 }
 
 impl Package {
@@ -163,7 +170,10 @@ impl VerifiedPackage {
 
     /// Its window.
     pub fn window(&self) -> Window {
-        Window { from_seq: self.package.from_seq, to_seq: self.package.to_seq }
+        Window {
+            from_seq: self.package.from_seq,
+            to_seq: self.package.to_seq,
+        }
     }
 
     /// Its domain.

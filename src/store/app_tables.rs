@@ -37,8 +37,7 @@ pub struct Apps {
     bits: BTreeMap<String, u32>,
 }
 
-const PARENT_COLUMNS: &str =
-    "p.id, p.oid, p.type, p.owner_oid, p.scope_id, p.rev, p.deleted, p.key_id, p.signature, p.origin, p.change_seq, p.sync_flags";
+const PARENT_COLUMNS: &str = "p.id, p.oid, p.type, p.owner_oid, p.scope_id, p.rev, p.deleted, p.key_id, p.signature, p.origin, p.change_seq, p.sync_flags";
 
 impl AppTable {
     fn new(id: AppId, slug: &str) -> Self {
@@ -128,7 +127,10 @@ impl AppTable {
 impl Apps {
     /// Makes what is missing: tables of new apps, bits of new domains, partial indexes of apps with several domains.
     pub(super) fn open(connection: &Connection, schemas: &Schemas) -> Result<Self, StoreError> {
-        let mut apps = Self { by_slug: BTreeMap::new(), bits: BTreeMap::new() };
+        let mut apps = Self {
+            by_slug: BTreeMap::new(),
+            bits: BTreeMap::new(),
+        };
         for schema in schemas.apps() {
             connection
                 .execute(
@@ -154,8 +156,12 @@ impl Apps {
             }
         }
         // Apps that are turned off count too: their rows hold sequence numbers that must not be given out again.
-        let mut statement = connection.prepare("SELECT id, slug FROM app").doing("reading the apps")?;
-        let known = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).doing("reading the apps")?;
+        let mut statement = connection
+            .prepare("SELECT id, slug FROM app")
+            .doing("reading the apps")?;
+        let known = statement
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .doing("reading the apps")?;
         for app in known {
             let (id, slug): (i64, String) = app.doing("reading the apps")?;
             apps.by_slug.insert(slug.clone(), AppTable::new(AppId(id), &slug));
@@ -181,7 +187,9 @@ impl Apps {
 
 fn domain_bit(connection: &Connection, domain: &str) -> Result<u32, StoreError> {
     let known = connection
-        .query_row("SELECT bit FROM domain_bit WHERE domain = ?1", [domain], |row| row.get(0))
+        .query_row("SELECT bit FROM domain_bit WHERE domain = ?1", [domain], |row| {
+            row.get(0)
+        })
         .optional()
         .doing("reading a domain's bit")?;
     if let Some(bit) = known {

@@ -48,9 +48,14 @@ impl Rows<'_> {
     /// An identity or server by its oid.
     pub fn identity(&self, oid: &Oid) -> Result<Option<IdentityRow>, StoreError> {
         let doing = "reading an identity";
-        let mut statement =
-            self.connection.prepare_cached(&format!("SELECT {COLUMNS} FROM identity WHERE oid = ?1")).doing(doing)?;
-        statement.query_row([oid.as_bytes()], identity_row).optional().doing(doing)
+        let mut statement = self
+            .connection
+            .prepare_cached(&format!("SELECT {COLUMNS} FROM identity WHERE oid = ?1"))
+            .doing(doing)?;
+        statement
+            .query_row([oid.as_bytes()], identity_row)
+            .optional()
+            .doing(doing)
     }
 
     /// The identity whose current key is that Attr.
@@ -68,7 +73,9 @@ impl Rows<'_> {
         let doing = "reading who lives at a node";
         let mut statement = self
             .connection
-            .prepare_cached(&format!("SELECT {COLUMNS} FROM identity WHERE home_peer = ?1 ORDER BY oid"))
+            .prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM identity WHERE home_peer = ?1 ORDER BY oid"
+            ))
             .doing(doing)?;
         let rows = statement.query_map([home.as_bytes()], identity_row).doing(doing)?;
         rows.collect::<rusqlite::Result<_>>().doing(doing)
@@ -79,7 +86,9 @@ impl Rows<'_> {
         let doing = "listing identities";
         let mut statement = self
             .connection
-            .prepare_cached(&format!("SELECT {COLUMNS} FROM identity WHERE oid > ?1 ORDER BY oid LIMIT ?2"))
+            .prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM identity WHERE oid > ?1 ORDER BY oid LIMIT ?2"
+            ))
             .doing(doing)?;
         let after = after.map(|oid| oid.as_bytes().to_vec()).unwrap_or_default();
         let rows = statement.query_map((after, limit), identity_row).doing(doing)?;
@@ -103,7 +112,9 @@ impl Rows<'_> {
             .connection
             .prepare_cached("SELECT identity_oid FROM reader WHERE app_id = ?1 AND scope_id = ?2 ORDER BY identity_oid")
             .doing(doing)?;
-        let rows = statement.query_map((app.0, scope_id), |row| fixed(row, 0).map(Oid::from_bytes)).doing(doing)?;
+        let rows = statement
+            .query_map((app.0, scope_id), |row| fixed(row, 0).map(Oid::from_bytes))
+            .doing(doing)?;
         rows.collect::<rusqlite::Result<_>>().doing(doing)
     }
 
@@ -117,7 +128,9 @@ impl Rows<'_> {
                  WHERE a.app_id = ?1 AND a.identity_oid = ?2 AND b.identity_oid = ?3 ORDER BY a.scope_id",
             )
             .doing(doing)?;
-        let rows = statement.query_map((app.0, one.as_bytes(), other.as_bytes()), |row| row.get(0)).doing(doing)?;
+        let rows = statement
+            .query_map((app.0, one.as_bytes(), other.as_bytes()), |row| row.get(0))
+            .doing(doing)?;
         rows.collect::<rusqlite::Result<_>>().doing(doing)
     }
 }
@@ -128,7 +141,9 @@ impl WriteTx<'_> {
         let doing = "noting an identity";
         let mut statement = self
             .connection
-            .prepare_cached(&format!("INSERT OR REPLACE INTO identity ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"))
+            .prepare_cached(&format!(
+                "INSERT OR REPLACE INTO identity ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"
+            ))
             .doing(doing)?;
         statement
             .execute((
@@ -153,7 +168,9 @@ impl WriteTx<'_> {
                 "INSERT INTO reader (identity_oid, app_id, scope_id, since_seq) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
             )
             .doing(doing)?;
-        statement.execute((identity.as_bytes(), app.0, scope_id, since_seq)).doing(doing)?;
+        statement
+            .execute((identity.as_bytes(), app.0, scope_id, since_seq))
+            .doing(doing)?;
         Ok(())
     }
 }

@@ -115,19 +115,32 @@ impl Store {
     /// Opens or makes the database at `path`, with tables for every app of `schemas`.
     /// `new_epoch` is used only where the database is made.
     pub fn open(path: &Path, schemas: &Schemas, new_epoch: Epoch) -> Result<Self, StoreError> {
-        let open = |source| StoreError::Open { path: path.to_owned(), source };
+        let open = |source| StoreError::Open {
+            path: path.to_owned(),
+            source,
+        };
         if rusqlite::version_number() < SQLITE_VERSION_MIN {
-            return Err(StoreError::Foreign(format!("SQLite {} is too old", rusqlite::version())));
+            return Err(StoreError::Foreign(format!(
+                "SQLite {} is too old",
+                rusqlite::version()
+            )));
         }
         let mut writer = Connection::open(path).map_err(open)?;
         check_ours(&writer)?;
         configure(&writer, 64 * 1024).map_err(open)?;
-        let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate).map_err(open)?;
+        let transaction = writer
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(open)?;
         migrate(&transaction, new_epoch)?;
         let apps = Apps::open(&transaction, schemas)?;
         let epoch = read_epoch(&transaction)?;
         transaction.commit().doing("commit of the migration")?;
-        Ok(Self { path: path.to_owned(), writer, apps: Arc::new(apps), epoch })
+        Ok(Self {
+            path: path.to_owned(),
+            writer,
+            apps: Arc::new(apps),
+            epoch,
+        })
     }
 
     /// The epoch in which this database's sequence numbers count.
@@ -141,37 +154,61 @@ impl Store {
     }
 
     /// Runs `work` in one transaction: committed and durable if it returns `Ok`, undone otherwise.
-    pub fn transaction<R, E: From<StoreError>>(&mut self, work: impl FnOnce(&WriteTx<'_>) -> Result<R, E>) -> Result<R, E> {
+    pub fn transaction<R, E: From<StoreError>>(
+        &mut self,
+        work: impl FnOnce(&WriteTx<'_>) -> Result<R, E>,
+    ) -> Result<R, E> {
         let transaction = self
             .writer
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .doing("begin of a transaction")
             .map_err(E::from)?;
-        let result = work(&WriteTx { rows: Rows { connection: &transaction, apps: &self.apps } })?;
+        let result = work(&WriteTx {
+            rows: Rows {
+                connection: &transaction,
+                apps: &self.apps,
+            },
+        })?;
         transaction.commit().doing("commit").map_err(E::from)?;
         Ok(result)
     }
 
     /// Reads through the writing connection, between transactions.
     pub fn rows(&self) -> Rows<'_> {
-        Rows { connection: &self.writer, apps: &self.apps }
+        Rows {
+            connection: &self.writer,
+            apps: &self.apps,
+        }
     }
 
     /// A further connection that only reads.
     pub fn reader(&self) -> Result<ReadStore, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let open = |source| StoreError::Open { path: self.path.clone(), source };
+        let open = |source| StoreError::Open {
+            path: self.path.clone(),
+            source,
+        };
         let connection = Connection::open_with_flags(&self.path, flags).map_err(open)?;
         configure(&connection, 8 * 1024).map_err(open)?;
-        Ok(ReadStore { connection, apps: self.apps.clone() })
+        Ok(ReadStore {
+            connection,
+            apps: self.apps.clone(),
+        })
     }
 }
 
 impl ReadStore {
     /// Runs `work` on one committed state of the database.
     pub fn snapshot<R, E: From<StoreError>>(&mut self, work: impl FnOnce(Rows<'_>) -> Result<R, E>) -> Result<R, E> {
-        let transaction = self.connection.transaction().doing("begin of a snapshot").map_err(E::from)?;
-        work(Rows { connection: &transaction, apps: &self.apps })
+        let transaction = self
+            .connection
+            .transaction()
+            .doing("begin of a snapshot")
+            .map_err(E::from)?;
+        work(Rows {
+            connection: &transaction,
+            apps: &self.apps,
+        })
     }
 }
 
@@ -198,10 +235,15 @@ fn configure(connection: &Connection, cache_kib: i32) -> rusqlite::Result<()> {
 /// Whether the tables have to be made. Refuses, before anything is written, what another program or a later version
 /// made: most programs leave the marks at 0, so that a file with tables and without our mark is not ours.
 fn check_ours(connection: &Connection) -> Result<bool, StoreError> {
-    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).doing("version");
+    let pragma = |name| {
+        connection
+            .pragma_query_value(None, name, |row| row.get::<_, i32>(0))
+            .doing("version")
+    };
     let (application, version) = (pragma("application_id")?, pragma("user_version")?);
-    let tables: i64 =
-        connection.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |row| row.get(0)).doing("looking for tables")?;
+    let tables: i64 = connection
+        .query_row("SELECT COUNT(*) FROM sqlite_schema", [], |row| row.get(0))
+        .doing("looking for tables")?;
     match (application, version, tables) {
         (APPLICATION_ID, SCHEMA_VERSION, _) => Ok(false),
         (0, 0, 0) => Ok(true),
@@ -216,17 +258,28 @@ fn migrate(connection: &Connection, new_epoch: Epoch) -> Result<(), StoreError> 
     if !check_ours(connection)? {
         return Ok(());
     }
-    connection.execute_batch(include_str!("schema.sql")).doing("making of the tables")?;
     connection
-        .execute("INSERT INTO meta (name, value) VALUES ('epoch', ?1)", [new_epoch.as_bytes()])
+        .execute_batch(include_str!("schema.sql"))
+        .doing("making of the tables")?;
+    connection
+        .execute(
+            "INSERT INTO meta (name, value) VALUES ('epoch', ?1)",
+            [new_epoch.as_bytes()],
+        )
         .doing("minting of the epoch")?;
-    connection.pragma_update(None, "application_id", APPLICATION_ID).doing("version")?;
-    connection.pragma_update(None, "user_version", SCHEMA_VERSION).doing("version")
+    connection
+        .pragma_update(None, "application_id", APPLICATION_ID)
+        .doing("version")?;
+    connection
+        .pragma_update(None, "user_version", SCHEMA_VERSION)
+        .doing("version")
 }
 
 fn read_epoch(connection: &Connection) -> Result<Epoch, StoreError> {
     let bytes: Vec<u8> = connection
-        .query_row("SELECT value FROM meta WHERE name = 'epoch'", params![], |row| row.get(0))
+        .query_row("SELECT value FROM meta WHERE name = 'epoch'", params![], |row| {
+            row.get(0)
+        })
         .doing("reading the epoch")?;
     Epoch::from_slice(&bytes).ok_or(StoreError::Inconsistent("epoch"))
 }
@@ -235,7 +288,6 @@ fn read_epoch(connection: &Connection) -> Result<Epoch, StoreError> {
 fn fixed<const N: usize>(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<[u8; N]> {
     row.get::<_, [u8; N]>(column)
 }
-
 
 #[cfg(test)]
 mod tests;

@@ -82,14 +82,26 @@ pub(super) fn parent_row(row: &Row<'_>) -> rusqlite::Result<ParentRow> {
 impl Rows<'_> {
     /// A Parent by its oid.
     pub fn parent(&self, app: &AppTable, oid: &Oid) -> Result<Option<ParentRow>, StoreError> {
-        let mut statement = self.connection.prepare_cached(&app.parent_by_oid).doing("reading a Parent")?;
-        statement.query_row([oid.as_bytes()], parent_row).optional().doing("reading a Parent")
+        let mut statement = self
+            .connection
+            .prepare_cached(&app.parent_by_oid)
+            .doing("reading a Parent")?;
+        statement
+            .query_row([oid.as_bytes()], parent_row)
+            .optional()
+            .doing("reading a Parent")
     }
 
     /// A Parent by its local id.
     pub fn parent_by_id(&self, app: &AppTable, id: i64) -> Result<Option<ParentRow>, StoreError> {
-        let mut statement = self.connection.prepare_cached(&app.parent_by_id).doing("reading a Parent")?;
-        statement.query_row([id], parent_row).optional().doing("reading a Parent")
+        let mut statement = self
+            .connection
+            .prepare_cached(&app.parent_by_id)
+            .doing("reading a Parent")?;
+        statement
+            .query_row([id], parent_row)
+            .optional()
+            .doing("reading a Parent")
     }
 
     /// An object's Attrs in order: attribute number and value, references as oids.
@@ -126,13 +138,24 @@ impl Rows<'_> {
 
     fn oid_of(&self, app: &AppTable, id: i64) -> Result<Oid, StoreError> {
         let mut statement = self.connection.prepare_cached(&app.oid_by_id).doing("reading an oid")?;
-        statement.query_row([id], |row| fixed(row, 0)).map(Oid::from_bytes).doing("reading an oid")
+        statement
+            .query_row([id], |row| fixed(row, 0))
+            .map(Oid::from_bytes)
+            .doing("reading an oid")
     }
 
     /// Parents of one type with a later `change_seq`, oldest first.
-    pub fn listing(&self, app: &AppTable, type_number: u16, after: u64, limit: usize) -> Result<Vec<ParentRow>, StoreError> {
+    pub fn listing(
+        &self,
+        app: &AppTable,
+        type_number: u16,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<ParentRow>, StoreError> {
         let mut statement = self.connection.prepare_cached(&app.listing).doing("listing")?;
-        let rows = statement.query_map((type_number, after, limit), parent_row).doing("listing")?;
+        let rows = statement
+            .query_map((type_number, after, limit), parent_row)
+            .doing("listing")?;
         rows.collect::<rusqlite::Result<_>>().doing("listing")
     }
 
@@ -141,7 +164,9 @@ impl Rows<'_> {
         let (mut head, mut ids) = (0, Vec::new());
         for app in self.apps.iter() {
             let mut statement = self.connection.prepare_cached(&app.head).doing("reading the head")?;
-            let (seq, id): (u64, i64) = statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?))).doing("reading the head")?;
+            let (seq, id): (u64, i64) = statement
+                .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+                .doing("reading the head")?;
             head = head.max(seq);
             ids.push((app.slug.clone(), id));
         }
@@ -159,7 +184,10 @@ impl WriteTx<'_> {
         granted: &Granted,
     ) -> Result<(), StoreError> {
         check_granted(parent, granted)?;
-        let mut statement = self.connection.prepare_cached(&app.insert_parent).doing("writing a Parent")?;
+        let mut statement = self
+            .connection
+            .prepare_cached(&app.insert_parent)
+            .doing("writing a Parent")?;
         statement
             .execute((
                 parent.id,
@@ -189,7 +217,11 @@ impl WriteTx<'_> {
     ) -> Result<(), StoreError> {
         check_granted(parent, granted)?;
         let doing = "updating a Parent";
-        self.connection.prepare_cached(&app.delete_attrs).doing(doing)?.execute([parent.id]).doing(doing)?;
+        self.connection
+            .prepare_cached(&app.delete_attrs)
+            .doing(doing)?
+            .execute([parent.id])
+            .doing(doing)?;
         let mut statement = self.connection.prepare_cached(&app.update_parent).doing(doing)?;
         statement
             .execute((
@@ -206,8 +238,16 @@ impl WriteTx<'_> {
         self.insert_attrs(app, parent, attrs)
     }
 
-    fn insert_attrs(&self, app: &AppTable, parent: &NewParent, attrs: &[(u16, u16, StoredValue)]) -> Result<(), StoreError> {
-        let mut statement = self.connection.prepare_cached(&app.insert_attr).doing("writing Attrs")?;
+    fn insert_attrs(
+        &self,
+        app: &AppTable,
+        parent: &NewParent,
+        attrs: &[(u16, u16, StoredValue)],
+    ) -> Result<(), StoreError> {
+        let mut statement = self
+            .connection
+            .prepare_cached(&app.insert_attr)
+            .doing("writing Attrs")?;
         for (place, (number, ordinal, stored)) in (0i64..).zip(attrs) {
             let (value, value_parent_id) = match stored {
                 StoredValue::Plain(value) => (Some(value), None),
@@ -215,7 +255,16 @@ impl WriteTx<'_> {
             };
             let id = (parent.id << 16) | place;
             statement
-                .execute((id, parent.id, number, ordinal, value, value_parent_id, parent.change_seq, parent.sync_flags))
+                .execute((
+                    id,
+                    parent.id,
+                    number,
+                    ordinal,
+                    value,
+                    value_parent_id,
+                    parent.change_seq,
+                    parent.sync_flags,
+                ))
                 .doing("writing Attrs")?;
         }
         Ok(())
@@ -223,5 +272,9 @@ impl WriteTx<'_> {
 }
 
 fn check_granted(parent: &NewParent, granted: &Granted) -> Result<(), StoreError> {
-    if granted.oid() == parent.oid { Ok(()) } else { Err(StoreError::Inconsistent("a grant for another object")) }
+    if granted.oid() == parent.oid {
+        Ok(())
+    } else {
+        Err(StoreError::Inconsistent("a grant for another object"))
+    }
 }

@@ -3,7 +3,7 @@
 //! Never drops a waiting object silently: one that finds no room is recorded as refused, with its place.
 //! Invariant: a parked object is exactly as it was sent; it was not judged yet.
 
-use keys::{Epoch, Oid, PeerId, SignedObject, Signature};
+use keys::{Epoch, Oid, PeerId, Signature, SignedObject};
 use rusqlite::Row;
 
 use super::{Doing as _, Rows, StoreError, WriteTx, fixed};
@@ -81,7 +81,10 @@ impl Rows<'_> {
     /// How many objects of a peer wait.
     pub fn parked_count(&self, peer: &PeerId) -> Result<u64, StoreError> {
         let doing = "counting parked objects";
-        let mut statement = self.connection.prepare_cached("SELECT COUNT(*) FROM sync_parked WHERE peer_id = ?1").doing(doing)?;
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT COUNT(*) FROM sync_parked WHERE peer_id = ?1")
+            .doing(doing)?;
         statement.query_row([peer.as_bytes()], |row| row.get(0)).doing(doing)
     }
 
@@ -143,7 +146,10 @@ impl WriteTx<'_> {
     /// Takes an object out of the parked ones.
     pub fn unpark(&self, id: i64) -> Result<(), StoreError> {
         let doing = "taking up a parked object";
-        let mut statement = self.connection.prepare_cached("DELETE FROM sync_parked WHERE id = ?1").doing(doing)?;
+        let mut statement = self
+            .connection
+            .prepare_cached("DELETE FROM sync_parked WHERE id = ?1")
+            .doing(doing)?;
         statement.execute([id]).doing(doing)?;
         Ok(())
     }

@@ -50,8 +50,7 @@ pub struct PeerRow {
     pub last_contact: Timestamp,
 }
 
-const COLUMNS: &str =
-    "peer_id, server_oid, peer_apps, peer_sync_domains, domains, onion, epoch, tier, last_contact";
+const COLUMNS: &str = "peer_id, server_oid, peer_apps, peer_sync_domains, domains, onion, epoch, tier, last_contact";
 
 fn json(names: &[String]) -> String {
     serde_json::Value::from(names).to_string()
@@ -59,8 +58,9 @@ fn json(names: &[String]) -> String {
 
 fn names(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<String>> {
     let text: String = row.get(column)?;
-    serde_json::from_str(&text)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error)))
+    serde_json::from_str(&text).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+    })
 }
 
 fn peer_row(row: &Row<'_>) -> rusqlite::Result<PeerRow> {
@@ -72,7 +72,11 @@ fn peer_row(row: &Row<'_>) -> rusqlite::Result<PeerRow> {
         domains: names(row, 4)?,
         onion: OnionAddr::from_public_key(PublicKey::from_bytes(fixed(row, 5)?)),
         epoch: Epoch::from_bytes(fixed(row, 6)?),
-        tier: if row.get::<_, String>(7)? == "trusted" { Tier::Trusted } else { Tier::Worked },
+        tier: if row.get::<_, String>(7)? == "trusted" {
+            Tier::Trusted
+        } else {
+            Tier::Worked
+        },
         last_contact: Timestamp(row.get(8)?),
     })
 }
@@ -81,23 +85,36 @@ impl Rows<'_> {
     /// A peer by its name.
     pub fn peer(&self, peer_id: &PeerId) -> Result<Option<PeerRow>, StoreError> {
         let doing = "reading a peer";
-        let mut statement =
-            self.connection.prepare_cached(&format!("SELECT {COLUMNS} FROM peers WHERE peer_id = ?1")).doing(doing)?;
-        statement.query_row([peer_id.as_bytes()], peer_row).optional().doing(doing)
+        let mut statement = self
+            .connection
+            .prepare_cached(&format!("SELECT {COLUMNS} FROM peers WHERE peer_id = ?1"))
+            .doing(doing)?;
+        statement
+            .query_row([peer_id.as_bytes()], peer_row)
+            .optional()
+            .doing(doing)
     }
 
     /// A peer's local number, as rows that it sent carry it.
     pub fn peer_number(&self, peer_id: &PeerId) -> Result<Option<i64>, StoreError> {
         let doing = "reading a peer's number";
-        let mut statement = self.connection.prepare_cached("SELECT id FROM peers WHERE peer_id = ?1").doing(doing)?;
-        statement.query_row([peer_id.as_bytes()], |row| row.get(0)).optional().doing(doing)
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT id FROM peers WHERE peer_id = ?1")
+            .doing(doing)?;
+        statement
+            .query_row([peer_id.as_bytes()], |row| row.get(0))
+            .optional()
+            .doing(doing)
     }
 
     /// All peers, oldest first.
     pub fn peers(&self) -> Result<Vec<PeerRow>, StoreError> {
         let doing = "listing peers";
-        let mut statement =
-            self.connection.prepare_cached(&format!("SELECT {COLUMNS} FROM peers ORDER BY id")).doing(doing)?;
+        let mut statement = self
+            .connection
+            .prepare_cached(&format!("SELECT {COLUMNS} FROM peers ORDER BY id"))
+            .doing(doing)?;
         let rows = statement.query_map([], peer_row).doing(doing)?;
         rows.collect::<rusqlite::Result<_>>().doing(doing)
     }

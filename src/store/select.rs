@@ -39,9 +39,13 @@ impl Rows<'_> {
         mut visit: impl FnMut(&[ParentRow]) -> Result<Changed, E>,
     ) -> Result<u64, E> {
         let doing = "selecting what changed";
-        let mut statement = self.connection.prepare_cached(&app.changed(selection.mask)).doing(doing)?;
-        let mut rows =
-            statement.query((selection.after, selection.peer.as_bytes(), app.id.0)).doing(doing)?;
+        let mut statement = self
+            .connection
+            .prepare_cached(&app.changed(selection.mask))
+            .doing(doing)?;
+        let mut rows = statement
+            .query((selection.after, selection.peer.as_bytes(), app.id.0))
+            .doing(doing)?;
         let mut group: Vec<ParentRow> = Vec::new();
         loop {
             let next = rows.next().doing(doing)?.map(parent_row).transpose().doing(doing)?;

@@ -68,11 +68,20 @@ impl Rows<'_> {
                  WHERE peer_id = ?1 AND domain = ?2 AND direction = ?3 AND scope = ?4",
             )
             .doing(doing)?;
-        let key = (cursor.peer.as_bytes(), cursor.domain, cursor.direction.as_str(), cursor.scope_bytes());
+        let key = (
+            cursor.peer.as_bytes(),
+            cursor.domain,
+            cursor.direction.as_str(),
+            cursor.scope_bytes(),
+        );
         statement
             .query_row(key, |row| {
                 let epoch = Epoch::from_bytes(fixed(row, 0)?);
-                Ok(SyncStateRow { epoch, last_seq: row.get(1)?, acked_seq: row.get(2)? })
+                Ok(SyncStateRow {
+                    epoch,
+                    last_seq: row.get(1)?,
+                    acked_seq: row.get(2)?,
+                })
             })
             .optional()
             .doing(doing)
@@ -90,9 +99,16 @@ impl Rows<'_> {
             .doing(doing)?;
         let rows = statement
             .query_map([peer.as_bytes()], |row| {
-                let state =
-                    SyncStateRow { epoch: Epoch::from_bytes(fixed(row, 0)?), last_seq: row.get(1)?, acked_seq: row.get(2)? };
-                let direction = if row.get::<_, String>(4)? == "in" { Direction::In } else { Direction::Out };
+                let state = SyncStateRow {
+                    epoch: Epoch::from_bytes(fixed(row, 0)?),
+                    last_seq: row.get(1)?,
+                    acked_seq: row.get(2)?,
+                };
+                let direction = if row.get::<_, String>(4)? == "in" {
+                    Direction::In
+                } else {
+                    Direction::Out
+                };
                 Ok((row.get(3)?, direction, state))
             })
             .doing(doing)?;

@@ -9,7 +9,10 @@ impl Rows<'_> {
     /// Whether a token with this hash was issued. The hash is of 32 random bytes: looking it up leaks nothing useful.
     pub fn has_token(&self, hash: &Digest) -> Result<bool, StoreError> {
         let doing = "looking up a token";
-        let mut statement = self.connection.prepare_cached("SELECT 1 FROM api_token WHERE hash = ?1").doing(doing)?;
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT 1 FROM api_token WHERE hash = ?1")
+            .doing(doing)?;
         statement.exists([hash.as_bytes()]).doing(doing)
     }
 }
