@@ -30,6 +30,7 @@ impl Source {
         let mut lexer = Lexer::new(text);
         lexer.run();
         let is_test = path.starts_with("tests/") && !path.contains("/src/") || path.contains("/tests/");
+        let is_test = is_test || path.ends_with("/tests.rs") || path.ends_with("_tests.rs");
         Self {
             path: path.to_owned(),
             text: text.to_owned(),

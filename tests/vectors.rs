@@ -1,0 +1,174 @@
+//! The worked example of docs/PROTOCOL.md, byte by byte: the page cannot say something else than the program.
+//!
+//! All keys come from seeds of one repeated byte, so that another implementation can make the same bytes.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on ends here"
+)]
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use keys::chain::{Genesis, commitment};
+use keys::signing::signing_input;
+use keys::{Context, Epoch, HomeRecord, KeyChain, Oid, SecretKey, SignedObject, codec};
+use postern::graph::{GraphLimits, IdentityRecord, decode_object, new_identity_attrs};
+use postern::object::{Attrs, Object, ObjectLimits, Value};
+use postern::peer::message::{Message, PackageBody, Pull};
+use postern::state_engine::{Package, PackageLimits, VerifiedPackage};
+
+/// The section's lines as they must stand in the page.
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    /// A name and hex behind it, in lines of at most 104 digits.
+    fn hex(&mut self, name: &str, bytes: &[u8]) {
+        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        for (number, place) in (0..digits.len()).step_by(104).enumerate() {
+            let name = if number == 0 { name } else { "" };
+            let line = &digits[place..digits.len().min(place + 104)];
+            writeln!(self.0, "{name:<14}{line}").unwrap();
+        }
+    }
+}
+
+fn secret(byte: u8) -> SecretKey {
+    SecretKey::from_seed(&[byte; 32])
+}
+
+/// The chain of somebody whose first key has the seed `byte` and whose next one `byte + 1`, repeated.
+fn chain(byte: u8) -> KeyChain {
+    KeyChain::new(Genesis::new(secret(byte).public(), &secret(byte + 1).public()))
+}
+
+struct Example {
+    alice: Object,
+    alice_home: HomeRecord,
+    conversation: Object,
+    message: Object,
+}
+
+fn example() -> Example {
+    let (alice, node) = (chain(0x0a), chain(0x01));
+    let verified = alice.verify(0).unwrap();
+    let home = HomeRecord::sign(alice.oid(), (0, &secret(0x0a)), node, &secret(0x01), 1);
+    let identity = |owner, oid, app: &str, type_number, attrs| Object {
+        app: app.into(),
+        type_number,
+        oid,
+        owner,
+        rev: 1,
+        attrs: Some(attrs),
+    };
+    let (bob, conversation) = (chain(0x0c).oid(), Oid::time_ordered(1_700_000_000_000, [0xcc; 10]));
+    let members = vec![Value::from(&alice.oid()), Value::from(&bob)];
+    let said = Attrs::from([
+        (1, vec![Value::from(&conversation)]),
+        (2, vec![Value::from("Hi")]),
+        (3, vec![Value::from(1_700_000_000_001)]),
+    ]);
+    Example {
+        alice: identity(
+            alice.oid(),
+            alice.oid(),
+            "identities",
+            1,
+            new_identity_attrs(&alice, &verified, &home, Some("Alice")),
+        ),
+        alice_home: home,
+        conversation: identity(alice.oid(), conversation, "messages", 1, Attrs::from([(1, members)])),
+        message: identity(
+            alice.oid(),
+            Oid::time_ordered(1_700_000_000_001, [0xdd; 10]),
+            "messages",
+            2,
+            said,
+        ),
+    }
+}
+
+fn sign(object: &Object) -> SignedObject {
+    SignedObject::sign(0, &secret(0x0a), object.to_bytes())
+}
+
+fn package(example: &Example) -> Package {
+    Package {
+        more: false,
+        epoch: Epoch::from_bytes([0xee; 16]),
+        domain: "messages".into(),
+        sender: secret(0x01).peer_id(),
+        to_seq: 1433,
+        objects: vec![sign(&example.conversation), sign(&example.message)],
+        version: 1,
+        from_seq: 1433,
+        recipient: secret(0x03).peer_id(),
+    }
+}
+
+#[test]
+fn the_page_shows_what_the_program_makes() {
+    let example = example();
+    let (alice, message) = (chain(0x0a), &example.message);
+    let mut page = Page::default();
+    page.hex("alice", secret(0x0a).public().as_bytes());
+    page.hex("next", commitment(&secret(0x0b).public()).as_bytes());
+    page.hex("genesis", &codec::encode(&alice.genesis));
+    page.hex("alice oid", alice.oid().as_bytes());
+    page.hex("bob oid", chain(0x0c).oid().as_bytes());
+    page.hex("node A", secret(0x01).public().as_bytes());
+    page.hex("node B", secret(0x03).public().as_bytes());
+    page.hex("home", &codec::encode(&example.alice_home));
+    page.hex("identity", &example.alice.to_bytes());
+    page.hex("conversation", &example.conversation.to_bytes());
+    page.hex("message", &message.to_bytes());
+    page.hex(
+        "signed over",
+        &signing_input(Context::Object, &[&[0; 4], &message.to_bytes()]),
+    );
+    page.hex("signature", sign(message).signature().as_bytes());
+    let payload = codec::encode(&package(&example));
+    let signed = secret(0x01).sign1(Context::Package, &payload);
+    page.hex("package", &signed);
+    let pull = Pull {
+        id: 1,
+        epoch: Some(Epoch::from_bytes([0xee; 16])),
+        domain: "messages".into(),
+        wait_s: 30,
+        peer_id: secret(0x03).peer_id(),
+        last_seq: 1432,
+    };
+    page.hex("pull", &Message::Pull(pull).encode());
+    let answer = Message::Package(PackageBody { id: 1, body: signed }).encode();
+    page.hex("answer", &answer[..24]);
+
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/PROTOCOL.md");
+    let found = fs::read_to_string(path).unwrap();
+    assert!(
+        found.contains(&page.0),
+        "docs/PROTOCOL.md must read:\n{}",
+        page.0
+    );
+}
+
+#[test]
+fn the_example_is_taken_by_a_receiver() {
+    let example = example();
+    let bytes = secret(0x01).sign1(Context::Package, &codec::encode(&package(&example)));
+    let (node, us) = (secret(0x01), secret(0x03).peer_id());
+    let sender = (&node.peer_id(), &node.public());
+    let mut verified = VerifiedPackage::verify(&bytes, &PackageLimits::default(), sender, &us).unwrap();
+    let objects = verified.take_objects();
+    assert_eq!(objects.len(), 2);
+    for signed in objects {
+        signed.verify(&secret(0x0a).public()).unwrap();
+        decode_object(signed, &GraphLimits::default()).unwrap();
+    }
+    let back = Object::from_bytes(&example.alice.to_bytes(), &ObjectLimits::default()).unwrap();
+    let record = IdentityRecord::read(&back, 32).unwrap().unwrap();
+    assert_eq!(record.home(), node.peer_id());
+}
