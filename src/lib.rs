@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod acl;
+pub mod api;
 pub mod config;
 pub mod domain;
 pub mod engine;

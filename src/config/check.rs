@@ -84,14 +84,7 @@ impl ApiConfig {
     fn check(&self, note: Note<'_>) {
         loopback(note, "api.listen", self.listen);
         bytes(note, "api.body_bytes_max", self.body_bytes_max, 1024..=64 << 20);
-        count(note, "api.connections_max", self.connections_max);
-        count(note, "api.event_streams_max", self.event_streams_max);
-        if self.event_streams_max >= self.connections_max {
-            note(
-                "api.event_streams_max",
-                "must leave connections for requests: below connections_max",
-            );
-        }
+        count(note, "api.requests_max", self.requests_max);
         seconds(note, "api.request_deadline_s", self.request_deadline_s);
     }
 }

@@ -37,11 +37,9 @@ pub struct ApiConfig {
     pub listen: SocketAddr,
     /// Longest request body, in bytes. Default 1048576: above the largest object in base64.
     pub body_bytes_max: usize,
-    /// Connections at once, event streams among them. Default 64: a few frontends with a few tabs.
-    pub connections_max: usize,
-    /// Event streams at once. Default 16: they stay open, so they must leave connections for requests.
-    pub event_streams_max: usize,
-    /// Seconds for a request to arrive and be answered; event streams are spared. Default 30: a slow disk, not for ever.
+    /// Requests worked on at once, waiting ones among them. Default 64: a few frontends with a few tabs.
+    pub requests_max: usize,
+    /// Seconds for a request to be answered, a dial and its puzzle included. Default 600: a puzzle under load takes minutes.
     pub request_deadline_s: u64,
 }
 
@@ -205,9 +203,8 @@ impl Default for ApiConfig {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8470)),
             body_bytes_max: 1 << 20,
-            connections_max: 64,
-            event_streams_max: 16,
-            request_deadline_s: 30,
+            requests_max: 64,
+            request_deadline_s: 600,
         }
     }
 }

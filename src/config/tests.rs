@@ -172,10 +172,7 @@ fn values_that_make_no_sense_are_named_all_at_once() {
         "[limits]\nparked_per_peer_max = 0\n",
         "p:2: limits.parked_per_peer_max: must be at least 1",
     );
-    wrong(
-        "[api]\nevent_streams_max = 64\n",
-        "p:2: api.event_streams_max: must leave connections for requests: below connections_max",
-    );
+    wrong("[api]\nrequests_max = 0\n", "p:2: api.requests_max: must be 1 to 1000000");
     wrong(
         "[node]\napps = [\"messages\"]\n",
         "p:2: node.apps: `identities` must be there: all other apps need it",

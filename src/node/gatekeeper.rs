@@ -29,10 +29,18 @@ impl Gatekeeper for Doorkeeper {
         Box::pin(async {
             let ground = self.peers.engine().ground();
             let most = self.identities_max;
-            let identities = self.peers.engine().read(move |view| identities::for_handshake(&view, most)).await;
+            let identities = self
+                .peers
+                .engine()
+                .read(move |view| identities::for_handshake(&view, most))
+                .await;
             Ok(Profile {
                 apps: ground.schemas.apps().map(|app| app.slug.clone()).collect(),
-                sync_domains: ground.schemas.sync_domains().map(|domain| domain.name.clone()).collect(),
+                sync_domains: ground
+                    .schemas
+                    .sync_domains()
+                    .map(|domain| domain.name.clone())
+                    .collect(),
                 epoch: ground.epoch,
                 boot_id: self.boot_id,
                 identities: identities.map_err(|error| Internal(error.to_string()))?,

@@ -80,17 +80,28 @@ fn files(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> InitErro
 }
 
 /// Makes a node in `folder`, with a first identity called `name`.
-pub fn init(folder: &Path, name: Option<&str>, passphrase: &Passphrase, cost: KdfCost) -> Result<Initialised, InitError> {
+pub fn init(
+    folder: &Path,
+    name: Option<&str>,
+    passphrase: &Passphrase,
+    cost: KdfCost,
+) -> Result<Initialised, InitError> {
     if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) || folder.is_file() {
         return Err(InitError::NotEmpty(folder.to_owned()));
     }
     let file_name = folder.file_name().ok_or_else(|| InitError::NoName(folder.to_owned()))?;
-    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = folder
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(files("make the folder", parent))?;
     let mut draft_name = file_name.to_os_string();
     draft_name.push(format!(".new-{}", std::process::id()));
     let draft = parent.join(draft_name);
-    DirBuilder::new().mode(0o700).create(&draft).map_err(files("make the folder", &draft))?;
+    DirBuilder::new()
+        .mode(0o700)
+        .create(&draft)
+        .map_err(files("make the folder", &draft))?;
     let made = fill(&draft, name, passphrase, cost).and_then(|made| {
         // Over an empty folder of that name too: a rename replaces it.
         fs::rename(&draft, folder).map_err(files("name the folder", folder))?;
@@ -102,7 +113,13 @@ pub fn init(folder: &Path, name: Option<&str>, passphrase: &Passphrase, cost: Kd
         let _ = fs::remove_dir_all(&draft);
     }
     let (peer_id, onion, identity) = made?;
-    Ok(Initialised { folder: folder.to_owned(), config: folder.join(FILE_NAME), peer_id, onion, identity })
+    Ok(Initialised {
+        folder: folder.to_owned(),
+        config: folder.join(FILE_NAME),
+        peer_id,
+        onion,
+        identity,
+    })
 }
 
 fn fill(
@@ -128,16 +145,23 @@ fn fill(
     })?;
     drop(core);
     let config = draft.join(FILE_NAME);
-    let mut file =
-        File::options().write(true).create_new(true).mode(0o600).open(&config).map_err(files("write", &config))?;
-    file.write_all(Config::default_toml().as_bytes()).map_err(files("write", &config))?;
+    let mut file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&config)
+        .map_err(files("write", &config))?;
+    file.write_all(Config::default_toml().as_bytes())
+        .map_err(files("write", &config))?;
     file.sync_all().map_err(files("write", &config))?;
     sync_folder(draft)?;
     Ok((keys.peer_id(), keys.onion(), identity))
 }
 
 fn sync_folder(folder: &Path) -> Result<(), InitError> {
-    File::open(folder).and_then(|file| file.sync_all()).map_err(files("sync", folder))
+    File::open(folder)
+        .and_then(|file| file.sync_all())
+        .map_err(files("sync", folder))
 }
 
 #[cfg(test)]
@@ -155,10 +179,17 @@ mod tests {
             assert!(file.is_file(), "{}", file.display());
         }
         let keys = KeyManager::open(&data.keys(), &passphrase()).unwrap();
-        assert_eq!((keys.peer_id(), keys.onion(), keys.identities()), (made.peer_id, made.onion, vec![made.identity]));
+        assert_eq!(
+            (keys.peer_id(), keys.onion(), keys.identities()),
+            (made.peer_id, made.onion, vec![made.identity])
+        );
         let again = init(&folder, None, &passphrase(), KdfCost::TEST);
         assert!(matches!(again, Err(InitError::NotEmpty(_))));
-        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1, "nothing is left beside the folder");
+        assert_eq!(
+            fs::read_dir(parent.path()).unwrap().count(),
+            1,
+            "nothing is left beside the folder"
+        );
     }
 
     #[test]

@@ -5,17 +5,17 @@
 //! second process ran on the same folder.
 
 mod clock;
-//mod control;
+mod control;
 mod gatekeeper;
 mod init;
-//mod run;
+mod run;
 
 use std::path::{Path, PathBuf};
 
 pub use clock::SystemClock;
 pub use gatekeeper::Doorkeeper;
 pub use init::{InitError, Initialised, init};
-//pub use run::{Event, RunError, run};
+pub use run::{Event, RunError, run};
 
 use crate::config::Config;
 
@@ -40,7 +40,8 @@ impl DataDir {
         Self(config.data_dir())
     }
 
-    fn at(path: &Path) -> Self {
+    /// A data folder by its path.
+    pub fn at(path: &Path) -> Self {
         Self(path.to_owned())
     }
 

@@ -9,6 +9,7 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+#[cfg(feature = "tor")]
 use std::time::Duration;
 
 use bastion::{Gate, Listener, Transport};
@@ -198,6 +199,7 @@ impl Running {
         stop: impl Future<Output = ()>,
     ) -> Result<(), RunError> {
         let control = Arc::new(NodeControl::new(self.peers.clone(), self.gate.clone(), self.keys.clone()));
+        let tell = control.listening_to(tell);
         let api = self.start_api(config, data, control.clone(), &tell).await?;
         let network = self.network(config, data, &control, &tell);
         let result = tokio::select! {
@@ -226,10 +228,9 @@ impl Running {
         let address = listener.local_addr().map_err(|error| RunError::Api(wanted, error))?;
         let path = data.api_address();
         write_whole(&path, &format!("{address}\n")).map_err(files("write", &path))?;
-        let state = crate::api::ApiState::new(self.engine.clone(), control, config.api.clone());
-        let stop = self.token.clone();
+        let state = crate::api::ApiState::new(self.engine.clone(), control, config.api.clone(), self.token.clone());
         let serving = tokio::spawn(async move {
-            if let Err(error) = crate::api::serve(listener, state, stop).await {
+            if let Err(error) = crate::api::serve(listener, state).await {
                 tracing::error!(%error, "the local API ended");
             }
         });

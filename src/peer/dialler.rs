@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bastion::gate::Progress;
 use bastion::{Gate, HandshakeError, Transport};
@@ -32,6 +33,17 @@ pub enum DialError {
     Stopped,
 }
 
+/// A dial that ended in a session.
+#[derive(Debug, Clone, Copy)]
+pub struct Reached {
+    /// The peer.
+    pub peer: PeerId,
+    /// Expected evaluations of the puzzle that was solved.
+    pub effort: u64,
+    /// How long solving took.
+    pub solving: Duration,
+}
+
 /// Dials onion services.
 #[derive(Clone)]
 pub struct Dialler(Arc<Inner>);
@@ -51,11 +63,23 @@ impl Dialler {
     pub fn new(gate: Gate, transport: Arc<dyn Transport>, peers: Peers, stop: CancellationToken) -> Self {
         let slots = Semaphore::new(peers.config().dials_max);
         let (kept, tasks) = (Mutex::new(BTreeSet::new()), TaskTracker::new());
-        Self(Arc::new(Inner { gate, transport, peers, slots, kept, tasks, stop }))
+        Self(Arc::new(Inner {
+            gate,
+            transport,
+            peers,
+            slots,
+            kept,
+            tasks,
+            stop,
+        }))
     }
 
     /// Dials once, is admitted, and begins a session.
-    pub async fn dial(&self, onion: &OnionAddr, progress: &(dyn Fn(Progress) + Send + Sync)) -> Result<PeerId, DialError> {
+    pub async fn dial(
+        &self,
+        onion: &OnionAddr,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<Reached, DialError> {
         let _slot = self.0.slots.acquire().await.map_err(|_| DialError::Stopped)?;
         let dial = self.0.gate.dial(&*self.0.transport, onion, progress);
         let (session, admitted) = tokio::select! {
@@ -70,7 +94,9 @@ impl Dialler {
             domains = admitted.domains().len(),
             "admitted by a peer"
         );
-        Ok(self.0.peers.admit(session, admitted).await?)
+        let (effort, solving) = (admitted.effort(), admitted.solving_time());
+        let peer = self.0.peers.admit(session, admitted).await?;
+        Ok(Reached { peer, effort, solving })
     }
 
     /// Keeps a session with the node at `onion` from now on. Asking twice changes nothing.

@@ -116,7 +116,11 @@ impl Message {
 
     /// Reads a frame. Only the two package messages may be long.
     pub fn decode(frame: &[u8], package_bytes_max: usize) -> Result<Self, Malformed> {
-        let limits = Limits { bytes_max: package_bytes_max + 64, depth_max: 2, items_max: 16 };
+        let limits = Limits {
+            bytes_max: package_bytes_max + 64,
+            depth_max: 2,
+            items_max: 16,
+        };
         let message = codec::decode(frame, &limits)?;
         let word = match &message {
             Self::Pull(pull) => &pull.domain,
@@ -156,17 +160,44 @@ mod tests {
     #[test]
     fn every_message_is_canonical_and_comes_back() {
         let (epoch, peer_id) = (Epoch::from_bytes([1; 16]), PeerId::from_bytes([2; 32]));
-        let pull = Pull { id: 1, epoch: Some(epoch), domain: "messages".into(), wait_s: 30, peer_id, last_seq: 1432 };
-        check(Message::Pull(Pull { epoch: None, ..pull.clone() }));
+        let pull = Pull {
+            id: 1,
+            epoch: Some(epoch),
+            domain: "messages".into(),
+            wait_s: 30,
+            peer_id,
+            last_seq: 1432,
+        };
+        check(Message::Pull(Pull {
+            epoch: None,
+            ..pull.clone()
+        }));
         check(Message::Pull(pull));
-        check(Message::Package(PackageBody { id: 1, body: vec![1, 2, 3] }));
-        check(Message::UpToDate(UpToDate { id: 1, epoch, last_seq: 7 }));
+        check(Message::Package(PackageBody {
+            id: 1,
+            body: vec![1, 2, 3],
+        }));
+        check(Message::UpToDate(UpToDate {
+            id: 1,
+            epoch,
+            last_seq: 7,
+        }));
         check(Message::Push(PackageBody { id: 1, body: vec![] }));
-        check(Message::Ack(UpToDate { id: 1, epoch, last_seq: 7 }));
-        check(Message::Refused(Refused { id: 1, code: "gap".into(), last_seq: Some(9) }));
+        check(Message::Ack(UpToDate {
+            id: 1,
+            epoch,
+            last_seq: 7,
+        }));
+        check(Message::Refused(Refused {
+            id: 1,
+            code: "gap".into(),
+            last_seq: Some(9),
+        }));
         check(Message::Ping(Id { id: 1 }));
         check(Message::Pong(Id { id: 1 }));
-        check(Message::Bye(Bye { code: "shutdown".into() }));
+        check(Message::Bye(Bye {
+            code: "shutdown".into(),
+        }));
     }
 
     #[test]
@@ -174,7 +205,11 @@ mod tests {
         let bye = |code: &str| Message::Bye(Bye { code: code.into() }).encode();
         assert!(Message::decode(&bye(&"x".repeat(65)), 4096).is_err());
         assert!(Message::decode(&bye("new\nline"), 4096).is_err());
-        let package = Message::Package(PackageBody { id: 1, body: vec![0; 5000] }).encode();
+        let package = Message::Package(PackageBody {
+            id: 1,
+            body: vec![0; 5000],
+        })
+        .encode();
         assert!(matches!(Message::decode(&package, 4096), Err(Malformed::TooLong(_))));
     }
 

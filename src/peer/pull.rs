@@ -64,25 +64,58 @@ pub(super) struct Taken {
 }
 
 /// One pull of one domain, waiting up to `wait_s` seconds for something new.
-pub async fn pull_once(engine: &Engine, config: &SyncConfig, handle: &Handle, domain: &str, wait_s: u32) -> Result<PullOutcome, SyncError> {
+pub async fn pull_once(
+    engine: &Engine,
+    config: &SyncConfig,
+    handle: &Handle,
+    domain: &str,
+    wait_s: u32,
+) -> Result<PullOutcome, SyncError> {
     let (peer, name) = (*handle.peer(), domain.to_owned());
     let state = engine
         .read(move |view| {
-            view.rows.sync_state(Cursor { peer: &peer, domain: &name, direction: Direction::In, scope: None })
+            view.rows.sync_state(Cursor {
+                peer: &peer,
+                domain: &name,
+                direction: Direction::In,
+                scope: None,
+            })
         })
         .await?;
     let (epoch, last_seq) = state.map_or((None, 0), |state| (Some(state.epoch), state.last_seq));
     let us = engine.ground().keys.peer_id();
-    let ask = |id| Message::Pull(Pull { id, epoch, domain: domain.to_owned(), wait_s, peer_id: us, last_seq });
+    let ask = |id| {
+        Message::Pull(Pull {
+            id,
+            epoch,
+            domain: domain.to_owned(),
+            wait_s,
+            peer_id: us,
+            last_seq,
+        })
+    };
     match handle.request(Duration::from_secs(u64::from(wait_s)), ask).await? {
         Message::Package(package) => {
             let (_, taken) = take_package(engine, config, &peer, Some(domain), &package.body).await?;
             let Taken { window, more, applied } = taken;
-            Ok(PullOutcome { domain: domain.to_owned(), window: Some(window), applied, more })
+            Ok(PullOutcome {
+                domain: domain.to_owned(),
+                window: Some(window),
+                applied,
+                more,
+            })
         }
         Message::UpToDate(_) => {
-            let applied = AppliedPackage { last_seq, ..AppliedPackage::default() };
-            Ok(PullOutcome { domain: domain.to_owned(), window: None, applied, more: false })
+            let applied = AppliedPackage {
+                last_seq,
+                ..AppliedPackage::default()
+            };
+            Ok(PullOutcome {
+                domain: domain.to_owned(),
+                window: None,
+                applied,
+                more: false,
+            })
         }
         Message::Refused(refused) => Err(SyncError::Refused(refused.code)),
         _ => Err(SessionError::Misbehaved("a pull was answered with something else").into()),
@@ -101,12 +134,21 @@ pub(super) async fn take_package(
     let sender = *peer;
     let known = engine
         .read(move |view| {
-            let Some(row) = view.rows.peer(&sender)? else { return Ok(None) };
-            Ok::<_, StoreError>(view.rows.identity(&row.server_oid)?.map(|server| (server.public_key, row.domains)))
+            let Some(row) = view.rows.peer(&sender)? else {
+                return Ok(None);
+            };
+            Ok::<_, StoreError>(
+                view.rows
+                    .identity(&row.server_oid)?
+                    .map(|server| (server.public_key, row.domains)),
+            )
         })
         .await?;
     let (key, domains) = known.ok_or(SyncError::NoSession)?;
-    let limits = PackageLimits { bytes_max: config.package_bytes_max, objects_max: config.package_objects_max };
+    let limits = PackageLimits {
+        bytes_max: config.package_bytes_max,
+        objects_max: config.package_objects_max,
+    };
     let us = engine.ground().keys.peer_id();
     let mut package = VerifiedPackage::verify(bytes, &limits, (peer, &key), &us)?;
     let is_asked = asked.is_none_or(|domain| domain == package.domain());

@@ -32,18 +32,49 @@ pub async fn push_once(engine: &Engine, handle: &Handle, domain: &str) -> Result
     let (peer, name, ours) = (*handle.peer(), domain.to_owned(), engine.ground().epoch);
     let state = engine
         .read(move |view| {
-            view.rows.sync_state(Cursor { peer: &peer, domain: &name, direction: Direction::Out, scope: None })
+            view.rows.sync_state(Cursor {
+                peer: &peer,
+                domain: &name,
+                direction: Direction::Out,
+                scope: None,
+            })
         })
         .await?;
-    let acked_seq = state.filter(|state| state.epoch == ours).map_or(0, |state| state.acked_seq);
-    let request = PullRequest { peer, domain: domain.to_owned(), last_seq: acked_seq, epoch: Some(ours) };
-    let asked = request.clone();
-    let answer = engine.read(move |view| view.build_package(&asked)).await.map_err(SyncError::Build)?;
-    let Answer::Package { window, objects, more, bytes } = answer else {
-        return Ok(PushOutcome { domain: domain.to_owned(), window: None, objects: 0, acked_seq, more: false });
+    let acked_seq = state
+        .filter(|state| state.epoch == ours)
+        .map_or(0, |state| state.acked_seq);
+    let request = PullRequest {
+        peer,
+        domain: domain.to_owned(),
+        last_seq: acked_seq,
+        epoch: Some(ours),
     };
-    engine.write(move |core, now| core.record_sent(now, &request, Some(window))).await?;
-    let answer = handle.request(Duration::ZERO, |id| Message::Push(PackageBody { id, body: bytes })).await?;
+    let asked = request.clone();
+    let answer = engine
+        .read(move |view| view.build_package(&asked))
+        .await
+        .map_err(SyncError::Build)?;
+    let Answer::Package {
+        window,
+        objects,
+        more,
+        bytes,
+    } = answer
+    else {
+        return Ok(PushOutcome {
+            domain: domain.to_owned(),
+            window: None,
+            objects: 0,
+            acked_seq,
+            more: false,
+        });
+    };
+    engine
+        .write(move |core, now| core.record_sent(now, &request, Some(window)))
+        .await?;
+    let answer = handle
+        .request(Duration::ZERO, |id| Message::Push(PackageBody { id, body: bytes }))
+        .await?;
     let (acked_seq, more) = match answer {
         Message::Ack(ack) if ack.epoch == ours => (ack.last_seq, more),
         // The peer is further back than we believed: start again where it says.
@@ -52,6 +83,14 @@ pub async fn push_once(engine: &Engine, handle: &Handle, domain: &str) -> Result
         _ => return Err(SessionError::Misbehaved("a push was answered with something else").into()),
     };
     let name = domain.to_owned();
-    engine.write(move |core, now| core.record_ack(now, &peer, &name, acked_seq)).await?;
-    Ok(PushOutcome { domain: domain.to_owned(), window: Some(window), objects, acked_seq, more })
+    engine
+        .write(move |core, now| core.record_ack(now, &peer, &name, acked_seq))
+        .await?;
+    Ok(PushOutcome {
+        domain: domain.to_owned(),
+        window: Some(window),
+        objects,
+        acked_seq,
+        more,
+    })
 }

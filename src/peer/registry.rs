@@ -62,7 +62,14 @@ impl Peers {
     pub fn new(engine: Engine, config: SyncConfig, stop: CancellationToken) -> Self {
         let server = Arc::new(Server::new(engine.clone(), config.clone()));
         let live = Mutex::new(BTreeMap::new());
-        Self(Arc::new(Inner { engine, config, server, live, tasks: TaskTracker::new(), stop }))
+        Self(Arc::new(Inner {
+            engine,
+            config,
+            server,
+            live,
+            tasks: TaskTracker::new(),
+            stop,
+        }))
     }
 
     /// The engine.
@@ -83,7 +90,10 @@ impl Peers {
         self.note_peer(&admitted).await?;
         let checked = self.0.engine.check(claims.identities.clone()).await?;
         let epoch = claims.epoch;
-        self.0.engine.write(move |core, now| core.apply_identities(now, peer, epoch, checked)).await?;
+        self.0
+            .engine
+            .write(move |core, now| core.apply_identities(now, peer, epoch, checked))
+            .await?;
         self.start(session, &admitted);
         Ok(peer)
     }
@@ -112,7 +122,11 @@ impl Peers {
         let (node, chain, onion) = (claims.node.clone(), claims.chain.clone(), claims.onion);
         let (apps, sync_domains, epoch) = (claims.apps.clone(), claims.sync_domains.clone(), claims.epoch);
         let domains = admitted.domains().to_vec();
-        let tier = if admitted.we_dialled() { Tier::Trusted } else { Tier::Worked };
+        let tier = if admitted.we_dialled() {
+            Tier::Trusted
+        } else {
+            Tier::Worked
+        };
         let note = move |core: &mut crate::state_engine::StateEngine, now| {
             core.write(now, |graph| {
                 graph.save_server(&node, &chain)?;
@@ -150,7 +164,9 @@ impl Peers {
         }
         let this = self.clone();
         let domains = admitted.domains().to_vec();
-        self.0.tasks.spawn(async move { this.run(starting, peer, domains).await });
+        self.0
+            .tasks
+            .spawn(async move { this.run(starting, peer, domains).await });
     }
 
     /// Lists a session, or says that the one that is listed stays.
@@ -159,7 +175,8 @@ impl Peers {
         let mut live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(old) = live.get(&peer).filter(|old| !old.handle.over().is_cancelled()) {
             let preferred = us < peer;
-            let old_stays = old.boot_id == new.boot_id && old.we_dialled != new.we_dialled && old.we_dialled == preferred;
+            let old_stays =
+                old.boot_id == new.boot_id && old.we_dialled != new.we_dialled && old.we_dialled == preferred;
             if old_stays {
                 return false;
             }
@@ -206,7 +223,13 @@ impl Peers {
                     backoff.reset();
                     let is_live = config.pull_wait_s > 0;
                     let at_once = outcome.more || (is_live && outcome.window.is_some());
-                    if at_once { Duration::ZERO } else if is_live { Duration::from_secs(1) } else { Duration::from_secs(config.pull_interval_s) }
+                    if at_once {
+                        Duration::ZERO
+                    } else if is_live {
+                        Duration::from_secs(1)
+                    } else {
+                        Duration::from_secs(config.pull_interval_s)
+                    }
                 }
                 Err(SyncError::Session(SessionError::Over)) => return,
                 Err(error) => {
@@ -240,7 +263,11 @@ impl Peers {
             pause = match push_once(&self.0.engine, handle, domain).await {
                 Ok(outcome) => {
                     backoff.reset();
-                    if outcome.more { Duration::from_millis(100) } else { interval }
+                    if outcome.more {
+                        Duration::from_millis(100)
+                    } else {
+                        interval
+                    }
                 }
                 Err(SyncError::Session(SessionError::Over)) => return,
                 Err(error) => {
@@ -255,7 +282,8 @@ impl Peers {
     fn session(&self, peer: &PeerId) -> Result<(Arc<Handle>, Vec<String>), SyncError> {
         let live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
         let live = live.get(peer).filter(|live| !live.handle.over().is_cancelled());
-        live.map(|live| (live.handle.clone(), live.domains.clone())).ok_or(SyncError::NoSession)
+        live.map(|live| (live.handle.clone(), live.domains.clone()))
+            .ok_or(SyncError::NoSession)
     }
 
     /// Pulls a domain now, window after window, until nothing is left. Any domain may be asked for: one that is not
@@ -307,7 +335,9 @@ impl Peers {
     /// The end of the session with the node at `onion`, if there is one.
     pub fn session_at(&self, onion: &OnionAddr) -> Option<(PeerId, CancellationToken)> {
         let live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = live.iter().find(|(_, live)| live.onion == *onion && !live.handle.over().is_cancelled());
+        let open = live
+            .iter()
+            .find(|(_, live)| live.onion == *onion && !live.handle.over().is_cancelled());
         open.map(|(peer, live)| (*peer, live.handle.over().clone()))
     }
 
@@ -333,7 +363,11 @@ pub(super) struct Backoff {
 
 impl Backoff {
     pub(super) fn new(config: &SyncConfig) -> Self {
-        Self { next_s: config.backoff_s_min, min_s: config.backoff_s_min, max_s: config.backoff_s_max }
+        Self {
+            next_s: config.backoff_s_min,
+            min_s: config.backoff_s_min,
+            max_s: config.backoff_s_max,
+        }
     }
 
     /// After a success.

@@ -28,7 +28,11 @@ impl Server {
     /// A server over the engine.
     pub fn new(engine: Engine, config: SyncConfig) -> Self {
         let waiting = Semaphore::new(config.waiting_pulls_max);
-        Self { engine, config, waiting }
+        Self {
+            engine,
+            config,
+            waiting,
+        }
     }
 
     /// The answer to a pull or a push of that peer.
@@ -46,9 +50,18 @@ impl Server {
         if pull.peer_id != *peer {
             return Err(refused(pull.id, "peer_id"));
         }
-        let request = PullRequest { peer: *peer, domain: pull.domain, last_seq: pull.last_seq, epoch: pull.epoch };
+        let request = PullRequest {
+            peer: *peer,
+            domain: pull.domain,
+            last_seq: pull.last_seq,
+            epoch: pull.epoch,
+        };
         let place = self.waiting.try_acquire();
-        let wait_s = if place.is_ok() { u64::from(pull.wait_s).min(self.config.wait_s_max) } else { 0 };
+        let wait_s = if place.is_ok() {
+            u64::from(pull.wait_s).min(self.config.wait_s_max)
+        } else {
+            0
+        };
         let until = Instant::now() + Duration::from_secs(wait_s);
         let mut changes = self.engine.changes();
         let answer = loop {
@@ -64,27 +77,46 @@ impl Server {
         self.note_sent(pull.id, request, &answer).await?;
         let epoch = self.engine.ground().epoch;
         Ok(match answer {
-            Answer::UpToDate { last_seq, .. } => Message::UpToDate(UpToDate { id: pull.id, epoch, last_seq }),
-            Answer::Package { bytes, .. } => Message::Package(PackageBody { id: pull.id, body: bytes }),
+            Answer::UpToDate { last_seq, .. } => Message::UpToDate(UpToDate {
+                id: pull.id,
+                epoch,
+                last_seq,
+            }),
+            Answer::Package { bytes, .. } => Message::Package(PackageBody {
+                id: pull.id,
+                body: bytes,
+            }),
         })
     }
 
     /// A domain outside the intersection changes no state.
     async fn note_sent(&self, id: u64, request: PullRequest, answer: &Answer) -> Result<(), Refused> {
         let sent = match answer {
-            Answer::UpToDate { in_intersection: false, .. } => return Ok(()),
+            Answer::UpToDate {
+                in_intersection: false, ..
+            } => return Ok(()),
             Answer::UpToDate { .. } => None,
             Answer::Package { window, .. } => Some(*window),
         };
-        let noted = self.engine.write(move |core, now| core.record_sent(now, &request, sent)).await;
+        let noted = self
+            .engine
+            .write(move |core, now| core.record_sent(now, &request, sent))
+            .await;
         noted.map_err(|error: EngineError<StoreError>| internal(id, &error))
     }
 
     async fn push(&self, peer: &PeerId, push: PackageBody) -> Result<Message, Refused> {
         match pull::take_package(&self.engine, &self.config, peer, None, &push.body).await {
-            Ok((epoch, taken)) => Ok(Message::Ack(UpToDate { id: push.id, epoch, last_seq: taken.applied.last_seq })),
+            Ok((epoch, taken)) => Ok(Message::Ack(UpToDate {
+                id: push.id,
+                epoch,
+                last_seq: taken.applied.last_seq,
+            })),
             Err(SyncError::Apply(EngineError::Work(ApplyPackageError::Window(WindowFault::Gap { last_seq })))) => {
-                Err(Refused { last_seq: Some(last_seq), ..refused(push.id, "gap") })
+                Err(Refused {
+                    last_seq: Some(last_seq),
+                    ..refused(push.id, "gap")
+                })
             }
             Err(SyncError::Package(fault)) => {
                 tracing::warn!(%peer, %fault, "refused a pushed package");
@@ -96,7 +128,11 @@ impl Server {
 }
 
 fn refused(id: u64, code: &str) -> Refused {
-    Refused { id, code: code.to_owned(), last_seq: None }
+    Refused {
+        id,
+        code: code.to_owned(),
+        last_seq: None,
+    }
 }
 
 /// An error and its causes, on one line.

@@ -75,7 +75,10 @@ impl Handle {
     pub async fn request(&self, wait: Duration, make: impl FnOnce(u64) -> Message) -> Result<Message, SessionError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner).insert(id, reply);
+        self.pending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, reply);
         let answered = async {
             self.send(&make(id)).await?;
             answer.await.map_err(|_| SessionError::Over)
@@ -91,7 +94,10 @@ impl Handle {
 
     /// Queues a message. Waits while the queue is full.
     pub async fn send(&self, message: &Message) -> Result<(), SessionError> {
-        self.outgoing.send(message.encode()).await.map_err(|_| SessionError::Over)
+        self.outgoing
+            .send(message.encode())
+            .await
+            .map_err(|_| SessionError::Over)
     }
 
     fn answer(&self, id: u64, message: Message) -> Result<(), SessionError> {
@@ -129,7 +135,12 @@ impl Starting {
             over: stop.child_token(),
             deadline: Duration::from_secs(config.reply_deadline_s),
         };
-        Self { handle: Arc::new(handle), reader: session.reader, writer: session.writer, outgoing }
+        Self {
+            handle: Arc::new(handle),
+            reader: session.reader,
+            writer: session.writer,
+            outgoing,
+        }
     }
 
     /// The asking end.
@@ -139,7 +150,12 @@ impl Starting {
 
     /// Runs the session to its end: cancelled, said goodbye to, failed or silent.
     pub async fn run(self, server: Arc<Server>, config: &SyncConfig) -> SessionError {
-        let Self { handle, mut reader, writer, outgoing } = self;
+        let Self {
+            handle,
+            mut reader,
+            writer,
+            outgoing,
+        } = self;
         let send_deadline = Duration::from_secs(config.reply_deadline_s);
         let writing = tokio::spawn(write_all(writer, outgoing, send_deadline, handle.over.clone()));
         let work = TaskTracker::new();
@@ -165,7 +181,12 @@ impl Starting {
 }
 
 /// Writes frame after frame. When the session is over, what is queued already may still go out, shortly.
-async fn write_all(mut writer: FrameWriter, mut outgoing: mpsc::Receiver<Vec<u8>>, deadline: Duration, over: CancellationToken) {
+async fn write_all(
+    mut writer: FrameWriter,
+    mut outgoing: mpsc::Receiver<Vec<u8>>,
+    deadline: Duration,
+    over: CancellationToken,
+) {
     loop {
         let frame = tokio::select! {
             biased;
@@ -173,7 +194,11 @@ async fn write_all(mut writer: FrameWriter, mut outgoing: mpsc::Receiver<Vec<u8>
             () = over.cancelled() => None,
         };
         let Some(frame) = frame else { break };
-        let deadline = if over.is_cancelled() { Duration::from_secs(1).min(deadline) } else { deadline };
+        let deadline = if over.is_cancelled() {
+            Duration::from_secs(1).min(deadline)
+        } else {
+            deadline
+        };
         if !matches!(timeout(deadline, writer.write(&frame)).await, Ok(Ok(()))) {
             break;
         }
@@ -239,7 +264,13 @@ async fn dispatch(
         _ => return Err(SessionError::Misbehaved("an answer without an id")),
     };
     let Ok(slot) = slots.clone().try_acquire_owned() else {
-        return handle.send(&Message::Refused(Refused { id, code: "busy".into(), last_seq: None })).await;
+        return handle
+            .send(&Message::Refused(Refused {
+                id,
+                code: "busy".into(),
+                last_seq: None,
+            }))
+            .await;
     };
     let (handle, server) = (handle.clone(), server.clone());
     work.spawn(async move {

@@ -19,6 +19,8 @@ use crate::store::{Cursor, Direction, Parked, RejectRow, Rows, StoreError, SyncS
 pub struct AppliedPackage {
     /// Where the cursor stands now.
     pub last_seq: u64,
+    /// Objects in the package.
+    pub objects: usize,
     /// Objects written, parked ones that found what they waited for included.
     pub written: usize,
     /// Objects that were here already, in this or a later revision.
@@ -141,6 +143,7 @@ impl StateEngine {
         if to_seq <= last_seq {
             return Ok(AppliedPackage {
                 last_seq,
+                objects: objects.len(),
                 already_here: objects.len(),
                 ..AppliedPackage::default()
             });
@@ -148,6 +151,7 @@ impl StateEngine {
         if from_seq > last_seq + 1 {
             return Err(WindowFault::Gap { last_seq }.into());
         }
+        let count = objects.len();
         let aside = self.ground.limits.aside;
         self.write(now, |graph| {
             let source = Source::find(graph, peer, package.domain(), package.epoch(), to_seq)?;
@@ -168,6 +172,7 @@ impl StateEngine {
             )?;
             Ok(AppliedPackage {
                 last_seq: to_seq,
+                objects: count,
                 ..applying.done
             })
         })

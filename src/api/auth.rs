@@ -1,0 +1,70 @@
+//! Who may ask: the operator's token, from this machine, from no web page.
+//!
+//! A page of another origin can make a browser send requests to loopback, and can point its own name there; so an
+//! `Origin` header and a `Host` that is not loopback are refused before the token is looked at. Never says which of a
+//! token's parts was wrong.
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use keys::ApiToken;
+use tokio::time::timeout;
+
+use super::ApiState;
+use super::error::ApiError;
+
+/// Longest `Authorization` header that is looked at.
+const HEADER_BYTES_MAX: usize = 256;
+
+/// Stands before every route: origin, host, a place among the requests, a deadline.
+pub(super) async fn gate(State(state): State<ApiState>, request: Request, next: Next) -> Result<Response, ApiError> {
+    if request.headers().contains_key(header::ORIGIN) {
+        let why = "requests from web pages of another origin are refused";
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "origin", why));
+    }
+    if !is_loopback(request.headers()) {
+        let why = "the Host header must name a loopback address";
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "host", why));
+    }
+    let Ok(_place) = state.places.try_acquire() else {
+        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "too many requests at once"));
+    };
+    let deadline = std::time::Duration::from_secs(state.config.request_deadline_s);
+    let late = |_| ApiError::new(StatusCode::GATEWAY_TIMEOUT, "deadline", "the request took longer than api.request_deadline_s");
+    timeout(deadline, next.run(request)).await.map_err(late)
+}
+
+/// Stands before every route but `/healthz`: the token.
+pub(super) async fn token(State(state): State<ApiState>, request: Request, next: Next) -> Result<Response, ApiError> {
+    let presented = bearer(request.headers()).and_then(|text| text.parse::<ApiToken>().ok());
+    let known = match presented {
+        None => false,
+        Some(token) => {
+            let hash = token.hash();
+            state.engine.read(move |view| view.rows.has_token(&hash)).await.map_err(ApiError::from)?
+        }
+    };
+    if known {
+        return Ok(next.run(request).await);
+    }
+    let why = "a token is needed: Authorization: Bearer <the text in api.token in the node's folder>";
+    Err(ApiError::new(StatusCode::UNAUTHORIZED, "token", why))
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?;
+    let text = value.to_str().ok().filter(|text| text.len() <= HEADER_BYTES_MAX)?;
+    text.strip_prefix("Bearer ").map(str::trim)
+}
+
+fn is_loopback(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(header::HOST).and_then(|host| host.to_str().ok()) else { return false };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    name == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+

@@ -1,0 +1,109 @@
+//! What the API needs of the node besides data: its state, dials and pulls by hand, new identities.
+//!
+//! The API stands beside the peers and does not know them; the node implements this for both. Never blocks.
+
+use bastion::GateStatus;
+use futures::future::BoxFuture;
+use keys::{Oid, OnionAddr, PeerId};
+use serde::{Deserialize, Serialize};
+
+/// What only the node as a whole can do.
+pub trait Control: Send + Sync + 'static {
+    /// The node at this moment.
+    fn status(&self) -> NodeStatus;
+
+    /// Knocks at another node once, and keeps in touch from then on.
+    fn dial(&self, onion: OnionAddr) -> BoxFuture<'_, Result<Dialled, ControlError>>;
+
+    /// Pulls or pushes a domain now, window after window until nothing is left.
+    fn sync(
+        &self,
+        peer: PeerId,
+        domain: String,
+        direction: SyncDirection,
+    ) -> BoxFuture<'_, Result<Vec<SyncReport>, ControlError>>;
+
+    /// Makes an identity that lives here.
+    fn new_identity(&self, name: Option<String>) -> BoxFuture<'_, Result<Oid, ControlError>>;
+}
+
+/// Why the node could not do it: a short word, and a sentence for the operator.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ControlError {
+    /// A short stable word.
+    pub code: &'static str,
+    /// What happened and what to do.
+    pub message: String,
+}
+
+/// The node at one moment.
+#[derive(Debug, Clone)]
+pub struct NodeStatus {
+    /// This node.
+    pub peer_id: PeerId,
+    /// Where it is reached.
+    pub onion: OnionAddr,
+    /// `starting`, `bootstrapping`, `publishing`, `reachable`.
+    pub network: String,
+    /// The gate.
+    pub gate: GateStatus,
+    /// Live sessions.
+    pub sessions: Vec<SessionRow>,
+}
+
+/// A live session.
+#[derive(Debug, Clone, Serialize)]
+pub struct SessionRow {
+    /// The peer, whole.
+    pub peer_id: String,
+    /// The intersection.
+    pub domains: Vec<String>,
+    /// Whether this node dialled.
+    pub we_dialled: bool,
+}
+
+/// A dial that ended in a session.
+#[derive(Debug, Clone, Copy)]
+pub struct Dialled {
+    /// The peer.
+    pub peer: PeerId,
+    /// Expected evaluations of the puzzle that was solved.
+    pub effort: u64,
+    /// How long that took, in milliseconds.
+    pub solving_ms: u64,
+}
+
+/// Which way a sync goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SyncDirection {
+    /// Ask the peer what changed.
+    #[default]
+    Pull,
+    /// Send the peer what changed.
+    Push,
+}
+
+/// One window of a sync.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncReport {
+    /// The domain.
+    pub domain: String,
+    /// Pull or push.
+    pub direction: SyncDirection,
+    /// `from_seq` and `to_seq`; none: up to date.
+    pub window: Option<(u64, u64)>,
+    /// Objects in the package.
+    pub objects: usize,
+    /// Of a pull: objects written, parked ones that found what they waited for included.
+    pub written: usize,
+    /// Of a pull: objects that were here already.
+    pub already_here: usize,
+    /// Of a pull: objects that wait for another one.
+    pub parked: usize,
+    /// Of a pull: objects refused.
+    pub rejected: usize,
+    /// Where the cursor stands: applied here (pull), acknowledged there (push).
+    pub last_seq: u64,
+}

@@ -1,0 +1,108 @@
+//! How the API says no: a status, a short stable code, and a sentence that helps.
+//!
+//! Our own faults show their code only; the log has the chain. Never quotes a body.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::control::ControlError;
+use crate::engine::EngineError;
+use crate::graph::SaveError;
+use crate::services::messages::SendError;
+use crate::store::StoreError;
+
+/// A refusal or a failure.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into() }
+    }
+
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
+        let causes = std::iter::successors(Some(error), |error| error.source());
+        let chain = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+        tracing::error!(error = %chain, "a request to the local API failed");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the node failed to do this; its log says why")
+    }
+
+    fn stopped() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the node is shutting down")
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = json!({ "error": { "code": self.code, "message": self.message } });
+        (self.status, Json(body)).into_response()
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::internal(&error)
+    }
+}
+
+impl From<SaveError> for ApiError {
+    fn from(error: SaveError) -> Self {
+        let (status, code) = match &error {
+            SaveError::Store(error) => return Self::internal(error),
+            SaveError::Denied(denied) => (StatusCode::FORBIDDEN, denied.code()),
+            SaveError::Missing(_) => (StatusCode::NOT_FOUND, "not_found"),
+            SaveError::UnknownIdentity(_) => (StatusCode::NOT_FOUND, "unknown_identity"),
+            SaveError::UnknownType => (StatusCode::NOT_FOUND, "unknown_type"),
+            SaveError::TooLong(..) => (StatusCode::PAYLOAD_TOO_LARGE, "too_long"),
+            _ => (StatusCode::UNPROCESSABLE_ENTITY, "schema"),
+        };
+        Self::new(status, code, error.to_string())
+    }
+}
+
+impl From<SendError> for ApiError {
+    fn from(error: SendError) -> Self {
+        let (status, code) = match error {
+            SendError::Save(error) => return error.into(),
+            SendError::UnknownSender(_) => (StatusCode::NOT_FOUND, "unknown_sender"),
+            SendError::UnknownRecipient(_) => (StatusCode::NOT_FOUND, "unknown_recipient"),
+            SendError::Alone => (StatusCode::UNPROCESSABLE_ENTITY, "alone"),
+        };
+        Self::new(status, code, error.to_string())
+    }
+}
+
+impl<E: std::error::Error + Into<Self> + 'static> From<EngineError<E>> for ApiError {
+    fn from(error: EngineError<E>) -> Self {
+        match error {
+            EngineError::Stopped(_) => Self::stopped(),
+            EngineError::Work(error) => error.into(),
+        }
+    }
+}
+
+impl From<ControlError> for ApiError {
+    fn from(error: ControlError) -> Self {
+        let status = match error.code {
+            "no_session" | "not_shared" => StatusCode::CONFLICT,
+            "internal" => StatusCode::INTERNAL_SERVER_ERROR,
+            "not_ready" => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::BAD_GATEWAY,
+        };
+        Self::new(status, error.code, error.message)
+    }
+}

@@ -1,0 +1,104 @@
+//! `/api/messages`: what a person writes and reads (SEED 3).
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use keys::Oid;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout_at};
+
+use super::ApiState;
+use super::error::ApiError;
+use super::read::{Asked, Body, oid, page};
+use crate::graph::SaveError;
+use crate::services::identities;
+use crate::services::messages::{self, Inbox};
+use crate::store::StoreError;
+
+/// Longest wait of an inbox for something new, in seconds.
+const WAIT_S_MAX: u64 = 60;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Send {
+    sender_identity_oid: String,
+    recipient_identity_oid: String,
+    body: String,
+}
+
+pub(super) async fn send(State(state): State<ApiState>, Body(request): Body<Send>) -> Result<Json<Value>, ApiError> {
+    let sender = oid("sender_identity_oid", &request.sender_identity_oid)?;
+    let recipient = oid("recipient_identity_oid", &request.recipient_identity_oid)?;
+    let write = move |core: &mut crate::state_engine::StateEngine, now| {
+        core.write(now, |graph| messages::send(graph, sender, recipient, &request.body))
+    };
+    let sent = state.engine.write(write).await?;
+    Ok(Json(json!({
+        "oid": sent.oid.to_hex(),
+        "conversation_oid": sent.conversation.to_hex(),
+        "change_seq": sent.change_seq,
+    })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct InboxQuery {
+    identity: String,
+    after: Option<u64>,
+    limit: Option<usize>,
+    wait_s: Option<u64>,
+}
+
+pub(super) async fn inbox(State(state): State<ApiState>, Asked(query): Asked<InboxQuery>) -> Result<Json<Value>, ApiError> {
+    let reader = oid("identity", &query.identity)?;
+    let (after, limit) = (query.after.unwrap_or(0), page(query.limit)?);
+    // The request's own deadline stays above the wait, so that a quiet inbox is an answer and no failure.
+    let wait_s = query.wait_s.unwrap_or(0).min(WAIT_S_MAX).min(state.config.request_deadline_s.saturating_sub(2));
+    let until = Instant::now() + Duration::from_secs(wait_s);
+    let mut changes = state.engine.changes();
+    loop {
+        changes.mark_unchanged();
+        let inbox = read_inbox(&state, reader, after, limit).await?;
+        let changed = async {
+            tokio::select! {
+                biased;
+                () = state.stop.cancelled() => false,
+                changed = timeout_at(until, changes.changed()) => matches!(changed, Ok(Ok(()))),
+            }
+        };
+        let is_empty = inbox["messages"].as_array().is_none_or(Vec::is_empty) && inbox["more"] == json!(false);
+        if !is_empty || !changed.await {
+            return Ok(Json(inbox));
+        }
+    }
+}
+
+async fn read_inbox(state: &ApiState, reader: Oid, after: u64, limit: usize) -> Result<Value, ApiError> {
+    let us = state.engine.ground().keys.peer_id();
+    let found = state
+        .engine
+        .read(move |view| {
+            if view.rows.identity(&reader)?.is_none_or(|row| row.home != us) {
+                return Ok(None);
+            }
+            let Inbox { messages, after, more } = messages::inbox(&view, &reader, after, limit)?;
+            let mut shown = Vec::with_capacity(messages.len());
+            for message in messages {
+                shown.push(json!({
+                    "oid": message.oid.to_hex(),
+                    "conversation_oid": message.conversation.to_hex(),
+                    "sender_identity_oid": message.sender.to_hex(),
+                    "sender_name": identities::name_of(&view, &message.sender)?,
+                    "body": message.body,
+                    "sent_at": message.sent_at,
+                    "change_seq": message.change_seq,
+                    "made_here": message.made_here,
+                }));
+            }
+            Ok::<_, StoreError>(Some(json!({ "messages": shown, "after": after, "more": more })))
+        })
+        .await?;
+    found.ok_or_else(|| SaveError::Missing(reader).into())
+}

@@ -1,0 +1,156 @@
+//! `/api/status`, `/api/peers`, `/api/sync`, `/api/rejects`: the node and its peers, for the operator.
+
+use axum::Json;
+use axum::extract::State;
+use keys::OnionAddr;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::ApiState;
+use super::control::{SyncDirection, SyncReport};
+use super::error::ApiError;
+use super::read::{Asked, Body, page, peer_id};
+use crate::state_engine::View;
+use crate::store::StoreError;
+
+/// All peers with their cursors.
+fn peer_rows(view: &View<'_>) -> Result<Vec<Value>, StoreError> {
+    let mut rows = Vec::new();
+    for peer in view.rows.peers()? {
+        let states = view.rows.sync_states(&peer.peer_id)?.into_iter().map(|(domain, direction, state)| {
+            json!({
+                "domain": domain,
+                "direction": direction.as_str(),
+                "epoch": state.epoch.to_hex(),
+                "last_seq": state.last_seq,
+                "acked_seq": state.acked_seq,
+            })
+        });
+        rows.push(json!({
+            "peer_id": peer.peer_id.to_hex(),
+            "onion": peer.onion.to_onion_string(),
+            "peer_apps": peer.peer_apps,
+            "peer_sync_domains": peer.peer_sync_domains,
+            "domains": peer.domains,
+            "tier": peer.tier.as_str(),
+            "epoch": peer.epoch.to_hex(),
+            "last_contact": peer.last_contact.0,
+            "parked": view.rows.parked_count(&peer.peer_id)?,
+            "sync_state": states.collect::<Vec<_>>(),
+        }));
+    }
+    Ok(rows)
+}
+
+pub(super) async fn status(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
+    let node = state.control.status();
+    let (head, peers) = state.engine.read(|view| Ok::<_, StoreError>((view.head()?, peer_rows(&view)?))).await?;
+    let ground = state.engine.ground();
+    Ok(Json(json!({
+        "peer_id": node.peer_id.to_hex(),
+        "onion": node.onion.to_onion_string(),
+        "network": node.network,
+        "epoch": ground.epoch.to_hex(),
+        "change_seq": head,
+        "apps": ground.schemas.apps().map(|app| &app.slug).collect::<Vec<_>>(),
+        "sync_domains": ground.schemas.sync_domains().map(|domain| &domain.name).collect::<Vec<_>>(),
+        "gate": {
+            "effort": node.gate.effort,
+            "open_handshakes": node.gate.open_handshakes,
+            "queue": node.gate.queue,
+            "admitted_total": node.gate.admitted_total,
+            "refused_total": node.gate.refused_total,
+            "dialled_total": node.gate.dialled_total,
+        },
+        "sessions": node.sessions,
+        "peers": peers,
+    })))
+}
+
+pub(super) async fn peers(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
+    let peers = state.engine.read(|view| peer_rows(&view)).await?;
+    Ok(Json(json!({ "peers": peers })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Dial {
+    onion: String,
+}
+
+pub(super) async fn dial(State(state): State<ApiState>, Body(request): Body<Dial>) -> Result<Json<Value>, ApiError> {
+    let onion: OnionAddr =
+        request.onion.trim().parse().map_err(|error| ApiError::bad_request(format!("onion: {error}")))?;
+    let dialled = state.control.dial(onion).await?;
+    Ok(Json(json!({
+        "peer_id": dialled.peer.to_hex(),
+        "effort": dialled.effort,
+        "solving_ms": dialled.solving_ms,
+    })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Sync {
+    peer: Option<String>,
+    domain: Option<String>,
+    #[serde(default)]
+    direction: SyncDirection,
+}
+
+/// Of one peer or of all with a session; one domain or the whole intersection.
+pub(super) async fn sync(State(state): State<ApiState>, Body(request): Body<Sync>) -> Result<Json<Value>, ApiError> {
+    let asked = request.peer.as_deref().map(|text| peer_id("peer", text)).transpose()?;
+    let mut wanted = Vec::new();
+    match (asked, &request.domain) {
+        (Some(peer), Some(domain)) => wanted.push((peer, domain.clone())),
+        _ => {
+            for session in state.control.status().sessions {
+                let peer = peer_id("peer", &session.peer_id)?;
+                let domains = session.domains.into_iter().filter(|name| request.domain.as_ref().is_none_or(|it| it == name));
+                if asked.is_none_or(|asked| asked == peer) {
+                    wanted.extend(domains.map(|domain| (peer, domain)));
+                }
+            }
+        }
+    }
+    let mut reports = Vec::new();
+    for (peer, domain) in wanted {
+        let done = state.control.sync(peer, domain, request.direction).await?;
+        reports.extend(done.into_iter().map(|report| with_peer(&report, &peer.to_hex())));
+    }
+    Ok(Json(json!({ "reports": reports })))
+}
+
+fn with_peer(report: &SyncReport, peer: &str) -> Value {
+    let mut value = json!(report);
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("peer".into(), json!(peer));
+    }
+    value
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rejects {
+    peer: Option<String>,
+    limit: Option<usize>,
+}
+
+pub(super) async fn rejects(State(state): State<ApiState>, Asked(query): Asked<Rejects>) -> Result<Json<Value>, ApiError> {
+    let peer = query.peer.as_deref().map(|text| peer_id("peer", text)).transpose()?;
+    let limit = page(query.limit)?;
+    let rows = state.engine.read(move |view| view.rows.rejects(peer.as_ref(), limit)).await?;
+    let rows = rows.into_iter().map(|row| {
+        json!({
+            "peer_id": row.peer.to_hex(),
+            "domain": row.domain,
+            "epoch": row.epoch.to_hex(),
+            "seq": row.seq,
+            "oid": row.oid.map(|oid| oid.to_hex()),
+            "code": row.code,
+            "at": row.at.0,
+        })
+    });
+    Ok(Json(json!({ "rejects": rows.collect::<Vec<_>>() })))
+}

@@ -1,0 +1,172 @@
+//! `/api/objects`: the graph, read and written through the schemas, so that an app needs no code in the node.
+//!
+//! Attributes go by name: text and integers as such, JSON as JSON, bytes as hex, references and identities as oids in
+//! hex; several values as an array. A reader sees what an identity of this node may read: that is, all that is here.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use keys::Oid;
+use serde::Deserialize;
+use serde_json::{Map, Value as Json_, json};
+
+use super::ApiState;
+use super::error::ApiError;
+use super::read::{Asked, Body, oid, page};
+use crate::graph::{Draft, SaveError, Saved, load_object};
+use crate::object::{Attrs, Object, Value};
+use crate::schema::{Kind, Schemas, TypeSchema};
+use crate::services::local_context;
+use crate::state_engine::StateEngine;
+use crate::store::StoreError;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct List {
+    r#type: String,
+    after: Option<u64>,
+    limit: Option<usize>,
+}
+
+fn find_type<'s>(schemas: &'s Schemas, name: &str) -> Result<(String, &'s TypeSchema), ApiError> {
+    let found = schemas.type_named(name).map(|(app, schema)| (app.slug.clone(), schema));
+    found.ok_or_else(|| ApiError::not_found(format!("no app that is turned on has the type `{name}`")))
+}
+
+pub(super) async fn list(State(state): State<ApiState>, Asked(query): Asked<List>) -> Result<Json<Json_>, ApiError> {
+    let schemas = state.engine.ground().schemas.clone();
+    let (app, schema) = find_type(&schemas, &query.r#type)?;
+    let (number, schema) = (schema.number, schema.clone());
+    let (after, limit) = (query.after.unwrap_or(0), page(query.limit)?);
+    let answer = state.engine.read(move |view| {
+        let table = view.rows.apps().get(&app).ok_or(StoreError::Inconsistent("an app without tables"))?;
+        let parents = view.rows.listing(table, number, after, limit)?;
+        let (mut objects, mut last) = (Vec::new(), after);
+        let more = parents.len() == limit;
+        for parent in parents {
+            last = parent.change_seq;
+            let (object, _) = load_object(&view.rows, table, &parent)?;
+            objects.push(show(&object, &schema, parent.change_seq, parent.origin.is_none()));
+        }
+        Ok::<_, StoreError>(json!({ "objects": objects, "after": last, "more": more }))
+    });
+    Ok(Json(answer.await?))
+}
+
+fn show(object: &Object, schema: &TypeSchema, change_seq: u64, made_here: bool) -> Json_ {
+    let mut attrs = Map::new();
+    for (number, values) in object.attrs.iter().flatten() {
+        let Some(attr) = schema.attr(*number) else { continue };
+        let mut shown: Vec<_> = values.iter().map(|value| show_value(value, &attr.kind)).collect();
+        let value = if attr.max == 1 { shown.pop().unwrap_or_default() } else { Json_::from(shown) };
+        attrs.insert(attr.name.clone(), value);
+    }
+    json!({
+        "oid": object.oid.to_hex(),
+        "type": schema.name,
+        "owner": object.owner.to_hex(),
+        "rev": object.rev,
+        "deleted": object.is_deleted(),
+        "change_seq": change_seq,
+        "made_here": made_here,
+        "attrs": attrs,
+    })
+}
+
+fn show_value(value: &Value, kind: &Kind) -> Json_ {
+    match (value, kind) {
+        (Value::Text(text), Kind::Json) => serde_json::from_str(text).unwrap_or_else(|_| json!(text)),
+        (Value::Text(text), _) => json!(text),
+        (Value::Integer(number), _) => json!(number),
+        (Value::Bytes(bytes), _) => json!(data_encoding::HEXLOWER.encode(bytes)),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Save {
+    r#type: String,
+    owner: String,
+    oid: Option<String>,
+    attrs: Map<String, Json_>,
+}
+
+pub(super) async fn save(State(state): State<ApiState>, Body(request): Body<Save>) -> Result<Json<Json_>, ApiError> {
+    let schemas = state.engine.ground().schemas.clone();
+    let (app, schema) = find_type(&schemas, &request.r#type)?;
+    let owner = oid("owner", &request.owner)?;
+    let attrs = read_attrs(schema, request.attrs)?;
+    let oid = request.oid.as_deref().map(|text| oid("oid", text)).transpose()?;
+    let draft = Draft { app, type_number: schema.number, oid, owner, attrs: Some(attrs) };
+    write(&state, draft).await
+}
+
+fn read_attrs(schema: &TypeSchema, given: Map<String, Json_>) -> Result<Attrs, ApiError> {
+    let mut attrs = Attrs::new();
+    for (name, value) in given {
+        let attr = schema.attr_named(&name).ok_or_else(|| {
+            let known: Vec<_> = schema.attrs.iter().map(|attr| attr.name.as_str()).collect();
+            ApiError::bad_request(format!("attrs.{name}: {} has no such attribute; it has {}", schema.name, known.join(", ")))
+        })?;
+        let values = match value {
+            Json_::Array(values) if attr.kind != Kind::Json || attr.max > 1 => values,
+            value => vec![value],
+        };
+        let read = |value| read_value(value, &attr.kind).ok_or_else(|| {
+            ApiError::bad_request(format!("attrs.{name}: not {}", describe(&attr.kind)))
+        });
+        attrs.insert(attr.number, values.into_iter().map(read).collect::<Result<_, _>>()?);
+    }
+    Ok(attrs)
+}
+
+fn read_value(value: Json_, kind: &Kind) -> Option<Value> {
+    match kind {
+        Kind::Json => Some(Value::Text(value.to_string())),
+        Kind::Text => value.as_str().map(Value::from),
+        Kind::Integer => value.as_i64().map(Value::Integer),
+        Kind::Bytes => data_encoding::HEXLOWER.decode(value.as_str()?.as_bytes()).ok().map(Value::Bytes),
+        Kind::Parent { .. } | Kind::Identity => value.as_str()?.parse::<Oid>().ok().map(|oid| Value::from(&oid)),
+    }
+}
+
+fn describe(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Json => "JSON",
+        Kind::Text => "text",
+        Kind::Integer => "an integer of 64 bits",
+        Kind::Bytes => "bytes in lower-case hex",
+        Kind::Parent { .. } | Kind::Identity => "an oid in lower-case hex",
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Delete {
+    owner: String,
+}
+
+pub(super) async fn delete(
+    State(state): State<ApiState>,
+    Path((app, object)): Path<(String, String)>,
+    Asked(query): Asked<Delete>,
+) -> Result<Json<Json_>, ApiError> {
+    let (object, owner) = (oid("the path", &object)?, oid("owner", &query.owner)?);
+    let slug = app.clone();
+    let found = state.engine.read(move |view| match view.rows.apps().get(&slug) {
+        Some(table) => view.rows.parent(table, &object),
+        None => Ok(None),
+    });
+    let parent = found.await?.ok_or_else(|| ApiError::not_found(format!("there is no object {object} in `{app}`")))?;
+    write(&state, Draft { app, type_number: parent.type_number, oid: Some(object), owner, attrs: None }).await
+}
+
+async fn write(state: &ApiState, draft: Draft) -> Result<Json<Json_>, ApiError> {
+    let work = move |core: &mut StateEngine, now| {
+        core.write(now, |graph| {
+            let context = local_context(graph, &draft.owner, &draft.app)?;
+            graph.save_with_sync(&context, draft)
+        })
+    };
+    let saved: Saved = state.engine.write::<_, SaveError>(work).await?;
+    Ok(Json(json!({ "oid": saved.oid.to_hex(), "rev": saved.rev, "change_seq": saved.change_seq })))
+}

@@ -1,0 +1,40 @@
+//! What can be asked: every route in one place.
+
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::routing::{delete, get, post};
+use axum::{Json, Router, middleware};
+use serde_json::{Value, json};
+
+use super::error::ApiError;
+use super::{ApiState, auth, identities, messages, node, objects};
+
+/// All routes, with what stands before them.
+pub fn router(state: ApiState) -> Router {
+    let guarded = Router::new()
+        .route("/api/messages/send", post(messages::send))
+        .route("/api/messages/inbox", get(messages::inbox))
+        .route("/api/identities", get(identities::list).post(identities::create))
+        .route("/api/status", get(node::status))
+        .route("/api/peers", get(node::peers).post(node::dial))
+        .route("/api/sync", post(node::sync))
+        .route("/api/rejects", get(node::rejects))
+        .route("/api/objects", get(objects::list).post(objects::save))
+        .route("/api/objects/{app}/{oid}", delete(objects::delete))
+        .fallback(nothing_here)
+        .layer(middleware::from_fn_with_state(state.clone(), auth::token));
+    Router::new()
+        .route("/healthz", get(healthz))
+        .merge(guarded)
+        .layer(DefaultBodyLimit::max(state.config.body_bytes_max))
+        .layer(middleware::from_fn_with_state(state.clone(), auth::gate))
+        .with_state(state)
+}
+
+async fn healthz() -> Json<Value> {
+    Json(json!({ "ok": true }))
+}
+
+async fn nothing_here() -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, "no_route", "there is no such route")
+}

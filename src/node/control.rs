@@ -1,0 +1,204 @@
+//! What the local API asks of the node besides data: its state, dials, syncs by hand, new identities.
+//!
+//! Never holds a lock across an await. Invariant: the network's state is the last that was told to the operator.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use bastion::{Gate, HandshakeError};
+use futures::future::BoxFuture;
+use keys::{KeyManager, Oid, OnionAddr, PeerId};
+
+use super::run::Event;
+use crate::api::{Control, ControlError, Dialled, NodeStatus, SessionRow, SyncDirection, SyncReport};
+use crate::engine::EngineError;
+use crate::graph::SaveError;
+use crate::peer::dialler::{DialError, Dialler};
+use crate::peer::{Peers, PullOutcome, PushOutcome, SyncError};
+use crate::services::identities;
+
+/// Where the node tells what it does.
+pub(super) type Tell = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// The node, for the API.
+pub(super) struct NodeControl {
+    peers: Peers,
+    gate: Gate,
+    keys: Arc<KeyManager>,
+    dialler: OnceLock<Dialler>,
+    network: Mutex<String>,
+}
+
+impl NodeControl {
+    pub(super) fn new(peers: Peers, gate: Gate, keys: Arc<KeyManager>) -> Self {
+        Self { peers, gate, keys, dialler: OnceLock::new(), network: Mutex::new("starting".into()) }
+    }
+
+    /// Passes events on and remembers how far the network is.
+    pub(super) fn listening_to(self: &Arc<Self>, tell: Tell) -> Tell {
+        let this = Arc::downgrade(self);
+        Arc::new(move |event| {
+            let network = match &event {
+                Event::Bootstrapping { percent, .. } => Some(format!("bootstrapping {percent} %")),
+                Event::Publishing => Some("publishing".into()),
+                Event::Reachable => Some("reachable".into()),
+                _ => None,
+            };
+            if let Some((this, network)) = this.upgrade().zip(network) {
+                // Bootstrap events may still come when the service is reachable already: they no longer count.
+                let mut now = this.network.lock().unwrap_or_else(PoisonError::into_inner);
+                if *now != "reachable" {
+                    *now = network;
+                }
+            }
+            tell(event);
+        })
+    }
+
+    /// The network is joined: dials are possible from now on.
+    pub(super) fn connected(&self, dialler: Dialler) {
+        // Called once, by `run`.
+        let _ = self.dialler.set(dialler);
+    }
+
+    /// Waits for the dialler's tasks.
+    pub(super) async fn close(&self) {
+        if let Some(dialler) = self.dialler.get() {
+            dialler.close().await;
+        }
+    }
+
+    async fn dial_once(&self, onion: OnionAddr) -> Result<Dialled, ControlError> {
+        let not_ready = || refusal("not_ready", "the node has not joined the network yet: see `postern status`");
+        let dialler = self.dialler.get().ok_or_else(not_ready)?;
+        let reached = dialler.dial(&onion, &|_| {}).await.map_err(|error| dial_error(&error))?;
+        dialler.keep(onion);
+        Ok(Dialled { peer: reached.peer, effort: reached.effort, solving_ms: reached.solving.as_millis() as u64 })
+    }
+
+    async fn sync_now(
+        &self,
+        peer: PeerId,
+        domain: String,
+        direction: SyncDirection,
+    ) -> Result<Vec<SyncReport>, ControlError> {
+        let reports = match direction {
+            SyncDirection::Pull => {
+                self.peers.pull(&peer, &domain).await.map(|done| done.into_iter().map(pulled).collect())
+            }
+            SyncDirection::Push => {
+                self.peers.push(&peer, &domain).await.map(|done| done.into_iter().map(pushed).collect())
+            }
+        };
+        reports.map_err(|error| sync_error(&error))
+    }
+
+    /// The vault is written on a thread that may wait for the disk, then the graph.
+    async fn make_identity(&self, name: Option<String>) -> Result<Oid, ControlError> {
+        let keys = self.keys.clone();
+        let made = tokio::task::spawn_blocking(move || keys.add_identity(&mut rand::rng())).await;
+        let identity = match made {
+            Ok(Ok(identity)) => identity,
+            Ok(Err(error)) => return Err(refusal("internal", &format!("the vault was not written: {error}"))),
+            Err(_) => return Err(refusal("internal", "the vault was not written")),
+        };
+        let write = self.peers.engine().write(move |core, now| {
+            core.write(now, |graph| identities::publish(graph, identity, name.as_deref()))
+        });
+        match write.await {
+            Ok(_) => Ok(identity),
+            Err(EngineError::Work(error @ SaveError::Schema(_))) => Err(refusal("schema", &error.to_string())),
+            Err(error) => Err(refusal("internal", &error.to_string())),
+        }
+    }
+}
+
+impl Control for NodeControl {
+    fn status(&self) -> NodeStatus {
+        let sessions = self.peers.sessions().into_iter().map(|session| SessionRow {
+            peer_id: session.peer.to_hex(),
+            domains: session.domains,
+            we_dialled: session.we_dialled,
+        });
+        NodeStatus {
+            peer_id: self.keys.peer_id(),
+            onion: self.keys.onion(),
+            network: self.network.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            gate: self.gate.status(),
+            sessions: sessions.collect(),
+        }
+    }
+
+    fn dial(&self, onion: OnionAddr) -> BoxFuture<'_, Result<Dialled, ControlError>> {
+        Box::pin(self.dial_once(onion))
+    }
+
+    fn sync(
+        &self,
+        peer: PeerId,
+        domain: String,
+        direction: SyncDirection,
+    ) -> BoxFuture<'_, Result<Vec<SyncReport>, ControlError>> {
+        Box::pin(self.sync_now(peer, domain, direction))
+    }
+
+    fn new_identity(&self, name: Option<String>) -> BoxFuture<'_, Result<Oid, ControlError>> {
+        Box::pin(self.make_identity(name))
+    }
+}
+
+fn refusal(code: &'static str, message: &str) -> ControlError {
+    ControlError { code, message: message.to_owned() }
+}
+
+fn dial_error(error: &DialError) -> ControlError {
+    match error {
+        DialError::Handshake(HandshakeError::Refused(code)) => {
+            refusal("refused", &format!("the other node did not admit this one: {code}"))
+        }
+        DialError::Handshake(error @ HandshakeError::Dial(_)) => {
+            refusal("unreachable", &format!("{error}: is the address right, and is that node running?"))
+        }
+        DialError::Handshake(error) => refusal("handshake", &error.to_string()),
+        DialError::Store(error) => refusal("internal", &error.to_string()),
+        DialError::Stopped => refusal("not_ready", "the node is shutting down"),
+    }
+}
+
+fn sync_error(error: &SyncError) -> ControlError {
+    let code = match error {
+        SyncError::NoSession => "no_session",
+        SyncError::NotShared(_) => "not_shared",
+        SyncError::Session(_) | SyncError::Refused(_) | SyncError::Package(_) => "peer",
+        SyncError::Apply(_) | SyncError::Engine(_) | SyncError::Build(_) => "internal",
+    };
+    refusal(code, &error.to_string())
+}
+
+fn pulled(outcome: PullOutcome) -> SyncReport {
+    let done = outcome.applied;
+    SyncReport {
+        domain: outcome.domain,
+        direction: SyncDirection::Pull,
+        window: outcome.window.map(|window| (window.from_seq, window.to_seq)),
+        objects: done.objects,
+        written: done.written,
+        already_here: done.already_here,
+        parked: done.parked,
+        rejected: done.rejected,
+        last_seq: done.last_seq,
+    }
+}
+
+fn pushed(outcome: PushOutcome) -> SyncReport {
+    SyncReport {
+        domain: outcome.domain,
+        direction: SyncDirection::Push,
+        window: outcome.window.map(|window| (window.from_seq, window.to_seq)),
+        objects: outcome.objects,
+        written: 0,
+        already_here: 0,
+        parked: 0,
+        rejected: 0,
+        last_seq: outcome.acked_seq,
+    }
+}

@@ -1,0 +1,226 @@
+//! The story over real onion services of a private Tor network, with the `postern` program as people run it, and a
+//! node that is killed in the middle of its first pull.
+//!
+//! Fails, saying so, where C tor is not installed. Contacts 127.0.0.1 only.
+#![cfg(feature = "tor")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on ends here"
+)]
+
+#[path = "common/process.rs"]
+mod process;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use process::NodeProcess;
+use serde_json::{Value, json};
+use testnet::{Options, Testnet};
+
+const REACHABLE_DEADLINE: Duration = Duration::from_secs(180);
+
+fn binary() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_postern"))
+}
+
+fn config(apps: &[&str], sync: &Value, tor: &toml::Table) -> String {
+    let table = json!({ "node": { "apps": apps }, "api": { "listen": "127.0.0.1:0" }, "sync": sync });
+    let mut table: toml::Table = serde_json::from_value(table).unwrap();
+    table.insert("tor".into(), tor.clone().into());
+    toml::to_string(&table).unwrap()
+}
+
+/// Two nodes on one network; A seeded, B without market.
+struct Two {
+    a: NodeProcess,
+    b: NodeProcess,
+    a_peer: String,
+    a_identity: String,
+    b_identity: String,
+}
+
+impl Two {
+    fn start(folder: &Path, tor: &toml::Table, sync: &Value) -> Self {
+        let all = ["identities", "contacts", "messages", "market", "rides"];
+        let mut a = NodeProcess::init(binary(), folder, "Alice", &config(&all, sync, tor));
+        let mut b = NodeProcess::init(
+            binary(),
+            folder,
+            "Bob",
+            &config(&["identities", "contacts", "messages", "rides"], sync, tor),
+        );
+        a.start();
+        b.start();
+        for node in [&mut a, &mut b] {
+            reachable(node);
+        }
+        let own = |node: &NodeProcess| {
+            node.get("/api/identities")["identities"][0]["oid"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
+        let (a_identity, b_identity) = (own(&a), own(&b));
+        let a_peer = a.get("/api/status")["peer_id"].as_str().unwrap().to_owned();
+        Self {
+            a,
+            b,
+            a_peer,
+            a_identity,
+            b_identity,
+        }
+    }
+
+    fn b_dials_a(&self) {
+        let onion = self.a.get("/api/status")["onion"].clone();
+        let dialled = self.b.post("/api/peers", json!({ "onion": onion }));
+        assert_eq!(dialled["peer_id"], self.a_peer.as_str());
+    }
+
+    fn send_from_a(&self, body: &str) -> Value {
+        let (from, to) = (&self.a_identity, &self.b_identity);
+        self.a.post(
+            "/api/messages/send",
+            json!({ "sender_identity_oid": from, "recipient_identity_oid": to, "body": body }),
+        )
+    }
+
+    fn sync(&self, domain: &str) -> Vec<Value> {
+        let answer = self.b.post(
+            "/api/sync",
+            json!({ "peer": self.a_peer, "domain": domain, "direction": "pull" }),
+        );
+        answer["reports"].as_array().unwrap().clone()
+    }
+}
+
+fn reachable(node: &mut NodeProcess) {
+    node.until("its onion service is reachable", REACHABLE_DEADLINE, |node| {
+        (node.get("/api/status")["network"] == "reachable").then_some(())
+    });
+}
+
+fn inbox(node: &NodeProcess, identity: &str) -> Vec<(String, String)> {
+    let inbox = node.get(&format!("/api/messages/inbox?identity={identity}&limit=5000"));
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let messages = inbox["messages"].as_array().unwrap();
+    messages
+        .iter()
+        .map(|message| (text(&message["oid"]), text(&message["body"])))
+        .collect()
+}
+
+fn start_network() -> (tokio::runtime::Runtime, Testnet, toml::Table) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let network = runtime
+        .block_on(Testnet::start(Options::default()))
+        .unwrap_or_else(|error| panic!("{error}"));
+    let tor = network.client_toml().parse().unwrap();
+    (runtime, network, tor)
+}
+
+#[test]
+fn the_story_over_onion_services() {
+    let (_runtime, _network, tor) = start_network();
+    let folder = tempfile::tempdir().unwrap();
+    let by_hand = json!({ "pull_interval_s": 0, "pull_wait_s": 0, "backoff_s_min": 1, "backoff_s_max": 5 });
+    let mut two = Two::start(folder.path(), &tor, &by_hand);
+    two.b_dials_a();
+
+    let first = two.send_from_a("first")["change_seq"].as_u64().unwrap();
+    let reports = two.sync("messages");
+    assert_eq!(reports[0]["window"], json!([0, first]));
+    let second = two.send_from_a("Hi")["change_seq"].as_u64().unwrap();
+    assert_eq!(second, first + 1);
+    let reports = two.sync("messages");
+    assert_eq!(
+        (&reports[0]["window"], &reports[0]["written"]),
+        (&json!([second, second]), &json!(1))
+    );
+    assert_eq!(two.sync("market.public_offers")[0]["window"], Value::Null);
+    let bodies: Vec<_> = inbox(&two.b, &two.b_identity)
+        .into_iter()
+        .map(|(_, body)| body)
+        .collect();
+    assert_eq!(bodies, ["first", "Hi"]);
+
+    two.a.stop();
+    two.b.stop();
+    no_secrets_in_logs(&two);
+}
+
+/// Neither full onion addresses nor peer ids nor what people wrote.
+fn no_secrets_in_logs(two: &Two) {
+    for node in [&two.a, &two.b] {
+        let log = std::fs::read_to_string(node.log()).unwrap();
+        let events = log
+            .lines()
+            .filter(|line| line.contains(" INFO ") || line.contains(" WARN ") || line.contains(" ERROR "));
+        for line in events {
+            assert!(!line.contains(&two.a_peer), "a whole peer id in a log: {line}");
+            assert!(!line.contains("Hi"), "a message in a log: {line}");
+            let words = line.split(|letter: char| !letter.is_ascii_alphanumeric());
+            let mut onions = words.filter(|word| word.len() == 56);
+            assert_eq!(onions.next(), None, "a whole onion address in a log: {line}");
+        }
+    }
+}
+
+#[test]
+fn a_node_that_is_killed_in_its_first_pull_finishes_it_after_a_restart() {
+    const MESSAGES: usize = 1500;
+    let (_runtime, _network, tor) = start_network();
+    let folder = tempfile::tempdir().unwrap();
+    // Small packages and a pull that goes on by itself: the kill falls between two of some fifty.
+    let sync = json!({ "pull_interval_s": 1, "pull_wait_s": 30, "package_objects_max": 32, "backoff_s_min": 1, "backoff_s_max": 5 });
+    let mut two = Two::start(folder.path(), &tor, &sync);
+    let onion = two.a.get("/api/status")["onion"].clone();
+    // A must know B's identity to write to it: B knocks, and is stopped before there is anything to pull.
+    two.b_dials_a();
+    let b_identity = two.b_identity.clone();
+    two.a.until("A knows B's identity", Duration::from_secs(30), |node| {
+        let known = node.get("/api/identities");
+        known["identities"]
+            .as_array()?
+            .iter()
+            .any(|card| card["oid"] == b_identity.as_str())
+            .then_some(())
+    });
+    two.b.kill();
+    for number in 0..MESSAGES {
+        two.send_from_a(&format!("message {number}"));
+    }
+
+    two.b.start();
+    reachable(&mut two.b);
+    // The dialled peer is trusted, so B dials it again by itself and begins to pull.
+    two.b
+        .until("the first pull is under way", Duration::from_secs(120), |node| {
+            (!inbox(node, &b_identity).is_empty()).then_some(())
+        });
+    two.b.kill();
+    two.b.start();
+    let before = inbox(&two.b, &b_identity).len();
+    assert!(before > 0, "what was applied before the kill is there");
+    assert!(before < MESSAGES, "the kill came in the middle");
+    reachable(&mut two.b);
+    assert_eq!(onion, two.a.get("/api/status")["onion"]);
+    two.b.until("the pull is finished", Duration::from_secs(180), |node| {
+        (inbox(node, &b_identity).len() >= MESSAGES).then_some(())
+    });
+
+    let (sent, got) = (inbox(&two.a, &two.a_identity), inbox(&two.b, &b_identity));
+    assert_eq!(got.len(), MESSAGES, "nothing doubled");
+    assert_eq!(
+        got.iter().collect::<BTreeSet<_>>(),
+        sent.iter().collect::<BTreeSet<_>>(),
+        "nothing lost"
+    );
+    assert_eq!(two.b.get("/api/rejects")["rejects"], json!([]));
+    two.a.stop();
+    two.b.stop();
+}
