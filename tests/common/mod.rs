@@ -260,24 +260,7 @@ impl TestNode {
     /// The context of a person of this node, in an app.
     pub fn context(&self, identity: Oid, app: &str) -> OpContext {
         let app = app.to_owned();
-        self.read(move |view| {
-            let row = view
-                .rows
-                .identity(&identity)?
-                .ok_or(StoreError::Inconsistent("no such identity"))?;
-            let app_id = view
-                .rows
-                .apps()
-                .get(&app)
-                .ok_or(StoreError::Inconsistent("no such app"))?
-                .id;
-            let requester_pubkey_attr_id = row.pubkey_attr_id;
-            Ok(OpContext::Local {
-                requester_pubkey_attr_id,
-                app_id,
-                trace_id: TraceId(1),
-            })
-        })
+        self.read(move |view| context_of(&view, identity, &app))
     }
 
     /// Saves a draft as its owner would.
@@ -362,6 +345,25 @@ fn open(
 ) -> StateEngine {
     let rng = Box::new(chance(life, "core"));
     StateEngine::open(path, schemas.clone(), keys.clone(), limits, rng, Timestamp(START)).unwrap()
+}
+
+/// The context of a person of this node, in an app.
+pub fn context_of(view: &View<'_>, identity: Oid, app: &str) -> Result<OpContext, StoreError> {
+    let row = view
+        .rows
+        .identity(&identity)?
+        .ok_or(StoreError::Inconsistent("no such identity"))?;
+    let app_id = view
+        .rows
+        .apps()
+        .get(app)
+        .ok_or(StoreError::Inconsistent("no such app"))?
+        .id;
+    Ok(OpContext::Local {
+        requester_pubkey_attr_id: row.pubkey_attr_id,
+        app_id,
+        trace_id: TraceId(1),
+    })
 }
 
 /// The result of an engine's work: inline it is there at once.

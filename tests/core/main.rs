@@ -9,7 +9,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod engines;
 mod local_writes;
 mod packages;
 mod remote_writes;
+mod services;
 mod windows;

@@ -1,0 +1,172 @@
+//! The engine's two drivers: the same results, durable before the reply, and an orderly end.
+
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+
+use futures::FutureExt as _;
+use keys::{Oid, SignedObject};
+use postern::engine::{Clock, Engine, EngineError};
+use postern::op_context::Timestamp;
+use postern::services::messages;
+
+use crate::common::dump::{Dump, dump};
+use crate::common::forge::{object, oid, sign_as_nobody};
+use crate::common::sync::meet;
+use crate::common::{START, Setup, TestNode, context_of, ride};
+
+struct Standing;
+
+impl Clock for Standing {
+    fn now(&self) -> Timestamp {
+        Timestamp(START)
+    }
+}
+
+/// Alice and Bob live a little; their databases, row by row.
+fn a_day(readers: usize) -> ((Dump, Dump), Vec<String>) {
+    let node = |name: &str| {
+        TestNode::with(
+            name,
+            Setup {
+                readers,
+                ..Setup::default()
+            },
+        )
+    };
+    let (alice, bob) = (node("alice"), node("bob"));
+    meet(&alice, &bob);
+    for number in 0..80 {
+        alice.make("rides", 1, ride("Bern", number)).unwrap();
+    }
+    alice.send(bob.identity, "Hi").unwrap();
+    bob.pull_everything(&alice);
+    bob.send(alice.identity, "Hi yourself").unwrap();
+    alice.pull_everything(&bob);
+    // Above the number from which objects are verified on several threads, with faults at known places.
+    let objects: Vec<SignedObject> = (1..=100)
+        .map(|number| object("rides", 1, oid(number), alice.identity, 1, Some(ride("Chur", 1))))
+        .map(|object| {
+            if object.oid.as_bytes()[0] % 10 == 0 {
+                sign_as_nobody(&object)
+            } else {
+                alice.sign(&object)
+            }
+        })
+        .collect();
+    let applied = alice.force(&bob, "rides.offers", objects).unwrap();
+    assert_eq!((applied.written, applied.rejected), (90, 10));
+    let refused = bob.read(|view| view.rows.rejects(None, 100));
+    let refused = refused.iter().map(|reject| format!("{:?}", reject.oid)).collect();
+    ((alice.dump(), bob.dump()), refused)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_drivers_do_the_same() {
+    let threaded = tokio::task::spawn_blocking(|| a_day(2)).await.unwrap();
+    assert_eq!(threaded, a_day(0));
+}
+
+#[tokio::test]
+async fn a_write_is_on_the_disk_before_its_reply() {
+    let (core, folder, _keys, identity) = TestNode::core("alice", Timestamp(START));
+    let (engine, thread) = Engine::spawn(core, Arc::new(Standing), 8, 1).unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    for number in 0..5 {
+        let saved = write_ride(&engine, identity, number).await;
+        // What a crash at this very moment would leave: the files as they are now, with the log that is in them.
+        for file in std::fs::read_dir(folder.path()).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+        }
+        let rows = dump(&copy.path().join("postern.db"));
+        assert!(rows["app_rides_parent"].iter().any(|row| row.contains(&saved.to_hex())));
+        let (seen, mut changes) = (engine.read(|view| view.head()).await.unwrap(), engine.changes());
+        assert!(changes.wait_for(|head| *head == seen).await.is_ok());
+    }
+    drop(engine);
+    thread.join();
+}
+
+async fn write_ride(engine: &Engine, identity: Oid, number: i64) -> Oid {
+    let context = engine
+        .read(move |view| context_of(&view, identity, "rides"))
+        .await
+        .unwrap();
+    let draft = postern::graph::Draft {
+        app: "rides".into(),
+        type_number: 1,
+        oid: None,
+        owner: identity,
+        attrs: Some(ride("Bern", number)),
+    };
+    let saved = engine
+        .write(move |core, now| core.write(now, |graph| graph.save_with_sync(&context, draft)))
+        .await;
+    saved.unwrap().oid
+}
+
+#[tokio::test]
+async fn the_writer_ends_when_its_last_handle_goes_and_finishes_what_it_accepted() {
+    let (core, folder, _keys, identity) = TestNode::core("alice", Timestamp(START));
+    let (engine, thread) = Engine::spawn(core, Arc::new(Standing), 64, 1).unwrap();
+    let handles: Vec<Engine> = (0..4).map(|_| engine.clone()).collect();
+    let writes = handles
+        .iter()
+        .zip(0..)
+        .map(|(handle, number)| write_ride(handle, identity, number));
+    let saved = futures::future::join_all(writes).await;
+    // Begun and given up: what was accepted is written all the same.
+    let (began, waits) = channel::<()>();
+    let mut abandoned = Box::pin(engine.write(move |core, now| {
+        waits.recv().ok();
+        core.write(now, |graph| graph.tx().put_token(&keys::Digest::of(b"x"), "late", now))
+    }));
+    assert!(abandoned.as_mut().now_or_never().is_none());
+    drop(abandoned);
+    drop((handles, engine));
+    began.send(()).unwrap();
+    tokio::task::spawn_blocking(move || thread.join()).await.unwrap();
+    let rows = dump(&folder.path().join("postern.db"));
+    assert!(
+        saved
+            .iter()
+            .all(|oid| rows["app_rides_parent"].iter().any(|row| row.contains(&oid.to_hex())))
+    );
+    assert_eq!(rows["api_token"].len(), 1);
+}
+
+#[tokio::test]
+async fn a_read_that_is_given_up_keeps_its_connection_until_it_is_done() {
+    let (core, _folder, _keys, _) = TestNode::core("alice", Timestamp(START));
+    let (engine, thread) = Engine::spawn(core, Arc::new(Standing), 8, 1).unwrap();
+    let (go_on, waits) = channel::<()>();
+    let mut abandoned = Box::pin(engine.read(move |view| {
+        waits.recv().ok();
+        view.head()
+    }));
+    assert!(abandoned.as_mut().now_or_never().is_none());
+    drop(abandoned);
+    let mut next = Box::pin(engine.read(|view| view.head()));
+    assert!(next.as_mut().now_or_never().is_none(), "the only connection is in use");
+    go_on.send(()).unwrap();
+    assert_eq!(next.await.unwrap(), 2);
+    drop(engine);
+    thread.join();
+}
+
+#[tokio::test]
+async fn a_failed_write_says_its_own_error_and_leaves_nothing() {
+    let (core, folder, _keys, identity) = TestNode::core("alice", Timestamp(START));
+    let (engine, thread) = Engine::spawn(core, Arc::new(Standing), 8, 1).unwrap();
+    let before = dump(&folder.path().join("postern.db"));
+    let failed = engine
+        .write(move |core, now| core.write(now, |graph| messages::send(graph, identity, oid(1), "to nobody")))
+        .await;
+    assert!(matches!(
+        failed,
+        Err(EngineError::Work(messages::SendError::UnknownRecipient(_)))
+    ));
+    assert_eq!(dump(&folder.path().join("postern.db")), before);
+    drop(engine);
+    thread.join();
+}
