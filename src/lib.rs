@@ -15,6 +15,7 @@
 
 pub mod acl;
 pub mod api;
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod engine;

@@ -1,0 +1,330 @@
+//! Commands that talk to the running node, and how their answers look on a terminal.
+//!
+//! What others wrote is shown without control characters, so that no message can play with the terminal.
+
+use std::io::Read as _;
+
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::{Asking, Failure};
+
+/// Longest message that is read from standard input, in bytes; the API has its own limit.
+const STDIN_BYTES_MAX: u64 = 1 << 20;
+
+fn print_json(value: &Value) {
+    println!("{value}");
+}
+
+fn text<'v>(value: &'v Value, field: &str) -> &'v str {
+    value.get(field).and_then(Value::as_str).unwrap_or("-")
+}
+
+fn number(value: &Value, field: &str) -> u64 {
+    value.get(field).and_then(Value::as_u64).unwrap_or_default()
+}
+
+fn list<'v>(value: &'v Value, field: &str) -> &'v [Value] {
+    value.get(field).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn short(id: &str) -> String {
+    match id.get(..12) {
+        Some(start) if id.len() > 12 => format!("{start}…"),
+        _ => id.to_owned(),
+    }
+}
+
+/// Control characters become visible; lines of a message are indented below the first.
+fn tame(text: &str) -> String {
+    let mut shown = String::new();
+    for letter in text.chars() {
+        match letter {
+            '\n' => shown.push_str("\n    "),
+            letter if letter.is_control() => shown.extend(letter.escape_default()),
+            letter => shown.push(letter),
+        }
+    }
+    shown
+}
+
+fn words(value: &Value, field: &str) -> String {
+    list(value, field)
+        .iter()
+        .filter_map(Value::as_str)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+pub(super) async fn status(asking: &Asking) -> Result<(), Failure> {
+    let status = Client::find(&asking.node.config)?.get("/api/status").await?;
+    if asking.json {
+        print_json(&status);
+        return Ok(());
+    }
+    println!("onion address  {}", text(&status, "onion"));
+    println!("peer id        {}", text(&status, "peer_id"));
+    println!("network        {}", text(&status, "network"));
+    println!(
+        "change_seq     {} in epoch {}",
+        number(&status, "change_seq"),
+        short(text(&status, "epoch"))
+    );
+    println!("sync domains   {}", words(&status, "sync_domains"));
+    if let Some(gate) = status.get("gate") {
+        println!(
+            "bastion        effort {}, {} open, {} admitted, {} turned away",
+            number(gate, "effort"),
+            number(gate, "open_handshakes"),
+            number(gate, "admitted_total"),
+            number(gate, "refused_total")
+        );
+    }
+    show_peers(&status);
+    Ok(())
+}
+
+fn show_peers(status: &Value) {
+    let sessions = list(status, "sessions");
+    let peers = list(status, "peers");
+    if peers.is_empty() {
+        println!("no peers yet: `postern peer add <onion address>` knocks at one");
+    }
+    for peer in peers {
+        let id = text(peer, "peer_id");
+        let here = sessions.iter().any(|session| text(session, "peer_id") == id);
+        println!();
+        println!(
+            "peer {}  {}, {}",
+            short(id),
+            text(peer, "tier"),
+            if here { "connected" } else { "not connected" }
+        );
+        println!("  onion    {}", text(peer, "onion"));
+        println!("  domains  {}", words(peer, "domains"));
+        for state in list(peer, "sync_state") {
+            let (domain, last) = (text(state, "domain"), number(state, "last_seq"));
+            match text(state, "direction") {
+                "in" => println!("  {domain:<22} applied here up to {last}"),
+                _ => println!(
+                    "  {domain:<22} sent up to {last}, acknowledged up to {}",
+                    number(state, "acked_seq")
+                ),
+            }
+        }
+    }
+}
+
+pub(super) async fn peer_add(onion: &str, asking: &Asking) -> Result<(), Failure> {
+    let client = Client::find(&asking.node.config)?;
+    if !asking.json {
+        eprintln!("Knocking, and solving the puzzle …");
+    }
+    let dialled = client.post("/api/peers", &json!({ "onion": onion })).await?;
+    if asking.json {
+        print_json(&dialled);
+        return Ok(());
+    }
+    println!("Admitted by peer {}", text(&dialled, "peer_id"));
+    println!(
+        "  puzzle of {} expected evaluations, solved in {} ms",
+        number(&dialled, "effort"),
+        number(&dialled, "solving_ms")
+    );
+    Ok(())
+}
+
+pub(super) async fn peer_list(asking: &Asking) -> Result<(), Failure> {
+    let client = Client::find(&asking.node.config)?;
+    if asking.json {
+        print_json(&client.get("/api/peers").await?);
+    } else {
+        show_peers(&client.get("/api/status").await?);
+    }
+    Ok(())
+}
+
+pub(super) async fn identity_new(name: Option<String>, asking: &Asking) -> Result<(), Failure> {
+    let made = Client::find(&asking.node.config)?
+        .post("/api/identities", &json!({ "name": name }))
+        .await?;
+    if asking.json {
+        print_json(&made);
+    } else {
+        println!("identity {}", text(&made, "oid"));
+    }
+    Ok(())
+}
+
+pub(super) async fn identity_list(asking: &Asking) -> Result<(), Failure> {
+    let known = Client::find(&asking.node.config)?.get("/api/identities").await?;
+    if asking.json {
+        print_json(&known);
+        return Ok(());
+    }
+    for card in list(&known, "identities") {
+        let here = card.get("here") == Some(&Value::Bool(true));
+        let home = if here {
+            "here".to_owned()
+        } else {
+            format!("at peer {}", short(text(card, "home_peer_id")))
+        };
+        println!("{}  {:<20} {home}", text(card, "oid"), tame(text(card, "name")));
+    }
+    Ok(())
+}
+
+/// An identity by its oid, or by its name where only one has it.
+async fn find_identity(client: &Client, asked: &str, must_be_here: bool) -> Result<String, Failure> {
+    if asked.parse::<keys::Oid>().is_ok() {
+        return Ok(asked.to_owned());
+    }
+    let known = client.get("/api/identities").await?;
+    let is_here = |card: &Value| card.get("here") == Some(&Value::Bool(true));
+    let mut found = list(&known, "identities")
+        .iter()
+        .filter(|card| text(card, "name") == asked && (!must_be_here || is_here(card)));
+    match (found.next(), found.next()) {
+        (Some(card), None) => Ok(text(card, "oid").to_owned()),
+        (None, _) => Err(Failure::failed(format!(
+            "nobody called {asked} is known here: see `postern identity list`"
+        ))),
+        (Some(_), Some(_)) => Err(Failure::failed(format!(
+            "several are called {asked}: give the oid (`postern identity list`)"
+        ))),
+    }
+}
+
+pub(super) async fn send(from: &str, to: &str, body: String, asking: &Asking) -> Result<(), Failure> {
+    let client = Client::find(&asking.node.config)?;
+    let (sender, recipient) = (
+        find_identity(&client, from, true).await?,
+        find_identity(&client, to, false).await?,
+    );
+    let body = if body == "-" { from_stdin()? } else { body };
+    let message = json!({ "sender_identity_oid": sender, "recipient_identity_oid": recipient, "body": body });
+    let sent = client.post("/api/messages/send", &message).await?;
+    if asking.json {
+        print_json(&sent);
+    } else {
+        println!("sent as change {}", number(&sent, "change_seq"));
+    }
+    Ok(())
+}
+
+fn from_stdin() -> Result<String, Failure> {
+    let mut body = String::new();
+    let read = std::io::stdin().take(STDIN_BYTES_MAX + 1).read_to_string(&mut body);
+    read.map_err(|error| Failure::of(&error))?;
+    if body.len() as u64 > STDIN_BYTES_MAX {
+        Err(Failure::failed("the message is too long"))
+    } else {
+        Ok(body)
+    }
+}
+
+pub(super) async fn inbox(
+    identity: Option<String>,
+    mut after: u64,
+    follow: bool,
+    asking: &Asking,
+) -> Result<(), Failure> {
+    let client = Client::find(&asking.node.config)?;
+    let identity = match identity {
+        Some(asked) => find_identity(&client, &asked, true).await?,
+        None => only_identity(&client).await?,
+    };
+    loop {
+        let wait_s = if follow { 30 } else { 0 };
+        let page = client
+            .get(&format!(
+                "/api/messages/inbox?identity={identity}&after={after}&limit=200&wait_s={wait_s}"
+            ))
+            .await?;
+        after = number(&page, "after");
+        for message in list(&page, "messages") {
+            if asking.json {
+                print_json(message);
+            } else {
+                let sender = message
+                    .get("sender_name")
+                    .and_then(Value::as_str)
+                    .unwrap_or_else(|| text(message, "sender_identity_oid"));
+                println!(
+                    "[{}] {}: {}",
+                    number(message, "change_seq"),
+                    tame(sender),
+                    tame(text(message, "body"))
+                );
+            }
+        }
+        let more = page.get("more") == Some(&Value::Bool(true));
+        if !more && !follow {
+            return Ok(());
+        }
+    }
+}
+
+async fn only_identity(client: &Client) -> Result<String, Failure> {
+    let known = client.get("/api/identities").await?;
+    let mut here = list(&known, "identities")
+        .iter()
+        .filter(|card| card.get("here") == Some(&Value::Bool(true)));
+    match (here.next(), here.next()) {
+        (Some(card), None) => Ok(text(card, "oid").to_owned()),
+        (None, _) => Err(Failure::failed(
+            "no identity lives here: `postern identity new NAME` makes one",
+        )),
+        (Some(_), Some(_)) => Err(Failure::usage(
+            "several identities live here: say which with --identity",
+        )),
+    }
+}
+
+pub(super) async fn sync(
+    peer: Option<String>,
+    domain: Option<String>,
+    push: bool,
+    asking: &Asking,
+) -> Result<(), Failure> {
+    let direction = if push { "push" } else { "pull" };
+    let mut request = json!({ "direction": direction });
+    if let Some(fields) = request.as_object_mut() {
+        fields.extend(peer.map(|peer| ("peer".to_owned(), json!(peer))));
+        fields.extend(domain.map(|domain| ("domain".to_owned(), json!(domain))));
+    }
+    let answer = Client::find(&asking.node.config)?.post("/api/sync", &request).await?;
+    if asking.json {
+        print_json(&answer);
+        return Ok(());
+    }
+    let reports = list(&answer, "reports");
+    if reports.is_empty() {
+        println!("no peer is connected: see `postern status`");
+    }
+    for report in reports {
+        let (peer, domain) = (short(text(report, "peer")), text(report, "domain"));
+        match report.get("window").and_then(Value::as_array).map(Vec::as_slice) {
+            Some([from, to]) => println!(
+                "{peer} {domain:<22} {direction} {from}..{to}: {} objects, {} new, {} waiting, {} refused",
+                number(report, "objects"),
+                number(report, "written"),
+                number(report, "parked"),
+                number(report, "rejected")
+            ),
+            _ => println!("{peer} {domain:<22} up to date"),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_cannot_play_with_the_terminal() {
+        assert_eq!(tame("a\u{1b}[2Jb"), "a\\u{1b}[2Jb");
+        assert_eq!(tame("one\ntwo"), "one\n    two");
+    }
+}

@@ -1,0 +1,143 @@
+//! `init`, `run` and `check`: commands on a node's folder.
+
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+
+use keys::KdfCost;
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::{Failure, passphrase};
+use crate::config::{Config, ConfigError, LogConfig, LogFormat};
+use crate::node::{self, Event};
+use crate::schema::Schemas;
+
+/// Makes a node.
+pub(super) async fn init(
+    dir: &Path,
+    name: Option<String>,
+    passphrase_file: Option<PathBuf>,
+    json: bool,
+) -> Result<(), Failure> {
+    let passphrase = passphrase::choose(passphrase_file.as_deref())?;
+    if !json {
+        eprintln!("Sealing the keys (about a second) …");
+    }
+    let folder = dir.to_owned();
+    let making = move || node::init(&folder, name.as_deref(), &passphrase, KdfCost::DEFAULT);
+    let made = tokio::task::spawn_blocking(making)
+        .await
+        .map_err(|error| Failure::failed(error.to_string()))?;
+    let made = made.map_err(|error| Failure::of(&error))?;
+    let (onion, peer_id, identity) = (
+        made.onion.to_onion_string(),
+        made.peer_id.to_hex(),
+        made.identity.to_hex(),
+    );
+    if json {
+        println!(
+            "{}",
+            json!({ "config": made.config, "onion": onion, "peer_id": peer_id, "identity": identity })
+        );
+        return Ok(());
+    }
+    println!("A new node in {}", made.folder.display());
+    println!("  onion address  {onion}");
+    println!("  peer id        {peer_id}");
+    println!("  identity       {identity}");
+    println!();
+    println!("The keys are sealed with your passphrase: without it nobody can use them, and it cannot be recovered.");
+    println!("The database is as safe as the file system that it lies on; encrypt the disk if that matters.");
+    println!();
+    println!("Next: postern run --config {}", made.config.display());
+    Ok(())
+}
+
+fn load(path: &Path) -> Result<Config, Failure> {
+    Config::load(path).map_err(|error| match error {
+        ConfigError::Invalid(problems) => Failure::usage(format!("the config is wrong\n{problems}")),
+        error => Failure {
+            code: 2,
+            ..Failure::of(&error)
+        },
+    })
+}
+
+/// Checks a config and what it leads to, without touching anything.
+pub(super) fn check(path: &Path) -> Result<(), Failure> {
+    let config = load(path)?;
+    check_further(&config, path)?;
+    println!("{}: right", path.display());
+    Ok(())
+}
+
+/// The apps' schema files, and arti's own table.
+fn check_further(config: &Config, path: &Path) -> Result<(), Failure> {
+    let schemas = Schemas::load(&config.node.apps, config.schema_dir().as_deref());
+    schemas.map_err(|error| Failure {
+        code: 2,
+        ..Failure::of(&error)
+    })?;
+    #[cfg(feature = "tor")]
+    {
+        let mut tor = bastion::transport::tor::TorConfig::new("state", "cache");
+        tor.arti = config.tor.clone();
+        tor.check()
+            .map_err(|error| Failure::usage(format!("{}: [tor]: {error}", path.display())))?;
+    }
+    #[cfg(not(feature = "tor"))]
+    let _ = path;
+    Ok(())
+}
+
+/// Runs a node.
+pub(super) async fn run(path: &Path, passphrase_file: Option<PathBuf>) -> Result<(), Failure> {
+    let config = load(path)?;
+    check_further(&config, path)?;
+    start_logging(&config.log)?;
+    let file = passphrase_file.or_else(|| config.passphrase_file());
+    let passphrase = passphrase::read(file.as_deref())?;
+    let (mut interrupt, mut terminate) = match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+        (Ok(interrupt), Ok(terminate)) => (interrupt, terminate),
+        (Err(error), _) | (_, Err(error)) => return Err(Failure::of(&error)),
+    };
+    let stop = async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    node::run(config, passphrase, show, stop)
+        .await
+        .map_err(|error| Failure::of(&error))
+}
+
+/// What the person at the terminal sees. The log goes the same way, and says more.
+fn show(event: Event) {
+    match event {
+        Event::Opened { onion, .. } => eprintln!("This node is {}", onion.to_onion_string()),
+        Event::ApiReady(address) => eprintln!("The local API answers on http://{address}"),
+        Event::Bootstrapping { percent, blocked: None } => eprintln!("Joining Tor: {percent} %"),
+        Event::Bootstrapping {
+            percent,
+            blocked: Some(why),
+        } => eprintln!("Joining Tor: {percent} % ({why})"),
+        Event::Publishing => eprintln!("Publishing the onion service …"),
+        Event::Reachable => eprintln!("Reachable: others can knock now"),
+        Event::NotReachable(why) => eprintln!("Not reachable yet, trying on: {why}"),
+        Event::Stopping => eprintln!("Stopping …"),
+    }
+}
+
+fn start_logging(config: &LogConfig) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(&config.filter).map_err(|error| Failure::usage(format!("log.filter: {error}")))?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let started = match config.format {
+        LogFormat::Human => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+    started.map_err(|error| Failure::failed(error.to_string()))
+}

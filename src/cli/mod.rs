@@ -1,0 +1,220 @@
+//! The command line: what an operator types.
+//!
+//! `init`, `run` and `check` work on a node's folder; all others talk to the running node's API. Never takes a
+//! passphrase as an argument or from the environment. Invariant: exit code 0 is done, 1 is failed, 2 is wrong usage or
+//! a wrong config.
+
+mod client;
+mod commands;
+mod folder;
+mod passphrase;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A peer node behind a Tor onion service.
+#[derive(Debug, Parser)]
+#[command(name = "postern", version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Makes a new node: config, sealed keys and database in a new folder.
+    Init {
+        /// The folder; it must not exist, or be empty.
+        dir: PathBuf,
+        /// Name of the first identity, as others will see it.
+        #[arg(long)]
+        name: Option<String>,
+        /// File with the passphrase (mode 0600). Default: asked for at the terminal.
+        #[arg(long)]
+        passphrase_file: Option<PathBuf>,
+        /// One JSON object instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Runs a node until SIGINT or SIGTERM.
+    Run {
+        #[command(flatten)]
+        node: NodeArgs,
+        /// File with the passphrase (mode 0600). Default: node.passphrase_file, else asked for at the terminal.
+        #[arg(long)]
+        passphrase_file: Option<PathBuf>,
+    },
+    /// Checks a config: names what is wrong with file, line and the nearest right key. Writes nothing.
+    Check {
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Shows the node, its peers, and how far each domain is.
+    Status(Asking),
+    /// Peers: knock at another node, or list those that are known.
+    #[command(subcommand)]
+    Peer(Peer),
+    /// Identities of this node and those that are known.
+    #[command(subcommand)]
+    Identity(Identity),
+    /// Sends a message.
+    Send {
+        /// Who sends: an identity of this node, by name or oid.
+        #[arg(long)]
+        from: String,
+        /// Who receives: a known identity, by name or oid.
+        #[arg(long)]
+        to: String,
+        /// The message; `-` reads it from standard input.
+        text: String,
+        #[command(flatten)]
+        asking: Asking,
+    },
+    /// Shows the messages that an identity of this node may read.
+    Inbox {
+        /// The identity, by name or oid. Default: the only one of this node.
+        #[arg(long)]
+        identity: Option<String>,
+        /// Only messages behind this change_seq.
+        #[arg(long, default_value_t = 0)]
+        after: u64,
+        /// Stay and show what comes.
+        #[arg(long)]
+        follow: bool,
+        #[command(flatten)]
+        asking: Asking,
+    },
+    /// Pulls (or pushes) now instead of at the next interval.
+    Sync {
+        /// Only this peer, by peer id.
+        #[arg(long)]
+        peer: Option<String>,
+        /// Only this domain.
+        #[arg(long)]
+        domain: Option<String>,
+        /// Send what changed here instead of asking what changed there.
+        #[arg(long)]
+        push: bool,
+        #[command(flatten)]
+        asking: Asking,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Peer {
+    /// Knocks at a node: solves its puzzle, and keeps in touch from then on.
+    Add {
+        /// Its onion address.
+        onion: String,
+        #[command(flatten)]
+        asking: Asking,
+    },
+    /// Lists the known peers.
+    List(Asking),
+}
+
+#[derive(Debug, Subcommand)]
+enum Identity {
+    /// Makes an identity that lives on this node.
+    New {
+        /// Its name, as others will see it.
+        name: Option<String>,
+        #[command(flatten)]
+        asking: Asking,
+    },
+    /// Lists the known identities, this node's first.
+    List(Asking),
+}
+
+#[derive(Debug, Args)]
+struct NodeArgs {
+    /// The node's config file.
+    #[arg(long, value_name = "FILE", default_value = "postern.toml")]
+    config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Asking {
+    #[command(flatten)]
+    node: NodeArgs,
+    /// JSON, as the API gives it, instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Why a command failed, and with which exit code.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    fn failed(message: impl Into<String>) -> Self {
+        Self {
+            code: 1,
+            message: message.into(),
+        }
+    }
+
+    fn usage(message: impl Into<String>) -> Self {
+        Self {
+            code: 2,
+            message: message.into(),
+        }
+    }
+
+    /// An error with its causes, on one line.
+    fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+        let causes = std::iter::successors(Some(error), |error| error.source());
+        let mut said: Vec<String> = Vec::new();
+        for cause in causes.map(ToString::to_string) {
+            // Some errors say their cause's words already.
+            if said.last().is_none_or(|last| !last.ends_with(&cause)) {
+                said.push(cause);
+            }
+        }
+        Self::failed(said.join(": "))
+    }
+}
+
+/// Runs a command line to its end.
+pub async fn run(cli: Cli) -> ExitCode {
+    let done = match cli.command {
+        Command::Init {
+            dir,
+            name,
+            passphrase_file,
+            json,
+        } => folder::init(&dir, name, passphrase_file, json).await,
+        Command::Run { node, passphrase_file } => folder::run(&node.config, passphrase_file).await,
+        Command::Check { node } => folder::check(&node.config),
+        Command::Status(asking) => commands::status(&asking).await,
+        Command::Peer(Peer::Add { onion, asking }) => commands::peer_add(&onion, &asking).await,
+        Command::Peer(Peer::List(asking)) => commands::peer_list(&asking).await,
+        Command::Identity(Identity::New { name, asking }) => commands::identity_new(name, &asking).await,
+        Command::Identity(Identity::List(asking)) => commands::identity_list(&asking).await,
+        Command::Send { from, to, text, asking } => commands::send(&from, &to, text, &asking).await,
+        Command::Inbox {
+            identity,
+            after,
+            follow,
+            asking,
+        } => commands::inbox(identity, after, follow, &asking).await,
+        Command::Sync {
+            peer,
+            domain,
+            push,
+            asking,
+        } => commands::sync(peer, domain, push, &asking).await,
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, message }) => {
+            eprintln!("postern: {message}");
+            ExitCode::from(code)
+        }
+    }
+}
