@@ -148,11 +148,7 @@ fn the_page_shows_what_the_program_makes() {
 
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/PROTOCOL.md");
     let found = fs::read_to_string(path).unwrap();
-    assert!(
-        found.contains(&page.0),
-        "docs/PROTOCOL.md must read:\n{}",
-        page.0
-    );
+    assert!(found.contains(&page.0), "docs/PROTOCOL.md must read:\n{}", page.0);
 }
 
 #[test]

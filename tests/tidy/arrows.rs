@@ -56,13 +56,24 @@ pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
     ("cli", &["api", "config", "node", "schema"]),
 ];
 
-/// Other crates of the workspace that only some modules may name.
-pub(crate) const BASTION_IN: &[&str] = &["config", "peer", "node"];
+/// The modules that may name the Bastion, and what of it; everything where nothing is named.
+const BASTION_IN: &[(&str, &str)] = &[
+    ("config", "GateConfig"),
+    ("peer", ""),
+    ("api", "GateStatus"),
+    ("node", ""),
+    ("cli", "TorConfig"),
+];
 
 /// The module of the node that a file belongs to; none for `lib.rs` and `main.rs`.
 fn module(path: &str) -> Option<&str> {
     let name = path.strip_prefix("src/")?.split('/').next()?.trim_end_matches(".rs");
     (!matches!(name, "lib" | "main")).then_some(name)
+}
+
+fn may_name_bastion(module: &str, path: &[&str]) -> bool {
+    let mut allowed = BASTION_IN.iter().filter(|(name, _)| *name == module);
+    allowed.any(|(_, what)| what.is_empty() || path.contains(what))
 }
 
 /// Arrows of a file that point up or sideways.
@@ -90,8 +101,11 @@ pub(crate) fn violations(source: &Source) -> Vec<String> {
                 found.push(wrong(path.line, "write the path from `crate` on".to_owned()));
             }
             ["postern", ..] => found.push(wrong(path.line, "write the path from `crate` on".to_owned())),
-            ["bastion", ..] if segments.len() > 1 && !BASTION_IN.contains(&module) => {
-                found.push(wrong(path.line, format!("`{module}` may not name the Bastion")));
+            ["bastion", rest @ ..] if !rest.is_empty() && !may_name_bastion(module, rest) => {
+                found.push(wrong(
+                    path.line,
+                    format!("`{module}` may not name the Bastion's `{}`", rest.join("::")),
+                ));
             }
             _ => {}
         }
@@ -111,7 +125,11 @@ fn arrows_that_point_up_are_found_however_they_are_written() {
     check("src/acl/mod.rs", "use super::store::Rows;", 1);
     check("src/acl/rules.rs", "use super::super::store;", 1);
     check("src/store/select.rs", "use bastion::Gate;", 1);
-    check("src/api/mod.rs", "use crate::peer::Peers;", 1);
+    check(
+        "src/api/mod.rs",
+        "use crate::peer::Peers;\nuse bastion::{Gate, GateStatus};",
+        2,
+    );
     check("src/unheard_of.rs", "", 1);
 }
 

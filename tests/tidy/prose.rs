@@ -90,13 +90,14 @@ const ROOTS: [&str; 8] = [
     "src/", "keys/", "bastion/", "tests/", "docs/", "deploy/", ".ci/", ".config/",
 ];
 
-/// Files named in backquotes that are not there.
+/// Files named in backquotes that are not there. A module may be named without its `.rs`.
 pub(crate) fn missing_files(document: &Document, is_there: &dyn Fn(&Path) -> bool) -> Vec<String> {
     let named = between(&document.text, "`", '`').into_iter();
     let named = named.filter(|(_, word)| ROOTS.iter().any(|root| word.starts_with(root)));
+    let is_file_or_module = |path: &str| is_there(Path::new(path)) || is_there(Path::new(&format!("{path}.rs")));
     // Whole paths only: no arguments, placeholders or patterns.
     let named = named.filter(|(_, word)| !word.contains([' ', '<', '*', '{', '$']));
-    let missing = named.filter(|(_, word)| !is_there(Path::new(word.split([':', '#']).next().unwrap_or(word))));
+    let missing = named.filter(|(_, word)| !is_file_or_module(word.split([':', '#']).next().unwrap_or(word)));
     missing
         .map(|(line, word)| format!("{}:{line}: there is no {word}", document.path))
         .collect()
@@ -179,7 +180,7 @@ fn a_file_that_is_not_there_is_found() {
     let is_there = |path: &Path| path == Path::new("src/lib.rs");
     let document = Document {
         path: "README.md".into(),
-        text: "`src/lib.rs` `src/lib.rs:3` `src/nothing.rs`\n`src/*.rs` `keys`".into(),
+        text: "`src/lib.rs` `src/lib.rs:3` `src/lib` `src/nothing.rs`\n`src/*.rs` `keys`".into(),
     };
     assert_eq!(
         missing_files(&document, &is_there),
