@@ -54,16 +54,36 @@ impl World {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let count = rng.random_range(5..=8);
         // Small packages, so that windows are cut often.
-        let package = PackageLimits { bytes_max: 16 * 1024, objects_max: rng.random_range(2..8) };
-        let limits = CoreLimits { package, ..CoreLimits::default() };
+        let package = PackageLimits {
+            bytes_max: 16 * 1024,
+            objects_max: rng.random_range(2..8),
+        };
+        let limits = CoreLimits {
+            package,
+            ..CoreLimits::default()
+        };
         let nodes = (0..count).map(|number| {
             let apps: &[&str] = if rng.random_bool(0.7) { &ALL_APPS } else { &NO_MARKET };
             let apps = apps.iter().map(ToString::to_string).collect();
             let id_offset = rng.random_range(0..1000);
-            Some(TestNode::with(&format!("node {number}"), Setup { apps, id_offset, limits, ..Setup::default() }))
+            Some(TestNode::with(
+                &format!("node {number}"),
+                Setup {
+                    apps,
+                    id_offset,
+                    limits,
+                    ..Setup::default()
+                },
+            ))
         });
         let nodes: Vec<_> = nodes.collect();
-        let mut world = Self { nodes, met: BTreeSet::new(), made: BTreeMap::new(), flights: Vec::new(), rng };
+        let mut world = Self {
+            nodes,
+            met: BTreeSet::new(),
+            made: BTreeMap::new(),
+            flights: Vec::new(),
+            rng,
+        };
         for one in 0..count {
             for other in one + 1..count {
                 if world.rng.random_bool(0.8) {
@@ -89,8 +109,24 @@ impl World {
         known.choose(&mut self.rng).copied()
     }
 
-    fn note(&mut self, oid: Oid, app: &'static str, owner: usize, readers: Option<BTreeSet<usize>>, within: Option<Oid>) {
-        self.made.insert(oid, Made { app, owner, readers, within, deleted: false });
+    fn note(
+        &mut self,
+        oid: Oid,
+        app: &'static str,
+        owner: usize,
+        readers: Option<BTreeSet<usize>>,
+        within: Option<Oid>,
+    ) {
+        self.made.insert(
+            oid,
+            Made {
+                app,
+                owner,
+                readers,
+                within,
+                deleted: false,
+            },
+        );
     }
 
     /// Conversations that a node holds and takes part in.
@@ -98,7 +134,9 @@ impl World {
         let mine = self.made.iter().filter(|(_, made)| {
             made.app == "messages" && made.within.is_none() && made.readers.as_ref().is_some_and(|it| it.contains(&of))
         });
-        mine.map(|(oid, _)| *oid).filter(|oid| self.node(of).parent("messages", *oid).is_some()).collect()
+        mine.map(|(oid, _)| *oid)
+            .filter(|oid| self.node(of).parent("messages", *oid).is_some())
+            .collect()
     }
 
     fn step(&mut self) {
@@ -133,7 +171,9 @@ impl World {
     }
 
     fn begin_group(&mut self, from: usize) {
-        let (Some(one), Some(other)) = (self.acquaintance(from), self.acquaintance(from)) else { return };
+        let (Some(one), Some(other)) = (self.acquaintance(from), self.acquaintance(from)) else {
+            return;
+        };
         if one == other {
             return;
         }
@@ -145,7 +185,9 @@ impl World {
 
     fn say(&mut self, from: usize) {
         let conversations = self.conversations(from);
-        let Some(within) = conversations.choose(&mut self.rng).copied() else { return };
+        let Some(within) = conversations.choose(&mut self.rng).copied() else {
+            return;
+        };
         let body = format!("word {}", self.rng.random::<u32>());
         let saved = self.node(from).make("messages", 2, message(within, &body)).unwrap();
         let readers = self.made[&within].readers.clone();
@@ -160,23 +202,39 @@ impl World {
                 self.note(saved.oid, "rides", owner, None, None);
             }
             1 if self.node(owner).apps.iter().any(|app| app == "market") => {
-                let saved = self.node(owner).make("market", 1, offer(&format!("{number} bikes"))).unwrap();
+                let saved = self
+                    .node(owner)
+                    .make("market", 1, offer(&format!("{number} bikes")))
+                    .unwrap();
                 self.note(saved.oid, "market", owner, None, None);
             }
             _ => {
-                let Some(subject) = self.acquaintance(owner) else { return };
+                let Some(subject) = self.acquaintance(owner) else {
+                    return;
+                };
                 let attrs = card(self.node(subject).identity, &format!("friend {number}"));
                 let saved = self.node(owner).make("contacts", 1, attrs).unwrap();
-                self.note(saved.oid, "contacts", owner, Some(BTreeSet::from([owner, subject])), None);
+                self.note(
+                    saved.oid,
+                    "contacts",
+                    owner,
+                    Some(BTreeSet::from([owner, subject])),
+                    None,
+                );
             }
         }
     }
 
     /// Changes or deletes something of one's own that may change.
     fn change(&mut self, owner: usize) {
-        let own = self.made.iter().filter(|(_, made)| made.owner == owner && !made.deleted && made.app != "messages");
+        let own = self
+            .made
+            .iter()
+            .filter(|(_, made)| made.owner == owner && !made.deleted && made.app != "messages");
         let own: Vec<_> = own.map(|(oid, made)| (*oid, made.app)).collect();
-        let Some((oid, app)) = own.choose(&mut self.rng).copied() else { return };
+        let Some((oid, app)) = own.choose(&mut self.rng).copied() else {
+            return;
+        };
         let deleted = self.rng.random_bool(0.3);
         let node = self.node(owner);
         let attrs = node.object(app, oid).unwrap().0.attrs.map(|mut attrs| {
@@ -194,9 +252,19 @@ impl World {
         let domains = self.node(to).sync_domains();
         let domain = domains.choose(&mut self.rng).unwrap().clone();
         let (sender, receiver) = (self.node(from), self.node(to));
-        let answer = if is_push { sender.push(receiver, &domain) } else { sender.answer(&receiver.request(sender, &domain)) };
+        let answer = if is_push {
+            sender.push(receiver, &domain)
+        } else {
+            sender.answer(&receiver.request(sender, &domain))
+        };
         if let Answer::Package { bytes, .. } = answer {
-            self.flights.push(Flight { from, to, domain, is_push, bytes });
+            self.flights.push(Flight {
+                from,
+                to,
+                domain,
+                is_push,
+                bytes,
+            });
         }
     }
 
@@ -211,7 +279,13 @@ impl World {
             2 => {
                 let Flight { from, to, is_push, .. } = self.flights[place];
                 let (domain, bytes) = (self.flights[place].domain.clone(), self.flights[place].bytes.clone());
-                Flight { from, to, domain, is_push, bytes }
+                Flight {
+                    from,
+                    to,
+                    domain,
+                    is_push,
+                    bytes,
+                }
             }
             _ => self.flights.swap_remove(place),
         };
@@ -230,7 +304,10 @@ impl World {
         for round in 0.. {
             assert!(round < 8, "it never comes to rest");
             pairs.shuffle(&mut self.rng);
-            let written: usize = pairs.iter().map(|(to, from)| self.node(*to).pull_everything(self.node(*from))).sum();
+            let written: usize = pairs
+                .iter()
+                .map(|(to, from)| self.node(*to).pull_everything(self.node(*from)))
+                .sum();
             if written == 0 {
                 return;
             }
@@ -249,29 +326,55 @@ impl World {
     fn check(&self) {
         for number in 0..self.nodes.len() {
             let node = self.node(number);
-            assert_eq!(node.rejects(), Vec::<String>::new(), "honest nodes refuse each other nothing");
+            assert_eq!(
+                node.rejects(),
+                Vec::<String>::new(),
+                "honest nodes refuse each other nothing"
+            );
             let mut held: BTreeSet<Oid> = BTreeSet::new();
             for (oid, made) in &self.made {
-                let here = node.apps.iter().any(|app| app == made.app).then(|| node.object(made.app, *oid)).flatten();
+                let here = node
+                    .apps
+                    .iter()
+                    .any(|app| app == made.app)
+                    .then(|| node.object(made.app, *oid))
+                    .flatten();
                 held.extend(here.as_ref().map(|_| *oid));
                 let at_owner = self.node(made.owner).object(made.app, *oid).unwrap();
                 match here {
                     Some(here) => {
-                        assert!(self.may_have(number, made), "node {number} has what it may not read: {made:?}");
+                        assert!(
+                            self.may_have(number, made),
+                            "node {number} has what it may not read: {made:?}"
+                        );
                         assert_eq!(here, at_owner, "as its owner signed it");
                     }
                     // Who never had it needs no word of its end.
-                    None => assert!(made.deleted || !self.may_have(number, made), "node {number} lacks {made:?}"),
+                    None => assert!(
+                        made.deleted || !self.may_have(number, made),
+                        "node {number} lacks {made:?}"
+                    ),
                 }
             }
             let parents = |app: &String| node.rows(&format!("app_{app}_parent")).len() - 1;
             let others: Vec<_> = node.apps.iter().filter(|app| *app != "identities").collect();
-            assert_eq!(others.iter().map(|app| parents(app)).sum::<usize>(), held.len(), "and nothing besides");
+            assert_eq!(
+                others.iter().map(|app| parents(app)).sum::<usize>(),
+                held.len(),
+                "and nothing besides"
+            );
             let waiting = self.made.iter().filter(|(_, made)| {
                 let is_reader = made.readers.as_ref().is_some_and(|readers| readers.contains(&number));
-                is_reader && made.owner != number && self.met.contains(&(number, made.owner)) && !self.may_have(number, made)
+                is_reader
+                    && made.owner != number
+                    && self.met.contains(&(number, made.owner))
+                    && !self.may_have(number, made)
             });
-            assert_eq!(node.rows("sync_parked").len(), waiting.count(), "what waits for a node that was never met");
+            assert_eq!(
+                node.rows("sync_parked").len(),
+                waiting.count(),
+                "what waits for a node that was never met"
+            );
         }
     }
 

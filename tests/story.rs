@@ -1,0 +1,534 @@
+//! SEED.md, told section by section with real nodes: Alice's A has all five apps, Bob's B has no market. They meet over
+//! memory pipes, through the whole handshake and session; keys come from seeds and the clock stands still.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests may fail like the tests themselves"
+)]
+
+mod common;
+#[path = "common/live.rs"]
+#[allow(dead_code, missing_docs, unreachable_pub, reason = "shared by several test programs")]
+mod live;
+
+use std::sync::Mutex;
+
+use bastion::Progress;
+use bastion::transport::memory::MemoryNet;
+use keys::Oid;
+use live::{ALL_APPS, LiveNode, WITHOUT_MARKET, by_hand};
+use postern::acl::Denied;
+use postern::config::SyncConfig;
+use postern::domain::Mode;
+use postern::graph::{Draft, SaveError, identities};
+use postern::object::{Attrs, Value};
+use postern::op_context::OpContext;
+use postern::peer::PullOutcome;
+use postern::services::messages;
+use postern::store::{Cursor, Direction, SyncStateRow};
+
+use common::forge::object;
+use common::{TestNode, context_of, message, offer, ride};
+
+/// A, B, and a third node C that only A knows.
+struct Story {
+    net: MemoryNet,
+    a: LiveNode,
+    b: LiveNode,
+}
+
+impl Story {
+    async fn begin_with(sync: SyncConfig) -> Self {
+        let net = MemoryNet::new();
+        let a = LiveNode::start(&net, "Alice", 1000, &ALL_APPS, sync.clone()).await;
+        let b = LiveNode::start(&net, "Bob", 2000, &WITHOUT_MARKET, sync).await;
+        Self { net, a, b }
+    }
+
+    async fn begin() -> Self {
+        Self::begin_with(by_hand()).await
+    }
+
+    /// 1: the handshake is done.
+    async fn met() -> Self {
+        let story = Self::begin().await;
+        story.b.meet(&story.a).await;
+        story
+    }
+
+    /// 2: Alice has written to Bob, now and then to Carol, until A's change_seq is 1432.
+    async fn at_1432() -> (Self, LiveNode) {
+        let story = Self::met().await;
+        let c = LiveNode::start(&story.net, "Carol", 3000, &ALL_APPS, by_hand()).await;
+        c.meet(&story.a).await;
+        let mut said = 0;
+        while head(&story.a).await < 1432 {
+            let to = if said % 10 == 9 { c.identity } else { story.b.identity };
+            story.a.send(to, &format!("word {said}")).await;
+            said += 1;
+        }
+        assert_eq!(head(&story.a).await, 1432);
+        (story, c)
+    }
+
+    async fn end(self) {
+        self.a.stop().await;
+        self.b.stop().await;
+    }
+}
+
+async fn head(node: &LiveNode) -> u64 {
+    node.read(|view| view.head()).await
+}
+
+fn window(outcome: &PullOutcome) -> Option<(u64, u64)> {
+    outcome.window.map(|window| (window.from_seq, window.to_seq))
+}
+
+/// `sync_state` of one node about another.
+async fn sync_state(of: &LiveNode, about: &LiveNode, domain: &str, direction: Direction) -> Option<SyncStateRow> {
+    let (peer, domain) = (about.peer_id(), domain.to_owned());
+    of.read(move |view| {
+        view.rows.sync_state(Cursor {
+            peer: &peer,
+            domain: &domain,
+            direction,
+            scope: None,
+        })
+    })
+    .await
+}
+
+/// A write by the person of a node.
+async fn save(
+    node: &LiveNode,
+    app: &str,
+    type_number: u16,
+    oid: Option<Oid>,
+    attrs: Option<Attrs>,
+) -> Result<Oid, SaveError> {
+    let (owner, app) = (node.identity, app.to_owned());
+    let slug = app.clone();
+    let context: OpContext = node.read(move |view| context_of(&view, owner, &slug)).await;
+    let draft = Draft {
+        app,
+        type_number,
+        oid,
+        owner,
+        attrs,
+    };
+    let saved = node
+        .write(move |core, now| core.write(now, |graph| graph.save_with_sync(&context, draft)))
+        .await?;
+    Ok(saved.oid)
+}
+
+async fn has(node: &LiveNode, app: &str, oid: Oid) -> bool {
+    let app = app.to_owned();
+    node.read(move |view| {
+        let table = view.rows.apps().get(&app);
+        table.map_or(Ok(None), |table| view.rows.parent(table, &oid))
+    })
+    .await
+    .is_some()
+}
+
+#[tokio::test]
+async fn section_1_handshake_between_nodes() {
+    let Story { a, b, net: _net } = Story::begin().await;
+
+    // 1.1 steps 1 to 3: B contacts A's onion, gets a puzzle, solves it, and says who it is and what it has.
+    let steps = Mutex::new(Vec::new());
+    let reached = b
+        .dialler
+        .dial(&a.onion(), &|step| steps.lock().unwrap().push(step))
+        .await
+        .unwrap();
+    assert_eq!((reached.peer, reached.effort), (a.peer_id(), 4));
+    let steps = steps.into_inner().unwrap();
+    assert_eq!(steps.first(), Some(&Progress::Dialling));
+    assert_eq!(steps.last(), Some(&Progress::Presenting));
+    a.wait_for_session(&b.peer_id()).await;
+
+    // Step 4: A verifies, and stores B as a peer in the graph: a server identity with its public key.
+    let (server, key) = (b.keys.server_oid(), b.keys.node_chain().verify(0).unwrap().current());
+    let (parent, attr, known) = a
+        .read(move |view| {
+            let app = view.rows.apps().get("identities").unwrap();
+            let parent = view.rows.parent(app, &server)?.unwrap();
+            let attr = view
+                .rows
+                .attrs(app, parent.id)?
+                .into_iter()
+                .find(|(number, _)| *number == identities::PUBLIC_KEY);
+            Ok((parent, attr.unwrap().1, view.rows.identity(&server)?.unwrap()))
+        })
+        .await;
+    assert_eq!((parent.type_number, parent.sync_flags), (identities::SERVER, 0));
+    assert_eq!(attr, Value::Bytes(key.as_bytes().to_vec()));
+    assert_eq!((known.public_key, known.home), (key, b.peer_id()));
+
+    // Step 5: A records peer metadata in a local table, and B does the same about A.
+    let about = |of: &LiveNode| {
+        let peer = of.peer_id();
+        move |view: postern::state_engine::View<'_>| view.rows.peer(&peer)
+    };
+    let b_at_a = a.read(about(&b)).await.unwrap();
+    let a_at_b = b.read(about(&a)).await.unwrap();
+    assert_eq!(b_at_a.peer_apps, ["contacts", "identities", "messages", "rides"]);
+    assert_eq!(
+        b_at_a.peer_sync_domains,
+        ["contacts", "identities", "messages", "rides.offers"]
+    );
+    assert_eq!(
+        a_at_b.peer_apps,
+        ["contacts", "identities", "market", "messages", "rides"]
+    );
+    assert_eq!(a_at_b.peer_sync_domains.len(), 5);
+    // Note: there will be no syncing of `market.public_offers` with this peer.
+    assert_eq!(b_at_a.domains, ["contacts", "identities", "messages", "rides.offers"]);
+    assert_eq!(a_at_b.domains, b_at_a.domains);
+    assert_eq!((b_at_a.onion, a_at_b.onion), (b.onion(), a.onion()));
+
+    // The identities came along: Alice can write to Bob before anything was pulled.
+    let bob = b.identity;
+    assert_eq!(
+        a.read(move |view| view.rows.identity(&bob)).await.unwrap().home,
+        b.peer_id()
+    );
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test]
+async fn section_2_initial_pull_sync() {
+    let (story, c) = Story::at_1432().await;
+    let (a, b) = (&story.a, &story.b);
+
+    // 2.1 step 2: A's sync_state for B is empty. SYNC_DOMAINS says what the domain is.
+    assert_eq!(sync_state(a, b, "messages", Direction::Out).await, None);
+    let domain = a.engine.ground().schemas.domain("messages").unwrap();
+    assert_eq!(
+        (domain.types.as_slice(), domain.mode),
+        ([messages::CONVERSATION, messages::MESSAGE].as_slice(), Mode::AppendOnly)
+    );
+
+    // Steps 1 and 3 to 6: B pulls from 0, and gets what changed and it may read. A package holds 4096 objects at most.
+    let outcomes = b.pull(a, "messages").await;
+    assert_eq!(outcomes.iter().map(window).collect::<Vec<_>>(), [Some((0, 1432))]);
+    assert_eq!((outcomes[0].applied.rejected, outcomes[0].applied.parked), (0, 0));
+
+    // Step 7: A notes what it sent.
+    let sent = sync_state(a, b, "messages", Direction::Out).await.unwrap();
+    assert_eq!((sent.last_seq, sent.epoch), (1432, a.engine.ground().epoch));
+
+    // Step 8: B has verified and applied each; its cursor moved with the rows.
+    assert_eq!(
+        sync_state(b, a, "messages", Direction::In).await.unwrap().last_seq,
+        1432
+    );
+    let inbox = b.inbox().await;
+    assert_eq!(
+        inbox.len() + 1,
+        outcomes[0].applied.written,
+        "all messages, and the conversation"
+    );
+    assert!(
+        inbox
+            .iter()
+            .all(|message| message.sender == a.identity && !message.made_here)
+    );
+    // Where B is no participant, nothing came.
+    let to_others = c.pull(a, "messages").await[0].applied.written - 1;
+    assert_eq!(to_others + inbox.len(), a.inbox().await.len());
+    assert!(to_others > 100 && inbox.len() > 1000);
+    story.end().await;
+    c.stop().await;
+}
+
+#[tokio::test]
+async fn section_3_local_write_and_change_seq() {
+    let (story, c) = Story::at_1432().await;
+    let (a, b) = (&story.a, &story.b);
+
+    // 1 and 2: Alice says "Hi" to Bob; GLOBAL_CHANGE_SEQ goes from 1432 to 1433.
+    let sent = a.send(b.identity, "Hi").await;
+    assert_eq!((sent.change_seq, head(a).await), (1433, 1433));
+
+    // All rows of the message carry 1433 and the domain's bit. Nothing else was written.
+    let (parent, object, mask) = a
+        .read(move |view| {
+            let app = view.rows.apps().get("messages").unwrap();
+            let parent = view.rows.parent(app, &sent.oid)?.unwrap();
+            let object = postern::graph::load_object(&view.rows, app, &parent)?.0;
+            Ok((parent, object, view.rows.apps().mask("messages")))
+        })
+        .await;
+    assert_eq!((parent.change_seq, parent.sync_flags), (1433, mask));
+    assert_eq!(object.owner, a.identity);
+    assert_eq!(
+        object.first(messages::IN_CONVERSATION).and_then(Value::as_oid),
+        Some(sent.conversation)
+    );
+    assert_eq!(object.first(messages::BODY).and_then(Value::as_text), Some("Hi"));
+
+    // 3: participants read.
+    let (conversation, alice, bob, carol) = (sent.conversation, a.identity, b.identity, c.identity);
+    let readers = a.read(move |view| {
+        let app = view.rows.apps().get("messages").unwrap();
+        let scope = view.rows.parent(app, &conversation)?.unwrap();
+        view.rows.readers(app.id, scope.id)
+    });
+    let readers = readers.await;
+    assert!(readers.contains(&alice) && readers.contains(&bob) && !readers.contains(&carol));
+    story.end().await;
+    c.stop().await;
+}
+
+#[tokio::test]
+async fn section_4_next_pull_from_node_b() {
+    let (story, c) = Story::at_1432().await;
+    let (a, b) = (&story.a, &story.b);
+    b.pull(a, "messages").await;
+    let before = b.inbox().await.len();
+
+    // B pulls again from 1432: nothing new, then only the new message, from 1433 to 1433.
+    assert_eq!(window(&b.pull(a, "messages").await[0]), None);
+    let sent = a.send(b.identity, "Hi").await;
+    let outcomes = b.pull(a, "messages").await;
+    assert_eq!(outcomes.iter().map(window).collect::<Vec<_>>(), [Some((1433, 1433))]);
+    assert_eq!((outcomes[0].applied.written, outcomes[0].applied.already_here), (1, 0));
+    let inbox = b.inbox().await;
+    assert_eq!((inbox.len(), inbox.last().unwrap().oid), (before + 1, sent.oid));
+    let noted = sync_state(a, b, "messages", Direction::Out).await.unwrap();
+    assert_eq!((noted.last_seq, noted.acked_seq), (1433, 1432));
+
+    // What is said to others moves nothing for B.
+    a.send(c.identity, "not for Bob").await;
+    assert_eq!(window(&b.pull(a, "messages").await[0]), None);
+    story.end().await;
+    c.stop().await;
+}
+
+#[tokio::test]
+async fn section_5_optional_push() {
+    let story = Story::met().await;
+    let (a, b) = (&story.a, &story.b);
+    // The same "build package since last_seq", sent without being asked for.
+    let sent = a.send(b.identity, "Hi").await;
+    let pushed = a.peers.push(&b.peer_id(), "messages").await.unwrap();
+    assert_eq!(
+        (pushed.len(), pushed[0].objects, pushed[0].acked_seq),
+        (1, 2, sent.change_seq)
+    );
+    assert_eq!(b.inbox().await.len(), 1);
+    assert_eq!(
+        sync_state(a, b, "messages", Direction::Out).await.unwrap().acked_seq,
+        sent.change_seq
+    );
+    // Pull stays as the baseline, and finds nothing left to do.
+    assert_eq!(window(&b.pull(a, "messages").await[0]), None);
+    story.end().await;
+}
+
+#[tokio::test]
+async fn section_5_a_timer_pushes_by_itself() {
+    let story = Story::begin_with(SyncConfig {
+        push_interval_s: 1,
+        ..by_hand()
+    })
+    .await;
+    story.b.meet(&story.a).await;
+    let mut changes = story.b.engine.changes();
+    story.a.send(story.b.identity, "Hi").await;
+    while story.b.inbox().await.is_empty() {
+        changes.changed().await.unwrap();
+    }
+    assert_eq!(story.b.inbox().await[0].body, "Hi");
+    story.end().await;
+}
+
+#[tokio::test]
+async fn section_6_1_acls_at_write_time() {
+    let story = Story::met().await;
+    let (a, b) = (&story.a, &story.b);
+    let before = head(a).await;
+
+    // Only valid objects enter the domain: nobody writes as somebody who lives elsewhere, nor over another's object.
+    let bob = b.identity;
+    let as_bob = a.read(move |view| context_of(&view, bob, "rides")).await;
+    let draft = Draft {
+        app: "rides".into(),
+        type_number: 1,
+        oid: None,
+        owner: bob,
+        attrs: Some(ride("Bern", 1)),
+    };
+    let refused = a
+        .write(move |core, now| core.write(now, |graph| graph.save_with_sync(&as_bob, draft)))
+        .await;
+    assert!(matches!(refused, Err(SaveError::Denied(Denied::OwnerNotHere))));
+    assert_eq!(head(a).await, before, "nothing was stamped");
+
+    // What is allowed is written, and gets its change_seq and sync_flags.
+    let made = save(a, "rides", 1, None, Some(ride("Bern", 1))).await.unwrap();
+    assert_eq!(head(a).await, before + 1);
+    b.pull(a, "rides.offers").await;
+    let over = save(b, "rides", 1, Some(made), Some(ride("Basel", 9))).await;
+    assert!(matches!(over, Err(SaveError::Denied(Denied::OwnerChanged))), "{over:?}");
+    story.end().await;
+}
+
+#[tokio::test]
+async fn section_6_2_acls_at_package_build_time() {
+    let story = Story::met().await;
+    let (a, b) = (&story.a, &story.b);
+    let c = LiveNode::start(&story.net, "Carol", 3000, &ALL_APPS, by_hand()).await;
+    c.meet(a).await;
+    c.meet(b).await;
+    a.send(b.identity, "between Alice and Bob").await;
+    b.pull(a, "messages").await;
+    b.send(a.identity, "and back").await;
+
+    // Carol's node shares the domain with both; it is not a participant, so for it there is nothing.
+    assert_eq!(window(&c.pull(a, "messages").await[0]), None);
+    assert_eq!(window(&c.pull(b, "messages").await[0]), None);
+    assert_eq!((b.inbox().await.len(), c.inbox().await.len()), (2, 0));
+    // The identities domain holds public Attrs only, and no server.
+    let exported = a.engine.ground().schemas.domain("identities").unwrap();
+    assert_eq!(exported.types, [identities::IDENTITY]);
+    story.end().await;
+    c.stop().await;
+}
+
+/// Here Alice's node is a hostile one: it sends what no honest node would, over a core without a network.
+#[test]
+fn section_6_3_acls_at_package_apply_time() {
+    let (a, b) = (
+        TestNode::new("Alice", 0),
+        TestNode::with_apps("Bob", 700, &WITHOUT_MARKET),
+    );
+    common::sync::meet(&a, &b);
+    let sent = a.send(b.identity, "I owe you 5").unwrap();
+    let hers = a.make("rides", 1, ride("Bern", 1)).unwrap();
+    let his = b.make("rides", 1, ride("Chur", 1)).unwrap();
+    b.pull_everything(&a);
+
+    // append_only: a remote cannot update or delete.
+    let edited = object(
+        "messages",
+        2,
+        sent.oid,
+        a.identity,
+        2,
+        Some(message(sent.conversation, "You owe me 5")),
+    );
+    let deleted = object("messages", 2, sent.oid, a.identity, 2, None);
+    for object in [edited, deleted] {
+        assert_eq!(a.force_one(&b, "messages", a.sign(&object)).as_deref(), Some("mode"));
+    }
+    assert_eq!(b.inbox(), [(a.identity, "I owe you 5".to_owned())]);
+
+    // allow_update: a remote can update its own objects, but not ours.
+    let changed = object("rides", 1, hers.oid, a.identity, 2, Some(ride("Basel", 2)));
+    assert_eq!(a.force_one(&b, "rides.offers", a.sign(&changed)), None);
+    assert_eq!(b.object("rides", hers.oid).unwrap().0, changed);
+    for attrs in [Some(ride("Basel", 9)), None] {
+        let over_his = object("rides", 1, his.oid, a.identity, 9, attrs);
+        assert_eq!(
+            a.force_one(&b, "rides.offers", a.sign(&over_his)).as_deref(),
+            Some("local_object")
+        );
+    }
+    assert_eq!(b.object("rides", his.oid).unwrap().0.attrs, Some(ride("Chur", 1)));
+}
+
+#[tokio::test]
+async fn section_7_1_install_and_domain_intersection() {
+    let story = Story::met().await;
+    let (a, b) = (&story.a, &story.b);
+    let bike = save(a, "market", 1, None, Some(offer("a bike"))).await.unwrap();
+    let seats = save(a, "rides", 1, None, Some(ride("Bern", 3))).await.unwrap();
+
+    // Even when B asks for it, the domain is not in `peer_sync_domains`: nothing is returned, and nothing is noted.
+    let outcomes = b.pull(a, "market.public_offers").await;
+    assert_eq!(outcomes.iter().map(window).collect::<Vec<_>>(), [None]);
+    assert_eq!(sync_state(a, b, "market.public_offers", Direction::Out).await, None);
+    assert_eq!(sync_state(b, a, "market.public_offers", Direction::In).await, None);
+    b.pull(a, "rides.offers").await;
+    assert!(has(b, "rides", seats).await && !has(b, "market", bike).await);
+
+    // A node that has the market gets the offer.
+    let c = LiveNode::start(&story.net, "Carol", 3000, &ALL_APPS, by_hand()).await;
+    c.meet(a).await;
+    c.pull(a, "market.public_offers").await;
+    assert!(has(&c, "market", bike).await);
+    story.end().await;
+    c.stop().await;
+}
+
+#[tokio::test]
+async fn section_7_2_schema_and_acl_for_per_object_decisions() {
+    let story = Story::met().await;
+    let (a, b) = (&story.a, &story.b);
+    let c = LiveNode::start(&story.net, "Carol", 3000, &ALL_APPS, by_hand()).await;
+    c.meet(a).await;
+    // messages: only where the peer is a participant. A card: only its owner and its subject.
+    a.send(c.identity, "for Carol").await;
+    let card = save(a, "contacts", 1, None, Some(common::card(c.identity, "Carol")))
+        .await
+        .unwrap();
+    for domain in ["messages", "contacts"] {
+        assert_eq!(window(&b.pull(a, domain).await[0]), None);
+        c.pull(a, domain).await;
+    }
+    assert!(has(&c, "contacts", card).await && !has(b, "contacts", card).await);
+    // rides.offers: a region is the frontend's to choose; the kernel sends all.
+    for region in ["here", "far away"] {
+        let mut attrs = ride("Bern", 1);
+        attrs.insert(5, vec![Value::from(region)]);
+        save(a, "rides", 1, None, Some(attrs)).await.unwrap();
+    }
+    assert_eq!(b.pull(a, "rides.offers").await[0].applied.written, 2);
+    story.end().await;
+    c.stop().await;
+}
+
+#[test]
+fn section_8_how_efficient_is_this_in_practice() {
+    let (a, b) = (TestNode::new("Alice", 0), TestNode::new("Bob", 700));
+    common::sync::meet(&a, &b);
+    for number in 0..500 {
+        a.send(b.identity, &format!("word {number}")).unwrap();
+    }
+    b.pull_all(&a, "messages");
+
+    // Network: only changes are shipped, not whole domains.
+    let delta: Vec<_> = (0..3).map(|_| a.send(b.identity, "news").unwrap().change_seq).collect();
+    let pulled = b.pull(&a, "messages");
+    assert_eq!((pulled.seqs(), pulled.objects), (Some((delta[0], delta[2])), 3));
+
+    // Storage: two integers per row, one small row per peer, domain and direction.
+    let before = a.dump();
+    a.send(b.identity, "one more").unwrap();
+    let after = a.dump();
+    let grown: Vec<_> = after
+        .iter()
+        .filter(|(table, rows)| before[*table].len() != rows.len())
+        .collect();
+    let grown: Vec<_> = grown
+        .iter()
+        .map(|(table, rows)| (table.as_str(), rows.len() - before[*table].len()))
+        .collect();
+    assert_eq!(
+        grown,
+        [("app_messages_attr", 3), ("app_messages_parent", 1)],
+        "no log, no extra table"
+    );
+    let unchanged = after
+        .iter()
+        .filter(|(table, rows)| !table.starts_with("app_messages") && before[*table] != **rows);
+    assert_eq!(unchanged.count(), 0);
+    assert_eq!(after["sync_state"].len(), 1, "A has sent in one domain to one peer");
+}
