@@ -99,6 +99,10 @@ impl DecodedObject {
     }
 
     /// Verifies the owner's signature. An owner that is not known makes it wait ([`Fault::Missing`]).
+    #[expect(
+        clippy::result_large_err,
+        reason = "an object that fails is as large as one that holds, and both are moved once"
+    )]
     pub fn verify(self, known: &KnownKeys) -> Result<VerifiedObject, (Fault, Self)> {
         let owner_key = self
             .own_key()

@@ -61,6 +61,10 @@ pub type Checked = Result<VerifiedObject, (Option<Oid>, Fault, Option<DecodedObj
 
 /// Reads and verifies objects. `known` are the current keys of owners, by oid; identity objects among them bring their
 /// own. Pure: run it on any thread, on parts of a package, with the keys of the whole.
+#[expect(
+    clippy::result_large_err,
+    reason = "an object that fails is as large as one that holds, and both are moved once"
+)]
 pub fn check_objects(decoded: Vec<Result<DecodedObject, ObjectFault>>, known: &KnownKeys) -> Vec<Checked> {
     decoded
         .into_iter()
