@@ -123,7 +123,7 @@ pub(crate) fn unknown_sections(source: &Source, word: &str, known: &[String]) ->
             .map(|(place, _)| comment.text.split_at(place + word.len()))
         {
             for number in cited(behind) {
-                if !known.iter().any(|it| *it == number) {
+                if !known.contains(&number) {
                     found.push(format!(
                         "{}:{}: there is no section {word} {number}",
                         source.path, comment.line
