@@ -57,7 +57,7 @@ impl Gatekeeper for Mask {
     }
 }
 
-/// Is admited by Alice's node as Bob's, pushes the forged package, and returns what the node answered.
+/// Is admitted by Alice's node as Bob's, pushes the forged package, and returns what the node answered.
 pub async fn push_a_forged_edit(plot: &Plot<'_>, tor_folder: &Path) -> Result<String> {
     let passphrase = Passphrase::from_file(plot.passphrase)?;
     let data = DataDir::at(plot.folder);
