@@ -1,7 +1,7 @@
 //! The node: where everything is put together. `init` makes one, `run` is one.
 //!
 //! The only place that knows all rooms. Never holds logic of its own beyond order: what starts before what, and what
-//! stops first. Invariant: when [`run`] returns, every task is over, all that was acknowledged is on disk, and no
+//! stops first. Invariant: when [`run()`] returns, every task is over, all that was acknowledged is on disk, and no
 //! second process ran on the same folder.
 
 mod clock;

@@ -1,8 +1,8 @@
 //! One session: a stream on which both sides ask and answer, several requests at once.
 //!
 //! One task reads, one writes; an answer finds its request by id. Never waits without a deadline, never reads ahead of
-//! what it may work on. Invariant: when [`run`] returns, every task of the session is gone and every request of ours
-//! has failed.
+//! what it may work on. Invariant: when [`Starting::run`] returns, every task of the session is gone and every request
+//! of ours has failed.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -144,7 +144,7 @@ fn cited(text: &str) -> Vec<String> {
             .chars()
             .take_while(|c| c.is_ascii_digit() || *c == '.')
             .collect();
-        if number.is_empty() {
+        if !number.starts_with(|c: char| c.is_ascii_digit()) {
             break;
         }
         found.push(number.trim_end_matches('.').to_owned());
@@ -197,7 +197,7 @@ fn a_section_that_is_not_there_is_found() {
         assert_eq!(unknown_sections(&source, "SEED", &known).len(), count, "{comment}");
     };
     check("(SEED 2.1 steps 2-7, 6; 99)", 0);
-    check("SEED's nouns are kept. SEED 2.1 step 3.", 0);
+    check("SEED.md, SEED's nouns are kept. SEED 2.1 step 3.", 0);
     check("(SEED 3)", 1);
     check("(SEED 2.1, 3, 4, DESIGN 6)", 2);
 }
