@@ -1,0 +1,306 @@
+//! Two nodes without a network: Alice's people write messages, Bob's read them.
+//!
+//! Does by hand what a handshake and a session do, through the core's public functions alone. Chance comes from a seed,
+//! so every run has the same rows. Invariant: both know each other before anything is measured.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, anyhow};
+use keys::{KeyManager, Oid, PublicKey, SignedObject};
+use postern::engine::Clock;
+use postern::graph::{Draft, SaveError, decode_object};
+use postern::object::{Attrs, Value};
+use postern::op_context::{OpContext, Timestamp, TraceId};
+use postern::schema::Schemas;
+use postern::services::messages::{APP, BODY, CONVERSATION, IN_CONVERSATION, MESSAGE, PARTICIPANTS, SENT_AT};
+use postern::services::{identities, messages};
+use postern::state_engine::{
+    Answer, Checked, CoreLimits, PackageLimits, PullRequest, StateEngine, VerifiedPackage, View, check_objects,
+    known_keys,
+};
+use postern::store::{Cursor, Direction, PeerRow, StoreError, Tier};
+use rand::{Rng as _, RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha20Rng;
+
+/// The domain that is synced.
+pub(crate) const DOMAIN: &str = "messages";
+/// Messages of one package, so that both sides of a comparison commit transactions of the same size.
+pub(crate) const PACKAGE_MESSAGES: usize = 1000;
+/// Messages of one conversation, on average.
+const CONVERSATION_MESSAGES: usize = 100;
+/// Bytes of a body: 200 on average.
+const BODY_BYTES: std::ops::Range<usize> = 100..300;
+/// Identities of a node.
+const PEOPLE: usize = 8;
+const KEY_EVENTS_MAX: usize = 32;
+/// When the first message is written: 14 November 2023.
+const START: u64 = 1_700_000_000_000;
+
+/// A clock that stands: the time of day plays no part here.
+pub(crate) struct StandingClock;
+
+impl Clock for StandingClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(START)
+    }
+}
+
+/// A node's keys and people; its database is opened at a path.
+pub(crate) struct Node {
+    pub(crate) keys: Arc<KeyManager>,
+    people: Vec<Oid>,
+    schemas: Arc<Schemas>,
+    seed: u64,
+}
+
+impl Node {
+    /// A node with keys from `seed`.
+    pub(crate) fn new(seed: u64) -> Result<Self> {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let keys = KeyManager::generate(&mut rng);
+        let people = (0..PEOPLE)
+            .map(|_| keys.add_identity(&mut rng))
+            .collect::<Result<_, _>>()?;
+        let apps = ["identities", APP].map(str::to_owned);
+        Ok(Self {
+            keys: Arc::new(keys),
+            people,
+            schemas: Arc::new(Schemas::load(&apps, None)?),
+            seed,
+        })
+    }
+
+    /// Opens or makes the node's database.
+    pub(crate) fn open(&self, path: &Path) -> Result<StateEngine> {
+        let mut limits = CoreLimits::default();
+        limits.package.objects_max = PACKAGE_MESSAGES;
+        let rng = Box::new(ChaCha20Rng::seed_from_u64(self.seed + 1));
+        let (schemas, keys) = (self.schemas.clone(), self.keys.clone());
+        Ok(StateEngine::open(path, schemas, keys, limits, rng, Timestamp(START))?)
+    }
+
+    /// The key with which the node signs packages.
+    pub(crate) fn package_key(&self) -> Result<PublicKey> {
+        Ok(self.keys.node_chain().verify(KEY_EVENTS_MAX)?.current())
+    }
+
+    /// Writes the records of its people.
+    pub(crate) fn publish(&self, core: &mut StateEngine) -> Result<()> {
+        for person in &self.people {
+            core.write(Timestamp(START), |graph| identities::publish(graph, *person, None))?;
+        }
+        Ok(())
+    }
+
+    /// Notes another node and its people, as a handshake does.
+    pub(crate) fn meet(&self, core: &mut StateEngine, other: &Self, other_core: &StateEngine) -> Result<()> {
+        let chain = other.keys.node_chain();
+        let verified = chain.verify(KEY_EVENTS_MAX)?;
+        let domains = vec![DOMAIN.to_owned(), "identities".to_owned()];
+        let row = PeerRow {
+            peer_id: other.keys.peer_id(),
+            server_oid: other.keys.server_oid(),
+            peer_apps: vec!["identities".to_owned(), APP.to_owned()],
+            peer_sync_domains: domains.clone(),
+            domains,
+            onion: other.keys.onion(),
+            epoch: other_core.ground().epoch,
+            tier: Tier::Trusted,
+            last_contact: Timestamp(START),
+        };
+        core.write(Timestamp(START), |graph| {
+            graph.save_server(&chain, &verified)?;
+            graph.tx().put_peer(&row)
+        })?;
+        let records = identities::for_handshake(&other_core.view(), PEOPLE)?;
+        let checked = check(core, records)?;
+        let applied = core.apply_identities(Timestamp(START), row.peer_id, row.epoch, checked)?;
+        expect(applied.written, PEOPLE, "identities")
+    }
+}
+
+/// Writes messages in Alice's database, each a change of its own, as many conversations as it takes.
+pub(crate) struct Writer {
+    rng: ChaCha20Rng,
+    authors: Vec<(Oid, OpContext)>,
+    readers: Vec<Oid>,
+    conversations: Vec<(usize, Oid)>,
+    written: usize,
+}
+
+impl Writer {
+    /// A writer in the names of Alice's people, to Bob's.
+    pub(crate) fn new(alice: &Node, core: &StateEngine, bob: &Node) -> Result<Self> {
+        let authors = alice
+            .people
+            .iter()
+            .map(|person| Ok((*person, context(&core.view(), person)?)));
+        Ok(Self {
+            rng: ChaCha20Rng::seed_from_u64(3),
+            authors: authors.collect::<Result<_>>()?,
+            readers: bob.people.clone(),
+            conversations: Vec::new(),
+            written: 0,
+        })
+    }
+
+    /// Writes `count` messages, a thousand in a transaction. A message costs ten milliseconds of the nodes' time.
+    pub(crate) fn write(&mut self, core: &mut StateEngine, count: usize) -> Result<()> {
+        let end = self.written + count;
+        while self.written < end {
+            let until = end.min(self.written + 1000);
+            let now = Timestamp(START + 10 * self.written as u64);
+            core.write(now, |graph| {
+                while self.written < until {
+                    if self.written.is_multiple_of(CONVERSATION_MESSAGES) || self.conversations.is_empty() {
+                        let author = self.rng.random_range(0..self.authors.len());
+                        let draft = self.conversation(author);
+                        let saved = graph.save_with_sync(&self.author(author)?.1, draft)?;
+                        graph.end_group();
+                        self.conversations.push((author, saved.oid));
+                    }
+                    let place = self.rng.random_range(0..self.conversations.len());
+                    let Some((author, conversation)) = self.conversations.get(place).copied() else {
+                        continue;
+                    };
+                    let draft = self.message(author, conversation, now);
+                    graph.save_with_sync(&self.author(author)?.1, draft)?;
+                    graph.end_group();
+                    self.written += 1;
+                }
+                Ok::<_, SaveError>(())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn author(&self, place: usize) -> Result<&(Oid, OpContext), StoreError> {
+        self.authors
+            .get(place)
+            .ok_or(StoreError::Inconsistent("no such author"))
+    }
+
+    fn draft(&self, author: usize, type_number: u16, attrs: Attrs) -> Draft {
+        Draft {
+            app: APP.into(),
+            type_number,
+            oid: None,
+            owner: self
+                .authors
+                .get(author)
+                .map_or(Oid::from_bytes([0; 16]), |author| author.0),
+            attrs: Some(attrs),
+        }
+    }
+
+    fn conversation(&mut self, author: usize) -> Draft {
+        let reader = self.rng.random_range(0..self.readers.len());
+        let both = self.authors.get(author).map(|author| author.0);
+        let both = both.into_iter().chain(self.readers.get(reader).copied());
+        let attrs = Attrs::from([(PARTICIPANTS, both.map(|oid| Value::from(&oid)).collect())]);
+        self.draft(author, CONVERSATION, attrs)
+    }
+
+    fn message(&mut self, author: usize, conversation: Oid, now: Timestamp) -> Draft {
+        let length = self.rng.random_range(BODY_BYTES);
+        let mut bytes = vec![0; length];
+        self.rng.fill_bytes(&mut bytes);
+        let body: String = bytes.iter().map(|byte| char::from(b'a' + byte % 26)).collect();
+        let attrs = Attrs::from([
+            (IN_CONVERSATION, vec![Value::from(&conversation)]),
+            (BODY, vec![Value::from(&*body)]),
+            (SENT_AT, vec![Value::from(i64::try_from(now.0).unwrap_or_default())]),
+        ]);
+        self.draft(author, MESSAGE, attrs)
+    }
+}
+
+fn context(view: &View<'_>, identity: &Oid) -> Result<OpContext> {
+    let row = view.rows.identity(identity)?.context("an author without a record")?;
+    let app = view.rows.apps().get(messages::APP).context("no messages")?;
+    Ok(OpContext::Local {
+        requester_pubkey_attr_id: row.pubkey_attr_id,
+        app_id: app.id,
+        trace_id: TraceId(0),
+    })
+}
+
+/// What Bob would ask Alice now.
+pub(crate) fn request(bob: &Node, bob_core: &StateEngine, alice: &Node) -> Result<PullRequest> {
+    let cursor = Cursor {
+        peer: &alice.keys.peer_id(),
+        domain: DOMAIN,
+        direction: Direction::In,
+        scope: None,
+    };
+    let state = bob_core.view().rows.sync_state(cursor)?;
+    Ok(PullRequest {
+        peer: bob.keys.peer_id(),
+        domain: DOMAIN.to_owned(),
+        last_seq: state.map_or(0, |state| state.last_seq),
+        epoch: state.map(|state| state.epoch),
+    })
+}
+
+/// Hands over every package from where `request` stands to the end, and says how many objects they hold.
+pub(crate) fn pull_all(
+    view: &View<'_>,
+    mut request: PullRequest,
+    mut take: impl FnMut(Vec<u8>) -> Result<()>,
+) -> Result<usize> {
+    let mut count = 0;
+    while let Answer::Package {
+        window,
+        objects,
+        more,
+        bytes,
+    } = view.build_package(&request)?
+    {
+        count += objects;
+        take(bytes)?;
+        (request.last_seq, request.epoch) = (window.to_seq, Some(view.ground.epoch));
+        if !more {
+            break;
+        }
+    }
+    Ok(count)
+}
+
+/// A package as Bob's session takes it up to the point where objects are read.
+pub(crate) fn verify(bytes: &[u8], alice: &Node, key: &PublicKey, bob: &Node) -> Result<VerifiedPackage> {
+    let limits = PackageLimits::default();
+    let sender = (&alice.keys.peer_id(), key);
+    Ok(VerifiedPackage::verify(bytes, &limits, sender, &bob.keys.peer_id())?)
+}
+
+/// Reads and verifies objects in this thread.
+pub(crate) fn check(core: &StateEngine, objects: Vec<SignedObject>) -> Result<Vec<Checked>> {
+    let limits = core.ground().limits.graph;
+    let decoded: Vec<_> = objects
+        .into_iter()
+        .map(|object| decode_object(object, &limits))
+        .collect();
+    let mut owners: Vec<Oid> = decoded.iter().flatten().map(|object| object.owner()).collect();
+    owners.sort();
+    owners.dedup();
+    let mut known = known_keys(&core.view().rows, &owners)?;
+    known.extend(decoded.iter().flatten().filter_map(|object| object.own_key()));
+    Ok(check_objects(decoded, &known))
+}
+
+/// Applies a package whose objects were checked; all of them must be written.
+pub(crate) fn apply(core: &mut StateEngine, package: &VerifiedPackage, checked: Vec<Checked>) -> Result<()> {
+    let count = checked.len();
+    let applied = core.apply_package(Timestamp(START), package, checked)?;
+    expect(applied.written, count, "objects of a package")
+}
+
+/// A benchmark that does not do all of its work measures nothing.
+pub(crate) fn expect(done: usize, awaited: usize, what: &str) -> Result<()> {
+    if done == awaited {
+        Ok(())
+    } else {
+        Err(anyhow!("{done} {what} instead of {awaited}"))
+    }
+}

@@ -1,0 +1,197 @@
+//! The limit: the same rows written with SQLite alone, into the same tables with the same indexes and settings.
+//!
+//! Checks nothing and derives nothing: every value of every row is there before the clock runs. Invariant: afterwards
+//! the database holds exactly the rows of the one that they were read from.
+
+use std::path::Path;
+
+use anyhow::Result;
+use rusqlite::types::{ToSqlOutput, Value, ValueRef};
+use rusqlite::{Connection, ToSql, TransactionBehavior, params};
+
+type Oid = [u8; 16];
+
+/// An object's rows: its Parent, its Attrs, its readers.
+#[derive(Debug)]
+pub(crate) struct Entity {
+    parent: Parent,
+    attrs: Vec<Attr>,
+    readers: Vec<Reader>,
+}
+
+#[derive(Debug)]
+struct Parent {
+    id: i64,
+    oid: Oid,
+    type_number: i64,
+    owner_oid: Oid,
+    scope_id: Option<i64>,
+    rev: i64,
+    deleted: i64,
+    key_id: i64,
+    signature: [u8; 64],
+    origin: Option<i64>,
+    change_seq: i64,
+    sync_flags: i64,
+}
+
+#[derive(Debug)]
+struct Attr {
+    id: i64,
+    parent_id: i64,
+    type_number: i64,
+    ordinal: i64,
+    value: AnyValue,
+    value_parent_id: Option<i64>,
+    change_seq: i64,
+    sync_flags: i64,
+}
+
+#[derive(Debug)]
+struct AnyValue(Value);
+
+/// Bound by reference: the clock must not count copies that the other side does not make.
+impl ToSql for AnyValue {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::from(&self.0)))
+    }
+}
+
+#[derive(Debug)]
+struct Reader {
+    identity_oid: Oid,
+    app_id: i64,
+    scope_id: i64,
+    since_seq: i64,
+}
+
+/// Reads the objects of the messages app behind a local id, in the order in which they were written.
+pub(crate) fn read(path: &Path, after_id: i64) -> Result<Vec<Entity>> {
+    let connection = Connection::open(path)?;
+    let mut parents = connection.prepare(
+        "SELECT id, oid, type, owner_oid, scope_id, rev, deleted, key_id, signature, origin, change_seq, sync_flags
+         FROM app_messages_parent WHERE id > ?1 ORDER BY id",
+    )?;
+    let mut attrs = connection.prepare(
+        "SELECT id, parent_id, type, ordinal, value, value_parent_id, change_seq, sync_flags
+         FROM app_messages_attr WHERE id BETWEEN (?1 << 16) AND ((?1 << 16) | 65535) ORDER BY id",
+    )?;
+    let mut readers = connection.prepare(
+        "SELECT identity_oid, app_id, scope_id, since_seq FROM reader
+         WHERE app_id = (SELECT id FROM app WHERE slug = 'messages') AND scope_id = ?1 ORDER BY identity_oid",
+    )?;
+    let parents = parents.query_map([after_id], |row| {
+        Ok(Parent {
+            id: row.get(0)?,
+            oid: row.get(1)?,
+            type_number: row.get(2)?,
+            owner_oid: row.get(3)?,
+            scope_id: row.get(4)?,
+            rev: row.get(5)?,
+            deleted: row.get(6)?,
+            key_id: row.get(7)?,
+            signature: row.get(8)?,
+            origin: row.get(9)?,
+            change_seq: row.get(10)?,
+            sync_flags: row.get(11)?,
+        })
+    })?;
+    let mut entities = Vec::new();
+    for parent in parents {
+        let parent = parent?;
+        let attrs = attrs.query_map([parent.id], |row| {
+            Ok(Attr {
+                id: row.get(0)?,
+                parent_id: row.get(1)?,
+                type_number: row.get(2)?,
+                ordinal: row.get(3)?,
+                value: AnyValue(row.get(4)?),
+                value_parent_id: row.get(5)?,
+                change_seq: row.get(6)?,
+                sync_flags: row.get(7)?,
+            })
+        })?;
+        let attrs = attrs.collect::<rusqlite::Result<_>>()?;
+        let readers = readers.query_map([parent.id], |row| {
+            Ok(Reader {
+                identity_oid: row.get(0)?,
+                app_id: row.get(1)?,
+                scope_id: row.get(2)?,
+                since_seq: row.get(3)?,
+            })
+        })?;
+        let readers = readers.collect::<rusqlite::Result<_>>()?;
+        entities.push(Entity { parent, attrs, readers });
+    }
+    Ok(entities)
+}
+
+/// The highest local id of the messages app.
+pub(crate) fn last_id(path: &Path) -> Result<i64> {
+    let connection = Connection::open(path)?;
+    let sql = "SELECT COALESCE(MAX(id), 0) FROM app_messages_parent";
+    Ok(connection.query_row(sql, [], |row| row.get(0))?)
+}
+
+/// A connection with the settings of the store's writer.
+pub(crate) fn open(path: &Path) -> Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "cache_size", -64 * 1024)?;
+    connection.pragma_update(None, "wal_autocheckpoint", 16_384)?;
+    Ok(connection)
+}
+
+/// Writes objects in one transaction.
+pub(crate) fn write(connection: &mut Connection, entities: &[Entity]) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    {
+        let mut parents = transaction.prepare_cached(
+            "INSERT INTO app_messages_parent
+               (id, oid, type, owner_oid, scope_id, rev, deleted, key_id, signature, origin, change_seq, sync_flags)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        )?;
+        let mut attrs = transaction.prepare_cached(
+            "INSERT INTO app_messages_attr
+               (id, parent_id, type, ordinal, value, value_parent_id, change_seq, sync_flags)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?;
+        let mut readers = transaction
+            .prepare_cached("INSERT INTO reader (identity_oid, app_id, scope_id, since_seq) VALUES (?1, ?2, ?3, ?4)")?;
+        for entity in entities {
+            let it = &entity.parent;
+            parents.execute(params![
+                it.id,
+                it.oid,
+                it.type_number,
+                it.owner_oid,
+                it.scope_id,
+                it.rev,
+                it.deleted,
+                it.key_id,
+                it.signature,
+                it.origin,
+                it.change_seq,
+                it.sync_flags
+            ])?;
+            for it in &entity.attrs {
+                attrs.execute(params![
+                    it.id,
+                    it.parent_id,
+                    it.type_number,
+                    it.ordinal,
+                    it.value,
+                    it.value_parent_id,
+                    it.change_seq,
+                    it.sync_flags
+                ])?;
+            }
+            for it in &entity.readers {
+                readers.execute(params![it.identity_oid, it.app_id, it.scope_id, it.since_seq])?;
+            }
+        }
+    }
+    transaction.commit()
+}

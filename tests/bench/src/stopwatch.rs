@@ -1,0 +1,82 @@
+//! Time, processor time and memory of this process, and medians of rounds.
+//!
+//! The only place of the benchmarks that reads a clock. Invariant: a stopwatch counts only between `run` and its end.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+/// Adds up the time of the pieces of work that it is given.
+#[derive(Debug, Default)]
+pub(crate) struct Stopwatch {
+    total: Duration,
+}
+
+impl Stopwatch {
+    /// Does the work and counts its time.
+    #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+    pub(crate) fn run<R>(&mut self, work: impl FnOnce() -> R) -> R {
+        let begun = Instant::now();
+        let result = work();
+        self.total += begun.elapsed();
+        result
+    }
+
+    /// What was counted, in seconds.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.total.as_secs_f64()
+    }
+}
+
+/// Does the work and says how many seconds it took.
+pub(crate) fn timed<R>(work: impl FnOnce() -> R) -> (R, f64) {
+    let mut watch = Stopwatch::default();
+    let result = watch.run(work);
+    (result, watch.seconds())
+}
+
+/// The middle one, or the mean of the two in the middle. Of nothing: not a number.
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match (values.len() % 2, values.get(middle), values.get(middle.wrapping_sub(1))) {
+        (1, Some(one), _) => *one,
+        (0, Some(above), Some(below)) => (above + below) / 2.0,
+        _ => f64::NAN,
+    }
+}
+
+/// Processor time of all threads of this process so far, in seconds; `None` where the system does not say.
+pub(crate) fn processor_seconds() -> Option<f64> {
+    let mut nanoseconds = 0u64;
+    for task in fs::read_dir("/proc/self/task").ok()? {
+        let text = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        nanoseconds += text.split(' ').next()?.parse::<u64>().ok()?;
+    }
+    Some(nanoseconds as f64 / 1e9)
+}
+
+/// Forgets the highest resident size so far; `false` where the system does not allow it.
+pub(crate) fn forget_peak() -> bool {
+    fs::write("/proc/self/clear_refs", "5").is_ok()
+}
+
+/// A size of this process in bytes, by its name in `/proc/self/status`: `VmRSS` now, `VmHWM` at its highest.
+pub(crate) fn resident(name: &str) -> Option<f64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    let kib: f64 = line.trim_start_matches(':').trim().split(' ').next()?.parse().ok()?;
+    Some(kib * 1024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median([3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median([4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert!(median([]).is_nan());
+    }
+}

@@ -1,0 +1,340 @@
+//! Goals 1 and 2: a first pull of many messages, out of one store and into another, beside raw SQLite.
+//!
+//! Never compares sides of different rounds. Invariant: each side begins a round with a copy of the same database, and
+//! raw SQLite and the plain apply take turns package by package, so that whatever slows the machine slows both.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use keys::PublicKey;
+use postern::engine::Engine;
+use postern::graph::decode_object;
+use postern::state_engine::{PullRequest, StateEngine, View, check_objects, known_keys};
+use postern::store::StoreError;
+
+use super::Setting;
+use crate::nodes::{self, Node, StandingClock, Writer};
+use crate::raw::{self, Entity};
+use crate::report::{Goal, Report};
+use crate::stopwatch::{self, Stopwatch, median, timed};
+
+/// Messages in the store before the clock runs, with `--large`.
+const LARGE: usize = 1_000_000;
+
+const MIB: f64 = 1024.0 * 1024.0;
+/// Two packages of 960 KiB, and a reading connection's cache of 8 MiB.
+const GROWTH_MAX: Goal = Goal::AtMost(10.0);
+
+/// What one round measured, in seconds.
+struct Round {
+    raw: f64,
+    /// Verification and decoding of the package, without its objects' signatures.
+    reading: f64,
+    /// Verification of the objects' signatures in one thread.
+    checking: f64,
+    applying: f64,
+    session: f64,
+    pipeline: f64,
+    build: f64,
+}
+
+/// Both nodes, Bob's database before the pull, and the pull as packages and as rows.
+struct Load {
+    alice: Node,
+    bob: Node,
+    alice_core: StateEngine,
+    key: PublicKey,
+    folder: PathBuf,
+    request: PullRequest,
+    packages: Vec<Vec<u8>>,
+    rows: Vec<Vec<Entity>>,
+    objects: usize,
+    /// By how much the process grew while all packages were built, in bytes.
+    growth: Option<f64>,
+}
+
+pub(super) fn run(setting: &Setting, report: &mut Report) -> Result<()> {
+    part(setting, report, 0)?;
+    if setting.large {
+        part(setting, report, LARGE)?;
+    }
+    Ok(())
+}
+
+fn part(setting: &Setting, report: &mut Report, before: usize) -> Result<()> {
+    let mut load = Load::make(setting, before)?;
+    let mut rounds = Vec::new();
+    for number in 0..setting.rounds {
+        eprintln!("round {} of {}", number + 1, setting.rounds);
+        rounds.push(load.round(number)?);
+    }
+    let count = load.objects as f64;
+    let ratio = |side: fn(&Round) -> f64| median(rounds.iter().map(|round| round.raw / side(round)));
+    let rate = |side: fn(&Round) -> f64| median(rounds.iter().map(|round| count / side(round)));
+    let name = |text: &str| {
+        if before == 0 {
+            text.to_owned()
+        } else {
+            format!("{text}, at 1,000,000")
+        }
+    };
+    report.heading(&format!(
+        "Apply {} messages in packages of {}, {before} in the store before (goal 1)",
+        setting.messages,
+        nodes::PACKAGE_MESSAGES
+    ));
+    report.value(&name("raw SQLite"), rate(|round| round.raw), "messages/s");
+    report.value(
+        &name("apply, objects checked before"),
+        rate(|round| round.applying),
+        "messages/s",
+    );
+    report.goal(
+        &name("apply, objects checked before / raw"),
+        ratio(|round| round.applying),
+        "",
+        Goal::AtLeast(0.8),
+    );
+    report.goal(
+        &name("package to rows, unsigned / raw"),
+        ratio(|round| round.reading + round.applying),
+        "",
+        Goal::AtLeast(0.8),
+    );
+    report.value(
+        &name("signatures alone, one thread"),
+        rate(|round| round.checking),
+        "messages/s",
+    );
+    if before == 0 {
+        report.value(
+            "all verified, beside the writer",
+            rate(|round| round.pipeline),
+            "messages/s",
+        );
+        report.goal(
+            "all verified, beside the writer / raw",
+            ratio(|round| round.pipeline),
+            "",
+            Goal::AtLeast(0.3),
+        );
+        report.goal(
+            "all verified, package by package / raw",
+            ratio(|round| round.session),
+            "",
+            Goal::AtLeast(0.3),
+        );
+        report.heading("Build and sign the same packages (goal 2)");
+        report.value("build", rate(|round| round.build), "messages/s");
+        report.goal(
+            "build / package to rows, unsigned",
+            median(
+                rounds
+                    .iter()
+                    .map(|round| (round.reading + round.applying) / round.build),
+            ),
+            "",
+            Goal::AtLeast(1.0),
+        );
+        let name = "resident growth while all is built";
+        match load.growth {
+            Some(bytes) => report.goal(name, bytes / MIB, "MiB", GROWTH_MAX),
+            None => report.not_measured(name, GROWTH_MAX, "the system does not say"),
+        }
+    }
+    Ok(())
+}
+
+impl Load {
+    fn make(setting: &Setting, before: usize) -> Result<Self> {
+        let folder = setting.folder.path().join(format!("bulk-{before}"));
+        std::fs::create_dir(&folder)?;
+        let (alice, bob) = (Node::new(1)?, Node::new(2)?);
+        let mut alice_core = alice.open(&folder.join("alice.db"))?;
+        let mut bob_core = bob.open(&folder.join("before.db"))?;
+        alice.publish(&mut alice_core)?;
+        bob.publish(&mut bob_core)?;
+        alice.meet(&mut alice_core, &bob, &bob_core)?;
+        bob.meet(&mut bob_core, &alice, &alice_core)?;
+        let key = alice.package_key()?;
+        let mut writer = Writer::new(&alice, &alice_core, &bob)?;
+        if before > 0 {
+            eprintln!("writing {before} messages and pulling them");
+            writer.write(&mut alice_core, before)?;
+            let request = nodes::request(&bob, &bob_core, &alice)?;
+            nodes::pull_all(&alice_core.view(), request, |bytes| {
+                let mut package = nodes::verify(&bytes, &alice, &key, &bob)?;
+                let checked = nodes::check(&bob_core, package.take_objects())?;
+                nodes::apply(&mut bob_core, &package, checked)
+            })?;
+        }
+        eprintln!("writing {} messages", setting.messages);
+        writer.write(&mut alice_core, setting.messages)?;
+        let request = nodes::request(&bob, &bob_core, &alice)?;
+        let growth = growth(&alice_core, &request)?;
+        let mut packages = Vec::new();
+        let objects = nodes::pull_all(&alice_core.view(), request.clone(), |bytes| {
+            packages.push(bytes);
+            Ok(())
+        })?;
+        // The last connection to close brings all that is in the log into the file.
+        drop(bob_core);
+        let mut load = Self {
+            alice,
+            bob,
+            alice_core,
+            key,
+            folder,
+            request,
+            packages,
+            rows: Vec::new(),
+            objects,
+            growth,
+        };
+        load.read_rows()?;
+        Ok(load)
+    }
+
+    /// A fresh copy of Bob's database as it was before the pull.
+    fn copy(&self, name: &str) -> Result<PathBuf> {
+        let path = self.folder.join(name);
+        for ending in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(self.folder.join(format!("{name}{ending}")));
+        }
+        std::fs::copy(self.folder.join("before.db"), &path).context("copying a database")?;
+        Ok(path)
+    }
+
+    /// Applies the packages once, off the clock, to know the rows that they become.
+    fn read_rows(&mut self) -> Result<()> {
+        let path = self.copy("rows.db")?;
+        let last_id = raw::last_id(&path)?;
+        let mut core = self.bob.open(&path)?;
+        let mut sizes = Vec::new();
+        for bytes in &self.packages {
+            let mut package = nodes::verify(bytes, &self.alice, &self.key, &self.bob)?;
+            let checked = nodes::check(&core, package.take_objects())?;
+            sizes.push(checked.len());
+            nodes::apply(&mut core, &package, checked)?;
+        }
+        drop(core);
+        let mut entities = raw::read(&path, last_id)?.into_iter();
+        self.rows = sizes
+            .into_iter()
+            .map(|size| entities.by_ref().take(size).collect())
+            .collect();
+        nodes::expect(self.rows.iter().map(Vec::len).sum(), self.objects, "objects in rows")?;
+        nodes::expect(entities.count(), 0, "objects more")
+    }
+
+    fn round(&mut self, number: usize) -> Result<Round> {
+        let (raw, reading, checking, applying) = self.turns(number)?;
+        let build = self.build()?;
+        let session = self.engine(false)?;
+        let pipeline = self.engine(true)?;
+        Ok(Round {
+            raw,
+            reading,
+            checking,
+            applying,
+            session,
+            pipeline,
+            build,
+        })
+    }
+
+    /// Raw SQLite and apply in turns, a package at a time; who begins changes too.
+    fn turns(&self, number: usize) -> Result<(f64, f64, f64, f64)> {
+        let mut connection = raw::open(&self.copy("raw.db")?)?;
+        let mut core = self.bob.open(&self.copy("apply.db")?)?;
+        let limits = core.ground().limits.graph;
+        let (mut raw, mut reading) = (Stopwatch::default(), Stopwatch::default());
+        let (mut checking, mut applying) = (Stopwatch::default(), Stopwatch::default());
+        for (place, (bytes, rows)) in self.packages.iter().zip(&self.rows).enumerate() {
+            let raw_first = (place + number).is_multiple_of(2);
+            if raw_first {
+                raw.run(|| raw::write(&mut connection, rows))?;
+            }
+            let (package, decoded) = reading.run(|| {
+                let mut package = nodes::verify(bytes, &self.alice, &self.key, &self.bob)?;
+                let objects = package.take_objects().into_iter();
+                let decoded: Vec<_> = objects.map(|object| decode_object(object, &limits)).collect();
+                anyhow::Ok((package, decoded))
+            })?;
+            let checked = checking.run(|| {
+                let owners: Vec<_> = decoded.iter().flatten().map(|object| object.owner()).collect();
+                let known = known_keys(&core.view().rows, &owners)?;
+                Ok::<_, StoreError>(check_objects(decoded, &known))
+            })?;
+            applying.run(|| nodes::apply(&mut core, &package, checked))?;
+            if !raw_first {
+                raw.run(|| raw::write(&mut connection, rows))?;
+            }
+        }
+        Ok((raw.seconds(), reading.seconds(), checking.seconds(), applying.seconds()))
+    }
+
+    /// Builds and signs every package again, through a reading connection.
+    fn build(&self) -> Result<f64> {
+        let mut reader = self.alice_core.reader()?;
+        let ground = self.alice_core.ground();
+        let (count, seconds) =
+            timed(|| reader.snapshot(|rows| nodes::pull_all(&View { rows, ground }, self.request.clone(), |_| Ok(()))));
+        nodes::expect(count?, self.objects, "objects built")?;
+        Ok(seconds)
+    }
+
+    /// Takes every package through the engine, as sessions do. In a pipeline the writer works while the next package is
+    /// checked on all cores; else each package waits for the one before it to be written.
+    fn engine(&self, pipeline: bool) -> Result<f64> {
+        let core = self.bob.open(&self.copy("engine.db")?)?;
+        let (engine, writer) = Engine::spawn(core, Arc::new(StandingClock), 4, 2)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build()?;
+        let (result, seconds) = timed(|| runtime.block_on(self.take_all(&engine, pipeline)));
+        result?;
+        drop((engine, runtime));
+        writer.join();
+        Ok(seconds)
+    }
+
+    async fn take_all(&self, engine: &Engine, pipeline: bool) -> Result<()> {
+        let mut writing: Option<tokio::task::JoinHandle<Result<usize>>> = None;
+        let mut written = 0;
+        for bytes in &self.packages {
+            let mut package = nodes::verify(bytes, &self.alice, &self.key, &self.bob)?;
+            let checked = engine.check(package.take_objects()).await?;
+            if let Some(before) = writing.take() {
+                written += before.await??;
+            }
+            let engine = engine.clone();
+            let write = async move {
+                let work = engine.write(move |core, now| core.apply_package(now, &package, checked));
+                Ok(work.await?.written)
+            };
+            if pipeline {
+                writing = Some(tokio::spawn(write));
+            } else {
+                written += write.await?;
+            }
+        }
+        if let Some(last) = writing {
+            written += last.await??;
+        }
+        nodes::expect(written, self.objects, "objects written")
+    }
+}
+
+/// By how much the process grows while it builds every package and keeps none.
+fn growth(alice: &StateEngine, request: &PullRequest) -> Result<Option<f64>> {
+    let mut reader = alice.reader()?;
+    let ground = alice.ground();
+    if !stopwatch::forget_peak() {
+        return Ok(None);
+    }
+    let before = stopwatch::resident("VmRSS");
+    reader.snapshot(|rows| nodes::pull_all(&View { rows, ground }, request.clone(), |_| Ok(())))?;
+    Ok(stopwatch::resident("VmHWM")
+        .zip(before)
+        .map(|(peak, before)| peak - before))
+}

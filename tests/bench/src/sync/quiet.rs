@@ -1,0 +1,99 @@
+//! Goal 3: what a pull costs when nothing is new.
+//!
+//! Never counts the asking side. Invariant: every answer is the one that it should be.
+
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use keys::PeerId;
+use postern::config::SyncConfig;
+use postern::engine::Engine;
+use postern::peer::message::{Message, Pull};
+use postern::peer::serve::Server;
+use postern::state_engine::{PullRequest, StateEngine};
+
+use crate::nodes::StandingClock;
+use crate::report::{Goal, Report};
+use crate::stopwatch::{processor_seconds, timed};
+
+/// Requests of one measurement.
+const REQUESTS: u32 = 5000;
+/// A frame's length stands before it.
+const FRAME_HEAD_BYTES: usize = 4;
+
+pub(super) fn run(core: StateEngine, request: &PullRequest, report: &mut Report) -> Result<()> {
+    report.heading("Pull when nothing is new (goal 3)");
+    let (alone, seconds) = timed(|| -> Result<()> {
+        for _ in 0..REQUESTS {
+            core.view().build_package(request)?;
+        }
+        Ok(())
+    });
+    alone?;
+    let (engine, writer) = Engine::spawn(core, Arc::new(StandingClock), 4, 2)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_time()
+        .build()?;
+    let server = Server::new(engine, SyncConfig::default());
+    let question = question(request).encode();
+    let answer = runtime.block_on(answer(&server, &request.peer, &question))?;
+    let bytes = question.len() + answer.len() + 2 * FRAME_HEAD_BYTES;
+    report.goal(
+        "bytes, both ways, before padding",
+        bytes as f64,
+        "bytes",
+        Goal::AtMost(400.0),
+    );
+    report.value("core alone", 1e6 * seconds / f64::from(REQUESTS), "us");
+    let before = processor_seconds();
+    let (all, elapsed) = timed(|| {
+        runtime.block_on(async {
+            for _ in 0..REQUESTS {
+                answer_again(&server, &request.peer, &question, &answer).await?;
+            }
+            anyhow::Ok(())
+        })
+    });
+    all?;
+    let spent = processor_seconds().zip(before).map(|(after, before)| after - before);
+    report.value(
+        "server's time, one after the other",
+        1e6 * elapsed / f64::from(REQUESTS),
+        "us",
+    );
+    let (name, goal) = ("server's processor, frame to frame", Goal::AtMost(50.0));
+    match spent {
+        Some(spent) => report.goal(name, 1e6 * spent / f64::from(REQUESTS), "us", goal),
+        None => report.not_measured(name, goal, "the system does not say"),
+    }
+    drop((server, runtime));
+    writer.join();
+    Ok(())
+}
+
+fn question(request: &PullRequest) -> Message {
+    Message::Pull(Pull {
+        id: 1000,
+        epoch: request.epoch,
+        domain: request.domain.clone(),
+        wait_s: 0,
+        peer_id: request.peer,
+        last_seq: request.last_seq,
+    })
+}
+
+async fn answer(server: &Server, peer: &PeerId, question: &[u8]) -> Result<Vec<u8>> {
+    let message = Message::decode(question, SyncConfig::default().package_bytes_max)?;
+    let answer = server.answer(peer, message).await;
+    ensure!(matches!(answer, Message::UpToDate(_)), "something was new");
+    Ok(answer.encode())
+}
+
+async fn answer_again(server: &Server, peer: &PeerId, question: &[u8], expected: &[u8]) -> Result<()> {
+    ensure!(
+        answer(server, peer, question).await? == expected,
+        "another answer than before"
+    );
+    Ok(())
+}
