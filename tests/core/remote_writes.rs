@@ -1,7 +1,6 @@
 //! A peer's objects, one fault each: what is refused, with which word, and that nothing else changes.
 
-use keys::{HomeRecord, KeyChain, Oid, SignedObject, codec};
-use postern::graph::identities::{HOME, NAME};
+use keys::SignedObject;
 use postern::object::{Attrs, Object, Value};
 use postern::state_engine::{AsideLimits, CoreLimits};
 use rand::SeedableRng as _;
@@ -12,20 +11,20 @@ use crate::common::sync::meet;
 use crate::common::{NO_MARKET, Setup, TestNode, card, conversation, message, offer, ride};
 
 /// Alice receives, Mallory sends what she likes.
-struct Scene {
-    alice: TestNode,
-    mallory: TestNode,
+pub(crate) struct Scene {
+    pub(crate) alice: TestNode,
+    pub(crate) mallory: TestNode,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (alice, mallory) = (TestNode::new("alice", 0), TestNode::new("mallory", 300));
         meet(&alice, &mallory);
         Self { alice, mallory }
     }
 
     /// Mallory sends an object in the domain of its app; gives the word with which it was refused.
-    fn refused(&self, object: &Object) -> Option<String> {
+    pub(crate) fn refused(&self, object: &Object) -> Option<String> {
         let domain = match object.app.as_str() {
             "rides" => "rides.offers",
             "market" => "market.public_offers",
@@ -34,7 +33,7 @@ impl Scene {
         self.mallory.force_one(&self.alice, domain, self.mallory.sign(object))
     }
 
-    fn assert_refused(&self, object: &Object, code: &str) {
+    pub(crate) fn assert_refused(&self, object: &Object, code: &str) {
         let before = self.alice.object(&object.app, object.oid);
         assert_eq!(self.refused(object).as_deref(), Some(code));
         assert_eq!(
@@ -44,7 +43,7 @@ impl Scene {
         );
     }
 
-    fn ride(&self, number: u8, rev: u64, origin: &str) -> Object {
+    pub(crate) fn ride(&self, number: u8, rev: u64, origin: &str) -> Object {
         object(
             "rides",
             1,
@@ -347,147 +346,6 @@ fn a_signature_of_another_key_or_over_other_bytes_is_refused() {
         Some("old_key")
     );
     assert_eq!(scene.alice.parent("rides", oid(1)), None);
-}
-
-/// Mallory's identity object with another chain, home or name.
-fn identity(scene: &Scene, rev: u64, change: impl FnOnce(&mut Attrs)) -> Object {
-    let (mut object, _) = scene.mallory.object("identities", scene.mallory.identity).unwrap();
-    object.rev = rev;
-    change(object.attrs.as_mut().unwrap());
-    object
-}
-
-fn home(node: &TestNode, identity: Oid, counter: u64) -> Vec<Value> {
-    vec![Value::Bytes(codec::encode(
-        &node.keys.home_record(identity, counter).unwrap(),
-    ))]
-}
-
-#[test]
-fn after_a_rotation_nothing_is_taken_under_the_old_key() {
-    let scene = Scene::new();
-    let old = scene.mallory.sign(&scene.ride(1, 1, "Bern"));
-    let (before, _) = scene.mallory.object("identities", scene.mallory.identity).unwrap();
-    let renamed_under_the_old_key = scene.mallory.sign(&Object { rev: 3, ..before });
-    let mut rng = ChaCha20Rng::from_seed([2; 32]);
-    scene.mallory.keys.rotate(scene.mallory.identity, &mut rng).unwrap();
-    let id = scene.mallory.identity;
-    scene
-        .mallory
-        .write(move |core, now| {
-            core.write(now, |graph| {
-                postern::services::identities::publish(graph, id, Some("m"))
-            })
-        })
-        .unwrap();
-    scene.alice.pull_everything(&scene.mallory);
-    let row = scene.alice.read(move |view| view.rows.identity(&id)).unwrap();
-    assert_eq!(row.key_id, 1, "the new key is known");
-    assert_eq!(
-        scene.mallory.force_one(&scene.alice, "rides.offers", old).as_deref(),
-        Some("old_key")
-    );
-    let code = scene
-        .mallory
-        .force_one(&scene.alice, "identities", renamed_under_the_old_key);
-    assert_eq!(code.as_deref(), Some("old_key"));
-    assert_eq!(
-        scene.refused(&scene.ride(1, 1, "Bern")),
-        None,
-        "signed anew, it is taken"
-    );
-}
-
-#[test]
-fn an_identity_proves_itself_or_is_refused() {
-    let scene = Scene::new();
-    scene.assert_refused(
-        &identity(&scene, 2, |attrs| drop(attrs.insert(HOME, vec![Value::Bytes(vec![1])]))),
-        "identity_record",
-    );
-    let of_another = home(&scene.alice, scene.alice.identity, 1);
-    scene.assert_refused(
-        &identity(&scene, 2, |attrs| drop(attrs.insert(HOME, of_another))),
-        "identity_record",
-    );
-    let other_oid = Object {
-        oid: oid(5),
-        ..identity(&scene, 2, |_| ())
-    };
-    scene.assert_refused(&other_oid, "identity_record");
-    let gone = Object {
-        attrs: None,
-        ..identity(&scene, 2, |_| ())
-    };
-    scene.assert_refused(&gone, "identity_record");
-    let chain = KeyChain::new(scene.alice.keys.identity_chain(scene.alice.identity).unwrap().genesis);
-    let stolen = identity(&scene, 2, |attrs| {
-        drop(attrs.insert(2, vec![Value::Bytes(codec::encode(&chain))]))
-    });
-    scene.assert_refused(&stolen, "identity_record");
-}
-
-#[test]
-fn a_home_moves_by_a_higher_counter_only() {
-    let scene = Scene::new();
-    let id = scene.mallory.identity;
-    let known = |scene: &Scene| scene.alice.read(move |view| view.rows.identity(&id)).unwrap();
-    // At home at Mallory's with counter 4.
-    let at_four = home(&scene.mallory, id, 4);
-    assert_eq!(
-        scene.refused(&identity(&scene, 2, |attrs| drop(attrs.insert(HOME, at_four)))),
-        None
-    );
-    assert_eq!(known(&scene).home_counter, 4);
-    let back = home(&scene.mallory, id, 3);
-    scene.assert_refused(
-        &identity(&scene, 3, |attrs| drop(attrs.insert(HOME, back))),
-        "home_conflict",
-    );
-
-    // Another node agrees to be the home, with the same counter: a conflict.
-    let elsewhere = |counter| {
-        let (node, next) = (
-            keys::SecretKey::from_seed(&[5; 32]),
-            keys::SecretKey::from_seed(&[6; 32]),
-        );
-        let chain = KeyChain::new(keys::Genesis::new(node.public(), &next.public()));
-        // The identity's own key is in Mallory's vault, so a second vault from the same seed signs in her place.
-        let mut rng = ChaCha20Rng::from_seed(*keys::Digest::of(b"mallory/keys").as_bytes());
-        drop(keys::KeyManager::generate(&mut rng));
-        let secret = keys::SecretKey::generate(&mut rng);
-        vec![Value::Bytes(codec::encode(&HomeRecord::sign(
-            id,
-            (0, &secret),
-            chain,
-            &node,
-            counter,
-        )))]
-    };
-    let same_counter = elsewhere(4);
-    scene.assert_refused(
-        &identity(&scene, 3, |attrs| drop(attrs.insert(HOME, same_counter))),
-        "home_conflict",
-    );
-    assert_eq!(known(&scene).home, scene.mallory.peer_id());
-    // With a higher one she has moved out, and Mallory's node may speak for her no more.
-    let moved = elsewhere(5);
-    scene.assert_refused(
-        &identity(&scene, 3, |attrs| drop(attrs.insert(HOME, moved))),
-        "owner_not_at_sender",
-    );
-    assert_eq!(known(&scene).home_counter, 4);
-}
-
-#[test]
-fn a_name_may_change_under_the_same_home() {
-    let scene = Scene::new();
-    let renamed = identity(&scene, 2, |attrs| drop(attrs.insert(NAME, vec![Value::from("Mal")])));
-    assert_eq!(scene.refused(&renamed), None);
-    assert_eq!(
-        scene.alice.object("identities", scene.mallory.identity).unwrap().0,
-        renamed
-    );
 }
 
 #[test]

@@ -1,0 +1,152 @@
+//! A peer's identities: what they must prove, how their keys and homes change, and what is refused meanwhile.
+
+use keys::{HomeRecord, KeyChain, Oid, codec};
+use postern::graph::identities::{HOME, NAME};
+use postern::object::{Attrs, Object, Value};
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha20Rng;
+
+use super::remote_writes::Scene;
+use crate::common::TestNode;
+use crate::common::forge::oid;
+
+/// Mallory's identity object with another chain, home or name.
+fn identity(scene: &Scene, rev: u64, change: impl FnOnce(&mut Attrs)) -> Object {
+    let (mut object, _) = scene.mallory.object("identities", scene.mallory.identity).unwrap();
+    object.rev = rev;
+    change(object.attrs.as_mut().unwrap());
+    object
+}
+
+fn home(node: &TestNode, identity: Oid, counter: u64) -> Vec<Value> {
+    vec![Value::Bytes(codec::encode(
+        &node.keys.home_record(identity, counter).unwrap(),
+    ))]
+}
+
+#[test]
+fn after_a_rotation_nothing_is_taken_under_the_old_key() {
+    let scene = Scene::new();
+    let old = scene.mallory.sign(&scene.ride(1, 1, "Bern"));
+    let (before, _) = scene.mallory.object("identities", scene.mallory.identity).unwrap();
+    let renamed_under_the_old_key = scene.mallory.sign(&Object { rev: 3, ..before });
+    let mut rng = ChaCha20Rng::from_seed([2; 32]);
+    scene.mallory.keys.rotate(scene.mallory.identity, &mut rng).unwrap();
+    let id = scene.mallory.identity;
+    scene
+        .mallory
+        .write(move |core, now| {
+            core.write(now, |graph| {
+                postern::services::identities::publish(graph, id, Some("m"))
+            })
+        })
+        .unwrap();
+    scene.alice.pull_everything(&scene.mallory);
+    let row = scene.alice.read(move |view| view.rows.identity(&id)).unwrap();
+    assert_eq!(row.key_id, 1, "the new key is known");
+    assert_eq!(
+        scene.mallory.force_one(&scene.alice, "rides.offers", old).as_deref(),
+        Some("old_key")
+    );
+    let code = scene
+        .mallory
+        .force_one(&scene.alice, "identities", renamed_under_the_old_key);
+    assert_eq!(code.as_deref(), Some("old_key"));
+    assert_eq!(
+        scene.refused(&scene.ride(1, 1, "Bern")),
+        None,
+        "signed anew, it is taken"
+    );
+}
+
+#[test]
+fn an_identity_proves_itself_or_is_refused() {
+    let scene = Scene::new();
+    scene.assert_refused(
+        &identity(&scene, 2, |attrs| drop(attrs.insert(HOME, vec![Value::Bytes(vec![1])]))),
+        "identity_record",
+    );
+    let of_another = home(&scene.alice, scene.alice.identity, 1);
+    scene.assert_refused(
+        &identity(&scene, 2, |attrs| drop(attrs.insert(HOME, of_another))),
+        "identity_record",
+    );
+    let other_oid = Object {
+        oid: oid(5),
+        ..identity(&scene, 2, |_| ())
+    };
+    scene.assert_refused(&other_oid, "identity_record");
+    let gone = Object {
+        attrs: None,
+        ..identity(&scene, 2, |_| ())
+    };
+    scene.assert_refused(&gone, "identity_record");
+    let chain = KeyChain::new(scene.alice.keys.identity_chain(scene.alice.identity).unwrap().genesis);
+    let stolen = identity(&scene, 2, |attrs| {
+        drop(attrs.insert(2, vec![Value::Bytes(codec::encode(&chain))]))
+    });
+    scene.assert_refused(&stolen, "identity_record");
+}
+
+#[test]
+fn a_home_moves_by_a_higher_counter_only() {
+    let scene = Scene::new();
+    let id = scene.mallory.identity;
+    let known = |scene: &Scene| scene.alice.read(move |view| view.rows.identity(&id)).unwrap();
+    // At home at Mallory's with counter 4.
+    let at_four = home(&scene.mallory, id, 4);
+    assert_eq!(
+        scene.refused(&identity(&scene, 2, |attrs| drop(attrs.insert(HOME, at_four)))),
+        None
+    );
+    assert_eq!(known(&scene).home_counter, 4);
+    let back = home(&scene.mallory, id, 3);
+    scene.assert_refused(
+        &identity(&scene, 3, |attrs| drop(attrs.insert(HOME, back))),
+        "home_conflict",
+    );
+
+    // Another node agrees to be the home, with the same counter: a conflict.
+    let elsewhere = |counter| {
+        let (node, next) = (
+            keys::SecretKey::from_seed(&[5; 32]),
+            keys::SecretKey::from_seed(&[6; 32]),
+        );
+        let chain = KeyChain::new(keys::Genesis::new(node.public(), &next.public()));
+        // The identity's own key is in Mallory's vault, so a second vault from the same seed signs in her place.
+        let mut rng = ChaCha20Rng::from_seed(*keys::Digest::of(b"mallory/keys").as_bytes());
+        drop(keys::KeyManager::generate(&mut rng));
+        let secret = keys::SecretKey::generate(&mut rng);
+        vec![Value::Bytes(codec::encode(&HomeRecord::sign(
+            id,
+            (0, &secret),
+            chain,
+            &node,
+            counter,
+        )))]
+    };
+    let same_counter = elsewhere(4);
+    scene.assert_refused(
+        &identity(&scene, 3, |attrs| drop(attrs.insert(HOME, same_counter))),
+        "home_conflict",
+    );
+    assert_eq!(known(&scene).home, scene.mallory.peer_id());
+    // With a higher one she has moved out, and Mallory's node may speak for her no more.
+    let moved = elsewhere(5);
+    scene.assert_refused(
+        &identity(&scene, 3, |attrs| drop(attrs.insert(HOME, moved))),
+        "owner_not_at_sender",
+    );
+    assert_eq!(known(&scene).home_counter, 4);
+}
+
+#[test]
+fn a_name_may_change_under_the_same_home() {
+    let scene = Scene::new();
+    let renamed = identity(&scene, 2, |attrs| drop(attrs.insert(NAME, vec![Value::from("Mal")])));
+    assert_eq!(scene.refused(&renamed), None);
+    assert_eq!(
+        scene.alice.object("identities", scene.mallory.identity).unwrap().0,
+        renamed
+    );
+}
