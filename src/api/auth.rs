@@ -23,15 +23,25 @@ pub(super) async fn gate(State(state): State<ApiState>, request: Request, next: 
         let why = "requests from web pages of another origin are refused";
         return Err(ApiError::new(StatusCode::FORBIDDEN, "origin", why));
     }
-    if !is_loopback(request.headers()) {
+    if !is_for_this_machine(&request) {
         let why = "the Host header must name a loopback address";
         return Err(ApiError::new(StatusCode::FORBIDDEN, "host", why));
     }
     let Ok(_place) = state.places.try_acquire() else {
-        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "too many requests at once"));
+        return Err(ApiError::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "busy",
+            "too many requests at once",
+        ));
     };
     let deadline = std::time::Duration::from_secs(state.config.request_deadline_s);
-    let late = |_| ApiError::new(StatusCode::GATEWAY_TIMEOUT, "deadline", "the request took longer than api.request_deadline_s");
+    let late = |_| {
+        ApiError::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "deadline",
+            "the request took longer than api.request_deadline_s",
+        )
+    };
     timeout(deadline, next.run(request)).await.map_err(late)
 }
 
@@ -42,7 +52,11 @@ pub(super) async fn token(State(state): State<ApiState>, request: Request, next:
         None => false,
         Some(token) => {
             let hash = token.hash();
-            state.engine.read(move |view| view.rows.has_token(&hash)).await.map_err(ApiError::from)?
+            state
+                .engine
+                .read(move |view| view.rows.has_token(&hash))
+                .await
+                .map_err(ApiError::from)?
         }
     };
     if known {
@@ -58,13 +72,24 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     text.strip_prefix("Bearer ").map(str::trim)
 }
 
-fn is_loopback(headers: &HeaderMap) -> bool {
-    let Some(host) = headers.get(header::HOST).and_then(|host| host.to_str().ok()) else { return false };
+/// Exactly one `Host`, and a target that names no other host beside it.
+fn is_for_this_machine(request: &Request) -> bool {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return false;
+    };
+    let target = request.uri().authority().map(|authority| authority.as_str());
+    host.to_str().is_ok_and(is_loopback) && target.is_none_or(is_loopback)
+}
+
+fn is_loopback(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     };
     let bare = name.trim_start_matches('[').trim_end_matches(']');
-    name == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    name == "localhost"
+        || bare
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
-

@@ -23,7 +23,11 @@ pub(super) struct ApiError {
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into() }
+        Self {
+            status,
+            code,
+            message: message.into(),
+        }
     }
 
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
@@ -38,7 +42,11 @@ impl ApiError {
         let causes = std::iter::successors(Some(error), |error| error.source());
         let chain = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
         tracing::error!(error = %chain, "a request to the local API failed");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the node failed to do this; its log says why")
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "the node failed to do this; its log says why",
+        )
     }
 
     fn stopped() -> Self {

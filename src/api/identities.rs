@@ -27,7 +27,10 @@ pub(super) struct Create {
     name: Option<String>,
 }
 
-pub(super) async fn create(State(state): State<ApiState>, Body(request): Body<Create>) -> Result<Json<Value>, ApiError> {
+pub(super) async fn create(
+    State(state): State<ApiState>,
+    Body(request): Body<Create>,
+) -> Result<Json<Value>, ApiError> {
     let oid = state.control.new_identity(request.name).await?;
     Ok(Json(json!({ "oid": oid.to_hex() })))
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use keys::Oid;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -12,7 +13,6 @@ use tokio::time::{Instant, timeout_at};
 use super::ApiState;
 use super::error::ApiError;
 use super::read::{Asked, Body, oid, page};
-use crate::graph::SaveError;
 use crate::services::identities;
 use crate::services::messages::{self, Inbox};
 use crate::store::StoreError;
@@ -51,11 +51,18 @@ pub(super) struct InboxQuery {
     wait_s: Option<u64>,
 }
 
-pub(super) async fn inbox(State(state): State<ApiState>, Asked(query): Asked<InboxQuery>) -> Result<Json<Value>, ApiError> {
+pub(super) async fn inbox(
+    State(state): State<ApiState>,
+    Asked(query): Asked<InboxQuery>,
+) -> Result<Json<Value>, ApiError> {
     let reader = oid("identity", &query.identity)?;
     let (after, limit) = (query.after.unwrap_or(0), page(query.limit)?);
     // The request's own deadline stays above the wait, so that a quiet inbox is an answer and no failure.
-    let wait_s = query.wait_s.unwrap_or(0).min(WAIT_S_MAX).min(state.config.request_deadline_s.saturating_sub(2));
+    let wait_s = query
+        .wait_s
+        .unwrap_or(0)
+        .min(WAIT_S_MAX)
+        .min(state.config.request_deadline_s.saturating_sub(2));
     let until = Instant::now() + Duration::from_secs(wait_s);
     let mut changes = state.engine.changes();
     loop {
@@ -68,7 +75,12 @@ pub(super) async fn inbox(State(state): State<ApiState>, Asked(query): Asked<Inb
                 changed = timeout_at(until, changes.changed()) => matches!(changed, Ok(Ok(()))),
             }
         };
-        let is_empty = inbox["messages"].as_array().is_none_or(Vec::is_empty) && inbox["more"] == json!(false);
+        let has_more = inbox.get("more") == Some(&Value::Bool(true));
+        let is_empty = !has_more
+            && inbox
+                .get("messages")
+                .and_then(Value::as_array)
+                .is_none_or(Vec::is_empty);
         if !is_empty || !changed.await {
             return Ok(Json(inbox));
         }
@@ -100,5 +112,9 @@ async fn read_inbox(state: &ApiState, reader: Oid, after: u64, limit: usize) -> 
             Ok::<_, StoreError>(Some(json!({ "messages": shown, "after": after, "more": more })))
         })
         .await?;
-    found.ok_or_else(|| SaveError::Missing(reader).into())
+    found.ok_or_else(|| {
+        let why =
+            format!("the identity {reader} does not live on this node: GET /api/identities lists who does (`here`)");
+        ApiError::new(StatusCode::NOT_FOUND, "not_here", why)
+    })
 }

@@ -2,7 +2,9 @@
 
 use axum::Json;
 use axum::extract::State;
-use keys::OnionAddr;
+use axum::http::StatusCode;
+use futures::future::join_all;
+use keys::{OnionAddr, PeerId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -17,15 +19,19 @@ use crate::store::StoreError;
 fn peer_rows(view: &View<'_>) -> Result<Vec<Value>, StoreError> {
     let mut rows = Vec::new();
     for peer in view.rows.peers()? {
-        let states = view.rows.sync_states(&peer.peer_id)?.into_iter().map(|(domain, direction, state)| {
-            json!({
-                "domain": domain,
-                "direction": direction.as_str(),
-                "epoch": state.epoch.to_hex(),
-                "last_seq": state.last_seq,
-                "acked_seq": state.acked_seq,
-            })
-        });
+        let states = view
+            .rows
+            .sync_states(&peer.peer_id)?
+            .into_iter()
+            .map(|(domain, direction, state)| {
+                json!({
+                    "domain": domain,
+                    "direction": direction.as_str(),
+                    "epoch": state.epoch.to_hex(),
+                    "last_seq": state.last_seq,
+                    "acked_seq": state.acked_seq,
+                })
+            });
         rows.push(json!({
             "peer_id": peer.peer_id.to_hex(),
             "onion": peer.onion.to_onion_string(),
@@ -44,7 +50,10 @@ fn peer_rows(view: &View<'_>) -> Result<Vec<Value>, StoreError> {
 
 pub(super) async fn status(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
     let node = state.control.status();
-    let (head, peers) = state.engine.read(|view| Ok::<_, StoreError>((view.head()?, peer_rows(&view)?))).await?;
+    let (head, peers) = state
+        .engine
+        .read(|view| Ok::<_, StoreError>((view.head()?, peer_rows(&view)?)))
+        .await?;
     let ground = state.engine.ground();
     Ok(Json(json!({
         "peer_id": node.peer_id.to_hex(),
@@ -79,8 +88,11 @@ pub(super) struct Dial {
 }
 
 pub(super) async fn dial(State(state): State<ApiState>, Body(request): Body<Dial>) -> Result<Json<Value>, ApiError> {
-    let onion: OnionAddr =
-        request.onion.trim().parse().map_err(|error| ApiError::bad_request(format!("onion: {error}")))?;
+    let onion: OnionAddr = request
+        .onion
+        .trim()
+        .parse()
+        .map_err(|error| ApiError::bad_request(format!("onion: {error}")))?;
     let dialled = state.control.dial(onion).await?;
     Ok(Json(json!({
         "peer_id": dialled.peer.to_hex(),
@@ -98,34 +110,64 @@ pub(super) struct Sync {
     direction: SyncDirection,
 }
 
-/// Of one peer or of all with a session; one domain or the whole intersection.
+/// Of one peer or of all with a session; one domain or the whole intersection. Asked for one domain of one peer, a
+/// failure is the answer; else it is one report among others, so that one peer does not hide what the others brought.
 pub(super) async fn sync(State(state): State<ApiState>, Body(request): Body<Sync>) -> Result<Json<Value>, ApiError> {
     let asked = request.peer.as_deref().map(|text| peer_id("peer", text)).transpose()?;
+    let direction = request.direction;
+    if let (Some(peer), Some(domain)) = (asked, request.domain.clone()) {
+        let done = state.control.sync(peer, domain, direction).await?;
+        let reports: Vec<_> = done.iter().map(|report| show_report(report, &peer)).collect();
+        return Ok(Json(json!({ "reports": reports })));
+    }
     let mut wanted = Vec::new();
-    match (asked, &request.domain) {
-        (Some(peer), Some(domain)) => wanted.push((peer, domain.clone())),
-        _ => {
-            for session in state.control.status().sessions {
-                let peer = peer_id("peer", &session.peer_id)?;
-                let domains = session.domains.into_iter().filter(|name| request.domain.as_ref().is_none_or(|it| it == name));
-                if asked.is_none_or(|asked| asked == peer) {
-                    wanted.extend(domains.map(|domain| (peer, domain)));
-                }
-            }
+    for session in state.control.status().sessions {
+        let peer = peer_id("peer", &session.peer_id)?;
+        let is_wanted = |name: &String| request.domain.as_ref().is_none_or(|it| it == name);
+        let domains: Vec<String> = session.domains.into_iter().filter(is_wanted).collect();
+        if asked.is_none_or(|asked| asked == peer) {
+            wanted.push((peer, domains));
         }
     }
-    let mut reports = Vec::new();
-    for (peer, domain) in wanted {
-        let done = state.control.sync(peer, domain, request.direction).await?;
-        reports.extend(done.into_iter().map(|report| with_peer(&report, &peer.to_hex())));
+    if asked.is_some() && wanted.is_empty() {
+        let why = "there is no session with this peer: dial it first (POST /api/peers, or `postern peer add`)";
+        return Err(ApiError::new(StatusCode::CONFLICT, "no_session", why));
     }
+    let syncs = wanted
+        .into_iter()
+        .map(|(peer, domains)| sync_peer(&state, peer, domains, direction));
+    let reports = join_all(syncs).await.concat();
     Ok(Json(json!({ "reports": reports })))
 }
 
-fn with_peer(report: &SyncReport, peer: &str) -> Value {
+async fn sync_peer(state: &ApiState, peer: PeerId, domains: Vec<String>, direction: SyncDirection) -> Vec<Value> {
+    let mut reports = Vec::new();
+    for domain in domains {
+        match state.control.sync(peer, domain.clone(), direction).await {
+            Ok(done) => reports.extend(done.iter().map(|report| show_report(report, &peer))),
+            Err(error) => reports.push(json!({
+                "peer": peer.to_hex(),
+                "domain": domain,
+                "direction": direction,
+                "window": null,
+                "outcome": "failed",
+                "error": error.message,
+            })),
+        }
+    }
+    reports
+}
+
+fn show_report(report: &SyncReport, peer: &PeerId) -> Value {
+    let outcome = match (report.window, report.direction) {
+        (None, _) => "up_to_date",
+        (Some(_), SyncDirection::Pull) => "applied",
+        (Some(_), SyncDirection::Push) => "acknowledged",
+    };
     let mut value = json!(report);
     if let Some(fields) = value.as_object_mut() {
-        fields.insert("peer".into(), json!(peer));
+        fields.insert("peer".into(), json!(peer.to_hex()));
+        fields.insert("outcome".into(), json!(outcome));
     }
     value
 }
@@ -137,10 +179,16 @@ pub(super) struct Rejects {
     limit: Option<usize>,
 }
 
-pub(super) async fn rejects(State(state): State<ApiState>, Asked(query): Asked<Rejects>) -> Result<Json<Value>, ApiError> {
+pub(super) async fn rejects(
+    State(state): State<ApiState>,
+    Asked(query): Asked<Rejects>,
+) -> Result<Json<Value>, ApiError> {
     let peer = query.peer.as_deref().map(|text| peer_id("peer", text)).transpose()?;
     let limit = page(query.limit)?;
-    let rows = state.engine.read(move |view| view.rows.rejects(peer.as_ref(), limit)).await?;
+    let rows = state
+        .engine
+        .read(move |view| view.rows.rejects(peer.as_ref(), limit))
+        .await?;
     let rows = rows.into_iter().map(|row| {
         json!({
             "peer_id": row.peer.to_hex(),

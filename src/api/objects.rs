@@ -38,7 +38,11 @@ pub(super) async fn list(State(state): State<ApiState>, Asked(query): Asked<List
     let (number, schema) = (schema.number, schema.clone());
     let (after, limit) = (query.after.unwrap_or(0), page(query.limit)?);
     let answer = state.engine.read(move |view| {
-        let table = view.rows.apps().get(&app).ok_or(StoreError::Inconsistent("an app without tables"))?;
+        let table = view
+            .rows
+            .apps()
+            .get(&app)
+            .ok_or(StoreError::Inconsistent("an app without tables"))?;
         let parents = view.rows.listing(table, number, after, limit)?;
         let (mut objects, mut last) = (Vec::new(), after);
         let more = parents.len() == limit;
@@ -57,7 +61,11 @@ fn show(object: &Object, schema: &TypeSchema, change_seq: u64, made_here: bool) 
     for (number, values) in object.attrs.iter().flatten() {
         let Some(attr) = schema.attr(*number) else { continue };
         let mut shown: Vec<_> = values.iter().map(|value| show_value(value, &attr.kind)).collect();
-        let value = if attr.max == 1 { shown.pop().unwrap_or_default() } else { Json_::from(shown) };
+        let value = if attr.max == 1 {
+            shown.pop().unwrap_or_default()
+        } else {
+            Json_::from(shown)
+        };
         attrs.insert(attr.name.clone(), value);
     }
     json!({
@@ -96,7 +104,13 @@ pub(super) async fn save(State(state): State<ApiState>, Body(request): Body<Save
     let owner = oid("owner", &request.owner)?;
     let attrs = read_attrs(schema, request.attrs)?;
     let oid = request.oid.as_deref().map(|text| oid("oid", text)).transpose()?;
-    let draft = Draft { app, type_number: schema.number, oid, owner, attrs: Some(attrs) };
+    let draft = Draft {
+        app,
+        type_number: schema.number,
+        oid,
+        owner,
+        attrs: Some(attrs),
+    };
     write(&state, draft).await
 }
 
@@ -105,15 +119,20 @@ fn read_attrs(schema: &TypeSchema, given: Map<String, Json_>) -> Result<Attrs, A
     for (name, value) in given {
         let attr = schema.attr_named(&name).ok_or_else(|| {
             let known: Vec<_> = schema.attrs.iter().map(|attr| attr.name.as_str()).collect();
-            ApiError::bad_request(format!("attrs.{name}: {} has no such attribute; it has {}", schema.name, known.join(", ")))
+            ApiError::bad_request(format!(
+                "attrs.{name}: {} has no such attribute; it has {}",
+                schema.name,
+                known.join(", ")
+            ))
         })?;
         let values = match value {
             Json_::Array(values) if attr.kind != Kind::Json || attr.max > 1 => values,
             value => vec![value],
         };
-        let read = |value| read_value(value, &attr.kind).ok_or_else(|| {
-            ApiError::bad_request(format!("attrs.{name}: not {}", describe(&attr.kind)))
-        });
+        let read = |value| {
+            read_value(value, &attr.kind)
+                .ok_or_else(|| ApiError::bad_request(format!("attrs.{name}: not {}", describe(&attr.kind))))
+        };
         attrs.insert(attr.number, values.into_iter().map(read).collect::<Result<_, _>>()?);
     }
     Ok(attrs)
@@ -124,7 +143,10 @@ fn read_value(value: Json_, kind: &Kind) -> Option<Value> {
         Kind::Json => Some(Value::Text(value.to_string())),
         Kind::Text => value.as_str().map(Value::from),
         Kind::Integer => value.as_i64().map(Value::Integer),
-        Kind::Bytes => data_encoding::HEXLOWER.decode(value.as_str()?.as_bytes()).ok().map(Value::Bytes),
+        Kind::Bytes => data_encoding::HEXLOWER
+            .decode(value.as_str()?.as_bytes())
+            .ok()
+            .map(Value::Bytes),
         Kind::Parent { .. } | Kind::Identity => value.as_str()?.parse::<Oid>().ok().map(|oid| Value::from(&oid)),
     }
 }
@@ -156,8 +178,20 @@ pub(super) async fn delete(
         Some(table) => view.rows.parent(table, &object),
         None => Ok(None),
     });
-    let parent = found.await?.ok_or_else(|| ApiError::not_found(format!("there is no object {object} in `{app}`")))?;
-    write(&state, Draft { app, type_number: parent.type_number, oid: Some(object), owner, attrs: None }).await
+    let parent = found
+        .await?
+        .ok_or_else(|| ApiError::not_found(format!("there is no object {object} in `{app}`")))?;
+    write(
+        &state,
+        Draft {
+            app,
+            type_number: parent.type_number,
+            oid: Some(object),
+            owner,
+            attrs: None,
+        },
+    )
+    .await
 }
 
 async fn write(state: &ApiState, draft: Draft) -> Result<Json<Json_>, ApiError> {
@@ -168,5 +202,7 @@ async fn write(state: &ApiState, draft: Draft) -> Result<Json<Json_>, ApiError> 
         })
     };
     let saved: Saved = state.engine.write::<_, SaveError>(work).await?;
-    Ok(Json(json!({ "oid": saved.oid.to_hex(), "rev": saved.rev, "change_seq": saved.change_seq })))
+    Ok(Json(
+        json!({ "oid": saved.oid.to_hex(), "rev": saved.rev, "change_seq": saved.change_seq }),
+    ))
 }

@@ -22,6 +22,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/objects", get(objects::list).post(objects::save))
         .route("/api/objects/{app}/{oid}", delete(objects::delete))
         .fallback(nothing_here)
+        .method_not_allowed_fallback(other_method)
         .layer(middleware::from_fn_with_state(state.clone(), auth::token));
     Router::new()
         .route("/healthz", get(healthz))
@@ -33,6 +34,11 @@ pub fn router(state: ApiState) -> Router {
 
 async fn healthz() -> Json<Value> {
     Json(json!({ "ok": true }))
+}
+
+async fn other_method() -> ApiError {
+    let why = "the route does not answer to this method";
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method", why)
 }
 
 async fn nothing_here() -> ApiError {
