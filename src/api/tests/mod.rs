@@ -1,0 +1,292 @@
+//! The API as a client meets it: requests into the router, answers out, over a real database and a node that is played.
+
+mod access;
+mod messages;
+mod node;
+mod objects;
+mod serving;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, StatusCode};
+use bastion::GateStatus;
+use futures::future::BoxFuture;
+use keys::{ApiToken, KeyManager, Oid, OnionAddr, PeerId};
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha20Rng;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use super::{ApiState, Control, ControlError, Dialled, NodeStatus, SessionRow, SyncDirection, SyncReport, router};
+use crate::config::ApiConfig;
+use crate::engine::{Clock, Engine};
+use crate::graph::SaveError;
+use crate::op_context::Timestamp;
+use crate::schema::Schemas;
+use crate::services::identities;
+use crate::state_engine::{ApplyPackageError, CoreLimits, StateEngine};
+use crate::store::{PeerRow, StoreError, Tier};
+
+const NOW: Timestamp = Timestamp(1_700_000_000_000);
+const HOST: &str = "127.0.0.1:8470";
+
+struct StoppedClock;
+
+impl Clock for StoppedClock {
+    fn now(&self) -> Timestamp {
+        NOW
+    }
+}
+
+/// A node that is played: sessions as set, dials that succeed or never end.
+pub(super) struct PlayedNode {
+    peer: PeerId,
+    onion: OnionAddr,
+    identity: Oid,
+    pub(super) sessions: Mutex<Vec<SessionRow>>,
+    /// Peers that do not answer a sync.
+    pub(super) silent: Mutex<Vec<PeerId>>,
+    pub(super) dials_hang: AtomicBool,
+}
+
+impl Control for PlayedNode {
+    fn status(&self) -> NodeStatus {
+        NodeStatus {
+            peer_id: self.peer,
+            onion: self.onion,
+            network: "reachable".into(),
+            gate: GateStatus::default(),
+            sessions: self.sessions.lock().unwrap().clone(),
+        }
+    }
+
+    fn dial(&self, _: OnionAddr) -> BoxFuture<'_, Result<Dialled, ControlError>> {
+        Box::pin(async {
+            if self.dials_hang.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+            let peer = PeerId::from_bytes([0xbb; 32]);
+            Ok(Dialled {
+                peer,
+                effort: 1024,
+                solving_ms: 700,
+            })
+        })
+    }
+
+    fn sync(
+        &self,
+        peer: PeerId,
+        domain: String,
+        direction: SyncDirection,
+    ) -> BoxFuture<'_, Result<Vec<SyncReport>, ControlError>> {
+        Box::pin(async move {
+            if self.silent.lock().unwrap().contains(&peer) {
+                return Err(ControlError {
+                    code: "no_session",
+                    message: "there is no session with this peer".into(),
+                });
+            }
+            Ok(vec![SyncReport {
+                domain,
+                direction,
+                window: Some((0, 7)),
+                objects: 3,
+                written: 3,
+                already_here: 0,
+                parked: 0,
+                rejected: 0,
+                last_seq: 7,
+            }])
+        })
+    }
+
+    fn new_identity(&self, _: Option<String>) -> BoxFuture<'_, Result<Oid, ControlError>> {
+        Box::pin(async { Ok(self.identity) })
+    }
+}
+
+/// A node with Alice and Carol at home, that knows Bob, who lives elsewhere.
+pub(super) struct Here {
+    pub(super) engine: Engine,
+    pub(super) node: Arc<PlayedNode>,
+    pub(super) token: String,
+    pub(super) config: ApiConfig,
+    pub(super) stop: CancellationToken,
+    pub(super) alice: Oid,
+    pub(super) carol: Oid,
+    pub(super) bob: Oid,
+    pub(super) bobs_node: PeerId,
+    _folder: tempfile::TempDir,
+}
+
+/// An answer of the API.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) body: Value,
+}
+
+impl Answer {
+    pub(super) fn code(&self) -> &str {
+        self.body["error"]["code"].as_str().unwrap_or("")
+    }
+
+    pub(super) fn message(&self) -> &str {
+        self.body["error"]["message"].as_str().unwrap_or("")
+    }
+
+    /// The body of an answer that must be a success.
+    #[track_caller]
+    pub(super) fn ok(self) -> Value {
+        assert_eq!(self.status, StatusCode::OK, "{}", self.body);
+        self.body
+    }
+
+    #[track_caller]
+    pub(super) fn refused(&self, status: u16, code: &str) -> &Self {
+        assert_eq!((self.status.as_u16(), self.code()), (status, code), "{}", self.body);
+        assert!(!self.message().is_empty());
+        self
+    }
+}
+
+/// A core with keys from `seed`, and an identity for each name.
+fn core(folder: &std::path::Path, seed: u64, names: &[&str]) -> (StateEngine, Arc<KeyManager>, Vec<Oid>) {
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    let keys = Arc::new(KeyManager::generate(&mut rng));
+    let oids: Vec<Oid> = names.iter().map(|_| keys.add_identity(&mut rng).unwrap()).collect();
+    let apps = ["identities", "contacts", "messages", "rides", "market"].map(str::to_owned);
+    let schemas = Arc::new(Schemas::load(&apps, None).unwrap());
+    let path = folder.join(format!("{seed}.db"));
+    let mut core = StateEngine::open(&path, schemas, keys.clone(), CoreLimits::default(), Box::new(rng), NOW).unwrap();
+    for (oid, name) in oids.iter().zip(names) {
+        core.write(NOW, |graph| graph.save_identity(*oid, Some(name))).unwrap();
+    }
+    (core, keys, oids)
+}
+
+/// Makes a peer and the identities that live there known, as an admission does.
+async fn meet(engine: &Engine, other: &StateEngine, keys: &KeyManager) {
+    let (chain, epoch) = (keys.node_chain(), other.ground().epoch);
+    let verified = chain.verify(32).unwrap();
+    let (peer, onion) = (keys.peer_id(), keys.onion());
+    let note = move |core: &mut StateEngine, now| {
+        core.write(now, |graph| {
+            graph.save_server(&chain, &verified)?;
+            graph.tx().put_peer(&PeerRow {
+                peer_id: peer,
+                server_oid: verified.oid(),
+                peer_apps: vec!["identities".into(), "messages".into()],
+                peer_sync_domains: vec!["identities".into(), "messages".into()],
+                domains: vec!["identities".into(), "messages".into()],
+                onion,
+                epoch,
+                tier: Tier::Trusted,
+                last_contact: now,
+            })
+        })
+    };
+    engine.write::<_, StoreError>(note).await.unwrap();
+    let claimed = identities::for_handshake(&other.view(), 8).unwrap();
+    let checked = engine.check(claimed).await.unwrap();
+    let apply = move |core: &mut StateEngine, now| core.apply_identities(now, peer, epoch, checked);
+    engine.write::<_, ApplyPackageError>(apply).await.unwrap();
+}
+
+impl Here {
+    pub(super) async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (core, keys, oids) = core(folder.path(), 1, &["Alice", "Carol"]);
+        Self::over(Engine::inline(core, Arc::new(StoppedClock)), &keys, &oids, folder).await
+    }
+
+    async fn over(engine: Engine, keys: &KeyManager, oids: &[Oid], folder: tempfile::TempDir) -> Self {
+        let (bobs_core, bobs_keys, bobs) = self::core(folder.path(), 2, &["Bob"]);
+        meet(&engine, &bobs_core, &bobs_keys).await;
+        let token = ApiToken::generate(&mut ChaCha20Rng::seed_from_u64(3));
+        let hash = token.hash();
+        let note = move |core: &mut StateEngine, now| {
+            core.write(now, |graph| {
+                Ok::<_, SaveError>(graph.tx().put_token(&hash, "operator", now)?)
+            })
+        };
+        engine.write(note).await.unwrap();
+        let node = Arc::new(PlayedNode {
+            peer: keys.peer_id(),
+            onion: keys.onion(),
+            identity: oids[1],
+            sessions: Mutex::default(),
+            silent: Mutex::default(),
+            dials_hang: AtomicBool::new(false),
+        });
+        Self {
+            engine,
+            node,
+            token: token.to_text().to_string(),
+            config: ApiConfig::default(),
+            stop: CancellationToken::new(),
+            alice: oids[0],
+            carol: oids[1],
+            bob: bobs[0],
+            bobs_node: bobs_keys.peer_id(),
+            _folder: folder,
+        }
+    }
+
+    pub(super) fn state(&self) -> ApiState {
+        ApiState::new(
+            self.engine.clone(),
+            self.node.clone(),
+            self.config.clone(),
+            self.stop.clone(),
+        )
+    }
+
+    /// A request with the token and everything else as it should be.
+    pub(super) fn request(&self, method: &str, path: &str, body: impl Into<Body>) -> Request<Body> {
+        Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", HOST)
+            .header("authorization", format!("Bearer {}", self.token))
+            .header("content-type", "application/json")
+            .body(body.into())
+            .unwrap()
+    }
+
+    pub(super) async fn ask(&self, request: Request<Body>) -> Answer {
+        let response = router(self.state()).oneshot(request).await.unwrap();
+        let status = response.status();
+        let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        // What is not JSON shows as a text that no test expects.
+        let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into());
+        Answer { status, body }
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Answer {
+        self.ask(self.request("GET", path, "")).await
+    }
+
+    pub(super) async fn delete(&self, path: &str) -> Answer {
+        self.ask(self.request("DELETE", path, "")).await
+    }
+
+    pub(super) async fn post(&self, path: &str, body: Value) -> Answer {
+        self.ask(self.request("POST", path, body.to_string())).await
+    }
+
+    pub(super) async fn send(&self, from: Oid, to: Oid, body: &str) -> Answer {
+        let (from, to) = (from.to_hex(), to.to_hex());
+        let message = serde_json::json!({ "sender_identity_oid": from, "recipient_identity_oid": to, "body": body });
+        self.post("/api/messages/send", message).await
+    }
+}
+
+/// The elements of an array in an answer.
+pub(super) fn list<'v>(value: &'v Value, field: &str) -> &'v Vec<Value> {
+    value[field].as_array().unwrap()
+}

@@ -1,0 +1,150 @@
+//! The node and its peers, as the operator sees them.
+
+use keys::PeerId;
+use serde_json::{Value, json};
+
+use super::{Here, list};
+use crate::api::SessionRow;
+
+fn session(peer: PeerId, domains: &[&str]) -> SessionRow {
+    let domains = domains.iter().map(ToString::to_string).collect();
+    SessionRow {
+        peer_id: peer.to_hex(),
+        domains,
+        we_dialled: true,
+    }
+}
+
+#[tokio::test]
+async fn status_shows_the_node_and_where_each_peer_stands() {
+    let here = Here::new().await;
+    here.node
+        .sessions
+        .lock()
+        .unwrap()
+        .push(session(here.bobs_node, &["identities", "messages"]));
+    let status = here.get("/api/status").await.ok();
+    assert_eq!(status["peer_id"], here.node.peer.to_hex());
+    assert_eq!(status["onion"], here.node.onion.to_onion_string());
+    assert_eq!(
+        (&status["network"], &status["gate"]["effort"]),
+        (&json!("reachable"), &json!(0))
+    );
+    assert!(list(&status, "apps").contains(&json!("rides")));
+    assert!(list(&status, "sync_domains").contains(&json!("rides.offers")));
+    let [peer] = list(&status, "peers").as_slice() else {
+        panic!("{status}")
+    };
+    assert_eq!(
+        (&peer["peer_id"], &peer["tier"]),
+        (&json!(here.bobs_node.to_hex()), &json!("trusted"))
+    );
+    assert_eq!(peer["domains"], json!(["identities", "messages"]));
+    assert_eq!(status["sessions"][0]["peer_id"], here.bobs_node.to_hex());
+    assert_eq!(here.get("/api/peers").await.ok()["peers"], status["peers"]);
+}
+
+#[tokio::test]
+async fn identities_of_this_node_come_first() {
+    let here = Here::new().await;
+    let known = here.get("/api/identities").await.ok();
+    let homes: Vec<_> = list(&known, "identities")
+        .iter()
+        .map(|card| card["here"].as_bool().unwrap())
+        .collect();
+    assert_eq!(homes, [true, true, false]);
+    let bob = &list(&known, "identities")[2];
+    assert_eq!((&bob["oid"], &bob["name"]), (&json!(here.bob.to_hex()), &json!("Bob")));
+    let made = here.post("/api/identities", json!({ "name": "Carol" })).await.ok();
+    assert_eq!(made["oid"], here.carol.to_hex());
+    here.post("/api/identities", json!({ "nom": "Carol" }))
+        .await
+        .refused(400, "bad_request");
+}
+
+#[tokio::test]
+async fn a_dial_tells_who_answered_and_a_mistyped_address_is_told() {
+    let here = Here::new().await;
+    let onion = here.node.onion.to_onion_string();
+    let dialled = here.post("/api/peers", json!({ "onion": onion })).await.ok();
+    assert_eq!(
+        (&dialled["effort"], &dialled["solving_ms"]),
+        (&json!(1024), &json!(700))
+    );
+    let mistyped = if onion.starts_with('a') {
+        onion.replacen('a', "b", 1)
+    } else {
+        format!("a{}", &onion[1..])
+    };
+    let answer = here.post("/api/peers", json!({ "onion": mistyped })).await;
+    assert!(
+        answer.refused(400, "bad_request").message().contains("checksum"),
+        "{}",
+        answer.message()
+    );
+}
+
+#[tokio::test]
+async fn one_peer_that_fails_does_not_hide_what_the_others_brought() {
+    let here = Here::new().await;
+    let silent = PeerId::from_bytes([7; 32]);
+    here.node.silent.lock().unwrap().push(silent);
+    let sessions = [
+        session(silent, &["messages"]),
+        session(here.bobs_node, &["identities", "messages"]),
+    ];
+    here.node.sessions.lock().unwrap().extend(sessions);
+    let all = here.post("/api/sync", json!({})).await.ok();
+    let shown = |report: &Value| {
+        (
+            report["peer"].clone(),
+            report["domain"].clone(),
+            report["outcome"].clone(),
+        )
+    };
+    let bob = json!(here.bobs_node.to_hex());
+    let expected = [
+        (json!(silent.to_hex()), json!("messages"), json!("failed")),
+        (bob.clone(), json!("identities"), json!("applied")),
+        (bob.clone(), json!("messages"), json!("applied")),
+    ];
+    assert_eq!(list(&all, "reports").iter().map(shown).collect::<Vec<_>>(), expected);
+    assert!(
+        list(&all, "reports")[0]["error"]
+            .as_str()
+            .unwrap()
+            .contains("no session")
+    );
+    let one = here
+        .post(
+            "/api/sync",
+            json!({ "peer": bob, "domain": "messages", "direction": "push" }),
+        )
+        .await
+        .ok();
+    let [report] = list(&one, "reports").as_slice() else {
+        panic!("{one}")
+    };
+    assert_eq!(
+        (&report["window"], &report["outcome"], &report["direction"]),
+        (&json!([0, 7]), &json!("acknowledged"), &json!("push"))
+    );
+    // Asked for alone, its failure is the answer.
+    let alone = json!({ "peer": silent.to_hex(), "domain": "messages" });
+    here.post("/api/sync", alone).await.refused(409, "no_session");
+    here.post("/api/sync", json!({ "peer": PeerId::from_bytes([8; 32]).to_hex() }))
+        .await
+        .refused(409, "no_session");
+    here.post("/api/sync", json!({ "direction": "sideways" }))
+        .await
+        .refused(400, "bad_request");
+}
+
+#[tokio::test]
+async fn rejects_are_listed() {
+    let here = Here::new().await;
+    assert_eq!(here.get("/api/rejects").await.ok(), json!({ "rejects": [] }));
+    let one = format!("/api/rejects?peer={}&limit=5", here.bobs_node.to_hex());
+    assert_eq!(here.get(&one).await.ok(), json!({ "rejects": [] }));
+    here.get("/api/rejects?peer=x").await.refused(400, "bad_request");
+}
