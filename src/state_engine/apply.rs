@@ -225,7 +225,7 @@ impl<'a, 'g> Applying<'a, 'g> {
 
     /// Writes, parks or refuses one object.
     fn take(&mut self, source: &Source<'_>, object: Checked) -> Result<(), StoreError> {
-        let (oid, fault, signed) = match object {
+        let (oid, fault, signed) = match self.check_again(object)? {
             Ok(verified) => match self.apply(source, &verified) {
                 Ok(Applied::Written(_)) => {
                     self.done.written += 1;
@@ -244,6 +244,19 @@ impl<'a, 'g> Applying<'a, 'g> {
         match (fault, oid, signed) {
             (Fault::Missing(missing), Some(oid), Some(object)) => self.park(source, oid, missing, object),
             (fault, oid, _) => self.refuse(source, oid, &fault),
+        }
+    }
+
+    /// The owner, or its new key, may have been written since the object was checked beside the writer. Who waited for
+    /// it only now would wait for ever.
+    fn check_again(&self, object: Checked) -> Result<Checked, StoreError> {
+        match object {
+            Err((oid, Fault::Missing(_) | Fault::OldKey, Some(decoded))) => {
+                let known = self.keys_of(&[decoded.owner()])?;
+                let again = decoded.verify(&known);
+                Ok(again.map_err(|(fault, decoded)| (oid, fault, Some(decoded))))
+            }
+            object => Ok(object),
         }
     }
 
@@ -294,8 +307,12 @@ impl<'a, 'g> Applying<'a, 'g> {
     /// Takes up what waited for objects that are here now; each of these may in turn be waited for.
     fn wake(&mut self) -> Result<(), StoreError> {
         while let Some(here) = self.arrived.pop() {
-            for parked in self.graph.tx().parked_for(&here)? {
-                self.graph.tx().unpark(parked.id)?;
+            // One at a time: together they may be as large as all that may wait.
+            for id in self.graph.tx().parked_for(&here)? {
+                let Some(parked) = self.graph.tx().parked(id)? else {
+                    continue;
+                };
+                self.graph.tx().unpark(id)?;
                 let source = Source::find(self.graph, parked.peer, &parked.domain, parked.epoch, parked.seq)?;
                 let Some(source) = source else { continue };
                 let decoded = decode_object(parked.object, self.graph.limits());

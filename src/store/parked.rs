@@ -4,7 +4,7 @@
 //! Invariant: a parked object is exactly as it was sent; it was not judged yet.
 
 use keys::{Epoch, Oid, PeerId, Signature, SignedObject};
-use rusqlite::Row;
+use rusqlite::{OptionalExtension as _, Row};
 
 use super::{Doing as _, Rows, StoreError, WriteTx, fixed};
 use crate::op_context::Timestamp;
@@ -64,18 +64,30 @@ fn parked_row(row: &Row<'_>) -> rusqlite::Result<Parked> {
 }
 
 impl Rows<'_> {
-    /// Objects that wait for `missing`, oldest first.
-    pub fn parked_for(&self, missing: &Oid) -> Result<Vec<Parked>, StoreError> {
+    /// Numbers of the objects that wait for `missing`, oldest first.
+    pub fn parked_for(&self, missing: &Oid) -> Result<Vec<i64>, StoreError> {
         let doing = "reading parked objects";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT id FROM sync_parked WHERE missing = ?1 ORDER BY id")
+            .doing(doing)?;
+        let rows = statement
+            .query_map([missing.as_bytes()], |row| row.get(0))
+            .doing(doing)?;
+        rows.collect::<rusqlite::Result<_>>().doing(doing)
+    }
+
+    /// A parked object by its number.
+    pub fn parked(&self, id: i64) -> Result<Option<Parked>, StoreError> {
+        let doing = "reading a parked object";
         let mut statement = self
             .connection
             .prepare_cached(
                 "SELECT id, peer_id, domain, epoch, seq, oid, missing, key_id, bytes, signature
-                 FROM sync_parked WHERE missing = ?1 ORDER BY id",
+                 FROM sync_parked WHERE id = ?1",
             )
             .doing(doing)?;
-        let rows = statement.query_map([missing.as_bytes()], parked_row).doing(doing)?;
-        rows.collect::<rusqlite::Result<_>>().doing(doing)
+        statement.query_row([id], parked_row).optional().doing(doing)
     }
 
     /// How many objects of a peer wait.
