@@ -20,6 +20,7 @@ pub(super) async fn init(
     passphrase_file: Option<PathBuf>,
     json: bool,
 ) -> Result<(), Failure> {
+    node::check_free(dir).map_err(|error| Failure::of(&error))?;
     let passphrase = passphrase::choose(passphrase_file.as_deref())?;
     if !json {
         eprintln!("Sealing the keys (about a second) …");
@@ -67,34 +68,24 @@ fn load(path: &Path) -> Result<Config, Failure> {
 /// Checks a config and what it leads to, without touching anything.
 pub(super) fn check(path: &Path) -> Result<(), Failure> {
     let config = load(path)?;
-    check_further(&config, path)?;
+    check_apps(&config)?;
     println!("{}: right", path.display());
     Ok(())
 }
 
-/// The apps' schema files, and arti's own table.
-fn check_further(config: &Config, path: &Path) -> Result<(), Failure> {
+/// The apps' schema files.
+fn check_apps(config: &Config) -> Result<(), Failure> {
     let schemas = Schemas::load(&config.node.apps, config.schema_dir().as_deref());
-    schemas.map_err(|error| Failure {
+    schemas.map(drop).map_err(|error| Failure {
         code: 2,
         ..Failure::of(&error)
-    })?;
-    #[cfg(feature = "tor")]
-    {
-        let mut tor = bastion::transport::tor::TorConfig::new("state", "cache");
-        tor.arti = config.tor.clone();
-        tor.check()
-            .map_err(|error| Failure::usage(format!("{}: [tor]: {error}", path.display())))?;
-    }
-    #[cfg(not(feature = "tor"))]
-    let _ = path;
-    Ok(())
+    })
 }
 
 /// Runs a node.
 pub(super) async fn run(path: &Path, passphrase_file: Option<PathBuf>) -> Result<(), Failure> {
     let config = load(path)?;
-    check_further(&config, path)?;
+    check_apps(&config)?;
     start_logging(&config.log)?;
     let file = passphrase_file.or_else(|| config.passphrase_file());
     let passphrase = passphrase::read(file.as_deref())?;

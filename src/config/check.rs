@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 use tracing_subscriber::EnvFilter;
 
 use super::{ApiConfig, Config, LimitsConfig, NodeConfig, SyncConfig, TransportConfig, TransportKind};
-use crate::schema::IDENTITIES;
+use crate::schema::{IDENTITIES, Schemas};
+use crate::toml_file::nearest;
 
 /// A wait of more than a day is a slip, and far larger ones would overflow a clock.
 const SECONDS_MAX: u64 = 24 * 60 * 60;
@@ -35,6 +36,7 @@ impl Config {
         if let Err(bad) = self.bastion.check() {
             note(&format!("bastion.{}", bad.key), bad.why);
         }
+        self.check_tor(note);
         if let Err(error) = EnvFilter::try_new(&self.log.filter) {
             note("log.filter", &error.to_string());
         }
@@ -49,6 +51,23 @@ impl Config {
             note("limits.object_bytes_max", &why);
         }
     }
+
+    /// arti's own table, by arti's own words; a misspelt key is named with its place.
+    #[cfg(feature = "tor")]
+    fn check_tor(&self, note: Note<'_>) {
+        use bastion::transport::tor::{TorConfig, TorError};
+        let mut tor = TorConfig::new("state", "cache");
+        tor.arti = self.tor.clone();
+        match tor.check() {
+            Ok(()) => {}
+            Err(TorError::UnknownKey(key)) => note(&format!("tor.{key}"), "unknown key; arti's documentation names them all"),
+            Err(TorError::OwnKey(key)) => note(&format!("tor.{key}"), "is this program's own affair: leave it out"),
+            Err(error) => note("tor", &error.to_string()),
+        }
+    }
+
+    #[cfg(not(feature = "tor"))]
+    fn check_tor(&self, _: Note<'_>) {}
 
     fn check_peers(&self, note: Note<'_>) {
         if self.peers.len() > PEERS_MAX {
@@ -73,6 +92,13 @@ impl NodeConfig {
         let distinct: BTreeSet<_> = self.apps.iter().collect();
         if distinct.len() < self.apps.len() {
             note("node.apps", "names an app twice");
+        }
+        // Apps of the operator's own are known only once their folder was read.
+        if self.schema_dir.is_none() {
+            for app in distinct.iter().filter(|app| !Schemas::built_in().any(|slug| slug == **app)) {
+                let near = nearest(app, Schemas::built_in()).map(|slug| format!("; did you mean `{slug}`?"));
+                note("node.apps", &format!("there is no app `{app}`{}", near.unwrap_or_default()));
+            }
         }
         if !distinct.iter().any(|app| *app == IDENTITIES) {
             note("node.apps", "`identities` must be there: all other apps need it");

@@ -172,7 +172,10 @@ fn values_that_make_no_sense_are_named_all_at_once() {
         "[limits]\nparked_per_peer_max = 0\n",
         "p:2: limits.parked_per_peer_max: must be at least 1",
     );
-    wrong("[api]\nrequests_max = 0\n", "p:2: api.requests_max: must be 1 to 1000000");
+    wrong(
+        "[api]\nrequests_max = 0\n",
+        "p:2: api.requests_max: must be 1 to 1000000",
+    );
     wrong(
         "[node]\napps = [\"messages\"]\n",
         "p:2: node.apps: `identities` must be there: all other apps need it",

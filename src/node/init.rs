@@ -79,6 +79,14 @@ fn files(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> InitErro
     move |source| InitError::Files { doing, path, source }
 }
 
+/// Whether a node may be made there: nothing is, or an empty folder.
+pub fn check_free(folder: &Path) -> Result<(), InitError> {
+    if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) || folder.is_file() {
+        return Err(InitError::NotEmpty(folder.to_owned()));
+    }
+    Ok(())
+}
+
 /// Makes a node in `folder`, with a first identity called `name`.
 pub fn init(
     folder: &Path,
@@ -86,9 +94,7 @@ pub fn init(
     passphrase: &Passphrase,
     cost: KdfCost,
 ) -> Result<Initialised, InitError> {
-    if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) || folder.is_file() {
-        return Err(InitError::NotEmpty(folder.to_owned()));
-    }
+    check_free(folder)?;
     let file_name = folder.file_name().ok_or_else(|| InitError::NoName(folder.to_owned()))?;
     let parent = folder
         .parent()

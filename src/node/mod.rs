@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 pub use clock::SystemClock;
 pub use gatekeeper::Doorkeeper;
-pub use init::{InitError, Initialised, init};
+pub use init::{InitError, Initialised, check_free, init};
 pub use run::{Event, RunError, run};
 
 use crate::config::Config;

@@ -13,6 +13,9 @@ mod select;
 mod sync_state;
 mod tokens;
 
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -125,6 +128,7 @@ impl Store {
                 rusqlite::version()
             )));
         }
+        make_private(path)?;
         let mut writer = Connection::open(path).map_err(open)?;
         check_ours(&writer)?;
         configure(&writer, 64 * 1024).map_err(open)?;
@@ -216,6 +220,16 @@ impl Rows<'_> {
     /// The tables of each app.
     pub fn apps(&self) -> &Apps {
         self.apps
+    }
+}
+
+/// A database that is made is its owner's alone; SQLite gives its log the same mode.
+fn make_private(path: &Path) -> Result<(), StoreError> {
+    match File::options().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            Err(StoreError::Foreign(format!("cannot make the database {}: {error}", path.display())))
+        }
+        _ => Ok(()),
     }
 }
 
