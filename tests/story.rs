@@ -9,7 +9,6 @@
 
 mod common;
 #[path = "common/live.rs"]
-#[allow(dead_code, missing_docs, unreachable_pub, reason = "shared by several test programs")]
 mod live;
 #[path = "story/sections_6_to_8.rs"]
 mod sections_6_to_8;

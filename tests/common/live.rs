@@ -1,6 +1,13 @@
 //! Nodes that live in one process and meet over memory pipes of 64 bytes: everything but Tor, the terminal and the API.
 //!
 //! Keys come from a seed and the clock is set by hand, so that a story reads the same at every telling.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "shared by several test programs, each of which uses a part; helpers may fail like the tests themselves"
+)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
