@@ -146,7 +146,7 @@ impl GraphManager<'_> {
         scope_right: ScopeRight,
     ) -> Result<Granted, SaveError> {
         let requester = self.tx.identity_by_pubkey_attr(context.requester_pubkey_attr_id())?;
-        let owner = self.tx.identity(&object.owner)?;
+        let owner = self.identity(&object.owner)?;
         let facts = LocalFacts {
             oid: object.oid,
             owner: object.owner,
@@ -339,6 +339,7 @@ impl GraphManager<'_> {
             home_counter,
         };
         self.tx.put_identity(&row)?;
+        self.memory.borrow_mut().forget_identity(&row.oid);
         Ok(row)
     }
 

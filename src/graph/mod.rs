@@ -7,11 +7,13 @@
 
 mod load;
 mod local;
+mod memory;
 mod place;
 mod record;
 mod remote;
 mod verify;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use keys::{KeyManager, PeerId};
@@ -21,6 +23,8 @@ use crate::object::ObjectLimits;
 use crate::op_context::Timestamp;
 use crate::schema::Schemas;
 use crate::store::{AppTable, StoreError, WriteTx};
+
+use memory::Memory;
 
 pub use load::load_object;
 pub use local::{Draft, SaveError, Saved};
@@ -116,6 +120,7 @@ pub struct GraphManager<'e> {
     env: Environment<'e>,
     us: PeerId,
     change_seq: Option<u64>,
+    memory: RefCell<Memory>,
 }
 
 impl<'e> GraphManager<'e> {
@@ -127,6 +132,7 @@ impl<'e> GraphManager<'e> {
             env,
             us,
             change_seq: None,
+            memory: RefCell::default(),
         }
     }
 

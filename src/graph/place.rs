@@ -57,14 +57,14 @@ impl GraphManager<'_> {
             for (ordinal, value) in (0..).zip(values) {
                 let stored = match (kind, value.as_oid()) {
                     (Some(Kind::Parent { type_number }), Some(oid)) => {
-                        let parent = self.tx.parent(app, &oid)?.ok_or(NoPlace::Missing(oid))?;
+                        let parent = self.referenced(app, &oid)?.ok_or(NoPlace::Missing(oid))?;
                         if parent.type_number != *type_number || parent.deleted {
                             return Err(NoPlace::WrongReference);
                         }
                         if schema.visibility == (Visibility::Participants { through: *number }) {
                             let scope_id = parent.scope_id.ok_or(NoPlace::WrongReference)?;
                             scope = Scope::Other(scope_id);
-                            right = membership(self.tx.is_reader(app.id, scope_id, &object.owner)?);
+                            right = membership(self.readers(app, scope_id)?.contains(&object.owner));
                         }
                         StoredValue::Parent(parent.id)
                     }
@@ -93,14 +93,10 @@ impl GraphManager<'_> {
         let readers = match scope {
             Scope::None => return Ok(true),
             Scope::This(readers) => readers,
-            Scope::Other(scope_id) => &self.tx.readers(app.id, *scope_id)?,
+            Scope::Other(scope_id) => &*self.readers(app, *scope_id)?,
         };
         for reader in readers {
-            if self
-                .tx
-                .identity(reader)?
-                .is_some_and(|identity| identity.home == self.us)
-            {
+            if self.identity(reader)?.is_some_and(|identity| identity.home == self.us) {
                 return Ok(true);
             }
         }
@@ -119,6 +115,7 @@ impl GraphManager<'_> {
         if let Some(existing) = existing {
             (row.id, row.scope_id) = (existing.id, existing.scope_id);
             self.tx.update_parent(app, &row, &place.attrs, granted)?;
+            self.memory.borrow_mut().forget_parent(app.id, &row);
             return Ok(row);
         }
         row.id = self.env.counters.next_id(app);
@@ -132,6 +129,7 @@ impl GraphManager<'_> {
             for reader in readers {
                 self.tx.put_reader(app.id, row.id, reader, row.change_seq)?;
             }
+            self.memory.borrow_mut().forget_parent(app.id, &row);
         }
         Ok(row)
     }
@@ -145,7 +143,7 @@ impl GraphManager<'_> {
                 let mut readers = readers.clone();
                 readers.sort();
                 readers.dedup();
-                readers != self.tx.readers(app.id, old)?
+                *readers != *self.readers(app, old)?
             }
             _ => true,
         })

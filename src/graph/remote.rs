@@ -173,7 +173,7 @@ impl GraphManager<'_> {
     /// Where the owner lives. An identity's own record says it; for others a verified record did before.
     /// The key that signed must still be the owner's current one.
     fn owner_home(&self, verified: &VerifiedObject, peer: &keys::PeerId) -> Result<Home, ApplyError> {
-        let known = self.tx.identity(&verified.object.owner)?;
+        let known = self.identity(&verified.object.owner)?;
         let home = match (&verified.record, known) {
             (Some(_), Some(known)) if known.home == self.us => self.us,
             (Some(record), Some(known)) => {
@@ -222,8 +222,10 @@ impl GraphManager<'_> {
     fn place_of_deleted(&self, app: &AppTable, row: &ParentRow, object: &Object) -> Result<Place, StoreError> {
         let (scope, right) = match row.scope_id {
             None => (Scope::None, ScopeRight::Open),
-            Some(scope_id) if scope_id == row.id => (Scope::This(self.tx.readers(app.id, scope_id)?), ScopeRight::Open),
-            Some(scope_id) if self.tx.is_reader(app.id, scope_id, &object.owner)? => {
+            Some(scope_id) if scope_id == row.id => {
+                (Scope::This(self.readers(app, scope_id)?.to_vec()), ScopeRight::Open)
+            }
+            Some(scope_id) if self.readers(app, scope_id)?.contains(&object.owner) => {
                 (Scope::Other(scope_id), ScopeRight::Participant)
             }
             Some(scope_id) => (Scope::Other(scope_id), ScopeRight::Outsider),
