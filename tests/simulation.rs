@@ -65,7 +65,7 @@ impl World {
         let nodes = (0..count).map(|number| {
             let apps: &[&str] = if rng.random_bool(0.7) { &ALL_APPS } else { &NO_MARKET };
             let apps = apps.iter().map(ToString::to_string).collect();
-            let id_offset = rng.random_range(0..1000);
+            let id_offset = rng.random_range(2..1000);
             Some(TestNode::with(
                 &format!("node {number}"),
                 Setup {
