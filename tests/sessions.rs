@@ -22,11 +22,20 @@ async fn a_message_reaches_the_other_node_by_a_pull() {
     let sent = alice.send(bob.identity, "Hi").await;
     let outcomes = bob.pull(&alice, "messages").await;
     let last = outcomes.last().unwrap();
-    assert_eq!((last.window.unwrap().from_seq, last.window.unwrap().to_seq), (0, sent.change_seq));
-    assert_eq!((last.applied.written, last.applied.rejected, last.applied.parked), (2, 0, 0));
+    assert_eq!(
+        (last.window.unwrap().from_seq, last.window.unwrap().to_seq),
+        (0, sent.change_seq)
+    );
+    assert_eq!(
+        (last.applied.written, last.applied.rejected, last.applied.parked),
+        (2, 0, 0)
+    );
     let inbox = bob.inbox().await;
     assert_eq!(inbox.len(), 1);
-    assert_eq!((inbox[0].oid, inbox[0].sender, inbox[0].body.as_str()), (sent.oid, alice.identity, "Hi"));
+    assert_eq!(
+        (inbox[0].oid, inbox[0].sender, inbox[0].body.as_str()),
+        (sent.oid, alice.identity, "Hi")
+    );
     assert_eq!(bob.pull(&alice, "messages").await[0].window, None, "nothing new");
     alice.stop().await;
     bob.stop().await;
@@ -48,7 +57,10 @@ async fn a_push_is_acknowledged_and_mixes_with_pulls() {
     let again = alice.peers.push(&bob.peer_id(), "messages").await.unwrap();
     assert_eq!(again[0].acked_seq, second.change_seq);
     assert_eq!(bob.inbox().await.len(), 2);
-    assert_eq!(alice.peers.push(&bob.peer_id(), "messages").await.unwrap()[0].window, None);
+    assert_eq!(
+        alice.peers.push(&bob.peer_id(), "messages").await.unwrap()[0].window,
+        None
+    );
     alice.stop().await;
     bob.stop().await;
 }
@@ -56,7 +68,11 @@ async fn a_push_is_acknowledged_and_mixes_with_pulls() {
 #[tokio::test]
 async fn a_waiting_pull_brings_a_message_at_once() {
     let net = MemoryNet::new();
-    let live = SyncConfig { pull_interval_s: 30, pull_wait_s: 60, ..by_hand() };
+    let live = SyncConfig {
+        pull_interval_s: 30,
+        pull_wait_s: 60,
+        ..by_hand()
+    };
     let (alice, bob) = two_nodes(&net, live).await;
     bob.meet(&alice).await;
     let mut changes = bob.engine.changes();

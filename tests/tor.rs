@@ -7,10 +7,12 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test that cannot go on ends here"
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on ends here; real processes take real time"
 )]
 
 #[path = "common/process.rs"]
+#[allow(dead_code, missing_docs, unreachable_pub, reason = "shared by several programs")]
 mod process;
 
 use std::collections::BTreeSet;

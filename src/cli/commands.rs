@@ -2,7 +2,7 @@
 //!
 //! What others wrote is shown without control characters, so that no message can play with the terminal.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 
 use serde_json::{Value, json};
 
@@ -12,8 +12,12 @@ use super::{Asking, Failure};
 /// Longest message that is read from standard input, in bytes; the API has its own limit.
 const STDIN_BYTES_MAX: u64 = 1 << 20;
 
-fn print_json(value: &Value) {
-    println!("{value}");
+/// A line of the answer. A reader that has seen enough, such as `head`, is no failure.
+fn say(line: impl std::fmt::Display) {
+    if let Err(error) = writeln!(std::io::stdout(), "{line}") {
+        let is_enough = error.kind() == std::io::ErrorKind::BrokenPipe;
+        std::process::exit(i32::from(!is_enough));
+    }
 }
 
 fn text<'v>(value: &'v Value, field: &str) -> &'v str {
@@ -35,13 +39,18 @@ fn short(id: &str) -> String {
     }
 }
 
+/// Marks that turn the direction of what follows: a line could read as another one.
+fn is_hidden_mark(letter: char) -> bool {
+    matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Control characters become visible; lines of a message are indented below the first.
 fn tame(text: &str) -> String {
     let mut shown = String::new();
     for letter in text.chars() {
         match letter {
             '\n' => shown.push_str("\n    "),
-            letter if letter.is_control() => shown.extend(letter.escape_default()),
+            letter if letter.is_control() || is_hidden_mark(letter) => shown.extend(letter.escape_unicode()),
             letter => shown.push(letter),
         }
     }
@@ -59,26 +68,26 @@ fn words(value: &Value, field: &str) -> String {
 pub(super) async fn status(asking: &Asking) -> Result<(), Failure> {
     let status = Client::find(&asking.node.config)?.get("/api/status").await?;
     if asking.json {
-        print_json(&status);
+        say(&status);
         return Ok(());
     }
-    println!("onion address  {}", text(&status, "onion"));
-    println!("peer id        {}", text(&status, "peer_id"));
-    println!("network        {}", text(&status, "network"));
-    println!(
+    say(format_args!("onion address  {}", text(&status, "onion")));
+    say(format_args!("peer id        {}", text(&status, "peer_id")));
+    say(format_args!("network        {}", text(&status, "network")));
+    say(format_args!(
         "change_seq     {} in epoch {}",
         number(&status, "change_seq"),
         short(text(&status, "epoch"))
-    );
-    println!("sync domains   {}", words(&status, "sync_domains"));
+    ));
+    say(format_args!("sync domains   {}", words(&status, "sync_domains")));
     if let Some(gate) = status.get("gate") {
-        println!(
+        say(format_args!(
             "bastion        effort {}, {} open, {} admitted, {} turned away",
             number(gate, "effort"),
             number(gate, "open_handshakes"),
             number(gate, "admitted_total"),
             number(gate, "refused_total")
-        );
+        ));
     }
     show_peers(&status);
     Ok(())
@@ -88,28 +97,30 @@ fn show_peers(status: &Value) {
     let sessions = list(status, "sessions");
     let peers = list(status, "peers");
     if peers.is_empty() {
-        println!("no peers yet: `postern peer add <onion address>` knocks at one");
+        say(format_args!(
+            "no peers yet: `postern peer add <onion address>` knocks at one"
+        ));
     }
     for peer in peers {
         let id = text(peer, "peer_id");
         let here = sessions.iter().any(|session| text(session, "peer_id") == id);
-        println!();
-        println!(
+        say("");
+        say(format_args!(
             "peer {}  {}, {}",
             short(id),
             text(peer, "tier"),
             if here { "connected" } else { "not connected" }
-        );
-        println!("  onion    {}", text(peer, "onion"));
-        println!("  domains  {}", words(peer, "domains"));
+        ));
+        say(format_args!("  onion    {}", text(peer, "onion")));
+        say(format_args!("  domains  {}", words(peer, "domains")));
         for state in list(peer, "sync_state") {
             let (domain, last) = (text(state, "domain"), number(state, "last_seq"));
             match text(state, "direction") {
-                "in" => println!("  {domain:<22} applied here up to {last}"),
-                _ => println!(
+                "in" => say(format_args!("  {domain:<22} applied here up to {last}")),
+                _ => say(format_args!(
                     "  {domain:<22} sent up to {last}, acknowledged up to {}",
                     number(state, "acked_seq")
-                ),
+                )),
             }
         }
     }
@@ -122,22 +133,22 @@ pub(super) async fn peer_add(onion: &str, asking: &Asking) -> Result<(), Failure
     }
     let dialled = client.post("/api/peers", &json!({ "onion": onion })).await?;
     if asking.json {
-        print_json(&dialled);
+        say(&dialled);
         return Ok(());
     }
-    println!("Admitted by peer {}", text(&dialled, "peer_id"));
-    println!(
+    say(format_args!("Admitted by peer {}", text(&dialled, "peer_id")));
+    say(format_args!(
         "  puzzle of {} expected evaluations, solved in {} ms",
         number(&dialled, "effort"),
         number(&dialled, "solving_ms")
-    );
+    ));
     Ok(())
 }
 
 pub(super) async fn peer_list(asking: &Asking) -> Result<(), Failure> {
     let client = Client::find(&asking.node.config)?;
     if asking.json {
-        print_json(&client.get("/api/peers").await?);
+        say(&client.get("/api/peers").await?);
     } else {
         show_peers(&client.get("/api/status").await?);
     }
@@ -149,9 +160,9 @@ pub(super) async fn identity_new(name: Option<String>, asking: &Asking) -> Resul
         .post("/api/identities", &json!({ "name": name }))
         .await?;
     if asking.json {
-        print_json(&made);
+        say(&made);
     } else {
-        println!("identity {}", text(&made, "oid"));
+        say(format_args!("identity {}", text(&made, "oid")));
     }
     Ok(())
 }
@@ -159,7 +170,7 @@ pub(super) async fn identity_new(name: Option<String>, asking: &Asking) -> Resul
 pub(super) async fn identity_list(asking: &Asking) -> Result<(), Failure> {
     let known = Client::find(&asking.node.config)?.get("/api/identities").await?;
     if asking.json {
-        print_json(&known);
+        say(&known);
         return Ok(());
     }
     for card in list(&known, "identities") {
@@ -169,7 +180,11 @@ pub(super) async fn identity_list(asking: &Asking) -> Result<(), Failure> {
         } else {
             format!("at peer {}", short(text(card, "home_peer_id")))
         };
-        println!("{}  {:<20} {home}", text(card, "oid"), tame(text(card, "name")));
+        say(format_args!(
+            "{}  {:<20} {home}",
+            text(card, "oid"),
+            tame(text(card, "name"))
+        ));
     }
     Ok(())
 }
@@ -205,9 +220,9 @@ pub(super) async fn send(from: &str, to: &str, body: String, asking: &Asking) ->
     let message = json!({ "sender_identity_oid": sender, "recipient_identity_oid": recipient, "body": body });
     let sent = client.post("/api/messages/send", &message).await?;
     if asking.json {
-        print_json(&sent);
+        say(&sent);
     } else {
-        println!("sent as change {}", number(&sent, "change_seq"));
+        say(format_args!("sent as change {}", number(&sent, "change_seq")));
     }
     Ok(())
 }
@@ -217,10 +232,13 @@ fn from_stdin() -> Result<String, Failure> {
     let read = std::io::stdin().take(STDIN_BYTES_MAX + 1).read_to_string(&mut body);
     read.map_err(|error| Failure::of(&error))?;
     if body.len() as u64 > STDIN_BYTES_MAX {
-        Err(Failure::failed("the message is too long"))
-    } else {
-        Ok(body)
+        return Err(Failure::failed("the message is too long"));
     }
+    // The newline that `echo` and editors put at the end is not part of what is said.
+    if body.ends_with('\n') {
+        body.pop();
+    }
+    Ok(body)
 }
 
 pub(super) async fn inbox(
@@ -244,18 +262,18 @@ pub(super) async fn inbox(
         after = number(&page, "after");
         for message in list(&page, "messages") {
             if asking.json {
-                print_json(message);
+                say(message);
             } else {
                 let sender = message
                     .get("sender_name")
                     .and_then(Value::as_str)
                     .unwrap_or_else(|| text(message, "sender_identity_oid"));
-                println!(
+                say(format_args!(
                     "[{}] {}: {}",
                     number(message, "change_seq"),
                     tame(sender),
                     tame(text(message, "body"))
-                );
+                ));
             }
         }
         let more = page.get("more") == Some(&Value::Bool(true));
@@ -294,28 +312,45 @@ pub(super) async fn sync(
         fields.extend(domain.map(|domain| ("domain".to_owned(), json!(domain))));
     }
     let answer = Client::find(&asking.node.config)?.post("/api/sync", &request).await?;
-    if asking.json {
-        print_json(&answer);
-        return Ok(());
-    }
     let reports = list(&answer, "reports");
+    let failed = reports
+        .iter()
+        .filter(|report| text(report, "outcome") == "failed")
+        .count();
+    let done = match failed {
+        0 => Ok(()),
+        failed => Err(Failure::failed(format!(
+            "{failed} of {} did not succeed",
+            reports.len()
+        ))),
+    };
+    if asking.json {
+        say(&answer);
+        return done;
+    }
     if reports.is_empty() {
-        println!("no peer is connected: see `postern status`");
+        say(format_args!("no peer is connected: see `postern status`"));
     }
     for report in reports {
         let (peer, domain) = (short(text(report, "peer")), text(report, "domain"));
         match report.get("window").and_then(Value::as_array).map(Vec::as_slice) {
-            Some([from, to]) => println!(
+            Some([from, to]) => say(format_args!(
                 "{peer} {domain:<22} {direction} {from}..{to}: {} objects, {} new, {} waiting, {} refused",
                 number(report, "objects"),
                 number(report, "written"),
                 number(report, "parked"),
                 number(report, "rejected")
-            ),
-            _ => println!("{peer} {domain:<22} up to date"),
+            )),
+            _ if text(report, "outcome") == "failed" => {
+                say(format_args!(
+                    "{peer} {domain:<22} failed: {}",
+                    tame(text(report, "error"))
+                ));
+            }
+            _ => say(format_args!("{peer} {domain:<22} up to date")),
         }
     }
-    Ok(())
+    done
 }
 
 #[cfg(test)]
@@ -325,6 +360,7 @@ mod tests {
     #[test]
     fn what_others_wrote_cannot_play_with_the_terminal() {
         assert_eq!(tame("a\u{1b}[2Jb"), "a\\u{1b}[2Jb");
+        assert_eq!(tame("a\u{202e}b"), "a\\u{202e}b");
         assert_eq!(tame("one\ntwo"), "one\n    two");
     }
 }

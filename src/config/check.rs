@@ -60,7 +60,10 @@ impl Config {
         tor.arti = self.tor.clone();
         match tor.check() {
             Ok(()) => {}
-            Err(TorError::UnknownKey(key)) => note(&format!("tor.{key}"), "unknown key; arti's documentation names them all"),
+            Err(TorError::UnknownKey(key)) => note(
+                &format!("tor.{key}"),
+                "unknown key; arti's documentation names them all",
+            ),
             Err(TorError::OwnKey(key)) => note(&format!("tor.{key}"), "is this program's own affair: leave it out"),
             Err(error) => note("tor", &error.to_string()),
         }
@@ -95,9 +98,15 @@ impl NodeConfig {
         }
         // Apps of the operator's own are known only once their folder was read.
         if self.schema_dir.is_none() {
-            for app in distinct.iter().filter(|app| !Schemas::built_in().any(|slug| slug == **app)) {
+            for app in distinct
+                .iter()
+                .filter(|app| !Schemas::built_in().any(|slug| slug == **app))
+            {
                 let near = nearest(app, Schemas::built_in()).map(|slug| format!("; did you mean `{slug}`?"));
-                note("node.apps", &format!("there is no app `{app}`{}", near.unwrap_or_default()));
+                note(
+                    "node.apps",
+                    &format!("there is no app `{app}`{}", near.unwrap_or_default()),
+                );
             }
         }
         if !distinct.iter().any(|app| *app == IDENTITIES) {

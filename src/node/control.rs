@@ -30,7 +30,13 @@ pub(super) struct NodeControl {
 
 impl NodeControl {
     pub(super) fn new(peers: Peers, gate: Gate, keys: Arc<KeyManager>) -> Self {
-        Self { peers, gate, keys, dialler: OnceLock::new(), network: Mutex::new("starting".into()) }
+        Self {
+            peers,
+            gate,
+            keys,
+            dialler: OnceLock::new(),
+            network: Mutex::new("starting".into()),
+        }
     }
 
     /// Passes events on and remembers how far the network is.
@@ -68,11 +74,23 @@ impl NodeControl {
     }
 
     async fn dial_once(&self, onion: OnionAddr) -> Result<Dialled, ControlError> {
-        let not_ready = || refusal("not_ready", "the node has not joined the network yet: see `postern status`");
+        let not_ready = || {
+            refusal(
+                "not_ready",
+                "the node has not joined the network yet: see `postern status`",
+            )
+        };
         let dialler = self.dialler.get().ok_or_else(not_ready)?;
-        let reached = dialler.dial(&onion, &|_| {}).await.map_err(|error| dial_error(&error))?;
+        let reached = dialler
+            .dial(&onion, &|_| {})
+            .await
+            .map_err(|error| dial_error(&error))?;
         dialler.keep(onion);
-        Ok(Dialled { peer: reached.peer, effort: reached.effort, solving_ms: reached.solving.as_millis() as u64 })
+        Ok(Dialled {
+            peer: reached.peer,
+            effort: reached.effort,
+            solving_ms: reached.solving.as_millis() as u64,
+        })
     }
 
     async fn sync_now(
@@ -82,12 +100,16 @@ impl NodeControl {
         direction: SyncDirection,
     ) -> Result<Vec<SyncReport>, ControlError> {
         let reports = match direction {
-            SyncDirection::Pull => {
-                self.peers.pull(&peer, &domain).await.map(|done| done.into_iter().map(pulled).collect())
-            }
-            SyncDirection::Push => {
-                self.peers.push(&peer, &domain).await.map(|done| done.into_iter().map(pushed).collect())
-            }
+            SyncDirection::Pull => self
+                .peers
+                .pull(&peer, &domain)
+                .await
+                .map(|done| done.into_iter().map(pulled).collect()),
+            SyncDirection::Push => self
+                .peers
+                .push(&peer, &domain)
+                .await
+                .map(|done| done.into_iter().map(pushed).collect()),
         };
         reports.map_err(|error| sync_error(&error))
     }
@@ -101,9 +123,10 @@ impl NodeControl {
             Ok(Err(error)) => return Err(refusal("internal", &format!("the vault was not written: {error}"))),
             Err(_) => return Err(refusal("internal", "the vault was not written")),
         };
-        let write = self.peers.engine().write(move |core, now| {
-            core.write(now, |graph| identities::publish(graph, identity, name.as_deref()))
-        });
+        let write = self
+            .peers
+            .engine()
+            .write(move |core, now| core.write(now, |graph| identities::publish(graph, identity, name.as_deref())));
         match write.await {
             Ok(_) => Ok(identity),
             Err(EngineError::Work(error @ SaveError::Schema(_))) => Err(refusal("schema", &error.to_string())),
@@ -147,7 +170,10 @@ impl Control for NodeControl {
 }
 
 fn refusal(code: &'static str, message: &str) -> ControlError {
-    ControlError { code, message: message.to_owned() }
+    ControlError {
+        code,
+        message: message.to_owned(),
+    }
 }
 
 fn dial_error(error: &DialError) -> ControlError {
@@ -155,9 +181,10 @@ fn dial_error(error: &DialError) -> ControlError {
         DialError::Handshake(HandshakeError::Refused(code)) => {
             refusal("refused", &format!("the other node did not admit this one: {code}"))
         }
-        DialError::Handshake(error @ HandshakeError::Dial(_)) => {
-            refusal("unreachable", &format!("{error}: is the address right, and is that node running?"))
-        }
+        DialError::Handshake(error @ HandshakeError::Dial(_)) => refusal(
+            "unreachable",
+            &format!("{error}: is the address right, and is that node running?"),
+        ),
         DialError::Handshake(error) => refusal("handshake", &error.to_string()),
         DialError::Store(error) => refusal("internal", &error.to_string()),
         DialError::Stopped => refusal("not_ready", "the node is shutting down"),

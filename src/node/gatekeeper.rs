@@ -51,21 +51,24 @@ impl Gatekeeper for Doorkeeper {
     fn decide<'a>(&'a self, claims: &'a PeerClaims) -> BoxFuture<'a, Decision> {
         Box::pin(async {
             let peer = claims.peer_id();
-            if self.peers.is_full_without(&peer) {
-                return Decision::Refuse(RefusalCode::Busy);
-            }
-            if self.admission.policy == Policy::Open || self.admission.allow.contains(&peer) {
-                return Decision::Admit;
-            }
             let known = self.peers.engine().read(move |view| view.rows.peer(&peer)).await;
-            match known {
-                Ok(Some(row)) if row.tier == Tier::Trusted => Decision::Admit,
-                Ok(_) => Decision::Refuse(RefusalCode::Policy),
+            let trusted = match known {
+                Ok(row) => row.is_some_and(|row| row.tier == Tier::Trusted) || self.admission.allow.contains(&peer),
                 Err(error) => {
                     let error: &crate::engine::EngineError<StoreError> = &error;
                     tracing::error!(%error, "could not look up a peer");
-                    Decision::Refuse(RefusalCode::Internal)
+                    return Decision::Refuse(RefusalCode::Internal);
                 }
+            };
+            // Those whom the operator knows are few, and find a place however many strangers have taken all.
+            if trusted {
+                Decision::Admit
+            } else if self.peers.is_full_without(&peer) {
+                Decision::Refuse(RefusalCode::Busy)
+            } else if self.admission.policy == Policy::Open {
+                Decision::Admit
+            } else {
+                Decision::Refuse(RefusalCode::Policy)
             }
         })
     }

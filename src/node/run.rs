@@ -121,7 +121,10 @@ pub async fn run(
     drop(passphrase);
     let (engine, writer) = open_engine(&config, &data, keys.clone())?;
     let tell: Arc<dyn Fn(Event) + Send + Sync> = Arc::new(tell);
-    tell(Event::Opened { peer_id: keys.peer_id(), onion: keys.onion() });
+    tell(Event::Opened {
+        peer_id: keys.peer_id(),
+        onion: keys.onion(),
+    });
     let token = CancellationToken::new();
     let node = Running::new(&config, engine, keys, token.clone());
     let result = node.run(&config, &data, tell.clone(), stop).await;
@@ -137,7 +140,12 @@ pub async fn run(
 
 fn lock(data: &DataDir) -> Result<File, RunError> {
     let path = data.lock();
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(files("open", &path))?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(files("open", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(RunError::Locked(path)),
@@ -152,7 +160,10 @@ fn open_engine(
 ) -> Result<(Engine, crate::engine::WriterThread), RunError> {
     let schemas = Arc::new(Schemas::load(&config.node.apps, config.schema_dir().as_deref())?);
     let limits = CoreLimits {
-        graph: GraphLimits { object: config.limits.object(), key_events_max: config.limits.key_events_max },
+        graph: GraphLimits {
+            object: config.limits.object(),
+            key_events_max: config.limits.key_events_max,
+        },
         package: PackageLimits {
             bytes_max: config.sync.package_bytes_max,
             objects_max: config.sync.package_objects_max,
@@ -163,8 +174,20 @@ fn open_engine(
         },
     };
     let rng = rand::rngs::StdRng::from_rng(&mut rand::rng());
-    let core = StateEngine::open(&data.database(), schemas, keys, limits, Box::new(rng), SystemClock.now())?;
-    Ok(Engine::spawn(core, Arc::new(SystemClock), WRITE_QUEUE_MAX, READERS_MAX)?)
+    let core = StateEngine::open(
+        &data.database(),
+        schemas,
+        keys,
+        limits,
+        Box::new(rng),
+        SystemClock.now(),
+    )?;
+    Ok(Engine::spawn(
+        core,
+        Arc::new(SystemClock),
+        WRITE_QUEUE_MAX,
+        READERS_MAX,
+    )?)
 }
 
 /// The parts of a running node.
@@ -187,8 +210,19 @@ impl Running {
             boot_id: BootId::from_bytes(boot_id),
             identities_max: config.bastion.identities_max,
         };
-        let gate = Gate::new(config.bastion.clone(), keys.clone(), Arc::new(doorkeeper), Arc::new(SystemClock));
-        Self { engine, keys, peers, gate, token }
+        let gate = Gate::new(
+            config.bastion.clone(),
+            keys.clone(),
+            Arc::new(doorkeeper),
+            Arc::new(SystemClock),
+        );
+        Self {
+            engine,
+            keys,
+            peers,
+            gate,
+            token,
+        }
     }
 
     async fn run(
@@ -198,7 +232,11 @@ impl Running {
         tell: Arc<dyn Fn(Event) + Send + Sync>,
         stop: impl Future<Output = ()>,
     ) -> Result<(), RunError> {
-        let control = Arc::new(NodeControl::new(self.peers.clone(), self.gate.clone(), self.keys.clone()));
+        let control = Arc::new(NodeControl::new(
+            self.peers.clone(),
+            self.gate.clone(),
+            self.keys.clone(),
+        ));
         let tell = control.listening_to(tell);
         let api = self.start_api(config, data, control.clone(), &tell).await?;
         let network = self.network(config, data, &control, &tell);
@@ -224,7 +262,9 @@ impl Running {
         tell: &Arc<dyn Fn(Event) + Send + Sync>,
     ) -> Result<tokio::task::JoinHandle<()>, RunError> {
         let wanted = config.api.listen;
-        let listener = TcpListener::bind(wanted).await.map_err(|error| RunError::Api(wanted, error))?;
+        let listener = TcpListener::bind(wanted)
+            .await
+            .map_err(|error| RunError::Api(wanted, error))?;
         let address = listener.local_addr().map_err(|error| RunError::Api(wanted, error))?;
         let path = data.api_address();
         write_whole(&path, &format!("{address}\n")).map_err(files("write", &path))?;
@@ -247,7 +287,12 @@ impl Running {
         tell: &Arc<dyn Fn(Event) + Send + Sync>,
     ) -> Result<(), RunError> {
         let network = Network::join(config, data, &self.keys, tell).await?;
-        let dialler = Dialler::new(self.gate.clone(), network.transport.clone(), self.peers.clone(), self.token.clone());
+        let dialler = Dialler::new(
+            self.gate.clone(),
+            network.transport.clone(),
+            self.peers.clone(),
+            self.token.clone(),
+        );
         control.connected(dialler.clone());
         for peer in &config.peers {
             dialler.keep(peer.onion);
@@ -262,7 +307,11 @@ impl Running {
         };
         let serving = self.gate.serve(network.listener, admitted, self.token.clone());
         tokio::join!(serving, network.watch);
-        if self.token.is_cancelled() { Ok(()) } else { Err(RunError::Network("the onion service has ended".into())) }
+        if self.token.is_cancelled() {
+            Ok(())
+        } else {
+            Err(RunError::Network("the onion service has ended".into()))
+        }
     }
 }
 
@@ -322,7 +371,9 @@ impl Network {
         _: &KeyManager,
         _: &Arc<dyn Fn(Event) + Send + Sync>,
     ) -> Result<Self, RunError> {
-        Err(RunError::Network("this build is without Tor: set transport.kind = \"loopback\" or build with the feature `tor`".into()))
+        Err(RunError::Network(
+            "this build is without Tor: set transport.kind = \"loopback\" or build with the feature `tor`".into(),
+        ))
     }
 
     #[cfg(feature = "tor")]
@@ -343,7 +394,10 @@ impl Network {
         let joined = loop {
             let told = tell.clone();
             let progress = move |at: bastion::transport::tor::BootstrapProgress| {
-                told(Event::Bootstrapping { percent: at.percent, blocked: at.blocked });
+                told(Event::Bootstrapping {
+                    percent: at.percent,
+                    blocked: at.blocked,
+                });
             };
             match TorNode::bootstrap(tor_config.clone(), progress).await {
                 Ok(node) => break node,
@@ -364,6 +418,10 @@ impl Network {
             }
             tell(Event::Reachable);
         });
-        Ok(Self { transport, listener: Box::new(listener), watch })
+        Ok(Self {
+            transport,
+            listener: Box::new(listener),
+            watch,
+        })
     }
 }

@@ -226,9 +226,10 @@ impl Rows<'_> {
 /// A database that is made is its owner's alone; SQLite gives its log the same mode.
 fn make_private(path: &Path) -> Result<(), StoreError> {
     match File::options().write(true).create_new(true).mode(0o600).open(path) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            Err(StoreError::Foreign(format!("cannot make the database {}: {error}", path.display())))
-        }
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(StoreError::Foreign(format!(
+            "cannot make the database {}: {error}",
+            path.display()
+        ))),
         _ => Ok(()),
     }
 }

@@ -18,21 +18,21 @@ use postern::services::messages;
 use postern::state_engine::Package;
 
 /// What the hostile peer needs to know.
-pub struct Plot<'p> {
+pub(crate) struct Plot<'p> {
     /// Bob's folder: his keys.
-    pub folder: &'p Path,
+    pub(crate) folder: &'p Path,
     /// Bob's passphrase.
-    pub passphrase: &'p Path,
+    pub(crate) passphrase: &'p Path,
     /// Bob's epoch.
-    pub epoch: Epoch,
+    pub(crate) epoch: Epoch,
     /// Alice's node.
-    pub victim: (PeerId, OnionAddr),
+    pub(crate) victim: (PeerId, OnionAddr),
     /// A message that Alice wrote, and its conversation.
-    pub message: Oid,
+    pub(crate) message: Oid,
     /// The conversation that it is in.
-    pub conversation: Oid,
+    pub(crate) conversation: Oid,
     /// How to join the network.
-    pub tor: toml::Table,
+    pub(crate) tor: toml::Table,
 }
 
 struct Mask {
@@ -58,7 +58,7 @@ impl Gatekeeper for Mask {
 }
 
 /// Is admitted by Alice's node as Bob's, pushes the forged package, and returns what the node answered.
-pub async fn push_a_forged_edit(plot: &Plot<'_>, tor_folder: &Path) -> Result<String> {
+pub(crate) async fn push_a_forged_edit(plot: &Plot<'_>, tor_folder: &Path) -> Result<String> {
     let passphrase = Passphrase::from_file(plot.passphrase)?;
     let data = DataDir::at(plot.folder);
     let keys = Arc::new(KeyManager::open(&data.keys(), &passphrase)?);
@@ -92,7 +92,10 @@ pub async fn push_a_forged_edit(plot: &Plot<'_>, tor_folder: &Path) -> Result<St
         from_seq: 0,
         recipient: plot.victim.0,
     };
-    let push = Message::Push(PackageBody { id: 1, body: package.sign(&keys) });
+    let push = Message::Push(PackageBody {
+        id: 1,
+        body: package.sign(&keys),
+    });
     session.writer.write(&push.encode()).await?;
     loop {
         let frame = session.reader.read().await?.context("Alice's node hung up")?;

@@ -3,16 +3,16 @@
 use std::fmt::Display;
 
 /// Begins a section of the story.
-pub fn section(title: &str) {
+pub(crate) fn section(title: &str) {
     println!("\n== {title}");
 }
 
 /// A fact with its name.
-pub fn fact(name: &str, value: impl Display) {
+pub(crate) fn fact(name: &str, value: impl Display) {
     println!("   {name}: {value}");
 }
 
 /// An aside.
-pub fn detail(text: &str) {
+pub(crate) fn detail(text: &str) {
     println!("   … {text}");
 }
