@@ -161,7 +161,7 @@ impl StateEngine {
             let source = Source::find(graph, peer, package.domain(), package.epoch(), to_seq)?;
             let source = source.ok_or(ApplyPackageError::UnknownPeer)?;
             let tx = graph.tx();
-            let mut applying = Applying::new(graph, aside);
+            let mut applying = Applying::new(graph, aside)?;
             for object in objects {
                 applying.take(&source, object)?;
                 applying.wake()?;
@@ -194,7 +194,7 @@ impl StateEngine {
         self.write(now, |graph| {
             let source = Source::find(graph, peer, identities::DOMAIN, epoch, 0)?;
             let source = source.ok_or(ApplyPackageError::UnknownPeer)?;
-            let mut applying = Applying::new(graph, aside);
+            let mut applying = Applying::new(graph, aside)?;
             for object in objects {
                 applying.take(&source, object)?;
                 applying.wake()?;
@@ -211,16 +211,20 @@ struct Applying<'a, 'g> {
     done: AppliedPackage,
     /// Written objects that others may wait for.
     arrived: Vec<Oid>,
+    /// Whether any object may wait at all.
+    waiting: bool,
 }
 
 impl<'a, 'g> Applying<'a, 'g> {
-    fn new(graph: &'a mut GraphManager<'g>, aside: AsideLimits) -> Self {
-        Self {
+    fn new(graph: &'a mut GraphManager<'g>, aside: AsideLimits) -> Result<Self, StoreError> {
+        let waiting = graph.tx().is_any_parked()?;
+        Ok(Self {
             graph,
             aside,
             done: AppliedPackage::default(),
             arrived: Vec::new(),
-        }
+            waiting,
+        })
     }
 
     /// Writes, parks or refuses one object.
@@ -229,7 +233,9 @@ impl<'a, 'g> Applying<'a, 'g> {
             Ok(verified) => match self.apply(source, &verified) {
                 Ok(Applied::Written(_)) => {
                     self.done.written += 1;
-                    self.arrived.push(verified.object().oid);
+                    if self.waiting {
+                        self.arrived.push(verified.object().oid);
+                    }
                     return Ok(());
                 }
                 Ok(Applied::AlreadyHere | Applied::Older) => {
@@ -287,6 +293,7 @@ impl<'a, 'g> Applying<'a, 'g> {
             object,
         };
         self.done.parked += 1;
+        self.waiting = true;
         self.graph.tx().park(&parked, self.graph.now())
     }
 

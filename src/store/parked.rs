@@ -77,6 +77,16 @@ impl Rows<'_> {
         rows.collect::<rusqlite::Result<_>>().doing(doing)
     }
 
+    /// Whether any object waits.
+    pub fn is_any_parked(&self) -> Result<bool, StoreError> {
+        let doing = "looking for parked objects";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT 1 FROM sync_parked LIMIT 1")
+            .doing(doing)?;
+        statement.exists([]).doing(doing)
+    }
+
     /// A parked object by its number.
     pub fn parked(&self, id: i64) -> Result<Option<Parked>, StoreError> {
         let doing = "reading a parked object";
