@@ -21,7 +21,10 @@ pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
     ),
     ("engine", &["graph", "op_context", "state_engine", "store"]),
     ("config", &["object", "schema", "toml_file"]),
-    ("peer", &["config", "engine", "op_context", "state_engine", "store"]),
+    (
+        "peer",
+        &["config", "engine", "op_context", "schema", "state_engine", "store"],
+    ),
     // Never `peer`: what the API shows of sessions, it is given by the node through a trait.
     (
         "api",
@@ -59,10 +62,12 @@ pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
 /// The modules that may name the Bastion, and what of it; everything where nothing is named.
 const BASTION_IN: &[(&str, &str)] = &[
     ("config", "GateConfig"),
+    // To check the `[tor]` table with the rest of the file.
+    ("config", "TorConfig"),
+    ("config", "TorError"),
     ("peer", ""),
     ("api", "GateStatus"),
     ("node", ""),
-    ("cli", "TorConfig"),
 ];
 
 /// The module of the node that a file belongs to; none for `lib.rs` and `main.rs`.
