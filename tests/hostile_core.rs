@@ -12,6 +12,7 @@ mod common;
 use common::TestNode;
 use common::sync::{meet, package_bytes};
 use futures::FutureExt as _;
+use keys::{Genesis, KeyChain, SecretKey};
 use postern::services::identities;
 use postern::state_engine::{PackageLimits, VerifiedPackage};
 use rand::SeedableRng as _;
@@ -74,4 +75,29 @@ fn what_is_signed_with_a_key_that_is_not_known_yet_waits_for_it() {
     bob.pull_all(&alice, "identities");
     assert_eq!(bob.inbox(), [(id, "under the new key".to_owned())]);
     assert!(bob.rejects().is_empty());
+}
+
+#[test]
+fn a_stolen_old_node_key_does_not_come_back() {
+    let alice = TestNode::new("alice", 0);
+    let secret = |number| SecretKey::from_seed(&[number; 32]);
+    let first = KeyChain::new(Genesis::new(secret(1).public(), &secret(2).public()));
+    let mut rotated = first.clone();
+    rotated.rotate(&secret(2), &secret(3).public());
+    // The thief of the second key cannot make it commit to a key of his own once others know what it committed to.
+    let mut forked = first.clone();
+    forked.rotate(&secret(2), &secret(9).public());
+    forked.rotate(&secret(9), &secret(8).public());
+    let oid = first.oid();
+    let save = |chain: &KeyChain| {
+        let (chain, verified) = (chain.clone(), chain.verify(32).unwrap());
+        alice.write(move |core, now| core.write(now, |graph| graph.save_server(&chain, &verified).map(|_| ())))
+    };
+    save(&first).unwrap();
+    save(&rotated).unwrap();
+    for stale in [&first, &forked] {
+        let _ = save(stale);
+        let known = alice.read(move |view| view.rows.identity(&oid)).unwrap();
+        assert_eq!((known.key_id, known.public_key), (1, secret(2).public()));
+    }
 }

@@ -115,6 +115,15 @@ impl KeyChain {
         self.events.push(KeyEvent { key, next, signature });
     }
 
+    /// Whether this chain is `earlier` or goes on from it. The thief of a key that an event revealed can sign that event
+    /// anew, with a commitment of his own: whoever knows the chain follows it only where it goes on.
+    pub fn continues(&self, earlier: &KeyChain) -> bool {
+        let is_same = |(one, other): (&KeyEvent, &KeyEvent)| (one.key, one.next) == (other.key, other.next);
+        self.genesis == earlier.genesis
+            && self.events.len() >= earlier.events.len()
+            && self.events.iter().zip(&earlier.events).all(is_same)
+    }
+
     /// Checks the whole chain, cheapest first: length, then each commitment and signature.
     pub fn verify(&self, events_max: usize) -> Result<VerifiedChain, ChainError> {
         if self.events.len() > events_max {
@@ -211,6 +220,19 @@ mod tests {
         chain.rotate(&secret(2), &secret(3).public());
         chain.events[0].next = commitment(&secret(9).public());
         assert_eq!(chain.verify(8), Err(ChainError::BadSignature(1)));
+    }
+
+    #[test]
+    fn the_thief_of_a_later_key_can_branch_off_but_not_go_on() {
+        let (mut known, mut branch) = (chain(), chain());
+        known.rotate(&secret(2), &secret(3).public());
+        branch.rotate(&secret(2), &secret(9).public());
+        branch.rotate(&secret(9), &secret(8).public());
+        assert!(branch.verify(8).is_ok() && branch.continues(&chain()));
+        assert!(!branch.continues(&known) && !chain().continues(&known));
+        let mut later = known.clone();
+        later.rotate(&secret(3), &secret(4).public());
+        assert!(later.continues(&known) && known.continues(&known));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use keys::vault::UnknownIdentity;
 use keys::{KeyChain, Oid, PeerId, Signature, SignedObject, VerifiedChain, codec};
 
 use super::place::{NoPlace, Place, Scope};
-use super::record::{IdentityRecord, RecordFault};
+use super::record::{IdentityRecord, RecordFault, chain_in};
 use super::{GraphManager, identities, load_object};
 use crate::acl::{AclManager, Denied, Existing, Granted, LocalFacts, ScopeRight};
 use crate::object::{Attrs, Object, Value};
@@ -275,10 +275,19 @@ impl GraphManager<'_> {
 
     /// Notes a node's server identity in the graph: our own, or a peer's whose handshake proved its chain
     /// (SEED 1.1 step 4). Never leaves this node, so it carries no signature and no domain.
-    pub fn save_server(&mut self, chain: &KeyChain, verified: &VerifiedChain) -> Result<PubkeyAttrId, StoreError> {
-        let known = self.tx.identity(&verified.oid())?;
-        if let Some(known) = known.filter(|known| known.public_key == verified.current()) {
-            return Ok(known.pubkey_attr_id);
+    /// `None` where another chain is known, or more of it: then nothing is written, and the node is not who it says.
+    pub fn save_server(
+        &mut self,
+        chain: &KeyChain,
+        verified: &VerifiedChain,
+    ) -> Result<Option<PubkeyAttrId>, StoreError> {
+        if let Some(known) = self.tx.identity(&verified.oid())? {
+            if known.public_key == verified.current() {
+                return Ok(Some(known.pubkey_attr_id));
+            }
+            if !self.known_chain(&known)?.is_some_and(|known| chain.continues(&known)) {
+                return Ok(None);
+            }
         }
         let app = self.table(identities::APP)?;
         let existing = self.tx.parent(app, &verified.oid())?;
@@ -316,7 +325,14 @@ impl GraphManager<'_> {
         let granted = AclManager::check_self_certified(verified);
         let row = self.write(app, row, &place, existing.as_ref(), &granted)?;
         self.note_identity(&row, verified, verified.peer_id(), 0)
-            .map(|identity| identity.pubkey_attr_id)
+            .map(|identity| Some(identity.pubkey_attr_id))
+    }
+
+    /// The key chain of an identity or server that is known here.
+    pub(super) fn known_chain(&self, known: &IdentityRow) -> Result<Option<KeyChain>, StoreError> {
+        let attrs = self.tx.attrs(self.table(identities::APP)?, known.parent_id)?;
+        let chain = attrs.iter().find(|(number, _)| *number == identities::CHAIN);
+        Ok(chain.and_then(|(_, chain)| chain_in(chain, self.limits().key_events_max)))
     }
 
     /// Keeps the index of keys and homes beside an identity's or server's Parent.

@@ -50,11 +50,7 @@ impl IdentityRecord {
                 .and_then(Value::as_bytes)
                 .ok_or(RecordFault::Unreadable(what))
         };
-        let limits = Limits {
-            bytes_max: 16 * 1024,
-            depth_max: 5,
-            items_max: 32 + 8 * 2 * key_events_max,
-        };
+        let limits = record_limits(key_events_max);
         let chain: KeyChain = codec::decode(bytes(identities::CHAIN, "key chain")?, &limits)
             .map_err(|_| RecordFault::Unreadable("key chain"))?;
         let chain = chain.verify(key_events_max)?;
@@ -91,6 +87,19 @@ impl IdentityRecord {
     pub fn home_counter(&self) -> u64 {
         self.home_counter
     }
+}
+
+fn record_limits(key_events_max: usize) -> Limits {
+    Limits {
+        bytes_max: 16 * 1024,
+        depth_max: 5,
+        items_max: 32 + 8 * 2 * key_events_max,
+    }
+}
+
+/// The chain in an Attr of an identity or a server.
+pub(super) fn chain_in(value: &Value, key_events_max: usize) -> Option<KeyChain> {
+    codec::decode(value.as_bytes()?, &record_limits(key_events_max)).ok()
 }
 
 /// The Attrs of an identity object.

@@ -6,6 +6,7 @@
 use keys::Oid;
 
 use super::place::{NoPlace, Place, Scope};
+use super::record::chain_in;
 use super::verify::VerifiedObject;
 use super::{GraphManager, ObjectFault};
 use crate::acl::{AclManager, Denied, Existing, Home, RemoteFacts, RemoteWrite, ScopeRight};
@@ -52,6 +53,9 @@ pub enum Fault {
     /// Signed with another key than the owner's current one.
     #[error("the object is not signed with its owner's current key")]
     OldKey,
+    /// The owner's key chain branches off from the one that is known: a thief's, or its owner's own mistake.
+    #[error("the key chain does not go on from the one that is known")]
+    ChainForked,
     /// Another home record of the same counter, or an older one.
     #[error("the home record contradicts one that is known")]
     HomeConflict,
@@ -75,6 +79,7 @@ impl Fault {
             Self::ScopeChanged => "scope_changed",
             Self::BadSignature => "bad_signature",
             Self::OldKey => "old_key",
+            Self::ChainForked => "chain_forked",
             Self::HomeConflict => "home_conflict",
             Self::Missing(_) => "missing",
             Self::NoRoom => "no_room",
@@ -103,6 +108,15 @@ impl From<NoPlace> for ApplyError {
     }
 }
 
+/// What an object is taken for before it is looked for.
+#[derive(Debug, Clone, Copy)]
+enum Expected {
+    /// Not here yet. Writing it fails with [`StoreError::Exists`] where it is.
+    New,
+    /// Perhaps here.
+    Known,
+}
+
 impl GraphManager<'_> {
     /// Applies one object of a package in a change group of its own. `origin` is the sending peer's local number.
     pub fn apply_message(
@@ -110,6 +124,23 @@ impl GraphManager<'_> {
         context: &OpContext,
         verified: &VerifiedObject,
         origin: i64,
+    ) -> Result<Applied, ApplyError> {
+        // Most objects are new, and writing one finds out; only where that fails is it looked for. A deletion is never new.
+        if !verified.object.is_deleted() {
+            match self.apply_as(context, verified, origin, Expected::New) {
+                Err(ApplyError::Fault(_) | ApplyError::Store(StoreError::Exists)) => {}
+                done => return done,
+            }
+        }
+        self.apply_as(context, verified, origin, Expected::Known)
+    }
+
+    fn apply_as(
+        &mut self,
+        context: &OpContext,
+        verified: &VerifiedObject,
+        origin: i64,
+        expected: Expected,
     ) -> Result<Applied, ApplyError> {
         let OpContext::Remote { sync_domain, peer, .. } = context else {
             return Err(Fault::Denied(Denied::WrongContext("local")).into());
@@ -123,7 +154,10 @@ impl GraphManager<'_> {
             schema.check(attrs).map_err(Fault::Schema)?;
         }
         let owner_home = self.owner_home(verified, peer)?;
-        let existing = self.tx.parent(app, &object.oid)?;
+        let existing = match expected {
+            Expected::New => None,
+            Expected::Known => self.tx.parent(app, &object.oid)?,
+        };
         let place = match &existing {
             // A deletion names no scope: it stays where the object is.
             Some(row) if object.is_deleted() => self.place_of_deleted(app, row, object)?,
@@ -153,11 +187,9 @@ impl GraphManager<'_> {
         {
             return Err(Fault::ScopeChanged.into());
         }
-        let known_counter = self.tx.identity(&object.oid)?.map_or(0, |known| known.home_counter);
-        if verified
-            .record
-            .as_ref()
-            .is_some_and(|record| record.home_counter() < known_counter)
+        if let Some(record) = &verified.record
+            && let Some(known) = self.identity(&object.oid)?
+            && record.home_counter() < known.home_counter
         {
             return Err(Fault::HomeConflict.into());
         }
@@ -182,6 +214,15 @@ impl GraphManager<'_> {
                 }
                 if record.chain().key_id() < known.key_id {
                     return Err(Fault::OldKey.into());
+                }
+                let chain = verified.object.first(super::identities::CHAIN);
+                let chain = chain.and_then(|chain| chain_in(chain, self.limits().key_events_max));
+                if !self
+                    .known_chain(&known)?
+                    .zip(chain)
+                    .is_some_and(|(known, chain)| chain.continues(&known))
+                {
+                    return Err(Fault::ChainForked.into());
                 }
                 if record.home_counter() < known.home_counter {
                     known.home

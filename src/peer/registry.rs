@@ -19,6 +19,7 @@ use super::serve::Server;
 use super::session::{Handle, SessionError, Starting};
 use crate::config::SyncConfig;
 use crate::engine::{Engine, EngineError};
+use crate::schema::IDENTITIES;
 use crate::state_engine::ApplyPackageError;
 use crate::store::{PeerRow, StoreError, Tier};
 
@@ -129,7 +130,7 @@ impl Peers {
         };
         let note = move |core: &mut crate::state_engine::StateEngine, now| {
             core.write(now, |graph| {
-                graph.save_server(&node, &chain)?;
+                graph.save_server(&node, &chain)?.ok_or(ApplyPackageError::StaleKeys)?;
                 graph.tx().put_peer(&PeerRow {
                     peer_id: chain.peer_id(),
                     server_oid: chain.oid(),
@@ -191,9 +192,16 @@ impl Peers {
         let handle = starting.handle().clone();
         tracing::info!(%peer, domains = domains.len(), "session begins");
         let asking = TaskTracker::new();
+        // Who speaks comes before what is said: a first pull of another domain may hold more objects of owners that are
+        // not known yet than may wait for them. Over when the identities are here, or cannot be had now.
+        let identified = CancellationToken::new();
+        if !domains.iter().any(|domain| domain == IDENTITIES) {
+            identified.cancel();
+        }
         for domain in domains {
             let (this, asker, name) = (self.clone(), handle.clone(), domain.clone());
-            asking.spawn(async move { this.keep_pulling(&asker, &name).await });
+            let identified = identified.clone();
+            asking.spawn(async move { this.keep_pulling(&asker, &name, &identified).await });
             let (this, asker) = (self.clone(), handle.clone());
             asking.spawn(async move { this.keep_pushing(&asker, &domain).await });
         }
@@ -211,14 +219,31 @@ impl Peers {
     }
 
     /// The interval pull of one domain, until the session ends (SEED 4).
-    async fn keep_pulling(&self, handle: &Handle, domain: &str) {
+    async fn keep_pulling(&self, handle: &Handle, domain: &str, identified: &CancellationToken) {
         let config = &self.0.config;
         if config.pull_interval_s == 0 {
             return;
         }
+        if domain != IDENTITIES {
+            tokio::select! {
+                biased;
+                () = handle.over().cancelled() => return,
+                () = identified.cancelled() => {}
+            }
+        }
         let mut backoff = Backoff::new(config);
         loop {
-            let pause = match pull_once(&self.0.engine, config, handle, domain, wait_s(config)).await {
+            // Nobody waits for news while others wait for the identities that are there.
+            let wait_s = if domain == IDENTITIES && !identified.is_cancelled() {
+                0
+            } else {
+                wait_s(config)
+            };
+            let pulled = pull_once(&self.0.engine, config, handle, domain, wait_s).await;
+            if domain == IDENTITIES && !pulled.as_ref().is_ok_and(|outcome| outcome.more) {
+                identified.cancel();
+            }
+            let pause = match pulled {
                 Ok(outcome) => {
                     backoff.reset();
                     let is_live = config.pull_wait_s > 0;

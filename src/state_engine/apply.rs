@@ -51,6 +51,9 @@ pub enum ApplyPackageError {
     /// The peer was never admitted.
     #[error("the sender is not a known peer")]
     UnknownPeer,
+    /// A later key of the peer is known, or another chain: who came holds an old key only.
+    #[error("the peer's keys are not those that are known, nor later ones")]
+    StaleKeys,
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
