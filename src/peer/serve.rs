@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use keys::PeerId;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 use super::message::{Message, PackageBody, Pull, Refused, UpToDate};
@@ -35,18 +35,29 @@ impl Server {
         }
     }
 
-    /// The answer to a pull or a push of that peer.
-    pub async fn answer(&self, peer: &PeerId, message: Message) -> Message {
+    /// The answer to a pull or a push of that peer. A package holds the session's one place for building until it is
+    /// queued.
+    pub async fn answer<'b>(
+        &self,
+        peer: &PeerId,
+        message: Message,
+        building: &'b Semaphore,
+    ) -> (Message, Option<SemaphorePermit<'b>>) {
         let (id, result) = match message {
-            Message::Pull(pull) => (pull.id, self.pull(peer, pull).await),
-            Message::Push(push) => (push.id, self.push(peer, push).await),
+            Message::Pull(pull) => (pull.id, self.pull(peer, pull, building).await),
+            Message::Push(push) => (push.id, self.push(peer, push).await.map(|ack| (ack, None))),
             // The session hands over nothing else.
             _ => (0, Err(refused(0, "internal"))),
         };
-        result.unwrap_or_else(|refused| Message::Refused(Refused { id, ..refused }))
+        result.unwrap_or_else(|refused| (Message::Refused(Refused { id, ..refused }), None))
     }
 
-    async fn pull(&self, peer: &PeerId, pull: Pull) -> Result<Message, Refused> {
+    async fn pull<'b>(
+        &self,
+        peer: &PeerId,
+        pull: Pull,
+        building: &'b Semaphore,
+    ) -> Result<(Message, Option<SemaphorePermit<'b>>), Refused> {
         if pull.peer_id != *peer {
             return Err(refused(pull.id, "peer_id"));
         }
@@ -64,19 +75,23 @@ impl Server {
         };
         let until = Instant::now() + Duration::from_secs(wait_s);
         let mut changes = self.engine.changes();
-        let answer = loop {
+        let (answer, built_in) = loop {
             changes.mark_unchanged();
             let asked = request.clone();
+            let room = building.acquire().await.map_err(|_| refused(pull.id, "internal"))?;
             let built = self.engine.read(move |view| view.build_package(&asked)).await;
             let answer = built.map_err(|error| internal(pull.id, &error))?;
-            let is_new = matches!(answer, Answer::Package { .. });
-            if is_new || !matches!(timeout_at(until, changes.changed()).await, Ok(Ok(()))) {
-                break answer;
+            if matches!(answer, Answer::Package { .. }) {
+                break (answer, Some(room));
+            }
+            drop(room);
+            if !matches!(timeout_at(until, changes.changed()).await, Ok(Ok(()))) {
+                break (answer, None);
             }
         };
         self.note_sent(pull.id, request, &answer).await?;
         let epoch = self.engine.ground().epoch;
-        Ok(match answer {
+        let message = match answer {
             Answer::UpToDate { last_seq, .. } => Message::UpToDate(UpToDate {
                 id: pull.id,
                 epoch,
@@ -86,7 +101,8 @@ impl Server {
                 id: pull.id,
                 body: bytes,
             }),
-        })
+        };
+        Ok((message, built_in))
     }
 
     /// A domain outside the intersection changes no state.

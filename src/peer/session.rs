@@ -21,7 +21,7 @@ use super::serve::Server;
 use crate::config::SyncConfig;
 
 /// Frames that wait to be written. Small: what waits here is memory.
-const OUTGOING_MAX: usize = 8;
+const OUTGOING_MAX: usize = 4;
 
 /// Why a request got no answer, or a session ended.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +115,17 @@ impl Handle {
     }
 }
 
+/// Where the peer's requests are worked on.
+struct Desk {
+    work: TaskTracker,
+    /// A place for each request in work.
+    slots: Arc<Semaphore>,
+    /// One push at a time, and nothing is read meanwhile: its bytes are here already.
+    taking: Arc<Semaphore>,
+    /// One package at a time from its building until it is queued: a peer that asks for many and reads none costs one.
+    building: Arc<Semaphore>,
+}
+
 /// A session that is about to run.
 pub struct Starting {
     handle: Arc<Handle>,
@@ -158,9 +169,13 @@ impl Starting {
         } = self;
         let send_deadline = Duration::from_secs(config.reply_deadline_s);
         let writing = tokio::spawn(write_all(writer, outgoing, send_deadline, handle.over.clone()));
-        let work = TaskTracker::new();
-        let slots = Arc::new(Semaphore::new(config.requests_in_flight_max));
-        let end = read_all(&mut reader, &handle, &server, config, (&work, &slots)).await;
+        let desk = Desk {
+            work: TaskTracker::new(),
+            slots: Arc::new(Semaphore::new(config.requests_in_flight_max)),
+            taking: Arc::new(Semaphore::new(1)),
+            building: Arc::new(Semaphore::new(1)),
+        };
+        let end = read_all(&mut reader, &handle, &server, config, &desk).await;
         let code = match &end {
             SessionError::Over => "shutdown",
             SessionError::Silent => "silence",
@@ -172,8 +187,8 @@ impl Starting {
         let _ = handle.outgoing.try_send(bye);
         handle.over.cancel();
         handle.pending.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        work.close();
-        work.wait().await;
+        desk.work.close();
+        desk.work.wait().await;
         // The writer ends with the token; it never panics.
         let _ = writing.await;
         end
@@ -213,7 +228,7 @@ async fn read_all(
     handle: &Arc<Handle>,
     server: &Arc<Server>,
     config: &SyncConfig,
-    (work, slots): (&TaskTracker, &Arc<Semaphore>),
+    desk: &Desk,
 ) -> SessionError {
     let ping_interval = Duration::from_secs(config.ping_interval_s);
     let silence = Duration::from_secs(config.silence_s_max);
@@ -241,7 +256,7 @@ async fn read_all(
             Ok(message) => message,
             Err(error) => return error.into(),
         };
-        if let Err(error) = dispatch(message, handle, server, (work, slots)).await {
+        if let Err(error) = dispatch(message, handle, server, desk).await {
             return error;
         }
     }
@@ -251,19 +266,24 @@ async fn dispatch(
     message: Message,
     handle: &Arc<Handle>,
     server: &Arc<Server>,
-    (work, slots): (&TaskTracker, &Arc<Semaphore>),
+    desk: &Desk,
 ) -> Result<(), SessionError> {
     if let Some(id) = message.answers() {
         return handle.answer(id, message);
     }
     let id = match &message {
         Message::Bye(bye) => return Err(SessionError::Bye(bye.code.clone())),
-        Message::Ping(ping) => return handle.send(&Message::Pong(ping.clone())).await,
+        Message::Ping(ping) => {
+            // Where the queue is full, frames are on their way and say the same. To wait here could be for ever: two sides
+            // that both wait to write would both stop reading.
+            let _ = handle.outgoing.try_send(Message::Pong(ping.clone()).encode());
+            return Ok(());
+        }
         Message::Pull(pull) => pull.id,
         Message::Push(push) => push.id,
         _ => return Err(SessionError::Misbehaved("an answer without an id")),
     };
-    let Ok(slot) = slots.clone().try_acquire_owned() else {
+    let Ok(slot) = desk.slots.clone().try_acquire_owned() else {
         return handle
             .send(&Message::Refused(Refused {
                 id,
@@ -272,16 +292,25 @@ async fn dispatch(
             }))
             .await;
     };
-    let (handle, server) = (handle.clone(), server.clone());
-    work.spawn(async move {
-        let answer = tokio::select! {
+    let taking = match message {
+        Message::Push(_) => Some(tokio::select! {
+            biased;
+            () = handle.over.cancelled() => return Err(SessionError::Over),
+            place = desk.taking.clone().acquire_owned() => place.map_err(|_| SessionError::Over)?,
+        }),
+        _ => None,
+    };
+    let (handle, server, building) = (handle.clone(), server.clone(), desk.building.clone());
+    desk.work.spawn(async move {
+        let (answer, place) = tokio::select! {
             biased;
             () = handle.over.cancelled() => return,
-            answer = server.answer(&handle.peer, message) => answer,
+            answer = server.answer(&handle.peer, message, &building) => answer,
         };
+        drop(taking);
         // Where the session is over there is nobody left to answer.
         let _ = handle.send(&answer).await;
-        drop(slot);
+        drop((place, slot));
     });
     Ok(())
 }
