@@ -96,8 +96,12 @@ pub async fn pull_once(
     };
     match handle.request(Duration::from_secs(u64::from(wait_s)), ask).await? {
         Message::Package(package) => {
-            let (_, taken) = take_package(engine, config, &peer, Some(domain), &package.body).await?;
+            let (counts_in, taken) = take_package(engine, config, &peer, Some(domain), &package.body).await?;
             let Taken { window, more, applied } = taken;
+            if epoch == Some(counts_in) && window.to_seq <= last_seq {
+                // What we said that we have, again: it moved nothing, and would be asked for again at once.
+                return Err(PackageFault::Window.into());
+            }
             Ok(PullOutcome {
                 domain: domain.to_owned(),
                 window: Some(window),

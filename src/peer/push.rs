@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::message::{Message, PackageBody};
+use super::message::{Message, PackageBody, Refused};
 use super::pull::SyncError;
 use super::session::{Handle, SessionError};
 use crate::engine::Engine;
@@ -76,9 +76,16 @@ pub async fn push_once(engine: &Engine, handle: &Handle, domain: &str) -> Result
         .request(Duration::ZERO, |id| Message::Push(PackageBody { id, body: bytes }))
         .await?;
     let (acked_seq, more) = match answer {
-        Message::Ack(ack) if ack.epoch == ours => (ack.last_seq, more),
+        Message::Ack(ack) if ack.epoch == ours && ack.last_seq >= window.to_seq => (ack.last_seq, more),
         // The peer is further back than we believed: start again where it says.
-        Message::Refused(refused) if refused.code == "gap" => (refused.last_seq.unwrap_or(0), true),
+        Message::Refused(Refused { code, last_seq, .. }) if code == "gap" => {
+            let held = last_seq.unwrap_or(0);
+            if held.saturating_add(1) >= window.from_seq {
+                // What follows what it holds was just sent: it would be sent for ever.
+                return Err(SessionError::Misbehaved("a gap where there is none").into());
+            }
+            (held, true)
+        }
         Message::Refused(refused) => return Err(SyncError::Refused(refused.code)),
         _ => return Err(SessionError::Misbehaved("a push was answered with something else").into()),
     };
