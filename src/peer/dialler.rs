@@ -11,7 +11,7 @@ use bastion::gate::Progress;
 use bastion::{Gate, HandshakeError, Transport};
 use keys::{OnionAddr, PeerId};
 use tokio::sync::Semaphore;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -114,21 +114,31 @@ impl Dialler {
     }
 
     async fn keep_dialling(&self, onion: OnionAddr) {
-        let mut backoff = Backoff::new(self.0.peers.config());
+        let config = self.0.peers.config();
+        let lasting = Duration::from_secs(config.backoff_s_min);
+        let mut backoff = Backoff::new(config);
         loop {
-            if let Some((_, over)) = self.0.peers.session_at(&onion) {
-                backoff.reset();
-                over.cancelled().await;
-            }
-            let pause = match self.dial(&onion, &|_| {}).await {
-                Ok(_) => continue,
-                Err(DialError::Stopped) => return,
-                Err(error) => {
-                    let pause = backoff.next();
-                    tracing::warn!(%onion, %error, retry_s = pause.as_secs(), "could not reach a peer");
-                    pause
-                }
+            let dialled = match self.0.peers.session_at(&onion) {
+                Some(_) => Ok(()),
+                None => self.dial(&onion, &|_| {}).await.map(drop),
             };
+            match dialled {
+                Ok(()) => {
+                    let begun = Instant::now();
+                    if let Some((_, over)) = self.0.peers.session_at(&onion) {
+                        over.cancelled().await;
+                    }
+                    if begun.elapsed() >= lasting {
+                        backoff.reset();
+                        continue;
+                    }
+                    // Each dial costs us the puzzle: one that hangs up on us at once must not make us work all day.
+                }
+                Err(DialError::Stopped) => return,
+                Err(error) => tracing::warn!(%onion, %error, "could not reach a peer"),
+            }
+            let pause = backoff.next();
+            tracing::debug!(%onion, retry_s = pause.as_secs(), "dialling again later");
             sleep(pause).await;
         }
     }
