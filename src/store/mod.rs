@@ -61,6 +61,9 @@ pub enum StoreError {
     /// A file of another program, or of a later version of this one.
     #[error("{0}")]
     Foreign(String),
+    /// A new Parent's oid is here already. Nothing was written.
+    #[error("an object of this name is here already")]
+    Exists,
     /// Rows contradict what this program writes.
     #[error("the database is inconsistent: {0}")]
     Inconsistent(&'static str),

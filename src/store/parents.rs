@@ -5,7 +5,7 @@
 
 use keys::{Oid, Signature};
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{OptionalExtension as _, Row, ToSql};
+use rusqlite::{OptionalExtension as _, Row, ToSql, ffi};
 
 use super::{AppTable, Doing as _, Rows, StoreError, WriteTx, fixed};
 use crate::acl::Granted;
@@ -203,7 +203,14 @@ impl WriteTx<'_> {
                 parent.change_seq,
                 parent.sync_flags,
             ))
-            .doing("writing a Parent")?;
+            .map_err(|source| match source.sqlite_error() {
+                // Of the table's constraints only the oid's is of this kind.
+                Some(error) if error.extended_code == ffi::SQLITE_CONSTRAINT_UNIQUE => StoreError::Exists,
+                _ => StoreError::Sqlite {
+                    doing: "writing a Parent",
+                    source,
+                },
+            })?;
         self.insert_attrs(app, parent, attrs)
     }
 
