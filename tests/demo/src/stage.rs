@@ -1,0 +1,380 @@
+//! The two nodes and the steps of the story, each checked as it goes.
+//!
+//! Never looks into a node but through its local API, as a frontend would.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::hostile;
+use crate::process::NodeProcess;
+use crate::say::{detail, fact, section};
+
+/// How long a node may take to be reachable: on the public network that is minutes.
+const REACHABLE_DEADLINE: Duration = Duration::from_secs(600);
+/// The last sequence number before the first pull, as in the story.
+const SEEDED: u64 = 1432;
+
+/// A node's config: everything by hand, so that each step happens when the story says.
+fn config(apps: &[&str], push_interval_s: u64, tor: &toml::Table) -> String {
+    let table = json!({
+        "node": { "apps": apps },
+        "api": { "listen": "127.0.0.1:0" },
+        "sync": { "pull_interval_s": 0, "pull_wait_s": 0, "push_interval_s": push_interval_s, "backoff_s_min": 2, "backoff_s_max": 10 },
+    });
+    let mut table: toml::Table = serde_json::from_value(table).unwrap();
+    table.insert("tor".into(), tor.clone().into());
+    toml::to_string(&table).unwrap()
+}
+
+const A_APPS: [&str; 5] = ["identities", "contacts", "messages", "market", "rides"];
+const B_APPS: [&str; 4] = ["identities", "contacts", "messages", "rides"];
+
+/// Two nodes and what is known of them.
+pub(crate) struct Stage {
+    a: NodeProcess,
+    b: NodeProcess,
+    a_peer: String,
+    b_peer: String,
+    a_identity: String,
+    b_identity: String,
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("not text: {value}")).to_owned()
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("not a number: {value}"))
+}
+
+fn short(id: &str) -> &str {
+    id.get(..10).unwrap_or(id)
+}
+
+impl Stage {
+    /// `postern init` twice, `postern run` twice, and both reachable.
+    pub(crate) fn set(binary: &Path, folder: &Path, tor: &toml::Table) -> Self {
+        section("Two nodes");
+        let mut a = NodeProcess::init(binary, folder, "Alice", &config(&A_APPS, 0, tor));
+        let mut b = NodeProcess::init(binary, folder, "Bob", &config(&B_APPS, 0, tor));
+        fact("node A has", A_APPS.join(", "));
+        fact("node B has", B_APPS.join(", "));
+        a.start();
+        b.start();
+        wait_until_reachable(&mut a);
+        wait_until_reachable(&mut b);
+        let own = |node: &NodeProcess| {
+            let status = node.get("/api/status");
+            let identities = node.get("/api/identities");
+            fact(&format!("{}'s onion", node.name), text(&status["onion"]));
+            fact(&format!("{}'s peer id", node.name), text(&status["peer_id"]));
+            (text(&status["peer_id"]), text(&identities["identities"][0]["oid"]))
+        };
+        let (a_peer, a_identity) = own(&a);
+        let (b_peer, b_identity) = own(&b);
+        Self {
+            a,
+            b,
+            a_peer,
+            b_peer,
+            a_identity,
+            b_identity,
+        }
+    }
+
+    /// Section 1: the knock at the Bastion.
+    pub(crate) fn handshake(&mut self) {
+        section("1. Handshake: B knocks at A's Bastion");
+        let onion = text(&self.a.get("/api/status")["onion"]);
+        let begun = Instant::now();
+        let dialled = self.b.post("/api/peers", json!({ "onion": onion }));
+        assert_eq!(text(&dialled["peer_id"]), self.a_peer);
+        fact(
+            "puzzle",
+            format!("{} expected evaluations of Argon2id", number(&dialled["effort"])),
+        );
+        fact(
+            "solved in",
+            format!(
+                "{} ms, admitted after {} ms",
+                number(&dialled["solving_ms"]),
+                begun.elapsed().as_millis()
+            ),
+        );
+        let expected = json!(["contacts", "identities", "messages", "rides.offers"]);
+        for (node, peer) in [(&mut self.b, &self.a_peer), (&mut self.a, &self.b_peer)] {
+            let row = node.until("the other node is its peer", Duration::from_secs(30), |node| {
+                find_peer(node, peer)
+            });
+            assert_eq!(row["domains"], expected, "the intersection at {}", node.name);
+        }
+        fact(
+            "intersection",
+            "contacts, identities, messages, rides.offers (stored on both sides)",
+        );
+        fact("not in it", "market.public_offers: B did not list it");
+        for (node, identity) in [(&self.a, &self.b_identity), (&self.b, &self.a_identity)] {
+            let known = node.get("/api/identities");
+            let known = known["identities"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|card| text(&card["oid"]) == **identity);
+            assert!(known, "{} knows the other's identity", node.name);
+        }
+        detail("each node now has the other's server and identity in its graph");
+    }
+
+    /// Section 2: real changes up to 1432, then B's first pull. Returns one message and its conversation.
+    pub(crate) fn first_pull(&mut self) -> (String, String) {
+        section("2. Initial pull: messages");
+        let mut sent = Value::Null;
+        while number(&self.a.get("/api/status")["change_seq"]) < SEEDED {
+            let left = SEEDED - number(&self.a.get("/api/status")["change_seq"]);
+            for place in 0..left {
+                sent = self.send_from_a(&format!("an older message, {} before the last", left - place - 1));
+            }
+        }
+        assert_eq!(number(&sent["change_seq"]), SEEDED);
+        fact("GLOBAL_CHANGE_SEQ on A", SEEDED);
+        let begun = Instant::now();
+        let report = self.sync("messages");
+        let took = begun.elapsed();
+        assert_eq!(report["window"], json!([0, SEEDED]), "{report}");
+        assert_eq!((number(&report["rejected"]), number(&report["parked"])), (0, 0));
+        fact("window", format!("from_seq 0, to_seq {SEEDED}"));
+        fact(
+            "package",
+            format!(
+                "{} objects applied in {} ms, over Tor",
+                number(&report["written"]),
+                took.as_millis()
+            ),
+        );
+        fact(
+            "sync_state on A",
+            format!(
+                "('{}…', 'messages', {})",
+                short(&self.b_peer),
+                self.sent_to_b("messages")
+            ),
+        );
+        assert_eq!(self.sent_to_b("messages"), SEEDED);
+        assert_eq!(
+            self.inbox_of_b().len() as u64,
+            number(&report["written"]) - 1,
+            "all but the conversation itself"
+        );
+        (text(&sent["oid"]), text(&sent["conversation_oid"]))
+    }
+
+    /// Sections 3 and 4: "Hi", and a pull that brings nothing else.
+    pub(crate) fn local_write_and_next_pull(&mut self) {
+        section("3. A local write on A");
+        let sent = self.send_from_a("Hi");
+        assert_eq!(number(&sent["change_seq"]), SEEDED + 1);
+        fact(
+            "POST /api/messages/send",
+            format!("\"Hi\" became change {}", SEEDED + 1),
+        );
+        section("4. Next pull from B");
+        let report = self.sync("messages");
+        assert_eq!(report["window"], json!([SEEDED + 1, SEEDED + 1]), "{report}");
+        assert_eq!((number(&report["objects"]), number(&report["written"])), (1, 1));
+        fact(
+            "window",
+            format!("from_seq {0}, to_seq {0}: one object, the new message", SEEDED + 1),
+        );
+        let newest = self.inbox_of_b().pop().unwrap();
+        assert_eq!(
+            (text(&newest["body"]), newest["oid"].clone()),
+            ("Hi".into(), sent["oid"].clone())
+        );
+        fact("B's inbox", "\"Hi\"");
+        assert_eq!(self.sync("messages")["window"], Value::Null);
+        detail("a third pull: up to date");
+    }
+
+    /// Section 7: A has an offer, B never hears that there is one.
+    pub(crate) fn a_domain_that_is_not_shared(&mut self) {
+        section("7. A domain that B does not have");
+        let offer = json!({ "type": "market.offer", "owner": self.a_identity,
+            "attrs": { "title": "A bicycle", "description": "Rides well", "price": "40" } });
+        self.a.post("/api/objects", offer);
+        let (at_a, at_b) = (self.states(&self.a, &self.b_peer), self.states(&self.b, &self.a_peer));
+        let report = self.sync("market.public_offers");
+        assert_eq!(
+            (&report["window"], number(&report["objects"])),
+            (&Value::Null, 0),
+            "{report}"
+        );
+        assert_eq!(
+            (self.states(&self.a, &self.b_peer), self.states(&self.b, &self.a_peer)),
+            (at_a, at_b)
+        );
+        fact(
+            "pull of market.public_offers",
+            "answered like an empty domain; no state changed on either side",
+        );
+    }
+
+    /// Section 6.3: B's keys in the wrong hands do not get an edit of A's message past A's rules.
+    pub(crate) fn a_forged_edit(
+        &mut self,
+        runtime: &tokio::runtime::Runtime,
+        folder: &Path,
+        tor: &toml::Table,
+        sent: &(String, String),
+    ) {
+        section("6. A remote edit of a local object");
+        let epoch = text(&self.b.get("/api/status")["epoch"]);
+        let onion = text(&self.a.get("/api/status")["onion"]);
+        self.b.stop();
+        let plot = hostile::Plot {
+            folder: &self.b.folder,
+            passphrase: self.b.passphrase(),
+            epoch: epoch.parse().unwrap(),
+            victim: (self.a_peer.parse().unwrap(), onion.parse().unwrap()),
+            message: sent.0.parse().unwrap(),
+            conversation: sent.1.parse().unwrap(),
+            tor: tor.clone(),
+        };
+        let answer = runtime
+            .block_on(hostile::push_a_forged_edit(&plot, &folder.join("hostile")))
+            .unwrap();
+        detail(&format!(
+            "a peer with B's real keys pushed a signed edit of A's message; the package was {answer}"
+        ));
+        let rejects = self.a.get("/api/rejects");
+        let reject = &rejects["rejects"][0];
+        assert_eq!(
+            (text(&reject["oid"]), text(&reject["code"])),
+            (sent.0.clone(), "local_object".into())
+        );
+        fact("A's ACLManager", "refused the object: local_object");
+        let inbox = self
+            .a
+            .get(&format!("/api/messages/inbox?identity={}&limit=5000", self.a_identity));
+        let message = inbox["messages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|message| message["oid"] == sent.0.as_str());
+        assert!(text(&message.unwrap()["body"]).starts_with("an older message"));
+        detail("the message on A is as it was");
+    }
+
+    /// Section 5: B pushes by a timer, A asks for nothing.
+    pub(crate) fn timer_push(&mut self, tor: &toml::Table) {
+        section("5. Push by a timer");
+        std::fs::write(self.b.config(), config(&B_APPS, 1, tor)).unwrap();
+        self.b.start();
+        wait_until_reachable(&mut self.b);
+        let a_peer = self.a_peer.clone();
+        self.b
+            .until("it has a session with A again", Duration::from_secs(120), |node| {
+                let status = node.get("/api/status");
+                status["sessions"]
+                    .as_array()?
+                    .iter()
+                    .any(|session| session["peer_id"] == a_peer.as_str())
+                    .then_some(())
+            });
+        let body = "Hello Alice, nobody asked for this";
+        let sent = self.b.post(
+            "/api/messages/send",
+            json!({ "sender_identity_oid": self.b_identity, "recipient_identity_oid": self.a_identity, "body": body }),
+        );
+        let identity = self.a_identity.clone();
+        let begun = Instant::now();
+        self.a
+            .until("the pushed message is there", Duration::from_secs(60), |node| {
+                let inbox = node.get(&format!("/api/messages/inbox?identity={identity}&limit=5000"));
+                inbox["messages"]
+                    .as_array()?
+                    .iter()
+                    .any(|message| message["oid"] == sent["oid"])
+                    .then_some(())
+            });
+        fact(
+            "B's timer pushed",
+            format!(
+                "\"{body}\" reached A {} ms after it was written",
+                begun.elapsed().as_millis()
+            ),
+        );
+        let (a_peer, wanted) = (self.a_peer.clone(), number(&sent["change_seq"]));
+        self.b
+            .until("the push is acknowledged", Duration::from_secs(30), |node| {
+                let states = find_peer(node, &a_peer)?["sync_state"].clone();
+                let out = |state: &&Value| state["domain"] == "messages" && state["direction"] == "out";
+                (number(&states.as_array()?.iter().find(out)?["acked_seq"]) >= wanted).then_some(())
+            });
+        fact("acked_seq on B", wanted);
+    }
+
+    pub(crate) fn end(mut self) {
+        section("The end");
+        self.a.stop();
+        self.b.stop();
+        detail("both nodes stopped cleanly");
+    }
+
+    fn send_from_a(&self, body: &str) -> Value {
+        self.a.post(
+            "/api/messages/send",
+            json!({ "sender_identity_oid": self.a_identity, "recipient_identity_oid": self.b_identity, "body": body }),
+        )
+    }
+
+    /// One pull by B from A; it must be the only round.
+    fn sync(&self, domain: &str) -> Value {
+        let answer = self.b.post(
+            "/api/sync",
+            json!({ "peer": self.a_peer, "domain": domain, "direction": "pull" }),
+        );
+        let reports = answer["reports"].as_array().unwrap();
+        assert_eq!(reports.len(), 1, "one package is enough: {answer}");
+        reports[0].clone()
+    }
+
+    fn sent_to_b(&self, domain: &str) -> u64 {
+        let peer = find_peer(&self.a, &self.b_peer).unwrap();
+        let out = |state: &&Value| state["domain"] == domain && state["direction"] == "out";
+        number(&peer["sync_state"].as_array().unwrap().iter().find(out).unwrap()["last_seq"])
+    }
+
+    fn states(&self, node: &NodeProcess, peer: &str) -> Value {
+        find_peer(node, peer).unwrap()["sync_state"].clone()
+    }
+
+    fn inbox_of_b(&self) -> Vec<Value> {
+        let inbox = self
+            .b
+            .get(&format!("/api/messages/inbox?identity={}&limit=5000", self.b_identity));
+        inbox["messages"].as_array().unwrap().clone()
+    }
+}
+
+fn find_peer(node: &NodeProcess, peer: &str) -> Option<Value> {
+    let status = node.get("/api/status");
+    status["peers"]
+        .as_array()?
+        .iter()
+        .find(|row| row["peer_id"] == peer)
+        .cloned()
+}
+
+fn wait_until_reachable(node: &mut NodeProcess) {
+    let begun = Instant::now();
+    node.until("its onion service is reachable", REACHABLE_DEADLINE, |node| {
+        (node.get("/api/status")["network"] == "reachable").then_some(())
+    });
+    detail(&format!(
+        "{} is reachable after {:.1} s",
+        node.name,
+        begun.elapsed().as_secs_f64()
+    ));
+}
