@@ -219,6 +219,8 @@ ServerDNSDetectHijacking 0
 /// services (24 x 75 s = 30 min).
 pub(crate) const VOTING_INTERVAL: u64 = 75;
 
+/// Clients give up a circuit after five seconds, always. Left alone they wait a minute until they have seen a hundred
+/// circuits, and then learn from a network without distances to give up after some 30 ms: too soon on a busy machine.
 const AUTHORITY_LINES: &str = "\
 AuthoritativeDirectory 1
 V3AuthoritativeDirectory 1
@@ -228,7 +230,7 @@ TestingV3AuthInitialDistDelay 2
 V3AuthVotingInterval 75
 V3AuthVoteDelay 4
 V3AuthDistDelay 4
-ConsensusParams hsdir_interval=30
+ConsensusParams hsdir_interval=30 cbtinitialtimeout=5000 cbtmintimeout=5000
 ";
 
 #[cfg(test)]
