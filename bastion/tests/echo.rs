@@ -126,7 +126,7 @@ mod tor {
 
     use super::*;
 
-    const REACHABLE: Duration = Duration::from_secs(60);
+    const REACHABLE: Duration = Duration::from_secs(120);
 
     /// A private network, two clients and what they are called in the report.
     struct Stage {
@@ -134,7 +134,7 @@ mod tor {
         serving: TorNode,
         dialling: TorNode,
         // Last: the clients end before their network.
-        _network: Testnet,
+        network: Testnet,
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -145,7 +145,7 @@ mod tor {
         let alice = listen(serving, "alice", 1, ONION_PORT);
         let bob = listen(serving, "bob", 2, ONION_PORT);
         let mut carol = listen(serving, "carol", 3, ONION_PORT);
-        let _dave = listen(serving, "dave", 4, ONION_PORT + 1);
+        let dave = listen(serving, "dave", 4, ONION_PORT + 1);
         let (alice_onion, bob_onion, carol_onion) = (alice.onion(), bob.onion(), carol.onion());
         let (alice, bob) = (echo_server(alice), echo_server(bob));
         serving.wait_reachable(&alice_onion, REACHABLE).await.unwrap();
@@ -173,11 +173,43 @@ mod tor {
         // The circuit is gone for good, not the service: the next dial builds another.
         end_is_seen(&*transport, &carol_onion, &mut carol).await;
         another_port_is_not_served(&*transport).await;
+        drop(dave);
         a_service_ends_with_its_listener_and_can_return(serving, &*transport, carol).await;
 
         no_key_is_on_disk(&stage.dir.path().join("serving"));
-        alice.abort();
-        bob.abort();
+        end(alice).await;
+        end(bob).await;
+        a_restarted_node_is_found_by_who_knew_it(stage).await;
+    }
+
+    async fn end(server: tokio::task::JoinHandle<()>) {
+        server.abort();
+        assert!(server.await.unwrap_err().is_cancelled());
+    }
+
+    /// The dialler still holds the descriptor of before, whose introduction points are gone.
+    async fn a_restarted_node_is_found_by_who_knew_it(stage: Stage) {
+        let Stage {
+            dir,
+            serving,
+            dialling,
+            network,
+        } = stage;
+        drop(serving);
+        let since = Instant::now();
+        let serving = node(&network, dir.path(), "serving").await;
+        let alice = listen(&serving, "alice", 1, ONION_PORT);
+        let onion = alice.onion();
+        let alice = echo_server(alice);
+        serving.wait_reachable(&onion, REACHABLE).await.unwrap();
+        report("restarted", since);
+        let since = Instant::now();
+        while let Err(error) = dialling.transport().dial(&onion).await {
+            println!("  {error}");
+            assert!(since.elapsed() < REACHABLE, "{error}");
+        }
+        report("found again", since);
+        end(alice).await;
     }
 
     async fn set_up() -> Stage {
@@ -185,23 +217,25 @@ mod tor {
         let network = Testnet::start(Options::default()).await.unwrap();
         report("network", since);
         let dir = tempfile::tempdir().unwrap();
-        let node = async |name: &str| {
-            let since = Instant::now();
-            let mut config = TorConfig::new(dir.path().join(name).join("state"), dir.path().join(name).join("cache"));
-            config.arti = network.client_toml().parse().unwrap();
-            let node = TorNode::bootstrap(config, |progress| println!("  {progress}"))
-                .await
-                .unwrap();
-            report("bootstrap", since);
-            node
-        };
-        let (serving, dialling) = (node("serving").await, node("dialling").await);
+        let serving = node(&network, dir.path(), "serving").await;
+        let dialling = node(&network, dir.path(), "dialling").await;
         Stage {
             dir,
             serving,
             dialling,
-            _network: network,
+            network,
         }
+    }
+
+    async fn node(network: &Testnet, dir: &Path, name: &str) -> TorNode {
+        let since = Instant::now();
+        let mut config = TorConfig::new(dir.join(name).join("state"), dir.join(name).join("cache"));
+        config.arti = network.client_toml().parse().unwrap();
+        let node = TorNode::bootstrap(config, |progress| println!("  {progress}"))
+            .await
+            .unwrap();
+        report("bootstrap", since);
+        node
     }
 
     fn listen(node: &TorNode, nickname: &str, seed: u8, port: u16) -> TorListener {
@@ -227,7 +261,10 @@ mod tor {
         loop {
             match transport.dial(&onion_of(4)).await.err() {
                 Some(DialError::Unreachable) => assert!(begun.elapsed() < REACHABLE, "dave was never published"),
-                Some(DialError::Failed(_) | DialError::Refused) => return,
+                Some(error @ (DialError::Failed(_) | DialError::Refused)) => {
+                    println!("  {error}");
+                    return report("another port", begun);
+                }
                 other => panic!("{other:?}"),
             }
         }
@@ -240,7 +277,9 @@ mod tor {
     ) {
         let onion = carol.onion();
         drop(carol);
+        let since = Instant::now();
         assert!(transport.dial(&onion).await.is_err());
+        report("dial of an ended service", since);
         assert!(matches!(
             node.listen("carol", &[5; 32], ONION_PORT),
             Err(TorError::Launch { .. })

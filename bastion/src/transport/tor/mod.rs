@@ -213,18 +213,24 @@ impl TorNode {
     /// [`TorError::NotReachable`] after `deadline`.
     pub async fn wait_reachable(&self, onion: &OnionAddr, deadline: Duration) -> Result<(), TorError> {
         let begun = Instant::now();
-        let mut last = DialError::Timeout;
+        let mut pause = DIAL_AGAIN;
+        // A dial that met the descriptor of before a restart may wait for minutes: the first ones are given up early.
+        let mut patience = FIRST_DIAL;
         loop {
             let left = deadline.saturating_sub(begun.elapsed());
-            if left.is_zero() {
-                return Err(TorError::NotReachable { waited: deadline, last });
+            let transport = TorTransport::new(self.client.clone(), patience.min(left));
+            let Err(last) = transport.dial_as_stranger(onion).await else {
+                return Ok(());
+            };
+            if begun.elapsed() + pause >= deadline {
+                return Err(TorError::NotReachable {
+                    waited: begun.elapsed(),
+                    last,
+                });
             }
-            let transport = TorTransport::new(self.client.clone(), left.min(self.limits.dial_deadline));
-            match transport.dial_as_stranger(onion).await {
-                Ok(_) => return Ok(()),
-                Err(error) => last = error,
-            }
-            sleep(DIAL_AGAIN.min(left)).await;
+            sleep(pause).await;
+            pause = (pause * 2).min(DIAL_AGAIN_MAX);
+            patience = (patience * 2).min(self.limits.dial_deadline);
         }
     }
 }
@@ -287,5 +293,11 @@ fn chain(error: &dyn StdError) -> String {
     redact_onions(&text)
 }
 
-/// Between two dials of our own address.
-const DIAL_AGAIN: Duration = Duration::from_millis(500);
+/// How long the first dial of our own address may take; then twice as long each time, up to the deadline of a dial.
+const FIRST_DIAL: Duration = Duration::from_secs(10);
+
+/// Between the first two dials of our own address; then twice as long each time, for the directories' sake.
+const DIAL_AGAIN: Duration = Duration::from_millis(250);
+
+/// The longest pause between two dials of our own address.
+const DIAL_AGAIN_MAX: Duration = Duration::from_secs(15);
