@@ -20,7 +20,8 @@ pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
         &["graph", "object", "op_context", "schema", "state_engine", "store"],
     ),
     ("engine", &["graph", "op_context", "state_engine", "store"]),
-    ("config", &["object", "schema", "toml_file"]),
+    // `state_engine` for the limits that the protocol sets to what an operator may.
+    ("config", &["object", "schema", "state_engine", "toml_file"]),
     (
         "peer",
         &["config", "engine", "op_context", "schema", "state_engine", "store"],
