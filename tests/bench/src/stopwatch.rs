@@ -5,25 +5,35 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// Adds up the time of the pieces of work that it is given.
 #[derive(Debug, Default)]
 pub(crate) struct Stopwatch {
     total: Duration,
+    processor: f64,
 }
 
 impl Stopwatch {
     /// Does the work and counts its time.
     #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
     pub(crate) fn run<R>(&mut self, work: impl FnOnce() -> R) -> R {
+        let processor = seconds_of(ClockId::ThreadCPUTime);
         let begun = Instant::now();
         let result = work();
         self.total += begun.elapsed();
+        self.processor += seconds_of(ClockId::ThreadCPUTime) - processor;
         result
     }
 
     /// What was counted, in seconds.
     pub(crate) fn seconds(&self) -> f64 {
         self.total.as_secs_f64()
+    }
+
+    /// What the processor worked for this thread meanwhile, in seconds: other programs on the machine change it little.
+    pub(crate) fn processor(&self) -> f64 {
+        self.processor
     }
 }
 
@@ -46,14 +56,14 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
-/// Processor time of all threads of this process so far, in seconds; `None` where the system does not say.
-pub(crate) fn processor_seconds() -> Option<f64> {
-    let mut nanoseconds = 0u64;
-    for task in fs::read_dir("/proc/self/task").ok()? {
-        let text = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-        nanoseconds += text.split(' ').next()?.parse::<u64>().ok()?;
-    }
-    Some(nanoseconds as f64 / 1e9)
+/// Processor time of all threads of this process so far, in seconds.
+pub(crate) fn process_seconds() -> f64 {
+    seconds_of(ClockId::ProcessCPUTime)
+}
+
+fn seconds_of(clock: ClockId) -> f64 {
+    let time = clock_gettime(clock);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// Forgets the highest resident size so far; `false` where the system does not allow it.
