@@ -67,7 +67,7 @@ impl Mallory {
 
     async fn hear(&mut self) -> Message {
         let frame = self.session.reader.read().await.unwrap().unwrap();
-        Message::decode(&frame, 1 << 20).unwrap()
+        Message::decode(&frame).unwrap()
     }
 
     fn pull(&self, id: u64) -> Message {

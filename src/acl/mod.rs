@@ -74,6 +74,8 @@ pub struct LocalFacts {
     pub owner_at_home: bool,
     /// The owner's right in the scope.
     pub scope_right: ScopeRight,
+    /// The mode of the domain in which the type travels; none: it never leaves.
+    pub mode: Option<Mode>,
     /// What is here already.
     pub existing: Option<Existing>,
 }
@@ -199,6 +201,10 @@ impl AclManager {
             }
             if existing.deleted {
                 return Err(Denied::Deleted);
+            }
+            // What no peer would take must not be said here either: the nodes would differ for good.
+            if facts.mode.is_some_and(|mode| mode != Mode::AllowUpdate) {
+                return Err(Denied::Mode);
             }
         }
         Ok(Granted { oid: facts.oid })

@@ -235,6 +235,7 @@ fn a_local_write_is_its_owners() {
         requester: Some(ALICE),
         owner_at_home: true,
         scope_right: ScopeRight::Participant,
+        mode: Some(Mode::AllowUpdate),
         existing: None,
     };
     let check = |facts: LocalFacts| AclManager::check_access(&local(), &facts).map(|granted| granted.oid());
@@ -287,6 +288,24 @@ fn a_local_write_is_its_owners() {
         }),
         Err(Denied::Deleted)
     );
+}
+
+#[test]
+fn nothing_is_changed_here_that_no_peer_would_take() {
+    let update = |mode| LocalFacts {
+        oid: OID,
+        owner: ALICE,
+        requester: Some(ALICE),
+        owner_at_home: true,
+        scope_right: ScopeRight::Participant,
+        mode,
+        existing: Some(theirs(1)),
+    };
+    let check = |mode| AclManager::check_access(&local(), &update(mode)).map(|granted| granted.oid());
+    assert_eq!(check(Some(Mode::AllowUpdate)), Ok(OID));
+    assert_eq!(check(None), Ok(OID));
+    assert_eq!(check(Some(Mode::AppendOnly)), Err(Denied::Mode));
+    assert_eq!(check(Some(Mode::NoUpdate)), Err(Denied::Mode));
 }
 
 #[test]

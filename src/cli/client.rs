@@ -37,6 +37,10 @@ impl Client {
         let data = DataDir::of(&config);
         let token = ApiToken::read(&data.token()).map_err(|error| Failure::of(&error))?;
         let not_running = || Failure::failed("the node is not running: start it with `postern run`");
+        // After a crash the address may lead to another program, which must not get the token.
+        if !data.is_running() {
+            return Err(not_running());
+        }
         let text = std::fs::read_to_string(data.api_address()).map_err(|_| not_running())?;
         let address: SocketAddr = text.trim().parse().map_err(|_| not_running())?;
         if !address.ip().is_loopback() {

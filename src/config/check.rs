@@ -10,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{ApiConfig, Config, LimitsConfig, NodeConfig, SyncConfig, TransportConfig, TransportKind};
 use crate::schema::{IDENTITIES, Schemas};
+use crate::state_engine::PackageLimits;
 use crate::toml_file::nearest;
 
 /// A wait of more than a day is a slip, and far larger ones would overflow a clock.
@@ -40,14 +41,16 @@ impl Config {
         if let Err(error) = EnvFilter::try_new(&self.log.filter) {
             note("log.filter", &error.to_string());
         }
-        let frame_room = self.bastion.frame_bytes_max.saturating_sub(FRAME_ROOM_BYTES);
-        if self.sync.package_bytes_max > frame_room {
-            let why = format!("does not fit a frame: at most bastion.frame_bytes_max less {FRAME_ROOM_BYTES}");
-            note("sync.package_bytes_max", &why);
+        let frame_bytes_min = PackageLimits::PROTOCOL.bytes_max + FRAME_ROOM_BYTES;
+        if self.bastion.frame_bytes_max < frame_bytes_min {
+            let why = format!("must be at least {frame_bytes_min}: peers may send packages of that size");
+            note("bastion.frame_bytes_max", &why);
         }
-        let package_room = self.sync.package_bytes_max.saturating_sub(FRAME_ROOM_BYTES);
-        if self.limits.object_bytes_max > package_room {
-            let why = format!("does not fit a package: at most sync.package_bytes_max less {FRAME_ROOM_BYTES}");
+        // The largest change group is a conversation with its first message, and a group is never split.
+        let object_room = self.sync.package_bytes_max.saturating_sub(FRAME_ROOM_BYTES) / 2;
+        if self.limits.object_bytes_max > object_room {
+            let why =
+                format!("two do not fit a package: at most half of sync.package_bytes_max less {FRAME_ROOM_BYTES}");
             note("limits.object_bytes_max", &why);
         }
     }
@@ -152,7 +155,6 @@ impl SyncConfig {
             }
         }
         for (key, value) in [
-            ("sync.package_objects_max", self.package_objects_max),
             ("sync.sessions_max", self.sessions_max),
             ("sync.requests_in_flight_max", self.requests_in_flight_max),
             ("sync.waiting_pulls_max", self.waiting_pulls_max),
@@ -160,7 +162,11 @@ impl SyncConfig {
         ] {
             count(note, key, value);
         }
-        bytes(note, "sync.package_bytes_max", self.package_bytes_max, 8192..=64 << 20);
+        let PackageLimits { bytes_max, objects_max } = PackageLimits::PROTOCOL;
+        bytes(note, "sync.package_bytes_max", self.package_bytes_max, 8192..=bytes_max);
+        if !(2..=objects_max).contains(&self.package_objects_max) {
+            note("sync.package_objects_max", &format!("must be 2 to {objects_max}"));
+        }
         if self.silence_s_max <= self.ping_interval_s {
             note(
                 "sync.silence_s_max",

@@ -82,20 +82,21 @@ pub struct SyncConfig {
     /// Pulls waiting here at once, for all peers; further ones are answered at once. Default 512: each holds a few
     /// hundred bytes.
     pub waiting_pulls_max: usize,
-    /// Longest package, envelope included, in bytes. Default 983040: 960 KiB leave room in a frame of 1 MiB.
+    /// Longest package that we build, envelope included, in bytes. Default 983040: the most that the protocol allows.
     pub package_bytes_max: usize,
-    /// Objects in one package. Default 4096: of 200 bytes each they fill it.
+    /// Most objects in a package that we build. Default 4096: the most that the protocol allows.
     pub package_objects_max: usize,
     /// Sessions at once. Default 256: at two frames of 1 MiB each, half a GiB in the worst case.
     pub sessions_max: usize,
     /// Requests of one peer being answered at once. Default 64: a waiting pull for each of 63 domains, and a push.
     pub requests_in_flight_max: usize,
-    /// Seconds for a peer's answer to a request, beyond the time that it was asked to wait. Default 60: a package over a
-    /// slow circuit.
+    /// Seconds for a peer's answer to a request, beyond the time that it was asked to wait. Default 180: a full package
+    /// over a circuit of 6 kB a second.
     pub reply_deadline_s: u64,
     /// Seconds of silence after which a session is pinged. Default 30: keeps circuits alive.
     pub ping_interval_s: u64,
-    /// Seconds of silence after which a session ends. Default 90: three pings went unanswered.
+    /// Seconds without a whole frame after which a session ends. Default 240: above reply_deadline_s, so that a package
+    /// on its way is no silence.
     pub silence_s_max: u64,
     /// Dials at once. Default 4: each builds three circuits.
     pub dials_max: usize,
@@ -230,9 +231,9 @@ impl Default for SyncConfig {
             package_objects_max: 4096,
             sessions_max: 256,
             requests_in_flight_max: 64,
-            reply_deadline_s: 60,
+            reply_deadline_s: 180,
             ping_interval_s: 30,
-            silence_s_max: 90,
+            silence_s_max: 240,
             dials_max: 4,
             backoff_s_min: 30,
             backoff_s_max: 1800,

@@ -162,11 +162,11 @@ fn values_that_make_no_sense_are_named_all_at_once() {
     );
     wrong(
         "[sync]\npackage_bytes_max = 1048576\n",
-        "p:2: sync.package_bytes_max: does not fit a frame: at most bastion.frame_bytes_max less 4096",
+        "p:2: sync.package_bytes_max: must be 8192 to 983040",
     );
     wrong(
         "[limits]\nobject_bytes_max = 983040\n",
-        "p:2: limits.object_bytes_max: does not fit a package: at most sync.package_bytes_max less 4096",
+        "p:2: limits.object_bytes_max: two do not fit a package: at most half of sync.package_bytes_max less 4096",
     );
     wrong(
         "[limits]\nparked_per_peer_max = 0\n",

@@ -147,12 +147,15 @@ impl GraphManager<'_> {
     ) -> Result<Granted, SaveError> {
         let requester = self.tx.identity_by_pubkey_attr(context.requester_pubkey_attr_id())?;
         let owner = self.identity(&object.owner)?;
+        let mut domains = self.schemas().sync_domains();
+        let domain = domains.find(|domain| domain.app == object.app && domain.has_type(object.type_number));
         let facts = LocalFacts {
             oid: object.oid,
             owner: object.owner,
             requester: requester.map(|identity| identity.oid),
             owner_at_home: owner.is_some_and(|identity| identity.home == self.us),
             scope_right,
+            mode: domain.map(|domain| domain.mode),
             existing: existing.map(|row| Existing {
                 owner: row.owner,
                 rev: row.rev,

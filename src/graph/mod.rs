@@ -15,14 +15,15 @@ mod verify;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use keys::{KeyManager, PeerId};
 use rand::CryptoRng;
 
 use crate::object::ObjectLimits;
-use crate::op_context::Timestamp;
+use crate::op_context::{AppId, Timestamp};
 use crate::schema::Schemas;
-use crate::store::{AppTable, StoreError, WriteTx};
+use crate::store::{AppTable, ParentWriter, StoreError, WriteTx};
 
 use memory::Memory;
 
@@ -121,6 +122,7 @@ pub struct GraphManager<'e> {
     us: PeerId,
     change_seq: Option<u64>,
     memory: RefCell<Memory>,
+    writers: BTreeMap<AppId, ParentWriter<'e>>,
 }
 
 impl<'e> GraphManager<'e> {
@@ -133,6 +135,7 @@ impl<'e> GraphManager<'e> {
             us,
             change_seq: None,
             memory: RefCell::default(),
+            writers: BTreeMap::new(),
         }
     }
 
@@ -173,6 +176,14 @@ impl<'e> GraphManager<'e> {
             counters.change_seq += 1;
             counters.change_seq
         })
+    }
+
+    /// What writes an app's Parents.
+    fn parents(&mut self, app: &AppTable) -> Result<&mut ParentWriter<'e>, StoreError> {
+        match self.writers.entry(app.id) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(new) => Ok(new.insert(self.tx.parents(app)?)),
+        }
     }
 
     fn table(&self, slug: &str) -> Result<&'e AppTable, StoreError> {

@@ -114,7 +114,7 @@ impl GraphManager<'_> {
     ) -> Result<ParentRow, StoreError> {
         if let Some(existing) = existing {
             (row.id, row.scope_id) = (existing.id, existing.scope_id);
-            self.tx.update_parent(app, &row, &place.attrs, granted)?;
+            self.parents(app)?.update_parent(&row, &place.attrs, granted)?;
             self.memory.borrow_mut().forget_parent(app.id, &row);
             return Ok(row);
         }
@@ -124,7 +124,7 @@ impl GraphManager<'_> {
             Scope::This(_) => Some(row.id),
             Scope::Other(scope_id) => Some(*scope_id),
         };
-        self.tx.insert_parent(app, &row, &place.attrs, granted)?;
+        self.parents(app)?.insert_parent(&row, &place.attrs, granted)?;
         if let Scope::This(readers) = &place.scope {
             for reader in readers {
                 self.tx.put_reader(app.id, row.id, reader, row.change_seq)?;

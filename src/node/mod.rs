@@ -10,6 +10,7 @@ mod gatekeeper;
 mod init;
 mod run;
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 pub use clock::SystemClock;
@@ -63,6 +64,12 @@ impl DataDir {
     /// The API's address, while the node runs.
     pub fn api_address(&self) -> PathBuf {
         self.0.join(API_ADDRESS_FILE)
+    }
+
+    /// Whether a process runs on the folder: it holds the lock for as long as it lives.
+    pub fn is_running(&self) -> bool {
+        let file = File::options().write(true).open(self.lock());
+        file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
     }
 
     fn lock(&self) -> PathBuf {

@@ -6,6 +6,8 @@
 use keys::{Epoch, Limits, Malformed, PeerId, codec};
 use serde::{Deserialize, Serialize};
 
+use crate::state_engine::PackageLimits;
+
 /// A message between admitted peers (`docs/PROTOCOL.md`, "Sync").
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -115,9 +117,9 @@ impl Message {
     }
 
     /// Reads a frame. Only the two package messages may be long.
-    pub fn decode(frame: &[u8], package_bytes_max: usize) -> Result<Self, Malformed> {
+    pub fn decode(frame: &[u8]) -> Result<Self, Malformed> {
         let limits = Limits {
-            bytes_max: package_bytes_max + 64,
+            bytes_max: PackageLimits::PROTOCOL.bytes_max + 64,
             depth_max: 2,
             items_max: 16,
         };
@@ -154,7 +156,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn check(message: Message) {
-        assert_eq!(Message::decode(&message.encode(), 4096), Ok(message));
+        assert_eq!(Message::decode(&message.encode()), Ok(message));
     }
 
     #[test]
@@ -203,20 +205,20 @@ mod tests {
     #[test]
     fn long_words_and_long_frames_are_refused() {
         let bye = |code: &str| Message::Bye(Bye { code: code.into() }).encode();
-        assert!(Message::decode(&bye(&"x".repeat(65)), 4096).is_err());
-        assert!(Message::decode(&bye("new\nline"), 4096).is_err());
+        assert!(Message::decode(&bye(&"x".repeat(65))).is_err());
+        assert!(Message::decode(&bye("new\nline")).is_err());
         let package = Message::Package(PackageBody {
             id: 1,
-            body: vec![0; 5000],
+            body: vec![0; PackageLimits::PROTOCOL.bytes_max + 65],
         })
         .encode();
-        assert!(matches!(Message::decode(&package, 4096), Err(Malformed::TooLong(_))));
+        assert!(matches!(Message::decode(&package), Err(Malformed::TooLong(_))));
     }
 
     proptest! {
         #[test]
         fn no_frame_makes_it_panic(frame: Vec<u8>) {
-            let _ = Message::decode(&frame, 4096);
+            let _ = Message::decode(&frame);
         }
     }
 }

@@ -9,7 +9,6 @@ use keys::{Epoch, PeerId};
 
 use super::message::{Message, Pull};
 use super::session::{Handle, SessionError};
-use crate::config::SyncConfig;
 use crate::engine::{Engine, EngineError};
 use crate::state_engine::{AppliedPackage, ApplyPackageError, PackageFault, PackageLimits, VerifiedPackage, Window};
 use crate::store::{Cursor, Direction, StoreError};
@@ -64,13 +63,7 @@ pub(super) struct Taken {
 }
 
 /// One pull of one domain, waiting up to `wait_s` seconds for something new.
-pub async fn pull_once(
-    engine: &Engine,
-    config: &SyncConfig,
-    handle: &Handle,
-    domain: &str,
-    wait_s: u32,
-) -> Result<PullOutcome, SyncError> {
+pub async fn pull_once(engine: &Engine, handle: &Handle, domain: &str, wait_s: u32) -> Result<PullOutcome, SyncError> {
     let (peer, name) = (*handle.peer(), domain.to_owned());
     let state = engine
         .read(move |view| {
@@ -96,7 +89,7 @@ pub async fn pull_once(
     };
     match handle.request(Duration::from_secs(u64::from(wait_s)), ask).await? {
         Message::Package(package) => {
-            let (counts_in, taken) = take_package(engine, config, &peer, Some(domain), &package.body).await?;
+            let (counts_in, taken) = take_package(engine, &peer, Some(domain), &package.body).await?;
             let Taken { window, more, applied } = taken;
             if epoch == Some(counts_in) && window.to_seq <= last_seq {
                 // What we said that we have, again: it moved nothing, and would be asked for again at once.
@@ -130,7 +123,6 @@ pub async fn pull_once(
 /// `asked` is the domain of the pull that it answers; a push may be of any domain of the intersection.
 pub(super) async fn take_package(
     engine: &Engine,
-    config: &SyncConfig,
     peer: &PeerId,
     asked: Option<&str>,
     bytes: &[u8],
@@ -149,12 +141,8 @@ pub(super) async fn take_package(
         })
         .await?;
     let (key, domains) = known.ok_or(SyncError::NoSession)?;
-    let limits = PackageLimits {
-        bytes_max: config.package_bytes_max,
-        objects_max: config.package_objects_max,
-    };
     let us = engine.ground().keys.peer_id();
-    let mut package = VerifiedPackage::verify(bytes, &limits, (peer, &key), &us)?;
+    let mut package = VerifiedPackage::verify(bytes, &PackageLimits::PROTOCOL, (peer, &key), &us)?;
     let is_asked = asked.is_none_or(|domain| domain == package.domain());
     if !is_asked || !domains.iter().any(|domain| domain == package.domain()) {
         return Err(PackageFault::Domain.into());

@@ -239,7 +239,7 @@ impl Peers {
             } else {
                 wait_s(config)
             };
-            let pulled = pull_once(&self.0.engine, config, handle, domain, wait_s).await;
+            let pulled = pull_once(&self.0.engine, handle, domain, wait_s).await;
             if domain == IDENTITIES && !pulled.as_ref().is_ok_and(|outcome| outcome.more) {
                 identified.cancel();
             }
@@ -317,7 +317,7 @@ impl Peers {
         let (handle, _) = self.session(peer)?;
         let mut outcomes = Vec::new();
         for _ in 0..ROUNDS_MAX {
-            let outcome = pull_once(&self.0.engine, &self.0.config, &handle, domain, 0).await?;
+            let outcome = pull_once(&self.0.engine, &handle, domain, 0).await?;
             let more = outcome.more;
             outcomes.push(outcome);
             if !more {

@@ -122,7 +122,7 @@ impl Server {
     }
 
     async fn push(&self, peer: &PeerId, push: PackageBody) -> Result<Message, Refused> {
-        match pull::take_package(&self.engine, &self.config, peer, None, &push.body).await {
+        match pull::take_package(&self.engine, peer, None, &push.body).await {
             Ok((epoch, taken)) => Ok(Message::Ack(UpToDate {
                 id: push.id,
                 epoch,

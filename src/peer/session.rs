@@ -252,7 +252,7 @@ async fn read_all(
             }
         };
         heard = Instant::now();
-        let message = match Message::decode(&frame, config.package_bytes_max) {
+        let message = match Message::decode(&frame) {
             Ok(message) => message,
             Err(error) => return error.into(),
         };

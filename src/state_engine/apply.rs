@@ -85,9 +85,9 @@ pub fn check_objects(decoded: Vec<Result<DecodedObject, ObjectFault>>, known: &K
 
 /// Where a package comes from, for each of its objects.
 struct Source<'s> {
+    context: OpContext,
     peer: PeerId,
     origin: i64,
-    requester: PubkeyAttrId,
     domain: &'s str,
     epoch: Epoch,
     seq: u64,
@@ -104,24 +104,21 @@ impl<'s> Source<'s> {
         let tx = graph.tx();
         let Some(known) = tx.peer(&peer)? else { return Ok(None) };
         let (server, number) = (tx.identity(&known.server_oid)?, tx.peer_number(&peer)?);
+        let app = graph.schemas().domain(domain).and_then(|domain| tx.apps().get(&domain.app));
         Ok(server.zip(number).map(|(server, origin)| Self {
+            context: OpContext::Remote {
+                requester_pubkey_attr_id: server.pubkey_attr_id,
+                app_id: app.map_or(AppId(0), |app| app.id),
+                trace_id: TraceId(seq),
+                peer,
+                sync_domain: domain.to_owned(),
+            },
             peer,
             origin,
-            requester: server.pubkey_attr_id,
             domain,
             epoch,
             seq,
         }))
-    }
-
-    fn context(&self, app_id: AppId) -> OpContext {
-        OpContext::Remote {
-            requester_pubkey_attr_id: self.requester,
-            app_id,
-            trace_id: TraceId(self.seq),
-            peer: self.peer,
-            sync_domain: self.domain.to_owned(),
-        }
     }
 }
 
@@ -233,7 +230,7 @@ impl<'a, 'g> Applying<'a, 'g> {
     /// Writes, parks or refuses one object.
     fn take(&mut self, source: &Source<'_>, object: Checked) -> Result<(), StoreError> {
         let (oid, fault, signed) = match self.check_again(object)? {
-            Ok(verified) => match self.apply(source, &verified) {
+            Ok(verified) => match self.graph.apply_message(&source.context, &verified, source.origin) {
                 Ok(Applied::Written(_)) => {
                     self.done.written += 1;
                     if self.waiting {
@@ -267,17 +264,6 @@ impl<'a, 'g> Applying<'a, 'g> {
             }
             object => Ok(object),
         }
-    }
-
-    fn apply(&mut self, source: &Source<'_>, verified: &VerifiedObject) -> Result<Applied, ApplyError> {
-        let app_id = self
-            .graph
-            .tx()
-            .apps()
-            .get(&verified.object().app)
-            .map_or(AppId(0), |app| app.id);
-        self.graph
-            .apply_message(&source.context(app_id), verified, source.origin)
     }
 
     fn park(&mut self, source: &Source<'_>, oid: Oid, missing: Oid, object: SignedObject) -> Result<(), StoreError> {

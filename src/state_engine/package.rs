@@ -19,13 +19,18 @@ pub struct PackageLimits {
     pub objects_max: usize,
 }
 
-impl Default for PackageLimits {
+impl PackageLimits {
+    /// What the protocol allows, and so what every node takes, however small the packages are that it builds itself.
     /// 960 KiB leave room for the message around it in a frame of 1 MiB; 4,096 objects of 200 bytes fill it.
+    pub const PROTOCOL: Self = Self {
+        bytes_max: 960 * 1024,
+        objects_max: 4096,
+    };
+}
+
+impl Default for PackageLimits {
     fn default() -> Self {
-        Self {
-            bytes_max: 960 * 1024,
-            objects_max: 4096,
-        }
+        Self::PROTOCOL
     }
 }
 

@@ -26,7 +26,7 @@ use crate::schema::Schemas;
 
 pub use app_tables::{AppTable, Apps};
 pub use identities::{IdentityRow, NewIdentity};
-pub use parents::{NewParent, ParentRow, StoredValue};
+pub use parents::{NewParent, ParentRow, ParentWriter, StoredValue};
 pub use parked::{Parked, RejectRow};
 pub use peers::{PeerRow, Tier};
 pub use select::{Changed, Selection};

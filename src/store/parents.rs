@@ -5,7 +5,7 @@
 
 use keys::{Oid, Signature};
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{OptionalExtension as _, Row, ToSql, ffi};
+use rusqlite::{CachedStatement, OptionalExtension as _, Row, ToSql, ffi};
 
 use super::{AppTable, Doing as _, Rows, StoreError, WriteTx, fixed};
 use crate::acl::Granted;
@@ -174,21 +174,38 @@ impl Rows<'_> {
     }
 }
 
-impl WriteTx<'_> {
+/// Writes the Parents of one app. Its statements are prepared once for all that a transaction writes.
+pub struct ParentWriter<'c> {
+    insert_parent: CachedStatement<'c>,
+    update_parent: CachedStatement<'c>,
+    insert_attr: CachedStatement<'c>,
+    delete_attrs: CachedStatement<'c>,
+}
+
+impl<'c> WriteTx<'c> {
+    /// What writes an app's Parents.
+    pub fn parents(&self, app: &AppTable) -> Result<ParentWriter<'c>, StoreError> {
+        let connection = self.connection;
+        let prepare = |sql| connection.prepare_cached(sql).doing("preparing to write Parents");
+        Ok(ParentWriter {
+            insert_parent: prepare(&app.insert_parent)?,
+            update_parent: prepare(&app.update_parent)?,
+            insert_attr: prepare(&app.insert_attr)?,
+            delete_attrs: prepare(&app.delete_attrs)?,
+        })
+    }
+}
+
+impl ParentWriter<'_> {
     /// Writes a new Parent with its Attrs.
     pub fn insert_parent(
-        &self,
-        app: &AppTable,
+        &mut self,
         parent: &NewParent,
         attrs: &[(u16, u16, StoredValue)],
         granted: &Granted,
     ) -> Result<(), StoreError> {
         check_granted(parent, granted)?;
-        let mut statement = self
-            .connection
-            .prepare_cached(&app.insert_parent)
-            .doing("writing a Parent")?;
-        statement
+        self.insert_parent
             .execute((
                 parent.id,
                 parent.oid.as_bytes(),
@@ -211,26 +228,20 @@ impl WriteTx<'_> {
                     source,
                 },
             })?;
-        self.insert_attrs(app, parent, attrs)
+        self.insert_attrs(parent, attrs)
     }
 
     /// Replaces a Parent's revision and all its Attrs. Owner, type, oid and scope never change.
     pub fn update_parent(
-        &self,
-        app: &AppTable,
+        &mut self,
         parent: &NewParent,
         attrs: &[(u16, u16, StoredValue)],
         granted: &Granted,
     ) -> Result<(), StoreError> {
         check_granted(parent, granted)?;
         let doing = "updating a Parent";
-        self.connection
-            .prepare_cached(&app.delete_attrs)
-            .doing(doing)?
-            .execute([parent.id])
-            .doing(doing)?;
-        let mut statement = self.connection.prepare_cached(&app.update_parent).doing(doing)?;
-        statement
+        self.delete_attrs.execute([parent.id]).doing(doing)?;
+        self.update_parent
             .execute((
                 parent.id,
                 parent.rev,
@@ -242,26 +253,17 @@ impl WriteTx<'_> {
                 parent.sync_flags,
             ))
             .doing(doing)?;
-        self.insert_attrs(app, parent, attrs)
+        self.insert_attrs(parent, attrs)
     }
 
-    fn insert_attrs(
-        &self,
-        app: &AppTable,
-        parent: &NewParent,
-        attrs: &[(u16, u16, StoredValue)],
-    ) -> Result<(), StoreError> {
-        let mut statement = self
-            .connection
-            .prepare_cached(&app.insert_attr)
-            .doing("writing Attrs")?;
+    fn insert_attrs(&mut self, parent: &NewParent, attrs: &[(u16, u16, StoredValue)]) -> Result<(), StoreError> {
         for (place, (number, ordinal, stored)) in (0i64..).zip(attrs) {
             let (value, value_parent_id) = match stored {
                 StoredValue::Plain(value) => (Some(value), None),
                 StoredValue::Parent(id) => (None, Some(*id)),
             };
             let id = (parent.id << 16) | place;
-            statement
+            self.insert_attr
                 .execute((
                     id,
                     parent.id,

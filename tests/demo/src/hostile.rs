@@ -99,7 +99,7 @@ pub(crate) async fn push_a_forged_edit(plot: &Plot<'_>, tor_folder: &Path) -> Re
     session.writer.write(&push.encode()).await?;
     loop {
         let frame = session.reader.read().await?.context("Alice's node hung up")?;
-        match Message::decode(&frame, 1 << 20)? {
+        match Message::decode(&frame)? {
             Message::Ack(ack) => return Ok(format!("acknowledged up to {}", ack.last_seq)),
             Message::Refused(refused) => bail!("the whole package was refused: {}", refused.code),
             // Alice's node may ask for things of its own meanwhile.
