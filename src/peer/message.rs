@@ -103,7 +103,7 @@ pub struct Id {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bye {
-    /// A short word: `shutdown`, `replaced`, `misbehaviour`, `silence`.
+    /// A short word: `shutdown`, `misbehaviour`, `silence`, `end`.
     pub code: String,
 }
 

@@ -284,13 +284,14 @@ async fn dispatch(
         _ => return Err(SessionError::Misbehaved("an answer without an id")),
     };
     let Ok(slot) = desk.slots.clone().try_acquire_owned() else {
-        return handle
-            .send(&Message::Refused(Refused {
-                id,
-                code: "busy".into(),
-                last_seq: None,
-            }))
-            .await;
+        let busy = Message::Refused(Refused {
+            id,
+            code: "busy".into(),
+            last_seq: None,
+        });
+        // The reader never waits for the writer: a peer that asks on without reading is let go.
+        let queued = handle.outgoing.try_send(busy.encode());
+        return queued.map_err(|_| SessionError::Misbehaved("more requests than it may have, and it does not read"));
     };
     let taking = match message {
         Message::Push(_) => Some(tokio::select! {

@@ -86,7 +86,7 @@ fn question(request: &PullRequest) -> Message {
 }
 
 async fn answer(server: &Server, peer: &PeerId, question: &[u8]) -> Result<Vec<u8>> {
-    let message = Message::decode(question, SyncConfig::default().package_bytes_max)?;
+    let message = Message::decode(question)?;
     let (answer, _) = server.answer(peer, message, &Semaphore::new(1)).await;
     ensure!(matches!(answer, Message::UpToDate(_)), "something was new");
     Ok(answer.encode())
