@@ -11,7 +11,7 @@ use crate::graph::{
     Applied, ApplyError, DecodedObject, Fault, GraphManager, KnownKeys, ObjectFault, VerifiedObject, decode_object,
     identities,
 };
-use crate::op_context::{AppId, OpContext, PubkeyAttrId, Timestamp, TraceId};
+use crate::op_context::{AppId, OpContext, Timestamp, TraceId};
 use crate::store::{Cursor, Direction, Parked, RejectRow, Rows, StoreError, SyncStateRow};
 
 /// What became of a package.
@@ -104,7 +104,10 @@ impl<'s> Source<'s> {
         let tx = graph.tx();
         let Some(known) = tx.peer(&peer)? else { return Ok(None) };
         let (server, number) = (tx.identity(&known.server_oid)?, tx.peer_number(&peer)?);
-        let app = graph.schemas().domain(domain).and_then(|domain| tx.apps().get(&domain.app));
+        let app = graph
+            .schemas()
+            .domain(domain)
+            .and_then(|domain| tx.apps().get(&domain.app));
         Ok(server.zip(number).map(|(server, origin)| Self {
             context: OpContext::Remote {
                 requester_pubkey_attr_id: server.pubkey_attr_id,

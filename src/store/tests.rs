@@ -87,12 +87,8 @@ fn write(store: &mut Store, seed: u8, id: i64, change_seq: u64) -> Result<(), St
     let apps = store.apps().clone();
     let granted = granted(seed);
     store.transaction(|tx| {
-        tx.insert_parent(
-            apps.get("rides").unwrap(),
-            &parent(&granted, id, change_seq),
-            &[],
-            &granted,
-        )
+        tx.parents(apps.get("rides").unwrap())?
+            .insert_parent(&parent(&granted, id, change_seq), &[], &granted)
     })
 }
 
@@ -205,8 +201,7 @@ fn a_failed_transaction_leaves_no_row() {
     let apps = store.apps().clone();
     let app = apps.get("rides").unwrap();
     let failed = store.transaction(|tx| {
-        tx.insert_parent(
-            app,
+        tx.parents(app)?.insert_parent(
             &parent(&granted, 1, 1),
             &[(1, 0, StoredValue::Plain("x".into()))],
             &granted,
@@ -232,10 +227,10 @@ fn a_grant_for_another_object_writes_nothing() {
     let apps = store.apps().clone();
     let app = apps.get("rides").unwrap();
     let row = parent(&one, 1, 1);
-    let refused = store.transaction(|tx| tx.insert_parent(app, &row, &[], &other));
+    let refused = store.transaction(|tx| tx.parents(app)?.insert_parent(&row, &[], &other));
     assert!(matches!(refused, Err(StoreError::Inconsistent(_))));
     write(&mut store, 1, 1, 1).unwrap();
-    let refused = store.transaction(|tx| tx.update_parent(app, &row, &[], &other));
+    let refused = store.transaction(|tx| tx.parents(app)?.update_parent(&row, &[], &other));
     assert!(matches!(refused, Err(StoreError::Inconsistent(_))));
 }
 
