@@ -124,7 +124,7 @@ impl GraphManager<'_> {
                 return Err(SaveError::ScopeChanged);
             }
         }
-        self.sign_and_write(app, schema, object, &place, existing, &granted)
+        self.sign_and_write(app, schema, &object, &place, existing, &granted)
     }
 
     /// An oid to change must be here; a new one is made from time and chance.
@@ -171,8 +171,8 @@ impl GraphManager<'_> {
         &mut self,
         app: &AppTable,
         schema: &TypeSchema,
-        object: Object,
-        place: &Place,
+        object: &Object,
+        place: &Place<'_>,
         existing: Option<ParentRow>,
         granted: &Granted,
     ) -> Result<Saved, SaveError> {
@@ -186,15 +186,15 @@ impl GraphManager<'_> {
             return Err(SaveError::TooManyAttrs(attrs, attrs_max));
         }
         let signed = self.keys().sign_object(object.owner, bytes)?;
-        let record = IdentityRecord::read(&object, self.limits().key_events_max).transpose()?;
+        let record = IdentityRecord::read(object, self.limits().key_events_max).transpose()?;
         if record
             .as_ref()
             .is_some_and(|record| record.chain().key_id() != signed.key_id())
         {
             return Err(RecordFault::OtherKey.into());
         }
-        let sync_flags = self.sync_flags(schema, &object, record.as_ref());
-        let row = self.parent_row(&object, &signed, None, sync_flags);
+        let sync_flags = self.sync_flags(schema, object, record.as_ref());
+        let row = self.parent_row(object, &signed, None, sync_flags);
         let row = self.write(app, row, place, existing.as_ref(), granted)?;
         if let Some(record) = record {
             self.note_identity(&row, record.chain(), record.home(), record.home_counter())?;
@@ -273,7 +273,7 @@ impl GraphManager<'_> {
         };
         let place = self.place(app, schema, &object)?;
         let granted = AclManager::check_self_certified(&verified);
-        self.sign_and_write(app, schema, object, &place, existing, &granted)
+        self.sign_and_write(app, schema, &object, &place, existing, &granted)
     }
 
     /// Notes a node's server identity in the graph: our own, or a peer's whose handshake proved its chain
@@ -294,17 +294,11 @@ impl GraphManager<'_> {
         }
         let app = self.table(identities::APP)?;
         let existing = self.tx.parent(app, &verified.oid())?;
+        let key = Value::Bytes(verified.current().as_bytes().to_vec());
+        let chain = Value::Bytes(codec::encode(chain));
         let attrs = vec![
-            (
-                identities::PUBLIC_KEY,
-                0,
-                StoredValue::Plain(Value::Bytes(verified.current().as_bytes().to_vec())),
-            ),
-            (
-                identities::CHAIN,
-                0,
-                StoredValue::Plain(Value::Bytes(codec::encode(chain))),
-            ),
+            (identities::PUBLIC_KEY, 0, StoredValue::Plain(&key)),
+            (identities::CHAIN, 0, StoredValue::Plain(&chain)),
         ];
         let place = Place {
             attrs,

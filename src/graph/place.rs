@@ -23,8 +23,8 @@ pub(super) enum Scope {
 
 /// An object's rows-to-be.
 #[derive(Debug)]
-pub(super) struct Place {
-    pub(super) attrs: Vec<(u16, u16, StoredValue)>,
+pub(super) struct Place<'o> {
+    pub(super) attrs: Vec<(u16, u16, StoredValue<'o>)>,
     pub(super) scope: Scope,
     pub(super) right: ScopeRight,
 }
@@ -48,7 +48,12 @@ impl From<StoreError> for NoPlace {
 
 impl GraphManager<'_> {
     /// Resolves references and finds the scope of an object whose Attrs fit its schema.
-    pub(super) fn place(&self, app: &AppTable, schema: &TypeSchema, object: &Object) -> Result<Place, NoPlace> {
+    pub(super) fn place<'o>(
+        &self,
+        app: &AppTable,
+        schema: &TypeSchema,
+        object: &'o Object,
+    ) -> Result<Place<'o>, NoPlace> {
         let mut attrs = Vec::with_capacity(4);
         let mut scope = Scope::None;
         let mut right = ScopeRight::Open;
@@ -68,7 +73,7 @@ impl GraphManager<'_> {
                         }
                         StoredValue::Parent(parent.id)
                     }
-                    _ => StoredValue::Plain(value.clone()),
+                    _ => StoredValue::Plain(value),
                 };
                 attrs.push((*number, ordinal, stored));
             }
@@ -108,7 +113,7 @@ impl GraphManager<'_> {
         &mut self,
         app: &AppTable,
         mut row: ParentRow,
-        place: &Place,
+        place: &Place<'_>,
         existing: Option<&ParentRow>,
         granted: &Granted,
     ) -> Result<ParentRow, StoreError> {

@@ -260,7 +260,7 @@ impl GraphManager<'_> {
         }))
     }
 
-    fn place_of_deleted(&self, app: &AppTable, row: &ParentRow, object: &Object) -> Result<Place, StoreError> {
+    fn place_of_deleted(&self, app: &AppTable, row: &ParentRow, object: &Object) -> Result<Place<'static>, StoreError> {
         let (scope, right) = match row.scope_id {
             None => (Scope::None, ScopeRight::Open),
             Some(scope_id) if scope_id == row.id => {

@@ -44,10 +44,10 @@ pub struct ParentRow {
 pub type NewParent = ParentRow;
 
 /// The value of an Attr as stored: a reference to a Parent becomes its local id.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StoredValue {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoredValue<'v> {
     /// A value as it travels.
-    Plain(Value),
+    Plain(&'v Value),
     /// `value_parent_id`.
     Parent(i64),
 }
@@ -201,7 +201,7 @@ impl ParentWriter<'_> {
     pub fn insert_parent(
         &mut self,
         parent: &NewParent,
-        attrs: &[(u16, u16, StoredValue)],
+        attrs: &[(u16, u16, StoredValue<'_>)],
         granted: &Granted,
     ) -> Result<(), StoreError> {
         check_granted(parent, granted)?;
@@ -235,7 +235,7 @@ impl ParentWriter<'_> {
     pub fn update_parent(
         &mut self,
         parent: &NewParent,
-        attrs: &[(u16, u16, StoredValue)],
+        attrs: &[(u16, u16, StoredValue<'_>)],
         granted: &Granted,
     ) -> Result<(), StoreError> {
         check_granted(parent, granted)?;
@@ -256,10 +256,10 @@ impl ParentWriter<'_> {
         self.insert_attrs(parent, attrs)
     }
 
-    fn insert_attrs(&mut self, parent: &NewParent, attrs: &[(u16, u16, StoredValue)]) -> Result<(), StoreError> {
+    fn insert_attrs(&mut self, parent: &NewParent, attrs: &[(u16, u16, StoredValue<'_>)]) -> Result<(), StoreError> {
         for (place, (number, ordinal, stored)) in (0i64..).zip(attrs) {
             let (value, value_parent_id) = match stored {
-                StoredValue::Plain(value) => (Some(value), None),
+                StoredValue::Plain(value) => (Some(*value), None),
                 StoredValue::Parent(id) => (None, Some(*id)),
             };
             let id = (parent.id << 16) | place;

@@ -203,7 +203,7 @@ fn a_failed_transaction_leaves_no_row() {
     let failed = store.transaction(|tx| {
         tx.parents(app)?.insert_parent(
             &parent(&granted, 1, 1),
-            &[(1, 0, StoredValue::Plain("x".into()))],
+            &[(1, 0, StoredValue::Plain(&"x".into()))],
             &granted,
         )?;
         tx.put_reader(app.id, 1, &granted.oid(), 1)?;
