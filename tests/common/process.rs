@@ -2,14 +2,36 @@
 //!
 //! Contacts 127.0.0.1 only. Every process is ended by its handle when its [`NodeProcess`] is dropped, also on a panic.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+
+/// Ids of the processes that run, for a program that must go without unwinding.
+static RUNNING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+/// Ends every node process that this program started and has not waited for yet, by its id.
+pub fn end_all() {
+    for pid in RUNNING.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        // One that has just ended is not waited for yet, so its id is still its own.
+        let _ = Command::new("kill").arg("-KILL").arg(pid.to_string()).status();
+    }
+}
+
+fn note_running(pid: u32, runs: bool) {
+    let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    if runs {
+        running.insert(pid);
+    } else {
+        running.remove(&pid);
+    }
+}
 
 /// How often a condition is looked at again.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -86,6 +108,7 @@ impl NodeProcess {
             .unwrap();
         // One left from a process that was killed would lead nowhere.
         let _ = fs::remove_file(self.folder.join("api.addr"));
+        note_running(child.id(), true);
         self.child = Some(child);
         self.until("its API answers", Duration::from_secs(60), |node| {
             node.try_api("GET", "/healthz", None)
@@ -103,6 +126,7 @@ impl NodeProcess {
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
+            note_running(child.id(), false);
             child.wait().unwrap();
         }
     }
@@ -110,6 +134,7 @@ impl NodeProcess {
     /// SIGTERM, and waits for a clean end.
     pub fn stop(&mut self) {
         let Some(mut child) = self.child.take() else { return };
+        note_running(child.id(), false);
         let told = Command::new("kill")
             .arg("-TERM")
             .arg(child.id().to_string())
@@ -226,6 +251,7 @@ impl Drop for NodeProcess {
         if let Some(mut child) = self.child.take() {
             // It may have ended by itself; either way nothing is left behind.
             let _ = child.kill();
+            note_running(child.id(), false);
             let _ = child.wait();
         }
     }

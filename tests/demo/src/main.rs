@@ -26,6 +26,7 @@ use clap::Parser;
 use say::{detail, section};
 use stage::Stage;
 use testnet::{Options, Testnet};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Plays the founding story with two nodes over onion services.
 #[derive(Parser)]
@@ -61,13 +62,20 @@ fn main() {
         stage.timer_push(&tor);
         stage.end();
     };
-    // Ctrl-C ends the processes too: what is on the stage is dropped before this program goes.
-    let interrupted = runtime.spawn(async { tokio::signal::ctrl_c().await });
+    // Ctrl-C and SIGTERM end the nodes and the network before this program goes.
+    let mut terminate = runtime.block_on(async { signal(SignalKind::terminate()) }).unwrap();
+    let interrupted = runtime.spawn(async move {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+    });
     std::thread::scope(|scope| {
         let playing = scope.spawn(play);
         while !playing.is_finished() {
             if interrupted.is_finished() {
                 eprintln!("interrupted");
+                process::end_all();
                 drop(network);
                 std::process::exit(130);
             }
