@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bastion::transport::memory::MemoryNet;
-use bastion::{Decision, Gate, GateConfig, Gatekeeper, Internal, PeerClaims, Profile, Session};
+use bastion::{Applicant, Decision, Gate, GateConfig, Gatekeeper, Internal, Profile, Session, Tier};
 use futures::future::BoxFuture;
 use keys::{BootId, Epoch, KeyManager};
 use live::{ALL_APPS, HandClock, LiveNode, WITHOUT_MARKET, by_hand};
@@ -40,8 +40,8 @@ impl Gatekeeper for Anybody {
         Box::pin(async { Ok(profile) })
     }
 
-    fn decide<'a>(&'a self, _: &'a PeerClaims) -> BoxFuture<'a, Decision> {
-        Box::pin(async { Decision::Admit })
+    fn decide<'a>(&'a self, _: Applicant<'a>) -> BoxFuture<'a, Decision> {
+        Box::pin(async { Decision::Admit(Tier::Worked) })
     }
 }
 
@@ -56,7 +56,10 @@ impl Mallory {
         let keys = Arc::new(KeyManager::generate(&mut ChaCha20Rng::from_seed([3; 32])));
         let config = GateConfig::default();
         let gate = Gate::new(config, keys.clone(), Arc::new(Anybody), Arc::new(HandClock::at(NOW)));
-        let (session, _) = gate.dial(&net.transport(), &alice.onion(), &|_| {}).await.unwrap();
+        let (session, _) = gate
+            .dial(&net.transport(), &alice.onion(), None, &|_| {})
+            .await
+            .unwrap();
         alice.wait_for_session(&keys.peer_id()).await;
         Self { keys, session }
     }

@@ -11,24 +11,30 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GateConfig {
-    /// Effort asked of strangers in calm times, in expected evaluations of the work function. Default 1024: about
-    /// 0.7 s on one core, little beside a first dial over Tor, and some 2,000 times what the dearest bogus solution
-    /// costs us.
+    /// Effort asked of strangers in calm times, in expected evaluations of the work function. Default 8: about 5 ms of
+    /// one core, nearly nothing.
+    pub effort_calm: u64,
+    /// Effort asked as soon as it is no longer calm, in evaluations. Default 1024: about 0.7 s on one core, little beside
+    /// a first dial over Tor, and some 2,000 times what the dearest bogus solution costs us.
     pub effort_base: u64,
     /// Most effort ever asked, in evaluations. Default 131072: what a default client accepts, about 90 s on one core.
     pub effort_max: u64,
     /// Most effort we spend on being admitted elsewhere, in evaluations. Default 131072: a hostile node cannot burn
     /// more than about 90 s of one core.
     pub effort_accept_max: u64,
-    /// Load, in percent of the slots, below which the effort stays at its base. Default 20: a few strangers at once are
-    /// no attack.
+    /// Load, in percent of what there is room for, up to which it is calm. Default 20: a few strangers at once are no
+    /// attack.
     pub effort_calm_percent: u8,
     /// Seconds in which the effort doubles at most, under load. Default 1: an attack is answered in seconds.
     pub effort_doubling_s: u64,
     /// Seconds in which the effort halves once the load is gone. Default 60: an attacker who pauses gains nothing.
     pub effort_halving_s: u64,
-    /// Failed solutions within a minute that count as full load. Default 600: guessing raises the price like crowding does.
+    /// Failed solutions within a minute that weigh as much as places that are all taken. Default 600: ten a second are
+    /// no accident.
     pub failures_per_minute_max: u64,
+    /// Strangers admitted for their work within a minute that count as full load. Default 120: two a second are more
+    /// than any node's new acquaintances.
+    pub admissions_per_minute_max: u64,
     /// Leading zero bits of the cheap inner condition. Default 12: passing it by trial (0.4 ms) costs about what one
     /// evaluation of the work function costs us (0.3 ms).
     pub inner_bits: u8,
@@ -43,12 +49,31 @@ pub struct GateConfig {
     pub stranger_frame_bytes_max: usize,
     /// Longest frame after admission, in bytes. Default 1048576: a package's cap.
     pub frame_bytes_max: usize,
-    /// Strangers in a handshake at once. Default 256: at 8 KiB and a task each, about 5 MiB.
+    /// Strangers in a handshake at once. Default 512: at most 8 KiB and a task each, about 10 MiB. When all places are
+    /// taken and another comes, one who only waits has to go.
     pub open_handshakes_max: usize,
+    /// Peers with a ticket in a handshake at once, beside the strangers. Default 64.
+    pub known_handshakes_max: usize,
+    /// Trusted peers with a ticket in a handshake at once, beside all others. Default 64: no crowd takes their places.
+    pub trusted_handshakes_max: usize,
     /// Solutions verified at once, each on a thread of its own. Default 2: leaves cores to the peers' work.
     pub verify_workers: usize,
+    /// How much the threads that verify stand back behind all others, 0 to 19 as of `nice`. Default 10: what peers do in
+    /// open sessions comes first.
+    pub verify_niceness: u8,
     /// Solutions waiting to be verified. Default 64: at 0.3 ms each the last waits 10 ms; a full queue drops the lowest effort.
     pub verify_queue_max: usize,
+    /// Answers to solutions that are remembered, so that a peer whose stream broke gets the same one again. Default 256:
+    /// at most 24 KiB each, and each was paid for with work.
+    pub answers_max: usize,
+    /// Seconds that a ticket of ours spares a peer the work; 0 gives none. Default 2592000, a month: a peer that was away
+    /// longer works once more.
+    pub ticket_lifetime_s: u64,
+    /// Uses of one peer's tickets within a minute. Default 6: a peer that loses its stream often; more, and it works like
+    /// a stranger.
+    pub ticket_uses_per_minute_max: u32,
+    /// Peers whose uses of tickets are counted at once. Default 4096: about 300 KiB; more, and further ones work.
+    pub ticket_peers_max: usize,
     /// Seconds for a stranger's first message. Default 20: a slow circuit's round trips; shrinks to 5 under pressure.
     pub hello_deadline_s: u64,
     /// Seconds that we hold a stream open for the solution. Default 30: longer solving comes back on a new stream.
@@ -63,6 +88,11 @@ pub struct GateConfig {
     pub answer_deadline_s: u64,
     /// Seconds that we solve at most. Default 600: a cookie's lifetime; then it is worthless.
     pub solve_deadline_s: u64,
+    /// Times that a solution is presented, or a knock repeated, while the other side is busy or hangs up. Default 8: with
+    /// the pauses that a busy node asks for, half a minute.
+    pub presentations_max: u32,
+    /// Longest pause, in seconds, that a busy node may ask of us before we come again. Default 30.
+    pub busy_wait_s_max: u64,
     /// Threads that solve. Default 0: as many as there are cores.
     pub solver_threads: usize,
     /// Identities a peer may present in its claims. Default 8: they must fit the frame; more travel by sync.
@@ -78,6 +108,7 @@ pub struct GateConfig {
 impl Default for GateConfig {
     fn default() -> Self {
         Self {
+            effort_calm: 8,
             effort_base: 1024,
             effort_max: 131_072,
             effort_accept_max: 131_072,
@@ -85,15 +116,23 @@ impl Default for GateConfig {
             effort_doubling_s: 1,
             effort_halving_s: 60,
             failures_per_minute_max: 600,
+            admissions_per_minute_max: 120,
             inner_bits: 12,
             inner_bits_accept_max: 16,
             cookie_lifetime_s: 600,
             serials_max: 4_194_304,
             stranger_frame_bytes_max: 8192,
             frame_bytes_max: 1 << 20,
-            open_handshakes_max: 256,
+            open_handshakes_max: 512,
+            known_handshakes_max: 64,
+            trusted_handshakes_max: 64,
             verify_workers: 2,
+            verify_niceness: 10,
             verify_queue_max: 64,
+            answers_max: 256,
+            ticket_lifetime_s: 30 * 24 * 3600,
+            ticket_uses_per_minute_max: 6,
+            ticket_peers_max: 4096,
             hello_deadline_s: 20,
             solution_deadline_s: 30,
             decision_deadline_s: 30,
@@ -101,6 +140,8 @@ impl Default for GateConfig {
             dial_deadline_s: 120,
             answer_deadline_s: 60,
             solve_deadline_s: 600,
+            presentations_max: 8,
+            busy_wait_s_max: 30,
             solver_threads: 0,
             identities_max: 8,
             apps_max: 64,
@@ -124,7 +165,12 @@ impl GateConfig {
     /// Refuses values with which the gate could not do its work.
     pub fn check(&self) -> Result<(), BadGateConfig> {
         let rules = [
-            (self.effort_base >= 1, "effort_base", "must be at least 1"),
+            (self.effort_calm >= 1, "effort_calm", "must be at least 1"),
+            (
+                self.effort_base >= self.effort_calm,
+                "effort_base",
+                "is below effort_calm",
+            ),
             (
                 self.effort_max >= self.effort_base,
                 "effort_max",
@@ -145,6 +191,11 @@ impl GateConfig {
             (
                 self.failures_per_minute_max >= 1,
                 "failures_per_minute_max",
+                "must be at least 1",
+            ),
+            (
+                self.admissions_per_minute_max >= 1,
+                "admissions_per_minute_max",
                 "must be at least 1",
             ),
             (self.inner_bits <= 32, "inner_bits", "nobody could solve it: at most 32"),
@@ -172,7 +223,19 @@ impl GateConfig {
                 "open_handshakes_max",
                 "must be at least 1",
             ),
-            (self.verify_workers >= 1, "verify_workers", "must be at least 1"),
+            (
+                self.trusted_handshakes_max >= 1,
+                "trusted_handshakes_max",
+                "must be at least 1",
+            ),
+            (
+                (1..=1024).contains(&self.verify_workers),
+                "verify_workers",
+                "must be 1 to 1024",
+            ),
+            (self.verify_niceness <= 19, "verify_niceness", "must be 0 to 19"),
+            (self.answers_max >= 1, "answers_max", "must be at least 1"),
+            (self.presentations_max >= 1, "presentations_max", "must be at least 1"),
             (self.verify_queue_max >= 1, "verify_queue_max", "must be at least 1"),
         ];
         match rules.into_iter().find(|(holds, ..)| !holds) {
@@ -203,6 +266,11 @@ impl GateConfig {
 
     pub(crate) fn answer_deadline(&self) -> Duration {
         Duration::from_secs(self.answer_deadline_s)
+    }
+
+    /// The pause that a busy node asks for, as far as we go along.
+    pub(crate) fn busy_wait(&self, retry_s: Option<u32>) -> Duration {
+        Duration::from_secs(u64::from(retry_s.unwrap_or(1)).min(self.busy_wait_s_max))
     }
 
     pub(crate) fn solve_deadline(&self) -> Duration {

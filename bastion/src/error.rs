@@ -9,6 +9,7 @@ use keys::{ChainError, Malformed};
 use serde::{Deserialize, Serialize};
 
 use crate::frames::FrameError;
+use crate::messages::Refused;
 use crate::transport::DialError;
 
 /// All that a refused side is told. Travels as lower-case text.
@@ -33,6 +34,9 @@ pub enum RefusalCode {
     /// The onion address claimed is not proved.
     #[error("onion")]
     Onion,
+    /// The operator has to approve the peer first: try again much later.
+    #[error("pending")]
+    Pending,
     /// This node's policy does not admit the peer (now).
     #[error("policy")]
     Policy,
@@ -69,9 +73,12 @@ pub enum Misbehaviour {
     /// The challenge names another onion service than the one that was dialled: it belongs to somebody else.
     #[error("the challenge names another onion service than the one dialled")]
     CookieOfAnotherOnion,
-    /// A challenge without any work, or with an expiry that no clock reaches.
+    /// A challenge without any work for one who showed no ticket.
     #[error("the challenge makes no sense")]
     CookieAbsurd,
+    /// The ticket that is to stand in for the work was not issued here to this peer, or its time is over.
+    #[error("the ticket does not hold")]
+    Ticket,
     /// The nonce fails the cheap inner condition.
     #[error("the nonce fails the inner condition")]
     InnerCondition,
@@ -186,14 +193,22 @@ pub enum HandshakeError {
     #[error("could not dial")]
     Dial(#[source] DialError),
     /// The other side refused us and said this much.
-    #[error("refused by the peer: {0}")]
-    Refused(RefusalCode),
+    #[error("refused by the peer: {code}")]
+    Refused {
+        /// Why.
+        code: RefusalCode,
+        /// Seconds after which to come again, where it said so.
+        retry_s: Option<u32>,
+    },
     /// Our own policy refused the other side.
     #[error("not admitted by our policy: {0}")]
     NotAdmitted(RefusalCode),
     /// We have no slot or turn to give.
     #[error("busy")]
     Busy,
+    /// Another stranger got the place. Nothing is lost: a solution is taken on any stream.
+    #[error("made to go for others")]
+    Shed,
     /// A step took longer than its deadline.
     #[error("timed out while {0}")]
     Timeout(Step),
@@ -224,7 +239,20 @@ impl HandshakeError {
             Self::NotAdmitted(code) => Some(*code),
             Self::Busy | Self::Timeout(Step::Decision) => Some(RefusalCode::Busy),
             Self::Internal(_) => Some(RefusalCode::Internal),
-            Self::Dial(_) | Self::Refused(_) | Self::Timeout(_) | Self::HungUp(_) | Self::Io { .. } => None,
+            Self::Dial(_)
+            | Self::Refused { .. }
+            | Self::Shed
+            | Self::Timeout(_)
+            | Self::HungUp(_)
+            | Self::Io { .. } => None,
+        }
+    }
+
+    /// What a refusal of the other side means here.
+    pub(crate) fn refused(refused: &Refused) -> Self {
+        Self::Refused {
+            code: refused.code,
+            retry_s: refused.retry_s,
         }
     }
 
@@ -253,7 +281,7 @@ impl HandshakeError {
 impl Misbehaviour {
     fn code(&self) -> RefusalCode {
         match self {
-            Self::CookieNotOurs | Self::CookieExpired => RefusalCode::Expired,
+            Self::CookieNotOurs | Self::CookieExpired | Self::Ticket => RefusalCode::Expired,
             Self::CookieUsed => RefusalCode::Used,
             Self::InnerCondition | Self::Work => RefusalCode::Work,
             Self::Signature | Self::KeyChain(_) => RefusalCode::Signature,

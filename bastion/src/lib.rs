@@ -1,7 +1,7 @@
 //! The Bastion: strangers in, authenticated peers out (SEED 1.1).
 //!
 //! Pure, without streams, clocks or chance:
-//! - [`messages`] and [`claims`]: what is said; [`puzzle`]: the work; [`load`]: how much of it.
+//! - [`messages`] and [`claims`]: what is said; [`puzzle`]: the work; [`load`]: how much of it; [`ticket`]: what spares it.
 //! - [`handshake`]: one consumed state per message, for either side.
 //!
 //! I/O at the edge:
@@ -21,12 +21,14 @@ pub mod handshake;
 pub mod load;
 pub mod messages;
 pub mod puzzle;
+pub mod ticket;
 pub mod transport;
 
 pub use claims::{PeerClaims, Profile};
 pub use config::{BadGateConfig, GateConfig};
 pub use error::{HandshakeError, Incompatibility, Internal, Misbehaviour, RefusalCode, Step};
 pub use frames::{FrameError, FrameReader, FrameWriter, Session};
-pub use gate::{Clock, Decision, Gate, GateStatus, Gatekeeper, Progress};
+pub use gate::{Applicant, Clock, Decision, Gate, GateStatus, Gatekeeper, Progress};
 pub use handshake::Admitted;
+pub use ticket::{Ticket, Tier};
 pub use transport::{Circuit, DialError, Incoming, Io, Listener, Stream, Transport};

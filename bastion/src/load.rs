@@ -1,7 +1,7 @@
 //! From load to effort: how much work a stranger must do, and how long we wait for one.
 //!
 //! Pure: load and time are arguments. Rises in seconds, decays in minutes. Never above `effort_max`, which a default
-//! client accepts. Invariant: more load never means less effort.
+//! client accepts. Invariant: more load never means less effort, and the same load at the same times the same effort.
 
 use std::time::Duration;
 
@@ -16,33 +16,48 @@ pub struct Load {
     pub queue: usize,
     /// Solutions that failed, counted over about a minute.
     pub failures: u64,
+    /// Strangers admitted for their work, counted over about a minute.
+    pub admissions: u64,
 }
 
 /// The whole of a pressure.
-const FULL: u64 = 1000;
+pub const FULL: u64 = 1000;
+
+/// What holding places and failing can weigh at most. More effort drives away neither: whoever only stalls or guesses
+/// does not work. So they raise the price, but cannot raise it to the cap for everybody else.
+const UNPAID_MAX: u64 = FULL / 2;
 
 impl Load {
-    /// The tightest of the three, in thousandths of what there is room for; 1000 is full.
+    /// The tightest of the four, in thousandths of what there is room for; 1000 is full.
     pub fn pressure(&self, config: &GateConfig) -> u64 {
         let share = |used: u64, of: u64| (used.saturating_mul(FULL) / of.max(1)).min(FULL);
-        share(self.open_handshakes as u64, config.open_handshakes_max as u64)
-            .max(share(self.queue as u64, config.verify_queue_max as u64))
-            .max(share(self.failures, config.failures_per_minute_max))
+        let open = share(self.open_handshakes as u64, config.open_handshakes_max as u64);
+        let failed = share(self.failures, config.failures_per_minute_max);
+        let paid = share(self.queue as u64, config.verify_queue_max as u64)
+            .max(share(self.admissions, config.admissions_per_minute_max));
+        paid.max(open.max(failed) * UNPAID_MAX / FULL)
+    }
+
+    /// How much of the room for strangers is taken, in thousandths.
+    pub fn crowding(&self, config: &GateConfig) -> u64 {
+        (self.open_handshakes as u64 * FULL / (config.open_handshakes_max as u64).max(1)).min(FULL)
     }
 }
 
-/// The effort that a pressure calls for in the long run: the base while calm, then doubling in even steps to the cap.
+/// The effort that a pressure calls for in the long run: nearly nothing while calm, then the base at once, then doubling
+/// in even steps to the cap.
 pub fn target_effort(pressure: u64, config: &GateConfig) -> u64 {
     let calm = u64::from(config.effort_calm_percent) * FULL / 100;
-    let Some(above) = pressure.min(FULL).checked_sub(calm) else {
-        return config.effort_base;
+    let above = match pressure.min(FULL).checked_sub(calm) {
+        None | Some(0) => return config.effort_calm,
+        Some(above) => above,
     };
     let doublings = u64::from((config.effort_max / config.effort_base.max(1)).max(1).ilog2());
     let room = (FULL - calm.min(FULL - 1)).max(1);
-    match above {
-        0 => config.effort_base,
-        above if above >= room => config.effort_max,
-        above => (config.effort_base << (doublings * above / room)).min(config.effort_max),
+    if above >= room {
+        config.effort_max
+    } else {
+        (config.effort_base << (doublings * above / room)).min(config.effort_max)
     }
 }
 
@@ -50,15 +65,19 @@ pub fn target_effort(pressure: u64, config: &GateConfig) -> u64 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Effort {
     value: u64,
-    since: u64,
+    /// From when on the time counts for the next doubling.
+    rising: u64,
+    /// From when on the time counts for the next halving.
+    falling: u64,
 }
 
 impl Effort {
     /// Calm.
-    pub fn base(config: &GateConfig, now: u64) -> Self {
+    pub fn calm(config: &GateConfig, now: u64) -> Self {
         Self {
-            value: config.effort_base,
-            since: now,
+            value: config.effort_calm,
+            rising: now,
+            falling: now,
         }
     }
 
@@ -67,41 +86,52 @@ impl Effort {
         self.value
     }
 
-    /// The effort at `now` (unix seconds) under `load`.
+    /// The effort at `now` (unix seconds) under `load`: from calm to the base at once, from there on doubling once in
+    /// `effort_doubling_s`; halving once in `effort_halving_s` where the load is gone.
     pub fn follow(self, load: &Load, config: &GateConfig, now: u64) -> Self {
         let target = target_effort(load.pressure(config), config);
-        let elapsed = now.saturating_sub(self.since);
         if target > self.value {
-            let doublings = (elapsed / config.effort_doubling_s.max(1)).min(63) as u32;
-            match doublings {
-                0 => self,
-                _ => Self {
-                    value: self.value.saturating_mul(1 << doublings).min(target),
-                    since: now,
-                },
-            }
-        } else if target < self.value {
-            let halvings = elapsed / config.effort_halving_s.max(1);
+            let doubling_s = config.effort_doubling_s.max(1);
+            let doublings = now.saturating_sub(self.rising) / doubling_s;
+            let value = if self.value < config.effort_base {
+                config.effort_base
+            } else if doublings == 0 {
+                return Self { falling: now, ..self };
+            } else {
+                self.value.saturating_mul(1 << doublings.min(63))
+            };
             Self {
-                value: (self.value >> halvings.min(63)).max(target),
-                since: self.since + halvings * config.effort_halving_s,
+                value: value.min(target),
+                rising: now,
+                falling: now,
             }
         } else {
-            Self { since: now, ..self }
+            let halving_s = config.effort_halving_s.max(1);
+            let halvings = now.saturating_sub(self.falling) / halving_s;
+            let is_there = target == self.value;
+            Self {
+                value: (self.value >> halvings.min(63)).max(target),
+                rising: now,
+                falling: if is_there {
+                    now
+                } else {
+                    self.falling + halvings * halving_s
+                },
+            }
         }
     }
 }
 
-/// Counts failed solutions over about a minute: the count halves every half minute.
+/// Counts over about a minute: the count halves every half minute.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Failures {
+pub struct PerMinute {
     count: u64,
     since: u64,
 }
 
 const HALVING_S: u64 = 30;
 
-impl Failures {
+impl PerMinute {
     /// The count at `now`, in unix seconds.
     pub fn at(self, now: u64) -> Self {
         let halvings = now.saturating_sub(self.since) / HALVING_S;
@@ -126,9 +156,15 @@ impl Failures {
     }
 }
 
-/// How long to wait for a stranger under pressure: the whole time while calm, a quarter when full.
-pub fn patience(whole: Duration, pressure: u64) -> Duration {
-    let quarters = FULL - pressure.min(FULL) * 3 / 4;
+/// Seconds after which somebody who is told `busy` should come again: one while calm, five when full. What makes us
+/// busy is over in less; the hint only spreads those who come back.
+pub fn retry_s(pressure: u64) -> u32 {
+    1 + (pressure.min(FULL) * 4 / FULL) as u32
+}
+
+/// How long to wait for a stranger in a crowd (in thousandths): the whole time while calm, a quarter when full.
+pub fn patience(whole: Duration, crowding: u64) -> Duration {
+    let quarters = FULL - crowding.min(FULL) * 3 / 4;
     whole * quarters as u32 / FULL as u32
 }
 
@@ -139,6 +175,7 @@ mod tests {
 
     fn config() -> GateConfig {
         GateConfig {
+            effort_calm: 1,
             effort_base: 4,
             effort_max: 4096,
             open_handshakes_max: 100,
@@ -154,49 +191,65 @@ mod tests {
         }
     }
 
+    fn target(load: Load) -> u64 {
+        target_effort(load.pressure(&config()), &config())
+    }
+
     #[test]
-    fn calm_asks_the_base_and_full_asks_the_cap() {
-        let target = |load: Load| target_effort(load.pressure(&config()), &config());
-        assert_eq!(target(open(0)), 4);
-        assert_eq!(target(open(20)), 4);
-        assert_eq!(target(open(60)), 128);
-        assert_eq!(target(open(100)), 4096);
-        assert_eq!(target(open(1000)), 4096);
-        assert_eq!(target(Load { queue: 10, ..open(0) }), 4096);
-        assert_eq!(
-            target(Load {
-                failures: 600,
-                ..open(0)
-            }),
-            4096
-        );
+    fn calm_asks_nearly_nothing_and_full_asks_the_cap() {
+        let queue = |queue| target(Load { queue, ..open(0) });
+        assert_eq!((queue(0), queue(2)), (1, 1));
+        // Base 4, cap 4096: ten doublings over the eight tenths that are left.
+        assert_eq!((queue(3), queue(6), queue(10), queue(99)), (8, 128, 4096, 4096));
+        let admissions = |admissions| target(Load { admissions, ..open(0) });
+        assert_eq!((admissions(0), admissions(120)), (1, 4096));
+    }
+
+    #[test]
+    fn stalling_and_guessing_raise_the_price_but_never_to_the_cap() {
+        assert_eq!((target(open(0)), target(open(40))), (1, 1));
+        assert_eq!((target(open(60)), target(open(100)), target(open(1000))), (8, 32, 32));
+        let failures = |failures| target(Load { failures, ..open(0) });
+        assert_eq!((failures(0), failures(600), failures(1_000_000)), (1, 32, 32));
     }
 
     #[test]
     fn effort_rises_in_seconds_and_decays_in_minutes() {
         let config = config();
-        let mut effort = Effort::base(&config, 1000);
-        effort = effort.follow(&open(100), &config, 1000);
+        let full = Load { queue: 10, ..open(0) };
+        let mut effort = Effort::calm(&config, 1000);
+        assert_eq!(effort.value(), 1);
+        // To the base at once, then a doubling a second.
+        effort = effort.follow(&full, &config, 1000);
         assert_eq!(effort.value(), 4);
-        for second in 1001..=1010 {
-            effort = effort.follow(&open(100), &config, second);
+        assert_eq!(effort.follow(&full, &config, 1000).value(), 4);
+        for (second, expected) in (1001..=1010).zip([8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096]) {
+            effort = effort.follow(&full, &config, second);
+            assert_eq!(effort.value(), expected);
         }
-        assert_eq!(effort.value(), 4096);
         effort = effort.follow(&open(0), &config, 1059);
         assert_eq!(effort.value(), 4096);
         for second in 1060..=1130 {
             effort = effort.follow(&open(0), &config, second);
         }
         assert_eq!(effort.value(), 1024);
-        assert_eq!(effort.follow(&open(0), &config, 9000).value(), 4);
+        assert_eq!(effort.follow(&open(0), &config, 9000).value(), 1);
+        // A pause between two waves does not bring the price down.
+        let paused = effort.follow(&open(0), &config, 1150).follow(&full, &config, 1151);
+        assert!(paused.value() >= 1024, "{}", paused.value());
     }
 
     #[test]
-    fn failures_fade() {
-        let failures = (0..8).fold(Failures::default(), |sum, _| sum.and_one(1000));
+    fn counts_fade() {
+        let failures = (0..8).fold(PerMinute::default(), |sum, _| sum.and_one(1000));
         assert_eq!(failures.at(1001).count(), 8);
         assert_eq!(failures.at(1030).at(1060).count(), 2);
         assert_eq!(failures.at(9000).count(), 0);
+    }
+
+    #[test]
+    fn who_is_told_busy_comes_again_within_seconds() {
+        assert_eq!((retry_s(0), retry_s(500), retry_s(1000), retry_s(9999)), (1, 3, 5, 5));
     }
 
     #[test]
@@ -208,11 +261,30 @@ mod tests {
 
     proptest! {
         #[test]
-        fn more_load_never_means_less_effort(base in 1u64..5000, factor in 1u64..10_000, calm in 0u8..100, less in 0u64..1001, more in 0u64..1001) {
-            let config = GateConfig { effort_base: base, effort_max: base * factor, effort_calm_percent: calm, ..GateConfig::default() };
+        fn more_load_never_means_less_effort(calm_effort in 1u64..50, base in 50u64..5000, factor in 1u64..10_000, calm in 0u8..100, less in 0u64..1001, more in 0u64..1001) {
+            let config = GateConfig {
+                effort_calm: calm_effort, effort_base: base, effort_max: base * factor, effort_calm_percent: calm, ..GateConfig::default()
+            };
             let (less, more) = (less.min(more), less.max(more));
             let (low, high) = (target_effort(less, &config), target_effort(more, &config));
-            prop_assert!(base <= low && low <= high && high <= config.effort_max);
+            prop_assert!(calm_effort <= low && low <= high && high <= config.effort_max);
+        }
+
+        /// Whatever the load does over an hour: never below calm nor above the cap, never more than a doubling a second
+        /// once the base is reached, and calm again in the end.
+        #[test]
+        fn effort_stays_in_its_bounds_over_time(loads in proptest::collection::vec((0usize..200, 0usize..20, 0u64..2000, 0u64..400, 1u64..120), 1..60)) {
+            let config = config();
+            let (mut effort, mut now) = (Effort::calm(&config, 1000), 1000);
+            for (open_handshakes, queue, failures, admissions, pause) in loads {
+                now += pause;
+                let load = Load { open_handshakes, queue, failures, admissions };
+                let next = effort.follow(&load, &config, now);
+                prop_assert!((config.effort_calm..=config.effort_max).contains(&next.value()));
+                prop_assert!(next.value() <= effort.value().max(config.effort_base).saturating_mul(1 << pause.min(30)));
+                effort = next;
+            }
+            prop_assert_eq!(effort.follow(&Load::default(), &config, now + 3600).value(), config.effort_calm);
         }
     }
 }

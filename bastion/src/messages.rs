@@ -14,6 +14,8 @@ use crate::error::RefusalCode;
 pub const VERSION: u64 = 1;
 /// Bytes of a nonce.
 pub const NONCE_BYTES: usize = 16;
+/// Most doublings of the effort beyond what was asked.
+pub const MORE_MAX: u8 = 4;
 /// Most versions that a hello may list.
 pub const VERSIONS_MAX: usize = 16;
 
@@ -37,6 +39,8 @@ pub enum Message {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hello {
+    /// A ticket of an earlier admission, at most [`TICKET_BYTES_MAX`](crate::ticket::TICKET_BYTES_MAX) bytes.
+    pub ticket: Option<ByteBuf>,
     /// Protocol versions that the caller speaks, at most [`VERSIONS_MAX`].
     pub versions: Vec<u64>,
 }
@@ -57,7 +61,7 @@ pub struct Challenge {
 pub struct Cookie {
     /// The onion service that asks for the work.
     pub onion: OnionAddr,
-    /// Expected evaluations of the work function, at least 1.
+    /// Expected evaluations of the work function; 0 for a caller whose ticket holds, who need not work.
     pub effort: u64,
     /// Unix seconds by the maker's clock; a solution that comes later is refused.
     pub expiry: u64,
@@ -71,7 +75,9 @@ pub struct Cookie {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Solution {
-    /// What solves the puzzle.
+    /// Doublings of the effort beyond what was asked, at most [`MORE_MAX`]; each also asks one more inner bit.
+    pub more: u8,
+    /// What solves the puzzle; any where a ticket stands in for the work.
     pub nonce: ByteArray<NONCE_BYTES>,
     /// The caller's claims, as signed.
     pub claims: ByteBuf,
@@ -79,7 +85,9 @@ pub struct Solution {
     pub cookie: ByteBuf,
     /// From the challenge, unchanged.
     pub sealed: ByteBuf,
-    /// By the caller's node key, over cookie, sealed, nonce, claims and the onion key of the node addressed.
+    /// The ticket of the hello, where the challenge asks no work.
+    pub ticket: Option<ByteBuf>,
+    /// By the caller's node key, over all the other fields and the onion key of the node addressed.
     pub signature: Signature,
 }
 
@@ -89,9 +97,11 @@ pub struct Solution {
 pub struct Welcome {
     /// The answering node's claims, as signed.
     pub claims: ByteBuf,
+    /// Spares the caller the work next time.
+    pub ticket: Option<ByteBuf>,
     /// The sync domains of both, sorted.
     pub domains: Vec<String>,
-    /// By the answering node's key, over the transcript's digest, claims and domains.
+    /// By the answering node's key, over the transcript's digest, claims, domains and ticket.
     pub signature: Signature,
 }
 
@@ -99,8 +109,10 @@ pub struct Welcome {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Refused {
-    /// All that is told.
+    /// Why.
     pub code: RefusalCode,
+    /// Seconds after which to come again, with the same solution if there is one; only with `busy`.
+    pub retry_s: Option<u32>,
 }
 
 impl Message {
@@ -182,44 +194,57 @@ mod tests {
 
     #[test]
     fn every_kind_has_one_canonical_form() {
-        round_trip(Message::Hello(Hello { versions: vec![1] }));
+        round_trip(Message::Hello(Hello {
+            ticket: None,
+            versions: vec![1],
+        }));
         round_trip(Message::Challenge(Challenge {
             cookie: ByteBuf::from([1; 90]),
             sealed: ByteBuf::from([2; 48]),
         }));
         round_trip(Message::Solution(Solution {
+            more: 4,
             nonce: ByteArray::new([3; 16]),
             claims: ByteBuf::from([4; 400]),
             cookie: ByteBuf::from([5; 90]),
             sealed: ByteBuf::from([6; 48]),
+            ticket: Some(ByteBuf::from([6; 89])),
             signature: Signature::from_bytes([7; 64]),
         }));
         round_trip(Message::Welcome(Welcome {
             claims: ByteBuf::from([8; 400]),
+            ticket: None,
             domains: (10..74).map(|number| format!("domain{number}")).collect(),
             signature: Signature::from_bytes([9; 64]),
         }));
         round_trip(Message::Refused(Refused {
             code: RefusalCode::OwnPeerId,
+            retry_s: None,
         }));
     }
 
     #[test]
     fn the_bytes_of_hello_and_refused_are_as_the_protocol_page_says() {
-        let hello = Message::Hello(Hello { versions: vec![1] }).encode();
-        assert_eq!(hello, [&b"\xa1\x65hello\xa1\x68versions\x81\x01"[..]].concat());
+        let hello = Message::Hello(Hello {
+            ticket: None,
+            versions: vec![1],
+        })
+        .encode();
+        assert_eq!(hello, b"\xa1\x65hello\xa2\x66ticket\xf6\x68versions\x81\x01");
         let refused = Message::Refused(Refused {
-            code: RefusalCode::OwnPeerId,
+            code: RefusalCode::Busy,
+            retry_s: Some(3),
         });
-        assert_eq!(refused.encode(), b"\xa1\x67refused\xa1\x64code\x64self");
+        assert_eq!(refused.encode(), b"\xa1\x67refused\xa2\x64code\x64busy\x67retry_s\x03");
     }
 
     #[test]
     fn unknown_kinds_fields_and_codes_are_refused() {
         for bytes in [
-            &b"\xa1\x65hullo\xa1\x68versions\x81\x01"[..],
-            b"\xa1\x65hello\xa2\x65extra\x01\x68versions\x81\x01",
-            b"\xa1\x67refused\xa1\x64code\x64because",
+            &b"\xa1\x65hullo\xa2\x66ticket\xf6\x68versions\x81\x01"[..],
+            b"\xa1\x65hello\xa1\x68versions\x81\x01",
+            b"\xa1\x65hello\xa3\x65extra\x01\x66ticket\xf6\x68versions\x81\x01",
+            b"\xa1\x67refused\xa2\x64code\x67because\x67retry_s\xf6",
             b"\xa0",
             b"\x65hello",
         ] {

@@ -11,10 +11,13 @@ mod support;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bastion::handshake::{AwaitChallenge, Work};
+use bastion::puzzle::{Attempt, solve};
 use bastion::transport::loopback::LoopbackDirectory;
 use bastion::transport::memory::MemoryNet;
 use bastion::{
-    Admitted, Decision, GateConfig, HandshakeError, Listener, Progress, RefusalCode, Session, Step, Stream, Transport,
+    Admitted, Decision, GateConfig, HandshakeError, Listener, Progress, RefusalCode, Session, Step, Stream, Tier,
+    Transport,
 };
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
@@ -28,7 +31,11 @@ async fn story(alice: Node, listener: impl Listener, transport: &dyn Transport) 
     let bob = Node::bob();
     let steps = Mutex::new(Vec::new());
     let note = |step| steps.lock().unwrap().push(step);
-    let (mut near, at_bob) = bob.gate.dial(transport, &alice.keys.onion(), &note).await.unwrap();
+    let (mut near, at_bob) = bob
+        .gate
+        .dial(transport, &alice.keys.onion(), None, &note)
+        .await
+        .unwrap();
     let (mut far, at_alice) = admitted.recv().await.unwrap();
 
     assert_eq!(at_bob.claims().peer_id(), alice.keys.peer_id());
@@ -56,7 +63,7 @@ async fn story(alice: Node, listener: impl Listener, transport: &dyn Transport) 
     );
     let (status, dialled) = (alice.gate.status(), bob.gate.status().dialled_total);
     assert_eq!((status.admitted_total, status.refused_total, dialled), (1, 0, 1));
-    assert_eq!((status.open_handshakes, status.effort), (0, 2));
+    assert_eq!((status.crowd.strangers(), status.effort), (0, 2));
 }
 
 #[tokio::test]
@@ -85,7 +92,11 @@ async fn who_was_hung_up_on_while_working_dials_again_and_presents_the_work() {
         _ => (),
     };
     let transport = net.transport();
-    let (_near, at_bob) = bob.gate.dial(&transport, &alice.keys.onion(), &note).await.unwrap();
+    let (_near, at_bob) = bob
+        .gate
+        .dial(&transport, &alice.keys.onion(), None, &note)
+        .await
+        .unwrap();
     let (_far, at_alice) = admitted.recv().await.unwrap();
     assert_eq!(at_alice.domains(), at_bob.domains());
     assert_eq!((dials.into_inner(), presented.into_inner()), (2, 2));
@@ -98,7 +109,13 @@ async fn policy_refuses_with_its_own_code() {
     let _admitted = alice.serve(net.listen(alice.keys.onion()));
     let refused = Node::bob().dial(&net.transport(), &alice).await.unwrap_err();
     assert!(
-        matches!(refused, HandshakeError::Refused(RefusalCode::Policy)),
+        matches!(
+            refused,
+            HandshakeError::Refused {
+                code: RefusalCode::Policy,
+                ..
+            }
+        ),
         "{refused}"
     );
     assert_eq!(alice.gate.status().refused_total, 1);
@@ -115,26 +132,38 @@ async fn a_node_that_answers_nothing_costs_its_caller_a_deadline() {
 }
 
 #[tokio::test]
-async fn without_a_free_slot_one_is_told_busy_at_once() {
+async fn who_only_waits_makes_room_and_loses_nothing() {
     let alice = Node::alice(GateConfig {
         open_handshakes_max: 1,
         ..easy()
     });
     let net = MemoryNet::new();
-    let _admitted = alice.serve(net.listen(alice.keys.onion()));
+    let mut admitted = alice.serve(net.listen(alice.keys.onion()));
+    // Carol holds the only place and works.
+    let carol = Node::new(3000, &["messages"], easy(), Decision::Admit(Tier::Worked));
     let mut first = Session::new(net.transport().dial(&alice.keys.onion()).await.unwrap(), 8192);
     first.writer.write(&hello()).await.unwrap();
-    first.reader.read().await.unwrap().unwrap();
-    let refused = Node::bob().dial(&net.transport(), &alice).await.unwrap_err();
-    assert!(
-        matches!(refused, HandshakeError::Refused(RefusalCode::Busy)),
-        "{refused}"
-    );
+    let challenge = first.reader.read().await.unwrap().unwrap();
+    Node::bob().dial(&net.transport(), &alice).await.unwrap();
+    admitted.recv().await.unwrap();
+    assert!(!matches!(first.reader.read().await, Ok(Some(_))), "she is hung up on");
+    assert_eq!(alice.gate.status().busy_total, 1);
+    // Her work is good on another stream.
+    let (_, next) = AwaitChallenge::begin(carol.here(), alice.keys.onion(), None);
+    let solving = next.receive(&challenge).unwrap();
+    let puzzle = solving.puzzle(0).unwrap().unwrap();
+    let nonce = solve(&puzzle, [0; 16], 1, &Attempt::default()).unwrap();
+    let (solution, next) = solving.solved(Work { nonce, more: 0 }, carol.profile.clone(), Default::default());
+    let mut second = Session::new(net.transport().dial(&alice.keys.onion()).await.unwrap(), 8192);
+    second.writer.write(&solution).await.unwrap();
+    let welcome = second.reader.read().await.unwrap().unwrap();
+    assert_eq!(next.receive(&welcome).unwrap().claims().peer_id(), alice.keys.peer_id());
 }
 
 #[tokio::test]
 async fn a_dial_that_is_dropped_or_takes_too_long_stops_working() {
     let alice = Node::alice(GateConfig {
+        effort_calm: 1 << 39,
         effort_base: 1 << 39,
         effort_max: 1 << 39,
         ..easy()
@@ -147,7 +176,7 @@ async fn a_dial_that_is_dropped_or_takes_too_long_stops_working() {
     let _admitted = alice.serve(net.listen(alice.keys.onion()));
     let transport = net.transport();
     // Were the search to go on, the test's runtime could not end.
-    let bob = Node::new(2000, &[], patient.clone(), Decision::Admit);
+    let bob = Node::new(2000, &[], patient.clone(), Decision::Admit(Tier::Worked));
     let working = tokio::sync::Notify::new();
     let note = |step| {
         if matches!(step, Progress::Solving { evaluations: 1.., .. }) {
@@ -156,14 +185,14 @@ async fn a_dial_that_is_dropped_or_takes_too_long_stops_working() {
     };
     let onion = alice.keys.onion();
     tokio::select! {
-        _ = bob.gate.dial(&transport, &onion, &note) => panic!("nobody can solve this"),
+        _ = bob.gate.dial(&transport, &onion, None, &note) => panic!("nobody can solve this"),
         () = working.notified() => (),
     }
     let hasty = GateConfig {
         solve_deadline_s: 0,
         ..patient
     };
-    let bob = Node::new(2000, &[], hasty, Decision::Admit);
+    let bob = Node::new(2000, &[], hasty, Decision::Admit(Tier::Worked));
     assert!(matches!(
         bob.dial(&transport, &alice).await,
         Err(HandshakeError::Timeout(Step::Solve))

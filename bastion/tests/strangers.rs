@@ -10,7 +10,7 @@ mod support;
 
 use std::sync::atomic::Ordering;
 
-use bastion::handshake::AwaitChallenge;
+use bastion::handshake::{AwaitChallenge, Work};
 use bastion::messages::{Hello, Message};
 use bastion::puzzle::{Attempt, solve};
 use bastion::{GateConfig, HandshakeError, Misbehaviour, RefusalCode, Session, Step};
@@ -25,7 +25,11 @@ async fn strangers_that_break_a_rule_learn_a_code_and_nothing_else() {
         let mut stranger = Stranger::at(&alice).says(&hello()).await;
         stranger.hears().await
     };
-    let other = Message::Hello(Hello { versions: vec![9] }).encode();
+    let other = Message::Hello(Hello {
+        ticket: None,
+        versions: vec![9],
+    })
+    .encode();
     let long = vec![0; 8193];
     let table: [(&[u8], RefusalCode); 5] = [
         (b"garbage", RefusalCode::Malformed),
@@ -59,10 +63,11 @@ async fn a_solution_is_taken_on_any_stream_but_once() {
     let (alice, bob) = (Node::alice(easy()), Node::bob());
     let mut first = Stranger::at(&alice).says(&hello()).await;
     let challenge = first.hears().await;
-    let (_, next) = AwaitChallenge::begin(bob.here(), alice.keys.onion());
+    let (_, next) = AwaitChallenge::begin(bob.here(), alice.keys.onion(), None);
     let solving = next.receive(&challenge).unwrap();
-    let nonce = solve(solving.puzzle(), [0; 16], 1, &Attempt::default()).unwrap();
-    let (solution, next) = solving.solved(nonce, bob.profile.clone(), Default::default());
+    let puzzle = solving.puzzle(0).unwrap().unwrap();
+    let nonce = solve(&puzzle, [0; 16], 1, &Attempt::default()).unwrap();
+    let (solution, next) = solving.solved(Work { nonce, more: 0 }, bob.profile.clone(), Default::default());
     drop(first);
     let mut second = Stranger::at(&alice).says(&solution).await;
     let admitted = next.receive(&second.hears().await).unwrap();
@@ -105,7 +110,7 @@ async fn who_stalls_is_let_go_at_every_step() {
         lazy.admitting.await.unwrap(),
         Err(HandshakeError::Timeout(Step::Solution))
     ));
-    assert_eq!(alice.gate.status().open_handshakes, 0);
+    assert_eq!(alice.gate.status().crowd.strangers(), 0);
 }
 
 #[tokio::test]
@@ -132,7 +137,7 @@ async fn crowding_raises_the_effort_within_seconds() {
         stranger.hears().await;
         crowd.push(stranger);
     }
-    assert_eq!(alice.gate.status().open_handshakes, 3);
+    assert_eq!(alice.gate.status().crowd.strangers(), 3);
     alice.clock.fetch_add(5, Ordering::Relaxed);
     let mut late = Stranger::at(&alice).says(&hello()).await;
     late.hears().await;

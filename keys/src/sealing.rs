@@ -1,4 +1,4 @@
-//! Sealing what a node gives away and wants back unread and unchanged: cookies now, tickets later.
+//! Sealing what a node gives away and wants back unread and unchanged: cookies and tickets.
 //!
 //! XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03): a random nonce of 24 bytes may be drawn for every message without
 //! fear of repeats. Never used for anything that another node must open. Invariant: the key cannot be read or printed.
@@ -25,7 +25,12 @@ impl SealingKey {
     pub fn generate(rng: &mut dyn CryptoRng) -> Self {
         let mut key = zeroize::Zeroizing::new([0u8; 32]);
         rng.fill_bytes(key.as_mut());
-        Self(XChaCha20Poly1305::new((&*key).into()))
+        Self::from_bytes(&key)
+    }
+
+    /// The key that a digest of secret bytes gives.
+    pub(crate) fn from_bytes(key: &zeroize::Zeroizing<[u8; 32]>) -> Self {
+        Self(XChaCha20Poly1305::new((&**key).into()))
     }
 
     /// Seals `plain` and authenticates `readable` with it: nonce, ciphertext, tag.

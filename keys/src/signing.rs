@@ -42,6 +42,10 @@ pub enum Context {
     InnerWork,
     /// The transcript hash of challenge and solution.
     Transcript,
+    /// What is authenticated beside a ticket's sealed part.
+    Ticket,
+    /// Digest: the key that seals tickets, derived from the onion service's.
+    TicketKey,
 }
 
 impl Context {
@@ -61,6 +65,8 @@ impl Context {
             Self::Work => "postern/1/work",
             Self::InnerWork => "postern/1/inner-work",
             Self::Transcript => "postern/1/transcript",
+            Self::Ticket => "postern/1/ticket",
+            Self::TicketKey => "postern/1/ticket-key",
         }
     }
 }

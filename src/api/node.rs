@@ -65,7 +65,7 @@ pub(super) async fn status(State(state): State<ApiState>) -> Result<Json<Value>,
         "sync_domains": ground.schemas.sync_domains().map(|domain| &domain.name).collect::<Vec<_>>(),
         "gate": {
             "effort": node.gate.effort,
-            "open_handshakes": node.gate.open_handshakes,
+            "open_handshakes": node.gate.crowd.strangers(),
             "queue": node.gate.queue,
             "admitted_total": node.gate.admitted_total,
             "refused_total": node.gate.refused_total,

@@ -178,7 +178,7 @@ fn refusal(code: &'static str, message: &str) -> ControlError {
 
 fn dial_error(error: &DialError) -> ControlError {
     match error {
-        DialError::Handshake(HandshakeError::Refused(code)) => {
+        DialError::Handshake(HandshakeError::Refused { code, .. }) => {
             refusal("refused", &format!("the other node did not admit this one: {code}"))
         }
         DialError::Handshake(error @ HandshakeError::Dial(_)) => refusal(

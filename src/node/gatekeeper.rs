@@ -3,7 +3,7 @@
 //! Never tells a stranger that was not admitted anything. Invariant: claims are made anew for each handshake, from one
 //! committed state.
 
-use bastion::{Decision, Gatekeeper, Internal, PeerClaims, Profile, RefusalCode};
+use bastion::{Applicant, Decision, Gatekeeper, Internal, Profile, RefusalCode};
 use futures::future::BoxFuture;
 use keys::BootId;
 
@@ -48,9 +48,9 @@ impl Gatekeeper for Doorkeeper {
         })
     }
 
-    fn decide<'a>(&'a self, claims: &'a PeerClaims) -> BoxFuture<'a, Decision> {
+    fn decide<'a>(&'a self, applicant: Applicant<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(async {
-            let peer = claims.peer_id();
+            let peer = applicant.claims.peer_id();
             let known = self.peers.engine().read(move |view| view.rows.peer(&peer)).await;
             let trusted = match known {
                 Ok(row) => row.is_some_and(|row| row.tier == Tier::Trusted) || self.admission.allow.contains(&peer),
@@ -62,11 +62,11 @@ impl Gatekeeper for Doorkeeper {
             };
             // Those whom the operator knows are few, and find a place however many strangers have taken all.
             if trusted {
-                Decision::Admit
+                Decision::Admit(bastion::Tier::Trusted)
             } else if self.peers.is_full_without(&peer) {
                 Decision::Refuse(RefusalCode::Busy)
             } else if self.admission.policy == Policy::Open {
-                Decision::Admit
+                Decision::Admit(bastion::Tier::Worked)
             } else {
                 Decision::Refuse(RefusalCode::Policy)
             }

@@ -81,7 +81,7 @@ impl Dialler {
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Reached, DialError> {
         let _slot = self.0.slots.acquire().await.map_err(|_| DialError::Stopped)?;
-        let dial = self.0.gate.dial(&*self.0.transport, onion, progress);
+        let dial = self.0.gate.dial(&*self.0.transport, onion, None, progress);
         let (session, admitted) = tokio::select! {
             biased;
             () = self.0.stop.cancelled() => return Err(DialError::Stopped),

@@ -114,6 +114,7 @@ impl LiveNode {
             identities_max: 8,
         };
         let config = GateConfig {
+            effort_calm: 4,
             effort_base: 4,
             inner_bits: 2,
             ..GateConfig::default()

@@ -1,20 +1,25 @@
 //! The called side on a stream: one stranger, from its first byte to admission or a code.
 //!
-//! Never lets an error out to the stranger but as a code. Invariant: the slot is held until the stranger is admitted or
-//! its stream is done with.
+//! Never lets an error out to the stranger but as a code. A solution is judged to the end even where its stream is lost
+//! meanwhile, so that its sender finds the answer when it comes again. Invariant: the place in the lobby is held until
+//! the stranger is admitted or its stream is done with.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use keys::Digest;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
-use super::{Decision, Gate, receive, send};
-use crate::error::{HandshakeError, Internal, RefusalCode, Step};
+use super::answers::{Answer, Known};
+use super::lobby::Place;
+use super::{Applicant, Decision, Gate, receive, send};
+use crate::error::{HandshakeError, Internal, Misbehaviour, RefusalCode, Step};
 use crate::frames::Session;
 use crate::handshake::{Admitted, AwaitHello, Opening, Screened, Verified};
-use crate::load::patience;
+use crate::load::{patience, retry_s};
 use crate::messages::{Message, Refused};
 
 /// How long a refused stranger may take to read the code.
@@ -22,21 +27,29 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Bytes of it that are thrown away meanwhile.
 const LINGER_BYTES_MAX: usize = 64 * 1024;
 
+/// A welcome that was earned.
+type Earned = Arc<(Vec<u8>, Admitted)>;
+
 impl Gate {
-    /// Admits one stranger, or tells it a code and returns why. Fails with `Busy` at once when no slot is free.
+    /// Admits one stranger, or tells it a code and returns why. Fails with `Busy` at once when there is no place.
     pub async fn admit(
         &self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     ) -> Result<(Session, Admitted), HandshakeError> {
         let mut session = Session::new(stream, self.config().stranger_frame_bytes_max);
-        let Ok(_slot) = self.0.slots.try_acquire() else {
+        let Some(mut place) = self.0.lobby.enter() else {
             self.0.refused.fetch_add(1, Ordering::Relaxed);
-            // Without a slot nothing may be waited for: what cannot be told at once is not told.
-            let told = refused(RefusalCode::Busy);
-            let _ = session.writer.write(&told).now_or_never();
+            self.0.busy.fetch_add(1, Ordering::Relaxed);
+            self.tell_at_once(&mut session, RefusalCode::Busy);
             return Err(HandshakeError::Busy);
         };
-        match self.handshake(&mut session).await {
+        let shed = place.shed().clone();
+        let done = tokio::select! {
+            biased;
+            done = self.handshake(&mut session, &mut place) => done,
+            () = shed.cancelled() => Err(HandshakeError::Shed),
+        };
+        match done {
             Ok(admitted) => {
                 self.0.admitted.fetch_add(1, Ordering::Relaxed);
                 session.set_max(self.config().frame_bytes_max);
@@ -44,86 +57,179 @@ impl Gate {
             }
             Err(error) => {
                 self.0.refused.fetch_add(1, Ordering::Relaxed);
+                if matches!(error, HandshakeError::Busy) {
+                    self.0.busy.fetch_add(1, Ordering::Relaxed);
+                }
                 if let Some(code) = error.code() {
-                    tell(&mut session, code).await;
+                    place.dismissed();
+                    tokio::select! {
+                        () = self.tell(&mut session, code) => (),
+                        () = shed.cancelled() => (),
+                    }
                 }
                 Err(error)
             }
         }
     }
 
-    async fn handshake(&self, session: &mut Session) -> Result<Admitted, HandshakeError> {
+    async fn handshake(&self, session: &mut Session, place: &mut Place) -> Result<Admitted, HandshakeError> {
         let config = self.config();
-        let pressure = self.load().pressure(config);
-        let frame = receive(session, Step::Hello, patience(config.hello_deadline(), pressure)).await?;
-        let screened = match self.open(&frame)? {
-            Opening::Solution(screened) => *screened,
-            Opening::Hello(challenge, next) => {
+        let crowding = self.load().crowding(config);
+        let frame = receive(session, Step::Hello, patience(config.hello_deadline(), crowding)).await?;
+        let earned = match self.open(&frame) {
+            Ok(Opening::Solution(screened)) => self.presented(*screened, &frame, place).await?,
+            Ok(Opening::Hello { challenge, known, next }) => {
+                place.challenged(known);
                 send(session, &challenge, config.send_deadline()).await?;
-                let frame = receive(session, Step::Solution, patience(config.solution_deadline(), pressure)).await?;
-                next.receive(&frame, &self.desk().jar, self.now())?
+                let frame = receive(session, Step::Solution, patience(config.solution_deadline(), crowding)).await?;
+                let screened = next.receive(&frame, &mut self.front().desk, self.now());
+                match screened {
+                    Ok(screened) => self.presented(screened, &frame, place).await?,
+                    Err(error) => self.perhaps_again(error, &frame, place).await?,
+                }
             }
+            Err(error) => self.perhaps_again(error, &frame, place).await?,
         };
-        let (welcome, admitted) = timeout(config.decision_deadline(), self.judge(screened))
-            .await
-            .map_err(|_| HandshakeError::Timeout(Step::Decision))??;
-        send(session, &welcome, config.send_deadline()).await?;
-        Ok(admitted)
+        send(session, &earned.0, config.send_deadline()).await?;
+        Ok(earned.1.clone())
     }
 
     /// Hello or a solution: the effort that a challenge asks follows the load of this moment.
     fn open(&self, frame: &[u8]) -> Result<Opening, HandshakeError> {
-        let (load, now) = (self.load(), self.now());
-        let mut desk = self.desk();
-        desk.effort = desk.effort.follow(&load, self.config(), now);
-        let effort = desk.effort.value();
-        AwaitHello::new(self.0.here.clone()).receive(frame, &mut desk.jar, effort, now, &mut rand::rng())
+        let effort = self.effort(&self.load());
+        let here = self.0.here.clone();
+        AwaitHello::new(here).receive(frame, &mut self.front().desk, effort, self.now(), &mut rand::rng())
     }
 
-    /// Verifies when a worker is free, then asks the gatekeeper.
-    async fn judge(&self, screened: Screened) -> Result<(Vec<u8>, Admitted), HandshakeError> {
-        let verified = self.verify(screened).await?;
-        match self.0.gatekeeper.decide(verified.claims()).await {
-            Decision::Refuse(code) => Err(HandshakeError::NotAdmitted(code)),
-            Decision::Admit => {
-                let profile = self.0.gatekeeper.profile().await.map_err(HandshakeError::Internal)?;
-                Ok(verified.welcome(profile))
+    /// A solution that passed what is cheap, up to its answer or the deadline.
+    async fn presented(&self, screened: Screened, frame: &[u8], place: &mut Place) -> Result<Earned, HandshakeError> {
+        place.presented(screened.known());
+        let (gate, digest) = (self.clone(), Digest::of(frame));
+        let judging = tokio::spawn(async move { gate.judge(screened, digest).await });
+        match timeout(self.config().decision_deadline(), judging).await {
+            Ok(Ok(judged)) => judged,
+            Ok(Err(_)) => Err(HandshakeError::Internal(Internal("judging a solution failed".into()))),
+            Err(_) => Err(HandshakeError::Timeout(Step::Decision)),
+        }
+    }
+
+    /// A solution that was presented before gets the answer that it got then. Any other error stands.
+    async fn perhaps_again(
+        &self,
+        error: HandshakeError,
+        frame: &[u8],
+        place: &mut Place,
+    ) -> Result<Earned, HandshakeError> {
+        if !matches!(error, HandshakeError::PeerMisbehaved(Misbehaviour::CookieUsed)) {
+            self.count_failure(&error);
+            return Err(error);
+        }
+        let known = self.front().answers.find(&Digest::of(frame), self.now());
+        match known {
+            None => Err(error),
+            Some(Known::Working) => Err(HandshakeError::Busy),
+            Some(Known::Answered(Answer::Refused(code))) => Err(HandshakeError::NotAdmitted(code)),
+            Some(Known::Answered(Answer::Welcome(earned))) => {
+                place.presented(None);
+                let admitted = &earned.1;
+                let applicant = Applicant {
+                    claims: admitted.claims(),
+                    effort: admitted.effort(),
+                    ticket_issued: None,
+                };
+                // It may have been banned since.
+                match self.0.gatekeeper.decide(applicant).await {
+                    Decision::Admit(_) => Ok(earned),
+                    Decision::Refuse(code) => Err(HandshakeError::NotAdmitted(code)),
+                }
             }
         }
     }
 
-    async fn verify(&self, screened: Screened) -> Result<Verified, HandshakeError> {
-        let turn = self.0.queue.turn(screened.effort()).await?;
-        let taken = screened.take(&mut self.desk().jar)?;
-        // The turn goes with the work: a stranger that hangs up frees no worker before it is done.
-        let verifying = tokio::task::spawn_blocking(move || {
-            let verified = taken.verify();
-            drop(turn);
+    /// Verifies when a worker is free, asks the gatekeeper, and remembers the answer.
+    async fn judge(&self, screened: Screened, digest: Digest) -> Result<Earned, HandshakeError> {
+        let verified = self.verify(screened, digest).await?;
+        let (by_ticket, peer) = (verified.ticket().is_some(), verified.claims().peer_id());
+        let applicant = Applicant {
+            claims: verified.claims(),
+            effort: verified.effort(),
+            ticket_issued: verified.ticket().map(|standing| standing.issued),
+        };
+        let answer = match self.0.gatekeeper.decide(applicant).await {
+            Decision::Refuse(code) => Err(HandshakeError::NotAdmitted(code)),
+            Decision::Admit(tier) => match self.0.gatekeeper.profile().await {
+                Err(internal) => Err(HandshakeError::Internal(internal)),
+                Ok(profile) => {
+                    let (now, mut front) = (self.now(), self.front());
+                    let ticket = front.desk.tickets.issue(&peer, tier, now, &mut rand::rng());
+                    if !by_ticket {
+                        front.admissions = front.admissions.and_one(now);
+                    }
+                    drop(front);
+                    if by_ticket {
+                        self.0.by_ticket.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Ok(Arc::new(verified.welcome(profile, tier, ticket)))
+                }
+            },
+        };
+        let remembered = match &answer {
+            Ok(earned) => Answer::Welcome(earned.clone()),
+            Err(error) => Answer::Refused(error.code().unwrap_or(RefusalCode::Internal)),
+        };
+        self.front().answers.finish(&digest, Some(remembered));
+        answer
+    }
+
+    async fn verify(&self, screened: Screened, digest: Digest) -> Result<Verified, HandshakeError> {
+        let gate = self.clone();
+        let verified = self.0.pool.run(screened.effort(), move |memory| {
+            let expiry = screened.expiry();
+            let taken = {
+                let mut front = gate.front();
+                let taken = screened.take(&mut front.desk.jar)?;
+                front.answers.begin(digest, expiry, gate.now());
+                taken
+            };
+            let verified = taken.verify(memory);
+            if let Err(error) = &verified {
+                gate.count_failure(error);
+                gate.front().answers.finish(&digest, None);
+            }
             verified
         });
-        let verified = verifying
-            .await
-            .map_err(|_| HandshakeError::Internal(Internal("the verifying thread ended".into())))?;
-        if verified.is_err() {
-            let now = self.now();
-            let mut desk = self.desk();
-            desk.failures = desk.failures.and_one(now);
-        }
-        verified
+        verified.await?
     }
-}
 
-fn refused(code: RefusalCode) -> Vec<u8> {
-    Message::Refused(Refused { code }).encode()
-}
+    /// A solution that failed is a sign of an attack; one that is old or used may be an accident.
+    fn count_failure(&self, error: &HandshakeError) {
+        if error.is_abuse() {
+            let now = self.now();
+            let mut front = self.front();
+            front.failures = front.failures.and_one(now);
+        }
+    }
 
-/// Tells the code, and waits shortly for it to be read: over TCP, closing on unread bytes would destroy it.
-async fn tell(session: &mut Session, code: RefusalCode) {
-    let telling = async {
-        session.writer.write(&refused(code)).await.ok()?;
-        session.writer.close().await.ok()?;
-        session.reader.drain(LINGER_BYTES_MAX).await;
-        Some(())
-    };
-    let _ = timeout(LINGER, telling).await;
+    fn refused(&self, code: RefusalCode) -> Vec<u8> {
+        let retry_s = (code == RefusalCode::Busy).then(|| retry_s(self.load().pressure(self.config())));
+        Message::Refused(Refused { code, retry_s }).encode()
+    }
+
+    /// Without a place nothing may be waited for: what cannot be told at once is not told.
+    fn tell_at_once(&self, session: &mut Session, code: RefusalCode) {
+        let told = self.refused(code);
+        let _ = session.writer.write(&told).now_or_never();
+    }
+
+    /// Tells the code, and waits shortly for it to be read: over TCP, closing on unread bytes would destroy it.
+    async fn tell(&self, session: &mut Session, code: RefusalCode) {
+        let told = self.refused(code);
+        let telling = async {
+            session.writer.write(&told).await.ok()?;
+            session.writer.close().await.ok()?;
+            session.reader.drain(LINGER_BYTES_MAX).await;
+            Some(())
+        };
+        let _ = timeout(LINGER, telling).await;
+    }
 }

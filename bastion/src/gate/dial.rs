@@ -1,7 +1,8 @@
-//! The calling side on streams: dial, work, be admitted.
+//! The calling side on streams: dial, work or show a ticket, be admitted.
 //!
-//! A stream that was lost while working costs a second dial, not the work. Never solves longer than
-//! `solve_deadline_s`, and stops when the future is dropped. Invariant: at most two dials per call.
+//! A stream that was lost while working costs another dial, not the work, and who is told `busy` comes again with the
+//! same solution; if that goes on, it works more. Never solves longer than `solve_deadline_s`, and stops when the future
+//! is dropped. Invariant: at most `presentations_max` dials to get a challenge, and as many to present its solution.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,18 +10,21 @@ use std::time::Duration;
 
 use keys::OnionAddr;
 use rand::Rng as _;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::{Gate, receive, send};
 use crate::error::{HandshakeError, Internal, RefusalCode, Step};
 use crate::frames::Session;
-use crate::handshake::{Admitted, AwaitChallenge};
+use crate::handshake::{Admitted, AwaitChallenge, AwaitWelcome, Solving, Work};
 use crate::messages::NONCE_BYTES;
 use crate::puzzle::{Attempt, Nonce, Puzzle, solve};
+use crate::ticket::Ticket;
 use crate::transport::Transport;
 
 /// How often a long search reports.
 const REPORT_EVERY: Duration = Duration::from_millis(250);
+/// Times that `busy` answers a solution before more work is put into it.
+const BUSY_BEFORE_MORE: u32 = 2;
 
 /// How far a dial is, for whoever waits in front of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,9 +42,14 @@ pub enum Progress {
         /// Time still expected at the rate so far; unknown before the first evaluations.
         expected: Option<Duration>,
     },
-    /// The work is done; waiting to be admitted.
+    /// The work is done, or a ticket stands for it; waiting to be admitted.
     Presenting,
+    /// The other side is busy; it is dialled again after this time.
+    Waiting(Duration),
 }
+
+/// Told how far a dial is.
+type Report<'r> = &'r (dyn Fn(Progress) + Send + Sync);
 
 /// Ends the search when nobody waits for it any more.
 struct Searching(Arc<Attempt>);
@@ -51,52 +60,110 @@ impl Drop for Searching {
     }
 }
 
+/// Where a dial goes.
+#[derive(Clone, Copy)]
+struct Target<'t> {
+    transport: &'t dyn Transport,
+    onion: &'t OnionAddr,
+    progress: Report<'t>,
+}
+
 impl Gate {
-    /// Dials an onion service, works, and is admitted by it, or not.
+    /// Dials an onion service, works or shows the ticket that it gave earlier, and is admitted by it, or not.
     pub async fn dial(
         &self,
         transport: &dyn Transport,
         onion: &OnionAddr,
-        progress: &(dyn Fn(Progress) + Send + Sync),
+        ticket: Option<Ticket>,
+        progress: Report<'_>,
     ) -> Result<(Session, Admitted), HandshakeError> {
         if *onion == self.0.here.keys.onion() {
             return Err(HandshakeError::NotAdmitted(RefusalCode::OwnPeerId));
         }
-        let config = self.config();
-        let mut session = self.reach(transport, onion, progress).await?;
-        let (hello, next) = AwaitChallenge::begin(self.0.here.clone(), *onion);
-        let challenge = self.ask(&mut session, &hello, Step::Challenge).await?;
-        let solving = next.receive(&challenge)?;
-
-        let begun = Instant::now();
-        let nonce = self.search(solving.puzzle().clone(), begun, progress).await?;
-        let profile = self.0.gatekeeper.profile().await.map_err(HandshakeError::Internal)?;
-        let (solution, next) = solving.solved(nonce, profile, begun.elapsed());
-
-        progress(Progress::Presenting);
-        let answer = match self.ask(&mut session, &solution, Step::Welcome).await {
-            // Hung up on while working, most likely to free the slot: the work is good on any stream.
-            Err(HandshakeError::HungUp(_) | HandshakeError::Io { .. }) => {
-                session = self.reach(transport, onion, progress).await?;
-                progress(Progress::Presenting);
-                self.ask(&mut session, &solution, Step::Welcome).await?
-            }
-            answer => answer?,
+        let target = Target {
+            transport,
+            onion,
+            progress,
         };
-        let admitted = next.receive(&answer)?;
+        let (mut session, solving) = self.knock(&target, ticket).await?;
+        let begun = Instant::now();
+        let (mut solution, mut awaiting) = self.solve(&solving, 0, begun, progress).await?;
+        let (mut more, mut busy) = (0, 0);
+        for _ in 1..self.config().presentations_max {
+            progress(Progress::Presenting);
+            let refused = match self.present(&mut session, &solution, awaiting.clone()).await {
+                Err(error) if may_come_again(&error) => error,
+                result => return self.end(session, result),
+            };
+            if matches!(refused, HandshakeError::Refused { .. }) {
+                busy += 1;
+            }
+            if busy >= BUSY_BEFORE_MORE && solving.puzzle(more + 1).is_ok_and(|puzzle| puzzle.is_some()) {
+                (more, busy) = (more + 1, 0);
+                (solution, awaiting) = self.solve(&solving, more, begun, progress).await?;
+            } else {
+                self.pause(&refused, progress).await;
+            }
+            session = self.reach(&target).await?;
+        }
+        progress(Progress::Presenting);
+        let result = self.present(&mut session, &solution, awaiting).await;
+        self.end(session, result)
+    }
+
+    fn end(
+        &self,
+        mut session: Session,
+        result: Result<Admitted, HandshakeError>,
+    ) -> Result<(Session, Admitted), HandshakeError> {
+        let admitted = result?;
         self.0.dialled.fetch_add(1, Ordering::Relaxed);
-        session.set_max(config.frame_bytes_max);
+        session.set_max(self.config().frame_bytes_max);
         Ok((session, admitted))
     }
 
-    async fn reach(
+    /// Says hello until there is a challenge.
+    async fn knock(&self, target: &Target<'_>, ticket: Option<Ticket>) -> Result<(Session, Solving), HandshakeError> {
+        let mut left = self.config().presentations_max;
+        loop {
+            left = left.saturating_sub(1);
+            let mut session = self.reach(target).await?;
+            let (hello, next) = AwaitChallenge::begin(self.0.here.clone(), *target.onion, ticket.clone());
+            let asked = self.ask(&mut session, &hello, Step::Challenge).await;
+            match asked.and_then(|challenge| next.receive(&challenge)) {
+                Ok(solving) => return Ok((session, solving)),
+                Err(error) if left > 0 && may_come_again(&error) => self.pause(&error, target.progress).await,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// What the other side asked for before we come again; about a second where it only hung up.
+    async fn pause(&self, error: &HandshakeError, progress: Report<'_>) {
+        let retry_s = match error {
+            HandshakeError::Refused { retry_s, .. } => *retry_s,
+            // Hung up on while working, most likely to free the place: the work is good on any stream.
+            _ => return,
+        };
+        // Not all at once with the others who were told the same.
+        let wait = self.config().busy_wait(retry_s).mul_f64(rand::random_range(0.5..=1.0));
+        progress(Progress::Waiting(wait));
+        sleep(wait).await;
+    }
+
+    async fn present(
         &self,
-        transport: &dyn Transport,
-        onion: &OnionAddr,
-        progress: &(dyn Fn(Progress) + Send + Sync),
-    ) -> Result<Session, HandshakeError> {
-        progress(Progress::Dialling);
-        let stream = timeout(self.config().dial_deadline(), transport.dial(onion))
+        session: &mut Session,
+        solution: &[u8],
+        awaiting: AwaitWelcome,
+    ) -> Result<Admitted, HandshakeError> {
+        let answer = self.ask(session, solution, Step::Welcome).await?;
+        awaiting.receive(&answer)
+    }
+
+    async fn reach(&self, target: &Target<'_>) -> Result<Session, HandshakeError> {
+        (target.progress)(Progress::Dialling);
+        let stream = timeout(self.config().dial_deadline(), target.transport.dial(target.onion))
             .await
             .map_err(|_| HandshakeError::Timeout(Step::Dial))?
             .map_err(HandshakeError::Dial)?;
@@ -114,12 +181,26 @@ impl Gate {
         answer.map_err(|lost| failed.unwrap_or(lost))
     }
 
-    async fn search(
+    /// The solution of a challenge with `more` doublings of the effort asked.
+    async fn solve(
         &self,
-        puzzle: Puzzle,
+        solving: &Solving,
+        more: u8,
         begun: Instant,
-        progress: &(dyn Fn(Progress) + Send + Sync),
-    ) -> Result<Nonce, HandshakeError> {
+        progress: Report<'_>,
+    ) -> Result<(Vec<u8>, AwaitWelcome), HandshakeError> {
+        let work = match solving.puzzle(more)? {
+            None => Work::NONE,
+            Some(puzzle) => {
+                let nonce = self.search(puzzle, begun, progress).await?;
+                Work { nonce, more }
+            }
+        };
+        let profile = self.0.gatekeeper.profile().await.map_err(HandshakeError::Internal)?;
+        Ok(solving.clone().solved(work, profile, begun.elapsed()))
+    }
+
+    async fn search(&self, puzzle: Puzzle, begun: Instant, progress: Report<'_>) -> Result<Nonce, HandshakeError> {
         let threads = match self.config().solver_threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
@@ -133,7 +214,8 @@ impl Gate {
 
         let mut reports = interval(REPORT_EVERY);
         reports.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let nonce = timeout(self.config().solve_deadline(), async {
+        let left = self.config().solve_deadline().saturating_sub(begun.elapsed());
+        let nonce = timeout(left, async {
             loop {
                 tokio::select! {
                     nonce = &mut found => return nonce,
@@ -146,6 +228,15 @@ impl Gate {
             Ok(_) => Err(HandshakeError::Internal(Internal("the solving thread ended".into()))),
             Err(_) => Err(HandshakeError::Timeout(Step::Solve)),
         }
+    }
+}
+
+/// Whether the same words may be better received a little later, on another stream.
+fn may_come_again(error: &HandshakeError) -> bool {
+    match error {
+        HandshakeError::Refused { code, .. } => *code == RefusalCode::Busy,
+        HandshakeError::HungUp(_) | HandshakeError::Io { .. } => true,
+        _ => false,
     }
 }
 

@@ -83,11 +83,19 @@ fn a_welcome_is_signed_by_the_one_dialled_over_all_that_was_said() {
         welcome.signature = by
             .here
             .keys
-            .sign_as_node(context, &[transcript.as_bytes(), &welcome.claims, &domains]);
+            .sign_as_node(context, &[transcript.as_bytes(), &welcome.claims, &domains, &[]]);
     };
     // Without the proper signature again, then with it where the content is what is wrong.
-    let bends: [(Bend, Misbehaviour); 3] = [
+    let bends: [(Bend, Misbehaviour); 5] = [
         (|welcome| drop(welcome.domains.pop()), Misbehaviour::Signature),
+        (
+            |welcome| welcome.ticket = Some(vec![7; 89].into()),
+            Misbehaviour::Signature,
+        ),
+        (
+            |welcome| welcome.ticket = Some(vec![7; 257].into()),
+            Misbehaviour::Claims("too long a ticket"),
+        ),
         (
             |welcome| welcome.signature = Signature::from_bytes([1; 64]),
             Misbehaviour::Signature,

@@ -47,13 +47,12 @@ fn messages_out_of_order_are_refused() {
         out_of_order("hello or solution", "challenge"),
         RefusalCode::Malformed,
     );
-    let (hello, _) = AwaitChallenge::begin(bob.here.clone(), alice.onion());
-    let Opening::Hello(_, next) = alice.open(&hello, NOW).unwrap() else {
+    let (hello, _) = AwaitChallenge::begin(bob.here.clone(), alice.onion(), None);
+    let Opening::Hello { next, .. } = alice.open(&hello, NOW).unwrap() else {
         panic!()
     };
-    let jar = crate::puzzle::CookieJar::new(&easy(), NOW, &mut rand::rng());
     check(
-        next.receive(&hello, &jar, NOW),
+        next.receive(&hello, &mut alice.desk, NOW),
         out_of_order("solution", "hello"),
         RefusalCode::Malformed,
     );
@@ -72,7 +71,11 @@ fn messages_out_of_order_are_refused() {
 #[test]
 fn no_version_in_common_is_incompatible() {
     let mut alice = Side::alice(easy());
-    let hello = Message::Hello(Hello { versions: vec![2, 3] }).encode();
+    let hello = Message::Hello(Hello {
+        ticket: None,
+        versions: vec![2, 3],
+    })
+    .encode();
     let error = error(alice.open(&hello, NOW));
     assert!(matches!(
         error,
@@ -86,15 +89,22 @@ fn a_refusal_is_passed_on_as_its_code() {
     let (_, bob, _, awaiting) = alice_and_bob();
     let refused = Message::Refused(Refused {
         code: RefusalCode::Banned,
+        retry_s: None,
     })
     .encode();
     assert!(matches!(
         error(awaiting.receive(&refused)),
-        HandshakeError::Refused(RefusalCode::Banned)
+        HandshakeError::Refused {
+            code: RefusalCode::Banned,
+            retry_s: None
+        }
     ));
     assert!(matches!(
         error(bob.accept(&refused, bob.onion())),
-        HandshakeError::Refused(RefusalCode::Banned)
+        HandshakeError::Refused {
+            code: RefusalCode::Banned,
+            retry_s: None
+        }
     ));
 }
 
@@ -110,7 +120,7 @@ fn of_two_streams_with_one_solution_one_is_verified() {
     let (mut alice, _, solution, _) = alice_and_bob();
     let mut screen = || match alice.open(&solution, NOW).unwrap() {
         Opening::Solution(screened) => *screened,
-        Opening::Hello(..) => panic!("a solution is no hello"),
+        Opening::Hello { .. } => panic!("a solution is no hello"),
     };
     // Both pass what is cheap before either is taken.
     let (first, second) = (screen(), screen());
@@ -189,6 +199,7 @@ fn a_nonce_without_work_is_refused_by_the_cheaper_check_first() {
 fn work_for_one_solver_is_none_for_another() {
     // Fixed keys: that the first nonces of this puzzle do not happen to solve Mallory's was tried once and stays so.
     let config = GateConfig {
+        effort_calm: 64,
         effort_base: 64,
         inner_bits: 0,
         ..GateConfig::default()
@@ -197,7 +208,7 @@ fn work_for_one_solver_is_none_for_another() {
     let challenge = alice.challenge();
     let (solution, _) = bob.solve(&challenge, alice.onion());
     let solving = mallory.accept(&challenge, alice.onion()).unwrap();
-    let (frame, _) = solving.solved([0; 16], mallory.profile.clone(), Duration::ZERO);
+    let (frame, _) = solving.solved(Work::NONE, mallory.profile.clone(), Duration::ZERO);
     let stolen = bend(&frame, |hers| {
         bend(&solution, |his| hers.nonce = his.nonce);
         sign(hers, &mallory, Context::Solution, &alice);
@@ -361,6 +372,7 @@ fn nobody_meets_itself() {
     // Her own claims, mirrored in a welcome.
     let mirror = Message::Welcome(Welcome {
         claims: crate::claims::claims_of(alice.profile.clone(), &alice.here.keys).into(),
+        ticket: None,
         domains: Vec::new(),
         signature: Signature::from_bytes([0; 64]),
     });

@@ -11,15 +11,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keys::signing::signing_input;
-use keys::{Context, Digest, KeyManager};
+use keys::{Context, Digest, KeyManager, OnionAddr};
 
-pub use client::{AwaitChallenge, AwaitWelcome, Solving};
+pub use client::{AwaitChallenge, AwaitWelcome, Solving, Work};
 pub use server::{AwaitHello, AwaitSolution, Opening, Screened, Taken, Verified};
 
 use crate::claims::PeerClaims;
 use crate::config::GateConfig;
 use crate::error::{HandshakeError, Misbehaviour};
-use crate::messages::Message;
+use crate::messages::{Message, Solution};
+use crate::puzzle::CookieJar;
+use crate::ticket::{Ticket, Tickets, Tier};
 
 /// Who we are and what we allow.
 pub struct Here {
@@ -29,11 +31,21 @@ pub struct Here {
     pub keys: Arc<KeyManager>,
 }
 
+/// What lets the called side know its own challenges and tickets again.
+pub struct Desk {
+    /// Challenges.
+    pub jar: CookieJar,
+    /// Tickets.
+    pub tickets: Tickets,
+}
+
 /// A peer that has been admitted, or has admitted us. Only a completed handshake makes one.
 #[derive(Debug, Clone)]
 pub struct Admitted {
     claims: PeerClaims,
     domains: Vec<String>,
+    tier: Tier,
+    ticket: Option<Ticket>,
     we_dialled: bool,
     effort: u64,
     solving_time: Duration,
@@ -50,12 +62,22 @@ impl Admitted {
         &self.domains
     }
 
+    /// How far the peer is trusted; whom we dialled is.
+    pub fn tier(&self) -> Tier {
+        self.tier
+    }
+
+    /// What the peer gave us to spare us the work next time.
+    pub fn ticket(&self) -> Option<&Ticket> {
+        self.ticket.as_ref()
+    }
+
     /// Whether the stream is one that we opened: then the peer's onion address is confirmed.
     pub fn we_dialled(&self) -> bool {
         self.we_dialled
     }
 
-    /// The effort that was asked of the side that dialled, in expected evaluations.
+    /// The work of the side that dialled, in expected evaluations; 0 with a ticket.
     pub fn effort(&self) -> u64 {
         self.effort
     }
@@ -69,6 +91,19 @@ impl Admitted {
 /// Digest of challenge and solution exactly as sent: what a welcome answers.
 fn transcript(challenge: &[u8], solution: &[u8]) -> Digest {
     Digest::of(&signing_input(Context::Transcript, &[challenge, solution]))
+}
+
+/// Hands over what a solution's signature covers: every other field, and the onion service addressed.
+fn solution_parts<R>(solution: &Solution, onion: &OnionAddr, use_them: impl FnOnce(&[&[u8]]) -> R) -> R {
+    use_them(&[
+        &solution.cookie,
+        &solution.sealed,
+        solution.nonce.as_slice(),
+        &[solution.more],
+        solution.ticket.as_ref().map_or(&[], |ticket| ticket.as_slice()),
+        &solution.claims,
+        onion.public_key().as_bytes(),
+    ])
 }
 
 fn out_of_order(awaited: &'static str, got: &Message) -> HandshakeError {

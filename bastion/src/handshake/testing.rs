@@ -7,18 +7,23 @@ use keys::{BootId, Context, Epoch, KeyManager, OnionAddr, PeerId};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 
-use super::{Admitted, AwaitChallenge, AwaitHello, AwaitWelcome, Here, Opening, Screened, Solving, Taken, Verified};
+use super::{
+    Admitted, AwaitChallenge, AwaitHello, AwaitWelcome, Desk, Here, Opening, Screened, Solving, Taken, Verified, Work,
+    solution_parts,
+};
 use crate::claims::Profile;
 use crate::config::GateConfig;
 use crate::error::{HandshakeError, Misbehaviour, RefusalCode};
 use crate::messages::{Message, Solution};
-use crate::puzzle::{Attempt, CookieJar, solve};
+use crate::puzzle::{Algorithm, Attempt, CookieJar, solve};
+use crate::ticket::{Ticket, Tickets, Tier};
 
 pub(super) const NOW: u64 = 1_700_000_000;
 
 /// Work that always holds, so that what lies behind it is reached.
 pub(super) fn easy() -> GateConfig {
     GateConfig {
+        effort_calm: 1,
         effort_base: 1,
         inner_bits: 0,
         ..GateConfig::default()
@@ -28,8 +33,8 @@ pub(super) fn easy() -> GateConfig {
 pub(super) struct Side {
     pub(super) here: Arc<Here>,
     pub(super) profile: Profile,
-    jar: CookieJar,
-    rng: ChaCha20Rng,
+    pub(super) desk: Desk,
+    pub(super) rng: ChaCha20Rng,
 }
 
 impl Side {
@@ -37,7 +42,10 @@ impl Side {
         let mut rng = ChaCha20Rng::seed_from_u64(number);
         let keys = Arc::new(KeyManager::generate(&mut rng));
         Self {
-            jar: CookieJar::new(&config, NOW, &mut rng),
+            desk: Desk {
+                jar: CookieJar::new(&config, NOW, &mut rng),
+                tickets: Tickets::new(&config, keys.ticket_key(), &keys.onion()),
+            },
             here: Arc::new(Here { config, keys }),
             profile: Profile {
                 apps: vec!["messages".into(), "identities".into()],
@@ -73,46 +81,72 @@ impl Side {
     /// Answers a first frame.
     pub(super) fn open(&mut self, frame: &[u8], now: u64) -> Result<Opening, HandshakeError> {
         let effort = self.here.config.effort_base;
-        AwaitHello::new(self.here.clone()).receive(frame, &mut self.jar, effort, now, &mut self.rng)
+        AwaitHello::new(self.here.clone()).receive(frame, &mut self.desk, effort, now, &mut self.rng)
     }
 
     /// The challenge that a hello gets.
     pub(super) fn challenge(&mut self) -> Vec<u8> {
-        let (hello, _) = AwaitChallenge::begin(self.here.clone(), self.onion());
+        self.challenge_for(None)
+    }
+
+    /// The challenge that a hello with a ticket gets.
+    pub(super) fn challenge_for(&mut self, ticket: Option<&Ticket>) -> Vec<u8> {
+        let (hello, _) = AwaitChallenge::begin(self.here.clone(), self.onion(), ticket.cloned());
         match self.open(&hello, NOW).unwrap() {
-            Opening::Hello(challenge, _) => challenge,
+            Opening::Hello { challenge, .. } => challenge,
             Opening::Solution(_) => panic!("a hello is no solution"),
         }
+    }
+
+    /// A ticket for that peer.
+    pub(super) fn ticket_for(&mut self, peer: &PeerId, now: u64) -> Ticket {
+        let ticket = self.desk.tickets.issue(peer, Tier::Trusted, now, &mut self.rng);
+        Ticket::from_bytes(&ticket.unwrap()).unwrap()
     }
 
     /// Everything that is done with a solution, up to policy.
     pub(super) fn judge(&mut self, solution: &[u8], now: u64) -> Result<Verified, HandshakeError> {
         match self.open(solution, now)? {
-            Opening::Hello(..) => panic!("a solution is no hello"),
-            Opening::Solution(screened) => self.take(*screened)?.verify(),
+            Opening::Hello { .. } => panic!("a solution is no hello"),
+            Opening::Solution(screened) => self.take(*screened)?.verify(&mut Algorithm::Argon2id1m.memory()),
         }
     }
 
     /// Uses a serial up.
     pub(super) fn take(&mut self, screened: Screened) -> Result<Taken, HandshakeError> {
-        screened.take(&mut self.jar)
+        screened.take(&mut self.desk.jar)
     }
 
     /// Accepts a challenge of the onion service that was dialled.
     pub(super) fn accept(&self, challenge: &[u8], dialled: OnionAddr) -> Result<Solving, HandshakeError> {
-        AwaitChallenge::begin(self.here.clone(), dialled).1.receive(challenge)
+        AwaitChallenge::begin(self.here.clone(), dialled, None)
+            .1
+            .receive(challenge)
     }
 
     /// Solves a challenge of the onion service that was dialled.
     pub(super) fn solve(&self, challenge: &[u8], dialled: OnionAddr) -> (Vec<u8>, AwaitWelcome) {
+        self.solve_more(challenge, dialled, 0)
+    }
+
+    /// Solves a challenge with some doublings of the effort.
+    pub(super) fn solve_more(&self, challenge: &[u8], dialled: OnionAddr, more: u8) -> (Vec<u8>, AwaitWelcome) {
         let solving = self.accept(challenge, dialled).unwrap();
-        let nonce = solve(solving.puzzle(), [0; 16], 1, &Attempt::default()).unwrap();
-        solving.solved(nonce, self.profile.clone(), Duration::from_secs(1))
+        let puzzle = solving.puzzle(more).unwrap().unwrap();
+        let nonce = solve(&puzzle, [0; 16], 1, &Attempt::default()).unwrap();
+        solving.solved(Work { nonce, more }, self.profile.clone(), Duration::from_secs(1))
+    }
+
+    /// Answers a challenge with a ticket.
+    pub(super) fn show(&self, ticket: &Ticket, challenge: &[u8], dialled: OnionAddr) -> (Vec<u8>, AwaitWelcome) {
+        let (_, next) = AwaitChallenge::begin(self.here.clone(), dialled, Some(ticket.clone()));
+        let solving = next.receive(challenge).unwrap();
+        solving.solved(Work::NONE, self.profile.clone(), Duration::ZERO)
     }
 
     /// Admits without a policy.
     pub(super) fn welcome(&self, verified: Verified) -> (Vec<u8>, Admitted) {
-        verified.welcome(self.profile.clone())
+        verified.welcome(self.profile.clone(), Tier::Worked, None)
     }
 }
 
@@ -154,13 +188,7 @@ pub(super) fn alice_and_bob() -> (Side, Side, Vec<u8>, AwaitWelcome) {
 
 /// Signs a solution's parts as they are now, for Alice, by the given node and context.
 pub(super) fn sign(solution: &mut Solution, by: &Side, context: Context, addressed: &Side) {
-    let onion = addressed.onion();
-    let parts: [&[u8]; 5] = [
-        &solution.cookie,
-        &solution.sealed,
-        solution.nonce.as_slice(),
-        &solution.claims,
-        onion.public_key().as_bytes(),
-    ];
-    solution.signature = by.here.keys.sign_as_node(context, &parts);
+    solution.signature = solution_parts(solution, &addressed.onion(), |parts| {
+        by.here.keys.sign_as_node(context, parts)
+    });
 }

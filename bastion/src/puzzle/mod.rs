@@ -77,11 +77,11 @@ impl Puzzle {
     }
 
     /// Both conditions, cheapest first.
-    pub fn verify(&self, nonce: &Nonce) -> Result<(), Misbehaviour> {
+    pub fn verify(&self, nonce: &Nonce, memory: &mut Memory) -> Result<(), Misbehaviour> {
         if !self.inner_holds(nonce) {
             return Err(Misbehaviour::InnerCondition);
         }
-        if !self.work_holds(nonce, &mut self.algorithm.memory()) {
+        if !self.work_holds(nonce, memory) {
             return Err(Misbehaviour::Work);
         }
         Ok(())
@@ -135,6 +135,10 @@ mod tests {
             &onion(onion_number),
             &PeerId::from_bytes([solver; 32]),
         )
+    }
+
+    fn verify(puzzle: &Puzzle, nonce: &Nonce) -> Result<(), Misbehaviour> {
+        puzzle.verify(nonce, &mut Algorithm::Argon2id1m.memory())
     }
 
     fn solution(puzzle: &Puzzle) -> Nonce {
@@ -206,12 +210,12 @@ mod tests {
     fn a_solution_holds_for_its_solver_and_its_onion_only() {
         let effort = 64;
         let nonce = solution(&puzzle(effort, 2, 1, 2));
-        assert_eq!(puzzle(effort, 2, 1, 2).verify(&nonce), Ok(()));
+        assert_eq!(verify(&puzzle(effort, 2, 1, 2), &nonce), Ok(()));
         // Fixed inputs: these were tried once and stay so.
-        assert_eq!(puzzle(effort, 2, 9, 2).verify(&nonce), Err(Misbehaviour::Work));
-        assert_eq!(puzzle(effort, 2, 1, 9).verify(&nonce), Err(Misbehaviour::Work));
+        assert_eq!(verify(&puzzle(effort, 2, 9, 2), &nonce), Err(Misbehaviour::Work));
+        assert_eq!(verify(&puzzle(effort, 2, 1, 9), &nonce), Err(Misbehaviour::Work));
         assert_eq!(
-            puzzle(effort, 32, 1, 2).verify(&nonce),
+            verify(&puzzle(effort, 32, 1, 2), &nonce),
             Err(Misbehaviour::InnerCondition)
         );
     }

@@ -59,6 +59,7 @@ pub fn solve(puzzle: &Puzzle, start: Nonce, threads: usize, attempt: &Attempt) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::puzzle::Algorithm;
     use crate::puzzle::tests::puzzle;
 
     #[test]
@@ -69,7 +70,7 @@ mod tests {
         assert_eq!(solve(&puzzle, [0; 16], 1, &Attempt::default()), Some(first));
         assert!(attempt.evaluations() >= 1);
         let nonce = solve(&puzzle, [0xff; 16], 3, &Attempt::default()).unwrap();
-        assert_eq!(puzzle.verify(&nonce), Ok(()));
+        assert_eq!(puzzle.verify(&nonce, &mut Algorithm::Argon2id1m.memory()), Ok(()));
     }
 
     #[test]

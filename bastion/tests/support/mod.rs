@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bastion::handshake::Here;
 use bastion::messages::{Hello, Message, Refused};
 use bastion::{
-    Admitted, Decision, Gate, GateConfig, Gatekeeper, HandshakeError, Internal, Listener, PeerClaims, Profile,
-    RefusalCode, Session, Transport,
+    Admitted, Applicant, Decision, Gate, GateConfig, Gatekeeper, HandshakeError, Internal, Listener, Profile,
+    RefusalCode, Session, Tier, Transport,
 };
 use futures::future::BoxFuture;
 use keys::{BootId, Epoch, KeyManager};
@@ -27,6 +27,7 @@ pub const NOW: u64 = 1_700_000_000;
 
 pub fn easy() -> GateConfig {
     GateConfig {
+        effort_calm: 2,
         effort_base: 2,
         inner_bits: 2,
         ..GateConfig::default()
@@ -43,7 +44,7 @@ impl Gatekeeper for Porter {
         Box::pin(async { Ok(self.profile.clone()) })
     }
 
-    fn decide<'a>(&'a self, _: &'a PeerClaims) -> BoxFuture<'a, Decision> {
+    fn decide<'a>(&'a self, _: Applicant<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(async { self.decision })
     }
 }
@@ -89,7 +90,7 @@ impl Node {
             1000,
             &["messages", "rides.offers", "market.public_offers"],
             config,
-            Decision::Admit,
+            Decision::Admit(Tier::Worked),
         )
     }
 
@@ -98,7 +99,7 @@ impl Node {
             2000,
             &["identities", "rides.offers", "messages"],
             easy(),
-            Decision::Admit,
+            Decision::Admit(Tier::Worked),
         )
     }
 
@@ -122,7 +123,7 @@ impl Node {
     }
 
     pub async fn dial(&self, transport: &dyn Transport, to: &Node) -> Result<(Session, Admitted), HandshakeError> {
-        self.gate.dial(transport, &to.keys.onion(), &|_| ()).await
+        self.gate.dial(transport, &to.keys.onion(), None, &|_| ()).await
     }
 }
 
@@ -156,12 +157,16 @@ impl Stranger {
         let frame = self.hears().await;
         drop(self.session);
         match Message::decode(&frame, 8192).unwrap() {
-            Message::Refused(Refused { code }) => (code, self.admitting.await.unwrap().unwrap_err()),
+            Message::Refused(Refused { code, .. }) => (code, self.admitting.await.unwrap().unwrap_err()),
             other => panic!("got a {}", other.kind()),
         }
     }
 }
 
 pub fn hello() -> Vec<u8> {
-    Message::Hello(Hello { versions: vec![1] }).encode()
+    Message::Hello(Hello {
+        ticket: None,
+        versions: vec![1],
+    })
+    .encode()
 }

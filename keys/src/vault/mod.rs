@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rand::CryptoRng;
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::chain::KeyChain;
@@ -19,8 +20,9 @@ use crate::home::HomeRecord;
 use crate::ids::{Oid, OnionAddr, PeerId, Signature};
 use crate::passphrase::{KdfCost, Passphrase};
 use crate::private_file::{self, FileError};
+use crate::sealing::SealingKey;
 use crate::signed_object::SignedObject;
-use crate::signing::Context;
+use crate::signing::{Context, signing_input};
 use format::{FILE_BYTES_MAX, Header};
 use secrets::{Holder, IDENTITIES_MAX, Secrets};
 
@@ -163,6 +165,15 @@ impl KeyManager {
     /// Hands the onion key's seed to `use_it`: arti needs it in memory.
     pub fn with_onion_seed<R>(&self, use_it: impl FnOnce(&[u8; 32]) -> R) -> R {
         self.read().secrets.onion.with_seed(use_it)
+    }
+
+    /// The key that seals tickets of this onion service. It is a digest of the onion's key, so it lies in the vault with
+    /// it, and a node with another onion address knows none of the old tickets.
+    pub fn ticket_key(&self) -> SealingKey {
+        self.read().secrets.onion.with_seed(|seed| {
+            let input = Zeroizing::new(signing_input(Context::TicketKey, &[seed]));
+            SealingKey::from_bytes(&Zeroizing::new(Sha256::digest(&*input).into()))
+        })
     }
 
     /// Signs with the node's current key.

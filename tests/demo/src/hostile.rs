@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use bastion::transport::tor::{TorConfig, TorNode};
-use bastion::{Decision, Gate, GateConfig, Gatekeeper, Internal, PeerClaims, Profile, RefusalCode};
+use bastion::{Applicant, Decision, Gate, GateConfig, Gatekeeper, Internal, Profile, RefusalCode};
 use futures::future::BoxFuture;
 use keys::{BootId, Epoch, KeyManager, Oid, OnionAddr, Passphrase, PeerId};
 use postern::node::{DataDir, SystemClock};
@@ -52,7 +52,7 @@ impl Gatekeeper for Mask {
         Box::pin(async { Ok(profile) })
     }
 
-    fn decide<'a>(&'a self, _: &'a PeerClaims) -> BoxFuture<'a, Decision> {
+    fn decide<'a>(&'a self, _: Applicant<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(async { Decision::Refuse(RefusalCode::Policy) })
     }
 }
@@ -68,7 +68,7 @@ pub(crate) async fn push_a_forged_edit(plot: &Plot<'_>, tor_folder: &Path) -> Re
     let tor = TorNode::bootstrap(config, |_| {}).await?;
     let mask = Arc::new(Mask { epoch: plot.epoch });
     let gate = Gate::new(GateConfig::default(), keys.clone(), mask, Arc::new(SystemClock));
-    let (mut session, _admitted) = gate.dial(&tor.transport(), &plot.victim.1, &|_| {}).await?;
+    let (mut session, _admitted) = gate.dial(&tor.transport(), &plot.victim.1, None, &|_| {}).await?;
     let edit = Object {
         app: messages::APP.into(),
         type_number: messages::MESSAGE,
