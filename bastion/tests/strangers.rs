@@ -10,10 +10,8 @@ mod support;
 
 use std::sync::atomic::Ordering;
 
-use bastion::handshake::{AwaitChallenge, Work};
 use bastion::messages::{Hello, Message};
-use bastion::puzzle::{Attempt, solve};
-use bastion::{GateConfig, HandshakeError, Misbehaviour, RefusalCode, Session, Step};
+use bastion::{GateConfig, HandshakeError, RefusalCode, Session, Step};
 use tokio::io::{AsyncWriteExt, duplex};
 
 use support::{Node, Stranger, easy, hello};
@@ -56,29 +54,6 @@ async fn an_announced_length_above_the_limit_is_refused_before_its_bytes() {
     assert_eq!(Message::decode(&refused, 100).unwrap().kind(), "refused");
     drop(session);
     assert!(matches!(admitting.await.unwrap(), Err(HandshakeError::Malformed(_))));
-}
-
-#[tokio::test]
-async fn a_solution_is_taken_on_any_stream_but_once() {
-    let (alice, bob) = (Node::alice(easy()), Node::bob());
-    let mut first = Stranger::at(&alice).says(&hello()).await;
-    let challenge = first.hears().await;
-    let (_, next) = AwaitChallenge::begin(bob.here(), alice.keys.onion(), None);
-    let solving = next.receive(&challenge).unwrap();
-    let puzzle = solving.puzzle(0).unwrap().unwrap();
-    let nonce = solve(&puzzle, [0; 16], 1, &Attempt::default()).unwrap();
-    let (solution, next) = solving.solved(Work { nonce, more: 0 }, bob.profile.clone(), Default::default());
-    drop(first);
-    let mut second = Stranger::at(&alice).says(&solution).await;
-    let admitted = next.receive(&second.hears().await).unwrap();
-    assert_eq!(admitted.claims().peer_id(), alice.keys.peer_id());
-    let (code, error) = Stranger::at(&alice).says(&solution).await.refusal().await;
-    assert_eq!(code, RefusalCode::Used);
-    assert!(matches!(
-        error,
-        HandshakeError::PeerMisbehaved(Misbehaviour::CookieUsed)
-    ));
-    assert!(!error.is_abuse());
 }
 
 #[tokio::test(start_paused = true)]
