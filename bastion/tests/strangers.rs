@@ -11,7 +11,7 @@ mod support;
 use std::sync::atomic::Ordering;
 
 use bastion::messages::{Hello, Message};
-use bastion::{GateConfig, HandshakeError, RefusalCode, Session, Step};
+use bastion::{Decision, GateConfig, HandshakeError, RefusalCode, Session, Step};
 use tokio::io::{AsyncWriteExt, duplex};
 
 use support::{Node, Stranger, easy, hello};
@@ -39,6 +39,35 @@ async fn strangers_that_break_a_rule_learn_a_code_and_nothing_else() {
     for (frame, expected) in table {
         let (code, error) = Stranger::at(&alice).says(frame).await.refusal().await;
         assert_eq!((code, error.code()), (expected, Some(expected)), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_learns_nothing_of_what_a_node_has_before_it_is_admitted() {
+    let all = ["market.public_offers", "messages", "rides.offers"];
+    let decisions = [
+        RefusalCode::Banned,
+        RefusalCode::Busy,
+        RefusalCode::Pending,
+        RefusalCode::Policy,
+    ];
+    for code in decisions {
+        let refuse = Decision::Refuse(code);
+        let mut heard = Vec::new();
+        for domains in [&all[..], &[]] {
+            let (alice, bob) = (Node::new(1000, domains, easy(), refuse), Node::bob());
+            let mut stranger = Stranger::at(&alice).says(&hello()).await;
+            let challenge = stranger.hears().await;
+            let (solution, _) = bob.solve(&challenge, &alice);
+            let mut stranger = stranger.says(&solution).await;
+            let refused = stranger.hears().await;
+            let Message::Challenge(challenge) = Message::decode(&challenge, 8192).unwrap() else {
+                panic!("not a challenge")
+            };
+            // What is sealed is random; all else is compared to the byte.
+            heard.push((challenge.cookie, challenge.sealed.len(), refused));
+        }
+        assert_eq!(heard[0], heard[1], "{code}");
     }
 }
 
