@@ -15,6 +15,9 @@ use crate::stage::stage;
 
 /// Puts in who Alice is and that her onion service says so.
 pub(crate) const PROVED: u8 = 1;
+/// The rest is not claims, but names for Alice's: apps or sync domains, one a line.
+pub(crate) const APPS: u8 = 2;
+pub(crate) const DOMAINS: u8 = 4;
 
 /// Longest frame before admission, by the config's default.
 pub(crate) const FRAME_BYTES_MAX: usize = 8192;
@@ -78,6 +81,18 @@ pub(crate) fn in_common(ours: &[String], theirs: &[String]) -> Vec<String> {
     ours.intersection(&theirs).map(|name| (*name).clone()).collect()
 }
 
+/// Alice's claims with other names: short inputs, in which a mutation hits a name.
+fn named(orders: Orders, text: &[u8]) -> Vec<u8> {
+    let mut wire = Wire::read(&stage().alice_claims).unwrap();
+    let text = String::from_utf8_lossy(text);
+    let names: Vec<_> = text.split('\n').map(str::to_owned).collect();
+    match orders.has(APPS) {
+        true => wire.apps = names,
+        false => wire.sync_domains = names,
+    }
+    encode(&wire)
+}
+
 /// Claims in a welcome. With the first byte's lowest bit, the parts that prove who speaks are put in.
 pub fn claims(data: &[u8]) -> bool {
     let Some((orders, bytes)) = Orders::split(data) else {
@@ -86,6 +101,9 @@ pub fn claims(data: &[u8]) -> bool {
     let stage = stage();
     let alice = Wire::read(&stage.alice_claims).unwrap();
     let mut bytes = bytes.to_vec();
+    if orders.has(APPS | DOMAINS) {
+        bytes = named(orders, &bytes);
+    }
     let mut wire = Wire::read(&bytes);
     if let Some(wire) = wire.as_mut().filter(|_| orders.has(PROVED)) {
         wire.node = alice.node.clone();

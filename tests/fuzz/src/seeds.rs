@@ -11,7 +11,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use serde_bytes::{ByteArray, ByteBuf};
 
-use crate::claims::{PROVED, Wire, in_common};
+use crate::claims::{APPS, DOMAINS, PROVED, Wire, in_common};
 use crate::stage::{Fresh, NOW, Stage, stage};
 use crate::{called, calling};
 
@@ -218,6 +218,9 @@ fn claims(seeds: &mut Seeds, stage: &Stage) {
         let object = wire.identities.first().cloned();
         wire.identities = (0..9).filter_map(|_| object.clone()).collect();
     });
+    let longest = format!("{}\n{}", "a".repeat(64), "b".repeat(64));
+    seeds.add("claims", "good-app-lines", &[&[APPS], longest.as_bytes()]);
+    seeds.add("claims", "good-domain-lines", &[&[DOMAINS], b"a\na.b\nmessages"]);
     seeds.add("claims", "bad-bob", &[&[0], &stage.bob_claims]);
 }
 
