@@ -1,0 +1,314 @@
+//! What a search begins with: real messages between Alice and Bob, and one broken thing of each kind.
+//!
+//! `cargo run -p fuzz --example seeds` writes them into the corpus; nothing else is written there but finds, which are named
+//! by their digest. Invariant: a seed named `good-…` gets all the way through its target, one named `bad-…` does not.
+
+use bastion::messages::{Challenge, Hello, Message, Refused, Solution, Welcome};
+use bastion::{RefusalCode, Tier};
+use keys::codec::encode;
+use keys::{Genesis, KeyChain, SecretKey, Signature};
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+use serde_bytes::{ByteArray, ByteBuf};
+
+use crate::claims::{APPS, DOMAINS, PROVED, Wire, in_common};
+use crate::stage::{Fresh, NOW, Stage, stage};
+use crate::{called, calling};
+
+/// An input by target and name.
+pub struct Seed {
+    /// The target's name.
+    pub target: &'static str,
+    /// The file's name.
+    pub name: String,
+    /// The input.
+    pub bytes: Vec<u8>,
+}
+
+#[derive(Default)]
+struct Seeds(Vec<Seed>);
+
+impl Seeds {
+    fn add(&mut self, target: &'static str, name: &str, parts: &[&[u8]]) {
+        let (name, bytes) = (name.to_owned(), parts.concat());
+        self.0.push(Seed { target, name, bytes });
+    }
+}
+
+/// All of them, the same each time.
+pub fn seeds() -> Vec<Seed> {
+    let mut seeds = Seeds::default();
+    let messages = messages(stage());
+    for (name, bytes) in &messages {
+        seeds.add("message", &format!("good-{name}"), &[bytes]);
+        seeds.add("scan", &format!("good-{name}"), &[&[0], bytes]);
+    }
+    frames(&mut seeds, &messages);
+    forms(&mut seeds);
+    proofs(&mut seeds, stage());
+    claims(&mut seeds, stage());
+    handshakes(&mut seeds, stage());
+    seeds.0
+}
+
+fn hello(ticket: Option<&[u8]>, versions: &[u64]) -> Vec<u8> {
+    Message::Hello(Hello {
+        ticket: ticket.map(ByteBuf::from),
+        versions: versions.to_vec(),
+    })
+    .encode()
+}
+
+fn welcome(stage: &Stage, ticket: Option<&[u8]>) -> Vec<u8> {
+    Message::Welcome(Welcome {
+        claims: stage.alice_claims.clone().into(),
+        ticket: ticket.map(ByteBuf::from),
+        domains: in_common(&stage.bob.profile.sync_domains, &stage.alice.profile.sync_domains),
+        signature: Signature::from_bytes([0; 64]),
+    })
+    .encode()
+}
+
+fn refused(code: RefusalCode, retry_s: Option<u32>) -> Vec<u8> {
+    Message::Refused(Refused { code, retry_s }).encode()
+}
+
+fn messages(stage: &Stage) -> Vec<(&'static str, Vec<u8>)> {
+    let Fresh { work, show, .. } = stage.desk();
+    vec![
+        ("hello", hello(None, &[1])),
+        ("hello-ticket", hello(Some(stage.ticket.as_bytes()), &[1, 2])),
+        ("challenge", Message::Challenge(work).encode()),
+        ("challenge-ticket", Message::Challenge(show).encode()),
+        ("solution", stage.solution.clone()),
+        ("welcome", welcome(stage, None)),
+        ("refused", refused(RefusalCode::Banned, None)),
+        ("refused-busy", refused(RefusalCode::Busy, Some(3))),
+    ]
+}
+
+fn frames(seeds: &mut Seeds, messages: &[(&str, Vec<u8>)]) {
+    let framed = |bytes: &[u8]| [&(bytes.len() as u32).to_be_bytes(), bytes].concat();
+    let all: Vec<_> = messages.iter().flat_map(|(_, bytes)| framed(bytes)).collect();
+    let (one, cut) = (framed(b"\xa0"), framed(&[7; 300]));
+    seeds.add("frames", "good-whole", &[&[1, 32, 32, 255], &all]);
+    seeds.add("frames", "good-in-pieces", &[&[4, 32, 32, 1, 0, 3, 0], &all]);
+    seeds.add("frames", "good-at-once", &[&[0, 0, 0], &one]);
+    // Longer than a reader asks for at once, and just as long as it may be.
+    seeds.add("frames", "good-long", &[&[1, 65, 0, 200], &framed(&[7; 65 * 256 + 8])]);
+    seeds.add("frames", "bad-too-long", &[&[1, 1, 1, 9], &cut, &all]);
+    seeds.add("frames", "bad-later-too-long", &[&[1, 2, 0, 9], &cut, &cut]);
+    seeds.add("frames", "bad-cut-in-body", &[&[1, 9, 9, 9], &cut[..100]]);
+    seeds.add("frames", "bad-cut-in-length", &[&[2, 9, 9, 9, 0], &one, &[0, 0]]);
+    seeds.add("frames", "bad-empty", &[&[1, 9, 9, 9], &one, &[0; 4]]);
+    seeds.add("frames", "bad-most", &[&[1, 255, 255, 9], &[255; 8]]);
+}
+
+fn forms(seeds: &mut Seeds) {
+    let Fresh { work, show, .. } = stage().desk();
+    seeds.add("cookie", "good-work", &[&work.cookie]);
+    seeds.add("cookie", "good-ticket", &[&show.cookie]);
+    seeds.add("cookie", "bad-cut", &[&work.cookie[..60]]);
+    let wide = encode(&(
+        u64::MAX,
+        i64::MIN,
+        (u64::from(u32::MAX), 65536u64, 256u64),
+        (24u64, -25i64),
+    ));
+    seeds.add("scan", "good-integers", &[&[2], &wide]);
+    seeds.add("scan", "good-text", &[&[0], &encode(&(7u64, "äß€"))]);
+    seeds.add("scan", "good-options", &[&[2], &encode(&[Some(1i64), None, Some(-1)])]);
+    seeds.add("scan", "good-names", &[&[1], &encode(&["a", "b"])]);
+    seeds.add(
+        "scan",
+        "good-chain",
+        &[&[0], &encode(&stage().bob.here.keys.node_chain())],
+    );
+    for (name, bytes) in [
+        ("indefinite", &b"\x9f\xff"[..]),
+        ("wide", b"\x18\x17"),
+        ("float", b"\xf9\x3c\x00"),
+        ("tag", b"\xc0\x60"),
+        ("unsorted", b"\xa2\x61b\x01\x61a\x02"),
+        ("twice", b"\xa2\x61a\x01\x61a\x02"),
+        ("not-utf8", b"\x61\xff"),
+        ("bomb", b"\x9b\xff\xff\xff\xff\xff\xff\xff\xff"),
+        ("deep", b"\x81\x81\x81\x81\x81\x81\x81\x81\x81\x81"),
+        ("trailing", b"\x00\x00"),
+        ("below-i64", b"\x3b\xff\xff\xff\xff\xff\xff\xff\xff"),
+        ("key-of-bytes", b"\xa1\x41a\x01"),
+    ] {
+        seeds.add("scan", &format!("bad-{name}"), &[&[0], bytes]);
+    }
+}
+
+fn proofs(seeds: &mut Seeds, stage: &Stage) {
+    let mut rng = ChaCha20Rng::seed_from_u64(4);
+    let mut secret = || SecretKey::generate(&mut rng);
+    let (first, second, third) = (secret(), secret(), secret());
+    let mut chain = KeyChain::new(Genesis::new(first.public(), &second.public()));
+    seeds.add("chain", "good-genesis", &[&[0], &encode(&chain)]);
+    chain.rotate(&second, &third.public());
+    seeds.add("chain", "good-rotated", &[&[0], &encode(&chain)]);
+    chain.rotate(&second, &third.public());
+    seeds.add("chain", "bad-not-committed", &[&[0], &encode(&chain)]);
+    seeds.add("chain", "good-links", &[&[1, 0x10, 0x21, 0x32]]);
+    seeds.add("chain", "bad-link", &[&[1, 0x10, 0x21, 0x31]]);
+    seeds.add("chain", "bad-order", &[&[3, 0x10, 0x11, 0x11]]);
+    seeds.add("chain", "good-most-links", &[&[1], &[0; 33]]);
+    seeds.add("chain", "bad-too-many-links", &[&[1], &[0; 34]]);
+
+    let plain = |tier: u8, issued: u64, until: u64| {
+        let times = [issued.to_be_bytes(), until.to_be_bytes()].concat();
+        [&[tier], &times[..], stage.bob.peer_id().as_bytes()].concat()
+    };
+    let fresh = stage.desk();
+    let old = fresh
+        .desk
+        .tickets
+        .issue(&stage.bob.peer_id(), Tier::Worked, 0, &mut rng);
+    seeds.add("ticket", "good-shown", &[&[0], stage.ticket.as_bytes()]);
+    seeds.add("ticket", "bad-old", &[&[0], &old.unwrap_or_default()]);
+    seeds.add("ticket", "good-trusted", &[&[1], &plain(1, NOW, NOW)]);
+    seeds.add("ticket", "good-worked", &[&[1], &plain(0, 0, u64::MAX)]);
+    seeds.add("ticket", "bad-tier", &[&[1], &plain(2, NOW, NOW)]);
+    seeds.add("ticket", "bad-over", &[&[1], &plain(0, 0, NOW - 1)]);
+    seeds.add("ticket", "bad-not-yet", &[&[1], &plain(0, NOW + 1, u64::MAX)]);
+    seeds.add("ticket", "bad-cut", &[&[1], &plain(0, 0, u64::MAX)[..48]]);
+}
+
+fn claims(seeds: &mut Seeds, stage: &Stage) {
+    let mut bent = |name: &str, orders: u8, bend: &dyn Fn(&mut Wire)| {
+        let mut wire = Wire::read(&stage.alice_claims).unwrap();
+        bend(&mut wire);
+        seeds.add("claims", name, &[&[orders], &encode(&wire)]);
+    };
+    let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let many = |count: usize| {
+        (100..100 + count)
+            .map(|number| format!("n{number}"))
+            .collect::<Vec<_>>()
+    };
+    bent("good-alice", 0, &|_| {});
+    bent("good-bare", PROVED, &|wire| {
+        (wire.apps, wire.sync_domains, wire.identities) = Default::default();
+    });
+    bent("good-names", 0, &|wire| {
+        wire.sync_domains = names(&["a", "a.b", "a1_.b_2", "messages"])
+    });
+    bent("good-most", 0, &|wire| {
+        (wire.apps, wire.sync_domains) = (many(64), many(64));
+        let object = wire.identities.first().cloned();
+        wire.identities = (0..8).filter_map(|_| object.clone()).collect();
+    });
+    bent("good-longest-name", 0, &|wire| wire.apps = vec!["a".repeat(64)]);
+    bent("bad-long-name", 0, &|wire| wire.apps = vec!["a".repeat(65)]);
+    bent("bad-dotted-app", 0, &|wire| wire.apps = names(&["a.b"]));
+    bent("bad-three-parts", 0, &|wire| wire.sync_domains = names(&["a.b.c"]));
+    bent("bad-unsorted", 0, &|wire| wire.apps = names(&["b", "a"]));
+    bent("bad-twice", 0, &|wire| wire.apps = names(&["a", "a"]));
+    bent("bad-too-many", 0, &|wire| wire.apps = many(65));
+    bent("bad-grammar", 0, &|wire| wire.apps = names(&["A"]));
+    bent("bad-onion", 0, &|wire| wire.onion = stage.bob.onion());
+    bent("bad-onion-unproved", 0, &|wire| {
+        wire.onion_signature = Signature::from_bytes([1; 64])
+    });
+    bent("bad-before-rotation", 0, &|wire| wire.node.events.clear());
+    bent("bad-identities", 0, &|wire| {
+        let object = wire.identities.first().cloned();
+        wire.identities = (0..9).filter_map(|_| object.clone()).collect();
+    });
+    let longest = format!("{}\n{}", "a".repeat(64), "b".repeat(64));
+    seeds.add("claims", "good-app-lines", &[&[APPS], longest.as_bytes()]);
+    seeds.add("claims", "good-domain-lines", &[&[DOMAINS], b"a\na.b\nmessages"]);
+    seeds.add("claims", "bad-bob", &[&[0], &stage.bob_claims]);
+}
+
+fn handshakes(seeds: &mut Seeds, stage: &Stage) {
+    use called::{CLAIMS, FIRST, LATE, SHOW, SIGN, SOLVE, TICKET, WORK};
+    let bare = |more: u8, claims: &[u8]| {
+        let solution = Solution {
+            more,
+            nonce: ByteArray::new([0; 16]),
+            claims: ByteBuf::from(claims),
+            cookie: ByteBuf::new(),
+            sealed: ByteBuf::new(),
+            ticket: None,
+            signature: Signature::from_bytes([0; 64]),
+        };
+        Message::Solution(solution).encode()
+    };
+    let ticket = stage.ticket.as_bytes();
+    let empty = bare(0, &[]);
+    for (name, orders, frame) in [
+        ("good-hello", FIRST, &hello(None, &[1])),
+        ("good-hello-ticket", FIRST, &hello(Some(ticket), &[1])),
+        ("good-hello-bad-ticket", FIRST, &hello(Some(&[1; 89]), &[1])),
+        ("bad-hello-versions", FIRST, &hello(None, &[0, 2, u64::MAX])),
+        ("bad-hello-too-many", FIRST, &hello(None, &[1; 17])),
+        ("bad-hello-again", 0, &hello(None, &[1])),
+        ("good-solution", 0, &stage.solution),
+        ("good-solution-first", FIRST, &stage.solution),
+        ("bad-solution-late", LATE, &stage.solution),
+        ("bad-solution-for-ticket", SHOW | SIGN, &stage.solution),
+        ("good-mended", WORK | CLAIMS | SOLVE | SIGN, &empty),
+        ("good-more", WORK | CLAIMS | SOLVE | SIGN, &bare(4, &[])),
+        ("bad-more", WORK | CLAIMS | SOLVE | SIGN, &bare(5, &[])),
+        ("bad-unsolved", WORK | CLAIMS | SIGN, &bare(4, &[])),
+        ("bad-unsigned", WORK | CLAIMS | SOLVE, &empty),
+        ("good-ticket", SHOW | TICKET | CLAIMS | SIGN, &empty),
+        ("good-ticket-first", SHOW | TICKET | CLAIMS | SIGN | FIRST, &empty),
+        ("bad-ticket-and-work", WORK | TICKET | CLAIMS | SOLVE | SIGN, &empty),
+        (
+            "bad-ticket-of-another",
+            SHOW | TICKET | SIGN,
+            &bare(0, &stage.alice_claims),
+        ),
+        (
+            "bad-claims-of-alice",
+            WORK | SOLVE | SIGN,
+            &bare(0, &stage.alice_claims),
+        ),
+        (
+            "bad-challenge-to-caller",
+            FIRST,
+            &Message::Challenge(stage.desk().work).encode(),
+        ),
+    ] {
+        seeds.add("called", name, &[&[orders], frame]);
+    }
+
+    use calling::{GENUINE, WELCOME};
+    let Fresh { work, show, .. } = stage.desk();
+    let (work, show) = (Message::Challenge(work).encode(), Message::Challenge(show).encode());
+    let none = Challenge {
+        cookie: ByteBuf::new(),
+        sealed: ByteBuf::new(),
+    };
+    let none = Message::Challenge(none).encode();
+    let (welcomed, ticketed) = (welcome(stage, None), welcome(stage, Some(ticket)));
+    let sign = calling::SIGN;
+    for (name, orders, frame) in [
+        ("good-challenge", 0, &work),
+        ("good-challenge-mended", GENUINE, &work),
+        ("good-challenge-after-ticket", calling::TICKET, &work),
+        ("good-challenge-ticket", calling::TICKET, &show),
+        ("bad-challenge-absurd", 0, &show),
+        ("bad-challenge-empty", GENUINE, &none),
+        ("bad-challenge-refused", 0, &refused(RefusalCode::Busy, Some(u32::MAX))),
+        ("bad-hello", 0, &hello(None, &[1])),
+        ("good-welcome", WELCOME | sign, &welcomed),
+        ("good-welcome-mended", WELCOME | GENUINE | sign, &welcomed),
+        ("good-welcome-ticket", WELCOME | sign, &ticketed),
+        (
+            "bad-welcome-long-ticket",
+            WELCOME | sign,
+            &welcome(stage, Some(&[1; 257])),
+        ),
+        ("bad-welcome-unsigned", WELCOME | GENUINE, &welcomed),
+        ("bad-welcome-refused", WELCOME, &refused(RefusalCode::Pending, None)),
+        ("bad-welcome-challenge", WELCOME, &work),
+    ] {
+        seeds.add("calling", name, &[&[orders], frame]);
+    }
+}

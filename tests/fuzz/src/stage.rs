@@ -1,0 +1,229 @@
+//! Alice, who is called, and Bob, who calls: fixed keys, one moment, and everything that only they can make.
+//!
+//! Never drawn at random. Invariant: every [`Stage::desk`] has issued the same two challenges, so that a solution in the
+//! corpus stays one.
+
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Duration;
+
+use bastion::handshake::{AwaitChallenge, AwaitWelcome, Desk, Here, Work};
+use bastion::messages::{Challenge, Cookie, MORE_MAX, Message, Solution};
+use bastion::puzzle::{Algorithm, Attempt, CookieJar, Memory, Nonce, Puzzle, solve};
+use bastion::ticket::Tickets;
+use bastion::{GateConfig, Profile, Ticket, Tier};
+use keys::signing::signing_input;
+use keys::{BootId, Context, Digest, Epoch, KeyManager, OnionAddr, PeerId, Signature};
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+
+/// When everything happens, in unix seconds.
+pub(crate) const NOW: u64 = 1_700_000_000;
+/// The work asked: so little that the search goes on, so much that a nonce that nobody looked for mostly fails.
+pub(crate) const EFFORT: u64 = 4;
+const INNER_BITS: u8 = 2;
+
+/// A node.
+pub(crate) struct Side {
+    pub(crate) here: Arc<Here>,
+    pub(crate) profile: Profile,
+}
+
+/// Both nodes, and what passed between them once.
+pub(crate) struct Stage {
+    pub(crate) alice: Side,
+    pub(crate) bob: Side,
+    /// A ticket of Alice's for Bob.
+    pub(crate) ticket: Ticket,
+    /// Solves Alice's first challenge for Bob: one for each number of doublings.
+    nonces: Vec<Nonce>,
+    /// Bob's claims, signed for as they stand in his solution.
+    pub(crate) bob_claims: Vec<u8>,
+    /// Alice's, as they stand in her welcome.
+    pub(crate) alice_claims: Vec<u8>,
+    /// Bob's solution of Alice's first challenge, and what he awaits then.
+    pub(crate) solution: Vec<u8>,
+    pub(crate) await_welcome: AwaitWelcome,
+    /// Digest of the challenge and that solution, as docs/PROTOCOL.md defines it.
+    pub(crate) transcript: Digest,
+    memory: Mutex<Memory>,
+}
+
+/// What Alice has lying on her desk.
+pub(crate) struct Fresh {
+    pub(crate) desk: Desk,
+    /// Asks for work.
+    pub(crate) work: Challenge,
+    /// Asks for a ticket.
+    pub(crate) show: Challenge,
+    pub(crate) rng: ChaCha20Rng,
+}
+
+static STAGE: LazyLock<Stage> = LazyLock::new(Stage::new);
+
+/// The one stage.
+pub(crate) fn stage() -> &'static Stage {
+    &STAGE
+}
+
+fn config() -> GateConfig {
+    GateConfig {
+        inner_bits: INNER_BITS,
+        ..GateConfig::default()
+    }
+}
+
+impl Side {
+    fn new(number: u64, domains: &[&str]) -> Self {
+        let mut rng = ChaCha20Rng::seed_from_u64(number);
+        let keys = Arc::new(KeyManager::generate(&mut rng));
+        let identity = keys.add_identity(&mut rng).unwrap();
+        keys.rotate(keys.server_oid(), &mut rng).unwrap();
+        let object = keys.sign_object(identity, vec![0x80]).unwrap();
+        let mark = number.to_be_bytes()[7];
+        Self {
+            profile: Profile {
+                apps: vec!["identities".into(), "messages".into()],
+                sync_domains: domains.iter().map(|name| (*name).to_owned()).collect(),
+                epoch: Epoch::from_bytes([mark; 16]),
+                boot_id: BootId::from_bytes([mark; 16]),
+                identities: vec![object],
+            },
+            here: Arc::new(Here { config: config(), keys }),
+        }
+    }
+
+    pub(crate) fn onion(&self) -> OnionAddr {
+        self.here.keys.onion()
+    }
+
+    pub(crate) fn peer_id(&self) -> PeerId {
+        self.here.keys.peer_id()
+    }
+}
+
+/// What Alice's desk looks like at [`NOW`].
+fn fresh(alice: &Side) -> Fresh {
+    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    let Here { config, keys } = &*alice.here;
+    let mut jar = CookieJar::new(config, NOW, &mut rng);
+    let work = jar.challenge(keys.onion(), EFFORT, NOW, &mut rng);
+    let show = jar.challenge(keys.onion(), 0, NOW, &mut rng);
+    let tickets = Tickets::new(config, keys.ticket_key(), &keys.onion());
+    Fresh {
+        desk: Desk { jar, tickets },
+        work,
+        show,
+        rng,
+    }
+}
+
+fn solution_of(frame: &[u8]) -> Solution {
+    match Message::decode(frame, GateConfig::default().stranger_frame_bytes_max) {
+        Ok(Message::Solution(solution)) => solution,
+        _ => panic!("Bob's solution is none"),
+    }
+}
+
+impl Stage {
+    fn new() -> Self {
+        let alice = Side::new(1, &["market", "messages", "rides.offers"]);
+        let bob = Side::new(2, &["identities", "messages", "rides.offers"]);
+        let Fresh {
+            desk, work, mut rng, ..
+        } = fresh(&alice);
+        let ticket = desk.tickets.issue(&bob.peer_id(), Tier::Trusted, NOW, &mut rng);
+        let ticket = ticket.and_then(|ticket| Ticket::from_bytes(&ticket)).unwrap();
+        let dial = || AwaitChallenge::begin(bob.here.clone(), alice.onion(), None).1;
+        let challenge = Message::Challenge(work).encode();
+        let solving = dial().receive(&challenge).unwrap();
+        let nonces = (0..=MORE_MAX).map(|more| {
+            let puzzle = solving.puzzle(more).unwrap().unwrap();
+            solve(&puzzle, [0; 16], 1, &Attempt::default()).unwrap()
+        });
+        let nonces: Vec<_> = nonces.collect();
+        let nonce = *nonces.first().unwrap();
+        let (solution, await_welcome) =
+            solving
+                .clone()
+                .solved(Work { nonce, more: 0 }, bob.profile.clone(), Duration::ZERO);
+        // The claims of a side do not depend on the other: Alice's come out of a solution that she never sends.
+        let solving = AwaitChallenge::begin(alice.here.clone(), alice.onion(), None).1;
+        let (shown, _) = solving
+            .receive(&challenge)
+            .unwrap()
+            .solved(Work::NONE, alice.profile.clone(), Duration::ZERO);
+        Self {
+            ticket,
+            nonces,
+            bob_claims: solution_of(&solution).claims.into_vec(),
+            alice_claims: solution_of(&shown).claims.into_vec(),
+            transcript: Digest::of(&signing_input(Context::Transcript, &[&challenge, &solution])),
+            solution,
+            await_welcome,
+            memory: Mutex::new(Algorithm::Argon2id1m.memory()),
+            alice,
+            bob,
+        }
+    }
+
+    /// Alice's desk, the same each time.
+    pub(crate) fn desk(&self) -> Fresh {
+        fresh(&self.alice)
+    }
+
+    /// What solves Alice's first challenge for Bob with that many doublings; with too many, what solves it with the most.
+    pub(crate) fn nonce(&self, more: u8) -> Nonce {
+        let nonce = self.nonces.get(usize::from(more)).or(self.nonces.last());
+        *nonce.unwrap()
+    }
+
+    /// Hands over the memory of the work function.
+    pub(crate) fn with_memory<R>(&self, use_it: impl FnOnce(&mut Memory) -> R) -> R {
+        use_it(&mut self.memory.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether a solution is what its cookie asks of Bob, by the definitions in docs/PROTOCOL.md.
+    pub(crate) fn is_solved(&self, solution: &Solution, cookie: &Cookie) -> bool {
+        let puzzle = Puzzle::new(
+            (
+                Algorithm::Argon2id1m,
+                cookie.effort << solution.more,
+                cookie.inner_bits + solution.more,
+            ),
+            (&solution.cookie, &solution.sealed),
+            &self.alice.onion(),
+            &self.bob.peer_id(),
+        );
+        self.with_memory(|memory| puzzle.verify(&solution.nonce, memory))
+            .is_ok()
+    }
+
+    /// Signs a solution as Bob, for Alice.
+    pub(crate) fn sign(&self, solution: &Solution) -> Signature {
+        with_parts(solution, &self.alice.onion(), |parts| {
+            self.bob.here.keys.sign_as_node(Context::Solution, parts)
+        })
+    }
+
+    /// Whether Bob signed a solution for Alice.
+    pub(crate) fn is_signed(&self, solution: &Solution) -> bool {
+        let chain = self.bob.here.keys.node_chain().verify(1).unwrap();
+        with_parts(solution, &self.alice.onion(), |parts| {
+            chain.current().verify(Context::Solution, parts, &solution.signature)
+        })
+        .is_ok()
+    }
+}
+
+/// What a solution's signature covers (docs/PROTOCOL.md).
+fn with_parts<R>(solution: &Solution, onion: &OnionAddr, use_them: impl FnOnce(&[&[u8]]) -> R) -> R {
+    use_them(&[
+        &solution.cookie,
+        &solution.sealed,
+        solution.nonce.as_slice(),
+        &[solution.more],
+        solution.ticket.as_ref().map_or(&[], |ticket| ticket.as_slice()),
+        &solution.claims,
+        onion.public_key().as_bytes(),
+    ])
+}
