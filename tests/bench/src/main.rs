@@ -7,6 +7,7 @@
 mod flood;
 mod machine;
 mod nodes;
+mod puzzle;
 mod raw;
 mod report;
 mod stopwatch;
@@ -35,6 +36,8 @@ struct Cli {
 enum Benchmark {
     /// Packages in and out beside raw SQLite, and what a delta costs (goals 1 to 3).
     Sync(sync::Options),
+    /// What work costs who does it, and what bogus work costs us (goal 8).
+    Puzzle(puzzle::Options),
     /// Sync and admission under a flood of bogus strangers, beside the same flood aimed elsewhere.
     Flood(flood::Options),
 }
@@ -76,6 +79,7 @@ fn ended(result: Result<()>) -> ExitCode {
 fn run(benchmark: &Benchmark, report: &mut Report) -> Result<()> {
     match benchmark {
         Benchmark::Sync(options) => sync::run(options, report),
+        Benchmark::Puzzle(options) => puzzle::run(options, report),
         Benchmark::Flood(options) => flood::run(options, report),
     }
 }
