@@ -91,6 +91,14 @@ impl Child {
         spent
     }
 
+    /// Processor time so far of all threads, those that have ended too, in seconds.
+    pub(super) fn spent(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()));
+        stat.ok()
+            .and_then(|text| thread_time(&text))
+            .map_or(f64::NAN, |(_, seconds)| seconds)
+    }
+
     /// A size in MiB, by its name in the process's status.
     pub(super) fn resident(&self, name: &str) -> Result<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;

@@ -36,7 +36,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 30_000)]
     messages: u64,
     /// Rounds, in each of which sink and victim are aimed at in turns.
-    #[arg(long, default_value_t = 6)]
+    #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Honest strangers during the flood.
     #[arg(long, default_value_t = 30)]
@@ -58,6 +58,7 @@ enum Role {
     Sink,
     Generator,
     Guests,
+    Strangers,
 }
 
 /// Runs the benchmark.
@@ -85,7 +86,7 @@ impl Options {
                 Role::Victim => victim::run(&setting).await,
                 Role::Sink => sink::run().await,
                 Role::Generator => generator::run(&setting).await,
-                Role::Guests => guests::run(&setting).await,
+                Role::Guests | Role::Strangers => guests::run(&setting).await,
             }
         })
     }

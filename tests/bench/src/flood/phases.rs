@@ -29,12 +29,16 @@ const FORWARD_S: u64 = 10;
 const FORWARD_S_MAX: u64 = 3600;
 /// Strangers between two uses of the ticket; no more than six a minute are allowed.
 const STRANGERS_A_TICKET: usize = 6;
+/// For an answer beside what it is about.
+const ROOM: Duration = Duration::from_secs(15);
 
 /// How long and how often.
 struct Course {
     rounds: usize,
     measure: Duration,
     strangers: usize,
+    /// After which no further stranger comes.
+    strangers_time: Duration,
     messages: u64,
 }
 
@@ -45,8 +49,12 @@ pub(super) struct Stretch {
     pub(super) objects_per_s: f64,
     pub(super) sent: Value,
     /// Seconds of the victim's threads, by name.
-    pub(super) victim: BTreeMap<String, f64>,
+    pub(super) threads: BTreeMap<String, f64>,
+    pub(super) victim: f64,
     pub(super) sink: f64,
+    pub(super) generator: f64,
+    /// Of the peer that pulls, and the others who are inside.
+    pub(super) guests: f64,
 }
 
 /// Everything that was seen.
@@ -57,6 +65,8 @@ pub(super) struct Seen {
     /// The time of the strangers.
     pub(super) strangers_time: Stretch,
     pub(super) strangers: Vec<Value>,
+    /// Who could not come, since the others took so long.
+    pub(super) strangers_missing: usize,
     pub(super) tickets: Vec<Value>,
     pub(super) calm: Value,
     /// The fullest moments' status.
@@ -84,6 +94,7 @@ struct Cast {
     sink: Child,
     generator: Child,
     guests: Child,
+    strangers: Child,
     ports: (u64, u64),
     _folder: TempDir,
 }
@@ -107,6 +118,7 @@ impl Options {
                 rounds: 2,
                 measure: Duration::from_secs(4),
                 strangers: 5,
+                strangers_time: Duration::from_secs(25),
                 messages: self.messages.min(10_000),
             }
         } else {
@@ -114,6 +126,7 @@ impl Options {
                 rounds: self.rounds.max(1),
                 measure: Duration::from_secs(8),
                 strangers: self.strangers.max(1),
+                strangers_time: Duration::from_secs(240),
                 messages: self.messages,
             }
         }
@@ -134,12 +147,16 @@ impl Cast {
         let sink_port = number(&served, "port")?;
         let setting = json!({ "core": far, "rate": options.rate, "stallers": options.stallers });
         let (generator, _) = Child::start("generator", &setting)?;
-        let (guests, _) = Child::start("guests", &json!({ "core": far, "port": victim_port }))?;
+        let guests = json!({ "core": far, "port": victim_port, "meets": true });
+        let (guests, _) = Child::start("guests", &guests)?;
+        let strangers = json!({ "core": far, "port": victim_port });
+        let (strangers, _) = Child::start("strangers", &strangers)?;
         Ok(Self {
             victim,
             sink,
             generator,
             guests,
+            strangers,
             ports: (sink_port, victim_port),
             _folder: folder,
         })
@@ -159,7 +176,7 @@ impl Cast {
             eprintln!("round {} of {}", round + 1, course.rounds);
             at_victim.push(self.stretch(victim, course.measure)?);
             during.push(self.victim.ask("status")?);
-            tickets.push(self.dial("ticket")?);
+            tickets.push(self.ticket()?);
             at_sink.push(self.stretch(sink, course.measure)?);
         }
         alone.push(self.stretch(0, course.measure)?);
@@ -168,12 +185,18 @@ impl Cast {
         pause(RISE);
         let mark = self.mark()?;
         let mut strangers = Vec::new();
+        let mut took = 0.0;
         for number in 0..course.strangers {
+            if took > course.strangers_time.as_secs_f64() {
+                break;
+            }
             eprintln!("stranger {} of {}", number + 1, course.strangers);
-            strangers.push(self.dial("stranger")?);
+            let stranger = self.stranger()?;
+            took += fraction(&stranger, "seconds")?;
+            strangers.push(stranger);
             during.push(self.victim.ask("status")?);
             if number % STRANGERS_A_TICKET == 0 {
-                tickets.push(self.dial("ticket")?);
+                tickets.push(self.ticket()?);
             }
         }
         let strangers_time = self.since(&mark)?;
@@ -185,6 +208,7 @@ impl Cast {
             at_sink,
             at_victim,
             strangers_time,
+            strangers_missing: course.strangers - strangers.len(),
             strangers,
             tickets,
             calm,
@@ -210,12 +234,15 @@ impl Cast {
     }
 
     fn aim(&mut self, port: u64) -> Result<Value> {
-        self.generator
-            .request(&json!({ "do": "aim", "port": port }), Duration::from_secs(15))
+        self.generator.request(&json!({ "do": "aim", "port": port }), ROOM)
     }
 
-    fn dial(&mut self, verb: &str) -> Result<Value> {
-        self.guests.request(&json!({ "do": verb }), DIAL)
+    fn ticket(&mut self) -> Result<Value> {
+        self.guests.request(&json!({ "do": "ticket" }), DIAL + ROOM)
+    }
+
+    fn stranger(&mut self) -> Result<Value> {
+        self.strangers.request(&json!({ "do": "stranger" }), DIAL + ROOM)
     }
 
     /// Aims, lets it settle, measures.
@@ -230,8 +257,11 @@ impl Cast {
     fn mark(&mut self) -> Result<Mark> {
         self.generator.ask("count")?;
         Ok(Mark {
-            victim: self.victim.processor(),
-            sink: self.sink.processor().values().sum(),
+            threads: self.victim.processor(),
+            victim: self.victim.spent(),
+            sink: self.sink.spent(),
+            generator: self.generator.spent(),
+            guests: self.guests.spent(),
             pulled: self.guests.ask("count")?,
         })
     }
@@ -239,9 +269,9 @@ impl Cast {
     fn since(&mut self, mark: &Mark) -> Result<Stretch> {
         let pulled = self.guests.ask("count")?;
         let sent = self.generator.ask("count")?;
-        let mut victim = self.victim.processor();
-        for (name, seconds) in &mut victim {
-            *seconds -= mark.victim.get(name).copied().unwrap_or_default();
+        let mut threads = self.victim.processor();
+        for (name, seconds) in &mut threads {
+            *seconds -= mark.threads.get(name).copied().unwrap_or_default();
         }
         let seconds = fraction(&pulled, "seconds")? - fraction(&mark.pulled, "seconds")?;
         let objects = number(&pulled, "objects")? - number(&mark.pulled, "objects")?;
@@ -249,8 +279,11 @@ impl Cast {
             seconds,
             objects_per_s: objects as f64 / seconds,
             sent,
-            victim,
-            sink: self.sink.processor().values().sum::<f64>() - mark.sink,
+            threads,
+            victim: self.victim.spent() - mark.victim,
+            sink: self.sink.spent() - mark.sink,
+            generator: self.generator.spent() - mark.generator,
+            guests: self.guests.spent() - mark.guests,
         })
     }
 
@@ -284,7 +317,8 @@ impl Cast {
             forward += FORWARD_S;
         }
         self.forward(FORWARD_S_MAX)?;
-        let stranger = self.dial("stranger")?;
+        let stranger = self.stranger()?;
+        self.until_empty()?;
         Ok(After {
             empty_s,
             calm_s,
@@ -293,15 +327,35 @@ impl Cast {
         })
     }
 
+    /// Seconds until nobody is in the lobby or before the verifiers; none where that does not come.
+    fn until_empty(&mut self) -> Result<Option<f64>> {
+        for look in 0..LOOKS {
+            let status = self.victim.ask("status")?;
+            let left = ["silent", "thinking", "presenting", "known", "queue", "verifying"];
+            let left: u64 = left
+                .into_iter()
+                .map(|name| number(&status, name))
+                .sum::<Result<u64>>()?;
+            if left == 0 {
+                return Ok(Some(f64::from(look) * LOOK_AGAIN.as_secs_f64()));
+            }
+            pause(LOOK_AGAIN);
+        }
+        Ok(None)
+    }
+
     fn forward(&mut self, seconds: u64) -> Result<Value> {
         self.victim
-            .request(&json!({ "do": "forward", "seconds": seconds }), Duration::from_secs(15))
+            .request(&json!({ "do": "forward", "seconds": seconds }), ROOM)
     }
 }
 
 /// Where the counters stood.
 struct Mark {
-    victim: BTreeMap<String, f64>,
+    threads: BTreeMap<String, f64>,
+    victim: f64,
     sink: f64,
+    generator: f64,
+    guests: f64,
     pulled: Value,
 }

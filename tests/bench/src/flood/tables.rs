@@ -105,6 +105,19 @@ fn sync(seen: &Seen, report: &mut Report) {
     report.value("flood aimed at the sink", at_sink, "objects/s");
     report.value("flood aimed at the victim", at_victim, "objects/s");
     report.goal("victim / sink", at_victim / at_sink, "", Goal::AtLeast(0.8));
+    // Where other programs take a part of the core, this is what tells.
+    let by_processor = |stretches: &[Stretch]| {
+        let rates = stretches.iter().map(|stretch| {
+            let spent = stretch.sink + stretch.victim;
+            stretch.objects_per_s * stretch.seconds / spent
+        });
+        median(rates)
+    };
+    report.value(
+        "  the same, by processor time",
+        by_processor(&seen.at_victim) / by_processor(&seen.at_sink),
+        "",
+    );
     report.value("victim / without any flood", at_victim / alone, "");
     report.value(
         "while strangers come / sink",
@@ -127,7 +140,7 @@ fn processor(seen: &Seen, report: &Report) {
     let shares = |stretches: &[Stretch]| {
         let mut sum = BTreeMap::<String, f64>::new();
         for stretch in stretches {
-            for (name, seconds) in &stretch.victim {
+            for (name, seconds) in &stretch.threads {
                 *sum.entry(name.clone()).or_default() += 100.0 * seconds / stretch.seconds / stretches.len() as f64;
             }
         }
@@ -139,9 +152,27 @@ fn processor(seen: &Seen, report: &Report) {
         report.value(&format!("{name}, flood at the sink"), of(&quiet, name), "%");
         report.value(&format!("{name}, flood at the victim"), of(&flooded, name), "%");
     }
-    let sink = |stretches: &[Stretch]| median(stretches.iter().map(|stretch| 100.0 * stretch.sink / stretch.seconds));
-    report.value("the sink, flood at the sink", sink(&seen.at_sink), "%");
-    report.value("the sink, flood at the victim", sink(&seen.at_victim), "%");
+    let share = |stretches: &[Stretch], part: fn(&Stretch) -> f64| {
+        median(stretches.iter().map(|stretch| 100.0 * part(stretch) / stretch.seconds))
+    };
+    report.value("the sink, flood at the sink", share(&seen.at_sink, |it| it.sink), "%");
+    let both = |it: &Stretch| it.sink + it.victim;
+    report.value("victim and sink, flood at the sink", share(&seen.at_sink, both), "%");
+    report.value(
+        "victim and sink, flood at the victim",
+        share(&seen.at_victim, both),
+        "%",
+    );
+    report.value(
+        "attackers, of their core",
+        share(&seen.at_victim, |it| it.generator),
+        "%",
+    );
+    report.value(
+        "peers inside, of that core",
+        share(&seen.at_victim, |it| it.guests),
+        "%",
+    );
 }
 
 fn strangers(seen: &Seen, report: &mut Report) -> Result<()> {
@@ -172,6 +203,7 @@ fn strangers(seen: &Seen, report: &mut Report) -> Result<()> {
         &format!("of {count}"),
         Goal::AtLeast(count),
     );
+    report.value("strangers for whom no time was left", seen.strangers_missing as f64, "");
     let sum = |name| -> Result<f64> { Ok(seconds(&seen.strangers, name)?.iter().sum()) };
     let evaluations: u64 = seen
         .strangers
@@ -180,6 +212,12 @@ fn strangers(seen: &Seen, report: &mut Report) -> Result<()> {
         .sum();
     let per_evaluation = sum("solving")? / evaluations as f64;
     report.value("one evaluation, core shared", 1e3 * per_evaluation, "ms");
+    let asked: u64 = seen
+        .strangers
+        .iter()
+        .filter_map(|dial| number(dial, "asked").ok())
+        .sum();
+    report.value("evaluations done / asked", evaluations as f64 / asked as f64, "");
     let mut ratios = Vec::new();
     let (mut efforts, mut expected) = (Vec::new(), Vec::new());
     for dial in &seen.strangers {
