@@ -115,6 +115,9 @@ fn out_of_order(awaited: &'static str, got: &Message) -> HandshakeError {
 }
 
 #[cfg(test)]
+pub(crate) use server::with_more;
+
+#[cfg(test)]
 mod client_tests;
 #[cfg(test)]
 mod every_message_tests;

@@ -218,7 +218,7 @@ fn foreign_claims(here: &Here, solution: &Solution) -> Result<Claims, HandshakeE
 
 /// Effort and inner bits with `more` doublings. A claim to have worked more gets its sender a better place in the queue
 /// before the work is verified, so it must itself have cost something.
-pub(super) fn with_more(cookie: &Cookie, more: u8) -> (u64, u8) {
+pub(crate) fn with_more(cookie: &Cookie, more: u8) -> (u64, u8) {
     (
         cookie.effort.saturating_mul(1 << more.min(MORE_MAX)),
         cookie.inner_bits.saturating_add(more),

@@ -119,6 +119,9 @@ fn target(effort: u64) -> [u8; 32] {
 }
 
 #[cfg(test)]
+mod vector_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::messages::Cookie;

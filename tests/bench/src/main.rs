@@ -4,8 +4,10 @@
 //! from rounds in which both sides ran in turns, and is the median of these rounds. Results: `docs/BENCHMARKS.md`.
 #![forbid(unsafe_code)]
 
+mod flood;
 mod machine;
 mod nodes;
+mod puzzle;
 mod raw;
 mod report;
 mod stopwatch;
@@ -34,6 +36,10 @@ struct Cli {
 enum Benchmark {
     /// Packages in and out beside raw SQLite, and what a delta costs (goals 1 to 3).
     Sync(sync::Options),
+    /// What work costs who does it, and what bogus work costs us (goal 8).
+    Puzzle(puzzle::Options),
+    /// Sync and admission under a flood of bogus strangers, beside the same flood aimed elsewhere.
+    Flood(flood::Options),
 }
 
 fn main() -> ExitCode {
@@ -47,12 +53,22 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
+    if let Benchmark::Flood(options) = &cli.benchmark
+        && options.is_role()
+    {
+        return ended(options.play());
+    }
     let mut report = Report::new(cli.json);
-    match run(&cli.benchmark, &mut report) {
-        Ok(()) => {
-            report.end();
-            ExitCode::SUCCESS
-        }
+    let result = run(&cli.benchmark, &mut report);
+    if result.is_ok() {
+        report.end();
+    }
+    ended(result)
+}
+
+fn ended(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error:#}");
             ExitCode::FAILURE
@@ -63,6 +79,8 @@ fn main() -> ExitCode {
 fn run(benchmark: &Benchmark, report: &mut Report) -> Result<()> {
     match benchmark {
         Benchmark::Sync(options) => sync::run(options, report),
+        Benchmark::Puzzle(options) => puzzle::run(options, report),
+        Benchmark::Flood(options) => flood::run(options, report),
     }
 }
 

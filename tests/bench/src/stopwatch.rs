@@ -44,6 +44,11 @@ pub(crate) fn timed<R>(work: impl FnOnce() -> R) -> (R, f64) {
     (result, watch.seconds())
 }
 
+/// Lets time pass while other processes work.
+pub(crate) fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
 /// The middle one, or the mean of the two in the middle. Of nothing: not a number.
 pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
@@ -73,7 +78,11 @@ pub(crate) fn forget_peak() -> bool {
 
 /// A size of this process in bytes, by its name in `/proc/self/status`: `VmRSS` now, `VmHWM` at its highest.
 pub(crate) fn resident(name: &str) -> Option<f64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
+    size_in(&fs::read_to_string("/proc/self/status").ok()?, name)
+}
+
+/// A size in bytes, by its name in the status of a process.
+pub(crate) fn size_in(status: &str, name: &str) -> Option<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: f64 = line.trim_start_matches(':').trim().split(' ').next()?.parse().ok()?;
     Some(kib * 1024.0)

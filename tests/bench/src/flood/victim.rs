@@ -1,0 +1,118 @@
+//! The node that is flooded: engine, sessions and gate as a node has them, on loopback.
+//!
+//! Never told apart from a real one by its limits: the gate has its defaults. Only its clock can be put forward, so that
+//! what fades over minutes need not be waited for. Invariant: it writes nothing on its own account once it serves.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context as _, Result};
+use bastion::transport::loopback::{LoopbackAddr, LoopbackListener};
+use bastion::{Clock, Gate, GateConfig};
+use keys::BootId;
+use postern::config::{AdmissionConfig, SyncConfig};
+use postern::engine::Engine;
+use postern::node::{Doorkeeper, SystemClock};
+use postern::peer::Peers;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::role::{commands, number, say, verb};
+use crate::nodes::{Node, Writer};
+
+/// Seed of the victim's keys.
+pub(super) const VICTIM: u64 = 1;
+/// Seed of the keys of the peer that pulls.
+pub(super) const READER: u64 = 2;
+/// As the node has them.
+const WRITE_QUEUE_MAX: usize = 256;
+const READERS_MAX: usize = 4;
+
+/// The time of day, and what it was put forward.
+#[derive(Default)]
+struct GateClock(AtomicU64);
+
+impl Clock for GateClock {
+    fn now(&self) -> u64 {
+        Clock::now(&SystemClock) + self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Sessions that only answer: what is pulled is what the peer asks for.
+fn answering() -> SyncConfig {
+    SyncConfig {
+        pull_interval_s: 0,
+        pull_wait_s: 0,
+        push_interval_s: 0,
+        ..SyncConfig::default()
+    }
+}
+
+/// Fills a database with messages that the reader may have, serves it, and answers commands.
+pub(super) async fn run(setting: &Value) -> Result<()> {
+    let folder = setting.get("folder").and_then(Value::as_str).context("no folder")?;
+    let (node, engine) = fill(Path::new(folder), usize::try_from(number(setting, "messages")?)?)?;
+    let stop = CancellationToken::new();
+    let peers = Peers::new(engine, answering(), stop.clone());
+    let config = GateConfig::default();
+    let doorkeeper = Doorkeeper {
+        peers: peers.clone(),
+        admission: AdmissionConfig::default(),
+        boot_id: BootId::from_bytes([7; 16]),
+        identities_max: config.identities_max,
+    };
+    let clock = Arc::new(GateClock::default());
+    let gate = Gate::new(config, node.keys.clone(), Arc::new(doorkeeper), clock.clone());
+    let listener = LoopbackListener::bind(LoopbackAddr::ANY).await?;
+    let port = listener.addr().socket_addr().port();
+    let (serving, admitting) = (gate.clone(), peers.clone());
+    tokio::spawn(async move {
+        let admitted = move |session, admitted| admitting.admit_in_background(session, admitted);
+        serving.serve(Box::new(listener), admitted, stop).await;
+    });
+    say(&json!({ "port": port }))?;
+    let mut commands = commands();
+    while let Some(command) = commands.recv().await {
+        if verb(&command) == "forward" {
+            clock.0.fetch_add(number(&command, "seconds")?, Ordering::Relaxed);
+        }
+        say(&status(&gate, &peers))?;
+    }
+    Ok(())
+}
+
+fn fill(folder: &Path, messages: usize) -> Result<(Node, Engine)> {
+    let (node, reader) = (Node::new(VICTIM)?, Node::new(READER)?);
+    let mut core = node.open(&folder.join("victim.db"))?;
+    let mut reader_core = reader.open(&folder.join("reader.db"))?;
+    node.publish(&mut core)?;
+    reader.publish(&mut reader_core)?;
+    node.meet(&mut core, &reader, &reader_core)?;
+    Writer::new(&node, &core, &reader)?.write(&mut core, messages)?;
+    // The writer's thread ends with the process.
+    let (engine, _) = Engine::spawn(core, Arc::new(SystemClock), WRITE_QUEUE_MAX, READERS_MAX)?;
+    Ok((node, engine))
+}
+
+fn status(gate: &Gate, peers: &Peers) -> Value {
+    let status = gate.status();
+    json!({
+        "effort": status.effort,
+        "pressure": status.pressure,
+        "silent": status.crowd.silent,
+        "thinking": status.crowd.thinking,
+        "presenting": status.crowd.presenting,
+        "known": status.crowd.known + status.crowd.trusted,
+        "queue": status.queue,
+        "verifying": status.verifying,
+        "failures": status.failures_per_minute,
+        "admissions": status.admissions_per_minute,
+        "answers": status.answers,
+        "admitted": status.admitted_total,
+        "by_ticket": status.by_ticket_total,
+        "refused": status.refused_total,
+        "busy": status.busy_total,
+        "sessions": peers.sessions().len(),
+    })
+}

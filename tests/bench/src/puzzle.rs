@@ -1,0 +1,391 @@
+//! `bench puzzle`: goal 8, what work costs who does it, and what bogus work costs us.
+//!
+//! Never counts the making of what is verified, nor the other way round. All but whole puzzles is processor time, which
+//! other programs on the machine change little. Invariant: each solution is refused for the very
+//! reason that its row names, or the run fails.
+
+use std::num::NonZero;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use bastion::handshake::{AwaitChallenge, AwaitHello, Desk, Here, Opening, Solving, Verified, Work};
+use bastion::messages::{Message, Solution};
+use bastion::puzzle::{Algorithm, Attempt, CookieJar, Memory, Puzzle, solve};
+use bastion::ticket::{Tickets, Tier};
+use bastion::{GateConfig, HandshakeError, Misbehaviour, Profile};
+use clap::Args;
+use keys::{BootId, Epoch, KeyManager, Signature};
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha20Rng;
+
+use crate::report::{Goal, Report};
+use crate::stopwatch::{Stopwatch, median, process_seconds, timed};
+
+const NOW: u64 = 1_700_000_000;
+const FRAME_BYTES_MAX: usize = 8192;
+/// Solutions of one kind that are verified in a round.
+const SOLUTIONS: usize = 64;
+/// Hashes and evaluations of a round.
+const HASHES: u64 = 100_000;
+const EVALUATIONS: u64 = 100;
+/// The effort of the many small puzzles, and how many of them are solved in a round.
+const SMALL_EFFORT: u64 = 16;
+const SMALL_PUZZLES: u64 = 8;
+/// Expected hashes of a round must not take for ever, whatever the config says.
+const INNER_BITS_MAX: u8 = 20;
+const PUBLISHED: &str = "as its author publishes them (README of github.com/tevador/equix, not measured here): 1.8 MiB, \
+    a solution of 16 bytes, about 50 us to verify, 2400 solutions a second on the author's processor";
+
+/// How long.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Rounds, in each of which every side runs once.
+    #[arg(long, default_value_t = 21)]
+    rounds: usize,
+    /// Whole puzzles at base effort, on one thread and on all.
+    #[arg(long, default_value_t = 12)]
+    whole: u64,
+}
+
+/// A way for a solution to fail, or not to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Malformed,
+    Forged,
+    Inner,
+    Work,
+    Signature,
+    Valid,
+}
+
+const KINDS: [(Kind, &str); 6] = [
+    (Kind::Malformed, "malformed at its end"),
+    (Kind::Forged, "forged cookie"),
+    (Kind::Inner, "inner condition fails"),
+    (Kind::Work, "inner passes, work fails"),
+    (Kind::Signature, "work holds, signature fails"),
+    (Kind::Valid, "valid, up to the welcome"),
+];
+
+/// Both sides, without a stream.
+struct Sides {
+    here: Arc<Here>,
+    desk: Desk,
+    caller: Arc<Here>,
+    profile: Profile,
+    rng: ChaCha20Rng,
+    memory: Memory,
+}
+
+/// Seconds of one round, each for one of what it names.
+struct Round {
+    hash: f64,
+    evaluation: f64,
+    /// Solving, for each evaluation, the inner condition included.
+    solving: f64,
+    hello: f64,
+    /// Producing a solution that passes the inner condition and fails the work.
+    producing: f64,
+    kinds: [f64; 6],
+}
+
+pub(crate) fn run(options: &Options, report: &mut Report) -> Result<()> {
+    ensure!(options.rounds >= 1, "at least one round is needed");
+    let mut sides = Sides::new();
+    let (effort, inner_bits) = (sides.here.config.effort_base, sides.here.config.inner_bits);
+    ensure!(inner_bits <= INNER_BITS_MAX, "too many inner bits to try");
+    let mut rounds = Vec::new();
+    for _ in 0..options.rounds {
+        rounds.push(sides.round(inner_bits)?);
+    }
+    report.fact("work function", Algorithm::Argon2id1m.name());
+    report.fact("base effort", &effort.to_string());
+    report.fact("inner bits", &inner_bits.to_string());
+    tell(&rounds, (effort, inner_bits), report);
+    whole(&mut sides, options.whole, report)?;
+    report.heading("Beside it");
+    report.fact("  Equi-X", PUBLISHED);
+    Ok(())
+}
+
+fn tell(rounds: &[Round], (effort, inner_bits): (u64, u8), report: &mut Report) {
+    let middle = |part: &dyn Fn(&Round) -> f64| median(rounds.iter().map(part));
+    let us = |report: &Report, name: &str, part: &dyn Fn(&Round) -> f64| report.value(name, 1e6 * middle(part), "us");
+    let tries = f64::from(1u32 << inner_bits);
+    report.heading("Who works (goal 8)");
+    us(report, "one hash of the inner condition", &|round| round.hash);
+    us(report, "inner condition by trial, expected", &|round| {
+        tries * round.hash
+    });
+    us(report, "one evaluation of the work function", &|round| round.evaluation);
+    us(report, "solving, for each evaluation", &|round| round.solving);
+    let solving = |round: &Round| effort as f64 * round.solving;
+    report.value("solving at base effort, one thread", middle(&solving), "s");
+
+    report.heading("What it costs us");
+    us(report, "hello to challenge", &|round| round.hello);
+    for (place, (kind, name)) in KINDS.into_iter().enumerate() {
+        let cost = move |round: &Round| of(round, place);
+        if kind == Kind::Forged {
+            report.goal(name, 1e6 * middle(&cost), "us", Goal::AtMost(5.0));
+        } else {
+            us(report, name, &cost);
+        }
+    }
+
+    report.heading("Goals");
+    let dearest = |round: &Round| of(round, 3);
+    let ratio = |over: &dyn Fn(&Round) -> f64| middle(&|round| over(round) / dearest(round));
+    report.goal(
+        "solving / dearest bogus without work",
+        ratio(&solving),
+        "",
+        Goal::AtLeast(1000.0),
+    );
+    report.goal(
+        "making the dearest bogus / refusing it",
+        ratio(&|round| round.producing),
+        "",
+        // "About what it costs us".
+        Goal::AtLeast(0.8),
+    );
+    report.value(
+        "  the same with its hello",
+        middle(&|round| round.producing / (dearest(round) + round.hello)),
+        "",
+    );
+    report.value(
+        "solving / work holds, signature fails",
+        middle(&|round| solving(round) / of(round, 4)),
+        "",
+    );
+}
+
+fn of(round: &Round, place: usize) -> f64 {
+    round.kinds.get(place).copied().unwrap_or(f64::NAN)
+}
+
+/// Some puzzles at base effort from beginning to end.
+fn whole(sides: &mut Sides, count: u64, report: &Report) -> Result<()> {
+    let all = available_parallelism().map_or(1, NonZero::get);
+    report.heading("Whole puzzles at base effort");
+    for threads in [1, all] {
+        let (mut seconds, mut evaluations) = (Vec::new(), 0);
+        let before = process_seconds();
+        for _ in 0..count {
+            let effort = sides.here.config.effort_base;
+            let puzzle = sides.solving(effort)?.puzzle(0)?.context("no work is asked")?;
+            let attempt = Attempt::default();
+            let (found, took) = timed(|| solve(&puzzle, [0; 16], threads, &attempt));
+            ensure!(found.is_some(), "no solution");
+            seconds.push(took);
+            evaluations += attempt.evaluations();
+        }
+        let sum: f64 = seconds.iter().sum();
+        let name = format!("{count} of them, {threads} threads");
+        report.value(&format!("{name}: mean"), sum / count as f64, "s");
+        report.value("  median", median(seconds), "s");
+        report.value("  evaluations, mean", evaluations as f64 / count as f64, "");
+        let spent = process_seconds() - before;
+        report.value("  processor, an evaluation", 1e6 * spent / evaluations as f64, "us");
+    }
+    Ok(())
+}
+
+impl Sides {
+    fn new() -> Self {
+        let mut rng = ChaCha20Rng::seed_from_u64(8);
+        let config = GateConfig::default();
+        let here = |rng: &mut ChaCha20Rng| {
+            Arc::new(Here {
+                config: config.clone(),
+                keys: Arc::new(KeyManager::generate(rng)),
+            })
+        };
+        let (ours, caller) = (here(&mut rng), here(&mut rng));
+        Self {
+            desk: Desk {
+                jar: CookieJar::new(&config, NOW, &mut rng),
+                tickets: Tickets::new(&config, ours.keys.ticket_key(), &ours.keys.onion()),
+            },
+            here: ours,
+            caller,
+            profile: Profile {
+                apps: vec!["messages".into()],
+                sync_domains: vec!["messages".into()],
+                epoch: Epoch::from_bytes([1; 16]),
+                boot_id: BootId::from_bytes([1; 16]),
+                identities: Vec::new(),
+            },
+            rng,
+            memory: Algorithm::Argon2id1m.memory(),
+        }
+    }
+
+    fn open(&mut self, frame: &[u8], effort: u64) -> Result<Opening, HandshakeError> {
+        AwaitHello::new(self.here.clone()).receive(frame, &mut self.desk, effort, NOW, &mut self.rng)
+    }
+
+    /// A challenge of that effort, accepted by the caller.
+    fn solving(&mut self, effort: u64) -> Result<Solving> {
+        let (hello, next) = AwaitChallenge::begin(self.caller.clone(), self.here.keys.onion(), None);
+        match self.open(&hello, effort)? {
+            Opening::Hello { challenge, .. } => Ok(next.receive(&challenge)?),
+            Opening::Solution(_) => bail!("a hello is no solution"),
+        }
+    }
+
+    fn round(&mut self, inner_bits: u8) -> Result<Round> {
+        let puzzle = self.solving(1)?.puzzle(0)?.context("no work is asked")?;
+        let (hash, _) = hashing(&puzzle);
+        let evaluation = self.evaluating(&puzzle);
+        let (mut solving, mut evaluations) = (0.0, 0);
+        for _ in 0..SMALL_PUZZLES {
+            let puzzle = self.solving(SMALL_EFFORT)?.puzzle(0)?.context("no work is asked")?;
+            let attempt = Attempt::default();
+            solving += worked(|| solve(&puzzle, [0; 16], 1, &attempt)).1;
+            evaluations += attempt.evaluations();
+        }
+        let mut kinds = [0.0; 6];
+        for (cost, (kind, _)) in kinds.iter_mut().zip(KINDS) {
+            *cost = self.verifying(kind)?;
+        }
+        Ok(Round {
+            hash,
+            evaluation,
+            solving: solving / evaluations as f64,
+            hello: self.greeting()?,
+            producing: self.producing(inner_bits, hash)?,
+            kinds,
+        })
+    }
+
+    fn evaluating(&mut self, puzzle: &Puzzle) -> f64 {
+        let (_, seconds) = worked(|| {
+            let holding = (0..EVALUATIONS).filter(|number| {
+                let nonce = u128::from(*number).to_be_bytes();
+                puzzle.work_holds(&nonce, &mut self.memory)
+            });
+            holding.count()
+        });
+        seconds / EVALUATIONS as f64
+    }
+
+    fn greeting(&mut self) -> Result<f64> {
+        let (hello, _) = AwaitChallenge::begin(self.caller.clone(), self.here.keys.onion(), None);
+        // All at once: reading the processor's clock takes about as long as a hello.
+        let (opened, seconds) = worked(|| (0..SOLUTIONS).try_for_each(|_| self.open(&hello, 1024).map(drop)));
+        opened?;
+        Ok(seconds / SOLUTIONS as f64)
+    }
+
+    /// The trial for the inner condition as it is expected, since its length is a matter of luck, and the message.
+    fn producing(&mut self, inner_bits: u8, hash: f64) -> Result<f64> {
+        let solution = self.template()?;
+        let (_, seconds) = worked(|| {
+            let frames = (0..SOLUTIONS).map(|_| Message::Solution(solution.clone()).encode().len());
+            frames.sum::<usize>()
+        });
+        Ok(f64::from(1u32 << inner_bits) * hash + seconds / SOLUTIONS as f64)
+    }
+
+    fn template(&mut self) -> Result<Solution> {
+        let solving = self.solving(1)?;
+        let (frame, _) = solving.solved(Work::NONE, self.profile.clone(), Default::default());
+        solution(&frame)
+    }
+
+    /// What one solution of this kind costs us, from its frame to the verdict.
+    fn verifying(&mut self, kind: Kind) -> Result<f64> {
+        let frames = (0..SOLUTIONS).map(|_| self.make(kind)).collect::<Result<Vec<_>>>()?;
+        let mut judge = |frame: &Vec<u8>| {
+            let verified = self.judge(frame)?;
+            drop(verified.welcome(self.profile.clone(), Tier::Worked, None));
+            Ok(())
+        };
+        let (verdicts, seconds) = worked(|| frames.iter().map(&mut judge).collect::<Vec<_>>());
+        for verdict in &verdicts {
+            ensure!(is_so(kind, verdict), "{kind:?}: {verdict:?}");
+        }
+        Ok(seconds / SOLUTIONS as f64)
+    }
+
+    fn judge(&mut self, frame: &[u8]) -> Result<Verified, HandshakeError> {
+        match self.open(frame, 1024)? {
+            Opening::Hello { .. } => Err(Misbehaviour::Claims("a hello").into()),
+            Opening::Solution(screened) => screened.take(&mut self.desk.jar)?.verify(&mut self.memory),
+        }
+    }
+
+    fn make(&mut self, kind: Kind) -> Result<Vec<u8>> {
+        // Where the work is to fail it must be hard, else any.
+        let hopeless = self.here.config.effort_max;
+        let solving = self.solving(if kind == Kind::Work { hopeless } else { 1 })?;
+        let puzzle = solving.puzzle(0)?.context("no work is asked")?;
+        let passes = kind != Kind::Inner;
+        let nonce = (0..u64::from(u32::MAX))
+            .map(|number| u128::from(number).to_be_bytes())
+            .find(|nonce| puzzle.inner_holds(nonce) == passes)
+            .context("no such nonce")?;
+        let (mut frame, _) = solving.solved(Work { nonce, more: 0 }, self.profile.clone(), Default::default());
+        match kind {
+            Kind::Malformed => frame.push(0),
+            Kind::Forged => frame = bend(&frame, |solution| flip_last(&mut solution.sealed))?,
+            // A good signature, of something else.
+            Kind::Signature => {
+                let other: Signature = self.template()?.signature;
+                frame = bend(&frame, |solution| solution.signature = other)?;
+            }
+            Kind::Inner | Kind::Work | Kind::Valid => {}
+        }
+        Ok(frame)
+    }
+}
+
+fn flip_last(bytes: &mut [u8]) {
+    if let Some(byte) = bytes.last_mut() {
+        *byte ^= 1;
+    }
+}
+
+/// Does the work and says how many seconds the processor took for it.
+fn worked<R>(work: impl FnOnce() -> R) -> (R, f64) {
+    let mut watch = Stopwatch::default();
+    let result = watch.run(work);
+    (result, watch.processor())
+}
+
+/// Seconds of one hash, and how many passed.
+fn hashing(puzzle: &Puzzle) -> (f64, usize) {
+    let (passed, seconds) = worked(|| {
+        let passing = (0..HASHES).filter(|number| puzzle.inner_holds(&u128::from(*number).to_be_bytes()));
+        passing.count()
+    });
+    (seconds / HASHES as f64, passed)
+}
+
+fn is_so(kind: Kind, judged: &Result<(), HandshakeError>) -> bool {
+    use HandshakeError::{Malformed, PeerMisbehaved};
+    match (kind, judged) {
+        (Kind::Malformed, Err(Malformed(_))) | (Kind::Valid, Ok(())) => true,
+        (Kind::Forged, Err(PeerMisbehaved(Misbehaviour::CookieNotOurs))) => true,
+        (Kind::Inner, Err(PeerMisbehaved(Misbehaviour::InnerCondition))) => true,
+        (Kind::Work, Err(PeerMisbehaved(Misbehaviour::Work))) => true,
+        (Kind::Signature, Err(PeerMisbehaved(Misbehaviour::Signature))) => true,
+        _ => false,
+    }
+}
+
+fn solution(frame: &[u8]) -> Result<Solution> {
+    match Message::decode(frame, FRAME_BYTES_MAX)? {
+        Message::Solution(solution) => Ok(solution),
+        other => bail!("{} is no solution", other.kind()),
+    }
+}
+
+fn bend(frame: &[u8], bend: impl FnOnce(&mut Solution)) -> Result<Vec<u8>> {
+    let mut solution = solution(frame)?;
+    bend(&mut solution);
+    Ok(Message::Solution(solution).encode())
+}
