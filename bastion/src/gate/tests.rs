@@ -126,9 +126,18 @@ async fn who_finds_the_queue_full_is_told_when_to_come_again_and_keeps_its_seria
     assert!(matches!(admitting.await.unwrap(), Err(HandshakeError::Busy)));
     release.send(()).unwrap();
     occupied.await.unwrap();
-    let (mut session, _admitting) = stream(&alice);
-    let welcome = say(&mut session, &frame).await;
-    assert!(awaiting.receive(&welcome.encode()).is_ok());
+    assert!(awaiting.receive(&no_longer_busy(&alice, &frame).await).is_ok());
+}
+
+/// The answer to a solution on one stream after another, once it is another than `busy`.
+async fn no_longer_busy(gate: &Gate, frame: &[u8]) -> Vec<u8> {
+    loop {
+        let (mut session, _) = stream(gate);
+        match say(&mut session, frame).await {
+            Message::Refused(Refused { code, .. }) => assert_eq!(code, RefusalCode::Busy),
+            answer => return answer.encode(),
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,11 +163,5 @@ async fn a_solution_whose_stream_is_lost_is_judged_to_the_end_and_its_answer_kep
     admitting.abort();
     drop(first);
     decide.send(()).unwrap();
-    loop {
-        let (mut third, _) = stream(&alice);
-        match say(&mut third, &frame).await {
-            Message::Refused(Refused { code, .. }) => assert_eq!(code, RefusalCode::Busy),
-            welcome => return assert!(awaiting.receive(&welcome.encode()).is_ok()),
-        }
-    }
+    assert!(awaiting.receive(&no_longer_busy(&alice, &frame).await).is_ok());
 }

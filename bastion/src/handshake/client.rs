@@ -13,7 +13,7 @@ use super::server::with_more;
 use super::{Admitted, Here, out_of_order, solution_parts, transcript};
 use crate::claims::{Claims, Profile, claims_of, intersection, sorted};
 use crate::error::{HandshakeError, Incompatibility, Misbehaviour};
-use crate::messages::{Challenge, Cookie, Hello, Message, NONCE_BYTES, Solution, VERSION, Welcome};
+use crate::messages::{Challenge, Cookie, Hello, Message, NONCE_BYTES, SEALED_BYTES_MAX, Solution, VERSION, Welcome};
 use crate::puzzle::{Algorithm, Nonce, Puzzle};
 use crate::ticket::{TICKET_BYTES_MAX, Ticket, Tier};
 
@@ -82,6 +82,10 @@ impl AwaitChallenge {
             other => return Err(out_of_order("challenge", &other)),
         };
         let cookie = Cookie::decode(&challenge.cookie)?;
+        // It goes back beside our claims, in one frame.
+        if challenge.sealed.len() > SEALED_BYTES_MAX {
+            return Err(Misbehaviour::CookieAbsurd.into());
+        }
         if cookie.onion != self.onion {
             return Err(Misbehaviour::CookieOfAnotherOnion.into());
         }

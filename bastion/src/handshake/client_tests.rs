@@ -68,6 +68,14 @@ fn a_client_spends_no_more_than_it_wants() {
         error_of(&strange),
         HandshakeError::PeerIncompatible(Incompatibility::Algorithm)
     ));
+    let Message::Challenge(mut wide) = Message::decode(&challenge, 8192).unwrap() else {
+        panic!()
+    };
+    wide.sealed = vec![0; 257].into();
+    assert!(matches!(
+        error_of(&Message::Challenge(wide).encode()),
+        HandshakeError::PeerMisbehaved(Misbehaviour::CookieAbsurd)
+    ));
     let free = change(|cookie| cookie.effort = 0);
     assert!(matches!(
         error_of(&free),

@@ -6,6 +6,7 @@
 
 use bastion::handshake::{AwaitHello, Opening, Screened, Taken, Verified};
 use bastion::messages::{Challenge, Cookie, Hello, Message, Solution};
+use bastion::ticket::Standing;
 use bastion::{HandshakeError, Misbehaviour, Tier};
 use serde_bytes::{ByteArray, ByteBuf};
 
@@ -104,13 +105,15 @@ fn mended(orders: Orders, frame: &[u8], fresh: &Fresh) -> Vec<u8> {
 }
 
 /// What a hello got: Alice's own challenge, without work only for whose ticket holds.
-fn check_challenge(hello: &[u8], challenge: &[u8], known: Option<Tier>, now: u64) {
+fn check_challenge(hello: &[u8], challenge: &[u8], known: Option<Standing>, now: u64) {
     let Ok(Message::Hello(hello)) = Message::decode(hello, FRAME_BYTES_MAX) else {
         panic!("a challenge for what is no hello");
     };
     assert!(hello.versions.contains(&1) && hello.versions.len() <= 16);
     let has_ticket = hello.ticket.is_some_and(|ticket| ticket == stage().ticket.as_bytes());
-    assert_eq!(known, has_ticket.then_some(Tier::Trusted), "who is known");
+    let known = known.map(|standing| (standing.peer, standing.tier));
+    let expected = (stage().bob.peer_id(), Tier::Trusted);
+    assert_eq!(known, has_ticket.then_some(expected), "who is known");
     let Ok(Message::Challenge(challenge)) = Message::decode(challenge, FRAME_BYTES_MAX) else {
         panic!("a challenge that is none");
     };
