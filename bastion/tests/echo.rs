@@ -248,6 +248,8 @@ mod tor {
             config.limits.streams_per_minute_max = 4;
             config.hardening.intro_points = 4;
             config.hardening.intro_rate_per_s = 20;
+            // Where it is built in, the same must hold with Tor's proof of work on.
+            config.hardening.pow_queue_max = cfg!(feature = "tor-pow").then_some(64);
         })
         .await
     }
