@@ -198,7 +198,8 @@ impl TorNode {
     /// is dropped; open streams live on.
     ///
     /// The nickname names its state in the state directory: letters, digits, `-` and `_`. One that was used in this
-    /// process can be used again for the same seed only. `port` is the virtual port, usually [`ONION_PORT`](super::ONION_PORT).
+    /// process can be used again for the same seed only. (With the feature `tor-pow` not at all:
+    /// arti's threads for the work keep the state.) `port` is the virtual port, usually [`ONION_PORT`](super::ONION_PORT).
     ///
     /// # Errors
     /// [`TorError::Launch`].
