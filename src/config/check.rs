@@ -71,7 +71,7 @@ impl Config {
             Err(TorError::OwnKey(key)) => note(&format!("tor.{key}"), "is this program's own affair: leave it out"),
             Err(TorError::Contradiction { key, ours }) => note(
                 &format!("tor.{key}"),
-                &format!("contradicts transport.{key}, which says \"{ours}\": leave it out here"),
+                &format!("contradicts transport.vanguards, which says \"{ours}\": leave it out here"),
             ),
             // Tor's proof of work is asked for in our own table, and named there.
             Err(TorError::NotBuiltIn("tor-pow")) => {}
