@@ -81,6 +81,12 @@ impl Two {
         let onion = self.a.get("/api/status")["onion"].clone();
         let dialled = self.b.post("/api/peers", json!({ "onion": onion }));
         assert_eq!(dialled["peer_id"], self.a_peer.as_str());
+        let tor = self.a.get("/api/status")["tor"].clone();
+        assert!(
+            tor["circuits"].as_u64() >= Some(1) && tor["built_total"].as_u64() >= Some(1),
+            "{tor}"
+        );
+        assert_eq!((&tor["intro_points"], &tor["vanguards"]), (&json!(3), &json!("lite")));
     }
 
     fn send_from_a(&self, body: &str) -> Value {

@@ -31,4 +31,6 @@ pub use frames::{FrameError, FrameReader, FrameWriter, Session};
 pub use gate::{Applicant, Clock, Decision, Gate, GateStatus, Gatekeeper, Progress};
 pub use handshake::Admitted;
 pub use ticket::{Ticket, Tier};
-pub use transport::{Circuit, DialError, Incoming, Io, Listener, Stream, Transport};
+pub use transport::{
+    Circuit, DialError, Hardening, Incoming, Io, Listener, Stream, TorStatus, TorWatch, Transport, Vanguards,
+};

@@ -4,6 +4,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     reason = "a test that cannot go on ends here"
@@ -113,6 +114,10 @@ async fn over_loopback() {
 }
 
 #[cfg(feature = "tor")]
+#[path = "echo/circuits.rs"]
+mod circuits;
+
+#[cfg(feature = "tor")]
 mod tor {
     use std::{fs, path::Path, time::Duration};
 
@@ -172,8 +177,12 @@ mod tor {
         shutting_ends_the_whole_circuit(&*transport, &carol_onion, &mut carol).await;
         // The circuit is gone for good, not the service: the next dial builds another.
         end_is_seen(&*transport, &carol_onion, &mut carol).await;
-        another_port_is_not_served(&*transport).await;
+        another_port_is_not_served(&*transport, &dave).await;
         drop(dave);
+        crate::circuits::many_strangers_at_once(&stage.dialling, alice_onion).await;
+        let small = small_node(&stage.network, stage.dir.path()).await;
+        crate::circuits::a_small_service_holds(&small, &stage.dialling).await;
+        drop(small);
         a_service_ends_with_its_listener_and_can_return(serving, &*transport, carol).await;
 
         no_key_is_on_disk(&stage.dir.path().join("serving"));
@@ -228,9 +237,28 @@ mod tor {
     }
 
     async fn node(network: &Testnet, dir: &Path, name: &str) -> TorNode {
+        node_with(network, dir, name, |_| {}).await
+    }
+
+    /// One that runs into its limits soon, and asks Tor for other things than by default.
+    async fn small_node(network: &Testnet, dir: &Path) -> TorNode {
+        node_with(network, dir, "small", |config| {
+            config.limits.circuits_max = 3;
+            config.limits.streams_per_circuit_max = 2;
+            config.limits.streams_per_minute_max = 4;
+            config.hardening.intro_points = 4;
+            config.hardening.intro_rate_per_s = 20;
+            // Where it is built in, the same must hold with Tor's proof of work on.
+            config.hardening.pow_queue_max = cfg!(feature = "tor-pow").then_some(64);
+        })
+        .await
+    }
+
+    async fn node_with(network: &Testnet, dir: &Path, name: &str, change: impl FnOnce(&mut TorConfig)) -> TorNode {
         let since = Instant::now();
         let mut config = TorConfig::new(dir.join(name).join("state"), dir.join(name).join("cache"));
         config.arti = network.client_toml().parse().unwrap();
+        change(&mut config);
         let node = TorNode::bootstrap(config, |progress| println!("  {progress}"))
             .await
             .unwrap();
@@ -256,13 +284,14 @@ mod tor {
     }
 
     /// Dave serves another port: once he is found, his circuit is shut on whoever asks for ours.
-    async fn another_port_is_not_served(transport: &dyn Transport) {
+    async fn another_port_is_not_served(transport: &dyn Transport, dave: &TorListener) {
         let begun = Instant::now();
         loop {
             match transport.dial(&onion_of(4)).await.err() {
                 Some(DialError::Unreachable) => assert!(begun.elapsed() < REACHABLE, "dave was never published"),
                 Some(error @ (DialError::Failed(_) | DialError::Refused)) => {
                     println!("  {error}");
+                    assert!(dave.watch()().circuits.abused_total > 0);
                     return report("another port", begun);
                 }
                 other => panic!("{other:?}"),
@@ -284,6 +313,10 @@ mod tor {
             node.listen("carol", &[5; 32], ONION_PORT),
             Err(TorError::Launch { .. })
         ));
+        if cfg!(feature = "tor-pow") {
+            // arti's threads for the work hold on to the service's state as long as the process.
+            return;
+        }
         let since = Instant::now();
         let carol = echo_server(listen(node, "carol", 3, ONION_PORT));
         node.wait_reachable(&onion, REACHABLE).await.unwrap();

@@ -2,7 +2,7 @@
 //!
 //! The API stands beside the peers and does not know them; the node implements this for both. Never blocks.
 
-use bastion::GateStatus;
+use bastion::{GateStatus, TorStatus};
 use futures::future::BoxFuture;
 use keys::{Oid, OnionAddr, PeerId};
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,8 @@ pub struct NodeStatus {
     pub network: String,
     /// The gate.
     pub gate: GateStatus,
+    /// The onion service; none on loopback.
+    pub tor: Option<TorStatus>,
     /// Live sessions.
     pub sessions: Vec<SessionRow>,
 }

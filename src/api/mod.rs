@@ -1,7 +1,7 @@
 //! The local HTTP API: what people and frontends of this node can do (SEED 3, DESIGN 8).
 //!
-//! - [`auth`]: who may ask at all. [`routes`]: what can be asked. [`messages`], [`identities`], [`objects`], [`node`]:
-//!   the answers. [`server`]: connections. [`control`]: what the node must do for the API that is not data.
+//! - [`auth`]: who may ask at all. [`routes`]: what can be asked. [`messages`], [`identities`], [`objects`], [`node`],
+//!   [`tor`]: the answers. [`server`]: connections. [`control`]: what the node must do for the API that is not data.
 //!   [`error`]: how it says no.
 //!
 //! Never listens beyond loopback, never answers a page of another origin, never logs a body. Works before and without
@@ -17,6 +17,7 @@ mod objects;
 mod read;
 mod routes;
 mod server;
+mod tor;
 
 use std::sync::Arc;
 

@@ -71,6 +71,7 @@ pub(super) async fn status(State(state): State<ApiState>) -> Result<Json<Value>,
             "refused_total": node.gate.refused_total,
             "dialled_total": node.gate.dialled_total,
         },
+        "tor": super::tor::show(node.tor),
         "sessions": node.sessions,
         "peers": peers,
     })))

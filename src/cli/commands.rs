@@ -89,6 +89,9 @@ pub(super) async fn status(asking: &Asking) -> Result<(), Failure> {
             number(gate, "refused_total")
         ));
     }
+    for line in status.get("tor").map(super::tor::lines).unwrap_or_default() {
+        say(line);
+    }
     show_peers(&status);
     Ok(())
 }

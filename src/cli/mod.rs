@@ -8,6 +8,7 @@ mod client;
 mod commands;
 mod folder;
 mod passphrase;
+mod tor;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -19,6 +19,8 @@ const SECONDS_MAX: u64 = 24 * 60 * 60;
 const WAIT_S_MAX: u64 = 60;
 /// Room that a package's envelope and the message around it need in a frame.
 const FRAME_ROOM_BYTES: usize = 4096;
+/// Far above what a node can answer; what Tor can carry in a cell is a billion.
+const INTRO_RATE_MAX: u32 = 1_000_000;
 const NAME_BYTES_MAX: usize = 64;
 const PEERS_MAX: usize = 10_000;
 
@@ -58,16 +60,25 @@ impl Config {
     /// arti's own table, by arti's own words; a misspelt key is named with its place.
     #[cfg(feature = "tor")]
     fn check_tor(&self, note: Note<'_>) {
-        use bastion::transport::tor::{TorConfig, TorError};
-        let mut tor = TorConfig::new("state", "cache");
-        tor.arti = self.tor.clone();
-        match tor.check() {
+        use bastion::transport::tor::TorError;
+        let folder = std::path::Path::new("tor");
+        match self.tor_config(folder).check() {
             Ok(()) => {}
             Err(TorError::UnknownKey(key)) => note(
                 &format!("tor.{key}"),
                 "unknown key; arti's documentation names them all",
             ),
             Err(TorError::OwnKey(key)) => note(&format!("tor.{key}"), "is this program's own affair: leave it out"),
+            Err(TorError::Contradiction { key, ours }) => note(
+                &format!("tor.{key}"),
+                &format!("contradicts transport.vanguards, which says \"{ours}\": leave it out here"),
+            ),
+            // Tor's proof of work is asked for in our own table, and named there.
+            Err(TorError::NotBuiltIn("tor-pow")) => {}
+            Err(TorError::NotBuiltIn(feature)) => note(
+                &format!("tor.{feature}"),
+                &format!("this program was built without the feature `{feature}`: see README"),
+            ),
             Err(error) => note("tor", &error.to_string()),
         }
     }
@@ -197,15 +208,61 @@ impl LimitsConfig {
 
 impl TransportConfig {
     fn check(&self, note: Note<'_>) {
-        seconds(note, "transport.bootstrap_deadline_s", self.bootstrap_deadline_s);
-        count(note, "transport.accepts_max", self.accepts_max);
-        count(note, "transport.circuits_max", self.circuits_max);
+        for (key, value) in [
+            ("transport.bootstrap_deadline_s", self.bootstrap_deadline_s),
+            ("transport.accept_deadline_s", self.accept_deadline_s),
+            ("transport.accept_deadline_pressed_s", self.accept_deadline_pressed_s),
+            ("transport.request_wait_s", self.request_wait_s),
+            ("transport.circuit_idle_s", self.circuit_idle_s),
+        ] {
+            seconds(note, key, value);
+        }
+        for (key, value) in [
+            ("transport.accepts_max", self.accepts_max),
+            ("transport.requests_waiting_max", self.requests_waiting_max),
+            ("transport.circuits_max", self.circuits_max),
+            (
+                "transport.streams_per_circuit_max",
+                self.streams_per_circuit_max as usize,
+            ),
+            ("transport.streams_per_minute_max", self.streams_per_minute_max as usize),
+            ("transport.arrivals_max", self.arrivals_max),
+            ("transport.tor_pow_queue_max", self.tor_pow_queue_max),
+        ] {
+            count(note, key, value);
+        }
+        self.check_service(note);
         loopback(note, "transport.loopback_listen", self.loopback_listen);
         for addr in self.loopback_directory.values() {
             loopback(note, "transport.loopback_directory", *addr);
         }
         if self.kind == TransportKind::Tor && !self.loopback_directory.is_empty() {
             note("transport.loopback_directory", "has no effect with kind = \"tor\"");
+        }
+    }
+}
+
+impl TransportConfig {
+    /// What Tor itself is asked to do.
+    fn check_service(&self, note: Note<'_>) {
+        if !(3..=20).contains(&self.intro_points) {
+            note("transport.intro_points", "must be 3 to 20, as Tor has it");
+        }
+        if self.intro_rate_per_s > INTRO_RATE_MAX {
+            note(
+                "transport.intro_rate_per_s",
+                &format!("must be 0 to {INTRO_RATE_MAX}; 0 asks for no limit"),
+            );
+        }
+        if self.intro_burst < self.intro_rate_per_s || self.intro_burst > INTRO_RATE_MAX {
+            let why = format!("must be intro_rate_per_s to {INTRO_RATE_MAX}, or relays ignore both");
+            note("transport.intro_burst", &why);
+        }
+        if self.tor_pow && cfg!(not(feature = "tor-pow")) {
+            note(
+                "transport.tor_pow",
+                "this program was built without the feature `tor-pow`: see README",
+            );
         }
     }
 }

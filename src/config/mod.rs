@@ -6,6 +6,7 @@
 
 mod check;
 mod sections;
+mod transport;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -17,8 +18,8 @@ use serde::Deserialize;
 
 pub use sections::{
     AdmissionConfig, ApiConfig, LimitsConfig, LogConfig, LogFormat, NodeConfig, PeerConfig, Policy, SyncConfig,
-    TransportConfig, TransportKind,
 };
+pub use transport::{TransportConfig, TransportKind};
 
 use crate::object::ObjectLimits;
 use crate::toml_file::TomlFile;

@@ -4,7 +4,6 @@
 //! Plain values; never reads anything by itself. Invariant: a key's documentation names the default that it has
 //! (tested), and unknown keys are fatal in every table.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -119,35 +118,6 @@ pub struct PeerConfig {
     pub name: String,
 }
 
-/// How peers are reached.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TransportConfig {
-    /// "tor": onion services. "loopback": TCP on this machine, for tests and demonstrations only. Default "tor".
-    pub kind: TransportKind,
-    /// Seconds for joining the Tor network at start. Default 600: a first time over a slow link loads some megabytes.
-    pub bootstrap_deadline_s: u64,
-    /// Rendezvous circuits being built at once. Default 16: each costs a stranger one cell and us a circuit.
-    pub accepts_max: usize,
-    /// Rendezvous circuits at once. Default 512: more than the sessions that a node keeps.
-    pub circuits_max: usize,
-    /// Only for "loopback": address and port to listen on. Default "127.0.0.1:0": any free port.
-    pub loopback_listen: SocketAddr,
-    /// Only for "loopback": onion address to loopback address of each peer. Default {}: nobody can be dialled.
-    #[serde(deserialize_with = "directory", serialize_with = "no_directory")]
-    pub loopback_directory: BTreeMap<OnionAddr, SocketAddr>,
-}
-
-/// See [`TransportConfig::kind`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TransportKind {
-    /// Onion services.
-    Tor,
-    /// TCP on this machine.
-    Loopback,
-}
-
 /// What the node writes about itself, to standard error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -241,19 +211,6 @@ impl Default for SyncConfig {
     }
 }
 
-impl Default for TransportConfig {
-    fn default() -> Self {
-        Self {
-            kind: TransportKind::Tor,
-            bootstrap_deadline_s: 600,
-            accepts_max: 16,
-            circuits_max: 512,
-            loopback_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            loopback_directory: BTreeMap::new(),
-        }
-    }
-}
-
 impl Default for LogConfig {
     fn default() -> Self {
         Self {
@@ -279,19 +236,6 @@ impl Default for LimitsConfig {
 fn onion<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OnionAddr, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse().map_err(serde::de::Error::custom)
-}
-
-fn directory<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<OnionAddr, SocketAddr>, D::Error> {
-    let entries = BTreeMap::<String, SocketAddr>::deserialize(deserializer)?;
-    let parsed = entries.into_iter().map(|(onion, addr)| Ok((onion.parse()?, addr)));
-    parsed
-        .collect::<Result<_, keys::ids::ParseIdError>>()
-        .map_err(serde::de::Error::custom)
-}
-
-/// The directory is for tests; it is read, never written. Serialising serves the default file alone.
-fn no_directory<S: serde::Serializer>(_: &BTreeMap<OnionAddr, SocketAddr>, serializer: S) -> Result<S::Ok, S::Error> {
-    BTreeMap::<String, String>::new().serialize(serializer)
 }
 
 /// Peer ids as text, in full: the file is the operator's own.

@@ -201,6 +201,93 @@ fn values_that_make_no_sense_are_named_all_at_once() {
 }
 
 #[test]
+fn what_tor_is_asked_to_do_is_checked() {
+    wrong(
+        "[transport]\nintro_points = 2\nintro_rate_per_s = 200\nstreams_per_circuit_max = 0\nvanguards = \"none\"\n\
+         request_wait_s = 0\n",
+        "p:1: transport.intro_burst: must be intro_rate_per_s to 1000000, or relays ignore both\n\
+         p:2: transport.intro_points: must be 3 to 20, as Tor has it\n\
+         p:4: transport.streams_per_circuit_max: must be 1 to 1000000\n\
+         p:5: transport.vanguards: `none` is not possible here; possible: lite, full\n\
+         p:6: transport.request_wait_s: must be 1 to 86400",
+    );
+    let unlimited = parse("[transport]\nintro_rate_per_s = 0\nintro_burst = 0\nvanguards = \"full\"\n").unwrap();
+    assert_eq!(unlimited.transport.vanguards, bastion::Vanguards::Full);
+}
+
+#[test]
+#[cfg(not(feature = "tor-pow"))]
+fn what_this_build_lacks_is_said_with_the_feature_that_brings_it() {
+    wrong(
+        "[transport]\ntor_pow = true\n",
+        "p:2: transport.tor_pow: this program was built without the feature `tor-pow`: see README",
+    );
+}
+
+#[test]
+#[cfg(feature = "tor")]
+fn the_table_of_artis_own_words_may_not_contradict_ours_nor_ask_for_what_is_not_built_in() {
+    parse("[transport]\nvanguards = \"full\"\n[tor.vanguards]\nmode = \"full\"\n").unwrap();
+    wrong(
+        "[tor.vanguards]\nmode = \"full\"\n",
+        "p:2: tor.vanguards.mode: contradicts transport.vanguards, which says \"lite\": leave it out here",
+    );
+    #[cfg(not(feature = "bridges"))]
+    wrong(
+        "[tor.bridges]\nbridges = [\"192.0.2.83:80 $0bac39417268b96b9f514ef763fa6fba1a788956\"]\n",
+        "p:1: tor.bridges: this program was built without the feature `bridges`: see README",
+    );
+}
+
+/// Every limit that the node hands on reaches Tor: none is left at the default that happens to be the same.
+#[test]
+#[cfg(feature = "tor")]
+fn what_is_set_reaches_tor() {
+    let config = parse(
+        "[transport]\naccepts_max = 1\naccept_deadline_s = 2\naccept_deadline_pressed_s = 3\n\
+         requests_waiting_max = 4\nrequest_wait_s = 5\ncircuits_max = 6\ncircuit_idle_s = 7\n\
+         streams_per_circuit_max = 9\nstreams_per_minute_max = 10\narrivals_max = 11\nbootstrap_deadline_s = 12\n\
+         intro_points = 4\nintro_rate_per_s = 14\nintro_burst = 15\nvanguards = \"full\"\n",
+    )
+    .unwrap();
+    let tor = config.tor_config(Path::new("t"));
+    let seconds = |time: Duration| time.as_secs();
+    let limits = tor.limits;
+    assert_eq!(
+        [
+            limits.accepts_max,
+            limits.requests_waiting_max,
+            limits.circuits_max,
+            limits.arrivals_max
+        ],
+        [1, 4, 6, 11]
+    );
+    assert_eq!(
+        [
+            limits.accept_deadline,
+            limits.accept_deadline_pressed,
+            limits.request_wait,
+            limits.circuit_idle,
+            limits.bootstrap_deadline
+        ]
+        .map(seconds),
+        [2, 3, 5, 7, 12]
+    );
+    assert_eq!((limits.streams_per_circuit_max, limits.streams_per_minute_max), (9, 10));
+    let asked = bastion::Hardening {
+        intro_points: 4,
+        intro_rate_per_s: 14,
+        intro_burst: 15,
+        vanguards: bastion::Vanguards::Full,
+        pow_queue_max: None,
+    };
+    assert_eq!(tor.hardening, asked);
+    let defaults = parse("").unwrap().tor_config(Path::new("t"));
+    let theirs = bastion::transport::tor::TorConfig::new("t/state", "t/cache");
+    assert_eq!((defaults.limits, defaults.hardening), (theirs.limits, theirs.hardening));
+}
+
+#[test]
 fn a_value_that_only_its_neighbour_makes_wrong_is_found_at_its_table() {
     wrong(
         "[node]\nname = \"x\"\n\n[sync]\nbackoff_s_min = 3600\n",
@@ -235,6 +322,7 @@ fn the_default_file_says_what_the_fields_say() {
 fn default_toml() -> String {
     let config = Config::default();
     let ours = include_str!("sections.rs");
+    let reached = include_str!("transport.rs");
     let gate = include_str!("../../bastion/src/config.rs");
     let mut text = String::from(
         "# The config of a Postern node. Every key is here with its default; take the `#` away to change one.\n\
@@ -252,7 +340,7 @@ fn default_toml() -> String {
     table("bastion", gate, "GateConfig", values(&config.bastion));
     table("sync", ours, "SyncConfig", values(&config.sync));
     table("limits", ours, "LimitsConfig", values(&config.limits));
-    table("transport", ours, "TransportConfig", values(&config.transport));
+    table("transport", reached, "TransportConfig", values(&config.transport));
     table("log", ours, "LogConfig", values(&config.log));
     text += "\n# Peers that this node dials by itself, one table for each. Dialled peers are trusted.\n\
              # [[peer]]\n# onion = \"...\"\n# name = \"...\"\n\

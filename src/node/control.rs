@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use bastion::{Gate, HandshakeError};
+use bastion::{Gate, HandshakeError, TorStatus, TorWatch};
 use futures::future::BoxFuture;
 use keys::{KeyManager, Oid, OnionAddr, PeerId};
 
@@ -26,6 +26,8 @@ pub(super) struct NodeControl {
     keys: Arc<KeyManager>,
     dialler: OnceLock<Dialler>,
     network: Mutex<String>,
+    /// Tells how the onion service does; none on loopback.
+    tor: Mutex<Option<TorWatch>>,
 }
 
 impl NodeControl {
@@ -36,7 +38,14 @@ impl NodeControl {
             keys,
             dialler: OnceLock::new(),
             network: Mutex::new("starting".into()),
+            tor: Mutex::new(None),
         }
+    }
+
+    /// Where the onion service's state is to be had from now on.
+    #[cfg_attr(not(feature = "tor"), allow(dead_code, reason = "there is no onion service"))]
+    pub(super) fn watching(&self, tor: TorWatch) {
+        *self.tor.lock().unwrap_or_else(PoisonError::into_inner) = Some(tor);
     }
 
     /// Passes events on and remembers how far the network is.
@@ -71,6 +80,11 @@ impl NodeControl {
         if let Some(dialler) = self.dialler.get() {
             dialler.close().await;
         }
+    }
+
+    fn tor_status(&self) -> Option<TorStatus> {
+        let watch = self.tor.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        watch.map(|watch| watch())
     }
 
     async fn dial_once(&self, onion: OnionAddr) -> Result<Dialled, ControlError> {
@@ -147,6 +161,7 @@ impl Control for NodeControl {
             onion: self.keys.onion(),
             network: self.network.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             gate: self.gate.status(),
+            tor: self.tor_status(),
             sessions: sessions.collect(),
         }
     }

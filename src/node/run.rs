@@ -286,7 +286,7 @@ impl Running {
         control: &NodeControl,
         tell: &Arc<dyn Fn(Event) + Send + Sync>,
     ) -> Result<(), RunError> {
-        let network = Network::join(config, data, &self.keys, tell).await?;
+        let network = Network::join(config, data, &self.keys, control, tell).await?;
         let dialler = Dialler::new(
             self.gate.clone(),
             network.transport.clone(),
@@ -336,11 +336,12 @@ impl Network {
         config: &Config,
         data: &DataDir,
         keys: &KeyManager,
+        control: &NodeControl,
         tell: &Arc<dyn Fn(Event) + Send + Sync>,
     ) -> Result<Self, RunError> {
         match config.transport.kind {
             TransportKind::Loopback => Self::loopback(config, keys, tell).await,
-            TransportKind::Tor => Self::tor(config, data, keys, tell).await,
+            TransportKind::Tor => Self::tor(config, data, keys, control, tell).await,
         }
     }
 
@@ -369,6 +370,7 @@ impl Network {
         _: &Config,
         _: &DataDir,
         _: &KeyManager,
+        _: &NodeControl,
         _: &Arc<dyn Fn(Event) + Send + Sync>,
     ) -> Result<Self, RunError> {
         Err(RunError::Network(
@@ -381,16 +383,14 @@ impl Network {
         config: &Config,
         data: &DataDir,
         keys: &KeyManager,
+        control: &NodeControl,
         tell: &Arc<dyn Fn(Event) + Send + Sync>,
     ) -> Result<Self, RunError> {
         use bastion::transport::ONION_PORT;
-        use bastion::transport::tor::{TorConfig, TorError, TorNode};
-        let folder = data.tor();
-        let mut tor_config = TorConfig::new(folder.join("state"), folder.join("cache"));
-        tor_config.arti = config.tor.clone();
-        tor_config.limits.bootstrap_deadline = Duration::from_secs(config.transport.bootstrap_deadline_s);
-        tor_config.limits.accepts_max = config.transport.accepts_max;
-        tor_config.limits.circuits_max = config.transport.circuits_max;
+        use bastion::transport::tor::{TorError, TorNode};
+        let tor_config = config.tor_config(&data.tor());
+        let not_yet = tor_config.status();
+        control.watching(Arc::new(move || not_yet));
         let joined = loop {
             let told = tell.clone();
             let progress = move |at: bastion::transport::tor::BootstrapProgress| {
@@ -410,6 +410,7 @@ impl Network {
         let listener = keys
             .with_onion_seed(|seed| joined.listen("postern", seed, ONION_PORT))
             .map_err(|error| RunError::Network(error.to_string()))?;
+        control.watching(listener.watch());
         let transport = Arc::new(joined.transport());
         let (onion, tell) = (keys.onion(), tell.clone());
         let watch = Box::pin(async move {

@@ -66,8 +66,12 @@ const BASTION_IN: &[(&str, &str)] = &[
     // To check the `[tor]` table with the rest of the file.
     ("config", "TorConfig"),
     ("config", "TorError"),
+    // A word that the operator writes; the Bastion's own, so that the two cannot differ.
+    ("config", "Vanguards"),
     ("peer", ""),
     ("api", "GateStatus"),
+    // Plain values, shown as they are.
+    ("api", "TorStatus"),
     ("node", ""),
 ];
 

@@ -7,6 +7,7 @@
 //! Invariant: a stream proves nothing about who is at its other end; the Bastion finds that out.
 
 mod cut;
+mod hardening;
 pub mod loopback;
 pub mod memory;
 mod redact;
@@ -19,6 +20,7 @@ use keys::OnionAddr;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
+pub use hardening::{CircuitCounts, Extra, Hardening, TorStatus, TorWatch, Vanguards};
 pub use redact::redact_onions;
 
 /// The port at which every node's onion service answers. A virtual port: nothing on the host listens there.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
-use bastion::GateStatus;
+use bastion::{GateStatus, TorStatus};
 use futures::future::BoxFuture;
 use keys::{ApiToken, KeyManager, Oid, OnionAddr, PeerId};
 use rand::SeedableRng as _;
@@ -50,6 +50,7 @@ pub(super) struct PlayedNode {
     /// Peers that do not answer a sync.
     pub(super) silent: Mutex<Vec<PeerId>>,
     pub(super) dials_hang: AtomicBool,
+    pub(super) tor: Mutex<Option<TorStatus>>,
 }
 
 impl Control for PlayedNode {
@@ -59,6 +60,7 @@ impl Control for PlayedNode {
             onion: self.onion,
             network: "reachable".into(),
             gate: GateStatus::default(),
+            tor: *self.tor.lock().unwrap(),
             sessions: self.sessions.lock().unwrap().clone(),
         }
     }
@@ -222,6 +224,7 @@ impl Here {
             sessions: Mutex::default(),
             silent: Mutex::default(),
             dials_hang: AtomicBool::new(false),
+            tor: Mutex::new(None),
         });
         Self {
             engine,

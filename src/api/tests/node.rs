@@ -1,5 +1,7 @@
 //! The node and its peers, as the operator sees them.
 
+use bastion::transport::{CircuitCounts, Extra};
+use bastion::{Hardening, TorStatus};
 use keys::PeerId;
 use serde_json::{Value, json};
 
@@ -42,6 +44,43 @@ async fn status_shows_the_node_and_where_each_peer_stands() {
     assert_eq!(peer["domains"], json!(["identities", "messages"]));
     assert_eq!(status["sessions"][0]["peer_id"], here.bobs_node.to_hex());
     assert_eq!(here.get("/api/peers").await.ok()["peers"], status["peers"]);
+}
+
+#[tokio::test]
+async fn status_shows_the_onion_service_and_nothing_of_the_kind_on_loopback() {
+    let here = Here::new().await;
+    assert_eq!(here.get("/api/status").await.ok()["tor"], Value::Null);
+    *here.node.tor.lock().unwrap() = Some(TorStatus {
+        hardening: Hardening::DEFAULT,
+        streams_per_circuit_max: 8,
+        circuits_max: 640,
+        accepts_max: 16,
+        circuits: CircuitCounts {
+            open: 1,
+            building: 2,
+            waiting: 3,
+            built_total: 4,
+            failed_total: 5,
+            shed_total: 6,
+            refused_total: 7,
+            abused_total: 8,
+        },
+        pow: Extra {
+            built_in: true,
+            on: false,
+        },
+        bridges: Extra {
+            built_in: false,
+            on: false,
+        },
+    });
+    let expected = json!({
+        "intro_points": 3, "intro_rate_per_s": 10, "intro_burst": 100, "vanguards": "lite",
+        "streams_per_circuit_max": 8, "circuits": 1, "circuits_max": 640, "building": 2, "accepts_max": 16,
+        "waiting": 3, "built_total": 4, "failed_total": 5, "shed_total": 6, "refused_total": 7, "abused_total": 8,
+        "pow": { "built_in": true, "on": false }, "bridges": { "built_in": false, "on": false },
+    });
+    assert_eq!(here.get("/api/status").await.ok()["tor"], expected);
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use arti_client::{
 use toml::{Table, Value};
 
 use super::TorError;
+use crate::transport::{CircuitCounts, Extra, Hardening, TorStatus};
 
 /// Everything that a Tor client needs to know.
 #[derive(Debug, Clone)]
@@ -25,6 +26,8 @@ pub struct TorConfig {
     pub arti: Table,
     /// Limits of ours.
     pub limits: TorLimits,
+    /// What Tor is asked to do for the services.
+    pub hardening: Hardening,
 }
 
 /// Limits on Tor's work.
@@ -38,12 +41,22 @@ pub struct TorLimits {
     pub accepts_max: usize,
     /// How long one of them may take. 30 s: dead relays make it slow, the stranger has long given up by then.
     pub accept_deadline: Duration,
-    /// Rendezvous circuits at a time. 512: more than the sessions that a node keeps.
+    /// From when on one that is still being built makes room for a stranger who waits. 10 s: rendezvous points that
+    /// never answer would hold all places otherwise.
+    pub accept_deadline_pressed: Duration,
+    /// Requests that may wait to be built; then the oldest is dropped for the newest. 64: a few seconds' work.
+    pub requests_waiting_max: usize,
+    /// How long one may wait. 10 s: the stranger waits for the circuit itself, too.
+    pub request_wait: Duration,
+    /// Rendezvous circuits at a time; then the one that is longest without a stream makes room. 1024: all sessions,
+    /// all handshakes and all arrivals on circuits of their own, and some more.
     pub circuits_max: usize,
     /// How long a circuit may stay without a stream. 60 s: a peer that dials again reuses it.
     pub circuit_idle: Duration,
-    /// Streams at a time on one circuit; arti shuts the circuit that wants more. 8: a node needs one or two.
+    /// Streams at a time on one circuit; the next one shuts it. 8: a node needs one or two.
     pub streams_per_circuit_max: u32,
+    /// Streams asked for on one circuit within a minute; the next one shuts it. 30: nodes dial twice a minute at most.
+    pub streams_per_minute_max: u32,
     /// Accepted streams that may wait for the gate. 32; the next ones wait in Tor.
     pub arrivals_max: usize,
 }
@@ -55,9 +68,13 @@ impl TorLimits {
         dial_deadline: Duration::from_secs(60),
         accepts_max: 16,
         accept_deadline: Duration::from_secs(30),
-        circuits_max: 512,
+        accept_deadline_pressed: Duration::from_secs(10),
+        requests_waiting_max: 64,
+        request_wait: Duration::from_secs(10),
+        circuits_max: 1024,
         circuit_idle: Duration::from_secs(60),
         streams_per_circuit_max: 8,
+        streams_per_minute_max: 30,
         arrivals_max: 32,
     };
 }
@@ -76,15 +93,52 @@ impl TorConfig {
             cache_dir: cache_dir.into(),
             arti: Table::new(),
             limits: TorLimits::DEFAULT,
+            hardening: Hardening::DEFAULT,
         }
     }
 
     /// Checks the table without starting anything.
     ///
     /// # Errors
-    /// [`TorError::UnknownKey`], [`TorError::OwnKey`] or [`TorError::BadConfig`].
+    /// [`TorError::UnknownKey`], [`TorError::OwnKey`], [`TorError::Contradiction`], [`TorError::NotBuiltIn`] or
+    /// [`TorError::BadConfig`].
     pub fn check(&self) -> Result<(), TorError> {
         self.to_arti().map(drop)
+    }
+
+    /// What a service with this config shows before it runs.
+    pub fn status(&self) -> TorStatus {
+        TorStatus {
+            hardening: self.hardening,
+            streams_per_circuit_max: self.limits.streams_per_circuit_max,
+            circuits_max: self.limits.circuits_max,
+            accepts_max: self.limits.accepts_max,
+            circuits: CircuitCounts::default(),
+            pow: Extra {
+                built_in: cfg!(feature = "tor-pow"),
+                on: self.hardening.pow_queue_max.is_some(),
+            },
+            bridges: Extra {
+                built_in: cfg!(feature = "bridges"),
+                on: self.wants_bridges(),
+            },
+        }
+    }
+
+    fn wants_bridges(&self) -> bool {
+        let table = self.arti.get("bridges").and_then(Value::as_table);
+        table.is_some_and(|bridges| bridges.get("enabled") != Some(&Value::Boolean(false)))
+    }
+
+    /// What this build cannot do is said in words of our own: arti would speak of its own features.
+    fn check_features(&self) -> Result<(), TorError> {
+        if self.arti.contains_key("bridges") && cfg!(not(feature = "bridges")) {
+            return Err(TorError::NotBuiltIn("bridges"));
+        }
+        if self.hardening.pow_queue_max.is_some() && cfg!(not(feature = "tor-pow")) {
+            return Err(TorError::NotBuiltIn("tor-pow"));
+        }
+        Ok(())
     }
 
     pub(super) fn to_arti(&self) -> Result<TorClientConfig, TorError> {
@@ -93,6 +147,15 @@ impl TorConfig {
             && let Some(key) = storage.keys().find(|key| *key != "permissions")
         {
             return Err(TorError::OwnKey(format!("storage.{key}")));
+        }
+        self.check_features()?;
+        let vanguards = self.hardening.vanguards.as_str();
+        set_default(&mut table, &["vanguards", "mode"], vanguards)?;
+        if value(&table, &["vanguards", "mode"]) != Some(vanguards) {
+            return Err(TorError::Contradiction {
+                key: "vanguards.mode",
+                ours: vanguards,
+            });
         }
         set_default(&mut table, &["storage", "keystore", "primary", "kind"], "ephemeral")?;
         set_default(
@@ -148,6 +211,11 @@ fn set_default(table: &mut Table, path: &[&str], value: &str) -> Result<(), TorE
     Ok(())
 }
 
+fn value<'t>(table: &'t Table, path: &[&str; 2]) -> Option<&'t str> {
+    let [parent, key] = path;
+    table.get(*parent)?.get(*key)?.as_str()
+}
+
 /// How soon a directory may be asked again for a descriptor that turned out stale. arti's 15 minutes lock out a peer
 /// that dials a service which has just restarted; nodes wait at least half a minute between two dials anyway.
 const HS_DIR_REQUERY_INTERVAL: &str = "1 minute";
@@ -155,6 +223,7 @@ const HS_DIR_REQUERY_INTERVAL: &str = "1 minute";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::Vanguards;
 
     fn check(arti: &str) -> Result<(), TorError> {
         TorConfig {
@@ -200,6 +269,37 @@ mod tests {
             "[storage.keystore.primary]\nkind = \"native\"",
         ] {
             assert!(matches!(check(table), Err(TorError::OwnKey(_))), "{table}");
+        }
+    }
+
+    #[test]
+    fn vanguards_may_be_repeated_but_not_contradicted() {
+        check("[vanguards]\nmode = \"lite\"").unwrap();
+        for table in ["[vanguards]\nmode = \"full\"", "[vanguards]\nmode = \"disabled\""] {
+            assert!(matches!(check(table), Err(TorError::Contradiction { .. })), "{table}");
+        }
+        let mut full = TorConfig::new("/nonexistent/s", "/nonexistent/c");
+        full.hardening.vanguards = Vanguards::Full;
+        full.check().unwrap();
+        full.arti = "[vanguards]\nmode = \"lite\"".parse().unwrap();
+        assert!(matches!(full.check(), Err(TorError::Contradiction { .. })));
+    }
+
+    #[test]
+    fn what_is_not_built_in_is_named() {
+        let mut config = TorConfig::new("/nonexistent/s", "/nonexistent/c");
+        config.hardening.pow_queue_max = Some(16);
+        let pow = config.check();
+        let bridges = check("[bridges]\nbridges = [\"192.0.2.83:80 $0bac39417268b96b9f514ef763fa6fba1a788956\"]");
+        if cfg!(feature = "tor-pow") {
+            pow.unwrap();
+        } else {
+            assert!(matches!(pow, Err(TorError::NotBuiltIn("tor-pow"))));
+        }
+        if cfg!(feature = "bridges") {
+            bridges.unwrap();
+        } else {
+            assert!(matches!(bridges, Err(TorError::NotBuiltIn("bridges"))));
         }
     }
 

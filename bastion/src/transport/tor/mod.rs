@@ -5,10 +5,11 @@
 //! listeners are dropped.
 //!
 //! - `config`: from the node's `[tor]` table to arti's configuration
-//! - `listener`: the accept loop over rendezvous requests
+//! - `listener`: the accept loop over rendezvous requests; `book`: which of them, and who makes room
 //! - `dial`: the transport
 //! - here: bootstrap and launching services
 
+mod book;
 mod config;
 mod dial;
 mod listener;
@@ -32,12 +33,13 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tor_hscrypto::pk::HsIdKeypair;
 use tor_hsservice::{
-    HsNickname, OnionServiceConfig, RendRequest, RunningOnionService, config::OnionServiceConfigBuilder,
+    HsNickname, OnionServiceConfig, RendRequest, RunningOnionService,
+    config::{OnionServiceConfigBuilder, TokenBucketConfig},
 };
 use tor_llcrypto::pk::ed25519;
 use tor_rtcompat::PreferredRuntime;
 
-use super::{DialError, redact_onions};
+use super::{DialError, TorStatus, redact_onions};
 
 pub use config::{TorConfig, TorLimits};
 pub use dial::TorTransport;
@@ -76,6 +78,17 @@ pub enum TorError {
     /// The `[tor]` table has a value that arti does not take.
     #[error("[tor]: {0}")]
     BadConfig(String),
+    /// The `[tor]` table says otherwise than what the node was told elsewhere.
+    #[error("[tor] {key} contradicts {ours:?}, which the node is set to")]
+    Contradiction {
+        /// The key in the table.
+        key: &'static str,
+        /// What the node was told.
+        ours: &'static str,
+    },
+    /// This build lacks what is asked for; it comes with the feature named.
+    #[error("this build is without the feature `{0}`")]
+    NotBuiltIn(&'static str),
     /// A folder of Tor's could not be made.
     #[error("create {}: {source}", path.display())]
     Folder {
@@ -112,6 +125,8 @@ pub enum TorError {
 pub struct TorNode {
     client: Client,
     limits: TorLimits,
+    /// What its services show before they run.
+    status: TorStatus,
     /// The services that were launched here; arti does not take a nickname's key twice.
     launched: Mutex<BTreeMap<String, OnionAddr>>,
     _progress: AbortOnDropHandle<()>,
@@ -135,6 +150,7 @@ impl TorNode {
         // arti's TLS takes the process's provider and panics without one; an error means that there is one.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let arti_config = config.to_arti()?;
+        let status = config.status();
         config.create_folders()?;
         let client = TorClient::builder()
             .config(arti_config)
@@ -162,6 +178,7 @@ impl TorNode {
         Ok(Self {
             client,
             limits: config.limits,
+            status,
             launched: Mutex::default(),
             _progress: reporting,
         })
@@ -172,11 +189,17 @@ impl TorNode {
         TorTransport::new(self.client.clone(), self.limits.dial_deadline)
     }
 
+    /// The same, but on circuits and with descriptors that no other transport shares: as somebody else would dial.
+    pub fn isolated_transport(&self) -> TorTransport {
+        TorTransport::new(self.client.isolated_client(), self.limits.dial_deadline)
+    }
+
     /// Starts an onion service whose identity key comes from this Ed25519 seed (RFC 8032). It ends when the listener
     /// is dropped; open streams live on.
     ///
     /// The nickname names its state in the state directory: letters, digits, `-` and `_`. One that was used in this
-    /// process can be used again for the same seed only. `port` is the virtual port, usually [`ONION_PORT`](super::ONION_PORT).
+    /// process can be used again for the same seed only. (With the feature `tor-pow` not at all:
+    /// arti's threads for the work keep the state.) `port` is the virtual port, usually [`ONION_PORT`](super::ONION_PORT).
     ///
     /// # Errors
     /// [`TorError::Launch`].
@@ -186,11 +209,7 @@ impl TorNode {
             why,
         };
         let hs_nickname = HsNickname::new(nickname.to_owned()).map_err(|error| fail(chain(&error)))?;
-        let config = OnionServiceConfigBuilder::default()
-            .nickname(hs_nickname)
-            .max_concurrent_streams_per_circuit(self.limits.streams_per_circuit_max)
-            .build()
-            .map_err(|error| fail(chain(&error)))?;
+        let config = self.service_config(hs_nickname).map_err(|error| fail(chain(&error)))?;
         let keypair = ed25519::Keypair::from_bytes(seed);
         let onion = OnionAddr::from_public_key(PublicKey::from_bytes(keypair.verifying_key().to_bytes()));
 
@@ -203,7 +222,31 @@ impl TorNode {
             .map_err(|error| fail(chain(&error)))?
             .ok_or_else(|| fail("it is not enabled".into()))?;
         launched.insert(nickname.to_owned(), onion);
-        Ok(TorListener::new(onion, port, service, requests, &self.limits))
+        Ok(TorListener::new(
+            onion,
+            port,
+            service,
+            requests,
+            &self.limits,
+            self.status,
+        ))
+    }
+
+    fn service_config(&self, nickname: HsNickname) -> Result<OnionServiceConfig, impl StdError + use<>> {
+        let asked = self.status.hardening;
+        let rate =
+            (asked.intro_rate_per_s > 0).then(|| TokenBucketConfig::new(asked.intro_rate_per_s, asked.intro_burst));
+        let mut builder = OnionServiceConfigBuilder::default();
+        builder
+            .nickname(nickname)
+            .num_intro_points(asked.intro_points)
+            .rate_limit_at_intro(rate)
+            // One more than the accept loop allows: what it sees it can count, and Tor stands behind it.
+            .max_concurrent_streams_per_circuit(self.limits.streams_per_circuit_max.saturating_add(1));
+        if let Some(most) = asked.pow_queue_max {
+            builder.enable_pow(true).pow_rend_queue_depth(most);
+        }
+        builder.build()
     }
 
     /// Waits until a dial of this address succeeds: the only sign that a service of ours was published. Each dial is

@@ -1,0 +1,173 @@
+//! An onion service that runs into its limits: what is abuse ends the circuit, and who is idle makes room.
+
+use std::time::Duration;
+
+use bastion::transport::tor::{TorListener, TorNode, TorTransport};
+use bastion::transport::{CircuitCounts, Incoming, Listener as _, ONION_PORT, Stream, Transport as _};
+use futures::future::join_all;
+use keys::OnionAddr;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::{Instant, interval, timeout};
+
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// The service and those who dial it.
+struct Small<'n> {
+    listener: TorListener,
+    onion: OnionAddr,
+    strangers: &'n TorNode,
+}
+
+/// The service of a node with three circuits, two streams on each and four within a minute.
+pub(crate) async fn a_small_service_holds(small: &TorNode, strangers: &TorNode) {
+    let listener = small.listen("small", &[7; 32], ONION_PORT).unwrap();
+    let mut small = Small {
+        onion: listener.onion(),
+        listener,
+        strangers,
+    };
+    small.reachable().await;
+    small.what_the_gate_shuts_ends_as_a_whole().await;
+    small.too_many_streams_at_once_end_the_circuit().await;
+    small.opening_and_closing_in_a_circle_ends_the_circuit().await;
+    small.idle_circuits_make_room_and_busy_ones_stay().await;
+}
+
+impl Small<'_> {
+    fn counts(&self) -> CircuitCounts {
+        self.listener.watch()().circuits
+    }
+
+    /// Waits until the book says so.
+    async fn until(&self, what: &str, is_so: impl Fn(CircuitCounts) -> bool) {
+        let mut looks = interval(Duration::from_millis(10));
+        let seen = timeout(DEADLINE, async {
+            while !is_so(self.counts()) {
+                looks.tick().await;
+            }
+        });
+        assert!(seen.await.is_ok(), "{what}: {:?}", self.counts());
+    }
+
+    /// Dials until somebody is met: the service may not be published yet.
+    async fn reachable(&mut self) {
+        let begun = Instant::now();
+        loop {
+            let stranger = self.strangers.isolated_transport();
+            let onion = self.onion;
+            tokio::select! {
+                dialled = stranger.dial(&onion) => match dialled {
+                    Ok(_) => {}
+                    Err(error) => assert!(begun.elapsed() < DEADLINE, "{error}"),
+                },
+                incoming = self.listener.accept() => {
+                    drop(incoming.unwrap());
+                    break;
+                }
+            }
+        }
+        println!("small service reachable: {:.2} s", begun.elapsed().as_secs_f64());
+        let status = self.listener.watch()();
+        assert_eq!(
+            (status.hardening.intro_points, status.hardening.intro_rate_per_s),
+            (4, 20)
+        );
+    }
+
+    async fn meet(&mut self, stranger: &TorTransport) -> (Stream, Incoming) {
+        let (stream, incoming) = tokio::join!(stranger.dial(&self.onion), self.listener.accept());
+        (stream.unwrap(), incoming.unwrap())
+    }
+
+    /// The stream of which nobody reads here ends as well: the circuit itself is gone.
+    async fn what_the_gate_shuts_ends_as_a_whole(&mut self) {
+        let stranger = self.strangers.isolated_transport();
+        let before = self.counts();
+        let (mut one, first) = self.meet(&stranger).await;
+        let (mut two, untouched) = self.meet(&stranger).await;
+        assert_eq!(
+            self.counts().built_total,
+            before.built_total + 1,
+            "two streams on one circuit"
+        );
+        first.circuit.shut();
+        ends(&mut one).await;
+        ends(&mut two).await;
+        self.until("shut", |now| now.abused_total == before.abused_total + 1)
+            .await;
+        drop((first, untouched));
+    }
+
+    async fn too_many_streams_at_once_end_the_circuit(&mut self) {
+        let stranger = self.strangers.isolated_transport();
+        let before = self.counts();
+        let (mut one, first) = self.meet(&stranger).await;
+        let (mut two, second) = self.meet(&stranger).await;
+        assert!(stranger.dial(&self.onion).await.is_err());
+        ends(&mut one).await;
+        ends(&mut two).await;
+        self.until("too many", |now| now.abused_total > before.abused_total)
+            .await;
+        drop((first, second));
+    }
+
+    async fn opening_and_closing_in_a_circle_ends_the_circuit(&mut self) {
+        let stranger = self.strangers.isolated_transport();
+        let before = self.counts();
+        let (mut kept, first) = self.meet(&stranger).await;
+        for _ in 0..3 {
+            drop(self.meet(&stranger).await);
+        }
+        assert_eq!(self.counts().abused_total, before.abused_total);
+        assert!(stranger.dial(&self.onion).await.is_err());
+        ends(&mut kept).await;
+        self.until("circling", |now| now.abused_total > before.abused_total)
+            .await;
+        drop(first);
+    }
+
+    async fn idle_circuits_make_room_and_busy_ones_stay(&mut self) {
+        let busy = self.strangers.isolated_transport();
+        let (mut near, mut far) = self.meet(&busy).await;
+        let before = self.counts();
+        let mut idle = Vec::new();
+        for _ in 0..5 {
+            let stranger = self.strangers.isolated_transport();
+            drop(self.meet(&stranger).await);
+            // Kept, so that the stranger's Tor keeps the circuit.
+            idle.push(stranger);
+            assert!(self.counts().open <= 3);
+        }
+        let now = self.counts();
+        assert_eq!(now.built_total, before.built_total + 5);
+        assert!(now.shed_total >= before.shed_total + 3, "{now:?}");
+        // Whoever was shed gets in again, on a circuit of its own.
+        drop(self.meet(&idle[0]).await);
+        near.write_all(b"still here").await.unwrap();
+        near.flush().await.unwrap();
+        let mut heard = [0; 10];
+        far.stream.read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"still here");
+    }
+}
+
+/// The dialler sees its stream end, and no byte before.
+async fn ends(stream: &mut Stream) {
+    let end = timeout(DEADLINE, stream.read_u8()).await;
+    assert!(end.expect("the stream goes on").is_err());
+}
+
+/// How quickly strangers get a circuit each, when many come at once: reported, not asserted.
+pub(crate) async fn many_strangers_at_once(strangers: &TorNode, onion: OnionAddr) {
+    const MANY: usize = 24;
+    let transports: Vec<_> = (0..MANY).map(|_| strangers.isolated_transport()).collect();
+    let begun = Instant::now();
+    let streams = join_all(transports.iter().map(|stranger| stranger.dial(&onion))).await;
+    let met = streams.iter().filter(|stream| stream.is_ok()).count();
+    let seconds = begun.elapsed().as_secs_f64();
+    println!(
+        "{met} of {MANY} strangers at once: {seconds:.2} s, {:.1} circuits a second",
+        met as f64 / seconds
+    );
+    assert_eq!(met, MANY);
+}

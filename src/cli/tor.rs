@@ -1,0 +1,73 @@
+//! How the onion service looks in `postern status`.
+
+use serde_json::Value;
+
+fn number(value: &Value, field: &str) -> u64 {
+    value.get(field).and_then(Value::as_u64).unwrap_or_default()
+}
+
+/// Two lines; none on loopback.
+pub(super) fn lines(tor: &Value) -> Vec<String> {
+    if !tor.is_object() {
+        return Vec::new();
+    }
+    let count = |field| number(tor, field);
+    let rate = match count("intro_rate_per_s") {
+        0 => "no rate limit asked".to_owned(),
+        rate => format!("{rate} a second each, {} at once", count("intro_burst")),
+    };
+    let extra = |field: &str| {
+        let is = |what| tor.get(field).and_then(|extra| extra.get(what)) == Some(&Value::Bool(true));
+        match (is("built_in"), is("on")) {
+            (false, _) => "not built in",
+            (true, false) => "off",
+            (true, true) => "on",
+        }
+    };
+    vec![
+        format!(
+            "onion service  {} of {} circuits, {} of {} being built, {} waiting; {} shed, {} refused, {} shut on abuse",
+            count("circuits"),
+            count("circuits_max"),
+            count("building"),
+            count("accepts_max"),
+            count("waiting"),
+            count("shed_total"),
+            count("refused_total"),
+            count("abused_total"),
+        ),
+        format!(
+            "hardening      {} introduction points ({rate}), vanguards {}, {} streams a circuit, Tor's work {}, bridges {}",
+            count("intro_points"),
+            tor.get("vanguards").and_then(Value::as_str).unwrap_or("-"),
+            count("streams_per_circuit_max"),
+            extra("pow"),
+            extra("bridges"),
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_off_and_what_is_missing_are_told_apart() {
+        assert!(lines(&Value::Null).is_empty());
+        let tor = json!({
+            "intro_points": 3, "intro_rate_per_s": 10, "intro_burst": 100, "vanguards": "lite",
+            "streams_per_circuit_max": 8, "circuits": 1, "circuits_max": 640, "building": 2, "accepts_max": 16,
+            "waiting": 3, "shed_total": 6, "refused_total": 7, "abused_total": 8,
+            "pow": { "built_in": true, "on": false }, "bridges": { "built_in": false, "on": false },
+        });
+        assert_eq!(
+            lines(&tor),
+            [
+                "onion service  1 of 640 circuits, 2 of 16 being built, 3 waiting; 6 shed, 7 refused, 8 shut on abuse",
+                "hardening      3 introduction points (10 a second each, 100 at once), vanguards lite, \
+                 8 streams a circuit, Tor's work off, bridges not built in",
+            ]
+        );
+    }
+}
