@@ -13,6 +13,7 @@ mod peers;
 mod select;
 mod sync_state;
 mod tokens;
+mod usage;
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -32,6 +33,7 @@ pub use parked::{Parked, RejectRow};
 pub use peers::{PeerRow, Tier};
 pub use select::{Changed, Selection};
 pub use sync_state::{Cursor, Direction, SyncStateRow};
+pub use usage::{Stored, Usage};
 
 /// SQLite before 3.51.3 can corrupt a database when its WAL is reset under concurrent readers.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
