@@ -5,6 +5,7 @@
 //! leaves the old config in force. Invariant: a [`Config`] that was loaded is checked, alone and in its combinations.
 
 mod check;
+mod quota;
 mod sections;
 
 use std::fs::File;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use bastion::GateConfig;
 use serde::Deserialize;
 
+pub use quota::{QuotaConfig, TrustedQuota, WorkedQuota};
 pub use sections::{
     AdmissionConfig, ApiConfig, LimitsConfig, LogConfig, LogFormat, NodeConfig, PeerConfig, Policy, SyncConfig,
     TransportConfig, TransportKind,
@@ -46,6 +48,8 @@ pub struct Config {
     pub sync: SyncConfig,
     /// What may be stored.
     pub limits: LimitsConfig,
+    /// What peers of each tier may store and ask for.
+    pub quota: QuotaConfig,
     /// How peers are reached.
     pub transport: TransportConfig,
     /// What the node writes about itself.
