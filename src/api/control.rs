@@ -61,6 +61,8 @@ pub struct SessionRow {
     pub domains: Vec<String>,
     /// Whether this node dialled.
     pub we_dialled: bool,
+    /// `worked` or `trusted`.
+    pub tier: &'static str,
 }
 
 /// A dial that ended in a session.
