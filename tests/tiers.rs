@@ -61,12 +61,18 @@ fn quota_key(error: &SyncError) -> &'static str {
 #[tokio::test]
 async fn a_full_quota_stops_a_peer_and_a_larger_one_lets_it_go_on_with_nothing_missing() {
     let net = MemoryNet::new();
-    let node = alice(&net, Setup::new(by_hand()), |quotas| quotas.worked.stored_objects_max = 6);
+    let node = alice(&net, Setup::new(by_hand()), |quotas| {
+        quotas.worked.stored_objects_max = 6
+    });
     let bob = start(&net, "Bob", 2).await;
     let from = bob.peer_id();
     bob.meet(&node).await;
     let (tier, handshake, total) = stored(&node, from).await;
-    assert_eq!((tier, handshake.objects, total), (store::Tier::Worked, 1, handshake), "Bob's identity");
+    assert_eq!(
+        (tier, handshake.objects, total),
+        (store::Tier::Worked, 1, handshake),
+        "Bob's identity"
+    );
     bob.send(node.identity, "0").await;
     node.pull(&bob, "messages").await;
     let (_, before, _) = stored(&node, from).await;
@@ -106,17 +112,27 @@ async fn a_full_quota_stops_a_peer_and_a_larger_one_lets_it_go_on_with_nothing_m
 #[tokio::test]
 async fn peers_of_a_tier_share_a_total_and_one_without_room_still_has_a_session() {
     let net = MemoryNet::new();
-    let node = alice(&net, Setup::new(by_hand()), |quotas| quotas.worked.total_objects_max = 3);
+    let node = alice(&net, Setup::new(by_hand()), |quotas| {
+        quotas.worked.total_objects_max = 3
+    });
     let (bob, carol) = (start(&net, "Bob", 2).await, start(&net, "Carol", 3).await);
     bob.meet(&node).await;
     bob.send(node.identity, "Hi").await;
     node.pull(&bob, "messages").await;
     carol.meet(&node).await;
-    assert_eq!(stored(&node, carol.peer_id()).await.1, Usage::default(), "not even its identity");
+    assert_eq!(
+        stored(&node, carol.peer_id()).await.1,
+        Usage::default(),
+        "not even its identity"
+    );
     let refused = node.peers.pull(&carol.peer_id(), "identities").await.unwrap_err();
     assert_eq!(quota_key(&refused), "total_objects_max");
     node.send(bob.identity, "Hello").await;
-    assert_eq!(bob.pull(&node, "messages").await[0].applied.written, 1, "it still gives");
+    assert_eq!(
+        bob.pull(&node, "messages").await[0].applied.written,
+        1,
+        "it still gives"
+    );
 
     // Trusted now, Bob takes what he has stored along, and Carol finds room.
     node.dialler.dial(&bob.onion(), &|_| {}).await.unwrap();
@@ -140,7 +156,10 @@ async fn a_trusted_peer_takes_the_place_of_the_newest_worked_one() {
     let mut second_session = second.dial(&net, &node).await.unwrap();
     node.wait_for_session(&second.peer_id()).await;
     let refused = third.dial(&net, &node).await;
-    assert!(matches!(refused, Err(HandshakeError::Refused { .. })), "all places are taken");
+    assert!(
+        matches!(refused, Err(HandshakeError::Refused { .. })),
+        "all places are taken"
+    );
 
     let (bob, carol, dave) = (
         start(&net, "Bob", 2).await,
@@ -150,8 +169,16 @@ async fn a_trusted_peer_takes_the_place_of_the_newest_worked_one() {
     node.dialler.dial(&bob.onion(), &|_| {}).await.unwrap();
     assert_eq!(goodbye(&mut second_session).await, "busy");
     say(&mut first_session, &first.pull(1)).await;
-    assert!(matches!(hear(&mut first_session).await, Some(Message::UpToDate(_))), "the older one goes on");
-    let tiers: Vec<_> = node.peers.sessions().iter().map(|session| (session.peer, session.tier)).collect();
+    assert!(
+        matches!(hear(&mut first_session).await, Some(Message::UpToDate(_))),
+        "the older one goes on"
+    );
+    let tiers: Vec<_> = node
+        .peers
+        .sessions()
+        .iter()
+        .map(|session| (session.peer, session.tier))
+        .collect();
     assert_eq!(tiers.len(), 2);
     assert!(tiers.contains(&(first.peer_id(), Tier::Worked)) && tiers.contains(&(bob.peer_id(), Tier::Trusted)));
 
@@ -202,7 +229,9 @@ async fn many_that_are_admitted_at_once_find_no_more_places_than_there_are() {
 #[tokio::test]
 async fn who_asks_too_much_hears_busy_loses_nothing_and_wins_nothing_by_coming_back() {
     let net = MemoryNet::new();
-    let node = alice(&net, Setup::new(by_hand()), |quotas| quotas.worked.requests_per_minute_max = 2);
+    let node = alice(&net, Setup::new(by_hand()), |quotas| {
+        quotas.worked.requests_per_minute_max = 2
+    });
     let bob = start(&net, "Bob", 2).await;
     bob.meet(&node).await;
     node.send(bob.identity, "Hi").await;
@@ -265,13 +294,23 @@ async fn an_idle_worked_peer_is_forgotten_and_comes_back_without_doubling_anythi
     assert_eq!(node.peers.forget_idle(30).await.unwrap(), 0, "exactly 30 days");
     days(1);
     assert_eq!(node.peers.forget_idle(0).await.unwrap(), 0, "never");
-    assert_eq!(bob.peers.forget_idle(30).await.unwrap(), 0, "whom Bob dialled he trusts");
+    assert_eq!(
+        bob.peers.forget_idle(30).await.unwrap(),
+        0,
+        "whom Bob dialled he trusts"
+    );
     assert!(bob.read(move |view| view.rows.peer(&to)).await.is_some());
     let before = stored(&node, from).await;
     assert_eq!(node.peers.forget_idle(30).await.unwrap(), 1);
 
     let (row, all, states) = node
-        .read(move |view| Ok((view.rows.peer(&from)?, view.rows.peers()?, view.rows.sync_states(&from)?)))
+        .read(move |view| {
+            Ok((
+                view.rows.peer(&from)?,
+                view.rows.peers()?,
+                view.rows.sync_states(&from)?,
+            ))
+        })
         .await;
     assert_eq!((row, all, states), (None, vec![], vec![]));
     assert_eq!(stored(&node, from).await, before, "what it stored is counted on");
@@ -286,7 +325,10 @@ async fn an_idle_worked_peer_is_forgotten_and_comes_back_without_doubling_anythi
     assert_eq!((window.from_seq, applied.written, applied.already_here), (0, 1, 4));
     assert_eq!(node.inbox().await.len(), 5, "Bob's four and her own");
     let (tier, usage, total) = stored(&node, from).await;
-    assert_eq!((tier, usage.objects, total), (store::Tier::Worked, before.1.objects + 1, usage));
+    assert_eq!(
+        (tier, usage.objects, total),
+        (store::Tier::Worked, before.1.objects + 1, usage)
+    );
     bob.pull(&node, "messages").await;
     assert_eq!(bob.inbox().await.len(), 5);
     node.stop().await;

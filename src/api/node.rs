@@ -19,7 +19,10 @@ use crate::store::{StoreError, Tier, Usage};
 fn peer_rows(view: &View<'_>) -> Result<Vec<Value>, StoreError> {
     let mut rows = Vec::new();
     for peer in view.rows.peers()? {
-        let stored = view.rows.stored_by(&peer.peer_id)?.map_or_else(Usage::default, |stored| stored.usage);
+        let stored = view
+            .rows
+            .stored_by(&peer.peer_id)?
+            .map_or_else(Usage::default, |stored| stored.usage);
         let states = view
             .rows
             .sync_states(&peer.peer_id)?

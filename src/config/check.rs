@@ -38,7 +38,10 @@ impl Config {
         self.limits.check(note);
         self.check_quotas(note);
         if self.admission.worked_idle_days > DAYS_MAX {
-            note("admission.worked_idle_days", &format!("must be at most {DAYS_MAX}; 0 is never"));
+            note(
+                "admission.worked_idle_days",
+                &format!("must be at most {DAYS_MAX}; 0 is never"),
+            );
         }
         self.transport.check(note);
         self.check_peers(note);
@@ -114,7 +117,10 @@ impl Config {
                     note(&format!("quota.{tier}.{total_key}"), &format!("is below {key}"));
                 }
                 if total > STORED_MAX {
-                    note(&format!("quota.{tier}.{total_key}"), &format!("must be at most {STORED_MAX}"));
+                    note(
+                        &format!("quota.{tier}.{total_key}"),
+                        &format!("must be at most {STORED_MAX}"),
+                    );
                 }
             }
             count(

@@ -21,8 +21,8 @@ pub struct QuotaConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WorkedQuota {
-    /// Bytes that one peer may store, as objects are sent; what waits for other objects counts. Default 16777216: some
-    /// 30,000 messages of half a kilobyte.
+    /// Bytes that one peer may store, as objects are sent; what waits for other objects counts. Default 16777216: its
+    /// 10000 objects at 1.6 KiB, which is a long message.
     pub stored_bytes_max: u64,
     /// Objects that one peer may store. Default 10000: small ones cost more than their bytes, in rows and indexes.
     pub stored_objects_max: u64,

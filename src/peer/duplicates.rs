@@ -67,7 +67,11 @@ mod tests {
     /// order in which they were dialled; those of the two diallers mix as `early` says. Starts follow each other.
     fn numbered(links: &[Link], early: bool) -> Vec<Contender> {
         let rank = |place: usize, link: &Link| (link.start, link.by_smaller != early, place);
-        let mut order: Vec<_> = links.iter().enumerate().map(|(place, link)| rank(place, link)).collect();
+        let mut order: Vec<_> = links
+            .iter()
+            .enumerate()
+            .map(|(place, link)| rank(place, link))
+            .collect();
         order.sort_unstable();
         let arrival = |rank| order.iter().position(|other| *other == rank).unwrap() as u64;
         let contender = |(place, link): (usize, &Link)| Contender {
@@ -128,7 +132,10 @@ mod tests {
                 }
                 assert_eq!(all.len(), 1, "{links:?}: {all:?}");
                 let kept = links[*all.first().unwrap()];
-                assert_eq!(kept.start, newest_start, "a node that restarted is locked out: {links:?}");
+                assert_eq!(
+                    kept.start, newest_start,
+                    "a node that restarted is locked out: {links:?}"
+                );
             }
         }
     }

@@ -10,7 +10,9 @@ use keys::{Epoch, PeerId};
 use super::message::{Message, Pull};
 use super::session::{Handle, SessionError};
 use crate::engine::{Engine, EngineError};
-use crate::state_engine::{AppliedPackage, ApplyPackageError, PackageFault, PackageLimits, QuotaFault, VerifiedPackage, Window};
+use crate::state_engine::{
+    AppliedPackage, ApplyPackageError, PackageFault, PackageLimits, QuotaFault, VerifiedPackage, Window,
+};
 use crate::store::{Cursor, Direction, StoreError};
 
 /// Why a pull or push did not succeed.

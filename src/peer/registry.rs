@@ -389,9 +389,7 @@ impl Peers {
     /// The end of the session with the node at `onion`, if there is one.
     pub fn session_at(&self, onion: &OnionAddr) -> Option<(PeerId, CancellationToken)> {
         let live = self.live();
-        let open = live
-            .iter()
-            .find(|(_, live)| live.onion == *onion && !live.is_over());
+        let open = live.iter().find(|(_, live)| live.onion == *onion && !live.is_over());
         open.map(|(peer, live)| (*peer, live.handle.over().clone()))
     }
 

@@ -34,12 +34,7 @@ pub enum Place {
 
 /// A place for a peer of that tier. A peer that has a place already takes over its own: that one counts for nothing here.
 /// For a trusted peer, all places being taken, the worked one that came last goes; one whose session is over goes first.
-pub fn place(
-    config: &SyncConfig,
-    peer: &PeerId,
-    tier: Tier,
-    seated: impl Iterator<Item = Seated> + Clone,
-) -> Place {
+pub fn place(config: &SyncConfig, peer: &PeerId, tier: Tier, seated: impl Iterator<Item = Seated> + Clone) -> Place {
     let others = seated.filter(|other| other.peer != *peer);
     let worked = others.clone().filter(|other| other.tier == Tier::Worked);
     let is_full = others.count() >= config.sessions_max;

@@ -282,13 +282,7 @@ impl<'a, 'g> Applying<'a, 'g> {
     }
 
     /// What waits counts as stored from now on, so that nothing can be in the way of it when it is woken.
-    fn park(
-        &mut self,
-        source: &Source<'_>,
-        oid: Oid,
-        missing: Oid,
-        object: SignedObject,
-    ) -> Result<Usage, StoreError> {
+    fn park(&mut self, source: &Source<'_>, oid: Oid, missing: Oid, object: SignedObject) -> Result<Usage, StoreError> {
         if self.graph.tx().parked_count(&source.peer)? >= self.limits.aside.parked_per_peer_max {
             self.refuse(source, Some(oid), &Fault::NoRoom)?;
             return Ok(Usage::default());
@@ -325,7 +319,9 @@ impl<'a, 'g> Applying<'a, 'g> {
             at: self.graph.now(),
         };
         self.done.rejected += 1;
-        self.graph.tx().put_reject(&reject, self.limits.aside.rejects_per_peer_max)
+        self.graph
+            .tx()
+            .put_reject(&reject, self.limits.aside.rejects_per_peer_max)
     }
 
     /// Takes up what waited for objects that are here now; each of these may in turn be waited for. All of it was counted

@@ -22,8 +22,8 @@ use crate::store::{ReadStore, Rows, Store, StoreError};
 
 pub use apply::{AppliedPackage, ApplyPackageError, Checked, WindowFault, check_objects, known_keys};
 pub use build::{Answer, BuildError, PullRequest};
-pub use quota::{QuotaFault, Quotas, TierQuota};
 pub use package::{Package, PackageFault, PackageLimits, VerifiedPackage, Window};
+pub use quota::{QuotaFault, Quotas, TierQuota};
 
 /// Limits of the core.
 #[derive(Debug, Clone, Copy, Default)]

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use keys::PeerId;
 
-use crate::store::{Rows, Stored, StoreError, Tier, Usage, WriteTx};
+use crate::store::{Rows, StoreError, Stored, Tier, Usage, WriteTx};
 
 /// What peers of one tier may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,10 +143,34 @@ impl Account {
     fn fits(&self, quota: &TierQuota, step: &Usage) -> Result<(), QuotaFault> {
         let (peer, all, change) = (&self.before.usage, &self.tier_before, &self.change);
         let bounds = [
-            ("stored_bytes_max", quota.stored_bytes_max, peer.bytes, change.bytes, step.bytes),
-            ("stored_objects_max", quota.stored_objects_max, peer.objects, change.objects, step.objects),
-            ("total_bytes_max", quota.total_bytes_max, all.bytes, change.bytes, step.bytes),
-            ("total_objects_max", quota.total_objects_max, all.objects, change.objects, step.objects),
+            (
+                "stored_bytes_max",
+                quota.stored_bytes_max,
+                peer.bytes,
+                change.bytes,
+                step.bytes,
+            ),
+            (
+                "stored_objects_max",
+                quota.stored_objects_max,
+                peer.objects,
+                change.objects,
+                step.objects,
+            ),
+            (
+                "total_bytes_max",
+                quota.total_bytes_max,
+                all.bytes,
+                change.bytes,
+                step.bytes,
+            ),
+            (
+                "total_objects_max",
+                quota.total_objects_max,
+                all.objects,
+                change.objects,
+                step.objects,
+            ),
         ];
         for (key, max, before, change, step) in bounds {
             let after = before.saturating_add(change).max(0).unsigned_abs();
@@ -200,7 +224,11 @@ mod tests {
         assert_eq!(add(&mut account(0, 140), 1, 11), Err("total_bytes_max"));
         let mut full = account(500, 500);
         assert_eq!(add(&mut full, 0, -10), Ok(()), "who has too much may delete");
-        assert_eq!(add(&mut full, 1, -10), Ok(()), "and write what takes less than it gave back");
+        assert_eq!(
+            add(&mut full, 1, -10),
+            Ok(()),
+            "and write what takes less than it gave back"
+        );
         let mut many = account(1, 1);
         many.tier_before.objects = 4;
         assert_eq!(add(&mut many, 1, 1), Err("total_objects_max"));

@@ -135,15 +135,8 @@ impl LiveNode {
         let schemas = Arc::new(Schemas::load(&apps, None).unwrap());
         let clock = HandClock::at(1_700_000_000_000);
         let path = folder.path().join("postern.db");
-        let mut core = StateEngine::open(
-            &path,
-            schemas,
-            keys.clone(),
-            limits,
-            Box::new(rng),
-            Clock::now(&clock),
-        )
-        .unwrap();
+        let mut core =
+            StateEngine::open(&path, schemas, keys.clone(), limits, Box::new(rng), Clock::now(&clock)).unwrap();
         core.write(Clock::now(&clock), |graph| graph.save_identity(identity, Some(name)))
             .unwrap();
         let engine = Engine::inline(core, Arc::new(clock.clone()));

@@ -48,7 +48,13 @@ fn assert_counted(node: &TestNode, of: &TestNode) {
 fn alice_and_bob(objects_max: u64) -> (TestNode, TestNode) {
     let mut limits = CoreLimits::default();
     limits.quotas.trusted.stored_objects_max = objects_max;
-    let alice = TestNode::with("alice", Setup { limits, ..Setup::default() });
+    let alice = TestNode::with(
+        "alice",
+        Setup {
+            limits,
+            ..Setup::default()
+        },
+    );
     let bob = TestNode::new("bob", 400);
     meet(&alice, &bob);
     (alice, bob)
@@ -68,7 +74,8 @@ fn new_objects_updates_deletions_and_repeats_are_counted_as_they_are() {
     let first = counted(&alice, &bob);
     assert_eq!(first.objects, 4);
     assert_counted(&alice, &bob);
-    bob.change("rides", 1, made.oid, Some(ride("Bern, by the longest way", 3))).unwrap();
+    bob.change("rides", 1, made.oid, Some(ride("Bern, by the longest way", 3)))
+        .unwrap();
     alice.pull_everything(&bob);
     let longer = counted(&alice, &bob);
     assert_eq!((longer.objects, longer.bytes > first.bytes), (4, true));
@@ -95,7 +102,8 @@ fn what_waits_counts_from_the_start_and_once() {
         let now = counted(&alice, &bob);
         assert_eq!((now.objects, now.bytes), (before.objects + 1, before.bytes + len));
     }
-    bob.force(&alice, "messages", vec![group(&[alice.identity, bob.identity])]).unwrap();
+    bob.force(&alice, "messages", vec![group(&[alice.identity, bob.identity])])
+        .unwrap();
     assert_eq!(alice.rows("sync_parked").len(), 0);
     assert_eq!(counted(&alice, &bob).objects, before.objects + 2);
     assert_counted(&alice, &bob);
@@ -108,7 +116,14 @@ fn what_waited_and_is_refused_counts_no_more() {
     meet(&alice, &carol);
     let early = bob.sign(&of_bob(&bob, 2, 8, message(oid(7), "not for him to say")));
     bob.force(&alice, "messages", vec![early]).unwrap();
-    let theirs = object("messages", 1, oid(7), carol.identity, 1, Some(conversation(&[alice.identity, carol.identity])));
+    let theirs = object(
+        "messages",
+        1,
+        oid(7),
+        carol.identity,
+        1,
+        Some(conversation(&[alice.identity, carol.identity])),
+    );
     let applied = carol.force(&alice, "messages", vec![carol.sign(&theirs)]).unwrap();
     assert_eq!((applied.written, applied.rejected), (1, 1));
     assert_counted(&alice, &bob);
@@ -129,7 +144,10 @@ fn a_package_beyond_a_quota_moves_nothing_and_another_peers_full_quota_is_in_nob
     let Err(NotTaken::Apply(ApplyPackageError::Quota(fault))) = alice.take(&bob, &package) else {
         panic!("taken beyond the quota");
     };
-    assert_eq!((fault.tier, fault.key, fault.max), (Tier::Trusted, "stored_objects_max", 2));
+    assert_eq!(
+        (fault.tier, fault.key, fault.max),
+        (Tier::Trusted, "stored_objects_max", 2)
+    );
     assert_eq!(alice.dump(), before);
     let people = [alice.identity, bob.identity, carol.identity];
     let theirs = object("messages", 1, oid(7), carol.identity, 1, Some(conversation(&people)));
@@ -147,12 +165,23 @@ fn a_tiers_total_is_the_sum_of_its_peers_whichever_way_they_go() {
     bob.send(alice.identity, "a message").unwrap();
     alice.pull_everything(&bob);
     let (bobs, carols) = (counted(&alice, &bob), counted(&alice, &carol));
-    let totals = |node: &TestNode| node.read(|view| Ok((view.rows.tier_usage(Tier::Worked)?, view.rows.tier_usage(Tier::Trusted)?)));
+    let totals = |node: &TestNode| {
+        node.read(|view| {
+            Ok((
+                view.rows.tier_usage(Tier::Worked)?,
+                view.rows.tier_usage(Tier::Trusted)?,
+            ))
+        })
+    };
     let mut sum = bobs;
     sum += carols;
     assert_eq!(totals(&alice), (Usage::default(), sum));
     let peer = bob.peer_id();
-    for (tier, expected) in [(Tier::Worked, (bobs, carols)), (Tier::Worked, (bobs, carols)), (Tier::Trusted, (Usage::default(), sum))] {
+    for (tier, expected) in [
+        (Tier::Worked, (bobs, carols)),
+        (Tier::Worked, (bobs, carols)),
+        (Tier::Trusted, (Usage::default(), sum)),
+    ] {
         alice
             .write(move |core, now| core.write(now, |graph| graph.tx().set_tier(&peer, tier)))
             .unwrap();
