@@ -1,12 +1,23 @@
 //! Sessions over memory pipes: what two admitted nodes do with each other, and what they do not put up with.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests may fail like the tests themselves"
+)]
+
 #[path = "common/live.rs"]
 mod live;
+#[path = "common/stranger.rs"]
+mod stranger;
 
 use bastion::transport::memory::MemoryNet;
-use live::{ALL_APPS, LiveNode, WITHOUT_MARKET, by_hand};
+use live::{ALL_APPS, LiveNode, Setup, WITHOUT_MARKET, boot_id, by_hand};
 use postern::config::SyncConfig;
 use postern::peer::SyncError;
+use postern::peer::message::Message;
+use stranger::{Stranger, goodbye, hear, say};
 
 async fn two_nodes(net: &MemoryNet, sync: SyncConfig) -> (LiveNode, LiveNode) {
     let alice = LiveNode::start(net, "Alice", 1, &ALL_APPS, sync.clone()).await;
@@ -135,4 +146,92 @@ async fn a_cut_stream_is_dialled_again() {
     bob.wait_for_session(&alice.peer_id()).await;
     alice.stop().await;
     bob.stop().await;
+}
+
+/// Seeds of two nodes of which the first has the smaller peer id.
+fn by_peer_id() -> (u64, u64) {
+    if Stranger::new(1).peer_id() < Stranger::new(2).peer_id() {
+        (1, 2)
+    } else {
+        (2, 1)
+    }
+}
+
+fn quick() -> SyncConfig {
+    SyncConfig {
+        ping_interval_s: 1,
+        ..by_hand()
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_would_stay_has_to_show_that_it_lives() {
+    let net = MemoryNet::new();
+    let (small, large) = by_peer_id();
+    let large = LiveNode::start(&net, "Large", large, &ALL_APPS, quick()).await;
+    let node = LiveNode::start(&net, "Small", small, &ALL_APPS, quick()).await;
+    // The small node's own stream, of which nobody takes care any more on its side.
+    let dead = Stranger::with_boot(small, boot_id(small, 0));
+    let _kept_open = dead.dial(&net, &large).await.unwrap();
+    large.wait_for_session(&node.peer_id()).await;
+    large.dialler.dial(&node.onion(), &|_| {}).await.unwrap();
+    while !large.peers.sessions().iter().any(|session| session.we_dialled) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(large.peers.sessions().len(), 1);
+    large.pull(&node, "identities").await;
+    node.stop().await;
+    large.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_that_lives_stays_and_the_other_hears_that_it_is_the_second() {
+    let net = MemoryNet::new();
+    let (small, large) = by_peer_id();
+    let large = LiveNode::start(&net, "Large", large, &ALL_APPS, quick()).await;
+    let listening = LiveNode::start(&net, "Small", small, &ALL_APPS, by_hand()).await;
+    let living = Stranger::with_boot(small, boot_id(small, 0));
+    let mut session = living.dial(&net, &large).await.unwrap();
+    large.wait_for_session(&living.peer_id()).await;
+    large.dialler.dial(&listening.onion(), &|_| {}).await.unwrap();
+    let Some(Message::Ping(ping)) = hear(&mut session).await else {
+        panic!("it was not asked for a sign of life");
+    };
+    say(&mut session, &Message::Pong(ping)).await;
+    listening.wait_for_session(&large.peer_id()).await;
+    let (_, over) = listening.peers.session_at(&large.onion()).unwrap();
+    over.cancelled().await;
+    say(&mut session, &living.pull(1)).await;
+    while !matches!(hear(&mut session).await.unwrap(), Message::UpToDate(_)) {}
+    let sessions = large.peers.sessions();
+    assert_eq!((sessions.len(), sessions[0].we_dialled), (1, false));
+    listening.stop().await;
+    large.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_that_has_restarted_is_not_locked_out_by_its_old_session() {
+    let net = MemoryNet::new();
+    let (small, large) = by_peer_id();
+    // An hour until anybody is asked for a sign of life: the boot id alone must do.
+    let patient = SyncConfig {
+        ping_interval_s: 3600,
+        silence_s_max: 7200,
+        ..by_hand()
+    };
+    let large = LiveNode::start(&net, "Large", large, &ALL_APPS, patient).await;
+    let before = Stranger::with_boot(small, boot_id(small, 0));
+    let mut old = before.dial(&net, &large).await.unwrap();
+    large.wait_for_session(&before.peer_id()).await;
+    let again = Setup {
+        start: 1,
+        ..Setup::new(by_hand())
+    };
+    let node = LiveNode::set_up(&net, "Small", small, &ALL_APPS, again);
+    // Also where the large one dials, whose sessions otherwise give way.
+    large.dialler.dial(&node.onion(), &|_| {}).await.unwrap();
+    assert_eq!(goodbye(&mut old).await, "duplicate");
+    large.pull(&node, "identities").await;
+    node.stop().await;
+    large.stop().await;
 }

@@ -63,6 +63,8 @@ pub struct SessionRow {
     pub domains: Vec<String>,
     /// Whether this node dialled.
     pub we_dialled: bool,
+    /// `worked` or `trusted`.
+    pub tier: &'static str,
 }
 
 /// A dial that ended in a session.

@@ -13,12 +13,16 @@ use super::control::{SyncDirection, SyncReport};
 use super::error::ApiError;
 use super::read::{Asked, Body, page, peer_id};
 use crate::state_engine::View;
-use crate::store::StoreError;
+use crate::store::{StoreError, Tier, Usage};
 
 /// All peers with their cursors.
 fn peer_rows(view: &View<'_>) -> Result<Vec<Value>, StoreError> {
     let mut rows = Vec::new();
     for peer in view.rows.peers()? {
+        let stored = view
+            .rows
+            .stored_by(&peer.peer_id)?
+            .map_or_else(Usage::default, |stored| stored.usage);
         let states = view
             .rows
             .sync_states(&peer.peer_id)?
@@ -41,6 +45,8 @@ fn peer_rows(view: &View<'_>) -> Result<Vec<Value>, StoreError> {
             "tier": peer.tier.as_str(),
             "epoch": peer.epoch.to_hex(),
             "last_contact": peer.last_contact.0,
+            "stored_objects": stored.objects,
+            "stored_bytes": stored.bytes,
             "parked": view.rows.parked_count(&peer.peer_id)?,
             "sync_state": states.collect::<Vec<_>>(),
         }));
@@ -48,11 +54,31 @@ fn peer_rows(view: &View<'_>) -> Result<Vec<Value>, StoreError> {
     Ok(rows)
 }
 
+/// What each tier has stored, and what it may.
+fn tier_rows(view: &View<'_>) -> Result<Value, StoreError> {
+    let mut rows = serde_json::Map::new();
+    for tier in [Tier::Worked, Tier::Trusted] {
+        let usage = view.rows.tier_usage(tier)?;
+        let quota = view.ground.limits.quotas.of(tier);
+        let row = json!({
+            "stored_objects": usage.objects,
+            "stored_bytes": usage.bytes,
+            "total_objects_max": quota.total_objects_max,
+            "total_bytes_max": quota.total_bytes_max,
+            "peer_stored_objects_max": quota.stored_objects_max,
+            "peer_stored_bytes_max": quota.stored_bytes_max,
+            "requests_per_minute_max": quota.requests_per_minute_max,
+        });
+        rows.insert(tier.as_str().into(), row);
+    }
+    Ok(Value::Object(rows))
+}
+
 pub(super) async fn status(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
     let node = state.control.status();
-    let (head, peers) = state
+    let (head, peers, tiers) = state
         .engine
-        .read(|view| Ok::<_, StoreError>((view.head()?, peer_rows(&view)?)))
+        .read(|view| Ok::<_, StoreError>((view.head()?, peer_rows(&view)?, tier_rows(&view)?)))
         .await?;
     let ground = state.engine.ground();
     Ok(Json(json!({
@@ -74,6 +100,7 @@ pub(super) async fn status(State(state): State<ApiState>) -> Result<Json<Value>,
         "tor": super::tor::show(node.tor),
         "sessions": node.sessions,
         "peers": peers,
+        "tiers": tiers,
     })))
 }
 

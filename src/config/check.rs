@@ -21,6 +21,10 @@ const WAIT_S_MAX: u64 = 60;
 const FRAME_ROOM_BYTES: usize = 4096;
 /// Far above what a node can answer; what Tor can carry in a cell is a billion.
 const INTRO_RATE_MAX: u32 = 1_000_000;
+/// A hundred years.
+const DAYS_MAX: u64 = 36_500;
+/// Largest number that the database counts to.
+const STORED_MAX: u64 = i64::MAX as u64;
 const NAME_BYTES_MAX: usize = 64;
 const PEERS_MAX: usize = 10_000;
 
@@ -34,6 +38,13 @@ impl Config {
         self.api.check(note);
         self.sync.check(note);
         self.limits.check(note);
+        self.check_quotas(note);
+        if self.admission.worked_idle_days > DAYS_MAX {
+            note(
+                "admission.worked_idle_days",
+                &format!("must be at most {DAYS_MAX}; 0 is never"),
+            );
+        }
         self.transport.check(note);
         self.check_peers(note);
         if let Err(bad) = self.bastion.check() {
@@ -85,6 +96,51 @@ impl Config {
 
     #[cfg(not(feature = "tor"))]
     fn check_tor(&self, _: Note<'_>) {}
+
+    /// A package that is within the protocol must fit an empty quota, or a peer could never begin.
+    fn check_quotas(&self, note: Note<'_>) {
+        let PackageLimits { bytes_max, objects_max } = PackageLimits::PROTOCOL;
+        let quotas = self.quota.quotas();
+        for (tier, quota) in [("worked", quotas.worked), ("trusted", quotas.trusted)] {
+            for (key, value, least, total_key, total) in [
+                (
+                    "stored_bytes_max",
+                    quota.stored_bytes_max,
+                    bytes_max as u64,
+                    "total_bytes_max",
+                    quota.total_bytes_max,
+                ),
+                (
+                    "stored_objects_max",
+                    quota.stored_objects_max,
+                    objects_max as u64,
+                    "total_objects_max",
+                    quota.total_objects_max,
+                ),
+            ] {
+                if value < least {
+                    note(
+                        &format!("quota.{tier}.{key}"),
+                        &format!("must be at least {least}: what one package holds"),
+                    );
+                }
+                if total < value {
+                    note(&format!("quota.{tier}.{total_key}"), &format!("is below {key}"));
+                }
+                if total > STORED_MAX {
+                    note(
+                        &format!("quota.{tier}.{total_key}"),
+                        &format!("must be at most {STORED_MAX}"),
+                    );
+                }
+            }
+            count(
+                note,
+                &format!("quota.{tier}.requests_per_minute_max"),
+                quota.requests_per_minute_max as usize,
+            );
+        }
+    }
 
     fn check_peers(&self, note: Note<'_>) {
         if self.peers.len() > PEERS_MAX {
@@ -167,6 +223,7 @@ impl SyncConfig {
         }
         for (key, value) in [
             ("sync.sessions_max", self.sessions_max),
+            ("sync.sessions_worked_max", self.sessions_worked_max),
             ("sync.requests_in_flight_max", self.requests_in_flight_max),
             ("sync.waiting_pulls_max", self.waiting_pulls_max),
             ("sync.dials_max", self.dials_max),
@@ -182,6 +239,12 @@ impl SyncConfig {
             note(
                 "sync.silence_s_max",
                 "must be above ping_interval_s, or no ping is ever answered in time",
+            );
+        }
+        if self.sessions_worked_max >= self.sessions_max {
+            note(
+                "sync.sessions_worked_max",
+                "must be below sessions_max, or trusted peers find no room",
             );
         }
         if self.backoff_s_max < self.backoff_s_min {

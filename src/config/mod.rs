@@ -5,6 +5,7 @@
 //! leaves the old config in force. Invariant: a [`Config`] that was loaded is checked, alone and in its combinations.
 
 mod check;
+mod quota;
 mod sections;
 mod transport;
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 use bastion::GateConfig;
 use serde::Deserialize;
 
+pub use quota::{QuotaConfig, TrustedQuota, WorkedQuota};
 pub use sections::{
     AdmissionConfig, ApiConfig, LimitsConfig, LogConfig, LogFormat, NodeConfig, PeerConfig, Policy, SyncConfig,
 };
@@ -47,6 +49,8 @@ pub struct Config {
     pub sync: SyncConfig,
     /// What may be stored.
     pub limits: LimitsConfig,
+    /// What peers of each tier may store and ask for.
+    pub quota: QuotaConfig,
     /// How peers are reached.
     pub transport: TransportConfig,
     /// What the node writes about itself.

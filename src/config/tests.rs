@@ -177,6 +177,24 @@ fn values_that_make_no_sense_are_named_all_at_once() {
         "p:2: limits.parked_per_peer_max: must be at least 1",
     );
     wrong(
+        "[sync]\nsessions_max = 8\nsessions_worked_max = 8\n",
+        "p:3: sync.sessions_worked_max: must be below sessions_max, or trusted peers find no room",
+    );
+    wrong(
+        "[quota.worked]\nstored_bytes_max = 983039\ntotal_objects_max = 9999\nrequests_per_minute_max = 0\n",
+        "p:2: quota.worked.stored_bytes_max: must be at least 983040: what one package holds\n\
+         p:3: quota.worked.total_objects_max: is below stored_objects_max\n\
+         p:4: quota.worked.requests_per_minute_max: must be 1 to 1000000",
+    );
+    wrong(
+        "[quota.trusted]\nstored_byte_max = 1\n",
+        "p:2: quota.trusted.stored_byte_max: unknown key; did you mean `stored_bytes_max`?",
+    );
+    wrong(
+        "[admission]\nworked_idle_days = 36501\n",
+        "p:2: admission.worked_idle_days: must be at most 36500; 0 is never",
+    );
+    wrong(
         "[api]\nrequests_max = 0\n",
         "p:2: api.requests_max: must be 1 to 1000000",
     );
@@ -321,7 +339,7 @@ fn the_default_file_says_what_the_fields_say() {
 
 fn default_toml() -> String {
     let config = Config::default();
-    let ours = include_str!("sections.rs");
+    let (ours, quota) = (include_str!("sections.rs"), include_str!("quota.rs"));
     let reached = include_str!("transport.rs");
     let gate = include_str!("../../bastion/src/config.rs");
     let mut text = String::from(
@@ -339,6 +357,8 @@ fn default_toml() -> String {
     table("admission", ours, "AdmissionConfig", values(&config.admission));
     table("bastion", gate, "GateConfig", values(&config.bastion));
     table("sync", ours, "SyncConfig", values(&config.sync));
+    table("quota.worked", quota, "WorkedQuota", values(&config.quota.worked));
+    table("quota.trusted", quota, "TrustedQuota", values(&config.quota.trusted));
     table("limits", ours, "LimitsConfig", values(&config.limits));
     table("transport", reached, "TransportConfig", values(&config.transport));
     table("log", ours, "LogConfig", values(&config.log));

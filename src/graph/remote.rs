@@ -8,7 +8,7 @@ use keys::Oid;
 use super::place::{NoPlace, Place, Scope};
 use super::record::chain_in;
 use super::verify::VerifiedObject;
-use super::{GraphManager, ObjectFault};
+use super::{GraphManager, ObjectFault, load_object};
 use crate::acl::{AclManager, Denied, Existing, Home, RemoteFacts, RemoteWrite, ScopeRight};
 use crate::object::Object;
 use crate::op_context::OpContext;
@@ -18,8 +18,11 @@ use crate::store::{AppTable, ParentRow, StoreError};
 /// What became of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applied {
-    /// Written, with this `change_seq`.
-    Written(u64),
+    /// Written.
+    Written {
+        /// How long the signed bytes of the revision were that it replaced, where the same peer had sent that one.
+        replaced: Option<usize>,
+    },
     /// It was here already.
     AlreadyHere,
     /// A later revision was here.
@@ -193,13 +196,17 @@ impl GraphManager<'_> {
         {
             return Err(Fault::HomeConflict.into());
         }
+        let replaced = match &existing {
+            Some(row) if row.origin == Some(origin) => Some(load_object(self.tx, app, row)?.1.bytes().len()),
+            _ => None,
+        };
         self.end_group();
         let row = self.parent_row(object, &verified.signed, Some(origin), 0);
         let row = self.write(app, row, &place, existing.as_ref(), &granted)?;
         if let Some(record) = &verified.record {
             self.note_identity(&row, record.chain(), record.home(), record.home_counter())?;
         }
-        Ok(Applied::Written(row.change_seq))
+        Ok(Applied::Written { replaced })
     }
 
     /// Where the owner lives. An identity's own record says it; for others a verified record did before.

@@ -139,6 +139,11 @@ impl VerifiedObject {
         &self.object
     }
 
+    /// How long its signed bytes are.
+    pub fn signed_len(&self) -> usize {
+        self.signed.bytes().len()
+    }
+
     /// The object as it was sent.
     pub fn into_signed(self) -> SignedObject {
         self.signed

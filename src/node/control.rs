@@ -155,6 +155,10 @@ impl Control for NodeControl {
             peer_id: session.peer.to_hex(),
             domains: session.domains,
             we_dialled: session.we_dialled,
+            tier: match session.tier {
+                bastion::Tier::Worked => "worked",
+                bastion::Tier::Trusted => "trusted",
+            },
         });
         NodeStatus {
             peer_id: self.keys.peer_id(),
@@ -208,6 +212,7 @@ fn dial_error(error: &DialError) -> ControlError {
 
 fn sync_error(error: &SyncError) -> ControlError {
     let code = match error {
+        _ if error.quota().is_some() => "quota",
         SyncError::NoSession => "no_session",
         SyncError::NotShared(_) => "not_shared",
         SyncError::Session(_) | SyncError::Refused(_) | SyncError::Package(_) => "peer",

@@ -60,10 +60,12 @@ impl Gatekeeper for Doorkeeper {
                     return Decision::Refuse(RefusalCode::Internal);
                 }
             };
-            // Those whom the operator knows are few, and find a place however many strangers have taken all.
-            if trusted {
+            // Those whom the operator knows find a place however many strangers have taken all: the newest of these goes.
+            if trusted && self.peers.is_full_without(&peer, bastion::Tier::Trusted) {
+                Decision::Refuse(RefusalCode::Busy)
+            } else if trusted {
                 Decision::Admit(bastion::Tier::Trusted)
-            } else if self.peers.is_full_without(&peer) {
+            } else if self.peers.is_full_without(&peer, bastion::Tier::Worked) {
                 Decision::Refuse(RefusalCode::Busy)
             } else if self.admission.policy == Policy::Open {
                 Decision::Admit(bastion::Tier::Worked)

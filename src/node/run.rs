@@ -172,6 +172,7 @@ fn open_engine(
             parked_per_peer_max: config.limits.parked_per_peer_max,
             rejects_per_peer_max: config.limits.rejects_per_peer_max,
         },
+        quotas: config.quota.quotas(),
     };
     let rng = rand::rngs::StdRng::from_rng(&mut rand::rng());
     let core = StateEngine::open(
@@ -294,6 +295,7 @@ impl Running {
             self.token.clone(),
         );
         control.connected(dialler.clone());
+        self.peers.keep_forgetting(config.admission.worked_idle_days);
         for peer in &config.peers {
             dialler.keep(peer.onion);
         }

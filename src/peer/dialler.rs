@@ -3,19 +3,20 @@
 //! Never dials an address that nobody asked for, and never more than `dials_max` at once: a dead peer costs the living
 //! nothing. Invariant: one task per address.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bastion::gate::Progress;
 use bastion::{Gate, HandshakeError, Transport};
 use keys::{OnionAddr, PeerId};
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::registry::{Backoff, Peers};
+use super::registry::Peers;
+use super::timers::Backoff;
 use crate::engine::EngineError;
 use crate::state_engine::ApplyPackageError;
 
@@ -54,6 +55,7 @@ struct Inner {
     peers: Peers,
     slots: Semaphore,
     kept: Mutex<BTreeSet<OnionAddr>>,
+    turns: Mutex<BTreeMap<OnionAddr, Arc<AsyncMutex<()>>>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -69,17 +71,25 @@ impl Dialler {
             peers,
             slots,
             kept,
+            turns: Mutex::default(),
             tasks,
             stop,
         }))
     }
 
-    /// Dials once, is admitted, and begins a session.
+    /// Dials once, is admitted, and begins a session. An address is dialled once at a time, so that both sides see the
+    /// sessions in the same order and keep the same one.
     pub async fn dial(
         &self,
         onion: &OnionAddr,
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Reached, DialError> {
+        let turn = {
+            let mut turns = self.0.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            turns.entry(*onion).or_default().clone()
+        };
+        let _turn = turn.lock().await;
         let _slot = self.0.slots.acquire().await.map_err(|_| DialError::Stopped)?;
         let dial = self.0.gate.dial(&*self.0.transport, onion, None, progress);
         let (session, admitted) = tokio::select! {

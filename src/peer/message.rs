@@ -85,7 +85,7 @@ pub struct UpToDate {
 pub struct Refused {
     /// Of the request.
     pub id: u64,
-    /// A short word: `busy`, `gap`, `peer_id`, `domain`, `internal`, or a package fault's.
+    /// A short word: `busy`, `quota`, `gap`, `peer_id`, `domain`, `internal`, or a package fault's.
     pub code: String,
     /// For `gap`: where the sender is to start again.
     pub last_seq: Option<u64>,
@@ -103,7 +103,7 @@ pub struct Id {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bye {
-    /// A short word: `shutdown`, `misbehaviour`, `silence`, `end`.
+    /// A short word: `shutdown`, `busy`, `duplicate`, `misbehaviour`, `silence`, `end`.
     pub code: String,
 }
 

@@ -10,7 +10,9 @@ use keys::{Epoch, PeerId};
 use super::message::{Message, Pull};
 use super::session::{Handle, SessionError};
 use crate::engine::{Engine, EngineError};
-use crate::state_engine::{AppliedPackage, ApplyPackageError, PackageFault, PackageLimits, VerifiedPackage, Window};
+use crate::state_engine::{
+    AppliedPackage, ApplyPackageError, PackageFault, PackageLimits, QuotaFault, VerifiedPackage, Window,
+};
 use crate::store::{Cursor, Direction, StoreError};
 
 /// Why a pull or push did not succeed.
@@ -40,6 +42,16 @@ pub enum SyncError {
     /// A package to be sent could not be built.
     #[error(transparent)]
     Build(EngineError<crate::state_engine::BuildError>),
+}
+
+impl SyncError {
+    /// The quota that a package would have exceeded, where that is why it was not applied.
+    pub fn quota(&self) -> Option<&QuotaFault> {
+        match self {
+            Self::Apply(EngineError::Work(ApplyPackageError::Quota(fault))) => Some(fault),
+            _ => None,
+        }
+    }
 }
 
 /// What one round of a pull brought.

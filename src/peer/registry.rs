@@ -1,27 +1,31 @@
 //! Who is here: the live sessions, at most one per peer, and the tasks that belong to each.
 //!
-//! Never keeps a stranger. Of two sessions with one peer both sides keep the same: the one of the newer start, else the
-//! one dialled by the smaller peer id. Invariant: a session is listed exactly while its tasks run.
+//! Never keeps a stranger. Of two sessions with one peer both sides keep the same ([`super::duplicates`]). Invariants: no
+//! more sessions are listed than there are places ([`super::slots`]), whatever the gate was told a moment ago; who has a
+//! session is listed, until its tasks have ended or another has taken its place.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bastion::{Admitted, Session};
+use bastion::{Admitted, Session, Tier};
 use keys::{BootId, OnionAddr, PeerId};
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::budget::{QuotaNotes, Requests};
+use super::duplicates::{Contender, Stays, stays};
 use super::pull::{PullOutcome, SyncError, pull_once};
 use super::push::{PushOutcome, push_once};
 use super::serve::Server;
 use super::session::{Handle, SessionError, Starting};
+use super::slots::{Place, Seated, place};
 use crate::config::SyncConfig;
 use crate::engine::{Engine, EngineError};
 use crate::schema::IDENTITIES;
 use crate::state_engine::ApplyPackageError;
-use crate::store::{PeerRow, StoreError, Tier};
+use crate::store::{PeerRow, StoreError};
 
 /// Rounds of one push or pull that was asked for by hand: a bound against a peer that always says "more".
 const ROUNDS_MAX: usize = 10_000;
@@ -35,14 +39,36 @@ pub struct SessionStatus {
     pub domains: Vec<String>,
     /// Whether we dialled.
     pub we_dialled: bool,
+    /// How far the peer is trusted.
+    pub tier: Tier,
 }
 
+#[derive(Clone)]
 struct Live {
     handle: Arc<Handle>,
     boot_id: BootId,
     we_dialled: bool,
     domains: Vec<String>,
     onion: OnionAddr,
+    arrival: u64,
+    /// Whether it is being found out if it still lives.
+    in_doubt: bool,
+}
+
+impl Live {
+    fn is_over(&self) -> bool {
+        self.handle.over().is_cancelled()
+    }
+}
+
+/// What becomes of a new session.
+enum Entered {
+    /// It is listed.
+    Listed,
+    /// It ends; the peer is told this word.
+    Refused(&'static str),
+    /// It waits until it is known whether that one still lives.
+    Waits(Arc<Handle>),
 }
 
 /// The registry. Cheap to clone.
@@ -54,6 +80,7 @@ struct Inner {
     config: SyncConfig,
     server: Arc<Server>,
     live: Mutex<BTreeMap<PeerId, Live>>,
+    arrivals: AtomicU64,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -61,13 +88,15 @@ struct Inner {
 impl Peers {
     /// An empty registry; its sessions end with `stop`.
     pub fn new(engine: Engine, config: SyncConfig, stop: CancellationToken) -> Self {
-        let server = Arc::new(Server::new(engine.clone(), config.clone()));
+        let requests = Requests::new(engine.ground().limits.quotas);
+        let server = Arc::new(Server::new(engine.clone(), config.clone(), requests));
         let live = Mutex::new(BTreeMap::new());
         Self(Arc::new(Inner {
             engine,
             config,
             server,
             live,
+            arrivals: AtomicU64::new(0),
             tasks: TaskTracker::new(),
             stop,
         }))
@@ -83,39 +112,79 @@ impl Peers {
         &self.0.config
     }
 
+    /// What was said of full quotas.
+    pub(super) fn quota_notes(&self) -> &QuotaNotes {
+        self.0.server.quota_notes()
+    }
+
+    fn live(&self) -> MutexGuard<'_, BTreeMap<PeerId, Live>> {
+        self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The place of a handshake in the order in which they ended here.
+    fn arrives(&self) -> u64 {
+        self.0.arrivals.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Takes over an admitted stream: notes the peer in the graph and in `peers`, takes its identities, and runs the
     /// session (SEED 1.1 steps 4 and 5).
     pub async fn admit(&self, session: Session, admitted: Admitted) -> Result<PeerId, EngineError<ApplyPackageError>> {
+        let arrival = self.arrives();
+        self.admit_as(arrival, session, admitted).await
+    }
+
+    async fn admit_as(
+        &self,
+        arrival: u64,
+        session: Session,
+        admitted: Admitted,
+    ) -> Result<PeerId, EngineError<ApplyPackageError>> {
         let claims = admitted.claims();
         let peer = claims.peer_id();
         self.note_peer(&admitted).await?;
         let checked = self.0.engine.check(claims.identities.clone()).await?;
         let epoch = claims.epoch;
-        self.0
+        let taken = self
+            .0
             .engine
             .write(move |core, now| core.apply_identities(now, peer, epoch, checked))
-            .await?;
-        self.start(session, &admitted);
+            .await;
+        match taken {
+            // What it has here already it may go on reading, and it may be given room later.
+            Err(EngineError::Work(ApplyPackageError::Quota(fault))) => {
+                self.quota_notes().refused(&peer, &fault);
+            }
+            taken => drop(taken?),
+        }
+        self.start(arrival, session, &admitted);
         Ok(peer)
     }
 
     /// Takes over a stream that came in, in a task of its own: the accept loop goes on meanwhile.
     pub fn admit_in_background(&self, session: Session, admitted: Admitted) {
-        let this = self.clone();
+        // Now, and not when the task gets its turn: the order of two sessions of one peer decides which of them stays.
+        let (this, arrival) = (self.clone(), self.arrives());
         self.0.tasks.spawn(async move {
             let claims = admitted.claims();
             let (peer, solving) = (claims.peer_id(), admitted.effort());
             tracing::info!(%peer, effort = solving, domains = admitted.domains().len(), "admitted a peer");
-            if let Err(error) = this.admit(session, admitted).await {
+            if let Err(error) = this.admit_as(arrival, session, admitted).await {
                 tracing::error!(%peer, %error, "could not store an admitted peer");
             }
         });
     }
 
-    /// Whether there is no place for a further peer; one that has a session already takes over its own.
-    pub fn is_full_without(&self, peer: &PeerId) -> bool {
-        let live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
-        live.len() >= self.0.config.sessions_max && !live.contains_key(peer)
+    /// Whether there is no place for a further peer of that tier; one that has a session already takes over its own.
+    /// An answer for the moment: what is admitted by it may still find all places taken.
+    pub fn is_full_without(&self, peer: &PeerId, tier: Tier) -> bool {
+        place(&self.0.config, peer, tier, seated(&self.live())) == Place::None
+    }
+
+    /// A peer that has a session, perhaps, is trusted from now on: the session keeps its place when places run out.
+    pub fn trust(&self, peer: &PeerId) {
+        if let Some(live) = self.live().get(peer) {
+            live.handle.trust();
+        }
     }
 
     async fn note_peer(&self, admitted: &Admitted) -> Result<(), EngineError<ApplyPackageError>> {
@@ -123,11 +192,7 @@ impl Peers {
         let (node, chain, onion) = (claims.node.clone(), claims.chain.clone(), claims.onion);
         let (apps, sync_domains, epoch) = (claims.apps.clone(), claims.sync_domains.clone(), claims.epoch);
         let domains = admitted.domains().to_vec();
-        let tier = if admitted.we_dialled() {
-            Tier::Trusted
-        } else {
-            Tier::Worked
-        };
+        let tier = super::stored(admitted.tier());
         let note = move |core: &mut crate::state_engine::StateEngine, now| {
             core.write(now, |graph| {
                 graph.save_server(&node, &chain)?.ok_or(ApplyPackageError::StaleKeys)?;
@@ -148,43 +213,91 @@ impl Peers {
         self.0.engine.write(note).await
     }
 
-    fn start(&self, session: Session, admitted: &Admitted) {
+    fn start(&self, arrival: u64, session: Session, admitted: &Admitted) {
         let claims = admitted.claims();
         let peer = claims.peer_id();
-        let starting = Starting::new(session, peer, &self.0.config, &self.0.stop);
+        let starting = Starting::new(session, (peer, admitted.tier()), &self.0.config, &self.0.stop);
         let live = Live {
             handle: starting.handle().clone(),
             boot_id: claims.boot_id,
             we_dialled: admitted.we_dialled(),
             domains: admitted.domains().to_vec(),
             onion: claims.onion,
+            arrival,
+            in_doubt: false,
         };
-        if !self.enter(peer, live) {
-            tracing::debug!(%peer, "a session with this peer is open already; the new one ends");
-            return;
+        let (this, domains) = (self.clone(), live.domains.clone());
+        if admitted.tier() == Tier::Trusted {
+            self.trust(&peer);
         }
-        let this = self.clone();
-        let domains = admitted.domains().to_vec();
-        self.0
-            .tasks
-            .spawn(async move { this.run(starting, peer, domains).await });
+        match self.enter(peer, live.clone()) {
+            Entered::Listed => self
+                .0
+                .tasks
+                .spawn(async move { this.run(starting, peer, domains).await }),
+            Entered::Refused(code) => self.0.tasks.spawn(refuse(starting, peer, code)),
+            Entered::Waits(old) => self.0.tasks.spawn(async move {
+                let patience = Duration::from_secs(this.0.config.ping_interval_s);
+                if !old.is_alive(patience).await {
+                    old.end("silence");
+                }
+                this.no_doubt(&old);
+                match this.enter(peer, live) {
+                    Entered::Listed => this.run(starting, peer, domains).await,
+                    Entered::Refused(code) => refuse(starting, peer, code).await,
+                    Entered::Waits(old) => {
+                        this.no_doubt(&old);
+                        refuse(starting, peer, "duplicate").await;
+                    }
+                }
+            }),
+        };
     }
 
-    /// Lists a session, or says that the one that is listed stays.
-    fn enter(&self, peer: PeerId, new: Live) -> bool {
-        let us = self.0.engine.ground().keys.peer_id();
-        let mut live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(old) = live.get(&peer).filter(|old| !old.handle.over().is_cancelled()) {
-            let preferred = us < peer;
-            let old_stays =
-                old.boot_id == new.boot_id && old.we_dialled != new.we_dialled && old.we_dialled == preferred;
-            if old_stays {
-                return false;
+    /// Lists a session, or says what becomes of it.
+    fn enter(&self, peer: PeerId, new: Live) -> Entered {
+        let preferred = self.0.engine.ground().keys.peer_id() < peer;
+        let contender = |live: &Live| Contender {
+            boot_id: live.boot_id,
+            dialled_by_smaller: live.we_dialled == preferred,
+            arrival: live.arrival,
+        };
+        let mut live = self.live();
+        if let Some(old) = live.get_mut(&peer).filter(|old| !old.is_over()) {
+            match stays(&contender(old), &contender(&new)) {
+                Stays::New => {}
+                Stays::Old => return Entered::Refused("duplicate"),
+                // One newcomer at a time waits: more would be a way to keep streams without a place.
+                Stays::OldIfAlive if old.in_doubt => return Entered::Refused("duplicate"),
+                Stays::OldIfAlive => {
+                    old.in_doubt = true;
+                    return Entered::Waits(old.handle.clone());
+                }
             }
-            old.handle.over().cancel();
         }
-        live.insert(peer, new);
-        true
+        match place(&self.0.config, &peer, new.handle.tier(), seated(&live)) {
+            Place::Free => {}
+            Place::Of(other) => {
+                if let Some(shed) = live.remove(&other) {
+                    tracing::info!(peer = %other, "gave the place of a worked peer to a trusted one");
+                    shed.handle.end("busy");
+                }
+            }
+            Place::None => return Entered::Refused("busy"),
+        }
+        if let Some(old) = live.insert(peer, new) {
+            old.handle.end("duplicate");
+        }
+        Entered::Listed
+    }
+
+    /// It is known whether that session lives.
+    fn no_doubt(&self, of: &Arc<Handle>) {
+        let mut live = self.live();
+        let listed = live.get_mut(of.peer()).filter(|live| Arc::ptr_eq(&live.handle, of));
+        if let Some(listed) = listed {
+            listed.in_doubt = false;
+        }
     }
 
     /// A session and all that goes on in it.
@@ -208,7 +321,7 @@ impl Peers {
         asking.close();
         let end = starting.run(self.0.server.clone(), &self.0.config).await;
         asking.wait().await;
-        let mut live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut live = self.live();
         if live.get(&peer).is_some_and(|live| Arc::ptr_eq(&live.handle, &handle)) {
             live.remove(&peer);
         }
@@ -218,95 +331,10 @@ impl Peers {
         }
     }
 
-    /// The interval pull of one domain, until the session ends (SEED 4).
-    async fn keep_pulling(&self, handle: &Handle, domain: &str, identified: &CancellationToken) {
-        let config = &self.0.config;
-        if config.pull_interval_s == 0 {
-            return;
-        }
-        if domain != IDENTITIES {
-            tokio::select! {
-                biased;
-                () = handle.over().cancelled() => return,
-                () = identified.cancelled() => {}
-            }
-        }
-        let mut backoff = Backoff::new(config);
-        loop {
-            // Nobody waits for news while others wait for the identities that are there.
-            let wait_s = if domain == IDENTITIES && !identified.is_cancelled() {
-                0
-            } else {
-                wait_s(config)
-            };
-            let pulled = pull_once(&self.0.engine, handle, domain, wait_s).await;
-            if domain == IDENTITIES && !pulled.as_ref().is_ok_and(|outcome| outcome.more) {
-                identified.cancel();
-            }
-            let pause = match pulled {
-                Ok(outcome) => {
-                    backoff.reset();
-                    let is_live = config.pull_wait_s > 0;
-                    let at_once = outcome.more || (is_live && outcome.window.is_some());
-                    if at_once {
-                        Duration::ZERO
-                    } else if is_live {
-                        Duration::from_secs(1)
-                    } else {
-                        Duration::from_secs(config.pull_interval_s)
-                    }
-                }
-                Err(SyncError::Session(SessionError::Over)) => return,
-                Err(error) => {
-                    tracing::warn!(peer = %handle.peer(), domain, %error, "pull failed");
-                    backoff.next()
-                }
-            };
-            tokio::select! {
-                biased;
-                () = handle.over().cancelled() => return,
-                () = sleep(pause) => {}
-            }
-        }
-    }
-
-    /// The timer push of one domain, until the session ends (SEED 5).
-    async fn keep_pushing(&self, handle: &Handle, domain: &str) {
-        let config = &self.0.config;
-        if config.push_interval_s == 0 {
-            return;
-        }
-        let interval = Duration::from_secs(config.push_interval_s);
-        let mut backoff = Backoff::new(config);
-        let mut pause = interval;
-        loop {
-            tokio::select! {
-                biased;
-                () = handle.over().cancelled() => return,
-                () = sleep(pause) => {}
-            }
-            pause = match push_once(&self.0.engine, handle, domain).await {
-                Ok(outcome) => {
-                    backoff.reset();
-                    if outcome.more {
-                        Duration::from_millis(100)
-                    } else {
-                        interval
-                    }
-                }
-                Err(SyncError::Session(SessionError::Over)) => return,
-                Err(error) => {
-                    tracing::warn!(peer = %handle.peer(), domain, %error, "push failed");
-                    backoff.next()
-                }
-            };
-        }
-    }
-
     /// The live session with a peer.
     fn session(&self, peer: &PeerId) -> Result<(Arc<Handle>, Vec<String>), SyncError> {
-        let live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
-        let live = live.get(peer).filter(|live| !live.handle.over().is_cancelled());
+        let live = self.live();
+        let live = live.get(peer).filter(|live| !live.is_over());
         live.map(|live| (live.handle.clone(), live.domains.clone()))
             .ok_or(SyncError::NoSession)
     }
@@ -347,23 +375,34 @@ impl Peers {
 
     /// The live sessions, by peer.
     pub fn sessions(&self) -> Vec<SessionStatus> {
-        let live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = live.iter().filter(|(_, live)| !live.handle.over().is_cancelled());
+        let live = self.live();
+        let open = live.iter().filter(|(_, live)| !live.is_over());
         let status = |(peer, live): (&PeerId, &Live)| SessionStatus {
             peer: *peer,
             domains: live.domains.clone(),
             we_dialled: live.we_dialled,
+            tier: live.handle.tier(),
         };
         open.map(status).collect()
     }
 
     /// The end of the session with the node at `onion`, if there is one.
     pub fn session_at(&self, onion: &OnionAddr) -> Option<(PeerId, CancellationToken)> {
-        let live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = live
-            .iter()
-            .find(|(_, live)| live.onion == *onion && !live.handle.over().is_cancelled());
+        let live = self.live();
+        let open = live.iter().find(|(_, live)| live.onion == *onion && !live.is_over());
         open.map(|(peer, live)| (*peer, live.handle.over().clone()))
+    }
+
+    /// Runs `work` until it ends or the node stops.
+    pub(super) fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.0.stop.clone();
+        self.0.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = work => {}
+            }
+        });
     }
 
     /// Ends every session at a frame boundary and waits for its tasks.
@@ -374,38 +413,20 @@ impl Peers {
     }
 }
 
-/// What our pulls ask a peer to wait; the config allows a minute at most.
-fn wait_s(config: &SyncConfig) -> u32 {
-    u32::try_from(config.pull_wait_s).unwrap_or(0)
+/// Everybody who is listed, for [`place`].
+fn seated(live: &BTreeMap<PeerId, Live>) -> impl Iterator<Item = Seated> + Clone {
+    live.iter().map(|(peer, live)| Seated {
+        peer: *peer,
+        tier: live.handle.tier(),
+        is_over: live.is_over(),
+        arrival: live.arrival,
+    })
 }
 
-/// How long to wait after a failure: doubled each time, with jitter, between two bounds.
-pub(super) struct Backoff {
-    next_s: u64,
-    min_s: u64,
-    max_s: u64,
-}
-
-impl Backoff {
-    pub(super) fn new(config: &SyncConfig) -> Self {
-        Self {
-            next_s: config.backoff_s_min,
-            min_s: config.backoff_s_min,
-            max_s: config.backoff_s_max,
-        }
-    }
-
-    /// After a success.
-    pub(super) fn reset(&mut self) {
-        self.next_s = self.min_s;
-    }
-
-    /// After a failure: between three quarters of the wait and all of it, so that peers do not come back in step.
-    pub(super) fn next(&mut self) -> Duration {
-        let wait = Duration::from_secs(self.next_s);
-        self.next_s = (self.next_s * 2).min(self.max_s);
-        wait.mul_f64(rand::random_range(0.75..=1.0))
-    }
+/// Ends a session that finds no place.
+async fn refuse(starting: Starting, peer: PeerId, code: &'static str) {
+    tracing::debug!(%peer, code, "a session ends before it begins");
+    starting.refuse(code).await;
 }
 
 /// Turns a failed read into the error of an admission.

@@ -5,10 +5,12 @@
 
 use std::time::Duration;
 
+use bastion::Tier;
 use keys::PeerId;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
+use super::budget::{QuotaNotes, Requests};
 use super::message::{Message, PackageBody, Pull, Refused, UpToDate};
 use super::pull::{self, SyncError};
 use crate::config::SyncConfig;
@@ -22,17 +24,31 @@ pub struct Server {
     config: SyncConfig,
     /// Places for pulls that wait, of all peers together.
     waiting: Semaphore,
+    requests: Requests,
+    quota_notes: QuotaNotes,
 }
 
 impl Server {
     /// A server over the engine.
-    pub fn new(engine: Engine, config: SyncConfig) -> Self {
+    pub fn new(engine: Engine, config: SyncConfig, requests: Requests) -> Self {
         let waiting = Semaphore::new(config.waiting_pulls_max);
         Self {
             engine,
             config,
             waiting,
+            requests,
+            quota_notes: QuotaNotes::default(),
         }
+    }
+
+    /// Whether a peer may ask once more now: takes one request out of its bucket. A pull that waits counts once.
+    pub fn may_ask(&self, peer: &PeerId, tier: Tier) -> bool {
+        self.requests.take(peer, tier)
+    }
+
+    /// What was said of full quotas.
+    pub(super) fn quota_notes(&self) -> &QuotaNotes {
+        &self.quota_notes
     }
 
     /// The answer to a pull or a push of that peer. A package holds the session's one place for building until it is
@@ -123,11 +139,16 @@ impl Server {
 
     async fn push(&self, peer: &PeerId, push: PackageBody) -> Result<Message, Refused> {
         match pull::take_package(&self.engine, peer, None, &push.body).await {
-            Ok((epoch, taken)) => Ok(Message::Ack(UpToDate {
-                id: push.id,
-                epoch,
-                last_seq: taken.applied.last_seq,
-            })),
+            Ok((epoch, taken)) => {
+                if taken.applied.written > 0 {
+                    self.quota_notes.taken(peer);
+                }
+                Ok(Message::Ack(UpToDate {
+                    id: push.id,
+                    epoch,
+                    last_seq: taken.applied.last_seq,
+                }))
+            }
             Err(SyncError::Apply(EngineError::Work(ApplyPackageError::Window(WindowFault::Gap { last_seq })))) => {
                 Err(Refused {
                     last_seq: Some(last_seq),
@@ -138,7 +159,13 @@ impl Server {
                 tracing::warn!(%peer, %fault, "refused a pushed package");
                 Err(refused(push.id, fault.code()))
             }
-            Err(error) => Err(internal(push.id, &error)),
+            Err(error) => match error.quota() {
+                Some(fault) => {
+                    self.quota_notes.refused(peer, fault);
+                    Err(refused(push.id, "quota"))
+                }
+                None => Err(internal(push.id, &error)),
+            },
         }
     }
 }

@@ -5,14 +5,14 @@
 //! of ours has failed.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use bastion::{FrameError, FrameReader, FrameWriter, Session};
+use bastion::{FrameError, FrameReader, FrameWriter, Session, Tier};
 use keys::{Malformed, PeerId};
-use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::{Instant, timeout};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -22,6 +22,8 @@ use crate::config::SyncConfig;
 
 /// Frames that wait to be written. Small: what waits here is memory.
 const OUTGOING_MAX: usize = 4;
+/// What a session that is over may still take to write, and again to close its stream.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Why a request got no answer, or a session ended.
 #[derive(Debug, thiserror::Error)]
@@ -53,10 +55,15 @@ pub enum SessionError {
 #[derive(Debug)]
 pub struct Handle {
     peer: PeerId,
+    is_trusted: AtomicBool,
     outgoing: mpsc::Sender<Vec<u8>>,
     pending: Mutex<BTreeMap<u64, oneshot::Sender<Message>>>,
     next_id: AtomicU64,
     over: CancellationToken,
+    /// Why we end it, where there is a reason of its own: the first one counts.
+    ended_for: OnceLock<&'static str>,
+    /// Told of every frame.
+    heard: watch::Sender<()>,
     deadline: Duration,
 }
 
@@ -64,6 +71,44 @@ impl Handle {
     /// The peer.
     pub fn peer(&self) -> &PeerId {
         &self.peer
+    }
+
+    /// How far the peer is trusted.
+    pub fn tier(&self) -> Tier {
+        if self.is_trusted.load(Ordering::Relaxed) {
+            Tier::Trusted
+        } else {
+            Tier::Worked
+        }
+    }
+
+    /// The peer is trusted from now on.
+    pub fn trust(&self) {
+        self.is_trusted.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends the session; `code` is what the peer is told in `bye`.
+    pub fn end(&self, code: &'static str) {
+        // Whoever ended it first has said why.
+        let _ = self.ended_for.set(code);
+        self.over.cancel();
+    }
+
+    /// Whether anything comes from the peer within `patience`, or a ping of ours is answered.
+    pub async fn is_alive(&self, patience: Duration) -> bool {
+        let mut heard = self.heard.subscribe();
+        let ping = async {
+            let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+            // Where this cannot be sent, nothing will be heard.
+            let _ = self.send(&Message::Ping(Id { id })).await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            biased;
+            () = self.over.cancelled() => false,
+            () = ping => false,
+            heard = timeout(patience, heard.changed()) => matches!(heard, Ok(Ok(()))),
+        }
     }
 
     /// Ends with the session.
@@ -136,14 +181,17 @@ pub struct Starting {
 
 impl Starting {
     /// Takes over an admitted stream.
-    pub fn new(session: Session, peer: PeerId, config: &SyncConfig, stop: &CancellationToken) -> Self {
+    pub fn new(session: Session, (peer, tier): (PeerId, Tier), config: &SyncConfig, stop: &CancellationToken) -> Self {
         let (sender, outgoing) = mpsc::channel(OUTGOING_MAX);
         let handle = Handle {
             peer,
+            is_trusted: AtomicBool::new(tier == Tier::Trusted),
             outgoing: sender,
             pending: Mutex::new(BTreeMap::new()),
             next_id: AtomicU64::new(1),
             over: stop.child_token(),
+            ended_for: OnceLock::new(),
+            heard: watch::Sender::new(()),
             deadline: Duration::from_secs(config.reply_deadline_s),
         };
         Self {
@@ -159,6 +207,14 @@ impl Starting {
         &self.handle
     }
 
+    /// Ends it before it begins; `code` is what the peer is told.
+    pub async fn refuse(mut self, code: &str) {
+        let bye = Message::Bye(Bye { code: code.into() }).encode();
+        // Best effort, as at any end.
+        let _ = timeout(GOODBYE, self.writer.write(&bye)).await;
+        let _ = timeout(GOODBYE, self.writer.close()).await;
+    }
+
     /// Runs the session to its end: cancelled, said goodbye to, failed or silent.
     pub async fn run(self, server: Arc<Server>, config: &SyncConfig) -> SessionError {
         let Self {
@@ -168,7 +224,9 @@ impl Starting {
             outgoing,
         } = self;
         let send_deadline = Duration::from_secs(config.reply_deadline_s);
-        let writing = tokio::spawn(write_all(writer, outgoing, send_deadline, handle.over.clone()));
+        let said_all = CancellationToken::new();
+        let ends = (handle.over.clone(), said_all.clone());
+        let writing = tokio::spawn(write_all(writer, outgoing, send_deadline, ends));
         let desk = Desk {
             work: TaskTracker::new(),
             slots: Arc::new(Semaphore::new(config.requests_in_flight_max)),
@@ -177,7 +235,7 @@ impl Starting {
         };
         let end = read_all(&mut reader, &handle, &server, config, &desk).await;
         let code = match &end {
-            SessionError::Over => "shutdown",
+            SessionError::Over => handle.ended_for.get().copied().unwrap_or("shutdown"),
             SessionError::Silent => "silence",
             SessionError::Malformed(_) | SessionError::Misbehaved(_) => "misbehaviour",
             _ => "end",
@@ -185,6 +243,7 @@ impl Starting {
         let bye = Message::Bye(Bye { code: code.into() }).encode();
         // Best effort: the stream may be gone.
         let _ = handle.outgoing.try_send(bye);
+        said_all.cancel();
         handle.over.cancel();
         handle.pending.lock().unwrap_or_else(PoisonError::into_inner).clear();
         desk.work.close();
@@ -195,32 +254,37 @@ impl Starting {
     }
 }
 
-/// Writes frame after frame. When the session is over, what is queued already may still go out, shortly.
+/// Writes frame after frame until all is said. When the session is over, what is queued already, the `bye` among it, may
+/// still go out, shortly: a peer that reads nothing holds up no end.
 async fn write_all(
     mut writer: FrameWriter,
     mut outgoing: mpsc::Receiver<Vec<u8>>,
     deadline: Duration,
-    over: CancellationToken,
+    (over, said_all): (CancellationToken, CancellationToken),
 ) {
     loop {
         let frame = tokio::select! {
             biased;
             frame = outgoing.recv() => frame,
-            () = over.cancelled() => None,
+            () = said_all.cancelled() => None,
         };
         let Some(frame) = frame else { break };
-        let deadline = if over.is_cancelled() {
-            Duration::from_secs(1).min(deadline)
-        } else {
-            deadline
+        let too_late = async {
+            over.cancelled().await;
+            sleep(GOODBYE).await;
         };
-        if !matches!(timeout(deadline, writer.write(&frame)).await, Ok(Ok(()))) {
+        let is_written = tokio::select! {
+            biased;
+            written = timeout(deadline, writer.write(&frame)) => matches!(written, Ok(Ok(()))),
+            () = too_late => false,
+        };
+        if !is_written {
             break;
         }
     }
     over.cancel();
     // Best effort, as above.
-    let _ = timeout(Duration::from_secs(1), writer.close()).await;
+    let _ = timeout(GOODBYE, writer.close()).await;
 }
 
 async fn read_all(
@@ -252,6 +316,7 @@ async fn read_all(
             }
         };
         heard = Instant::now();
+        handle.heard.send_replace(());
         let message = match Message::decode(&frame) {
             Ok(message) => message,
             Err(error) => return error.into(),
@@ -283,7 +348,10 @@ async fn dispatch(
         Message::Push(push) => push.id,
         _ => return Err(SessionError::Misbehaved("an answer without an id")),
     };
-    let Ok(slot) = desk.slots.clone().try_acquire_owned() else {
+    let slot = server
+        .may_ask(&handle.peer, handle.tier())
+        .then(|| desk.slots.clone().try_acquire_owned());
+    let Some(Ok(slot)) = slot else {
         let busy = Message::Refused(Refused {
             id,
             code: "busy".into(),

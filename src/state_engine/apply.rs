@@ -6,13 +6,14 @@
 use keys::{Epoch, Oid, PeerId, SignedObject};
 
 use super::package::{VerifiedPackage, Window};
-use super::{AsideLimits, StateEngine};
+use super::quota::{Ledger, QuotaFault};
+use super::{CoreLimits, StateEngine};
 use crate::graph::{
     Applied, ApplyError, DecodedObject, Fault, GraphManager, KnownKeys, ObjectFault, VerifiedObject, decode_object,
     identities,
 };
 use crate::op_context::{AppId, OpContext, Timestamp, TraceId};
-use crate::store::{Cursor, Direction, Parked, RejectRow, Rows, StoreError, SyncStateRow};
+use crate::store::{Cursor, Direction, Parked, RejectRow, Rows, StoreError, SyncStateRow, Usage};
 
 /// What became of a package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,6 +55,9 @@ pub enum ApplyPackageError {
     /// A later key of the peer is known, or another chain: who came holds an old key only.
     #[error("the peer's keys are not those that are known, nor later ones")]
     StaleKeys,
+    /// The peer, or all of its tier, would have stored more than they may.
+    #[error(transparent)]
+    Quota(#[from] QuotaFault),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -159,16 +163,12 @@ impl StateEngine {
             return Err(WindowFault::Gap { last_seq }.into());
         }
         let count = objects.len();
-        let aside = self.ground.limits.aside;
+        let limits = self.ground.limits;
         self.write(now, |graph| {
             let source = Source::find(graph, peer, package.domain(), package.epoch(), to_seq)?;
             let source = source.ok_or(ApplyPackageError::UnknownPeer)?;
             let tx = graph.tx();
-            let mut applying = Applying::new(graph, aside)?;
-            for object in objects {
-                applying.take(&source, object)?;
-                applying.wake()?;
-            }
+            let done = Applying::new(graph, limits)?.all(&source, objects)?;
             tx.put_sync_state(
                 cursor,
                 &SyncStateRow {
@@ -180,7 +180,7 @@ impl StateEngine {
             Ok(AppliedPackage {
                 last_seq: to_seq,
                 objects: count,
-                ..applying.done
+                ..done
             })
         })
     }
@@ -193,16 +193,11 @@ impl StateEngine {
         epoch: Epoch,
         objects: Vec<Checked>,
     ) -> Result<AppliedPackage, ApplyPackageError> {
-        let aside = self.ground.limits.aside;
+        let limits = self.ground.limits;
         self.write(now, |graph| {
             let source = Source::find(graph, peer, identities::DOMAIN, epoch, 0)?;
             let source = source.ok_or(ApplyPackageError::UnknownPeer)?;
-            let mut applying = Applying::new(graph, aside)?;
-            for object in objects {
-                applying.take(&source, object)?;
-                applying.wake()?;
-            }
-            Ok(applying.done)
+            Applying::new(graph, limits)?.all(&source, objects)
         })
     }
 }
@@ -210,7 +205,8 @@ impl StateEngine {
 /// The objects of one transaction, one after the other.
 struct Applying<'a, 'g> {
     graph: &'a mut GraphManager<'g>,
-    aside: AsideLimits,
+    limits: CoreLimits,
+    ledger: Ledger,
     done: AppliedPackage,
     /// Written objects that others may wait for.
     arrived: Vec<Oid>,
@@ -219,31 +215,47 @@ struct Applying<'a, 'g> {
 }
 
 impl<'a, 'g> Applying<'a, 'g> {
-    fn new(graph: &'a mut GraphManager<'g>, aside: AsideLimits) -> Result<Self, StoreError> {
+    fn new(graph: &'a mut GraphManager<'g>, limits: CoreLimits) -> Result<Self, StoreError> {
         let waiting = graph.tx().is_any_parked()?;
         Ok(Self {
             graph,
-            aside,
+            limits,
+            ledger: Ledger::new(limits.quotas),
             done: AppliedPackage::default(),
             arrived: Vec::new(),
             waiting,
         })
     }
 
-    /// Writes, parks or refuses one object.
-    fn take(&mut self, source: &Source<'_>, object: Checked) -> Result<(), StoreError> {
+    /// Takes all objects of one package, and counts what is stored of them.
+    fn all(mut self, source: &Source<'_>, objects: Vec<Checked>) -> Result<AppliedPackage, ApplyPackageError> {
+        for object in objects {
+            let stored = self.take(source, object)?;
+            self.ledger.count(self.graph.tx(), &source.peer, &stored)??;
+            self.wake()?;
+        }
+        self.ledger.settle(self.graph.tx())?;
+        Ok(self.done)
+    }
+
+    /// Writes, parks or refuses one object. What is stored more than before.
+    fn take(&mut self, source: &Source<'_>, object: Checked) -> Result<Usage, StoreError> {
         let (oid, fault, signed) = match self.check_again(object)? {
             Ok(verified) => match self.graph.apply_message(&source.context, &verified, source.origin) {
-                Ok(Applied::Written(_)) => {
+                Ok(Applied::Written { replaced }) => {
                     self.done.written += 1;
                     if self.waiting {
                         self.arrived.push(verified.object().oid);
                     }
-                    return Ok(());
+                    let mut stored = Usage::one(verified.signed_len());
+                    if let Some(bytes) = replaced {
+                        stored += -Usage::one(bytes);
+                    }
+                    return Ok(stored);
                 }
                 Ok(Applied::AlreadyHere | Applied::Older) => {
                     self.done.already_here += 1;
-                    return Ok(());
+                    return Ok(Usage::default());
                 }
                 Err(ApplyError::Store(error)) => return Err(error),
                 Err(ApplyError::Fault(fault)) => (Some(verified.object().oid), fault, Some(verified.into_signed())),
@@ -252,7 +264,7 @@ impl<'a, 'g> Applying<'a, 'g> {
         };
         match (fault, oid, signed) {
             (Fault::Missing(missing), Some(oid), Some(object)) => self.park(source, oid, missing, object),
-            (fault, oid, _) => self.refuse(source, oid, &fault),
+            (fault, oid, _) => self.refuse(source, oid, &fault).map(|()| Usage::default()),
         }
     }
 
@@ -269,9 +281,11 @@ impl<'a, 'g> Applying<'a, 'g> {
         }
     }
 
-    fn park(&mut self, source: &Source<'_>, oid: Oid, missing: Oid, object: SignedObject) -> Result<(), StoreError> {
-        if self.graph.tx().parked_count(&source.peer)? >= self.aside.parked_per_peer_max {
-            return self.refuse(source, Some(oid), &Fault::NoRoom);
+    /// What waits counts as stored from now on, so that nothing can be in the way of it when it is woken.
+    fn park(&mut self, source: &Source<'_>, oid: Oid, missing: Oid, object: SignedObject) -> Result<Usage, StoreError> {
+        if self.graph.tx().parked_count(&source.peer)? >= self.limits.aside.parked_per_peer_max {
+            self.refuse(source, Some(oid), &Fault::NoRoom)?;
+            return Ok(Usage::default());
         }
         let (peer, domain) = (source.peer, source.domain.to_owned());
         let parked = Parked {
@@ -286,7 +300,12 @@ impl<'a, 'g> Applying<'a, 'g> {
         };
         self.done.parked += 1;
         self.waiting = true;
-        self.graph.tx().park(&parked, self.graph.now())
+        let is_new = self.graph.tx().park(&parked, self.graph.now())?;
+        Ok(if is_new {
+            Usage::one(parked.object.bytes().len())
+        } else {
+            Usage::default()
+        })
     }
 
     fn refuse(&mut self, source: &Source<'_>, oid: Option<Oid>, fault: &Fault) -> Result<(), StoreError> {
@@ -300,11 +319,14 @@ impl<'a, 'g> Applying<'a, 'g> {
             at: self.graph.now(),
         };
         self.done.rejected += 1;
-        self.graph.tx().put_reject(&reject, self.aside.rejects_per_peer_max)
+        self.graph
+            .tx()
+            .put_reject(&reject, self.limits.aside.rejects_per_peer_max)
     }
 
-    /// Takes up what waited for objects that are here now; each of these may in turn be waited for.
-    fn wake(&mut self) -> Result<(), StoreError> {
+    /// Takes up what waited for objects that are here now; each of these may in turn be waited for. All of it was counted
+    /// when it was parked: so no quota, least of all another peer's, can make this package fail.
+    fn wake(&mut self) -> Result<(), ApplyPackageError> {
         while let Some(here) = self.arrived.pop() {
             // One at a time: together they may be as large as all that may wait.
             for id in self.graph.tx().parked_for(&here)? {
@@ -312,14 +334,17 @@ impl<'a, 'g> Applying<'a, 'g> {
                     continue;
                 };
                 self.graph.tx().unpark(id)?;
+                let mut stored = -Usage::one(parked.object.bytes().len());
+                let peer = parked.peer;
                 let source = Source::find(self.graph, parked.peer, &parked.domain, parked.epoch, parked.seq)?;
                 let Some(source) = source else { continue };
                 let decoded = decode_object(parked.object, self.graph.limits());
                 let owner = decoded.as_ref().ok().map(DecodedObject::owner);
                 let known = self.keys_of(owner.as_slice())?;
                 for object in check_objects(vec![decoded], &known) {
-                    self.take(&source, object)?;
+                    stored += self.take(&source, object)?;
                 }
+                self.ledger.count(self.graph.tx(), &peer, &stored)??;
             }
         }
         Ok(())

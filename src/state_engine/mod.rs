@@ -7,6 +7,7 @@
 mod apply;
 mod build;
 mod package;
+mod quota;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::store::{ReadStore, Rows, Store, StoreError};
 pub use apply::{AppliedPackage, ApplyPackageError, Checked, WindowFault, check_objects, known_keys};
 pub use build::{Answer, BuildError, PullRequest};
 pub use package::{Package, PackageFault, PackageLimits, VerifiedPackage, Window};
+pub use quota::{QuotaFault, Quotas, TierQuota};
 
 /// Limits of the core.
 #[derive(Debug, Clone, Copy, Default)]
@@ -32,6 +34,8 @@ pub struct CoreLimits {
     pub package: PackageLimits,
     /// Of what is kept aside.
     pub aside: AsideLimits,
+    /// Of what peers may store and ask.
+    pub quotas: Quotas,
 }
 
 /// How much that could not be applied is kept.

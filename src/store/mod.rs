@@ -6,12 +6,14 @@
 
 mod app_tables;
 mod identities;
+mod migrations;
 mod parents;
 mod parked;
 mod peers;
 mod select;
 mod sync_state;
 mod tokens;
+mod usage;
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -31,11 +33,12 @@ pub use parked::{Parked, RejectRow};
 pub use peers::{PeerRow, Tier};
 pub use select::{Changed, Selection};
 pub use sync_state::{Cursor, Direction, SyncStateRow};
+pub use usage::{Stored, Usage};
 
 /// SQLite before 3.51.3 can corrupt a database when its WAL is reset under concurrent readers.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 /// Version of `schema.sql`, kept in `user_version`.
-const SCHEMA_VERSION: i32 = 1;
+const SCHEMA_VERSION: i32 = 2;
 /// "Pstn", kept in `application_id`, so that another program's database is not taken for ours.
 const APPLICATION_ID: i32 = 0x5073_746e;
 
@@ -250,9 +253,17 @@ fn configure(connection: &Connection, cache_kib: i32) -> rusqlite::Result<()> {
     connection.pragma_update(None, "wal_autocheckpoint", 16_384)
 }
 
-/// Whether the tables have to be made. Refuses, before anything is written, what another program or a later version
-/// made: most programs leave the marks at 0, so that a file with tables and without our mark is not ours.
-fn check_ours(connection: &Connection) -> Result<bool, StoreError> {
+/// What a database file holds before this program touches it.
+enum Found {
+    /// Nothing: the tables have to be made.
+    Nothing,
+    /// Tables of this version or an earlier one of this program.
+    Ours(i32),
+}
+
+/// Refuses, before anything is written, what another program or a later version made: most programs leave the marks
+/// at 0, so that a file with tables and without our mark is not ours.
+fn check_ours(connection: &Connection) -> Result<Found, StoreError> {
     let pragma = |name| {
         connection
             .pragma_query_value(None, name, |row| row.get::<_, i32>(0))
@@ -263,8 +274,8 @@ fn check_ours(connection: &Connection) -> Result<bool, StoreError> {
         .query_row("SELECT COUNT(*) FROM sqlite_schema", [], |row| row.get(0))
         .doing("looking for tables")?;
     match (application, version, tables) {
-        (APPLICATION_ID, SCHEMA_VERSION, _) => Ok(false),
-        (0, 0, 0) => Ok(true),
+        (APPLICATION_ID, 1..=SCHEMA_VERSION, _) => Ok(Found::Ours(version)),
+        (0, 0, 0) => Ok(Found::Nothing),
         (APPLICATION_ID, later, _) => Err(StoreError::Foreign(format!(
             "the database has version {later}; this program knows up to {SCHEMA_VERSION}: use a later one"
         ))),
@@ -273,8 +284,8 @@ fn check_ours(connection: &Connection) -> Result<bool, StoreError> {
 }
 
 fn migrate(connection: &Connection, new_epoch: Epoch) -> Result<(), StoreError> {
-    if !check_ours(connection)? {
-        return Ok(());
+    if let Found::Ours(version) = check_ours(connection)? {
+        return migrations::run(connection, version, SCHEMA_VERSION);
     }
     connection
         .execute_batch(include_str!("schema.sql"))

@@ -138,8 +138,8 @@ impl Rows<'_> {
 }
 
 impl WriteTx<'_> {
-    /// Parks an object as it was sent. The same object of the same peer is parked once.
-    pub fn park(&self, parked: &Parked, at: Timestamp) -> Result<(), StoreError> {
+    /// Parks an object as it was sent. The same object of the same peer is parked once: false where it was already.
+    pub fn park(&self, parked: &Parked, at: Timestamp) -> Result<bool, StoreError> {
         let doing = "parking an object";
         let mut statement = self
             .connection
@@ -161,8 +161,8 @@ impl WriteTx<'_> {
                 parked.object.signature().as_bytes(),
                 at.0,
             ))
-            .doing(doing)?;
-        Ok(())
+            .map(|rows| rows > 0)
+            .doing(doing)
     }
 
     /// Takes an object out of the parked ones.

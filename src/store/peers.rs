@@ -1,6 +1,9 @@
 //! Peers that were admitted: what they said of themselves, and when they were last heard (SEED 1.1 step 5).
 //!
-//! Never holds what was not verified in a handshake. Invariant: one row per `peer_id`, which never changes.
+//! Never holds what was not verified in a handshake. A peer that is forgotten keeps its row, because what it sent refers to
+//! it; the row says nothing of it but its name and how much it has stored, and no query here finds it. Invariants: one row
+//! per `peer_id`, which never changes; `tier_usage` is the sum of what the peers of a tier have stored, forgotten ones
+//! counted as worked.
 
 use keys::{Epoch, Oid, OnionAddr, PeerId, PublicKey};
 use rusqlite::{OptionalExtension as _, Row};
@@ -46,7 +49,7 @@ pub struct PeerRow {
     pub epoch: Epoch,
     /// How far it is trusted.
     pub tier: Tier,
-    /// When it was last admitted.
+    /// When it was last admitted, or known to have a session.
     pub last_contact: Timestamp,
 }
 
@@ -87,7 +90,9 @@ impl Rows<'_> {
         let doing = "reading a peer";
         let mut statement = self
             .connection
-            .prepare_cached(&format!("SELECT {COLUMNS} FROM peers WHERE peer_id = ?1"))
+            .prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM peers WHERE peer_id = ?1 AND tier != 'forgotten'"
+            ))
             .doing(doing)?;
         statement
             .query_row([peer_id.as_bytes()], peer_row)
@@ -113,7 +118,9 @@ impl Rows<'_> {
         let doing = "listing peers";
         let mut statement = self
             .connection
-            .prepare_cached(&format!("SELECT {COLUMNS} FROM peers ORDER BY id"))
+            .prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM peers WHERE tier != 'forgotten' ORDER BY id"
+            ))
             .doing(doing)?;
         let rows = statement.query_map([], peer_row).doing(doing)?;
         rows.collect::<rusqlite::Result<_>>().doing(doing)
@@ -121,7 +128,8 @@ impl Rows<'_> {
 }
 
 impl WriteTx<'_> {
-    /// Notes a peer, or what it says of itself now. A trusted peer stays trusted.
+    /// Notes a peer, or what it says of itself now. A trusted peer stays trusted; what a peer has stored moves with it to
+    /// its new tier.
     pub fn put_peer(&self, peer: &PeerRow) -> Result<(), StoreError> {
         let doing = "noting a peer";
         let mut statement = self
@@ -131,7 +139,7 @@ impl WriteTx<'_> {
                  ON CONFLICT (peer_id) DO UPDATE SET
                    peer_apps = excluded.peer_apps, peer_sync_domains = excluded.peer_sync_domains, domains = excluded.domains,
                    onion = excluded.onion, epoch = excluded.epoch, last_contact = excluded.last_contact,
-                   tier = CASE WHEN tier = 'trusted' THEN tier ELSE excluded.tier END"
+                   tier = CASE WHEN tier = 'forgotten' THEN 'worked' ELSE tier END"
             ))
             .doing(doing)?;
         statement
@@ -147,6 +155,70 @@ impl WriteTx<'_> {
                 peer.last_contact.0,
             ))
             .doing(doing)?;
+        match peer.tier {
+            Tier::Trusted => self.set_tier(&peer.peer_id, Tier::Trusted),
+            Tier::Worked => Ok(()),
+        }
+    }
+
+    /// Changes a peer's tier. What it has stored counts in the new one from now on. Nothing happens where it has that tier,
+    /// or is not known.
+    pub fn set_tier(&self, peer_id: &PeerId, tier: Tier) -> Result<(), StoreError> {
+        let doing = "changing a peer's tier";
+        let Some(stored) = self.stored_by(peer_id)?.filter(|stored| stored.tier != tier) else {
+            return Ok(());
+        };
+        self.add_to_tier(stored.tier, &-stored.usage)?;
+        self.add_to_tier(tier, &stored.usage)?;
+        let mut statement = self
+            .connection
+            .prepare_cached("UPDATE peers SET tier = ?2 WHERE peer_id = ?1")
+            .doing(doing)?;
+        statement.execute((peer_id.as_bytes(), tier.as_str())).doing(doing)?;
         Ok(())
+    }
+
+    /// A peer has a session at this time.
+    pub fn touch_peer(&self, peer_id: &PeerId, now: Timestamp) -> Result<(), StoreError> {
+        let doing = "noting a contact";
+        let mut statement = self
+            .connection
+            .prepare_cached("UPDATE peers SET last_contact = ?2 WHERE peer_id = ?1")
+            .doing(doing)?;
+        statement.execute((peer_id.as_bytes(), now.0)).doing(doing)?;
+        Ok(())
+    }
+
+    /// Forgets worked peers that were last heard before a time, those longest away first and at most `most` of them: what
+    /// they said of themselves, their cursors, what waits of theirs and what was refused. What they stored stays.
+    /// The number of those forgotten.
+    pub fn forget_worked_peers(&self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
+        let doing = "forgetting peers";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT peer_id FROM peers WHERE tier = 'worked' AND last_contact < ?1 ORDER BY last_contact, id LIMIT ?2",
+            )
+            .doing(doing)?;
+        let idle = statement
+            .query_map((before.0, most), |row| fixed(row, 0).map(PeerId::from_bytes))
+            .doing(doing)?
+            .collect::<rusqlite::Result<Vec<_>>>()
+            .doing(doing)?;
+        for peer in &idle {
+            let waiting = self.parked_usage(peer)?;
+            self.add_usage(peer, &-waiting)?;
+            for sql in [
+                "DELETE FROM sync_state WHERE peer_id = ?1",
+                "DELETE FROM sync_parked WHERE peer_id = ?1",
+                "DELETE FROM sync_rejects WHERE peer_id = ?1",
+                "UPDATE peers SET tier = 'forgotten', peer_apps = '[]', peer_sync_domains = '[]', domains = '[]',
+                   onion = zeroblob(32), epoch = zeroblob(16), last_contact = 0, ticket = NULL WHERE peer_id = ?1",
+            ] {
+                let mut statement = self.connection.prepare_cached(sql).doing(doing)?;
+                statement.execute([peer.as_bytes()]).doing(doing)?;
+            }
+        }
+        Ok(idle.len())
     }
 }

@@ -53,9 +53,43 @@ CREATE TABLE peers (
   domains           TEXT    NOT NULL, -- JSON array: the intersection with ours
   onion             BLOB    NOT NULL, -- the service's public key
   epoch             BLOB    NOT NULL, -- the peer's, as last heard
-  tier              TEXT    NOT NULL, -- 'worked' or 'trusted'
-  last_contact      INTEGER NOT NULL
+  tier              TEXT    NOT NULL, -- 'worked', 'trusted', or 'forgotten': then only name and usage count
+  last_contact      INTEGER NOT NULL,
+  ticket            BLOB,             -- what that node gave us, to be shown there instead of work; NULL: none
+  stored_objects    INTEGER NOT NULL DEFAULT 0, -- objects here that this peer sent, waiting ones included
+  stored_bytes      INTEGER NOT NULL DEFAULT 0  -- their bytes as sent
 ) STRICT;
+
+-- What the operator said of a node, known here or not. By peer id alone, so that it outlives every key of that node.
+CREATE TABLE verdict (
+  peer_id            BLOB    NOT NULL PRIMARY KEY,
+  verdict            TEXT    NOT NULL CHECK (verdict IN ('approved', 'refused', 'banned')),
+  reason             TEXT    NOT NULL,   -- the operator's words, never told to that node; empty: none given
+  at                 INTEGER NOT NULL,   -- when it was said
+  until              INTEGER,            -- when it ends; NULL: never
+  tickets_void_until INTEGER NOT NULL DEFAULT 0 -- unix seconds: tickets that it got from us up to then are void
+) STRICT, WITHOUT ROWID;
+
+-- Strangers that worked and wait for the operator's word. What they claim is theirs, and unproved but for the peer id
+-- and the onion address. Bounded in number and time.
+CREATE TABLE pending (
+  peer_id      BLOB    NOT NULL PRIMARY KEY,
+  onion        BLOB    NOT NULL,      -- the service's public key
+  apps         TEXT    NOT NULL,      -- JSON array of slugs
+  sync_domains TEXT    NOT NULL,      -- JSON array of names
+  names        TEXT    NOT NULL,      -- JSON array: what its identities call themselves
+  effort       INTEGER NOT NULL,      -- the most that it worked for one knock, in expected evaluations
+  first_seen   INTEGER NOT NULL,
+  last_seen    INTEGER NOT NULL,
+  knocks       INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What all peers of one tier have stored here, so that a quota is checked without a sum.
+CREATE TABLE tier_usage (
+  tier    TEXT    NOT NULL PRIMARY KEY,  -- 'worked' or 'trusted'
+  objects INTEGER NOT NULL,
+  bytes   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 
 -- Cursors. Outbound: what was sent (last_seq) and what the peer is known to hold (acked_seq), in our epoch.
 -- Inbound: what was applied (last_seq), in the peer's epoch; it moves in the transaction that applies the rows.

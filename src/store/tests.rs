@@ -107,10 +107,13 @@ fn the_tables_are_those_of_the_schema_and_a_pair_for_each_app() {
         "identity",
         "meta",
         "peers",
+        "pending",
         "reader",
         "sync_parked",
         "sync_rejects",
         "sync_state",
+        "tier_usage",
+        "verdict",
     ];
     assert_eq!(tables(&store), expected);
     let strict = column(
@@ -159,6 +162,11 @@ fn other_programs_files_and_later_versions_are_refused_untouched() {
     assert!(foreign("PRAGMA application_id = 77; CREATE TABLE theirs (x)").contains("not one of Postern's"));
     let later = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 99");
     assert!(foreign(&later).contains("version 99"));
+    let next = format!(
+        "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {}",
+        SCHEMA_VERSION + 1
+    );
+    assert!(foreign(&next).contains("use a later one"));
 
     let folder = Folder::new();
     std::fs::write(folder.file(), [b'x'; 4096]).unwrap();

@@ -43,6 +43,10 @@ impl HandClock {
     pub fn at(unix_ms: u64) -> Self {
         Self(Arc::new(AtomicU64::new(unix_ms)))
     }
+
+    pub fn advance_days(&self, days: u64) {
+        self.0.fetch_add(days * 24 * 60 * 60 * 1000, Ordering::Relaxed);
+    }
 }
 
 impl Clock for HandClock {
@@ -64,9 +68,36 @@ pub struct LiveNode {
     pub peers: Peers,
     pub dialler: Dialler,
     pub identity: Oid,
+    pub clock: HandClock,
     stop: CancellationToken,
-    _serving: tokio::task::JoinHandle<()>,
-    _folder: tempfile::TempDir,
+    serving: tokio::task::JoinHandle<()>,
+    folder: tempfile::TempDir,
+}
+
+/// How a node is started, beyond its name.
+pub struct Setup {
+    pub sync: SyncConfig,
+    pub limits: CoreLimits,
+    /// Which start of this node it is.
+    pub start: u8,
+    /// What an earlier start left.
+    pub folder: tempfile::TempDir,
+}
+
+impl Setup {
+    pub fn new(sync: SyncConfig) -> Self {
+        Self {
+            sync,
+            limits: CoreLimits::default(),
+            start: 0,
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+}
+
+/// The boot id of a node's start.
+pub fn boot_id(seed: u64, start: u8) -> BootId {
+    BootId::from_bytes([seed as u8 ^ (start << 4); 16])
 }
 
 /// Sync that goes on only when a test says so.
@@ -84,29 +115,34 @@ pub fn by_hand() -> SyncConfig {
 impl LiveNode {
     /// A node called `name` with keys from `seed`, on a net of memory pipes.
     pub async fn start(net: &MemoryNet, name: &str, seed: u64, apps: &[&str], sync: SyncConfig) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::set_up(net, name, seed, apps, Setup::new(sync))
+    }
+
+    /// As [`LiveNode::start`], with more to choose.
+    pub fn set_up(net: &MemoryNet, name: &str, seed: u64, apps: &[&str], setup: Setup) -> Self {
+        let Setup {
+            sync,
+            limits,
+            start,
+            folder,
+        } = setup;
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let keys = Arc::new(KeyManager::generate(&mut rng));
         let identity = keys.add_identity(&mut rng).unwrap();
+        // Another start mints other oids.
+        rng.set_stream(u64::from(start));
         let apps: Vec<String> = apps.iter().map(ToString::to_string).collect();
         let schemas = Arc::new(Schemas::load(&apps, None).unwrap());
         let clock = HandClock::at(1_700_000_000_000);
         let path = folder.path().join("postern.db");
-        let mut core = StateEngine::open(
-            &path,
-            schemas,
-            keys.clone(),
-            CoreLimits::default(),
-            Box::new(rng),
-            Clock::now(&clock),
-        )
-        .unwrap();
+        let mut core =
+            StateEngine::open(&path, schemas, keys.clone(), limits, Box::new(rng), Clock::now(&clock)).unwrap();
         core.write(Clock::now(&clock), |graph| graph.save_identity(identity, Some(name)))
             .unwrap();
         let engine = Engine::inline(core, Arc::new(clock.clone()));
         let stop = CancellationToken::new();
         let peers = Peers::new(engine.clone(), sync, stop.clone());
-        let boot_id = BootId::from_bytes([seed as u8; 16]);
+        let boot_id = boot_id(seed, start);
         let doorkeeper = Doorkeeper {
             peers: peers.clone(),
             admission: AdmissionConfig::default(),
@@ -119,7 +155,7 @@ impl LiveNode {
             inner_bits: 2,
             ..GateConfig::default()
         };
-        let gate = Gate::new(config, keys.clone(), Arc::new(doorkeeper), Arc::new(clock));
+        let gate = Gate::new(config, keys.clone(), Arc::new(doorkeeper), Arc::new(clock.clone()));
         let listener = net.listen(keys.onion());
         let dialler = Dialler::new(gate.clone(), Arc::new(net.transport()), peers.clone(), stop.clone());
         let (admitting, ending) = (peers.clone(), stop.clone());
@@ -133,9 +169,10 @@ impl LiveNode {
             peers,
             dialler,
             identity,
+            clock,
             stop,
-            _serving: serving,
-            _folder: folder,
+            serving,
+            folder,
         }
     }
 
@@ -205,8 +242,15 @@ impl LiveNode {
 
     /// Ends all sessions.
     pub async fn stop(self) {
+        self.stop_and_keep().await;
+    }
+
+    /// Ends all sessions, and gives what is on the disk.
+    pub async fn stop_and_keep(self) -> tempfile::TempDir {
         self.stop.cancel();
         self.peers.close().await;
         self.dialler.close().await;
+        self.serving.await.unwrap();
+        self.folder
     }
 }

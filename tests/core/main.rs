@@ -12,6 +12,7 @@ mod common;
 mod engines;
 mod local_writes;
 mod packages;
+mod quotas;
 mod remote_identities;
 mod remote_writes;
 mod services;

@@ -14,6 +14,7 @@ fn session(peer: PeerId, domains: &[&str]) -> SessionRow {
         peer_id: peer.to_hex(),
         domains,
         we_dialled: true,
+        tier: "trusted",
     }
 }
 
@@ -43,6 +44,12 @@ async fn status_shows_the_node_and_where_each_peer_stands() {
     );
     assert_eq!(peer["domains"], json!(["identities", "messages"]));
     assert_eq!(status["sessions"][0]["peer_id"], here.bobs_node.to_hex());
+    assert_eq!(status["sessions"][0]["tier"], "trusted");
+    let (stored, all) = (&peer["stored_bytes"], &status["tiers"]["trusted"]);
+    assert!(stored.as_u64().unwrap() > 0 && peer["stored_objects"] == 1);
+    assert_eq!((&all["stored_bytes"], &all["stored_objects"]), (stored, &json!(1)));
+    assert_eq!(all["total_objects_max"], 40_000_000);
+    assert_eq!(status["tiers"]["worked"]["stored_bytes"], 0);
     assert_eq!(here.get("/api/peers").await.ok()["peers"], status["peers"]);
 }
 

@@ -1,0 +1,58 @@
+//! Forgetting who came once and never again: worked peers that have been away for long.
+//!
+//! Never forgets a trusted peer, one that has a session, or what people wrote. Invariant: whoever comes back is admitted
+//! anew and begins each domain at 0; what is here already is not stored twice.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::registry::Peers;
+use crate::engine::EngineError;
+use crate::op_context::Timestamp;
+use crate::store::StoreError;
+
+/// Time between two runs.
+const EVERY: Duration = Duration::from_secs(60 * 60);
+/// Time from the start of a node to its first run: peers that it keeps in touch with are here by then.
+const FIRST: Duration = Duration::from_secs(60);
+/// Most peers that one run forgets, so that no write takes long; the rest follow in the next run.
+const FORGOTTEN_MAX: usize = 500;
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+impl Peers {
+    /// Forgets worked peers that had no session for `idle_days`; 0 forgets nobody. The number of those forgotten.
+    pub async fn forget_idle(&self, idle_days: u64) -> Result<usize, EngineError<StoreError>> {
+        let here: Vec<_> = self.sessions().into_iter().map(|session| session.peer).collect();
+        let work = move |core: &mut crate::state_engine::StateEngine, now: Timestamp| {
+            core.write(now, |graph| {
+                for peer in &here {
+                    graph.tx().touch_peer(peer, now)?;
+                }
+                if idle_days == 0 {
+                    return Ok(0);
+                }
+                let before = Timestamp(now.0.saturating_sub(idle_days.saturating_mul(DAY_MS)));
+                graph.tx().forget_worked_peers(before, FORGOTTEN_MAX)
+            })
+        };
+        self.engine().write(work).await
+    }
+
+    /// [`Peers::forget_idle`] again and again, from a minute after the start on, until the node stops.
+    pub fn keep_forgetting(&self, idle_days: u64) {
+        let this = self.clone();
+        self.in_background(async move {
+            let mut pause = FIRST;
+            loop {
+                sleep(pause).await;
+                pause = EVERY;
+                match this.forget_idle(idle_days).await {
+                    Ok(0) => {}
+                    Ok(forgotten) => tracing::info!(forgotten, idle_days, "forgot worked peers that were long away"),
+                    Err(error) => tracing::error!(%error, "could not forget peers that are long away"),
+                }
+            }
+        });
+    }
+}

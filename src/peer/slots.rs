@@ -1,0 +1,133 @@
+//! Places for sessions, by tier: who finds one, and who has to give one up.
+//!
+//! Pure: knows of peers what the bounds need. Never gives a trusted peer's place away. Invariant: with its answers kept
+//! to, no more sessions are listed than `sessions_max`, and no more of worked peers than `sessions_worked_max`.
+
+use bastion::Tier;
+use keys::PeerId;
+
+use crate::config::SyncConfig;
+
+/// Somebody who has a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seated {
+    /// The peer.
+    pub peer: PeerId,
+    /// How far it is trusted.
+    pub tier: Tier,
+    /// Whether its session has ended already and only winds up.
+    pub is_over: bool,
+    /// In which order sessions came: higher is later.
+    pub arrival: u64,
+}
+
+/// Whether there is a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// There is.
+    Free,
+    /// There is, once this peer has given up its own.
+    Of(PeerId),
+    /// There is none.
+    None,
+}
+
+/// A place for a peer of that tier. A peer that has a place already takes over its own: that one counts for nothing here.
+/// For a trusted peer, all places being taken, the worked one that came last goes; one whose session is over goes first.
+pub fn place(config: &SyncConfig, peer: &PeerId, tier: Tier, seated: impl Iterator<Item = Seated> + Clone) -> Place {
+    let others = seated.filter(|other| other.peer != *peer);
+    let worked = others.clone().filter(|other| other.tier == Tier::Worked);
+    let is_full = others.count() >= config.sessions_max;
+    match tier {
+        Tier::Worked if is_full || worked.clone().count() >= config.sessions_worked_max => Place::None,
+        Tier::Trusted if is_full => worked
+            .max_by_key(|other| (other.is_over, other.arrival))
+            .map_or(Place::None, |other| Place::Of(other.peer)),
+        Tier::Worked | Tier::Trusted => Place::Free,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const WORKED: Tier = Tier::Worked;
+    const TRUSTED: Tier = Tier::Trusted;
+
+    fn config(all: usize, worked: usize) -> SyncConfig {
+        SyncConfig {
+            sessions_max: all,
+            sessions_worked_max: worked,
+            ..SyncConfig::default()
+        }
+    }
+
+    fn peer(number: u8) -> PeerId {
+        PeerId::from_bytes([number; 32])
+    }
+
+    fn seated(list: &[(u8, Tier)]) -> impl Iterator<Item = Seated> + Clone {
+        let seats = (0..).zip(list).map(|(arrival, (number, tier))| Seated {
+            peer: peer(*number),
+            tier: *tier,
+            is_over: false,
+            arrival,
+        });
+        seats.collect::<Vec<_>>().into_iter()
+    }
+
+    #[test]
+    fn worked_peers_leave_room_and_the_newest_of_them_goes_for_a_trusted_one() {
+        let config = config(3, 2);
+        let two = [(1, WORKED), (2, WORKED)];
+        assert_eq!(place(&config, &peer(3), WORKED, seated(&two)), Place::None);
+        assert_eq!(place(&config, &peer(3), TRUSTED, seated(&two)), Place::Free);
+        assert_eq!(place(&config, &peer(2), WORKED, seated(&two)), Place::Free, "its own");
+        let three = [(1, WORKED), (2, WORKED), (3, TRUSTED)];
+        assert_eq!(place(&config, &peer(4), TRUSTED, seated(&three)), Place::Of(peer(2)));
+        let trusted = [(1, TRUSTED), (2, TRUSTED), (3, TRUSTED)];
+        assert_eq!(place(&config, &peer(4), TRUSTED, seated(&trusted)), Place::None);
+        assert_eq!(place(&config, &peer(4), WORKED, seated(&trusted)), Place::None);
+    }
+
+    #[test]
+    fn a_session_that_is_over_goes_before_one_that_lives() {
+        let mut three: Vec<_> = seated(&[(1, WORKED), (2, WORKED), (3, TRUSTED)]).collect();
+        three[0].is_over = true;
+        assert_eq!(
+            place(&config(3, 2), &peer(4), TRUSTED, three.into_iter()),
+            Place::Of(peer(1))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn the_bounds_hold_whoever_comes_and_goes(
+            all in 1usize..6,
+            worked in 1usize..6,
+            steps in prop::collection::vec((0u8..10, any::<bool>(), any::<bool>()), 0..60),
+        ) {
+            let config = config(all, worked);
+            let mut here: Vec<Seated> = Vec::new();
+            for (arrival, (number, is_trusted, comes)) in (0..).zip(steps) {
+                let (peer, tier) = (peer(number), if is_trusted { TRUSTED } else { WORKED });
+                if !comes {
+                    here.retain(|seat| seat.peer != peer);
+                    continue;
+                }
+                let trusted_before = here.iter().filter(|seat| seat.tier == TRUSTED && seat.peer != peer).count();
+                match place(&config, &peer, tier, here.iter().copied()) {
+                    Place::None => continue,
+                    Place::Of(other) => here.retain(|seat| seat.peer != other),
+                    Place::Free => {}
+                }
+                here.retain(|seat| seat.peer != peer);
+                prop_assert_eq!(here.iter().filter(|seat| seat.tier == TRUSTED).count(), trusted_before);
+                here.push(Seated { peer, tier, is_over: false, arrival });
+                prop_assert!(here.len() <= all);
+                prop_assert!(here.iter().filter(|seat| seat.tier == WORKED).count() <= worked);
+            }
+        }
+    }
+}

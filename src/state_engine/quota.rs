@@ -1,0 +1,236 @@
+//! Quotas: how much each peer, and each tier together, may have stored here (DESIGN 6, 9).
+//!
+//! Counts in memory while a package is applied and writes two sums at its end, so that counting costs nothing per object.
+//! Never cuts a package: one that does not fit is refused whole and moves nothing, and comes again. Invariant: with `settle`
+//! called in the transaction that wrote, the sums are those of what is stored.
+
+use std::collections::BTreeMap;
+
+use keys::PeerId;
+
+use crate::store::{Rows, StoreError, Stored, Tier, Usage, WriteTx};
+
+/// What peers of one tier may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TierQuota {
+    /// Most bytes of objects of one peer.
+    pub stored_bytes_max: u64,
+    /// Most objects of one peer.
+    pub stored_objects_max: u64,
+    /// Most bytes of objects of all peers of the tier.
+    pub total_bytes_max: u64,
+    /// Most objects of all peers of the tier.
+    pub total_objects_max: u64,
+    /// Most pulls and pushes of one peer in a minute. Kept here beside the others; sessions count it.
+    pub requests_per_minute_max: u32,
+}
+
+/// The quotas of both tiers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quotas {
+    /// Of worked peers.
+    pub worked: TierQuota,
+    /// Of trusted ones.
+    pub trusted: TierQuota,
+}
+
+impl Quotas {
+    /// Those of a tier.
+    pub fn of(&self, tier: Tier) -> &TierQuota {
+        match tier {
+            Tier::Worked => &self.worked,
+            Tier::Trusted => &self.trusted,
+        }
+    }
+}
+
+impl Default for Quotas {
+    /// As the config's defaults, where the reasons are.
+    fn default() -> Self {
+        Self {
+            worked: TierQuota {
+                stored_bytes_max: 16 << 20,
+                stored_objects_max: 10_000,
+                total_bytes_max: 512 << 20,
+                total_objects_max: 500_000,
+                requests_per_minute_max: 120,
+            },
+            trusted: TierQuota {
+                stored_bytes_max: 16 << 30,
+                stored_objects_max: 10_000_000,
+                total_bytes_max: 64 << 30,
+                total_objects_max: 40_000_000,
+                requests_per_minute_max: 6000,
+            },
+        }
+    }
+}
+
+/// A package would exceed a quota.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("quota.{}.{key} ({max}) is reached", .tier.as_str())]
+pub struct QuotaFault {
+    /// The peer's tier.
+    pub tier: Tier,
+    /// The key in the config.
+    pub key: &'static str,
+    /// Its value.
+    pub max: u64,
+}
+
+/// A peer while a package is applied: what it and its tier had, and what changes.
+#[derive(Debug)]
+struct Account {
+    before: Stored,
+    tier_before: Usage,
+    change: Usage,
+}
+
+/// The accounts of one transaction.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    quotas: Quotas,
+    accounts: BTreeMap<PeerId, Account>,
+}
+
+impl Ledger {
+    pub(super) fn new(quotas: Quotas) -> Self {
+        Self {
+            quotas,
+            accounts: BTreeMap::new(),
+        }
+    }
+
+    /// Counts a change of what a peer has stored. A change that adds nothing always fits: who has too much already, since
+    /// a quota was lowered, may still delete.
+    pub(super) fn count(
+        &mut self,
+        rows: &Rows<'_>,
+        peer: &PeerId,
+        change: &Usage,
+    ) -> Result<Result<(), QuotaFault>, StoreError> {
+        if change.is_none() {
+            return Ok(Ok(()));
+        }
+        let account = match self.accounts.entry(*peer) {
+            std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
+            std::collections::btree_map::Entry::Vacant(new) => {
+                let Some(before) = rows.stored_by(peer)? else {
+                    return Ok(Ok(()));
+                };
+                let tier_before = rows.tier_usage(before.tier)?;
+                new.insert(Account {
+                    before,
+                    tier_before,
+                    change: Usage::default(),
+                })
+            }
+        };
+        account.change += *change;
+        Ok(account.fits(self.quotas.of(account.before.tier), change))
+    }
+
+    /// Writes the sums.
+    pub(super) fn settle(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
+        for (peer, account) in &self.accounts {
+            tx.add_usage(peer, &account.change)?;
+        }
+        Ok(())
+    }
+}
+
+impl Account {
+    fn fits(&self, quota: &TierQuota, step: &Usage) -> Result<(), QuotaFault> {
+        let (peer, all, change) = (&self.before.usage, &self.tier_before, &self.change);
+        let bounds = [
+            (
+                "stored_bytes_max",
+                quota.stored_bytes_max,
+                peer.bytes,
+                change.bytes,
+                step.bytes,
+            ),
+            (
+                "stored_objects_max",
+                quota.stored_objects_max,
+                peer.objects,
+                change.objects,
+                step.objects,
+            ),
+            (
+                "total_bytes_max",
+                quota.total_bytes_max,
+                all.bytes,
+                change.bytes,
+                step.bytes,
+            ),
+            (
+                "total_objects_max",
+                quota.total_objects_max,
+                all.objects,
+                change.objects,
+                step.objects,
+            ),
+        ];
+        for (key, max, before, change, step) in bounds {
+            let after = before.saturating_add(change).max(0).unsigned_abs();
+            if step > 0 && after > max {
+                return Err(QuotaFault {
+                    tier: self.before.tier,
+                    key,
+                    max,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(peer: i64, all: i64) -> Account {
+        let usage = |bytes| Usage { objects: 1, bytes };
+        Account {
+            before: Stored {
+                tier: Tier::Worked,
+                usage: usage(peer),
+            },
+            tier_before: usage(all),
+            change: Usage::default(),
+        }
+    }
+
+    #[test]
+    fn the_first_bound_that_is_passed_is_named_and_less_always_fits() {
+        let quota = TierQuota {
+            stored_bytes_max: 100,
+            stored_objects_max: 3,
+            total_bytes_max: 150,
+            total_objects_max: 4,
+            requests_per_minute_max: 1,
+        };
+        let add = |account: &mut Account, objects, bytes| {
+            let step = Usage { objects, bytes };
+            account.change += step;
+            account.fits(&quota, &step).map_err(|fault| fault.key)
+        };
+        let mut some = account(60, 60);
+        assert_eq!(add(&mut some, 1, 40), Ok(()), "exactly as much as there may be");
+        assert_eq!(add(&mut some, 0, 1), Err("stored_bytes_max"));
+        assert_eq!(add(&mut some, 0, -1), Ok(()));
+        assert_eq!(add(&mut some, 2, 0), Err("stored_objects_max"));
+        assert_eq!(add(&mut account(0, 140), 1, 11), Err("total_bytes_max"));
+        let mut full = account(500, 500);
+        assert_eq!(add(&mut full, 0, -10), Ok(()), "who has too much may delete");
+        assert_eq!(
+            add(&mut full, 1, -10),
+            Ok(()),
+            "and write what takes less than it gave back"
+        );
+        let mut many = account(1, 1);
+        many.tier_before.objects = 4;
+        assert_eq!(add(&mut many, 1, 1), Err("total_objects_max"));
+    }
+}

@@ -1,0 +1,107 @@
+//! Somebody with keys and nothing behind them, who dials a node and then says what it likes.
+//!
+//! Beside `live.rs`, which the test program has as its module `live`.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "shared by several test programs, each of which uses a part; helpers may fail like the tests themselves"
+)]
+
+use std::sync::Arc;
+
+use bastion::transport::memory::MemoryNet;
+use bastion::{Applicant, Decision, Gate, GateConfig, Gatekeeper, HandshakeError, Internal, Profile, Session, Tier};
+use futures::future::BoxFuture;
+use keys::{BootId, Epoch, KeyManager, PeerId};
+use postern::peer::message::{Message, Pull};
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha20Rng;
+
+use crate::live::{HandClock, LiveNode, boot_id};
+
+const NOW: u64 = 1_700_000_000_000;
+
+/// Answers for somebody who only dials.
+struct Dials(BootId);
+
+impl Gatekeeper for Dials {
+    fn profile(&self) -> BoxFuture<'_, Result<Profile, Internal>> {
+        let profile = Profile {
+            apps: vec!["identities".into(), "rides".into()],
+            sync_domains: vec!["identities".into(), "rides.offers".into()],
+            epoch: Epoch::from_bytes([9; 16]),
+            boot_id: self.0,
+            identities: Vec::new(),
+        };
+        Box::pin(async { Ok(profile) })
+    }
+
+    fn decide<'a>(&'a self, _: Applicant<'a>) -> BoxFuture<'a, Decision> {
+        Box::pin(async { Decision::Admit(Tier::Worked) })
+    }
+}
+
+/// Somebody who holds keys, and says what it likes on streams that it opens.
+pub struct Stranger {
+    pub keys: Arc<KeyManager>,
+    gate: Gate,
+}
+
+impl Stranger {
+    pub fn new(seed: u64) -> Self {
+        Self::with_boot(seed, boot_id(seed, 0))
+    }
+
+    /// With the keys of the node of that seed.
+    pub fn with_boot(seed: u64, boot_id: BootId) -> Self {
+        let keys = Arc::new(KeyManager::generate(&mut ChaCha20Rng::seed_from_u64(seed)));
+        let gate = Gate::new(
+            GateConfig::default(),
+            keys.clone(),
+            Arc::new(Dials(boot_id)),
+            Arc::new(HandClock::at(NOW)),
+        );
+        Self { keys, gate }
+    }
+
+    pub fn peer_id(&self) -> PeerId {
+        self.keys.peer_id()
+    }
+
+    pub async fn dial(&self, net: &MemoryNet, node: &LiveNode) -> Result<Session, HandshakeError> {
+        let dialled = self.gate.dial(&net.transport(), &node.onion(), None, &|_| {}).await;
+        dialled.map(|(session, _)| session)
+    }
+
+    pub fn pull(&self, id: u64) -> Message {
+        Message::Pull(Pull {
+            id,
+            epoch: None,
+            domain: "rides.offers".into(),
+            wait_s: 0,
+            peer_id: self.peer_id(),
+            last_seq: 0,
+        })
+    }
+}
+
+pub async fn say(session: &mut Session, message: &Message) {
+    session.writer.write(&message.encode()).await.unwrap();
+}
+
+pub async fn hear(session: &mut Session) -> Option<Message> {
+    let frame = session.reader.read().await.ok().flatten()?;
+    Some(Message::decode(&frame).unwrap())
+}
+
+/// What the peer says in parting.
+pub async fn goodbye(session: &mut Session) -> String {
+    loop {
+        match hear(session).await.unwrap() {
+            Message::Bye(bye) => return bye.code,
+            _ => continue,
+        }
+    }
+}

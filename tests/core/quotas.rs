@@ -1,0 +1,192 @@
+//! What a peer has stored is counted as it is, whatever became of each object, and a full quota moves nothing.
+
+use keys::Oid;
+use postern::graph::load_object;
+use postern::object::{Attrs, Object};
+use postern::state_engine::{ApplyPackageError, CoreLimits};
+use postern::store::{Stored, Tier, Usage};
+
+use crate::common::forge::{object, oid};
+use crate::common::sync::{NotTaken, meet, package_bytes};
+use crate::common::{Setup, TestNode, conversation, message, ride};
+
+/// What a node has counted of a peer.
+fn counted(node: &TestNode, of: &TestNode) -> Usage {
+    let peer = of.peer_id();
+    let (stored, tier) = node.read(move |view| {
+        let stored = view.rows.stored_by(&peer)?.unwrap();
+        Ok((stored, view.rows.tier_usage(stored.tier)?))
+    });
+    assert!(tier.objects >= stored.usage.objects && tier.bytes >= stored.usage.bytes);
+    stored.usage
+}
+
+/// What is really there of it, waiting objects apart.
+fn written(node: &TestNode, of: &TestNode) -> Usage {
+    let peer = of.peer_id();
+    node.read(move |view| {
+        let origin = view.rows.peer_number(&peer)?;
+        let mut sum = Usage::default();
+        for app in view.rows.apps().iter() {
+            for type_number in 1..10 {
+                for row in view.rows.listing(app, type_number, 0, 1000)? {
+                    if row.origin == origin {
+                        sum += Usage::one(load_object(&view.rows, app, &row)?.1.bytes().len());
+                    }
+                }
+            }
+        }
+        Ok(sum)
+    })
+}
+
+fn assert_counted(node: &TestNode, of: &TestNode) {
+    assert_eq!(counted(node, of), written(node, of));
+}
+
+/// A node in which trusted peers have this quota of objects, and one that it has met.
+fn alice_and_bob(objects_max: u64) -> (TestNode, TestNode) {
+    let mut limits = CoreLimits::default();
+    limits.quotas.trusted.stored_objects_max = objects_max;
+    let alice = TestNode::with(
+        "alice",
+        Setup {
+            limits,
+            ..Setup::default()
+        },
+    );
+    let bob = TestNode::new("bob", 400);
+    meet(&alice, &bob);
+    (alice, bob)
+}
+
+fn of_bob(bob: &TestNode, type_number: u16, name: u8, attrs: Attrs) -> Object {
+    object("messages", type_number, oid(name), bob.identity, 1, Some(attrs))
+}
+
+#[test]
+fn new_objects_updates_deletions_and_repeats_are_counted_as_they_are() {
+    let (alice, bob) = alice_and_bob(100);
+    assert_counted(&alice, &bob);
+    let made = bob.make("rides", 1, ride("Bern", 1)).unwrap();
+    let sent = bob.send(alice.identity, "a message").unwrap();
+    alice.pull_everything(&bob);
+    let first = counted(&alice, &bob);
+    assert_eq!(first.objects, 4);
+    assert_counted(&alice, &bob);
+    bob.change("rides", 1, made.oid, Some(ride("Bern, by the longest way", 3)))
+        .unwrap();
+    alice.pull_everything(&bob);
+    let longer = counted(&alice, &bob);
+    assert_eq!((longer.objects, longer.bytes > first.bytes), (4, true));
+    assert_counted(&alice, &bob);
+    bob.change("rides", 1, made.oid, None).unwrap();
+    alice.pull_everything(&bob);
+    assert!(counted(&alice, &bob).bytes < first.bytes);
+    assert_counted(&alice, &bob);
+
+    let signed = bob.object("messages", sent.oid).unwrap().1;
+    bob.force(&alice, "messages", vec![signed]).unwrap();
+    assert_counted(&alice, &bob);
+}
+
+#[test]
+fn what_waits_counts_from_the_start_and_once() {
+    let (alice, bob) = alice_and_bob(100);
+    let before = counted(&alice, &bob);
+    let group = |people: &[Oid]| bob.sign(&of_bob(&bob, 1, 7, conversation(people)));
+    let early = bob.sign(&of_bob(&bob, 2, 8, message(oid(7), "early")));
+    let len = early.bytes().len() as i64;
+    for _ in 0..2 {
+        bob.force(&alice, "messages", vec![early.clone()]).unwrap();
+        let now = counted(&alice, &bob);
+        assert_eq!((now.objects, now.bytes), (before.objects + 1, before.bytes + len));
+    }
+    bob.force(&alice, "messages", vec![group(&[alice.identity, bob.identity])])
+        .unwrap();
+    assert_eq!(alice.rows("sync_parked").len(), 0);
+    assert_eq!(counted(&alice, &bob).objects, before.objects + 2);
+    assert_counted(&alice, &bob);
+}
+
+#[test]
+fn what_waited_and_is_refused_counts_no_more() {
+    let (alice, bob) = alice_and_bob(100);
+    let carol = TestNode::new("carol", 0);
+    meet(&alice, &carol);
+    let early = bob.sign(&of_bob(&bob, 2, 8, message(oid(7), "not for him to say")));
+    bob.force(&alice, "messages", vec![early]).unwrap();
+    let theirs = object(
+        "messages",
+        1,
+        oid(7),
+        carol.identity,
+        1,
+        Some(conversation(&[alice.identity, carol.identity])),
+    );
+    let applied = carol.force(&alice, "messages", vec![carol.sign(&theirs)]).unwrap();
+    assert_eq!((applied.written, applied.rejected), (1, 1));
+    assert_counted(&alice, &bob);
+    assert_counted(&alice, &carol);
+}
+
+#[test]
+fn a_package_beyond_a_quota_moves_nothing_and_another_peers_full_quota_is_in_nobodys_way() {
+    let (alice, bob) = alice_and_bob(2);
+    let carol = TestNode::new("carol", 0);
+    meet(&alice, &carol);
+    // Bob's identity and what waits for Carol's conversation: his quota is full.
+    let early = bob.sign(&of_bob(&bob, 2, 8, message(oid(7), "hi, Carol and Alice")));
+    bob.force(&alice, "messages", vec![early]).unwrap();
+    bob.make("rides", 1, ride("Bern", 1)).unwrap();
+    let package = package_bytes(bob.answer(&alice.request(&bob, "rides.offers")));
+    let before = alice.dump();
+    let Err(NotTaken::Apply(ApplyPackageError::Quota(fault))) = alice.take(&bob, &package) else {
+        panic!("taken beyond the quota");
+    };
+    assert_eq!(
+        (fault.tier, fault.key, fault.max),
+        (Tier::Trusted, "stored_objects_max", 2)
+    );
+    assert_eq!(alice.dump(), before);
+    let people = [alice.identity, bob.identity, carol.identity];
+    let theirs = object("messages", 1, oid(7), carol.identity, 1, Some(conversation(&people)));
+    let applied = carol.force(&alice, "messages", vec![carol.sign(&theirs)]).unwrap();
+    assert_eq!((applied.written, applied.rejected), (2, 0));
+    assert_counted(&alice, &bob);
+    assert_counted(&alice, &carol);
+}
+
+#[test]
+fn a_tiers_total_is_the_sum_of_its_peers_whichever_way_they_go() {
+    let (alice, bob) = alice_and_bob(100);
+    let carol = TestNode::new("carol", 0);
+    meet(&alice, &carol);
+    bob.send(alice.identity, "a message").unwrap();
+    alice.pull_everything(&bob);
+    let (bobs, carols) = (counted(&alice, &bob), counted(&alice, &carol));
+    let totals = |node: &TestNode| {
+        node.read(|view| {
+            Ok((
+                view.rows.tier_usage(Tier::Worked)?,
+                view.rows.tier_usage(Tier::Trusted)?,
+            ))
+        })
+    };
+    let mut sum = bobs;
+    sum += carols;
+    assert_eq!(totals(&alice), (Usage::default(), sum));
+    let peer = bob.peer_id();
+    for (tier, expected) in [
+        (Tier::Worked, (bobs, carols)),
+        (Tier::Worked, (bobs, carols)),
+        (Tier::Trusted, (Usage::default(), sum)),
+    ] {
+        alice
+            .write(move |core, now| core.write(now, |graph| graph.tx().set_tier(&peer, tier)))
+            .unwrap();
+        assert_eq!(totals(&alice), expected);
+        let stored = alice.read(move |view| view.rows.stored_by(&peer));
+        assert_eq!(stored, Some(Stored { tier, usage: bobs }));
+    }
+}
