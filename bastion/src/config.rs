@@ -66,7 +66,7 @@ pub struct GateConfig {
     /// Answers to solutions that are remembered, so that a peer whose stream broke gets the same one again. Default 256:
     /// at most 24 KiB each, and each was paid for with work.
     pub answers_max: usize,
-    /// Seconds that a ticket of ours spares a peer the work; 0 gives none. Default 2592000, a month: a peer that was away
+    /// Seconds that a ticket of ours spares a peer the work; 0 gives none. Default 2592000: a month; a peer that was away
     /// longer works once more.
     pub ticket_lifetime_s: u64,
     /// Uses of one peer's tickets within a minute. Default 6: a peer that loses its stream often; more, and it works like

@@ -11,8 +11,6 @@ mod support;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bastion::handshake::{AwaitChallenge, Work};
-use bastion::puzzle::{Attempt, solve};
 use bastion::transport::loopback::LoopbackDirectory;
 use bastion::transport::memory::MemoryNet;
 use bastion::{
@@ -149,11 +147,7 @@ async fn who_only_waits_makes_room_and_loses_nothing() {
     assert!(!matches!(first.reader.read().await, Ok(Some(_))), "she is hung up on");
     assert_eq!(alice.gate.status().busy_total, 1);
     // Her work is good on another stream.
-    let (_, next) = AwaitChallenge::begin(carol.here(), alice.keys.onion(), None);
-    let solving = next.receive(&challenge).unwrap();
-    let puzzle = solving.puzzle(0).unwrap().unwrap();
-    let nonce = solve(&puzzle, [0; 16], 1, &Attempt::default()).unwrap();
-    let (solution, next) = solving.solved(Work { nonce, more: 0 }, carol.profile.clone(), Default::default());
+    let (solution, next) = carol.solve(&challenge, &alice);
     let mut second = Session::new(net.transport().dial(&alice.keys.onion()).await.unwrap(), 8192);
     second.writer.write(&solution).await.unwrap();
     let welcome = second.reader.read().await.unwrap().unwrap();

@@ -53,7 +53,7 @@ fn what_is_set_is_taken_and_paths_begin_at_the_file() {
         "peer = [{{ onion = \"{ONION}\", name = \"Bob\" }}]\n\
          [node]\ndata_dir = \"data\"\nschema_dir = \"/srv/apps\"\n\
          [admission]\npolicy = \"allowlist\"\nallow = [\"{}\"]\n\
-         [sync]\npull_interval_s = 0\n[bastion]\neffort_base = 2\n\
+         [sync]\npull_interval_s = 0\n[bastion]\neffort_calm = 1\neffort_base = 2\n\
          [transport]\nkind = \"loopback\"\nloopback_directory = {{ \"{ONION}\" = \"127.0.0.1:9\" }}\n\
          [tor.path_rules]\nipv4_subnet_family_prefix = 33\n[log]\nformat = \"json\"\nfilter = \"warn,postern=debug\"\n",
         "ab".repeat(32)
@@ -149,8 +149,12 @@ fn values_that_make_no_sense_are_named_all_at_once() {
         ),
     );
     wrong(
-        "[bastion]\neffort_base = 0\n",
-        "p:2: bastion.effort_base: must be at least 1",
+        "[bastion]\neffort_calm = 0\n",
+        "p:2: bastion.effort_calm: must be at least 1",
+    );
+    wrong(
+        "[bastion]\neffort_base = 2\n",
+        "p:2: bastion.effort_base: is below effort_calm",
     );
     wrong(
         "[sync]\npull_interval_s = 86401\n",

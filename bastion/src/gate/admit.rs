@@ -79,7 +79,7 @@ impl Gate {
         let earned = match self.open(&frame) {
             Ok(Opening::Solution(screened)) => self.presented(*screened, &frame, place).await?,
             Ok(Opening::Hello { challenge, known, next }) => {
-                place.challenged(known);
+                place.challenged(known.as_ref());
                 send(session, &challenge, config.send_deadline()).await?;
                 let frame = receive(session, Step::Solution, patience(config.solution_deadline(), crowding)).await?;
                 let screened = next.receive(&frame, &mut self.front().desk, self.now());

@@ -89,7 +89,7 @@ impl Gate {
         let begun = Instant::now();
         let (mut solution, mut awaiting) = self.solve(&solving, 0, begun, progress).await?;
         let (mut more, mut busy) = (0, 0);
-        for _ in 1..self.config().presentations_max {
+        for tried in 0..self.config().presentations_max.saturating_sub(1) {
             progress(Progress::Presenting);
             let refused = match self.present(&mut session, &solution, awaiting.clone()).await {
                 Err(error) if may_come_again(&error) => error,
@@ -102,7 +102,7 @@ impl Gate {
                 (more, busy) = (more + 1, 0);
                 (solution, awaiting) = self.solve(&solving, more, begun, progress).await?;
             } else {
-                self.pause(&refused, progress).await;
+                self.pause(&refused, tried, progress).await;
             }
             session = self.reach(&target).await?;
         }
@@ -124,29 +124,32 @@ impl Gate {
 
     /// Says hello until there is a challenge.
     async fn knock(&self, target: &Target<'_>, ticket: Option<Ticket>) -> Result<(Session, Solving), HandshakeError> {
-        let mut left = self.config().presentations_max;
+        let mut tried = 0;
         loop {
-            left = left.saturating_sub(1);
             let mut session = self.reach(target).await?;
             let (hello, next) = AwaitChallenge::begin(self.0.here.clone(), *target.onion, ticket.clone());
             let asked = self.ask(&mut session, &hello, Step::Challenge).await;
             match asked.and_then(|challenge| next.receive(&challenge)) {
                 Ok(solving) => return Ok((session, solving)),
-                Err(error) if left > 0 && may_come_again(&error) => self.pause(&error, target.progress).await,
+                Err(error) if tried + 1 < self.config().presentations_max && may_come_again(&error) => {
+                    self.pause(&error, tried, target.progress).await;
+                }
                 Err(error) => return Err(error),
             }
+            tried += 1;
         }
     }
 
-    /// What the other side asked for before we come again; about a second where it only hung up.
-    async fn pause(&self, error: &HandshakeError, progress: Report<'_>) {
-        let retry_s = match error {
-            HandshakeError::Refused { retry_s, .. } => *retry_s,
-            // Hung up on while working, most likely to free the place: the work is good on any stream.
-            _ => return,
+    /// What the other side asked for before we come again. Where it only hung up, most likely to free the place, we come
+    /// at once the first time, then later and later.
+    async fn pause(&self, error: &HandshakeError, tried: u32, progress: Report<'_>) {
+        let wait = match error {
+            HandshakeError::Refused { retry_s, .. } => self.config().busy_wait(*retry_s),
+            _ if tried == 0 => return,
+            _ => self.config().busy_wait(Some(tried)),
         };
         // Not all at once with the others who were told the same.
-        let wait = self.config().busy_wait(retry_s).mul_f64(rand::random_range(0.5..=1.0));
+        let wait = wait.mul_f64(rand::random_range(0.5..=1.0));
         progress(Progress::Waiting(wait));
         sleep(wait).await;
     }
@@ -215,11 +218,12 @@ impl Gate {
         let mut reports = interval(REPORT_EVERY);
         reports.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let left = self.config().solve_deadline().saturating_sub(begun.elapsed());
+        let started = Instant::now();
         let nonce = timeout(left, async {
             loop {
                 tokio::select! {
                     nonce = &mut found => return nonce,
-                    _ = reports.tick() => progress(report(searching.0.evaluations(), effort, begun.elapsed())),
+                    _ = reports.tick() => progress(report(searching.0.evaluations(), effort, started.elapsed())),
                 }
             }
         });

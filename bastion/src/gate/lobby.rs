@@ -1,7 +1,7 @@
 //! The lobby: who is in a handshake, and who goes when it is full.
 //!
 //! Strangers share one number of places; peers that showed a ticket have their own, and trusted ones again their own, so
-//! that no crowd of strangers can take them. When a stranger comes to a full lobby, one that is there goes: of those who
+//! that no crowd of strangers can take them, nor one such peer all of them. When a stranger comes to a full lobby, one that is there goes: of those who
 //! hold a challenge the newest (it comes back with its solution, on any stream), of those who have said nothing the one
 //! that has been silent longest; from whichever of the two there are more, so that a crowd pays for itself. Who has
 //! presented a solution stays. Never waits. Invariant: no class has more than its number, and a place that is dropped
@@ -10,10 +10,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use keys::PeerId;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::GateConfig;
-use crate::ticket::Tier;
+use crate::ticket::{Standing, Tier};
+
+/// Places of their own that one peer's tickets open at once: one for each of two streams that crossed.
+const PLACES_PER_PEER_MAX: usize = 2;
 
 /// How many are in the lobby.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -54,8 +58,8 @@ struct State {
     /// By arrival.
     thinking: BTreeMap<u64, CancellationToken>,
     presenting: usize,
-    known: usize,
-    trusted: usize,
+    known: BTreeMap<PeerId, usize>,
+    trusted: BTreeMap<PeerId, usize>,
     shed: u64,
 }
 
@@ -64,8 +68,8 @@ enum Class {
     Silent,
     Thinking,
     Presenting,
-    Known,
-    Trusted,
+    Known(PeerId),
+    Trusted(PeerId),
 }
 
 /// A place in the lobby, given back when dropped.
@@ -127,8 +131,8 @@ impl State {
             silent: self.silent.len(),
             thinking: self.thinking.len(),
             presenting: self.presenting,
-            known: self.known,
-            trusted: self.trusted,
+            known: self.known.values().sum(),
+            trusted: self.trusted.values().sum(),
         }
     }
 
@@ -145,15 +149,27 @@ impl State {
     }
 
     fn leave(&mut self, class: Class, number: u64) {
-        let count = match class {
+        match class {
             // Who was shed is gone already.
-            Class::Silent => return drop(self.silent.remove(&number)),
-            Class::Thinking => return drop(self.thinking.remove(&number)),
-            Class::Presenting => &mut self.presenting,
-            Class::Known => &mut self.known,
-            Class::Trusted => &mut self.trusted,
-        };
-        *count = count.saturating_sub(1);
+            Class::Silent => drop(self.silent.remove(&number)),
+            Class::Thinking => drop(self.thinking.remove(&number)),
+            Class::Presenting => self.presenting = self.presenting.saturating_sub(1),
+            Class::Known(peer) => take_one(&mut self.known, &peer),
+            Class::Trusted(peer) => take_one(&mut self.trusted, &peer),
+        }
+    }
+}
+
+/// Whether a peer may have one more of `most` places.
+fn has_room(places: &BTreeMap<PeerId, usize>, peer: &PeerId, most: usize) -> bool {
+    let own = places.get(peer).copied().unwrap_or_default();
+    own < PLACES_PER_PEER_MAX && places.values().sum::<usize>() < most
+}
+
+fn take_one(places: &mut BTreeMap<PeerId, usize>, peer: &PeerId) {
+    match places.get_mut(peer) {
+        Some(count) if *count > 1 => *count -= 1,
+        _ => drop(places.remove(peer)),
     }
 }
 
@@ -164,12 +180,12 @@ impl Place {
     }
 
     /// A challenge goes out. Who showed a ticket moves to a place of its own, if there is one.
-    pub(super) fn challenged(&mut self, known: Option<Tier>) {
+    pub(super) fn challenged(&mut self, known: Option<&Standing>) {
         self.go(known, Class::Thinking);
     }
 
     /// A solution came in, and stays until it is judged.
-    pub(super) fn presented(&mut self, known: Option<Tier>) {
+    pub(super) fn presented(&mut self, known: Option<&Standing>) {
         self.go(known, Class::Presenting);
     }
 
@@ -178,25 +194,25 @@ impl Place {
         self.go(None, Class::Thinking);
     }
 
-    fn go(&mut self, known: Option<Tier>, stranger: Class) {
+    fn go(&mut self, known: Option<&Standing>, stranger: Class) {
         let mut state = self.lobby.state();
-        let has_own = matches!(self.class, Class::Known | Class::Trusted);
+        let has_own = matches!(self.class, Class::Known(_) | Class::Trusted(_));
         if has_own || self.shed.is_cancelled() {
             return;
         }
-        let own = match known {
-            Some(Tier::Trusted) if state.trusted < self.lobby.trusted_max => Some(Class::Trusted),
-            Some(Tier::Worked) if state.known < self.lobby.known_max => Some(Class::Known),
+        let own = known.and_then(|Standing { peer, tier, .. }| match tier {
+            Tier::Trusted if has_room(&state.trusted, peer, self.lobby.trusted_max) => Some(Class::Trusted(*peer)),
+            Tier::Worked if has_room(&state.known, peer, self.lobby.known_max) => Some(Class::Known(*peer)),
             _ => None,
-        };
+        });
         state.leave(self.class, self.number);
         self.class = own.unwrap_or(stranger);
         match self.class {
             Class::Silent => drop(state.silent.insert(self.number, self.shed.clone())),
             Class::Thinking => drop(state.thinking.insert(self.number, self.shed.clone())),
             Class::Presenting => state.presenting += 1,
-            Class::Known => state.known += 1,
-            Class::Trusted => state.trusted += 1,
+            Class::Known(peer) => *state.known.entry(peer).or_default() += 1,
+            Class::Trusted(peer) => *state.trusted.entry(peer).or_default() += 1,
         }
     }
 }
@@ -219,6 +235,11 @@ mod tests {
             trusted_handshakes_max: 2,
             ..GateConfig::default()
         })
+    }
+
+    fn standing(number: u8, tier: Tier) -> Standing {
+        let peer = PeerId::from_bytes([number; 32]);
+        Standing { peer, tier, issued: 0 }
     }
 
     fn thinking(lobby: &Lobby) -> Place {
@@ -274,7 +295,8 @@ mod tests {
         let mut ticketed: Vec<_> = (0..4)
             .map(|number| {
                 let mut place = full.enter().unwrap();
-                place.challenged(Some(if number < 3 { Tier::Trusted } else { Tier::Worked }));
+                let tier = if number < 3 { Tier::Trusted } else { Tier::Worked };
+                place.challenged(Some(&standing(number, tier)));
                 place
             })
             .collect();
@@ -284,10 +306,24 @@ mod tests {
         let _strangers = [full.enter().unwrap(), full.enter().unwrap(), full.enter().unwrap()];
         assert_eq!(gone(&ticketed)[..2], [false, false]);
         assert!(!ticketed[3].shed.is_cancelled());
-        ticketed[0].presented(Some(Tier::Trusted));
+        ticketed[0].presented(Some(&standing(0, Tier::Trusted)));
         assert_eq!(full.crowd().trusted, 2);
         ticketed.clear();
         assert_eq!((full.crowd().trusted, full.crowd().known), (0, 0));
+    }
+
+    #[test]
+    fn one_peer_cannot_take_the_places_of_all_who_hold_tickets() {
+        let lobby = Lobby::new(&GateConfig::default());
+        let mut places: Vec<_> = (0..5).map(|_| lobby.enter().unwrap()).collect();
+        for place in &mut places {
+            place.challenged(Some(&standing(1, Tier::Worked)));
+        }
+        assert_eq!((lobby.crowd().known, lobby.crowd().thinking), (2, 3));
+        places.remove(0);
+        let mut again = lobby.enter().unwrap();
+        again.challenged(Some(&standing(1, Tier::Worked)));
+        assert_eq!(lobby.crowd().known, 2);
     }
 
     proptest! {
@@ -301,8 +337,8 @@ mod tests {
                 match (step, places.get_mut(place)) {
                     (0 | 1, _) => places.extend(lobby.enter()),
                     (2, Some(place)) => place.challenged(None),
-                    (3, Some(place)) => place.challenged(Some(Tier::Trusted)),
-                    (4, Some(place)) => place.presented(Some(Tier::Worked)),
+                    (3, Some(place)) => place.challenged(Some(&standing(step, Tier::Trusted))),
+                    (4, Some(place)) => place.presented(Some(&standing(step, Tier::Worked))),
                     (_, Some(_)) => drop(places.swap_remove(place)),
                     (_, None) => {}
                 }

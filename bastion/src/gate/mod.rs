@@ -247,3 +247,6 @@ async fn send(session: &mut Session, frame: &[u8], wait: Duration) -> Result<(),
         Err(_) => Err(HandshakeError::Timeout(Step::Send)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -117,6 +117,10 @@ fn out_of_order(awaited: &'static str, got: &Message) -> HandshakeError {
 #[cfg(test)]
 mod client_tests;
 #[cfg(test)]
+mod every_message_tests;
+#[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod ticket_tests;

@@ -29,8 +29,8 @@ pub enum Opening {
     Hello {
         /// The frame to send.
         challenge: Vec<u8>,
-        /// How far its ticket says that it is trusted; none for a stranger.
-        known: Option<Tier>,
+        /// What its ticket says; none for a stranger.
+        known: Option<Standing>,
         /// What to await.
         next: AwaitSolution,
     },
@@ -105,7 +105,7 @@ impl AwaitHello {
                 let challenge = desk.jar.challenge(self.here.keys.onion(), effort, now, rng);
                 Ok(Opening::Hello {
                     challenge: Message::Challenge(challenge).encode(),
-                    known: known.map(|standing| standing.tier),
+                    known,
                     next: AwaitSolution { here: self.here },
                 })
             }
@@ -239,11 +239,11 @@ impl Screened {
         self.expiry
     }
 
-    /// How far a ticket says that the peer is trusted.
-    pub fn known(&self) -> Option<Tier> {
+    /// What the ticket says that stands for the work.
+    pub fn known(&self) -> Option<&Standing> {
         match &self.proof {
             Proof::Work(_) => None,
-            Proof::Ticket(standing) => Some(standing.tier),
+            Proof::Ticket(standing) => Some(standing),
         }
     }
 

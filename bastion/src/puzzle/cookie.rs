@@ -92,7 +92,8 @@ impl CookieJar {
             .map(u32::from_be_bytes)
             .map_err(|_| Misbehaviour::CookieNotOurs)?;
         let cookie = Cookie::decode(cookie).map_err(|_| Misbehaviour::CookieNotOurs)?;
-        if now > cookie.expiry {
+        // One that holds longer than any made now was made before the clock was set back: not for longer than promised.
+        if now > cookie.expiry || cookie.expiry > now.saturating_add(self.lifetime_s) {
             return Err(Misbehaviour::CookieExpired);
         }
         if generation.used.is_used(number) {
@@ -156,6 +157,8 @@ mod tests {
         let (read, serial) = jar.recognise(&cookie, &sealed, 1100).unwrap();
         assert_eq!((read.onion, read.effort, read.expiry), (onion(1), 7, 1100));
         assert_eq!(jar.recognise(&cookie, &sealed, 1101), Err(Misbehaviour::CookieExpired));
+        // From the future: the clock was set back.
+        assert_eq!(jar.recognise(&cookie, &sealed, 999), Err(Misbehaviour::CookieExpired));
         assert_eq!(jar.take(serial), Ok(()));
         assert_eq!(jar.take(serial), Err(Misbehaviour::CookieUsed));
         assert_eq!(jar.recognise(&cookie, &sealed, 1000), Err(Misbehaviour::CookieUsed));

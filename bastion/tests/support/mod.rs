@@ -6,11 +6,12 @@
     reason = "shared by several test programs, each of which uses a part"
 )]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-use bastion::handshake::Here;
+use bastion::handshake::{AwaitChallenge, AwaitWelcome, Here, Work};
 use bastion::messages::{Hello, Message, Refused};
+use bastion::puzzle::{Attempt, solve};
 use bastion::{
     Admitted, Applicant, Decision, Gate, GateConfig, Gatekeeper, HandshakeError, Internal, Listener, Profile,
     RefusalCode, Session, Tier, Transport,
@@ -36,7 +37,9 @@ pub fn easy() -> GateConfig {
 
 pub struct Porter {
     pub profile: Profile,
-    pub decision: Decision,
+    pub decision: Mutex<Decision>,
+    /// When the ticket of the last applicant was issued.
+    pub ticket_issued: Mutex<Option<u64>>,
 }
 
 impl Gatekeeper for Porter {
@@ -44,8 +47,10 @@ impl Gatekeeper for Porter {
         Box::pin(async { Ok(self.profile.clone()) })
     }
 
-    fn decide<'a>(&'a self, _: Applicant<'a>) -> BoxFuture<'a, Decision> {
-        Box::pin(async { self.decision })
+    fn decide<'a>(&'a self, applicant: Applicant<'a>) -> BoxFuture<'a, Decision> {
+        *self.ticket_issued.lock().unwrap() = applicant.ticket_issued;
+        let decision = *self.decision.lock().unwrap();
+        Box::pin(async move { decision })
     }
 }
 
@@ -56,6 +61,7 @@ pub struct Node {
     pub profile: Profile,
     pub config: GateConfig,
     pub clock: Arc<AtomicU64>,
+    pub porter: Arc<Porter>,
 }
 
 impl Node {
@@ -70,18 +76,20 @@ impl Node {
         };
         let porter = Arc::new(Porter {
             profile: profile.clone(),
-            decision,
+            decision: Mutex::new(decision),
+            ticket_issued: Mutex::default(),
         });
         let clock = Arc::new(AtomicU64::new(NOW));
         let reads = clock.clone();
         let now = Arc::new(move || reads.load(Ordering::Relaxed));
-        let gate = Gate::new(config.clone(), keys.clone(), porter, now);
+        let gate = Gate::new(config.clone(), keys.clone(), porter.clone(), now);
         Self {
             gate,
             keys,
             profile,
             config,
             clock,
+            porter,
         }
     }
 
@@ -101,6 +109,20 @@ impl Node {
             easy(),
             Decision::Admit(Tier::Worked),
         )
+    }
+
+    /// Changes what policy says from now on.
+    pub fn decides(&self, decision: Decision) {
+        *self.porter.decision.lock().unwrap() = decision;
+    }
+
+    /// Works for a challenge of that node: the solution's frame, and what to make of the answer.
+    pub fn solve(&self, challenge: &[u8], of: &Node) -> (Vec<u8>, AwaitWelcome) {
+        let (_, next) = AwaitChallenge::begin(self.here(), of.keys.onion(), None);
+        let solving = next.receive(challenge).unwrap();
+        let puzzle = solving.puzzle(0).unwrap().unwrap();
+        let nonce = solve(&puzzle, [0; 16], 1, &Attempt::default()).unwrap();
+        solving.solved(Work { nonce, more: 0 }, self.profile.clone(), Default::default())
     }
 
     pub fn here(&self) -> Arc<Here> {

@@ -1,0 +1,164 @@
+//! What only shows from inside: a full pool, and a stream that is lost while its solution is judged.
+
+use std::sync::Mutex;
+use std::sync::mpsc::{Sender, channel};
+
+use futures::future::BoxFuture;
+use keys::{BootId, Epoch};
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha20Rng;
+use tokio::io::duplex;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::claims::Profile;
+use crate::handshake::{Admitted, AwaitChallenge, AwaitWelcome, Work};
+use crate::messages::{Message, Refused};
+use crate::puzzle::{Attempt, solve};
+
+/// Admits everybody, as soon as it is told to.
+#[derive(Default)]
+struct Slow(Mutex<Option<oneshot::Receiver<()>>>);
+
+impl Gatekeeper for Slow {
+    fn profile(&self) -> BoxFuture<'_, Result<Profile, Internal>> {
+        let profile = Profile {
+            apps: Vec::new(),
+            sync_domains: Vec::new(),
+            epoch: Epoch::from_bytes([1; 16]),
+            boot_id: BootId::from_bytes([1; 16]),
+            identities: Vec::new(),
+        };
+        Box::pin(async { Ok(profile) })
+    }
+
+    fn decide<'a>(&'a self, _: Applicant<'a>) -> BoxFuture<'a, Decision> {
+        let told = self.0.lock().unwrap().take();
+        Box::pin(async {
+            if let Some(told) = told {
+                told.await.unwrap();
+            }
+            Decision::Admit(Tier::Worked)
+        })
+    }
+}
+
+fn config() -> GateConfig {
+    GateConfig {
+        effort_calm: 2,
+        effort_base: 2,
+        inner_bits: 1,
+        verify_workers: 1,
+        verify_queue_max: 1,
+        ..GateConfig::default()
+    }
+}
+
+fn gate(seed: u64, gatekeeper: Slow) -> Gate {
+    let keys = Arc::new(KeyManager::generate(&mut ChaCha20Rng::seed_from_u64(seed)));
+    let now = Arc::new(|| 1_700_000_000);
+    Gate::new(config(), keys, Arc::new(gatekeeper), now)
+}
+
+type Admitting = JoinHandle<Result<(Session, Admitted), HandshakeError>>;
+
+fn stream(gate: &Gate) -> (Session, Admitting) {
+    let (near, far) = duplex(64);
+    let gate = gate.clone();
+    let admitting = tokio::spawn(async move { gate.admit(far).await });
+    (Session::new(near, 8192), admitting)
+}
+
+async fn say(session: &mut Session, frame: &[u8]) -> Message {
+    session.writer.write(frame).await.unwrap();
+    hear(session).await
+}
+
+async fn hear(session: &mut Session) -> Message {
+    Message::decode(&session.reader.read().await.unwrap().unwrap(), 8192).unwrap()
+}
+
+/// Bob's solution of a challenge of Alice's, made on a stream that is gone.
+async fn solution(alice: &Gate, bob: &Gate) -> (Vec<u8>, AwaitWelcome) {
+    let (mut session, _) = stream(alice);
+    let onion = alice.0.here.keys.onion();
+    let (hello, next) = AwaitChallenge::begin(bob.0.here.clone(), onion, None);
+    let challenge = say(&mut session, &hello).await;
+    let solving = next.receive(&challenge.encode()).unwrap();
+    let puzzle = solving.puzzle(0).unwrap().unwrap();
+    let nonce = solve(&puzzle, [0; 16], 1, &Attempt::default()).unwrap();
+    let profile = bob.0.gatekeeper.profile().await.unwrap();
+    solving.solved(Work { nonce, more: 0 }, profile, Duration::ZERO)
+}
+
+/// Keeps the one worker busy and its queue full.
+async fn fill(gate: &Gate) -> (Sender<()>, JoinHandle<()>) {
+    let ((release, held), (begun, begins)) = (channel::<()>(), oneshot::channel());
+    let working = gate.clone();
+    let job = move |_: &mut crate::puzzle::Memory| {
+        begun.send(()).unwrap();
+        held.recv().unwrap();
+    };
+    let occupied = tokio::spawn(async move { working.0.pool.run(Some(1), job).await.unwrap() });
+    begins.await.unwrap();
+    let mut waiting = Box::pin(gate.0.pool.run(Some(u64::MAX), |_| ()));
+    assert!(futures::poll!(waiting.as_mut()).is_pending());
+    drop(waiting);
+    (release, occupied)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_finds_the_queue_full_is_told_when_to_come_again_and_keeps_its_serial() {
+    let (alice, bob) = (gate(1, Slow::default()), gate(2, Slow::default()));
+    let (frame, awaiting) = solution(&alice, &bob).await;
+    let (release, occupied) = fill(&alice).await;
+    let (mut session, admitting) = stream(&alice);
+    match say(&mut session, &frame).await {
+        Message::Refused(Refused { code, retry_s }) => {
+            assert_eq!(code, RefusalCode::Busy);
+            // The queue is full: the longest pause there is.
+            assert_eq!(retry_s, Some(5));
+        }
+        other => panic!("{}", other.kind()),
+    }
+    drop(session);
+    assert!(matches!(admitting.await.unwrap(), Err(HandshakeError::Busy)));
+    release.send(()).unwrap();
+    occupied.await.unwrap();
+    let (mut session, _admitting) = stream(&alice);
+    let welcome = say(&mut session, &frame).await;
+    assert!(awaiting.receive(&welcome.encode()).is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_solution_whose_stream_is_lost_is_judged_to_the_end_and_its_answer_kept() {
+    let (decide, decided) = oneshot::channel();
+    let (alice, bob) = (gate(1, Slow(Mutex::new(Some(decided)))), gate(2, Slow::default()));
+    let (frame, awaiting) = solution(&alice, &bob).await;
+    let (mut first, admitting) = stream(&alice);
+    first.writer.write(&frame).await.unwrap();
+    // Another stream with the same solution: it is being judged, and may come again.
+    loop {
+        let (mut second, _) = stream(&alice);
+        match say(&mut second, &frame).await {
+            Message::Refused(Refused { code, retry_s }) if alice.front().answers.len() == 1 => {
+                assert_eq!((code, retry_s.is_some()), (RefusalCode::Busy, true));
+                break;
+            }
+            // The second stream was faster than the first: it is the one that is judged.
+            Message::Refused(_) => tokio::task::yield_now().await,
+            other => panic!("{}", other.kind()),
+        }
+    }
+    admitting.abort();
+    drop(first);
+    decide.send(()).unwrap();
+    loop {
+        let (mut third, _) = stream(&alice);
+        match say(&mut third, &frame).await {
+            Message::Refused(Refused { code, .. }) => assert_eq!(code, RefusalCode::Busy),
+            welcome => return assert!(awaiting.receive(&welcome.encode()).is_ok()),
+        }
+    }
+}
