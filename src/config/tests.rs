@@ -177,6 +177,11 @@ fn values_that_make_no_sense_are_named_all_at_once() {
         "p:2: limits.parked_per_peer_max: must be at least 1",
     );
     wrong(
+        "[admission]\npending_max = 0\npending_days = 0\nrefused_days = 3651\n",
+        "p:2: admission.pending_max: must be 1 to 1000000\np:3: admission.pending_days: must be 1 to 3650\n\
+         p:4: admission.refused_days: must be 1 to 3650",
+    );
+    wrong(
         "[api]\nrequests_max = 0\n",
         "p:2: api.requests_max: must be 1 to 1000000",
     );

@@ -13,7 +13,7 @@ use crate::op_context::Timestamp;
 pub enum Tier {
     /// Admitted by policy `open`, for its work.
     Worked,
-    /// Listed by the operator, or dialled by us.
+    /// Approved or listed by the operator, or dialled by us.
     Trusted,
 }
 
@@ -50,13 +50,24 @@ pub struct PeerRow {
     pub last_contact: Timestamp,
 }
 
+/// Who was met at an onion address last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetThere {
+    /// The node's name.
+    pub peer_id: PeerId,
+    /// The ticket that it gave us last, as it came.
+    pub ticket: Option<Vec<u8>>,
+}
+
 const COLUMNS: &str = "peer_id, server_oid, peer_apps, peer_sync_domains, domains, onion, epoch, tier, last_contact";
 
-fn json(names: &[String]) -> String {
+/// Names as the JSON array that a column holds.
+pub(super) fn json(names: &[String]) -> String {
     serde_json::Value::from(names).to_string()
 }
 
-fn names(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<String>> {
+/// A column that holds a JSON array of names.
+pub(super) fn names(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<String>> {
     let text: String = row.get(column)?;
     serde_json::from_str(&text).map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
@@ -108,6 +119,26 @@ impl Rows<'_> {
             .doing(doing)
     }
 
+    /// The peer that was met last at an onion address.
+    pub fn met_at(&self, onion: &OnionAddr) -> Result<Option<MetThere>, StoreError> {
+        let doing = "looking for a peer by its address";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT peer_id, ticket FROM peers WHERE onion = ?1 ORDER BY last_contact DESC, id DESC LIMIT 1",
+            )
+            .doing(doing)?;
+        statement
+            .query_row([onion.public_key().as_bytes()], |row| {
+                Ok(MetThere {
+                    peer_id: PeerId::from_bytes(fixed(row, 0)?),
+                    ticket: row.get(1)?,
+                })
+            })
+            .optional()
+            .doing(doing)
+    }
+
     /// All peers, oldest first.
     pub fn peers(&self) -> Result<Vec<PeerRow>, StoreError> {
         let doing = "listing peers";
@@ -148,5 +179,26 @@ impl WriteTx<'_> {
             ))
             .doing(doing)?;
         Ok(())
+    }
+
+    /// Keeps or drops what a known peer gave us to show instead of work.
+    pub fn put_ticket(&self, peer: &PeerId, ticket: Option<&[u8]>) -> Result<(), StoreError> {
+        let doing = "noting a ticket";
+        let mut statement = self
+            .connection
+            .prepare_cached("UPDATE peers SET ticket = ?2 WHERE peer_id = ?1")
+            .doing(doing)?;
+        statement.execute((peer.as_bytes(), ticket)).doing(doing)?;
+        Ok(())
+    }
+
+    /// Trusts a known peer, or no longer. Says whether it is known.
+    pub fn set_tier(&self, peer: &PeerId, tier: Tier) -> Result<bool, StoreError> {
+        let doing = "changing a peer's tier";
+        let mut statement = self
+            .connection
+            .prepare_cached("UPDATE peers SET tier = ?2 WHERE peer_id = ?1")
+            .doing(doing)?;
+        Ok(statement.execute((peer.as_bytes(), tier.as_str())).doing(doing)? > 0)
     }
 }
