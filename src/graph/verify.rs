@@ -139,6 +139,11 @@ impl VerifiedObject {
         &self.object
     }
 
+    /// What it proves of itself, where it is an identity's own record.
+    pub fn record(&self) -> Option<&IdentityRecord> {
+        self.record.as_ref()
+    }
+
     /// The object as it was sent.
     pub fn into_signed(self) -> SignedObject {
         self.signed
