@@ -4,12 +4,14 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use bastion::{Gate, HandshakeError};
+use bastion::{Gate, HandshakeError, Progress, RefusalCode};
 use futures::future::BoxFuture;
 use keys::{KeyManager, Oid, OnionAddr, PeerId};
 
+use super::admission::Admission;
 use super::run::Event;
-use crate::api::{Control, ControlError, Dialled, NodeStatus, SessionRow, SyncDirection, SyncReport};
+use crate::api::{AdmissionStatus, Control, ControlError, Dialled, NodeStatus, SessionRow, SyncDirection, SyncReport};
+use crate::config::Policy;
 use crate::engine::EngineError;
 use crate::graph::SaveError;
 use crate::peer::dialler::{DialError, Dialler};
@@ -24,16 +26,18 @@ pub(super) struct NodeControl {
     peers: Peers,
     gate: Gate,
     keys: Arc<KeyManager>,
+    admission: Admission,
     dialler: OnceLock<Dialler>,
     network: Mutex<String>,
 }
 
 impl NodeControl {
-    pub(super) fn new(peers: Peers, gate: Gate, keys: Arc<KeyManager>) -> Self {
+    pub(super) fn new(peers: Peers, gate: Gate, keys: Arc<KeyManager>, admission: Admission) -> Self {
         Self {
             peers,
             gate,
             keys,
+            admission,
             dialler: OnceLock::new(),
             network: Mutex::new("starting".into()),
         }
@@ -81,10 +85,12 @@ impl NodeControl {
             )
         };
         let dialler = self.dialler.get().ok_or_else(not_ready)?;
-        let reached = dialler
-            .dial(&onion, &|_| {})
-            .await
-            .map_err(|error| dial_error(&error))?;
+        let reached = dialler.dial(&onion, &told_when_waiting).await.map_err(|error| {
+            if is_pending(&error) {
+                dialler.keep_later(onion);
+            }
+            dial_error(&error)
+        })?;
         dialler.keep(onion);
         Ok(Dialled {
             peer: reached.peer,
@@ -167,6 +173,36 @@ impl Control for NodeControl {
     fn new_identity(&self, name: Option<String>) -> BoxFuture<'_, Result<Oid, ControlError>> {
         Box::pin(self.make_identity(name))
     }
+
+    fn admission(&self) -> AdmissionStatus {
+        AdmissionStatus {
+            config: self.admission.get(),
+            by_hand: self.admission.is_by_hand(),
+        }
+    }
+
+    fn set_policy(&self, policy: Policy) {
+        self.admission.set_policy(policy);
+        tracing::info!(policy = policy.as_str(), "the operator changed the policy of admission");
+    }
+
+    fn heed_verdict(&self, peer: &PeerId, kept_out: bool) -> bool {
+        self.gate.forget(peer);
+        kept_out && self.peers.end(peer)
+    }
+}
+
+/// Whoever waits for a dial by hand finds in the log why.
+fn told_when_waiting(progress: Progress) {
+    if let Progress::Waiting(wait) = progress {
+        tracing::info!(wait_s = wait.as_secs(), "the other node is busy; it is dialled again");
+    }
+}
+
+/// Whether the other side's operator has to decide first.
+fn is_pending(error: &DialError) -> bool {
+    let code = RefusalCode::Pending;
+    matches!(error, DialError::Handshake(HandshakeError::Refused { code: said, .. }) if *said == code)
 }
 
 fn refusal(code: &'static str, message: &str) -> ControlError {
@@ -178,6 +214,15 @@ fn refusal(code: &'static str, message: &str) -> ControlError {
 
 fn dial_error(error: &DialError) -> ControlError {
     match error {
+        error if is_pending(error) => refusal(
+            "pending",
+            "the other node's operator has to approve this node; dialling goes on (after a restart too, with its onion \
+             under [[peer]] in the config)",
+        ),
+        DialError::Banned => refusal(
+            "banned",
+            "this peer is banned here and is not dialled: `postern peer unban` lifts that",
+        ),
         DialError::Handshake(HandshakeError::Refused { code, .. }) => {
             refusal("refused", &format!("the other node did not admit this one: {code}"))
         }

@@ -17,4 +17,4 @@ pub mod session;
 pub use dialler::DialError;
 pub use pull::{PullOutcome, SyncError};
 pub use push::PushOutcome;
-pub use registry::{Peers, SessionStatus};
+pub use registry::{AdmitError, Peers, SessionStatus};

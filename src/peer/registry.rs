@@ -26,6 +26,23 @@ use crate::store::{PeerRow, StoreError, Tier};
 /// Rounds of one push or pull that was asked for by hand: a bound against a peer that always says "more".
 const ROUNDS_MAX: usize = 10_000;
 
+/// Why an admitted stream became no session.
+#[derive(Debug, thiserror::Error)]
+pub enum AdmitError {
+    /// The operator banned the peer.
+    #[error("the peer is banned here")]
+    Banned,
+    /// The peer could not be noted.
+    #[error("the peer could not be stored")]
+    Store(#[from] EngineError<ApplyPackageError>),
+}
+
+impl From<EngineError<StoreError>> for AdmitError {
+    fn from(error: EngineError<StoreError>) -> Self {
+        Self::Store(error.into())
+    }
+}
+
 /// A live session as shown to the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionStatus {
@@ -84,11 +101,13 @@ impl Peers {
     }
 
     /// Takes over an admitted stream: notes the peer in the graph and in `peers`, takes its identities, and runs the
-    /// session (SEED 1.1 steps 4 and 5).
-    pub async fn admit(&self, session: Session, admitted: Admitted) -> Result<PeerId, EngineError<ApplyPackageError>> {
+    /// session (SEED 1.1 steps 4 and 5). Not with a peer that is banned, whoever dialled.
+    pub async fn admit(&self, session: Session, admitted: Admitted) -> Result<PeerId, AdmitError> {
         let claims = admitted.claims();
         let peer = claims.peer_id();
-        self.note_peer(&admitted).await?;
+        if !self.note_peer(&admitted).await? {
+            return Err(AdmitError::Banned);
+        }
         let checked = self.0.engine.check(claims.identities.clone()).await?;
         let epoch = claims.epoch;
         self.0
@@ -96,7 +115,25 @@ impl Peers {
             .write(move |core, now| core.apply_identities(now, peer, epoch, checked))
             .await?;
         self.start(session, &admitted);
+        // Listed now, so that a ban from here on finds it; one that came in between is found here.
+        if self.is_banned(peer).await? {
+            self.end(&peer);
+            return Err(AdmitError::Banned);
+        }
         Ok(peer)
+    }
+
+    async fn is_banned(&self, peer: PeerId) -> Result<bool, EngineError<ApplyPackageError>> {
+        let engine = &self.0.engine;
+        let now = engine.now();
+        Ok(engine.read(move |view| view.rows.is_banned(&peer, now)).await?)
+    }
+
+    /// Ends the session with a peer, if there is one.
+    pub fn end(&self, peer: &PeerId) -> bool {
+        let live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = live.get(peer).filter(|live| !live.handle.over().is_cancelled());
+        open.inspect(|live| live.handle.over().cancel()).is_some()
     }
 
     /// Takes over a stream that came in, in a task of its own: the accept loop goes on meanwhile.
@@ -106,8 +143,10 @@ impl Peers {
             let claims = admitted.claims();
             let (peer, solving) = (claims.peer_id(), admitted.effort());
             tracing::info!(%peer, effort = solving, domains = admitted.domains().len(), "admitted a peer");
-            if let Err(error) = this.admit(session, admitted).await {
-                tracing::error!(%peer, %error, "could not store an admitted peer");
+            match this.admit(session, admitted).await {
+                Ok(_) => {}
+                Err(error @ AdmitError::Banned) => tracing::info!(%peer, %error, "no session"),
+                Err(error) => tracing::error!(%peer, %error, "could not store an admitted peer"),
             }
         });
     }
@@ -118,21 +157,28 @@ impl Peers {
         live.len() >= self.0.config.sessions_max && !live.contains_key(peer)
     }
 
-    async fn note_peer(&self, admitted: &Admitted) -> Result<(), EngineError<ApplyPackageError>> {
+    /// Notes an admitted peer, and the ticket that it gave us where we dialled. `false`, and nothing is noted, where it is
+    /// banned.
+    async fn note_peer(&self, admitted: &Admitted) -> Result<bool, EngineError<ApplyPackageError>> {
         let claims = admitted.claims();
         let (node, chain, onion) = (claims.node.clone(), claims.chain.clone(), claims.onion);
         let (apps, sync_domains, epoch) = (claims.apps.clone(), claims.sync_domains.clone(), claims.epoch);
         let domains = admitted.domains().to_vec();
-        let tier = if admitted.we_dialled() {
-            Tier::Trusted
-        } else {
-            Tier::Worked
+        let tier = match admitted.tier() {
+            bastion::Tier::Trusted => Tier::Trusted,
+            bastion::Tier::Worked => Tier::Worked,
         };
+        let dialled = admitted.we_dialled();
+        let ticket = admitted.ticket().map(|ticket| ticket.as_bytes().to_vec());
         let note = move |core: &mut crate::state_engine::StateEngine, now| {
             core.write(now, |graph| {
+                let peer = chain.peer_id();
+                if graph.tx().is_banned(&peer, now)? {
+                    return Ok(false);
+                }
                 graph.save_server(&node, &chain)?.ok_or(ApplyPackageError::StaleKeys)?;
                 graph.tx().put_peer(&PeerRow {
-                    peer_id: chain.peer_id(),
+                    peer_id: peer,
                     server_oid: chain.oid(),
                     peer_apps: apps,
                     peer_sync_domains: sync_domains,
@@ -142,7 +188,11 @@ impl Peers {
                     tier,
                     last_contact: now,
                 })?;
-                Ok::<_, ApplyPackageError>(())
+                if dialled {
+                    graph.tx().put_ticket(&peer, ticket.as_deref())?;
+                }
+                graph.tx().remove_pending(&peer)?;
+                Ok::<_, ApplyPackageError>(true)
             })
         };
         self.0.engine.write(note).await

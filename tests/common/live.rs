@@ -18,7 +18,7 @@ use keys::{BootId, KeyManager, Oid, OnionAddr, PeerId};
 use postern::config::{AdmissionConfig, SyncConfig};
 use postern::engine::{Clock, Engine};
 use postern::graph::SaveError;
-use postern::node::Doorkeeper;
+use postern::node::{Admission, Doorkeeper};
 use postern::op_context::Timestamp;
 use postern::peer::dialler::Dialler;
 use postern::peer::{Peers, PullOutcome};
@@ -43,6 +43,10 @@ impl HandClock {
     pub fn at(unix_ms: u64) -> Self {
         Self(Arc::new(AtomicU64::new(unix_ms)))
     }
+
+    pub fn advance_s(&self, seconds: u64) {
+        self.0.fetch_add(seconds * 1000, Ordering::Relaxed);
+    }
 }
 
 impl Clock for HandClock {
@@ -64,9 +68,20 @@ pub struct LiveNode {
     pub peers: Peers,
     pub dialler: Dialler,
     pub identity: Oid,
+    pub admission: Admission,
+    pub gate: Gate,
+    pub clock: HandClock,
+    life: Life,
     stop: CancellationToken,
-    _serving: tokio::task::JoinHandle<()>,
-    _folder: tempfile::TempDir,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+/// What outlives a restart.
+struct Life {
+    folder: tempfile::TempDir,
+    seed: u64,
+    apps: Vec<String>,
+    sync: SyncConfig,
 }
 
 /// Sync that goes on only when a test says so.
@@ -82,34 +97,77 @@ pub fn by_hand() -> SyncConfig {
 }
 
 impl LiveNode {
-    /// A node called `name` with keys from `seed`, on a net of memory pipes.
+    /// A node called `name` with keys from `seed`, on a net of memory pipes. It lets in who worked.
     pub async fn start(net: &MemoryNet, name: &str, seed: u64, apps: &[&str], sync: SyncConfig) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_under(net, name, seed, apps, sync, AdmissionConfig::default()).await
+    }
+
+    /// The same, under another policy.
+    pub async fn start_under(
+        net: &MemoryNet,
+        name: &str,
+        seed: u64,
+        apps: &[&str],
+        sync: SyncConfig,
+        admission: AdmissionConfig,
+    ) -> Self {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let keys = Arc::new(KeyManager::generate(&mut rng));
         let identity = keys.add_identity(&mut rng).unwrap();
-        let apps: Vec<String> = apps.iter().map(ToString::to_string).collect();
-        let schemas = Arc::new(Schemas::load(&apps, None).unwrap());
+        let life = Life {
+            folder: tempfile::tempdir().unwrap(),
+            seed,
+            apps: apps.iter().map(ToString::to_string).collect(),
+            sync,
+        };
         let clock = HandClock::at(1_700_000_000_000);
-        let path = folder.path().join("postern.db");
-        let mut core = StateEngine::open(
-            &path,
-            schemas,
-            keys.clone(),
-            CoreLimits::default(),
-            Box::new(rng),
-            Clock::now(&clock),
-        )
-        .unwrap();
+        let mut core = open(&life, &keys, &clock, rng);
         core.write(Clock::now(&clock), |graph| graph.save_identity(identity, Some(name)))
             .unwrap();
+        Self::run(net, life, keys, identity, clock, core, Admission::new(admission))
+    }
+
+    /// Ends all sessions and starts again over the same folder and keys.
+    pub async fn restart(self, net: &MemoryNet) -> Self {
+        self.stop.cancel();
+        self.peers.close().await;
+        self.dialler.close().await;
+        let Self {
+            keys,
+            identity,
+            admission,
+            clock,
+            life,
+            serving,
+            ..
+        } = self;
+        serving.await.unwrap();
+        // Another life of the process has other chance.
+        let life = Life {
+            seed: life.seed + 100,
+            ..life
+        };
+        let core = open(&life, &keys, &clock, ChaCha20Rng::seed_from_u64(life.seed));
+        let admission = Admission::new((*admission.get()).clone());
+        Self::run(net, life, keys, identity, clock, core, admission)
+    }
+
+    fn run(
+        net: &MemoryNet,
+        life: Life,
+        keys: Arc<KeyManager>,
+        identity: Oid,
+        clock: HandClock,
+        core: StateEngine,
+        admission: Admission,
+    ) -> Self {
         let engine = Engine::inline(core, Arc::new(clock.clone()));
         let stop = CancellationToken::new();
-        let peers = Peers::new(engine.clone(), sync, stop.clone());
-        let boot_id = BootId::from_bytes([seed as u8; 16]);
+        let peers = Peers::new(engine.clone(), life.sync.clone(), stop.clone());
+        let boot_id = BootId::from_bytes([life.seed as u8; 16]);
         let doorkeeper = Doorkeeper {
             peers: peers.clone(),
-            admission: AdmissionConfig::default(),
+            admission: admission.clone(),
             boot_id,
             identities_max: 8,
         };
@@ -119,13 +177,13 @@ impl LiveNode {
             inner_bits: 2,
             ..GateConfig::default()
         };
-        let gate = Gate::new(config, keys.clone(), Arc::new(doorkeeper), Arc::new(clock));
+        let gate = Gate::new(config, keys.clone(), Arc::new(doorkeeper), Arc::new(clock.clone()));
         let listener = net.listen(keys.onion());
         let dialler = Dialler::new(gate.clone(), Arc::new(net.transport()), peers.clone(), stop.clone());
-        let (admitting, ending) = (peers.clone(), stop.clone());
+        let (serving, admitting, ending) = (gate.clone(), peers.clone(), stop.clone());
         let serving = tokio::spawn(async move {
             let admitted = move |session, admitted| admitting.admit_in_background(session, admitted);
-            gate.serve(Box::new(listener), admitted, ending).await;
+            serving.serve(Box::new(listener), admitted, ending).await;
         });
         Self {
             engine,
@@ -133,9 +191,12 @@ impl LiveNode {
             peers,
             dialler,
             identity,
+            admission,
+            gate,
+            clock,
+            life,
             stop,
-            _serving: serving,
-            _folder: folder,
+            serving,
         }
     }
 
@@ -209,4 +270,16 @@ impl LiveNode {
         self.peers.close().await;
         self.dialler.close().await;
     }
+}
+
+fn open(life: &Life, keys: &Arc<KeyManager>, clock: &HandClock, rng: ChaCha20Rng) -> StateEngine {
+    StateEngine::open(
+        &life.folder.path().join("postern.db"),
+        Arc::new(Schemas::load(&life.apps, None).unwrap()),
+        keys.clone(),
+        CoreLimits::default(),
+        Box::new(rng),
+        Clock::now(clock),
+    )
+    .unwrap()
 }
