@@ -15,7 +15,8 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::registry::{AdmitError, Backoff, Peers};
+use super::admit::AdmitError;
+use super::registry::{Backoff, Peers};
 use crate::engine::EngineError;
 use crate::state_engine::{ApplyPackageError, StateEngine};
 use crate::store::{MetThere, StoreError};

@@ -13,6 +13,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::admit::{self, AdmitError};
 use super::pull::{PullOutcome, SyncError, pull_once};
 use super::push::{PushOutcome, push_once};
 use super::serve::Server;
@@ -21,27 +22,10 @@ use crate::config::SyncConfig;
 use crate::engine::{Engine, EngineError};
 use crate::schema::IDENTITIES;
 use crate::state_engine::ApplyPackageError;
-use crate::store::{PeerRow, StoreError, Tier};
+use crate::store::StoreError;
 
 /// Rounds of one push or pull that was asked for by hand: a bound against a peer that always says "more".
 const ROUNDS_MAX: usize = 10_000;
-
-/// Why an admitted stream became no session.
-#[derive(Debug, thiserror::Error)]
-pub enum AdmitError {
-    /// The operator banned the peer.
-    #[error("the peer is banned here")]
-    Banned,
-    /// The peer could not be noted.
-    #[error("the peer could not be stored")]
-    Store(#[from] EngineError<ApplyPackageError>),
-}
-
-impl From<EngineError<StoreError>> for AdmitError {
-    fn from(error: EngineError<StoreError>) -> Self {
-        Self::Store(error.into())
-    }
-}
 
 /// A live session as shown to the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,9 +89,7 @@ impl Peers {
     pub async fn admit(&self, session: Session, admitted: Admitted) -> Result<PeerId, AdmitError> {
         let claims = admitted.claims();
         let peer = claims.peer_id();
-        if !self.note_peer(&admitted).await? {
-            return Err(AdmitError::Banned);
-        }
+        admit::note(&self.0.engine, &admitted).await?;
         let checked = self.0.engine.check(claims.identities.clone()).await?;
         let epoch = claims.epoch;
         self.0
@@ -115,18 +97,7 @@ impl Peers {
             .write(move |core, now| core.apply_identities(now, peer, epoch, checked))
             .await?;
         self.start(session, &admitted);
-        // Listed now, so that a ban from here on finds it; one that came in between is found here.
-        if self.is_banned(peer).await? {
-            self.end(&peer);
-            return Err(AdmitError::Banned);
-        }
         Ok(peer)
-    }
-
-    async fn is_banned(&self, peer: PeerId) -> Result<bool, EngineError<ApplyPackageError>> {
-        let engine = &self.0.engine;
-        let now = engine.now();
-        Ok(engine.read(move |view| view.rows.is_banned(&peer, now)).await?)
     }
 
     /// Ends the session with a peer, if there is one.
@@ -155,47 +126,6 @@ impl Peers {
     pub fn is_full_without(&self, peer: &PeerId) -> bool {
         let live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
         live.len() >= self.0.config.sessions_max && !live.contains_key(peer)
-    }
-
-    /// Notes an admitted peer, and the ticket that it gave us where we dialled. `false`, and nothing is noted, where it is
-    /// banned.
-    async fn note_peer(&self, admitted: &Admitted) -> Result<bool, EngineError<ApplyPackageError>> {
-        let claims = admitted.claims();
-        let (node, chain, onion) = (claims.node.clone(), claims.chain.clone(), claims.onion);
-        let (apps, sync_domains, epoch) = (claims.apps.clone(), claims.sync_domains.clone(), claims.epoch);
-        let domains = admitted.domains().to_vec();
-        let tier = match admitted.tier() {
-            bastion::Tier::Trusted => Tier::Trusted,
-            bastion::Tier::Worked => Tier::Worked,
-        };
-        let dialled = admitted.we_dialled();
-        let ticket = admitted.ticket().map(|ticket| ticket.as_bytes().to_vec());
-        let note = move |core: &mut crate::state_engine::StateEngine, now| {
-            core.write(now, |graph| {
-                let peer = chain.peer_id();
-                if graph.tx().is_banned(&peer, now)? {
-                    return Ok(false);
-                }
-                graph.save_server(&node, &chain)?.ok_or(ApplyPackageError::StaleKeys)?;
-                graph.tx().put_peer(&PeerRow {
-                    peer_id: peer,
-                    server_oid: chain.oid(),
-                    peer_apps: apps,
-                    peer_sync_domains: sync_domains,
-                    domains,
-                    onion,
-                    epoch,
-                    tier,
-                    last_contact: now,
-                })?;
-                if dialled {
-                    graph.tx().put_ticket(&peer, ticket.as_deref())?;
-                }
-                graph.tx().remove_pending(&peer)?;
-                Ok::<_, ApplyPackageError>(true)
-            })
-        };
-        self.0.engine.write(note).await
     }
 
     fn start(&self, session: Session, admitted: &Admitted) {
@@ -241,6 +171,10 @@ impl Peers {
     async fn run(&self, starting: Starting, peer: PeerId, domains: Vec<String>) {
         let handle = starting.handle().clone();
         tracing::info!(%peer, domains = domains.len(), "session begins");
+        // Listed now, so that a ban from here on finds it; one that came since it was admitted is found here.
+        if admit::is_banned(&self.0.engine, peer).await {
+            handle.over().cancel();
+        }
         let asking = TaskTracker::new();
         // Who speaks comes before what is said: a first pull of another domain may hold more objects of owners that are
         // not known yet than may wait for them. Over when the identities are here, or cannot be had now.
