@@ -2,10 +2,14 @@
 //!
 //! The API stands beside the peers and does not know them; the node implements this for both. Never blocks.
 
+use std::sync::Arc;
+
 use bastion::{GateStatus, TorStatus};
 use futures::future::BoxFuture;
 use keys::{Oid, OnionAddr, PeerId};
 use serde::{Deserialize, Serialize};
+
+use crate::config::{AdmissionConfig, Policy};
 
 /// What only the node as a whole can do.
 pub trait Control: Send + Sync + 'static {
@@ -25,6 +29,26 @@ pub trait Control: Send + Sync + 'static {
 
     /// Makes an identity that lives here.
     fn new_identity(&self, name: Option<String>) -> BoxFuture<'_, Result<Oid, ControlError>>;
+
+    /// Who is let in.
+    fn admission(&self) -> AdmissionStatus;
+
+    /// Lets others in from now on, until the next start or until the config file is read again.
+    fn set_policy(&self, policy: Policy);
+
+    /// A verdict on a peer was written: it is judged anew from now on. Says whether a session ended.
+    fn heed_verdict(&self, peer: &PeerId, heed: Heed) -> bool;
+}
+
+/// What a verdict means for a session that is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heed {
+    /// It keeps its place when places run out.
+    Trusted,
+    /// It ends.
+    KeptOut,
+    /// Nothing.
+    AsBefore,
 }
 
 /// Why the node could not do it: a short word, and a sentence for the operator.
@@ -35,6 +59,15 @@ pub struct ControlError {
     pub code: &'static str,
     /// What happened and what to do.
     pub message: String,
+}
+
+/// Who is let in.
+#[derive(Debug, Clone)]
+pub struct AdmissionStatus {
+    /// What holds now.
+    pub config: Arc<AdmissionConfig>,
+    /// Whether the policy is another than the config file's.
+    pub by_hand: bool,
 }
 
 /// The node at one moment.

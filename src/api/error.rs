@@ -10,6 +10,7 @@ use serde_json::json;
 use super::control::ControlError;
 use crate::engine::EngineError;
 use crate::graph::SaveError;
+use crate::services::admission::VerdictError;
 use crate::services::messages::SendError;
 use crate::store::StoreError;
 
@@ -94,6 +95,19 @@ impl From<SendError> for ApiError {
     }
 }
 
+impl From<VerdictError> for ApiError {
+    fn from(error: VerdictError) -> Self {
+        let (status, code) = match &error {
+            VerdictError::Store(error) => return Self::internal(error),
+            VerdictError::Banned => (StatusCode::CONFLICT, "banned"),
+            VerdictError::Trusted => (StatusCode::CONFLICT, "trusted"),
+            VerdictError::NotKeptOut => (StatusCode::NOT_FOUND, "not_found"),
+            VerdictError::Itself => (StatusCode::UNPROCESSABLE_ENTITY, "self"),
+        };
+        Self::new(status, code, error.to_string())
+    }
+}
+
 impl<E: std::error::Error + Into<Self> + 'static> From<EngineError<E>> for ApiError {
     fn from(error: EngineError<E>) -> Self {
         match error {
@@ -106,7 +120,7 @@ impl<E: std::error::Error + Into<Self> + 'static> From<EngineError<E>> for ApiEr
 impl From<ControlError> for ApiError {
     fn from(error: ControlError) -> Self {
         let status = match error.code {
-            "no_session" | "not_shared" => StatusCode::CONFLICT,
+            "no_session" | "not_shared" | "banned" | "pending" => StatusCode::CONFLICT,
             "internal" => StatusCode::INTERNAL_SERVER_ERROR,
             "not_ready" => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_GATEWAY,

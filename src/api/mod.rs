@@ -1,12 +1,14 @@
 //! The local HTTP API: what people and frontends of this node can do (SEED 3, DESIGN 8).
 //!
 //! - [`auth`]: who may ask at all. [`routes`]: what can be asked. [`messages`], [`identities`], [`objects`], [`node`],
-//!   [`tor`]: the answers. [`server`]: connections. [`control`]: what the node must do for the API that is not data.
+//!   [`tor`], [`admission`]: the answers. [`server`]: connections. [`control`]: what the node must do for the API that is
+//!   not data.
 //!   [`error`]: how it says no.
 //!
 //! Never listens beyond loopback, never answers a page of another origin, never logs a body. Works before and without
 //! Tor. Invariant: every route but `/healthz` demands the operator's token.
 
+mod admission;
 mod auth;
 mod control;
 mod error;
@@ -24,7 +26,9 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-pub use control::{Control, ControlError, Dialled, NodeStatus, SessionRow, SyncDirection, SyncReport};
+pub use control::{
+    AdmissionStatus, Control, ControlError, Dialled, Heed, NodeStatus, SessionRow, SyncDirection, SyncReport,
+};
 pub use routes::router;
 pub use server::serve;
 

@@ -8,10 +8,10 @@ use keys::{OnionAddr, PeerId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::ApiState;
 use super::control::{SyncDirection, SyncReport};
 use super::error::ApiError;
 use super::read::{Asked, Body, page, peer_id};
+use super::{ApiState, admission};
 use crate::state_engine::View;
 use crate::store::{StoreError, Tier, Usage};
 
@@ -80,7 +80,8 @@ pub(super) async fn status(State(state): State<ApiState>) -> Result<Json<Value>,
         .engine
         .read(|view| Ok::<_, StoreError>((view.head()?, peer_rows(&view)?, tier_rows(&view)?)))
         .await?;
-    let ground = state.engine.ground();
+    let (ground, admission) = (state.engine.ground(), admission::summary(&state).await?);
+    let (gate, crowd) = (&node.gate, &node.gate.crowd);
     Ok(Json(json!({
         "peer_id": node.peer_id.to_hex(),
         "onion": node.onion.to_onion_string(),
@@ -89,13 +90,28 @@ pub(super) async fn status(State(state): State<ApiState>) -> Result<Json<Value>,
         "change_seq": head,
         "apps": ground.schemas.apps().map(|app| &app.slug).collect::<Vec<_>>(),
         "sync_domains": ground.schemas.sync_domains().map(|domain| &domain.name).collect::<Vec<_>>(),
+        "admission": admission,
         "gate": {
-            "effort": node.gate.effort,
-            "open_handshakes": node.gate.crowd.strangers(),
-            "queue": node.gate.queue,
-            "admitted_total": node.gate.admitted_total,
-            "refused_total": node.gate.refused_total,
-            "dialled_total": node.gate.dialled_total,
+            "effort": gate.effort,
+            "pressure": gate.pressure,
+            "open_handshakes": crowd.strangers(),
+            "crowd": {
+                "silent": crowd.silent,
+                "thinking": crowd.thinking,
+                "presenting": crowd.presenting,
+                "known": crowd.known,
+                "trusted": crowd.trusted,
+            },
+            "queue": gate.queue,
+            "verifying": gate.verifying,
+            "failures_per_minute": gate.failures_per_minute,
+            "admissions_per_minute": gate.admissions_per_minute,
+            "answers": gate.answers,
+            "admitted_total": gate.admitted_total,
+            "by_ticket_total": gate.by_ticket_total,
+            "refused_total": gate.refused_total,
+            "busy_total": gate.busy_total,
+            "dialled_total": gate.dialled_total,
         },
         "tor": super::tor::show(node.tor),
         "sessions": node.sessions,

@@ -7,7 +7,7 @@ use axum::{Json, Router, middleware};
 use serde_json::{Value, json};
 
 use super::error::ApiError;
-use super::{ApiState, auth, identities, messages, node, objects};
+use super::{ApiState, admission, auth, identities, messages, node, objects};
 
 /// All routes, with what stands before them.
 pub fn router(state: ApiState) -> Router {
@@ -19,6 +19,13 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/peers", get(node::peers).post(node::dial))
         .route("/api/sync", post(node::sync))
         .route("/api/rejects", get(node::rejects))
+        .route("/api/admission", get(admission::show).put(admission::change))
+        .route("/api/admission/pending", get(admission::pending))
+        .route("/api/admission/bans", get(admission::bans))
+        .route("/api/admission/approve", post(admission::approve))
+        .route("/api/admission/refuse", post(admission::refuse))
+        .route("/api/admission/ban", post(admission::ban))
+        .route("/api/admission/unban", post(admission::unban))
         .route("/api/objects", get(objects::list).post(objects::save))
         .route("/api/objects/{app}/{oid}", delete(objects::delete))
         .fallback(nothing_here)

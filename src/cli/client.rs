@@ -59,6 +59,11 @@ impl Client {
         self.ask(Method::POST, path, body.to_string().into()).await
     }
 
+    /// Sets.
+    pub(super) async fn put(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.ask(Method::PUT, path, body.to_string().into()).await
+    }
+
     async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Value, Failure> {
         let stream = TcpStream::connect(self.address)
             .await

@@ -1,69 +1,17 @@
 //! Commands that talk to the running node, and how their answers look on a terminal.
 //!
-//! What others wrote is shown without control characters, so that no message can play with the terminal.
+//! Never shows what others wrote as it is: see [`super::show`].
 
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 
 use serde_json::{Value, json};
 
 use super::client::Client;
+use super::show::{list, number, say, short, tame, text, words};
 use super::{Asking, Failure};
 
 /// Longest message that is read from standard input, in bytes; the API has its own limit.
 const STDIN_BYTES_MAX: u64 = 1 << 20;
-
-/// A line of the answer. A reader that has seen enough, such as `head`, is no failure.
-fn say(line: impl std::fmt::Display) {
-    if let Err(error) = writeln!(std::io::stdout(), "{line}") {
-        let is_enough = error.kind() == std::io::ErrorKind::BrokenPipe;
-        std::process::exit(i32::from(!is_enough));
-    }
-}
-
-fn text<'v>(value: &'v Value, field: &str) -> &'v str {
-    value.get(field).and_then(Value::as_str).unwrap_or("-")
-}
-
-fn number(value: &Value, field: &str) -> u64 {
-    value.get(field).and_then(Value::as_u64).unwrap_or_default()
-}
-
-fn list<'v>(value: &'v Value, field: &str) -> &'v [Value] {
-    value.get(field).and_then(Value::as_array).map_or(&[], Vec::as_slice)
-}
-
-fn short(id: &str) -> String {
-    match id.get(..12) {
-        Some(start) if id.len() > 12 => format!("{start}…"),
-        _ => id.to_owned(),
-    }
-}
-
-/// Marks that turn the direction of what follows: a line could read as another one.
-fn is_hidden_mark(letter: char) -> bool {
-    matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-/// Control characters become visible; lines of a message are indented below the first.
-fn tame(text: &str) -> String {
-    let mut shown = String::new();
-    for letter in text.chars() {
-        match letter {
-            '\n' => shown.push_str("\n    "),
-            letter if letter.is_control() || is_hidden_mark(letter) => shown.extend(letter.escape_unicode()),
-            letter => shown.push(letter),
-        }
-    }
-    shown
-}
-
-fn words(value: &Value, field: &str) -> String {
-    list(value, field)
-        .iter()
-        .filter_map(Value::as_str)
-        .collect::<Vec<_>>()
-        .join(", ")
-}
 
 pub(super) async fn status(asking: &Asking) -> Result<(), Failure> {
     let status = Client::find(&asking.node.config)?.get("/api/status").await?;
@@ -81,19 +29,39 @@ pub(super) async fn status(asking: &Asking) -> Result<(), Failure> {
     ));
     say(format_args!("sync domains   {}", words(&status, "sync_domains")));
     if let Some(gate) = status.get("gate") {
-        say(format_args!(
-            "bastion        effort {}, {} open, {} admitted, {} turned away",
-            number(gate, "effort"),
-            number(gate, "open_handshakes"),
-            number(gate, "admitted_total"),
-            number(gate, "refused_total")
-        ));
+        show_gate(gate);
+    }
+    if let Some(admission) = status.get("admission") {
+        say(format_args!("admission      {}", super::admission::summary(admission)));
     }
     for line in status.get("tor").map(super::tor::lines).unwrap_or_default() {
         say(line);
     }
     show_peers(&status);
     Ok(())
+}
+
+fn show_gate(gate: &Value) {
+    say(format_args!(
+        "bastion        effort {}, load {}.{} %, {} open, {} to verify",
+        number(gate, "effort"),
+        number(gate, "pressure") / 10,
+        number(gate, "pressure") % 10,
+        number(gate, "open_handshakes"),
+        number(gate, "queue") + number(gate, "verifying")
+    ));
+    say(format_args!(
+        "               {} admitted ({} by ticket), {} turned away ({} for want of room)",
+        number(gate, "admitted_total"),
+        number(gate, "by_ticket_total"),
+        number(gate, "refused_total"),
+        number(gate, "busy_total")
+    ));
+    say(format_args!(
+        "               last minute: {} admitted, {} failed",
+        number(gate, "admissions_per_minute"),
+        number(gate, "failures_per_minute")
+    ));
 }
 
 fn show_peers(status: &Value) {
@@ -140,11 +108,13 @@ pub(super) async fn peer_add(onion: &str, asking: &Asking) -> Result<(), Failure
         return Ok(());
     }
     say(format_args!("Admitted by peer {}", text(&dialled, "peer_id")));
-    say(format_args!(
-        "  puzzle of {} expected evaluations, solved in {} ms",
-        number(&dialled, "effort"),
-        number(&dialled, "solving_ms")
-    ));
+    match number(&dialled, "effort") {
+        0 => say("  by the ticket that it gave this node earlier, without a puzzle"),
+        effort => say(format_args!(
+            "  puzzle of {effort} expected evaluations, solved in {} ms",
+            number(&dialled, "solving_ms")
+        )),
+    }
     Ok(())
 }
 
@@ -354,16 +324,4 @@ pub(super) async fn sync(
         }
     }
     done
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_others_wrote_cannot_play_with_the_terminal() {
-        assert_eq!(tame("a\u{1b}[2Jb"), "a\\u{1b}[2Jb");
-        assert_eq!(tame("a\u{202e}b"), "a\\u{202e}b");
-        assert_eq!(tame("one\ntwo"), "one\n    two");
-    }
 }

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use keys::KdfCost;
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
 use super::{Failure, passphrase};
 use crate::config::{Config, ConfigError, LogConfig, LogFormat};
-use crate::node::{self, Event};
+use crate::node::{self, Event, Reloads};
 use crate::schema::Schemas;
 
 /// Makes a node.
@@ -89,19 +90,36 @@ pub(super) async fn run(path: &Path, passphrase_file: Option<PathBuf>) -> Result
     start_logging(&config.log)?;
     let file = passphrase_file.or_else(|| config.passphrase_file());
     let passphrase = passphrase::read(file.as_deref())?;
-    let (mut interrupt, mut terminate) = match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
-        (Ok(interrupt), Ok(terminate)) => (interrupt, terminate),
-        (Err(error), _) | (_, Err(error)) => return Err(Failure::of(&error)),
-    };
+    let listen = |kind| signal(kind).map_err(|error| Failure::of(&error));
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    let reloads = on_hangup(listen(SignalKind::hangup())?, path.to_owned());
     let stop = async move {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
     };
-    node::run(config, passphrase, show, stop)
+    node::run(config, passphrase, show, reloads, stop)
         .await
         .map_err(|error| Failure::of(&error))
+}
+
+/// Reads the config again at each SIGHUP, for as long as the node listens.
+fn on_hangup(mut hangup: Signal, path: PathBuf) -> Reloads {
+    let (read, reloads) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            // A small file, read where the node's own tasks are not held up.
+            let path = path.clone();
+            let Ok(config) = tokio::task::spawn_blocking(move || Config::load(&path)).await else {
+                continue;
+            };
+            if read.send(config).await.is_err() {
+                return;
+            }
+        }
+    });
+    reloads
 }
 
 /// What the person at the terminal sees. The log goes the same way, and says more.

@@ -4,10 +4,12 @@
 //! passphrase as an argument or from the environment. Invariant: exit code 0 is done, 1 is failed, 2 is wrong usage or
 //! a wrong config.
 
+mod admission;
 mod client;
 mod commands;
 mod folder;
 mod passphrase;
+mod show;
 mod tor;
 
 use std::path::PathBuf;
@@ -54,7 +56,15 @@ enum Command {
     },
     /// Shows the node, its peers, and how far each domain is.
     Status(Asking),
-    /// Peers: knock at another node, or list those that are known.
+    /// Shows who is let in, or changes it until the next start or SIGHUP.
+    Policy {
+        /// Let in who worked, whom you approve, or only whom you know.
+        #[arg(value_parser = ["open", "approve", "allowlist"])]
+        policy: Option<String>,
+        #[command(flatten)]
+        asking: Asking,
+    },
+    /// Peers: knock at another node, list those that are known, say who may come in.
     #[command(subcommand)]
     Peer(Peer),
     /// Identities of this node and those that are known.
@@ -114,6 +124,38 @@ enum Peer {
     },
     /// Lists the known peers.
     List(Asking),
+    /// Lists the strangers that wait for approval, with what they claim.
+    Pending(Asking),
+    /// Lets a node in from now on, and trusts it.
+    Approve(Named),
+    /// Sends a stranger away without asking again, for a time.
+    Refuse(KeptOut),
+    /// Keeps a node out, ends its session and voids its tickets.
+    Ban(KeptOut),
+    /// Lifts a ban or a refusal: the node is a stranger again.
+    Unban(Named),
+    /// Lists who is banned or refused, why, and until when.
+    Bans(Asking),
+}
+
+#[derive(Debug, Args)]
+struct Named {
+    /// Its peer id, or the first 8 digits or more of one that is known.
+    id: String,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+#[derive(Debug, Args)]
+struct KeptOut {
+    #[command(flatten)]
+    who: Named,
+    /// Why, for your own eyes: at most 256 bytes.
+    #[arg(long)]
+    reason: Option<String>,
+    /// For how many days. Default: a refusal for admission.refused_days, a ban for ever.
+    #[arg(long)]
+    days: Option<u64>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -181,6 +223,19 @@ impl Failure {
     }
 }
 
+impl Named {
+    async fn say(&self, verb: &str) -> Result<(), Failure> {
+        admission::say_of(verb, &self.id, None, None, &self.asking).await
+    }
+}
+
+impl KeptOut {
+    async fn say(self, verb: &str) -> Result<(), Failure> {
+        let Self { who, reason, days } = self;
+        admission::say_of(verb, &who.id, reason, days, &who.asking).await
+    }
+}
+
 /// Runs a command line to its end.
 pub async fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
@@ -193,8 +248,15 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Run { node, passphrase_file } => folder::run(&node.config, passphrase_file).await,
         Command::Check { node } => folder::check(&node.config),
         Command::Status(asking) => commands::status(&asking).await,
+        Command::Policy { policy, asking } => admission::policy(policy, &asking).await,
         Command::Peer(Peer::Add { onion, asking }) => commands::peer_add(&onion, &asking).await,
         Command::Peer(Peer::List(asking)) => commands::peer_list(&asking).await,
+        Command::Peer(Peer::Pending(asking)) => admission::pending(&asking).await,
+        Command::Peer(Peer::Bans(asking)) => admission::bans(&asking).await,
+        Command::Peer(Peer::Approve(who)) => who.say("approve").await,
+        Command::Peer(Peer::Unban(who)) => who.say("unban").await,
+        Command::Peer(Peer::Refuse(what)) => what.say("refuse").await,
+        Command::Peer(Peer::Ban(what)) => what.say("ban").await,
         Command::Identity(Identity::New { name, asking }) => commands::identity_new(name, &asking).await,
         Command::Identity(Identity::List(asking)) => commands::identity_list(&asking).await,
         Command::Send { from, to, text, asking } => commands::send(&from, &to, text, &asking).await,

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use tracing_subscriber::EnvFilter;
 
-use super::{ApiConfig, Config, LimitsConfig, NodeConfig, SyncConfig, TransportConfig, TransportKind};
+use super::{AdmissionConfig, ApiConfig, Config, LimitsConfig, NodeConfig, SyncConfig, TransportConfig, TransportKind};
 use crate::schema::{IDENTITIES, Schemas};
 use crate::state_engine::PackageLimits;
 use crate::toml_file::nearest;
@@ -21,12 +21,12 @@ const WAIT_S_MAX: u64 = 60;
 const FRAME_ROOM_BYTES: usize = 4096;
 /// Far above what a node can answer; what Tor can carry in a cell is a billion.
 const INTRO_RATE_MAX: u32 = 1_000_000;
-/// A hundred years.
-const DAYS_MAX: u64 = 36_500;
 /// Largest number that the database counts to.
 const STORED_MAX: u64 = i64::MAX as u64;
 const NAME_BYTES_MAX: usize = 64;
 const PEERS_MAX: usize = 10_000;
+/// Ten years: what is meant to last longer has no end.
+const DAYS_MAX: u64 = 3650;
 
 /// Takes the path of a key and what is wrong with it.
 type Note<'n> = &'n mut dyn FnMut(&str, &str);
@@ -36,6 +36,7 @@ impl Config {
     pub(super) fn check(&self, note: Note<'_>) {
         self.node.check(note);
         self.api.check(note);
+        self.admission.check(note);
         self.sync.check(note);
         self.limits.check(note);
         self.check_quotas(note);
@@ -191,6 +192,23 @@ impl ApiConfig {
         bytes(note, "api.body_bytes_max", self.body_bytes_max, 1024..=64 << 20);
         count(note, "api.requests_max", self.requests_max);
         seconds(note, "api.request_deadline_s", self.request_deadline_s);
+    }
+}
+
+impl AdmissionConfig {
+    fn check(&self, note: Note<'_>) {
+        if self.allow.len() > PEERS_MAX {
+            note("admission.allow", &format!("at most {PEERS_MAX}"));
+        }
+        count(note, "admission.pending_max", self.pending_max);
+        for (key, value) in [
+            ("admission.pending_days", self.pending_days),
+            ("admission.refused_days", self.refused_days),
+        ] {
+            if !(1..=DAYS_MAX).contains(&value) {
+                note(key, &format!("must be 1 to {DAYS_MAX}"));
+            }
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! with file, line and the nearest right word. Never read again while running, except on SIGHUP, where a wrong file
 //! leaves the old config in force. Invariant: a [`Config`] that was loaded is checked, alone and in its combinations.
 
+mod changes;
 mod check;
 mod quota;
 mod sections;

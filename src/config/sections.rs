@@ -42,29 +42,67 @@ pub struct ApiConfig {
     pub request_deadline_s: u64,
 }
 
-/// Who is let in after the puzzle.
+/// Who is let in after the puzzle. Read again on SIGHUP.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdmissionConfig {
-    /// "open": who solved the puzzle, with small quotas. "allowlist": only those listed here, added by `peer add`
-    /// or dialled by us. Default "open": strangers can reach you, which is what an onion service is for.
+    /// "open": who worked, with small quotas. "approve": a stranger waits until you say `postern peer approve`.
+    /// "allowlist": only whom you know: listed here, approved, or dialled by us. `postern policy` changes it until the
+    /// next start. Default "open": strangers can reach you, which is what an onion service is for.
     pub policy: Policy,
-    /// Peer ids (64 hexadecimal digits) that are let in under "allowlist", and trusted under both. Default []: nobody.
+    /// Peer ids (64 hexadecimal digits) that are let in under every policy, and trusted. Default []: nobody.
     #[serde(with = "peer_ids")]
     pub allow: Vec<PeerId>,
     /// Days after which a worked peer that has not come back is forgotten: what it said of itself, where its sync stood and
     /// what waited of it; 0 is never. What it stored stays. Default 30: who comes once a month begins again at no loss.
     pub worked_idle_days: u64,
+    /// Strangers that wait for your word under "approve". When all places are taken, who worked more takes the place of
+    /// who worked least. Default 256: at most about 2 MiB of what they claim, and more than anybody reads through.
+    pub pending_max: usize,
+    /// Days after its last knock that a stranger is still remembered as waiting. Default 14: time for a holiday.
+    pub pending_days: u64,
+    /// Days that a refusal holds, where none are named with it. Default 30: longer than a whim; a ban is for good.
+    pub refused_days: u64,
 }
 
 /// See [`AdmissionConfig::policy`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Policy {
-    /// Who solved the puzzle.
+    /// Who worked.
     Open,
-    /// Who is listed.
+    /// Whom the operator has approved.
+    Approve,
+    /// Who is known.
     Allowlist,
+}
+
+impl Policy {
+    /// The word in the config.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Approve => "approve",
+            Self::Allowlist => "allowlist",
+        }
+    }
+}
+
+/// Milliseconds of so many days.
+fn days_ms(days: u64) -> u64 {
+    days.saturating_mul(24 * 60 * 60 * 1000)
+}
+
+impl AdmissionConfig {
+    /// How long a stranger waits after its last knock, in milliseconds.
+    pub fn pending_ms(&self) -> u64 {
+        days_ms(self.pending_days)
+    }
+
+    /// How long a refusal holds by default, in milliseconds.
+    pub fn refused_ms(&self) -> u64 {
+        days_ms(self.refused_days)
+    }
 }
 
 /// When and how much is exchanged with peers.
@@ -192,6 +230,9 @@ impl Default for AdmissionConfig {
             policy: Policy::Open,
             allow: Vec::new(),
             worked_idle_days: 30,
+            pending_max: 256,
+            pending_days: 14,
+            refused_days: 30,
         }
     }
 }

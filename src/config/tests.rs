@@ -191,8 +191,13 @@ fn values_that_make_no_sense_are_named_all_at_once() {
         "p:2: quota.trusted.stored_byte_max: unknown key; did you mean `stored_bytes_max`?",
     );
     wrong(
-        "[admission]\nworked_idle_days = 36501\n",
-        "p:2: admission.worked_idle_days: must be at most 36500; 0 is never",
+        "[admission]\nworked_idle_days = 3651\n",
+        "p:2: admission.worked_idle_days: must be at most 3650; 0 is never",
+    );
+    wrong(
+        "[admission]\npending_max = 0\npending_days = 0\nrefused_days = 3651\n",
+        "p:2: admission.pending_max: must be 1 to 1000000\np:3: admission.pending_days: must be 1 to 3650\n\
+         p:4: admission.refused_days: must be 1 to 3650",
     );
     wrong(
         "[api]\nrequests_max = 0\n",

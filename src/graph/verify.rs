@@ -144,6 +144,11 @@ impl VerifiedObject {
         self.signed.bytes().len()
     }
 
+    /// What it proves of itself, where it is an identity's own record.
+    pub fn record(&self) -> Option<&IdentityRecord> {
+        self.record.as_ref()
+    }
+
     /// The object as it was sent.
     pub fn into_signed(self) -> SignedObject {
         self.signed

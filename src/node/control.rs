@@ -4,12 +4,16 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use bastion::{Gate, HandshakeError, TorStatus, TorWatch};
+use bastion::{Gate, HandshakeError, Progress, RefusalCode, TorStatus, TorWatch};
 use futures::future::BoxFuture;
 use keys::{KeyManager, Oid, OnionAddr, PeerId};
 
+use super::admission::Admission;
 use super::run::Event;
-use crate::api::{Control, ControlError, Dialled, NodeStatus, SessionRow, SyncDirection, SyncReport};
+use crate::api::{
+    AdmissionStatus, Control, ControlError, Dialled, Heed, NodeStatus, SessionRow, SyncDirection, SyncReport,
+};
+use crate::config::Policy;
 use crate::engine::EngineError;
 use crate::graph::SaveError;
 use crate::peer::dialler::{DialError, Dialler};
@@ -24,6 +28,7 @@ pub(super) struct NodeControl {
     peers: Peers,
     gate: Gate,
     keys: Arc<KeyManager>,
+    admission: Admission,
     dialler: OnceLock<Dialler>,
     network: Mutex<String>,
     /// Tells how the onion service does; none on loopback.
@@ -31,11 +36,12 @@ pub(super) struct NodeControl {
 }
 
 impl NodeControl {
-    pub(super) fn new(peers: Peers, gate: Gate, keys: Arc<KeyManager>) -> Self {
+    pub(super) fn new(peers: Peers, gate: Gate, keys: Arc<KeyManager>, admission: Admission) -> Self {
         Self {
             peers,
             gate,
             keys,
+            admission,
             dialler: OnceLock::new(),
             network: Mutex::new("starting".into()),
             tor: Mutex::new(None),
@@ -95,10 +101,12 @@ impl NodeControl {
             )
         };
         let dialler = self.dialler.get().ok_or_else(not_ready)?;
-        let reached = dialler
-            .dial(&onion, &|_| {})
-            .await
-            .map_err(|error| dial_error(&error))?;
+        let reached = dialler.dial(&onion, &told_when_waiting).await.map_err(|error| {
+            if is_pending(&error) {
+                dialler.keep_later(onion);
+            }
+            dial_error(&error)
+        })?;
         dialler.keep(onion);
         Ok(Dialled {
             peer: reached.peer,
@@ -186,6 +194,41 @@ impl Control for NodeControl {
     fn new_identity(&self, name: Option<String>) -> BoxFuture<'_, Result<Oid, ControlError>> {
         Box::pin(self.make_identity(name))
     }
+
+    fn admission(&self) -> AdmissionStatus {
+        AdmissionStatus {
+            config: self.admission.get(),
+            by_hand: self.admission.is_by_hand(),
+        }
+    }
+
+    fn set_policy(&self, policy: Policy) {
+        self.admission.set_policy(policy);
+        tracing::info!(policy = policy.as_str(), "the operator changed the policy of admission");
+    }
+
+    fn heed_verdict(&self, peer: &PeerId, heed: Heed) -> bool {
+        self.gate.forget(peer);
+        match heed {
+            Heed::Trusted => self.peers.trust(peer),
+            Heed::KeptOut => return self.peers.end(peer, "refused"),
+            Heed::AsBefore => {}
+        }
+        false
+    }
+}
+
+/// Whoever waits for a dial by hand finds in the log why.
+fn told_when_waiting(progress: Progress) {
+    if let Progress::Waiting(wait) = progress {
+        tracing::info!(wait_s = wait.as_secs(), "the other node is busy; it is dialled again");
+    }
+}
+
+/// Whether the other side's operator has to decide first.
+fn is_pending(error: &DialError) -> bool {
+    let code = RefusalCode::Pending;
+    matches!(error, DialError::Handshake(HandshakeError::Refused { code: said, .. }) if *said == code)
 }
 
 fn refusal(code: &'static str, message: &str) -> ControlError {
@@ -197,6 +240,15 @@ fn refusal(code: &'static str, message: &str) -> ControlError {
 
 fn dial_error(error: &DialError) -> ControlError {
     match error {
+        error if is_pending(error) => refusal(
+            "pending",
+            "the other node's operator has to approve this node; dialling goes on (after a restart too, with its onion \
+             under [[peer]] in the config)",
+        ),
+        DialError::Banned => refusal(
+            "banned",
+            "this peer is banned here and is not dialled: `postern peer unban` lifts that",
+        ),
         DialError::Handshake(HandshakeError::Refused { code, .. }) => {
             refusal("refused", &format!("the other node did not admit this one: {code}"))
         }

@@ -7,17 +7,21 @@ use bastion::{Applicant, Decision, Gatekeeper, Internal, Profile, RefusalCode};
 use futures::future::BoxFuture;
 use keys::BootId;
 
-use crate::config::{AdmissionConfig, Policy};
+use super::admission::{Admission, Facts, Judgement, judge};
+use crate::config::AdmissionConfig;
+use crate::engine::EngineError;
+use crate::op_context::Timestamp;
 use crate::peer::Peers;
+use crate::services::admission::claimed_names;
 use crate::services::identities;
-use crate::store::{StoreError, Tier};
+use crate::store::{Knock, PendingBounds, StoreError};
 
 /// The node's part in a handshake.
 pub struct Doorkeeper {
     /// Who is here, and the engine behind.
     pub peers: Peers,
-    /// Whom to let in.
-    pub admission: AdmissionConfig,
+    /// Whom to let in, as it holds at each decision.
+    pub admission: Admission,
     /// This start of the node.
     pub boot_id: BootId,
     /// Most identities that our claims carry.
@@ -49,29 +53,69 @@ impl Gatekeeper for Doorkeeper {
     }
 
     fn decide<'a>(&'a self, applicant: Applicant<'a>) -> BoxFuture<'a, Decision> {
-        Box::pin(async {
-            let peer = applicant.claims.peer_id();
-            let known = self.peers.engine().read(move |view| view.rows.peer(&peer)).await;
-            let trusted = match known {
-                Ok(row) => row.is_some_and(|row| row.tier == Tier::Trusted) || self.admission.allow.contains(&peer),
-                Err(error) => {
-                    let error: &crate::engine::EngineError<StoreError> = &error;
-                    tracing::error!(%error, "could not look up a peer");
-                    return Decision::Refuse(RefusalCode::Internal);
-                }
-            };
-            // Those whom the operator knows find a place however many strangers have taken all: the newest of these goes.
-            if trusted && self.peers.is_full_without(&peer, bastion::Tier::Trusted) {
-                Decision::Refuse(RefusalCode::Busy)
-            } else if trusted {
-                Decision::Admit(bastion::Tier::Trusted)
-            } else if self.peers.is_full_without(&peer, bastion::Tier::Worked) {
-                Decision::Refuse(RefusalCode::Busy)
-            } else if self.admission.policy == Policy::Open {
-                Decision::Admit(bastion::Tier::Worked)
-            } else {
-                Decision::Refuse(RefusalCode::Policy)
-            }
+        Box::pin(async move {
+            self.judged(&applicant).await.unwrap_or_else(|error| {
+                tracing::error!(%error, "could not judge an applicant");
+                Decision::Refuse(RefusalCode::Internal)
+            })
         })
+    }
+}
+
+impl Doorkeeper {
+    async fn judged(&self, applicant: &Applicant<'_>) -> Result<Decision, EngineError<StoreError>> {
+        let (peer, engine) = (applicant.claims.peer_id(), self.peers.engine());
+        let known = engine.read(move |view| Ok::<_, StoreError>((view.rows.peer(&peer)?, view.rows.verdict(&peer)?)));
+        let (row, verdict) = known.await?;
+        let admission = self.admission.get();
+        let facts = Facts {
+            tier: row.map(|row| row.tier),
+            is_listed: admission.allow.contains(&peer),
+            verdict,
+            ticket_issued: applicant.ticket_issued,
+            is_full: self.peers.is_full_without(&peer, bastion::Tier::Worked),
+            is_full_for_trusted: self.peers.is_full_without(&peer, bastion::Tier::Trusted),
+            now: engine.now(),
+        };
+        match judge(admission.policy, &facts) {
+            Judgement::Decided(decision) => Ok(decision),
+            Judgement::Ask => self.ask(applicant, &admission).await,
+        }
+    }
+
+    /// Notes a stranger among those that wait for the operator's word, where there is room.
+    async fn ask(
+        &self,
+        applicant: &Applicant<'_>,
+        admission: &AdmissionConfig,
+    ) -> Result<Decision, EngineError<StoreError>> {
+        let (claims, engine) = (applicant.claims, self.peers.engine());
+        let (peer, identities, limits) = (
+            claims.peer_id(),
+            claims.identities.clone(),
+            engine.ground().limits.graph,
+        );
+        // Some twenty signatures at most, each of which the stranger worked for.
+        let reading = tokio::task::spawn_blocking(move || claimed_names(&peer, identities, &limits));
+        let knock = Knock {
+            peer_id: peer,
+            onion: claims.onion,
+            apps: claims.apps.clone(),
+            sync_domains: claims.sync_domains.clone(),
+            names: reading.await.unwrap_or_default(),
+            effort: applicant.effort,
+        };
+        let bounds = PendingBounds {
+            rows_max: admission.pending_max,
+            since: Timestamp(engine.now().0.saturating_sub(admission.pending_ms())),
+        };
+        let noting =
+            engine.write(move |core, now| core.write(now, |graph| graph.tx().note_knock(&knock, now, &bounds)));
+        if noting.await? {
+            tracing::info!(%peer, "a stranger waits for approval");
+            Ok(Decision::Refuse(RefusalCode::Pending))
+        } else {
+            Ok(Decision::Refuse(RefusalCode::Busy))
+        }
     }
 }

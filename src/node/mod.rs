@@ -4,18 +4,22 @@
 //! stops first. Invariant: when [`run()`] returns, every task is over, all that was acknowledged is on disk, and no
 //! second process ran on the same folder.
 
+mod admission;
 mod clock;
 mod control;
 mod gatekeeper;
 mod init;
+mod reload;
 mod run;
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
+pub use admission::Admission;
 pub use clock::SystemClock;
 pub use gatekeeper::Doorkeeper;
 pub use init::{InitError, Initialised, check_free, init};
+pub use reload::Reloads;
 pub use run::{Event, RunError, run};
 
 use crate::config::Config;

@@ -19,8 +19,10 @@ use rand::{Rng as _, SeedableRng as _};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::admission::Admission;
 use super::control::NodeControl;
 use super::gatekeeper::Doorkeeper;
+use super::reload::{self, Reloads};
 use super::{DataDir, SystemClock};
 use crate::config::{Config, TransportKind};
 use crate::engine::{Clock as _, Engine, EngineError};
@@ -108,11 +110,12 @@ fn files(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RunError
     move |source| RunError::Files { doing, path, source }
 }
 
-/// Runs a node until `stop` completes.
+/// Runs a node until `stop` completes. `reloads` brings the config each time that it is to be read again.
 pub async fn run(
     config: Config,
     passphrase: Passphrase,
     tell: impl Fn(Event) + Send + Sync + 'static,
+    reloads: Reloads,
     stop: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let data = DataDir::of(&config);
@@ -127,7 +130,7 @@ pub async fn run(
     });
     let token = CancellationToken::new();
     let node = Running::new(&config, engine, keys, token.clone());
-    let result = node.run(&config, &data, tell.clone(), stop).await;
+    let result = node.run(&config, &data, tell.clone(), reloads, stop).await;
     tell(Event::Stopping);
     token.cancel();
     node.peers.close().await;
@@ -196,6 +199,7 @@ struct Running {
     engine: Engine,
     keys: Arc<KeyManager>,
     peers: Peers,
+    admission: Admission,
     gate: Gate,
     token: CancellationToken,
 }
@@ -205,9 +209,10 @@ impl Running {
         let peers = Peers::new(engine.clone(), config.sync.clone(), token.clone());
         let mut boot_id = [0; 16];
         rand::rng().fill_bytes(&mut boot_id);
+        let admission = Admission::new(config.admission.clone());
         let doorkeeper = Doorkeeper {
             peers: peers.clone(),
-            admission: config.admission.clone(),
+            admission: admission.clone(),
             boot_id: BootId::from_bytes(boot_id),
             identities_max: config.bastion.identities_max,
         };
@@ -221,6 +226,7 @@ impl Running {
             engine,
             keys,
             peers,
+            admission,
             gate,
             token,
         }
@@ -231,12 +237,14 @@ impl Running {
         config: &Config,
         data: &DataDir,
         tell: Arc<dyn Fn(Event) + Send + Sync>,
+        reloads: Reloads,
         stop: impl Future<Output = ()>,
     ) -> Result<(), RunError> {
         let control = Arc::new(NodeControl::new(
             self.peers.clone(),
             self.gate.clone(),
             self.keys.clone(),
+            self.admission.clone(),
         ));
         let tell = control.listening_to(tell);
         let api = self.start_api(config, data, control.clone(), &tell).await?;
@@ -244,6 +252,7 @@ impl Running {
         let result = tokio::select! {
             biased;
             () = stop => Ok(()),
+            never = reload::follow(config, &self.admission, reloads) => match never {},
             result = network => result,
         };
         self.token.cancel();

@@ -8,17 +8,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bastion::gate::Progress;
-use bastion::{Gate, HandshakeError, Transport};
+use bastion::{Admitted, Gate, HandshakeError, RefusalCode, Session, Ticket, Transport};
 use keys::{OnionAddr, PeerId};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::admit::AdmitError;
 use super::registry::Peers;
 use super::timers::Backoff;
 use crate::engine::EngineError;
-use crate::state_engine::ApplyPackageError;
+use crate::state_engine::{ApplyPackageError, StateEngine};
+use crate::store::{MetThere, StoreError};
 
 /// Why a dial brought no session.
 #[derive(Debug, thiserror::Error)]
@@ -26,12 +28,30 @@ pub enum DialError {
     /// The handshake failed.
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
-    /// The peer could not be noted.
+    /// The operator banned the peer that was met there last, or is met there now.
+    #[error("the peer is banned here")]
+    Banned,
+    /// The peer could not be looked up or noted.
     #[error("the peer could not be stored")]
-    Store(#[from] EngineError<ApplyPackageError>),
+    Store(#[source] EngineError<ApplyPackageError>),
     /// The node is shutting down.
     #[error("the node is shutting down")]
     Stopped,
+}
+
+impl From<AdmitError> for DialError {
+    fn from(error: AdmitError) -> Self {
+        match error {
+            AdmitError::Banned => Self::Banned,
+            AdmitError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl From<EngineError<StoreError>> for DialError {
+    fn from(error: EngineError<StoreError>) -> Self {
+        Self::Store(error.into())
+    }
 }
 
 /// A dial that ended in a session.
@@ -39,7 +59,7 @@ pub enum DialError {
 pub struct Reached {
     /// The peer.
     pub peer: PeerId,
-    /// Expected evaluations of the puzzle that was solved.
+    /// Expected evaluations of the puzzle that was solved; 0 with a ticket.
     pub effort: u64,
     /// How long solving took.
     pub solving: Duration,
@@ -77,8 +97,9 @@ impl Dialler {
         }))
     }
 
-    /// Dials once, is admitted, and begins a session. An address is dialled once at a time, so that both sides see the
-    /// sessions in the same order and keep the same one.
+    /// Dials once, is admitted, and begins a session. Shows the ticket that the node there gave us, if it did; where that
+    /// is void, works instead. An address is dialled once at a time, so that both sides see the sessions in the same order
+    /// and keep the same one.
     pub async fn dial(
         &self,
         onion: &OnionAddr,
@@ -91,11 +112,10 @@ impl Dialler {
         };
         let _turn = turn.lock().await;
         let _slot = self.0.slots.acquire().await.map_err(|_| DialError::Stopped)?;
-        let dial = self.0.gate.dial(&*self.0.transport, onion, None, progress);
         let (session, admitted) = tokio::select! {
             biased;
             () = self.0.stop.cancelled() => return Err(DialError::Stopped),
-            result = dial => result?,
+            result = self.knock(onion, progress) => result?,
         };
         tracing::info!(
             peer = %admitted.claims().peer_id(),
@@ -109,24 +129,82 @@ impl Dialler {
         Ok(Reached { peer, effort, solving })
     }
 
+    async fn knock(
+        &self,
+        onion: &OnionAddr,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<(Session, Admitted), DialError> {
+        let (gate, transport) = (&self.0.gate, &*self.0.transport);
+        let met = self.met_at(onion).await?;
+        let ticket = met.as_ref().and_then(|met| Ticket::from_bytes(met.ticket.as_ref()?));
+        let shown = met.filter(|_| ticket.is_some());
+        match (gate.dial(transport, onion, ticket, progress).await, shown) {
+            // A ban that is over left it void.
+            (
+                Err(HandshakeError::Refused {
+                    code: RefusalCode::Expired,
+                    ..
+                }),
+                Some(met),
+            ) => {
+                let forget = move |core: &mut StateEngine, now| {
+                    core.write(now, |graph| graph.tx().put_ticket(&met.peer_id, None))
+                };
+                self.0.peers.engine().write::<_, StoreError>(forget).await?;
+                Ok(gate.dial(transport, onion, None, progress).await?)
+            }
+            (result, _) => Ok(result?),
+        }
+    }
+
+    /// Whom we met at an address last. Fails where that peer is banned.
+    async fn met_at(&self, onion: &OnionAddr) -> Result<Option<MetThere>, DialError> {
+        let engine = self.0.peers.engine();
+        let (onion, now) = (*onion, engine.now());
+        let looking = engine.read(move |view| {
+            let met = view.rows.met_at(&onion)?;
+            let is_banned = match &met {
+                Some(met) => view.rows.is_banned(&met.peer_id, now)?,
+                None => false,
+            };
+            Ok::<_, StoreError>((met, is_banned))
+        });
+        match looking.await? {
+            (_, true) => Err(DialError::Banned),
+            (met, false) => Ok(met),
+        }
+    }
+
     /// Keeps a session with the node at `onion` from now on. Asking twice changes nothing.
     pub fn keep(&self, onion: OnionAddr) {
+        self.keep_from(onion, false);
+    }
+
+    /// The same, with a pause before the first dial: one has just failed.
+    pub fn keep_later(&self, onion: OnionAddr) {
+        self.keep_from(onion, true);
+    }
+
+    fn keep_from(&self, onion: OnionAddr, later: bool) {
         if self.0.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(onion) {
             let this = self.clone();
             self.0.tasks.spawn(async move {
                 tokio::select! {
                     biased;
                     () = this.0.stop.cancelled() => {}
-                    () = this.keep_dialling(onion) => {}
+                    () = this.keep_dialling(onion, later) => {}
                 }
             });
         }
     }
 
-    async fn keep_dialling(&self, onion: OnionAddr) {
+    async fn keep_dialling(&self, onion: OnionAddr, later: bool) {
         let config = self.0.peers.config();
         let lasting = Duration::from_secs(config.backoff_s_min);
         let mut backoff = Backoff::new(config);
+        if later {
+            sleep(backoff.next()).await;
+        }
         loop {
             let dialled = match self.0.peers.session_at(&onion) {
                 Some(_) => Ok(()),
@@ -145,6 +223,8 @@ impl Dialler {
                     // Each dial costs us the puzzle: one that hangs up on us at once must not make us work all day.
                 }
                 Err(DialError::Stopped) => return,
+                // Nobody was dialled; the ban may end.
+                Err(DialError::Banned) => tracing::debug!(%onion, "a banned peer is not dialled"),
                 Err(error) => tracing::warn!(%onion, %error, "could not reach a peer"),
             }
             let pause = backoff.next();

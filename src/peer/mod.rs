@@ -1,13 +1,14 @@
 //! Peers: one session per admitted peer, over which both sides ask, answer and push (DESIGN 7).
 //!
 //! - [`message`]: what is said. [`session`]: one stream. [`serve`]: answering. [`pull`], [`push`]: asking.
-//! - [`registry`]: who is here. [`duplicates`]: of two sessions with one peer, which stays. [`slots`]: who finds a place.
-//!   [`budget`]: how much a peer may ask. [`timers`]: pulls and pushes that go on by themselves. [`forget`]: who has been
-//!   away too long. [`dialler`]: keeping in touch.
+//! - `admit`: what is stored of who comes. [`registry`]: who is here. [`duplicates`]: of two sessions with one peer, which
+//!   stays. [`slots`]: who finds a place. [`budget`]: how much a peer may ask. [`timers`]: pulls and pushes that go on by
+//!   themselves. [`forget`]: who has been away too long. [`dialler`]: keeping in touch.
 //!
 //! Never sees an unadmitted stream, and hands nothing to the engine that was not verified. Invariant: at most one live
 //! session per peer, each task of it ends with it.
 
+mod admit;
 pub mod budget;
 pub mod dialler;
 pub mod duplicates;
@@ -21,6 +22,7 @@ pub mod session;
 pub mod slots;
 pub mod timers;
 
+pub use admit::AdmitError;
 pub use dialler::DialError;
 pub use pull::{PullOutcome, SyncError};
 pub use push::PushOutcome;

@@ -14,6 +14,7 @@ use keys::{BootId, OnionAddr, PeerId};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::admit::{self, AdmitError};
 use super::budget::{QuotaNotes, Requests};
 use super::duplicates::{Contender, Stays, stays};
 use super::pull::{PullOutcome, SyncError, pull_once};
@@ -25,7 +26,7 @@ use crate::config::SyncConfig;
 use crate::engine::{Engine, EngineError};
 use crate::schema::IDENTITIES;
 use crate::state_engine::ApplyPackageError;
-use crate::store::{PeerRow, StoreError};
+use crate::store::StoreError;
 
 /// Rounds of one push or pull that was asked for by hand: a bound against a peer that always says "more".
 const ROUNDS_MAX: usize = 10_000;
@@ -127,21 +128,16 @@ impl Peers {
     }
 
     /// Takes over an admitted stream: notes the peer in the graph and in `peers`, takes its identities, and runs the
-    /// session (SEED 1.1 steps 4 and 5).
-    pub async fn admit(&self, session: Session, admitted: Admitted) -> Result<PeerId, EngineError<ApplyPackageError>> {
+    /// session (SEED 1.1 steps 4 and 5). Not with a peer that is banned, whoever dialled.
+    pub async fn admit(&self, session: Session, admitted: Admitted) -> Result<PeerId, AdmitError> {
         let arrival = self.arrives();
         self.admit_as(arrival, session, admitted).await
     }
 
-    async fn admit_as(
-        &self,
-        arrival: u64,
-        session: Session,
-        admitted: Admitted,
-    ) -> Result<PeerId, EngineError<ApplyPackageError>> {
+    async fn admit_as(&self, arrival: u64, session: Session, admitted: Admitted) -> Result<PeerId, AdmitError> {
         let claims = admitted.claims();
         let peer = claims.peer_id();
-        self.note_peer(&admitted).await?;
+        admit::note(&self.0.engine, &admitted).await?;
         let checked = self.0.engine.check(claims.identities.clone()).await?;
         let epoch = claims.epoch;
         let taken = self
@@ -160,6 +156,13 @@ impl Peers {
         Ok(peer)
     }
 
+    /// Ends the session with a peer, if there is one, and tells it this word.
+    pub fn end(&self, peer: &PeerId, code: &'static str) -> bool {
+        let live = self.live();
+        let open = live.get(peer).filter(|live| !live.is_over());
+        open.inspect(|live| live.handle.end(code)).is_some()
+    }
+
     /// Takes over a stream that came in, in a task of its own: the accept loop goes on meanwhile.
     pub fn admit_in_background(&self, session: Session, admitted: Admitted) {
         // Now, and not when the task gets its turn: the order of two sessions of one peer decides which of them stays.
@@ -168,8 +171,10 @@ impl Peers {
             let claims = admitted.claims();
             let (peer, solving) = (claims.peer_id(), admitted.effort());
             tracing::info!(%peer, effort = solving, domains = admitted.domains().len(), "admitted a peer");
-            if let Err(error) = this.admit_as(arrival, session, admitted).await {
-                tracing::error!(%peer, %error, "could not store an admitted peer");
+            match this.admit_as(arrival, session, admitted).await {
+                Ok(_) => {}
+                Err(error @ AdmitError::Banned) => tracing::info!(%peer, %error, "no session"),
+                Err(error) => tracing::error!(%peer, %error, "could not store an admitted peer"),
             }
         });
     }
@@ -185,32 +190,6 @@ impl Peers {
         if let Some(live) = self.live().get(peer) {
             live.handle.trust();
         }
-    }
-
-    async fn note_peer(&self, admitted: &Admitted) -> Result<(), EngineError<ApplyPackageError>> {
-        let claims = admitted.claims();
-        let (node, chain, onion) = (claims.node.clone(), claims.chain.clone(), claims.onion);
-        let (apps, sync_domains, epoch) = (claims.apps.clone(), claims.sync_domains.clone(), claims.epoch);
-        let domains = admitted.domains().to_vec();
-        let tier = super::stored(admitted.tier());
-        let note = move |core: &mut crate::state_engine::StateEngine, now| {
-            core.write(now, |graph| {
-                graph.save_server(&node, &chain)?.ok_or(ApplyPackageError::StaleKeys)?;
-                graph.tx().put_peer(&PeerRow {
-                    peer_id: chain.peer_id(),
-                    server_oid: chain.oid(),
-                    peer_apps: apps,
-                    peer_sync_domains: sync_domains,
-                    domains,
-                    onion,
-                    epoch,
-                    tier,
-                    last_contact: now,
-                })?;
-                Ok::<_, ApplyPackageError>(())
-            })
-        };
-        self.0.engine.write(note).await
     }
 
     fn start(&self, arrival: u64, session: Session, admitted: &Admitted) {
@@ -304,6 +283,10 @@ impl Peers {
     async fn run(&self, starting: Starting, peer: PeerId, domains: Vec<String>) {
         let handle = starting.handle().clone();
         tracing::info!(%peer, domains = domains.len(), "session begins");
+        // Listed now, so that a ban from here on finds it; one that came since it was admitted is found here.
+        if admit::is_banned(&self.0.engine, peer).await {
+            handle.end("banned");
+        }
         let asking = TaskTracker::new();
         // Who speaks comes before what is said: a first pull of another domain may hold more objects of owners that are
         // not known yet than may wait for them. Over when the identities are here, or cannot be had now.

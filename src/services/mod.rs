@@ -1,7 +1,10 @@
-//! The apps' few verbs: what a person does, in terms of objects. Everything else an app needs is its schema.
+//! The apps' few verbs: what a person does, in terms of objects. Everything else an app needs is its schema. Beside them
+//! [`admission`], the operator's.
 //!
-//! Never writes rows: `graph` does. Invariant: a verb is one change group.
+//! Never writes an object's rows: `graph` does. Invariant: a verb is one change group, or one transaction of rows that are
+//! no objects.
 
+pub mod admission;
 pub mod identities;
 pub mod messages;
 

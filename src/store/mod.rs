@@ -10,10 +10,12 @@ mod migrations;
 mod parents;
 mod parked;
 mod peers;
+mod pending;
 mod select;
 mod sync_state;
 mod tokens;
 mod usage;
+mod verdicts;
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -30,10 +32,12 @@ pub use app_tables::{AppTable, Apps};
 pub use identities::{IdentityRow, NewIdentity};
 pub use parents::{NewParent, ParentRow, ParentWriter, StoredValue};
 pub use parked::{Parked, RejectRow};
-pub use peers::{PeerRow, Tier};
+pub use peers::{MetThere, PeerRow, Tier};
+pub use pending::{Knock, PendingBounds, PendingRow};
 pub use select::{Changed, Selection};
 pub use sync_state::{Cursor, Direction, SyncStateRow};
 pub use usage::{Stored, Usage};
+pub use verdicts::{Verdict, VerdictRow};
 
 /// SQLite before 3.51.3 can corrupt a database when its WAL is reset under concurrent readers.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
@@ -318,5 +322,7 @@ fn fixed<const N: usize>(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Re
     row.get::<_, [u8; N]>(column)
 }
 
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;

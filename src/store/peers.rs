@@ -16,7 +16,7 @@ use crate::op_context::Timestamp;
 pub enum Tier {
     /// Admitted by policy `open`, for its work.
     Worked,
-    /// Listed by the operator, or dialled by us.
+    /// Approved or listed by the operator, or dialled by us.
     Trusted,
 }
 
@@ -53,13 +53,24 @@ pub struct PeerRow {
     pub last_contact: Timestamp,
 }
 
+/// Who was met at an onion address last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetThere {
+    /// The node's name.
+    pub peer_id: PeerId,
+    /// The ticket that it gave us last, as it came.
+    pub ticket: Option<Vec<u8>>,
+}
+
 const COLUMNS: &str = "peer_id, server_oid, peer_apps, peer_sync_domains, domains, onion, epoch, tier, last_contact";
 
-fn json(names: &[String]) -> String {
+/// Names as the JSON array that a column holds.
+pub(super) fn json(names: &[String]) -> String {
     serde_json::Value::from(names).to_string()
 }
 
-fn names(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<String>> {
+/// A column that holds a JSON array of names.
+pub(super) fn names(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<String>> {
     let text: String = row.get(column)?;
     serde_json::from_str(&text).map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
@@ -113,6 +124,26 @@ impl Rows<'_> {
             .doing(doing)
     }
 
+    /// The peer that was met last at an onion address.
+    pub fn met_at(&self, onion: &OnionAddr) -> Result<Option<MetThere>, StoreError> {
+        let doing = "looking for a peer by its address";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT peer_id, ticket FROM peers WHERE onion = ?1 ORDER BY last_contact DESC, id DESC LIMIT 1",
+            )
+            .doing(doing)?;
+        statement
+            .query_row([onion.public_key().as_bytes()], |row| {
+                Ok(MetThere {
+                    peer_id: PeerId::from_bytes(fixed(row, 0)?),
+                    ticket: row.get(1)?,
+                })
+            })
+            .optional()
+            .doing(doing)
+    }
+
     /// All peers, oldest first.
     pub fn peers(&self) -> Result<Vec<PeerRow>, StoreError> {
         let doing = "listing peers";
@@ -162,9 +193,12 @@ impl WriteTx<'_> {
     }
 
     /// Changes a peer's tier. What it has stored counts in the new one from now on. Nothing happens where it has that tier,
-    /// or is not known.
+    /// is not known, or was forgotten: it is judged anew when it comes back.
     pub fn set_tier(&self, peer_id: &PeerId, tier: Tier) -> Result<(), StoreError> {
         let doing = "changing a peer's tier";
+        if self.peer(peer_id)?.is_none() {
+            return Ok(());
+        }
         let Some(stored) = self.stored_by(peer_id)?.filter(|stored| stored.tier != tier) else {
             return Ok(());
         };
@@ -220,5 +254,16 @@ impl WriteTx<'_> {
             }
         }
         Ok(idle.len())
+    }
+
+    /// Keeps or drops what a known peer gave us to show instead of work.
+    pub fn put_ticket(&self, peer: &PeerId, ticket: Option<&[u8]>) -> Result<(), StoreError> {
+        let doing = "noting a ticket";
+        let mut statement = self
+            .connection
+            .prepare_cached("UPDATE peers SET ticket = ?2 WHERE peer_id = ?1")
+            .doing(doing)?;
+        statement.execute((peer.as_bytes(), ticket)).doing(doing)?;
+        Ok(())
     }
 }

@@ -1,38 +1,14 @@
 //! What only the store itself can show: its tables, its settings, and how SQLite answers its statements.
 
-use std::path::PathBuf;
-
 use keys::{Oid, PeerId, Signature};
 use rusqlite::Connection;
-use tempfile::TempDir;
 
+use super::testing::{EPOCH, Folder, schemas};
 use super::*;
 use crate::acl::{AclManager, Granted};
 use crate::op_context::{AppId, Timestamp};
 
-const EPOCH: Epoch = Epoch::from_bytes([7; 16]);
 const LATER: Epoch = Epoch::from_bytes([8; 16]);
-
-fn schemas(apps: &[&str]) -> Schemas {
-    let apps: Vec<String> = apps.iter().map(ToString::to_string).collect();
-    Schemas::load(&apps, None).unwrap()
-}
-
-struct Folder(TempDir);
-
-impl Folder {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn file(&self) -> PathBuf {
-        self.0.path().join("postern.db")
-    }
-
-    fn open(&self, apps: &[&str]) -> Result<Store, StoreError> {
-        Store::open(&self.file(), &schemas(apps), EPOCH)
-    }
-}
 
 fn column(connection: &Connection, sql: &str) -> Vec<String> {
     let mut statement = connection.prepare(sql).unwrap();

@@ -18,7 +18,7 @@ use keys::{BootId, KeyManager, Oid, OnionAddr, PeerId};
 use postern::config::{AdmissionConfig, SyncConfig};
 use postern::engine::{Clock, Engine};
 use postern::graph::SaveError;
-use postern::node::Doorkeeper;
+use postern::node::{Admission, Doorkeeper};
 use postern::op_context::Timestamp;
 use postern::peer::dialler::Dialler;
 use postern::peer::{Peers, PullOutcome};
@@ -42,6 +42,10 @@ pub struct HandClock(Arc<AtomicU64>);
 impl HandClock {
     pub fn at(unix_ms: u64) -> Self {
         Self(Arc::new(AtomicU64::new(unix_ms)))
+    }
+
+    pub fn advance_s(&self, seconds: u64) {
+        self.0.fetch_add(seconds * 1000, Ordering::Relaxed);
     }
 
     pub fn advance_days(&self, days: u64) {
@@ -68,10 +72,19 @@ pub struct LiveNode {
     pub peers: Peers,
     pub dialler: Dialler,
     pub identity: Oid,
+    pub admission: Admission,
+    pub gate: Gate,
     pub clock: HandClock,
+    life: Life,
     stop: CancellationToken,
     serving: tokio::task::JoinHandle<()>,
-    folder: tempfile::TempDir,
+}
+
+/// What outlives a restart.
+struct Life {
+    seed: u64,
+    apps: Vec<String>,
+    setup: Setup,
 }
 
 /// How a node is started, beyond its name.
@@ -82,6 +95,7 @@ pub struct Setup {
     pub start: u8,
     /// What an earlier start left.
     pub folder: tempfile::TempDir,
+    pub admission: AdmissionConfig,
 }
 
 impl Setup {
@@ -91,6 +105,7 @@ impl Setup {
             limits: CoreLimits::default(),
             start: 0,
             folder: tempfile::tempdir().unwrap(),
+            admission: AdmissionConfig::default(),
         }
     }
 }
@@ -118,35 +133,75 @@ impl LiveNode {
         Self::set_up(net, name, seed, apps, Setup::new(sync))
     }
 
+    /// The same, under another policy.
+    pub async fn start_under(
+        net: &MemoryNet,
+        name: &str,
+        seed: u64,
+        apps: &[&str],
+        sync: SyncConfig,
+        admission: AdmissionConfig,
+    ) -> Self {
+        let setup = Setup {
+            admission,
+            ..Setup::new(sync)
+        };
+        Self::set_up(net, name, seed, apps, setup)
+    }
+
     /// As [`LiveNode::start`], with more to choose.
     pub fn set_up(net: &MemoryNet, name: &str, seed: u64, apps: &[&str], setup: Setup) -> Self {
-        let Setup {
-            sync,
-            limits,
-            start,
-            folder,
-        } = setup;
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let keys = Arc::new(KeyManager::generate(&mut rng));
         let identity = keys.add_identity(&mut rng).unwrap();
-        // Another start mints other oids.
-        rng.set_stream(u64::from(start));
-        let apps: Vec<String> = apps.iter().map(ToString::to_string).collect();
-        let schemas = Arc::new(Schemas::load(&apps, None).unwrap());
         let clock = HandClock::at(1_700_000_000_000);
-        let path = folder.path().join("postern.db");
-        let mut core =
-            StateEngine::open(&path, schemas, keys.clone(), limits, Box::new(rng), Clock::now(&clock)).unwrap();
+        let life = Life {
+            seed,
+            apps: apps.iter().map(ToString::to_string).collect(),
+            setup,
+        };
+        let mut core = open(&life, &keys, &clock);
         core.write(Clock::now(&clock), |graph| graph.save_identity(identity, Some(name)))
             .unwrap();
+        let admission = Admission::new(life.setup.admission.clone());
+        Self::run(net, life, keys, (identity, clock, admission), core)
+    }
+
+    /// Ends all sessions and starts again over the same folder and keys.
+    pub async fn restart(self, net: &MemoryNet) -> Self {
+        self.stop.cancel();
+        self.peers.close().await;
+        self.dialler.close().await;
+        let Self {
+            keys,
+            identity,
+            admission,
+            clock,
+            mut life,
+            serving,
+            ..
+        } = self;
+        serving.await.unwrap();
+        life.setup.start += 1;
+        let core = open(&life, &keys, &clock);
+        let admission = Admission::new((*admission.get()).clone());
+        Self::run(net, life, keys, (identity, clock, admission), core)
+    }
+
+    fn run(
+        net: &MemoryNet,
+        life: Life,
+        keys: Arc<KeyManager>,
+        (identity, clock, admission): (Oid, HandClock, Admission),
+        core: StateEngine,
+    ) -> Self {
         let engine = Engine::inline(core, Arc::new(clock.clone()));
         let stop = CancellationToken::new();
-        let peers = Peers::new(engine.clone(), sync, stop.clone());
-        let boot_id = boot_id(seed, start);
+        let peers = Peers::new(engine.clone(), life.setup.sync.clone(), stop.clone());
         let doorkeeper = Doorkeeper {
             peers: peers.clone(),
-            admission: AdmissionConfig::default(),
-            boot_id,
+            admission: admission.clone(),
+            boot_id: boot_id(life.seed, life.setup.start),
             identities_max: 8,
         };
         let config = GateConfig {
@@ -158,10 +213,10 @@ impl LiveNode {
         let gate = Gate::new(config, keys.clone(), Arc::new(doorkeeper), Arc::new(clock.clone()));
         let listener = net.listen(keys.onion());
         let dialler = Dialler::new(gate.clone(), Arc::new(net.transport()), peers.clone(), stop.clone());
-        let (admitting, ending) = (peers.clone(), stop.clone());
+        let (admitting, ending, serving) = (peers.clone(), stop.clone(), gate.clone());
         let serving = tokio::spawn(async move {
             let admitted = move |session, admitted| admitting.admit_in_background(session, admitted);
-            gate.serve(Box::new(listener), admitted, ending).await;
+            serving.serve(Box::new(listener), admitted, ending).await;
         });
         Self {
             engine,
@@ -169,10 +224,12 @@ impl LiveNode {
             peers,
             dialler,
             identity,
+            admission,
+            gate,
             clock,
+            life,
             stop,
             serving,
-            folder,
         }
     }
 
@@ -251,6 +308,21 @@ impl LiveNode {
         self.peers.close().await;
         self.dialler.close().await;
         self.serving.await.unwrap();
-        self.folder
+        self.life.setup.folder
     }
+}
+
+fn open(life: &Life, keys: &Arc<KeyManager>, clock: &HandClock) -> StateEngine {
+    // Another start mints other oids.
+    let mut rng = ChaCha20Rng::seed_from_u64(life.seed + 1000);
+    rng.set_stream(u64::from(life.setup.start));
+    StateEngine::open(
+        &life.setup.folder.path().join("postern.db"),
+        Arc::new(Schemas::load(&life.apps, None).unwrap()),
+        keys.clone(),
+        life.setup.limits,
+        Box::new(rng),
+        Clock::now(clock),
+    )
+    .unwrap()
 }

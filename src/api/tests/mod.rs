@@ -1,6 +1,7 @@
 //! The API as a client meets it: requests into the router, answers out, over a real database and a node that is played.
 
 mod access;
+mod admission;
 mod messages;
 mod node;
 mod objects;
@@ -11,6 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
+use bastion::gate::Crowd;
 use bastion::{GateStatus, TorStatus};
 use futures::future::BoxFuture;
 use keys::{ApiToken, KeyManager, Oid, OnionAddr, PeerId};
@@ -20,8 +22,11 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use super::{ApiState, Control, ControlError, Dialled, NodeStatus, SessionRow, SyncDirection, SyncReport, router};
-use crate::config::ApiConfig;
+use super::{
+    AdmissionStatus, ApiState, Control, ControlError, Dialled, Heed, NodeStatus, SessionRow, SyncDirection, SyncReport,
+    router,
+};
+use crate::config::{AdmissionConfig, ApiConfig, Policy};
 use crate::engine::{Clock, Engine};
 use crate::graph::SaveError;
 use crate::op_context::Timestamp;
@@ -41,6 +46,29 @@ impl Clock for StoppedClock {
     }
 }
 
+/// Every number another, so that one in the wrong place shows.
+const GATE: GateStatus = GateStatus {
+    effort: 1,
+    pressure: 2,
+    crowd: Crowd {
+        silent: 3,
+        thinking: 4,
+        presenting: 5,
+        known: 6,
+        trusted: 7,
+    },
+    queue: 8,
+    verifying: 9,
+    failures_per_minute: 10,
+    admissions_per_minute: 11,
+    answers: 12,
+    admitted_total: 13,
+    by_ticket_total: 14,
+    refused_total: 15,
+    busy_total: 16,
+    dialled_total: 17,
+};
+
 /// A node that is played: sessions as set, dials that succeed or never end.
 pub(super) struct PlayedNode {
     peer: PeerId,
@@ -51,6 +79,9 @@ pub(super) struct PlayedNode {
     pub(super) silent: Mutex<Vec<PeerId>>,
     pub(super) dials_hang: AtomicBool,
     pub(super) tor: Mutex<Option<TorStatus>>,
+    pub(super) admission: Mutex<AdmissionStatus>,
+    /// Verdicts that the node was told of.
+    pub(super) heeded: Mutex<Vec<(PeerId, Heed)>>,
 }
 
 impl Control for PlayedNode {
@@ -59,7 +90,7 @@ impl Control for PlayedNode {
             peer_id: self.peer,
             onion: self.onion,
             network: "reachable".into(),
-            gate: GateStatus::default(),
+            gate: GATE,
             tor: *self.tor.lock().unwrap(),
             sessions: self.sessions.lock().unwrap().clone(),
         }
@@ -108,6 +139,33 @@ impl Control for PlayedNode {
 
     fn new_identity(&self, _: Option<String>) -> BoxFuture<'_, Result<Oid, ControlError>> {
         Box::pin(async { Ok(self.identity) })
+    }
+
+    fn admission(&self) -> AdmissionStatus {
+        self.admission.lock().unwrap().clone()
+    }
+
+    fn set_policy(&self, policy: Policy) {
+        let mut now = self.admission.lock().unwrap();
+        let config = AdmissionConfig {
+            policy,
+            ..(*now.config).clone()
+        };
+        *now = AdmissionStatus {
+            config: config.into(),
+            by_hand: true,
+        };
+    }
+
+    fn heed_verdict(&self, peer: &PeerId, heed: Heed) -> bool {
+        self.heeded.lock().unwrap().push((*peer, heed));
+        heed == Heed::KeptOut
+            && self
+                .sessions
+                .lock()
+                .unwrap()
+                .iter()
+                .any(|row| row.peer_id == peer.to_hex())
     }
 }
 
@@ -225,6 +283,11 @@ impl Here {
             silent: Mutex::default(),
             dials_hang: AtomicBool::new(false),
             tor: Mutex::new(None),
+            admission: Mutex::new(AdmissionStatus {
+                config: Arc::default(),
+                by_hand: false,
+            }),
+            heeded: Mutex::default(),
         });
         Self {
             engine,
@@ -276,6 +339,10 @@ impl Here {
 
     pub(super) async fn delete(&self, path: &str) -> Answer {
         self.ask(self.request("DELETE", path, "")).await
+    }
+
+    pub(super) async fn put(&self, path: &str, body: Value) -> Answer {
+        self.ask(self.request("PUT", path, body.to_string())).await
     }
 
     pub(super) async fn post(&self, path: &str, body: Value) -> Answer {

@@ -30,9 +30,16 @@ async fn status_shows_the_node_and_where_each_peer_stands() {
     assert_eq!(status["peer_id"], here.node.peer.to_hex());
     assert_eq!(status["onion"], here.node.onion.to_onion_string());
     assert_eq!(
-        (&status["network"], &status["gate"]["effort"]),
-        (&json!("reachable"), &json!(0))
+        (&status["network"], &status["admission"]["policy"]),
+        (&json!("reachable"), &json!("open"))
     );
+    let gate = json!({
+        "effort": 1, "pressure": 2, "open_handshakes": 12,
+        "crowd": { "silent": 3, "thinking": 4, "presenting": 5, "known": 6, "trusted": 7 },
+        "queue": 8, "verifying": 9, "failures_per_minute": 10, "admissions_per_minute": 11, "answers": 12,
+        "admitted_total": 13, "by_ticket_total": 14, "refused_total": 15, "busy_total": 16, "dialled_total": 17,
+    });
+    assert_eq!(status["gate"], gate);
     assert!(list(&status, "apps").contains(&json!("rides")));
     assert!(list(&status, "sync_domains").contains(&json!("rides.offers")));
     let [peer] = list(&status, "peers").as_slice() else {

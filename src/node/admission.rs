@@ -1,0 +1,259 @@
+//! Who is let in, as it holds at this moment: the file's word, or the operator's until the file is read again.
+//!
+//! [`Admission`] is the shared value, [`judge`] the rule: pure, facts in, a judgement out. Never looks anything up.
+//! Invariant: a ban comes first, and no ticket helps past a policy.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bastion::{Decision, RefusalCode};
+
+use crate::config::{AdmissionConfig, Policy};
+use crate::op_context::Timestamp;
+use crate::store::{Tier, Verdict, VerdictRow};
+
+/// Whom to let in, changeable while the node runs. Clones are the same value.
+#[derive(Debug, Clone)]
+pub struct Admission(Arc<RwLock<InForce>>);
+
+#[derive(Debug)]
+struct InForce {
+    config: Arc<AdmissionConfig>,
+    by_hand: bool,
+}
+
+impl Admission {
+    /// What the file says.
+    pub fn new(config: AdmissionConfig) -> Self {
+        let config = Arc::new(config);
+        Self(Arc::new(RwLock::new(InForce { config, by_hand: false })))
+    }
+
+    /// What holds now.
+    pub fn get(&self) -> Arc<AdmissionConfig> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).config.clone()
+    }
+
+    /// Whether the policy is another than the file's: the operator changed it since that was read.
+    pub fn is_by_hand(&self) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).by_hand
+    }
+
+    /// Another policy, until the file is read again.
+    pub fn set_policy(&self, policy: Policy) {
+        let mut now = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        now.config = Arc::new(AdmissionConfig {
+            policy,
+            ..(*now.config).clone()
+        });
+        now.by_hand = true;
+    }
+
+    /// The file was read again: its word holds.
+    pub fn take_over(&self, config: AdmissionConfig) {
+        let config = Arc::new(config);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = InForce { config, by_hand: false };
+    }
+}
+
+/// What is known of an applicant.
+#[derive(Debug, Clone)]
+pub(super) struct Facts {
+    /// How far it was trusted, where it is a known peer.
+    pub(super) tier: Option<Tier>,
+    /// Whether the file lists it.
+    pub(super) is_listed: bool,
+    /// What the operator said of it last.
+    pub(super) verdict: Option<VerdictRow>,
+    /// When its ticket was issued, in unix seconds, where it came with one.
+    pub(super) ticket_issued: Option<u64>,
+    /// Whether there is no place for one more session of a worked peer.
+    pub(super) is_full: bool,
+    /// Whether there is none even for a trusted peer, before whom the newest worked one goes.
+    pub(super) is_full_for_trusted: bool,
+    /// Now.
+    pub(super) now: Timestamp,
+}
+
+/// What follows for an applicant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Judgement {
+    /// This.
+    Decided(Decision),
+    /// The operator is to decide: it is noted among those that wait.
+    Ask,
+}
+
+/// Whether to let an applicant in.
+pub(super) fn judge(policy: Policy, facts: &Facts) -> Judgement {
+    let refuse = |code| Judgement::Decided(Decision::Refuse(code));
+    let said = facts.verdict.as_ref().filter(|row| row.holds(facts.now));
+    let said = said.map(|row| row.verdict);
+    if said == Some(Verdict::Banned) {
+        return refuse(RefusalCode::Banned);
+    }
+    // Also of a ban that is over: what it voided stays void, and the peer works once more.
+    let void_until = facts.verdict.as_ref().map_or(0, |row| row.tickets_void_until);
+    if facts.ticket_issued.is_some_and(|issued| issued <= void_until) {
+        return refuse(RefusalCode::Expired);
+    }
+    // Those whom the operator knows find a place however many strangers have taken all: the newest of these goes.
+    if facts.tier == Some(Tier::Trusted) || facts.is_listed || said == Some(Verdict::Approved) {
+        return match facts.is_full_for_trusted {
+            true => refuse(RefusalCode::Busy),
+            false => Judgement::Decided(Decision::Admit(bastion::Tier::Trusted)),
+        };
+    }
+    if said == Some(Verdict::Refused) {
+        return refuse(RefusalCode::Policy);
+    }
+    if facts.is_full {
+        return refuse(RefusalCode::Busy);
+    }
+    match policy {
+        Policy::Open => Judgement::Decided(Decision::Admit(bastion::Tier::Worked)),
+        Policy::Approve => Judgement::Ask,
+        Policy::Allowlist => refuse(RefusalCode::Policy),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keys::PeerId;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
+    const STRANGER: Facts = Facts {
+        tier: None,
+        is_listed: false,
+        verdict: None,
+        ticket_issued: None,
+        is_full: false,
+        is_full_for_trusted: false,
+        now: NOW,
+    };
+    const WORKED: Judgement = Judgement::Decided(Decision::Admit(bastion::Tier::Worked));
+    const TRUSTED: Judgement = Judgement::Decided(Decision::Admit(bastion::Tier::Trusted));
+
+    fn refused(code: RefusalCode) -> Judgement {
+        Judgement::Decided(Decision::Refuse(code))
+    }
+
+    fn said(verdict: Verdict, until: Option<u64>, tickets_void_until: u64) -> Option<VerdictRow> {
+        Some(VerdictRow {
+            peer_id: PeerId::from_bytes([1; 32]),
+            verdict,
+            reason: String::new(),
+            at: NOW,
+            until: until.map(Timestamp),
+            tickets_void_until,
+        })
+    }
+
+    /// Under `open`, `approve` and `allowlist`, in this order.
+    #[track_caller]
+    fn check(facts: &Facts, expected: [Judgement; 3]) {
+        let policies = [Policy::Open, Policy::Approve, Policy::Allowlist];
+        assert_eq!(policies.map(|policy| judge(policy, facts)), expected, "{facts:?}");
+    }
+
+    #[test]
+    fn a_stranger_and_a_peer_that_only_worked_are_judged_by_the_policy_ticket_or_not() {
+        let by_policy = [WORKED, Judgement::Ask, refused(RefusalCode::Policy)];
+        check(&STRANGER, by_policy);
+        let worked = Facts {
+            tier: Some(Tier::Worked),
+            ticket_issued: Some(5),
+            ..STRANGER
+        };
+        check(&worked, by_policy);
+    }
+
+    #[test]
+    fn whom_the_operator_knows_is_let_in_under_every_policy_however_full() {
+        let trusted = [
+            Facts {
+                tier: Some(Tier::Trusted),
+                ..STRANGER
+            },
+            Facts {
+                is_listed: true,
+                ..STRANGER
+            },
+            Facts {
+                verdict: said(Verdict::Approved, None, 0),
+                ..STRANGER
+            },
+        ];
+        for facts in trusted {
+            check(&facts, [TRUSTED; 3]);
+            check(&Facts { is_full: true, ..facts }, [TRUSTED; 3]);
+        }
+    }
+
+    #[test]
+    fn a_ban_comes_before_all_else_and_ends_in_time() {
+        let mut facts = Facts {
+            tier: Some(Tier::Trusted),
+            is_listed: true,
+            ticket_issued: Some(5),
+            is_full: true,
+            verdict: said(Verdict::Banned, None, 9),
+            ..STRANGER
+        };
+        check(&facts, [refused(RefusalCode::Banned); 3]);
+        facts.verdict = said(Verdict::Banned, Some(NOW.0 + 1), 9);
+        check(&facts, [refused(RefusalCode::Banned); 3]);
+        facts.verdict = said(Verdict::Banned, Some(NOW.0), 9);
+        check(&facts, [refused(RefusalCode::Expired); 3]);
+    }
+
+    #[test]
+    fn a_ban_voids_the_tickets_that_were_issued_up_to_then() {
+        let verdict = said(Verdict::Approved, None, 9);
+        for (issued, expected) in [
+            (Some(9), refused(RefusalCode::Expired)),
+            (Some(10), TRUSTED),
+            (None, TRUSTED),
+        ] {
+            let facts = Facts {
+                ticket_issued: issued,
+                verdict: verdict.clone(),
+                ..STRANGER
+            };
+            check(&facts, [expected; 3]);
+        }
+    }
+
+    #[test]
+    fn a_refusal_holds_until_its_time_and_comes_before_busy() {
+        let mut facts = Facts {
+            is_full: true,
+            verdict: said(Verdict::Refused, Some(NOW.0 + 1), 0),
+            ..STRANGER
+        };
+        check(&facts, [refused(RefusalCode::Policy); 3]);
+        facts.verdict = said(Verdict::Refused, Some(NOW.0), 0);
+        check(&facts, [refused(RefusalCode::Busy); 3]);
+        facts.is_full = false;
+        check(&facts, [WORKED, Judgement::Ask, refused(RefusalCode::Policy)]);
+    }
+
+    #[test]
+    fn a_change_by_hand_holds_until_the_file_is_read_again() {
+        let admission = Admission::new(AdmissionConfig::default());
+        let other = admission.clone();
+        other.set_policy(Policy::Approve);
+        assert_eq!(
+            (admission.get().policy, admission.is_by_hand()),
+            (Policy::Approve, true)
+        );
+        let allow = vec![PeerId::from_bytes([1; 32])];
+        admission.take_over(AdmissionConfig {
+            allow: allow.clone(),
+            ..AdmissionConfig::default()
+        });
+        assert_eq!((other.get().policy, other.is_by_hand()), (Policy::Open, false));
+        assert_eq!(other.get().allow, allow);
+    }
+}

@@ -1,0 +1,82 @@
+//! What is stored of a peer when it is admitted, by us or by it: its keys, what it says of itself, its ticket.
+//!
+//! Never begins a session: the registry does. Invariant: nothing is stored of a peer that is banned, whoever dialled.
+
+use bastion::Admitted;
+use keys::PeerId;
+
+use crate::engine::{Engine, EngineError};
+use crate::state_engine::{ApplyPackageError, StateEngine};
+use crate::store::{PeerRow, StoreError, Tier};
+
+/// Why an admitted stream became no session.
+#[derive(Debug, thiserror::Error)]
+pub enum AdmitError {
+    /// The operator banned the peer.
+    #[error("the peer is banned here")]
+    Banned,
+    /// The peer could not be noted.
+    #[error("the peer could not be stored")]
+    Store(#[from] EngineError<ApplyPackageError>),
+}
+
+impl From<EngineError<StoreError>> for AdmitError {
+    fn from(error: EngineError<StoreError>) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// Notes a peer in the graph and in `peers`, and the ticket that it gave us where we dialled (SEED 1.1 steps 4 and 5).
+pub(super) async fn note(engine: &Engine, admitted: &Admitted) -> Result<(), AdmitError> {
+    let claims = admitted.claims();
+    let (node, chain, onion) = (claims.node.clone(), claims.chain.clone(), claims.onion);
+    let (apps, sync_domains, epoch) = (claims.apps.clone(), claims.sync_domains.clone(), claims.epoch);
+    let domains = admitted.domains().to_vec();
+    let tier = match admitted.tier() {
+        bastion::Tier::Trusted => Tier::Trusted,
+        bastion::Tier::Worked => Tier::Worked,
+    };
+    let dialled = admitted.we_dialled();
+    let ticket = admitted.ticket().map(|ticket| ticket.as_bytes().to_vec());
+    let note = move |core: &mut StateEngine, now| {
+        core.write(now, |graph| {
+            let peer = chain.peer_id();
+            if graph.tx().is_banned(&peer, now)? {
+                return Ok(false);
+            }
+            graph.save_server(&node, &chain)?.ok_or(ApplyPackageError::StaleKeys)?;
+            graph.tx().put_peer(&PeerRow {
+                peer_id: peer,
+                server_oid: chain.oid(),
+                peer_apps: apps,
+                peer_sync_domains: sync_domains,
+                domains,
+                onion,
+                epoch,
+                tier,
+                last_contact: now,
+            })?;
+            if dialled {
+                graph.tx().put_ticket(&peer, ticket.as_deref())?;
+            }
+            graph.tx().remove_pending(&peer)?;
+            Ok::<_, ApplyPackageError>(true)
+        })
+    };
+    if engine.write(note).await? {
+        Ok(())
+    } else {
+        Err(AdmitError::Banned)
+    }
+}
+
+/// Whether a peer is banned now. Where that cannot be told, it is taken to be: the safe side, and the next session asks
+/// again.
+pub(super) async fn is_banned(engine: &Engine, peer: PeerId) -> bool {
+    let now = engine.now();
+    let looking = engine.read(move |view| view.rows.is_banned(&peer, now));
+    looking.await.unwrap_or_else(|error: EngineError<StoreError>| {
+        tracing::error!(%peer, %error, "could not look for a ban");
+        true
+    })
+}

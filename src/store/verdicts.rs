@@ -1,0 +1,234 @@
+//! Verdicts: what the operator said of a node (DESIGN 6).
+//!
+//! By peer id alone, so that neither a restart nor a new key of that node changes them. Never judges anybody: the
+//! gatekeeper does. Invariants: one verdict per `peer_id`; what voids tickets only moves forward.
+
+use keys::PeerId;
+use rusqlite::{OptionalExtension as _, Row};
+
+use super::{Doing as _, Rows, StoreError, WriteTx, fixed};
+use crate::op_context::Timestamp;
+
+/// What was said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Let it in, and trust it.
+    Approved,
+    /// Not now: it is a stranger again when the time is over.
+    Refused,
+    /// Keep it out, whatever it shows.
+    Banned,
+}
+
+impl Verdict {
+    /// The word in the table.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Approved => "approved",
+            Self::Refused => "refused",
+            Self::Banned => "banned",
+        }
+    }
+}
+
+/// A verdict as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerdictRow {
+    /// Of whom.
+    pub peer_id: PeerId,
+    /// What.
+    pub verdict: Verdict,
+    /// The operator's words; empty where none were given. Never told to that node.
+    pub reason: String,
+    /// When it was said.
+    pub at: Timestamp,
+    /// When it ends; `None`: never.
+    pub until: Option<Timestamp>,
+    /// Unix seconds: tickets that the peer got from us up to then are void. 0: none are.
+    pub tickets_void_until: u64,
+}
+
+impl VerdictRow {
+    /// Whether it is not over.
+    pub fn holds(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| until > now)
+    }
+}
+
+const COLUMNS: &str = "peer_id, verdict, reason, at, until, tickets_void_until";
+
+fn verdict_row(row: &Row<'_>) -> rusqlite::Result<VerdictRow> {
+    Ok(VerdictRow {
+        peer_id: PeerId::from_bytes(fixed(row, 0)?),
+        // The table takes three words only.
+        verdict: match row.get::<_, String>(1)?.as_str() {
+            "approved" => Verdict::Approved,
+            "refused" => Verdict::Refused,
+            _ => Verdict::Banned,
+        },
+        reason: row.get(2)?,
+        at: Timestamp(row.get(3)?),
+        until: row.get::<_, Option<u64>>(4)?.map(Timestamp),
+        tickets_void_until: row.get(5)?,
+    })
+}
+
+impl Rows<'_> {
+    /// What was said of a node last, also where it is over.
+    pub fn verdict(&self, peer: &PeerId) -> Result<Option<VerdictRow>, StoreError> {
+        let doing = "reading a verdict";
+        let mut statement = self
+            .connection
+            .prepare_cached(&format!("SELECT {COLUMNS} FROM verdict WHERE peer_id = ?1"))
+            .doing(doing)?;
+        statement
+            .query_row([peer.as_bytes()], verdict_row)
+            .optional()
+            .doing(doing)
+    }
+
+    /// Whether a node is banned now.
+    pub fn is_banned(&self, peer: &PeerId, now: Timestamp) -> Result<bool, StoreError> {
+        let verdict = self.verdict(peer)?;
+        Ok(verdict.is_some_and(|row| row.verdict == Verdict::Banned && row.holds(now)))
+    }
+
+    /// The verdicts that hold, newest first.
+    pub fn verdicts(&self, now: Timestamp) -> Result<Vec<VerdictRow>, StoreError> {
+        let doing = "listing verdicts";
+        let mut statement = self
+            .connection
+            .prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM verdict WHERE until IS NULL OR until > ?1 ORDER BY at DESC, peer_id"
+            ))
+            .doing(doing)?;
+        let rows = statement.query_map([now.0], verdict_row).doing(doing)?;
+        rows.collect::<rusqlite::Result<_>>().doing(doing)
+    }
+
+    /// Those whose peer id begins with these hexadecimal digits, of all that are known here: peers, pending strangers
+    /// and those of whom something was said. Two at most, which is one too many.
+    pub fn peers_named(&self, prefix: &str) -> Result<Vec<PeerId>, StoreError> {
+        let doing = "looking for a peer by the start of its id";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT peer_id FROM (
+                   SELECT peer_id FROM peers UNION SELECT peer_id FROM pending UNION SELECT peer_id FROM verdict)
+                 WHERE substr(lower(hex(peer_id)), 1, length(?1)) = lower(?1) LIMIT 2",
+            )
+            .doing(doing)?;
+        let rows = statement
+            .query_map([prefix], |row| Ok(PeerId::from_bytes(fixed(row, 0)?)))
+            .doing(doing)?;
+        rows.collect::<rusqlite::Result<_>>().doing(doing)
+    }
+}
+
+impl WriteTx<'_> {
+    /// Says something of a node, in the place of what was said before. Tickets that were void stay void.
+    pub fn put_verdict(&self, row: &VerdictRow) -> Result<(), StoreError> {
+        let doing = "noting a verdict";
+        let mut statement = self
+            .connection
+            .prepare_cached(&format!(
+                "INSERT INTO verdict ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT (peer_id) DO UPDATE SET
+                   verdict = excluded.verdict, reason = excluded.reason, at = excluded.at, until = excluded.until,
+                   tickets_void_until = max(tickets_void_until, excluded.tickets_void_until)"
+            ))
+            .doing(doing)?;
+        statement
+            .execute((
+                row.peer_id.as_bytes(),
+                row.verdict.as_str(),
+                &row.reason,
+                row.at.0,
+                row.until.map(|until| until.0),
+                row.tickets_void_until,
+            ))
+            .doing(doing)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing::Folder;
+
+    const NOW: Timestamp = Timestamp(1_000_000);
+
+    fn row(number: u8, verdict: Verdict, until: Option<u64>) -> VerdictRow {
+        VerdictRow {
+            peer_id: PeerId::from_bytes([number; 32]),
+            verdict,
+            reason: format!("reason {number}"),
+            at: Timestamp(u64::from(number)),
+            until: until.map(Timestamp),
+            tickets_void_until: 0,
+        }
+    }
+
+    #[test]
+    fn the_last_verdict_counts_and_those_that_are_over_are_not_listed() {
+        let folder = Folder::new();
+        let mut store = folder.open(&["identities"]).unwrap();
+        let rows = [
+            row(1, Verdict::Approved, None),
+            row(2, Verdict::Refused, Some(NOW.0)),
+            row(3, Verdict::Banned, Some(NOW.0 + 1)),
+            row(4, Verdict::Refused, None),
+        ];
+        store
+            .transaction(|tx| rows.iter().try_for_each(|row| tx.put_verdict(row)))
+            .unwrap();
+        let again = row(4, Verdict::Banned, None);
+        store.transaction(|tx| tx.put_verdict(&again)).unwrap();
+        let read = store.rows();
+        assert_eq!(read.verdict(&again.peer_id).unwrap().unwrap(), again);
+        assert_eq!(
+            read.verdicts(NOW).unwrap(),
+            [again.clone(), rows[2].clone(), rows[0].clone()]
+        );
+        let banned = |number| read.is_banned(&PeerId::from_bytes([number; 32]), NOW).unwrap();
+        assert_eq!([1, 2, 3, 4, 5].map(banned), [false, false, true, true, false]);
+        assert_eq!(read.verdicts(Timestamp(NOW.0 + 1)).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn tickets_that_were_void_stay_void() {
+        let folder = Folder::new();
+        let mut store = folder.open(&["identities"]).unwrap();
+        let mut said = row(1, Verdict::Banned, None);
+        for (voids, expected) in [(70, 70), (0, 70), (90, 90)] {
+            said.tickets_void_until = voids;
+            store.transaction(|tx| tx.put_verdict(&said)).unwrap();
+            let stored = store.rows().verdict(&said.peer_id).unwrap().unwrap();
+            assert_eq!(stored.tickets_void_until, expected);
+        }
+    }
+
+    #[test]
+    fn a_peer_is_found_by_the_start_of_its_id() {
+        let folder = Folder::new();
+        let mut store = folder.open(&["identities"]).unwrap();
+        let mut near = [0xab; 32];
+        near[4] = 0xac;
+        let (one, other) = (PeerId::from_bytes([0xab; 32]), PeerId::from_bytes(near));
+        for peer_id in [one, other] {
+            let said = VerdictRow {
+                peer_id,
+                ..row(1, Verdict::Approved, None)
+            };
+            store.transaction(|tx| tx.put_verdict(&said)).unwrap();
+        }
+        let named = |prefix: &str| store.rows().peers_named(prefix).unwrap();
+        assert_eq!(named("abababab").len(), 2);
+        assert_eq!(named("ABABABABAC"), [other]);
+        assert_eq!(named("ababababa").len(), 2);
+        assert_eq!(named(&one.to_hex()), [one]);
+        assert_eq!(named("abababac"), []);
+        assert_eq!(named("%"), []);
+    }
+}
