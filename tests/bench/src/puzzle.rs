@@ -367,14 +367,15 @@ fn hashing(puzzle: &Puzzle) -> (f64, usize) {
 
 fn is_so(kind: Kind, judged: &Result<(), HandshakeError>) -> bool {
     use HandshakeError::{Malformed, PeerMisbehaved};
-    match (kind, judged) {
-        (Kind::Malformed, Err(Malformed(_))) | (Kind::Valid, Ok(())) => true,
-        (Kind::Forged, Err(PeerMisbehaved(Misbehaviour::CookieNotOurs))) => true,
-        (Kind::Inner, Err(PeerMisbehaved(Misbehaviour::InnerCondition))) => true,
-        (Kind::Work, Err(PeerMisbehaved(Misbehaviour::Work))) => true,
-        (Kind::Signature, Err(PeerMisbehaved(Misbehaviour::Signature))) => true,
-        _ => false,
-    }
+    matches!(
+        (kind, judged),
+        (Kind::Malformed, Err(Malformed(_)))
+            | (Kind::Forged, Err(PeerMisbehaved(Misbehaviour::CookieNotOurs)))
+            | (Kind::Inner, Err(PeerMisbehaved(Misbehaviour::InnerCondition)))
+            | (Kind::Work, Err(PeerMisbehaved(Misbehaviour::Work)))
+            | (Kind::Signature, Err(PeerMisbehaved(Misbehaviour::Signature)))
+            | (Kind::Valid, Ok(()))
+    )
 }
 
 fn solution(frame: &[u8]) -> Result<Solution> {

@@ -148,7 +148,10 @@ fn processor(seen: &Seen, report: &Report) {
     };
     let (quiet, flooded) = (shares(&seen.at_sink), shares(&seen.at_victim));
     let of = |sum: &BTreeMap<String, f64>, name: &str| sum.get(name).copied().unwrap_or_default();
-    for name in flooded.keys() {
+    for name in flooded
+        .keys()
+        .filter(|name| of(&flooded, name) + of(&quiet, name) >= 0.05)
+    {
         report.value(&format!("{name}, flood at the sink"), of(&quiet, name), "%");
         report.value(&format!("{name}, flood at the victim"), of(&flooded, name), "%");
     }
