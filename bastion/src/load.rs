@@ -87,7 +87,7 @@ impl Effort {
     }
 
     /// The effort at `now` (unix seconds) under `load`: from calm to the base at once, from there on doubling once in
-    /// `effort_doubling_s`; halving once in `effort_halving_s` where the load is gone.
+    /// `effort_doubling_s`; halving once in `effort_halving_s` where the load is gone, and from the base back to calm.
     pub fn follow(self, load: &Load, config: &GateConfig, now: u64) -> Self {
         let target = target_effort(load.pressure(config), config);
         if target > self.value {
@@ -109,8 +109,12 @@ impl Effort {
             let halving_s = config.effort_halving_s.max(1);
             let halvings = now.saturating_sub(self.falling) / halving_s;
             let is_there = target == self.value;
+            let mut value = (self.value >> halvings.min(63)).max(target);
+            if halvings > 0 && value < config.effort_base {
+                value = target;
+            }
             Self {
-                value: (self.value >> halvings.min(63)).max(target),
+                value,
                 rising: now,
                 falling: if is_there {
                     now
@@ -141,11 +145,11 @@ impl PerMinute {
         }
     }
 
-    /// One more.
-    pub fn and_one(self, now: u64) -> Self {
+    /// One more, up to `most`: beyond what weighs anything, more would only make it fade later.
+    pub fn and_one(self, now: u64, most: u64) -> Self {
         let now = self.at(now);
         Self {
-            count: now.count.saturating_add(1),
+            count: now.count.saturating_add(1).min(most),
             ..now
         }
     }
@@ -234,6 +238,16 @@ mod tests {
         }
         assert_eq!(effort.value(), 1024);
         assert_eq!(effort.follow(&open(0), &config, 9000).value(), 1);
+        // Half an hour of attack is forgotten within a few minutes: to the base in halvings, then calm at once.
+        let base = Effort {
+            value: config.effort_base * 2,
+            ..effort
+        };
+        let (one, two) = (
+            base.follow(&open(0), &config, 1190),
+            base.follow(&open(0), &config, 1310),
+        );
+        assert_eq!((one.value(), two.value()), (4, 1));
         // A pause between two waves does not bring the price down.
         let paused = effort.follow(&open(0), &config, 1150).follow(&full, &config, 1151);
         assert!(paused.value() >= 1024, "{}", paused.value());
@@ -241,10 +255,12 @@ mod tests {
 
     #[test]
     fn counts_fade() {
-        let failures = (0..8).fold(PerMinute::default(), |sum, _| sum.and_one(1000));
+        let failures = (0..8).fold(PerMinute::default(), |sum, _| sum.and_one(1000, 600));
         assert_eq!(failures.at(1001).count(), 8);
         assert_eq!(failures.at(1030).at(1060).count(), 2);
         assert_eq!(failures.at(9000).count(), 0);
+        let most = (0..1000).fold(PerMinute::default(), |sum, _| sum.and_one(1000, 600));
+        assert_eq!(most.at(1001).count(), 600);
     }
 
     #[test]

@@ -260,3 +260,19 @@ async fn nobody_waits_longer_than_it_wants_nor_comes_again_without_end() {
     assert_eq!(listening.await.unwrap().len(), 8);
     assert!(*longest.lock().unwrap() <= std::time::Duration::from_secs(30));
 }
+
+#[tokio::test]
+async fn who_finds_no_room_behind_the_gate_may_come_again_with_the_same_work() {
+    let (alice, bob) = (Node::alice(easy()), Node::bob());
+    alice.decides(Decision::Refuse(RefusalCode::Busy));
+    let (solution, next) = solution(&alice, &bob).await;
+    for busy in 1..=2 {
+        let (code, error) = Stranger::at(&alice).says(&solution).await.refusal().await;
+        assert_eq!(code, RefusalCode::Busy);
+        assert!(matches!(error, HandshakeError::Busy));
+        assert_eq!(alice.gate.status().busy_total, busy);
+    }
+    alice.decides(Decision::Admit(Tier::Worked));
+    let welcome = Stranger::at(&alice).says(&solution).await.hears().await;
+    assert!(next.receive(&welcome).is_ok());
+}

@@ -140,6 +140,7 @@ impl Gate {
                 // It may have been banned since.
                 match self.0.gatekeeper.decide(applicant).await {
                     Decision::Admit(_) => Ok(earned),
+                    Decision::Refuse(RefusalCode::Busy) => Err(HandshakeError::Busy),
                     Decision::Refuse(code) => Err(HandshakeError::NotAdmitted(code)),
                 }
             }
@@ -156,6 +157,13 @@ impl Gate {
             ticket_issued: verified.ticket().map(|standing| standing.issued),
         };
         let answer = match self.0.gatekeeper.decide(applicant).await {
+            Decision::Refuse(RefusalCode::Busy) => {
+                // There is no room now, and the work is as good as before.
+                let mut front = self.front();
+                front.desk.jar.give_back(verified.serial());
+                front.answers.finish(&digest, None);
+                return Err(HandshakeError::Busy);
+            }
             Decision::Refuse(code) => Err(HandshakeError::NotAdmitted(code)),
             Decision::Admit(tier) => match self.0.gatekeeper.profile().await {
                 Err(internal) => Err(HandshakeError::Internal(internal)),
@@ -163,7 +171,8 @@ impl Gate {
                     let (now, mut front) = (self.now(), self.front());
                     let ticket = front.desk.tickets.issue(&peer, tier, now, &mut rand::rng());
                     if !by_ticket {
-                        front.admissions = front.admissions.and_one(now);
+                        let most = self.config().admissions_per_minute_max;
+                        front.admissions = front.admissions.and_one(now, most);
                     }
                     drop(front);
                     if by_ticket {
@@ -206,7 +215,7 @@ impl Gate {
         if error.is_abuse() {
             let now = self.now();
             let mut front = self.front();
-            front.failures = front.failures.and_one(now);
+            front.failures = front.failures.and_one(now, self.config().failures_per_minute_max);
         }
     }
 

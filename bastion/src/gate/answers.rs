@@ -111,8 +111,9 @@ impl Answers {
         self.order.retain(|digest| self.entries.contains_key(digest));
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
+    /// How many are kept that may still be asked for.
+    pub(super) fn count(&self, now: u64) -> usize {
+        self.entries.values().filter(|entry| now <= entry.expiry).count()
     }
 }
 
@@ -154,12 +155,13 @@ mod tests {
         for number in 2..6 {
             answers.begin(digest(number), 100, 10);
             answers.finish(&digest(number), Some(Answer::Refused(RefusalCode::Policy)));
-            assert!(answers.len() <= 2 && answers.order.len() == answers.len());
+            assert!(answers.count(10) <= 2 && answers.order.len() == answers.entries.len());
         }
         assert_eq!(refused(&mut answers, 3, 10), None);
         assert_eq!(refused(&mut answers, 5, 10), Some(RefusalCode::Policy));
         // What has expired makes room before it is needed.
+        assert_eq!(answers.count(101), 0);
         answers.begin(digest(6), 200, 101);
-        assert_eq!(answers.len(), 1);
+        assert_eq!((answers.count(101), answers.entries.len()), (1, 1));
     }
 }

@@ -183,7 +183,7 @@ impl Gate {
             verifying: self.0.pool.running(),
             failures_per_minute: load.failures,
             admissions_per_minute: load.admissions,
-            answers: self.front().answers.len(),
+            answers: self.front().answers.count(self.now()),
             admitted_total: read(&self.0.admitted),
             by_ticket_total: read(&self.0.by_ticket),
             refused_total: read(&self.0.refused),

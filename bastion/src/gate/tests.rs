@@ -151,7 +151,7 @@ async fn a_solution_whose_stream_is_lost_is_judged_to_the_end_and_its_answer_kep
     loop {
         let (mut second, _) = stream(&alice);
         match say(&mut second, &frame).await {
-            Message::Refused(Refused { code, retry_s }) if alice.front().answers.len() == 1 => {
+            Message::Refused(Refused { code, retry_s }) if alice.status().answers == 1 => {
                 assert_eq!((code, retry_s.is_some()), (RefusalCode::Busy, true));
                 break;
             }

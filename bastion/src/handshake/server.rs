@@ -68,6 +68,7 @@ pub struct Taken(Screened);
 /// Work or ticket, signatures and onion address hold.
 pub struct Verified {
     here: Arc<Here>,
+    serial: Serial,
     claims: PeerClaims,
     transcript: Digest,
     effort: u64,
@@ -259,6 +260,7 @@ impl Taken {
     pub fn verify(self, memory: &mut Memory) -> Result<Verified, HandshakeError> {
         let Self(Screened {
             here,
+            serial,
             proof,
             solution,
             claims,
@@ -279,6 +281,7 @@ impl Taken {
         })?;
         Ok(Verified {
             here,
+            serial,
             claims,
             transcript,
             effort,
@@ -301,6 +304,11 @@ impl Verified {
     /// What the ticket says that stood in for the work.
     pub fn ticket(&self) -> Option<Standing> {
         self.ticket
+    }
+
+    /// The cookie's serial: to be given back where there is no room now, so that the same solution may come again.
+    pub fn serial(&self) -> Serial {
+        self.serial
     }
 
     /// Admits the peer: the frame to send, and the proof. To be called after policy has agreed. `ticket` spares the peer

@@ -105,15 +105,23 @@ impl CookieJar {
 
     /// Marks a serial used: once, when its verification begins.
     pub fn take(&mut self, serial: Serial) -> Result<(), Misbehaviour> {
-        let generation = [Some(&mut self.current), self.previous.as_mut()]
-            .into_iter()
-            .flatten()
-            .find(|it| it.number == serial.generation)
-            .ok_or(Misbehaviour::CookieExpired)?;
+        let generation = self.generation(serial).ok_or(Misbehaviour::CookieExpired)?;
         match generation.used.take(serial.number) {
             true => Ok(()),
             false => Err(Misbehaviour::CookieUsed),
         }
+    }
+
+    /// Marks a serial unused again: its holder is to come again with the same solution.
+    pub fn give_back(&mut self, serial: Serial) {
+        if let Some(generation) = self.generation(serial) {
+            generation.used.give_back(serial.number);
+        }
+    }
+
+    fn generation(&mut self, serial: Serial) -> Option<&mut Generation> {
+        let both = [Some(&mut self.current), self.previous.as_mut()];
+        both.into_iter().flatten().find(|it| it.number == serial.generation)
     }
 
     fn generations(&self) -> impl Iterator<Item = &Generation> {

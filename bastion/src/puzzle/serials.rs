@@ -1,7 +1,7 @@
 //! Which serials of one sealing key have been used: one bit each.
 //!
 //! Grows with the serials that were used, up to the number that may be issued. Never forgets while its key lives.
-//! Invariant: [`Serials::take`] succeeds once per serial.
+//! Invariant: [`Serials::take`] succeeds once per serial, and once more after [`Serials::give_back`].
 
 /// A bitmap of used serials.
 #[derive(Debug, Default)]
@@ -31,6 +31,14 @@ impl Serials {
             _ => false,
         }
     }
+
+    /// Marks a serial unused again.
+    pub(super) fn give_back(&mut self, serial: u32) {
+        let (word, bit) = place(serial);
+        if let Some(bits) = self.0.get_mut(word) {
+            *bits &= !bit;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -45,6 +53,8 @@ mod tests {
             assert!(serials.take(serial));
             assert!(serials.is_used(serial));
             assert!(!serials.take(serial));
+            serials.give_back(serial);
+            assert!(serials.take(serial) && !serials.take(serial));
         }
         assert!(!serials.is_used(1));
         assert_eq!(serials.0.len(), 65536);
