@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::admit::{self, AdmitError};
-use super::budget::{QuotaNotes, Requests};
+use super::budget::QuotaNotes;
 use super::duplicates::{Contender, Stays, stays};
 use super::pull::{PullOutcome, SyncError, pull_once};
 use super::push::{PushOutcome, push_once};
@@ -89,8 +89,7 @@ struct Inner {
 impl Peers {
     /// An empty registry; its sessions end with `stop`.
     pub fn new(engine: Engine, config: SyncConfig, stop: CancellationToken) -> Self {
-        let requests = Requests::new(engine.ground().limits.quotas);
-        let server = Arc::new(Server::new(engine.clone(), config.clone(), requests));
+        let server = Arc::new(Server::new(engine.clone(), config.clone()));
         let live = Mutex::new(BTreeMap::new());
         Self(Arc::new(Inner {
             engine,

@@ -30,7 +30,8 @@ pub struct Server {
 
 impl Server {
     /// A server over the engine.
-    pub fn new(engine: Engine, config: SyncConfig, requests: Requests) -> Self {
+    pub fn new(engine: Engine, config: SyncConfig) -> Self {
+        let requests = Requests::new(engine.ground().limits.quotas);
         let waiting = Semaphore::new(config.waiting_pulls_max);
         Self {
             engine,

@@ -13,7 +13,7 @@ use bastion::{Clock, Gate, GateConfig};
 use keys::BootId;
 use postern::config::{AdmissionConfig, SyncConfig};
 use postern::engine::Engine;
-use postern::node::{Doorkeeper, SystemClock};
+use postern::node::{Admission, Doorkeeper, SystemClock};
 use postern::peer::Peers;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -58,7 +58,7 @@ pub(super) async fn run(setting: &Value) -> Result<()> {
     let config = GateConfig::default();
     let doorkeeper = Doorkeeper {
         peers: peers.clone(),
-        admission: AdmissionConfig::default(),
+        admission: Admission::new(AdmissionConfig::default()),
         boot_id: BootId::from_bytes([7; 16]),
         identities_max: config.identities_max,
     };
