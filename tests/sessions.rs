@@ -12,6 +12,9 @@ mod live;
 #[path = "common/stranger.rs"]
 mod stranger;
 
+use std::sync::Mutex;
+
+use bastion::Progress;
 use bastion::transport::memory::MemoryNet;
 use live::{ALL_APPS, LiveNode, Setup, WITHOUT_MARKET, boot_id, by_hand};
 use postern::config::SyncConfig;
@@ -234,4 +237,22 @@ async fn a_node_that_has_restarted_is_not_locked_out_by_its_old_session() {
     large.pull(&node, "identities").await;
     node.stop().await;
     large.stop().await;
+}
+
+#[tokio::test]
+async fn a_dial_is_shown_for_as_long_as_it_lasts() {
+    let net = MemoryNet::new();
+    let alice = LiveNode::start(&net, "Alice", 1, &ALL_APPS, by_hand()).await;
+    let bob = LiveNode::start(&net, "Bob", 2, &WITHOUT_MARKET, by_hand()).await;
+    let shown = Mutex::new(Vec::new());
+    let look = |step| {
+        let underway = bob.dialler.underway();
+        assert_eq!(underway, [(alice.onion(), step)]);
+        shown.lock().unwrap().push(step);
+    };
+    bob.dialler.dial(&alice.onion(), &look).await.unwrap();
+    assert_eq!(shown.lock().unwrap().first(), Some(&Progress::Dialling));
+    assert!(bob.dialler.underway().is_empty());
+    alice.stop().await;
+    bob.stop().await;
 }

@@ -85,6 +85,8 @@ pub struct NodeStatus {
     pub tor: Option<TorStatus>,
     /// Live sessions.
     pub sessions: Vec<SessionRow>,
+    /// Dials that are under way.
+    pub dials: Vec<DialRow>,
 }
 
 /// A live session.
@@ -98,6 +100,23 @@ pub struct SessionRow {
     pub we_dialled: bool,
     /// `worked` or `trusted`.
     pub tier: &'static str,
+}
+
+/// A dial that is under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DialRow {
+    /// Where to, whole.
+    pub onion: String,
+    /// `dialling`, `solving`, `presenting`, `waiting` (the other node is busy).
+    pub step: &'static str,
+    /// Evaluations of the work function so far.
+    pub evaluations: u64,
+    /// Evaluations that are expected in all.
+    pub effort: u64,
+    /// Milliseconds that the solving has taken.
+    pub elapsed_ms: u64,
+    /// Milliseconds that it is expected to take in all, or that are waited; none while that is not known.
+    pub expected_ms: Option<u64>,
 }
 
 /// A dial that ended in a session.

@@ -27,7 +27,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use control::{
-    AdmissionStatus, Control, ControlError, Dialled, Heed, NodeStatus, SessionRow, SyncDirection, SyncReport,
+    AdmissionStatus, Control, ControlError, DialRow, Dialled, Heed, NodeStatus, SessionRow, SyncDirection, SyncReport,
 };
 pub use routes::router;
 pub use server::serve;

@@ -115,6 +115,7 @@ pub(super) async fn status(State(state): State<ApiState>) -> Result<Json<Value>,
         },
         "tor": super::tor::show(node.tor),
         "sessions": node.sessions,
+        "dials": node.dials,
         "peers": peers,
         "tiers": tiers,
     })))

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::client::Client;
 use super::show::{list, number, say, short, tame, text, words};
-use super::{Asking, Failure};
+use super::{Asking, Failure, progress};
 
 /// Longest message that is read from standard input, in bytes; the API has its own limit.
 const STDIN_BYTES_MAX: u64 = 1 << 20;
@@ -100,9 +100,13 @@ fn show_peers(status: &Value) {
 pub(super) async fn peer_add(onion: &str, asking: &Asking) -> Result<(), Failure> {
     let client = Client::find(&asking.node.config)?;
     if !asking.json {
-        eprintln!("Knocking, and solving the puzzle …");
+        eprintln!("Knocking, and solving the puzzle if there is one …");
     }
-    let dialled = client.post("/api/peers", &json!({ "onion": onion })).await?;
+    let knock = json!({ "onion": onion });
+    let dialled = match asking.json {
+        true => client.post("/api/peers", &knock).await?,
+        false => progress::while_dialling(&client, onion, client.post("/api/peers", &knock)).await?,
+    };
     if asking.json {
         say(&dialled);
         return Ok(());

@@ -9,6 +9,7 @@ mod client;
 mod commands;
 mod folder;
 mod passphrase;
+mod progress;
 mod show;
 mod tor;
 

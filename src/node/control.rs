@@ -3,6 +3,7 @@
 //! Never holds a lock across an await. Invariant: the network's state is the last that was told to the operator.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use bastion::{Gate, HandshakeError, Progress, RefusalCode, TorStatus, TorWatch};
 use futures::future::BoxFuture;
@@ -11,7 +12,7 @@ use keys::{KeyManager, Oid, OnionAddr, PeerId};
 use super::admission::Admission;
 use super::run::Event;
 use crate::api::{
-    AdmissionStatus, Control, ControlError, Dialled, Heed, NodeStatus, SessionRow, SyncDirection, SyncReport,
+    AdmissionStatus, Control, ControlError, DialRow, Dialled, Heed, NodeStatus, SessionRow, SyncDirection, SyncReport,
 };
 use crate::config::Policy;
 use crate::engine::EngineError;
@@ -175,6 +176,7 @@ impl Control for NodeControl {
             gate: self.gate.status(),
             tor: self.tor_status(),
             sessions: sessions.collect(),
+            dials: self.dialler.get().map(dial_rows).unwrap_or_default(),
         }
     }
 
@@ -229,6 +231,47 @@ fn told_when_waiting(progress: Progress) {
 fn is_pending(error: &DialError) -> bool {
     let code = RefusalCode::Pending;
     matches!(error, DialError::Handshake(HandshakeError::Refused { code: said, .. }) if *said == code)
+}
+
+/// Dials under way, for the operator's own eyes.
+fn dial_rows(dialler: &Dialler) -> Vec<DialRow> {
+    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let row = |(onion, progress): (OnionAddr, Progress)| {
+        let row = DialRow {
+            onion: onion.to_onion_string(),
+            step: "dialling",
+            evaluations: 0,
+            effort: 0,
+            elapsed_ms: 0,
+            expected_ms: None,
+        };
+        match progress {
+            Progress::Dialling => row,
+            Progress::Presenting => DialRow {
+                step: "presenting",
+                ..row
+            },
+            Progress::Waiting(wait) => DialRow {
+                step: "waiting",
+                expected_ms: Some(ms(wait)),
+                ..row
+            },
+            Progress::Solving {
+                evaluations,
+                effort,
+                elapsed,
+                expected,
+            } => DialRow {
+                step: "solving",
+                evaluations,
+                effort,
+                elapsed_ms: ms(elapsed),
+                expected_ms: expected.map(ms),
+                ..row
+            },
+        }
+    };
+    dialler.underway().into_iter().map(row).collect()
 }
 
 fn refusal(code: &'static str, message: &str) -> ControlError {

@@ -65,6 +65,22 @@ pub struct Reached {
     pub solving: Duration,
 }
 
+/// A dial that is shown for as long as it lasts.
+struct Underway<'d>(&'d Mutex<BTreeMap<OnionAddr, Progress>>, OnionAddr);
+
+impl Underway<'_> {
+    fn note(&self, step: Progress) {
+        let mut underway = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        underway.insert(self.1, step);
+    }
+}
+
+impl Drop for Underway<'_> {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+    }
+}
+
 /// Dials onion services.
 #[derive(Clone)]
 pub struct Dialler(Arc<Inner>);
@@ -76,6 +92,8 @@ struct Inner {
     slots: Semaphore,
     kept: Mutex<BTreeSet<OnionAddr>>,
     turns: Mutex<BTreeMap<OnionAddr, Arc<AsyncMutex<()>>>>,
+    /// How far each dial is that is under way.
+    underway: Mutex<BTreeMap<OnionAddr, Progress>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -92,6 +110,7 @@ impl Dialler {
             slots,
             kept,
             turns: Mutex::default(),
+            underway: Mutex::default(),
             tasks,
             stop,
         }))
@@ -112,10 +131,15 @@ impl Dialler {
         };
         let _turn = turn.lock().await;
         let _slot = self.0.slots.acquire().await.map_err(|_| DialError::Stopped)?;
+        let shown = Underway(&self.0.underway, *onion);
+        let noting = |step| {
+            shown.note(step);
+            progress(step);
+        };
         let (session, admitted) = tokio::select! {
             biased;
             () = self.0.stop.cancelled() => return Err(DialError::Stopped),
-            result = self.knock(onion, progress) => result?,
+            result = self.knock(onion, &noting) => result?,
         };
         tracing::info!(
             peer = %admitted.claims().peer_id(),
@@ -127,6 +151,12 @@ impl Dialler {
         let (effort, solving) = (admitted.effort(), admitted.solving_time());
         let peer = self.0.peers.admit(session, admitted).await?;
         Ok(Reached { peer, effort, solving })
+    }
+
+    /// The dials that are under way, and how far each is.
+    pub fn underway(&self) -> Vec<(OnionAddr, Progress)> {
+        let underway = self.0.underway.lock().unwrap_or_else(PoisonError::into_inner);
+        underway.iter().map(|(onion, step)| (*onion, *step)).collect()
     }
 
     async fn knock(

@@ -93,6 +93,7 @@ impl Control for PlayedNode {
             gate: GATE,
             tor: *self.tor.lock().unwrap(),
             sessions: self.sessions.lock().unwrap().clone(),
+            dials: Vec::new(),
         }
     }
 
