@@ -161,6 +161,61 @@ fn the_story_over_onion_services() {
     no_secrets_in_logs(&two);
 }
 
+#[test]
+fn who_gets_in_over_onion_services() {
+    let (_runtime, _network, tor) = start_network();
+    let folder = tempfile::tempdir().unwrap();
+    let by_hand = json!({ "pull_interval_s": 0, "pull_wait_s": 0, "backoff_s_min": 1, "backoff_s_max": 5 });
+    let mut two = Two::start(folder.path(), &tor, &by_hand);
+    let onion = json!({ "onion": two.a.get("/api/status")["onion"] });
+    let b_peer = two.b.get("/api/status")["peer_id"].clone();
+    let named = json!({ "peer_id": b_peer });
+    let has_session = |node: &NodeProcess| {
+        let status = node.get("/api/status");
+        (!status["sessions"].as_array()?.is_empty()).then_some(())
+    };
+
+    // A stranger waits for the operator's word, and goes on knocking.
+    let changed = two.a.api("PUT", "/api/admission", Some(json!({ "policy": "approve" })));
+    assert_eq!(changed.status, 200, "{}", changed.body);
+    let told = two.b.api("POST", "/api/peers", Some(onion.clone()));
+    assert_ne!(told.status, 200);
+    assert_eq!(told.body["error"]["code"], "pending", "{}", told.body);
+    let waiting = two.a.get("/api/admission/pending")["pending"].clone();
+    assert_eq!(
+        (waiting[0]["peer_id"].clone(), waiting[1].clone()),
+        (b_peer, Value::Null)
+    );
+    two.a.post("/api/admission/approve", named.clone());
+    two.b.until("it is let in", Duration::from_secs(90), has_session);
+
+    // A ticket spares the work after both have started anew.
+    for node in [&mut two.a, &mut two.b] {
+        node.stop();
+        node.start();
+        reachable(node);
+    }
+    two.b.until("it is let in again", Duration::from_secs(180), has_session);
+    let gate = two.a.get("/api/status")["gate"].clone();
+    assert!(gate["by_ticket_total"].as_u64() >= Some(1), "{gate}");
+    assert_eq!(gate["admissions_per_minute"], 0, "{gate}");
+
+    // A ban ends the session, and neither ticket nor work helps.
+    let banned = two.a.post("/api/admission/ban", named);
+    assert_eq!(banned["session_ended"], true, "{banned}");
+    let told = two.b.api("POST", "/api/peers", Some(onion));
+    assert_ne!(told.status, 200);
+    assert!(
+        told.body["error"]["message"].as_str().unwrap().contains("banned"),
+        "{}",
+        told.body
+    );
+    assert_eq!(two.a.get("/api/status")["sessions"], json!([]));
+    two.a.stop();
+    two.b.stop();
+    no_secrets_in_logs(&two);
+}
+
 /// Neither full onion addresses nor peer ids nor what people wrote.
 fn no_secrets_in_logs(two: &Two) {
     for node in [&two.a, &two.b] {
