@@ -124,6 +124,7 @@ impl Gate {
             self.count_failure(&error);
             return Err(error);
         }
+        let config = self.config();
         let known = self.front().answers.find(&Digest::of(frame), self.now());
         match known {
             None => Err(error),
@@ -138,7 +139,8 @@ impl Gate {
                     ticket_issued: None,
                 };
                 // It may have been banned since.
-                match self.0.gatekeeper.decide(applicant).await {
+                let deciding = timeout(config.decision_deadline(), self.0.gatekeeper.decide(applicant));
+                match deciding.await.map_err(|_| HandshakeError::Timeout(Step::Decision))? {
                     Decision::Admit(_) => Ok(earned),
                     Decision::Refuse(RefusalCode::Busy) => Err(HandshakeError::Busy),
                     Decision::Refuse(code) => Err(HandshakeError::NotAdmitted(code)),

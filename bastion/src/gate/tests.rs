@@ -56,9 +56,13 @@ fn config() -> GateConfig {
 }
 
 fn gate(seed: u64, gatekeeper: Slow) -> Gate {
+    gate_with(config(), seed, Arc::new(gatekeeper))
+}
+
+fn gate_with(config: GateConfig, seed: u64, gatekeeper: Arc<Slow>) -> Gate {
     let keys = Arc::new(KeyManager::generate(&mut ChaCha20Rng::seed_from_u64(seed)));
     let now = Arc::new(|| 1_700_000_000);
-    Gate::new(config(), keys, Arc::new(gatekeeper), now)
+    Gate::new(config, keys, gatekeeper, now)
 }
 
 type Admitting = JoinHandle<Result<(Session, Admitted), HandshakeError>>;
@@ -164,4 +168,24 @@ async fn a_solution_whose_stream_is_lost_is_judged_to_the_end_and_its_answer_kep
     drop(first);
     decide.send(()).unwrap();
     assert!(awaiting.receive(&no_longer_busy(&alice, &frame).await).is_ok());
+}
+
+#[tokio::test]
+async fn a_decision_about_an_answer_that_is_asked_for_again_has_a_deadline_too() {
+    let slow = Arc::new(Slow::default());
+    let (alice, bob) = (gate_with(config(), 1, slow.clone()), gate(2, Slow::default()));
+    let (frame, awaiting) = solution(&alice, &bob).await;
+    let (mut first, _) = stream(&alice);
+    assert!(awaiting.receive(&say(&mut first, &frame).await.encode()).is_ok());
+    // From here on only deadlines are awaited.
+    tokio::time::pause();
+    let (_never, decided) = oneshot::channel();
+    *slow.0.lock().unwrap() = Some(decided);
+    let (mut second, admitting) = stream(&alice);
+    second.writer.write(&frame).await.unwrap();
+    let ended = timeout(Duration::from_secs(3600), admitting).await;
+    assert!(matches!(
+        ended.unwrap().unwrap(),
+        Err(HandshakeError::Timeout(Step::Decision))
+    ));
 }
