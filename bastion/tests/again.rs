@@ -17,6 +17,8 @@ use bastion::{
     Decision, GateConfig, HandshakeError, Listener, Misbehaviour, Progress, RefusalCode, Session, Ticket, Tier,
 };
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
 use support::{NOW, Node, Stranger, easy, hello};
 
 /// Bob's solution of a challenge of Alice's, on a stream that is gone by now.
@@ -275,4 +277,30 @@ async fn who_finds_no_room_behind_the_gate_may_come_again_with_the_same_work() {
     alice.decides(Decision::Admit(Tier::Worked));
     let welcome = Stranger::at(&alice).says(&solution).await.hears().await;
     assert!(next.receive(&welcome).is_ok());
+}
+
+/// Presents a solution and reads no more of the answer than that there is one.
+async fn reads_no_answer(alice: &Node, solution: &[u8]) -> DuplexStream {
+    let (mut near, far) = duplex(64);
+    let gate = alice.gate.clone();
+    tokio::spawn(async move { gate.admit(far).await });
+    near.write_all(&(solution.len() as u32).to_be_bytes()).await.unwrap();
+    near.write_all(solution).await.unwrap();
+    near.read_u32().await.unwrap();
+    near
+}
+
+#[tokio::test]
+async fn whoever_does_not_read_its_welcome_keeps_nobody_out() {
+    let alice = Node::alice(GateConfig {
+        open_handshakes_max: 2,
+        ..easy()
+    });
+    let (solution, _) = solution(&alice, &Node::bob()).await;
+    let _deaf = [
+        reads_no_answer(&alice, &solution).await,
+        reads_no_answer(&alice, &solution).await,
+    ];
+    let answer = Stranger::at(&alice).says(&hello()).await.hears().await;
+    assert_eq!(Message::decode(&answer, 8192).unwrap().kind(), "challenge");
 }

@@ -90,6 +90,8 @@ impl Gate {
             }
             Err(error) => self.perhaps_again(error, &frame, place).await?,
         };
+        // Who does not read may lose the place to somebody else: the answer is kept for when it comes again.
+        place.dismissed();
         send(session, &earned.0, config.send_deadline()).await?;
         Ok(earned.1.clone())
     }
