@@ -109,6 +109,10 @@ impl Gate {
         let (gate, digest) = (self.clone(), Digest::of(frame));
         let judging = tokio::spawn(async move { gate.judge(screened, digest).await });
         match timeout(self.config().decision_deadline(), judging).await {
+            // It waited on another stream too, which was faster: there it is judged.
+            Ok(Ok(Err(error @ HandshakeError::PeerMisbehaved(Misbehaviour::CookieUsed)))) => {
+                self.perhaps_again(error, frame, place).await
+            }
             Ok(Ok(judged)) => judged,
             Ok(Err(_)) => Err(HandshakeError::Internal(Internal("judging a solution failed".into()))),
             Err(_) => Err(HandshakeError::Timeout(Step::Decision)),

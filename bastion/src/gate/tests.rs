@@ -189,3 +189,33 @@ async fn a_decision_about_an_answer_that_is_asked_for_again_has_a_deadline_too()
         Err(HandshakeError::Timeout(Step::Decision))
     ));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_solution_that_waits_on_two_streams_is_used_up_for_neither() {
+    let roomy = GateConfig {
+        verify_queue_max: 3,
+        ..config()
+    };
+    let alice = gate_with(roomy, 1, Arc::new(Slow::default()));
+    let (frame, awaiting) = solution(&alice, &gate(2, Slow::default())).await;
+    let (release, occupied) = fill(&alice).await;
+    let (mut streams, mut welcomes) = ([stream(&alice), stream(&alice)], 0);
+    for (session, _) in &mut streams {
+        session.writer.write(&frame).await.unwrap();
+    }
+    while alice.status().queue < 3 {
+        tokio::task::yield_now().await;
+    }
+    release.send(()).unwrap();
+    occupied.await.unwrap();
+    for (session, _) in &mut streams {
+        match hear(session).await {
+            Message::Refused(Refused { code, .. }) => assert_eq!(code, RefusalCode::Busy),
+            answer => {
+                assert!(awaiting.clone().receive(&answer.encode()).is_ok());
+                welcomes += 1;
+            }
+        }
+    }
+    assert!(welcomes >= 1);
+}
