@@ -304,3 +304,16 @@ async fn whoever_does_not_read_its_welcome_keeps_nobody_out() {
     let answer = Stranger::at(&alice).says(&hello()).await.hears().await;
     assert_eq!(Message::decode(&answer, 8192).unwrap().kind(), "challenge");
 }
+
+#[tokio::test]
+async fn one_piece_of_work_is_not_judged_without_end_where_there_is_no_room() {
+    let alice = Node::alice(easy());
+    alice.decides(Decision::Refuse(RefusalCode::Busy));
+    let (solution, _) = solution(&alice, &Node::bob()).await;
+    let mut codes = Vec::new();
+    for _ in 0..12 {
+        codes.push(Stranger::at(&alice).says(&solution).await.refusal().await.0);
+    }
+    assert_eq!(codes[..9], [RefusalCode::Busy; 9]);
+    assert_eq!(codes[9..], [RefusalCode::Used; 3]);
+}

@@ -112,7 +112,7 @@ impl CookieJar {
         }
     }
 
-    /// Marks a serial unused again: its holder is to come again with the same solution.
+    /// Marks a serial unused again, some times: its holder is to come again with the same solution.
     pub fn give_back(&mut self, serial: Serial) {
         if let Some(generation) = self.generation(serial) {
             generation.used.give_back(serial.number);
