@@ -32,8 +32,8 @@ pub struct GateConfig {
     /// Failed solutions within a minute that weigh as much as places that are all taken. Default 600: ten a second are
     /// no accident.
     pub failures_per_minute_max: u64,
-    /// Strangers admitted for their work within a minute that count as full load. Default 120: two a second are more
-    /// than any node's new acquaintances.
+    /// Strangers judged for work that held, admitted or not, within a minute that count as full load. Default 120: two a
+    /// second are more than any node's new acquaintances.
     pub admissions_per_minute_max: u64,
     /// Leading zero bits of the cheap inner condition. Default 12: passing it by trial (0.4 ms) costs about what one
     /// evaluation of the work function costs us (0.3 ms).

@@ -16,7 +16,7 @@ pub struct Load {
     pub queue: usize,
     /// Solutions that failed, counted over about a minute.
     pub failures: u64,
-    /// Strangers admitted for their work, counted over about a minute.
+    /// Strangers judged for work that held, admitted or not, counted over about a minute.
     pub admissions: u64,
 }
 

@@ -316,4 +316,22 @@ async fn one_piece_of_work_is_not_judged_without_end_where_there_is_no_room() {
     }
     assert_eq!(codes[..9], [RefusalCode::Busy; 9]);
     assert_eq!(codes[9..], [RefusalCode::Used; 3]);
+    // It counts once as work that was done.
+    assert_eq!(alice.gate.status().admissions_per_minute, 1);
+}
+
+#[tokio::test]
+async fn work_that_held_raises_the_effort_whatever_came_of_it() {
+    let alice = Node::alice(GateConfig {
+        effort_base: 4,
+        admissions_per_minute_max: 4,
+        ..easy()
+    });
+    alice.decides(Decision::Refuse(RefusalCode::Pending));
+    for _ in 0..4 {
+        let (solution, _) = solution(&alice, &Node::bob()).await;
+        let (code, _) = Stranger::at(&alice).says(&solution).await.refusal().await;
+        assert_eq!(code, RefusalCode::Pending);
+    }
+    assert!(alice.gate.status().effort >= 4);
 }

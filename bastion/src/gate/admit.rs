@@ -21,6 +21,7 @@ use crate::frames::Session;
 use crate::handshake::{Admitted, AwaitHello, Opening, Screened, Verified};
 use crate::load::{patience, retry_s};
 use crate::messages::{Message, Refused};
+use crate::puzzle::Serial;
 
 /// How long a refused stranger may take to read the code.
 const LINGER: Duration = Duration::from_secs(2);
@@ -159,6 +160,9 @@ impl Gate {
     async fn judge(&self, screened: Screened, digest: Digest) -> Result<Earned, HandshakeError> {
         let verified = self.verify(screened, digest).await?;
         let (by_ticket, peer) = (verified.ticket().is_some(), verified.claims().peer_id());
+        if !by_ticket {
+            self.count_work(verified.serial());
+        }
         let applicant = Applicant {
             claims: verified.claims(),
             effort: verified.effort(),
@@ -176,13 +180,8 @@ impl Gate {
             Decision::Admit(tier) => match self.0.gatekeeper.profile().await {
                 Err(internal) => Err(HandshakeError::Internal(internal)),
                 Ok(profile) => {
-                    let (now, mut front) = (self.now(), self.front());
-                    let ticket = front.desk.tickets.issue(&peer, tier, now, &mut rand::rng());
-                    if !by_ticket {
-                        let most = self.config().admissions_per_minute_max;
-                        front.admissions = front.admissions.and_one(now, most);
-                    }
-                    drop(front);
+                    let now = self.now();
+                    let ticket = self.front().desk.tickets.issue(&peer, tier, now, &mut rand::rng());
                     if by_ticket {
                         self.0.by_ticket.fetch_add(1, Ordering::Relaxed);
                     }
@@ -216,6 +215,15 @@ impl Gate {
             verified
         });
         verified.await?
+    }
+
+    /// Work that held weighs the same whatever comes of it: who is refused or has to wait for approval costs us as much as
+    /// who is admitted. Once, however often it comes again.
+    fn count_work(&self, serial: Serial) {
+        let (now, most, mut front) = (self.now(), self.config().admissions_per_minute_max, self.front());
+        if !front.desk.jar.was_given_back(serial) {
+            front.admissions = front.admissions.and_one(now, most);
+        }
     }
 
     /// A solution that failed is a sign of an attack; one that is old or used may be an accident.

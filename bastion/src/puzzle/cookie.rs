@@ -119,6 +119,12 @@ impl CookieJar {
         }
     }
 
+    /// Whether a serial was given back before.
+    pub fn was_given_back(&self, serial: Serial) -> bool {
+        let mut generations = self.generations();
+        generations.any(|it| it.number == serial.generation && it.used.was_given_back(serial.number))
+    }
+
     fn generation(&mut self, serial: Serial) -> Option<&mut Generation> {
         let both = [Some(&mut self.current), self.previous.as_mut()];
         both.into_iter().flatten().find(|it| it.number == serial.generation)

@@ -44,6 +44,11 @@ impl Serials {
         }
     }
 
+    /// Whether a serial was given back.
+    pub(super) fn was_given_back(&self, serial: u32) -> bool {
+        self.returned.contains_key(&serial)
+    }
+
     /// Marks a serial unused again, unless that was done too often.
     pub(super) fn give_back(&mut self, serial: u32) {
         let is_full = self.returned.len() >= RETURNED_MAX;
