@@ -160,7 +160,8 @@ impl Tickets {
 
 impl Uses {
     fn is_recent(self, now: u64) -> bool {
-        now.saturating_sub(self.since) < WINDOW_S
+        // What a clock counted that was set back since is not held against anybody: it could be for years.
+        now.checked_sub(self.since).is_some_and(|age| age < WINDOW_S)
     }
 }
 
@@ -246,6 +247,17 @@ mod tests {
         assert!(!tickets.take(&peer(3), NOW + 59));
         assert!(tickets.take(&peer(1), NOW + 60));
         assert!(tickets.take(&peer(3), NOW + 61));
+        assert_eq!(tickets.uses.len(), 2);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_keeps_nobody_from_its_ticket() {
+        let (mut tickets, _) = tickets(1);
+        for number in [1, 1, 2, 2] {
+            assert!(tickets.take(&peer(number), NOW));
+        }
+        assert!(!tickets.may_use(&peer(1), NOW) && !tickets.may_use(&peer(3), NOW));
+        assert!(tickets.take(&peer(1), NOW - 3600) && tickets.take(&peer(3), NOW - 3600));
         assert_eq!(tickets.uses.len(), 2);
     }
 
