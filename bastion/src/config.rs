@@ -72,7 +72,8 @@ pub struct GateConfig {
     /// Uses of one peer's tickets within a minute. Default 6: a peer that loses its stream often; more, and it works like
     /// a stranger.
     pub ticket_uses_per_minute_max: u32,
-    /// Peers whose uses of tickets are counted at once. Default 4096: about 300 KiB; more, and further ones work.
+    /// Peers of each tier whose uses of tickets are counted at once. Default 4096: about 300 KiB; more, and further ones
+    /// work.
     pub ticket_peers_max: usize,
     /// Seconds for a stranger's first message. Default 20: a slow circuit's round trips; shrinks to 5 under pressure.
     pub hello_deadline_s: u64,

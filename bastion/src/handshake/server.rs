@@ -101,7 +101,7 @@ impl AwaitHello {
                 // A ticket that is old, or used too often, makes its holder a stranger like any other.
                 let known = ticket
                     .and_then(|ticket| desk.tickets.open(&ticket, now))
-                    .filter(|standing| desk.tickets.may_use(&standing.peer, now));
+                    .filter(|standing| desk.tickets.may_use(standing, now));
                 let effort = if known.is_some() { 0 } else { effort.max(1) };
                 let challenge = desk.jar.challenge(self.here.keys.onion(), effort, now, rng);
                 Ok(Opening::Hello {
@@ -203,7 +203,7 @@ fn screen_ticket(
     if claims.peer_id() != standing.peer {
         return Err(Misbehaviour::Ticket.into());
     }
-    if !desk.tickets.take(&standing.peer, now) {
+    if !desk.tickets.take(&standing, now) {
         return Err(HandshakeError::Busy);
     }
     Ok((Proof::Ticket(standing), claims))
