@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::GateConfig;
 use crate::error::{HandshakeError, Misbehaviour};
+use crate::messages::Message;
 
 /// Longest name of an app or a sync domain, in bytes.
 pub const NAME_BYTES_MAX: usize = 64;
@@ -80,10 +81,11 @@ impl PeerClaims {
     }
 }
 
-/// Our claims, encoded as they are signed and sent.
-pub(crate) fn claims_of(profile: Profile, keys: &KeyManager) -> Vec<u8> {
+/// Our claims, encoded as they are signed and sent, with as many of the identities as leave them within `bytes_max`: a
+/// frame that is too long would keep us out everywhere, and the rest travels by sync.
+pub(crate) fn claims_of(profile: Profile, keys: &KeyManager, bytes_max: usize) -> Vec<u8> {
     let onion_signature = keys.sign_as_onion(Context::OnionBinding, &[keys.peer_id().as_bytes()]);
-    codec::encode(&Claims {
+    let mut claims = Claims {
         apps: sorted(profile.apps),
         node: keys.node_chain(),
         epoch: profile.epoch,
@@ -92,7 +94,19 @@ pub(crate) fn claims_of(profile: Profile, keys: &KeyManager) -> Vec<u8> {
         identities: profile.identities,
         sync_domains: sorted(profile.sync_domains),
         onion_signature,
-    })
+    };
+    loop {
+        let encoded = codec::encode(&claims);
+        if encoded.len() <= bytes_max || claims.identities.pop().is_none() {
+            return encoded;
+        }
+    }
+}
+
+/// Bytes that are left for claims in a message of at most `bytes_max` bytes that has everything else.
+pub(crate) fn room_for_claims(without: &Message, bytes_max: usize) -> usize {
+    // The length of a longer string takes two bytes more.
+    bytes_max.saturating_sub(without.encode().len() + 2)
 }
 
 pub(crate) fn sorted(mut names: Vec<String>) -> Vec<String> {

@@ -32,8 +32,8 @@ pub struct GateConfig {
     /// Failed solutions within a minute that weigh as much as places that are all taken. Default 600: ten a second are
     /// no accident.
     pub failures_per_minute_max: u64,
-    /// Strangers admitted for their work within a minute that count as full load. Default 120: two a second are more
-    /// than any node's new acquaintances.
+    /// Strangers judged for work that held, admitted or not, within a minute that count as full load. Default 120: two a
+    /// second are more than any node's new acquaintances.
     pub admissions_per_minute_max: u64,
     /// Leading zero bits of the cheap inner condition. Default 12: passing it by trial (0.4 ms) costs about what one
     /// evaluation of the work function costs us (0.3 ms).
@@ -72,7 +72,8 @@ pub struct GateConfig {
     /// Uses of one peer's tickets within a minute. Default 6: a peer that loses its stream often; more, and it works like
     /// a stranger.
     pub ticket_uses_per_minute_max: u32,
-    /// Peers whose uses of tickets are counted at once. Default 4096: about 300 KiB; more, and further ones work.
+    /// Peers of each tier whose uses of tickets are counted at once. Default 4096: about 300 KiB; more, and further ones
+    /// work.
     pub ticket_peers_max: usize,
     /// Seconds for a stranger's first message. Default 20: a slow circuit's round trips; shrinks to 5 under pressure.
     pub hello_deadline_s: u64,
@@ -182,6 +183,11 @@ impl GateConfig {
                 "nobody could solve it: at most 2^40",
             ),
             (
+                self.effort_accept_max <= 1 << 40,
+                "effort_accept_max",
+                "nobody could solve it: at most 2^40",
+            ),
+            (
                 self.effort_calm_percent < 100,
                 "effort_calm_percent",
                 "must be below 100",
@@ -201,7 +207,11 @@ impl GateConfig {
             (self.inner_bits <= 32, "inner_bits", "nobody could solve it: at most 32"),
             (self.inner_bits_accept_max <= 32, "inner_bits_accept_max", "at most 32"),
             (self.cookie_lifetime_s >= 1, "cookie_lifetime_s", "must be at least 1"),
-            (self.serials_max >= 64, "serials_max", "must be at least 64"),
+            (
+                (64..=1 << 28).contains(&self.serials_max),
+                "serials_max",
+                "must be 64 to 2^28: the bitmap grows to a bit for each",
+            ),
             (
                 self.stranger_frame_bytes_max >= 1024,
                 "stranger_frame_bytes_max",
@@ -240,6 +250,43 @@ impl GateConfig {
         ];
         match rules.into_iter().find(|(holds, ..)| !holds) {
             Some((_, key, why)) => Err(BadGateConfig { key, why }),
+            None => self.check_ranges(),
+        }
+    }
+
+    /// What is waited for and counted stays far from where reckoning with it would overflow, and nobody is given no time.
+    fn check_ranges(&self) -> Result<(), BadGateConfig> {
+        let times = [
+            (self.hello_deadline_s, "hello_deadline_s"),
+            (self.solution_deadline_s, "solution_deadline_s"),
+            (self.decision_deadline_s, "decision_deadline_s"),
+            (self.send_deadline_s, "send_deadline_s"),
+            (self.dial_deadline_s, "dial_deadline_s"),
+            (self.answer_deadline_s, "answer_deadline_s"),
+            (self.solve_deadline_s, "solve_deadline_s"),
+            (self.busy_wait_s_max, "busy_wait_s_max"),
+        ];
+        if let Some((_, key)) = times.into_iter().find(|(time_s, _)| !(1..=86_400).contains(time_s)) {
+            let why = "must be 1 to 86400, a day";
+            return Err(BadGateConfig { key, why });
+        }
+        let counts = [
+            (self.open_handshakes_max, "open_handshakes_max"),
+            (self.known_handshakes_max, "known_handshakes_max"),
+            (self.trusted_handshakes_max, "trusted_handshakes_max"),
+            (self.verify_queue_max, "verify_queue_max"),
+            (self.answers_max, "answers_max"),
+            (self.ticket_peers_max, "ticket_peers_max"),
+            (self.identities_max, "identities_max"),
+            (self.apps_max, "apps_max"),
+            (self.sync_domains_max, "sync_domains_max"),
+            (self.key_events_max, "key_events_max"),
+        ];
+        match counts.into_iter().find(|(count, _)| *count > 1 << 20) {
+            Some((_, key)) => {
+                let why = "at most 1048576";
+                Err(BadGateConfig { key, why })
+            }
             None => Ok(()),
         }
     }
@@ -298,5 +345,28 @@ mod tests {
         };
         let error = config.check().unwrap_err();
         assert_eq!(error.to_string(), "bastion.effort_max: is below effort_base");
+    }
+
+    #[test]
+    fn what_would_overflow_or_let_nobody_in_is_refused() {
+        type Change = fn(&mut GateConfig);
+        let table: [(&str, Change); 9] = [
+            ("hello_deadline_s", |config| config.hello_deadline_s = 0),
+            ("hello_deadline_s", |config| config.hello_deadline_s = i64::MAX as u64),
+            ("answer_deadline_s", |config| config.answer_deadline_s = 86_401),
+            ("solve_deadline_s", |config| config.solve_deadline_s = 0),
+            ("busy_wait_s_max", |config| config.busy_wait_s_max = u64::MAX),
+            ("known_handshakes_max", |config| {
+                config.known_handshakes_max = usize::MAX
+            }),
+            ("key_events_max", |config| config.key_events_max = usize::MAX),
+            ("serials_max", |config| config.serials_max = u32::MAX),
+            ("effort_accept_max", |config| config.effort_accept_max = u64::MAX),
+        ];
+        for (key, change) in table {
+            let mut config = GateConfig::default();
+            change(&mut config);
+            assert_eq!(config.check().map_err(|error| error.key), Err(key));
+        }
     }
 }

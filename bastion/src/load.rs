@@ -16,7 +16,7 @@ pub struct Load {
     pub queue: usize,
     /// Solutions that failed, counted over about a minute.
     pub failures: u64,
-    /// Strangers admitted for their work, counted over about a minute.
+    /// Strangers judged for work that held, admitted or not, counted over about a minute.
     pub admissions: u64,
 }
 
@@ -89,6 +89,16 @@ impl Effort {
     /// The effort at `now` (unix seconds) under `load`: from calm to the base at once, from there on doubling once in
     /// `effort_doubling_s`; halving once in `effort_halving_s` where the load is gone, and from the base back to calm.
     pub fn follow(self, load: &Load, config: &GateConfig, now: u64) -> Self {
+        // After a clock was set back, time counts from now on; else nothing would move until it is as late again.
+        let since = Self {
+            rising: self.rising.min(now),
+            falling: self.falling.min(now),
+            ..self
+        };
+        since.follow_on(load, config, now)
+    }
+
+    fn follow_on(self, load: &Load, config: &GateConfig, now: u64) -> Self {
         let target = target_effort(load.pressure(config), config);
         if target > self.value {
             let doubling_s = config.effort_doubling_s.max(1);
@@ -138,10 +148,12 @@ const HALVING_S: u64 = 30;
 impl PerMinute {
     /// The count at `now`, in unix seconds.
     pub fn at(self, now: u64) -> Self {
-        let halvings = now.saturating_sub(self.since) / HALVING_S;
+        // A clock may be set back: what was counted then fades from now on.
+        let since = self.since.min(now);
+        let halvings = (now - since) / HALVING_S;
         Self {
             count: self.count >> halvings.min(63),
-            since: self.since + halvings * HALVING_S,
+            since: since + halvings * HALVING_S,
         }
     }
 
@@ -261,6 +273,26 @@ mod tests {
         assert_eq!(failures.at(9000).count(), 0);
         let most = (0..1000).fold(PerMinute::default(), |sum, _| sum.and_one(1000, 600));
         assert_eq!(most.at(1001).count(), 600);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_keeps_nothing_for_longer() {
+        let config = config();
+        let full = Load { queue: 10, ..open(0) };
+        let mut effort = Effort::calm(&config, 1_000_000);
+        for second in 1_000_000..1_000_011 {
+            effort = effort.follow(&full, &config, second);
+        }
+        // Two weeks back: it rises and falls as ever.
+        for (second, expected) in [(0, 4096), (60, 2048), (120, 1024)] {
+            effort = effort.follow(&open(0), &config, second);
+            assert_eq!(effort.value(), expected);
+        }
+        effort = effort.follow(&full, &config, 1).follow(&full, &config, 2);
+        assert_eq!(effort.value(), 2048);
+        let failures = PerMinute::default().and_one(1_000_000, 600).and_one(1_000_000, 600);
+        assert_eq!(failures.at(0).count(), 2);
+        assert_eq!(failures.at(0).at(30).count(), 1);
     }
 
     #[test]

@@ -74,8 +74,10 @@ pub struct Tickets {
     lifetime_s: u64,
     uses_per_minute_max: u32,
     peers_max: usize,
-    /// Uses of the last minute, by peer. Only who holds a ticket of ours gets a line.
-    uses: BTreeMap<PeerId, Uses>,
+    /// Uses of the last minute, by peer. Only who holds a ticket of ours gets a line. Trusted peers have lines of their own,
+    /// which no crowd that once worked can fill.
+    worked: BTreeMap<PeerId, Uses>,
+    trusted: BTreeMap<PeerId, Uses>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -93,7 +95,8 @@ impl Tickets {
             lifetime_s: config.ticket_lifetime_s,
             uses_per_minute_max: config.ticket_uses_per_minute_max,
             peers_max: config.ticket_peers_max,
-            uses: BTreeMap::new(),
+            worked: BTreeMap::new(),
+            trusted: BTreeMap::new(),
         }
     }
 
@@ -133,23 +136,31 @@ impl Tickets {
         (issued <= now && now <= expiry).then_some(standing)
     }
 
-    /// Whether this peer may use a ticket once more now.
-    pub fn may_use(&self, peer: &PeerId, now: u64) -> bool {
-        match self.uses.get(peer).filter(|uses| uses.is_recent(now)) {
+    /// Whether the peer may use a ticket once more now.
+    pub fn may_use(&self, standing: &Standing, now: u64) -> bool {
+        let lines = match standing.tier {
+            Tier::Worked => &self.worked,
+            Tier::Trusted => &self.trusted,
+        };
+        match lines.get(&standing.peer).filter(|uses| uses.is_recent(now)) {
             Some(uses) => uses.count < self.uses_per_minute_max,
-            None => self.uses.len() < self.peers_max || self.uses.values().any(|uses| !uses.is_recent(now)),
+            None => lines.len() < self.peers_max || lines.values().any(|uses| !uses.is_recent(now)),
         }
     }
 
-    /// Counts a use; `false` when there were too many within the minute, by this peer or by too many others.
-    pub fn take(&mut self, peer: &PeerId, now: u64) -> bool {
-        if !self.may_use(peer, now) {
+    /// Counts a use; `false` when there were too many within the minute, by this peer or by too many others of its tier.
+    pub fn take(&mut self, standing: &Standing, now: u64) -> bool {
+        if !self.may_use(standing, now) {
             return false;
         }
-        if self.uses.len() >= self.peers_max {
-            self.uses.retain(|_, uses| uses.is_recent(now));
+        let lines = match standing.tier {
+            Tier::Worked => &mut self.worked,
+            Tier::Trusted => &mut self.trusted,
+        };
+        if lines.len() >= self.peers_max {
+            lines.retain(|_, uses| uses.is_recent(now));
         }
-        let uses = self.uses.entry(*peer).or_insert(Uses { since: now, count: 0 });
+        let uses = lines.entry(standing.peer).or_insert(Uses { since: now, count: 0 });
         if !uses.is_recent(now) {
             *uses = Uses { since: now, count: 0 };
         }
@@ -160,7 +171,8 @@ impl Tickets {
 
 impl Uses {
     fn is_recent(self, now: u64) -> bool {
-        now.saturating_sub(self.since) < WINDOW_S
+        // What a clock counted that was set back since is not held against anybody: it could be for years.
+        now.checked_sub(self.since).is_some_and(|age| age < WINDOW_S)
     }
 }
 
@@ -188,6 +200,14 @@ mod tests {
 
     fn peer(number: u8) -> PeerId {
         PeerId::from_bytes([number; 32])
+    }
+
+    fn worked(number: u8) -> Standing {
+        Standing {
+            peer: peer(number),
+            tier: Tier::Worked,
+            issued: NOW,
+        }
     }
 
     fn tickets(seed: u64) -> (Tickets, ChaCha20Rng) {
@@ -239,14 +259,38 @@ mod tests {
     #[test]
     fn uses_are_counted_for_each_peer_and_peers_are_bounded() {
         let (mut tickets, _) = tickets(1);
-        assert!(tickets.take(&peer(1), NOW) && tickets.take(&peer(1), NOW + 59));
-        assert!(!tickets.take(&peer(1), NOW + 59));
-        assert!(tickets.take(&peer(2), NOW + 1));
+        assert!(tickets.take(&worked(1), NOW) && tickets.take(&worked(1), NOW + 59));
+        assert!(!tickets.take(&worked(1), NOW + 59));
+        assert!(tickets.take(&worked(2), NOW + 1));
         // No room for a third until a minute of another is over.
-        assert!(!tickets.take(&peer(3), NOW + 59));
-        assert!(tickets.take(&peer(1), NOW + 60));
-        assert!(tickets.take(&peer(3), NOW + 61));
-        assert_eq!(tickets.uses.len(), 2);
+        assert!(!tickets.take(&worked(3), NOW + 59));
+        assert!(tickets.take(&worked(1), NOW + 60));
+        assert!(tickets.take(&worked(3), NOW + 61));
+        assert_eq!(tickets.worked.len(), 2);
+    }
+
+    #[test]
+    fn no_crowd_that_once_worked_keeps_a_trusted_peer_from_its_ticket() {
+        let (mut tickets, _) = tickets(1);
+        assert!(tickets.take(&worked(1), NOW) && tickets.take(&worked(2), NOW));
+        assert!(!tickets.may_use(&worked(3), NOW));
+        let trusted = Standing {
+            tier: Tier::Trusted,
+            ..worked(3)
+        };
+        assert!(tickets.take(&trusted, NOW) && tickets.take(&trusted, NOW));
+        assert!(!tickets.take(&trusted, NOW));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_keeps_nobody_from_its_ticket() {
+        let (mut tickets, _) = tickets(1);
+        for number in [1, 1, 2, 2] {
+            assert!(tickets.take(&worked(number), NOW));
+        }
+        assert!(!tickets.may_use(&worked(1), NOW) && !tickets.may_use(&worked(3), NOW));
+        assert!(tickets.take(&worked(1), NOW - 3600) && tickets.take(&worked(3), NOW - 3600));
+        assert_eq!(tickets.worked.len(), 2);
     }
 
     #[test]

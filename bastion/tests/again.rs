@@ -17,6 +17,8 @@ use bastion::{
     Decision, GateConfig, HandshakeError, Listener, Misbehaviour, Progress, RefusalCode, Session, Ticket, Tier,
 };
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
 use support::{NOW, Node, Stranger, easy, hello};
 
 /// Bob's solution of a challenge of Alice's, on a stream that is gone by now.
@@ -275,4 +277,61 @@ async fn who_finds_no_room_behind_the_gate_may_come_again_with_the_same_work() {
     alice.decides(Decision::Admit(Tier::Worked));
     let welcome = Stranger::at(&alice).says(&solution).await.hears().await;
     assert!(next.receive(&welcome).is_ok());
+}
+
+/// Presents a solution and reads no more of the answer than that there is one.
+async fn reads_no_answer(alice: &Node, solution: &[u8]) -> DuplexStream {
+    let (mut near, far) = duplex(64);
+    let gate = alice.gate.clone();
+    tokio::spawn(async move { gate.admit(far).await });
+    near.write_all(&(solution.len() as u32).to_be_bytes()).await.unwrap();
+    near.write_all(solution).await.unwrap();
+    near.read_u32().await.unwrap();
+    near
+}
+
+#[tokio::test]
+async fn whoever_does_not_read_its_welcome_keeps_nobody_out() {
+    let alice = Node::alice(GateConfig {
+        open_handshakes_max: 2,
+        ..easy()
+    });
+    let (solution, _) = solution(&alice, &Node::bob()).await;
+    let _deaf = [
+        reads_no_answer(&alice, &solution).await,
+        reads_no_answer(&alice, &solution).await,
+    ];
+    let answer = Stranger::at(&alice).says(&hello()).await.hears().await;
+    assert_eq!(Message::decode(&answer, 8192).unwrap().kind(), "challenge");
+}
+
+#[tokio::test]
+async fn one_piece_of_work_is_not_judged_without_end_where_there_is_no_room() {
+    let alice = Node::alice(easy());
+    alice.decides(Decision::Refuse(RefusalCode::Busy));
+    let (solution, _) = solution(&alice, &Node::bob()).await;
+    let mut codes = Vec::new();
+    for _ in 0..12 {
+        codes.push(Stranger::at(&alice).says(&solution).await.refusal().await.0);
+    }
+    assert_eq!(codes[..9], [RefusalCode::Busy; 9]);
+    assert_eq!(codes[9..], [RefusalCode::Used; 3]);
+    // It counts once as work that was done.
+    assert_eq!(alice.gate.status().admissions_per_minute, 1);
+}
+
+#[tokio::test]
+async fn work_that_held_raises_the_effort_whatever_came_of_it() {
+    let alice = Node::alice(GateConfig {
+        effort_base: 4,
+        admissions_per_minute_max: 4,
+        ..easy()
+    });
+    alice.decides(Decision::Refuse(RefusalCode::Pending));
+    for _ in 0..4 {
+        let (solution, _) = solution(&alice, &Node::bob()).await;
+        let (code, _) = Stranger::at(&alice).says(&solution).await.refusal().await;
+        assert_eq!(code, RefusalCode::Pending);
+    }
+    assert!(alice.gate.status().effort >= 4);
 }

@@ -21,6 +21,7 @@ use crate::frames::Session;
 use crate::handshake::{Admitted, AwaitHello, Opening, Screened, Verified};
 use crate::load::{patience, retry_s};
 use crate::messages::{Message, Refused};
+use crate::puzzle::Serial;
 
 /// How long a refused stranger may take to read the code.
 const LINGER: Duration = Duration::from_secs(2);
@@ -90,6 +91,8 @@ impl Gate {
             }
             Err(error) => self.perhaps_again(error, &frame, place).await?,
         };
+        // Who does not read may lose the place to somebody else: the answer is kept for when it comes again.
+        place.dismissed();
         send(session, &earned.0, config.send_deadline()).await?;
         Ok(earned.1.clone())
     }
@@ -107,6 +110,10 @@ impl Gate {
         let (gate, digest) = (self.clone(), Digest::of(frame));
         let judging = tokio::spawn(async move { gate.judge(screened, digest).await });
         match timeout(self.config().decision_deadline(), judging).await {
+            // It waited on another stream too, which was faster: there it is judged.
+            Ok(Ok(Err(error @ HandshakeError::PeerMisbehaved(Misbehaviour::CookieUsed)))) => {
+                self.perhaps_again(error, frame, place).await
+            }
             Ok(Ok(judged)) => judged,
             Ok(Err(_)) => Err(HandshakeError::Internal(Internal("judging a solution failed".into()))),
             Err(_) => Err(HandshakeError::Timeout(Step::Decision)),
@@ -124,6 +131,7 @@ impl Gate {
             self.count_failure(&error);
             return Err(error);
         }
+        let config = self.config();
         let known = self.front().answers.find(&Digest::of(frame), self.now());
         match known {
             None => Err(error),
@@ -138,7 +146,8 @@ impl Gate {
                     ticket_issued: None,
                 };
                 // It may have been banned since.
-                match self.0.gatekeeper.decide(applicant).await {
+                let deciding = timeout(config.decision_deadline(), self.0.gatekeeper.decide(applicant));
+                match deciding.await.map_err(|_| HandshakeError::Timeout(Step::Decision))? {
                     Decision::Admit(_) => Ok(earned),
                     Decision::Refuse(RefusalCode::Busy) => Err(HandshakeError::Busy),
                     Decision::Refuse(code) => Err(HandshakeError::NotAdmitted(code)),
@@ -151,6 +160,9 @@ impl Gate {
     async fn judge(&self, screened: Screened, digest: Digest) -> Result<Earned, HandshakeError> {
         let verified = self.verify(screened, digest).await?;
         let (by_ticket, peer) = (verified.ticket().is_some(), verified.claims().peer_id());
+        if !by_ticket {
+            self.count_work(verified.serial());
+        }
         let applicant = Applicant {
             claims: verified.claims(),
             effort: verified.effort(),
@@ -168,13 +180,8 @@ impl Gate {
             Decision::Admit(tier) => match self.0.gatekeeper.profile().await {
                 Err(internal) => Err(HandshakeError::Internal(internal)),
                 Ok(profile) => {
-                    let (now, mut front) = (self.now(), self.front());
-                    let ticket = front.desk.tickets.issue(&peer, tier, now, &mut rand::rng());
-                    if !by_ticket {
-                        let most = self.config().admissions_per_minute_max;
-                        front.admissions = front.admissions.and_one(now, most);
-                    }
-                    drop(front);
+                    let now = self.now();
+                    let ticket = self.front().desk.tickets.issue(&peer, tier, now, &mut rand::rng());
                     if by_ticket {
                         self.0.by_ticket.fetch_add(1, Ordering::Relaxed);
                     }
@@ -208,6 +215,15 @@ impl Gate {
             verified
         });
         verified.await?
+    }
+
+    /// Work that held weighs the same whatever comes of it: who is refused or has to wait for approval costs us as much as
+    /// who is admitted. Once, however often it comes again.
+    fn count_work(&self, serial: Serial) {
+        let (now, most, mut front) = (self.now(), self.config().admissions_per_minute_max, self.front());
+        if !front.desk.jar.was_given_back(serial) {
+            front.admissions = front.admissions.and_one(now, most);
+        }
     }
 
     /// A solution that failed is a sign of an attack; one that is old or used may be an accident.

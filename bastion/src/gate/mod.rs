@@ -93,7 +93,7 @@ pub struct GateStatus {
     pub verifying: usize,
     /// Solutions that failed, counted over about a minute.
     pub failures_per_minute: u64,
-    /// Strangers admitted for their work, counted over about a minute.
+    /// Strangers judged for work that held, admitted or not, counted over about a minute.
     pub admissions_per_minute: u64,
     /// Answers that are remembered for solutions that come again.
     pub answers: usize,

@@ -56,9 +56,13 @@ fn config() -> GateConfig {
 }
 
 fn gate(seed: u64, gatekeeper: Slow) -> Gate {
+    gate_with(config(), seed, Arc::new(gatekeeper))
+}
+
+fn gate_with(config: GateConfig, seed: u64, gatekeeper: Arc<Slow>) -> Gate {
     let keys = Arc::new(KeyManager::generate(&mut ChaCha20Rng::seed_from_u64(seed)));
     let now = Arc::new(|| 1_700_000_000);
-    Gate::new(config(), keys, Arc::new(gatekeeper), now)
+    Gate::new(config, keys, gatekeeper, now)
 }
 
 type Admitting = JoinHandle<Result<(Session, Admitted), HandshakeError>>;
@@ -147,21 +151,69 @@ async fn a_solution_whose_stream_is_lost_is_judged_to_the_end_and_its_answer_kep
     let (frame, awaiting) = solution(&alice, &bob).await;
     let (mut first, admitting) = stream(&alice);
     first.writer.write(&frame).await.unwrap();
+    while alice.status().answers == 0 {
+        tokio::task::yield_now().await;
+    }
     // Another stream with the same solution: it is being judged, and may come again.
-    loop {
-        let (mut second, _) = stream(&alice);
-        match say(&mut second, &frame).await {
-            Message::Refused(Refused { code, retry_s }) if alice.status().answers == 1 => {
-                assert_eq!((code, retry_s.is_some()), (RefusalCode::Busy, true));
-                break;
-            }
-            // The second stream was faster than the first: it is the one that is judged.
-            Message::Refused(_) => tokio::task::yield_now().await,
-            other => panic!("{}", other.kind()),
+    let (mut second, _) = stream(&alice);
+    match say(&mut second, &frame).await {
+        Message::Refused(Refused { code, retry_s }) => {
+            assert_eq!((code, retry_s.is_some()), (RefusalCode::Busy, true));
         }
+        other => panic!("{}", other.kind()),
     }
     admitting.abort();
     drop(first);
     decide.send(()).unwrap();
     assert!(awaiting.receive(&no_longer_busy(&alice, &frame).await).is_ok());
+}
+
+#[tokio::test]
+async fn a_decision_about_an_answer_that_is_asked_for_again_has_a_deadline_too() {
+    let slow = Arc::new(Slow::default());
+    let (alice, bob) = (gate_with(config(), 1, slow.clone()), gate(2, Slow::default()));
+    let (frame, awaiting) = solution(&alice, &bob).await;
+    let (mut first, _) = stream(&alice);
+    assert!(awaiting.receive(&say(&mut first, &frame).await.encode()).is_ok());
+    // From here on only deadlines are awaited.
+    tokio::time::pause();
+    let (_never, decided) = oneshot::channel();
+    *slow.0.lock().unwrap() = Some(decided);
+    let (mut second, admitting) = stream(&alice);
+    second.writer.write(&frame).await.unwrap();
+    let ended = timeout(Duration::from_secs(3600), admitting).await;
+    assert!(matches!(
+        ended.unwrap().unwrap(),
+        Err(HandshakeError::Timeout(Step::Decision))
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_solution_that_waits_on_two_streams_is_used_up_for_neither() {
+    let roomy = GateConfig {
+        verify_queue_max: 3,
+        ..config()
+    };
+    let alice = gate_with(roomy, 1, Arc::new(Slow::default()));
+    let (frame, awaiting) = solution(&alice, &gate(2, Slow::default())).await;
+    let (release, occupied) = fill(&alice).await;
+    let (mut streams, mut welcomes) = ([stream(&alice), stream(&alice)], 0);
+    for (session, _) in &mut streams {
+        session.writer.write(&frame).await.unwrap();
+    }
+    while alice.status().queue < 3 {
+        tokio::task::yield_now().await;
+    }
+    release.send(()).unwrap();
+    occupied.await.unwrap();
+    for (session, _) in &mut streams {
+        match hear(session).await {
+            Message::Refused(Refused { code, .. }) => assert_eq!(code, RefusalCode::Busy),
+            answer => {
+                assert!(awaiting.clone().receive(&answer.encode()).is_ok());
+                welcomes += 1;
+            }
+        }
+    }
+    assert!(welcomes >= 1);
 }

@@ -11,7 +11,7 @@ use serde_bytes::{ByteArray, ByteBuf};
 
 use super::server::with_more;
 use super::{Admitted, Here, out_of_order, solution_parts, transcript};
-use crate::claims::{Claims, Profile, claims_of, intersection, sorted};
+use crate::claims::{Claims, Profile, claims_of, intersection, room_for_claims, sorted};
 use crate::error::{HandshakeError, Incompatibility, Misbehaviour};
 use crate::messages::{Challenge, Cookie, Hello, Message, NONCE_BYTES, SEALED_BYTES_MAX, Solution, VERSION, Welcome};
 use crate::puzzle::{Algorithm, Nonce, Puzzle};
@@ -142,16 +142,18 @@ impl Solving {
     /// The frame to send, and what to await.
     pub fn solved(self, work: Work, profile: Profile, solving_time: Duration) -> (Vec<u8>, AwaitWelcome) {
         let sync_domains = sorted(profile.sync_domains.clone());
-        let claims = claims_of(profile, &self.here.keys);
         let mut solution = Solution {
             more: work.more,
             nonce: ByteArray::new(work.nonce),
-            claims: ByteBuf::from(claims),
+            claims: ByteBuf::new(),
             cookie: self.challenge.cookie.clone(),
             sealed: self.challenge.sealed.clone(),
             ticket: self.ticket.as_ref().map(|ticket| ByteBuf::from(ticket.as_bytes())),
             signature: Signature::from_bytes([0; Signature::LEN]),
         };
+        let bytes_max = self.here.config.stranger_frame_bytes_max;
+        let room = room_for_claims(&Message::Solution(solution.clone()), bytes_max);
+        solution.claims = claims_of(profile, &self.here.keys, room).into();
         solution.signature = solution_parts(&solution, &self.onion, |parts| {
             self.here.keys.sign_as_node(Context::Solution, parts)
         });

@@ -1,7 +1,7 @@
 //! Between honest sides, and against a hostile node that is called.
 
 use keys::codec;
-use keys::{Context, Signature};
+use keys::{Context, SecretKey, Signature, SignedObject};
 
 use super::testing::{NOW, Side, alice_and_bob, check, easy, error};
 use super::*;
@@ -156,4 +156,22 @@ fn the_challenge_names_the_work_function_of_this_version() {
         (cookie.onion, cookie.effort, cookie.expiry),
         (alice.onion(), 1, NOW + 600)
     );
+}
+
+#[test]
+fn identities_that_do_not_fit_a_frame_are_left_out_and_travel_by_sync() {
+    let (mut alice, mut bob) = (Side::alice(easy()), Side::bob(easy()));
+    for (side, bytes) in [(&mut alice, 1200), (&mut bob, 1190)] {
+        let key = SecretKey::from_seed(&[1; 32]);
+        side.profile.identities = vec![SignedObject::sign(0, &key, vec![7; bytes]); 8];
+    }
+    let challenge = alice.challenge();
+    let (solution, awaiting) = bob.solve(&challenge, alice.onion());
+    let verified = alice.judge(&solution, NOW).unwrap();
+    let at_alice = verified.claims().identities.len();
+    let (welcome, _) = alice.welcome(verified);
+    let at_bob = awaiting.receive(&welcome).unwrap().claims().identities.len();
+    assert!(solution.len() <= 8192 && welcome.len() <= 8192);
+    // As many as fit.
+    assert_eq!((at_alice, at_bob), (5, 6));
 }

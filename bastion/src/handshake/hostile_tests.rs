@@ -371,7 +371,7 @@ fn nobody_meets_itself() {
     );
     // Her own claims, mirrored in a welcome.
     let mirror = Message::Welcome(Welcome {
-        claims: crate::claims::claims_of(alice.profile.clone(), &alice.here.keys).into(),
+        claims: crate::claims::claims_of(alice.profile.clone(), &alice.here.keys, 8192).into(),
         ticket: None,
         domains: Vec::new(),
         signature: Signature::from_bytes([0; 64]),

@@ -7,12 +7,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keys::{Context, Digest, codec};
+use keys::{Context, Digest, Signature, codec};
 use rand::CryptoRng;
 use serde_bytes::ByteBuf;
 
 use super::{Admitted, Desk, Here, out_of_order, solution_parts, transcript};
-use crate::claims::{Claims, PeerClaims, Profile, claims_of, intersection, sorted};
+use crate::claims::{Claims, PeerClaims, Profile, claims_of, intersection, room_for_claims, sorted};
 use crate::error::{HandshakeError, Incompatibility, Misbehaviour};
 use crate::messages::{Challenge, Cookie, Hello, MORE_MAX, Message, Solution, VERSION, VERSIONS_MAX, Welcome};
 use crate::puzzle::{Algorithm, CookieJar, Memory, Puzzle, Serial};
@@ -101,7 +101,7 @@ impl AwaitHello {
                 // A ticket that is old, or used too often, makes its holder a stranger like any other.
                 let known = ticket
                     .and_then(|ticket| desk.tickets.open(&ticket, now))
-                    .filter(|standing| desk.tickets.may_use(&standing.peer, now));
+                    .filter(|standing| desk.tickets.may_use(standing, now));
                 let effort = if known.is_some() { 0 } else { effort.max(1) };
                 let challenge = desk.jar.challenge(self.here.keys.onion(), effort, now, rng);
                 Ok(Opening::Hello {
@@ -203,7 +203,7 @@ fn screen_ticket(
     if claims.peer_id() != standing.peer {
         return Err(Misbehaviour::Ticket.into());
     }
-    if !desk.tickets.take(&standing.peer, now) {
+    if !desk.tickets.take(&standing, now) {
         return Err(HandshakeError::Busy);
     }
     Ok((Proof::Ticket(standing), claims))
@@ -316,18 +316,18 @@ impl Verified {
     pub fn welcome(self, mut profile: Profile, tier: Tier, ticket: Option<Vec<u8>>) -> (Vec<u8>, Admitted) {
         profile.sync_domains = sorted(profile.sync_domains);
         let domains = intersection(&profile.sync_domains, &self.claims.sync_domains);
-        let claims = claims_of(profile, &self.here.keys);
         let (listed, shown) = (codec::encode(&domains), ticket.as_deref().unwrap_or_default());
-        let signature = self
-            .here
-            .keys
-            .sign_as_node(Context::Welcome, &[self.transcript.as_bytes(), &claims, &listed, shown]);
-        let welcome = Message::Welcome(Welcome {
-            claims: claims.into(),
-            ticket: ticket.map(ByteBuf::from),
+        let mut welcome = Welcome {
+            claims: ByteBuf::new(),
+            ticket: ticket.as_deref().map(ByteBuf::from),
             domains: domains.clone(),
-            signature,
-        });
+            signature: Signature::from_bytes([0; Signature::LEN]),
+        };
+        let bytes_max = self.here.config.stranger_frame_bytes_max;
+        let room = room_for_claims(&Message::Welcome(welcome.clone()), bytes_max);
+        welcome.claims = claims_of(profile, &self.here.keys, room).into();
+        let signed = [self.transcript.as_bytes(), &welcome.claims[..], &listed, shown];
+        welcome.signature = self.here.keys.sign_as_node(Context::Welcome, &signed);
         let admitted = Admitted {
             claims: self.claims,
             domains,
@@ -337,6 +337,6 @@ impl Verified {
             effort: self.effort,
             solving_time: Duration::ZERO,
         };
-        (welcome.encode(), admitted)
+        (Message::Welcome(welcome).encode(), admitted)
     }
 }

@@ -112,11 +112,17 @@ impl CookieJar {
         }
     }
 
-    /// Marks a serial unused again: its holder is to come again with the same solution.
+    /// Marks a serial unused again, some times: its holder is to come again with the same solution.
     pub fn give_back(&mut self, serial: Serial) {
         if let Some(generation) = self.generation(serial) {
             generation.used.give_back(serial.number);
         }
+    }
+
+    /// Whether a serial was given back before.
+    pub fn was_given_back(&self, serial: Serial) -> bool {
+        let mut generations = self.generations();
+        generations.any(|it| it.number == serial.generation && it.used.was_given_back(serial.number))
     }
 
     fn generation(&mut self, serial: Serial) -> Option<&mut Generation> {

@@ -282,7 +282,7 @@ fn bound(config: &GateConfig) -> f64 {
     let queue = (config.verify_queue_max + own) * 2 * config.stranger_frame_bytes_max;
     let answers = config.answers_max * ANSWER_BYTES;
     let serials = 2 * config.serials_max as usize / 8;
-    let tickets = config.ticket_peers_max * TICKET_PEER_BYTES;
+    let tickets = 2 * config.ticket_peers_max * TICKET_PEER_BYTES;
     (places + queue + answers + serials + tickets) as f64 / MIB
 }
 
