@@ -271,6 +271,22 @@ fn server_oid(node: &LiveNode) -> Oid {
 }
 
 #[tokio::test]
+async fn a_banned_peer_that_is_forgotten_is_still_not_dialled() {
+    let net = MemoryNet::new();
+    let (alice, bob) = (alice(&net, Policy::Open).await, node(&net, "Bob", 2).await);
+    dial(&alice, &bob).await.unwrap();
+    ban(&alice, bob.peer_id()).await;
+    until_gone(&alice, &bob.peer_id()).await;
+    alice.clock.advance_days(31);
+    assert_eq!(alice.peers.forget_idle(30).await.unwrap(), 1);
+    assert_eq!(tier(&alice, bob.peer_id()).await, None);
+    assert!(matches!(dial(&alice, &bob).await, Err(DialError::Banned)));
+    assert_eq!(alice.gate.status().dialled_total, 1, "it was not even knocked at");
+    alice.stop().await;
+    bob.stop().await;
+}
+
+#[tokio::test]
 async fn a_peer_that_was_banned_and_is_no_longer_has_to_work_again() {
     let net = MemoryNet::new();
     let (alice, bob) = (alice(&net, Policy::Open).await, node(&net, "Bob", 2).await);
