@@ -8,6 +8,8 @@
 
 #[path = "common/live.rs"]
 mod live;
+#[path = "common/stranger.rs"]
+mod stranger;
 
 use std::sync::Arc;
 
@@ -18,14 +20,18 @@ use keys::{BootId, Epoch, KeyManager, Oid, PeerId, SignedObject};
 use live::{ALL_APPS, HandClock, LiveNode, by_hand};
 use postern::config::{AdmissionConfig, Policy};
 use postern::graph::GraphManager;
+use postern::node::Doorkeeper;
 use postern::op_context::Timestamp;
 use postern::peer::DialError;
 use postern::peer::dialler::Reached;
+use postern::peer::message::Message;
 use postern::services::admission::{self, Reason, VerdictError};
 use postern::services::identities;
 use postern::store::{PendingRow, Tier, VerdictRow};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
+use stranger::Stranger;
+use tokio_util::sync::CancellationToken;
 
 async fn alice(net: &MemoryNet, policy: Policy) -> LiveNode {
     let admission = AdmissionConfig {
@@ -176,6 +182,47 @@ async fn a_refused_stranger_does_not_wait_again_before_its_time() {
     assert_eq!(pending(&alice).await.len(), 1);
     alice.stop().await;
     bob.stop().await;
+}
+
+#[tokio::test]
+async fn who_is_refused_between_its_admission_and_its_session_has_none() {
+    let net = MemoryNet::new();
+    let (alice, bob) = (alice(&net, Policy::Open).await, Stranger::new(2));
+    let doorkeeper = Doorkeeper {
+        peers: alice.peers.clone(),
+        admission: alice.admission.clone(),
+        boot_id: BootId::from_bytes([1; 16]),
+        identities_max: 8,
+    };
+    let (keys, clock) = (alice.keys.clone(), Arc::new(alice.clock.clone()));
+    let gate = Gate::new(GateConfig::default(), keys, Arc::new(doorkeeper), clock);
+    let (admitted, mut admissions) = tokio::sync::mpsc::unbounded_channel();
+    let (listener, stop) = (net.listen(alice.onion()), CancellationToken::new());
+    let serving = gate.serve(
+        Box::new(listener),
+        move |session, peer| admitted.send((session, peer)).unwrap(),
+        stop.clone(),
+    );
+    let telling = async {
+        let mut heard = bob.dial(&net, &alice).await.unwrap();
+        let (session, peer) = admissions.recv().await.unwrap();
+        let id = bob.peer_id();
+        say(&alice, true, move |graph| {
+            admission::refuse(graph, id, Reason::default(), None)
+        })
+        .await;
+        alice.peers.admit(session, peer).await.unwrap();
+        // Without a word to the contrary the first thing that it would hear is the answer to this.
+        let _ = heard.writer.write(&bob.pull(1).encode()).await;
+        let first = stranger::hear(&mut heard).await;
+        assert!(
+            matches!(&first, Some(Message::Bye(bye)) if bye.code == "refused"),
+            "{first:?}"
+        );
+        stop.cancel();
+    };
+    tokio::join!(serving, telling);
+    alice.stop().await;
 }
 
 #[tokio::test]
