@@ -38,9 +38,22 @@ pub(super) fn short(id: &str) -> String {
     }
 }
 
-/// Marks that turn the direction of what follows: a line could read as another one.
+/// Marks that turn the direction of what follows, so that a line could read as another one, break it, or show nothing, so
+/// that two names could look alike. Not those that join letters: people write with them.
 fn is_hidden_mark(letter: char) -> bool {
-    matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    matches!(
+        letter,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{e0000}'..='\u{e007f}'
+    )
 }
 
 /// Control characters become visible; lines of a message are indented below the first.
@@ -97,6 +110,11 @@ mod tests {
     fn what_others_wrote_cannot_play_with_the_terminal() {
         assert_eq!(tame("a\u{1b}[2Jb"), "a\\u{1b}[2Jb");
         assert_eq!(tame("a\u{202e}b"), "a\\u{202e}b");
+        assert_eq!(
+            tame("Bo\u{200b}b\u{feff}\u{ad}\u{2028}"),
+            "Bo\\u{200b}b\\u{feff}\\u{ad}\\u{2028}"
+        );
+        assert_eq!(tame("👩\u{200d}🌾"), "👩\u{200d}🌾");
         assert_eq!(tame("one\ntwo"), "one\n    two");
     }
 
