@@ -8,6 +8,8 @@
 
 #[path = "common/live.rs"]
 mod live;
+#[path = "common/stranger.rs"]
+mod stranger;
 
 use std::sync::Arc;
 
@@ -18,14 +20,18 @@ use keys::{BootId, Epoch, KeyManager, Oid, PeerId, SignedObject};
 use live::{ALL_APPS, HandClock, LiveNode, by_hand};
 use postern::config::{AdmissionConfig, Policy};
 use postern::graph::GraphManager;
+use postern::node::Doorkeeper;
 use postern::op_context::Timestamp;
 use postern::peer::DialError;
 use postern::peer::dialler::Reached;
+use postern::peer::message::Message;
 use postern::services::admission::{self, Reason, VerdictError};
 use postern::services::identities;
 use postern::store::{PendingRow, Tier, VerdictRow};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
+use stranger::Stranger;
+use tokio_util::sync::CancellationToken;
 
 async fn alice(net: &MemoryNet, policy: Policy) -> LiveNode {
     let admission = AdmissionConfig {
@@ -179,6 +185,47 @@ async fn a_refused_stranger_does_not_wait_again_before_its_time() {
 }
 
 #[tokio::test]
+async fn who_is_refused_between_its_admission_and_its_session_has_none() {
+    let net = MemoryNet::new();
+    let (alice, bob) = (alice(&net, Policy::Open).await, Stranger::new(2));
+    let doorkeeper = Doorkeeper {
+        peers: alice.peers.clone(),
+        admission: alice.admission.clone(),
+        boot_id: BootId::from_bytes([1; 16]),
+        identities_max: 8,
+    };
+    let (keys, clock) = (alice.keys.clone(), Arc::new(alice.clock.clone()));
+    let gate = Gate::new(GateConfig::default(), keys, Arc::new(doorkeeper), clock);
+    let (admitted, mut admissions) = tokio::sync::mpsc::unbounded_channel();
+    let (listener, stop) = (net.listen(alice.onion()), CancellationToken::new());
+    let serving = gate.serve(
+        Box::new(listener),
+        move |session, peer| admitted.send((session, peer)).unwrap(),
+        stop.clone(),
+    );
+    let telling = async {
+        let mut heard = bob.dial(&net, &alice).await.unwrap();
+        let (session, peer) = admissions.recv().await.unwrap();
+        let id = bob.peer_id();
+        say(&alice, true, move |graph| {
+            admission::refuse(graph, id, Reason::default(), None)
+        })
+        .await;
+        alice.peers.admit(session, peer).await.unwrap();
+        // Without a word to the contrary the first thing that it would hear is the answer to this.
+        let _ = heard.writer.write(&bob.pull(1).encode()).await;
+        let first = stranger::hear(&mut heard).await;
+        assert!(
+            matches!(&first, Some(Message::Bye(bye)) if bye.code == "refused"),
+            "{first:?}"
+        );
+        stop.cancel();
+    };
+    tokio::join!(serving, telling);
+    alice.stop().await;
+}
+
+#[tokio::test]
 async fn under_allowlist_only_who_is_known_gets_in() {
     let net = MemoryNet::new();
     let alice = alice(&net, Policy::Allowlist).await;
@@ -268,6 +315,22 @@ async fn a_ban_ends_the_session_and_outlives_a_restart_and_a_new_key() {
 
 fn server_oid(node: &LiveNode) -> Oid {
     node.keys.node_chain().verify(32).unwrap().oid()
+}
+
+#[tokio::test]
+async fn a_banned_peer_that_is_forgotten_is_still_not_dialled() {
+    let net = MemoryNet::new();
+    let (alice, bob) = (alice(&net, Policy::Open).await, node(&net, "Bob", 2).await);
+    dial(&alice, &bob).await.unwrap();
+    ban(&alice, bob.peer_id()).await;
+    until_gone(&alice, &bob.peer_id()).await;
+    alice.clock.advance_days(31);
+    assert_eq!(alice.peers.forget_idle(30).await.unwrap(), 1);
+    assert_eq!(tier(&alice, bob.peer_id()).await, None);
+    assert!(matches!(dial(&alice, &bob).await, Err(DialError::Banned)));
+    assert_eq!(alice.gate.status().dialled_total, 1, "it was not even knocked at");
+    alice.stop().await;
+    bob.stop().await;
 }
 
 #[tokio::test]

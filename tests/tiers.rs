@@ -19,7 +19,7 @@ use bastion::{HandshakeError, Tier};
 use futures::future::join_all;
 use keys::PeerId;
 use live::{ALL_APPS, LiveNode, Setup, by_hand};
-use postern::config::SyncConfig;
+use postern::config::{AdmissionConfig, SyncConfig};
 use postern::peer::SyncError;
 use postern::peer::message::{Id, Message};
 use postern::state_engine::{CoreLimits, QuotaFault, Quotas};
@@ -351,7 +351,8 @@ async fn a_running_node_forgets_by_itself_soon_after_its_start_and_then_hourly()
         tier: store::Tier::Worked,
         last_contact: node.engine.now(),
     };
-    node.peers.keep_forgetting(30);
+    let admission = node.admission.clone();
+    node.peers.keep_forgetting(move || admission.get().worked_idle_days);
     for wait in [Duration::from_secs(61), Duration::from_secs(3600)] {
         let row = row(&node, &bob);
         node.write(move |core, now| core.write(now, |graph| Ok(graph.tx().put_peer(&row)?)))
@@ -364,6 +365,20 @@ async fn a_running_node_forgets_by_itself_soon_after_its_start_and_then_hourly()
         while node.read(move |view| view.rows.peer(&from)).await.is_some() {
             tokio::task::yield_now().await;
         }
+    }
+    // The operator wrote another time into the file, and had it read again.
+    let row = row(&node, &bob);
+    node.write(move |core, now| core.write(now, |graph| Ok(graph.tx().put_peer(&row)?)))
+        .await
+        .unwrap();
+    node.clock.advance_days(2);
+    node.admission.take_over(AdmissionConfig {
+        worked_idle_days: 1,
+        ..AdmissionConfig::default()
+    });
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    while node.read(move |view| view.rows.peer(&from)).await.is_some() {
+        tokio::task::yield_now().await;
     }
     node.stop().await;
     bob.stop().await;

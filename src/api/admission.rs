@@ -165,15 +165,20 @@ pub(super) async fn unban(State(state): State<ApiState>, Body(said): Body<Named>
     say(&state, Heed::AsBefore, move |graph| verbs::unban(graph, peer)).await
 }
 
-/// Writes a verdict, then lets the node heed it.
+/// Writes a verdict, then lets the node heed it: on the writer, for whoever gave it may be gone by then, and no session
+/// may outlive a ban for that.
 async fn say(
     state: &ApiState,
     heed: Heed,
     verb: impl FnOnce(&mut GraphManager<'_>) -> Result<VerdictRow, VerdictError> + Send + 'static,
 ) -> Result<Json<Value>, ApiError> {
-    let writing = state.engine.write(move |core, now| core.write(now, verb));
-    let row = writing.await?;
-    let ended = state.control.heed_verdict(&row.peer_id, heed);
+    let control = state.control.clone();
+    let writing = state.engine.write(move |core, now| {
+        let row = core.write(now, verb)?;
+        let ended = control.heed_verdict(&row.peer_id, heed);
+        Ok::<_, VerdictError>((row, ended))
+    });
+    let (row, ended) = writing.await?;
     let holds = row.holds(state.engine.now());
     tracing::info!(peer = %row.peer_id, verdict = row.verdict.as_str(), holds, ended, "the operator decided on a peer");
     let mut shown = show_verdict(&row);

@@ -5,7 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::client::Client;
-use super::show::{line, list, number, say, text, utc, words};
+use super::show::{line, list, number, say, say_json, text, utc, words};
 use super::{Asking, Failure};
 
 const DAY_S: u64 = 24 * 60 * 60;
@@ -30,7 +30,7 @@ pub(super) async fn policy(wanted: Option<String>, asking: &Asking) -> Result<()
         None => client.get("/api/admission").await?,
     };
     if asking.json {
-        say(&now);
+        say_json(&now);
         return Ok(());
     }
     say(summary(&now));
@@ -43,7 +43,7 @@ pub(super) async fn policy(wanted: Option<String>, asking: &Asking) -> Result<()
 pub(super) async fn pending(asking: &Asking) -> Result<(), Failure> {
     let answer = Client::find(&asking.node.config)?.get("/api/admission/pending").await?;
     if asking.json {
-        say(&answer);
+        say_json(&answer);
         return Ok(());
     }
     let strangers = list(&answer, "pending");
@@ -70,7 +70,7 @@ pub(super) async fn pending(asking: &Asking) -> Result<(), Failure> {
 pub(super) async fn bans(asking: &Asking) -> Result<(), Failure> {
     let answer = Client::find(&asking.node.config)?.get("/api/admission/bans").await?;
     if asking.json {
-        say(&answer);
+        say_json(&answer);
         return Ok(());
     }
     let kept_out = list(&answer, "bans");
@@ -110,7 +110,7 @@ pub(super) async fn say_of(
     let path = format!("/api/admission/{verb}");
     let answer = Client::find(&asking.node.config)?.post(&path, &request.into()).await?;
     if asking.json {
-        say(&answer);
+        say_json(&answer);
         return Ok(());
     }
     let peer = text(&answer, "peer_id");

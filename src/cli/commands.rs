@@ -7,7 +7,7 @@ use std::io::Read as _;
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::show::{list, number, say, short, tame, text, words};
+use super::show::{list, number, say, say_json, short, tame, text, words};
 use super::{Asking, Failure, progress};
 
 /// Longest message that is read from standard input, in bytes; the API has its own limit.
@@ -16,7 +16,7 @@ const STDIN_BYTES_MAX: u64 = 1 << 20;
 pub(super) async fn status(asking: &Asking) -> Result<(), Failure> {
     let status = Client::find(&asking.node.config)?.get("/api/status").await?;
     if asking.json {
-        say(&status);
+        say_json(&status);
         return Ok(());
     }
     say(format_args!("onion address  {}", text(&status, "onion")));
@@ -108,7 +108,7 @@ pub(super) async fn peer_add(onion: &str, asking: &Asking) -> Result<(), Failure
         false => progress::while_dialling(&client, onion, client.post("/api/peers", &knock)).await?,
     };
     if asking.json {
-        say(&dialled);
+        say_json(&dialled);
         return Ok(());
     }
     say(format_args!("Admitted by peer {}", text(&dialled, "peer_id")));
@@ -125,7 +125,7 @@ pub(super) async fn peer_add(onion: &str, asking: &Asking) -> Result<(), Failure
 pub(super) async fn peer_list(asking: &Asking) -> Result<(), Failure> {
     let client = Client::find(&asking.node.config)?;
     if asking.json {
-        say(&client.get("/api/peers").await?);
+        say_json(&client.get("/api/peers").await?);
     } else {
         show_peers(&client.get("/api/status").await?);
     }
@@ -137,7 +137,7 @@ pub(super) async fn identity_new(name: Option<String>, asking: &Asking) -> Resul
         .post("/api/identities", &json!({ "name": name }))
         .await?;
     if asking.json {
-        say(&made);
+        say_json(&made);
     } else {
         say(format_args!("identity {}", text(&made, "oid")));
     }
@@ -147,7 +147,7 @@ pub(super) async fn identity_new(name: Option<String>, asking: &Asking) -> Resul
 pub(super) async fn identity_list(asking: &Asking) -> Result<(), Failure> {
     let known = Client::find(&asking.node.config)?.get("/api/identities").await?;
     if asking.json {
-        say(&known);
+        say_json(&known);
         return Ok(());
     }
     for card in list(&known, "identities") {
@@ -197,7 +197,7 @@ pub(super) async fn send(from: &str, to: &str, body: String, asking: &Asking) ->
     let message = json!({ "sender_identity_oid": sender, "recipient_identity_oid": recipient, "body": body });
     let sent = client.post("/api/messages/send", &message).await?;
     if asking.json {
-        say(&sent);
+        say_json(&sent);
     } else {
         say(format_args!("sent as change {}", number(&sent, "change_seq")));
     }
@@ -302,7 +302,7 @@ pub(super) async fn sync(
         ))),
     };
     if asking.json {
-        say(&answer);
+        say_json(&answer);
         return done;
     }
     if reports.is_empty() {

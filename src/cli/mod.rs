@@ -18,6 +18,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+/// Longest time of a ban or a refusal that ends, in days: ten years, as the API has it.
+const DAYS_MAX: u64 = 3650;
+
 /// A peer node behind a Tor onion service.
 #[derive(Debug, Parser)]
 #[command(name = "postern", version, about, max_term_width = 100)]
@@ -154,8 +157,8 @@ struct KeptOut {
     /// Why, for your own eyes: at most 256 bytes.
     #[arg(long)]
     reason: Option<String>,
-    /// For how many days. Default: a refusal for admission.refused_days, a ban for ever.
-    #[arg(long)]
+    /// For how many days, ten years at most. Default: a refusal for admission.refused_days, a ban for ever.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=DAYS_MAX))]
     days: Option<u64>,
 }
 

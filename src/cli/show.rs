@@ -15,6 +15,26 @@ pub(super) fn say(line: impl std::fmt::Display) {
     }
 }
 
+/// An answer as JSON on one line.
+pub(super) fn say_json(value: &Value) {
+    say(tame_json(value));
+}
+
+/// JSON escapes few control characters; the others, and marks that turn a line, are escaped too: the value is the same.
+fn tame_json(value: &Value) -> String {
+    let mut shown = String::new();
+    for letter in value.to_string().chars() {
+        if letter.is_control() || is_hidden_mark(letter) {
+            let mut units = [0; 2];
+            let units = letter.encode_utf16(&mut units);
+            shown.extend(units.iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
+}
+
 /// A field's text.
 pub(super) fn text<'v>(value: &'v Value, field: &str) -> &'v str {
     value.get(field).and_then(Value::as_str).unwrap_or("-")
@@ -38,9 +58,22 @@ pub(super) fn short(id: &str) -> String {
     }
 }
 
-/// Marks that turn the direction of what follows: a line could read as another one.
+/// Marks that turn the direction of what follows, so that a line could read as another one, break it, or show nothing, so
+/// that two names could look alike. Not those that join letters: people write with them.
 fn is_hidden_mark(letter: char) -> bool {
-    matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    matches!(
+        letter,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{e0000}'..='\u{e007f}'
+    )
 }
 
 /// Control characters become visible; lines of a message are indented below the first.
@@ -97,7 +130,20 @@ mod tests {
     fn what_others_wrote_cannot_play_with_the_terminal() {
         assert_eq!(tame("a\u{1b}[2Jb"), "a\\u{1b}[2Jb");
         assert_eq!(tame("a\u{202e}b"), "a\\u{202e}b");
+        assert_eq!(
+            tame("Bo\u{200b}b\u{feff}\u{ad}\u{2028}"),
+            "Bo\\u{200b}b\\u{feff}\\u{ad}\\u{2028}"
+        );
+        assert_eq!(tame("👩\u{200d}🌾"), "👩\u{200d}🌾");
         assert_eq!(tame("one\ntwo"), "one\n    two");
+    }
+
+    #[test]
+    fn json_cannot_play_with_the_terminal_either_and_means_the_same() {
+        let value = serde_json::json!({ "names": ["a\u{9b}2Jb\u{7f}\u{1b}", "c\u{202e}d ö 😀"] });
+        let shown = tame_json(&value);
+        assert_eq!(shown, "{\"names\":[\"a\\u009b2Jb\\u007f\\u001b\",\"c\\u202ed ö 😀\"]}");
+        assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), value);
     }
 
     #[test]

@@ -17,6 +17,8 @@ impl Config {
         note(&mut found, "bastion", &self.bastion, &other.bastion);
         note(&mut found, "sync", &self.sync, &other.sync);
         note(&mut found, "limits", &self.limits, &other.limits);
+        note(&mut found, "quota.worked", &self.quota.worked, &other.quota.worked);
+        note(&mut found, "quota.trusted", &self.quota.trusted, &other.quota.trusted);
         note(&mut found, "transport", &self.transport, &other.transport);
         if self.transport.loopback_directory != other.transport.loopback_directory {
             found.push("transport.loopback_directory".to_owned());
@@ -73,6 +75,13 @@ mod tests {
             &["admission.policy", "sync.dials_max", "log.filter"],
         );
         check("[node]\nschema_dir = \"apps\"\n", &["node.schema_dir"]);
+        check(
+            "[quota.worked]\nstored_objects_max = 9999\n[quota.trusted]\nrequests_per_minute_max = 7\n",
+            &[
+                "quota.worked.stored_objects_max",
+                "quota.trusted.requests_per_minute_max",
+            ],
+        );
         check("[tor.path_rules]\nipv4_subnet_family_prefix = 33\n", &["tor"]);
         let onion = "2gzyxa5ihm7nsggfxnu52rck2vv4rvmdlkiu3zzui5du4xyclen53wid.onion";
         check(&format!("[[peer]]\nonion = \"{onion}\"\n"), &["peer"]);

@@ -106,10 +106,9 @@ pub(super) fn judge(policy: Policy, facts: &Facts) -> Judgement {
     if said == Some(Verdict::Refused) {
         return refuse(RefusalCode::Policy);
     }
-    if facts.is_full {
-        return refuse(RefusalCode::Busy);
-    }
     match policy {
+        // Only here is a place needed: whoever waits for the operator's word takes none.
+        Policy::Open if facts.is_full => refuse(RefusalCode::Busy),
         Policy::Open => Judgement::Decided(Decision::Admit(bastion::Tier::Worked)),
         Policy::Approve => Judgement::Ask,
         Policy::Allowlist => refuse(RefusalCode::Policy),
@@ -234,9 +233,25 @@ mod tests {
         };
         check(&facts, [refused(RefusalCode::Policy); 3]);
         facts.verdict = said(Verdict::Refused, Some(NOW.0), 0);
-        check(&facts, [refused(RefusalCode::Busy); 3]);
+        check(
+            &facts,
+            [refused(RefusalCode::Busy), Judgement::Ask, refused(RefusalCode::Policy)],
+        );
         facts.is_full = false;
         check(&facts, [WORKED, Judgement::Ask, refused(RefusalCode::Policy)]);
+    }
+
+    #[test]
+    fn a_stranger_waits_for_the_operators_word_though_all_places_are_taken() {
+        let full = Facts {
+            is_full: true,
+            is_full_for_trusted: true,
+            ..STRANGER
+        };
+        check(
+            &full,
+            [refused(RefusalCode::Busy), Judgement::Ask, refused(RefusalCode::Policy)],
+        );
     }
 
     #[test]

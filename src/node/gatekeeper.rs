@@ -113,9 +113,9 @@ impl Doorkeeper {
             engine.write(move |core, now| core.write(now, |graph| graph.tx().note_knock(&knock, now, &bounds)));
         if noting.await? {
             tracing::info!(%peer, "a stranger waits for approval");
-            Ok(Decision::Refuse(RefusalCode::Pending))
-        } else {
-            Ok(Decision::Refuse(RefusalCode::Busy))
         }
+        // The same where there was no room: it comes again much later, and may find some. Told `busy`, its client would put
+        // in more work within seconds, and so take the place of somebody who came first.
+        Ok(Decision::Refuse(RefusalCode::Pending))
     }
 }

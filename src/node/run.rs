@@ -304,7 +304,8 @@ impl Running {
             self.token.clone(),
         );
         control.connected(dialler.clone());
-        self.peers.keep_forgetting(config.admission.worked_idle_days);
+        let admission = self.admission.clone();
+        self.peers.keep_forgetting(move || admission.get().worked_idle_days);
         for peer in &config.peers {
             dialler.keep(peer.onion);
         }

@@ -7,7 +7,7 @@ use keys::PeerId;
 
 use crate::engine::{Engine, EngineError};
 use crate::state_engine::{ApplyPackageError, StateEngine};
-use crate::store::{PeerRow, StoreError, Tier};
+use crate::store::{PeerRow, StoreError, Tier, Verdict};
 
 /// Why an admitted stream became no session.
 #[derive(Debug, thiserror::Error)]
@@ -70,13 +70,20 @@ pub(super) async fn note(engine: &Engine, admitted: &Admitted) -> Result<(), Adm
     }
 }
 
-/// Whether a peer is banned now. Where that cannot be told, it is taken to be: the safe side, and the next session asks
-/// again.
-pub(super) async fn is_banned(engine: &Engine, peer: PeerId) -> bool {
+/// Whether the operator keeps a peer out now: by a ban, or by a refusal where it is not trusted. Where that cannot be
+/// told, it is taken to be: the safe side, and the next session asks again.
+pub(super) async fn is_kept_out(engine: &Engine, peer: PeerId) -> bool {
     let now = engine.now();
-    let looking = engine.read(move |view| view.rows.is_banned(&peer, now));
+    let looking = engine.read(move |view| {
+        let said = view.rows.verdict(&peer)?.filter(|row| row.holds(now));
+        match said.map(|row| row.verdict) {
+            Some(Verdict::Banned) => Ok(true),
+            Some(Verdict::Refused) => Ok(view.rows.peer(&peer)?.is_none_or(|row| row.tier == Tier::Worked)),
+            Some(Verdict::Approved) | None => Ok(false),
+        }
+    });
     looking.await.unwrap_or_else(|error: EngineError<StoreError>| {
-        tracing::error!(%peer, %error, "could not look for a ban");
+        tracing::error!(%peer, %error, "could not look for a word on a peer");
         true
     })
 }

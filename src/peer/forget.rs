@@ -39,14 +39,16 @@ impl Peers {
         self.engine().write(work).await
     }
 
-    /// [`Peers::forget_idle`] again and again, from a minute after the start on, until the node stops.
-    pub fn keep_forgetting(&self, idle_days: u64) {
+    /// [`Peers::forget_idle`] again and again, from a minute after the start on, until the node stops. `idle_days` is asked
+    /// before each run: the operator may change it meanwhile.
+    pub fn keep_forgetting(&self, idle_days: impl Fn() -> u64 + Send + Sync + 'static) {
         let this = self.clone();
         self.in_background(async move {
             let mut pause = FIRST;
             loop {
                 sleep(pause).await;
                 pause = EVERY;
+                let idle_days = idle_days();
                 match this.forget_idle(idle_days).await {
                     Ok(0) => {}
                     Ok(forgotten) => tracing::info!(forgotten, idle_days, "forgot worked peers that were long away"),

@@ -103,7 +103,7 @@ pub struct Id {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bye {
-    /// A short word: `shutdown`, `busy`, `duplicate`, `misbehaviour`, `silence`, `end`.
+    /// A short word: `shutdown`, `busy`, `duplicate`, `refused`, `misbehaviour`, `silence`, `end`.
     pub code: String,
 }
 

@@ -282,9 +282,9 @@ impl Peers {
     async fn run(&self, starting: Starting, peer: PeerId, domains: Vec<String>) {
         let handle = starting.handle().clone();
         tracing::info!(%peer, domains = domains.len(), "session begins");
-        // Listed now, so that a ban from here on finds it; one that came since it was admitted is found here.
-        if admit::is_banned(&self.0.engine, peer).await {
-            handle.end("banned");
+        // Listed now, so that the operator's word from here on finds it; one that came since it was admitted is found here.
+        if admit::is_kept_out(&self.0.engine, peer).await {
+            handle.end("refused");
         }
         let asking = TaskTracker::new();
         // Who speaks comes before what is said: a first pull of another domain may hold more objects of owners that are

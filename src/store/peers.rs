@@ -1,9 +1,9 @@
 //! Peers that were admitted: what they said of themselves, and when they were last heard (SEED 1.1 step 5).
 //!
 //! Never holds what was not verified in a handshake. A peer that is forgotten keeps its row, because what it sent refers to
-//! it; the row says nothing of it but its name and how much it has stored, and no query here finds it. Invariants: one row
-//! per `peer_id`, which never changes; `tier_usage` is the sum of what the peers of a tier have stored, forgotten ones
-//! counted as worked.
+//! it; the row says nothing of it but its name, how much it has stored and, of one that was banned, its address, by which
+//! alone a query here finds it. Invariants: one row per `peer_id`, which never changes; `tier_usage` is the sum of what the
+//! peers of a tier have stored, forgotten ones counted as worked.
 
 use keys::{Epoch, Oid, OnionAddr, PeerId, PublicKey};
 use rusqlite::{OptionalExtension as _, Row};
@@ -224,8 +224,8 @@ impl WriteTx<'_> {
     }
 
     /// Forgets worked peers that were last heard before a time, those longest away first and at most `most` of them: what
-    /// they said of themselves, their cursors, what waits of theirs and what was refused. What they stored stays.
-    /// The number of those forgotten.
+    /// they said of themselves, their cursors, what waits of theirs and what was refused. What they stored stays, and of one
+    /// that was banned its address: else nobody would know that it is not to be dialled. The number of those forgotten.
     pub fn forget_worked_peers(&self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
         let doing = "forgetting peers";
         let mut statement = self
@@ -247,7 +247,9 @@ impl WriteTx<'_> {
                 "DELETE FROM sync_parked WHERE peer_id = ?1",
                 "DELETE FROM sync_rejects WHERE peer_id = ?1",
                 "UPDATE peers SET tier = 'forgotten', peer_apps = '[]', peer_sync_domains = '[]', domains = '[]',
-                   onion = zeroblob(32), epoch = zeroblob(16), last_contact = 0, ticket = NULL WHERE peer_id = ?1",
+                   onion = CASE WHEN EXISTS (SELECT 1 FROM verdict WHERE peer_id = ?1 AND verdict = 'banned')
+                                THEN onion ELSE zeroblob(32) END,
+                   epoch = zeroblob(16), last_contact = 0, ticket = NULL WHERE peer_id = ?1",
             ] {
                 let mut statement = self.connection.prepare_cached(sql).doing(doing)?;
                 statement.execute([peer.as_bytes()]).doing(doing)?;

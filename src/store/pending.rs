@@ -94,9 +94,12 @@ impl Rows<'_> {
 
 impl WriteTx<'_> {
     /// Notes a knock, and says whether the stranger waits now: not where all places are taken by strangers that worked
-    /// as much. Forgets whose time is over.
+    /// as much, nor where the operator has spoken since it was judged. Forgets whose time is over.
     pub fn note_knock(&self, knock: &Knock, now: Timestamp, bounds: &PendingBounds) -> Result<bool, StoreError> {
         let doing = "noting a knock";
+        if self.verdict(&knock.peer_id)?.is_some_and(|row| row.holds(now)) {
+            return Ok(false);
+        }
         self.connection
             .execute("DELETE FROM pending WHERE last_seen < ?1", [bounds.since.0])
             .doing(doing)?;
@@ -179,8 +182,8 @@ impl WriteTx<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Store;
     use crate::store::testing::Folder;
+    use crate::store::{Store, Verdict, VerdictRow};
 
     fn knock(number: u8, effort: u64) -> Knock {
         Knock {
@@ -250,6 +253,27 @@ mod tests {
         // A bound that was lowered holds from the next knock on.
         assert!(note(&mut store, &knock(5, 1), 7, 1, 0));
         assert_eq!(who(&store), [5]);
+    }
+
+    #[test]
+    fn of_whom_the_operator_has_spoken_meanwhile_does_not_wait() {
+        let folder = Folder::new();
+        let mut store = folder.open(&["identities"]).unwrap();
+        let verdicts = [Verdict::Approved, Verdict::Refused, Verdict::Banned];
+        for (number, verdict) in (1..).zip(verdicts) {
+            let row = VerdictRow {
+                peer_id: PeerId::from_bytes([number; 32]),
+                verdict,
+                reason: String::new(),
+                at: Timestamp(5),
+                until: Some(Timestamp(20)),
+                tickets_void_until: 0,
+            };
+            store.transaction(|tx| tx.put_verdict(&row)).unwrap();
+            assert!(!note(&mut store, &knock(number, 5), 10, 4, 0));
+        }
+        assert!(who(&store).is_empty());
+        assert!(note(&mut store, &knock(3, 5), 20, 4, 0), "the ban is over");
     }
 
     #[test]

@@ -53,7 +53,7 @@ CREATE TABLE peers (
   domains           TEXT    NOT NULL, -- JSON array: the intersection with ours
   onion             BLOB    NOT NULL, -- the service's public key
   epoch             BLOB    NOT NULL, -- the peer's, as last heard
-  tier              TEXT    NOT NULL, -- 'worked', 'trusted', or 'forgotten': then only name and usage count
+  tier              TEXT    NOT NULL, -- 'worked', 'trusted', or 'forgotten': then only name, usage and (banned) onion count
   last_contact      INTEGER NOT NULL,
   ticket            BLOB,             -- what that node gave us, to be shown there instead of work; NULL: none
   stored_objects    INTEGER NOT NULL DEFAULT 0, -- objects here that this peer sent, waiting ones included

@@ -1,14 +1,19 @@
 //! Real connections: those that say nothing, and those that are open when the node stops.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::poll;
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Here, StoppedClock, core};
+use super::{Here, NOW, StoppedClock, core};
+use crate::api::Heed;
 use crate::api::server::{Patience, check_loopback, serve_with};
 use crate::engine::Engine;
+use crate::store::StoreError;
 
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -89,4 +94,40 @@ fn other_machines_are_not_listened_to() {
     ] {
         assert_eq!(check_loopback(address.parse().unwrap()).is_ok(), is_here, "{address}");
     }
+}
+
+#[tokio::test]
+async fn a_ban_is_heeded_though_whoever_gave_it_has_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (core, keys, oids) = core(folder.path(), 1, &["Alice", "Carol"]);
+    let (engine, _writer) = Engine::spawn(core, Arc::new(StoppedClock), 8, 2).unwrap();
+    let here = Here::over(engine, &keys, &oids, folder).await;
+    let bob = here.bobs_node;
+    // Whether the word has reached the busy writer cannot be seen from here: given up later and later, at last it has.
+    for patience in 1.. {
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let holding = here.engine.write(move |_, _| {
+            let _ = held.recv();
+            Ok::<_, StoreError>(())
+        });
+        let mut holding = pin!(holding);
+        assert!(poll!(&mut holding).is_pending());
+        let mut banning = Box::pin(here.post("/api/admission/ban", json!({ "peer_id": bob.to_hex() })));
+        for _ in 0..patience {
+            assert!(poll!(&mut banning).is_pending());
+            tokio::task::yield_now().await;
+        }
+        drop((banning, release));
+        holding.await.unwrap();
+        here.engine.write(|_, _| Ok::<_, StoreError>(())).await.unwrap();
+        if here
+            .engine
+            .read(move |view| view.rows.is_banned(&bob, NOW))
+            .await
+            .unwrap()
+        {
+            break;
+        }
+    }
+    assert_eq!(*here.node.heeded.lock().unwrap(), [(bob, Heed::KeptOut)]);
 }
