@@ -19,8 +19,8 @@ pub struct GateConfig {
     pub effort_base: u64,
     /// Most effort ever asked, in evaluations. Default 131072: what a default client accepts, about 90 s on one core.
     pub effort_max: u64,
-    /// Most effort we spend on being admitted elsewhere, in evaluations. Default 131072: a hostile node cannot burn
-    /// more than about 90 s of one core.
+    /// Most effort we spend on being admitted elsewhere, in evaluations at 12 inner bits; more bits count as more. Default
+    /// 131072: a hostile node cannot burn more than about 90 s of one core.
     pub effort_accept_max: u64,
     /// Load, in percent of what there is room for, up to which it is calm. Default 20: a few strangers at once are no
     /// attack.

@@ -335,3 +335,23 @@ async fn work_that_held_raises_the_effort_whatever_came_of_it() {
     }
     assert!(alice.gate.status().effort >= 4);
 }
+
+#[tokio::test]
+async fn whose_challenge_is_no_longer_good_asks_for_another_once() {
+    let (alice, bob, net) = (Node::alice(easy()), Node::bob(), MemoryNet::new());
+    let mut stream = || async { Stranger::at(&alice).says(&hello()).await.hears().await };
+    let (first, second) = (stream().await, stream().await);
+    let expired = refused(RefusalCode::Expired, None);
+    let script = vec![vec![first, expired.clone()], vec![second, expired]];
+    let listening = tokio::spawn(scripted(net.listen(alice.keys.onion()), script));
+    let dialled = bob.dial(&net.transport(), &alice).await;
+    assert!(matches!(
+        dialled,
+        Err(HandshakeError::Refused {
+            code: RefusalCode::Expired,
+            ..
+        })
+    ));
+    let heard = listening.await.unwrap();
+    assert_ne!(solution_of(&heard[1]).sealed, solution_of(&heard[3]).sealed);
+}

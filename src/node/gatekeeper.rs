@@ -73,8 +73,12 @@ impl Doorkeeper {
             is_listed: admission.allow.contains(&peer),
             verdict,
             ticket_issued: applicant.ticket_issued,
-            is_full: self.peers.is_full_without(&peer, bastion::Tier::Worked),
-            is_full_for_trusted: self.peers.is_full_without(&peer, bastion::Tier::Trusted),
+            is_full: self
+                .peers
+                .is_full_without(&peer, bastion::Tier::Worked, applicant.effort),
+            is_full_for_trusted: self
+                .peers
+                .is_full_without(&peer, bastion::Tier::Trusted, applicant.effort),
             now: engine.now(),
         };
         match judge(admission.policy, &facts) {
@@ -113,9 +117,9 @@ impl Doorkeeper {
             engine.write(move |core, now| core.write(now, |graph| graph.tx().note_knock(&knock, now, &bounds)));
         if noting.await? {
             tracing::info!(%peer, "a stranger waits for approval");
+            Ok(Decision::Refuse(RefusalCode::Pending))
+        } else {
+            Ok(Decision::Refuse(RefusalCode::Busy))
         }
-        // The same where there was no room: it comes again much later, and may find some. Told `busy`, its client would put
-        // in more work within seconds, and so take the place of somebody who came first.
-        Ok(Decision::Refuse(RefusalCode::Pending))
     }
 }

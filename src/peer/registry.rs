@@ -21,7 +21,7 @@ use super::pull::{PullOutcome, SyncError, pull_once};
 use super::push::{PushOutcome, push_once};
 use super::serve::Server;
 use super::session::{Handle, SessionError, Starting};
-use super::slots::{Place, Seated, place};
+use super::slots::{Place, Seated, place, worth};
 use crate::config::SyncConfig;
 use crate::engine::{Engine, EngineError};
 use crate::schema::IDENTITIES;
@@ -51,6 +51,7 @@ struct Live {
     we_dialled: bool,
     domains: Vec<String>,
     onion: OnionAddr,
+    work: u64,
     arrival: u64,
     /// Whether it is being found out if it still lives.
     in_doubt: bool,
@@ -178,10 +179,10 @@ impl Peers {
         });
     }
 
-    /// Whether there is no place for a further peer of that tier; one that has a session already takes over its own.
+    /// Whether there is no place for a further peer of that tier that worked so much; one that has a session already takes over its own.
     /// An answer for the moment: what is admitted by it may still find all places taken.
-    pub fn is_full_without(&self, peer: &PeerId, tier: Tier) -> bool {
-        place(&self.0.config, peer, tier, seated(&self.live())) == Place::None
+    pub fn is_full_without(&self, peer: &PeerId, tier: Tier, effort: u64) -> bool {
+        place(&self.0.config, peer, (tier, worth(effort)), seated(&self.live())) == Place::None
     }
 
     /// A peer that has a session, perhaps, is trusted from now on: the session keeps its place when places run out.
@@ -201,6 +202,7 @@ impl Peers {
             we_dialled: admitted.we_dialled(),
             domains: admitted.domains().to_vec(),
             onion: claims.onion,
+            work: worth(admitted.effort()),
             arrival,
             in_doubt: false,
         };
@@ -253,11 +255,11 @@ impl Peers {
                 }
             }
         }
-        match place(&self.0.config, &peer, new.handle.tier(), seated(&live)) {
+        match place(&self.0.config, &peer, (new.handle.tier(), new.work), seated(&live)) {
             Place::Free => {}
             Place::Of(other) => {
                 if let Some(shed) = live.remove(&other) {
-                    tracing::info!(peer = %other, "gave the place of a worked peer to a trusted one");
+                    tracing::info!(peer = %other, "gave the place of a worked peer to one before whom it goes");
                     shed.handle.end("busy");
                 }
             }
@@ -401,6 +403,7 @@ fn seated(live: &BTreeMap<PeerId, Live>) -> impl Iterator<Item = Seated> + Clone
         peer: *peer,
         tier: live.handle.tier(),
         is_over: live.is_over(),
+        work: live.work,
         arrival: live.arrival,
     })
 }

@@ -3,6 +3,8 @@
 //! Pure: knows of peers what the bounds need. Never gives a trusted peer's place away. Invariant: with its answers kept
 //! to, no more sessions are listed than `sessions_max`, and no more of worked peers than `sessions_worked_max`.
 
+use std::cmp::Reverse;
+
 use bastion::Tier;
 use keys::PeerId;
 
@@ -17,8 +19,21 @@ pub struct Seated {
     pub tier: Tier,
     /// Whether its session has ended already and only winds up.
     pub is_over: bool,
+    /// What it worked to be let in: see [`worth`].
+    pub work: u64,
     /// In which order sessions came: higher is later.
     pub arrival: u64,
+}
+
+/// What a ticket counts for, where work decides who keeps a place: as much as the base effort of a gate's defaults.
+const TICKET_WORTH: u64 = 1024;
+
+/// The work of who was admitted with this effort, in evaluations; none came with a ticket.
+pub fn worth(effort: u64) -> u64 {
+    match effort {
+        0 => TICKET_WORTH,
+        effort => effort,
+    }
 }
 
 /// Whether there is a place.
@@ -32,19 +47,28 @@ pub enum Place {
     None,
 }
 
-/// A place for a peer of that tier. A peer that has a place already takes over its own: that one counts for nothing here.
-/// For a trusted peer, all places being taken, the worked one that came last goes; one whose session is over goes first.
-pub fn place(config: &SyncConfig, peer: &PeerId, tier: Tier, seated: impl Iterator<Item = Seated> + Clone) -> Place {
+/// A place for a peer of that tier that worked so much. A peer that has a place already takes over its own: that one counts
+/// for nothing here. For a trusted peer, all places being taken, the worked one that came last goes. For a worked one, its
+/// places being taken, the one that worked least goes if that is less, and of equals the newest: places that were got
+/// cheaply keep nobody out for long. One whose session is over goes first.
+pub fn place(
+    config: &SyncConfig,
+    peer: &PeerId,
+    (tier, work): (Tier, u64),
+    seated: impl Iterator<Item = Seated> + Clone,
+) -> Place {
     let others = seated.filter(|other| other.peer != *peer);
-    let worked = others.clone().filter(|other| other.tier == Tier::Worked);
+    let mut worked = others.clone().filter(|other| other.tier == Tier::Worked);
     let is_full = others.count() >= config.sessions_max;
-    match tier {
-        Tier::Worked if is_full || worked.clone().count() >= config.sessions_worked_max => Place::None,
-        Tier::Trusted if is_full => worked
-            .max_by_key(|other| (other.is_over, other.arrival))
-            .map_or(Place::None, |other| Place::Of(other.peer)),
-        Tier::Worked | Tier::Trusted => Place::Free,
-    }
+    let goes = match tier {
+        Tier::Worked if is_full || worked.clone().count() >= config.sessions_worked_max => {
+            let least = worked.max_by_key(|other| (other.is_over, Reverse(other.work), other.arrival));
+            least.filter(|other| other.is_over || other.work < work)
+        }
+        Tier::Trusted if is_full => worked.by_ref().max_by_key(|other| (other.is_over, other.arrival)),
+        Tier::Worked | Tier::Trusted => return Place::Free,
+    };
+    goes.map_or(Place::None, |other| Place::Of(other.peer))
 }
 
 #[cfg(test)]
@@ -72,6 +96,7 @@ mod tests {
             peer: peer(*number),
             tier: *tier,
             is_over: false,
+            work: 8,
             arrival,
         });
         seats.collect::<Vec<_>>().into_iter()
@@ -81,14 +106,49 @@ mod tests {
     fn worked_peers_leave_room_and_the_newest_of_them_goes_for_a_trusted_one() {
         let config = config(3, 2);
         let two = [(1, WORKED), (2, WORKED)];
-        assert_eq!(place(&config, &peer(3), WORKED, seated(&two)), Place::None);
-        assert_eq!(place(&config, &peer(3), TRUSTED, seated(&two)), Place::Free);
-        assert_eq!(place(&config, &peer(2), WORKED, seated(&two)), Place::Free, "its own");
+        assert_eq!(place(&config, &peer(3), (WORKED, 8), seated(&two)), Place::None);
+        assert_eq!(place(&config, &peer(3), (TRUSTED, 8), seated(&two)), Place::Free);
+        assert_eq!(
+            place(&config, &peer(2), (WORKED, 8), seated(&two)),
+            Place::Free,
+            "its own"
+        );
         let three = [(1, WORKED), (2, WORKED), (3, TRUSTED)];
-        assert_eq!(place(&config, &peer(4), TRUSTED, seated(&three)), Place::Of(peer(2)));
+        assert_eq!(
+            place(&config, &peer(4), (TRUSTED, 8), seated(&three)),
+            Place::Of(peer(2))
+        );
         let trusted = [(1, TRUSTED), (2, TRUSTED), (3, TRUSTED)];
-        assert_eq!(place(&config, &peer(4), TRUSTED, seated(&trusted)), Place::None);
-        assert_eq!(place(&config, &peer(4), WORKED, seated(&trusted)), Place::None);
+        assert_eq!(place(&config, &peer(4), (TRUSTED, 8), seated(&trusted)), Place::None);
+        assert_eq!(place(&config, &peer(4), (WORKED, 8), seated(&trusted)), Place::None);
+    }
+
+    #[test]
+    fn who_worked_more_takes_the_place_of_the_worked_peer_that_worked_least() {
+        let config = config(4, 3);
+        let works = [(1, 1024), (2, 8), (3, 8)];
+        let seats = |works: [(u8, u64); 3]| {
+            let seats = (0..).zip(works).map(|(arrival, (number, work))| Seated {
+                peer: peer(number),
+                tier: WORKED,
+                is_over: false,
+                work,
+                arrival,
+            });
+            seats.collect::<Vec<_>>().into_iter()
+        };
+        assert_eq!(place(&config, &peer(4), (WORKED, 8), seats(works)), Place::None);
+        assert_eq!(place(&config, &peer(4), (WORKED, 9), seats(works)), Place::Of(peer(3)));
+        assert_eq!(
+            place(
+                &config,
+                &peer(4),
+                (WORKED, worth(0)),
+                seats([(1, 2048), (2, 2048), (3, 4096)])
+            ),
+            Place::None
+        );
+        assert_eq!((worth(0), worth(7)), (1024, 7));
     }
 
     #[test]
@@ -96,7 +156,7 @@ mod tests {
         let mut three: Vec<_> = seated(&[(1, WORKED), (2, WORKED), (3, TRUSTED)]).collect();
         three[0].is_over = true;
         assert_eq!(
-            place(&config(3, 2), &peer(4), TRUSTED, three.into_iter()),
+            place(&config(3, 2), &peer(4), (TRUSTED, 8), three.into_iter()),
             Place::Of(peer(1))
         );
     }
@@ -117,14 +177,14 @@ mod tests {
                     continue;
                 }
                 let trusted_before = here.iter().filter(|seat| seat.tier == TRUSTED && seat.peer != peer).count();
-                match place(&config, &peer, tier, here.iter().copied()) {
+                match place(&config, &peer, (tier, 1), here.iter().copied()) {
                     Place::None => continue,
                     Place::Of(other) => here.retain(|seat| seat.peer != other),
                     Place::Free => {}
                 }
                 here.retain(|seat| seat.peer != peer);
                 prop_assert_eq!(here.iter().filter(|seat| seat.tier == TRUSTED).count(), trusted_before);
-                here.push(Seated { peer, tier, is_over: false, arrival });
+                here.push(Seated { peer, tier, is_over: false, work: u64::from(arrival % 3), arrival });
                 prop_assert!(here.len() <= all);
                 prop_assert!(here.iter().filter(|seat| seat.tier == WORKED).count() <= worked);
             }

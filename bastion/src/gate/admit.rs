@@ -28,6 +28,9 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Bytes of it that are thrown away meanwhile.
 const LINGER_BYTES_MAX: usize = 64 * 1024;
 
+/// How much dearer it may have become meanwhile for work still to count as load: what solving takes is two doublings' time.
+const PRICE_SPAN: u64 = 4;
+
 /// A welcome that was earned.
 type Earned = Arc<(Vec<u8>, Admitted)>;
 
@@ -83,7 +86,8 @@ impl Gate {
                 place.challenged(known.as_ref());
                 send(session, &challenge, config.send_deadline()).await?;
                 let frame = receive(session, Step::Solution, patience(config.solution_deadline(), crowding)).await?;
-                let screened = next.receive(&frame, &mut self.front().desk, self.now());
+                let effort = self.effort(&self.load());
+                let screened = next.receive(&frame, &mut self.front().desk, effort, self.now());
                 match screened {
                     Ok(screened) => self.presented(screened, &frame, place).await?,
                     Err(error) => self.perhaps_again(error, &frame, place).await?,
@@ -161,7 +165,7 @@ impl Gate {
         let verified = self.verify(screened, digest).await?;
         let (by_ticket, peer) = (verified.ticket().is_some(), verified.claims().peer_id());
         if !by_ticket {
-            self.count_work(verified.serial());
+            self.count_work(verified.serial(), verified.effort());
         }
         let applicant = Applicant {
             claims: verified.claims(),
@@ -218,10 +222,12 @@ impl Gate {
     }
 
     /// Work that held weighs the same whatever comes of it: who is refused or has to wait for approval costs us as much as
-    /// who is admitted. Once, however often it comes again.
-    fn count_work(&self, serial: Serial) {
+    /// who is admitted. Once, however often it comes again; and not work for a price of long ago, or a heap of it would
+    /// raise the price for all others and be none the dearer itself.
+    fn count_work(&self, serial: Serial, effort: u64) {
         let (now, most, mut front) = (self.now(), self.config().admissions_per_minute_max, self.front());
-        if !front.desk.jar.was_given_back(serial) {
+        let is_todays = effort.saturating_mul(PRICE_SPAN) >= front.effort.value();
+        if is_todays && !front.desk.jar.was_given_back(serial) {
             front.admissions = front.admissions.and_one(now, most);
         }
     }

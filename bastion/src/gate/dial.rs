@@ -2,7 +2,8 @@
 //!
 //! A stream that was lost while working costs another dial, not the work, and who is told `busy` comes again with the
 //! same solution; if that goes on, it works more. Never solves longer than `solve_deadline_s`, and stops when the future
-//! is dropped. Invariant: at most `presentations_max` dials to get a challenge, and as many to present its solution.
+//! is dropped. Invariant: at most two challenges, for each at most `presentations_max` dials to get it, and as many to
+//! present its solution.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,6 +26,8 @@ use crate::transport::Transport;
 const REPORT_EVERY: Duration = Duration::from_millis(250);
 /// Times that `busy` answers a solution before more work is put into it.
 const BUSY_BEFORE_MORE: u32 = 2;
+/// Doublings that we go to by ourselves: with the hashing that each asks besides, two are nine times the work.
+const MORE_BY_ITSELF_MAX: u8 = 2;
 
 /// How far a dial is, for whoever waits in front of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +88,25 @@ impl Gate {
             onion,
             progress,
         };
-        let (mut session, solving) = self.knock(&target, ticket).await?;
+        let shows_ticket = ticket.is_some();
+        match self.attempt(&target, ticket).await {
+            // It became dearer while we worked, or that node started anew: its next challenge is as good as any first one.
+            Err(HandshakeError::Refused {
+                code: RefusalCode::Expired,
+                ..
+            }) if !shows_ticket => self.attempt(&target, None).await,
+            result => result,
+        }
+    }
+
+    /// One challenge, up to its answer.
+    async fn attempt(
+        &self,
+        target: &Target<'_>,
+        ticket: Option<Ticket>,
+    ) -> Result<(Session, Admitted), HandshakeError> {
+        let progress = target.progress;
+        let (mut session, solving) = self.knock(target, ticket).await?;
         let begun = Instant::now();
         let (mut solution, mut awaiting) = self.solve(&solving, 0, begun, progress).await?;
         let (mut more, mut busy) = (0, 0);
@@ -98,13 +119,16 @@ impl Gate {
             if matches!(refused, HandshakeError::Refused { .. }) {
                 busy += 1;
             }
-            if busy >= BUSY_BEFORE_MORE && solving.puzzle(more + 1).is_ok_and(|puzzle| puzzle.is_some()) {
+            if busy >= BUSY_BEFORE_MORE
+                && more < MORE_BY_ITSELF_MAX
+                && solving.puzzle(more + 1).is_ok_and(|puzzle| puzzle.is_some())
+            {
                 (more, busy) = (more + 1, 0);
                 (solution, awaiting) = self.solve(&solving, more, begun, progress).await?;
             } else {
                 self.pause(&refused, tried, progress).await;
             }
-            session = self.reach(&target).await?;
+            session = self.reach(target).await?;
         }
         progress(Progress::Presenting);
         let result = self.present(&mut session, &solution, awaiting).await;

@@ -63,6 +63,17 @@ pub struct AwaitWelcome {
     solving_time: Duration,
 }
 
+/// What a puzzle costs in evaluations of a usual one, of which one half is hashing for the inner condition at 12 bits. Fewer
+/// bits make no puzzle dearer than its effort says.
+fn worth(effort: u64, inner_bits: u8) -> u64 {
+    let hashing = 1u128 << inner_bits.min(64);
+    let worth = u128::from(effort) * (USUAL_HASHES + hashing) / (2 * USUAL_HASHES);
+    u64::try_from(worth).unwrap_or(u64::MAX)
+}
+
+/// Hashes for one evaluation at the default inner condition: 2^12.
+const USUAL_HASHES: u128 = 1 << 12;
+
 impl AwaitChallenge {
     /// The frame to send to the onion service that was dialled, and what to await.
     pub fn begin(here: Arc<Here>, onion: OnionAddr, ticket: Option<Ticket>) -> (Vec<u8>, Self) {
@@ -128,8 +139,9 @@ impl Solving {
     fn within_limits(&self, more: u8) -> Result<(u64, u8), Incompatibility> {
         let config = &self.here.config;
         let (effort, inner_bits) = with_more(&self.cookie, more);
-        if effort > config.effort_accept_max {
-            let (asked, limit) = (effort, config.effort_accept_max);
+        let asked = effort.max(worth(effort, inner_bits));
+        if asked > config.effort_accept_max {
+            let limit = config.effort_accept_max;
             return Err(Incompatibility::Effort { asked, limit });
         }
         if inner_bits > config.inner_bits_accept_max {

@@ -59,7 +59,7 @@ fn received(said: &mut Said, place: &str, frame: &[u8]) -> Result<(), HandshakeE
             let Opening::Hello { next, .. } = alice.open(&hello, NOW).unwrap() else {
                 panic!("a hello is no solution")
             };
-            next.receive(frame, &mut alice.desk, NOW).map(drop)
+            next.receive(frame, &mut alice.desk, 1, NOW).map(drop)
         }
     }
 }

@@ -52,7 +52,7 @@ fn messages_out_of_order_are_refused() {
         panic!()
     };
     check(
-        next.receive(&hello, &mut alice.desk, NOW),
+        next.receive(&hello, &mut alice.desk, 1, NOW),
         out_of_order("solution", "hello"),
         RefusalCode::Malformed,
     );

@@ -111,7 +111,8 @@ impl AwaitHello {
                 })
             }
             Message::Solution(solution) => {
-                screen(self.here, solution, frame, desk, now).map(|screened| Opening::Solution(Box::new(screened)))
+                let screened = screen(self.here, solution, frame, desk, (effort, now))?;
+                Ok(Opening::Solution(Box::new(screened)))
             }
             other => Err(out_of_order("hello or solution", &other)),
         }
@@ -119,10 +120,10 @@ impl AwaitHello {
 }
 
 impl AwaitSolution {
-    /// The frame after the challenge. Marks nothing as used.
-    pub fn receive(self, frame: &[u8], desk: &mut Desk, now: u64) -> Result<Screened, HandshakeError> {
+    /// The frame after the challenge. `effort` is what the load calls for by now. Marks nothing as used.
+    pub fn receive(self, frame: &[u8], desk: &mut Desk, effort: u64, now: u64) -> Result<Screened, HandshakeError> {
         match Message::decode(frame, self.here.config.stranger_frame_bytes_max)? {
-            Message::Solution(solution) => screen(self.here, solution, frame, desk, now),
+            Message::Solution(solution) => screen(self.here, solution, frame, desk, (effort, now)),
             other => Err(out_of_order("solution", &other)),
         }
     }
@@ -134,12 +135,17 @@ fn screen(
     solution: Solution,
     frame: &[u8],
     desk: &mut Desk,
-    now: u64,
+    (effort, now): (u64, u64),
 ) -> Result<Screened, HandshakeError> {
     let (cookie, serial) = desk.jar.recognise(&solution.cookie, &solution.sealed, now)?;
     // Sealed by us, so its fields are ours; but under another onion key than now, the work was for another address.
     if cookie.onion != here.keys.onion() {
         return Err(Misbehaviour::CookieNotOurs.into());
+    }
+    // Calm is over: what was given away for nearly nothing, perhaps in heaps, opens no gate in a storm.
+    let base = here.config.effort_base;
+    if (1..base).contains(&cookie.effort) && effort >= base {
+        return Err(Misbehaviour::CookieExpired.into());
     }
     let (proof, claims) = if cookie.effort == 0 {
         screen_ticket(&here, &solution, desk, now)?

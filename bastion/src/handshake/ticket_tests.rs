@@ -237,3 +237,62 @@ fn nobody_works_more_than_it_wants_however_busy_the_other_side_is() {
     assert!(solving.puzzle(0).is_ok() && solving.puzzle(1).is_ok());
     assert!(solving.puzzle(2).is_err());
 }
+
+#[test]
+fn a_cookie_of_calm_times_opens_no_gate_in_a_storm() {
+    let config = GateConfig {
+        effort_calm: 2,
+        effort_base: 16,
+        inner_bits: 1,
+        ..GateConfig::default()
+    };
+    let (mut alice, bob) = (Side::alice(config.clone()), Side::bob(config));
+    let (hello, _) = AwaitChallenge::begin(bob.here.clone(), alice.onion(), None);
+    let mut open = |frame: &[u8], effort| {
+        AwaitHello::new(alice.here.clone()).receive(frame, &mut alice.desk, effort, NOW, &mut alice.rng)
+    };
+    let Opening::Hello { challenge, .. } = open(&hello, 2).unwrap() else {
+        panic!("a hello is no solution")
+    };
+    let (solution, _) = bob.solve(&challenge, Side::alice(easy()).onion());
+    check(
+        open(&solution, 16).map(drop),
+        Misbehaviour::CookieExpired,
+        RefusalCode::Expired,
+    );
+    // Its serial was not used: should it be calm again, it is as good as before.
+    assert!(open(&solution, 2).is_ok());
+    // What was given at the base or above is good at any price.
+    let Opening::Hello { challenge, .. } = open(&hello, 16).unwrap() else {
+        panic!("a hello is no solution")
+    };
+    let (solution, _) = bob.solve(&challenge, Side::alice(easy()).onion());
+    assert!(open(&solution, 1 << 20).is_ok());
+}
+
+#[test]
+fn hashing_counts_where_a_node_says_what_it_works_at_most() {
+    let ask = |effort, inner_bits| GateConfig {
+        effort_calm: effort,
+        effort_base: effort,
+        inner_bits,
+        ..GateConfig::default()
+    };
+    // A default client: 131072 evaluations at 12 bits; at 16 each is worth eight and a half.
+    for (effort, inner_bits, is_taken) in [
+        (131_072, 12, true),
+        (131_073, 12, false),
+        (131_073, 0, false),
+        (15_000, 16, true),
+        (16_000, 16, false),
+    ] {
+        let mut alice = Side::alice(ask(effort, inner_bits));
+        let bob = Side::bob(GateConfig::default());
+        let challenge = alice.challenge();
+        assert_eq!(
+            bob.accept(&challenge, alice.onion()).is_ok(),
+            is_taken,
+            "{effort} at {inner_bits}"
+        );
+    }
+}

@@ -63,7 +63,7 @@ fn receive(first: bool, frame: &[u8], fresh: &mut Fresh, now: u64) -> Result<Ope
     });
     match begin().receive(&hello.encode(), &mut fresh.desk, EFFORT, now, &mut fresh.rng) {
         Ok(Opening::Hello { next, .. }) => next
-            .receive(frame, &mut fresh.desk, now)
+            .receive(frame, &mut fresh.desk, EFFORT, now)
             .map(|screened| Opening::Solution(Box::new(screened))),
         _ => panic!("a hello gets a challenge"),
     }
