@@ -248,7 +248,12 @@ fn manifest_is_wrong(path: &str, line: &str) -> bool {
         ("ed25519-dalek", &["Cargo.toml", "keys/Cargo.toml"]),
         (
             "postern",
-            &["Cargo.toml", "tests/bench/Cargo.toml", "tests/demo/Cargo.toml"],
+            &[
+                "Cargo.toml",
+                "tests/bench/Cargo.toml",
+                "tests/demo/Cargo.toml",
+                "tests/fuzz/Cargo.toml",
+            ],
         ),
     ];
     let is_keys = path == "keys/Cargo.toml";

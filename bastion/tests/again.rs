@@ -339,7 +339,7 @@ async fn work_that_held_raises_the_effort_whatever_came_of_it() {
 #[tokio::test]
 async fn whose_challenge_is_no_longer_good_asks_for_another_once() {
     let (alice, bob, net) = (Node::alice(easy()), Node::bob(), MemoryNet::new());
-    let mut stream = || async { Stranger::at(&alice).says(&hello()).await.hears().await };
+    let stream = || async { Stranger::at(&alice).says(&hello()).await.hears().await };
     let (first, second) = (stream().await, stream().await);
     let expired = refused(RefusalCode::Expired, None);
     let script = vec![vec![first, expired.clone()], vec![second, expired]];

@@ -16,6 +16,7 @@ mod called;
 mod calling;
 mod claims;
 mod items;
+mod names;
 mod proofs;
 mod seeds;
 mod stage;
@@ -24,6 +25,7 @@ mod wire;
 pub use called::called;
 pub use calling::calling;
 pub use claims::claims;
+pub use names::names;
 pub use proofs::{chain, ticket};
 pub use seeds::{Seed, seeds};
 pub use wire::{cookie, frames, message, scan};
@@ -32,7 +34,7 @@ pub use wire::{cookie, frames, message, scan};
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every target by its name, which is also its binary's and its corpus folder's.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("called", called),
     ("calling", calling),
     ("chain", chain),
@@ -40,6 +42,7 @@ pub const TARGETS: [(&str, Target); 9] = [
     ("cookie", cookie),
     ("frames", frames),
     ("message", message),
+    ("names", names),
     ("scan", scan),
     ("ticket", ticket),
 ];

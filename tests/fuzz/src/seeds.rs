@@ -45,6 +45,7 @@ pub fn seeds() -> Vec<Seed> {
     }
     frames(&mut seeds, &messages);
     forms(&mut seeds);
+    records(&mut seeds);
     proofs(&mut seeds, stage());
     claims(&mut seeds, stage());
     handshakes(&mut seeds, stage());
@@ -140,6 +141,17 @@ fn forms(seeds: &mut Seeds) {
     ] {
         seeds.add("scan", &format!("bad-{name}"), &[&[0], bytes]);
     }
+}
+
+fn records(seeds: &mut Seeds) {
+    seeds.add("names", "good-alice", &[&[0]]);
+    seeds.add("names", "bad-nameless", &[&[1]]);
+    seeds.add("names", "good-long", &[&[2]]);
+    seeds.add("names", "good-hostile", &[&[3]]);
+    seeds.add("names", "bad-elsewhere", &[&[4]]);
+    seeds.add("names", "good-many", &[&[16]]);
+    seeds.add("names", "good-same-bytes", &[&[8], &crate::names::genuine(0)]);
+    seeds.add("names", "bad-of-another", &[&[9], &crate::names::genuine(0)]);
 }
 
 fn proofs(seeds: &mut Seeds, stage: &Stage) {
