@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::Options;
 use super::child::Child;
 use super::guests::DIAL;
-use super::phases::Course;
+use super::phases::{Course, circuits};
 use super::role::{cores, fraction, number};
 use super::tor::Network;
 use crate::stopwatch::pause;
@@ -45,6 +45,8 @@ pub(super) struct Stretch {
     pub(super) guests: f64,
     /// Of the Tor network's authorities and relays together.
     pub(super) relays: f64,
+    /// Circuits that victim and sink built; 0 on loopback.
+    pub(super) built: u64,
 }
 
 /// The processes.
@@ -68,6 +70,7 @@ pub(super) struct Mark {
     generator: f64,
     guests: f64,
     relays: f64,
+    built: u64,
     pulled: Value,
 }
 
@@ -164,6 +167,13 @@ impl Cast {
         self.network.as_ref().map_or(0.0, Network::spent)
     }
 
+    fn built(&mut self) -> Result<u64> {
+        if self.network.is_none() {
+            return Ok(0);
+        }
+        Ok(circuits(&self.victim.ask("status")?, "built")? + circuits(&self.sink.ask("status")?, "built")?)
+    }
+
     pub(super) fn mark(&mut self) -> Result<Mark> {
         self.generator.ask("count")?;
         Ok(Mark {
@@ -173,6 +183,7 @@ impl Cast {
             generator: self.generator.spent(),
             guests: self.guests.spent(),
             relays: self.relays(),
+            built: self.built()?,
             pulled: self.guests.ask("count")?,
         })
     }
@@ -196,6 +207,7 @@ impl Cast {
             generator: self.generator.spent() - mark.generator,
             guests: self.guests.spent() - mark.guests,
             relays: self.relays() - mark.relays,
+            built: self.built()? - mark.built,
         })
     }
 }

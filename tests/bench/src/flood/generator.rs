@@ -45,8 +45,6 @@ pub(super) struct Counters {
     /// Connections that were wanted.
     attempts: AtomicU64,
     connections: AtomicU64,
-    /// Circuits that were wanted; none on loopback.
-    circuits: AtomicU64,
     /// No connection, or hung up on before the message was out.
     lost: AtomicU64,
     /// Not begun because all places were taken.
@@ -143,7 +141,6 @@ fn counted(counters: &Counters, seconds: f64, speaking: usize) -> Value {
         "fetching": take(&counters.fetching),
         "attempts": take(&counters.attempts),
         "connections": take(&counters.connections),
-        "circuits": take(&counters.circuits),
         "lost": take(&counters.lost),
         "late": take(&counters.late),
         "stalls": take(&counters.stalls),
@@ -192,7 +189,6 @@ async fn press(number: u64, shared: Arc<Shared>, mut aimed: watch::Receiver<Aim>
             };
             loop {
                 let dialler = shared.ground.dialler();
-                shared.counters.circuits.fetch_add(1, Ordering::Relaxed);
                 for _ in 0..streams {
                     let place = shared.places.acquire().await;
                     let done = once(&shared, &*dialler, &at).await;

@@ -80,7 +80,7 @@ pub(super) struct Seen {
     pub(super) sessions: Value,
     pub(super) peak_before: f64,
     pub(super) peak_during: f64,
-    /// The same of the sink.
+    /// The same of the sink: before it was ever aimed at, and during the flood.
     pub(super) sink_peaks: (f64, f64),
 }
 
@@ -149,11 +149,11 @@ fn play(cast: &mut Cast, course: &Course) -> Result<Seen> {
     let (mut alone, mut at_sink, mut at_victim) = (Vec::new(), Vec::new(), Vec::new());
     let (mut during, mut tickets) = (Vec::new(), Vec::new());
     alone.push(cast.stretch(At::Nobody, settle, measure)?);
+    let sink_before = cast.sink.resident("VmHWM")?;
     let ramp = course.tor.then(|| ramp::climb(cast)).transpose()?;
     // Once past the sink before memory is noted: what serving alone takes is no growth.
     at_sink.push(cast.stretch(At::Sink, settle, measure)?);
     let peak_before = cast.victim.resident("VmHWM")?;
-    let sink_before = cast.sink.resident("VmHWM")?;
     for round in 0..course.rounds {
         eprintln!("round {} of {}", round + 1, course.rounds);
         at_victim.push(cast.stretch(At::Victim, settle, measure)?);
@@ -245,7 +245,7 @@ fn afterwards(cast: &mut Cast, course: &Course) -> Result<After> {
     let empty_s = until(cast, LOOKS, nobody_waits)?;
     let circuits_s = if course.tor {
         let inside = IDLE as u64 + 1;
-        let waited = until(cast, LOOKS * 4, |status| Ok(circuits(status, "open")? <= inside))?;
+        let waited = until(cast, LOOKS * 5, |status| Ok(circuits(status, "open")? <= inside))?;
         // From the end of the flood on.
         waited.map(|seconds| seconds + empty_s.unwrap_or_default())
     } else {

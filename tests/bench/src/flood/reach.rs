@@ -24,7 +24,7 @@ pub(super) enum Ground {
     Loopback(LoopbackDirectory),
     /// Onion services, by an arti client of this process.
     #[cfg(feature = "tor")]
-    Tor(bastion::transport::tor::TorNode),
+    Tor(Box<bastion::transport::tor::TorNode>),
 }
 
 /// An address that is listened at.
@@ -74,7 +74,7 @@ impl Ground {
         // Everything else is as a node has it by default. This limit holds at relays that are not ours: with it the flood
         // would not arrive, and there would be nothing to measure.
         config.hardening.intro_rate_per_s = 0;
-        Ok(Self::Tor(TorNode::bootstrap(config, |_| {}).await?))
+        Ok(Self::Tor(Box::new(TorNode::bootstrap(config, |_| {}).await?)))
     }
 
     #[cfg(not(feature = "tor"))]

@@ -17,8 +17,12 @@ use super::tables::{per_second, seconds};
 use crate::report::{Goal, Report};
 use crate::stopwatch::median;
 
-/// Until circuits without a stream are ended, and half as long again.
-const CIRCUITS_S_MAX: f64 = 90.0;
+/// A circuit is looked at once in `circuit_idle`, and ended once it was without a stream for that long: twice 60 s, and
+/// what it takes to notice.
+const CIRCUITS_S_MAX: f64 = 130.0;
+
+/// Somebody's processor time.
+type Part = fn(&Stretch) -> f64;
 
 /// Processor time of everybody who takes part, in percent of one core.
 fn of_all(stretch: &Stretch) -> f64 {
@@ -51,12 +55,13 @@ pub(super) fn network(seen: &Seen, ramp: &[Step], report: &mut Report) -> Result
         for (name, key) in [
             ("streams wanted", "attempts"),
             ("streams opened", "connections"),
-            ("circuits wanted", "circuits"),
             ("failed before the message was out", "lost"),
         ] {
             let rate = per_second(stretches, |sent| number(sent, key))?;
             report.value(&format!("{name}, {whom}"), rate, "a second");
         }
+        let built = stretches.iter().map(|it| it.built as f64 / it.seconds);
+        report.value(&format!("circuits built, {whom}"), median(built), "a second");
         report.value(
             &format!("messages handed over, {whom}"),
             per_second(stretches, messages)?,
@@ -65,10 +70,10 @@ pub(super) fn network(seen: &Seen, ramp: &[Step], report: &mut Report) -> Result
     }
 
     report.heading("Where the processors go, in percent of one core");
-    let part = |stretches: &[Stretch], part: fn(&Stretch) -> f64| {
+    let part = |stretches: &[Stretch], part: Part| {
         median(stretches.iter().map(|stretch| 100.0 * part(stretch) / stretch.seconds))
     };
-    let parts: [(&str, fn(&Stretch) -> f64); 5] = [
+    let parts: [(&str, Part); 5] = [
         ("authorities and relays", |it| it.relays),
         ("attackers", |it| it.generator),
         ("victim", |it| it.victim),
