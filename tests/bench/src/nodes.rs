@@ -73,8 +73,13 @@ impl Node {
 
     /// Opens or makes the node's database.
     pub(crate) fn open(&self, path: &Path) -> Result<StateEngine> {
+        self.open_with(path, PACKAGE_MESSAGES)
+    }
+
+    /// The same, with so many objects in a package.
+    pub(crate) fn open_with(&self, path: &Path, package: usize) -> Result<StateEngine> {
         let mut limits = CoreLimits::default();
-        limits.package.objects_max = PACKAGE_MESSAGES;
+        limits.package.objects_max = package;
         let rng = Box::new(ChaCha20Rng::seed_from_u64(self.seed + 1));
         let (schemas, keys) = (self.schemas.clone(), self.keys.clone());
         Ok(StateEngine::open(path, schemas, keys, limits, rng, Timestamp(START))?)

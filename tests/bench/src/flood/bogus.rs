@@ -15,8 +15,7 @@ use keys::{BootId, Epoch, KeyManager};
 use rand::{Rng as _, RngExt as _};
 use serde_bytes::{ByteArray, ByteBuf};
 
-use super::victim::VICTIM;
-use crate::nodes::Node;
+use super::reach;
 
 /// How a hello begins.
 pub(super) const HELLO: &[u8] = b"\xa1\x65hello";
@@ -71,7 +70,7 @@ impl Kind {
 pub(super) fn challenge() -> Result<Vec<u8>> {
     let mut rng = rand::rng();
     let mut jar = CookieJar::new(&GateConfig::default(), 0, &mut rng);
-    let onion = Node::new(VICTIM)?.keys.onion();
+    let onion = reach::victim()?;
     Ok(Message::Challenge(jar.challenge(onion, EFFORT, u64::from(u32::MAX), &mut rng)).encode())
 }
 
@@ -93,7 +92,7 @@ impl Forger {
             boot_id: BootId::from_bytes([1; 16]),
             identities: Vec::new(),
         };
-        let onion = Node::new(VICTIM)?.keys.onion();
+        let onion = reach::victim()?;
         let (hello, next) = AwaitChallenge::begin(Arc::new(Here { config, keys }), onion, None);
         let work = Work {
             nonce: [0; NONCE_BYTES],

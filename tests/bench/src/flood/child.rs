@@ -93,10 +93,7 @@ impl Child {
 
     /// Processor time so far of all threads, those that have ended too, in seconds.
     pub(super) fn spent(&self) -> f64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()));
-        stat.ok()
-            .and_then(|text| thread_time(&text))
-            .map_or(f64::NAN, |(_, seconds)| seconds)
+        spent_by(self.process.id())
     }
 
     /// A size in MiB, by its name in the process's status.
@@ -114,6 +111,14 @@ impl Drop for Child {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// Processor time of all threads of a process so far, those that have ended too, in seconds.
+pub(super) fn spent_by(id: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat"));
+    stat.ok()
+        .and_then(|text| thread_time(&text))
+        .map_or(f64::NAN, |(_, seconds)| seconds)
 }
 
 /// Name, and seconds in user and system mode, of a line of `/proc/<id>/task/<id>/stat`; Linux counts hundredths there.

@@ -1,5 +1,7 @@
-//! The attackers: bogus messages at a steady rate on connections of their own, and a crowd that stalls at every step.
+//! The attackers: bogus messages on connections of their own, and a crowd that stalls at every step.
 //!
+//! On loopback at a steady rate; over Tor by so many attackers, each of whom begins again when done: who knows what rate
+//! a network carries must find out how many it takes.
 //! Aimed at the victim or at the sink by command, and the same to both: it learns what it learns from the answers alone.
 //! Never more connections than its places. Invariant: a message is counted when all of its bytes were handed over.
 
@@ -8,22 +10,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use bastion::Session;
 use bastion::messages::Challenge;
+use bastion::{Session, Transport};
+use keys::OnionAddr;
 use rand::RngExt as _;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::bogus::{Forger, Kind, MIX, nonce, read_challenge};
-use super::role::{commands, number, port, say, verb};
+use super::reach::{self, Ground};
+use super::role::{commands, number, say, verb};
 use super::stall;
 
 /// How long a connection stays after its last word, if it is not hung up on before.
 const HOLD: Duration = Duration::from_millis(250);
-/// How long anything else may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Streams that every second attacker over Tor opens on one circuit, one after the other, before it builds another; the
+/// others open one. The victim's limit is 30 within a minute.
+pub(super) const STREAMS_A_CIRCUIT: u32 = 24;
+/// Before an attacker over Tor tries again after a failure.
+const PAUSE: Duration = Duration::from_millis(250);
 /// Connections that speak at once, at most.
 const PLACES: usize = 1500;
 const TICK: Duration = Duration::from_millis(5);
@@ -36,6 +42,8 @@ pub(super) struct Counters {
     kinds: [AtomicU64; 6],
     /// Hellos that only fetched a challenge for a bogus solution.
     fetching: AtomicU64,
+    /// Connections that were wanted.
+    attempts: AtomicU64,
     connections: AtomicU64,
     /// No connection, or hung up on before the message was out.
     lost: AtomicU64,
@@ -52,6 +60,17 @@ pub(super) struct Shared {
     pub(super) counters: Counters,
     /// For connections that speak.
     places: Arc<Semaphore>,
+    pub(super) ground: Ground,
+    /// How long anything may take but the wait for being hung up on.
+    pub(super) patience: Duration,
+}
+
+/// What is attacked, and by how many of those who begin again when done.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Aim {
+    /// Nothing: rest.
+    pub(super) at: Option<OnionAddr>,
+    attackers: u64,
 }
 
 impl Shared {
@@ -66,26 +85,44 @@ impl Shared {
 
 /// Floods by command until the end of its input.
 pub(super) async fn run(setting: &Value) -> Result<()> {
-    let (rate, stallers) = (number(setting, "rate")?, number(setting, "stallers")?);
+    let stallers = number(setting, "stallers")?;
+    let ground = Ground::join(setting).await?;
     let shared = Arc::new(Shared {
         forger: Forger::new()?,
         seen: Mutex::new(None),
         counters: Counters::default(),
         places: Arc::new(Semaphore::new(PLACES)),
+        patience: ground.patience(),
+        ground,
     });
-    // Port 0 is rest.
-    let (aim, aimed) = watch::channel(0);
+    let (aim, aimed) = watch::channel(Aim::default());
     for number in 0..stallers {
         tokio::spawn(stall::keep(number, shared.clone(), aimed.clone()));
     }
-    tokio::spawn(pace(rate, shared.clone(), aimed));
+    match setting.get("rate") {
+        Some(_) => {
+            tokio::spawn(pace(number(setting, "rate")?, shared.clone(), aimed));
+        }
+        None => {
+            for number in 0..number(setting, "attackers")? {
+                tokio::spawn(press(number, shared.clone(), aimed.clone()));
+            }
+        }
+    }
     let mut since = Instant::now();
     say(&json!({}))?;
     let mut commands = commands();
     while let Some(command) = commands.recv().await {
         if verb(&command) == "aim" {
             shared.see(None);
-            aim.send_replace(port(&command, "port")?);
+            aim.send_replace(Aim {
+                at: match command.get("at").and_then(Value::as_str) {
+                    Some("victim") => Some(reach::victim()?),
+                    Some("sink") => Some(reach::sink()?),
+                    _ => None,
+                },
+                attackers: number(&command, "attackers")?,
+            });
         }
         let seconds = since.elapsed().as_secs_f64();
         since = Instant::now();
@@ -102,6 +139,7 @@ fn counted(counters: &Counters, seconds: f64, speaking: usize) -> Value {
         "seconds": seconds,
         "kinds": kinds,
         "fetching": take(&counters.fetching),
+        "attempts": take(&counters.attempts),
         "connections": take(&counters.connections),
         "lost": take(&counters.lost),
         "late": take(&counters.late),
@@ -111,19 +149,20 @@ fn counted(counters: &Counters, seconds: f64, speaking: usize) -> Value {
 }
 
 /// Begins connections at a steady rate.
-async fn pace(rate: u64, shared: Arc<Shared>, aimed: watch::Receiver<u16>) {
+async fn pace(rate: u64, shared: Arc<Shared>, aimed: watch::Receiver<Aim>) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let (mut begun, mut due) = (Instant::now(), 0f64);
     loop {
         ticks.tick().await;
-        let port = *aimed.borrow();
+        let at = aimed.borrow().at;
         // What could not be begun within a second is not made up for.
         due = (due + begun.elapsed().as_secs_f64() * rate as f64).min(rate as f64);
         begun = Instant::now();
-        if port == 0 {
+        let Some(at) = at else {
             due = 0.0;
-        }
+            continue;
+        };
         while due >= 1.0 {
             due -= 1.0;
             let Ok(place) = shared.places.clone().try_acquire_owned() else {
@@ -132,15 +171,52 @@ async fn pace(rate: u64, shared: Arc<Shared>, aimed: watch::Receiver<u16>) {
             };
             let shared = shared.clone();
             tokio::spawn(async move {
-                let (number, kind) = drawn();
-                let done = timeout(PATIENCE, attack(&shared, number, kind, port)).await;
-                if !matches!(done, Ok(Ok(()))) {
-                    shared.counters.lost.fetch_add(1, Ordering::Relaxed);
-                }
+                once(&shared, &*shared.ground.dialler(), &at).await;
                 drop(place);
             });
         }
     }
+}
+
+/// Attacks without end: one stream after the other, on circuits of its own. Rests while fewer attackers are wanted.
+async fn press(number: u64, shared: Arc<Shared>, mut aimed: watch::Receiver<Aim>) {
+    let streams = if number.is_multiple_of(2) { 1 } else { STREAMS_A_CIRCUIT };
+    loop {
+        let aim = *aimed.borrow_and_update();
+        let attack = async {
+            let Some(at) = aim.at.filter(|_| number < aim.attackers) else {
+                return std::future::pending().await;
+            };
+            loop {
+                let dialler = shared.ground.dialler();
+                for _ in 0..streams {
+                    let place = shared.places.acquire().await;
+                    let done = once(&shared, &*dialler, &at).await;
+                    drop(place);
+                    if !done {
+                        sleep(PAUSE).await;
+                        break;
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            changed = aimed.changed() => if changed.is_err() { return },
+            () = attack => {}
+        }
+    }
+}
+
+/// One attack of a kind that is drawn, and whether its message was handed over.
+async fn once(shared: &Shared, dialler: &dyn Transport, at: &OnionAddr) -> bool {
+    let (number, kind) = drawn();
+    shared.counters.attempts.fetch_add(1, Ordering::Relaxed);
+    let done = timeout(shared.patience, attack(shared, number, kind, dialler, at)).await;
+    let is_done = matches!(done, Ok(Ok(())));
+    if !is_done {
+        shared.counters.lost.fetch_add(1, Ordering::Relaxed);
+    }
+    is_done
 }
 
 /// A kind and its place, as often as the mix says.
@@ -156,23 +232,22 @@ fn drawn() -> (usize, Kind) {
 }
 
 /// Reaches what is aimed at.
-pub(super) async fn connect(shared: &Shared, port: u16) -> Result<Session> {
-    let stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    stream.set_nodelay(true)?;
+async fn connect(shared: &Shared, dialler: &dyn Transport, at: &OnionAddr) -> Result<Session> {
+    let stream = dialler.dial(at).await?;
     shared.counters.connections.fetch_add(1, Ordering::Relaxed);
     Ok(Session::new(stream, FRAME_BYTES_MAX))
 }
 
 /// Says hello and hears the challenge.
-pub(super) async fn challenged(session: &mut Session, hello: &[u8]) -> Result<Challenge> {
+async fn challenged(session: &mut Session, hello: &[u8]) -> Result<Challenge> {
     session.writer.write(hello).await?;
     let frame = session.reader.read().await?.context("hung up on")?;
     read_challenge(&frame)
 }
 
 /// One connection that ends badly.
-async fn attack(shared: &Shared, number: usize, kind: Kind, port: u16) -> Result<()> {
-    let mut session = connect(shared, port).await?;
+async fn attack(shared: &Shared, number: usize, kind: Kind, dialler: &dyn Transport, at: &OnionAddr) -> Result<()> {
+    let mut session = connect(shared, dialler, at).await?;
     let forger = &shared.forger;
     let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
     let sent = |kinds: &[AtomicU64; 6]| kinds.get(number).map(count);

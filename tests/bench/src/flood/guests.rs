@@ -9,10 +9,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use bastion::transport::loopback::{LoopbackDirectory, LoopbackTransport};
+use bastion::transport::Stream;
 use bastion::{
-    Admitted, Applicant, Decision, Gate, GateConfig, Gatekeeper, HandshakeError, Internal, Profile, Progress,
-    RefusalCode, Session, Ticket,
+    Admitted, Applicant, Decision, DialError, Gate, GateConfig, Gatekeeper, HandshakeError, Internal, Profile,
+    Progress, RefusalCode, Session, Ticket, Transport,
 };
 use futures::future::BoxFuture;
 use keys::{BootId, Epoch, KeyManager, OnionAddr};
@@ -22,8 +22,9 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use super::puller::{Puller, answer};
-use super::role::{commands, port, say, verb};
-use super::victim::{READER, VICTIM};
+use super::reach::{self, Ground};
+use super::role::{commands, say, verb};
+use super::victim::READER;
 use crate::nodes::Node;
 
 /// Sessions that are open before the flood and do nothing.
@@ -90,7 +91,8 @@ impl Guest {
         let working = Mutex::new(Working::default());
         let begun = Instant::now();
         let progress = |progress| note(&working, progress);
-        let dial = self.0.dial(&place.transport, &place.onion, ticket, &progress);
+        let transport = Timed::new(place.ground.dialler());
+        let dial = self.0.dial(&transport, &place.onion, ticket, &progress);
         let late = Err(HandshakeError::Internal(Internal(
             "no end within the time of a dial".into(),
         )));
@@ -111,6 +113,7 @@ impl Guest {
             "solving": working.seconds,
             "dials": working.dials,
             "waits": working.waits,
+            "dialling": transport.spent(),
         });
         (result, told)
     }
@@ -137,10 +140,41 @@ fn note(working: &Mutex<Working>, progress: Progress) {
     }
 }
 
-/// Where the victim is.
+/// Where the victim is. Whoever dials it does so as somebody who never dialled before.
 struct Place {
-    transport: LoopbackTransport,
+    ground: Ground,
     onion: OnionAddr,
+}
+
+/// A dialler that knows how long it took.
+struct Timed {
+    dialler: Arc<dyn Transport>,
+    spent: Mutex<Duration>,
+}
+
+impl Timed {
+    fn new(dialler: Arc<dyn Transport>) -> Self {
+        Self {
+            dialler,
+            spent: Mutex::default(),
+        }
+    }
+
+    /// In seconds, dials that succeeded and others.
+    fn spent(&self) -> f64 {
+        self.spent.lock().unwrap_or_else(PoisonError::into_inner).as_secs_f64()
+    }
+}
+
+impl Transport for Timed {
+    fn dial<'a>(&'a self, onion: &'a OnionAddr) -> BoxFuture<'a, Result<Stream, DialError>> {
+        Box::pin(async {
+            let begun = Instant::now();
+            let stream = self.dialler.dial(onion).await;
+            *self.spent.lock().unwrap_or_else(PoisonError::into_inner) += begun.elapsed();
+            stream
+        })
+    }
 }
 
 /// Who was admitted before the flood.
@@ -156,11 +190,9 @@ struct Before {
 
 /// Does what it is told until the end of its input.
 pub(super) async fn run(setting: &Value) -> Result<()> {
-    let onion = Node::new(VICTIM)?.keys.onion();
-    let addr = format!("127.0.0.1:{}", port(setting, "port")?).parse()?;
     let place = Place {
-        transport: LoopbackDirectory::new([(onion, addr)]).transport(),
-        onion,
+        ground: Ground::join(setting).await?,
+        onion: reach::victim()?,
     };
     // The strangers' own process knows nobody.
     let before = match setting.get("meets").and_then(Value::as_bool) {

@@ -1,20 +1,26 @@
 //! `bench flood`: what an attack on the gate costs those who are inside, and those who come honestly.
 //!
-//! On loopback alone, in processes of their own: victim and sink on one core, attackers and guests on another. The same
-//! attack is aimed at the sink and at the victim in turns, so that what the system itself spends on it counts for both.
+//! In processes of their own. On loopback victim and sink are on one core, attackers and guests on another; over a private
+//! Tor network, where the relays want both, nothing is kept from a core. The same attack is aimed at the sink and at the
+//! victim in turns, so that what the system itself spends on it counts for both.
 //! Never judges a limit that was loosened for it: the victim's gate has its defaults. Invariant: every process ends with
 //! the run, whatever happens.
 
 mod bogus;
+mod cast;
 mod child;
 mod generator;
 mod guests;
 mod phases;
 mod puller;
+mod ramp;
+mod reach;
 mod role;
 mod sink;
 mod stall;
 mod tables;
+mod tables_tor;
+mod tor;
 mod victim;
 
 use anyhow::{Context as _, Result, bail};
@@ -26,7 +32,7 @@ use crate::report::Report;
 /// How hard, and how long.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Bogus messages a second, hellos that only fetch a challenge not counted.
+    /// Bogus messages a second, hellos that only fetch a challenge not counted. Not with `--tor`.
     #[arg(long, default_value_t = 2300)]
     rate: u64,
     /// Connections that stall.
@@ -41,6 +47,9 @@ pub(crate) struct Options {
     /// Honest strangers during the flood.
     #[arg(long, default_value_t = 30)]
     strangers: usize,
+    /// Over onion services in a private Tor network on this machine, at the highest rate that it carries.
+    #[arg(long)]
+    tor: bool,
     /// Shorter and fewer of everything: to see that all works, not for figures.
     #[arg(long)]
     quick: bool,
@@ -79,12 +88,14 @@ impl Options {
         };
         let setting: Value = serde_json::from_str(setting).context("the setting is no JSON")?;
         // Before the runtime begins: it takes as many threads as it sees cores.
-        role::pin(usize::try_from(role::number(&setting, "core")?)?)?;
+        if setting.get("core").is_some() {
+            role::pin(usize::try_from(role::number(&setting, "core")?)?)?;
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(async {
             match role {
                 Role::Victim => victim::run(&setting).await,
-                Role::Sink => sink::run().await,
+                Role::Sink => sink::run(&setting).await,
                 Role::Generator => generator::run(&setting).await,
                 Role::Guests | Role::Strangers => guests::run(&setting).await,
             }

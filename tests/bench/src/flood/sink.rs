@@ -9,14 +9,17 @@ use std::time::Duration;
 
 use anyhow::Result;
 use bastion::messages::{Message, Refused};
-use bastion::transport::loopback::{LoopbackAddr, LoopbackListener};
-use bastion::{Listener as _, RefusalCode, Session};
-use serde_json::json;
+use bastion::{RefusalCode, Session};
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::bogus;
+use super::reach::{Ground, circuits};
 use super::role::{commands, say};
+use crate::nodes::Node;
 
+/// Seed of the sink's keys: an address that has nothing to do with the victim's.
+pub(super) const SINK: u64 = 3;
 /// As long as the gate waits for a refusal to be read.
 const LINGER: Duration = Duration::from_secs(2);
 /// As long as the gate waits for a frame at most.
@@ -29,7 +32,7 @@ struct Words {
 }
 
 /// Serves until the end of its input.
-pub(super) async fn run() -> Result<()> {
+pub(super) async fn run(setting: &Value) -> Result<()> {
     let refused = Message::Refused(Refused {
         code: RefusalCode::Malformed,
         retry_s: None,
@@ -38,8 +41,9 @@ pub(super) async fn run() -> Result<()> {
         challenge: bogus::challenge()?,
         refused: refused.encode(),
     });
-    let mut listener = LoopbackListener::bind(LoopbackAddr::ANY).await?;
-    say(&json!({ "port": listener.addr().socket_addr().port() }))?;
+    let (ground, keys) = (Ground::join(setting).await?, Node::new(SINK)?.keys);
+    let served = ground.listen(&keys).await?;
+    let mut listener = served.listener;
     tokio::spawn(async move {
         loop {
             // A failed accept is a connection that is gone again; the generator counts what it reached.
@@ -49,9 +53,11 @@ pub(super) async fn run() -> Result<()> {
             }
         }
     });
+    ground.reachable(&keys.onion()).await?;
+    say(&json!({ "port": served.port }))?;
     let mut commands = commands();
     while commands.recv().await.is_some() {
-        say(&json!({}))?;
+        say(&json!({ "circuits": circuits(served.watch.as_ref()) }))?;
     }
     Ok(())
 }

@@ -7,35 +7,33 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Result;
+use keys::OnionAddr;
 use rand::RngExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::bogus::{nonce, read_challenge};
-use super::generator::{FRAME_BYTES_MAX, Shared};
+use super::generator::{Aim, FRAME_BYTES_MAX, Shared};
 
 /// Steps to stop at.
 const STEPS: u64 = 5;
 /// Pause before coming again, in milliseconds.
 const PAUSE_MS: std::ops::Range<u64> = 50..150;
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Stalls for ever, one connection after another, at whatever is aimed at.
-pub(super) async fn keep(number: u64, shared: Arc<Shared>, mut aimed: watch::Receiver<u16>) {
+pub(super) async fn keep(number: u64, shared: Arc<Shared>, mut aimed: watch::Receiver<Aim>) {
     loop {
-        let port = *aimed.borrow_and_update();
-        if port == 0 {
+        let Some(at) = aimed.borrow_and_update().at else {
             if aimed.changed().await.is_err() {
                 return;
             }
             continue;
-        }
+        };
         tokio::select! {
             changed = aimed.changed() => if changed.is_err() { return },
             // However it ends, the next one begins.
-            _ = stall(number % STEPS, &shared, port) => {
+            _ = stall(number % STEPS, &shared, &at) => {
                 let pause = rand::rng().random_range(PAUSE_MS);
                 sleep(Duration::from_millis(pause)).await;
             }
@@ -44,8 +42,9 @@ pub(super) async fn keep(number: u64, shared: Arc<Shared>, mut aimed: watch::Rec
 }
 
 /// One connection, until it is ended.
-async fn stall(step: u64, shared: &Shared, port: u16) -> Result<()> {
-    let mut stream = timeout(PATIENCE, TcpStream::connect(("127.0.0.1", port))).await??;
+async fn stall(step: u64, shared: &Shared, at: &OnionAddr) -> Result<()> {
+    let dialler = shared.ground.dialler();
+    let mut stream = timeout(shared.patience, dialler.dial(at)).await??;
     shared.counters.stalls.fetch_add(1, Ordering::Relaxed);
     let hello = framed(shared.forger.hello());
     match step {
@@ -60,6 +59,7 @@ async fn stall(step: u64, shared: &Shared, port: u16) -> Result<()> {
         // Half of a solution.
         _ => {
             stream.write_all(&hello).await?;
+            stream.flush().await?;
             let length = usize::try_from(stream.read_u32().await?)?.min(FRAME_BYTES_MAX);
             let mut frame = vec![0; length];
             stream.read_exact(&mut frame).await?;
@@ -68,6 +68,8 @@ async fn stall(step: u64, shared: &Shared, port: u16) -> Result<()> {
             stream.write_all(half(&solution)).await?;
         }
     }
+    // Over Tor a part of a cell waits for this.
+    stream.flush().await?;
     let mut scratch = [0; 1024];
     while stream.read(&mut scratch).await? > 0 {}
     Ok(())

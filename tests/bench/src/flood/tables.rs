@@ -10,9 +10,12 @@ use bastion::puzzle::Algorithm;
 use serde_json::Value;
 
 use super::bogus::MIX;
+use super::cast::Stretch;
 use super::guests::IDLE;
-use super::phases::{Seen, Stretch};
+use super::phases::Seen;
+use super::ramp::{messages, of_kind};
 use super::role::{fraction, number};
+use super::tables_tor;
 use crate::report::{Goal, Report};
 use crate::stopwatch::median;
 
@@ -28,8 +31,11 @@ const TICKET_PEER_BYTES: usize = 75;
 const CALM_S_MAX: f64 = 900.0;
 const MIB: f64 = 1048576.0;
 
-pub(super) fn tell(seen: &Seen, stallers: u64, report: &mut Report) -> Result<()> {
-    attack(seen, stallers, report)?;
+pub(super) fn tell(seen: &Seen, report: &mut Report) -> Result<()> {
+    if let Some(ramp) = &seen.ramp {
+        tables_tor::network(seen, ramp, report)?;
+    }
+    attack(seen, report)?;
     sync(seen, report);
     processor(seen, report);
     strangers(seen, report)?;
@@ -37,7 +43,7 @@ pub(super) fn tell(seen: &Seen, stallers: u64, report: &mut Report) -> Result<()
     afterwards(seen, report)
 }
 
-fn per_second(stretches: &[Stretch], count: impl Fn(&Value) -> Result<u64>) -> Result<f64> {
+pub(super) fn per_second(stretches: &[Stretch], count: impl Fn(&Value) -> Result<u64>) -> Result<f64> {
     let rates = stretches.iter().map(|stretch| {
         let seconds = fraction(&stretch.sent, "seconds")?;
         anyhow::Ok(count(&stretch.sent)? as f64 / seconds)
@@ -45,21 +51,21 @@ fn per_second(stretches: &[Stretch], count: impl Fn(&Value) -> Result<u64>) -> R
     Ok(median(rates.collect::<Result<Vec<_>>>()?))
 }
 
-fn of_kind(sent: &Value, place: usize) -> u64 {
-    let kinds = sent.get("kinds").and_then(Value::as_array);
-    kinds.and_then(|kinds| kinds.get(place)?.as_u64()).unwrap_or_default()
+/// One value of each dial.
+pub(super) fn seconds(dials: &[Value], name: &str) -> Result<Vec<f64>> {
+    dials.iter().map(|dial| fraction(dial, name)).collect()
 }
 
-fn bogus(sent: &Value) -> Result<u64> {
-    Ok((0..MIX.len()).map(|place| of_kind(sent, place)).sum())
-}
-
-fn attack(seen: &Seen, stallers: u64, report: &mut Report) -> Result<()> {
+fn attack(seen: &Seen, report: &mut Report) -> Result<()> {
     report.heading("The attack on the victim, handed over whole");
-    let rate = per_second(&seen.at_victim, bogus)?;
-    report.goal("bogus messages", rate, "a second", Goal::AtLeast(2000.0));
+    let rate = per_second(&seen.at_victim, messages)?;
+    match seen.ramp {
+        // Whatever the network carries.
+        Some(_) => report.value("bogus messages", rate, "a second"),
+        None => report.goal("bogus messages", rate, "a second", Goal::AtLeast(2000.0)),
+    }
     for (place, (kind, _)) in MIX.into_iter().enumerate() {
-        let rate = per_second(&seen.at_victim, |sent| Ok(of_kind(sent, place)))?;
+        let rate = per_second(&seen.at_victim, |sent| of_kind(sent, place))?;
         report.value(&format!("  {}", kind.name()), rate, "a second");
     }
     for (name, key) in [
@@ -75,10 +81,10 @@ fn attack(seen: &Seen, stallers: u64, report: &mut Report) -> Result<()> {
     let at_once = seen.at_victim.iter().map(|stretch| fraction(&stretch.sent, "speaking"));
     let at_once = median(at_once.collect::<Result<Vec<_>>>()?);
     report.value("connections that speak, at once", at_once, "");
-    report.value("connections that stall, at once", stallers as f64, "");
-    let rate = per_second(&seen.at_sink, bogus)?;
+    report.value("connections that stall, at once", seen.stallers as f64, "");
+    let rate = per_second(&seen.at_sink, messages)?;
     report.value("bogus messages, at the sink", rate, "a second");
-    let rate = per_second(std::slice::from_ref(&seen.strangers_time), bogus)?;
+    let rate = per_second(std::slice::from_ref(&seen.strangers_time), messages)?;
     report.value("bogus messages, while strangers come", rate, "a second");
     let fullest = |name| {
         let values = seen.during.iter().filter_map(|status| number(status, name).ok());
@@ -184,10 +190,6 @@ fn strangers(seen: &Seen, report: &mut Report) -> Result<()> {
         let is_in = |dial: &&Value| dial.get("admitted").and_then(Value::as_bool) == Some(true);
         dials.iter().filter(is_in).count() as f64
     };
-    let seconds = |dials: &[Value], name: &str| {
-        let values = dials.iter().map(|dial| fraction(dial, name));
-        values.collect::<Result<Vec<_>>>()
-    };
     let asked = seen.tickets.len() as f64;
     report.goal(
         "admitted with a ticket",
@@ -265,6 +267,9 @@ fn strangers(seen: &Seen, report: &mut Report) -> Result<()> {
         .sum();
     report.value("  dials a stranger, mean", dials as f64 / count, "");
     report.value("  told to wait, mean", waits as f64 / count, "");
+    if seen.ramp.is_some() {
+        tables_tor::dials(seen, report)?;
+    }
     let open = number(&seen.sessions, "open")? as f64;
     report.goal(
         "sessions of before still open",
@@ -291,12 +296,20 @@ fn memory(seen: &Seen, report: &mut Report) {
     let bound = bound(&GateConfig::default());
     report.value("peak before the flood", seen.peak_before, "MiB");
     report.value("peak during the flood", seen.peak_during, "MiB");
-    report.goal(
-        "growth; bound: places, queue, answers",
-        seen.peak_during - seen.peak_before,
-        "MiB",
-        Goal::AtMost(bound),
-    );
+    let growth = seen.peak_during - seen.peak_before;
+    match seen.ramp {
+        // The bound is the gate's; circuits are Tor's, and the sink has as many.
+        Some(_) => {
+            report.value("growth", growth, "MiB");
+            tables_tor::memory(seen, bound, report);
+        }
+        None => report.goal(
+            "growth; bound: places, queue, answers",
+            growth,
+            "MiB",
+            Goal::AtMost(bound),
+        ),
+    }
 }
 
 fn afterwards(seen: &Seen, report: &mut Report) -> Result<()> {
@@ -329,6 +342,9 @@ fn afterwards(seen: &Seen, report: &mut Report) -> Result<()> {
     // Its own: every other answer's cookie has expired.
     let answers = number(&after.status, "answers")? as f64;
     report.goal("answers remembered then", answers, "", Goal::AtMost(1.0));
+    if seen.ramp.is_some() {
+        tables_tor::afterwards(seen, report)?;
+    }
     let algorithm = Algorithm::Argon2id1m.name();
     report.fact("before", &format!("{algorithm}: {}", seen.calm));
     report.fact("then", &after.status.to_string());

@@ -1,4 +1,4 @@
-//! The node that is flooded: engine, sessions and gate as a node has them, on loopback.
+//! The node that is flooded: engine, sessions and gate as a node has them, on loopback or behind an onion service.
 //!
 //! Never told apart from a real one by its limits: the gate has its defaults. Only its clock can be put forward, so that
 //! what fades over minutes need not be waited for. Invariant: it writes nothing on its own account once it serves.
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, Result};
-use bastion::transport::loopback::{LoopbackAddr, LoopbackListener};
+use bastion::transport::TorWatch;
 use bastion::{Clock, Gate, GateConfig};
 use keys::BootId;
 use postern::config::{AdmissionConfig, SyncConfig};
@@ -18,6 +18,7 @@ use postern::peer::Peers;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use super::reach::{Ground, circuits};
 use super::role::{commands, number, say, verb};
 use crate::nodes::{Node, Writer};
 
@@ -52,7 +53,8 @@ fn answering() -> SyncConfig {
 /// Fills a database with messages that the reader may have, serves it, and answers commands.
 pub(super) async fn run(setting: &Value) -> Result<()> {
     let folder = setting.get("folder").and_then(Value::as_str).context("no folder")?;
-    let (node, engine) = fill(Path::new(folder), usize::try_from(number(setting, "messages")?)?)?;
+    let size = |name| anyhow::Ok(usize::try_from(number(setting, name)?)?);
+    let (node, engine) = fill(Path::new(folder), size("messages")?, size("package")?)?;
     let stop = CancellationToken::new();
     let peers = Peers::new(engine, answering(), stop.clone());
     let config = GateConfig::default();
@@ -64,27 +66,28 @@ pub(super) async fn run(setting: &Value) -> Result<()> {
     };
     let clock = Arc::new(GateClock::default());
     let gate = Gate::new(config, node.keys.clone(), Arc::new(doorkeeper), clock.clone());
-    let listener = LoopbackListener::bind(LoopbackAddr::ANY).await?;
-    let port = listener.addr().socket_addr().port();
+    let ground = Ground::join(setting).await?;
+    let served = ground.listen(&node.keys).await?;
     let (serving, admitting) = (gate.clone(), peers.clone());
     tokio::spawn(async move {
         let admitted = move |session, admitted| admitting.admit_in_background(session, admitted);
-        serving.serve(Box::new(listener), admitted, stop).await;
+        serving.serve(served.listener, admitted, stop).await;
     });
-    say(&json!({ "port": port }))?;
+    ground.reachable(&node.keys.onion()).await?;
+    say(&json!({ "port": served.port }))?;
     let mut commands = commands();
     while let Some(command) = commands.recv().await {
         if verb(&command) == "forward" {
             clock.0.fetch_add(number(&command, "seconds")?, Ordering::Relaxed);
         }
-        say(&status(&gate, &peers))?;
+        say(&status(&gate, &peers, served.watch.as_ref()))?;
     }
     Ok(())
 }
 
-fn fill(folder: &Path, messages: usize) -> Result<(Node, Engine)> {
+fn fill(folder: &Path, messages: usize, package: usize) -> Result<(Node, Engine)> {
     let (node, reader) = (Node::new(VICTIM)?, Node::new(READER)?);
-    let mut core = node.open(&folder.join("victim.db"))?;
+    let mut core = node.open_with(&folder.join("victim.db"), package)?;
     let mut reader_core = reader.open(&folder.join("reader.db"))?;
     node.publish(&mut core)?;
     reader.publish(&mut reader_core)?;
@@ -95,7 +98,7 @@ fn fill(folder: &Path, messages: usize) -> Result<(Node, Engine)> {
     Ok((node, engine))
 }
 
-fn status(gate: &Gate, peers: &Peers) -> Value {
+fn status(gate: &Gate, peers: &Peers, watch: Option<&TorWatch>) -> Value {
     let status = gate.status();
     json!({
         "effort": status.effort,
@@ -114,5 +117,6 @@ fn status(gate: &Gate, peers: &Peers) -> Value {
         "refused": status.refused_total,
         "busy": status.busy_total,
         "sessions": peers.sessions().len(),
+        "circuits": circuits(watch),
     })
 }
