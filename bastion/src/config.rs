@@ -14,13 +14,13 @@ pub struct GateConfig {
     /// Effort asked of strangers in calm times, in expected evaluations of the work function. Default 8: about 5 ms of
     /// one core, nearly nothing.
     pub effort_calm: u64,
-    /// Effort asked as soon as it is no longer calm, in evaluations. Default 1024: about 0.7 s on one core, little beside
-    /// a first dial over Tor, and some 2,000 times what the dearest bogus solution costs us.
+    /// Effort asked as soon as it is no longer calm, in evaluations. Default 1024: about 0.8 s on one core, little beside
+    /// a first dial over Tor, and some 2,500 times what the dearest bogus solution costs us.
     pub effort_base: u64,
-    /// Most effort ever asked, in evaluations. Default 131072: what a default client accepts, about 90 s on one core.
+    /// Most effort ever asked, in evaluations. Default 131072: what a default client accepts, about 110 s on one core.
     pub effort_max: u64,
-    /// Most effort we spend on being admitted elsewhere, in evaluations at 12 inner bits; more bits count as more. Default
-    /// 131072: a hostile node cannot burn more than about 90 s of one core.
+    /// Most effort we spend on being admitted elsewhere, in evaluations at 13 inner bits; more bits count as more. Default
+    /// 131072: a hostile node cannot burn more than about 110 s of one core.
     pub effort_accept_max: u64,
     /// Load, in percent of what there is room for, up to which it is calm. Default 20: a few strangers at once are no
     /// attack.
@@ -35,8 +35,8 @@ pub struct GateConfig {
     /// Strangers judged for work that held, admitted or not, within a minute that count as full load. Default 120: two a
     /// second are more than any node's new acquaintances.
     pub admissions_per_minute_max: u64,
-    /// Leading zero bits of the cheap inner condition. Default 12: passing it by trial (0.4 ms) costs about what one
-    /// evaluation of the work function costs us (0.3 ms).
+    /// Leading zero bits of the cheap inner condition. Default 13: passing it by trial (0.5 ms) costs a bogus sender more
+    /// than one evaluation of the work function costs us (0.3 ms).
     pub inner_bits: u8,
     /// Most inner bits we accept from others. Default 16: each bit doubles our hashing per evaluation.
     pub inner_bits_accept_max: u8,
@@ -118,7 +118,7 @@ impl Default for GateConfig {
             effort_halving_s: 60,
             failures_per_minute_max: 600,
             admissions_per_minute_max: 120,
-            inner_bits: 12,
+            inner_bits: 13,
             inner_bits_accept_max: 16,
             cookie_lifetime_s: 600,
             serials_max: 4_194_304,

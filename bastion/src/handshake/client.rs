@@ -63,7 +63,7 @@ pub struct AwaitWelcome {
     solving_time: Duration,
 }
 
-/// What a puzzle costs in evaluations of a usual one, of which one half is hashing for the inner condition at 12 bits. Fewer
+/// What a puzzle costs in evaluations of a usual one, of which one half is hashing for the inner condition at 13 bits. Fewer
 /// bits make no puzzle dearer than its effort says.
 fn worth(effort: u64, inner_bits: u8) -> u64 {
     let hashing = 1u128 << inner_bits.min(64);
@@ -71,8 +71,8 @@ fn worth(effort: u64, inner_bits: u8) -> u64 {
     u64::try_from(worth).unwrap_or(u64::MAX)
 }
 
-/// Hashes for one evaluation at the default inner condition: 2^12.
-const USUAL_HASHES: u128 = 1 << 12;
+/// Hashes for one evaluation at the default inner condition: 2^13.
+const USUAL_HASHES: u128 = 1 << 13;
 
 impl AwaitChallenge {
     /// The frame to send to the onion service that was dialled, and what to await.

@@ -278,13 +278,13 @@ fn hashing_counts_where_a_node_says_what_it_works_at_most() {
         inner_bits,
         ..GateConfig::default()
     };
-    // A default client: 131072 evaluations at 12 bits; at 16 each is worth eight and a half.
+    // A default client: 131072 evaluations at 13 bits; at 16 each is worth four and a half.
     for (effort, inner_bits, is_taken) in [
-        (131_072, 12, true),
-        (131_073, 12, false),
+        (131_072, 13, true),
+        (131_073, 13, false),
         (131_073, 0, false),
-        (15_000, 16, true),
-        (16_000, 16, false),
+        (29_000, 16, true),
+        (30_000, 16, false),
     ] {
         let mut alice = Side::alice(ask(effort, inner_bits));
         let bob = Side::bob(GateConfig::default());
