@@ -58,8 +58,8 @@ pub struct GateConfig {
     pub trusted_handshakes_max: usize,
     /// Solutions verified at once, each on a thread of its own. Default 2: leaves cores to the peers' work.
     pub verify_workers: usize,
-    /// How much the threads that verify stand back behind all others, 0 to 19 as of `nice`. Default 10: what peers do in
-    /// open sessions comes first.
+    /// How much the threads that verify stand back behind all others, 0 to 19 as of `nice`. Default 5: what peers do in
+    /// open sessions comes first, and a quarter of a busy core is left for strangers.
     pub verify_niceness: u8,
     /// Solutions waiting to be verified. Default 64: at 0.3 ms each the last waits 10 ms; a full queue drops the lowest effort.
     pub verify_queue_max: usize,
@@ -128,7 +128,7 @@ impl Default for GateConfig {
             known_handshakes_max: 64,
             trusted_handshakes_max: 64,
             verify_workers: 2,
-            verify_niceness: 10,
+            verify_niceness: 5,
             verify_queue_max: 64,
             answers_max: 256,
             ticket_lifetime_s: 30 * 24 * 3600,

@@ -23,8 +23,9 @@ pub struct Load {
 /// The whole of a pressure.
 pub const FULL: u64 = 1000;
 
-/// What holding places and failing can weigh at most. More effort drives away neither: whoever only stalls or guesses
-/// does not work. So they raise the price, but cannot raise it to the cap for everybody else.
+/// What holding places, failing and queueing can weigh at most. More effort drives away none of them: whoever stalls or
+/// guesses does not work, and a place in the queue costs the inner condition only. So they raise the price, but cannot
+/// raise it to the cap for everybody else: only work that held can.
 const UNPAID_MAX: u64 = FULL / 2;
 
 impl Load {
@@ -33,9 +34,9 @@ impl Load {
         let share = |used: u64, of: u64| (used.saturating_mul(FULL) / of.max(1)).min(FULL);
         let open = share(self.open_handshakes as u64, config.open_handshakes_max as u64);
         let failed = share(self.failures, config.failures_per_minute_max);
-        let paid = share(self.queue as u64, config.verify_queue_max as u64)
-            .max(share(self.admissions, config.admissions_per_minute_max));
-        paid.max(open.max(failed) * UNPAID_MAX / FULL)
+        let queued = share(self.queue as u64, config.verify_queue_max as u64);
+        let paid = share(self.admissions, config.admissions_per_minute_max);
+        paid.max(open.max(failed).max(queued) * UNPAID_MAX / FULL)
     }
 
     /// How much of the room for strangers is taken, in thousandths.
@@ -212,27 +213,33 @@ mod tests {
     }
 
     #[test]
-    fn calm_asks_nearly_nothing_and_full_asks_the_cap() {
-        let queue = |queue| target(Load { queue, ..open(0) });
-        assert_eq!((queue(0), queue(2)), (1, 1));
-        // Base 4, cap 4096: ten doublings over the eight tenths that are left.
-        assert_eq!((queue(3), queue(6), queue(10), queue(99)), (8, 128, 4096, 4096));
+    fn calm_asks_nearly_nothing_and_work_that_held_asks_up_to_the_cap() {
         let admissions = |admissions| target(Load { admissions, ..open(0) });
-        assert_eq!((admissions(0), admissions(120)), (1, 4096));
+        assert_eq!((admissions(0), admissions(24)), (1, 1));
+        // Base 4, cap 4096: ten doublings over the eight tenths that are left.
+        assert_eq!(
+            (admissions(36), admissions(72), admissions(120), admissions(999)),
+            (8, 128, 4096, 4096)
+        );
     }
 
     #[test]
-    fn stalling_and_guessing_raise_the_price_but_never_to_the_cap() {
+    fn stalling_guessing_and_queueing_raise_the_price_but_never_to_the_cap() {
         assert_eq!((target(open(0)), target(open(40))), (1, 1));
         assert_eq!((target(open(60)), target(open(100)), target(open(1000))), (8, 32, 32));
         let failures = |failures| target(Load { failures, ..open(0) });
         assert_eq!((failures(0), failures(600), failures(1_000_000)), (1, 32, 32));
+        let queue = |queue| target(Load { queue, ..open(0) });
+        assert_eq!((queue(0), queue(4), queue(6), queue(10), queue(99)), (1, 1, 8, 32, 32));
     }
 
     #[test]
     fn effort_rises_in_seconds_and_decays_in_minutes() {
         let config = config();
-        let full = Load { queue: 10, ..open(0) };
+        let full = Load {
+            admissions: 120,
+            ..open(0)
+        };
         let mut effort = Effort::calm(&config, 1000);
         assert_eq!(effort.value(), 1);
         // To the base at once, then a doubling a second.
@@ -278,7 +285,10 @@ mod tests {
     #[test]
     fn a_clock_that_is_set_back_keeps_nothing_for_longer() {
         let config = config();
-        let full = Load { queue: 10, ..open(0) };
+        let full = Load {
+            admissions: 120,
+            ..open(0)
+        };
         let mut effort = Effort::calm(&config, 1_000_000);
         for second in 1_000_000..1_000_011 {
             effort = effort.follow(&full, &config, second);

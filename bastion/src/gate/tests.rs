@@ -121,8 +121,8 @@ async fn who_finds_the_queue_full_is_told_when_to_come_again_and_keeps_its_seria
     match say(&mut session, &frame).await {
         Message::Refused(Refused { code, retry_s }) => {
             assert_eq!(code, RefusalCode::Busy);
-            // The queue is full: the longest pause there is.
-            assert_eq!(retry_s, Some(5));
+            // The queue is full, which is half of the longest pause.
+            assert_eq!(retry_s, Some(3));
         }
         other => panic!("{}", other.kind()),
     }

@@ -312,7 +312,7 @@ impl Sides {
     }
 
     fn judge(&mut self, frame: &[u8]) -> Result<Verified, HandshakeError> {
-        match self.open(frame, 1024)? {
+        match self.open(frame, 1)? {
             Opening::Hello { .. } => Err(Misbehaviour::Claims("a hello").into()),
             Opening::Solution(screened) => screened.take(&mut self.desk.jar)?.verify(&mut self.memory),
         }
