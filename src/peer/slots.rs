@@ -184,7 +184,7 @@ mod tests {
                 }
                 here.retain(|seat| seat.peer != peer);
                 prop_assert_eq!(here.iter().filter(|seat| seat.tier == TRUSTED).count(), trusted_before);
-                here.push(Seated { peer, tier, is_over: false, work: u64::from(arrival % 3), arrival });
+                here.push(Seated { peer, tier, is_over: false, work: arrival % 3, arrival });
                 prop_assert!(here.len() <= all);
                 prop_assert!(here.iter().filter(|seat| seat.tier == WORKED).count() <= worked);
             }

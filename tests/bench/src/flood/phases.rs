@@ -120,7 +120,7 @@ impl Options {
             settle: SETTLE,
             measure: Duration::from_secs(8),
             strangers: self.strangers.max(1),
-            strangers_time: Duration::from_secs(240),
+            strangers_time: Duration::from_secs(420),
             strangers_at_sink: 0,
         };
         if self.quick {
