@@ -57,8 +57,13 @@ impl Stranger {
     /// With the keys of the node of that seed.
     pub fn with_boot(seed: u64, boot_id: BootId) -> Self {
         let keys = Arc::new(KeyManager::generate(&mut ChaCha20Rng::seed_from_u64(seed)));
+        // Comes again once where it is busy, and puts no more work into it.
+        let config = GateConfig {
+            presentations_max: 2,
+            ..GateConfig::default()
+        };
         let gate = Gate::new(
-            GateConfig::default(),
+            config,
             keys.clone(),
             Arc::new(Dials(boot_id)),
             Arc::new(HandClock::at(NOW)),

@@ -1,11 +1,11 @@
 //! The lobby: who is in a handshake, and who goes when it is full.
 //!
 //! Strangers share one number of places; peers that showed a ticket have their own, and trusted ones again their own, so
-//! that no crowd of strangers can take them, nor one such peer all of them. When a stranger comes to a full lobby, one that is there goes: of those who
-//! hold a challenge the newest (it comes back with its solution, on any stream), of those who have said nothing the one
-//! that has been silent longest; from whichever of the two there are more, so that a crowd pays for itself. Who has
-//! presented a solution stays until it is judged. Never waits. Invariant: no class has more than its number, and a place that is dropped
-//! is free.
+//! that no crowd of strangers can take them, nor one such peer all of them. When a stranger comes to a full lobby, one
+//! that is there goes: of those who hold a challenge the newest (it comes back with its solution, on any stream), of those
+//! who have said nothing the one that has been silent longest; from whichever of the two there are more, so that a crowd
+//! pays for itself. Who has presented a solution stays until it is judged. Never waits. Invariant: no class has more than
+//! its number, and a place that is dropped is free.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
