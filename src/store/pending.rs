@@ -103,44 +103,29 @@ impl WriteTx<'_> {
         self.connection
             .execute("DELETE FROM pending WHERE last_seen < ?1", [bounds.since.0])
             .doing(doing)?;
-        let (apps, domains, names) = (json(&knock.apps), json(&knock.sync_domains), json(&knock.names));
-        let known = self
-            .connection
+        // Looked at before anything is written: a crowd that finds no room costs no flush of the disk.
+        if !self.is_pending(&knock.peer_id)? && !self.has_room_for(knock, bounds)? {
+            return Ok(false);
+        }
+        self.connection
             .execute(
-                "UPDATE pending SET onion = ?2, apps = ?3, sync_domains = ?4, names = ?5,
-                   effort = max(effort, ?6), last_seen = ?7, knocks = knocks + 1
-                 WHERE peer_id = ?1",
+                &format!(
+                    "INSERT INTO pending ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, 1)
+                     ON CONFLICT (peer_id) DO UPDATE SET onion = excluded.onion, apps = excluded.apps,
+                       sync_domains = excluded.sync_domains, names = excluded.names,
+                       effort = max(effort, excluded.effort), last_seen = excluded.last_seen, knocks = knocks + 1"
+                ),
                 params![
                     knock.peer_id.as_bytes(),
                     knock.onion.public_key().as_bytes(),
-                    apps,
-                    domains,
-                    names,
+                    json(&knock.apps),
+                    json(&knock.sync_domains),
+                    json(&knock.names),
                     knock.effort,
                     now.0
                 ],
             )
             .doing(doing)?;
-        if known == 0 {
-            // Looked at before anything is written: a crowd that finds no room costs no flush of the disk.
-            if !self.has_room_for(knock, bounds)? {
-                return Ok(false);
-            }
-            self.connection
-                .execute(
-                    &format!("INSERT INTO pending ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, 1)"),
-                    params![
-                        knock.peer_id.as_bytes(),
-                        knock.onion.public_key().as_bytes(),
-                        apps,
-                        domains,
-                        names,
-                        knock.effort,
-                        now.0
-                    ],
-                )
-                .doing(doing)?;
-        }
         self.connection
             .execute(
                 "DELETE FROM pending WHERE peer_id IN (
@@ -148,13 +133,17 @@ impl WriteTx<'_> {
                 params![knock.peer_id.as_bytes(), bounds.rows_max],
             )
             .doing(doing)?;
+        self.is_pending(&knock.peer_id)
+    }
+
+    fn is_pending(&self, peer: &PeerId) -> Result<bool, StoreError> {
         self.connection
             .query_row(
                 "SELECT EXISTS (SELECT 1 FROM pending WHERE peer_id = ?1)",
-                [knock.peer_id.as_bytes()],
+                [peer.as_bytes()],
                 |row| row.get(0),
             )
-            .doing(doing)
+            .doing("looking for a pending stranger")
     }
 
     /// Whether there is a place, or somebody who worked less.
