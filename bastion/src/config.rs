@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GateConfig {
-    /// Effort asked of strangers in calm times, in expected evaluations of the work function. Default 8: about 5 ms of
+    /// Effort asked of strangers in calm times, in expected evaluations of the work function. Default 8: about 7 ms of
     /// one core, nearly nothing.
     pub effort_calm: u64,
     /// Effort asked as soon as it is no longer calm, in evaluations. Default 1024: about 0.8 s on one core, little beside
@@ -19,8 +19,8 @@ pub struct GateConfig {
     pub effort_base: u64,
     /// Most effort ever asked, in evaluations. Default 131072: what a default client accepts, about 110 s on one core.
     pub effort_max: u64,
-    /// Most effort we spend on being admitted elsewhere, in evaluations at 13 inner bits; more bits count as more. Default
-    /// 131072: a hostile node cannot burn more than about 110 s of one core.
+    /// Most effort of one puzzle that we solve to be admitted elsewhere, in evaluations at 13 inner bits; more bits count
+    /// as more. Default 131072: about 110 s of one core. A dial may take two such puzzles, three where a ticket was void.
     pub effort_accept_max: u64,
     /// Load, in percent of what there is room for, up to which it is calm. Default 20: a few strangers at once are no
     /// attack.
@@ -83,7 +83,8 @@ pub struct GateConfig {
     pub decision_deadline_s: u64,
     /// Seconds for writing one message. Default 20: a peer that does not read is let go.
     pub send_deadline_s: u64,
-    /// Seconds for a dial. Default 120: a first descriptor fetch over Tor may take long.
+    /// Seconds for reaching a node. Default 60: over Tor three circuits are built for it, each of which may have to be
+    /// tried again.
     pub dial_deadline_s: u64,
     /// Seconds, when dialling, for each of the other side's answers. Default 60: above its own decision deadline.
     pub answer_deadline_s: u64,
@@ -138,7 +139,7 @@ impl Default for GateConfig {
             solution_deadline_s: 30,
             decision_deadline_s: 30,
             send_deadline_s: 20,
-            dial_deadline_s: 120,
+            dial_deadline_s: 60,
             answer_deadline_s: 60,
             solve_deadline_s: 600,
             presentations_max: 8,

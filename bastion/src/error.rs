@@ -22,7 +22,8 @@ pub enum RefusalCode {
     /// No slot or no turn: try later.
     #[error("busy")]
     Busy,
-    /// The cookie is too old, or was not sealed here: ask for a new challenge.
+    /// The cookie is too old, too cheap by now, or was not sealed here, or the ticket does not hold: ask for a new
+    /// challenge.
     #[error("expired")]
     Expired,
     /// Our fault: try later.
@@ -64,7 +65,7 @@ pub enum Misbehaviour {
     /// The cookie was changed, sealed by another node, or sealed before our keys rolled over.
     #[error("the cookie was not sealed here, or too long ago")]
     CookieNotOurs,
-    /// The cookie's time is over.
+    /// The cookie's time is over, or it is one of calm times and calm is over.
     #[error("the cookie has expired")]
     CookieExpired,
     /// A solution was presented before for this cookie.

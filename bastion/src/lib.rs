@@ -8,7 +8,7 @@
 //! - [`frames`]: messages on a stream; [`transport`]: where streams come from (memory, loopback, Tor).
 //! - [`gate`]: deadlines, slots, a bounded pool for verifying; [`config`]: every limit.
 //!
-//! Never here: the graph, SQL. Nothing is kept for a stranger but its slot.
+//! Never here: the graph, SQL. Nothing is kept for a stranger that has not worked but its slot.
 //! Invariant: a stream leaves this crate only beside an [`Admitted`].
 #![forbid(unsafe_code)]
 

@@ -116,7 +116,7 @@ pub(super) async fn say_of(
     let peer = text(&answer, "peer_id");
     if verb == "unban" {
         say(format_args!(
-            "peer {peer} is a stranger again; its old tickets stay void"
+            "peer {peer} is a stranger again; tickets that a ban made void stay void"
         ));
         return Ok(());
     }

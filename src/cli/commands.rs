@@ -58,7 +58,7 @@ fn show_gate(gate: &Value) {
         number(gate, "busy_total")
     ));
     say(format_args!(
-        "               last minute: {} admitted, {} failed",
+        "               last minute: {} strangers whose work held, {} failed",
         number(gate, "admissions_per_minute"),
         number(gate, "failures_per_minute")
     ));

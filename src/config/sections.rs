@@ -48,7 +48,8 @@ pub struct ApiConfig {
 pub struct AdmissionConfig {
     /// "open": who worked, with small quotas. "approve": a stranger waits until you say `postern peer approve`.
     /// "allowlist": only whom you know: listed here, approved, or dialled by us. `postern policy` changes it until the
-    /// next start. Default "open": strangers can reach you, which is what an onion service is for.
+    /// next start or SIGHUP, which reads this table again. Default "open": strangers can reach you, which is what an
+    /// onion service is for.
     pub policy: Policy,
     /// Peer ids (64 hexadecimal digits) that are let in under every policy, and trusted. Default []: nobody.
     #[serde(with = "peer_ids")]

@@ -36,7 +36,8 @@ pub struct TransportConfig {
     /// Streams at once on one circuit; one more shuts the circuit. Default 8: a node needs one or two.
     pub streams_per_circuit_max: u32,
     /// Streams asked for on one circuit within a minute; one more shuts the circuit. Default 30: opening and closing in
-    /// a circle costs a circuit each time; a node dials another twice a minute at most.
+    /// a circle costs a circuit each time; a node that is told `busy` again and again needs 15 for one challenge, and 30
+    /// for the two that a dial may take.
     pub streams_per_minute_max: u32,
     /// Accepted streams waiting for the gate. Default 32: the gate takes them at once, unless the machine is very busy.
     pub arrivals_max: usize,
@@ -109,6 +110,7 @@ impl super::Config {
         let mut tor = bastion::transport::tor::TorConfig::new(folder.join("state"), folder.join("cache"));
         tor.arti = self.tor.clone();
         tor.limits.bootstrap_deadline = Duration::from_secs(ours.bootstrap_deadline_s);
+        tor.limits.dial_deadline = Duration::from_secs(self.bastion.dial_deadline_s);
         tor.limits.accepts_max = ours.accepts_max;
         tor.limits.accept_deadline = Duration::from_secs(ours.accept_deadline_s);
         tor.limits.accept_deadline_pressed = Duration::from_secs(ours.accept_deadline_pressed_s);

@@ -149,7 +149,7 @@ impl Gate {
                     effort: admitted.effort(),
                     ticket_issued: None,
                 };
-                // It may have been banned since.
+                // It may have been banned since, the policy may be another, or there is no room.
                 let deciding = timeout(config.decision_deadline(), self.0.gatekeeper.decide(applicant));
                 match deciding.await.map_err(|_| HandshakeError::Timeout(Step::Decision))? {
                     Decision::Admit(_) => Ok(earned),

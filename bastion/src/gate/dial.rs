@@ -26,7 +26,7 @@ use crate::transport::Transport;
 const REPORT_EVERY: Duration = Duration::from_millis(250);
 /// Times that `busy` answers a solution before more work is put into it.
 const BUSY_BEFORE_MORE: u32 = 2;
-/// Doublings that we go to by ourselves: with the hashing that each asks besides, two are nine times the work.
+/// Doublings that we go to by ourselves: with the hashing that each asks besides, two are some eleven times the work.
 const MORE_BY_ITSELF_MAX: u8 = 2;
 
 /// How far a dial is, for whoever waits in front of it.

@@ -1,4 +1,4 @@
-//! Postern's benchmarks: what PERFORMANCE calls a goal, as a ratio of two sides that were measured in the same run.
+//! Postern's benchmarks: each goal of `docs/BENCHMARKS.md` as a ratio of two sides that were measured in the same run.
 //!
 //! Never prints a goal as held that was not measured, and never hides one that was missed. Invariant: every ratio comes
 //! from rounds in which both sides ran in turns, and is the median of these rounds. Results: `docs/BENCHMARKS.md`.

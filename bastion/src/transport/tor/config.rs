@@ -55,7 +55,8 @@ pub struct TorLimits {
     pub circuit_idle: Duration,
     /// Streams at a time on one circuit; the next one shuts it. 8: a node needs one or two.
     pub streams_per_circuit_max: u32,
-    /// Streams asked for on one circuit within a minute; the next one shuts it. 30: nodes dial twice a minute at most.
+    /// Streams asked for on one circuit within a minute; the next one shuts it. 30: what a dial needs at
+    /// most that is told `busy` again and again.
     pub streams_per_minute_max: u32,
     /// Accepted streams that may wait for the gate. 32; the next ones wait in Tor.
     pub arrivals_max: usize,
