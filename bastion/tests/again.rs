@@ -102,6 +102,19 @@ async fn a_refusal_is_the_same_again_too_until_the_operator_changes_his_mind_abo
 }
 
 #[tokio::test]
+async fn a_welcome_is_not_given_again_to_who_is_in_another_tier_by_now() {
+    let (alice, bob) = (Node::alice(easy()), Node::bob());
+    let (solution, _) = solution(&alice, &bob).await;
+    Stranger::at(&alice).says(&solution).await.hears().await;
+    // The ticket in the welcome names the tier of then.
+    alice.decides(Decision::Admit(Tier::Trusted));
+    assert_eq!(
+        Stranger::at(&alice).says(&solution).await.refusal().await.0,
+        RefusalCode::Used
+    );
+}
+
+#[tokio::test]
 async fn what_is_remembered_ends_with_its_cookie() {
     let (alice, bob) = (Node::alice(easy()), Node::bob());
     let (solution, _) = solution(&alice, &bob).await;

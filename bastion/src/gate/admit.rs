@@ -61,7 +61,7 @@ impl Gate {
             }
             Err(error) => {
                 self.0.refused.fetch_add(1, Ordering::Relaxed);
-                if matches!(error, HandshakeError::Busy) {
+                if error.code() == Some(RefusalCode::Busy) {
                     self.0.busy.fetch_add(1, Ordering::Relaxed);
                 }
                 if let Some(code) = error.code() {
@@ -152,7 +152,9 @@ impl Gate {
                 // It may have been banned since, the policy may be another, or there is no room.
                 let deciding = timeout(config.decision_deadline(), self.0.gatekeeper.decide(applicant));
                 match deciding.await.map_err(|_| HandshakeError::Timeout(Step::Decision))? {
-                    Decision::Admit(_) => Ok(earned),
+                    Decision::Admit(tier) if tier == admitted.tier() => Ok(earned),
+                    // The welcome promises what holds no longer.
+                    Decision::Admit(_) => Err(error),
                     Decision::Refuse(RefusalCode::Busy) => Err(HandshakeError::Busy),
                     Decision::Refuse(code) => Err(HandshakeError::NotAdmitted(code)),
                 }
@@ -204,11 +206,11 @@ impl Gate {
     async fn verify(&self, screened: Screened, digest: Digest) -> Result<Verified, HandshakeError> {
         let gate = self.clone();
         let verified = self.0.pool.run(screened.effort(), move |memory| {
-            let expiry = screened.expiry();
+            let (peer, expiry) = (screened.peer_id(), screened.expiry());
             let taken = {
                 let mut front = gate.front();
                 let taken = screened.take(&mut front.desk.jar)?;
-                front.answers.begin(digest, expiry, gate.now());
+                front.answers.begin(digest, peer, expiry, gate.now());
                 taken
             };
             let verified = taken.verify(memory);

@@ -32,6 +32,8 @@ pub(super) enum Known {
 }
 
 struct Entry {
+    /// Who claims to have sent it; where there is an answer, who did.
+    peer: PeerId,
     expiry: u64,
     repeats: u8,
     /// None while it is being judged.
@@ -55,7 +57,7 @@ impl Answers {
     }
 
     /// A solution's serial was taken: it is being judged. `expiry` is its cookie's.
-    pub(super) fn begin(&mut self, solution: Digest, expiry: u64, now: u64) {
+    pub(super) fn begin(&mut self, solution: Digest, peer: PeerId, expiry: u64, now: u64) {
         let is_over = |entries: &BTreeMap<Digest, Entry>, digest: &Digest| {
             entries.get(digest).is_none_or(|entry| now > entry.expiry)
         };
@@ -67,6 +69,7 @@ impl Answers {
             self.entries.remove(&oldest);
         }
         let entry = Entry {
+            peer,
             expiry,
             repeats: 0,
             answer: None,
@@ -101,13 +104,9 @@ impl Answers {
         Some(Known::Answered(answer.clone()))
     }
 
-    /// Forgets every welcome of a peer.
+    /// Forgets every answer to a peer, those that are being found too.
     pub(super) fn forget(&mut self, peer: &PeerId) {
-        let is_theirs = |entry: &Entry| match &entry.answer {
-            Some(Answer::Welcome(welcome)) => welcome.1.claims().peer_id() == *peer,
-            _ => false,
-        };
-        self.entries.retain(|_, entry| !is_theirs(entry));
+        self.entries.retain(|_, entry| entry.peer != *peer);
         self.order.retain(|digest| self.entries.contains_key(digest));
     }
 
@@ -125,6 +124,10 @@ mod tests {
         Digest::from_bytes([number; 32])
     }
 
+    fn peer(number: u8) -> PeerId {
+        PeerId::from_bytes([number; 32])
+    }
+
     fn refused(answers: &mut Answers, number: u8, now: u64) -> Option<RefusalCode> {
         match answers.find(&digest(number), now)? {
             Known::Answered(Answer::Refused(code)) => Some(code),
@@ -135,7 +138,7 @@ mod tests {
     #[test]
     fn an_answer_is_given_again_until_its_cookie_expires_but_not_for_ever() {
         let mut answers = Answers::new(4);
-        answers.begin(digest(1), 100, 10);
+        answers.begin(digest(1), peer(1), 100, 10);
         assert!(matches!(answers.find(&digest(1), 10), Some(Known::Working)));
         answers.finish(&digest(1), Some(Answer::Refused(RefusalCode::Policy)));
         assert_eq!(refused(&mut answers, 1, 100), Some(RefusalCode::Policy));
@@ -147,13 +150,29 @@ mod tests {
     }
 
     #[test]
+    fn what_a_peer_was_answered_is_forgotten_also_while_it_is_being_found() {
+        let mut answers = Answers::new(4);
+        for number in 1..4 {
+            answers.begin(digest(number), peer(1 + number / 3), 100, 10);
+        }
+        answers.finish(&digest(1), Some(Answer::Refused(RefusalCode::Pending)));
+        answers.forget(&peer(1));
+        assert!(answers.find(&digest(1), 10).is_none());
+        // It was judged by what held before.
+        answers.finish(&digest(2), Some(Answer::Refused(RefusalCode::Policy)));
+        assert!(answers.find(&digest(2), 10).is_none());
+        assert!(matches!(answers.find(&digest(3), 10), Some(Known::Working)));
+        assert_eq!((answers.count(10), answers.order.len()), (1, 1));
+    }
+
+    #[test]
     fn what_did_not_hold_is_forgotten_and_room_is_bounded() {
         let mut answers = Answers::new(2);
-        answers.begin(digest(1), 100, 10);
+        answers.begin(digest(1), peer(1), 100, 10);
         answers.finish(&digest(1), None);
         assert!(answers.find(&digest(1), 10).is_none());
         for number in 2..6 {
-            answers.begin(digest(number), 100, 10);
+            answers.begin(digest(number), peer(1), 100, 10);
             answers.finish(&digest(number), Some(Answer::Refused(RefusalCode::Policy)));
             assert!(answers.count(10) <= 2 && answers.order.len() == answers.entries.len());
         }
@@ -161,7 +180,7 @@ mod tests {
         assert_eq!(refused(&mut answers, 5, 10), Some(RefusalCode::Policy));
         // What has expired makes room before it is needed.
         assert_eq!(answers.count(101), 0);
-        answers.begin(digest(6), 200, 101);
+        answers.begin(digest(6), peer(1), 200, 101);
         assert_eq!((answers.count(101), answers.entries.len()), (1, 1));
     }
 }

@@ -88,25 +88,29 @@ impl Gate {
             onion,
             progress,
         };
-        let shows_ticket = ticket.is_some();
-        match self.attempt(&target, ticket).await {
+        let (session, solving) = self.knock(&target, ticket.clone()).await?;
+        let asks_work = solving.puzzle(0)?.is_some();
+        match self.answer(&target, session, solving).await {
             // It became dearer while we worked, or that node started anew: its next challenge is as good as any first one.
             Err(HandshakeError::Refused {
                 code: RefusalCode::Expired,
                 ..
-            }) if !shows_ticket => self.attempt(&target, None).await,
+            }) if asks_work => {
+                let (session, solving) = self.knock(&target, ticket).await?;
+                self.answer(&target, session, solving).await
+            }
             result => result,
         }
     }
 
-    /// One challenge, up to its answer.
-    async fn attempt(
+    /// Works, where that is asked, and presents it until there is an answer that stands.
+    async fn answer(
         &self,
         target: &Target<'_>,
-        ticket: Option<Ticket>,
+        mut session: Session,
+        solving: Solving,
     ) -> Result<(Session, Admitted), HandshakeError> {
         let progress = target.progress;
-        let (mut session, solving) = self.knock(target, ticket).await?;
         let begun = Instant::now();
         let (mut solution, mut awaiting) = self.solve(&solving, 0, begun, progress).await?;
         let (mut more, mut busy) = (0, 0);

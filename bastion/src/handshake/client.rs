@@ -67,7 +67,7 @@ pub struct AwaitWelcome {
 /// bits (measured: three fifths). Fewer bits make no puzzle dearer than its effort says.
 fn worth(effort: u64, inner_bits: u8) -> u64 {
     let hashing = 1u128 << inner_bits.min(64);
-    let worth = u128::from(effort) * (USUAL_HASHES + hashing) / (2 * USUAL_HASHES);
+    let worth = u128::from(effort).saturating_mul(USUAL_HASHES + hashing) / (2 * USUAL_HASHES);
     u64::try_from(worth).unwrap_or(u64::MAX)
 }
 

@@ -63,6 +63,11 @@ fn a_client_spends_no_more_than_it_wants() {
         error_of(&hard),
         HandshakeError::PeerIncompatible(Incompatibility::InnerBits { asked: 17, limit: 16 })
     ));
+    let absurd = change(|cookie| (cookie.effort, cookie.inner_bits) = (u64::MAX, u8::MAX));
+    assert!(matches!(
+        error_of(&absurd),
+        HandshakeError::PeerIncompatible(Incompatibility::Effort { .. })
+    ));
     let strange = change(|cookie| (cookie.effort, cookie.algorithm) = (1, "sha1".into()));
     assert!(matches!(
         error_of(&strange),

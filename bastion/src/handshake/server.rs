@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keys::{Context, Digest, Signature, codec};
+use keys::{Context, Digest, PeerId, Signature, codec};
 use rand::CryptoRng;
 use serde_bytes::ByteBuf;
 
@@ -239,6 +239,11 @@ impl Screened {
             Proof::Work(puzzle) => Some(puzzle.effort()),
             Proof::Ticket(_) => None,
         }
+    }
+
+    /// Whom it claims to be from: proved only once it is verified.
+    pub fn peer_id(&self) -> PeerId {
+        self.claims.peer_id()
     }
 
     /// When the cookie expires, in unix seconds.
