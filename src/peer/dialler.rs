@@ -187,18 +187,13 @@ impl Dialler {
         }
     }
 
-    /// Whom we met at an address last. Fails where that peer is banned.
+    /// Whom we met at an address last. Fails where anybody was met there who is banned: a node does not get round its ban
+    /// with a new key, let alone become trusted because we still dial it.
     async fn met_at(&self, onion: &OnionAddr) -> Result<Option<MetThere>, DialError> {
         let engine = self.0.peers.engine();
         let (onion, now) = (*onion, engine.now());
-        let looking = engine.read(move |view| {
-            let met = view.rows.met_at(&onion)?;
-            let is_banned = match &met {
-                Some(met) => view.rows.is_banned(&met.peer_id, now)?,
-                None => false,
-            };
-            Ok::<_, StoreError>((met, is_banned))
-        });
+        let looking = engine
+            .read(move |view| Ok::<_, StoreError>((view.rows.met_at(&onion)?, view.rows.is_banned_at(&onion, now)?)));
         match looking.await? {
             (_, true) => Err(DialError::Banned),
             (met, false) => Ok(met),

@@ -14,9 +14,11 @@ use crate::store::StoreError;
 
 /// Time between two runs.
 const EVERY: Duration = Duration::from_secs(60 * 60);
-/// Time from the start of a node to its first run: peers that it keeps in touch with are here by then.
+/// Time from the start of a node to its first run, peers that it keeps in touch with being here by then; and to the next
+/// one where there are more to forget.
 const FIRST: Duration = Duration::from_secs(60);
-/// Most peers that one run forgets, so that no write takes long; the rest follow in the next run.
+/// Most peers that one run forgets, so that no write takes long; the rest follow soon. It is more in a day than
+/// can be admitted.
 const FORGOTTEN_MAX: usize = 500;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -51,7 +53,12 @@ impl Peers {
                 let idle_days = idle_days();
                 match this.forget_idle(idle_days).await {
                     Ok(0) => {}
-                    Ok(forgotten) => tracing::info!(forgotten, idle_days, "forgot worked peers that were long away"),
+                    Ok(forgotten) => {
+                        tracing::info!(forgotten, idle_days, "forgot worked peers that were long away");
+                        if forgotten == FORGOTTEN_MAX {
+                            pause = FIRST;
+                        }
+                    }
                     Err(error) => tracing::error!(%error, "could not forget peers that are long away"),
                 }
             }

@@ -3,7 +3,7 @@
 //! By peer id alone, so that neither a restart nor a new key of that node changes them. Never judges anybody: the
 //! gatekeeper does. Invariants: one verdict per `peer_id`; what voids tickets only moves forward.
 
-use keys::PeerId;
+use keys::{OnionAddr, PeerId};
 use rusqlite::{OptionalExtension as _, Row};
 
 use super::{Doing as _, Rows, StoreError, WriteTx, fixed};
@@ -93,6 +93,33 @@ impl Rows<'_> {
         Ok(verdict.is_some_and(|row| row.verdict == Verdict::Banned && row.holds(now)))
     }
 
+    /// Whether anybody that was met at an onion address is banned now.
+    pub fn is_banned_at(&self, onion: &OnionAddr, now: Timestamp) -> Result<bool, StoreError> {
+        let doing = "looking for a ban by an address";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM peers JOIN verdict USING (peer_id)
+                 WHERE onion = ?1 AND verdict = 'banned' AND (until IS NULL OR until > ?2))",
+            )
+            .doing(doing)?;
+        statement
+            .query_row((onion.public_key().as_bytes(), now.0), |row| row.get(0))
+            .doing(doing)
+    }
+
+    /// How many verdicts of a kind hold.
+    pub fn verdict_count(&self, verdict: Verdict, now: Timestamp) -> Result<u64, StoreError> {
+        let doing = "counting verdicts";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT COUNT(*) FROM verdict WHERE verdict = ?1 AND (until IS NULL OR until > ?2)")
+            .doing(doing)?;
+        statement
+            .query_row((verdict.as_str(), now.0), |row| row.get(0))
+            .doing(doing)
+    }
+
     /// The verdicts that hold, newest first.
     pub fn verdicts(&self, now: Timestamp) -> Result<Vec<VerdictRow>, StoreError> {
         let doing = "listing verdicts";
@@ -156,6 +183,7 @@ impl WriteTx<'_> {
 mod tests {
     use super::*;
     use crate::store::testing::Folder;
+    use crate::store::{PeerRow, Tier};
 
     const NOW: Timestamp = Timestamp(1_000_000);
 
@@ -194,6 +222,34 @@ mod tests {
         let banned = |number| read.is_banned(&PeerId::from_bytes([number; 32]), NOW).unwrap();
         assert_eq!([1, 2, 3, 4, 5].map(banned), [false, false, true, true, false]);
         assert_eq!(read.verdicts(Timestamp(NOW.0 + 1)).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn an_address_is_banned_with_anybody_who_was_met_there_whoever_was_met_last() {
+        let folder = Folder::new();
+        let mut store = folder.open(&["identities"]).unwrap();
+        let onion = |number| OnionAddr::from_public_key(keys::PublicKey::from_bytes([number; 32]));
+        let peer = |number, at, last_contact| PeerRow {
+            peer_id: PeerId::from_bytes([number; 32]),
+            server_oid: keys::Oid::from_bytes([number; 16]),
+            peer_apps: Vec::new(),
+            peer_sync_domains: Vec::new(),
+            domains: Vec::new(),
+            onion: onion(at),
+            epoch: keys::Epoch::from_bytes([1; 16]),
+            tier: Tier::Trusted,
+            last_contact: Timestamp(last_contact),
+        };
+        store
+            .transaction(|tx| {
+                tx.put_verdict(&row(1, Verdict::Banned, Some(NOW.0 + 1)))?;
+                [peer(1, 7, 5), peer(2, 7, 9), peer(3, 8, 9)]
+                    .iter()
+                    .try_for_each(|peer| tx.put_peer(peer))
+            })
+            .unwrap();
+        let at = |number, now| store.rows().is_banned_at(&onion(number), now).unwrap();
+        assert!(at(7, NOW) && !at(8, NOW) && !at(7, Timestamp(NOW.0 + 1)));
     }
 
     #[test]
