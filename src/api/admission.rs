@@ -31,11 +31,15 @@ pub(super) async fn summary(state: &ApiState) -> Result<Value, ApiError> {
     let admission = state.control.admission();
     let (now, since) = (state.engine.now(), since(state));
     let counting = state.engine.read(move |view| {
-        let (pending, verdicts) = (view.rows.pending_count(since)?, view.rows.verdicts(now)?);
-        Ok::<_, StoreError>((pending, verdicts))
+        let count = |verdict| view.rows.verdict_count(verdict, now);
+        let said = [
+            count(Verdict::Approved)?,
+            count(Verdict::Refused)?,
+            count(Verdict::Banned)?,
+        ];
+        Ok::<_, StoreError>((view.rows.pending_count(since)?, said))
     });
-    let (pending, verdicts) = counting.await?;
-    let count = |wanted| verdicts.iter().filter(|row| row.verdict == wanted).count();
+    let (pending, [approvals, refusals, bans]) = counting.await?;
     Ok(json!({
         "policy": admission.config.policy,
         "set_by": if admission.by_hand { "operator" } else { "config" },
@@ -43,9 +47,9 @@ pub(super) async fn summary(state: &ApiState) -> Result<Value, ApiError> {
         "allow": admission.config.allow.len(),
         "pending": pending,
         "pending_max": admission.config.pending_max,
-        "approvals": count(Verdict::Approved),
-        "refusals": count(Verdict::Refused),
-        "bans": count(Verdict::Banned),
+        "approvals": approvals,
+        "refusals": refusals,
+        "bans": bans,
     }))
 }
 
@@ -69,8 +73,7 @@ pub(super) async fn change(
 
 /// Who last knocked before then is forgotten.
 fn since(state: &ApiState) -> Timestamp {
-    let kept_ms = state.control.admission().config.pending_ms();
-    Timestamp(state.engine.now().0.saturating_sub(kept_ms))
+    state.control.admission().config.pending_since(state.engine.now())
 }
 
 pub(super) async fn pending(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {

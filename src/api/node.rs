@@ -1,4 +1,4 @@
-//! `/api/status`, `/api/peers`, `/api/sync`, `/api/rejects`: the node and its peers, for the operator.
+//! `/api/status`, `/api/dials`, `/api/peers`, `/api/sync`, `/api/rejects`: the node and its peers, for the operator.
 
 use axum::Json;
 use axum::extract::State;
@@ -72,6 +72,11 @@ fn tier_rows(view: &View<'_>) -> Result<Value, StoreError> {
         rows.insert(tier.as_str().into(), row);
     }
     Ok(Value::Object(rows))
+}
+
+/// The dials that are under way: of the status what is asked for again and again.
+pub(super) async fn dials(State(state): State<ApiState>) -> Json<Value> {
+    Json(json!({ "dials": state.control.status().dials }))
 }
 
 pub(super) async fn status(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {

@@ -16,6 +16,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/messages/inbox", get(messages::inbox))
         .route("/api/identities", get(identities::list).post(identities::create))
         .route("/api/status", get(node::status))
+        .route("/api/dials", get(node::dials))
         .route("/api/peers", get(node::peers).post(node::dial))
         .route("/api/sync", post(node::sync))
         .route("/api/rejects", get(node::rejects))

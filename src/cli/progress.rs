@@ -36,8 +36,8 @@ pub(super) async fn while_dialling(
             done = &mut dialling => break done,
             _ = looks.tick() => {
                 // That the node cannot be asked now is no reason to stop waiting for the dial itself.
-                if let Ok(status) = client.get("/api/status").await
-                    && let Some(dial) = list(&status, "dials").iter().find(|dial| text(dial, "onion") == onion.trim())
+                if let Ok(underway) = client.get("/api/dials").await
+                    && let Some(dial) = list(&underway, "dials").iter().find(|dial| text(dial, "onion") == onion.trim())
                 {
                     let _ = write!(std::io::stderr(), "{ERASE}{}", words(dial));
                 }

@@ -2,9 +2,7 @@
 
 use serde_json::Value;
 
-fn number(value: &Value, field: &str) -> u64 {
-    value.get(field).and_then(Value::as_u64).unwrap_or_default()
-}
+use super::show::{number, text};
 
 /// Two lines; none on loopback.
 pub(super) fn lines(tor: &Value) -> Vec<String> {
@@ -39,7 +37,7 @@ pub(super) fn lines(tor: &Value) -> Vec<String> {
         format!(
             "hardening      {} introduction points ({rate}), vanguards {}, {} streams a circuit, Tor's work {}, bridges {}",
             count("intro_points"),
-            tor.get("vanguards").and_then(Value::as_str).unwrap_or("-"),
+            text(tor, "vanguards"),
             count("streams_per_circuit_max"),
             extra("pow"),
             extra("bridges"),

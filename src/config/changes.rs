@@ -20,9 +20,6 @@ impl Config {
         note(&mut found, "quota.worked", &self.quota.worked, &other.quota.worked);
         note(&mut found, "quota.trusted", &self.quota.trusted, &other.quota.trusted);
         note(&mut found, "transport", &self.transport, &other.transport);
-        if self.transport.loopback_directory != other.transport.loopback_directory {
-            found.push("transport.loopback_directory".to_owned());
-        }
         note(&mut found, "log", &self.log, &other.log);
         if self.peers != other.peers {
             found.push("peer".to_owned());
@@ -38,17 +35,13 @@ fn note<T: Serialize + PartialEq>(found: &mut Vec<String>, table: &str, one: &T,
     if one == other {
         return;
     }
-    let before = found.len();
-    if let (Ok(Value::Table(one)), Ok(Value::Table(other))) = (Value::try_from(one), Value::try_from(other)) {
-        let keys = one.keys().chain(other.keys().filter(|key| !one.contains_key(*key)));
-        let differ = keys.filter(|key| one.get(*key) != other.get(*key));
-        found.extend(differ.map(|key| format!("{table}.{key}")));
-    }
-    // What has no form of its own in a file still differs.
-    let is_named = found.len() > before || table == "transport";
-    if !is_named {
-        found.push(table.to_owned());
-    }
+    let (Ok(Value::Table(one)), Ok(Value::Table(other))) = (Value::try_from(one), Value::try_from(other)) else {
+        // What has no form in a file still differs.
+        return found.push(table.to_owned());
+    };
+    let keys = one.keys().chain(other.keys().filter(|key| !one.contains_key(*key)));
+    let differ = keys.filter(|key| one.get(*key) != other.get(*key));
+    found.extend(differ.map(|key| format!("{table}.{key}")));
 }
 
 #[cfg(test)]

@@ -40,12 +40,6 @@ impl Config {
         self.sync.check(note);
         self.limits.check(note);
         self.check_quotas(note);
-        if self.admission.worked_idle_days > DAYS_MAX {
-            note(
-                "admission.worked_idle_days",
-                &format!("must be at most {DAYS_MAX}; 0 is never"),
-            );
-        }
         self.transport.check(note);
         self.check_peers(note);
         if let Err(bad) = self.bastion.check() {
@@ -208,6 +202,12 @@ impl AdmissionConfig {
             if !(1..=DAYS_MAX).contains(&value) {
                 note(key, &format!("must be 1 to {DAYS_MAX}"));
             }
+        }
+        if self.worked_idle_days > DAYS_MAX {
+            note(
+                "admission.worked_idle_days",
+                &format!("must be at most {DAYS_MAX}; 0 is never"),
+            );
         }
     }
 }

@@ -4,6 +4,7 @@
 //! Plain values; never reads anything by itself. Invariant: a key's documentation names the default that it has
 //! (tested), and unknown keys are fatal in every table.
 
+use crate::op_context::Timestamp;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -95,9 +96,9 @@ fn days_ms(days: u64) -> u64 {
 }
 
 impl AdmissionConfig {
-    /// How long a stranger waits after its last knock, in milliseconds.
-    pub fn pending_ms(&self) -> u64 {
-        days_ms(self.pending_days)
+    /// Since when a stranger must have knocked to wait still.
+    pub fn pending_since(&self, now: Timestamp) -> Timestamp {
+        Timestamp(now.0.saturating_sub(days_ms(self.pending_days)))
     }
 
     /// How long a refusal holds by default, in milliseconds.

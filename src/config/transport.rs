@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use bastion::Vanguards;
 use keys::OnionAddr;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// How peers are reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +60,7 @@ pub struct TransportConfig {
     /// Only for "loopback": address and port to listen on. Default "127.0.0.1:0": any free port.
     pub loopback_listen: SocketAddr,
     /// Only for "loopback": onion address to loopback address of each peer. Default {}: nobody can be dialled.
-    #[serde(deserialize_with = "directory", serialize_with = "no_directory")]
+    #[serde(deserialize_with = "directory", serialize_with = "as_text")]
     pub loopback_directory: BTreeMap<OnionAddr, SocketAddr>,
 }
 
@@ -138,7 +138,6 @@ fn directory<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Onio
         .map_err(serde::de::Error::custom)
 }
 
-/// The directory is for tests; it is read, never written. Serialising serves the default file alone.
-fn no_directory<S: serde::Serializer>(_: &BTreeMap<OnionAddr, SocketAddr>, serializer: S) -> Result<S::Ok, S::Error> {
-    BTreeMap::<String, String>::new().serialize(serializer)
+fn as_text<S: Serializer>(entries: &BTreeMap<OnionAddr, SocketAddr>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(entries.iter().map(|(onion, addr)| (onion.to_onion_string(), addr)))
 }

@@ -164,10 +164,7 @@ impl Control for NodeControl {
             peer_id: session.peer.to_hex(),
             domains: session.domains,
             we_dialled: session.we_dialled,
-            tier: match session.tier {
-                bastion::Tier::Worked => "worked",
-                bastion::Tier::Trusted => "trusted",
-            },
+            tier: crate::peer::stored(session.tier).as_str(),
         });
         NodeStatus {
             peer_id: self.keys.peer_id(),

@@ -10,7 +10,6 @@ use keys::BootId;
 use super::admission::{Admission, Facts, Judgement, judge};
 use crate::config::AdmissionConfig;
 use crate::engine::EngineError;
-use crate::op_context::Timestamp;
 use crate::peer::Peers;
 use crate::services::admission::claimed_names;
 use crate::services::identities;
@@ -99,6 +98,18 @@ impl Doorkeeper {
             claims.identities.clone(),
             engine.ground().limits.graph,
         );
+        let bounds = PendingBounds {
+            rows_max: admission.pending_max,
+            since: admission.pending_since(engine.now()),
+        };
+        // Who finds no room costs no signature of its names, and the writer nothing.
+        let effort = applicant.effort;
+        if !engine
+            .read(move |view| view.rows.may_wait(&peer, effort, &bounds))
+            .await?
+        {
+            return Ok(Decision::Refuse(RefusalCode::Busy));
+        }
         // Some twenty signatures at most, each of which the stranger worked for.
         let reading = tokio::task::spawn_blocking(move || claimed_names(&peer, identities, &limits));
         let knock = Knock {
@@ -108,10 +119,6 @@ impl Doorkeeper {
             sync_domains: claims.sync_domains.clone(),
             names: reading.await.unwrap_or_default(),
             effort: applicant.effort,
-        };
-        let bounds = PendingBounds {
-            rows_max: admission.pending_max,
-            since: Timestamp(engine.now().0.saturating_sub(admission.pending_ms())),
         };
         let noting =
             engine.write(move |core, now| core.write(now, |graph| graph.tx().note_knock(&knock, now, &bounds)));

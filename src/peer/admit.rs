@@ -32,10 +32,7 @@ pub(super) async fn note(engine: &Engine, admitted: &Admitted) -> Result<(), Adm
     let (node, chain, onion) = (claims.node.clone(), claims.chain.clone(), claims.onion);
     let (apps, sync_domains, epoch) = (claims.apps.clone(), claims.sync_domains.clone(), claims.epoch);
     let domains = admitted.domains().to_vec();
-    let tier = match admitted.tier() {
-        bastion::Tier::Trusted => Tier::Trusted,
-        bastion::Tier::Worked => Tier::Worked,
-    };
+    let tier = super::stored(admitted.tier());
     let dialled = admitted.we_dialled();
     let ticket = admitted.ticket().map(|ticket| ticket.as_bytes().to_vec());
     let note = move |core: &mut StateEngine, now| {

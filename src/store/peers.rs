@@ -28,6 +28,14 @@ impl Tier {
             Self::Trusted => "trusted",
         }
     }
+
+    /// Of the word in the table. A forgotten peer counts as worked.
+    pub(super) fn of_word(word: &str) -> Self {
+        match word {
+            "trusted" => Self::Trusted,
+            _ => Self::Worked,
+        }
+    }
 }
 
 /// A peer as stored.
@@ -86,11 +94,7 @@ fn peer_row(row: &Row<'_>) -> rusqlite::Result<PeerRow> {
         domains: names(row, 4)?,
         onion: OnionAddr::from_public_key(PublicKey::from_bytes(fixed(row, 5)?)),
         epoch: Epoch::from_bytes(fixed(row, 6)?),
-        tier: if row.get::<_, String>(7)? == "trusted" {
-            Tier::Trusted
-        } else {
-            Tier::Worked
-        },
+        tier: Tier::of_word(&row.get::<_, String>(7)?),
         last_contact: Timestamp(row.get(8)?),
     })
 }

@@ -90,6 +90,28 @@ impl Rows<'_> {
             .doing(doing)?;
         statement.query_row([since.0], |row| row.get(0)).doing(doing)
     }
+
+    /// Whether a stranger waits already, or there is a place for it, or somebody who worked less than this effort.
+    pub fn may_wait(&self, peer: &PeerId, effort: u64, bounds: &PendingBounds) -> Result<bool, StoreError> {
+        let doing = "looking for a place among the pending strangers";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT COUNT(*), MIN(effort) FROM pending WHERE last_seen >= ?1")
+            .doing(doing)?;
+        let (count, least): (usize, Option<u64>) = statement
+            .query_row([bounds.since.0], |row| Ok((row.get(0)?, row.get(1)?)))
+            .doing(doing)?;
+        Ok(count < bounds.rows_max || least.is_some_and(|least| effort > least) || self.is_pending(peer)?)
+    }
+
+    fn is_pending(&self, peer: &PeerId) -> Result<bool, StoreError> {
+        let doing = "looking for a pending stranger";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM pending WHERE peer_id = ?1)")
+            .doing(doing)?;
+        statement.query_row([peer.as_bytes()], |row| row.get(0)).doing(doing)
+    }
 }
 
 impl WriteTx<'_> {
@@ -104,7 +126,7 @@ impl WriteTx<'_> {
             .execute("DELETE FROM pending WHERE last_seen < ?1", [bounds.since.0])
             .doing(doing)?;
         // Looked at before anything is written: a crowd that finds no room costs no flush of the disk.
-        if !self.is_pending(&knock.peer_id)? && !self.has_room_for(knock, bounds)? {
+        if !self.may_wait(&knock.peer_id, knock.effort, bounds)? {
             return Ok(false);
         }
         self.connection
@@ -134,28 +156,6 @@ impl WriteTx<'_> {
             )
             .doing(doing)?;
         self.is_pending(&knock.peer_id)
-    }
-
-    fn is_pending(&self, peer: &PeerId) -> Result<bool, StoreError> {
-        self.connection
-            .query_row(
-                "SELECT EXISTS (SELECT 1 FROM pending WHERE peer_id = ?1)",
-                [peer.as_bytes()],
-                |row| row.get(0),
-            )
-            .doing("looking for a pending stranger")
-    }
-
-    /// Whether there is a place, or somebody who worked less.
-    fn has_room_for(&self, knock: &Knock, bounds: &PendingBounds) -> Result<bool, StoreError> {
-        let doing = "looking for a place among the pending strangers";
-        let (count, least): (usize, Option<u64>) = self
-            .connection
-            .query_row("SELECT COUNT(*), MIN(effort) FROM pending", [], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })
-            .doing(doing)?;
-        Ok(count < bounds.rows_max || least.is_some_and(|least| knock.effort > least))
     }
 
     /// A stranger waits no longer. Says whether it did.

@@ -71,11 +71,7 @@ impl Rows<'_> {
             .doing(doing)?;
         statement
             .query_row([peer.as_bytes()], |row| {
-                let tier = if row.get::<_, String>(0)? == "trusted" {
-                    Tier::Trusted
-                } else {
-                    Tier::Worked
-                };
+                let tier = Tier::of_word(&row.get::<_, String>(0)?);
                 let usage = Usage {
                     objects: row.get(1)?,
                     bytes: row.get(2)?,

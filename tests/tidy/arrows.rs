@@ -21,7 +21,10 @@ pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
     ),
     ("engine", &["graph", "op_context", "state_engine", "store"]),
     // `state_engine` for the limits that the protocol sets to what an operator may.
-    ("config", &["object", "schema", "state_engine", "toml_file"]),
+    (
+        "config",
+        &["object", "op_context", "schema", "state_engine", "toml_file"],
+    ),
     (
         "peer",
         &["config", "engine", "op_context", "schema", "state_engine", "store"],
