@@ -8,6 +8,7 @@
 //! - [`signed_object`]: an object's exact bytes beside its owner's signature.
 //! - [`sealing`]: authenticated encryption of what a node gives away to get back (cookies, tickets).
 //! - [`passphrase`], [`token`]: what opens the vault, what opens the local API.
+//! - [`crash`]: where tests end the process.
 //! - [`vault`]: the sealed file, and [`KeyManager`], which signs without giving a secret out.
 //!
 //! Never here: tokio, SQL, sockets, clocks. Randomness is an argument.
@@ -16,6 +17,7 @@
 pub mod chain;
 pub mod codec;
 pub mod cose;
+pub mod crash;
 pub mod home;
 pub mod ids;
 pub mod passphrase;
@@ -28,6 +30,7 @@ pub mod vault;
 
 pub use chain::{ChainError, Genesis, KeyChain, KeyEvent, VerifiedChain};
 pub use codec::{Limits, Malformed};
+pub use crash::crash_point;
 pub use home::{HomeError, HomeRecord, VerifiedHome};
 pub use ids::{BootId, Digest, Epoch, Oid, OnionAddr, PeerId, PublicKey, Signature};
 pub use passphrase::{KdfCost, Passphrase};
