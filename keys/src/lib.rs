@@ -8,7 +8,7 @@
 //! - [`signed_object`]: an object's exact bytes beside its owner's signature.
 //! - [`sealing`]: authenticated encryption of what a node gives away to get back (cookies, tickets).
 //! - [`passphrase`], [`token`]: what opens the vault, what opens the local API.
-//! - [`crash`]: where tests end the process.
+//! - [`locked`]: memory that is not swapped out. [`crash`]: for tests.
 //! - [`vault`]: the sealed file, and [`KeyManager`], which signs without giving a secret out.
 //!
 //! Never here: tokio, SQL, sockets, clocks. Randomness is an argument.
@@ -20,6 +20,7 @@ pub mod cose;
 pub mod crash;
 pub mod home;
 pub mod ids;
+pub mod locked;
 pub mod passphrase;
 mod private_file;
 pub mod sealing;
@@ -33,6 +34,7 @@ pub use codec::{Limits, Malformed};
 pub use crash::crash_point;
 pub use home::{HomeError, HomeRecord, VerifiedHome};
 pub use ids::{BootId, Digest, Epoch, Oid, OnionAddr, PeerId, PublicKey, Signature};
+pub use locked::MemoryLock;
 pub use passphrase::{KdfCost, Passphrase};
 pub use private_file::FileError;
 pub use sealing::SealingKey;

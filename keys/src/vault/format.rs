@@ -160,7 +160,7 @@ mod tests {
         nonce: [2; 24],
     };
 
-    fn key() -> Zeroizing<[u8; 32]> {
+    fn key() -> crate::locked::Locked<32> {
         KdfCost::TEST
             .derive(&Passphrase::from_string("word".into()), &[1; 16])
             .unwrap()

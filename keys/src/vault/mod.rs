@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use crate::chain::KeyChain;
 use crate::home::HomeRecord;
 use crate::ids::{Oid, OnionAddr, PeerId, Signature};
+use crate::locked::Locked;
 use crate::passphrase::{KdfCost, Passphrase};
 use crate::private_file::{self, FileError};
 use crate::sealing::SealingKey;
@@ -88,7 +89,7 @@ struct State {
 /// What saving again needs.
 struct Sealed {
     path: PathBuf,
-    key: Zeroizing<[u8; 32]>,
+    key: Locked<32>,
     header: Header,
 }
 
