@@ -12,7 +12,7 @@ use ed25519_dalek::hazmat::{ExpandedSecretKey, raw_sign};
 use rand::CryptoRng;
 use sha2::Sha512;
 
-use crate::ids::{OnionAddr, PeerId, PublicKey, Signature};
+use crate::ids::{PeerId, PublicKey, Signature};
 use crate::locked::Locked;
 
 /// What a signature or digest is for. Each has its own string, never reused for another meaning.
@@ -50,8 +50,6 @@ pub enum Context {
     TicketKey,
     /// Digest: what a vault or backup shows of its key, so that a wrong passphrase is told from a changed file.
     KeyCheck,
-    /// Digest: the key of one backup, derived from the vault's.
-    BackupKey,
 }
 
 impl Context {
@@ -74,7 +72,6 @@ impl Context {
             Self::Ticket => "postern/1/ticket",
             Self::TicketKey => "postern/1/ticket-key",
             Self::KeyCheck => "postern/1/key-check",
-            Self::BackupKey => "postern/1/backup-key",
         }
     }
 }
@@ -175,11 +172,6 @@ impl SecretKey {
     /// The public half as a node's name: right only for a node's first key.
     pub fn peer_id(&self) -> PeerId {
         PeerId::from_bytes(*self.public().as_bytes())
-    }
-
-    /// The public half as an onion address: right only for an onion service's key.
-    pub fn onion_addr(&self) -> OnionAddr {
-        OnionAddr::from_public_key(self.public())
     }
 
     /// Signs `[context, part, …]`.
