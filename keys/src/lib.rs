@@ -9,12 +9,13 @@
 //! - [`sealing`]: authenticated encryption of what a node gives away to get back (cookies, tickets).
 //! - [`passphrase`], [`token`]: what opens the vault, what opens the local API.
 //! - [`onion_key`]: the onion service's key, to and from C tor's folder; [`recovery`]: a next key on paper.
-//! - [`locked`]: memory that is not swapped out. [`crash`]: for tests.
+//! - [`backup`]: sealed streams of any size. [`locked`]: memory that is not swapped out. [`crash`]: for tests.
 //! - [`vault`]: the sealed file, and [`KeyManager`], which signs without giving a secret out.
 //!
 //! Never here: tokio, SQL, sockets, clocks. Randomness is an argument.
 #![forbid(unsafe_code)]
 
+pub mod backup;
 pub mod chain;
 pub mod codec;
 pub mod cose;
@@ -32,6 +33,7 @@ pub mod signing;
 pub mod token;
 pub mod vault;
 
+pub use backup::{BackupError, BackupOpener, BackupSealer, OpeningReader, SealingWriter};
 pub use chain::{ChainError, Genesis, KeyChain, KeyEvent, VerifiedChain};
 pub use codec::{Limits, Malformed};
 pub use crash::crash_point;

@@ -50,6 +50,8 @@ pub enum Context {
     TicketKey,
     /// Digest: what a vault or backup shows of its key, so that a wrong passphrase is told from a changed file.
     KeyCheck,
+    /// Digest: the key of one backup, derived from the vault's.
+    BackupKey,
 }
 
 impl Context {
@@ -72,6 +74,7 @@ impl Context {
             Self::Ticket => "postern/1/ticket",
             Self::TicketKey => "postern/1/ticket-key",
             Self::KeyCheck => "postern/1/key-check",
+            Self::BackupKey => "postern/1/backup-key",
         }
     }
 }

@@ -11,11 +11,13 @@ mod rotation;
 mod secrets;
 
 use std::fmt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rand::CryptoRng;
 
+use crate::backup::{BackupError, BackupSealer, OpeningReader};
 use crate::chain::KeyChain;
 use crate::home::HomeRecord;
 use crate::ids::{Oid, PeerId, Signature};
@@ -26,7 +28,7 @@ use crate::signed_object::SignedObject;
 use crate::signing::Context;
 pub use error::{UnknownIdentity, VaultError};
 use format::{FILE_BYTES_MAX, Header};
-use format::key_check;
+pub(crate) use format::{KEY_CHECK_BYTES, key_check};
 pub use rotation::{CaughtUp, HolderInfo};
 use secrets::{Holder, IDENTITIES_MAX, Secrets};
 
@@ -110,6 +112,26 @@ impl KeyManager {
             None => MemoryLock::Locked,
             Some(reason) => MemoryLock::NotLocked(reason.to_owned()),
         }
+    }
+
+    /// Seals a backup with the vault's key, so that it opens with the passphrase that the vault has now.
+    ///
+    /// # Errors
+    /// [`VaultError::InMemory`].
+    pub fn backup_sealer(&self, rng: &mut dyn CryptoRng) -> Result<BackupSealer, VaultError> {
+        let state = self.read();
+        let Sealed { key, header, .. } = state.file.as_ref().ok_or(VaultError::InMemory)?;
+        Ok(BackupSealer::new(header.cost, header.salt, key, rng))
+    }
+
+    /// Opens a backup with the key in memory: to verify one that was just written.
+    ///
+    /// # Errors
+    /// [`BackupError::OtherVault`] for a backup of another vault, or of before the passphrase was changed.
+    pub fn open_backup<R: Read>(&self, backup: R) -> Result<OpeningReader<R>, BackupError> {
+        let state = self.read();
+        let Sealed { key, header, .. } = state.file.as_ref().ok_or(VaultError::InMemory)?;
+        OpeningReader::with_key(backup, header.cost, &header.salt, key)
     }
 
     /// The node's name: its first key.
