@@ -5,13 +5,17 @@
 //! durable when it returns (`synchronous=FULL`); commit order is `change_seq` order, as there is one writer.
 
 mod app_tables;
+mod epochs;
 mod identities;
 mod migrations;
+mod own;
 mod parents;
 mod parked;
 mod peers;
 mod pending;
+mod reserve;
 mod select;
+mod standing;
 mod sync_state;
 mod tokens;
 mod usage;
@@ -29,12 +33,15 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 use crate::schema::Schemas;
 
 pub use app_tables::{AppTable, Apps};
+pub use epochs::{EpochReason, HeardEpoch};
 pub use identities::{IdentityRow, NewIdentity};
 pub use parents::{NewParent, ParentRow, ParentWriter, StoredValue};
 pub use parked::{Parked, RejectRow};
 pub use peers::{MetThere, PeerRow, Tier};
 pub use pending::{Knock, PendingBounds, PendingRow};
+pub use reserve::{Reserve, ReserveError};
 pub use select::{Changed, Selection};
+pub use standing::{Kept, Standing, StandingRow};
 pub use sync_state::{Cursor, Direction, SyncStateRow};
 pub use usage::{Stored, Usage};
 pub use verdicts::{Verdict, VerdictRow};
@@ -42,7 +49,7 @@ pub use verdicts::{Verdict, VerdictRow};
 /// SQLite before 3.51.3 can corrupt a database when its WAL is reset under concurrent readers.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 /// Version of `schema.sql`, kept in `user_version`.
-const SCHEMA_VERSION: i32 = 2;
+const SCHEMA_VERSION: i32 = 3;
 /// "Pstn", kept in `application_id`, so that another program's database is not taken for ours.
 const APPLICATION_ID: i32 = 0x5073_746e;
 
@@ -71,6 +78,9 @@ pub enum StoreError {
     /// A new Parent's oid is here already. Nothing was written.
     #[error("an object of this name is here already")]
     Exists,
+    /// The file of reserved sequence numbers.
+    #[error(transparent)]
+    Reserve(#[from] ReserveError),
     /// Rows contradict what this program writes.
     #[error("the database is inconsistent: {0}")]
     Inconsistent(&'static str),
@@ -298,6 +308,12 @@ fn migrate(connection: &Connection, new_epoch: Epoch) -> Result<(), StoreError> 
         .execute(
             "INSERT INTO meta (name, value) VALUES ('epoch', ?1)",
             [new_epoch.as_bytes()],
+        )
+        .doing("minting of the epoch")?;
+    connection
+        .execute(
+            "INSERT INTO epoch (epoch, reason, at) VALUES (?1, ?2, 0)",
+            (new_epoch.as_bytes(), EpochReason::New.as_str()),
         )
         .doing("minting of the epoch")?;
     connection
