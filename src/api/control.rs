@@ -30,6 +30,9 @@ pub trait Control: Send + Sync + 'static {
     /// Makes an identity that lives here.
     fn new_identity(&self, name: Option<String>) -> BoxFuture<'_, Result<Oid, ControlError>>;
 
+    /// Makes the next key the current one, and makes that known. The number of the new key.
+    fn rotate(&self, whose: Whose) -> BoxFuture<'_, Result<u32, ControlError>>;
+
     /// Who is let in.
     fn admission(&self) -> AdmissionStatus;
 
@@ -38,6 +41,15 @@ pub trait Control: Send + Sync + 'static {
 
     /// A verdict on a peer was written: it is judged anew from now on. Says whether a session ended.
     fn heed_verdict(&self, peer: &PeerId, heed: Heed) -> bool;
+}
+
+/// Whose key is rotated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// The node's own.
+    Node,
+    /// That of an identity that lives here.
+    Identity(Oid),
 }
 
 /// What a verdict means for a session that is open.

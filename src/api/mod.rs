@@ -1,7 +1,7 @@
 //! The local HTTP API: what people and frontends of this node can do (SEED 3, DESIGN 8).
 //!
 //! - [`auth`]: who may ask at all. [`routes`]: what can be asked. [`messages`], [`identities`], [`objects`], [`node`],
-//!   [`tor`], [`admission`]: the answers. [`server`]: connections. [`control`]: what the node must do for the API that is
+//!   [`tor`], [`admission`], [`recovery`]: the answers. [`server`]: connections. [`control`]: what the node must do for the API that is
 //!   not data.
 //!   [`error`]: how it says no.
 //!
@@ -17,6 +17,7 @@ mod messages;
 mod node;
 mod objects;
 mod read;
+mod recovery;
 mod routes;
 mod server;
 mod tor;
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use control::{
     AdmissionStatus, Control, ControlError, DialRow, Dialled, Heed, NodeStatus, SessionRow, SyncDirection, SyncReport,
+    Whose,
 };
 pub use routes::router;
 pub use server::serve;

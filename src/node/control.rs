@@ -13,6 +13,7 @@ use super::admission::Admission;
 use super::run::Event;
 use crate::api::{
     AdmissionStatus, Control, ControlError, DialRow, Dialled, Heed, NodeStatus, SessionRow, SyncDirection, SyncReport,
+    Whose,
 };
 use crate::config::Policy;
 use crate::engine::EngineError;
@@ -26,9 +27,9 @@ pub(super) type Tell = Arc<dyn Fn(Event) + Send + Sync>;
 
 /// The node, for the API.
 pub(super) struct NodeControl {
-    peers: Peers,
+    pub(super) peers: Peers,
     gate: Gate,
-    keys: Arc<KeyManager>,
+    pub(super) keys: Arc<KeyManager>,
     admission: Admission,
     dialler: OnceLock<Dialler>,
     network: Mutex<String>,
@@ -153,6 +154,7 @@ impl NodeControl {
         match write.await {
             Ok(_) => Ok(identity),
             Err(EngineError::Work(error @ SaveError::Schema(_))) => Err(refusal("schema", &error.to_string())),
+            Err(EngineError::Work(error @ SaveError::ReadOnly)) => Err(refusal("read_only", &error.to_string())),
             Err(error) => Err(refusal("internal", &error.to_string())),
         }
     }
@@ -192,6 +194,10 @@ impl Control for NodeControl {
 
     fn new_identity(&self, name: Option<String>) -> BoxFuture<'_, Result<Oid, ControlError>> {
         Box::pin(self.make_identity(name))
+    }
+
+    fn rotate(&self, whose: Whose) -> BoxFuture<'_, Result<u32, ControlError>> {
+        Box::pin(self.rotate_key(whose))
     }
 
     fn admission(&self) -> AdmissionStatus {
@@ -271,7 +277,7 @@ fn dial_rows(dialler: &Dialler) -> Vec<DialRow> {
     dialler.underway().into_iter().map(row).collect()
 }
 
-fn refusal(code: &'static str, message: &str) -> ControlError {
+pub(super) fn refusal(code: &'static str, message: &str) -> ControlError {
     ControlError {
         code,
         message: message.to_owned(),

@@ -10,6 +10,7 @@ mod control;
 mod gatekeeper;
 mod init;
 mod reload;
+mod rotation;
 mod run;
 
 use std::fs::{File, TryLockError};

@@ -29,7 +29,7 @@ use crate::engine::{Clock as _, Engine, EngineError};
 use crate::graph::GraphLimits;
 use crate::peer::{Peers, dialler::Dialler};
 use crate::schema::{SchemaError, Schemas};
-use crate::state_engine::{AsideLimits, CoreLimits, PackageLimits, StateEngine};
+use crate::state_engine::{AsideLimits, CoreLimits, PackageLimits, RecoveryLimits, StateEngine};
 use crate::store::{StoreError, Tier};
 
 /// Writes that wait for the writer. Each is a closure of a few hundred bytes.
@@ -176,6 +176,9 @@ fn open_engine(
             rejects_per_peer_max: config.limits.rejects_per_peer_max,
         },
         quotas: config.quota.quotas(),
+        recovery: RecoveryLimits {
+            wait_ms: config.node.recovery_hours.saturating_mul(3_600_000),
+        },
     };
     let rng = rand::rngs::StdRng::from_rng(&mut rand::rng());
     let core = StateEngine::open(
@@ -306,6 +309,7 @@ impl Running {
         control.connected(dialler.clone());
         let admission = self.admission.clone();
         self.peers.keep_forgetting(move || admission.get().worked_idle_days);
+        self.peers.keep_watching_recovery();
         for peer in &config.peers {
             dialler.keep(peer.onion);
         }
