@@ -58,7 +58,7 @@ pub enum OnionKeyError {
 #[derive(Clone)]
 pub struct OnionKey {
     secret: Locked<64>,
-    public: VerifyingKey,
+    public: Box<VerifyingKey>,
 }
 
 impl OnionKey {
@@ -76,7 +76,7 @@ impl OnionKey {
             secret.copy_from_slice(digest.as_ref());
             clamp(secret);
         });
-        let public = public_of(&secret);
+        let public = Box::new(public_of(&secret));
         Self { secret, public }
     }
 
@@ -90,7 +90,7 @@ impl OnionKey {
         if *clamped != *secret {
             return None;
         }
-        let public = public_of(&secret);
+        let public = Box::new(public_of(&secret));
         Some(Self { secret, public })
     }
 
