@@ -12,6 +12,7 @@ mod parked;
 mod peers;
 mod pending;
 mod select;
+mod snapshot;
 mod sync_state;
 mod tokens;
 mod usage;
@@ -35,6 +36,7 @@ pub use parked::{Parked, RejectRow};
 pub use peers::{MetThere, PeerRow, Tier};
 pub use pending::{Knock, PendingBounds, PendingRow};
 pub use select::{Changed, Selection};
+pub use snapshot::{check_whole, snapshot};
 pub use sync_state::{Cursor, Direction, SyncStateRow};
 pub use usage::{Stored, Usage};
 pub use verdicts::{Verdict, VerdictRow};
@@ -71,6 +73,9 @@ pub enum StoreError {
     /// A new Parent's oid is here already. Nothing was written.
     #[error("an object of this name is here already")]
     Exists,
+    /// A copy is not whole: pages, indices or references do not fit each other.
+    #[error("the database is damaged: {0}")]
+    Damaged(String),
     /// Rows contradict what this program writes.
     #[error("the database is inconsistent: {0}")]
     Inconsistent(&'static str),
