@@ -305,7 +305,9 @@ async fn a_ban_ends_the_session_and_outlives_a_restart_and_a_new_key() {
     let alice = alice.restart(&net).await;
     refused(dial(&bob, &alice).await, RefusalCode::Banned);
     let server = server_oid(&bob);
-    bob.keys.rotate(server, &mut ChaCha20Rng::seed_from_u64(77)).unwrap();
+    bob.keys
+        .rotate(server, 32, &mut ChaCha20Rng::seed_from_u64(77))
+        .unwrap();
     assert_eq!(bob.keys.node_chain().events.len(), 1);
     refused(dial(&bob, &alice).await, RefusalCode::Banned);
     assert!(alice.peers.sessions().is_empty());

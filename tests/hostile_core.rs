@@ -65,7 +65,7 @@ fn what_is_signed_with_a_key_that_is_not_known_yet_waits_for_it() {
     let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 1000));
     meet(&alice, &bob);
     let id = alice.identity;
-    alice.keys.rotate(id, &mut ChaCha20Rng::from_seed([2; 32])).unwrap();
+    alice.keys.rotate(id, 32, &mut ChaCha20Rng::from_seed([2; 32])).unwrap();
     alice
         .write(move |core, now| core.write(now, |graph| identities::publish(graph, id, Some("Alice"))))
         .unwrap();

@@ -125,7 +125,7 @@ mod tor {
         ONION_PORT,
         tor::{TorConfig, TorError, TorListener, TorNode},
     };
-    use keys::SecretKey;
+    use keys::OnionKey;
     use testnet::{Options, Testnet};
     use tokio::time::Instant;
 
@@ -267,7 +267,8 @@ mod tor {
     }
 
     fn listen(node: &TorNode, nickname: &str, seed: u8, port: u16) -> TorListener {
-        let listener = node.listen(nickname, &[seed; 32], port).unwrap();
+        let listener = onion_key(seed).with_secret(|secret| node.listen(nickname, secret, port));
+        let listener = listener.unwrap();
         assert_eq!(listener.onion(), onion_of(seed));
         listener
     }
@@ -310,7 +311,7 @@ mod tor {
         assert!(transport.dial(&onion).await.is_err());
         report("dial of an ended service", since);
         assert!(matches!(
-            node.listen("carol", &[5; 32], ONION_PORT),
+            onion_key(5).with_secret(|secret| node.listen("carol", secret, ONION_PORT)),
             Err(TorError::Launch { .. })
         ));
         if cfg!(feature = "tor-pow") {
@@ -344,8 +345,12 @@ mod tor {
         assert!(files > 0, "arti keeps its state elsewhere");
     }
 
+    fn onion_key(seed: u8) -> OnionKey {
+        OnionKey::from_seed(&[seed; 32])
+    }
+
     fn onion_of(seed: u8) -> OnionAddr {
-        SecretKey::from_seed(&[seed; 32]).onion_addr()
+        onion_key(seed).onion_addr()
     }
 
     fn report(what: &str, since: Instant) {

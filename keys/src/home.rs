@@ -45,6 +45,9 @@ pub enum HomeError {
     /// The identity has no key of that number.
     #[error("the home record names a key that the identity does not have")]
     UnknownKey,
+    /// It was signed by a key that the identity has given up. A rotation signs the home record anew.
+    #[error("the home record is signed by an old key of the identity")]
+    OldKey,
     /// The node's chain does not hold.
     #[error("the home record's node chain does not hold")]
     Node(#[source] ChainError),
@@ -81,12 +84,16 @@ impl HomeRecord {
         }
     }
 
-    /// Checks the record against the identity's verified chain.
+    /// Checks the record against the identity's verified chain, whose current key must have signed it.
     pub fn verify(&self, identity: &VerifiedChain, events_max: usize) -> Result<VerifiedHome, HomeError> {
         if self.identity != identity.oid() {
             return Err(HomeError::OtherIdentity);
         }
         let key = identity.key(self.identity_key).ok_or(HomeError::UnknownKey)?;
+        // Whoever stole a key could otherwise move its owner after the rotation that was to stop the thief.
+        if self.identity_key != identity.key_id() {
+            return Err(HomeError::OldKey);
+        }
         let node = self.node.verify(events_max).map_err(HomeError::Node)?;
         let statement = statement(&self.identity, &node.peer_id(), self.counter);
         key.verify(Context::HomeIdentity, &[&statement], &self.identity_signature)
@@ -153,5 +160,26 @@ mod tests {
         assert_eq!(forged.verify(&verified, 0), Err(HomeError::BadSignature("node")));
         let raised = HomeRecord { counter: 2, ..record };
         assert_eq!(raised.verify(&verified, 0), Err(HomeError::BadSignature("identity")));
+    }
+
+    #[test]
+    fn only_the_current_key_says_where_its_identity_lives() {
+        let (alice, mut chain_) = chain(1);
+        let (node, node_chain) = chain(2);
+        let (oid, next) = (chain_.oid(), SecretKey::from_seed(&[101; 32]));
+        chain_.rotate(&next, &SecretKey::from_seed(&[77; 32]).public());
+        let verified = chain_.verify(1).unwrap();
+        let record = |number, key: &SecretKey| HomeRecord::sign(oid, (number, key), node_chain.clone(), &node, 1);
+        assert_eq!(record(0, &alice).verify(&verified, 0), Err(HomeError::OldKey));
+        assert_eq!(record(0, &next).verify(&verified, 0), Err(HomeError::OldKey));
+        assert_eq!(record(2, &next).verify(&verified, 0), Err(HomeError::UnknownKey));
+        assert_eq!(
+            record(1, &alice).verify(&verified, 0),
+            Err(HomeError::BadSignature("identity"))
+        );
+        assert_eq!(
+            record(1, &next).verify(&verified, 0).map(|home| home.identity()),
+            Ok(oid)
+        );
     }
 }

@@ -11,8 +11,12 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use crate::crash::crash_point;
+
 /// Permission bits that must be off: everything for group and others.
 const LOOSE_BITS: u32 = 0o077;
+/// The same but for the group's reading: see [`read_credential`].
+const LOOSE_BITS_OF_CREDENTIAL: u32 = 0o037;
 const PRIVATE_MODE: u32 = 0o600;
 
 /// Why a secret's file was not read or written.
@@ -62,6 +66,18 @@ enum Step {
     FolderSynced,
 }
 
+impl Step {
+    /// As [`crash_point`] calls it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Written => "file-written",
+            Self::Synced => "file-synced",
+            Self::Named => "file-named",
+            Self::FolderSynced => "folder-synced",
+        }
+    }
+}
+
 /// Where new bytes replace a file, or must find none.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Target {
@@ -71,6 +87,16 @@ enum Target {
 
 /// Reads at most `bytes_max` bytes of a file that nobody else may access.
 pub(crate) fn read(path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    read_unless(LOOSE_BITS, path, bytes_max)
+}
+
+/// The same for a credential of systemd's, which the group may seem to read: systemd lets a service's user in by an
+/// access control list, and the mode then shows that list's mask (0440) in the group's place.
+pub(crate) fn read_credential(path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    read_unless(LOOSE_BITS_OF_CREDENTIAL, path, bytes_max)
+}
+
+fn read_unless(loose_bits: u32, path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let file = File::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => FileError::NotFound(path.into()),
         _ => failed(path, "open it")(error),
@@ -82,7 +108,7 @@ pub(crate) fn read(path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, 
         .permissions()
         .mode()
         & 0o7777;
-    if mode & LOOSE_BITS != 0 {
+    if mode & loose_bits != 0 {
         return Err(FileError::LoosePermissions {
             path: path.into(),
             mode,
@@ -134,7 +160,10 @@ fn write(
         .mode(PRIVATE_MODE)
         .open(&temporary)
         .map_err(failed(&temporary, "create it"))?;
-    let mut done = |step| after(step).map_err(failed(path, "go on"));
+    let mut done = |step: Step| {
+        crash_point(step.name());
+        after(step).map_err(failed(path, "go on"))
+    };
     file.write_all(bytes).map_err(failed(&temporary, "write it"))?;
     done(Step::Written)?;
     file.sync_all().map_err(failed(&temporary, "sync it to the disk"))?;

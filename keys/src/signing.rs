@@ -7,11 +7,13 @@
 
 use std::fmt;
 
-use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
+use ed25519_dalek::VerifyingKey;
+use ed25519_dalek::hazmat::{ExpandedSecretKey, raw_sign};
 use rand::CryptoRng;
-use zeroize::Zeroizing;
+use sha2::Sha512;
 
-use crate::ids::{OnionAddr, PeerId, PublicKey, Signature};
+use crate::ids::{PeerId, PublicKey, Signature};
+use crate::locked::Locked;
 
 /// What a signature or digest is for. Each has its own string, never reused for another meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +48,10 @@ pub enum Context {
     Ticket,
     /// Digest: the key that seals tickets, derived from the onion service's.
     TicketKey,
+    /// Digest: what a vault or backup shows of its key, so that a wrong passphrase is told from a changed file.
+    KeyCheck,
+    /// Digest: the key of one backup, derived from the vault's.
+    BackupKey,
 }
 
 impl Context {
@@ -67,6 +73,8 @@ impl Context {
             Self::Transcript => "postern/1/transcript",
             Self::Ticket => "postern/1/ticket",
             Self::TicketKey => "postern/1/ticket-key",
+            Self::KeyCheck => "postern/1/key-check",
+            Self::BackupKey => "postern/1/backup-key",
         }
     }
 }
@@ -126,41 +134,47 @@ impl PublicKey {
     }
 }
 
-/// An Ed25519 secret key. Prints as fixed text, is zeroised when dropped.
+/// An Ed25519 secret key. Prints as fixed text, lies in locked memory where the system allows it, is zeroised when dropped.
 #[derive(Clone)]
-pub struct SecretKey(SigningKey);
+pub struct SecretKey {
+    seed: Locked<32>,
+    public: VerifyingKey,
+}
 
 impl SecretKey {
     /// A new key from the given source of randomness.
     pub fn generate(rng: &mut dyn CryptoRng) -> Self {
-        let mut seed = Zeroizing::new([0; 32]);
-        rng.fill_bytes(seed.as_mut());
-        Self::from_seed(&seed)
+        Self::of(Locked::filled(|seed| rng.fill_bytes(seed)))
     }
 
     /// The key of a 32-byte seed (RFC 8032's private key).
     pub fn from_seed(seed: &[u8; 32]) -> Self {
-        Self(SigningKey::from_bytes(seed))
+        Self::of(Locked::copy_of(seed))
     }
 
-    /// Hands the seed to `use_it` and nowhere else: for the sealed vault, and for arti, which needs an onion's key in memory.
+    fn of(seed: Locked<32>) -> Self {
+        let public = VerifyingKey::from(&ExpandedSecretKey::from(&*seed));
+        Self { seed, public }
+    }
+
+    /// Hands the seed to `use_it` and nowhere else: for the sealed vault and a recovery key's words.
     pub fn with_seed<R>(&self, use_it: impl FnOnce(&[u8; 32]) -> R) -> R {
-        use_it(&Zeroizing::new(self.0.to_bytes()))
+        use_it(&self.seed)
+    }
+
+    /// Why the seed's memory is not locked, if it is not.
+    pub(crate) fn lock_fault(&self) -> Option<&str> {
+        self.seed.fault()
     }
 
     /// The public half.
     pub fn public(&self) -> PublicKey {
-        PublicKey::from_bytes(self.0.verifying_key().to_bytes())
+        PublicKey::from_bytes(self.public.to_bytes())
     }
 
     /// The public half as a node's name: right only for a node's first key.
     pub fn peer_id(&self) -> PeerId {
         PeerId::from_bytes(*self.public().as_bytes())
-    }
-
-    /// The public half as an onion address: right only for an onion service's key.
-    pub fn onion_addr(&self) -> OnionAddr {
-        OnionAddr::from_public_key(self.public())
     }
 
     /// Signs `[context, part, …]`.
@@ -169,7 +183,10 @@ impl SecretKey {
     }
 
     pub(crate) fn sign_bytes(&self, message: &[u8]) -> Signature {
-        Signature::from_bytes(self.0.sign(message).to_bytes())
+        // What dalek's own SigningKey does, without its copy of the seed outside locked memory. The public key is this
+        // seed's by construction: with another one, raw_sign would give the secret away.
+        let expanded = ExpandedSecretKey::from(&*self.seed);
+        Signature::from_bytes(raw_sign::<Sha512>(&expanded, message, &self.public).to_bytes())
     }
 }
 

@@ -420,7 +420,7 @@ impl Network {
         };
         tell(Event::Publishing);
         let listener = keys
-            .with_onion_seed(|seed| joined.listen("postern", seed, ONION_PORT))
+            .with_onion_secret(|secret| joined.listen("postern", secret, ONION_PORT))
             .map_err(|error| RunError::Network(error.to_string()))?;
         control.watching(listener.watch());
         let transport = Arc::new(joined.transport());

@@ -31,7 +31,7 @@ fn after_a_rotation_nothing_is_taken_under_the_old_key() {
     let (before, _) = scene.mallory.object("identities", scene.mallory.identity).unwrap();
     let renamed_under_the_old_key = scene.mallory.sign(&Object { rev: 3, ..before });
     let mut rng = ChaCha20Rng::from_seed([2; 32]);
-    scene.mallory.keys.rotate(scene.mallory.identity, &mut rng).unwrap();
+    scene.mallory.keys.rotate(scene.mallory.identity, 32, &mut rng).unwrap();
     let id = scene.mallory.identity;
     scene
         .mallory

@@ -167,12 +167,12 @@ pub(crate) const RULES: &[Words] = &[
         why: "a secret enters and leaves only through the vault",
     },
     Words {
-        words: &["with_onion_seed"],
+        words: &["with_onion_secret"],
         within: &[],
         // The flooded node of the benchmark is none of the library's, and has keys that nobody uses.
         except: &["keys/src/", "src/node/", "tests/bench/src/flood/reach.rs"],
         tests_too: false,
-        why: "the onion's seed is handed to the transport by the node, and to nobody else",
+        why: "the onion's key is handed to the transport by the node, and to nobody else",
     },
     Words {
         words: &["verify_batch"],

@@ -1,40 +1,61 @@
-//! The vault file, version 1, byte by byte. All numbers are big-endian.
+//! The vault file, version 2, byte by byte. All numbers are big-endian.
 //!
 //! | offset | bytes | what |
 //! |---|---|---|
 //! | 0 | 14 | magic, `postern-vault` and a newline |
-//! | 14 | 2 | version, 1 |
+//! | 14 | 2 | version, 2 |
 //! | 16 | 12 | Argon2id: memory in KiB, passes, lanes |
 //! | 28 | 16 | salt |
-//! | 44 | 24 | nonce |
-//! | 68 | 4 | length of what follows up to the checksum |
-//! | 72 | n | XChaCha20-Poly1305 ciphertext and tag; the 72 bytes before are its associated data |
-//! | 72+n | 32 | SHA-256 of all before |
+//! | 44 | 16 | key check: see [`key_check`] |
+//! | 60 | 24 | nonce |
+//! | 84 | 4 | length of what follows up to the checksum |
+//! | 88 | n | XChaCha20-Poly1305 ciphertext and tag; the 88 bytes before are its associated data |
+//! | 88+n | 32 | SHA-256 of all before |
 //!
 //! The checksum is no protection (anybody can compute it): it tells a file that was damaged from a wrong passphrase,
-//! and does so before memory is spent on Argon2id. Never hands out a plaintext that the cipher did not authenticate.
+//! and does so before memory is spent on Argon2id. The key check tells a wrong passphrase from a file that somebody changed
+//! on purpose. Never hands out a plaintext that the cipher did not authenticate.
 
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use super::VaultError;
 use crate::ids::Digest;
 use crate::passphrase::KdfCost;
+use crate::signing::{Context, signing_input};
 
 const MAGIC: &[u8; 14] = b"postern-vault\n";
-const VERSION: u16 = 1;
-pub(super) const HEADER_BYTES: usize = 72;
+const VERSION: u16 = 2;
+const HEADER_BYTES: usize = 88;
+/// Length of a [`key_check`].
+pub(crate) const KEY_CHECK_BYTES: usize = 16;
 const TAG_BYTES: usize = 16;
 
 /// Longest vault: a thousand identities with long key chains stay below. Bounds what is read into memory.
 pub(super) const FILE_BYTES_MAX: usize = 1024 * 1024;
+
+/// What a file shows of the key that it was sealed with: 16 bytes of SHA-256 over context and key.
+///
+/// It helps a guesser no more than the cipher's tag does: either way a guess is tested by one Argon2id and a little more.
+/// Going back from it to the key means inverting SHA-256 of 256 bits that Argon2id made. It binds the file to one key,
+/// which the cipher's tag alone would not.
+pub(crate) fn key_check(key: &[u8; 32]) -> [u8; KEY_CHECK_BYTES] {
+    let input = Zeroizing::new(signing_input(Context::KeyCheck, &[key]));
+    let mut check = [0; KEY_CHECK_BYTES];
+    for (place, byte) in check.iter_mut().zip(Digest::of(&input).as_bytes()) {
+        *place = *byte;
+    }
+    check
+}
 
 /// The readable part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) cost: KdfCost,
     pub(super) salt: [u8; 16],
+    pub(super) check: [u8; KEY_CHECK_BYTES],
     pub(super) nonce: [u8; 24],
 }
 
@@ -55,6 +76,7 @@ impl Header {
             out.extend_from_slice(&number.to_be_bytes());
         }
         out.extend_from_slice(&self.salt);
+        out.extend_from_slice(&self.check);
         out.extend_from_slice(&self.nonce);
         out.extend_from_slice(&sealed_bytes.to_be_bytes());
         out
@@ -112,6 +134,7 @@ pub(super) fn parse(file: &[u8]) -> Result<Parsed<'_>, VaultError> {
             lanes: reader.number()?,
         },
         salt: *reader.take()?,
+        check: *reader.take()?,
         nonce: *reader.take()?,
     };
     let sealed_bytes = reader.number()? as usize;
@@ -134,6 +157,9 @@ pub(super) fn parse(file: &[u8]) -> Result<Parsed<'_>, VaultError> {
 impl Parsed<'_> {
     /// The plaintext, if this key sealed it under this header.
     pub(super) fn open(&self, key: &[u8; 32]) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+        if !bool::from(key_check(key).ct_eq(&self.header.check)) {
+            return Err(VaultError::WrongPassphrase);
+        }
         let (sealed, tag) = self.sealed.split_last_chunk::<TAG_BYTES>().ok_or(VaultError::Damaged)?;
         let mut plain = Zeroizing::new(sealed.to_vec());
         XChaCha20Poly1305::new(key.into())
@@ -143,7 +169,7 @@ impl Parsed<'_> {
                 plain.as_mut_slice().into(),
                 tag.into(),
             )
-            .map_err(|_| VaultError::WrongPassphraseOrTampered)?;
+            .map_err(|_| VaultError::Tampered)?;
         Ok(plain)
     }
 }
@@ -151,23 +177,27 @@ impl Parsed<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::locked::Locked;
     use crate::passphrase::Passphrase;
     use data_encoding::HEXLOWER;
 
-    const HEADER: Header = Header {
-        cost: KdfCost::TEST,
-        salt: [1; 16],
-        nonce: [2; 24],
-    };
+    fn header() -> Header {
+        Header {
+            cost: KdfCost::TEST,
+            salt: [1; 16],
+            check: key_check(&key()),
+            nonce: [2; 24],
+        }
+    }
 
-    fn key() -> Zeroizing<[u8; 32]> {
+    fn key() -> Locked<32> {
         KdfCost::TEST
             .derive(&Passphrase::from_string("word".into()), &[1; 16])
             .unwrap()
     }
 
     fn file() -> Vec<u8> {
-        HEADER.seal(&key(), Zeroizing::new(b"plain".to_vec())).unwrap()
+        header().seal(&key(), Zeroizing::new(b"plain".to_vec())).unwrap()
     }
 
     fn open(file: &[u8]) -> Result<Vec<u8>, VaultError> {
@@ -178,10 +208,10 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_of_version_1_stay_what_they_are() {
-        let expected = "706f737465726e2d7661756c740a00010000000800000001000000010101010101010101010101010101010102020202\
-             02020202020202020202020202020202020202020000001522beb099715196806c2056836e3ca8876749a4559c1507ee\
-             2637d9fb7a7c7924664115df39004cecf1bf01925f0f1bc76d13dfa426";
+    fn the_bytes_of_version_2_stay_what_they_are() {
+        let expected = "706f737465726e2d7661756c740a0002000000080000000100000001010101010101010101010101010101018d8a83a5\
+             1593865edcb550cdc4cb272b0202020202020202020202020202020202020202020202020000001522beb099717f75f2\
+             114eb9fb430aed930bd58396af23c3584195bc0140a2d53a5ef96e21c42daf56bb6a241f5345cc64845bc115e9";
         assert_eq!(HEXLOWER.encode(&file()), expected);
         assert_eq!(open(&file()).unwrap(), b"plain");
     }
@@ -196,7 +226,7 @@ mod tests {
                 let expected = match place {
                     0..14 => matches!(error, VaultError::NotAVault),
                     14..16 => matches!(error, VaultError::UnknownVersion(_)),
-                    68..72 => matches!(error, VaultError::Truncated | VaultError::Damaged),
+                    84..88 => matches!(error, VaultError::Truncated | VaultError::Damaged),
                     _ => matches!(error, VaultError::Damaged),
                 };
                 assert!(expected, "byte {place}, bit {bit}: {error}");
@@ -215,15 +245,37 @@ mod tests {
             bent[body..].copy_from_slice(checksum.as_bytes());
             let error = open(&bent).unwrap_err();
             let expected = match place {
-                16..28 => matches!(
-                    error,
-                    VaultError::CostOutOfBounds(_) | VaultError::WrongPassphraseOrTampered
-                ),
-                68..72 => matches!(error, VaultError::Truncated | VaultError::Damaged),
-                _ => matches!(error, VaultError::WrongPassphraseOrTampered),
+                16..28 => matches!(error, VaultError::CostOutOfBounds(_) | VaultError::WrongPassphrase),
+                // Salt and key check: nobody can tell this from a wrong passphrase.
+                28..60 => matches!(error, VaultError::WrongPassphrase),
+                84..88 => matches!(error, VaultError::Truncated | VaultError::Damaged),
+                _ => matches!(error, VaultError::Tampered),
             };
             assert!(expected, "byte {place}: {error}");
         }
+    }
+
+    #[test]
+    fn who_made_another_version_is_said() {
+        for (version, maker) in [
+            (1, "unreleased earlier"),
+            (3, "later version"),
+            (0x0102, "later version"),
+        ] {
+            let mut other = file();
+            other[14..16].copy_from_slice(&u16::to_be_bytes(version));
+            let error = parse(&other).unwrap_err();
+            assert!(matches!(error, VaultError::UnknownVersion(it) if it == version));
+            assert!(error.to_string().contains(maker), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_bound_to_one_key() {
+        let file = file();
+        let parsed = parse(&file).unwrap();
+        assert!(matches!(parsed.open(&[9; 32]), Err(VaultError::WrongPassphrase)));
+        assert_ne!(key_check(&[8; 32]), key_check(&[9; 32]));
     }
 
     #[test]

@@ -4,76 +4,33 @@
 //! a whole. Never prints a secret, never keeps the passphrase. Invariant: a key that has signed anything, or whose oid
 //! was handed out, is on the disk before (unless the manager is in memory only).
 
+mod error;
 mod format;
+mod onion;
+mod rotation;
 mod secrets;
 
 use std::fmt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rand::CryptoRng;
-use sha2::{Digest as _, Sha256};
-use zeroize::Zeroizing;
 
+use crate::backup::{BackupError, BackupSealer, OpeningReader};
 use crate::chain::KeyChain;
 use crate::home::HomeRecord;
-use crate::ids::{Oid, OnionAddr, PeerId, Signature};
+use crate::ids::{Oid, PeerId, Signature};
+use crate::locked::{Locked, MemoryLock};
 use crate::passphrase::{KdfCost, Passphrase};
-use crate::private_file::{self, FileError};
-use crate::sealing::SealingKey;
+use crate::private_file;
 use crate::signed_object::SignedObject;
-use crate::signing::{Context, signing_input};
+use crate::signing::Context;
+pub use error::{UnknownIdentity, VaultError};
 use format::{FILE_BYTES_MAX, Header};
+pub(crate) use format::{KEY_CHECK_BYTES, key_check};
+pub use rotation::{CaughtUp, HolderInfo};
 use secrets::{Holder, IDENTITIES_MAX, Secrets};
-
-/// Why a vault was not opened, made or changed.
-#[derive(Debug, thiserror::Error)]
-pub enum VaultError {
-    /// The file cannot be read or written, or is not private.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// Another kind of file.
-    #[error("this file is not a vault")]
-    NotAVault,
-    /// Made by another version of this program.
-    #[error("the vault has version {0}, which this program does not know; it knows version 1")]
-    UnknownVersion(u16),
-    /// The file ends too early: an interrupted copy, a full disk.
-    #[error("the vault is cut short; restore it from a copy")]
-    Truncated,
-    /// The checksum does not fit: the disk or a copy changed it.
-    #[error("the vault is damaged; restore it from a copy")]
-    Damaged,
-    /// The cipher refuses. A wrong passphrase and a deliberate change look the same.
-    #[error("wrong passphrase, or the vault was tampered with")]
-    WrongPassphraseOrTampered,
-    /// A passphrase without a character.
-    #[error("the passphrase is empty")]
-    EmptyPassphrase,
-    /// Argon2id's parameters are not within their limits; the file may have been tampered with.
-    #[error("the vault's cost is out of bounds: {} KiB, {} passes, {} lanes", .0.memory_kib, .0.passes, .0.lanes)]
-    CostOutOfBounds(KdfCost),
-    /// Too little memory to derive the key.
-    #[error("opening the vault takes {0} KiB of memory, which this machine does not give")]
-    OutOfMemory(u32),
-    /// It opened, but its keys and chains do not fit each other: a fault of this program.
-    #[error("the vault's keys do not fit its key chains")]
-    Inconsistent,
-    /// Another process wrote the file since it was opened here; saving would lose that process's keys.
-    #[error("another process changed the vault; start again to see its keys")]
-    ChangedMeanwhile,
-    /// No room for another identity or rotation.
-    #[error("the vault is full")]
-    Full,
-    /// See [`UnknownIdentity`].
-    #[error(transparent)]
-    UnknownIdentity(#[from] UnknownIdentity),
-}
-
-/// This node holds no key of that identity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no key of identity {0} is held here")]
-pub struct UnknownIdentity(pub Oid);
 
 /// Holds the secrets of one node and signs with them. Shared between threads.
 ///
@@ -88,7 +45,7 @@ struct State {
 /// What saving again needs.
 struct Sealed {
     path: PathBuf,
-    key: Zeroizing<[u8; 32]>,
+    key: Locked<32>,
     header: Header,
 }
 
@@ -142,6 +99,41 @@ impl KeyManager {
         Ok(())
     }
 
+    /// What opening the file costs. `None` for a manager in memory.
+    pub fn cost(&self) -> Option<KdfCost> {
+        self.read().file.as_ref().map(|sealed| sealed.header.cost)
+    }
+
+    /// Whether all secrets held here lie in locked memory.
+    pub fn memory(&self) -> MemoryLock {
+        let state = self.read();
+        let of_file = state.file.as_ref().and_then(|sealed| sealed.key.fault());
+        match of_file.or_else(|| state.secrets.lock_fault()) {
+            None => MemoryLock::Locked,
+            Some(reason) => MemoryLock::NotLocked(reason.to_owned()),
+        }
+    }
+
+    /// Seals a backup with the vault's key, so that it opens with the passphrase that the vault has now.
+    ///
+    /// # Errors
+    /// [`VaultError::InMemory`].
+    pub fn backup_sealer(&self, rng: &mut dyn CryptoRng) -> Result<BackupSealer, VaultError> {
+        let state = self.read();
+        let Sealed { key, header, .. } = state.file.as_ref().ok_or(VaultError::InMemory)?;
+        Ok(BackupSealer::new(header.cost, header.salt, key, rng))
+    }
+
+    /// Opens a backup with the key in memory: to verify one that was just written.
+    ///
+    /// # Errors
+    /// [`BackupError::OtherVault`] for a backup of another vault, or of before the passphrase was changed.
+    pub fn open_backup<R: Read>(&self, backup: R) -> Result<OpeningReader<R>, BackupError> {
+        let state = self.read();
+        let Sealed { key, header, .. } = state.file.as_ref().ok_or(VaultError::InMemory)?;
+        OpeningReader::with_key(backup, header.cost, &header.salt, key)
+    }
+
     /// The node's name: its first key.
     pub fn peer_id(&self) -> PeerId {
         PeerId::from_bytes(*self.read().secrets.node.chain.genesis.first.as_bytes())
@@ -157,33 +149,9 @@ impl KeyManager {
         self.read().secrets.node.oid
     }
 
-    /// The node's onion address.
-    pub fn onion(&self) -> OnionAddr {
-        self.read().secrets.onion.onion_addr()
-    }
-
-    /// Hands the onion key's seed to `use_it`: arti needs it in memory.
-    pub fn with_onion_seed<R>(&self, use_it: impl FnOnce(&[u8; 32]) -> R) -> R {
-        self.read().secrets.onion.with_seed(use_it)
-    }
-
-    /// The key that seals tickets of this onion service. It is a digest of the onion's key, so it lies in the vault with
-    /// it, and a node with another onion address knows none of the old tickets.
-    pub fn ticket_key(&self) -> SealingKey {
-        self.read().secrets.onion.with_seed(|seed| {
-            let input = Zeroizing::new(signing_input(Context::TicketKey, &[seed]));
-            SealingKey::from_bytes(&Zeroizing::new(Sha256::digest(&*input).into()))
-        })
-    }
-
     /// Signs with the node's current key.
     pub fn sign_as_node(&self, context: Context, parts: &[&[u8]]) -> Signature {
         self.read().secrets.node.current.sign(context, parts)
-    }
-
-    /// Signs with the onion's key.
-    pub fn sign_as_onion(&self, context: Context, parts: &[&[u8]]) -> Signature {
-        self.read().secrets.onion.sign(context, parts)
     }
 
     /// Signs a payload with the node's current key into a COSE_Sign1 envelope.
@@ -216,20 +184,6 @@ impl KeyManager {
             return Err(error);
         }
         Ok(oid)
-    }
-
-    /// Makes the next key of an identity, or of the node (by its server oid), the current one and commits to another.
-    ///
-    /// The owner's live objects must then be signed again.
-    pub fn rotate(&self, holder: Oid, rng: &mut dyn CryptoRng) -> Result<(), VaultError> {
-        let mut state = self.write();
-        let rotated = state.holder(holder)?.rotated(rng)?;
-        let before = std::mem::replace(state.holder_mut(holder)?, rotated);
-        if let Err(error) = state.save(rng) {
-            *state.holder_mut(holder)? = before;
-            return Err(error);
-        }
-        Ok(())
     }
 
     /// Signs an object's bytes as its owner: an identity held here, or the node by its server oid.
@@ -300,11 +254,15 @@ impl Sealed {
         let (mut salt, mut nonce) = ([0; 16], [0; 24]);
         rng.fill_bytes(&mut salt);
         rng.fill_bytes(&mut nonce);
-        Ok(Self {
-            path: path.into(),
-            key: cost.derive(passphrase, &salt)?,
-            header: Header { cost, salt, nonce },
-        })
+        let key = cost.derive(passphrase, &salt)?;
+        let header = Header {
+            cost,
+            salt,
+            check: key_check(&key),
+            nonce,
+        };
+        let path = path.into();
+        Ok(Self { path, key, header })
     }
 
     /// The nonce is new in every write, so an equal header means that nobody wrote since.
@@ -318,5 +276,7 @@ impl Sealed {
     }
 }
 
+#[cfg(test)]
+mod rotation_tests;
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,10 @@
 //! What the vault keeps: the onion's key, and of the node and each identity the chain, the current key and the next.
 //!
-//! Plaintext of version 1: the number of seeds (4 bytes, big-endian); the seeds of 32 bytes each: the onion's, the
-//! node's current and next, each identity's current and next; then canonical CBOR `[node chain, [identity chains]]`.
+//! Plaintext of version 2: the onion's key (64 bytes); the number of seeds (4 bytes, big-endian); the seeds of 32 bytes
+//! each: the node's current and next, each identity's current and next, without the next keys that are offline; then
+//! canonical CBOR `[node, [identity, …]]`, each `[whether the next key is here, chain]`.
 //! Seeds stand apart from the CBOR so that no encoder's growing buffer leaves copies of them in memory.
-//! Invariant: every holder's current key is the one its chain ends in, and its next key the one committed to.
+//! Invariant: every holder's current key is the one its chain ends in, and its next key, if here, the one committed to.
 
 use rand::CryptoRng;
 use zeroize::Zeroizing;
@@ -11,26 +12,38 @@ use zeroize::Zeroizing;
 use super::VaultError;
 use crate::chain::{Genesis, KeyChain, commitment};
 use crate::codec::{self, Limits};
-use crate::ids::Oid;
+use crate::ids::{Digest, Oid};
+use crate::onion_key::OnionKey;
 use crate::signing::SecretKey;
 
 /// Most identities of one node; far above what a household or a club needs, and the file stays below its limit.
 pub(super) const IDENTITIES_MAX: usize = 1000;
-/// Most rotations of one key.
-const EVENTS_MAX: usize = 1000;
+/// Most rotations of one key that a vault is read with; what peers take is far less.
+pub(super) const EVENTS_MAX: usize = 1000;
+const ONION_BYTES: usize = 64;
 const SEED_BYTES: usize = 32;
 
+/// The key that a chain commits to.
+#[derive(Clone)]
+pub(super) enum Next {
+    /// In this vault.
+    Here(SecretKey),
+    /// Elsewhere, as a recovery key, or lost.
+    Offline,
+}
+
 /// An identity or the node: who can sign as it, and who can do so next.
+#[derive(Clone)]
 pub(super) struct Holder {
     pub(super) oid: Oid,
     pub(super) chain: KeyChain,
     pub(super) current: SecretKey,
-    next: SecretKey,
+    pub(super) next: Next,
 }
 
 /// Everything secret of one node.
 pub(super) struct Secrets {
-    pub(super) onion: SecretKey,
+    pub(super) onion: OnionKey,
     pub(super) node: Holder,
     /// In the order in which they were made.
     pub(super) identities: Vec<Holder>,
@@ -44,7 +57,7 @@ impl Holder {
             oid: chain.oid(),
             chain,
             current,
-            next,
+            next: Next::Here(next),
         }
     }
 
@@ -53,26 +66,42 @@ impl Holder {
         self.chain.events.len() as u32
     }
 
-    /// The same holder after it made its next key the current one and committed to another.
-    pub(super) fn rotated(&self, rng: &mut dyn CryptoRng) -> Result<Self, VaultError> {
-        if self.chain.events.len() >= EVENTS_MAX {
-            return Err(VaultError::Full);
+    /// Whether this is the key that the chain commits to.
+    pub(super) fn is_next(&self, key: &SecretKey) -> bool {
+        commitment(&key.public()) == committed(&self.chain)
+    }
+
+    /// The same holder after `revealed`, which must be its next key, became the current one and another was committed to,
+    /// which is here. At most `events_max` rotations.
+    pub(super) fn rotated(
+        &self,
+        revealed: &SecretKey,
+        events_max: usize,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<Self, VaultError> {
+        // A vault with a longer chain would not be read again.
+        let events_max = events_max.min(EVENTS_MAX);
+        if self.chain.events.len() >= events_max {
+            return Err(VaultError::ChainFull(events_max));
         }
         let (mut chain, next) = (self.chain.clone(), SecretKey::generate(rng));
-        chain.rotate(&self.next, &next.public());
+        chain.rotate(revealed, &next.public());
         Ok(Self {
             oid: self.oid,
             chain,
-            current: self.next.clone(),
-            next,
+            current: revealed.clone(),
+            next: Next::Here(next),
         })
     }
 
     /// Puts keys to a chain, if they are the chain's.
-    fn restore(chain: KeyChain, current: SecretKey, next: SecretKey) -> Result<Self, VaultError> {
+    fn restore(chain: KeyChain, current: SecretKey, next: Next) -> Result<Self, VaultError> {
         let verified = chain.verify(EVENTS_MAX).map_err(|_| VaultError::Inconsistent)?;
-        let committed = chain.events.last().map_or(chain.genesis.next, |event| event.next);
-        if verified.current() != current.public() || committed != commitment(&next.public()) {
+        let is_committed = match &next {
+            Next::Here(next) => committed(&chain) == commitment(&next.public()),
+            Next::Offline => true,
+        };
+        if verified.current() != current.public() || !is_committed {
             return Err(VaultError::Inconsistent);
         }
         Ok(Self {
@@ -82,41 +111,75 @@ impl Holder {
             next,
         })
     }
+
+    fn keys(&self) -> impl Iterator<Item = &SecretKey> {
+        std::iter::once(&self.current).chain(self.next.here())
+    }
+}
+
+impl Next {
+    /// The key, if it is in this vault.
+    pub(super) fn here(&self) -> Option<&SecretKey> {
+        match self {
+            Self::Here(key) => Some(key),
+            Self::Offline => None,
+        }
+    }
+}
+
+fn committed(chain: &KeyChain) -> Digest {
+    chain.events.last().map_or(chain.genesis.next, |event| event.next)
 }
 
 impl Secrets {
     /// A new node: its key and the next one, its onion's key, no identity.
     pub(super) fn generate(rng: &mut dyn CryptoRng) -> Self {
         Self {
-            onion: SecretKey::generate(rng),
+            onion: OnionKey::generate(rng),
             node: Holder::generate(rng),
             identities: Vec::new(),
         }
     }
 
+    /// The node first, then the identities.
+    pub(super) fn holders(&self) -> impl Iterator<Item = &Holder> {
+        std::iter::once(&self.node).chain(&self.identities)
+    }
+
+    /// Why the memory of some key is not locked, if it is not.
+    pub(super) fn lock_fault(&self) -> Option<&str> {
+        let mut faults = self.holders().flat_map(Holder::keys).map(SecretKey::lock_fault);
+        self.onion.lock_fault().or_else(|| faults.find_map(|fault| fault))
+    }
+
     /// The plaintext to seal. Written once into a buffer that is large enough.
     pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
-        let holders = || std::iter::once(&self.node).chain(&self.identities);
-        let chains: Vec<_> = self.identities.iter().map(|holder| &holder.chain).collect();
-        let chains = codec::encode(&(&self.node.chain, chains));
-        let seeds = 1 + 2 * holders().count();
-        let mut plain = Zeroizing::new(Vec::with_capacity(4 + seeds * SEED_BYTES + chains.len()));
+        fn record(holder: &Holder) -> (bool, &KeyChain) {
+            (holder.next.here().is_some(), &holder.chain)
+        }
+        let identities: Vec<_> = self.identities.iter().map(record).collect();
+        let records = codec::encode(&(record(&self.node), identities));
+        let seeds = self.holders().flat_map(Holder::keys).count();
+        let bytes = ONION_BYTES + 4 + seeds * SEED_BYTES + records.len();
+        let mut plain = Zeroizing::new(Vec::with_capacity(bytes));
+        self.onion.with_secret(|secret| plain.extend_from_slice(secret));
         plain.extend_from_slice(&(seeds as u32).to_be_bytes());
-        self.onion.with_seed(|seed| plain.extend_from_slice(seed));
-        for key in holders().flat_map(|holder| [&holder.current, &holder.next]) {
+        for key in self.holders().flat_map(Holder::keys) {
             key.with_seed(|seed| plain.extend_from_slice(seed));
         }
-        plain.extend_from_slice(&chains);
+        plain.extend_from_slice(&records);
         plain
     }
 
     /// Reads a plaintext that the cipher authenticated. It was written by this program, so any fault is ours.
     pub(super) fn decode(plain: &[u8]) -> Result<Self, VaultError> {
-        let (count, mut rest) = plain.split_first_chunk().ok_or(VaultError::Inconsistent)?;
-        let count = u32::from_be_bytes(*count) as usize;
+        let fault = || VaultError::Inconsistent;
+        let (onion, rest) = plain.split_first_chunk::<ONION_BYTES>().ok_or_else(fault)?;
+        let onion = OnionKey::from_expanded(onion).ok_or_else(fault)?;
+        let (count, mut rest) = rest.split_first_chunk().ok_or_else(fault)?;
         let mut seeds = Vec::new();
-        for _ in 0..count {
-            let (seed, after) = rest.split_first_chunk::<SEED_BYTES>().ok_or(VaultError::Inconsistent)?;
+        for _ in 0..u32::from_be_bytes(*count) {
+            let (seed, after) = rest.split_first_chunk::<SEED_BYTES>().ok_or_else(fault)?;
             seeds.push(SecretKey::from_seed(seed));
             rest = after;
         }
@@ -125,20 +188,26 @@ impl Secrets {
             depth_max: 8,
             items_max: super::format::FILE_BYTES_MAX,
         };
-        let (node, identities): (KeyChain, Vec<KeyChain>) =
-            codec::decode(rest, &limits).map_err(|_| VaultError::Inconsistent)?;
-        if count != 3 + 2 * identities.len() {
-            return Err(VaultError::Inconsistent);
-        }
+        type Record = (bool, KeyChain);
+        let (node, identities): (Record, Vec<Record>) = codec::decode(rest, &limits).map_err(|_| fault())?;
         let mut seeds = seeds.into_iter();
-        let mut seed = || seeds.next().ok_or(VaultError::Inconsistent);
+        let mut holder = |(is_here, chain): Record| {
+            let current = seeds.next().ok_or_else(fault)?;
+            let next = match is_here {
+                true => Next::Here(seeds.next().ok_or_else(fault)?),
+                false => Next::Offline,
+            };
+            Holder::restore(chain, current, next)
+        };
+        let node = holder(node)?;
+        let identities = identities.into_iter().map(&mut holder).collect::<Result<_, _>>()?;
+        if seeds.next().is_some() {
+            return Err(fault());
+        }
         Ok(Self {
-            onion: seed()?,
-            node: Holder::restore(node, seed()?, seed()?)?,
-            identities: identities
-                .into_iter()
-                .map(|chain| Holder::restore(chain, seed()?, seed()?))
-                .collect::<Result<_, _>>()?,
+            onion,
+            node,
+            identities,
         })
     }
 }
@@ -152,9 +221,13 @@ mod tests {
         let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(5);
         let mut secrets = Secrets::generate(&mut rng);
         secrets.identities.push(Holder::generate(&mut rng));
-        secrets
-            .identities
-            .push(Holder::generate(&mut rng).rotated(&mut rng).unwrap());
+        let bob = Holder::generate(&mut rng);
+        let next = bob.next.here().unwrap();
+        secrets.identities.push(bob.rotated(next, 1, &mut rng).unwrap());
+        secrets.identities.push(Holder {
+            next: Next::Offline,
+            ..Holder::generate(&mut rng)
+        });
         secrets
     }
 
@@ -166,22 +239,30 @@ mod tests {
         assert_eq!(*back.encode(), *plain);
         assert_eq!(back.identities[1].key_id(), 1);
         assert_eq!(back.identities[1].oid, secrets().identities[1].oid);
+        let is_here = |holder: &Holder| holder.next.here().is_some();
+        assert!(is_here(&back.node) && is_here(&back.identities[1]) && !is_here(&back.identities[2]));
     }
 
     #[test]
     fn keys_that_do_not_fit_their_chains_are_refused() {
         let mut swapped = secrets();
-        swapped.identities[0].current = swapped.identities[0].next.clone();
+        swapped.identities[0].current = swapped.identities[0].next.here().unwrap().clone();
         assert!(matches!(
             Secrets::decode(&swapped.encode()),
             Err(VaultError::Inconsistent)
         ));
         let mut uncommitted = secrets();
-        uncommitted.node.next = uncommitted.onion.clone();
+        uncommitted.node.next = uncommitted.identities[0].next.clone();
         assert!(matches!(
             Secrets::decode(&uncommitted.encode()),
             Err(VaultError::Inconsistent)
         ));
+        let mut missing = secrets().encode();
+        let count = missing[ONION_BYTES + 3];
+        assert_eq!(count, 7);
+        missing[ONION_BYTES + 3] = count - 1;
+        missing.drain(ONION_BYTES + 4..ONION_BYTES + 4 + SEED_BYTES);
+        assert!(matches!(Secrets::decode(&missing), Err(VaultError::Inconsistent)));
         let plain = secrets().encode();
         for length in 0..plain.len() {
             assert!(Secrets::decode(&plain[..length]).is_err(), "{length}");

@@ -1,6 +1,7 @@
 //! The key manager over real files, with the cheapest cost that Argon2id has.
 
 use super::*;
+use crate::private_file::FileError;
 use crate::signing::BadSignature;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -36,7 +37,9 @@ fn what_was_made_is_there_after_opening() {
     assert_eq!(again.identities(), [alice, bob]);
     assert_eq!(again.identity_chain(alice), keys.identity_chain(alice));
     assert_eq!(again.identity_chain(keys.server_oid()), None);
-    assert_eq!(again.with_onion_seed(|seed| *seed), keys.with_onion_seed(|seed| *seed));
+    let secret = |keys: &KeyManager| keys.with_onion_secret(|secret| *secret);
+    assert_eq!(secret(&again), secret(&keys));
+    assert_eq!((again.cost(), keys.cost()), (Some(KdfCost::TEST), Some(KdfCost::TEST)));
 }
 
 #[test]
@@ -45,7 +48,7 @@ fn each_fault_has_its_own_error() {
     let open = || KeyManager::open(&path, &word("right")).unwrap_err();
     assert!(matches!(
         KeyManager::open(&path, &word("wrong")),
-        Err(VaultError::WrongPassphraseOrTampered)
+        Err(VaultError::WrongPassphrase)
     ));
     assert!(matches!(
         KeyManager::open(&path, &word("")),
@@ -62,9 +65,20 @@ fn each_fault_has_its_own_error() {
     fs::write(&path, &good[..100]).unwrap();
     assert!(matches!(open(), VaultError::Truncated));
     let mut newer = good.clone();
-    newer[15] = 2;
+    newer[15] = 3;
     fs::write(&path, newer).unwrap();
-    assert!(matches!(open(), VaultError::UnknownVersion(2)));
+    assert!(matches!(open(), VaultError::UnknownVersion(3)));
+    let mut tampered = good.clone();
+    let body = tampered.len() - 32;
+    tampered[body - 1] ^= 1;
+    let checksum = crate::ids::Digest::of(&tampered[..body]);
+    tampered[body..].copy_from_slice(checksum.as_bytes());
+    fs::write(&path, tampered).unwrap();
+    assert!(matches!(open(), VaultError::Tampered));
+    assert!(matches!(
+        KeyManager::open(&path, &word("wrong")),
+        Err(VaultError::WrongPassphrase)
+    ));
     fs::write(&path, vec![b'x'; FILE_BYTES_MAX + 1]).unwrap();
     assert!(matches!(open(), VaultError::File(FileError::TooLong { .. })));
     fs::remove_file(&path).unwrap();
@@ -111,9 +125,9 @@ fn a_rotation_keeps_the_name_and_changes_the_key() {
     let alice = keys.add_identity(&mut rng(2)).unwrap();
     let (peer, server) = (keys.peer_id(), keys.server_oid());
     let before = keys.identity_chain(alice).unwrap().verify(0).unwrap();
-    keys.rotate(alice, &mut rng(3)).unwrap();
-    keys.rotate(alice, &mut rng(4)).unwrap();
-    keys.rotate(server, &mut rng(5)).unwrap();
+    keys.rotate(alice, 9, &mut rng(3)).unwrap();
+    keys.rotate(alice, 9, &mut rng(4)).unwrap();
+    keys.rotate(server, 9, &mut rng(5)).unwrap();
     let keys = KeyManager::open(&path, &word("right")).unwrap();
     assert_eq!((keys.peer_id(), keys.server_oid()), (peer, server));
     let after = keys.identity_chain(alice).unwrap().verify(2).unwrap();
@@ -131,7 +145,7 @@ fn an_identity_that_could_not_be_saved_is_not_there() {
     let blocked = dir.path().join("vault.new");
     fs::create_dir(&blocked).unwrap();
     assert!(keys.add_identity(&mut rng(2)).is_err());
-    assert!(keys.rotate(keys.server_oid(), &mut rng(2)).is_err());
+    assert!(keys.rotate(keys.server_oid(), 9, &mut rng(2)).is_err());
     assert_eq!(keys.identities(), []);
     assert_eq!(keys.node_chain().events, []);
     fs::remove_dir(blocked).unwrap();
@@ -162,7 +176,7 @@ fn a_changed_passphrase_opens_and_the_old_one_does_not() {
     let alice = keys.add_identity(&mut rng(3)).unwrap();
     assert!(matches!(
         KeyManager::open(&path, &word("right")),
-        Err(VaultError::WrongPassphraseOrTampered)
+        Err(VaultError::WrongPassphrase)
     ));
     assert_eq!(KeyManager::open(&path, &word("other")).unwrap().identities(), [alice]);
 }
@@ -173,9 +187,9 @@ fn no_nonce_is_used_twice_and_no_secret_is_in_the_file_or_in_debug() {
     let first = fs::read(&path).unwrap();
     keys.add_identity(&mut rng(2)).unwrap();
     let second = fs::read(&path).unwrap();
-    assert_eq!(first[28..44], second[28..44]);
-    assert_ne!(first[44..68], second[44..68]);
-    let seed = keys.with_onion_seed(|seed| *seed);
+    assert_eq!(first[28..60], second[28..60]);
+    assert_ne!(first[60..84], second[60..84]);
+    let seed = keys.with_onion_secret(|secret| *secret);
     assert!(
         !second
             .windows(8)

@@ -77,7 +77,7 @@ impl Side {
         let mut rng = ChaCha20Rng::seed_from_u64(number);
         let keys = Arc::new(KeyManager::generate(&mut rng));
         let identity = keys.add_identity(&mut rng).unwrap();
-        keys.rotate(keys.server_oid(), &mut rng).unwrap();
+        keys.rotate(keys.server_oid(), 32, &mut rng).unwrap();
         let object = keys.sign_object(identity, vec![0x80]).unwrap();
         let mark = number.to_be_bytes()[7];
         Self {

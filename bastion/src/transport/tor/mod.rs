@@ -194,24 +194,25 @@ impl TorNode {
         TorTransport::new(self.client.isolated_client(), self.limits.dial_deadline)
     }
 
-    /// Starts an onion service whose identity key comes from this Ed25519 seed (RFC 8032). It ends when the listener
-    /// is dropped; open streams live on.
+    /// Starts an onion service whose identity key is this one: 64 bytes, the clamped scalar and the prefix (RFC 8032,
+    /// section 5.1.5). It ends when the listener is dropped; open streams live on.
     ///
     /// The nickname names its state in the state directory: letters, digits, `-` and `_`. One that was used in this
-    /// process can be used again for the same seed only. (With the feature `tor-pow` not at all:
+    /// process can be used again for the same key only. (With the feature `tor-pow` not at all:
     /// arti's threads for the work keep the state.) `port` is the virtual port, usually [`ONION_PORT`](super::ONION_PORT).
     ///
     /// # Errors
     /// [`TorError::Launch`].
-    pub fn listen(&self, nickname: &str, seed: &[u8; 32], port: u16) -> Result<TorListener, TorError> {
+    pub fn listen(&self, nickname: &str, secret: &[u8; 64], port: u16) -> Result<TorListener, TorError> {
         let fail = |why: String| TorError::Launch {
             nickname: nickname.to_owned(),
             why,
         };
         let hs_nickname = HsNickname::new(nickname.to_owned()).map_err(|error| fail(chain(&error)))?;
         let config = self.service_config(hs_nickname).map_err(|error| fail(chain(&error)))?;
-        let keypair = ed25519::Keypair::from_bytes(seed);
-        let onion = OnionAddr::from_public_key(PublicKey::from_bytes(keypair.verifying_key().to_bytes()));
+        let keypair = ed25519::ExpandedKeypair::from_secret_key_bytes(*secret)
+            .ok_or_else(|| fail("its key is not an Ed25519 key".into()))?;
+        let onion = OnionAddr::from_public_key(PublicKey::from_bytes(keypair.public().to_bytes()));
 
         let mut launched = self.launched.lock().unwrap_or_else(PoisonError::into_inner);
         let known = launched.get(nickname).copied();
@@ -301,7 +302,7 @@ type Launched = (Arc<RunningOnionService>, BoxStream<'static, RendRequest>);
 fn launch(
     client: &Client,
     config: OnionServiceConfig,
-    keypair: Option<ed25519::Keypair>,
+    keypair: Option<ed25519::ExpandedKeypair>,
 ) -> arti_client::Result<Option<Launched>> {
     fn boxed(
         (service, requests): (
@@ -312,10 +313,9 @@ fn launch(
         (service, requests.boxed())
     }
     Ok(match keypair {
-        Some(keypair) => {
-            let keypair = HsIdKeypair::from(ed25519::ExpandedKeypair::from(&keypair));
-            client.launch_onion_service_with_hsid(config, keypair)?.map(boxed)
-        }
+        Some(keypair) => client
+            .launch_onion_service_with_hsid(config, HsIdKeypair::from(keypair))?
+            .map(boxed),
         None => client.launch_onion_service(config)?.map(boxed),
     })
 }

@@ -115,7 +115,7 @@ impl Ground {
             #[cfg(feature = "tor")]
             Self::Tor(node) => {
                 let port = bastion::transport::ONION_PORT;
-                let listener = keys.with_onion_seed(|seed| node.listen("flooded", seed, port))?;
+                let listener = keys.with_onion_secret(|secret| node.listen("flooded", secret, port))?;
                 Ok(Served {
                     port: 0,
                     watch: Some(listener.watch()),

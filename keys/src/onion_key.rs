@@ -1,0 +1,212 @@
+//! The key of an onion service, as 64 bytes that C tor's files hold too, so that an address can move in and out.
+//!
+//! The expanded form of RFC 8032, section 5.1.5: the clamped scalar, then the prefix that nonces are derived with. The seed
+//! that it may come from is not kept, because a key of C tor's has none. Never printed; never overwrites a folder.
+//! Invariant: the scalar is clamped and the public key is the scalar's; signing with another one would give the key away.
+
+use std::fmt;
+use std::fs::{DirBuilder, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use ed25519_dalek::VerifyingKey;
+use ed25519_dalek::hazmat::{ExpandedSecretKey, raw_sign};
+use rand::CryptoRng;
+use sha2::{Digest as _, Sha512};
+use zeroize::Zeroizing;
+
+use crate::ids::{OnionAddr, PublicKey, Signature};
+use crate::locked::Locked;
+use crate::private_file::{self, FileError};
+use crate::signing::{Context, signing_input};
+
+/// The names and beginnings of the files in C tor's `HiddenServiceDir` (tor(1); `crypto_write_tagged_contents_to_file`).
+const SECRET_FILE: &str = "hs_ed25519_secret_key";
+const PUBLIC_FILE: &str = "hs_ed25519_public_key";
+const HOSTNAME_FILE: &str = "hostname";
+const SECRET_TAG: &[u8; 32] = b"== ed25519v1-secret: type0 ==\0\0\0";
+const PUBLIC_TAG: &[u8; 32] = b"== ed25519v1-public: type0 ==\0\0\0";
+const FILE_BYTES_MAX: usize = 128;
+
+/// Why an onion key was not read from C tor's folder, or not written as one.
+#[derive(Debug, thiserror::Error)]
+pub enum OnionKeyError {
+    /// A file cannot be read or written, or is not private.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The file of the secret key begins with another tag.
+    #[error("{0}: not the secret key of an onion service of version 3 as C tor writes it")]
+    NotAKey(PathBuf),
+    /// The tag is right, the length is not 96 bytes.
+    #[error("{path}: {bytes} bytes long; a secret key's file has 96")]
+    Length {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        bytes: usize,
+    },
+    /// Its scalar is not clamped as RFC 8032, section 5.1.5, requires: damaged, or made by a faulty program.
+    #[error("{0}: not a valid Ed25519 key (its scalar is not clamped)")]
+    NotClamped(PathBuf),
+    /// The public key or the hostname beside it is another key's: the files of two services were mixed up.
+    #[error("{0} does not belong to the secret key beside it")]
+    OtherKey(PathBuf),
+}
+
+/// The secret key of an onion service. Lies in locked memory where the system allows it, is zeroised when dropped.
+#[derive(Clone)]
+pub struct OnionKey {
+    secret: Locked<64>,
+    public: VerifyingKey,
+}
+
+impl OnionKey {
+    /// A new key.
+    pub fn generate(rng: &mut dyn CryptoRng) -> Self {
+        let mut seed = Zeroizing::new([0; 32]);
+        rng.fill_bytes(seed.as_mut());
+        Self::from_seed(&seed)
+    }
+
+    /// The key of a 32-byte seed (RFC 8032's private key): SHA-512 of it, its first half clamped.
+    pub fn from_seed(seed: &[u8; 32]) -> Self {
+        let secret = Locked::filled(|secret| {
+            let digest: Zeroizing<[u8; 64]> = Zeroizing::new(Sha512::digest(seed).into());
+            secret.copy_from_slice(digest.as_ref());
+            clamp(secret);
+        });
+        let public = public_of(&secret);
+        Self { secret, public }
+    }
+
+    /// The key of 64 expanded bytes, if their scalar is clamped.
+    pub(crate) fn from_expanded(bytes: &[u8; 64]) -> Option<Self> {
+        let secret = Locked::copy_of(bytes);
+        let clamped = Locked::filled(|place| {
+            place.copy_from_slice(bytes);
+            clamp(place);
+        });
+        if *clamped != *secret {
+            return None;
+        }
+        let public = public_of(&secret);
+        Some(Self { secret, public })
+    }
+
+    /// The address of the service with this key.
+    pub fn onion_addr(&self) -> OnionAddr {
+        OnionAddr::from_public_key(PublicKey::from_bytes(self.public.to_bytes()))
+    }
+
+    /// Signs `[context, part, …]`.
+    pub fn sign(&self, context: Context, parts: &[&[u8]]) -> Signature {
+        let expanded = ExpandedSecretKey::from_bytes(&self.secret);
+        let signature = raw_sign::<Sha512>(&expanded, &signing_input(context, parts), &self.public);
+        Signature::from_bytes(signature.to_bytes())
+    }
+
+    /// Hands the 64 bytes to `use_it` and nowhere else: for the sealed vault, and for arti, which needs them in memory.
+    pub fn with_secret<R>(&self, use_it: impl FnOnce(&[u8; 64]) -> R) -> R {
+        use_it(&self.secret)
+    }
+
+    /// Why its memory is not locked, if it is not.
+    pub(crate) fn lock_fault(&self) -> Option<&str> {
+        self.secret.fault()
+    }
+
+    /// Reads the key of C tor's folder (`HiddenServiceDir`), or of its file `hs_ed25519_secret_key` alone.
+    ///
+    /// The file must be private (mode 0600 or stricter). What lies beside it, public key and hostname, must belong to it.
+    pub fn from_tor_folder(path: &Path) -> Result<Self, OnionKeyError> {
+        let file = if path.is_dir() {
+            path.join(SECRET_FILE)
+        } else {
+            path.to_owned()
+        };
+        let bytes = private_file::read(&file, FILE_BYTES_MAX)?;
+        let Some((tag, secret)) = bytes.split_first_chunk::<32>() else {
+            return Err(OnionKeyError::NotAKey(file));
+        };
+        if tag != SECRET_TAG {
+            return Err(OnionKeyError::NotAKey(file));
+        }
+        let Ok(secret) = secret.try_into() else {
+            let bytes = bytes.len();
+            return Err(OnionKeyError::Length { path: file, bytes });
+        };
+        let key = Self::from_expanded(secret).ok_or_else(|| OnionKeyError::NotClamped(file.clone()))?;
+        let folder = file.parent().unwrap_or(Path::new(""));
+        key.check_beside(&folder.join(PUBLIC_FILE), &key.public_file())?;
+        key.check_beside(&folder.join(HOSTNAME_FILE), key.hostname_file().as_bytes())?;
+        Ok(key)
+    }
+
+    /// Checks a file that is not secret and may be missing. White space at its end does not matter.
+    fn check_beside(&self, path: &Path, awaited: &[u8]) -> Result<(), OnionKeyError> {
+        let mut found = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX as u64).read_to_end(&mut found));
+        match read {
+            Ok(_) if found.trim_ascii_end() == awaited.trim_ascii_end() => Ok(()),
+            Ok(_) => Err(OnionKeyError::OtherKey(path.into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(io_error(path, "read it", source)),
+        }
+    }
+
+    /// Makes a new folder (mode 0700) of the three files that C tor keeps (mode 0600). An existing folder is refused.
+    ///
+    /// After an error the folder may be there in part; it can be removed.
+    pub fn write_tor_folder(&self, path: &Path) -> Result<(), OnionKeyError> {
+        DirBuilder::new()
+            .mode(0o700)
+            .create(path)
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::AlreadyExists => FileError::AlreadyExists(path.into()).into(),
+                _ => io_error(path, "create it", source),
+            })?;
+        let mut secret = Zeroizing::new(Vec::with_capacity(96));
+        secret.extend_from_slice(SECRET_TAG);
+        secret.extend_from_slice(&*self.secret);
+        private_file::create(&path.join(SECRET_FILE), &secret)?;
+        private_file::create(&path.join(PUBLIC_FILE), &self.public_file())?;
+        private_file::create(&path.join(HOSTNAME_FILE), self.hostname_file().as_bytes())?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or(Path::new("."));
+        File::open(parent)
+            .and_then(|parent| parent.sync_all())
+            .map_err(|source| io_error(parent, "sync it to the disk", source))
+    }
+
+    fn public_file(&self) -> Vec<u8> {
+        [&PUBLIC_TAG[..], self.public.as_bytes()].concat()
+    }
+
+    fn hostname_file(&self) -> String {
+        self.onion_addr().to_onion_string() + "\n"
+    }
+}
+
+impl fmt::Debug for OnionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("--- onion key ---")
+    }
+}
+
+fn clamp(secret: &mut [u8; 64]) {
+    let (scalar, _) = secret.split_at_mut(32);
+    if let [first, .., last] = scalar {
+        *first &= 0b1111_1000;
+        *last = *last & 0b0111_1111 | 0b0100_0000;
+    }
+}
+
+fn public_of(secret: &[u8; 64]) -> VerifyingKey {
+    VerifyingKey::from(&ExpandedSecretKey::from_bytes(secret))
+}
+
+fn io_error(path: &Path, doing: &'static str, source: io::Error) -> OnionKeyError {
+    let path = path.into();
+    OnionKeyError::File(FileError::Io { path, doing, source })
+}
