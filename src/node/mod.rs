@@ -7,18 +7,21 @@
 mod admission;
 mod clock;
 mod control;
+mod draft;
 mod gatekeeper;
+mod hold;
 mod init;
 mod reload;
 mod run;
 
-use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 pub use admission::Admission;
 pub use clock::SystemClock;
+pub use draft::{DraftError, check_free};
 pub use gatekeeper::Doorkeeper;
-pub use init::{InitError, Initialised, check_free, init};
+pub use hold::{Hold, HoldError};
+pub use init::{InitError, Initialised, init};
 pub use reload::Reloads;
 pub use run::{Event, RunError, run};
 
@@ -32,6 +35,8 @@ const DATABASE_FILE: &str = "postern.db";
 pub const TOKEN_FILE: &str = "api.token";
 /// Where a running node says at which address its API listens.
 pub const API_ADDRESS_FILE: &str = "api.addr";
+/// A copy of the database, while a backup is made.
+const SNAPSHOT_FILE: &str = "postern.db.backup";
 /// Held by the process that runs on the folder.
 const LOCK_FILE: &str = "postern.lock";
 
@@ -70,10 +75,9 @@ impl DataDir {
         self.0.join(API_ADDRESS_FILE)
     }
 
-    /// Whether a process runs on the folder: it holds the lock for as long as it lives.
-    pub fn is_running(&self) -> bool {
-        let file = File::options().write(true).open(self.lock());
-        file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+    /// Where a backup puts its copy of the database while it lasts.
+    fn snapshot(&self) -> PathBuf {
+        self.0.join(SNAPSHOT_FILE)
     }
 
     fn lock(&self) -> PathBuf {

@@ -4,7 +4,7 @@
 //! without Tor. Order of stopping: nobody new, sessions at a frame boundary, API, writer last. Never dials or listens
 //! anywhere but through the configured transport. Invariant: the writer thread is joined before [`run`] returns.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ use super::admission::Admission;
 use super::control::NodeControl;
 use super::gatekeeper::Doorkeeper;
 use super::reload::{self, Reloads};
-use super::{DataDir, SystemClock};
+use super::{DataDir, HoldError, SystemClock};
 use crate::config::{Config, TransportKind};
 use crate::engine::{Clock as _, Engine, EngineError};
 use crate::graph::GraphLimits;
@@ -72,9 +72,9 @@ pub enum Event {
 /// Why a node does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// Another process runs on the same folder.
-    #[error("{0}: another process runs this node")]
-    Locked(PathBuf),
+    /// Another process runs on the same folder, or it cannot be locked.
+    #[error(transparent)]
+    Hold(#[from] HoldError),
     /// The file system.
     #[error("{path}: cannot {doing}")]
     Files {
@@ -119,7 +119,7 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let data = DataDir::of(&config);
-    let _lock = lock(&data)?;
+    let _hold = data.hold()?;
     let keys = Arc::new(KeyManager::open(&data.keys(), &passphrase)?);
     drop(passphrase);
     let (engine, writer) = open_engine(&config, &data, keys.clone())?;
@@ -139,21 +139,6 @@ pub async fn run(
     let joined = tokio::task::spawn_blocking(move || writer.join()).await;
     joined.map_err(|_| RunError::Network("the writer did not end cleanly".into()))?;
     result
-}
-
-fn lock(data: &DataDir) -> Result<File, RunError> {
-    let path = data.lock();
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(files("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(RunError::Locked(path)),
-        Err(TryLockError::Error(error)) => Err(files("lock", &path)(error)),
-    }
 }
 
 fn open_engine(
