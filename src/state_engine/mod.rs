@@ -8,6 +8,7 @@ mod apply;
 mod build;
 mod package;
 mod quota;
+mod recovery_stub;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub use apply::{AppliedPackage, ApplyPackageError, Checked, WindowFault, check_o
 pub use build::{Answer, BuildError, PullRequest};
 pub use package::{Package, PackageFault, PackageLimits, VerifiedPackage, Window};
 pub use quota::{QuotaFault, Quotas, TierQuota};
+pub use recovery_stub::RecoveryReason;
 
 /// Limits of the core.
 #[derive(Debug, Clone, Copy, Default)]

@@ -11,6 +11,7 @@ mod parents;
 mod parked;
 mod peers;
 mod pending;
+mod recovery_stub;
 mod select;
 mod snapshot;
 mod sync_state;

@@ -140,7 +140,10 @@ mod tests {
                 check_whole(&out).unwrap();
                 assert_eq!(fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o600);
                 let copied = rows(&out);
-                assert!(copied % 2 == 0 && copied >= 2 * before, "{copied} rows, {before} writes before");
+                assert!(
+                    copied % 2 == 0 && copied >= 2 * before,
+                    "{copied} rows, {before} writes before"
+                );
             }
             stop.store(true, Ordering::SeqCst);
         });
@@ -158,7 +161,10 @@ mod tests {
         assert!(!none.exists());
         // Another program's.
         let foreign = folder.0.path().join("foreign.db");
-        Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE x (y)").unwrap();
+        Connection::open(&foreign)
+            .unwrap()
+            .execute_batch("CREATE TABLE x (y)")
+            .unwrap();
         assert!(matches!(check_whole(&foreign), Err(StoreError::Foreign(_))));
         assert!(matches!(
             snapshot(&foreign, &folder.0.path().join("other")),
