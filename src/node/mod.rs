@@ -5,24 +5,34 @@
 //! second process ran on the same folder.
 
 mod admission;
+mod archive;
+mod backup;
+mod calibrate;
 mod clock;
 mod control;
 mod draft;
 mod gatekeeper;
 mod hold;
 mod init;
+mod layout;
+mod progress;
 mod reload;
+mod restore;
 mod run;
 
 use std::path::{Path, PathBuf};
 
 pub use admission::Admission;
+pub use backup::{BackedUp, BackupError, backup};
+pub use calibrate::calibrated;
 pub use clock::SystemClock;
 pub use draft::{DraftError, check_free};
 pub use gatekeeper::Doorkeeper;
 pub use hold::{Hold, HoldError};
 pub use init::{InitError, Initialised, init};
+pub use progress::{Hear, Progress, Step, Stopped};
 pub use reload::Reloads;
+pub use restore::{RestoreError, Restored, restore};
 pub use run::{Event, RunError, run};
 
 use crate::config::Config;
