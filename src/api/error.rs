@@ -120,7 +120,8 @@ impl<E: std::error::Error + Into<Self> + 'static> From<EngineError<E>> for ApiEr
 impl From<ControlError> for ApiError {
     fn from(error: ControlError) -> Self {
         let status = match error.code {
-            "no_session" | "not_shared" | "banned" | "pending" => StatusCode::CONFLICT,
+            "no_session" | "not_shared" | "banned" | "pending" | "exists" | "underway" => StatusCode::CONFLICT,
+            "no_folder" => StatusCode::UNPROCESSABLE_ENTITY,
             "internal" => StatusCode::INTERNAL_SERVER_ERROR,
             "not_ready" => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_GATEWAY,

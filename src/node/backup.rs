@@ -99,19 +99,13 @@ struct Small {
     bytes: Vec<u8>,
 }
 
-/// Makes a backup of the node that `config`, read from `config_path`, leads to, into the new file `out`. Writers go on
+/// Makes a backup of the node that `config` leads to, its file as it is now included, into the new file `out`. Writers go on
 /// meanwhile; what they commit after the copy was begun is not in it. Needs room for a copy of the database in the data
 /// folder, and blocks for as long as it takes.
 ///
 /// # Errors
 /// See [`BackupError`].
-pub fn backup(
-    config: &Config,
-    config_path: &Path,
-    keys: &KeyManager,
-    out: &Path,
-    hear: &mut Hear<'_>,
-) -> Result<BackedUp, BackupError> {
+pub fn backup(config: &Config, keys: &KeyManager, out: &Path, hear: &mut Hear<'_>) -> Result<BackedUp, BackupError> {
     let folder = check_target(out)?;
     let data = DataDir::of(config);
     // The database first: keys that are made meanwhile are in the vault before anything refers to them.
@@ -124,7 +118,7 @@ pub fn backup(
     crash_point("backup: database copied");
     store::check_whole(&snapshot.0)?;
     let database_bytes = length(&snapshot.0)?;
-    let parts = gather(config, config_path, &data)?;
+    let parts = gather(config, &data)?;
     let manifest = manifest(created, keys, &parts, database_bytes);
 
     let mut draft_name = out.as_os_str().to_owned();
@@ -168,7 +162,7 @@ fn length(path: &Path) -> Result<u64, DraftError> {
 }
 
 /// The files but the database, as they are now.
-fn gather(config: &Config, config_path: &Path, data: &DataDir) -> Result<Vec<Small>, BackupError> {
+fn gather(config: &Config, data: &DataDir) -> Result<Vec<Small>, BackupError> {
     let read = |name: String, path: &Path| {
         let mut bytes = Vec::new();
         File::open(path)
@@ -180,12 +174,12 @@ fn gather(config: &Config, config_path: &Path, data: &DataDir) -> Result<Vec<Sma
         Ok(Small { name, bytes })
     };
     let mut parts = vec![
-        read(CONFIG.into(), config_path)?,
+        read(CONFIG.into(), config.file())?,
         // Sealed, as it lies on the disk.
         read(KEYS.into(), &data.keys())?,
     ];
     if let Some(text) = parts.first() {
-        Config::parse(config_path, &String::from_utf8_lossy(&text.bytes))?;
+        Config::parse(config.file(), &String::from_utf8_lossy(&text.bytes))?;
     }
     let Some(folder) = config.schema_dir() else {
         return Ok(parts);

@@ -1,7 +1,9 @@
-//! What the local API asks of the node besides data: its state, dials, syncs by hand, new identities.
+//! What the local API asks of the node besides data: its state, dials, syncs by hand, new identities,
+//! backups.
 //!
 //! Never holds a lock across an await. Invariant: the network's state is the last that was told to the operator.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -10,11 +12,13 @@ use futures::future::BoxFuture;
 use keys::{KeyManager, Oid, OnionAddr, PeerId};
 
 use super::admission::Admission;
+use super::backups::Backups;
 use super::run::Event;
 use crate::api::{
-    AdmissionStatus, Control, ControlError, DialRow, Dialled, Heed, NodeStatus, SessionRow, SyncDirection, SyncReport,
+    AdmissionStatus, BackupRow, Control, ControlError, DialRow, Dialled, Heed, NodeStatus, SessionRow, SyncDirection,
+    SyncReport,
 };
-use crate::config::Policy;
+use crate::config::{Config, Policy};
 use crate::engine::EngineError;
 use crate::graph::SaveError;
 use crate::peer::dialler::{DialError, Dialler};
@@ -30,6 +34,7 @@ pub(super) struct NodeControl {
     gate: Gate,
     keys: Arc<KeyManager>,
     admission: Admission,
+    backups: Backups,
     dialler: OnceLock<Dialler>,
     network: Mutex<String>,
     /// Tells how the onion service does; none on loopback.
@@ -37,8 +42,9 @@ pub(super) struct NodeControl {
 }
 
 impl NodeControl {
-    pub(super) fn new(peers: Peers, gate: Gate, keys: Arc<KeyManager>, admission: Admission) -> Self {
+    pub(super) fn new(config: &Config, peers: Peers, gate: Gate, keys: Arc<KeyManager>, admission: Admission) -> Self {
         Self {
+            backups: Backups::new(config.clone(), keys.clone()),
             peers,
             gate,
             keys,
@@ -82,8 +88,9 @@ impl NodeControl {
         let _ = self.dialler.set(dialler);
     }
 
-    /// Waits for the dialler's tasks.
+    /// Waits for the dialler's tasks, and for a backup to end.
     pub(super) async fn close(&self) {
+        self.backups.close().await;
         if let Some(dialler) = self.dialler.get() {
             dialler.close().await;
         }
@@ -192,6 +199,14 @@ impl Control for NodeControl {
 
     fn new_identity(&self, name: Option<String>) -> BoxFuture<'_, Result<Oid, ControlError>> {
         Box::pin(self.make_identity(name))
+    }
+
+    fn start_backup(&self, path: PathBuf) -> Result<BackupRow, ControlError> {
+        self.backups.start(path)
+    }
+
+    fn last_backup(&self) -> Option<BackupRow> {
+        self.backups.last()
     }
 
     fn admission(&self) -> AdmissionStatus {

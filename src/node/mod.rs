@@ -7,6 +7,7 @@
 mod admission;
 mod archive;
 mod backup;
+mod backups;
 mod calibrate;
 mod clock;
 mod control;

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bastion::{Gate, Listener, Transport};
 use keys::vault::VaultError;
-use keys::{BootId, KeyManager, OnionAddr, Passphrase, PeerId};
+use keys::{BootId, KeyManager, MemoryLock, OnionAddr, Passphrase, PeerId};
 use rand::{Rng as _, SeedableRng as _};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -122,6 +122,12 @@ pub async fn run(
     let _hold = data.hold()?;
     let keys = Arc::new(KeyManager::open(&data.keys(), &passphrase)?);
     drop(passphrase);
+    match keys.memory() {
+        MemoryLock::Locked => tracing::info!("the keys are locked in memory"),
+        MemoryLock::NotLocked(why) => {
+            tracing::warn!(%why, "the keys are not locked in memory: they may come into the swap space");
+        }
+    }
     let (engine, writer) = open_engine(&config, &data, keys.clone())?;
     let tell: Arc<dyn Fn(Event) + Send + Sync> = Arc::new(tell);
     tell(Event::Opened {
@@ -226,6 +232,7 @@ impl Running {
         stop: impl Future<Output = ()>,
     ) -> Result<(), RunError> {
         let control = Arc::new(NodeControl::new(
+            config,
             self.peers.clone(),
             self.gate.clone(),
             self.keys.clone(),
