@@ -66,8 +66,8 @@ pub enum BackupError {
     /// The cipher refuses: changed, damaged, or cut short.
     #[error("the backup was changed or damaged")]
     Tampered,
-    /// More than 256 TiB, or written to after an error.
-    #[error("the backup cannot be written on")]
+    /// After an error, or beyond 256 TiB.
+    #[error("the backup cannot be read or written on")]
     CannotGoOn,
     /// The key cannot be derived: empty passphrase, cost out of bounds, too little memory, a manager in memory.
     #[error(transparent)]

@@ -239,38 +239,7 @@ mod tests {
         assert_eq!(scan(&bytes, &LIMITS), expected, "{hex}");
     }
 
-    #[test]
-    fn takes_the_canonical_examples_of_rfc_8949_appendix_a() {
-        for hex in [
-            "00",
-            "17",
-            "1818",
-            "1903e8",
-            "1a000f4240",
-            "1b000000e8d4a51000",
-            "20",
-            "3903e7",
-            "f4",
-            "f5",
-            "f6",
-            "40",
-            "4401020304",
-            "60",
-            "6449455446",
-            "62c3bc",
-            "80",
-            "83010203",
-            "8301820203820405",
-            "a0",
-            "a201020304",
-            "a26161016162820203",
-            "826161a161626163",
-            "a56161614161626142616361436164614461656145",
-        ] {
-            check(hex, Ok(()));
-        }
-    }
-
+    // Appendix A as a whole: keys/tests/rfc8949.rs.
     #[test]
     fn refuses_what_rfc_8949_allows_but_one_form_forbids() {
         use Malformed::NotCanonical;

@@ -58,7 +58,7 @@ pub enum OnionKeyError {
 #[derive(Clone)]
 pub struct OnionKey {
     secret: Locked<64>,
-    public: VerifyingKey,
+    public: Box<VerifyingKey>,
 }
 
 impl OnionKey {
@@ -76,7 +76,7 @@ impl OnionKey {
             secret.copy_from_slice(digest.as_ref());
             clamp(secret);
         });
-        let public = public_of(&secret);
+        let public = Box::new(public_of(&secret));
         Self { secret, public }
     }
 
@@ -90,7 +90,7 @@ impl OnionKey {
         if *clamped != *secret {
             return None;
         }
-        let public = public_of(&secret);
+        let public = Box::new(public_of(&secret));
         Some(Self { secret, public })
     }
 
@@ -209,4 +209,124 @@ fn public_of(secret: &[u8; 64]) -> VerifyingKey {
 fn io_error(path: &Path, doing: &'static str, source: io::Error) -> OnionKeyError {
     let path = path.into();
     OnionKeyError::File(FileError::Io { path, doing, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signing::SecretKey;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn key(seed: u8) -> OnionKey {
+        OnionKey::from_seed(&[seed; 32])
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn signs_as_the_key_of_the_same_seed_does() {
+        // Same address, same signatures: Ed25519 signs without chance, and SecretKey is held to RFC 8032's vectors.
+        for seed in 0..20 {
+            let (onion, plain) = (key(seed), SecretKey::from_seed(&[seed; 32]));
+            assert_eq!(*onion.onion_addr().public_key(), plain.public());
+            let (one, other) = (
+                onion.sign(Context::OnionBinding, &[b"x"]),
+                plain.sign(Context::OnionBinding, &[b"x"]),
+            );
+            assert_eq!(one, other);
+            let again = onion.with_secret(OnionKey::from_expanded).unwrap();
+            assert_eq!(again.onion_addr(), onion.onion_addr());
+        }
+    }
+
+    #[test]
+    fn a_scalar_that_is_not_clamped_is_refused() {
+        for (place, bit) in [(0, 0), (0, 1), (0, 2), (31, 6), (31, 7)] {
+            let mut bytes = key(1).with_secret(|secret| *secret);
+            bytes[place] ^= 1 << bit;
+            assert!(OnionKey::from_expanded(&bytes).is_none(), "{place} {bit}");
+        }
+    }
+
+    #[test]
+    fn a_folder_is_written_as_c_tor_does_and_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("service");
+        key(1).write_tor_folder(&folder).unwrap();
+        assert_eq!(mode(&folder), 0o700);
+        let hostname = fs::read_to_string(folder.join("hostname")).unwrap();
+        assert_eq!(hostname, key(1).onion_addr().to_onion_string() + "\n");
+        let public = fs::read(folder.join("hs_ed25519_public_key")).unwrap();
+        assert_eq!(public[..32], *b"== ed25519v1-public: type0 ==\0\0\0");
+        assert_eq!(public[32..], *key(1).onion_addr().public_key().as_bytes());
+        let secret = fs::read(folder.join("hs_ed25519_secret_key")).unwrap();
+        assert_eq!((secret.len(), public.len()), (96, 64));
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 3);
+        for entry in fs::read_dir(&folder).unwrap() {
+            assert_eq!(mode(&entry.unwrap().path()), 0o600);
+        }
+        for path in [folder.clone(), folder.join("hs_ed25519_secret_key")] {
+            let read = OnionKey::from_tor_folder(&path).unwrap();
+            assert!(read.with_secret(|one| key(1).with_secret(|other| one == other)));
+        }
+        assert!(matches!(
+            key(2).write_tor_folder(&folder),
+            Err(OnionKeyError::File(FileError::AlreadyExists(_)))
+        ));
+        // The secret key's file is enough.
+        fs::remove_file(folder.join("hostname")).unwrap();
+        fs::remove_file(folder.join("hs_ed25519_public_key")).unwrap();
+        OnionKey::from_tor_folder(&folder).unwrap();
+    }
+
+    /// Reads a folder after `change` to one of its files.
+    fn changed(file: &str, change: impl FnOnce(&mut Vec<u8>)) -> OnionKeyError {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("service");
+        key(1).write_tor_folder(&folder).unwrap();
+        let mut bytes = fs::read(folder.join(file)).unwrap();
+        change(&mut bytes);
+        fs::write(folder.join(file), bytes).unwrap();
+        OnionKey::from_tor_folder(&folder).unwrap_err()
+    }
+
+    #[test]
+    fn each_fault_of_a_folder_has_its_own_error() {
+        use OnionKeyError::{File, Length, NotAKey, NotClamped, OtherKey};
+        assert!(matches!(changed(SECRET_FILE, |bytes| bytes[3] ^= 1), NotAKey(_)));
+        assert!(matches!(changed(SECRET_FILE, |bytes| bytes.truncate(31)), NotAKey(_)));
+        assert!(matches!(
+            changed(SECRET_FILE, |bytes| bytes.truncate(95)),
+            Length { bytes: 95, .. }
+        ));
+        assert!(matches!(
+            changed(SECRET_FILE, |bytes| bytes.push(0)),
+            Length { bytes: 97, .. }
+        ));
+        assert!(matches!(changed(SECRET_FILE, |bytes| bytes[32] ^= 1), NotClamped(_)));
+        // Another secret key than the one that public key and hostname were made of.
+        assert!(matches!(changed(SECRET_FILE, |bytes| bytes[33] ^= 1), OtherKey(_)));
+        assert!(matches!(changed(PUBLIC_FILE, |bytes| bytes[40] ^= 1), OtherKey(_)));
+        assert!(matches!(changed(HOSTNAME_FILE, |bytes| bytes[4] ^= 1), OtherKey(_)));
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(
+            OnionKey::from_tor_folder(dir.path()),
+            Err(File(FileError::NotFound(_)))
+        ));
+        let folder = dir.path().join("service");
+        key(1).write_tor_folder(&folder).unwrap();
+        fs::set_permissions(folder.join(SECRET_FILE), fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(
+            OnionKey::from_tor_folder(&folder),
+            Err(File(FileError::LoosePermissions { .. }))
+        ));
+    }
+
+    #[test]
+    fn does_not_print() {
+        assert_eq!(format!("{:?}", key(1)), "--- onion key ---");
+    }
 }

@@ -60,7 +60,7 @@ impl RecoveryKey {
         self.holder
     }
 
-    /// The number that the key will have once it is the current one.
+    /// The number that the key will have once it is the current one. For people: what decides is the key itself.
     pub fn key_id(&self) -> u32 {
         self.key_id
     }
@@ -164,18 +164,16 @@ fn split_at_label<'a>(text: &'a str, label: &str) -> Option<(&'a str, &'a str)> 
 
 /// The key of 24 words; lines may be numbered.
 fn secret_of(text: &str) -> Result<SecretKey, RecoveryError> {
-    let is_word = |token: &&str| {
-        !token
-            .trim_end_matches(['.', ')', ':'])
-            .bytes()
-            .all(|byte| byte.is_ascii_digit())
-    };
-    let mut words = Zeroizing::new(String::with_capacity(text.len()));
+    let mut words = Zeroizing::new(String::with_capacity(text.len() + 1));
     let mut count = 0;
-    for word in text.split_whitespace().filter(is_word) {
-        words.push_str(word);
-        words.push(' ');
-        count += 1;
+    for token in text.split_whitespace() {
+        // Whatever numbers the lines or stands between words.
+        let word = token.trim_matches(|sign: char| !sign.is_alphabetic());
+        if !word.is_empty() {
+            words.push_str(word);
+            words.push(' ');
+            count += 1;
+        }
     }
     if count != WORDS {
         return Err(RecoveryError::WordCount(count));
@@ -188,4 +186,139 @@ fn secret_of(text: &str) -> Result<SecretKey, RecoveryError> {
     let entropy = Zeroizing::new(mnemonic.to_entropy_array().0);
     let seed = entropy.first_chunk::<32>().ok_or(RecoveryError::Checksum)?;
     Ok(SecretKey::from_seed(seed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn key(seed: [u8; 32]) -> RecoveryKey {
+        RecoveryKey::new(Oid::from_bytes([0xab; 16]), 3, SecretKey::from_seed(&seed))
+    }
+
+    fn same(one: &RecoveryKey, other: &RecoveryKey) -> bool {
+        (one.holder, one.key_id, one.secret.public()) == (other.holder, other.key_id, other.secret.public())
+    }
+
+    /// The words alone, in one line.
+    fn words(text: &str) -> String {
+        let (_, words) = text.split_once("Words:").unwrap();
+        let words: Vec<_> = words.split_whitespace().filter(|word| !word.ends_with('.')).collect();
+        words.join(" ")
+    }
+
+    #[test]
+    fn words_are_those_of_bip39_s_test_vectors() {
+        // trezor/python-mnemonic, vectors.json, named by BIP39 as its test vectors: 256 bits of entropy, English.
+        let last_of_four = "hamster diagram private dutch cause delay private meat slide toddler razor book happy fancy gospel \
+                            tennis maple dilemma loan word shrug inflict delay length";
+        let hex = "68a79eaca2324873eacc50cb9c6eca8cc68ea5d936f98787c60c7ebc74e6ce7c";
+        let entropy = data_encoding::HEXLOWER.decode(hex.as_bytes()).unwrap();
+        for (seed, expected) in [
+            ([0x00; 32], format!("{}art", "abandon ".repeat(23))),
+            ([0xff; 32], format!("{}vote", "zoo ".repeat(23))),
+            (entropy.try_into().unwrap(), last_of_four.to_owned()),
+        ] {
+            assert_eq!(words(&key(seed).to_text()), expected);
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_as_it_was_written_and_never_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("recovery");
+        key([1; 32]).write_new(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(same(&RecoveryKey::from_file(&path).unwrap(), &key([1; 32])));
+        assert!(matches!(
+            key([2; 32]).write_new(&path),
+            Err(RecoveryError::File(FileError::AlreadyExists(_)))
+        ));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(
+            RecoveryKey::from_file(&path),
+            Err(RecoveryError::File(FileError::LoosePermissions { .. }))
+        ));
+        let text = key([1; 32]).to_text();
+        assert!(text.lines().all(|line| line.len() < 100) && text.capacity() == 2048 && text.len() < 2048);
+        assert_eq!(
+            text.lines()
+                .filter(|line| line.split(' ').count() == 7 && line.contains(". "))
+                .count(),
+            4
+        );
+    }
+
+    #[test]
+    fn what_a_person_typed_is_read() {
+        let text = key([1; 32]).to_text();
+        let (oid, words) = (key([1; 32]).holder.to_hex(), words(&text));
+        let (one, other) = oid.split_at(16);
+        for typed in [
+            text.to_uppercase(),
+            text.replace('\n', "\r\n"),
+            text.replace(' ', "   "),
+            text.replace('\n', " "),
+            format!("postern recovery key holder {oid} number 3 words {words}"),
+            format!("\n POSTERN Recovery key\nHolder : {one} {other}\nNumber : 3\nWords :\n1) {words}\n\n"),
+            text.replace(". ", "."),
+            text.replace("It can be used once", "words: number: holder: are lines below"),
+        ] {
+            let read = RecoveryKey::from_text(&typed).unwrap_or_else(|error| panic!("{typed}: {error}"));
+            assert!(same(&read, &key([1; 32])), "{typed}");
+        }
+    }
+
+    #[test]
+    fn each_slip_is_told_and_no_word_is_quoted() {
+        let text = key([1; 32]).to_text();
+        let words = words(&text);
+        let all: Vec<_> = words.split(' ').collect();
+        let with = |words: &str| {
+            format!(
+                "Postern recovery key\nHolder: {}\nNumber: 3\nWords: {words}",
+                "ab".repeat(16)
+            )
+        };
+        let error = |text: &str| RecoveryKey::from_text(text).unwrap_err();
+        assert!(RecoveryKey::from_text(&with(&words)).is_ok());
+        assert!(matches!(error("postern_0123"), RecoveryError::NotARecoveryFile));
+        assert!(matches!(error(""), RecoveryError::NotARecoveryFile));
+        assert!(matches!(error(&"x".repeat(9000)), RecoveryError::NotARecoveryFile));
+        assert!(matches!(
+            error(&with(&all[1..].join(" "))),
+            RecoveryError::WordCount(23)
+        ));
+        assert!(matches!(error(&with("")), RecoveryError::WordCount(0)));
+        for part in ["Holder", "Number", "Words"] {
+            let without = with(&words).replace(part, "Thing");
+            assert!(matches!(error(&without), RecoveryError::Missing(it) if it == part));
+        }
+        assert!(matches!(
+            error(&with(&words).replace(": 3", ": -3")),
+            RecoveryError::Missing("Number")
+        ));
+        assert!(matches!(
+            error(&with(&words).replacen("abab", "abax", 1)),
+            RecoveryError::Missing("Holder")
+        ));
+        for place in 0..WORDS {
+            let mut misspelt = all.clone();
+            misspelt[place] = "postren";
+            let error = error(&with(&misspelt.join(" ")));
+            assert!(matches!(error, RecoveryError::UnknownWord(it) if it == place + 1));
+            assert!(!error.to_string().contains("postren"));
+        }
+        let mut other = all.clone();
+        other[0] = if all[0] == "zoo" { "zone" } else { "zoo" };
+        assert!(matches!(error(&with(&other.join(" "))), RecoveryError::Checksum));
+    }
+
+    #[test]
+    fn debug_shows_whose_it_is_and_nothing_of_the_key() {
+        let debug = format!("{:?}", key([1; 32]));
+        assert_eq!(debug, format!("--- recovery key 3 of {} ---", "ab".repeat(16)));
+    }
 }

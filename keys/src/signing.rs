@@ -138,7 +138,8 @@ impl PublicKey {
 #[derive(Clone)]
 pub struct SecretKey {
     seed: Locked<32>,
-    public: VerifyingKey,
+    /// A decompressed point is large, and keys are moved about.
+    public: Box<VerifyingKey>,
 }
 
 impl SecretKey {
@@ -153,7 +154,7 @@ impl SecretKey {
     }
 
     fn of(seed: Locked<32>) -> Self {
-        let public = VerifyingKey::from(&ExpandedSecretKey::from(&*seed));
+        let public = Box::new(VerifyingKey::from(&ExpandedSecretKey::from(&*seed)));
         Self { seed, public }
     }
 

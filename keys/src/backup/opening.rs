@@ -117,6 +117,12 @@ impl<R: Read> OpeningReader<R> {
         Ok(Self::new(backup, &header, key))
     }
 
+    /// Bytes that are held in memory.
+    #[cfg(test)]
+    pub(super) fn buffered(&self) -> usize {
+        self.chunk.capacity()
+    }
+
     /// Reads and opens the next chunk.
     fn next_chunk(&mut self) -> Result<(), BackupError> {
         self.chunk.zeroize();
@@ -153,7 +159,7 @@ impl<R: Read> Read for OpeningReader<R> {
         while self.given == self.chunk.len() {
             match self.at {
                 At::End => return Ok(0),
-                At::Failed => return Err(BackupError::Tampered.into()),
+                At::Failed => return Err(BackupError::CannotGoOn.into()),
                 At::Within => {
                     if let Err(error) = self.next_chunk() {
                         self.at = At::Failed;

@@ -1,6 +1,7 @@
 //! The key manager over real files, with the cheapest cost that Argon2id has.
 
 use super::*;
+use crate::onion_key::OnionKey;
 use crate::private_file::FileError;
 use crate::signing::BadSignature;
 use rand::SeedableRng;
@@ -8,15 +9,15 @@ use rand_chacha::ChaCha20Rng;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-fn rng(seed: u64) -> ChaCha20Rng {
+pub(super) fn rng(seed: u64) -> ChaCha20Rng {
     ChaCha20Rng::seed_from_u64(seed)
 }
 
-fn word(text: &str) -> Passphrase {
+pub(super) fn word(text: &str) -> Passphrase {
     Passphrase::from_string(text.into())
 }
 
-fn vault() -> (tempfile::TempDir, PathBuf, KeyManager) {
+pub(super) fn vault() -> (tempfile::TempDir, PathBuf, KeyManager) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("vault");
     let keys = KeyManager::create(&path, &word("right"), KdfCost::TEST, &mut rng(1)).unwrap();
@@ -197,4 +198,35 @@ fn no_nonce_is_used_twice_and_no_secret_is_in_the_file_or_in_debug() {
     );
     let debug = format!("{keys:?}");
     assert!(debug.len() < 40 && debug.starts_with("KeyManager("), "{debug}");
+}
+
+#[test]
+fn memory_is_told_to_be_locked_or_why_not() {
+    let (_dir, _path, keys) = vault();
+    match keys.memory() {
+        MemoryLock::Locked => {}
+        MemoryLock::NotLocked(reason) => assert!(!reason.is_empty()),
+    }
+    assert_eq!(KeyManager::generate(&mut rng(1)).cost(), None);
+}
+
+#[test]
+fn an_onion_key_moves_in_and_out() {
+    let (dir, path, keys) = vault();
+    let folder = dir.path().join("service");
+    let (old, ticket) = (keys.onion(), keys.ticket_key());
+    keys.export_onion(&folder).unwrap();
+    keys.import_onion(OnionKey::generate(&mut rng(9)), &mut rng(2)).unwrap();
+    let keys = KeyManager::open(&path, &word("right")).unwrap();
+    assert_ne!(keys.onion(), old);
+    let sealed = ticket.seal(b"", b"ticket", &mut rng(3));
+    assert!(keys.ticket_key().open(b"", &sealed).is_err());
+    keys.import_onion(OnionKey::from_tor_folder(&folder).unwrap(), &mut rng(4))
+        .unwrap();
+    let keys = KeyManager::open(&path, &word("right")).unwrap();
+    assert_eq!(keys.onion(), old);
+    assert_eq!(keys.ticket_key().open(b"", &sealed).unwrap(), b"ticket");
+    let signature = keys.sign_as_onion(Context::OnionBinding, &[b"x"]);
+    let public = old.public_key();
+    assert_eq!(public.verify(Context::OnionBinding, &[b"x"], &signature), Ok(()));
 }
