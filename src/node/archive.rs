@@ -33,6 +33,8 @@ pub(super) const SMALL_BYTES_MAX: u64 = 1024 * 1024;
 const NAME_BYTES_MAX: usize = 80;
 /// Most files; a node has at most 63 schema files.
 const FILES_MAX: usize = 80;
+/// A tar consists of blocks of this length.
+const BLOCK_BYTES: usize = 512;
 /// How much is read at a time.
 pub(super) const CHUNK_BYTES: usize = 256 * 1024;
 
@@ -248,14 +250,18 @@ pub(super) fn read<R: Read, E: From<ArchiveError>>(
     if entries.next().is_some() {
         return Err(content("more than the manifest names").into());
     }
-    // Behind the tar's end nothing may follow, and the stream's own end must hold.
+    // A tar ends in two blocks of zeros, of which the reader takes one. Nothing may follow, and the stream's own end must
+    // hold, which is learned only by reading up to it.
     let mut rest = Vec::new();
-    let mut reader = archive.into_inner();
-    (&mut reader).take(1).read_to_end(&mut rest).map_err(failed)?;
-    if rest.is_empty() {
+    archive
+        .into_inner()
+        .take(2 * BLOCK_BYTES as u64)
+        .read_to_end(&mut rest)
+        .map_err(failed)?;
+    if rest == [0; BLOCK_BYTES] {
         Ok(manifest)
     } else {
-        Err(content("something behind its end").into())
+        Err(content("its end is missing, or something is behind it").into())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Whole copies of a database, and whether a copy is whole.
 //!
-//! Never changes the database that is copied, and never writes over a file. Invariant: a snapshot is one committed state,
+//! Never changes what is in the database that is copied, and never writes over a file. Invariant: a snapshot is one committed state,
 //! whoever writes meanwhile.
 
 use std::fs::File;
@@ -19,7 +19,8 @@ use super::{Doing as _, Found, StoreError, check_ours};
 /// Where `out` exists, where `database` is not one of Postern's, and what the disk does. A copy that failed stays behind,
 /// for the caller to remove.
 pub fn snapshot(database: &Path, out: &Path) -> Result<(), StoreError> {
-    let connection = open(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    // One that may only read would leave its log behind where it is the last to close.
+    let connection = open(database, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection
         .busy_timeout(std::time::Duration::from_secs(5))
         .doing("waiting for the database")?;
