@@ -1,7 +1,9 @@
-//! What the API needs of the node besides data: its state, dials and pulls by hand, new identities.
+//! What the API needs of the node besides data: its state, dials and pulls by hand, new identities,
+//! backups.
 //!
 //! The API stands beside the peers and does not know them; the node implements this for both. Never blocks.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bastion::{GateStatus, TorStatus};
@@ -32,6 +34,12 @@ pub trait Control: Send + Sync + 'static {
 
     /// Makes the next key the current one, and makes that known. The number of the new key.
     fn rotate(&self, whose: Whose) -> BoxFuture<'_, Result<u32, ControlError>>;
+
+    /// Begins a backup into a new file, which the node writes with its own rights. One at a time.
+    fn start_backup(&self, path: PathBuf) -> Result<BackupRow, ControlError>;
+
+    /// The backup that goes on, or the last one since the node started.
+    fn last_backup(&self) -> Option<BackupRow>;
 
     /// Who is let in.
     fn admission(&self) -> AdmissionStatus;
@@ -71,6 +79,31 @@ pub struct ControlError {
     pub code: &'static str,
     /// What happened and what to do.
     pub message: String,
+}
+
+/// A backup that goes on, or went on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BackupRow {
+    /// Counted from 1 since the node's start.
+    pub id: u64,
+    /// The file, whole.
+    pub path: String,
+    /// `running`, `done`, `failed`.
+    pub state: &'static str,
+    /// `copying`, `sealing`, `verifying`: what is being done, or was last.
+    pub step: &'static str,
+    /// Bytes done in this step.
+    pub done_bytes: u64,
+    /// Bytes to do in it.
+    pub total_bytes: u64,
+    /// Length of the file; none before it is done.
+    pub bytes: Option<u64>,
+    /// Length of the database in it; none before it is done.
+    pub database_bytes: Option<u64>,
+    /// What was committed before this moment (milliseconds since 1970) is in it; none before it is done.
+    pub created: Option<u64>,
+    /// Why it failed.
+    pub error: Option<String>,
 }
 
 /// Who is let in.

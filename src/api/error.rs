@@ -136,8 +136,9 @@ impl From<ControlError> for ApiError {
     fn from(error: ControlError) -> Self {
         let status = match error.code {
             "no_session" | "not_shared" | "banned" | "pending" | "recovering" | "read_only" | "chain_full"
-            | "next_key_offline" => StatusCode::CONFLICT,
+            | "next_key_offline" | "exists" | "underway" => StatusCode::CONFLICT,
             "unknown_identity" => StatusCode::NOT_FOUND,
+            "no_folder" => StatusCode::UNPROCESSABLE_ENTITY,
             "internal" => StatusCode::INTERNAL_SERVER_ERROR,
             "not_ready" => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_GATEWAY,

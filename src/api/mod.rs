@@ -1,7 +1,8 @@
 //! The local HTTP API: what people and frontends of this node can do (SEED 3, DESIGN 8).
 //!
 //! - [`auth`]: who may ask at all. [`routes`]: what can be asked. [`messages`], [`identities`], [`objects`], [`node`],
-//!   [`tor`], [`admission`], [`recovery`]: the answers. [`server`]: connections. [`control`]: what the node must do for the API that is
+//!   [`tor`], [`admission`], [`recovery`], [`backups`]: the answers. [`server`]: connections. [`control`]: what the node
+//!   must do for the API that is
 //!   not data.
 //!   [`error`]: how it says no.
 //!
@@ -10,6 +11,7 @@
 
 mod admission;
 mod auth;
+mod backups;
 mod control;
 mod error;
 mod identities;
@@ -28,8 +30,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use control::{
-    AdmissionStatus, Control, ControlError, DialRow, Dialled, Heed, NodeStatus, SessionRow, SyncDirection, SyncReport,
-    Whose,
+    AdmissionStatus, BackupRow, Control, ControlError, DialRow, Dialled, Heed, NodeStatus, SessionRow, SyncDirection,
+    SyncReport, Whose,
 };
 pub use routes::router;
 pub use server::serve;

@@ -7,7 +7,7 @@ use axum::{Json, Router, middleware};
 use serde_json::{Value, json};
 
 use super::error::ApiError;
-use super::{ApiState, admission, auth, identities, messages, node, objects, recovery};
+use super::{ApiState, admission, auth, backups, identities, messages, node, objects, recovery};
 
 /// All routes, with what stands before them.
 pub fn router(state: ApiState) -> Router {
@@ -35,6 +35,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/admission/refuse", post(admission::refuse))
         .route("/api/admission/ban", post(admission::ban))
         .route("/api/admission/unban", post(admission::unban))
+        .route("/api/backup", get(backups::show).post(backups::start))
         .route("/api/objects", get(objects::list).post(objects::save))
         .route("/api/objects/{app}/{oid}", delete(objects::delete))
         .fallback(nothing_here)

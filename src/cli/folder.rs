@@ -3,7 +3,6 @@
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
-use keys::KdfCost;
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -11,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Failure, passphrase};
 use crate::config::{Config, ConfigError, LogConfig, LogFormat};
-use crate::node::{self, Event, Reloads};
+use crate::node::{self, DataDir, Event, Hold, HoldError, Reloads};
 use crate::schema::Schemas;
 
 /// Makes a node.
@@ -24,10 +23,13 @@ pub(super) async fn init(
     node::check_free(dir).map_err(|error| Failure::of(&error))?;
     let passphrase = passphrase::choose(passphrase_file.as_deref())?;
     if !json {
-        eprintln!("Sealing the keys (about a second) …");
+        eprintln!("Sealing the keys (a few seconds) …");
     }
     let folder = dir.to_owned();
-    let making = move || node::init(&folder, name.as_deref(), &passphrase, KdfCost::DEFAULT);
+    let making = move || {
+        let cost = node::calibrated()?;
+        node::init(&folder, name.as_deref(), &passphrase, cost)
+    };
     let made = tokio::task::spawn_blocking(making)
         .await
         .map_err(|error| Failure::failed(error.to_string()))?;
@@ -56,13 +58,21 @@ pub(super) async fn init(
     Ok(())
 }
 
-fn load(path: &Path) -> Result<Config, Failure> {
+pub(super) fn load(path: &Path) -> Result<Config, Failure> {
     Config::load(path).map_err(|error| match error {
         ConfigError::Invalid(problems) => Failure::usage(format!("the config is wrong\n{problems}")),
         error => Failure {
             code: 2,
             ..Failure::of(&error)
         },
+    })
+}
+
+/// Takes the node's folder, so that it does not start meanwhile. `instead`: what to do while it runs.
+pub(super) fn hold(config: &Config, instead: &str) -> Result<Hold, Failure> {
+    DataDir::of(config).hold().map_err(|error| match error {
+        HoldError::Running(_) => Failure::failed(format!("the node runs: {instead}")),
+        error => Failure::of(&error),
     })
 }
 
@@ -88,8 +98,7 @@ pub(super) async fn run(path: &Path, passphrase_file: Option<PathBuf>) -> Result
     let config = load(path)?;
     check_apps(&config)?;
     start_logging(&config.log)?;
-    let file = passphrase_file.or_else(|| config.passphrase_file());
-    let passphrase = passphrase::read(file.as_deref())?;
+    let passphrase = passphrase::of_node(&config, passphrase_file.as_deref())?;
     let listen = |kind| signal(kind).map_err(|error| Failure::of(&error));
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
     let reloads = on_hangup(listen(SignalKind::hangup())?, path.to_owned());

@@ -1,13 +1,16 @@
 //! The command line: what an operator types.
 //!
-//! `init`, `run` and `check` work on a node's folder; all others talk to the running node's API. Never takes a
+//! `init`, `run`, `check`, `restore` and `keys` work on a node's folder, `backup` on that or the running node; all others talk
+//! to the running node's API. Never takes a
 //! passphrase as an argument or from the environment. Invariant: exit code 0 is done, 1 is failed, 2 is wrong usage or
 //! a wrong config.
 
 mod admission;
+mod backup;
 mod client;
 mod commands;
 mod folder;
+mod keyring;
 mod passphrase;
 mod progress;
 mod show;
@@ -49,7 +52,7 @@ enum Command {
     Run {
         #[command(flatten)]
         node: NodeArgs,
-        /// File with the passphrase (mode 0600). Default: node.passphrase_file, else asked for at the terminal.
+        /// File with the passphrase (mode 0600). Default: node.passphrase_file, a systemd credential, else asked for.
         #[arg(long)]
         passphrase_file: Option<PathBuf>,
     },
@@ -58,6 +61,33 @@ enum Command {
         #[command(flatten)]
         node: NodeArgs,
     },
+    /// Makes a backup of everything but the passphrase into one sealed file; the node may run.
+    Backup {
+        /// The file; it must not exist. A running node writes it with its own rights.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Of a stopped node: file with the passphrase. Default: node.passphrase_file, a systemd credential, else asked for.
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
+        #[command(flatten)]
+        asking: Asking,
+    },
+    /// Makes a node out of a backup, in a new folder. The node of which it was made must never run again.
+    Restore {
+        /// The backup.
+        file: PathBuf,
+        /// The folder; it must not exist, or be empty.
+        dir: PathBuf,
+        /// File with the passphrase of the time when the backup was made. Default: a systemd credential, else asked for.
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
+        /// One JSON object instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// The vault: lists and rotates keys, changes the passphrase, puts next keys on paper.
+    #[command(subcommand)]
+    Keys(keyring::Keys),
     /// Shows the node, its peers, and how far each domain is.
     Status(Asking),
     /// Shows who is let in, or changes it until the next start or SIGHUP.
@@ -251,6 +281,18 @@ pub async fn run(cli: Cli) -> ExitCode {
         } => folder::init(&dir, name, passphrase_file, json).await,
         Command::Run { node, passphrase_file } => folder::run(&node.config, passphrase_file).await,
         Command::Check { node } => folder::check(&node.config),
+        Command::Backup {
+            out,
+            passphrase_file,
+            asking,
+        } => backup::backup(&out, passphrase_file, &asking).await,
+        Command::Restore {
+            file,
+            dir,
+            passphrase_file,
+            json,
+        } => backup::restore(&file, &dir, passphrase_file, json).await,
+        Command::Keys(keys) => keyring::run(keys),
         Command::Status(asking) => commands::status(&asking).await,
         Command::Policy { policy, asking } => admission::policy(policy, &asking).await,
         Command::Peer(Peer::Add { onion, asking }) => commands::peer_add(&onion, &asking).await,

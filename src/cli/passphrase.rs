@@ -1,20 +1,53 @@
-//! Where the passphrase comes from: a file, or the terminal without echo. Never an argument, never the environment.
+//! Where the passphrase comes from: a file, a systemd credential, or the terminal without echo.
+//!
+//! Never an argument, never the environment: the one variable that is read names a folder.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use keys::Passphrase;
 
 use super::Failure;
+use crate::config::Config;
 
-/// The passphrase of an existing vault.
+/// Name of the systemd credential (systemd.exec(5), `LoadCredential=`).
+const CREDENTIAL: &str = "postern-passphrase";
+/// Where systemd says in which folder the service's credentials are.
+const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
+
+/// The passphrase of an existing vault: `file` where given, else the config's, else the credential, else the terminal's.
+pub(super) fn of_node(config: &Config, file: Option<&Path>) -> Result<Passphrase, Failure> {
+    let of_config = config.passphrase_file();
+    match file.or(of_config.as_deref()) {
+        Some(path) => from_file(path),
+        None => without_file(),
+    }
+}
+
+/// The passphrase of a vault whose config is not known yet.
 pub(super) fn read(file: Option<&Path>) -> Result<Passphrase, Failure> {
     match file {
         Some(path) => from_file(path),
+        None => without_file(),
+    }
+}
+
+fn without_file() -> Result<Passphrase, Failure> {
+    match credential(std::env::var_os(CREDENTIALS_DIRECTORY).map(PathBuf::from)) {
+        Some(path) => {
+            let read = Passphrase::from_credential(&path).map_err(|error| Failure::of(&error))?;
+            not_empty(read)
+        }
         None => ask("Passphrase: "),
     }
 }
 
-/// The passphrase of a new vault: at the terminal it is asked for twice.
+/// The credential's file, if there is one. A folder without it holds credentials of other services' names.
+fn credential(folder: Option<PathBuf>) -> Option<PathBuf> {
+    let path = folder?.join(CREDENTIAL);
+    (path.is_absolute() && path.is_file()).then_some(path)
+}
+
+/// A new passphrase: at the terminal it is asked for twice.
 pub(super) fn choose(file: Option<&Path>) -> Result<Passphrase, Failure> {
     if let Some(path) = file {
         return from_file(path);
@@ -45,5 +78,21 @@ fn not_empty(passphrase: Passphrase) -> Result<Passphrase, Failure> {
         Err(Failure::failed("the passphrase is empty"))
     } else {
         Ok(passphrase)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credential_is_taken_where_it_is_and_only_there() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(credential(None), None);
+        assert_eq!(credential(Some(folder.path().into())), None);
+        let path = folder.path().join(CREDENTIAL);
+        std::fs::write(&path, "word").unwrap();
+        assert_eq!(credential(Some(folder.path().into())), Some(path));
+        assert_eq!(credential(Some(".".into())), None);
     }
 }

@@ -16,7 +16,7 @@ use super::show::{list, number, text};
 /// How often to look.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Back to the beginning of the line, and nothing on it.
-const ERASE: &str = "\r\u{1b}[K";
+pub(super) const ERASE: &str = "\r\u{1b}[K";
 
 /// Awaits a dial, and shows how far it is.
 pub(super) async fn while_dialling(

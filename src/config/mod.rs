@@ -61,9 +61,9 @@ pub struct Config {
     pub peers: Vec<PeerConfig>,
     /// Handed to arti as it is; arti's documentation names the keys.
     pub tor: toml::Table,
-    /// The folder that relative paths begin at: the file's own.
+    /// The file. Relative paths in it begin at its folder.
     #[serde(skip)]
-    folder: PathBuf,
+    file: PathBuf,
 }
 
 /// Why there is no config.
@@ -109,7 +109,7 @@ impl Config {
         let mut file = TomlFile::parse(path, text);
         let mut config: Option<Self> = file.read();
         if let Some(config) = &mut config {
-            config.folder = path.parent().unwrap_or(Path::new("")).into();
+            config.file = path.into();
             config.check(&mut |key, why| file.note_key(key, why));
         }
         file.finish(config)
@@ -120,19 +120,28 @@ impl Config {
         include_str!("default.toml")
     }
 
+    /// The file that it was read from; empty for a config that was not.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    fn folder(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new(""))
+    }
+
     /// Folder of the database and of Tor's state.
     pub fn data_dir(&self) -> PathBuf {
-        self.folder.join(&self.node.data_dir)
+        self.folder().join(&self.node.data_dir)
     }
 
     /// Folder of own apps, if there is one.
     pub fn schema_dir(&self) -> Option<PathBuf> {
-        self.node.schema_dir.as_ref().map(|path| self.folder.join(path))
+        self.node.schema_dir.as_ref().map(|path| self.folder().join(path))
     }
 
     /// File of the vault's passphrase, if there is one.
     pub fn passphrase_file(&self) -> Option<PathBuf> {
-        self.node.passphrase_file.as_ref().map(|path| self.folder.join(path))
+        self.node.passphrase_file.as_ref().map(|path| self.folder().join(path))
     }
 }
 

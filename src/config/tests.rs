@@ -17,7 +17,7 @@ fn wrong(text: &str, expected: &str) {
 #[test]
 fn an_empty_file_and_the_default_file_are_the_defaults() {
     let defaults = Config {
-        folder: "/etc/p".into(),
+        file: "/etc/p/postern.toml".into(),
         ..Config::default()
     };
     assert_eq!(parse("").unwrap(), defaults);

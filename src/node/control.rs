@@ -1,7 +1,9 @@
-//! What the local API asks of the node besides data: its state, dials, syncs by hand, new identities.
+//! What the local API asks of the node besides data: its state, dials, syncs by hand, new identities,
+//! backups.
 //!
 //! Never holds a lock across an await. Invariant: the network's state is the last that was told to the operator.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -10,12 +12,13 @@ use futures::future::BoxFuture;
 use keys::{KeyManager, Oid, OnionAddr, PeerId};
 
 use super::admission::Admission;
+use super::backups::Backups;
 use super::run::Event;
 use crate::api::{
-    AdmissionStatus, Control, ControlError, DialRow, Dialled, Heed, NodeStatus, SessionRow, SyncDirection, SyncReport,
-    Whose,
+    AdmissionStatus, BackupRow, Control, ControlError, DialRow, Dialled, Heed, NodeStatus, SessionRow, SyncDirection,
+    SyncReport, Whose,
 };
-use crate::config::Policy;
+use crate::config::{Config, Policy};
 use crate::engine::EngineError;
 use crate::graph::SaveError;
 use crate::peer::dialler::{DialError, Dialler};
@@ -31,6 +34,7 @@ pub(super) struct NodeControl {
     gate: Gate,
     pub(super) keys: Arc<KeyManager>,
     admission: Admission,
+    backups: Backups,
     dialler: OnceLock<Dialler>,
     network: Mutex<String>,
     /// Tells how the onion service does; none on loopback.
@@ -38,8 +42,9 @@ pub(super) struct NodeControl {
 }
 
 impl NodeControl {
-    pub(super) fn new(peers: Peers, gate: Gate, keys: Arc<KeyManager>, admission: Admission) -> Self {
+    pub(super) fn new(config: &Config, peers: Peers, gate: Gate, keys: Arc<KeyManager>, admission: Admission) -> Self {
         Self {
+            backups: Backups::new(config.clone(), keys.clone()),
             peers,
             gate,
             keys,
@@ -83,8 +88,9 @@ impl NodeControl {
         let _ = self.dialler.set(dialler);
     }
 
-    /// Waits for the dialler's tasks.
+    /// Waits for the dialler's tasks, and for a backup to end.
     pub(super) async fn close(&self) {
+        self.backups.close().await;
         if let Some(dialler) = self.dialler.get() {
             dialler.close().await;
         }
@@ -198,6 +204,14 @@ impl Control for NodeControl {
 
     fn rotate(&self, whose: Whose) -> BoxFuture<'_, Result<u32, ControlError>> {
         Box::pin(self.rotate_key(whose))
+    }
+
+    fn start_backup(&self, path: PathBuf) -> Result<BackupRow, ControlError> {
+        self.backups.start(path)
+    }
+
+    fn last_backup(&self) -> Option<BackupRow> {
+        self.backups.last()
     }
 
     fn admission(&self) -> AdmissionStatus {

@@ -1,19 +1,17 @@
 //! `postern init`: a new node's folder.
 //!
-//! Everything is made in a folder beside the one asked for and moved there whole, so that a crash leaves either no node
-//! or a node that starts. Never touches a folder that is not empty. Invariant: keys, database and token exist before
+//! Everything is made in a draft (`draft.rs`) that becomes the folder when it is whole, so that a crash leaves either no
+//! node or a node that starts. Never touches a folder that is not empty. Invariant: keys, database and token exist before
 //! the folder has its name.
 
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use keys::vault::VaultError;
-use keys::{ApiToken, KdfCost, KeyManager, Oid, OnionAddr, Passphrase, PeerId};
+use keys::{ApiToken, KdfCost, KeyManager, Oid, OnionAddr, Passphrase, PeerId, crash_point};
 use rand::SeedableRng as _;
 
+use super::draft::{Draft, DraftError, INIT, write_new};
 use super::{DataDir, SystemClock};
 use crate::config::{Config, FILE_NAME};
 use crate::engine::Clock as _;
@@ -22,6 +20,9 @@ use crate::schema::{SchemaError, Schemas};
 use crate::services;
 use crate::state_engine::{CoreLimits, StateEngine};
 use crate::store::StoreError;
+
+/// Label of the token whose text lies in the folder.
+pub(super) const OPERATOR: &str = "operator";
 
 /// What was made.
 #[derive(Debug)]
@@ -41,22 +42,9 @@ pub struct Initialised {
 /// Why no node was made.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
-    /// Something is there already.
-    #[error("{0} exists and is not empty: choose another folder, or remove it if you are sure")]
-    NotEmpty(PathBuf),
-    /// The path has no last part to name a folder.
-    #[error("{0} is not a folder's name")]
-    NoName(PathBuf),
-    /// The file system.
-    #[error("{path}: cannot {doing}")]
-    Files {
-        /// What was being done.
-        doing: &'static str,
-        /// Where.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
+    /// The folder.
+    #[error(transparent)]
+    Folder(#[from] DraftError),
     /// The vault.
     #[error("cannot make the vault")]
     Vault(#[from] VaultError),
@@ -74,19 +62,6 @@ pub enum InitError {
     Identity(#[from] SaveError),
 }
 
-fn files(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> InitError {
-    let path = path.to_owned();
-    move |source| InitError::Files { doing, path, source }
-}
-
-/// Whether a node may be made there: nothing is, or an empty folder.
-pub fn check_free(folder: &Path) -> Result<(), InitError> {
-    if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) || folder.is_file() {
-        return Err(InitError::NotEmpty(folder.to_owned()));
-    }
-    Ok(())
-}
-
 /// Makes a node in `folder`, with a first identity called `name`.
 pub fn init(
     folder: &Path,
@@ -94,31 +69,9 @@ pub fn init(
     passphrase: &Passphrase,
     cost: KdfCost,
 ) -> Result<Initialised, InitError> {
-    check_free(folder)?;
-    let file_name = folder.file_name().ok_or_else(|| InitError::NoName(folder.to_owned()))?;
-    let parent = folder
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).map_err(files("make the folder", parent))?;
-    let mut draft_name = file_name.to_os_string();
-    draft_name.push(format!(".new-{}", std::process::id()));
-    let draft = parent.join(draft_name);
-    DirBuilder::new()
-        .mode(0o700)
-        .create(&draft)
-        .map_err(files("make the folder", &draft))?;
-    let made = fill(&draft, name, passphrase, cost).and_then(|made| {
-        // Over an empty folder of that name too: a rename replaces it.
-        fs::rename(&draft, folder).map_err(files("name the folder", folder))?;
-        sync_folder(parent)?;
-        Ok(made)
-    });
-    if made.is_err() {
-        // What is left is useless and may hold keys; that it cannot be removed changes nothing about the first error.
-        let _ = fs::remove_dir_all(&draft);
-    }
-    let (peer_id, onion, identity) = made?;
+    let draft = Draft::begin(folder, INIT)?;
+    let (peer_id, onion, identity) = fill(draft.path(), name, passphrase, cost)?;
+    draft.name()?;
     Ok(Initialised {
         folder: folder.to_owned(),
         config: folder.join(FILE_NAME),
@@ -146,32 +99,19 @@ fn fill(
     let mut core = StateEngine::open(&data.database(), schemas, keys.clone(), limits, Box::new(rng), now)?;
     core.write(now, |graph| {
         services::identities::publish(graph, identity, name)?;
-        graph.tx().put_token(&token.hash(), "operator", now)?;
+        graph.tx().put_token(&token.hash(), OPERATOR, now)?;
         Ok::<_, SaveError>(())
     })?;
     drop(core);
-    let config = draft.join(FILE_NAME);
-    let mut file = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&config)
-        .map_err(files("write", &config))?;
-    file.write_all(Config::default_toml().as_bytes())
-        .map_err(files("write", &config))?;
-    file.sync_all().map_err(files("write", &config))?;
-    sync_folder(draft)?;
+    crash_point("init: database made");
+    write_new(&draft.join(FILE_NAME), Config::default_toml().as_bytes())?;
     Ok((keys.peer_id(), keys.onion(), identity))
-}
-
-fn sync_folder(folder: &Path) -> Result<(), InitError> {
-    File::open(folder)
-        .and_then(|file| file.sync_all())
-        .map_err(files("sync", folder))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -190,7 +130,7 @@ mod tests {
             (made.peer_id, made.onion, vec![made.identity])
         );
         let again = init(&folder, None, &passphrase(), KdfCost::TEST);
-        assert!(matches!(again, Err(InitError::NotEmpty(_))));
+        assert!(matches!(again, Err(InitError::Folder(DraftError::NotEmpty(_)))));
         assert_eq!(
             fs::read_dir(parent.path()).unwrap().count(),
             1,

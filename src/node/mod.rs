@@ -5,25 +5,41 @@
 //! second process ran on the same folder.
 
 mod admission;
+mod archive;
+mod backup;
+mod backups;
+mod calibrate;
 mod clock;
 mod control;
+mod draft;
 mod gatekeeper;
+mod hold;
 mod init;
+mod layout;
+mod progress;
 mod reload;
+mod restore;
 mod rotation;
 mod run;
 
-use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 pub use admission::Admission;
+pub use backup::{BackedUp, BackupError, backup};
+pub use calibrate::calibrated;
 pub use clock::SystemClock;
+pub use draft::{DraftError, check_free};
 pub use gatekeeper::Doorkeeper;
-pub use init::{InitError, Initialised, check_free, init};
+pub use hold::{Hold, HoldError};
+pub use init::{InitError, Initialised, init};
+pub use progress::{Hear, Progress, Step, Stopped};
 pub use reload::Reloads;
+pub use restore::{RestoreError, Restored, restore};
 pub use run::{Event, RunError, run};
 
 use crate::config::Config;
+use crate::graph::GraphLimits;
+use crate::state_engine::{AsideLimits, CoreLimits, PackageLimits, RecoveryLimits};
 
 /// The vault's file in a node's folder.
 const KEYS_FILE: &str = "keys.vault";
@@ -33,8 +49,32 @@ const DATABASE_FILE: &str = "postern.db";
 pub const TOKEN_FILE: &str = "api.token";
 /// Where a running node says at which address its API listens.
 pub const API_ADDRESS_FILE: &str = "api.addr";
+/// A copy of the database, while a backup is made.
+const SNAPSHOT_FILE: &str = "postern.db.backup";
 /// Held by the process that runs on the folder.
 const LOCK_FILE: &str = "postern.lock";
+
+/// The limits of the core that a config sets.
+fn core_limits(config: &Config) -> CoreLimits {
+    CoreLimits {
+        graph: GraphLimits {
+            object: config.limits.object(),
+            key_events_max: config.limits.key_events_max,
+        },
+        package: PackageLimits {
+            bytes_max: config.sync.package_bytes_max,
+            objects_max: config.sync.package_objects_max,
+        },
+        aside: AsideLimits {
+            parked_per_peer_max: config.limits.parked_per_peer_max,
+            rejects_per_peer_max: config.limits.rejects_per_peer_max,
+        },
+        quotas: config.quota.quotas(),
+        recovery: RecoveryLimits {
+            wait_ms: config.node.recovery_hours.saturating_mul(3_600_000),
+        },
+    }
+}
 
 /// The files of a node's data folder.
 #[derive(Debug, Clone)]
@@ -71,10 +111,9 @@ impl DataDir {
         self.0.join(API_ADDRESS_FILE)
     }
 
-    /// Whether a process runs on the folder: it holds the lock for as long as it lives.
-    pub fn is_running(&self) -> bool {
-        let file = File::options().write(true).open(self.lock());
-        file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+    /// Where a backup puts its copy of the database while it lasts.
+    fn snapshot(&self) -> PathBuf {
+        self.0.join(SNAPSHOT_FILE)
     }
 
     fn lock(&self) -> PathBuf {

@@ -4,7 +4,7 @@
 //! without Tor. Order of stopping: nobody new, sessions at a frame boundary, API, writer last. Never dials or listens
 //! anywhere but through the configured transport. Invariant: the writer thread is joined before [`run`] returns.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bastion::{Gate, Listener, Transport};
 use keys::vault::VaultError;
-use keys::{BootId, KeyManager, OnionAddr, Passphrase, PeerId};
+use keys::{BootId, KeyManager, MemoryLock, OnionAddr, Passphrase, PeerId};
 use rand::{Rng as _, SeedableRng as _};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -23,13 +23,12 @@ use super::admission::Admission;
 use super::control::NodeControl;
 use super::gatekeeper::Doorkeeper;
 use super::reload::{self, Reloads};
-use super::{DataDir, SystemClock};
+use super::{DataDir, HoldError, SystemClock};
 use crate::config::{Config, TransportKind};
 use crate::engine::{Clock as _, Engine, EngineError};
-use crate::graph::GraphLimits;
 use crate::peer::{Peers, dialler::Dialler};
 use crate::schema::{SchemaError, Schemas};
-use crate::state_engine::{AsideLimits, CoreLimits, PackageLimits, RecoveryLimits, StateEngine};
+use crate::state_engine::StateEngine;
 use crate::store::{StoreError, Tier};
 
 /// Writes that wait for the writer. Each is a closure of a few hundred bytes.
@@ -72,9 +71,9 @@ pub enum Event {
 /// Why a node does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// Another process runs on the same folder.
-    #[error("{0}: another process runs this node")]
-    Locked(PathBuf),
+    /// Another process runs on the same folder, or it cannot be locked.
+    #[error(transparent)]
+    Hold(#[from] HoldError),
     /// The file system.
     #[error("{path}: cannot {doing}")]
     Files {
@@ -119,9 +118,15 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let data = DataDir::of(&config);
-    let _lock = lock(&data)?;
+    let _hold = data.hold()?;
     let keys = Arc::new(KeyManager::open(&data.keys(), &passphrase)?);
     drop(passphrase);
+    match keys.memory() {
+        MemoryLock::Locked => tracing::info!("the keys are locked in memory"),
+        MemoryLock::NotLocked(why) => {
+            tracing::warn!(%why, "the keys are not locked in memory: they may come into the swap space");
+        }
+    }
     let (engine, writer) = open_engine(&config, &data, keys.clone())?;
     let tell: Arc<dyn Fn(Event) + Send + Sync> = Arc::new(tell);
     tell(Event::Opened {
@@ -141,45 +146,13 @@ pub async fn run(
     result
 }
 
-fn lock(data: &DataDir) -> Result<File, RunError> {
-    let path = data.lock();
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(files("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(RunError::Locked(path)),
-        Err(TryLockError::Error(error)) => Err(files("lock", &path)(error)),
-    }
-}
-
 fn open_engine(
     config: &Config,
     data: &DataDir,
     keys: Arc<KeyManager>,
 ) -> Result<(Engine, crate::engine::WriterThread), RunError> {
     let schemas = Arc::new(Schemas::load(&config.node.apps, config.schema_dir().as_deref())?);
-    let limits = CoreLimits {
-        graph: GraphLimits {
-            object: config.limits.object(),
-            key_events_max: config.limits.key_events_max,
-        },
-        package: PackageLimits {
-            bytes_max: config.sync.package_bytes_max,
-            objects_max: config.sync.package_objects_max,
-        },
-        aside: AsideLimits {
-            parked_per_peer_max: config.limits.parked_per_peer_max,
-            rejects_per_peer_max: config.limits.rejects_per_peer_max,
-        },
-        quotas: config.quota.quotas(),
-        recovery: RecoveryLimits {
-            wait_ms: config.node.recovery_hours.saturating_mul(3_600_000),
-        },
-    };
+    let limits = super::core_limits(config);
     let rng = rand::rngs::StdRng::from_rng(&mut rand::rng());
     let core = StateEngine::open(
         &data.database(),
@@ -244,6 +217,7 @@ impl Running {
         stop: impl Future<Output = ()>,
     ) -> Result<(), RunError> {
         let control = Arc::new(NodeControl::new(
+            config,
             self.peers.clone(),
             self.gate.clone(),
             self.keys.clone(),

@@ -15,6 +15,7 @@ mod peers;
 mod pending;
 mod reserve;
 mod select;
+mod snapshot;
 mod standing;
 mod sync_state;
 mod tokens;
@@ -41,6 +42,7 @@ pub use peers::{MetThere, PeerRow, Tier};
 pub use pending::{Knock, PendingBounds, PendingRow};
 pub use reserve::{Reserve, ReserveError};
 pub use select::{Changed, Selection};
+pub use snapshot::{check_whole, snapshot};
 pub use standing::{Kept, Standing, StandingRow};
 pub use sync_state::{Cursor, Direction, SyncStateRow};
 pub use usage::{Stored, Usage};
@@ -81,6 +83,9 @@ pub enum StoreError {
     /// The file of reserved sequence numbers.
     #[error(transparent)]
     Reserve(#[from] ReserveError),
+    /// A copy is not whole: pages, indices or references do not fit each other.
+    #[error("the database is damaged: {0}")]
+    Damaged(String),
     /// Rows contradict what this program writes.
     #[error("the database is inconsistent: {0}")]
     Inconsistent(&'static str),

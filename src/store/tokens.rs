@@ -28,4 +28,15 @@ impl WriteTx<'_> {
         statement.execute((hash.as_bytes(), label, at.0)).doing(doing)?;
         Ok(())
     }
+
+    /// Forgets every token that bears this label.
+    pub fn remove_tokens(&self, label: &str) -> Result<(), StoreError> {
+        let doing = "forgetting tokens";
+        let mut statement = self
+            .connection
+            .prepare_cached("DELETE FROM api_token WHERE label = ?1")
+            .doing(doing)?;
+        statement.execute([label]).doing(doing)?;
+        Ok(())
+    }
 }

@@ -81,6 +81,17 @@ impl NodeProcess {
         }
     }
 
+    /// Another folder with a node in it, of the same program and passphrase.
+    pub fn at(other: &Self, folder: &Path) -> Self {
+        Self {
+            name: format!("{} again", other.name),
+            folder: folder.to_owned(),
+            binary: other.binary.clone(),
+            passphrase: other.passphrase.clone(),
+            child: None,
+        }
+    }
+
     pub fn config(&self) -> PathBuf {
         self.folder.join("postern.toml")
     }

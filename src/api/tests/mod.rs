@@ -7,6 +7,7 @@ mod node;
 mod objects;
 mod serving;
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -23,8 +24,8 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::{
-    AdmissionStatus, ApiState, Control, ControlError, Dialled, Heed, NodeStatus, SessionRow, SyncDirection, SyncReport,
-    router,
+    AdmissionStatus, ApiState, BackupRow, Control, ControlError, Dialled, Heed, NodeStatus, SessionRow, SyncDirection,
+    SyncReport, router,
 };
 use crate::config::{AdmissionConfig, ApiConfig, Policy};
 use crate::engine::{Clock, Engine};
@@ -82,6 +83,8 @@ pub(super) struct PlayedNode {
     pub(super) admission: Mutex<AdmissionStatus>,
     /// Verdicts that the node was told of.
     pub(super) heeded: Mutex<Vec<(PeerId, Heed)>>,
+    /// The backup that goes on, once one was begun.
+    backup: Mutex<Option<BackupRow>>,
 }
 
 impl Control for PlayedNode {
@@ -144,6 +147,34 @@ impl Control for PlayedNode {
 
     fn new_identity(&self, _: Option<String>) -> BoxFuture<'_, Result<Oid, ControlError>> {
         Box::pin(async { Ok(self.identity) })
+    }
+
+    fn start_backup(&self, path: PathBuf) -> Result<BackupRow, ControlError> {
+        let mut last = self.backup.lock().unwrap();
+        if last.is_some() {
+            return Err(ControlError {
+                code: "underway",
+                message: "a backup is being made already".into(),
+            });
+        }
+        let row = BackupRow {
+            id: 1,
+            path: path.display().to_string(),
+            state: "running",
+            step: "sealing",
+            done_bytes: 3,
+            total_bytes: 7,
+            bytes: None,
+            database_bytes: None,
+            created: None,
+            error: None,
+        };
+        *last = Some(row.clone());
+        Ok(row)
+    }
+
+    fn last_backup(&self) -> Option<BackupRow> {
+        self.backup.lock().unwrap().clone()
     }
 
     fn admission(&self) -> AdmissionStatus {
@@ -293,6 +324,7 @@ impl Here {
                 by_hand: false,
             }),
             heeded: Mutex::default(),
+            backup: Mutex::default(),
         });
         Self {
             engine,

@@ -201,3 +201,18 @@ async fn rejects_are_listed() {
     assert_eq!(here.get(&one).await.ok(), json!({ "rejects": [] }));
     here.get("/api/rejects?peer=x").await.refused(400, "bad_request");
 }
+
+#[tokio::test]
+async fn a_backup_is_begun_once_and_looked_at() {
+    let here = Here::new().await;
+    assert_eq!(here.get("/api/backup").await.ok(), json!({ "backup": null }));
+    here.post("/api/backup", json!({ "path": "backup" }))
+        .await
+        .refused(400, "bad_request");
+    let begun = here.post("/api/backup", json!({ "path": "/safe/backup" })).await.ok();
+    assert_eq!((&begun["id"], &begun["state"]), (&json!(1), &json!("running")));
+    assert_eq!(here.get("/api/backup").await.ok()["backup"], begun);
+    here.post("/api/backup", json!({ "path": "/safe/other" }))
+        .await
+        .refused(409, "underway");
+}

@@ -1,0 +1,100 @@
+//! How far a backup or a restore is, and whether it is to go on.
+//!
+//! Never decides anything. Invariant: whoever says "stop" is heard within a chunk.
+
+use std::io::{self, Read};
+use std::ops::ControlFlow;
+
+/// How far a backup or a restore is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// What is being done.
+    pub step: Step,
+    /// Bytes that are done in this step.
+    pub done_bytes: u64,
+    /// Bytes that there are to do in it; 0 where that is not known.
+    pub total_bytes: u64,
+}
+
+/// Steps of a backup (the first three) and of a restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The database is copied and the copy checked.
+    Copying,
+    /// All is sealed into the file.
+    Sealing,
+    /// The file is read back and compared.
+    Verifying,
+    /// A backup is opened and laid out.
+    Unpacking,
+    /// What was laid out is checked, and made a node of its own.
+    Checking,
+}
+
+impl Step {
+    /// A short stable word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Copying => "copying",
+            Self::Sealing => "sealing",
+            Self::Verifying => "verifying",
+            Self::Unpacking => "unpacking",
+            Self::Checking => "checking",
+        }
+    }
+}
+
+/// Hears how far it is, and says whether to go on.
+pub type Hear<'h> = dyn FnMut(Progress) -> ControlFlow<()> + 'h;
+
+/// Whoever hears has said stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it was stopped")]
+pub struct Stopped;
+
+/// Tells the beginning of a step.
+pub(super) fn tell(hear: &mut Hear<'_>, step: Step, total_bytes: u64) -> Result<(), Stopped> {
+    let progress = Progress {
+        step,
+        done_bytes: 0,
+        total_bytes,
+    };
+    match hear(progress) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(Stopped),
+    }
+}
+
+/// A reader that tells how many bytes were read, and ends in an error of [`Stopped`] where it is to stop.
+pub(super) struct Heard<'r, 'h, R> {
+    reader: R,
+    hear: &'r mut Hear<'h>,
+    at: Progress,
+}
+
+impl<'r, 'h, R: Read> Heard<'r, 'h, R> {
+    pub(super) fn new(reader: R, hear: &'r mut Hear<'h>, step: Step, total_bytes: u64) -> Self {
+        let at = Progress {
+            step,
+            done_bytes: 0,
+            total_bytes,
+        };
+        Self { reader, hear, at }
+    }
+}
+
+impl<R: Read> Read for Heard<'_, '_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(buffer)?;
+        self.at.done_bytes += count as u64;
+        match (self.hear)(self.at) {
+            ControlFlow::Continue(()) => Ok(count),
+            ControlFlow::Break(()) => Err(io::Error::other(Stopped)),
+        }
+    }
+}
+
+/// Whether an error of reading comes of a stop.
+pub(super) fn is_stop(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|cause| cause.is::<Stopped>())
+}

@@ -1,0 +1,309 @@
+//! Backups and what comes out of them, without the program: one sealed file, made while somebody writes.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use keys::{ApiToken, KdfCost, KeyManager, Oid, Passphrase};
+use postern::config::Config;
+use postern::graph::SaveError;
+use postern::node::{self, BackedUp, BackupError, DataDir, DraftError, Progress, RestoreError, Step, Stopped};
+use postern::op_context::Timestamp;
+use postern::schema::Schemas;
+use postern::services::identities;
+use postern::state_engine::{CoreLimits, StateEngine};
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha20Rng;
+use tempfile::TempDir;
+
+const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+fn passphrase() -> Passphrase {
+    Passphrase::from_string("correct horse".into())
+}
+
+/// A node's folder beside others.
+struct Folder {
+    parent: TempDir,
+}
+
+impl Folder {
+    fn new() -> Self {
+        let parent = tempfile::tempdir().unwrap();
+        node::init(&parent.path().join("node"), Some("Alice"), &passphrase(), KdfCost::TEST).unwrap();
+        Self { parent }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.parent.path().join(name)
+    }
+
+    fn backup(&self, out: &Path) -> Result<BackedUp, BackupError> {
+        self.backup_heard(out, &mut |_| ControlFlow::Continue(()))
+    }
+
+    fn backup_heard(
+        &self,
+        out: &Path,
+        hear: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<BackedUp, BackupError> {
+        let path = self.at("node").join("postern.toml");
+        let config = Config::load(&path).unwrap();
+        let keys = KeyManager::open(&DataDir::of(&config).keys(), &passphrase()).unwrap();
+        node::backup(&config, &keys, out, hear)
+    }
+
+    /// Names beside the node and in its folder, to see that nothing was left behind.
+    fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> = [self.parent.path().to_owned(), self.at("node")]
+            .iter()
+            .flat_map(|folder| fs::read_dir(folder).unwrap())
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+fn restore(file: &Path, folder: &Path) -> Result<node::Restored, RestoreError> {
+    node::restore(file, folder, &passphrase(), &mut |_| ControlFlow::Continue(()))
+}
+
+fn core(folder: &Path) -> StateEngine {
+    let config = Config::load(&folder.join("postern.toml")).unwrap();
+    let data = DataDir::of(&config);
+    let keys = Arc::new(KeyManager::open(&data.keys(), &passphrase()).unwrap());
+    let schemas = Arc::new(Schemas::load(&config.node.apps, config.schema_dir().as_deref()).unwrap());
+    let rng = Box::new(ChaCha20Rng::from_seed([1; 32]));
+    StateEngine::open(&data.database(), schemas, keys, CoreLimits::default(), rng, NOW).unwrap()
+}
+
+fn add_identity(core: &mut StateEngine, name: &str) -> Oid {
+    let keys = core.ground().keys.clone();
+    let oid = keys.add_identity(&mut ChaCha20Rng::from_rng(&mut rand::rng())).unwrap();
+    core.write(NOW, |graph| identities::publish(graph, oid, Some(name)).map(drop))
+        .map_err(|error: SaveError| error)
+        .unwrap();
+    oid
+}
+
+fn names_here(core: &StateEngine) -> Vec<String> {
+    let known = identities::known(&core.view()).unwrap();
+    let mut names: Vec<_> = known.into_iter().filter_map(|card| card.name).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn what_was_committed_before_is_restored_while_a_writer_goes_on() {
+    let folder = Folder::new();
+    let (file, elsewhere) = (folder.at("backup"), folder.at("elsewhere"));
+    let epoch = core(&folder.at("node")).ground().epoch;
+    let (written, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let before = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut core = core(&folder.at("node"));
+            // Fewer than a vault holds.
+            for number in 0..400 {
+                add_identity(&mut core, &format!("name {number:06}"));
+                written.store(number + 1, Ordering::SeqCst);
+                if stop.load(Ordering::SeqCst) {
+                    return;
+                }
+            }
+        });
+        while written.load(Ordering::SeqCst) < 20 {
+            std::thread::yield_now();
+        }
+        let before = written.load(Ordering::SeqCst);
+        folder.backup(&file).unwrap();
+        // The writer was alive all the time.
+        let after = written.load(Ordering::SeqCst);
+        stop.store(true, Ordering::SeqCst);
+        assert!(after >= before);
+        before
+    });
+    let restored = restore(&file, &elsewhere).unwrap();
+    let (here, there) = (core(&folder.at("node")), core(&elsewhere));
+    assert_eq!(restored.peer_id, here.ground().keys.peer_id());
+    assert_eq!(restored.onion, here.ground().keys.onion());
+    assert_ne!(
+        there.ground().epoch,
+        epoch,
+        "cursors of the old database mean nothing in the new one"
+    );
+    let names = names_here(&there);
+    for number in 0..before {
+        assert!(names.contains(&format!("name {number:06}")), "{number} of {before}");
+    }
+    // Who is in the database has its keys in the vault.
+    let held = there.ground().keys.identities();
+    let known = identities::known(&there.view()).unwrap();
+    assert!(
+        known
+            .iter()
+            .filter(|card| card.here)
+            .all(|card| held.contains(&card.oid))
+    );
+    assert_eq!(known.iter().filter(|card| card.here).count(), names.len());
+}
+
+#[test]
+fn a_restored_node_has_a_token_of_its_own() {
+    let folder = Folder::new();
+    let (file, elsewhere) = (folder.at("backup"), folder.at("elsewhere"));
+    folder.backup(&file).unwrap();
+    restore(&file, &elsewhere).unwrap();
+    let token = |folder: &Path| ApiToken::read(&DataDir::at(folder).token()).unwrap().hash();
+    let (old, new) = (token(&folder.at("node")), token(&elsewhere));
+    let there = core(&elsewhere);
+    assert_ne!(old, new);
+    assert!(there.view().rows.has_token(&new).unwrap());
+    assert!(
+        !there.view().rows.has_token(&old).unwrap(),
+        "the old machine's token lets nobody in"
+    );
+}
+
+#[test]
+fn nothing_but_the_backup_is_left_behind_and_it_is_not_written_over() {
+    let folder = Folder::new();
+    let before = folder.names();
+    let file = folder.at("backup");
+    // What a backup that was killed has left.
+    fs::write(folder.at("node").join("postern.db.backup"), "half").unwrap();
+    fs::write(folder.at("backup.new"), "half").unwrap();
+    let done = folder.backup(&file).unwrap();
+    assert_eq!((&done.path, done.bytes), (&file, fs::metadata(&file).unwrap().len()));
+    let mut expected = before.clone();
+    expected.push("backup".into());
+    expected.sort();
+    assert_eq!(folder.names(), expected);
+    let bytes = fs::read(&file).unwrap();
+    assert!(matches!(folder.backup(&file), Err(BackupError::Exists(_))));
+    assert_eq!(fs::read(&file).unwrap(), bytes);
+    assert!(matches!(
+        folder.backup(&folder.at("none/backup")),
+        Err(BackupError::NoName(_))
+    ));
+    assert_eq!(folder.names(), expected);
+    use std::os::unix::fs::PermissionsExt as _;
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_backup_that_is_stopped_leaves_nothing() {
+    let folder = Folder::new();
+    let before = folder.names();
+    for stop_at in [Step::Copying, Step::Sealing, Step::Verifying] {
+        let done = folder.backup_heard(&folder.at("backup"), &mut |progress| {
+            if progress.step == stop_at {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        assert!(
+            matches!(done, Err(BackupError::Stopped(Stopped))),
+            "{stop_at:?}: {done:?}"
+        );
+        assert_eq!(folder.names(), before, "{stop_at:?}");
+    }
+}
+
+#[test]
+fn cut_or_changed_files_and_other_passphrases_restore_nothing() {
+    let folder = Folder::new();
+    let (file, elsewhere) = (folder.at("backup"), folder.at("elsewhere"));
+    folder.backup(&file).unwrap();
+    let whole = fs::read(&file).unwrap();
+    let names = folder.names();
+    let refused = |bytes: &[u8], what: &str| {
+        fs::write(&file, bytes).unwrap();
+        assert!(restore(&file, &elsewhere).is_err(), "{what}");
+        assert_eq!(folder.names(), names, "{what}: something was left behind");
+    };
+    for parts in 1..16 {
+        let place = whole.len() * parts / 16;
+        refused(&whole[..place], &format!("cut at {place}"));
+        let mut changed = whole.clone();
+        changed[place] ^= 1;
+        refused(&changed, &format!("changed at {place}"));
+    }
+    refused(&whole[..whole.len() - 1], "one byte short");
+    refused(&[&*whole, b"x"].concat(), "one byte long");
+    refused(b"", "empty");
+    fs::write(&file, &whole).unwrap();
+    let other = Passphrase::from_string("correct hors".into());
+    let wrong = node::restore(&file, &elsewhere, &other, &mut |_| ControlFlow::Continue(()));
+    assert!(matches!(
+        wrong,
+        Err(RestoreError::Backup(keys::BackupError::WrongPassphrase))
+    ));
+    assert_eq!(folder.names(), names);
+    restore(&file, &elsewhere).unwrap();
+}
+
+#[test]
+fn a_folder_that_holds_something_is_left_alone() {
+    let folder = Folder::new();
+    let file = folder.at("backup");
+    folder.backup(&file).unwrap();
+    let full = folder.at("full");
+    fs::create_dir(&full).unwrap();
+    fs::write(full.join("mine"), "x").unwrap();
+    assert!(matches!(
+        restore(&file, &full),
+        Err(RestoreError::Folder(DraftError::NotEmpty(_)))
+    ));
+    assert_eq!(fs::read_dir(&full).unwrap().count(), 1);
+    let empty = folder.at("empty");
+    fs::create_dir(&empty).unwrap();
+    restore(&file, &empty).unwrap();
+    core(&empty);
+}
+
+#[test]
+fn own_apps_come_along_and_folders_elsewhere_are_brought_in() {
+    let folder = Folder::new();
+    let (file, outside) = (folder.at("backup"), folder.at("outside"));
+    let own = "slug = \"notes\"\nversion = 1\n";
+    fs::create_dir(&outside).unwrap();
+    let config = folder.at("node").join("postern.toml");
+    let text = format!("[node]\nschema_dir = {:?}\n", outside.display().to_string());
+    fs::write(&config, text).unwrap();
+    // A file that is no schema at all would not load: the built-in text under another name is one.
+    let built_in = include_str!("../src/schema/apps/market.toml");
+    let own = if built_in.contains("market") {
+        built_in.replace("market", "bazaar")
+    } else {
+        own.into()
+    };
+    fs::write(outside.join("bazaar.toml"), &own).unwrap();
+    fs::write(outside.join("notes.txt"), "not a schema").unwrap();
+    folder.backup(&file).unwrap();
+    let elsewhere = folder.at("elsewhere");
+    let restored = restore(&file, &elsewhere).unwrap();
+    assert_eq!(restored.changed, ["schema_dir"]);
+    assert_eq!(fs::read_to_string(elsewhere.join("schemas/bazaar.toml")).unwrap(), own);
+    assert!(!elsewhere.join("schemas/notes.txt").exists());
+    core(&elsewhere);
+    // A name that no backup takes.
+    fs::write(outside.join("a:b.toml"), &own).unwrap();
+    assert!(matches!(folder.backup(&folder.at("other")), Err(BackupError::Unfit(_))));
+}
+
+#[test]
+fn a_config_that_went_wrong_is_said_before_anything_is_written() {
+    let folder = Folder::new();
+    let path = folder.at("node").join("postern.toml");
+    let config = Config::load(&path).unwrap();
+    let keys = KeyManager::open(&DataDir::of(&config).keys(), &passphrase()).unwrap();
+    fs::write(&path, "[node]\nnonsense = 1\n").unwrap();
+    let done = node::backup(&config, &keys, &folder.at("backup"), &mut |_| ControlFlow::Continue(()));
+    assert!(matches!(done, Err(BackupError::Config(_))));
+    assert!(!folder.at("backup").exists());
+}
