@@ -214,6 +214,16 @@ fn who_gets_in_over_onion_services() {
     two.a.stop();
     two.b.stop();
     no_secrets_in_logs(&two);
+    no_errors_in_logs(&two);
+}
+
+/// A restart is nothing to raise an alarm about.
+fn no_errors_in_logs(two: &Two) {
+    for node in [&two.a, &two.b] {
+        let log = std::fs::read_to_string(node.log()).unwrap();
+        let errors: Vec<_> = log.lines().filter(|line| line.contains(" ERROR ")).collect();
+        assert_eq!(errors, Vec::<&str>::new());
+    }
 }
 
 /// Neither full onion addresses nor peer ids nor what people wrote.

@@ -97,6 +97,14 @@ pub enum TorError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// What an earlier process left could not be removed.
+    #[error("remove {}: {source}", path.display())]
+    StaleState {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The network could not be joined: the chain of causes.
     #[error("could not join the Tor network: {0}")]
     Bootstrap(String),
@@ -125,6 +133,8 @@ pub enum TorError {
 pub struct TorNode {
     client: Client,
     limits: TorLimits,
+    /// Where arti keeps what it knows of services.
+    state_dir: PathBuf,
     /// What its services show before they run.
     status: TorStatus,
     /// The services that were launched here; arti does not take a nickname's key twice.
@@ -178,6 +188,7 @@ impl TorNode {
         Ok(Self {
             client,
             limits: config.limits,
+            state_dir: config.state_dir,
             status,
             launched: Mutex::default(),
             _progress: reporting,
@@ -219,6 +230,9 @@ impl TorNode {
         if known.is_some_and(|known| known != onion) {
             return Err(fail("the nickname was used for another key".into()));
         }
+        if known.is_none() {
+            self.forget_stale_points(nickname)?;
+        }
         let (service, requests) = launch(&self.client, config, known.is_none().then_some(keypair))
             .map_err(|error| fail(chain(&error)))?
             .ok_or_else(|| fail("it is not enabled".into()))?;
@@ -231,6 +245,17 @@ impl TorNode {
             &self.limits,
             self.status,
         ))
+    }
+
+    /// Removes what an earlier process left of a service's introduction points. Their keys were in that process's memory
+    /// only, so that arti would find points without keys, call that a bug of its own, and make new keys for them. The
+    /// folder belongs to this process alone.
+    fn forget_stale_points(&self, nickname: &str) -> Result<(), TorError> {
+        let path = self.state_dir.join("hss").join(nickname);
+        match std::fs::remove_dir_all(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(TorError::StaleState { path, source }),
+            _ => Ok(()),
+        }
     }
 
     fn service_config(&self, nickname: HsNickname) -> Result<OnionServiceConfig, impl StdError + use<>> {
