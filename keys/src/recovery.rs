@@ -92,7 +92,7 @@ impl RecoveryKey {
             "{HEADING}\n\n\
              Who holds this can give the identity or node below its next key, and so take it over.\n\
              Keep it away from the node, where nobody else reads it. When the current key is stolen,\n\
-             use this one: `postern key rotate --help` says how. It can be used once; then\n\
+             use this one: `postern keys rotate --help` says how. It can be used once; then\n\
              make another. A copy by hand needs the first line and everything from `Holder` on.\n\n\
              Holder: {holder}\nNumber: {key_id}\nWords:\n"
         );

@@ -34,6 +34,9 @@ pub(super) async fn status(asking: &Asking) -> Result<(), Failure> {
     if let Some(admission) = status.get("admission") {
         say(format_args!("admission      {}", super::admission::summary(admission)));
     }
+    if let Some(line) = status.get("recovery").and_then(super::recovery::summary) {
+        say(format_args!("recovery       {line}"));
+    }
     for line in status.get("tor").map(super::tor::lines).unwrap_or_default() {
         say(line);
     }
@@ -132,42 +135,8 @@ pub(super) async fn peer_list(asking: &Asking) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) async fn identity_new(name: Option<String>, asking: &Asking) -> Result<(), Failure> {
-    let made = Client::find(&asking.node.config)?
-        .post("/api/identities", &json!({ "name": name }))
-        .await?;
-    if asking.json {
-        say_json(&made);
-    } else {
-        say(format_args!("identity {}", text(&made, "oid")));
-    }
-    Ok(())
-}
-
-pub(super) async fn identity_list(asking: &Asking) -> Result<(), Failure> {
-    let known = Client::find(&asking.node.config)?.get("/api/identities").await?;
-    if asking.json {
-        say_json(&known);
-        return Ok(());
-    }
-    for card in list(&known, "identities") {
-        let here = card.get("here") == Some(&Value::Bool(true));
-        let home = if here {
-            "here".to_owned()
-        } else {
-            format!("at peer {}", short(text(card, "home_peer_id")))
-        };
-        say(format_args!(
-            "{}  {:<20} {home}",
-            text(card, "oid"),
-            tame(text(card, "name"))
-        ));
-    }
-    Ok(())
-}
-
 /// An identity by its oid, or by its name where only one has it.
-async fn find_identity(client: &Client, asked: &str, must_be_here: bool) -> Result<String, Failure> {
+pub(super) async fn find_identity(client: &Client, asked: &str, must_be_here: bool) -> Result<String, Failure> {
     if asked.parse::<keys::Oid>().is_ok() {
         return Ok(asked.to_owned());
     }

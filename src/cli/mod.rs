@@ -10,9 +10,11 @@ mod backup;
 mod client;
 mod commands;
 mod folder;
+mod identity;
 mod keyring;
 mod passphrase;
 mod progress;
+mod recovery;
 mod show;
 mod tor;
 
@@ -103,7 +105,9 @@ enum Command {
     Peer(Peer),
     /// Identities of this node and those that are known.
     #[command(subcommand)]
-    Identity(Identity),
+    Identity(identity::Identity),
+    /// After a restore: shows what is waited for before what exists is changed, or waits no longer.
+    Recovery(recovery::Recovery),
     /// Sends a message.
     Send {
         /// Who sends: an identity of this node, by name or oid.
@@ -190,19 +194,6 @@ struct KeptOut {
     /// For how many days, ten years at most. Default: a refusal for admission.refused_days, a ban for ever.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=DAYS_MAX))]
     days: Option<u64>,
-}
-
-#[derive(Debug, Subcommand)]
-enum Identity {
-    /// Makes an identity that lives on this node.
-    New {
-        /// Its name, as others will see it.
-        name: Option<String>,
-        #[command(flatten)]
-        asking: Asking,
-    },
-    /// Lists the known identities, this node's first.
-    List(Asking),
 }
 
 #[derive(Debug, Args)]
@@ -303,8 +294,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Peer(Peer::Unban(who)) => who.say("unban").await,
         Command::Peer(Peer::Refuse(what)) => what.say("refuse").await,
         Command::Peer(Peer::Ban(what)) => what.say("ban").await,
-        Command::Identity(Identity::New { name, asking }) => commands::identity_new(name, &asking).await,
-        Command::Identity(Identity::List(asking)) => commands::identity_list(&asking).await,
+        Command::Identity(command) => identity::run(command).await,
+        Command::Recovery(word) => recovery::run(word).await,
         Command::Send { from, to, text, asking } => commands::send(&from, &to, text, &asking).await,
         Command::Inbox {
             identity,

@@ -1,0 +1,127 @@
+//! `postern recovery`: what stands in the way of writing after a restore, and the operator's word on it.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::show::{list, say, say_json, short, text};
+use super::{Asking, Failure};
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct Recovery {
+    #[command(subcommand)]
+    word: Option<Word>,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+#[derive(Debug, Subcommand)]
+enum Word {
+    /// Shows what is waited for, and what to do.
+    Status(Asking),
+    /// Waits for nobody any more: what exists may be changed from now on.
+    Finish(Asking),
+    /// Says that no other copy of this node runs, nor ever will: it goes on as a restored one with its next start.
+    Resolve(Asking),
+}
+
+pub(super) async fn run(recovery: Recovery) -> Result<(), Failure> {
+    match recovery.word.unwrap_or(Word::Status(recovery.asking)) {
+        Word::Status(asking) => status(&asking).await,
+        Word::Finish(asking) => {
+            let done = Client::find(&asking.node.config)?
+                .post("/api/recovery/finish", &json!({}))
+                .await?;
+            let finished = done.get("finished") == Some(&Value::Bool(true));
+            tell(
+                &asking,
+                &done,
+                finished,
+                "Nobody is waited for any more",
+                "Nobody was waited for",
+            );
+            Ok(())
+        }
+        Word::Resolve(asking) => {
+            let done = Client::find(&asking.node.config)?
+                .post("/api/recovery/resolve", &json!({}))
+                .await?;
+            let resolved = done.get("resolved") == Some(&Value::Bool(true));
+            let said = "Now start the node again: it begins a new epoch and asks its peers for what they hold of it";
+            tell(&asking, &done, resolved, said, "This node is not read-only");
+            Ok(())
+        }
+    }
+}
+
+fn tell(asking: &Asking, done: &Value, is_done: bool, yes: &str, no: &str) {
+    if asking.json {
+        say_json(done);
+    } else {
+        say(if is_done { yes } else { no });
+    }
+}
+
+/// One line for the status; none where nothing is in the way.
+pub(super) fn summary(recovery: &Value) -> Option<String> {
+    match text(recovery, "state") {
+        "recovering" => Some(format!(
+            "changes wait until {} more peers were asked (`postern recovery`)",
+            list(recovery, "waits_for").len()
+        )),
+        "read_only" => Some("READ-ONLY: another copy of this node runs, or ran (`postern recovery`)".to_owned()),
+        _ => None,
+    }
+}
+
+async fn status(asking: &Asking) -> Result<(), Failure> {
+    let recovery = Client::find(&asking.node.config)?.get("/api/recovery").await?;
+    if asking.json {
+        say_json(&recovery);
+        return Ok(());
+    }
+    match text(&recovery, "state") {
+        "recovering" => {
+            say(format_args!(
+                "This node begins anew ({}). New objects are made as always; updates, deletions and changes of keys wait,",
+                text(&recovery, "reason").replace('_', " ")
+            ));
+            say("since they may contradict what was done after the backup. It waits for these peers:");
+            for peer in list(&recovery, "waits_for") {
+                say(format_args!("  peer {}", short(peer.as_str().unwrap_or_default())));
+            }
+            if let Some(until) = recovery.get("until").and_then(Value::as_u64) {
+                say(format_args!(
+                    "It waits no longer than {} more hours.",
+                    hours_until(until)
+                ));
+            }
+            say("For peers that are gone for good: `postern recovery finish` waits no longer.");
+        }
+        "read_only" if recovery.get("resolved") == Some(&Value::Bool(true)) => {
+            say("Resolved: start the node again.");
+        }
+        "read_only" => {
+            say(format_args!(
+                "Clone or rollback: peer {} has heard an epoch that is signed with this node's key and was never begun here.",
+                text(&recovery, "reason")
+            ));
+            say(
+                "Either another copy of this node runs, or this one was put back to an older state. It writes nothing more.",
+            );
+            say("  1. If another copy runs: stop this one for good. Two of them contradict each other.");
+            say(
+                "  2. If you know that no other runs, nor ever will: `postern recovery resolve`, and start this one again.",
+            );
+        }
+        _ => say("Nothing is in the way: this node writes as always."),
+    }
+    Ok(())
+}
+
+fn hours_until(until_ms: u64) -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now_ms = now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+    until_ms.saturating_sub(now_ms).div_ceil(3_600_000)
+}
