@@ -119,7 +119,7 @@ pub fn restore(
         layout: None,
     };
     let manifest = archive::read(opened, |_, part, reader| unpacking.take(part, reader, hear))?;
-    let layout = unpacking.layout.ok_or(RestoreError::OtherNode)?;
+    let layout = unpacking.layout.ok_or_else(no_config)?;
     crash_point("restore: unpacked");
     let data = DataDir::at(&layout.data());
     let database_bytes = fs::metadata(data.database())
@@ -167,10 +167,7 @@ impl Unpacking<'_> {
             crash_point("restore: config written");
             return Ok(());
         }
-        let layout = self
-            .layout
-            .as_ref()
-            .ok_or_else(|| ArchiveError::Content("its config is not the first file".into()))?;
+        let layout = self.layout.as_ref().ok_or_else(no_config)?;
         let data = DataDir::at(&layout.data());
         match part.name.as_str() {
             KEYS => write_new(&data.keys(), &archive::read_small(reader)?)?,
@@ -190,6 +187,10 @@ impl Unpacking<'_> {
         crash_point("restore: file written");
         Ok(())
     }
+}
+
+fn no_config() -> RestoreError {
+    ArchiveError::Content("its config is not the first file".into()).into()
 }
 
 fn make_folder(folder: &Path) -> Result<(), DraftError> {
