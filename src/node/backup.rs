@@ -124,12 +124,13 @@ pub fn backup(config: &Config, keys: &KeyManager, out: &Path, hear: &mut Hear<'_
     let data = DataDir::of(config);
     // The database first: keys that are made meanwhile are in the vault before anything refers to them.
     let [_journal, snapshot] = temporaries(&data)?;
-    tell(hear, Step::Copying, length(&data.database())?)?;
+    tell(hear, Step::Copying, 0, length(&data.database())?)?;
     let created = SystemClock.now();
     store::snapshot(&data.database(), &snapshot.0)?;
     crash_point("backup: database copied");
     store::check_whole(&snapshot.0)?;
     let database_bytes = length(&snapshot.0)?;
+    tell(hear, Step::Copying, database_bytes, database_bytes)?;
     let parts = gather(config, &data)?;
     let manifest = manifest(created, keys, &parts, database_bytes);
 

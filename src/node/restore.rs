@@ -125,7 +125,7 @@ pub fn restore(
     let database_bytes = fs::metadata(data.database())
         .map_err(files("look at", &data.database()))?
         .len();
-    tell(hear, Step::Checking, database_bytes)?;
+    tell(hear, Step::Checking, 0, database_bytes)?;
     store::check_whole(&data.database())?;
     let keys = Arc::new(KeyManager::open(&data.keys(), passphrase)?);
     if keys.peer_id().to_hex() != manifest.peer_id {
