@@ -69,8 +69,13 @@ impl Mallory {
     }
 
     async fn hear(&mut self) -> Message {
-        let frame = self.session.reader.read().await.unwrap().unwrap();
-        Message::decode(&frame).unwrap()
+        loop {
+            let frame = self.session.reader.read().await.unwrap().unwrap();
+            match Message::decode(&frame).unwrap() {
+                Message::Epoch(_) => continue,
+                message => return message,
+            }
+        }
     }
 
     fn pull(&self, id: u64) -> Message {

@@ -38,6 +38,8 @@ pub enum Context {
     Solution,
     /// A welcome, by the node that admits.
     Welcome,
+    /// "My sequence numbers count in this epoch", by the node.
+    Epoch,
     /// The input of the puzzle's work function.
     Work,
     /// The input of the puzzle's cheap inner condition.
@@ -68,6 +70,7 @@ impl Context {
             Self::OnionBinding => "postern/1/onion-binding",
             Self::Solution => "postern/1/solution",
             Self::Welcome => "postern/1/welcome",
+            Self::Epoch => "postern/1/epoch",
             Self::Work => "postern/1/work",
             Self::InnerWork => "postern/1/inner-work",
             Self::Transcript => "postern/1/transcript",

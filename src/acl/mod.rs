@@ -72,6 +72,10 @@ pub struct LocalFacts {
     pub requester: Option<Oid>,
     /// Whether the owner lives here.
     pub owner_at_home: bool,
+    /// Whether the owner writes no more.
+    pub owner_retired: bool,
+    /// Whether the owner is frozen until its key is rotated.
+    pub owner_frozen: bool,
     /// The owner's right in the scope.
     pub scope_right: ScopeRight,
     /// The mode of the domain in which the type travels; none: it never leaves.
@@ -103,6 +107,23 @@ pub struct RemoteFacts {
     pub existing: Option<Existing>,
 }
 
+/// What `check_returned` decides on: an object of our own that a peer gives back.
+#[derive(Debug, Clone, Copy)]
+pub struct ReturnedFacts {
+    /// The object.
+    pub oid: Oid,
+    /// Its owner.
+    pub owner: Oid,
+    /// Its revision.
+    pub rev: u64,
+    /// Whether it is a deletion.
+    pub deleted: bool,
+    /// Whether this node holds the owner's key.
+    pub owner_here: bool,
+    /// What is here already.
+    pub existing: Option<Existing>,
+}
+
 /// Why a write is refused. The code is what is recorded and what a peer may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
@@ -124,6 +145,12 @@ pub enum Denied {
     /// The owner is not at home on this node.
     #[error("the owner is not at home here")]
     OwnerNotHere,
+    /// The owner said that it writes no more.
+    #[error("its owner is retired and writes no more")]
+    OwnerRetired,
+    /// Two homes were claimed for the owner.
+    #[error("its owner is frozen: two homes were claimed for it; rotate its key")]
+    OwnerFrozen,
     /// The requester is not the owner.
     #[error("only its owner may write the object")]
     NotOwner,
@@ -154,6 +181,8 @@ impl Denied {
             Self::OwnerChanged => "owner_changed",
             Self::OwnerNotAtSender => "owner_not_at_sender",
             Self::OwnerNotHere => "owner_not_here",
+            Self::OwnerRetired => "owner_retired",
+            Self::OwnerFrozen => "owner_frozen",
             Self::NotOwner => "not_owner",
             Self::NotParticipant => "not_participant",
             Self::NoReaderHere => "no_reader_here",
@@ -191,6 +220,12 @@ impl AclManager {
         }
         if !facts.owner_at_home {
             return Err(Denied::OwnerNotHere);
+        }
+        if facts.owner_retired {
+            return Err(Denied::OwnerRetired);
+        }
+        if facts.owner_frozen {
+            return Err(Denied::OwnerFrozen);
         }
         if facts.scope_right == ScopeRight::Outsider {
             return Err(Denied::NotParticipant);
@@ -249,6 +284,35 @@ impl AclManager {
             return Err(Denied::NoReaderHere);
         }
         Ok(RemoteWrite::Apply(Granted { oid: facts.oid }))
+    }
+
+    /// An object of this node's own, signed before by a key that is held here, that a peer gives back after a restore
+    /// (DESIGN 5). Its mode was judged when it was made; what counts now is that no lower revision wins.
+    pub fn check_returned(facts: &ReturnedFacts) -> Result<RemoteWrite, Denied> {
+        if !facts.owner_here {
+            return Err(Denied::OwnerNotHere);
+        }
+        match facts.existing {
+            None if facts.deleted => Ok(RemoteWrite::AlreadyHere),
+            None => Ok(RemoteWrite::Apply(Granted { oid: facts.oid })),
+            Some(existing) if existing.owner != facts.owner => Err(Denied::OwnerChanged),
+            Some(existing) if existing.same => Ok(RemoteWrite::AlreadyHere),
+            Some(existing) if facts.rev < existing.rev => Ok(RemoteWrite::Older),
+            Some(existing) if facts.rev == existing.rev => Err(Denied::Fork),
+            Some(existing) if existing.deleted => Err(Denied::Deleted),
+            Some(_) => Ok(RemoteWrite::Apply(Granted { oid: facts.oid })),
+        }
+    }
+
+    /// An object of this node's own that is signed again, after its owner's key was rotated: nothing of it changes.
+    pub fn check_signed_again(oid: Oid, owner_at_home: bool, existing: &Existing) -> Result<Granted, Denied> {
+        if !owner_at_home {
+            return Err(Denied::OwnerNotHere);
+        }
+        if !existing.made_here || !existing.same {
+            return Err(Denied::OwnerChanged);
+        }
+        Ok(Granted { oid })
     }
 
     /// A server's or an identity's own record written by this node: its oid is the digest of its genesis, so a record

@@ -32,6 +32,9 @@ pub trait Control: Send + Sync + 'static {
     /// Makes an identity that lives here.
     fn new_identity(&self, name: Option<String>) -> BoxFuture<'_, Result<Oid, ControlError>>;
 
+    /// Makes the next key the current one, and makes that known. The number of the new key.
+    fn rotate(&self, whose: Whose) -> BoxFuture<'_, Result<u32, ControlError>>;
+
     /// Begins a backup into a new file, which the node writes with its own rights. One at a time.
     fn start_backup(&self, path: PathBuf) -> Result<BackupRow, ControlError>;
 
@@ -46,6 +49,15 @@ pub trait Control: Send + Sync + 'static {
 
     /// A verdict on a peer was written: it is judged anew from now on. Says whether a session ended.
     fn heed_verdict(&self, peer: &PeerId, heed: Heed) -> bool;
+}
+
+/// Whose key is rotated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// The node's own.
+    Node,
+    /// That of an identity that lives here.
+    Identity(Oid),
 }
 
 /// What a verdict means for a session that is open.

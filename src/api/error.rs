@@ -11,6 +11,7 @@ use super::control::ControlError;
 use crate::engine::EngineError;
 use crate::graph::SaveError;
 use crate::services::admission::VerdictError;
+use crate::services::identities::IdentityError;
 use crate::services::messages::SendError;
 use crate::store::StoreError;
 
@@ -76,6 +77,8 @@ impl From<SaveError> for ApiError {
             SaveError::Missing(_) => (StatusCode::NOT_FOUND, "not_found"),
             SaveError::UnknownIdentity(_) => (StatusCode::NOT_FOUND, "unknown_identity"),
             SaveError::UnknownType => (StatusCode::NOT_FOUND, "unknown_type"),
+            SaveError::Recovering => (StatusCode::CONFLICT, "recovering"),
+            SaveError::ReadOnly => (StatusCode::CONFLICT, "read_only"),
             SaveError::TooLong(..) => (StatusCode::PAYLOAD_TOO_LARGE, "too_long"),
             _ => (StatusCode::UNPROCESSABLE_ENTITY, "schema"),
         };
@@ -89,7 +92,19 @@ impl From<SendError> for ApiError {
             SendError::Save(error) => return error.into(),
             SendError::UnknownSender(_) => (StatusCode::NOT_FOUND, "unknown_sender"),
             SendError::UnknownRecipient(_) => (StatusCode::NOT_FOUND, "unknown_recipient"),
+            SendError::Retired(_) => (StatusCode::CONFLICT, "retired"),
             SendError::Alone => (StatusCode::UNPROCESSABLE_ENTITY, "alone"),
+        };
+        Self::new(status, code, error.to_string())
+    }
+}
+
+impl From<IdentityError> for ApiError {
+    fn from(error: IdentityError) -> Self {
+        let (status, code) = match error {
+            IdentityError::Save(error) => return error.into(),
+            IdentityError::NotHere(_) | IdentityError::Unknown(_) => (StatusCode::NOT_FOUND, "unknown_identity"),
+            IdentityError::NotFrozen => (StatusCode::CONFLICT, "not_frozen"),
         };
         Self::new(status, code, error.to_string())
     }
@@ -120,7 +135,9 @@ impl<E: std::error::Error + Into<Self> + 'static> From<EngineError<E>> for ApiEr
 impl From<ControlError> for ApiError {
     fn from(error: ControlError) -> Self {
         let status = match error.code {
-            "no_session" | "not_shared" | "banned" | "pending" | "exists" | "underway" => StatusCode::CONFLICT,
+            "no_session" | "not_shared" | "banned" | "pending" | "recovering" | "read_only" | "chain_full"
+            | "next_key_offline" | "exists" | "underway" => StatusCode::CONFLICT,
+            "unknown_identity" => StatusCode::NOT_FOUND,
             "no_folder" => StatusCode::UNPROCESSABLE_ENTITY,
             "internal" => StatusCode::INTERNAL_SERVER_ERROR,
             "not_ready" => StatusCode::SERVICE_UNAVAILABLE,

@@ -1,21 +1,30 @@
-//! `/api/identities`: who lives here, who is known, and new ones.
+//! `/api/identities`: who lives here, who is known, new ones, and the verbs of those that live here.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::ApiState;
+use super::control::Whose;
 use super::error::ApiError;
-use super::read::Body;
-use crate::services::identities;
+use super::read::{Body, oid};
+use crate::services::identities::{self, IdentityError};
 
 pub(super) async fn list(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
     let cards = state.engine.read(|view| identities::known(&view)).await?;
     let cards: Vec<_> = cards
         .into_iter()
         .map(|card| {
-            json!({ "oid": card.oid.to_hex(), "name": card.name, "home_peer_id": card.home.to_hex(), "here": card.here })
+            json!({
+                "oid": card.oid.to_hex(),
+                "name": card.name,
+                "home_peer_id": card.home.to_hex(),
+                "here": card.here,
+                "key_id": card.key_id,
+                "retired": card.retired,
+                "frozen": card.frozen,
+            })
         })
         .collect();
     Ok(Json(json!({ "identities": cards })))
@@ -33,4 +42,76 @@ pub(super) async fn create(
 ) -> Result<Json<Value>, ApiError> {
     let oid = state.control.new_identity(request.name).await?;
     Ok(Json(json!({ "oid": oid.to_hex() })))
+}
+
+/// Gives an identity that lives here another name; without one it has none.
+pub(super) async fn rename(
+    State(state): State<ApiState>,
+    Path(identity): Path<String>,
+    Body(request): Body<Create>,
+) -> Result<Json<Value>, ApiError> {
+    let identity = oid("identity", &identity)?;
+    let rename = move |core: &mut crate::state_engine::StateEngine, now| {
+        core.write(now, |graph| {
+            identities::rename(graph, identity, request.name.as_deref())
+        })
+    };
+    let saved = state.engine.write(rename).await?;
+    Ok(Json(
+        json!({ "oid": identity.to_hex(), "change_seq": saved.change_seq }),
+    ))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Retire {
+    /// `false` takes it back.
+    #[serde(default = "yes")]
+    retired: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Says that an identity that lives here writes no more.
+pub(super) async fn retire(
+    State(state): State<ApiState>,
+    Path(identity): Path<String>,
+    Body(request): Body<Retire>,
+) -> Result<Json<Value>, ApiError> {
+    let (identity, retired) = (oid("identity", &identity)?, request.retired);
+    let retire = move |core: &mut crate::state_engine::StateEngine, now| {
+        core.write(now, |graph| identities::retire(graph, identity, retired))
+    };
+    let saved = state.engine.write(retire).await?;
+    Ok(Json(
+        json!({ "oid": identity.to_hex(), "retired": retired, "change_seq": saved.change_seq }),
+    ))
+}
+
+/// Takes what a frozen identity signs again.
+pub(super) async fn thaw(State(state): State<ApiState>, Path(identity): Path<String>) -> Result<Json<Value>, ApiError> {
+    let identity = oid("identity", &identity)?;
+    let thaw = move |core: &mut crate::state_engine::StateEngine, now| {
+        core.write(now, |graph| identities::thaw(graph, identity))
+    };
+    state.engine.write::<_, IdentityError>(thaw).await?;
+    Ok(Json(json!({ "oid": identity.to_hex(), "frozen": false })))
+}
+
+/// Makes the next key of an identity that lives here the current one.
+pub(super) async fn rotate(
+    State(state): State<ApiState>,
+    Path(identity): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let identity = oid("identity", &identity)?;
+    let key_id = state.control.rotate(Whose::Identity(identity)).await?;
+    Ok(Json(json!({ "oid": identity.to_hex(), "key_id": key_id })))
+}
+
+/// The same for the node's own key.
+pub(super) async fn rotate_node(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
+    let key_id = state.control.rotate(Whose::Node).await?;
+    Ok(Json(json!({ "key_id": key_id })))
 }

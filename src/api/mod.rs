@@ -1,7 +1,8 @@
 //! The local HTTP API: what people and frontends of this node can do (SEED 3, DESIGN 8).
 //!
 //! - [`auth`]: who may ask at all. [`routes`]: what can be asked. [`messages`], [`identities`], [`objects`], [`node`],
-//!   [`tor`], [`admission`], [`backups`]: the answers. [`server`]: connections. [`control`]: what the node must do for the API that is
+//!   [`tor`], [`admission`], [`recovery`], [`backups`]: the answers. [`server`]: connections. [`control`]: what the node
+//!   must do for the API that is
 //!   not data.
 //!   [`error`]: how it says no.
 //!
@@ -18,6 +19,7 @@ mod messages;
 mod node;
 mod objects;
 mod read;
+mod recovery;
 mod routes;
 mod server;
 mod tor;
@@ -29,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use control::{
     AdmissionStatus, BackupRow, Control, ControlError, DialRow, Dialled, Heed, NodeStatus, SessionRow, SyncDirection,
-    SyncReport,
+    SyncReport, Whose,
 };
 pub use routes::router;
 pub use server::serve;

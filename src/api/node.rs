@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::control::{SyncDirection, SyncReport};
 use super::error::ApiError;
 use super::read::{Asked, Body, page, peer_id};
-use super::{ApiState, admission};
+use super::{ApiState, admission, recovery as after_restore};
 use crate::state_engine::View;
 use crate::store::{StoreError, Tier, Usage};
 
@@ -81,9 +81,9 @@ pub(super) async fn dials(State(state): State<ApiState>) -> Json<Value> {
 
 pub(super) async fn status(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
     let node = state.control.status();
-    let (head, peers, tiers) = state
+    let (head, peers, tiers, recovery) = state
         .engine
-        .read(|view| Ok::<_, StoreError>((view.head()?, peer_rows(&view)?, tier_rows(&view)?)))
+        .read(|view| Ok::<_, StoreError>((view.head()?, peer_rows(&view)?, tier_rows(&view)?, view.recovery()?)))
         .await?;
     let (ground, admission) = (state.engine.ground(), admission::summary(&state).await?);
     let (gate, crowd) = (&node.gate, &node.gate.crowd);
@@ -96,6 +96,7 @@ pub(super) async fn status(State(state): State<ApiState>) -> Result<Json<Value>,
         "apps": ground.schemas.apps().map(|app| &app.slug).collect::<Vec<_>>(),
         "sync_domains": ground.schemas.sync_domains().map(|domain| &domain.name).collect::<Vec<_>>(),
         "admission": admission,
+        "recovery": after_restore::summary(&recovery),
         "gate": {
             "effort": gate.effort,
             "pressure": gate.pressure,

@@ -2,12 +2,12 @@
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use axum::{Json, Router, middleware};
 use serde_json::{Value, json};
 
 use super::error::ApiError;
-use super::{ApiState, admission, auth, backups, identities, messages, node, objects};
+use super::{ApiState, admission, auth, backups, identities, messages, node, objects, recovery};
 
 /// All routes, with what stands before them.
 pub fn router(state: ApiState) -> Router {
@@ -15,6 +15,14 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/messages/send", post(messages::send))
         .route("/api/messages/inbox", get(messages::inbox))
         .route("/api/identities", get(identities::list).post(identities::create))
+        .route("/api/identities/{oid}/name", put(identities::rename))
+        .route("/api/identities/{oid}/retire", post(identities::retire))
+        .route("/api/identities/{oid}/rotate", post(identities::rotate))
+        .route("/api/identities/{oid}/thaw", post(identities::thaw))
+        .route("/api/keys/rotate-node", post(identities::rotate_node))
+        .route("/api/recovery", get(recovery::show))
+        .route("/api/recovery/finish", post(recovery::finish))
+        .route("/api/recovery/resolve", post(recovery::resolve))
         .route("/api/status", get(node::status))
         .route("/api/dials", get(node::dials))
         .route("/api/peers", get(node::peers).post(node::dial))

@@ -25,6 +25,8 @@ const INTRO_RATE_MAX: u32 = 1_000_000;
 const STORED_MAX: u64 = i64::MAX as u64;
 const NAME_BYTES_MAX: usize = 64;
 const PEERS_MAX: usize = 10_000;
+/// Longest wait after a restore, in hours: sixty days.
+const HOURS_MAX: u64 = 1440;
 /// Ten years: what is meant to last longer has no end.
 const DAYS_MAX: u64 = 3650;
 
@@ -176,6 +178,9 @@ impl NodeConfig {
         }
         if !distinct.iter().any(|app| *app == IDENTITIES) {
             note("node.apps", "`identities` must be there: all other apps need it");
+        }
+        if !(1..=HOURS_MAX).contains(&self.recovery_hours) {
+            note("node.recovery_hours", &format!("must be 1 to {HOURS_MAX}"));
         }
     }
 }

@@ -27,6 +27,9 @@ pub struct NodeConfig {
     /// File that holds the vault's passphrase, from this file's folder on; mode 0600. Default: none, it is asked for at
     /// the terminal. With it, whoever has the disk has the keys: better a systemd credential.
     pub passphrase_file: Option<PathBuf>,
+    /// Hours after a restore for which changes of what exists wait for peers that were not asked yet for what they hold of
+    /// this node's. Default 72: whoever is away over a weekend is back. `postern recovery finish` waits no longer.
+    pub recovery_hours: u64,
 }
 
 /// The local HTTP API.
@@ -211,6 +214,7 @@ impl Default for NodeConfig {
                 .into(),
             schema_dir: None,
             passphrase_file: None,
+            recovery_hours: 72,
         }
     }
 }

@@ -4,16 +4,16 @@
 //! over exactly the bytes that will be sent.
 
 use keys::vault::UnknownIdentity;
-use keys::{KeyChain, Oid, PeerId, Signature, SignedObject, VerifiedChain, codec};
+use keys::{Oid, SignedObject};
 
-use super::place::{NoPlace, Place, Scope};
-use super::record::{IdentityRecord, RecordFault, chain_in};
+use super::place::{NoPlace, Place};
+use super::record::{IdentityRecord, RecordFault};
 use super::{GraphManager, identities, load_object};
 use crate::acl::{AclManager, Denied, Existing, Granted, LocalFacts, ScopeRight};
 use crate::object::{Attrs, Object, Value};
-use crate::op_context::{OpContext, PubkeyAttrId};
+use crate::op_context::OpContext;
 use crate::schema::{SchemaViolation, TypeSchema, Visibility};
-use crate::store::{AppTable, IdentityRow, ParentRow, StoreError, StoredValue};
+use crate::store::{AppTable, ParentRow, Standing, StoreError};
 
 /// What is to be written.
 #[derive(Debug, Clone)]
@@ -71,6 +71,18 @@ pub enum SaveError {
     /// An identity that does not prove itself, which no peer would take. Identities are not deleted either.
     #[error("the identity proves nothing")]
     Record(#[from] RecordFault),
+    /// The node was restored, and what exists may have changed after the backup.
+    #[error(
+        "this node was restored and has not asked all its peers yet for what they hold of it: until then nothing that \
+         exists is changed, and no key (`postern recovery` shows whom it waits for)"
+    )]
+    Recovering,
+    /// Another node signs with the same keys, or did.
+    #[error(
+        "this node is read-only: a peer has heard of another copy of it, or of a later one (`postern recovery` says what \
+         to do)"
+    )]
+    ReadOnly,
     /// The node has no key for the owner.
     #[error(transparent)]
     UnknownIdentity(#[from] UnknownIdentity),
@@ -93,6 +105,7 @@ impl GraphManager<'_> {
     /// Makes, changes or deletes an object: checks it, signs it, stamps it with `change_seq` and `sync_flags`.
     /// Several calls without [`GraphManager::end_group`] between them share one `change_seq`.
     pub fn save_with_sync(&mut self, context: &OpContext, mut draft: Draft) -> Result<Saved, SaveError> {
+        self.may_write(draft.oid.is_some())?;
         let schemas = self.schemas();
         let schema = schemas
             .type_(&draft.app, draft.type_number)
@@ -127,6 +140,15 @@ impl GraphManager<'_> {
         self.sign_and_write(app, schema, &object, &place, existing, &granted)
     }
 
+    /// Whether this node may write of its own now: something new, or a change of what exists.
+    pub(super) fn may_write(&self, is_change: bool) -> Result<(), SaveError> {
+        match self.env.standing {
+            Standing::ReadOnly => Err(SaveError::ReadOnly),
+            Standing::Recovering if is_change => Err(SaveError::Recovering),
+            Standing::Recovering | Standing::Open => Ok(()),
+        }
+    }
+
     /// An oid to change must be here; a new one is made from time and chance.
     fn find(&mut self, app: &AppTable, oid: Option<Oid>) -> Result<(Oid, Option<ParentRow>), SaveError> {
         if let Some(oid) = oid {
@@ -154,6 +176,8 @@ impl GraphManager<'_> {
             owner: object.owner,
             requester: requester.map(|identity| identity.oid),
             owner_at_home: owner.is_some_and(|identity| identity.home == self.us),
+            owner_retired: owner.is_some_and(|identity| identity.retired),
+            owner_frozen: owner.is_some_and(|identity| identity.frozen),
             scope_right,
             mode: domain.map(|domain| domain.mode),
             existing: existing.map(|row| Existing {
@@ -167,7 +191,7 @@ impl GraphManager<'_> {
         Ok(AclManager::check_access(context, &facts)?)
     }
 
-    fn sign_and_write(
+    pub(super) fn sign_and_write(
         &mut self,
         app: &AppTable,
         schema: &TypeSchema,
@@ -197,7 +221,7 @@ impl GraphManager<'_> {
         let row = self.parent_row(object, &signed, None, sync_flags);
         let row = self.write(app, row, place, existing.as_ref(), granted)?;
         if let Some(record) = record {
-            self.note_identity(&row, record.chain(), record.home(), record.home_counter())?;
+            self.note_identity(&row, &record)?;
         }
         Ok(Saved {
             oid: row.oid,
@@ -207,7 +231,7 @@ impl GraphManager<'_> {
     }
 
     /// The bits of the domains in which this node exports an object of its own (SEED 3 step 2).
-    fn sync_flags(&self, schema: &TypeSchema, object: &Object, identity: Option<&IdentityRecord>) -> i64 {
+    pub(super) fn sync_flags(&self, schema: &TypeSchema, object: &Object, identity: Option<&IdentityRecord>) -> i64 {
         let unlisted = identity.is_some() && object.first(identities::LISTED).and_then(Value::as_integer) == Some(0);
         if schema.visibility == Visibility::Local || unlisted {
             return 0;
@@ -241,119 +265,6 @@ impl GraphManager<'_> {
             change_seq: self.stamp(),
             sync_flags,
         }
-    }
-
-    /// Writes the identity object of an identity that lives here: new, renamed, or with a new chain or home record.
-    /// The record proves itself, so no other requester than this node is needed.
-    pub fn save_identity(&mut self, identity: Oid, name: Option<&str>) -> Result<Saved, SaveError> {
-        let chain = self.keys().identity_chain(identity).ok_or(UnknownIdentity(identity))?;
-        let known = self.tx.identity(&identity)?;
-        let home = self
-            .keys()
-            .home_record(identity, known.map_or(1, |row| row.home_counter))?;
-        let max = self.limits().key_events_max;
-        let verified = chain
-            .verify(max)
-            .map_err(|_| StoreError::Inconsistent("a key chain of our own"))?;
-        let (app, schemas) = (self.table(identities::APP)?, self.schemas());
-        let schema = schemas
-            .type_(identities::APP, identities::IDENTITY)
-            .ok_or(SaveError::UnknownType)?;
-        let attrs = super::new_identity_attrs(&chain, &verified, &home, name);
-        schema.check(&attrs)?;
-        let existing = self.tx.parent(app, &identity)?;
-        let rev = existing.as_ref().map_or(1, |row| row.rev + 1);
-        let object = Object {
-            app: identities::APP.into(),
-            type_number: identities::IDENTITY,
-            oid: identity,
-            owner: identity,
-            rev,
-            attrs: Some(attrs),
-        };
-        let place = self.place(app, schema, &object)?;
-        let granted = AclManager::check_self_certified(&verified);
-        self.sign_and_write(app, schema, &object, &place, existing, &granted)
-    }
-
-    /// Notes a node's server identity in the graph: our own, or a peer's whose handshake proved its chain
-    /// (SEED 1.1 step 4). Never leaves this node, so it carries no signature and no domain.
-    /// `None` where another chain is known, or more of it: then nothing is written, and the node is not who it says.
-    pub fn save_server(
-        &mut self,
-        chain: &KeyChain,
-        verified: &VerifiedChain,
-    ) -> Result<Option<PubkeyAttrId>, StoreError> {
-        if let Some(known) = self.tx.identity(&verified.oid())? {
-            if known.public_key == verified.current() {
-                return Ok(Some(known.pubkey_attr_id));
-            }
-            if !self.known_chain(&known)?.is_some_and(|known| chain.continues(&known)) {
-                return Ok(None);
-            }
-        }
-        let app = self.table(identities::APP)?;
-        let existing = self.tx.parent(app, &verified.oid())?;
-        let key = Value::Bytes(verified.current().as_bytes().to_vec());
-        let chain = Value::Bytes(codec::encode(chain));
-        let attrs = vec![
-            (identities::PUBLIC_KEY, 0, StoredValue::Plain(&key)),
-            (identities::CHAIN, 0, StoredValue::Plain(&chain)),
-        ];
-        let place = Place {
-            attrs,
-            scope: Scope::None,
-            right: ScopeRight::Open,
-        };
-        let row = ParentRow {
-            id: 0,
-            oid: verified.oid(),
-            type_number: identities::SERVER,
-            owner: verified.oid(),
-            scope_id: None,
-            rev: existing.as_ref().map_or(1, |row| row.rev + 1),
-            deleted: false,
-            key_id: verified.key_id(),
-            signature: Signature::from_bytes([0; Signature::LEN]),
-            origin: None,
-            change_seq: self.stamp(),
-            sync_flags: 0,
-        };
-        let granted = AclManager::check_self_certified(verified);
-        let row = self.write(app, row, &place, existing.as_ref(), &granted)?;
-        self.note_identity(&row, verified, verified.peer_id(), 0)
-            .map(|identity| Some(identity.pubkey_attr_id))
-    }
-
-    /// The key chain of an identity or server that is known here.
-    pub(super) fn known_chain(&self, known: &IdentityRow) -> Result<Option<KeyChain>, StoreError> {
-        let attrs = self.tx.attrs(self.table(identities::APP)?, known.parent_id)?;
-        let chain = attrs.iter().find(|(number, _)| *number == identities::CHAIN);
-        Ok(chain.and_then(|(_, chain)| chain_in(chain, self.limits().key_events_max)))
-    }
-
-    /// Keeps the index of keys and homes beside an identity's or server's Parent.
-    pub(super) fn note_identity(
-        &self,
-        parent: &ParentRow,
-        chain: &VerifiedChain,
-        home: PeerId,
-        home_counter: u64,
-    ) -> Result<IdentityRow, StoreError> {
-        let app = self.table(identities::APP)?;
-        let attr = self.tx.attr_id(app, parent.id, identities::PUBLIC_KEY)?;
-        let row = IdentityRow {
-            oid: parent.oid,
-            parent_id: parent.id,
-            pubkey_attr_id: PubkeyAttrId(attr.ok_or(StoreError::Inconsistent("an identity without a key"))?),
-            key_id: chain.key_id(),
-            public_key: chain.current(),
-            home,
-            home_counter,
-        };
-        self.tx.put_identity(&row)?;
-        self.memory.borrow_mut().forget_identity(&row.oid);
-        Ok(row)
     }
 
     /// Whether a stored object equals `object`, byte by byte.

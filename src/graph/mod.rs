@@ -5,9 +5,11 @@
 //! Invariants: every row was granted by `AclManager`; all rows of one write share one `change_seq` (a change group);
 //! what came from a peer carries no `sync_flags`, so it is never echoed.
 
+mod identity;
 mod load;
 mod local;
 mod memory;
+mod own;
 mod place;
 mod record;
 mod remote;
@@ -23,12 +25,14 @@ use rand::CryptoRng;
 use crate::object::ObjectLimits;
 use crate::op_context::{AppId, Timestamp};
 use crate::schema::Schemas;
-use crate::store::{AppTable, ParentWriter, StoreError, WriteTx};
+use crate::store::{AppTable, ParentWriter, Standing, StoreError, WriteTx};
 
 use memory::Memory;
 
+pub use identity::Profile;
 pub use load::load_object;
 pub use local::{Draft, SaveError, Saved};
+pub use own::Returned;
 pub use record::{IdentityRecord, RecordFault, new_identity_attrs};
 pub use remote::{Applied, ApplyError, Fault};
 pub use verify::{DecodedObject, KnownKeys, ObjectFault, VerifiedObject, decode_object};
@@ -53,6 +57,8 @@ pub mod identities {
     pub const NAME: u16 = 4;
     /// Attribute `listed`: 0 keeps the identity out of the `identities` domain.
     pub const LISTED: u16 = 5;
+    /// Attribute `retired`: 1 says that its owner writes no more.
+    pub const RETIRED: u16 = 6;
 }
 
 /// Limits of what the graph takes in.
@@ -109,6 +115,8 @@ pub struct Environment<'e> {
     pub limits: &'e GraphLimits,
     /// The writer's counters.
     pub counters: &'e mut Counters,
+    /// What this node may write of its own.
+    pub standing: Standing,
     /// Chance, for new oids.
     pub rng: &'e mut (dyn CryptoRng + Send),
     /// The time of this write.

@@ -14,6 +14,7 @@ pub struct IdentityRecord {
     chain: VerifiedChain,
     home: PeerId,
     home_counter: u64,
+    retired: bool,
 }
 
 /// Why an identity object proves nothing.
@@ -70,6 +71,7 @@ impl IdentityRecord {
             chain,
             home: home.node(),
             home_counter: home.counter(),
+            retired: object.first(identities::RETIRED).and_then(Value::as_integer) == Some(1),
         })
     }
 
@@ -83,9 +85,14 @@ impl IdentityRecord {
         self.home
     }
 
-    /// The home record's counter: the highest wins.
+    /// The home record's counter: the highest under one key wins.
     pub fn home_counter(&self) -> u64 {
         self.home_counter
+    }
+
+    /// Whether the identity says that it writes no more.
+    pub fn is_retired(&self) -> bool {
+        self.retired
     }
 }
 
@@ -99,6 +106,11 @@ fn record_limits(key_events_max: usize) -> Limits {
 
 /// The chain in an Attr of an identity or a server.
 pub(super) fn chain_in(value: &Value, key_events_max: usize) -> Option<KeyChain> {
+    codec::decode(value.as_bytes()?, &record_limits(key_events_max)).ok()
+}
+
+/// The home record in an Attr of an identity.
+pub(super) fn home_in(value: &Value, key_events_max: usize) -> Option<HomeRecord> {
     codec::decode(value.as_bytes()?, &record_limits(key_events_max)).ok()
 }
 

@@ -6,14 +6,14 @@
 use keys::Oid;
 
 use super::place::{NoPlace, Place, Scope};
-use super::record::chain_in;
+use super::record::{IdentityRecord, chain_in};
 use super::verify::VerifiedObject;
 use super::{GraphManager, ObjectFault, load_object};
 use crate::acl::{AclManager, Denied, Existing, Home, RemoteFacts, RemoteWrite, ScopeRight};
 use crate::object::Object;
 use crate::op_context::OpContext;
 use crate::schema::SchemaViolation;
-use crate::store::{AppTable, ParentRow, StoreError};
+use crate::store::{AppTable, IdentityRow, ParentRow, StoreError};
 
 /// What became of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,9 +59,15 @@ pub enum Fault {
     /// The owner's key chain branches off from the one that is known: a thief's, or its owner's own mistake.
     #[error("the key chain does not go on from the one that is known")]
     ChainForked,
-    /// Another home record of the same counter, or an older one.
-    #[error("the home record contradicts one that is known")]
+    /// Another home record of the same counter: its identity is frozen.
+    #[error("the home record contradicts one that is known: whose key is it?")]
     HomeConflict,
+    /// A home record from before the one that is known.
+    #[error("the home record is older than the one that is known")]
+    OldHome,
+    /// Two homes were claimed for the owner: nothing of it is taken until its key is rotated.
+    #[error("its owner is frozen")]
+    OwnerFrozen,
     /// It waits for another object.
     #[error("it waits for {0}")]
     Missing(Oid),
@@ -84,6 +90,8 @@ impl Fault {
             Self::OldKey => "old_key",
             Self::ChainForked => "chain_forked",
             Self::HomeConflict => "home_conflict",
+            Self::OldHome => "old_home",
+            Self::OwnerFrozen => "owner_frozen",
             Self::Missing(_) => "missing",
             Self::NoRoom => "no_room",
         }
@@ -109,6 +117,12 @@ impl From<NoPlace> for ApplyError {
             NoPlace::Store(error) => Self::Store(error),
         }
     }
+}
+
+/// What decides between two records of one identity: the later key, then the higher counter. A thief of a key may have
+/// counted up as far as he liked; the next key is its owner's alone.
+fn order(record: &IdentityRecord) -> (u32, u64) {
+    (record.chain().key_id(), record.home_counter())
 }
 
 /// What an object is taken for before it is looked for.
@@ -181,7 +195,12 @@ impl GraphManager<'_> {
             existing: self.existing(app, existing.as_ref(), object)?,
         };
         let granted = match AclManager::check_remote_write(context, &facts).map_err(Fault::Denied)? {
-            RemoteWrite::AlreadyHere => return Ok(Applied::AlreadyHere),
+            RemoteWrite::AlreadyHere => {
+                if let Some(row) = &existing {
+                    self.note_later_signature(app, row, verified, origin)?;
+                }
+                return Ok(Applied::AlreadyHere);
+            }
             RemoteWrite::Older => return Ok(Applied::Older),
             RemoteWrite::Apply(granted) => granted,
         };
@@ -192,9 +211,9 @@ impl GraphManager<'_> {
         }
         if let Some(record) = &verified.record
             && let Some(known) = self.identity(&object.oid)?
-            && record.home_counter() < known.home_counter
+            && order(record) < (known.key_id, known.home_counter)
         {
-            return Err(Fault::HomeConflict.into());
+            return Err(Fault::OldHome.into());
         }
         let replaced = match &existing {
             Some(row) if row.origin == Some(origin) => Some(load_object(self.tx, app, row)?.1.bytes().len()),
@@ -204,9 +223,25 @@ impl GraphManager<'_> {
         let row = self.parent_row(object, &verified.signed, Some(origin), 0);
         let row = self.write(app, row, &place, existing.as_ref(), &granted)?;
         if let Some(record) = &verified.record {
-            self.note_identity(&row, record.chain(), record.home(), record.home_counter())?;
+            self.note_identity(&row, record)?;
         }
         Ok(Applied::Written { replaced })
+    }
+
+    /// The same object under a later key of its owner: the sender signed it again after a rotation. Kept, so that its owner
+    /// can have it back in a form that it takes.
+    fn note_later_signature(
+        &self,
+        app: &AppTable,
+        row: &ParentRow,
+        verified: &VerifiedObject,
+        origin: i64,
+    ) -> Result<(), StoreError> {
+        let signed = &verified.signed;
+        if row.origin != Some(origin) || signed.key_id() <= row.key_id {
+            return Ok(());
+        }
+        self.tx.put_signature(app, row.id, signed.key_id(), signed.signature())
     }
 
     /// Where the owner lives. An identity's own record says it; for others a verified record did before.
@@ -214,30 +249,9 @@ impl GraphManager<'_> {
     fn owner_home(&self, verified: &VerifiedObject, peer: &keys::PeerId) -> Result<Home, ApplyError> {
         let known = self.identity(&verified.object.owner)?;
         let home = match (&verified.record, known) {
-            (Some(_), Some(known)) if known.home == self.us => self.us,
-            (Some(record), Some(known)) => {
-                if record.home_counter() == known.home_counter && record.home() != known.home {
-                    return Err(Fault::HomeConflict.into());
-                }
-                if record.chain().key_id() < known.key_id {
-                    return Err(Fault::OldKey.into());
-                }
-                let chain = verified.object.first(super::identities::CHAIN);
-                let chain = chain.and_then(|chain| chain_in(chain, self.limits().key_events_max));
-                if !self
-                    .known_chain(&known)?
-                    .zip(chain)
-                    .is_some_and(|(known, chain)| chain.continues(&known))
-                {
-                    return Err(Fault::ChainForked.into());
-                }
-                if record.home_counter() < known.home_counter {
-                    known.home
-                } else {
-                    record.home()
-                }
-            }
+            (Some(record), Some(known)) => self.home_by_record(verified, record, &known)?,
             (Some(record), None) => record.home(),
+            (None, Some(known)) if known.frozen => return Err(Fault::OwnerFrozen.into()),
             (None, Some(known)) if known.public_key != verified.by => return Err(Fault::OldKey.into()),
             (None, Some(known)) => known.home,
             (None, None) => return Err(Fault::Missing(verified.object.owner).into()),
@@ -251,7 +265,41 @@ impl GraphManager<'_> {
         })
     }
 
-    fn existing(
+    /// Where an identity lives that shows a record beside the one that is known. The later key's record wins, under one
+    /// key the higher counter. Two homes under one key and counter are signed by somebody else than the owner, or by an
+    /// owner that is confused: the identity is frozen. So is one of our own for which any other home is claimed.
+    fn home_by_record(
+        &self,
+        verified: &VerifiedObject,
+        record: &IdentityRecord,
+        known: &IdentityRow,
+    ) -> Result<keys::PeerId, ApplyError> {
+        if known.home == self.us && record.home() == self.us {
+            return Ok(self.us);
+        }
+        if record.chain().key_id() < known.key_id {
+            return Err(Fault::OldKey.into());
+        }
+        let chain = verified.object.first(super::identities::CHAIN);
+        let chain = chain.and_then(|chain| chain_in(chain, self.limits().key_events_max));
+        let goes_on = self.known_chain(known)?.zip(chain);
+        if !goes_on.is_some_and(|(known, chain)| chain.continues(&known)) {
+            return Err(Fault::ChainForked.into());
+        }
+        let claimed = order(record);
+        let present = (known.key_id, known.home_counter);
+        let contradicts = claimed == present && record.home() != known.home;
+        if contradicts || (known.home == self.us && claimed > present) {
+            self.freeze(&known.oid)?;
+            return Err(Fault::HomeConflict.into());
+        }
+        if known.frozen && record.chain().key_id() == known.key_id {
+            return Err(Fault::OwnerFrozen.into());
+        }
+        Ok(if claimed < present { known.home } else { record.home() })
+    }
+
+    pub(super) fn existing(
         &self,
         app: &AppTable,
         row: Option<&ParentRow>,
@@ -267,7 +315,12 @@ impl GraphManager<'_> {
         }))
     }
 
-    fn place_of_deleted(&self, app: &AppTable, row: &ParentRow, object: &Object) -> Result<Place<'static>, StoreError> {
+    pub(super) fn place_of_deleted(
+        &self,
+        app: &AppTable,
+        row: &ParentRow,
+        object: &Object,
+    ) -> Result<Place<'static>, StoreError> {
         let (scope, right) = match row.scope_id {
             None => (Scope::None, ScopeRight::Open),
             Some(scope_id) if scope_id == row.id => {

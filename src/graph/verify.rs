@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use keys::{Malformed, Oid, PublicKey, SignedObject};
+use keys::{KeyChain, Malformed, Oid, PublicKey, SignedObject};
 
-use super::record::{IdentityRecord, RecordFault};
+use super::record::{IdentityRecord, RecordFault, chain_in};
 use super::{Fault, GraphLimits};
 use crate::object::Object;
 
@@ -96,6 +96,12 @@ impl DecodedObject {
                 (record.chain().key_id(), record.chain().current()),
             )
         })
+    }
+
+    /// The key chain in its own identity record, where it is one.
+    pub fn own_chain(&self, key_events_max: usize) -> Option<KeyChain> {
+        self.record.as_ref()?;
+        chain_in(self.object.first(super::identities::CHAIN)?, key_events_max)
     }
 
     /// Verifies the owner's signature. An owner that is not known, or whose key of that number is not known yet, makes it

@@ -16,7 +16,7 @@ use super::backups::Backups;
 use super::run::Event;
 use crate::api::{
     AdmissionStatus, BackupRow, Control, ControlError, DialRow, Dialled, Heed, NodeStatus, SessionRow, SyncDirection,
-    SyncReport,
+    SyncReport, Whose,
 };
 use crate::config::{Config, Policy};
 use crate::engine::EngineError;
@@ -30,9 +30,9 @@ pub(super) type Tell = Arc<dyn Fn(Event) + Send + Sync>;
 
 /// The node, for the API.
 pub(super) struct NodeControl {
-    peers: Peers,
+    pub(super) peers: Peers,
     gate: Gate,
-    keys: Arc<KeyManager>,
+    pub(super) keys: Arc<KeyManager>,
     admission: Admission,
     backups: Backups,
     dialler: OnceLock<Dialler>,
@@ -160,6 +160,7 @@ impl NodeControl {
         match write.await {
             Ok(_) => Ok(identity),
             Err(EngineError::Work(error @ SaveError::Schema(_))) => Err(refusal("schema", &error.to_string())),
+            Err(EngineError::Work(error @ SaveError::ReadOnly)) => Err(refusal("read_only", &error.to_string())),
             Err(error) => Err(refusal("internal", &error.to_string())),
         }
     }
@@ -199,6 +200,10 @@ impl Control for NodeControl {
 
     fn new_identity(&self, name: Option<String>) -> BoxFuture<'_, Result<Oid, ControlError>> {
         Box::pin(self.make_identity(name))
+    }
+
+    fn rotate(&self, whose: Whose) -> BoxFuture<'_, Result<u32, ControlError>> {
+        Box::pin(self.rotate_key(whose))
     }
 
     fn start_backup(&self, path: PathBuf) -> Result<BackupRow, ControlError> {
@@ -286,7 +291,7 @@ fn dial_rows(dialler: &Dialler) -> Vec<DialRow> {
     dialler.underway().into_iter().map(row).collect()
 }
 
-fn refusal(code: &'static str, message: &str) -> ControlError {
+pub(super) fn refusal(code: &'static str, message: &str) -> ControlError {
     ControlError {
         code,
         message: message.to_owned(),

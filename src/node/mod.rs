@@ -19,6 +19,7 @@ mod layout;
 mod progress;
 mod reload;
 mod restore;
+mod rotation;
 mod run;
 
 use std::path::{Path, PathBuf};
@@ -37,6 +38,8 @@ pub use restore::{RestoreError, Restored, restore};
 pub use run::{Event, RunError, run};
 
 use crate::config::Config;
+use crate::graph::GraphLimits;
+use crate::state_engine::{AsideLimits, CoreLimits, PackageLimits, RecoveryLimits};
 
 /// The vault's file in a node's folder.
 const KEYS_FILE: &str = "keys.vault";
@@ -50,6 +53,28 @@ pub const API_ADDRESS_FILE: &str = "api.addr";
 const SNAPSHOT_FILE: &str = "postern.db.backup";
 /// Held by the process that runs on the folder.
 const LOCK_FILE: &str = "postern.lock";
+
+/// The limits of the core that a config sets.
+fn core_limits(config: &Config) -> CoreLimits {
+    CoreLimits {
+        graph: GraphLimits {
+            object: config.limits.object(),
+            key_events_max: config.limits.key_events_max,
+        },
+        package: PackageLimits {
+            bytes_max: config.sync.package_bytes_max,
+            objects_max: config.sync.package_objects_max,
+        },
+        aside: AsideLimits {
+            parked_per_peer_max: config.limits.parked_per_peer_max,
+            rejects_per_peer_max: config.limits.rejects_per_peer_max,
+        },
+        quotas: config.quota.quotas(),
+        recovery: RecoveryLimits {
+            wait_ms: config.node.recovery_hours.saturating_mul(3_600_000),
+        },
+    }
+}
 
 /// The files of a node's data folder.
 #[derive(Debug, Clone)]

@@ -25,8 +25,8 @@ use crate::config::{Config, FILE_NAME};
 use crate::engine::Clock as _;
 use crate::op_context::Timestamp;
 use crate::schema::{SchemaError, Schemas};
-use crate::state_engine::{CoreLimits, RecoveryReason, StateEngine};
-use crate::store::{self, StoreError};
+use crate::state_engine::StateEngine;
+use crate::store::{self, EpochReason, StoreError};
 
 /// A node that was restored. It has not run yet.
 #[derive(Debug)]
@@ -226,15 +226,14 @@ fn make_its_own(layout: &Layout, data: &DataDir, keys: Arc<KeyManager>) -> Resul
     crash_point("restore: token written");
     let schemas = Arc::new(Schemas::load(&layout.config.node.apps, layout.schemas().as_deref())?);
     let now = SystemClock.now();
-    let mut limits = CoreLimits::default();
-    limits.graph.key_events_max = layout.config.limits.key_events_max;
+    let limits = super::core_limits(&layout.config);
     let mut core = StateEngine::open(&data.database(), schemas, keys, limits, Box::new(rng), now)?;
     core.write(now, |graph| {
         graph.tx().remove_tokens(OPERATOR)?;
         graph.tx().put_token(&token.hash(), OPERATOR, now)
     })?;
     crash_point("restore: token noted");
-    core.begin_recovery(RecoveryReason::Restored, now)?;
+    core.begin_recovery(EpochReason::Restored, now)?;
     crash_point("restore: recovery begun");
     Ok(())
 }

@@ -27,10 +27,9 @@ use super::reload::{self, Reloads};
 use super::{DataDir, HoldError, SystemClock};
 use crate::config::{Config, TransportKind};
 use crate::engine::{Clock as _, Engine, EngineError};
-use crate::graph::GraphLimits;
 use crate::peer::{Peers, dialler::Dialler};
 use crate::schema::{SchemaError, Schemas};
-use crate::state_engine::{AsideLimits, CoreLimits, PackageLimits, StateEngine};
+use crate::state_engine::StateEngine;
 use crate::store::{StoreError, Tier};
 
 /// Writes that wait for the writer. Each is a closure of a few hundred bytes.
@@ -157,21 +156,7 @@ fn open_engine(
     keys: Arc<KeyManager>,
 ) -> Result<(Engine, crate::engine::WriterThread), RunError> {
     let schemas = Arc::new(Schemas::load(&config.node.apps, config.schema_dir().as_deref())?);
-    let limits = CoreLimits {
-        graph: GraphLimits {
-            object: config.limits.object(),
-            key_events_max: config.limits.key_events_max,
-        },
-        package: PackageLimits {
-            bytes_max: config.sync.package_bytes_max,
-            objects_max: config.sync.package_objects_max,
-        },
-        aside: AsideLimits {
-            parked_per_peer_max: config.limits.parked_per_peer_max,
-            rejects_per_peer_max: config.limits.rejects_per_peer_max,
-        },
-        quotas: config.quota.quotas(),
-    };
+    let limits = super::core_limits(config);
     let rng = rand::rngs::StdRng::from_rng(&mut rand::rng());
     let core = StateEngine::open(
         &data.database(),
@@ -302,6 +287,7 @@ impl Running {
         control.connected(dialler.clone());
         let admission = self.admission.clone();
         self.peers.keep_forgetting(move || admission.get().worked_idle_days);
+        self.peers.keep_watching_recovery();
         for peer in &config.peers {
             dialler.keep(peer.onion);
         }

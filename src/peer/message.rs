@@ -3,7 +3,7 @@
 //! Never decoded without the scan, under limits of its kind. Invariant: requests carry an id that their answer repeats;
 //! ids are the asking side's own.
 
-use keys::{Epoch, Limits, Malformed, PeerId, codec};
+use keys::{Epoch, Limits, Malformed, Oid, PeerId, Signature, SignedObject, codec};
 use serde::{Deserialize, Serialize};
 
 use crate::state_engine::PackageLimits;
@@ -24,6 +24,16 @@ pub enum Message {
     Ack(UpToDate),
     /// A request or a push is refused.
     Refused(Refused),
+    /// "My sequence numbers count in this epoch": said at the begin of a session.
+    Epoch(EpochNote),
+    /// "You once signed this epoch as yours": shown to who comes with another one.
+    Heard(EpochNote),
+    /// One of these two was read.
+    Noted(Id),
+    /// What do you hold of mine? (After a restore.)
+    Return(Return),
+    /// Objects that the asking side once sent.
+    Returned(Returned),
     /// A sign of life is asked for.
     Ping(Id),
     /// A sign of life.
@@ -91,6 +101,63 @@ pub struct Refused {
     pub last_seq: Option<u64>,
 }
 
+/// An epoch that its node signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EpochNote {
+    /// Of the request.
+    pub id: u64,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// Number of the node's key that signed.
+    pub key_id: u32,
+    /// By that key, over the epoch.
+    pub signature: Signature,
+}
+
+/// Asks for what the asking side once sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Return {
+    /// Of the request.
+    pub id: u64,
+    /// The last object that was given back; none at first.
+    pub after: Option<Oid>,
+    /// The domain.
+    pub domain: String,
+}
+
+/// Objects that the asking side once sent, by oid.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Returned {
+    /// Of the request.
+    pub id: u64,
+    /// Canonical CBOR: an array of signed objects.
+    #[serde(with = "serde_bytes")]
+    pub body: Vec<u8>,
+    /// Where to go on; none: that was all.
+    pub next: Option<Oid>,
+}
+
+impl std::fmt::Debug for Returned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Returned {{ id: {}, {} bytes }}", self.id, self.body.len())
+    }
+}
+
+impl Returned {
+    /// The objects in it, which prove nothing yet.
+    pub fn objects(&self) -> Result<Vec<SignedObject>, Malformed> {
+        let limits = Limits {
+            bytes_max: PackageLimits::PROTOCOL.bytes_max,
+            depth_max: 2,
+            items_max: 1 + 4 * PackageLimits::PROTOCOL.objects_max,
+        };
+        codec::decode(&self.body, &limits)
+    }
+}
+
 /// An id alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -126,6 +193,7 @@ impl Message {
         let message = codec::decode(frame, &limits)?;
         let word = match &message {
             Self::Pull(pull) => &pull.domain,
+            Self::Return(ask) => &ask.domain,
             Self::Refused(refused) => &refused.code,
             Self::Bye(bye) => &bye.code,
             _ => return Ok(message),
@@ -144,8 +212,16 @@ impl Message {
             | Self::UpToDate(UpToDate { id, .. })
             | Self::Ack(UpToDate { id, .. })
             | Self::Refused(Refused { id, .. })
+            | Self::Noted(Id { id })
+            | Self::Returned(Returned { id, .. })
             | Self::Pong(Id { id }) => Some(*id),
-            Self::Pull(_) | Self::Push(_) | Self::Ping(_) | Self::Bye(_) => None,
+            Self::Pull(_)
+            | Self::Push(_)
+            | Self::Epoch(_)
+            | Self::Heard(_)
+            | Self::Return(_)
+            | Self::Ping(_)
+            | Self::Bye(_) => None,
         }
     }
 }
@@ -195,6 +271,30 @@ mod tests {
             code: "gap".into(),
             last_seq: Some(9),
         }));
+        let note = EpochNote {
+            id: 1,
+            epoch,
+            key_id: 3,
+            signature: Signature::from_bytes([4; 64]),
+        };
+        check(Message::Epoch(note.clone()));
+        check(Message::Heard(note));
+        check(Message::Noted(Id { id: 1 }));
+        for oid in [None, Some(Oid::from_bytes([5; 16]))] {
+            check(Message::Return(Return {
+                id: 1,
+                after: oid,
+                domain: "messages".into(),
+            }));
+            let object = SignedObject::from_parts(2, vec![0x80], Signature::from_bytes([4; 64]));
+            let returned = Returned {
+                id: 1,
+                body: codec::encode(&vec![object.clone(), object.clone()]),
+                next: oid,
+            };
+            assert_eq!(returned.objects().unwrap(), [object.clone(), object]);
+            check(Message::Returned(returned));
+        }
         check(Message::Ping(Id { id: 1 }));
         check(Message::Pong(Id { id: 1 }));
         check(Message::Bye(Bye {

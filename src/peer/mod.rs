@@ -2,7 +2,7 @@
 //!
 //! - [`message`]: what is said. [`session`]: one stream. [`serve`]: answering. [`pull`], [`push`]: asking.
 //! - `admit`: what is stored of who comes. [`registry`]: who is here. [`duplicates`]: of two sessions with one peer, which
-//!   stays. [`slots`]: who finds a place. [`budget`]: how much a peer may ask. [`timers`]: pulls and pushes that go on by
+//!   stays. [`recover`]: epochs, and what comes back after a restore. [`slots`]: who finds a place. [`budget`]: how much a peer may ask. [`timers`]: pulls and pushes that go on by
 //!   themselves. [`forget`]: who has been away too long. [`dialler`]: keeping in touch.
 //!
 //! Never sees an unadmitted stream, and hands nothing to the engine that was not verified. Invariant: at most one live
@@ -16,6 +16,7 @@ pub mod forget;
 pub mod message;
 pub mod pull;
 pub mod push;
+pub mod recover;
 pub mod registry;
 pub mod serve;
 pub mod session;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bastion::{Admitted, Session, Tier};
-use keys::{BootId, OnionAddr, PeerId};
+use keys::{BootId, Epoch, OnionAddr, PeerId};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -206,7 +206,7 @@ impl Peers {
             arrival,
             in_doubt: false,
         };
-        let (this, domains) = (self.clone(), live.domains.clone());
+        let (this, domains) = (self.clone(), (claims.epoch, live.domains.clone()));
         if admitted.tier() == Tier::Trusted {
             self.trust(&peer);
         }
@@ -281,7 +281,8 @@ impl Peers {
     }
 
     /// A session and all that goes on in it.
-    async fn run(&self, starting: Starting, peer: PeerId, domains: Vec<String>) {
+    async fn run(&self, starting: Starting, peer: PeerId, (epoch, domains): (Epoch, Vec<String>)) {
+        let shared = domains.clone();
         let handle = starting.handle().clone();
         tracing::info!(%peer, domains = domains.len(), "session begins");
         // Listed now, so that the operator's word from here on finds it; one that came since it was admitted is found here.
@@ -301,6 +302,10 @@ impl Peers {
             asking.spawn(async move { this.keep_pulling(&asker, &name, &identified).await });
             let (this, asker) = (self.clone(), handle.clone());
             asking.spawn(async move { this.keep_pushing(&asker, &domain).await });
+        }
+        {
+            let (this, asker, domains) = (self.clone(), handle.clone(), shared);
+            asking.spawn(async move { this.keep_recovering(&asker, epoch, &domains).await });
         }
         asking.close();
         let end = starting.run(self.0.server.clone(), &self.0.config).await;

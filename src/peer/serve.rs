@@ -6,17 +6,21 @@
 use std::time::Duration;
 
 use bastion::Tier;
-use keys::PeerId;
+use keys::{PeerId, codec};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 use super::budget::{QuotaNotes, Requests};
-use super::message::{Message, PackageBody, Pull, Refused, UpToDate};
+use super::message::{EpochNote, Id, Message, PackageBody, Pull, Refused, Return, Returned, UpToDate};
 use super::pull::{self, SyncError};
 use crate::config::SyncConfig;
 use crate::engine::{Engine, EngineError};
-use crate::state_engine::{Answer, ApplyPackageError, PullRequest, WindowFault};
-use crate::store::StoreError;
+use crate::state_engine::{Answer, ApplyPackageError, HearError, PullRequest, ReturnRequest, WindowFault};
+use crate::store::{HeardEpoch, StoreError};
+
+/// What the operator's log says once a foreign epoch was shown.
+const CLONE: &str = "clone or rollback: this peer has heard an epoch that is signed with this node's key and was never begun \
+                     here. This node writes nothing more. `postern recovery` says what to do";
 
 /// Answers the requests of any peer.
 pub struct Server {
@@ -63,6 +67,9 @@ impl Server {
         let (id, result) = match message {
             Message::Pull(pull) => (pull.id, self.pull(peer, pull, building).await),
             Message::Push(push) => (push.id, self.push(peer, push).await.map(|ack| (ack, None))),
+            Message::Epoch(note) => (note.id, self.hear(peer, note).await.map(|noted| (noted, None))),
+            Message::Heard(note) => (note.id, self.hear_own(peer, note).await.map(|noted| (noted, None))),
+            Message::Return(ask) => (ask.id, self.give_back(peer, ask, building).await),
             // The session hands over nothing else.
             _ => (0, Err(refused(0, "internal"))),
         };
@@ -138,6 +145,64 @@ impl Server {
         noted.map_err(|error: EngineError<StoreError>| internal(id, &error))
     }
 
+    /// The epoch in which the peer's sequence numbers count, signed by it.
+    async fn hear(&self, peer: &PeerId, note: EpochNote) -> Result<Message, Refused> {
+        let (id, peer, heard) = (note.id, *peer, heard(note));
+        let noted = self.engine.write(move |core, now| core.hear_epoch(now, &peer, &heard));
+        match noted.await {
+            Ok(()) => Ok(Message::Noted(Id { id })),
+            Err(EngineError::Work(HearError::Fault(fault))) => {
+                tracing::warn!(%peer, %fault, "refused what a peer says of its epoch");
+                Err(refused(id, "epoch"))
+            }
+            Err(error) => Err(internal(id, &error)),
+        }
+    }
+
+    /// An epoch that this node, or another one with its keys, once said is its own.
+    async fn hear_own(&self, peer: &PeerId, note: EpochNote) -> Result<Message, Refused> {
+        let (id, peer, heard) = (note.id, *peer, heard(note));
+        let heard = self
+            .engine
+            .write(move |core, now| core.hear_own_epoch(now, &peer, &heard));
+        match heard.await {
+            Ok(is_new) => {
+                if is_new {
+                    tracing::error!(%peer, "{CLONE}");
+                }
+                Ok(Message::Noted(Id { id }))
+            }
+            Err(EngineError::Work(HearError::Fault(fault))) => {
+                tracing::warn!(%peer, %fault, "refused what a peer says of this node's epochs");
+                Err(refused(id, "epoch"))
+            }
+            Err(error) => Err(internal(id, &error)),
+        }
+    }
+
+    /// What the peer once sent, for a node that was restored. One answer at a time is built, as with packages.
+    async fn give_back<'b>(
+        &self,
+        peer: &PeerId,
+        ask: Return,
+        building: &'b Semaphore,
+    ) -> Result<(Message, Option<SemaphorePermit<'b>>), Refused> {
+        let request = ReturnRequest {
+            peer: *peer,
+            domain: ask.domain,
+            after: ask.after,
+        };
+        let room = building.acquire().await.map_err(|_| refused(ask.id, "internal"))?;
+        let given = self.engine.read(move |view| view.give_back(&request)).await;
+        let given = given.map_err(|error| internal(ask.id, &error))?;
+        let returned = Returned {
+            id: ask.id,
+            body: codec::encode(&given.objects),
+            next: given.next,
+        };
+        Ok((Message::Returned(returned), Some(room)))
+    }
+
     async fn push(&self, peer: &PeerId, push: PackageBody) -> Result<Message, Refused> {
         match pull::take_package(&self.engine, peer, None, &push.body).await {
             Ok((epoch, taken)) => {
@@ -168,6 +233,14 @@ impl Server {
                 None => Err(internal(push.id, &error)),
             },
         }
+    }
+}
+
+fn heard(note: EpochNote) -> HeardEpoch {
+    HeardEpoch {
+        epoch: note.epoch,
+        key_id: note.key_id,
+        signature: note.signature,
     }
 }
 

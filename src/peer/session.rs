@@ -22,6 +22,8 @@ use crate::config::SyncConfig;
 
 /// Frames that wait to be written. Small: what waits here is memory.
 const OUTGOING_MAX: usize = 4;
+/// Messages about epochs in one session: what a node says once, several times over. They do not count as requests.
+const EPOCHS_MAX: u64 = 32;
 /// What a session that is over may still take to write, and again to close its stream.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -167,6 +169,8 @@ struct Desk {
     slots: Arc<Semaphore>,
     /// One push at a time, and nothing is read meanwhile: its bytes are here already.
     taking: Arc<Semaphore>,
+    /// How often the peer spoke of epochs: at most [`EPOCHS_MAX`].
+    epochs: AtomicU64,
     /// One package at a time from its building until it is queued: a peer that asks for many and reads none costs one.
     building: Arc<Semaphore>,
 }
@@ -231,6 +235,7 @@ impl Starting {
             work: TaskTracker::new(),
             slots: Arc::new(Semaphore::new(config.requests_in_flight_max)),
             taking: Arc::new(Semaphore::new(1)),
+            epochs: AtomicU64::new(0),
             building: Arc::new(Semaphore::new(1)),
         };
         let end = read_all(&mut reader, &handle, &server, config, &desk).await;
@@ -346,11 +351,15 @@ async fn dispatch(
         }
         Message::Pull(pull) => pull.id,
         Message::Push(push) => push.id,
+        Message::Epoch(note) | Message::Heard(note) => note.id,
+        Message::Return(ask) => ask.id,
         _ => return Err(SessionError::Misbehaved("an answer without an id")),
     };
-    let slot = server
-        .may_ask(&handle.peer, handle.tier())
-        .then(|| desk.slots.clone().try_acquire_owned());
+    let is_free = matches!(message, Message::Epoch(_) | Message::Heard(_));
+    if is_free && desk.epochs.fetch_add(1, Ordering::Relaxed) >= EPOCHS_MAX {
+        return Err(SessionError::Misbehaved("more epochs than a node can have"));
+    }
+    let slot = (is_free || server.may_ask(&handle.peer, handle.tier())).then(|| desk.slots.clone().try_acquire_owned());
     let Some(Ok(slot)) = slot else {
         let busy = Message::Refused(Refused {
             id,

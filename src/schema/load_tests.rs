@@ -62,7 +62,7 @@ fn the_numbers_of_the_built_in_apps_stay_for_ever() {
         numbers,
         [
             "1 contacts.card: 1 subject, 2 name, 3 note",
-            "1 identities.identity: 1 public_key, 2 chain, 3 home, 4 name, 5 listed",
+            "1 identities.identity: 1 public_key, 2 chain, 3 home, 4 name, 5 listed, 6 retired",
             "2 identities.server: 1 public_key, 2 chain",
             "1 market.offer: 1 title, 2 description, 3 price, 4 region",
             "1 messages.conversation: 1 participant_identity_oids, 2 title",

@@ -2,7 +2,7 @@
 
 use keys::{Oid, PeerId, SignedObject};
 
-use crate::graph::{GraphManager, SaveError, Saved, identities, load_object};
+use crate::graph::{GraphManager, Profile, SaveError, Saved, identities, load_object};
 use crate::object::Value;
 use crate::state_engine::View;
 use crate::store::StoreError;
@@ -18,11 +18,78 @@ pub struct IdentityCard {
     pub home: PeerId,
     /// Whether that is this node.
     pub here: bool,
+    /// How often its key was rotated.
+    pub key_id: u32,
+    /// Whether its owner says that it writes no more.
+    pub retired: bool,
+    /// Whether two homes were claimed for it: nothing of it is taken until its key is rotated, or the operator thaws it.
+    pub frozen: bool,
+}
+
+/// Why a verb on an identity was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// Nobody of that oid lives here.
+    #[error("no identity {0} lives on this node")]
+    NotHere(Oid),
+    /// Nobody of that oid is known here.
+    #[error("no identity {0} is known here")]
+    Unknown(Oid),
+    /// It is so already.
+    #[error("the identity is not frozen")]
+    NotFrozen,
+    /// The write did not happen.
+    #[error(transparent)]
+    Save(#[from] SaveError),
+}
+
+impl From<StoreError> for IdentityError {
+    fn from(error: StoreError) -> Self {
+        Self::Save(error.into())
+    }
 }
 
 /// Writes the record of an identity whose keys the vault holds already.
 pub fn publish(graph: &mut GraphManager<'_>, identity: Oid, name: Option<&str>) -> Result<Saved, SaveError> {
     graph.save_identity(identity, name)
+}
+
+/// Gives an identity that lives here another name, or none.
+pub fn rename(graph: &mut GraphManager<'_>, identity: Oid, name: Option<&str>) -> Result<Saved, IdentityError> {
+    let profile = Profile {
+        name: name.map(str::to_owned),
+        ..own_profile(graph, identity)?
+    };
+    Ok(graph.save_profile(identity, &profile)?)
+}
+
+/// Says to everybody that an identity that lives here writes no more, and lets it write no more. What it wrote stays, and
+/// so do its keys: with `retired` false it is taken back.
+pub fn retire(graph: &mut GraphManager<'_>, identity: Oid, retired: bool) -> Result<Saved, IdentityError> {
+    let profile = Profile {
+        retired,
+        ..own_profile(graph, identity)?
+    };
+    Ok(graph.save_profile(identity, &profile)?)
+}
+
+/// Takes what a frozen identity signs again: the operator knows whose key it is.
+pub fn thaw(graph: &mut GraphManager<'_>, identity: Oid) -> Result<(), IdentityError> {
+    let row = graph
+        .tx()
+        .identity(&identity)?
+        .ok_or(IdentityError::Unknown(identity))?;
+    if !row.frozen {
+        return Err(IdentityError::NotFrozen);
+    }
+    Ok(graph.thaw(&identity)?)
+}
+
+fn own_profile(graph: &GraphManager<'_>, identity: Oid) -> Result<Profile, IdentityError> {
+    if graph.keys().identity_chain(identity).is_none() {
+        return Err(IdentityError::NotHere(identity));
+    }
+    graph.profile(&identity)?.ok_or(IdentityError::NotHere(identity))
 }
 
 /// All identities known here, ours first. Servers are not among them.
@@ -45,13 +112,16 @@ pub fn known(view: &View<'_>) -> Result<Vec<IdentityCard>, StoreError> {
             name,
             home: row.home,
             here: row.home == view.us(),
+            key_id: row.key_id,
+            retired: row.retired,
+            frozen: row.frozen,
         });
     }
     cards.sort_by_key(|card| (!card.here, card.oid));
     Ok(cards)
 }
 
-/// The identity objects that a handshake carries: the listed ones that live here, oldest first (DESIGN 6).
+/// The identity objects that a handshake carries: the listed ones that live here and write, by oid (DESIGN 6).
 pub fn for_handshake(view: &View<'_>, most: usize) -> Result<Vec<SignedObject>, StoreError> {
     let app = view
         .rows
@@ -64,7 +134,11 @@ pub fn for_handshake(view: &View<'_>, most: usize) -> Result<Vec<SignedObject>, 
         let Some(parent) = view.rows.parent(app, &row.oid)? else {
             continue;
         };
-        if parent.type_number == identities::IDENTITY && parent.sync_flags & mask != 0 && objects.len() < most {
+        if !row.retired
+            && parent.type_number == identities::IDENTITY
+            && parent.sync_flags & mask != 0
+            && objects.len() < most
+        {
             objects.push(load_object(&view.rows, app, &parent)?.1);
         }
     }

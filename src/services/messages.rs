@@ -46,6 +46,9 @@ pub enum SendError {
     /// Nobody of that oid is known here.
     #[error("the recipient {0} is not known here: sync the identities domain with its node first")]
     UnknownRecipient(Oid),
+    /// The recipient said that it writes no more.
+    #[error("the recipient {0} is retired: nobody reads what is sent to it")]
+    Retired(Oid),
     /// A conversation takes two.
     #[error("sender and recipient are the same identity")]
     Alone,
@@ -70,8 +73,10 @@ pub fn send(graph: &mut GraphManager<'_>, sender: Oid, recipient: Oid, body: &st
     if !here {
         return Err(SendError::UnknownSender(sender));
     }
-    if graph.tx().identity(&recipient)?.is_none() {
-        return Err(SendError::UnknownRecipient(recipient));
+    match graph.tx().identity(&recipient)? {
+        None => return Err(SendError::UnknownRecipient(recipient)),
+        Some(row) if row.retired => return Err(SendError::Retired(recipient)),
+        Some(_) => {}
     }
     let context = local_context(graph, &sender, APP)?;
     let draft = |type_number, attrs| Draft {

@@ -8,7 +8,9 @@ mod apply;
 mod build;
 mod package;
 mod quota;
-mod recovery_stub;
+mod recovery;
+mod returned;
+mod rotation;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,13 +21,14 @@ use rand::CryptoRng;
 use crate::graph::{Counters, Environment, GraphLimits, GraphManager};
 use crate::op_context::Timestamp;
 use crate::schema::Schemas;
-use crate::store::{ReadStore, Rows, Store, StoreError};
+use crate::store::{EpochReason, ReadStore, Reserve, Rows, StandingRow, Store, StoreError};
 
 pub use apply::{AppliedPackage, ApplyPackageError, Checked, WindowFault, check_objects, known_keys};
 pub use build::{Answer, BuildError, PullRequest};
 pub use package::{Package, PackageFault, PackageLimits, VerifiedPackage, Window};
 pub use quota::{QuotaFault, Quotas, TierQuota};
-pub use recovery_stub::RecoveryReason;
+pub use recovery::{EpochFault, HearError, Recovery};
+pub use returned::{GivenBack, ReturnRequest, TakenBack};
 
 /// Limits of the core.
 #[derive(Debug, Clone, Copy, Default)]
@@ -38,6 +41,24 @@ pub struct CoreLimits {
     pub aside: AsideLimits,
     /// Of what peers may store and ask.
     pub quotas: Quotas,
+    /// Of the wait after a restore.
+    pub recovery: RecoveryLimits,
+}
+
+/// How long changes wait after a restore.
+#[derive(Debug, Clone, Copy)]
+pub struct RecoveryLimits {
+    /// Milliseconds after which nobody is waited for any more.
+    pub wait_ms: u64,
+}
+
+impl Default for RecoveryLimits {
+    /// Three days: whoever is away over a weekend is back.
+    fn default() -> Self {
+        Self {
+            wait_ms: 3 * 24 * 3_600_000,
+        }
+    }
 }
 
 /// How much that could not be applied is kept.
@@ -77,6 +98,8 @@ pub struct StateEngine {
     store: Store,
     ground: Ground,
     counters: Counters,
+    reserve: Reserve,
+    standing: Option<StandingRow>,
     rng: Box<dyn CryptoRng + Send>,
 }
 
@@ -99,23 +122,31 @@ impl StateEngine {
         mut rng: Box<dyn CryptoRng + Send>,
         now: Timestamp,
     ) -> Result<Self, StoreError> {
-        let mut epoch = [0; 16];
-        rng.fill_bytes(&mut epoch);
-        let store = Store::open(path, &schemas, Epoch::from_bytes(epoch))?;
-        let counters = Counters::new(store.rows().heads()?);
+        let mut store = Store::open(path, &schemas, minted(&mut *rng))?;
+        let mut counters = Counters::new(store.rows().heads()?);
+        let (reserve, fell_back) = recovery::reserve(path, &mut store, &mut counters)?;
         let ground = Ground {
             schemas,
             keys,
             limits,
             epoch: store.epoch(),
         };
+        let standing = store.rows().standing()?;
         let mut engine = Self {
             store,
             ground,
             counters,
+            reserve,
+            standing,
             rng,
         };
+        if fell_back {
+            engine.begin_recovery(EpochReason::FellBack, now)?;
+        } else if engine.standing.as_ref().is_some_and(recovery::is_resolved) {
+            engine.begin_recovery(EpochReason::Resolved, now)?;
+        }
         engine.note_own_server(now)?;
+        engine.settle_keys(now)?;
         Ok(engine)
     }
 
@@ -126,6 +157,11 @@ impl StateEngine {
             .verify(self.ground.limits.graph.key_events_max)
             .map_err(|_| StoreError::Inconsistent("the node's own key chain"))?;
         self.write(now, |graph| graph.save_server(&chain, &verified).map(|_| ()))
+    }
+
+    /// Makes the node's own key known here, after a rotation.
+    pub fn settle_node(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        self.note_own_server(now)
     }
 
     /// What does not change while the node runs.
@@ -157,24 +193,63 @@ impl StateEngine {
         now: Timestamp,
         work: impl FnOnce(&mut GraphManager<'_>) -> Result<R, E>,
     ) -> Result<R, E> {
+        let standing = self.standing_at(now);
         let Self {
             store,
             ground,
             counters,
+            reserve,
             rng,
+            ..
         } = self;
+        if reserve.is_short(counters.change_seq) {
+            let (head, _) = store.rows().heads()?;
+            reserve
+                .extend(counters.change_seq, Some(head))
+                .map_err(|error| E::from(error.into()))?;
+        }
         store.transaction(|tx| {
             let env = Environment {
                 schemas: &ground.schemas,
                 keys: &ground.keys,
                 limits: &ground.limits.graph,
-                counters,
+                counters: &mut *counters,
+                standing,
                 rng: &mut **rng,
                 now,
             };
-            work(&mut GraphManager::new(tx, env))
+            let done = work(&mut GraphManager::new(tx, env))?;
+            // A transaction that needed more numbers than were left: they are reserved before they are committed.
+            if counters.change_seq > reserve.reserved() {
+                reserve
+                    .extend(counters.change_seq, None)
+                    .map_err(|error| E::from(error.into()))?;
+            }
+            Ok(done)
         })
     }
+}
+
+impl Drop for StateEngine {
+    /// A clean end leaves no gap in the sequence numbers, and makes any later falling back visible.
+    fn drop(&mut self) {
+        let closed = self.store.rows().heads().map_err(|error| error.to_string());
+        let closed = closed.and_then(|(head, _)| {
+            let last = self.counters.change_seq;
+            self.reserve.close(head, last).map_err(|error| error.to_string())
+        });
+        if let Err(error) = closed {
+            // The block that is reserved already stands: the next start skips it.
+            tracing::warn!(%error, "the reserved sequence numbers were not given back");
+        }
+    }
+}
+
+/// A new epoch.
+fn minted(rng: &mut dyn CryptoRng) -> Epoch {
+    let mut epoch = [0; 16];
+    rng.fill_bytes(&mut epoch);
+    Epoch::from_bytes(epoch)
 }
 
 impl View<'_> {

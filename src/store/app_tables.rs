@@ -28,6 +28,9 @@ pub struct AppTable {
     pub(super) attrs: String,
     pub(super) listing: String,
     pub(super) head: String,
+    pub(super) sent_by: String,
+    pub(super) signed_before: String,
+    pub(super) put_signature: String,
 }
 
 /// All apps' tables, and the domains' bits.
@@ -73,6 +76,14 @@ impl AppTable {
             head: format!(
                 "SELECT COALESCE((SELECT MAX(change_seq) FROM {parent}), 0), COALESCE((SELECT MAX(id) FROM {parent}), 0)"
             ),
+            sent_by: format!(
+                "SELECT {PARENT_COLUMNS} FROM {parent} AS p WHERE p.oid > ?2 AND p.origin = ?1 ORDER BY p.oid LIMIT ?3"
+            ),
+            signed_before: format!(
+                "SELECT {PARENT_COLUMNS} FROM {parent} AS p
+                 WHERE p.owner_oid = ?1 AND p.key_id < ?2 AND p.origin IS NULL ORDER BY p.change_seq, p.id LIMIT ?3"
+            ),
+            put_signature: format!("UPDATE {parent} SET key_id = ?2, signature = ?3 WHERE id = ?1"),
         }
     }
 

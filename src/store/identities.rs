@@ -25,12 +25,16 @@ pub struct IdentityRow {
     pub home: PeerId,
     /// Counter of its home record.
     pub home_counter: u64,
+    /// Its owner said that it writes no more.
+    pub retired: bool,
+    /// Two homes were claimed under one counter: nothing of it is taken until its key is rotated, or the operator says so.
+    pub frozen: bool,
 }
 
 /// A row to be written.
 pub type NewIdentity = IdentityRow;
 
-const COLUMNS: &str = "oid, parent_id, pubkey_attr_id, key_id, public_key, home_peer, home_counter";
+const COLUMNS: &str = "oid, parent_id, pubkey_attr_id, key_id, public_key, home_peer, home_counter, retired, frozen";
 
 fn identity_row(row: &Row<'_>) -> rusqlite::Result<IdentityRow> {
     Ok(IdentityRow {
@@ -41,6 +45,8 @@ fn identity_row(row: &Row<'_>) -> rusqlite::Result<IdentityRow> {
         public_key: PublicKey::from_bytes(fixed(row, 4)?),
         home: PeerId::from_bytes(fixed(row, 5)?),
         home_counter: row.get(6)?,
+        retired: row.get(7)?,
+        frozen: row.get(8)?,
     })
 }
 
@@ -142,7 +148,7 @@ impl WriteTx<'_> {
         let mut statement = self
             .connection
             .prepare_cached(&format!(
-                "INSERT OR REPLACE INTO identity ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"
+                "INSERT OR REPLACE INTO identity ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
             ))
             .doing(doing)?;
         statement
@@ -154,8 +160,21 @@ impl WriteTx<'_> {
                 row.public_key.as_bytes(),
                 row.home.as_bytes(),
                 row.home_counter,
+                row.retired,
+                row.frozen,
             ))
             .doing(doing)?;
+        Ok(())
+    }
+
+    /// Freezes an identity, or thaws it.
+    pub fn set_frozen(&self, identity: &Oid, frozen: bool) -> Result<(), StoreError> {
+        let doing = "freezing an identity";
+        let mut statement = self
+            .connection
+            .prepare_cached("UPDATE identity SET frozen = ?2 WHERE oid = ?1")
+            .doing(doing)?;
+        statement.execute((identity.as_bytes(), frozen)).doing(doing)?;
         Ok(())
     }
 

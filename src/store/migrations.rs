@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use super::{Doing as _, StoreError};
 
 /// Steps, oldest first: what makes version `n + 2` of version `n + 1`.
-const STEPS: &[&str] = &[TO_VERSION_2];
+const STEPS: &[&str] = &[TO_VERSION_2, TO_VERSION_3];
 
 /// Version 2: tickets of other nodes, verdicts, pending strangers, and who has stored how much.
 const TO_VERSION_2: &str = "
@@ -39,6 +39,43 @@ CREATE TABLE tier_usage (
   tier    TEXT    NOT NULL PRIMARY KEY,
   objects INTEGER NOT NULL,
   bytes   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+
+/// Version 3: retired and frozen identities, the epochs of this node and of its peers, and recovery after a restore.
+const TO_VERSION_3: &str = "
+ALTER TABLE identity ADD COLUMN retired INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE identity ADD COLUMN frozen INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE epoch (
+  epoch  BLOB    NOT NULL PRIMARY KEY,
+  reason TEXT    NOT NULL,
+  at     INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO epoch (epoch, reason, at) SELECT value, 'new', 0 FROM meta WHERE name = 'epoch';
+CREATE TABLE heard_epoch (
+  peer_id   BLOB    NOT NULL,
+  epoch     BLOB    NOT NULL,
+  key_id    INTEGER NOT NULL,
+  signature BLOB    NOT NULL,
+  at        INTEGER NOT NULL,
+  PRIMARY KEY (peer_id, epoch)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE standing (
+  id      INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+  state   TEXT    NOT NULL CHECK (state IN ('recovering', 'read_only')),
+  reason  TEXT    NOT NULL,
+  since   INTEGER NOT NULL,
+  until   INTEGER,
+  foreign_epoch BLOB
+) STRICT;
+CREATE TABLE recovery_peer (
+  peer_id BLOB NOT NULL PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+CREATE TABLE recovery_deletion (
+  oid       BLOB    NOT NULL PRIMARY KEY,
+  key_id    INTEGER NOT NULL,
+  bytes     BLOB    NOT NULL,
+  signature BLOB    NOT NULL
 ) STRICT, WITHOUT ROWID;
 ";
 

@@ -5,15 +5,18 @@
 //! durable when it returns (`synchronous=FULL`); commit order is `change_seq` order, as there is one writer.
 
 mod app_tables;
+mod epochs;
 mod identities;
 mod migrations;
+mod own;
 mod parents;
 mod parked;
 mod peers;
 mod pending;
-mod recovery_stub;
+mod reserve;
 mod select;
 mod snapshot;
+mod standing;
 mod sync_state;
 mod tokens;
 mod usage;
@@ -31,13 +34,16 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 use crate::schema::Schemas;
 
 pub use app_tables::{AppTable, Apps};
+pub use epochs::{EpochReason, HeardEpoch};
 pub use identities::{IdentityRow, NewIdentity};
 pub use parents::{NewParent, ParentRow, ParentWriter, StoredValue};
 pub use parked::{Parked, RejectRow};
 pub use peers::{MetThere, PeerRow, Tier};
 pub use pending::{Knock, PendingBounds, PendingRow};
+pub use reserve::{Reserve, ReserveError};
 pub use select::{Changed, Selection};
 pub use snapshot::{check_whole, snapshot};
+pub use standing::{Kept, Standing, StandingRow};
 pub use sync_state::{Cursor, Direction, SyncStateRow};
 pub use usage::{Stored, Usage};
 pub use verdicts::{Verdict, VerdictRow};
@@ -45,7 +51,7 @@ pub use verdicts::{Verdict, VerdictRow};
 /// SQLite before 3.51.3 can corrupt a database when its WAL is reset under concurrent readers.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 /// Version of `schema.sql`, kept in `user_version`.
-const SCHEMA_VERSION: i32 = 2;
+const SCHEMA_VERSION: i32 = 3;
 /// "Pstn", kept in `application_id`, so that another program's database is not taken for ours.
 const APPLICATION_ID: i32 = 0x5073_746e;
 
@@ -74,6 +80,9 @@ pub enum StoreError {
     /// A new Parent's oid is here already. Nothing was written.
     #[error("an object of this name is here already")]
     Exists,
+    /// The file of reserved sequence numbers.
+    #[error(transparent)]
+    Reserve(#[from] ReserveError),
     /// A copy is not whole: pages, indices or references do not fit each other.
     #[error("the database is damaged: {0}")]
     Damaged(String),
@@ -304,6 +313,12 @@ fn migrate(connection: &Connection, new_epoch: Epoch) -> Result<(), StoreError> 
         .execute(
             "INSERT INTO meta (name, value) VALUES ('epoch', ?1)",
             [new_epoch.as_bytes()],
+        )
+        .doing("minting of the epoch")?;
+    connection
+        .execute(
+            "INSERT INTO epoch (epoch, reason, at) VALUES (?1, ?2, 0)",
+            (new_epoch.as_bytes(), EpochReason::New.as_str()),
         )
         .doing("minting of the epoch")?;
     connection

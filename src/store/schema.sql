@@ -28,7 +28,9 @@ CREATE TABLE identity (
   key_id         INTEGER NOT NULL,
   public_key     BLOB    NOT NULL,
   home_peer      BLOB    NOT NULL,    -- of a server, itself
-  home_counter   INTEGER NOT NULL
+  home_counter   INTEGER NOT NULL,
+  retired        INTEGER NOT NULL DEFAULT 0, -- 1: its owner writes no more
+  frozen         INTEGER NOT NULL DEFAULT 0  -- 1: two homes under one counter; nothing is taken until its key is rotated
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX identity_home   ON identity (home_peer);
 CREATE INDEX identity_pubkey ON identity (pubkey_attr_id);
@@ -102,6 +104,47 @@ CREATE TABLE sync_state (
   last_seq  INTEGER NOT NULL,
   acked_seq INTEGER NOT NULL,
   PRIMARY KEY (peer_id, domain, direction, scope)
+) STRICT, WITHOUT ROWID;
+
+-- Every epoch that this database minted, the present one in 'meta' among them. Whoever hears another one from a peer is
+-- not the only one who signs with these keys.
+CREATE TABLE epoch (
+  epoch  BLOB    NOT NULL PRIMARY KEY,
+  reason TEXT    NOT NULL,            -- 'new', 'restored', 'fell_back', 'resolved'
+  at     INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Epochs that peers said are theirs, with their signature: shown to them when they come with another one. A few each.
+CREATE TABLE heard_epoch (
+  peer_id   BLOB    NOT NULL,
+  epoch     BLOB    NOT NULL,
+  key_id    INTEGER NOT NULL,         -- number of the node's key that signed
+  signature BLOB    NOT NULL,
+  at        INTEGER NOT NULL,
+  PRIMARY KEY (peer_id, epoch)
+) STRICT, WITHOUT ROWID;
+
+-- Why this node may not write as usual; no row: it may.
+CREATE TABLE standing (
+  id      INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+  state   TEXT    NOT NULL CHECK (state IN ('recovering', 'read_only')),
+  reason  TEXT    NOT NULL,           -- as in 'epoch'; of 'read_only': the peer that showed the foreign epoch, shortened
+  since   INTEGER NOT NULL,
+  until   INTEGER,                    -- of 'recovering': when it ends by itself
+  foreign_epoch BLOB                  -- of 'read_only'
+) STRICT;
+
+-- While recovering: peers that have not been asked yet for what they hold of this node's.
+CREATE TABLE recovery_peer (
+  peer_id BLOB NOT NULL PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+
+-- While recovering: deletions of our own that came back before what they delete did.
+CREATE TABLE recovery_deletion (
+  oid       BLOB    NOT NULL PRIMARY KEY,
+  key_id    INTEGER NOT NULL,
+  bytes     BLOB    NOT NULL,
+  signature BLOB    NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- Objects of packages that were refused, for the operator.

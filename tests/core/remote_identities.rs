@@ -101,10 +101,7 @@ fn a_home_moves_by_a_higher_counter_only() {
     );
     assert_eq!(known(&scene).home_counter, 4);
     let back = home(&scene.mallory, id, 3);
-    scene.assert_refused(
-        &identity(&scene, 3, |attrs| drop(attrs.insert(HOME, back))),
-        "home_conflict",
-    );
+    scene.assert_refused(&identity(&scene, 3, |attrs| drop(attrs.insert(HOME, back))), "old_home");
 
     // Another node agrees to be the home, with the same counter: a conflict.
     let elsewhere = |counter| {
@@ -125,17 +122,30 @@ fn a_home_moves_by_a_higher_counter_only() {
             counter,
         )))]
     };
+    // With a higher one she has moved out, and Mallory's node may speak for her no more.
+    let moved = elsewhere(5);
+    scene.assert_refused(
+        &identity(&scene, 3, |attrs| drop(attrs.insert(HOME, moved))),
+        "owner_not_at_sender",
+    );
+    assert_eq!(known(&scene).home_counter, 4);
+    // With the same one somebody lies: nothing of her is taken any more, not even under a higher counter.
     let same_counter = elsewhere(4);
     scene.assert_refused(
         &identity(&scene, 3, |attrs| drop(attrs.insert(HOME, same_counter))),
         "home_conflict",
     );
     assert_eq!(known(&scene).home, scene.mallory.peer_id());
-    // With a higher one she has moved out, and Mallory's node may speak for her no more.
-    let moved = elsewhere(5);
+    assert!(known(&scene).frozen);
+    let onward = home(&scene.mallory, id, 6);
     scene.assert_refused(
-        &identity(&scene, 3, |attrs| drop(attrs.insert(HOME, moved))),
-        "owner_not_at_sender",
+        &identity(&scene, 3, |attrs| drop(attrs.insert(HOME, onward))),
+        "owner_frozen",
+    );
+    let at_four = home(&scene.mallory, id, 4);
+    scene.assert_refused(
+        &identity(&scene, 3, |attrs| drop(attrs.insert(HOME, at_four))),
+        "owner_frozen",
     );
     assert_eq!(known(&scene).home_counter, 4);
 }

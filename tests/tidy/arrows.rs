@@ -13,7 +13,7 @@ pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
     ("acl", &["domain", "op_context"]),
     ("store", &["acl", "object", "op_context", "schema"]),
     ("graph", &["acl", "object", "op_context", "schema", "store"]),
-    ("state_engine", &["graph", "op_context", "schema", "store"]),
+    ("state_engine", &["acl", "graph", "op_context", "schema", "store"]),
     // The verbs read through `state_engine::View`, as everybody does.
     (
         "services",

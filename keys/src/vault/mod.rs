@@ -154,6 +154,13 @@ impl KeyManager {
         self.read().secrets.node.current.sign(context, parts)
     }
 
+    /// Signs with the node's current key, and says which number that key has.
+    pub fn sign_as_node_numbered(&self, context: Context, parts: &[&[u8]]) -> (u32, Signature) {
+        let state = self.read();
+        let node = &state.secrets.node;
+        (node.key_id(), node.current.sign(context, parts))
+    }
+
     /// Signs a payload with the node's current key into a COSE_Sign1 envelope.
     pub fn sign1_as_node(&self, context: Context, payload: &[u8]) -> Vec<u8> {
         self.read().secrets.node.current.sign1(context, payload)

@@ -88,6 +88,10 @@ pub(super) struct PlayedNode {
 }
 
 impl Control for PlayedNode {
+    fn rotate(&self, _: super::Whose) -> BoxFuture<'_, Result<u32, ControlError>> {
+        Box::pin(async { Ok(1) })
+    }
+
     fn status(&self) -> NodeStatus {
         NodeStatus {
             peer_id: self.peer,

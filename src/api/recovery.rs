@@ -1,0 +1,46 @@
+//! `/api/recovery`: what stands in the way of writing after a restore, and the operator's word on it.
+
+use axum::Json;
+use axum::extract::State;
+use serde_json::{Value, json};
+
+use super::ApiState;
+use super::error::ApiError;
+use crate::state_engine::Recovery;
+use crate::store::{Standing, StoreError};
+
+/// How it stands: `open`, `recovering` or `read_only`.
+pub(super) async fn show(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
+    let recovery = state.engine.read(|view| view.recovery()).await?;
+    Ok(Json(summary(&recovery)))
+}
+
+pub(super) fn summary(recovery: &Recovery) -> Value {
+    let row = recovery.standing.as_ref();
+    json!({
+        "state": row.map_or("open", |row| match row.standing {
+            Standing::Open => "open",
+            Standing::Recovering => "recovering",
+            Standing::ReadOnly => "read_only",
+        }),
+        "reason": row.map(|row| &row.reason),
+        "since": row.map(|row| row.since.0),
+        "until": row.and_then(|row| row.until).map(|until| until.0),
+        "foreign_epoch": row.and_then(|row| row.foreign_epoch).map(|epoch| epoch.to_hex()),
+        "waits_for": recovery.waits_for.iter().map(|peer| peer.to_hex()).collect::<Vec<_>>(),
+        "resolved": recovery.is_resolved,
+    })
+}
+
+/// Waits for nobody any more.
+pub(super) async fn finish(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
+    let finished = state.engine.write(|core, now| core.end_recovery(now)).await?;
+    Ok(Json(json!({ "finished": finished })))
+}
+
+/// No other copy of this node runs: from the next start on it is a restored one.
+pub(super) async fn resolve(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
+    let resolve = |core: &mut crate::state_engine::StateEngine, now| Ok::<_, StoreError>(core.resolve(now)?);
+    let resolved = state.engine.write(resolve).await?;
+    Ok(Json(json!({ "resolved": resolved })))
+}

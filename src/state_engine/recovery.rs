@@ -1,0 +1,246 @@
+//! After a restore, a rollback or a clone: what this node may write, and until when (DESIGN 2).
+//!
+//! A node that was restored makes new objects at once, under a new epoch. What exists may have been changed after the
+//! backup, so changes wait until every peer was asked for what it holds of this node's. Never lets two copies of a node go
+//! on as one: an epoch that is signed with this node's key and was not minted here makes it read-only. Invariant: the
+//! standing in memory is the one in the database.
+
+use std::path::Path;
+
+use keys::{Context, Epoch, PeerId, Signature};
+
+use super::{StateEngine, View, minted};
+use crate::graph::Counters;
+use crate::op_context::Timestamp;
+use crate::store::{EpochReason, HeardEpoch, Reserve, Standing, StandingRow, Store, StoreError};
+
+/// The reason of a read-only standing that the operator has resolved: it ends with the next start.
+const RESOLVED: &str = "resolved";
+
+/// How a recovery stands, for the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovery {
+    /// What is in the way; none: nothing.
+    pub standing: Option<StandingRow>,
+    /// Peers that were not asked yet.
+    pub waits_for: Vec<PeerId>,
+    /// Whether the operator has resolved a read-only standing, which takes effect with the next start.
+    pub is_resolved: bool,
+}
+
+/// What an epoch that a peer shows proves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum EpochFault {
+    /// It is not signed by the node that it is said of.
+    #[error("the epoch is not signed by its node")]
+    BadSignature,
+    /// The peer claimed another epoch when it was admitted.
+    #[error("the peer was admitted with another epoch")]
+    Another,
+}
+
+/// What the operator resolved ends with the next start.
+pub(super) fn is_resolved(standing: &StandingRow) -> bool {
+    standing.standing == Standing::ReadOnly && standing.reason == RESOLVED
+}
+
+/// Goes on behind what was given out, and tells whether the database fell back behind that.
+pub(super) fn reserve(path: &Path, store: &mut Store, counters: &mut Counters) -> Result<(Reserve, bool), StoreError> {
+    let file = Reserve::path_beside(path);
+    let (head, epoch) = (counters.change_seq, store.epoch());
+    let before = Reserve::read(&file)?;
+    let fell_back = match &before {
+        None => store.rows().has_reserved()?,
+        Some(before) if before.epoch() == epoch => head < before.floor(),
+        // The database minted an epoch and the file was not written any more; or it is a database from before.
+        Some(before) => !store.rows().is_own_epoch(&before.epoch())?,
+    };
+    if let Some(before) = &before {
+        counters.change_seq = head.max(before.reserved());
+    }
+    let reserve = Reserve::make(&file, epoch, head, counters.change_seq)?;
+    if !store.rows().has_reserved()? {
+        store.transaction(|tx| tx.note_reserved())?;
+    }
+    Ok((reserve, fell_back))
+}
+
+impl StateEngine {
+    /// What this node may write at a moment.
+    pub fn standing_at(&self, now: Timestamp) -> Standing {
+        match &self.standing {
+            Some(row) if row.until.is_none_or(|until| until > now) => row.standing,
+            _ => Standing::Open,
+        }
+    }
+
+    /// Begins a new epoch: all that peers had of the old one they are sent again, and changes wait until they were asked for
+    /// what they hold. Not to be called while an engine's handles are about, which know the old epoch.
+    pub fn begin_recovery(&mut self, reason: EpochReason, now: Timestamp) -> Result<(), StoreError> {
+        let epoch = minted(&mut *self.rng);
+        let until = Timestamp(now.0.saturating_add(self.ground.limits.recovery.wait_ms));
+        self.store.transaction(|tx| {
+            tx.mint_epoch(&epoch, reason, now)?;
+            if let Some(foreign) = tx.standing()?.and_then(|standing| standing.foreign_epoch) {
+                tx.adopt_epoch(&foreign, reason, now)?;
+            }
+            tx.clear_standing()?;
+            tx.ask_all_peers()?;
+            if tx.recovery_peers()?.is_empty() {
+                // Nobody could have been sent what is not here.
+                return Ok(());
+            }
+            tx.put_standing(&StandingRow {
+                standing: Standing::Recovering,
+                reason: reason.as_str().to_owned(),
+                since: now,
+                until: Some(until),
+                foreign_epoch: None,
+            })
+        })?;
+        self.ground.epoch = self.store.follow_epoch()?;
+        let (head, _) = self.store.rows().heads()?;
+        let path = self.reserve.path().to_owned();
+        self.reserve = Reserve::make(&path, self.ground.epoch, head, self.counters.change_seq)?;
+        self.follow_standing()
+    }
+
+    /// A peer gave back all that it holds of this node's. Ends the recovery where it was the last. Says whether it did.
+    pub fn peer_was_asked(&mut self, now: Timestamp, peer: &PeerId) -> Result<bool, StoreError> {
+        if self.standing_at(now) != Standing::Recovering {
+            return Ok(false);
+        }
+        let is_last = self.store.transaction(|tx| {
+            tx.peer_was_asked(peer)?;
+            Ok::<_, StoreError>(tx.recovery_peers()?.is_empty())
+        })?;
+        if is_last {
+            self.end_recovery(now)?;
+        }
+        Ok(is_last)
+    }
+
+    /// Nobody is waited for any more: by the operator's word, or because time is up. Key events that waited are made good.
+    pub fn end_recovery(&mut self, now: Timestamp) -> Result<bool, StoreError> {
+        if self.standing.as_ref().map(|row| row.standing) != Some(Standing::Recovering) {
+            return Ok(false);
+        }
+        self.store.transaction(|tx| tx.clear_standing())?;
+        self.follow_standing()?;
+        self.settle_keys(now)?;
+        Ok(true)
+    }
+
+    /// Ends a recovery whose time is up. Says whether it did.
+    pub fn end_late_recovery(&mut self, now: Timestamp) -> Result<bool, StoreError> {
+        let is_late = self.standing.is_some() && self.standing_at(now) == Standing::Open;
+        if is_late { self.end_recovery(now) } else { Ok(false) }
+    }
+
+    /// The operator says that no other copy of this node runs: with the next start it begins a new epoch and asks its peers.
+    pub fn resolve(&mut self, _now: Timestamp) -> Result<bool, StoreError> {
+        let Some(row) = self.standing.clone().filter(|row| row.standing == Standing::ReadOnly) else {
+            return Ok(false);
+        };
+        let resolved = StandingRow {
+            reason: RESOLVED.to_owned(),
+            ..row
+        };
+        self.store.transaction(|tx| tx.put_standing(&resolved))?;
+        self.follow_standing()?;
+        Ok(true)
+    }
+
+    /// Notes an epoch that a peer signed as its own, the one with which it was admitted.
+    pub fn hear_epoch(&mut self, now: Timestamp, peer: &PeerId, heard: &HeardEpoch) -> Result<(), HearError> {
+        let rows = self.store.rows();
+        let known = rows.peer(peer)?.ok_or(EpochFault::Another)?;
+        if known.epoch != heard.epoch {
+            return Err(EpochFault::Another.into());
+        }
+        let server = rows.identity(&known.server_oid)?.ok_or(EpochFault::BadSignature)?;
+        let parts: [&[u8]; 1] = [heard.epoch.as_bytes()];
+        let holds = server.public_key.verify(Context::Epoch, &parts, &heard.signature);
+        if server.key_id != heard.key_id || holds.is_err() {
+            return Err(EpochFault::BadSignature.into());
+        }
+        if rows.heard_epochs(peer)?.last() == Some(heard) {
+            return Ok(());
+        }
+        Ok(self.store.transaction(|tx| tx.hear_epoch(peer, heard, now))?)
+    }
+
+    /// A peer shows an epoch that it heard from this node, or from one with its keys. Where it was not minted here, this node
+    /// is a copy, or has fallen back, and writes nothing more. Says whether that is new.
+    pub fn hear_own_epoch(&mut self, now: Timestamp, peer: &PeerId, heard: &HeardEpoch) -> Result<bool, HearError> {
+        if self.store.rows().is_own_epoch(&heard.epoch)? {
+            return Ok(false);
+        }
+        let chain = self.ground.keys.node_chain();
+        let chain = chain.verify(self.ground.limits.graph.key_events_max);
+        let key = chain.ok().and_then(|chain| chain.key(heard.key_id));
+        let key = key.ok_or(EpochFault::BadSignature)?;
+        let parts: [&[u8]; 1] = [heard.epoch.as_bytes()];
+        key.verify(Context::Epoch, &parts, &heard.signature)
+            .map_err(|_| EpochFault::BadSignature)?;
+        if self.standing_at(now) == Standing::ReadOnly {
+            return Ok(false);
+        }
+        let row = StandingRow {
+            standing: Standing::ReadOnly,
+            reason: peer.to_string(),
+            since: now,
+            until: None,
+            foreign_epoch: Some(heard.epoch),
+        };
+        self.store.transaction(|tx| tx.put_standing(&row))?;
+        self.follow_standing()?;
+        Ok(true)
+    }
+
+    fn follow_standing(&mut self) -> Result<(), StoreError> {
+        self.standing = self.store.rows().standing()?;
+        Ok(())
+    }
+}
+
+/// Why an epoch was not noted.
+#[derive(Debug, thiserror::Error)]
+pub enum HearError {
+    /// The peer's.
+    #[error(transparent)]
+    Fault(#[from] EpochFault),
+    /// The database's.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl View<'_> {
+    /// How a recovery stands.
+    pub fn recovery(&self) -> Result<Recovery, StoreError> {
+        let standing = self.rows.standing()?;
+        Ok(Recovery {
+            is_resolved: standing.as_ref().is_some_and(is_resolved),
+            waits_for: self.rows.recovery_peers()?,
+            standing,
+        })
+    }
+
+    /// This node's epoch, signed.
+    pub fn own_epoch(&self) -> HeardEpoch {
+        let keys = &self.ground.keys;
+        let (key_id, signature): (u32, Signature) =
+            keys.sign_as_node_numbered(Context::Epoch, &[self.ground.epoch.as_bytes()]);
+        HeardEpoch {
+            epoch: self.ground.epoch,
+            key_id,
+            signature,
+        }
+    }
+
+    /// The epochs that a peer signed as its own besides the one with which it came: it is shown them.
+    pub fn other_epochs(&self, peer: &PeerId, present: &Epoch) -> Result<Vec<HeardEpoch>, StoreError> {
+        let heard = self.rows.heard_epochs(peer)?;
+        Ok(heard.into_iter().filter(|heard| heard.epoch != *present).collect())
+    }
+}

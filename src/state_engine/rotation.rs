@@ -1,0 +1,57 @@
+//! Making a rotation good in the database: records of the new keys, live objects signed again (DESIGN 5).
+//!
+//! The vault is changed first, so that no key is used that could be lost; what is here can be done again from any point.
+//! Never changes what an object says. Invariant: when [`StateEngine::settle_keys`] is done, nothing that lives here is
+//! signed with an earlier key than the vault's.
+
+use keys::Oid;
+
+use super::StateEngine;
+use crate::graph::SaveError;
+use crate::op_context::Timestamp;
+use crate::store::{Standing, StoreError};
+
+/// Objects that are signed again in one transaction: others write in between.
+const AT_ONCE: usize = 256;
+
+impl StateEngine {
+    /// Brings the database behind the vault where a rotation was not made good yet: offline, or when the node was killed in
+    /// the middle. Waits where changes wait.
+    pub fn settle_keys(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        if self.standing_at(now) != Standing::Open {
+            return Ok(());
+        }
+        for identity in self.ground.keys.identities() {
+            let settled = loop {
+                match self.settle_identity(now, identity) {
+                    Ok(true) => {}
+                    Ok(false) => break Ok(()),
+                    Err(error) => break Err(error),
+                }
+            };
+            match settled {
+                Ok(()) => {}
+                Err(SaveError::Store(error)) => return Err(error),
+                Err(error) => {
+                    tracing::error!(identity = %identity, %error, "could not make a rotated key known; the next start tries again");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One step for one identity: its record, or some of its objects. Says whether more is to be done.
+    pub fn settle_identity(&mut self, now: Timestamp, identity: Oid) -> Result<bool, SaveError> {
+        self.write(now, |graph| {
+            let Some(profile) = graph.profile(&identity)? else {
+                return Ok(false);
+            };
+            if !graph.is_record_current(&identity)? {
+                graph.save_profile(identity, &profile)?;
+                return Ok(true);
+            }
+            // The record is among them only where its app is another's; it was signed just now.
+            Ok(graph.sign_again(&identity, AT_ONCE)? == AT_ONCE)
+        })
+    }
+}

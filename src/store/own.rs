@@ -1,0 +1,53 @@
+//! Objects by who made them and whose key signed them: what is signed again after a rotation, and what a peer that was
+//! restored gets back (DESIGN 5).
+//!
+//! Never changes what an object says: only [`WriteTx::put_signature`] writes, beside unchanged content. Invariant: what is
+//! listed for a peer came from that peer.
+
+use keys::{Oid, Signature};
+
+use super::parents::parent_row;
+use super::{AppTable, Doing as _, ParentRow, Rows, StoreError, WriteTx};
+
+impl Rows<'_> {
+    /// Objects that a peer sent, by oid, from `after` on. `origin` is the peer's local number.
+    pub fn sent_by(
+        &self,
+        app: &AppTable,
+        origin: i64,
+        after: Option<Oid>,
+        limit: usize,
+    ) -> Result<Vec<ParentRow>, StoreError> {
+        let doing = "reading what a peer sent";
+        let mut statement = self.connection.prepare_cached(&app.sent_by).doing(doing)?;
+        let after = after.map(|oid| oid.as_bytes().to_vec()).unwrap_or_default();
+        let rows = statement.query_map((origin, after, limit), parent_row).doing(doing)?;
+        rows.collect::<rusqlite::Result<_>>().doing(doing)
+    }
+
+    /// Objects of an owner that were made here and are signed with an earlier key than that number, oldest first.
+    pub fn signed_before(
+        &self,
+        app: &AppTable,
+        owner: &Oid,
+        key_id: u32,
+        limit: usize,
+    ) -> Result<Vec<ParentRow>, StoreError> {
+        let doing = "reading what an earlier key signed";
+        let mut statement = self.connection.prepare_cached(&app.signed_before).doing(doing)?;
+        let rows = statement
+            .query_map((owner.as_bytes(), key_id, limit), parent_row)
+            .doing(doing)?;
+        rows.collect::<rusqlite::Result<_>>().doing(doing)
+    }
+}
+
+impl WriteTx<'_> {
+    /// Puts a later signature beside an object whose content stays what it is.
+    pub fn put_signature(&self, app: &AppTable, id: i64, key_id: u32, signature: &Signature) -> Result<(), StoreError> {
+        let doing = "noting a later signature";
+        let mut statement = self.connection.prepare_cached(&app.put_signature).doing(doing)?;
+        statement.execute((id, key_id, signature.as_bytes())).doing(doing)?;
+        Ok(())
+    }
+}

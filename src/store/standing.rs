@@ -1,0 +1,217 @@
+//! Whether this node may write as usual, and what a recovery after a restore still waits for (DESIGN 2).
+//!
+//! Never decides when it is over: `state_engine` does. Invariant: no row of `standing` means that nothing is in the way,
+//! and then nothing is left in the tables of a recovery.
+
+use keys::{Epoch, Oid, PeerId, Signature, SignedObject};
+use rusqlite::{OptionalExtension as _, Row};
+
+use super::{Doing as _, Rows, StoreError, WriteTx, fixed};
+use crate::op_context::Timestamp;
+
+/// What this node may write of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Everything.
+    Open,
+    /// New objects; what exists may have changed after the backup, so that it waits.
+    Recovering,
+    /// Nothing: another node signs with the same keys, or did.
+    ReadOnly,
+}
+
+/// Why it is so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StandingRow {
+    /// What may be written. Never [`Standing::Open`], for which there is no row.
+    pub standing: Standing,
+    /// Why the epoch began; or which peer showed the foreign epoch.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// When a recovery ends by itself.
+    pub until: Option<Timestamp>,
+    /// An epoch that is signed with this node's key and was not minted here.
+    pub foreign_epoch: Option<Epoch>,
+}
+
+/// An object of our own that a peer gave back and that is kept aside.
+pub type Kept = SignedObject;
+
+impl Standing {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Recovering => "recovering",
+            Self::ReadOnly => "read_only",
+        }
+    }
+}
+
+fn standing(row: &Row<'_>) -> rusqlite::Result<StandingRow> {
+    let word: String = row.get(0)?;
+    let until: Option<u64> = row.get(3)?;
+    let foreign: Option<Vec<u8>> = row.get(4)?;
+    Ok(StandingRow {
+        standing: if word == Standing::Recovering.as_str() {
+            Standing::Recovering
+        } else {
+            Standing::ReadOnly
+        },
+        reason: row.get(1)?,
+        since: Timestamp(row.get(2)?),
+        until: until.map(Timestamp),
+        foreign_epoch: foreign.as_deref().and_then(Epoch::from_slice),
+    })
+}
+
+impl Rows<'_> {
+    /// What is in the way of writing; none: nothing.
+    pub fn standing(&self) -> Result<Option<StandingRow>, StoreError> {
+        let doing = "reading whether this node may write";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT state, reason, since, until, foreign_epoch FROM standing")
+            .doing(doing)?;
+        statement.query_row([], standing).optional().doing(doing)
+    }
+
+    /// Peers that have not been asked yet for what they hold of this node's, by id.
+    pub fn recovery_peers(&self) -> Result<Vec<PeerId>, StoreError> {
+        let doing = "reading whom a recovery waits for";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT peer_id FROM recovery_peer ORDER BY peer_id")
+            .doing(doing)?;
+        let rows = statement
+            .query_map([], |row| fixed(row, 0).map(PeerId::from_bytes))
+            .doing(doing)?;
+        rows.collect::<rusqlite::Result<_>>().doing(doing)
+    }
+
+    /// A deletion of our own that waits for what it deletes.
+    pub fn kept_deletion(&self, oid: &Oid) -> Result<Option<Kept>, StoreError> {
+        let doing = "looking for a deletion that came back";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT key_id, bytes, signature FROM recovery_deletion WHERE oid = ?1")
+            .doing(doing)?;
+        statement
+            .query_row([oid.as_bytes()], |row| {
+                let signature = Signature::from_bytes(fixed(row, 2)?);
+                Ok(SignedObject::from_parts(row.get(0)?, row.get(1)?, signature))
+            })
+            .optional()
+            .doing(doing)
+    }
+}
+
+impl WriteTx<'_> {
+    /// Says what is in the way of writing from now on.
+    pub fn put_standing(&self, row: &StandingRow) -> Result<(), StoreError> {
+        let doing = "noting whether this node may write";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO standing (id, state, reason, since, until, foreign_epoch)
+                 VALUES (1, ?1, ?2, ?3, ?4, ?5)",
+            )
+            .doing(doing)?;
+        statement
+            .execute((
+                row.standing.as_str(),
+                &row.reason,
+                row.since.0,
+                row.until.map(|until| until.0),
+                row.foreign_epoch.as_ref().map(|epoch| epoch.as_bytes()),
+            ))
+            .doing(doing)?;
+        Ok(())
+    }
+
+    /// Nothing is in the way of writing any more, and no recovery waits for anything.
+    pub fn clear_standing(&self) -> Result<(), StoreError> {
+        self.connection
+            .execute_batch("DELETE FROM standing; DELETE FROM recovery_peer; DELETE FROM recovery_deletion;")
+            .doing("noting that this node may write")
+    }
+
+    /// All peers that are not forgotten are to be asked, and those alone.
+    pub fn ask_all_peers(&self) -> Result<(), StoreError> {
+        self.connection
+            .execute_batch(
+                "DELETE FROM recovery_peer; DELETE FROM recovery_deletion;
+                 INSERT INTO recovery_peer (peer_id) SELECT peer_id FROM peers WHERE tier <> 'forgotten';",
+            )
+            .doing("noting whom a recovery waits for")
+    }
+
+    /// A peer was asked.
+    pub fn peer_was_asked(&self, peer: &PeerId) -> Result<(), StoreError> {
+        let doing = "noting that a peer was asked";
+        let mut statement = self
+            .connection
+            .prepare_cached("DELETE FROM recovery_peer WHERE peer_id = ?1")
+            .doing(doing)?;
+        statement.execute([peer.as_bytes()]).doing(doing)?;
+        Ok(())
+    }
+
+    /// Keeps a deletion until what it deletes comes back; of two the one with the higher revision is the caller's to choose.
+    pub fn keep_deletion(&self, oid: &Oid, object: &Kept) -> Result<(), StoreError> {
+        let doing = "keeping a deletion that came back";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO recovery_deletion (oid, key_id, bytes, signature) VALUES (?1, ?2, ?3, ?4)",
+            )
+            .doing(doing)?;
+        let signature = object.signature().as_bytes();
+        statement
+            .execute((oid.as_bytes(), object.key_id(), object.bytes(), signature))
+            .doing(doing)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing::Folder;
+
+    #[test]
+    fn what_stands_in_the_way_is_one_row_and_goes_with_all_that_it_waited_for() {
+        let folder = Folder::new();
+        let mut store = folder.open(&["identities"]).unwrap();
+        assert_eq!(store.rows().standing().unwrap(), None);
+        let recovering = StandingRow {
+            standing: Standing::Recovering,
+            reason: "restored".into(),
+            since: Timestamp(1),
+            until: Some(Timestamp(9)),
+            foreign_epoch: None,
+        };
+        let read_only = StandingRow {
+            standing: Standing::ReadOnly,
+            reason: "a peer".into(),
+            until: None,
+            foreign_epoch: Some(Epoch::from_bytes([3; 16])),
+            ..recovering.clone()
+        };
+        let deletion = SignedObject::from_parts(2, vec![1, 2], Signature::from_bytes([5; 64]));
+        let oid = Oid::from_bytes([4; 16]);
+        for row in [&recovering, &read_only] {
+            store
+                .transaction(|tx| {
+                    tx.keep_deletion(&oid, &deletion)?;
+                    tx.put_standing(row)
+                })
+                .unwrap();
+            assert_eq!(store.rows().standing().unwrap().as_ref(), Some(row));
+        }
+        assert_eq!(store.rows().kept_deletion(&oid).unwrap(), Some(deletion));
+        store.transaction(|tx| tx.clear_standing()).unwrap();
+        assert_eq!(store.rows().standing().unwrap(), None);
+        assert_eq!(store.rows().kept_deletion(&oid).unwrap(), None);
+    }
+}
