@@ -151,6 +151,25 @@ fn what_was_committed_before_is_restored_while_a_writer_goes_on() {
     assert_eq!(known.iter().filter(|card| card.here).count(), names.len());
 }
 
+/// Else a person whose identity was made in between would be in the database, with its keys nowhere.
+#[test]
+fn the_vault_is_read_after_the_database_was_copied() {
+    let folder = Folder::new();
+    let (file, elsewhere) = (folder.at("backup"), folder.at("elsewhere"));
+    let mut late = None;
+    let done = folder.backup_heard(&file, &mut |progress| {
+        if progress.step == Step::Copying && progress.done_bytes > 0 {
+            late = Some(add_identity(&mut core(&folder.at("node")), "Late"));
+        }
+        ControlFlow::Continue(())
+    });
+    done.unwrap();
+    restore(&file, &elsewhere).unwrap();
+    let there = core(&elsewhere);
+    assert!(there.ground().keys.identities().contains(&late.unwrap()));
+    assert_eq!(names_here(&there), ["Alice"]);
+}
+
 #[test]
 fn a_restored_node_has_a_token_of_its_own() {
     let folder = Folder::new();

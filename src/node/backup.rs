@@ -93,6 +93,20 @@ impl Drop for Temporary {
     }
 }
 
+/// Removes what a backup that was killed has left in the folder: a copy of the database. Only for who holds the folder.
+pub(super) fn tidy(data: &DataDir) -> Result<(), DraftError> {
+    temporaries(data).map(drop)
+}
+
+/// The copy, and what SQLite may have had open beside one that was killed: it must not be taken for a part of the next.
+fn temporaries(data: &DataDir) -> Result<[Temporary; 2], DraftError> {
+    let copy = data.snapshot();
+    Ok([
+        Temporary::at(copy.with_extension("backup-journal"))?,
+        Temporary::at(copy)?,
+    ])
+}
+
 /// A file of the backup but the database, in memory.
 struct Small {
     name: String,
@@ -109,15 +123,14 @@ pub fn backup(config: &Config, keys: &KeyManager, out: &Path, hear: &mut Hear<'_
     let folder = check_target(out)?;
     let data = DataDir::of(config);
     // The database first: keys that are made meanwhile are in the vault before anything refers to them.
-    let snapshot = Temporary::at(data.snapshot())?;
-    // What SQLite may have had open beside a copy that was killed must not be taken for a part of the next one.
-    let _journal = Temporary::at(data.snapshot().with_extension("backup-journal"))?;
-    tell(hear, Step::Copying, length(&data.database())?)?;
+    let [_journal, snapshot] = temporaries(&data)?;
+    tell(hear, Step::Copying, 0, length(&data.database())?)?;
     let created = SystemClock.now();
     store::snapshot(&data.database(), &snapshot.0)?;
     crash_point("backup: database copied");
     store::check_whole(&snapshot.0)?;
     let database_bytes = length(&snapshot.0)?;
+    tell(hear, Step::Copying, database_bytes, database_bytes)?;
     let parts = gather(config, &data)?;
     let manifest = manifest(created, keys, &parts, database_bytes);
 
@@ -328,3 +341,7 @@ fn give_name(draft: &Path, out: &Path) -> Result<(), BackupError> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "backup_tests.rs"]
+mod tests;

@@ -52,11 +52,11 @@ pub type Hear<'h> = dyn FnMut(Progress) -> ControlFlow<()> + 'h;
 #[error("it was stopped")]
 pub struct Stopped;
 
-/// Tells the beginning of a step.
-pub(super) fn tell(hear: &mut Hear<'_>, step: Step, total_bytes: u64) -> Result<(), Stopped> {
+/// Tells the beginning or the end of a step.
+pub(super) fn tell(hear: &mut Hear<'_>, step: Step, done_bytes: u64, total_bytes: u64) -> Result<(), Stopped> {
     let progress = Progress {
         step,
-        done_bytes: 0,
+        done_bytes,
         total_bytes,
     };
     match hear(progress) {

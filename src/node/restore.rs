@@ -119,13 +119,13 @@ pub fn restore(
         layout: None,
     };
     let manifest = archive::read(opened, |_, part, reader| unpacking.take(part, reader, hear))?;
-    let layout = unpacking.layout.ok_or(RestoreError::OtherNode)?;
+    let layout = unpacking.layout.ok_or_else(no_config)?;
     crash_point("restore: unpacked");
     let data = DataDir::at(&layout.data());
     let database_bytes = fs::metadata(data.database())
         .map_err(files("look at", &data.database()))?
         .len();
-    tell(hear, Step::Checking, database_bytes)?;
+    tell(hear, Step::Checking, 0, database_bytes)?;
     store::check_whole(&data.database())?;
     let keys = Arc::new(KeyManager::open(&data.keys(), passphrase)?);
     if keys.peer_id().to_hex() != manifest.peer_id {
@@ -167,10 +167,7 @@ impl Unpacking<'_> {
             crash_point("restore: config written");
             return Ok(());
         }
-        let layout = self
-            .layout
-            .as_ref()
-            .ok_or_else(|| ArchiveError::Content("its config is not the first file".into()))?;
+        let layout = self.layout.as_ref().ok_or_else(no_config)?;
         let data = DataDir::at(&layout.data());
         match part.name.as_str() {
             KEYS => write_new(&data.keys(), &archive::read_small(reader)?)?,
@@ -190,6 +187,10 @@ impl Unpacking<'_> {
         crash_point("restore: file written");
         Ok(())
     }
+}
+
+fn no_config() -> RestoreError {
+    ArchiveError::Content("its config is not the first file".into()).into()
 }
 
 fn make_folder(folder: &Path) -> Result<(), DraftError> {

@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::admission::Admission;
+use super::backup;
 use super::control::NodeControl;
 use super::gatekeeper::Doorkeeper;
 use super::reload::{self, Reloads};
@@ -119,6 +120,9 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let data = DataDir::of(&config);
     let _hold = data.hold()?;
+    if let Err(error) = backup::tidy(&data) {
+        tracing::warn!(%error, "what a backup has left behind stays");
+    }
     let keys = Arc::new(KeyManager::open(&data.keys(), &passphrase)?);
     drop(passphrase);
     match keys.memory() {

@@ -142,7 +142,7 @@ mod tests {
                 assert_eq!(fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o600);
                 let copied = rows(&out);
                 assert!(
-                    copied % 2 == 0 && copied >= 2 * before,
+                    copied.is_multiple_of(2) && copied >= 2 * before,
                     "{copied} rows, {before} writes before"
                 );
             }

@@ -1,0 +1,119 @@
+//! Backups that go wrong on their way to the disk.
+
+use std::io::{Seek as _, SeekFrom};
+use std::ops::ControlFlow;
+
+use keys::{KdfCost, Passphrase};
+
+use super::super::init;
+use super::*;
+
+/// A node, and what its backup would hold.
+struct Made {
+    parent: tempfile::TempDir,
+    keys: KeyManager,
+    manifest: Manifest,
+    parts: Vec<Small>,
+    snapshot: PathBuf,
+}
+
+impl Made {
+    fn new() -> Self {
+        let parent = tempfile::tempdir().unwrap();
+        let passphrase = Passphrase::from_string("correct horse".into());
+        let made = init(&parent.path().join("node"), None, &passphrase, KdfCost::TEST).unwrap();
+        let config = Config::load(&made.config).unwrap();
+        let data = DataDir::of(&config);
+        let keys = KeyManager::open(&data.keys(), &passphrase).unwrap();
+        let snapshot = parent.path().join("snapshot");
+        store::snapshot(&data.database(), &snapshot).unwrap();
+        let parts = gather(&config, &data).unwrap();
+        let manifest = manifest(Timestamp(7), &keys, &parts, length(&snapshot).unwrap());
+        Self {
+            parent,
+            keys,
+            manifest,
+            parts,
+            snapshot,
+        }
+    }
+
+    fn sealed(&self) -> PathBuf {
+        let draft = self.parent.path().join("draft");
+        let _ = fs::remove_file(&draft);
+        let mut hear = |_| ControlFlow::Continue(());
+        seal(
+            &draft,
+            &self.keys,
+            &self.manifest,
+            &self.parts,
+            &self.snapshot,
+            &mut hear,
+        )
+        .unwrap();
+        draft
+    }
+
+    fn verify(&self, draft: &Path) -> Result<(), BackupError> {
+        let mut hear = |_| ControlFlow::Continue(());
+        verify(
+            draft,
+            &self.keys,
+            &self.manifest,
+            &self.parts,
+            &self.snapshot,
+            &mut hear,
+        )
+    }
+}
+
+fn overwrite(path: &Path, place: u64, bytes: &[u8]) {
+    let mut file = File::options().write(true).open(path).unwrap();
+    file.seek(SeekFrom::Start(place)).unwrap();
+    file.write_all(bytes).unwrap();
+}
+
+#[test]
+fn what_the_disk_changed_is_noticed_before_the_file_has_its_name() {
+    let made = Made::new();
+    let draft = made.sealed();
+    made.verify(&draft).unwrap();
+    let bytes = length(&draft).unwrap();
+    for place in [0, 20, 50, 200, bytes / 2, bytes - 1] {
+        let draft = made.sealed();
+        overwrite(&draft, place, b"\0\xff\0");
+        assert!(made.verify(&draft).is_err(), "changed at {place} of {bytes}");
+    }
+    let draft = made.sealed();
+    File::options()
+        .write(true)
+        .open(&draft)
+        .unwrap()
+        .set_len(bytes - 1)
+        .unwrap();
+    assert!(made.verify(&draft).is_err());
+}
+
+#[test]
+fn what_is_whole_and_not_what_was_to_be_kept_is_noticed() {
+    let mut made = Made::new();
+    let draft = made.sealed();
+    overwrite(&made.snapshot, 5000, b"another byte");
+    assert!(matches!(made.verify(&draft), Err(BackupError::Differs(name)) if name == DATABASE));
+    let draft = made.sealed();
+    made.verify(&draft).unwrap();
+    made.parts[1].bytes[40] ^= 1;
+    assert!(matches!(made.verify(&draft), Err(BackupError::Differs(name)) if name == KEYS));
+    made.parts[1].bytes[40] ^= 1;
+    made.manifest.created_ms += 1;
+    assert!(matches!(made.verify(&draft), Err(BackupError::Differs(_))));
+}
+
+#[test]
+fn a_name_that_somebody_took_meanwhile_is_not_written_over() {
+    let made = Made::new();
+    let (draft, out) = (made.sealed(), made.parent.path().join("out"));
+    fs::write(&out, "mine").unwrap();
+    assert!(matches!(give_name(&draft, &out), Err(BackupError::Exists(_))));
+    assert_eq!(fs::read(&out).unwrap(), b"mine");
+}
