@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::ApiState;
 use super::error::ApiError;
 use crate::state_engine::Recovery;
-use crate::store::{Standing, StoreError};
+use crate::store::Standing;
 
 /// How it stands: `open`, `recovering` or `read_only`.
 pub(super) async fn show(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
@@ -40,7 +40,6 @@ pub(super) async fn finish(State(state): State<ApiState>) -> Result<Json<Value>,
 
 /// No other copy of this node runs: from the next start on it is a restored one.
 pub(super) async fn resolve(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
-    let resolve = |core: &mut crate::state_engine::StateEngine, now| Ok::<_, StoreError>(core.resolve(now)?);
-    let resolved = state.engine.write(resolve).await?;
+    let resolved = state.engine.write(|core, now| core.resolve(now)).await?;
     Ok(Json(json!({ "resolved": resolved })))
 }

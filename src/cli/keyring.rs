@@ -215,10 +215,11 @@ fn change_passphrase(opening: &Opening, new: Option<&Path>) -> Result<(), Failur
 
 fn rotate(whose: &str, opening: &Opening, recovery_file: Option<&Path>) -> Result<(), Failure> {
     let instead = match whose {
-        "node" => "the node's key changes while it is stopped: stop it first",
+        "node" => "use `postern identity rotate node` while it runs, or stop it first",
         _ => "use `postern identity rotate` while it runs, or stop it first",
     };
     let opened = opening.to_write(instead)?;
+    node::check_may_rotate(&DataDir::of(&opened.config)).map_err(|error| Failure::of(&error))?;
     let holder = find(&opened.keys, whose)?;
     let events_max = opened.config.limits.key_events_max;
     match recovery_file {

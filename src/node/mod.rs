@@ -35,6 +35,7 @@ pub use init::{InitError, Initialised, init};
 pub use progress::{Hear, Progress, Step, Stopped};
 pub use reload::Reloads;
 pub use restore::{RestoreError, Restored, restore};
+pub use rotation::check_may_rotate;
 pub use run::{Event, RunError, run};
 
 use crate::config::Config;

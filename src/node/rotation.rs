@@ -7,10 +7,25 @@ use keys::vault::VaultError;
 use keys::{Oid, UnknownIdentity};
 
 use super::control::{NodeControl, refusal};
+use super::{DataDir, SystemClock};
 use crate::api::{ControlError, Whose};
-use crate::engine::EngineError;
+use crate::engine::{Clock as _, EngineError};
 use crate::graph::SaveError;
-use crate::store::{Standing, StoreError};
+use crate::store::{Standing, StoreError, standing_of};
+
+/// Whether the keys of a node that is stopped may be rotated: not while it waits for its peers after a restore, which may
+/// know of a rotation that the backup does not have.
+///
+/// # Errors
+/// [`SaveError::Recovering`], [`SaveError::ReadOnly`], or a database that cannot be read.
+pub fn check_may_rotate(data: &DataDir) -> Result<(), SaveError> {
+    let standing = standing_of(&data.database())?.filter(|row| row.until.is_none_or(|until| until > SystemClock.now()));
+    match standing.map(|row| row.standing) {
+        None | Some(Standing::Open) => Ok(()),
+        Some(Standing::Recovering) => Err(SaveError::Recovering),
+        Some(Standing::ReadOnly) => Err(SaveError::ReadOnly),
+    }
+}
 
 impl NodeControl {
     /// Rotates, and returns when everything is signed with the new key.

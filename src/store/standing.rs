@@ -3,8 +3,10 @@
 //! Never decides when it is over: `state_engine` does. Invariant: no row of `standing` means that nothing is in the way,
 //! and then nothing is left in the tables of a recovery.
 
+use std::path::Path;
+
 use keys::{Epoch, Oid, PeerId, Signature, SignedObject};
-use rusqlite::{OptionalExtension as _, Row};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row};
 
 use super::{Doing as _, Rows, StoreError, WriteTx, fixed};
 use crate::op_context::Timestamp;
@@ -65,14 +67,36 @@ fn standing(row: &Row<'_>) -> rusqlite::Result<StandingRow> {
     })
 }
 
+/// What is in the way of writing in a database that no node has open; none: nothing.
+///
+/// # Errors
+/// Not a database of this program's present version, or one that cannot be read.
+pub fn standing_of(database: &Path) -> Result<Option<StandingRow>, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(database, flags).map_err(|source| StoreError::Open {
+        path: database.to_owned(),
+        source,
+    })?;
+    let version: i32 = connection
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .doing("version")?;
+    if version < 3 {
+        // Made before there was anything that could be in the way.
+        return Ok(None);
+    }
+    connection
+        .query_row(READ, [], standing)
+        .optional()
+        .doing("reading whether this node may write")
+}
+
+const READ: &str = "SELECT state, reason, since, until, foreign_epoch FROM standing";
+
 impl Rows<'_> {
     /// What is in the way of writing; none: nothing.
     pub fn standing(&self) -> Result<Option<StandingRow>, StoreError> {
         let doing = "reading whether this node may write";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT state, reason, since, until, foreign_epoch FROM standing")
-            .doing(doing)?;
+        let mut statement = self.connection.prepare_cached(READ).doing(doing)?;
         statement.query_row([], standing).optional().doing(doing)
     }
 
