@@ -96,7 +96,7 @@ pub(super) async fn status(State(state): State<ApiState>) -> Result<Json<Value>,
         "apps": ground.schemas.apps().map(|app| &app.slug).collect::<Vec<_>>(),
         "sync_domains": ground.schemas.sync_domains().map(|domain| &domain.name).collect::<Vec<_>>(),
         "admission": admission,
-        "recovery": after_restore::summary(&recovery),
+        "recovery": after_restore::summary(&recovery, state.engine.now()),
         "gate": {
             "effort": gate.effort,
             "pressure": gate.pressure,

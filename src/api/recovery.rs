@@ -6,17 +6,19 @@ use serde_json::{Value, json};
 
 use super::ApiState;
 use super::error::ApiError;
+use crate::op_context::Timestamp;
 use crate::state_engine::Recovery;
 use crate::store::Standing;
 
 /// How it stands: `open`, `recovering` or `read_only`.
 pub(super) async fn show(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
     let recovery = state.engine.read(|view| view.recovery()).await?;
-    Ok(Json(summary(&recovery)))
+    Ok(Json(summary(&recovery, state.engine.now())))
 }
 
-pub(super) fn summary(recovery: &Recovery) -> Value {
+pub(super) fn summary(recovery: &Recovery, now: Timestamp) -> Value {
     let row = recovery.standing.as_ref();
+    let until = row.and_then(|row| row.until);
     json!({
         "state": row.map_or("open", |row| match row.standing {
             Standing::Open => "open",
@@ -25,7 +27,8 @@ pub(super) fn summary(recovery: &Recovery) -> Value {
         }),
         "reason": row.map(|row| &row.reason),
         "since": row.map(|row| row.since.0),
-        "until": row.and_then(|row| row.until).map(|until| until.0),
+        "until": until.map(|until| until.0),
+        "hours_left": until.map(|until| until.0.saturating_sub(now.0).div_ceil(3_600_000)),
         "foreign_epoch": row.and_then(|row| row.foreign_epoch).map(|epoch| epoch.to_hex()),
         "waits_for": recovery.waits_for.iter().map(|peer| peer.to_hex()).collect::<Vec<_>>(),
         "resolved": recovery.is_resolved,

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::show::{list, say, say_json, short, text};
+use super::show::{list, number, say, say_json, short, text};
 use super::{Asking, Failure};
 
 #[derive(Debug, Args)]
@@ -91,12 +91,10 @@ async fn status(asking: &Asking) -> Result<(), Failure> {
             for peer in list(&recovery, "waits_for") {
                 say(format_args!("  peer {}", short(peer.as_str().unwrap_or_default())));
             }
-            if let Some(until) = recovery.get("until").and_then(Value::as_u64) {
-                say(format_args!(
-                    "It waits no longer than {} more hours.",
-                    hours_until(until)
-                ));
-            }
+            say(format_args!(
+                "It waits no longer than {} more hours.",
+                number(&recovery, "hours_left")
+            ));
             say("For peers that are gone for good: `postern recovery finish` waits no longer.");
         }
         "read_only" if recovery.get("resolved") == Some(&Value::Bool(true)) => {
@@ -118,10 +116,4 @@ async fn status(asking: &Asking) -> Result<(), Failure> {
         _ => say("Nothing is in the way: this node writes as always."),
     }
     Ok(())
-}
-
-fn hours_until(until_ms: u64) -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let now_ms = now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
-    until_ms.saturating_sub(now_ms).div_ceil(3_600_000)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bastion::transport::tor::{TorListener, TorNode, TorTransport};
 use bastion::transport::{CircuitCounts, Incoming, Listener as _, ONION_PORT, Stream, Transport as _};
 use futures::future::join_all;
-use keys::OnionAddr;
+use keys::{OnionAddr, OnionKey};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, interval, timeout};
 
@@ -20,7 +20,10 @@ struct Small<'n> {
 
 /// The service of a node with three circuits, two streams on each and four within a minute.
 pub(crate) async fn a_small_service_holds(small: &TorNode, strangers: &TorNode) {
-    let listener = small.listen("small", &[7; 32], ONION_PORT).unwrap();
+    let key = OnionKey::from_seed(&[7; 32]);
+    let listener = key
+        .with_secret(|secret| small.listen("small", secret, ONION_PORT))
+        .unwrap();
     let mut small = Small {
         onion: listener.onion(),
         listener,
