@@ -1,4 +1,5 @@
-//! Fuzz targets: one function for each decoder of bytes that come before admission, on either side of the handshake.
+//! Fuzz targets: one function for each decoder of bytes that come before admission, on either side of the handshake; and
+//! for what an admitted peer says, and for what an operator types back from paper.
 //!
 //! A target takes any bytes and panics where a rule is broken; it says whether they got all the way through. Never on a
 //! clock, chance or a thread: the same bytes do the same again, so that the corpus is a regression test.
@@ -19,6 +20,7 @@ mod items;
 mod names;
 mod proofs;
 mod seeds;
+mod session;
 mod stage;
 mod wire;
 
@@ -28,13 +30,14 @@ pub use claims::claims;
 pub use names::names;
 pub use proofs::{chain, ticket};
 pub use seeds::{Seed, seeds};
+pub use session::{recovery, session};
 pub use wire::{cookie, frames, message, scan};
 
 /// Takes any bytes; says whether they were accepted.
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every target by its name, which is also its binary's and its corpus folder's.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("called", called),
     ("calling", calling),
     ("chain", chain),
@@ -43,7 +46,9 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("frames", frames),
     ("message", message),
     ("names", names),
+    ("recovery", recovery),
     ("scan", scan),
+    ("session", session),
     ("ticket", ticket),
 ];
 

@@ -49,6 +49,7 @@ pub fn seeds() -> Vec<Seed> {
     proofs(&mut seeds, stage());
     claims(&mut seeds, stage());
     handshakes(&mut seeds, stage());
+    sessions(&mut seeds, stage());
     seeds.0
 }
 
@@ -103,6 +104,54 @@ fn frames(seeds: &mut Seeds, messages: &[(&str, Vec<u8>)]) {
     seeds.add("frames", "bad-cut-in-length", &[&[2, 9, 9, 9, 0], &one, &[0, 0]]);
     seeds.add("frames", "bad-empty", &[&[1, 9, 9, 9], &one, &[0; 4]]);
     seeds.add("frames", "bad-most", &[&[1, 255, 255, 9], &[255; 8]]);
+}
+
+fn sessions(seeds: &mut Seeds, stage: &Stage) {
+    use postern::peer::message::{EpochNote, Id, Message, Return, Returned};
+    let keys = &stage.bob.here.keys;
+    let epoch = keys::Epoch::from_bytes([3; 16]);
+    let (key_id, signature) = keys.sign_as_node_numbered(keys::Context::Epoch, &[epoch.as_bytes()]);
+    let note = EpochNote {
+        id: 1,
+        epoch,
+        key_id,
+        signature,
+    };
+    let returned = |objects: &[u8]| {
+        let (body, next) = (objects.to_vec(), Some(keys::Oid::from_bytes([4; 16])));
+        Message::Returned(Returned { id: 3, body, next }).encode()
+    };
+    let object = keys::SignedObject::from_parts(0, crate::names::genuine(0), signature);
+    let ask = Return {
+        id: 2,
+        after: None,
+        domain: "messages".into(),
+    };
+    seeds.add("session", "good-epoch", &[&Message::Epoch(note.clone()).encode()]);
+    seeds.add("session", "good-heard", &[&Message::Heard(note).encode()]);
+    seeds.add("session", "good-noted", &[&Message::Noted(Id { id: 1 }).encode()]);
+    seeds.add("session", "good-return", &[&Message::Return(ask).encode()]);
+    seeds.add("session", "good-returned", &[&returned(&encode(&[object]))]);
+    seeds.add("session", "bad-returned", &[&returned(b"\x81\x80")]);
+    seeds.add(
+        "session",
+        "bad-kind",
+        &[&encode(&std::collections::BTreeMap::from([("pull", 1)]))],
+    );
+
+    let holder = keys.server_oid();
+    let paper = keys
+        .recovery_key(holder)
+        .map(|key| key.to_text().to_string())
+        .unwrap_or_default();
+    let bare: String = paper
+        .lines()
+        .skip(1)
+        .flat_map(|line| [line.to_uppercase(), "  \n".into()])
+        .collect();
+    seeds.add("recovery", "good-paper", &[paper.as_bytes()]);
+    seeds.add("recovery", "bad-cut", &[&paper.as_bytes()[..paper.len() - 12]]);
+    seeds.add("recovery", "bad-without-its-heading", &[bare.as_bytes()]);
 }
 
 fn forms(seeds: &mut Seeds) {
