@@ -16,8 +16,10 @@ use std::sync::Arc;
 use keys::crash::CRASH_AT;
 use keys::{ApiToken, KdfCost, KeyManager, Oid, Passphrase, PeerId};
 use postern::config::Config;
+use postern::graph::{Draft, SaveError};
 use postern::node::{self, DataDir};
-use postern::op_context::Timestamp;
+use postern::object::Value;
+use postern::op_context::{OpContext, Timestamp, TraceId};
 use postern::schema::Schemas;
 use postern::services::identities;
 use postern::state_engine::{CoreLimits, StateEngine};
@@ -357,4 +359,91 @@ fn a_restore() {
         },
     );
     assert!(killed >= 8, "{killed}");
+}
+
+/// A node whose identity has more objects than one step signs again, and a vault that was rotated since.
+fn with_much_to_sign() -> (Place, usize) {
+    let (place, _, identity) = Place::with_node();
+    let config = Config::load(&place.at("node/postern.toml")).unwrap();
+    let data = DataDir::of(&config);
+    let keys = Arc::new(KeyManager::open(&data.keys(), &passphrase("old")).unwrap());
+    let schemas = Arc::new(Schemas::load(&config.node.apps, None).unwrap());
+    let rng = Box::new(ChaCha20Rng::from_seed([2; 32]));
+    let now = Timestamp(1_700_000_000_000);
+    let mut core = StateEngine::open(&data.database(), schemas, keys.clone(), CoreLimits::default(), rng, now).unwrap();
+    let person = core.view().rows.identity(&identity).unwrap().unwrap().pubkey_attr_id;
+    let cards = 300;
+    core.write(now, |graph| {
+        let context = OpContext::Local {
+            requester_pubkey_attr_id: person,
+            app_id: graph.tx().apps().get("contacts").unwrap().id,
+            trace_id: TraceId(1),
+        };
+        for _ in 0..cards {
+            let draft = Draft {
+                app: "contacts".into(),
+                type_number: 1,
+                oid: None,
+                owner: identity,
+                attrs: Some([(1, vec![Value::from(&identity)]), (2, vec![Value::from("x")])].into()),
+            };
+            graph.save_with_sync(&context, draft)?;
+        }
+        Ok::<_, SaveError>(())
+    })
+    .unwrap();
+    keys.rotate(identity, 32, &mut ChaCha20Rng::from_seed([3; 32])).unwrap();
+    (place, cards)
+}
+
+#[test]
+fn a_start_that_makes_a_rotation_good() {
+    let (mut kills, mut half) = (0, 0);
+    for crash_at in 1..RUNS_MAX {
+        let (place, cards) = with_much_to_sign();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_postern"))
+            .args(["run", "--config"])
+            .arg(place.at("node/postern.toml"))
+            .arg("--passphrase-file")
+            .arg(place.at("old"))
+            .env(CRASH_AT, crash_at.to_string())
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // It says where its API is once the database is in order.
+        let ended = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                assert_eq!(status.signal(), Some(ABORTED), "crash {crash_at}");
+                break false;
+            }
+            if place.at("node/api.addr").exists() {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                break true;
+            }
+            std::thread::yield_now();
+        };
+        let signed = |what: &str| {
+            let database = rusqlite::Connection::open(place.at("node/postern.db")).unwrap();
+            let sql = "SELECT COUNT(*), COUNT(DISTINCT change_seq) FROM app_contacts_parent WHERE key_id = 1";
+            let count: (usize, usize) = database.query_row(sql, [], |row| row.try_into()).unwrap();
+            assert_eq!(count.0, count.1, "{what}: each in a change group of its own");
+            count.0
+        };
+        let before = signed("killed");
+        half += usize::from(before > 0 && before < cards);
+        assert!(!ended || before == cards);
+        starts(&place.at("node"), "old", &format!("crash {crash_at}"));
+        assert_eq!(signed("started again"), cards);
+        if ended {
+            assert!(
+                kills > 5 && half > 0,
+                "{kills} kills, {half} in the middle of the signing"
+            );
+            return;
+        }
+        kills += 1;
+    }
+    panic!("a start has more crash points than {RUNS_MAX}");
 }

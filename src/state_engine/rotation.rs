@@ -5,6 +5,7 @@
 //! signed with an earlier key than the vault's.
 
 use keys::Oid;
+use keys::crash::crash_point;
 
 use super::StateEngine;
 use crate::graph::SaveError;
@@ -42,7 +43,7 @@ impl StateEngine {
 
     /// One step for one identity: its record, or some of its objects. Says whether more is to be done.
     pub fn settle_identity(&mut self, now: Timestamp, identity: Oid) -> Result<bool, SaveError> {
-        self.write(now, |graph| {
+        let more = self.write(now, |graph| {
             let Some(profile) = graph.profile(&identity)? else {
                 return Ok(false);
             };
@@ -52,6 +53,8 @@ impl StateEngine {
             }
             // The record is among them only where its app is another's; it was signed just now.
             Ok(graph.sign_again(&identity, AT_ONCE)? == AT_ONCE)
-        })
+        });
+        crash_point("rotation: a step settled");
+        more
     }
 }

@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use keys::Epoch;
+use keys::crash::crash_point;
 
 /// Sequence numbers that are reserved at once. After a crash as many are skipped at most.
 const BLOCK: u64 = 4096;
@@ -181,8 +182,11 @@ fn write(path: &Path, block: &Block) -> Result<(), ReserveError> {
         .open(&draft)
         .map_err(files(&draft, "make it"))?;
     file.write_all(text.as_bytes()).map_err(files(&draft, "write it"))?;
+    crash_point("reserve: written");
     file.sync_all().map_err(files(&draft, "sync it to the disk"))?;
+    crash_point("reserve: synced");
     fs::rename(&draft, path).map_err(files(path, "replace it"))?;
+    crash_point("reserve: named");
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     File::open(folder)
