@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use keys::Oid;
+use keys::{Oid, Signature, SignedObject};
 use postern::graph::{identities, load_object};
 use postern::object::{Attrs, Value};
 use rusqlite::{Connection, OpenFlags};
@@ -28,11 +28,17 @@ pub struct Held {
     pub key_id: u32,
     /// As its owner signed them.
     pub bytes: Vec<u8>,
+    pub signature: Signature,
     /// At the node that holds it.
     pub change_seq: u64,
 }
 
 impl Held {
+    /// As it travels.
+    pub fn signed(&self) -> SignedObject {
+        SignedObject::from_parts(self.key_id, self.bytes.clone(), self.signature)
+    }
+
     /// What must be the same at every node.
     pub fn said(&self) -> (u64, bool, u32, &[u8]) {
         (self.rev, self.deleted, self.key_id, &self.bytes)
@@ -68,6 +74,7 @@ pub async fn held(node: &LiveNode) -> BTreeMap<Oid, Held> {
                 deleted: row.deleted,
                 key_id: row.key_id,
                 bytes: signed.bytes().to_vec(),
+                signature: *signed.signature(),
                 change_seq: row.change_seq,
             };
             assert!(all.insert(oid, one).is_none(), "{oid} is there twice");

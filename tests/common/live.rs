@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bastion::transport::memory::MemoryNet;
 use bastion::{Gate, GateConfig};
+use keys::vault::VaultError;
 use keys::{BootId, KeyManager, Oid, OnionAddr, PeerId};
 use postern::config::{AdmissionConfig, SyncConfig};
 use postern::engine::{Clock, Engine};
@@ -314,6 +315,26 @@ impl LiveNode {
             core.write(now, |graph| graph.save_with_sync(&context, draft))
         })
         .await
+    }
+
+    /// Rotates a key of the node or of its person, as the node does when it is asked to.
+    pub async fn rotate(&self, holder: Oid) -> Result<u32, VaultError> {
+        let max = self.engine.ground().limits.graph.key_events_max;
+        self.keys.rotate(holder, max, &mut ChaCha20Rng::seed_from_u64(5000))?;
+        let is_node = holder == self.keys.server_oid();
+        if is_node {
+            self.write(|core, now| Ok(core.settle_node(now)?)).await.unwrap();
+        }
+        let identity = self.identity;
+        while self
+            .write(move |core, now| core.settle_identity(now, identity))
+            .await
+            .unwrap()
+        {}
+        if is_node {
+            self.peers.end_all("rotated");
+        }
+        Ok(self.keys.key_id(holder)?)
     }
 
     /// Pulls every domain that both have.
