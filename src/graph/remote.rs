@@ -192,7 +192,7 @@ impl GraphManager<'_> {
             owner_home,
             scope_right: place.right,
             reader_here: self.read_here(app, &place.scope)?,
-            existing: self.existing(app, existing.as_ref(), object)?,
+            existing: self.standing_before(app, existing.as_ref(), verified)?,
         };
         let granted = match AclManager::check_remote_write(context, &facts).map_err(Fault::Denied)? {
             RemoteWrite::AlreadyHere => {
@@ -297,6 +297,24 @@ impl GraphManager<'_> {
             return Err(Fault::OwnerFrozen.into());
         }
         Ok(if claimed < present { known.home } else { record.home() })
+    }
+
+    /// What is here before an object of a peer's. A record under a later key stands above any revision under an earlier one:
+    /// whoever had stolen that one may have counted revisions up as far as it liked.
+    fn standing_before(
+        &self,
+        app: &AppTable,
+        row: Option<&ParentRow>,
+        verified: &VerifiedObject,
+    ) -> Result<Option<Existing>, StoreError> {
+        let existing = self.existing(app, row, &verified.object)?;
+        let (Some(existing), Some(record)) = (existing, &verified.record) else {
+            return Ok(existing);
+        };
+        let known = self.identity(&verified.object.oid)?;
+        let is_later = known.is_some_and(|known| record.chain().key_id() > known.key_id);
+        let rev = if is_later { 0 } else { existing.rev };
+        Ok(Some(Existing { rev, ..existing }))
     }
 
     pub(super) fn existing(

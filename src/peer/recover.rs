@@ -18,7 +18,7 @@ use crate::engine::EngineError;
 use crate::state_engine::TakenBack;
 use crate::store::{HeardEpoch, Standing, StoreError};
 
-/// Answers to one question, at most: a bound against a peer that always says "more".
+/// Answers for one domain, at most: a bound against a peer that always says "more".
 const ANSWERS_MAX: usize = 100_000;
 /// How often what refers to missing objects is asked for again: these come with pulls, at the same time.
 const ROUNDS_MAX: usize = 5;
@@ -41,6 +41,12 @@ impl Peers {
             };
             match done.await {
                 Ok(()) | Err(SyncError::Session(SessionError::Over)) => return,
+                Err(SyncError::Session(error @ (SessionError::Malformed(_) | SessionError::Misbehaved(_)))) => {
+                    // Asked again it would say the same, and has the questions of a whole session to do so.
+                    tracing::warn!(peer = %handle.peer(), %error, "ended the session with a peer that misbehaved");
+                    handle.end("misbehaviour");
+                    return;
+                }
                 Err(error) => {
                     tracing::warn!(peer = %handle.peer(), %error, "could not make epochs and own objects good")
                 }
@@ -111,7 +117,12 @@ impl Peers {
         let ordered = domains.iter().filter(is_first);
         for domain in ordered.chain(domains.iter().filter(|domain| !is_first(domain))) {
             let mut after: Option<Oid> = None;
-            for _ in 0..ANSWERS_MAX {
+            let mut answers = 0;
+            loop {
+                if answers == ANSWERS_MAX {
+                    return Err(SessionError::Misbehaved("what is ours has no end").into());
+                }
+                answers += 1;
                 let ask = |id| {
                     Message::Return(Return {
                         id,

@@ -9,23 +9,26 @@
     reason = "shared by several test programs, each of which uses a part; helpers may fail like the tests themselves"
 )]
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bastion::transport::memory::MemoryNet;
 use bastion::{Gate, GateConfig};
+use keys::vault::VaultError;
 use keys::{BootId, KeyManager, Oid, OnionAddr, PeerId};
 use postern::config::{AdmissionConfig, SyncConfig};
 use postern::engine::{Clock, Engine};
-use postern::graph::SaveError;
+use postern::graph::{Draft, SaveError, Saved};
 use postern::node::{Admission, Doorkeeper};
-use postern::op_context::Timestamp;
+use postern::object::Attrs;
+use postern::op_context::{OpContext, Timestamp, TraceId};
 use postern::peer::dialler::Dialler;
 use postern::peer::{Peers, PullOutcome};
 use postern::schema::Schemas;
 use postern::services::messages::{self, Sent};
 use postern::state_engine::{CoreLimits, StateEngine, View};
-use postern::store::StoreError;
+use postern::store::{EpochReason, Standing, StoreError};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 use tokio_util::sync::CancellationToken;
@@ -167,6 +170,28 @@ impl LiveNode {
         Self::run(net, life, keys, (identity, clock, admission), core)
     }
 
+    /// A node over what a folder holds, with keys and a clock that were there before. With a reason it begins an epoch first,
+    /// as `postern restore` does.
+    pub fn over(
+        net: &MemoryNet,
+        (seed, keys, identity): (u64, Arc<KeyManager>, Oid),
+        apps: &[&str],
+        (setup, clock): (Setup, HandClock),
+        begins: Option<EpochReason>,
+    ) -> Self {
+        let life = Life {
+            seed,
+            apps: apps.iter().map(ToString::to_string).collect(),
+            setup,
+        };
+        let mut core = open(&life, &keys, &clock);
+        if let Some(reason) = begins {
+            core.begin_recovery(reason, Clock::now(&clock)).unwrap();
+        }
+        let admission = Admission::new(life.setup.admission.clone());
+        Self::run(net, life, keys, (identity, clock, admission), core)
+    }
+
     /// Ends all sessions and starts again over the same folder and keys.
     pub async fn restart(self, net: &MemoryNet) -> Self {
         self.stop.cancel();
@@ -179,9 +204,15 @@ impl LiveNode {
             clock,
             mut life,
             serving,
-            ..
+            engine,
+            peers,
+            dialler,
+            gate,
+            stop: _,
         } = self;
         serving.await.unwrap();
+        // The database is closed before it is opened again.
+        drop((engine, peers, dialler, gate));
         life.setup.start += 1;
         let core = open(&life, &keys, &clock);
         let admission = Admission::new((*admission.get()).clone());
@@ -239,6 +270,80 @@ impl LiveNode {
 
     pub fn onion(&self) -> OnionAddr {
         self.keys.onion()
+    }
+
+    /// Where its database is.
+    pub fn database(&self) -> PathBuf {
+        self.life.setup.folder.path().join("postern.db")
+    }
+
+    /// What it may write now.
+    pub async fn standing(&self) -> Standing {
+        self.write(|core, now| Ok(core.standing_at(now))).await.unwrap()
+    }
+
+    /// Waits until it may write no more and no less than that.
+    pub async fn wait_for(&self, standing: Standing) {
+        while self.standing().await != standing {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Saves something of its person's: new without an oid, a deletion without values.
+    pub async fn save(
+        &self,
+        (app, type_number): (&'static str, u16),
+        oid: Option<Oid>,
+        attrs: Option<Attrs>,
+    ) -> Result<Saved, SaveError> {
+        let owner = self.identity;
+        self.write(move |core, now| {
+            let view = core.view();
+            let requester = view.rows.identity(&owner)?.unwrap();
+            let context = OpContext::Local {
+                requester_pubkey_attr_id: requester.pubkey_attr_id,
+                app_id: view.rows.apps().get(app).unwrap().id,
+                trace_id: TraceId(1),
+            };
+            let draft = Draft {
+                app: app.into(),
+                type_number,
+                oid,
+                owner,
+                attrs,
+            };
+            core.write(now, |graph| graph.save_with_sync(&context, draft))
+        })
+        .await
+    }
+
+    /// Rotates a key of the node or of its person, as the node does when it is asked to.
+    pub async fn rotate(&self, holder: Oid) -> Result<u32, VaultError> {
+        let max = self.engine.ground().limits.graph.key_events_max;
+        self.keys.rotate(holder, max, &mut ChaCha20Rng::seed_from_u64(5000))?;
+        let is_node = holder == self.keys.server_oid();
+        if is_node {
+            self.write(|core, now| Ok(core.settle_node(now)?)).await.unwrap();
+        }
+        let identity = self.identity;
+        while self
+            .write(move |core, now| core.settle_identity(now, identity))
+            .await
+            .unwrap()
+        {}
+        if is_node {
+            self.peers.end_all("rotated");
+        }
+        Ok(self.keys.key_id(holder)?)
+    }
+
+    /// Pulls every domain that both have.
+    pub async fn pull_everything(&self, from: &LiveNode) {
+        let peer = from.peer_id();
+        let known = self.read(move |view| view.rows.peer(&peer)).await.unwrap();
+        for domain in known.domains {
+            self.pull(from, &domain).await;
+        }
     }
 
     /// Knocks at another node and waits until both have a session.

@@ -81,6 +81,17 @@ impl NodeProcess {
         }
     }
 
+    /// A folder with a node in it that somebody else made.
+    pub fn over(binary: &Path, name: &str, folder: &Path, passphrase: &Path) -> Self {
+        Self {
+            name: name.to_owned(),
+            folder: folder.to_owned(),
+            binary: binary.to_owned(),
+            passphrase: passphrase.to_owned(),
+            child: None,
+        }
+    }
+
     /// Another folder with a node in it, of the same program and passphrase.
     pub fn at(other: &Self, folder: &Path) -> Self {
         Self {

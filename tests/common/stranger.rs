@@ -14,8 +14,8 @@ use std::sync::Arc;
 use bastion::transport::memory::MemoryNet;
 use bastion::{Applicant, Decision, Gate, GateConfig, Gatekeeper, HandshakeError, Internal, Profile, Session, Tier};
 use futures::future::BoxFuture;
-use keys::{BootId, Epoch, KeyManager, PeerId};
-use postern::peer::message::{Message, Pull};
+use keys::{BootId, Epoch, KeyManager, Oid, PeerId};
+use postern::peer::message::{Id, Message, Pull, Return, Returned};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 
@@ -115,4 +115,23 @@ pub async fn goodbye(session: &mut Session) -> String {
             _ => continue,
         }
     }
+}
+
+/// Takes what the node says of epochs, and gives the next of its questions for what it once sent.
+pub async fn next_return(session: &mut Session) -> Option<Return> {
+    loop {
+        let frame = session.reader.read().await.ok().flatten()?;
+        match Message::decode(&frame).unwrap() {
+            Message::Epoch(note) | Message::Heard(note) => say(session, &Message::Noted(Id { id: note.id })).await,
+            Message::Return(ask) => return Some(ask),
+            Message::Bye(_) => return None,
+            _ => continue,
+        }
+    }
+}
+
+/// Answers such a question with these bytes.
+pub async fn give_back(session: &mut Session, ask: &Return, body: Vec<u8>, next: Option<Oid>) {
+    let returned = Returned { id: ask.id, body, next };
+    say(session, &Message::Returned(returned)).await;
 }
