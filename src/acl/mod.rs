@@ -120,6 +120,13 @@ pub struct ReturnedFacts {
     pub deleted: bool,
     /// Whether this node holds the owner's key.
     pub owner_here: bool,
+    /// Whether the key that signed was rotated away before the backup: what it signed and lives is in the backup, so this
+    /// is a thief's.
+    pub key_is_old: bool,
+    /// Whether what is here is signed with a later key.
+    pub existing_key_is_later: bool,
+    /// The mode of the domain in which the type travels.
+    pub mode: Option<Mode>,
     /// What is here already.
     pub existing: Option<Existing>,
 }
@@ -163,6 +170,9 @@ pub enum Denied {
     /// The domain's mode forbids an update or a deletion.
     #[error("the domain's mode does not allow an update")]
     Mode,
+    /// The key that signed was rotated away.
+    #[error("it is signed with a key that was rotated away")]
+    OldKey,
     /// What was deleted stays deleted.
     #[error("the object was deleted")]
     Deleted,
@@ -187,6 +197,7 @@ impl Denied {
             Self::NotParticipant => "not_participant",
             Self::NoReaderHere => "no_reader_here",
             Self::Mode => "mode",
+            Self::OldKey => "old_key",
             Self::Deleted => "deleted",
             Self::Fork => "fork",
         }
@@ -287,10 +298,13 @@ impl AclManager {
     }
 
     /// An object of this node's own, signed before by a key that is held here, that a peer gives back after a restore
-    /// (DESIGN 5). Its mode was judged when it was made; what counts now is that no lower revision wins.
+    /// (DESIGN 5). No lower revision wins, and nothing that a key signed which is worth nothing any more.
     pub fn check_returned(facts: &ReturnedFacts) -> Result<RemoteWrite, Denied> {
         if !facts.owner_here {
             return Err(Denied::OwnerNotHere);
+        }
+        if facts.key_is_old && facts.existing.is_none_or(|existing| !existing.same) {
+            return Err(Denied::OldKey);
         }
         match facts.existing {
             None if facts.deleted => Ok(RemoteWrite::AlreadyHere),
@@ -299,6 +313,8 @@ impl AclManager {
             Some(existing) if existing.same => Ok(RemoteWrite::AlreadyHere),
             Some(existing) if facts.rev < existing.rev => Ok(RemoteWrite::Older),
             Some(existing) if facts.rev == existing.rev => Err(Denied::Fork),
+            Some(_) if facts.existing_key_is_later => Err(Denied::OldKey),
+            Some(_) if facts.mode != Some(Mode::AllowUpdate) => Err(Denied::Mode),
             Some(existing) if existing.deleted => Err(Denied::Deleted),
             Some(_) => Ok(RemoteWrite::Apply(Granted { oid: facts.oid })),
         }

@@ -230,6 +230,9 @@ impl GraphManager<'_> {
 
     /// Takes nothing more of an identity until its key is rotated, or until the operator says so.
     pub(super) fn freeze(&self, identity: &Oid) -> Result<(), StoreError> {
+        let why = "two homes were claimed for an identity: it is frozen. If it is yours, somebody has its key: rotate it \
+                   (`postern identity rotate`)";
+        tracing::error!(identity = %identity, why);
         self.tx.set_frozen(identity, true)?;
         self.memory.borrow_mut().forget_identity(identity);
         Ok(())

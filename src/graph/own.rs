@@ -7,10 +7,11 @@ use keys::{Oid, SignedObject};
 
 use super::local::SaveError;
 use super::place::Place;
-use super::remote::ApplyError;
+use super::remote::{ApplyError, order};
 use super::verify::VerifiedObject;
 use super::{Fault, GraphManager, load_object};
 use crate::acl::{AclManager, Existing, RemoteWrite, ReturnedFacts};
+use crate::domain::Mode;
 use crate::object::Object;
 use crate::store::{AppTable, ParentRow, StoreError};
 
@@ -43,17 +44,36 @@ impl GraphManager<'_> {
         Ok(found)
     }
 
+    /// Key, signature and `change_seq` change and nothing else, whatever has become of what the object refers to. What others
+    /// who live here have in the object's scope follows it: else a newcomer would get that first, and all of it would wait.
     fn sign_one_again(&mut self, app: &AppTable, row: ParentRow) -> Result<(), SaveError> {
         let (object, _) = load_object(self.tx, app, &row)?;
         let signed = self.keys().sign_object(row.owner, object.to_bytes())?;
-        let schemas = self.schemas();
-        let Some(schema) = schemas.type_(&object.app, object.type_number) else {
-            // An app that is turned off: nothing of it is sent, and nobody can ask. It is signed where it lies.
-            self.tx
-                .put_signature(app, row.id, signed.key_id(), signed.signature())?;
-            return Ok(());
-        };
         let owner = self.identity(&row.owner)?;
+        let owner_at_home = owner.is_some_and(|owner| owner.home == self.us);
+        let (scope, owner) = (row.scope_id, row.owner);
+        let key = (signed.key_id(), *signed.signature());
+        let id = row.id;
+        self.send_again(app, row, key, owner_at_home)?;
+        if scope == Some(id) {
+            for below in self.tx.made_here_in(app, id)? {
+                if below.owner != owner && below.id != id {
+                    let key = (below.key_id, below.signature);
+                    self.send_again(app, below, key, true)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives an object a new `change_seq` in a change group of its own, and this signature.
+    fn send_again(
+        &mut self,
+        app: &AppTable,
+        row: ParentRow,
+        (key_id, signature): (u32, keys::Signature),
+        owner_at_home: bool,
+    ) -> Result<(), SaveError> {
         let existing = Existing {
             owner: row.owner,
             rev: row.rev,
@@ -61,19 +81,16 @@ impl GraphManager<'_> {
             deleted: row.deleted,
             same: true,
         };
-        let owner_at_home = owner.is_some_and(|owner| owner.home == self.us);
         let granted = AclManager::check_signed_again(row.oid, owner_at_home, &existing)?;
-        let place = if object.is_deleted() {
-            self.place_of_deleted(app, &row, &object)?
-        } else {
-            self.place(app, schema, &object)?
-        };
-        let flags = self.sync_flags(schema, &object, None);
-        // An object that was kept out of its domain stays out.
-        let flags = if row.sync_flags == 0 { 0 } else { flags };
         self.end_group();
-        let again = self.parent_row(&object, &signed, None, flags);
-        self.write(app, again, &place, Some(&row), &granted)?;
+        let again = ParentRow {
+            key_id,
+            signature,
+            change_seq: self.stamp(),
+            ..row
+        };
+        self.parents(app)?.send_parent_again(&again, &granted)?;
+        self.memory.borrow_mut().forget_parent(app.id, &again);
         Ok(())
     }
 
@@ -86,8 +103,14 @@ impl GraphManager<'_> {
         if let Some(attrs) = &object.attrs {
             schema.check(attrs).map_err(Fault::Schema)?;
         }
-        if verified.record.as_ref().is_some_and(|record| record.home() != self.us) {
-            return Err(Fault::HomeConflict.into());
+        if let Some(record) = &verified.record {
+            if record.home() != self.us {
+                return Err(Fault::HomeConflict.into());
+            }
+            let known = self.identity(&object.oid)?;
+            if known.is_some_and(|known| order(record) < (known.key_id, known.home_counter)) {
+                return Ok(Returned::Here);
+            }
         }
         let existing = self.tx.parent(app, &object.oid)?;
         let facts = ReturnedFacts {
@@ -96,6 +119,11 @@ impl GraphManager<'_> {
             rev: object.rev,
             deleted: object.is_deleted(),
             owner_here: self.keys().identity_chain(object.owner).is_some(),
+            key_is_old: verified.signed.key_id() < self.tx.recovery_key(&object.owner)?,
+            existing_key_is_later: existing
+                .as_ref()
+                .is_some_and(|row| row.key_id > verified.signed.key_id()),
+            mode: self.mode_of(object),
             existing: self.existing(app, existing.as_ref(), object)?,
         };
         let granted = match AclManager::check_returned(&facts).map_err(Fault::Denied)? {
@@ -145,6 +173,12 @@ impl GraphManager<'_> {
         Ok(())
     }
 
+    fn mode_of(&self, object: &Object) -> Option<Mode> {
+        let mut domains = self.schemas().sync_domains();
+        let domain = domains.find(|domain| domain.app == object.app && domain.has_type(object.type_number));
+        domain.map(|domain| domain.mode)
+    }
+
     /// Of two deletions the later one is kept.
     fn keep_deletion(&mut self, object: &Object, signed: &SignedObject) -> Result<Returned, ApplyError> {
         let known = self.tx.kept_deletion(&object.oid)?;
@@ -175,6 +209,9 @@ impl GraphManager<'_> {
             rev: deletion.rev,
             deleted: true,
             owner_here: true,
+            key_is_old: false,
+            existing_key_is_later: row.key_id > kept.key_id(),
+            mode: self.mode_of(&deletion),
             existing: self.existing(app, Some(&row), &deletion)?,
         };
         if let RemoteWrite::Apply(granted) = AclManager::check_returned(&facts).map_err(Fault::Denied)? {

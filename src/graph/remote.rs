@@ -121,7 +121,7 @@ impl From<NoPlace> for ApplyError {
 
 /// What decides between two records of one identity: the later key, then the higher counter. A thief of a key may have
 /// counted up as far as he liked; the next key is its owner's alone.
-fn order(record: &IdentityRecord) -> (u32, u64) {
+pub(super) fn order(record: &IdentityRecord) -> (u32, u64) {
     (record.chain().key_id(), record.home_counter())
 }
 
@@ -299,8 +299,9 @@ impl GraphManager<'_> {
         Ok(if claimed < present { known.home } else { record.home() })
     }
 
-    /// What is here before an object of a peer's. A record under a later key stands above any revision under an earlier one:
-    /// whoever had stolen that one may have counted revisions up as far as it liked.
+    /// What is here before an object of a peer's. What a later key of its owner signs stands above any revision under an
+    /// earlier one, deletions too: whoever had stolen that one may have counted up as far as it liked, or deleted. The owner
+    /// signs everything again after a rotation, so that this loses nothing of its own.
     fn standing_before(
         &self,
         app: &AppTable,
@@ -308,13 +309,17 @@ impl GraphManager<'_> {
         verified: &VerifiedObject,
     ) -> Result<Option<Existing>, StoreError> {
         let existing = self.existing(app, row, &verified.object)?;
-        let (Some(existing), Some(record)) = (existing, &verified.record) else {
+        let (Some(existing), Some(row)) = (existing, row) else {
             return Ok(existing);
         };
-        let known = self.identity(&verified.object.oid)?;
-        let is_later = known.is_some_and(|known| record.chain().key_id() > known.key_id);
-        let rev = if is_later { 0 } else { existing.rev };
-        Ok(Some(Existing { rev, ..existing }))
+        if row.origin.is_none() || existing.same || verified.signed.key_id() <= row.key_id {
+            return Ok(Some(existing));
+        }
+        Ok(Some(Existing {
+            rev: 0,
+            deleted: false,
+            ..existing
+        }))
     }
 
     pub(super) fn existing(

@@ -28,7 +28,10 @@ pub struct AppTable {
     pub(super) attrs: String,
     pub(super) listing: String,
     pub(super) head: String,
-    pub(super) sent_by: String,
+    pub(super) by_oid: String,
+    pub(super) made_here_in: String,
+    pub(super) send_parent_again: String,
+    pub(super) send_attrs_again: String,
     pub(super) signed_before: String,
     pub(super) put_signature: String,
 }
@@ -76,8 +79,14 @@ impl AppTable {
             head: format!(
                 "SELECT COALESCE((SELECT MAX(change_seq) FROM {parent}), 0), COALESCE((SELECT MAX(id) FROM {parent}), 0)"
             ),
-            sent_by: format!(
-                "SELECT {PARENT_COLUMNS} FROM {parent} AS p WHERE p.oid > ?2 AND p.origin = ?1 ORDER BY p.oid LIMIT ?3"
+            by_oid: format!("SELECT {PARENT_COLUMNS} FROM {parent} AS p WHERE p.oid > ?1 ORDER BY p.oid LIMIT ?2"),
+            made_here_in: format!(
+                "SELECT {PARENT_COLUMNS} FROM {parent} AS p
+                 WHERE p.scope_id = ?1 AND p.origin IS NULL ORDER BY p.change_seq, p.id"
+            ),
+            send_parent_again: format!("UPDATE {parent} SET key_id = ?2, signature = ?3, change_seq = ?4 WHERE id = ?1"),
+            send_attrs_again: format!(
+                "UPDATE {attr} SET change_seq = ?2 WHERE id BETWEEN (?1 << 16) AND ((?1 << 16) | 65535)"
             ),
             signed_before: format!(
                 "SELECT {PARENT_COLUMNS} FROM {parent} AS p

@@ -10,18 +10,13 @@ use super::parents::parent_row;
 use super::{AppTable, Doing as _, ParentRow, Rows, StoreError, WriteTx};
 
 impl Rows<'_> {
-    /// Objects that a peer sent, by oid, from `after` on. `origin` is the peer's local number.
-    pub fn sent_by(
-        &self,
-        app: &AppTable,
-        origin: i64,
-        after: Option<Oid>,
-        limit: usize,
-    ) -> Result<Vec<ParentRow>, StoreError> {
-        let doing = "reading what a peer sent";
-        let mut statement = self.connection.prepare_cached(&app.sent_by).doing(doing)?;
+    /// Objects by oid, from `after` on, whoever made them: looked at by whoever wants those of one peer, a bounded number at a
+    /// time.
+    pub fn by_oid(&self, app: &AppTable, after: Option<Oid>, limit: usize) -> Result<Vec<ParentRow>, StoreError> {
+        let doing = "reading objects by oid";
+        let mut statement = self.connection.prepare_cached(&app.by_oid).doing(doing)?;
         let after = after.map(|oid| oid.as_bytes().to_vec()).unwrap_or_default();
-        let rows = statement.query_map((origin, after, limit), parent_row).doing(doing)?;
+        let rows = statement.query_map((after, limit), parent_row).doing(doing)?;
         rows.collect::<rusqlite::Result<_>>().doing(doing)
     }
 
@@ -38,6 +33,16 @@ impl Rows<'_> {
         let rows = statement
             .query_map((owner.as_bytes(), key_id, limit), parent_row)
             .doing(doing)?;
+        rows.collect::<rusqlite::Result<_>>().doing(doing)
+    }
+}
+
+impl Rows<'_> {
+    /// What was made here in a scope, oldest first.
+    pub fn made_here_in(&self, app: &AppTable, scope_id: i64) -> Result<Vec<ParentRow>, StoreError> {
+        let doing = "reading what was made in a scope";
+        let mut statement = self.connection.prepare_cached(&app.made_here_in).doing(doing)?;
+        let rows = statement.query_map([scope_id], parent_row).doing(doing)?;
         rows.collect::<rusqlite::Result<_>>().doing(doing)
     }
 }

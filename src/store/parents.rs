@@ -180,6 +180,8 @@ pub struct ParentWriter<'c> {
     update_parent: CachedStatement<'c>,
     insert_attr: CachedStatement<'c>,
     delete_attrs: CachedStatement<'c>,
+    send_parent_again: CachedStatement<'c>,
+    send_attrs_again: CachedStatement<'c>,
 }
 
 impl<'c> WriteTx<'c> {
@@ -192,6 +194,8 @@ impl<'c> WriteTx<'c> {
             update_parent: prepare(&app.update_parent)?,
             insert_attr: prepare(&app.insert_attr)?,
             delete_attrs: prepare(&app.delete_attrs)?,
+            send_parent_again: prepare(&app.send_parent_again)?,
+            send_attrs_again: prepare(&app.send_attrs_again)?,
         })
     }
 }
@@ -254,6 +258,18 @@ impl ParentWriter<'_> {
             ))
             .doing(doing)?;
         self.insert_attrs(parent, attrs)
+    }
+
+    /// Gives a Parent and its Attrs another `change_seq`, and the Parent a signature: what they say stays what it is.
+    pub fn send_parent_again(&mut self, parent: &ParentRow, granted: &Granted) -> Result<(), StoreError> {
+        check_granted(parent, granted)?;
+        let doing = "noting that a Parent is sent again";
+        let (signature, change_seq) = (parent.signature.as_bytes(), parent.change_seq);
+        self.send_parent_again
+            .execute((parent.id, parent.key_id, signature, change_seq))
+            .doing(doing)?;
+        self.send_attrs_again.execute((parent.id, change_seq)).doing(doing)?;
+        Ok(())
     }
 
     fn insert_attrs(&mut self, parent: &NewParent, attrs: &[(u16, u16, StoredValue<'_>)]) -> Result<(), StoreError> {

@@ -252,6 +252,11 @@ impl TestNode {
         finish(self.engine.read(work)).unwrap()
     }
 
+    /// The file of the database.
+    pub fn database(&self) -> PathBuf {
+        self.folder.path().join("postern.db")
+    }
+
     /// The last `change_seq` that was committed.
     pub fn head(&self) -> u64 {
         self.read(|view| view.head())

@@ -16,4 +16,5 @@ mod quotas;
 mod remote_identities;
 mod remote_writes;
 mod services;
+mod thieves;
 mod windows;

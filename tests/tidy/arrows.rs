@@ -12,7 +12,7 @@ pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
     ("schema", &["domain", "object", "toml_file"]),
     ("acl", &["domain", "op_context"]),
     ("store", &["acl", "object", "op_context", "schema"]),
-    ("graph", &["acl", "object", "op_context", "schema", "store"]),
+    ("graph", &["acl", "domain", "object", "op_context", "schema", "store"]),
     ("state_engine", &["acl", "graph", "op_context", "schema", "store"]),
     // The verbs read through `state_engine::View`, as everybody does.
     (

@@ -1,0 +1,223 @@
+//! Thieves of keys, current ones and such as were rotated away, and copies of a node: what they win, and for how long.
+
+use keys::{Context, Epoch, HomeRecord, SecretKey, SignedObject, codec};
+use postern::graph::Draft;
+use postern::object::{Object, Value};
+use postern::services::identities;
+use postern::state_engine::{AsideLimits, CoreLimits, OwnEpoch};
+use postern::store::{EpochReason, HeardEpoch, Standing};
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha20Rng;
+
+use crate::common::forge::object;
+use crate::common::sync::meet;
+use crate::common::{Setup, TestNode, conversation, message, ride};
+use crate::remote_writes::Scene;
+
+/// The current keys of a node of that name and of its identity: its vault is made from its name.
+fn stolen(name: &str) -> (SecretKey, SecretKey) {
+    let mut rng = ChaCha20Rng::from_seed(*keys::Digest::of(format!("{name}/keys").as_bytes()).as_bytes());
+    rng.fill_bytes(&mut [0; 32]);
+    let node = SecretKey::generate(&mut rng);
+    drop(SecretKey::generate(&mut rng));
+    (node, SecretKey::generate(&mut rng))
+}
+
+fn rotate(node: &TestNode, holder: keys::Oid) {
+    let mut rng = ChaCha20Rng::from_seed([2; 32]);
+    node.keys.rotate(holder, 32, &mut rng).unwrap();
+    node.write(|core, now| core.settle_node(now).and_then(|()| core.settle_keys(now)))
+        .unwrap();
+}
+
+#[test]
+fn what_a_thief_of_the_current_key_did_elsewhere_yields_to_the_owners_next_key() {
+    let scene = Scene::new();
+    let (alice, owner) = (&scene.alice, &scene.mallory);
+    let id = owner.identity;
+    let offers = [1, 2].map(|seats| owner.make("rides", 1, ride("Bern", seats)).unwrap().oid);
+    alice.pull_everything(owner);
+    let thief = TestNode::new("thief", 600);
+    meet(alice, &thief);
+    let ((node, _), (_, key)) = (stolen("thief"), stolen("mallory"));
+    assert_eq!(node.peer_id(), thief.peer_id());
+    // He moves her to his node, counts up as far as he can, changes one of her offers and deletes the other.
+    let (record, _) = owner.object("identities", id).unwrap();
+    let home = HomeRecord::sign(id, (0, &key), thief.keys.node_chain(), &node, i64::MAX as u64);
+    let mut attrs = record.attrs.clone().unwrap();
+    attrs.insert(3, vec![Value::Bytes(codec::encode(&home))]);
+    let moved = Object {
+        rev: 1 << 60,
+        attrs: Some(attrs),
+        ..record
+    };
+    let changed = object("rides", 1, offers[0], id, 1 << 60, Some(ride("Rome", 1)));
+    let deleted = object("rides", 1, offers[1], id, 1 << 60, None);
+    for (domain, forged) in [
+        ("identities", &moved),
+        ("rides.offers", &changed),
+        ("rides.offers", &deleted),
+    ] {
+        let signed = SignedObject::sign(0, &key, forged.to_bytes());
+        assert_eq!(thief.force_one(alice, domain, signed), None, "so far he is she");
+    }
+    rotate(owner, id);
+    alice.pull_everything(owner);
+    let row = alice.read(move |view| view.rows.identity(&id)).unwrap();
+    assert_eq!((row.key_id, row.home), (1, owner.peer_id()));
+    for oid in offers {
+        assert_eq!(alice.object("rides", oid), owner.object("rides", oid));
+    }
+    let again = SignedObject::sign(0, &key, changed.to_bytes());
+    assert!(thief.force_one(alice, "rides.offers", again).is_some());
+}
+
+#[test]
+fn a_key_that_was_rotated_away_signs_nothing_that_is_taken_back() {
+    let scene = Scene::new();
+    let alice = &scene.alice;
+    let id = alice.identity;
+    let ride = alice.make("rides", 1, ride("Bern", 2)).unwrap();
+    let (record, _) = alice.object("identities", id).unwrap();
+    rotate(alice, id);
+    assert_eq!(alice.parent("rides", ride.oid).unwrap().key_id, 1);
+    alice
+        .write(|core, now| core.begin_recovery(EpochReason::Restored, now))
+        .unwrap();
+    let before = (
+        alice.object("rides", ride.oid),
+        alice.read(move |view| view.rows.identity(&id)),
+    );
+    let (_, key) = stolen("alice");
+    let gone = object("rides", 1, ride.oid, id, 99, None);
+    let unknown = object(
+        "rides",
+        1,
+        crate::common::forge::oid(9),
+        id,
+        1,
+        Some(crate::common::ride("Rome", 1)),
+    );
+    let back = Object { rev: 99, ..record };
+    let forged: Vec<_> = [gone, unknown, back]
+        .iter()
+        .map(|it| SignedObject::sign(0, &key, it.to_bytes()))
+        .collect();
+    let taken = alice.write(move |core, now| core.take_back(now, forged)).unwrap();
+    assert_eq!(taken.written + taken.kept, 0, "{taken:?}");
+    assert_eq!(
+        (
+            alice.object("rides", ride.oid),
+            alice.read(move |view| view.rows.identity(&id))
+        ),
+        before
+    );
+}
+
+#[test]
+fn a_newcomer_after_a_rotation_gets_a_conversation_before_what_is_said_in_it() {
+    let limits = CoreLimits {
+        aside: AsideLimits {
+            parked_per_peer_max: 10,
+            rejects_per_peer_max: 1000,
+        },
+        ..CoreLimits::default()
+    };
+    let a = TestNode::new("a", 0);
+    let c = TestNode::with(
+        "c",
+        Setup {
+            id_offset: 500,
+            limits,
+            ..Setup::default()
+        },
+    );
+    let second = a.keys.add_identity(&mut ChaCha20Rng::from_seed([7; 32])).unwrap();
+    a.write(move |core, now| core.write(now, |graph| identities::publish(graph, second, Some("second"))))
+        .unwrap();
+    meet(&a, &c);
+    let talk = a
+        .make("messages", 1, conversation(&[a.identity, second, c.identity]))
+        .unwrap();
+    let said: Vec<_> = (0..50)
+        .map(|number| {
+            let draft = Draft {
+                app: "messages".into(),
+                type_number: 2,
+                oid: None,
+                owner: second,
+                attrs: Some(message(talk.oid, &number.to_string())),
+            };
+            a.save_as(a.context(second, "messages"), draft).unwrap().oid
+        })
+        .collect();
+    rotate(&a, a.identity);
+    c.pull_everything(&a);
+    assert_eq!(c.rejects().len(), 0);
+    assert!(said.iter().all(|oid| c.parent("messages", *oid).is_some()));
+}
+
+#[test]
+fn a_deleted_parent_is_in_the_way_of_no_rotation() {
+    let a = TestNode::new("a", 0);
+    let id = a.identity;
+    let talk = a
+        .make("messages", 1, conversation(&[id, crate::common::forge::oid(7)]))
+        .unwrap();
+    let line = a.make("messages", 2, message(talk.oid, "Hi")).unwrap();
+    // No app that is built in allows it; own ones may.
+    let database = rusqlite::Connection::open(a.database()).unwrap();
+    let sql = "UPDATE app_messages_parent SET deleted = 1 WHERE type = 1";
+    assert_eq!(database.execute(sql, []).unwrap(), 1);
+    rotate(&a, id);
+    for oid in [talk.oid, line.oid] {
+        assert_eq!(a.parent("messages", oid).unwrap().key_id, 1);
+    }
+}
+
+fn shown(by: &SecretKey, key_id: u32, epoch: Epoch, head: u64) -> HeardEpoch {
+    HeardEpoch {
+        epoch,
+        key_id,
+        signature: by.sign(Context::Epoch, &[epoch.as_bytes(), &head.to_be_bytes()]),
+        head,
+    }
+}
+
+#[test]
+fn an_old_node_key_stops_no_node() {
+    let scene = Scene::new();
+    let alice = &scene.alice;
+    let (key, _) = stolen("alice");
+    rotate(alice, alice.keys.server_oid());
+    let (peer, foreign) = (scene.mallory.peer_id(), Epoch::from_bytes([9; 16]));
+    for heard in [shown(&key, 0, foreign, 1), shown(&key, 0, alice.epoch(), 1 << 40)] {
+        let came = alice
+            .write(move |core, now| core.hear_own_epoch(now, &peer, &heard))
+            .unwrap();
+        assert_eq!(came, OwnEpoch::OldKey);
+    }
+    assert_eq!(alice.read(|view| view.rows.standing()), None);
+}
+
+#[test]
+fn a_node_that_was_put_back_with_all_its_files_learns_it_from_whom_it_told_more() {
+    let scene = Scene::new();
+    let (alice, peer) = (&scene.alice, scene.mallory.peer_id());
+    for seats in 1..=5 {
+        alice.make("rides", 1, ride("Bern", seats)).unwrap();
+    }
+    let told = alice.read(|view| view.own_epoch());
+    // The same name gives the same keys and the same epoch: a copy of the folder from before the rides.
+    let older = TestNode::new("alice", 0);
+    assert_eq!((older.epoch(), older.peer_id()), (alice.epoch(), alice.peer_id()));
+    let came = |node: &TestNode| {
+        node.write(move |core, now| core.hear_own_epoch(now, &peer, &told))
+            .unwrap()
+    };
+    assert_eq!(came(alice), OwnEpoch::Known, "it holds as much");
+    assert_eq!(came(&older), OwnEpoch::Foreign);
+    let standing = older.read(|view| view.rows.standing()).unwrap();
+    assert_eq!(standing.standing, Standing::ReadOnly);
+    assert!(older.make("rides", 1, ride("Lost", 1)).is_err());
+}
