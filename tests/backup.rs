@@ -194,7 +194,12 @@ fn nothing_but_the_backup_is_left_behind_and_it_is_not_written_over() {
     let file = folder.at("backup");
     // What a backup that was killed has left.
     fs::write(folder.at("node").join("postern.db.backup"), "half").unwrap();
-    fs::write(folder.at("backup.new"), "half").unwrap();
+    fs::write(folder.at("backup.new"), "somebody's draft").unwrap();
+    assert!(
+        matches!(folder.backup(&file), Err(BackupError::Exists(_))),
+        "it is not ours"
+    );
+    fs::write(folder.at("backup.new"), "postern-backup\nhalf").unwrap();
     let done = folder.backup(&file).unwrap();
     assert_eq!((&done.path, done.bytes), (&file, fs::metadata(&file).unwrap().len()));
     let mut expected = before.clone();

@@ -184,9 +184,11 @@ async fn the_old_copy_that_comes_before_and_again_after_the_restored_one_writes_
 }
 
 fn note(id: u64, epoch: Epoch, by: &KeyManager) -> EpochNote {
-    let (key_id, signature) = by.sign_as_node_numbered(Context::Epoch, &[epoch.as_bytes()]);
+    let head = 1u64;
+    let (key_id, signature) = by.sign_as_node_numbered(Context::Epoch, &[epoch.as_bytes(), &head.to_be_bytes()]);
     EpochNote {
         id,
+        head,
         epoch,
         key_id,
         signature,

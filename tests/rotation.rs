@@ -124,7 +124,8 @@ async fn a_node_with_another_key_is_the_same_node_to_its_peers() {
         .write(move |core, now| {
             let word = Reason::new("a test".into()).unwrap();
             core.write(now, |graph| {
-                Ok(admission::ban(graph, banned, word, None).map(drop).unwrap())
+                admission::ban(graph, banned, word, None).unwrap();
+                Ok(())
             })
         })
         .await
@@ -257,7 +258,12 @@ async fn the_operators_word_thaws_too() {
     let claim = thief.claims(&held(&alice).await[&id], 9, 1, 2);
     thief::force(&mallory, &bob, "identities", vec![claim]).await;
     assert!(is_frozen(&bob, id).await);
-    let thawed = bob.write(move |core, now| core.write(now, |graph| Ok(identities::thaw(graph, id).unwrap())));
+    let thawed = bob.write(move |core, now| {
+        core.write(now, |graph| {
+            identities::thaw(graph, id).unwrap();
+            Ok(())
+        })
+    });
     thawed.await.unwrap();
     assert!(!is_frozen(&bob, id).await);
     alice.save(RIDE, Some(rides[0]), ride("Chur")).await.unwrap();

@@ -1,6 +1,12 @@
 //! No secret of a node is anywhere in the clear: not in its folder, not in a backup, not in what it prints. Searched byte by
 //! byte, while the program itself runs and after it has ended.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on ends here; real processes take real time"
+)]
 
 #[path = "common/needles.rs"]
 mod needles;

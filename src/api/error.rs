@@ -139,7 +139,7 @@ impl From<ControlError> for ApiError {
             | "next_key_offline" | "exists" | "underway" => StatusCode::CONFLICT,
             "unknown_identity" => StatusCode::NOT_FOUND,
             "no_folder" => StatusCode::UNPROCESSABLE_ENTITY,
-            "internal" => StatusCode::INTERNAL_SERVER_ERROR,
+            "internal" | "unsettled" => StatusCode::INTERNAL_SERVER_ERROR,
             "not_ready" => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_GATEWAY,
         };

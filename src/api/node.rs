@@ -81,9 +81,17 @@ pub(super) async fn dials(State(state): State<ApiState>) -> Json<Value> {
 
 pub(super) async fn status(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
     let node = state.control.status();
-    let (head, peers, tiers, recovery) = state
+    let (head, peers, tiers, recovery, frozen) = state
         .engine
-        .read(|view| Ok::<_, StoreError>((view.head()?, peer_rows(&view)?, tier_rows(&view)?, view.recovery()?)))
+        .read(|view| {
+            Ok::<_, StoreError>((
+                view.head()?,
+                peer_rows(&view)?,
+                tier_rows(&view)?,
+                view.recovery()?,
+                view.rows.frozen_count()?,
+            ))
+        })
         .await?;
     let (ground, admission) = (state.engine.ground(), admission::summary(&state).await?);
     let (gate, crowd) = (&node.gate, &node.gate.crowd);
@@ -96,6 +104,7 @@ pub(super) async fn status(State(state): State<ApiState>) -> Result<Json<Value>,
         "apps": ground.schemas.apps().map(|app| &app.slug).collect::<Vec<_>>(),
         "sync_domains": ground.schemas.sync_domains().map(|domain| &domain.name).collect::<Vec<_>>(),
         "admission": admission,
+        "frozen_identities": frozen,
         "recovery": after_restore::summary(&recovery, state.engine.now()),
         "gate": {
             "effort": gate.effort,

@@ -34,6 +34,12 @@ pub(super) async fn status(asking: &Asking) -> Result<(), Failure> {
     if let Some(admission) = status.get("admission") {
         say(format_args!("admission      {}", super::admission::summary(admission)));
     }
+    if number(&status, "frozen_identities") > 0 {
+        say(format_args!(
+            "identities     {} FROZEN: two homes were claimed (`postern identity list`)",
+            number(&status, "frozen_identities")
+        ));
+    }
     if let Some(line) = status.get("recovery").and_then(super::recovery::summary) {
         say(format_args!("recovery       {line}"));
     }

@@ -255,6 +255,17 @@ fn export_recovery(whose: &str, opening: &Opening, out: &Path) -> Result<(), Fai
         recovery.write_new(out).map_err(|error| Failure::of(&error))?;
     }
     let written = RecoveryKey::from_file(out).map_err(|error| Failure::of(&error))?;
+    // One that was killed at the right moment has left the words under both names.
+    let mut second = out.as_os_str().to_owned();
+    second.push(".new");
+    if let Err(error) = std::fs::remove_file(&second)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(Failure::failed(format!(
+            "{}: cannot remove it: {error}",
+            Path::new(&second).display()
+        )));
+    }
     // Refuses a file that does not hold exactly the next key.
     opened
         .keys

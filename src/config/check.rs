@@ -25,6 +25,8 @@ const INTRO_RATE_MAX: u32 = 1_000_000;
 const STORED_MAX: u64 = i64::MAX as u64;
 const NAME_BYTES_MAX: usize = 64;
 const PEERS_MAX: usize = 10_000;
+/// Longest key chain: 154 bytes for each event, in an attribute of 8,192.
+const KEY_EVENTS_MAX: usize = 48;
 /// Longest wait after a restore, in hours: sixty days.
 const HOURS_MAX: u64 = 1440;
 /// Ten years: what is meant to last longer has no end.
@@ -280,7 +282,12 @@ impl LimitsConfig {
     fn check(&self, note: Note<'_>) {
         bytes(note, "limits.object_bytes_max", self.object_bytes_max, 4096..=16 << 20);
         count(note, "limits.object_attrs_max", self.object_attrs_max);
-        count(note, "limits.key_events_max", self.key_events_max);
+        if !(1..=KEY_EVENTS_MAX).contains(&self.key_events_max) {
+            note(
+                "limits.key_events_max",
+                &format!("must be 1 to {KEY_EVENTS_MAX}: longer chains fit into no record"),
+            );
+        }
         for (key, value) in [
             ("limits.parked_per_peer_max", self.parked_per_peer_max),
             ("limits.rejects_per_peer_max", self.rejects_per_peer_max),

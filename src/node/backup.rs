@@ -134,9 +134,7 @@ pub fn backup(config: &Config, keys: &KeyManager, out: &Path, hear: &mut Hear<'_
     let parts = gather(config, &data)?;
     let manifest = manifest(created, keys, &parts, database_bytes);
 
-    let mut draft_name = out.as_os_str().to_owned();
-    draft_name.push(".new");
-    let draft = Temporary::at(draft_name.into())?;
+    let draft = Temporary::at(draft_of(out))?;
     seal(&draft.0, keys, &manifest, &parts, &snapshot.0, hear)?;
     crash_point("backup: sealed");
     verify(&draft.0, keys, &manifest, &parts, &snapshot.0, hear)?;
@@ -164,10 +162,31 @@ pub(super) fn check_target(out: &Path) -> Result<&Path, BackupError> {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
+    if is_somebody_elses(&draft_of(out)) {
+        return Err(BackupError::Exists(draft_of(out)));
+    }
     if out.file_name().is_none() || !folder.is_dir() {
         return Err(BackupError::NoName(out.to_owned()));
     }
     Ok(folder)
+}
+
+/// Where a backup grows until it has its name.
+fn draft_of(out: &Path) -> PathBuf {
+    let mut name = out.as_os_str().to_owned();
+    name.push(".new");
+    name.into()
+}
+
+/// Whether a file has that name which no killed backup left: an empty one, or one that begins as a backup does.
+fn is_somebody_elses(draft: &Path) -> bool {
+    const BEGINNING: &[u8] = b"postern-backup\n";
+    let mut begins = Vec::new();
+    let Ok(file) = File::open(draft) else {
+        return fs::symlink_metadata(draft).is_ok();
+    };
+    let is_read = file.take(BEGINNING.len() as u64).read_to_end(&mut begins).is_ok();
+    !is_read || !BEGINNING.starts_with(&begins)
 }
 
 fn length(path: &Path) -> Result<u64, DraftError> {

@@ -13,26 +13,24 @@ use keys::{KeyManager, Oid, OnionAddr, PeerId};
 
 use super::admission::Admission;
 use super::backups::Backups;
+use super::rotation::Keyring;
 use super::run::Event;
 use crate::api::{
     AdmissionStatus, BackupRow, Control, ControlError, DialRow, Dialled, Heed, NodeStatus, SessionRow, SyncDirection,
     SyncReport, Whose,
 };
 use crate::config::{Config, Policy};
-use crate::engine::EngineError;
-use crate::graph::SaveError;
 use crate::peer::dialler::{DialError, Dialler};
 use crate::peer::{Peers, PullOutcome, PushOutcome, SyncError};
-use crate::services::identities;
 
 /// Where the node tells what it does.
 pub(super) type Tell = Arc<dyn Fn(Event) + Send + Sync>;
 
 /// The node, for the API.
 pub(super) struct NodeControl {
-    pub(super) peers: Peers,
+    peers: Peers,
     gate: Gate,
-    pub(super) keys: Arc<KeyManager>,
+    keys: Arc<KeyManager>,
     admission: Admission,
     backups: Backups,
     dialler: OnceLock<Dialler>,
@@ -86,6 +84,13 @@ impl NodeControl {
     pub(super) fn connected(&self, dialler: Dialler) {
         // Called once, by `run`.
         let _ = self.dialler.set(dialler);
+    }
+
+    fn keyring(&self) -> Keyring {
+        Keyring {
+            peers: self.peers.clone(),
+            keys: self.keys.clone(),
+        }
     }
 
     /// Waits for the dialler's tasks, and for a backup to end.
@@ -143,27 +148,6 @@ impl NodeControl {
         };
         reports.map_err(|error| sync_error(&error))
     }
-
-    /// The vault is written on a thread that may wait for the disk, then the graph.
-    async fn make_identity(&self, name: Option<String>) -> Result<Oid, ControlError> {
-        let keys = self.keys.clone();
-        let made = tokio::task::spawn_blocking(move || keys.add_identity(&mut rand::rng())).await;
-        let identity = match made {
-            Ok(Ok(identity)) => identity,
-            Ok(Err(error)) => return Err(refusal("internal", &format!("the vault was not written: {error}"))),
-            Err(_) => return Err(refusal("internal", "the vault was not written")),
-        };
-        let write = self
-            .peers
-            .engine()
-            .write(move |core, now| core.write(now, |graph| identities::publish(graph, identity, name.as_deref())));
-        match write.await {
-            Ok(_) => Ok(identity),
-            Err(EngineError::Work(error @ SaveError::Schema(_))) => Err(refusal("schema", &error.to_string())),
-            Err(EngineError::Work(error @ SaveError::ReadOnly)) => Err(refusal("read_only", &error.to_string())),
-            Err(error) => Err(refusal("internal", &error.to_string())),
-        }
-    }
 }
 
 impl Control for NodeControl {
@@ -199,11 +183,11 @@ impl Control for NodeControl {
     }
 
     fn new_identity(&self, name: Option<String>) -> BoxFuture<'_, Result<Oid, ControlError>> {
-        Box::pin(self.make_identity(name))
+        Box::pin(async move { self.keyring().add(name).await })
     }
 
     fn rotate(&self, whose: Whose) -> BoxFuture<'_, Result<u32, ControlError>> {
-        Box::pin(self.rotate_key(whose))
+        Box::pin(async move { self.keyring().rotate(whose).await })
     }
 
     fn start_backup(&self, path: PathBuf) -> Result<BackupRow, ControlError> {

@@ -136,9 +136,13 @@ fn remove_abandoned(parent: &Path, name: &OsStr) -> Result<(), DraftError> {
     let entries = fs::read_dir(parent).map_err(files("look into", parent))?;
     for entry in entries {
         let path = entry.map_err(files("look into", parent))?.path();
-        let is_draft = path.is_dir() && path.file_name().is_some_and(|it| is_draft_of(it, name));
+        // By its name first: to open what is no folder of ours may wait for ever.
+        let is_draft = path.file_name().is_some_and(|it| is_draft_of(it, name)) && path.is_dir();
+        if !is_draft {
+            continue;
+        }
         let Ok(folder) = File::open(&path) else { continue };
-        if is_draft && folder.try_lock().is_ok() {
+        if folder.try_lock().is_ok() {
             fs::remove_dir_all(&path).map_err(files("remove what an earlier attempt left in", &path))?;
         }
     }

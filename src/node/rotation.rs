@@ -1,17 +1,24 @@
-//! Rotating a key of the running node: first in the vault, then in what others see (DESIGN 5).
+//! New keys of the running node, and rotated ones: first in the vault, then in what others see (DESIGN 5).
 //!
 //! Never goes on with an old key once the vault holds the new one. Invariant: whatever ends this in the middle, the next
 //! start makes the rotation good (`StateEngine::settle_keys`).
 
-use keys::vault::VaultError;
-use keys::{Oid, UnknownIdentity};
+use std::sync::Arc;
 
-use super::control::{NodeControl, refusal};
+use keys::vault::VaultError;
+use keys::{KeyManager, Oid, UnknownIdentity};
+
+use super::control::refusal;
 use super::{DataDir, SystemClock};
 use crate::api::{ControlError, Whose};
 use crate::engine::{Clock as _, EngineError};
 use crate::graph::SaveError;
+use crate::peer::Peers;
+use crate::services::identities;
 use crate::store::{Standing, StoreError, standing_of};
+
+/// Longest name of an identity, as the app's schema has it.
+const NAME_BYTES_MAX: usize = 64;
 
 /// Whether the keys of a node that is stopped may be rotated: not while it waits for its peers after a restore, which may
 /// know of a rotation that the backup does not have.
@@ -27,47 +34,88 @@ pub fn check_may_rotate(data: &DataDir) -> Result<(), SaveError> {
     }
 }
 
-impl NodeControl {
+/// What changes the vault of a running node. Cheap to clone: each piece of work runs in a task of its own, to its end, whoever
+/// asked for it has gone meanwhile.
+#[derive(Clone)]
+pub(super) struct Keyring {
+    pub(super) peers: Peers,
+    pub(super) keys: Arc<KeyManager>,
+}
+
+impl Keyring {
+    /// A new identity: in the vault, then in the graph.
+    pub(super) async fn add(&self, name: Option<String>) -> Result<Oid, ControlError> {
+        let this = self.clone();
+        to_its_end(async move { this.add_identity(name).await }).await
+    }
+
     /// Rotates, and returns when everything is signed with the new key.
-    pub(super) async fn rotate_key(&self, whose: Whose) -> Result<u32, ControlError> {
-        let engine = self.peers.engine();
-        let standing = engine
-            .write(|core, now| Ok::<_, StoreError>(core.standing_at(now)))
-            .await;
-        match standing.map_err(|error| refusal("internal", &error.to_string()))? {
-            Standing::Open => {}
-            Standing::Recovering => return Err(refusal("recovering", &SaveError::Recovering.to_string())),
-            Standing::ReadOnly => return Err(refusal("read_only", &SaveError::ReadOnly.to_string())),
+    pub(super) async fn rotate(&self, whose: Whose) -> Result<u32, ControlError> {
+        let this = self.clone();
+        to_its_end(async move { this.rotate_key(whose).await }).await
+    }
+
+    /// Refused before the vault is touched: what is there stays there.
+    async fn check_may_write(&self, is_change: bool) -> Result<(), ControlError> {
+        let looking = self
+            .peers
+            .engine()
+            .write(|core, now| Ok::<_, StoreError>(core.standing_at(now)));
+        match looking.await.map_err(|error| refusal("internal", &error.to_string()))? {
+            Standing::ReadOnly => Err(refusal("read_only", &SaveError::ReadOnly.to_string())),
+            Standing::Recovering if is_change => Err(refusal("recovering", &SaveError::Recovering.to_string())),
+            Standing::Recovering | Standing::Open => Ok(()),
         }
+    }
+
+    async fn add_identity(&self, name: Option<String>) -> Result<Oid, ControlError> {
+        self.check_may_write(false).await?;
+        if name.as_ref().is_some_and(|name| name.len() > NAME_BYTES_MAX) {
+            let why = format!("a name has at most {NAME_BYTES_MAX} bytes");
+            return Err(refusal("schema", &why));
+        }
+        let keys = self.keys.clone();
+        let identity = in_vault(move || keys.add_identity(&mut rand::rng())).await?;
+        let write = self
+            .peers
+            .engine()
+            .write(move |core, now| core.write(now, |graph| identities::publish(graph, identity, name.as_deref())));
+        match write.await {
+            Ok(_) => Ok(identity),
+            Err(EngineError::Work(error @ SaveError::Schema(_))) => Err(refusal("schema", &error.to_string())),
+            Err(error) => Err(refusal("internal", &error.to_string())),
+        }
+    }
+
+    async fn rotate_key(&self, whose: Whose) -> Result<u32, ControlError> {
+        self.check_may_write(true).await?;
         let holder = match whose {
             Whose::Node => self.keys.server_oid(),
             Whose::Identity(identity) => identity,
         };
-        let (keys, max) = (self.keys.clone(), engine.ground().limits.graph.key_events_max);
-        let rotated = tokio::task::spawn_blocking(move || {
+        let limits = &self.peers.engine().ground().limits;
+        let (keys, max) = (self.keys.clone(), limits.graph.key_events_max);
+        let key_id = in_vault(move || {
             keys.rotate(holder, max, &mut rand::rng())?;
             Ok(keys.key_id(holder)?)
         });
-        let rotated = rotated
-            .await
-            .map_err(|_| refusal("internal", "the vault was not written"))?;
-        let key_id = rotated.map_err(|error: VaultError| vault_refusal(&error))?;
+        let key_id = key_id.await?;
+        tracing::info!(identity = %holder, key_id, "a key was rotated");
         match whose {
             Whose::Node => self.settle_node().await?,
             Whose::Identity(identity) => self.settle(identity).await?,
         }
-        tracing::info!(identity = %holder, key_id, "a key was rotated");
         Ok(key_id)
     }
 
     async fn settle_node(&self) -> Result<(), ControlError> {
         let settled = self.peers.engine().write(|core, now| core.settle_node(now)).await;
-        settled.map_err(|error: EngineError<StoreError>| refusal("internal", &error.to_string()))?;
+        // Peers take packages under the key that a handshake showed them: the next one shows the new chain.
+        self.peers.end_all("rotated");
+        settled.map_err(|error: EngineError<StoreError>| unsettled(&error))?;
         for identity in self.keys.identities() {
             self.settle(identity).await?;
         }
-        // Peers take packages under the key that a handshake showed them: the next one shows the new chain.
-        self.peers.end_all("rotated");
         Ok(())
     }
 
@@ -81,10 +129,35 @@ impl NodeControl {
             match step.await {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
-                Err(error) => return Err(refusal("internal", &error.to_string())),
+                Err(error) => return Err(unsettled(&error)),
             }
         }
     }
+}
+
+/// Runs to its end even where nobody waits for the answer any more.
+async fn to_its_end<R: Send + 'static>(
+    work: impl Future<Output = Result<R, ControlError>> + Send + 'static,
+) -> Result<R, ControlError> {
+    let done = tokio::spawn(work).await;
+    done.unwrap_or_else(|_| Err(refusal("internal", "the node failed to do this; its log says why")))
+}
+
+/// Changes the vault on a thread that may wait for the disk.
+async fn in_vault<R: Send + 'static>(
+    change: impl FnOnce() -> Result<R, VaultError> + Send + 'static,
+) -> Result<R, ControlError> {
+    match tokio::task::spawn_blocking(change).await {
+        Ok(changed) => changed.map_err(|error| vault_refusal(&error)),
+        Err(_) => Err(refusal("internal", "the vault was not written")),
+    }
+}
+
+/// The key is the new one, whatever happened afterwards: it must not be rotated once more for that.
+fn unsettled(error: &(dyn std::error::Error + 'static)) -> ControlError {
+    let why =
+        format!("the key was rotated, but not all is signed with it yet; the next start goes on with that: {error}");
+    refusal("unsettled", &why)
 }
 
 fn vault_refusal(error: &VaultError) -> ControlError {

@@ -107,11 +107,13 @@ pub struct Refused {
 pub struct EpochNote {
     /// Of the request.
     pub id: u64,
+    /// The last `change_seq` of then.
+    pub head: u64,
     /// The epoch.
     pub epoch: Epoch,
     /// Number of the node's key that signed.
     pub key_id: u32,
-    /// By that key, over the epoch.
+    /// By that key, over epoch and head.
     pub signature: Signature,
 }
 
@@ -273,6 +275,7 @@ mod tests {
         }));
         let note = EpochNote {
             id: 1,
+            head: 9,
             epoch,
             key_id: 3,
             signature: Signature::from_bytes([4; 64]),

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use keys::{Epoch, Oid, PeerId};
+use keys::{Oid, PeerId};
 use tokio::time::sleep;
 
 use super::message::{EpochNote, Message, Return};
@@ -20,21 +20,19 @@ use crate::store::{HeardEpoch, Standing, StoreError};
 
 /// Answers for one domain, at most: a bound against a peer that always says "more".
 const ANSWERS_MAX: usize = 100_000;
-/// How often what refers to missing objects is asked for again: these come with pulls, at the same time.
-const ROUNDS_MAX: usize = 5;
 /// Time between two looks whether a recovery's time is up.
 const EVERY: Duration = Duration::from_secs(600);
 
 impl Peers {
     /// Shows the peer this node's epoch, and what else it once signed as its own; then asks for what it holds of this node,
     /// if this node was restored. Tries again until all is done or the session is over.
-    pub(super) async fn keep_recovering(&self, handle: &Handle, epoch: Epoch, domains: &[String]) {
+    pub(super) async fn keep_recovering(&self, handle: &Handle, domains: &[String]) {
         let mut backoff = Backoff::new(self.config());
         let mut are_shown = false;
         loop {
             let done = async {
                 if !are_shown {
-                    self.show_epochs(handle, epoch).await?;
+                    self.show_epochs(handle).await?;
                     are_shown = true;
                 }
                 self.recover(handle, domains).await
@@ -59,15 +57,16 @@ impl Peers {
         }
     }
 
-    async fn show_epochs(&self, handle: &Handle, epoch: Epoch) -> Result<(), SyncError> {
+    async fn show_epochs(&self, handle: &Handle) -> Result<(), SyncError> {
         let peer = *handle.peer();
         let read = self.engine().read(move |view| {
-            let others = view.other_epochs(&peer, &epoch)?;
-            Ok::<_, StoreError>((view.own_epoch(), others))
+            // The present one too: it may once have counted further.
+            let heard = view.rows.heard_epochs(&peer)?;
+            Ok::<_, StoreError>((view.own_epoch()?, heard))
         });
-        let (own, others) = read.await?;
+        let (own, heard) = read.await?;
         self.tell(handle, |id| Message::Epoch(note(id, own))).await?;
-        for heard in others {
+        for heard in heard {
             self.tell(handle, |id| Message::Heard(note(id, heard))).await?;
         }
         Ok(())
@@ -75,26 +74,24 @@ impl Peers {
 
     async fn recover(&self, handle: &Handle, domains: &[String]) -> Result<(), SyncError> {
         let peer = *handle.peer();
-        if !self.is_recovering().await? {
+        let asks = self.engine().write(move |core, _| core.is_to_be_asked(&peer));
+        if !asks.await? {
             return Ok(());
         }
-        let mut missing = 0;
-        for round in 0..ROUNDS_MAX {
+        let mut backoff = Backoff::new(self.config());
+        loop {
             let taken = self.ask_for_own(handle, domains).await?;
             tracing::info!(%peer, written = taken.written, here = taken.here, missing = taken.missing, refused = taken.refused,
                 "a peer gave back what it holds of this node");
-            missing = taken.missing;
-            if missing == 0 {
+            if taken.missing == 0 || !self.is_recovering().await? {
                 break;
             }
+            // What is missing comes with pulls, this peer's or another's; until then this peer was not asked.
             tokio::select! {
                 biased;
                 () = handle.over().cancelled() => return Err(SessionError::Over.into()),
-                () = sleep(Duration::from_secs(1 << round)) => {}
+                () = sleep(backoff.next()) => {}
             }
-        }
-        if missing > 0 {
-            tracing::warn!(%peer, missing, "objects of this node's own refer to others that nobody here has");
         }
         let ended = self.engine().write(move |core, now| core.peer_was_asked(now, &peer));
         if ended.await? {
@@ -112,7 +109,7 @@ impl Peers {
 
     /// All that the peer holds of this node, in every shared domain. Identities first: the others are signed with their keys.
     async fn ask_for_own(&self, handle: &Handle, domains: &[String]) -> Result<TakenBack, SyncError> {
-        let mut sum = TakenBack::default();
+        let (mut sum, mut backoff) = (TakenBack::default(), Backoff::new(self.config()));
         let is_first = |domain: &&String| *domain == crate::schema::IDENTITIES;
         let ordered = domains.iter().filter(is_first);
         for domain in ordered.chain(domains.iter().filter(|domain| !is_first(domain))) {
@@ -132,6 +129,14 @@ impl Peers {
                 };
                 let answer = match handle.request(Duration::ZERO, ask).await? {
                     Message::Returned(returned) => returned,
+                    Message::Refused(refused) if refused.code == "busy" => {
+                        // From here on, and not from the beginning: there may be more than it answers in a minute.
+                        tokio::select! {
+                            biased;
+                            () = handle.over().cancelled() => return Err(SessionError::Over.into()),
+                            () = sleep(backoff.next()) => continue,
+                        }
+                    }
                     Message::Refused(refused) => return Err(SyncError::Refused(refused.code)),
                     _ => return Err(SessionError::Misbehaved("what is ours was answered with something else").into()),
                 };
@@ -196,6 +201,7 @@ fn say(error: &EngineError<StoreError>) {
 fn note(id: u64, heard: HeardEpoch) -> EpochNote {
     EpochNote {
         id,
+        head: heard.head,
         epoch: heard.epoch,
         key_id: heard.key_id,
         signature: heard.signature,

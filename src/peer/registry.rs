@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bastion::{Admitted, Session, Tier};
-use keys::{BootId, Epoch, OnionAddr, PeerId};
+use keys::{BootId, OnionAddr, PeerId};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -206,7 +206,7 @@ impl Peers {
             arrival,
             in_doubt: false,
         };
-        let (this, domains) = (self.clone(), (claims.epoch, live.domains.clone()));
+        let (this, domains) = (self.clone(), live.domains.clone());
         if admitted.tier() == Tier::Trusted {
             self.trust(&peer);
         }
@@ -281,7 +281,7 @@ impl Peers {
     }
 
     /// A session and all that goes on in it.
-    async fn run(&self, starting: Starting, peer: PeerId, (epoch, domains): (Epoch, Vec<String>)) {
+    async fn run(&self, starting: Starting, peer: PeerId, domains: Vec<String>) {
         let shared = domains.clone();
         let handle = starting.handle().clone();
         tracing::info!(%peer, domains = domains.len(), "session begins");
@@ -305,7 +305,7 @@ impl Peers {
         }
         {
             let (this, asker, domains) = (self.clone(), handle.clone(), shared);
-            asking.spawn(async move { this.keep_recovering(&asker, epoch, &domains).await });
+            asking.spawn(async move { this.keep_recovering(&asker, &domains).await });
         }
         asking.close();
         let end = starting.run(self.0.server.clone(), &self.0.config).await;

@@ -15,12 +15,15 @@ use super::message::{EpochNote, Id, Message, PackageBody, Pull, Refused, Return,
 use super::pull::{self, SyncError};
 use crate::config::SyncConfig;
 use crate::engine::{Engine, EngineError};
-use crate::state_engine::{Answer, ApplyPackageError, HearError, PullRequest, ReturnRequest, WindowFault};
+use crate::state_engine::{Answer, ApplyPackageError, HearError, OwnEpoch, PullRequest, ReturnRequest, WindowFault};
 use crate::store::{HeardEpoch, StoreError};
 
 /// What the operator's log says once a foreign epoch was shown.
 const CLONE: &str = "clone or rollback: this peer has heard an epoch that is signed with this node's key and was never begun \
                      here. This node writes nothing more. `postern recovery` says what to do";
+
+const OLD_KEY: &str = "this peer shows an epoch that is signed with a key of this node's which was rotated away, and was \
+                       never begun here: somebody has that key, or a copy of this node from before";
 
 /// Answers the requests of any peer.
 pub struct Server {
@@ -166,9 +169,11 @@ impl Server {
             .engine
             .write(move |core, now| core.hear_own_epoch(now, &peer, &heard));
         match heard.await {
-            Ok(is_new) => {
-                if is_new {
-                    tracing::error!(%peer, "{CLONE}");
+            Ok(outcome) => {
+                match outcome {
+                    OwnEpoch::Known => {}
+                    OwnEpoch::OldKey => tracing::error!(%peer, "{OLD_KEY}"),
+                    OwnEpoch::Foreign => tracing::error!(%peer, "{CLONE}"),
                 }
                 Ok(Message::Noted(Id { id }))
             }
@@ -241,6 +246,7 @@ fn heard(note: EpochNote) -> HeardEpoch {
         epoch: note.epoch,
         key_id: note.key_id,
         signature: note.signature,
+        head: note.head,
     }
 }
 

@@ -27,7 +27,7 @@ pub use apply::{AppliedPackage, ApplyPackageError, Checked, WindowFault, check_o
 pub use build::{Answer, BuildError, PullRequest};
 pub use package::{Package, PackageFault, PackageLimits, VerifiedPackage, Window};
 pub use quota::{QuotaFault, Quotas, TierQuota};
-pub use recovery::{EpochFault, HearError, Recovery};
+pub use recovery::{EpochFault, HearError, OwnEpoch, Recovery};
 pub use returned::{GivenBack, ReturnRequest, TakenBack};
 
 /// Limits of the core.
@@ -124,7 +124,7 @@ impl StateEngine {
     ) -> Result<Self, StoreError> {
         let mut store = Store::open(path, &schemas, minted(&mut *rng))?;
         let mut counters = Counters::new(store.rows().heads()?);
-        let (reserve, fell_back) = recovery::reserve(path, &mut store, &mut counters)?;
+        let (reserve, fell_back) = recovery::reserve(path, &mut store, &mut counters, now)?;
         let ground = Ground {
             schemas,
             keys,
@@ -145,6 +145,7 @@ impl StateEngine {
         } else if engine.standing.as_ref().is_some_and(recovery::is_resolved) {
             engine.begin_recovery(EpochReason::Resolved, now)?;
         }
+        engine.begin_waiting(now)?;
         engine.note_own_server(now)?;
         engine.settle_keys(now)?;
         Ok(engine)

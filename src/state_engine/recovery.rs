@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use keys::{Context, Epoch, PeerId, Signature};
+use keys::{Context, PeerId, PublicKey};
 
 use super::{StateEngine, View, minted};
 use crate::graph::Counters;
@@ -45,7 +45,12 @@ pub(super) fn is_resolved(standing: &StandingRow) -> bool {
 }
 
 /// Goes on behind what was given out, and tells whether the database fell back behind that.
-pub(super) fn reserve(path: &Path, store: &mut Store, counters: &mut Counters) -> Result<(Reserve, bool), StoreError> {
+pub(super) fn reserve(
+    path: &Path,
+    store: &mut Store,
+    counters: &mut Counters,
+    now: Timestamp,
+) -> Result<(Reserve, bool), StoreError> {
     let file = Reserve::path_beside(path);
     let (head, epoch) = (counters.change_seq, store.epoch());
     let before = Reserve::read(&file)?;
@@ -55,6 +60,10 @@ pub(super) fn reserve(path: &Path, store: &mut Store, counters: &mut Counters) -
         // The database minted an epoch and the file was not written any more; or it is a database from before.
         Some(before) => !store.rows().is_own_epoch(&before.epoch())?,
     };
+    if let Some(before) = before.as_ref().filter(|_| fell_back) {
+        // This machine's own, from after what the database is: peers will show it.
+        store.transaction(|tx| tx.adopt_epoch(&before.epoch(), EpochReason::FellBack, now))?;
+    }
     if let Some(before) = &before {
         counters.change_seq = head.max(before.reserved());
     }
@@ -78,7 +87,6 @@ impl StateEngine {
     /// what they hold. Not to be called while an engine's handles are about, which know the old epoch.
     pub fn begin_recovery(&mut self, reason: EpochReason, now: Timestamp) -> Result<(), StoreError> {
         let epoch = minted(&mut *self.rng);
-        let until = Timestamp(now.0.saturating_add(self.ground.limits.recovery.wait_ms));
         self.store.transaction(|tx| {
             tx.mint_epoch(&epoch, reason, now)?;
             if let Some(foreign) = tx.standing()?.and_then(|standing| standing.foreign_epoch) {
@@ -86,15 +94,12 @@ impl StateEngine {
             }
             tx.clear_standing()?;
             tx.ask_all_peers()?;
-            if tx.recovery_peers()?.is_empty() {
-                // Nobody could have been sent what is not here.
-                return Ok(());
-            }
             tx.put_standing(&StandingRow {
                 standing: Standing::Recovering,
                 reason: reason.as_str().to_owned(),
                 since: now,
-                until: Some(until),
+                // Time runs from the first start on: a restored node may lie about for days.
+                until: None,
                 foreign_epoch: None,
             })
         })?;
@@ -105,19 +110,36 @@ impl StateEngine {
         self.follow_standing()
     }
 
+    /// From now on a recovery waits no longer than its limit. Called as a node starts.
+    pub(super) fn begin_waiting(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let waits = |row: &StandingRow| row.standing == Standing::Recovering && row.until.is_none();
+        let Some(row) = self.standing.clone().filter(waits) else {
+            return Ok(());
+        };
+        let until = Some(Timestamp(now.0.saturating_add(self.ground.limits.recovery.wait_ms)));
+        self.store
+            .transaction(|tx| tx.put_standing(&StandingRow { until, ..row }))?;
+        self.follow_standing()
+    }
+
+    /// Whether that peer is to be asked for what it holds of this node's: once after each new epoch, also where it is not
+    /// waited for.
+    pub fn is_to_be_asked(&self, peer: &PeerId) -> Result<bool, StoreError> {
+        let rows = self.store.rows();
+        Ok(rows.began_anew()? && !rows.was_asked(peer)?)
+    }
+
     /// A peer gave back all that it holds of this node's. Ends the recovery where it was the last. Says whether it did.
     pub fn peer_was_asked(&mut self, now: Timestamp, peer: &PeerId) -> Result<bool, StoreError> {
-        if self.standing_at(now) != Standing::Recovering {
-            return Ok(false);
-        }
+        let is_waiting = self.standing_at(now) == Standing::Recovering;
         let is_last = self.store.transaction(|tx| {
             tx.peer_was_asked(peer)?;
             Ok::<_, StoreError>(tx.recovery_peers()?.is_empty())
         })?;
-        if is_last {
+        if is_last && is_waiting {
             self.end_recovery(now)?;
         }
-        Ok(is_last)
+        Ok(is_last && is_waiting)
     }
 
     /// Nobody is waited for any more: by the operator's word, or because time is up. Key events that waited are made good.
@@ -159,32 +181,45 @@ impl StateEngine {
             return Err(EpochFault::Another.into());
         }
         let server = rows.identity(&known.server_oid)?.ok_or(EpochFault::BadSignature)?;
-        let parts: [&[u8]; 1] = [heard.epoch.as_bytes()];
-        let holds = server.public_key.verify(Context::Epoch, &parts, &heard.signature);
-        if server.key_id != heard.key_id || holds.is_err() {
+        if server.key_id != heard.key_id || !is_signed(heard, &server.public_key) {
             return Err(EpochFault::BadSignature.into());
         }
-        if rows.heard_epochs(peer)?.last() == Some(heard) {
+        let known = rows
+            .heard_epochs(peer)?
+            .into_iter()
+            .find(|known| known.epoch == heard.epoch);
+        // What it once said stays, where it says less now: it is shown that.
+        if known.is_some_and(|known| known == *heard || known.head > heard.head) {
             return Ok(());
         }
         Ok(self.store.transaction(|tx| tx.hear_epoch(peer, heard, now))?)
     }
 
-    /// A peer shows an epoch that it heard from this node, or from one with its keys. Where it was not minted here, this node
-    /// is a copy, or has fallen back, and writes nothing more. Says whether that is new.
-    pub fn hear_own_epoch(&mut self, now: Timestamp, peer: &PeerId, heard: &HeardEpoch) -> Result<bool, HearError> {
-        if self.store.rows().is_own_epoch(&heard.epoch)? {
-            return Ok(false);
+    /// A peer shows an epoch that it heard from this node, or from one with its keys. Where it was not minted here, or counted
+    /// further than this database does, this node is a copy or has fallen back, and writes nothing more.
+    pub fn hear_own_epoch(&mut self, now: Timestamp, peer: &PeerId, heard: &HeardEpoch) -> Result<OwnEpoch, HearError> {
+        let rows = self.store.rows();
+        let is_known = rows.is_own_epoch(&heard.epoch)?;
+        let is_behind = heard.epoch == self.ground.epoch && heard.head > rows.heads()?.0;
+        if is_known && !is_behind {
+            return Ok(OwnEpoch::Known);
         }
         let chain = self.ground.keys.node_chain();
         let chain = chain.verify(self.ground.limits.graph.key_events_max);
-        let key = chain.ok().and_then(|chain| chain.key(heard.key_id));
-        let key = key.ok_or(EpochFault::BadSignature)?;
-        let parts: [&[u8]; 1] = [heard.epoch.as_bytes()];
-        key.verify(Context::Epoch, &parts, &heard.signature)
-            .map_err(|_| EpochFault::BadSignature)?;
+        let chain = chain.map_err(|_| EpochFault::BadSignature)?;
+        let key = chain.key(heard.key_id).ok_or(EpochFault::BadSignature)?;
+        if !is_signed(heard, &key) {
+            return Err(EpochFault::BadSignature.into());
+        }
+        if heard.key_id != chain.key_id() {
+            // Who stole a key that was rotated away could stop this node again and again.
+            return Ok(OwnEpoch::OldKey);
+        }
         if self.standing_at(now) == Standing::ReadOnly {
-            return Ok(false);
+            // The operator decides on all that was heard until then.
+            self.store
+                .transaction(|tx| tx.adopt_epoch(&heard.epoch, EpochReason::Foreign, now))?;
+            return Ok(OwnEpoch::Known);
         }
         let row = StandingRow {
             standing: Standing::ReadOnly,
@@ -195,13 +230,31 @@ impl StateEngine {
         };
         self.store.transaction(|tx| tx.put_standing(&row))?;
         self.follow_standing()?;
-        Ok(true)
+        Ok(OwnEpoch::Foreign)
     }
 
     fn follow_standing(&mut self) -> Result<(), StoreError> {
         self.standing = self.store.rows().standing()?;
         Ok(())
     }
+}
+
+/// What came of an epoch of this node's that a peer showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnEpoch {
+    /// It was minted here and counted no further, or is one more that the operator has to decide on.
+    Known,
+    /// It is signed with a key that was rotated away: somebody has that key.
+    OldKey,
+    /// This node is a copy, or has fallen back. It is read-only from now on.
+    Foreign,
+}
+
+/// Whether a node's key signed an epoch and how far it counted.
+fn is_signed(heard: &HeardEpoch, key: &PublicKey) -> bool {
+    let head = heard.head.to_be_bytes();
+    key.verify(Context::Epoch, &[heard.epoch.as_bytes(), &head], &heard.signature)
+        .is_ok()
 }
 
 /// Why an epoch was not noted.
@@ -226,21 +279,15 @@ impl View<'_> {
         })
     }
 
-    /// This node's epoch, signed.
-    pub fn own_epoch(&self) -> HeardEpoch {
-        let keys = &self.ground.keys;
-        let (key_id, signature): (u32, Signature) =
-            keys.sign_as_node_numbered(Context::Epoch, &[self.ground.epoch.as_bytes()]);
-        HeardEpoch {
-            epoch: self.ground.epoch,
+    /// This node's epoch and how far it counted, signed.
+    pub fn own_epoch(&self) -> Result<HeardEpoch, StoreError> {
+        let (keys, epoch, head) = (&self.ground.keys, self.ground.epoch, self.head()?);
+        let (key_id, signature) = keys.sign_as_node_numbered(Context::Epoch, &[epoch.as_bytes(), &head.to_be_bytes()]);
+        Ok(HeardEpoch {
+            epoch,
             key_id,
             signature,
-        }
-    }
-
-    /// The epochs that a peer signed as its own besides the one with which it came: it is shown them.
-    pub fn other_epochs(&self, peer: &PeerId, present: &Epoch) -> Result<Vec<HeardEpoch>, StoreError> {
-        let heard = self.rows.heard_epochs(peer)?;
-        Ok(heard.into_iter().filter(|heard| heard.epoch != *present).collect())
+            head,
+        })
     }
 }

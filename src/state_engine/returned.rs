@@ -3,7 +3,7 @@
 //! A peer gives back exactly the objects that came from the node that asks, with their owners' signatures. Never trusts a
 //! peer with more: what is taken back was signed by a key that this node holds. Invariant: no lower revision wins.
 
-use keys::{CaughtUp, Oid, PeerId, SignedObject};
+use keys::{CaughtUp, Oid, PeerId, SignedObject, VaultError};
 
 use super::{Package, StateEngine, View};
 use crate::acl::Denied;
@@ -12,7 +12,7 @@ use crate::op_context::Timestamp;
 use crate::store::StoreError;
 
 /// Rows that are looked at for one answer at most.
-const ROWS_AT_ONCE: usize = 1024;
+const ROWS_AT_ONCE: usize = 4096;
 
 /// A node asks for what it once sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,8 +60,14 @@ impl std::ops::AddAssign for TakenBack {
 }
 
 impl TakenBack {
+    /// One line of log for an answer at most, whatever is in it.
     fn refuse(&mut self, fault: &Fault) {
-        tracing::warn!(code = fault.code(), "refused an object that a peer gave back");
+        if self.refused == 0 {
+            tracing::warn!(
+                code = fault.code(),
+                "refused objects that a peer gave back; the first is"
+            );
+        }
         self.refused += 1;
     }
 }
@@ -78,11 +84,11 @@ impl View<'_> {
         };
         let app = self.rows.apps().get(&domain.app);
         let app = app.ok_or(StoreError::Inconsistent("a domain without tables"))?;
-        let rows = self.rows.sent_by(app, origin, request.after, ROWS_AT_ONCE)?;
+        let rows = self.rows.by_oid(app, request.after, ROWS_AT_ONCE)?;
         let is_all = rows.len() < ROWS_AT_ONCE;
         let (mut given, mut bytes, mut last) = (GivenBack::default(), 0, None);
         for row in rows {
-            if domain.has_type(row.type_number) {
+            if row.origin == Some(origin) && domain.has_type(row.type_number) {
                 let (_, signed) = load_object(&self.rows, app, &row)?;
                 let room = limits.bytes_max.saturating_sub(Package::EMPTY_BYTES_MAX);
                 bytes += Package::object_bytes(&signed);
@@ -168,6 +174,11 @@ impl StateEngine {
                 let why = "its key was rotated after the backup, and that key is not in it: it cannot sign any more";
                 tracing::error!(identity = %decoded.oid(), why);
                 Err(Fault::OldKey)
+            }
+            Err(VaultError::UnknownIdentity(_)) => {
+                let why = "an identity of this node's that is not in its vault: it was made after the backup, and its keys are lost";
+                tracing::error!(identity = %decoded.oid(), why);
+                Err(Fault::Denied(Denied::OwnerNotHere))
             }
             Err(error) => {
                 tracing::error!(identity = %decoded.oid(), %error, "a peer gave back a record with another key chain");

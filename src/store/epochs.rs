@@ -23,6 +23,8 @@ pub enum EpochReason {
     FellBack,
     /// The operator said that no other copy of this node runs.
     Resolved,
+    /// Begun by another copy of this node; the operator knows of it.
+    Foreign,
 }
 
 impl EpochReason {
@@ -33,6 +35,7 @@ impl EpochReason {
             Self::Restored => "restored",
             Self::FellBack => "fell_back",
             Self::Resolved => "resolved",
+            Self::Foreign => "foreign",
         }
     }
 }
@@ -46,6 +49,8 @@ pub struct HeardEpoch {
     pub key_id: u32,
     /// The signature.
     pub signature: Signature,
+    /// The last `change_seq` of then, signed too.
+    pub head: u64,
 }
 
 fn heard(row: &Row<'_>) -> rusqlite::Result<HeardEpoch> {
@@ -53,6 +58,7 @@ fn heard(row: &Row<'_>) -> rusqlite::Result<HeardEpoch> {
         epoch: Epoch::from_bytes(fixed(row, 0)?),
         key_id: row.get(1)?,
         signature: Signature::from_bytes(fixed(row, 2)?),
+        head: row.get(3)?,
     })
 }
 
@@ -75,6 +81,16 @@ impl Rows<'_> {
         statement.exists([epoch.as_bytes()]).doing(doing)
     }
 
+    /// Whether any epoch followed the first one: then there may be objects of this node's at peers that are not here.
+    pub fn began_anew(&self) -> Result<bool, StoreError> {
+        let doing = "looking for earlier epochs";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT 1 FROM epoch WHERE reason <> 'new'")
+            .doing(doing)?;
+        statement.exists([]).doing(doing)
+    }
+
     /// Whether there was ever a file of reserved sequence numbers beside this database.
     pub fn has_reserved(&self) -> Result<bool, StoreError> {
         let doing = "looking for reserved numbers";
@@ -90,7 +106,9 @@ impl Rows<'_> {
         let doing = "reading a peer's epochs";
         let mut statement = self
             .connection
-            .prepare_cached("SELECT epoch, key_id, signature FROM heard_epoch WHERE peer_id = ?1 ORDER BY at, epoch")
+            .prepare_cached(
+                "SELECT epoch, key_id, signature, head FROM heard_epoch WHERE peer_id = ?1 ORDER BY at, epoch",
+            )
             .doing(doing)?;
         let rows = statement.query_map([peer.as_bytes()], heard).doing(doing)?;
         rows.collect::<rusqlite::Result<_>>().doing(doing)
@@ -135,14 +153,14 @@ impl WriteTx<'_> {
         let mut statement = self
             .connection
             .prepare_cached(
-                "INSERT INTO heard_epoch (peer_id, epoch, key_id, signature, at) VALUES (?1, ?2, ?3, ?4, ?5)
+                "INSERT INTO heard_epoch (peer_id, epoch, key_id, signature, head, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
                  ON CONFLICT (peer_id, epoch) DO UPDATE SET key_id = excluded.key_id, signature = excluded.signature,
-                   at = excluded.at",
+                   head = excluded.head, at = excluded.at",
             )
             .doing(doing)?;
         let (epoch, signature) = (heard.epoch.as_bytes(), heard.signature.as_bytes());
         statement
-            .execute((peer.as_bytes(), epoch, heard.key_id, signature, at.0))
+            .execute((peer.as_bytes(), epoch, heard.key_id, signature, heard.head, at.0))
             .doing(doing)?;
         let mut statement = self
             .connection
@@ -185,6 +203,7 @@ mod tests {
             epoch: Epoch::from_bytes([number; 16]),
             key_id: 0,
             signature: Signature::from_bytes([number; 64]),
+            head: 7,
         };
         store
             .transaction(|tx| {

@@ -87,6 +87,16 @@ impl Rows<'_> {
         rows.collect::<rusqlite::Result<_>>().doing(doing)
     }
 
+    /// How many identities are frozen.
+    pub fn frozen_count(&self) -> Result<u64, StoreError> {
+        let doing = "counting frozen identities";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT COUNT(*) FROM identity WHERE frozen = 1")
+            .doing(doing)?;
+        statement.query_row([], |row| row.get(0)).doing(doing)
+    }
+
     /// All identities and servers known, by oid, from `after` on.
     pub fn identities(&self, after: Option<Oid>, limit: usize) -> Result<Vec<IdentityRow>, StoreError> {
         let doing = "listing identities";

@@ -57,6 +57,7 @@ CREATE TABLE heard_epoch (
   epoch     BLOB    NOT NULL,
   key_id    INTEGER NOT NULL,
   signature BLOB    NOT NULL,
+  head      INTEGER NOT NULL,
   at        INTEGER NOT NULL,
   PRIMARY KEY (peer_id, epoch)
 ) STRICT, WITHOUT ROWID;
@@ -70,6 +71,13 @@ CREATE TABLE standing (
 ) STRICT;
 CREATE TABLE recovery_peer (
   peer_id BLOB NOT NULL PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+CREATE TABLE recovery_asked (
+  peer_id BLOB NOT NULL PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+CREATE TABLE recovery_key (
+  oid    BLOB    NOT NULL PRIMARY KEY,
+  key_id INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE recovery_deletion (
   oid       BLOB    NOT NULL PRIMARY KEY,

@@ -110,7 +110,7 @@ CREATE TABLE sync_state (
 -- not the only one who signs with these keys.
 CREATE TABLE epoch (
   epoch  BLOB    NOT NULL PRIMARY KEY,
-  reason TEXT    NOT NULL,            -- 'new', 'restored', 'fell_back', 'resolved'
+  reason TEXT    NOT NULL,            -- 'new', 'restored', 'fell_back', 'resolved', 'foreign'
   at     INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
@@ -120,6 +120,7 @@ CREATE TABLE heard_epoch (
   epoch     BLOB    NOT NULL,
   key_id    INTEGER NOT NULL,         -- number of the node's key that signed
   signature BLOB    NOT NULL,
+  head      INTEGER NOT NULL,         -- the last change_seq of then, signed with the epoch
   at        INTEGER NOT NULL,
   PRIMARY KEY (peer_id, epoch)
 ) STRICT, WITHOUT ROWID;
@@ -134,12 +135,23 @@ CREATE TABLE standing (
   foreign_epoch BLOB                  -- of 'read_only'
 ) STRICT;
 
--- While recovering: peers that have not been asked yet for what they hold of this node's.
+-- While recovering: peers that are waited for, having not been asked yet for what they hold of this node's.
 CREATE TABLE recovery_peer (
   peer_id BLOB NOT NULL PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
 
--- While recovering: deletions of our own that came back before what they delete did.
+-- Who gave back what it holds of this node's since the last epoch began. Each peer is asked once, late ones too.
+CREATE TABLE recovery_asked (
+  peer_id BLOB NOT NULL PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+
+-- The number of each own identity's key when the last epoch began: what earlier keys signed and lives was in the backup.
+CREATE TABLE recovery_key (
+  oid    BLOB    NOT NULL PRIMARY KEY,
+  key_id INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Deletions of our own that came back before what they delete did.
 CREATE TABLE recovery_deletion (
   oid       BLOB    NOT NULL PRIMARY KEY,
   key_id    INTEGER NOT NULL,

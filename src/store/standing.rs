@@ -1,7 +1,7 @@
 //! Whether this node may write as usual, and what a recovery after a restore still waits for (DESIGN 2).
 //!
 //! Never decides when it is over: `state_engine` does. Invariant: no row of `standing` means that nothing is in the way,
-//! and then nothing is left in the tables of a recovery.
+//! and then nobody is waited for.
 
 use std::path::Path;
 
@@ -113,6 +113,27 @@ impl Rows<'_> {
         rows.collect::<rusqlite::Result<_>>().doing(doing)
     }
 
+    /// Whether a peer gave back what it holds of this node's since the last epoch began.
+    pub fn was_asked(&self, peer: &PeerId) -> Result<bool, StoreError> {
+        let doing = "looking whether a peer was asked";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT 1 FROM recovery_asked WHERE peer_id = ?1")
+            .doing(doing)?;
+        statement.exists([peer.as_bytes()]).doing(doing)
+    }
+
+    /// Number of an own identity's key when the last epoch began; 0 where it had none, or where no epoch followed the first.
+    pub fn recovery_key(&self, identity: &Oid) -> Result<u32, StoreError> {
+        let doing = "reading the number of a key of then";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT key_id FROM recovery_key WHERE oid = ?1")
+            .doing(doing)?;
+        let known = statement.query_row([identity.as_bytes()], |row| row.get(0));
+        known.optional().doing(doing).map(Option::unwrap_or_default)
+    }
+
     /// A deletion of our own that waits for what it deletes.
     pub fn kept_deletion(&self, oid: &Oid) -> Result<Option<Kept>, StoreError> {
         let doing = "looking for a deletion that came back";
@@ -156,16 +177,18 @@ impl WriteTx<'_> {
     /// Nothing is in the way of writing any more, and no recovery waits for anything.
     pub fn clear_standing(&self) -> Result<(), StoreError> {
         self.connection
-            .execute_batch("DELETE FROM standing; DELETE FROM recovery_peer; DELETE FROM recovery_deletion;")
+            .execute_batch("DELETE FROM standing; DELETE FROM recovery_peer;")
             .doing("noting that this node may write")
     }
 
-    /// All peers that are not forgotten are to be asked, and those alone.
+    /// All peers are to be asked anew, and waited for but where they are banned or forgotten; the keys of now are those that count.
     pub fn ask_all_peers(&self) -> Result<(), StoreError> {
         self.connection
             .execute_batch(
-                "DELETE FROM recovery_peer; DELETE FROM recovery_deletion;
-                 INSERT INTO recovery_peer (peer_id) SELECT peer_id FROM peers WHERE tier <> 'forgotten';",
+                "DELETE FROM recovery_peer; DELETE FROM recovery_asked; DELETE FROM recovery_key;
+                 INSERT INTO recovery_peer (peer_id) SELECT peer_id FROM peers WHERE tier <> 'forgotten'
+                   AND peer_id NOT IN (SELECT peer_id FROM verdict WHERE verdict = 'banned');
+                 INSERT INTO recovery_key (oid, key_id) SELECT oid, key_id FROM identity WHERE key_id > 0;",
             )
             .doing("noting whom a recovery waits for")
     }
@@ -173,6 +196,11 @@ impl WriteTx<'_> {
     /// A peer was asked.
     pub fn peer_was_asked(&self, peer: &PeerId) -> Result<(), StoreError> {
         let doing = "noting that a peer was asked";
+        let mut statement = self
+            .connection
+            .prepare_cached("INSERT INTO recovery_asked (peer_id) VALUES (?1) ON CONFLICT DO NOTHING")
+            .doing(doing)?;
+        statement.execute([peer.as_bytes()]).doing(doing)?;
         let mut statement = self
             .connection
             .prepare_cached("DELETE FROM recovery_peer WHERE peer_id = ?1")
@@ -236,6 +264,9 @@ mod tests {
         assert_eq!(store.rows().kept_deletion(&oid).unwrap(), Some(deletion));
         store.transaction(|tx| tx.clear_standing()).unwrap();
         assert_eq!(store.rows().standing().unwrap(), None);
-        assert_eq!(store.rows().kept_deletion(&oid).unwrap(), None);
+        assert!(
+            store.rows().kept_deletion(&oid).unwrap().is_some(),
+            "for who is asked late"
+        );
     }
 }

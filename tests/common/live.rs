@@ -187,6 +187,9 @@ impl LiveNode {
         let mut core = open(&life, &keys, &clock);
         if let Some(reason) = begins {
             core.begin_recovery(reason, Clock::now(&clock)).unwrap();
+            // As after `postern restore`: the node is started later.
+            drop(core);
+            core = open(&life, &keys, &clock);
         }
         let admission = Admission::new(life.setup.admission.clone());
         Self::run(net, life, keys, (identity, clock, admission), core)

@@ -163,7 +163,11 @@ fn c_tor_and_postern_take_each_others_onion_keys() {
     };
     // Tor writes the file `hostname` of a folder with a key in it, and makes a key where there is none.
     let hostname = |service: &Path, data: &str| {
+        let torrc = at(&format!("{data}.torrc"));
+        std::fs::write(&torrc, "").unwrap();
         let mut tor = Command::new("tor")
+            .arg("-f")
+            .arg(torrc)
             .args(["--DisableNetwork", "1", "--SocksPort", "0", "--DataDirectory"])
             .arg(at(data))
             .arg("--HiddenServiceDir")
@@ -177,7 +181,7 @@ fn c_tor_and_postern_take_each_others_onion_keys() {
         let lines = BufReader::new(tor.stdout.take().unwrap()).lines();
         let said: Vec<_> = lines
             .map_while(Result::ok)
-            .take_while(|line| !line.contains("DisableNetwork is set"))
+            .take_while(|line| !line.contains("Delaying directory fetches"))
             .collect();
         let name = std::fs::read_to_string(service.join("hostname"));
         let name = name

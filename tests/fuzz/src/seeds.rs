@@ -110,9 +110,12 @@ fn sessions(seeds: &mut Seeds, stage: &Stage) {
     use postern::peer::message::{EpochNote, Id, Message, Return, Returned};
     let keys = &stage.bob.here.keys;
     let epoch = keys::Epoch::from_bytes([3; 16]);
-    let (key_id, signature) = keys.sign_as_node_numbered(keys::Context::Epoch, &[epoch.as_bytes()]);
+    let head = 9u64;
+    let parts: [&[u8]; 2] = [epoch.as_bytes(), &head.to_be_bytes()];
+    let (key_id, signature) = keys.sign_as_node_numbered(keys::Context::Epoch, &parts);
     let note = EpochNote {
         id: 1,
+        head,
         epoch,
         key_id,
         signature,
