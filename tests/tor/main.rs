@@ -267,8 +267,7 @@ fn a_node_that_is_killed_in_its_first_pull_finishes_it_after_a_restart() {
     }
 
     two.b.start();
-    reachable(&mut two.b);
-    // The dialled peer is trusted, so B dials it again by itself and begins to pull.
+    // The dialled peer is trusted, so B dials it again by itself and begins to pull, before it is reachable itself.
     two.b
         .until("the first pull is under way", Duration::from_secs(120), |node| {
             (!inbox(node, &b_identity).is_empty()).then_some(())
