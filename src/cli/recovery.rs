@@ -87,8 +87,15 @@ async fn status(asking: &Asking) -> Result<(), Failure> {
                 "This node begins anew ({}). New objects are made as always; updates, deletions and changes of keys wait,",
                 text(&recovery, "reason").replace('_', " ")
             ));
-            say("since they may contradict what was done after the backup. It waits for these peers:");
-            for peer in list(&recovery, "waits_for") {
+            let peers = list(&recovery, "waits_for");
+            if peers.is_empty() {
+                say(
+                    "since they may contradict what was done after the backup. No peer was known then: the first that comes ends it.",
+                );
+            } else {
+                say("since they may contradict what was done after the backup. It waits for these peers:");
+            }
+            for peer in peers {
                 say(format_args!("  peer {}", short(peer.as_str().unwrap_or_default())));
             }
             say(format_args!(
