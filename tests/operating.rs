@@ -203,3 +203,93 @@ fn a_credential_opens_the_vault_without_anybody_there() {
     fs::copy(node.passphrase(), credentials.join("postern-passphrase")).unwrap();
     assert!(list(&credentials).status.success());
 }
+
+#[test]
+fn identities_are_named_retired_and_rotated_and_a_restored_node_waits_before_it_changes_them() {
+    let parent = tempfile::tempdir().unwrap();
+    let at = |name: &str| parent.path().join(name);
+    let mut node = NodeProcess::init(Path::new(env!("CARGO_BIN_EXE_postern")), parent.path(), "Alice", CONFIG);
+    node.start();
+    let config = node_config(&node);
+    let of = |config: &str, words: &[&str]| {
+        let all: Vec<_> = words.iter().copied().chain(["--config", config]).collect();
+        postern(&all)
+    };
+    let done = |words: &[&str]| {
+        let output = of(&config, words);
+        assert!(
+            output.status.success(),
+            "{words:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let fails = |config: &str, words: &[&str], why: &str| {
+        let output = of(config, words);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(why), "{words:?}: {said}");
+    };
+    done(&["identity", "new", "Bob"]);
+    done(&["identity", "rename", "Bob", "Robert"]);
+    done(&["send", "--from", "Alice", "--to", "Robert", "Hi"]);
+    fails(
+        &config,
+        &["send", "--from", "Alice", "--to", "Bob", "Hi"],
+        "nobody called Bob",
+    );
+    done(&["identity", "retire", "Robert"]);
+    assert!(done(&["identity", "list"]).contains("here, retired"));
+    fails(
+        &config,
+        &["send", "--from", "Alice", "--to", "Robert", "Hi"],
+        "is retired",
+    );
+    fails(&config, &["send", "--from", "Robert", "--to", "Alice", "Hi"], "retired");
+    done(&["identity", "retire", "Robert", "--undo"]);
+    done(&["send", "--from", "Robert", "--to", "Alice", "Hi"]);
+    fails(&config, &["identity", "thaw", "Robert"], "not frozen");
+    assert!(done(&["identity", "rotate", "Robert"]).contains("number 1"));
+    assert!(done(&["identity", "rotate", "node"]).contains("number 1"));
+    let keys: Vec<_> = node.get("/api/identities")["identities"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|card| (card["name"].clone(), card["key_id"].clone()))
+        .collect();
+    assert!(keys.contains(&(json!("Robert"), json!(1))) && keys.contains(&(json!("Alice"), json!(0))));
+    fails(&config, &["recovery", "resolve", "--no-such"], "unexpected argument");
+    assert!(done(&["recovery"]).contains("Nothing is in the way"));
+    let long = "x".repeat(65);
+    fails(&config, &["identity", "new", &long], "64 bytes");
+    assert_eq!(node.get("/api/identities")["identities"].as_array().unwrap().len(), 2);
+
+    done(&["backup", "--out", text(&at("backup"))]);
+    node.stop();
+    let again = at("again");
+    let word = node.passphrase().to_owned();
+    ok(&[
+        "restore",
+        text(&at("backup")),
+        text(&again),
+        "--passphrase-file",
+        text(&word),
+    ]);
+    let mut restored = NodeProcess::at(&node, &again);
+    restored.start();
+    let config = node_config(&restored);
+    assert_eq!(restored.get("/api/recovery")["state"], json!("recovering"));
+    let waits = "has not asked all its peers yet";
+    fails(&config, &["identity", "rename", "Alice", "Al"], waits);
+    fails(&config, &["identity", "rotate", "Alice"], waits);
+    restored.stop();
+    let rotate = ["keys", "rotate", "node", "--passphrase-file", text(&word)];
+    fails(&config, &rotate, waits);
+    restored.start();
+    assert!(
+        of(&config, &["identity", "new", "Carol"]).status.success(),
+        "what is new does not wait"
+    );
+    assert!(of(&config, &["recovery", "finish"]).status.success());
+    assert!(of(&config, &["identity", "rename", "Alice", "Al"]).status.success());
+    restored.stop();
+}

@@ -66,10 +66,10 @@ fn tell(asking: &Asking, done: &Value, is_done: bool, yes: &str, no: &str) {
 /// One line for the status; none where nothing is in the way.
 pub(super) fn summary(recovery: &Value) -> Option<String> {
     match text(recovery, "state") {
-        "recovering" => Some(format!(
-            "changes wait until {} more peers were asked (`postern recovery`)",
-            list(recovery, "waits_for").len()
-        )),
+        "recovering" => Some(match list(recovery, "waits_for").len() {
+            0 => "changes wait for the first peer that comes (`postern recovery`)".to_owned(),
+            peers => format!("changes wait until {peers} more peers were asked (`postern recovery`)"),
+        }),
         "read_only" => Some("READ-ONLY: another copy of this node runs, or ran (`postern recovery`)".to_owned()),
         _ => None,
     }
