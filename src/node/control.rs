@@ -293,6 +293,14 @@ fn dial_error(error: &DialError) -> ControlError {
             "banned",
             "this peer is banned here and is not dialled: `postern peer unban` lifts that",
         ),
+        DialError::Handshake(HandshakeError::Refused {
+            code: RefusalCode::Signature,
+            ..
+        }) => refusal(
+            "refused",
+            "the other node knows a later key of this node than the one that is here: this node was put back to before a \
+             rotation of its own key, and does not come back from that backup (docs/OPERATIONS.md, 3)",
+        ),
         DialError::Handshake(HandshakeError::Refused { code, .. }) => {
             refusal("refused", &format!("the other node did not admit this one: {code}"))
         }

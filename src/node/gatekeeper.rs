@@ -5,7 +5,7 @@
 
 use bastion::{Applicant, Decision, Gatekeeper, Internal, Profile, RefusalCode};
 use futures::future::BoxFuture;
-use keys::BootId;
+use keys::{BootId, VerifiedChain};
 
 use super::admission::{Admission, Facts, Judgement, judge};
 use crate::config::AdmissionConfig;
@@ -13,7 +13,7 @@ use crate::engine::EngineError;
 use crate::peer::Peers;
 use crate::services::admission::claimed_names;
 use crate::services::identities;
-use crate::store::{Knock, PendingBounds, StoreError};
+use crate::store::{IdentityRow, Knock, PendingBounds, StoreError};
 
 /// The node's part in a handshake.
 pub struct Doorkeeper {
@@ -61,11 +61,26 @@ impl Gatekeeper for Doorkeeper {
     }
 }
 
+/// Whether a later key of a node is known than the one it comes with, or another one of that number. It learns nothing here,
+/// and gets no ticket.
+fn is_behind(chain: &VerifiedChain, known: &IdentityRow) -> bool {
+    let is_other = chain.key_id() == known.key_id && chain.current() != known.public_key;
+    chain.key_id() < known.key_id || is_other
+}
+
 impl Doorkeeper {
     async fn judged(&self, applicant: &Applicant<'_>) -> Result<Decision, EngineError<StoreError>> {
         let (peer, engine) = (applicant.claims.peer_id(), self.peers.engine());
-        let known = engine.read(move |view| Ok::<_, StoreError>((view.rows.peer(&peer)?, view.rows.verdict(&peer)?)));
-        let (row, verdict) = known.await?;
+        let server = applicant.claims.chain.oid();
+        let known = engine.read(move |view| {
+            let rows = view.rows;
+            Ok::<_, StoreError>((rows.peer(&peer)?, rows.verdict(&peer)?, rows.identity(&server)?))
+        });
+        let (row, verdict, node) = known.await?;
+        if node.is_some_and(|node| is_behind(&applicant.claims.chain, &node)) {
+            tracing::warn!(%peer, "a node came with keys that are older than those known: a thief, or restored from an old backup");
+            return Ok(Decision::Refuse(RefusalCode::Signature));
+        }
         let admission = self.admission.get();
         let facts = Facts {
             tier: row.map(|row| row.tier),
