@@ -82,7 +82,9 @@ fn keys_change_and_a_node_comes_back_from_a_backup_over_onion_services() {
     let lost = std::mem::replace(&mut two.a, restored);
     two.a.start();
     reachable(&mut two.a);
-    two.a.until("B was asked", Duration::from_secs(240), |node| {
+    // Usually seconds. B still has the descriptor from before the loss, whose introduction points are gone, and each dial
+    // that begins with it may last its whole deadline.
+    two.a.until("B was asked", Duration::from_secs(600), |node| {
         (node.get("/api/recovery")["state"] == "open").then_some(())
     });
     let status = two.a.get("/api/status");
