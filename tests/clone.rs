@@ -134,7 +134,7 @@ async fn the_old_copy_that_comes_after_the_restored_one_writes_nothing_until_tha
     );
     let old = old.restart(&net).await;
     writes_nothing(&old).await;
-    assert!(old.write(|core, now| Ok(core.resolve(now)?)).await.unwrap());
+    assert!(old.write(|core, _| Ok(core.resolve()?)).await.unwrap());
     writes_nothing(&old).await;
     let before = epoch(&old);
     let old = old.restart(&net).await;

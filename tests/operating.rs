@@ -260,7 +260,7 @@ fn identities_are_named_retired_and_rotated_and_a_restored_node_waits_before_it_
     fails(&config, &["recovery", "resolve", "--no-such"], "unexpected argument");
     assert!(done(&["recovery"]).contains("Nothing is in the way"));
     let long = "x".repeat(65);
-    fails(&config, &["identity", "new", &long], "64 bytes");
+    fails(&config, &["identity", "new", &long], "64");
     assert_eq!(node.get("/api/identities")["identities"].as_array().unwrap().len(), 2);
 
     done(&["backup", "--out", text(&at("backup"))]);

@@ -43,6 +43,6 @@ pub(super) async fn finish(State(state): State<ApiState>) -> Result<Json<Value>,
 
 /// No other copy of this node runs: from the next start on it is a restored one.
 pub(super) async fn resolve(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
-    let resolved = state.engine.write(|core, now| core.resolve(now)).await?;
+    let resolved = state.engine.write(|core, _| core.resolve()).await?;
     Ok(Json(json!({ "resolved": resolved })))
 }

@@ -49,31 +49,26 @@ impl GraphManager<'_> {
     fn sign_one_again(&mut self, app: &AppTable, row: ParentRow) -> Result<(), SaveError> {
         let (object, _) = load_object(self.tx, app, &row)?;
         let signed = self.keys().sign_object(row.owner, object.to_bytes())?;
-        let owner = self.identity(&row.owner)?;
-        let owner_at_home = owner.is_some_and(|owner| owner.home == self.us);
-        let (scope, owner) = (row.scope_id, row.owner);
-        let key = (signed.key_id(), *signed.signature());
-        let id = row.id;
-        self.send_again(app, row, key, owner_at_home)?;
-        if scope == Some(id) {
+        let (id, owner, is_scope) = (row.id, row.owner, row.scope_id == Some(row.id));
+        let again = ParentRow {
+            key_id: signed.key_id(),
+            signature: *signed.signature(),
+            ..row
+        };
+        self.send_again(app, again)?;
+        if is_scope {
             for below in self.tx.made_here_in(app, id)? {
-                if below.owner != owner && below.id != id {
-                    let key = (below.key_id, below.signature);
-                    self.send_again(app, below, key, true)?;
+                if below.owner != owner && self.is_at_home(&below.owner)? {
+                    self.send_again(app, below)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Gives an object a new `change_seq` in a change group of its own, and this signature.
-    fn send_again(
-        &mut self,
-        app: &AppTable,
-        row: ParentRow,
-        (key_id, signature): (u32, keys::Signature),
-        owner_at_home: bool,
-    ) -> Result<(), SaveError> {
+    /// Gives an object a new `change_seq` in a change group of its own; what it says, and who signed it, is the row's.
+    fn send_again(&mut self, app: &AppTable, row: ParentRow) -> Result<(), SaveError> {
+        let owner_at_home = self.is_at_home(&row.owner)?;
         let existing = Existing {
             owner: row.owner,
             rev: row.rev,
@@ -84,14 +79,16 @@ impl GraphManager<'_> {
         let granted = AclManager::check_signed_again(row.oid, owner_at_home, &existing)?;
         self.end_group();
         let again = ParentRow {
-            key_id,
-            signature,
             change_seq: self.stamp(),
             ..row
         };
         self.parents(app)?.send_parent_again(&again, &granted)?;
         self.memory.borrow_mut().forget_parent(app.id, &again);
         Ok(())
+    }
+
+    fn is_at_home(&self, owner: &Oid) -> Result<bool, StoreError> {
+        Ok(self.identity(owner)?.is_some_and(|owner| owner.home == self.us))
     }
 
     /// Takes back an object of this node's own that a peer was sent before the backup was restored.

@@ -17,20 +17,17 @@ use crate::peer::Peers;
 use crate::services::identities;
 use crate::store::{Standing, StoreError, standing_of};
 
-/// Longest name of an identity, as the app's schema has it.
-const NAME_BYTES_MAX: usize = 64;
-
 /// Whether the keys of a node that is stopped may be rotated: not while it waits for its peers after a restore, which may
 /// know of a rotation that the backup does not have.
 ///
 /// # Errors
 /// [`SaveError::Recovering`], [`SaveError::ReadOnly`], or a database that cannot be read.
 pub fn check_may_rotate(data: &DataDir) -> Result<(), SaveError> {
-    let standing = standing_of(&data.database())?.filter(|row| row.until.is_none_or(|until| until > SystemClock.now()));
-    match standing.map(|row| row.standing) {
-        None | Some(Standing::Open) => Ok(()),
-        Some(Standing::Recovering) => Err(SaveError::Recovering),
-        Some(Standing::ReadOnly) => Err(SaveError::ReadOnly),
+    let row = standing_of(&data.database())?;
+    match Standing::of(row.as_ref(), SystemClock.now()) {
+        Standing::Open => Ok(()),
+        Standing::Recovering => Err(SaveError::Recovering),
+        Standing::ReadOnly => Err(SaveError::ReadOnly),
     }
 }
 
@@ -57,10 +54,8 @@ impl Keyring {
 
     /// Refused before the vault is touched: what is there stays there.
     async fn check_may_write(&self, is_change: bool) -> Result<(), ControlError> {
-        let looking = self
-            .peers
-            .engine()
-            .write(|core, now| Ok::<_, StoreError>(core.standing_at(now)));
+        let now = self.peers.engine().now();
+        let looking = self.peers.engine().read(move |view| view.standing_at(now));
         match looking.await.map_err(|error| refusal("internal", &error.to_string()))? {
             Standing::ReadOnly => Err(refusal("read_only", &SaveError::ReadOnly.to_string())),
             Standing::Recovering if is_change => Err(refusal("recovering", &SaveError::Recovering.to_string())),
@@ -70,9 +65,11 @@ impl Keyring {
 
     async fn add_identity(&self, name: Option<String>) -> Result<Oid, ControlError> {
         self.check_may_write(false).await?;
-        if name.as_ref().is_some_and(|name| name.len() > NAME_BYTES_MAX) {
-            let why = format!("a name has at most {NAME_BYTES_MAX} bytes");
-            return Err(refusal("schema", &why));
+        let schemas = &self.peers.engine().ground().schemas;
+        if let Some(name) = &name
+            && let Err(error) = identities::check_name(schemas, name)
+        {
+            return Err(refusal("schema", &error.to_string()));
         }
         let keys = self.keys.clone();
         let identity = in_vault(move || keys.add_identity(&mut rand::rng())).await?;

@@ -74,7 +74,7 @@ impl Peers {
 
     async fn recover(&self, handle: &Handle, domains: &[String]) -> Result<(), SyncError> {
         let peer = *handle.peer();
-        let asks = self.engine().write(move |core, _| core.is_to_be_asked(&peer));
+        let asks = self.engine().read(move |view| view.is_to_be_asked(&peer));
         if !asks.await? {
             return Ok(());
         }
@@ -101,9 +101,8 @@ impl Peers {
     }
 
     async fn is_recovering(&self) -> Result<bool, SyncError> {
-        let standing = self
-            .engine()
-            .write(|core, now| Ok::<_, StoreError>(core.standing_at(now)));
+        let now = self.engine().now();
+        let standing = self.engine().read(move |view| view.standing_at(now));
         Ok(standing.await? == Standing::Recovering)
     }
 

@@ -67,7 +67,11 @@ impl TypeSchema {
 }
 
 impl AttrSchema {
-    fn check(&self, values: &[Value]) -> Result<(), SchemaViolation> {
+    /// Checks the values of this attribute in one object.
+    ///
+    /// # Errors
+    /// The first rule that they break.
+    pub fn check(&self, values: &[Value]) -> Result<(), SchemaViolation> {
         let attr = || self.name.clone();
         let (count, min, max) = (values.len(), self.min, self.max);
         if count < min as usize || count > max as usize {

@@ -4,6 +4,7 @@ use keys::{Oid, PeerId, SignedObject};
 
 use crate::graph::{GraphManager, Profile, SaveError, Saved, identities, load_object};
 use crate::object::Value;
+use crate::schema::{SchemaViolation, Schemas};
 use crate::state_engine::View;
 use crate::store::StoreError;
 
@@ -52,6 +53,13 @@ impl From<StoreError> for IdentityError {
 /// Writes the record of an identity whose keys the vault holds already.
 pub fn publish(graph: &mut GraphManager<'_>, identity: Oid, name: Option<&str>) -> Result<Saved, SaveError> {
     graph.save_identity(identity, name)
+}
+
+/// Whether that may be an identity's name, before anything is made that would bear it.
+pub fn check_name(schemas: &Schemas, name: &str) -> Result<(), SchemaViolation> {
+    let schema = schemas.type_(identities::APP, identities::IDENTITY);
+    let attr = schema.and_then(|schema| schema.attr(identities::NAME));
+    attr.map_or(Ok(()), |attr| attr.check(&[Value::from(name)]))
 }
 
 /// Gives an identity that lives here another name, or none.

@@ -77,10 +77,7 @@ pub(super) fn reserve(
 impl StateEngine {
     /// What this node may write at a moment.
     pub fn standing_at(&self, now: Timestamp) -> Standing {
-        match &self.standing {
-            Some(row) if row.until.is_none_or(|until| until > now) => row.standing,
-            _ => Standing::Open,
-        }
+        Standing::of(self.standing.as_ref(), now)
     }
 
     /// Begins a new epoch: all that peers had of the old one they are sent again, and changes wait until they were asked for
@@ -122,13 +119,6 @@ impl StateEngine {
         self.follow_standing()
     }
 
-    /// Whether that peer is to be asked for what it holds of this node's: once after each new epoch, also where it is not
-    /// waited for.
-    pub fn is_to_be_asked(&self, peer: &PeerId) -> Result<bool, StoreError> {
-        let rows = self.store.rows();
-        Ok(rows.began_anew()? && !rows.was_asked(peer)?)
-    }
-
     /// A peer gave back all that it holds of this node's. Ends the recovery where it was the last. Says whether it did.
     pub fn peer_was_asked(&mut self, now: Timestamp, peer: &PeerId) -> Result<bool, StoreError> {
         let is_waiting = self.standing_at(now) == Standing::Recovering;
@@ -160,7 +150,7 @@ impl StateEngine {
     }
 
     /// The operator says that no other copy of this node runs: with the next start it begins a new epoch and asks its peers.
-    pub fn resolve(&mut self, _now: Timestamp) -> Result<bool, StoreError> {
+    pub fn resolve(&mut self) -> Result<bool, StoreError> {
         let Some(row) = self.standing.clone().filter(|row| row.standing == Standing::ReadOnly) else {
             return Ok(false);
         };
@@ -277,6 +267,17 @@ impl View<'_> {
             waits_for: self.rows.recovery_peers()?,
             standing,
         })
+    }
+
+    /// Whether that peer is to be asked for what it holds of this node's: once after each new epoch, also where it is not
+    /// waited for.
+    pub fn is_to_be_asked(&self, peer: &PeerId) -> Result<bool, StoreError> {
+        Ok(self.rows.began_anew()? && !self.rows.was_asked(peer)?)
+    }
+
+    /// What this node may write at a moment.
+    pub fn standing_at(&self, now: Timestamp) -> Result<Standing, StoreError> {
+        Ok(Standing::of(self.rows.standing()?.as_ref(), now))
     }
 
     /// This node's epoch and how far it counted, signed.

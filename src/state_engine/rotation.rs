@@ -51,7 +51,6 @@ impl StateEngine {
                 graph.save_profile(identity, &profile)?;
                 return Ok(true);
             }
-            // The record is among them only where its app is another's; it was signed just now.
             Ok(graph.sign_again(&identity, AT_ONCE)? == AT_ONCE)
         });
         crash_point("rotation: a step settled");

@@ -43,7 +43,7 @@ pub use pending::{Knock, PendingBounds, PendingRow};
 pub use reserve::{Reserve, ReserveError};
 pub use select::{Changed, Selection};
 pub use snapshot::{check_whole, snapshot};
-pub use standing::{Kept, Standing, StandingRow, standing_of};
+pub use standing::{Standing, StandingRow, standing_of};
 pub use sync_state::{Cursor, Direction, SyncStateRow};
 pub use usage::{Stored, Usage};
 pub use verdicts::{Verdict, VerdictRow};

@@ -1,8 +1,7 @@
 //! Objects by who made them and whose key signed them: what is signed again after a rotation, and what a peer that was
 //! restored gets back (DESIGN 5).
 //!
-//! Never changes what an object says: only [`WriteTx::put_signature`] writes, beside unchanged content. Invariant: what is
-//! listed for a peer came from that peer.
+//! Never changes what an object says. Invariant: only [`WriteTx::put_signature`] writes here, beside unchanged content.
 
 use keys::{Oid, Signature};
 
@@ -35,9 +34,7 @@ impl Rows<'_> {
             .doing(doing)?;
         rows.collect::<rusqlite::Result<_>>().doing(doing)
     }
-}
 
-impl Rows<'_> {
     /// What was made here in a scope, oldest first.
     pub fn made_here_in(&self, app: &AppTable, scope_id: i64) -> Result<Vec<ParentRow>, StoreError> {
         let doing = "reading what was made in a scope";

@@ -37,10 +37,15 @@ pub struct StandingRow {
     pub foreign_epoch: Option<Epoch>,
 }
 
-/// An object of our own that a peer gave back and that is kept aside.
-pub type Kept = SignedObject;
-
 impl Standing {
+    /// What may be written at a moment, where this is in the way; a recovery ends when its time is up.
+    pub fn of(row: Option<&StandingRow>, now: Timestamp) -> Self {
+        match row {
+            Some(row) if row.until.is_none_or(|until| until > now) => row.standing,
+            _ => Self::Open,
+        }
+    }
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Open => "open",
@@ -135,7 +140,7 @@ impl Rows<'_> {
     }
 
     /// A deletion of our own that waits for what it deletes.
-    pub fn kept_deletion(&self, oid: &Oid) -> Result<Option<Kept>, StoreError> {
+    pub fn kept_deletion(&self, oid: &Oid) -> Result<Option<SignedObject>, StoreError> {
         let doing = "looking for a deletion that came back";
         let mut statement = self
             .connection
@@ -210,7 +215,7 @@ impl WriteTx<'_> {
     }
 
     /// Keeps a deletion until what it deletes comes back; of two the one with the higher revision is the caller's to choose.
-    pub fn keep_deletion(&self, oid: &Oid, object: &Kept) -> Result<(), StoreError> {
+    pub fn keep_deletion(&self, oid: &Oid, object: &SignedObject) -> Result<(), StoreError> {
         let doing = "keeping a deletion that came back";
         let mut statement = self
             .connection
