@@ -15,6 +15,10 @@ use std::sync::Arc;
 use bastion::transport::{DialError, Listener, Stream, Transport, loopback::LoopbackDirectory, memory::MemoryNet};
 use keys::{OnionAddr, PublicKey};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, split};
+use tokio::time::timeout;
+
+/// Far above what the slowest conversation takes.
+const STALLED: std::time::Duration = std::time::Duration::from_secs(120);
 
 /// Echoes what strangers say, each stream until it ends, until the listener does.
 fn echo_server(mut listener: impl Listener) -> tokio::task::JoinHandle<()> {
@@ -45,7 +49,9 @@ async fn conversation(transport: &dyn Transport, onion: &OnionAddr, length: usiz
         writer
     });
     let mut heard = vec![0; length];
-    reader.read_exact(&mut heard).await.unwrap();
+    // A relay that stalls says nothing; the test then says so, and not the runner after a quarter of an hour.
+    let hearing = timeout(STALLED, reader.read_exact(&mut heard));
+    hearing.await.expect("the stream stalled").unwrap();
     assert!(heard == said, "other bytes came back");
     says.await.unwrap();
 }
