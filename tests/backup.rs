@@ -321,13 +321,25 @@ fn own_apps_come_along_and_folders_elsewhere_are_brought_in() {
 }
 
 #[test]
-fn a_config_that_went_wrong_is_said_before_anything_is_written() {
+fn what_a_restore_would_refuse_is_no_backup() {
     let folder = Folder::new();
     let path = folder.at("node").join("postern.toml");
     let config = Config::load(&path).unwrap();
     let keys = KeyManager::open(&DataDir::of(&config).keys(), &passphrase()).unwrap();
-    fs::write(&path, "[node]\nnonsense = 1\n").unwrap();
-    let done = node::backup(&config, &keys, &folder.at("backup"), &mut |_| ControlFlow::Continue(()));
-    assert!(matches!(done, Err(BackupError::Config(_))));
-    assert!(!folder.at("backup").exists());
+    fs::create_dir(folder.at("node").join("own")).unwrap();
+    let before = folder.names();
+    // Edited since the node started, each in another way.
+    let after = |text: &str, name: &str| {
+        fs::write(&path, text).unwrap();
+        node::backup(&config, &keys, &folder.at(name), &mut |_| ControlFlow::Continue(()))
+    };
+    let apps = "[node]\napps = [\"identities\", \"mine\"]\nschema_dir = \"own\"\n";
+    assert!(matches!(after(apps, "backup"), Err(BackupError::Schemas(_))));
+    let outside = "node = { data_dir = \"/elsewhere\" }\n";
+    assert!(matches!(after(outside, "backup"), Err(BackupError::Layout(_))));
+    let nonsense = "[node]\nnonsense = 1\n";
+    assert!(matches!(after(nonsense, "backup"), Err(BackupError::Config(_))));
+    assert!(matches!(after("", "backup.new"), Err(BackupError::Reserved(_))));
+    assert_eq!(folder.names(), before);
+    after("", "backup").unwrap();
 }

@@ -36,7 +36,8 @@ use crate::vault::{KEY_CHECK_BYTES, VaultError, key_check};
 
 pub use opening::{BackupOpener, OpeningReader};
 
-const MAGIC: &[u8; 15] = b"postern-backup\n";
+/// How every backup begins.
+pub const MAGIC: &[u8; 15] = b"postern-backup\n";
 const VERSION: u16 = 1;
 const HEADER_BYTES: usize = 15 + 2 + 12 + 16 + KEY_CHECK_BYTES + 32;
 /// Bytes of a chunk before it is sealed.

@@ -172,11 +172,7 @@ impl OnionKey {
         private_file::create(&path.join(SECRET_FILE), &secret)?;
         private_file::create(&path.join(PUBLIC_FILE), &self.public_file())?;
         private_file::create(&path.join(HOSTNAME_FILE), self.hostname_file().as_bytes())?;
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let parent = parent.unwrap_or(Path::new("."));
-        File::open(parent)
-            .and_then(|parent| parent.sync_all())
-            .map_err(|source| io_error(parent, "sync it to the disk", source))
+        Ok(private_file::sync_parent(path)?)
     }
 
     fn public_file(&self) -> Vec<u8> {

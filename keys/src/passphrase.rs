@@ -82,9 +82,6 @@ impl KdfCost {
         lanes: 1,
     };
 
-    /// The [`FLOOR`](Self::FLOOR), where nobody measures.
-    pub const DEFAULT: Self = Self::FLOOR;
-
     /// As cheap as Argon2id gets. For tests only: protects nothing.
     pub const TEST: Self = Self {
         memory_kib: 8,
@@ -285,7 +282,7 @@ mod tests {
     #[test]
     fn costs_out_of_bounds_and_empty_passphrases_are_refused_before_any_work() {
         let word = Passphrase::from_string("word".into());
-        let default = KdfCost::DEFAULT;
+        let default = KdfCost::FLOOR;
         let bad = [
             KdfCost {
                 memory_kib: u32::MAX,

@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -181,14 +181,30 @@ fn write(
     }
     done(Step::Named)?;
     // Without this a power loss could still bring the old name back.
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
+    sync_parent(path)?;
+    done(Step::FolderSynced)
+}
+
+/// Waits until the name of a file is on the disk.
+pub(crate) fn sync_parent(path: &Path) -> Result<(), FileError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
     File::open(folder)
         .and_then(|folder| folder.sync_all())
-        .map_err(failed(folder, "sync it to the disk"))?;
-    done(Step::FolderSynced)
+        .map_err(failed(folder, "sync it to the disk"))
+}
+
+/// Removes the second name that a new file keeps where its writing was killed between naming it and removing the other.
+/// Never removes anything but that same file.
+pub(crate) fn remove_second_name(path: &Path) -> Result<(), FileError> {
+    let second = temporary_name(path);
+    let (Ok(one), Ok(other)) = (fs::symlink_metadata(path), fs::symlink_metadata(&second)) else {
+        return Ok(());
+    };
+    if (one.dev(), one.ino()) != (other.dev(), other.ino()) {
+        return Ok(());
+    }
+    fs::remove_file(&second).map_err(failed(&second, "remove it"))
 }
 
 fn temporary_name(path: &Path) -> PathBuf {
@@ -224,6 +240,20 @@ mod tests {
         assert_eq!((mode(&path), read(&path, 3).unwrap().as_slice()), (0o600, &b"two"[..]));
         assert!(!temporary_name(&path).exists());
         assert!(matches!(read(&path, 2), Err(FileError::TooLong { bytes_max: 2, .. })));
+    }
+
+    #[test]
+    fn a_second_name_goes_only_where_it_is_the_same_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        create(&path, b"one").unwrap();
+        let second = temporary_name(&path);
+        fs::hard_link(&path, &second).unwrap();
+        remove_second_name(&path).unwrap();
+        assert!(path.exists() && !second.exists());
+        fs::write(&second, b"somebody's").unwrap();
+        remove_second_name(&path).unwrap();
+        assert!(second.exists());
     }
 
     #[test]

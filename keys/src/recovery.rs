@@ -74,6 +74,14 @@ impl RecoveryKey {
         Ok(private_file::create(path, self.to_text().as_bytes())?)
     }
 
+    /// Reads back a file that [`write_new`](Self::write_new) wrote, now or before it was killed: then the words may lie there
+    /// under a second name, which goes.
+    pub fn read_back(path: &Path) -> Result<Self, RecoveryError> {
+        let read = Self::from_file(path)?;
+        private_file::remove_second_name(path)?;
+        Ok(read)
+    }
+
     /// Reads a file; refused when others may access it.
     pub fn from_file(path: &Path) -> Result<Self, RecoveryError> {
         let bytes = private_file::read(path, FILE_BYTES_MAX)?;

@@ -41,7 +41,9 @@ impl Client {
         if !data.is_running() {
             return Err(not_running());
         }
-        let text = std::fs::read_to_string(data.api_address()).map_err(|_| not_running())?;
+        let text = std::fs::read_to_string(data.api_address()).map_err(|_| {
+            Failure::failed("the node starts or ends just now, or another command works on its folder: try again")
+        })?;
         let address: SocketAddr = text.trim().parse().map_err(|_| not_running())?;
         if !address.ip().is_loopback() {
             return Err(Failure::failed("the node's API address is not on this machine"));

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::client::Client;
 use super::commands::find_identity;
+use super::keyring::KEY_BACKUP;
 use super::show::{list, number, say, say_json, short, tame, text};
 use super::{Asking, Failure};
 
@@ -147,7 +148,7 @@ async fn rotate(identity: &str, asking: &Asking) -> Result<(), Failure> {
         return Ok(());
     }
     say(format_args!("Its key is number {} now.", number(&done, "key_id")));
-    say("Make a backup now: older ones do not have the new key.");
+    say(KEY_BACKUP);
     Ok(())
 }
 

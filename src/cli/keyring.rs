@@ -16,7 +16,7 @@ use crate::node::{self, DataDir};
 
 /// Fewest digits of an oid that may stand for it.
 const PREFIX_DIGITS_MIN: usize = 4;
-const KEY_BACKUP: &str = "Make a backup now: older ones do not have the new key.";
+pub(super) const KEY_BACKUP: &str = "Make a backup now: older ones do not have the new key.";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Keys {
@@ -52,7 +52,7 @@ pub(super) enum Keys {
         whose: String,
         #[command(flatten)]
         opening: Opening,
-        /// The file; it must not exist.
+        /// The file; it must not exist, unless an export to it was interrupted.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
@@ -210,6 +210,7 @@ fn change_passphrase(opening: &Opening, new: Option<&Path>) -> Result<(), Failur
             "The config names a passphrase file (node.passphrase_file): it must hold the new one before the next start.",
         );
     }
+    say("A systemd credential with the old one must be sealed anew before the next start.");
     Ok(())
 }
 
@@ -254,18 +255,7 @@ fn export_recovery(whose: &str, opening: &Opening, out: &Path) -> Result<(), Fai
             .map_err(|error| Failure::of(&error))?;
         recovery.write_new(out).map_err(|error| Failure::of(&error))?;
     }
-    let written = RecoveryKey::from_file(out).map_err(|error| Failure::of(&error))?;
-    // One that was killed at the right moment has left the words under both names.
-    let mut second = out.as_os_str().to_owned();
-    second.push(".new");
-    if let Err(error) = std::fs::remove_file(&second)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        return Err(Failure::failed(format!(
-            "{}: cannot remove it: {error}",
-            Path::new(&second).display()
-        )));
-    }
+    let written = RecoveryKey::read_back(out).map_err(|error| Failure::of(&error))?;
     // Refuses a file that does not hold exactly the next key.
     opened
         .keys

@@ -70,7 +70,9 @@ pub(super) fn summary(recovery: &Value) -> Option<String> {
             0 => "changes wait for the first peer that comes (`postern recovery`)".to_owned(),
             peers => format!("changes wait until {peers} more peers were asked (`postern recovery`)"),
         }),
-        "read_only" => Some("READ-ONLY: another copy of this node runs, or ran (`postern recovery`)".to_owned()),
+        "read_only" => {
+            Some("READ-ONLY: another copy of this node runs, or it was put back (`postern recovery`)".to_owned())
+        }
         _ => None,
     }
 }
@@ -109,7 +111,7 @@ async fn status(asking: &Asking) -> Result<(), Failure> {
         }
         "read_only" => {
             say(format_args!(
-                "Clone or rollback: peer {} has heard an epoch that is signed with this node's key and was never begun here.",
+                "Clone or rollback: peer {} has heard an epoch of this node's that was never begun here, or counted further.",
                 text(&recovery, "reason")
             ));
             say(

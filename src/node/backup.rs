@@ -8,16 +8,19 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write as _};
 use std::path::{Path, PathBuf};
 
+use keys::backup::MAGIC;
 use keys::vault::VaultError;
 use keys::{KeyManager, crash_point};
 
 use super::archive::{self, ArchiveError, CHUNK_BYTES, CONFIG, DATABASE, KEYS, Manifest, Part, SCHEMAS, Writing};
 use super::draft::{DraftError, create_new, files, sync_folder};
+use super::layout::{Layout, LayoutError};
 use super::progress::{Hear, Heard, Step, Stopped, is_stop, tell};
 use super::{DataDir, SystemClock};
 use crate::config::{Config, Problems};
 use crate::engine::Clock as _;
 use crate::op_context::Timestamp;
+use crate::schema::{SchemaError, Schemas};
 use crate::store::{self, StoreError};
 
 /// A backup that was made and read back.
@@ -33,7 +36,8 @@ pub struct BackedUp {
     pub created: Timestamp,
 }
 
-/// Why there is no backup. Nothing was left behind.
+/// Why there is no backup. Nothing was left behind, but where the very last step failed: then the backup has its name, and
+/// the disk may lose that.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// A file has the name already.
@@ -45,6 +49,15 @@ pub enum BackupError {
     /// The config file has become wrong since the node started: nobody could start what would be restored.
     #[error("the config is wrong; put it right first\n{0}")]
     Config(#[from] Problems),
+    /// A restore could not lay out the files as the config says.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The own apps that the config names now do not load: a restore would refuse them.
+    #[error("the apps' schemas do not load; put them right first")]
+    Schemas(#[from] SchemaError),
+    /// A name that unfinished backups have.
+    #[error("{0}: names that end in `.new` are those of unfinished backups")]
+    Reserved(PathBuf),
     /// A file cannot be in a backup: its name or its length.
     #[error(
         "{0}: too long, or of a name that a backup does not take (letters, digits, `.`, `_`, `-`, at most 80 bytes)"
@@ -162,6 +175,9 @@ pub(super) fn check_target(out: &Path) -> Result<&Path, BackupError> {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
+    if out.extension().is_some_and(|it| it == "new") {
+        return Err(BackupError::Reserved(out.to_owned()));
+    }
     if is_somebody_elses(&draft_of(out)) {
         return Err(BackupError::Exists(draft_of(out)));
     }
@@ -180,56 +196,65 @@ fn draft_of(out: &Path) -> PathBuf {
 
 /// Whether a file has that name which no killed backup left: an empty one, or one that begins as a backup does.
 fn is_somebody_elses(draft: &Path) -> bool {
-    const BEGINNING: &[u8] = b"postern-backup\n";
     let mut begins = Vec::new();
     let Ok(file) = File::open(draft) else {
         return fs::symlink_metadata(draft).is_ok();
     };
-    let is_read = file.take(BEGINNING.len() as u64).read_to_end(&mut begins).is_ok();
-    !is_read || !BEGINNING.starts_with(&begins)
+    let is_read = file.take(MAGIC.len() as u64).read_to_end(&mut begins).is_ok();
+    !is_read || !MAGIC.starts_with(&begins)
 }
 
 fn length(path: &Path) -> Result<u64, DraftError> {
     Ok(fs::metadata(path).map_err(files("look at", path))?.len())
 }
 
-/// The files but the database, as they are now.
+/// The files but the database, as they are now: the node may have started under another config. What a restore would refuse
+/// is no backup.
 fn gather(config: &Config, data: &DataDir) -> Result<Vec<Small>, BackupError> {
-    let read = |name: String, path: &Path| {
-        let mut bytes = Vec::new();
-        File::open(path)
-            .and_then(|file| file.take(archive::SMALL_BYTES_MAX + 1).read_to_end(&mut bytes))
-            .map_err(files("read", path))?;
-        if bytes.len() as u64 > archive::SMALL_BYTES_MAX {
-            return Err(BackupError::Unfit(path.to_owned()));
-        }
-        Ok(Small { name, bytes })
-    };
     let mut parts = vec![
         read(CONFIG.into(), config.file())?,
         // Sealed, as it lies on the disk.
         read(KEYS.into(), &data.keys())?,
     ];
-    if let Some(text) = parts.first() {
-        Config::parse(config.file(), &String::from_utf8_lossy(&text.bytes))?;
+    let text = parts.first().map(|part| String::from_utf8_lossy(&part.bytes));
+    let text = text.unwrap_or_default();
+    let now = Config::parse(config.file(), &text)?;
+    Layout::of(&text, config.file().parent().unwrap_or(Path::new("")))?;
+    let schemas = now.schema_dir();
+    if let Some(folder) = &schemas {
+        parts.append(&mut gather_schemas(folder)?);
     }
-    let Some(folder) = config.schema_dir() else {
-        return Ok(parts);
-    };
+    Schemas::load(&now.node.apps, schemas.as_deref())?;
+    Ok(parts)
+}
+
+/// The schema files of own apps.
+fn gather_schemas(folder: &Path) -> Result<Vec<Small>, BackupError> {
     let mut paths = Vec::new();
-    for entry in fs::read_dir(&folder).map_err(files("look into", &folder))? {
-        paths.push(entry.map_err(files("look into", &folder))?.path());
+    for entry in fs::read_dir(folder).map_err(files("look into", folder))? {
+        paths.push(entry.map_err(files("look into", folder))?.path());
     }
     paths.retain(|path| path.extension().is_some_and(|it| it == "toml"));
     paths.sort();
-    for path in paths {
+    let part = |path: PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str());
         match name.filter(|name| archive::is_schema_name(name)) {
-            Some(name) => parts.push(read(format!("{SCHEMAS}{name}"), &path)?),
-            None => return Err(BackupError::Unfit(path)),
+            Some(name) => read(format!("{SCHEMAS}{name}"), &path),
+            None => Err(BackupError::Unfit(path)),
         }
+    };
+    paths.into_iter().map(part).collect()
+}
+
+fn read(name: String, path: &Path) -> Result<Small, BackupError> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(archive::SMALL_BYTES_MAX + 1).read_to_end(&mut bytes))
+        .map_err(files("read", path))?;
+    if bytes.len() as u64 > archive::SMALL_BYTES_MAX {
+        return Err(BackupError::Unfit(path.to_owned()));
     }
-    Ok(parts)
+    Ok(Small { name, bytes })
 }
 
 /// The database is the last: a restore has the config by then, which says where it goes.

@@ -1,6 +1,7 @@
 //! Backups of the running node: one at a time, on a thread that may wait for the disk.
 //!
-//! Never holds the node's stop up for long: a backup that goes on ends within a chunk and leaves nothing. Invariant: when
+//! Never holds the node's stop up for long: a backup that goes on ends within a chunk, or as soon as the database is copied
+//! and looked through, which cannot be interrupted; it leaves nothing. Invariant: when
 //! [`Backups::close`] returns, none goes on.
 
 use std::ops::ControlFlow;
@@ -12,6 +13,7 @@ use keys::KeyManager;
 use tokio::task::JoinHandle;
 
 use super::backup::{BackedUp, BackupError, backup, check_target};
+use super::control::refusal;
 use super::progress::{Progress, Step};
 use crate::api::{BackupRow, ControlError};
 use crate::config::Config;
@@ -43,27 +45,27 @@ impl Backups {
 
     /// The backup that goes on, or the last one.
     pub(super) fn last(&self) -> Option<BackupRow> {
-        self.now.row().clone()
+        let mut row = self.now.row();
+        self.now.find_dead(&mut row);
+        row.clone()
     }
 
     /// Begins one.
     pub(super) fn start(&self, path: PathBuf) -> Result<BackupRow, ControlError> {
         let mut row = self.now.row();
         if self.now.stop.load(Ordering::SeqCst) {
-            return Err(refusal("not_ready", "the node is shutting down".into()));
+            return Err(refusal("not_ready", "the node is shutting down"));
         }
+        self.now.find_dead(&mut row);
         if row.as_ref().is_some_and(|row| row.state == "running") {
-            return Err(refusal(
-                "underway",
-                "a backup is being made already: GET /api/backup".into(),
-            ));
+            return Err(refusal("underway", "a backup is being made already: GET /api/backup"));
         }
         check_target(&path).map_err(|error| {
             let code = match error {
                 BackupError::Exists(_) => "exists",
                 _ => "no_folder",
             };
-            refusal(code, error.to_string())
+            refusal(code, &error.to_string())
         })?;
         let begun = BackupRow {
             id: row.as_ref().map_or(1, |last| last.id + 1),
@@ -97,7 +99,7 @@ impl Backups {
             self.now.task.lock().unwrap_or_else(PoisonError::into_inner).take()
         };
         if let Some(task) = going_on {
-            // That its thread panicked would be told by its row, which nobody asks for any more.
+            // That its thread panicked was said by the panic hook; nobody asks for its row any more.
             let _ = task.await;
         }
     }
@@ -106,6 +108,16 @@ impl Backups {
 impl Now {
     fn row(&self) -> MutexGuard<'_, Option<BackupRow>> {
         self.row.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A thread that panicked said nothing: its backup failed, and the next one may begin.
+    fn find_dead(&self, row: &mut Option<BackupRow>) {
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_over = task.as_ref().is_some_and(JoinHandle::is_finished);
+        if let Some(row) = row.as_mut().filter(|row| is_over && row.state == "running") {
+            row.state = "failed";
+            row.error = Some("the node failed to do this; its log says why".into());
+        }
     }
 
     fn hear(&self, progress: Progress) -> ControlFlow<()> {
@@ -149,10 +161,6 @@ impl Now {
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
-fn refusal(code: &'static str, message: String) -> ControlError {
-    ControlError { code, message }
 }
 
 #[cfg(test)]

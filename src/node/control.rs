@@ -298,8 +298,8 @@ fn dial_error(error: &DialError) -> ControlError {
             ..
         }) => refusal(
             "refused",
-            "the other node knows a later key of this node than the one that is here: this node was put back to before a \
-             rotation of its own key, and does not come back from that backup (docs/OPERATIONS.md, 3)",
+            "the other node does not take this node's keys or signature: most likely it knows a later key than the one that \
+             is here, which was put back to before a rotation of its own key (docs/OPERATIONS.md, 3)",
         ),
         DialError::Handshake(HandshakeError::Refused { code, .. }) => {
             refusal("refused", &format!("the other node did not admit this one: {code}"))

@@ -162,7 +162,8 @@ fn vault_refusal(error: &VaultError) -> ControlError {
         VaultError::UnknownIdentity(UnknownIdentity(_)) => refusal("unknown_identity", &error.to_string()),
         VaultError::NextKeyOffline => refusal(
             "next_key_offline",
-            "the next key is in a recovery file: stop the node, then `postern keys rotate --recovery-file FILE`",
+            "the next key is in a recovery file, or lost with a later vault; with the file: stop the node, then `postern keys \
+             rotate --recovery-file FILE`",
         ),
         VaultError::ChainFull(_) => refusal("chain_full", &error.to_string()),
         error => refusal("internal", &format!("the vault was not written: {error}")),

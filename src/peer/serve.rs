@@ -20,7 +20,7 @@ use crate::store::{HeardEpoch, StoreError};
 
 /// What the operator's log says once a foreign epoch was shown.
 const CLONE: &str = "clone or rollback: this peer has heard an epoch that is signed with this node's key and was never begun \
-                     here. This node writes nothing more. `postern recovery` says what to do";
+                     here, or counted further. This node writes nothing more. `postern recovery` says what to do";
 
 const OLD_KEY: &str = "this peer shows an epoch that is signed with a key of this node's which was rotated away, and was \
                        never begun here: somebody has that key, or a copy of this node from before";

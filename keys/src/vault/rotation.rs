@@ -57,12 +57,6 @@ impl KeyManager {
         self.read().holder(holder).map(Holder::key_id)
     }
 
-    /// The key chain of an identity held here, or of the node (by its server oid).
-    pub fn holder_chain(&self, holder: Oid) -> Option<KeyChain> {
-        let state = self.read();
-        state.holder(holder).ok().map(|holder| holder.chain.clone())
-    }
-
     /// Makes the next key of an identity, or of the node (by its server oid), the current one and commits to another, which
     /// stays here.
     ///
