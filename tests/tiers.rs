@@ -196,8 +196,8 @@ async fn a_trusted_peer_takes_the_place_of_the_newest_worked_one() {
     }
 }
 
-#[tokio::test]
-async fn many_that_are_admitted_at_once_find_no_more_places_than_there_are() {
+/// Twelve strangers at once at a node with three places. How many of them the gate let in.
+async fn twelve_at_three_places() -> usize {
     let net = MemoryNet::new();
     let node = LiveNode::start(&net, "Alice", 1, &ALL_APPS, places(8, 3)).await;
     let strangers: Vec<_> = (20..32).map(Stranger::new).collect();
@@ -222,8 +222,19 @@ async fn many_that_are_admitted_at_once_find_no_more_places_than_there_are() {
     let answered = came.iter().flatten().filter(|(_, is_answered)| *is_answered).count();
     let admitted = came.iter().flatten().count();
     assert_eq!((answered, node.peers.sessions().len()), (3, 3));
-    assert!(admitted > 3, "or this has tested nothing: all were told at the gate");
     node.stop().await;
+    admitted
+}
+
+#[tokio::test]
+async fn many_that_are_admitted_at_once_find_no_more_places_than_there_are() {
+    // Where the first three are listed before the next one is judged, the gate tells all others, and the list was not tried.
+    for _ in 0..30 {
+        if twelve_at_three_places().await > 3 {
+            return;
+        }
+    }
+    panic!("this has tested nothing: all were told at the gate");
 }
 
 #[tokio::test]
