@@ -173,7 +173,11 @@ impl Object {
 
     /// How many Attrs it has.
     pub fn attrs_count(&self) -> usize {
-        self.attrs.iter().flat_map(BTreeMap::values).map(Vec::len).sum()
+        self.attrs
+            .iter()
+            .flat_map(BTreeMap::values)
+            .map(Vec::len)
+            .sum()
     }
 
     /// Whether the owner has deleted it.
@@ -202,7 +206,11 @@ struct AttrsRef<'a>(&'a Attrs);
 
 impl Serialize for AttrsRef<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(number, values)| (number, ValuesRef(values))))
+        serializer.collect_map(
+            self.0
+                .iter()
+                .map(|(number, values)| (number, ValuesRef(values))),
+        )
     }
 }
 
@@ -217,7 +225,9 @@ impl Serialize for ValuesRef<'_> {
             return value.serialize(serializer);
         }
         let mut sequence = serializer.serialize_seq(Some(self.0.len()))?;
-        self.0.iter().try_for_each(|value| sequence.serialize_element(value))?;
+        self.0
+            .iter()
+            .try_for_each(|value| sequence.serialize_element(value))?;
         sequence.end()
     }
 }

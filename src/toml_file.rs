@@ -55,7 +55,10 @@ impl fmt::Display for Problems {
 impl std::error::Error for Problems {}
 
 /// The word nearest to `wrong`, if one is near enough to be a slip of it.
-pub(crate) fn nearest<'a>(wrong: &str, right: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(
+    wrong: &str,
+    right: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
     let slips_max = (wrong.chars().count() / 3).max(1);
     let distances = right
         .into_iter()
@@ -110,11 +113,12 @@ impl<'t> TomlFile<'t> {
             let (message, word) = reword(error.message());
             // A key that was taken out as wrong is not missing.
             let missing = word.as_ref().filter(|_| message.is_none());
-            if !wrong
-                .iter()
-                .any(|it| missing.is_some_and(|key| it.table == span && it.path.ends_with(key.as_str())))
-            {
-                let at = taken.as_ref().map_or(String::new(), |it| format!("{}: ", it.path));
+            if !wrong.iter().any(|it| {
+                missing.is_some_and(|key| it.table == span && it.path.ends_with(key.as_str()))
+            }) {
+                let at = taken
+                    .as_ref()
+                    .map_or(String::new(), |it| format!("{}: ", it.path));
                 match message {
                     Some(message) => self.note(span.start, format!("{at}{message}"), word),
                     None => {
@@ -148,18 +152,27 @@ impl<'t> TomlFile<'t> {
     /// written, at the nearest table around it.
     pub(crate) fn note_key(&mut self, path: &str, message: &str) {
         let start = self.find(path);
-        let names: Vec<_> = path.split('.').filter(|part| part.parse::<usize>().is_err()).collect();
+        let names: Vec<_> = path
+            .split('.')
+            .filter(|part| part.parse::<usize>().is_err())
+            .collect();
         self.note(start, format!("{}: {message}", names.join(".")), None);
     }
 
     fn find(&self, path: &str) -> usize {
         let mut parts = path.split('.');
-        let first = parts.next().and_then(|part| self.root.get_ref().get_key_value(part));
-        let Some((key, mut value)) = first else { return 0 };
+        let first = parts
+            .next()
+            .and_then(|part| self.root.get_ref().get_key_value(part));
+        let Some((key, mut value)) = first else {
+            return 0;
+        };
         let mut start = key.span().start;
         for part in parts {
             let next = match value.get_ref() {
-                DeValue::Table(table) => table.get_key_value(part).map(|(key, value)| (key.span(), value)),
+                DeValue::Table(table) => table
+                    .get_key_value(part)
+                    .map(|(key, value)| (key.span(), value)),
                 DeValue::Array(array) => {
                     let place = part.parse::<usize>().ok();
                     place
@@ -197,7 +210,11 @@ struct Taken {
 }
 
 /// Takes the innermost entry at `span` out of a table.
-fn take_out(table: &mut DeTable<'_>, table_span: &Range<usize>, span: &Range<usize>) -> Option<Taken> {
+fn take_out(
+    table: &mut DeTable<'_>,
+    table_span: &Range<usize>,
+    span: &Range<usize>,
+) -> Option<Taken> {
     let mut found = None;
     for (key, value) in table.iter_mut() {
         let value_span = value.span();
@@ -240,7 +257,9 @@ fn take_out_of_array(array: &mut DeArray<'_>, span: &Range<usize>) -> Option<Tak
         }
     }
     let (place, table) = lacking?;
-    let rest = std::mem::replace(array, DeArray::new()).into_iter().enumerate();
+    let rest = std::mem::replace(array, DeArray::new())
+        .into_iter()
+        .enumerate();
     for (_, value) in rest.filter(|(other, _)| *other != place) {
         array.push(value);
     }
@@ -269,7 +288,10 @@ fn reword(message: &str) -> (Option<String>, Option<String>) {
     if message.starts_with("unknown field") {
         (Some("unknown key".to_owned() + &listed), suggestion)
     } else if message.starts_with("unknown variant") {
-        (Some(format!("`{first}` is not possible here{listed}")), suggestion)
+        (
+            Some(format!("`{first}` is not possible here{listed}")),
+            suggestion,
+        )
     } else if message.starts_with("missing field") {
         (None, Some(first.to_owned()))
     } else {

@@ -14,7 +14,10 @@ mod stranger;
 use std::sync::Arc;
 
 use bastion::transport::memory::MemoryNet;
-use bastion::{Applicant, Decision, Gate, GateConfig, Gatekeeper, HandshakeError, Internal, Profile, RefusalCode};
+use bastion::{
+    Applicant, Decision, Gate, GateConfig, Gatekeeper, HandshakeError, Internal, Profile,
+    RefusalCode,
+};
 use futures::future::BoxFuture;
 use keys::{BootId, Epoch, KeyManager, Oid, PeerId, SignedObject};
 use live::{ALL_APPS, HandClock, LiveNode, by_hand};
@@ -52,7 +55,9 @@ async fn dial(from: &LiveNode, to: &LiveNode) -> Result<Reached, DialError> {
 #[track_caller]
 fn refused(result: Result<Reached, DialError>, expected: RefusalCode) {
     match result {
-        Err(DialError::Handshake(HandshakeError::Refused { code, .. })) => assert_eq!(code, expected),
+        Err(DialError::Handshake(HandshakeError::Refused { code, .. })) => {
+            assert_eq!(code, expected)
+        }
         other => panic!("{other:?} and not refused: {expected}"),
     }
 }
@@ -72,7 +77,10 @@ async fn say(
     kept_out: bool,
     verb: impl FnOnce(&mut GraphManager<'_>) -> Result<VerdictRow, VerdictError> + Send + 'static,
 ) {
-    let written = node.engine.write(move |core, now| core.write(now, verb)).await;
+    let written = node
+        .engine
+        .write(move |core, now| core.write(now, verb))
+        .await;
     let peer = written.unwrap().peer_id;
     node.gate.forget(&peer);
     if kept_out {
@@ -96,7 +104,12 @@ async fn unban(node: &LiveNode, peer: PeerId) {
 }
 
 async fn until_gone(node: &LiveNode, peer: &PeerId) {
-    while node.peers.sessions().iter().any(|session| session.peer == *peer) {
+    while node
+        .peers
+        .sessions()
+        .iter()
+        .any(|session| session.peer == *peer)
+    {
         tokio::task::yield_now().await;
     }
 }
@@ -111,7 +124,10 @@ async fn part(net: &MemoryNet, one: &LiveNode, other: &LiveNode) {
 #[tokio::test]
 async fn a_stranger_waits_and_once_approved_gets_in_and_is_trusted() {
     let net = MemoryNet::new();
-    let (alice, bob) = (alice(&net, Policy::Approve).await, node(&net, "Bob", 2).await);
+    let (alice, bob) = (
+        alice(&net, Policy::Approve).await,
+        node(&net, "Bob", 2).await,
+    );
     refused(dial(&bob, &alice).await, RefusalCode::Pending);
     let [row] = pending(&alice).await.try_into().unwrap();
     assert_eq!(
@@ -119,13 +135,25 @@ async fn a_stranger_waits_and_once_approved_gets_in_and_is_trusted() {
         (bob.peer_id(), bob.onion(), 1)
     );
     assert_eq!(row.knock.names, ["Bob"]);
-    assert_eq!((row.knock.apps.len(), row.knock.effort), (ALL_APPS.len(), 4));
+    assert_eq!(
+        (row.knock.apps.len(), row.knock.effort),
+        (ALL_APPS.len(), 4)
+    );
     // Nothing else of it is kept, and it knows nothing of Alice.
     let bobs = bob.identity;
-    assert!(alice.read(move |view| view.rows.identity(&bobs)).await.is_none());
+    assert!(
+        alice
+            .read(move |view| view.rows.identity(&bobs))
+            .await
+            .is_none()
+    );
     assert_eq!(tier(&alice, bob.peer_id()).await, None);
     let alices = alice.identity;
-    assert!(bob.read(move |view| view.rows.identity(&alices)).await.is_none());
+    assert!(
+        bob.read(move |view| view.rows.identity(&alices))
+            .await
+            .is_none()
+    );
     assert_eq!(tier(&bob, alice.peer_id()).await, None);
 
     refused(dial(&bob, &alice).await, RefusalCode::Pending);
@@ -143,7 +171,10 @@ async fn a_stranger_waits_and_once_approved_gets_in_and_is_trusted() {
 #[tokio::test]
 async fn dialling_goes_on_while_the_operator_thinks_and_stops_for_who_is_banned() {
     let net = MemoryNet::new();
-    let (alice, bob) = (alice(&net, Policy::Approve).await, node(&net, "Bob", 2).await);
+    let (alice, bob) = (
+        alice(&net, Policy::Approve).await,
+        node(&net, "Bob", 2).await,
+    );
     refused(dial(&bob, &alice).await, RefusalCode::Pending);
     bob.dialler.keep_later(alice.onion());
     while pending(&alice).await[0].knocks < 2 {
@@ -165,7 +196,10 @@ async fn dialling_goes_on_while_the_operator_thinks_and_stops_for_who_is_banned(
 #[tokio::test]
 async fn a_refused_stranger_does_not_wait_again_before_its_time() {
     let net = MemoryNet::new();
-    let (alice, bob) = (alice(&net, Policy::Approve).await, node(&net, "Bob", 2).await);
+    let (alice, bob) = (
+        alice(&net, Policy::Approve).await,
+        node(&net, "Bob", 2).await,
+    );
     refused(dial(&bob, &alice).await, RefusalCode::Pending);
     let (peer, until) = (bob.peer_id(), Timestamp(alice.engine.now().0 + 60_000));
     say(&alice, true, move |graph| {
@@ -300,7 +334,11 @@ async fn a_ban_ends_the_session_and_outlives_a_restart_and_a_new_key() {
     assert_eq!(tier(&alice, bob.peer_id()).await, Some(Tier::Worked));
     refused(dial(&bob, &alice).await, RefusalCode::Banned);
     assert!(matches!(dial(&alice, &bob).await, Err(DialError::Banned)));
-    assert_eq!(alice.gate.status().dialled_total, 1, "it was not even knocked at");
+    assert_eq!(
+        alice.gate.status().dialled_total,
+        1,
+        "it was not even knocked at"
+    );
 
     let alice = alice.restart(&net).await;
     refused(dial(&bob, &alice).await, RefusalCode::Banned);
@@ -330,7 +368,11 @@ async fn a_banned_peer_that_is_forgotten_is_still_not_dialled() {
     assert_eq!(alice.peers.forget_idle(30).await.unwrap(), 1);
     assert_eq!(tier(&alice, bob.peer_id()).await, None);
     assert!(matches!(dial(&alice, &bob).await, Err(DialError::Banned)));
-    assert_eq!(alice.gate.status().dialled_total, 1, "it was not even knocked at");
+    assert_eq!(
+        alice.gate.status().dialled_total,
+        1,
+        "it was not even knocked at"
+    );
     alice.stop().await;
     bob.stop().await;
 }
@@ -385,7 +427,11 @@ async fn in_a_full_list_of_strangers_who_works_more_takes_the_place_of_who_worke
     refused(dial(&carol, &alice).await, RefusalCode::Pending);
     let [row] = pending(&alice).await.try_into().unwrap();
     assert_eq!(row.knock.peer_id, carol.peer_id());
-    assert!(row.knock.effort > first.knock.effort, "{}", row.knock.effort);
+    assert!(
+        row.knock.effort > first.knock.effort,
+        "{}",
+        row.knock.effort
+    );
     assert!(alice.gate.status().busy_total > 0);
     approve(&alice, carol.peer_id()).await;
     refused(dial(&bob, &alice).await, RefusalCode::Pending);
@@ -417,15 +463,28 @@ impl Gatekeeper for Boaster {
 #[tokio::test]
 async fn nobody_waits_under_a_name_that_lives_elsewhere_or_proves_nothing() {
     let net = MemoryNet::new();
-    let (alice, bob) = (alice(&net, Policy::Approve).await, node(&net, "Bob", 2).await);
+    let (alice, bob) = (
+        alice(&net, Policy::Approve).await,
+        node(&net, "Bob", 2).await,
+    );
     let mut shown = bob.read(|view| identities::for_handshake(&view, 8)).await;
     assert_eq!(shown.len(), 1);
-    let signed = bob.keys.sign_object(bob.identity, b"no object".to_vec()).unwrap();
+    let signed = bob
+        .keys
+        .sign_object(bob.identity, b"no object".to_vec())
+        .unwrap();
     shown.push(signed);
     let keys = Arc::new(KeyManager::generate(&mut ChaCha20Rng::seed_from_u64(9)));
     let clock = Arc::new(HandClock::at(1_700_000_000_000));
-    let gate = Gate::new(GateConfig::default(), keys.clone(), Arc::new(Boaster(shown)), clock);
-    let error = gate.dial(&net.transport(), &alice.onion(), None, &|_| {}).await;
+    let gate = Gate::new(
+        GateConfig::default(),
+        keys.clone(),
+        Arc::new(Boaster(shown)),
+        clock,
+    );
+    let error = gate
+        .dial(&net.transport(), &alice.onion(), None, &|_| {})
+        .await;
     assert!(matches!(
         error,
         Err(HandshakeError::Refused {
@@ -434,7 +493,10 @@ async fn nobody_waits_under_a_name_that_lives_elsewhere_or_proves_nothing() {
         })
     ));
     let [row] = pending(&alice).await.try_into().unwrap();
-    assert_eq!((row.knock.peer_id, row.knock.names), (keys.peer_id(), Vec::new()));
+    assert_eq!(
+        (row.knock.peer_id, row.knock.names),
+        (keys.peer_id(), Vec::new())
+    );
     alice.stop().await;
     bob.stop().await;
 }

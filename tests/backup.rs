@@ -1,5 +1,10 @@
 //! Backups and what comes out of them, without the program: one sealed file, made while somebody writes.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -10,7 +15,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use keys::{ApiToken, KdfCost, KeyManager, Oid, Passphrase};
 use postern::config::Config;
 use postern::graph::SaveError;
-use postern::node::{self, BackedUp, BackupError, DataDir, DraftError, Progress, RestoreError, Step, Stopped};
+use postern::node::{
+    self, BackedUp, BackupError, DataDir, DraftError, Progress, RestoreError, Step, Stopped,
+};
 use postern::op_context::Timestamp;
 use postern::schema::Schemas;
 use postern::services::identities;
@@ -33,7 +40,13 @@ struct Folder {
 impl Folder {
     fn new() -> Self {
         let parent = tempfile::tempdir().unwrap();
-        node::init(&parent.path().join("node"), Some("Alice"), &passphrase(), KdfCost::TEST).unwrap();
+        node::init(
+            &parent.path().join("node"),
+            Some("Alice"),
+            &passphrase(),
+            KdfCost::TEST,
+        )
+        .unwrap();
         Self { parent }
     }
 
@@ -69,24 +82,39 @@ impl Folder {
 }
 
 fn restore(file: &Path, folder: &Path) -> Result<node::Restored, RestoreError> {
-    node::restore(file, folder, &passphrase(), &mut |_| ControlFlow::Continue(()))
+    node::restore(file, folder, &passphrase(), &mut |_| {
+        ControlFlow::Continue(())
+    })
 }
 
 fn core(folder: &Path) -> StateEngine {
     let config = Config::load(&folder.join("postern.toml")).unwrap();
     let data = DataDir::of(&config);
     let keys = Arc::new(KeyManager::open(&data.keys(), &passphrase()).unwrap());
-    let schemas = Arc::new(Schemas::load(&config.node.apps, config.schema_dir().as_deref()).unwrap());
+    let schemas =
+        Arc::new(Schemas::load(&config.node.apps, config.schema_dir().as_deref()).unwrap());
     let rng = Box::new(ChaCha20Rng::from_seed([1; 32]));
-    StateEngine::open(&data.database(), schemas, keys, CoreLimits::default(), rng, NOW).unwrap()
+    StateEngine::open(
+        &data.database(),
+        schemas,
+        keys,
+        CoreLimits::default(),
+        rng,
+        NOW,
+    )
+    .unwrap()
 }
 
 fn add_identity(core: &mut StateEngine, name: &str) -> Oid {
     let keys = core.ground().keys.clone();
-    let oid = keys.add_identity(&mut ChaCha20Rng::from_rng(&mut rand::rng())).unwrap();
-    core.write(NOW, |graph| identities::publish(graph, oid, Some(name)).map(drop))
-        .map_err(|error: SaveError| error)
+    let oid = keys
+        .add_identity(&mut ChaCha20Rng::from_rng(&mut rand::rng()))
         .unwrap();
+    core.write(NOW, |graph| {
+        identities::publish(graph, oid, Some(name)).map(drop)
+    })
+    .map_err(|error: SaveError| error)
+    .unwrap();
     oid
 }
 
@@ -137,7 +165,10 @@ fn what_was_committed_before_is_restored_while_a_writer_goes_on() {
     );
     let names = names_here(&there);
     for number in 0..before {
-        assert!(names.contains(&format!("name {number:06}")), "{number} of {before}");
+        assert!(
+            names.contains(&format!("name {number:06}")),
+            "{number} of {before}"
+        );
     }
     // Who is in the database has its keys in the vault.
     let held = there.ground().keys.identities();
@@ -201,7 +232,10 @@ fn nothing_but_the_backup_is_left_behind_and_it_is_not_written_over() {
     );
     fs::write(folder.at("backup.new"), "postern-backup\nhalf").unwrap();
     let done = folder.backup(&file).unwrap();
-    assert_eq!((&done.path, done.bytes), (&file, fs::metadata(&file).unwrap().len()));
+    assert_eq!(
+        (&done.path, done.bytes),
+        (&file, fs::metadata(&file).unwrap().len())
+    );
     let mut expected = before.clone();
     expected.push("backup".into());
     expected.sort();
@@ -215,7 +249,10 @@ fn nothing_but_the_backup_is_left_behind_and_it_is_not_written_over() {
     ));
     assert_eq!(folder.names(), expected);
     use std::os::unix::fs::PermissionsExt as _;
-    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(
+        fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
 }
 
 #[test]
@@ -262,7 +299,12 @@ fn cut_or_changed_files_and_other_passphrases_restore_nothing() {
     refused(b"", "empty");
     fs::write(&file, &whole).unwrap();
     let other = Passphrase::from_string("correct hors".into());
-    let wrong = node::restore(&file, &elsewhere, &other, &mut |_| ControlFlow::Continue(()));
+    let wrong = node::restore(
+        &file,
+        &elsewhere,
+        &other,
+        &mut |_| ControlFlow::Continue(()),
+    );
     assert!(matches!(
         wrong,
         Err(RestoreError::Backup(keys::BackupError::WrongPassphrase))
@@ -312,12 +354,18 @@ fn own_apps_come_along_and_folders_elsewhere_are_brought_in() {
     let elsewhere = folder.at("elsewhere");
     let restored = restore(&file, &elsewhere).unwrap();
     assert_eq!(restored.changed, ["schema_dir"]);
-    assert_eq!(fs::read_to_string(elsewhere.join("schemas/bazaar.toml")).unwrap(), own);
+    assert_eq!(
+        fs::read_to_string(elsewhere.join("schemas/bazaar.toml")).unwrap(),
+        own
+    );
     assert!(!elsewhere.join("schemas/notes.txt").exists());
     core(&elsewhere);
     // A name that no backup takes.
     fs::write(outside.join("a:b.toml"), &own).unwrap();
-    assert!(matches!(folder.backup(&folder.at("other")), Err(BackupError::Unfit(_))));
+    assert!(matches!(
+        folder.backup(&folder.at("other")),
+        Err(BackupError::Unfit(_))
+    ));
 }
 
 #[test]
@@ -331,15 +379,29 @@ fn what_a_restore_would_refuse_is_no_backup() {
     // Edited since the node started, each in another way.
     let after = |text: &str, name: &str| {
         fs::write(&path, text).unwrap();
-        node::backup(&config, &keys, &folder.at(name), &mut |_| ControlFlow::Continue(()))
+        node::backup(&config, &keys, &folder.at(name), &mut |_| {
+            ControlFlow::Continue(())
+        })
     };
     let apps = "[node]\napps = [\"identities\", \"mine\"]\nschema_dir = \"own\"\n";
-    assert!(matches!(after(apps, "backup"), Err(BackupError::Schemas(_))));
+    assert!(matches!(
+        after(apps, "backup"),
+        Err(BackupError::Schemas(_))
+    ));
     let outside = "node = { data_dir = \"/elsewhere\" }\n";
-    assert!(matches!(after(outside, "backup"), Err(BackupError::Layout(_))));
+    assert!(matches!(
+        after(outside, "backup"),
+        Err(BackupError::Layout(_))
+    ));
     let nonsense = "[node]\nnonsense = 1\n";
-    assert!(matches!(after(nonsense, "backup"), Err(BackupError::Config(_))));
-    assert!(matches!(after("", "backup.new"), Err(BackupError::Reserved(_))));
+    assert!(matches!(
+        after(nonsense, "backup"),
+        Err(BackupError::Config(_))
+    ));
+    assert!(matches!(
+        after("", "backup.new"),
+        Err(BackupError::Reserved(_))
+    ));
     assert_eq!(folder.names(), before);
     after("", "backup").unwrap();
 }

@@ -51,7 +51,11 @@ impl Stopped {
         let (keys, identity, clock) = (alice.keys.clone(), alice.identity, alice.clock.clone());
         let old = alice.stop_and_keep().await;
         let copy = tempfile::tempdir().unwrap();
-        snapshot(&old.path().join("postern.db"), &copy.path().join("postern.db")).unwrap();
+        snapshot(
+            &old.path().join("postern.db"),
+            &copy.path().join("postern.db"),
+        )
+        .unwrap();
         Self {
             old,
             copy,
@@ -61,7 +65,13 @@ impl Stopped {
         }
     }
 
-    fn begin(&self, net: &MemoryNet, files: &tempfile::TempDir, start: u8, begins: Option<EpochReason>) -> LiveNode {
+    fn begin(
+        &self,
+        net: &MemoryNet,
+        files: &tempfile::TempDir,
+        start: u8,
+        begins: Option<EpochReason>,
+    ) -> LiveNode {
         let setup = Setup {
             start,
             ..Setup::new(by_hand())
@@ -84,7 +94,10 @@ impl Stopped {
     /// The same, the old node first: who listens last at an address has it.
     fn both_swapped(self, net: &MemoryNet) -> (LiveNode, LiveNode) {
         let old = self.begin(net, &self.old, 2, None);
-        (old, self.begin(net, &self.copy, 1, Some(EpochReason::Restored)))
+        (
+            old,
+            self.begin(net, &self.copy, 1, Some(EpochReason::Restored)),
+        )
     }
 }
 
@@ -104,9 +117,11 @@ async fn writes_nothing(node: &LiveNode) {
     let made = node.save(RIDE, None, ride("Chur")).await;
     assert!(matches!(made, Err(SaveError::ReadOnly)), "{made:?}");
     let identity = node.identity;
-    let renamed = node.write(move |core, now| core.write(now, |graph| graph.save_identity(identity, Some("Al"))));
+    let renamed = node
+        .write(move |core, now| core.write(now, |graph| graph.save_identity(identity, Some("Al"))));
     assert!(matches!(renamed.await, Err(SaveError::ReadOnly)));
-    let signed = node.write(move |core, now| core.write(now, |graph| graph.sign_again(&identity, 1)));
+    let signed =
+        node.write(move |core, now| core.write(now, |graph| graph.sign_again(&identity, 1)));
     assert!(matches!(signed.await, Err(SaveError::ReadOnly)));
 }
 
@@ -138,7 +153,10 @@ async fn the_old_copy_that_comes_after_the_restored_one_writes_nothing_until_tha
     writes_nothing(&old).await;
     let before = epoch(&old);
     let old = old.restart(&net).await;
-    assert!(epoch(&old) != before && epoch(&old) != theirs, "a third epoch");
+    assert!(
+        epoch(&old) != before && epoch(&old) != theirs,
+        "a third epoch"
+    );
     assert_eq!(old.standing().await, Standing::Recovering);
     old.meet(&bob).await;
     old.wait_for(Standing::Open).await;
@@ -177,7 +195,10 @@ async fn the_old_copy_that_comes_before_and_again_after_the_restored_one_writes_
     old.meet(&bob).await;
     old.wait_for(Standing::ReadOnly).await;
     writes_nothing(&old).await;
-    assert_eq!(held::held(&restored).await.len(), held::held(&old).await.len());
+    assert_eq!(
+        held::held(&restored).await.len(),
+        held::held(&old).await.len()
+    );
     old.stop().await;
     restored.stop().await;
     bob.stop().await;
@@ -185,7 +206,8 @@ async fn the_old_copy_that_comes_before_and_again_after_the_restored_one_writes_
 
 fn note(id: u64, epoch: Epoch, by: &KeyManager) -> EpochNote {
     let head = 1u64;
-    let (key_id, signature) = by.sign_as_node_numbered(Context::Epoch, &[epoch.as_bytes(), &head.to_be_bytes()]);
+    let (key_id, signature) =
+        by.sign_as_node_numbered(Context::Epoch, &[epoch.as_bytes(), &head.to_be_bytes()]);
     EpochNote {
         id,
         head,
@@ -271,7 +293,11 @@ async fn an_earlier_epoch_of_a_restored_node_is_its_own() {
     old.stop().await;
     let mallory = Stranger::new(9);
     let mut session = mallory.dial(&net, &restored).await.unwrap();
-    let said = answer(&mut session, &Message::Heard(note(1000, earlier, &restored.keys))).await;
+    let said = answer(
+        &mut session,
+        &Message::Heard(note(1000, earlier, &restored.keys)),
+    )
+    .await;
     assert!(matches!(said, Message::Noted(_)), "{said:?}");
     assert_eq!(restored.standing().await, Standing::Recovering);
     restored.stop().await;
@@ -285,7 +311,11 @@ async fn who_speaks_of_epochs_without_end_is_let_go() {
     let mallory = Stranger::new(9);
     let mut session = mallory.dial(&net, &alice).await.unwrap();
     for id in 1000..1032 {
-        let said = answer(&mut session, &Message::Heard(note(id, epoch(&alice), &alice.keys))).await;
+        let said = answer(
+            &mut session,
+            &Message::Heard(note(id, epoch(&alice), &alice.keys)),
+        )
+        .await;
         assert!(matches!(said, Message::Noted(_)), "{said:?}");
     }
     let one_more = note(1032, epoch(&alice), &alice.keys);

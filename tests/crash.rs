@@ -4,7 +4,12 @@
 //! command is run with 1, 2, 3, … until it ends by itself, in a fresh copy of the same folder each time.
 // A release build has no crash points.
 #![cfg(debug_assertions)]
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -54,7 +59,13 @@ impl Place {
     /// With a node whose vault costs nothing to open.
     fn with_node() -> (Self, PeerId, Oid) {
         let place = Self::new();
-        let made = node::init(&place.at("node"), Some("Alice"), &passphrase("old"), KdfCost::TEST).unwrap();
+        let made = node::init(
+            &place.at("node"),
+            Some("Alice"),
+            &passphrase("old"),
+            KdfCost::TEST,
+        )
+        .unwrap();
         fs::write(&made.config, CONFIG).unwrap();
         (place, made.peer_id, made.identity)
     }
@@ -75,7 +86,9 @@ impl Place {
     /// Runs the program. `{name}` in an argument is a path here. 0 crashes nowhere.
     fn postern(&self, arguments: &[&str], crash_at: u64) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
-        command.stdin(Stdio::null()).env_remove("CREDENTIALS_DIRECTORY");
+        command
+            .stdin(Stdio::null())
+            .env_remove("CREDENTIALS_DIRECTORY");
         for argument in arguments {
             match argument.strip_prefix('@') {
                 Some(name) => command.arg(self.at(name)),
@@ -129,17 +142,23 @@ fn kill_everywhere<T>(
 
 /// What a node's start does: vault, database, token. Gives its identities.
 fn starts(folder: &Path, word: &str, what: &str) -> (PeerId, Vec<Oid>) {
-    let config = Config::load(&folder.join("postern.toml")).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let config = Config::load(&folder.join("postern.toml"))
+        .unwrap_or_else(|error| panic!("{what}: {error}"));
     let data = DataDir::of(&config);
-    let keys = KeyManager::open(&data.keys(), &passphrase(word)).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let keys = KeyManager::open(&data.keys(), &passphrase(word))
+        .unwrap_or_else(|error| panic!("{what}: {error}"));
     let keys = Arc::new(keys);
-    let schemas = Arc::new(Schemas::load(&config.node.apps, config.schema_dir().as_deref()).unwrap());
+    let schemas =
+        Arc::new(Schemas::load(&config.node.apps, config.schema_dir().as_deref()).unwrap());
     let rng = Box::new(ChaCha20Rng::from_seed([1; 32]));
     let (limits, now) = (CoreLimits::default(), Timestamp(1_700_000_000_000));
     let core = StateEngine::open(&data.database(), schemas, keys.clone(), limits, rng, now)
         .unwrap_or_else(|error| panic!("{what}: {error}"));
     let token = ApiToken::read(&data.token()).unwrap_or_else(|error| panic!("{what}: {error}"));
-    assert!(core.view().rows.has_token(&token.hash()).unwrap(), "{what}: the token");
+    assert!(
+        core.view().rows.has_token(&token.hash()).unwrap(),
+        "{what}: the token"
+    );
     let known = identities::known(&core.view()).unwrap();
     let here: Vec<_> = known
         .into_iter()
@@ -152,7 +171,14 @@ fn starts(folder: &Path, word: &str, what: &str) -> (PeerId, Vec<Oid>) {
 
 #[test]
 fn init() {
-    let command = ["init", "@node", "--name", "Alice", "--passphrase-file", "@old"];
+    let command = [
+        "init",
+        "@node",
+        "--name",
+        "Alice",
+        "--passphrase-file",
+        "@old",
+    ];
     let killed = kill_everywhere(
         &command,
         || (Place::new(), ()),
@@ -195,7 +221,10 @@ fn changing_the_passphrase() {
             let vault = DataDir::at(&place.at("node")).keys();
             let opens = |word| KeyManager::open(&vault, &passphrase(word)).is_ok();
             let (old, new) = (opens("old"), opens("new"));
-            assert!(old != new && (new || !ended), "{what}: old {old}, new {new}");
+            assert!(
+                old != new && (new || !ended),
+                "{what}: old {old}, new {new}"
+            );
             let word = if new { "new" } else { "old" };
             assert_eq!(
                 starts(&place.at("node"), word, what),
@@ -227,14 +256,22 @@ fn rotating_a_key() {
         |place, (peer_id, identity), ended, what| {
             let folder = place.at("node");
             let keys = KeyManager::open(&DataDir::at(&folder).keys(), &passphrase("old")).unwrap();
-            let node = keys.holders().into_iter().find(|holder| holder.is_node).unwrap();
+            let node = keys
+                .holders()
+                .into_iter()
+                .find(|holder| holder.is_node)
+                .unwrap();
             assert!(
                 node.key_id <= 1 && (node.key_id == 1 || !ended),
                 "{what}: key {}",
                 node.key_id
             );
             assert!(node.next_is_here, "{what}");
-            assert_eq!(starts(&folder, "old", what), (*peer_id, vec![*identity]), "{what}");
+            assert_eq!(
+                starts(&folder, "old", what),
+                (*peer_id, vec![*identity]),
+                "{what}"
+            );
             place.must(&command);
         },
     );
@@ -274,7 +311,11 @@ fn exporting_a_recovery_key() {
         |place, (peer_id, identity), ended, what| {
             let folder = place.at("node");
             let keys = KeyManager::open(&DataDir::at(&folder).keys(), &passphrase("old")).unwrap();
-            let node = keys.holders().into_iter().find(|holder| holder.is_node).unwrap();
+            let node = keys
+                .holders()
+                .into_iter()
+                .find(|holder| holder.is_node)
+                .unwrap();
             assert!(
                 node.next_is_here || place.at("recovery").is_file(),
                 "{what}: the key is nowhere"
@@ -284,7 +325,11 @@ fn exporting_a_recovery_key() {
             // Taken up again, and then the file is what rotates.
             place.must(&command);
             place.must(&rotate);
-            assert_eq!(starts(&folder, "old", what), (*peer_id, vec![*identity]), "{what}");
+            assert_eq!(
+                starts(&folder, "old", what),
+                (*peer_id, vec![*identity]),
+                "{what}"
+            );
         },
     );
     assert!(killed >= 6, "{killed}");
@@ -316,12 +361,22 @@ fn a_backup_of_a_stopped_node() {
                 place.must(&command);
             }
             // What has the name is whole, also where the kill came right behind.
-            place.must(&["restore", "@backup", "@elsewhere", "--passphrase-file", "@old"]);
+            place.must(&[
+                "restore",
+                "@backup",
+                "@elsewhere",
+                "--passphrase-file",
+                "@old",
+            ]);
             assert_eq!(starts(&place.at("elsewhere"), "old", what), node, "{what}");
             // And the next one tidies up what the kill left.
             fs::remove_file(place.at("backup")).unwrap();
             place.must(&command);
-            assert_eq!(place.names(), ["backup", "elsewhere", "new", "node", "old"], "{what}");
+            assert_eq!(
+                place.names(),
+                ["backup", "elsewhere", "new", "node", "old"],
+                "{what}"
+            );
             assert!(!place.at("node/postern.db.backup").exists(), "{what}");
         },
     );
@@ -330,7 +385,13 @@ fn a_backup_of_a_stopped_node() {
 
 #[test]
 fn a_restore() {
-    let command = ["restore", "@backup", "@elsewhere", "--passphrase-file", "@old"];
+    let command = [
+        "restore",
+        "@backup",
+        "@elsewhere",
+        "--passphrase-file",
+        "@old",
+    ];
     let killed = kill_everywhere(
         &command,
         || {
@@ -355,7 +416,11 @@ fn a_restore() {
             }
             let node = (*peer_id, vec![*identity]);
             assert_eq!(starts(&place.at("elsewhere"), "old", what), node, "{what}");
-            assert_eq!(place.names(), ["backup", "elsewhere", "new", "node", "old"], "{what}");
+            assert_eq!(
+                place.names(),
+                ["backup", "elsewhere", "new", "node", "old"],
+                "{what}"
+            );
         },
     );
     assert!(killed >= 8, "{killed}");
@@ -370,8 +435,22 @@ fn with_much_to_sign() -> (Place, usize) {
     let schemas = Arc::new(Schemas::load(&config.node.apps, None).unwrap());
     let rng = Box::new(ChaCha20Rng::from_seed([2; 32]));
     let now = Timestamp(1_700_000_000_000);
-    let mut core = StateEngine::open(&data.database(), schemas, keys.clone(), CoreLimits::default(), rng, now).unwrap();
-    let person = core.view().rows.identity(&identity).unwrap().unwrap().pubkey_attr_id;
+    let mut core = StateEngine::open(
+        &data.database(),
+        schemas,
+        keys.clone(),
+        CoreLimits::default(),
+        rng,
+        now,
+    )
+    .unwrap();
+    let person = core
+        .view()
+        .rows
+        .identity(&identity)
+        .unwrap()
+        .unwrap()
+        .pubkey_attr_id;
     let cards = 300;
     core.write(now, |graph| {
         let context = OpContext::Local {
@@ -385,14 +464,21 @@ fn with_much_to_sign() -> (Place, usize) {
                 type_number: 1,
                 oid: None,
                 owner: identity,
-                attrs: Some([(1, vec![Value::from(&identity)]), (2, vec![Value::from("x")])].into()),
+                attrs: Some(
+                    [
+                        (1, vec![Value::from(&identity)]),
+                        (2, vec![Value::from("x")]),
+                    ]
+                    .into(),
+                ),
             };
             graph.save_with_sync(&context, draft)?;
         }
         Ok::<_, SaveError>(())
     })
     .unwrap();
-    keys.rotate(identity, 32, &mut ChaCha20Rng::from_seed([3; 32])).unwrap();
+    keys.rotate(identity, 32, &mut ChaCha20Rng::from_seed([3; 32]))
+        .unwrap();
     (place, cards)
 }
 
@@ -428,7 +514,10 @@ fn a_start_that_makes_a_rotation_good() {
             let database = rusqlite::Connection::open(place.at("node/postern.db")).unwrap();
             let sql = "SELECT COUNT(*), COUNT(DISTINCT change_seq) FROM app_contacts_parent WHERE key_id = 1";
             let count: (usize, usize) = database.query_row(sql, [], |row| row.try_into()).unwrap();
-            assert_eq!(count.0, count.1, "{what}: each in a change group of its own");
+            assert_eq!(
+                count.0, count.1,
+                "{what}: each in a change group of its own"
+            );
             count.0
         };
         let before = signed("killed");

@@ -47,7 +47,11 @@ async fn who_falls_silent_is_pinged_and_then_let_go() {
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!((code.as_str(), pings), ("silence", 7), "at 30, 60, .. 210 s");
+    assert_eq!(
+        (code.as_str(), pings),
+        ("silence", 7),
+        "at 30, 60, .. 210 s"
+    );
     assert_eq!(begun.elapsed().as_secs(), 240);
     node.stop().await;
 }
@@ -68,7 +72,10 @@ async fn who_answers_pings_but_no_request_is_waited_for_no_longer_than_the_deadl
         asked = node.peers.pull(&peer, "identities") => asked,
         () = answering => unreachable!(),
     };
-    assert!(matches!(asked, Err(SyncError::Session(SessionError::Timeout))));
+    assert!(matches!(
+        asked,
+        Err(SyncError::Session(SessionError::Timeout))
+    ));
     assert_eq!(begun.elapsed().as_secs(), 180);
     assert_eq!(node.peers.sessions().len(), 1, "its other requests go on");
     node.stop().await;

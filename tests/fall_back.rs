@@ -110,7 +110,10 @@ async fn a_clean_end_leaves_no_gap() {
     let (alice, itself) = met(&net).await;
     let (before, last) = (epoch(&alice), head(&alice).await);
     let alice = itself.begin(&net, alice.stop_and_keep().await, 1);
-    assert_eq!((epoch(&alice), alice.standing().await), (before, Standing::Open));
+    assert_eq!(
+        (epoch(&alice), alice.standing().await),
+        (before, Standing::Open)
+    );
     let saved = alice.save(RIDE, None, ride("Chur")).await.unwrap();
     assert_eq!(saved.change_seq, last + 1);
     alice.stop().await;
@@ -125,7 +128,10 @@ async fn a_crash_skips_what_was_reserved_and_is_no_falling_back() {
     let (before, last) = (epoch(&alice), head(&alice).await);
     alice.stop().await;
     let alice = itself.begin(&net, crashed, 1);
-    assert_eq!((epoch(&alice), alice.standing().await), (before, Standing::Open));
+    assert_eq!(
+        (epoch(&alice), alice.standing().await),
+        (before, Standing::Open)
+    );
     assert_eq!(head(&alice).await, last, "what was committed is there");
     let saved = alice.save(RIDE, None, ride("Chur")).await.unwrap();
     assert!(
@@ -193,7 +199,11 @@ async fn a_database_from_before_an_epoch_is_noticed_too() {
     let between = epoch(&alice);
     assert_ne!(between, before);
     let folder = alice.stop_and_keep().await;
-    fs::copy(folder.path().join("postern.seq"), older.path().join("postern.seq")).unwrap();
+    fs::copy(
+        folder.path().join("postern.seq"),
+        older.path().join("postern.seq"),
+    )
+    .unwrap();
     let alice = itself.begin(&net, older, 2);
     has_fallen_back(&alice, before).await;
     assert_ne!(epoch(&alice), between);
@@ -224,6 +234,9 @@ async fn numbers_that_cannot_be_read_stop_the_start_with_their_name() {
         assert!(error.to_string().contains("remove this file"), "{error}");
     }
     fs::write(&path, whole).unwrap();
-    assert!(itself.open(folder.path()).is_ok(), "nothing was changed meanwhile");
+    assert!(
+        itself.open(folder.path()).is_ok(),
+        "nothing was changed meanwhile"
+    );
     itself.bob.stop().await;
 }

@@ -20,9 +20,16 @@ use rand_chacha::ChaCha20Rng;
 
 /// A new identity on a node, whose record stands in its graph.
 fn newcomer(node: &TestNode, name: &'static str) -> keys::Oid {
-    let identity = node.keys.add_identity(&mut ChaCha20Rng::from_seed([7; 32])).unwrap();
-    node.write(move |core, now| core.write(now, |graph| identities::publish(graph, identity, Some(name))))
+    let identity = node
+        .keys
+        .add_identity(&mut ChaCha20Rng::from_seed([7; 32]))
         .unwrap();
+    node.write(move |core, now| {
+        core.write(now, |graph| {
+            identities::publish(graph, identity, Some(name))
+        })
+    })
+    .unwrap();
     identity
 }
 
@@ -44,7 +51,8 @@ fn an_owner_that_arrives_between_checking_and_applying_is_not_waited_for_in_vain
     let bytes = package_bytes(alice.answer(&bob.request(&alice, "messages")));
     let key = alice.keys.node_chain().verify(32).unwrap().current();
     let sender = (&alice.peer_id(), &key);
-    let mut package = VerifiedPackage::verify(&bytes, &PackageLimits::default(), sender, &bob.peer_id()).unwrap();
+    let mut package =
+        VerifiedPackage::verify(&bytes, &PackageLimits::default(), sender, &bob.peer_id()).unwrap();
     // Two domains are pulled at once: this package is checked while the identity is still on its way to the writer.
     let checked = bob
         .engine
@@ -56,7 +64,10 @@ fn an_owner_that_arrives_between_checking_and_applying_is_not_waited_for_in_vain
     let applied = bob
         .write(move |core, now| core.apply_package(now, &package, checked))
         .unwrap();
-    assert_eq!((applied.written, applied.parked, applied.rejected), (2, 0, 0));
+    assert_eq!(
+        (applied.written, applied.parked, applied.rejected),
+        (2, 0, 0)
+    );
     assert_eq!(bob.inbox(), [(carol, "Hi".to_owned())]);
 }
 
@@ -65,13 +76,21 @@ fn what_is_signed_with_a_key_that_is_not_known_yet_waits_for_it() {
     let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 1000));
     meet(&alice, &bob);
     let id = alice.identity;
-    alice.keys.rotate(id, 32, &mut ChaCha20Rng::from_seed([2; 32])).unwrap();
     alice
-        .write(move |core, now| core.write(now, |graph| identities::publish(graph, id, Some("Alice"))))
+        .keys
+        .rotate(id, 32, &mut ChaCha20Rng::from_seed([2; 32]))
+        .unwrap();
+    alice
+        .write(move |core, now| {
+            core.write(now, |graph| identities::publish(graph, id, Some("Alice")))
+        })
         .unwrap();
     alice.send(bob.identity, "under the new key").unwrap();
     let rounds = bob.pull_all(&alice, "messages");
-    assert_eq!((rounds[0].applied.parked, rounds[0].applied.rejected), (2, 0));
+    assert_eq!(
+        (rounds[0].applied.parked, rounds[0].applied.rejected),
+        (2, 0)
+    );
     bob.pull_all(&alice, "identities");
     assert_eq!(bob.inbox(), [(id, "under the new key".to_owned())]);
     assert!(bob.rejects().is_empty());
@@ -91,7 +110,11 @@ fn a_stolen_old_node_key_does_not_come_back() {
     let oid = first.oid();
     let save = |chain: &KeyChain| {
         let (chain, verified) = (chain.clone(), chain.verify(32).unwrap());
-        alice.write(move |core, now| core.write(now, |graph| graph.save_server(&chain, &verified).map(|_| ())))
+        alice.write(move |core, now| {
+            core.write(now, |graph| {
+                graph.save_server(&chain, &verified).map(|_| ())
+            })
+        })
     };
     save(&first).unwrap();
     save(&rotated).unwrap();

@@ -63,7 +63,10 @@ async fn forged_foreign_and_older_objects_change_nothing() {
     let as_itself = |change: &dyn Fn(&mut Object)| {
         let mut object = Object::from_bytes(older.bytes(), &ObjectLimits::default()).unwrap();
         change(&mut object);
-        mallory.keys.sign_object(foreign, object.to_bytes()).unwrap()
+        mallory
+            .keys
+            .sign_object(foreign, object.to_bytes())
+            .unwrap()
     };
     let objects = vec![
         forged(&older, |object| object.rev = 9),
@@ -77,7 +80,10 @@ async fn forged_foreign_and_older_objects_change_nothing() {
         older.clone(),
     ];
     let first = next_return(&mut session).await.unwrap();
-    assert_eq!(first.domain, "identities", "who may sign is asked for first");
+    assert_eq!(
+        first.domain, "identities",
+        "who may sign is asked for first"
+    );
     give_back(&mut session, &first, codec::encode(&objects), None).await;
     let mut asked = vec![first.domain];
     while asked.len() < 2 {
@@ -107,7 +113,10 @@ async fn a_deletion_that_she_did_not_sign_is_not_kept_for_later() {
     give_back(&mut session, &ask, codec::encode(&deletions), None).await;
     // The next question says that the answer was taken.
     next_return(&mut session).await.unwrap();
-    assert_eq!(alice.read(move |view| view.rows.kept_deletion(&gone)).await, None);
+    assert_eq!(
+        alice.read(move |view| view.rows.kept_deletion(&gone)).await,
+        None
+    );
     assert!(!held(&alice).await[&fresh].deleted);
     assert_eq!(alice.standing().await, Standing::Recovering);
     alice.stop().await;
@@ -146,7 +155,13 @@ async fn answers_that_go_back_or_stand_still_end_the_session() {
         for number in [first, second] {
             let ask = next_return(&mut session).await.unwrap();
             let nothing = codec::encode(&Vec::<SignedObject>::new());
-            give_back(&mut session, &ask, nothing, Some(Oid::from_bytes([number; 16]))).await;
+            give_back(
+                &mut session,
+                &ask,
+                nothing,
+                Some(Oid::from_bytes([number; 16])),
+            )
+            .await;
         }
         assert_eq!(goodbye(&mut session).await, "misbehaviour");
         assert_eq!(alice.standing().await, Standing::Recovering);

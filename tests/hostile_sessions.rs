@@ -13,7 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bastion::transport::memory::MemoryNet;
-use bastion::{Applicant, Decision, Gate, GateConfig, Gatekeeper, Internal, Profile, Session, Tier};
+use bastion::{
+    Applicant, Decision, Gate, GateConfig, Gatekeeper, Internal, Profile, Session, Tier,
+};
 use futures::future::BoxFuture;
 use keys::{BootId, Epoch, KeyManager};
 use live::{ALL_APPS, HandClock, LiveNode, WITHOUT_MARKET, by_hand};
@@ -55,7 +57,12 @@ impl Mallory {
     async fn at(net: &MemoryNet, alice: &LiveNode) -> Self {
         let keys = Arc::new(KeyManager::generate(&mut ChaCha20Rng::from_seed([3; 32])));
         let config = GateConfig::default();
-        let gate = Gate::new(config, keys.clone(), Arc::new(Anybody), Arc::new(HandClock::at(NOW)));
+        let gate = Gate::new(
+            config,
+            keys.clone(),
+            Arc::new(Anybody),
+            Arc::new(HandClock::at(NOW)),
+        );
         let (session, _) = gate
             .dial(&net.transport(), &alice.onion(), None, &|_| {})
             .await
@@ -108,7 +115,11 @@ async fn a_peer_that_hangs_up_at_once_is_not_dialled_without_end() {
         over.cancelled().await;
     }
     // Two pauses lie between three sessions: of a second and of two, less a quarter at most.
-    assert!(begun.elapsed() >= Duration::from_millis(2250), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() >= Duration::from_millis(2250),
+        "{:?}",
+        begun.elapsed()
+    );
     alice.stop().await;
     bob.stop().await;
 }
@@ -127,7 +138,13 @@ async fn a_gap_where_there_is_none_and_a_late_ack_end_the_push() {
                 last_seq: Some(0),
             })
         },
-        |id, epoch| Message::Ack(UpToDate { id, epoch, last_seq: 0 }),
+        |id, epoch| {
+            Message::Ack(UpToDate {
+                id,
+                epoch,
+                last_seq: 0,
+            })
+        },
     ];
     for answer in answers {
         let (peers, peer) = (alice.peers.clone(), mallory.keys.peer_id());

@@ -1,5 +1,10 @@
 //! What an operator types while a node runs and after it was restored: the program itself, over loopback.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 #[allow(
     dead_code,
@@ -18,8 +23,7 @@ use std::process::{Command, Output, Stdio};
 use process::NodeProcess;
 use serde_json::{Value, json};
 
-const CONFIG: &str =
-    "[api]\nlisten = \"127.0.0.1:0\"\n[transport]\nkind = \"loopback\"\nloopback_listen = \"127.0.0.1:0\"\n";
+const CONFIG: &str = "[api]\nlisten = \"127.0.0.1:0\"\n[transport]\nkind = \"loopback\"\nloopback_listen = \"127.0.0.1:0\"\n";
 
 fn postern(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_postern"))
@@ -59,7 +63,12 @@ fn text(path: &Path) -> &str {
 fn a_node_is_backed_up_while_it_runs_and_the_restored_one_runs() {
     let parent = tempfile::tempdir().unwrap();
     let at = |name: &str| parent.path().join(name);
-    let mut node = NodeProcess::init(Path::new(env!("CARGO_BIN_EXE_postern")), parent.path(), "Alice", CONFIG);
+    let mut node = NodeProcess::init(
+        Path::new(env!("CARGO_BIN_EXE_postern")),
+        parent.path(),
+        "Alice",
+        CONFIG,
+    );
     node.start();
     let made = node.post("/api/identities", json!({ "name": "Second" }));
     let (config, word) = (node.config(), node.passphrase().to_owned());
@@ -69,7 +78,10 @@ fn a_node_is_backed_up_while_it_runs_and_the_restored_one_runs() {
     let done = json_of(&["backup", "--out", text(&file), "--config", config, "--json"]);
     assert_eq!(done["path"], json!(text(&file)));
     assert_eq!(done["bytes"], json!(fs::metadata(&file).unwrap().len()));
-    refused(&["backup", "--out", text(&file), "--config", config], "exists already");
+    refused(
+        &["backup", "--out", text(&file), "--config", config],
+        "exists already",
+    );
     refused(
         &["backup", "--out", text(&at("none/x")), "--config", config],
         "not a file's name",
@@ -77,11 +89,27 @@ fn a_node_is_backed_up_while_it_runs_and_the_restored_one_runs() {
     assert_eq!(node.get("/api/backup")["backup"]["state"], json!("done"));
 
     // Beside a node that runs the vault is read, and not written.
-    let known = json_of(&["keys", "list", "--json", "--config", config, "--passphrase-file", word]);
+    let known = json_of(&[
+        "keys",
+        "list",
+        "--json",
+        "--config",
+        config,
+        "--passphrase-file",
+        word,
+    ]);
     let holders = known["holders"].as_array().unwrap();
     assert_eq!(holders.len(), 3);
     assert!(holders.iter().any(|holder| holder["oid"] == made["oid"]));
-    let rotate = ["keys", "rotate", "node", "--config", config, "--passphrase-file", word];
+    let rotate = [
+        "keys",
+        "rotate",
+        "node",
+        "--config",
+        config,
+        "--passphrase-file",
+        word,
+    ];
     refused(&rotate, "the node runs");
     let change = [
         "keys",
@@ -94,7 +122,15 @@ fn a_node_is_backed_up_while_it_runs_and_the_restored_one_runs() {
     refused(&change, "the node runs");
     node.stop();
     ok(&rotate);
-    let known = json_of(&["keys", "list", "--json", "--config", config, "--passphrase-file", word]);
+    let known = json_of(&[
+        "keys",
+        "list",
+        "--json",
+        "--config",
+        config,
+        "--passphrase-file",
+        word,
+    ]);
     assert_eq!(known["holders"][0]["key_id"], json!(1));
 
     let elsewhere = at("restored");
@@ -130,7 +166,15 @@ fn onion_keys_go_to_c_tor_and_back_and_next_keys_to_paper() {
     let (config, word) = (node.config(), node.passphrase().to_owned());
     let (config, word) = (text(&config), text(&word));
     let onion = |config: &str| {
-        let list = json_of(&["keys", "list", "--json", "--config", config, "--passphrase-file", word]);
+        let list = json_of(&[
+            "keys",
+            "list",
+            "--json",
+            "--config",
+            config,
+            "--passphrase-file",
+            word,
+        ]);
         list["onion"].as_str().unwrap().to_owned()
     };
     let bobs = node_config(&other);
@@ -173,7 +217,15 @@ fn onion_keys_go_to_c_tor_and_back_and_next_keys_to_paper() {
         word,
     ];
     ok(&export);
-    let rotate = ["keys", "rotate", "node", "--config", config, "--passphrase-file", word];
+    let rotate = [
+        "keys",
+        "rotate",
+        "node",
+        "--config",
+        config,
+        "--passphrase-file",
+        word,
+    ];
     refused(&rotate, "not here");
     let with_paper = [&rotate[..], &["--recovery-file", text(&paper)]].concat();
     ok(&with_paper);
@@ -189,7 +241,12 @@ fn node_config(node: &NodeProcess) -> String {
 #[test]
 fn a_credential_opens_the_vault_without_anybody_there() {
     let parent = tempfile::tempdir().unwrap();
-    let node = NodeProcess::init(Path::new(env!("CARGO_BIN_EXE_postern")), parent.path(), "Alice", CONFIG);
+    let node = NodeProcess::init(
+        Path::new(env!("CARGO_BIN_EXE_postern")),
+        parent.path(),
+        "Alice",
+        CONFIG,
+    );
     let credentials = parent.path().join("credentials");
     fs::create_dir(&credentials).unwrap();
     let list = |folder: &Path| {
@@ -208,7 +265,12 @@ fn a_credential_opens_the_vault_without_anybody_there() {
 fn identities_are_named_retired_and_rotated_and_a_restored_node_waits_before_it_changes_them() {
     let parent = tempfile::tempdir().unwrap();
     let at = |name: &str| parent.path().join(name);
-    let mut node = NodeProcess::init(Path::new(env!("CARGO_BIN_EXE_postern")), parent.path(), "Alice", CONFIG);
+    let mut node = NodeProcess::init(
+        Path::new(env!("CARGO_BIN_EXE_postern")),
+        parent.path(),
+        "Alice",
+        CONFIG,
+    );
     node.start();
     let config = node_config(&node);
     let of = |config: &str, words: &[&str]| {
@@ -227,7 +289,10 @@ fn identities_are_named_retired_and_rotated_and_a_restored_node_waits_before_it_
     let fails = |config: &str, words: &[&str], why: &str| {
         let output = of(config, words);
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && said.contains(why), "{words:?}: {said}");
+        assert!(
+            !output.status.success() && said.contains(why),
+            "{words:?}: {said}"
+        );
     };
     done(&["identity", "new", "Bob"]);
     done(&["identity", "rename", "Bob", "Robert"]);
@@ -244,7 +309,11 @@ fn identities_are_named_retired_and_rotated_and_a_restored_node_waits_before_it_
         &["send", "--from", "Alice", "--to", "Robert", "Hi"],
         "is retired",
     );
-    fails(&config, &["send", "--from", "Robert", "--to", "Alice", "Hi"], "retired");
+    fails(
+        &config,
+        &["send", "--from", "Robert", "--to", "Alice", "Hi"],
+        "retired",
+    );
     done(&["identity", "retire", "Robert", "--undo"]);
     done(&["send", "--from", "Robert", "--to", "Alice", "Hi"]);
     fails(&config, &["identity", "thaw", "Robert"], "not frozen");
@@ -256,12 +325,24 @@ fn identities_are_named_retired_and_rotated_and_a_restored_node_waits_before_it_
         .iter()
         .map(|card| (card["name"].clone(), card["key_id"].clone()))
         .collect();
-    assert!(keys.contains(&(json!("Robert"), json!(1))) && keys.contains(&(json!("Alice"), json!(0))));
-    fails(&config, &["recovery", "resolve", "--no-such"], "unexpected argument");
+    assert!(
+        keys.contains(&(json!("Robert"), json!(1))) && keys.contains(&(json!("Alice"), json!(0)))
+    );
+    fails(
+        &config,
+        &["recovery", "resolve", "--no-such"],
+        "unexpected argument",
+    );
     assert!(done(&["recovery"]).contains("Nothing is in the way"));
     let long = "x".repeat(65);
     fails(&config, &["identity", "new", &long], "64");
-    assert_eq!(node.get("/api/identities")["identities"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        node.get("/api/identities")["identities"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
 
     done(&["backup", "--out", text(&at("backup"))]);
     node.stop();
@@ -290,6 +371,10 @@ fn identities_are_named_retired_and_rotated_and_a_restored_node_waits_before_it_
         "what is new does not wait"
     );
     assert!(of(&config, &["recovery", "finish"]).status.success());
-    assert!(of(&config, &["identity", "rename", "Alice", "Al"]).status.success());
+    assert!(
+        of(&config, &["identity", "rename", "Alice", "Al"])
+            .status
+            .success()
+    );
     restored.stop();
 }

@@ -59,10 +59,12 @@ async fn delete(node: &LiveNode, oid: Oid) {
 async fn rename(node: &LiveNode, name: &'static str) -> Result<u64, SaveError> {
     let identity = node.identity;
     let renamed = node.write(move |core, now| {
-        core.write(now, |graph| match identities::rename(graph, identity, Some(name)) {
-            Ok(saved) => Ok(saved.rev),
-            Err(identities::IdentityError::Save(error)) => Err(error),
-            Err(error) => panic!("{error}"),
+        core.write(now, |graph| {
+            match identities::rename(graph, identity, Some(name)) {
+                Ok(saved) => Ok(saved.rev),
+                Err(identities::IdentityError::Save(error)) => Err(error),
+                Err(error) => panic!("{error}"),
+            }
         })
     });
     renamed.await
@@ -127,9 +129,17 @@ fn epoch(node: &LiveNode) -> Epoch {
 /// No object is lost, none is behind what was known before.
 fn nothing_is_lost(before: &BTreeMap<Oid, Held>, after: &BTreeMap<Oid, Held>, owner: Oid) {
     for (oid, old) in before.iter().filter(|(_, old)| old.owner == owner) {
-        let new = after.get(oid).unwrap_or_else(|| panic!("{oid} is lost: {old:?}"));
-        assert!(new.rev >= old.rev, "a lower revision won: {old:?} and {new:?}");
-        assert!(new.deleted || !old.deleted, "what was deleted is back: {new:?}");
+        let new = after
+            .get(oid)
+            .unwrap_or_else(|| panic!("{oid} is lost: {old:?}"));
+        assert!(
+            new.rev >= old.rev,
+            "a lower revision won: {old:?} and {new:?}"
+        );
+        assert!(
+            new.deleted || !old.deleted,
+            "what was deleted is back: {new:?}"
+        );
         if new.rev == old.rev {
             assert_eq!(new.bytes, old.bytes);
         }
@@ -145,7 +155,8 @@ async fn changes_wait(node: &LiveNode, oid: Oid) {
     let renamed = rename(node, "Too early").await;
     assert!(matches!(renamed, Err(SaveError::Recovering)), "{renamed:?}");
     let identity = node.identity;
-    let signed = node.write(move |core, now| core.write(now, |graph| graph.sign_again(&identity, 1)));
+    let signed =
+        node.write(move |core, now| core.write(now, |graph| graph.sign_again(&identity, 1)));
     assert!(matches!(signed.await, Err(SaveError::Recovering)));
 }
 
@@ -195,7 +206,10 @@ async fn what_peers_hold_comes_home_and_all_three_agree() {
     let alice = restored(&net, alice, &copy).await;
     assert_ne!(epoch(&alice), old_epoch);
     let early_copy = held(&alice).await;
-    assert!(!early_copy.contains_key(&for_bob), "the copy is from before");
+    assert!(
+        !early_copy.contains_key(&for_bob),
+        "the copy is from before"
+    );
     assert!(at_copy >= 10 && early_copy.len() < before.len());
     changes_wait(&alice, twice).await;
     let fresh = offer(&alice, "made while recovering").await;
@@ -204,7 +218,12 @@ async fn what_peers_hold_comes_home_and_all_three_agree() {
     }
     alice.wait_for(Standing::Open).await;
     for _ in 0..2 {
-        for (to, from) in [(&alice, &bob), (&alice, &carol), (&bob, &alice), (&carol, &alice)] {
+        for (to, from) in [
+            (&alice, &bob),
+            (&alice, &carol),
+            (&bob, &alice),
+            (&carol, &alice),
+        ] {
             to.pull_everything(from).await;
         }
     }
@@ -225,16 +244,35 @@ async fn what_peers_hold_comes_home_and_all_three_agree() {
     assert!(c[&deleted_at_bob].deleted && c[&made_and_deleted].deleted);
     assert!(a.contains_key(&for_bob) && b.contains_key(&fresh));
     // Of what Carol was not told, only what the old node alone knew is gone: nobody could give it back.
-    assert!(!his.contains_key(&for_carol) && !hers.contains_key(&for_carol) && !a.contains_key(&for_carol));
+    assert!(
+        !his.contains_key(&for_carol)
+            && !hers.contains_key(&for_carol)
+            && !a.contains_key(&for_carol)
+    );
     assert_eq!(a[&twice].rev, highest - 1);
     assert_eq!(a[&id].rev, renamed);
-    assert!(a.contains_key(&bike) && b.contains_key(&bike) && a.contains_key(&theirs) && a.contains_key(&mine));
-    let mut said: Vec<_> = alice.inbox().await.into_iter().map(|message| message.body).collect();
+    assert!(
+        a.contains_key(&bike)
+            && b.contains_key(&bike)
+            && a.contains_key(&theirs)
+            && a.contains_key(&mine)
+    );
+    let mut said: Vec<_> = alice
+        .inbox()
+        .await
+        .into_iter()
+        .map(|message| message.body)
+        .collect();
     let count = said.len();
     said.sort();
     said.dedup();
     assert_eq!(said.len(), count, "nothing is said twice");
-    for word in ["late, to Bob", "late, to Carol", "from Carol, late", "from Bob, early"] {
+    for word in [
+        "late, to Bob",
+        "late, to Carol",
+        "from Carol, late",
+        "from Bob, early",
+    ] {
         assert!(said.iter().any(|it| it == word), "{word}");
     }
     only_the_new_epoch_counts(&[&bob, &carol], &alice).await;
@@ -261,7 +299,11 @@ async fn what_peers_hold_comes_home_and_all_three_agree() {
 }
 
 /// Without what was deleted before the other ever heard of it.
-fn live_of<'h>(held: &'h BTreeMap<Oid, Held>, owner: Oid, app: &str) -> BTreeMap<Oid, (u64, bool, u32, &'h [u8])> {
+fn live_of<'h>(
+    held: &'h BTreeMap<Oid, Held>,
+    owner: Oid,
+    app: &str,
+) -> BTreeMap<Oid, (u64, bool, u32, &'h [u8])> {
     let mut all = of(held, owner, app);
     all.retain(|_, said| !said.1);
     all
@@ -278,8 +320,13 @@ async fn only_the_new_epoch_counts(peers: &[&LiveNode], alice: &LiveNode) {
     let (us, now) = (alice.peer_id(), epoch(alice));
     for peer in peers {
         let cursors = peer.read(move |view| view.rows.sync_states(&us)).await;
-        let mut incoming = cursors.iter().filter(|(_, direction, _)| *direction == Direction::In);
-        assert!(incoming.all(|(_, _, state)| state.epoch == now), "{cursors:?}");
+        let mut incoming = cursors
+            .iter()
+            .filter(|(_, direction, _)| *direction == Direction::In);
+        assert!(
+            incoming.all(|(_, _, state)| state.epoch == now),
+            "{cursors:?}"
+        );
         assert!(!cursors.is_empty());
     }
 }
@@ -306,11 +353,17 @@ async fn one_of_two_peers_is_not_enough_and_the_operators_word_is() {
         tokio::task::yield_now().await;
     }
     changes_wait(&alice, ride).await;
-    let ended = alice.write(|core, now| Ok(core.end_recovery(now)?)).await.unwrap();
+    let ended = alice
+        .write(|core, now| Ok(core.end_recovery(now)?))
+        .await
+        .unwrap();
     assert!(ended);
     assert_eq!(alice.standing().await, Standing::Open);
     assert_eq!(change(&alice, ride, "Biel").await, 2);
-    let again = alice.write(|core, now| Ok(core.end_recovery(now)?)).await.unwrap();
+    let again = alice
+        .write(|core, now| Ok(core.end_recovery(now)?))
+        .await
+        .unwrap();
     assert!(!again, "there is nothing left to end");
     assert_eq!(alice.read(|view| view.recovery()).await.waits_for, []);
     alice.stop().await;
@@ -325,11 +378,17 @@ async fn when_time_is_up_nobody_is_waited_for() {
     let wait_ms = alice.engine.ground().limits.recovery.wait_ms;
     alice.clock.advance_s(wait_ms / 1000 - 1);
     changes_wait(&alice, ride).await;
-    let late = alice.write(|core, now| Ok(core.end_late_recovery(now)?)).await.unwrap();
+    let late = alice
+        .write(|core, now| Ok(core.end_late_recovery(now)?))
+        .await
+        .unwrap();
     assert!(!late, "a second is left");
     alice.clock.advance_s(1);
     assert_eq!(alice.standing().await, Standing::Open);
-    let late = alice.write(|core, now| Ok(core.end_late_recovery(now)?)).await.unwrap();
+    let late = alice
+        .write(|core, now| Ok(core.end_late_recovery(now)?))
+        .await
+        .unwrap();
     assert!(late);
     assert_eq!(alice.read(|view| view.recovery()).await.standing, None);
     assert_eq!(change(&alice, ride, "Biel").await, 2);

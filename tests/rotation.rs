@@ -51,7 +51,11 @@ async fn two(net: &MemoryNet) -> (LiveNode, LiveNode, Vec<keys::Oid>) {
 
 async fn is_frozen(node: &LiveNode, identity: keys::Oid) -> bool {
     let known = node.read(|view| identities::known(&view)).await;
-    known.iter().find(|card| card.oid == identity).unwrap().frozen
+    known
+        .iter()
+        .find(|card| card.oid == identity)
+        .unwrap()
+        .frozen
 }
 
 #[tokio::test]
@@ -77,8 +81,15 @@ async fn after_a_rotation_peers_hold_the_same_under_the_new_key() {
         .filter(|(oid, old)| old.owner == id && **oid != id && **oid != rides[1])
     {
         let new = &b[oid];
-        assert_eq!((new.rev, &new.bytes), (old.rev, &old.bytes), "the same is said");
-        assert!(old.key_id == 0 && new.key_id == 1, "under the later key: {new:?}");
+        assert_eq!(
+            (new.rev, &new.bytes),
+            (old.rev, &old.bytes),
+            "the same is said"
+        );
+        assert!(
+            old.key_id == 0 && new.key_id == 1,
+            "under the later key: {new:?}"
+        );
     }
     for app in ["rides", "messages", "identities"] {
         assert_eq!(of(&a, id, app), of(&b, id, app));
@@ -144,23 +155,41 @@ async fn a_node_with_another_key_is_the_same_node_to_its_peers() {
         alice.gate.status().by_ticket_total > tickets,
         "the ticket is still good"
     );
-    assert_eq!(bob.read(move |view| view.rows.sync_states(&us)).await, cursors);
+    assert_eq!(
+        bob.read(move |view| view.rows.sync_states(&us)).await,
+        cursors
+    );
     let again = bob.read(move |view| view.rows.peer(&us)).await.unwrap();
     assert_eq!(
         (again.tier, again.epoch, again.server_oid),
         (peer.tier, peer.epoch, server)
     );
-    let verdict = alice.read(move |view| view.rows.verdict(&banned)).await.unwrap();
+    let verdict = alice
+        .read(move |view| view.rows.verdict(&banned))
+        .await
+        .unwrap();
     assert_eq!(verdict.verdict, Verdict::Banned);
-    assert!(Stranger::new(9).dial(&net, &alice).await.is_err(), "a ban stays");
-    let known = bob.read(move |view| view.rows.identity(&server)).await.unwrap();
+    assert!(
+        Stranger::new(9).dial(&net, &alice).await.is_err(),
+        "a ban stays"
+    );
+    let known = bob
+        .read(move |view| view.rows.identity(&server))
+        .await
+        .unwrap();
     assert_eq!(known.key_id, 1);
     // Its person's home record names the new key, and one more counter.
     bob.pull_everything(&alice).await;
     let id = alice.identity;
     let person = bob.read(move |view| view.rows.identity(&id)).await.unwrap();
-    assert_eq!((person.home, person.home_counter, person.key_id), (us, 2, 0));
-    alice.save(RIDE, Some(rides[0]), ride("Chur")).await.unwrap();
+    assert_eq!(
+        (person.home, person.home_counter, person.key_id),
+        (us, 2, 0)
+    );
+    alice
+        .save(RIDE, Some(rides[0]), ride("Chur"))
+        .await
+        .unwrap();
     bob.pull_everything(&alice).await;
     assert_eq!(held(&bob).await[&rides[0]].rev, 2);
     alice.pull_everything(&bob).await;
@@ -183,8 +212,18 @@ async fn a_node_with_another_key_is_the_same_node_to_its_peers() {
         "he learns nothing: {refused:?}"
     );
     assert_eq!(bob.peers.sessions().len(), sessions);
-    assert_eq!(bob.read(move |view| view.rows.identity(&server)).await.unwrap(), known);
-    assert!(alice.read(move |view| view.rows.peer(&them)).await.is_some());
+    assert_eq!(
+        bob.read(move |view| view.rows.identity(&server))
+            .await
+            .unwrap(),
+        known
+    );
+    assert!(
+        alice
+            .read(move |view| view.rows.peer(&them))
+            .await
+            .is_some()
+    );
     alice.stop().await;
     bob.stop().await;
 }
@@ -197,7 +236,10 @@ async fn who_has_the_current_key_cannot_name_a_successor() {
     let record = held(&alice).await[&id].clone();
     let mut chain: KeyChain = alice.keys.identity_chain(id).unwrap();
     // The stolen key stands in the place of the next one, which the thief does not have.
-    chain.rotate(&thief.identity, &keys::SecretKey::from_seed(&[7; 32]).public());
+    chain.rotate(
+        &thief.identity,
+        &keys::SecretKey::from_seed(&[7; 32]).public(),
+    );
     let mut object = thief.object(&record);
     object.rev += 1;
     let attrs = object.attrs.as_mut().unwrap();
@@ -245,13 +287,20 @@ async fn a_second_home_under_one_counter_freezes_until_the_next_key() {
     assert_eq!((applied.rejected, applied.written), (1, 0));
     assert!(is_frozen(&bob, id).await);
     let bern = held(&bob).await[&rides[0]].clone();
-    alice.save(RIDE, Some(rides[0]), ride("Chur")).await.unwrap();
+    alice
+        .save(RIDE, Some(rides[0]), ride("Chur"))
+        .await
+        .unwrap();
     bob.pull_everything(&alice).await;
     assert_eq!(held(&bob).await[&rides[0]], bern, "nothing of it is taken");
     alice.rotate(id).await.unwrap();
     bob.pull_everything(&alice).await;
     assert!(!is_frozen(&bob, id).await);
-    assert_eq!(held(&bob).await[&rides[0]].rev, 2, "what was refused has come again");
+    assert_eq!(
+        held(&bob).await[&rides[0]].rev,
+        2,
+        "what was refused has come again"
+    );
     for node in [alice, bob, mallory] {
         node.stop().await;
     }
@@ -275,7 +324,10 @@ async fn the_operators_word_thaws_too() {
     });
     thawed.await.unwrap();
     assert!(!is_frozen(&bob, id).await);
-    alice.save(RIDE, Some(rides[0]), ride("Chur")).await.unwrap();
+    alice
+        .save(RIDE, Some(rides[0]), ride("Chur"))
+        .await
+        .unwrap();
     bob.pull_everything(&alice).await;
     assert_eq!(held(&bob).await[&rides[0]].rev, 2);
     for node in [alice, bob, mallory] {
@@ -294,9 +346,15 @@ async fn the_owner_wins_back_an_identity_that_a_thief_moved() {
     // Counter and revision as high as a thief likes.
     let claim = thief.claims(&held(&alice).await[&id], 9, 1_000_000, 1_000_000);
     let applied = thief::force(&mallory, &bob, "identities", vec![claim.clone()]).await;
-    assert_eq!(applied.written, 1, "under the stolen key it looks like a move");
+    assert_eq!(
+        applied.written, 1,
+        "under the stolen key it looks like a move"
+    );
     let known = bob.read(move |view| view.rows.identity(&id)).await.unwrap();
-    assert_eq!((known.home, known.home_counter), (mallory.peer_id(), 1_000_000));
+    assert_eq!(
+        (known.home, known.home_counter),
+        (mallory.peer_id(), 1_000_000)
+    );
 
     let applied = thief::force(&mallory, &alice, "identities", vec![claim]).await;
     assert_eq!((applied.written, applied.rejected), (0, 1));
@@ -309,7 +367,10 @@ async fn the_owner_wins_back_an_identity_that_a_thief_moved() {
 
     alice.rotate(id).await.unwrap();
     assert!(!is_frozen(&alice, id).await);
-    alice.save(RIDE, Some(rides[0]), ride("Chur")).await.unwrap();
+    alice
+        .save(RIDE, Some(rides[0]), ride("Chur"))
+        .await
+        .unwrap();
     bob.pull_everything(&alice).await;
     let known = bob.read(move |view| view.rows.identity(&id)).await.unwrap();
     assert_eq!((known.home, known.home_counter, known.key_id), (us, 2, 1));

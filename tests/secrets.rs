@@ -70,12 +70,19 @@ impl Known {
         fs::DirBuilder::new().mode(0o700).create(&folder).unwrap();
         let data = DataDir::at(&folder);
         let passphrase = Passphrase::from_string(WORD.into());
-        let (mut first, mut second) = (ChaCha20Rng::seed_from_u64(71), ChaCha20Rng::seed_from_u64(72));
-        let keys = KeyManager::create(&data.keys(), &passphrase, KdfCost::TEST, &mut first).unwrap();
+        let (mut first, mut second) = (
+            ChaCha20Rng::seed_from_u64(71),
+            ChaCha20Rng::seed_from_u64(72),
+        );
+        let keys =
+            KeyManager::create(&data.keys(), &passphrase, KdfCost::TEST, &mut first).unwrap();
         let identity = keys.add_identity(&mut second).unwrap();
 
         // The same once more, in the order in which the vault makes them.
-        let (mut first, mut second) = (ChaCha20Rng::seed_from_u64(71), ChaCha20Rng::seed_from_u64(72));
+        let (mut first, mut second) = (
+            ChaCha20Rng::seed_from_u64(71),
+            ChaCha20Rng::seed_from_u64(72),
+        );
         let onion = OnionKey::generate(&mut first);
         assert_eq!(onion.onion_addr(), keys.onion());
         let [node, node_next] = std::array::from_fn(|_| SecretKey::generate(&mut first));
@@ -99,9 +106,13 @@ impl Known {
         let token = ApiToken::generate(&mut ChaCha20Rng::seed_from_u64(73));
         token.write_new(&data.token()).unwrap();
         let schemas = Arc::new(Schemas::load(&APPS.map(str::to_owned), None).unwrap());
-        let (rng, now) = (Box::new(ChaCha20Rng::seed_from_u64(74)), Timestamp(1_700_000_000_000));
+        let (rng, now) = (
+            Box::new(ChaCha20Rng::seed_from_u64(74)),
+            Timestamp(1_700_000_000_000),
+        );
         let limits = CoreLimits::default();
-        let mut core = StateEngine::open(&data.database(), schemas, Arc::new(keys), limits, rng, now).unwrap();
+        let mut core =
+            StateEngine::open(&data.database(), schemas, Arc::new(keys), limits, rng, now).unwrap();
         core.write(now, |graph| {
             identities::publish(graph, identity, Some("Alice"))?;
             graph.tx().put_token(&token.hash(), "operator", now)?;
@@ -148,7 +159,10 @@ impl Known {
             }
         }
         assert!(found.is_empty(), "\n{}\n", found.join("\n"));
-        assert!(!found_in(&own, &self.token).is_empty(), "the token's own file has it");
+        assert!(
+            !found_in(&own, &self.token).is_empty(),
+            "the token's own file has it"
+        );
     }
 }
 
@@ -171,10 +185,14 @@ fn no_secret_is_in_the_clear_in_any_file_or_line_of_a_node() {
         json!({}),
     );
     assert_eq!(rotated["key_id"], json!(1));
-    assert_eq!(node.post("/api/keys/rotate-node", json!({}))["key_id"], json!(1));
+    assert_eq!(
+        node.post("/api/keys/rotate-node", json!({}))["key_id"],
+        json!(1)
+    );
     // Refused, and so logged or not: without a token there is nothing to see.
     assert_eq!(
-        node.api("POST", "/api/identities", Some(json!({ "nobody": 1 }))).status,
+        node.api("POST", "/api/identities", Some(json!({ "nobody": 1 })))
+            .status,
         400
     );
     let backup = known.at("backup");
@@ -206,7 +224,11 @@ fn no_secret_is_in_the_clear_in_any_file_or_line_of_a_node() {
         "{}",
         String::from_utf8_lossy(&restored.stderr)
     );
-    fs::write(known.at("said"), [restored.stdout, restored.stderr].concat()).unwrap();
+    fs::write(
+        known.at("said"),
+        [restored.stdout, restored.stderr].concat(),
+    )
+    .unwrap();
     known.search(12);
 }
 
@@ -230,7 +252,10 @@ fn the_search_finds_every_form_of_every_secret() {
             ("hex", data_encoding::HEXLOWER.encode(&whole)),
             ("HEX", data_encoding::HEXUPPER.encode(&whole)),
             ("base32,", data_encoding::BASE32.encode(&whole)),
-            ("base32 lower", data_encoding::BASE32.encode(&whole).to_lowercase()),
+            (
+                "base32 lower",
+                data_encoding::BASE32.encode(&whole).to_lowercase(),
+            ),
             ("base64,", data_encoding::BASE64.encode(&whole)),
             ("base64url", data_encoding::BASE64URL.encode(&whole)),
         ] {
@@ -242,7 +267,10 @@ fn the_search_finds_every_form_of_every_secret() {
             );
         }
         fs::write(&path, &whole).unwrap();
-        assert_eq!(found_in(&path, &needles), [format!("{}: it, raw", path.display())]);
+        assert_eq!(
+            found_in(&path, &needles),
+            [format!("{}: it, raw", path.display())]
+        );
     }
     fs::write(&path, vec![0; 4096]).unwrap();
     assert!(found_in(&path, &all).is_empty());

@@ -41,7 +41,11 @@ async fn a_message_reaches_the_other_node_by_a_pull() {
         (0, sent.change_seq)
     );
     assert_eq!(
-        (last.applied.written, last.applied.rejected, last.applied.parked),
+        (
+            last.applied.written,
+            last.applied.rejected,
+            last.applied.parked
+        ),
         (2, 0, 0)
     );
     let inbox = bob.inbox().await;
@@ -50,7 +54,11 @@ async fn a_message_reaches_the_other_node_by_a_pull() {
         (inbox[0].oid, inbox[0].sender, inbox[0].body.as_str()),
         (sent.oid, alice.identity, "Hi")
     );
-    assert_eq!(bob.pull(&alice, "messages").await[0].window, None, "nothing new");
+    assert_eq!(
+        bob.pull(&alice, "messages").await[0].window,
+        None,
+        "nothing new"
+    );
     alice.stop().await;
     bob.stop().await;
 }
@@ -62,7 +70,10 @@ async fn a_push_is_acknowledged_and_mixes_with_pulls() {
     bob.meet(&alice).await;
     let first = alice.send(bob.identity, "one").await;
     let pushed = alice.peers.push(&bob.peer_id(), "messages").await.unwrap();
-    assert_eq!((pushed[0].objects, pushed[0].acked_seq), (2, first.change_seq));
+    assert_eq!(
+        (pushed[0].objects, pushed[0].acked_seq),
+        (2, first.change_seq)
+    );
     let second = alice.send(bob.identity, "two").await;
     let pulled = bob.pull(&alice, "messages").await;
     assert_eq!(pulled[0].window.unwrap().from_seq, first.change_seq + 1);
@@ -104,13 +115,31 @@ async fn a_domain_that_is_not_shared_is_answered_like_an_empty_one() {
     let (alice, bob) = two_nodes(&net, by_hand()).await;
     bob.meet(&alice).await;
     let (alice_peer, bob_peer) = (alice.peer_id(), bob.peer_id());
-    let before = alice.read(move |view| view.rows.sync_states(&bob_peer)).await;
+    let before = alice
+        .read(move |view| view.rows.sync_states(&bob_peer))
+        .await;
     let outcomes = bob.pull(&alice, "market.public_offers").await;
     assert_eq!(outcomes.len(), 1);
-    assert_eq!((outcomes[0].window, outcomes[0].applied.last_seq), (None, 0));
-    assert_eq!(alice.read(move |view| view.rows.sync_states(&bob_peer)).await, before);
-    assert_eq!(bob.read(move |view| view.rows.sync_states(&alice_peer)).await, []);
-    let refused = alice.peers.push(&bob_peer, "market.public_offers").await.unwrap_err();
+    assert_eq!(
+        (outcomes[0].window, outcomes[0].applied.last_seq),
+        (None, 0)
+    );
+    assert_eq!(
+        alice
+            .read(move |view| view.rows.sync_states(&bob_peer))
+            .await,
+        before
+    );
+    assert_eq!(
+        bob.read(move |view| view.rows.sync_states(&alice_peer))
+            .await,
+        []
+    );
+    let refused = alice
+        .peers
+        .push(&bob_peer, "market.public_offers")
+        .await
+        .unwrap_err();
     assert!(matches!(refused, SyncError::NotShared(_)));
     alice.stop().await;
     bob.stop().await;
@@ -121,7 +150,10 @@ async fn two_that_dial_each_other_keep_one_session() {
     let net = MemoryNet::new();
     let (alice, bob) = two_nodes(&net, by_hand()).await;
     let (there, back) = (alice.onion(), bob.onion());
-    let dials = tokio::join!(bob.dialler.dial(&there, &|_| {}), alice.dialler.dial(&back, &|_| {}));
+    let dials = tokio::join!(
+        bob.dialler.dial(&there, &|_| {}),
+        alice.dialler.dial(&back, &|_| {})
+    );
     dials.0.unwrap();
     dials.1.unwrap();
     alice.wait_for_session(&bob.peer_id()).await;
@@ -132,7 +164,10 @@ async fn two_that_dial_each_other_keep_one_session() {
         let _ = bob.peers.pull(&alice.peer_id(), "messages").await;
         tokio::task::yield_now().await;
     }
-    assert_eq!((alice.peers.sessions().len(), bob.peers.sessions().len()), (1, 1));
+    assert_eq!(
+        (alice.peers.sessions().len(), bob.peers.sessions().len()),
+        (1, 1)
+    );
     alice.stop().await;
     bob.stop().await;
 }
@@ -178,7 +213,12 @@ async fn a_session_that_would_stay_has_to_show_that_it_lives() {
     let _kept_open = dead.dial(&net, &large).await.unwrap();
     large.wait_for_session(&node.peer_id()).await;
     large.dialler.dial(&node.onion(), &|_| {}).await.unwrap();
-    while !large.peers.sessions().iter().any(|session| session.we_dialled) {
+    while !large
+        .peers
+        .sessions()
+        .iter()
+        .any(|session| session.we_dialled)
+    {
         tokio::task::yield_now().await;
     }
     assert_eq!(large.peers.sessions().len(), 1);
@@ -196,7 +236,11 @@ async fn a_session_that_lives_stays_and_the_other_hears_that_it_is_the_second() 
     let living = Stranger::with_boot(small, boot_id(small, 0));
     let mut session = living.dial(&net, &large).await.unwrap();
     large.wait_for_session(&living.peer_id()).await;
-    large.dialler.dial(&listening.onion(), &|_| {}).await.unwrap();
+    large
+        .dialler
+        .dial(&listening.onion(), &|_| {})
+        .await
+        .unwrap();
     let Some(Message::Ping(ping)) = hear(&mut session).await else {
         panic!("it was not asked for a sign of life");
     };

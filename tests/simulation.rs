@@ -63,7 +63,11 @@ impl World {
             ..CoreLimits::default()
         };
         let nodes = (0..count).map(|number| {
-            let apps: &[&str] = if rng.random_bool(0.7) { &ALL_APPS } else { &NO_MARKET };
+            let apps: &[&str] = if rng.random_bool(0.7) {
+                &ALL_APPS
+            } else {
+                &NO_MARKET
+            };
             let apps = apps.iter().map(ToString::to_string).collect();
             let id_offset = rng.random_range(2..1000);
             Some(TestNode::with(
@@ -105,7 +109,12 @@ impl World {
 
     /// Somebody whom this node has met.
     fn acquaintance(&mut self, of: usize) -> Option<usize> {
-        let known: Vec<_> = self.met.iter().filter(|pair| pair.0 == of).map(|pair| pair.1).collect();
+        let known: Vec<_> = self
+            .met
+            .iter()
+            .filter(|pair| pair.0 == of)
+            .map(|pair| pair.1)
+            .collect();
         known.choose(&mut self.rng).copied()
     }
 
@@ -132,7 +141,9 @@ impl World {
     /// Conversations that a node holds and takes part in.
     fn conversations(&self, of: usize) -> Vec<Oid> {
         let mine = self.made.iter().filter(|(_, made)| {
-            made.app == "messages" && made.within.is_none() && made.readers.as_ref().is_some_and(|it| it.contains(&of))
+            made.app == "messages"
+                && made.within.is_none()
+                && made.readers.as_ref().is_some_and(|it| it.contains(&of))
         });
         mine.map(|(oid, _)| *oid)
             .filter(|oid| self.node(of).parent("messages", *oid).is_some())
@@ -160,7 +171,9 @@ impl World {
     }
 
     fn send(&mut self, from: usize) {
-        let Some(to) = self.acquaintance(from) else { return };
+        let Some(to) = self.acquaintance(from) else {
+            return;
+        };
         let body = format!("word {}", self.rng.random::<u32>());
         let sent = self.node(from).send(self.node(to).identity, &body).unwrap();
         let readers = Some(BTreeSet::from([from, to]));
@@ -178,8 +191,14 @@ impl World {
             return;
         }
         let members = BTreeSet::from([from, one, other]);
-        let identities: Vec<_> = members.iter().map(|member| self.node(*member).identity).collect();
-        let saved = self.node(from).make("messages", 1, conversation(&identities)).unwrap();
+        let identities: Vec<_> = members
+            .iter()
+            .map(|member| self.node(*member).identity)
+            .collect();
+        let saved = self
+            .node(from)
+            .make("messages", 1, conversation(&identities))
+            .unwrap();
         self.note(saved.oid, "messages", from, Some(members), None);
     }
 
@@ -189,7 +208,10 @@ impl World {
             return;
         };
         let body = format!("word {}", self.rng.random::<u32>());
-        let saved = self.node(from).make("messages", 2, message(within, &body)).unwrap();
+        let saved = self
+            .node(from)
+            .make("messages", 2, message(within, &body))
+            .unwrap();
         let readers = self.made[&within].readers.clone();
         self.note(saved.oid, "messages", from, readers, Some(within));
     }
@@ -198,7 +220,10 @@ impl World {
         let number = self.rng.random_range(1..9);
         match self.rng.random_range(0..3) {
             0 => {
-                let saved = self.node(owner).make("rides", 1, ride("Bern", number)).unwrap();
+                let saved = self
+                    .node(owner)
+                    .make("rides", 1, ride("Bern", number))
+                    .unwrap();
                 self.note(saved.oid, "rides", owner, None, None);
             }
             1 if self.node(owner).apps.iter().any(|app| app == "market") => {
@@ -238,17 +263,24 @@ impl World {
         let deleted = self.rng.random_bool(0.3);
         let node = self.node(owner);
         let attrs = node.object(app, oid).unwrap().0.attrs.map(|mut attrs| {
-            let text = if app == "market" || app == "rides" { 1 } else { 2 };
+            let text = if app == "market" || app == "rides" {
+                1
+            } else {
+                2
+            };
             attrs.insert(text, vec!["changed".into()]);
             attrs
         });
-        node.change(app, 1, oid, attrs.filter(|_| !deleted)).unwrap();
+        node.change(app, 1, oid, attrs.filter(|_| !deleted))
+            .unwrap();
         self.made.get_mut(&oid).unwrap().deleted = deleted;
     }
 
     /// A pull is asked and answered, or a push sent; the package is on its way.
     fn ask(&mut self, to: usize, is_push: bool) {
-        let Some(from) = self.acquaintance(to) else { return };
+        let Some(from) = self.acquaintance(to) else {
+            return;
+        };
         let domains = self.node(to).sync_domains();
         let domain = domains.choose(&mut self.rng).unwrap().clone();
         let (sender, receiver) = (self.node(from), self.node(to));
@@ -277,8 +309,13 @@ impl World {
         let flight = match self.rng.random_range(0..10) {
             0 | 1 => return drop(self.flights.swap_remove(place)),
             2 => {
-                let Flight { from, to, is_push, .. } = self.flights[place];
-                let (domain, bytes) = (self.flights[place].domain.clone(), self.flights[place].bytes.clone());
+                let Flight {
+                    from, to, is_push, ..
+                } = self.flights[place];
+                let (domain, bytes) = (
+                    self.flights[place].domain.clone(),
+                    self.flights[place].bytes.clone(),
+                );
                 Flight {
                     from,
                     to,
@@ -292,7 +329,9 @@ impl World {
         let ack_arrives = self.rng.random_bool(0.6);
         let (sender, receiver) = (self.node(flight.from), self.node(flight.to));
         match receiver.take(sender, &flight.bytes) {
-            Ok(applied) if flight.is_push && ack_arrives => sender.acked_by(receiver, &flight.domain, applied.last_seq),
+            Ok(applied) if flight.is_push && ack_arrives => {
+                sender.acked_by(receiver, &flight.domain, applied.last_seq)
+            }
             Ok(_) | Err(NotTaken::Apply(ApplyPackageError::Window(_))) => (),
             Err(error) => panic!("{error:?}"),
         }
@@ -317,9 +356,14 @@ impl World {
     /// Whether a node is to have an object in the end.
     fn may_have(&self, node: usize, made: &Made) -> bool {
         let knows = |other: usize| node == other || self.met.contains(&(node, other));
-        let reads = made.readers.as_ref().is_none_or(|readers| readers.contains(&node));
+        let reads = made
+            .readers
+            .as_ref()
+            .is_none_or(|readers| readers.contains(&node));
         let has_app = self.node(node).apps.iter().any(|app| app == made.app);
-        let has_scope = made.within.is_none_or(|within| knows(self.made[&within].owner));
+        let has_scope = made
+            .within
+            .is_none_or(|within| knows(self.made[&within].owner));
         knows(made.owner) && reads && has_app && has_scope
     }
 
@@ -357,14 +401,21 @@ impl World {
                 }
             }
             let parents = |app: &String| node.rows(&format!("app_{app}_parent")).len() - 1;
-            let others: Vec<_> = node.apps.iter().filter(|app| *app != "identities").collect();
+            let others: Vec<_> = node
+                .apps
+                .iter()
+                .filter(|app| *app != "identities")
+                .collect();
             assert_eq!(
                 others.iter().map(|app| parents(app)).sum::<usize>(),
                 held.len(),
                 "and nothing besides"
             );
             let waiting = self.made.iter().filter(|(_, made)| {
-                let is_reader = made.readers.as_ref().is_some_and(|readers| readers.contains(&number));
+                let is_reader = made
+                    .readers
+                    .as_ref()
+                    .is_some_and(|readers| readers.contains(&number));
                 is_reader
                     && made.owner != number
                     && self.met.contains(&(number, made.owner))

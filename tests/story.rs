@@ -63,7 +63,11 @@ impl Story {
         c.meet(&story.a).await;
         let mut said = 0;
         while head(&story.a).await < 1432 {
-            let to = if said % 10 == 9 { c.identity } else { story.b.identity };
+            let to = if said % 10 == 9 {
+                c.identity
+            } else {
+                story.b.identity
+            };
             story.a.send(to, &format!("word {said}")).await;
             said += 1;
         }
@@ -82,11 +86,18 @@ async fn head(node: &LiveNode) -> u64 {
 }
 
 fn window(outcome: &PullOutcome) -> Option<(u64, u64)> {
-    outcome.window.map(|window| (window.from_seq, window.to_seq))
+    outcome
+        .window
+        .map(|window| (window.from_seq, window.to_seq))
 }
 
 /// `sync_state` of one node about another.
-async fn sync_state(of: &LiveNode, about: &LiveNode, domain: &str, direction: Direction) -> Option<SyncStateRow> {
+async fn sync_state(
+    of: &LiveNode,
+    about: &LiveNode,
+    domain: &str,
+    direction: Direction,
+) -> Option<SyncStateRow> {
     let (peer, domain) = (about.peer_id(), domain.to_owned());
     of.read(move |view| {
         view.rows.sync_state(Cursor {
@@ -151,7 +162,10 @@ async fn section_1_handshake_between_nodes() {
     a.wait_for_session(&b.peer_id()).await;
 
     // Step 4: A verifies, and stores B as a peer in the graph: a server identity with its public key.
-    let (server, key) = (b.keys.server_oid(), b.keys.node_chain().verify(0).unwrap().current());
+    let (server, key) = (
+        b.keys.server_oid(),
+        b.keys.node_chain().verify(0).unwrap().current(),
+    );
     let (parent, attr, known) = a
         .read(move |view| {
             let app = view.rows.apps().get("identities").unwrap();
@@ -161,10 +175,17 @@ async fn section_1_handshake_between_nodes() {
                 .attrs(app, parent.id)?
                 .into_iter()
                 .find(|(number, _)| *number == identities::PUBLIC_KEY);
-            Ok((parent, attr.unwrap().1, view.rows.identity(&server)?.unwrap()))
+            Ok((
+                parent,
+                attr.unwrap().1,
+                view.rows.identity(&server)?.unwrap(),
+            ))
         })
         .await;
-    assert_eq!((parent.type_number, parent.sync_flags), (identities::SERVER, 0));
+    assert_eq!(
+        (parent.type_number, parent.sync_flags),
+        (identities::SERVER, 0)
+    );
     assert_eq!(attr, Value::Bytes(key.as_bytes().to_vec()));
     assert_eq!((known.public_key, known.home), (key, b.peer_id()));
 
@@ -175,7 +196,10 @@ async fn section_1_handshake_between_nodes() {
     };
     let b_at_a = a.read(about(&b)).await.unwrap();
     let a_at_b = b.read(about(&a)).await.unwrap();
-    assert_eq!(b_at_a.peer_apps, ["contacts", "identities", "messages", "rides"]);
+    assert_eq!(
+        b_at_a.peer_apps,
+        ["contacts", "identities", "messages", "rides"]
+    );
     assert_eq!(
         b_at_a.peer_sync_domains,
         ["contacts", "identities", "messages", "rides.offers"]
@@ -186,14 +210,20 @@ async fn section_1_handshake_between_nodes() {
     );
     assert_eq!(a_at_b.peer_sync_domains.len(), 5);
     // Note: there will be no syncing of `market.public_offers` with this peer.
-    assert_eq!(b_at_a.domains, ["contacts", "identities", "messages", "rides.offers"]);
+    assert_eq!(
+        b_at_a.domains,
+        ["contacts", "identities", "messages", "rides.offers"]
+    );
     assert_eq!(a_at_b.domains, b_at_a.domains);
     assert_eq!((b_at_a.onion, a_at_b.onion), (b.onion(), a.onion()));
 
     // The identities came along: Alice can write to Bob before anything was pulled.
     let bob = b.identity;
     assert_eq!(
-        a.read(move |view| view.rows.identity(&bob)).await.unwrap().home,
+        a.read(move |view| view.rows.identity(&bob))
+            .await
+            .unwrap()
+            .home,
         b.peer_id()
     );
     a.stop().await;
@@ -210,13 +240,22 @@ async fn section_2_initial_pull_sync() {
     let domain = a.engine.ground().schemas.domain("messages").unwrap();
     assert_eq!(
         (domain.types.as_slice(), domain.mode),
-        ([messages::CONVERSATION, messages::MESSAGE].as_slice(), Mode::AppendOnly)
+        (
+            [messages::CONVERSATION, messages::MESSAGE].as_slice(),
+            Mode::AppendOnly
+        )
     );
 
     // Steps 1 and 3 to 6: B pulls from 0, and gets what changed and it may read. A package holds 4096 objects at most.
     let outcomes = b.pull(a, "messages").await;
-    assert_eq!(outcomes.iter().map(window).collect::<Vec<_>>(), [Some((0, 1432))]);
-    assert_eq!((outcomes[0].applied.rejected, outcomes[0].applied.parked), (0, 0));
+    assert_eq!(
+        outcomes.iter().map(window).collect::<Vec<_>>(),
+        [Some((0, 1432))]
+    );
+    assert_eq!(
+        (outcomes[0].applied.rejected, outcomes[0].applied.parked),
+        (0, 0)
+    );
 
     // Step 7: A notes what it sent.
     let sent = sync_state(a, b, "messages", Direction::Out).await.unwrap();
@@ -224,7 +263,10 @@ async fn section_2_initial_pull_sync() {
 
     // Step 8: B has verified and applied each; its cursor moved with the rows.
     assert_eq!(
-        sync_state(b, a, "messages", Direction::In).await.unwrap().last_seq,
+        sync_state(b, a, "messages", Direction::In)
+            .await
+            .unwrap()
+            .last_seq,
         1432
     );
     let inbox = b.inbox().await;
@@ -267,10 +309,15 @@ async fn section_3_local_write_and_change_seq() {
     assert_eq!((parent.change_seq, parent.sync_flags), (1433, mask));
     assert_eq!(object.owner, a.identity);
     assert_eq!(
-        object.first(messages::IN_CONVERSATION).and_then(Value::as_oid),
+        object
+            .first(messages::IN_CONVERSATION)
+            .and_then(Value::as_oid),
         Some(sent.conversation)
     );
-    assert_eq!(object.first(messages::BODY).and_then(Value::as_text), Some("Hi"));
+    assert_eq!(
+        object.first(messages::BODY).and_then(Value::as_text),
+        Some("Hi")
+    );
 
     // 3: participants read.
     let (conversation, alice, bob, carol) = (sent.conversation, a.identity, b.identity, c.identity);
@@ -296,10 +343,22 @@ async fn section_4_next_pull_from_node_b() {
     assert_eq!(window(&b.pull(a, "messages").await[0]), None);
     let sent = a.send(b.identity, "Hi").await;
     let outcomes = b.pull(a, "messages").await;
-    assert_eq!(outcomes.iter().map(window).collect::<Vec<_>>(), [Some((1433, 1433))]);
-    assert_eq!((outcomes[0].applied.written, outcomes[0].applied.already_here), (1, 0));
+    assert_eq!(
+        outcomes.iter().map(window).collect::<Vec<_>>(),
+        [Some((1433, 1433))]
+    );
+    assert_eq!(
+        (
+            outcomes[0].applied.written,
+            outcomes[0].applied.already_here
+        ),
+        (1, 0)
+    );
     let inbox = b.inbox().await;
-    assert_eq!((inbox.len(), inbox.last().unwrap().oid), (before + 1, sent.oid));
+    assert_eq!(
+        (inbox.len(), inbox.last().unwrap().oid),
+        (before + 1, sent.oid)
+    );
     let noted = sync_state(a, b, "messages", Direction::Out).await.unwrap();
     assert_eq!((noted.last_seq, noted.acked_seq), (1433, 1432));
 
@@ -323,7 +382,10 @@ async fn section_5_optional_push() {
     );
     assert_eq!(b.inbox().await.len(), 1);
     assert_eq!(
-        sync_state(a, b, "messages", Direction::Out).await.unwrap().acked_seq,
+        sync_state(a, b, "messages", Direction::Out)
+            .await
+            .unwrap()
+            .acked_seq,
         sent.change_seq
     );
     // Pull stays as the baseline, and finds nothing left to do.

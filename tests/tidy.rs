@@ -51,7 +51,12 @@ fn files(ending: &str) -> Vec<(String, String)> {
                     folders.push(path);
                 }
             } else if name.ends_with(ending) {
-                let short = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+                let short = path
+                    .strip_prefix(root())
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .to_owned();
                 found.push((short, fs::read_to_string(&path).unwrap()));
             }
         }
@@ -68,9 +73,9 @@ fn sources() -> Vec<Source> {
         .collect();
     let tests: Vec<_> = sources.iter().flat_map(Source::test_modules).collect();
     for source in &mut sources {
-        source.is_test |= tests
-            .iter()
-            .any(|test| source.path == *test || test.ends_with('/') && source.path.starts_with(test));
+        source.is_test |= tests.iter().any(|test| {
+            source.path == *test || test.ends_with('/') && source.path.starts_with(test)
+        });
     }
     sources
 }
@@ -116,7 +121,10 @@ fn form(source: &Source) -> Vec<String> {
     let mut found = Vec::new();
     let mut wrong = |what: String| found.push(format!("{}: {what}", source.path));
     if !source.text.starts_with("//!") {
-        wrong("begins without `//!`, which says what it is, what it must never do, and its invariant".into());
+        wrong(
+            "begins without `//!`, which says what it is, what it must never do, and its invariant"
+                .into(),
+        );
     }
     let lines = source.text.lines().count();
     if lines > LINES_MAX {
@@ -143,15 +151,28 @@ fn form(source: &Source) -> Vec<String> {
 
 #[test]
 fn the_form_is_seen() {
-    let check =
-        |path: &str, text: &str, count: usize| assert_eq!(form(&Source::new(path, text)).len(), count, "{text}");
+    let check = |path: &str, text: &str, count: usize| {
+        assert_eq!(form(&Source::new(path, text)).len(), count, "{text}")
+    };
     check("src/x.rs", "//! What it is.\nfn f() {}\n", 0);
     check("src/x.rs", "fn f() {}\n", 1);
-    check("src/x.rs", &format!("//! Long.\n{}", "\n".repeat(LINES_MAX)), 1);
+    check(
+        "src/x.rs",
+        &format!("//! Long.\n{}", "\n".repeat(LINES_MAX)),
+        1,
+    );
     check("keys/src/lib.rs", "//! Root.\n", 1);
     check("keys/src/lib.rs", "//! Root.\n#![forbid(unsafe_code)]\n", 0);
-    check("src/x.rs", "//! X.\n#[test]\n#[ignore = \"slow\"]\nfn f() {}\n", 1);
-    check("src/x.rs", "//! X.\n// FIXME: later\nconst F: &str = \"FIXME\";\n", 1);
+    check(
+        "src/x.rs",
+        "//! X.\n#[test]\n#[ignore = \"slow\"]\nfn f() {}\n",
+        1,
+    );
+    check(
+        "src/x.rs",
+        "//! X.\n// FIXME: later\nconst F: &str = \"FIXME\";\n",
+        1,
+    );
 }
 
 #[test]
@@ -173,8 +194,9 @@ fn sleeps(source: &Source) -> Vec<String> {
 
 #[test]
 fn a_sleeping_test_is_found() {
-    let check =
-        |path: &str, text: &str, count: usize| assert_eq!(sleeps(&Source::new(path, text)).len(), count, "{text}");
+    let check = |path: &str, text: &str, count: usize| {
+        assert_eq!(sleeps(&Source::new(path, text)).len(), count, "{text}")
+    };
     check("tests/x.rs", "fn f() { std::thread::sleep(d) }", 1);
     check("tests/x.rs", "use tokio::time::{sleep, timeout};", 1);
     check(
@@ -213,7 +235,9 @@ fn sql(source: &Source) -> Vec<String> {
 
 #[test]
 fn sql_elsewhere_is_found() {
-    let check = |path: &str, text: &str, count: usize| assert_eq!(sql(&Source::new(path, text)).len(), count, "{text}");
+    let check = |path: &str, text: &str, count: usize| {
+        assert_eq!(sql(&Source::new(path, text)).len(), count, "{text}")
+    };
     check("src/graph/x.rs", "const Q: &str = \"SELECT 1\";", 1);
     check(
         "src/graph/x.rs",
@@ -235,7 +259,11 @@ fn manifests_name_what_their_crate_may_use() {
         .iter()
         .flat_map(|(path, text)| text.lines().map(move |line| (&**path, line)));
     let found = lines.filter(|(path, line)| manifest_is_wrong(path, line));
-    no_violations(found.map(|(path, line)| format!("{path}: {line}")).collect());
+    no_violations(
+        found
+            .map(|(path, line)| format!("{path}: {line}"))
+            .collect(),
+    );
 }
 
 /// Whether a manifest names a dependency that its crate may not have. The root's table of versions is no use.
@@ -276,7 +304,10 @@ fn a_wrong_manifest_is_found() {
     ] {
         assert!(manifest_is_wrong(path, line), "{path}: {line}");
     }
-    assert!(!manifest_is_wrong("Cargo.toml", "rusqlite = { workspace = true }"));
+    assert!(!manifest_is_wrong(
+        "Cargo.toml",
+        "rusqlite = { workspace = true }"
+    ));
 }
 
 #[test]

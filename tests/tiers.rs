@@ -49,7 +49,11 @@ async fn start(net: &MemoryNet, name: &str, seed: u64) -> LiveNode {
 async fn stored(node: &LiveNode, peer: PeerId) -> (store::Tier, Usage, Usage) {
     node.read(move |view| {
         let stored = view.rows.stored_by(&peer)?.unwrap();
-        Ok((stored.tier, stored.usage, view.rows.tier_usage(stored.tier)?))
+        Ok((
+            stored.tier,
+            stored.usage,
+            view.rows.tier_usage(stored.tier)?,
+        ))
     })
     .await
 }
@@ -84,10 +88,17 @@ async fn a_full_quota_stops_a_peer_and_a_larger_one_lets_it_go_on_with_nothing_m
     let cursor = node.read(move |view| view.rows.sync_states(&from)).await;
     let refused = node.peers.pull(&from, "messages").await.unwrap_err();
     assert_eq!(quota_key(&refused), "stored_objects_max");
-    let pushed = bob.peers.push(&node.peer_id(), "messages").await.unwrap_err();
+    let pushed = bob
+        .peers
+        .push(&node.peer_id(), "messages")
+        .await
+        .unwrap_err();
     assert!(matches!(pushed, SyncError::Refused(code) if code == "quota"));
     assert_eq!(node.inbox().await.len(), 1, "all or nothing");
-    assert_eq!(node.read(move |view| view.rows.sync_states(&from)).await, cursor);
+    assert_eq!(
+        node.read(move |view| view.rows.sync_states(&from)).await,
+        cursor
+    );
     assert_eq!(stored(&node, from).await.1, before);
     assert_eq!(node.peers.sessions().len(), 1, "the session goes on");
 
@@ -100,7 +111,10 @@ async fn a_full_quota_stops_a_peer_and_a_larger_one_lets_it_go_on_with_nothing_m
     let node = alice(&net, again, |quotas| quotas.worked.stored_objects_max = 7);
     bob.meet(&node).await;
     let pulled = node.pull(&bob, "messages").await;
-    assert_eq!((pulled[0].applied.written, pulled[0].applied.rejected), (4, 0));
+    assert_eq!(
+        (pulled[0].applied.written, pulled[0].applied.rejected),
+        (4, 0)
+    );
     assert_eq!(node.inbox().await.len(), 5);
     let (_, after, total) = stored(&node, from).await;
     assert_eq!((after.objects, total), (7, after));
@@ -125,7 +139,11 @@ async fn peers_of_a_tier_share_a_total_and_one_without_room_still_has_a_session(
         Usage::default(),
         "not even its identity"
     );
-    let refused = node.peers.pull(&carol.peer_id(), "identities").await.unwrap_err();
+    let refused = node
+        .peers
+        .pull(&carol.peer_id(), "identities")
+        .await
+        .unwrap_err();
     assert_eq!(quota_key(&refused), "total_objects_max");
     node.send(bob.identity, "Hello").await;
     assert_eq!(
@@ -137,10 +155,16 @@ async fn peers_of_a_tier_share_a_total_and_one_without_room_still_has_a_session(
     // Trusted now, Bob takes what he has stored along, and Carol finds room.
     node.dialler.dial(&bob.onion(), &|_| {}).await.unwrap();
     let (tier, usage, total) = stored(&node, bob.peer_id()).await;
-    assert_eq!((tier, usage.objects, total), (store::Tier::Trusted, 3, usage));
+    assert_eq!(
+        (tier, usage.objects, total),
+        (store::Tier::Trusted, 3, usage)
+    );
     node.pull(&carol, "identities").await;
     let (tier, usage, total) = stored(&node, carol.peer_id()).await;
-    assert_eq!((tier, usage.objects, total), (store::Tier::Worked, 1, usage));
+    assert_eq!(
+        (tier, usage.objects, total),
+        (store::Tier::Worked, 1, usage)
+    );
     node.stop().await;
     bob.stop().await;
     carol.stop().await;
@@ -180,13 +204,21 @@ async fn a_trusted_peer_takes_the_place_of_the_newest_worked_one() {
         .map(|session| (session.peer, session.tier))
         .collect();
     assert_eq!(tiers.len(), 2);
-    assert!(tiers.contains(&(first.peer_id(), Tier::Worked)) && tiers.contains(&(bob.peer_id(), Tier::Trusted)));
+    assert!(
+        tiers.contains(&(first.peer_id(), Tier::Worked))
+            && tiers.contains(&(bob.peer_id(), Tier::Trusted))
+    );
 
     // Among the trusted nobody is sent away for another.
     node.dialler.dial(&carol.onion(), &|_| {}).await.unwrap();
     assert_eq!(goodbye(&mut first_session).await, "busy");
     node.dialler.dial(&dave.onion(), &|_| {}).await.unwrap();
-    let mut here: Vec<_> = node.peers.sessions().iter().map(|session| session.peer).collect();
+    let mut here: Vec<_> = node
+        .peers
+        .sessions()
+        .iter()
+        .map(|session| session.peer)
+        .collect();
     here.sort_unstable();
     let mut expected = vec![bob.peer_id(), carol.peer_id()];
     expected.sort_unstable();
@@ -219,7 +251,11 @@ async fn twelve_at_three_places() -> usize {
         }
     });
     let came = join_all(come).await;
-    let answered = came.iter().flatten().filter(|(_, is_answered)| *is_answered).count();
+    let answered = came
+        .iter()
+        .flatten()
+        .filter(|(_, is_answered)| *is_answered)
+        .count();
     let admitted = came.iter().flatten().count();
     assert_eq!((answered, node.peers.sessions().len()), (3, 3));
     node.stop().await;
@@ -249,10 +285,18 @@ async fn who_asks_too_much_hears_busy_loses_nothing_and_wins_nothing_by_coming_b
     bob.pull(&node, "messages").await;
     bob.pull(&node, "messages").await;
     node.send(bob.identity, "Hello").await;
-    let busy = bob.peers.pull(&node.peer_id(), "messages").await.unwrap_err();
+    let busy = bob
+        .peers
+        .pull(&node.peer_id(), "messages")
+        .await
+        .unwrap_err();
     assert!(matches!(busy, SyncError::Refused(code) if code == "busy"));
     bob.send(node.identity, "Hi").await;
-    let busy = bob.peers.push(&node.peer_id(), "messages").await.unwrap_err();
+    let busy = bob
+        .peers
+        .push(&node.peer_id(), "messages")
+        .await
+        .unwrap_err();
     assert!(matches!(busy, SyncError::Refused(code) if code == "busy"));
     assert_eq!(bob.inbox().await.len(), 2, "Alice's first and his own");
     // Answering is not asking: Alice, trusted there, gets what was not taken.
@@ -302,7 +346,11 @@ async fn an_idle_worked_peer_is_forgotten_and_comes_back_without_doubling_anythi
     net.cut_all();
     over.cancelled().await;
     days(30);
-    assert_eq!(node.peers.forget_idle(30).await.unwrap(), 0, "exactly 30 days");
+    assert_eq!(
+        node.peers.forget_idle(30).await.unwrap(),
+        0,
+        "exactly 30 days"
+    );
     days(1);
     assert_eq!(node.peers.forget_idle(0).await.unwrap(), 0, "never");
     assert_eq!(
@@ -324,7 +372,11 @@ async fn an_idle_worked_peer_is_forgotten_and_comes_back_without_doubling_anythi
         })
         .await;
     assert_eq!((row, all, states), (None, vec![], vec![]));
-    assert_eq!(stored(&node, from).await, before, "what it stored is counted on");
+    assert_eq!(
+        stored(&node, from).await,
+        before,
+        "what it stored is counted on"
+    );
     assert_eq!(node.inbox().await.len(), 3, "people keep what they got");
     // To whom nobody can send now, there is something to send later.
     node.send(bob.identity, "still here?").await;
@@ -333,7 +385,10 @@ async fn an_idle_worked_peer_is_forgotten_and_comes_back_without_doubling_anythi
     bob.meet(&node).await;
     let pulled = node.pull(&bob, "messages").await;
     let (window, applied) = (pulled[0].window.unwrap(), pulled[0].applied);
-    assert_eq!((window.from_seq, applied.written, applied.already_here), (0, 1, 4));
+    assert_eq!(
+        (window.from_seq, applied.written, applied.already_here),
+        (0, 1, 4)
+    );
     assert_eq!(node.inbox().await.len(), 5, "Bob's four and her own");
     let (tier, usage, total) = stored(&node, from).await;
     assert_eq!(
@@ -363,7 +418,8 @@ async fn a_running_node_forgets_by_itself_soon_after_its_start_and_then_hourly()
         last_contact: node.engine.now(),
     };
     let admission = node.admission.clone();
-    node.peers.keep_forgetting(move || admission.get().worked_idle_days);
+    node.peers
+        .keep_forgetting(move || admission.get().worked_idle_days);
     for wait in [Duration::from_secs(61), Duration::from_secs(3600)] {
         let row = row(&node, &bob);
         node.write(move |core, now| core.write(now, |graph| Ok(graph.tx().put_peer(&row)?)))

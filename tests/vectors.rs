@@ -43,7 +43,10 @@ fn secret(byte: u8) -> SecretKey {
 
 /// The chain of somebody whose first key has the seed `byte` and whose next one `byte + 1`, repeated.
 fn chain(byte: u8) -> KeyChain {
-    KeyChain::new(Genesis::new(secret(byte).public(), &secret(byte + 1).public()))
+    KeyChain::new(Genesis::new(
+        secret(byte).public(),
+        &secret(byte + 1).public(),
+    ))
 }
 
 struct Example {
@@ -65,7 +68,10 @@ fn example() -> Example {
         rev: 1,
         attrs: Some(attrs),
     };
-    let (bob, conversation) = (chain(0x0c).oid(), Oid::time_ordered(1_700_000_000_000, [0xcc; 10]));
+    let (bob, conversation) = (
+        chain(0x0c).oid(),
+        Oid::time_ordered(1_700_000_000_000, [0xcc; 10]),
+    );
     let members = vec![Value::from(&alice.oid()), Value::from(&bob)];
     let said = Attrs::from([
         (1, vec![Value::from(&conversation)]),
@@ -81,7 +87,13 @@ fn example() -> Example {
             new_identity_attrs(&alice, &verified, &home, Some("Alice")),
         ),
         alice_home: home,
-        conversation: identity(alice.oid(), conversation, "messages", 1, Attrs::from([(1, members)])),
+        conversation: identity(
+            alice.oid(),
+            conversation,
+            "messages",
+            1,
+            Attrs::from([(1, members)]),
+        ),
         message: identity(
             alice.oid(),
             Oid::time_ordered(1_700_000_000_001, [0xdd; 10]),
@@ -143,12 +155,20 @@ fn the_page_shows_what_the_program_makes() {
         last_seq: 1432,
     };
     page.hex("pull", &Message::Pull(pull).encode());
-    let answer = Message::Package(PackageBody { id: 1, body: signed }).encode();
+    let answer = Message::Package(PackageBody {
+        id: 1,
+        body: signed,
+    })
+    .encode();
     page.hex("answer", &answer[..24]);
 
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/PROTOCOL.md");
     let found = fs::read_to_string(path).unwrap();
-    assert!(found.contains(&page.0), "docs/PROTOCOL.md must read:\n{}", page.0);
+    assert!(
+        found.contains(&page.0),
+        "docs/PROTOCOL.md must read:\n{}",
+        page.0
+    );
 }
 
 #[test]
@@ -157,7 +177,8 @@ fn the_example_is_taken_by_a_receiver() {
     let bytes = secret(0x01).sign1(Context::Package, &codec::encode(&package(&example)));
     let (node, us) = (secret(0x01), secret(0x03).peer_id());
     let sender = (&node.peer_id(), &node.public());
-    let mut verified = VerifiedPackage::verify(&bytes, &PackageLimits::default(), sender, &us).unwrap();
+    let mut verified =
+        VerifiedPackage::verify(&bytes, &PackageLimits::default(), sender, &us).unwrap();
     let objects = verified.take_objects();
     assert_eq!(objects.len(), 2);
     for signed in objects {

@@ -7,7 +7,10 @@
 use std::fmt;
 
 use keys::codec::{self, Limits};
-use keys::{BootId, Context, Epoch, KeyChain, KeyManager, OnionAddr, PeerId, Signature, SignedObject, VerifiedChain};
+use keys::{
+    BootId, Context, Epoch, KeyChain, KeyManager, OnionAddr, PeerId, Signature, SignedObject,
+    VerifiedChain,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::config::GateConfig;
@@ -129,7 +132,11 @@ impl Claims {
         };
         let claims: Self = codec::decode(bytes, &limits)?;
         check_names(&claims.apps, config.apps_max, is_slug)?;
-        check_names(&claims.sync_domains, config.sync_domains_max, is_domain_name)?;
+        check_names(
+            &claims.sync_domains,
+            config.sync_domains_max,
+            is_domain_name,
+        )?;
         if claims.identities.len() > config.identities_max {
             return Err(Misbehaviour::Claims("too many identities").into());
         }
@@ -160,7 +167,11 @@ impl Claims {
         let peer_id = chain.peer_id();
         self.onion
             .public_key()
-            .verify(Context::OnionBinding, &[peer_id.as_bytes()], &self.onion_signature)
+            .verify(
+                Context::OnionBinding,
+                &[peer_id.as_bytes()],
+                &self.onion_signature,
+            )
             .map_err(|_| Misbehaviour::OnionUnproved)?;
         Ok(PeerClaims {
             chain,
@@ -175,7 +186,11 @@ impl Claims {
     }
 }
 
-fn check_names(names: &[String], count_max: usize, grammar: fn(&str) -> bool) -> Result<(), Misbehaviour> {
+fn check_names(
+    names: &[String],
+    count_max: usize,
+    grammar: fn(&str) -> bool,
+) -> Result<(), Misbehaviour> {
     if names.len() > count_max {
         return Err(Misbehaviour::Claims("too many names"));
     }
@@ -208,7 +223,12 @@ pub fn is_domain_name(name: &str) -> bool {
 
 /// The domains in both lists, sorted: what is synced between the two nodes (SEED 7.1).
 pub fn intersection(ours: &[String], theirs: &[String]) -> Vec<String> {
-    sorted(ours.iter().filter(|name| theirs.contains(name)).cloned().collect())
+    sorted(
+        ours.iter()
+            .filter(|name| theirs.contains(name))
+            .cloned()
+            .collect(),
+    )
 }
 
 #[cfg(test)]

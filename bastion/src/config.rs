@@ -193,8 +193,16 @@ impl GateConfig {
                 "effort_calm_percent",
                 "must be below 100",
             ),
-            (self.effort_doubling_s >= 1, "effort_doubling_s", "must be at least 1"),
-            (self.effort_halving_s >= 1, "effort_halving_s", "must be at least 1"),
+            (
+                self.effort_doubling_s >= 1,
+                "effort_doubling_s",
+                "must be at least 1",
+            ),
+            (
+                self.effort_halving_s >= 1,
+                "effort_halving_s",
+                "must be at least 1",
+            ),
             (
                 self.failures_per_minute_max >= 1,
                 "failures_per_minute_max",
@@ -205,9 +213,21 @@ impl GateConfig {
                 "admissions_per_minute_max",
                 "must be at least 1",
             ),
-            (self.inner_bits <= 32, "inner_bits", "nobody could solve it: at most 32"),
-            (self.inner_bits_accept_max <= 32, "inner_bits_accept_max", "at most 32"),
-            (self.cookie_lifetime_s >= 1, "cookie_lifetime_s", "must be at least 1"),
+            (
+                self.inner_bits <= 32,
+                "inner_bits",
+                "nobody could solve it: at most 32",
+            ),
+            (
+                self.inner_bits_accept_max <= 32,
+                "inner_bits_accept_max",
+                "at most 32",
+            ),
+            (
+                self.cookie_lifetime_s >= 1,
+                "cookie_lifetime_s",
+                "must be at least 1",
+            ),
             (
                 (64..=1 << 28).contains(&self.serials_max),
                 "serials_max",
@@ -228,7 +248,11 @@ impl GateConfig {
                 "frame_bytes_max",
                 "is below stranger_frame_bytes_max",
             ),
-            (self.frame_bytes_max <= 1 << 26, "frame_bytes_max", "at most 64 MiB"),
+            (
+                self.frame_bytes_max <= 1 << 26,
+                "frame_bytes_max",
+                "at most 64 MiB",
+            ),
             (
                 self.open_handshakes_max >= 1,
                 "open_handshakes_max",
@@ -244,10 +268,22 @@ impl GateConfig {
                 "verify_workers",
                 "must be 1 to 1024",
             ),
-            (self.verify_niceness <= 19, "verify_niceness", "must be 0 to 19"),
+            (
+                self.verify_niceness <= 19,
+                "verify_niceness",
+                "must be 0 to 19",
+            ),
             (self.answers_max >= 1, "answers_max", "must be at least 1"),
-            (self.presentations_max >= 1, "presentations_max", "must be at least 1"),
-            (self.verify_queue_max >= 1, "verify_queue_max", "must be at least 1"),
+            (
+                self.presentations_max >= 1,
+                "presentations_max",
+                "must be at least 1",
+            ),
+            (
+                self.verify_queue_max >= 1,
+                "verify_queue_max",
+                "must be at least 1",
+            ),
         ];
         match rules.into_iter().find(|(holds, ..)| !holds) {
             Some((_, key, why)) => Err(BadGateConfig { key, why }),
@@ -267,7 +303,10 @@ impl GateConfig {
             (self.solve_deadline_s, "solve_deadline_s"),
             (self.busy_wait_s_max, "busy_wait_s_max"),
         ];
-        if let Some((_, key)) = times.into_iter().find(|(time_s, _)| !(1..=86_400).contains(time_s)) {
+        if let Some((_, key)) = times
+            .into_iter()
+            .find(|(time_s, _)| !(1..=86_400).contains(time_s))
+        {
             let why = "must be 1 to 86400, a day";
             return Err(BadGateConfig { key, why });
         }
@@ -345,7 +384,10 @@ mod tests {
             ..GateConfig::default()
         };
         let error = config.check().unwrap_err();
-        assert_eq!(error.to_string(), "bastion.effort_max: is below effort_base");
+        assert_eq!(
+            error.to_string(),
+            "bastion.effort_max: is below effort_base"
+        );
     }
 
     #[test]
@@ -353,16 +395,26 @@ mod tests {
         type Change = fn(&mut GateConfig);
         let table: [(&str, Change); 9] = [
             ("hello_deadline_s", |config| config.hello_deadline_s = 0),
-            ("hello_deadline_s", |config| config.hello_deadline_s = i64::MAX as u64),
-            ("answer_deadline_s", |config| config.answer_deadline_s = 86_401),
+            ("hello_deadline_s", |config| {
+                config.hello_deadline_s = i64::MAX as u64
+            }),
+            ("answer_deadline_s", |config| {
+                config.answer_deadline_s = 86_401
+            }),
             ("solve_deadline_s", |config| config.solve_deadline_s = 0),
-            ("busy_wait_s_max", |config| config.busy_wait_s_max = u64::MAX),
+            ("busy_wait_s_max", |config| {
+                config.busy_wait_s_max = u64::MAX
+            }),
             ("known_handshakes_max", |config| {
                 config.known_handshakes_max = usize::MAX
             }),
-            ("key_events_max", |config| config.key_events_max = usize::MAX),
+            ("key_events_max", |config| {
+                config.key_events_max = usize::MAX
+            }),
             ("serials_max", |config| config.serials_max = u32::MAX),
-            ("effort_accept_max", |config| config.effort_accept_max = u64::MAX),
+            ("effort_accept_max", |config| {
+                config.effort_accept_max = u64::MAX
+            }),
         ];
         for (key, change) in table {
             let mut config = GateConfig::default();

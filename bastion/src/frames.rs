@@ -117,7 +117,11 @@ async fn fill(
 ) -> Result<usize, FrameError> {
     let wanted = missing.min(CHUNK_BYTES);
     into.reserve(wanted);
-    stream.take(wanted as u64).read_buf(into).await.map_err(FrameError::Io)
+    stream
+        .take(wanted as u64)
+        .read_buf(into)
+        .await
+        .map_err(FrameError::Io)
 }
 
 /// Writes frames to the outgoing half of a stream.
@@ -182,7 +186,10 @@ pub struct Session {
 
 impl Session {
     /// Splits a stream; both directions carry frames of at most `bytes_max` bytes.
-    pub fn new(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, bytes_max: usize) -> Self {
+    pub fn new(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        bytes_max: usize,
+    ) -> Self {
         let (reader, writer) = tokio::io::split(stream);
         Self {
             reader: FrameReader::new(reader, bytes_max),
@@ -267,7 +274,10 @@ mod tests {
             [Err(FrameError::Empty)]
         ));
         let mut writer = FrameWriter::new(tokio::io::sink(), 100);
-        assert!(matches!(writer.write(&[0; 101]).await, Err(FrameError::TooLong { .. })));
+        assert!(matches!(
+            writer.write(&[0; 101]).await,
+            Err(FrameError::TooLong { .. })
+        ));
         assert!(matches!(writer.write(&[]).await, Err(FrameError::Empty)));
     }
 
@@ -279,7 +289,11 @@ mod tests {
         near.write_all(&[1; 10]).await.unwrap();
         drop(near);
         assert!(matches!(reader.read().await, Err(FrameError::Truncated)));
-        assert!(reader.body.capacity() <= 2 * CHUNK_BYTES, "{}", reader.body.capacity());
+        assert!(
+            reader.body.capacity() <= 2 * CHUNK_BYTES,
+            "{}",
+            reader.body.capacity()
+        );
     }
 
     #[tokio::test]

@@ -32,5 +32,6 @@ pub use gate::{Applicant, Clock, Decision, Gate, GateStatus, Gatekeeper, Progres
 pub use handshake::Admitted;
 pub use ticket::{Ticket, Tier};
 pub use transport::{
-    Circuit, DialError, Hardening, Incoming, Io, Listener, Stream, TorStatus, TorWatch, Transport, Vanguards,
+    Circuit, DialError, Hardening, Incoming, Io, Listener, Stream, TorStatus, TorWatch, Transport,
+    Vanguards,
 };

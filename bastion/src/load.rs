@@ -32,7 +32,10 @@ impl Load {
     /// The tightest of the four, in thousandths of what there is room for; 1000 is full.
     pub fn pressure(&self, config: &GateConfig) -> u64 {
         let share = |used: u64, of: u64| (used.saturating_mul(FULL) / of.max(1)).min(FULL);
-        let open = share(self.open_handshakes as u64, config.open_handshakes_max as u64);
+        let open = share(
+            self.open_handshakes as u64,
+            config.open_handshakes_max as u64,
+        );
         let failed = share(self.failures, config.failures_per_minute_max);
         let queued = share(self.queue as u64, config.verify_queue_max as u64);
         let paid = share(self.admissions, config.admissions_per_minute_max);
@@ -53,7 +56,11 @@ pub fn target_effort(pressure: u64, config: &GateConfig) -> u64 {
         None | Some(0) => return config.effort_calm,
         Some(above) => above,
     };
-    let doublings = u64::from((config.effort_max / config.effort_base.max(1)).max(1).ilog2());
+    let doublings = u64::from(
+        (config.effort_max / config.effort_base.max(1))
+            .max(1)
+            .ilog2(),
+    );
     let room = (FULL - calm.min(FULL - 1)).max(1);
     if above >= room {
         config.effort_max
@@ -107,7 +114,10 @@ impl Effort {
             let value = if self.value < config.effort_base {
                 config.effort_base
             } else if doublings == 0 {
-                return Self { falling: now, ..self };
+                return Self {
+                    falling: now,
+                    ..self
+                };
             } else {
                 self.value.saturating_mul(1 << doublings.min(63))
             };
@@ -214,11 +224,21 @@ mod tests {
 
     #[test]
     fn calm_asks_nearly_nothing_and_work_that_held_asks_up_to_the_cap() {
-        let admissions = |admissions| target(Load { admissions, ..open(0) });
+        let admissions = |admissions| {
+            target(Load {
+                admissions,
+                ..open(0)
+            })
+        };
         assert_eq!((admissions(0), admissions(24)), (1, 1));
         // Base 4, cap 4096: ten doublings over the eight tenths that are left.
         assert_eq!(
-            (admissions(36), admissions(72), admissions(120), admissions(999)),
+            (
+                admissions(36),
+                admissions(72),
+                admissions(120),
+                admissions(999)
+            ),
             (8, 128, 4096, 4096)
         );
     }
@@ -226,11 +246,25 @@ mod tests {
     #[test]
     fn stalling_guessing_and_queueing_raise_the_price_but_never_to_the_cap() {
         assert_eq!((target(open(0)), target(open(40))), (1, 1));
-        assert_eq!((target(open(60)), target(open(100)), target(open(1000))), (8, 32, 32));
-        let failures = |failures| target(Load { failures, ..open(0) });
-        assert_eq!((failures(0), failures(600), failures(1_000_000)), (1, 32, 32));
+        assert_eq!(
+            (target(open(60)), target(open(100)), target(open(1000))),
+            (8, 32, 32)
+        );
+        let failures = |failures| {
+            target(Load {
+                failures,
+                ..open(0)
+            })
+        };
+        assert_eq!(
+            (failures(0), failures(600), failures(1_000_000)),
+            (1, 32, 32)
+        );
         let queue = |queue| target(Load { queue, ..open(0) });
-        assert_eq!((queue(0), queue(4), queue(6), queue(10), queue(99)), (1, 1, 8, 32, 32));
+        assert_eq!(
+            (queue(0), queue(4), queue(6), queue(10), queue(99)),
+            (1, 1, 8, 32, 32)
+        );
     }
 
     #[test]
@@ -246,7 +280,9 @@ mod tests {
         effort = effort.follow(&full, &config, 1000);
         assert_eq!(effort.value(), 4);
         assert_eq!(effort.follow(&full, &config, 1000).value(), 4);
-        for (second, expected) in (1001..=1010).zip([8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096]) {
+        for (second, expected) in
+            (1001..=1010).zip([8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096])
+        {
             effort = effort.follow(&full, &config, second);
             assert_eq!(effort.value(), expected);
         }
@@ -268,7 +304,9 @@ mod tests {
         );
         assert_eq!((one.value(), two.value()), (4, 1));
         // A pause between two waves does not bring the price down.
-        let paused = effort.follow(&open(0), &config, 1150).follow(&full, &config, 1151);
+        let paused = effort
+            .follow(&open(0), &config, 1150)
+            .follow(&full, &config, 1151);
         assert!(paused.value() >= 1024, "{}", paused.value());
     }
 
@@ -300,14 +338,19 @@ mod tests {
         }
         effort = effort.follow(&full, &config, 1).follow(&full, &config, 2);
         assert_eq!(effort.value(), 2048);
-        let failures = PerMinute::default().and_one(1_000_000, 600).and_one(1_000_000, 600);
+        let failures = PerMinute::default()
+            .and_one(1_000_000, 600)
+            .and_one(1_000_000, 600);
         assert_eq!(failures.at(0).count(), 2);
         assert_eq!(failures.at(0).at(30).count(), 1);
     }
 
     #[test]
     fn who_is_told_busy_comes_again_within_seconds() {
-        assert_eq!((retry_s(0), retry_s(500), retry_s(1000), retry_s(9999)), (1, 3, 5, 5));
+        assert_eq!(
+            (retry_s(0), retry_s(500), retry_s(1000), retry_s(9999)),
+            (1, 3, 5, 5)
+        );
     }
 
     #[test]

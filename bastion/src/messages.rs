@@ -232,12 +232,18 @@ mod tests {
             versions: vec![1],
         })
         .encode();
-        assert_eq!(hello, b"\xa1\x65hello\xa2\x66ticket\xf6\x68versions\x81\x01");
+        assert_eq!(
+            hello,
+            b"\xa1\x65hello\xa2\x66ticket\xf6\x68versions\x81\x01"
+        );
         let refused = Message::Refused(Refused {
             code: RefusalCode::Busy,
             retry_s: Some(3),
         });
-        assert_eq!(refused.encode(), b"\xa1\x67refused\xa2\x64code\x64busy\x67retry_s\x03");
+        assert_eq!(
+            refused.encode(),
+            b"\xa1\x67refused\xa2\x64code\x64busy\x67retry_s\x03"
+        );
     }
 
     #[test]

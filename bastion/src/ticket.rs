@@ -101,7 +101,13 @@ impl Tickets {
     }
 
     /// A ticket for a peer; none where tickets are turned off.
-    pub fn issue(&self, peer: &PeerId, tier: Tier, now: u64, rng: &mut dyn CryptoRng) -> Option<Vec<u8>> {
+    pub fn issue(
+        &self,
+        peer: &PeerId,
+        tier: Tier,
+        now: u64,
+        rng: &mut dyn CryptoRng,
+    ) -> Option<Vec<u8>> {
         if self.lifetime_s == 0 {
             return None;
         }
@@ -160,9 +166,15 @@ impl Tickets {
         if lines.len() >= self.peers_max {
             lines.retain(|_, uses| uses.is_recent(now));
         }
-        let uses = lines.entry(standing.peer).or_insert(Uses { since: now, count: 0 });
+        let uses = lines.entry(standing.peer).or_insert(Uses {
+            since: now,
+            count: 0,
+        });
         if !uses.is_recent(now) {
-            *uses = Uses { since: now, count: 0 };
+            *uses = Uses {
+                since: now,
+                count: 0,
+            };
         }
         uses.count = uses.count.saturating_add(1);
         true
@@ -172,7 +184,8 @@ impl Tickets {
 impl Uses {
     fn is_recent(self, now: u64) -> bool {
         // What a clock counted that was set back since is not held against anybody: it could be for years.
-        now.checked_sub(self.since).is_some_and(|age| age < WINDOW_S)
+        now.checked_sub(self.since)
+            .is_some_and(|age| age < WINDOW_S)
     }
 }
 
@@ -219,7 +232,9 @@ mod tests {
     #[test]
     fn a_ticket_says_what_was_put_in_until_its_time_is_over() {
         let (tickets, mut rng) = tickets(1);
-        let ticket = tickets.issue(&peer(2), Tier::Trusted, NOW, &mut rng).unwrap();
+        let ticket = tickets
+            .issue(&peer(2), Tier::Trusted, NOW, &mut rng)
+            .unwrap();
         assert_eq!(ticket.len(), TICKET_BYTES);
         let standing = Standing {
             peer: peer(2),
@@ -235,18 +250,25 @@ mod tests {
     #[test]
     fn a_ticket_outlives_a_restart_and_is_none_elsewhere() {
         let (issuing, mut rng) = tickets(1);
-        let ticket = issuing.issue(&peer(2), Tier::Worked, NOW, &mut rng).unwrap();
+        let ticket = issuing
+            .issue(&peer(2), Tier::Worked, NOW, &mut rng)
+            .unwrap();
         // The same vault, another life of the process.
         assert!(tickets(1).0.open(&ticket, NOW).is_some());
         assert_eq!(tickets(2).0.open(&ticket, NOW), None);
         let key = KeyManager::generate(&mut ChaCha20Rng::seed_from_u64(1)).ticket_key();
-        assert_eq!(Tickets::new(&config(), key, &onion(9)).open(&ticket, NOW), None);
+        assert_eq!(
+            Tickets::new(&config(), key, &onion(9)).open(&ticket, NOW),
+            None
+        );
     }
 
     #[test]
     fn every_changed_bit_is_noticed() {
         let (tickets, mut rng) = tickets(1);
-        let ticket = tickets.issue(&peer(2), Tier::Worked, NOW, &mut rng).unwrap();
+        let ticket = tickets
+            .issue(&peer(2), Tier::Worked, NOW, &mut rng)
+            .unwrap();
         for place in 0..ticket.len() {
             let mut bent = ticket.clone();
             bent[place] ^= 1;
@@ -300,7 +322,11 @@ mod tests {
             ticket_lifetime_s: 0,
             ..config()
         };
-        let tickets = Tickets::new(&config, KeyManager::generate(&mut rng).ticket_key(), &onion(1));
+        let tickets = Tickets::new(
+            &config,
+            KeyManager::generate(&mut rng).ticket_key(),
+            &onion(1),
+        );
         assert_eq!(tickets.issue(&peer(1), Tier::Trusted, NOW, &mut rng), None);
     }
 }

@@ -14,7 +14,8 @@ use std::sync::atomic::Ordering;
 use bastion::messages::{Cookie, Message, Refused, Solution};
 use bastion::transport::memory::MemoryNet;
 use bastion::{
-    Decision, GateConfig, HandshakeError, Listener, Misbehaviour, Progress, RefusalCode, Session, Ticket, Tier,
+    Decision, GateConfig, HandshakeError, Listener, Misbehaviour, Progress, RefusalCode, Session,
+    Ticket, Tier,
 };
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -33,7 +34,10 @@ async fn a_solution_is_taken_on_any_stream_and_gets_the_same_answer_again() {
     let (solution, next) = solution(&alice, &bob).await;
     let mut second = Stranger::at(&alice).says(&solution).await;
     let welcome = second.hears().await;
-    assert_eq!(next.receive(&welcome).unwrap().claims().peer_id(), alice.keys.peer_id());
+    assert_eq!(
+        next.receive(&welcome).unwrap().claims().peer_id(),
+        alice.keys.peer_id()
+    );
     let (_, at_first) = second.admitting.await.unwrap().unwrap();
     for _ in 0..8 {
         let mut again = Stranger::at(&alice).says(&solution).await;
@@ -152,15 +156,26 @@ async fn a_ticket_opens_the_gate_without_work_even_after_a_restart() {
     let note = |step| steps.lock().unwrap().push(step);
     let (_session, at_bob) = bob
         .gate
-        .dial(&net.transport(), &restarted.keys.onion(), Some(ticket), &note)
+        .dial(
+            &net.transport(),
+            &restarted.keys.onion(),
+            Some(ticket),
+            &note,
+        )
         .await
         .unwrap();
     let (_, at_alice) = admitted.recv().await.unwrap();
     assert_eq!((at_bob.effort(), at_alice.effort()), (0, 0));
-    assert_eq!(*steps.lock().unwrap(), [Progress::Dialling, Progress::Presenting]);
+    assert_eq!(
+        *steps.lock().unwrap(),
+        [Progress::Dialling, Progress::Presenting]
+    );
     assert_eq!(*restarted.porter.ticket_issued.lock().unwrap(), Some(NOW));
     let status = restarted.gate.status();
-    assert_eq!((status.by_ticket_total, status.admissions_per_minute), (1, 0));
+    assert_eq!(
+        (status.by_ticket_total, status.admissions_per_minute),
+        (1, 0)
+    );
     assert!(at_bob.ticket().is_some());
 }
 
@@ -235,7 +250,10 @@ async fn who_is_told_busy_comes_again_with_the_same_solution_and_then_with_more_
             *waits.lock().unwrap() += 1;
         }
     };
-    let dialled = bob.gate.dial(&net.transport(), &alice.keys.onion(), None, &note).await;
+    let dialled = bob
+        .gate
+        .dial(&net.transport(), &alice.keys.onion(), None, &note)
+        .await;
     assert!(matches!(
         dialled,
         Err(HandshakeError::Refused {
@@ -245,7 +263,10 @@ async fn who_is_told_busy_comes_again_with_the_same_solution_and_then_with_more_
     ));
     let heard = listening.await.unwrap();
     let solutions: Vec<_> = heard[2..].iter().map(|frame| solution_of(frame)).collect();
-    assert_eq!(solutions.iter().map(|it| it.more).collect::<Vec<_>>(), [0, 0, 1, 1]);
+    assert_eq!(
+        solutions.iter().map(|it| it.more).collect::<Vec<_>>(),
+        [0, 0, 1, 1]
+    );
     assert_eq!(heard[2], heard[3], "the very same solution");
     assert_eq!(heard[4], heard[5]);
     let cookies: Vec<_> = solutions.iter().map(|it| it.cookie.clone()).collect();
@@ -270,7 +291,10 @@ async fn nobody_waits_longer_than_it_wants_nor_comes_again_without_end() {
             *longest = wait.max(*longest);
         }
     };
-    let dialled = bob.gate.dial(&net.transport(), &alice.keys.onion(), None, &note).await;
+    let dialled = bob
+        .gate
+        .dial(&net.transport(), &alice.keys.onion(), None, &note)
+        .await;
     assert!(matches!(dialled, Err(HandshakeError::Refused { .. })));
     assert_eq!(listening.await.unwrap().len(), 8);
     assert!(*longest.lock().unwrap() <= std::time::Duration::from_secs(30));
@@ -297,7 +321,9 @@ async fn reads_no_answer(alice: &Node, solution: &[u8]) -> DuplexStream {
     let (mut near, far) = duplex(64);
     let gate = alice.gate.clone();
     tokio::spawn(async move { gate.admit(far).await });
-    near.write_all(&(solution.len() as u32).to_be_bytes()).await.unwrap();
+    near.write_all(&(solution.len() as u32).to_be_bytes())
+        .await
+        .unwrap();
     near.write_all(solution).await.unwrap();
     near.read_u32().await.unwrap();
     near

@@ -12,7 +12,9 @@
 
 use std::sync::Arc;
 
-use bastion::transport::{DialError, Listener, Stream, Transport, loopback::LoopbackDirectory, memory::MemoryNet};
+use bastion::transport::{
+    DialError, Listener, Stream, Transport, loopback::LoopbackDirectory, memory::MemoryNet,
+};
 use keys::{OnionAddr, PublicKey};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, split};
 use tokio::time::timeout;
@@ -80,7 +82,11 @@ async fn end_is_seen(transport: &dyn Transport, onion: &OnionAddr, listener: &mu
 }
 
 /// Shutting a stranger's circuit is seen by the stranger.
-async fn shutting_is_seen(transport: &dyn Transport, onion: &OnionAddr, listener: &mut impl Listener) {
+async fn shutting_is_seen(
+    transport: &dyn Transport,
+    onion: &OnionAddr,
+    listener: &mut impl Listener,
+) {
     let (stream, incoming) = tokio::join!(transport.dial(onion), listener.accept());
     let mut stream = stream.unwrap();
     incoming.unwrap().shut();
@@ -95,7 +101,10 @@ fn onion(n: u8) -> OnionAddr {
 #[tokio::test]
 async fn over_memory() {
     let net = MemoryNet::new();
-    let (alice, bob) = (echo_server(net.listen(onion(1))), echo_server(net.listen(onion(2))));
+    let (alice, bob) = (
+        echo_server(net.listen(onion(1))),
+        echo_server(net.listen(onion(2))),
+    );
     let transport = Arc::new(net.transport());
     story(transport.clone(), onion(1), onion(2), onion(3)).await;
     let mut listener = net.listen(onion(4));
@@ -159,7 +168,10 @@ mod tor {
         let dave = listen(serving, "dave", 4, ONION_PORT + 1);
         let (alice_onion, bob_onion, carol_onion) = (alice.onion(), bob.onion(), carol.onion());
         let (alice, bob) = (echo_server(alice), echo_server(bob));
-        serving.wait_reachable(&alice_onion, REACHABLE).await.unwrap();
+        serving
+            .wait_reachable(&alice_onion, REACHABLE)
+            .await
+            .unwrap();
         report("first service reachable", since);
         serving.wait_reachable(&bob_onion, REACHABLE).await.unwrap();
 
@@ -260,7 +272,12 @@ mod tor {
         .await
     }
 
-    async fn node_with(network: &Testnet, dir: &Path, name: &str, change: impl FnOnce(&mut TorConfig)) -> TorNode {
+    async fn node_with(
+        network: &Testnet,
+        dir: &Path,
+        name: &str,
+        change: impl FnOnce(&mut TorConfig),
+    ) -> TorNode {
         let since = Instant::now();
         let mut config = TorConfig::new(dir.join(name).join("state"), dir.join(name).join("cache"));
         config.arti = network.client_toml().parse().unwrap();
@@ -280,7 +297,11 @@ mod tor {
     }
 
     /// Tor carries several streams of one dialler on one circuit: shutting it for one ends the others.
-    async fn shutting_ends_the_whole_circuit(transport: &dyn Transport, onion: &OnionAddr, listener: &mut TorListener) {
+    async fn shutting_ends_the_whole_circuit(
+        transport: &dyn Transport,
+        onion: &OnionAddr,
+        listener: &mut TorListener,
+    ) {
         let (one, incoming) = tokio::join!(transport.dial(onion), listener.accept());
         let (two, other) = tokio::join!(transport.dial(onion), listener.accept());
         let mut other = other.unwrap();
@@ -295,7 +316,9 @@ mod tor {
         let begun = Instant::now();
         loop {
             match transport.dial(&onion_of(4)).await.err() {
-                Some(DialError::Unreachable) => assert!(begun.elapsed() < REACHABLE, "dave was never published"),
+                Some(DialError::Unreachable) => {
+                    assert!(begun.elapsed() < REACHABLE, "dave was never published")
+                }
                 Some(error @ (DialError::Failed(_) | DialError::Refused)) => {
                     println!("  {error}");
                     assert!(dave.watch()().circuits.abused_total > 0);

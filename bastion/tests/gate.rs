@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bastion::transport::loopback::LoopbackDirectory;
 use bastion::transport::memory::MemoryNet;
 use bastion::{
-    Admitted, Decision, GateConfig, HandshakeError, Listener, Progress, RefusalCode, Session, Step, Stream, Tier,
-    Transport,
+    Admitted, Decision, GateConfig, HandshakeError, Listener, Progress, RefusalCode, Session, Step,
+    Stream, Tier, Transport,
 };
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
@@ -60,7 +60,10 @@ async fn story(alice: Node, listener: impl Listener, transport: &dyn Transport) 
         (Some(&Progress::Dialling), Some(&Progress::Presenting))
     );
     let (status, dialled) = (alice.gate.status(), bob.gate.status().dialled_total);
-    assert_eq!((status.admitted_total, status.refused_total, dialled), (1, 0, 1));
+    assert_eq!(
+        (status.admitted_total, status.refused_total, dialled),
+        (1, 0, 1)
+    );
     assert_eq!((status.crowd.strangers(), status.effort), (0, 2));
 }
 
@@ -102,10 +105,18 @@ async fn who_was_hung_up_on_while_working_dials_again_and_presents_the_work() {
 
 #[tokio::test]
 async fn policy_refuses_with_its_own_code() {
-    let alice = Node::new(1000, &["messages"], easy(), Decision::Refuse(RefusalCode::Policy));
+    let alice = Node::new(
+        1000,
+        &["messages"],
+        easy(),
+        Decision::Refuse(RefusalCode::Policy),
+    );
     let net = MemoryNet::new();
     let _admitted = alice.serve(net.listen(alice.keys.onion()));
-    let refused = Node::bob().dial(&net.transport(), &alice).await.unwrap_err();
+    let refused = Node::bob()
+        .dial(&net.transport(), &alice)
+        .await
+        .unwrap_err();
     assert!(
         matches!(
             refused,
@@ -126,7 +137,10 @@ async fn a_node_that_answers_nothing_costs_its_caller_a_deadline() {
     let transport = net.transport();
     let (accepted, dialled) = tokio::join!(listener.accept(), bob.dial(&transport, &alice));
     drop(accepted);
-    assert!(matches!(dialled, Err(HandshakeError::Timeout(Step::Challenge))));
+    assert!(matches!(
+        dialled,
+        Err(HandshakeError::Timeout(Step::Challenge))
+    ));
 }
 
 #[tokio::test]
@@ -139,19 +153,31 @@ async fn who_only_waits_makes_room_and_loses_nothing() {
     let mut admitted = alice.serve(net.listen(alice.keys.onion()));
     // Carol holds the only place and works.
     let carol = Node::new(3000, &["messages"], easy(), Decision::Admit(Tier::Worked));
-    let mut first = Session::new(net.transport().dial(&alice.keys.onion()).await.unwrap(), 8192);
+    let mut first = Session::new(
+        net.transport().dial(&alice.keys.onion()).await.unwrap(),
+        8192,
+    );
     first.writer.write(&hello()).await.unwrap();
     let challenge = first.reader.read().await.unwrap().unwrap();
     Node::bob().dial(&net.transport(), &alice).await.unwrap();
     admitted.recv().await.unwrap();
-    assert!(!matches!(first.reader.read().await, Ok(Some(_))), "she is hung up on");
+    assert!(
+        !matches!(first.reader.read().await, Ok(Some(_))),
+        "she is hung up on"
+    );
     assert_eq!(alice.gate.status().busy_total, 1);
     // Her work is good on another stream.
     let (solution, next) = carol.solve(&challenge, &alice);
-    let mut second = Session::new(net.transport().dial(&alice.keys.onion()).await.unwrap(), 8192);
+    let mut second = Session::new(
+        net.transport().dial(&alice.keys.onion()).await.unwrap(),
+        8192,
+    );
     second.writer.write(&solution).await.unwrap();
     let welcome = second.reader.read().await.unwrap().unwrap();
-    assert_eq!(next.receive(&welcome).unwrap().claims().peer_id(), alice.keys.peer_id());
+    assert_eq!(
+        next.receive(&welcome).unwrap().claims().peer_id(),
+        alice.keys.peer_id()
+    );
 }
 
 #[tokio::test]
@@ -173,7 +199,13 @@ async fn a_dial_that_is_dropped_or_takes_too_long_stops_working() {
     let bob = Node::new(2000, &[], patient.clone(), Decision::Admit(Tier::Worked));
     let working = tokio::sync::Notify::new();
     let note = |step| {
-        if matches!(step, Progress::Solving { evaluations: 1.., .. }) {
+        if matches!(
+            step,
+            Progress::Solving {
+                evaluations: 1..,
+                ..
+            }
+        ) {
             working.notify_one();
         }
     };
@@ -213,7 +245,10 @@ async fn stopping_ends_the_strangers_and_no_admitted_session() {
     serving.await.unwrap();
     assert!(stranger.read_u8().await.is_err());
     near.writer.write(b"still here").await.unwrap();
-    assert_eq!(far.reader.read().await.unwrap(), Some(b"still here".to_vec()));
+    assert_eq!(
+        far.reader.read().await.unwrap(),
+        Some(b"still here".to_vec())
+    );
 }
 
 #[tokio::test]
@@ -221,5 +256,8 @@ async fn nobody_dials_itself() {
     let (alice, net) = (Node::alice(easy()), MemoryNet::new());
     let _admitted = alice.serve(net.listen(alice.keys.onion()));
     let error = alice.dial(&net.transport(), &alice).await.unwrap_err();
-    assert!(matches!(error, HandshakeError::NotAdmitted(RefusalCode::OwnPeerId)));
+    assert!(matches!(
+        error,
+        HandshakeError::NotAdmitted(RefusalCode::OwnPeerId)
+    ));
 }

@@ -82,7 +82,10 @@ async fn an_announced_length_above_the_limit_is_refused_before_its_bytes() {
     let refused = session.reader.read().await.unwrap().unwrap();
     assert_eq!(Message::decode(&refused, 100).unwrap().kind(), "refused");
     drop(session);
-    assert!(matches!(admitting.await.unwrap(), Err(HandshakeError::Malformed(_))));
+    assert!(matches!(
+        admitting.await.unwrap(),
+        Err(HandshakeError::Malformed(_))
+    ));
 }
 
 #[tokio::test(start_paused = true)]

@@ -51,7 +51,9 @@ pub enum BackupError {
     #[error("this file is not a backup")]
     NotABackup,
     /// Made by another version of this program.
-    #[error("the backup has version {0}, which a later version of this program made; this one knows version 1")]
+    #[error(
+        "the backup has version {0}, which a later version of this program made; this one knows version 1"
+    )]
     UnknownVersion(u16),
     /// The passphrase is not the one that the vault had when the backup was made. A deliberate change of the file's salt,
     /// cost or key check looks the same.
@@ -121,7 +123,10 @@ struct Chunks {
 impl Chunks {
     /// `key` is the vault's.
     fn new(header: &Header, key: &[u8; 32]) -> Self {
-        let input = Zeroizing::new(signing_input(Context::BackupKey, &[key, &header.file_nonce]));
+        let input = Zeroizing::new(signing_input(
+            Context::BackupKey,
+            &[key, &header.file_nonce],
+        ));
         let file_key = Zeroizing::new(*Digest::of(&input).as_bytes());
         let mut nonce = [0; 19];
         for (place, byte) in nonce.iter_mut().zip(header.file_nonce) {
@@ -166,7 +171,12 @@ pub struct BackupSealer {
 }
 
 impl BackupSealer {
-    pub(crate) fn new(cost: KdfCost, salt: [u8; 16], key: &[u8; 32], rng: &mut dyn CryptoRng) -> Self {
+    pub(crate) fn new(
+        cost: KdfCost,
+        salt: [u8; 16],
+        key: &[u8; 32],
+        rng: &mut dyn CryptoRng,
+    ) -> Self {
         let mut file_nonce = [0; 32];
         rng.fill_bytes(&mut file_nonce);
         let header = Header {

@@ -107,18 +107,24 @@ impl KeyChain {
     /// Appends a rotation to the key that was committed to, committing to `next`.
     pub fn rotate(&mut self, revealed: &SecretKey, next: &PublicKey) {
         let (key, next) = (revealed.public(), commitment(next));
-        let (number, key_bytes, next_bytes) = event_parts(self.events.len() as u32 + 1, &key, &next);
+        let (number, key_bytes, next_bytes) =
+            event_parts(self.events.len() as u32 + 1, &key, &next);
         let signature = revealed.sign(
             Context::KeyEvent,
             &[self.oid().as_bytes(), &number, &key_bytes, &next_bytes],
         );
-        self.events.push(KeyEvent { key, next, signature });
+        self.events.push(KeyEvent {
+            key,
+            next,
+            signature,
+        });
     }
 
     /// Whether this chain is `earlier` or goes on from it. The thief of a key that an event revealed can sign that event
     /// anew, with a commitment of his own: whoever knows the chain follows it only where it goes on.
     pub fn continues(&self, earlier: &KeyChain) -> bool {
-        let is_same = |(one, other): (&KeyEvent, &KeyEvent)| (one.key, one.next) == (other.key, other.next);
+        let is_same =
+            |(one, other): (&KeyEvent, &KeyEvent)| (one.key, one.next) == (other.key, other.next);
         self.genesis == earlier.genesis
             && self.events.len() >= earlier.events.len()
             && self.events.iter().zip(&earlier.events).all(is_same)

@@ -81,9 +81,13 @@ const UNBOUNDED: Limits = Limits {
 
 /// Scans, decodes, and checks that the value encodes to the same bytes again: `serde_cbor` also takes arrays and
 /// field numbers for a struct's map. Errors say what was wrong; they never quote the bytes.
-pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8], limits: &Limits) -> Result<T, Malformed> {
+pub fn decode<T: Serialize + DeserializeOwned>(
+    bytes: &[u8],
+    limits: &Limits,
+) -> Result<T, Malformed> {
     scan(bytes, limits)?;
-    let value = serde_cbor::from_slice(bytes).map_err(|error| Malformed::Unexpected(describe(&error)))?;
+    let value =
+        serde_cbor::from_slice(bytes).map_err(|error| Malformed::Unexpected(describe(&error)))?;
     if encode(&value) == bytes {
         Ok(value)
     } else {
@@ -133,7 +137,10 @@ struct Scanner<'a> {
 
 impl<'a> Scanner<'a> {
     fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
-        let (taken, rest) = self.rest.split_at_checked(count).ok_or(Malformed::Truncated)?;
+        let (taken, rest) = self
+            .rest
+            .split_at_checked(count)
+            .ok_or(Malformed::Truncated)?;
         self.rest = rest;
         Ok(taken)
     }
@@ -166,7 +173,10 @@ impl<'a> Scanner<'a> {
     }
 
     fn item(&mut self, depth_left: usize) -> Result<(), Malformed> {
-        self.items_left = self.items_left.checked_sub(1).ok_or(Malformed::TooManyItems)?;
+        self.items_left = self
+            .items_left
+            .checked_sub(1)
+            .ok_or(Malformed::TooManyItems)?;
         let (major, argument) = self.head()?;
         let length = usize::try_from(argument).unwrap_or(usize::MAX);
         match major {
@@ -209,7 +219,9 @@ impl<'a> Scanner<'a> {
                 ));
             }
             self.item(depth_left)?;
-            let key = start.get(..start.len() - self.rest.len()).unwrap_or_default();
+            let key = start
+                .get(..start.len() - self.rest.len())
+                .unwrap_or_default();
             // RFC 8949 section 4.2.1: keys in bytewise lexicographic order of their encodings, none twice.
             if key <= previous {
                 return Err(Malformed::NotCanonical("unsorted or duplicate keys"));
@@ -246,20 +258,37 @@ mod tests {
         check("1817", Err(NotCanonical("not the shortest form")));
         check("190018", Err(NotCanonical("not the shortest form")));
         check("f90000", Err(NotCanonical("float or unknown simple value")));
-        check("fb3ff199999999999a", Err(NotCanonical("float or unknown simple value")));
+        check(
+            "fb3ff199999999999a",
+            Err(NotCanonical("float or unknown simple value")),
+        );
         check("f7", Err(NotCanonical("float or unknown simple value")));
-        check("c074323031332d30332d32315432303a30343a30305a", Err(NotCanonical("tag")));
+        check(
+            "c074323031332d30332d32315432303a30343a30305a",
+            Err(NotCanonical("tag")),
+        );
         check("9fff", Err(NotCanonical("indefinite length")));
         check("5f42010243030405ff", Err(NotCanonical("indefinite length")));
         check("bfff", Err(NotCanonical("indefinite length")));
-        check("a2616201616102", Err(NotCanonical("unsorted or duplicate keys")));
-        check("a2616101616102", Err(NotCanonical("unsorted or duplicate keys")));
+        check(
+            "a2616201616102",
+            Err(NotCanonical("unsorted or duplicate keys")),
+        );
+        check(
+            "a2616101616102",
+            Err(NotCanonical("unsorted or duplicate keys")),
+        );
         check(
             "a14101f4",
-            Err(NotCanonical("a key that is neither text nor unsigned integer")),
+            Err(NotCanonical(
+                "a key that is neither text nor unsigned integer",
+            )),
         );
         check("61ff", Err(NotCanonical("text that is not UTF-8")));
-        check("3bffffffffffffffff", Err(NotCanonical("integer out of range")));
+        check(
+            "3bffffffffffffffff",
+            Err(NotCanonical("integer out of range")),
+        );
         check("1c", Err(NotCanonical("reserved head")));
     }
 

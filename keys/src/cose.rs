@@ -132,7 +132,13 @@ mod tests {
             parse().verify(&SecretKey::from_seed(&[2; 32]).public(), Context::Package),
             Err(BadSignature)
         );
-        assert_eq!(parse().verify(&key.public(), Context::Object), Err(BadSignature));
-        assert!(matches!(Sign1::parse(&bytes, 10), Err(Malformed::TooLong(_))));
+        assert_eq!(
+            parse().verify(&key.public(), Context::Object),
+            Err(BadSignature)
+        );
+        assert!(matches!(
+            Sign1::parse(&bytes, 10),
+            Err(Malformed::TooLong(_))
+        ));
     }
 }

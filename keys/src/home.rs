@@ -73,7 +73,10 @@ impl HomeRecord {
         let peer = PeerId::from_bytes(*node.genesis.first.as_bytes());
         let statement = statement(&identity, &peer, counter);
         let identity_signature = identity_key.1.sign(Context::HomeIdentity, &[&statement]);
-        let node_signature = node_key.sign(Context::HomeNode, &[&statement, identity_signature.as_bytes()]);
+        let node_signature = node_key.sign(
+            Context::HomeNode,
+            &[&statement, identity_signature.as_bytes()],
+        );
         Self {
             node,
             counter,
@@ -85,19 +88,29 @@ impl HomeRecord {
     }
 
     /// Checks the record against the identity's verified chain, whose current key must have signed it.
-    pub fn verify(&self, identity: &VerifiedChain, events_max: usize) -> Result<VerifiedHome, HomeError> {
+    pub fn verify(
+        &self,
+        identity: &VerifiedChain,
+        events_max: usize,
+    ) -> Result<VerifiedHome, HomeError> {
         if self.identity != identity.oid() {
             return Err(HomeError::OtherIdentity);
         }
-        let key = identity.key(self.identity_key).ok_or(HomeError::UnknownKey)?;
+        let key = identity
+            .key(self.identity_key)
+            .ok_or(HomeError::UnknownKey)?;
         // Whoever stole a key could otherwise move its owner after the rotation that was to stop the thief.
         if self.identity_key != identity.key_id() {
             return Err(HomeError::OldKey);
         }
         let node = self.node.verify(events_max).map_err(HomeError::Node)?;
         let statement = statement(&self.identity, &node.peer_id(), self.counter);
-        key.verify(Context::HomeIdentity, &[&statement], &self.identity_signature)
-            .map_err(|BadSignature| HomeError::BadSignature("identity"))?;
+        key.verify(
+            Context::HomeIdentity,
+            &[&statement],
+            &self.identity_signature,
+        )
+        .map_err(|BadSignature| HomeError::BadSignature("identity"))?;
         node.current()
             .verify(
                 Context::HomeNode,
@@ -155,11 +168,23 @@ mod tests {
         );
 
         let forged = HomeRecord::sign(verified.oid(), (0, &node), node_chain.clone(), &node, 1);
-        assert_eq!(forged.verify(&verified, 0), Err(HomeError::BadSignature("identity")));
+        assert_eq!(
+            forged.verify(&verified, 0),
+            Err(HomeError::BadSignature("identity"))
+        );
         let forged = HomeRecord::sign(verified.oid(), (0, &alice), node_chain, &alice, 1);
-        assert_eq!(forged.verify(&verified, 0), Err(HomeError::BadSignature("node")));
-        let raised = HomeRecord { counter: 2, ..record };
-        assert_eq!(raised.verify(&verified, 0), Err(HomeError::BadSignature("identity")));
+        assert_eq!(
+            forged.verify(&verified, 0),
+            Err(HomeError::BadSignature("node"))
+        );
+        let raised = HomeRecord {
+            counter: 2,
+            ..record
+        };
+        assert_eq!(
+            raised.verify(&verified, 0),
+            Err(HomeError::BadSignature("identity"))
+        );
     }
 
     #[test]
@@ -169,16 +194,29 @@ mod tests {
         let (oid, next) = (chain_.oid(), SecretKey::from_seed(&[101; 32]));
         chain_.rotate(&next, &SecretKey::from_seed(&[77; 32]).public());
         let verified = chain_.verify(1).unwrap();
-        let record = |number, key: &SecretKey| HomeRecord::sign(oid, (number, key), node_chain.clone(), &node, 1);
-        assert_eq!(record(0, &alice).verify(&verified, 0), Err(HomeError::OldKey));
-        assert_eq!(record(0, &next).verify(&verified, 0), Err(HomeError::OldKey));
-        assert_eq!(record(2, &next).verify(&verified, 0), Err(HomeError::UnknownKey));
+        let record = |number, key: &SecretKey| {
+            HomeRecord::sign(oid, (number, key), node_chain.clone(), &node, 1)
+        };
+        assert_eq!(
+            record(0, &alice).verify(&verified, 0),
+            Err(HomeError::OldKey)
+        );
+        assert_eq!(
+            record(0, &next).verify(&verified, 0),
+            Err(HomeError::OldKey)
+        );
+        assert_eq!(
+            record(2, &next).verify(&verified, 0),
+            Err(HomeError::UnknownKey)
+        );
         assert_eq!(
             record(1, &alice).verify(&verified, 0),
             Err(HomeError::BadSignature("identity"))
         );
         assert_eq!(
-            record(1, &next).verify(&verified, 0).map(|home| home.identity()),
+            record(1, &next)
+                .verify(&verified, 0)
+                .map(|home| home.identity()),
             Ok(oid)
         );
     }

@@ -30,7 +30,9 @@ impl<const N: usize> Visitor<'_> for FixedBytes<N> {
     }
 
     fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<[u8; N], E> {
-        bytes.try_into().map_err(|_| E::invalid_length(bytes.len(), &self))
+        bytes
+            .try_into()
+            .map_err(|_| E::invalid_length(bytes.len(), &self))
     }
 }
 
@@ -202,7 +204,9 @@ impl FromStr for OnionAddr {
             what: "onion address",
             why,
         };
-        let name = text.strip_suffix(".onion").ok_or(fail("it does not end in .onion"))?;
+        let name = text
+            .strip_suffix(".onion")
+            .ok_or(fail("it does not end in .onion"))?;
         if name.len() != 56 {
             return Err(fail("a version 3 address has 56 characters before .onion"));
         }
@@ -279,6 +283,9 @@ mod tests {
         let early = Oid::time_ordered(1_700_000_000_000, [0xff; 10]);
         let late = Oid::time_ordered(1_700_000_000_001, [0; 10]);
         assert!(early < late);
-        assert_eq!(early.as_bytes()[..6], 1_700_000_000_000u64.to_be_bytes()[2..]);
+        assert_eq!(
+            early.as_bytes()[..6],
+            1_700_000_000_000u64.to_be_bytes()[2..]
+        );
     }
 }

@@ -94,7 +94,10 @@ mod tests {
     /// Locked memory of this process in KiB, as the kernel counts it (proc(5), `VmLck`).
     fn locked_kib() -> u64 {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmLck:"))
+            .unwrap();
         line.trim().trim_end_matches(" kB").trim().parse().unwrap()
     }
 

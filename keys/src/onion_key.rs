@@ -136,7 +136,8 @@ impl OnionKey {
             let bytes = bytes.len();
             return Err(OnionKeyError::Length { path: file, bytes });
         };
-        let key = Self::from_expanded(secret).ok_or_else(|| OnionKeyError::NotClamped(file.clone()))?;
+        let key =
+            Self::from_expanded(secret).ok_or_else(|| OnionKeyError::NotClamped(file.clone()))?;
         let folder = file.parent().unwrap_or(Path::new(""));
         key.check_beside(&folder.join(PUBLIC_FILE), &key.public_file())?;
         key.check_beside(&folder.join(HOSTNAME_FILE), key.hostname_file().as_bytes())?;
@@ -146,7 +147,8 @@ impl OnionKey {
     /// Checks a file that is not secret and may be missing. White space at its end does not matter.
     fn check_beside(&self, path: &Path, awaited: &[u8]) -> Result<(), OnionKeyError> {
         let mut found = Vec::new();
-        let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX as u64).read_to_end(&mut found));
+        let read = File::open(path)
+            .and_then(|file| file.take(FILE_BYTES_MAX as u64).read_to_end(&mut found));
         match read {
             Ok(_) if found.trim_ascii_end() == awaited.trim_ascii_end() => Ok(()),
             Ok(_) => Err(OnionKeyError::OtherKey(path.into())),
@@ -204,7 +206,11 @@ fn public_of(secret: &[u8; 64]) -> VerifyingKey {
 
 fn io_error(path: &Path, doing: &'static str, source: io::Error) -> OnionKeyError {
     let path = path.into();
-    OnionKeyError::File(FileError::Io { path, doing, source })
+    OnionKeyError::File(FileError::Io {
+        path,
+        doing,
+        source,
+    })
 }
 
 #[cfg(test)]
@@ -292,8 +298,14 @@ mod tests {
     #[test]
     fn each_fault_of_a_folder_has_its_own_error() {
         use OnionKeyError::{File, Length, NotAKey, NotClamped, OtherKey};
-        assert!(matches!(changed(SECRET_FILE, |bytes| bytes[3] ^= 1), NotAKey(_)));
-        assert!(matches!(changed(SECRET_FILE, |bytes| bytes.truncate(31)), NotAKey(_)));
+        assert!(matches!(
+            changed(SECRET_FILE, |bytes| bytes[3] ^= 1),
+            NotAKey(_)
+        ));
+        assert!(matches!(
+            changed(SECRET_FILE, |bytes| bytes.truncate(31)),
+            NotAKey(_)
+        ));
         assert!(matches!(
             changed(SECRET_FILE, |bytes| bytes.truncate(95)),
             Length { bytes: 95, .. }
@@ -302,11 +314,23 @@ mod tests {
             changed(SECRET_FILE, |bytes| bytes.push(0)),
             Length { bytes: 97, .. }
         ));
-        assert!(matches!(changed(SECRET_FILE, |bytes| bytes[32] ^= 1), NotClamped(_)));
+        assert!(matches!(
+            changed(SECRET_FILE, |bytes| bytes[32] ^= 1),
+            NotClamped(_)
+        ));
         // Another secret key than the one that public key and hostname were made of.
-        assert!(matches!(changed(SECRET_FILE, |bytes| bytes[33] ^= 1), OtherKey(_)));
-        assert!(matches!(changed(PUBLIC_FILE, |bytes| bytes[40] ^= 1), OtherKey(_)));
-        assert!(matches!(changed(HOSTNAME_FILE, |bytes| bytes[4] ^= 1), OtherKey(_)));
+        assert!(matches!(
+            changed(SECRET_FILE, |bytes| bytes[33] ^= 1),
+            OtherKey(_)
+        ));
+        assert!(matches!(
+            changed(PUBLIC_FILE, |bytes| bytes[40] ^= 1),
+            OtherKey(_)
+        ));
+        assert!(matches!(
+            changed(HOSTNAME_FILE, |bytes| bytes[4] ^= 1),
+            OtherKey(_)
+        ));
         let dir = tempfile::tempdir().unwrap();
         assert!(matches!(
             OnionKey::from_tor_folder(dir.path()),

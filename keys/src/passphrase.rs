@@ -120,7 +120,9 @@ impl KdfCost {
         // One pass takes a like time each. A clock too coarse to see them gives the most.
         let each = (taken / cost.passes).as_nanos();
         let passes = target.as_nanos().checked_div(each).unwrap_or(u128::MAX);
-        cost.passes = u32::try_from(passes).unwrap_or(u32::MAX).clamp(cost.passes, PASSES_MAX);
+        cost.passes = u32::try_from(passes)
+            .unwrap_or(u32::MAX)
+            .clamp(cost.passes, PASSES_MAX);
         Ok(cost)
     }
 
@@ -142,7 +144,11 @@ impl KdfCost {
     }
 
     /// The 32-byte key of a passphrase and salt. All memory used for it is zeroised.
-    pub(crate) fn derive(&self, passphrase: &Passphrase, salt: &[u8; 16]) -> Result<Locked<32>, VaultError> {
+    pub(crate) fn derive(
+        &self,
+        passphrase: &Passphrase,
+        salt: &[u8; 16],
+    ) -> Result<Locked<32>, VaultError> {
         if passphrase.is_empty() {
             return Err(VaultError::EmptyPassphrase);
         }
@@ -160,7 +166,12 @@ impl KdfCost {
         let function = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
         let mut derived = Ok(());
         let key = Locked::filled(|key| {
-            derived = function.hash_password_into_with_memory(&passphrase.0, salt, key, blocks.as_mut_slice());
+            derived = function.hash_password_into_with_memory(
+                &passphrase.0,
+                salt,
+                key,
+                blocks.as_mut_slice(),
+            );
         });
         derived.map_err(|_| VaultError::CostOutOfBounds(*self))?;
         Ok(key)
@@ -185,7 +196,10 @@ mod tests {
         ] {
             fs::write(&path, content).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
-            assert_eq!(Passphrase::from_file(&path).unwrap().0.as_slice(), expected.as_bytes());
+            assert_eq!(
+                Passphrase::from_file(&path).unwrap().0.as_slice(),
+                expected.as_bytes()
+            );
             fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         }
         assert!(matches!(
@@ -201,7 +215,11 @@ mod tests {
         fs::write(&path, "word\n").unwrap();
         for (mode, is_taken) in [(0o400, true), (0o440, true), (0o600, true), (0o640, true)]
             .into_iter()
-            .chain((0..6).filter(|bit| *bit != 5).map(|bit| (0o440 | (1 << bit), false)))
+            .chain(
+                (0..6)
+                    .filter(|bit| *bit != 5)
+                    .map(|bit| (0o440 | (1 << bit), false)),
+            )
         {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             match Passphrase::from_credential(&path) {
@@ -216,9 +234,16 @@ mod tests {
 
     /// What a machine that takes `nanos_per_kib` for each KiB and pass, and has `memory_kib`, is calibrated to, how long
     /// that takes, and how often was measured.
-    fn calibrate(nanos_per_kib: u64, memory_kib: u32, target: Duration) -> (KdfCost, Duration, usize) {
-        let takes =
-            |cost: &KdfCost| Duration::from_nanos(nanos_per_kib * u64::from(cost.memory_kib) * u64::from(cost.passes));
+    fn calibrate(
+        nanos_per_kib: u64,
+        memory_kib: u32,
+        target: Duration,
+    ) -> (KdfCost, Duration, usize) {
+        let takes = |cost: &KdfCost| {
+            Duration::from_nanos(
+                nanos_per_kib * u64::from(cost.memory_kib) * u64::from(cost.passes),
+            )
+        };
         let mut measured = 0;
         let cost = KdfCost::calibrated(target, 256 * 1024, &mut |cost| {
             measured += 1;
@@ -244,7 +269,9 @@ mod tests {
         let (cost, ..) = calibrate(0, u32::MAX, target);
         assert_eq!((cost.memory_kib, cost.passes), (256 * 1024, 16));
         // Without memory for the floor there is no vault.
-        let too_small = KdfCost::calibrated(target, 0, &mut |cost| Err(VaultError::OutOfMemory(cost.memory_kib)));
+        let too_small = KdfCost::calibrated(target, 0, &mut |cost| {
+            Err(VaultError::OutOfMemory(cost.memory_kib))
+        });
         assert!(matches!(too_small, Err(VaultError::OutOfMemory(65536))));
         let alone = KdfCost::calibrated(target, 0, &mut |_| Ok(target)).unwrap();
         assert_eq!(alone, KdfCost::FLOOR);
@@ -276,7 +303,10 @@ mod tests {
             lanes: 0,
             ..KdfCost::TEST
         };
-        assert!(matches!(none.try_out(), Err(VaultError::CostOutOfBounds(_))));
+        assert!(matches!(
+            none.try_out(),
+            Err(VaultError::CostOutOfBounds(_))
+        ));
     }
 
     #[test]
@@ -292,12 +322,18 @@ mod tests {
                 memory_kib: 7,
                 ..default
             },
-            KdfCost { passes: 0, ..default },
+            KdfCost {
+                passes: 0,
+                ..default
+            },
             KdfCost {
                 passes: u32::MAX,
                 ..default
             },
-            KdfCost { lanes: 0, ..default },
+            KdfCost {
+                lanes: 0,
+                ..default
+            },
             KdfCost {
                 lanes: u32::MAX,
                 ..default

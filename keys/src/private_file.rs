@@ -92,11 +92,18 @@ pub(crate) fn read(path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, 
 
 /// The same for a credential of systemd's, which the group may seem to read: systemd lets a service's user in by an
 /// access control list, and the mode then shows that list's mask (0440) in the group's place.
-pub(crate) fn read_credential(path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, FileError> {
+pub(crate) fn read_credential(
+    path: &Path,
+    bytes_max: usize,
+) -> Result<Zeroizing<Vec<u8>>, FileError> {
     read_unless(LOOSE_BITS_OF_CREDENTIAL, path, bytes_max)
 }
 
-fn read_unless(loose_bits: u32, path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, FileError> {
+fn read_unless(
+    loose_bits: u32,
+    path: &Path,
+    bytes_max: usize,
+) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let file = File::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => FileError::NotFound(path.into()),
         _ => failed(path, "open it")(error),
@@ -164,9 +171,11 @@ fn write(
         crash_point(step.name());
         after(step).map_err(failed(path, "go on"))
     };
-    file.write_all(bytes).map_err(failed(&temporary, "write it"))?;
+    file.write_all(bytes)
+        .map_err(failed(&temporary, "write it"))?;
     done(Step::Written)?;
-    file.sync_all().map_err(failed(&temporary, "sync it to the disk"))?;
+    file.sync_all()
+        .map_err(failed(&temporary, "sync it to the disk"))?;
     done(Step::Synced)?;
     match target {
         Target::Replace => fs::rename(&temporary, path).map_err(failed(path, "replace it"))?,
@@ -187,7 +196,9 @@ fn write(
 
 /// Waits until the name of a file is on the disk.
 pub(crate) fn sync_parent(path: &Path) -> Result<(), FileError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     File::open(folder)
         .and_then(|folder| folder.sync_all())
@@ -234,12 +245,24 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret");
         create(&path, b"one").unwrap();
-        assert_eq!((mode(&path), read(&path, 3).unwrap().as_slice()), (0o600, &b"one"[..]));
-        assert!(matches!(create(&path, b"two"), Err(FileError::AlreadyExists(_))));
+        assert_eq!(
+            (mode(&path), read(&path, 3).unwrap().as_slice()),
+            (0o600, &b"one"[..])
+        );
+        assert!(matches!(
+            create(&path, b"two"),
+            Err(FileError::AlreadyExists(_))
+        ));
         replace(&path, b"two").unwrap();
-        assert_eq!((mode(&path), read(&path, 3).unwrap().as_slice()), (0o600, &b"two"[..]));
+        assert_eq!(
+            (mode(&path), read(&path, 3).unwrap().as_slice()),
+            (0o600, &b"two"[..])
+        );
         assert!(!temporary_name(&path).exists());
-        assert!(matches!(read(&path, 2), Err(FileError::TooLong { bytes_max: 2, .. })));
+        assert!(matches!(
+            read(&path, 2),
+            Err(FileError::TooLong { bytes_max: 2, .. })
+        ));
     }
 
     #[test]
@@ -298,10 +321,16 @@ mod tests {
     #[test]
     fn what_is_not_there_is_said_so() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(matches!(read(&dir.path().join("none"), 3), Err(FileError::NotFound(_))));
+        assert!(matches!(
+            read(&dir.path().join("none"), 3),
+            Err(FileError::NotFound(_))
+        ));
         assert!(matches!(
             create(&dir.path().join("none/secret"), b""),
-            Err(FileError::Io { doing: "create it", .. })
+            Err(FileError::Io {
+                doing: "create it",
+                ..
+            })
         ));
     }
 }

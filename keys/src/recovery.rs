@@ -52,7 +52,11 @@ pub struct RecoveryKey {
 
 impl RecoveryKey {
     pub(crate) fn new(holder: Oid, key_id: u32, secret: SecretKey) -> Self {
-        Self { holder, key_id, secret }
+        Self {
+            holder,
+            key_id,
+            secret,
+        }
     }
 
     /// The identity, or the node by its server oid, whose next key this is.
@@ -128,17 +132,29 @@ impl RecoveryKey {
         }
         let lower = lower_case(text);
         let (mut heading, mut tokens) = (HEADING.split(' '), lower.split_whitespace());
-        if !heading.all(|word| tokens.next().is_some_and(|token| token.eq_ignore_ascii_case(word))) {
+        if !heading.all(|word| {
+            tokens
+                .next()
+                .is_some_and(|token| token.eq_ignore_ascii_case(word))
+        }) {
             return Err(RecoveryError::NotARecoveryFile);
         }
         // Labels are looked for from the end, so that the explanation may say anything.
-        let (before, words) = split_at_label(&lower, "words").ok_or(RecoveryError::Missing("Words"))?;
-        let (before, number) = split_at_label(before, "number").ok_or(RecoveryError::Missing("Number"))?;
-        let (_, holder) = split_at_label(before, "holder").ok_or(RecoveryError::Missing("Holder"))?;
+        let (before, words) =
+            split_at_label(&lower, "words").ok_or(RecoveryError::Missing("Words"))?;
+        let (before, number) =
+            split_at_label(before, "number").ok_or(RecoveryError::Missing("Number"))?;
+        let (_, holder) =
+            split_at_label(before, "holder").ok_or(RecoveryError::Missing("Holder"))?;
         let holder: String = holder.split_whitespace().collect();
         Ok(Self {
-            holder: holder.parse().map_err(|_| RecoveryError::Missing("Holder"))?,
-            key_id: number.trim().parse().map_err(|_| RecoveryError::Missing("Number"))?,
+            holder: holder
+                .parse()
+                .map_err(|_| RecoveryError::Missing("Holder"))?,
+            key_id: number
+                .trim()
+                .parse()
+                .map_err(|_| RecoveryError::Missing("Number"))?,
             secret: secret_of(words)?,
         })
     }
@@ -186,11 +202,12 @@ fn secret_of(text: &str) -> Result<SecretKey, RecoveryError> {
     if count != WORDS {
         return Err(RecoveryError::WordCount(count));
     }
-    let mnemonic = Mnemonic::parse_in_normalized(Language::English, &words).map_err(|error| match error {
-        bip39::Error::UnknownWord(place) => RecoveryError::UnknownWord(place + 1),
-        bip39::Error::BadWordCount(count) => RecoveryError::WordCount(count),
-        _ => RecoveryError::Checksum,
-    })?;
+    let mnemonic =
+        Mnemonic::parse_in_normalized(Language::English, &words).map_err(|error| match error {
+            bip39::Error::UnknownWord(place) => RecoveryError::UnknownWord(place + 1),
+            bip39::Error::BadWordCount(count) => RecoveryError::WordCount(count),
+            _ => RecoveryError::Checksum,
+        })?;
     let entropy = Zeroizing::new(mnemonic.to_entropy_array().0);
     let seed = entropy.first_chunk::<32>().ok_or(RecoveryError::Checksum)?;
     Ok(SecretKey::from_seed(seed))
@@ -207,13 +224,17 @@ mod tests {
     }
 
     fn same(one: &RecoveryKey, other: &RecoveryKey) -> bool {
-        (one.holder, one.key_id, one.secret.public()) == (other.holder, other.key_id, other.secret.public())
+        (one.holder, one.key_id, one.secret.public())
+            == (other.holder, other.key_id, other.secret.public())
     }
 
     /// The words alone, in one line.
     fn words(text: &str) -> String {
         let (_, words) = text.split_once("Words:").unwrap();
-        let words: Vec<_> = words.split_whitespace().filter(|word| !word.ends_with('.')).collect();
+        let words: Vec<_> = words
+            .split_whitespace()
+            .filter(|word| !word.ends_with('.'))
+            .collect();
         words.join(" ")
     }
 
@@ -238,7 +259,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("recovery");
         key([1; 32]).write_new(&path).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         assert!(same(&RecoveryKey::from_file(&path).unwrap(), &key([1; 32])));
         assert!(matches!(
             key([2; 32]).write_new(&path),
@@ -250,7 +274,11 @@ mod tests {
             Err(RecoveryError::File(FileError::LoosePermissions { .. }))
         ));
         let text = key([1; 32]).to_text();
-        assert!(text.lines().all(|line| line.len() < 100) && text.capacity() == 2048 && text.len() < 2048);
+        assert!(
+            text.lines().all(|line| line.len() < 100)
+                && text.capacity() == 2048
+                && text.len() < 2048
+        );
         assert_eq!(
             text.lines()
                 .filter(|line| line.split(' ').count() == 7 && line.contains(". "))
@@ -270,11 +298,17 @@ mod tests {
             text.replace(' ', "   "),
             text.replace('\n', " "),
             format!("postern recovery key holder {oid} number 3 words {words}"),
-            format!("\n POSTERN Recovery key\nHolder : {one} {other}\nNumber : 3\nWords :\n1) {words}\n\n"),
+            format!(
+                "\n POSTERN Recovery key\nHolder : {one} {other}\nNumber : 3\nWords :\n1) {words}\n\n"
+            ),
             text.replace(". ", "."),
-            text.replace("It can be used once", "words: number: holder: are lines below"),
+            text.replace(
+                "It can be used once",
+                "words: number: holder: are lines below",
+            ),
         ] {
-            let read = RecoveryKey::from_text(&typed).unwrap_or_else(|error| panic!("{typed}: {error}"));
+            let read =
+                RecoveryKey::from_text(&typed).unwrap_or_else(|error| panic!("{typed}: {error}"));
             assert!(same(&read, &key([1; 32])), "{typed}");
         }
     }
@@ -292,9 +326,15 @@ mod tests {
         };
         let error = |text: &str| RecoveryKey::from_text(text).unwrap_err();
         assert!(RecoveryKey::from_text(&with(&words)).is_ok());
-        assert!(matches!(error("postern_0123"), RecoveryError::NotARecoveryFile));
+        assert!(matches!(
+            error("postern_0123"),
+            RecoveryError::NotARecoveryFile
+        ));
         assert!(matches!(error(""), RecoveryError::NotARecoveryFile));
-        assert!(matches!(error(&"x".repeat(9000)), RecoveryError::NotARecoveryFile));
+        assert!(matches!(
+            error(&"x".repeat(9000)),
+            RecoveryError::NotARecoveryFile
+        ));
         assert!(matches!(
             error(&with(&all[1..].join(" "))),
             RecoveryError::WordCount(23)
@@ -321,12 +361,18 @@ mod tests {
         }
         let mut other = all.clone();
         other[0] = if all[0] == "zoo" { "zone" } else { "zoo" };
-        assert!(matches!(error(&with(&other.join(" "))), RecoveryError::Checksum));
+        assert!(matches!(
+            error(&with(&other.join(" "))),
+            RecoveryError::Checksum
+        ));
     }
 
     #[test]
     fn debug_shows_whose_it_is_and_nothing_of_the_key() {
         let debug = format!("{:?}", key([1; 32]));
-        assert_eq!(debug, format!("--- recovery key 3 of {} ---", "ab".repeat(16)));
+        assert_eq!(
+            debug,
+            format!("--- recovery key 3 of {} ---", "ab".repeat(16))
+        );
     }
 }

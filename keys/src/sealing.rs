@@ -80,7 +80,10 @@ mod tests {
     #[test]
     fn opens_only_what_this_key_sealed_with_this_readable_part() {
         let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(1);
-        let (key, other) = (SealingKey::generate(&mut rng), SealingKey::generate(&mut rng));
+        let (key, other) = (
+            SealingKey::generate(&mut rng),
+            SealingKey::generate(&mut rng),
+        );
         let sealed = key.seal(b"readable", b"serial", &mut rng);
         assert_eq!(sealed.len(), 6 + OVERHEAD_BYTES);
         assert_eq!(key.open(b"readable", &sealed).unwrap(), b"serial");

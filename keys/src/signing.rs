@@ -125,7 +125,12 @@ pub struct BadSignature;
 
 impl PublicKey {
     /// Verifies a signature over `[context, part, …]`, strictly.
-    pub fn verify(&self, context: Context, parts: &[&[u8]], signature: &Signature) -> Result<(), BadSignature> {
+    pub fn verify(
+        &self,
+        context: Context,
+        parts: &[&[u8]],
+        signature: &Signature,
+    ) -> Result<(), BadSignature> {
         self.verify_bytes(&signing_input(context, parts), signature)
     }
 
@@ -133,7 +138,8 @@ impl PublicKey {
     pub fn verify_bytes(&self, message: &[u8], signature: &Signature) -> Result<(), BadSignature> {
         let key = VerifyingKey::from_bytes(self.as_bytes()).map_err(|_| BadSignature)?;
         let signature = ed25519_dalek::Signature::from_bytes(signature.as_bytes());
-        key.verify_strict(message, &signature).map_err(|_| BadSignature)
+        key.verify_strict(message, &signature)
+            .map_err(|_| BadSignature)
     }
 }
 
@@ -207,13 +213,19 @@ mod tests {
     use data_encoding::HEXLOWER;
 
     fn hex<const N: usize>(text: &str) -> [u8; N] {
-        HEXLOWER.decode(text.as_bytes()).unwrap().try_into().unwrap()
+        HEXLOWER
+            .decode(text.as_bytes())
+            .unwrap()
+            .try_into()
+            .unwrap()
     }
 
     #[test]
     fn signs_as_rfc_8032_section_7_1_does() {
         // TEST 2: one byte of message.
-        let secret = SecretKey::from_seed(&hex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb"));
+        let secret = SecretKey::from_seed(&hex(
+            "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb",
+        ));
         assert_eq!(
             secret.public().to_hex(),
             "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c"
@@ -232,7 +244,10 @@ mod tests {
         let key = SecretKey::from_seed(&[7; 32]);
         let signature = key.sign(Context::Object, &[b"ab", b"c"]);
         let public = key.public();
-        assert_eq!(public.verify(Context::Object, &[b"ab", b"c"], &signature), Ok(()));
+        assert_eq!(
+            public.verify(Context::Object, &[b"ab", b"c"], &signature),
+            Ok(())
+        );
         assert_eq!(
             public.verify(Context::Solution, &[b"ab", b"c"], &signature),
             Err(BadSignature)
@@ -242,9 +257,11 @@ mod tests {
             Err(BadSignature)
         );
         assert_eq!(
-            SecretKey::from_seed(&[8; 32])
-                .public()
-                .verify(Context::Object, &[b"ab", b"c"], &signature),
+            SecretKey::from_seed(&[8; 32]).public().verify(
+                Context::Object,
+                &[b"ab", b"c"],
+                &signature
+            ),
             Err(BadSignature)
         );
     }

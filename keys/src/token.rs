@@ -118,7 +118,10 @@ mod tests {
         let read = ApiToken::read(&path).unwrap();
         assert!(read.matches(&token(1).hash()));
         assert!(!read.matches(&token(2).hash()));
-        assert!(matches!(token(2).write_new(&path), Err(FileError::AlreadyExists(_))));
+        assert!(matches!(
+            token(2).write_new(&path),
+            Err(FileError::AlreadyExists(_))
+        ));
     }
 
     #[test]

@@ -36,7 +36,13 @@ fn remembered(folder: &Path, fact: &str) -> Option<String> {
 /// Makes a vault and an identity, rotates it, puts its next key away and rotates with it.
 fn a_life(folder: &Path) {
     let mut rng = ChaCha20Rng::seed_from_u64(1);
-    let keys = KeyManager::create(&folder.join("vault"), &passphrase(), KdfCost::TEST, &mut rng).unwrap();
+    let keys = KeyManager::create(
+        &folder.join("vault"),
+        &passphrase(),
+        KdfCost::TEST,
+        &mut rng,
+    )
+    .unwrap();
     remember(folder, "made", "");
     let alice = keys.add_identity(&mut rng).unwrap();
     remember(folder, "alice", &alice.to_hex());
@@ -49,7 +55,8 @@ fn a_life(folder: &Path) {
     remember(folder, "forgotten", "");
     keys.rotate_with(alice, &recovery, 9, &mut rng).unwrap();
     remember(folder, "rotated", "2");
-    keys.change_passphrase(&passphrase(), KdfCost::TEST, &mut rng).unwrap();
+    keys.change_passphrase(&passphrase(), KdfCost::TEST, &mut rng)
+        .unwrap();
 }
 
 /// What the other process does; nothing in a run of all tests.
@@ -76,10 +83,15 @@ fn lived_on(folder: &Path, crash_at: u32) -> bool {
 fn check(folder: &Path, crash_at: u32) {
     let vault = folder.join("vault");
     if !vault.exists() {
-        assert_eq!(remembered(folder, "made"), None, "crash {crash_at}: the vault is gone");
+        assert_eq!(
+            remembered(folder, "made"),
+            None,
+            "crash {crash_at}: the vault is gone"
+        );
         return;
     }
-    let keys = KeyManager::open(&vault, &passphrase()).unwrap_or_else(|error| panic!("crash {crash_at}: {error}"));
+    let keys = KeyManager::open(&vault, &passphrase())
+        .unwrap_or_else(|error| panic!("crash {crash_at}: {error}"));
     let mut rng = ChaCha20Rng::seed_from_u64(2);
     if let Some(alice) = remembered(folder, "alice") {
         let alice: Oid = alice.parse().unwrap();

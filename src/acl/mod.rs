@@ -257,7 +257,10 @@ impl AclManager {
     }
 
     /// A write by a peer (SEED 6.3): the domain's mode, the owner's home, the author's membership.
-    pub fn check_remote_write(context: &OpContext, facts: &RemoteFacts) -> Result<RemoteWrite, Denied> {
+    pub fn check_remote_write(
+        context: &OpContext,
+        facts: &RemoteFacts,
+    ) -> Result<RemoteWrite, Denied> {
         if !context.is_remote() {
             return Err(Denied::WrongContext("local"));
         }
@@ -321,7 +324,11 @@ impl AclManager {
     }
 
     /// An object of this node's own that is signed again, after its owner's key was rotated: nothing of it changes.
-    pub fn check_signed_again(oid: Oid, owner_at_home: bool, existing: &Existing) -> Result<Granted, Denied> {
+    pub fn check_signed_again(
+        oid: Oid,
+        owner_at_home: bool,
+        existing: &Existing,
+    ) -> Result<Granted, Denied> {
         if !owner_at_home {
             return Err(Denied::OwnerNotHere);
         }

@@ -221,7 +221,10 @@ fn a_peer_cannot_touch_what_was_made_here() {
         };
         check(facts, Outcome::Denied(Denied::LocalObject));
         check(
-            RemoteFacts { deleted: true, ..facts },
+            RemoteFacts {
+                deleted: true,
+                ..facts
+            },
             Outcome::Denied(Denied::LocalObject),
         );
     }
@@ -240,7 +243,8 @@ fn a_local_write_is_its_owners() {
         mode: Some(Mode::AllowUpdate),
         existing: None,
     };
-    let check = |facts: LocalFacts| AclManager::check_access(&local(), &facts).map(|granted| granted.oid());
+    let check =
+        |facts: LocalFacts| AclManager::check_access(&local(), &facts).map(|granted| granted.oid());
     assert_eq!(check(facts), Ok(OID));
     assert_eq!(
         check(LocalFacts {
@@ -305,7 +309,8 @@ fn nothing_is_changed_here_that_no_peer_would_take() {
         mode,
         existing: Some(theirs(1)),
     };
-    let check = |mode| AclManager::check_access(&local(), &update(mode)).map(|granted| granted.oid());
+    let check =
+        |mode| AclManager::check_access(&local(), &update(mode)).map(|granted| granted.oid());
     assert_eq!(check(Some(Mode::AllowUpdate)), Ok(OID));
     assert_eq!(check(None), Ok(OID));
     assert_eq!(check(Some(Mode::AppendOnly)), Err(Denied::Mode));

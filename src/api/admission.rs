@@ -73,12 +73,19 @@ pub(super) async fn change(
 
 /// Who last knocked before then is forgotten.
 fn since(state: &ApiState) -> Timestamp {
-    state.control.admission().config.pending_since(state.engine.now())
+    state
+        .control
+        .admission()
+        .config
+        .pending_since(state.engine.now())
 }
 
 pub(super) async fn pending(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
     let since = since(&state);
-    let rows = state.engine.read(move |view| view.rows.pending(since)).await?;
+    let rows = state
+        .engine
+        .read(move |view| view.rows.pending(since))
+        .await?;
     let shown: Vec<_> = rows.iter().map(show_pending).collect();
     Ok(Json(json!({ "pending": shown })))
 }
@@ -99,9 +106,14 @@ fn show_pending(row: &PendingRow) -> Value {
 
 pub(super) async fn bans(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
     let now = state.engine.now();
-    let rows = state.engine.read(move |view| view.rows.verdicts(now)).await?;
+    let rows = state
+        .engine
+        .read(move |view| view.rows.verdicts(now))
+        .await?;
     let kept_out = rows.iter().filter(|row| row.verdict != Verdict::Approved);
-    Ok(Json(json!({ "bans": kept_out.map(show_verdict).collect::<Vec<_>>() })))
+    Ok(Json(
+        json!({ "bans": kept_out.map(show_verdict).collect::<Vec<_>>() }),
+    ))
 }
 
 fn show_verdict(row: &VerdictRow) -> Value {
@@ -131,12 +143,21 @@ pub(super) struct KeptOut {
     for_s: Option<u64>,
 }
 
-pub(super) async fn approve(State(state): State<ApiState>, Body(said): Body<Named>) -> Result<Json<Value>, ApiError> {
+pub(super) async fn approve(
+    State(state): State<ApiState>,
+    Body(said): Body<Named>,
+) -> Result<Json<Value>, ApiError> {
     let peer = find(&state, &said.peer_id).await?;
-    say(&state, Heed::Trusted, move |graph| verbs::approve(graph, peer)).await
+    say(&state, Heed::Trusted, move |graph| {
+        verbs::approve(graph, peer)
+    })
+    .await
 }
 
-pub(super) async fn refuse(State(state): State<ApiState>, Body(said): Body<KeptOut>) -> Result<Json<Value>, ApiError> {
+pub(super) async fn refuse(
+    State(state): State<ApiState>,
+    Body(said): Body<KeptOut>,
+) -> Result<Json<Value>, ApiError> {
     let peer = find(&state, &said.peer_id).await?;
     let config = state.control.admission().config;
     if config.allow.contains(&peer) {
@@ -154,7 +175,10 @@ pub(super) async fn refuse(State(state): State<ApiState>, Body(said): Body<KeptO
     .await
 }
 
-pub(super) async fn ban(State(state): State<ApiState>, Body(said): Body<KeptOut>) -> Result<Json<Value>, ApiError> {
+pub(super) async fn ban(
+    State(state): State<ApiState>,
+    Body(said): Body<KeptOut>,
+) -> Result<Json<Value>, ApiError> {
     let peer = find(&state, &said.peer_id).await?;
     let (until, reason) = (end(&state, said.for_s)?, reason(said.reason)?);
     say(&state, Heed::KeptOut, move |graph| {
@@ -163,9 +187,15 @@ pub(super) async fn ban(State(state): State<ApiState>, Body(said): Body<KeptOut>
     .await
 }
 
-pub(super) async fn unban(State(state): State<ApiState>, Body(said): Body<Named>) -> Result<Json<Value>, ApiError> {
+pub(super) async fn unban(
+    State(state): State<ApiState>,
+    Body(said): Body<Named>,
+) -> Result<Json<Value>, ApiError> {
     let peer = find(&state, &said.peer_id).await?;
-    say(&state, Heed::AsBefore, move |graph| verbs::unban(graph, peer)).await
+    say(&state, Heed::AsBefore, move |graph| {
+        verbs::unban(graph, peer)
+    })
+    .await
 }
 
 /// Writes a verdict, then lets the node heed it: on the writer, for whoever gave it may be gone by then, and no session
@@ -196,13 +226,19 @@ async fn find(state: &ApiState, text: &str) -> Result<PeerId, ApiError> {
     if let Ok(peer) = text.parse() {
         return Ok(peer);
     }
-    let is_prefix = text.len() >= PREFIX_DIGITS_MIN && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let is_prefix =
+        text.len() >= PREFIX_DIGITS_MIN && text.bytes().all(|digit| digit.is_ascii_hexdigit());
     if !is_prefix {
-        let why = format!("peer_id: 64 hexadecimal digits, or the first {PREFIX_DIGITS_MIN} or more of a known one");
+        let why = format!(
+            "peer_id: 64 hexadecimal digits, or the first {PREFIX_DIGITS_MIN} or more of a known one"
+        );
         return Err(ApiError::bad_request(why));
     }
     let prefix = text.to_owned();
-    let found = state.engine.read(move |view| view.rows.peers_named(&prefix)).await?;
+    let found = state
+        .engine
+        .read(move |view| view.rows.peers_named(&prefix))
+        .await?;
     match found.as_slice() {
         [peer] => Ok(*peer),
         [] => Err(ApiError::not_found("peer_id: no known peer's id begins so")),
@@ -221,7 +257,11 @@ fn reason(text: String) -> Result<Reason, ApiError> {
 fn end(state: &ApiState, for_s: Option<u64>) -> Result<Option<Timestamp>, ApiError> {
     match for_s {
         None => Ok(None),
-        Some(for_s @ 1..=FOR_S_MAX) => Ok(Some(Timestamp(state.engine.now().0.saturating_add(for_s * 1000)))),
-        Some(_) => Err(ApiError::bad_request(format!("for_s: must be 1 to {FOR_S_MAX}"))),
+        Some(for_s @ 1..=FOR_S_MAX) => Ok(Some(Timestamp(
+            state.engine.now().0.saturating_add(for_s * 1000),
+        ))),
+        Some(_) => Err(ApiError::bad_request(format!(
+            "for_s: must be 1 to {FOR_S_MAX}"
+        ))),
     }
 }

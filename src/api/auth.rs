@@ -18,7 +18,11 @@ use super::error::ApiError;
 const HEADER_BYTES_MAX: usize = 256;
 
 /// Stands before every route: origin, host, a place among the requests, a deadline.
-pub(super) async fn gate(State(state): State<ApiState>, request: Request, next: Next) -> Result<Response, ApiError> {
+pub(super) async fn gate(
+    State(state): State<ApiState>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
     if request.headers().contains_key(header::ORIGIN) {
         let why = "requests from web pages of another origin are refused";
         return Err(ApiError::new(StatusCode::FORBIDDEN, "origin", why));
@@ -46,7 +50,11 @@ pub(super) async fn gate(State(state): State<ApiState>, request: Request, next: 
 }
 
 /// Stands before every route but `/healthz`: the token.
-pub(super) async fn token(State(state): State<ApiState>, request: Request, next: Next) -> Result<Response, ApiError> {
+pub(super) async fn token(
+    State(state): State<ApiState>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
     let presented = bearer(request.headers()).and_then(|text| text.parse::<ApiToken>().ok());
     let known = match presented {
         None => false,
@@ -62,13 +70,17 @@ pub(super) async fn token(State(state): State<ApiState>, request: Request, next:
     if known {
         return Ok(next.run(request).await);
     }
-    let why = "a token is needed: Authorization: Bearer <the text in api.token in the node's folder>";
+    let why =
+        "a token is needed: Authorization: Bearer <the text in api.token in the node's folder>";
     Err(ApiError::new(StatusCode::UNAUTHORIZED, "token", why))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?;
-    let text = value.to_str().ok().filter(|text| text.len() <= HEADER_BYTES_MAX)?;
+    let text = value
+        .to_str()
+        .ok()
+        .filter(|text| text.len() <= HEADER_BYTES_MAX)?;
     text.strip_prefix("Bearer ").map(str::trim)
 }
 
@@ -78,7 +90,10 @@ fn is_for_this_machine(request: &Request) -> bool {
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
         return false;
     };
-    let target = request.uri().authority().map(|authority| authority.as_str());
+    let target = request
+        .uri()
+        .authority()
+        .map(|authority| authority.as_str());
     host.to_str().is_ok_and(is_loopback) && target.is_none_or(is_loopback)
 }
 

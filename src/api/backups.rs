@@ -19,7 +19,10 @@ pub(super) struct Start {
     path: String,
 }
 
-pub(super) async fn start(State(state): State<ApiState>, Body(request): Body<Start>) -> Result<Json<Value>, ApiError> {
+pub(super) async fn start(
+    State(state): State<ApiState>,
+    Body(request): Body<Start>,
+) -> Result<Json<Value>, ApiError> {
     let path = PathBuf::from(request.path);
     if !path.is_absolute() {
         return Err(ApiError::bad_request(

@@ -42,7 +42,10 @@ impl ApiError {
 
     fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
         let causes = std::iter::successors(Some(error), |error| error.source());
-        let chain = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+        let chain = causes
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(": ");
         tracing::error!(error = %chain, "a request to the local API failed");
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -52,7 +55,11 @@ impl ApiError {
     }
 
     fn stopped() -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the node is shutting down")
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "stopping",
+            "the node is shutting down",
+        )
     }
 }
 
@@ -103,7 +110,9 @@ impl From<IdentityError> for ApiError {
     fn from(error: IdentityError) -> Self {
         let (status, code) = match error {
             IdentityError::Save(error) => return error.into(),
-            IdentityError::NotHere(_) | IdentityError::Unknown(_) => (StatusCode::NOT_FOUND, "unknown_identity"),
+            IdentityError::NotHere(_) | IdentityError::Unknown(_) => {
+                (StatusCode::NOT_FOUND, "unknown_identity")
+            }
             IdentityError::NotFrozen => (StatusCode::CONFLICT, "not_frozen"),
         };
         Self::new(status, code, error.to_string())
@@ -135,8 +144,8 @@ impl<E: std::error::Error + Into<Self> + 'static> From<EngineError<E>> for ApiEr
 impl From<ControlError> for ApiError {
     fn from(error: ControlError) -> Self {
         let status = match error.code {
-            "no_session" | "not_shared" | "banned" | "pending" | "recovering" | "read_only" | "chain_full"
-            | "next_key_offline" | "exists" | "underway" => StatusCode::CONFLICT,
+            "no_session" | "not_shared" | "banned" | "pending" | "recovering" | "read_only"
+            | "chain_full" | "next_key_offline" | "exists" | "underway" => StatusCode::CONFLICT,
             "unknown_identity" => StatusCode::NOT_FOUND,
             "no_folder" => StatusCode::UNPROCESSABLE_ENTITY,
             "internal" | "unsettled" => StatusCode::INTERNAL_SERVER_ERROR,

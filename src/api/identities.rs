@@ -91,7 +91,10 @@ pub(super) async fn retire(
 }
 
 /// Takes what a frozen identity signs again.
-pub(super) async fn thaw(State(state): State<ApiState>, Path(identity): Path<String>) -> Result<Json<Value>, ApiError> {
+pub(super) async fn thaw(
+    State(state): State<ApiState>,
+    Path(identity): Path<String>,
+) -> Result<Json<Value>, ApiError> {
     let identity = oid("identity", &identity)?;
     let thaw = move |core: &mut crate::state_engine::StateEngine, now| {
         core.write(now, |graph| identities::thaw(graph, identity))

@@ -28,11 +28,16 @@ pub(super) struct Send {
     body: String,
 }
 
-pub(super) async fn send(State(state): State<ApiState>, Body(request): Body<Send>) -> Result<Json<Value>, ApiError> {
+pub(super) async fn send(
+    State(state): State<ApiState>,
+    Body(request): Body<Send>,
+) -> Result<Json<Value>, ApiError> {
     let sender = oid("sender_identity_oid", &request.sender_identity_oid)?;
     let recipient = oid("recipient_identity_oid", &request.recipient_identity_oid)?;
     let write = move |core: &mut crate::state_engine::StateEngine, now| {
-        core.write(now, |graph| messages::send(graph, sender, recipient, &request.body))
+        core.write(now, |graph| {
+            messages::send(graph, sender, recipient, &request.body)
+        })
     };
     let sent = state.engine.write(write).await?;
     Ok(Json(json!({
@@ -87,15 +92,28 @@ pub(super) async fn inbox(
     }
 }
 
-async fn read_inbox(state: &ApiState, reader: Oid, after: u64, limit: usize) -> Result<Value, ApiError> {
+async fn read_inbox(
+    state: &ApiState,
+    reader: Oid,
+    after: u64,
+    limit: usize,
+) -> Result<Value, ApiError> {
     let us = state.engine.ground().keys.peer_id();
     let found = state
         .engine
         .read(move |view| {
-            if view.rows.identity(&reader)?.is_none_or(|row| row.home != us) {
+            if view
+                .rows
+                .identity(&reader)?
+                .is_none_or(|row| row.home != us)
+            {
                 return Ok(None);
             }
-            let Inbox { messages, after, more } = messages::inbox(&view, &reader, after, limit)?;
+            let Inbox {
+                messages,
+                after,
+                more,
+            } = messages::inbox(&view, &reader, after, limit)?;
             let mut shown = Vec::with_capacity(messages.len());
             for message in messages {
                 shown.push(json!({
@@ -109,7 +127,9 @@ async fn read_inbox(state: &ApiState, reader: Oid, after: u64, limit: usize) -> 
                     "made_here": message.made_here,
                 }));
             }
-            Ok::<_, StoreError>(Some(json!({ "messages": shown, "after": after, "more": more })))
+            Ok::<_, StoreError>(Some(
+                json!({ "messages": shown, "after": after, "more": more }),
+            ))
         })
         .await?;
     found.ok_or_else(|| {

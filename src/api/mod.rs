@@ -30,8 +30,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use control::{
-    AdmissionStatus, BackupRow, Control, ControlError, DialRow, Dialled, Heed, NodeStatus, SessionRow, SyncDirection,
-    SyncReport, Whose,
+    AdmissionStatus, BackupRow, Control, ControlError, DialRow, Dialled, Heed, NodeStatus,
+    SessionRow, SyncDirection, SyncReport, Whose,
 };
 pub use routes::router;
 pub use server::serve;
@@ -52,7 +52,12 @@ pub struct ApiState {
 
 impl ApiState {
     /// State over the engine and the node.
-    pub fn new(engine: Engine, control: Arc<dyn Control>, config: ApiConfig, stop: CancellationToken) -> Self {
+    pub fn new(
+        engine: Engine,
+        control: Arc<dyn Control>,
+        config: ApiConfig,
+        stop: CancellationToken,
+    ) -> Self {
         let places = Arc::new(Semaphore::new(config.requests_max));
         Self {
             engine,

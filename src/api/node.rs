@@ -23,19 +23,19 @@ fn peer_rows(view: &View<'_>) -> Result<Vec<Value>, StoreError> {
             .rows
             .stored_by(&peer.peer_id)?
             .map_or_else(Usage::default, |stored| stored.usage);
-        let states = view
-            .rows
-            .sync_states(&peer.peer_id)?
-            .into_iter()
-            .map(|(domain, direction, state)| {
-                json!({
-                    "domain": domain,
-                    "direction": direction.as_str(),
-                    "epoch": state.epoch.to_hex(),
-                    "last_seq": state.last_seq,
-                    "acked_seq": state.acked_seq,
-                })
-            });
+        let states =
+            view.rows
+                .sync_states(&peer.peer_id)?
+                .into_iter()
+                .map(|(domain, direction, state)| {
+                    json!({
+                        "domain": domain,
+                        "direction": direction.as_str(),
+                        "epoch": state.epoch.to_hex(),
+                        "last_seq": state.last_seq,
+                        "acked_seq": state.acked_seq,
+                    })
+                });
         rows.push(json!({
             "peer_id": peer.peer_id.to_hex(),
             "onion": peer.onion.to_onion_string(),
@@ -147,7 +147,10 @@ pub(super) struct Dial {
     onion: String,
 }
 
-pub(super) async fn dial(State(state): State<ApiState>, Body(request): Body<Dial>) -> Result<Json<Value>, ApiError> {
+pub(super) async fn dial(
+    State(state): State<ApiState>,
+    Body(request): Body<Dial>,
+) -> Result<Json<Value>, ApiError> {
     let onion: OnionAddr = request
         .onion
         .trim()
@@ -172,12 +175,22 @@ pub(super) struct Sync {
 
 /// Of one peer or of all with a session; one domain or the whole intersection. Asked for one domain of one peer, a
 /// failure is the answer; else it is one report among others, so that one peer does not hide what the others brought.
-pub(super) async fn sync(State(state): State<ApiState>, Body(request): Body<Sync>) -> Result<Json<Value>, ApiError> {
-    let asked = request.peer.as_deref().map(|text| peer_id("peer", text)).transpose()?;
+pub(super) async fn sync(
+    State(state): State<ApiState>,
+    Body(request): Body<Sync>,
+) -> Result<Json<Value>, ApiError> {
+    let asked = request
+        .peer
+        .as_deref()
+        .map(|text| peer_id("peer", text))
+        .transpose()?;
     let direction = request.direction;
     if let (Some(peer), Some(domain)) = (asked, request.domain.clone()) {
         let done = state.control.sync(peer, domain, direction).await?;
-        let reports: Vec<_> = done.iter().map(|report| show_report(report, &peer)).collect();
+        let reports: Vec<_> = done
+            .iter()
+            .map(|report| show_report(report, &peer))
+            .collect();
         return Ok(Json(json!({ "reports": reports })));
     }
     let mut wanted = Vec::new();
@@ -200,7 +213,12 @@ pub(super) async fn sync(State(state): State<ApiState>, Body(request): Body<Sync
     Ok(Json(json!({ "reports": reports })))
 }
 
-async fn sync_peer(state: &ApiState, peer: PeerId, domains: Vec<String>, direction: SyncDirection) -> Vec<Value> {
+async fn sync_peer(
+    state: &ApiState,
+    peer: PeerId,
+    domains: Vec<String>,
+    direction: SyncDirection,
+) -> Vec<Value> {
     let mut reports = Vec::new();
     for domain in domains {
         match state.control.sync(peer, domain.clone(), direction).await {
@@ -243,7 +261,11 @@ pub(super) async fn rejects(
     State(state): State<ApiState>,
     Asked(query): Asked<Rejects>,
 ) -> Result<Json<Value>, ApiError> {
-    let peer = query.peer.as_deref().map(|text| peer_id("peer", text)).transpose()?;
+    let peer = query
+        .peer
+        .as_deref()
+        .map(|text| peer_id("peer", text))
+        .transpose()?;
     let limit = page(query.limit)?;
     let rows = state
         .engine

@@ -28,11 +28,18 @@ pub(super) struct List {
 }
 
 fn find_type<'s>(schemas: &'s Schemas, name: &str) -> Result<(String, &'s TypeSchema), ApiError> {
-    let found = schemas.type_named(name).map(|(app, schema)| (app.slug.clone(), schema));
-    found.ok_or_else(|| ApiError::not_found(format!("no app that is turned on has the type `{name}`")))
+    let found = schemas
+        .type_named(name)
+        .map(|(app, schema)| (app.slug.clone(), schema));
+    found.ok_or_else(|| {
+        ApiError::not_found(format!("no app that is turned on has the type `{name}`"))
+    })
 }
 
-pub(super) async fn list(State(state): State<ApiState>, Asked(query): Asked<List>) -> Result<Json<Json_>, ApiError> {
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    Asked(query): Asked<List>,
+) -> Result<Json<Json_>, ApiError> {
     let schemas = state.engine.ground().schemas.clone();
     let (app, schema) = find_type(&schemas, &query.r#type)?;
     let (number, schema) = (schema.number, schema.clone());
@@ -49,7 +56,12 @@ pub(super) async fn list(State(state): State<ApiState>, Asked(query): Asked<List
         for parent in parents {
             last = parent.change_seq;
             let (object, _) = load_object(&view.rows, table, &parent)?;
-            objects.push(show(&object, &schema, parent.change_seq, parent.origin.is_none()));
+            objects.push(show(
+                &object,
+                &schema,
+                parent.change_seq,
+                parent.origin.is_none(),
+            ));
         }
         Ok::<_, StoreError>(json!({ "objects": objects, "after": last, "more": more }))
     });
@@ -59,8 +71,13 @@ pub(super) async fn list(State(state): State<ApiState>, Asked(query): Asked<List
 fn show(object: &Object, schema: &TypeSchema, change_seq: u64, made_here: bool) -> Json_ {
     let mut attrs = Map::new();
     for (number, values) in object.attrs.iter().flatten() {
-        let Some(attr) = schema.attr(*number) else { continue };
-        let mut shown: Vec<_> = values.iter().map(|value| show_value(value, &attr.kind)).collect();
+        let Some(attr) = schema.attr(*number) else {
+            continue;
+        };
+        let mut shown: Vec<_> = values
+            .iter()
+            .map(|value| show_value(value, &attr.kind))
+            .collect();
         let value = if attr.max == 1 {
             shown.pop().unwrap_or_default()
         } else {
@@ -82,7 +99,9 @@ fn show(object: &Object, schema: &TypeSchema, change_seq: u64, made_here: bool) 
 
 fn show_value(value: &Value, kind: &Kind) -> Json_ {
     match (value, kind) {
-        (Value::Text(text), Kind::Json) => serde_json::from_str(text).unwrap_or_else(|_| json!(text)),
+        (Value::Text(text), Kind::Json) => {
+            serde_json::from_str(text).unwrap_or_else(|_| json!(text))
+        }
         (Value::Text(text), _) => json!(text),
         (Value::Integer(number), _) => json!(number),
         (Value::Bytes(bytes), _) => json!(data_encoding::HEXLOWER.encode(bytes)),
@@ -98,12 +117,19 @@ pub(super) struct Save {
     attrs: Map<String, Json_>,
 }
 
-pub(super) async fn save(State(state): State<ApiState>, Body(request): Body<Save>) -> Result<Json<Json_>, ApiError> {
+pub(super) async fn save(
+    State(state): State<ApiState>,
+    Body(request): Body<Save>,
+) -> Result<Json<Json_>, ApiError> {
     let schemas = state.engine.ground().schemas.clone();
     let (app, schema) = find_type(&schemas, &request.r#type)?;
     let owner = oid("owner", &request.owner)?;
     let attrs = read_attrs(schema, request.attrs)?;
-    let oid = request.oid.as_deref().map(|text| oid("oid", text)).transpose()?;
+    let oid = request
+        .oid
+        .as_deref()
+        .map(|text| oid("oid", text))
+        .transpose()?;
     let draft = Draft {
         app,
         type_number: schema.number,
@@ -130,10 +156,14 @@ fn read_attrs(schema: &TypeSchema, given: Map<String, Json_>) -> Result<Attrs, A
             value => vec![value],
         };
         let read = |value| {
-            read_value(value, &attr.kind)
-                .ok_or_else(|| ApiError::bad_request(format!("attrs.{name}: not {}", describe(&attr.kind))))
+            read_value(value, &attr.kind).ok_or_else(|| {
+                ApiError::bad_request(format!("attrs.{name}: not {}", describe(&attr.kind)))
+            })
         };
-        attrs.insert(attr.number, values.into_iter().map(read).collect::<Result<_, _>>()?);
+        attrs.insert(
+            attr.number,
+            values.into_iter().map(read).collect::<Result<_, _>>()?,
+        );
     }
     Ok(attrs)
 }
@@ -147,7 +177,11 @@ fn read_value(value: Json_, kind: &Kind) -> Option<Value> {
             .decode(value.as_str()?.as_bytes())
             .ok()
             .map(Value::Bytes),
-        Kind::Parent { .. } | Kind::Identity => value.as_str()?.parse::<Oid>().ok().map(|oid| Value::from(&oid)),
+        Kind::Parent { .. } | Kind::Identity => value
+            .as_str()?
+            .parse::<Oid>()
+            .ok()
+            .map(|oid| Value::from(&oid)),
     }
 }
 
@@ -174,10 +208,12 @@ pub(super) async fn delete(
 ) -> Result<Json<Json_>, ApiError> {
     let (object, owner) = (oid("the path", &object)?, oid("owner", &query.owner)?);
     let slug = app.clone();
-    let found = state.engine.read(move |view| match view.rows.apps().get(&slug) {
-        Some(table) => view.rows.parent(table, &object),
-        None => Ok(None),
-    });
+    let found = state
+        .engine
+        .read(move |view| match view.rows.apps().get(&slug) {
+            Some(table) => view.rows.parent(table, &object),
+            None => Ok(None),
+        });
     let parent = found
         .await?
         .ok_or_else(|| ApiError::not_found(format!("there is no object {object} in `{app}`")))?;

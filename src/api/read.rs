@@ -17,21 +17,24 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
-            let status = rejection.status();
-            let code = if status == StatusCode::PAYLOAD_TOO_LARGE {
-                "too_long"
-            } else {
-                "bad_request"
-            };
-            ApiError::new(
-                status,
-                code,
-                "the body cannot be read, or is longer than api.body_bytes_max",
-            )
-        })?;
+        let bytes = Bytes::from_request(request, state)
+            .await
+            .map_err(|rejection| {
+                let status = rejection.status();
+                let code = if status == StatusCode::PAYLOAD_TOO_LARGE {
+                    "too_long"
+                } else {
+                    "bad_request"
+                };
+                ApiError::new(
+                    status,
+                    code,
+                    "the body cannot be read, or is longer than api.body_bytes_max",
+                )
+            })?;
         // Unlike serde_json alone, axum says in which field a value is wrong.
-        let read = Json::<T>::from_bytes(&bytes).map_err(|error| wrong("the body", &error.body_text()));
+        let read =
+            Json::<T>::from_bytes(&bytes).map_err(|error| wrong("the body", &error.body_text()));
         read.map(|Json(said)| Self(said))
     }
 }
@@ -73,6 +76,8 @@ pub(super) fn page(limit: Option<usize>) -> Result<usize, ApiError> {
     const PAGE_MAX: usize = 10_000;
     match limit.unwrap_or(100) {
         limit @ 1..=PAGE_MAX => Ok(limit),
-        _ => Err(ApiError::bad_request(format!("limit: must be 1 to {PAGE_MAX}"))),
+        _ => Err(ApiError::bad_request(format!(
+            "limit: must be 1 to {PAGE_MAX}"
+        ))),
     }
 }

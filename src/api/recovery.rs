@@ -37,7 +37,10 @@ pub(super) fn summary(recovery: &Recovery, now: Timestamp) -> Value {
 
 /// Waits for nobody any more.
 pub(super) async fn finish(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
-    let finished = state.engine.write(|core, now| core.end_recovery(now)).await?;
+    let finished = state
+        .engine
+        .write(|core, now| core.end_recovery(now))
+        .await?;
     Ok(Json(json!({ "finished": finished })))
 }
 

@@ -14,7 +14,10 @@ pub fn router(state: ApiState) -> Router {
     let guarded = Router::new()
         .route("/api/messages/send", post(messages::send))
         .route("/api/messages/inbox", get(messages::inbox))
-        .route("/api/identities", get(identities::list).post(identities::create))
+        .route(
+            "/api/identities",
+            get(identities::list).post(identities::create),
+        )
         .route("/api/identities/{oid}/name", put(identities::rename))
         .route("/api/identities/{oid}/retire", post(identities::retire))
         .route("/api/identities/{oid}/rotate", post(identities::rotate))
@@ -28,7 +31,10 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/peers", get(node::peers).post(node::dial))
         .route("/api/sync", post(node::sync))
         .route("/api/rejects", get(node::rejects))
-        .route("/api/admission", get(admission::show).put(admission::change))
+        .route(
+            "/api/admission",
+            get(admission::show).put(admission::change),
+        )
         .route("/api/admission/pending", get(admission::pending))
         .route("/api/admission/bans", get(admission::bans))
         .route("/api/admission/approve", post(admission::approve))

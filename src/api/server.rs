@@ -59,7 +59,11 @@ pub async fn serve(listener: TcpListener, state: ApiState) -> io::Result<()> {
     serve_with(listener, state, patience).await
 }
 
-pub(super) async fn serve_with(listener: TcpListener, state: ApiState, patience: Patience) -> io::Result<()> {
+pub(super) async fn serve_with(
+    listener: TcpListener,
+    state: ApiState,
+    patience: Patience,
+) -> io::Result<()> {
     check_loopback(listener.local_addr()?)?;
     let stop = state.stop.clone();
     let router = router(state);
@@ -91,14 +95,22 @@ pub(super) fn check_loopback(address: SocketAddr) -> io::Result<()> {
     if address.ip().is_loopback() {
         Ok(())
     } else {
-        let why = format!("the local API must not listen on {address}: other machines could reach it");
+        let why =
+            format!("the local API must not listen on {address}: other machines could reach it");
         Err(io::Error::new(io::ErrorKind::InvalidInput, why))
     }
 }
 
 /// A place first, so that who finds none waits in the system's queue and not in our memory.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let place = places
+        .clone()
+        .acquire_owned()
+        .await
+        .map_err(io::Error::other)?;
     let (stream, _) = listener.accept().await?;
     Ok((stream, place))
 }

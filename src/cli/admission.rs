@@ -26,7 +26,11 @@ pub(super) fn summary(admission: &Value) -> String {
 pub(super) async fn policy(wanted: Option<String>, asking: &Asking) -> Result<(), Failure> {
     let client = Client::find(&asking.node.config)?;
     let now = match &wanted {
-        Some(policy) => client.put("/api/admission", &json!({ "policy": policy })).await?,
+        Some(policy) => {
+            client
+                .put("/api/admission", &json!({ "policy": policy }))
+                .await?
+        }
         None => client.get("/api/admission").await?,
     };
     if asking.json {
@@ -41,7 +45,9 @@ pub(super) async fn policy(wanted: Option<String>, asking: &Asking) -> Result<()
 }
 
 pub(super) async fn pending(asking: &Asking) -> Result<(), Failure> {
-    let answer = Client::find(&asking.node.config)?.get("/api/admission/pending").await?;
+    let answer = Client::find(&asking.node.config)?
+        .get("/api/admission/pending")
+        .await?;
     if asking.json {
         say_json(&answer);
         return Ok(());
@@ -53,9 +59,15 @@ pub(super) async fn pending(asking: &Asking) -> Result<(), Failure> {
     for stranger in strangers {
         say(format_args!("{}", text(stranger, "peer_id")));
         say(format_args!("  onion    {}", text(stranger, "onion")));
-        say(format_args!("  claims   names: {}", words(stranger, "names")));
+        say(format_args!(
+            "  claims   names: {}",
+            words(stranger, "names")
+        ));
         say(format_args!("           apps: {}", words(stranger, "apps")));
-        say(format_args!("           domains: {}", words(stranger, "sync_domains")));
+        say(format_args!(
+            "           domains: {}",
+            words(stranger, "sync_domains")
+        ));
         say(format_args!(
             "  knocks   {}: first {}, last {}; worked {}",
             number(stranger, "knocks"),
@@ -68,7 +80,9 @@ pub(super) async fn pending(asking: &Asking) -> Result<(), Failure> {
 }
 
 pub(super) async fn bans(asking: &Asking) -> Result<(), Failure> {
-    let answer = Client::find(&asking.node.config)?.get("/api/admission/bans").await?;
+    let answer = Client::find(&asking.node.config)?
+        .get("/api/admission/bans")
+        .await?;
     if asking.json {
         say_json(&answer);
         return Ok(());
@@ -108,7 +122,9 @@ pub(super) async fn say_of(
     request.extend(reason.map(|reason| ("reason".to_owned(), json!(reason))));
     request.extend(days.map(|days| ("for_s".to_owned(), json!(days.saturating_mul(DAY_S)))));
     let path = format!("/api/admission/{verb}");
-    let answer = Client::find(&asking.node.config)?.post(&path, &request.into()).await?;
+    let answer = Client::find(&asking.node.config)?
+        .post(&path, &request.into())
+        .await?;
     if asking.json {
         say_json(&answer);
         return Ok(());

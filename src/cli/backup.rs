@@ -22,7 +22,11 @@ use crate::node::{self, DataDir, Progress};
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 
 /// Makes a backup.
-pub(super) async fn backup(out: &Path, passphrase_file: Option<PathBuf>, asking: &Asking) -> Result<(), Failure> {
+pub(super) async fn backup(
+    out: &Path,
+    passphrase_file: Option<PathBuf>,
+    asking: &Asking,
+) -> Result<(), Failure> {
     let config = folder::load(&asking.node.config)?;
     // The node has another working folder.
     let out = std::path::absolute(out).map_err(|error| Failure::of(&error))?;
@@ -76,7 +80,11 @@ async fn of_running(out: &Path, asking: &Asking) -> Result<Value, Failure> {
             ));
         }
         match text(row, "state") {
-            "running" => line.show(text(row, "step"), number(row, "done_bytes"), number(row, "total_bytes")),
+            "running" => line.show(
+                text(row, "step"),
+                number(row, "done_bytes"),
+                number(row, "total_bytes"),
+            ),
             "done" => return Ok(row.clone()),
             _ => return Err(Failure::failed(text(row, "error"))),
         }
@@ -96,7 +104,9 @@ pub(super) async fn restore(
     let (file, dir) = (file.to_owned(), dir.to_owned());
     let mut line = Line::new(as_json);
     let making = move || {
-        let done = node::restore(&file, &dir, &passphrase, &mut |progress| line.hear(progress));
+        let done = node::restore(&file, &dir, &passphrase, &mut |progress| {
+            line.hear(progress)
+        });
         done.map_err(|error| Failure::of(&error))
     };
     let done = on_thread(making).await?;
@@ -116,7 +126,10 @@ pub(super) async fn restore(
     say(format_args!("  onion address  {onion}"));
     say(format_args!("  peer id        {peer_id}"));
     say(format_args!("  identities     {}", done.identities));
-    say(format_args!("  database       {} bytes", done.database_bytes));
+    say(format_args!(
+        "  database       {} bytes",
+        done.database_bytes
+    ));
     for key in done.changed {
         say(format_args!(
             "node.{key} in the config led out of the folder: it leads into it now"
@@ -137,7 +150,10 @@ pub(super) async fn restore(
     );
     say("were asked: see `postern recovery` once it runs. The API's token is another one.");
     say("");
-    say(format_args!("Next: postern run --config {}", done.config.display()));
+    say(format_args!(
+        "Next: postern run --config {}",
+        done.config.display()
+    ));
     Ok(())
 }
 
@@ -165,7 +181,11 @@ impl Line {
 
     fn hear(&mut self, progress: Progress) -> ControlFlow<()> {
         if self.last.is_none_or(|last| last.elapsed() >= LOOK_EVERY) {
-            self.show(progress.step.as_str(), progress.done_bytes, progress.total_bytes);
+            self.show(
+                progress.step.as_str(),
+                progress.done_bytes,
+                progress.total_bytes,
+            );
             self.last = Some(Instant::now());
         }
         ControlFlow::Continue(())
@@ -174,7 +194,11 @@ impl Line {
     fn show(&mut self, step: &str, done_bytes: u64, total_bytes: u64) {
         if self.is_shown {
             // A terminal that went away is no reason to stop.
-            let _ = write!(std::io::stderr(), "{ERASE}{}", words(step, done_bytes, total_bytes));
+            let _ = write!(
+                std::io::stderr(),
+                "{ERASE}{}",
+                words(step, done_bytes, total_bytes)
+            );
         }
     }
 }
@@ -197,7 +221,9 @@ fn words(step: &str, done_bytes: u64, total_bytes: u64) -> String {
         _ => "Working",
     };
     match done_bytes.saturating_mul(100).checked_div(total_bytes) {
-        Some(percent) if done_bytes > 0 => format!("{what}: {percent} % of {} MiB", total_bytes >> 20),
+        Some(percent) if done_bytes > 0 => {
+            format!("{what}: {percent} % of {} MiB", total_bytes >> 20)
+        }
         _ => format!("{what} …"),
     }
 }

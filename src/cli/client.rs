@@ -36,7 +36,8 @@ impl Client {
         })?;
         let data = DataDir::of(&config);
         let token = ApiToken::read(&data.token()).map_err(|error| Failure::of(&error))?;
-        let not_running = || Failure::failed("the node is not running: start it with `postern run`");
+        let not_running =
+            || Failure::failed("the node is not running: start it with `postern run`");
         // After a crash the address may lead to another program, which must not get the token.
         if !data.is_running() {
             return Err(not_running());
@@ -46,7 +47,9 @@ impl Client {
         })?;
         let address: SocketAddr = text.trim().parse().map_err(|_| not_running())?;
         if !address.ip().is_loopback() {
-            return Err(Failure::failed("the node's API address is not on this machine"));
+            return Err(Failure::failed(
+                "the node's API address is not on this machine",
+            ));
         }
         Ok(Self { address, token })
     }
@@ -67,9 +70,9 @@ impl Client {
     }
 
     async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Value, Failure> {
-        let stream = TcpStream::connect(self.address)
-            .await
-            .map_err(|_| Failure::failed("the node does not answer: is it running? (`postern run`)"))?;
+        let stream = TcpStream::connect(self.address).await.map_err(|_| {
+            Failure::failed("the node does not answer: is it running? (`postern run`)")
+        })?;
         let broken = |error: &(dyn std::error::Error + 'static)| {
             Failure::failed(format!("the node's API: {}", Failure::of(error).message))
         };
@@ -82,13 +85,21 @@ impl Client {
             .method(method)
             .uri(path)
             .header(HOST, self.address.to_string())
-            .header(AUTHORIZATION, format!("Bearer {}", self.token.to_text().as_str()))
+            .header(
+                AUTHORIZATION,
+                format!("Bearer {}", self.token.to_text().as_str()),
+            )
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(body))
             .map_err(|error| broken(&error))?;
-        let answer = sender.send_request(request).await.map_err(|error| broken(&error))?;
+        let answer = sender
+            .send_request(request)
+            .await
+            .map_err(|error| broken(&error))?;
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
+        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX)
+            .collect()
+            .await;
         let bytes = body
             .map_err(|error| Failure::failed(format!("the node's API: {error}")))?
             .to_bytes();

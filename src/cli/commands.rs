@@ -14,7 +14,9 @@ use super::{Asking, Failure, progress};
 const STDIN_BYTES_MAX: u64 = 1 << 20;
 
 pub(super) async fn status(asking: &Asking) -> Result<(), Failure> {
-    let status = Client::find(&asking.node.config)?.get("/api/status").await?;
+    let status = Client::find(&asking.node.config)?
+        .get("/api/status")
+        .await?;
     if asking.json {
         say_json(&status);
         return Ok(());
@@ -27,12 +29,18 @@ pub(super) async fn status(asking: &Asking) -> Result<(), Failure> {
         number(&status, "change_seq"),
         short(text(&status, "epoch"))
     ));
-    say(format_args!("sync domains   {}", words(&status, "sync_domains")));
+    say(format_args!(
+        "sync domains   {}",
+        words(&status, "sync_domains")
+    ));
     if let Some(gate) = status.get("gate") {
         show_gate(gate);
     }
     if let Some(admission) = status.get("admission") {
-        say(format_args!("admission      {}", super::admission::summary(admission)));
+        say(format_args!(
+            "admission      {}",
+            super::admission::summary(admission)
+        ));
     }
     if number(&status, "frozen_identities") > 0 {
         say(format_args!(
@@ -83,7 +91,9 @@ fn show_peers(status: &Value) {
     }
     for peer in peers {
         let id = text(peer, "peer_id");
-        let here = sessions.iter().any(|session| text(session, "peer_id") == id);
+        let here = sessions
+            .iter()
+            .any(|session| text(session, "peer_id") == id);
         say("");
         say(format_args!(
             "peer {}  {}, {}",
@@ -114,13 +124,18 @@ pub(super) async fn peer_add(onion: &str, asking: &Asking) -> Result<(), Failure
     let knock = json!({ "onion": onion });
     let dialled = match asking.json {
         true => client.post("/api/peers", &knock).await?,
-        false => progress::while_dialling(&client, onion, client.post("/api/peers", &knock)).await?,
+        false => {
+            progress::while_dialling(&client, onion, client.post("/api/peers", &knock)).await?
+        }
     };
     if asking.json {
         say_json(&dialled);
         return Ok(());
     }
-    say(format_args!("Admitted by peer {}", text(&dialled, "peer_id")));
+    say(format_args!(
+        "Admitted by peer {}",
+        text(&dialled, "peer_id")
+    ));
     match number(&dialled, "effort") {
         0 => say("  by the ticket that it gave this node earlier, without a puzzle"),
         effort => say(format_args!(
@@ -142,7 +157,11 @@ pub(super) async fn peer_list(asking: &Asking) -> Result<(), Failure> {
 }
 
 /// An identity by its oid, or by its name where only one has it.
-pub(super) async fn find_identity(client: &Client, asked: &str, must_be_here: bool) -> Result<String, Failure> {
+pub(super) async fn find_identity(
+    client: &Client,
+    asked: &str,
+    must_be_here: bool,
+) -> Result<String, Failure> {
     if asked.parse::<keys::Oid>().is_ok() {
         return Ok(asked.to_owned());
     }
@@ -162,26 +181,37 @@ pub(super) async fn find_identity(client: &Client, asked: &str, must_be_here: bo
     }
 }
 
-pub(super) async fn send(from: &str, to: &str, body: String, asking: &Asking) -> Result<(), Failure> {
+pub(super) async fn send(
+    from: &str,
+    to: &str,
+    body: String,
+    asking: &Asking,
+) -> Result<(), Failure> {
     let client = Client::find(&asking.node.config)?;
     let (sender, recipient) = (
         find_identity(&client, from, true).await?,
         find_identity(&client, to, false).await?,
     );
     let body = if body == "-" { from_stdin()? } else { body };
-    let message = json!({ "sender_identity_oid": sender, "recipient_identity_oid": recipient, "body": body });
+    let message =
+        json!({ "sender_identity_oid": sender, "recipient_identity_oid": recipient, "body": body });
     let sent = client.post("/api/messages/send", &message).await?;
     if asking.json {
         say_json(&sent);
     } else {
-        say(format_args!("sent as change {}", number(&sent, "change_seq")));
+        say(format_args!(
+            "sent as change {}",
+            number(&sent, "change_seq")
+        ));
     }
     Ok(())
 }
 
 fn from_stdin() -> Result<String, Failure> {
     let mut body = String::new();
-    let read = std::io::stdin().take(STDIN_BYTES_MAX + 1).read_to_string(&mut body);
+    let read = std::io::stdin()
+        .take(STDIN_BYTES_MAX + 1)
+        .read_to_string(&mut body);
     read.map_err(|error| Failure::of(&error))?;
     if body.len() as u64 > STDIN_BYTES_MAX {
         return Err(Failure::failed("the message is too long"));
@@ -263,7 +293,9 @@ pub(super) async fn sync(
         fields.extend(peer.map(|peer| ("peer".to_owned(), json!(peer))));
         fields.extend(domain.map(|domain| ("domain".to_owned(), json!(domain))));
     }
-    let answer = Client::find(&asking.node.config)?.post("/api/sync", &request).await?;
+    let answer = Client::find(&asking.node.config)?
+        .post("/api/sync", &request)
+        .await?;
     let reports = list(&answer, "reports");
     let failed = reports
         .iter()
@@ -285,7 +317,11 @@ pub(super) async fn sync(
     }
     for report in reports {
         let (peer, domain) = (short(text(report, "peer")), text(report, "domain"));
-        match report.get("window").and_then(Value::as_array).map(Vec::as_slice) {
+        match report
+            .get("window")
+            .and_then(Value::as_array)
+            .map(Vec::as_slice)
+        {
             Some([from, to]) => say(format_args!(
                 "{peer} {domain:<22} {direction} {from}..{to}: {} objects, {} new, {} waiting, {} refused",
                 number(report, "objects"),

@@ -51,8 +51,12 @@ pub(super) async fn init(
     println!("  peer id        {peer_id}");
     println!("  identity       {identity}");
     println!();
-    println!("The keys are sealed with your passphrase: without it nobody can use them, and it cannot be recovered.");
-    println!("The database is as safe as the file system that it lies on; encrypt the disk if that matters.");
+    println!(
+        "The keys are sealed with your passphrase: without it nobody can use them, and it cannot be recovered."
+    );
+    println!(
+        "The database is as safe as the file system that it lies on; encrypt the disk if that matters."
+    );
     println!();
     println!("Next: postern run --config {}", made.config.display());
     Ok(())
@@ -60,7 +64,9 @@ pub(super) async fn init(
 
 pub(super) fn load(path: &Path) -> Result<Config, Failure> {
     Config::load(path).map_err(|error| match error {
-        ConfigError::Invalid(problems) => Failure::usage(format!("the config is wrong\n{problems}")),
+        ConfigError::Invalid(problems) => {
+            Failure::usage(format!("the config is wrong\n{problems}"))
+        }
         error => Failure {
             code: 2,
             ..Failure::of(&error)
@@ -100,7 +106,10 @@ pub(super) async fn run(path: &Path, passphrase_file: Option<PathBuf>) -> Result
     start_logging(&config.log)?;
     let passphrase = passphrase::of_node(&config, passphrase_file.as_deref())?;
     let listen = |kind| signal(kind).map_err(|error| Failure::of(&error));
-    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    let (mut interrupt, mut terminate) = (
+        listen(SignalKind::interrupt())?,
+        listen(SignalKind::terminate())?,
+    );
     let reloads = on_hangup(listen(SignalKind::hangup())?, path.to_owned());
     let stop = async move {
         tokio::select! {
@@ -136,7 +145,10 @@ fn show(event: Event) {
     match event {
         Event::Opened { onion, .. } => eprintln!("This node is {}", onion.to_onion_string()),
         Event::ApiReady(address) => eprintln!("The local API answers on http://{address}"),
-        Event::Bootstrapping { percent, blocked: None } => eprintln!("Joining Tor: {percent} %"),
+        Event::Bootstrapping {
+            percent,
+            blocked: None,
+        } => eprintln!("Joining Tor: {percent} %"),
         Event::Bootstrapping {
             percent,
             blocked: Some(why),
@@ -149,12 +161,15 @@ fn show(event: Event) {
 }
 
 fn start_logging(config: &LogConfig) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&config.filter).map_err(|error| Failure::usage(format!("log.filter: {error}")))?;
+    let filter = EnvFilter::try_new(&config.filter)
+        .map_err(|error| Failure::usage(format!("log.filter: {error}")))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
     let started = match config.format {
-        LogFormat::Human => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Human => builder
+            .with_ansi(std::io::stderr().is_terminal())
+            .try_init(),
         LogFormat::Json => builder.json().try_init(),
     };
     started.map_err(|error| Failure::failed(error.to_string()))

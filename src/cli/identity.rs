@@ -59,8 +59,16 @@ pub(super) async fn run(command: Identity) -> Result<(), Failure> {
     match command {
         Identity::New { name, asking } => new(name, &asking).await,
         Identity::List(asking) => known(&asking).await,
-        Identity::Rename { identity, name, asking } => rename(&identity, name, &asking).await,
-        Identity::Retire { identity, undo, asking } => retire(&identity, !undo, &asking).await,
+        Identity::Rename {
+            identity,
+            name,
+            asking,
+        } => rename(&identity, name, &asking).await,
+        Identity::Retire {
+            identity,
+            undo,
+            asking,
+        } => retire(&identity, !undo, &asking).await,
         Identity::Rotate { identity, asking } => rotate(&identity, &asking).await,
         Identity::Thaw { identity, asking } => thaw(&identity, &asking).await,
     }
@@ -68,7 +76,9 @@ pub(super) async fn run(command: Identity) -> Result<(), Failure> {
 
 async fn new(name: Option<String>, asking: &Asking) -> Result<(), Failure> {
     let client = Client::find(&asking.node.config)?;
-    let made = client.post("/api/identities", &json!({ "name": name })).await?;
+    let made = client
+        .post("/api/identities", &json!({ "name": name }))
+        .await?;
     if asking.json {
         say_json(&made);
         return Ok(());
@@ -79,7 +89,9 @@ async fn new(name: Option<String>, asking: &Asking) -> Result<(), Failure> {
 }
 
 async fn known(asking: &Asking) -> Result<(), Failure> {
-    let known = Client::find(&asking.node.config)?.get("/api/identities").await?;
+    let known = Client::find(&asking.node.config)?
+        .get("/api/identities")
+        .await?;
     if asking.json {
         say_json(&known);
         return Ok(());
@@ -147,7 +159,10 @@ async fn rotate(identity: &str, asking: &Asking) -> Result<(), Failure> {
         say_json(&done);
         return Ok(());
     }
-    say(format_args!("Its key is number {} now.", number(&done, "key_id")));
+    say(format_args!(
+        "Its key is number {} now.",
+        number(&done, "key_id")
+    ));
     say(KEY_BACKUP);
     Ok(())
 }
@@ -155,7 +170,9 @@ async fn rotate(identity: &str, asking: &Asking) -> Result<(), Failure> {
 async fn thaw(identity: &str, asking: &Asking) -> Result<(), Failure> {
     let client = Client::find(&asking.node.config)?;
     let oid = find_identity(&client, identity, false).await?;
-    let done = client.post(&format!("/api/identities/{oid}/thaw"), &json!({})).await?;
+    let done = client
+        .post(&format!("/api/identities/{oid}/thaw"), &json!({}))
+        .await?;
     tell(asking, &done, "Thawed: what it signs is taken again");
     Ok(())
 }

@@ -97,7 +97,8 @@ impl Opening {
             None => (folder::load(&self.node.config)?, None),
         };
         let passphrase = passphrase::of_node(&config, self.passphrase_file.as_deref())?;
-        let keys = KeyManager::open(&DataDir::of(&config).keys(), &passphrase).map_err(|error| Failure::of(&error))?;
+        let keys = KeyManager::open(&DataDir::of(&config).keys(), &passphrase)
+            .map_err(|error| Failure::of(&error))?;
         Ok(Opened {
             config,
             keys,
@@ -131,10 +132,17 @@ pub(super) fn run(keys: Keys) -> Result<(), Failure> {
             opening,
             recovery_file,
         } => rotate(&whose, &opening, recovery_file.as_deref()),
-        Keys::ExportRecovery { whose, opening, out } => export_recovery(&whose, &opening, &out),
+        Keys::ExportRecovery {
+            whose,
+            opening,
+            out,
+        } => export_recovery(&whose, &opening, &out),
         Keys::ExportOnion { opening, out } => {
             let opened = opening.to_read()?;
-            opened.keys.export_onion(&out).map_err(|error| Failure::of(&error))?;
+            opened
+                .keys
+                .export_onion(&out)
+                .map_err(|error| Failure::of(&error))?;
             say(format_args!(
                 "The key of {} in {}",
                 opened.keys.onion().to_onion_string(),
@@ -170,7 +178,11 @@ fn list(keys: &KeyManager, as_json: bool) -> Result<(), Failure> {
     }
     say(format_args!("onion       {onion}"));
     for holder in &holders {
-        let what = if holder.is_node { "node      " } else { "identity  " };
+        let what = if holder.is_node {
+            "node      "
+        } else {
+            "identity  "
+        };
         let next = if holder.next_is_here {
             "the next one is here"
         } else {
@@ -193,7 +205,8 @@ fn list(keys: &KeyManager, as_json: bool) -> Result<(), Failure> {
 }
 
 fn change_passphrase(opening: &Opening, new: Option<&Path>) -> Result<(), Failure> {
-    let opened = opening.to_write("the passphrase changes while the node is stopped: stop it first")?;
+    let opened =
+        opening.to_write("the passphrase changes while the node is stopped: stop it first")?;
     let passphrase = passphrase::choose(new)?;
     eprintln!("Sealing the keys (a few seconds) …");
     let cost = node::calibrated().map_err(|error| Failure::of(&error))?;
@@ -246,14 +259,17 @@ fn rotate(whose: &str, opening: &Opening, recovery_file: Option<&Path>) -> Resul
 
 /// The order matters: written, read back, and only then forgotten. One that was interrupted is taken up again.
 fn export_recovery(whose: &str, opening: &Opening, out: &Path) -> Result<(), Failure> {
-    let opened = opening.to_write("the next key leaves the vault while the node is stopped: stop it first")?;
+    let opened = opening
+        .to_write("the next key leaves the vault while the node is stopped: stop it first")?;
     let holder = find(&opened.keys, whose)?;
     if !out.exists() {
         let recovery = opened
             .keys
             .recovery_key(holder.oid)
             .map_err(|error| Failure::of(&error))?;
-        recovery.write_new(out).map_err(|error| Failure::of(&error))?;
+        recovery
+            .write_new(out)
+            .map_err(|error| Failure::of(&error))?;
     }
     let written = RecoveryKey::read_back(out).map_err(|error| Failure::of(&error))?;
     // Refuses a file that does not hold exactly the next key.
@@ -276,7 +292,8 @@ fn export_recovery(whose: &str, opening: &Opening, out: &Path) -> Result<(), Fai
 }
 
 fn import_onion(from: &Path, opening: &Opening) -> Result<(), Failure> {
-    let opened = opening.to_write("the onion service's key changes while the node is stopped: stop it first")?;
+    let opened = opening
+        .to_write("the onion service's key changes while the node is stopped: stop it first")?;
     let onion = OnionKey::from_tor_folder(from).map_err(|error| Failure::of(&error))?;
     let before = opened.keys.onion().to_onion_string();
     opened

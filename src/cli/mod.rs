@@ -270,7 +270,10 @@ pub async fn run(cli: Cli) -> ExitCode {
             passphrase_file,
             json,
         } => folder::init(&dir, name, passphrase_file, json).await,
-        Command::Run { node, passphrase_file } => folder::run(&node.config, passphrase_file).await,
+        Command::Run {
+            node,
+            passphrase_file,
+        } => folder::run(&node.config, passphrase_file).await,
         Command::Check { node } => folder::check(&node.config),
         Command::Backup {
             out,
@@ -296,7 +299,12 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Peer(Peer::Ban(what)) => what.say("ban").await,
         Command::Identity(command) => identity::run(command).await,
         Command::Recovery(word) => recovery::run(word).await,
-        Command::Send { from, to, text, asking } => commands::send(&from, &to, text, &asking).await,
+        Command::Send {
+            from,
+            to,
+            text,
+            asking,
+        } => commands::send(&from, &to, text, &asking).await,
         Command::Inbox {
             identity,
             after,

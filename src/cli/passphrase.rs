@@ -69,8 +69,11 @@ fn ask(question: &str) -> Result<Passphrase, Failure> {
 }
 
 fn prompt(question: &str) -> Result<String, Failure> {
-    rpassword::prompt_password(question)
-        .map_err(|_| Failure::usage("there is no terminal to ask for the passphrase at: use --passphrase-file FILE"))
+    rpassword::prompt_password(question).map_err(|_| {
+        Failure::usage(
+            "there is no terminal to ask for the passphrase at: use --passphrase-file FILE",
+        )
+    })
 }
 
 fn not_empty(passphrase: Passphrase) -> Result<Passphrase, Failure> {

@@ -82,7 +82,10 @@ mod tests {
 
     #[test]
     fn a_dial_is_told_in_words() {
-        check(json!({ "step": "dialling" }), "Reaching the onion service …");
+        check(
+            json!({ "step": "dialling" }),
+            "Reaching the onion service …",
+        );
         let solving = |elapsed: u64, expected: Option<u64>| {
             json!({
                 "step": "solving", "evaluations": 500, "effort": 4096, "elapsed_ms": elapsed, "expected_ms": expected,
@@ -90,7 +93,10 @@ mod tests {
         };
         let begin = "Solving: 500 evaluations tried, 4096 expected";
         check(solving(0, None), begin);
-        check(solving(400, Some(2500)), &format!("{begin}; about 3 s more"));
+        check(
+            solving(400, Some(2500)),
+            &format!("{begin}; about 3 s more"),
+        );
         check(
             solving(3000, Some(2500)),
             &format!("{begin}; longer than expected, any moment now"),

@@ -68,17 +68,22 @@ pub(super) fn summary(recovery: &Value) -> Option<String> {
     match text(recovery, "state") {
         "recovering" => Some(match list(recovery, "waits_for").len() {
             0 => "changes wait for the first peer that comes (`postern recovery`)".to_owned(),
-            peers => format!("changes wait until {peers} more peers were asked (`postern recovery`)"),
+            peers => {
+                format!("changes wait until {peers} more peers were asked (`postern recovery`)")
+            }
         }),
-        "read_only" => {
-            Some("READ-ONLY: another copy of this node runs, or it was put back (`postern recovery`)".to_owned())
-        }
+        "read_only" => Some(
+            "READ-ONLY: another copy of this node runs, or it was put back (`postern recovery`)"
+                .to_owned(),
+        ),
         _ => None,
     }
 }
 
 async fn status(asking: &Asking) -> Result<(), Failure> {
-    let recovery = Client::find(&asking.node.config)?.get("/api/recovery").await?;
+    let recovery = Client::find(&asking.node.config)?
+        .get("/api/recovery")
+        .await?;
     if asking.json {
         say_json(&recovery);
         return Ok(());
@@ -95,10 +100,15 @@ async fn status(asking: &Asking) -> Result<(), Failure> {
                     "since they may contradict what was done after the backup. No peer was known then: the first that comes ends it.",
                 );
             } else {
-                say("since they may contradict what was done after the backup. It waits for these peers:");
+                say(
+                    "since they may contradict what was done after the backup. It waits for these peers:",
+                );
             }
             for peer in peers {
-                say(format_args!("  peer {}", short(peer.as_str().unwrap_or_default())));
+                say(format_args!(
+                    "  peer {}",
+                    short(peer.as_str().unwrap_or_default())
+                ));
             }
             say(format_args!(
                 "It waits no longer than {} more hours.",
@@ -117,7 +127,9 @@ async fn status(asking: &Asking) -> Result<(), Failure> {
             say(
                 "Either another copy of this node runs, or this one was put back to an older state. It writes nothing more.",
             );
-            say("  1. If another copy runs: stop this one for good. Two of them contradict each other.");
+            say(
+                "  1. If another copy runs: stop this one for good. Two of them contradict each other.",
+            );
             say(
                 "  2. If you know that no other runs, nor ever will: `postern recovery resolve`, and start this one again.",
             );

@@ -47,7 +47,10 @@ pub(super) fn number(value: &Value, field: &str) -> u64 {
 
 /// A field's elements.
 pub(super) fn list<'v>(value: &'v Value, field: &str) -> &'v [Value] {
-    value.get(field).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    value
+        .get(field)
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
 }
 
 /// The start of an id, for eyes.
@@ -82,7 +85,9 @@ pub(super) fn tame(text: &str) -> String {
     for letter in text.chars() {
         match letter {
             '\n' => shown.push_str("\n    "),
-            letter if letter.is_control() || is_hidden_mark(letter) => shown.extend(letter.escape_unicode()),
+            letter if letter.is_control() || is_hidden_mark(letter) => {
+                shown.extend(letter.escape_unicode())
+            }
             letter => shown.push(letter),
         }
     }
@@ -114,7 +119,11 @@ pub(super) fn utc(ms: u64) -> String {
     let of_year = day - (365 * year + year / 4 - year / 100);
     let month = (5 * of_year + 2) / 153;
     let of_month = of_year - (153 * month + 2) / 5 + 1;
-    let (month, carried) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let (month, carried) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
     let (hour, minute) = (minutes / 60, minutes % 60);
     format!(
         "{:04}-{month:02}-{of_month:02} {hour:02}:{minute:02} UTC",
@@ -142,7 +151,10 @@ mod tests {
     fn json_cannot_play_with_the_terminal_either_and_means_the_same() {
         let value = serde_json::json!({ "names": ["a\u{9b}2Jb\u{7f}\u{1b}", "c\u{202e}d ö 😀"] });
         let shown = tame_json(&value);
-        assert_eq!(shown, "{\"names\":[\"a\\u009b2Jb\\u007f\\u001b\",\"c\\u202ed ö 😀\"]}");
+        assert_eq!(
+            shown,
+            "{\"names\":[\"a\\u009b2Jb\\u007f\\u001b\",\"c\\u202ed ö 😀\"]}"
+        );
         assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), value);
     }
 

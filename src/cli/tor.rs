@@ -15,7 +15,8 @@ pub(super) fn lines(tor: &Value) -> Vec<String> {
         rate => format!("{rate} a second each, {} at once", count("intro_burst")),
     };
     let extra = |field: &str| {
-        let is = |what| tor.get(field).and_then(|extra| extra.get(what)) == Some(&Value::Bool(true));
+        let is =
+            |what| tor.get(field).and_then(|extra| extra.get(what)) == Some(&Value::Bool(true));
         match (is("built_in"), is("on")) {
             (false, _) => "not built in",
             (true, false) => "off",

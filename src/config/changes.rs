@@ -17,8 +17,18 @@ impl Config {
         note(&mut found, "bastion", &self.bastion, &other.bastion);
         note(&mut found, "sync", &self.sync, &other.sync);
         note(&mut found, "limits", &self.limits, &other.limits);
-        note(&mut found, "quota.worked", &self.quota.worked, &other.quota.worked);
-        note(&mut found, "quota.trusted", &self.quota.trusted, &other.quota.trusted);
+        note(
+            &mut found,
+            "quota.worked",
+            &self.quota.worked,
+            &other.quota.worked,
+        );
+        note(
+            &mut found,
+            "quota.trusted",
+            &self.quota.trusted,
+            &other.quota.trusted,
+        );
         note(&mut found, "transport", &self.transport, &other.transport);
         note(&mut found, "log", &self.log, &other.log);
         if self.peers != other.peers {
@@ -35,11 +45,15 @@ fn note<T: Serialize + PartialEq>(found: &mut Vec<String>, table: &str, one: &T,
     if one == other {
         return;
     }
-    let (Ok(Value::Table(one)), Ok(Value::Table(other))) = (Value::try_from(one), Value::try_from(other)) else {
+    let (Ok(Value::Table(one)), Ok(Value::Table(other))) =
+        (Value::try_from(one), Value::try_from(other))
+    else {
         // What has no form in a file still differs.
         return found.push(table.to_owned());
     };
-    let keys = one.keys().chain(other.keys().filter(|key| !one.contains_key(*key)));
+    let keys = one
+        .keys()
+        .chain(other.keys().filter(|key| !one.contains_key(*key)));
     let differ = keys.filter(|key| one.get(*key) != other.get(*key));
     found.extend(differ.map(|key| format!("{table}.{key}")));
 }
@@ -75,11 +89,16 @@ mod tests {
                 "quota.trusted.requests_per_minute_max",
             ],
         );
-        check("[tor.path_rules]\nipv4_subnet_family_prefix = 33\n", &["tor"]);
+        check(
+            "[tor.path_rules]\nipv4_subnet_family_prefix = 33\n",
+            &["tor"],
+        );
         let onion = "2gzyxa5ihm7nsggfxnu52rck2vv4rvmdlkiu3zzui5du4xyclen53wid.onion";
         check(&format!("[[peer]]\nonion = \"{onion}\"\n"), &["peer"]);
         check(
-            &format!("[transport]\nkind = \"loopback\"\nloopback_directory = {{ \"{onion}\" = \"127.0.0.1:9\" }}\n"),
+            &format!(
+                "[transport]\nkind = \"loopback\"\nloopback_directory = {{ \"{onion}\" = \"127.0.0.1:9\" }}\n"
+            ),
             &["transport.kind", "transport.loopback_directory"],
         );
     }

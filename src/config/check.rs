@@ -8,7 +8,10 @@ use std::net::SocketAddr;
 
 use tracing_subscriber::EnvFilter;
 
-use super::{AdmissionConfig, ApiConfig, Config, LimitsConfig, NodeConfig, SyncConfig, TransportConfig, TransportKind};
+use super::{
+    AdmissionConfig, ApiConfig, Config, LimitsConfig, NodeConfig, SyncConfig, TransportConfig,
+    TransportKind,
+};
 use crate::schema::{IDENTITIES, Schemas};
 use crate::state_engine::PackageLimits;
 use crate::toml_file::nearest;
@@ -55,14 +58,16 @@ impl Config {
         }
         let frame_bytes_min = PackageLimits::PROTOCOL.bytes_max + FRAME_ROOM_BYTES;
         if self.bastion.frame_bytes_max < frame_bytes_min {
-            let why = format!("must be at least {frame_bytes_min}: peers may send packages of that size");
+            let why =
+                format!("must be at least {frame_bytes_min}: peers may send packages of that size");
             note("bastion.frame_bytes_max", &why);
         }
         // The largest change group is a conversation with its first message, and a group is never split.
         let object_room = self.sync.package_bytes_max.saturating_sub(FRAME_ROOM_BYTES) / 2;
         if self.limits.object_bytes_max > object_room {
-            let why =
-                format!("two do not fit a package: at most half of sync.package_bytes_max less {FRAME_ROOM_BYTES}");
+            let why = format!(
+                "two do not fit a package: at most half of sync.package_bytes_max less {FRAME_ROOM_BYTES}"
+            );
             note("limits.object_bytes_max", &why);
         }
     }
@@ -78,10 +83,15 @@ impl Config {
                 &format!("tor.{key}"),
                 "unknown key; arti's documentation names them all",
             ),
-            Err(TorError::OwnKey(key)) => note(&format!("tor.{key}"), "is this program's own affair: leave it out"),
+            Err(TorError::OwnKey(key)) => note(
+                &format!("tor.{key}"),
+                "is this program's own affair: leave it out",
+            ),
             Err(TorError::Contradiction { key, ours }) => note(
                 &format!("tor.{key}"),
-                &format!("contradicts transport.vanguards, which says \"{ours}\": leave it out here"),
+                &format!(
+                    "contradicts transport.vanguards, which says \"{ours}\": leave it out here"
+                ),
             ),
             // Tor's proof of work is asked for in our own table, and named there.
             Err(TorError::NotBuiltIn("tor-pow")) => {}
@@ -98,7 +108,10 @@ impl Config {
 
     /// A package that is within the protocol must fit an empty quota, or a peer could never begin.
     fn check_quotas(&self, note: Note<'_>) {
-        let PackageLimits { bytes_max, objects_max } = PackageLimits::PROTOCOL;
+        let PackageLimits {
+            bytes_max,
+            objects_max,
+        } = PackageLimits::PROTOCOL;
         let quotas = self.quota.quotas();
         for (tier, quota) in [("worked", quotas.worked), ("trusted", quotas.trusted)] {
             for (key, value, least, total_key, total) in [
@@ -124,7 +137,10 @@ impl Config {
                     );
                 }
                 if total < value {
-                    note(&format!("quota.{tier}.{total_key}"), &format!("is below {key}"));
+                    note(
+                        &format!("quota.{tier}.{total_key}"),
+                        &format!("is below {key}"),
+                    );
                 }
                 if total > STORED_MAX {
                     note(
@@ -159,7 +175,10 @@ impl NodeConfig {
     fn check(&self, note: Note<'_>) {
         name(note, "node.name", &self.name);
         if self.data_dir.as_os_str().is_empty() {
-            note("node.data_dir", "must not be empty; \".\" is the file's own folder");
+            note(
+                "node.data_dir",
+                "must not be empty; \".\" is the file's own folder",
+            );
         }
         let distinct: BTreeSet<_> = self.apps.iter().collect();
         if distinct.len() < self.apps.len() {
@@ -171,7 +190,8 @@ impl NodeConfig {
                 .iter()
                 .filter(|app| !Schemas::built_in().any(|slug| slug == **app))
             {
-                let near = nearest(app, Schemas::built_in()).map(|slug| format!("; did you mean `{slug}`?"));
+                let near = nearest(app, Schemas::built_in())
+                    .map(|slug| format!("; did you mean `{slug}`?"));
                 note(
                     "node.apps",
                     &format!("there is no app `{app}`{}", near.unwrap_or_default()),
@@ -179,7 +199,10 @@ impl NodeConfig {
             }
         }
         if !distinct.iter().any(|app| *app == IDENTITIES) {
-            note("node.apps", "`identities` must be there: all other apps need it");
+            note(
+                "node.apps",
+                "`identities` must be there: all other apps need it",
+            );
         }
         if !(1..=HOURS_MAX).contains(&self.recovery_hours) {
             note("node.recovery_hours", &format!("must be 1 to {HOURS_MAX}"));
@@ -190,7 +213,12 @@ impl NodeConfig {
 impl ApiConfig {
     fn check(&self, note: Note<'_>) {
         loopback(note, "api.listen", self.listen);
-        bytes(note, "api.body_bytes_max", self.body_bytes_max, 1024..=64 << 20);
+        bytes(
+            note,
+            "api.body_bytes_max",
+            self.body_bytes_max,
+            1024..=64 << 20,
+        );
         count(note, "api.requests_max", self.requests_max);
         seconds(note, "api.request_deadline_s", self.request_deadline_s);
     }
@@ -255,10 +283,21 @@ impl SyncConfig {
         ] {
             count(note, key, value);
         }
-        let PackageLimits { bytes_max, objects_max } = PackageLimits::PROTOCOL;
-        bytes(note, "sync.package_bytes_max", self.package_bytes_max, 8192..=bytes_max);
+        let PackageLimits {
+            bytes_max,
+            objects_max,
+        } = PackageLimits::PROTOCOL;
+        bytes(
+            note,
+            "sync.package_bytes_max",
+            self.package_bytes_max,
+            8192..=bytes_max,
+        );
         if !(2..=objects_max).contains(&self.package_objects_max) {
-            note("sync.package_objects_max", &format!("must be 2 to {objects_max}"));
+            note(
+                "sync.package_objects_max",
+                &format!("must be 2 to {objects_max}"),
+            );
         }
         if self.silence_s_max <= self.ping_interval_s {
             note(
@@ -280,7 +319,12 @@ impl SyncConfig {
 
 impl LimitsConfig {
     fn check(&self, note: Note<'_>) {
-        bytes(note, "limits.object_bytes_max", self.object_bytes_max, 4096..=16 << 20);
+        bytes(
+            note,
+            "limits.object_bytes_max",
+            self.object_bytes_max,
+            4096..=16 << 20,
+        );
         count(note, "limits.object_attrs_max", self.object_attrs_max);
         if !(1..=KEY_EVENTS_MAX).contains(&self.key_events_max) {
             note(
@@ -304,7 +348,10 @@ impl TransportConfig {
         for (key, value) in [
             ("transport.bootstrap_deadline_s", self.bootstrap_deadline_s),
             ("transport.accept_deadline_s", self.accept_deadline_s),
-            ("transport.accept_deadline_pressed_s", self.accept_deadline_pressed_s),
+            (
+                "transport.accept_deadline_pressed_s",
+                self.accept_deadline_pressed_s,
+            ),
             ("transport.request_wait_s", self.request_wait_s),
             ("transport.circuit_idle_s", self.circuit_idle_s),
         ] {
@@ -318,7 +365,10 @@ impl TransportConfig {
                 "transport.streams_per_circuit_max",
                 self.streams_per_circuit_max as usize,
             ),
-            ("transport.streams_per_minute_max", self.streams_per_minute_max as usize),
+            (
+                "transport.streams_per_minute_max",
+                self.streams_per_minute_max as usize,
+            ),
             ("transport.arrivals_max", self.arrivals_max),
             ("transport.tor_pow_queue_max", self.tor_pow_queue_max),
         ] {
@@ -330,7 +380,10 @@ impl TransportConfig {
             loopback(note, "transport.loopback_directory", *addr);
         }
         if self.kind == TransportKind::Tor && !self.loopback_directory.is_empty() {
-            note("transport.loopback_directory", "has no effect with kind = \"tor\"");
+            note(
+                "transport.loopback_directory",
+                "has no effect with kind = \"tor\"",
+            );
         }
     }
 }
@@ -348,7 +401,8 @@ impl TransportConfig {
             );
         }
         if self.intro_burst < self.intro_rate_per_s || self.intro_burst > INTRO_RATE_MAX {
-            let why = format!("must be intro_rate_per_s to {INTRO_RATE_MAX}, or relays ignore both");
+            let why =
+                format!("must be intro_rate_per_s to {INTRO_RATE_MAX}, or relays ignore both");
             note("transport.intro_burst", &why);
         }
         if self.tor_pow && cfg!(not(feature = "tor-pow")) {
@@ -393,6 +447,9 @@ fn count(note: Note<'_>, key: &str, value: usize) {
 
 fn bytes(note: Note<'_>, key: &str, value: usize, possible: std::ops::RangeInclusive<usize>) {
     if !possible.contains(&value) {
-        note(key, &format!("must be {} to {}", possible.start(), possible.end()));
+        note(
+            key,
+            &format!("must be {} to {}", possible.start(), possible.end()),
+        );
     }
 }

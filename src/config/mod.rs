@@ -20,7 +20,8 @@ use serde::Deserialize;
 
 pub use quota::{QuotaConfig, TrustedQuota, WorkedQuota};
 pub use sections::{
-    AdmissionConfig, ApiConfig, LimitsConfig, LogConfig, LogFormat, NodeConfig, PeerConfig, Policy, SyncConfig,
+    AdmissionConfig, ApiConfig, LimitsConfig, LogConfig, LogFormat, NodeConfig, PeerConfig, Policy,
+    SyncConfig,
 };
 pub use transport::{TransportConfig, TransportKind};
 
@@ -136,12 +137,18 @@ impl Config {
 
     /// Folder of own apps, if there is one.
     pub fn schema_dir(&self) -> Option<PathBuf> {
-        self.node.schema_dir.as_ref().map(|path| self.folder().join(path))
+        self.node
+            .schema_dir
+            .as_ref()
+            .map(|path| self.folder().join(path))
     }
 
     /// File of the vault's passphrase, if there is one.
     pub fn passphrase_file(&self) -> Option<PathBuf> {
-        self.node.passphrase_file.as_ref().map(|path| self.folder().join(path))
+        self.node
+            .passphrase_file
+            .as_ref()
+            .map(|path| self.folder().join(path))
     }
 }
 

@@ -298,14 +298,21 @@ mod peer_ids {
     use keys::PeerId;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(ids: &[PeerId], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        ids: &[PeerId],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         let texts: Vec<_> = ids.iter().map(PeerId::to_hex).collect();
         texts.serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PeerId>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<PeerId>, D::Error> {
         let texts = Vec::<String>::deserialize(deserializer)?;
         let parsed = texts.iter().map(|text| text.parse());
-        parsed.collect::<Result<_, _>>().map_err(serde::de::Error::custom)
+        parsed
+            .collect::<Result<_, _>>()
+            .map_err(serde::de::Error::custom)
     }
 }

@@ -33,18 +33,22 @@ fn an_empty_file_and_the_default_file_are_the_defaults() {
 fn the_default_file_with_every_key_taken_in_is_the_defaults_too() {
     let lines = Config::default_toml().lines();
     let text: String = lines
-        .map(|line| match line.strip_prefix("# ").filter(|rest| is_key_line(rest)) {
-            Some(rest) if !rest.ends_with("\"...\"") => format!("{rest}\n"),
-            _ => format!("{line}\n"),
-        })
+        .map(
+            |line| match line.strip_prefix("# ").filter(|rest| is_key_line(rest)) {
+                Some(rest) if !rest.ends_with("\"...\"") => format!("{rest}\n"),
+                _ => format!("{line}\n"),
+            },
+        )
         .collect();
     assert!(text.contains("\ndials_max = 4\n"));
     assert_eq!(parse(&text).unwrap(), parse("").unwrap());
 }
 
 fn is_key_line(line: &str) -> bool {
-    line.split_once(" = ")
-        .is_some_and(|(key, _)| key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
+    line.split_once(" = ").is_some_and(|(key, _)| {
+        key.bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+    })
 }
 
 #[test]
@@ -115,7 +119,10 @@ fn wrong_types_and_words_are_named() {
         "[api]\nlisten = \"localhost\"\n",
         "p:2: api.listen: invalid socket address syntax",
     );
-    wrong("[sync]\ndials_max = 1\ndials_max = 2\n", "p:3: not TOML: duplicate key");
+    wrong(
+        "[sync]\ndials_max = 1\ndials_max = 2\n",
+        "p:3: not TOML: duplicate key",
+    );
     wrong("[sync\n", "p:1: not TOML: unclosed table, expected `]`");
 }
 
@@ -139,8 +146,7 @@ fn bad_addresses_are_named_without_being_quoted() {
 
 #[test]
 fn values_that_make_no_sense_are_named_all_at_once() {
-    let only_loopback =
-        "must be a loopback address, such as 127.0.0.1: nothing here may be reached from another machine";
+    let only_loopback = "must be a loopback address, such as 127.0.0.1: nothing here may be reached from another machine";
     wrong(
         "[api]\nlisten = \"0.0.0.0:80\"\n[sync]\ndials_max = 0\nbackoff_s_min = 60\nbackoff_s_max = 59\npull_wait_s = 61\n",
         &format!(
@@ -234,7 +240,9 @@ fn what_tor_is_asked_to_do_is_checked() {
          p:5: transport.vanguards: `none` is not possible here; possible: lite, full\n\
          p:6: transport.request_wait_s: must be 1 to 86400",
     );
-    let unlimited = parse("[transport]\nintro_rate_per_s = 0\nintro_burst = 0\nvanguards = \"full\"\n").unwrap();
+    let unlimited =
+        parse("[transport]\nintro_rate_per_s = 0\nintro_burst = 0\nvanguards = \"full\"\n")
+            .unwrap();
     assert_eq!(unlimited.transport.vanguards, bastion::Vanguards::Full);
 }
 
@@ -296,7 +304,13 @@ fn what_is_set_reaches_tor() {
         .map(seconds),
         [2, 3, 5, 7, 12]
     );
-    assert_eq!((limits.streams_per_circuit_max, limits.streams_per_minute_max), (9, 10));
+    assert_eq!(
+        (
+            limits.streams_per_circuit_max,
+            limits.streams_per_minute_max
+        ),
+        (9, 10)
+    );
     let asked = bastion::Hardening {
         intro_points: 4,
         intro_rate_per_s: 14,
@@ -307,7 +321,10 @@ fn what_is_set_reaches_tor() {
     assert_eq!(tor.hardening, asked);
     let defaults = parse("").unwrap().tor_config(Path::new("t"));
     let theirs = bastion::transport::tor::TorConfig::new("t/state", "t/cache");
-    assert_eq!((defaults.limits, defaults.hardening), (theirs.limits, theirs.hardening));
+    assert_eq!(
+        (defaults.limits, defaults.hardening),
+        (theirs.limits, theirs.hardening)
+    );
 }
 
 #[test]
@@ -322,11 +339,17 @@ fn a_value_that_only_its_neighbour_makes_wrong_is_found_at_its_table() {
 fn files_that_cannot_be_read_say_why() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(FILE_NAME);
-    assert!(matches!(Config::load(&path), Err(ConfigError::Unreadable { .. })));
+    assert!(matches!(
+        Config::load(&path),
+        Err(ConfigError::Unreadable { .. })
+    ));
     std::fs::write(&path, "#".repeat(FILE_BYTES_MAX as usize + 1)).unwrap();
     assert!(matches!(Config::load(&path), Err(ConfigError::TooLong(_))));
     std::fs::write(&path, Config::default_toml()).unwrap();
-    assert_eq!(Config::load(&path).unwrap().data_dir(), dir.path().join("."));
+    assert_eq!(
+        Config::load(&path).unwrap().data_dir(),
+        dir.path().join(".")
+    );
 }
 
 /// The default file is made from the documentation of the fields, so that the two cannot differ. After a change run
@@ -359,13 +382,33 @@ fn default_toml() -> String {
     }
     table("node", ours, "NodeConfig", values(&config.node));
     table("api", ours, "ApiConfig", values(&config.api));
-    table("admission", ours, "AdmissionConfig", values(&config.admission));
+    table(
+        "admission",
+        ours,
+        "AdmissionConfig",
+        values(&config.admission),
+    );
     table("bastion", gate, "GateConfig", values(&config.bastion));
     table("sync", ours, "SyncConfig", values(&config.sync));
-    table("quota.worked", quota, "WorkedQuota", values(&config.quota.worked));
-    table("quota.trusted", quota, "TrustedQuota", values(&config.quota.trusted));
+    table(
+        "quota.worked",
+        quota,
+        "WorkedQuota",
+        values(&config.quota.worked),
+    );
+    table(
+        "quota.trusted",
+        quota,
+        "TrustedQuota",
+        values(&config.quota.trusted),
+    );
     table("limits", ours, "LimitsConfig", values(&config.limits));
-    table("transport", reached, "TransportConfig", values(&config.transport));
+    table(
+        "transport",
+        reached,
+        "TransportConfig",
+        values(&config.transport),
+    );
     table("log", ours, "LogConfig", values(&config.log));
     text += "\n# Peers that this node dials by itself, one table for each. Dialled peers are trusted.\n\
              # [[peer]]\n# onion = \"...\"\n# name = \"...\"\n\
@@ -383,9 +426,12 @@ fn keys(source: &str, of: &str, values: toml::Table) -> String {
             writeln!(doc, "# {comment}").unwrap();
         } else if let Some(field) = line.strip_prefix("pub ") {
             let (key, _) = field.split_once(':').unwrap();
-            let value = values.get(key).map_or("\"...\"".to_owned(), toml::Value::to_string);
+            let value = values
+                .get(key)
+                .map_or("\"...\"".to_owned(), toml::Value::to_string);
             let flat = doc.replace("\n# ", " ");
-            let said = flat.contains(&format!("Default {value}:")) || flat.contains(&format!("Default {value}."));
+            let said = flat.contains(&format!("Default {value}:"))
+                || flat.contains(&format!("Default {value}."));
             assert!(
                 said || flat.contains("Default:"),
                 "the documentation of {of}.{key} must say: Default {value}"

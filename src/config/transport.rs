@@ -107,7 +107,8 @@ impl super::Config {
     pub fn tor_config(&self, folder: &std::path::Path) -> bastion::transport::tor::TorConfig {
         use std::time::Duration;
         let ours = &self.transport;
-        let mut tor = bastion::transport::tor::TorConfig::new(folder.join("state"), folder.join("cache"));
+        let mut tor =
+            bastion::transport::tor::TorConfig::new(folder.join("state"), folder.join("cache"));
         tor.arti = self.tor.clone();
         tor.limits.bootstrap_deadline = Duration::from_secs(ours.bootstrap_deadline_s);
         tor.limits.dial_deadline = Duration::from_secs(self.bastion.dial_deadline_s);
@@ -130,14 +131,25 @@ impl super::Config {
     }
 }
 
-fn directory<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<OnionAddr, SocketAddr>, D::Error> {
+fn directory<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<OnionAddr, SocketAddr>, D::Error> {
     let entries = BTreeMap::<String, SocketAddr>::deserialize(deserializer)?;
-    let parsed = entries.into_iter().map(|(onion, addr)| Ok((onion.parse()?, addr)));
+    let parsed = entries
+        .into_iter()
+        .map(|(onion, addr)| Ok((onion.parse()?, addr)));
     parsed
         .collect::<Result<_, keys::ids::ParseIdError>>()
         .map_err(serde::de::Error::custom)
 }
 
-fn as_text<S: Serializer>(entries: &BTreeMap<OnionAddr, SocketAddr>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(entries.iter().map(|(onion, addr)| (onion.to_onion_string(), addr)))
+fn as_text<S: Serializer>(
+    entries: &BTreeMap<OnionAddr, SocketAddr>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(
+        entries
+            .iter()
+            .map(|(onion, addr)| (onion.to_onion_string(), addr)),
+    )
 }

@@ -19,16 +19,29 @@ const PARALLEL_OBJECTS_MIN: usize = 32;
 
 impl Engine {
     /// Reads objects, finds their owners' keys, and verifies their signatures.
-    pub async fn check(&self, objects: Vec<SignedObject>) -> Result<Vec<Checked>, EngineError<StoreError>> {
+    pub async fn check(
+        &self,
+        objects: Vec<SignedObject>,
+    ) -> Result<Vec<Checked>, EngineError<StoreError>> {
         let limits = self.ground.limits.graph;
-        let decoded = self.spread(objects, move |part| decode(part, &limits)).await?;
-        let mut known: KnownKeys = decoded.iter().flatten().filter_map(DecodedObject::own_key).collect();
+        let decoded = self
+            .spread(objects, move |part| decode(part, &limits))
+            .await?;
+        let mut known: KnownKeys = decoded
+            .iter()
+            .flatten()
+            .filter_map(DecodedObject::own_key)
+            .collect();
         let mut owners: Vec<Oid> = decoded.iter().flatten().map(DecodedObject::owner).collect();
         owners.sort();
         owners.dedup();
-        let mut stored = self.read(move |view| known_keys(&view.rows, &owners)).await?;
+        let mut stored = self
+            .read(move |view| known_keys(&view.rows, &owners))
+            .await?;
         stored.append(&mut known);
-        Ok(self.spread(decoded, move |part| check_objects(part, &stored)).await?)
+        Ok(self
+            .spread(decoded, move |part| check_objects(part, &stored))
+            .await?)
     }
 
     /// Runs `work` over parts of `items`, one part per core where there are threads, and joins the results in order.
@@ -54,7 +67,10 @@ fn decode(objects: Vec<SignedObject>, limits: &GraphLimits) -> Decoded {
         .collect()
 }
 
-fn in_parts<T: Send, R: Send>(mut items: Vec<T>, work: &(impl Fn(Vec<T>) -> Vec<R> + Sync)) -> Vec<R> {
+fn in_parts<T: Send, R: Send>(
+    mut items: Vec<T>,
+    work: &(impl Fn(Vec<T>) -> Vec<R> + Sync),
+) -> Vec<R> {
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
     let size = items.len().div_ceil(threads).max(1);
     let mut parts = Vec::new();
@@ -63,11 +79,16 @@ fn in_parts<T: Send, R: Send>(mut items: Vec<T>, work: &(impl Fn(Vec<T>) -> Vec<
         parts.push(std::mem::replace(&mut items, rest));
     }
     std::thread::scope(|scope| {
-        let running: Vec<_> = parts.into_iter().map(|part| scope.spawn(move || work(part))).collect();
-        // A panic goes on in this thread and fails the whole package: no part of it may go missing.
-        let joined = running
+        let running: Vec<_> = parts
             .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            .map(|part| scope.spawn(move || work(part)))
+            .collect();
+        // A panic goes on in this thread and fails the whole package: no part of it may go missing.
+        let joined = running.into_iter().map(|thread| {
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
         joined.flatten().collect()
     })
 }

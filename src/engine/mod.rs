@@ -104,7 +104,9 @@ impl Engine {
     ) -> Result<(Self, WriterThread), StoreError> {
         let ground = core.ground().clone();
         let changed = watch::Sender::new(core.change_seq());
-        let idle = (0..readers_max).map(|_| core.reader()).collect::<Result<Vec<_>, _>>()?;
+        let idle = (0..readers_max)
+            .map(|_| core.reader())
+            .collect::<Result<Vec<_>, _>>()?;
         let readers = Arc::new(Readers {
             idle: Mutex::new(idle),
             permits: Arc::new(Semaphore::new(readers_max)),
@@ -118,7 +120,8 @@ impl Engine {
             }
         };
         let thread = std::thread::Builder::new().name("writer".into()).spawn(run);
-        let thread = thread.map_err(|_| StoreError::Foreign("the writer thread could not be started".into()))?;
+        let thread = thread
+            .map_err(|_| StoreError::Foreign("the writer thread could not be started".into()))?;
         let driver = Arc::new(Driver::Thread { jobs, readers });
         Ok((
             Self {
@@ -167,13 +170,19 @@ impl Engine {
                     let _ = reply.send(work(core, now));
                 });
                 jobs.send(job).await.map_err(|_| Stopped)?;
-                result.await.map_err(|_| Stopped)?.map_err(EngineError::Work)
+                result
+                    .await
+                    .map_err(|_| Stopped)?
+                    .map_err(EngineError::Work)
             }
         }
     }
 
     /// Runs `work` on one committed state, beside the writer.
-    pub async fn read<R: Send + 'static, E: std::error::Error + From<StoreError> + Send + 'static>(
+    pub async fn read<
+        R: Send + 'static,
+        E: std::error::Error + From<StoreError> + Send + 'static,
+    >(
         &self,
         work: impl FnOnce(View<'_>) -> Result<R, E> + Send + 'static,
     ) -> Result<R, EngineError<E>> {
@@ -183,14 +192,31 @@ impl Engine {
                 work(core.view()).map_err(EngineError::Work)
             }
             Driver::Thread { readers, .. } => {
-                let permit = readers.permits.clone().acquire_owned().await.map_err(|_| Stopped)?;
-                let taken = readers.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                let permit = readers
+                    .permits
+                    .clone()
+                    .acquire_owned()
+                    .await
+                    .map_err(|_| Stopped)?;
+                let taken = readers
+                    .idle
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .pop();
                 let mut reader = taken.ok_or(Stopped)?;
                 let ground = self.ground.clone();
                 let pool = readers.clone();
                 let done = tokio::task::spawn_blocking(move || {
-                    let result = reader.snapshot(|rows| work(View { rows, ground: &ground }));
-                    pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
+                    let result = reader.snapshot(|rows| {
+                        work(View {
+                            rows,
+                            ground: &ground,
+                        })
+                    });
+                    pool.idle
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(reader);
                     // Not before the connection is back, and not by a caller that stopped waiting.
                     drop(permit);
                     result

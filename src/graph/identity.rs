@@ -56,9 +56,16 @@ impl GraphManager<'_> {
             return Ok(None);
         };
         let attrs = self.tx.attrs(app, parent.id)?;
-        let first = |number| attrs.iter().find(|(it, _)| *it == number).map(|(_, value)| value);
+        let first = |number| {
+            attrs
+                .iter()
+                .find(|(it, _)| *it == number)
+                .map(|(_, value)| value)
+        };
         Ok(Some(Profile {
-            name: first(identities::NAME).and_then(Value::as_text).map(str::to_owned),
+            name: first(identities::NAME)
+                .and_then(Value::as_text)
+                .map(str::to_owned),
             listed: first(identities::LISTED).and_then(Value::as_integer) != Some(0),
             retired: first(identities::RETIRED).and_then(Value::as_integer) == Some(1),
         }))
@@ -69,7 +76,10 @@ impl GraphManager<'_> {
         let app = self.table(identities::APP)?;
         let existing = self.tx.parent(app, &identity)?;
         self.may_write(existing.is_some())?;
-        let chain = self.keys().identity_chain(identity).ok_or(UnknownIdentity(identity))?;
+        let chain = self
+            .keys()
+            .identity_chain(identity)
+            .ok_or(UnknownIdentity(identity))?;
         let max = self.limits().key_events_max;
         let verified = chain
             .verify(max)
@@ -81,7 +91,8 @@ impl GraphManager<'_> {
         let schema = schemas
             .type_(identities::APP, identities::IDENTITY)
             .ok_or(SaveError::UnknownType)?;
-        let mut attrs = super::new_identity_attrs(&chain, &verified, &home, profile.name.as_deref());
+        let mut attrs =
+            super::new_identity_attrs(&chain, &verified, &home, profile.name.as_deref());
         if !profile.listed {
             attrs.insert(identities::LISTED, vec![Value::from(0)]);
         }
@@ -118,16 +129,22 @@ impl GraphManager<'_> {
 
     /// Whether the record of an identity that lives here is of the keys of now: its own and the node's.
     pub fn is_record_current(&self, identity: &Oid) -> Result<bool, StoreError> {
-        let (Some(known), Some(chain)) = (self.tx.identity(identity)?, self.keys().identity_chain(*identity)) else {
+        let (Some(known), Some(chain)) = (
+            self.tx.identity(identity)?,
+            self.keys().identity_chain(*identity),
+        ) else {
             return Ok(true);
         };
         let node = self.keys().node_chain();
         let home = self.home_of(&known)?;
-        Ok(known.key_id as usize == chain.events.len() && home.is_some_and(|home| home.node == node))
+        Ok(known.key_id as usize == chain.events.len()
+            && home.is_some_and(|home| home.node == node))
     }
 
     fn home_of(&self, known: &IdentityRow) -> Result<Option<HomeRecord>, StoreError> {
-        let attrs = self.tx.attrs(self.table(identities::APP)?, known.parent_id)?;
+        let attrs = self
+            .tx
+            .attrs(self.table(identities::APP)?, known.parent_id)?;
         let home = attrs.iter().find(|(number, _)| *number == identities::HOME);
         Ok(home.and_then(|(_, home)| home_in(home, self.limits().key_events_max)))
     }
@@ -144,7 +161,10 @@ impl GraphManager<'_> {
             if known.public_key == verified.current() {
                 return Ok(Some(known.pubkey_attr_id));
             }
-            if !self.known_chain(&known)?.is_some_and(|known| chain.continues(&known)) {
+            if !self
+                .known_chain(&known)?
+                .is_some_and(|known| chain.continues(&known))
+            {
                 return Ok(None);
             }
         }
@@ -183,13 +203,21 @@ impl GraphManager<'_> {
 
     /// The key chain of an identity or server that is known here.
     pub(super) fn known_chain(&self, known: &IdentityRow) -> Result<Option<KeyChain>, StoreError> {
-        let attrs = self.tx.attrs(self.table(identities::APP)?, known.parent_id)?;
-        let chain = attrs.iter().find(|(number, _)| *number == identities::CHAIN);
+        let attrs = self
+            .tx
+            .attrs(self.table(identities::APP)?, known.parent_id)?;
+        let chain = attrs
+            .iter()
+            .find(|(number, _)| *number == identities::CHAIN);
         Ok(chain.and_then(|(_, chain)| chain_in(chain, self.limits().key_events_max)))
     }
 
     /// Keeps the index of keys and homes beside an identity's Parent.
-    pub(super) fn note_identity(&self, parent: &ParentRow, record: &IdentityRecord) -> Result<IdentityRow, StoreError> {
+    pub(super) fn note_identity(
+        &self,
+        parent: &ParentRow,
+        record: &IdentityRecord,
+    ) -> Result<IdentityRow, StoreError> {
         let home = (record.home(), record.home_counter());
         self.index(parent, record.chain(), home, record.is_retired())
     }
@@ -207,7 +235,9 @@ impl GraphManager<'_> {
         let row = IdentityRow {
             oid: parent.oid,
             parent_id: parent.id,
-            pubkey_attr_id: PubkeyAttrId(attr.ok_or(StoreError::Inconsistent("an identity without a key"))?),
+            pubkey_attr_id: PubkeyAttrId(
+                attr.ok_or(StoreError::Inconsistent("an identity without a key"))?,
+            ),
             key_id: chain.key_id(),
             public_key: chain.current(),
             home,

@@ -6,7 +6,11 @@ use crate::object::{Attrs, Object};
 use crate::store::{AppTable, ParentRow, Rows, StoreError};
 
 /// Puts a stored object together again, with its owner's signature beside it.
-pub fn load_object(rows: &Rows<'_>, app: &AppTable, parent: &ParentRow) -> Result<(Object, SignedObject), StoreError> {
+pub fn load_object(
+    rows: &Rows<'_>,
+    app: &AppTable,
+    parent: &ParentRow,
+) -> Result<(Object, SignedObject), StoreError> {
     let attrs = if parent.deleted {
         None
     } else {

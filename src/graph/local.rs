@@ -104,7 +104,11 @@ impl From<NoPlace> for SaveError {
 impl GraphManager<'_> {
     /// Makes, changes or deletes an object: checks it, signs it, stamps it with `change_seq` and `sync_flags`.
     /// Several calls without [`GraphManager::end_group`] between them share one `change_seq`.
-    pub fn save_with_sync(&mut self, context: &OpContext, mut draft: Draft) -> Result<Saved, SaveError> {
+    pub fn save_with_sync(
+        &mut self,
+        context: &OpContext,
+        mut draft: Draft,
+    ) -> Result<Saved, SaveError> {
         self.may_write(draft.oid.is_some())?;
         let schemas = self.schemas();
         let schema = schemas
@@ -150,7 +154,11 @@ impl GraphManager<'_> {
     }
 
     /// An oid to change must be here; a new one is made from time and chance.
-    fn find(&mut self, app: &AppTable, oid: Option<Oid>) -> Result<(Oid, Option<ParentRow>), SaveError> {
+    fn find(
+        &mut self,
+        app: &AppTable,
+        oid: Option<Oid>,
+    ) -> Result<(Oid, Option<ParentRow>), SaveError> {
         if let Some(oid) = oid {
             let existing = self.tx.parent(app, &oid)?.ok_or(SaveError::Missing(oid))?;
             return Ok((oid, Some(existing)));
@@ -167,10 +175,13 @@ impl GraphManager<'_> {
         existing: Option<&ParentRow>,
         scope_right: ScopeRight,
     ) -> Result<Granted, SaveError> {
-        let requester = self.tx.identity_by_pubkey_attr(context.requester_pubkey_attr_id())?;
+        let requester = self
+            .tx
+            .identity_by_pubkey_attr(context.requester_pubkey_attr_id())?;
         let owner = self.identity(&object.owner)?;
         let mut domains = self.schemas().sync_domains();
-        let domain = domains.find(|domain| domain.app == object.app && domain.has_type(object.type_number));
+        let domain =
+            domains.find(|domain| domain.app == object.app && domain.has_type(object.type_number));
         let facts = LocalFacts {
             oid: object.oid,
             owner: object.owner,
@@ -231,8 +242,14 @@ impl GraphManager<'_> {
     }
 
     /// The bits of the domains in which this node exports an object of its own (SEED 3 step 2).
-    pub(super) fn sync_flags(&self, schema: &TypeSchema, object: &Object, identity: Option<&IdentityRecord>) -> i64 {
-        let unlisted = identity.is_some() && object.first(identities::LISTED).and_then(Value::as_integer) == Some(0);
+    pub(super) fn sync_flags(
+        &self,
+        schema: &TypeSchema,
+        object: &Object,
+        identity: Option<&IdentityRecord>,
+    ) -> i64 {
+        let unlisted = identity.is_some()
+            && object.first(identities::LISTED).and_then(Value::as_integer) == Some(0);
         if schema.visibility == Visibility::Local || unlisted {
             return 0;
         }
@@ -268,7 +285,12 @@ impl GraphManager<'_> {
     }
 
     /// Whether a stored object equals `object`, byte by byte.
-    pub(super) fn is_same(&self, app: &AppTable, existing: &ParentRow, object: &Object) -> Result<bool, StoreError> {
+    pub(super) fn is_same(
+        &self,
+        app: &AppTable,
+        existing: &ParentRow,
+        object: &Object,
+    ) -> Result<bool, StoreError> {
         let same_head = existing.rev == object.rev && existing.type_number == object.type_number;
         Ok(same_head && load_object(self.tx, app, existing)?.0 == *object)
     }

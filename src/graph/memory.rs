@@ -55,12 +55,19 @@ impl GraphManager<'_> {
             return Ok(known.clone());
         }
         let readers: Rc<[Oid]> = self.tx.readers(app.id, scope_id)?.into();
-        self.memory.borrow_mut().readers.insert(scope, readers.clone());
+        self.memory
+            .borrow_mut()
+            .readers
+            .insert(scope, readers.clone());
         Ok(readers)
     }
 
     /// A Parent that another object refers to.
-    pub(super) fn referenced(&self, app: &AppTable, oid: &Oid) -> Result<Option<ParentRow>, StoreError> {
+    pub(super) fn referenced(
+        &self,
+        app: &AppTable,
+        oid: &Oid,
+    ) -> Result<Option<ParentRow>, StoreError> {
         let key = (app.id, *oid);
         if let Some(known) = self.memory.borrow().referenced.get(&key) {
             return Ok(Some(known.clone()));

@@ -196,6 +196,7 @@ impl<'e> GraphManager<'e> {
 
     fn table(&self, slug: &str) -> Result<&'e AppTable, StoreError> {
         let apps: &'e crate::store::Apps = self.tx.apps();
-        apps.get(slug).ok_or(StoreError::Inconsistent("an app without tables"))
+        apps.get(slug)
+            .ok_or(StoreError::Inconsistent("an app without tables"))
     }
 }

@@ -88,7 +88,9 @@ impl GraphManager<'_> {
     }
 
     fn is_at_home(&self, owner: &Oid) -> Result<bool, StoreError> {
-        Ok(self.identity(owner)?.is_some_and(|owner| owner.home == self.us))
+        Ok(self
+            .identity(owner)?
+            .is_some_and(|owner| owner.home == self.us))
     }
 
     /// Takes back an object of this node's own that a peer was sent before the backup was restored.
@@ -124,10 +126,13 @@ impl GraphManager<'_> {
             existing: self.existing(app, existing.as_ref(), object)?,
         };
         let granted = match AclManager::check_returned(&facts).map_err(Fault::Denied)? {
-            RemoteWrite::AlreadyHere if existing.is_none() => return self.keep_deletion(object, &verified.signed),
+            RemoteWrite::AlreadyHere if existing.is_none() => {
+                return self.keep_deletion(object, &verified.signed);
+            }
             RemoteWrite::AlreadyHere => {
                 if let Some(row) = existing.filter(|row| row.key_id < verified.signed.key_id()) {
-                    let (key_id, signature) = (verified.signed.key_id(), verified.signed.signature());
+                    let (key_id, signature) =
+                        (verified.signed.key_id(), verified.signed.signature());
                     self.tx.put_signature(app, row.id, key_id, signature)?;
                 }
                 return Ok(Returned::Here);
@@ -140,7 +145,8 @@ impl GraphManager<'_> {
             _ => self.place(app, schema, object)?,
         };
         if let Some(row) = &existing
-            && (row.type_number != object.type_number || self.moves_scope(app, row, &place.scope)?)
+            && (row.type_number != object.type_number
+                || self.moves_scope(app, row, &place.scope)?)
         {
             return Err(Fault::ScopeChanged.into());
         }
@@ -160,7 +166,9 @@ impl GraphManager<'_> {
         let object = &verified.object;
         let schemas = self.schemas();
         let schema = schemas.type_(&object.app, object.type_number);
-        let flags = schema.map_or(0, |schema| self.sync_flags(schema, object, verified.record.as_ref()));
+        let flags = schema.map_or(0, |schema| {
+            self.sync_flags(schema, object, verified.record.as_ref())
+        });
         self.end_group();
         let row = self.parent_row(object, &verified.signed, None, flags);
         let row = self.write(app, row, place, existing, granted)?;
@@ -172,14 +180,20 @@ impl GraphManager<'_> {
 
     fn mode_of(&self, object: &Object) -> Option<Mode> {
         let mut domains = self.schemas().sync_domains();
-        let domain = domains.find(|domain| domain.app == object.app && domain.has_type(object.type_number));
+        let domain =
+            domains.find(|domain| domain.app == object.app && domain.has_type(object.type_number));
         domain.map(|domain| domain.mode)
     }
 
     /// Of two deletions the later one is kept.
-    fn keep_deletion(&mut self, object: &Object, signed: &SignedObject) -> Result<Returned, ApplyError> {
+    fn keep_deletion(
+        &mut self,
+        object: &Object,
+        signed: &SignedObject,
+    ) -> Result<Returned, ApplyError> {
         let known = self.tx.kept_deletion(&object.oid)?;
-        let known = known.and_then(|kept| Object::from_bytes(kept.bytes(), &self.limits().object).ok());
+        let known =
+            known.and_then(|kept| Object::from_bytes(kept.bytes(), &self.limits().object).ok());
         if known.is_none_or(|known| known.rev < object.rev) {
             self.tx.keep_deletion(&object.oid, signed)?;
         }
@@ -191,7 +205,8 @@ impl GraphManager<'_> {
         let Some(kept) = self.tx.kept_deletion(&object.oid)? else {
             return Ok(());
         };
-        let deletion = Object::from_bytes(kept.bytes(), &self.limits().object).map_err(super::ObjectFault::from);
+        let deletion = Object::from_bytes(kept.bytes(), &self.limits().object)
+            .map_err(super::ObjectFault::from);
         let deletion = deletion.map_err(Fault::from)?;
         let app = self.table(&deletion.app)?;
         let Some(row) = self.tx.parent(app, &deletion.oid)? else {
@@ -211,7 +226,9 @@ impl GraphManager<'_> {
             mode: self.mode_of(&deletion),
             existing: self.existing(app, Some(&row), &deletion)?,
         };
-        if let RemoteWrite::Apply(granted) = AclManager::check_returned(&facts).map_err(Fault::Denied)? {
+        if let RemoteWrite::Apply(granted) =
+            AclManager::check_returned(&facts).map_err(Fault::Denied)?
+        {
             let place = self.place_of_deleted(app, &row, &deletion)?;
             self.end_group();
             let deleted = self.parent_row(&deletion, &kept, None, row.sync_flags);

@@ -69,7 +69,8 @@ impl GraphManager<'_> {
                         if schema.visibility == (Visibility::Participants { through: *number }) {
                             let scope_id = parent.scope_id.ok_or(NoPlace::WrongReference)?;
                             scope = Scope::Other(scope_id);
-                            right = membership(self.readers(app, scope_id)?.contains(&object.owner));
+                            right =
+                                membership(self.readers(app, scope_id)?.contains(&object.owner));
                         }
                         StoredValue::Parent(parent.id)
                     }
@@ -80,17 +81,28 @@ impl GraphManager<'_> {
         }
         match schema.visibility {
             Visibility::ParticipantsHere { attr } => {
-                let readers: Vec<Oid> = object.all(attr).iter().filter_map(|value| value.as_oid()).collect();
+                let readers: Vec<Oid> = object
+                    .all(attr)
+                    .iter()
+                    .filter_map(|value| value.as_oid())
+                    .collect();
                 right = membership(readers.contains(&object.owner));
                 scope = Scope::This(readers);
             }
             Visibility::OwnerAndSubject { subject } => {
-                let subject = object.all(subject).iter().filter_map(|value| value.as_oid());
+                let subject = object
+                    .all(subject)
+                    .iter()
+                    .filter_map(|value| value.as_oid());
                 scope = Scope::This(std::iter::once(object.owner).chain(subject).collect());
             }
             Visibility::Participants { .. } | Visibility::Public | Visibility::Local => {}
         }
-        Ok(Place { attrs, scope, right })
+        Ok(Place {
+            attrs,
+            scope,
+            right,
+        })
     }
 
     /// Whether anybody who lives here may read what has this scope.
@@ -101,7 +113,10 @@ impl GraphManager<'_> {
             Scope::Other(scope_id) => &*self.readers(app, *scope_id)?,
         };
         for reader in readers {
-            if self.identity(reader)?.is_some_and(|identity| identity.home == self.us) {
+            if self
+                .identity(reader)?
+                .is_some_and(|identity| identity.home == self.us)
+            {
                 return Ok(true);
             }
         }
@@ -119,7 +134,8 @@ impl GraphManager<'_> {
     ) -> Result<ParentRow, StoreError> {
         if let Some(existing) = existing {
             (row.id, row.scope_id) = (existing.id, existing.scope_id);
-            self.parents(app)?.update_parent(&row, &place.attrs, granted)?;
+            self.parents(app)?
+                .update_parent(&row, &place.attrs, granted)?;
             self.memory.borrow_mut().forget_parent(app.id, &row);
             return Ok(row);
         }
@@ -129,7 +145,8 @@ impl GraphManager<'_> {
             Scope::This(_) => Some(row.id),
             Scope::Other(scope_id) => Some(*scope_id),
         };
-        self.parents(app)?.insert_parent(&row, &place.attrs, granted)?;
+        self.parents(app)?
+            .insert_parent(&row, &place.attrs, granted)?;
         if let Scope::This(readers) = &place.scope {
             for reader in readers {
                 self.tx.put_reader(app.id, row.id, reader, row.change_seq)?;
@@ -140,7 +157,12 @@ impl GraphManager<'_> {
     }
 
     /// Whether an update would move an existing object to other readers, which no update may.
-    pub(super) fn moves_scope(&self, app: &AppTable, existing: &ParentRow, scope: &Scope) -> Result<bool, StoreError> {
+    pub(super) fn moves_scope(
+        &self,
+        app: &AppTable,
+        existing: &ParentRow,
+        scope: &Scope,
+    ) -> Result<bool, StoreError> {
         Ok(match (scope, existing.scope_id) {
             (Scope::None, None) => false,
             (Scope::Other(new), Some(old)) => *new != old,

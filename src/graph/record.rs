@@ -40,7 +40,8 @@ pub enum RecordFault {
 impl IdentityRecord {
     /// Reads and checks an identity object. `None` where the object is of another type.
     pub fn read(object: &Object, key_events_max: usize) -> Option<Result<Self, RecordFault>> {
-        let is_identity = object.app == identities::APP && object.type_number == identities::IDENTITY;
+        let is_identity =
+            object.app == identities::APP && object.type_number == identities::IDENTITY;
         is_identity.then(|| Self::check(object, key_events_max))
     }
 
@@ -71,7 +72,10 @@ impl IdentityRecord {
             chain,
             home: home.node(),
             home_counter: home.counter(),
-            retired: object.first(identities::RETIRED).and_then(Value::as_integer) == Some(1),
+            retired: object
+                .first(identities::RETIRED)
+                .and_then(Value::as_integer)
+                == Some(1),
         })
     }
 
@@ -115,7 +119,12 @@ pub(super) fn home_in(value: &Value, key_events_max: usize) -> Option<HomeRecord
 }
 
 /// The Attrs of an identity object.
-pub fn new_identity_attrs(chain: &KeyChain, verified: &VerifiedChain, home: &HomeRecord, name: Option<&str>) -> Attrs {
+pub fn new_identity_attrs(
+    chain: &KeyChain,
+    verified: &VerifiedChain,
+    home: &HomeRecord,
+    name: Option<&str>,
+) -> Attrs {
     let mut attrs = Attrs::from([
         (
             identities::PUBLIC_KEY,

@@ -159,7 +159,10 @@ impl GraphManager<'_> {
         origin: i64,
         expected: Expected,
     ) -> Result<Applied, ApplyError> {
-        let OpContext::Remote { sync_domain, peer, .. } = context else {
+        let OpContext::Remote {
+            sync_domain, peer, ..
+        } = context
+        else {
             return Err(Fault::Denied(Denied::WrongContext("local")).into());
         };
         let (object, schemas) = (&verified.object, self.schemas());
@@ -194,18 +197,20 @@ impl GraphManager<'_> {
             reader_here: self.read_here(app, &place.scope)?,
             existing: self.standing_before(app, existing.as_ref(), verified)?,
         };
-        let granted = match AclManager::check_remote_write(context, &facts).map_err(Fault::Denied)? {
-            RemoteWrite::AlreadyHere => {
-                if let Some(row) = &existing {
-                    self.note_later_signature(app, row, verified, origin)?;
+        let granted =
+            match AclManager::check_remote_write(context, &facts).map_err(Fault::Denied)? {
+                RemoteWrite::AlreadyHere => {
+                    if let Some(row) = &existing {
+                        self.note_later_signature(app, row, verified, origin)?;
+                    }
+                    return Ok(Applied::AlreadyHere);
                 }
-                return Ok(Applied::AlreadyHere);
-            }
-            RemoteWrite::Older => return Ok(Applied::Older),
-            RemoteWrite::Apply(granted) => granted,
-        };
+                RemoteWrite::Older => return Ok(Applied::Older),
+                RemoteWrite::Apply(granted) => granted,
+            };
         if let Some(row) = &existing
-            && (row.type_number != object.type_number || self.moves_scope(app, row, &place.scope)?)
+            && (row.type_number != object.type_number
+                || self.moves_scope(app, row, &place.scope)?)
         {
             return Err(Fault::ScopeChanged.into());
         }
@@ -216,7 +221,9 @@ impl GraphManager<'_> {
             return Err(Fault::OldHome.into());
         }
         let replaced = match &existing {
-            Some(row) if row.origin == Some(origin) => Some(load_object(self.tx, app, row)?.1.bytes().len()),
+            Some(row) if row.origin == Some(origin) => {
+                Some(load_object(self.tx, app, row)?.1.bytes().len())
+            }
             _ => None,
         };
         self.end_group();
@@ -241,18 +248,25 @@ impl GraphManager<'_> {
         if row.origin != Some(origin) || signed.key_id() <= row.key_id {
             return Ok(());
         }
-        self.tx.put_signature(app, row.id, signed.key_id(), signed.signature())
+        self.tx
+            .put_signature(app, row.id, signed.key_id(), signed.signature())
     }
 
     /// Where the owner lives. An identity's own record says it; for others a verified record did before.
     /// The key that signed must still be the owner's current one.
-    fn owner_home(&self, verified: &VerifiedObject, peer: &keys::PeerId) -> Result<Home, ApplyError> {
+    fn owner_home(
+        &self,
+        verified: &VerifiedObject,
+        peer: &keys::PeerId,
+    ) -> Result<Home, ApplyError> {
         let known = self.identity(&verified.object.owner)?;
         let home = match (&verified.record, known) {
             (Some(record), Some(known)) => self.home_by_record(verified, record, &known)?,
             (Some(record), None) => record.home(),
             (None, Some(known)) if known.frozen => return Err(Fault::OwnerFrozen.into()),
-            (None, Some(known)) if known.public_key != verified.by => return Err(Fault::OldKey.into()),
+            (None, Some(known)) if known.public_key != verified.by => {
+                return Err(Fault::OldKey.into());
+            }
             (None, Some(known)) => known.home,
             (None, None) => return Err(Fault::Missing(verified.object.owner).into()),
         };
@@ -296,7 +310,11 @@ impl GraphManager<'_> {
         if known.frozen && record.chain().key_id() == known.key_id {
             return Err(Fault::OwnerFrozen.into());
         }
-        Ok(if claimed < present { known.home } else { record.home() })
+        Ok(if claimed < present {
+            known.home
+        } else {
+            record.home()
+        })
     }
 
     /// What is here before an object of a peer's. What a later key of its owner signs stands above any revision under an
@@ -346,9 +364,10 @@ impl GraphManager<'_> {
     ) -> Result<Place<'static>, StoreError> {
         let (scope, right) = match row.scope_id {
             None => (Scope::None, ScopeRight::Open),
-            Some(scope_id) if scope_id == row.id => {
-                (Scope::This(self.readers(app, scope_id)?.to_vec()), ScopeRight::Open)
-            }
+            Some(scope_id) if scope_id == row.id => (
+                Scope::This(self.readers(app, scope_id)?.to_vec()),
+                ScopeRight::Open,
+            ),
             Some(scope_id) if self.readers(app, scope_id)?.contains(&object.owner) => {
                 (Scope::Other(scope_id), ScopeRight::Participant)
             }

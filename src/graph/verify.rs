@@ -66,7 +66,10 @@ pub struct VerifiedObject {
 }
 
 /// Reads an object; checks an identity's own record.
-pub fn decode_object(signed: SignedObject, limits: &GraphLimits) -> Result<DecodedObject, ObjectFault> {
+pub fn decode_object(
+    signed: SignedObject,
+    limits: &GraphLimits,
+) -> Result<DecodedObject, ObjectFault> {
     let object = Object::from_bytes(signed.bytes(), &limits.object)?;
     let record = IdentityRecord::read(&object, limits.key_events_max)
         .transpose()
@@ -74,7 +77,11 @@ pub fn decode_object(signed: SignedObject, limits: &GraphLimits) -> Result<Decod
             oid: object.oid,
             source,
         })?;
-    Ok(DecodedObject { object, signed, record })
+    Ok(DecodedObject {
+        object,
+        signed,
+        record,
+    })
 }
 
 impl DecodedObject {

@@ -25,17 +25,27 @@ impl Admission {
     /// What the file says.
     pub fn new(config: AdmissionConfig) -> Self {
         let config = Arc::new(config);
-        Self(Arc::new(RwLock::new(InForce { config, by_hand: false })))
+        Self(Arc::new(RwLock::new(InForce {
+            config,
+            by_hand: false,
+        })))
     }
 
     /// What holds now.
     pub fn get(&self) -> Arc<AdmissionConfig> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).config.clone()
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .config
+            .clone()
     }
 
     /// Whether the policy is another than the file's: the operator changed it since that was read.
     pub fn is_by_hand(&self) -> bool {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).by_hand
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .by_hand
     }
 
     /// Another policy, until the file is read again.
@@ -51,7 +61,10 @@ impl Admission {
     /// The file was read again: its word holds.
     pub fn take_over(&self, config: AdmissionConfig) {
         let config = Arc::new(config);
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = InForce { config, by_hand: false };
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = InForce {
+            config,
+            by_hand: false,
+        };
     }
 }
 
@@ -92,8 +105,14 @@ pub(super) fn judge(policy: Policy, facts: &Facts) -> Judgement {
         return refuse(RefusalCode::Banned);
     }
     // Also of a ban that is over: what it voided stays void, and the peer works once more.
-    let void_until = facts.verdict.as_ref().map_or(0, |row| row.tickets_void_until);
-    if facts.ticket_issued.is_some_and(|issued| issued <= void_until) {
+    let void_until = facts
+        .verdict
+        .as_ref()
+        .map_or(0, |row| row.tickets_void_until);
+    if facts
+        .ticket_issued
+        .is_some_and(|issued| issued <= void_until)
+    {
         return refuse(RefusalCode::Expired);
     }
     // Those whom the operator knows find a place however many strangers have taken all: the newest of these goes.
@@ -153,7 +172,11 @@ mod tests {
     #[track_caller]
     fn check(facts: &Facts, expected: [Judgement; 3]) {
         let policies = [Policy::Open, Policy::Approve, Policy::Allowlist];
-        assert_eq!(policies.map(|policy| judge(policy, facts)), expected, "{facts:?}");
+        assert_eq!(
+            policies.map(|policy| judge(policy, facts)),
+            expected,
+            "{facts:?}"
+        );
     }
 
     #[test]
@@ -186,7 +209,13 @@ mod tests {
         ];
         for facts in trusted {
             check(&facts, [TRUSTED; 3]);
-            check(&Facts { is_full: true, ..facts }, [TRUSTED; 3]);
+            check(
+                &Facts {
+                    is_full: true,
+                    ..facts
+                },
+                [TRUSTED; 3],
+            );
         }
     }
 
@@ -235,10 +264,17 @@ mod tests {
         facts.verdict = said(Verdict::Refused, Some(NOW.0), 0);
         check(
             &facts,
-            [refused(RefusalCode::Busy), Judgement::Ask, refused(RefusalCode::Policy)],
+            [
+                refused(RefusalCode::Busy),
+                Judgement::Ask,
+                refused(RefusalCode::Policy),
+            ],
         );
         facts.is_full = false;
-        check(&facts, [WORKED, Judgement::Ask, refused(RefusalCode::Policy)]);
+        check(
+            &facts,
+            [WORKED, Judgement::Ask, refused(RefusalCode::Policy)],
+        );
     }
 
     #[test]
@@ -250,7 +286,11 @@ mod tests {
         };
         check(
             &full,
-            [refused(RefusalCode::Busy), Judgement::Ask, refused(RefusalCode::Policy)],
+            [
+                refused(RefusalCode::Busy),
+                Judgement::Ask,
+                refused(RefusalCode::Policy),
+            ],
         );
     }
 
@@ -268,7 +308,10 @@ mod tests {
             allow: allow.clone(),
             ..AdmissionConfig::default()
         });
-        assert_eq!((other.get().policy, other.is_by_hand()), (Policy::Open, false));
+        assert_eq!(
+            (other.get().policy, other.is_by_hand()),
+            (Policy::Open, false)
+        );
         assert_eq!(other.get().allow, allow);
     }
 }

@@ -115,8 +115,8 @@ impl Manifest {
             return Err(content("too many files"));
         }
         for (place, part) in self.files.iter().enumerate() {
-            let is_known =
-                NEEDED.contains(&part.name.as_str()) || part.name.strip_prefix(SCHEMAS).is_some_and(is_schema_name);
+            let is_known = NEEDED.contains(&part.name.as_str())
+                || part.name.strip_prefix(SCHEMAS).is_some_and(is_schema_name);
             if !is_known {
                 return Err(content(format!("a file of unknown name, {:?}", part.name)));
             }
@@ -127,7 +127,11 @@ impl Manifest {
                 return Err(content(format!("{} is too long", part.name)));
             }
         }
-        if names().next() != Some(CONFIG) || !NEEDED.iter().all(|needed| names().any(|name| name == *needed)) {
+        if names().next() != Some(CONFIG)
+            || !NEEDED
+                .iter()
+                .all(|needed| names().any(|name| name == *needed))
+        {
             return Err(content("not all files are there, or not in order"));
         }
         Ok(())
@@ -153,7 +157,12 @@ impl<W: Write> Writing<W> {
         manifest.check()?;
         let bytes = serde_json::to_vec(manifest).map_err(|error| content(error.to_string()))?;
         let mut writing = Self(Builder::new(writer));
-        writing.add(MANIFEST, bytes.len() as u64, manifest.created_ms, &mut bytes.as_slice())?;
+        writing.add(
+            MANIFEST,
+            bytes.len() as u64,
+            manifest.created_ms,
+            &mut bytes.as_slice(),
+        )?;
         Ok(writing)
     }
 
@@ -239,7 +248,10 @@ pub(super) fn read<R: Read, E: From<ArchiveError>>(
     let manifest = Manifest::decode(&bytes)?;
     for part in &manifest.files {
         let (entry, bytes) = next(&part.name, part.bytes)?;
-        let mut counted = Counted { reader: entry, read: 0 };
+        let mut counted = Counted {
+            reader: entry,
+            read: 0,
+        };
         if bytes == part.bytes {
             take(&manifest, part, &mut counted)?;
         }

@@ -68,7 +68,12 @@ fn refused(stream: &[u8], why: &str) {
 #[test]
 fn what_was_written_is_read() {
     let seen = taken(&written(&manifest())).unwrap();
-    let expected = [(CONFIG, 3), (KEYS, 4), ("schemas/own.toml", 5), (DATABASE, 600)];
+    let expected = [
+        (CONFIG, 3),
+        (KEYS, 4),
+        ("schemas/own.toml", 5),
+        (DATABASE, 600),
+    ];
     assert_eq!(seen, expected.map(|(name, bytes)| (name.to_owned(), bytes)));
 }
 
@@ -76,7 +81,11 @@ fn what_was_written_is_read() {
 fn every_cut_is_noticed() {
     let whole = written(&manifest());
     for length in (0..whole.len()).step_by(64).chain([whole.len() - 1]) {
-        assert!(taken(&whole[..length]).is_err(), "{length} of {}", whole.len());
+        assert!(
+            taken(&whole[..length]).is_err(),
+            "{length} of {}",
+            whole.len()
+        );
     }
     refused(
         &[&*whole, &b"\0"[..]].concat(),
@@ -99,7 +108,10 @@ fn names_that_lead_elsewhere_kinds_that_are_no_files_and_other_orders_are_refuse
         bad.files.push(part(name, 1));
         assert!(bad.check().is_err(), "{name}");
         let json = serde_json::to_vec(&bad).unwrap();
-        refused(&tar_of(&[(MANIFEST, EntryType::Regular, &json)]), "unknown name");
+        refused(
+            &tar_of(&[(MANIFEST, EntryType::Regular, &json)]),
+            "unknown name",
+        );
     }
     let mut twice = manifest();
     twice.files.push(part(KEYS, 4));
@@ -108,7 +120,10 @@ fn names_that_lead_elsewhere_kinds_that_are_no_files_and_other_orders_are_refuse
     let mut none = manifest();
     none.files.remove(1);
     let json = serde_json::to_vec(&none).unwrap();
-    refused(&tar_of(&[(MANIFEST, EntryType::Regular, &json)]), "not all files");
+    refused(
+        &tar_of(&[(MANIFEST, EntryType::Regular, &json)]),
+        "not all files",
+    );
 
     let json = serde_json::to_vec(&manifest()).unwrap();
     let first = (MANIFEST, EntryType::Regular, &*json);
@@ -130,7 +145,10 @@ fn names_that_lead_elsewhere_kinds_that_are_no_files_and_other_orders_are_refuse
         EntryType::XHeader,
         EntryType::GNUSparse,
     ] {
-        refused(&tar_of(&[first, (CONFIG, kind, b"xxx")]), "where postern.toml belongs");
+        refused(
+            &tar_of(&[first, (CONFIG, kind, b"xxx")]),
+            "where postern.toml belongs",
+        );
     }
     refused(
         &tar_of(&[first, (CONFIG, EntryType::Regular, b"xx")]),
@@ -159,6 +177,12 @@ fn one_entry_too_many_is_refused() {
 #[test]
 fn a_later_format_is_told_from_nonsense() {
     let later = br#"{ "format": 2, "what": "is this" }"#;
-    refused(&tar_of(&[(MANIFEST, EntryType::Regular, later)]), "format 2");
-    refused(&tar_of(&[(MANIFEST, EntryType::Regular, b"{}")]), "manifest");
+    refused(
+        &tar_of(&[(MANIFEST, EntryType::Regular, later)]),
+        "format 2",
+    );
+    refused(
+        &tar_of(&[(MANIFEST, EntryType::Regular, b"{}")]),
+        "manifest",
+    );
 }

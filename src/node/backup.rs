@@ -12,7 +12,9 @@ use keys::backup::MAGIC;
 use keys::vault::VaultError;
 use keys::{KeyManager, crash_point};
 
-use super::archive::{self, ArchiveError, CHUNK_BYTES, CONFIG, DATABASE, KEYS, Manifest, Part, SCHEMAS, Writing};
+use super::archive::{
+    self, ArchiveError, CHUNK_BYTES, CONFIG, DATABASE, KEYS, Manifest, Part, SCHEMAS, Writing,
+};
 use super::draft::{DraftError, create_new, files, sync_folder};
 use super::layout::{Layout, LayoutError};
 use super::progress::{Hear, Heard, Step, Stopped, is_stop, tell};
@@ -93,7 +95,9 @@ impl Temporary {
     /// Of this name; what an earlier run left there is removed.
     fn at(path: PathBuf) -> Result<Self, DraftError> {
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(files("remove", &path)(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(files("remove", &path)(error))
+            }
             _ => Ok(Self(path)),
         }
     }
@@ -132,7 +136,12 @@ struct Small {
 ///
 /// # Errors
 /// See [`BackupError`].
-pub fn backup(config: &Config, keys: &KeyManager, out: &Path, hear: &mut Hear<'_>) -> Result<BackedUp, BackupError> {
+pub fn backup(
+    config: &Config,
+    keys: &KeyManager,
+    out: &Path,
+    hear: &mut Hear<'_>,
+) -> Result<BackedUp, BackupError> {
     let folder = check_target(out)?;
     let data = DataDir::of(config);
     // The database first: keys that are made meanwhile are in the vault before anything refers to them.
@@ -200,7 +209,10 @@ fn is_somebody_elses(draft: &Path) -> bool {
     let Ok(file) = File::open(draft) else {
         return fs::symlink_metadata(draft).is_ok();
     };
-    let is_read = file.take(MAGIC.len() as u64).read_to_end(&mut begins).is_ok();
+    let is_read = file
+        .take(MAGIC.len() as u64)
+        .read_to_end(&mut begins)
+        .is_ok();
     !is_read || !MAGIC.starts_with(&begins)
 }
 
@@ -216,7 +228,9 @@ fn gather(config: &Config, data: &DataDir) -> Result<Vec<Small>, BackupError> {
         // Sealed, as it lies on the disk.
         read(KEYS.into(), &data.keys())?,
     ];
-    let text = parts.first().map(|part| String::from_utf8_lossy(&part.bytes));
+    let text = parts
+        .first()
+        .map(|part| String::from_utf8_lossy(&part.bytes));
     let text = text.unwrap_or_default();
     let now = Config::parse(config.file(), &text)?;
     Layout::of(&text, config.file().parent().unwrap_or(Path::new("")))?;
@@ -249,7 +263,10 @@ fn gather_schemas(folder: &Path) -> Result<Vec<Small>, BackupError> {
 fn read(name: String, path: &Path) -> Result<Small, BackupError> {
     let mut bytes = Vec::new();
     File::open(path)
-        .and_then(|file| file.take(archive::SMALL_BYTES_MAX + 1).read_to_end(&mut bytes))
+        .and_then(|file| {
+            file.take(archive::SMALL_BYTES_MAX + 1)
+                .read_to_end(&mut bytes)
+        })
         .map_err(files("read", path))?;
     if bytes.len() as u64 > archive::SMALL_BYTES_MAX {
         return Err(BackupError::Unfit(path.to_owned()));
@@ -258,7 +275,12 @@ fn read(name: String, path: &Path) -> Result<Small, BackupError> {
 }
 
 /// The database is the last: a restore has the config by then, which says where it goes.
-fn manifest(created: Timestamp, keys: &KeyManager, parts: &[Small], database_bytes: u64) -> Manifest {
+fn manifest(
+    created: Timestamp,
+    keys: &KeyManager,
+    parts: &[Small],
+    database_bytes: u64,
+) -> Manifest {
     let small = parts.iter().map(|part| Part {
         name: part.name.clone(),
         bytes: part.bytes.len() as u64,
@@ -294,7 +316,12 @@ fn seal(
     let mut writing = Writing::begin(writer, manifest)?;
     for part in parts {
         let bytes = part.bytes.len() as u64;
-        writing.add(&part.name, bytes, manifest.created_ms, &mut part.bytes.as_slice())?;
+        writing.add(
+            &part.name,
+            bytes,
+            manifest.created_ms,
+            &mut part.bytes.as_slice(),
+        )?;
     }
     let bytes = length(snapshot)?;
     let mut heard = Heard::new(open(snapshot)?, hear, Step::Sealing, bytes);
@@ -378,7 +405,9 @@ fn fill(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
 fn give_name(draft: &Path, out: &Path) -> Result<(), BackupError> {
     match fs::hard_link(draft, out) {
         Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(BackupError::Exists(out.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(BackupError::Exists(out.to_owned()))
+        }
         Err(_) => {
             check_target(out)?;
             fs::rename(draft, out).map_err(|error| files("name it", out)(error).into())

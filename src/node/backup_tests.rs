@@ -21,7 +21,13 @@ impl Made {
     fn new() -> Self {
         let parent = tempfile::tempdir().unwrap();
         let passphrase = Passphrase::from_string("correct horse".into());
-        let made = init(&parent.path().join("node"), None, &passphrase, KdfCost::TEST).unwrap();
+        let made = init(
+            &parent.path().join("node"),
+            None,
+            &passphrase,
+            KdfCost::TEST,
+        )
+        .unwrap();
         let config = Config::load(&made.config).unwrap();
         let data = DataDir::of(&config);
         let keys = KeyManager::open(&data.keys(), &passphrase).unwrap();
@@ -82,7 +88,10 @@ fn what_the_disk_changed_is_noticed_before_the_file_has_its_name() {
     for place in [0, 20, 50, 200, bytes / 2, bytes - 1] {
         let draft = made.sealed();
         overwrite(&draft, place, b"\0\xff\0");
-        assert!(made.verify(&draft).is_err(), "changed at {place} of {bytes}");
+        assert!(
+            made.verify(&draft).is_err(),
+            "changed at {place} of {bytes}"
+        );
     }
     let draft = made.sealed();
     File::options()
@@ -114,6 +123,9 @@ fn a_name_that_somebody_took_meanwhile_is_not_written_over() {
     let made = Made::new();
     let (draft, out) = (made.sealed(), made.parent.path().join("out"));
     fs::write(&out, "mine").unwrap();
-    assert!(matches!(give_name(&draft, &out), Err(BackupError::Exists(_))));
+    assert!(matches!(
+        give_name(&draft, &out),
+        Err(BackupError::Exists(_))
+    ));
     assert_eq!(fs::read(&out).unwrap(), b"mine");
 }

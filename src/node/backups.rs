@@ -58,7 +58,10 @@ impl Backups {
         }
         self.now.find_dead(&mut row);
         if row.as_ref().is_some_and(|row| row.state == "running") {
-            return Err(refusal("underway", "a backup is being made already: GET /api/backup"));
+            return Err(refusal(
+                "underway",
+                "a backup is being made already: GET /api/backup",
+            ));
         }
         check_target(&path).map_err(|error| {
             let code = match error {
@@ -96,7 +99,11 @@ impl Backups {
         let going_on = {
             let _row = self.now.row();
             self.now.stop.store(true, Ordering::SeqCst);
-            self.now.task.lock().unwrap_or_else(PoisonError::into_inner).take()
+            self.now
+                .task
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take()
         };
         if let Some(task) = going_on {
             // That its thread panicked was said by the panic hook; nobody asks for its row any more.
@@ -160,7 +167,10 @@ impl Now {
 /// An error with its causes.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 #[cfg(test)]
@@ -198,7 +208,10 @@ mod tests {
         assert!(last.created.is_some() && last.bytes > last.database_bytes);
         let again = backups.start(path).unwrap_err();
         assert_eq!(again.code, "exists");
-        assert_eq!(backups.start("/none/at/all".into()).unwrap_err().code, "no_folder");
+        assert_eq!(
+            backups.start("/none/at/all".into()).unwrap_err().code,
+            "no_folder"
+        );
     }
 
     #[tokio::test]
@@ -210,6 +223,9 @@ mod tests {
         let last = backups.last().unwrap();
         assert_ne!(last.state, "running");
         assert_eq!(last.state == "done", parent.path().join("one").exists());
-        assert_eq!(backups.start(parent.path().join("two")).unwrap_err().code, "not_ready");
+        assert_eq!(
+            backups.start(parent.path().join("two")).unwrap_err().code,
+            "not_ready"
+        );
     }
 }

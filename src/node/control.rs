@@ -16,8 +16,8 @@ use super::backups::Backups;
 use super::rotation::Keyring;
 use super::run::Event;
 use crate::api::{
-    AdmissionStatus, BackupRow, Control, ControlError, DialRow, Dialled, Heed, NodeStatus, SessionRow, SyncDirection,
-    SyncReport, Whose,
+    AdmissionStatus, BackupRow, Control, ControlError, DialRow, Dialled, Heed, NodeStatus,
+    SessionRow, SyncDirection, SyncReport, Whose,
 };
 use crate::config::{Config, Policy};
 use crate::peer::dialler::{DialError, Dialler};
@@ -40,7 +40,13 @@ pub(super) struct NodeControl {
 }
 
 impl NodeControl {
-    pub(super) fn new(config: &Config, peers: Peers, gate: Gate, keys: Arc<KeyManager>, admission: Admission) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        peers: Peers,
+        gate: Gate,
+        keys: Arc<KeyManager>,
+        admission: Admission,
+    ) -> Self {
         Self {
             backups: Backups::new(config.clone(), keys.clone()),
             peers,
@@ -54,7 +60,10 @@ impl NodeControl {
     }
 
     /// Where the onion service's state is to be had from now on.
-    #[cfg_attr(not(feature = "tor"), allow(dead_code, reason = "there is no onion service"))]
+    #[cfg_attr(
+        not(feature = "tor"),
+        allow(dead_code, reason = "there is no onion service")
+    )]
     pub(super) fn watching(&self, tor: TorWatch) {
         *self.tor.lock().unwrap_or_else(PoisonError::into_inner) = Some(tor);
     }
@@ -102,7 +111,11 @@ impl NodeControl {
     }
 
     fn tor_status(&self) -> Option<TorStatus> {
-        let watch = self.tor.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let watch = self
+            .tor
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         watch.map(|watch| watch())
     }
 
@@ -114,12 +127,15 @@ impl NodeControl {
             )
         };
         let dialler = self.dialler.get().ok_or_else(not_ready)?;
-        let reached = dialler.dial(&onion, &told_when_waiting).await.map_err(|error| {
-            if is_pending(&error) {
-                dialler.keep_later(onion);
-            }
-            dial_error(&error)
-        })?;
+        let reached = dialler
+            .dial(&onion, &told_when_waiting)
+            .await
+            .map_err(|error| {
+                if is_pending(&error) {
+                    dialler.keep_later(onion);
+                }
+                dial_error(&error)
+            })?;
         dialler.keep(onion);
         Ok(Dialled {
             peer: reached.peer,
@@ -161,7 +177,11 @@ impl Control for NodeControl {
         NodeStatus {
             peer_id: self.keys.peer_id(),
             onion: self.keys.onion(),
-            network: self.network.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            network: self
+                .network
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
             gate: self.gate.status(),
             tor: self.tor_status(),
             sessions: sessions.collect(),
@@ -207,7 +227,10 @@ impl Control for NodeControl {
 
     fn set_policy(&self, policy: Policy) {
         self.admission.set_policy(policy);
-        tracing::info!(policy = policy.as_str(), "the operator changed the policy of admission");
+        tracing::info!(
+            policy = policy.as_str(),
+            "the operator changed the policy of admission"
+        );
     }
 
     fn heed_verdict(&self, peer: &PeerId, heed: Heed) -> bool {
@@ -224,7 +247,10 @@ impl Control for NodeControl {
 /// Whoever waits for a dial by hand finds in the log why.
 fn told_when_waiting(progress: Progress) {
     if let Progress::Waiting(wait) = progress {
-        tracing::info!(wait_s = wait.as_secs(), "the other node is busy; it is dialled again");
+        tracing::info!(
+            wait_s = wait.as_secs(),
+            "the other node is busy; it is dialled again"
+        );
     }
 }
 
@@ -301,9 +327,10 @@ fn dial_error(error: &DialError) -> ControlError {
             "the other node does not take this node's keys or signature: most likely it knows a later key than the one that \
              is here, which was put back to before a rotation of its own key (docs/OPERATIONS.md, 3)",
         ),
-        DialError::Handshake(HandshakeError::Refused { code, .. }) => {
-            refusal("refused", &format!("the other node did not admit this one: {code}"))
-        }
+        DialError::Handshake(HandshakeError::Refused { code, .. }) => refusal(
+            "refused",
+            &format!("the other node did not admit this one: {code}"),
+        ),
         DialError::Handshake(error @ HandshakeError::Dial(_)) => refusal(
             "unreachable",
             &format!("{error}: is the address right, and is that node running?"),
@@ -330,7 +357,9 @@ fn pulled(outcome: PullOutcome) -> SyncReport {
     SyncReport {
         domain: outcome.domain,
         direction: SyncDirection::Pull,
-        window: outcome.window.map(|window| (window.from_seq, window.to_seq)),
+        window: outcome
+            .window
+            .map(|window| (window.from_seq, window.to_seq)),
         objects: done.objects,
         written: done.written,
         already_here: done.already_here,
@@ -344,7 +373,9 @@ fn pushed(outcome: PushOutcome) -> SyncReport {
     SyncReport {
         domain: outcome.domain,
         direction: SyncDirection::Push,
-        window: outcome.window.map(|window| (window.from_seq, window.to_seq)),
+        window: outcome
+            .window
+            .map(|window| (window.from_seq, window.to_seq)),
         objects: outcome.objects,
         written: 0,
         already_here: 0,

@@ -43,7 +43,11 @@ pub enum DraftError {
 /// Says what was being done where.
 pub(super) fn files(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DraftError {
     let path = path.to_owned();
-    move |source| DraftError::Files { doing, path, source }
+    move |source| DraftError::Files {
+        doing,
+        path,
+        source,
+    }
 }
 
 /// Whether a node may be made there: nothing is, or an empty folder.
@@ -94,7 +98,9 @@ impl Draft {
             .create(&path)
             .map_err(files("make the folder", &path))?;
         let lock = File::open(&path).map_err(files("open", &path))?;
-        lock.try_lock().map_err(io::Error::from).map_err(files("lock", &path))?;
+        lock.try_lock()
+            .map_err(io::Error::from)
+            .map_err(files("lock", &path))?;
         crash_point("draft: made");
         Ok(Self {
             path,
@@ -141,19 +147,27 @@ fn remove_abandoned(parent: &Path, name: &OsStr) -> Result<(), DraftError> {
         if !is_draft {
             continue;
         }
-        let Ok(folder) = File::open(&path) else { continue };
+        let Ok(folder) = File::open(&path) else {
+            continue;
+        };
         if folder.try_lock().is_ok() {
-            fs::remove_dir_all(&path).map_err(files("remove what an earlier attempt left in", &path))?;
+            fs::remove_dir_all(&path)
+                .map_err(files("remove what an earlier attempt left in", &path))?;
         }
     }
     Ok(())
 }
 
 fn is_draft_of(found: &OsStr, name: &OsStr) -> bool {
-    let Some(behind) = found.as_encoded_bytes().strip_prefix(name.as_encoded_bytes()) else {
+    let Some(behind) = found
+        .as_encoded_bytes()
+        .strip_prefix(name.as_encoded_bytes())
+    else {
         return false;
     };
-    let mut numbers = MARKS.iter().filter_map(|mark| behind.strip_prefix(mark.as_bytes()));
+    let mut numbers = MARKS
+        .iter()
+        .filter_map(|mark| behind.strip_prefix(mark.as_bytes()));
     numbers.any(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit))
 }
 
@@ -197,7 +211,10 @@ mod tests {
         write_new(&draft.path().join("file"), b"x").unwrap();
         draft.name().unwrap();
         assert!(folder.join("file").is_file());
-        assert!(matches!(Draft::begin(&folder, INIT), Err(DraftError::NotEmpty(_))));
+        assert!(matches!(
+            Draft::begin(&folder, INIT),
+            Err(DraftError::NotEmpty(_))
+        ));
         let file = parent.path().join("file");
         write_new(&file, b"x").unwrap();
         assert!(matches!(check_free(&file), Err(DraftError::NotEmpty(_))));
@@ -207,7 +224,13 @@ mod tests {
     fn only_drafts_of_this_folder_that_nobody_fills_are_removed() {
         let parent = tempfile::tempdir().unwrap();
         let at = |name: &str| parent.path().join(name);
-        let kept = ["node.new-", "node.new-12a", "node.backup", "other.new-12", "node"];
+        let kept = [
+            "node.new-",
+            "node.new-12a",
+            "node.backup",
+            "other.new-12",
+            "node",
+        ];
         let abandoned = ["node.new-12", "node.restoring-4000000"];
         for name in kept.iter().chain(&abandoned) {
             fs::create_dir(at(name)).unwrap();

@@ -74,7 +74,11 @@ impl Doorkeeper {
         let server = applicant.claims.chain.oid();
         let known = engine.read(move |view| {
             let rows = view.rows;
-            Ok::<_, StoreError>((rows.peer(&peer)?, rows.verdict(&peer)?, rows.identity(&server)?))
+            Ok::<_, StoreError>((
+                rows.peer(&peer)?,
+                rows.verdict(&peer)?,
+                rows.identity(&server)?,
+            ))
         });
         let (row, verdict, node) = known.await?;
         if node.is_some_and(|node| is_behind(&applicant.claims.chain, &node)) {
@@ -90,9 +94,11 @@ impl Doorkeeper {
             is_full: self
                 .peers
                 .is_full_without(&peer, bastion::Tier::Worked, applicant.effort),
-            is_full_for_trusted: self
-                .peers
-                .is_full_without(&peer, bastion::Tier::Trusted, applicant.effort),
+            is_full_for_trusted: self.peers.is_full_without(
+                &peer,
+                bastion::Tier::Trusted,
+                applicant.effort,
+            ),
             now: engine.now(),
         };
         match judge(admission.policy, &facts) {
@@ -126,7 +132,8 @@ impl Doorkeeper {
             return Ok(Decision::Refuse(RefusalCode::Busy));
         }
         // Some twenty signatures at most, each of which the stranger worked for.
-        let reading = tokio::task::spawn_blocking(move || claimed_names(&peer, identities, &limits));
+        let reading =
+            tokio::task::spawn_blocking(move || claimed_names(&peer, identities, &limits));
         let knock = Knock {
             peer_id: peer,
             onion: claims.onion,
@@ -135,8 +142,9 @@ impl Doorkeeper {
             names: reading.await.unwrap_or_default(),
             effort: applicant.effort,
         };
-        let noting =
-            engine.write(move |core, now| core.write(now, |graph| graph.tx().note_knock(&knock, now, &bounds)));
+        let noting = engine.write(move |core, now| {
+            core.write(now, |graph| graph.tx().note_knock(&knock, now, &bounds))
+        });
         if noting.await? {
             tracing::info!(%peer, "a stranger waits for approval");
             Ok(Decision::Refuse(RefusalCode::Pending))

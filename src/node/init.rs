@@ -89,14 +89,26 @@ fn fill(
 ) -> Result<(PeerId, OnionAddr, Oid), InitError> {
     let data = DataDir::at(draft);
     let mut rng = rand::rngs::StdRng::from_rng(&mut rand::rng());
-    let keys = Arc::new(KeyManager::create(&data.keys(), passphrase, cost, &mut rng)?);
+    let keys = Arc::new(KeyManager::create(
+        &data.keys(),
+        passphrase,
+        cost,
+        &mut rng,
+    )?);
     let identity = keys.add_identity(&mut rng)?;
     let schemas = Arc::new(Schemas::load(&Config::default().node.apps, None)?);
     let now = SystemClock.now();
     let token = ApiToken::generate(&mut rng);
     token.write_new(&data.token()).map_err(InitError::Token)?;
     let limits = CoreLimits::default();
-    let mut core = StateEngine::open(&data.database(), schemas, keys.clone(), limits, Box::new(rng), now)?;
+    let mut core = StateEngine::open(
+        &data.database(),
+        schemas,
+        keys.clone(),
+        limits,
+        Box::new(rng),
+        now,
+    )?;
     core.write(now, |graph| {
         services::identities::publish(graph, identity, name)?;
         graph.tx().put_token(&token.hash(), OPERATOR, now)?;
@@ -130,7 +142,10 @@ mod tests {
             (made.peer_id, made.onion, vec![made.identity])
         );
         let again = init(&folder, None, &passphrase(), KdfCost::TEST);
-        assert!(matches!(again, Err(InitError::Folder(DraftError::NotEmpty(_)))));
+        assert!(matches!(
+            again,
+            Err(InitError::Folder(DraftError::NotEmpty(_)))
+        ));
         assert_eq!(
             fs::read_dir(parent.path()).unwrap().count(),
             1,

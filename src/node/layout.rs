@@ -47,7 +47,12 @@ impl Layout {
             wanted.node.data_dir = ".".into();
             changed.push("data_dir");
         }
-        if before.node.schema_dir.as_ref().is_some_and(|dir| !is_inside(dir)) {
+        if before
+            .node
+            .schema_dir
+            .as_ref()
+            .is_some_and(|dir| !is_inside(dir))
+        {
             text = with_line(&text, "schema_dir", SCHEMAS);
             wanted.node.schema_dir = Some(SCHEMAS.into());
             changed.push("schema_dir");
@@ -62,7 +67,11 @@ impl Layout {
         // Changed as text, so that comments stay; whether that hit the mark is read off the result.
         let key = changed.first().copied().unwrap_or_default();
         match Config::parse(&path, &text) {
-            Ok(config) if config == wanted => Ok(Self { text, config, changed }),
+            Ok(config) if config == wanted => Ok(Self {
+                text,
+                config,
+                changed,
+            }),
             _ => Err(LayoutError::Outside(key)),
         }
     }
@@ -144,10 +153,16 @@ mod tests {
 
     #[test]
     fn what_cannot_be_changed_is_refused_by_name() {
-        for text in ["node = { data_dir = \"/var\" }", "[node]\n\"data_dir\" = \"..\"\n"] {
+        for text in [
+            "node = { data_dir = \"/var\" }",
+            "[node]\n\"data_dir\" = \"..\"\n",
+        ] {
             let error = of(text).unwrap_err();
             assert!(matches!(error, LayoutError::Outside("data_dir")), "{error}");
         }
-        assert!(matches!(of("[node]\nnonsense = 1\n"), Err(LayoutError::Config(_))));
+        assert!(matches!(
+            of("[node]\nnonsense = 1\n"),
+            Err(LayoutError::Config(_))
+        ));
     }
 }

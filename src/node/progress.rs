@@ -53,7 +53,12 @@ pub type Hear<'h> = dyn FnMut(Progress) -> ControlFlow<()> + 'h;
 pub struct Stopped;
 
 /// Tells the beginning or the end of a step.
-pub(super) fn tell(hear: &mut Hear<'_>, step: Step, done_bytes: u64, total_bytes: u64) -> Result<(), Stopped> {
+pub(super) fn tell(
+    hear: &mut Hear<'_>,
+    step: Step,
+    done_bytes: u64,
+    total_bytes: u64,
+) -> Result<(), Stopped> {
     let progress = Progress {
         step,
         done_bytes,

@@ -17,7 +17,11 @@ pub type Reloads = mpsc::Receiver<Result<Config, ConfigError>>;
 const CHANGEABLE: &str = "admission.";
 
 /// Takes over what is read, for as long as it is polled.
-pub(super) async fn follow(running: &Config, admission: &Admission, mut reloads: Reloads) -> Infallible {
+pub(super) async fn follow(
+    running: &Config,
+    admission: &Admission,
+    mut reloads: Reloads,
+) -> Infallible {
     while let Some(read) = reloads.recv().await {
         match take_over(running, admission, read) {
             Ok(waiting) => {
@@ -34,7 +38,10 @@ pub(super) async fn follow(running: &Config, admission: &Admission, mut reloads:
             }
             Err(error) => {
                 let error: &dyn std::error::Error = &error;
-                tracing::error!(error, "the config cannot be read: the old one stays in force");
+                tracing::error!(
+                    error,
+                    "the config cannot be read: the old one stays in force"
+                );
             }
         }
     }
@@ -70,8 +77,7 @@ mod tests {
         let running = read("[sync]\ndials_max = 3\n").unwrap();
         let admission = Admission::new(running.admission.clone());
         admission.set_policy(Policy::Allowlist);
-        let text =
-            "[admission]\npolicy = \"approve\"\npending_max = 9\n[sync]\ndials_max = 4\n[api]\nrequests_max = 9\n";
+        let text = "[admission]\npolicy = \"approve\"\npending_max = 9\n[sync]\ndials_max = 4\n[api]\nrequests_max = 9\n";
         let waiting = take_over(&running, &admission, read(text)).unwrap();
         assert_eq!(waiting, ["api.requests_max", "sync.dials_max"]);
         let now = admission.get();
@@ -86,7 +92,12 @@ mod tests {
         admission.set_policy(Policy::Allowlist);
         let wrong = read("[admission]\npolicy = \"approve\"\npending_max = 0\n");
         let error = take_over(&running, &admission, wrong).unwrap_err();
-        assert!(error.to_string().starts_with("p:3: admission.pending_max: "), "{error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("p:3: admission.pending_max: "),
+            "{error}"
+        );
         assert_eq!(
             (admission.get().policy, admission.is_by_hand()),
             (Policy::Allowlist, true)
@@ -99,7 +110,9 @@ mod tests {
         let admission = Admission::new(running.admission.clone());
         let (send, reloads) = mpsc::channel(1);
         let reading = async {
-            send.send(read("[admission]\npolicy = \"approve\"\n")).await.unwrap();
+            send.send(read("[admission]\npolicy = \"approve\"\n"))
+                .await
+                .unwrap();
             // There is room for one: the next is sent when the first was taken, and one more when that was.
             send.send(read("[admission]\npolicy = 5\n")).await.unwrap();
             send.reserve().await.unwrap();

@@ -16,7 +16,9 @@ use keys::{ApiToken, BackupOpener, KeyManager, OnionAddr, Passphrase, PeerId, cr
 use rand::SeedableRng as _;
 
 use super::archive::{self, ArchiveError, CHUNK_BYTES, CONFIG, DATABASE, KEYS, Part, SCHEMAS};
-use super::draft::{Draft, DraftError, RESTORE, check_free, create_new, files, sync_folder, write_new};
+use super::draft::{
+    Draft, DraftError, RESTORE, check_free, create_new, files, sync_folder, write_new,
+};
 use super::init::OPERATOR;
 use super::layout::{Layout, LayoutError};
 use super::progress::{Hear, Heard, Step, Stopped, is_stop, tell};
@@ -132,7 +134,10 @@ pub fn restore(
         return Err(RestoreError::OtherNode);
     }
     make_its_own(&layout, &data, keys.clone())?;
-    for within in [layout.schemas(), Some(layout.data())].into_iter().flatten() {
+    for within in [layout.schemas(), Some(layout.data())]
+        .into_iter()
+        .flatten()
+    {
         sync_below(draft.path(), &within)?;
     }
     draft.name()?;
@@ -157,7 +162,12 @@ struct Unpacking<'d> {
 }
 
 impl Unpacking<'_> {
-    fn take(&mut self, part: &Part, reader: &mut dyn Read, hear: &mut Hear<'_>) -> Result<(), RestoreError> {
+    fn take(
+        &mut self,
+        part: &Part,
+        reader: &mut dyn Read,
+        hear: &mut Hear<'_>,
+    ) -> Result<(), RestoreError> {
         if part.name == CONFIG {
             let bytes = archive::read_small(reader)?;
             let layout = Layout::of(&String::from_utf8_lossy(&bytes), self.draft)?;
@@ -176,9 +186,9 @@ impl Unpacking<'_> {
                 copy(&mut heard, &data.database())?;
             }
             name => {
-                let folder = layout
-                    .schemas()
-                    .ok_or_else(|| ArchiveError::Content("schema files, and a config without schema_dir".into()))?;
+                let folder = layout.schemas().ok_or_else(|| {
+                    ArchiveError::Content("schema files, and a config without schema_dir".into())
+                })?;
                 make_folder(&folder)?;
                 let name = name.strip_prefix(SCHEMAS).unwrap_or(name);
                 write_new(&folder.join(name), &archive::read_small(reader)?)?;
@@ -219,12 +229,21 @@ fn copy(reader: &mut dyn Read, path: &Path) -> Result<(), RestoreError> {
 }
 
 /// What sets the restored node apart from the one that was backed up: another token, and a recovery to begin with.
-fn make_its_own(layout: &Layout, data: &DataDir, keys: Arc<KeyManager>) -> Result<(), RestoreError> {
+fn make_its_own(
+    layout: &Layout,
+    data: &DataDir,
+    keys: Arc<KeyManager>,
+) -> Result<(), RestoreError> {
     let mut rng = rand::rngs::StdRng::from_rng(&mut rand::rng());
     let token = ApiToken::generate(&mut rng);
-    token.write_new(&data.token()).map_err(RestoreError::Token)?;
+    token
+        .write_new(&data.token())
+        .map_err(RestoreError::Token)?;
     crash_point("restore: token written");
-    let schemas = Arc::new(Schemas::load(&layout.config.node.apps, layout.schemas().as_deref())?);
+    let schemas = Arc::new(Schemas::load(
+        &layout.config.node.apps,
+        layout.schemas().as_deref(),
+    )?);
     let now = SystemClock.now();
     let limits = super::core_limits(&layout.config);
     let mut core = StateEngine::open(&data.database(), schemas, keys, limits, Box::new(rng), now)?;

@@ -56,9 +56,14 @@ impl Keyring {
     async fn check_may_write(&self, is_change: bool) -> Result<(), ControlError> {
         let now = self.peers.engine().now();
         let looking = self.peers.engine().read(move |view| view.standing_at(now));
-        match looking.await.map_err(|error| refusal("internal", &error.to_string()))? {
+        match looking
+            .await
+            .map_err(|error| refusal("internal", &error.to_string()))?
+        {
             Standing::ReadOnly => Err(refusal("read_only", &SaveError::ReadOnly.to_string())),
-            Standing::Recovering if is_change => Err(refusal("recovering", &SaveError::Recovering.to_string())),
+            Standing::Recovering if is_change => {
+                Err(refusal("recovering", &SaveError::Recovering.to_string()))
+            }
             Standing::Recovering | Standing::Open => Ok(()),
         }
     }
@@ -73,13 +78,16 @@ impl Keyring {
         }
         let keys = self.keys.clone();
         let identity = in_vault(move || keys.add_identity(&mut rand::rng())).await?;
-        let write = self
-            .peers
-            .engine()
-            .write(move |core, now| core.write(now, |graph| identities::publish(graph, identity, name.as_deref())));
+        let write = self.peers.engine().write(move |core, now| {
+            core.write(now, |graph| {
+                identities::publish(graph, identity, name.as_deref())
+            })
+        });
         match write.await {
             Ok(_) => Ok(identity),
-            Err(EngineError::Work(error @ SaveError::Schema(_))) => Err(refusal("schema", &error.to_string())),
+            Err(EngineError::Work(error @ SaveError::Schema(_))) => {
+                Err(refusal("schema", &error.to_string()))
+            }
             Err(error) => Err(refusal("internal", &error.to_string())),
         }
     }
@@ -106,7 +114,11 @@ impl Keyring {
     }
 
     async fn settle_node(&self) -> Result<(), ControlError> {
-        let settled = self.peers.engine().write(|core, now| core.settle_node(now)).await;
+        let settled = self
+            .peers
+            .engine()
+            .write(|core, now| core.settle_node(now))
+            .await;
         // Peers take packages under the key that a handshake showed them: the next one shows the new chain.
         self.peers.end_all("rotated");
         settled.map_err(|error: EngineError<StoreError>| unsettled(&error))?;
@@ -137,7 +149,12 @@ async fn to_its_end<R: Send + 'static>(
     work: impl Future<Output = Result<R, ControlError>> + Send + 'static,
 ) -> Result<R, ControlError> {
     let done = tokio::spawn(work).await;
-    done.unwrap_or_else(|_| Err(refusal("internal", "the node failed to do this; its log says why")))
+    done.unwrap_or_else(|_| {
+        Err(refusal(
+            "internal",
+            "the node failed to do this; its log says why",
+        ))
+    })
 }
 
 /// Changes the vault on a thread that may wait for the disk.
@@ -152,14 +169,17 @@ async fn in_vault<R: Send + 'static>(
 
 /// The key is the new one, whatever happened afterwards: it must not be rotated once more for that.
 fn unsettled(error: &(dyn std::error::Error + 'static)) -> ControlError {
-    let why =
-        format!("the key was rotated, but not all is signed with it yet; the next start goes on with that: {error}");
+    let why = format!(
+        "the key was rotated, but not all is signed with it yet; the next start goes on with that: {error}"
+    );
     refusal("unsettled", &why)
 }
 
 fn vault_refusal(error: &VaultError) -> ControlError {
     match error {
-        VaultError::UnknownIdentity(UnknownIdentity(_)) => refusal("unknown_identity", &error.to_string()),
+        VaultError::UnknownIdentity(UnknownIdentity(_)) => {
+            refusal("unknown_identity", &error.to_string())
+        }
         VaultError::NextKeyOffline => refusal(
             "next_key_offline",
             "the next key is in a recovery file, or lost with a later vault; with the file: stop the node, then `postern keys \

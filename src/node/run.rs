@@ -107,7 +107,11 @@ pub enum RunError {
 
 fn files(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RunError {
     let path = path.to_owned();
-    move |source| RunError::Files { doing, path, source }
+    move |source| RunError::Files {
+        doing,
+        path,
+        source,
+    }
 }
 
 /// Runs a node until `stop` completes. `reloads` brings the config each time that it is to be read again.
@@ -155,7 +159,10 @@ fn open_engine(
     data: &DataDir,
     keys: Arc<KeyManager>,
 ) -> Result<(Engine, crate::engine::WriterThread), RunError> {
-    let schemas = Arc::new(Schemas::load(&config.node.apps, config.schema_dir().as_deref())?);
+    let schemas = Arc::new(Schemas::load(
+        &config.node.apps,
+        config.schema_dir().as_deref(),
+    )?);
     let limits = super::core_limits(config);
     let rng = rand::rngs::StdRng::from_rng(&mut rand::rng());
     let core = StateEngine::open(
@@ -185,7 +192,12 @@ struct Running {
 }
 
 impl Running {
-    fn new(config: &Config, engine: Engine, keys: Arc<KeyManager>, token: CancellationToken) -> Self {
+    fn new(
+        config: &Config,
+        engine: Engine,
+        keys: Arc<KeyManager>,
+        token: CancellationToken,
+    ) -> Self {
         let peers = Peers::new(engine.clone(), config.sync.clone(), token.clone());
         let mut boot_id = [0; 16];
         rand::rng().fill_bytes(&mut boot_id);
@@ -256,10 +268,17 @@ impl Running {
         let listener = TcpListener::bind(wanted)
             .await
             .map_err(|error| RunError::Api(wanted, error))?;
-        let address = listener.local_addr().map_err(|error| RunError::Api(wanted, error))?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| RunError::Api(wanted, error))?;
         let path = data.api_address();
         write_whole(&path, &format!("{address}\n")).map_err(files("write", &path))?;
-        let state = crate::api::ApiState::new(self.engine.clone(), control, config.api.clone(), self.token.clone());
+        let state = crate::api::ApiState::new(
+            self.engine.clone(),
+            control,
+            config.api.clone(),
+            self.token.clone(),
+        );
         let serving = tokio::spawn(async move {
             if let Err(error) = crate::api::serve(listener, state).await {
                 tracing::error!(%error, "the local API ended");
@@ -286,7 +305,8 @@ impl Running {
         );
         control.connected(dialler.clone());
         let admission = self.admission.clone();
-        self.peers.keep_forgetting(move || admission.get().worked_idle_days);
+        self.peers
+            .keep_forgetting(move || admission.get().worked_idle_days);
         self.peers.keep_watching_recovery();
         for peer in &config.peers {
             dialler.keep(peer.onion);
@@ -299,7 +319,9 @@ impl Running {
             let peers = self.peers.clone();
             move |session, admitted| peers.admit_in_background(session, admitted)
         };
-        let serving = self.gate.serve(network.listener, admitted, self.token.clone());
+        let serving = self
+            .gate
+            .serve(network.listener, admitted, self.token.clone());
         tokio::join!(serving, network.watch);
         if self.token.is_cancelled() {
             Ok(())
@@ -345,12 +367,21 @@ impl Network {
         tell: &Arc<dyn Fn(Event) + Send + Sync>,
     ) -> Result<Self, RunError> {
         use bastion::transport::loopback::{LoopbackAddr, LoopbackDirectory, LoopbackListener};
-        let fail = |error: &dyn std::fmt::Display| RunError::Network(format!("loopback transport: {error}"));
+        let fail = |error: &dyn std::fmt::Display| {
+            RunError::Network(format!("loopback transport: {error}"))
+        };
         let entries = config.transport.loopback_directory.iter();
-        let entries = entries.map(|(onion, address)| LoopbackAddr::try_from(*address).map(|address| (*onion, address)));
-        let entries: Vec<_> = entries.collect::<Result<_, _>>().map_err(|error| fail(&error))?;
-        let address = LoopbackAddr::try_from(config.transport.loopback_listen).map_err(|error| fail(&error))?;
-        let listener = LoopbackListener::bind(address).await.map_err(|error| fail(&error))?;
+        let entries = entries.map(|(onion, address)| {
+            LoopbackAddr::try_from(*address).map(|address| (*onion, address))
+        });
+        let entries: Vec<_> = entries
+            .collect::<Result<_, _>>()
+            .map_err(|error| fail(&error))?;
+        let address = LoopbackAddr::try_from(config.transport.loopback_listen)
+            .map_err(|error| fail(&error))?;
+        let listener = LoopbackListener::bind(address)
+            .await
+            .map_err(|error| fail(&error))?;
         tell(Event::Reachable);
         Ok(Self {
             transport: Arc::new(LoopbackDirectory::new(entries).transport()),
@@ -396,7 +427,9 @@ impl Network {
             match TorNode::bootstrap(tor_config.clone(), progress).await {
                 Ok(node) => break node,
                 // The network may come back; the API works meanwhile.
-                Err(error @ TorError::BootstrapDeadline(_)) => tracing::warn!(%error, "trying again"),
+                Err(error @ TorError::BootstrapDeadline(_)) => {
+                    tracing::warn!(%error, "trying again")
+                }
                 Err(error) => return Err(RunError::Network(error.to_string())),
             }
         };

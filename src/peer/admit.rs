@@ -30,7 +30,11 @@ impl From<EngineError<StoreError>> for AdmitError {
 pub(super) async fn note(engine: &Engine, admitted: &Admitted) -> Result<(), AdmitError> {
     let claims = admitted.claims();
     let (node, chain, onion) = (claims.node.clone(), claims.chain.clone(), claims.onion);
-    let (apps, sync_domains, epoch) = (claims.apps.clone(), claims.sync_domains.clone(), claims.epoch);
+    let (apps, sync_domains, epoch) = (
+        claims.apps.clone(),
+        claims.sync_domains.clone(),
+        claims.epoch,
+    );
     let domains = admitted.domains().to_vec();
     let tier = super::stored(admitted.tier());
     let dialled = admitted.we_dialled();
@@ -41,7 +45,9 @@ pub(super) async fn note(engine: &Engine, admitted: &Admitted) -> Result<(), Adm
             if graph.tx().is_banned(&peer, now)? {
                 return Ok(false);
             }
-            graph.save_server(&node, &chain)?.ok_or(ApplyPackageError::StaleKeys)?;
+            graph
+                .save_server(&node, &chain)?
+                .ok_or(ApplyPackageError::StaleKeys)?;
             graph.tx().put_peer(&PeerRow {
                 peer_id: peer,
                 server_oid: chain.oid(),
@@ -75,12 +81,17 @@ pub(super) async fn is_kept_out(engine: &Engine, peer: PeerId) -> bool {
         let said = view.rows.verdict(&peer)?.filter(|row| row.holds(now));
         match said.map(|row| row.verdict) {
             Some(Verdict::Banned) => Ok(true),
-            Some(Verdict::Refused) => Ok(view.rows.peer(&peer)?.is_none_or(|row| row.tier == Tier::Worked)),
+            Some(Verdict::Refused) => Ok(view
+                .rows
+                .peer(&peer)?
+                .is_none_or(|row| row.tier == Tier::Worked)),
             Some(Verdict::Approved) | None => Ok(false),
         }
     });
-    looking.await.unwrap_or_else(|error: EngineError<StoreError>| {
-        tracing::error!(%peer, %error, "could not look for a word on a peer");
-        true
-    })
+    looking
+        .await
+        .unwrap_or_else(|error: EngineError<StoreError>| {
+            tracing::error!(%peer, %error, "could not look for a word on a peer");
+            true
+        })
 }

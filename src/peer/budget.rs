@@ -41,7 +41,11 @@ impl Requests {
     /// Takes one request out of a peer's bucket; false where it is empty.
     pub fn take(&self, peer: &PeerId, tier: Tier) -> bool {
         let now = Instant::now();
-        let limit = self.quotas.of(super::stored(tier)).requests_per_minute_max.max(1);
+        let limit = self
+            .quotas
+            .of(super::stored(tier))
+            .requests_per_minute_max
+            .max(1);
         let each = MINUTE / limit;
         let mut buckets = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
         let full_at = buckets.get(peer).map_or(now, |at| now.max(*at)) + each;
@@ -52,7 +56,11 @@ impl Requests {
             buckets.retain(|_, at| *at > now);
             // Who is nearest to a full bucket loses least of its memory.
             while buckets.len() >= BUCKETS_MAX {
-                let Some(fullest) = buckets.iter().min_by_key(|(_, at)| **at).map(|(peer, _)| *peer) else {
+                let Some(fullest) = buckets
+                    .iter()
+                    .min_by_key(|(_, at)| **at)
+                    .map(|(peer, _)| *peer)
+                else {
                     break;
                 };
                 buckets.remove(&fullest);
@@ -83,7 +91,10 @@ impl QuotaNotes {
 
     /// Something of the peer was taken.
     pub fn taken(&self, peer: &PeerId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(peer);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(peer);
     }
 }
 
@@ -105,7 +116,9 @@ mod tests {
     }
 
     fn burst(requests: &Requests, peer: &PeerId) -> usize {
-        (0..1000).take_while(|_| requests.take(peer, Tier::Worked)).count()
+        (0..1000)
+            .take_while(|_| requests.take(peer, Tier::Worked))
+            .count()
     }
 
     #[tokio::test(start_paused = true)]
@@ -118,7 +131,11 @@ mod tests {
         assert_eq!(burst(&requests, &peer), 1);
         advance(MINUTE * 10).await;
         assert_eq!(burst(&requests, &peer), 60, "never more than a bucket");
-        assert_eq!(burst(&requests, &PeerId::from_bytes([2; 32])), 60, "each has its own");
+        assert_eq!(
+            burst(&requests, &PeerId::from_bytes([2; 32])),
+            60,
+            "each has its own"
+        );
         let trusted = PeerId::from_bytes([3; 32]);
         assert!((0..6000).all(|_| requests.take(&trusted, Tier::Trusted)));
         assert!(!requests.take(&trusted, Tier::Trusted));
@@ -158,6 +175,10 @@ mod tests {
             requests.take(&name(number), Tier::Worked);
         }
         assert_eq!(requests.full_at.lock().unwrap().len(), BUCKETS_MAX);
-        assert_eq!(burst(&requests, &greedy), 0, "who has asked most is remembered");
+        assert_eq!(
+            burst(&requests, &greedy),
+            0,
+            "who has asked most is remembered"
+        );
     }
 }

@@ -77,7 +77,10 @@ impl Underway<'_> {
 
 impl Drop for Underway<'_> {
     fn drop(&mut self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.1);
     }
 }
 
@@ -100,7 +103,12 @@ struct Inner {
 
 impl Dialler {
     /// A dialler; its tasks end with `stop`.
-    pub fn new(gate: Gate, transport: Arc<dyn Transport>, peers: Peers, stop: CancellationToken) -> Self {
+    pub fn new(
+        gate: Gate,
+        transport: Arc<dyn Transport>,
+        peers: Peers,
+        stop: CancellationToken,
+    ) -> Self {
         let slots = Semaphore::new(peers.config().dials_max);
         let (kept, tasks) = (Mutex::new(BTreeSet::new()), TaskTracker::new());
         Self(Arc::new(Inner {
@@ -130,7 +138,12 @@ impl Dialler {
             turns.entry(*onion).or_default().clone()
         };
         let _turn = turn.lock().await;
-        let _slot = self.0.slots.acquire().await.map_err(|_| DialError::Stopped)?;
+        let _slot = self
+            .0
+            .slots
+            .acquire()
+            .await
+            .map_err(|_| DialError::Stopped)?;
         let shown = Underway(&self.0.underway, *onion);
         let noting = |step| {
             shown.note(step);
@@ -150,13 +163,24 @@ impl Dialler {
         );
         let (effort, solving) = (admitted.effort(), admitted.solving_time());
         let peer = self.0.peers.admit(session, admitted).await?;
-        Ok(Reached { peer, effort, solving })
+        Ok(Reached {
+            peer,
+            effort,
+            solving,
+        })
     }
 
     /// The dials that are under way, and how far each is.
     pub fn underway(&self) -> Vec<(OnionAddr, Progress)> {
-        let underway = self.0.underway.lock().unwrap_or_else(PoisonError::into_inner);
-        underway.iter().map(|(onion, step)| (*onion, *step)).collect()
+        let underway = self
+            .0
+            .underway
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        underway
+            .iter()
+            .map(|(onion, step)| (*onion, *step))
+            .collect()
     }
 
     async fn knock(
@@ -166,7 +190,9 @@ impl Dialler {
     ) -> Result<(Session, Admitted), DialError> {
         let (gate, transport) = (&self.0.gate, &*self.0.transport);
         let met = self.met_at(onion).await?;
-        let ticket = met.as_ref().and_then(|met| Ticket::from_bytes(met.ticket.as_ref()?));
+        let ticket = met
+            .as_ref()
+            .and_then(|met| Ticket::from_bytes(met.ticket.as_ref()?));
         let shown = met.filter(|_| ticket.is_some());
         match (gate.dial(transport, onion, ticket, progress).await, shown) {
             // A ban that is over left it void.
@@ -192,8 +218,12 @@ impl Dialler {
     async fn met_at(&self, onion: &OnionAddr) -> Result<Option<MetThere>, DialError> {
         let engine = self.0.peers.engine();
         let (onion, now) = (*onion, engine.now());
-        let looking = engine
-            .read(move |view| Ok::<_, StoreError>((view.rows.met_at(&onion)?, view.rows.is_banned_at(&onion, now)?)));
+        let looking = engine.read(move |view| {
+            Ok::<_, StoreError>((
+                view.rows.met_at(&onion)?,
+                view.rows.is_banned_at(&onion, now)?,
+            ))
+        });
         match looking.await? {
             (_, true) => Err(DialError::Banned),
             (met, false) => Ok(met),
@@ -211,7 +241,13 @@ impl Dialler {
     }
 
     fn keep_from(&self, onion: OnionAddr, later: bool) {
-        if self.0.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(onion) {
+        if self
+            .0
+            .kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(onion)
+        {
             let this = self.clone();
             self.0.tasks.spawn(async move {
                 tokio::select! {

@@ -124,7 +124,9 @@ mod tests {
                     all.extend(orders(count).iter().map(|order| kept(&seen, order)));
                 }
                 // The side that restarted knows the sessions of its new start alone.
-                let own: Vec<usize> = (0..count).filter(|at| links[*at].start == newest_start).collect();
+                let own: Vec<usize> = (0..count)
+                    .filter(|at| links[*at].start == newest_start)
+                    .collect();
                 let seen = numbered(&links, true);
                 for order in orders(own.len()) {
                     let order: Vec<usize> = order.into_iter().map(|place| own[place]).collect();

@@ -25,7 +25,11 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 impl Peers {
     /// Forgets worked peers that had no session for `idle_days`; 0 forgets nobody. The number of those forgotten.
     pub async fn forget_idle(&self, idle_days: u64) -> Result<usize, EngineError<StoreError>> {
-        let here: Vec<_> = self.sessions().into_iter().map(|session| session.peer).collect();
+        let here: Vec<_> = self
+            .sessions()
+            .into_iter()
+            .map(|session| session.peer)
+            .collect();
         let work = move |core: &mut crate::state_engine::StateEngine, now: Timestamp| {
             core.write(now, |graph| {
                 for peer in &here {
@@ -54,12 +58,18 @@ impl Peers {
                 match this.forget_idle(idle_days).await {
                     Ok(0) => {}
                     Ok(forgotten) => {
-                        tracing::info!(forgotten, idle_days, "forgot worked peers that were long away");
+                        tracing::info!(
+                            forgotten,
+                            idle_days,
+                            "forgot worked peers that were long away"
+                        );
                         if forgotten == FORGOTTEN_MAX {
                             pause = FIRST;
                         }
                     }
-                    Err(error) => tracing::error!(%error, "could not forget peers that are long away"),
+                    Err(error) => {
+                        tracing::error!(%error, "could not forget peers that are long away")
+                    }
                 }
             }
         });

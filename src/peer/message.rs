@@ -73,7 +73,12 @@ pub struct PackageBody {
 
 impl std::fmt::Debug for PackageBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "PackageBody {{ id: {}, {} bytes }}", self.id, self.body.len())
+        write!(
+            f,
+            "PackageBody {{ id: {}, {} bytes }}",
+            self.id,
+            self.body.len()
+        )
     }
 }
 
@@ -144,7 +149,12 @@ pub struct Returned {
 
 impl std::fmt::Debug for Returned {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Returned {{ id: {}, {} bytes }}", self.id, self.body.len())
+        write!(
+            f,
+            "Returned {{ id: {}, {} bytes }}",
+            self.id,
+            self.body.len()
+        )
     }
 }
 
@@ -203,7 +213,9 @@ impl Message {
         if word.len() <= WORD_BYTES_MAX && word.bytes().all(|byte| byte.is_ascii_graphic()) {
             Ok(message)
         } else {
-            Err(Malformed::Unexpected("a word that is too long or not plain".into()))
+            Err(Malformed::Unexpected(
+                "a word that is too long or not plain".into(),
+            ))
         }
     }
 
@@ -262,7 +274,10 @@ mod tests {
             epoch,
             last_seq: 7,
         }));
-        check(Message::Push(PackageBody { id: 1, body: vec![] }));
+        check(Message::Push(PackageBody {
+            id: 1,
+            body: vec![],
+        }));
         check(Message::Ack(UpToDate {
             id: 1,
             epoch,
@@ -315,7 +330,10 @@ mod tests {
             body: vec![0; PackageLimits::PROTOCOL.bytes_max + 65],
         })
         .encode();
-        assert!(matches!(Message::decode(&package), Err(Malformed::TooLong(_))));
+        assert!(matches!(
+            Message::decode(&package),
+            Err(Malformed::TooLong(_))
+        ));
     }
 
     proptest! {

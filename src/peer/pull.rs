@@ -11,7 +11,8 @@ use super::message::{Message, Pull};
 use super::session::{Handle, SessionError};
 use crate::engine::{Engine, EngineError};
 use crate::state_engine::{
-    AppliedPackage, ApplyPackageError, PackageFault, PackageLimits, QuotaFault, VerifiedPackage, Window,
+    AppliedPackage, ApplyPackageError, PackageFault, PackageLimits, QuotaFault, VerifiedPackage,
+    Window,
 };
 use crate::store::{Cursor, Direction, StoreError};
 
@@ -75,7 +76,12 @@ pub(super) struct Taken {
 }
 
 /// One pull of one domain, waiting up to `wait_s` seconds for something new.
-pub async fn pull_once(engine: &Engine, handle: &Handle, domain: &str, wait_s: u32) -> Result<PullOutcome, SyncError> {
+pub async fn pull_once(
+    engine: &Engine,
+    handle: &Handle,
+    domain: &str,
+    wait_s: u32,
+) -> Result<PullOutcome, SyncError> {
     let (peer, name) = (*handle.peer(), domain.to_owned());
     let state = engine
         .read(move |view| {
@@ -99,10 +105,18 @@ pub async fn pull_once(engine: &Engine, handle: &Handle, domain: &str, wait_s: u
             last_seq,
         })
     };
-    match handle.request(Duration::from_secs(u64::from(wait_s)), ask).await? {
+    match handle
+        .request(Duration::from_secs(u64::from(wait_s)), ask)
+        .await?
+    {
         Message::Package(package) => {
-            let (counts_in, taken) = take_package(engine, &peer, Some(domain), &package.body).await?;
-            let Taken { window, more, applied } = taken;
+            let (counts_in, taken) =
+                take_package(engine, &peer, Some(domain), &package.body).await?;
+            let Taken {
+                window,
+                more,
+                applied,
+            } = taken;
             if epoch == Some(counts_in) && window.to_seq <= last_seq {
                 // What we said that we have, again: it moved nothing, and would be asked for again at once.
                 return Err(PackageFault::Window.into());
@@ -165,5 +179,12 @@ pub(super) async fn take_package(
         .write(move |core, now| core.apply_package(now, &package, objects))
         .await
         .map_err(SyncError::Apply)?;
-    Ok((epoch, Taken { window, more, applied }))
+    Ok((
+        epoch,
+        Taken {
+            window,
+            more,
+            applied,
+        },
+    ))
 }

@@ -28,7 +28,11 @@ pub struct PushOutcome {
 }
 
 /// One push of one domain.
-pub async fn push_once(engine: &Engine, handle: &Handle, domain: &str) -> Result<PushOutcome, SyncError> {
+pub async fn push_once(
+    engine: &Engine,
+    handle: &Handle,
+    domain: &str,
+) -> Result<PushOutcome, SyncError> {
     let (peer, name, ours) = (*handle.peer(), domain.to_owned(), engine.ground().epoch);
     let state = engine
         .read(move |view| {
@@ -73,10 +77,14 @@ pub async fn push_once(engine: &Engine, handle: &Handle, domain: &str) -> Result
         .write(move |core, now| core.record_sent(now, &request, Some(window)))
         .await?;
     let answer = handle
-        .request(Duration::ZERO, |id| Message::Push(PackageBody { id, body: bytes }))
+        .request(Duration::ZERO, |id| {
+            Message::Push(PackageBody { id, body: bytes })
+        })
         .await?;
     let (acked_seq, more) = match answer {
-        Message::Ack(ack) if ack.epoch == ours && ack.last_seq >= window.to_seq => (ack.last_seq, more),
+        Message::Ack(ack) if ack.epoch == ours && ack.last_seq >= window.to_seq => {
+            (ack.last_seq, more)
+        }
         // The peer is further back than we believed: start again where it says.
         Message::Refused(Refused { code, last_seq, .. }) if code == "gap" => {
             let held = last_seq.unwrap_or(0);
@@ -87,7 +95,9 @@ pub async fn push_once(engine: &Engine, handle: &Handle, domain: &str) -> Result
             (held, true)
         }
         Message::Refused(refused) => return Err(SyncError::Refused(refused.code)),
-        _ => return Err(SessionError::Misbehaved("a push was answered with something else").into()),
+        _ => {
+            return Err(SessionError::Misbehaved("a push was answered with something else").into());
+        }
     };
     let name = domain.to_owned();
     engine

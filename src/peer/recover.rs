@@ -39,7 +39,9 @@ impl Peers {
             };
             match done.await {
                 Ok(()) | Err(SyncError::Session(SessionError::Over)) => return,
-                Err(SyncError::Session(error @ (SessionError::Malformed(_) | SessionError::Misbehaved(_)))) => {
+                Err(SyncError::Session(
+                    error @ (SessionError::Malformed(_) | SessionError::Misbehaved(_)),
+                )) => {
                     // Asked again it would say the same, and has the questions of a whole session to do so.
                     tracing::warn!(peer = %handle.peer(), %error, "ended the session with a peer that misbehaved");
                     handle.end("misbehaviour");
@@ -65,9 +67,11 @@ impl Peers {
             Ok::<_, StoreError>((view.own_epoch()?, heard))
         });
         let (own, heard) = read.await?;
-        self.tell(handle, |id| Message::Epoch(note(id, own))).await?;
+        self.tell(handle, |id| Message::Epoch(note(id, own)))
+            .await?;
         for heard in heard {
-            self.tell(handle, |id| Message::Heard(note(id, heard))).await?;
+            self.tell(handle, |id| Message::Heard(note(id, heard)))
+                .await?;
         }
         Ok(())
     }
@@ -93,7 +97,9 @@ impl Peers {
                 () = sleep(backoff.next()) => {}
             }
         }
-        let ended = self.engine().write(move |core, now| core.peer_was_asked(now, &peer));
+        let ended = self
+            .engine()
+            .write(move |core, now| core.peer_was_asked(now, &peer));
         if ended.await? {
             tracing::info!("every peer was asked: this node changes what exists again");
         }
@@ -107,7 +113,11 @@ impl Peers {
     }
 
     /// All that the peer holds of this node, in every shared domain. Identities first: the others are signed with their keys.
-    async fn ask_for_own(&self, handle: &Handle, domains: &[String]) -> Result<TakenBack, SyncError> {
+    async fn ask_for_own(
+        &self,
+        handle: &Handle,
+        domains: &[String],
+    ) -> Result<TakenBack, SyncError> {
         let (mut sum, mut backoff) = (TakenBack::default(), Backoff::new(self.config()));
         let is_first = |domain: &&String| *domain == crate::schema::IDENTITIES;
         let ordered = domains.iter().filter(is_first);
@@ -137,7 +147,12 @@ impl Peers {
                         }
                     }
                     Message::Refused(refused) => return Err(SyncError::Refused(refused.code)),
-                    _ => return Err(SessionError::Misbehaved("what is ours was answered with something else").into()),
+                    _ => {
+                        return Err(SessionError::Misbehaved(
+                            "what is ours was answered with something else",
+                        )
+                        .into());
+                    }
                 };
                 let objects = answer.objects().map_err(SessionError::Malformed)?;
                 let taken = self
@@ -148,7 +163,9 @@ impl Peers {
                 match answer.next {
                     None => break,
                     // By oid, upwards: else it could go on for ever.
-                    next if next <= after => return Err(SessionError::Misbehaved("what is ours goes back").into()),
+                    next if next <= after => {
+                        return Err(SessionError::Misbehaved("what is ours goes back").into());
+                    }
                     next => after = next,
                 }
             }
@@ -156,7 +173,11 @@ impl Peers {
         Ok(sum)
     }
 
-    async fn tell(&self, handle: &Handle, make: impl FnOnce(u64) -> Message) -> Result<(), SyncError> {
+    async fn tell(
+        &self,
+        handle: &Handle,
+        make: impl FnOnce(u64) -> Message,
+    ) -> Result<(), SyncError> {
         match handle.request(Duration::ZERO, make).await? {
             Message::Noted(_) => Ok(()),
             Message::Refused(refused) => {
@@ -174,9 +195,14 @@ impl Peers {
         self.in_background(async move {
             loop {
                 sleep(EVERY).await;
-                let ended = this.engine().write(|core, now| core.end_late_recovery(now)).await;
+                let ended = this
+                    .engine()
+                    .write(|core, now| core.end_late_recovery(now))
+                    .await;
                 match ended {
-                    Ok(true) => tracing::warn!("time is up: peers that were not asked are no longer waited for"),
+                    Ok(true) => tracing::warn!(
+                        "time is up: peers that were not asked are no longer waited for"
+                    ),
                     Ok(false) => {}
                     Err(error) => say(&error),
                 }
@@ -186,7 +212,11 @@ impl Peers {
 
     /// Ends the sessions with everybody: they begin again with what has changed of this node.
     pub fn end_all(&self, code: &'static str) {
-        let peers: Vec<PeerId> = self.sessions().into_iter().map(|session| session.peer).collect();
+        let peers: Vec<PeerId> = self
+            .sessions()
+            .into_iter()
+            .map(|session| session.peer)
+            .collect();
         for peer in peers {
             self.end(&peer, code);
         }

@@ -134,7 +134,12 @@ impl Peers {
         self.admit_as(arrival, session, admitted).await
     }
 
-    async fn admit_as(&self, arrival: u64, session: Session, admitted: Admitted) -> Result<PeerId, AdmitError> {
+    async fn admit_as(
+        &self,
+        arrival: u64,
+        session: Session,
+        admitted: Admitted,
+    ) -> Result<PeerId, AdmitError> {
         let claims = admitted.claims();
         let peer = claims.peer_id();
         admit::note(&self.0.engine, &admitted).await?;
@@ -182,7 +187,12 @@ impl Peers {
     /// Whether there is no place for a further peer of that tier that worked so much; one that has a session already takes over its own.
     /// An answer for the moment: what is admitted by it may still find all places taken.
     pub fn is_full_without(&self, peer: &PeerId, tier: Tier, effort: u64) -> bool {
-        place(&self.0.config, peer, (tier, worth(effort)), seated(&self.live())) == Place::None
+        place(
+            &self.0.config,
+            peer,
+            (tier, worth(effort)),
+            seated(&self.live()),
+        ) == Place::None
     }
 
     /// A peer that has a session, perhaps, is trusted from now on: the session keeps its place when places run out.
@@ -195,7 +205,12 @@ impl Peers {
     fn start(&self, arrival: u64, session: Session, admitted: &Admitted) {
         let claims = admitted.claims();
         let peer = claims.peer_id();
-        let starting = Starting::new(session, (peer, admitted.tier()), &self.0.config, &self.0.stop);
+        let starting = Starting::new(
+            session,
+            (peer, admitted.tier()),
+            &self.0.config,
+            &self.0.stop,
+        );
         let live = Live {
             handle: starting.handle().clone(),
             boot_id: claims.boot_id,
@@ -255,7 +270,12 @@ impl Peers {
                 }
             }
         }
-        match place(&self.0.config, &peer, (new.handle.tier(), new.work), seated(&live)) {
+        match place(
+            &self.0.config,
+            &peer,
+            (new.handle.tier(), new.work),
+            seated(&live),
+        ) {
             Place::Free => {}
             Place::Of(other) => {
                 if let Some(shed) = live.remove(&other) {
@@ -274,7 +294,9 @@ impl Peers {
     /// It is known whether that session lives.
     fn no_doubt(&self, of: &Arc<Handle>) {
         let mut live = self.live();
-        let listed = live.get_mut(of.peer()).filter(|live| Arc::ptr_eq(&live.handle, of));
+        let listed = live
+            .get_mut(of.peer())
+            .filter(|live| Arc::ptr_eq(&live.handle, of));
         if let Some(listed) = listed {
             listed.in_doubt = false;
         }
@@ -311,11 +333,16 @@ impl Peers {
         let end = starting.run(self.0.server.clone(), &self.0.config).await;
         asking.wait().await;
         let mut live = self.live();
-        if live.get(&peer).is_some_and(|live| Arc::ptr_eq(&live.handle, &handle)) {
+        if live
+            .get(&peer)
+            .is_some_and(|live| Arc::ptr_eq(&live.handle, &handle))
+        {
             live.remove(&peer);
         }
         match end {
-            SessionError::Malformed(_) | SessionError::Misbehaved(_) => tracing::warn!(%peer, %end, "session ended"),
+            SessionError::Malformed(_) | SessionError::Misbehaved(_) => {
+                tracing::warn!(%peer, %end, "session ended")
+            }
             end => tracing::info!(%peer, %end, "session ended"),
         }
     }
@@ -378,7 +405,9 @@ impl Peers {
     /// The end of the session with the node at `onion`, if there is one.
     pub fn session_at(&self, onion: &OnionAddr) -> Option<(PeerId, CancellationToken)> {
         let live = self.live();
-        let open = live.iter().find(|(_, live)| live.onion == *onion && !live.is_over());
+        let open = live
+            .iter()
+            .find(|(_, live)| live.onion == *onion && !live.is_over());
         open.map(|(peer, live)| (*peer, live.handle.over().clone()))
     }
 

@@ -11,11 +11,15 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 use super::budget::{QuotaNotes, Requests};
-use super::message::{EpochNote, Id, Message, PackageBody, Pull, Refused, Return, Returned, UpToDate};
+use super::message::{
+    EpochNote, Id, Message, PackageBody, Pull, Refused, Return, Returned, UpToDate,
+};
 use super::pull::{self, SyncError};
 use crate::config::SyncConfig;
 use crate::engine::{Engine, EngineError};
-use crate::state_engine::{Answer, ApplyPackageError, HearError, OwnEpoch, PullRequest, ReturnRequest, WindowFault};
+use crate::state_engine::{
+    Answer, ApplyPackageError, HearError, OwnEpoch, PullRequest, ReturnRequest, WindowFault,
+};
 use crate::store::{HeardEpoch, StoreError};
 
 /// What the operator's log says once a foreign epoch was shown.
@@ -70,8 +74,14 @@ impl Server {
         let (id, result) = match message {
             Message::Pull(pull) => (pull.id, self.pull(peer, pull, building).await),
             Message::Push(push) => (push.id, self.push(peer, push).await.map(|ack| (ack, None))),
-            Message::Epoch(note) => (note.id, self.hear(peer, note).await.map(|noted| (noted, None))),
-            Message::Heard(note) => (note.id, self.hear_own(peer, note).await.map(|noted| (noted, None))),
+            Message::Epoch(note) => (
+                note.id,
+                self.hear(peer, note).await.map(|noted| (noted, None)),
+            ),
+            Message::Heard(note) => (
+                note.id,
+                self.hear_own(peer, note).await.map(|noted| (noted, None)),
+            ),
             Message::Return(ask) => (ask.id, self.give_back(peer, ask, building).await),
             // The session hands over nothing else.
             _ => (0, Err(refused(0, "internal"))),
@@ -105,8 +115,14 @@ impl Server {
         let (answer, built_in) = loop {
             changes.mark_unchanged();
             let asked = request.clone();
-            let room = building.acquire().await.map_err(|_| refused(pull.id, "internal"))?;
-            let built = self.engine.read(move |view| view.build_package(&asked)).await;
+            let room = building
+                .acquire()
+                .await
+                .map_err(|_| refused(pull.id, "internal"))?;
+            let built = self
+                .engine
+                .read(move |view| view.build_package(&asked))
+                .await;
             let answer = built.map_err(|error| internal(pull.id, &error))?;
             if matches!(answer, Answer::Package { .. }) {
                 break (answer, Some(room));
@@ -133,10 +149,16 @@ impl Server {
     }
 
     /// A domain outside the intersection changes no state.
-    async fn note_sent(&self, id: u64, request: PullRequest, answer: &Answer) -> Result<(), Refused> {
+    async fn note_sent(
+        &self,
+        id: u64,
+        request: PullRequest,
+        answer: &Answer,
+    ) -> Result<(), Refused> {
         let sent = match answer {
             Answer::UpToDate {
-                in_intersection: false, ..
+                in_intersection: false,
+                ..
             } => return Ok(()),
             Answer::UpToDate { .. } => None,
             Answer::Package { window, .. } => Some(*window),
@@ -151,7 +173,9 @@ impl Server {
     /// The epoch in which the peer's sequence numbers count, signed by it.
     async fn hear(&self, peer: &PeerId, note: EpochNote) -> Result<Message, Refused> {
         let (id, peer, heard) = (note.id, *peer, heard(note));
-        let noted = self.engine.write(move |core, now| core.hear_epoch(now, &peer, &heard));
+        let noted = self
+            .engine
+            .write(move |core, now| core.hear_epoch(now, &peer, &heard));
         match noted.await {
             Ok(()) => Ok(Message::Noted(Id { id })),
             Err(EngineError::Work(HearError::Fault(fault))) => {
@@ -197,7 +221,10 @@ impl Server {
             domain: ask.domain,
             after: ask.after,
         };
-        let room = building.acquire().await.map_err(|_| refused(ask.id, "internal"))?;
+        let room = building
+            .acquire()
+            .await
+            .map_err(|_| refused(ask.id, "internal"))?;
         let given = self.engine.read(move |view| view.give_back(&request)).await;
         let given = given.map_err(|error| internal(ask.id, &error))?;
         let returned = Returned {
@@ -220,12 +247,12 @@ impl Server {
                     last_seq: taken.applied.last_seq,
                 }))
             }
-            Err(SyncError::Apply(EngineError::Work(ApplyPackageError::Window(WindowFault::Gap { last_seq })))) => {
-                Err(Refused {
-                    last_seq: Some(last_seq),
-                    ..refused(push.id, "gap")
-                })
-            }
+            Err(SyncError::Apply(EngineError::Work(ApplyPackageError::Window(
+                WindowFault::Gap { last_seq },
+            )))) => Err(Refused {
+                last_seq: Some(last_seq),
+                ..refused(push.id, "gap")
+            }),
             Err(SyncError::Package(fault)) => {
                 tracing::warn!(%peer, %fault, "refused a pushed package");
                 Err(refused(push.id, fault.code()))
@@ -261,7 +288,10 @@ fn refused(id: u64, code: &str) -> Refused {
 /// An error and its causes, on one line.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 /// Our own fault: the log gets the chain, the peer a word.

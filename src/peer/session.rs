@@ -119,7 +119,11 @@ impl Handle {
     }
 
     /// Asks, and waits for the answer: `wait` beyond the usual deadline.
-    pub async fn request(&self, wait: Duration, make: impl FnOnce(u64) -> Message) -> Result<Message, SessionError> {
+    pub async fn request(
+        &self,
+        wait: Duration,
+        make: impl FnOnce(u64) -> Message,
+    ) -> Result<Message, SessionError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
         self.pending
@@ -135,7 +139,10 @@ impl Handle {
             () = self.over.cancelled() => Err(SessionError::Over),
             result = timeout(self.deadline + wait, answered) => result.unwrap_or(Err(SessionError::Timeout)),
         };
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.pending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&id);
         result
     }
 
@@ -148,7 +155,11 @@ impl Handle {
     }
 
     fn answer(&self, id: u64, message: Message) -> Result<(), SessionError> {
-        let waiting = self.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        let waiting = self
+            .pending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&id);
         match waiting {
             Some(reply) => {
                 // The asking task may have given up just now.
@@ -185,7 +196,12 @@ pub struct Starting {
 
 impl Starting {
     /// Takes over an admitted stream.
-    pub fn new(session: Session, (peer, tier): (PeerId, Tier), config: &SyncConfig, stop: &CancellationToken) -> Self {
+    pub fn new(
+        session: Session,
+        (peer, tier): (PeerId, Tier),
+        config: &SyncConfig,
+        stop: &CancellationToken,
+    ) -> Self {
         let (sender, outgoing) = mpsc::channel(OUTGOING_MAX);
         let handle = Handle {
             peer,
@@ -250,7 +266,11 @@ impl Starting {
         let _ = handle.outgoing.try_send(bye);
         said_all.cancel();
         handle.over.cancel();
-        handle.pending.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        handle
+            .pending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
         desk.work.close();
         desk.work.wait().await;
         // The writer ends with the token; it never panics.
@@ -346,7 +366,9 @@ async fn dispatch(
         Message::Ping(ping) => {
             // Where the queue is full, frames are on their way and say the same. To wait here could be for ever: two sides
             // that both wait to write would both stop reading.
-            let _ = handle.outgoing.try_send(Message::Pong(ping.clone()).encode());
+            let _ = handle
+                .outgoing
+                .try_send(Message::Pong(ping.clone()).encode());
             return Ok(());
         }
         Message::Pull(pull) => pull.id,
@@ -359,7 +381,8 @@ async fn dispatch(
     if is_free && desk.epochs.fetch_add(1, Ordering::Relaxed) >= EPOCHS_MAX {
         return Err(SessionError::Misbehaved("more epochs than a node can have"));
     }
-    let slot = (is_free || server.may_ask(&handle.peer, handle.tier())).then(|| desk.slots.clone().try_acquire_owned());
+    let slot = (is_free || server.may_ask(&handle.peer, handle.tier()))
+        .then(|| desk.slots.clone().try_acquire_owned());
     let Some(Ok(slot)) = slot else {
         let busy = Message::Refused(Refused {
             id,
@@ -368,7 +391,9 @@ async fn dispatch(
         });
         // The reader never waits for the writer: a peer that asks on without reading is let go.
         let queued = handle.outgoing.try_send(busy.encode());
-        return queued.map_err(|_| SessionError::Misbehaved("more requests than it may have, and it does not read"));
+        return queued.map_err(|_| {
+            SessionError::Misbehaved("more requests than it may have, and it does not read")
+        });
     };
     let taking = match message {
         Message::Push(_) => Some(tokio::select! {

@@ -62,10 +62,13 @@ pub fn place(
     let is_full = others.count() >= config.sessions_max;
     let goes = match tier {
         Tier::Worked if is_full || worked.clone().count() >= config.sessions_worked_max => {
-            let least = worked.max_by_key(|other| (other.is_over, Reverse(other.work), other.arrival));
+            let least =
+                worked.max_by_key(|other| (other.is_over, Reverse(other.work), other.arrival));
             least.filter(|other| other.is_over || other.work < work)
         }
-        Tier::Trusted if is_full => worked.by_ref().max_by_key(|other| (other.is_over, other.arrival)),
+        Tier::Trusted if is_full => worked
+            .by_ref()
+            .max_by_key(|other| (other.is_over, other.arrival)),
         Tier::Worked | Tier::Trusted => return Place::Free,
     };
     goes.map_or(Place::None, |other| Place::Of(other.peer))
@@ -106,8 +109,14 @@ mod tests {
     fn worked_peers_leave_room_and_the_newest_of_them_goes_for_a_trusted_one() {
         let config = config(3, 2);
         let two = [(1, WORKED), (2, WORKED)];
-        assert_eq!(place(&config, &peer(3), (WORKED, 8), seated(&two)), Place::None);
-        assert_eq!(place(&config, &peer(3), (TRUSTED, 8), seated(&two)), Place::Free);
+        assert_eq!(
+            place(&config, &peer(3), (WORKED, 8), seated(&two)),
+            Place::None
+        );
+        assert_eq!(
+            place(&config, &peer(3), (TRUSTED, 8), seated(&two)),
+            Place::Free
+        );
         assert_eq!(
             place(&config, &peer(2), (WORKED, 8), seated(&two)),
             Place::Free,
@@ -119,8 +128,14 @@ mod tests {
             Place::Of(peer(2))
         );
         let trusted = [(1, TRUSTED), (2, TRUSTED), (3, TRUSTED)];
-        assert_eq!(place(&config, &peer(4), (TRUSTED, 8), seated(&trusted)), Place::None);
-        assert_eq!(place(&config, &peer(4), (WORKED, 8), seated(&trusted)), Place::None);
+        assert_eq!(
+            place(&config, &peer(4), (TRUSTED, 8), seated(&trusted)),
+            Place::None
+        );
+        assert_eq!(
+            place(&config, &peer(4), (WORKED, 8), seated(&trusted)),
+            Place::None
+        );
     }
 
     #[test]
@@ -137,8 +152,14 @@ mod tests {
             });
             seats.collect::<Vec<_>>().into_iter()
         };
-        assert_eq!(place(&config, &peer(4), (WORKED, 8), seats(works)), Place::None);
-        assert_eq!(place(&config, &peer(4), (WORKED, 9), seats(works)), Place::Of(peer(3)));
+        assert_eq!(
+            place(&config, &peer(4), (WORKED, 8), seats(works)),
+            Place::None
+        );
+        assert_eq!(
+            place(&config, &peer(4), (WORKED, 9), seats(works)),
+            Place::Of(peer(3))
+        );
         assert_eq!(
             place(
                 &config,

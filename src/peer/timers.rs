@@ -17,7 +17,12 @@ use crate::schema::IDENTITIES;
 
 impl Peers {
     /// The interval pull of one domain, until the session ends (SEED 4).
-    pub(super) async fn keep_pulling(&self, handle: &Handle, domain: &str, identified: &CancellationToken) {
+    pub(super) async fn keep_pulling(
+        &self,
+        handle: &Handle,
+        domain: &str,
+        identified: &CancellationToken,
+    ) {
         let config = self.config();
         if config.pull_interval_s == 0 {
             return;
@@ -63,7 +68,9 @@ impl Peers {
                         Some(fault) => {
                             self.quota_notes().refused(handle.peer(), fault);
                         }
-                        None => tracing::warn!(peer = %handle.peer(), domain, %error, "pull failed"),
+                        None => {
+                            tracing::warn!(peer = %handle.peer(), domain, %error, "pull failed")
+                        }
                     }
                     backoff.next()
                 }

@@ -82,7 +82,9 @@ impl AttrSchema {
                 max,
             });
         }
-        values.iter().try_for_each(|value| self.check_value(value))?;
+        values
+            .iter()
+            .try_for_each(|value| self.check_value(value))?;
         if matches!(self.kind, Kind::Parent { .. } | Kind::Identity) {
             let distinct: BTreeSet<_> = values.iter().filter_map(Value::as_oid).collect();
             if distinct.len() < count {
@@ -103,7 +105,9 @@ impl AttrSchema {
             Kind::Integer => (matches!(value, Value::Integer(_)), "an integer"),
             Kind::Bytes => (matches!(value, Value::Bytes(_)), "bytes"),
             // Length before parsing: what is too long is not worth reading.
-            Kind::Json if bytes > self.bytes_max as usize => (matches!(value, Value::Text(_)), "JSON text"),
+            Kind::Json if bytes > self.bytes_max as usize => {
+                (matches!(value, Value::Text(_)), "JSON text")
+            }
             Kind::Json => (value.as_text().is_some_and(is_json), "JSON text"),
             Kind::Parent { .. } => (value.as_oid().is_some(), "an object's oid of 16 bytes"),
             Kind::Identity => (value.as_oid().is_some(), "an identity's oid of 16 bytes"),
@@ -112,7 +116,11 @@ impl AttrSchema {
         if !fits {
             Err(SchemaViolation::Kind { attr, expected })
         } else if bytes > bytes_max as usize {
-            Err(SchemaViolation::TooLong { attr, bytes, bytes_max })
+            Err(SchemaViolation::TooLong {
+                attr,
+                bytes,
+                bytes_max,
+            })
         } else {
             Ok(())
         }
@@ -168,7 +176,9 @@ mod tests {
     /// Checks an object with attribute 1 in order and attribute `number` as given.
     fn check(number: u16, values: Vec<Value>) -> Result<(), String> {
         let attrs = Attrs::from([(1, vec![text("abcd")]), (number, values)]);
-        sample().check(&attrs).map_err(|violation| violation.to_string())
+        sample()
+            .check(&attrs)
+            .map_err(|violation| violation.to_string())
     }
 
     #[test]
@@ -183,7 +193,9 @@ mod tests {
 
     #[test]
     fn names_what_does_not() {
-        let no = |number, values, expected: &str| assert_eq!(check(number, values).unwrap_err(), expected);
+        let no = |number, values, expected: &str| {
+            assert_eq!(check(number, values).unwrap_err(), expected)
+        };
         no(6, vec![text("x")], "there is no attribute 6");
         no(1, vec![], "attribute a1 has 0 values, allowed are 1 to 1");
         no(
@@ -192,7 +204,11 @@ mod tests {
             "attribute a1 has 2 values, allowed are 1 to 1",
         );
         no(1, vec![Value::Integer(1)], "attribute a1 must be text");
-        no(1, vec![text("grün")], "attribute a1 has 5 bytes, allowed are 4");
+        no(
+            1,
+            vec![text("grün")],
+            "attribute a1 has 5 bytes, allowed are 4",
+        );
         no(2, vec![text("1")], "attribute a2 must be an integer");
         no(3, vec![text("{")], "attribute a3 must be JSON text");
         no(
@@ -211,8 +227,16 @@ mod tests {
             vec![Value::Bytes(vec![0; 15])],
             "attribute a5 must be an identity's oid of 16 bytes",
         );
-        no(5, vec![oid(1), oid(1)], "attribute a5 names the same oid twice");
-        no(7, vec![text("x")], "attribute a7 must be an object's oid of 16 bytes");
+        no(
+            5,
+            vec![oid(1), oid(1)],
+            "attribute a5 names the same oid twice",
+        );
+        no(
+            7,
+            vec![text("x")],
+            "attribute a7 must be an object's oid of 16 bytes",
+        );
         assert!(sample().check(&Attrs::new()).is_err());
     }
 }

@@ -87,12 +87,18 @@ impl Schemas {
     pub fn load(enabled: &[String], folder: Option<&Path>) -> Result<Self, SchemaError> {
         let mut known = BTreeMap::new();
         for (slug, text) in BUILT_IN {
-            known.insert(slug.to_owned(), parse(Path::new(&format!("{slug}.toml")), text)?);
+            known.insert(
+                slug.to_owned(),
+                parse(Path::new(&format!("{slug}.toml")), text)?,
+            );
         }
         for file in folder.map_or(Ok(Vec::new()), files)? {
             let app = parse(&file, &read(&file)?)?;
             if known.contains_key(&app.slug) {
-                return Err(SchemaError::AppTwice { file, slug: app.slug });
+                return Err(SchemaError::AppTwice {
+                    file,
+                    slug: app.slug,
+                });
             }
             known.insert(app.slug.clone(), app);
         }
@@ -180,7 +186,10 @@ impl<'a> Loader<'a> {
     fn app(&mut self) -> Option<AppSchema> {
         let raw = self.raw;
         if !is_word(raw.slug.get_ref()) {
-            self.note(&raw.slug, format!("`{}` is no slug: {WORD_RULE}", raw.slug.get_ref()));
+            self.note(
+                &raw.slug,
+                format!("`{}` is no slug: {WORD_RULE}", raw.slug.get_ref()),
+            );
         }
         if *raw.version.get_ref() == 0 {
             self.note(&raw.version, "versions begin with 1".into());
@@ -192,11 +201,19 @@ impl<'a> Loader<'a> {
             self.note(&raw.slug, format!("an app has 1 to {TYPES_MAX} types"));
         }
         let mut types: Vec<_> = raw.types.iter().filter_map(|it| self.type_(it)).collect();
-        let domains: Vec<_> = raw.domains.iter().filter_map(|it| self.domain(it)).collect();
+        let domains: Vec<_> = raw
+            .domains
+            .iter()
+            .filter_map(|it| self.domain(it))
+            .collect();
         for it in &raw.types {
             let local = matches!(it.visibility, RawVisibility::Local);
             let names = raw.domains.iter().flat_map(|domain| &domain.parent_types);
-            if !local && !names.into_iter().any(|name| name.get_ref() == it.name.get_ref()) {
+            if !local
+                && !names
+                    .into_iter()
+                    .any(|name| name.get_ref() == it.name.get_ref())
+            {
                 let name = it.name.get_ref();
                 self.note(
                     &it.name,
@@ -221,7 +238,10 @@ impl<'a> Loader<'a> {
             .and_then(|it| it.strip_prefix('.'))
             .is_some_and(is_word)
         {
-            self.note(&raw.name, format!("`{name}` must be `{slug}.` and a word: {WORD_RULE}"));
+            self.note(
+                &raw.name,
+                format!("`{name}` must be `{slug}.` and a word: {WORD_RULE}"),
+            );
         }
         self.numbered(&raw.number);
         self.unique("attribute name", raw.attrs.iter().map(|it| &it.name));
@@ -268,12 +288,18 @@ impl<'a> Loader<'a> {
         let bytes_max = match (fixed, &raw.bytes_max) {
             (Some(fixed), None) => fixed,
             (Some(fixed), Some(given)) => {
-                self.note(given, format!("`{name}` has {fixed} bytes always; take bytes_max out"));
+                self.note(
+                    given,
+                    format!("`{name}` has {fixed} bytes always; take bytes_max out"),
+                );
                 fixed
             }
             (None, Some(given)) => {
                 if !(1..=VALUE_BYTES_MAX).contains(given.get_ref()) {
-                    self.note(given, format!("bytes_max of `{name}` must be 1 to {VALUE_BYTES_MAX}"));
+                    self.note(
+                        given,
+                        format!("bytes_max of `{name}` must be 1 to {VALUE_BYTES_MAX}"),
+                    );
                 }
                 *given.get_ref()
             }
@@ -301,7 +327,10 @@ impl<'a> Loader<'a> {
                 if !matches!(attr.kind, RawKind::Identity) {
                     self.note(
                         name,
-                        format!("`{}` must be of kind identity to name readers", name.get_ref()),
+                        format!(
+                            "`{}` must be of kind identity to name readers",
+                            name.get_ref()
+                        ),
                     );
                 }
                 Visibility::ParticipantsHere {
@@ -313,7 +342,10 @@ impl<'a> Loader<'a> {
                 if !matches!(attr.kind, RawKind::Identity) || (attr.min, attr.max) != (1, 1) {
                     self.note(
                         name,
-                        format!("`{}` must be exactly one identity to be a subject", name.get_ref()),
+                        format!(
+                            "`{}` must be exactly one identity to be a subject",
+                            name.get_ref()
+                        ),
                     );
                 }
                 Visibility::OwnerAndSubject {
@@ -328,13 +360,19 @@ impl<'a> Loader<'a> {
                     _ => {
                         self.note(
                             name,
-                            format!("`{}` must be exactly one reference to a Parent", name.get_ref()),
+                            format!(
+                                "`{}` must be exactly one reference to a Parent",
+                                name.get_ref()
+                            ),
                         );
                         return None;
                     }
                 };
                 if !matches!(scope.visibility, RawVisibility::ParticipantsHere(_)) {
-                    self.note(name, format!("`{}` names no participants itself", scope.name.get_ref()));
+                    self.note(
+                        name,
+                        format!("`{}` names no participants itself", scope.name.get_ref()),
+                    );
                 }
                 Visibility::Participants { through }
             }
@@ -356,7 +394,9 @@ impl<'a> Loader<'a> {
         }
         let mut types = Vec::new();
         for type_name in &raw.parent_types {
-            let Some(it) = self.raw_type(type_name) else { continue };
+            let Some(it) = self.raw_type(type_name) else {
+                continue;
+            };
             types.push(*it.number.get_ref());
             let participants = matches!(
                 it.visibility,
@@ -370,7 +410,10 @@ impl<'a> Loader<'a> {
             } else if raw.writers == Writers::Participants && !participants {
                 self.note(
                     type_name,
-                    format!("`{}` has no participants who could write", type_name.get_ref()),
+                    format!(
+                        "`{}` has no participants who could write",
+                        type_name.get_ref()
+                    ),
                 );
             }
         }
@@ -424,13 +467,17 @@ impl<'a> Loader<'a> {
         let mut seen = BTreeSet::new();
         for value in values {
             if !seen.insert(value.get_ref()) {
-                self.note(value, format!("the {what} `{}` is there twice", value.get_ref()));
+                self.note(
+                    value,
+                    format!("the {what} `{}` is there twice", value.get_ref()),
+                );
             }
         }
     }
 }
 
-const WORD_RULE: &str = "a lower-case letter, then letters, digits and underscores, 32 in all at most";
+const WORD_RULE: &str =
+    "a lower-case letter, then letters, digits and underscores, 32 in all at most";
 
 /// Slugs and the parts of names: what SQL, file names and the wire all take without quoting.
 fn is_word(text: &str) -> bool {

@@ -10,7 +10,10 @@ fn all() -> Vec<String> {
 #[test]
 fn the_built_in_apps_are_what_the_seed_says() {
     let schemas = Schemas::load(&all(), None).unwrap();
-    let domains: Vec<_> = schemas.sync_domains().map(|it| (it.name.as_str(), it.mode)).collect();
+    let domains: Vec<_> = schemas
+        .sync_domains()
+        .map(|it| (it.name.as_str(), it.mode))
+        .collect();
     assert_eq!(
         domains,
         [
@@ -35,7 +38,10 @@ fn the_built_in_apps_are_what_the_seed_says() {
         Visibility::ParticipantsHere { attr: 1 }
     );
     assert!(schemas.domain("messages").unwrap().has_type(2));
-    assert_eq!(schemas.domain("messages").unwrap().writers, Writers::Participants);
+    assert_eq!(
+        schemas.domain("messages").unwrap().writers,
+        Writers::Participants
+    );
     assert_eq!(app.domains_of(2).count(), 1);
     let identities = schemas.app("identities").unwrap();
     assert_eq!(identities.domains_of(2).count(), 0, "servers stay here");
@@ -74,16 +80,27 @@ fn the_numbers_of_the_built_in_apps_stay_for_ever() {
 
 #[test]
 fn apps_are_turned_on_by_name() {
-    let load = |slugs: &[&str]| Schemas::load(&slugs.iter().map(|it| it.to_string()).collect::<Vec<_>>(), None);
+    let load = |slugs: &[&str]| {
+        Schemas::load(
+            &slugs.iter().map(|it| it.to_string()).collect::<Vec<_>>(),
+            None,
+        )
+    };
     let some = load(&["messages", "identities"]).unwrap();
     assert_eq!(
         some.apps().map(|app| app.slug.as_str()).collect::<Vec<_>>(),
         ["identities", "messages"]
     );
     assert_eq!(some.domain("rides.offers"), None);
-    assert!(matches!(load(&["messages"]), Err(SchemaError::NoIdentities)));
+    assert!(matches!(
+        load(&["messages"]),
+        Err(SchemaError::NoIdentities)
+    ));
     let error = load(&["identities", "mesages"]).unwrap_err();
-    assert_eq!(error.to_string(), "there is no app `mesages`; did you mean `messages`?");
+    assert_eq!(
+        error.to_string(),
+        "there is no app `mesages`; did you mean `messages`?"
+    );
     let error = load(&["identities", "zoo"]).unwrap_err();
     assert_eq!(error.to_string(), "there is no app `zoo`");
 }
@@ -130,14 +147,18 @@ fn load(files: &[(&str, &str)]) -> Result<Schemas, String> {
     }
     let enabled = ["identities".to_owned(), "garden".to_owned()];
     let folder = format!("{}/", dir.path().display());
-    Schemas::load(&enabled, Some(dir.path())).map_err(|error| error.to_string().replace(&folder, ""))
+    Schemas::load(&enabled, Some(dir.path()))
+        .map_err(|error| error.to_string().replace(&folder, ""))
 }
 
 #[test]
 fn an_own_app_is_a_file_in_the_folder() {
     let schemas = load(&[("garden.toml", GARDEN), ("notes.txt", "no schema")]).unwrap();
     let domain = schemas.domain("garden.beds").unwrap();
-    assert_eq!((domain.types.as_slice(), domain.mode), (&[1, 2][..], Mode::NoUpdate));
+    assert_eq!(
+        (domain.types.as_slice(), domain.mode),
+        (&[1, 2][..], Mode::NoUpdate)
+    );
     let keepers = &schemas.type_("garden", 1).unwrap().attrs[0];
     assert_eq!((keepers.min, keepers.max, keepers.bytes_max), (1, 8, 16));
 }
@@ -216,7 +237,11 @@ fn numbers_and_names_are_unique_and_well_formed() {
         "number = 0\nname = \"name\"",
         "g.toml:23: numbers begin with 1",
     );
-    wrong("version = 1", "version = 0", "g.toml:2: versions begin with 1");
+    wrong(
+        "version = 1",
+        "version = 0",
+        "g.toml:2: versions begin with 1",
+    );
     wrong(
         "number = 2\nname = \"name\"",
         "number = 2\nname = \"Name\"",
@@ -289,5 +314,8 @@ fn domains_do_not_outnumber_the_bits_of_sync_flags() {
         );
     }
     let error = load(&[("g.toml", &text)]).unwrap_err();
-    assert_eq!(error, "65 sync domains are turned on, at most 63 are possible");
+    assert_eq!(
+        error,
+        "65 sync domains are turned on, at most 63 are possible"
+    );
 }

@@ -114,7 +114,10 @@ pub struct Schemas {
 impl TypeSchema {
     /// The attribute of that number.
     pub fn attr(&self, number: u16) -> Option<&AttrSchema> {
-        let place = self.attrs.binary_search_by_key(&number, |attr| attr.number).ok()?;
+        let place = self
+            .attrs
+            .binary_search_by_key(&number, |attr| attr.number)
+            .ok()?;
         self.attrs.get(place)
     }
 
@@ -132,13 +135,18 @@ impl TypeSchema {
 impl AppSchema {
     /// The type of that number.
     pub fn type_(&self, number: u16) -> Option<&TypeSchema> {
-        let place = self.types.binary_search_by_key(&number, |it| it.number).ok()?;
+        let place = self
+            .types
+            .binary_search_by_key(&number, |it| it.number)
+            .ok()?;
         self.types.get(place)
     }
 
     /// The sync domains in which a type's objects travel.
     pub fn domains_of(&self, type_number: u16) -> impl Iterator<Item = &SyncDomain> {
-        self.domains.iter().filter(move |domain| domain.has_type(type_number))
+        self.domains
+            .iter()
+            .filter(move |domain| domain.has_type(type_number))
     }
 }
 

@@ -5,7 +5,9 @@
 
 use keys::PeerId;
 
-use crate::graph::{DecodedObject, GraphLimits, GraphManager, KnownKeys, decode_object, identities};
+use crate::graph::{
+    DecodedObject, GraphLimits, GraphManager, KnownKeys, decode_object, identities,
+};
 use crate::op_context::Timestamp;
 use crate::store::{StoreError, Tier, Verdict, VerdictRow};
 
@@ -29,7 +31,11 @@ impl Reason {
     /// Takes a reason as it was typed.
     pub fn new(text: String) -> Result<Self, BadReason> {
         let is_line = text.len() <= REASON_BYTES_MAX && !text.chars().any(char::is_control);
-        if is_line { Ok(Self(text)) } else { Err(BadReason) }
+        if is_line {
+            Ok(Self(text))
+        } else {
+            Err(BadReason)
+        }
     }
 }
 
@@ -73,7 +79,11 @@ pub fn refuse(
 ) -> Result<VerdictRow, VerdictError> {
     not_itself(graph, &peer)?;
     not_banned(graph, &peer)?;
-    if graph.tx().peer(&peer)?.is_some_and(|row| row.tier == Tier::Trusted) {
+    if graph
+        .tx()
+        .peer(&peer)?
+        .is_some_and(|row| row.tier == Tier::Trusted)
+    {
         return Err(VerdictError::Trusted);
     }
     let row = row(graph, peer, Verdict::Refused, reason, until);
@@ -149,7 +159,11 @@ fn row(
 
 /// What the identities call themselves that a stranger showed: only those that prove that they live at its node, so that
 /// nobody waits under a name that was seen elsewhere. Bounded; costs signature checks.
-pub fn claimed_names(peer: &PeerId, identities: Vec<keys::SignedObject>, limits: &GraphLimits) -> Vec<String> {
+pub fn claimed_names(
+    peer: &PeerId,
+    identities: Vec<keys::SignedObject>,
+    limits: &GraphLimits,
+) -> Vec<String> {
     let shown = identities.into_iter().take(NAMES_MAX);
     shown
         .filter_map(|signed| decode_object(signed, limits).ok())
@@ -173,7 +187,11 @@ fn shortened(name: &str) -> String {
         return name.to_owned();
     }
     let end = name.floor_char_boundary(NAME_BYTES_MAX - MARK.len_utf8());
-    name.get(..end).unwrap_or_default().chars().chain([MARK]).collect()
+    name.get(..end)
+        .unwrap_or_default()
+        .chars()
+        .chain([MARK])
+        .collect()
 }
 
 #[cfg(test)]

@@ -51,7 +51,11 @@ impl From<StoreError> for IdentityError {
 }
 
 /// Writes the record of an identity whose keys the vault holds already.
-pub fn publish(graph: &mut GraphManager<'_>, identity: Oid, name: Option<&str>) -> Result<Saved, SaveError> {
+pub fn publish(
+    graph: &mut GraphManager<'_>,
+    identity: Oid,
+    name: Option<&str>,
+) -> Result<Saved, SaveError> {
     graph.save_identity(identity, name)
 }
 
@@ -63,7 +67,11 @@ pub fn check_name(schemas: &Schemas, name: &str) -> Result<(), SchemaViolation> 
 }
 
 /// Gives an identity that lives here another name, or none.
-pub fn rename(graph: &mut GraphManager<'_>, identity: Oid, name: Option<&str>) -> Result<Saved, IdentityError> {
+pub fn rename(
+    graph: &mut GraphManager<'_>,
+    identity: Oid,
+    name: Option<&str>,
+) -> Result<Saved, IdentityError> {
     let profile = Profile {
         name: name.map(str::to_owned),
         ..own_profile(graph, identity)?
@@ -73,7 +81,11 @@ pub fn rename(graph: &mut GraphManager<'_>, identity: Oid, name: Option<&str>) -
 
 /// Says to everybody that an identity that lives here writes no more, and lets it write no more. What it wrote stays, and
 /// so do its keys: with `retired` false it is taken back.
-pub fn retire(graph: &mut GraphManager<'_>, identity: Oid, retired: bool) -> Result<Saved, IdentityError> {
+pub fn retire(
+    graph: &mut GraphManager<'_>,
+    identity: Oid,
+    retired: bool,
+) -> Result<Saved, IdentityError> {
     let profile = Profile {
         retired,
         ..own_profile(graph, identity)?
@@ -97,7 +109,9 @@ fn own_profile(graph: &GraphManager<'_>, identity: Oid) -> Result<Profile, Ident
     if graph.keys().identity_chain(identity).is_none() {
         return Err(IdentityError::NotHere(identity));
     }
-    graph.profile(&identity)?.ok_or(IdentityError::NotHere(identity))
+    graph
+        .profile(&identity)?
+        .ok_or(IdentityError::NotHere(identity))
 }
 
 /// All identities known here, ours first. Servers are not among them.
@@ -108,13 +122,18 @@ pub fn known(view: &View<'_>) -> Result<Vec<IdentityCard>, StoreError> {
         .apps()
         .get(identities::APP)
         .ok_or(StoreError::Inconsistent("an app without tables"))?;
-    for parent in view.rows.listing(app, identities::IDENTITY, 0, usize::MAX >> 1)? {
+    for parent in view
+        .rows
+        .listing(app, identities::IDENTITY, 0, usize::MAX >> 1)?
+    {
         let Some(row) = view.rows.identity(&parent.oid)? else {
             continue;
         };
         let attrs = view.rows.attrs(app, parent.id)?;
         let name = attrs.iter().find(|(number, _)| *number == identities::NAME);
-        let name = name.and_then(|(_, value)| value.as_text()).map(str::to_owned);
+        let name = name
+            .and_then(|(_, value)| value.as_text())
+            .map(str::to_owned);
         cards.push(IdentityCard {
             oid: parent.oid,
             name,
@@ -164,7 +183,9 @@ pub fn name_of(view: &View<'_>, identity: &Oid) -> Result<Option<String>, StoreE
         return Ok(None);
     };
     let attrs = view.rows.attrs(app, parent.id)?;
-    let name = attrs.into_iter().find(|(number, _)| *number == identities::NAME);
+    let name = attrs
+        .into_iter()
+        .find(|(number, _)| *number == identities::NAME);
     Ok(name.and_then(|(_, value)| match value {
         Value::Text(text) => Some(text),
         _ => None,

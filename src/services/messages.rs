@@ -64,12 +64,20 @@ impl From<StoreError> for SendError {
 }
 
 /// Sends a message from an identity that lives here to one that is known.
-pub fn send(graph: &mut GraphManager<'_>, sender: Oid, recipient: Oid, body: &str) -> Result<Sent, SendError> {
+pub fn send(
+    graph: &mut GraphManager<'_>,
+    sender: Oid,
+    recipient: Oid,
+    body: &str,
+) -> Result<Sent, SendError> {
     if sender == recipient {
         return Err(SendError::Alone);
     }
     let us = graph.keys().peer_id();
-    let here = graph.tx().identity(&sender)?.is_some_and(|row| row.home == us);
+    let here = graph
+        .tx()
+        .identity(&sender)?
+        .is_some_and(|row| row.home == us);
     if !here {
         return Err(SendError::UnknownSender(sender));
     }
@@ -113,7 +121,11 @@ pub fn send(graph: &mut GraphManager<'_>, sender: Oid, recipient: Oid, body: &st
 }
 
 /// The conversation of exactly these two. Both nodes may have begun one: the smaller oid serves, the same on both.
-fn conversation_of_two(graph: &GraphManager<'_>, one: &Oid, other: &Oid) -> Result<Option<Oid>, StoreError> {
+fn conversation_of_two(
+    graph: &GraphManager<'_>,
+    one: &Oid,
+    other: &Oid,
+) -> Result<Option<Oid>, StoreError> {
     let tx = graph.tx();
     let app = table(tx.apps())?;
     let mut found: Option<Oid> = None;
@@ -129,7 +141,8 @@ fn conversation_of_two(graph: &GraphManager<'_>, one: &Oid, other: &Oid) -> Resu
 }
 
 fn table(apps: &crate::store::Apps) -> Result<&AppTable, StoreError> {
-    apps.get(APP).ok_or(StoreError::Inconsistent("an app without tables"))
+    apps.get(APP)
+        .ok_or(StoreError::Inconsistent("an app without tables"))
 }
 
 /// A message as a person reads it.
@@ -181,16 +194,23 @@ pub fn inbox(view: &View<'_>, reader: &Oid, after: u64, limit: usize) -> Result<
         }
         let (object, _) = crate::graph::load_object(&view.rows, app, &parent)?;
         let (conversation, body) = (object.first(IN_CONVERSATION), object.first(BODY));
-        let (Some(conversation), Some(body)) = (conversation.and_then(Value::as_oid), body.and_then(Value::as_text))
-        else {
-            return Err(StoreError::Inconsistent("a message without conversation or body"));
+        let (Some(conversation), Some(body)) = (
+            conversation.and_then(Value::as_oid),
+            body.and_then(Value::as_text),
+        ) else {
+            return Err(StoreError::Inconsistent(
+                "a message without conversation or body",
+            ));
         };
         inbox.messages.push(Message {
             oid: object.oid,
             conversation,
             sender: object.owner,
             body: body.to_owned(),
-            sent_at: object.first(SENT_AT).and_then(Value::as_integer).unwrap_or_default(),
+            sent_at: object
+                .first(SENT_AT)
+                .and_then(Value::as_integer)
+                .unwrap_or_default(),
             change_seq: parent.change_seq,
             made_here: parent.origin.is_none(),
         });

@@ -15,8 +15,15 @@ use crate::op_context::{OpContext, TraceId};
 use crate::store::StoreError;
 
 /// The context of a person of this node who acts as `identity`, in an app.
-pub(crate) fn local_context(graph: &GraphManager<'_>, identity: &Oid, app: &str) -> Result<OpContext, SaveError> {
-    let row = graph.tx().identity(identity)?.ok_or(SaveError::Missing(*identity))?;
+pub(crate) fn local_context(
+    graph: &GraphManager<'_>,
+    identity: &Oid,
+    app: &str,
+) -> Result<OpContext, SaveError> {
+    let row = graph
+        .tx()
+        .identity(identity)?
+        .ok_or(SaveError::Missing(*identity))?;
     let app = graph
         .tx()
         .apps()

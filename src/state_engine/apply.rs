@@ -9,8 +9,8 @@ use super::package::{VerifiedPackage, Window};
 use super::quota::{Ledger, QuotaFault};
 use super::{CoreLimits, StateEngine};
 use crate::graph::{
-    Applied, ApplyError, DecodedObject, Fault, GraphManager, KnownKeys, ObjectFault, VerifiedObject, decode_object,
-    identities,
+    Applied, ApplyError, DecodedObject, Fault, GraphManager, KnownKeys, ObjectFault,
+    VerifiedObject, decode_object, identities,
 };
 use crate::op_context::{AppId, OpContext, Timestamp, TraceId};
 use crate::store::{Cursor, Direction, Parked, RejectRow, Rows, StoreError, SyncStateRow, Usage};
@@ -72,7 +72,10 @@ pub type Checked = Result<VerifiedObject, (Option<Oid>, Fault, Option<DecodedObj
     clippy::result_large_err,
     reason = "an object that fails is as large as one that holds, and both are moved once"
 )]
-pub fn check_objects(decoded: Vec<Result<DecodedObject, ObjectFault>>, known: &KnownKeys) -> Vec<Checked> {
+pub fn check_objects(
+    decoded: Vec<Result<DecodedObject, ObjectFault>>,
+    known: &KnownKeys,
+) -> Vec<Checked> {
     decoded
         .into_iter()
         .map(|object| match object {
@@ -106,7 +109,9 @@ impl<'s> Source<'s> {
         seq: u64,
     ) -> Result<Option<Self>, StoreError> {
         let tx = graph.tx();
-        let Some(known) = tx.peer(&peer)? else { return Ok(None) };
+        let Some(known) = tx.peer(&peer)? else {
+            return Ok(None);
+        };
         let (server, number) = (tx.identity(&known.server_oid)?, tx.peer_number(&peer)?);
         let app = graph
             .schemas()
@@ -228,10 +233,15 @@ impl<'a, 'g> Applying<'a, 'g> {
     }
 
     /// Takes all objects of one package, and counts what is stored of them.
-    fn all(mut self, source: &Source<'_>, objects: Vec<Checked>) -> Result<AppliedPackage, ApplyPackageError> {
+    fn all(
+        mut self,
+        source: &Source<'_>,
+        objects: Vec<Checked>,
+    ) -> Result<AppliedPackage, ApplyPackageError> {
         for object in objects {
             let stored = self.take(source, object)?;
-            self.ledger.count(self.graph.tx(), &source.peer, &stored)??;
+            self.ledger
+                .count(self.graph.tx(), &source.peer, &stored)??;
             self.wake()?;
         }
         self.ledger.settle(self.graph.tx())?;
@@ -241,29 +251,40 @@ impl<'a, 'g> Applying<'a, 'g> {
     /// Writes, parks or refuses one object. What is stored more than before.
     fn take(&mut self, source: &Source<'_>, object: Checked) -> Result<Usage, StoreError> {
         let (oid, fault, signed) = match self.check_again(object)? {
-            Ok(verified) => match self.graph.apply_message(&source.context, &verified, source.origin) {
-                Ok(Applied::Written { replaced }) => {
-                    self.done.written += 1;
-                    if self.waiting {
-                        self.arrived.push(verified.object().oid);
+            Ok(verified) => {
+                match self
+                    .graph
+                    .apply_message(&source.context, &verified, source.origin)
+                {
+                    Ok(Applied::Written { replaced }) => {
+                        self.done.written += 1;
+                        if self.waiting {
+                            self.arrived.push(verified.object().oid);
+                        }
+                        let mut stored = Usage::one(verified.signed_len());
+                        if let Some(bytes) = replaced {
+                            stored += -Usage::one(bytes);
+                        }
+                        return Ok(stored);
                     }
-                    let mut stored = Usage::one(verified.signed_len());
-                    if let Some(bytes) = replaced {
-                        stored += -Usage::one(bytes);
+                    Ok(Applied::AlreadyHere | Applied::Older) => {
+                        self.done.already_here += 1;
+                        return Ok(Usage::default());
                     }
-                    return Ok(stored);
+                    Err(ApplyError::Store(error)) => return Err(error),
+                    Err(ApplyError::Fault(fault)) => (
+                        Some(verified.object().oid),
+                        fault,
+                        Some(verified.into_signed()),
+                    ),
                 }
-                Ok(Applied::AlreadyHere | Applied::Older) => {
-                    self.done.already_here += 1;
-                    return Ok(Usage::default());
-                }
-                Err(ApplyError::Store(error)) => return Err(error),
-                Err(ApplyError::Fault(fault)) => (Some(verified.object().oid), fault, Some(verified.into_signed())),
-            },
+            }
             Err((oid, fault, decoded)) => (oid, fault, decoded.map(DecodedObject::into_signed)),
         };
         match (fault, oid, signed) {
-            (Fault::Missing(missing), Some(oid), Some(object)) => self.park(source, oid, missing, object),
+            (Fault::Missing(missing), Some(oid), Some(object)) => {
+                self.park(source, oid, missing, object)
+            }
             (fault, oid, _) => self.refuse(source, oid, &fault).map(|()| Usage::default()),
         }
     }
@@ -282,7 +303,13 @@ impl<'a, 'g> Applying<'a, 'g> {
     }
 
     /// What waits counts as stored from now on, so that nothing can be in the way of it when it is woken.
-    fn park(&mut self, source: &Source<'_>, oid: Oid, missing: Oid, object: SignedObject) -> Result<Usage, StoreError> {
+    fn park(
+        &mut self,
+        source: &Source<'_>,
+        oid: Oid,
+        missing: Oid,
+        object: SignedObject,
+    ) -> Result<Usage, StoreError> {
         if self.graph.tx().parked_count(&source.peer)? >= self.limits.aside.parked_per_peer_max {
             self.refuse(source, Some(oid), &Fault::NoRoom)?;
             return Ok(Usage::default());
@@ -308,7 +335,12 @@ impl<'a, 'g> Applying<'a, 'g> {
         })
     }
 
-    fn refuse(&mut self, source: &Source<'_>, oid: Option<Oid>, fault: &Fault) -> Result<(), StoreError> {
+    fn refuse(
+        &mut self,
+        source: &Source<'_>,
+        oid: Option<Oid>,
+        fault: &Fault,
+    ) -> Result<(), StoreError> {
         let reject = RejectRow {
             peer: source.peer,
             domain: source.domain.to_owned(),
@@ -336,7 +368,13 @@ impl<'a, 'g> Applying<'a, 'g> {
                 self.graph.tx().unpark(id)?;
                 let mut stored = -Usage::one(parked.object.bytes().len());
                 let peer = parked.peer;
-                let source = Source::find(self.graph, parked.peer, &parked.domain, parked.epoch, parked.seq)?;
+                let source = Source::find(
+                    self.graph,
+                    parked.peer,
+                    &parked.domain,
+                    parked.epoch,
+                    parked.seq,
+                )?;
                 let Some(source) = source else { continue };
                 let decoded = decode_object(parked.object, self.graph.limits());
                 let owner = decoded.as_ref().ok().map(DecodedObject::owner);

@@ -84,7 +84,11 @@ impl View<'_> {
         };
         let peer = self.rows.peer(&request.peer)?;
         let in_intersection = peer.is_some_and(|peer| peer.domains.contains(&request.domain));
-        let domain = self.ground.schemas.domain(&request.domain).filter(|_| in_intersection);
+        let domain = self
+            .ground
+            .schemas
+            .domain(&request.domain)
+            .filter(|_| in_intersection);
         let up_to_date = Answer::UpToDate {
             last_seq: request.last_seq,
             in_intersection,
@@ -107,10 +111,14 @@ impl View<'_> {
             after: last_seq,
         };
         let mut collected = Collected::default();
-        let scanned = self
-            .rows
-            .walk_changed(app, selection, head, |group| self.collect(app, group, &mut collected))?;
-        let to_seq = if collected.full { collected.last_group } else { scanned };
+        let scanned = self.rows.walk_changed(app, selection, head, |group| {
+            self.collect(app, group, &mut collected)
+        })?;
+        let to_seq = if collected.full {
+            collected.last_group
+        } else {
+            scanned
+        };
         if collected.objects.is_empty() && to_seq - last_seq < QUIET_STRETCH {
             return Ok(up_to_date);
         }
@@ -168,7 +176,11 @@ impl View<'_> {
         collected.objects.append(&mut objects);
         collected.last_group = change_seq;
         let is_full = collected.objects.len() == limits.objects_max;
-        Ok(if is_full { Changed::Enough } else { Changed::More })
+        Ok(if is_full {
+            Changed::Enough
+        } else {
+            Changed::More
+        })
     }
 }
 
@@ -192,7 +204,11 @@ impl StateEngine {
             last_seq: 0,
             acked_seq: 0,
         };
-        let before = self.view().rows.sync_state(cursor)?.filter(|state| state.epoch == ours);
+        let before = self
+            .view()
+            .rows
+            .sync_state(cursor)?
+            .filter(|state| state.epoch == ours);
         let mut state = before.unwrap_or(fresh);
         if request.epoch == Some(ours) {
             state.acked_seq = request.last_seq.min(self.counters.change_seq);
@@ -208,7 +224,13 @@ impl StateEngine {
     }
 
     /// Notes that a peer acknowledged a push.
-    pub fn record_ack(&mut self, now: Timestamp, peer: &PeerId, domain: &str, last_seq: u64) -> Result<(), StoreError> {
+    pub fn record_ack(
+        &mut self,
+        now: Timestamp,
+        peer: &PeerId,
+        domain: &str,
+        last_seq: u64,
+    ) -> Result<(), StoreError> {
         let request = PullRequest {
             peer: *peer,
             domain: domain.to_owned(),

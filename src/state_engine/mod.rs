@@ -23,7 +23,9 @@ use crate::op_context::Timestamp;
 use crate::schema::Schemas;
 use crate::store::{EpochReason, ReadStore, Reserve, Rows, StandingRow, Store, StoreError};
 
-pub use apply::{AppliedPackage, ApplyPackageError, Checked, WindowFault, check_objects, known_keys};
+pub use apply::{
+    AppliedPackage, ApplyPackageError, Checked, WindowFault, check_objects, known_keys,
+};
 pub use build::{Answer, BuildError, PullRequest};
 pub use package::{Package, PackageFault, PackageLimits, VerifiedPackage, Window};
 pub use quota::{QuotaFault, Quotas, TierQuota};
@@ -157,7 +159,9 @@ impl StateEngine {
         let verified = chain
             .verify(self.ground.limits.graph.key_events_max)
             .map_err(|_| StoreError::Inconsistent("the node's own key chain"))?;
-        self.write(now, |graph| graph.save_server(&chain, &verified).map(|_| ()))
+        self.write(now, |graph| {
+            graph.save_server(&chain, &verified).map(|_| ())
+        })
     }
 
     /// Makes the node's own key known here, after a rotation.
@@ -237,7 +241,9 @@ impl Drop for StateEngine {
         let closed = self.store.rows().heads().map_err(|error| error.to_string());
         let closed = closed.and_then(|(head, _)| {
             let last = self.counters.change_seq;
-            self.reserve.close(head, last).map_err(|error| error.to_string())
+            self.reserve
+                .close(head, last)
+                .map_err(|error| error.to_string())
         });
         if let Err(error) = closed {
             // The block that is reserved already stands: the next start skips it.

@@ -4,7 +4,9 @@
 //! header field that contradicts the session. Invariant: a [`VerifiedPackage`] is from that sender, for this node.
 
 use keys::cose::Sign1;
-use keys::{Context, Epoch, KeyManager, Limits, Malformed, PeerId, PublicKey, SignedObject, codec, cose};
+use keys::{
+    Context, Epoch, KeyManager, Limits, Malformed, PeerId, PublicKey, SignedObject, codec, cose,
+};
 use serde::{Deserialize, Serialize};
 
 /// Version of the package's form.
@@ -164,7 +166,10 @@ impl VerifiedPackage {
         if package.recipient != *recipient {
             return Err(PackageFault::Recipient);
         }
-        if package.to_seq == 0 || package.from_seq > package.to_seq || package.to_seq > i64::MAX as u64 {
+        if package.to_seq == 0
+            || package.from_seq > package.to_seq
+            || package.to_seq > i64::MAX as u64
+        {
             return Err(PackageFault::Window);
         }
         if package.objects.len() > limits.objects_max {

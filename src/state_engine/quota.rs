@@ -217,13 +217,21 @@ mod tests {
             account.fits(&quota, &step).map_err(|fault| fault.key)
         };
         let mut some = account(60, 60);
-        assert_eq!(add(&mut some, 1, 40), Ok(()), "exactly as much as there may be");
+        assert_eq!(
+            add(&mut some, 1, 40),
+            Ok(()),
+            "exactly as much as there may be"
+        );
         assert_eq!(add(&mut some, 0, 1), Err("stored_bytes_max"));
         assert_eq!(add(&mut some, 0, -1), Ok(()));
         assert_eq!(add(&mut some, 2, 0), Err("stored_objects_max"));
         assert_eq!(add(&mut account(0, 140), 1, 11), Err("total_bytes_max"));
         let mut full = account(500, 500);
-        assert_eq!(add(&mut full, 0, -10), Ok(()), "who has too much may delete");
+        assert_eq!(
+            add(&mut full, 0, -10),
+            Ok(()),
+            "who has too much may delete"
+        );
         assert_eq!(
             add(&mut full, 1, -10),
             Ok(()),

@@ -82,7 +82,11 @@ impl StateEngine {
 
     /// Begins a new epoch: all that peers had of the old one they are sent again, and changes wait until they were asked for
     /// what they hold. Not to be called while an engine's handles are about, which know the old epoch.
-    pub fn begin_recovery(&mut self, reason: EpochReason, now: Timestamp) -> Result<(), StoreError> {
+    pub fn begin_recovery(
+        &mut self,
+        reason: EpochReason,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let epoch = minted(&mut *self.rng);
         self.store.transaction(|tx| {
             tx.mint_epoch(&epoch, reason, now)?;
@@ -113,7 +117,9 @@ impl StateEngine {
         let Some(row) = self.standing.clone().filter(waits) else {
             return Ok(());
         };
-        let until = Some(Timestamp(now.0.saturating_add(self.ground.limits.recovery.wait_ms)));
+        let until = Some(Timestamp(
+            now.0.saturating_add(self.ground.limits.recovery.wait_ms),
+        ));
         self.store
             .transaction(|tx| tx.put_standing(&StandingRow { until, ..row }))?;
         self.follow_standing()
@@ -146,12 +152,20 @@ impl StateEngine {
     /// Ends a recovery whose time is up. Says whether it did.
     pub fn end_late_recovery(&mut self, now: Timestamp) -> Result<bool, StoreError> {
         let is_late = self.standing.is_some() && self.standing_at(now) == Standing::Open;
-        if is_late { self.end_recovery(now) } else { Ok(false) }
+        if is_late {
+            self.end_recovery(now)
+        } else {
+            Ok(false)
+        }
     }
 
     /// The operator says that no other copy of this node runs: with the next start it begins a new epoch and asks its peers.
     pub fn resolve(&mut self) -> Result<bool, StoreError> {
-        let Some(row) = self.standing.clone().filter(|row| row.standing == Standing::ReadOnly) else {
+        let Some(row) = self
+            .standing
+            .clone()
+            .filter(|row| row.standing == Standing::ReadOnly)
+        else {
             return Ok(false);
         };
         let resolved = StandingRow {
@@ -164,13 +178,20 @@ impl StateEngine {
     }
 
     /// Notes an epoch that a peer signed as its own, the one with which it was admitted.
-    pub fn hear_epoch(&mut self, now: Timestamp, peer: &PeerId, heard: &HeardEpoch) -> Result<(), HearError> {
+    pub fn hear_epoch(
+        &mut self,
+        now: Timestamp,
+        peer: &PeerId,
+        heard: &HeardEpoch,
+    ) -> Result<(), HearError> {
         let rows = self.store.rows();
         let known = rows.peer(peer)?.ok_or(EpochFault::Another)?;
         if known.epoch != heard.epoch {
             return Err(EpochFault::Another.into());
         }
-        let server = rows.identity(&known.server_oid)?.ok_or(EpochFault::BadSignature)?;
+        let server = rows
+            .identity(&known.server_oid)?
+            .ok_or(EpochFault::BadSignature)?;
         if server.key_id != heard.key_id || !is_signed(heard, &server.public_key) {
             return Err(EpochFault::BadSignature.into());
         }
@@ -182,12 +203,19 @@ impl StateEngine {
         if known.is_some_and(|known| known == *heard || known.head > heard.head) {
             return Ok(());
         }
-        Ok(self.store.transaction(|tx| tx.hear_epoch(peer, heard, now))?)
+        Ok(self
+            .store
+            .transaction(|tx| tx.hear_epoch(peer, heard, now))?)
     }
 
     /// A peer shows an epoch that it heard from this node, or from one with its keys. Where it was not minted here, or counted
     /// further than this database does, this node is a copy or has fallen back, and writes nothing more.
-    pub fn hear_own_epoch(&mut self, now: Timestamp, peer: &PeerId, heard: &HeardEpoch) -> Result<OwnEpoch, HearError> {
+    pub fn hear_own_epoch(
+        &mut self,
+        now: Timestamp,
+        peer: &PeerId,
+        heard: &HeardEpoch,
+    ) -> Result<OwnEpoch, HearError> {
         let rows = self.store.rows();
         let is_known = rows.is_own_epoch(&heard.epoch)?;
         let is_behind = heard.epoch == self.ground.epoch && heard.head > rows.heads()?.0;
@@ -243,8 +271,12 @@ pub enum OwnEpoch {
 /// Whether a node's key signed an epoch and how far it counted.
 fn is_signed(heard: &HeardEpoch, key: &PublicKey) -> bool {
     let head = heard.head.to_be_bytes();
-    key.verify(Context::Epoch, &[heard.epoch.as_bytes(), &head], &heard.signature)
-        .is_ok()
+    key.verify(
+        Context::Epoch,
+        &[heard.epoch.as_bytes(), &head],
+        &heard.signature,
+    )
+    .is_ok()
 }
 
 /// Why an epoch was not noted.
@@ -283,7 +315,8 @@ impl View<'_> {
     /// This node's epoch and how far it counted, signed.
     pub fn own_epoch(&self) -> Result<HeardEpoch, StoreError> {
         let (keys, epoch, head) = (&self.ground.keys, self.ground.epoch, self.head()?);
-        let (key_id, signature) = keys.sign_as_node_numbered(Context::Epoch, &[epoch.as_bytes(), &head.to_be_bytes()]);
+        let (key_id, signature) =
+            keys.sign_as_node_numbered(Context::Epoch, &[epoch.as_bytes(), &head.to_be_bytes()]);
         Ok(HeardEpoch {
             epoch,
             key_id,

@@ -7,7 +7,10 @@ use keys::{CaughtUp, Oid, PeerId, SignedObject, VaultError};
 
 use super::{Package, StateEngine, View};
 use crate::acl::Denied;
-use crate::graph::{ApplyError, DecodedObject, Fault, KnownKeys, Returned, VerifiedObject, decode_object, load_object};
+use crate::graph::{
+    ApplyError, DecodedObject, Fault, KnownKeys, Returned, VerifiedObject, decode_object,
+    load_object,
+};
 use crate::op_context::Timestamp;
 use crate::store::StoreError;
 
@@ -78,7 +81,11 @@ impl View<'_> {
         let limits = &self.ground.limits.package;
         let known = self.rows.peer(&request.peer)?;
         let shared = known.is_some_and(|known| known.domains.contains(&request.domain));
-        let domain = self.ground.schemas.domain(&request.domain).filter(|_| shared);
+        let domain = self
+            .ground
+            .schemas
+            .domain(&request.domain)
+            .filter(|_| shared);
         let (Some(domain), Some(origin)) = (domain, self.rows.peer_number(&request.peer)?) else {
             return Ok(GivenBack::default());
         };
@@ -109,7 +116,11 @@ impl View<'_> {
 impl StateEngine {
     /// Takes back objects of this node's own, in one transaction. What refers to objects that are not here is counted as
     /// missing: it is asked for again when those have come.
-    pub fn take_back(&mut self, now: Timestamp, objects: Vec<SignedObject>) -> Result<TakenBack, StoreError> {
+    pub fn take_back(
+        &mut self,
+        now: Timestamp,
+        objects: Vec<SignedObject>,
+    ) -> Result<TakenBack, StoreError> {
         let mut taken = TakenBack::default();
         let mut waiting = Vec::with_capacity(objects.len());
         for object in objects {
@@ -151,7 +162,9 @@ impl StateEngine {
         self.catch_up(&decoded)?;
         let chain = self.ground.keys.identity_chain(owner);
         let chain = chain.ok_or(Fault::Denied(Denied::OwnerNotHere))?;
-        let chain = chain.verify(limits.key_events_max).map_err(|_| Fault::OldKey)?;
+        let chain = chain
+            .verify(limits.key_events_max)
+            .map_err(|_| Fault::OldKey)?;
         let key = chain.key(key_id).ok_or(Fault::OldKey)?;
         let known = KnownKeys::from([(owner, (key_id, key))]);
         decoded.verify(&known).map_err(|(fault, _)| fault)
@@ -162,7 +175,10 @@ impl StateEngine {
         let Some(chain) = decoded.own_chain(self.ground.limits.graph.key_events_max) else {
             return Ok(());
         };
-        let (keys, max) = (self.ground.keys.clone(), self.ground.limits.graph.key_events_max);
+        let (keys, max) = (
+            self.ground.keys.clone(),
+            self.ground.limits.graph.key_events_max,
+        );
         match keys.catch_up(decoded.oid(), &chain, max, &mut *self.rng) {
             Ok(CaughtUp::Same) => Ok(()),
             Ok(CaughtUp::Adopted) => {

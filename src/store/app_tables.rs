@@ -184,7 +184,8 @@ impl Apps {
             .doing("reading the apps")?;
         for app in known {
             let (id, slug): (i64, String) = app.doing("reading the apps")?;
-            apps.by_slug.insert(slug.clone(), AppTable::new(AppId(id), &slug));
+            apps.by_slug
+                .insert(slug.clone(), AppTable::new(AppId(id), &slug));
         }
         Ok(apps)
     }
@@ -207,9 +208,11 @@ impl Apps {
 
 fn domain_bit(connection: &Connection, domain: &str) -> Result<u32, StoreError> {
     let known = connection
-        .query_row("SELECT bit FROM domain_bit WHERE domain = ?1", [domain], |row| {
-            row.get(0)
-        })
+        .query_row(
+            "SELECT bit FROM domain_bit WHERE domain = ?1",
+            [domain],
+            |row| row.get(0),
+        )
         .optional()
         .doing("reading a domain's bit")?;
     if let Some(bit) = known {

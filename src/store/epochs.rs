@@ -117,21 +117,36 @@ impl Rows<'_> {
 
 impl WriteTx<'_> {
     /// Begins an epoch. Earlier sequence numbers and cursors mean nothing in it.
-    pub fn mint_epoch(&self, epoch: &Epoch, reason: EpochReason, at: Timestamp) -> Result<(), StoreError> {
+    pub fn mint_epoch(
+        &self,
+        epoch: &Epoch,
+        reason: EpochReason,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
         let doing = "minting of an epoch";
         self.adopt_epoch(epoch, reason, at)?;
         self.connection
-            .execute("UPDATE meta SET value = ?1 WHERE name = 'epoch'", [epoch.as_bytes()])
+            .execute(
+                "UPDATE meta SET value = ?1 WHERE name = 'epoch'",
+                [epoch.as_bytes()],
+            )
             .doing(doing)?;
         Ok(())
     }
 
     /// Notes an epoch as one of this node's, without beginning it.
-    pub fn adopt_epoch(&self, epoch: &Epoch, reason: EpochReason, at: Timestamp) -> Result<(), StoreError> {
+    pub fn adopt_epoch(
+        &self,
+        epoch: &Epoch,
+        reason: EpochReason,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
         let doing = "noting an epoch";
         let mut statement = self
             .connection
-            .prepare_cached("INSERT INTO epoch (epoch, reason, at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")
+            .prepare_cached(
+                "INSERT INTO epoch (epoch, reason, at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+            )
             .doing(doing)?;
         statement
             .execute((epoch.as_bytes(), reason.as_str(), at.0))
@@ -142,13 +157,21 @@ impl WriteTx<'_> {
     /// Notes that there is a file of reserved sequence numbers beside this database from now on.
     pub fn note_reserved(&self) -> Result<(), StoreError> {
         self.connection
-            .execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('reserved', 1)", [])
+            .execute(
+                "INSERT OR REPLACE INTO meta (name, value) VALUES ('reserved', 1)",
+                [],
+            )
             .map(drop)
             .doing("noting that numbers are reserved")
     }
 
     /// Notes an epoch that a peer signed as its own, and forgets its oldest beyond a few.
-    pub fn hear_epoch(&self, peer: &PeerId, heard: &HeardEpoch, at: Timestamp) -> Result<(), StoreError> {
+    pub fn hear_epoch(
+        &self,
+        peer: &PeerId,
+        heard: &HeardEpoch,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
         let doing = "noting a peer's epoch";
         let mut statement = self
             .connection
@@ -160,7 +183,14 @@ impl WriteTx<'_> {
             .doing(doing)?;
         let (epoch, signature) = (heard.epoch.as_bytes(), heard.signature.as_bytes());
         statement
-            .execute((peer.as_bytes(), epoch, heard.key_id, signature, heard.head, at.0))
+            .execute((
+                peer.as_bytes(),
+                epoch,
+                heard.key_id,
+                signature,
+                heard.head,
+                at.0,
+            ))
             .doing(doing)?;
         let mut statement = self
             .connection
@@ -169,7 +199,9 @@ impl WriteTx<'_> {
                    (SELECT epoch FROM heard_epoch WHERE peer_id = ?1 ORDER BY at DESC, epoch LIMIT ?2)",
             )
             .doing(doing)?;
-        statement.execute((peer.as_bytes(), HEARD_PER_PEER_MAX)).doing(doing)?;
+        statement
+            .execute((peer.as_bytes(), HEARD_PER_PEER_MAX))
+            .doing(doing)?;
         Ok(())
     }
 }
@@ -184,12 +216,17 @@ mod tests {
         let folder = Folder::new();
         let mut store = folder.open(&["identities"]).unwrap();
         let next = Epoch::from_bytes([8; 16]);
-        assert!(store.rows().is_own_epoch(&EPOCH).unwrap() && !store.rows().is_own_epoch(&next).unwrap());
+        assert!(
+            store.rows().is_own_epoch(&EPOCH).unwrap()
+                && !store.rows().is_own_epoch(&next).unwrap()
+        );
         store
             .transaction(|tx| tx.mint_epoch(&next, EpochReason::Restored, Timestamp(5)))
             .unwrap();
         assert_eq!(store.follow_epoch().unwrap(), next);
-        assert!(store.rows().is_own_epoch(&EPOCH).unwrap() && store.rows().is_own_epoch(&next).unwrap());
+        assert!(
+            store.rows().is_own_epoch(&EPOCH).unwrap() && store.rows().is_own_epoch(&next).unwrap()
+        );
         drop(store);
         assert_eq!(folder.open(&["identities"]).unwrap().epoch(), next);
     }

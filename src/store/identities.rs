@@ -34,7 +34,8 @@ pub struct IdentityRow {
 /// A row to be written.
 pub type NewIdentity = IdentityRow;
 
-const COLUMNS: &str = "oid, parent_id, pubkey_attr_id, key_id, public_key, home_peer, home_counter, retired, frozen";
+const COLUMNS: &str =
+    "oid, parent_id, pubkey_attr_id, key_id, public_key, home_peer, home_counter, retired, frozen";
 
 fn identity_row(row: &Row<'_>) -> rusqlite::Result<IdentityRow> {
     Ok(IdentityRow {
@@ -65,13 +66,21 @@ impl Rows<'_> {
     }
 
     /// The identity whose current key is that Attr.
-    pub fn identity_by_pubkey_attr(&self, attr: PubkeyAttrId) -> Result<Option<IdentityRow>, StoreError> {
+    pub fn identity_by_pubkey_attr(
+        &self,
+        attr: PubkeyAttrId,
+    ) -> Result<Option<IdentityRow>, StoreError> {
         let doing = "reading an identity by its key";
         let mut statement = self
             .connection
-            .prepare_cached(&format!("SELECT {COLUMNS} FROM identity WHERE pubkey_attr_id = ?1"))
+            .prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM identity WHERE pubkey_attr_id = ?1"
+            ))
             .doing(doing)?;
-        statement.query_row([attr.0], identity_row).optional().doing(doing)
+        statement
+            .query_row([attr.0], identity_row)
+            .optional()
+            .doing(doing)
     }
 
     /// Everybody who lives at a node, its server included, by oid.
@@ -83,7 +92,9 @@ impl Rows<'_> {
                 "SELECT {COLUMNS} FROM identity WHERE home_peer = ?1 ORDER BY oid"
             ))
             .doing(doing)?;
-        let rows = statement.query_map([home.as_bytes()], identity_row).doing(doing)?;
+        let rows = statement
+            .query_map([home.as_bytes()], identity_row)
+            .doing(doing)?;
         rows.collect::<rusqlite::Result<_>>().doing(doing)
     }
 
@@ -98,7 +109,11 @@ impl Rows<'_> {
     }
 
     /// All identities and servers known, by oid, from `after` on.
-    pub fn identities(&self, after: Option<Oid>, limit: usize) -> Result<Vec<IdentityRow>, StoreError> {
+    pub fn identities(
+        &self,
+        after: Option<Oid>,
+        limit: usize,
+    ) -> Result<Vec<IdentityRow>, StoreError> {
         let doing = "listing identities";
         let mut statement = self
             .connection
@@ -107,7 +122,9 @@ impl Rows<'_> {
             ))
             .doing(doing)?;
         let after = after.map(|oid| oid.as_bytes().to_vec()).unwrap_or_default();
-        let rows = statement.query_map((after, limit), identity_row).doing(doing)?;
+        let rows = statement
+            .query_map((after, limit), identity_row)
+            .doing(doing)?;
         rows.collect::<rusqlite::Result<_>>().doing(doing)
     }
 
@@ -116,9 +133,13 @@ impl Rows<'_> {
         let doing = "reading readers";
         let mut statement = self
             .connection
-            .prepare_cached("SELECT 1 FROM reader WHERE identity_oid = ?1 AND app_id = ?2 AND scope_id = ?3")
+            .prepare_cached(
+                "SELECT 1 FROM reader WHERE identity_oid = ?1 AND app_id = ?2 AND scope_id = ?3",
+            )
             .doing(doing)?;
-        statement.exists((identity.as_bytes(), app.0, scope_id)).doing(doing)
+        statement
+            .exists((identity.as_bytes(), app.0, scope_id))
+            .doing(doing)
     }
 
     /// Who may read a scope, by oid.
@@ -135,7 +156,12 @@ impl Rows<'_> {
     }
 
     /// Scopes of an app that both identities may read, oldest first.
-    pub fn common_scopes(&self, app: AppId, one: &Oid, other: &Oid) -> Result<Vec<i64>, StoreError> {
+    pub fn common_scopes(
+        &self,
+        app: AppId,
+        one: &Oid,
+        other: &Oid,
+    ) -> Result<Vec<i64>, StoreError> {
         let doing = "reading common scopes";
         let mut statement = self
             .connection
@@ -184,12 +210,20 @@ impl WriteTx<'_> {
             .connection
             .prepare_cached("UPDATE identity SET frozen = ?2 WHERE oid = ?1")
             .doing(doing)?;
-        statement.execute((identity.as_bytes(), frozen)).doing(doing)?;
+        statement
+            .execute((identity.as_bytes(), frozen))
+            .doing(doing)?;
         Ok(())
     }
 
     /// Notes that an identity may read a scope since `since_seq`.
-    pub fn put_reader(&self, app: AppId, scope_id: i64, identity: &Oid, since_seq: u64) -> Result<(), StoreError> {
+    pub fn put_reader(
+        &self,
+        app: AppId,
+        scope_id: i64,
+        identity: &Oid,
+        since_seq: u64,
+    ) -> Result<(), StoreError> {
         let doing = "noting a reader";
         let mut statement = self
             .connection

@@ -92,12 +92,20 @@ pub(super) fn run(connection: &Connection, from: i32, to: i32) -> Result<(), Sto
     if from == to {
         return Ok(());
     }
-    let no_way = || StoreError::Foreign(format!("there is no way from version {from} of the database to {to}"));
+    let no_way = || {
+        StoreError::Foreign(format!(
+            "there is no way from version {from} of the database to {to}"
+        ))
+    };
     let (first, end) = (step(from).ok_or_else(no_way)?, step(to).ok_or_else(no_way)?);
     for sql in STEPS.get(first..end).ok_or_else(no_way)? {
-        connection.execute_batch(sql).doing("migration of the tables")?;
+        connection
+            .execute_batch(sql)
+            .doing("migration of the tables")?;
     }
-    connection.pragma_update(None, "user_version", to).doing("version")
+    connection
+        .pragma_update(None, "user_version", to)
+        .doing("version")
 }
 
 /// Place in [`STEPS`] of what follows a version.
@@ -163,7 +171,10 @@ mod tests {
         assert_eq!(form(&migrated), form(&open(&new)));
         assert_eq!(migrated.epoch(), EPOCH);
         let [peer] = migrated.rows().peers().unwrap().try_into().unwrap();
-        assert_eq!((peer.peer_apps, peer.last_contact.0), (vec!["rides".to_owned()], 41));
+        assert_eq!(
+            (peer.peer_apps, peer.last_contact.0),
+            (vec!["rides".to_owned()], 41)
+        );
         let kept: (Option<Vec<u8>>, i64, i64, i64) = migrated
             .writer
             .query_row(
@@ -193,9 +204,16 @@ mod tests {
     fn there_is_a_step_to_each_version_and_none_from_nowhere() {
         assert_eq!(super::STEPS.len() as i32 + 1, SCHEMA_VERSION);
         let connection = Connection::open_in_memory().unwrap();
-        for (from, to) in [(0, SCHEMA_VERSION), (SCHEMA_VERSION, 1), (1, SCHEMA_VERSION + 1)] {
+        for (from, to) in [
+            (0, SCHEMA_VERSION),
+            (SCHEMA_VERSION, 1),
+            (1, SCHEMA_VERSION + 1),
+        ] {
             let refused = super::run(&connection, from, to);
-            assert!(matches!(refused, Err(StoreError::Foreign(_))), "{from} to {to}");
+            assert!(
+                matches!(refused, Err(StoreError::Foreign(_))),
+                "{from} to {to}"
+            );
         }
     }
 }

@@ -228,7 +228,10 @@ impl Store {
 
 impl ReadStore {
     /// Runs `work` on one committed state of the database.
-    pub fn snapshot<R, E: From<StoreError>>(&mut self, work: impl FnOnce(Rows<'_>) -> Result<R, E>) -> Result<R, E> {
+    pub fn snapshot<R, E: From<StoreError>>(
+        &mut self,
+        work: impl FnOnce(Rows<'_>) -> Result<R, E>,
+    ) -> Result<R, E> {
         let transaction = self
             .connection
             .transaction()
@@ -250,11 +253,15 @@ impl Rows<'_> {
 
 /// A database that is made is its owner's alone; SQLite gives its log the same mode.
 fn make_private(path: &Path) -> Result<(), StoreError> {
-    match File::options().write(true).create_new(true).mode(0o600).open(path) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(StoreError::Foreign(format!(
-            "cannot make the database {}: {error}",
-            path.display()
-        ))),
+    match File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+    {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(StoreError::Foreign(
+            format!("cannot make the database {}: {error}", path.display()),
+        )),
         _ => Ok(()),
     }
 }
@@ -298,7 +305,9 @@ fn check_ours(connection: &Connection) -> Result<Found, StoreError> {
         (APPLICATION_ID, later, _) => Err(StoreError::Foreign(format!(
             "the database has version {later}; this program knows up to {SCHEMA_VERSION}: use a later one"
         ))),
-        _ => Err(StoreError::Foreign("the database is not one of Postern's".into())),
+        _ => Err(StoreError::Foreign(
+            "the database is not one of Postern's".into(),
+        )),
     }
 }
 
@@ -331,9 +340,11 @@ fn migrate(connection: &Connection, new_epoch: Epoch) -> Result<(), StoreError> 
 
 fn read_epoch(connection: &Connection) -> Result<Epoch, StoreError> {
     let bytes: Vec<u8> = connection
-        .query_row("SELECT value FROM meta WHERE name = 'epoch'", params![], |row| {
-            row.get(0)
-        })
+        .query_row(
+            "SELECT value FROM meta WHERE name = 'epoch'",
+            params![],
+            |row| row.get(0),
+        )
         .doing("reading the epoch")?;
     Epoch::from_slice(&bytes).ok_or(StoreError::Inconsistent("epoch"))
 }

@@ -116,7 +116,9 @@ impl Rows<'_> {
                 ValueRef::Integer(number) => Value::Integer(number),
                 ValueRef::Blob(bytes) => Value::Bytes(bytes.to_vec()),
                 ValueRef::Null => Value::from(&self.oid_of(app, row.get(2).doing(doing)?)?),
-                ValueRef::Real(_) => return Err(StoreError::Inconsistent("a real number in an Attr")),
+                ValueRef::Real(_) => {
+                    return Err(StoreError::Inconsistent("a real number in an Attr"));
+                }
             };
             attrs.push((row.get(0).doing(doing)?, value));
         }
@@ -124,7 +126,12 @@ impl Rows<'_> {
     }
 
     /// The local id of an object's first Attr of that number.
-    pub fn attr_id(&self, app: &AppTable, parent_id: i64, attr: u16) -> Result<Option<i64>, StoreError> {
+    pub fn attr_id(
+        &self,
+        app: &AppTable,
+        parent_id: i64,
+        attr: u16,
+    ) -> Result<Option<i64>, StoreError> {
         let doing = "reading an Attr's id";
         let mut statement = self.connection.prepare_cached(&app.attrs).doing(doing)?;
         let mut rows = statement.query([parent_id]).doing(doing)?;
@@ -137,7 +144,10 @@ impl Rows<'_> {
     }
 
     fn oid_of(&self, app: &AppTable, id: i64) -> Result<Oid, StoreError> {
-        let mut statement = self.connection.prepare_cached(&app.oid_by_id).doing("reading an oid")?;
+        let mut statement = self
+            .connection
+            .prepare_cached(&app.oid_by_id)
+            .doing("reading an oid")?;
         statement
             .query_row([id], |row| fixed(row, 0))
             .map(Oid::from_bytes)
@@ -152,7 +162,10 @@ impl Rows<'_> {
         after: u64,
         limit: usize,
     ) -> Result<Vec<ParentRow>, StoreError> {
-        let mut statement = self.connection.prepare_cached(&app.listing).doing("listing")?;
+        let mut statement = self
+            .connection
+            .prepare_cached(&app.listing)
+            .doing("listing")?;
         let rows = statement
             .query_map((type_number, after, limit), parent_row)
             .doing("listing")?;
@@ -163,7 +176,10 @@ impl Rows<'_> {
     pub fn heads(&self) -> Result<(u64, Vec<(String, i64)>), StoreError> {
         let (mut head, mut ids) = (0, Vec::new());
         for app in self.apps.iter() {
-            let mut statement = self.connection.prepare_cached(&app.head).doing("reading the head")?;
+            let mut statement = self
+                .connection
+                .prepare_cached(&app.head)
+                .doing("reading the head")?;
             let (seq, id): (u64, i64) = statement
                 .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
                 .doing("reading the head")?;
@@ -188,7 +204,11 @@ impl<'c> WriteTx<'c> {
     /// What writes an app's Parents.
     pub fn parents(&self, app: &AppTable) -> Result<ParentWriter<'c>, StoreError> {
         let connection = self.connection;
-        let prepare = |sql| connection.prepare_cached(sql).doing("preparing to write Parents");
+        let prepare = |sql| {
+            connection
+                .prepare_cached(sql)
+                .doing("preparing to write Parents")
+        };
         Ok(ParentWriter {
             insert_parent: prepare(&app.insert_parent)?,
             update_parent: prepare(&app.update_parent)?,
@@ -226,7 +246,9 @@ impl ParentWriter<'_> {
             ))
             .map_err(|source| match source.sqlite_error() {
                 // Of the table's constraints only the oid's is of this kind.
-                Some(error) if error.extended_code == ffi::SQLITE_CONSTRAINT_UNIQUE => StoreError::Exists,
+                Some(error) if error.extended_code == ffi::SQLITE_CONSTRAINT_UNIQUE => {
+                    StoreError::Exists
+                }
                 _ => StoreError::Sqlite {
                     doing: "writing a Parent",
                     source,
@@ -261,18 +283,28 @@ impl ParentWriter<'_> {
     }
 
     /// Gives a Parent and its Attrs another `change_seq`, and the Parent a signature: what they say stays what it is.
-    pub fn send_parent_again(&mut self, parent: &ParentRow, granted: &Granted) -> Result<(), StoreError> {
+    pub fn send_parent_again(
+        &mut self,
+        parent: &ParentRow,
+        granted: &Granted,
+    ) -> Result<(), StoreError> {
         check_granted(parent, granted)?;
         let doing = "noting that a Parent is sent again";
         let (signature, change_seq) = (parent.signature.as_bytes(), parent.change_seq);
         self.send_parent_again
             .execute((parent.id, parent.key_id, signature, change_seq))
             .doing(doing)?;
-        self.send_attrs_again.execute((parent.id, change_seq)).doing(doing)?;
+        self.send_attrs_again
+            .execute((parent.id, change_seq))
+            .doing(doing)?;
         Ok(())
     }
 
-    fn insert_attrs(&mut self, parent: &NewParent, attrs: &[(u16, u16, StoredValue<'_>)]) -> Result<(), StoreError> {
+    fn insert_attrs(
+        &mut self,
+        parent: &NewParent,
+        attrs: &[(u16, u16, StoredValue<'_>)],
+    ) -> Result<(), StoreError> {
         for (place, (number, ordinal, stored)) in (0i64..).zip(attrs) {
             let (value, value_parent_id) = match stored {
                 StoredValue::Plain(value) => (Some(*value), None),

@@ -50,7 +50,11 @@ pub struct RejectRow {
 }
 
 fn parked_row(row: &Row<'_>) -> rusqlite::Result<Parked> {
-    let object = SignedObject::from_parts(row.get(7)?, row.get(8)?, Signature::from_bytes(fixed(row, 9)?));
+    let object = SignedObject::from_parts(
+        row.get(7)?,
+        row.get(8)?,
+        Signature::from_bytes(fixed(row, 9)?),
+    );
     Ok(Parked {
         id: row.get(0)?,
         peer: PeerId::from_bytes(fixed(row, 1)?),
@@ -97,7 +101,10 @@ impl Rows<'_> {
                  FROM sync_parked WHERE id = ?1",
             )
             .doing(doing)?;
-        statement.query_row([id], parked_row).optional().doing(doing)
+        statement
+            .query_row([id], parked_row)
+            .optional()
+            .doing(doing)
     }
 
     /// How many objects of a peer wait.
@@ -107,11 +114,17 @@ impl Rows<'_> {
             .connection
             .prepare_cached("SELECT COUNT(*) FROM sync_parked WHERE peer_id = ?1")
             .doing(doing)?;
-        statement.query_row([peer.as_bytes()], |row| row.get(0)).doing(doing)
+        statement
+            .query_row([peer.as_bytes()], |row| row.get(0))
+            .doing(doing)
     }
 
     /// The newest refusals, newest first; of one peer where given.
-    pub fn rejects(&self, peer: Option<&PeerId>, limit: usize) -> Result<Vec<RejectRow>, StoreError> {
+    pub fn rejects(
+        &self,
+        peer: Option<&PeerId>,
+        limit: usize,
+    ) -> Result<Vec<RejectRow>, StoreError> {
         let doing = "reading refusals";
         let mut statement = self
             .connection
@@ -203,7 +216,9 @@ impl WriteTx<'_> {
                    (SELECT id FROM sync_rejects WHERE peer_id = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
             )
             .doing(doing)?;
-        statement.execute((reject.peer.as_bytes(), keep)).doing(doing)?;
+        statement
+            .execute((reject.peer.as_bytes(), keep))
+            .doing(doing)?;
         Ok(())
     }
 }

@@ -70,7 +70,8 @@ pub struct MetThere {
     pub ticket: Option<Vec<u8>>,
 }
 
-const COLUMNS: &str = "peer_id, server_oid, peer_apps, peer_sync_domains, domains, onion, epoch, tier, last_contact";
+const COLUMNS: &str =
+    "peer_id, server_oid, peer_apps, peer_sync_domains, domains, onion, epoch, tier, last_contact";
 
 /// Names as the JSON array that a column holds.
 pub(super) fn json(names: &[String]) -> String {
@@ -81,7 +82,11 @@ pub(super) fn json(names: &[String]) -> String {
 pub(super) fn names(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<String>> {
     let text: String = row.get(column)?;
     serde_json::from_str(&text).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+        rusqlite::Error::FromSqlConversionFailure(
+            column,
+            rusqlite::types::Type::Text,
+            Box::new(error),
+        )
     })
 }
 
@@ -203,7 +208,10 @@ impl WriteTx<'_> {
         if self.peer(peer_id)?.is_none() {
             return Ok(());
         }
-        let Some(stored) = self.stored_by(peer_id)?.filter(|stored| stored.tier != tier) else {
+        let Some(stored) = self
+            .stored_by(peer_id)?
+            .filter(|stored| stored.tier != tier)
+        else {
             return Ok(());
         };
         self.add_to_tier(stored.tier, &-stored.usage)?;
@@ -212,7 +220,9 @@ impl WriteTx<'_> {
             .connection
             .prepare_cached("UPDATE peers SET tier = ?2 WHERE peer_id = ?1")
             .doing(doing)?;
-        statement.execute((peer_id.as_bytes(), tier.as_str())).doing(doing)?;
+        statement
+            .execute((peer_id.as_bytes(), tier.as_str()))
+            .doing(doing)?;
         Ok(())
     }
 
@@ -223,7 +233,9 @@ impl WriteTx<'_> {
             .connection
             .prepare_cached("UPDATE peers SET last_contact = ?2 WHERE peer_id = ?1")
             .doing(doing)?;
-        statement.execute((peer_id.as_bytes(), now.0)).doing(doing)?;
+        statement
+            .execute((peer_id.as_bytes(), now.0))
+            .doing(doing)?;
         Ok(())
     }
 
@@ -239,7 +251,9 @@ impl WriteTx<'_> {
             )
             .doing(doing)?;
         let idle = statement
-            .query_map((before.0, most), |row| fixed(row, 0).map(PeerId::from_bytes))
+            .query_map((before.0, most), |row| {
+                fixed(row, 0).map(PeerId::from_bytes)
+            })
             .doing(doing)?
             .collect::<rusqlite::Result<Vec<_>>>()
             .doing(doing)?;

@@ -49,7 +49,8 @@ pub struct PendingBounds {
     pub since: Timestamp,
 }
 
-const COLUMNS: &str = "peer_id, onion, apps, sync_domains, names, effort, first_seen, last_seen, knocks";
+const COLUMNS: &str =
+    "peer_id, onion, apps, sync_domains, names, effort, first_seen, last_seen, knocks";
 
 fn pending_row(row: &Row<'_>) -> rusqlite::Result<PendingRow> {
     Ok(PendingRow {
@@ -88,11 +89,18 @@ impl Rows<'_> {
             .connection
             .prepare_cached("SELECT COUNT(*) FROM pending WHERE last_seen >= ?1")
             .doing(doing)?;
-        statement.query_row([since.0], |row| row.get(0)).doing(doing)
+        statement
+            .query_row([since.0], |row| row.get(0))
+            .doing(doing)
     }
 
     /// Whether a stranger waits already, or there is a place for it, or somebody who worked less than this effort.
-    pub fn may_wait(&self, peer: &PeerId, effort: u64, bounds: &PendingBounds) -> Result<bool, StoreError> {
+    pub fn may_wait(
+        &self,
+        peer: &PeerId,
+        effort: u64,
+        bounds: &PendingBounds,
+    ) -> Result<bool, StoreError> {
         let doing = "looking for a place among the pending strangers";
         let mut statement = self
             .connection
@@ -101,7 +109,9 @@ impl Rows<'_> {
         let (count, least): (usize, Option<u64>) = statement
             .query_row([bounds.since.0], |row| Ok((row.get(0)?, row.get(1)?)))
             .doing(doing)?;
-        Ok(count < bounds.rows_max || least.is_some_and(|least| effort > least) || self.is_pending(peer)?)
+        Ok(count < bounds.rows_max
+            || least.is_some_and(|least| effort > least)
+            || self.is_pending(peer)?)
     }
 
     fn is_pending(&self, peer: &PeerId) -> Result<bool, StoreError> {
@@ -110,16 +120,26 @@ impl Rows<'_> {
             .connection
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM pending WHERE peer_id = ?1)")
             .doing(doing)?;
-        statement.query_row([peer.as_bytes()], |row| row.get(0)).doing(doing)
+        statement
+            .query_row([peer.as_bytes()], |row| row.get(0))
+            .doing(doing)
     }
 }
 
 impl WriteTx<'_> {
     /// Notes a knock, and says whether the stranger waits now: not where all places are taken by strangers that worked
     /// as much, nor where the operator has spoken since it was judged. Forgets whose time is over.
-    pub fn note_knock(&self, knock: &Knock, now: Timestamp, bounds: &PendingBounds) -> Result<bool, StoreError> {
+    pub fn note_knock(
+        &self,
+        knock: &Knock,
+        now: Timestamp,
+        bounds: &PendingBounds,
+    ) -> Result<bool, StoreError> {
         let doing = "noting a knock";
-        if self.verdict(&knock.peer_id)?.is_some_and(|row| row.holds(now)) {
+        if self
+            .verdict(&knock.peer_id)?
+            .is_some_and(|row| row.holds(now))
+        {
             return Ok(false);
         }
         self.connection
@@ -197,7 +217,9 @@ mod tests {
 
     fn who(store: &Store) -> Vec<u8> {
         let rows = store.rows().pending(Timestamp(0)).unwrap();
-        rows.iter().map(|row| row.knock.peer_id.as_bytes()[0]).collect()
+        rows.iter()
+            .map(|row| row.knock.peer_id.as_bytes()[0])
+            .collect()
     }
 
     #[test]
@@ -211,7 +233,10 @@ mod tests {
         };
         assert!(note(&mut store, &again, 30, 4, 0));
         let expected = PendingRow {
-            knock: Knock { effort: 50, ..again },
+            knock: Knock {
+                effort: 50,
+                ..again
+            },
             first_seen: Timestamp(10),
             last_seen: Timestamp(30),
             knocks: 2,
@@ -224,9 +249,18 @@ mod tests {
         let folder = Folder::new();
         let mut store = folder.open(&["identities"]).unwrap();
         for (number, effort) in [(1, 20), (2, 10), (3, 10)] {
-            assert!(note(&mut store, &knock(number, effort), u64::from(number), 3, 0));
+            assert!(note(
+                &mut store,
+                &knock(number, effort),
+                u64::from(number),
+                3,
+                0
+            ));
         }
-        assert!(!note(&mut store, &knock(4, 10), 4, 3, 0), "as much as the least");
+        assert!(
+            !note(&mut store, &knock(4, 10), 4, 3, 0),
+            "as much as the least"
+        );
         assert!(!note(&mut store, &knock(4, 0), 4, 3, 0));
         assert_eq!(who(&store), [1, 2, 3]);
         assert!(note(&mut store, &knock(4, 11), 4, 3, 0));
@@ -275,7 +309,10 @@ mod tests {
         let since = Timestamp(101);
         assert_eq!(store.rows().pending(since).unwrap().len(), 1);
         assert_eq!(store.rows().pending_count(since).unwrap(), 1);
-        assert!(note(&mut store, &knock(3, 1), 300, 2, 101), "the place is free");
+        assert!(
+            note(&mut store, &knock(3, 1), 300, 2, 101),
+            "the place is free"
+        );
         assert_eq!(who(&store), [2, 3]);
         assert!(
             store

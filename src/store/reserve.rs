@@ -71,7 +71,9 @@ impl Reserve {
         let mut text = String::new();
         let read = file.take(FILE_BYTES_MAX).read_to_string(&mut text);
         match read {
-            Err(error) if error.kind() != io::ErrorKind::InvalidData => return Err(files(path, "read it")(error)),
+            Err(error) if error.kind() != io::ErrorKind::InvalidData => {
+                return Err(files(path, "read it")(error));
+            }
             _ => {}
         }
         let block = parse(&text).ok_or_else(|| ReserveError::Damaged(path.to_owned()))?;
@@ -153,11 +155,19 @@ fn files<'p>(path: &'p Path, doing: &'static str) -> impl FnOnce(io::Error) -> R
 
 fn parse(text: &str) -> Option<Block> {
     let mut lines = text.lines();
-    let mut field = |name| lines.next()?.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned);
+    let mut field = |name| {
+        lines
+            .next()?
+            .strip_prefix(name)?
+            .strip_prefix(' ')
+            .map(str::to_owned)
+    };
     if field("postern")? != HEADING.strip_prefix("postern ")? {
         return None;
     }
-    let epoch = data_encoding::HEXLOWER.decode(field("epoch")?.as_bytes()).ok()?;
+    let epoch = data_encoding::HEXLOWER
+        .decode(field("epoch")?.as_bytes())
+        .ok()?;
     Some(Block {
         epoch: Epoch::from_slice(&epoch)?,
         floor: field("floor")?.parse().ok()?,
@@ -181,13 +191,17 @@ fn write(path: &Path, block: &Block) -> Result<(), ReserveError> {
         .mode(0o600)
         .open(&draft)
         .map_err(files(&draft, "make it"))?;
-    file.write_all(text.as_bytes()).map_err(files(&draft, "write it"))?;
+    file.write_all(text.as_bytes())
+        .map_err(files(&draft, "write it"))?;
     crash_point("reserve: written");
-    file.sync_all().map_err(files(&draft, "sync it to the disk"))?;
+    file.sync_all()
+        .map_err(files(&draft, "sync it to the disk"))?;
     crash_point("reserve: synced");
     fs::rename(&draft, path).map_err(files(path, "replace it"))?;
     crash_point("reserve: named");
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     File::open(folder)
         .and_then(|folder| folder.sync_all())
@@ -207,7 +221,10 @@ mod tests {
         assert!(path.ends_with("postern.seq") && Reserve::read(&path).unwrap().is_none());
         let mut reserve = Reserve::make(&path, EPOCH, 7, 9).unwrap();
         let again = Reserve::read(&path).unwrap().unwrap();
-        assert_eq!((again.epoch(), again.floor(), again.reserved()), (EPOCH, 7, 9 + BLOCK));
+        assert_eq!(
+            (again.epoch(), again.floor(), again.reserved()),
+            (EPOCH, 7, 9 + BLOCK)
+        );
         assert!(!reserve.is_short(9) && reserve.is_short(9 + BLOCK - HEADROOM + 1));
         reserve.extend(5000, None).unwrap();
         reserve.extend(9000, Some(8000)).unwrap();
@@ -233,11 +250,20 @@ mod tests {
                 "{length}"
             );
         }
-        for wrong in [text.replace("floor 7", "floor -7"), text.replace("epoch a", "epoch x")] {
+        for wrong in [
+            text.replace("floor 7", "floor -7"),
+            text.replace("epoch a", "epoch x"),
+        ] {
             fs::write(&path, wrong).unwrap();
-            assert!(matches!(Reserve::read(&path), Err(ReserveError::Damaged(_))));
+            assert!(matches!(
+                Reserve::read(&path),
+                Err(ReserveError::Damaged(_))
+            ));
         }
         fs::write(&path, [0xff; 80]).unwrap();
-        assert!(matches!(Reserve::read(&path), Err(ReserveError::Damaged(_))));
+        assert!(matches!(
+            Reserve::read(&path),
+            Err(ReserveError::Damaged(_))
+        ));
     }
 }

@@ -48,9 +48,16 @@ impl Rows<'_> {
             .doing(doing)?;
         let mut group: Vec<ParentRow> = Vec::new();
         loop {
-            let next = rows.next().doing(doing)?.map(parent_row).transpose().doing(doing)?;
+            let next = rows
+                .next()
+                .doing(doing)?
+                .map(parent_row)
+                .transpose()
+                .doing(doing)?;
             let group_seq = group.last().map(|row| row.change_seq);
-            if let Some(seq) = group_seq.filter(|seq| next.as_ref().is_none_or(|row| row.change_seq != *seq)) {
+            if let Some(seq) =
+                group_seq.filter(|seq| next.as_ref().is_none_or(|row| row.change_seq != *seq))
+            {
                 let more = visit(&group)?;
                 group.clear();
                 if more == Changed::Enough && next.is_some() {

@@ -63,9 +63,13 @@ pub fn check_whole(database: &Path) -> Result<(), StoreError> {
     if found != "ok" {
         return Err(StoreError::Damaged(found));
     }
-    let mut statement = connection.prepare("PRAGMA foreign_key_check").map_err(damaged)?;
+    let mut statement = connection
+        .prepare("PRAGMA foreign_key_check")
+        .map_err(damaged)?;
     if statement.exists([]).map_err(damaged)? {
-        return Err(StoreError::Damaged("a row refers to one that is not there".into()));
+        return Err(StoreError::Damaged(
+            "a row refers to one that is not there".into(),
+        ));
     }
     Ok(())
 }
@@ -139,7 +143,10 @@ mod tests {
                 let before = committed.load(Ordering::SeqCst);
                 snapshot(&folder.file(), &out).unwrap();
                 check_whole(&out).unwrap();
-                assert_eq!(fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o600);
+                assert_eq!(
+                    fs::metadata(&out).unwrap().permissions().mode() & 0o777,
+                    0o600
+                );
                 let copied = rows(&out);
                 assert!(
                     copied.is_multiple_of(2) && copied >= 2 * before,
@@ -156,7 +163,10 @@ mod tests {
         drop(folder.open(&["identities"]).unwrap());
         let out = folder.0.path().join("copy");
         fs::write(&out, "").unwrap();
-        assert!(matches!(snapshot(&folder.file(), &out), Err(StoreError::Foreign(_))));
+        assert!(matches!(
+            snapshot(&folder.file(), &out),
+            Err(StoreError::Foreign(_))
+        ));
         let none = folder.0.path().join("none");
         assert!(snapshot(&none, &folder.0.path().join("other")).is_err());
         assert!(!none.exists());

@@ -78,10 +78,11 @@ fn standing(row: &Row<'_>) -> rusqlite::Result<StandingRow> {
 /// Not a database of this program's present version, or one that cannot be read.
 pub fn standing_of(database: &Path) -> Result<Option<StandingRow>, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(database, flags).map_err(|source| StoreError::Open {
-        path: database.to_owned(),
-        source,
-    })?;
+    let connection =
+        Connection::open_with_flags(database, flags).map_err(|source| StoreError::Open {
+            path: database.to_owned(),
+            source,
+        })?;
     let version: i32 = connection
         .pragma_query_value(None, "user_version", |row| row.get(0))
         .doing("version")?;
@@ -149,7 +150,11 @@ impl Rows<'_> {
         statement
             .query_row([oid.as_bytes()], |row| {
                 let signature = Signature::from_bytes(fixed(row, 2)?);
-                Ok(SignedObject::from_parts(row.get(0)?, row.get(1)?, signature))
+                Ok(SignedObject::from_parts(
+                    row.get(0)?,
+                    row.get(1)?,
+                    signature,
+                ))
             })
             .optional()
             .doing(doing)
@@ -203,7 +208,9 @@ impl WriteTx<'_> {
         let doing = "noting that a peer was asked";
         let mut statement = self
             .connection
-            .prepare_cached("INSERT INTO recovery_asked (peer_id) VALUES (?1) ON CONFLICT DO NOTHING")
+            .prepare_cached(
+                "INSERT INTO recovery_asked (peer_id) VALUES (?1) ON CONFLICT DO NOTHING",
+            )
             .doing(doing)?;
         statement.execute([peer.as_bytes()]).doing(doing)?;
         let mut statement = self

@@ -88,7 +88,10 @@ impl Rows<'_> {
     }
 
     /// All main cursors of a peer: domain, direction, where it stands.
-    pub fn sync_states(&self, peer: &PeerId) -> Result<Vec<(String, Direction, SyncStateRow)>, StoreError> {
+    pub fn sync_states(
+        &self,
+        peer: &PeerId,
+    ) -> Result<Vec<(String, Direction, SyncStateRow)>, StoreError> {
         let doing = "listing sync_state";
         let mut statement = self
             .connection
@@ -118,7 +121,11 @@ impl Rows<'_> {
 
 impl WriteTx<'_> {
     /// Moves a cursor.
-    pub fn put_sync_state(&self, cursor: Cursor<'_>, state: &SyncStateRow) -> Result<(), StoreError> {
+    pub fn put_sync_state(
+        &self,
+        cursor: Cursor<'_>,
+        state: &SyncStateRow,
+    ) -> Result<(), StoreError> {
         let doing = "moving a cursor";
         let mut statement = self
             .connection

@@ -25,7 +25,10 @@ fn tables(store: &Store) -> Vec<String> {
 
 /// How SQLite answers a statement, step by step, whatever its arguments are.
 fn plan(store: &Store, sql: &str) -> String {
-    let mut statement = store.writer.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+    let mut statement = store
+        .writer
+        .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+        .unwrap();
     let rows = statement
         .raw_query()
         .mapped(|row| row.get::<_, String>(3))
@@ -63,8 +66,11 @@ fn write(store: &mut Store, seed: u8, id: i64, change_seq: u64) -> Result<(), St
     let apps = store.apps().clone();
     let granted = granted(seed);
     store.transaction(|tx| {
-        tx.parents(apps.get("rides").unwrap())?
-            .insert_parent(&parent(&granted, id, change_seq), &[], &granted)
+        tx.parents(apps.get("rides").unwrap())?.insert_parent(
+            &parent(&granted, id, change_seq),
+            &[],
+            &granted,
+        )
     })
 }
 
@@ -114,10 +120,19 @@ fn opening_again_keeps_the_epoch_the_bits_and_the_rows() {
     write(&mut store, 1, 1, 41).unwrap();
     drop(store);
 
-    let store = Store::open(&folder.file(), &schemas(&["identities", "contacts", "rides"]), LATER).unwrap();
+    let store = Store::open(
+        &folder.file(),
+        &schemas(&["identities", "contacts", "rides"]),
+        LATER,
+    )
+    .unwrap();
     assert_eq!(store.epoch(), EPOCH);
     assert_eq!(store.apps().mask("rides.offers"), bit);
-    assert_eq!(store.apps().mask("contacts"), 1 << 2, "a later app gets the next bit");
+    assert_eq!(
+        store.apps().mask("contacts"),
+        1 << 2,
+        "a later app gets the next bit"
+    );
     assert_eq!(store.rows().heads().unwrap().0, 41);
     drop(store);
 
@@ -134,15 +149,25 @@ fn opening_again_keeps_the_epoch_the_bits_and_the_rows() {
 fn other_programs_files_and_later_versions_are_refused_untouched() {
     let foreign = |sql: &str| {
         let folder = Folder::new();
-        Connection::open(folder.file()).unwrap().execute_batch(sql).unwrap();
+        Connection::open(folder.file())
+            .unwrap()
+            .execute_batch(sql)
+            .unwrap();
         let before = std::fs::read(folder.file()).unwrap();
         let error = folder.open(&["identities"]).unwrap_err();
         assert!(matches!(error, StoreError::Foreign(_)), "{error}");
-        assert_eq!(std::fs::read(folder.file()).unwrap(), before, "the file is as it was");
+        assert_eq!(
+            std::fs::read(folder.file()).unwrap(),
+            before,
+            "the file is as it was"
+        );
         error.to_string()
     };
     assert!(foreign("CREATE TABLE theirs (x)").contains("not one of Postern's"));
-    assert!(foreign("PRAGMA application_id = 77; CREATE TABLE theirs (x)").contains("not one of Postern's"));
+    assert!(
+        foreign("PRAGMA application_id = 77; CREATE TABLE theirs (x)")
+            .contains("not one of Postern's")
+    );
     let later = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 99");
     assert!(foreign(&later).contains("version 99"));
     let next = format!(
@@ -174,7 +199,11 @@ fn what_is_acknowledged_survives_power_loss_by_these_settings() {
             .pragma_query_value(None, "journal_mode", |row| row.get(0))
             .unwrap();
         assert_eq!(
-            (journal.as_str(), pragma("synchronous"), pragma("foreign_keys")),
+            (
+                journal.as_str(),
+                pragma("synchronous"),
+                pragma("foreign_keys")
+            ),
             ("wal", 2, 1)
         );
     }
@@ -314,9 +343,15 @@ fn what_is_asked_at_every_pull_never_reads_a_whole_table() {
         &app.delete_attrs,
     ] {
         let plan = plan(&store, sql);
-        assert!(!plan.contains("SCAN p") && !plan.contains("SCAN app_"), "{sql}\n{plan}");
+        assert!(
+            !plan.contains("SCAN p") && !plan.contains("SCAN app_"),
+            "{sql}\n{plan}"
+        );
     }
-    let waiting = plan(&store, "SELECT id FROM sync_parked WHERE missing = ?1 ORDER BY id");
+    let waiting = plan(
+        &store,
+        "SELECT id FROM sync_parked WHERE missing = ?1 ORDER BY id",
+    );
     assert!(waiting.contains("SEARCH"), "{waiting}");
 }
 
@@ -340,7 +375,11 @@ fn a_walk_hands_over_whole_change_groups_and_says_how_far_it_scanned() {
             let seq = group[0].change_seq;
             assert!(group.iter().all(|row| row.change_seq == seq));
             groups.push((seq, group.len()));
-            Ok::<_, StoreError>(if seq == stop_at { Changed::Enough } else { Changed::More })
+            Ok::<_, StoreError>(if seq == stop_at {
+                Changed::Enough
+            } else {
+                Changed::More
+            })
         });
         (groups, scanned.unwrap())
     };
@@ -369,9 +408,13 @@ fn refusals_are_bounded_per_peer_and_the_newest_stay() {
         code: "mode".into(),
         at: Timestamp(seq),
     };
-    store.transaction(|tx| tx.put_reject(&reject(other, 1), 3)).unwrap();
+    store
+        .transaction(|tx| tx.put_reject(&reject(other, 1), 3))
+        .unwrap();
     for seq in 1..=10 {
-        store.transaction(|tx| tx.put_reject(&reject(one, seq), 3)).unwrap();
+        store
+            .transaction(|tx| tx.put_reject(&reject(one, seq), 3))
+            .unwrap();
     }
     let kept = store.rows().rejects(Some(&one), 100).unwrap();
     assert_eq!(kept, [reject(one, 10), reject(one, 9), reject(one, 8)]);

@@ -25,7 +25,9 @@ impl WriteTx<'_> {
             .connection
             .prepare_cached("INSERT OR IGNORE INTO api_token (hash, label, at) VALUES (?1, ?2, ?3)")
             .doing(doing)?;
-        statement.execute((hash.as_bytes(), label, at.0)).doing(doing)?;
+        statement
+            .execute((hash.as_bytes(), label, at.0))
+            .doing(doing)?;
         Ok(())
     }
 

@@ -67,7 +67,9 @@ impl Rows<'_> {
         let doing = "reading what a peer has stored";
         let mut statement = self
             .connection
-            .prepare_cached("SELECT tier, stored_objects, stored_bytes FROM peers WHERE peer_id = ?1")
+            .prepare_cached(
+                "SELECT tier, stored_objects, stored_bytes FROM peers WHERE peer_id = ?1",
+            )
             .doing(doing)?;
         statement
             .query_row([peer.as_bytes()], |row| {

@@ -113,7 +113,9 @@ impl Rows<'_> {
         let doing = "counting verdicts";
         let mut statement = self
             .connection
-            .prepare_cached("SELECT COUNT(*) FROM verdict WHERE verdict = ?1 AND (until IS NULL OR until > ?2)")
+            .prepare_cached(
+                "SELECT COUNT(*) FROM verdict WHERE verdict = ?1 AND (until IS NULL OR until > ?2)",
+            )
             .doing(doing)?;
         statement
             .query_row((verdict.as_str(), now.0), |row| row.get(0))
@@ -219,8 +221,14 @@ mod tests {
             read.verdicts(NOW).unwrap(),
             [again.clone(), rows[2].clone(), rows[0].clone()]
         );
-        let banned = |number| read.is_banned(&PeerId::from_bytes([number; 32]), NOW).unwrap();
-        assert_eq!([1, 2, 3, 4, 5].map(banned), [false, false, true, true, false]);
+        let banned = |number| {
+            read.is_banned(&PeerId::from_bytes([number; 32]), NOW)
+                .unwrap()
+        };
+        assert_eq!(
+            [1, 2, 3, 4, 5].map(banned),
+            [false, false, true, true, false]
+        );
         assert_eq!(read.verdicts(Timestamp(NOW.0 + 1)).unwrap().len(), 2);
     }
 

@@ -27,7 +27,9 @@ pub fn dump(path: &Path) -> Dump {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     let tables = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
     let mut statement = connection.prepare(tables).unwrap();
-    let names = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    let names = statement
+        .query_map([], |row| row.get::<_, String>(0))
+        .unwrap();
     names
         .map(|name| name.unwrap())
         .map(|name| (name.clone(), rows(&connection, &name)))
@@ -35,7 +37,9 @@ pub fn dump(path: &Path) -> Dump {
 }
 
 fn rows(connection: &Connection, table: &str) -> Vec<String> {
-    let mut statement = connection.prepare(&format!("SELECT * FROM {table}")).unwrap();
+    let mut statement = connection
+        .prepare(&format!("SELECT * FROM {table}"))
+        .unwrap();
     let columns = statement.column_count();
     let mut rows = statement.query([]).unwrap();
     let mut texts = Vec::new();

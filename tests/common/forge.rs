@@ -30,7 +30,12 @@ impl TestNode {
     }
 
     /// Sends objects of its own making in the window that the other awaits.
-    pub fn force(&self, to: &TestNode, domain: &str, objects: Vec<SignedObject>) -> Result<AppliedPackage, NotTaken> {
+    pub fn force(
+        &self,
+        to: &TestNode,
+        domain: &str,
+        objects: Vec<SignedObject>,
+    ) -> Result<AppliedPackage, NotTaken> {
         let last_seq = to.request(self, domain).last_seq;
         let from_seq = if last_seq == 0 { 0 } else { last_seq + 1 };
         let package = self.package(to, domain, (from_seq, last_seq + 1), objects);
@@ -48,7 +53,9 @@ impl TestNode {
 
     /// An object in the name of an identity whose key this node holds, whatever the object says.
     pub fn sign(&self, object: &Object) -> SignedObject {
-        self.keys.sign_object(object.owner, object.to_bytes()).unwrap()
+        self.keys
+            .sign_object(object.owner, object.to_bytes())
+            .unwrap()
     }
 }
 
@@ -57,7 +64,14 @@ pub fn sign_as_nobody(object: &Object) -> SignedObject {
     SignedObject::sign(0, &SecretKey::from_seed(&[0x66; 32]), object.to_bytes())
 }
 
-pub fn object(app: &str, type_number: u16, oid: Oid, owner: Oid, rev: u64, attrs: Option<Attrs>) -> Object {
+pub fn object(
+    app: &str,
+    type_number: u16,
+    oid: Oid,
+    owner: Oid,
+    rev: u64,
+    attrs: Option<Attrs>,
+) -> Object {
     Object {
         app: app.to_owned(),
         type_number,

@@ -48,12 +48,15 @@ impl Held {
 /// Every object but the server identities, which never leave their node.
 pub async fn held(node: &LiveNode) -> BTreeMap<Oid, Held> {
     let mut oids = Vec::new();
-    let connection = Connection::open_with_flags(node.database(), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    let connection =
+        Connection::open_with_flags(node.database(), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     for app in ALL_APPS {
         let mut statement = connection
             .prepare(&format!("SELECT oid, type FROM app_{app}_parent"))
             .unwrap();
-        let rows = statement.query_map([], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, u16>(1)?)));
+        let rows = statement.query_map([], |row| {
+            Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, u16>(1)?))
+        });
         for row in rows.unwrap() {
             let (oid, type_number) = row.unwrap();
             if (app, type_number) != (identities::APP, identities::SERVER) {
@@ -85,8 +88,14 @@ pub async fn held(node: &LiveNode) -> BTreeMap<Oid, Held> {
 }
 
 /// Those of one owner and app.
-pub fn of<'h>(held: &'h BTreeMap<Oid, Held>, owner: Oid, app: &str) -> BTreeMap<Oid, (u64, bool, u32, &'h [u8])> {
-    let own = held.iter().filter(|(_, it)| it.owner == owner && it.app == app);
+pub fn of<'h>(
+    held: &'h BTreeMap<Oid, Held>,
+    owner: Oid,
+    app: &str,
+) -> BTreeMap<Oid, (u64, bool, u32, &'h [u8])> {
+    let own = held
+        .iter()
+        .filter(|(_, it)| it.owner == owner && it.app == app);
     own.map(|(oid, it)| (*oid, it.said())).collect()
 }
 

@@ -52,7 +52,8 @@ impl HandClock {
     }
 
     pub fn advance_days(&self, days: u64) {
-        self.0.fetch_add(days * 24 * 60 * 60 * 1000, Ordering::Relaxed);
+        self.0
+            .fetch_add(days * 24 * 60 * 60 * 1000, Ordering::Relaxed);
     }
 }
 
@@ -132,7 +133,13 @@ pub fn by_hand() -> SyncConfig {
 
 impl LiveNode {
     /// A node called `name` with keys from `seed`, on a net of memory pipes.
-    pub async fn start(net: &MemoryNet, name: &str, seed: u64, apps: &[&str], sync: SyncConfig) -> Self {
+    pub async fn start(
+        net: &MemoryNet,
+        name: &str,
+        seed: u64,
+        apps: &[&str],
+        sync: SyncConfig,
+    ) -> Self {
         Self::set_up(net, name, seed, apps, Setup::new(sync))
     }
 
@@ -164,8 +171,10 @@ impl LiveNode {
             setup,
         };
         let mut core = open(&life, &keys, &clock);
-        core.write(Clock::now(&clock), |graph| graph.save_identity(identity, Some(name)))
-            .unwrap();
+        core.write(Clock::now(&clock), |graph| {
+            graph.save_identity(identity, Some(name))
+        })
+        .unwrap();
         let admission = Admission::new(life.setup.admission.clone());
         Self::run(net, life, keys, (identity, clock, admission), core)
     }
@@ -244,12 +253,23 @@ impl LiveNode {
             inner_bits: 2,
             ..GateConfig::default()
         };
-        let gate = Gate::new(config, keys.clone(), Arc::new(doorkeeper), Arc::new(clock.clone()));
+        let gate = Gate::new(
+            config,
+            keys.clone(),
+            Arc::new(doorkeeper),
+            Arc::new(clock.clone()),
+        );
         let listener = net.listen(keys.onion());
-        let dialler = Dialler::new(gate.clone(), Arc::new(net.transport()), peers.clone(), stop.clone());
+        let dialler = Dialler::new(
+            gate.clone(),
+            Arc::new(net.transport()),
+            peers.clone(),
+            stop.clone(),
+        );
         let (admitting, ending, serving) = (peers.clone(), stop.clone(), gate.clone());
         let serving = tokio::spawn(async move {
-            let admitted = move |session, admitted| admitting.admit_in_background(session, admitted);
+            let admitted =
+                move |session, admitted| admitting.admit_in_background(session, admitted);
             serving.serve(Box::new(listener), admitted, ending).await;
         });
         Self {
@@ -282,7 +302,9 @@ impl LiveNode {
 
     /// What it may write now.
     pub async fn standing(&self) -> Standing {
-        self.write(|core, now| Ok(core.standing_at(now))).await.unwrap()
+        self.write(|core, now| Ok(core.standing_at(now)))
+            .await
+            .unwrap()
     }
 
     /// Waits until it may write no more and no less than that.
@@ -323,10 +345,13 @@ impl LiveNode {
     /// Rotates a key of the node or of its person, as the node does when it is asked to.
     pub async fn rotate(&self, holder: Oid) -> Result<u32, VaultError> {
         let max = self.engine.ground().limits.graph.key_events_max;
-        self.keys.rotate(holder, max, &mut ChaCha20Rng::seed_from_u64(5000))?;
+        self.keys
+            .rotate(holder, max, &mut ChaCha20Rng::seed_from_u64(5000))?;
         let is_node = holder == self.keys.server_oid();
         if is_node {
-            self.write(|core, now| Ok(core.settle_node(now)?)).await.unwrap();
+            self.write(|core, now| Ok(core.settle_node(now)?))
+                .await
+                .unwrap();
         }
         let identity = self.identity;
         while self
@@ -357,7 +382,12 @@ impl LiveNode {
 
     /// Waits until a session with that peer is open.
     pub async fn wait_for_session(&self, peer: &PeerId) {
-        while !self.peers.sessions().iter().any(|session| session.peer == *peer) {
+        while !self
+            .peers
+            .sessions()
+            .iter()
+            .any(|session| session.peer == *peer)
+        {
             tokio::task::yield_now().await;
         }
     }
@@ -365,9 +395,9 @@ impl LiveNode {
     /// Sends a message and says where it stands.
     pub async fn send(&self, recipient: Oid, body: &str) -> Sent {
         let (sender, body) = (self.identity, body.to_owned());
-        let sent = self
-            .engine
-            .write(move |core, now| core.write(now, |graph| messages::send(graph, sender, recipient, &body)));
+        let sent = self.engine.write(move |core, now| {
+            core.write(now, |graph| messages::send(graph, sender, recipient, &body))
+        });
         sent.await.unwrap()
     }
 

@@ -163,8 +163,12 @@ impl TestNode {
         };
         if setup.published {
             let name = node.name.clone();
-            node.write(move |core, now| core.write(now, |graph| identities::publish(graph, identity, Some(&name))))
-                .unwrap();
+            node.write(move |core, now| {
+                core.write(now, |graph| {
+                    identities::publish(graph, identity, Some(&name))
+                })
+            })
+            .unwrap();
         }
         node
     }
@@ -183,8 +187,10 @@ impl TestNode {
             CoreLimits::default(),
             name,
         );
-        core.write(clock, |graph| identities::publish(graph, identity, Some(name)))
-            .unwrap();
+        core.write(clock, |graph| {
+            identities::publish(graph, identity, Some(name))
+        })
+        .unwrap();
         (core, folder, keys, identity)
     }
 
@@ -203,7 +209,13 @@ impl TestNode {
             folder,
         } = self;
         drop(engine);
-        let core = open(&folder.path().join("postern.db"), &schemas, &keys, limits, &life);
+        let core = open(
+            &folder.path().join("postern.db"),
+            &schemas,
+            &keys,
+            limits,
+            &life,
+        );
         let engine = Engine::inline(core, clock.clone());
         Self {
             name,
@@ -236,7 +248,11 @@ impl TestNode {
 
     /// Names of the domains that this node supports, as it would claim them.
     pub fn sync_domains(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.schemas.sync_domains().map(|domain| domain.name.clone()).collect();
+        let mut names: Vec<String> = self
+            .schemas
+            .sync_domains()
+            .map(|domain| domain.name.clone())
+            .collect();
         names.sort();
         names
     }
@@ -248,7 +264,10 @@ impl TestNode {
         finish(self.engine.write(work)).map_err(own_error)
     }
 
-    pub fn read<R: Send + 'static>(&self, work: impl FnOnce(View<'_>) -> Result<R, StoreError> + Send + 'static) -> R {
+    pub fn read<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(View<'_>) -> Result<R, StoreError> + Send + 'static,
+    ) -> R {
         finish(self.engine.read(work)).unwrap()
     }
 
@@ -290,7 +309,13 @@ impl TestNode {
     }
 
     /// A change to an object; no values delete it.
-    pub fn change(&self, app: &str, type_number: u16, oid: Oid, attrs: Option<Attrs>) -> Result<Saved, SaveError> {
+    pub fn change(
+        &self,
+        app: &str,
+        type_number: u16,
+        oid: Oid,
+        attrs: Option<Attrs>,
+    ) -> Result<Saved, SaveError> {
         self.save(Draft {
             app: app.into(),
             type_number,
@@ -303,7 +328,9 @@ impl TestNode {
     /// Says something to somebody, as the apps do.
     pub fn send(&self, recipient: Oid, body: &str) -> Result<messages::Sent, messages::SendError> {
         let (sender, body) = (self.identity, body.to_owned());
-        self.write(move |core, now| core.write(now, |graph| messages::send(graph, sender, recipient, &body)))
+        self.write(move |core, now| {
+            core.write(now, |graph| messages::send(graph, sender, recipient, &body))
+        })
     }
 
     /// What this node's identity can read, oldest first: author and words.
@@ -328,7 +355,9 @@ impl TestNode {
         self.read(move |view| {
             let app = view.rows.apps().get(&app).unwrap();
             let parent = view.rows.parent(app, &oid)?;
-            parent.map(|parent| load_object(&view.rows, app, &parent)).transpose()
+            parent
+                .map(|parent| load_object(&view.rows, app, &parent))
+                .transpose()
         })
     }
 
@@ -349,7 +378,15 @@ fn open(
     life: &str,
 ) -> StateEngine {
     let rng = Box::new(chance(life, "core"));
-    StateEngine::open(path, schemas.clone(), keys.clone(), limits, rng, Timestamp(START)).unwrap()
+    StateEngine::open(
+        path,
+        schemas.clone(),
+        keys.clone(),
+        limits,
+        rng,
+        Timestamp(START),
+    )
+    .unwrap()
 }
 
 /// The context of a person of this node, in an app.
@@ -408,7 +445,10 @@ pub fn offer(title: &str) -> Attrs {
 
 /// A contact card's values.
 pub fn card(subject: Oid, name: &str) -> Attrs {
-    Attrs::from([(1, vec![Value::from(&subject)]), (2, vec![Value::from(name)])])
+    Attrs::from([
+        (1, vec![Value::from(&subject)]),
+        (2, vec![Value::from(name)]),
+    ])
 }
 
 /// A conversation's values.

@@ -24,11 +24,17 @@ pub struct Needle {
 pub fn forms(name: &str, secret: &[u8]) -> Vec<Needle> {
     let mut forms = vec![(format!("{name}, raw"), secret.to_vec())];
     for (encoding, word) in [(HEXLOWER, "hex"), (HEXUPPER, "HEX")] {
-        forms.push((format!("{name}, {word}"), encoding.encode(secret).into_bytes()));
+        forms.push((
+            format!("{name}, {word}"),
+            encoding.encode(secret).into_bytes(),
+        ));
     }
     for shift in 0..5 {
         let upper = shifted(&BASE32_NOPAD, 5, secret, shift);
-        forms.push((format!("{name}, base32 lower, {shift} on"), upper.to_ascii_lowercase()));
+        forms.push((
+            format!("{name}, base32 lower, {shift} on"),
+            upper.to_ascii_lowercase(),
+        ));
         forms.push((format!("{name}, base32, {shift} on"), upper));
     }
     for shift in 0..3 {
@@ -41,7 +47,9 @@ pub fn forms(name: &str, secret: &[u8]) -> Vec<Needle> {
             shifted(&BASE64URL_NOPAD, 6, secret, shift),
         ));
     }
-    let named = forms.into_iter().map(|(name, bytes)| Needle { name, bytes });
+    let named = forms
+        .into_iter()
+        .map(|(name, bytes)| Needle { name, bytes });
     named.collect()
 }
 
@@ -79,7 +87,11 @@ pub fn found_in(path: &Path, needles: &[Needle]) -> Vec<String> {
     };
     bytes.push(0);
     bytes.extend_from_slice(path.as_os_str().as_encoded_bytes());
-    let holds = |needle: &&Needle| bytes.windows(needle.bytes.len()).any(|part| part == needle.bytes);
+    let holds = |needle: &&Needle| {
+        bytes
+            .windows(needle.bytes.len())
+            .any(|part| part == needle.bytes)
+    };
     let found = needles.iter().filter(holds);
     found
         .map(|needle| format!("{}: {}", path.display(), needle.name))

@@ -18,9 +18,16 @@ static RUNNING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
 /// Ends every node process that this program started and has not waited for yet, by its id.
 pub fn end_all() {
-    for pid in RUNNING.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+    for pid in RUNNING
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .iter()
+    {
         // One that has just ended is not waited for yet, so its id is still its own.
-        let _ = Command::new("kill").arg("-KILL").arg(pid.to_string()).status();
+        let _ = Command::new("kill")
+            .arg("-KILL")
+            .arg(pid.to_string())
+            .status();
     }
 }
 
@@ -117,7 +124,11 @@ impl NodeProcess {
 
     /// `postern run`, and waits for its API.
     pub fn start(&mut self) {
-        let log = fs::File::options().create(true).append(true).open(self.log()).unwrap();
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.log())
+            .unwrap();
         let child = Command::new(&self.binary)
             .args(["run", "--config"])
             .arg(self.config())
@@ -155,7 +166,9 @@ impl NodeProcess {
 
     /// SIGTERM, and waits for a clean end.
     pub fn stop(&mut self) {
-        let Some(mut child) = self.child.take() else { return };
+        let Some(mut child) = self.child.take() else {
+            return;
+        };
         note_running(child.id(), false);
         let told = Command::new("kill")
             .arg("-TERM")
@@ -176,20 +189,32 @@ impl NodeProcess {
             }
             if begun.elapsed() > Duration::from_secs(30) {
                 child.kill().unwrap();
-                panic!("{} did not stop within 30 s: {}", self.name, self.last_log());
+                panic!(
+                    "{} did not stop within 30 s: {}",
+                    self.name,
+                    self.last_log()
+                );
             }
             std::thread::park_timeout(LOOK_EVERY);
         }
     }
 
     /// Looks until `condition` gives something, and says what was waited for if it never does.
-    pub fn until<T>(&mut self, what: &str, deadline: Duration, mut condition: impl FnMut(&Self) -> Option<T>) -> T {
+    pub fn until<T>(
+        &mut self,
+        what: &str,
+        deadline: Duration,
+        mut condition: impl FnMut(&Self) -> Option<T>,
+    ) -> T {
         let begun = Instant::now();
         loop {
             if let Some(found) = condition(self) {
                 return found;
             }
-            let ended = self.child.as_mut().and_then(|child| child.try_wait().unwrap());
+            let ended = self
+                .child
+                .as_mut()
+                .and_then(|child| child.try_wait().unwrap());
             if let Some(status) = ended {
                 panic!(
                     "{} ended with {status} while waiting until {what}: {}",
@@ -244,7 +269,9 @@ impl NodeProcess {
         let token = fs::read_to_string(self.folder.join("api.token")).ok()?;
         let body = body.map(|body| body.to_string()).unwrap_or_default();
         let mut stream = TcpStream::connect(address).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(180))).ok()?;
+        stream
+            .set_read_timeout(Some(Duration::from_secs(180)))
+            .ok()?;
         let (token, length) = (token.trim(), body.len());
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\
@@ -256,7 +283,10 @@ impl NodeProcess {
         stream.read_to_string(&mut text).ok()?;
         let (head, body) = text.split_once("\r\n\r\n")?;
         let status = head.split(' ').nth(1)?.parse().ok()?;
-        let body = if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        let body = if head
+            .to_ascii_lowercase()
+            .contains("transfer-encoding: chunked")
+        {
             unchunk(body)
         } else {
             body.to_owned()

@@ -12,7 +12,10 @@
 use std::sync::Arc;
 
 use bastion::transport::memory::MemoryNet;
-use bastion::{Applicant, Decision, Gate, GateConfig, Gatekeeper, HandshakeError, Internal, Profile, Session, Tier};
+use bastion::{
+    Applicant, Decision, Gate, GateConfig, Gatekeeper, HandshakeError, Internal, Profile, Session,
+    Tier,
+};
 use futures::future::BoxFuture;
 use keys::{BootId, Epoch, KeyManager, Oid, PeerId};
 use postern::peer::message::{Id, Message, Pull, Return, Returned};
@@ -76,7 +79,10 @@ impl Stranger {
     }
 
     pub async fn dial(&self, net: &MemoryNet, node: &LiveNode) -> Result<Session, HandshakeError> {
-        let dialled = self.gate.dial(&net.transport(), &node.onion(), None, &|_| {}).await;
+        let dialled = self
+            .gate
+            .dial(&net.transport(), &node.onion(), None, &|_| {})
+            .await;
         dialled.map(|(session, _)| session)
     }
 
@@ -122,7 +128,9 @@ pub async fn next_return(session: &mut Session) -> Option<Return> {
     loop {
         let frame = session.reader.read().await.ok().flatten()?;
         match Message::decode(&frame).unwrap() {
-            Message::Epoch(note) | Message::Heard(note) => say(session, &Message::Noted(Id { id: note.id })).await,
+            Message::Epoch(note) | Message::Heard(note) => {
+                say(session, &Message::Noted(Id { id: note.id })).await
+            }
             Message::Return(ask) => return Some(ask),
             Message::Bye(_) => return None,
             _ => continue,
@@ -132,6 +140,10 @@ pub async fn next_return(session: &mut Session) -> Option<Return> {
 
 /// Answers such a question with these bytes.
 pub async fn give_back(session: &mut Session, ask: &Return, body: Vec<u8>, next: Option<Oid>) {
-    let returned = Returned { id: ask.id, body, next };
+    let returned = Returned {
+        id: ask.id,
+        body,
+        next,
+    };
     say(session, &Message::Returned(returned)).await;
 }

@@ -88,7 +88,12 @@ impl TestNode {
     }
 
     /// Where a cursor of ours stands.
-    pub fn cursor(&self, other: &TestNode, domain: &str, direction: Direction) -> Option<SyncStateRow> {
+    pub fn cursor(
+        &self,
+        other: &TestNode,
+        domain: &str,
+        direction: Direction,
+    ) -> Option<SyncStateRow> {
         let (peer, domain) = (other.peer_id(), domain.to_owned());
         self.read(move |view| {
             view.rows.sync_state(Cursor {
@@ -117,7 +122,8 @@ impl TestNode {
         let answer = finish(self.engine.read(move |view| view.build_package(&asked))).unwrap();
         let sent = match &answer {
             Answer::UpToDate {
-                in_intersection: false, ..
+                in_intersection: false,
+                ..
             } => return answer,
             Answer::UpToDate { .. } => None,
             Answer::Package { window, .. } => Some(*window),
@@ -144,8 +150,9 @@ impl TestNode {
     pub fn take(&self, from: &TestNode, bytes: &[u8]) -> Result<AppliedPackage, NotTaken> {
         let key = from.keys.node_chain().verify(32).unwrap().current();
         let limits = &self.limits().package;
-        let mut package = VerifiedPackage::verify(bytes, limits, (&from.peer_id(), &key), &self.peer_id())
-            .map_err(NotTaken::Fault)?;
+        let mut package =
+            VerifiedPackage::verify(bytes, limits, (&from.peer_id(), &key), &self.peer_id())
+                .map_err(NotTaken::Fault)?;
         let sender = from.peer_id();
         let peer = self.read(move |view| view.rows.peer(&sender));
         if !peer.is_some_and(|peer| peer.domains.iter().any(|domain| domain == package.domain())) {
@@ -161,7 +168,10 @@ impl TestNode {
         let request = self.request(from, domain);
         match from.answer(&request) {
             Answer::UpToDate { last_seq, .. } => {
-                assert_eq!(last_seq, request.last_seq, "up to date is said at what was asked");
+                assert_eq!(
+                    last_seq, request.last_seq,
+                    "up to date is said at what was asked"
+                );
                 let applied = AppliedPackage {
                     last_seq,
                     ..AppliedPackage::default()

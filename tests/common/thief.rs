@@ -56,14 +56,23 @@ impl Thief {
         let mut object = self.object(record);
         let home = HomeRecord::sign(object.oid, (0, &self.identity), chain, &home.node, counter);
         let home = Value::Bytes(codec::encode(&home));
-        object.attrs.as_mut().unwrap().insert(identities::HOME, vec![home]);
+        object
+            .attrs
+            .as_mut()
+            .unwrap()
+            .insert(identities::HOME, vec![home]);
         object.rev = rev;
         self.sign(&object)
     }
 }
 
 /// Sends objects in the window that the other awaits, whatever they are.
-pub async fn force(from: &LiveNode, to: &LiveNode, domain: &str, objects: Vec<SignedObject>) -> AppliedPackage {
+pub async fn force(
+    from: &LiveNode,
+    to: &LiveNode,
+    domain: &str,
+    objects: Vec<SignedObject>,
+) -> AppliedPackage {
     let (peer, name) = (from.peer_id(), domain.to_owned());
     let state = to
         .read(move |view| {
@@ -90,7 +99,8 @@ pub async fn force(from: &LiveNode, to: &LiveNode, domain: &str, objects: Vec<Si
     let key = from.keys.node_chain().verify(32).unwrap().current();
     let bytes = package.sign(&from.keys);
     let limits = PackageLimits::PROTOCOL;
-    let mut package = VerifiedPackage::verify(&bytes, &limits, (&peer, &key), &to.peer_id()).unwrap();
+    let mut package =
+        VerifiedPackage::verify(&bytes, &limits, (&peer, &key), &to.peer_id()).unwrap();
     let checked = to.engine.check(package.take_objects()).await.unwrap();
     let applied = to
         .engine

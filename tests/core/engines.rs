@@ -44,7 +44,16 @@ fn a_day(readers: usize) -> ((Dump, Dump), Vec<String>) {
     alice.pull_everything(&bob);
     // Above the number from which objects are verified on several threads, with faults at known places.
     let objects: Vec<SignedObject> = (1..=100)
-        .map(|number| object("rides", 1, oid(number), alice.identity, 1, Some(ride("Chur", 1))))
+        .map(|number| {
+            object(
+                "rides",
+                1,
+                oid(number),
+                alice.identity,
+                1,
+                Some(ride("Chur", 1)),
+            )
+        })
         .map(|object| {
             if object.oid.as_bytes()[0] % 10 == 0 {
                 sign_as_nobody(&object)
@@ -56,7 +65,10 @@ fn a_day(readers: usize) -> ((Dump, Dump), Vec<String>) {
     let applied = alice.force(&bob, "rides.offers", objects).unwrap();
     assert_eq!((applied.written, applied.rejected), (90, 10));
     let refused = bob.read(|view| view.rows.rejects(None, 100));
-    let refused = refused.iter().map(|reject| format!("{:?}", reject.oid)).collect();
+    let refused = refused
+        .iter()
+        .map(|reject| format!("{:?}", reject.oid))
+        .collect();
     ((alice.dump(), bob.dump()), refused)
 }
 
@@ -79,8 +91,15 @@ async fn a_write_is_on_the_disk_before_its_reply() {
             std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
         }
         let rows = dump(&copy.path().join("postern.db"));
-        assert!(rows["app_rides_parent"].iter().any(|row| row.contains(&saved.to_hex())));
-        let (seen, mut changes) = (engine.read(|view| view.head()).await.unwrap(), engine.changes());
+        assert!(
+            rows["app_rides_parent"]
+                .iter()
+                .any(|row| row.contains(&saved.to_hex()))
+        );
+        let (seen, mut changes) = (
+            engine.read(|view| view.head()).await.unwrap(),
+            engine.changes(),
+        );
         assert!(changes.wait_for(|head| *head == seen).await.is_ok());
     }
     drop(engine);
@@ -119,19 +138,23 @@ async fn the_writer_ends_when_its_last_handle_goes_and_finishes_what_it_accepted
     let (began, waits) = channel::<()>();
     let mut abandoned = Box::pin(engine.write(move |core, now| {
         waits.recv().ok();
-        core.write(now, |graph| graph.tx().put_token(&keys::Digest::of(b"x"), "late", now))
+        core.write(now, |graph| {
+            graph.tx().put_token(&keys::Digest::of(b"x"), "late", now)
+        })
     }));
     assert!(abandoned.as_mut().now_or_never().is_none());
     drop(abandoned);
     drop((handles, engine));
     began.send(()).unwrap();
-    tokio::task::spawn_blocking(move || thread.join()).await.unwrap();
+    tokio::task::spawn_blocking(move || thread.join())
+        .await
+        .unwrap();
     let rows = dump(&folder.path().join("postern.db"));
-    assert!(
-        saved
+    assert!(saved.iter().all(|oid| {
+        rows["app_rides_parent"]
             .iter()
-            .all(|oid| rows["app_rides_parent"].iter().any(|row| row.contains(&oid.to_hex())))
-    );
+            .any(|row| row.contains(&oid.to_hex()))
+    }));
     assert_eq!(rows["api_token"].len(), 1);
 }
 
@@ -147,7 +170,10 @@ async fn a_read_that_is_given_up_keeps_its_connection_until_it_is_done() {
     assert!(abandoned.as_mut().now_or_never().is_none());
     drop(abandoned);
     let mut next = Box::pin(engine.read(|view| view.head()));
-    assert!(next.as_mut().now_or_never().is_none(), "the only connection is in use");
+    assert!(
+        next.as_mut().now_or_never().is_none(),
+        "the only connection is in use"
+    );
     go_on.send(()).unwrap();
     assert_eq!(next.await.unwrap(), 2);
     drop(engine);
@@ -160,7 +186,11 @@ async fn a_failed_write_says_its_own_error_and_leaves_nothing() {
     let (engine, thread) = Engine::spawn(core, Arc::new(Standing), 8, 1).unwrap();
     let before = dump(&folder.path().join("postern.db"));
     let failed = engine
-        .write(move |core, now| core.write(now, |graph| messages::send(graph, identity, oid(1), "to nobody")))
+        .write(move |core, now| {
+            core.write(now, |graph| {
+                messages::send(graph, identity, oid(1), "to nobody")
+            })
+        })
         .await;
     assert!(matches!(
         failed,

@@ -21,7 +21,8 @@ fn stamps(node: &TestNode, app: &str, change_seq: u64) -> (Vec<i64>, Vec<i64>) {
             .iter()
             .map(|row| row.split(" | ").map(str::to_owned).collect::<Vec<_>>());
         let rows = rows.filter(|row| row[place] == change_seq.to_string());
-        rows.map(|row| row[place + 1].parse().unwrap()).collect::<Vec<i64>>()
+        rows.map(|row| row[place + 1].parse().unwrap())
+            .collect::<Vec<i64>>()
     };
     (read("parent", 10), read("attr", 6))
 }
@@ -60,16 +61,27 @@ fn all_rows_of_one_write_share_one_change_seq_and_carry_their_domains_bit() {
 fn a_change_raises_the_revision_and_stamps_the_object_anew() {
     let alice = TestNode::new("alice", 0);
     let made = alice.make("rides", 1, ride("Bern", 2)).unwrap();
-    let changed = alice.change("rides", 1, made.oid, Some(ride("Bern", 1))).unwrap();
-    assert_eq!((made.rev, changed.rev, changed.change_seq), (1, 2, made.change_seq + 1));
+    let changed = alice
+        .change("rides", 1, made.oid, Some(ride("Bern", 1)))
+        .unwrap();
+    assert_eq!(
+        (made.rev, changed.rev, changed.change_seq),
+        (1, 2, made.change_seq + 1)
+    );
     let mask = alice.read(|view| Ok(view.rows.apps().mask("rides.offers")));
     assert_eq!(
         stamps(&alice, "rides", made.change_seq),
         (vec![], vec![]),
         "nothing is left of the old state"
     );
-    assert_eq!(stamps(&alice, "rides", changed.change_seq), (vec![mask], vec![mask; 4]));
-    assert_eq!(alice.object("rides", made.oid).unwrap().0.attrs, Some(ride("Bern", 1)));
+    assert_eq!(
+        stamps(&alice, "rides", changed.change_seq),
+        (vec![mask], vec![mask; 4])
+    );
+    assert_eq!(
+        alice.object("rides", made.oid).unwrap().0.attrs,
+        Some(ride("Bern", 1))
+    );
 }
 
 #[test]
@@ -83,7 +95,10 @@ fn a_deletion_drops_the_values_for_good() {
     assert_eq!(signed.bytes(), object.to_bytes());
     assert!(!format!("{:?}", alice.dump()).contains("secret garden"));
     let back = alice.change("rides", 1, made.oid, Some(ride("Bern", 2)));
-    assert!(matches!(back, Err(SaveError::Denied(Denied::Deleted))), "{back:?}");
+    assert!(
+        matches!(back, Err(SaveError::Denied(Denied::Deleted))),
+        "{back:?}"
+    );
 }
 
 #[test]
@@ -191,7 +206,10 @@ fn values_that_do_not_fit_the_schema_are_refused_whole() {
         refused(Attrs::from([(99, vec![Value::from("x")])])),
         SchemaViolation::UnknownAttr(99)
     );
-    assert!(matches!(refused(Attrs::new()), SchemaViolation::Count { .. }));
+    assert!(matches!(
+        refused(Attrs::new()),
+        SchemaViolation::Count { .. }
+    ));
     let mut attrs = ride("Bern", 2);
     attrs.insert(4, vec![Value::from("two")]);
     assert!(matches!(refused(attrs), SchemaViolation::Kind { .. }));
@@ -229,7 +247,9 @@ fn an_update_never_moves_an_object_to_other_readers() {
     );
     meet(&alice, &bob);
     meet(&alice, &carol);
-    let made = alice.make("contacts", 1, card(bob.identity, "Bob")).unwrap();
+    let made = alice
+        .make("contacts", 1, card(bob.identity, "Bob"))
+        .unwrap();
     let moved = alice.change("contacts", 1, made.oid, Some(card(carol.identity, "Bob")));
     assert!(matches!(moved, Err(SaveError::ScopeChanged)), "{moved:?}");
     alice
@@ -240,7 +260,10 @@ fn an_update_never_moves_an_object_to_other_readers() {
         .unwrap();
     let grown = conversation(&[alice.identity, bob.identity, carol.identity]);
     let grown = alice.change("messages", 1, begun.oid, Some(grown));
-    assert!(matches!(grown, Err(SaveError::Denied(Denied::Mode))), "{grown:?}");
+    assert!(
+        matches!(grown, Err(SaveError::Denied(Denied::Mode))),
+        "{grown:?}"
+    );
 }
 
 #[test]
@@ -253,16 +276,32 @@ fn an_unlisted_identity_carries_no_bit() {
     let mut attrs = object.attrs.unwrap();
     attrs.insert(identities::LISTED, vec![Value::from(0)]);
     alice
-        .change("identities", identities::IDENTITY, alice.identity, Some(attrs.clone()))
+        .change(
+            "identities",
+            identities::IDENTITY,
+            alice.identity,
+            Some(attrs.clone()),
+        )
         .unwrap();
-    assert_eq!(alice.parent("identities", alice.identity).unwrap().sync_flags, 0);
+    assert_eq!(
+        alice
+            .parent("identities", alice.identity)
+            .unwrap()
+            .sync_flags,
+        0
+    );
     meet(&alice, &bob);
     bob.pull_everything(&alice);
     assert_eq!(bob.parent("identities", alice.identity), None);
 
     attrs.insert(identities::LISTED, vec![Value::from(1)]);
     alice
-        .change("identities", identities::IDENTITY, alice.identity, Some(attrs))
+        .change(
+            "identities",
+            identities::IDENTITY,
+            alice.identity,
+            Some(attrs),
+        )
         .unwrap();
     bob.pull_everything(&alice);
     assert!(bob.parent("identities", alice.identity).is_some());
@@ -275,12 +314,20 @@ fn an_identity_is_neither_broken_nor_deleted_by_a_plain_write() {
     let (object, _) = alice.object("identities", alice.identity).unwrap();
     let mut attrs = object.attrs.unwrap();
     attrs.insert(identities::HOME, vec![Value::Bytes(vec![0x80])]);
-    let broken = alice.change("identities", identities::IDENTITY, alice.identity, Some(attrs.clone()));
+    let broken = alice.change(
+        "identities",
+        identities::IDENTITY,
+        alice.identity,
+        Some(attrs.clone()),
+    );
     assert!(matches!(broken, Err(SaveError::Record(_))), "{broken:?}");
     let deleted = alice.change("identities", identities::IDENTITY, alice.identity, None);
     assert!(matches!(deleted, Err(SaveError::Record(_))), "{deleted:?}");
     let invented = alice.make("identities", identities::IDENTITY, attrs);
-    assert!(matches!(invented, Err(SaveError::Record(_))), "{invented:?}");
+    assert!(
+        matches!(invented, Err(SaveError::Record(_))),
+        "{invented:?}"
+    );
     assert_eq!(alice.dump(), before);
 }
 
@@ -300,7 +347,12 @@ fn the_nodes_own_server_and_those_of_its_peers_never_leave() {
         "by the handshake"
     );
     assert_eq!(carol.parent("identities", alice.keys.server_oid()), None);
-    assert_eq!(bob.parent("identities", bob.keys.server_oid()).unwrap().sync_flags, 0);
+    assert_eq!(
+        bob.parent("identities", bob.keys.server_oid())
+            .unwrap()
+            .sync_flags,
+        0
+    );
 }
 
 #[test]
@@ -323,7 +375,10 @@ fn limits_of_an_object_hold_here_as_they_do_at_peers() {
     long.unwrap();
     let participants: Vec<_> = (1..=20).map(oid).chain([alice.identity]).collect();
     let many = alice.make("messages", 1, conversation(&participants));
-    assert!(matches!(many, Err(SaveError::TooManyAttrs(21, 20))), "{many:?}");
+    assert!(
+        matches!(many, Err(SaveError::TooManyAttrs(21, 20))),
+        "{many:?}"
+    );
     let begun = alice
         .make("messages", 1, conversation(&[alice.identity, oid(1)]))
         .unwrap();
@@ -411,11 +466,20 @@ fn any_bed() -> impl Strategy<Value = Attrs> {
     let integers = vec(any::<i64>().prop_map(Value::Integer), 0..=4);
     let bytes = vec(vec(any::<u8>(), 0..=64).prop_map(Value::Bytes), 0..=3);
     let identities = btree_set(any::<[u8; 16]>(), 0..=8);
-    let identities = identities.prop_map(|oids| oids.iter().map(|oid| Value::Bytes(oid.to_vec())).collect());
+    let identities =
+        identities.prop_map(|oids| oids.iter().map(|oid| Value::Bytes(oid.to_vec())).collect());
     let json = vec(Just(Value::from("{\"rows\":[1,2]}")), 0..=1);
-    (texts, integers, bytes, identities, json).prop_map(|(texts, integers, bytes, identities, json)| {
-        Attrs::from([(1, texts), (2, integers), (300, bytes), (4, identities), (6, json)])
-    })
+    (texts, integers, bytes, identities, json).prop_map(
+        |(texts, integers, bytes, identities, json)| {
+            Attrs::from([
+                (1, texts),
+                (2, integers),
+                (300, bytes),
+                (4, identities),
+                (6, json),
+            ])
+        },
+    )
 }
 
 proptest! {

@@ -2,7 +2,9 @@
 
 use keys::{Context, Malformed, codec};
 use postern::object::Value;
-use postern::state_engine::{ApplyPackageError, CoreLimits, Package, PackageFault, PackageLimits, WindowFault};
+use postern::state_engine::{
+    ApplyPackageError, CoreLimits, Package, PackageFault, PackageLimits, WindowFault,
+};
 use postern::store::Direction;
 use proptest::prelude::*;
 
@@ -24,7 +26,10 @@ impl Scene {
     }
 
     fn honest(&self) -> Vec<u8> {
-        package_bytes(self.alice.answer(&self.bob.request(&self.alice, "rides.offers")))
+        package_bytes(
+            self.alice
+                .answer(&self.bob.request(&self.alice, "rides.offers")),
+        )
     }
 
     /// Bob refuses these bytes and nothing at all changes.
@@ -44,9 +49,12 @@ impl Scene {
 
     /// As honest, signed by Alice, with one field otherwise.
     fn changed(&self, change: impl FnOnce(&mut Package)) -> Vec<u8> {
-        let mut package = self
-            .alice
-            .package(&self.bob, "rides.offers", (0, self.alice.head()), Vec::new());
+        let mut package = self.alice.package(
+            &self.bob,
+            "rides.offers",
+            (0, self.alice.head()),
+            Vec::new(),
+        );
         change(&mut package);
         package.sign(&self.alice.keys)
     }
@@ -56,7 +64,10 @@ impl Scene {
 fn each_field_of_the_header_is_checked() {
     let scene = Scene::new();
     let fault = |change: fn(&mut Package)| scene.fault(&scene.changed(change));
-    assert_eq!(fault(|package| package.version = 2), PackageFault::Version(2));
+    assert_eq!(
+        fault(|package| package.version = 2),
+        PackageFault::Version(2)
+    );
     assert_eq!(
         fault(|package| package.domain = "no.such_domain".into()),
         PackageFault::Domain
@@ -66,7 +77,10 @@ fn each_field_of_the_header_is_checked() {
         fault(|package| package.from_seq = package.to_seq + 1),
         PackageFault::Window
     );
-    assert_eq!(fault(|package| package.to_seq = u64::MAX), PackageFault::Window);
+    assert_eq!(
+        fault(|package| package.to_seq = u64::MAX),
+        PackageFault::Window
+    );
     assert_eq!(
         fault(|package| package.sender = package.recipient),
         PackageFault::Sender
@@ -76,7 +90,11 @@ fn each_field_of_the_header_is_checked() {
         PackageFault::Recipient
     );
     assert_eq!(
-        scene.bob.take(&scene.alice, &scene.changed(|_| ())).unwrap().last_seq,
+        scene
+            .bob
+            .take(&scene.alice, &scene.changed(|_| ()))
+            .unwrap()
+            .last_seq,
         scene.alice.head()
     );
 }
@@ -85,8 +103,13 @@ fn each_field_of_the_header_is_checked() {
 fn a_package_signed_by_another_node_or_for_another_purpose_is_refused() {
     let scene = Scene::new();
     let carol = TestNode::new("carol", 0);
-    let package = scene.alice.package(&scene.bob, "rides.offers", (0, 5), Vec::new());
-    assert_eq!(scene.fault(&package.sign(&carol.keys)), PackageFault::BadSignature);
+    let package = scene
+        .alice
+        .package(&scene.bob, "rides.offers", (0, 5), Vec::new());
+    assert_eq!(
+        scene.fault(&package.sign(&carol.keys)),
+        PackageFault::BadSignature
+    );
     let other_context = scene
         .alice
         .keys
@@ -99,7 +122,11 @@ fn a_package_for_somebody_else_is_of_no_use_here() {
     let scene = Scene::new();
     let carol = TestNode::new("carol", 0);
     meet(&scene.alice, &carol);
-    let hers = package_bytes(scene.alice.answer(&carol.request(&scene.alice, "rides.offers")));
+    let hers = package_bytes(
+        scene
+            .alice
+            .answer(&carol.request(&scene.alice, "rides.offers")),
+    );
     assert_eq!(scene.fault(&hers), PackageFault::Recipient);
 }
 
@@ -119,7 +146,10 @@ fn what_is_no_package_is_malformed() {
         .alice
         .keys
         .sign1_as_node(Context::Package, &codec::encode(&"hello"));
-    assert!(matches!(scene.fault(&not_a_package), PackageFault::Malformed(_)));
+    assert!(matches!(
+        scene.fault(&not_a_package),
+        PackageFault::Malformed(_)
+    ));
     scene.bob.take(&scene.alice, &honest).unwrap();
 }
 
@@ -140,7 +170,10 @@ fn a_package_beyond_its_limits_is_refused_before_it_is_decoded() {
             ..Setup::default()
         },
     );
-    let scene = Scene { bob, ..Scene::new() };
+    let scene = Scene {
+        bob,
+        ..Scene::new()
+    };
     meet(&scene.alice, &scene.bob);
     let mut note = ride("Bern", 1);
     note.insert(6, vec![Value::from("x".repeat(1900).as_str())]);
@@ -152,9 +185,14 @@ fn a_package_beyond_its_limits_is_refused_before_it_is_decoded() {
         PackageFault::Malformed(Malformed::TooLong(_))
     ));
     let tiny = |number| {
-        scene
-            .alice
-            .sign(&object("rides", 1, oid(number), scene.alice.identity, 1, None))
+        scene.alice.sign(&object(
+            "rides",
+            1,
+            oid(number),
+            scene.alice.identity,
+            1,
+            None,
+        ))
     };
     let many = scene.changed(|package| package.objects = (1..5).map(tiny).collect());
     assert_eq!(scene.fault(&many), PackageFault::TooManyObjects);
@@ -185,14 +223,16 @@ fn a_gap_names_the_place_to_start_again() {
         .cursor(&scene.alice, "rides.offers", Direction::In)
         .unwrap()
         .last_seq;
-    let gap = scene.changed(|package| (package.from_seq, package.to_seq) = (last_seq + 2, last_seq + 3));
+    let gap =
+        scene.changed(|package| (package.from_seq, package.to_seq) = (last_seq + 2, last_seq + 3));
     let refused = scene.refused(&gap);
     let expected = WindowFault::Gap { last_seq };
     assert!(
         matches!(refused, NotTaken::Apply(ApplyPackageError::Window(fault)) if fault == expected),
         "{refused:?}"
     );
-    let overlapping = scene.changed(|package| (package.from_seq, package.to_seq) = (1, last_seq + 1));
+    let overlapping =
+        scene.changed(|package| (package.from_seq, package.to_seq) = (1, last_seq + 1));
     assert_eq!(
         scene.bob.take(&scene.alice, &overlapping).unwrap().last_seq,
         last_seq + 1
@@ -204,21 +244,39 @@ fn one_poison_object_does_not_stop_the_rest() {
     let scene = Scene::new();
     let alice = scene.alice.identity;
     let good = |number| {
-        scene
-            .alice
-            .sign(&object("rides", 1, oid(number), alice, 1, Some(ride("Bern", 1))))
+        scene.alice.sign(&object(
+            "rides",
+            1,
+            oid(number),
+            alice,
+            1,
+            Some(ride("Bern", 1)),
+        ))
     };
     let poison = sign_as_nobody(&object("rides", 1, oid(2), alice, 1, Some(ride("Bern", 1))));
     let garbage = scene.alice.keys.sign_object(alice, vec![0xff; 9]).unwrap();
     let objects = vec![good(1), poison, garbage, good(3)];
-    let applied = scene.alice.force(&scene.bob, "rides.offers", objects).unwrap();
-    assert_eq!((applied.written, applied.rejected, applied.parked), (2, 2, 0));
-    assert!(scene.bob.parent("rides", oid(1)).is_some() && scene.bob.parent("rides", oid(3)).is_some());
+    let applied = scene
+        .alice
+        .force(&scene.bob, "rides.offers", objects)
+        .unwrap();
+    assert_eq!(
+        (applied.written, applied.rejected, applied.parked),
+        (2, 2, 0)
+    );
+    assert!(
+        scene.bob.parent("rides", oid(1)).is_some() && scene.bob.parent("rides", oid(3)).is_some()
+    );
     assert_eq!(scene.bob.parent("rides", oid(2)), None);
     assert_eq!(scene.bob.rejects(), ["malformed", "bad_signature"]);
     let peer = scene.alice.peer_id();
-    let kept = scene.bob.read(move |view| view.rows.rejects(Some(&peer), 10));
-    let head = scene.bob.cursor(&scene.alice, "rides.offers", Direction::In).unwrap();
+    let kept = scene
+        .bob
+        .read(move |view| view.rows.rejects(Some(&peer), 10));
+    let head = scene
+        .bob
+        .cursor(&scene.alice, "rides.offers", Direction::In)
+        .unwrap();
     assert_eq!(
         (kept[1].oid, kept[1].seq, kept[1].epoch),
         (Some(oid(2)), head.last_seq, scene.alice.epoch())
@@ -230,7 +288,14 @@ fn one_poison_object_does_not_stop_the_rest() {
 fn a_message_before_its_conversation_waits_for_it() {
     let scene = Scene::new();
     let alice = scene.alice.identity;
-    let said = object("messages", 2, oid(8), alice, 1, Some(message(oid(7), "early")));
+    let said = object(
+        "messages",
+        2,
+        oid(8),
+        alice,
+        1,
+        Some(message(oid(7), "early")),
+    );
     let applied = scene
         .alice
         .force(&scene.bob, "messages", vec![scene.alice.sign(&said)])
@@ -262,14 +327,24 @@ fn a_message_before_its_conversation_waits_for_it() {
     assert_eq!((applied.written, applied.parked), (2, 0));
     assert_eq!(scene.bob.inbox(), [(alice, "early".to_owned())]);
     assert_eq!(scene.bob.rows("sync_parked"), Vec::<String>::new());
-    assert_eq!(scene.bob.object("messages", oid(8)).unwrap().1, scene.alice.sign(&said));
+    assert_eq!(
+        scene.bob.object("messages", oid(8)).unwrap().1,
+        scene.alice.sign(&said)
+    );
 }
 
 #[test]
 fn what_waits_is_judged_when_its_time_comes() {
     let scene = Scene::new();
     let alice = scene.alice.identity;
-    let said = object("messages", 2, oid(8), alice, 1, Some(message(oid(7), "early")));
+    let said = object(
+        "messages",
+        2,
+        oid(8),
+        alice,
+        1,
+        Some(message(oid(7), "early")),
+    );
     scene
         .alice
         .force(&scene.bob, "messages", vec![scene.alice.sign(&said)])
@@ -285,9 +360,14 @@ fn what_waits_is_judged_when_its_time_comes() {
         1,
         Some(conversation(&[carol.identity, scene.bob.identity])),
     );
-    carol.force(&scene.bob, "messages", vec![carol.sign(&begun)]).unwrap();
+    carol
+        .force(&scene.bob, "messages", vec![carol.sign(&begun)])
+        .unwrap();
     assert_eq!(scene.bob.rejects(), ["not_participant"]);
-    assert_eq!((scene.bob.inbox(), scene.bob.rows("sync_parked").len()), (vec![], 0));
+    assert_eq!(
+        (scene.bob.inbox(), scene.bob.rows("sync_parked").len()),
+        (vec![], 0)
+    );
 }
 
 #[test]
@@ -304,8 +384,13 @@ fn what_one_peer_has_no_right_to_send_does_not_stand_in_the_way_of_another() {
         Some(message(oid(7), "early")),
     );
     let said = scene.alice.sign(&said);
-    mallory.force(&scene.bob, "messages", vec![said.clone()]).unwrap();
-    scene.alice.force(&scene.bob, "messages", vec![said]).unwrap();
+    mallory
+        .force(&scene.bob, "messages", vec![said.clone()])
+        .unwrap();
+    scene
+        .alice
+        .force(&scene.bob, "messages", vec![said])
+        .unwrap();
     let participants = [scene.alice.identity, scene.bob.identity];
     let begun = object(
         "messages",
@@ -319,7 +404,10 @@ fn what_one_peer_has_no_right_to_send_does_not_stand_in_the_way_of_another() {
         .alice
         .force(&scene.bob, "messages", vec![scene.alice.sign(&begun)])
         .unwrap();
-    assert_eq!(scene.bob.inbox(), [(scene.alice.identity, "early".to_owned())]);
+    assert_eq!(
+        scene.bob.inbox(),
+        [(scene.alice.identity, "early".to_owned())]
+    );
     assert_eq!(scene.bob.rejects(), ["owner_not_at_sender"]);
 }
 
@@ -336,7 +424,14 @@ fn objects_of_an_unknown_owner_wait_for_its_identity() {
         TestNode::new("bob", 0),
     );
     meet(&alice, &bob);
-    let early = alice.sign(&object("rides", 1, oid(1), alice.identity, 1, Some(ride("Bern", 1))));
+    let early = alice.sign(&object(
+        "rides",
+        1,
+        oid(1),
+        alice.identity,
+        1,
+        Some(ride("Bern", 1)),
+    ));
     let applied = alice.force(&bob, "rides.offers", vec![early]).unwrap();
     assert_eq!((applied.parked, applied.written), (1, 0));
     let identity = alice.identity;
@@ -347,7 +442,11 @@ fn objects_of_an_unknown_owner_wait_for_its_identity() {
             })
         })
         .unwrap();
-    assert_eq!(bob.pull_everything(&alice), 2, "the identity, and what waited for it");
+    assert_eq!(
+        bob.pull_everything(&alice),
+        2,
+        "the identity, and what waited for it"
+    );
     assert!(bob.parent("rides", oid(1)).is_some());
 }
 

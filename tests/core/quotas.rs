@@ -61,7 +61,14 @@ fn alice_and_bob(objects_max: u64) -> (TestNode, TestNode) {
 }
 
 fn of_bob(bob: &TestNode, type_number: u16, name: u8, attrs: Attrs) -> Object {
-    object("messages", type_number, oid(name), bob.identity, 1, Some(attrs))
+    object(
+        "messages",
+        type_number,
+        oid(name),
+        bob.identity,
+        1,
+        Some(attrs),
+    )
 }
 
 #[test]
@@ -74,8 +81,13 @@ fn new_objects_updates_deletions_and_repeats_are_counted_as_they_are() {
     let first = counted(&alice, &bob);
     assert_eq!(first.objects, 4);
     assert_counted(&alice, &bob);
-    bob.change("rides", 1, made.oid, Some(ride("Bern, by the longest way", 3)))
-        .unwrap();
+    bob.change(
+        "rides",
+        1,
+        made.oid,
+        Some(ride("Bern, by the longest way", 3)),
+    )
+    .unwrap();
     alice.pull_everything(&bob);
     let longer = counted(&alice, &bob);
     assert_eq!((longer.objects, longer.bytes > first.bytes), (4, true));
@@ -100,10 +112,17 @@ fn what_waits_counts_from_the_start_and_once() {
     for _ in 0..2 {
         bob.force(&alice, "messages", vec![early.clone()]).unwrap();
         let now = counted(&alice, &bob);
-        assert_eq!((now.objects, now.bytes), (before.objects + 1, before.bytes + len));
+        assert_eq!(
+            (now.objects, now.bytes),
+            (before.objects + 1, before.bytes + len)
+        );
     }
-    bob.force(&alice, "messages", vec![group(&[alice.identity, bob.identity])])
-        .unwrap();
+    bob.force(
+        &alice,
+        "messages",
+        vec![group(&[alice.identity, bob.identity])],
+    )
+    .unwrap();
     assert_eq!(alice.rows("sync_parked").len(), 0);
     assert_eq!(counted(&alice, &bob).objects, before.objects + 2);
     assert_counted(&alice, &bob);
@@ -124,7 +143,9 @@ fn what_waited_and_is_refused_counts_no_more() {
         1,
         Some(conversation(&[alice.identity, carol.identity])),
     );
-    let applied = carol.force(&alice, "messages", vec![carol.sign(&theirs)]).unwrap();
+    let applied = carol
+        .force(&alice, "messages", vec![carol.sign(&theirs)])
+        .unwrap();
     assert_eq!((applied.written, applied.rejected), (1, 1));
     assert_counted(&alice, &bob);
     assert_counted(&alice, &carol);
@@ -150,8 +171,17 @@ fn a_package_beyond_a_quota_moves_nothing_and_another_peers_full_quota_is_in_nob
     );
     assert_eq!(alice.dump(), before);
     let people = [alice.identity, bob.identity, carol.identity];
-    let theirs = object("messages", 1, oid(7), carol.identity, 1, Some(conversation(&people)));
-    let applied = carol.force(&alice, "messages", vec![carol.sign(&theirs)]).unwrap();
+    let theirs = object(
+        "messages",
+        1,
+        oid(7),
+        carol.identity,
+        1,
+        Some(conversation(&people)),
+    );
+    let applied = carol
+        .force(&alice, "messages", vec![carol.sign(&theirs)])
+        .unwrap();
     assert_eq!((applied.written, applied.rejected), (2, 0));
     assert_counted(&alice, &bob);
     assert_counted(&alice, &carol);

@@ -12,7 +12,10 @@ use crate::common::forge::oid;
 
 /// Mallory's identity object with another chain, home or name.
 fn identity(scene: &Scene, rev: u64, change: impl FnOnce(&mut Attrs)) -> Object {
-    let (mut object, _) = scene.mallory.object("identities", scene.mallory.identity).unwrap();
+    let (mut object, _) = scene
+        .mallory
+        .object("identities", scene.mallory.identity)
+        .unwrap();
     object.rev = rev;
     change(object.attrs.as_mut().unwrap());
     object
@@ -28,10 +31,17 @@ fn home(node: &TestNode, identity: Oid, counter: u64) -> Vec<Value> {
 fn after_a_rotation_nothing_is_taken_under_the_old_key() {
     let scene = Scene::new();
     let old = scene.mallory.sign(&scene.ride(1, 1, "Bern"));
-    let (before, _) = scene.mallory.object("identities", scene.mallory.identity).unwrap();
+    let (before, _) = scene
+        .mallory
+        .object("identities", scene.mallory.identity)
+        .unwrap();
     let renamed_under_the_old_key = scene.mallory.sign(&Object { rev: 3, ..before });
     let mut rng = ChaCha20Rng::from_seed([2; 32]);
-    scene.mallory.keys.rotate(scene.mallory.identity, 32, &mut rng).unwrap();
+    scene
+        .mallory
+        .keys
+        .rotate(scene.mallory.identity, 32, &mut rng)
+        .unwrap();
     let id = scene.mallory.identity;
     scene
         .mallory
@@ -42,10 +52,16 @@ fn after_a_rotation_nothing_is_taken_under_the_old_key() {
         })
         .unwrap();
     scene.alice.pull_everything(&scene.mallory);
-    let row = scene.alice.read(move |view| view.rows.identity(&id)).unwrap();
+    let row = scene
+        .alice
+        .read(move |view| view.rows.identity(&id))
+        .unwrap();
     assert_eq!(row.key_id, 1, "the new key is known");
     assert_eq!(
-        scene.mallory.force_one(&scene.alice, "rides.offers", old).as_deref(),
+        scene
+            .mallory
+            .force_one(&scene.alice, "rides.offers", old)
+            .as_deref(),
         Some("old_key")
     );
     let code = scene
@@ -63,7 +79,9 @@ fn after_a_rotation_nothing_is_taken_under_the_old_key() {
 fn an_identity_proves_itself_or_is_refused() {
     let scene = Scene::new();
     scene.assert_refused(
-        &identity(&scene, 2, |attrs| drop(attrs.insert(HOME, vec![Value::Bytes(vec![1])]))),
+        &identity(&scene, 2, |attrs| {
+            drop(attrs.insert(HOME, vec![Value::Bytes(vec![1])]))
+        }),
         "identity_record",
     );
     let of_another = home(&scene.alice, scene.alice.identity, 1);
@@ -81,7 +99,14 @@ fn an_identity_proves_itself_or_is_refused() {
         ..identity(&scene, 2, |_| ())
     };
     scene.assert_refused(&gone, "identity_record");
-    let chain = KeyChain::new(scene.alice.keys.identity_chain(scene.alice.identity).unwrap().genesis);
+    let chain = KeyChain::new(
+        scene
+            .alice
+            .keys
+            .identity_chain(scene.alice.identity)
+            .unwrap()
+            .genesis,
+    );
     let stolen = identity(&scene, 2, |attrs| {
         drop(attrs.insert(2, vec![Value::Bytes(codec::encode(&chain))]))
     });
@@ -92,16 +117,26 @@ fn an_identity_proves_itself_or_is_refused() {
 fn a_home_moves_by_a_higher_counter_only() {
     let scene = Scene::new();
     let id = scene.mallory.identity;
-    let known = |scene: &Scene| scene.alice.read(move |view| view.rows.identity(&id)).unwrap();
+    let known = |scene: &Scene| {
+        scene
+            .alice
+            .read(move |view| view.rows.identity(&id))
+            .unwrap()
+    };
     // At home at Mallory's with counter 4.
     let at_four = home(&scene.mallory, id, 4);
     assert_eq!(
-        scene.refused(&identity(&scene, 2, |attrs| drop(attrs.insert(HOME, at_four)))),
+        scene.refused(&identity(&scene, 2, |attrs| drop(
+            attrs.insert(HOME, at_four)
+        ))),
         None
     );
     assert_eq!(known(&scene).home_counter, 4);
     let back = home(&scene.mallory, id, 3);
-    scene.assert_refused(&identity(&scene, 3, |attrs| drop(attrs.insert(HOME, back))), "old_home");
+    scene.assert_refused(
+        &identity(&scene, 3, |attrs| drop(attrs.insert(HOME, back))),
+        "old_home",
+    );
 
     // Another node agrees to be the home, with the same counter: a conflict.
     let elsewhere = |counter| {
@@ -153,10 +188,16 @@ fn a_home_moves_by_a_higher_counter_only() {
 #[test]
 fn a_name_may_change_under_the_same_home() {
     let scene = Scene::new();
-    let renamed = identity(&scene, 2, |attrs| drop(attrs.insert(NAME, vec![Value::from("Mal")])));
+    let renamed = identity(&scene, 2, |attrs| {
+        drop(attrs.insert(NAME, vec![Value::from("Mal")]))
+    });
     assert_eq!(scene.refused(&renamed), None);
     assert_eq!(
-        scene.alice.object("identities", scene.mallory.identity).unwrap().0,
+        scene
+            .alice
+            .object("identities", scene.mallory.identity)
+            .unwrap()
+            .0,
         renamed
     );
 }

@@ -30,7 +30,8 @@ impl Scene {
             "market" => "market.public_offers",
             app => app,
         };
-        self.mallory.force_one(&self.alice, domain, self.mallory.sign(object))
+        self.mallory
+            .force_one(&self.alice, domain, self.mallory.sign(object))
     }
 
     pub(crate) fn assert_refused(&self, object: &Object, code: &str) {
@@ -81,13 +82,19 @@ fn revisions_decide_and_an_equal_one_with_other_content_is_a_fork() {
         "an older one is ignored"
     );
     scene.assert_refused(&scene.ride(1, 5, "Basel"), "fork");
-    assert_eq!(scene.alice.object("rides", oid(1)).unwrap().0, scene.ride(1, 5, "Bern"));
+    assert_eq!(
+        scene.alice.object("rides", oid(1)).unwrap().0,
+        scene.ride(1, 5, "Bern")
+    );
     assert_eq!(
         scene.refused(&scene.ride(1, 6, "Chur")),
         None,
         "the owner resolves a fork"
     );
-    assert_eq!(scene.alice.object("rides", oid(1)).unwrap().0, scene.ride(1, 6, "Chur"));
+    assert_eq!(
+        scene.alice.object("rides", oid(1)).unwrap().0,
+        scene.ride(1, 6, "Chur")
+    );
 }
 
 #[test]
@@ -116,8 +123,14 @@ fn what_was_made_here_is_out_of_reach() {
         let over = object("rides", 1, hers.oid, scene.mallory.identity, 99, attrs);
         scene.assert_refused(&over, "local_object");
     }
-    assert_eq!(scene.alice.dump()["app_rides_parent"], before["app_rides_parent"]);
-    assert_eq!(scene.alice.dump()["app_rides_attr"], before["app_rides_attr"]);
+    assert_eq!(
+        scene.alice.dump()["app_rides_parent"],
+        before["app_rides_parent"]
+    );
+    assert_eq!(
+        scene.alice.dump()["app_rides_attr"],
+        before["app_rides_attr"]
+    );
 }
 
 #[test]
@@ -127,13 +140,31 @@ fn nobody_writes_in_the_name_of_somebody_who_lives_elsewhere() {
     meet(&scene.alice, &bob);
     let alices_own = scene.alice.identity;
     for victim in [alices_own, bob.identity] {
-        let forged = sign_as_nobody(&object("rides", 1, oid(1), victim, 1, Some(ride("Bern", 1))));
-        let code = scene.mallory.force_one(&scene.alice, "rides.offers", forged);
+        let forged = sign_as_nobody(&object(
+            "rides",
+            1,
+            oid(1),
+            victim,
+            1,
+            Some(ride("Bern", 1)),
+        ));
+        let code = scene
+            .mallory
+            .force_one(&scene.alice, "rides.offers", forged);
         assert_eq!(code.as_deref(), Some("bad_signature"));
     }
     // Bob's true object, carried by Mallory: authorship holds, but he does not live with her.
-    let true_one = bob.sign(&object("rides", 1, oid(1), bob.identity, 1, Some(ride("Bern", 1))));
-    let code = scene.mallory.force_one(&scene.alice, "rides.offers", true_one);
+    let true_one = bob.sign(&object(
+        "rides",
+        1,
+        oid(1),
+        bob.identity,
+        1,
+        Some(ride("Bern", 1)),
+    ));
+    let code = scene
+        .mallory
+        .force_one(&scene.alice, "rides.offers", true_one);
     assert_eq!(code.as_deref(), Some("owner_not_at_sender"));
     assert_eq!(scene.alice.parent("rides", oid(1)), None);
 }
@@ -145,7 +176,14 @@ fn an_object_never_changes_its_owner_or_type() {
     meet(&scene.alice, &bob);
     let his = bob.make("rides", 1, ride("Bern", 2)).unwrap();
     scene.alice.pull_everything(&bob);
-    let taken_over = object("rides", 1, his.oid, scene.mallory.identity, 9, Some(ride("Bern", 2)));
+    let taken_over = object(
+        "rides",
+        1,
+        his.oid,
+        scene.mallory.identity,
+        9,
+        Some(ride("Bern", 2)),
+    );
     scene.assert_refused(&taken_over, "owner_changed");
 
     let participants = [scene.alice.identity, scene.mallory.identity];
@@ -174,11 +212,32 @@ fn append_only_takes_no_edit_and_no_deletion() {
     let scene = Scene::new();
     let participants = [scene.alice.identity, scene.mallory.identity];
     let mallory = scene.mallory.identity;
-    let begun = object("messages", 1, oid(7), mallory, 1, Some(conversation(&participants)));
-    let said = object("messages", 2, oid(8), mallory, 1, Some(message(oid(7), "I owe you")));
+    let begun = object(
+        "messages",
+        1,
+        oid(7),
+        mallory,
+        1,
+        Some(conversation(&participants)),
+    );
+    let said = object(
+        "messages",
+        2,
+        oid(8),
+        mallory,
+        1,
+        Some(message(oid(7), "I owe you")),
+    );
     assert_eq!((scene.refused(&begun), scene.refused(&said)), (None, None));
     scene.assert_refused(
-        &object("messages", 2, oid(8), mallory, 2, Some(message(oid(7), "you owe me"))),
+        &object(
+            "messages",
+            2,
+            oid(8),
+            mallory,
+            2,
+            Some(message(oid(7), "you owe me")),
+        ),
         "mode",
     );
     scene.assert_refused(&object("messages", 2, oid(8), mallory, 2, None), "mode");
@@ -220,7 +279,14 @@ fn only_participants_write_into_a_conversation_and_only_readers_get_one() {
         Some(conversation(&[scene.alice.identity, bob.identity])),
     );
     scene.assert_refused(&of_others, "not_participant");
-    let not_for_her = object("contacts", 1, oid(6), mallory, 1, Some(card(bob.identity, "Bob")));
+    let not_for_her = object(
+        "contacts",
+        1,
+        oid(6),
+        mallory,
+        1,
+        Some(card(bob.identity, "Bob")),
+    );
     scene.assert_refused(&not_for_her, "no_reader_here");
 }
 
@@ -231,10 +297,21 @@ fn an_update_may_not_change_who_reads() {
     let second = scene.alice.keys.add_identity(&mut rng).unwrap();
     scene
         .alice
-        .write(move |core, now| core.write(now, |graph| postern::services::identities::publish(graph, second, None)))
+        .write(move |core, now| {
+            core.write(now, |graph| {
+                postern::services::identities::publish(graph, second, None)
+            })
+        })
         .unwrap();
     let mallory = scene.mallory.identity;
-    let first = object("contacts", 1, oid(6), mallory, 1, Some(card(scene.alice.identity, "A")));
+    let first = object(
+        "contacts",
+        1,
+        oid(6),
+        mallory,
+        1,
+        Some(card(scene.alice.identity, "A")),
+    );
     assert_eq!(scene.refused(&first), None);
     let renamed = object(
         "contacts",
@@ -245,7 +322,14 @@ fn an_update_may_not_change_who_reads() {
         Some(card(scene.alice.identity, "Alice")),
     );
     assert_eq!(scene.refused(&renamed), None);
-    let moved = object("contacts", 1, oid(6), mallory, 3, Some(card(second, "Alice")));
+    let moved = object(
+        "contacts",
+        1,
+        oid(6),
+        mallory,
+        3,
+        Some(card(second, "Alice")),
+    );
     scene.assert_refused(&moved, "scope_changed");
 }
 
@@ -253,11 +337,20 @@ fn an_update_may_not_change_who_reads() {
 fn types_belong_to_their_domain_and_to_an_app_that_is_here() {
     let scene = Scene::new();
     let ride = scene.ride(1, 1, "Bern");
-    let code = scene
-        .mallory
-        .force_one(&scene.alice, "market.public_offers", scene.mallory.sign(&ride));
+    let code = scene.mallory.force_one(
+        &scene.alice,
+        "market.public_offers",
+        scene.mallory.sign(&ride),
+    );
     assert_eq!(code.as_deref(), Some("type_not_in_domain"));
-    let unknown = object("rides", 77, oid(1), scene.mallory.identity, 1, Some(Attrs::new()));
+    let unknown = object(
+        "rides",
+        77,
+        oid(1),
+        scene.mallory.identity,
+        1,
+        Some(Attrs::new()),
+    );
     scene.assert_refused(&unknown, "unknown_type");
     let local = object("identities", 2, oid(1), scene.mallory.identity, 1, {
         Some(Attrs::from([
@@ -269,7 +362,14 @@ fn types_belong_to_their_domain_and_to_an_app_that_is_here() {
 
     let bob = TestNode::with_apps("bob", 0, &NO_MARKET);
     meet(&bob, &scene.mallory);
-    let offer = object("market", 1, oid(2), scene.mallory.identity, 1, Some(offer("a bike")));
+    let offer = object(
+        "market",
+        1,
+        oid(2),
+        scene.mallory.identity,
+        1,
+        Some(offer("a bike")),
+    );
     let code = scene
         .mallory
         .force_one(&bob, "rides.offers", scene.mallory.sign(&offer));
@@ -299,11 +399,19 @@ fn what_does_not_fit_the_schema_or_is_no_object_is_refused() {
     );
     let mut long = ride("Bern", 3);
     long.insert(6, vec![Value::from("x".repeat(70_000).as_str())]);
-    let long = scene
-        .mallory
-        .sign(&object("rides", 1, oid(1), scene.mallory.identity, 1, Some(long)));
+    let long = scene.mallory.sign(&object(
+        "rides",
+        1,
+        oid(1),
+        scene.mallory.identity,
+        1,
+        Some(long),
+    ));
     assert_eq!(
-        scene.mallory.force_one(&scene.alice, "rides.offers", long).as_deref(),
+        scene
+            .mallory
+            .force_one(&scene.alice, "rides.offers", long)
+            .as_deref(),
         Some("malformed")
     );
 }
@@ -320,9 +428,23 @@ fn a_reference_to_another_type_is_refused() {
         1,
         Some(conversation(&[scene.alice.identity, mallory])),
     );
-    let said = object("messages", 2, oid(8), mallory, 1, Some(message(oid(7), "x")));
+    let said = object(
+        "messages",
+        2,
+        oid(8),
+        mallory,
+        1,
+        Some(message(oid(7), "x")),
+    );
     assert_eq!((scene.refused(&begun), scene.refused(&said)), (None, None));
-    let under_a_message = object("messages", 2, oid(9), mallory, 1, Some(message(oid(8), "x")));
+    let under_a_message = object(
+        "messages",
+        2,
+        oid(9),
+        mallory,
+        1,
+        Some(message(oid(8), "x")),
+    );
     scene.assert_refused(&under_a_message, "wrong_reference");
 }
 
@@ -334,12 +456,20 @@ fn a_signature_of_another_key_or_over_other_bytes_is_refused() {
     let bytes = scene.ride(1, 1, "Basel").to_bytes();
     let moved = SignedObject::from_parts(0, bytes, *true_one.signature());
     assert_eq!(
-        scene.mallory.force_one(&scene.alice, "rides.offers", moved).as_deref(),
+        scene
+            .mallory
+            .force_one(&scene.alice, "rides.offers", moved)
+            .as_deref(),
         Some("bad_signature")
     );
     // Under a key that is not known it waits for the owner's next record, which alone can prove it.
     let renumbered = SignedObject::from_parts(1, ride.to_bytes(), *true_one.signature());
-    assert_eq!(scene.mallory.force_one(&scene.alice, "rides.offers", renumbered), None);
+    assert_eq!(
+        scene
+            .mallory
+            .force_one(&scene.alice, "rides.offers", renumbered),
+        None
+    );
     assert_eq!(scene.alice.rows("sync_parked").len(), 1);
     assert_eq!(scene.alice.parent("rides", oid(1)), None);
 }
@@ -376,7 +506,10 @@ fn waiting_objects_are_bounded_per_peer() {
             Some(message(oid(99), "x")),
         )
     };
-    assert_eq!((scene.refused(&waiting(1)), scene.refused(&waiting(2))), (None, None));
+    assert_eq!(
+        (scene.refused(&waiting(1)), scene.refused(&waiting(2))),
+        (None, None)
+    );
     scene.assert_refused(&waiting(3), "no_room");
     for number in 4..9 {
         scene.assert_refused_quietly(&waiting(number), "no_room");
@@ -392,6 +525,9 @@ impl Scene {
             .mallory
             .force(&self.alice, &object.app, vec![self.mallory.sign(object)])
             .unwrap();
-        assert_eq!((applied.rejected, self.alice.rejects()[0].as_str()), (1, code));
+        assert_eq!(
+            (applied.rejected, self.alice.rejects()[0].as_str()),
+            (1, code)
+        );
     }
 }

@@ -11,13 +11,16 @@ use crate::common::{TestNode, conversation, message};
 fn a_message_needs_somebody_here_and_somebody_known() {
     let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 0));
     let before = alice.dump();
-    assert!(matches!(alice.send(bob.identity, "Hi"), Err(SendError::UnknownRecipient(who)) if who == bob.identity));
+    assert!(
+        matches!(alice.send(bob.identity, "Hi"), Err(SendError::UnknownRecipient(who)) if who == bob.identity)
+    );
     assert!(matches!(
         alice.send(alice.identity, "note to self"),
         Err(SendError::Alone)
     ));
     let (nobody, to) = (oid(1), alice.identity);
-    let forged = alice.write(move |core, now| core.write(now, |graph| messages::send(graph, nobody, to, "Hi")));
+    let forged = alice
+        .write(move |core, now| core.write(now, |graph| messages::send(graph, nobody, to, "Hi")));
     assert!(matches!(forged, Err(SendError::UnknownSender(who)) if who == nobody));
     assert!(matches!(
         alice.send(bob.identity, ""),
@@ -40,7 +43,10 @@ fn two_who_write_to_each_other_at_once_end_in_one_conversation() {
         bob.send(alice.identity, "again").unwrap(),
     );
     assert_eq!(third.conversation, fourth.conversation);
-    assert_eq!(third.conversation, first.conversation.min(second.conversation));
+    assert_eq!(
+        third.conversation,
+        first.conversation.min(second.conversation)
+    );
 }
 
 #[test]
@@ -136,11 +142,16 @@ fn who_is_known_is_listed_ours_first_and_only_ours_go_into_a_handshake() {
     ];
     assert_eq!(cards, expected);
     let sent = alice.read(|view| identities::for_handshake(&view, 8));
-    assert_eq!(sent, [alice.object("identities", alice.identity).unwrap().1]);
+    assert_eq!(
+        sent,
+        [alice.object("identities", alice.identity).unwrap().1]
+    );
     assert_eq!(alice.read(|view| identities::for_handshake(&view, 0)), []);
     let identity = bob.identity;
     assert_eq!(
-        alice.read(move |view| identities::name_of(&view, &identity)).as_deref(),
+        alice
+            .read(move |view| identities::name_of(&view, &identity))
+            .as_deref(),
         Some("bob")
     );
 }
@@ -152,7 +163,11 @@ fn what_a_handshake_brought_is_what_a_later_pull_brings() {
     let before = bob.parent("identities", alice.identity);
     let pulled = bob.pull(&alice, "identities");
     assert_eq!(
-        (pulled.objects, pulled.applied.written, pulled.applied.already_here),
+        (
+            pulled.objects,
+            pulled.applied.written,
+            pulled.applied.already_here
+        ),
         (1, 0, 1)
     );
     assert_eq!(bob.parent("identities", alice.identity), before);

@@ -16,7 +16,8 @@ use crate::remote_writes::Scene;
 
 /// The current keys of a node of that name and of its identity: its vault is made from its name.
 fn stolen(name: &str) -> (SecretKey, SecretKey) {
-    let mut rng = ChaCha20Rng::from_seed(*keys::Digest::of(format!("{name}/keys").as_bytes()).as_bytes());
+    let mut rng =
+        ChaCha20Rng::from_seed(*keys::Digest::of(format!("{name}/keys").as_bytes()).as_bytes());
     rng.fill_bytes(&mut [0; 32]);
     let node = SecretKey::generate(&mut rng);
     drop(SecretKey::generate(&mut rng));
@@ -43,7 +44,13 @@ fn what_a_thief_of_the_current_key_did_elsewhere_yields_to_the_owners_next_key()
     assert_eq!(node.peer_id(), thief.peer_id());
     // He moves her to his node, counts up as far as he can, changes one of her offers and deletes the other.
     let (record, _) = owner.object("identities", id).unwrap();
-    let home = HomeRecord::sign(id, (0, &key), thief.keys.node_chain(), &node, i64::MAX as u64);
+    let home = HomeRecord::sign(
+        id,
+        (0, &key),
+        thief.keys.node_chain(),
+        &node,
+        i64::MAX as u64,
+    );
     let mut attrs = record.attrs.clone().unwrap();
     attrs.insert(3, vec![Value::Bytes(codec::encode(&home))]);
     let moved = Object {
@@ -59,7 +66,11 @@ fn what_a_thief_of_the_current_key_did_elsewhere_yields_to_the_owners_next_key()
         ("rides.offers", &deleted),
     ] {
         let signed = SignedObject::sign(0, &key, forged.to_bytes());
-        assert_eq!(thief.force_one(alice, domain, signed), None, "so far he is she");
+        assert_eq!(
+            thief.force_one(alice, domain, signed),
+            None,
+            "so far he is she"
+        );
     }
     rotate(owner, id);
     alice.pull_everything(owner);
@@ -103,7 +114,9 @@ fn a_key_that_was_rotated_away_signs_nothing_that_is_taken_back() {
         .iter()
         .map(|it| SignedObject::sign(0, &key, it.to_bytes()))
         .collect();
-    let taken = alice.write(move |core, now| core.take_back(now, forged)).unwrap();
+    let taken = alice
+        .write(move |core, now| core.take_back(now, forged))
+        .unwrap();
     assert_eq!(taken.written + taken.kept, 0, "{taken:?}");
     assert_eq!(
         (
@@ -132,12 +145,23 @@ fn a_newcomer_after_a_rotation_gets_a_conversation_before_what_is_said_in_it() {
             ..Setup::default()
         },
     );
-    let second = a.keys.add_identity(&mut ChaCha20Rng::from_seed([7; 32])).unwrap();
-    a.write(move |core, now| core.write(now, |graph| identities::publish(graph, second, Some("second"))))
+    let second = a
+        .keys
+        .add_identity(&mut ChaCha20Rng::from_seed([7; 32]))
         .unwrap();
+    a.write(move |core, now| {
+        core.write(now, |graph| {
+            identities::publish(graph, second, Some("second"))
+        })
+    })
+    .unwrap();
     meet(&a, &c);
     let talk = a
-        .make("messages", 1, conversation(&[a.identity, second, c.identity]))
+        .make(
+            "messages",
+            1,
+            conversation(&[a.identity, second, c.identity]),
+        )
         .unwrap();
     let said: Vec<_> = (0..50)
         .map(|number| {
@@ -162,7 +186,11 @@ fn a_deleted_parent_is_in_the_way_of_no_rotation() {
     let a = TestNode::new("a", 0);
     let id = a.identity;
     let talk = a
-        .make("messages", 1, conversation(&[id, crate::common::forge::oid(7)]))
+        .make(
+            "messages",
+            1,
+            conversation(&[id, crate::common::forge::oid(7)]),
+        )
         .unwrap();
     let line = a.make("messages", 2, message(talk.oid, "Hi")).unwrap();
     // No app that is built in allows it; own ones may.
@@ -191,7 +219,10 @@ fn an_old_node_key_stops_no_node() {
     let (key, _) = stolen("alice");
     rotate(alice, alice.keys.server_oid());
     let (peer, foreign) = (scene.mallory.peer_id(), Epoch::from_bytes([9; 16]));
-    for heard in [shown(&key, 0, foreign, 1), shown(&key, 0, alice.epoch(), 1 << 40)] {
+    for heard in [
+        shown(&key, 0, foreign, 1),
+        shown(&key, 0, alice.epoch(), 1 << 40),
+    ] {
         let came = alice
             .write(move |core, now| core.hear_own_epoch(now, &peer, &heard))
             .unwrap();
@@ -210,7 +241,10 @@ fn a_node_that_was_put_back_with_all_its_files_learns_it_from_whom_it_told_more(
     let told = alice.read(|view| view.own_epoch());
     // The same name gives the same keys and the same epoch: a copy of the folder from before the rides.
     let older = TestNode::new("alice", 0);
-    assert_eq!((older.epoch(), older.peer_id()), (alice.epoch(), alice.peer_id()));
+    assert_eq!(
+        (older.epoch(), older.peer_id()),
+        (alice.epoch(), alice.peer_id())
+    );
     let came = |node: &TestNode| {
         node.write(move |core, now| core.hear_own_epoch(now, &peer, &told))
             .unwrap()

@@ -16,7 +16,10 @@ fn pair() -> (TestNode, TestNode) {
 }
 
 fn small(bytes_max: usize, objects_max: usize) -> Setup {
-    let package = PackageLimits { bytes_max, objects_max };
+    let package = PackageLimits {
+        bytes_max,
+        objects_max,
+    };
     Setup {
         limits: CoreLimits {
             package,
@@ -58,7 +61,13 @@ fn the_first_window_begins_at_zero_and_each_next_one_behind_the_last() {
         "what the peer asked behind is what it holds"
     );
     bob.pull(&alice, "rides.offers");
-    assert_eq!(alice.cursor(&bob, "rides.offers", Direction::Out).unwrap().acked_seq, m);
+    assert_eq!(
+        alice
+            .cursor(&bob, "rides.offers", Direction::Out)
+            .unwrap()
+            .acked_seq,
+        m
+    );
 }
 
 #[test]
@@ -106,7 +115,8 @@ fn package_limits_cut_between_change_groups_and_say_more() {
                         owner: identity,
                         attrs: Some(attrs),
                     };
-                    let begun = graph.save_with_sync(&context, draft(1, conversation(&[identity, other])))?;
+                    let begun = graph
+                        .save_with_sync(&context, draft(1, conversation(&[identity, other])))?;
                     graph.save_with_sync(&context, draft(2, message(begun.oid, &name)))
                 })
             })
@@ -120,7 +130,10 @@ fn package_limits_cut_between_change_groups_and_say_more() {
         .collect();
     assert_eq!(
         windows,
-        [(Some((0, head - 1)), 2, true), (Some((head, head)), 2, false)]
+        [
+            (Some((0, head - 1)), 2, true),
+            (Some((head, head)), 2, false)
+        ]
     );
     assert_eq!(bob.rejects(), Vec::<String>::new());
     assert_eq!(bob.inbox().len(), 2);
@@ -128,7 +141,10 @@ fn package_limits_cut_between_change_groups_and_say_more() {
 
 #[test]
 fn a_change_group_that_fits_no_package_is_said_and_not_cut() {
-    let (alice, bob) = (TestNode::with("alice", small(960 * 1024, 1)), TestNode::new("bob", 0));
+    let (alice, bob) = (
+        TestNode::with("alice", small(960 * 1024, 1)),
+        TestNode::new("bob", 0),
+    );
     meet(&alice, &bob);
     let sent = alice.send(bob.identity, "Hi").unwrap();
     let request = bob.request(&alice, "messages");
@@ -141,7 +157,10 @@ fn a_change_group_that_fits_no_package_is_said_and_not_cut() {
 
 #[test]
 fn a_domain_outside_the_intersection_looks_like_an_empty_one_and_changes_nothing() {
-    let (alice, bob) = (TestNode::new("alice", 0), TestNode::with_apps("bob", 0, &NO_MARKET));
+    let (alice, bob) = (
+        TestNode::new("alice", 0),
+        TestNode::with_apps("bob", 0, &NO_MARKET),
+    );
     meet(&alice, &bob);
     alice.make("market", 1, offer("a bike")).unwrap();
     let before = alice.dump();
@@ -168,7 +187,9 @@ fn a_domain_outside_the_intersection_looks_like_an_empty_one_and_changes_nothing
         last_seq: 5,
         epoch: None,
     };
-    let answer = alice.read(move |view| Ok(view.build_package(&empty))).unwrap();
+    let answer = alice
+        .read(move |view| Ok(view.build_package(&empty)))
+        .unwrap();
     assert!(
         matches!(
             answer,
@@ -216,9 +237,16 @@ fn a_cursor_of_another_epoch_means_nothing() {
     let restored = Epoch::from_bytes([8; 16]);
     let mut package = alice.package(&bob, "rides.offers", (0, 2), Vec::new());
     package.epoch = restored;
-    assert_eq!(bob.take(&alice, &package.sign(&alice.keys)).unwrap().last_seq, 2);
     assert_eq!(
-        bob.cursor(&alice, "rides.offers", Direction::In).unwrap().epoch,
+        bob.take(&alice, &package.sign(&alice.keys))
+            .unwrap()
+            .last_seq,
+        2
+    );
+    assert_eq!(
+        bob.cursor(&alice, "rides.offers", Direction::In)
+            .unwrap()
+            .epoch,
         restored
     );
     (package.epoch, package.from_seq, package.to_seq) = (Epoch::from_bytes([7; 16]), 3, 4);
@@ -241,10 +269,16 @@ fn a_request_ahead_of_the_head_gets_nothing_and_does_not_acknowledge_the_future(
     };
     assert!(matches!(
         alice.answer(&ahead),
-        Answer::UpToDate { last_seq: u64::MAX, .. }
+        Answer::UpToDate {
+            last_seq: u64::MAX,
+            ..
+        }
     ));
     assert_eq!(
-        alice.cursor(&bob, "rides.offers", Direction::Out).unwrap().acked_seq,
+        alice
+            .cursor(&bob, "rides.offers", Direction::Out)
+            .unwrap()
+            .acked_seq,
         alice.head()
     );
 }
@@ -259,7 +293,10 @@ fn push_sends_what_was_not_acknowledged_and_mixes_with_pull() {
     let applied = bob.take(&alice, &second).unwrap();
     assert_eq!(applied.written, 2, "the lost push is in the next one");
     alice.acked_by(&bob, "rides.offers", applied.last_seq);
-    assert!(matches!(alice.push(&bob, "rides.offers"), Answer::UpToDate { .. }));
+    assert!(matches!(
+        alice.push(&bob, "rides.offers"),
+        Answer::UpToDate { .. }
+    ));
     assert_eq!(bob.pull(&alice, "rides.offers").seqs(), None);
     let late = bob.take(&alice, &lost).unwrap();
     assert_eq!(
@@ -280,7 +317,10 @@ fn a_restart_forgets_no_cursor_and_gives_out_no_number_twice() {
     assert_eq!(bob.pull(&alice, "rides.offers").seqs(), None);
     let next = alice.make("rides", 1, ride("Basel", 1)).unwrap();
     assert_eq!(next.change_seq, head + 1);
-    assert_eq!(bob.pull(&alice, "rides.offers").seqs(), Some((head + 1, head + 1)));
+    assert_eq!(
+        bob.pull(&alice, "rides.offers").seqs(),
+        Some((head + 1, head + 1))
+    );
 }
 
 #[test]
@@ -295,11 +335,21 @@ fn private_messages_are_never_built_for_somebody_else() {
     }
     alice.send(bob.identity, "for Bob only").unwrap();
     let begun = alice
-        .make("messages", 1, conversation(&[alice.identity, carol.identity]))
+        .make(
+            "messages",
+            1,
+            conversation(&[alice.identity, carol.identity]),
+        )
         .unwrap();
-    alice.make("messages", 2, message(begun.oid, "for Carol only")).unwrap();
     alice
-        .make("contacts", 1, crate::common::card(bob.identity, "my friend Bob"))
+        .make("messages", 2, message(begun.oid, "for Carol only"))
+        .unwrap();
+    alice
+        .make(
+            "contacts",
+            1,
+            crate::common::card(bob.identity, "my friend Bob"),
+        )
         .unwrap();
     for domain in alice.sync_domains() {
         let rounds = carol.pull_all(&alice, &domain);
@@ -318,7 +368,10 @@ fn private_messages_are_never_built_for_somebody_else() {
     }
     bob.pull_everything(&alice);
     assert_eq!(bob.inbox(), [(alice.identity, "for Bob only".to_owned())]);
-    assert_eq!(carol.inbox(), [(alice.identity, "for Carol only".to_owned())]);
+    assert_eq!(
+        carol.inbox(),
+        [(alice.identity, "for Carol only".to_owned())]
+    );
     assert!(!format!("{:?}", carol.dump()).contains("Bob only"));
     // What came from Alice does not travel on from Bob, even to somebody who may read it.
     assert_eq!(carol.pull_everything(&bob), 0);

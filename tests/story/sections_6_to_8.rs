@@ -30,15 +30,23 @@ async fn section_6_1_acls_at_write_time() {
     let refused = a
         .write(move |core, now| core.write(now, |graph| graph.save_with_sync(&as_bob, draft)))
         .await;
-    assert!(matches!(refused, Err(SaveError::Denied(Denied::OwnerNotHere))));
+    assert!(matches!(
+        refused,
+        Err(SaveError::Denied(Denied::OwnerNotHere))
+    ));
     assert_eq!(head(a).await, before, "nothing was stamped");
 
     // What is allowed is written, and gets its change_seq and sync_flags.
-    let made = save(a, "rides", 1, None, Some(ride("Bern", 1))).await.unwrap();
+    let made = save(a, "rides", 1, None, Some(ride("Bern", 1)))
+        .await
+        .unwrap();
     assert_eq!(head(a).await, before + 1);
     b.pull(a, "rides.offers").await;
     let over = save(b, "rides", 1, Some(made), Some(ride("Basel", 9))).await;
-    assert!(matches!(over, Err(SaveError::Denied(Denied::OwnerChanged))), "{over:?}");
+    assert!(
+        matches!(over, Err(SaveError::Denied(Denied::OwnerChanged))),
+        "{over:?}"
+    );
     story.end().await;
 }
 
@@ -88,7 +96,10 @@ fn section_6_3_acls_at_package_apply_time() {
     );
     let deleted = object("messages", 2, sent.oid, a.identity, 2, None);
     for object in [edited, deleted] {
-        assert_eq!(a.force_one(&b, "messages", a.sign(&object)).as_deref(), Some("mode"));
+        assert_eq!(
+            a.force_one(&b, "messages", a.sign(&object)).as_deref(),
+            Some("mode")
+        );
     }
     assert_eq!(b.inbox(), [(a.identity, "I owe you 5".to_owned())]);
 
@@ -99,25 +110,39 @@ fn section_6_3_acls_at_package_apply_time() {
     for attrs in [Some(ride("Basel", 9)), None] {
         let over_his = object("rides", 1, his.oid, a.identity, 9, attrs);
         assert_eq!(
-            a.force_one(&b, "rides.offers", a.sign(&over_his)).as_deref(),
+            a.force_one(&b, "rides.offers", a.sign(&over_his))
+                .as_deref(),
             Some("local_object")
         );
     }
-    assert_eq!(b.object("rides", his.oid).unwrap().0.attrs, Some(ride("Chur", 1)));
+    assert_eq!(
+        b.object("rides", his.oid).unwrap().0.attrs,
+        Some(ride("Chur", 1))
+    );
 }
 
 #[tokio::test]
 async fn section_7_1_install_and_domain_intersection() {
     let story = Story::met().await;
     let (a, b) = (&story.a, &story.b);
-    let bike = save(a, "market", 1, None, Some(offer("a bike"))).await.unwrap();
-    let seats = save(a, "rides", 1, None, Some(ride("Bern", 3))).await.unwrap();
+    let bike = save(a, "market", 1, None, Some(offer("a bike")))
+        .await
+        .unwrap();
+    let seats = save(a, "rides", 1, None, Some(ride("Bern", 3)))
+        .await
+        .unwrap();
 
     // Even when B asks for it, the domain is not in `peer_sync_domains`: nothing is returned, and nothing is noted.
     let outcomes = b.pull(a, "market.public_offers").await;
     assert_eq!(outcomes.iter().map(window).collect::<Vec<_>>(), [None]);
-    assert_eq!(sync_state(a, b, "market.public_offers", Direction::Out).await, None);
-    assert_eq!(sync_state(b, a, "market.public_offers", Direction::In).await, None);
+    assert_eq!(
+        sync_state(a, b, "market.public_offers", Direction::Out).await,
+        None
+    );
+    assert_eq!(
+        sync_state(b, a, "market.public_offers", Direction::In).await,
+        None
+    );
     b.pull(a, "rides.offers").await;
     assert!(has(b, "rides", seats).await && !has(b, "market", bike).await);
 
@@ -167,9 +192,14 @@ fn section_8_how_efficient_is_this_in_practice() {
     b.pull_all(&a, "messages");
 
     // Network: only changes are shipped, not whole domains.
-    let delta: Vec<_> = (0..3).map(|_| a.send(b.identity, "news").unwrap().change_seq).collect();
+    let delta: Vec<_> = (0..3)
+        .map(|_| a.send(b.identity, "news").unwrap().change_seq)
+        .collect();
     let pulled = b.pull(&a, "messages");
-    assert_eq!((pulled.seqs(), pulled.objects), (Some((delta[0], delta[2])), 3));
+    assert_eq!(
+        (pulled.seqs(), pulled.objects),
+        (Some((delta[0], delta[2])), 3)
+    );
 
     // Storage: two integers per row, one small row per peer, domain and direction.
     let before = a.dump();
@@ -192,5 +222,9 @@ fn section_8_how_efficient_is_this_in_practice() {
         .iter()
         .filter(|(table, rows)| !table.starts_with("app_messages") && before[*table] != **rows);
     assert_eq!(unchanged.count(), 0);
-    assert_eq!(after["sync_state"].len(), 1, "A has sent in one domain to one peer");
+    assert_eq!(
+        after["sync_state"].len(),
+        1,
+        "A has sent in one domain to one peer"
+    );
 }

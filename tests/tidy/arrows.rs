@@ -12,22 +12,48 @@ pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
     ("schema", &["domain", "object", "toml_file"]),
     ("acl", &["domain", "op_context"]),
     ("store", &["acl", "object", "op_context", "schema"]),
-    ("graph", &["acl", "domain", "object", "op_context", "schema", "store"]),
-    ("state_engine", &["acl", "graph", "op_context", "schema", "store"]),
+    (
+        "graph",
+        &["acl", "domain", "object", "op_context", "schema", "store"],
+    ),
+    (
+        "state_engine",
+        &["acl", "graph", "op_context", "schema", "store"],
+    ),
     // The verbs read through `state_engine::View`, as everybody does.
     (
         "services",
-        &["graph", "object", "op_context", "schema", "state_engine", "store"],
+        &[
+            "graph",
+            "object",
+            "op_context",
+            "schema",
+            "state_engine",
+            "store",
+        ],
     ),
     ("engine", &["graph", "op_context", "state_engine", "store"]),
     // `state_engine` for the limits that the protocol sets to what an operator may.
     (
         "config",
-        &["object", "op_context", "schema", "state_engine", "toml_file"],
+        &[
+            "object",
+            "op_context",
+            "schema",
+            "state_engine",
+            "toml_file",
+        ],
     ),
     (
         "peer",
-        &["config", "engine", "op_context", "schema", "state_engine", "store"],
+        &[
+            "config",
+            "engine",
+            "op_context",
+            "schema",
+            "state_engine",
+            "store",
+        ],
     ),
     // Never `peer`: what the API shows of sessions, it is given by the node through a trait.
     (
@@ -80,7 +106,11 @@ const BASTION_IN: &[(&str, &str)] = &[
 
 /// The module of the node that a file belongs to; none for `lib.rs` and `main.rs`.
 fn module(path: &str) -> Option<&str> {
-    let name = path.strip_prefix("src/")?.split('/').next()?.trim_end_matches(".rs");
+    let name = path
+        .strip_prefix("src/")?
+        .split('/')
+        .next()?
+        .trim_end_matches(".rs");
     (!matches!(name, "lib" | "main")).then_some(name)
 }
 
@@ -101,23 +131,39 @@ pub(crate) fn violations(source: &Source) -> Vec<String> {
             format!("the module `{module}` has no line in the table of arrows"),
         )];
     };
-    let is_root = source.path == format!("src/{module}.rs") || source.path == format!("src/{module}/mod.rs");
+    let is_root =
+        source.path == format!("src/{module}.rs") || source.path == format!("src/{module}/mod.rs");
     let mut found = Vec::new();
     for path in paths(&source.production()) {
         let segments: Vec<_> = path.text.split("::").collect();
         match segments.as_slice() {
             ["crate", target, ..] if *target != module && !allowed.contains(target) => {
-                found.push(wrong(path.line, format!("`{module}` may not name `{target}`")));
+                found.push(wrong(
+                    path.line,
+                    format!("`{module}` may not name `{target}`"),
+                ));
             }
-            ["super", "super", ..] => found.push(wrong(path.line, "write the path from `crate` on".to_owned())),
+            ["super", "super", ..] => found.push(wrong(
+                path.line,
+                "write the path from `crate` on".to_owned(),
+            )),
             ["super", target, ..] if is_root && MAY_NAME.iter().any(|(name, _)| name == target) => {
-                found.push(wrong(path.line, "write the path from `crate` on".to_owned()));
+                found.push(wrong(
+                    path.line,
+                    "write the path from `crate` on".to_owned(),
+                ));
             }
-            ["postern", ..] => found.push(wrong(path.line, "write the path from `crate` on".to_owned())),
+            ["postern", ..] => found.push(wrong(
+                path.line,
+                "write the path from `crate` on".to_owned(),
+            )),
             ["bastion", rest @ ..] if !rest.is_empty() && !may_name_bastion(module, rest) => {
                 found.push(wrong(
                     path.line,
-                    format!("`{module}` may not name the Bastion's `{}`", rest.join("::")),
+                    format!(
+                        "`{module}` may not name the Bastion's `{}`",
+                        rest.join("::")
+                    ),
                 ));
             }
             _ => {}
@@ -127,13 +173,21 @@ pub(crate) fn violations(source: &Source) -> Vec<String> {
 }
 
 fn check(path: &str, text: &str, count: usize) {
-    assert_eq!(violations(&Source::new(path, text)).len(), count, "{path}: {text}");
+    assert_eq!(
+        violations(&Source::new(path, text)).len(),
+        count,
+        "{path}: {text}"
+    );
 }
 
 #[test]
 fn arrows_that_point_up_are_found_however_they_are_written() {
     check("src/acl/mod.rs", "use crate::store::Rows;", 1);
-    check("src/acl/mod.rs", "use crate::{domain::Mode, store::{Rows, Apps}};", 2);
+    check(
+        "src/acl/mod.rs",
+        "use crate::{domain::Mode, store::{Rows, Apps}};",
+        2,
+    );
     check("src/acl/mod.rs", "fn f() { crate::graph::load() }", 1);
     check("src/acl/mod.rs", "use super::store::Rows;", 1);
     check("src/acl/rules.rs", "use super::super::store;", 1);

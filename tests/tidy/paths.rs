@@ -34,7 +34,11 @@ struct PathReader<'a> {
 
 impl PathReader<'_> {
     fn peek(&self, ahead: usize) -> u8 {
-        self.code.as_bytes().get(self.at + ahead).copied().unwrap_or(0)
+        self.code
+            .as_bytes()
+            .get(self.at + ahead)
+            .copied()
+            .unwrap_or(0)
     }
 
     fn step(&mut self) {
@@ -136,8 +140,14 @@ fn imports_are_multiplied_out() {
         );
     }
     assert_eq!(
-        found.iter().find(|piece| piece.text == "todo!").map(|piece| piece.line),
+        found
+            .iter()
+            .find(|piece| piece.text == "todo!")
+            .map(|piece| piece.line),
         Some(2)
     );
-    assert!(!found.iter().any(|piece| piece.text.ends_with("D")), "{found:?}");
+    assert!(
+        !found.iter().any(|piece| piece.text.ends_with("D")),
+        "{found:?}"
+    );
 }

@@ -59,7 +59,10 @@ fn resolved(path: &Path) -> PathBuf {
 }
 
 /// Links that lead nowhere. `text_of` gives a file's text, an empty one for a folder.
-pub(crate) fn broken_links(document: &Document, text_of: &dyn Fn(&Path) -> Option<String>) -> Vec<String> {
+pub(crate) fn broken_links(
+    document: &Document,
+    text_of: &dyn Fn(&Path) -> Option<String>,
+) -> Vec<String> {
     let mut found = Vec::new();
     for (line, target) in between(&document.text, "](", ')') {
         let target = target.split_whitespace().next().unwrap_or_default();
@@ -76,10 +79,13 @@ pub(crate) fn broken_links(document: &Document, text_of: &dyn Fn(&Path) -> Optio
         } else {
             resolved(&folder.join(file))
         };
-        let is_there =
-            text_of(&file).is_some_and(|text| anchor.is_empty() || anchors(&text).iter().any(|it| it == anchor));
+        let is_there = text_of(&file)
+            .is_some_and(|text| anchor.is_empty() || anchors(&text).iter().any(|it| it == anchor));
         if !is_there {
-            found.push(format!("{}:{line}: the link to {target} leads nowhere", document.path));
+            found.push(format!(
+                "{}:{line}: the link to {target} leads nowhere",
+                document.path
+            ));
         }
     }
     found
@@ -94,10 +100,12 @@ const ROOTS: [&str; 8] = [
 pub(crate) fn missing_files(document: &Document, is_there: &dyn Fn(&Path) -> bool) -> Vec<String> {
     let named = between(&document.text, "`", '`').into_iter();
     let named = named.filter(|(_, word)| ROOTS.iter().any(|root| word.starts_with(root)));
-    let is_file_or_module = |path: &str| is_there(Path::new(path)) || is_there(Path::new(&format!("{path}.rs")));
+    let is_file_or_module =
+        |path: &str| is_there(Path::new(path)) || is_there(Path::new(&format!("{path}.rs")));
     // Whole paths only: no arguments, placeholders or patterns.
     let named = named.filter(|(_, word)| !word.contains([' ', '<', '*', '{', '$']));
-    let missing = named.filter(|(_, word)| !is_file_or_module(word.split([':', '#']).next().unwrap_or(word)));
+    let missing =
+        named.filter(|(_, word)| !is_file_or_module(word.split([':', '#']).next().unwrap_or(word)));
     missing
         .map(|(line, word)| format!("{}:{line}: there is no {word}", document.path))
         .collect()
@@ -106,7 +114,8 @@ pub(crate) fn missing_files(document: &Document, is_there: &dyn Fn(&Path) -> boo
 /// The numbers of a document's sections: `## 2. Data` is 2, `### 2.1 Messages` is 2.1.
 pub(crate) fn sections(text: &str) -> Vec<String> {
     let headings = text.lines().filter(|line| line.starts_with("##"));
-    let numbers = headings.filter_map(|line| line.trim_start_matches('#').split_whitespace().next());
+    let numbers =
+        headings.filter_map(|line| line.trim_start_matches('#').split_whitespace().next());
     let numbers = numbers.map(|number| number.trim_end_matches('.').to_owned());
     numbers
         .filter(|number| number.starts_with(|c: char| c.is_ascii_digit()))
@@ -138,7 +147,12 @@ pub(crate) fn unknown_sections(source: &Source, word: &str, known: &[String]) ->
 /// `" 2.1 steps 2-7, 4, 6.2; more"` cites 2.1, 4 and 6.2: numbers, each perhaps with its steps, between commas.
 fn cited(text: &str) -> Vec<String> {
     let mut found = Vec::new();
-    for part in text.split([';', ')', '/']).next().unwrap_or_default().split(',') {
+    for part in text
+        .split([';', ')', '/'])
+        .next()
+        .unwrap_or_default()
+        .split(',')
+    {
         let number: String = part
             .trim_start()
             .chars()
@@ -194,7 +208,11 @@ fn a_section_that_is_not_there_is_found() {
     assert_eq!(known, ["2", "2.1", "6"]);
     let check = |comment: &str, count: usize| {
         let source = Source::new("src/x.rs", &format!("// {comment}\nfn f() {{}}"));
-        assert_eq!(unknown_sections(&source, "SEED", &known).len(), count, "{comment}");
+        assert_eq!(
+            unknown_sections(&source, "SEED", &known).len(),
+            count,
+            "{comment}"
+        );
     };
     check("(SEED 2.1 steps 2-7, 6; 99)", 0);
     check("SEED.md, SEED's nouns are kept. SEED 2.1 step 3.", 0);

@@ -29,7 +29,8 @@ impl Source {
     pub(crate) fn new(path: &str, text: &str) -> Self {
         let mut lexer = Lexer::new(text);
         lexer.run();
-        let is_test = path.starts_with("tests/") && !path.contains("/src/") || path.contains("/tests/");
+        let is_test =
+            path.starts_with("tests/") && !path.contains("/src/") || path.contains("/tests/");
         let is_test = is_test || path.ends_with("/tests.rs") || path.ends_with("_tests.rs");
         Self {
             path: path.to_owned(),
@@ -73,7 +74,10 @@ impl Source {
             .split(|c: char| !is_word(c))
             .filter(|word| !word.is_empty())
             .collect();
-        let names = words.windows(2).filter(|pair| pair[0] == "mod").map(|pair| pair[1]);
+        let names = words
+            .windows(2)
+            .filter(|pair| pair[0] == "mod")
+            .map(|pair| pair[1]);
         names
             .flat_map(|name| [format!("{folder}/{name}.rs"), format!("{folder}/{name}/")])
             .collect()
@@ -114,14 +118,16 @@ impl<'a> Lexer<'a> {
     fn step(&mut self, keep: bool) {
         let byte = self.peek(0);
         self.line += usize::from(byte == b'\n');
-        self.code.push(if keep || byte == b'\n' { byte } else { b' ' });
+        self.code
+            .push(if keep || byte == b'\n' { byte } else { b' ' });
         self.at += 1;
     }
 
     /// Blanks up to `end`, and gives what was there.
     fn blank(&mut self, end: usize) -> Piece {
         let line = self.line;
-        let text = String::from_utf8_lossy(&self.text[self.at..end.min(self.text.len())]).into_owned();
+        let text =
+            String::from_utf8_lossy(&self.text[self.at..end.min(self.text.len())]).into_owned();
         while self.at < end.min(self.text.len()) {
             self.step(false);
         }
@@ -303,7 +309,10 @@ mod tests {
                 .test_modules()
                 .contains(&"src/y/t.rs".to_owned())
         );
-        assert!(Source::new("bastion/tests/gate.rs", "").is_test && Source::new("tests/story.rs", "").is_test);
+        assert!(
+            Source::new("bastion/tests/gate.rs", "").is_test
+                && Source::new("tests/story.rs", "").is_test
+        );
         assert!(!Source::new("tests/testnet/src/lib.rs", "").is_test);
     }
 }

@@ -124,7 +124,13 @@ pub(crate) const RULES: &[Words] = &[
         why: "keys has no runtime, no SQL, no sockets, and logs nothing",
     },
     Words {
-        words: &["SystemTime", "Instant", "rand::rng", "rand::random", "SysRng"],
+        words: &[
+            "SystemTime",
+            "Instant",
+            "rand::rng",
+            "rand::random",
+            "SysRng",
+        ],
         within: &["keys/src/"],
         except: &[],
         tests_too: false,
@@ -182,7 +188,12 @@ pub(crate) const RULES: &[Words] = &[
         why: "it accepts weak keys that verify_strict refuses",
     },
     Words {
-        words: &["insert_parent", "update_parent", "put_reader", "put_identity"],
+        words: &[
+            "insert_parent",
+            "update_parent",
+            "put_reader",
+            "put_identity",
+        ],
         within: &["src/", "tests/"],
         except: &["src/store/", "src/graph/"],
         tests_too: false,
@@ -240,7 +251,12 @@ pub(crate) fn violations(source: &Source, rule: &Words) -> Vec<String> {
         .into_iter()
         .filter(|path| rule.words.iter().any(|word| contains(&path.text, word)));
     found
-        .map(|path| format!("{}:{}: `{}`: {}", source.path, path.line, path.text, rule.why))
+        .map(|path| {
+            format!(
+                "{}:{}: `{}`: {}",
+                source.path, path.line, path.text, rule.why
+            )
+        })
         .collect()
 }
 
@@ -256,7 +272,9 @@ fn every_rule_finds_its_words_where_they_do_not_belong_and_only_there() {
         let wrong = rule
             .within
             .first()
-            .map_or("src/nowhere.rs".to_owned(), |place| format!("{place}/nowhere.rs"));
+            .map_or("src/nowhere.rs".to_owned(), |place| {
+                format!("{place}/nowhere.rs")
+            });
         for word in rule.words {
             let check = |path: &str, text: &str| violations(&Source::new(path, text), rule);
             let line = if word.ends_with('!') {
@@ -268,7 +286,10 @@ fn every_rule_finds_its_words_where_they_do_not_belong_and_only_there() {
             assert_eq!(
                 check(
                     &wrong,
-                    &format!("// {line}\nconst A: &str = \"{word}\"; fn x{}() {{}}", &word[1..2])
+                    &format!(
+                        "// {line}\nconst A: &str = \"{word}\"; fn x{}() {{}}",
+                        &word[1..2]
+                    )
                 )
                 .len(),
                 0

@@ -9,7 +9,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::process::NodeProcess;
-use super::{Two, binary, has_session, inbox, no_errors_in_logs, no_secrets_in_logs, reachable, start_network};
+use super::{
+    Two, binary, has_session, inbox, no_errors_in_logs, no_secrets_in_logs, reachable,
+    start_network,
+};
 
 /// Runs the program to its end, with the passphrase's file of a node.
 fn postern(node: &NodeProcess, arguments: &[&str]) -> String {
@@ -28,21 +31,29 @@ fn postern(node: &NodeProcess, arguments: &[&str]) -> String {
 fn keys_change_and_a_node_comes_back_from_a_backup_over_onion_services() {
     let (_runtime, _network, tor) = start_network();
     let folder = tempfile::tempdir().unwrap();
-    let live = json!({ "pull_interval_s": 1, "pull_wait_s": 30, "backoff_s_min": 1, "backoff_s_max": 5 });
+    let live =
+        json!({ "pull_interval_s": 1, "pull_wait_s": 30, "backoff_s_min": 1, "backoff_s_max": 5 });
     let mut two = Two::start(folder.path(), &tor, &live);
     two.b_dials_a();
-    let (a_peer, a_identity, b_identity) = (two.a_peer.clone(), two.a_identity.clone(), two.b_identity.clone());
+    let (a_peer, a_identity, b_identity) = (
+        two.a_peer.clone(),
+        two.a_identity.clone(),
+        two.b_identity.clone(),
+    );
     let key_of_a = |node: &NodeProcess| {
         let known = node.get("/api/identities");
         let cards = known["identities"].as_array().unwrap().clone();
-        cards.into_iter().find(|card| card["oid"] == a_identity.as_str())
+        cards
+            .into_iter()
+            .find(|card| card["oid"] == a_identity.as_str())
     };
-    two.a.until("A knows B's identity", Duration::from_secs(60), |node| {
-        node.get("/api/identities")
-            .to_string()
-            .contains(&b_identity)
-            .then_some(())
-    });
+    two.a
+        .until("A knows B's identity", Duration::from_secs(60), |node| {
+            node.get("/api/identities")
+                .to_string()
+                .contains(&b_identity)
+                .then_some(())
+        });
     two.send_from_a("before");
     let got = |many: usize| {
         let reader = b_identity.clone();
@@ -52,27 +63,40 @@ fn keys_change_and_a_node_comes_back_from_a_backup_over_onion_services() {
         .until("the first message is here", Duration::from_secs(60), got(1));
 
     // Both kinds of keys are rotated while B is in a session; the name and the session's history stay.
-    two.a.post(&format!("/api/identities/{a_identity}/rotate"), json!({}));
-    two.b.until("B knows the new key", Duration::from_secs(60), |node| {
-        (key_of_a(node)?["key_id"] == 1).then_some(())
-    });
+    two.a
+        .post(&format!("/api/identities/{a_identity}/rotate"), json!({}));
+    two.b
+        .until("B knows the new key", Duration::from_secs(60), |node| {
+            (key_of_a(node)?["key_id"] == 1).then_some(())
+        });
     two.a.post("/api/keys/rotate-node", json!({}));
-    two.b
-        .until("B is back in a session", Duration::from_secs(120), has_session);
-    assert_eq!(two.b.get("/api/peers")["peers"][0]["peer_id"], a_peer.as_str());
+    two.b.until(
+        "B is back in a session",
+        Duration::from_secs(120),
+        has_session,
+    );
+    assert_eq!(
+        two.b.get("/api/peers")["peers"][0]["peer_id"],
+        a_peer.as_str()
+    );
     two.send_from_a("under new keys");
-    two.b
-        .until("what the new keys sign is taken", Duration::from_secs(60), got(2));
+    two.b.until(
+        "what the new keys sign is taken",
+        Duration::from_secs(60),
+        got(2),
+    );
     assert_eq!(two.b.get("/api/rejects")["rejects"], json!([]));
 
     // A backup of the running node; then A goes on, and is lost.
     let backup = folder.path().join("backup");
     two.a.post("/api/backup", json!({ "path": backup }));
-    two.a.until("the backup is made", Duration::from_secs(60), |node| {
-        (node.get("/api/backup")["backup"]["state"] == "done").then_some(())
-    });
+    two.a
+        .until("the backup is made", Duration::from_secs(60), |node| {
+            (node.get("/api/backup")["backup"]["state"] == "done").then_some(())
+        });
     two.send_from_a("after the backup");
-    two.b.until("the last message is here", Duration::from_secs(60), got(3));
+    two.b
+        .until("the last message is here", Duration::from_secs(60), got(3));
     let before = two.a.get("/api/status");
     two.a.stop();
     let again = folder.path().join("again");
@@ -84,9 +108,10 @@ fn keys_change_and_a_node_comes_back_from_a_backup_over_onion_services() {
     reachable(&mut two.a);
     // Usually seconds. B still has the descriptor from before the loss, whose introduction points are gone, and each dial
     // that begins with it may last its whole deadline.
-    two.a.until("B was asked", Duration::from_secs(600), |node| {
-        (node.get("/api/recovery")["state"] == "open").then_some(())
-    });
+    two.a
+        .until("B was asked", Duration::from_secs(600), |node| {
+            (node.get("/api/recovery")["state"] == "open").then_some(())
+        });
     let status = two.a.get("/api/status");
     assert_eq!(
         (&status["peer_id"], &status["onion"]),
@@ -100,8 +125,11 @@ fn keys_change_and_a_node_comes_back_from_a_backup_over_onion_services() {
     let all = ["before", "under new keys", "after the backup"].map(str::to_owned);
     assert_eq!(bodies(&two.a, &a_identity), BTreeSet::from(all.clone()));
     two.send_from_a("from the restored one");
-    two.b
-        .until("the restored node is heard", Duration::from_secs(120), got(4));
+    two.b.until(
+        "the restored node is heard",
+        Duration::from_secs(120),
+        got(4),
+    );
     assert!(bodies(&two.b, &b_identity).is_superset(&BTreeSet::from(all)));
     assert_eq!(two.b.get("/api/rejects")["rejects"], json!([]));
 
@@ -116,7 +144,10 @@ fn keys_change_and_a_node_comes_back_from_a_backup_over_onion_services() {
 
 /// The onion's key as it is exported lies nowhere in the node's folder, Tor's state included.
 fn no_onion_key_on_disk(node: &NodeProcess, parent: &Path) {
-    let out = tempfile::Builder::new().prefix("onion").tempdir_in(parent).unwrap();
+    let out = tempfile::Builder::new()
+        .prefix("onion")
+        .tempdir_in(parent)
+        .unwrap();
     let exported = out.path().join("hidden_service");
     let config = node.config();
     postern(
@@ -133,7 +164,10 @@ fn no_onion_key_on_disk(node: &NodeProcess, parent: &Path) {
     let file = std::fs::read(exported.join("hs_ed25519_secret_key")).unwrap();
     let secret = &file[32..];
     assert_eq!(secret.len(), 64);
-    let hex: String = secret[..32].iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = secret[..32]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     let (mut folders, mut files) = (vec![node.folder.clone()], 0);
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
@@ -159,8 +193,11 @@ fn c_tor_and_postern_take_each_others_onion_keys() {
     let config = node.config();
     let config = config.to_str().unwrap();
     let onion = || {
-        let listed: Value =
-            serde_json::from_str(&postern(&node, &["keys", "list", "--json", "--config", config])).unwrap();
+        let listed: Value = serde_json::from_str(&postern(
+            &node,
+            &["keys", "list", "--json", "--config", config],
+        ))
+        .unwrap();
         listed["onion"].as_str().unwrap().to_owned()
     };
     // Tor writes the file `hostname` of a folder with a key in it, and makes a key where there is none.
@@ -170,11 +207,22 @@ fn c_tor_and_postern_take_each_others_onion_keys() {
         let mut tor = Command::new("tor")
             .arg("-f")
             .arg(torrc)
-            .args(["--DisableNetwork", "1", "--SocksPort", "0", "--DataDirectory"])
+            .args([
+                "--DisableNetwork",
+                "1",
+                "--SocksPort",
+                "0",
+                "--DataDirectory",
+            ])
             .arg(at(data))
             .arg("--HiddenServiceDir")
             .arg(service)
-            .args(["--HiddenServicePort", "80 127.0.0.1:9", "--Log", "notice stdout"])
+            .args([
+                "--HiddenServicePort",
+                "80 127.0.0.1:9",
+                "--Log",
+                "notice stdout",
+            ])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -214,7 +262,13 @@ fn c_tor_and_postern_take_each_others_onion_keys() {
     assert_ne!(expected, onion());
     postern(
         &node,
-        &["keys", "import-onion", theirs.to_str().unwrap(), "--config", config],
+        &[
+            "keys",
+            "import-onion",
+            theirs.to_str().unwrap(),
+            "--config",
+            config,
+        ],
     );
     assert_eq!(onion(), expected);
 }

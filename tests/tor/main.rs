@@ -12,7 +12,12 @@
 )]
 
 #[path = "../common/process.rs"]
-#[allow(dead_code, missing_docs, unreachable_pub, reason = "shared by several programs")]
+#[allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    reason = "shared by several programs"
+)]
 mod process;
 
 mod keys;
@@ -34,8 +39,7 @@ fn binary() -> &'static Path {
 fn config(apps: &[&str], sync: &Value, tor: &toml::Table) -> String {
     // A dial that met a service which was just ending is given up early: here the next one takes a second.
     let bastion = json!({ "dial_deadline_s": 20 });
-    let table =
-        json!({ "node": { "apps": apps }, "api": { "listen": "127.0.0.1:0" }, "sync": sync, "bastion": bastion });
+    let table = json!({ "node": { "apps": apps }, "api": { "listen": "127.0.0.1:0" }, "sync": sync, "bastion": bastion });
     let mut table: toml::Table = serde_json::from_value(table).unwrap();
     table.insert("tor".into(), tor.clone().into());
     toml::to_string(&table).unwrap()
@@ -91,7 +95,10 @@ impl Two {
             tor["circuits"].as_u64() >= Some(1) && tor["built_total"].as_u64() >= Some(1),
             "{tor}"
         );
-        assert_eq!((&tor["intro_points"], &tor["vanguards"]), (&json!(3), &json!("lite")));
+        assert_eq!(
+            (&tor["intro_points"], &tor["vanguards"]),
+            (&json!(3), &json!("lite"))
+        );
     }
 
     fn send_from_a(&self, body: &str) -> Value {
@@ -112,13 +119,17 @@ impl Two {
 }
 
 fn reachable(node: &mut NodeProcess) {
-    node.until("its onion service is reachable", REACHABLE_DEADLINE, |node| {
-        (node.get("/api/status")["network"] == "reachable").then_some(())
-    });
+    node.until(
+        "its onion service is reachable",
+        REACHABLE_DEADLINE,
+        |node| (node.get("/api/status")["network"] == "reachable").then_some(()),
+    );
 }
 
 fn inbox(node: &NodeProcess, identity: &str) -> Vec<(String, String)> {
-    let inbox = node.get(&format!("/api/messages/inbox?identity={identity}&limit=5000"));
+    let inbox = node.get(&format!(
+        "/api/messages/inbox?identity={identity}&limit=5000"
+    ));
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let messages = inbox["messages"].as_array().unwrap();
     messages
@@ -140,7 +151,8 @@ fn start_network() -> (tokio::runtime::Runtime, Testnet, toml::Table) {
 fn the_story_over_onion_services() {
     let (_runtime, _network, tor) = start_network();
     let folder = tempfile::tempdir().unwrap();
-    let by_hand = json!({ "pull_interval_s": 0, "pull_wait_s": 0, "backoff_s_min": 1, "backoff_s_max": 5 });
+    let by_hand =
+        json!({ "pull_interval_s": 0, "pull_wait_s": 0, "backoff_s_min": 1, "backoff_s_max": 5 });
     let mut two = Two::start(folder.path(), &tor, &by_hand);
     two.b_dials_a();
 
@@ -170,14 +182,19 @@ fn the_story_over_onion_services() {
 fn who_gets_in_over_onion_services() {
     let (_runtime, _network, tor) = start_network();
     let folder = tempfile::tempdir().unwrap();
-    let by_hand = json!({ "pull_interval_s": 0, "pull_wait_s": 0, "backoff_s_min": 1, "backoff_s_max": 5 });
+    let by_hand =
+        json!({ "pull_interval_s": 0, "pull_wait_s": 0, "backoff_s_min": 1, "backoff_s_max": 5 });
     let mut two = Two::start(folder.path(), &tor, &by_hand);
     let onion = json!({ "onion": two.a.get("/api/status")["onion"] });
     let b_peer = two.b.get("/api/status")["peer_id"].clone();
     let named = json!({ "peer_id": b_peer });
 
     // A stranger waits for the operator's word, and goes on knocking.
-    let changed = two.a.api("PUT", "/api/admission", Some(json!({ "policy": "approve" })));
+    let changed = two.a.api(
+        "PUT",
+        "/api/admission",
+        Some(json!({ "policy": "approve" })),
+    );
     assert_eq!(changed.status, 200, "{}", changed.body);
     let told = two.b.api("POST", "/api/peers", Some(onion.clone()));
     assert_ne!(told.status, 200);
@@ -188,7 +205,8 @@ fn who_gets_in_over_onion_services() {
         (b_peer, Value::Null)
     );
     two.a.post("/api/admission/approve", named.clone());
-    two.b.until("it is let in", Duration::from_secs(90), has_session);
+    two.b
+        .until("it is let in", Duration::from_secs(90), has_session);
 
     // A ticket spares the work after both have started anew.
     for node in [&mut two.a, &mut two.b] {
@@ -196,7 +214,8 @@ fn who_gets_in_over_onion_services() {
         node.start();
         reachable(node);
     }
-    two.b.until("it is let in again", Duration::from_secs(180), has_session);
+    two.b
+        .until("it is let in again", Duration::from_secs(180), has_session);
     let gate = two.a.get("/api/status")["gate"].clone();
     assert!(gate["by_ticket_total"].as_u64() >= Some(1), "{gate}");
     assert_eq!(gate["admissions_per_minute"], 0, "{gate}");
@@ -207,7 +226,10 @@ fn who_gets_in_over_onion_services() {
     let told = two.b.api("POST", "/api/peers", Some(onion));
     assert_ne!(told.status, 200);
     assert!(
-        told.body["error"]["message"].as_str().unwrap().contains("banned"),
+        told.body["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("banned"),
         "{}",
         told.body
     );
@@ -222,7 +244,10 @@ fn who_gets_in_over_onion_services() {
 fn no_errors_in_logs(two: &Two) {
     for node in [&two.a, &two.b] {
         let log = std::fs::read_to_string(node.log()).unwrap();
-        let errors: Vec<_> = log.lines().filter(|line| line.contains(" ERROR ")).collect();
+        let errors: Vec<_> = log
+            .lines()
+            .filter(|line| line.contains(" ERROR "))
+            .collect();
         assert_eq!(errors, Vec::<&str>::new());
     }
 }
@@ -231,15 +256,22 @@ fn no_errors_in_logs(two: &Two) {
 fn no_secrets_in_logs(two: &Two) {
     for node in [&two.a, &two.b] {
         let log = std::fs::read_to_string(node.log()).unwrap();
-        let events = log
-            .lines()
-            .filter(|line| line.contains(" INFO ") || line.contains(" WARN ") || line.contains(" ERROR "));
+        let events = log.lines().filter(|line| {
+            line.contains(" INFO ") || line.contains(" WARN ") || line.contains(" ERROR ")
+        });
         for line in events {
-            assert!(!line.contains(&two.a_peer), "a whole peer id in a log: {line}");
+            assert!(
+                !line.contains(&two.a_peer),
+                "a whole peer id in a log: {line}"
+            );
             assert!(!line.contains("Hi"), "a message in a log: {line}");
             let words = line.split(|letter: char| !letter.is_ascii_alphanumeric());
             let mut onions = words.filter(|word| word.len() == 56);
-            assert_eq!(onions.next(), None, "a whole onion address in a log: {line}");
+            assert_eq!(
+                onions.next(),
+                None,
+                "a whole onion address in a log: {line}"
+            );
         }
     }
 }
@@ -256,14 +288,15 @@ fn a_node_that_is_killed_in_its_first_pull_finishes_it_after_a_restart() {
     // A must know B's identity to write to it: B knocks, and is stopped before there is anything to pull.
     two.b_dials_a();
     let b_identity = two.b_identity.clone();
-    two.a.until("A knows B's identity", Duration::from_secs(30), |node| {
-        let known = node.get("/api/identities");
-        known["identities"]
-            .as_array()?
-            .iter()
-            .any(|card| card["oid"] == b_identity.as_str())
-            .then_some(())
-    });
+    two.a
+        .until("A knows B's identity", Duration::from_secs(30), |node| {
+            let known = node.get("/api/identities");
+            known["identities"]
+                .as_array()?
+                .iter()
+                .any(|card| card["oid"] == b_identity.as_str())
+                .then_some(())
+        });
     two.b.kill();
     for number in 0..MESSAGES {
         two.send_from_a(&format!("message {number}"));
@@ -271,10 +304,11 @@ fn a_node_that_is_killed_in_its_first_pull_finishes_it_after_a_restart() {
 
     two.b.start();
     // The dialled peer is trusted, so B dials it again by itself and begins to pull, before it is reachable itself.
-    two.b
-        .until("the first pull is under way", Duration::from_secs(120), |node| {
-            (!inbox(node, &b_identity).is_empty()).then_some(())
-        });
+    two.b.until(
+        "the first pull is under way",
+        Duration::from_secs(120),
+        |node| (!inbox(node, &b_identity).is_empty()).then_some(()),
+    );
     two.b.kill();
     two.b.start();
     let before = inbox(&two.b, &b_identity).len();
@@ -282,9 +316,10 @@ fn a_node_that_is_killed_in_its_first_pull_finishes_it_after_a_restart() {
     assert!(before < MESSAGES, "the kill came in the middle");
     reachable(&mut two.b);
     assert_eq!(onion, two.a.get("/api/status")["onion"]);
-    two.b.until("the pull is finished", Duration::from_secs(180), |node| {
-        (inbox(node, &b_identity).len() >= MESSAGES).then_some(())
-    });
+    two.b
+        .until("the pull is finished", Duration::from_secs(180), |node| {
+            (inbox(node, &b_identity).len() >= MESSAGES).then_some(())
+        });
 
     let (sent, got) = (inbox(&two.a, &two.a_identity), inbox(&two.b, &b_identity));
     assert_eq!(got.len(), MESSAGES, "nothing doubled");

@@ -76,16 +76,34 @@ impl Gate {
         }
     }
 
-    async fn handshake(&self, session: &mut Session, place: &mut Place) -> Result<Admitted, HandshakeError> {
+    async fn handshake(
+        &self,
+        session: &mut Session,
+        place: &mut Place,
+    ) -> Result<Admitted, HandshakeError> {
         let config = self.config();
         let crowding = self.load().crowding(config);
-        let frame = receive(session, Step::Hello, patience(config.hello_deadline(), crowding)).await?;
+        let frame = receive(
+            session,
+            Step::Hello,
+            patience(config.hello_deadline(), crowding),
+        )
+        .await?;
         let earned = match self.open(&frame) {
             Ok(Opening::Solution(screened)) => self.presented(*screened, &frame, place).await?,
-            Ok(Opening::Hello { challenge, known, next }) => {
+            Ok(Opening::Hello {
+                challenge,
+                known,
+                next,
+            }) => {
                 place.challenged(known.as_ref());
                 send(session, &challenge, config.send_deadline()).await?;
-                let frame = receive(session, Step::Solution, patience(config.solution_deadline(), crowding)).await?;
+                let frame = receive(
+                    session,
+                    Step::Solution,
+                    patience(config.solution_deadline(), crowding),
+                )
+                .await?;
                 let effort = self.effort(&self.load());
                 let screened = next.receive(&frame, &mut self.front().desk, effort, self.now());
                 match screened {
@@ -105,11 +123,22 @@ impl Gate {
     fn open(&self, frame: &[u8]) -> Result<Opening, HandshakeError> {
         let effort = self.effort(&self.load());
         let here = self.0.here.clone();
-        AwaitHello::new(here).receive(frame, &mut self.front().desk, effort, self.now(), &mut rand::rng())
+        AwaitHello::new(here).receive(
+            frame,
+            &mut self.front().desk,
+            effort,
+            self.now(),
+            &mut rand::rng(),
+        )
     }
 
     /// A solution that passed what is cheap, up to its answer or the deadline.
-    async fn presented(&self, screened: Screened, frame: &[u8], place: &mut Place) -> Result<Earned, HandshakeError> {
+    async fn presented(
+        &self,
+        screened: Screened,
+        frame: &[u8],
+        place: &mut Place,
+    ) -> Result<Earned, HandshakeError> {
         place.presented(screened.known());
         let (gate, digest) = (self.clone(), Digest::of(frame));
         let judging = tokio::spawn(async move { gate.judge(screened, digest).await });
@@ -119,7 +148,9 @@ impl Gate {
                 self.perhaps_again(error, frame, place).await
             }
             Ok(Ok(judged)) => judged,
-            Ok(Err(_)) => Err(HandshakeError::Internal(Internal("judging a solution failed".into()))),
+            Ok(Err(_)) => Err(HandshakeError::Internal(Internal(
+                "judging a solution failed".into(),
+            ))),
             Err(_) => Err(HandshakeError::Timeout(Step::Decision)),
         }
     }
@@ -131,7 +162,10 @@ impl Gate {
         frame: &[u8],
         place: &mut Place,
     ) -> Result<Earned, HandshakeError> {
-        if !matches!(error, HandshakeError::PeerMisbehaved(Misbehaviour::CookieUsed)) {
+        if !matches!(
+            error,
+            HandshakeError::PeerMisbehaved(Misbehaviour::CookieUsed)
+        ) {
             self.count_failure(&error);
             return Err(error);
         }
@@ -150,8 +184,14 @@ impl Gate {
                     ticket_issued: None,
                 };
                 // It may have been banned since, the policy may be another, or there is no room.
-                let deciding = timeout(config.decision_deadline(), self.0.gatekeeper.decide(applicant));
-                match deciding.await.map_err(|_| HandshakeError::Timeout(Step::Decision))? {
+                let deciding = timeout(
+                    config.decision_deadline(),
+                    self.0.gatekeeper.decide(applicant),
+                );
+                match deciding
+                    .await
+                    .map_err(|_| HandshakeError::Timeout(Step::Decision))?
+                {
                     Decision::Admit(tier) if tier == admitted.tier() => Ok(earned),
                     // The welcome promises what holds no longer.
                     Decision::Admit(_) => Err(error),
@@ -187,7 +227,11 @@ impl Gate {
                 Err(internal) => Err(HandshakeError::Internal(internal)),
                 Ok(profile) => {
                     let now = self.now();
-                    let ticket = self.front().desk.tickets.issue(&peer, tier, now, &mut rand::rng());
+                    let ticket =
+                        self.front()
+                            .desk
+                            .tickets
+                            .issue(&peer, tier, now, &mut rand::rng());
                     if by_ticket {
                         self.0.by_ticket.fetch_add(1, Ordering::Relaxed);
                     }
@@ -227,7 +271,11 @@ impl Gate {
     /// who is admitted. Once, however often it comes again; and not work for a price of long ago, or a heap of it would
     /// raise the price for all others and be none the dearer itself.
     fn count_work(&self, serial: Serial, effort: u64) {
-        let (now, most, mut front) = (self.now(), self.config().admissions_per_minute_max, self.front());
+        let (now, most, mut front) = (
+            self.now(),
+            self.config().admissions_per_minute_max,
+            self.front(),
+        );
         let is_todays = effort.saturating_mul(PRICE_SPAN) >= front.effort.value();
         if is_todays && !front.desk.jar.was_given_back(serial) {
             front.admissions = front.admissions.and_one(now, most);
@@ -239,12 +287,15 @@ impl Gate {
         if error.is_abuse() {
             let now = self.now();
             let mut front = self.front();
-            front.failures = front.failures.and_one(now, self.config().failures_per_minute_max);
+            front.failures = front
+                .failures
+                .and_one(now, self.config().failures_per_minute_max);
         }
     }
 
     fn refused(&self, code: RefusalCode) -> Vec<u8> {
-        let retry_s = (code == RefusalCode::Busy).then(|| retry_s(self.load().pressure(self.config())));
+        let retry_s =
+            (code == RefusalCode::Busy).then(|| retry_s(self.load().pressure(self.config())));
         Message::Refused(Refused { code, retry_s }).encode()
     }
 

@@ -93,7 +93,10 @@ impl Answers {
 
     /// What is known of a solution that comes again.
     pub(super) fn find(&mut self, solution: &Digest, now: u64) -> Option<Known> {
-        let entry = self.entries.get_mut(solution).filter(|entry| now <= entry.expiry)?;
+        let entry = self
+            .entries
+            .get_mut(solution)
+            .filter(|entry| now <= entry.expiry)?;
         let Some(answer) = &entry.answer else {
             return Some(Known::Working);
         };
@@ -107,12 +110,16 @@ impl Answers {
     /// Forgets every answer to a peer, those that are being found too.
     pub(super) fn forget(&mut self, peer: &PeerId) {
         self.entries.retain(|_, entry| entry.peer != *peer);
-        self.order.retain(|digest| self.entries.contains_key(digest));
+        self.order
+            .retain(|digest| self.entries.contains_key(digest));
     }
 
     /// How many are kept that may still be asked for.
     pub(super) fn count(&self, now: u64) -> usize {
-        self.entries.values().filter(|entry| now <= entry.expiry).count()
+        self.entries
+            .values()
+            .filter(|entry| now <= entry.expiry)
+            .count()
     }
 }
 

@@ -116,7 +116,10 @@ impl Gate {
         let (mut more, mut busy) = (0, 0);
         for tried in 0..self.config().presentations_max.saturating_sub(1) {
             progress(Progress::Presenting);
-            let refused = match self.present(&mut session, &solution, awaiting.clone()).await {
+            let refused = match self
+                .present(&mut session, &solution, awaiting.clone())
+                .await
+            {
                 Err(error) if may_come_again(&error) => error,
                 result => return self.end(session, result),
             };
@@ -125,7 +128,9 @@ impl Gate {
             }
             if busy >= BUSY_BEFORE_MORE
                 && more < MORE_BY_ITSELF_MAX
-                && solving.puzzle(more + 1).is_ok_and(|puzzle| puzzle.is_some())
+                && solving
+                    .puzzle(more + 1)
+                    .is_ok_and(|puzzle| puzzle.is_some())
             {
                 (more, busy) = (more + 1, 0);
                 (solution, awaiting) = self.solve(&solving, more, begun, progress).await?;
@@ -151,15 +156,22 @@ impl Gate {
     }
 
     /// Says hello until there is a challenge.
-    async fn knock(&self, target: &Target<'_>, ticket: Option<Ticket>) -> Result<(Session, Solving), HandshakeError> {
+    async fn knock(
+        &self,
+        target: &Target<'_>,
+        ticket: Option<Ticket>,
+    ) -> Result<(Session, Solving), HandshakeError> {
         let mut tried = 0;
         loop {
             let mut session = self.reach(target).await?;
-            let (hello, next) = AwaitChallenge::begin(self.0.here.clone(), *target.onion, ticket.clone());
+            let (hello, next) =
+                AwaitChallenge::begin(self.0.here.clone(), *target.onion, ticket.clone());
             let asked = self.ask(&mut session, &hello, Step::Challenge).await;
             match asked.and_then(|challenge| next.receive(&challenge)) {
                 Ok(solving) => return Ok((session, solving)),
-                Err(error) if tried + 1 < self.config().presentations_max && may_come_again(&error) => {
+                Err(error)
+                    if tried + 1 < self.config().presentations_max && may_come_again(&error) =>
+                {
                     self.pause(&error, tried, target.progress).await;
                 }
                 Err(error) => return Err(error),
@@ -194,15 +206,23 @@ impl Gate {
 
     async fn reach(&self, target: &Target<'_>) -> Result<Session, HandshakeError> {
         (target.progress)(Progress::Dialling);
-        let stream = timeout(self.config().dial_deadline(), target.transport.dial(target.onion))
-            .await
-            .map_err(|_| HandshakeError::Timeout(Step::Dial))?
-            .map_err(HandshakeError::Dial)?;
+        let stream = timeout(
+            self.config().dial_deadline(),
+            target.transport.dial(target.onion),
+        )
+        .await
+        .map_err(|_| HandshakeError::Timeout(Step::Dial))?
+        .map_err(HandshakeError::Dial)?;
         Ok(Session::new(stream, self.config().stranger_frame_bytes_max))
     }
 
     /// Sends a frame and awaits the answer. Where sending fails, a refusal may still be there to be read.
-    async fn ask(&self, session: &mut Session, frame: &[u8], step: Step) -> Result<Vec<u8>, HandshakeError> {
+    async fn ask(
+        &self,
+        session: &mut Session,
+        frame: &[u8],
+        step: Step,
+    ) -> Result<Vec<u8>, HandshakeError> {
         let failed = match send(session, frame, self.config().send_deadline()).await {
             Ok(()) => None,
             Err(error @ HandshakeError::Io { .. }) => Some(error),
@@ -227,11 +247,21 @@ impl Gate {
                 Work { nonce, more }
             }
         };
-        let profile = self.0.gatekeeper.profile().await.map_err(HandshakeError::Internal)?;
+        let profile = self
+            .0
+            .gatekeeper
+            .profile()
+            .await
+            .map_err(HandshakeError::Internal)?;
         Ok(solving.clone().solved(work, profile, begun.elapsed()))
     }
 
-    async fn search(&self, puzzle: Puzzle, begun: Instant, progress: Report<'_>) -> Result<Nonce, HandshakeError> {
+    async fn search(
+        &self,
+        puzzle: Puzzle,
+        begun: Instant,
+        progress: Report<'_>,
+    ) -> Result<Nonce, HandshakeError> {
         let threads = match self.config().solver_threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
@@ -241,11 +271,15 @@ impl Gate {
         rand::rng().fill_bytes(&mut start);
         let searching = Searching(Arc::default());
         let attempt = searching.0.clone();
-        let mut found = tokio::task::spawn_blocking(move || solve(&puzzle, start, threads, &attempt));
+        let mut found =
+            tokio::task::spawn_blocking(move || solve(&puzzle, start, threads, &attempt));
 
         let mut reports = interval(REPORT_EVERY);
         reports.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let left = self.config().solve_deadline().saturating_sub(begun.elapsed());
+        let left = self
+            .config()
+            .solve_deadline()
+            .saturating_sub(begun.elapsed());
         let started = Instant::now();
         let nonce = timeout(left, async {
             loop {
@@ -257,7 +291,9 @@ impl Gate {
         });
         match nonce.await {
             Ok(Ok(Some(nonce))) => Ok(nonce),
-            Ok(_) => Err(HandshakeError::Internal(Internal("the solving thread ended".into()))),
+            Ok(_) => Err(HandshakeError::Internal(Internal(
+                "the solving thread ended".into(),
+            ))),
             Err(_) => Err(HandshakeError::Timeout(Step::Solve)),
         }
     }

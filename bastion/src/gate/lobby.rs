@@ -201,8 +201,12 @@ impl Place {
             return;
         }
         let own = known.and_then(|Standing { peer, tier, .. }| match tier {
-            Tier::Trusted if has_room(&state.trusted, peer, self.lobby.trusted_max) => Some(Class::Trusted(*peer)),
-            Tier::Worked if has_room(&state.known, peer, self.lobby.known_max) => Some(Class::Known(*peer)),
+            Tier::Trusted if has_room(&state.trusted, peer, self.lobby.trusted_max) => {
+                Some(Class::Trusted(*peer))
+            }
+            Tier::Worked if has_room(&state.known, peer, self.lobby.known_max) => {
+                Some(Class::Known(*peer))
+            }
             _ => None,
         });
         state.leave(self.class, self.number);
@@ -239,7 +243,11 @@ mod tests {
 
     fn standing(number: u8, tier: Tier) -> Standing {
         let peer = PeerId::from_bytes([number; 32]);
-        Standing { peer, tier, issued: 0 }
+        Standing {
+            peer,
+            tier,
+            issued: 0,
+        }
     }
 
     fn thinking(lobby: &Lobby) -> Place {
@@ -249,7 +257,10 @@ mod tests {
     }
 
     fn gone(places: &[Place]) -> Vec<bool> {
-        places.iter().map(|place| place.shed.is_cancelled()).collect()
+        places
+            .iter()
+            .map(|place| place.shed.is_cancelled())
+            .collect()
     }
 
     #[test]
@@ -268,7 +279,10 @@ mod tests {
     #[test]
     fn the_larger_crowd_pays() {
         let full = lobby(3);
-        let (thinker, silent) = (thinking(&full), [full.enter().unwrap(), full.enter().unwrap()]);
+        let (thinker, silent) = (
+            thinking(&full),
+            [full.enter().unwrap(), full.enter().unwrap()],
+        );
         let _arrival = full.enter().unwrap();
         assert!(!thinker.shed.is_cancelled());
         assert_eq!(gone(&silent), [true, false]);
@@ -295,7 +309,11 @@ mod tests {
         let mut ticketed: Vec<_> = (0..4)
             .map(|number| {
                 let mut place = full.enter().unwrap();
-                let tier = if number < 3 { Tier::Trusted } else { Tier::Worked };
+                let tier = if number < 3 {
+                    Tier::Trusted
+                } else {
+                    Tier::Worked
+                };
                 place.challenged(Some(&standing(number, tier)));
                 place
             })
@@ -303,7 +321,11 @@ mod tests {
         let crowd = full.crowd();
         // Two are the trusted ones' own; the third is treated like a stranger.
         assert_eq!((crowd.trusted, crowd.known, crowd.thinking), (2, 1, 1));
-        let _strangers = [full.enter().unwrap(), full.enter().unwrap(), full.enter().unwrap()];
+        let _strangers = [
+            full.enter().unwrap(),
+            full.enter().unwrap(),
+            full.enter().unwrap(),
+        ];
         assert_eq!(gone(&ticketed)[..2], [false, false]);
         assert!(!ticketed[3].shed.is_cancelled());
         ticketed[0].presented(Some(&standing(0, Tier::Trusted)));

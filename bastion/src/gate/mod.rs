@@ -231,7 +231,11 @@ impl Gate {
 }
 
 /// The next frame within `wait`.
-async fn receive(session: &mut Session, step: Step, wait: Duration) -> Result<Vec<u8>, HandshakeError> {
+async fn receive(
+    session: &mut Session,
+    step: Step,
+    wait: Duration,
+) -> Result<Vec<u8>, HandshakeError> {
     match timeout(wait, session.reader.read()).await {
         Ok(Ok(Some(frame))) => Ok(frame),
         Ok(Ok(None)) => Err(HandshakeError::HungUp(step)),

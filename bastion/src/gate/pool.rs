@@ -57,7 +57,9 @@ impl VerifyPool {
             };
             match thread::Builder::new().name("verify".into()).spawn(work) {
                 Ok(_) => inner.state().workers += 1,
-                Err(error) => tracing::error!(%error, "a thread that verifies could not be started"),
+                Err(error) => {
+                    tracing::error!(%error, "a thread that verifies could not be started")
+                }
             }
         }
         Self(inner)
@@ -95,7 +97,10 @@ impl Drop for VerifyPool {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.stopped = true;
-        let (waiting, known) = (std::mem::take(&mut state.waiting), std::mem::take(&mut state.known));
+        let (waiting, known) = (
+            std::mem::take(&mut state.waiting),
+            std::mem::take(&mut state.known),
+        );
         drop(state);
         drop((waiting, known));
         self.0.awake.notify_all();
@@ -121,7 +126,12 @@ impl Inner {
             Some(effort) => {
                 let dropped = if state.waiting.len() < self.waiting_max {
                     None
-                } else if state.waiting.keys().next().is_some_and(|lowest| lowest.0 < effort) {
+                } else if state
+                    .waiting
+                    .keys()
+                    .next()
+                    .is_some_and(|lowest| lowest.0 < effort)
+                {
                     state.waiting.pop_first()
                 } else {
                     return Err(HandshakeError::Busy);
@@ -156,7 +166,10 @@ impl Inner {
             } else if state.stopped {
                 return;
             } else {
-                state = self.awake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = self
+                    .awake
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
             }
         }
     }
@@ -212,7 +225,10 @@ mod tests {
         let high = queued(turn(Some(9), "high")).await;
         assert_eq!(pool.waiting(), 2);
         // Full: an equal effort pushes nobody out, a higher one pushes the lowest.
-        assert!(matches!(turn(Some(2), "equal").await, Err(HandshakeError::Busy)));
+        assert!(matches!(
+            turn(Some(2), "equal").await,
+            Err(HandshakeError::Busy)
+        ));
         let middle = queued(turn(Some(5), "middle")).await;
         assert!(matches!(low.await, Err(HandshakeError::Busy)));
         let known = queued(turn(None, "known")).await;

@@ -127,10 +127,17 @@ async fn who_finds_the_queue_full_is_told_when_to_come_again_and_keeps_its_seria
         other => panic!("{}", other.kind()),
     }
     drop(session);
-    assert!(matches!(admitting.await.unwrap(), Err(HandshakeError::Busy)));
+    assert!(matches!(
+        admitting.await.unwrap(),
+        Err(HandshakeError::Busy)
+    ));
     release.send(()).unwrap();
     occupied.await.unwrap();
-    assert!(awaiting.receive(&no_longer_busy(&alice, &frame).await).is_ok());
+    assert!(
+        awaiting
+            .receive(&no_longer_busy(&alice, &frame).await)
+            .is_ok()
+    );
 }
 
 /// The answer to a solution on one stream after another, once it is another than `busy`.
@@ -147,7 +154,10 @@ async fn no_longer_busy(gate: &Gate, frame: &[u8]) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_solution_whose_stream_is_lost_is_judged_to_the_end_and_its_answer_kept() {
     let (decide, decided) = oneshot::channel();
-    let (alice, bob) = (gate(1, Slow(Mutex::new(Some(decided)))), gate(2, Slow::default()));
+    let (alice, bob) = (
+        gate(1, Slow(Mutex::new(Some(decided)))),
+        gate(2, Slow::default()),
+    );
     let (frame, awaiting) = solution(&alice, &bob).await;
     let (mut first, admitting) = stream(&alice);
     first.writer.write(&frame).await.unwrap();
@@ -165,16 +175,27 @@ async fn a_solution_whose_stream_is_lost_is_judged_to_the_end_and_its_answer_kep
     admitting.abort();
     drop(first);
     decide.send(()).unwrap();
-    assert!(awaiting.receive(&no_longer_busy(&alice, &frame).await).is_ok());
+    assert!(
+        awaiting
+            .receive(&no_longer_busy(&alice, &frame).await)
+            .is_ok()
+    );
 }
 
 #[tokio::test]
 async fn a_decision_about_an_answer_that_is_asked_for_again_has_a_deadline_too() {
     let slow = Arc::new(Slow::default());
-    let (alice, bob) = (gate_with(config(), 1, slow.clone()), gate(2, Slow::default()));
+    let (alice, bob) = (
+        gate_with(config(), 1, slow.clone()),
+        gate(2, Slow::default()),
+    );
     let (frame, awaiting) = solution(&alice, &bob).await;
     let (mut first, _) = stream(&alice);
-    assert!(awaiting.receive(&say(&mut first, &frame).await.encode()).is_ok());
+    assert!(
+        awaiting
+            .receive(&say(&mut first, &frame).await.encode())
+            .is_ok()
+    );
     // From here on only deadlines are awaited.
     tokio::time::pause();
     let (_never, decided) = oneshot::channel();

@@ -13,7 +13,9 @@ use super::server::with_more;
 use super::{Admitted, Here, out_of_order, solution_parts, transcript};
 use crate::claims::{Claims, Profile, claims_of, intersection, room_for_claims, sorted};
 use crate::error::{HandshakeError, Incompatibility, Misbehaviour};
-use crate::messages::{Challenge, Cookie, Hello, Message, NONCE_BYTES, SEALED_BYTES_MAX, Solution, VERSION, Welcome};
+use crate::messages::{
+    Challenge, Cookie, Hello, Message, NONCE_BYTES, SEALED_BYTES_MAX, Solution, VERSION, Welcome,
+};
 use crate::puzzle::{Algorithm, Nonce, Puzzle};
 use crate::ticket::{TICKET_BYTES_MAX, Ticket, Tier};
 
@@ -78,10 +80,19 @@ impl AwaitChallenge {
     /// The frame to send to the onion service that was dialled, and what to await.
     pub fn begin(here: Arc<Here>, onion: OnionAddr, ticket: Option<Ticket>) -> (Vec<u8>, Self) {
         let hello = Message::Hello(Hello {
-            ticket: ticket.as_ref().map(|ticket| ByteBuf::from(ticket.as_bytes())),
+            ticket: ticket
+                .as_ref()
+                .map(|ticket| ByteBuf::from(ticket.as_bytes())),
             versions: vec![VERSION],
         });
-        (hello.encode(), Self { here, onion, ticket })
+        (
+            hello.encode(),
+            Self {
+                here,
+                onion,
+                ticket,
+            },
+        )
     }
 
     /// The challenge, or a refusal.
@@ -106,7 +117,8 @@ impl AwaitChallenge {
             (0, ticket) => ticket,
             (_, _) => None,
         };
-        let algorithm = Algorithm::from_name(&cookie.algorithm).ok_or(Incompatibility::Algorithm)?;
+        let algorithm =
+            Algorithm::from_name(&cookie.algorithm).ok_or(Incompatibility::Algorithm)?;
         let solving = Solving {
             here: self.here,
             onion: self.onion,
@@ -152,7 +164,12 @@ impl Solving {
     }
 
     /// The frame to send, and what to await.
-    pub fn solved(self, work: Work, profile: Profile, solving_time: Duration) -> (Vec<u8>, AwaitWelcome) {
+    pub fn solved(
+        self,
+        work: Work,
+        profile: Profile,
+        solving_time: Duration,
+    ) -> (Vec<u8>, AwaitWelcome) {
         let sync_domains = sorted(profile.sync_domains.clone());
         let mut solution = Solution {
             more: work.more,
@@ -160,7 +177,10 @@ impl Solving {
             claims: ByteBuf::new(),
             cookie: self.challenge.cookie.clone(),
             sealed: self.challenge.sealed.clone(),
-            ticket: self.ticket.as_ref().map(|ticket| ByteBuf::from(ticket.as_bytes())),
+            ticket: self
+                .ticket
+                .as_ref()
+                .map(|ticket| ByteBuf::from(ticket.as_bytes())),
             signature: Signature::from_bytes([0; Signature::LEN]),
         };
         let bytes_max = self.here.config.stranger_frame_bytes_max;

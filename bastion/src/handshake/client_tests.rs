@@ -50,7 +50,9 @@ fn a_client_spends_no_more_than_it_wants() {
         })
     ));
     let change = |change: fn(&mut Cookie)| {
-        let Message::Challenge(Challenge { cookie, sealed }) = Message::decode(&challenge, 8192).unwrap() else {
+        let Message::Challenge(Challenge { cookie, sealed }) =
+            Message::decode(&challenge, 8192).unwrap()
+        else {
             panic!()
         };
         let mut cookie = Cookie::decode(&cookie).unwrap();
@@ -61,7 +63,10 @@ fn a_client_spends_no_more_than_it_wants() {
     let hard = change(|cookie| (cookie.effort, cookie.inner_bits) = (1, 17));
     assert!(matches!(
         error_of(&hard),
-        HandshakeError::PeerIncompatible(Incompatibility::InnerBits { asked: 17, limit: 16 })
+        HandshakeError::PeerIncompatible(Incompatibility::InnerBits {
+            asked: 17,
+            limit: 16
+        })
     ));
     let absurd = change(|cookie| (cookie.effort, cookie.inner_bits) = (u64::MAX, u8::MAX));
     assert!(matches!(
@@ -93,14 +98,17 @@ fn a_welcome_is_signed_by_the_one_dialled_over_all_that_was_said() {
     type Bend = fn(&mut Welcome);
     let sign = |welcome: &mut Welcome, by: &Side, context: Context, transcript: &Digest| {
         let domains = codec::encode(&welcome.domains);
-        welcome.signature = by
-            .here
-            .keys
-            .sign_as_node(context, &[transcript.as_bytes(), &welcome.claims, &domains, &[]]);
+        welcome.signature = by.here.keys.sign_as_node(
+            context,
+            &[transcript.as_bytes(), &welcome.claims, &domains, &[]],
+        );
     };
     // Without the proper signature again, then with it where the content is what is wrong.
     let bends: [(Bend, Misbehaviour); 5] = [
-        (|welcome| drop(welcome.domains.pop()), Misbehaviour::Signature),
+        (
+            |welcome| drop(welcome.domains.pop()),
+            Misbehaviour::Signature,
+        ),
         (
             |welcome| welcome.ticket = Some(vec![7; 89].into()),
             Misbehaviour::Signature,
@@ -113,7 +121,10 @@ fn a_welcome_is_signed_by_the_one_dialled_over_all_that_was_said() {
             |welcome| welcome.signature = Signature::from_bytes([1; 64]),
             Misbehaviour::Signature,
         ),
-        (|welcome| drop(welcome.domains.pop()), Misbehaviour::DomainsDiffer),
+        (
+            |welcome| drop(welcome.domains.pop()),
+            Misbehaviour::DomainsDiffer,
+        ),
     ];
     for (bend, expected) in bends {
         let (mut alice, _, solution, awaiting) = alice_and_bob();
@@ -175,7 +186,12 @@ fn identities_that_do_not_fit_a_frame_are_left_out_and_travel_by_sync() {
     let verified = alice.judge(&solution, NOW).unwrap();
     let at_alice = verified.claims().identities.len();
     let (welcome, _) = alice.welcome(verified);
-    let at_bob = awaiting.receive(&welcome).unwrap().claims().identities.len();
+    let at_bob = awaiting
+        .receive(&welcome)
+        .unwrap()
+        .claims()
+        .identities
+        .len();
     assert!(solution.len() <= 8192 && welcome.len() <= 8192);
     // As many as fit.
     assert_eq!((at_alice, at_bob), (5, 6));

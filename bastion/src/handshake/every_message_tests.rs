@@ -48,7 +48,10 @@ fn said() -> Said {
 /// What each of the four places that await a message makes of a frame.
 fn received(said: &mut Said, place: &str, frame: &[u8]) -> Result<(), HandshakeError> {
     let Said {
-        alice, bob, awaiting, ..
+        alice,
+        bob,
+        awaiting,
+        ..
     } = said;
     let (hello, begun) = AwaitChallenge::begin(bob.here.clone(), alice.onion(), None);
     match place {
@@ -64,7 +67,12 @@ fn received(said: &mut Said, place: &str, frame: &[u8]) -> Result<(), HandshakeE
     }
 }
 
-const PLACES: [&str; 4] = ["awaits hello", "awaits challenge", "awaits solution", "awaits welcome"];
+const PLACES: [&str; 4] = [
+    "awaits hello",
+    "awaits challenge",
+    "awaits solution",
+    "awaits welcome",
+];
 
 #[test]
 fn every_message_is_malformed_when_truncated_extended_or_oversized_wherever_it_comes() {
@@ -115,7 +123,9 @@ fn every_message_is_taken_only_where_it_is_awaited() {
                 Err(HandshakeError::PeerMisbehaved(Misbehaviour::Signature)) => {
                     assert_eq!((kind, place), ("welcome", "awaits welcome"));
                 }
-                Err(HandshakeError::PeerMisbehaved(Misbehaviour::OutOfOrder { got, .. })) => assert_eq!(got, kind),
+                Err(HandshakeError::PeerMisbehaved(Misbehaviour::OutOfOrder { got, .. })) => {
+                    assert_eq!(got, kind)
+                }
                 Err(other) => panic!("{kind}, {place}: {other}"),
             }
         }
@@ -157,12 +167,24 @@ fn a_hello_of_the_future_or_with_more_than_it_may_hold_is_refused() {
             .map(drop)
     };
     hello(None, vec![1, 2]).unwrap();
-    assert_eq!(error(hello(None, vec![2])).code(), Some(RefusalCode::Version));
-    assert_eq!(error(hello(None, Vec::new())).code(), Some(RefusalCode::Version));
-    assert_eq!(error(hello(None, vec![1; 17])).code(), Some(RefusalCode::Malformed));
+    assert_eq!(
+        error(hello(None, vec![2])).code(),
+        Some(RefusalCode::Version)
+    );
+    assert_eq!(
+        error(hello(None, Vec::new())).code(),
+        Some(RefusalCode::Version)
+    );
+    assert_eq!(
+        error(hello(None, vec![1; 17])).code(),
+        Some(RefusalCode::Malformed)
+    );
     // A ticket that is none makes a stranger of its holder, whatever its length.
     for length in [0, 1, 88, 89, 90, 256, 8000] {
         hello(Some(length), vec![1]).unwrap();
     }
-    assert_eq!(error(hello(Some(8192), vec![1])).code(), Some(RefusalCode::Malformed));
+    assert_eq!(
+        error(hello(Some(8192), vec![1])).code(),
+        Some(RefusalCode::Malformed)
+    );
 }

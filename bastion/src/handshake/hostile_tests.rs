@@ -13,7 +13,12 @@ use crate::messages::{Challenge, Cookie, Hello, Refused, Solution, Welcome};
 use crate::puzzle::Puzzle;
 
 /// Changes Bob's claims inside a solution and signs them as Bob.
-fn bend_claims(frame: &[u8], bob: &Side, alice: &Side, change: impl FnOnce(&mut Claims)) -> Vec<u8> {
+fn bend_claims(
+    frame: &[u8],
+    bob: &Side,
+    alice: &Side,
+    change: impl FnOnce(&mut Claims),
+) -> Vec<u8> {
     bend(frame, |solution| {
         let mut claims = Claims::decode(&solution.claims, &easy()).unwrap();
         change(&mut claims);
@@ -33,7 +38,10 @@ fn a_truncated_or_oversized_message_is_malformed() {
     }
     let long = bend(&solution, |solution| solution.claims = vec![0; 9000].into());
     let error = error(alice.judge(&long, NOW));
-    assert!(matches!(error, HandshakeError::Malformed(Malformed::TooLong(_))));
+    assert!(matches!(
+        error,
+        HandshakeError::Malformed(Malformed::TooLong(_))
+    ));
     assert_eq!(error.code(), Some(RefusalCode::Malformed));
 }
 
@@ -112,7 +120,11 @@ fn a_refusal_is_passed_on_as_its_code() {
 fn a_solution_is_good_once() {
     let (mut alice, _, solution, _) = alice_and_bob();
     assert!(alice.judge(&solution, NOW).is_ok());
-    check(alice.judge(&solution, NOW), Misbehaviour::CookieUsed, RefusalCode::Used);
+    check(
+        alice.judge(&solution, NOW),
+        Misbehaviour::CookieUsed,
+        RefusalCode::Used,
+    );
 }
 
 #[test]
@@ -125,7 +137,11 @@ fn of_two_streams_with_one_solution_one_is_verified() {
     // Both pass what is cheap before either is taken.
     let (first, second) = (screen(), screen());
     assert!(alice.take(first).is_ok());
-    check(alice.take(second), Misbehaviour::CookieUsed, RefusalCode::Used);
+    check(
+        alice.take(second),
+        Misbehaviour::CookieUsed,
+        RefusalCode::Used,
+    );
 }
 
 #[test]
@@ -172,7 +188,9 @@ fn a_nonce_without_work_is_refused_by_the_cheaper_check_first() {
         ..GateConfig::default()
     };
     let (mut alice, bob) = (Side::alice(config), Side::bob(easy()));
-    let Message::Challenge(Challenge { cookie, sealed }) = Message::decode(&alice.challenge(), 8192).unwrap() else {
+    let Message::Challenge(Challenge { cookie, sealed }) =
+        Message::decode(&alice.challenge(), 8192).unwrap()
+    else {
         panic!()
     };
     // Bob has the proper form from an easy challenge of Alice's, but not the work.
@@ -184,7 +202,8 @@ fn a_nonce_without_work_is_refused_by_the_cheaper_check_first() {
             sign(solution, &bob, Context::Solution, &Side::alice(easy()));
         })
     };
-    let passes = |nonce: &u128| Puzzle::inner_condition(8, (&cookie, &sealed), &nonce.to_be_bytes());
+    let passes =
+        |nonce: &u128| Puzzle::inner_condition(8, (&cookie, &sealed), &nonce.to_be_bytes());
     let outside = (0..).find(|nonce| !passes(nonce)).unwrap();
     check(
         alice.judge(&forge(outside), NOW),
@@ -192,7 +211,11 @@ fn a_nonce_without_work_is_refused_by_the_cheaper_check_first() {
         RefusalCode::Work,
     );
     let inside = (0..).find(passes).unwrap();
-    check(alice.judge(&forge(inside), NOW), Misbehaviour::Work, RefusalCode::Work);
+    check(
+        alice.judge(&forge(inside), NOW),
+        Misbehaviour::Work,
+        RefusalCode::Work,
+    );
 }
 
 #[test]
@@ -213,7 +236,11 @@ fn work_for_one_solver_is_none_for_another() {
         bend(&solution, |his| hers.nonce = his.nonce);
         sign(hers, &mallory, Context::Solution, &alice);
     });
-    check(alice.judge(&stolen, NOW), Misbehaviour::Work, RefusalCode::Work);
+    check(
+        alice.judge(&stolen, NOW),
+        Misbehaviour::Work,
+        RefusalCode::Work,
+    );
 }
 
 #[test]
@@ -227,7 +254,11 @@ fn only_the_solver_signs_its_solution_and_only_as_a_solution() {
         let (mut alice, bob, solution, _) = alice_and_bob();
         let by = if by_mallory { &mallory } else { &bob };
         let bent = bend(&solution, |solution| sign(solution, by, context, &alice));
-        check(alice.judge(&bent, NOW), Misbehaviour::Signature, RefusalCode::Signature);
+        check(
+            alice.judge(&bent, NOW),
+            Misbehaviour::Signature,
+            RefusalCode::Signature,
+        );
     }
 }
 
@@ -235,7 +266,9 @@ fn only_the_solver_signs_its_solution_and_only_as_a_solution() {
 fn every_signed_part_is_signed() {
     let (mut alice, bob, solution, _) = alice_and_bob();
     // Claims, changed after signing.
-    let bent = bend_claims(&solution, &bob, &alice, |claims| claims.sync_domains.clear());
+    let bent = bend_claims(&solution, &bob, &alice, |claims| {
+        claims.sync_domains.clear()
+    });
     let unsigned = bend(&solution, |solution| bend_into(&bent, solution));
     check(
         alice.judge(&unsigned, NOW),
@@ -244,8 +277,14 @@ fn every_signed_part_is_signed() {
     );
     // Nonce: any is a solution here.
     let (mut alice, .., solution, _) = alice_and_bob();
-    let bent = bend(&solution, |solution| solution.nonce = ByteArray::new([9; 16]));
-    check(alice.judge(&bent, NOW), Misbehaviour::Signature, RefusalCode::Signature);
+    let bent = bend(&solution, |solution| {
+        solution.nonce = ByteArray::new([9; 16])
+    });
+    check(
+        alice.judge(&bent, NOW),
+        Misbehaviour::Signature,
+        RefusalCode::Signature,
+    );
     // Cookie and seal: another challenge of Alice's.
     let (mut alice, .., solution, _) = alice_and_bob();
     let Message::Challenge(other) = Message::decode(&alice.challenge(), 8192).unwrap() else {
@@ -254,7 +293,11 @@ fn every_signed_part_is_signed() {
     let bent = bend(&solution, |solution| {
         (solution.cookie, solution.sealed) = (other.cookie, other.sealed)
     });
-    check(alice.judge(&bent, NOW), Misbehaviour::Signature, RefusalCode::Signature);
+    check(
+        alice.judge(&bent, NOW),
+        Misbehaviour::Signature,
+        RefusalCode::Signature,
+    );
 }
 
 /// Takes over the claims of another solution frame, leaving the signature as it is.
@@ -346,7 +389,11 @@ fn an_onion_address_is_believed_only_with_its_own_signature_for_this_node() {
     let stolen = |claims: &mut Claims| claims.onion = carol.onion();
     let (mut alice, bob, solution, _) = alice_and_bob();
     let bent = bend_claims(&solution, &bob, &alice, stolen);
-    check(alice.judge(&bent, NOW), Misbehaviour::OnionUnproved, RefusalCode::Onion);
+    check(
+        alice.judge(&bent, NOW),
+        Misbehaviour::OnionUnproved,
+        RefusalCode::Onion,
+    );
     // Carol's signature for Carol is none for Bob.
     let (mut alice, bob, solution, _) = alice_and_bob();
     let bent = bend_claims(&solution, &bob, &alice, |claims| {
@@ -356,7 +403,11 @@ fn an_onion_address_is_believed_only_with_its_own_signature_for_this_node() {
             .keys
             .sign_as_onion(Context::OnionBinding, &[carol.peer_id().as_bytes()]);
     });
-    check(alice.judge(&bent, NOW), Misbehaviour::OnionUnproved, RefusalCode::Onion);
+    check(
+        alice.judge(&bent, NOW),
+        Misbehaviour::OnionUnproved,
+        RefusalCode::Onion,
+    );
 }
 
 #[test]

@@ -94,13 +94,20 @@ fn transcript(challenge: &[u8], solution: &[u8]) -> Digest {
 }
 
 /// Hands over what a solution's signature covers: every other field, and the onion service addressed.
-fn solution_parts<R>(solution: &Solution, onion: &OnionAddr, use_them: impl FnOnce(&[&[u8]]) -> R) -> R {
+fn solution_parts<R>(
+    solution: &Solution,
+    onion: &OnionAddr,
+    use_them: impl FnOnce(&[&[u8]]) -> R,
+) -> R {
     use_them(&[
         &solution.cookie,
         &solution.sealed,
         solution.nonce.as_slice(),
         &[solution.more],
-        solution.ticket.as_ref().map_or(&[], |ticket| ticket.as_slice()),
+        solution
+            .ticket
+            .as_ref()
+            .map_or(&[], |ticket| ticket.as_slice()),
         &solution.claims,
         onion.public_key().as_bytes(),
     ])

@@ -12,9 +12,13 @@ use rand::CryptoRng;
 use serde_bytes::ByteBuf;
 
 use super::{Admitted, Desk, Here, out_of_order, solution_parts, transcript};
-use crate::claims::{Claims, PeerClaims, Profile, claims_of, intersection, room_for_claims, sorted};
+use crate::claims::{
+    Claims, PeerClaims, Profile, claims_of, intersection, room_for_claims, sorted,
+};
 use crate::error::{HandshakeError, Incompatibility, Misbehaviour};
-use crate::messages::{Challenge, Cookie, Hello, MORE_MAX, Message, Solution, VERSION, VERSIONS_MAX, Welcome};
+use crate::messages::{
+    Challenge, Cookie, Hello, MORE_MAX, Message, Solution, VERSION, VERSIONS_MAX, Welcome,
+};
 use crate::puzzle::{Algorithm, CookieJar, Memory, Puzzle, Serial};
 use crate::ticket::{Standing, Tier};
 
@@ -121,7 +125,13 @@ impl AwaitHello {
 
 impl AwaitSolution {
     /// The frame after the challenge. `effort` is what the load calls for by now. Marks nothing as used.
-    pub fn receive(self, frame: &[u8], desk: &mut Desk, effort: u64, now: u64) -> Result<Screened, HandshakeError> {
+    pub fn receive(
+        self,
+        frame: &[u8],
+        desk: &mut Desk,
+        effort: u64,
+        now: u64,
+    ) -> Result<Screened, HandshakeError> {
         match Message::decode(frame, self.here.config.stranger_frame_bytes_max)? {
             Message::Solution(solution) => screen(self.here, solution, frame, desk, (effort, now)),
             other => Err(out_of_order("solution", &other)),
@@ -137,7 +147,9 @@ fn screen(
     desk: &mut Desk,
     (effort, now): (u64, u64),
 ) -> Result<Screened, HandshakeError> {
-    let (cookie, serial) = desk.jar.recognise(&solution.cookie, &solution.sealed, now)?;
+    let (cookie, serial) = desk
+        .jar
+        .recognise(&solution.cookie, &solution.sealed, now)?;
     // Sealed by us, so its fields are ours; but under another onion key than now, the work was for another address.
     if cookie.onion != here.keys.onion() {
         return Err(Misbehaviour::CookieNotOurs.into());
@@ -170,7 +182,11 @@ fn screen(
 }
 
 /// The inner condition does not depend on the solver, so it can be judged before the claims are decoded.
-fn screen_work(here: &Here, solution: &Solution, cookie: &Cookie) -> Result<(Proof, Claims), HandshakeError> {
+fn screen_work(
+    here: &Here,
+    solution: &Solution,
+    cookie: &Cookie,
+) -> Result<(Proof, Claims), HandshakeError> {
     if solution.ticket.is_some() {
         return Err(Misbehaviour::Claims("a ticket where work was asked").into());
     }
@@ -324,10 +340,18 @@ impl Verified {
 
     /// Admits the peer: the frame to send, and the proof. To be called after policy has agreed. `ticket` spares the peer
     /// the work next time.
-    pub fn welcome(self, mut profile: Profile, tier: Tier, ticket: Option<Vec<u8>>) -> (Vec<u8>, Admitted) {
+    pub fn welcome(
+        self,
+        mut profile: Profile,
+        tier: Tier,
+        ticket: Option<Vec<u8>>,
+    ) -> (Vec<u8>, Admitted) {
         profile.sync_domains = sorted(profile.sync_domains);
         let domains = intersection(&profile.sync_domains, &self.claims.sync_domains);
-        let (listed, shown) = (codec::encode(&domains), ticket.as_deref().unwrap_or_default());
+        let (listed, shown) = (
+            codec::encode(&domains),
+            ticket.as_deref().unwrap_or_default(),
+        );
         let mut welcome = Welcome {
             claims: ByteBuf::new(),
             ticket: ticket.as_deref().map(ByteBuf::from),
@@ -337,7 +361,12 @@ impl Verified {
         let bytes_max = self.here.config.stranger_frame_bytes_max;
         let room = room_for_claims(&Message::Welcome(welcome.clone()), bytes_max);
         welcome.claims = claims_of(profile, &self.here.keys, room).into();
-        let signed = [self.transcript.as_bytes(), &welcome.claims[..], &listed, shown];
+        let signed = [
+            self.transcript.as_bytes(),
+            &welcome.claims[..],
+            &listed,
+            shown,
+        ];
         welcome.signature = self.here.keys.sign_as_node(Context::Welcome, &signed);
         let admitted = Admitted {
             claims: self.claims,

@@ -8,8 +8,8 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 
 use super::{
-    Admitted, AwaitChallenge, AwaitHello, AwaitWelcome, Desk, Here, Opening, Screened, Solving, Taken, Verified, Work,
-    solution_parts,
+    Admitted, AwaitChallenge, AwaitHello, AwaitWelcome, Desk, Here, Opening, Screened, Solving,
+    Taken, Verified, Work, solution_parts,
 };
 use crate::claims::Profile;
 use crate::config::GateConfig;
@@ -59,7 +59,11 @@ impl Side {
     }
 
     pub(super) fn alice(config: GateConfig) -> Self {
-        Self::new(1000, &["rides.offers", "messages", "market.public_offers"], config)
+        Self::new(
+            1000,
+            &["rides.offers", "messages", "market.public_offers"],
+            config,
+        )
     }
 
     pub(super) fn bob(config: GateConfig) -> Self {
@@ -81,7 +85,13 @@ impl Side {
     /// Answers a first frame.
     pub(super) fn open(&mut self, frame: &[u8], now: u64) -> Result<Opening, HandshakeError> {
         let effort = self.here.config.effort_base;
-        AwaitHello::new(self.here.clone()).receive(frame, &mut self.desk, effort, now, &mut self.rng)
+        AwaitHello::new(self.here.clone()).receive(
+            frame,
+            &mut self.desk,
+            effort,
+            now,
+            &mut self.rng,
+        )
     }
 
     /// The challenge that a hello gets.
@@ -100,7 +110,10 @@ impl Side {
 
     /// A ticket for that peer.
     pub(super) fn ticket_for(&mut self, peer: &PeerId, now: u64) -> Ticket {
-        let ticket = self.desk.tickets.issue(peer, Tier::Trusted, now, &mut self.rng);
+        let ticket = self
+            .desk
+            .tickets
+            .issue(peer, Tier::Trusted, now, &mut self.rng);
         Ticket::from_bytes(&ticket.unwrap()).unwrap()
     }
 
@@ -108,7 +121,9 @@ impl Side {
     pub(super) fn judge(&mut self, solution: &[u8], now: u64) -> Result<Verified, HandshakeError> {
         match self.open(solution, now)? {
             Opening::Hello { .. } => panic!("a solution is no hello"),
-            Opening::Solution(screened) => self.take(*screened)?.verify(&mut Algorithm::Argon2id1m.memory()),
+            Opening::Solution(screened) => self
+                .take(*screened)?
+                .verify(&mut Algorithm::Argon2id1m.memory()),
         }
     }
 
@@ -118,7 +133,11 @@ impl Side {
     }
 
     /// Accepts a challenge of the onion service that was dialled.
-    pub(super) fn accept(&self, challenge: &[u8], dialled: OnionAddr) -> Result<Solving, HandshakeError> {
+    pub(super) fn accept(
+        &self,
+        challenge: &[u8],
+        dialled: OnionAddr,
+    ) -> Result<Solving, HandshakeError> {
         AwaitChallenge::begin(self.here.clone(), dialled, None)
             .1
             .receive(challenge)
@@ -130,15 +149,29 @@ impl Side {
     }
 
     /// Solves a challenge with some doublings of the effort.
-    pub(super) fn solve_more(&self, challenge: &[u8], dialled: OnionAddr, more: u8) -> (Vec<u8>, AwaitWelcome) {
+    pub(super) fn solve_more(
+        &self,
+        challenge: &[u8],
+        dialled: OnionAddr,
+        more: u8,
+    ) -> (Vec<u8>, AwaitWelcome) {
         let solving = self.accept(challenge, dialled).unwrap();
         let puzzle = solving.puzzle(more).unwrap().unwrap();
         let nonce = solve(&puzzle, [0; 16], 1, &Attempt::default()).unwrap();
-        solving.solved(Work { nonce, more }, self.profile.clone(), Duration::from_secs(1))
+        solving.solved(
+            Work { nonce, more },
+            self.profile.clone(),
+            Duration::from_secs(1),
+        )
     }
 
     /// Answers a challenge with a ticket.
-    pub(super) fn show(&self, ticket: &Ticket, challenge: &[u8], dialled: OnionAddr) -> (Vec<u8>, AwaitWelcome) {
+    pub(super) fn show(
+        &self,
+        ticket: &Ticket,
+        challenge: &[u8],
+        dialled: OnionAddr,
+    ) -> (Vec<u8>, AwaitWelcome) {
         let (_, next) = AwaitChallenge::begin(self.here.clone(), dialled, Some(ticket.clone()));
         let solving = next.receive(challenge).unwrap();
         solving.solved(Work::NONE, self.profile.clone(), Duration::ZERO)
@@ -169,7 +202,11 @@ pub(super) fn error<T>(result: Result<T, HandshakeError>) -> HandshakeError {
 }
 
 #[track_caller]
-pub(super) fn check<T>(result: Result<T, HandshakeError>, expected: Misbehaviour, code: RefusalCode) {
+pub(super) fn check<T>(
+    result: Result<T, HandshakeError>,
+    expected: Misbehaviour,
+    code: RefusalCode,
+) {
     let error = error(result);
     assert_eq!(error.code(), Some(code), "{error}");
     match error {

@@ -35,12 +35,19 @@ fn a_ticket_spares_the_work_and_nothing_else() {
     let verified = alice.judge(&solution, NOW).unwrap();
     assert_eq!(verified.claims().peer_id(), bob.peer_id());
     assert_eq!(verified.effort(), 0);
-    assert_eq!(verified.ticket().map(|standing| standing.issued), Some(NOW - 10));
+    assert_eq!(
+        verified.ticket().map(|standing| standing.issued),
+        Some(NOW - 10)
+    );
     let (welcome, at_alice) = alice.welcome(verified);
     let at_bob = awaiting.receive(&welcome).unwrap();
     assert_eq!((at_alice.effort(), at_bob.effort()), (0, 0));
     // The serial is used like any other.
-    check(alice.judge(&solution, NOW), Misbehaviour::CookieUsed, RefusalCode::Used);
+    check(
+        alice.judge(&solution, NOW),
+        Misbehaviour::CookieUsed,
+        RefusalCode::Used,
+    );
 }
 
 #[test]
@@ -48,7 +55,11 @@ fn a_welcome_brings_the_next_ticket_under_its_signature() {
     let (mut alice, bob, _, solution, awaiting) = shown();
     let next = alice.ticket_for(&bob.peer_id(), NOW);
     let verified = alice.judge(&solution, NOW).unwrap();
-    let (welcome, _) = verified.welcome(alice.profile.clone(), Tier::Worked, Some(next.as_bytes().to_vec()));
+    let (welcome, _) = verified.welcome(
+        alice.profile.clone(),
+        Tier::Worked,
+        Some(next.as_bytes().to_vec()),
+    );
     assert_eq!(awaiting.receive(&welcome).unwrap().ticket(), Some(&next));
 }
 
@@ -59,22 +70,40 @@ fn a_ticket_is_worth_nothing_without_its_owners_fresh_signature() {
     let mallory = Side::mallory();
     let challenge = alice.challenge_for(Some(&ticket));
     let (hers, _) = mallory.show(&ticket, &challenge, alice.onion());
-    check(alice.judge(&hers, NOW), Misbehaviour::Ticket, RefusalCode::Expired);
+    check(
+        alice.judge(&hers, NOW),
+        Misbehaviour::Ticket,
+        RefusalCode::Expired,
+    );
     let bent = bend(&solution, |solution| {
         sign(solution, &mallory, Context::Solution, &alice)
     });
-    check(alice.judge(&bent, NOW), Misbehaviour::Signature, RefusalCode::Signature);
+    check(
+        alice.judge(&bent, NOW),
+        Misbehaviour::Signature,
+        RefusalCode::Signature,
+    );
     // Right key, another context.
     let (mut alice, .., solution, _) = shown();
-    let bent = bend(&solution, |solution| sign(solution, &bob, Context::Welcome, &alice));
-    check(alice.judge(&bent, NOW), Misbehaviour::Signature, RefusalCode::Signature);
+    let bent = bend(&solution, |solution| {
+        sign(solution, &bob, Context::Welcome, &alice)
+    });
+    check(
+        alice.judge(&bent, NOW),
+        Misbehaviour::Signature,
+        RefusalCode::Signature,
+    );
     // Swapped after signing: another ticket of Bob's own.
     let (mut alice, bob, _, solution, _) = shown();
     let other = alice.ticket_for(&bob.peer_id(), NOW);
     let bent = bend(&solution, |solution| {
         solution.ticket = Some(ByteBuf::from(other.as_bytes()))
     });
-    check(alice.judge(&bent, NOW), Misbehaviour::Signature, RefusalCode::Signature);
+    check(
+        alice.judge(&bent, NOW),
+        Misbehaviour::Signature,
+        RefusalCode::Signature,
+    );
     // An old signature over an old challenge: used, then expired.
     let (mut alice, .., solution, _) = shown();
     check(
@@ -121,7 +150,11 @@ fn a_free_challenge_is_of_no_use_without_a_ticket_nor_a_ticket_with_a_dear_one()
         solution.ticket = None;
         sign(solution, &bob, Context::Solution, &alice);
     });
-    check(alice.judge(&bent, NOW), Misbehaviour::Ticket, RefusalCode::Expired);
+    check(
+        alice.judge(&bent, NOW),
+        Misbehaviour::Ticket,
+        RefusalCode::Expired,
+    );
     let Message::Challenge(dear) = Message::decode(&alice.challenge(), 8192).unwrap() else {
         panic!()
     };
@@ -150,7 +183,10 @@ fn a_ticket_is_used_so_often_a_minute_and_then_one_works() {
         assert!(alice.judge(solution, NOW).is_ok());
     }
     // Asked for before the limit was reached, and shown after.
-    assert!(matches!(error(alice.judge(&spare[6], NOW)), HandshakeError::Busy));
+    assert!(matches!(
+        error(alice.judge(&spare[6], NOW)),
+        HandshakeError::Busy
+    ));
     let challenge = alice.challenge_for(Some(&ticket));
     let (worked, _) = bob.solve(&challenge, alice.onion());
     assert!(alice.judge(&worked, NOW).is_ok());
@@ -173,7 +209,10 @@ fn more_work_than_asked_is_claimed_at_a_price() {
     assert_eq!(verified.effort(), 32);
     let (welcome, at_alice) = alice.welcome(verified);
     assert_eq!(
-        (at_alice.effort(), awaiting.receive(&welcome).unwrap().effort()),
+        (
+            at_alice.effort(),
+            awaiting.receive(&welcome).unwrap().effort()
+        ),
         (32, 32)
     );
     // Claimed and not done: the first nonce that solves what was asked fails what is claimed.
@@ -187,7 +226,11 @@ fn more_work_than_asked_is_claimed_at_a_price() {
     });
     let nonce = bend_nonce(&bent);
     assert!(!harder.inner_holds(&nonce));
-    check(alice.judge(&bent, NOW), Misbehaviour::InnerCondition, RefusalCode::Work);
+    check(
+        alice.judge(&bent, NOW),
+        Misbehaviour::InnerCondition,
+        RefusalCode::Work,
+    );
     // The claim alone: the cheap condition of so many doublings holds, the work does not.
     let (passes, memory) = (
         |nonce: &u128| harder.inner_holds(&nonce.to_be_bytes()),
@@ -200,7 +243,11 @@ fn more_work_than_asked_is_claimed_at_a_price() {
         solution.nonce = ByteArray::new(claimed.unwrap().to_be_bytes());
         sign(solution, &bob, Context::Solution, &alice);
     });
-    check(alice.judge(&bent, NOW), Misbehaviour::Work, RefusalCode::Work);
+    check(
+        alice.judge(&bent, NOW),
+        Misbehaviour::Work,
+        RefusalCode::Work,
+    );
     // More than may be claimed at all.
     let challenge = alice.challenge();
     let (solution, _) = bob.solve(&challenge, alice.onion());
@@ -217,7 +264,9 @@ fn more_work_than_asked_is_claimed_at_a_price() {
 
 fn bend_nonce(frame: &[u8]) -> [u8; 16] {
     let mut nonce = [0; 16];
-    bend(frame, |solution| nonce.copy_from_slice(solution.nonce.as_slice()));
+    bend(frame, |solution| {
+        nonce.copy_from_slice(solution.nonce.as_slice())
+    });
     nonce
 }
 
@@ -249,7 +298,13 @@ fn a_cookie_of_calm_times_opens_no_gate_in_a_storm() {
     let (mut alice, bob) = (Side::alice(config.clone()), Side::bob(config));
     let (hello, _) = AwaitChallenge::begin(bob.here.clone(), alice.onion(), None);
     let mut open = |frame: &[u8], effort| {
-        AwaitHello::new(alice.here.clone()).receive(frame, &mut alice.desk, effort, NOW, &mut alice.rng)
+        AwaitHello::new(alice.here.clone()).receive(
+            frame,
+            &mut alice.desk,
+            effort,
+            NOW,
+            &mut alice.rng,
+        )
     };
     let Opening::Hello { challenge, .. } = open(&hello, 2).unwrap() else {
         panic!("a hello is no solution")

@@ -53,7 +53,13 @@ impl CookieJar {
     }
 
     /// A challenge of this effort in the name of our onion service.
-    pub fn challenge(&mut self, onion: OnionAddr, effort: u64, now: u64, rng: &mut dyn CryptoRng) -> Challenge {
+    pub fn challenge(
+        &mut self,
+        onion: OnionAddr,
+        effort: u64,
+        now: u64,
+        rng: &mut dyn CryptoRng,
+    ) -> Challenge {
         // By age: when the key before goes, all its cookies have expired. By number: under a flood, a cookie may go
         // early; its holder is told "expired" and asks for another.
         let old = now.saturating_sub(self.current.born) > self.lifetime_s;
@@ -79,7 +85,12 @@ impl CookieJar {
     }
 
     /// Knows a cookie again, cheapest first: length, seal, expiry, unused. Changes nothing.
-    pub fn recognise(&self, cookie: &[u8], sealed: &[u8], now: u64) -> Result<(Cookie, Serial), Misbehaviour> {
+    pub fn recognise(
+        &self,
+        cookie: &[u8],
+        sealed: &[u8],
+        now: u64,
+    ) -> Result<(Cookie, Serial), Misbehaviour> {
         if cookie.len() > Cookie::BYTES_MAX || sealed.len() != SEALED_BYTES {
             return Err(Misbehaviour::CookieNotOurs);
         }
@@ -122,12 +133,15 @@ impl CookieJar {
     /// Whether a serial was given back before.
     pub fn was_given_back(&self, serial: Serial) -> bool {
         let mut generations = self.generations();
-        generations.any(|it| it.number == serial.generation && it.used.was_given_back(serial.number))
+        generations
+            .any(|it| it.number == serial.generation && it.used.was_given_back(serial.number))
     }
 
     fn generation(&mut self, serial: Serial) -> Option<&mut Generation> {
         let both = [Some(&mut self.current), self.previous.as_mut()];
-        both.into_iter().flatten().find(|it| it.number == serial.generation)
+        both.into_iter()
+            .flatten()
+            .find(|it| it.number == serial.generation)
     }
 
     fn generations(&self) -> impl Iterator<Item = &Generation> {
@@ -170,12 +184,21 @@ mod tests {
         let Challenge { cookie, sealed } = jar.challenge(onion(1), 7, 1000, &mut rng);
         let (read, serial) = jar.recognise(&cookie, &sealed, 1100).unwrap();
         assert_eq!((read.onion, read.effort, read.expiry), (onion(1), 7, 1100));
-        assert_eq!(jar.recognise(&cookie, &sealed, 1101), Err(Misbehaviour::CookieExpired));
+        assert_eq!(
+            jar.recognise(&cookie, &sealed, 1101),
+            Err(Misbehaviour::CookieExpired)
+        );
         // From the future: the clock was set back.
-        assert_eq!(jar.recognise(&cookie, &sealed, 999), Err(Misbehaviour::CookieExpired));
+        assert_eq!(
+            jar.recognise(&cookie, &sealed, 999),
+            Err(Misbehaviour::CookieExpired)
+        );
         assert_eq!(jar.take(serial), Ok(()));
         assert_eq!(jar.take(serial), Err(Misbehaviour::CookieUsed));
-        assert_eq!(jar.recognise(&cookie, &sealed, 1000), Err(Misbehaviour::CookieUsed));
+        assert_eq!(
+            jar.recognise(&cookie, &sealed, 1000),
+            Err(Misbehaviour::CookieUsed)
+        );
     }
 
     #[test]

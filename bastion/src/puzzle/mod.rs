@@ -44,7 +44,12 @@ impl Puzzle {
         onion: &OnionAddr,
         solver: &PeerId,
     ) -> Self {
-        let parts: [&[u8]; 4] = [cookie, sealed, onion.public_key().as_bytes(), solver.as_bytes()];
+        let parts: [&[u8]; 4] = [
+            cookie,
+            sealed,
+            onion.public_key().as_bytes(),
+            solver.as_bytes(),
+        ];
         let salt = *Digest::of(&signing_input(Context::Work, &parts)).as_bytes();
         Self {
             algorithm,
@@ -67,7 +72,11 @@ impl Puzzle {
     }
 
     /// The cheap condition alone: it does not depend on the solver.
-    pub fn inner_condition(inner_bits: u8, (cookie, sealed): (&[u8], &[u8]), nonce: &Nonce) -> bool {
+    pub fn inner_condition(
+        inner_bits: u8,
+        (cookie, sealed): (&[u8], &[u8]),
+        nonce: &Nonce,
+    ) -> bool {
         inner_holds(before_nonce(cookie, sealed), nonce, inner_bits)
     }
 
@@ -102,7 +111,10 @@ fn inner_holds(before_nonce: Sha256, nonce: &Nonce, inner_bits: u8) -> bool {
 
 fn leading_zero_bits(digest: &[u8; 32]) -> u32 {
     let zero_bytes = digest.iter().take_while(|byte| **byte == 0).count();
-    zero_bytes as u32 * 8 + digest.get(zero_bytes).map_or(0, |byte| byte.leading_zeros())
+    zero_bytes as u32 * 8
+        + digest
+            .get(zero_bytes)
+            .map_or(0, |byte| byte.leading_zeros())
 }
 
 /// (2^256 - 1) / effort, big-endian: long division by 64-bit digits.
@@ -172,8 +184,15 @@ mod tests {
         );
         let attempt = Attempt::default();
         let nonce = solve(&puzzle, [0; 16], 1, &attempt).unwrap();
-        assert_eq!((u128::from_be_bytes(nonce), attempt.evaluations()), (0x2fb, 12));
-        let work = Algorithm::Argon2id1m.evaluate(&nonce, &puzzle.salt, &mut Algorithm::Argon2id1m.memory());
+        assert_eq!(
+            (u128::from_be_bytes(nonce), attempt.evaluations()),
+            (0x2fb, 12)
+        );
+        let work = Algorithm::Argon2id1m.evaluate(
+            &nonce,
+            &puzzle.salt,
+            &mut Algorithm::Argon2id1m.memory(),
+        );
         assert_eq!(
             Digest::from_bytes(work).to_hex(),
             "026cf0fb537cd1589c79ec74b9cea953e5d2372aa5084161157a507d975d57bd"
@@ -215,8 +234,14 @@ mod tests {
         let nonce = solution(&puzzle(effort, 2, 1, 2));
         assert_eq!(verify(&puzzle(effort, 2, 1, 2), &nonce), Ok(()));
         // Fixed inputs: these were tried once and stay so.
-        assert_eq!(verify(&puzzle(effort, 2, 9, 2), &nonce), Err(Misbehaviour::Work));
-        assert_eq!(verify(&puzzle(effort, 2, 1, 9), &nonce), Err(Misbehaviour::Work));
+        assert_eq!(
+            verify(&puzzle(effort, 2, 9, 2), &nonce),
+            Err(Misbehaviour::Work)
+        );
+        assert_eq!(
+            verify(&puzzle(effort, 2, 1, 9), &nonce),
+            Err(Misbehaviour::Work)
+        );
         assert_eq!(
             verify(&puzzle(effort, 32, 1, 2), &nonce),
             Err(Misbehaviour::InnerCondition)

@@ -70,7 +70,10 @@ mod tests {
         assert_eq!(solve(&puzzle, [0; 16], 1, &Attempt::default()), Some(first));
         assert!(attempt.evaluations() >= 1);
         let nonce = solve(&puzzle, [0xff; 16], 3, &Attempt::default()).unwrap();
-        assert_eq!(puzzle.verify(&nonce, &mut Algorithm::Argon2id1m.memory()), Ok(()));
+        assert_eq!(
+            puzzle.verify(&nonce, &mut Algorithm::Argon2id1m.memory()),
+            Ok(())
+        );
     }
 
     #[test]

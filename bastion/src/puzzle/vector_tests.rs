@@ -65,13 +65,23 @@ fn every_puzzle_is_solved_by_the_same_nonce_with_the_same_digests() {
         assert_eq!(puzzle.verify(&nonce, &mut memory), Ok(()));
         let work = Algorithm::Argon2id1m.evaluate(&nonce, &puzzle.salt, &mut memory);
         assert_eq!(work, array(&vector, "work"));
-        let inner = Digest::of(&signing_input(Context::InnerWork, &[&encoded, &sealed, &nonce]));
+        let inner = Digest::of(&signing_input(
+            Context::InnerWork,
+            &[&encoded, &sealed, &nonce],
+        ));
         assert_eq!(*inner.as_bytes(), array(&vector, "inner"));
-        assert!(Puzzle::inner_condition(inner_bits, (&encoded, &sealed), &nonce));
+        assert!(Puzzle::inner_condition(
+            inner_bits,
+            (&encoded, &sealed),
+            &nonce
+        ));
 
         if let Some(lower) = u128::from_be_bytes(nonce).checked_sub(1) {
             let failed = puzzle.verify(&lower.to_be_bytes(), &mut memory);
-            assert!(matches!(failed, Err(Misbehaviour::InnerCondition | Misbehaviour::Work)));
+            assert!(matches!(
+                failed,
+                Err(Misbehaviour::InnerCondition | Misbehaviour::Work)
+            ));
         }
     }
 }

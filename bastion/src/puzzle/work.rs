@@ -87,7 +87,10 @@ mod tests {
 
     #[test]
     fn a_name_stands_for_one_function() {
-        assert_eq!(Algorithm::from_name("argon2id-1m"), Some(Algorithm::Argon2id1m));
+        assert_eq!(
+            Algorithm::from_name("argon2id-1m"),
+            Some(Algorithm::Argon2id1m)
+        );
         assert_eq!(Algorithm::from_name("argon2id-1M"), None);
     }
 }

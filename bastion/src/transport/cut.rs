@@ -82,23 +82,34 @@ enum Side {
 }
 
 impl<S: AsyncRead + Unpin, K: Unpin> AsyncRead for Cut<S, K> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().ask(cx, Side::Read, |inner, cx| inner.poll_read(cx, buf))
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.get_mut()
+            .ask(cx, Side::Read, |inner, cx| inner.poll_read(cx, buf))
     }
 }
 
 impl<S: AsyncWrite + Unpin, K: Unpin> AsyncWrite for Cut<S, K> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.get_mut()
             .ask(cx, Side::Write, |inner, cx| inner.poll_write(cx, buf))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().ask(cx, Side::Write, |inner, cx| inner.poll_flush(cx))
+        self.get_mut()
+            .ask(cx, Side::Write, |inner, cx| inner.poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().ask(cx, Side::Write, |inner, cx| inner.poll_shutdown(cx))
+        self.get_mut()
+            .ask(cx, Side::Write, |inner, cx| inner.poll_shutdown(cx))
     }
 }
 
@@ -114,7 +125,8 @@ mod tests {
         let token = CancellationToken::new();
         let (mut reader, mut writer) = split(Cut::new(near, token.clone()));
         let reads = tokio::spawn(async move { reader.read_u8().await.unwrap_err().kind() });
-        let writes = tokio::spawn(async move { writer.write_all(&[0; 100]).await.unwrap_err().kind() });
+        let writes =
+            tokio::spawn(async move { writer.write_all(&[0; 100]).await.unwrap_err().kind() });
         // The writer has begun once its first bytes arrive; it cannot end, since the pipe holds four.
         far.read_u8().await.unwrap();
         token.cancel();

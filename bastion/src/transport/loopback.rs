@@ -19,7 +19,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{AcceptError, BoxFuture, Circuit, DialError, Incoming, Listener, Stream, Transport, cut::Cut};
+use super::{
+    AcceptError, BoxFuture, Circuit, DialError, Incoming, Listener, Stream, Transport, cut::Cut,
+};
 
 /// An address on the loopback interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +29,10 @@ pub struct LoopbackAddr(SocketAddr);
 
 impl LoopbackAddr {
     /// Any free port of 127.0.0.1.
-    pub const ANY: Self = Self(SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
+    pub const ANY: Self = Self(SocketAddr::new(
+        std::net::IpAddr::V4(Ipv4Addr::LOCALHOST),
+        0,
+    ));
 
     /// The address.
     pub fn socket_addr(self) -> SocketAddr {
@@ -51,7 +56,9 @@ impl FromStr for LoopbackAddr {
     type Err = NotLoopback;
 
     fn from_str(text: &str) -> Result<Self, NotLoopback> {
-        text.parse::<SocketAddr>().map_err(|_| NotLoopback)?.try_into()
+        text.parse::<SocketAddr>()
+            .map_err(|_| NotLoopback)?
+            .try_into()
     }
 }
 

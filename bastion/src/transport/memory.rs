@@ -13,7 +13,9 @@ use keys::OnionAddr;
 use tokio::{io::duplex, sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{AcceptError, BoxFuture, Circuit, DialError, Incoming, Listener, Stream, Transport, cut::Cut};
+use super::{
+    AcceptError, BoxFuture, Circuit, DialError, Incoming, Listener, Stream, Transport, cut::Cut,
+};
 
 /// A network within this process. Clones are the same network.
 #[derive(Debug, Clone)]
@@ -171,7 +173,10 @@ mod tests {
         for _ in 0..ARRIVALS_MAX {
             net.transport().dial(&onion(1)).await.unwrap();
         }
-        assert_eq!(net.transport().dial(&onion(1)).await.err(), Some(DialError::Timeout));
+        assert_eq!(
+            net.transport().dial(&onion(1)).await.err(),
+            Some(DialError::Timeout)
+        );
     }
 
     #[tokio::test]

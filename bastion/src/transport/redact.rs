@@ -41,7 +41,10 @@ mod tests {
     fn an_address_is_cut_wherever_it_stands() {
         let address = "pg6mmjiyjmcrsslvykfwnntlaru7p5svn6y2ymmju6nubxndf4pscryd";
         assert_eq!(address.len(), ADDRESS_CHARS);
-        let text = format!("dial {address}.onion: no ({address}), {}.", address.to_uppercase());
+        let text = format!(
+            "dial {address}.onion: no ({address}), {}.",
+            address.to_uppercase()
+        );
         let redacted = redact_onions(&text);
         assert_eq!(redacted, "dial pg6mmjiy….onion: no (pg6mmjiy…), PG6MMJIY….");
     }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bastion::transport::tor::{TorListener, TorNode, TorTransport};
-use bastion::transport::{CircuitCounts, Incoming, Listener as _, ONION_PORT, Stream, Transport as _};
+use bastion::transport::{
+    CircuitCounts, Incoming, Listener as _, ONION_PORT, Stream, Transport as _,
+};
 use futures::future::join_all;
 use keys::{OnionAddr, OnionKey};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -32,7 +34,9 @@ pub(crate) async fn a_small_service_holds(small: &TorNode, strangers: &TorNode) 
     small.reachable().await;
     small.what_the_gate_shuts_ends_as_a_whole().await;
     small.too_many_streams_at_once_end_the_circuit().await;
-    small.opening_and_closing_in_a_circle_ends_the_circuit().await;
+    small
+        .opening_and_closing_in_a_circle_ends_the_circuit()
+        .await;
     small.idle_circuits_make_room_and_busy_ones_stay().await;
 }
 
@@ -69,10 +73,16 @@ impl Small<'_> {
                 }
             }
         }
-        println!("small service reachable: {:.2} s", begun.elapsed().as_secs_f64());
+        println!(
+            "small service reachable: {:.2} s",
+            begun.elapsed().as_secs_f64()
+        );
         let status = self.listener.watch()();
         assert_eq!(
-            (status.hardening.intro_points, status.hardening.intro_rate_per_s),
+            (
+                status.hardening.intro_points,
+                status.hardening.intro_rate_per_s
+            ),
             (4, 20)
         );
     }

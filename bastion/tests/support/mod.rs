@@ -13,8 +13,8 @@ use bastion::handshake::{AwaitChallenge, AwaitWelcome, Here, Work};
 use bastion::messages::{Hello, Message, Refused};
 use bastion::puzzle::{Attempt, solve};
 use bastion::{
-    Admitted, Applicant, Decision, Gate, GateConfig, Gatekeeper, HandshakeError, Internal, Listener, Profile,
-    RefusalCode, Session, Tier, Transport,
+    Admitted, Applicant, Decision, Gate, GateConfig, Gatekeeper, HandshakeError, Internal,
+    Listener, Profile, RefusalCode, Session, Tier, Transport,
 };
 use futures::future::BoxFuture;
 use keys::{BootId, Epoch, KeyManager};
@@ -66,7 +66,9 @@ pub struct Node {
 
 impl Node {
     pub fn new(number: u64, domains: &[&str], config: GateConfig, decision: Decision) -> Self {
-        let keys = Arc::new(KeyManager::generate(&mut ChaCha20Rng::seed_from_u64(number)));
+        let keys = Arc::new(KeyManager::generate(&mut ChaCha20Rng::seed_from_u64(
+            number,
+        )));
         let profile = Profile {
             apps: vec!["messages".into()],
             sync_domains: domains.iter().map(|name| name.to_string()).collect(),
@@ -122,7 +124,11 @@ impl Node {
         let solving = next.receive(challenge).unwrap();
         let puzzle = solving.puzzle(0).unwrap().unwrap();
         let nonce = solve(&puzzle, [0; 16], 1, &Attempt::default()).unwrap();
-        solving.solved(Work { nonce, more: 0 }, self.profile.clone(), Default::default())
+        solving.solved(
+            Work { nonce, more: 0 },
+            self.profile.clone(),
+            Default::default(),
+        )
     }
 
     pub fn here(&self) -> Arc<Here> {
@@ -144,8 +150,14 @@ impl Node {
         receiver
     }
 
-    pub async fn dial(&self, transport: &dyn Transport, to: &Node) -> Result<(Session, Admitted), HandshakeError> {
-        self.gate.dial(transport, &to.keys.onion(), None, &|_| ()).await
+    pub async fn dial(
+        &self,
+        transport: &dyn Transport,
+        to: &Node,
+    ) -> Result<(Session, Admitted), HandshakeError> {
+        self.gate
+            .dial(transport, &to.keys.onion(), None, &|_| ())
+            .await
     }
 }
 
@@ -179,7 +191,9 @@ impl Stranger {
         let frame = self.hears().await;
         drop(self.session);
         match Message::decode(&frame, 8192).unwrap() {
-            Message::Refused(Refused { code, .. }) => (code, self.admitting.await.unwrap().unwrap_err()),
+            Message::Refused(Refused { code, .. }) => {
+                (code, self.admitting.await.unwrap().unwrap_err())
+            }
             other => panic!("got a {}", other.kind()),
         }
     }

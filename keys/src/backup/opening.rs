@@ -24,7 +24,10 @@ impl BackupOpener {
     /// # Errors
     /// [`BackupError::NotABackup`], [`BackupError::UnknownVersion`], [`BackupError::Truncated`] inside the header,
     /// [`BackupError::WrongPassphrase`], [`BackupError::Key`], [`BackupError::Io`].
-    pub fn open<R: Read>(mut backup: R, passphrase: &Passphrase) -> Result<OpeningReader<R>, BackupError> {
+    pub fn open<R: Read>(
+        mut backup: R,
+        passphrase: &Passphrase,
+    ) -> Result<OpeningReader<R>, BackupError> {
         let header = read_header(&mut backup)?;
         let key = header.cost.derive(passphrase, &header.salt)?;
         if !is_key_of(&header, &key) {
@@ -106,7 +109,12 @@ impl<R: Read> OpeningReader<R> {
     }
 
     /// Opens with a vault's key that is in memory, if cost and salt are that vault's.
-    pub(crate) fn with_key(mut backup: R, cost: KdfCost, salt: &[u8; 16], key: &[u8; 32]) -> Result<Self, BackupError> {
+    pub(crate) fn with_key(
+        mut backup: R,
+        cost: KdfCost,
+        salt: &[u8; 16],
+        key: &[u8; 32],
+    ) -> Result<Self, BackupError> {
         let header = read_header(&mut backup)?;
         if (header.cost, header.salt) != (cost, *salt) {
             return Err(BackupError::OtherVault);
@@ -129,7 +137,10 @@ impl<R: Read> OpeningReader<R> {
         self.given = 0;
         self.chunk.extend(self.ahead.take());
         let room = CHUNK_BYTES + TAG_BYTES - self.chunk.len();
-        self.backup.by_ref().take(room as u64).read_to_end(&mut self.chunk)?;
+        self.backup
+            .by_ref()
+            .take(room as u64)
+            .read_to_end(&mut self.chunk)?;
         let mut ahead = Vec::with_capacity(1);
         if self.chunk.len() == CHUNK_BYTES + TAG_BYTES {
             self.backup.by_ref().take(1).read_to_end(&mut ahead)?;
@@ -144,7 +155,9 @@ impl<R: Read> OpeningReader<R> {
         match self.chunks.open(&mut self.chunk, true) {
             Ok(()) => self.at = At::End,
             // Sealed as one that others follow: they were cut off.
-            Err(_) if self.chunks.open(&mut self.chunk, false).is_ok() => return Err(BackupError::Truncated),
+            Err(_) if self.chunks.open(&mut self.chunk, false).is_ok() => {
+                return Err(BackupError::Truncated);
+            }
             Err(error) => return Err(error),
         }
         Ok(())

@@ -47,7 +47,15 @@ fn opened(backup: &[u8]) -> (Vec<u8>, Result<(), BackupError>) {
 
 #[test]
 fn every_size_around_a_chunk_s_border_comes_back() {
-    let sizes = [0, 1, 2, TAG_BYTES, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1];
+    let sizes = [
+        0,
+        1,
+        2,
+        TAG_BYTES,
+        CHUNK_BYTES - 1,
+        CHUNK_BYTES,
+        CHUNK_BYTES + 1,
+    ];
     let larger = [
         2 * CHUNK_BYTES - 1,
         2 * CHUNK_BYTES,
@@ -59,7 +67,11 @@ fn every_size_around_a_chunk_s_border_comes_back() {
         let backup = sealed(&plain);
         // A last chunk is never empty but in an empty backup.
         let chunks = size.div_ceil(CHUNK_BYTES).max(1);
-        assert_eq!(backup.len(), HEADER_BYTES + size + chunks * TAG_BYTES, "{size}");
+        assert_eq!(
+            backup.len(),
+            HEADER_BYTES + size + chunks * TAG_BYTES,
+            "{size}"
+        );
         let (got, result) = opened(&backup);
         assert!(result.is_ok() && got == plain, "{size}: {result:?}");
     }
@@ -118,14 +130,21 @@ fn every_truncation_is_noticed() {
         let border = HEADER_BYTES + chunks * SEALED_CHUNK;
         for (length, is_known) in [(border, true), (border + 5, true), (border + 500, false)] {
             let (got, result) = opened(&large[..length]);
-            assert_eq!(matches!(result, Err(BackupError::Truncated)), is_known, "{length}");
+            assert_eq!(
+                matches!(result, Err(BackupError::Truncated)),
+                is_known,
+                "{length}"
+            );
             // At a border the chunk before it shows that it was not the last, and is not given out.
             let given = if length == border {
                 chunks.saturating_sub(1)
             } else {
                 chunks
             };
-            assert!(result.is_err() && got == plain(given * CHUNK_BYTES), "{length}");
+            assert!(
+                result.is_err() && got == plain(given * CHUNK_BYTES),
+                "{length}"
+            );
         }
     }
 }
@@ -168,17 +187,32 @@ fn chunks_have_one_place_in_one_file() {
         assert!(result.is_err());
         got.len() / CHUNK_BYTES
     };
-    assert_eq!(refused(header, &[chunks[1], chunks[0], chunks[2], chunks[3]]), 0);
-    assert_eq!(refused(header, &[chunks[0], chunks[2], chunks[1], chunks[3]]), 1);
     assert_eq!(
-        refused(header, &[chunks[0], chunks[0], chunks[1], chunks[2], chunks[3]]),
+        refused(header, &[chunks[1], chunks[0], chunks[2], chunks[3]]),
+        0
+    );
+    assert_eq!(
+        refused(header, &[chunks[0], chunks[2], chunks[1], chunks[3]]),
+        1
+    );
+    assert_eq!(
+        refused(
+            header,
+            &[chunks[0], chunks[0], chunks[1], chunks[2], chunks[3]]
+        ),
         1
     );
     assert_eq!(refused(header, &[chunks[0], chunks[2], chunks[3]]), 1);
     // Something behind the last chunk, were it sealed too.
-    assert_eq!(refused(header, &[chunks[0], chunks[1], chunks[2], chunks[3], b"x"]), 3);
     assert_eq!(
-        refused(header, &[chunks[0], chunks[1], chunks[2], chunks[3], chunks[3]]),
+        refused(header, &[chunks[0], chunks[1], chunks[2], chunks[3], b"x"]),
+        3
+    );
+    assert_eq!(
+        refused(
+            header,
+            &[chunks[0], chunks[1], chunks[2], chunks[3], chunks[3]]
+        ),
         3
     );
     let mut writer = sealer(2).start(Vec::new()).unwrap();
@@ -203,7 +237,10 @@ struct Full(usize);
 
 impl Write for Full {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 = self.0.checked_sub(bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
+        self.0 = self
+            .0
+            .checked_sub(bytes.len())
+            .ok_or(io::ErrorKind::StorageFull)?;
         Ok(bytes.len())
     }
 
@@ -261,7 +298,10 @@ fn one_chunk_is_in_memory_whatever_the_size() {
 fn each_fault_of_opening_has_its_own_error() {
     let backup = sealed(&plain(40));
     let open = |backup: &[u8], passphrase| BackupOpener::open(backup, &word(passphrase)).map(drop);
-    assert!(matches!(open(&backup, "wrong"), Err(BackupError::WrongPassphrase)));
+    assert!(matches!(
+        open(&backup, "wrong"),
+        Err(BackupError::WrongPassphrase)
+    ));
     assert!(matches!(
         open(&backup, ""),
         Err(BackupError::Key(VaultError::EmptyPassphrase))
@@ -273,7 +313,10 @@ fn each_fault_of_opening_has_its_own_error() {
     assert!(matches!(open(b"", "right"), Err(BackupError::Truncated)));
     let mut newer = backup.clone();
     newer[16] = 2;
-    assert!(matches!(open(&newer, "right"), Err(BackupError::UnknownVersion(2))));
+    assert!(matches!(
+        open(&newer, "right"),
+        Err(BackupError::UnknownVersion(2))
+    ));
     let mut dear = backup;
     dear[17] = 0xff;
     assert!(matches!(
@@ -285,9 +328,19 @@ fn each_fault_of_opening_has_its_own_error() {
 #[test]
 fn a_vault_seals_without_its_passphrase_and_opens_what_it_sealed() {
     let dir = tempfile::tempdir().unwrap();
-    let keys = KeyManager::create(&dir.path().join("vault"), &word("right"), KdfCost::TEST, &mut rng(1)).unwrap();
+    let keys = KeyManager::create(
+        &dir.path().join("vault"),
+        &word("right"),
+        KdfCost::TEST,
+        &mut rng(1),
+    )
+    .unwrap();
     let backup = |keys: &KeyManager, seed| {
-        let mut writer = keys.backup_sealer(&mut rng(seed)).unwrap().start(Vec::new()).unwrap();
+        let mut writer = keys
+            .backup_sealer(&mut rng(seed))
+            .unwrap()
+            .start(Vec::new())
+            .unwrap();
         writer.write_all(b"database").unwrap();
         writer.finish().unwrap()
     };
@@ -307,11 +360,17 @@ fn a_vault_seals_without_its_passphrase_and_opens_what_it_sealed() {
     );
     let mut bent = first.clone();
     bent[50] ^= 1;
-    assert!(matches!(keys.open_backup(&bent[..]), Err(BackupError::Tampered)));
+    assert!(matches!(
+        keys.open_backup(&bent[..]),
+        Err(BackupError::Tampered)
+    ));
     // A changed passphrase opens what comes after.
     keys.change_passphrase(&word("other"), KdfCost::TEST, &mut rng(4))
         .unwrap();
-    assert!(matches!(keys.open_backup(&first[..]), Err(BackupError::OtherVault)));
+    assert!(matches!(
+        keys.open_backup(&first[..]),
+        Err(BackupError::OtherVault)
+    ));
     assert_eq!(
         read(BackupOpener::open(&first[..], &word("right")).unwrap()),
         "database"
@@ -345,7 +404,10 @@ fn a_chunk_is_what_the_cipher_alone_makes_of_it() {
     nonce[..19].copy_from_slice(&file_nonce[..19]);
     nonce[23] = 1;
     let cipher = XChaCha20Poly1305::new(file_key.as_bytes().into());
-    let payload = Payload { msg: body, aad: header };
+    let payload = Payload {
+        msg: body,
+        aad: header,
+    };
     assert_eq!(cipher.decrypt(&nonce.into(), payload).unwrap(), b"database");
 }
 

@@ -54,7 +54,9 @@ pub enum VaultError {
     #[error("the next key is not here; rotate with its recovery file")]
     NextKeyOffline,
     /// A recovery key that is not the one that the chain commits to: of before the last rotation, or made up.
-    #[error("this recovery key is not the next key of the chain; it may be older than the last rotation")]
+    #[error(
+        "this recovery key is not the next key of the chain; it may be older than the last rotation"
+    )]
     WrongRecoveryKey,
     /// A recovery key of another identity or node.
     #[error("this recovery key is for {0}")]

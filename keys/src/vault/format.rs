@@ -83,14 +83,22 @@ impl Header {
     }
 
     /// The whole file for a plaintext, which is sealed where it lies.
-    pub(super) fn seal(&self, key: &[u8; 32], mut plain: Zeroizing<Vec<u8>>) -> Result<Vec<u8>, VaultError> {
+    pub(super) fn seal(
+        &self,
+        key: &[u8; 32],
+        mut plain: Zeroizing<Vec<u8>>,
+    ) -> Result<Vec<u8>, VaultError> {
         let sealed_bytes = plain.len() + TAG_BYTES;
         if HEADER_BYTES + sealed_bytes + Digest::LEN > FILE_BYTES_MAX {
             return Err(VaultError::Full);
         }
         let mut file = self.encode(sealed_bytes as u32);
         let tag = XChaCha20Poly1305::new(key.into())
-            .encrypt_inout_detached(&XNonce::from(self.nonce), &file, plain.as_mut_slice().into())
+            .encrypt_inout_detached(
+                &XNonce::from(self.nonce),
+                &file,
+                plain.as_mut_slice().into(),
+            )
             .map_err(|_| VaultError::Full)?;
         file.extend_from_slice(&plain);
         file.extend_from_slice(&tag);
@@ -141,7 +149,9 @@ pub(super) fn parse(file: &[u8]) -> Result<Parsed<'_>, VaultError> {
     let Some((sealed, rest)) = reader.0.split_at_checked(sealed_bytes) else {
         return Err(VaultError::Truncated);
     };
-    let (checksum, rest) = rest.split_first_chunk::<32>().ok_or(VaultError::Truncated)?;
+    let (checksum, rest) = rest
+        .split_first_chunk::<32>()
+        .ok_or(VaultError::Truncated)?;
     let (checked, _) = file.split_at(HEADER_BYTES + sealed_bytes);
     if !rest.is_empty() || Digest::of(checked).as_bytes() != checksum {
         return Err(VaultError::Damaged);
@@ -160,7 +170,10 @@ impl Parsed<'_> {
         if !bool::from(key_check(key).ct_eq(&self.header.check)) {
             return Err(VaultError::WrongPassphrase);
         }
-        let (sealed, tag) = self.sealed.split_last_chunk::<TAG_BYTES>().ok_or(VaultError::Damaged)?;
+        let (sealed, tag) = self
+            .sealed
+            .split_last_chunk::<TAG_BYTES>()
+            .ok_or(VaultError::Damaged)?;
         let mut plain = Zeroizing::new(sealed.to_vec());
         XChaCha20Poly1305::new(key.into())
             .decrypt_inout_detached(
@@ -197,7 +210,9 @@ mod tests {
     }
 
     fn file() -> Vec<u8> {
-        header().seal(&key(), Zeroizing::new(b"plain".to_vec())).unwrap()
+        header()
+            .seal(&key(), Zeroizing::new(b"plain".to_vec()))
+            .unwrap()
     }
 
     fn open(file: &[u8]) -> Result<Vec<u8>, VaultError> {
@@ -245,7 +260,10 @@ mod tests {
             bent[body..].copy_from_slice(checksum.as_bytes());
             let error = open(&bent).unwrap_err();
             let expected = match place {
-                16..28 => matches!(error, VaultError::CostOutOfBounds(_) | VaultError::WrongPassphrase),
+                16..28 => matches!(
+                    error,
+                    VaultError::CostOutOfBounds(_) | VaultError::WrongPassphrase
+                ),
                 // Salt and key check: nobody can tell this from a wrong passphrase.
                 28..60 => matches!(error, VaultError::WrongPassphrase),
                 84..88 => matches!(error, VaultError::Truncated | VaultError::Damaged),
@@ -274,7 +292,10 @@ mod tests {
     fn a_file_is_bound_to_one_key() {
         let file = file();
         let parsed = parse(&file).unwrap();
-        assert!(matches!(parsed.open(&[9; 32]), Err(VaultError::WrongPassphrase)));
+        assert!(matches!(
+            parsed.open(&[9; 32]),
+            Err(VaultError::WrongPassphrase)
+        ));
         assert_ne!(key_check(&[8; 32]), key_check(&[9; 32]));
     }
 
@@ -289,6 +310,9 @@ mod tests {
         let mut long = file();
         long.push(0);
         assert!(matches!(open(&long), Err(VaultError::Damaged)));
-        assert!(matches!(open(b"SQLite format 3\0"), Err(VaultError::NotAVault)));
+        assert!(matches!(
+            open(b"SQLite format 3\0"),
+            Err(VaultError::NotAVault)
+        ));
     }
 }

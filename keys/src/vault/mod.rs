@@ -91,10 +91,15 @@ impl KeyManager {
         rng: &mut dyn CryptoRng,
     ) -> Result<(), VaultError> {
         let mut state = self.write();
-        let Some(old) = &state.file else { return Ok(()) };
+        let Some(old) = &state.file else {
+            return Ok(());
+        };
         old.check_unchanged()?;
         let sealed = Sealed::new(&old.path, passphrase, cost, rng)?;
-        private_file::replace(&old.path, &sealed.header.seal(&sealed.key, state.secrets.encode())?)?;
+        private_file::replace(
+            &old.path,
+            &sealed.header.seal(&sealed.key, state.secrets.encode())?,
+        )?;
         state.file = Some(sealed);
         Ok(())
     }
@@ -168,13 +173,21 @@ impl KeyManager {
 
     /// The identities held here, oldest first.
     pub fn identities(&self) -> Vec<Oid> {
-        self.read().secrets.identities.iter().map(|holder| holder.oid).collect()
+        self.read()
+            .secrets
+            .identities
+            .iter()
+            .map(|holder| holder.oid)
+            .collect()
     }
 
     /// The key chain of an identity held here.
     pub fn identity_chain(&self, identity: Oid) -> Option<KeyChain> {
         let state = self.read();
-        state.identity(identity).ok().map(|holder| holder.chain.clone())
+        state
+            .identity(identity)
+            .ok()
+            .map(|holder| holder.chain.clone())
     }
 
     /// A new identity. It is on the disk when its oid is returned.
@@ -228,7 +241,9 @@ impl fmt::Debug for KeyManager {
 impl State {
     fn identity(&self, oid: Oid) -> Result<&Holder, UnknownIdentity> {
         let mut identities = self.secrets.identities.iter();
-        identities.find(|holder| holder.oid == oid).ok_or(UnknownIdentity(oid))
+        identities
+            .find(|holder| holder.oid == oid)
+            .ok_or(UnknownIdentity(oid))
     }
 
     fn holder(&self, oid: Oid) -> Result<&Holder, UnknownIdentity> {
@@ -239,25 +254,39 @@ impl State {
     }
 
     fn holder_mut(&mut self, oid: Oid) -> Result<&mut Holder, UnknownIdentity> {
-        let Secrets { node, identities, .. } = &mut self.secrets;
+        let Secrets {
+            node, identities, ..
+        } = &mut self.secrets;
         let mut holders = std::iter::once(node).chain(identities);
-        holders.find(|holder| holder.oid == oid).ok_or(UnknownIdentity(oid))
+        holders
+            .find(|holder| holder.oid == oid)
+            .ok_or(UnknownIdentity(oid))
     }
 
     /// Writes the file anew, under a new nonce.
     fn save(&mut self, rng: &mut dyn CryptoRng) -> Result<(), VaultError> {
-        let Some(sealed) = &mut self.file else { return Ok(()) };
+        let Some(sealed) = &mut self.file else {
+            return Ok(());
+        };
         sealed.check_unchanged()?;
         let mut header = sealed.header;
         rng.fill_bytes(&mut header.nonce);
-        private_file::replace(&sealed.path, &header.seal(&sealed.key, self.secrets.encode())?)?;
+        private_file::replace(
+            &sealed.path,
+            &header.seal(&sealed.key, self.secrets.encode())?,
+        )?;
         sealed.header = header;
         Ok(())
     }
 }
 
 impl Sealed {
-    fn new(path: &Path, passphrase: &Passphrase, cost: KdfCost, rng: &mut dyn CryptoRng) -> Result<Self, VaultError> {
+    fn new(
+        path: &Path,
+        passphrase: &Passphrase,
+        cost: KdfCost,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<Self, VaultError> {
         let (mut salt, mut nonce) = ([0; 16], [0; 24]);
         rng.fill_bytes(&mut salt);
         rng.fill_bytes(&mut nonce);

@@ -65,7 +65,12 @@ impl KeyManager {
     /// # Errors
     /// [`VaultError::ChainFull`] where the chain has `events_max` events already, the most that peers take;
     /// [`VaultError::NextKeyOffline`] where the next key was put away.
-    pub fn rotate(&self, holder: Oid, events_max: usize, rng: &mut dyn CryptoRng) -> Result<(), VaultError> {
+    pub fn rotate(
+        &self,
+        holder: Oid,
+        events_max: usize,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<(), VaultError> {
         let mut state = self.write();
         let old = state.holder(holder)?;
         let next = old.next.here().ok_or(VaultError::NextKeyOffline)?;
@@ -102,7 +107,11 @@ impl KeyManager {
         let state = self.read();
         let holder = state.holder(holder)?;
         let next = holder.next.here().ok_or(VaultError::NextKeyOffline)?;
-        Ok(RecoveryKey::new(holder.oid, holder.key_id() + 1, next.clone()))
+        Ok(RecoveryKey::new(
+            holder.oid,
+            holder.key_id() + 1,
+            next.clone(),
+        ))
     }
 
     /// Takes the next key out of the vault, so that a thief of vault and passphrase cannot rotate and the owner, who holds
@@ -111,7 +120,12 @@ impl KeyManager {
     ///
     /// # Errors
     /// [`VaultError::OtherHolder`], or [`VaultError::WrongRecoveryKey`] if `recovery` is not the key that would be forgotten.
-    pub fn forget_next(&self, holder: Oid, recovery: &RecoveryKey, rng: &mut dyn CryptoRng) -> Result<(), VaultError> {
+    pub fn forget_next(
+        &self,
+        holder: Oid,
+        recovery: &RecoveryKey,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<(), VaultError> {
         let mut state = self.write();
         let old = state.holder(holder)?;
         old.check_recovery(recovery)?;

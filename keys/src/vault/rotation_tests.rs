@@ -53,14 +53,18 @@ fn a_next_key_that_was_put_away_rotates_from_its_file_alone() {
         keys.rotate(alice, EVENTS_MAX, &mut rng(3)),
         Err(VaultError::NextKeyOffline)
     ));
-    assert!(matches!(keys.recovery_key(alice), Err(VaultError::NextKeyOffline)));
+    assert!(matches!(
+        keys.recovery_key(alice),
+        Err(VaultError::NextKeyOffline)
+    ));
     // Once more does no harm.
     keys.forget_next(alice, &recovery, &mut rng(3)).unwrap();
     assert!(matches!(
         keys.rotate_with(alice, &recovery, 0, &mut rng(3)),
         Err(VaultError::ChainFull(0))
     ));
-    keys.rotate_with(alice, &recovery, EVENTS_MAX, &mut rng(3)).unwrap();
+    keys.rotate_with(alice, &recovery, EVENTS_MAX, &mut rng(3))
+        .unwrap();
     let keys = reopened(&path);
     let chain = keys.identity_chain(alice).unwrap().verify(1).unwrap();
     assert_eq!(chain.current(), recovery.secret().public());
@@ -115,7 +119,8 @@ fn the_thief_of_vault_and_passphrase_cannot_rotate_and_the_owner_shuts_him_out()
     forged.rotate(&secret, &SecretKey::from_seed(&[9; 32]).public());
     assert_eq!(forged.verify(EVENTS_MAX), Err(ChainError::NotCommitted(1)));
 
-    keys.rotate_with(alice, &recovery, EVENTS_MAX, &mut rng(5)).unwrap();
+    keys.rotate_with(alice, &recovery, EVENTS_MAX, &mut rng(5))
+        .unwrap();
     let chain = keys.identity_chain(alice).unwrap();
     let verified = chain.verify(EVENTS_MAX).unwrap();
     let object = thief.sign_object(alice, vec![0x80]).unwrap();
@@ -123,7 +128,9 @@ fn the_thief_of_vault_and_passphrase_cannot_rotate_and_the_owner_shuts_him_out()
     let home = thief.home_record(alice, 9).unwrap();
     assert_eq!(home.verify(&verified, 0), Err(crate::HomeError::OldKey));
     assert_eq!(
-        thief.catch_up(alice, &chain, EVENTS_MAX, &mut rng(6)).unwrap(),
+        thief
+            .catch_up(alice, &chain, EVENTS_MAX, &mut rng(6))
+            .unwrap(),
         CaughtUp::Lost
     );
 }
@@ -134,7 +141,8 @@ fn older_copy(rotations: usize) -> (tempfile::TempDir, KeyManager, KeyManager) {
     let copy = dir.path().join("copy");
     private_file::create(&copy, &fs::read(&path).unwrap()).unwrap();
     for seed in 0..rotations {
-        keys.rotate(keys.server_oid(), 9, &mut rng(10 + seed as u64)).unwrap();
+        keys.rotate(keys.server_oid(), 9, &mut rng(10 + seed as u64))
+            .unwrap();
     }
     (dir, keys, reopened(&copy))
 }
@@ -143,18 +151,27 @@ fn older_copy(rotations: usize) -> (tempfile::TempDir, KeyManager, KeyManager) {
 fn a_node_from_an_older_backup_takes_up_the_rotation_that_peers_know() {
     let (dir, newer, older) = older_copy(1);
     let (node, chain) = (newer.server_oid(), newer.node_chain());
-    assert_eq!(older.catch_up(node, &chain, 9, &mut rng(3)).unwrap(), CaughtUp::Adopted);
+    assert_eq!(
+        older.catch_up(node, &chain, 9, &mut rng(3)).unwrap(),
+        CaughtUp::Adopted
+    );
     let older = reopened(&dir.path().join("copy"));
     assert_eq!(older.node_chain(), chain);
     let current = chain.verify(9).unwrap().current();
     let signature = older.sign_as_node(Context::Welcome, &[b"x"]);
-    assert_eq!(current.verify(Context::Welcome, &[b"x"], &signature), Ok(()));
+    assert_eq!(
+        current.verify(Context::Welcome, &[b"x"], &signature),
+        Ok(())
+    );
     // The key after it is in the newer vault alone.
     assert!(matches!(
         older.rotate(node, 9, &mut rng(4)),
         Err(VaultError::NextKeyOffline)
     ));
-    assert_eq!(older.catch_up(node, &chain, 9, &mut rng(3)).unwrap(), CaughtUp::Same);
+    assert_eq!(
+        older.catch_up(node, &chain, 9, &mut rng(3)).unwrap(),
+        CaughtUp::Same
+    );
     let recovery = newer.recovery_key(node).unwrap();
     older.rotate_with(node, &recovery, 9, &mut rng(5)).unwrap();
     assert!(older.node_chain().continues(&chain));
@@ -164,12 +181,16 @@ fn a_node_from_an_older_backup_takes_up_the_rotation_that_peers_know() {
 fn rotations_beyond_the_keys_at_hand_are_lost_and_change_nothing() {
     let (_dir, newer, older) = older_copy(2);
     let (node, before) = (newer.server_oid(), older.node_chain());
-    let caught_up = older.catch_up(node, &newer.node_chain(), 9, &mut rng(3)).unwrap();
+    let caught_up = older
+        .catch_up(node, &newer.node_chain(), 9, &mut rng(3))
+        .unwrap();
     assert_eq!((caught_up, older.node_chain()), (CaughtUp::Lost, before));
     // One rotation only, but its key was put away before.
     let (dir, newer, older) = older_copy(1);
     put_away(&older, node, &dir.path().join("recovery"));
-    let caught_up = older.catch_up(node, &newer.node_chain(), 9, &mut rng(3)).unwrap();
+    let caught_up = older
+        .catch_up(node, &newer.node_chain(), 9, &mut rng(3))
+        .unwrap();
     assert_eq!((caught_up, older.key_id(node)), (CaughtUp::Lost, Ok(0)));
 }
 
@@ -177,9 +198,13 @@ fn rotations_beyond_the_keys_at_hand_are_lost_and_change_nothing() {
 fn a_chain_that_is_not_ours_is_not_followed() {
     let (dir, newer, older) = older_copy(1);
     let node = newer.server_oid();
-    let catch_up = |keys: &KeyManager, chain: &KeyChain, max| keys.catch_up(node, chain, max, &mut rng(3));
+    let catch_up =
+        |keys: &KeyManager, chain: &KeyChain, max| keys.catch_up(node, chain, max, &mut rng(3));
     // What peers know is older than what is here.
-    assert_eq!(catch_up(&newer, &older.node_chain(), 9).unwrap(), CaughtUp::Same);
+    assert_eq!(
+        catch_up(&newer, &older.node_chain(), 9).unwrap(),
+        CaughtUp::Same
+    );
     // The same rotation done twice, each with a next key of its own, branches off.
     older.rotate(node, 9, &mut rng(99)).unwrap();
     let copy = reopened(&dir.path().join("copy"));
@@ -187,9 +212,17 @@ fn a_chain_that_is_not_ours_is_not_followed() {
     let mut broken = newer.node_chain();
     broken.events[0].signature = Signature::from_bytes([1; 64]);
     let long = newer.node_chain();
-    for (chain, max) in [(&newer.node_chain(), 9), (&stranger, 9), (&broken, 9), (&long, 0)] {
+    for (chain, max) in [
+        (&newer.node_chain(), 9),
+        (&stranger, 9),
+        (&broken, 9),
+        (&long, 0),
+    ] {
         let result = catch_up(&copy, chain, max);
-        assert!(matches!(result, Err(VaultError::ForeignChain)), "{result:?}");
+        assert!(
+            matches!(result, Err(VaultError::ForeignChain)),
+            "{result:?}"
+        );
     }
     assert_eq!(copy.node_chain(), older.node_chain());
 }
@@ -227,7 +260,10 @@ fn a_change_that_could_not_be_saved_has_not_happened() {
     let onion = keys.onion();
     fs::create_dir(dir.path().join("vault.new")).unwrap();
     assert!(keys.forget_next(node, &recovery, &mut rng(2)).is_err());
-    assert!(keys.rotate_with(node, &recovery, EVENTS_MAX, &mut rng(2)).is_err());
+    assert!(
+        keys.rotate_with(node, &recovery, EVENTS_MAX, &mut rng(2))
+            .is_err()
+    );
     let other = crate::OnionKey::generate(&mut rng(3));
     assert!(keys.import_onion(other, &mut rng(2)).is_err());
     let [info] = keys.holders()[..] else {

@@ -96,7 +96,9 @@ impl Holder {
 
     /// Puts keys to a chain, if they are the chain's.
     fn restore(chain: KeyChain, current: SecretKey, next: Next) -> Result<Self, VaultError> {
-        let verified = chain.verify(EVENTS_MAX).map_err(|_| VaultError::Inconsistent)?;
+        let verified = chain
+            .verify(EVENTS_MAX)
+            .map_err(|_| VaultError::Inconsistent)?;
         let is_committed = match &next {
             Next::Here(next) => committed(&chain) == commitment(&next.public()),
             Next::Offline => true,
@@ -128,7 +130,10 @@ impl Next {
 }
 
 fn committed(chain: &KeyChain) -> Digest {
-    chain.events.last().map_or(chain.genesis.next, |event| event.next)
+    chain
+        .events
+        .last()
+        .map_or(chain.genesis.next, |event| event.next)
 }
 
 impl Secrets {
@@ -148,8 +153,13 @@ impl Secrets {
 
     /// Why the memory of some key is not locked, if it is not.
     pub(super) fn lock_fault(&self) -> Option<&str> {
-        let mut faults = self.holders().flat_map(Holder::keys).map(SecretKey::lock_fault);
-        self.onion.lock_fault().or_else(|| faults.find_map(|fault| fault))
+        let mut faults = self
+            .holders()
+            .flat_map(Holder::keys)
+            .map(SecretKey::lock_fault);
+        self.onion
+            .lock_fault()
+            .or_else(|| faults.find_map(|fault| fault))
     }
 
     /// The plaintext to seal. Written once into a buffer that is large enough.
@@ -162,7 +172,8 @@ impl Secrets {
         let seeds = self.holders().flat_map(Holder::keys).count();
         let bytes = ONION_BYTES + 4 + seeds * SEED_BYTES + records.len();
         let mut plain = Zeroizing::new(Vec::with_capacity(bytes));
-        self.onion.with_secret(|secret| plain.extend_from_slice(secret));
+        self.onion
+            .with_secret(|secret| plain.extend_from_slice(secret));
         plain.extend_from_slice(&(seeds as u32).to_be_bytes());
         for key in self.holders().flat_map(Holder::keys) {
             key.with_seed(|seed| plain.extend_from_slice(seed));
@@ -189,7 +200,8 @@ impl Secrets {
             items_max: super::format::FILE_BYTES_MAX,
         };
         type Record = (bool, KeyChain);
-        let (node, identities): (Record, Vec<Record>) = codec::decode(rest, &limits).map_err(|_| fault())?;
+        let (node, identities): (Record, Vec<Record>) =
+            codec::decode(rest, &limits).map_err(|_| fault())?;
         let mut seeds = seeds.into_iter();
         let mut holder = |(is_here, chain): Record| {
             let current = seeds.next().ok_or_else(fault)?;
@@ -200,7 +212,10 @@ impl Secrets {
             Holder::restore(chain, current, next)
         };
         let node = holder(node)?;
-        let identities = identities.into_iter().map(&mut holder).collect::<Result<_, _>>()?;
+        let identities = identities
+            .into_iter()
+            .map(&mut holder)
+            .collect::<Result<_, _>>()?;
         if seeds.next().is_some() {
             return Err(fault());
         }
@@ -223,7 +238,9 @@ mod tests {
         secrets.identities.push(Holder::generate(&mut rng));
         let bob = Holder::generate(&mut rng);
         let next = bob.next.here().unwrap();
-        secrets.identities.push(bob.rotated(next, 1, &mut rng).unwrap());
+        secrets
+            .identities
+            .push(bob.rotated(next, 1, &mut rng).unwrap());
         secrets.identities.push(Holder {
             next: Next::Offline,
             ..Holder::generate(&mut rng)
@@ -240,7 +257,9 @@ mod tests {
         assert_eq!(back.identities[1].key_id(), 1);
         assert_eq!(back.identities[1].oid, secrets().identities[1].oid);
         let is_here = |holder: &Holder| holder.next.here().is_some();
-        assert!(is_here(&back.node) && is_here(&back.identities[1]) && !is_here(&back.identities[2]));
+        assert!(
+            is_here(&back.node) && is_here(&back.identities[1]) && !is_here(&back.identities[2])
+        );
     }
 
     #[test]
@@ -262,7 +281,10 @@ mod tests {
         assert_eq!(count, 7);
         missing[ONION_BYTES + 3] = count - 1;
         missing.drain(ONION_BYTES + 4..ONION_BYTES + 4 + SEED_BYTES);
-        assert!(matches!(Secrets::decode(&missing), Err(VaultError::Inconsistent)));
+        assert!(matches!(
+            Secrets::decode(&missing),
+            Err(VaultError::Inconsistent)
+        ));
         let plain = secrets().encode();
         for length in 0..plain.len() {
             assert!(Secrets::decode(&plain[..length]).is_err(), "{length}");

@@ -29,7 +29,10 @@ fn what_was_made_is_there_after_opening() {
     let (_dir, path, keys) = vault();
     let alice = keys.add_identity(&mut rng(2)).unwrap();
     let bob = keys.add_identity(&mut rng(3)).unwrap();
-    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(
+        fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
 
     let again = KeyManager::open(&path, &word("right")).unwrap();
     assert_eq!(again.peer_id(), keys.peer_id());
@@ -40,7 +43,10 @@ fn what_was_made_is_there_after_opening() {
     assert_eq!(again.identity_chain(keys.server_oid()), None);
     let secret = |keys: &KeyManager| keys.with_onion_secret(|secret| *secret);
     assert_eq!(secret(&again), secret(&keys));
-    assert_eq!((again.cost(), keys.cost()), (Some(KdfCost::TEST), Some(KdfCost::TEST)));
+    assert_eq!(
+        (again.cost(), keys.cost()),
+        (Some(KdfCost::TEST), Some(KdfCost::TEST))
+    );
 }
 
 #[test]
@@ -61,7 +67,10 @@ fn each_fault_has_its_own_error() {
     ));
     let good = fs::read(&path).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(matches!(open(), VaultError::File(FileError::LoosePermissions { .. })));
+    assert!(matches!(
+        open(),
+        VaultError::File(FileError::LoosePermissions { .. })
+    ));
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(&path, &good[..100]).unwrap();
     assert!(matches!(open(), VaultError::Truncated));
@@ -81,7 +90,10 @@ fn each_fault_has_its_own_error() {
         Err(VaultError::WrongPassphrase)
     ));
     fs::write(&path, vec![b'x'; FILE_BYTES_MAX + 1]).unwrap();
-    assert!(matches!(open(), VaultError::File(FileError::TooLong { .. })));
+    assert!(matches!(
+        open(),
+        VaultError::File(FileError::TooLong { .. })
+    ));
     fs::remove_file(&path).unwrap();
     assert!(matches!(open(), VaultError::File(FileError::NotFound(_))));
 }
@@ -92,27 +104,42 @@ fn signs_as_node_as_onion_and_as_identity() {
     let alice = keys.add_identity(&mut rng(2)).unwrap();
     let node = keys.node_chain().verify(0).unwrap();
     let signature = keys.sign_as_node(Context::Welcome, &[b"x"]);
-    assert_eq!(node.current().verify(Context::Welcome, &[b"x"], &signature), Ok(()));
+    assert_eq!(
+        node.current().verify(Context::Welcome, &[b"x"], &signature),
+        Ok(())
+    );
     let signature = keys.sign_as_onion(Context::OnionBinding, &[b"x"]);
     let onion = keys.onion();
     assert_eq!(
-        onion.public_key().verify(Context::OnionBinding, &[b"x"], &signature),
+        onion
+            .public_key()
+            .verify(Context::OnionBinding, &[b"x"], &signature),
         Ok(())
     );
     let sign1 = keys.sign1_as_node(Context::Package, b"payload");
     let sign1 = crate::cose::Sign1::parse(&sign1, 1024).unwrap();
-    assert_eq!(sign1.verify(&node.current(), Context::Package), Ok(b"payload".to_vec()));
+    assert_eq!(
+        sign1.verify(&node.current(), Context::Package),
+        Ok(b"payload".to_vec())
+    );
 
     let chain = keys.identity_chain(alice).unwrap().verify(0).unwrap();
     let object = keys.sign_object(alice, vec![0x80]).unwrap();
     assert_eq!(object.verify(&chain.current()), Ok(()));
     let object = keys.sign_object(keys.server_oid(), vec![0x80]).unwrap();
     assert_eq!(object.verify(&node.current()), Ok(()));
-    let home = keys.home_record(alice, 7).unwrap().verify(&chain, 0).unwrap();
+    let home = keys
+        .home_record(alice, 7)
+        .unwrap()
+        .verify(&chain, 0)
+        .unwrap();
     assert_eq!((home.node(), home.counter()), (keys.peer_id(), 7));
 
     let stranger = Oid::from_bytes([9; 16]);
-    assert_eq!(keys.sign_object(stranger, vec![]), Err(UnknownIdentity(stranger)));
+    assert_eq!(
+        keys.sign_object(stranger, vec![]),
+        Err(UnknownIdentity(stranger))
+    );
     // The node is not an identity: it has no home.
     assert_eq!(
         keys.home_record(keys.server_oid(), 1),
@@ -134,9 +161,16 @@ fn a_rotation_keeps_the_name_and_changes_the_key() {
     let after = keys.identity_chain(alice).unwrap().verify(2).unwrap();
     assert_eq!((after.oid(), after.key_id()), (alice, 2));
     let object = keys.sign_object(alice, vec![0x80]).unwrap();
-    assert_eq!((object.key_id(), object.verify(&after.current())), (2, Ok(())));
+    assert_eq!(
+        (object.key_id(), object.verify(&after.current())),
+        (2, Ok(()))
+    );
     assert_eq!(object.verify(&before.current()), Err(BadSignature));
-    let home = keys.home_record(alice, 1).unwrap().verify(&after, 2).unwrap();
+    let home = keys
+        .home_record(alice, 1)
+        .unwrap()
+        .verify(&after, 2)
+        .unwrap();
     assert_eq!(home.node(), peer);
 }
 
@@ -151,7 +185,12 @@ fn an_identity_that_could_not_be_saved_is_not_there() {
     assert_eq!(keys.node_chain().events, []);
     fs::remove_dir(blocked).unwrap();
     let alice = keys.add_identity(&mut rng(2)).unwrap();
-    assert_eq!(KeyManager::open(&path, &word("right")).unwrap().identities(), [alice]);
+    assert_eq!(
+        KeyManager::open(&path, &word("right"))
+            .unwrap()
+            .identities(),
+        [alice]
+    );
 }
 
 #[test]
@@ -163,7 +202,12 @@ fn two_processes_do_not_overwrite_each_others_keys() {
         keys.add_identity(&mut rng(3)),
         Err(VaultError::ChangedMeanwhile)
     ));
-    assert_eq!(KeyManager::open(&path, &word("right")).unwrap().identities(), [alice]);
+    assert_eq!(
+        KeyManager::open(&path, &word("right"))
+            .unwrap()
+            .identities(),
+        [alice]
+    );
 }
 
 #[test]
@@ -173,13 +217,19 @@ fn a_changed_passphrase_opens_and_the_old_one_does_not() {
         passes: 2,
         ..KdfCost::TEST
     };
-    keys.change_passphrase(&word("other"), cost, &mut rng(2)).unwrap();
+    keys.change_passphrase(&word("other"), cost, &mut rng(2))
+        .unwrap();
     let alice = keys.add_identity(&mut rng(3)).unwrap();
     assert!(matches!(
         KeyManager::open(&path, &word("right")),
         Err(VaultError::WrongPassphrase)
     ));
-    assert_eq!(KeyManager::open(&path, &word("other")).unwrap().identities(), [alice]);
+    assert_eq!(
+        KeyManager::open(&path, &word("other"))
+            .unwrap()
+            .identities(),
+        [alice]
+    );
 }
 
 #[test]
@@ -197,7 +247,10 @@ fn no_nonce_is_used_twice_and_no_secret_is_in_the_file_or_in_debug() {
             .any(|window| seed.windows(8).any(|part| part == window))
     );
     let debug = format!("{keys:?}");
-    assert!(debug.len() < 40 && debug.starts_with("KeyManager("), "{debug}");
+    assert!(
+        debug.len() < 40 && debug.starts_with("KeyManager("),
+        "{debug}"
+    );
 }
 
 #[test]
@@ -216,7 +269,8 @@ fn an_onion_key_moves_in_and_out() {
     let folder = dir.path().join("service");
     let (old, ticket) = (keys.onion(), keys.ticket_key());
     keys.export_onion(&folder).unwrap();
-    keys.import_onion(OnionKey::generate(&mut rng(9)), &mut rng(2)).unwrap();
+    keys.import_onion(OnionKey::generate(&mut rng(9)), &mut rng(2))
+        .unwrap();
     let keys = KeyManager::open(&path, &word("right")).unwrap();
     assert_ne!(keys.onion(), old);
     let sealed = ticket.seal(b"", b"ticket", &mut rng(3));
@@ -228,5 +282,8 @@ fn an_onion_key_moves_in_and_out() {
     assert_eq!(keys.ticket_key().open(b"", &sealed).unwrap(), b"ticket");
     let signature = keys.sign_as_onion(Context::OnionBinding, &[b"x"]);
     let public = old.public_key();
-    assert_eq!(public.verify(Context::OnionBinding, &[b"x"], &signature), Ok(()));
+    assert_eq!(
+        public.verify(Context::OnionBinding, &[b"x"], &signature),
+        Ok(())
+    );
 }

@@ -23,7 +23,10 @@ fn with(header: Option<(&str, &str)>, host: &str, path: &str) -> Request<Body> {
 async fn without_the_token_there_is_nothing() {
     let here = Here::new().await;
     let other = ApiToken::generate(&mut ChaCha20Rng::seed_from_u64(9));
-    let (right, wrong) = (format!("Bearer {}", here.token), format!("Bearer {}", *other.to_text()));
+    let (right, wrong) = (
+        format!("Bearer {}", here.token),
+        format!("Bearer {}", *other.to_text()),
+    );
     let (bare, basic) = (here.token.clone(), format!("Basic {}", here.token));
     let refused = [
         None,
@@ -36,7 +39,9 @@ async fn without_the_token_there_is_nothing() {
     for text in refused {
         let header = text.map(|text| ("authorization", text.as_str()));
         for path in ["/api/status", "/api/messages/inbox", "/api/nothing", "/"] {
-            here.ask(with(header, HOST, path)).await.refused(401, "token");
+            here.ask(with(header, HOST, path))
+                .await
+                .refused(401, "token");
         }
     }
     here.ask(with(Some(("authorization", &right)), HOST, "/api/status"))
@@ -66,12 +71,18 @@ async fn only_names_of_this_machine_are_answered() {
         "127.0.0.1.nip.io",
         "",
     ] {
-        here.ask(with(None, host, "/healthz")).await.refused(403, "host");
+        here.ask(with(None, host, "/healthz"))
+            .await
+            .refused(403, "host");
     }
-    let none = Request::builder().uri("/healthz").body(Body::empty()).unwrap();
+    let none = Request::builder()
+        .uri("/healthz")
+        .body(Body::empty())
+        .unwrap();
     here.ask(none).await.refused(403, "host");
     let mut two = with(None, HOST, "/healthz");
-    two.headers_mut().append("host", "evil.example".parse().unwrap());
+    two.headers_mut()
+        .append("host", "evil.example".parse().unwrap());
     here.ask(two).await.refused(403, "host");
     let absolute = Request::builder()
         .uri("http://evil.example/healthz")
@@ -86,7 +97,9 @@ async fn pages_of_other_origins_are_refused_even_with_the_token() {
     let here = Here::new().await;
     for origin in ["https://evil.example", "null", "http://127.0.0.1:8470"] {
         let mut request = here.request("GET", "/api/status", "");
-        request.headers_mut().insert("origin", origin.parse().unwrap());
+        request
+            .headers_mut()
+            .insert("origin", origin.parse().unwrap());
         here.ask(request).await.refused(403, "origin");
     }
 }
@@ -103,7 +116,9 @@ async fn places_deadline_and_body_have_limits() {
     let mut here = Here::new().await;
     here.config.body_bytes_max = 200;
     let long = "x".repeat(200);
-    here.send(here.alice, here.bob, &long).await.refused(413, "too_long");
+    here.send(here.alice, here.bob, &long)
+        .await
+        .refused(413, "too_long");
     here.config.body_bytes_max = 1 << 20;
     here.config.request_deadline_s = 0;
     here.node.dials_hang.store(true, Ordering::Relaxed);

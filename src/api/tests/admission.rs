@@ -27,9 +27,9 @@ async fn knock(here: &Here, number: u8, days_ago: u64) -> PeerId {
         since: Timestamp(0),
     };
     let then = Timestamp(NOW.0 - days_ago * DAY_MS);
-    let note = here
-        .engine
-        .write(move |core, now| core.write(now, |graph| graph.tx().note_knock(&knock, then, &bounds)));
+    let note = here.engine.write(move |core, now| {
+        core.write(now, |graph| graph.tx().note_knock(&knock, then, &bounds))
+    });
     assert!(
         note.await
             .map_err(|error: crate::engine::EngineError<StoreError>| error)
@@ -45,7 +45,10 @@ async fn tier(here: &Here, peer: PeerId) -> Option<Tier> {
 
 async fn ids(here: &Here, path: &str, field: &str) -> Vec<Value> {
     let answer = here.get(path).await.ok();
-    list(&answer, field).iter().map(|row| row["peer_id"].clone()).collect()
+    list(&answer, field)
+        .iter()
+        .map(|row| row["peer_id"].clone())
+        .collect()
 }
 
 #[tokio::test]
@@ -57,7 +60,10 @@ async fn the_policy_is_shown_and_changed_until_the_file_is_read_again() {
         "pending": 0, "pending_max": 256, "approvals": 0, "refusals": 0, "bans": 0,
     });
     assert_eq!(shown, expected);
-    let changed = here.put("/api/admission", json!({ "policy": "approve" })).await.ok();
+    let changed = here
+        .put("/api/admission", json!({ "policy": "approve" }))
+        .await
+        .ok();
     assert_eq!(
         (&changed["policy"], &changed["set_by"]),
         (&json!("approve"), &json!("operator"))
@@ -70,7 +76,9 @@ async fn the_policy_is_shown_and_changed_until_the_file_is_read_again() {
         json!({}),
         json!({ "policy": "open", "allow": [] }),
     ] {
-        here.put("/api/admission", wrong).await.refused(400, "bad_request");
+        here.put("/api/admission", wrong)
+            .await
+            .refused(400, "bad_request");
     }
     here.post("/api/admission", json!({ "policy": "open" }))
         .await
@@ -91,7 +99,10 @@ async fn strangers_that_wait_are_listed_with_what_they_claim_until_their_time_is
         "names": ["Eve\u{1b}[2J\n\""], "effort": 64, "first_seen": at, "last_seen": at, "knocks": 1,
     });
     assert_eq!(*row, expected);
-    assert!(!answer.to_string().contains('\u{1b}'), "JSON escapes what is claimed");
+    assert!(
+        !answer.to_string().contains('\u{1b}'),
+        "JSON escapes what is claimed"
+    );
     assert_eq!(here.get("/api/admission").await.ok()["pending"], 1);
 }
 
@@ -103,8 +114,15 @@ async fn an_approved_stranger_waits_no_longer_and_a_known_peer_is_trusted() {
         .post("/api/admission/approve", json!({ "peer_id": eve.to_hex() }))
         .await
         .ok();
-    assert_eq!((&said["verdict"], &said["until"]), (&json!("approved"), &Value::Null));
-    assert!(ids(&here, "/api/admission/pending", "pending").await.is_empty());
+    assert_eq!(
+        (&said["verdict"], &said["until"]),
+        (&json!("approved"), &Value::Null)
+    );
+    assert!(
+        ids(&here, "/api/admission/pending", "pending")
+            .await
+            .is_empty()
+    );
     assert!(ids(&here, "/api/admission/bans", "bans").await.is_empty());
     assert_eq!(here.get("/api/admission").await.ok()["approvals"], 1);
     let bob = json!({ "peer_id": here.bobs_node.to_hex() });
@@ -138,15 +156,24 @@ async fn a_refused_stranger_is_listed_with_reason_and_end() {
     });
     assert_eq!(said, expected);
     let said = here
-        .post("/api/admission/refuse", json!({ "peer_id": mallory.to_hex() }))
+        .post(
+            "/api/admission/refuse",
+            json!({ "peer_id": mallory.to_hex() }),
+        )
         .await
         .ok();
     assert_eq!(said["until"], NOW.0 + 30 * DAY_MS);
-    assert!(ids(&here, "/api/admission/pending", "pending").await.is_empty());
+    assert!(
+        ids(&here, "/api/admission/pending", "pending")
+            .await
+            .is_empty()
+    );
     assert_eq!(ids(&here, "/api/admission/bans", "bans").await.len(), 2);
     // Whom the operator trusts, a refusal would not keep out.
     let bob = json!({ "peer_id": here.bobs_node.to_hex() });
-    here.post("/api/admission/refuse", bob).await.refused(409, "trusted");
+    here.post("/api/admission/refuse", bob)
+        .await
+        .refused(409, "trusted");
     here.post("/api/admission/unban", json!({ "peer_id": eve.to_hex() }))
         .await
         .ok();
@@ -174,12 +201,21 @@ async fn a_ban_ends_the_session_and_only_unban_lifts_it() {
         )
         .await
         .ok();
-    assert_eq!((&said["until"], &said["session_ended"]), (&Value::Null, &json!(true)));
+    assert_eq!(
+        (&said["until"], &said["session_ended"]),
+        (&Value::Null, &json!(true))
+    );
     assert_eq!(tier(&here, bob).await, Some(Tier::Worked));
-    let verdict = here.engine.read(move |view| view.rows.verdict(&bob)).await.unwrap();
+    let verdict = here
+        .engine
+        .read(move |view| view.rows.verdict(&bob))
+        .await
+        .unwrap();
     assert_eq!(verdict.unwrap().tickets_void_until, NOW.0 / 1000);
     for verb in ["approve", "refuse"] {
-        let answer = here.post(&format!("/api/admission/{verb}"), named.clone()).await;
+        let answer = here
+            .post(&format!("/api/admission/{verb}"), named.clone())
+            .await;
         answer.refused(409, "banned");
     }
     let bans = here.get("/api/admission/bans").await.ok();
@@ -188,7 +224,9 @@ async fn a_ban_ends_the_session_and_only_unban_lifts_it() {
         (&json!("spam"), &json!("banned"))
     );
     here.post("/api/admission/unban", named.clone()).await.ok();
-    here.post("/api/admission/unban", named).await.refused(404, "not_found");
+    here.post("/api/admission/unban", named)
+        .await
+        .refused(404, "not_found");
     let verdict = here
         .engine
         .read(move |view| view.rows.verdict(&bob))
@@ -196,7 +234,11 @@ async fn a_ban_ends_the_session_and_only_unban_lifts_it() {
         .unwrap()
         .unwrap();
     assert!(!verdict.holds(NOW));
-    assert_eq!(verdict.tickets_void_until, NOW.0 / 1000, "tickets stay void");
+    assert_eq!(
+        verdict.tickets_void_until,
+        NOW.0 / 1000,
+        "tickets stay void"
+    );
     assert!(ids(&here, "/api/admission/bans", "bans").await.is_empty());
 }
 
@@ -204,7 +246,10 @@ async fn a_ban_ends_the_session_and_only_unban_lifts_it() {
 async fn a_peer_may_be_named_by_the_start_of_its_id_where_that_is_clear() {
     let here = Here::new().await;
     let ban = |id: String| here.post("/api/admission/ban", json!({ "peer_id": id }));
-    let (eve, bob) = (knock(&here, 0xe1, 0).await.to_hex(), here.bobs_node.to_hex());
+    let (eve, bob) = (
+        knock(&here, 0xe1, 0).await.to_hex(),
+        here.bobs_node.to_hex(),
+    );
     for id in [&eve[..8], &bob.to_uppercase()[..9]] {
         ban(id.to_owned()).await.ok();
     }
@@ -236,7 +281,9 @@ async fn reasons_and_times_have_bounds() {
         json!({ "peer_id": id, "fors": 1 }),
     ] {
         for verb in ["ban", "refuse"] {
-            let answer = here.post(&format!("/api/admission/{verb}"), wrong.clone()).await;
+            let answer = here
+                .post(&format!("/api/admission/{verb}"), wrong.clone())
+                .await;
             answer.refused(400, "bad_request");
         }
     }

@@ -20,7 +20,9 @@ fn bodies(inbox: &Value) -> Vec<&str> {
 #[tokio::test]
 async fn a_message_is_one_change_group_and_stays_in_its_conversation() {
     let here = Here::new().await;
-    let head = here.get("/api/status").await.ok()["change_seq"].as_u64().unwrap();
+    let head = here.get("/api/status").await.ok()["change_seq"]
+        .as_u64()
+        .unwrap();
     let first = here.send(here.alice, here.bob, "Hi").await.ok();
     assert_eq!(first["change_seq"], head + 1);
     let second = here.send(here.alice, here.bob, "Are you there?").await.ok();
@@ -47,7 +49,9 @@ async fn a_message_is_one_change_group_and_stays_in_its_conversation() {
 async fn a_message_that_cannot_be_sent_says_why() {
     let here = Here::new().await;
     let nobody = Oid::from_bytes([9; 16]);
-    here.send(nobody, here.bob, "Hi").await.refused(404, "unknown_sender");
+    here.send(nobody, here.bob, "Hi")
+        .await
+        .refused(404, "unknown_sender");
     here.send(here.bob, here.alice, "Hi")
         .await
         .refused(404, "unknown_sender");
@@ -60,12 +64,17 @@ async fn a_message_that_cannot_be_sent_says_why() {
         "{}",
         unknown.message()
     );
-    here.send(here.alice, here.alice, "Hi").await.refused(422, "alone");
+    here.send(here.alice, here.alice, "Hi")
+        .await
+        .refused(422, "alone");
     let long = here.send(here.alice, here.bob, &"x".repeat(16_385)).await;
     assert!(long.refused(422, "schema").message().contains("body"));
     let inbox = here.get(&inbox_of(here.alice, "")).await.ok();
     assert_eq!(bodies(&inbox), [""; 0]);
-    let talks = here.get("/api/objects?type=messages.conversation").await.ok();
+    let talks = here
+        .get("/api/objects?type=messages.conversation")
+        .await
+        .ok();
     assert!(
         list(&talks, "objects").is_empty(),
         "a message that fails leaves no conversation behind"
@@ -107,8 +116,15 @@ async fn a_request_that_makes_no_sense_is_told_which_field() {
         );
     }
     for text in ["", "{", "[]", "{\"body\": \"hush\""] {
-        let answer = here.ask(here.request("POST", "/api/messages/send", text)).await;
-        assert!(!answer.refused(400, "bad_request").message().contains("hush"));
+        let answer = here
+            .ask(here.request("POST", "/api/messages/send", text))
+            .await;
+        assert!(
+            !answer
+                .refused(400, "bad_request")
+                .message()
+                .contains("hush")
+        );
     }
     let queries = [
         ("", "identity"),
@@ -141,7 +157,9 @@ async fn a_request_that_makes_no_sense_is_told_which_field() {
 async fn an_inbox_comes_in_pages_and_none_is_lost() {
     let here = Here::new().await;
     for place in 0..5 {
-        here.send(here.alice, here.bob, &format!("to Bob {place}")).await.ok();
+        here.send(here.alice, here.bob, &format!("to Bob {place}"))
+            .await
+            .ok();
         here.send(here.carol, here.bob, &format!("not Alice's {place}"))
             .await
             .ok();
@@ -159,23 +177,42 @@ async fn an_inbox_comes_in_pages_and_none_is_lost() {
             break;
         }
     }
-    assert_eq!(seen, (0..5).map(|place| format!("to Bob {place}")).collect::<Vec<_>>());
+    assert_eq!(
+        seen,
+        (0..5)
+            .map(|place| format!("to Bob {place}"))
+            .collect::<Vec<_>>()
+    );
 }
 
 #[tokio::test]
 async fn a_reader_sees_its_own_conversations_only() {
     let here = Here::new().await;
-    here.send(here.alice, here.bob, "between Alice and Bob").await.ok();
-    here.send(here.carol, here.bob, "between Carol and Bob").await.ok();
-    here.send(here.alice, here.carol, "between Alice and Carol").await.ok();
+    here.send(here.alice, here.bob, "between Alice and Bob")
+        .await
+        .ok();
+    here.send(here.carol, here.bob, "between Carol and Bob")
+        .await
+        .ok();
+    here.send(here.alice, here.carol, "between Alice and Carol")
+        .await
+        .ok();
     let (alices, carols) = (
         here.get(&inbox_of(here.alice, "")).await.ok(),
         here.get(&inbox_of(here.carol, "")).await.ok(),
     );
-    assert_eq!(bodies(&alices), ["between Alice and Bob", "between Alice and Carol"]);
-    assert_eq!(bodies(&carols), ["between Carol and Bob", "between Alice and Carol"]);
+    assert_eq!(
+        bodies(&alices),
+        ["between Alice and Bob", "between Alice and Carol"]
+    );
+    assert_eq!(
+        bodies(&carols),
+        ["between Carol and Bob", "between Alice and Carol"]
+    );
     for stranger in [here.bob, Oid::from_bytes([9; 16])] {
-        here.get(&inbox_of(stranger, "")).await.refused(404, "not_here");
+        here.get(&inbox_of(stranger, ""))
+            .await
+            .refused(404, "not_here");
     }
 }
 

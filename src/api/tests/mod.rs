@@ -24,8 +24,8 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::{
-    AdmissionStatus, ApiState, BackupRow, Control, ControlError, Dialled, Heed, NodeStatus, SessionRow, SyncDirection,
-    SyncReport, router,
+    AdmissionStatus, ApiState, BackupRow, Control, ControlError, Dialled, Heed, NodeStatus,
+    SessionRow, SyncDirection, SyncReport, router,
 };
 use crate::config::{AdmissionConfig, ApiConfig, Policy};
 use crate::engine::{Clock, Engine};
@@ -244,23 +244,44 @@ impl Answer {
 
     #[track_caller]
     pub(super) fn refused(&self, status: u16, code: &str) -> &Self {
-        assert_eq!((self.status.as_u16(), self.code()), (status, code), "{}", self.body);
+        assert_eq!(
+            (self.status.as_u16(), self.code()),
+            (status, code),
+            "{}",
+            self.body
+        );
         assert!(!self.message().is_empty());
         self
     }
 }
 
 /// A core with keys from `seed`, and an identity for each name.
-fn core(folder: &std::path::Path, seed: u64, names: &[&str]) -> (StateEngine, Arc<KeyManager>, Vec<Oid>) {
+fn core(
+    folder: &std::path::Path,
+    seed: u64,
+    names: &[&str],
+) -> (StateEngine, Arc<KeyManager>, Vec<Oid>) {
     let mut rng = ChaCha20Rng::seed_from_u64(seed);
     let keys = Arc::new(KeyManager::generate(&mut rng));
-    let oids: Vec<Oid> = names.iter().map(|_| keys.add_identity(&mut rng).unwrap()).collect();
+    let oids: Vec<Oid> = names
+        .iter()
+        .map(|_| keys.add_identity(&mut rng).unwrap())
+        .collect();
     let apps = ["identities", "contacts", "messages", "rides", "market"].map(str::to_owned);
     let schemas = Arc::new(Schemas::load(&apps, None).unwrap());
     let path = folder.join(format!("{seed}.db"));
-    let mut core = StateEngine::open(&path, schemas, keys.clone(), CoreLimits::default(), Box::new(rng), NOW).unwrap();
+    let mut core = StateEngine::open(
+        &path,
+        schemas,
+        keys.clone(),
+        CoreLimits::default(),
+        Box::new(rng),
+        NOW,
+    )
+    .unwrap();
     for (oid, name) in oids.iter().zip(names) {
-        core.write(NOW, |graph| graph.save_identity(*oid, Some(name))).unwrap();
+        core.write(NOW, |graph| graph.save_identity(*oid, Some(name)))
+            .unwrap();
     }
     (core, keys, oids)
 }
@@ -297,10 +318,21 @@ impl Here {
     pub(super) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (core, keys, oids) = core(folder.path(), 1, &["Alice", "Carol"]);
-        Self::over(Engine::inline(core, Arc::new(StoppedClock)), &keys, &oids, folder).await
+        Self::over(
+            Engine::inline(core, Arc::new(StoppedClock)),
+            &keys,
+            &oids,
+            folder,
+        )
+        .await
     }
 
-    async fn over(engine: Engine, keys: &KeyManager, oids: &[Oid], folder: tempfile::TempDir) -> Self {
+    async fn over(
+        engine: Engine,
+        keys: &KeyManager,
+        oids: &[Oid],
+        folder: tempfile::TempDir,
+    ) -> Self {
         let (bobs_core, bobs_keys, bobs) = self::core(folder.path(), 2, &["Bob"]);
         meet(&engine, &bobs_core, &bobs_keys).await;
         let token = ApiToken::generate(&mut ChaCha20Rng::seed_from_u64(3));
@@ -366,7 +398,8 @@ impl Here {
         let status = response.status();
         let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
         // What is not JSON shows as a text that no test expects.
-        let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into());
+        let body = serde_json::from_slice(&bytes)
+            .unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into());
         Answer { status, body }
     }
 

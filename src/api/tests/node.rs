@@ -54,7 +54,10 @@ async fn status_shows_the_node_and_where_each_peer_stands() {
     assert_eq!(status["sessions"][0]["tier"], "trusted");
     let (stored, all) = (&peer["stored_bytes"], &status["tiers"]["trusted"]);
     assert!(stored.as_u64().unwrap() > 0 && peer["stored_objects"] == 1);
-    assert_eq!((&all["stored_bytes"], &all["stored_objects"]), (stored, &json!(1)));
+    assert_eq!(
+        (&all["stored_bytes"], &all["stored_objects"]),
+        (stored, &json!(1))
+    );
     assert_eq!(all["total_objects_max"], 40_000_000);
     assert_eq!(status["tiers"]["worked"]["stored_bytes"], 0);
     assert_eq!(here.get("/api/peers").await.ok()["peers"], status["peers"]);
@@ -107,8 +110,14 @@ async fn identities_of_this_node_come_first() {
         .collect();
     assert_eq!(homes, [true, true, false]);
     let bob = &list(&known, "identities")[2];
-    assert_eq!((&bob["oid"], &bob["name"]), (&json!(here.bob.to_hex()), &json!("Bob")));
-    let made = here.post("/api/identities", json!({ "name": "Carol" })).await.ok();
+    assert_eq!(
+        (&bob["oid"], &bob["name"]),
+        (&json!(here.bob.to_hex()), &json!("Bob"))
+    );
+    let made = here
+        .post("/api/identities", json!({ "name": "Carol" }))
+        .await
+        .ok();
     assert_eq!(made["oid"], here.carol.to_hex());
     here.post("/api/identities", json!({ "nom": "Carol" }))
         .await
@@ -119,7 +128,10 @@ async fn identities_of_this_node_come_first() {
 async fn a_dial_tells_who_answered_and_a_mistyped_address_is_told() {
     let here = Here::new().await;
     let onion = here.node.onion.to_onion_string();
-    let dialled = here.post("/api/peers", json!({ "onion": onion })).await.ok();
+    let dialled = here
+        .post("/api/peers", json!({ "onion": onion }))
+        .await
+        .ok();
     assert_eq!(
         (&dialled["effort"], &dialled["solving_ms"]),
         (&json!(1024), &json!(700))
@@ -131,7 +143,10 @@ async fn a_dial_tells_who_answered_and_a_mistyped_address_is_told() {
     };
     let answer = here.post("/api/peers", json!({ "onion": mistyped })).await;
     assert!(
-        answer.refused(400, "bad_request").message().contains("checksum"),
+        answer
+            .refused(400, "bad_request")
+            .message()
+            .contains("checksum"),
         "{}",
         answer.message()
     );
@@ -161,7 +176,10 @@ async fn one_peer_that_fails_does_not_hide_what_the_others_brought() {
         (bob.clone(), json!("identities"), json!("applied")),
         (bob.clone(), json!("messages"), json!("applied")),
     ];
-    assert_eq!(list(&all, "reports").iter().map(shown).collect::<Vec<_>>(), expected);
+    assert_eq!(
+        list(&all, "reports").iter().map(shown).collect::<Vec<_>>(),
+        expected
+    );
     assert!(
         list(&all, "reports")[0]["error"]
             .as_str()
@@ -184,10 +202,15 @@ async fn one_peer_that_fails_does_not_hide_what_the_others_brought() {
     );
     // Asked for alone, its failure is the answer.
     let alone = json!({ "peer": silent.to_hex(), "domain": "messages" });
-    here.post("/api/sync", alone).await.refused(409, "no_session");
-    here.post("/api/sync", json!({ "peer": PeerId::from_bytes([8; 32]).to_hex() }))
+    here.post("/api/sync", alone)
         .await
         .refused(409, "no_session");
+    here.post(
+        "/api/sync",
+        json!({ "peer": PeerId::from_bytes([8; 32]).to_hex() }),
+    )
+    .await
+    .refused(409, "no_session");
     here.post("/api/sync", json!({ "direction": "sideways" }))
         .await
         .refused(400, "bad_request");
@@ -196,21 +219,35 @@ async fn one_peer_that_fails_does_not_hide_what_the_others_brought() {
 #[tokio::test]
 async fn rejects_are_listed() {
     let here = Here::new().await;
-    assert_eq!(here.get("/api/rejects").await.ok(), json!({ "rejects": [] }));
+    assert_eq!(
+        here.get("/api/rejects").await.ok(),
+        json!({ "rejects": [] })
+    );
     let one = format!("/api/rejects?peer={}&limit=5", here.bobs_node.to_hex());
     assert_eq!(here.get(&one).await.ok(), json!({ "rejects": [] }));
-    here.get("/api/rejects?peer=x").await.refused(400, "bad_request");
+    here.get("/api/rejects?peer=x")
+        .await
+        .refused(400, "bad_request");
 }
 
 #[tokio::test]
 async fn a_backup_is_begun_once_and_looked_at() {
     let here = Here::new().await;
-    assert_eq!(here.get("/api/backup").await.ok(), json!({ "backup": null }));
+    assert_eq!(
+        here.get("/api/backup").await.ok(),
+        json!({ "backup": null })
+    );
     here.post("/api/backup", json!({ "path": "backup" }))
         .await
         .refused(400, "bad_request");
-    let begun = here.post("/api/backup", json!({ "path": "/safe/backup" })).await.ok();
-    assert_eq!((&begun["id"], &begun["state"]), (&json!(1), &json!("running")));
+    let begun = here
+        .post("/api/backup", json!({ "path": "/safe/backup" }))
+        .await
+        .ok();
+    assert_eq!(
+        (&begun["id"], &begun["state"]),
+        (&json!(1), &json!("running"))
+    );
     assert_eq!(here.get("/api/backup").await.ok()["backup"], begun);
     here.post("/api/backup", json!({ "path": "/safe/other" }))
         .await

@@ -58,11 +58,17 @@ async fn half_a_request_cannot_keep_the_node_from_stopping() {
     assert!(healthz(address).await.starts_with("HTTP/1.1 200"));
     here.stop.cancel();
     serving.await.unwrap().unwrap();
-    assert_eq!(half.read(&mut [0; 1]).await.unwrap_or(0), 0, "it is cut off");
+    assert_eq!(
+        half.read(&mut [0; 1]).await.unwrap_or(0),
+        0,
+        "it is cut off"
+    );
     let Here { engine, .. } = here;
     drop(engine);
     // Ends only where nothing of the API holds the engine any more.
-    tokio::task::spawn_blocking(move || writer.join()).await.unwrap();
+    tokio::task::spawn_blocking(move || writer.join())
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -92,7 +98,11 @@ fn other_machines_are_not_listened_to() {
         ("0.0.0.0:1", false),
         ("10.0.0.1:1", false),
     ] {
-        assert_eq!(check_loopback(address.parse().unwrap()).is_ok(), is_here, "{address}");
+        assert_eq!(
+            check_loopback(address.parse().unwrap()).is_ok(),
+            is_here,
+            "{address}"
+        );
     }
 }
 
@@ -112,14 +122,18 @@ async fn a_ban_is_heeded_though_whoever_gave_it_has_gone() {
         });
         let mut holding = pin!(holding);
         assert!(poll!(&mut holding).is_pending());
-        let mut banning = Box::pin(here.post("/api/admission/ban", json!({ "peer_id": bob.to_hex() })));
+        let mut banning =
+            Box::pin(here.post("/api/admission/ban", json!({ "peer_id": bob.to_hex() })));
         for _ in 0..patience {
             assert!(poll!(&mut banning).is_pending());
             tokio::task::yield_now().await;
         }
         drop((banning, release));
         holding.await.unwrap();
-        here.engine.write(|_, _| Ok::<_, StoreError>(())).await.unwrap();
+        here.engine
+            .write(|_, _| Ok::<_, StoreError>(()))
+            .await
+            .unwrap();
         if here
             .engine
             .read(move |view| view.rows.is_banned(&bob, NOW))

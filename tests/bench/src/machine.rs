@@ -30,20 +30,30 @@ pub(crate) fn facts() -> Vec<(&'static str, String)> {
 pub(crate) fn load() -> String {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load: Vec<_> = load.split(' ').take(3).collect();
-    if load.len() == 3 { load.join(" ") } else { unknown() }
+    if load.len() == 3 {
+        load.join(" ")
+    } else {
+        unknown()
+    }
 }
 
 fn processor() -> String {
     let cores = available_parallelism().map_or(0, std::num::NonZero::get);
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find_map(|line| line.strip_prefix("model name"));
-    let model = model.map_or_else(unknown, |rest| rest.trim_start_matches(['\t', ' ', ':']).to_owned());
+    let model = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"));
+    let model = model.map_or_else(unknown, |rest| {
+        rest.trim_start_matches(['\t', ' ', ':']).to_owned()
+    });
     format!("{model}, {cores} cores")
 }
 
 fn said_by(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
-    let text = output.ok().and_then(|output| String::from_utf8(output.stdout).ok());
+    let text = output
+        .ok()
+        .and_then(|output| String::from_utf8(output.stdout).ok());
     text.map(|text| text.trim().to_owned())
         .filter(|text| !text.is_empty())
         .unwrap_or_else(unknown)

@@ -23,7 +23,11 @@ use report::Report;
 
 /// Postern's benchmarks.
 #[derive(Debug, Parser)]
-#[command(name = "bench", arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(
+    name = "bench",
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
 struct Cli {
     /// One JSON object a line instead of a table.
     #[arg(long, global = true)]

@@ -13,11 +13,13 @@ use postern::graph::{Draft, SaveError, decode_object};
 use postern::object::{Attrs, Value};
 use postern::op_context::{OpContext, Timestamp, TraceId};
 use postern::schema::Schemas;
-use postern::services::messages::{APP, BODY, CONVERSATION, IN_CONVERSATION, MESSAGE, PARTICIPANTS, SENT_AT};
+use postern::services::messages::{
+    APP, BODY, CONVERSATION, IN_CONVERSATION, MESSAGE, PARTICIPANTS, SENT_AT,
+};
 use postern::services::{identities, messages};
 use postern::state_engine::{
-    Answer, Checked, CoreLimits, PackageLimits, PullRequest, StateEngine, VerifiedPackage, View, check_objects,
-    known_keys,
+    Answer, Checked, CoreLimits, PackageLimits, PullRequest, StateEngine, VerifiedPackage, View,
+    check_objects, known_keys,
 };
 use postern::store::{Cursor, Direction, PeerRow, StoreError, Tier};
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
@@ -84,7 +86,14 @@ impl Node {
         limits.quotas.trusted.requests_per_minute_max = u32::MAX;
         let rng = Box::new(ChaCha20Rng::seed_from_u64(self.seed + 1));
         let (schemas, keys) = (self.schemas.clone(), self.keys.clone());
-        Ok(StateEngine::open(path, schemas, keys, limits, rng, Timestamp(START))?)
+        Ok(StateEngine::open(
+            path,
+            schemas,
+            keys,
+            limits,
+            rng,
+            Timestamp(START),
+        )?)
     }
 
     /// The key with which the node signs packages.
@@ -95,13 +104,20 @@ impl Node {
     /// Writes the records of its people.
     pub(crate) fn publish(&self, core: &mut StateEngine) -> Result<()> {
         for person in &self.people {
-            core.write(Timestamp(START), |graph| identities::publish(graph, *person, None))?;
+            core.write(Timestamp(START), |graph| {
+                identities::publish(graph, *person, None)
+            })?;
         }
         Ok(())
     }
 
     /// Notes another node and its people, as a handshake does.
-    pub(crate) fn meet(&self, core: &mut StateEngine, other: &Self, other_core: &StateEngine) -> Result<()> {
+    pub(crate) fn meet(
+        &self,
+        core: &mut StateEngine,
+        other: &Self,
+        other_core: &StateEngine,
+    ) -> Result<()> {
         let chain = other.keys.node_chain();
         let verified = chain.verify(KEY_EVENTS_MAX)?;
         let domains = vec![DOMAIN.to_owned(), "identities".to_owned()];
@@ -160,7 +176,9 @@ impl Writer {
             let now = Timestamp(START + 10 * self.written as u64);
             core.write(now, |graph| {
                 while self.written < until {
-                    if self.written.is_multiple_of(CONVERSATION_MESSAGES) || self.conversations.is_empty() {
+                    if self.written.is_multiple_of(CONVERSATION_MESSAGES)
+                        || self.conversations.is_empty()
+                    {
                         let author = self.rng.random_range(0..self.authors.len());
                         let draft = self.conversation(author);
                         let saved = graph.save_with_sync(&self.author(author)?.1, draft)?;
@@ -168,7 +186,8 @@ impl Writer {
                         self.conversations.push((author, saved.oid));
                     }
                     let place = self.rng.random_range(0..self.conversations.len());
-                    let Some((author, conversation)) = self.conversations.get(place).copied() else {
+                    let Some((author, conversation)) = self.conversations.get(place).copied()
+                    else {
                         continue;
                     };
                     let draft = self.message(author, conversation, now);
@@ -213,18 +232,27 @@ impl Writer {
         let length = self.rng.random_range(BODY_BYTES);
         let mut bytes = vec![0; length];
         self.rng.fill_bytes(&mut bytes);
-        let body: String = bytes.iter().map(|byte| char::from(b'a' + byte % 26)).collect();
+        let body: String = bytes
+            .iter()
+            .map(|byte| char::from(b'a' + byte % 26))
+            .collect();
         let attrs = Attrs::from([
             (IN_CONVERSATION, vec![Value::from(&conversation)]),
             (BODY, vec![Value::from(&*body)]),
-            (SENT_AT, vec![Value::from(i64::try_from(now.0).unwrap_or_default())]),
+            (
+                SENT_AT,
+                vec![Value::from(i64::try_from(now.0).unwrap_or_default())],
+            ),
         ]);
         self.draft(author, MESSAGE, attrs)
     }
 }
 
 fn context(view: &View<'_>, identity: &Oid) -> Result<OpContext> {
-    let row = view.rows.identity(identity)?.context("an author without a record")?;
+    let row = view
+        .rows
+        .identity(identity)?
+        .context("an author without a record")?;
     let app = view.rows.apps().get(messages::APP).context("no messages")?;
     Ok(OpContext::Local {
         requester_pubkey_attr_id: row.pubkey_attr_id,
@@ -275,10 +303,20 @@ pub(crate) fn pull_all(
 }
 
 /// A package as Bob's session takes it up to the point where objects are read.
-pub(crate) fn verify(bytes: &[u8], alice: &Node, key: &PublicKey, bob: &Node) -> Result<VerifiedPackage> {
+pub(crate) fn verify(
+    bytes: &[u8],
+    alice: &Node,
+    key: &PublicKey,
+    bob: &Node,
+) -> Result<VerifiedPackage> {
     let limits = PackageLimits::default();
     let sender = (&alice.keys.peer_id(), key);
-    Ok(VerifiedPackage::verify(bytes, &limits, sender, &bob.keys.peer_id())?)
+    Ok(VerifiedPackage::verify(
+        bytes,
+        &limits,
+        sender,
+        &bob.keys.peer_id(),
+    )?)
 }
 
 /// Reads and verifies objects in this thread.
@@ -288,16 +326,29 @@ pub(crate) fn check(core: &StateEngine, objects: Vec<SignedObject>) -> Result<Ve
         .into_iter()
         .map(|object| decode_object(object, &limits))
         .collect();
-    let mut owners: Vec<Oid> = decoded.iter().flatten().map(|object| object.owner()).collect();
+    let mut owners: Vec<Oid> = decoded
+        .iter()
+        .flatten()
+        .map(|object| object.owner())
+        .collect();
     owners.sort();
     owners.dedup();
     let mut known = known_keys(&core.view().rows, &owners)?;
-    known.extend(decoded.iter().flatten().filter_map(|object| object.own_key()));
+    known.extend(
+        decoded
+            .iter()
+            .flatten()
+            .filter_map(|object| object.own_key()),
+    );
     Ok(check_objects(decoded, &known))
 }
 
 /// Applies a package whose objects were checked; all of them must be written.
-pub(crate) fn apply(core: &mut StateEngine, package: &VerifiedPackage, checked: Vec<Checked>) -> Result<()> {
+pub(crate) fn apply(
+    core: &mut StateEngine,
+    package: &VerifiedPackage,
+    checked: Vec<Checked>,
+) -> Result<()> {
     let count = checked.len();
     let applied = core.apply_package(Timestamp(START), package, checked)?;
     expect(applied.written, count, "objects of a package")

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use bastion::handshake::{AwaitChallenge, AwaitHello, Desk, Here, Opening, Solving, Verified, Work};
+use bastion::handshake::{
+    AwaitChallenge, AwaitHello, Desk, Here, Opening, Solving, Verified, Work,
+};
 use bastion::messages::{Message, Solution};
 use bastion::puzzle::{Algorithm, Attempt, CookieJar, Memory, Puzzle, solve};
 use bastion::ticket::{Tickets, Tier};
@@ -111,15 +113,23 @@ pub(crate) fn run(options: &Options, report: &mut Report) -> Result<()> {
 
 fn tell(rounds: &[Round], (effort, inner_bits): (u64, u8), report: &mut Report) {
     let middle = |part: &dyn Fn(&Round) -> f64| median(rounds.iter().map(part));
-    let us = |report: &Report, name: &str, part: &dyn Fn(&Round) -> f64| report.value(name, 1e6 * middle(part), "us");
+    let us = |report: &Report, name: &str, part: &dyn Fn(&Round) -> f64| {
+        report.value(name, 1e6 * middle(part), "us")
+    };
     let tries = f64::from(1u32 << inner_bits);
     report.heading("Who works (goal 8)");
-    us(report, "one hash of the inner condition", &|round| round.hash);
+    us(report, "one hash of the inner condition", &|round| {
+        round.hash
+    });
     us(report, "inner condition by trial, expected", &|round| {
         tries * round.hash
     });
-    us(report, "one evaluation of the work function", &|round| round.evaluation);
-    us(report, "solving, for each evaluation", &|round| round.solving);
+    us(report, "one evaluation of the work function", &|round| {
+        round.evaluation
+    });
+    us(report, "solving, for each evaluation", &|round| {
+        round.solving
+    });
     let solving = |round: &Round| effort as f64 * round.solving;
     report.value("solving at base effort, one thread", middle(&solving), "s");
 
@@ -175,7 +185,10 @@ fn whole(sides: &mut Sides, count: u64, report: &Report) -> Result<()> {
         let before = process_seconds();
         for _ in 0..count {
             let effort = sides.here.config.effort_base;
-            let puzzle = sides.solving(effort)?.puzzle(0)?.context("no work is asked")?;
+            let puzzle = sides
+                .solving(effort)?
+                .puzzle(0)?
+                .context("no work is asked")?;
             let attempt = Attempt::default();
             let (found, took) = timed(|| solve(&puzzle, [0; 16], threads, &attempt));
             ensure!(found.is_some(), "no solution");
@@ -188,7 +201,11 @@ fn whole(sides: &mut Sides, count: u64, report: &Report) -> Result<()> {
         report.value("  median", median(seconds), "s");
         report.value("  evaluations, mean", evaluations as f64 / count as f64, "");
         let spent = process_seconds() - before;
-        report.value("  processor, an evaluation", 1e6 * spent / evaluations as f64, "us");
+        report.value(
+            "  processor, an evaluation",
+            1e6 * spent / evaluations as f64,
+            "us",
+        );
     }
     Ok(())
 }
@@ -224,12 +241,19 @@ impl Sides {
     }
 
     fn open(&mut self, frame: &[u8], effort: u64) -> Result<Opening, HandshakeError> {
-        AwaitHello::new(self.here.clone()).receive(frame, &mut self.desk, effort, NOW, &mut self.rng)
+        AwaitHello::new(self.here.clone()).receive(
+            frame,
+            &mut self.desk,
+            effort,
+            NOW,
+            &mut self.rng,
+        )
     }
 
     /// A challenge of that effort, accepted by the caller.
     fn solving(&mut self, effort: u64) -> Result<Solving> {
-        let (hello, next) = AwaitChallenge::begin(self.caller.clone(), self.here.keys.onion(), None);
+        let (hello, next) =
+            AwaitChallenge::begin(self.caller.clone(), self.here.keys.onion(), None);
         match self.open(&hello, effort)? {
             Opening::Hello { challenge, .. } => Ok(next.receive(&challenge)?),
             Opening::Solution(_) => bail!("a hello is no solution"),
@@ -242,7 +266,10 @@ impl Sides {
         let evaluation = self.evaluating(&puzzle);
         let (mut solving, mut evaluations) = (0.0, 0);
         for _ in 0..SMALL_PUZZLES {
-            let puzzle = self.solving(SMALL_EFFORT)?.puzzle(0)?.context("no work is asked")?;
+            let puzzle = self
+                .solving(SMALL_EFFORT)?
+                .puzzle(0)?
+                .context("no work is asked")?;
             let attempt = Attempt::default();
             solving += worked(|| solve(&puzzle, [0; 16], 1, &attempt)).1;
             evaluations += attempt.evaluations();
@@ -275,7 +302,8 @@ impl Sides {
     fn greeting(&mut self) -> Result<f64> {
         let (hello, _) = AwaitChallenge::begin(self.caller.clone(), self.here.keys.onion(), None);
         // All at once: reading the processor's clock takes about as long as a hello.
-        let (opened, seconds) = worked(|| (0..SOLUTIONS).try_for_each(|_| self.open(&hello, 1024).map(drop)));
+        let (opened, seconds) =
+            worked(|| (0..SOLUTIONS).try_for_each(|_| self.open(&hello, 1024).map(drop)));
         opened?;
         Ok(seconds / SOLUTIONS as f64)
     }
@@ -298,7 +326,9 @@ impl Sides {
 
     /// What one solution of this kind costs us, from its frame to the verdict.
     fn verifying(&mut self, kind: Kind) -> Result<f64> {
-        let frames = (0..SOLUTIONS).map(|_| self.make(kind)).collect::<Result<Vec<_>>>()?;
+        let frames = (0..SOLUTIONS)
+            .map(|_| self.make(kind))
+            .collect::<Result<Vec<_>>>()?;
         let mut judge = |frame: &Vec<u8>| {
             let verified = self.judge(frame)?;
             drop(verified.welcome(self.profile.clone(), Tier::Worked, None));
@@ -314,7 +344,9 @@ impl Sides {
     fn judge(&mut self, frame: &[u8]) -> Result<Verified, HandshakeError> {
         match self.open(frame, 1)? {
             Opening::Hello { .. } => Err(Misbehaviour::Claims("a hello").into()),
-            Opening::Solution(screened) => screened.take(&mut self.desk.jar)?.verify(&mut self.memory),
+            Opening::Solution(screened) => {
+                screened.take(&mut self.desk.jar)?.verify(&mut self.memory)
+            }
         }
     }
 
@@ -328,7 +360,11 @@ impl Sides {
             .map(|number| u128::from(number).to_be_bytes())
             .find(|nonce| puzzle.inner_holds(nonce) == passes)
             .context("no such nonce")?;
-        let (mut frame, _) = solving.solved(Work { nonce, more: 0 }, self.profile.clone(), Default::default());
+        let (mut frame, _) = solving.solved(
+            Work { nonce, more: 0 },
+            self.profile.clone(),
+            Default::default(),
+        );
         match kind {
             Kind::Malformed => frame.push(0),
             Kind::Forged => frame = bend(&frame, |solution| flip_last(&mut solution.sealed))?,
@@ -359,7 +395,8 @@ fn worked<R>(work: impl FnOnce() -> R) -> (R, f64) {
 /// Seconds of one hash, and how many passed.
 fn hashing(puzzle: &Puzzle) -> (f64, usize) {
     let (passed, seconds) = worked(|| {
-        let passing = (0..HASHES).filter(|number| puzzle.inner_holds(&u128::from(*number).to_be_bytes()));
+        let passing =
+            (0..HASHES).filter(|number| puzzle.inner_holds(&u128::from(*number).to_be_bytes()));
         passing.count()
     });
     (seconds / HASHES as f64, passed)
@@ -370,10 +407,19 @@ fn is_so(kind: Kind, judged: &Result<(), HandshakeError>) -> bool {
     matches!(
         (kind, judged),
         (Kind::Malformed, Err(Malformed(_)))
-            | (Kind::Forged, Err(PeerMisbehaved(Misbehaviour::CookieNotOurs)))
-            | (Kind::Inner, Err(PeerMisbehaved(Misbehaviour::InnerCondition)))
+            | (
+                Kind::Forged,
+                Err(PeerMisbehaved(Misbehaviour::CookieNotOurs))
+            )
+            | (
+                Kind::Inner,
+                Err(PeerMisbehaved(Misbehaviour::InnerCondition))
+            )
             | (Kind::Work, Err(PeerMisbehaved(Misbehaviour::Work)))
-            | (Kind::Signature, Err(PeerMisbehaved(Misbehaviour::Signature)))
+            | (
+                Kind::Signature,
+                Err(PeerMisbehaved(Misbehaviour::Signature))
+            )
             | (Kind::Valid, Ok(()))
     )
 }

@@ -121,7 +121,11 @@ pub(crate) fn read(path: &Path, after_id: i64) -> Result<Vec<Entity>> {
             })
         })?;
         let readers = readers.collect::<rusqlite::Result<_>>()?;
-        entities.push(Entity { parent, attrs, readers });
+        entities.push(Entity {
+            parent,
+            attrs,
+            readers,
+        });
     }
     Ok(entities)
 }
@@ -189,7 +193,12 @@ pub(crate) fn write(connection: &mut Connection, entities: &[Entity]) -> rusqlit
                 ])?;
             }
             for it in &entity.readers {
-                readers.execute(params![it.identity_oid, it.app_id, it.scope_id, it.since_seq])?;
+                readers.execute(params![
+                    it.identity_oid,
+                    it.app_id,
+                    it.scope_id,
+                    it.since_seq
+                ])?;
             }
         }
     }

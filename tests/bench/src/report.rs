@@ -87,7 +87,13 @@ impl Report {
 
     /// A goal that cannot be measured here.
     pub(crate) fn not_measured(&self, name: &str, goal: Goal, why: &str) {
-        self.row(name, None, &format!("not measured: {why}"), Some(goal), None);
+        self.row(
+            name,
+            None,
+            &format!("not measured: {why}"),
+            Some(goal),
+            None,
+        );
     }
 
     /// Says at the end what was missed.
@@ -101,7 +107,14 @@ impl Report {
         }
     }
 
-    fn row(&self, name: &str, value: Option<f64>, unit: &str, goal: Option<Goal>, holds: Option<bool>) {
+    fn row(
+        &self,
+        name: &str,
+        value: Option<f64>,
+        unit: &str,
+        goal: Option<Goal>,
+        holds: Option<bool>,
+    ) {
         if self.json {
             self.line(name, &json!(value.map(rounded)), unit, goal, holds);
             return;
@@ -113,12 +126,22 @@ impl Report {
             None => "",
         };
         match value {
-            Some(value) => println!("  {name:<38} {:>12} {unit:<14} {goal:<10} {holds}", number(value)),
+            Some(value) => println!(
+                "  {name:<38} {:>12} {unit:<14} {goal:<10} {holds}",
+                number(value)
+            ),
             None => println!("  {name:<38} {:>12} {:<14} {goal:<10} {unit}", "-", ""),
         }
     }
 
-    fn line(&self, name: &str, value: &serde_json::Value, unit: &str, goal: Option<Goal>, holds: Option<bool>) {
+    fn line(
+        &self,
+        name: &str,
+        value: &serde_json::Value,
+        unit: &str,
+        goal: Option<Goal>,
+        holds: Option<bool>,
+    ) {
         let goal = goal.map(Goal::text);
         println!(
             "{}",
@@ -142,7 +165,11 @@ fn number(value: f64) -> String {
     let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
     let mut grouped = String::new();
     for (place, digit) in whole.chars().enumerate() {
-        if place > 0 && (whole.len() - place).is_multiple_of(3) && digit.is_ascii_digit() && !grouped.ends_with('-') {
+        if place > 0
+            && (whole.len() - place).is_multiple_of(3)
+            && digit.is_ascii_digit()
+            && !grouped.ends_with('-')
+        {
             grouped.push(',');
         }
         grouped.push(digit);

@@ -54,7 +54,11 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
-    match (values.len() % 2, values.get(middle), values.get(middle.wrapping_sub(1))) {
+    match (
+        values.len() % 2,
+        values.get(middle),
+        values.get(middle.wrapping_sub(1)),
+    ) {
         (1, Some(one), _) => *one,
         (0, Some(above), Some(below)) => (above + below) / 2.0,
         _ => f64::NAN,
@@ -84,7 +88,13 @@ pub(crate) fn resident(name: &str) -> Option<f64> {
 /// A size in bytes, by its name in the status of a process.
 pub(crate) fn size_in(status: &str, name: &str) -> Option<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-    let kib: f64 = line.trim_start_matches(':').trim().split(' ').next()?.parse().ok()?;
+    let kib: f64 = line
+        .trim_start_matches(':')
+        .trim()
+        .split(' ')
+        .next()?
+        .parse()
+        .ok()?;
     Some(kib * 1024.0)
 }
 

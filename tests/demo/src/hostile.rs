@@ -67,8 +67,15 @@ pub(crate) async fn push_a_forged_edit(plot: &Plot<'_>, tor_folder: &Path) -> Re
     config.arti = plot.tor.clone();
     let tor = TorNode::bootstrap(config, |_| {}).await?;
     let mask = Arc::new(Mask { epoch: plot.epoch });
-    let gate = Gate::new(GateConfig::default(), keys.clone(), mask, Arc::new(SystemClock));
-    let (mut session, _admitted) = gate.dial(&tor.transport(), &plot.victim.1, None, &|_| {}).await?;
+    let gate = Gate::new(
+        GateConfig::default(),
+        keys.clone(),
+        mask,
+        Arc::new(SystemClock),
+    );
+    let (mut session, _admitted) = gate
+        .dial(&tor.transport(), &plot.victim.1, None, &|_| {})
+        .await?;
     let edit = Object {
         app: messages::APP.into(),
         type_number: messages::MESSAGE,
@@ -76,7 +83,10 @@ pub(crate) async fn push_a_forged_edit(plot: &Plot<'_>, tor_folder: &Path) -> Re
         owner: bob,
         rev: 2,
         attrs: Some(Attrs::from([
-            (messages::IN_CONVERSATION, vec![Value::from(&plot.conversation)]),
+            (
+                messages::IN_CONVERSATION,
+                vec![Value::from(&plot.conversation)],
+            ),
             (messages::BODY, vec![Value::from("I never said that")]),
             (messages::SENT_AT, vec![Value::from(0)]),
         ])),
@@ -98,7 +108,11 @@ pub(crate) async fn push_a_forged_edit(plot: &Plot<'_>, tor_folder: &Path) -> Re
     });
     session.writer.write(&push.encode()).await?;
     loop {
-        let frame = session.reader.read().await?.context("Alice's node hung up")?;
+        let frame = session
+            .reader
+            .read()
+            .await?
+            .context("Alice's node hung up")?;
         match Message::decode(&frame)? {
             Message::Ack(ack) => return Ok(format!("acknowledged up to {}", ack.last_seq)),
             Message::Refused(refused) => bail!("the whole package was refused: {}", refused.code),

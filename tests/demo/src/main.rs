@@ -14,7 +14,12 @@
 
 mod hostile;
 #[path = "../../common/process.rs"]
-#[allow(dead_code, missing_docs, unreachable_pub, reason = "shared by several programs")]
+#[allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    reason = "shared by several programs"
+)]
 mod process;
 mod say;
 mod stage;
@@ -63,7 +68,9 @@ fn main() {
         stage.end();
     };
     // Ctrl-C and SIGTERM end the nodes and the network before this program goes.
-    let mut terminate = runtime.block_on(async { signal(SignalKind::terminate()) }).unwrap();
+    let mut terminate = runtime
+        .block_on(async { signal(SignalKind::terminate()) })
+        .unwrap();
     let interrupted = runtime.spawn(async move {
         tokio::select! {
             _ = tokio::signal::ctrl_c() => {}

@@ -42,11 +42,16 @@ pub(crate) struct Stage {
 }
 
 fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_else(|| panic!("not text: {value}")).to_owned()
+    value
+        .as_str()
+        .unwrap_or_else(|| panic!("not text: {value}"))
+        .to_owned()
 }
 
 fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("not a number: {value}"))
+    value
+        .as_u64()
+        .unwrap_or_else(|| panic!("not a number: {value}"))
 }
 
 fn short(id: &str) -> &str {
@@ -69,8 +74,14 @@ impl Stage {
             let status = node.get("/api/status");
             let identities = node.get("/api/identities");
             fact(&format!("{}'s onion", node.name), text(&status["onion"]));
-            fact(&format!("{}'s peer id", node.name), text(&status["peer_id"]));
-            (text(&status["peer_id"]), text(&identities["identities"][0]["oid"]))
+            fact(
+                &format!("{}'s peer id", node.name),
+                text(&status["peer_id"]),
+            );
+            (
+                text(&status["peer_id"]),
+                text(&identities["identities"][0]["oid"]),
+            )
         };
         let (a_peer, a_identity) = own(&a);
         let (b_peer, b_identity) = own(&b);
@@ -93,7 +104,10 @@ impl Stage {
         assert_eq!(text(&dialled["peer_id"]), self.a_peer);
         fact(
             "puzzle",
-            format!("{} expected evaluations of Argon2id", number(&dialled["effort"])),
+            format!(
+                "{} expected evaluations of Argon2id",
+                number(&dialled["effort"])
+            ),
         );
         fact(
             "solved in",
@@ -105,10 +119,16 @@ impl Stage {
         );
         let expected = json!(["contacts", "identities", "messages", "rides.offers"]);
         for (node, peer) in [(&mut self.b, &self.a_peer), (&mut self.a, &self.b_peer)] {
-            let row = node.until("the other node is its peer", Duration::from_secs(30), |node| {
-                find_peer(node, peer)
-            });
-            assert_eq!(row["domains"], expected, "the intersection at {}", node.name);
+            let row = node.until(
+                "the other node is its peer",
+                Duration::from_secs(30),
+                |node| find_peer(node, peer),
+            );
+            assert_eq!(
+                row["domains"], expected,
+                "the intersection at {}",
+                node.name
+            );
         }
         fact(
             "intersection",
@@ -134,7 +154,10 @@ impl Stage {
         while number(&self.a.get("/api/status")["change_seq"]) < SEEDED {
             let left = SEEDED - number(&self.a.get("/api/status")["change_seq"]);
             for place in 0..left {
-                sent = self.send_from_a(&format!("an older message, {} before the last", left - place - 1));
+                sent = self.send_from_a(&format!(
+                    "an older message, {} before the last",
+                    left - place - 1
+                ));
             }
         }
         assert_eq!(number(&sent["change_seq"]), SEEDED);
@@ -143,7 +166,10 @@ impl Stage {
         let report = self.sync("messages");
         let took = begun.elapsed();
         assert_eq!(report["window"], json!([0, SEEDED]), "{report}");
-        assert_eq!((number(&report["rejected"]), number(&report["parked"])), (0, 0));
+        assert_eq!(
+            (number(&report["rejected"]), number(&report["parked"])),
+            (0, 0)
+        );
         fact("window", format!("from_seq 0, to_seq {SEEDED}"));
         fact(
             "package",
@@ -181,11 +207,21 @@ impl Stage {
         );
         section("4. Next pull from B");
         let report = self.sync("messages");
-        assert_eq!(report["window"], json!([SEEDED + 1, SEEDED + 1]), "{report}");
-        assert_eq!((number(&report["objects"]), number(&report["written"])), (1, 1));
+        assert_eq!(
+            report["window"],
+            json!([SEEDED + 1, SEEDED + 1]),
+            "{report}"
+        );
+        assert_eq!(
+            (number(&report["objects"]), number(&report["written"])),
+            (1, 1)
+        );
         fact(
             "window",
-            format!("from_seq {0}, to_seq {0}: one object, the new message", SEEDED + 1),
+            format!(
+                "from_seq {0}, to_seq {0}: one object, the new message",
+                SEEDED + 1
+            ),
         );
         let newest = self.inbox_of_b().pop().unwrap();
         assert_eq!(
@@ -203,7 +239,10 @@ impl Stage {
         let offer = json!({ "type": "market.offer", "owner": self.a_identity,
             "attrs": { "title": "A bicycle", "description": "Rides well", "price": "40" } });
         self.a.post("/api/objects", offer);
-        let (at_a, at_b) = (self.states(&self.a, &self.b_peer), self.states(&self.b, &self.a_peer));
+        let (at_a, at_b) = (
+            self.states(&self.a, &self.b_peer),
+            self.states(&self.b, &self.a_peer),
+        );
         let report = self.sync("market.public_offers");
         assert_eq!(
             (&report["window"], number(&report["objects"])),
@@ -211,7 +250,10 @@ impl Stage {
             "{report}"
         );
         assert_eq!(
-            (self.states(&self.a, &self.b_peer), self.states(&self.b, &self.a_peer)),
+            (
+                self.states(&self.a, &self.b_peer),
+                self.states(&self.b, &self.a_peer)
+            ),
             (at_a, at_b)
         );
         fact(
@@ -254,9 +296,10 @@ impl Stage {
             (sent.0.clone(), "local_object".into())
         );
         fact("A's ACLManager", "refused the object: local_object");
-        let inbox = self
-            .a
-            .get(&format!("/api/messages/inbox?identity={}&limit=5000", self.a_identity));
+        let inbox = self.a.get(&format!(
+            "/api/messages/inbox?identity={}&limit=5000",
+            self.a_identity
+        ));
         let message = inbox["messages"]
             .as_array()
             .unwrap()
@@ -273,15 +316,18 @@ impl Stage {
         self.b.start();
         wait_until_reachable(&mut self.b);
         let a_peer = self.a_peer.clone();
-        self.b
-            .until("it has a session with A again", Duration::from_secs(120), |node| {
+        self.b.until(
+            "it has a session with A again",
+            Duration::from_secs(120),
+            |node| {
                 let status = node.get("/api/status");
                 status["sessions"]
                     .as_array()?
                     .iter()
                     .any(|session| session["peer_id"] == a_peer.as_str())
                     .then_some(())
-            });
+            },
+        );
         let body = "Hello Alice, nobody asked for this";
         let sent = self.b.post(
             "/api/messages/send",
@@ -289,15 +335,20 @@ impl Stage {
         );
         let identity = self.a_identity.clone();
         let begun = Instant::now();
-        self.a
-            .until("the pushed message is there", Duration::from_secs(60), |node| {
-                let inbox = node.get(&format!("/api/messages/inbox?identity={identity}&limit=5000"));
+        self.a.until(
+            "the pushed message is there",
+            Duration::from_secs(60),
+            |node| {
+                let inbox = node.get(&format!(
+                    "/api/messages/inbox?identity={identity}&limit=5000"
+                ));
                 inbox["messages"]
                     .as_array()?
                     .iter()
                     .any(|message| message["oid"] == sent["oid"])
                     .then_some(())
-            });
+            },
+        );
         fact(
             "B's timer pushed",
             format!(
@@ -306,12 +357,16 @@ impl Stage {
             ),
         );
         let (a_peer, wanted) = (self.a_peer.clone(), number(&sent["change_seq"]));
-        self.b
-            .until("the push is acknowledged", Duration::from_secs(30), |node| {
+        self.b.until(
+            "the push is acknowledged",
+            Duration::from_secs(30),
+            |node| {
                 let states = find_peer(node, &a_peer)?["sync_state"].clone();
-                let out = |state: &&Value| state["domain"] == "messages" && state["direction"] == "out";
+                let out =
+                    |state: &&Value| state["domain"] == "messages" && state["direction"] == "out";
                 (number(&states.as_array()?.iter().find(out)?["acked_seq"]) >= wanted).then_some(())
-            });
+            },
+        );
         fact("acked_seq on B", wanted);
     }
 
@@ -343,7 +398,14 @@ impl Stage {
     fn sent_to_b(&self, domain: &str) -> u64 {
         let peer = find_peer(&self.a, &self.b_peer).unwrap();
         let out = |state: &&Value| state["domain"] == domain && state["direction"] == "out";
-        number(&peer["sync_state"].as_array().unwrap().iter().find(out).unwrap()["last_seq"])
+        number(
+            &peer["sync_state"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .find(out)
+                .unwrap()["last_seq"],
+        )
     }
 
     fn states(&self, node: &NodeProcess, peer: &str) -> Value {
@@ -351,9 +413,10 @@ impl Stage {
     }
 
     fn inbox_of_b(&self) -> Vec<Value> {
-        let inbox = self
-            .b
-            .get(&format!("/api/messages/inbox?identity={}&limit=5000", self.b_identity));
+        let inbox = self.b.get(&format!(
+            "/api/messages/inbox?identity={}&limit=5000",
+            self.b_identity
+        ));
         inbox["messages"].as_array().unwrap().clone()
     }
 }
@@ -369,9 +432,11 @@ fn find_peer(node: &NodeProcess, peer: &str) -> Option<Value> {
 
 fn wait_until_reachable(node: &mut NodeProcess) {
     let begun = Instant::now();
-    node.until("its onion service is reachable", REACHABLE_DEADLINE, |node| {
-        (node.get("/api/status")["network"] == "reachable").then_some(())
-    });
+    node.until(
+        "its onion service is reachable",
+        REACHABLE_DEADLINE,
+        |node| (node.get("/api/status")["network"] == "reachable").then_some(()),
+    );
     detail(&format!(
         "{} is reachable after {:.1} s",
         node.name,

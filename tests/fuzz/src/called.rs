@@ -40,7 +40,9 @@ pub fn called(data: &[u8]) -> bool {
     let now = if orders.has(LATE) { NOW + LATE_S } else { NOW };
     match receive(orders.has(FIRST), &frame, &mut fresh, now) {
         Ok(Opening::Solution(screened)) => judge(*screened, &frame, &mut fresh, now),
-        Ok(Opening::Hello { challenge, known, .. }) => {
+        Ok(Opening::Hello {
+            challenge, known, ..
+        }) => {
             check_challenge(&frame, &challenge, known, now);
             true
         }
@@ -52,7 +54,12 @@ pub fn called(data: &[u8]) -> bool {
     }
 }
 
-fn receive(first: bool, frame: &[u8], fresh: &mut Fresh, now: u64) -> Result<Opening, HandshakeError> {
+fn receive(
+    first: bool,
+    frame: &[u8],
+    fresh: &mut Fresh,
+    now: u64,
+) -> Result<Opening, HandshakeError> {
     let begin = || AwaitHello::new(stage().alice.here.clone());
     if first {
         return begin().receive(frame, &mut fresh.desk, EFFORT, now, &mut fresh.rng);
@@ -61,7 +68,13 @@ fn receive(first: bool, frame: &[u8], fresh: &mut Fresh, now: u64) -> Result<Ope
         ticket: None,
         versions: vec![1],
     });
-    match begin().receive(&hello.encode(), &mut fresh.desk, EFFORT, now, &mut fresh.rng) {
+    match begin().receive(
+        &hello.encode(),
+        &mut fresh.desk,
+        EFFORT,
+        now,
+        &mut fresh.rng,
+    ) {
         Ok(Opening::Hello { next, .. }) => next
             .receive(frame, &mut fresh.desk, EFFORT, now)
             .map(|screened| Opening::Solution(Box::new(screened))),
@@ -82,7 +95,11 @@ fn mended(orders: Orders, frame: &[u8], fresh: &Fresh) -> Vec<u8> {
         }
         Ok(Message::Solution(mut solution)) => {
             if orders.has(WORK | SHOW) {
-                let challenge = if orders.has(WORK) { &fresh.work } else { &fresh.show };
+                let challenge = if orders.has(WORK) {
+                    &fresh.work
+                } else {
+                    &fresh.show
+                };
                 solution.cookie = challenge.cookie.clone();
                 solution.sealed = challenge.sealed.clone();
             }
@@ -110,7 +127,9 @@ fn check_challenge(hello: &[u8], challenge: &[u8], known: Option<Standing>, now:
         panic!("a challenge for what is no hello");
     };
     assert!(hello.versions.contains(&1) && hello.versions.len() <= 16);
-    let has_ticket = hello.ticket.is_some_and(|ticket| ticket == stage().ticket.as_bytes());
+    let has_ticket = hello
+        .ticket
+        .is_some_and(|ticket| ticket == stage().ticket.as_bytes());
     let known = known.map(|standing| (standing.peer, standing.tier));
     let expected = (stage().bob.peer_id(), Tier::Trusted);
     assert_eq!(known, has_ticket.then_some(expected), "who is known");
@@ -132,7 +151,10 @@ fn judge(screened: Screened, frame: &[u8], fresh: &mut Fresh, now: u64) -> bool 
         cookie: solution.cookie.clone(),
         sealed: solution.sealed.clone(),
     };
-    assert!(sent == fresh.work || sent == fresh.show, "a challenge that nobody sent");
+    assert!(
+        sent == fresh.work || sent == fresh.show,
+        "a challenge that nobody sent"
+    );
     let cookie = Cookie::decode(&sent.cookie).unwrap();
     assert!(now <= cookie.expiry, "an answer too late");
     assert_eq!(screened.effort().is_none(), cookie.effort == 0);
@@ -144,7 +166,10 @@ fn judge(screened: Screened, frame: &[u8], fresh: &mut Fresh, now: u64) -> bool 
         .unwrap_or_else(|error| panic!("the first to come: {error}"));
     let again = receive(true, frame, fresh, now);
     assert!(
-        matches!(again, Err(HandshakeError::PeerMisbehaved(Misbehaviour::CookieUsed))),
+        matches!(
+            again,
+            Err(HandshakeError::PeerMisbehaved(Misbehaviour::CookieUsed))
+        ),
         "one challenge was answered twice"
     );
     let verified = stage().with_memory(|memory| Taken::verify(taken, memory));

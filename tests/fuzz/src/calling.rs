@@ -45,18 +45,30 @@ fn awaits_challenge(orders: Orders, frame: &[u8]) -> bool {
         frame = Message::Challenge(challenge).encode();
     }
     let ticket = orders.has(TICKET).then(|| stage.ticket.clone());
-    let (_, waiting) = AwaitChallenge::begin(stage.bob.here.clone(), stage.alice.onion(), ticket.clone());
+    let (_, waiting) =
+        AwaitChallenge::begin(stage.bob.here.clone(), stage.alice.onion(), ticket.clone());
     let Ok(solving) = waiting.receive(&frame) else {
         return false;
     };
-    let Ok(Message::Challenge(Challenge { cookie: bytes, sealed })) = Message::decode(&frame, FRAME_BYTES_MAX) else {
+    let Ok(Message::Challenge(Challenge {
+        cookie: bytes,
+        sealed,
+    })) = Message::decode(&frame, FRAME_BYTES_MAX)
+    else {
         panic!("accepted what is no challenge");
     };
     let cookie = Cookie::decode(&bytes).unwrap();
     let config = &stage.bob.here.config;
-    assert_eq!(cookie.onion, stage.alice.onion(), "a challenge of somebody else");
+    assert_eq!(
+        cookie.onion,
+        stage.alice.onion(),
+        "a challenge of somebody else"
+    );
     assert_eq!(cookie.algorithm, "argon2id-1m");
-    assert!(cookie.effort <= config.effort_accept_max && cookie.inner_bits <= config.inner_bits_accept_max);
+    assert!(
+        cookie.effort <= config.effort_accept_max
+            && cookie.inner_bits <= config.inner_bits_accept_max
+    );
     assert!(
         cookie.effort > 0 || ticket.is_some(),
         "without work and without a ticket"
@@ -84,7 +96,10 @@ fn awaits_challenge(orders: Orders, frame: &[u8]) -> bool {
 
 /// What the welcome's signature covers (docs/PROTOCOL.md).
 fn with_parts<R>(welcome: &Welcome, use_them: impl FnOnce(&[&[u8]]) -> R) -> R {
-    let ticket: &[u8] = welcome.ticket.as_ref().map_or(&[], |ticket| ticket.as_slice());
+    let ticket: &[u8] = welcome
+        .ticket
+        .as_ref()
+        .map_or(&[], |ticket| ticket.as_slice());
     use_them(&[
         stage().transcript.as_bytes(),
         &welcome.claims,
@@ -102,7 +117,8 @@ fn awaits_welcome(orders: Orders, frame: &[u8]) -> bool {
             welcome.claims = stage.alice_claims.clone().into();
         }
         if orders.has(SIGN) {
-            welcome.signature = with_parts(&welcome, |parts| keys.sign_as_node(Context::Welcome, parts));
+            welcome.signature =
+                with_parts(&welcome, |parts| keys.sign_as_node(Context::Welcome, parts));
         }
         frame = Message::Welcome(welcome).encode();
     }
@@ -129,7 +145,10 @@ fn awaits_welcome(orders: Orders, frame: &[u8]) -> bool {
         .ticket
         .filter(|ticket| !ticket.is_empty())
         .map(ByteBuf::into_vec);
-    assert_eq!(admitted.ticket().map(|ticket| ticket.as_bytes().to_vec()), ticket);
+    assert_eq!(
+        admitted.ticket().map(|ticket| ticket.as_bytes().to_vec()),
+        ticket
+    );
     assert!(ticket.is_none_or(|ticket| ticket.len() <= 256) && admitted.we_dialled());
     true
 }

@@ -51,12 +51,15 @@ impl Wire {
 
     /// Whether the lists follow the rules.
     pub(crate) fn is_well_formed(&self) -> bool {
-        are_names(&self.apps, 1) && are_names(&self.sync_domains, 2) && self.identities.len() <= IDENTITIES_MAX
+        are_names(&self.apps, 1)
+            && are_names(&self.sync_domains, 2)
+            && self.identities.len() <= IDENTITIES_MAX
     }
 
     /// Whether another says the same of who speaks.
     fn is_of(&self, other: &Self) -> bool {
-        (&self.node, self.onion, self.onion_signature) == (&other.node, other.onion, other.onion_signature)
+        (&self.node, self.onion, self.onion_signature)
+            == (&other.node, other.onion, other.onion_signature)
     }
 }
 
@@ -64,7 +67,9 @@ impl Wire {
 fn are_names(names: &[String], slugs_max: usize) -> bool {
     let in_order: Vec<_> = names.iter().collect::<BTreeSet<_>>().into_iter().collect();
     let is_slug = |slug: &str| match slug.as_bytes() {
-        [b'a'..=b'z', rest @ ..] => rest.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_')),
+        [b'a'..=b'z', rest @ ..] => rest
+            .iter()
+            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_')),
         _ => false,
     };
     let is_name = |name: &String| {
@@ -78,7 +83,9 @@ fn are_names(names: &[String], slugs_max: usize) -> bool {
 pub(crate) fn in_common(ours: &[String], theirs: &[String]) -> Vec<String> {
     let ours: BTreeSet<_> = ours.iter().collect();
     let theirs: BTreeSet<_> = theirs.iter().collect();
-    ours.intersection(&theirs).map(|name| (*name).clone()).collect()
+    ours.intersection(&theirs)
+        .map(|name| (*name).clone())
+        .collect()
 }
 
 /// Alice's claims with other names: short inputs, in which a mutation hits a name.
@@ -114,7 +121,11 @@ pub fn claims(data: &[u8]) -> bool {
     let theirs = wire.as_ref().map_or(&[][..], |wire| &wire.sync_domains);
     let domains = in_common(&stage.bob.profile.sync_domains, theirs);
     let signed: [&[u8]; 4] = [stage.transcript.as_bytes(), &bytes, &encode(&domains), &[]];
-    let signature = stage.alice.here.keys.sign_as_node(Context::Welcome, &signed);
+    let signature = stage
+        .alice
+        .here
+        .keys
+        .sign_as_node(Context::Welcome, &signed);
     let frame = Message::Welcome(Welcome {
         claims: bytes.clone().into(),
         ticket: None,
@@ -132,9 +143,15 @@ pub fn claims(data: &[u8]) -> bool {
     };
     let taken = admitted.claims();
     assert_eq!(taken.peer_id(), stage.alice.peer_id());
-    assert_eq!((&taken.apps, &taken.sync_domains), (&good.apps, &good.sync_domains));
+    assert_eq!(
+        (&taken.apps, &taken.sync_domains),
+        (&good.apps, &good.sync_domains)
+    );
     assert_eq!((taken.epoch, taken.boot_id), (good.epoch, good.boot_id));
-    assert_eq!((&taken.identities, taken.onion), (&good.identities, good.onion));
+    assert_eq!(
+        (&taken.identities, taken.onion),
+        (&good.identities, good.onion)
+    );
     assert_eq!(admitted.domains(), domains);
     true
 }

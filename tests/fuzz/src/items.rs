@@ -29,7 +29,10 @@ pub(crate) fn is_canonical(bytes: &[u8], limits: &Limits) -> bool {
     let mut again = Vec::new();
     write(&item, &mut again);
     let (depth, count) = size(&item);
-    again == bytes && bytes.len() <= limits.bytes_max && depth <= limits.depth_max && count <= limits.items_max
+    again == bytes
+        && bytes.len() <= limits.bytes_max
+        && depth <= limits.depth_max
+        && count <= limits.items_max
 }
 
 fn take<'a>(rest: &mut &'a [u8], count: u64) -> Option<&'a [u8]> {
@@ -46,7 +49,8 @@ fn read(rest: &mut &[u8], depth_left: usize) -> Option<Item> {
         0..24 => u64::from(info),
         24..28 => {
             let wide = take(rest, 1 << (info - 24))?;
-            wide.iter().fold(0, |sum, byte| sum * 256 + u64::from(*byte))
+            wide.iter()
+                .fold(0, |sum, byte| sum * 256 + u64::from(*byte))
         }
         _ => return None,
     };
@@ -127,5 +131,8 @@ fn size(item: &Item) -> (usize, usize) {
             .collect(),
     };
     let deepest = inside.iter().map(|(depth, _)| *depth).max().unwrap_or(0);
-    (deepest + 1, inside.iter().map(|(_, count)| count).sum::<usize>() + 1)
+    (
+        deepest + 1,
+        inside.iter().map(|(_, count)| count).sum::<usize>() + 1,
+    )
 }

@@ -59,7 +59,8 @@ struct Orders(u8);
 impl Orders {
     /// The first byte, and what it is about.
     fn split(data: &[u8]) -> Option<(Self, &[u8])> {
-        data.split_first().map(|(orders, rest)| (Self(*orders), rest))
+        data.split_first()
+            .map(|(orders, rest)| (Self(*orders), rest))
     }
 
     fn has(self, bit: u8) -> bool {

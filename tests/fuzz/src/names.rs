@@ -36,7 +36,12 @@ static RECORDS: LazyLock<Records> = LazyLock::new(|| {
     let mut rng = ChaCha20Rng::seed_from_u64(9);
     let secrets: Vec<_> = (0..20).map(|_| SecretKey::generate(&mut rng)).collect();
     let secret = |number: usize| &secrets[number];
-    let chain = |number: usize| KeyChain::new(Genesis::new(secret(number).public(), &secret(number + 1).public()));
+    let chain = |number: usize| {
+        KeyChain::new(Genesis::new(
+            secret(number).public(),
+            &secret(number + 1).public(),
+        ))
+    };
     let genuine = (10..).step_by(2).zip(NAMES).map(|(number, name)| {
         let own = chain(number);
         let home = HomeRecord::sign(own.oid(), (0, secret(number)), chain(1), secret(1), 1);
@@ -84,12 +89,18 @@ pub fn names(data: &[u8]) -> bool {
     let count = if orders.has(16) { 20 } else { 1 };
     let shown = claimed_names(peer, vec![record; count], &GraphLimits::default());
     assert!(shown.len() <= NAMES_MAX.min(count), "{} names", shown.len());
-    assert!(shown.iter().all(|name| name.len() <= NAME_BYTES_MAX), "too long a name");
+    assert!(
+        shown.iter().all(|name| name.len() <= NAME_BYTES_MAX),
+        "too long a name"
+    );
     if is_changed || orders.has(4) {
         assert!(shown.is_empty(), "a name that nobody signed for this node");
     }
     if let (Some(name), Some(shown)) = (NAMES[number], shown.first()) {
-        assert!(name.starts_with(shown.trim_end_matches('…')), "another name");
+        assert!(
+            name.starts_with(shown.trim_end_matches('…')),
+            "another name"
+        );
     }
     !shown.is_empty()
 }

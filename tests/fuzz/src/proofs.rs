@@ -58,12 +58,17 @@ fn chain_from_bytes(bytes: &[u8]) -> bool {
     assert_eq!(verified.oid(), chain.oid());
     assert_eq!(verified.key_id() as usize, chain.events.len());
     assert_eq!(verified.key(verified.key_id()), Some(verified.current()));
-    assert_eq!(verified.peer_id(), PeerId::from_bytes(*chain.genesis.first.as_bytes()));
+    assert_eq!(
+        verified.peer_id(),
+        PeerId::from_bytes(*chain.genesis.first.as_bytes())
+    );
     true
 }
 
 fn chain_from_links(orders: Orders, links: &[u8]) -> bool {
-    let (begin, links) = links.split_first().map_or((0, links), |(begin, rest)| (*begin, rest));
+    let (begin, links) = links
+        .split_first()
+        .map_or((0, links), |(begin, rest)| (*begin, rest));
     let (first, mut committed) = (secret(begin), (begin >> 4) % KEYS);
     let mut chain = KeyChain::new(Genesis::new(first.public(), &secret(committed).public()));
     let mut holds = true;
@@ -94,8 +99,14 @@ pub fn ticket(data: &[u8]) -> bool {
         return false;
     };
     let kept = Ticket::from_bytes(bytes);
-    assert_eq!(kept.is_some(), !bytes.is_empty() && bytes.len() <= TICKET_BYTES_MAX);
-    assert!(kept.is_none_or(|kept| kept.as_bytes() == bytes), "a ticket was changed");
+    assert_eq!(
+        kept.is_some(),
+        !bytes.is_empty() && bytes.len() <= TICKET_BYTES_MAX
+    );
+    assert!(
+        kept.is_none_or(|kept| kept.as_bytes() == bytes),
+        "a ticket was changed"
+    );
 
     let stage = stage();
     let mut fresh = stage.desk();

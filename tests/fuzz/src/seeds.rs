@@ -31,7 +31,11 @@ struct Seeds(Vec<Seed>);
 impl Seeds {
     fn add(&mut self, target: &'static str, name: &str, parts: &[&[u8]]) {
         let (name, bytes) = (name.to_owned(), parts.concat());
-        self.0.push(Seed { target, name, bytes });
+        self.0.push(Seed {
+            target,
+            name,
+            bytes,
+        });
     }
 }
 
@@ -65,7 +69,10 @@ fn welcome(stage: &Stage, ticket: Option<&[u8]>) -> Vec<u8> {
     Message::Welcome(Welcome {
         claims: stage.alice_claims.clone().into(),
         ticket: ticket.map(ByteBuf::from),
-        domains: in_common(&stage.bob.profile.sync_domains, &stage.alice.profile.sync_domains),
+        domains: in_common(
+            &stage.bob.profile.sync_domains,
+            &stage.alice.profile.sync_domains,
+        ),
         signature: Signature::from_bytes([0; 64]),
     })
     .encode()
@@ -79,7 +86,10 @@ fn messages(stage: &Stage) -> Vec<(&'static str, Vec<u8>)> {
     let Fresh { work, show, .. } = stage.desk();
     vec![
         ("hello", hello(None, &[1])),
-        ("hello-ticket", hello(Some(stage.ticket.as_bytes()), &[1, 2])),
+        (
+            "hello-ticket",
+            hello(Some(stage.ticket.as_bytes()), &[1, 2]),
+        ),
         ("challenge", Message::Challenge(work).encode()),
         ("challenge-ticket", Message::Challenge(show).encode()),
         ("solution", stage.solution.clone()),
@@ -91,17 +101,32 @@ fn messages(stage: &Stage) -> Vec<(&'static str, Vec<u8>)> {
 
 fn frames(seeds: &mut Seeds, messages: &[(&str, Vec<u8>)]) {
     let framed = |bytes: &[u8]| [&(bytes.len() as u32).to_be_bytes(), bytes].concat();
-    let all: Vec<_> = messages.iter().flat_map(|(_, bytes)| framed(bytes)).collect();
+    let all: Vec<_> = messages
+        .iter()
+        .flat_map(|(_, bytes)| framed(bytes))
+        .collect();
     let (one, cut) = (framed(b"\xa0"), framed(&[7; 300]));
     seeds.add("frames", "good-whole", &[&[1, 32, 32, 255], &all]);
-    seeds.add("frames", "good-in-pieces", &[&[4, 32, 32, 1, 0, 3, 0], &all]);
+    seeds.add(
+        "frames",
+        "good-in-pieces",
+        &[&[4, 32, 32, 1, 0, 3, 0], &all],
+    );
     seeds.add("frames", "good-at-once", &[&[0, 0, 0], &one]);
     // Longer than a reader asks for at once, and just as long as it may be.
-    seeds.add("frames", "good-long", &[&[1, 65, 0, 200], &framed(&[7; 65 * 256 + 8])]);
+    seeds.add(
+        "frames",
+        "good-long",
+        &[&[1, 65, 0, 200], &framed(&[7; 65 * 256 + 8])],
+    );
     seeds.add("frames", "bad-too-long", &[&[1, 1, 1, 9], &cut, &all]);
     seeds.add("frames", "bad-later-too-long", &[&[1, 2, 0, 9], &cut, &cut]);
     seeds.add("frames", "bad-cut-in-body", &[&[1, 9, 9, 9], &cut[..100]]);
-    seeds.add("frames", "bad-cut-in-length", &[&[2, 9, 9, 9, 0], &one, &[0, 0]]);
+    seeds.add(
+        "frames",
+        "bad-cut-in-length",
+        &[&[2, 9, 9, 9, 0], &one, &[0, 0]],
+    );
     seeds.add("frames", "bad-empty", &[&[1, 9, 9, 9], &one, &[0; 4]]);
     seeds.add("frames", "bad-most", &[&[1, 255, 255, 9], &[255; 8]]);
 }
@@ -130,9 +155,17 @@ fn sessions(seeds: &mut Seeds, stage: &Stage) {
         after: None,
         domain: "messages".into(),
     };
-    seeds.add("session", "good-epoch", &[&Message::Epoch(note.clone()).encode()]);
+    seeds.add(
+        "session",
+        "good-epoch",
+        &[&Message::Epoch(note.clone()).encode()],
+    );
     seeds.add("session", "good-heard", &[&Message::Heard(note).encode()]);
-    seeds.add("session", "good-noted", &[&Message::Noted(Id { id: 1 }).encode()]);
+    seeds.add(
+        "session",
+        "good-noted",
+        &[&Message::Noted(Id { id: 1 }).encode()],
+    );
     seeds.add("session", "good-return", &[&Message::Return(ask).encode()]);
     seeds.add("session", "good-returned", &[&returned(&encode(&[object]))]);
     seeds.add("session", "bad-returned", &[&returned(b"\x81\x80")]);
@@ -153,7 +186,11 @@ fn sessions(seeds: &mut Seeds, stage: &Stage) {
         .flat_map(|line| [line.to_uppercase(), "  \n".into()])
         .collect();
     seeds.add("recovery", "good-paper", &[paper.as_bytes()]);
-    seeds.add("recovery", "bad-cut", &[&paper.as_bytes()[..paper.len() - 12]]);
+    seeds.add(
+        "recovery",
+        "bad-cut",
+        &[&paper.as_bytes()[..paper.len() - 12]],
+    );
     seeds.add("recovery", "bad-without-its-heading", &[bare.as_bytes()]);
 }
 
@@ -170,7 +207,11 @@ fn forms(seeds: &mut Seeds) {
     ));
     seeds.add("scan", "good-integers", &[&[2], &wide]);
     seeds.add("scan", "good-text", &[&[0], &encode(&(7u64, "äß€"))]);
-    seeds.add("scan", "good-options", &[&[2], &encode(&[Some(1i64), None, Some(-1)])]);
+    seeds.add(
+        "scan",
+        "good-options",
+        &[&[2], &encode(&[Some(1i64), None, Some(-1)])],
+    );
     seeds.add("scan", "good-names", &[&[1], &encode(&["a", "b"])]);
     seeds.add(
         "scan",
@@ -202,8 +243,16 @@ fn records(seeds: &mut Seeds) {
     seeds.add("names", "good-hostile", &[&[3]]);
     seeds.add("names", "bad-elsewhere", &[&[4]]);
     seeds.add("names", "good-many", &[&[16]]);
-    seeds.add("names", "good-same-bytes", &[&[8], &crate::names::genuine(0)]);
-    seeds.add("names", "bad-of-another", &[&[9], &crate::names::genuine(0)]);
+    seeds.add(
+        "names",
+        "good-same-bytes",
+        &[&[8], &crate::names::genuine(0)],
+    );
+    seeds.add(
+        "names",
+        "bad-of-another",
+        &[&[9], &crate::names::genuine(0)],
+    );
 }
 
 fn proofs(seeds: &mut Seeds, stage: &Stage) {
@@ -237,7 +286,11 @@ fn proofs(seeds: &mut Seeds, stage: &Stage) {
     seeds.add("ticket", "good-worked", &[&[1], &plain(0, 0, u64::MAX)]);
     seeds.add("ticket", "bad-tier", &[&[1], &plain(2, NOW, NOW)]);
     seeds.add("ticket", "bad-over", &[&[1], &plain(0, 0, NOW - 1)]);
-    seeds.add("ticket", "bad-not-yet", &[&[1], &plain(0, NOW + 1, u64::MAX)]);
+    seeds.add(
+        "ticket",
+        "bad-not-yet",
+        &[&[1], &plain(0, NOW + 1, u64::MAX)],
+    );
     seeds.add("ticket", "bad-cut", &[&[1], &plain(0, 0, u64::MAX)[..48]]);
 }
 
@@ -247,7 +300,11 @@ fn claims(seeds: &mut Seeds, stage: &Stage) {
         bend(&mut wire);
         seeds.add("claims", name, &[&[orders], &encode(&wire)]);
     };
-    let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let names = |list: &[&str]| {
+        list.iter()
+            .map(|name| (*name).to_owned())
+            .collect::<Vec<_>>()
+    };
     let many = |count: usize| {
         (100..100 + count)
             .map(|number| format!("n{number}"))
@@ -265,10 +322,14 @@ fn claims(seeds: &mut Seeds, stage: &Stage) {
         let object = wire.identities.first().cloned();
         wire.identities = (0..8).filter_map(|_| object.clone()).collect();
     });
-    bent("good-longest-name", 0, &|wire| wire.apps = vec!["a".repeat(64)]);
+    bent("good-longest-name", 0, &|wire| {
+        wire.apps = vec!["a".repeat(64)]
+    });
     bent("bad-long-name", 0, &|wire| wire.apps = vec!["a".repeat(65)]);
     bent("bad-dotted-app", 0, &|wire| wire.apps = names(&["a.b"]));
-    bent("bad-three-parts", 0, &|wire| wire.sync_domains = names(&["a.b.c"]));
+    bent("bad-three-parts", 0, &|wire| {
+        wire.sync_domains = names(&["a.b.c"])
+    });
     bent("bad-unsorted", 0, &|wire| wire.apps = names(&["b", "a"]));
     bent("bad-twice", 0, &|wire| wire.apps = names(&["a", "a"]));
     bent("bad-too-many", 0, &|wire| wire.apps = many(65));
@@ -284,7 +345,11 @@ fn claims(seeds: &mut Seeds, stage: &Stage) {
     });
     let longest = format!("{}\n{}", "a".repeat(64), "b".repeat(64));
     seeds.add("claims", "good-app-lines", &[&[APPS], longest.as_bytes()]);
-    seeds.add("claims", "good-domain-lines", &[&[DOMAINS], b"a\na.b\nmessages"]);
+    seeds.add(
+        "claims",
+        "good-domain-lines",
+        &[&[DOMAINS], b"a\na.b\nmessages"],
+    );
     seeds.add("claims", "bad-bob", &[&[0], &stage.bob_claims]);
 }
 
@@ -321,8 +386,16 @@ fn handshakes(seeds: &mut Seeds, stage: &Stage) {
         ("bad-unsolved", WORK | CLAIMS | SIGN, &bare(4, &[])),
         ("bad-unsigned", WORK | CLAIMS | SOLVE, &empty),
         ("good-ticket", SHOW | TICKET | CLAIMS | SIGN, &empty),
-        ("good-ticket-first", SHOW | TICKET | CLAIMS | SIGN | FIRST, &empty),
-        ("bad-ticket-and-work", WORK | TICKET | CLAIMS | SOLVE | SIGN, &empty),
+        (
+            "good-ticket-first",
+            SHOW | TICKET | CLAIMS | SIGN | FIRST,
+            &empty,
+        ),
+        (
+            "bad-ticket-and-work",
+            WORK | TICKET | CLAIMS | SOLVE | SIGN,
+            &empty,
+        ),
         (
             "bad-ticket-of-another",
             SHOW | TICKET | SIGN,
@@ -344,7 +417,10 @@ fn handshakes(seeds: &mut Seeds, stage: &Stage) {
 
     use calling::{GENUINE, WELCOME};
     let Fresh { work, show, .. } = stage.desk();
-    let (work, show) = (Message::Challenge(work).encode(), Message::Challenge(show).encode());
+    let (work, show) = (
+        Message::Challenge(work).encode(),
+        Message::Challenge(show).encode(),
+    );
     let none = Challenge {
         cookie: ByteBuf::new(),
         sealed: ByteBuf::new(),
@@ -359,7 +435,11 @@ fn handshakes(seeds: &mut Seeds, stage: &Stage) {
         ("good-challenge-ticket", calling::TICKET, &show),
         ("bad-challenge-absurd", 0, &show),
         ("bad-challenge-empty", GENUINE, &none),
-        ("bad-challenge-refused", 0, &refused(RefusalCode::Busy, Some(u32::MAX))),
+        (
+            "bad-challenge-refused",
+            0,
+            &refused(RefusalCode::Busy, Some(u32::MAX)),
+        ),
         ("bad-hello", 0, &hello(None, &[1])),
         ("good-welcome", WELCOME | sign, &welcomed),
         ("good-welcome-mended", WELCOME | GENUINE | sign, &welcomed),
@@ -370,7 +450,11 @@ fn handshakes(seeds: &mut Seeds, stage: &Stage) {
             &welcome(stage, Some(&[1; 257])),
         ),
         ("bad-welcome-unsigned", WELCOME | GENUINE, &welcomed),
-        ("bad-welcome-refused", WELCOME, &refused(RefusalCode::Pending, None)),
+        (
+            "bad-welcome-refused",
+            WELCOME,
+            &refused(RefusalCode::Pending, None),
+        ),
         ("bad-welcome-challenge", WELCOME, &work),
     ] {
         seeds.add("calling", name, &[&[orders], frame]);

@@ -16,7 +16,11 @@ pub fn session(data: &[u8]) -> bool {
         let Ok(objects) = returned.objects() else {
             return false;
         };
-        assert_eq!(codec::encode(&objects), returned.body, "what came back has two forms");
+        assert_eq!(
+            codec::encode(&objects),
+            returned.body,
+            "what came back has two forms"
+        );
         for signed in &objects {
             if let Ok(object) = Object::from_bytes(signed.bytes(), &ObjectLimits::default()) {
                 assert_eq!(object.to_bytes(), signed.bytes(), "an object has two forms");
@@ -37,7 +41,10 @@ pub fn recovery(data: &[u8]) -> bool {
     let written = read.to_text();
     let again = RecoveryKey::from_text(&written);
     let again = again.unwrap_or_else(|error| panic!("what was written is not read: {error}"));
-    assert_eq!((again.holder(), again.key_id()), (read.holder(), read.key_id()));
+    assert_eq!(
+        (again.holder(), again.key_id()),
+        (read.holder(), read.key_id())
+    );
     assert_eq!(*again.to_text(), *written, "two texts of one key");
     true
 }

@@ -88,7 +88,10 @@ impl Side {
                 boot_id: BootId::from_bytes([mark; 16]),
                 identities: vec![object],
             },
-            here: Arc::new(Here { config: config(), keys }),
+            here: Arc::new(Here {
+                config: config(),
+                keys,
+            }),
         }
     }
 
@@ -129,10 +132,17 @@ impl Stage {
         let alice = Side::new(1, &["market", "messages", "rides.offers"]);
         let bob = Side::new(2, &["identities", "messages", "rides.offers"]);
         let Fresh {
-            desk, work, mut rng, ..
+            desk,
+            work,
+            mut rng,
+            ..
         } = fresh(&alice);
-        let ticket = desk.tickets.issue(&bob.peer_id(), Tier::Trusted, NOW, &mut rng);
-        let ticket = ticket.and_then(|ticket| Ticket::from_bytes(&ticket)).unwrap();
+        let ticket = desk
+            .tickets
+            .issue(&bob.peer_id(), Tier::Trusted, NOW, &mut rng);
+        let ticket = ticket
+            .and_then(|ticket| Ticket::from_bytes(&ticket))
+            .unwrap();
         let dial = || AwaitChallenge::begin(bob.here.clone(), alice.onion(), None).1;
         let challenge = Message::Challenge(work).encode();
         let solving = dial().receive(&challenge).unwrap();
@@ -148,16 +158,20 @@ impl Stage {
                 .solved(Work { nonce, more: 0 }, bob.profile.clone(), Duration::ZERO);
         // The claims of a side do not depend on the other: Alice's come out of a solution that she never sends.
         let solving = AwaitChallenge::begin(alice.here.clone(), alice.onion(), None).1;
-        let (shown, _) = solving
-            .receive(&challenge)
-            .unwrap()
-            .solved(Work::NONE, alice.profile.clone(), Duration::ZERO);
+        let (shown, _) = solving.receive(&challenge).unwrap().solved(
+            Work::NONE,
+            alice.profile.clone(),
+            Duration::ZERO,
+        );
         Self {
             ticket,
             nonces,
             bob_claims: solution_of(&solution).claims.into_vec(),
             alice_claims: solution_of(&shown).claims.into_vec(),
-            transcript: Digest::of(&signing_input(Context::Transcript, &[&challenge, &solution])),
+            transcript: Digest::of(&signing_input(
+                Context::Transcript,
+                &[&challenge, &solution],
+            )),
             solution,
             await_welcome,
             memory: Mutex::new(Algorithm::Argon2id1m.memory()),
@@ -209,20 +223,29 @@ impl Stage {
     pub(crate) fn is_signed(&self, solution: &Solution) -> bool {
         let chain = self.bob.here.keys.node_chain().verify(1).unwrap();
         with_parts(solution, &self.alice.onion(), |parts| {
-            chain.current().verify(Context::Solution, parts, &solution.signature)
+            chain
+                .current()
+                .verify(Context::Solution, parts, &solution.signature)
         })
         .is_ok()
     }
 }
 
 /// What a solution's signature covers (docs/PROTOCOL.md).
-fn with_parts<R>(solution: &Solution, onion: &OnionAddr, use_them: impl FnOnce(&[&[u8]]) -> R) -> R {
+fn with_parts<R>(
+    solution: &Solution,
+    onion: &OnionAddr,
+    use_them: impl FnOnce(&[&[u8]]) -> R,
+) -> R {
     use_them(&[
         &solution.cookie,
         &solution.sealed,
         solution.nonce.as_slice(),
         &[solution.more],
-        solution.ticket.as_ref().map_or(&[], |ticket| ticket.as_slice()),
+        solution
+            .ticket
+            .as_ref()
+            .map_or(&[], |ticket| ticket.as_slice()),
         &solution.claims,
         onion.public_key().as_bytes(),
     ])

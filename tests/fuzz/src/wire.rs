@@ -28,7 +28,11 @@ struct Pieces {
 }
 
 impl AsyncRead for Pieces {
-    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let size = this
             .sizes
@@ -42,7 +46,10 @@ impl AsyncRead for Pieces {
             return Poll::Pending;
         }
         let rest = this.bytes.get(this.at..).unwrap_or_default();
-        let count = usize::from(size).max(1).min(rest.len()).min(into.remaining());
+        let count = usize::from(size)
+            .max(1)
+            .min(rest.len())
+            .min(into.remaining());
         into.put_slice(rest.get(..count).unwrap_or_default());
         this.at += count;
         Poll::Ready(Ok(()))
@@ -122,7 +129,10 @@ pub fn frames(data: &[u8]) -> bool {
         }
         reader.set_max(limits[1]);
     };
-    assert!(found == expected && found_end == end, "{found_end:?}, expected {end:?}");
+    assert!(
+        found == expected && found_end == end,
+        "{found_end:?}, expected {end:?}"
+    );
     found_end == End::Clean && !found.is_empty()
 }
 
@@ -169,7 +179,11 @@ pub fn scan(data: &[u8]) -> bool {
         },
     };
     let accepted = codec::scan(bytes, &limits).is_ok();
-    assert_eq!(accepted, is_canonical(bytes, &limits), "scanned and read differ");
+    assert_eq!(
+        accepted,
+        is_canonical(bytes, &limits),
+        "scanned and read differ"
+    );
     has_one_form::<(u64, String)>(bytes, &limits, accepted);
     has_one_form::<Vec<Option<i64>>>(bytes, &limits, accepted);
     has_one_form::<(bool, ByteBuf)>(bytes, &limits, accepted);

@@ -1,6 +1,10 @@
 //! The corpus, replayed: what a search found once is found no more, and what it begins with is what travels today.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on ends here")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on ends here"
+)]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,7 +20,8 @@ fn corpus() -> PathBuf {
 }
 
 fn names(folder: &Path) -> BTreeSet<String> {
-    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let entries =
+        fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     entries
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect()
@@ -47,7 +52,11 @@ fn the_committed_seeds_are_what_travels_today() {
     for seed in fuzz::seeds() {
         let path = corpus().join(seed.target).join(&seed.name);
         let is_current = fs::read(&path).is_ok_and(|bytes| bytes == seed.bytes);
-        assert!(is_current, "{}: cargo run -p fuzz --example seeds", path.display());
+        assert!(
+            is_current,
+            "{}: cargo run -p fuzz --example seeds",
+            path.display()
+        );
         assert!(wanted.insert(path), "two seeds of one name");
     }
     for (name, _) in TARGETS {
@@ -71,7 +80,9 @@ fn every_target_has_a_binary_and_a_corpus_and_the_corpus_is_small() {
     assert_eq!(binaries, expected);
     let files = targets.iter().flat_map(|target| {
         let folder = corpus().join(target);
-        names(&folder).into_iter().map(move |input| folder.join(input))
+        names(&folder)
+            .into_iter()
+            .map(move |input| folder.join(input))
     });
     let bytes: u64 = files.map(|file| fs::metadata(file).unwrap().len()).sum();
     assert!(bytes <= CORPUS_BYTES_MAX, "{bytes} bytes");

@@ -51,7 +51,9 @@ async fn certificate(data_dir: &Path, dir_port: u16) -> Result<String, Error> {
         .arg(&certificate);
     run("tor-gencert", command, b"testnet\n").await?;
     let text = read(&certificate)?;
-    let v3ident = text.lines().find_map(|line| line.strip_prefix("fingerprint "));
+    let v3ident = text
+        .lines()
+        .find_map(|line| line.strip_prefix("fingerprint "));
     v3ident.map(str::to_owned).ok_or_else(|| Error::Failed {
         program: "tor-gencert",
         output: format!("no fingerprint in {}", certificate.display()),

@@ -66,7 +66,10 @@ impl Testnet {
     ///
     /// # Errors
     /// [`Error`] says what is missing or what to do.
-    pub async fn start_reporting(options: Options, mut progress: impl FnMut(&str)) -> Result<Self, Error> {
+    pub async fn start_reporting(
+        options: Options,
+        mut progress: impl FnMut(&str),
+    ) -> Result<Self, Error> {
         let begun = Instant::now();
         let network_lines = bandwidth_lines(options.bandwidth.as_deref())?;
         let (dir, temporary) = match options.dir {
@@ -81,7 +84,15 @@ impl Testnet {
         loop {
             let nodes_dir = dir.join(format!("nodes-{attempt}"));
             create(&nodes_dir)?;
-            match start_nodes(&nodes_dir, &network_lines, begun, options.deadline, &mut progress).await {
+            match start_nodes(
+                &nodes_dir,
+                &network_lines,
+                begun,
+                options.deadline,
+                &mut progress,
+            )
+            .await
+            {
                 Ok((nodes, client_toml)) => {
                     return Ok(Self {
                         nodes,
@@ -145,7 +156,9 @@ async fn start_nodes(
     let client_toml = client_toml(&plans);
     network_lines.push_str(&first_consensus_line());
 
-    progress(&format!("starting {AUTHORITIES} authorities and {RELAYS} relays"));
+    progress(&format!(
+        "starting {AUTHORITIES} authorities and {RELAYS} relays"
+    ));
     let mut nodes = Vec::new();
     for plan in plans {
         nodes.push(plan.start(&network_lines)?);
@@ -167,7 +180,8 @@ async fn wait_until_usable(
         for node in nodes.iter_mut() {
             node.check()?;
         }
-        let (authorities, relays): (Vec<&Node>, Vec<&Node>) = nodes.iter().partition(|node| node.is_authority);
+        let (authorities, relays): (Vec<&Node>, Vec<&Node>) =
+            nodes.iter().partition(|node| node.is_authority);
         let missing = match lacks(&authorities, nodes) {
             Some(missing) => missing,
             None => match lacks(&relays, nodes) {
@@ -198,8 +212,13 @@ async fn wait_until_usable(
 ///
 /// Tor counts intervals from midnight, shifted by this offset.
 fn first_consensus_line() -> String {
-    #[expect(clippy::disallowed_methods, reason = "Tor's timetable is laid on the system's clock")]
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "Tor's timetable is laid on the system's clock"
+    )]
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     let offset = (now + FIRST_CONSENSUS).as_secs() % VOTING_INTERVAL;
     format!("TestingV3AuthVotingStartOffset {offset}\n")
 }
@@ -230,7 +249,9 @@ fn client_toml(plans: &[Plan]) -> String {
     let mut caches = String::new();
     let mut v3idents = Vec::new();
     for plan in plans {
-        let Some(authority) = &plan.authority else { continue };
+        let Some(authority) = &plan.authority else {
+            continue;
+        };
         v3idents.push(format!("{:?}", authority.v3ident));
         // Writing to a String cannot fail.
         let _ = writeln!(
@@ -271,7 +292,10 @@ fn bandwidth_lines(bandwidth: Option<&str>) -> Result<String, Error> {
     };
     let digits = rate.trim_start_matches(|c: char| c.is_ascii_digit());
     let unit = digits.strip_prefix(' ').unwrap_or(digits);
-    if digits.len() == rate.len() || rate.len() > 40 || !unit.chars().all(|c| c.is_ascii_alphabetic()) {
+    if digits.len() == rate.len()
+        || rate.len() > 40
+        || !unit.chars().all(|c| c.is_ascii_alphabetic())
+    {
         return Err(Error::BadBandwidth(rate.to_owned()));
     }
     Ok(format!("BandwidthRate {rate}\nBandwidthBurst {rate}\n"))

@@ -100,7 +100,8 @@ impl Plan {
     /// Writes the `torrc`, lets go of the ports and starts the process.
     pub(crate) fn start(self, network_lines: &str) -> Result<Node, Error> {
         let torrc = self.dir.join("torrc");
-        fs::write(&torrc, self.torrc(network_lines)).map_err(Error::io(format!("write {}", torrc.display())))?;
+        fs::write(&torrc, self.torrc(network_lines))
+            .map_err(Error::io(format!("write {}", torrc.display())))?;
         let log = self.dir.join(LOG);
         let log = fs::File::create(&log).map_err(Error::io(format!("create {}", log.display())))?;
         let log_too = log.try_clone().map_err(Error::io("share a log"))?;
@@ -243,7 +244,10 @@ mod tests {
         let plan = Plan::new(dir.path(), "relay1".into()).unwrap();
         assert_eq!(plan.dir_authority_line(), None);
         let torrc = plan.torrc("TestingTorNetwork 1\n");
-        assert!(torrc.contains(&format!("__OwningControllerProcess {}\n", std::process::id())));
+        assert!(torrc.contains(&format!(
+            "__OwningControllerProcess {}\n",
+            std::process::id()
+        )));
         assert!(!torrc.contains("AuthoritativeDirectory"));
         assert!(!torrc.contains("DirPort"));
     }
@@ -274,6 +278,9 @@ mod tests {
                 "AB".repeat(20)
             )
         );
-        assert!(plan.torrc("").contains(&format!("DirPort 127.0.0.1:{}\n", ports.1)));
+        assert!(
+            plan.torrc("")
+                .contains(&format!("DirPort 127.0.0.1:{}\n", ports.1))
+        );
     }
 }

@@ -18,8 +18,12 @@ pub(crate) struct Reserved {
 impl Reserved {
     /// Finds a free port and holds it.
     pub(crate) fn any() -> Result<Self, Error> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(Error::io("find a free port"))?;
-        let port = listener.local_addr().map_err(Error::io("find a free port"))?.port();
+        let listener =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(Error::io("find a free port"))?;
+        let port = listener
+            .local_addr()
+            .map_err(Error::io("find a free port"))?
+            .port();
         Ok(Self { listener, port })
     }
 

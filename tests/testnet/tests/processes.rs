@@ -1,6 +1,10 @@
 //! What is started ends, however its owner ends, and nothing else does.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on ends here")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on ends here"
+)]
 
 use std::{
     collections::BTreeSet,
@@ -26,8 +30,12 @@ fn processes_of(dir: &Path) -> BTreeSet<u32> {
             continue;
         };
         let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let mut words = command.split(|byte| *byte == 0).map(String::from_utf8_lossy);
-        if words.next().is_some_and(|program| program == "tor") && words.any(|word| word.starts_with(dir)) {
+        let mut words = command
+            .split(|byte| *byte == 0)
+            .map(String::from_utf8_lossy);
+        if words.next().is_some_and(|program| program == "tor")
+            && words.any(|word| word.starts_with(dir))
+        {
             found.insert(id);
         }
     }
@@ -96,14 +104,20 @@ async fn the_command_holds_the_network_until_terminated_and_ends_no_other() {
 
     let client = fs::read_to_string(&ready).unwrap();
     assert!(client.contains("fallback_caches"));
-    assert_eq!(client, fs::read_to_string(other_dir.join("client.toml")).unwrap());
+    assert_eq!(
+        client,
+        fs::read_to_string(other_dir.join("client.toml")).unwrap()
+    );
     assert_ne!(client, network.client_toml());
     assert_eq!(processes_of(&other_dir).len(), NODES);
     program.signal(Signal::TERM);
     assert!(program.0.wait().unwrap().success());
     assert_eq!(processes_of(&other_dir), BTreeSet::new());
 
-    assert_eq!(processes_of(&dir), network.process_ids().into_iter().collect());
+    assert_eq!(
+        processes_of(&dir),
+        network.process_ids().into_iter().collect()
+    );
     assert_eq!(network.process_ids().len(), NODES);
     drop(network);
     assert_eq!(processes_of(&dir), BTreeSet::new());

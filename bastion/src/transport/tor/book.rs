@@ -106,7 +106,10 @@ impl Book {
         entry.stage = Stage::Open(Open {
             streams: 0,
             idle_since: now,
-            minute: Minute { since: now, asked: 0 },
+            minute: Minute {
+                since: now,
+                asked: 0,
+            },
         });
         self.counts.built_total += 1;
         true
@@ -116,7 +119,8 @@ impl Book {
     pub(super) fn stream_asked(&mut self, number: Number, now: Instant) -> bool {
         let most = self.limits.streams_per_minute_max;
         // One that was shed has its token cancelled, which is seen next.
-        self.open(number).is_none_or(|open| open.minute.ask(now) <= most)
+        self.open(number)
+            .is_none_or(|open| open.minute.ask(now) <= most)
     }
 
     /// A stream is about to be accepted. `false`: there are too many, which is abuse. Balanced by `stream_ended`.
@@ -140,7 +144,9 @@ impl Book {
     /// Whether the circuit was without a stream for as long as one may be.
     pub(super) fn is_idle(&self, number: Number, now: Instant) -> bool {
         match self.circuits.get(&number).map(|entry| &entry.stage) {
-            Some(Stage::Open(open)) => open.streams == 0 && now - open.idle_since >= self.limits.circuit_idle,
+            Some(Stage::Open(open)) => {
+                open.streams == 0 && now - open.idle_since >= self.limits.circuit_idle
+            }
             Some(Stage::Building { .. }) | None => false,
         }
     }
@@ -185,24 +191,34 @@ impl Book {
 
     fn building(&self) -> usize {
         let stages = self.circuits.values().map(|entry| &entry.stage);
-        stages.filter(|stage| matches!(stage, Stage::Building { .. })).count()
+        stages
+            .filter(|stage| matches!(stage, Stage::Building { .. }))
+            .count()
     }
 
     /// The one being built for longest, if that is long enough to make room for another.
     fn slowest(&self, now: Instant) -> Option<Number> {
-        let building = self.circuits.iter().filter_map(|(number, entry)| match entry.stage {
-            Stage::Building { since } if now - since >= self.limits.accept_deadline_pressed => Some((since, *number)),
-            _ => None,
-        });
+        let building = self
+            .circuits
+            .iter()
+            .filter_map(|(number, entry)| match entry.stage {
+                Stage::Building { since } if now - since >= self.limits.accept_deadline_pressed => {
+                    Some((since, *number))
+                }
+                _ => None,
+            });
         building.min().map(|(_, number)| number)
     }
 
     /// The one that is without a stream for longest.
     fn idlest(&self) -> Option<Number> {
-        let idle = self.circuits.iter().filter_map(|(number, entry)| match &entry.stage {
-            Stage::Open(open) if open.streams == 0 => Some((open.idle_since, *number)),
-            _ => None,
-        });
+        let idle = self
+            .circuits
+            .iter()
+            .filter_map(|(number, entry)| match &entry.stage {
+                Stage::Open(open) if open.streams == 0 => Some((open.idle_since, *number)),
+                _ => None,
+            });
         idle.min().map(|(_, number)| number)
     }
 
@@ -218,7 +234,10 @@ impl Minute {
     /// How often it was asked within this minute, this time included.
     fn ask(&mut self, now: Instant) -> u32 {
         if now - self.since >= MINUTE {
-            *self = Self { since: now, asked: 0 };
+            *self = Self {
+                since: now,
+                asked: 0,
+            };
         }
         self.asked = self.asked.saturating_add(1);
         self.asked
@@ -315,7 +334,10 @@ mod tests {
         book.ended(slow, End::NotBuilt);
         book.ended(other, End::NotBuilt);
         let counts = book.counts();
-        assert_eq!((counts.shed_total, counts.failed_total, counts.building), (1, 1, 1));
+        assert_eq!(
+            (counts.shed_total, counts.failed_total, counts.building),
+            (1, 1, 1)
+        );
     }
 
     #[test]
@@ -390,6 +412,9 @@ mod tests {
         assert_eq!((line.push('a', t), line.push('b', t + S)), (None, None));
         assert_eq!(line.push('c', t + 2 * S), Some('a'));
         assert_eq!((line.expire(t + 5 * S), line.expire(t + 6 * S)), (0, 1));
-        assert_eq!((line.len(), line.pop(), line.is_empty()), (1, Some('c'), true));
+        assert_eq!(
+            (line.len(), line.pop(), line.is_empty()),
+            (1, Some('c'), true)
+        );
     }
 }

@@ -158,7 +158,11 @@ impl TorConfig {
                 ours: vanguards,
             });
         }
-        set_default(&mut table, &["storage", "keystore", "primary", "kind"], "ephemeral")?;
+        set_default(
+            &mut table,
+            &["storage", "keystore", "primary", "kind"],
+            "ephemeral",
+        )?;
         set_default(
             &mut table,
             &["circuit_timing", "hs_dir_requery_interval"],
@@ -168,7 +172,9 @@ impl TorConfig {
         let mut unknown = Vec::new();
         let mut builder: TorClientConfigBuilder =
             serde_ignored::deserialize(Value::Table(table), |path| unknown.push(path.to_string()))
-                .map_err(|error: toml::de::Error| TorError::BadConfig(error.message().to_owned()))?;
+                .map_err(|error: toml::de::Error| {
+                    TorError::BadConfig(error.message().to_owned())
+                })?;
         if let Some(key) = unknown.into_iter().next() {
             return Err(TorError::UnknownKey(key.replace(".?", "")));
         }
@@ -203,12 +209,16 @@ fn set_default(table: &mut Table, path: &[&str], value: &str) -> Result<(), TorE
     };
     let mut table = table;
     for parent in parents {
-        let entry = table.entry(*parent).or_insert_with(|| Value::Table(Table::new()));
+        let entry = table
+            .entry(*parent)
+            .or_insert_with(|| Value::Table(Table::new()));
         table = entry
             .as_table_mut()
             .ok_or_else(|| TorError::BadConfig(format!("{parent} is not a table")))?;
     }
-    table.entry(*last).or_insert_with(|| Value::String(value.to_owned()));
+    table
+        .entry(*last)
+        .or_insert_with(|| Value::String(value.to_owned()));
     Ok(())
 }
 
@@ -254,7 +264,10 @@ mod tests {
                 "[tor_network.authorities]\nv3ident = []",
                 "tor_network.authorities.v3ident",
             ),
-            ("[storage.permissions]\ntrust = 1", "storage.permissions.trust"),
+            (
+                "[storage.permissions]\ntrust = 1",
+                "storage.permissions.trust",
+            ),
         ] {
             match check(table) {
                 Err(TorError::UnknownKey(key)) => assert_eq!(key, path),
@@ -276,8 +289,14 @@ mod tests {
     #[test]
     fn vanguards_may_be_repeated_but_not_contradicted() {
         check("[vanguards]\nmode = \"lite\"").unwrap();
-        for table in ["[vanguards]\nmode = \"full\"", "[vanguards]\nmode = \"disabled\""] {
-            assert!(matches!(check(table), Err(TorError::Contradiction { .. })), "{table}");
+        for table in [
+            "[vanguards]\nmode = \"full\"",
+            "[vanguards]\nmode = \"disabled\"",
+        ] {
+            assert!(
+                matches!(check(table), Err(TorError::Contradiction { .. })),
+                "{table}"
+            );
         }
         let mut full = TorConfig::new("/nonexistent/s", "/nonexistent/c");
         full.hardening.vanguards = Vanguards::Full;
@@ -291,7 +310,9 @@ mod tests {
         let mut config = TorConfig::new("/nonexistent/s", "/nonexistent/c");
         config.hardening.pow_queue_max = Some(16);
         let pow = config.check();
-        let bridges = check("[bridges]\nbridges = [\"192.0.2.83:80 $0bac39417268b96b9f514ef763fa6fba1a788956\"]");
+        let bridges = check(
+            "[bridges]\nbridges = [\"192.0.2.83:80 $0bac39417268b96b9f514ef763fa6fba1a788956\"]",
+        );
         if cfg!(feature = "tor-pow") {
             pow.unwrap();
         } else {
@@ -311,7 +332,10 @@ mod tests {
             "circuit_timing = 3",
             "storage = 3",
         ] {
-            assert!(matches!(check(table), Err(TorError::BadConfig(_))), "{table}");
+            assert!(
+                matches!(check(table), Err(TorError::BadConfig(_))),
+                "{table}"
+            );
         }
     }
 }

@@ -31,10 +31,16 @@ impl TorTransport {
         self.dial_with(onion, prefs).await
     }
 
-    async fn dial_with(&self, onion: &OnionAddr, mut prefs: StreamPrefs) -> Result<Stream, DialError> {
+    async fn dial_with(
+        &self,
+        onion: &OnionAddr,
+        mut prefs: StreamPrefs,
+    ) -> Result<Stream, DialError> {
         prefs.connect_to_onion_services(BoolOrAuto::Explicit(true));
         let host = onion.to_onion_string();
-        let connecting = self.client.connect_with_prefs((host.as_str(), ONION_PORT), &prefs);
+        let connecting = self
+            .client
+            .connect_with_prefs((host.as_str(), ONION_PORT), &prefs);
         match timeout(self.deadline, connecting).await {
             Ok(Ok(stream)) => Ok(Box::new(stream)),
             Ok(Err(error)) => {
@@ -71,7 +77,9 @@ fn dial_error(error: &arti_client::Error) -> DialError {
         | ErrorKind::RemoteStreamClosed
         | ErrorKind::RemoteStreamReset
         | ErrorKind::RemoteStreamError => DialError::Refused,
-        ErrorKind::RemoteNetworkTimeout | ErrorKind::TorNetworkTimeout | ErrorKind::ExitTimeout => DialError::Timeout,
+        ErrorKind::RemoteNetworkTimeout | ErrorKind::TorNetworkTimeout | ErrorKind::ExitTimeout => {
+            DialError::Timeout
+        }
         _ => DialError::Failed(chain(error)),
     }
 }

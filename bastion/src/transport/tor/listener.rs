@@ -28,7 +28,9 @@ use tor_proto::stream::IncomingStreamRequest;
 
 use super::TorLimits;
 use super::book::{Book, End, Line, Number};
-use crate::transport::{AcceptError, BoxFuture, Circuit, Incoming, Listener, TorStatus, TorWatch, cut::Cut};
+use crate::transport::{
+    AcceptError, BoxFuture, Circuit, Incoming, Listener, TorStatus, TorWatch, cut::Cut,
+};
 
 /// An onion service of ours. Dropping it ends the service; streams that it gave live on.
 pub struct TorListener {
@@ -254,7 +256,12 @@ async fn serve_stream(
         let _ = request.shutdown_circuit();
         return Err(End::Abuse);
     }
-    match timeout(desk.limits.accept_deadline, request.accept(Connected::new_empty())).await {
+    match timeout(
+        desk.limits.accept_deadline,
+        request.accept(Connected::new_empty()),
+    )
+    .await
+    {
         Ok(Ok(stream)) => {
             let control = stream.client_stream_ctrl().cloned();
             room.send(Incoming {
@@ -264,7 +271,10 @@ async fn serve_stream(
             Ok(control)
         }
         Ok(Err(error)) => {
-            tracing::debug!(error = super::chain(&error), "a stream could not be accepted");
+            tracing::debug!(
+                error = super::chain(&error),
+                "a stream could not be accepted"
+            );
             Ok(None)
         }
         Err(_) => Ok(None),

@@ -214,13 +214,21 @@ impl TorNode {
     ///
     /// # Errors
     /// [`TorError::Launch`].
-    pub fn listen(&self, nickname: &str, secret: &[u8; 64], port: u16) -> Result<TorListener, TorError> {
+    pub fn listen(
+        &self,
+        nickname: &str,
+        secret: &[u8; 64],
+        port: u16,
+    ) -> Result<TorListener, TorError> {
         let fail = |why: String| TorError::Launch {
             nickname: nickname.to_owned(),
             why,
         };
-        let hs_nickname = HsNickname::new(nickname.to_owned()).map_err(|error| fail(chain(&error)))?;
-        let config = self.service_config(hs_nickname).map_err(|error| fail(chain(&error)))?;
+        let hs_nickname =
+            HsNickname::new(nickname.to_owned()).map_err(|error| fail(chain(&error)))?;
+        let config = self
+            .service_config(hs_nickname)
+            .map_err(|error| fail(chain(&error)))?;
         let keypair = ed25519::ExpandedKeypair::from_secret_key_bytes(*secret)
             .ok_or_else(|| fail("its key is not an Ed25519 key".into()))?;
         let onion = OnionAddr::from_public_key(PublicKey::from_bytes(keypair.public().to_bytes()));
@@ -253,22 +261,29 @@ impl TorNode {
     fn forget_stale_points(&self, nickname: &str) -> Result<(), TorError> {
         let path = self.state_dir.join("hss").join(nickname);
         match std::fs::remove_dir_all(&path) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(TorError::StaleState { path, source }),
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(TorError::StaleState { path, source })
+            }
             _ => Ok(()),
         }
     }
 
-    fn service_config(&self, nickname: HsNickname) -> Result<OnionServiceConfig, impl StdError + use<>> {
+    fn service_config(
+        &self,
+        nickname: HsNickname,
+    ) -> Result<OnionServiceConfig, impl StdError + use<>> {
         let asked = self.status.hardening;
-        let rate =
-            (asked.intro_rate_per_s > 0).then(|| TokenBucketConfig::new(asked.intro_rate_per_s, asked.intro_burst));
+        let rate = (asked.intro_rate_per_s > 0)
+            .then(|| TokenBucketConfig::new(asked.intro_rate_per_s, asked.intro_burst));
         let mut builder = OnionServiceConfigBuilder::default();
         builder
             .nickname(nickname)
             .num_intro_points(asked.intro_points)
             .rate_limit_at_intro(rate)
             // One more than the accept loop allows: what it sees it can count, and Tor stands behind it.
-            .max_concurrent_streams_per_circuit(self.limits.streams_per_circuit_max.saturating_add(1));
+            .max_concurrent_streams_per_circuit(
+                self.limits.streams_per_circuit_max.saturating_add(1),
+            );
         if let Some(most) = asked.pow_queue_max {
             builder.enable_pow(true).pow_rend_queue_depth(most);
         }
@@ -280,7 +295,11 @@ impl TorNode {
     ///
     /// # Errors
     /// [`TorError::NotReachable`] after `deadline`.
-    pub async fn wait_reachable(&self, onion: &OnionAddr, deadline: Duration) -> Result<(), TorError> {
+    pub async fn wait_reachable(
+        &self,
+        onion: &OnionAddr,
+        deadline: Duration,
+    ) -> Result<(), TorError> {
         let begun = Instant::now();
         let mut pause = DIAL_AGAIN;
         // A dial that met the descriptor of before a restart may wait for minutes: the first ones are given up early.

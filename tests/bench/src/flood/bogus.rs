@@ -98,7 +98,9 @@ impl Forger {
             nonce: [0; NONCE_BYTES],
             more: 0,
         };
-        let (frame, _) = next.receive(&challenge()?)?.solved(work, profile, Duration::ZERO);
+        let (frame, _) = next
+            .receive(&challenge()?)?
+            .solved(work, profile, Duration::ZERO);
         match Message::decode(&frame, FRAME_BYTES_MAX)? {
             Message::Solution(template) => Ok(Self { hello, template }),
             other => bail!("{} is no solution", other.kind()),
@@ -167,7 +169,9 @@ pub(super) fn nonce(challenge: &Challenge, passes: bool) -> Result<Nonce> {
     let mut place: u128 = rand::rng().random();
     for _ in 0..1u64 << 24 {
         let nonce = place.to_be_bytes();
-        if Puzzle::inner_condition(inner_bits, (&challenge.cookie, &challenge.sealed), &nonce) == passes {
+        if Puzzle::inner_condition(inner_bits, (&challenge.cookie, &challenge.sealed), &nonce)
+            == passes
+        {
             return Ok(nonce);
         }
         place = place.wrapping_add(1);

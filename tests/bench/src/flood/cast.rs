@@ -95,7 +95,10 @@ impl Cast {
             None => {
                 let cores = cores()?;
                 ensure!(cores.len() >= 2, "the flood needs two cores");
-                (json!({ "core": cores.first() }), json!({ "core": cores.get(1) }))
+                (
+                    json!({ "core": cores.first() }),
+                    json!({ "core": cores.get(1) }),
+                )
             }
         };
         let folder = TempDir::new()?;
@@ -146,7 +149,8 @@ impl Cast {
     }
 
     pub(super) fn stranger(&mut self) -> Result<Value> {
-        self.strangers.request(&json!({ "do": "stranger" }), DIAL + ROOM)
+        self.strangers
+            .request(&json!({ "do": "stranger" }), DIAL + ROOM)
     }
 
     pub(super) fn forward(&mut self, seconds: u64) -> Result<Value> {
@@ -155,7 +159,12 @@ impl Cast {
     }
 
     /// Aims, lets it settle, measures.
-    pub(super) fn stretch(&mut self, at: At, settle: Duration, measure: Duration) -> Result<Stretch> {
+    pub(super) fn stretch(
+        &mut self,
+        at: At,
+        settle: Duration,
+        measure: Duration,
+    ) -> Result<Stretch> {
         self.aim(at)?;
         pause(settle);
         let mark = self.mark()?;
@@ -171,7 +180,8 @@ impl Cast {
         if self.network.is_none() {
             return Ok(0);
         }
-        Ok(circuits(&self.victim.ask("status")?, "built")? + circuits(&self.sink.ask("status")?, "built")?)
+        Ok(circuits(&self.victim.ask("status")?, "built")?
+            + circuits(&self.sink.ask("status")?, "built")?)
     }
 
     pub(super) fn mark(&mut self) -> Result<Mark> {

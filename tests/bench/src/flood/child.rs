@@ -66,7 +66,8 @@ impl Child {
 
     /// Asks, and waits for the answer.
     pub(super) fn request(&mut self, command: &Value, within: Duration) -> Result<Value> {
-        writeln!(self.commands, "{command}").with_context(|| format!("the {} is gone", self.role))?;
+        writeln!(self.commands, "{command}")
+            .with_context(|| format!("the {} is gone", self.role))?;
         self.hear(within)
     }
 

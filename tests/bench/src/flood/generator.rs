@@ -75,7 +75,10 @@ pub(super) struct Aim {
 
 impl Shared {
     fn seen(&self) -> Option<Challenge> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn see(&self, challenge: Option<Challenge>) {
@@ -180,7 +183,11 @@ async fn pace(rate: u64, shared: Arc<Shared>, aimed: watch::Receiver<Aim>) {
 
 /// Attacks without end: one stream after the other, on circuits of its own. Rests while fewer attackers are wanted.
 async fn press(number: u64, shared: Arc<Shared>, mut aimed: watch::Receiver<Aim>) {
-    let streams = if number.is_multiple_of(2) { 1 } else { STREAMS_A_CIRCUIT };
+    let streams = if number.is_multiple_of(2) {
+        1
+    } else {
+        STREAMS_A_CIRCUIT
+    };
     loop {
         let aim = *aimed.borrow_and_update();
         let attack = async {
@@ -246,7 +253,13 @@ async fn challenged(session: &mut Session, hello: &[u8]) -> Result<Challenge> {
 }
 
 /// One connection that ends badly.
-async fn attack(shared: &Shared, number: usize, kind: Kind, dialler: &dyn Transport, at: &OnionAddr) -> Result<()> {
+async fn attack(
+    shared: &Shared,
+    number: usize,
+    kind: Kind,
+    dialler: &dyn Transport,
+    at: &OnionAddr,
+) -> Result<()> {
     let mut session = connect(shared, dialler, at).await?;
     let forger = &shared.forger;
     let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
@@ -294,6 +307,9 @@ async fn attack(shared: &Shared, number: usize, kind: Kind, dialler: &dyn Transp
 
 /// Stays a while, or until hung up on.
 async fn hold(mut session: Session) -> Result<()> {
-    let _ = timeout(HOLD, async { while let Ok(Some(_)) = session.reader.read().await {} }).await;
+    let _ = timeout(HOLD, async {
+        while let Ok(Some(_)) = session.reader.read().await {}
+    })
+    .await;
     Ok(())
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use bastion::transport::Stream;
 use bastion::{
-    Admitted, Applicant, Decision, DialError, Gate, GateConfig, Gatekeeper, HandshakeError, Internal, Profile,
-    Progress, RefusalCode, Session, Ticket, Transport,
+    Admitted, Applicant, Decision, DialError, Gate, GateConfig, Gatekeeper, HandshakeError,
+    Internal, Profile, Progress, RefusalCode, Session, Ticket, Transport,
 };
 use futures::future::BoxFuture;
 use keys::{BootId, Epoch, KeyManager, OnionAddr};
@@ -162,7 +162,10 @@ impl Timed {
 
     /// In seconds, dials that succeeded and others.
     fn spent(&self) -> f64 {
-        self.spent.lock().unwrap_or_else(PoisonError::into_inner).as_secs_f64()
+        self.spent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_secs_f64()
     }
 }
 
@@ -232,7 +235,10 @@ async fn meet(place: &Place) -> Result<Before> {
         let (session, _) = Guest::stranger().dial(place, None).await.0?;
         before.watch(idle(session));
     }
-    let (session, _) = Guest::new(Node::new(READER)?.keys).dial(place, None).await.0?;
+    let (session, _) = Guest::new(Node::new(READER)?.keys)
+        .dial(place, None)
+        .await
+        .0?;
     before.watch(Puller::new(session)?.run(before.objects.clone()));
     Ok(before)
 }

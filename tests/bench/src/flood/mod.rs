@@ -91,7 +91,9 @@ impl Options {
         if setting.get("core").is_some() {
             role::pin(usize::try_from(role::number(&setting, "core")?)?)?;
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?;
         runtime.block_on(async {
             match role {
                 Role::Victim => victim::run(&setting).await,

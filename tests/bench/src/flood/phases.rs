@@ -245,7 +245,9 @@ fn afterwards(cast: &mut Cast, course: &Course) -> Result<After> {
     let empty_s = until(cast, LOOKS, nobody_waits)?;
     let circuits_s = if course.tor {
         let inside = IDLE as u64 + 1;
-        let waited = until(cast, LOOKS * 5, |status| Ok(circuits(status, "open")? <= inside))?;
+        let waited = until(cast, LOOKS * 5, |status| {
+            Ok(circuits(status, "open")? <= inside)
+        })?;
         // From the end of the flood on.
         waited.map(|seconds| seconds + empty_s.unwrap_or_default())
     } else {
@@ -276,7 +278,11 @@ fn afterwards(cast: &mut Cast, course: &Course) -> Result<After> {
 }
 
 /// Seconds until the victim's status is as wanted; none where that does not come.
-fn until(cast: &mut Cast, looks: u32, wanted: impl Fn(&Value) -> Result<bool>) -> Result<Option<f64>> {
+fn until(
+    cast: &mut Cast,
+    looks: u32,
+    wanted: impl Fn(&Value) -> Result<bool>,
+) -> Result<Option<f64>> {
     for look in 0..looks {
         if wanted(&cast.victim.ask("status")?)? {
             return Ok(Some(f64::from(look) * LOOK_AGAIN.as_secs_f64()));
@@ -288,7 +294,14 @@ fn until(cast: &mut Cast, looks: u32, wanted: impl Fn(&Value) -> Result<bool>) -
 
 /// Whether nobody is in the lobby or before the verifiers.
 fn nobody_waits(status: &Value) -> Result<bool> {
-    for name in ["silent", "thinking", "presenting", "known", "queue", "verifying"] {
+    for name in [
+        "silent",
+        "thinking",
+        "presenting",
+        "known",
+        "queue",
+        "verifying",
+    ] {
         if number(status, name)? > 0 {
             return Ok(false);
         }

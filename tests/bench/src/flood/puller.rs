@@ -63,7 +63,10 @@ impl Puller {
             let frame = self.hear().await?;
             let id = package_id(&frame).context("no package")?;
             let window = awaited.remove(&id).context("an answer to nothing")?;
-            ensure!(frame.len().abs_diff(window.bytes) < 16, "another package than before");
+            ensure!(
+                frame.len().abs_diff(window.bytes) < 16,
+                "another package than before"
+            );
             objects.fetch_add(window.objects, Ordering::Relaxed);
         }
     }
@@ -113,7 +116,12 @@ impl Puller {
     /// The next frame that is a package.
     async fn hear(&mut self) -> Result<Vec<u8>> {
         loop {
-            let frame = self.session.reader.read().await?.context("the session ended")?;
+            let frame = self
+                .session
+                .reader
+                .read()
+                .await?
+                .context("the session ended")?;
             if frame.len() > WORDS_BYTES_MAX {
                 return Ok(frame);
             }
@@ -133,7 +141,11 @@ pub(super) async fn answer(session: &mut Session, frame: &[u8]) -> Result<()> {
 /// The id of a package's answer: the number behind a fixed beginning.
 fn package_id(frame: &[u8]) -> Option<u64> {
     let (head, rest) = frame.strip_prefix(PACKAGE)?.split_first()?;
-    let big_endian = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+    let big_endian = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+    };
     match head {
         0..=23 => Some(u64::from(*head)),
         24..=27 => rest.get(..1 << (head - 24)).map(big_endian),
@@ -149,7 +161,11 @@ mod tests {
     #[test]
     fn the_id_is_read_without_the_package() {
         for id in [0, 23, 24, 255, 256, 70_000, 1 << 40] {
-            let frame = Message::Package(PackageBody { id, body: vec![1; 50] }).encode();
+            let frame = Message::Package(PackageBody {
+                id,
+                body: vec![1; 50],
+            })
+            .encode();
             assert_eq!(package_id(&frame), Some(id));
         }
         assert_eq!(package_id(b"\xa1\x64ping"), None);

@@ -67,14 +67,21 @@ impl Ground {
         use anyhow::Context as _;
         use bastion::transport::tor::{TorConfig, TorNode};
 
-        let text = |name| network.get(name).and_then(Value::as_str).context("no network");
+        let text = |name| {
+            network
+                .get(name)
+                .and_then(Value::as_str)
+                .context("no network")
+        };
         let folder = std::path::Path::new(text("folder")?).join(std::process::id().to_string());
         let mut config = TorConfig::new(folder.join("state"), folder.join("cache"));
         config.arti = text("table")?.parse()?;
         // Everything else is as a node has it by default. This limit holds at relays that are not ours: with it the flood
         // would not arrive, and there would be nothing to measure.
         config.hardening.intro_rate_per_s = 0;
-        Ok(Self::Tor(Box::new(TorNode::bootstrap(config, |_| {}).await?)))
+        Ok(Self::Tor(Box::new(
+            TorNode::bootstrap(config, |_| {}).await?,
+        )))
     }
 
     #[cfg(not(feature = "tor"))]
@@ -115,7 +122,8 @@ impl Ground {
             #[cfg(feature = "tor")]
             Self::Tor(node) => {
                 let port = bastion::transport::ONION_PORT;
-                let listener = keys.with_onion_secret(|secret| node.listen("flooded", secret, port))?;
+                let listener =
+                    keys.with_onion_secret(|secret| node.listen("flooded", secret, port))?;
                 Ok(Served {
                     port: 0,
                     watch: Some(listener.watch()),
@@ -144,7 +152,9 @@ const REACHABLE: Duration = Duration::from_secs(120);
 
 /// What there is to see of circuits.
 pub(super) fn circuits(watch: Option<&TorWatch>) -> Value {
-    let Some(watch) = watch else { return Value::Null };
+    let Some(watch) = watch else {
+        return Value::Null;
+    };
     let circuits = watch().circuits;
     json!({
         "open": circuits.open,

@@ -13,7 +13,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 /// The cores that this process may run on.
 pub(super) fn cores() -> Result<Vec<usize>> {
     let allowed = sched_getaffinity(None).context("the cores are not known")?;
-    Ok((0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect())
+    Ok((0..CpuSet::MAX_CPU)
+        .filter(|core| allowed.is_set(*core))
+        .collect())
 }
 
 /// Keeps this thread, and all that it starts, on one core.
@@ -48,7 +50,10 @@ pub(super) fn say(answer: &Value) -> Result<()> {
 
 /// What is to be done.
 pub(super) fn verb(command: &Value) -> &str {
-    command.get("do").and_then(Value::as_str).unwrap_or_default()
+    command
+        .get("do")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 /// A number of a command or an answer.

@@ -49,7 +49,9 @@ pub(super) async fn run(setting: &Value) -> Result<()> {
             // A failed accept is a connection that is gone again; the generator counts what it reached.
             if let Ok(incoming) = listener.accept().await {
                 let words = words.clone();
-                tokio::spawn(async move { serve(Session::new(incoming.stream, FRAME_BYTES_MAX), &words).await });
+                tokio::spawn(async move {
+                    serve(Session::new(incoming.stream, FRAME_BYTES_MAX), &words).await
+                });
             }
         }
     });

@@ -64,7 +64,11 @@ async fn stall(step: u64, shared: &Shared, at: &OnionAddr) -> Result<()> {
             let mut frame = vec![0; length];
             stream.read_exact(&mut frame).await?;
             let challenge = read_challenge(&frame)?;
-            let solution = framed(&shared.forger.solution(&challenge, nonce(&challenge, false)?));
+            let solution = framed(
+                &shared
+                    .forger
+                    .solution(&challenge, nonce(&challenge, false)?),
+            );
             stream.write_all(half(&solution)).await?;
         }
     }

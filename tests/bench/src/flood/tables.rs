@@ -43,7 +43,10 @@ pub(super) fn tell(seen: &Seen, report: &mut Report) -> Result<()> {
     afterwards(seen, report)
 }
 
-pub(super) fn per_second(stretches: &[Stretch], count: impl Fn(&Value) -> Result<u64>) -> Result<f64> {
+pub(super) fn per_second(
+    stretches: &[Stretch],
+    count: impl Fn(&Value) -> Result<u64>,
+) -> Result<f64> {
     let rates = stretches.iter().map(|stretch| {
         let seconds = fraction(&stretch.sent, "seconds")?;
         anyhow::Ok(count(&stretch.sent)? as f64 / seconds)
@@ -78,7 +81,10 @@ fn attack(seen: &Seen, report: &mut Report) -> Result<()> {
         let rate = per_second(&seen.at_victim, |sent| number(sent, key))?;
         report.value(name, rate, "a second");
     }
-    let at_once = seen.at_victim.iter().map(|stretch| fraction(&stretch.sent, "speaking"));
+    let at_once = seen
+        .at_victim
+        .iter()
+        .map(|stretch| fraction(&stretch.sent, "speaking"));
     let at_once = median(at_once.collect::<Result<Vec<_>>>()?);
     report.value("connections that speak, at once", at_once, "");
     report.value("connections that stall, at once", seen.stallers as f64, "");
@@ -87,7 +93,10 @@ fn attack(seen: &Seen, report: &mut Report) -> Result<()> {
     let rate = per_second(std::slice::from_ref(&seen.strangers_time), messages)?;
     report.value("bogus messages, while strangers come", rate, "a second");
     let fullest = |name| {
-        let values = seen.during.iter().filter_map(|status| number(status, name).ok());
+        let values = seen
+            .during
+            .iter()
+            .filter_map(|status| number(status, name).ok());
         values.max().unwrap_or_default() as f64
     };
     for (name, key) in [
@@ -105,8 +114,13 @@ fn attack(seen: &Seen, report: &mut Report) -> Result<()> {
 
 fn sync(seen: &Seen, report: &mut Report) {
     report.heading("An admitted peer pulls meanwhile");
-    let rate = |stretches: &[Stretch]| median(stretches.iter().map(|stretch| stretch.objects_per_s));
-    let (alone, at_sink, at_victim) = (rate(&seen.alone), rate(&seen.at_sink), rate(&seen.at_victim));
+    let rate =
+        |stretches: &[Stretch]| median(stretches.iter().map(|stretch| stretch.objects_per_s));
+    let (alone, at_sink, at_victim) = (
+        rate(&seen.alone),
+        rate(&seen.at_sink),
+        rate(&seen.at_victim),
+    );
     report.value("without any flood", alone, "objects/s");
     report.value("flood aimed at the sink", at_sink, "objects/s");
     report.value("flood aimed at the victim", at_victim, "objects/s");
@@ -134,10 +148,26 @@ fn sync(seen: &Seen, report: &mut Report) {
         let rates = stretches.iter().map(|stretch| stretch.objects_per_s);
         rates.reduce(pick).unwrap_or(f64::NAN)
     };
-    report.value("sink, slowest round", range(&seen.at_sink, f64::min), "objects/s");
-    report.value("sink, fastest round", range(&seen.at_sink, f64::max), "objects/s");
-    report.value("victim, slowest round", range(&seen.at_victim, f64::min), "objects/s");
-    report.value("victim, fastest round", range(&seen.at_victim, f64::max), "objects/s");
+    report.value(
+        "sink, slowest round",
+        range(&seen.at_sink, f64::min),
+        "objects/s",
+    );
+    report.value(
+        "sink, fastest round",
+        range(&seen.at_sink, f64::max),
+        "objects/s",
+    );
+    report.value(
+        "victim, slowest round",
+        range(&seen.at_victim, f64::min),
+        "objects/s",
+    );
+    report.value(
+        "victim, fastest round",
+        range(&seen.at_victim, f64::max),
+        "objects/s",
+    );
 }
 
 /// Shares of the one core, in percent.
@@ -147,7 +177,8 @@ fn processor(seen: &Seen, report: &Report) {
         let mut sum = BTreeMap::<String, f64>::new();
         for stretch in stretches {
             for (name, seconds) in &stretch.threads {
-                *sum.entry(name.clone()).or_default() += 100.0 * seconds / stretch.seconds / stretches.len() as f64;
+                *sum.entry(name.clone()).or_default() +=
+                    100.0 * seconds / stretch.seconds / stretches.len() as f64;
             }
         }
         sum
@@ -159,14 +190,30 @@ fn processor(seen: &Seen, report: &Report) {
         .filter(|name| of(&flooded, name) + of(&quiet, name) >= 0.05)
     {
         report.value(&format!("{name}, flood at the sink"), of(&quiet, name), "%");
-        report.value(&format!("{name}, flood at the victim"), of(&flooded, name), "%");
+        report.value(
+            &format!("{name}, flood at the victim"),
+            of(&flooded, name),
+            "%",
+        );
     }
     let share = |stretches: &[Stretch], part: fn(&Stretch) -> f64| {
-        median(stretches.iter().map(|stretch| 100.0 * part(stretch) / stretch.seconds))
+        median(
+            stretches
+                .iter()
+                .map(|stretch| 100.0 * part(stretch) / stretch.seconds),
+        )
     };
-    report.value("the sink, flood at the sink", share(&seen.at_sink, |it| it.sink), "%");
+    report.value(
+        "the sink, flood at the sink",
+        share(&seen.at_sink, |it| it.sink),
+        "%",
+    );
     let both = |it: &Stretch| it.sink + it.victim;
-    report.value("victim and sink, flood at the sink", share(&seen.at_sink, both), "%");
+    report.value(
+        "victim and sink, flood at the sink",
+        share(&seen.at_sink, both),
+        "%",
+    );
     report.value(
         "victim and sink, flood at the victim",
         share(&seen.at_victim, both),
@@ -199,7 +246,11 @@ fn strangers(seen: &Seen, report: &mut Report) -> Result<()> {
     );
     let took = seconds(&seen.tickets, "seconds")?;
     report.value("  median time", 1e3 * median(took.iter().copied()), "ms");
-    report.value("  longest", 1e3 * took.iter().copied().fold(0.0, f64::max), "ms");
+    report.value(
+        "  longest",
+        1e3 * took.iter().copied().fold(0.0, f64::max),
+        "ms",
+    );
 
     let count = seen.strangers.len() as f64;
     report.goal(
@@ -208,7 +259,11 @@ fn strangers(seen: &Seen, report: &mut Report) -> Result<()> {
         &format!("of {count}"),
         Goal::AtLeast(count),
     );
-    report.value("strangers for whom no time was left", seen.strangers_missing as f64, "");
+    report.value(
+        "strangers for whom no time was left",
+        seen.strangers_missing as f64,
+        "",
+    );
     let sum = |name| -> Result<f64> { Ok(seconds(&seen.strangers, name)?.iter().sum()) };
     let evaluations: u64 = seen
         .strangers
@@ -222,7 +277,11 @@ fn strangers(seen: &Seen, report: &mut Report) -> Result<()> {
         .iter()
         .filter_map(|dial| number(dial, "asked").ok())
         .sum();
-    report.value("evaluations done / asked", evaluations as f64 / asked as f64, "");
+    report.value(
+        "evaluations done / asked",
+        evaluations as f64 / asked as f64,
+        "",
+    );
     let mut ratios = Vec::new();
     let (mut efforts, mut expected) = (Vec::new(), Vec::new());
     for dial in &seen.strangers {
@@ -283,7 +342,8 @@ fn strangers(seen: &Seen, report: &mut Report) -> Result<()> {
 /// What the flood may take of the victim's memory, by its config, in MiB.
 fn bound(config: &GateConfig) -> f64 {
     let own = config.known_handshakes_max + config.trusted_handshakes_max;
-    let places = (config.open_handshakes_max + own) * (2 * config.stranger_frame_bytes_max + PLACE_BYTES);
+    let places =
+        (config.open_handshakes_max + own) * (2 * config.stranger_frame_bytes_max + PLACE_BYTES);
     let queue = (config.verify_queue_max + own) * 2 * config.stranger_frame_bytes_max;
     let answers = config.answers_max * ANSWER_BYTES;
     let serials = 2 * config.serials_max as usize / 8;

@@ -33,7 +33,11 @@ fn of_all(stretch: &Stretch) -> f64 {
 /// How the rate was found, what came through at both, and where the processors went.
 pub(super) fn network(seen: &Seen, ramp: &[Step], report: &mut Report) -> Result<()> {
     report.heading("What the private Tor network carries, at the sink");
-    report.value("authorities and relays, no limit set", seen.relays as f64, "processes");
+    report.value(
+        "authorities and relays, no limit set",
+        seen.relays as f64,
+        "processes",
+    );
     let cores = available_parallelism().map_or(f64::NAN, |cores| cores.get() as f64);
     report.value("processor there is", 100.0 * cores, "% of a core");
     for step in ramp {
@@ -44,10 +48,18 @@ pub(super) fn network(seen: &Seen, ramp: &[Step], report: &mut Report) -> Result
             rate,
             "a second",
         );
-        report.value("  processor of all who take part", of_all(&step.stretch), "% of a core");
+        report.value(
+            "  processor of all who take part",
+            of_all(&step.stretch),
+            "% of a core",
+        );
     }
     report.value("attackers from here on", seen.attackers as f64, "");
-    report.value("streams a circuit, every second one", f64::from(STREAMS_A_CIRCUIT), "");
+    report.value(
+        "streams a circuit, every second one",
+        f64::from(STREAMS_A_CIRCUIT),
+        "",
+    );
     report.value("streams a circuit, the others", 1.0, "");
 
     report.heading("What came through, a second");
@@ -61,7 +73,11 @@ pub(super) fn network(seen: &Seen, ramp: &[Step], report: &mut Report) -> Result
             report.value(&format!("{name}, {whom}"), rate, "a second");
         }
         let built = stretches.iter().map(|it| it.built as f64 / it.seconds);
-        report.value(&format!("circuits built, {whom}"), median(built), "a second");
+        report.value(
+            &format!("circuits built, {whom}"),
+            median(built),
+            "a second",
+        );
         report.value(
             &format!("messages handed over, {whom}"),
             per_second(stretches, messages)?,
@@ -71,7 +87,11 @@ pub(super) fn network(seen: &Seen, ramp: &[Step], report: &mut Report) -> Result
 
     report.heading("Where the processors go, in percent of one core");
     let part = |stretches: &[Stretch], part: Part| {
-        median(stretches.iter().map(|stretch| 100.0 * part(stretch) / stretch.seconds))
+        median(
+            stretches
+                .iter()
+                .map(|stretch| 100.0 * part(stretch) / stretch.seconds),
+        )
     };
     let parts: [(&str, Part); 5] = [
         ("authorities and relays", |it| it.relays),
@@ -81,12 +101,32 @@ pub(super) fn network(seen: &Seen, ramp: &[Step], report: &mut Report) -> Result
         ("peers inside", |it| it.guests),
     ];
     for (name, of) in parts {
-        report.value(&format!("{name}, flood at nobody"), part(&seen.alone, of), "%");
-        report.value(&format!("{name}, flood at the sink"), part(&seen.at_sink, of), "%");
-        report.value(&format!("{name}, flood at the victim"), part(&seen.at_victim, of), "%");
+        report.value(
+            &format!("{name}, flood at nobody"),
+            part(&seen.alone, of),
+            "%",
+        );
+        report.value(
+            &format!("{name}, flood at the sink"),
+            part(&seen.at_sink, of),
+            "%",
+        );
+        report.value(
+            &format!("{name}, flood at the victim"),
+            part(&seen.at_victim, of),
+            "%",
+        );
     }
-    report.value("all, flood at nobody", median(seen.alone.iter().map(of_all)), "%");
-    report.value("all, flood at the sink", median(seen.at_sink.iter().map(of_all)), "%");
+    report.value(
+        "all, flood at nobody",
+        median(seen.alone.iter().map(of_all)),
+        "%",
+    );
+    report.value(
+        "all, flood at the sink",
+        median(seen.at_sink.iter().map(of_all)),
+        "%",
+    );
     report.value(
         "all, flood at the victim",
         median(seen.at_victim.iter().map(of_all)),
@@ -121,7 +161,11 @@ pub(super) fn dials(seen: &Seen, report: &mut Report) -> Result<()> {
 /// Memory of a service with the same circuits that thinks nothing.
 pub(super) fn memory(seen: &Seen, bound: f64, report: &mut Report) {
     let (before, during) = seen.sink_peaks;
-    report.value("growth of the sink, which keeps nothing", during - before, "MiB");
+    report.value(
+        "growth of the sink, which keeps nothing",
+        during - before,
+        "MiB",
+    );
     let beyond = (seen.peak_during - seen.peak_before) - (during - before);
     report.goal(
         "growth beyond it; places, queue, answers",

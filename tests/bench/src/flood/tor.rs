@@ -20,7 +20,9 @@ impl Network {
     /// Starts authorities and relays, without a limit on what they carry.
     pub(super) fn start() -> Result<Self> {
         let runtime = tokio::runtime::Runtime::new()?;
-        let starting = testnet::Testnet::start_reporting(testnet::Options::default(), |line| eprintln!("{line}"));
+        let starting = testnet::Testnet::start_reporting(testnet::Options::default(), |line| {
+            eprintln!("{line}")
+        });
         Ok(Self {
             folder: tempfile::TempDir::new()?,
             testnet: runtime.block_on(starting)?,
@@ -40,7 +42,11 @@ impl Network {
 
     /// Processor time of all of them so far, in seconds.
     pub(super) fn spent(&self) -> f64 {
-        self.testnet.process_ids().into_iter().map(super::child::spent_by).sum()
+        self.testnet
+            .process_ids()
+            .into_iter()
+            .map(super::child::spent_by)
+            .sum()
     }
 }
 
@@ -48,7 +54,9 @@ impl Network {
 impl Network {
     /// There is none in this build.
     pub(super) fn start() -> Result<Self> {
-        anyhow::bail!("this build is without Tor: `cargo run --release -p bench --features tor -- flood --tor`")
+        anyhow::bail!(
+            "this build is without Tor: `cargo run --release -p bench --features tor -- flood --tor`"
+        )
     }
 
     /// Nothing.

@@ -52,7 +52,10 @@ fn answering() -> SyncConfig {
 
 /// Fills a database with messages that the reader may have, serves it, and answers commands.
 pub(super) async fn run(setting: &Value) -> Result<()> {
-    let folder = setting.get("folder").and_then(Value::as_str).context("no folder")?;
+    let folder = setting
+        .get("folder")
+        .and_then(Value::as_str)
+        .context("no folder")?;
     let size = |name| anyhow::Ok(usize::try_from(number(setting, name)?)?);
     let (node, engine) = fill(Path::new(folder), size("messages")?, size("package")?)?;
     let stop = CancellationToken::new();
@@ -65,7 +68,12 @@ pub(super) async fn run(setting: &Value) -> Result<()> {
         identities_max: config.identities_max,
     };
     let clock = Arc::new(GateClock::default());
-    let gate = Gate::new(config, node.keys.clone(), Arc::new(doorkeeper), clock.clone());
+    let gate = Gate::new(
+        config,
+        node.keys.clone(),
+        Arc::new(doorkeeper),
+        clock.clone(),
+    );
     let ground = Ground::join(setting).await?;
     let served = ground.listen(&node.keys).await?;
     let (serving, admitting) = (gate.clone(), peers.clone());
@@ -78,7 +86,9 @@ pub(super) async fn run(setting: &Value) -> Result<()> {
     let mut commands = commands();
     while let Some(command) = commands.recv().await {
         if verb(&command) == "forward" {
-            clock.0.fetch_add(number(&command, "seconds")?, Ordering::Relaxed);
+            clock
+                .0
+                .fetch_add(number(&command, "seconds")?, Ordering::Relaxed);
         }
         say(&status(&gate, &peers, served.watch.as_ref()))?;
     }

@@ -87,7 +87,9 @@ fn part(setting: &Setting, report: &mut Report, before: usize) -> Result<()> {
         rounds.push(load.round(number)?);
     }
     let count = load.objects as f64;
-    let ratio = |side: fn(&Round) -> f64| median(rounds.iter().map(|round| round.turns.raw() / side(round)));
+    let ratio = |side: fn(&Round) -> f64| {
+        median(rounds.iter().map(|round| round.turns.raw() / side(round)))
+    };
     let processor = |side: fn(&Turns) -> f64| {
         let rounds = rounds.iter().map(|round| &round.turns);
         median(rounds.map(|turns| turns.raw.processor() / side(turns)))
@@ -105,7 +107,11 @@ fn part(setting: &Setting, report: &mut Report, before: usize) -> Result<()> {
         setting.messages,
         nodes::PACKAGE_MESSAGES
     ));
-    report.value(&name("raw SQLite"), rate(|round| round.turns.raw()), "messages/s");
+    report.value(
+        &name("raw SQLite"),
+        rate(|round| round.turns.raw()),
+        "messages/s",
+    );
     report.value(
         &name("apply, objects checked before"),
         rate(|round| round.turns.applying.seconds()),
@@ -160,7 +166,11 @@ fn part(setting: &Setting, report: &mut Report, before: usize) -> Result<()> {
         report.value("build", rate(|round| round.build), "messages/s");
         report.goal(
             "build / package to rows, unsigned",
-            median(rounds.iter().map(|round| round.turns.unsigned() / round.build)),
+            median(
+                rounds
+                    .iter()
+                    .map(|round| round.turns.unsigned() / round.build),
+            ),
             "",
             Goal::AtLeast(1.0),
         );
@@ -251,7 +261,11 @@ impl Load {
             .into_iter()
             .map(|size| entities.by_ref().take(size).collect())
             .collect();
-        nodes::expect(self.rows.iter().map(Vec::len).sum(), self.objects, "objects in rows")?;
+        nodes::expect(
+            self.rows.iter().map(Vec::len).sum(),
+            self.objects,
+            "objects in rows",
+        )?;
         nodes::expect(entities.count(), 0, "objects more")
     }
 
@@ -278,15 +292,23 @@ impl Load {
             let (package, decoded) = turns.reading.run(|| {
                 let mut package = nodes::verify(bytes, &self.alice, &self.key, &self.bob)?;
                 let objects = package.take_objects().into_iter();
-                let decoded: Vec<_> = objects.map(|object| decode_object(object, &limits)).collect();
+                let decoded: Vec<_> = objects
+                    .map(|object| decode_object(object, &limits))
+                    .collect();
                 anyhow::Ok((package, decoded))
             })?;
             let checked = turns.checking.run(|| {
-                let owners: Vec<_> = decoded.iter().flatten().map(|object| object.owner()).collect();
+                let owners: Vec<_> = decoded
+                    .iter()
+                    .flatten()
+                    .map(|object| object.owner())
+                    .collect();
                 let known = known_keys(&core.view().rows, &owners)?;
                 Ok::<_, StoreError>(check_objects(decoded, &known))
             })?;
-            turns.applying.run(|| nodes::apply(&mut core, &package, checked))?;
+            turns
+                .applying
+                .run(|| nodes::apply(&mut core, &package, checked))?;
             if !raw_first {
                 turns.raw.run(|| raw::write(&mut connection, rows))?;
             }
@@ -298,8 +320,11 @@ impl Load {
     fn build(&self) -> Result<f64> {
         let mut reader = self.alice_core.reader()?;
         let ground = self.alice_core.ground();
-        let (count, seconds) =
-            timed(|| reader.snapshot(|rows| nodes::pull_all(&View { rows, ground }, self.request.clone(), |_| Ok(()))));
+        let (count, seconds) = timed(|| {
+            reader.snapshot(|rows| {
+                nodes::pull_all(&View { rows, ground }, self.request.clone(), |_| Ok(()))
+            })
+        });
         nodes::expect(count?, self.objects, "objects built")?;
         Ok(seconds)
     }
@@ -309,7 +334,9 @@ impl Load {
     fn engine(&self, pipeline: bool) -> Result<f64> {
         let core = self.bob.open(&self.copy("engine.db")?)?;
         let (engine, writer) = Engine::spawn(core, Arc::new(StandingClock), 4, 2)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .build()?;
         let (result, seconds) = timed(|| runtime.block_on(self.take_all(&engine, pipeline)));
         result?;
         drop((engine, runtime));
@@ -328,7 +355,8 @@ impl Load {
             }
             let engine = engine.clone();
             let write = async move {
-                let work = engine.write(move |core, now| core.apply_package(now, &package, checked));
+                let work =
+                    engine.write(move |core, now| core.apply_package(now, &package, checked));
                 Ok(work.await?.written)
             };
             if pipeline {

@@ -65,9 +65,19 @@ pub(super) fn run(setting: &Setting, report: &mut Report) -> Result<()> {
         "Pull {CHANGED} new messages, {SMALL} and {size} in the store before (goal 3)"
     ));
     let middle = |side: fn(&(Cost, Cost)) -> f64| median(costs.iter().map(side));
-    let ratio = |part: fn(&Cost) -> f64| median(costs.iter().map(|(small, large)| part(large) / part(small)));
-    report.value("pull, small store", 1e3 * middle(|(small, _)| small.pull()), "ms");
-    report.value("pull, large store", 1e3 * middle(|(_, large)| large.pull()), "ms");
+    let ratio = |part: fn(&Cost) -> f64| {
+        median(costs.iter().map(|(small, large)| part(large) / part(small)))
+    };
+    report.value(
+        "pull, small store",
+        1e3 * middle(|(small, _)| small.pull()),
+        "ms",
+    );
+    report.value(
+        "pull, large store",
+        1e3 * middle(|(_, large)| large.pull()),
+        "ms",
+    );
     report.value(
         "  of it: select, build, sign",
         1e3 * middle(|(_, large)| large.build),
@@ -83,9 +93,18 @@ pub(super) fn run(setting: &Setting, report: &mut Report) -> Result<()> {
         1e3 * middle(|(_, large)| large.check),
         "ms",
     );
-    report.value("  of it: apply, durably", 1e3 * middle(|(_, large)| large.apply), "ms");
+    report.value(
+        "  of it: apply, durably",
+        1e3 * middle(|(_, large)| large.apply),
+        "ms",
+    );
     report.goal("pull, large / small", ratio(Cost::pull), "", GOAL);
-    report.goal("select, build, sign, large / small", ratio(|cost| cost.build), "", GOAL);
+    report.goal(
+        "select, build, sign, large / small",
+        ratio(|cost| cost.build),
+        "",
+        GOAL,
+    );
     report.goal("apply, large / small", ratio(|cost| cost.apply), "", GOAL);
     let World {
         alice,
@@ -142,7 +161,10 @@ impl World {
         let Answer::Package { window, bytes, .. } = answer else {
             bail!("nothing was new");
         };
-        note.run(|| self.alice_core.record_sent(Timestamp(0), &request, Some(window)))?;
+        note.run(|| {
+            self.alice_core
+                .record_sent(Timestamp(0), &request, Some(window))
+        })?;
         let (package, checked) = check.run(|| {
             let mut package = nodes::verify(&bytes, &self.alice, &self.key, &self.bob)?;
             let checked = nodes::check(&self.bob_core, package.take_objects())?;

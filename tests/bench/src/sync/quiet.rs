@@ -92,7 +92,12 @@ async fn answer(server: &Server, peer: &PeerId, question: &[u8]) -> Result<Vec<u
     Ok(answer.encode())
 }
 
-async fn answer_again(server: &Server, peer: &PeerId, question: &[u8], expected: &[u8]) -> Result<()> {
+async fn answer_again(
+    server: &Server,
+    peer: &PeerId,
+    question: &[u8],
+    expected: &[u8],
+) -> Result<()> {
     ensure!(
         answer(server, peer, question).await? == expected,
         "another answer than before"
