@@ -1,6 +1,6 @@
 //! Sync domains: which types of an app travel together, and under which rule a receiver applies them.
 //!
-//! SEED's `SYNC_DOMAINS` is [`crate::schema::Schemas::sync_domains`]. Plain values; never decides anything itself
+//! the story's `SYNC_DOMAINS` is [`crate::schema::Schemas::sync_domains`]. Plain values; never decides anything itself
 //! (`acl` does). Invariant: a domain made by the schema loader names at least one type of its own app, none `Local`.
 
 use serde::Deserialize;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 /// Most sync domains of one node: `sync_flags` has one bit for each in SQLite's signed 64-bit integer.
 pub const SYNC_DOMAINS_MAX: usize = 63;
 
-/// What a receiver takes of a domain (DESIGN 3).
+/// What a receiver takes of a domain (docs/DECISIONS.md 3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
@@ -37,7 +37,7 @@ pub struct SyncDomain {
     pub name: String,
     /// Slug of its app.
     pub app: String,
-    /// Numbers of its types (SEED's `parent_types`), sorted.
+    /// Numbers of its types (the story's `parent_types`), sorted.
     pub types: Vec<u16>,
     /// What a receiver takes.
     pub mode: Mode,

@@ -89,7 +89,7 @@ impl From<i64> for Value {
 /// An object's Attrs: attribute number to its values in order (the ordinal is the place).
 pub type Attrs = BTreeMap<u16, Vec<Value>>;
 
-/// A Parent with all its Attrs. The unit of stamping, signing, filtering, parking and rejecting (DESIGN 2).
+/// A Parent with all its Attrs. The unit of stamping, signing, filtering, parking and rejecting (docs/DECISIONS.md 2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
     /// Slug of its app.

@@ -1,4 +1,4 @@
-//! OpContext: who asks for an operation, and over which way in (SEED 2.1 step 8, DESIGN 4).
+//! OpContext: who asks for an operation, and over which way in (docs/STORY.md 2.1 step 8, docs/DECISIONS.md 4).
 //!
 //! Never says what is allowed: `acl` does. Invariant: a remote operation always names its peer and its sync domain.
 
@@ -55,7 +55,7 @@ pub enum OpContext {
 }
 
 impl OpContext {
-    /// Whether it comes from a peer (SEED's `is_remote`).
+    /// Whether it comes from a peer (the story's `is_remote`).
     pub fn is_remote(&self) -> bool {
         matches!(self, Self::Remote { .. })
     }

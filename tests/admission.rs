@@ -287,7 +287,7 @@ async fn a_policy_that_changes_makes_strangers_of_those_who_only_worked() {
     let (alice, bob) = (alice(&net, Policy::Open).await, node(&net, "Bob", 2).await);
     dial(&bob, &alice).await.unwrap();
     alice.wait_for_session(&bob.peer_id()).await;
-    assert_eq!(tier(&alice, bob.peer_id()).await, Some(Tier::Worked));
+    assert_eq!(tier(&alice, bob.peer_id()).await, Some(Tier::Untrusted));
     part(&net, &alice, &bob).await;
     alice.admission.set_policy(Policy::Approve);
     // Its ticket spares it the work and helps no further.
@@ -331,7 +331,7 @@ async fn a_ban_ends_the_session_and_outlives_a_restart_and_a_new_key() {
     ban(&alice, bob.peer_id()).await;
     until_gone(&alice, &bob.peer_id()).await;
     until_gone(&bob, &alice.peer_id()).await;
-    assert_eq!(tier(&alice, bob.peer_id()).await, Some(Tier::Worked));
+    assert_eq!(tier(&alice, bob.peer_id()).await, Some(Tier::Untrusted));
     refused(dial(&bob, &alice).await, RefusalCode::Banned);
     assert!(matches!(dial(&alice, &bob).await, Err(DialError::Banned)));
     assert_eq!(

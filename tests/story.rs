@@ -1,4 +1,4 @@
-//! SEED.md, told section by section with real nodes: Alice's A has all five apps, Bob's B has no market. They meet over
+//! docs/STORY.md, told section by section with real nodes: Alice's A has all five apps, Bob's B has no market. They meet over
 //! memory pipes, through the whole handshake and session; keys come from seeds and the clock stands still.
 #![allow(
     clippy::unwrap_used,

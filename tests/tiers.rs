@@ -26,15 +26,15 @@ use postern::state_engine::{CoreLimits, QuotaFault, Quotas};
 use postern::store::{self, Usage};
 use stranger::{Stranger, goodbye, hear, say};
 
-fn places(sessions_max: usize, sessions_worked_max: usize) -> SyncConfig {
+fn places(sessions_max: usize, sessions_untrusted_max: usize) -> SyncConfig {
     SyncConfig {
         sessions_max,
-        sessions_worked_max,
+        sessions_untrusted_max,
         ..by_hand()
     }
 }
 
-/// Alice, whose worked peers have other quotas than usual.
+/// Alice, whose untrusted peers have other quotas than usual.
 fn alice(net: &MemoryNet, setup: Setup, change: impl FnOnce(&mut Quotas)) -> LiveNode {
     let mut limits = CoreLimits::default();
     change(&mut limits.quotas);
@@ -66,7 +66,7 @@ fn quota_key(error: &SyncError) -> &'static str {
 async fn a_full_quota_stops_a_peer_and_a_larger_one_lets_it_go_on_with_nothing_missing() {
     let net = MemoryNet::new();
     let node = alice(&net, Setup::new(by_hand()), |quotas| {
-        quotas.worked.stored_objects_max = 6
+        quotas.untrusted.stored_objects_max = 6
     });
     let bob = start(&net, "Bob", 2).await;
     let from = bob.peer_id();
@@ -74,7 +74,7 @@ async fn a_full_quota_stops_a_peer_and_a_larger_one_lets_it_go_on_with_nothing_m
     let (tier, handshake, total) = stored(&node, from).await;
     assert_eq!(
         (tier, handshake.objects, total),
-        (store::Tier::Worked, 1, handshake),
+        (store::Tier::Untrusted, 1, handshake),
         "Bob's identity"
     );
     bob.send(node.identity, "0").await;
@@ -108,7 +108,9 @@ async fn a_full_quota_stops_a_peer_and_a_larger_one_lets_it_go_on_with_nothing_m
         start: 1,
         ..Setup::new(by_hand())
     };
-    let node = alice(&net, again, |quotas| quotas.worked.stored_objects_max = 7);
+    let node = alice(&net, again, |quotas| {
+        quotas.untrusted.stored_objects_max = 7
+    });
     bob.meet(&node).await;
     let pulled = node.pull(&bob, "messages").await;
     assert_eq!(
@@ -127,7 +129,7 @@ async fn a_full_quota_stops_a_peer_and_a_larger_one_lets_it_go_on_with_nothing_m
 async fn peers_of_a_tier_share_a_total_and_one_without_room_still_has_a_session() {
     let net = MemoryNet::new();
     let node = alice(&net, Setup::new(by_hand()), |quotas| {
-        quotas.worked.total_objects_max = 3
+        quotas.untrusted.total_objects_max = 3
     });
     let (bob, carol) = (start(&net, "Bob", 2).await, start(&net, "Carol", 3).await);
     bob.meet(&node).await;
@@ -163,7 +165,7 @@ async fn peers_of_a_tier_share_a_total_and_one_without_room_still_has_a_session(
     let (tier, usage, total) = stored(&node, carol.peer_id()).await;
     assert_eq!(
         (tier, usage.objects, total),
-        (store::Tier::Worked, 1, usage)
+        (store::Tier::Untrusted, 1, usage)
     );
     node.stop().await;
     bob.stop().await;
@@ -205,7 +207,7 @@ async fn a_trusted_peer_takes_the_place_of_the_newest_worked_one() {
         .collect();
     assert_eq!(tiers.len(), 2);
     assert!(
-        tiers.contains(&(first.peer_id(), Tier::Worked))
+        tiers.contains(&(first.peer_id(), Tier::Untrusted))
             && tiers.contains(&(bob.peer_id(), Tier::Trusted))
     );
 
@@ -277,7 +279,7 @@ async fn many_that_are_admitted_at_once_find_no_more_places_than_there_are() {
 async fn who_asks_too_much_hears_busy_loses_nothing_and_wins_nothing_by_coming_back() {
     let net = MemoryNet::new();
     let node = alice(&net, Setup::new(by_hand()), |quotas| {
-        quotas.worked.requests_per_minute_max = 2
+        quotas.untrusted.requests_per_minute_max = 2
     });
     let bob = start(&net, "Bob", 2).await;
     bob.meet(&node).await;
@@ -393,7 +395,7 @@ async fn an_idle_worked_peer_is_forgotten_and_comes_back_without_doubling_anythi
     let (tier, usage, total) = stored(&node, from).await;
     assert_eq!(
         (tier, usage.objects, total),
-        (store::Tier::Worked, before.1.objects + 1, usage)
+        (store::Tier::Untrusted, before.1.objects + 1, usage)
     );
     bob.pull(&node, "messages").await;
     assert_eq!(bob.inbox().await.len(), 5);
@@ -414,12 +416,12 @@ async fn a_running_node_forgets_by_itself_soon_after_its_start_and_then_hourly()
         domains: Vec::new(),
         onion: bob.onion(),
         epoch: bob.engine.ground().epoch,
-        tier: store::Tier::Worked,
+        tier: store::Tier::Untrusted,
         last_contact: node.engine.now(),
     };
     let admission = node.admission.clone();
     node.peers
-        .keep_forgetting(move || admission.get().worked_idle_days);
+        .keep_forgetting(move || admission.get().untrusted_idle_days);
     for wait in [Duration::from_secs(61), Duration::from_secs(3600)] {
         let row = row(&node, &bob);
         node.write(move |core, now| core.write(now, |graph| Ok(graph.tx().put_peer(&row)?)))
@@ -440,7 +442,7 @@ async fn a_running_node_forgets_by_itself_soon_after_its_start_and_then_hourly()
         .unwrap();
     node.clock.advance_days(2);
     node.admission.take_over(AdmissionConfig {
-        worked_idle_days: 1,
+        untrusted_idle_days: 1,
         ..AdmissionConfig::default()
     });
     tokio::time::advance(Duration::from_secs(3600)).await;

@@ -221,7 +221,7 @@ pub fn is_domain_name(name: &str) -> bool {
         }
 }
 
-/// The domains in both lists, sorted: what is synced between the two nodes (SEED 7.1).
+/// The domains in both lists, sorted: what is synced between the two nodes (docs/STORY.md 7.1).
 pub fn intersection(ours: &[String], theirs: &[String]) -> Vec<String> {
     sorted(
         ours.iter()

@@ -1,4 +1,4 @@
-//! The Bastion: strangers in, authenticated peers out (SEED 1.1).
+//! The Bastion: strangers in, authenticated peers out (docs/STORY.md 1.1).
 //!
 //! Pure, without streams, clocks or chance:
 //! - [`messages`] and [`claims`]: what is said; [`puzzle`]: the work; [`load`]: how much of it; [`ticket`]: what spares it.

@@ -1,4 +1,4 @@
-//! Tickets: what a peer that was admitted shows next time instead of working (DESIGN 6).
+//! Tickets: what a peer that was admitted shows next time instead of working (docs/DECISIONS.md 6).
 //!
 //! Sealed under a key that comes from the vault, so that they outlive a restart and nothing is kept for one but how
 //! often it was used lately. Never good alone: the peer that it names must sign a fresh challenge. Whether that peer was
@@ -22,11 +22,11 @@ const PLAIN_BYTES: usize = 1 + 8 + 8 + 32;
 /// Seconds over which uses are counted.
 const WINDOW_S: u64 = 60;
 
-/// How far a peer is trusted (DESIGN 6). A stranger has none.
+/// How far a peer is trusted (docs/DECISIONS.md 6). A stranger has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tier {
     /// Let in for its work.
-    Worked,
+    Untrusted,
     /// Approved, listed, or dialled by us.
     Trusted,
 }
@@ -76,7 +76,7 @@ pub struct Tickets {
     peers_max: usize,
     /// Uses of the last minute, by peer. Only who holds a ticket of ours gets a line. Trusted peers have lines of their own,
     /// which no crowd that once worked can fill.
-    worked: BTreeMap<PeerId, Uses>,
+    untrusted: BTreeMap<PeerId, Uses>,
     trusted: BTreeMap<PeerId, Uses>,
 }
 
@@ -95,7 +95,7 @@ impl Tickets {
             lifetime_s: config.ticket_lifetime_s,
             uses_per_minute_max: config.ticket_uses_per_minute_max,
             peers_max: config.ticket_peers_max,
-            worked: BTreeMap::new(),
+            untrusted: BTreeMap::new(),
             trusted: BTreeMap::new(),
         }
     }
@@ -132,7 +132,7 @@ impl Tickets {
         let standing = Standing {
             peer: PeerId::from_slice(peer)?,
             tier: match tier {
-                0 => Tier::Worked,
+                0 => Tier::Untrusted,
                 1 => Tier::Trusted,
                 _ => return None,
             },
@@ -145,7 +145,7 @@ impl Tickets {
     /// Whether the peer may use a ticket once more now.
     pub fn may_use(&self, standing: &Standing, now: u64) -> bool {
         let lines = match standing.tier {
-            Tier::Worked => &self.worked,
+            Tier::Untrusted => &self.untrusted,
             Tier::Trusted => &self.trusted,
         };
         match lines.get(&standing.peer).filter(|uses| uses.is_recent(now)) {
@@ -160,7 +160,7 @@ impl Tickets {
             return false;
         }
         let lines = match standing.tier {
-            Tier::Worked => &mut self.worked,
+            Tier::Untrusted => &mut self.untrusted,
             Tier::Trusted => &mut self.trusted,
         };
         if lines.len() >= self.peers_max {
@@ -215,10 +215,10 @@ mod tests {
         PeerId::from_bytes([number; 32])
     }
 
-    fn worked(number: u8) -> Standing {
+    fn untrusted(number: u8) -> Standing {
         Standing {
             peer: peer(number),
-            tier: Tier::Worked,
+            tier: Tier::Untrusted,
             issued: NOW,
         }
     }
@@ -251,7 +251,7 @@ mod tests {
     fn a_ticket_outlives_a_restart_and_is_none_elsewhere() {
         let (issuing, mut rng) = tickets(1);
         let ticket = issuing
-            .issue(&peer(2), Tier::Worked, NOW, &mut rng)
+            .issue(&peer(2), Tier::Untrusted, NOW, &mut rng)
             .unwrap();
         // The same vault, another life of the process.
         assert!(tickets(1).0.open(&ticket, NOW).is_some());
@@ -267,7 +267,7 @@ mod tests {
     fn every_changed_bit_is_noticed() {
         let (tickets, mut rng) = tickets(1);
         let ticket = tickets
-            .issue(&peer(2), Tier::Worked, NOW, &mut rng)
+            .issue(&peer(2), Tier::Untrusted, NOW, &mut rng)
             .unwrap();
         for place in 0..ticket.len() {
             let mut bent = ticket.clone();
@@ -281,24 +281,24 @@ mod tests {
     #[test]
     fn uses_are_counted_for_each_peer_and_peers_are_bounded() {
         let (mut tickets, _) = tickets(1);
-        assert!(tickets.take(&worked(1), NOW) && tickets.take(&worked(1), NOW + 59));
-        assert!(!tickets.take(&worked(1), NOW + 59));
-        assert!(tickets.take(&worked(2), NOW + 1));
+        assert!(tickets.take(&untrusted(1), NOW) && tickets.take(&untrusted(1), NOW + 59));
+        assert!(!tickets.take(&untrusted(1), NOW + 59));
+        assert!(tickets.take(&untrusted(2), NOW + 1));
         // No room for a third until a minute of another is over.
-        assert!(!tickets.take(&worked(3), NOW + 59));
-        assert!(tickets.take(&worked(1), NOW + 60));
-        assert!(tickets.take(&worked(3), NOW + 61));
-        assert_eq!(tickets.worked.len(), 2);
+        assert!(!tickets.take(&untrusted(3), NOW + 59));
+        assert!(tickets.take(&untrusted(1), NOW + 60));
+        assert!(tickets.take(&untrusted(3), NOW + 61));
+        assert_eq!(tickets.untrusted.len(), 2);
     }
 
     #[test]
     fn no_crowd_that_once_worked_keeps_a_trusted_peer_from_its_ticket() {
         let (mut tickets, _) = tickets(1);
-        assert!(tickets.take(&worked(1), NOW) && tickets.take(&worked(2), NOW));
-        assert!(!tickets.may_use(&worked(3), NOW));
+        assert!(tickets.take(&untrusted(1), NOW) && tickets.take(&untrusted(2), NOW));
+        assert!(!tickets.may_use(&untrusted(3), NOW));
         let trusted = Standing {
             tier: Tier::Trusted,
-            ..worked(3)
+            ..untrusted(3)
         };
         assert!(tickets.take(&trusted, NOW) && tickets.take(&trusted, NOW));
         assert!(!tickets.take(&trusted, NOW));
@@ -308,11 +308,11 @@ mod tests {
     fn a_clock_that_is_set_back_keeps_nobody_from_its_ticket() {
         let (mut tickets, _) = tickets(1);
         for number in [1, 1, 2, 2] {
-            assert!(tickets.take(&worked(number), NOW));
+            assert!(tickets.take(&untrusted(number), NOW));
         }
-        assert!(!tickets.may_use(&worked(1), NOW) && !tickets.may_use(&worked(3), NOW));
-        assert!(tickets.take(&worked(1), NOW - 3600) && tickets.take(&worked(3), NOW - 3600));
-        assert_eq!(tickets.worked.len(), 2);
+        assert!(!tickets.may_use(&untrusted(1), NOW) && !tickets.may_use(&untrusted(3), NOW));
+        assert!(tickets.take(&untrusted(1), NOW - 3600) && tickets.take(&untrusted(3), NOW - 3600));
+        assert_eq!(tickets.untrusted.len(), 2);
     }
 
     #[test]

@@ -63,7 +63,7 @@ async fn a_changed_solution_under_a_used_cookie_is_another_one() {
     let (alice, bob, mallory) = (
         Node::alice(easy()),
         Node::bob(),
-        Node::new(3000, &[], easy(), Decision::Admit(Tier::Worked)),
+        Node::new(3000, &[], easy(), Decision::Admit(Tier::Untrusted)),
     );
     let mut stranger = Stranger::at(&alice).says(&hello()).await;
     let challenge = stranger.hears().await;
@@ -85,7 +85,7 @@ async fn a_refusal_is_the_same_again_too_until_the_operator_changes_his_mind_abo
         let (code, _) = Stranger::at(&alice).says(&refused).await.refusal().await;
         assert_eq!(code, RefusalCode::Pending);
     }
-    alice.decides(Decision::Admit(Tier::Worked));
+    alice.decides(Decision::Admit(Tier::Untrusted));
     assert_eq!(
         Stranger::at(&alice).says(&refused).await.refusal().await.0,
         RefusalCode::Pending
@@ -311,7 +311,7 @@ async fn who_finds_no_room_behind_the_gate_may_come_again_with_the_same_work() {
         assert!(matches!(error, HandshakeError::Busy));
         assert_eq!(alice.gate.status().busy_total, busy);
     }
-    alice.decides(Decision::Admit(Tier::Worked));
+    alice.decides(Decision::Admit(Tier::Untrusted));
     let welcome = Stranger::at(&alice).says(&solution).await.hears().await;
     assert!(next.receive(&welcome).is_ok());
 }

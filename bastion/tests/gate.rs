@@ -152,7 +152,12 @@ async fn who_only_waits_makes_room_and_loses_nothing() {
     let net = MemoryNet::new();
     let mut admitted = alice.serve(net.listen(alice.keys.onion()));
     // Carol holds the only place and works.
-    let carol = Node::new(3000, &["messages"], easy(), Decision::Admit(Tier::Worked));
+    let carol = Node::new(
+        3000,
+        &["messages"],
+        easy(),
+        Decision::Admit(Tier::Untrusted),
+    );
     let mut first = Session::new(
         net.transport().dial(&alice.keys.onion()).await.unwrap(),
         8192,
@@ -196,7 +201,7 @@ async fn a_dial_that_is_dropped_or_takes_too_long_stops_working() {
     let _admitted = alice.serve(net.listen(alice.keys.onion()));
     let transport = net.transport();
     // Were the search to go on, the test's runtime could not end.
-    let bob = Node::new(2000, &[], patient.clone(), Decision::Admit(Tier::Worked));
+    let bob = Node::new(2000, &[], patient.clone(), Decision::Admit(Tier::Untrusted));
     let working = tokio::sync::Notify::new();
     let note = |step| {
         if matches!(
@@ -218,7 +223,7 @@ async fn a_dial_that_is_dropped_or_takes_too_long_stops_working() {
         solve_deadline_s: 0,
         ..patient
     };
-    let bob = Node::new(2000, &[], hasty, Decision::Admit(Tier::Worked));
+    let bob = Node::new(2000, &[], hasty, Decision::Admit(Tier::Untrusted));
     assert!(matches!(
         bob.dial(&transport, &alice).await,
         Err(HandshakeError::Timeout(Step::Solve))

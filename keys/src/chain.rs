@@ -1,4 +1,4 @@
-//! Genesis records and key events: how an identity or a node begins and changes its key (DESIGN 5).
+//! Genesis records and key events: how an identity or a node begins and changes its key (docs/DECISIONS.md 5).
 //!
 //! A genesis names the first key and commits to the hash of the next; an event reveals that next key and commits
 //! to another (pre-rotation), so a thief of the current key cannot rotate, and names survive rotation.

@@ -1,4 +1,4 @@
-//! Home records: which node an identity lives on (DESIGN 5). "Ours" is homed here, "theirs" homed at the sender.
+//! Home records: which node an identity lives on (docs/DECISIONS.md 5). "Ours" is homed here, "theirs" homed at the sender.
 //!
 //! Signed by the identity and countersigned by the node, whose chain it carries, so that it proves itself wherever it
 //! arrives. Never trusts one of the two signatures alone. Invariant: a [`VerifiedHome`] was agreed to by both.

@@ -107,19 +107,19 @@ macro_rules! fixed_bytes {
 }
 
 fixed_bytes!(
-    /// Names an object everywhere (DESIGN 2). Not secret: printed whole.
+    /// Names an object everywhere (docs/DECISIONS.md 2). Not secret: printed whole.
     Oid, 16, 32
 );
 fixed_bytes!(
-    /// Minted with a database; sequence numbers mean something only within one epoch (DESIGN 2).
+    /// Minted with a database; sequence numbers mean something only within one epoch (docs/DECISIONS.md 2).
     Epoch, 16, 8
 );
 fixed_bytes!(
-    /// Minted at each start of a node, so that of two sessions the newer start is known (DESIGN 6).
+    /// Minted at each start of a node, so that of two sessions the newer start is known (docs/DECISIONS.md 6).
     BootId, 16, 8
 );
 fixed_bytes!(
-    /// A node's name: its first Ed25519 public key, for ever (DESIGN 2).
+    /// A node's name: its first Ed25519 public key, for ever (docs/DECISIONS.md 2).
     PeerId, 32, 8
 );
 fixed_bytes!(

@@ -1,4 +1,4 @@
-//! Recovery keys: a next key (DESIGN 5, pre-rotation) on paper, away from the node that it can save.
+//! Recovery keys: a next key (docs/DECISIONS.md 5, pre-rotation) on paper, away from the node that it can save.
 //!
 //! The words are BIP39's (Bitcoin Improvement Proposal 39, English list): 24 of them stand for 32 bytes and 8 bits of
 //! checksum. Only that is used of it: the 32 bytes are the key's seed itself. Never quotes a word in an error; never writes

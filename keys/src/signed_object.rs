@@ -1,4 +1,4 @@
-//! An object's exact bytes beside its owner's signature, as it is stored and sent (DESIGN 5).
+//! An object's exact bytes beside its owner's signature, as it is stored and sent (docs/DECISIONS.md 5).
 //!
 //! The signature covers context, key number and bytes; key number and signature lie beside the bytes, so that
 //! re-signing under a new key changes no content. Never looks inside the bytes: the node's `object` module does.

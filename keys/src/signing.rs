@@ -2,7 +2,7 @@
 //!
 //! Every signature covers the canonical CBOR array `[context, part, part, …]` (text, then byte strings), so a
 //! signature made for one purpose is none for another and parts cannot slide into each other.
-//! Never `verify_batch`: it accepts weak keys that `verify_strict` refuses (DESIGN 5).
+//! Never `verify_batch`: it accepts weak keys that `verify_strict` refuses (docs/DECISIONS.md 5).
 //! Invariant: a [`SecretKey`] is zeroised when dropped and has no way out but a signature or the sealed vault.
 
 use std::fmt;

@@ -1,4 +1,4 @@
-//! AclManager: who may write what. Pure rules over facts, in SEED's three places (SEED 6, DESIGN 4).
+//! AclManager: who may write what. Pure rules over facts, in the story's three places (docs/STORY.md 6, docs/DECISIONS.md 4).
 //!
 //! Never loads anything: `graph` gathers the facts. What a peer may read is decided where rows are selected
 //! (`store::select`), by the same readers. Invariant: a [`Granted`] comes from a rule that said yes, names the one
@@ -221,7 +221,7 @@ pub enum RemoteWrite {
 pub struct AclManager;
 
 impl AclManager {
-    /// A local write (SEED 6.1): by the owner, who lives here and, where the scope has participants, is one.
+    /// A local write (docs/STORY.md 6.1): by the owner, who lives here and, where the scope has participants, is one.
     pub fn check_access(context: &OpContext, facts: &LocalFacts) -> Result<Granted, Denied> {
         if context.is_remote() {
             return Err(Denied::WrongContext("remote"));
@@ -256,7 +256,7 @@ impl AclManager {
         Ok(Granted { oid: facts.oid })
     }
 
-    /// A write by a peer (SEED 6.3): the domain's mode, the owner's home, the author's membership.
+    /// A write by a peer (docs/STORY.md 6.3): the domain's mode, the owner's home, the author's membership.
     pub fn check_remote_write(
         context: &OpContext,
         facts: &RemoteFacts,
@@ -301,7 +301,7 @@ impl AclManager {
     }
 
     /// An object of this node's own, signed before by a key that is held here, that a peer gives back after a restore
-    /// (DESIGN 5). No lower revision wins, and nothing that a key signed which is worth nothing any more.
+    /// (docs/DECISIONS.md 5). No lower revision wins, and nothing that a key signed which is worth nothing any more.
     pub fn check_returned(facts: &ReturnedFacts) -> Result<RemoteWrite, Denied> {
         if !facts.owner_here {
             return Err(Denied::OwnerNotHere);
@@ -339,7 +339,7 @@ impl AclManager {
     }
 
     /// A server's or an identity's own record written by this node: its oid is the digest of its genesis, so a record
-    /// whose verified chain gives that oid can speak for nobody else (DESIGN 5).
+    /// whose verified chain gives that oid can speak for nobody else (docs/DECISIONS.md 5).
     pub fn check_self_certified(chain: &keys::VerifiedChain) -> Granted {
         Granted { oid: chain.oid() }
     }

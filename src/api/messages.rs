@@ -1,4 +1,4 @@
-//! `/api/messages`: what a person writes and reads (SEED 3).
+//! `/api/messages`: what a person writes and reads (docs/STORY.md 3).
 
 use std::time::Duration;
 

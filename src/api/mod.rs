@@ -1,4 +1,4 @@
-//! The local HTTP API: what people and frontends of this node can do (SEED 3, DESIGN 8).
+//! The local HTTP API: what people and frontends of this node can do (docs/STORY.md 3, docs/DECISIONS.md 8).
 //!
 //! - [`auth`]: who may ask at all. [`routes`]: what can be asked. [`messages`], [`identities`], [`objects`], [`node`],
 //!   [`tor`], [`admission`], [`recovery`], [`backups`]: the answers. [`server`]: connections. [`control`]: what the node

@@ -57,7 +57,7 @@ fn peer_rows(view: &View<'_>) -> Result<Vec<Value>, StoreError> {
 /// What each tier has stored, and what it may.
 fn tier_rows(view: &View<'_>) -> Result<Value, StoreError> {
     let mut rows = serde_json::Map::new();
-    for tier in [Tier::Worked, Tier::Trusted] {
+    for tier in [Tier::Untrusted, Tier::Trusted] {
         let usage = view.rows.tier_usage(tier)?;
         let quota = view.ground.limits.quotas.of(tier);
         let row = json!({

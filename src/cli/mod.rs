@@ -166,7 +166,7 @@ enum Peer {
     Pending(Asking),
     /// Lets a node in from now on, and trusts it.
     Approve(Named),
-    /// Sends a stranger or a worked peer away, for a time, and ends its session.
+    /// Sends a stranger or an untrusted peer away, for a time, and ends its session.
     Refuse(KeptOut),
     /// Keeps a node out, ends its session and voids its tickets.
     Ban(KeptOut),

@@ -19,9 +19,9 @@ impl Config {
         note(&mut found, "limits", &self.limits, &other.limits);
         note(
             &mut found,
-            "quota.worked",
-            &self.quota.worked,
-            &other.quota.worked,
+            "quota.untrusted",
+            &self.quota.untrusted,
+            &other.quota.untrusted,
         );
         note(
             &mut found,
@@ -83,9 +83,9 @@ mod tests {
         );
         check("[node]\nschema_dir = \"apps\"\n", &["node.schema_dir"]);
         check(
-            "[quota.worked]\nstored_objects_max = 9999\n[quota.trusted]\nrequests_per_minute_max = 7\n",
+            "[quota.untrusted]\nstored_objects_max = 9999\n[quota.trusted]\nrequests_per_minute_max = 7\n",
             &[
-                "quota.worked.stored_objects_max",
+                "quota.untrusted.stored_objects_max",
                 "quota.trusted.requests_per_minute_max",
             ],
         );

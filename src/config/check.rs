@@ -113,7 +113,7 @@ impl Config {
             objects_max,
         } = PackageLimits::PROTOCOL;
         let quotas = self.quota.quotas();
-        for (tier, quota) in [("worked", quotas.worked), ("trusted", quotas.trusted)] {
+        for (tier, quota) in [("untrusted", quotas.untrusted), ("trusted", quotas.trusted)] {
             for (key, value, least, total_key, total) in [
                 (
                     "stored_bytes_max",
@@ -238,9 +238,9 @@ impl AdmissionConfig {
                 note(key, &format!("must be 1 to {DAYS_MAX}"));
             }
         }
-        if self.worked_idle_days > DAYS_MAX {
+        if self.untrusted_idle_days > DAYS_MAX {
             note(
-                "admission.worked_idle_days",
+                "admission.untrusted_idle_days",
                 &format!("must be at most {DAYS_MAX}; 0 is never"),
             );
         }
@@ -276,7 +276,7 @@ impl SyncConfig {
         }
         for (key, value) in [
             ("sync.sessions_max", self.sessions_max),
-            ("sync.sessions_worked_max", self.sessions_worked_max),
+            ("sync.sessions_untrusted_max", self.sessions_untrusted_max),
             ("sync.requests_in_flight_max", self.requests_in_flight_max),
             ("sync.waiting_pulls_max", self.waiting_pulls_max),
             ("sync.dials_max", self.dials_max),
@@ -305,9 +305,9 @@ impl SyncConfig {
                 "must be above ping_interval_s, or no ping is ever answered in time",
             );
         }
-        if self.sessions_worked_max >= self.sessions_max {
+        if self.sessions_untrusted_max >= self.sessions_max {
             note(
-                "sync.sessions_worked_max",
+                "sync.sessions_untrusted_max",
                 "must be below sessions_max, or trusted peers find no room",
             );
         }

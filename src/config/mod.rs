@@ -18,7 +18,7 @@ use std::time::Duration;
 use bastion::GateConfig;
 use serde::Deserialize;
 
-pub use quota::{QuotaConfig, TrustedQuota, WorkedQuota};
+pub use quota::{QuotaConfig, TrustedQuota, UntrustedQuota};
 pub use sections::{
     AdmissionConfig, ApiConfig, LimitsConfig, LogConfig, LogFormat, NodeConfig, PeerConfig, Policy,
     SyncConfig,

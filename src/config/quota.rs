@@ -1,4 +1,4 @@
-//! The tables `[quota.worked]` and `[quota.trusted]`: what peers of each tier may store here and ask for.
+//! The tables `[quota.untrusted]` and `[quota.trusted]`: what peers of each tier may store here and ask for.
 //!
 //! Plain values, with one set of keys for both tiers and the documentation of each default beside the other. Invariant: as
 //! in `sections.rs`, documentation and defaults agree (tested).
@@ -12,7 +12,7 @@ use crate::state_engine::{Quotas, TierQuota};
 #[serde(deny_unknown_fields, default)]
 pub struct QuotaConfig {
     /// Peers that were admitted for their work.
-    pub worked: WorkedQuota,
+    pub untrusted: UntrustedQuota,
     /// Peers that the operator knows.
     pub trusted: TrustedQuota,
 }
@@ -20,15 +20,15 @@ pub struct QuotaConfig {
 /// Of peers that were admitted for their work alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct WorkedQuota {
+pub struct UntrustedQuota {
     /// Bytes that one peer may store, as objects are sent; what waits for other objects counts. Default 16777216: its
     /// 10000 objects at 1.6 KiB, which is a long message.
     pub stored_bytes_max: u64,
     /// Objects that one peer may store. Default 10000: small ones cost more than their bytes, in rows and indexes.
     pub stored_objects_max: u64,
-    /// Bytes that all worked peers may store together. Default 536870912: 32 full peers, and no full disk.
+    /// Bytes that all untrusted peers may store together. Default 536870912: 32 full peers, and no full disk.
     pub total_bytes_max: u64,
-    /// Objects that all worked peers may store together. Default 500000: 50 full peers.
+    /// Objects that all untrusted peers may store together. Default 500000: 50 full peers.
     pub total_objects_max: u64,
     /// Pulls and pushes of one peer in a minute; as many may come at once. Default 120: five domains pulled every half
     /// minute, and ten times that while something is going on.
@@ -56,14 +56,14 @@ pub struct TrustedQuota {
 impl QuotaConfig {
     /// As the core and the sessions take them.
     pub fn quotas(&self) -> Quotas {
-        let (worked, trusted) = (&self.worked, &self.trusted);
+        let (untrusted, trusted) = (&self.untrusted, &self.trusted);
         Quotas {
-            worked: TierQuota {
-                stored_bytes_max: worked.stored_bytes_max,
-                stored_objects_max: worked.stored_objects_max,
-                total_bytes_max: worked.total_bytes_max,
-                total_objects_max: worked.total_objects_max,
-                requests_per_minute_max: worked.requests_per_minute_max,
+            untrusted: TierQuota {
+                stored_bytes_max: untrusted.stored_bytes_max,
+                stored_objects_max: untrusted.stored_objects_max,
+                total_bytes_max: untrusted.total_bytes_max,
+                total_objects_max: untrusted.total_objects_max,
+                requests_per_minute_max: untrusted.requests_per_minute_max,
             },
             trusted: TierQuota {
                 stored_bytes_max: trusted.stored_bytes_max,
@@ -76,7 +76,7 @@ impl QuotaConfig {
     }
 }
 
-impl Default for WorkedQuota {
+impl Default for UntrustedQuota {
     fn default() -> Self {
         let TierQuota {
             stored_bytes_max,
@@ -84,7 +84,7 @@ impl Default for WorkedQuota {
             total_bytes_max,
             total_objects_max,
             requests_per_minute_max,
-        } = Quotas::default().worked;
+        } = Quotas::default().untrusted;
         Self {
             stored_bytes_max,
             stored_objects_max,

@@ -58,9 +58,9 @@ pub struct AdmissionConfig {
     /// Peer ids (64 hexadecimal digits) that are let in under every policy, and trusted. Default []: nobody.
     #[serde(with = "peer_ids")]
     pub allow: Vec<PeerId>,
-    /// Days after which a worked peer that has not come back is forgotten: what it said of itself, where its sync stood and
+    /// Days after which an untrusted peer that has not come back is forgotten: what it said of itself, where its sync stood and
     /// what waited of it; 0 is never. What it stored stays. Default 30: who comes once a month begins again at no loss.
-    pub worked_idle_days: u64,
+    pub untrusted_idle_days: u64,
     /// Strangers that wait for your word under "approve". When all places are taken, who worked more takes the place of
     /// who worked least. Default 256: at most about 2 MiB of what they claim, and more than anybody reads through.
     pub pending_max: usize,
@@ -133,9 +133,9 @@ pub struct SyncConfig {
     pub package_objects_max: usize,
     /// Sessions at once. Default 256: at two frames of 1 MiB each, half a GiB in the worst case.
     pub sessions_max: usize,
-    /// Sessions of worked peers at once; below sessions_max, so that trusted peers find room without anybody being sent
+    /// Sessions of untrusted peers at once; below sessions_max, so that trusted peers find room without anybody being sent
     /// away. Default 128: half of all.
-    pub sessions_worked_max: usize,
+    pub sessions_untrusted_max: usize,
     /// Requests of one peer being answered at once. Default 64: a waiting pull for each of 63 domains, and a push.
     pub requests_in_flight_max: usize,
     /// Seconds for a peer's answer to a request, beyond the time that it was asked to wait. Default 180: a full package
@@ -235,7 +235,7 @@ impl Default for AdmissionConfig {
         Self {
             policy: Policy::Open,
             allow: Vec::new(),
-            worked_idle_days: 30,
+            untrusted_idle_days: 30,
             pending_max: 256,
             pending_days: 14,
             refused_days: 30,
@@ -254,7 +254,7 @@ impl Default for SyncConfig {
             package_bytes_max: 960 * 1024,
             package_objects_max: 4096,
             sessions_max: 256,
-            sessions_worked_max: 128,
+            sessions_untrusted_max: 128,
             requests_in_flight_max: 64,
             reply_deadline_s: 180,
             ping_interval_s: 30,

@@ -184,13 +184,13 @@ fn values_that_make_no_sense_are_named_all_at_once() {
     );
     wrong(
         "[sync]\nsessions_max = 8\nsessions_worked_max = 8\n",
-        "p:3: sync.sessions_worked_max: must be below sessions_max, or trusted peers find no room",
+        "p:3: sync.sessions_untrusted_max: must be below sessions_max, or trusted peers find no room",
     );
     wrong(
-        "[quota.worked]\nstored_bytes_max = 983039\ntotal_objects_max = 9999\nrequests_per_minute_max = 0\n",
-        "p:2: quota.worked.stored_bytes_max: must be at least 983040: what one package holds\n\
-         p:3: quota.worked.total_objects_max: is below stored_objects_max\n\
-         p:4: quota.worked.requests_per_minute_max: must be 1 to 1000000",
+        "[quota.untrusted]\nstored_bytes_max = 983039\ntotal_objects_max = 9999\nrequests_per_minute_max = 0\n",
+        "p:2: quota.untrusted.stored_bytes_max: must be at least 983040: what one package holds\n\
+         p:3: quota.untrusted.total_objects_max: is below stored_objects_max\n\
+         p:4: quota.untrusted.requests_per_minute_max: must be 1 to 1000000",
     );
     wrong(
         "[quota.trusted]\nstored_byte_max = 1\n",
@@ -198,7 +198,7 @@ fn values_that_make_no_sense_are_named_all_at_once() {
     );
     wrong(
         "[admission]\nworked_idle_days = 3651\n",
-        "p:2: admission.worked_idle_days: must be at most 3650; 0 is never",
+        "p:2: admission.untrusted_idle_days: must be at most 3650; 0 is never",
     );
     wrong(
         "[admission]\npending_max = 0\npending_days = 0\nrefused_days = 3651\n",
@@ -391,10 +391,10 @@ fn default_toml() -> String {
     table("bastion", gate, "GateConfig", values(&config.bastion));
     table("sync", ours, "SyncConfig", values(&config.sync));
     table(
-        "quota.worked",
+        "quota.untrusted",
         quota,
-        "WorkedQuota",
-        values(&config.quota.worked),
+        "UntrustedQuota",
+        values(&config.quota.untrusted),
     );
     table(
         "quota.trusted",

@@ -1,4 +1,4 @@
-//! Records of identities and servers: written, and noted in the index of keys and homes (DESIGN 5).
+//! Records of identities and servers: written, and noted in the index of keys and homes (docs/DECISIONS.md 5).
 //!
 //! They prove themselves, so that no requester stands behind them. Never writes a record that goes back behind one that is
 //! known. Invariant: the index says what the record beside it proves.
@@ -150,7 +150,7 @@ impl GraphManager<'_> {
     }
 
     /// Notes a node's server identity in the graph: our own, or a peer's whose handshake proved its chain
-    /// (SEED 1.1 step 4). Never leaves this node, so it carries no signature and no domain.
+    /// (docs/STORY.md 1.1 step 4). Never leaves this node, so it carries no signature and no domain.
     /// `None` where another chain is known, or more of it: then nothing is written, and the node is not who it says.
     pub fn save_server(
         &mut self,

@@ -1,4 +1,4 @@
-//! Local writes: what a person or an app of this node makes, changes or deletes (SEED 3, 6.1).
+//! Local writes: what a person or an app of this node makes, changes or deletes (docs/STORY.md 3, 6.1).
 //!
 //! Never writes in the name of an identity that does not live here. Invariant: what is saved is signed by its owner
 //! over exactly the bytes that will be sent.
@@ -241,7 +241,7 @@ impl GraphManager<'_> {
         })
     }
 
-    /// The bits of the domains in which this node exports an object of its own (SEED 3 step 2).
+    /// The bits of the domains in which this node exports an object of its own (docs/STORY.md 3 step 2).
     pub(super) fn sync_flags(
         &self,
         schema: &TypeSchema,

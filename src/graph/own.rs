@@ -1,4 +1,4 @@
-//! This node's own objects beyond making them: signed again after a rotation, and taken back after a restore (DESIGN 5).
+//! This node's own objects beyond making them: signed again after a rotation, and taken back after a restore (docs/DECISIONS.md 5).
 //!
 //! Never changes what an object says, never takes a lower revision for a higher one. Invariant: what is written here is
 //! signed by an owner whose key this node holds, and has a `change_seq` of the present epoch.

@@ -1,4 +1,4 @@
-//! Identity records: objects that prove themselves (DESIGN 5).
+//! Identity records: objects that prove themselves (docs/DECISIONS.md 5).
 //!
 //! An identity's oid is the digest of its genesis, its chain gives its key, and its home record, signed by both sides,
 //! says where it lives. Never trusts a field that these do not prove. Invariant: an [`IdentityRecord`] was checked whole.

@@ -1,4 +1,4 @@
-//! A peer's writes: one object of a verified package at a time (SEED 2.1 step 8, 6.3).
+//! A peer's writes: one object of a verified package at a time (docs/STORY.md 2.1 step 8, 6.3).
 //!
 //! Gathers the facts, asks `AclManager::check_remote_write`, writes or says why not. Never touches an object that was
 //! made here. Invariant: what is written was signed by its owner's current key, and the owner lives at the sender.

@@ -79,7 +79,7 @@ pub(super) struct Facts {
     pub(super) verdict: Option<VerdictRow>,
     /// When its ticket was issued, in unix seconds, where it came with one.
     pub(super) ticket_issued: Option<u64>,
-    /// Whether there is no place for one more session of a worked peer.
+    /// Whether there is no place for one more session of an untrusted peer.
     pub(super) is_full: bool,
     /// Whether there is none even for a trusted peer, before whom the newest worked one goes.
     pub(super) is_full_for_trusted: bool,
@@ -128,7 +128,7 @@ pub(super) fn judge(policy: Policy, facts: &Facts) -> Judgement {
     match policy {
         // Only here is a place needed: whoever waits for the operator's word takes none.
         Policy::Open if facts.is_full => refuse(RefusalCode::Busy),
-        Policy::Open => Judgement::Decided(Decision::Admit(bastion::Tier::Worked)),
+        Policy::Open => Judgement::Decided(Decision::Admit(bastion::Tier::Untrusted)),
         Policy::Approve => Judgement::Ask,
         Policy::Allowlist => refuse(RefusalCode::Policy),
     }
@@ -150,7 +150,7 @@ mod tests {
         is_full_for_trusted: false,
         now: NOW,
     };
-    const WORKED: Judgement = Judgement::Decided(Decision::Admit(bastion::Tier::Worked));
+    const UNTRUSTED: Judgement = Judgement::Decided(Decision::Admit(bastion::Tier::Untrusted));
     const TRUSTED: Judgement = Judgement::Decided(Decision::Admit(bastion::Tier::Trusted));
 
     fn refused(code: RefusalCode) -> Judgement {
@@ -181,10 +181,10 @@ mod tests {
 
     #[test]
     fn a_stranger_and_a_peer_that_only_worked_are_judged_by_the_policy_ticket_or_not() {
-        let by_policy = [WORKED, Judgement::Ask, refused(RefusalCode::Policy)];
+        let by_policy = [UNTRUSTED, Judgement::Ask, refused(RefusalCode::Policy)];
         check(&STRANGER, by_policy);
         let worked = Facts {
-            tier: Some(Tier::Worked),
+            tier: Some(Tier::Untrusted),
             ticket_issued: Some(5),
             ..STRANGER
         };
@@ -273,7 +273,7 @@ mod tests {
         facts.is_full = false;
         check(
             &facts,
-            [WORKED, Judgement::Ask, refused(RefusalCode::Policy)],
+            [UNTRUSTED, Judgement::Ask, refused(RefusalCode::Policy)],
         );
     }
 

@@ -93,7 +93,7 @@ impl Doorkeeper {
             ticket_issued: applicant.ticket_issued,
             is_full: self
                 .peers
-                .is_full_without(&peer, bastion::Tier::Worked, applicant.effort),
+                .is_full_without(&peer, bastion::Tier::Untrusted, applicant.effort),
             is_full_for_trusted: self.peers.is_full_without(
                 &peer,
                 bastion::Tier::Trusted,

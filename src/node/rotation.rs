@@ -1,4 +1,4 @@
-//! New keys of the running node, and rotated ones: first in the vault, then in what others see (DESIGN 5).
+//! New keys of the running node, and rotated ones: first in the vault, then in what others see (docs/DECISIONS.md 5).
 //!
 //! Never goes on with an old key once the vault holds the new one. Invariant: whatever ends this in the middle, the next
 //! start makes the rotation good (`StateEngine::settle_keys`).

@@ -306,7 +306,7 @@ impl Running {
         control.connected(dialler.clone());
         let admission = self.admission.clone();
         self.peers
-            .keep_forgetting(move || admission.get().worked_idle_days);
+            .keep_forgetting(move || admission.get().untrusted_idle_days);
         self.peers.keep_watching_recovery();
         for peer in &config.peers {
             dialler.keep(peer.onion);

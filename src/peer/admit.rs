@@ -26,7 +26,7 @@ impl From<EngineError<StoreError>> for AdmitError {
     }
 }
 
-/// Notes a peer in the graph and in `peers`, and the ticket that it gave us where we dialled (SEED 1.1 steps 4 and 5).
+/// Notes a peer in the graph and in `peers`, and the ticket that it gave us where we dialled (docs/STORY.md 1.1 steps 4 and 5).
 pub(super) async fn note(engine: &Engine, admitted: &Admitted) -> Result<(), AdmitError> {
     let claims = admitted.claims();
     let (node, chain, onion) = (claims.node.clone(), claims.chain.clone(), claims.onion);
@@ -84,7 +84,7 @@ pub(super) async fn is_kept_out(engine: &Engine, peer: PeerId) -> bool {
             Some(Verdict::Refused) => Ok(view
                 .rows
                 .peer(&peer)?
-                .is_none_or(|row| row.tier == Tier::Worked)),
+                .is_none_or(|row| row.tier == Tier::Untrusted)),
             Some(Verdict::Approved) | None => Ok(false),
         }
     });

@@ -105,19 +105,19 @@ mod tests {
     use tokio::time::advance;
 
     fn requests(limit: u32) -> Requests {
-        let worked = TierQuota {
+        let untrusted = TierQuota {
             requests_per_minute_max: limit,
-            ..Quotas::default().worked
+            ..Quotas::default().untrusted
         };
         Requests::new(Quotas {
-            worked,
+            untrusted,
             ..Quotas::default()
         })
     }
 
     fn burst(requests: &Requests, peer: &PeerId) -> usize {
         (0..1000)
-            .take_while(|_| requests.take(peer, Tier::Worked))
+            .take_while(|_| requests.take(peer, Tier::Untrusted))
             .count()
     }
 
@@ -165,14 +165,14 @@ mod tests {
             PeerId::from_bytes(bytes)
         };
         for number in 0..BUCKETS_MAX {
-            assert!(requests.take(&name(number), Tier::Worked));
+            assert!(requests.take(&name(number), Tier::Untrusted));
         }
         advance(MINUTE).await;
         let greedy = name(BUCKETS_MAX);
         assert_eq!(burst(&requests, &greedy), 2);
         assert_eq!(requests.full_at.lock().unwrap().len(), 1);
         for number in 0..BUCKETS_MAX + 5 {
-            requests.take(&name(number), Tier::Worked);
+            requests.take(&name(number), Tier::Untrusted);
         }
         assert_eq!(requests.full_at.lock().unwrap().len(), BUCKETS_MAX);
         assert_eq!(

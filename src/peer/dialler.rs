@@ -1,4 +1,4 @@
-//! Keeping in touch: dialling the peers that the operator named, again and again with backoff (DESIGN 7).
+//! Keeping in touch: dialling the peers that the operator named, again and again with backoff (docs/DECISIONS.md 7).
 //!
 //! Never dials an address that nobody asked for, and never more than `dials_max` at once: a dead peer costs the living
 //! nothing. Invariant: one task per address.

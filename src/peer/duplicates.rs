@@ -29,7 +29,7 @@ pub enum Stays {
     OldIfAlive,
 }
 
-/// Which of two sessions with one peer stays (DESIGN 6): that of another start of the peer, if it came later; else the
+/// Which of two sessions with one peer stays (docs/DECISIONS.md 6): that of another start of the peer, if it came later; else the
 /// one that the smaller peer id dialled; else the later one.
 ///
 /// Arrivals mean the same on both sides wherever they decide: a node ends before it starts anew, and dials an address

@@ -1,4 +1,4 @@
-//! Forgetting who came once and never again: worked peers that have been away for long.
+//! Forgetting who came once and never again: untrusted peers that have been away for long.
 //!
 //! Never forgets a trusted peer, one that has a session, or what people wrote. Invariant: whoever comes back is admitted
 //! anew and begins each domain at 0; what is here already is not stored twice.
@@ -23,7 +23,7 @@ const FORGOTTEN_MAX: usize = 500;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 impl Peers {
-    /// Forgets worked peers that had no session for `idle_days`; 0 forgets nobody. The number of those forgotten.
+    /// Forgets untrusted peers that had no session for `idle_days`; 0 forgets nobody. The number of those forgotten.
     pub async fn forget_idle(&self, idle_days: u64) -> Result<usize, EngineError<StoreError>> {
         let here: Vec<_> = self
             .sessions()
@@ -61,7 +61,7 @@ impl Peers {
                         tracing::info!(
                             forgotten,
                             idle_days,
-                            "forgot worked peers that were long away"
+                            "forgot untrusted peers that were long away"
                         );
                         if forgotten == FORGOTTEN_MAX {
                             pause = FIRST;

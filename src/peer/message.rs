@@ -12,13 +12,13 @@ use crate::state_engine::PackageLimits;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Message {
-    /// What changed since `last_seq`? (SEED 2.1 step 1)
+    /// What changed since `last_seq`? (docs/STORY.md 2.1 step 1)
     Pull(Pull),
     /// A package, as the answer to a pull.
     Package(PackageBody),
     /// Nothing new.
     UpToDate(UpToDate),
-    /// A package that was not asked for (SEED 5).
+    /// A package that was not asked for (docs/STORY.md 5).
     Push(PackageBody),
     /// A pushed package was applied, or had been.
     Ack(UpToDate),

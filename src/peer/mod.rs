@@ -1,4 +1,4 @@
-//! Peers: one session per admitted peer, over which both sides ask, answer and push (DESIGN 7).
+//! Peers: one session per admitted peer, over which both sides ask, answer and push (docs/DECISIONS.md 7).
 //!
 //! - [`message`]: what is said. [`session`]: one stream. [`serve`]: answering. [`pull`], [`push`]: asking.
 //! - `admit`: what is stored of who comes. [`registry`]: who is here. [`duplicates`]: of two sessions with one peer, which
@@ -32,7 +32,7 @@ pub use registry::{Peers, SessionStatus};
 /// The tier as it is stored, of the tier as the gate names it.
 pub(crate) fn stored(tier: bastion::Tier) -> crate::store::Tier {
     match tier {
-        bastion::Tier::Worked => crate::store::Tier::Worked,
+        bastion::Tier::Untrusted => crate::store::Tier::Untrusted,
         bastion::Tier::Trusted => crate::store::Tier::Trusted,
     }
 }

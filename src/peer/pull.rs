@@ -1,4 +1,4 @@
-//! Pulling: asking a peer what changed, and taking what it answers (SEED 2, 4).
+//! Pulling: asking a peer what changed, and taking what it answers (docs/STORY.md 2, 4).
 //!
 //! Never looks into a package before its signature held, and never moves a cursor itself: the engine does, with the
 //! rows. Invariant: a pull either leaves everything as it was or has applied whole windows.

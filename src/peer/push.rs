@@ -1,4 +1,4 @@
-//! Pushing: sending a peer what changed without being asked (SEED 5, the timer).
+//! Pushing: sending a peer what changed without being asked (docs/STORY.md 5, the timer).
 //!
 //! What is pushed is everything since the acknowledged sequence number, as in a pull. Never frees or skips what was not
 //! acknowledged. Invariant: `acked_seq` is what the peer itself last said that it holds.

@@ -1,5 +1,5 @@
 //! What a session begins with besides pulls: epochs are shown to each other, and a node that was restored asks for what is
-//! its own (DESIGN 2, 5).
+//! its own (docs/DECISIONS.md 2, 5).
 //!
 //! Never counts a peer as asked before all of its answers were taken. Invariant: each task ends with its session, and what
 //! failed is asked for again while it lasts.

@@ -128,7 +128,7 @@ impl Peers {
     }
 
     /// Takes over an admitted stream: notes the peer in the graph and in `peers`, takes its identities, and runs the
-    /// session (SEED 1.1 steps 4 and 5). Not with a peer that is banned, whoever dialled.
+    /// session (docs/STORY.md 1.1 steps 4 and 5). Not with a peer that is banned, whoever dialled.
     pub async fn admit(&self, session: Session, admitted: Admitted) -> Result<PeerId, AdmitError> {
         let arrival = self.arrives();
         self.admit_as(arrival, session, admitted).await
@@ -279,7 +279,7 @@ impl Peers {
             Place::Free => {}
             Place::Of(other) => {
                 if let Some(shed) = live.remove(&other) {
-                    tracing::info!(peer = %other, "gave the place of a worked peer to one before whom it goes");
+                    tracing::info!(peer = %other, "gave the place of an untrusted peer to one before whom it goes");
                     shed.handle.end("busy");
                 }
             }

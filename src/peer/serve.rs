@@ -1,4 +1,4 @@
-//! Answering a peer: pulls and pushes, against the engine (SEED 2.1, 4, 5).
+//! Answering a peer: pulls and pushes, against the engine (docs/STORY.md 2.1, 4, 5).
 //!
 //! Never tells a peer why beyond a short word. A domain outside the intersection is answered like an empty one, after
 //! the same wait. Invariant: what is sent was noted in `sync_state` before.

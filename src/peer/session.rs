@@ -80,7 +80,7 @@ impl Handle {
         if self.is_trusted.load(Ordering::Relaxed) {
             Tier::Trusted
         } else {
-            Tier::Worked
+            Tier::Untrusted
         }
     }
 

@@ -1,7 +1,7 @@
 //! Places for sessions, by tier: who finds one, and who has to give one up.
 //!
 //! Pure: knows of peers what the bounds need. Never gives a trusted peer's place away. Invariant: with its answers kept
-//! to, no more sessions are listed than `sessions_max`, and no more of worked peers than `sessions_worked_max`.
+//! to, no more sessions are listed than `sessions_max`, and no more of untrusted peers than `sessions_untrusted_max`.
 
 use std::cmp::Reverse;
 
@@ -58,18 +58,20 @@ pub fn place(
     seated: impl Iterator<Item = Seated> + Clone,
 ) -> Place {
     let others = seated.filter(|other| other.peer != *peer);
-    let mut worked = others.clone().filter(|other| other.tier == Tier::Worked);
+    let mut untrusted = others.clone().filter(|other| other.tier == Tier::Untrusted);
     let is_full = others.count() >= config.sessions_max;
     let goes = match tier {
-        Tier::Worked if is_full || worked.clone().count() >= config.sessions_worked_max => {
+        Tier::Untrusted
+            if is_full || untrusted.clone().count() >= config.sessions_untrusted_max =>
+        {
             let least =
-                worked.max_by_key(|other| (other.is_over, Reverse(other.work), other.arrival));
+                untrusted.max_by_key(|other| (other.is_over, Reverse(other.work), other.arrival));
             least.filter(|other| other.is_over || other.work < work)
         }
-        Tier::Trusted if is_full => worked
+        Tier::Trusted if is_full => untrusted
             .by_ref()
             .max_by_key(|other| (other.is_over, other.arrival)),
-        Tier::Worked | Tier::Trusted => return Place::Free,
+        Tier::Untrusted | Tier::Trusted => return Place::Free,
     };
     goes.map_or(Place::None, |other| Place::Of(other.peer))
 }
@@ -79,13 +81,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const WORKED: Tier = Tier::Worked;
+    const UNTRUSTED: Tier = Tier::Untrusted;
     const TRUSTED: Tier = Tier::Trusted;
 
-    fn config(all: usize, worked: usize) -> SyncConfig {
+    fn config(all: usize, untrusted: usize) -> SyncConfig {
         SyncConfig {
             sessions_max: all,
-            sessions_worked_max: worked,
+            sessions_untrusted_max: untrusted,
             ..SyncConfig::default()
         }
     }
@@ -108,9 +110,9 @@ mod tests {
     #[test]
     fn worked_peers_leave_room_and_the_newest_of_them_goes_for_a_trusted_one() {
         let config = config(3, 2);
-        let two = [(1, WORKED), (2, WORKED)];
+        let two = [(1, UNTRUSTED), (2, UNTRUSTED)];
         assert_eq!(
-            place(&config, &peer(3), (WORKED, 8), seated(&two)),
+            place(&config, &peer(3), (UNTRUSTED, 8), seated(&two)),
             Place::None
         );
         assert_eq!(
@@ -118,11 +120,11 @@ mod tests {
             Place::Free
         );
         assert_eq!(
-            place(&config, &peer(2), (WORKED, 8), seated(&two)),
+            place(&config, &peer(2), (UNTRUSTED, 8), seated(&two)),
             Place::Free,
             "its own"
         );
-        let three = [(1, WORKED), (2, WORKED), (3, TRUSTED)];
+        let three = [(1, UNTRUSTED), (2, UNTRUSTED), (3, TRUSTED)];
         assert_eq!(
             place(&config, &peer(4), (TRUSTED, 8), seated(&three)),
             Place::Of(peer(2))
@@ -133,7 +135,7 @@ mod tests {
             Place::None
         );
         assert_eq!(
-            place(&config, &peer(4), (WORKED, 8), seated(&trusted)),
+            place(&config, &peer(4), (UNTRUSTED, 8), seated(&trusted)),
             Place::None
         );
     }
@@ -145,7 +147,7 @@ mod tests {
         let seats = |works: [(u8, u64); 3]| {
             let seats = (0..).zip(works).map(|(arrival, (number, work))| Seated {
                 peer: peer(number),
-                tier: WORKED,
+                tier: UNTRUSTED,
                 is_over: false,
                 work,
                 arrival,
@@ -153,18 +155,18 @@ mod tests {
             seats.collect::<Vec<_>>().into_iter()
         };
         assert_eq!(
-            place(&config, &peer(4), (WORKED, 8), seats(works)),
+            place(&config, &peer(4), (UNTRUSTED, 8), seats(works)),
             Place::None
         );
         assert_eq!(
-            place(&config, &peer(4), (WORKED, 9), seats(works)),
+            place(&config, &peer(4), (UNTRUSTED, 9), seats(works)),
             Place::Of(peer(3))
         );
         assert_eq!(
             place(
                 &config,
                 &peer(4),
-                (WORKED, worth(0)),
+                (UNTRUSTED, worth(0)),
                 seats([(1, 2048), (2, 2048), (3, 4096)])
             ),
             Place::None
@@ -174,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_session_that_is_over_goes_before_one_that_lives() {
-        let mut three: Vec<_> = seated(&[(1, WORKED), (2, WORKED), (3, TRUSTED)]).collect();
+        let mut three: Vec<_> = seated(&[(1, UNTRUSTED), (2, UNTRUSTED), (3, TRUSTED)]).collect();
         three[0].is_over = true;
         assert_eq!(
             place(&config(3, 2), &peer(4), (TRUSTED, 8), three.into_iter()),
@@ -186,13 +188,13 @@ mod tests {
         #[test]
         fn the_bounds_hold_whoever_comes_and_goes(
             all in 1usize..6,
-            worked in 1usize..6,
+            untrusted in 1usize..6,
             steps in prop::collection::vec((0u8..10, any::<bool>(), any::<bool>()), 0..60),
         ) {
-            let config = config(all, worked);
+            let config = config(all, untrusted);
             let mut here: Vec<Seated> = Vec::new();
             for (arrival, (number, is_trusted, comes)) in (0..).zip(steps) {
-                let (peer, tier) = (peer(number), if is_trusted { TRUSTED } else { WORKED });
+                let (peer, tier) = (peer(number), if is_trusted { TRUSTED } else { UNTRUSTED });
                 if !comes {
                     here.retain(|seat| seat.peer != peer);
                     continue;
@@ -207,7 +209,7 @@ mod tests {
                 prop_assert_eq!(here.iter().filter(|seat| seat.tier == TRUSTED).count(), trusted_before);
                 here.push(Seated { peer, tier, is_over: false, work: arrival % 3, arrival });
                 prop_assert!(here.len() <= all);
-                prop_assert!(here.iter().filter(|seat| seat.tier == WORKED).count() <= worked);
+                prop_assert!(here.iter().filter(|seat| seat.tier == UNTRUSTED).count() <= untrusted);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What goes on in a session by itself: the interval pull and the timer push of each domain (SEED 4, 5).
+//! What goes on in a session by itself: the interval pull and the timer push of each domain (docs/STORY.md 4, 5).
 //!
 //! Never asks again at once after a failure. Invariant: each loop ends with its session, and what failed is asked for again
 //! from where the cursor stands.
@@ -16,7 +16,7 @@ use crate::config::SyncConfig;
 use crate::schema::IDENTITIES;
 
 impl Peers {
-    /// The interval pull of one domain, until the session ends (SEED 4).
+    /// The interval pull of one domain, until the session ends (docs/STORY.md 4).
     pub(super) async fn keep_pulling(
         &self,
         handle: &Handle,
@@ -83,7 +83,7 @@ impl Peers {
         }
     }
 
-    /// The timer push of one domain, until the session ends (SEED 5).
+    /// The timer push of one domain, until the session ends (docs/STORY.md 5).
     pub(super) async fn keep_pushing(&self, handle: &Handle, domain: &str) {
         let config = self.config();
         if config.push_interval_s == 0 {

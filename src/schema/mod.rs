@@ -173,7 +173,7 @@ impl Schemas {
         Some((app, app.types.iter().find(|it| it.name == name)?))
     }
 
-    /// SEED's `SYNC_DOMAINS`: all domains of the apps that are turned on, app by app.
+    /// the story's `SYNC_DOMAINS`: all domains of the apps that are turned on, app by app.
     #[doc(alias = "SYNC_DOMAINS")]
     pub fn sync_domains(&self) -> impl Iterator<Item = &SyncDomain> {
         self.apps().flat_map(|app| &app.domains)

@@ -1,4 +1,4 @@
-//! The operator's word on who may come in: approve, refuse, ban, unban (DESIGN 6).
+//! The operator's word on who may come in: approve, refuse, ban, unban (docs/DECISIONS.md 6).
 //!
 //! Never ends a session and changes no policy: the node does. Invariant: a peer that is banned is trusted by nothing
 //! that stands in the database, and no word but "unban" lifts a ban.
@@ -106,7 +106,7 @@ pub fn ban(
     };
     graph.tx().put_verdict(&row)?;
     graph.tx().remove_pending(&peer)?;
-    graph.tx().set_tier(&peer, Tier::Worked)?;
+    graph.tx().set_tier(&peer, Tier::Untrusted)?;
     Ok(row)
 }
 

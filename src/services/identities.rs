@@ -148,7 +148,7 @@ pub fn known(view: &View<'_>) -> Result<Vec<IdentityCard>, StoreError> {
     Ok(cards)
 }
 
-/// The identity objects that a handshake carries: the listed ones that live here and write, by oid (DESIGN 6).
+/// The identity objects that a handshake carries: the listed ones that live here and write, by oid (docs/DECISIONS.md 6).
 pub fn for_handshake(view: &View<'_>, most: usize) -> Result<Vec<SignedObject>, StoreError> {
     let app = view
         .rows

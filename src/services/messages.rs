@@ -1,4 +1,4 @@
-//! MessagesService: conversations and what is said in them (SEED 2, 3).
+//! MessagesService: conversations and what is said in them (docs/STORY.md 2, 3).
 //!
 //! A message to somebody makes the conversation of the two where there is none, in the same change group. Never lists
 //! a message to somebody who is not a participant. Invariant: a message belongs to exactly one conversation.

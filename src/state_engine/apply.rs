@@ -1,4 +1,4 @@
-//! Packages in: one transaction applies the rows and moves the cursor (SEED 2.1 step 8, DESIGN 7).
+//! Packages in: one transaction applies the rows and moves the cursor (docs/STORY.md 2.1 step 8, docs/DECISIONS.md 7).
 //!
 //! A fault of the package moves nothing; a fault of an object refuses or parks that object and the rest goes on. Never
 //! applies a window twice or over a gap. Invariant: the inbound cursor stands where the committed rows end.
@@ -190,7 +190,7 @@ impl StateEngine {
         })
     }
 
-    /// Takes identity objects that came with a handshake, before the first pull brings the same ones (DESIGN 6).
+    /// Takes identity objects that came with a handshake, before the first pull brings the same ones (docs/DECISIONS.md 6).
     pub fn apply_identities(
         &mut self,
         now: Timestamp,

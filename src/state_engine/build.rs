@@ -1,4 +1,4 @@
-//! Packages out: the answer to "what changed since `last_seq`" (SEED 2.1 steps 2-7, 4, 6.2, 7.1).
+//! Packages out: the answer to "what changed since `last_seq`" (docs/STORY.md 2.1 steps 2-7, 4, 6.2, 7.1).
 //!
 //! Reads one committed state. Never includes a row that the peer may not read, and never says that one exists. A domain
 //! outside the intersection is answered like an empty one. Invariant: change groups are whole; `to_seq` was scanned.
@@ -76,7 +76,7 @@ struct Collected {
 }
 
 impl View<'_> {
-    /// Answers a pull, or makes what is to be pushed (SEED 5: "build package since last_seq").
+    /// Answers a pull, or makes what is to be pushed (docs/STORY.md 5: "build package since last_seq").
     pub fn build_package(&self, request: &PullRequest) -> Result<Answer, BuildError> {
         let last_seq = match request.epoch {
             Some(epoch) if epoch != self.ground.epoch => 0,
@@ -185,7 +185,7 @@ impl View<'_> {
 }
 
 impl StateEngine {
-    /// Notes what the peer is known to hold, and what was sent to it (SEED 2.1 step 7). Writes only what changes.
+    /// Notes what the peer is known to hold, and what was sent to it (docs/STORY.md 2.1 step 7). Writes only what changes.
     pub fn record_sent(
         &mut self,
         now: Timestamp,

@@ -1,4 +1,4 @@
-//! StateEngine: what changed since last time, as packages out and packages in (SEED 2, 4, 7; DESIGN 7).
+//! StateEngine: what changed since last time, as packages out and packages in (docs/STORY.md 2, 4, 7; docs/DECISIONS.md 7).
 //!
 //! Synchronous and deterministic: time and chance are arguments, and nothing here knows of a network. Never lets a
 //! cursor pass what was not committed with it. Invariant: a package is exactly the window that it names: every change

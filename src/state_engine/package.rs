@@ -1,4 +1,4 @@
-//! A package: what changed in one domain, for one recipient, signed by the sending node (SEED 2.1 step 5).
+//! A package: what changed in one domain, for one recipient, signed by the sending node (docs/STORY.md 2.1 step 5).
 //!
 //! COSE_Sign1 over the exact bytes sent; the signature is verified before anything inside is looked at. Never trusts a
 //! header field that contradicts the session. Invariant: a [`VerifiedPackage`] is from that sender, for this node.

@@ -1,4 +1,4 @@
-//! Quotas: how much each peer, and each tier together, may have stored here (DESIGN 6, 9).
+//! Quotas: how much each peer, and each tier together, may have stored here (docs/DECISIONS.md 6, 9).
 //!
 //! Counts in memory while a package is applied and writes two sums at its end, so that counting costs nothing per object.
 //! Never cuts a package: one that does not fit is refused whole and moves nothing, and comes again. Invariant: with `settle`
@@ -28,8 +28,8 @@ pub struct TierQuota {
 /// The quotas of both tiers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quotas {
-    /// Of worked peers.
-    pub worked: TierQuota,
+    /// Of untrusted peers.
+    pub untrusted: TierQuota,
     /// Of trusted ones.
     pub trusted: TierQuota,
 }
@@ -38,7 +38,7 @@ impl Quotas {
     /// Those of a tier.
     pub fn of(&self, tier: Tier) -> &TierQuota {
         match tier {
-            Tier::Worked => &self.worked,
+            Tier::Untrusted => &self.untrusted,
             Tier::Trusted => &self.trusted,
         }
     }
@@ -48,7 +48,7 @@ impl Default for Quotas {
     /// As the config's defaults, where the reasons are.
     fn default() -> Self {
         Self {
-            worked: TierQuota {
+            untrusted: TierQuota {
                 stored_bytes_max: 16 << 20,
                 stored_objects_max: 10_000,
                 total_bytes_max: 512 << 20,
@@ -194,7 +194,7 @@ mod tests {
         let usage = |bytes| Usage { objects: 1, bytes };
         Account {
             before: Stored {
-                tier: Tier::Worked,
+                tier: Tier::Untrusted,
                 usage: usage(peer),
             },
             tier_before: usage(all),

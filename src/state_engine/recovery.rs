@@ -1,4 +1,4 @@
-//! After a restore, a rollback or a clone: what this node may write, and until when (DESIGN 2).
+//! After a restore, a rollback or a clone: what this node may write, and until when (docs/DECISIONS.md 2).
 //!
 //! A node that was restored makes new objects at once, under a new epoch. What exists may have been changed after the
 //! backup, so changes wait until every peer was asked for what it holds of this node's. Never lets two copies of a node go

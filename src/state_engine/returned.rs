@@ -1,4 +1,4 @@
-//! Giving a node back what it once sent, and taking back what peers hold of this one (DESIGN 5).
+//! Giving a node back what it once sent, and taking back what peers hold of this one (docs/DECISIONS.md 5).
 //!
 //! A peer gives back exactly the objects that came from the node that asks, with their owners' signatures. Never trusts a
 //! peer with more: what is taken back was signed by a key that this node holds. Invariant: no lower revision wins.

@@ -1,4 +1,4 @@
-//! Making a rotation good in the database: records of the new keys, live objects signed again (DESIGN 5).
+//! Making a rotation good in the database: records of the new keys, live objects signed again (docs/DECISIONS.md 5).
 //!
 //! The vault is changed first, so that no key is used that could be lost; what is here can be done again from any point.
 //! Never changes what an object says. Invariant: when [`StateEngine::settle_keys`] is done, nothing that lives here is

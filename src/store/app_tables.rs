@@ -96,7 +96,7 @@ impl AppTable {
         }
     }
 
-    /// The delta of one domain for one peer (SEED 2.1 step 3). The mask is a literal so that the planner can use a
+    /// The delta of one domain for one peer (docs/STORY.md 2.1 step 3). The mask is a literal so that the planner can use a
     /// partial index; `?2` is the peer, `?3` the app.
     pub(super) fn changed(&self, mask: i64) -> String {
         format!(
@@ -200,7 +200,7 @@ impl Apps {
         self.by_slug.values()
     }
 
-    /// The mask of a domain in `sync_flags` (SEED's `messages_domain_mask`); 0 where there is no such domain.
+    /// The mask of a domain in `sync_flags` (the story's `messages_domain_mask`); 0 where there is no such domain.
     pub fn mask(&self, domain: &str) -> i64 {
         self.bits.get(domain).map_or(0, |bit| 1 << bit)
     }

@@ -1,4 +1,4 @@
-//! Epochs: those that this database minted, and those that peers said are theirs (DESIGN 2).
+//! Epochs: those that this database minted, and those that peers said are theirs (docs/DECISIONS.md 2).
 //!
 //! Never judges a signature: `state_engine` did. Invariants: the epoch in `meta` is the newest of `epoch`, which only
 //! grows; of each peer a few heard ones are kept, the latest always.

@@ -1,5 +1,5 @@
 //! Objects by who made them and whose key signed them: what is signed again after a rotation, and what a peer that was
-//! restored gets back (DESIGN 5).
+//! restored gets back (docs/DECISIONS.md 5).
 //!
 //! Never changes what an object says. Invariant: only [`WriteTx::put_signature`] writes here, beside unchanged content.
 

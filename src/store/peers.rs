@@ -1,4 +1,4 @@
-//! Peers that were admitted: what they said of themselves, and when they were last heard (SEED 1.1 step 5).
+//! Peers that were admitted: what they said of themselves, and when they were last heard (docs/STORY.md 1.1 step 5).
 //!
 //! Never holds what was not verified in a handshake. A peer that is forgotten keeps its row, because what it sent refers to
 //! it; the row says nothing of it but its name, how much it has stored and, of one that was banned, its address, by which
@@ -11,11 +11,11 @@ use rusqlite::{OptionalExtension as _, Row};
 use super::{Doing as _, Rows, StoreError, WriteTx, fixed};
 use crate::op_context::Timestamp;
 
-/// How far a peer is trusted (DESIGN 6).
+/// How far a peer is trusted (docs/DECISIONS.md 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tier {
     /// Admitted by policy `open`, for its work.
-    Worked,
+    Untrusted,
     /// Approved or listed by the operator, or dialled by us.
     Trusted,
 }
@@ -24,7 +24,7 @@ impl Tier {
     /// The word in the table.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Worked => "worked",
+            Self::Untrusted => "worked",
             Self::Trusted => "trusted",
         }
     }
@@ -33,7 +33,7 @@ impl Tier {
     pub(super) fn of_word(word: &str) -> Self {
         match word {
             "trusted" => Self::Trusted,
-            _ => Self::Worked,
+            _ => Self::Untrusted,
         }
     }
 }
@@ -197,7 +197,7 @@ impl WriteTx<'_> {
             .doing(doing)?;
         match peer.tier {
             Tier::Trusted => self.set_tier(&peer.peer_id, Tier::Trusted),
-            Tier::Worked => Ok(()),
+            Tier::Untrusted => Ok(()),
         }
     }
 
@@ -239,7 +239,7 @@ impl WriteTx<'_> {
         Ok(())
     }
 
-    /// Forgets worked peers that were last heard before a time, those longest away first and at most `most` of them: what
+    /// Forgets untrusted peers that were last heard before a time, those longest away first and at most `most` of them: what
     /// they said of themselves, their cursors, what waits of theirs and what was refused. What they stored stays, and of one
     /// that was banned its address: else nobody would know that it is not to be dialled. The number of those forgotten.
     pub fn forget_worked_peers(&self, before: Timestamp, most: usize) -> Result<usize, StoreError> {

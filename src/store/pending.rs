@@ -1,4 +1,4 @@
-//! Strangers that worked and wait for the operator's word (DESIGN 6).
+//! Strangers that worked and wait for the operator's word (docs/DECISIONS.md 6).
 //!
 //! What they claim is stored as they said it, within bounds that its writer sets. Never holds who was let in. Invariant:
 //! at most so many rows as the caller allows, those with the most work; of equals the oldest.

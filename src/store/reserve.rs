@@ -1,4 +1,4 @@
-//! Sequence numbers reserved in blocks, in a small file beside the database (DESIGN 2).
+//! Sequence numbers reserved in blocks, in a small file beside the database (docs/DECISIONS.md 2).
 //!
 //! A database can fall back: a copy put in its place, a disk that lied. Its file of reservations usually does not fall back
 //! with it, and so tells. Written once per block, never per commit. Never holds a secret. Invariant: no `change_seq` above

@@ -1,5 +1,5 @@
 -- The tables as version 1 of the database had them. Kept for the test of the migration alone: never changed, never run.
--- SEED's nouns are kept. Oids are 16 bytes, peer ids and keys 32, epochs 16; times are milliseconds since 1970.
+-- the story's nouns are kept. Oids are 16 bytes, peer ids and keys 32, epochs 16; times are milliseconds since 1970.
 
 -- Facts of this database: 'epoch' (minted with it).
 CREATE TABLE meta (
@@ -43,7 +43,7 @@ CREATE TABLE reader (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX reader_scope ON reader (app_id, scope_id, identity_oid);
 
--- Peers that were admitted (SEED 1.1 step 5). Their server identity is in the graph.
+-- Peers that were admitted (docs/STORY.md 1.1 step 5). Their server identity is in the graph.
 CREATE TABLE peers (
   id                INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
   peer_id           BLOB    NOT NULL UNIQUE,

@@ -1,4 +1,4 @@
-//! The delta of a domain for a peer: exactly the rows that changed and that it may read (SEED 2.1 step 3, 4, 6.2).
+//! The delta of a domain for a peer: exactly the rows that changed and that it may read (docs/STORY.md 2.1 step 3, 4, 6.2).
 //!
 //! One rule serves pull and push. Never returns part of a change group. Fails closed: a scope without readers is
 //! read by nobody. Invariant: rows come in `change_seq` order and none at or below `after` is among them.

@@ -1,4 +1,4 @@
-//! Whether this node may write as usual, and what a recovery after a restore still waits for (DESIGN 2).
+//! Whether this node may write as usual, and what a recovery after a restore still waits for (docs/DECISIONS.md 2).
 //!
 //! Never decides when it is over: `state_engine` does. Invariant: no row of `standing` means that nothing is in the way,
 //! and then nobody is waited for.

@@ -1,4 +1,4 @@
-//! `sync_state`: where each peer stands in each domain, in both directions (SEED 2.1 step 7, DESIGN 7).
+//! `sync_state`: where each peer stands in each domain, in both directions (docs/STORY.md 2.1 step 7, docs/DECISIONS.md 7).
 //!
 //! Never moves an inbound cursor outside the transaction that applies the rows. Invariant: a cursor counts in one
 //! epoch, and a cursor of another epoch means nothing (zero).

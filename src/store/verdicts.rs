@@ -1,4 +1,4 @@
-//! Verdicts: what the operator said of a node (DESIGN 6).
+//! Verdicts: what the operator said of a node (docs/DECISIONS.md 6).
 //!
 //! By peer id alone, so that neither a restart nor a new key of that node changes them. Never judges anybody: the
 //! gatekeeper does. Invariants: one verdict per `peer_id`; what voids tickets only moves forward.

@@ -43,7 +43,7 @@ pub fn meet(one: &TestNode, other: &TestNode) {
 }
 
 impl TestNode {
-    /// Stores the other as a peer, then takes its identities (SEED 1.1 steps 4 and 5).
+    /// Stores the other as a peer, then takes its identities (docs/STORY.md 1.1 steps 4 and 5).
     pub fn learn_of(&self, other: &TestNode) {
         let theirs = other.sync_domains();
         let domains: Vec<String> = self

@@ -198,7 +198,7 @@ fn a_tiers_total_is_the_sum_of_its_peers_whichever_way_they_go() {
     let totals = |node: &TestNode| {
         node.read(|view| {
             Ok((
-                view.rows.tier_usage(Tier::Worked)?,
+                view.rows.tier_usage(Tier::Untrusted)?,
                 view.rows.tier_usage(Tier::Trusted)?,
             ))
         })
@@ -208,8 +208,8 @@ fn a_tiers_total_is_the_sum_of_its_peers_whichever_way_they_go() {
     assert_eq!(totals(&alice), (Usage::default(), sum));
     let peer = bob.peer_id();
     for (tier, expected) in [
-        (Tier::Worked, (bobs, carols)),
-        (Tier::Worked, (bobs, carols)),
+        (Tier::Untrusted, (bobs, carols)),
+        (Tier::Untrusted, (bobs, carols)),
         (Tier::Trusted, (Usage::default(), sum)),
     ] {
         alice

@@ -204,7 +204,7 @@ impl Place {
             Tier::Trusted if has_room(&state.trusted, peer, self.lobby.trusted_max) => {
                 Some(Class::Trusted(*peer))
             }
-            Tier::Worked if has_room(&state.known, peer, self.lobby.known_max) => {
+            Tier::Untrusted if has_room(&state.known, peer, self.lobby.known_max) => {
                 Some(Class::Known(*peer))
             }
             _ => None,
@@ -312,7 +312,7 @@ mod tests {
                 let tier = if number < 3 {
                     Tier::Trusted
                 } else {
-                    Tier::Worked
+                    Tier::Untrusted
                 };
                 place.challenged(Some(&standing(number, tier)));
                 place
@@ -339,12 +339,12 @@ mod tests {
         let lobby = Lobby::new(&GateConfig::default());
         let mut places: Vec<_> = (0..5).map(|_| lobby.enter().unwrap()).collect();
         for place in &mut places {
-            place.challenged(Some(&standing(1, Tier::Worked)));
+            place.challenged(Some(&standing(1, Tier::Untrusted)));
         }
         assert_eq!((lobby.crowd().known, lobby.crowd().thinking), (2, 3));
         places.remove(0);
         let mut again = lobby.enter().unwrap();
-        again.challenged(Some(&standing(1, Tier::Worked)));
+        again.challenged(Some(&standing(1, Tier::Untrusted)));
         assert_eq!(lobby.crowd().known, 2);
     }
 
@@ -360,7 +360,7 @@ mod tests {
                     (0 | 1, _) => places.extend(lobby.enter()),
                     (2, Some(place)) => place.challenged(None),
                     (3, Some(place)) => place.challenged(Some(&standing(step, Tier::Trusted))),
-                    (4, Some(place)) => place.presented(Some(&standing(step, Tier::Worked))),
+                    (4, Some(place)) => place.presented(Some(&standing(step, Tier::Untrusted))),
                     (_, Some(_)) => drop(places.swap_remove(place)),
                     (_, None) => {}
                 }

@@ -39,7 +39,7 @@ impl Gatekeeper for Slow {
             if let Some(told) = told {
                 told.await.unwrap();
             }
-            Decision::Admit(Tier::Worked)
+            Decision::Admit(Tier::Untrusted)
         })
     }
 }

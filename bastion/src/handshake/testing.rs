@@ -179,7 +179,7 @@ impl Side {
 
     /// Admits without a policy.
     pub(super) fn welcome(&self, verified: Verified) -> (Vec<u8>, Admitted) {
-        verified.welcome(self.profile.clone(), Tier::Worked, None)
+        verified.welcome(self.profile.clone(), Tier::Untrusted, None)
     }
 }
 

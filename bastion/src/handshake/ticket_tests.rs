@@ -57,7 +57,7 @@ fn a_welcome_brings_the_next_ticket_under_its_signature() {
     let verified = alice.judge(&solution, NOW).unwrap();
     let (welcome, _) = verified.welcome(
         alice.profile.clone(),
-        Tier::Worked,
+        Tier::Untrusted,
         Some(next.as_bytes().to_vec()),
     );
     assert_eq!(awaiting.receive(&welcome).unwrap().ticket(), Some(&next));

@@ -1,4 +1,4 @@
-//! The puzzle: work that a stranger does before we spend anything worth stealing on it (DESIGN 6).
+//! The puzzle: work that a stranger does before we spend anything worth stealing on it (docs/DECISIONS.md 6).
 //!
 //! A nonce solves a puzzle when it passes a cheap inner condition and then the work function. Both are bound to the
 //! challenge, to the onion service that asks and to the node that solves, so that work can be neither sold nor relayed.

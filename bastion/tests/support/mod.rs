@@ -100,7 +100,7 @@ impl Node {
             1000,
             &["messages", "rides.offers", "market.public_offers"],
             config,
-            Decision::Admit(Tier::Worked),
+            Decision::Admit(Tier::Untrusted),
         )
     }
 
@@ -109,7 +109,7 @@ impl Node {
             2000,
             &["identities", "rides.offers", "messages"],
             easy(),
-            Decision::Admit(Tier::Worked),
+            Decision::Admit(Tier::Untrusted),
         )
     }
 

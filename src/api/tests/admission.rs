@@ -128,7 +128,7 @@ async fn an_approved_stranger_waits_no_longer_and_a_known_peer_is_trusted() {
     let bob = json!({ "peer_id": here.bobs_node.to_hex() });
     here.post("/api/admission/ban", bob.clone()).await.ok();
     here.post("/api/admission/unban", bob.clone()).await.ok();
-    assert_eq!(tier(&here, here.bobs_node).await, Some(Tier::Worked));
+    assert_eq!(tier(&here, here.bobs_node).await, Some(Tier::Untrusted));
     here.post("/api/admission/approve", bob).await.ok();
     assert_eq!(tier(&here, here.bobs_node).await, Some(Tier::Trusted));
     let heeded = here.node.heeded.lock().unwrap().clone();
@@ -205,7 +205,7 @@ async fn a_ban_ends_the_session_and_only_unban_lifts_it() {
         (&said["until"], &said["session_ended"]),
         (&Value::Null, &json!(true))
     );
-    assert_eq!(tier(&here, bob).await, Some(Tier::Worked));
+    assert_eq!(tier(&here, bob).await, Some(Tier::Untrusted));
     let verdict = here
         .engine
         .read(move |view| view.rows.verdict(&bob))

@@ -1,4 +1,4 @@
-//! What is written, and who reads it (SEED 3).
+//! What is written, and who reads it (docs/STORY.md 3).
 
 use axum::http::StatusCode;
 use keys::Oid;

@@ -1,7 +1,7 @@
 //! A peer that does what no honest node does: with Bob's real keys it is admitted like Bob, and pushes a package that
 //! holds an "edit" of a message that was written on Alice's node.
 //!
-//! Everything about the package is right, signatures included, but the one thing that the story forbids (SEED 6.3).
+//! Everything about the package is right, signatures included, but the one thing that the story forbids (docs/STORY.md 6.3).
 
 use std::path::Path;
 use std::sync::Arc;

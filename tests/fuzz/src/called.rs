@@ -203,7 +203,7 @@ fn welcome(verified: Verified, solution: &Solution) {
     let stage = stage();
     let claims = Wire::read(&solution.claims).unwrap();
     assert_eq!(verified.claims().peer_id(), stage.bob.peer_id());
-    let (frame, admitted) = verified.welcome(stage.alice.profile.clone(), Tier::Worked, None);
+    let (frame, admitted) = verified.welcome(stage.alice.profile.clone(), Tier::Untrusted, None);
     let domains = in_common(&stage.alice.profile.sync_domains, &claims.sync_domains);
     assert_eq!(admitted.domains(), domains);
     assert!(!admitted.we_dialled());

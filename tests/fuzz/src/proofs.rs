@@ -141,7 +141,7 @@ fn standing_of(plain: &[u8]) -> Option<Standing> {
     };
     let (issued, until) = (number(1), number(9));
     let tier = match plain[0] {
-        0 => Tier::Worked,
+        0 => Tier::Untrusted,
         1 => Tier::Trusted,
         _ => return None,
     };

@@ -279,7 +279,7 @@ fn proofs(seeds: &mut Seeds, stage: &Stage) {
     let old = fresh
         .desk
         .tickets
-        .issue(&stage.bob.peer_id(), Tier::Worked, 0, &mut rng);
+        .issue(&stage.bob.peer_id(), Tier::Untrusted, 0, &mut rng);
     seeds.add("ticket", "good-shown", &[&[0], stage.ticket.as_bytes()]);
     seeds.add("ticket", "bad-old", &[&[0], &old.unwrap_or_default()]);
     seeds.add("ticket", "good-trusted", &[&[1], &plain(1, NOW, NOW)]);
