@@ -2,7 +2,7 @@
 //!
 //! Never says what is allowed: `acl` does. Invariant: a remote operation always names its peer and its sync domain.
 
-use keys::PeerId;
+use keys::{PeerId, TraceId};
 
 /// Milliseconds since 1970, UTC. Read once at the edge and handed down: nothing below `engine` has a clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,10 +14,6 @@ impl Timestamp {
         self.0 / 1000
     }
 }
-
-/// Follows one operation through the logs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TraceId(pub u64);
 
 /// Local id of the `public_key` Attr of whoever asks: an identity at home here, or a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

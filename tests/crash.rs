@@ -18,13 +18,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
+use keys::TraceId;
 use keys::crash::CRASH_AT;
 use keys::{ApiToken, KdfCost, KeyManager, Oid, Passphrase, PeerId};
 use postern::config::Config;
 use postern::graph::{Draft, SaveError};
 use postern::node::{self, DataDir};
 use postern::object::Value;
-use postern::op_context::{OpContext, Timestamp, TraceId};
+use postern::op_context::{OpContext, Timestamp};
 use postern::schema::Schemas;
 use postern::services::identities;
 use postern::state_engine::{CoreLimits, StateEngine};

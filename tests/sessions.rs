@@ -12,11 +12,10 @@ mod live;
 #[path = "common/stranger.rs"]
 mod stranger;
 
-use std::sync::Mutex;
-
 use bastion::Progress;
 use bastion::transport::memory::MemoryNet;
 use live::{ALL_APPS, LiveNode, Setup, WITHOUT_MARKET, boot_id, by_hand};
+use parking_lot::Mutex;
 use postern::config::SyncConfig;
 use postern::peer::SyncError;
 use postern::peer::message::Message;
@@ -292,10 +291,10 @@ async fn a_dial_is_shown_for_as_long_as_it_lasts() {
     let look = |step| {
         let underway = bob.dialler.underway();
         assert_eq!(underway, [(alice.onion(), step)]);
-        shown.lock().unwrap().push(step);
+        shown.lock().push(step);
     };
     bob.dialler.dial(&alice.onion(), &look).await.unwrap();
-    assert_eq!(shown.lock().unwrap().first(), Some(&Progress::Dialling));
+    assert_eq!(shown.lock().first(), Some(&Progress::Dialling));
     assert!(bob.dialler.underway().is_empty());
     alice.stop().await;
     bob.stop().await;

@@ -13,12 +13,11 @@ mod live;
 #[path = "story/sections_6_to_8.rs"]
 mod sections_6_to_8;
 
-use std::sync::Mutex;
-
 use bastion::Progress;
 use bastion::transport::memory::MemoryNet;
 use keys::Oid;
 use live::{ALL_APPS, LiveNode, WITHOUT_MARKET, by_hand};
+use parking_lot::Mutex;
 use postern::config::SyncConfig;
 use postern::domain::Mode;
 use postern::graph::{Draft, SaveError, identities};
@@ -152,11 +151,11 @@ async fn section_1_handshake_between_nodes() {
     let steps = Mutex::new(Vec::new());
     let reached = b
         .dialler
-        .dial(&a.onion(), &|step| steps.lock().unwrap().push(step))
+        .dial(&a.onion(), &|step| steps.lock().push(step))
         .await
         .unwrap();
     assert_eq!((reached.peer, reached.effort), (a.peer_id(), 4));
-    let steps = steps.into_inner().unwrap();
+    let steps = steps.into_inner();
     assert_eq!(steps.first(), Some(&Progress::Dialling));
     assert_eq!(steps.last(), Some(&Progress::Presenting));
     a.wait_for_session(&b.peer_id()).await;

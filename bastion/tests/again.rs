@@ -8,7 +8,6 @@
 
 mod support;
 
-use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
 use bastion::messages::{Cookie, Message, Refused, Solution};
@@ -17,6 +16,7 @@ use bastion::{
     Decision, GateConfig, HandshakeError, Listener, Misbehaviour, Progress, RefusalCode, Session,
     Ticket, Tier,
 };
+use parking_lot::Mutex;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
@@ -153,7 +153,7 @@ async fn a_ticket_opens_the_gate_without_work_even_after_a_restart() {
     let mut admitted = restarted.serve(net.listen(restarted.keys.onion()));
     restarted.clock.store(NOW + 5, Ordering::Relaxed);
     let steps = Mutex::new(Vec::new());
-    let note = |step| steps.lock().unwrap().push(step);
+    let note = |step| steps.lock().push(step);
     let (_session, at_bob) = bob
         .gate
         .dial(
@@ -166,11 +166,8 @@ async fn a_ticket_opens_the_gate_without_work_even_after_a_restart() {
         .unwrap();
     let (_, at_alice) = admitted.recv().await.unwrap();
     assert_eq!((at_bob.effort(), at_alice.effort()), (0, 0));
-    assert_eq!(
-        *steps.lock().unwrap(),
-        [Progress::Dialling, Progress::Presenting]
-    );
-    assert_eq!(*restarted.porter.ticket_issued.lock().unwrap(), Some(NOW));
+    assert_eq!(*steps.lock(), [Progress::Dialling, Progress::Presenting]);
+    assert_eq!(*restarted.porter.ticket_issued.lock(), Some(NOW));
     let status = restarted.gate.status();
     assert_eq!(
         (status.by_ticket_total, status.admissions_per_minute),
@@ -247,7 +244,7 @@ async fn who_is_told_busy_comes_again_with_the_same_solution_and_then_with_more_
     let waits = Mutex::new(0);
     let note = |step| {
         if matches!(step, Progress::Waiting(_)) {
-            *waits.lock().unwrap() += 1;
+            *waits.lock() += 1;
         }
     };
     let dialled = bob
@@ -276,7 +273,7 @@ async fn who_is_told_busy_comes_again_with_the_same_solution_and_then_with_more_
     );
     assert_eq!(Cookie::decode(&cookies[0]).unwrap().effort, 2);
     // Where more work is done nobody waits besides.
-    assert_eq!(*waits.lock().unwrap(), 3);
+    assert_eq!(*waits.lock(), 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -287,7 +284,7 @@ async fn nobody_waits_longer_than_it_wants_nor_comes_again_without_end() {
     let longest = Mutex::new(std::time::Duration::ZERO);
     let note = |step| {
         if let Progress::Waiting(wait) = step {
-            let mut longest = longest.lock().unwrap();
+            let mut longest = longest.lock();
             *longest = wait.max(*longest);
         }
     };
@@ -297,7 +294,7 @@ async fn nobody_waits_longer_than_it_wants_nor_comes_again_without_end() {
         .await;
     assert!(matches!(dialled, Err(HandshakeError::Refused { .. })));
     assert_eq!(listening.await.unwrap().len(), 8);
-    assert!(*longest.lock().unwrap() <= std::time::Duration::from_secs(30));
+    assert!(*longest.lock() <= std::time::Duration::from_secs(30));
 }
 
 #[tokio::test]

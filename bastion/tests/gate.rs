@@ -8,7 +8,6 @@
 
 mod support;
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bastion::transport::loopback::LoopbackDirectory;
@@ -17,6 +16,7 @@ use bastion::{
     Admitted, Decision, GateConfig, HandshakeError, Listener, Progress, RefusalCode, Session, Step,
     Stream, Tier, Transport,
 };
+use parking_lot::Mutex;
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +28,7 @@ async fn story(alice: Node, listener: impl Listener, transport: &dyn Transport) 
     let mut admitted = alice.serve(listener);
     let bob = Node::bob();
     let steps = Mutex::new(Vec::new());
-    let note = |step| steps.lock().unwrap().push(step);
+    let note = |step| steps.lock().push(step);
     let (mut near, at_bob) = bob
         .gate
         .dial(transport, &alice.keys.onion(), None, &note)
@@ -54,7 +54,7 @@ async fn story(alice: Node, listener: impl Listener, transport: &dyn Transport) 
     far.writer.write(b"ack").await.unwrap();
     assert_eq!(near.reader.read().await.unwrap(), Some(b"ack".to_vec()));
 
-    let steps = steps.into_inner().unwrap();
+    let steps = steps.into_inner();
     assert_eq!(
         (steps.first(), steps.last()),
         (Some(&Progress::Dialling), Some(&Progress::Presenting))

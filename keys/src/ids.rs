@@ -237,6 +237,18 @@ impl fmt::Debug for OnionAddr {
     }
 }
 
+/// Identifies one operation (a request, a session, a dial, a handshake) in the logs.
+///
+/// Random, never sent to a peer. Printed as 16 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceId(pub u64);
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

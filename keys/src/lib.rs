@@ -20,6 +20,7 @@ pub mod chain;
 pub mod codec;
 pub mod cose;
 pub mod crash;
+mod error_chain;
 pub mod home;
 pub mod ids;
 pub mod locked;
@@ -37,8 +38,9 @@ pub use backup::{BackupError, BackupOpener, BackupSealer, OpeningReader, Sealing
 pub use chain::{ChainError, Genesis, KeyChain, KeyEvent, VerifiedChain};
 pub use codec::{Limits, Malformed};
 pub use crash::crash_point;
+pub use error_chain::error_chain;
 pub use home::{HomeError, HomeRecord, VerifiedHome};
-pub use ids::{BootId, Digest, Epoch, Oid, OnionAddr, PeerId, PublicKey, Signature};
+pub use ids::{BootId, Digest, Epoch, Oid, OnionAddr, PeerId, PublicKey, Signature, TraceId};
 pub use locked::MemoryLock;
 pub use onion_key::{OnionKey, OnionKeyError};
 pub use passphrase::{KdfCost, Passphrase};

@@ -3,7 +3,8 @@
 use keys::{Oid, PeerId};
 
 use super::*;
-use crate::op_context::{AppId, PubkeyAttrId, TraceId};
+use crate::op_context::{AppId, PubkeyAttrId};
+use keys::TraceId;
 
 const OID: Oid = Oid::from_bytes([1; 16]);
 const ALICE: Oid = Oid::from_bytes([2; 16]);

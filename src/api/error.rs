@@ -41,11 +41,7 @@ impl ApiError {
     }
 
     fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
-        let causes = std::iter::successors(Some(error), |error| error.source());
-        let chain = causes
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join(": ");
+        let chain = keys::error_chain(error);
         tracing::error!(error = %chain, "a request to the local API failed");
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,

@@ -236,15 +236,7 @@ impl Failure {
 
     /// An error with its causes, on one line.
     fn of(error: &(dyn std::error::Error + 'static)) -> Self {
-        let causes = std::iter::successors(Some(error), |error| error.source());
-        let mut said: Vec<String> = Vec::new();
-        for cause in causes.map(ToString::to_string) {
-            // Some errors say their cause's words already.
-            if said.last().is_none_or(|last| !last.ends_with(&cause)) {
-                said.push(cause);
-            }
-        }
-        Self::failed(said.join(": "))
+        Self::failed(keys::error_chain(error))
     }
 }
 

@@ -6,9 +6,10 @@
 
 mod check;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::op_context::Timestamp;
@@ -158,7 +159,7 @@ impl Engine {
         let now = self.now();
         match &*self.driver {
             Driver::Inline(core) => {
-                let mut core = core.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut core = core.lock();
                 let result = work(&mut core, now);
                 publish_change(&self.changed, core.change_seq());
                 result.map_err(EngineError::Work)
@@ -188,7 +189,7 @@ impl Engine {
     ) -> Result<R, EngineError<E>> {
         match &*self.driver {
             Driver::Inline(core) => {
-                let core = core.lock().unwrap_or_else(PoisonError::into_inner);
+                let core = core.lock();
                 work(core.view()).map_err(EngineError::Work)
             }
             Driver::Thread { readers, .. } => {
@@ -198,11 +199,7 @@ impl Engine {
                     .acquire_owned()
                     .await
                     .map_err(|_| Stopped)?;
-                let taken = readers
-                    .idle
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .pop();
+                let taken = readers.idle.lock().pop();
                 let mut reader = taken.ok_or(Stopped)?;
                 let ground = self.ground.clone();
                 let pool = readers.clone();
@@ -213,10 +210,7 @@ impl Engine {
                             ground: &ground,
                         })
                     });
-                    pool.idle
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .push(reader);
+                    pool.idle.lock().push(reader);
                     // Not before the connection is back, and not by a caller that stopped waiting.
                     drop(permit);
                     result

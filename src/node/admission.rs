@@ -3,9 +3,10 @@
 //! [`Admission`] is the shared value, [`judge`] the rule: pure, facts in, a judgement out. Never looks anything up.
 //! Invariant: a ban comes first, and no ticket helps past a policy.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use bastion::{Decision, RefusalCode};
+use parking_lot::RwLock;
 
 use crate::config::{AdmissionConfig, Policy};
 use crate::op_context::Timestamp;
@@ -33,24 +34,17 @@ impl Admission {
 
     /// What holds now.
     pub fn get(&self) -> Arc<AdmissionConfig> {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .config
-            .clone()
+        self.0.read().config.clone()
     }
 
     /// Whether the policy is another than the file's: the operator changed it since that was read.
     pub fn is_by_hand(&self) -> bool {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .by_hand
+        self.0.read().by_hand
     }
 
     /// Another policy, until the file is read again.
     pub fn set_policy(&self, policy: Policy) {
-        let mut now = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut now = self.0.write();
         now.config = Arc::new(AdmissionConfig {
             policy,
             ..(*now.config).clone()
@@ -61,7 +55,7 @@ impl Admission {
     /// The file was read again: its word holds.
     pub fn take_over(&self, config: AdmissionConfig) {
         let config = Arc::new(config);
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = InForce {
+        *self.0.write() = InForce {
             config,
             by_hand: false,
         };

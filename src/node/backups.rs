@@ -6,10 +6,11 @@
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use keys::KeyManager;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::task::JoinHandle;
 
 use super::backup::{BackedUp, BackupError, backup, check_target};
@@ -88,7 +89,7 @@ impl Backups {
             let done = backup(&config, &keys, &path, &mut |progress| now.hear(progress));
             now.end(done);
         });
-        *self.now.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(making);
+        *self.now.task.lock() = Some(making);
         drop(row);
         Ok(begun)
     }
@@ -99,11 +100,7 @@ impl Backups {
         let going_on = {
             let _row = self.now.row();
             self.now.stop.store(true, Ordering::SeqCst);
-            self.now
-                .task
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take()
+            self.now.task.lock().take()
         };
         if let Some(task) = going_on {
             // That its thread panicked was said by the panic hook; nobody asks for its row any more.
@@ -114,12 +111,12 @@ impl Backups {
 
 impl Now {
     fn row(&self) -> MutexGuard<'_, Option<BackupRow>> {
-        self.row.lock().unwrap_or_else(PoisonError::into_inner)
+        self.row.lock()
     }
 
     /// A thread that panicked said nothing: its backup failed, and the next one may begin.
     fn find_dead(&self, row: &mut Option<BackupRow>) {
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        let task = self.task.lock();
         let is_over = task.as_ref().is_some_and(JoinHandle::is_finished);
         if let Some(row) = row.as_mut().filter(|row| is_over && row.state == "running") {
             row.state = "failed";
@@ -155,22 +152,13 @@ impl Now {
                 row.created = Some(done.created.0);
             }
             Err(error) => {
-                let why = chain(&error);
+                let why = keys::error_chain(&error);
                 tracing::warn!(error = %why, "a backup failed");
                 row.state = "failed";
                 row.error = Some(why);
             }
         }
     }
-}
-
-/// An error with its causes.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }
 
 #[cfg(test)]
@@ -201,7 +189,7 @@ mod tests {
         if let Err(error) = second {
             assert_eq!(error.code, "underway");
         }
-        let task = backups.now.task.lock().unwrap().take();
+        let task = backups.now.task.lock().take();
         task.unwrap().await.unwrap();
         let last = backups.last().unwrap();
         assert_eq!((last.state, last.error), ("done", None));

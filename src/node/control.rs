@@ -4,12 +4,13 @@
 //! Never holds a lock across an await. Invariant: the network's state is the last that was told to the operator.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bastion::{Gate, HandshakeError, Progress, RefusalCode, TorStatus, TorWatch};
 use futures::future::BoxFuture;
 use keys::{KeyManager, Oid, OnionAddr, PeerId};
+use parking_lot::Mutex;
 
 use super::admission::Admission;
 use super::backups::Backups;
@@ -65,7 +66,7 @@ impl NodeControl {
         allow(dead_code, reason = "there is no onion service")
     )]
     pub(super) fn watching(&self, tor: TorWatch) {
-        *self.tor.lock().unwrap_or_else(PoisonError::into_inner) = Some(tor);
+        *self.tor.lock() = Some(tor);
     }
 
     /// Passes events on and remembers how far the network is.
@@ -80,7 +81,7 @@ impl NodeControl {
             };
             if let Some((this, network)) = this.upgrade().zip(network) {
                 // Bootstrap events may still come when the service is reachable already: they no longer count.
-                let mut now = this.network.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut now = this.network.lock();
                 if *now != "reachable" {
                     *now = network;
                 }
@@ -111,11 +112,7 @@ impl NodeControl {
     }
 
     fn tor_status(&self) -> Option<TorStatus> {
-        let watch = self
-            .tor
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let watch = self.tor.lock().clone();
         watch.map(|watch| watch())
     }
 
@@ -177,11 +174,7 @@ impl Control for NodeControl {
         NodeStatus {
             peer_id: self.keys.peer_id(),
             onion: self.keys.onion(),
-            network: self
-                .network
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
+            network: self.network.lock().clone(),
             gate: self.gate.status(),
             tor: self.tor_status(),
             sessions: sessions.collect(),

@@ -4,11 +4,12 @@
 //! minute it is answered at most twice `requests_per_minute_max` requests, and at most once that lastingly.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+
 use std::time::Duration;
 
 use bastion::Tier;
 use keys::PeerId;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::state_engine::Quotas;
@@ -47,7 +48,7 @@ impl Requests {
             .requests_per_minute_max
             .max(1);
         let each = MINUTE / limit;
-        let mut buckets = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buckets = self.full_at.lock();
         let full_at = buckets.get(peer).map_or(now, |at| now.max(*at)) + each;
         if full_at > now + MINUTE {
             return false;
@@ -78,7 +79,7 @@ pub struct QuotaNotes(Mutex<BTreeSet<PeerId>>);
 impl QuotaNotes {
     /// A package of the peer was refused: says so in the log, the first time. Whether it was.
     pub fn refused(&self, peer: &PeerId, error: &dyn std::fmt::Display) -> bool {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.0.lock();
         if told.len() >= TOLD_MAX {
             told.clear();
         }
@@ -91,10 +92,7 @@ impl QuotaNotes {
 
     /// Something of the peer was taken.
     pub fn taken(&self, peer: &PeerId) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(peer);
+        self.0.lock().remove(peer);
     }
 }
 
@@ -153,7 +151,7 @@ mod tests {
             bytes[..8].copy_from_slice(&number.to_be_bytes());
             notes.refused(&PeerId::from_bytes(bytes), &"full");
         }
-        assert!(notes.0.lock().unwrap().len() <= TOLD_MAX);
+        assert!(notes.0.lock().len() <= TOLD_MAX);
     }
 
     #[tokio::test(start_paused = true)]
@@ -170,11 +168,11 @@ mod tests {
         advance(MINUTE).await;
         let greedy = name(BUCKETS_MAX);
         assert_eq!(burst(&requests, &greedy), 2);
-        assert_eq!(requests.full_at.lock().unwrap().len(), 1);
+        assert_eq!(requests.full_at.lock().len(), 1);
         for number in 0..BUCKETS_MAX + 5 {
             requests.take(&name(number), Tier::Untrusted);
         }
-        assert_eq!(requests.full_at.lock().unwrap().len(), BUCKETS_MAX);
+        assert_eq!(requests.full_at.lock().len(), BUCKETS_MAX);
         assert_eq!(
             burst(&requests, &greedy),
             0,

@@ -4,12 +4,13 @@
 //! nothing. Invariant: one task per address.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bastion::gate::Progress;
 use bastion::{Admitted, Gate, HandshakeError, RefusalCode, Session, Ticket, Transport};
 use keys::{OnionAddr, PeerId};
+use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -70,17 +71,14 @@ struct Underway<'d>(&'d Mutex<BTreeMap<OnionAddr, Progress>>, OnionAddr);
 
 impl Underway<'_> {
     fn note(&self, step: Progress) {
-        let mut underway = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut underway = self.0.lock();
         underway.insert(self.1, step);
     }
 }
 
 impl Drop for Underway<'_> {
     fn drop(&mut self) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.1);
+        self.0.lock().remove(&self.1);
     }
 }
 
@@ -133,7 +131,7 @@ impl Dialler {
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Reached, DialError> {
         let turn = {
-            let mut turns = self.0.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut turns = self.0.turns.lock();
             turns.retain(|_, turn| Arc::strong_count(turn) > 1);
             turns.entry(*onion).or_default().clone()
         };
@@ -172,11 +170,7 @@ impl Dialler {
 
     /// The dials that are under way, and how far each is.
     pub fn underway(&self) -> Vec<(OnionAddr, Progress)> {
-        let underway = self
-            .0
-            .underway
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let underway = self.0.underway.lock();
         underway
             .iter()
             .map(|(onion, step)| (*onion, *step))
@@ -241,13 +235,7 @@ impl Dialler {
     }
 
     fn keep_from(&self, onion: OnionAddr, later: bool) {
-        if self
-            .0
-            .kept
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(onion)
-        {
+        if self.0.kept.lock().insert(onion) {
             let this = self.clone();
             self.0.tasks.spawn(async move {
                 tokio::select! {

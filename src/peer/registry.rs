@@ -5,12 +5,13 @@
 //! session is listed, until its tasks have ended or another has taken its place.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bastion::{Admitted, Session, Tier};
 use keys::{BootId, OnionAddr, PeerId};
+use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -119,7 +120,7 @@ impl Peers {
     }
 
     fn live(&self) -> MutexGuard<'_, BTreeMap<PeerId, Live>> {
-        self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.live.lock()
     }
 
     /// The place of a handshake in the order in which they ended here.

@@ -285,17 +285,8 @@ fn refused(id: u64, code: &str) -> Refused {
     }
 }
 
-/// An error and its causes, on one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
-}
-
 /// Our own fault: the log gets the chain, the peer a word.
 fn internal(id: u64, error: &(dyn std::error::Error + 'static)) -> Refused {
-    tracing::error!(error = %chain(error), "could not answer a peer");
+    tracing::error!(error = %keys::error_chain(error), "could not answer a peer");
     refused(id, "internal")
 }

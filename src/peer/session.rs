@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bastion::{FrameError, FrameReader, FrameWriter, Session, Tier};
 use keys::{Malformed, PeerId};
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -126,10 +127,7 @@ impl Handle {
     ) -> Result<Message, SessionError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
-        self.pending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id, reply);
+        self.pending.lock().insert(id, reply);
         let answered = async {
             self.send(&make(id)).await?;
             answer.await.map_err(|_| SessionError::Over)
@@ -139,10 +137,7 @@ impl Handle {
             () = self.over.cancelled() => Err(SessionError::Over),
             result = timeout(self.deadline + wait, answered) => result.unwrap_or(Err(SessionError::Timeout)),
         };
-        self.pending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&id);
+        self.pending.lock().remove(&id);
         result
     }
 
@@ -155,11 +150,7 @@ impl Handle {
     }
 
     fn answer(&self, id: u64, message: Message) -> Result<(), SessionError> {
-        let waiting = self
-            .pending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&id);
+        let waiting = self.pending.lock().remove(&id);
         match waiting {
             Some(reply) => {
                 // The asking task may have given up just now.
@@ -266,11 +257,7 @@ impl Starting {
         let _ = handle.outgoing.try_send(bye);
         said_all.cancel();
         handle.over.cancel();
-        handle
-            .pending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        handle.pending.lock().clear();
         desk.work.close();
         desk.work.wait().await;
         // The writer ends with the token; it never panics.

@@ -11,8 +11,9 @@ pub mod messages;
 use keys::Oid;
 
 use crate::graph::{GraphManager, SaveError};
-use crate::op_context::{OpContext, TraceId};
+use crate::op_context::OpContext;
 use crate::store::StoreError;
+use keys::TraceId;
 
 /// The context of a person of this node who acts as `identity`, in an app.
 pub(crate) fn local_context(

@@ -12,8 +12,9 @@ use crate::graph::{
     Applied, ApplyError, DecodedObject, Fault, GraphManager, KnownKeys, ObjectFault,
     VerifiedObject, decode_object, identities,
 };
-use crate::op_context::{AppId, OpContext, Timestamp, TraceId};
+use crate::op_context::{AppId, OpContext, Timestamp};
 use crate::store::{Cursor, Direction, Parked, RejectRow, Rows, StoreError, SyncStateRow, Usage};
+use keys::TraceId;
 
 /// What became of a package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

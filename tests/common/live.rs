@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bastion::transport::memory::MemoryNet;
 use bastion::{Gate, GateConfig};
+use keys::TraceId;
 use keys::vault::VaultError;
 use keys::{BootId, KeyManager, Oid, OnionAddr, PeerId};
 use postern::config::{AdmissionConfig, SyncConfig};
@@ -22,7 +23,7 @@ use postern::engine::{Clock, Engine};
 use postern::graph::{Draft, SaveError, Saved};
 use postern::node::{Admission, Doorkeeper};
 use postern::object::Attrs;
-use postern::op_context::{OpContext, Timestamp, TraceId};
+use postern::op_context::{OpContext, Timestamp};
 use postern::peer::dialler::Dialler;
 use postern::peer::{Peers, PullOutcome};
 use postern::schema::Schemas;

@@ -21,11 +21,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::FutureExt as _;
+use keys::TraceId;
 use keys::{Digest, KeyManager, Oid, PeerId};
 use postern::engine::{Clock, Engine, EngineError};
 use postern::graph::{Draft, SaveError, Saved, load_object};
 use postern::object::{Attrs, Object, Value};
-use postern::op_context::{OpContext, Timestamp, TraceId};
+use postern::op_context::{OpContext, Timestamp};
 use postern::schema::Schemas;
 use postern::services::{identities, messages};
 use postern::state_engine::{CoreLimits, StateEngine, View};

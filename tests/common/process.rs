@@ -8,9 +8,10 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 /// Ids of the processes that run, for a program that must go without unwinding.
@@ -18,11 +19,7 @@ static RUNNING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
 /// Ends every node process that this program started and has not waited for yet, by its id.
 pub fn end_all() {
-    for pid in RUNNING
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .iter()
-    {
+    for pid in RUNNING.lock().iter() {
         // One that has just ended is not waited for yet, so its id is still its own.
         let _ = Command::new("kill")
             .arg("-KILL")
@@ -32,7 +29,7 @@ pub fn end_all() {
 }
 
 fn note_running(pid: u32, runs: bool) {
-    let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut running = RUNNING.lock();
     if runs {
         running.insert(pid);
     } else {

@@ -8,9 +8,10 @@
 //! its number, and a place that is dropped is free.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use keys::PeerId;
+use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::GateConfig;
@@ -120,8 +121,7 @@ impl Lobby {
 
 impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
-        // Every change under the lock is whole: a panic elsewhere leaves nothing half-done.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

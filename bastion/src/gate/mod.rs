@@ -14,12 +14,13 @@ mod lobby;
 mod pool;
 mod serve;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use keys::{KeyManager, PeerId};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::timeout;
 
 pub use dial::Progress;
@@ -207,8 +208,7 @@ impl Gate {
     }
 
     fn front(&self) -> MutexGuard<'_, Front> {
-        // Every change under the lock is a single step of plain values: a panic elsewhere leaves nothing half-done.
-        self.0.front.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.front.lock()
     }
 
     fn load(&self) -> Load {

@@ -7,9 +7,10 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use crate::config::GateConfig;
@@ -109,7 +110,7 @@ impl Drop for VerifyPool {
 
 impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn push(&self, effort: Option<u64>, job: Job) -> Result<(), HandshakeError> {
@@ -166,10 +167,7 @@ impl Inner {
             } else if state.stopped {
                 return;
             } else {
-                state = self
-                    .awake
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
+                self.awake.wait(&mut state);
             }
         }
     }
@@ -219,7 +217,7 @@ mod tests {
         let order = Arc::new(Mutex::new(Vec::new()));
         let turn = |effort, name: &'static str| {
             let order = order.clone();
-            Box::pin(pool.run(effort, move |_| order.lock().unwrap().push(name)))
+            Box::pin(pool.run(effort, move |_| order.lock().push(name)))
         };
         let low = queued(turn(Some(2), "low")).await;
         let high = queued(turn(Some(9), "high")).await;
@@ -237,7 +235,7 @@ mod tests {
         for job in [high, middle, known] {
             job.await.unwrap();
         }
-        assert_eq!(*order.lock().unwrap(), ["known", "high", "middle"]);
+        assert_eq!(*order.lock(), ["known", "high", "middle"]);
         assert_eq!(pool.waiting(), 0);
     }
 

@@ -1,10 +1,10 @@
 //! What only shows from inside: a full pool, and a stream that is lost while its solution is judged.
 
-use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 
 use futures::future::BoxFuture;
 use keys::{BootId, Epoch};
+use parking_lot::Mutex;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 use tokio::io::duplex;
@@ -34,7 +34,7 @@ impl Gatekeeper for Slow {
     }
 
     fn decide<'a>(&'a self, _: Applicant<'a>) -> BoxFuture<'a, Decision> {
-        let told = self.0.lock().unwrap().take();
+        let told = self.0.lock().take();
         Box::pin(async {
             if let Some(told) = told {
                 told.await.unwrap();
@@ -199,7 +199,7 @@ async fn a_decision_about_an_answer_that_is_asked_for_again_has_a_deadline_too()
     // From here on only deadlines are awaited.
     tokio::time::pause();
     let (_never, decided) = oneshot::channel();
-    *slow.0.lock().unwrap() = Some(decided);
+    *slow.0.lock() = Some(decided);
     let (mut second, admitting) = stream(&alice);
     second.writer.write(&frame).await.unwrap();
     let ended = timeout(Duration::from_secs(3600), admitting).await;

@@ -8,11 +8,12 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
     str::FromStr,
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
     time::Duration,
 };
 
 use keys::OnionAddr;
+use parking_lot::RwLock;
 use tokio::{
     net::{TcpListener, TcpStream},
     time::timeout,
@@ -83,19 +84,12 @@ impl LoopbackDirectory {
 
     /// Enters or replaces an address.
     pub fn register(&self, onion: OnionAddr, addr: LoopbackAddr) {
-        self.entries
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(onion, addr);
+        self.entries.write().insert(onion, addr);
     }
 
     /// Where an onion address answers.
     pub fn find(&self, onion: &OnionAddr) -> Option<LoopbackAddr> {
-        self.entries
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(onion)
-            .copied()
+        self.entries.read().get(onion).copied()
     }
 
     /// Listens on a free port and enters it for this onion address.

@@ -3,13 +3,10 @@
 //! For tests and simulation. Its pipes are narrow so that reads are always partial, and it can cut every connection at
 //! once. It must never behave better than Tor does: an unknown address is unreachable, a full one lets dialers wait.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use keys::OnionAddr;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{io::duplex, sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -81,8 +78,7 @@ impl MemoryNet {
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
-        // Nothing can panic half way through a change of the book.
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+        self.book.lock()
     }
 }
 

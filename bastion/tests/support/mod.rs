@@ -6,8 +6,8 @@
     reason = "shared by several test programs, each of which uses a part"
 )]
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use bastion::handshake::{AwaitChallenge, AwaitWelcome, Here, Work};
 use bastion::messages::{Hello, Message, Refused};
@@ -18,6 +18,7 @@ use bastion::{
 };
 use futures::future::BoxFuture;
 use keys::{BootId, Epoch, KeyManager};
+use parking_lot::Mutex;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use tokio::io::duplex;
@@ -48,8 +49,8 @@ impl Gatekeeper for Porter {
     }
 
     fn decide<'a>(&'a self, applicant: Applicant<'a>) -> BoxFuture<'a, Decision> {
-        *self.ticket_issued.lock().unwrap() = applicant.ticket_issued;
-        let decision = *self.decision.lock().unwrap();
+        *self.ticket_issued.lock() = applicant.ticket_issued;
+        let decision = *self.decision.lock();
         Box::pin(async move { decision })
     }
 }
@@ -115,7 +116,7 @@ impl Node {
 
     /// Changes what policy says from now on.
     pub fn decides(&self, decision: Decision) {
-        *self.porter.decision.lock().unwrap() = decision;
+        *self.porter.decision.lock() = decision;
     }
 
     /// Works for a challenge of that node: the solution's frame, and what to make of the answer.

@@ -13,8 +13,8 @@ mod secrets;
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use rand::CryptoRng;
 
 use crate::backup::{BackupError, BackupSealer, OpeningReader};
@@ -224,11 +224,11 @@ impl KeyManager {
 
     /// A lock that another thread's panic poisoned still guards whole values: each change is one assignment.
     fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.0.read()
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.0.write()
     }
 }
 

@@ -131,7 +131,7 @@ async fn an_approved_stranger_waits_no_longer_and_a_known_peer_is_trusted() {
     assert_eq!(tier(&here, here.bobs_node).await, Some(Tier::Untrusted));
     here.post("/api/admission/approve", bob).await.ok();
     assert_eq!(tier(&here, here.bobs_node).await, Some(Tier::Trusted));
-    let heeded = here.node.heeded.lock().unwrap().clone();
+    let heeded = here.node.heeded.lock().clone();
     let bob = here.bobs_node;
     assert_eq!(
         heeded,
@@ -187,7 +187,7 @@ async fn a_refused_stranger_is_listed_with_reason_and_end() {
 async fn a_ban_ends_the_session_and_only_unban_lifts_it() {
     let here = Here::new().await;
     let bob = here.bobs_node;
-    here.node.sessions.lock().unwrap().push(SessionRow {
+    here.node.sessions.lock().push(SessionRow {
         peer_id: bob.to_hex(),
         domains: Vec::new(),
         we_dialled: false,
@@ -287,5 +287,5 @@ async fn reasons_and_times_have_bounds() {
             answer.refused(400, "bad_request");
         }
     }
-    assert!(here.node.heeded.lock().unwrap().is_empty());
+    assert!(here.node.heeded.lock().is_empty());
 }

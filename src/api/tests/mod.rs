@@ -8,8 +8,8 @@ mod objects;
 mod serving;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
@@ -17,6 +17,7 @@ use bastion::gate::Crowd;
 use bastion::{GateStatus, TorStatus};
 use futures::future::BoxFuture;
 use keys::{ApiToken, KeyManager, Oid, OnionAddr, PeerId};
+use parking_lot::Mutex;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 use serde_json::Value;
@@ -98,8 +99,8 @@ impl Control for PlayedNode {
             onion: self.onion,
             network: "reachable".into(),
             gate: GATE,
-            tor: *self.tor.lock().unwrap(),
-            sessions: self.sessions.lock().unwrap().clone(),
+            tor: *self.tor.lock(),
+            sessions: self.sessions.lock().clone(),
             dials: Vec::new(),
         }
     }
@@ -125,7 +126,7 @@ impl Control for PlayedNode {
         direction: SyncDirection,
     ) -> BoxFuture<'_, Result<Vec<SyncReport>, ControlError>> {
         Box::pin(async move {
-            if self.silent.lock().unwrap().contains(&peer) {
+            if self.silent.lock().contains(&peer) {
                 return Err(ControlError {
                     code: "no_session",
                     message: "there is no session with this peer".into(),
@@ -150,7 +151,7 @@ impl Control for PlayedNode {
     }
 
     fn start_backup(&self, path: PathBuf) -> Result<BackupRow, ControlError> {
-        let mut last = self.backup.lock().unwrap();
+        let mut last = self.backup.lock();
         if last.is_some() {
             return Err(ControlError {
                 code: "underway",
@@ -174,15 +175,15 @@ impl Control for PlayedNode {
     }
 
     fn last_backup(&self) -> Option<BackupRow> {
-        self.backup.lock().unwrap().clone()
+        self.backup.lock().clone()
     }
 
     fn admission(&self) -> AdmissionStatus {
-        self.admission.lock().unwrap().clone()
+        self.admission.lock().clone()
     }
 
     fn set_policy(&self, policy: Policy) {
-        let mut now = self.admission.lock().unwrap();
+        let mut now = self.admission.lock();
         let config = AdmissionConfig {
             policy,
             ..(*now.config).clone()
@@ -194,12 +195,11 @@ impl Control for PlayedNode {
     }
 
     fn heed_verdict(&self, peer: &PeerId, heed: Heed) -> bool {
-        self.heeded.lock().unwrap().push((*peer, heed));
+        self.heeded.lock().push((*peer, heed));
         heed == Heed::KeptOut
             && self
                 .sessions
                 .lock()
-                .unwrap()
                 .iter()
                 .any(|row| row.peer_id == peer.to_hex())
     }

@@ -24,7 +24,6 @@ async fn status_shows_the_node_and_where_each_peer_stands() {
     here.node
         .sessions
         .lock()
-        .unwrap()
         .push(session(here.bobs_node, &["identities", "messages"]));
     let status = here.get("/api/status").await.ok();
     assert_eq!(status["peer_id"], here.node.peer.to_hex());
@@ -67,7 +66,7 @@ async fn status_shows_the_node_and_where_each_peer_stands() {
 async fn status_shows_the_onion_service_and_nothing_of_the_kind_on_loopback() {
     let here = Here::new().await;
     assert_eq!(here.get("/api/status").await.ok()["tor"], Value::Null);
-    *here.node.tor.lock().unwrap() = Some(TorStatus {
+    *here.node.tor.lock() = Some(TorStatus {
         hardening: Hardening::DEFAULT,
         streams_per_circuit_max: 8,
         circuits_max: 640,
@@ -156,12 +155,12 @@ async fn a_dial_tells_who_answered_and_a_mistyped_address_is_told() {
 async fn one_peer_that_fails_does_not_hide_what_the_others_brought() {
     let here = Here::new().await;
     let silent = PeerId::from_bytes([7; 32]);
-    here.node.silent.lock().unwrap().push(silent);
+    here.node.silent.lock().push(silent);
     let sessions = [
         session(silent, &["messages"]),
         session(here.bobs_node, &["identities", "messages"]),
     ];
-    here.node.sessions.lock().unwrap().extend(sessions);
+    here.node.sessions.lock().extend(sessions);
     let all = here.post("/api/sync", json!({})).await.ok();
     let shown = |report: &Value| {
         (

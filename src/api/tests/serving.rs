@@ -143,5 +143,5 @@ async fn a_ban_is_heeded_though_whoever_gave_it_has_gone() {
             break;
         }
     }
-    assert_eq!(*here.node.heeded.lock().unwrap(), [(bob, Heed::KeptOut)]);
+    assert_eq!(*here.node.heeded.lock(), [(bob, Heed::KeptOut)]);
 }

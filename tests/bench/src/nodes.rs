@@ -7,11 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
+use keys::TraceId;
 use keys::{KeyManager, Oid, PublicKey, SignedObject};
 use postern::engine::Clock;
 use postern::graph::{Draft, SaveError, decode_object};
 use postern::object::{Attrs, Value};
-use postern::op_context::{OpContext, Timestamp, TraceId};
+use postern::op_context::{OpContext, Timestamp};
 use postern::schema::Schemas;
 use postern::services::messages::{
     APP, BODY, CONVERSATION, IN_CONVERSATION, MESSAGE, PARTICIPANTS, SENT_AT,

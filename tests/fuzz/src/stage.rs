@@ -3,7 +3,7 @@
 //! Never drawn at random. Invariant: every [`Stage::desk`] has issued the same two challenges, so that a solution in the
 //! corpus stays one.
 
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bastion::handshake::{AwaitChallenge, AwaitWelcome, Desk, Here, Work};
@@ -13,6 +13,7 @@ use bastion::ticket::Tickets;
 use bastion::{GateConfig, Profile, Ticket, Tier};
 use keys::signing::signing_input;
 use keys::{BootId, Context, Digest, Epoch, KeyManager, OnionAddr, PeerId, Signature};
+use parking_lot::Mutex;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 
@@ -193,7 +194,7 @@ impl Stage {
 
     /// Hands over the memory of the work function.
     pub(crate) fn with_memory<R>(&self, use_it: impl FnOnce(&mut Memory) -> R) -> R {
-        use_it(&mut self.memory.lock().unwrap_or_else(PoisonError::into_inner))
+        use_it(&mut self.memory.lock())
     }
 
     /// Whether a solution is what its cookie asks of Bob, by the definitions in docs/PROTOCOL.md.

@@ -6,15 +6,11 @@
 //! Invariant: everything here ends with the [`TorListener`], except streams that were handed out. A circuit that is shut
 //! or shed really ends, and with it all its streams.
 
-use std::{
-    fmt,
-    future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _, stream::BoxStream};
 use keys::OnionAddr;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     sync::{Notify, mpsc},
     task::JoinSet,
@@ -125,7 +121,7 @@ struct Ledger {
 impl Ledger {
     /// Every change of the book is whole before anything could panic.
     fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+        self.book.lock()
     }
 }
 

@@ -15,12 +15,7 @@ mod dial;
 mod listener;
 
 use std::{
-    collections::BTreeMap,
-    error::Error as StdError,
-    fmt,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    collections::BTreeMap, error::Error as StdError, fmt, path::PathBuf, sync::Arc, time::Duration,
 };
 
 use arti_client::{
@@ -29,6 +24,7 @@ use arti_client::{
 };
 use futures::{Stream, StreamExt as _, stream::BoxStream};
 use keys::{OnionAddr, PublicKey};
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tor_hscrypto::pk::HsIdKeypair;
@@ -233,7 +229,7 @@ impl TorNode {
             .ok_or_else(|| fail("its key is not an Ed25519 key".into()))?;
         let onion = OnionAddr::from_public_key(PublicKey::from_bytes(keypair.public().to_bytes()));
 
-        let mut launched = self.launched.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut launched = self.launched.lock();
         let known = launched.get(nickname).copied();
         if known.is_some_and(|known| known != onion) {
             return Err(fail("the nickname was used for another key".into()));
@@ -365,19 +361,8 @@ fn launch(
 }
 
 /// An error and all its causes in one line, without onion addresses.
-fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        // arti's errors often repeat their cause.
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    redact_onions(&text)
+fn chain(error: &(dyn StdError + 'static)) -> String {
+    redact_onions(&keys::error_chain(error))
 }
 
 /// How long the first dial of our own address may take; then twice as long each time, up to the deadline of a dial.

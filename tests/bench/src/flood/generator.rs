@@ -5,14 +5,15 @@
 //! Aimed at the victim or at the sink by command, and the same to both: it learns what it learns from the answers alone.
 //! Never more connections than its places. Invariant: a message is counted when all of its bytes were handed over.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use bastion::messages::Challenge;
 use bastion::{Session, Transport};
 use keys::OnionAddr;
+use parking_lot::Mutex;
 use rand::RngExt as _;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, watch};
@@ -75,14 +76,11 @@ pub(super) struct Aim {
 
 impl Shared {
     fn seen(&self) -> Option<Challenge> {
-        self.seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.seen.lock().clone()
     }
 
     fn see(&self, challenge: Option<Challenge>) {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = challenge;
+        *self.seen.lock() = challenge;
     }
 }
 

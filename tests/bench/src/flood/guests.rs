@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -16,6 +16,7 @@ use bastion::{
 };
 use futures::future::BoxFuture;
 use keys::{BootId, Epoch, KeyManager, OnionAddr};
+use parking_lot::Mutex;
 use postern::node::SystemClock;
 use rand::RngExt as _;
 use serde_json::{Value, json};
@@ -98,7 +99,7 @@ impl Guest {
         )));
         let result = timeout(DIAL, dial).await.unwrap_or(late);
         let seconds = begun.elapsed().as_secs_f64();
-        let mut working = working.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut working = working.into_inner();
         if let (0, Ok((_, admitted))) = (working.asked, &result) {
             // Solved before the first report.
             working.asked = admitted.effort();
@@ -120,7 +121,7 @@ impl Guest {
 }
 
 fn note(working: &Mutex<Working>, progress: Progress) {
-    let mut working = working.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut working = working.lock();
     match progress {
         Progress::Dialling => working.dials += 1,
         Progress::Waiting(_) => working.waits += 1,
@@ -162,10 +163,7 @@ impl Timed {
 
     /// In seconds, dials that succeeded and others.
     fn spent(&self) -> f64 {
-        self.spent
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_secs_f64()
+        self.spent.lock().as_secs_f64()
     }
 }
 
@@ -174,7 +172,7 @@ impl Transport for Timed {
         Box::pin(async {
             let begun = Instant::now();
             let stream = self.dialler.dial(onion).await;
-            *self.spent.lock().unwrap_or_else(PoisonError::into_inner) += begun.elapsed();
+            *self.spent.lock() += begun.elapsed();
             stream
         })
     }
@@ -216,7 +214,7 @@ pub(super) async fn run(setting: &Value) -> Result<()> {
                 "objects": before.objects.load(Ordering::Relaxed),
                 "seconds": begun.elapsed().as_secs_f64(),
                 "open": before.open.load(Ordering::Relaxed),
-                "ended": *before.ended.lock().unwrap_or_else(PoisonError::into_inner),
+                "ended": *before.ended.lock(),
             }),
         };
         say(&told)?;
@@ -252,7 +250,7 @@ impl Before {
             let end = session.await;
             open.fetch_sub(1, Ordering::Relaxed);
             let why = end.err().map(|error| format!("{error:#}"));
-            *ended.lock().unwrap_or_else(PoisonError::into_inner) = why;
+            *ended.lock() = why;
         });
     }
 }
