@@ -10,6 +10,7 @@
 //! - [`passphrase`], [`token`]: what opens the vault, what opens the local API.
 //! - [`onion_key`]: the onion service's key, to and from C tor's folder; [`recovery`]: a next key on paper.
 //! - [`backup`]: sealed streams of any size. [`locked`]: memory that is not swapped out. [`crash`]: for tests.
+//! - [`protocol`]: numbers that two nodes must share.
 //! - [`vault`]: the sealed file, and [`KeyManager`], which signs without giving a secret out.
 //!
 //! Never here: tokio, SQL, sockets, clocks. Randomness is an argument.
@@ -27,6 +28,7 @@ pub mod locked;
 pub mod onion_key;
 pub mod passphrase;
 mod private_file;
+pub mod protocol;
 pub mod recovery;
 pub mod sealing;
 pub mod signed_object;
