@@ -16,6 +16,7 @@
 pub mod acl;
 pub mod api;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod engine;

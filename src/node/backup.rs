@@ -12,13 +12,14 @@ use keys::backup::MAGIC;
 use keys::vault::VaultError;
 use keys::{KeyManager, crash_point};
 
+use super::DataDir;
 use super::archive::{
     self, ArchiveError, CHUNK_BYTES, CONFIG, DATABASE, KEYS, Manifest, Part, SCHEMAS, Writing,
 };
 use super::draft::{DraftError, create_new, files, sync_folder};
 use super::layout::{Layout, LayoutError};
 use super::progress::{Hear, Heard, Step, Stopped, is_stop, tell};
-use super::{DataDir, SystemClock};
+use crate::clock::SystemClock;
 use crate::config::{Config, Problems};
 use crate::engine::Clock as _;
 use crate::op_context::Timestamp;

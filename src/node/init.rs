@@ -11,8 +11,9 @@ use keys::vault::VaultError;
 use keys::{ApiToken, KdfCost, KeyManager, Oid, OnionAddr, Passphrase, PeerId, crash_point};
 use rand::SeedableRng as _;
 
+use super::DataDir;
 use super::draft::{Draft, DraftError, INIT, write_new};
-use super::{DataDir, SystemClock};
+use crate::clock::SystemClock;
 use crate::config::{Config, FILE_NAME};
 use crate::engine::Clock as _;
 use crate::graph::SaveError;

@@ -9,7 +9,7 @@ mod archive;
 mod backup;
 mod backups;
 mod calibrate;
-mod clock;
+
 mod control;
 mod draft;
 mod gatekeeper;
@@ -27,7 +27,6 @@ use std::path::{Path, PathBuf};
 pub use admission::Admission;
 pub use backup::{BackedUp, BackupError, backup};
 pub use calibrate::calibrated;
-pub use clock::SystemClock;
 pub use draft::{DraftError, check_free};
 pub use gatekeeper::Doorkeeper;
 pub use hold::{Hold, HoldError};

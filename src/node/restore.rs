@@ -15,6 +15,7 @@ use keys::vault::VaultError;
 use keys::{ApiToken, BackupOpener, KeyManager, OnionAddr, Passphrase, PeerId, crash_point};
 use rand::SeedableRng as _;
 
+use super::DataDir;
 use super::archive::{self, ArchiveError, CHUNK_BYTES, CONFIG, DATABASE, KEYS, Part, SCHEMAS};
 use super::draft::{
     Draft, DraftError, RESTORE, check_free, create_new, files, sync_folder, write_new,
@@ -22,7 +23,7 @@ use super::draft::{
 use super::init::OPERATOR;
 use super::layout::{Layout, LayoutError};
 use super::progress::{Hear, Heard, Step, Stopped, is_stop, tell};
-use super::{DataDir, SystemClock};
+use crate::clock::SystemClock;
 use crate::config::{Config, FILE_NAME};
 use crate::engine::Clock as _;
 use crate::op_context::Timestamp;

@@ -33,6 +33,8 @@ pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
         ],
     ),
     ("engine", &["graph", "op_context", "state_engine", "store"]),
+    // The system's clock, as the traits of the core and of the Bastion.
+    ("clock", &["engine", "op_context"]),
     // `state_engine` for the limits that the protocol sets to what an operator may.
     (
         "config",
@@ -74,6 +76,7 @@ pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
         "node",
         &[
             "api",
+            "clock",
             "config",
             "engine",
             "graph",
@@ -97,6 +100,7 @@ const BASTION_IN: &[(&str, &str)] = &[
     ("config", "TorError"),
     // A word that the operator writes; the Bastion's own, so that the two cannot differ.
     ("config", "Vanguards"),
+    ("clock", "Clock"),
     ("peer", ""),
     ("api", "GateStatus"),
     // Plain values, shown as they are.

@@ -17,7 +17,7 @@ use bastion::{
 use futures::future::BoxFuture;
 use keys::{BootId, Epoch, KeyManager, OnionAddr};
 use parking_lot::Mutex;
-use postern::node::SystemClock;
+use postern::clock::SystemClock;
 use rand::RngExt as _;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
