@@ -14,10 +14,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use keys::{ApiToken, KdfCost, KeyManager, Oid, Passphrase};
 use postern::config::Config;
+use postern::data_dir::{DataDir, StagingError};
 use postern::graph::SaveError;
-use postern::node::{
-    self, BackedUp, BackupError, DataDir, DraftError, Progress, RestoreError, Step, Stopped,
-};
+use postern::node::{self, BackedUp, BackupError, Progress, RestoreError, Step, Stopped};
 use postern::op_context::Timestamp;
 use postern::schema::Schemas;
 use postern::services::identities;
@@ -323,7 +322,7 @@ fn a_folder_that_holds_something_is_left_alone() {
     fs::write(full.join("mine"), "x").unwrap();
     assert!(matches!(
         restore(&file, &full),
-        Err(RestoreError::Folder(DraftError::NotEmpty(_)))
+        Err(RestoreError::Folder(StagingError::NotEmpty(_)))
     ));
     assert_eq!(fs::read_dir(&full).unwrap().count(), 1);
     let empty = folder.at("empty");

@@ -28,8 +28,8 @@ use std::time::Duration;
 
 use keys::{ApiToken, KdfCost, KeyManager, Oid, OnionKey, Passphrase, SecretKey};
 use needles::{Needle, files_below, forms, found_in, text_forms};
+use postern::data_dir::DataDir;
 use postern::graph::SaveError;
-use postern::node::DataDir;
 use postern::op_context::Timestamp;
 use postern::schema::Schemas;
 use postern::services::identities;

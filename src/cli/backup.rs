@@ -16,7 +16,8 @@ use super::client::Client;
 use super::progress::ERASE;
 use super::show::{number, say, say_json, text, utc};
 use super::{Asking, Failure, folder, passphrase};
-use crate::node::{self, DataDir, Progress};
+use crate::data_dir::{self, DataDir};
+use crate::node::{self, Progress};
 
 /// How often to look how far the node is, and to show it.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -99,7 +100,7 @@ pub(super) async fn restore(
     passphrase_file: Option<PathBuf>,
     as_json: bool,
 ) -> Result<(), Failure> {
-    node::check_free(dir).map_err(|error| Failure::of(&error))?;
+    data_dir::check_free(dir).map_err(|error| Failure::of(&error))?;
     let passphrase = passphrase::read(passphrase_file.as_deref())?;
     let (file, dir) = (file.to_owned(), dir.to_owned());
     let mut line = Line::new(as_json);

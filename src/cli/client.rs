@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 
 use super::Failure;
 use crate::config::Config;
-use crate::node::DataDir;
+use crate::data_dir::DataDir;
 
 /// Longest answer that is read.
 const ANSWER_BYTES_MAX: usize = 64 << 20;

@@ -10,7 +10,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Failure, passphrase};
 use crate::config::{Config, ConfigError, LogConfig, LogFormat};
-use crate::node::{self, DataDir, Event, Hold, HoldError, Reloads};
+use crate::data_dir::{self, DataDir, DirLock, DirLockError};
+use crate::node::{self, Event, Reloads};
 use crate::schema::Schemas;
 
 /// Makes a node.
@@ -20,7 +21,7 @@ pub(super) async fn init(
     passphrase_file: Option<PathBuf>,
     json: bool,
 ) -> Result<(), Failure> {
-    node::check_free(dir).map_err(|error| Failure::of(&error))?;
+    data_dir::check_free(dir).map_err(|error| Failure::of(&error))?;
     let passphrase = passphrase::choose(passphrase_file.as_deref())?;
     if !json {
         eprintln!("Sealing the keys (a few seconds) …");
@@ -75,9 +76,9 @@ pub(super) fn load(path: &Path) -> Result<Config, Failure> {
 }
 
 /// Takes the node's folder, so that it does not start meanwhile. `instead`: what to do while it runs.
-pub(super) fn hold(config: &Config, instead: &str) -> Result<Hold, Failure> {
-    DataDir::of(config).hold().map_err(|error| match error {
-        HoldError::Running(_) => Failure::failed(format!("the node runs: {instead}")),
+pub(super) fn hold(config: &Config, instead: &str) -> Result<DirLock, Failure> {
+    DataDir::of(config).lock().map_err(|error| match error {
+        DirLockError::Running(_) => Failure::failed(format!("the node runs: {instead}")),
         error => Failure::of(&error),
     })
 }

@@ -12,7 +12,8 @@ use serde_json::json;
 use super::show::{say, say_json};
 use super::{Failure, NodeArgs, folder, passphrase};
 use crate::config::Config;
-use crate::node::{self, DataDir};
+use crate::data_dir::{DataDir, DirLock};
+use crate::node;
 
 /// Fewest digits of an oid that may stand for it.
 const PREFIX_DIGITS_MIN: usize = 4;
@@ -87,11 +88,11 @@ pub(super) struct Opening {
 struct Opened {
     config: Config,
     keys: KeyManager,
-    _hold: Option<node::Hold>,
+    _hold: Option<DirLock>,
 }
 
 impl Opening {
-    fn open(&self, hold: Option<(Config, node::Hold)>) -> Result<Opened, Failure> {
+    fn open(&self, hold: Option<(Config, DirLock)>) -> Result<Opened, Failure> {
         let (config, hold) = match hold {
             Some((config, hold)) => (config, Some(hold)),
             None => (folder::load(&self.node.config)?, None),

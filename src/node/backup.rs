@@ -12,15 +12,14 @@ use keys::backup::MAGIC;
 use keys::vault::VaultError;
 use keys::{KeyManager, crash_point};
 
-use super::DataDir;
 use super::archive::{
     self, ArchiveError, CHUNK_BYTES, CONFIG, DATABASE, KEYS, Manifest, Part, SCHEMAS, Writing,
 };
-use super::draft::{DraftError, create_new, files, sync_folder};
 use super::layout::{Layout, LayoutError};
 use super::progress::{Hear, Heard, Step, Stopped, is_stop, tell};
 use crate::clock::SystemClock;
 use crate::config::{Config, Problems};
+use crate::data_dir::{DataDir, StagingError, create_new, files, sync_folder};
 use crate::engine::Clock as _;
 use crate::op_context::Timestamp;
 use crate::schema::{SchemaError, Schemas};
@@ -68,7 +67,7 @@ pub enum BackupError {
     Unfit(PathBuf),
     /// The file system.
     #[error(transparent)]
-    Files(#[from] DraftError),
+    Files(#[from] StagingError),
     /// The database.
     #[error("cannot copy the database")]
     Store(#[from] StoreError),
@@ -94,7 +93,7 @@ struct Temporary(PathBuf);
 
 impl Temporary {
     /// Of this name; what an earlier run left there is removed.
-    fn at(path: PathBuf) -> Result<Self, DraftError> {
+    fn at(path: PathBuf) -> Result<Self, StagingError> {
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(files("remove", &path)(error))
@@ -112,12 +111,12 @@ impl Drop for Temporary {
 }
 
 /// Removes what a backup that was killed has left in the folder: a copy of the database. Only for who holds the folder.
-pub(super) fn tidy(data: &DataDir) -> Result<(), DraftError> {
+pub(super) fn tidy(data: &DataDir) -> Result<(), StagingError> {
     temporaries(data).map(drop)
 }
 
 /// The copy, and what SQLite may have had open beside one that was killed: it must not be taken for a part of the next.
-fn temporaries(data: &DataDir) -> Result<[Temporary; 2], DraftError> {
+fn temporaries(data: &DataDir) -> Result<[Temporary; 2], StagingError> {
     let copy = data.snapshot();
     Ok([
         Temporary::at(copy.with_extension("backup-journal"))?,
@@ -217,7 +216,7 @@ fn is_somebody_elses(draft: &Path) -> bool {
     !is_read || !MAGIC.starts_with(&begins)
 }
 
-fn length(path: &Path) -> Result<u64, DraftError> {
+fn length(path: &Path) -> Result<u64, StagingError> {
     Ok(fs::metadata(path).map_err(files("look at", path))?.len())
 }
 
@@ -294,7 +293,7 @@ fn manifest(
     Manifest::new(created.0, keys.peer_id().to_hex(), files)
 }
 
-fn open(path: &Path) -> Result<BufReader<File>, DraftError> {
+fn open(path: &Path) -> Result<BufReader<File>, StagingError> {
     let file = File::open(path).map_err(files("open", path))?;
     Ok(BufReader::with_capacity(CHUNK_BYTES, file))
 }

@@ -163,8 +163,9 @@ impl Now {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{DataDir, init};
+    use super::super::init;
     use super::*;
+    use crate::data_dir::DataDir;
     use keys::{KdfCost, Passphrase};
 
     fn made(parent: &std::path::Path) -> Backups {

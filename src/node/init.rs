@@ -1,6 +1,6 @@
 //! `postern init`: a new node's folder.
 //!
-//! Everything is made in a draft (`draft.rs`) that becomes the folder when it is whole, so that a crash leaves either no
+//! Everything is made in a draft (`src/data_dir/staging.rs`) that becomes the folder when it is whole, so that a crash leaves either no
 //! node or a node that starts. Never touches a folder that is not empty. Invariant: keys, database and token exist before
 //! the folder has its name.
 
@@ -11,19 +11,15 @@ use keys::vault::VaultError;
 use keys::{ApiToken, KdfCost, KeyManager, Oid, OnionAddr, Passphrase, PeerId, crash_point};
 use rand::SeedableRng as _;
 
-use super::DataDir;
-use super::draft::{Draft, DraftError, INIT, write_new};
 use crate::clock::SystemClock;
 use crate::config::{Config, FILE_NAME};
+use crate::data_dir::{DataDir, INIT, OPERATOR_LABEL, StagedDir, StagingError, write_new};
 use crate::engine::Clock as _;
 use crate::graph::SaveError;
 use crate::schema::{SchemaError, Schemas};
 use crate::services;
 use crate::state_engine::{CoreLimits, StateEngine};
 use crate::store::StoreError;
-
-/// Label of the token whose text lies in the folder.
-pub(super) const OPERATOR: &str = "operator";
 
 /// What was made.
 #[derive(Debug)]
@@ -45,7 +41,7 @@ pub struct Initialised {
 pub enum InitError {
     /// The folder.
     #[error(transparent)]
-    Folder(#[from] DraftError),
+    Folder(#[from] StagingError),
     /// The vault.
     #[error("cannot make the vault")]
     Vault(#[from] VaultError),
@@ -70,9 +66,9 @@ pub fn init(
     passphrase: &Passphrase,
     cost: KdfCost,
 ) -> Result<Initialised, InitError> {
-    let draft = Draft::begin(folder, INIT)?;
+    let draft = StagedDir::create(folder, INIT)?;
     let (peer_id, onion, identity) = fill(draft.path(), name, passphrase, cost)?;
-    draft.name()?;
+    draft.publish()?;
     Ok(Initialised {
         folder: folder.to_owned(),
         config: folder.join(FILE_NAME),
@@ -112,7 +108,7 @@ fn fill(
     )?;
     core.write(now, |graph| {
         services::identities::publish(graph, identity, name)?;
-        graph.tx().put_token(&token.hash(), OPERATOR, now)?;
+        graph.tx().put_token(&token.hash(), OPERATOR_LABEL, now)?;
         Ok::<_, SaveError>(())
     })?;
     drop(core);
@@ -145,7 +141,7 @@ mod tests {
         let again = init(&folder, None, &passphrase(), KdfCost::TEST);
         assert!(matches!(
             again,
-            Err(InitError::Folder(DraftError::NotEmpty(_)))
+            Err(InitError::Folder(StagingError::NotEmpty(_)))
         ));
         assert_eq!(
             fs::read_dir(parent.path()).unwrap().count(),

@@ -1,6 +1,6 @@
 //! `postern restore`: a node's folder out of a backup.
 //!
-//! Everything is laid out and checked in a draft (`draft.rs`) that becomes the folder when it is whole. Never writes
+//! Everything is laid out and checked in a draft (`src/data_dir/staging.rs`) that becomes the folder when it is whole. Never writes
 //! outside of it, never takes over a token, never lets the restored node go on where the old one may have gone on too: it
 //! begins a recovery, so that what may be older than what peers have waits until they were asked. Invariant: a folder
 //! that has its name holds a node that starts.
@@ -15,16 +15,15 @@ use keys::vault::VaultError;
 use keys::{ApiToken, BackupOpener, KeyManager, OnionAddr, Passphrase, PeerId, crash_point};
 use rand::SeedableRng as _;
 
-use super::DataDir;
 use super::archive::{self, ArchiveError, CHUNK_BYTES, CONFIG, DATABASE, KEYS, Part, SCHEMAS};
-use super::draft::{
-    Draft, DraftError, RESTORE, check_free, create_new, files, sync_folder, write_new,
-};
-use super::init::OPERATOR;
 use super::layout::{Layout, LayoutError};
 use super::progress::{Hear, Heard, Step, Stopped, is_stop, tell};
 use crate::clock::SystemClock;
 use crate::config::{Config, FILE_NAME};
+use crate::data_dir::{
+    DataDir, OPERATOR_LABEL, RESTORE, StagedDir, StagingError, check_free, create_new, files,
+    sync_folder, write_new,
+};
 use crate::engine::Clock as _;
 use crate::op_context::Timestamp;
 use crate::schema::{SchemaError, Schemas};
@@ -59,7 +58,7 @@ pub struct Restored {
 pub enum RestoreError {
     /// The folder, or a file in it.
     #[error(transparent)]
-    Folder(#[from] DraftError),
+    Folder(#[from] StagingError),
     /// The backup cannot be opened.
     #[error("{path}: cannot open it")]
     File {
@@ -116,7 +115,7 @@ pub fn restore(
     let sealed = File::open(file).map_err(cannot)?;
     // Before the folder: a wrong passphrase leaves no trace.
     let opened = BackupOpener::open(BufReader::with_capacity(CHUNK_BYTES, sealed), passphrase)?;
-    let draft = Draft::begin(folder, RESTORE)?;
+    let draft = StagedDir::create(folder, RESTORE)?;
     let mut unpacking = Unpacking {
         draft: draft.path(),
         layout: None,
@@ -141,7 +140,7 @@ pub fn restore(
     {
         sync_below(draft.path(), &within)?;
     }
-    draft.name()?;
+    draft.publish()?;
     Ok(Restored {
         folder: folder.to_owned(),
         config: folder.join(FILE_NAME),
@@ -204,7 +203,7 @@ fn no_config() -> RestoreError {
     ArchiveError::Content("its config is not the first file".into()).into()
 }
 
-fn make_folder(folder: &Path) -> Result<(), DraftError> {
+fn make_folder(folder: &Path) -> Result<(), StagingError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -249,8 +248,8 @@ fn make_its_own(
     let limits = super::core_limits(&layout.config);
     let mut core = StateEngine::open(&data.database(), schemas, keys, limits, Box::new(rng), now)?;
     core.write(now, |graph| {
-        graph.tx().remove_tokens(OPERATOR)?;
-        graph.tx().put_token(&token.hash(), OPERATOR, now)
+        graph.tx().remove_tokens(OPERATOR_LABEL)?;
+        graph.tx().put_token(&token.hash(), OPERATOR_LABEL, now)
     })?;
     crash_point("restore: token noted");
     core.begin_recovery(EpochReason::Restored, now)?;
@@ -259,7 +258,7 @@ fn make_its_own(
 }
 
 /// Waits until the names in `folder`, and its own in the folders above it up to `draft`, are on the disk.
-fn sync_below(draft: &Path, folder: &Path) -> Result<(), DraftError> {
+fn sync_below(draft: &Path, folder: &Path) -> Result<(), StagingError> {
     for folder in folder.ancestors().take_while(|folder| *folder != draft) {
         if folder.is_dir() {
             sync_folder(folder)?;

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use keys::vault::VaultError;
 use keys::{KeyManager, Oid, UnknownIdentity};
 
-use super::DataDir;
 use super::control::refusal;
 use crate::api::{ControlError, Whose};
 use crate::clock::SystemClock;
+use crate::data_dir::DataDir;
 use crate::engine::{Clock as _, EngineError};
 use crate::graph::SaveError;
 use crate::peer::Peers;

@@ -24,9 +24,9 @@ use super::backup;
 use super::control::NodeControl;
 use super::gatekeeper::Doorkeeper;
 use super::reload::{self, Reloads};
-use super::{DataDir, HoldError};
 use crate::clock::SystemClock;
 use crate::config::{Config, TransportKind};
+use crate::data_dir::{DataDir, DirLockError};
 use crate::engine::{Clock as _, Engine, EngineError};
 use crate::peer::{Peers, dialler::Dialler};
 use crate::schema::{SchemaError, Schemas};
@@ -75,7 +75,7 @@ pub enum Event {
 pub enum RunError {
     /// Another process runs on the same folder, or it cannot be locked.
     #[error(transparent)]
-    Hold(#[from] HoldError),
+    Lock(#[from] DirLockError),
     /// The file system.
     #[error("{path}: cannot {doing}")]
     Files {
@@ -124,7 +124,7 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let data = DataDir::of(&config);
-    let _hold = data.hold()?;
+    let _lock = data.lock()?;
     if let Err(error) = backup::tidy(&data) {
         tracing::warn!(%error, "what a backup has left behind stays");
     }

@@ -46,6 +46,7 @@ pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
             "toml_file",
         ],
     ),
+    ("data_dir", &["config"]),
     (
         "peer",
         &[
@@ -78,6 +79,7 @@ pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
             "api",
             "clock",
             "config",
+            "data_dir",
             "engine",
             "graph",
             "op_context",
@@ -89,7 +91,7 @@ pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
         ],
     ),
     // A client of the API, and what starts a node. It reads no data itself.
-    ("cli", &["api", "config", "node", "schema"]),
+    ("cli", &["api", "config", "data_dir", "node", "schema"]),
 ];
 
 /// The modules that may name the Bastion, and what of it; everything where nothing is named.

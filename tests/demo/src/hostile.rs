@@ -12,7 +12,7 @@ use bastion::{Applicant, Decision, Gate, GateConfig, Gatekeeper, Internal, Profi
 use futures::future::BoxFuture;
 use keys::{BootId, Epoch, KeyManager, Oid, OnionAddr, Passphrase, PeerId};
 use postern::clock::SystemClock;
-use postern::node::DataDir;
+use postern::data_dir::DataDir;
 use postern::object::{Attrs, Object, Value};
 use postern::peer::message::{Message, PackageBody};
 use postern::services::messages;

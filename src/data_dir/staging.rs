@@ -15,13 +15,13 @@ use keys::crash_point;
 /// Behind the folder's name and before the number of the process: what makes the draft.
 const MARKS: [&str; 2] = [INIT, RESTORE];
 /// Of a new node.
-pub(super) const INIT: &str = ".new-";
+pub(crate) const INIT: &str = ".new-";
 /// Of a node that comes out of a backup.
-pub(super) const RESTORE: &str = ".restoring-";
+pub(crate) const RESTORE: &str = ".restoring-";
 
 /// Why there is no folder.
 #[derive(Debug, thiserror::Error)]
-pub enum DraftError {
+pub enum StagingError {
     /// Something is there already.
     #[error("{0} exists and is not empty: choose another folder, or remove it if you are sure")]
     NotEmpty(PathBuf),
@@ -41,9 +41,9 @@ pub enum DraftError {
 }
 
 /// Says what was being done where.
-pub(super) fn files(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DraftError {
+pub(crate) fn files(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StagingError {
     let path = path.to_owned();
-    move |source| DraftError::Files {
+    move |source| StagingError::Files {
         doing,
         path,
         source,
@@ -53,37 +53,37 @@ pub(super) fn files(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) 
 /// Whether a node may be made there: nothing is, or an empty folder.
 ///
 /// # Errors
-/// [`DraftError::NotEmpty`] otherwise.
-pub fn check_free(folder: &Path) -> Result<(), DraftError> {
+/// [`StagingError::NotEmpty`] otherwise.
+pub fn check_free(folder: &Path) -> Result<(), StagingError> {
     let is_taken = match fs::read_dir(folder) {
         Ok(mut entries) => entries.next().is_some(),
         // A file, or a folder that cannot be looked into.
         Err(_) => fs::symlink_metadata(folder).is_ok(),
     };
     if is_taken {
-        return Err(DraftError::NotEmpty(folder.to_owned()));
+        return Err(StagingError::NotEmpty(folder.to_owned()));
     }
     Ok(())
 }
 
 /// A folder that is being filled; removed when dropped before it has its name.
 #[derive(Debug)]
-pub(super) struct Draft {
+pub(crate) struct StagedDir {
     path: PathBuf,
     folder: PathBuf,
     parent: PathBuf,
     /// Locked for as long as this process makes it.
     _lock: File,
-    is_named: bool,
+    is_published: bool,
 }
 
-impl Draft {
+impl StagedDir {
     /// An empty draft of `folder` of mode 0700, beside it. `mark` is [`INIT`] or [`RESTORE`].
-    pub(super) fn begin(folder: &Path, mark: &str) -> Result<Self, DraftError> {
+    pub(crate) fn create(folder: &Path, mark: &str) -> Result<Self, StagingError> {
         check_free(folder)?;
         let name = folder
             .file_name()
-            .ok_or_else(|| DraftError::NoName(folder.to_owned()))?;
+            .ok_or_else(|| StagingError::NoName(folder.to_owned()))?;
         let parent = folder
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty())
@@ -107,30 +107,30 @@ impl Draft {
             folder: folder.to_owned(),
             parent: parent.to_owned(),
             _lock: lock,
-            is_named: false,
+            is_published: false,
         })
     }
 
     /// Where to put what the folder shall hold.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Gives the folder its name, once its content is on the disk.
-    pub(super) fn name(mut self) -> Result<(), DraftError> {
+    pub(crate) fn publish(mut self) -> Result<(), StagingError> {
         sync_folder(&self.path)?;
         crash_point("draft: filled");
         // Over an empty folder of that name too: a rename replaces it.
         fs::rename(&self.path, &self.folder).map_err(files("name the folder", &self.folder))?;
-        self.is_named = true;
+        self.is_published = true;
         crash_point("draft: named");
         sync_folder(&self.parent)
     }
 }
 
-impl Drop for Draft {
+impl Drop for StagedDir {
     fn drop(&mut self) {
-        if !self.is_named {
+        if !self.is_published {
             // What is left is useless and may hold keys; that it cannot be removed changes nothing about the first error.
             let _ = fs::remove_dir_all(&self.path);
         }
@@ -138,7 +138,7 @@ impl Drop for Draft {
 }
 
 /// Removes drafts of the folder called `name` that nobody fills any more.
-fn remove_abandoned(parent: &Path, name: &OsStr) -> Result<(), DraftError> {
+fn remove_abandoned(parent: &Path, name: &OsStr) -> Result<(), StagingError> {
     let entries = fs::read_dir(parent).map_err(files("look into", parent))?;
     for entry in entries {
         let path = entry.map_err(files("look into", parent))?.path();
@@ -172,14 +172,14 @@ fn is_draft_of(found: &OsStr, name: &OsStr) -> bool {
 }
 
 /// Writes a new file of mode 0600, and waits until it is on the disk.
-pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), DraftError> {
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), StagingError> {
     let mut file = create_new(path)?;
     file.write_all(bytes).map_err(files("write", path))?;
     file.sync_all().map_err(files("write", path))
 }
 
 /// A new file of mode 0600.
-pub(super) fn create_new(path: &Path) -> Result<File, DraftError> {
+pub(crate) fn create_new(path: &Path) -> Result<File, StagingError> {
     File::options()
         .write(true)
         .create_new(true)
@@ -189,7 +189,7 @@ pub(super) fn create_new(path: &Path) -> Result<File, DraftError> {
 }
 
 /// Waits until a folder's names are on the disk.
-pub(super) fn sync_folder(folder: &Path) -> Result<(), DraftError> {
+pub(crate) fn sync_folder(folder: &Path) -> Result<(), StagingError> {
     File::open(folder)
         .and_then(|file| file.sync_all())
         .map_err(files("sync", folder))
@@ -203,21 +203,21 @@ mod tests {
     fn a_draft_is_gone_or_has_its_name() {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("node");
-        let draft = Draft::begin(&folder, INIT).unwrap();
+        let draft = StagedDir::create(&folder, INIT).unwrap();
         write_new(&draft.path().join("file"), b"x").unwrap();
         drop(draft);
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
-        let draft = Draft::begin(&folder, RESTORE).unwrap();
+        let draft = StagedDir::create(&folder, RESTORE).unwrap();
         write_new(&draft.path().join("file"), b"x").unwrap();
-        draft.name().unwrap();
+        draft.publish().unwrap();
         assert!(folder.join("file").is_file());
         assert!(matches!(
-            Draft::begin(&folder, INIT),
-            Err(DraftError::NotEmpty(_))
+            StagedDir::create(&folder, INIT),
+            Err(StagingError::NotEmpty(_))
         ));
         let file = parent.path().join("file");
         write_new(&file, b"x").unwrap();
-        assert!(matches!(check_free(&file), Err(DraftError::NotEmpty(_))));
+        assert!(matches!(check_free(&file), Err(StagingError::NotEmpty(_))));
     }
 
     #[test]
@@ -242,7 +242,7 @@ mod tests {
         fs::create_dir(&filled).unwrap();
         let lock = File::open(&filled).unwrap();
         lock.try_lock().unwrap();
-        let draft = Draft::begin(&at("node"), RESTORE).unwrap();
+        let draft = StagedDir::create(&at("node"), RESTORE).unwrap();
         assert!(kept.iter().all(|name| at(name).is_dir()));
         assert!(filled.is_dir(), "another process fills it");
         assert!(!abandoned.iter().any(|name| at(name).exists()));

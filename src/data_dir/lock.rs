@@ -1,20 +1,20 @@
 //! The lock of a node's folder: one process at a time writes there.
 //!
-//! Never waits. Invariant: who has a [`Hold`] is the only one, until it is dropped or the process ends, however it ends.
+//! Never waits. Invariant: who has a [`DirLock`] is the only one, until it is dropped or the process ends, however it ends.
 
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::PathBuf;
 
-use super::DataDir;
+use super::paths::DataDir;
 
 /// The folder is ours.
 #[derive(Debug)]
-pub struct Hold(#[expect(dead_code, reason = "open is locked")] File);
+pub struct DirLock(#[expect(dead_code, reason = "open is locked")] File);
 
 /// Why the folder is not ours.
 #[derive(Debug, thiserror::Error)]
-pub enum HoldError {
+pub enum DirLockError {
     /// Another process runs on the same folder.
     #[error("{0}: another process runs this node")]
     Running(PathBuf),
@@ -34,10 +34,10 @@ impl DataDir {
     /// Takes the folder for this process.
     ///
     /// # Errors
-    /// [`HoldError::Running`] where another process has it.
-    pub fn hold(&self) -> Result<Hold, HoldError> {
-        let path = self.lock();
-        let failed = |doing, source| HoldError::Files {
+    /// [`DirLockError::Running`] where another process has it.
+    pub fn lock(&self) -> Result<DirLock, DirLockError> {
+        let path = self.lock_file();
+        let failed = |doing, source| DirLockError::Files {
             doing,
             path: path.clone(),
             source,
@@ -49,15 +49,15 @@ impl DataDir {
             .open(&path)
             .map_err(|error| failed("open", error))?;
         match file.try_lock() {
-            Ok(()) => Ok(Hold(file)),
-            Err(TryLockError::WouldBlock) => Err(HoldError::Running(path)),
+            Ok(()) => Ok(DirLock(file)),
+            Err(TryLockError::WouldBlock) => Err(DirLockError::Running(path)),
             Err(TryLockError::Error(error)) => Err(failed("lock", error)),
         }
     }
 
     /// Whether a process runs on the folder: it holds the lock for as long as it lives.
     pub fn is_running(&self) -> bool {
-        let file = File::options().write(true).open(self.lock());
+        let file = File::options().write(true).open(self.lock_file());
         file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
     }
 }
@@ -71,11 +71,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let data = DataDir::at(folder.path());
         assert!(!data.is_running());
-        let hold = data.hold().unwrap();
+        let lock = data.lock().unwrap();
         assert!(data.is_running());
-        assert!(matches!(data.hold(), Err(HoldError::Running(_))));
-        drop(hold);
+        assert!(matches!(data.lock(), Err(DirLockError::Running(_))));
+        drop(lock);
         assert!(!data.is_running());
-        data.hold().unwrap();
+        data.lock().unwrap();
     }
 }
