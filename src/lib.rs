@@ -18,6 +18,7 @@ pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod core_limits;
 pub mod data_dir;
 pub mod domain;
 pub mod engine;

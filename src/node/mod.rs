@@ -9,7 +9,6 @@ mod archive;
 mod backup;
 mod backups;
 mod calibrate;
-
 mod control;
 mod gatekeeper;
 mod init;
@@ -30,29 +29,3 @@ pub use reload::Reloads;
 pub use restore::{RestoreError, Restored, restore};
 pub use rotation::check_may_rotate;
 pub use run::{Event, RunError, run};
-
-use crate::config::Config;
-use crate::graph::GraphLimits;
-use crate::state_engine::{AsideLimits, CoreLimits, PackageLimits, RecoveryLimits};
-
-/// The limits of the core that a config sets.
-fn core_limits(config: &Config) -> CoreLimits {
-    CoreLimits {
-        graph: GraphLimits {
-            object: config.limits.object(),
-            key_events_max: config.limits.key_events_max,
-        },
-        package: PackageLimits {
-            bytes_max: config.sync.package_bytes_max,
-            objects_max: config.sync.package_objects_max,
-        },
-        aside: AsideLimits {
-            parked_per_peer_max: config.limits.parked_per_peer_max,
-            rejects_per_peer_max: config.limits.rejects_per_peer_max,
-        },
-        quotas: config.quota.quotas(),
-        recovery: RecoveryLimits {
-            wait_ms: config.node.recovery_hours.saturating_mul(3_600_000),
-        },
-    }
-}

@@ -20,6 +20,7 @@ use super::layout::{Layout, LayoutError};
 use super::progress::{Hear, Heard, Step, Stopped, is_stop, tell};
 use crate::clock::SystemClock;
 use crate::config::{Config, FILE_NAME};
+use crate::core_limits::core_limits;
 use crate::data_dir::{
     DataDir, OPERATOR_LABEL, RESTORE, StagedDir, StagingError, check_free, create_new, files,
     sync_folder, write_new,
@@ -245,7 +246,7 @@ fn make_its_own(
         layout.schemas().as_deref(),
     )?);
     let now = SystemClock.now();
-    let limits = super::core_limits(&layout.config);
+    let limits = core_limits(&layout.config);
     let mut core = StateEngine::open(&data.database(), schemas, keys, limits, Box::new(rng), now)?;
     core.write(now, |graph| {
         graph.tx().remove_tokens(OPERATOR_LABEL)?;

@@ -26,6 +26,7 @@ use super::gatekeeper::Doorkeeper;
 use super::reload::{self, Reloads};
 use crate::clock::SystemClock;
 use crate::config::{Config, TransportKind};
+use crate::core_limits::core_limits;
 use crate::data_dir::{DataDir, DirLockError};
 use crate::engine::{Clock as _, Engine, EngineError};
 use crate::peer::{Peers, dialler::Dialler};
@@ -164,7 +165,7 @@ fn open_engine(
         &config.node.apps,
         config.schema_dir().as_deref(),
     )?);
-    let limits = super::core_limits(config);
+    let limits = core_limits(config);
     let rng = rand::rngs::StdRng::from_rng(&mut rand::rng());
     let core = StateEngine::open(
         &data.database(),

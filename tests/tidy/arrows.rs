@@ -46,6 +46,7 @@ pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
             "toml_file",
         ],
     ),
+    ("core_limits", &["config", "graph", "state_engine"]),
     ("data_dir", &["config"]),
     (
         "peer",
@@ -79,6 +80,7 @@ pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
             "api",
             "clock",
             "config",
+            "core_limits",
             "data_dir",
             "engine",
             "graph",
