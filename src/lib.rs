@@ -15,6 +15,7 @@
 
 pub mod acl;
 pub mod api;
+pub mod backup;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -13,10 +13,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use keys::{ApiToken, KdfCost, KeyManager, Oid, Passphrase};
+use postern::backup::{
+    self, BackedUp, BackupProgress, BackupStep, Cancelled, CreateBackupError, RestoreError,
+};
 use postern::config::Config;
 use postern::data_dir::{DataDir, StagingError};
 use postern::graph::SaveError;
-use postern::node::{self, BackedUp, BackupError, Progress, RestoreError, Step, Stopped};
+use postern::node;
 use postern::op_context::Timestamp;
 use postern::schema::Schemas;
 use postern::services::identities;
@@ -53,19 +56,19 @@ impl Folder {
         self.parent.path().join(name)
     }
 
-    fn backup(&self, out: &Path) -> Result<BackedUp, BackupError> {
+    fn backup(&self, out: &Path) -> Result<BackedUp, CreateBackupError> {
         self.backup_heard(out, &mut |_| ControlFlow::Continue(()))
     }
 
     fn backup_heard(
         &self,
         out: &Path,
-        hear: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<BackedUp, BackupError> {
+        hear: &mut dyn FnMut(BackupProgress) -> ControlFlow<()>,
+    ) -> Result<BackedUp, CreateBackupError> {
         let path = self.at("node").join("postern.toml");
         let config = Config::load(&path).unwrap();
         let keys = KeyManager::open(&DataDir::of(&config).keys(), &passphrase()).unwrap();
-        node::backup(&config, &keys, out, hear)
+        backup::create(&config, &keys, out, hear)
     }
 
     /// Names beside the node and in its folder, to see that nothing was left behind.
@@ -80,8 +83,8 @@ impl Folder {
     }
 }
 
-fn restore(file: &Path, folder: &Path) -> Result<node::Restored, RestoreError> {
-    node::restore(file, folder, &passphrase(), &mut |_| {
+fn restore(file: &Path, folder: &Path) -> Result<backup::Restored, RestoreError> {
+    backup::restore(file, folder, &passphrase(), &mut |_| {
         ControlFlow::Continue(())
     })
 }
@@ -188,7 +191,7 @@ fn the_vault_is_read_after_the_database_was_copied() {
     let (file, elsewhere) = (folder.at("backup"), folder.at("elsewhere"));
     let mut late = None;
     let done = folder.backup_heard(&file, &mut |progress| {
-        if progress.step == Step::Copying && progress.done_bytes > 0 {
+        if progress.step == BackupStep::Copying && progress.done_bytes > 0 {
             late = Some(add_identity(&mut core(&folder.at("node")), "Late"));
         }
         ControlFlow::Continue(())
@@ -226,7 +229,7 @@ fn nothing_but_the_backup_is_left_behind_and_it_is_not_written_over() {
     fs::write(folder.at("node").join("postern.db.backup"), "half").unwrap();
     fs::write(folder.at("backup.new"), "somebody's draft").unwrap();
     assert!(
-        matches!(folder.backup(&file), Err(BackupError::Exists(_))),
+        matches!(folder.backup(&file), Err(CreateBackupError::Exists(_))),
         "it is not ours"
     );
     fs::write(folder.at("backup.new"), "postern-backup\nhalf").unwrap();
@@ -240,11 +243,14 @@ fn nothing_but_the_backup_is_left_behind_and_it_is_not_written_over() {
     expected.sort();
     assert_eq!(folder.names(), expected);
     let bytes = fs::read(&file).unwrap();
-    assert!(matches!(folder.backup(&file), Err(BackupError::Exists(_))));
+    assert!(matches!(
+        folder.backup(&file),
+        Err(CreateBackupError::Exists(_))
+    ));
     assert_eq!(fs::read(&file).unwrap(), bytes);
     assert!(matches!(
         folder.backup(&folder.at("none/backup")),
-        Err(BackupError::NoName(_))
+        Err(CreateBackupError::NoName(_))
     ));
     assert_eq!(folder.names(), expected);
     use std::os::unix::fs::PermissionsExt as _;
@@ -258,7 +264,11 @@ fn nothing_but_the_backup_is_left_behind_and_it_is_not_written_over() {
 fn a_backup_that_is_stopped_leaves_nothing() {
     let folder = Folder::new();
     let before = folder.names();
-    for stop_at in [Step::Copying, Step::Sealing, Step::Verifying] {
+    for stop_at in [
+        BackupStep::Copying,
+        BackupStep::Sealing,
+        BackupStep::Verifying,
+    ] {
         let done = folder.backup_heard(&folder.at("backup"), &mut |progress| {
             if progress.step == stop_at {
                 ControlFlow::Break(())
@@ -267,7 +277,7 @@ fn a_backup_that_is_stopped_leaves_nothing() {
             }
         });
         assert!(
-            matches!(done, Err(BackupError::Stopped(Stopped))),
+            matches!(done, Err(CreateBackupError::Cancelled(Cancelled))),
             "{stop_at:?}: {done:?}"
         );
         assert_eq!(folder.names(), before, "{stop_at:?}");
@@ -298,7 +308,7 @@ fn cut_or_changed_files_and_other_passphrases_restore_nothing() {
     refused(b"", "empty");
     fs::write(&file, &whole).unwrap();
     let other = Passphrase::from_string("correct hors".into());
-    let wrong = node::restore(
+    let wrong = backup::restore(
         &file,
         &elsewhere,
         &other,
@@ -363,7 +373,7 @@ fn own_apps_come_along_and_folders_elsewhere_are_brought_in() {
     fs::write(outside.join("a:b.toml"), &own).unwrap();
     assert!(matches!(
         folder.backup(&folder.at("other")),
-        Err(BackupError::Unfit(_))
+        Err(CreateBackupError::Unfit(_))
     ));
 }
 
@@ -378,28 +388,28 @@ fn what_a_restore_would_refuse_is_no_backup() {
     // Edited since the node started, each in another way.
     let after = |text: &str, name: &str| {
         fs::write(&path, text).unwrap();
-        node::backup(&config, &keys, &folder.at(name), &mut |_| {
+        backup::create(&config, &keys, &folder.at(name), &mut |_| {
             ControlFlow::Continue(())
         })
     };
     let apps = "[node]\napps = [\"identities\", \"mine\"]\nschema_dir = \"own\"\n";
     assert!(matches!(
         after(apps, "backup"),
-        Err(BackupError::Schemas(_))
+        Err(CreateBackupError::Schemas(_))
     ));
     let outside = "node = { data_dir = \"/elsewhere\" }\n";
     assert!(matches!(
         after(outside, "backup"),
-        Err(BackupError::Layout(_))
+        Err(CreateBackupError::Layout(_))
     ));
     let nonsense = "[node]\nnonsense = 1\n";
     assert!(matches!(
         after(nonsense, "backup"),
-        Err(BackupError::Config(_))
+        Err(CreateBackupError::Config(_))
     ));
     assert!(matches!(
         after("", "backup.new"),
-        Err(BackupError::Reserved(_))
+        Err(CreateBackupError::Reserved(_))
     ));
     assert_eq!(folder.names(), before);
     after("", "backup").unwrap();

@@ -16,8 +16,8 @@ use super::client::Client;
 use super::progress::ERASE;
 use super::show::{number, say, say_json, text, utc};
 use super::{Asking, Failure, folder, passphrase};
+use crate::backup::{self, BackupProgress};
 use crate::data_dir::{self, DataDir};
-use crate::node::{self, Progress};
 
 /// How often to look how far the node is, and to show it.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -41,7 +41,7 @@ pub(super) async fn backup(
             let _hold = hold;
             let keys = keys::KeyManager::open(&DataDir::of(&config).keys(), &passphrase);
             let keys = keys.map_err(|error| Failure::of(&error))?;
-            let done = node::backup(&config, &keys, &out, &mut |progress| line.hear(progress));
+            let done = backup::create(&config, &keys, &out, &mut |progress| line.hear(progress));
             done.map_err(|error| Failure::of(&error))
         };
         let done = on_thread(making).await?;
@@ -105,7 +105,7 @@ pub(super) async fn restore(
     let (file, dir) = (file.to_owned(), dir.to_owned());
     let mut line = Line::new(as_json);
     let making = move || {
-        let done = node::restore(&file, &dir, &passphrase, &mut |progress| {
+        let done = backup::restore(&file, &dir, &passphrase, &mut |progress| {
             line.hear(progress)
         });
         done.map_err(|error| Failure::of(&error))
@@ -180,7 +180,7 @@ impl Line {
         }
     }
 
-    fn hear(&mut self, progress: Progress) -> ControlFlow<()> {
+    fn hear(&mut self, progress: BackupProgress) -> ControlFlow<()> {
         if self.last.is_none_or(|last| last.elapsed() >= LOOK_EVERY) {
             self.show(
                 progress.step.as_str(),

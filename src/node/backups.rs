@@ -13,10 +13,9 @@ use keys::KeyManager;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::task::JoinHandle;
 
-use super::backup::{BackedUp, BackupError, backup, check_target};
 use super::control::refusal;
-use super::progress::{Progress, Step};
 use crate::api::{BackupRow, ControlError};
+use crate::backup::{self, BackedUp, BackupProgress, BackupStep, CreateBackupError};
 use crate::config::Config;
 
 /// The backup that goes on, or the last one.
@@ -64,9 +63,9 @@ impl Backups {
                 "a backup is being made already: GET /api/backup",
             ));
         }
-        check_target(&path).map_err(|error| {
+        backup::check_target(&path).map_err(|error| {
             let code = match error {
-                BackupError::Exists(_) => "exists",
+                CreateBackupError::Exists(_) => "exists",
                 _ => "no_folder",
             };
             refusal(code, &error.to_string())
@@ -75,7 +74,7 @@ impl Backups {
             id: row.as_ref().map_or(1, |last| last.id + 1),
             path: path.display().to_string(),
             state: "running",
-            step: Step::Copying.as_str(),
+            step: BackupStep::Copying.as_str(),
             done_bytes: 0,
             total_bytes: 0,
             bytes: None,
@@ -86,7 +85,7 @@ impl Backups {
         *row = Some(begun.clone());
         let (now, config, keys) = (self.now.clone(), self.config.clone(), self.keys.clone());
         let making = tokio::task::spawn_blocking(move || {
-            let done = backup(&config, &keys, &path, &mut |progress| now.hear(progress));
+            let done = backup::create(&config, &keys, &path, &mut |progress| now.hear(progress));
             now.end(done);
         });
         *self.now.task.lock() = Some(making);
@@ -124,7 +123,7 @@ impl Now {
         }
     }
 
-    fn hear(&self, progress: Progress) -> ControlFlow<()> {
+    fn hear(&self, progress: BackupProgress) -> ControlFlow<()> {
         if let Some(row) = &mut *self.row() {
             row.step = progress.step.as_str();
             row.done_bytes = progress.done_bytes;
@@ -136,7 +135,7 @@ impl Now {
         }
     }
 
-    fn end(&self, done: Result<BackedUp, BackupError>) {
+    fn end(&self, done: Result<BackedUp, CreateBackupError>) {
         let mut row = self.row();
         let Some(row) = &mut *row else { return };
         match done {

@@ -5,27 +5,19 @@
 //! second process ran on the same folder.
 
 mod admission;
-mod archive;
-mod backup;
 mod backups;
 mod calibrate;
 mod control;
 mod gatekeeper;
 mod init;
-mod layout;
-mod progress;
 mod reload;
-mod restore;
 mod rotation;
 mod run;
 
 pub use admission::Admission;
-pub use backup::{BackedUp, BackupError, backup};
 pub use calibrate::calibrated;
 pub use gatekeeper::Doorkeeper;
 pub use init::{InitError, Initialised, init};
-pub use progress::{Hear, Progress, Step, Stopped};
 pub use reload::Reloads;
-pub use restore::{RestoreError, Restored, restore};
 pub use rotation::check_may_rotate;
 pub use run::{Event, RunError, run};

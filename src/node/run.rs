@@ -20,10 +20,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::admission::Admission;
-use super::backup;
 use super::control::NodeControl;
 use super::gatekeeper::Doorkeeper;
 use super::reload::{self, Reloads};
+use crate::backup;
 use crate::clock::SystemClock;
 use crate::config::{Config, TransportKind};
 use crate::core_limits::core_limits;
@@ -126,7 +126,7 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let data = DataDir::of(&config);
     let _lock = data.lock()?;
-    if let Err(error) = backup::tidy(&data) {
+    if let Err(error) = backup::remove_stale_files(&data) {
         tracing::warn!(%error, "what a backup has left behind stays");
     }
     let keys = Arc::new(KeyManager::open(&data.keys(), &passphrase)?);

@@ -49,6 +49,20 @@ pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
     ("core_limits", &["config", "graph", "state_engine"]),
     ("data_dir", &["config"]),
     (
+        "backup",
+        &[
+            "clock",
+            "config",
+            "core_limits",
+            "data_dir",
+            "engine",
+            "op_context",
+            "schema",
+            "state_engine",
+            "store",
+        ],
+    ),
+    (
         "peer",
         &[
             "config",
@@ -78,6 +92,7 @@ pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
         "node",
         &[
             "api",
+            "backup",
             "clock",
             "config",
             "core_limits",
@@ -93,7 +108,10 @@ pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
         ],
     ),
     // A client of the API, and what starts a node. It reads no data itself.
-    ("cli", &["api", "config", "data_dir", "node", "schema"]),
+    (
+        "cli",
+        &["api", "backup", "config", "data_dir", "node", "schema"],
+    ),
 ];
 
 /// The modules that may name the Bastion, and what of it; everything where nothing is named.

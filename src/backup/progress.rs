@@ -7,9 +7,9 @@ use std::ops::ControlFlow;
 
 /// How far a backup or a restore is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
+pub struct BackupProgress {
     /// What is being done.
-    pub step: Step,
+    pub step: BackupStep,
     /// Bytes that are done in this step.
     pub done_bytes: u64,
     /// Bytes that there are to do in it; 0 where that is not known.
@@ -18,7 +18,7 @@ pub struct Progress {
 
 /// Steps of a backup (the first three) and of a restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum BackupStep {
     /// The database is copied and the copy checked.
     Copying,
     /// All is sealed into the file.
@@ -31,7 +31,7 @@ pub enum Step {
     Checking,
 }
 
-impl Step {
+impl BackupStep {
     /// A short stable word.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -45,61 +45,70 @@ impl Step {
 }
 
 /// Hears how far it is, and says whether to go on.
-pub type Hear<'h> = dyn FnMut(Progress) -> ControlFlow<()> + 'h;
+pub type ProgressFn<'h> = dyn FnMut(BackupProgress) -> ControlFlow<()> + 'h;
 
 /// Whoever hears has said stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it was stopped")]
-pub struct Stopped;
+pub struct Cancelled;
 
 /// Tells the beginning or the end of a step.
-pub(super) fn tell(
-    hear: &mut Hear<'_>,
-    step: Step,
+pub(super) fn report(
+    on_progress: &mut ProgressFn<'_>,
+    step: BackupStep,
     done_bytes: u64,
     total_bytes: u64,
-) -> Result<(), Stopped> {
-    let progress = Progress {
+) -> Result<(), Cancelled> {
+    let progress = BackupProgress {
         step,
         done_bytes,
         total_bytes,
     };
-    match hear(progress) {
+    match on_progress(progress) {
         ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(()) => Err(Stopped),
+        ControlFlow::Break(()) => Err(Cancelled),
     }
 }
 
-/// A reader that tells how many bytes were read, and ends in an error of [`Stopped`] where it is to stop.
-pub(super) struct Heard<'r, 'h, R> {
+/// A reader that tells how many bytes were read, and ends in an error of [`Cancelled`] where it is to stop.
+pub(super) struct ProgressReader<'r, 'h, R> {
     reader: R,
-    hear: &'r mut Hear<'h>,
-    at: Progress,
+    on_progress: &'r mut ProgressFn<'h>,
+    at: BackupProgress,
 }
 
-impl<'r, 'h, R: Read> Heard<'r, 'h, R> {
-    pub(super) fn new(reader: R, hear: &'r mut Hear<'h>, step: Step, total_bytes: u64) -> Self {
-        let at = Progress {
+impl<'r, 'h, R: Read> ProgressReader<'r, 'h, R> {
+    pub(super) fn new(
+        reader: R,
+        on_progress: &'r mut ProgressFn<'h>,
+        step: BackupStep,
+        total_bytes: u64,
+    ) -> Self {
+        let at = BackupProgress {
             step,
             done_bytes: 0,
             total_bytes,
         };
-        Self { reader, hear, at }
+        Self {
+            reader,
+            on_progress,
+            at,
+        }
     }
 }
 
-impl<R: Read> Read for Heard<'_, '_, R> {
+impl<R: Read> Read for ProgressReader<'_, '_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.reader.read(buffer)?;
         self.at.done_bytes += count as u64;
-        match (self.hear)(self.at) {
+        match (self.on_progress)(self.at) {
             ControlFlow::Continue(()) => Ok(count),
-            ControlFlow::Break(()) => Err(io::Error::other(Stopped)),
+            ControlFlow::Break(()) => Err(io::Error::other(Cancelled)),
         }
     }
 }
 
 /// Whether an error of reading comes of a stop.
-pub(super) fn is_stop(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|cause| cause.is::<Stopped>())
+pub(super) fn is_cancelled(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|cause| cause.is::<Cancelled>())
 }

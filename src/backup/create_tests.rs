@@ -5,15 +5,15 @@ use std::ops::ControlFlow;
 
 use keys::{KdfCost, Passphrase};
 
-use super::super::init;
 use super::*;
+use crate::node::init;
 
 /// A node, and what its backup would hold.
 struct Made {
     parent: tempfile::TempDir,
     keys: KeyManager,
     manifest: Manifest,
-    parts: Vec<Small>,
+    parts: Vec<SmallFile>,
     snapshot: PathBuf,
 }
 
@@ -47,28 +47,28 @@ impl Made {
     fn sealed(&self) -> PathBuf {
         let draft = self.parent.path().join("draft");
         let _ = fs::remove_file(&draft);
-        let mut hear = |_| ControlFlow::Continue(());
+        let mut on_progress = |_| ControlFlow::Continue(());
         seal(
             &draft,
             &self.keys,
             &self.manifest,
             &self.parts,
             &self.snapshot,
-            &mut hear,
+            &mut on_progress,
         )
         .unwrap();
         draft
     }
 
-    fn verify(&self, draft: &Path) -> Result<(), BackupError> {
-        let mut hear = |_| ControlFlow::Continue(());
+    fn verify(&self, draft: &Path) -> Result<(), CreateBackupError> {
+        let mut on_progress = |_| ControlFlow::Continue(());
         verify(
             draft,
             &self.keys,
             &self.manifest,
             &self.parts,
             &self.snapshot,
-            &mut hear,
+            &mut on_progress,
         )
     }
 }
@@ -108,14 +108,19 @@ fn what_is_whole_and_not_what_was_to_be_kept_is_noticed() {
     let mut made = Made::new();
     let draft = made.sealed();
     overwrite(&made.snapshot, 5000, b"another byte");
-    assert!(matches!(made.verify(&draft), Err(BackupError::Differs(name)) if name == DATABASE));
+    assert!(
+        matches!(made.verify(&draft), Err(CreateBackupError::Differs(name)) if name == DATABASE)
+    );
     let draft = made.sealed();
     made.verify(&draft).unwrap();
     made.parts[1].bytes[40] ^= 1;
-    assert!(matches!(made.verify(&draft), Err(BackupError::Differs(name)) if name == KEYS));
+    assert!(matches!(made.verify(&draft), Err(CreateBackupError::Differs(name)) if name == KEYS));
     made.parts[1].bytes[40] ^= 1;
     made.manifest.created_ms += 1;
-    assert!(matches!(made.verify(&draft), Err(BackupError::Differs(_))));
+    assert!(matches!(
+        made.verify(&draft),
+        Err(CreateBackupError::Differs(_))
+    ));
 }
 
 #[test]
@@ -124,8 +129,8 @@ fn a_name_that_somebody_took_meanwhile_is_not_written_over() {
     let (draft, out) = (made.sealed(), made.parent.path().join("out"));
     fs::write(&out, "mine").unwrap();
     assert!(matches!(
-        give_name(&draft, &out),
-        Err(BackupError::Exists(_))
+        publish(&draft, &out),
+        Err(CreateBackupError::Exists(_))
     ));
     assert_eq!(fs::read(&out).unwrap(), b"mine");
 }

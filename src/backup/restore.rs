@@ -17,7 +17,7 @@ use rand::SeedableRng as _;
 
 use super::archive::{self, ArchiveError, CHUNK_BYTES, CONFIG, DATABASE, KEYS, Part, SCHEMAS};
 use super::layout::{Layout, LayoutError};
-use super::progress::{Hear, Heard, Step, Stopped, is_stop, tell};
+use super::progress::{BackupStep, Cancelled, ProgressFn, ProgressReader, is_cancelled, report};
 use crate::clock::SystemClock;
 use crate::config::{Config, FILE_NAME};
 use crate::core_limits::core_limits;
@@ -94,7 +94,7 @@ pub enum RestoreError {
     Token(#[source] keys::FileError),
     /// Whoever hears said stop.
     #[error(transparent)]
-    Stopped(#[from] Stopped),
+    Cancelled(#[from] Cancelled),
 }
 
 /// Makes a node in `folder` out of the backup `file`. The passphrase is the one that the vault had when it was made.
@@ -106,7 +106,7 @@ pub fn restore(
     file: &Path,
     folder: &Path,
     passphrase: &Passphrase,
-    hear: &mut Hear<'_>,
+    on_progress: &mut ProgressFn<'_>,
 ) -> Result<Restored, RestoreError> {
     check_free(folder)?;
     let cannot = |source| RestoreError::File {
@@ -121,14 +121,16 @@ pub fn restore(
         draft: draft.path(),
         layout: None,
     };
-    let manifest = archive::read(opened, |_, part, reader| unpacking.take(part, reader, hear))?;
+    let manifest = archive::read(opened, |_, part, reader| {
+        unpacking.take(part, reader, on_progress)
+    })?;
     let layout = unpacking.layout.ok_or_else(no_config)?;
     crash_point("restore: unpacked");
     let data = DataDir::at(&layout.data());
     let database_bytes = fs::metadata(data.database())
         .map_err(files("look at", &data.database()))?
         .len();
-    tell(hear, Step::Checking, 0, database_bytes)?;
+    report(on_progress, BackupStep::Checking, 0, database_bytes)?;
     store::check_whole(&data.database())?;
     let keys = Arc::new(KeyManager::open(&data.keys(), passphrase)?);
     if keys.peer_id().to_hex() != manifest.peer_id {
@@ -167,7 +169,7 @@ impl Unpacking<'_> {
         &mut self,
         part: &Part,
         reader: &mut dyn Read,
-        hear: &mut Hear<'_>,
+        on_progress: &mut ProgressFn<'_>,
     ) -> Result<(), RestoreError> {
         if part.name == CONFIG {
             let bytes = archive::read_small(reader)?;
@@ -183,8 +185,9 @@ impl Unpacking<'_> {
         match part.name.as_str() {
             KEYS => write_new(&data.keys(), &archive::read_small(reader)?)?,
             DATABASE => {
-                let mut heard = Heard::new(reader, hear, Step::Unpacking, part.bytes);
-                copy(&mut heard, &data.database())?;
+                let mut reading =
+                    ProgressReader::new(reader, on_progress, BackupStep::Unpacking, part.bytes);
+                copy(&mut reading, &data.database())?;
             }
             name => {
                 let folder = layout.schemas().ok_or_else(|| {
@@ -219,7 +222,7 @@ fn copy(reader: &mut dyn Read, path: &Path) -> Result<(), RestoreError> {
         let count = match reader.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => count,
-            Err(error) if is_stop(&error) => return Err(Stopped.into()),
+            Err(error) if is_cancelled(&error) => return Err(Cancelled.into()),
             Err(error) => return Err(ArchiveError::Stream("read the backup", error).into()),
         };
         let chunk = buffer.get(..count).unwrap_or_default();

@@ -16,7 +16,7 @@ use super::archive::{
     self, ArchiveError, CHUNK_BYTES, CONFIG, DATABASE, KEYS, Manifest, Part, SCHEMAS, Writing,
 };
 use super::layout::{Layout, LayoutError};
-use super::progress::{Hear, Heard, Step, Stopped, is_stop, tell};
+use super::progress::{BackupStep, Cancelled, ProgressFn, ProgressReader, is_cancelled, report};
 use crate::clock::SystemClock;
 use crate::config::{Config, Problems};
 use crate::data_dir::{DataDir, StagingError, create_new, files, sync_folder};
@@ -41,7 +41,7 @@ pub struct BackedUp {
 /// Why there is no backup. Nothing was left behind, but where the very last step failed: then the backup has its name, and
 /// the disk may lose that.
 #[derive(Debug, thiserror::Error)]
-pub enum BackupError {
+pub enum CreateBackupError {
     /// A file has the name already.
     #[error("{0} exists already: a backup is never written over another file")]
     Exists(PathBuf),
@@ -85,13 +85,13 @@ pub enum BackupError {
     Differs(String),
     /// The node stops.
     #[error(transparent)]
-    Stopped(#[from] Stopped),
+    Cancelled(#[from] Cancelled),
 }
 
 /// Removes a file that has done its duty, whatever happens.
-struct Temporary(PathBuf);
+struct TempPath(PathBuf);
 
-impl Temporary {
+impl TempPath {
     /// Of this name; what an earlier run left there is removed.
     fn at(path: PathBuf) -> Result<Self, StagingError> {
         match fs::remove_file(&path) {
@@ -103,7 +103,7 @@ impl Temporary {
     }
 }
 
-impl Drop for Temporary {
+impl Drop for TempPath {
     fn drop(&mut self) {
         // It may have become something else's name, or never been made.
         let _ = fs::remove_file(&self.0);
@@ -111,21 +111,21 @@ impl Drop for Temporary {
 }
 
 /// Removes what a backup that was killed has left in the folder: a copy of the database. Only for who holds the folder.
-pub(super) fn tidy(data: &DataDir) -> Result<(), StagingError> {
-    temporaries(data).map(drop)
+pub(crate) fn remove_stale_files(data: &DataDir) -> Result<(), StagingError> {
+    temp_paths(data).map(drop)
 }
 
 /// The copy, and what SQLite may have had open beside one that was killed: it must not be taken for a part of the next.
-fn temporaries(data: &DataDir) -> Result<[Temporary; 2], StagingError> {
+fn temp_paths(data: &DataDir) -> Result<[TempPath; 2], StagingError> {
     let copy = data.snapshot();
     Ok([
-        Temporary::at(copy.with_extension("backup-journal"))?,
-        Temporary::at(copy)?,
+        TempPath::at(copy.with_extension("backup-journal"))?,
+        TempPath::at(copy)?,
     ])
 }
 
 /// A file of the backup but the database, in memory.
-struct Small {
+struct SmallFile {
     name: String,
     bytes: Vec<u8>,
 }
@@ -135,33 +135,43 @@ struct Small {
 /// folder, and blocks for as long as it takes.
 ///
 /// # Errors
-/// See [`BackupError`].
-pub fn backup(
+/// See [`CreateBackupError`].
+pub fn create(
     config: &Config,
     keys: &KeyManager,
     out: &Path,
-    hear: &mut Hear<'_>,
-) -> Result<BackedUp, BackupError> {
+    on_progress: &mut ProgressFn<'_>,
+) -> Result<BackedUp, CreateBackupError> {
     let folder = check_target(out)?;
     let data = DataDir::of(config);
     // The database first: keys that are made meanwhile are in the vault before anything refers to them.
-    let [_journal, snapshot] = temporaries(&data)?;
-    tell(hear, Step::Copying, 0, length(&data.database())?)?;
+    let [_journal, snapshot] = temp_paths(&data)?;
+    report(
+        on_progress,
+        BackupStep::Copying,
+        0,
+        length(&data.database())?,
+    )?;
     let created = SystemClock.now();
     store::snapshot(&data.database(), &snapshot.0)?;
     crash_point("backup: database copied");
     store::check_whole(&snapshot.0)?;
     let database_bytes = length(&snapshot.0)?;
-    tell(hear, Step::Copying, database_bytes, database_bytes)?;
+    report(
+        on_progress,
+        BackupStep::Copying,
+        database_bytes,
+        database_bytes,
+    )?;
     let parts = gather(config, &data)?;
     let manifest = manifest(created, keys, &parts, database_bytes);
 
-    let draft = Temporary::at(draft_of(out))?;
-    seal(&draft.0, keys, &manifest, &parts, &snapshot.0, hear)?;
+    let draft = TempPath::at(draft_of(out))?;
+    seal(&draft.0, keys, &manifest, &parts, &snapshot.0, on_progress)?;
     crash_point("backup: sealed");
-    verify(&draft.0, keys, &manifest, &parts, &snapshot.0, hear)?;
+    verify(&draft.0, keys, &manifest, &parts, &snapshot.0, on_progress)?;
     let bytes = length(&draft.0)?;
-    give_name(&draft.0, out)?;
+    publish(&draft.0, out)?;
     crash_point("backup: named");
     drop(draft);
     sync_folder(folder)?;
@@ -176,22 +186,22 @@ pub fn backup(
 }
 
 /// Whether a backup can have that name; gives the folder that it will be in.
-pub(super) fn check_target(out: &Path) -> Result<&Path, BackupError> {
+pub(crate) fn check_target(out: &Path) -> Result<&Path, CreateBackupError> {
     if fs::symlink_metadata(out).is_ok() {
-        return Err(BackupError::Exists(out.to_owned()));
+        return Err(CreateBackupError::Exists(out.to_owned()));
     }
     let folder = match out.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
     if out.extension().is_some_and(|it| it == "new") {
-        return Err(BackupError::Reserved(out.to_owned()));
+        return Err(CreateBackupError::Reserved(out.to_owned()));
     }
-    if is_somebody_elses(&draft_of(out)) {
-        return Err(BackupError::Exists(draft_of(out)));
+    if is_foreign_file(&draft_of(out)) {
+        return Err(CreateBackupError::Exists(draft_of(out)));
     }
     if out.file_name().is_none() || !folder.is_dir() {
-        return Err(BackupError::NoName(out.to_owned()));
+        return Err(CreateBackupError::NoName(out.to_owned()));
     }
     Ok(folder)
 }
@@ -204,7 +214,7 @@ fn draft_of(out: &Path) -> PathBuf {
 }
 
 /// Whether a file has that name which no killed backup left: an empty one, or one that begins as a backup does.
-fn is_somebody_elses(draft: &Path) -> bool {
+fn is_foreign_file(draft: &Path) -> bool {
     let mut begins = Vec::new();
     let Ok(file) = File::open(draft) else {
         return fs::symlink_metadata(draft).is_ok();
@@ -222,7 +232,7 @@ fn length(path: &Path) -> Result<u64, StagingError> {
 
 /// The files but the database, as they are now: the node may have started under another config. What a restore would refuse
 /// is no backup.
-fn gather(config: &Config, data: &DataDir) -> Result<Vec<Small>, BackupError> {
+fn gather(config: &Config, data: &DataDir) -> Result<Vec<SmallFile>, CreateBackupError> {
     let mut parts = vec![
         read(CONFIG.into(), config.file())?,
         // Sealed, as it lies on the disk.
@@ -243,7 +253,7 @@ fn gather(config: &Config, data: &DataDir) -> Result<Vec<Small>, BackupError> {
 }
 
 /// The schema files of own apps.
-fn gather_schemas(folder: &Path) -> Result<Vec<Small>, BackupError> {
+fn gather_schemas(folder: &Path) -> Result<Vec<SmallFile>, CreateBackupError> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder).map_err(files("look into", folder))? {
         paths.push(entry.map_err(files("look into", folder))?.path());
@@ -254,13 +264,13 @@ fn gather_schemas(folder: &Path) -> Result<Vec<Small>, BackupError> {
         let name = path.file_name().and_then(|name| name.to_str());
         match name.filter(|name| archive::is_schema_name(name)) {
             Some(name) => read(format!("{SCHEMAS}{name}"), &path),
-            None => Err(BackupError::Unfit(path)),
+            None => Err(CreateBackupError::Unfit(path)),
         }
     };
     paths.into_iter().map(part).collect()
 }
 
-fn read(name: String, path: &Path) -> Result<Small, BackupError> {
+fn read(name: String, path: &Path) -> Result<SmallFile, CreateBackupError> {
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| {
@@ -269,16 +279,16 @@ fn read(name: String, path: &Path) -> Result<Small, BackupError> {
         })
         .map_err(files("read", path))?;
     if bytes.len() as u64 > archive::SMALL_BYTES_MAX {
-        return Err(BackupError::Unfit(path.to_owned()));
+        return Err(CreateBackupError::Unfit(path.to_owned()));
     }
-    Ok(Small { name, bytes })
+    Ok(SmallFile { name, bytes })
 }
 
 /// The database is the last: a restore has the config by then, which says where it goes.
 fn manifest(
     created: Timestamp,
     keys: &KeyManager,
-    parts: &[Small],
+    parts: &[SmallFile],
     database_bytes: u64,
 ) -> Manifest {
     let small = parts.iter().map(|part| Part {
@@ -302,11 +312,11 @@ fn seal(
     draft: &Path,
     keys: &KeyManager,
     manifest: &Manifest,
-    parts: &[Small],
+    parts: &[SmallFile],
     snapshot: &Path,
-    hear: &mut Hear<'_>,
-) -> Result<(), BackupError> {
-    let failed = |doing| move |error| BackupError::Files(files(doing, draft)(error));
+    on_progress: &mut ProgressFn<'_>,
+) -> Result<(), CreateBackupError> {
+    let failed = |doing| move |error| CreateBackupError::Files(files(doing, draft)(error));
     let file = create_new(draft)?;
     let sealer = keys.backup_sealer(&mut rand::rng())?;
     let writer = sealer
@@ -324,10 +334,10 @@ fn seal(
         )?;
     }
     let bytes = length(snapshot)?;
-    let mut heard = Heard::new(open(snapshot)?, hear, Step::Sealing, bytes);
+    let mut reading = ProgressReader::new(open(snapshot)?, on_progress, BackupStep::Sealing, bytes);
     writing
-        .add(DATABASE, bytes, manifest.created_ms, &mut heard)
-        .map_err(or_stopped)?;
+        .add(DATABASE, bytes, manifest.created_ms, &mut reading)
+        .map_err(or_cancelled)?;
     let mut writer = writing.finish()?.finish().map_err(failed("write"))?;
     writer.flush().map_err(failed("write"))?;
     crash_point("backup: written");
@@ -338,9 +348,9 @@ fn seal(
 }
 
 /// A stop comes through the stream as an error of reading.
-fn or_stopped(error: ArchiveError) -> BackupError {
+fn or_cancelled(error: ArchiveError) -> CreateBackupError {
     match error {
-        ArchiveError::Stream(_, cause) if is_stop(&cause) => Stopped.into(),
+        ArchiveError::Stream(_, cause) if is_cancelled(&cause) => Cancelled.into(),
         error => error.into(),
     }
 }
@@ -350,25 +360,26 @@ fn verify(
     draft: &Path,
     keys: &KeyManager,
     manifest: &Manifest,
-    parts: &[Small],
+    parts: &[SmallFile],
     snapshot: &Path,
-    hear: &mut Hear<'_>,
-) -> Result<(), BackupError> {
+    on_progress: &mut ProgressFn<'_>,
+) -> Result<(), CreateBackupError> {
     let opened = keys.open_backup(open(draft)?)?;
     let read = archive::read(opened, |_, part, reader| {
-        let mut heard = Heard::new(reader, &mut *hear, Step::Verifying, part.bytes);
+        let mut reading =
+            ProgressReader::new(reader, &mut *on_progress, BackupStep::Verifying, part.bytes);
         let is_same = match parts.iter().find(|small| small.name == part.name) {
-            Some(small) => is_same(&mut heard, &mut small.bytes.as_slice()),
-            None => is_same(&mut heard, &mut open(snapshot)?),
+            Some(small) => is_same(&mut reading, &mut small.bytes.as_slice()),
+            None => is_same(&mut reading, &mut open(snapshot)?),
         };
         match is_same {
             Ok(true) => Ok(()),
-            Ok(false) => Err(BackupError::Differs(part.name.clone())),
-            Err(error) => Err(or_stopped(ArchiveError::Stream("read the backup", error))),
+            Ok(false) => Err(CreateBackupError::Differs(part.name.clone())),
+            Err(error) => Err(or_cancelled(ArchiveError::Stream("read the backup", error))),
         }
     })?;
     if read != *manifest {
-        return Err(BackupError::Differs("the manifest".into()));
+        return Err(CreateBackupError::Differs("the manifest".into()));
     }
     Ok(())
 }
@@ -402,11 +413,11 @@ fn fill(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
 
 /// A link, unlike a rename, fails where somebody was quicker. Where the file system has none (FAT), it is renamed after a
 /// look.
-fn give_name(draft: &Path, out: &Path) -> Result<(), BackupError> {
+fn publish(draft: &Path, out: &Path) -> Result<(), CreateBackupError> {
     match fs::hard_link(draft, out) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            Err(BackupError::Exists(out.to_owned()))
+            Err(CreateBackupError::Exists(out.to_owned()))
         }
         Err(_) => {
             check_target(out)?;
@@ -416,5 +427,5 @@ fn give_name(draft: &Path, out: &Path) -> Result<(), BackupError> {
 }
 
 #[cfg(test)]
-#[path = "backup_tests.rs"]
+#[path = "create_tests.rs"]
 mod tests;

@@ -1,0 +1,18 @@
+//! Sealed backups of a node: their format, how one is made, and how one becomes a node again.
+//!
+//! Input: a config, a vault and a database, or a backup file with its passphrase. Output: a file, or a data folder. A file
+//! has its final name only after its content was read back and compared. Tested in the files beside this one,
+//! `tests/backup.rs`, and `tests/crash.rs`.
+
+mod archive;
+mod create;
+mod layout;
+mod progress;
+mod restore;
+
+pub use archive::ArchiveError;
+pub use create::{BackedUp, CreateBackupError, create};
+pub(crate) use create::{check_target, remove_stale_files};
+pub use layout::LayoutError;
+pub use progress::{BackupProgress, BackupStep, Cancelled, ProgressFn};
+pub use restore::{RestoreError, Restored, restore};
