@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod acl;
+pub mod admission;
 pub mod api;
 pub mod backup;
 pub mod cli;

@@ -21,9 +21,9 @@ use bastion::{
 use futures::future::BoxFuture;
 use keys::{BootId, Epoch, KeyManager, Oid, PeerId, SignedObject};
 use live::{ALL_APPS, HandClock, LiveNode, by_hand};
+use postern::admission::NodeGatekeeper;
 use postern::config::{AdmissionConfig, Policy};
 use postern::graph::GraphManager;
-use postern::node::Doorkeeper;
 use postern::op_context::Timestamp;
 use postern::peer::DialError;
 use postern::peer::dialler::Reached;
@@ -222,14 +222,14 @@ async fn a_refused_stranger_does_not_wait_again_before_its_time() {
 async fn who_is_refused_between_its_admission_and_its_session_has_none() {
     let net = MemoryNet::new();
     let (alice, bob) = (alice(&net, Policy::Open).await, Stranger::new(2));
-    let doorkeeper = Doorkeeper {
+    let gatekeeper = NodeGatekeeper {
         peers: alice.peers.clone(),
-        admission: alice.admission.clone(),
+        policy: alice.admission.clone(),
         boot_id: BootId::from_bytes([1; 16]),
         identities_max: 8,
     };
     let (keys, clock) = (alice.keys.clone(), Arc::new(alice.clock.clone()));
-    let gate = Gate::new(GateConfig::default(), keys, Arc::new(doorkeeper), clock);
+    let gate = Gate::new(GateConfig::default(), keys, Arc::new(gatekeeper), clock);
     let (admitted, mut admissions) = tokio::sync::mpsc::unbounded_channel();
     let (listener, stop) = (net.listen(alice.onion()), CancellationToken::new());
     let serving = gate.serve(
@@ -266,7 +266,7 @@ async fn under_allowlist_only_who_is_known_gets_in() {
     let (bob, carol) = (node(&net, "Bob", 2).await, node(&net, "Carol", 3).await);
     refused(dial(&bob, &alice).await, RefusalCode::Policy);
     assert_eq!(pending(&alice).await, []);
-    alice.admission.take_over(AdmissionConfig {
+    alice.admission.replace(AdmissionConfig {
         policy: Policy::Allowlist,
         allow: vec![bob.peer_id()],
         ..AdmissionConfig::default()

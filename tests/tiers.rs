@@ -441,7 +441,7 @@ async fn a_running_node_forgets_by_itself_soon_after_its_start_and_then_hourly()
         .await
         .unwrap();
     node.clock.advance_days(2);
-    node.admission.take_over(AdmissionConfig {
+    node.admission.replace(AdmissionConfig {
         untrusted_idle_days: 1,
         ..AdmissionConfig::default()
     });

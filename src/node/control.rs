@@ -12,10 +12,10 @@ use futures::future::BoxFuture;
 use keys::{KeyManager, Oid, OnionAddr, PeerId};
 use parking_lot::Mutex;
 
-use super::admission::Admission;
 use super::backups::Backups;
 use super::rotation::Keyring;
 use super::run::Event;
+use crate::admission::ActivePolicy;
 use crate::api::{
     AdmissionStatus, BackupRow, Control, ControlError, DialRow, Dialled, Heed, NodeStatus,
     SessionRow, SyncDirection, SyncReport, Whose,
@@ -32,7 +32,7 @@ pub(super) struct NodeControl {
     peers: Peers,
     gate: Gate,
     keys: Arc<KeyManager>,
-    admission: Admission,
+    policy: ActivePolicy,
     backups: Backups,
     dialler: OnceLock<Dialler>,
     network: Mutex<String>,
@@ -46,14 +46,14 @@ impl NodeControl {
         peers: Peers,
         gate: Gate,
         keys: Arc<KeyManager>,
-        admission: Admission,
+        policy: ActivePolicy,
     ) -> Self {
         Self {
             backups: Backups::new(config.clone(), keys.clone()),
             peers,
             gate,
             keys,
-            admission,
+            policy,
             dialler: OnceLock::new(),
             network: Mutex::new("starting".into()),
             tor: Mutex::new(None),
@@ -213,13 +213,13 @@ impl Control for NodeControl {
 
     fn admission(&self) -> AdmissionStatus {
         AdmissionStatus {
-            config: self.admission.get(),
-            by_hand: self.admission.is_by_hand(),
+            config: self.policy.get(),
+            by_hand: self.policy.is_overridden(),
         }
     }
 
     fn set_policy(&self, policy: Policy) {
-        self.admission.set_policy(policy);
+        self.policy.set_policy(policy);
         tracing::info!(
             policy = policy.as_str(),
             "the operator changed the policy of admission"

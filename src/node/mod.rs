@@ -4,19 +4,15 @@
 //! stops first. Invariant: when [`run()`] returns, every task is over, all that was acknowledged is on disk, and no
 //! second process ran on the same folder.
 
-mod admission;
 mod backups;
 mod calibrate;
 mod control;
-mod gatekeeper;
 mod init;
 mod reload;
 mod rotation;
 mod run;
 
-pub use admission::Admission;
 pub use calibrate::calibrated;
-pub use gatekeeper::Doorkeeper;
 pub use init::{InitError, Initialised, init};
 pub use reload::Reloads;
 pub use rotation::check_may_rotate;

@@ -7,7 +7,7 @@ use std::convert::Infallible;
 
 use tokio::sync::mpsc;
 
-use super::admission::Admission;
+use crate::admission::ActivePolicy;
 use crate::config::{Config, ConfigError};
 
 /// What was read each time that the operator asked for it (SIGHUP).
@@ -19,13 +19,13 @@ const CHANGEABLE: &str = "admission.";
 /// Takes over what is read, for as long as it is polled.
 pub(super) async fn follow(
     running: &Config,
-    admission: &Admission,
+    active: &ActivePolicy,
     mut reloads: Reloads,
 ) -> Infallible {
     while let Some(read) = reloads.recv().await {
-        match take_over(running, admission, read) {
+        match replace(running, active, read) {
             Ok(waiting) => {
-                let policy = admission.get().policy.as_str();
+                let policy = active.get().policy.as_str();
                 tracing::info!(policy, "the config was read again: [admission] is in force");
                 for key in waiting {
                     tracing::warn!(key, "changed in the config: takes effect at the next start");
@@ -49,15 +49,15 @@ pub(super) async fn follow(
 }
 
 /// Puts `[admission]` in force; gives the other keys that differ from what runs.
-fn take_over(
+fn replace(
     running: &Config,
-    admission: &Admission,
+    active: &ActivePolicy,
     read: Result<Config, ConfigError>,
 ) -> Result<Vec<String>, ConfigError> {
     let read = read?;
     let mut waiting = running.differences(&read);
     waiting.retain(|key| !key.starts_with(CHANGEABLE));
-    admission.take_over(read.admission);
+    active.replace(read.admission);
     Ok(waiting)
 }
 
@@ -75,23 +75,23 @@ mod tests {
     #[test]
     fn the_table_of_admission_is_taken_over_and_other_keys_are_named() {
         let running = read("[sync]\ndials_max = 3\n").unwrap();
-        let admission = Admission::new(running.admission.clone());
-        admission.set_policy(Policy::Allowlist);
+        let active = ActivePolicy::new(running.admission.clone());
+        active.set_policy(Policy::Allowlist);
         let text = "[admission]\npolicy = \"approve\"\npending_max = 9\n[sync]\ndials_max = 4\n[api]\nrequests_max = 9\n";
-        let waiting = take_over(&running, &admission, read(text)).unwrap();
+        let waiting = replace(&running, &active, read(text)).unwrap();
         assert_eq!(waiting, ["api.requests_max", "sync.dials_max"]);
-        let now = admission.get();
+        let now = active.get();
         assert_eq!((now.policy, now.pending_max), (Policy::Approve, 9));
-        assert!(!admission.is_by_hand());
+        assert!(!active.is_overridden());
     }
 
     #[test]
     fn a_wrong_file_leaves_what_was_in_force_and_says_where_it_is_wrong() {
         let running = read("").unwrap();
-        let admission = Admission::new(running.admission.clone());
-        admission.set_policy(Policy::Allowlist);
+        let active = ActivePolicy::new(running.admission.clone());
+        active.set_policy(Policy::Allowlist);
         let wrong = read("[admission]\npolicy = \"approve\"\npending_max = 0\n");
-        let error = take_over(&running, &admission, wrong).unwrap_err();
+        let error = replace(&running, &active, wrong).unwrap_err();
         assert!(
             error
                 .to_string()
@@ -99,7 +99,7 @@ mod tests {
             "{error}"
         );
         assert_eq!(
-            (admission.get().policy, admission.is_by_hand()),
+            (active.get().policy, active.is_overridden()),
             (Policy::Allowlist, true)
         );
     }
@@ -107,7 +107,7 @@ mod tests {
     #[tokio::test]
     async fn what_comes_through_the_channel_is_in_force() {
         let running = read("").unwrap();
-        let admission = Admission::new(running.admission.clone());
+        let active = ActivePolicy::new(running.admission.clone());
         let (send, reloads) = mpsc::channel(1);
         let reading = async {
             send.send(read("[admission]\npolicy = \"approve\"\n"))
@@ -119,9 +119,9 @@ mod tests {
         };
         tokio::select! {
             biased;
-            never = follow(&running, &admission, reloads) => match never {},
+            never = follow(&running, &active, reloads) => match never {},
             () = reading => {}
         }
-        assert_eq!(admission.get().policy, Policy::Approve);
+        assert_eq!(active.get().policy, Policy::Approve);
     }
 }

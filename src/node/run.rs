@@ -19,10 +19,9 @@ use rand::{Rng as _, SeedableRng as _};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::admission::Admission;
 use super::control::NodeControl;
-use super::gatekeeper::Doorkeeper;
 use super::reload::{self, Reloads};
+use crate::admission::{ActivePolicy, NodeGatekeeper};
 use crate::backup;
 use crate::clock::SystemClock;
 use crate::config::{Config, TransportKind};
@@ -188,7 +187,7 @@ struct Running {
     engine: Engine,
     keys: Arc<KeyManager>,
     peers: Peers,
-    admission: Admission,
+    policy: ActivePolicy,
     gate: Gate,
     token: CancellationToken,
 }
@@ -203,24 +202,24 @@ impl Running {
         let peers = Peers::new(engine.clone(), config.sync.clone(), token.clone());
         let mut boot_id = [0; 16];
         rand::rng().fill_bytes(&mut boot_id);
-        let admission = Admission::new(config.admission.clone());
-        let doorkeeper = Doorkeeper {
+        let policy = ActivePolicy::new(config.admission.clone());
+        let gatekeeper = NodeGatekeeper {
             peers: peers.clone(),
-            admission: admission.clone(),
+            policy: policy.clone(),
             boot_id: BootId::from_bytes(boot_id),
             identities_max: config.bastion.identities_max,
         };
         let gate = Gate::new(
             config.bastion.clone(),
             keys.clone(),
-            Arc::new(doorkeeper),
+            Arc::new(gatekeeper),
             Arc::new(SystemClock),
         );
         Self {
             engine,
             keys,
             peers,
-            admission,
+            policy,
             gate,
             token,
         }
@@ -239,7 +238,7 @@ impl Running {
             self.peers.clone(),
             self.gate.clone(),
             self.keys.clone(),
-            self.admission.clone(),
+            self.policy.clone(),
         ));
         let tell = control.listening_to(tell);
         let api = self.start_api(config, data, control.clone(), &tell).await?;
@@ -247,7 +246,7 @@ impl Running {
         let result = tokio::select! {
             biased;
             () = stop => Ok(()),
-            never = reload::follow(config, &self.admission, reloads) => match never {},
+            never = reload::follow(config, &self.policy, reloads) => match never {},
             result = network => result,
         };
         self.token.cancel();
@@ -306,9 +305,9 @@ impl Running {
             self.token.clone(),
         );
         control.connected(dialler.clone());
-        let admission = self.admission.clone();
+        let policy = self.policy.clone();
         self.peers
-            .keep_forgetting(move || admission.get().untrusted_idle_days);
+            .keep_forgetting(move || policy.get().untrusted_idle_days);
         self.peers.keep_watching_recovery();
         for peer in &config.peers {
             dialler.keep(peer.onion);

@@ -18,10 +18,10 @@ use bastion::{Gate, GateConfig};
 use keys::TraceId;
 use keys::vault::VaultError;
 use keys::{BootId, KeyManager, Oid, OnionAddr, PeerId};
+use postern::admission::{ActivePolicy, NodeGatekeeper};
 use postern::config::{AdmissionConfig, SyncConfig};
 use postern::engine::{Clock, Engine};
 use postern::graph::{Draft, SaveError, Saved};
-use postern::node::{Admission, Doorkeeper};
 use postern::object::Attrs;
 use postern::op_context::{OpContext, Timestamp};
 use postern::peer::dialler::Dialler;
@@ -77,7 +77,7 @@ pub struct LiveNode {
     pub peers: Peers,
     pub dialler: Dialler,
     pub identity: Oid,
-    pub admission: Admission,
+    pub admission: ActivePolicy,
     pub gate: Gate,
     pub clock: HandClock,
     life: Life,
@@ -176,7 +176,7 @@ impl LiveNode {
             graph.save_identity(identity, Some(name))
         })
         .unwrap();
-        let admission = Admission::new(life.setup.admission.clone());
+        let admission = ActivePolicy::new(life.setup.admission.clone());
         Self::run(net, life, keys, (identity, clock, admission), core)
     }
 
@@ -201,7 +201,7 @@ impl LiveNode {
             drop(core);
             core = open(&life, &keys, &clock);
         }
-        let admission = Admission::new(life.setup.admission.clone());
+        let admission = ActivePolicy::new(life.setup.admission.clone());
         Self::run(net, life, keys, (identity, clock, admission), core)
     }
 
@@ -228,7 +228,7 @@ impl LiveNode {
         drop((engine, peers, dialler, gate));
         life.setup.start += 1;
         let core = open(&life, &keys, &clock);
-        let admission = Admission::new((*admission.get()).clone());
+        let admission = ActivePolicy::new((*admission.get()).clone());
         Self::run(net, life, keys, (identity, clock, admission), core)
     }
 
@@ -236,15 +236,15 @@ impl LiveNode {
         net: &MemoryNet,
         life: Life,
         keys: Arc<KeyManager>,
-        (identity, clock, admission): (Oid, HandClock, Admission),
+        (identity, clock, admission): (Oid, HandClock, ActivePolicy),
         core: StateEngine,
     ) -> Self {
         let engine = Engine::inline(core, Arc::new(clock.clone()));
         let stop = CancellationToken::new();
         let peers = Peers::new(engine.clone(), life.setup.sync.clone(), stop.clone());
-        let doorkeeper = Doorkeeper {
+        let gatekeeper = NodeGatekeeper {
             peers: peers.clone(),
-            admission: admission.clone(),
+            policy: admission.clone(),
             boot_id: boot_id(life.seed, life.setup.start),
             identities_max: 8,
         };
@@ -257,7 +257,7 @@ impl LiveNode {
         let gate = Gate::new(
             config,
             keys.clone(),
-            Arc::new(doorkeeper),
+            Arc::new(gatekeeper),
             Arc::new(clock.clone()),
         );
         let listener = net.listen(keys.onion());

@@ -73,6 +73,18 @@ pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
             "store",
         ],
     ),
+    // Above `peer`: whether a session slot is free is one of the facts.
+    (
+        "admission",
+        &[
+            "config",
+            "engine",
+            "op_context",
+            "peer",
+            "services",
+            "store",
+        ],
+    ),
     // Never `peer`: what the API shows of sessions, it is given by the node through a trait.
     (
         "api",
@@ -91,6 +103,7 @@ pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
     (
         "node",
         &[
+            "admission",
             "api",
             "backup",
             "clock",
@@ -123,6 +136,7 @@ const BASTION_IN: &[(&str, &str)] = &[
     // A word that the operator writes; the Bastion's own, so that the two cannot differ.
     ("config", "Vanguards"),
     ("clock", "Clock"),
+    ("admission", ""),
     ("peer", ""),
     ("api", "GateStatus"),
     // Plain values, shown as they are.

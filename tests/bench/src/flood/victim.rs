@@ -11,10 +11,10 @@ use anyhow::{Context as _, Result};
 use bastion::transport::TorWatch;
 use bastion::{Clock, Gate, GateConfig};
 use keys::BootId;
+use postern::admission::{ActivePolicy, NodeGatekeeper};
 use postern::clock::SystemClock;
 use postern::config::{AdmissionConfig, SyncConfig};
 use postern::engine::Engine;
-use postern::node::{Admission, Doorkeeper};
 use postern::peer::Peers;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -62,9 +62,9 @@ pub(super) async fn run(setting: &Value) -> Result<()> {
     let stop = CancellationToken::new();
     let peers = Peers::new(engine, answering(), stop.clone());
     let config = GateConfig::default();
-    let doorkeeper = Doorkeeper {
+    let gatekeeper = NodeGatekeeper {
         peers: peers.clone(),
-        admission: Admission::new(AdmissionConfig::default()),
+        policy: ActivePolicy::new(AdmissionConfig::default()),
         boot_id: BootId::from_bytes([7; 16]),
         identities_max: config.identities_max,
     };
@@ -72,7 +72,7 @@ pub(super) async fn run(setting: &Value) -> Result<()> {
     let gate = Gate::new(
         config,
         node.keys.clone(),
-        Arc::new(doorkeeper),
+        Arc::new(gatekeeper),
         clock.clone(),
     );
     let ground = Ground::join(setting).await?;

@@ -7,7 +7,8 @@ use bastion::{Applicant, Decision, Gatekeeper, Internal, Profile, RefusalCode};
 use futures::future::BoxFuture;
 use keys::{BootId, VerifiedChain};
 
-use super::admission::{Admission, Facts, Judgement, judge};
+use super::current::ActivePolicy;
+use super::rule::{Facts, Judgement, judge};
 use crate::config::AdmissionConfig;
 use crate::engine::EngineError;
 use crate::peer::Peers;
@@ -16,18 +17,18 @@ use crate::services::identities;
 use crate::store::{IdentityRow, Knock, PendingBounds, StoreError};
 
 /// The node's part in a handshake.
-pub struct Doorkeeper {
+pub struct NodeGatekeeper {
     /// Who is here, and the engine behind.
     pub peers: Peers,
     /// Whom to let in, as it holds at each decision.
-    pub admission: Admission,
+    pub policy: ActivePolicy,
     /// This start of the node.
     pub boot_id: BootId,
     /// Most identities that our claims carry.
     pub identities_max: usize,
 }
 
-impl Gatekeeper for Doorkeeper {
+impl Gatekeeper for NodeGatekeeper {
     fn profile(&self) -> BoxFuture<'_, Result<Profile, Internal>> {
         Box::pin(async {
             let ground = self.peers.engine().ground();
@@ -68,7 +69,7 @@ fn is_behind(chain: &VerifiedChain, known: &IdentityRow) -> bool {
     chain.key_id() < known.key_id || is_other
 }
 
-impl Doorkeeper {
+impl NodeGatekeeper {
     async fn judged(&self, applicant: &Applicant<'_>) -> Result<Decision, EngineError<StoreError>> {
         let (peer, engine) = (applicant.claims.peer_id(), self.peers.engine());
         let server = applicant.claims.chain.oid();
@@ -85,7 +86,7 @@ impl Doorkeeper {
             tracing::warn!(%peer, "a node came with keys that are older than those known: a thief, or restored from an old backup");
             return Ok(Decision::Refuse(RefusalCode::Signature));
         }
-        let admission = self.admission.get();
+        let admission = self.policy.get();
         let facts = Facts {
             tier: row.map(|row| row.tier),
             is_listed: admission.allow.contains(&peer),
@@ -103,12 +104,12 @@ impl Doorkeeper {
         };
         match judge(admission.policy, &facts) {
             Judgement::Decided(decision) => Ok(decision),
-            Judgement::Ask => self.ask(applicant, &admission).await,
+            Judgement::NeedsApproval => self.note_request(applicant, &admission).await,
         }
     }
 
     /// Notes a stranger among those that wait for the operator's word, where there is room.
-    async fn ask(
+    async fn note_request(
         &self,
         applicant: &Applicant<'_>,
         admission: &AdmissionConfig,

@@ -1,66 +1,12 @@
-//! Who is let in, as it holds at this moment: the file's word, or the operator's until the file is read again.
+//! The admission rule: facts about an applicant in, a judgement out.
 //!
-//! [`Admission`] is the shared value, [`judge`] the rule: pure, facts in, a judgement out. Never looks anything up.
-//! Invariant: a ban comes first, and no ticket helps past a policy.
-
-use std::sync::Arc;
+//! [`judge`] is pure. Invariant: a ban comes before every other fact, and a ticket does not bypass the policy.
 
 use bastion::{Decision, RefusalCode};
-use parking_lot::RwLock;
 
-use crate::config::{AdmissionConfig, Policy};
+use crate::config::Policy;
 use crate::op_context::Timestamp;
 use crate::store::{Tier, Verdict, VerdictRow};
-
-/// Whom to let in, changeable while the node runs. Clones are the same value.
-#[derive(Debug, Clone)]
-pub struct Admission(Arc<RwLock<InForce>>);
-
-#[derive(Debug)]
-struct InForce {
-    config: Arc<AdmissionConfig>,
-    by_hand: bool,
-}
-
-impl Admission {
-    /// What the file says.
-    pub fn new(config: AdmissionConfig) -> Self {
-        let config = Arc::new(config);
-        Self(Arc::new(RwLock::new(InForce {
-            config,
-            by_hand: false,
-        })))
-    }
-
-    /// What holds now.
-    pub fn get(&self) -> Arc<AdmissionConfig> {
-        self.0.read().config.clone()
-    }
-
-    /// Whether the policy is another than the file's: the operator changed it since that was read.
-    pub fn is_by_hand(&self) -> bool {
-        self.0.read().by_hand
-    }
-
-    /// Another policy, until the file is read again.
-    pub fn set_policy(&self, policy: Policy) {
-        let mut now = self.0.write();
-        now.config = Arc::new(AdmissionConfig {
-            policy,
-            ..(*now.config).clone()
-        });
-        now.by_hand = true;
-    }
-
-    /// The file was read again: its word holds.
-    pub fn take_over(&self, config: AdmissionConfig) {
-        let config = Arc::new(config);
-        *self.0.write() = InForce {
-            config,
-            by_hand: false,
-        };
-    }
-}
 
 /// What is known of an applicant.
 #[derive(Debug, Clone)]
@@ -87,7 +33,7 @@ pub(super) enum Judgement {
     /// This.
     Decided(Decision),
     /// The operator is to decide: it is noted among those that wait.
-    Ask,
+    NeedsApproval,
 }
 
 /// Whether to let an applicant in.
@@ -123,7 +69,7 @@ pub(super) fn judge(policy: Policy, facts: &Facts) -> Judgement {
         // Only here is a place needed: whoever waits for the operator's word takes none.
         Policy::Open if facts.is_full => refuse(RefusalCode::Busy),
         Policy::Open => Judgement::Decided(Decision::Admit(bastion::Tier::Untrusted)),
-        Policy::Approve => Judgement::Ask,
+        Policy::Approve => Judgement::NeedsApproval,
         Policy::Allowlist => refuse(RefusalCode::Policy),
     }
 }
@@ -175,7 +121,11 @@ mod tests {
 
     #[test]
     fn a_stranger_and_a_peer_that_only_worked_are_judged_by_the_policy_ticket_or_not() {
-        let by_policy = [UNTRUSTED, Judgement::Ask, refused(RefusalCode::Policy)];
+        let by_policy = [
+            UNTRUSTED,
+            Judgement::NeedsApproval,
+            refused(RefusalCode::Policy),
+        ];
         check(&STRANGER, by_policy);
         let worked = Facts {
             tier: Some(Tier::Untrusted),
@@ -260,14 +210,18 @@ mod tests {
             &facts,
             [
                 refused(RefusalCode::Busy),
-                Judgement::Ask,
+                Judgement::NeedsApproval,
                 refused(RefusalCode::Policy),
             ],
         );
         facts.is_full = false;
         check(
             &facts,
-            [UNTRUSTED, Judgement::Ask, refused(RefusalCode::Policy)],
+            [
+                UNTRUSTED,
+                Judgement::NeedsApproval,
+                refused(RefusalCode::Policy),
+            ],
         );
     }
 
@@ -282,30 +236,9 @@ mod tests {
             &full,
             [
                 refused(RefusalCode::Busy),
-                Judgement::Ask,
+                Judgement::NeedsApproval,
                 refused(RefusalCode::Policy),
             ],
         );
-    }
-
-    #[test]
-    fn a_change_by_hand_holds_until_the_file_is_read_again() {
-        let admission = Admission::new(AdmissionConfig::default());
-        let other = admission.clone();
-        other.set_policy(Policy::Approve);
-        assert_eq!(
-            (admission.get().policy, admission.is_by_hand()),
-            (Policy::Approve, true)
-        );
-        let allow = vec![PeerId::from_bytes([1; 32])];
-        admission.take_over(AdmissionConfig {
-            allow: allow.clone(),
-            ..AdmissionConfig::default()
-        });
-        assert_eq!(
-            (other.get().policy, other.is_by_hand()),
-            (Policy::Open, false)
-        );
-        assert_eq!(other.get().allow, allow);
     }
 }
