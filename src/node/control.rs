@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use keys::{KeyManager, Oid, OnionAddr, PeerId};
 use parking_lot::Mutex;
 
-use super::backups::Backups;
+use super::backup_job::BackupJob;
 use super::rotation::Keyring;
 use super::run::Event;
 use crate::admission::ActivePolicy;
@@ -33,7 +33,7 @@ pub(super) struct NodeControl {
     gate: Gate,
     keys: Arc<KeyManager>,
     policy: ActivePolicy,
-    backups: Backups,
+    backups: BackupJob,
     dialler: OnceLock<Dialler>,
     network: Mutex<String>,
     /// Tells how the onion service does; none on loopback.
@@ -49,7 +49,7 @@ impl NodeControl {
         policy: ActivePolicy,
     ) -> Self {
         Self {
-            backups: Backups::new(config.clone(), keys.clone()),
+            backups: BackupJob::new(config.clone(), keys.clone()),
             peers,
             gate,
             keys,

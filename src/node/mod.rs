@@ -4,7 +4,7 @@
 //! stops first. Invariant: when [`run()`] returns, every task is over, all that was acknowledged is on disk, and no
 //! second process ran on the same folder.
 
-mod backups;
+mod backup_job;
 mod calibrate;
 mod control;
 mod init;

@@ -2,7 +2,7 @@
 //!
 //! Never holds the node's stop up for long: a backup that goes on ends within a chunk, or as soon as the database is copied
 //! and looked through, which cannot be interrupted; it leaves nothing. Invariant: when
-//! [`Backups::close`] returns, none goes on.
+//! [`BackupJob::close`] returns, none goes on.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use crate::backup::{self, BackedUp, BackupProgress, BackupStep, CreateBackupErro
 use crate::config::Config;
 
 /// The backup that goes on, or the last one.
-pub(super) struct Backups {
+pub(super) struct BackupJob {
     config: Config,
     keys: Arc<KeyManager>,
     now: Arc<Now>,
@@ -32,7 +32,7 @@ struct Now {
     stop: AtomicBool,
 }
 
-impl Backups {
+impl BackupJob {
     /// None yet. `config` leads to what is backed up.
     pub(super) fn new(config: Config, keys: Arc<KeyManager>) -> Self {
         let now = Arc::new(Now {
@@ -167,12 +167,12 @@ mod tests {
     use crate::data_dir::DataDir;
     use keys::{KdfCost, Passphrase};
 
-    fn made(parent: &std::path::Path) -> Backups {
+    fn made(parent: &std::path::Path) -> BackupJob {
         let passphrase = Passphrase::from_string("correct horse".into());
         let made = init(&parent.join("node"), None, &passphrase, KdfCost::TEST).unwrap();
         let config = Config::load(&made.config).unwrap();
         let keys = KeyManager::open(&DataDir::of(&config).keys(), &passphrase).unwrap();
-        Backups::new(config, Arc::new(keys))
+        BackupJob::new(config, Arc::new(keys))
     }
 
     #[tokio::test]
