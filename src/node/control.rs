@@ -13,8 +13,8 @@ use keys::{KeyManager, Oid, OnionAddr, PeerId};
 use parking_lot::Mutex;
 
 use super::backup_job::BackupJob;
+use super::event::Event;
 use super::rotation::Keyring;
-use super::run::Event;
 use crate::admission::ActivePolicy;
 use crate::api::{
     AdmissionStatus, BackupRow, Control, ControlError, DialRow, Dialled, Heed, NodeStatus,

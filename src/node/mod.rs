@@ -7,13 +7,18 @@
 mod backup_job;
 mod calibrate;
 mod control;
+mod error;
+mod event;
 mod init;
+mod network;
 mod reload;
 mod rotation;
 mod run;
 
 pub use calibrate::calibrated;
+pub use error::RunError;
+pub use event::Event;
 pub use init::{InitError, Initialised, init};
 pub use reload::Reloads;
 pub use rotation::check_may_rotate;
-pub use run::{Event, RunError, run};
+pub use run::run;

@@ -6,114 +6,36 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-#[cfg(feature = "tor")]
-use std::time::Duration;
 
-use bastion::{Gate, Listener, Transport};
-use keys::vault::VaultError;
-use keys::{BootId, KeyManager, MemoryLock, OnionAddr, Passphrase, PeerId};
+use bastion::Gate;
+use keys::{BootId, KeyManager, MemoryLock, Passphrase};
 use rand::{Rng as _, SeedableRng as _};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::control::NodeControl;
+use super::error::{RunError, files};
+use super::event::Event;
+use super::network::Network;
 use super::reload::{self, Reloads};
 use crate::admission::{ActivePolicy, NodeGatekeeper};
 use crate::backup;
 use crate::clock::SystemClock;
-use crate::config::{Config, TransportKind};
+use crate::config::Config;
 use crate::core_limits::core_limits;
-use crate::data_dir::{DataDir, DirLockError};
-use crate::engine::{Clock as _, Engine, EngineError};
+use crate::data_dir::DataDir;
+use crate::engine::{Clock as _, Engine};
 use crate::peer::{Peers, dialler::Dialler};
-use crate::schema::{SchemaError, Schemas};
+use crate::schema::Schemas;
 use crate::state_engine::StateEngine;
-use crate::store::{StoreError, Tier};
+use crate::store::Tier;
 
 /// Writes that wait for the writer. Each is a closure of a few hundred bytes.
 const WRITE_QUEUE_MAX: usize = 256;
 /// Reading connections: as many reads go on at once.
 const READERS_MAX: usize = 4;
-/// How long a service may take to become reachable before that is said.
-#[cfg(feature = "tor")]
-const REACHABLE_DEADLINE: Duration = Duration::from_secs(300);
-
-/// What a running node tells whoever started it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// The vault is open and the database is ready.
-    Opened {
-        /// This node.
-        peer_id: PeerId,
-        /// Where it will be reached.
-        onion: OnionAddr,
-    },
-    /// The local API answers here.
-    ApiReady(SocketAddr),
-    /// Joining the Tor network.
-    Bootstrapping {
-        /// 0 to 100.
-        percent: u8,
-        /// What is in the way, if anything.
-        blocked: Option<String>,
-    },
-    /// The network is joined; the onion service is being published.
-    Publishing,
-    /// A dial of our own address succeeded: others can reach this node.
-    Reachable,
-    /// The service was not reachable in time; trying goes on.
-    NotReachable(String),
-    /// Stopping.
-    Stopping,
-}
-
-/// Why a node does not run.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// Another process runs on the same folder, or it cannot be locked.
-    #[error(transparent)]
-    Lock(#[from] DirLockError),
-    /// The file system.
-    #[error("{path}: cannot {doing}")]
-    Files {
-        /// What was being done.
-        doing: &'static str,
-        /// Where.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// The vault does not open.
-    #[error("cannot open the vault")]
-    Vault(#[from] VaultError),
-    /// The database does not open.
-    #[error("cannot open the database")]
-    Store(#[from] StoreError),
-    /// The apps do not load.
-    #[error("cannot load the apps")]
-    Schemas(#[from] SchemaError),
-    /// The API's address is taken or not allowed.
-    #[error("the local API cannot listen on {0}")]
-    Api(SocketAddr, #[source] io::Error),
-    /// The network.
-    #[error("{0}")]
-    Network(String),
-    /// The engine ended too early.
-    #[error("the engine ended")]
-    Engine(#[from] EngineError<StoreError>),
-}
-
-fn files(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RunError {
-    let path = path.to_owned();
-    move |source| RunError::Files {
-        doing,
-        path,
-        source,
-    }
-}
 
 /// Runs a node until `stop` completes. `reloads` brings the config each time that it is to be read again.
 pub async fn run(
@@ -338,119 +260,4 @@ fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     let mut file = File::create(&draft)?;
     file.write_all(text.as_bytes())?;
     fs::rename(&draft, path)
-}
-
-/// How peers are reached, and how they reach us.
-struct Network {
-    transport: Arc<dyn Transport>,
-    listener: Box<dyn Listener>,
-    /// Tells when the service can be reached; pending for ever otherwise is wrong, so it ends then.
-    watch: futures::future::BoxFuture<'static, ()>,
-}
-
-impl Network {
-    async fn join(
-        config: &Config,
-        data: &DataDir,
-        keys: &KeyManager,
-        control: &NodeControl,
-        tell: &Arc<dyn Fn(Event) + Send + Sync>,
-    ) -> Result<Self, RunError> {
-        match config.transport.kind {
-            TransportKind::Loopback => Self::loopback(config, keys, tell).await,
-            TransportKind::Tor => Self::tor(config, data, keys, control, tell).await,
-        }
-    }
-
-    async fn loopback(
-        config: &Config,
-        _keys: &KeyManager,
-        tell: &Arc<dyn Fn(Event) + Send + Sync>,
-    ) -> Result<Self, RunError> {
-        use bastion::transport::loopback::{LoopbackAddr, LoopbackDirectory, LoopbackListener};
-        let fail = |error: &dyn std::fmt::Display| {
-            RunError::Network(format!("loopback transport: {error}"))
-        };
-        let entries = config.transport.loopback_directory.iter();
-        let entries = entries.map(|(onion, address)| {
-            LoopbackAddr::try_from(*address).map(|address| (*onion, address))
-        });
-        let entries: Vec<_> = entries
-            .collect::<Result<_, _>>()
-            .map_err(|error| fail(&error))?;
-        let address = LoopbackAddr::try_from(config.transport.loopback_listen)
-            .map_err(|error| fail(&error))?;
-        let listener = LoopbackListener::bind(address)
-            .await
-            .map_err(|error| fail(&error))?;
-        tell(Event::Reachable);
-        Ok(Self {
-            transport: Arc::new(LoopbackDirectory::new(entries).transport()),
-            listener: Box::new(listener),
-            watch: Box::pin(async {}),
-        })
-    }
-
-    #[cfg(not(feature = "tor"))]
-    async fn tor(
-        _: &Config,
-        _: &DataDir,
-        _: &KeyManager,
-        _: &NodeControl,
-        _: &Arc<dyn Fn(Event) + Send + Sync>,
-    ) -> Result<Self, RunError> {
-        Err(RunError::Network(
-            "this build is without Tor: set transport.kind = \"loopback\" or build with the feature `tor`".into(),
-        ))
-    }
-
-    #[cfg(feature = "tor")]
-    async fn tor(
-        config: &Config,
-        data: &DataDir,
-        keys: &KeyManager,
-        control: &NodeControl,
-        tell: &Arc<dyn Fn(Event) + Send + Sync>,
-    ) -> Result<Self, RunError> {
-        use bastion::transport::ONION_PORT;
-        use bastion::transport::tor::{TorError, TorNode};
-        let tor_config = config.tor_config(&data.tor());
-        let not_yet = tor_config.status();
-        control.watching(Arc::new(move || not_yet));
-        let joined = loop {
-            let told = tell.clone();
-            let progress = move |at: bastion::transport::tor::BootstrapProgress| {
-                told(Event::Bootstrapping {
-                    percent: at.percent,
-                    blocked: at.blocked,
-                });
-            };
-            match TorNode::bootstrap(tor_config.clone(), progress).await {
-                Ok(node) => break node,
-                // The network may come back; the API works meanwhile.
-                Err(error @ TorError::BootstrapDeadline(_)) => {
-                    tracing::warn!(%error, "trying again")
-                }
-                Err(error) => return Err(RunError::Network(error.to_string())),
-            }
-        };
-        tell(Event::Publishing);
-        let listener = keys
-            .with_onion_secret(|secret| joined.listen("postern", secret, ONION_PORT))
-            .map_err(|error| RunError::Network(error.to_string()))?;
-        control.watching(listener.watch());
-        let transport = Arc::new(joined.transport());
-        let (onion, tell) = (keys.onion(), tell.clone());
-        let watch = Box::pin(async move {
-            while let Err(error) = joined.wait_reachable(&onion, REACHABLE_DEADLINE).await {
-                tell(Event::NotReachable(error.to_string()));
-            }
-            tell(Event::Reachable);
-        });
-        Ok(Self {
-            transport,
-            listener: Box::new(listener),
-            watch,
-        })
-    }
 }
