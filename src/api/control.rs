@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use axum::http::StatusCode;
 use bastion::{GateStatus, TorStatus};
 use futures::future::BoxFuture;
 use keys::{Oid, OnionAddr, PeerId};
@@ -71,14 +72,170 @@ pub enum Heed {
     AsBefore,
 }
 
-/// Why the node could not do it: a short word, and a sentence for the operator.
+/// An operation that the node refused or failed to do. The text is for the operator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct ControlError {
-    /// A short stable word.
-    pub code: &'static str,
-    /// What happened and what to do.
-    pub message: String,
+pub enum ControlError {
+    /// The node has not joined the network yet.
+    #[error("the node has not joined the network yet: see `postern status`")]
+    NotReady,
+    /// The node is shutting down.
+    #[error("the node is shutting down")]
+    Stopping,
+    /// The other node's operator has to approve this node first.
+    #[error(
+        "the other node's operator has to approve this node; dialling continues (after a restart \
+         only if its onion is under [[peer]] in the config)"
+    )]
+    Pending,
+    /// The peer is banned on this node.
+    #[error(
+        "this node has banned the peer and does not dial it: `postern peer unban` lifts the ban"
+    )]
+    Banned,
+    /// The other node rejected this node's key chain or signature.
+    #[error(
+        "the other node rejected this node's keys or signature: it probably knows a later key than \
+         the local one, which was restored from before a rotation (docs/OPERATIONS.md, 3)"
+    )]
+    KeysRejected,
+    /// The other node refused this one. Carries the refusal code.
+    #[error("the other node did not admit this one: {0}")]
+    Refused(String),
+    /// No connection to the address. Carries the cause.
+    #[error("{0}: is the address right, and is that node running?")]
+    Unreachable(String),
+    /// The handshake failed in another way. Carries the cause.
+    #[error("{0}")]
+    Handshake(String),
+    /// No session with the peer is open. Carries the text of the sync error.
+    #[error("{0}")]
+    NoSession(String),
+    /// The session does not share the domain. Carries the text of the sync error.
+    #[error("{0}")]
+    NotShared(String),
+    /// The peer's package would exceed its quota on this node. Carries the chain of causes.
+    #[error("{0}")]
+    Quota(String),
+    /// The session ended, or a reply did not come in time. Carries the chain of causes.
+    #[error("{0}")]
+    SessionFailed(String),
+    /// The peer refused the request. Carries the text of the sync error.
+    #[error("{0}")]
+    PeerRefused(String),
+    /// The peer sent a package that breaks the protocol. Carries the chain of causes.
+    #[error("{0}")]
+    BadPackage(String),
+    /// The node waits for its peers after a restore, and this change has to wait too.
+    #[error("{0}")]
+    Recovering(String),
+    /// The node is read-only, because another node runs with its key.
+    #[error("{0}")]
+    ReadOnly(String),
+    /// The name does not fit the schema of identities.
+    #[error("{0}")]
+    Schema(String),
+    /// The vault does not hold this identity.
+    #[error("{0}")]
+    UnknownIdentity(String),
+    /// The key chain has its maximum length.
+    #[error("{0}")]
+    ChainFull(String),
+    /// The vault does not hold the next key of the chain.
+    #[error(
+        "the next key is in a recovery file, or lost with a later vault; with the file: stop the \
+         node, then `postern keys rotate --recovery-file FILE`"
+    )]
+    NextKeyOffline,
+    /// The key was rotated, but not every object is signed with it yet. Carries the cause.
+    #[error(
+        "the key was rotated, but not every object is signed with it yet; the next start resumes \
+         that: {0}"
+    )]
+    RotationIncomplete(String),
+    /// A backup is being made already.
+    #[error("a backup is being made already: GET /api/backup")]
+    BackupUnderway,
+    /// A file of that name exists.
+    #[error("{0}")]
+    BackupExists(String),
+    /// The path is not a new file name in an existing folder.
+    #[error("{0}")]
+    BackupNoFolder(String),
+    /// The name is reserved for unfinished backups.
+    #[error("{0}")]
+    BackupReservedName(String),
+    /// The node itself failed. Carries the chain of causes.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl ControlError {
+    /// A task of the node panicked; only the log has the cause.
+    pub fn panicked() -> Self {
+        Self::Internal("the node failed to do this; its log says why".into())
+    }
+
+    /// The stable code (`docs/ERRORS.md`).
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotReady => "not_ready",
+            Self::Stopping => "stopping",
+            Self::Pending => "pending",
+            Self::Banned => "banned",
+            Self::KeysRejected => "keys_rejected",
+            Self::Refused(_) => "refused",
+            Self::Unreachable(_) => "unreachable",
+            Self::Handshake(_) => "handshake",
+            Self::NoSession(_) => "no_session",
+            Self::NotShared(_) => "not_shared",
+            Self::Quota(_) => "quota",
+            Self::SessionFailed(_) => "session_failed",
+            Self::PeerRefused(_) => "peer_refused",
+            Self::BadPackage(_) => "bad_package",
+            Self::Recovering(_) => "recovering",
+            Self::ReadOnly(_) => "read_only",
+            Self::Schema(_) => "schema",
+            Self::UnknownIdentity(_) => "unknown_identity",
+            Self::ChainFull(_) => "chain_full",
+            Self::NextKeyOffline => "next_key_offline",
+            Self::RotationIncomplete(_) => "rotation_incomplete",
+            Self::BackupUnderway => "underway",
+            Self::BackupExists(_) => "exists",
+            Self::BackupNoFolder(_) => "no_folder",
+            Self::BackupReservedName(_) => "reserved_name",
+            Self::Internal(_) => "internal",
+        }
+    }
+
+    /// The HTTP status of the reply.
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Self::NotReady | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Pending
+            | Self::Banned
+            | Self::NoSession(_)
+            | Self::NotShared(_)
+            | Self::Recovering(_)
+            | Self::ReadOnly(_)
+            | Self::ChainFull(_)
+            | Self::NextKeyOffline
+            | Self::BackupUnderway
+            | Self::BackupExists(_) => StatusCode::CONFLICT,
+            Self::UnknownIdentity(_) => StatusCode::NOT_FOUND,
+            Self::Schema(_) | Self::BackupNoFolder(_) | Self::BackupReservedName(_) => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            Self::KeysRejected
+            | Self::Refused(_)
+            | Self::Unreachable(_)
+            | Self::Handshake(_)
+            | Self::Quota(_)
+            | Self::SessionFailed(_)
+            | Self::PeerRefused(_)
+            | Self::BadPackage(_) => StatusCode::BAD_GATEWAY,
+            Self::RotationIncomplete(_) | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
 }
 
 /// A backup that goes on, or went on.

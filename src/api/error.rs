@@ -139,15 +139,6 @@ impl<E: std::error::Error + Into<Self> + 'static> From<EngineError<E>> for ApiEr
 
 impl From<ControlError> for ApiError {
     fn from(error: ControlError) -> Self {
-        let status = match error.code {
-            "no_session" | "not_shared" | "banned" | "pending" | "recovering" | "read_only"
-            | "chain_full" | "next_key_offline" | "exists" | "underway" => StatusCode::CONFLICT,
-            "unknown_identity" => StatusCode::NOT_FOUND,
-            "no_folder" => StatusCode::UNPROCESSABLE_ENTITY,
-            "internal" | "unsettled" => StatusCode::INTERNAL_SERVER_ERROR,
-            "not_ready" => StatusCode::SERVICE_UNAVAILABLE,
-            _ => StatusCode::BAD_GATEWAY,
-        };
-        Self::new(status, error.code, error.message)
+        Self::new(error.status(), error.code(), error.to_string())
     }
 }

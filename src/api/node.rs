@@ -229,7 +229,7 @@ async fn sync_peer(
                 "direction": direction,
                 "window": null,
                 "outcome": "failed",
-                "error": error.message,
+                "error": error.to_string(),
             })),
         }
     }

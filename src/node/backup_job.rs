@@ -13,7 +13,6 @@ use keys::KeyManager;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::task::JoinHandle;
 
-use super::control::refusal;
 use crate::api::{BackupRow, ControlError};
 use crate::backup::{self, BackedUp, BackupProgress, BackupStep, CreateBackupError};
 use crate::config::Config;
@@ -54,21 +53,19 @@ impl BackupJob {
     pub(super) fn start(&self, path: PathBuf) -> Result<BackupRow, ControlError> {
         let mut row = self.now.row();
         if self.now.stop.load(Ordering::SeqCst) {
-            return Err(refusal("not_ready", "the node is shutting down"));
+            return Err(ControlError::Stopping);
         }
         self.now.find_dead(&mut row);
         if row.as_ref().is_some_and(|row| row.state == "running") {
-            return Err(refusal(
-                "underway",
-                "a backup is being made already: GET /api/backup",
-            ));
+            return Err(ControlError::BackupUnderway);
         }
         backup::check_target(&path).map_err(|error| {
-            let code = match error {
-                CreateBackupError::Exists(_) => "exists",
-                _ => "no_folder",
-            };
-            refusal(code, &error.to_string())
+            let text = error.to_string();
+            match error {
+                CreateBackupError::Exists(_) => ControlError::BackupExists(text),
+                CreateBackupError::Reserved(_) => ControlError::BackupReservedName(text),
+                _ => ControlError::BackupNoFolder(text),
+            }
         })?;
         let begun = BackupRow {
             id: row.as_ref().map_or(1, |last| last.id + 1),
@@ -119,7 +116,7 @@ impl Now {
         let is_over = task.as_ref().is_some_and(JoinHandle::is_finished);
         if let Some(row) = row.as_mut().filter(|row| is_over && row.state == "running") {
             row.state = "failed";
-            row.error = Some("the node failed to do this; its log says why".into());
+            row.error = Some(ControlError::panicked().to_string());
         }
     }
 
@@ -187,7 +184,7 @@ mod tests {
         let second = backups.start(parent.path().join("two"));
         // The first may be over already, on a quick disk.
         if let Err(error) = second {
-            assert_eq!(error.code, "underway");
+            assert_eq!(error, ControlError::BackupUnderway);
         }
         let task = backups.now.task.lock().take();
         task.unwrap().await.unwrap();
@@ -195,9 +192,9 @@ mod tests {
         assert_eq!((last.state, last.error), ("done", None));
         assert!(last.created.is_some() && last.bytes > last.database_bytes);
         let again = backups.start(path).unwrap_err();
-        assert_eq!(again.code, "exists");
+        assert_eq!(again.code(), "exists");
         assert_eq!(
-            backups.start("/none/at/all".into()).unwrap_err().code,
+            backups.start("/none/at/all".into()).unwrap_err().code(),
             "no_folder"
         );
     }
@@ -212,8 +209,8 @@ mod tests {
         assert_ne!(last.state, "running");
         assert_eq!(last.state == "done", parent.path().join("one").exists());
         assert_eq!(
-            backups.start(parent.path().join("two")).unwrap_err().code,
-            "not_ready"
+            backups.start(parent.path().join("two")).unwrap_err(),
+            ControlError::Stopping
         );
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bastion::{Gate, HandshakeError, Progress, RefusalCode, TorStatus, TorWatch};
 use futures::future::BoxFuture;
-use keys::{KeyManager, Oid, OnionAddr, PeerId};
+use keys::{KeyManager, Oid, OnionAddr, PeerId, error_chain};
 use parking_lot::Mutex;
 
 use super::backup_job::BackupJob;
@@ -117,13 +117,7 @@ impl NodeControl {
     }
 
     async fn dial_once(&self, onion: OnionAddr) -> Result<Dialled, ControlError> {
-        let not_ready = || {
-            refusal(
-                "not_ready",
-                "the node has not joined the network yet: see `postern status`",
-            )
-        };
-        let dialler = self.dialler.get().ok_or_else(not_ready)?;
+        let dialler = self.dialler.get().ok_or(ControlError::NotReady)?;
         let reached = dialler
             .dial(&onion, &told_when_waiting)
             .await
@@ -294,55 +288,39 @@ fn dial_rows(dialler: &Dialler) -> Vec<DialRow> {
     dialler.underway().into_iter().map(row).collect()
 }
 
-pub(super) fn refusal(code: &'static str, message: &str) -> ControlError {
-    ControlError {
-        code,
-        message: message.to_owned(),
-    }
-}
-
 fn dial_error(error: &DialError) -> ControlError {
     match error {
-        error if is_pending(error) => refusal(
-            "pending",
-            "the other node's operator has to approve this node; dialling goes on (after a restart too, with its onion \
-             under [[peer]] in the config)",
-        ),
-        DialError::Banned => refusal(
-            "banned",
-            "this peer is banned here and is not dialled: `postern peer unban` lifts that",
-        ),
+        error if is_pending(error) => ControlError::Pending,
+        DialError::Banned => ControlError::Banned,
         DialError::Handshake(HandshakeError::Refused {
             code: RefusalCode::Signature,
             ..
-        }) => refusal(
-            "refused",
-            "the other node does not take this node's keys or signature: most likely it knows a later key than the one that \
-             is here, which was put back to before a rotation of its own key (docs/OPERATIONS.md, 3)",
-        ),
-        DialError::Handshake(HandshakeError::Refused { code, .. }) => refusal(
-            "refused",
-            &format!("the other node did not admit this one: {code}"),
-        ),
-        DialError::Handshake(error @ HandshakeError::Dial(_)) => refusal(
-            "unreachable",
-            &format!("{error}: is the address right, and is that node running?"),
-        ),
-        DialError::Handshake(error) => refusal("handshake", &error.to_string()),
-        DialError::Store(error) => refusal("internal", &error.to_string()),
-        DialError::Stopped => refusal("not_ready", "the node is shutting down"),
+        }) => ControlError::KeysRejected,
+        DialError::Handshake(HandshakeError::Refused { code, .. }) => {
+            ControlError::Refused(code.to_string())
+        }
+        DialError::Handshake(error @ HandshakeError::Dial(_)) => {
+            ControlError::Unreachable(error.to_string())
+        }
+        DialError::Handshake(error) => ControlError::Handshake(error.to_string()),
+        DialError::Store(error) => ControlError::Internal(error_chain(error)),
+        DialError::Stopped => ControlError::Stopping,
     }
 }
 
 fn sync_error(error: &SyncError) -> ControlError {
-    let code = match error {
-        _ if error.quota().is_some() => "quota",
-        SyncError::NoSession => "no_session",
-        SyncError::NotShared(_) => "not_shared",
-        SyncError::Session(_) | SyncError::Refused(_) | SyncError::Package(_) => "peer",
-        SyncError::Apply(_) | SyncError::Engine(_) | SyncError::Build(_) => "internal",
-    };
-    refusal(code, &error.to_string())
+    let text = error_chain(error);
+    match error {
+        _ if error.quota().is_some() => ControlError::Quota(text),
+        SyncError::NoSession => ControlError::NoSession(text),
+        SyncError::NotShared(_) => ControlError::NotShared(text),
+        SyncError::Session(_) => ControlError::SessionFailed(text),
+        SyncError::Refused(_) => ControlError::PeerRefused(text),
+        SyncError::Package(_) => ControlError::BadPackage(text),
+        SyncError::Apply(_) | SyncError::Engine(_) | SyncError::Build(_) => {
+            ControlError::Internal(text)
+        }
+    }
 }
 
 fn pulled(outcome: PullOutcome) -> SyncReport {

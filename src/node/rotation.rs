@@ -6,9 +6,8 @@
 use std::sync::Arc;
 
 use keys::vault::VaultError;
-use keys::{KeyManager, Oid, UnknownIdentity};
+use keys::{KeyManager, Oid, UnknownIdentity, error_chain};
 
-use super::control::refusal;
 use crate::api::{ControlError, Whose};
 use crate::clock::SystemClock;
 use crate::data_dir::DataDir;
@@ -44,26 +43,23 @@ impl Keyring {
     /// A new identity: in the vault, then in the graph.
     pub(super) async fn add(&self, name: Option<String>) -> Result<Oid, ControlError> {
         let this = self.clone();
-        to_its_end(async move { this.add_identity(name).await }).await
+        spawn_detached(async move { this.add_identity(name).await }).await
     }
 
     /// Rotates, and returns when everything is signed with the new key.
     pub(super) async fn rotate(&self, whose: Whose) -> Result<u32, ControlError> {
         let this = self.clone();
-        to_its_end(async move { this.rotate_key(whose).await }).await
+        spawn_detached(async move { this.rotate_key(whose).await }).await
     }
 
     /// Refused before the vault is touched: what is there stays there.
     async fn check_may_write(&self, is_change: bool) -> Result<(), ControlError> {
         let now = self.peers.engine().now();
         let looking = self.peers.engine().read(move |view| view.standing_at(now));
-        match looking
-            .await
-            .map_err(|error| refusal("internal", &error.to_string()))?
-        {
-            Standing::ReadOnly => Err(refusal("read_only", &SaveError::ReadOnly.to_string())),
+        match looking.await.map_err(internal)? {
+            Standing::ReadOnly => Err(ControlError::ReadOnly(SaveError::ReadOnly.to_string())),
             Standing::Recovering if is_change => {
-                Err(refusal("recovering", &SaveError::Recovering.to_string()))
+                Err(ControlError::Recovering(SaveError::Recovering.to_string()))
             }
             Standing::Recovering | Standing::Open => Ok(()),
         }
@@ -75,7 +71,7 @@ impl Keyring {
         if let Some(name) = &name
             && let Err(error) = identities::check_name(schemas, name)
         {
-            return Err(refusal("schema", &error.to_string()));
+            return Err(ControlError::Schema(error.to_string()));
         }
         let keys = self.keys.clone();
         let identity = in_vault(move || keys.add_identity(&mut rand::rng())).await?;
@@ -87,9 +83,9 @@ impl Keyring {
         match write.await {
             Ok(_) => Ok(identity),
             Err(EngineError::Work(error @ SaveError::Schema(_))) => {
-                Err(refusal("schema", &error.to_string()))
+                Err(ControlError::Schema(error.to_string()))
             }
-            Err(error) => Err(refusal("internal", &error.to_string())),
+            Err(error) => Err(internal(error)),
         }
     }
 
@@ -108,13 +104,13 @@ impl Keyring {
         let key_id = key_id.await?;
         tracing::info!(identity = %holder, key_id, "a key was rotated");
         match whose {
-            Whose::Node => self.settle_node().await?,
-            Whose::Identity(identity) => self.settle(identity).await?,
+            Whose::Node => self.resume_node_rotation().await?,
+            Whose::Identity(identity) => self.resume_rotation(identity).await?,
         }
         Ok(key_id)
     }
 
-    async fn settle_node(&self) -> Result<(), ControlError> {
+    async fn resume_node_rotation(&self) -> Result<(), ControlError> {
         let settled = self
             .peers
             .engine()
@@ -122,15 +118,15 @@ impl Keyring {
             .await;
         // Peers take packages under the key that a handshake showed them: the next one shows the new chain.
         self.peers.end_all("rotated");
-        settled.map_err(|error: EngineError<StoreError>| unsettled(&error))?;
+        settled.map_err(|error: EngineError<StoreError>| rotation_incomplete(&error))?;
         for identity in self.keys.identities() {
-            self.settle(identity).await?;
+            self.resume_rotation(identity).await?;
         }
         Ok(())
     }
 
     /// Some objects at a time: what others write goes on in between.
-    async fn settle(&self, identity: Oid) -> Result<(), ControlError> {
+    async fn resume_rotation(&self, identity: Oid) -> Result<(), ControlError> {
         loop {
             let step = self
                 .peers
@@ -139,23 +135,18 @@ impl Keyring {
             match step.await {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
-                Err(error) => return Err(unsettled(&error)),
+                Err(error) => return Err(rotation_incomplete(&error)),
             }
         }
     }
 }
 
 /// Runs to its end even where nobody waits for the answer any more.
-async fn to_its_end<R: Send + 'static>(
+async fn spawn_detached<R: Send + 'static>(
     work: impl Future<Output = Result<R, ControlError>> + Send + 'static,
 ) -> Result<R, ControlError> {
     let done = tokio::spawn(work).await;
-    done.unwrap_or_else(|_| {
-        Err(refusal(
-            "internal",
-            "the node failed to do this; its log says why",
-        ))
-    })
+    done.unwrap_or_else(|_| Err(ControlError::panicked()))
 }
 
 /// Changes the vault on a thread that may wait for the disk.
@@ -163,30 +154,30 @@ async fn in_vault<R: Send + 'static>(
     change: impl FnOnce() -> Result<R, VaultError> + Send + 'static,
 ) -> Result<R, ControlError> {
     match tokio::task::spawn_blocking(change).await {
-        Ok(changed) => changed.map_err(|error| vault_refusal(&error)),
-        Err(_) => Err(refusal("internal", "the vault was not written")),
+        Ok(changed) => changed.map_err(|error| vault_error(&error)),
+        Err(_) => Err(ControlError::panicked()),
     }
 }
 
-/// The key is the new one, whatever happened afterwards: it must not be rotated once more for that.
-fn unsettled(error: &(dyn std::error::Error + 'static)) -> ControlError {
-    let why = format!(
-        "the key was rotated, but not all is signed with it yet; the next start goes on with that: {error}"
-    );
-    refusal("unsettled", &why)
+/// The vault holds the new key: the caller must not rotate once more because of this error.
+fn rotation_incomplete(error: &(dyn std::error::Error + 'static)) -> ControlError {
+    ControlError::RotationIncomplete(error_chain(error))
 }
 
-fn vault_refusal(error: &VaultError) -> ControlError {
+fn internal(error: impl std::error::Error + 'static) -> ControlError {
+    ControlError::Internal(error_chain(&error))
+}
+
+fn vault_error(error: &VaultError) -> ControlError {
     match error {
         VaultError::UnknownIdentity(UnknownIdentity(_)) => {
-            refusal("unknown_identity", &error.to_string())
+            ControlError::UnknownIdentity(error.to_string())
         }
-        VaultError::NextKeyOffline => refusal(
-            "next_key_offline",
-            "the next key is in a recovery file, or lost with a later vault; with the file: stop the node, then `postern keys \
-             rotate --recovery-file FILE`",
-        ),
-        VaultError::ChainFull(_) => refusal("chain_full", &error.to_string()),
-        error => refusal("internal", &format!("the vault was not written: {error}")),
+        VaultError::NextKeyOffline => ControlError::NextKeyOffline,
+        VaultError::ChainFull(_) => ControlError::ChainFull(error.to_string()),
+        error => {
+            let cause = error_chain(error);
+            ControlError::Internal(format!("the vault was not written: {cause}"))
+        }
     }
 }

@@ -127,10 +127,9 @@ impl Control for PlayedNode {
     ) -> BoxFuture<'_, Result<Vec<SyncReport>, ControlError>> {
         Box::pin(async move {
             if self.silent.lock().contains(&peer) {
-                return Err(ControlError {
-                    code: "no_session",
-                    message: "there is no session with this peer".into(),
-                });
+                return Err(ControlError::NoSession(
+                    "there is no session with this peer".into(),
+                ));
             }
             Ok(vec![SyncReport {
                 domain,
@@ -153,10 +152,7 @@ impl Control for PlayedNode {
     fn start_backup(&self, path: PathBuf) -> Result<BackupRow, ControlError> {
         let mut last = self.backup.lock();
         if last.is_some() {
-            return Err(ControlError {
-                code: "underway",
-                message: "a backup is being made already".into(),
-            });
+            return Err(ControlError::BackupUnderway);
         }
         let row = BackupRow {
             id: 1,
