@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::ApiState;
-use super::control::Heed;
+use super::control::SessionEffect;
 use super::error::ApiError;
 use super::read::Body;
 use crate::config::Policy;
@@ -42,8 +42,8 @@ pub(super) async fn summary(state: &ApiState) -> Result<Value, ApiError> {
     let (pending, [approvals, refusals, bans]) = counting.await?;
     Ok(json!({
         "policy": admission.config.policy,
-        "set_by": if admission.by_hand { "operator" } else { "config" },
-        "holds_until": admission.by_hand.then_some(UNTIL_READ_AGAIN),
+        "set_by": if admission.is_overridden { "operator" } else { "config" },
+        "holds_until": admission.is_overridden.then_some(UNTIL_READ_AGAIN),
         "allow": admission.config.allow.len(),
         "pending": pending,
         "pending_max": admission.config.pending_max,
@@ -148,7 +148,7 @@ pub(super) async fn approve(
     Body(said): Body<Named>,
 ) -> Result<Json<Value>, ApiError> {
     let peer = find(&state, &said.peer_id).await?;
-    say(&state, Heed::Trusted, move |graph| {
+    say(&state, SessionEffect::Trust, move |graph| {
         verbs::approve(graph, peer)
     })
     .await
@@ -169,7 +169,7 @@ pub(super) async fn refuse(
         None => Timestamp(state.engine.now().0.saturating_add(config.refused_ms())),
     };
     let reason = reason(said.reason)?;
-    say(&state, Heed::KeptOut, move |graph| {
+    say(&state, SessionEffect::Close, move |graph| {
         verbs::refuse(graph, peer, reason, Some(until))
     })
     .await
@@ -181,7 +181,7 @@ pub(super) async fn ban(
 ) -> Result<Json<Value>, ApiError> {
     let peer = find(&state, &said.peer_id).await?;
     let (until, reason) = (end(&state, said.for_s)?, reason(said.reason)?);
-    say(&state, Heed::KeptOut, move |graph| {
+    say(&state, SessionEffect::Close, move |graph| {
         verbs::ban(graph, peer, reason, until)
     })
     .await
@@ -192,23 +192,23 @@ pub(super) async fn unban(
     Body(said): Body<Named>,
 ) -> Result<Json<Value>, ApiError> {
     let peer = find(&state, &said.peer_id).await?;
-    say(&state, Heed::AsBefore, move |graph| {
+    say(&state, SessionEffect::None, move |graph| {
         verbs::unban(graph, peer)
     })
     .await
 }
 
-/// Writes a verdict, then lets the node heed it: on the writer, for whoever gave it may be gone by then, and no session
-/// may outlive a ban for that.
+/// Writes a verdict, then applies it to the peer's session. Both happen on the writer, because the request may be
+/// cancelled in between and no session may outlive a ban.
 async fn say(
     state: &ApiState,
-    heed: Heed,
+    effect: SessionEffect,
     verb: impl FnOnce(&mut GraphManager<'_>) -> Result<VerdictRow, VerdictError> + Send + 'static,
 ) -> Result<Json<Value>, ApiError> {
     let control = state.control.clone();
     let writing = state.engine.write(move |core, now| {
         let row = core.write(now, verb)?;
-        let ended = control.heed_verdict(&row.peer_id, heed);
+        let ended = control.apply_verdict(&row.peer_id, effect);
         Ok::<_, VerdictError>((row, ended))
     });
     let (row, ended) = writing.await?;

@@ -34,7 +34,7 @@ pub trait Control: Send + Sync + 'static {
     fn new_identity(&self, name: Option<String>) -> BoxFuture<'_, Result<Oid, ControlError>>;
 
     /// Makes the next key the current one, and makes that known. The number of the new key.
-    fn rotate(&self, whose: Whose) -> BoxFuture<'_, Result<u32, ControlError>>;
+    fn rotate(&self, owner: KeyOwner) -> BoxFuture<'_, Result<u32, ControlError>>;
 
     /// Begins a backup into a new file, which the node writes with its own rights. One at a time.
     fn start_backup(&self, path: PathBuf) -> Result<BackupRow, ControlError>;
@@ -48,28 +48,29 @@ pub trait Control: Send + Sync + 'static {
     /// Lets others in from now on, until the next start or until the config file is read again.
     fn set_policy(&self, policy: Policy);
 
-    /// A verdict on a peer was written: it is judged anew from now on. Says whether a session ended.
-    fn heed_verdict(&self, peer: &PeerId, heed: Heed) -> bool;
+    /// Applies a verdict that was written: forgets what the gate remembers of the peer, and changes its open session.
+    /// Returns whether a session was closed.
+    fn apply_verdict(&self, peer: &PeerId, effect: SessionEffect) -> bool;
 }
 
-/// Whose key is rotated.
+/// The owner of a key that is rotated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Whose {
-    /// The node's own.
+pub enum KeyOwner {
+    /// The node itself.
     Node,
-    /// That of an identity that lives here.
+    /// An identity whose key is in this node's vault.
     Identity(Oid),
 }
 
-/// What a verdict means for a session that is open.
+/// The effect of a verdict on an open session of the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heed {
-    /// It keeps its place when places run out.
-    Trusted,
-    /// It ends.
-    KeptOut,
-    /// Nothing.
-    AsBefore,
+pub enum SessionEffect {
+    /// The session becomes one of a trusted peer: untrusted ones are evicted before it.
+    Trust,
+    /// The session is closed.
+    Close,
+    /// The session stays as it is.
+    None,
 }
 
 /// An operation that the node refused or failed to do. The text is for the operator.
@@ -268,8 +269,8 @@ pub struct BackupRow {
 pub struct AdmissionStatus {
     /// What holds now.
     pub config: Arc<AdmissionConfig>,
-    /// Whether the policy is another than the config file's.
-    pub by_hand: bool,
+    /// Whether the operator has replaced the config file's policy.
+    pub is_overridden: bool,
 }
 
 /// The node at one moment.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::ApiState;
-use super::control::Whose;
+use super::control::KeyOwner;
 use super::error::ApiError;
 use super::read::{Body, oid};
 use crate::services::identities::{self, IdentityError};
@@ -109,12 +109,12 @@ pub(super) async fn rotate(
     Path(identity): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     let identity = oid("identity", &identity)?;
-    let key_id = state.control.rotate(Whose::Identity(identity)).await?;
+    let key_id = state.control.rotate(KeyOwner::Identity(identity)).await?;
     Ok(Json(json!({ "oid": identity.to_hex(), "key_id": key_id })))
 }
 
 /// The same for the node's own key.
 pub(super) async fn rotate_node(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
-    let key_id = state.control.rotate(Whose::Node).await?;
+    let key_id = state.control.rotate(KeyOwner::Node).await?;
     Ok(Json(json!({ "key_id": key_id })))
 }

@@ -30,8 +30,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use control::{
-    AdmissionStatus, BackupRow, Control, ControlError, DialRow, Dialled, Heed, NodeStatus,
-    SessionRow, SyncDirection, SyncReport, Whose,
+    AdmissionStatus, BackupRow, Control, ControlError, DialRow, Dialled, KeyOwner, NodeStatus,
+    SessionEffect, SessionRow, SyncDirection, SyncReport,
 };
 pub use routes::router;
 pub use server::serve;

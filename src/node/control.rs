@@ -17,8 +17,8 @@ use super::event::Event;
 use super::rotation::Keyring;
 use crate::admission::ActivePolicy;
 use crate::api::{
-    AdmissionStatus, BackupRow, Control, ControlError, DialRow, Dialled, Heed, NodeStatus,
-    SessionRow, SyncDirection, SyncReport, Whose,
+    AdmissionStatus, BackupRow, Control, ControlError, DialRow, Dialled, KeyOwner, NodeStatus,
+    SessionEffect, SessionRow, SyncDirection, SyncReport,
 };
 use crate::config::{Config, Policy};
 use crate::peer::dialler::{DialError, Dialler};
@@ -193,8 +193,8 @@ impl Control for NodeControl {
         Box::pin(async move { self.keyring().add(name).await })
     }
 
-    fn rotate(&self, whose: Whose) -> BoxFuture<'_, Result<u32, ControlError>> {
-        Box::pin(async move { self.keyring().rotate(whose).await })
+    fn rotate(&self, owner: KeyOwner) -> BoxFuture<'_, Result<u32, ControlError>> {
+        Box::pin(async move { self.keyring().rotate(owner).await })
     }
 
     fn start_backup(&self, path: PathBuf) -> Result<BackupRow, ControlError> {
@@ -208,7 +208,7 @@ impl Control for NodeControl {
     fn admission(&self) -> AdmissionStatus {
         AdmissionStatus {
             config: self.policy.get(),
-            by_hand: self.policy.is_overridden(),
+            is_overridden: self.policy.is_overridden(),
         }
     }
 
@@ -220,12 +220,12 @@ impl Control for NodeControl {
         );
     }
 
-    fn heed_verdict(&self, peer: &PeerId, heed: Heed) -> bool {
+    fn apply_verdict(&self, peer: &PeerId, effect: SessionEffect) -> bool {
         self.gate.forget(peer);
-        match heed {
-            Heed::Trusted => self.peers.trust(peer),
-            Heed::KeptOut => return self.peers.end(peer, "refused"),
-            Heed::AsBefore => {}
+        match effect {
+            SessionEffect::Trust => self.peers.trust(peer),
+            SessionEffect::Close => return self.peers.end(peer, "refused"),
+            SessionEffect::None => {}
         }
         false
     }

@@ -47,9 +47,9 @@ impl Keyring {
     }
 
     /// Rotates, and returns when everything is signed with the new key.
-    pub(super) async fn rotate(&self, whose: Whose) -> Result<u32, ControlError> {
+    pub(super) async fn rotate(&self, owner: KeyOwner) -> Result<u32, ControlError> {
         let this = self.clone();
-        spawn_detached(async move { this.rotate_key(whose).await }).await
+        spawn_detached(async move { this.rotate_key(owner).await }).await
     }
 
     /// Refused before the vault is touched: what is there stays there.
@@ -89,11 +89,11 @@ impl Keyring {
         }
     }
 
-    async fn rotate_key(&self, whose: Whose) -> Result<u32, ControlError> {
+    async fn rotate_key(&self, owner: KeyOwner) -> Result<u32, ControlError> {
         self.check_may_write(true).await?;
-        let holder = match whose {
-            Whose::Node => self.keys.server_oid(),
-            Whose::Identity(identity) => identity,
+        let holder = match owner {
+            KeyOwner::Node => self.keys.server_oid(),
+            KeyOwner::Identity(identity) => identity,
         };
         let limits = &self.peers.engine().ground().limits;
         let (keys, max) = (self.keys.clone(), limits.graph.key_events_max);
@@ -103,9 +103,9 @@ impl Keyring {
         });
         let key_id = key_id.await?;
         tracing::info!(identity = %holder, key_id, "a key was rotated");
-        match whose {
-            Whose::Node => self.resume_node_rotation().await?,
-            Whose::Identity(identity) => self.resume_rotation(identity).await?,
+        match owner {
+            KeyOwner::Node => self.resume_node_rotation().await?,
+            KeyOwner::Identity(identity) => self.resume_rotation(identity).await?,
         }
         Ok(key_id)
     }

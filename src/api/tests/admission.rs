@@ -4,7 +4,7 @@ use keys::{OnionAddr, PeerId, PublicKey};
 use serde_json::{Value, json};
 
 use super::{Here, NOW, list};
-use crate::api::{Heed, SessionRow};
+use crate::api::{SessionEffect, SessionRow};
 use crate::op_context::Timestamp;
 use crate::services::admission::REASON_BYTES_MAX;
 use crate::store::{Knock, PendingBounds, StoreError, Tier};
@@ -131,15 +131,15 @@ async fn an_approved_stranger_waits_no_longer_and_a_known_peer_is_trusted() {
     assert_eq!(tier(&here, here.bobs_node).await, Some(Tier::Untrusted));
     here.post("/api/admission/approve", bob).await.ok();
     assert_eq!(tier(&here, here.bobs_node).await, Some(Tier::Trusted));
-    let heeded = here.node.heeded.lock().clone();
+    let applied = here.node.applied.lock().clone();
     let bob = here.bobs_node;
     assert_eq!(
-        heeded,
+        applied,
         [
-            (eve, Heed::Trusted),
-            (bob, Heed::KeptOut),
-            (bob, Heed::AsBefore),
-            (bob, Heed::Trusted)
+            (eve, SessionEffect::Trust),
+            (bob, SessionEffect::Close),
+            (bob, SessionEffect::None),
+            (bob, SessionEffect::Trust)
         ]
     );
 }
@@ -287,5 +287,5 @@ async fn reasons_and_times_have_bounds() {
             answer.refused(400, "bad_request");
         }
     }
-    assert!(here.node.heeded.lock().is_empty());
+    assert!(here.node.applied.lock().is_empty());
 }

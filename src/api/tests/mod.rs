@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::{
-    AdmissionStatus, ApiState, BackupRow, Control, ControlError, Dialled, Heed, NodeStatus,
-    SessionRow, SyncDirection, SyncReport, router,
+    AdmissionStatus, ApiState, BackupRow, Control, ControlError, Dialled, NodeStatus,
+    SessionEffect, SessionRow, SyncDirection, SyncReport, router,
 };
 use crate::config::{AdmissionConfig, ApiConfig, Policy};
 use crate::engine::{Clock, Engine};
@@ -83,13 +83,13 @@ pub(super) struct PlayedNode {
     pub(super) tor: Mutex<Option<TorStatus>>,
     pub(super) admission: Mutex<AdmissionStatus>,
     /// Verdicts that the node was told of.
-    pub(super) heeded: Mutex<Vec<(PeerId, Heed)>>,
+    pub(super) applied: Mutex<Vec<(PeerId, SessionEffect)>>,
     /// The backup that goes on, once one was begun.
     backup: Mutex<Option<BackupRow>>,
 }
 
 impl Control for PlayedNode {
-    fn rotate(&self, _: super::Whose) -> BoxFuture<'_, Result<u32, ControlError>> {
+    fn rotate(&self, _: super::KeyOwner) -> BoxFuture<'_, Result<u32, ControlError>> {
         Box::pin(async { Ok(1) })
     }
 
@@ -186,13 +186,13 @@ impl Control for PlayedNode {
         };
         *now = AdmissionStatus {
             config: config.into(),
-            by_hand: true,
+            is_overridden: true,
         };
     }
 
-    fn heed_verdict(&self, peer: &PeerId, heed: Heed) -> bool {
-        self.heeded.lock().push((*peer, heed));
-        heed == Heed::KeptOut
+    fn apply_verdict(&self, peer: &PeerId, effect: SessionEffect) -> bool {
+        self.applied.lock().push((*peer, effect));
+        effect == SessionEffect::Close
             && self
                 .sessions
                 .lock()
@@ -349,9 +349,9 @@ impl Here {
             tor: Mutex::new(None),
             admission: Mutex::new(AdmissionStatus {
                 config: Arc::default(),
-                by_hand: false,
+                is_overridden: false,
             }),
-            heeded: Mutex::default(),
+            applied: Mutex::default(),
             backup: Mutex::default(),
         });
         Self {

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{Here, NOW, StoppedClock, core};
-use crate::api::Heed;
+use crate::api::SessionEffect;
 use crate::api::server::{Patience, check_loopback, serve_with};
 use crate::engine::Engine;
 use crate::store::StoreError;
@@ -107,7 +107,7 @@ fn other_machines_are_not_listened_to() {
 }
 
 #[tokio::test]
-async fn a_ban_is_heeded_though_whoever_gave_it_has_gone() {
+async fn applies_a_ban_although_its_request_was_cancelled() {
     let folder = tempfile::tempdir().unwrap();
     let (core, keys, oids) = core(folder.path(), 1, &["Alice", "Carol"]);
     let (engine, _writer) = Engine::spawn(core, Arc::new(StoppedClock), 8, 2).unwrap();
@@ -143,5 +143,5 @@ async fn a_ban_is_heeded_though_whoever_gave_it_has_gone() {
             break;
         }
     }
-    assert_eq!(*here.node.heeded.lock(), [(bob, Heed::KeptOut)]);
+    assert_eq!(*here.node.applied.lock(), [(bob, SessionEffect::Close)]);
 }
