@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 use super::{Failure, passphrase};
 use crate::config::{Config, ConfigError, LogConfig, LogFormat};
 use crate::data_dir::{self, DataDir, DirLock, DirLockError};
-use crate::node::{self, Event, Reloads};
+use crate::node::{self, Event, NetworkState, Reloads};
 use crate::schema::Schemas;
 
 /// Makes a node.
@@ -118,9 +118,16 @@ pub(super) async fn run(path: &Path, passphrase_file: Option<PathBuf>) -> Result
             _ = terminate.recv() => {}
         }
     };
-    node::run(config, passphrase, show, reloads, stop)
-        .await
-        .map_err(|error| Failure::of(&error))
+    let (events, mut received) = mpsc::unbounded_channel();
+    let printing = tokio::spawn(async move {
+        while let Some(event) = received.recv().await {
+            show(event);
+        }
+    });
+    let result = node::run(config, passphrase, events, reloads, stop).await;
+    // Ends with the node, which has dropped its end of the channel.
+    let _ = printing.await;
+    result.map_err(|error| Failure::of(&error))
 }
 
 /// Reads the config again at each SIGHUP, for as long as the node listens.
@@ -146,18 +153,25 @@ fn show(event: Event) {
     match event {
         Event::Opened { onion, .. } => eprintln!("This node is {}", onion.to_onion_string()),
         Event::ApiReady(address) => eprintln!("The local API answers on http://{address}"),
-        Event::Bootstrapping {
+        Event::Network(state) => show_network(state),
+        Event::Stopping => eprintln!("Stopping …"),
+    }
+}
+
+fn show_network(state: NetworkState) {
+    match state {
+        NetworkState::Starting => {}
+        NetworkState::Bootstrapping {
             percent,
             blocked: None,
         } => eprintln!("Joining Tor: {percent} %"),
-        Event::Bootstrapping {
+        NetworkState::Bootstrapping {
             percent,
             blocked: Some(why),
         } => eprintln!("Joining Tor: {percent} % ({why})"),
-        Event::Publishing => eprintln!("Publishing the onion service …"),
-        Event::Reachable => eprintln!("Reachable: others can knock now"),
-        Event::NotReachable(why) => eprintln!("Not reachable yet, trying on: {why}"),
-        Event::Stopping => eprintln!("Stopping …"),
+        NetworkState::Publishing => eprintln!("Publishing the onion service …"),
+        NetworkState::Reachable => eprintln!("Reachable: other nodes can dial this one"),
+        NetworkState::NotReachable(why) => eprintln!("Not reachable yet, still trying: {why}"),
     }
 }
 

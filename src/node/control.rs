@@ -11,9 +11,10 @@ use bastion::{Gate, HandshakeError, Progress, RefusalCode, TorStatus, TorWatch};
 use futures::future::BoxFuture;
 use keys::{KeyManager, Oid, OnionAddr, PeerId, error_chain};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::backup_job::BackupJob;
-use super::event::Event;
+use super::event::NetworkState;
 use super::rotation::Keyring;
 use crate::admission::ActivePolicy;
 use crate::api::{
@@ -24,9 +25,6 @@ use crate::config::{Config, Policy};
 use crate::peer::dialler::{DialError, Dialler};
 use crate::peer::{Peers, PullOutcome, PushOutcome, SyncError};
 
-/// Where the node tells what it does.
-pub(super) type Tell = Arc<dyn Fn(Event) + Send + Sync>;
-
 /// The node, for the API.
 pub(super) struct NodeControl {
     peers: Peers,
@@ -35,7 +33,7 @@ pub(super) struct NodeControl {
     policy: ActivePolicy,
     backups: BackupJob,
     dialler: OnceLock<Dialler>,
-    network: Mutex<String>,
+    network: watch::Receiver<NetworkState>,
     /// Tells how the onion service does; none on loopback.
     tor: Mutex<Option<TorWatch>>,
 }
@@ -47,6 +45,7 @@ impl NodeControl {
         gate: Gate,
         keys: Arc<KeyManager>,
         policy: ActivePolicy,
+        network: watch::Receiver<NetworkState>,
     ) -> Self {
         Self {
             backups: BackupJob::new(config.clone(), keys.clone()),
@@ -55,7 +54,7 @@ impl NodeControl {
             keys,
             policy,
             dialler: OnceLock::new(),
-            network: Mutex::new("starting".into()),
+            network,
             tor: Mutex::new(None),
         }
     }
@@ -65,33 +64,12 @@ impl NodeControl {
         not(feature = "tor"),
         allow(dead_code, reason = "there is no onion service")
     )]
-    pub(super) fn watching(&self, tor: TorWatch) {
+    pub(super) fn watch_tor(&self, tor: TorWatch) {
         *self.tor.lock() = Some(tor);
     }
 
-    /// Passes events on and remembers how far the network is.
-    pub(super) fn listening_to(self: &Arc<Self>, tell: Tell) -> Tell {
-        let this = Arc::downgrade(self);
-        Arc::new(move |event| {
-            let network = match &event {
-                Event::Bootstrapping { percent, .. } => Some(format!("bootstrapping {percent} %")),
-                Event::Publishing => Some("publishing".into()),
-                Event::Reachable => Some("reachable".into()),
-                _ => None,
-            };
-            if let Some((this, network)) = this.upgrade().zip(network) {
-                // Bootstrap events may still come when the service is reachable already: they no longer count.
-                let mut now = this.network.lock();
-                if *now != "reachable" {
-                    *now = network;
-                }
-            }
-            tell(event);
-        })
-    }
-
     /// The network is joined: dials are possible from now on.
-    pub(super) fn connected(&self, dialler: Dialler) {
+    pub(super) fn set_dialler(&self, dialler: Dialler) {
         // Called once, by `run`.
         let _ = self.dialler.set(dialler);
     }
@@ -168,7 +146,7 @@ impl Control for NodeControl {
         NodeStatus {
             peer_id: self.keys.peer_id(),
             onion: self.keys.onion(),
-            network: self.network.lock().clone(),
+            network: self.network.borrow().label(),
             gate: self.gate.status(),
             tor: self.tor_status(),
             sessions: sessions.collect(),

@@ -10,6 +10,7 @@ mod control;
 mod error;
 mod event;
 mod init;
+mod local_api;
 mod network;
 mod reload;
 mod rotation;
@@ -17,7 +18,7 @@ mod run;
 
 pub use calibrate::calibrated;
 pub use error::RunError;
-pub use event::Event;
+pub use event::{Event, Events, NetworkState};
 pub use init::{InitError, Initialised, init};
 pub use reload::Reloads;
 pub use rotation::check_may_rotate;

@@ -1,28 +1,38 @@
-//! The network of a running node: the configured transport, its listener, and the watch on reachability.
+//! The network of a running node: the configured transport, its listener, and the wait until it is reachable.
+//!
+//! Input: the config and the onion key. Output: a [`Network`], and changes of the [`NetworkState`]. A bootstrap that does
+//! not finish in time is repeated, because the API works meanwhile and the network may come back. Tested in
+//! `tests/operating.rs` (loopback) and `tests/tor/`.
 
 use std::sync::Arc;
 #[cfg(feature = "tor")]
 use std::time::Duration;
 
+use bastion::transport::loopback::{LoopbackAddr, LoopbackDirectory, LoopbackListener};
 use bastion::{Listener, Transport};
+use futures::future::BoxFuture;
 use keys::KeyManager;
+use tokio::sync::watch;
 
 use super::control::NodeControl;
 use super::error::RunError;
-use super::event::Event;
+use super::event::{NetworkState, set_state};
 use crate::config::{Config, TransportKind};
 use crate::data_dir::DataDir;
 
-/// How long a service may take to become reachable before that is said.
+/// Longest wait for a dial of the own address, after which [`NetworkState::NotReachable`] is reported: publishing a
+/// descriptor takes a minute or two.
 #[cfg(feature = "tor")]
 const REACHABLE_DEADLINE: Duration = Duration::from_secs(300);
 
-/// How peers are reached, and how they reach us.
+/// The two directions of the network.
 pub(super) struct Network {
+    /// Dials peers.
     pub(super) transport: Arc<dyn Transport>,
+    /// Accepts streams of peers.
     pub(super) listener: Box<dyn Listener>,
-    /// Tells when the service can be reached; pending for ever otherwise is wrong, so it ends then.
-    pub(super) watch: futures::future::BoxFuture<'static, ()>,
+    /// Completes once this node is reachable.
+    pub(super) reachable: BoxFuture<'static, ()>,
 }
 
 impl Network {
@@ -31,40 +41,31 @@ impl Network {
         data: &DataDir,
         keys: &KeyManager,
         control: &NodeControl,
-        tell: &Arc<dyn Fn(Event) + Send + Sync>,
+        state: &watch::Sender<NetworkState>,
     ) -> Result<Self, RunError> {
         match config.transport.kind {
-            TransportKind::Loopback => Self::loopback(config, keys, tell).await,
-            TransportKind::Tor => Self::tor(config, data, keys, control, tell).await,
+            TransportKind::Loopback => Self::loopback(config, state).await,
+            TransportKind::Tor => Self::tor(config, data, keys, control, state).await,
         }
     }
 
     async fn loopback(
         config: &Config,
-        _keys: &KeyManager,
-        tell: &Arc<dyn Fn(Event) + Send + Sync>,
+        state: &watch::Sender<NetworkState>,
     ) -> Result<Self, RunError> {
-        use bastion::transport::loopback::{LoopbackAddr, LoopbackDirectory, LoopbackListener};
-        let fail = |error: &dyn std::fmt::Display| {
-            RunError::Network(format!("loopback transport: {error}"))
-        };
-        let entries = config.transport.loopback_directory.iter();
-        let entries = entries.map(|(onion, address)| {
-            LoopbackAddr::try_from(*address).map(|address| (*onion, address))
-        });
-        let entries: Vec<_> = entries
-            .collect::<Result<_, _>>()
-            .map_err(|error| fail(&error))?;
-        let address = LoopbackAddr::try_from(config.transport.loopback_listen)
-            .map_err(|error| fail(&error))?;
-        let listener = LoopbackListener::bind(address)
+        let directory = LoopbackDirectory::default();
+        for (onion, address) in &config.transport.loopback_directory {
+            directory.register(*onion, LoopbackAddr::try_from(*address)?);
+        }
+        let listen = config.transport.loopback_listen;
+        let listener = LoopbackListener::bind(LoopbackAddr::try_from(listen)?)
             .await
-            .map_err(|error| fail(&error))?;
-        tell(Event::Reachable);
+            .map_err(|error| RunError::LoopbackListen(listen, error))?;
+        set_state(state, NetworkState::Reachable);
         Ok(Self {
-            transport: Arc::new(LoopbackDirectory::new(entries).transport()),
+            transport: Arc::new(directory.transport()),
             listener: Box::new(listener),
-            watch: Box::pin(async {}),
+            reachable: Box::pin(async {}),
         })
     }
 
@@ -74,11 +75,9 @@ impl Network {
         _: &DataDir,
         _: &KeyManager,
         _: &NodeControl,
-        _: &Arc<dyn Fn(Event) + Send + Sync>,
+        _: &watch::Sender<NetworkState>,
     ) -> Result<Self, RunError> {
-        Err(RunError::Network(
-            "this build is without Tor: set transport.kind = \"loopback\" or build with the feature `tor`".into(),
-        ))
+        Err(RunError::WithoutTor)
     }
 
     #[cfg(feature = "tor")]
@@ -87,47 +86,43 @@ impl Network {
         data: &DataDir,
         keys: &KeyManager,
         control: &NodeControl,
-        tell: &Arc<dyn Fn(Event) + Send + Sync>,
+        state: &watch::Sender<NetworkState>,
     ) -> Result<Self, RunError> {
         use bastion::transport::ONION_PORT;
-        use bastion::transport::tor::{TorError, TorNode};
+        use bastion::transport::tor::{BootstrapProgress, TorError, TorNode};
         let tor_config = config.tor_config(&data.tor());
-        let not_yet = tor_config.status();
-        control.watching(Arc::new(move || not_yet));
+        let before_bootstrap = tor_config.status();
+        control.watch_tor(Arc::new(move || before_bootstrap));
         let joined = loop {
-            let told = tell.clone();
-            let progress = move |at: bastion::transport::tor::BootstrapProgress| {
-                told(Event::Bootstrapping {
-                    percent: at.percent,
-                    blocked: at.blocked,
-                });
+            let bootstrapping = state.clone();
+            let progress = move |at: BootstrapProgress| {
+                let (percent, blocked) = (at.percent, at.blocked);
+                let now = NetworkState::Bootstrapping { percent, blocked };
+                set_state(&bootstrapping, now);
             };
             match TorNode::bootstrap(tor_config.clone(), progress).await {
-                Ok(node) => break node,
-                // The network may come back; the API works meanwhile.
                 Err(error @ TorError::BootstrapDeadline(_)) => {
-                    tracing::warn!(%error, "trying again")
+                    tracing::warn!(%error, "the Tor bootstrap is repeated");
                 }
-                Err(error) => return Err(RunError::Network(error.to_string())),
+                joined => break joined?,
             }
         };
-        tell(Event::Publishing);
-        let listener = keys
-            .with_onion_secret(|secret| joined.listen("postern", secret, ONION_PORT))
-            .map_err(|error| RunError::Network(error.to_string()))?;
-        control.watching(listener.watch());
+        set_state(state, NetworkState::Publishing);
+        let listener =
+            keys.with_onion_secret(|secret| joined.listen("postern", secret, ONION_PORT))?;
+        control.watch_tor(listener.watch());
         let transport = Arc::new(joined.transport());
-        let (onion, tell) = (keys.onion(), tell.clone());
-        let watch = Box::pin(async move {
+        let (onion, state) = (keys.onion(), state.clone());
+        let reachable = Box::pin(async move {
             while let Err(error) = joined.wait_reachable(&onion, REACHABLE_DEADLINE).await {
-                tell(Event::NotReachable(error.to_string()));
+                set_state(&state, NetworkState::NotReachable(error.to_string()));
             }
-            tell(Event::Reachable);
+            set_state(&state, NetworkState::Reachable);
         });
         Ok(Self {
             transport,
             listener: Box::new(listener),
-            watch,
+            reachable,
         })
     }
 }

@@ -1,127 +1,121 @@
 //! `postern run`: a node from start to stop.
 //!
-//! Order of starting: lock, keys, database, API, then the network, so that people can read and write before and
-//! without Tor. Order of stopping: nobody new, sessions at a frame boundary, API, writer last. Never dials or listens
-//! anywhere but through the configured transport. Invariant: the writer thread is joined before [`run`] returns.
+//! Order of starting: lock, keys, core, API, network, so that the API works before and without Tor. Order of stopping:
+//! the listener, backups and dials, the API, sessions at a frame boundary, the writer. Invariant: the writer thread is
+//! joined before [`run`] returns. Tested in `tests/operating.rs`.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::path::Path;
 use std::sync::Arc;
 
 use bastion::Gate;
 use keys::{BootId, KeyManager, MemoryLock, Passphrase};
 use rand::{Rng as _, SeedableRng as _};
-use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::control::NodeControl;
-use super::error::{RunError, files};
-use super::event::Event;
+use super::error::RunError;
+use super::event::{self, Event, Events, NetworkState};
+use super::local_api::LocalApi;
 use super::network::Network;
 use super::reload::{self, Reloads};
 use crate::admission::{ActivePolicy, NodeGatekeeper};
+use crate::api::ApiState;
 use crate::backup;
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::core_limits::core_limits;
 use crate::data_dir::DataDir;
-use crate::engine::{Clock as _, Engine};
+use crate::engine::{Clock as _, Engine, WriterThread};
 use crate::peer::{Peers, dialler::Dialler};
 use crate::schema::Schemas;
 use crate::state_engine::StateEngine;
 use crate::store::Tier;
 
-/// Writes that wait for the writer. Each is a closure of a few hundred bytes.
+/// Longest queue of writes. Each is a closure of a few hundred bytes.
 const WRITE_QUEUE_MAX: usize = 256;
-/// Reading connections: as many reads go on at once.
+/// Reading connections: the number of reads that run at the same time.
 const READERS_MAX: usize = 4;
 
-/// Runs a node until `stop` completes. `reloads` brings the config each time that it is to be read again.
+/// Runs a node until `stop` completes, or until it cannot go on. `reloads` yields the config each time that the operator
+/// asks to read it again.
+///
+/// # Errors
+/// See [`RunError`].
 pub async fn run(
     config: Config,
     passphrase: Passphrase,
-    tell: impl Fn(Event) + Send + Sync + 'static,
+    events: Events,
     reloads: Reloads,
     stop: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let data = DataDir::of(&config);
     let _lock = data.lock()?;
     if let Err(error) = backup::remove_stale_files(&data) {
-        tracing::warn!(%error, "what a backup has left behind stays");
+        tracing::warn!(%error, "cannot remove the files of an interrupted backup");
     }
-    let keys = Arc::new(KeyManager::open(&data.keys(), &passphrase)?);
+    let keys = open_keys(&data, &passphrase)?;
     drop(passphrase);
-    match keys.memory() {
-        MemoryLock::Locked => tracing::info!("the keys are locked in memory"),
-        MemoryLock::NotLocked(why) => {
-            tracing::warn!(%why, "the keys are not locked in memory: they may come into the swap space");
-        }
-    }
-    let (engine, writer) = open_engine(&config, &data, keys.clone())?;
-    let tell: Arc<dyn Fn(Event) + Send + Sync> = Arc::new(tell);
-    tell(Event::Opened {
-        peer_id: keys.peer_id(),
-        onion: keys.onion(),
-    });
-    let token = CancellationToken::new();
-    let node = Running::new(&config, engine, keys, token.clone());
-    let result = node.run(&config, &data, tell.clone(), reloads, stop).await;
-    tell(Event::Stopping);
-    token.cancel();
-    node.peers.close().await;
-    drop(node);
-    // Nothing holds the engine any more: the writer finishes its queue, closes the database and ends.
-    let joined = tokio::task::spawn_blocking(move || writer.join()).await;
-    joined.map_err(|_| RunError::Network("the writer did not end cleanly".into()))?;
+    let (engine, writer) = open_core(&config, &data, keys.clone())?;
+    let (peer_id, onion) = (keys.peer_id(), keys.onion());
+    event::send(&events, Event::Opened { peer_id, onion });
+    let node = RunningNode::new(&config, engine, keys);
+    let result = node.serve(&config, &data, &events, reloads, stop).await;
+    node.close().await;
+    join(writer).await?;
     result
 }
 
-fn open_engine(
+fn open_keys(data: &DataDir, passphrase: &Passphrase) -> Result<Arc<KeyManager>, RunError> {
+    let keys = KeyManager::open(&data.keys(), passphrase)?;
+    match keys.memory() {
+        MemoryLock::Locked => tracing::info!("the keys are locked in memory"),
+        MemoryLock::NotLocked(why) => {
+            tracing::warn!(%why, "the keys are not locked in memory: they may be written to swap");
+        }
+    }
+    Ok(Arc::new(keys))
+}
+
+fn open_core(
     config: &Config,
     data: &DataDir,
     keys: Arc<KeyManager>,
-) -> Result<(Engine, crate::engine::WriterThread), RunError> {
-    let schemas = Arc::new(Schemas::load(
-        &config.node.apps,
-        config.schema_dir().as_deref(),
-    )?);
-    let limits = core_limits(config);
-    let rng = rand::rngs::StdRng::from_rng(&mut rand::rng());
+) -> Result<(Engine, WriterThread), RunError> {
+    let schemas = Schemas::load(&config.node.apps, config.schema_dir().as_deref())?;
     let core = StateEngine::open(
         &data.database(),
-        schemas,
+        Arc::new(schemas),
         keys,
-        limits,
-        Box::new(rng),
+        core_limits(config),
+        Box::new(rand::rngs::StdRng::from_rng(&mut rand::rng())),
         SystemClock.now(),
     )?;
-    Ok(Engine::spawn(
-        core,
-        Arc::new(SystemClock),
-        WRITE_QUEUE_MAX,
-        READERS_MAX,
-    )?)
+    let clock = Arc::new(SystemClock);
+    Ok(Engine::spawn(core, clock, WRITE_QUEUE_MAX, READERS_MAX)?)
+}
+
+/// Waits for the writer, which ends once every handle to the core is dropped: it finishes its queue and closes the
+/// database.
+async fn join(writer: WriterThread) -> Result<(), RunError> {
+    let joining = tokio::task::spawn_blocking(move || writer.join());
+    joining.await.map_err(|_| RunError::WriterLost)
 }
 
 /// The parts of a running node.
-struct Running {
+struct RunningNode {
     engine: Engine,
     keys: Arc<KeyManager>,
     peers: Peers,
     policy: ActivePolicy,
     gate: Gate,
-    token: CancellationToken,
+    /// Cancelled when the node stops: it ends every task.
+    stop: CancellationToken,
 }
 
-impl Running {
-    fn new(
-        config: &Config,
-        engine: Engine,
-        keys: Arc<KeyManager>,
-        token: CancellationToken,
-    ) -> Self {
-        let peers = Peers::new(engine.clone(), config.sync.clone(), token.clone());
+impl RunningNode {
+    fn new(config: &Config, engine: Engine, keys: Arc<KeyManager>) -> Self {
+        let stop = CancellationToken::new();
+        let peers = Peers::new(engine.clone(), config.sync.clone(), stop.clone());
         let mut boot_id = [0; 16];
         rand::rng().fill_bytes(&mut boot_id);
         let policy = ActivePolicy::new(config.admission.clone());
@@ -143,90 +137,66 @@ impl Running {
             peers,
             policy,
             gate,
-            token,
+            stop,
         }
     }
 
-    async fn run(
+    /// Serves the API and the network until `stop` completes or one of them cannot go on.
+    async fn serve(
         &self,
         config: &Config,
         data: &DataDir,
-        tell: Arc<dyn Fn(Event) + Send + Sync>,
+        events: &Events,
         reloads: Reloads,
         stop: impl Future<Output = ()>,
     ) -> Result<(), RunError> {
+        let (network, state) = watch::channel(NetworkState::Starting);
         let control = Arc::new(NodeControl::new(
             config,
             self.peers.clone(),
             self.gate.clone(),
             self.keys.clone(),
             self.policy.clone(),
+            state.clone(),
         ));
-        let tell = control.listening_to(tell);
-        let api = self.start_api(config, data, control.clone(), &tell).await?;
-        let network = self.network(config, data, &control, &tell);
+        let api_state = ApiState::new(
+            self.engine.clone(),
+            control.clone(),
+            config.api.clone(),
+            self.stop.clone(),
+        );
+        let api = LocalApi::start(config.api.listen, data, api_state).await?;
+        event::send(events, Event::ApiReady(api.address));
         let result = tokio::select! {
             biased;
             () = stop => Ok(()),
             never = reload::follow(config, &self.policy, reloads) => match never {},
-            result = network => result,
+            never = event::forward(state, events) => match never {},
+            result = self.serve_network(config, data, &control, &network) => result,
         };
-        self.token.cancel();
+        event::send(events, Event::Stopping);
+        self.stop.cancel();
         control.close().await;
-        // The API ends with the token; that it failed before was logged there.
-        let _ = api.await;
-        // A stale address would send clients to nobody; that it is gone already is as good.
-        let _ = fs::remove_file(data.api_address());
+        api.close().await;
         result
     }
 
-    async fn start_api(
-        &self,
-        config: &Config,
-        data: &DataDir,
-        control: Arc<NodeControl>,
-        tell: &Arc<dyn Fn(Event) + Send + Sync>,
-    ) -> Result<tokio::task::JoinHandle<()>, RunError> {
-        let wanted = config.api.listen;
-        let listener = TcpListener::bind(wanted)
-            .await
-            .map_err(|error| RunError::Api(wanted, error))?;
-        let address = listener
-            .local_addr()
-            .map_err(|error| RunError::Api(wanted, error))?;
-        let path = data.api_address();
-        write_whole(&path, &format!("{address}\n")).map_err(files("write", &path))?;
-        let state = crate::api::ApiState::new(
-            self.engine.clone(),
-            control,
-            config.api.clone(),
-            self.token.clone(),
-        );
-        let serving = tokio::spawn(async move {
-            if let Err(error) = crate::api::serve(listener, state).await {
-                tracing::error!(%error, "the local API ended");
-            }
-        });
-        tell(Event::ApiReady(address));
-        Ok(serving)
-    }
-
-    /// Joins the network, serves strangers and keeps in touch with peers; returns only where that cannot go on.
-    async fn network(
+    /// Joins the network, admits peers and dials those that the node knows. Returns when the listener ends.
+    async fn serve_network(
         &self,
         config: &Config,
         data: &DataDir,
         control: &NodeControl,
-        tell: &Arc<dyn Fn(Event) + Send + Sync>,
+        state: &watch::Sender<NetworkState>,
     ) -> Result<(), RunError> {
-        let network = Network::join(config, data, &self.keys, control, tell).await?;
+        let network = Network::join(config, data, &self.keys, control, state).await?;
         let dialler = Dialler::new(
             self.gate.clone(),
             network.transport.clone(),
             self.peers.clone(),
-            self.token.clone(),
+            self.stop.clone(),
         );
-        control.connected(dialler.clone());
+        control.set_dialler(dialler.clone());
         let policy = self.policy.clone();
         self.peers
             .keep_forgetting(move || policy.get().untrusted_idle_days);
@@ -244,20 +214,17 @@ impl Running {
         };
         let serving = self
             .gate
-            .serve(network.listener, admitted, self.token.clone());
-        tokio::join!(serving, network.watch);
-        if self.token.is_cancelled() {
-            Ok(())
-        } else {
-            Err(RunError::Network("the onion service has ended".into()))
+            .serve(network.listener, admitted, self.stop.clone());
+        tokio::join!(serving, network.reachable);
+        match self.stop.is_cancelled() {
+            true => Ok(()),
+            false => Err(RunError::ListenerEnded),
         }
     }
-}
 
-/// Writes a small file so that a reader sees all of it or none.
-fn write_whole(path: &Path, text: &str) -> io::Result<()> {
-    let draft = path.with_extension("new");
-    let mut file = File::create(&draft)?;
-    file.write_all(text.as_bytes())?;
-    fs::rename(&draft, path)
+    /// Ends the sessions, each at a frame boundary, and drops the handles to the core.
+    async fn close(self) {
+        self.stop.cancel();
+        self.peers.close().await;
+    }
 }
