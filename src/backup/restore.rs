@@ -22,7 +22,7 @@ use crate::clock::SystemClock;
 use crate::config::{Config, FILE_NAME};
 use crate::core_limits::core_limits;
 use crate::data_dir::{
-    DataDir, OPERATOR_LABEL, RESTORE, StagedDir, StagingError, check_free, create_new, files,
+    DataDir, OPERATOR_LABEL, StagedDir, StagingError, StagingKind, check_free, create_new, files,
     sync_folder, write_new,
 };
 use crate::engine::Clock as _;
@@ -116,7 +116,7 @@ pub fn restore(
     let sealed = File::open(file).map_err(cannot)?;
     // Before the folder: a wrong passphrase leaves no trace.
     let opened = BackupOpener::open(BufReader::with_capacity(CHUNK_BYTES, sealed), passphrase)?;
-    let draft = StagedDir::create(folder, RESTORE)?;
+    let draft = StagedDir::create(folder, StagingKind::Restore)?;
     let mut unpacking = Unpacking {
         draft: draft.path(),
         layout: None,

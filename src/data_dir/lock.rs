@@ -1,6 +1,7 @@
-//! The lock of a node's folder: one process at a time writes there.
+//! The lock of a node's data folder: only one process at a time may write there.
 //!
-//! Never waits. Invariant: who has a [`DirLock`] is the only one, until it is dropped or the process ends, however it ends.
+//! Taking the lock does not wait. Invariant: at most one [`DirLock`] of a folder exists on the
+//! machine; the system releases it when the process ends, also by a crash.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -8,33 +9,33 @@ use std::path::PathBuf;
 
 use super::paths::DataDir;
 
-/// The folder is ours.
+/// The exclusive lock of a data folder, held until it is dropped.
 #[derive(Debug)]
-pub struct DirLock(#[expect(dead_code, reason = "open is locked")] File);
+pub struct DirLock(#[expect(dead_code, reason = "the open file holds the lock")] File);
 
-/// Why the folder is not ours.
+/// The cause for which the folder was not locked.
 #[derive(Debug, thiserror::Error)]
 pub enum DirLockError {
-    /// Another process runs on the same folder.
+    /// Another process has locked the folder.
     #[error("{0}: another process runs this node")]
     Running(PathBuf),
-    /// The file system.
+    /// The lock file cannot be opened or locked.
     #[error("{path}: cannot {doing}")]
     Files {
-        /// What was being done.
+        /// The operation, as a verb.
         doing: &'static str,
-        /// Where.
+        /// The lock file.
         path: PathBuf,
-        /// The system's reason.
+        /// The error of the system call.
         source: io::Error,
     },
 }
 
 impl DataDir {
-    /// Takes the folder for this process.
+    /// Locks the folder for this process.
     ///
     /// # Errors
-    /// [`DirLockError::Running`] where another process has it.
+    /// [`DirLockError::Running`] where another process has locked it.
     pub fn lock(&self) -> Result<DirLock, DirLockError> {
         let path = self.lock_file();
         let failed = |doing, source| DirLockError::Files {
@@ -55,7 +56,7 @@ impl DataDir {
         }
     }
 
-    /// Whether a process runs on the folder: it holds the lock for as long as it lives.
+    /// Whether another process has locked the folder.
     pub fn is_running(&self) -> bool {
         let file = File::options().write(true).open(self.lock_file());
         file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
@@ -67,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_at_a_time() {
+    fn second_process_cannot_lock_the_data_dir() {
         let folder = tempfile::tempdir().unwrap();
         let data = DataDir::at(folder.path());
         assert!(!data.is_running());

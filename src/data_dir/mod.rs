@@ -9,5 +9,5 @@ mod staging;
 pub use lock::{DirLock, DirLockError};
 pub use paths::DataDir;
 pub(crate) use paths::OPERATOR_LABEL;
-pub(crate) use staging::{INIT, RESTORE, StagedDir, create_new, files, sync_folder, write_new};
+pub(crate) use staging::{StagedDir, StagingKind, create_new, files, sync_folder, write_new};
 pub use staging::{StagingError, check_free};

@@ -6,38 +6,38 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 
-/// The vault's file in a node's folder.
+/// The sealed keys.
 const KEYS_FILE: &str = "keys.vault";
-/// The database's file.
+/// The SQLite database.
 const DATABASE_FILE: &str = "postern.db";
 /// The operator's API token.
 const TOKEN_FILE: &str = "api.token";
-/// Where a running node says at which address its API listens.
+/// The address of the local API, written by a running node.
 const API_ADDRESS_FILE: &str = "api.addr";
-/// A copy of the database, while a backup is made.
+/// A copy of the database, which exists while a backup is made.
 const SNAPSHOT_FILE: &str = "postern.db.backup";
-/// Held by the process that runs on the folder.
+/// Locked by the process that runs on the folder.
 const LOCK_FILE: &str = "postern.lock";
 
 /// Label, in the database, of the operator's API token.
 pub(crate) const OPERATOR_LABEL: &str = "operator";
 
-/// The files of a node's data folder.
+/// A node's data folder.
 #[derive(Debug, Clone)]
 pub struct DataDir(PathBuf);
 
 impl DataDir {
-    /// The folder that a config names.
+    /// The data folder that a config names.
     pub fn of(config: &Config) -> Self {
         Self(config.data_dir())
     }
 
-    /// A data folder by its path.
+    /// The data folder at `path`.
     pub fn at(path: &Path) -> Self {
         Self(path.to_owned())
     }
 
-    /// The vault.
+    /// The vault: the sealed keys.
     pub fn keys(&self) -> PathBuf {
         self.0.join(KEYS_FILE)
     }
@@ -47,17 +47,17 @@ impl DataDir {
         self.0.join(DATABASE_FILE)
     }
 
-    /// The operator's token.
+    /// The operator's API token.
     pub fn token(&self) -> PathBuf {
         self.0.join(TOKEN_FILE)
     }
 
-    /// The API's address, while the node runs.
+    /// The file that holds the API's address while the node runs.
     pub fn api_address(&self) -> PathBuf {
         self.0.join(API_ADDRESS_FILE)
     }
 
-    /// Where a backup puts its copy of the database while it lasts.
+    /// The copy of the database that a backup makes and removes.
     pub(crate) fn snapshot(&self) -> PathBuf {
         self.0.join(SNAPSHOT_FILE)
     }

@@ -1,8 +1,10 @@
-//! A node's folder while it is being made, beside the one asked for.
+//! A node's folder while it is being made: a staged folder beside the final one.
 //!
-//! Never gives the folder its name before all in it is on the disk; never touches a folder that is not empty. Invariant:
-//! whatever ends the process, the folder asked for is as it was or whole. What a process that is no more has left beside
-//! it goes when the next one begins: a draft is locked by whoever makes it.
+//! Input: the path of a folder that does not exist or is empty. Output: that folder, after
+//! [`StagedDir::publish`] renamed the staged one to it. Invariant: at every moment, a crash
+//! included, the final folder is unchanged or complete. Each staged folder is locked by the process
+//! that fills it, so that the next process removes only abandoned ones. Tested here and in
+//! `tests/crash.rs`.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
@@ -12,35 +14,49 @@ use std::path::{Path, PathBuf};
 
 use keys::crash_point;
 
-/// Behind the folder's name and before the number of the process: what makes the draft.
-const MARKS: [&str; 2] = [INIT, RESTORE];
-/// Of a new node.
-pub(crate) const INIT: &str = ".new-";
-/// Of a node that comes out of a backup.
-pub(crate) const RESTORE: &str = ".restoring-";
+/// The operation that stages a folder. Its mark is the infix of the staged folder's name, between
+/// the final name and the process id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StagingKind {
+    /// `postern init`.
+    Init,
+    /// `postern restore`.
+    Restore,
+}
 
-/// Why there is no folder.
+impl StagingKind {
+    const ALL: [Self; 2] = [Self::Init, Self::Restore];
+
+    fn mark(self) -> &'static str {
+        match self {
+            Self::Init => ".new-",
+            Self::Restore => ".restoring-",
+        }
+    }
+}
+
+/// The cause for which no folder was made.
 #[derive(Debug, thiserror::Error)]
 pub enum StagingError {
-    /// Something is there already.
+    /// The path exists, and is not an empty folder.
     #[error("{0} exists and is not empty: choose another folder, or remove it if you are sure")]
     NotEmpty(PathBuf),
-    /// The path has no last part to name a folder.
+    /// The path has no last component, which would name the folder.
     #[error("{0} is not a folder's name")]
     NoName(PathBuf),
-    /// The file system.
+    /// An operation on a file or a folder failed.
     #[error("{path}: cannot {doing}")]
     Files {
-        /// What was being done.
+        /// The operation, as a verb.
         doing: &'static str,
-        /// Where.
+        /// The file or folder.
         path: PathBuf,
-        /// The system's reason.
+        /// The error of the system call.
         source: io::Error,
     },
 }
 
-/// Says what was being done where.
+/// Makes a [`StagingError::Files`] of the error of an operation on `path`.
 pub(crate) fn files(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StagingError {
     let path = path.to_owned();
     move |source| StagingError::Files {
@@ -50,14 +66,14 @@ pub(crate) fn files(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) 
     }
 }
 
-/// Whether a node may be made there: nothing is, or an empty folder.
+/// Checks that `folder` does not exist or is empty.
 ///
 /// # Errors
-/// [`StagingError::NotEmpty`] otherwise.
+/// [`StagingError::NotEmpty`] for any other file or folder, also one that cannot be listed.
 pub fn check_free(folder: &Path) -> Result<(), StagingError> {
     let is_taken = match fs::read_dir(folder) {
         Ok(mut entries) => entries.next().is_some(),
-        // A file, or a folder that cannot be looked into.
+        // A file, or a folder that cannot be listed.
         Err(_) => fs::symlink_metadata(folder).is_ok(),
     };
     if is_taken {
@@ -66,20 +82,20 @@ pub fn check_free(folder: &Path) -> Result<(), StagingError> {
     Ok(())
 }
 
-/// A folder that is being filled; removed when dropped before it has its name.
+/// A staged folder. Dropped before it is published, it removes itself.
 #[derive(Debug)]
 pub(crate) struct StagedDir {
     path: PathBuf,
     folder: PathBuf,
     parent: PathBuf,
-    /// Locked for as long as this process makes it.
+    /// Locks the staged folder for as long as this process fills it.
     _lock: File,
     is_published: bool,
 }
 
 impl StagedDir {
-    /// An empty draft of `folder` of mode 0700, beside it. `mark` is [`INIT`] or [`RESTORE`].
-    pub(crate) fn create(folder: &Path, mark: &str) -> Result<Self, StagingError> {
+    /// Creates an empty staged folder of mode 0700 beside `folder`, after removing abandoned ones.
+    pub(crate) fn create(folder: &Path, kind: StagingKind) -> Result<Self, StagingError> {
         check_free(folder)?;
         let name = folder
             .file_name()
@@ -90,9 +106,9 @@ impl StagedDir {
             .unwrap_or(Path::new("."));
         fs::create_dir_all(parent).map_err(files("make the folder", parent))?;
         remove_abandoned(parent, name)?;
-        let mut draft_name = name.to_os_string();
-        draft_name.push(format!("{mark}{}", std::process::id()));
-        let path = parent.join(draft_name);
+        let mut staged_name = name.to_os_string();
+        staged_name.push(format!("{}{}", kind.mark(), std::process::id()));
+        let path = parent.join(staged_name);
         DirBuilder::new()
             .mode(0o700)
             .create(&path)
@@ -111,16 +127,16 @@ impl StagedDir {
         })
     }
 
-    /// Where to put what the folder shall hold.
+    /// The staged folder, to be filled.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Gives the folder its name, once its content is on the disk.
+    /// Syncs the staged folder and renames it to the final one.
     pub(crate) fn publish(mut self) -> Result<(), StagingError> {
         sync_folder(&self.path)?;
         crash_point("draft: filled");
-        // Over an empty folder of that name too: a rename replaces it.
+        // The rename replaces an empty folder of that name.
         fs::rename(&self.path, &self.folder).map_err(files("name the folder", &self.folder))?;
         self.is_published = true;
         crash_point("draft: named");
@@ -131,20 +147,24 @@ impl StagedDir {
 impl Drop for StagedDir {
     fn drop(&mut self) {
         if !self.is_published {
-            // What is left is useless and may hold keys; that it cannot be removed changes nothing about the first error.
+            // The remains may hold keys. A failure is not reported, because the caller reports the
+            // first error.
             let _ = fs::remove_dir_all(&self.path);
         }
     }
 }
 
-/// Removes drafts of the folder called `name` that nobody fills any more.
+/// Removes the staged folders of `name` that no process has locked.
 fn remove_abandoned(parent: &Path, name: &OsStr) -> Result<(), StagingError> {
     let entries = fs::read_dir(parent).map_err(files("look into", parent))?;
     for entry in entries {
         let path = entry.map_err(files("look into", parent))?.path();
-        // By its name first: to open what is no folder of ours may wait for ever.
-        let is_draft = path.file_name().is_some_and(|it| is_draft_of(it, name)) && path.is_dir();
-        if !is_draft {
+        // The name is checked first, because opening another kind of file, such as a pipe, may
+        // block.
+        let is_staged = path
+            .file_name()
+            .is_some_and(|found| is_staged_name(found, name));
+        if !is_staged || !path.is_dir() {
             continue;
         }
         let Ok(folder) = File::open(&path) else {
@@ -158,27 +178,27 @@ fn remove_abandoned(parent: &Path, name: &OsStr) -> Result<(), StagingError> {
     Ok(())
 }
 
-fn is_draft_of(found: &OsStr, name: &OsStr) -> bool {
-    let Some(behind) = found
+fn is_staged_name(found: &OsStr, name: &OsStr) -> bool {
+    let Some(suffix) = found
         .as_encoded_bytes()
         .strip_prefix(name.as_encoded_bytes())
     else {
         return false;
     };
-    let mut numbers = MARKS
+    let mut numbers = StagingKind::ALL
         .iter()
-        .filter_map(|mark| behind.strip_prefix(mark.as_bytes()));
+        .filter_map(|kind| suffix.strip_prefix(kind.mark().as_bytes()));
     numbers.any(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit))
 }
 
-/// Writes a new file of mode 0600, and waits until it is on the disk.
+/// Writes a new file of mode 0600 and syncs it.
 pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), StagingError> {
     let mut file = create_new(path)?;
     file.write_all(bytes).map_err(files("write", path))?;
     file.sync_all().map_err(files("write", path))
 }
 
-/// A new file of mode 0600.
+/// Creates a file of mode 0600; fails where it exists.
 pub(crate) fn create_new(path: &Path) -> Result<File, StagingError> {
     File::options()
         .write(true)
@@ -188,7 +208,7 @@ pub(crate) fn create_new(path: &Path) -> Result<File, StagingError> {
         .map_err(files("write", path))
 }
 
-/// Waits until a folder's names are on the disk.
+/// Syncs a folder, so that the names in it survive a power failure.
 pub(crate) fn sync_folder(folder: &Path) -> Result<(), StagingError> {
     File::open(folder)
         .and_then(|file| file.sync_all())
@@ -200,19 +220,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_draft_is_gone_or_has_its_name() {
+    fn staged_folder_is_removed_or_published() {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("node");
-        let draft = StagedDir::create(&folder, INIT).unwrap();
-        write_new(&draft.path().join("file"), b"x").unwrap();
-        drop(draft);
+        let staged = StagedDir::create(&folder, StagingKind::Init).unwrap();
+        write_new(&staged.path().join("file"), b"x").unwrap();
+        drop(staged);
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
-        let draft = StagedDir::create(&folder, RESTORE).unwrap();
-        write_new(&draft.path().join("file"), b"x").unwrap();
-        draft.publish().unwrap();
+        let staged = StagedDir::create(&folder, StagingKind::Restore).unwrap();
+        write_new(&staged.path().join("file"), b"x").unwrap();
+        staged.publish().unwrap();
         assert!(folder.join("file").is_file());
         assert!(matches!(
-            StagedDir::create(&folder, INIT),
+            StagedDir::create(&folder, StagingKind::Init),
             Err(StagingError::NotEmpty(_))
         ));
         let file = parent.path().join("file");
@@ -221,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn only_drafts_of_this_folder_that_nobody_fills_are_removed() {
+    fn removes_only_unlocked_staged_folders_of_this_name() {
         let parent = tempfile::tempdir().unwrap();
         let at = |name: &str| parent.path().join(name);
         let kept = [
@@ -242,10 +262,10 @@ mod tests {
         fs::create_dir(&filled).unwrap();
         let lock = File::open(&filled).unwrap();
         lock.try_lock().unwrap();
-        let draft = StagedDir::create(&at("node"), RESTORE).unwrap();
+        let staged = StagedDir::create(&at("node"), StagingKind::Restore).unwrap();
         assert!(kept.iter().all(|name| at(name).is_dir()));
-        assert!(filled.is_dir(), "another process fills it");
+        assert!(filled.is_dir(), "another process has locked it");
         assert!(!abandoned.iter().any(|name| at(name).exists()));
-        drop((draft, lock));
+        drop((staged, lock));
     }
 }

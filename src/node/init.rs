@@ -13,7 +13,7 @@ use rand::SeedableRng as _;
 
 use crate::clock::SystemClock;
 use crate::config::{Config, FILE_NAME};
-use crate::data_dir::{DataDir, INIT, OPERATOR_LABEL, StagedDir, StagingError, write_new};
+use crate::data_dir::{DataDir, OPERATOR_LABEL, StagedDir, StagingError, StagingKind, write_new};
 use crate::engine::Clock as _;
 use crate::graph::SaveError;
 use crate::schema::{SchemaError, Schemas};
@@ -66,7 +66,7 @@ pub fn init(
     passphrase: &Passphrase,
     cost: KdfCost,
 ) -> Result<Initialised, InitError> {
-    let draft = StagedDir::create(folder, INIT)?;
+    let draft = StagedDir::create(folder, StagingKind::Init)?;
     let (peer_id, onion, identity) = fill(draft.path(), name, passphrase, cost)?;
     draft.publish()?;
     Ok(Initialised {
