@@ -84,7 +84,7 @@ fn a_node_is_backed_up_while_it_runs_and_the_restored_one_runs() {
     );
     refused(
         &["backup", "--out", text(&at("none/x")), "--config", config],
-        "not a file's name",
+        "not a file name in an existing folder",
     );
     assert_eq!(node.get("/api/backup")["backup"]["state"], json!("done"));
 

@@ -1,8 +1,11 @@
-//! What a backup holds, as a tar stream: a manifest, then each file that it names, in its order.
+//! The content of a backup: a tar stream of a manifest, then of each file that the manifest names,
+//! in its order.
 //!
-//! Never takes a name, a size, a kind or an order that the manifest does not say, so that nothing is written beside the
-//! folder or over another file. Sealing is not done here: the streams are `keys`'. Invariant: [`read`] returns `Ok` only
-//! after the whole stream was read to its authenticated end.
+//! [`ArchiveWriter`] writes the stream, [`read`] reads it. Both run inside the sealed stream of
+//! `keys`, which encrypts and authenticates. [`read`] refuses every entry whose name, size, kind or
+//! order differs from the manifest, because a crafted entry could otherwise write outside the
+//! folder or over another file. Invariant: [`read`] returns `Ok` only after it read the stream to
+//! its authenticated end. Tested in `archive_tests.rs` and `tests/backup.rs`.
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -10,69 +13,71 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tar::{Archive, Builder, EntryType, Header};
 
-/// The manifest's name in the stream.
+/// The manifest's entry, the first of the stream.
 const MANIFEST: &str = "manifest.json";
-/// The config file as it was.
+/// The config file, unchanged.
 pub(super) const CONFIG: &str = "postern.toml";
-/// The vault, sealed as it was.
+/// The vault, sealed under the passphrase as on the disk.
 pub(super) const KEYS: &str = "keys.vault";
 /// A snapshot of the database.
 pub(super) const DATABASE: &str = "postern.db";
-/// Before the name of an own app's schema file.
+/// Prefix of the schema files of the operator's own apps.
 pub(super) const SCHEMAS: &str = "schemas/";
-/// What every backup holds.
+/// The files of every backup.
 const NEEDED: [&str; 3] = [CONFIG, KEYS, DATABASE];
 
-/// Version of what is described here.
+/// Version of this format.
 const FORMAT: u32 = 1;
-/// Longest manifest: a hundred files need a tenth of it.
+/// Longest manifest. One of a hundred files has a tenth of that.
 const MANIFEST_BYTES_MAX: u64 = 64 * 1024;
-/// Longest file but the database: all are read into memory. As long as a config may be.
+/// Longest file other than the database: such files are read into memory. The same as the longest
+/// config file.
 pub(super) const SMALL_BYTES_MAX: u64 = 1024 * 1024;
-/// Longest name of a schema file: with its folder it fits a plain tar header.
+/// Longest name of a schema file: with its prefix it fits a plain tar header, which has 100 bytes
+/// for it.
 const NAME_BYTES_MAX: usize = 80;
-/// Most files; a node has at most 63 schema files.
+/// Largest number of files: a node has at most 63 schema files.
 const FILES_MAX: usize = 80;
-/// A tar consists of blocks of this length.
+/// Length of a tar block.
 const BLOCK_BYTES: usize = 512;
-/// How much is read at a time.
+/// Length of a buffer for reading and writing.
 pub(super) const CHUNK_BYTES: usize = 256 * 1024;
 
-/// What a backup says of itself.
+/// The description of a backup, as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Manifest {
     format: u32,
-    /// Version of the program that made it.
+    /// Version of the program that made the backup.
     pub(super) program: String,
-    /// When, in milliseconds since 1970.
+    /// Time of the backup, in milliseconds since 1970.
     pub(super) created_ms: u64,
-    /// Whose it is, whole, in hexadecimal digits.
+    /// The peer id of the node, as 64 hexadecimal digits.
     pub(super) peer_id: String,
     /// The files, in the order of the stream; the config is the first.
     pub(super) files: Vec<Part>,
 }
 
-/// A file in the stream.
+/// The manifest's description of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Part {
-    /// One of the names above, or [`SCHEMAS`] and a plain file name.
+    /// One of [`NEEDED`], or [`SCHEMAS`] followed by a plain file name.
     pub(super) name: String,
-    /// Its length.
+    /// Its length in bytes.
     pub(super) bytes: u64,
 }
 
-/// Why a stream is no backup that this program takes.
+/// The cause for which a stream is not a valid backup, or was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    /// The stream cannot be read or written, or it ends too early, or its seal does not hold.
+    /// The stream cannot be read or written, ends too early, or fails authentication.
     #[error("cannot {0}")]
     Stream(&'static str, #[source] io::Error),
-    /// Made by a later version.
+    /// The backup was made by a later version of the program.
     #[error("the backup has format {0}; this program knows format {FORMAT}: use a later version")]
     UnknownFormat(u64),
-    /// Its content is not what a backup's is.
+    /// The content breaks a rule of the format. Carries the rule.
     #[error("the backup's content is not valid: {0}")]
     Content(String),
 }
@@ -82,7 +87,7 @@ fn content(what: impl Into<String>) -> ArchiveError {
 }
 
 impl Manifest {
-    /// Of these files.
+    /// Describes `files`, whose first has to be the config.
     pub(super) fn new(created_ms: u64, peer_id: String, files: Vec<Part>) -> Self {
         Self {
             format: FORMAT,
@@ -108,7 +113,8 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Every name known and named once, all that is needed there, nothing too long.
+    /// Checks that every name is known and unique, that no needed file is missing, and that no
+    /// length exceeds its limit.
     pub(super) fn check(&self) -> Result<(), ArchiveError> {
         let names = || self.files.iter().map(|part| part.name.as_str());
         if self.files.len() > FILES_MAX {
@@ -138,7 +144,7 @@ impl Manifest {
     }
 }
 
-/// Whether a schema file of that name can be in a backup: a plain name with nothing that leads elsewhere.
+/// Whether a backup takes a schema file of that name: a plain file name, without a path.
 pub(super) fn is_schema_name(name: &str) -> bool {
     let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | ' ');
     name.len() <= NAME_BYTES_MAX
@@ -148,25 +154,28 @@ pub(super) fn is_schema_name(name: &str) -> bool {
         && Path::new(name).file_name().is_some_and(|file| file == name)
 }
 
-/// A tar stream that is being written.
-pub(super) struct Writing<W: Write>(Builder<W>);
+/// Writes the stream of a backup.
+pub(super) struct ArchiveWriter<W: Write>(Builder<W>);
 
-impl<W: Write> Writing<W> {
-    /// Begins with the manifest.
+impl<W: Write> ArchiveWriter<W> {
+    /// Writes the manifest.
     pub(super) fn begin(writer: W, manifest: &Manifest) -> Result<Self, ArchiveError> {
         manifest.check()?;
         let bytes = serde_json::to_vec(manifest).map_err(|error| content(error.to_string()))?;
-        let mut writing = Self(Builder::new(writer));
-        writing.add(
+        let mut archive = Self(Builder::new(writer));
+        archive.add(
             MANIFEST,
             bytes.len() as u64,
             manifest.created_ms,
             &mut bytes.as_slice(),
         )?;
-        Ok(writing)
+        Ok(archive)
     }
 
-    /// The next file: as many bytes as said, or it fails.
+    /// Writes the next file.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Content`] where `reader` yields fewer than `bytes` bytes.
     pub(super) fn add(
         &mut self,
         name: &str,
@@ -193,7 +202,7 @@ impl<W: Write> Writing<W> {
         Ok(())
     }
 
-    /// Ends the stream, and gives back what it was written to.
+    /// Ends the stream and returns the inner writer.
     pub(super) fn finish(self) -> Result<W, ArchiveError> {
         self.0
             .into_inner()
@@ -201,7 +210,7 @@ impl<W: Write> Writing<W> {
     }
 }
 
-/// Counts what passes.
+/// Counts the bytes that pass.
 struct Counted<R> {
     reader: R,
     read: u64,
@@ -215,18 +224,20 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// Reads a stream to its end and hands every file to `take`, which reads it whole. What `take` was given is to be used only
-/// once this has returned `Ok`: before, the rest of the stream may still turn out to be missing.
+/// Reads a stream to its end and passes every file to `take`, which has to read it whole. The
+/// caller must not use the files before this returned `Ok`, because the end of the stream may be
+/// missing.
 ///
 /// # Errors
-/// Of the stream, and what `take` fails with.
+/// An [`ArchiveError`], or the error of `take`.
 pub(super) fn read<R: Read, E: From<ArchiveError>>(
     reader: R,
     mut take: impl FnMut(&Manifest, &Part, &mut dyn Read) -> Result<(), E>,
 ) -> Result<Manifest, E> {
     let failed = |error| ArchiveError::Stream("read the backup", error);
     let mut archive = Archive::new(reader);
-    // Raw: no entry changes the meaning of the next one (long names, links, extensions): each is a file or refused.
+    // Raw: an extension entry (long name, PAX header) is not applied to the next entry, but refused
+    // as another kind.
     let mut entries = archive.entries().map_err(failed)?.raw(true);
     let mut next = |name: &str, bytes_max: u64| {
         let entry = entries
@@ -262,8 +273,8 @@ pub(super) fn read<R: Read, E: From<ArchiveError>>(
     if entries.next().is_some() {
         return Err(content("more than the manifest names").into());
     }
-    // A tar ends in two blocks of zeros, of which the reader takes one. Nothing may follow, and the stream's own end must
-    // hold, which is learned only by reading up to it.
+    // A tar ends in two blocks of zeros, of which the reader has taken one. Reading past the second
+    // also reads the final chunk of the sealed stream, which authenticates the end.
     let mut rest = Vec::new();
     archive
         .into_inner()
@@ -273,11 +284,11 @@ pub(super) fn read<R: Read, E: From<ArchiveError>>(
     if rest == [0; BLOCK_BYTES] {
         Ok(manifest)
     } else {
-        Err(content("its end is missing, or something is behind it").into())
+        Err(content("its end is missing, or data follows it").into())
     }
 }
 
-/// The whole of a small file in the stream.
+/// Reads a file other than the database whole.
 pub(super) fn read_small(reader: &mut dyn Read) -> Result<Vec<u8>, ArchiveError> {
     let mut bytes = Vec::new();
     reader

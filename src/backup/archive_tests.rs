@@ -1,4 +1,4 @@
-//! Streams that are no backup, however valid as tar.
+//! Streams that are valid tar but not a valid backup.
 
 use super::*;
 
@@ -24,7 +24,7 @@ fn bytes_of(part: &Part) -> Vec<u8> {
 }
 
 fn written(manifest: &Manifest) -> Vec<u8> {
-    let mut writing = Writing::begin(Vec::new(), manifest).unwrap();
+    let mut writing = ArchiveWriter::begin(Vec::new(), manifest).unwrap();
     for part in &manifest.files {
         writing
             .add(&part.name, part.bytes, 0, &mut bytes_of(part).as_slice())
@@ -33,7 +33,7 @@ fn written(manifest: &Manifest) -> Vec<u8> {
     writing.finish().unwrap()
 }
 
-fn taken(stream: &[u8]) -> Result<Vec<(String, usize)>, ArchiveError> {
+fn files_of(stream: &[u8]) -> Result<Vec<(String, usize)>, ArchiveError> {
     let mut seen = Vec::new();
     read(stream, |_, part, reader| {
         let mut bytes = Vec::new();
@@ -46,7 +46,7 @@ fn taken(stream: &[u8]) -> Result<Vec<(String, usize)>, ArchiveError> {
     Ok(seen)
 }
 
-/// A tar of these entries, whatever they are.
+/// A tar of these entries, unchecked.
 fn tar_of(entries: &[(&str, EntryType, &[u8])]) -> Vec<u8> {
     let mut builder = Builder::new(Vec::new());
     for (name, kind, bytes) in entries {
@@ -61,13 +61,13 @@ fn tar_of(entries: &[(&str, EntryType, &[u8])]) -> Vec<u8> {
 }
 
 fn refused(stream: &[u8], why: &str) {
-    let error = taken(stream).unwrap_err().to_string();
+    let error = files_of(stream).unwrap_err().to_string();
     assert!(error.contains(why), "{error}, not {why}");
 }
 
 #[test]
-fn what_was_written_is_read() {
-    let seen = taken(&written(&manifest())).unwrap();
+fn reads_the_files_that_were_written() {
+    let seen = files_of(&written(&manifest())).unwrap();
     let expected = [
         (CONFIG, 3),
         (KEYS, 4),
@@ -78,23 +78,23 @@ fn what_was_written_is_read() {
 }
 
 #[test]
-fn every_cut_is_noticed() {
+fn truncated_or_extended_stream_is_refused() {
     let whole = written(&manifest());
     for length in (0..whole.len()).step_by(64).chain([whole.len() - 1]) {
         assert!(
-            taken(&whole[..length]).is_err(),
+            files_of(&whole[..length]).is_err(),
             "{length} of {}",
             whole.len()
         );
     }
     refused(
         &[&*whole, &b"\0"[..]].concat(),
-        "its end is missing, or something is behind it",
+        "its end is missing, or data follows it",
     );
 }
 
 #[test]
-fn names_that_lead_elsewhere_kinds_that_are_no_files_and_other_orders_are_refused() {
+fn unsafe_names_other_entry_kinds_and_wrong_order_are_refused() {
     for name in [
         "../x",
         "/etc/passwd",
@@ -161,7 +161,7 @@ fn names_that_lead_elsewhere_kinds_that_are_no_files_and_other_orders_are_refuse
 }
 
 #[test]
-fn one_entry_too_many_is_refused() {
+fn entry_that_the_manifest_does_not_name_is_refused() {
     let manifest = manifest();
     let json = serde_json::to_vec(&manifest).unwrap();
     let contents: Vec<_> = manifest.files.iter().map(bytes_of).collect();
@@ -169,13 +169,13 @@ fn one_entry_too_many_is_refused() {
     for (part, bytes) in manifest.files.iter().zip(&contents) {
         entries.push((&part.name, EntryType::Regular, bytes));
     }
-    assert!(taken(&tar_of(&entries)).is_ok());
+    assert!(files_of(&tar_of(&entries)).is_ok());
     entries.push((CONFIG, EntryType::Regular, b"xxx"));
     refused(&tar_of(&entries), "more than the manifest");
 }
 
 #[test]
-fn a_later_format_is_told_from_nonsense() {
+fn later_format_is_reported_as_such() {
     let later = br#"{ "format": 2, "what": "is this" }"#;
     refused(
         &tar_of(&[(MANIFEST, EntryType::Regular, later)]),

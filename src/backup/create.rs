@@ -1,8 +1,11 @@
-//! `postern backup`: a node's config, keys, apps and database in one sealed file, while the node runs or not.
+//! `postern backup`: writes a node's config, vault, own schema files and database into one sealed
+//! file.
 //!
-//! Never holds a plain copy of a key, never writes over a file, never names a file a backup before it was read back in
-//! full. Not in it: the API's token (a restore makes another), Tor's state, the passphrase. Invariant: what has the name
-//! that was asked for can be restored with the passphrase that the vault had when it was made.
+//! The node may be running or stopped. Not in the backup: the API token (a restore generates
+//! another), Tor's state, and the passphrase. No plain copy of a key is written, and no existing
+//! file is overwritten. Invariant: the file gets its final name only after it was read back and
+//! compared whole, so that it can be restored with the passphrase that the vault had. Tested in
+//! `create_tests.rs`, `tests/backup.rs` and `tests/crash.rs`.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write as _};
@@ -13,7 +16,7 @@ use keys::vault::VaultError;
 use keys::{KeyManager, crash_point};
 
 use super::archive::{
-    self, ArchiveError, CHUNK_BYTES, CONFIG, DATABASE, KEYS, Manifest, Part, SCHEMAS, Writing,
+    self, ArchiveError, ArchiveWriter, CHUNK_BYTES, CONFIG, DATABASE, KEYS, Manifest, Part, SCHEMAS,
 };
 use super::layout::{Layout, LayoutError};
 use super::progress::{BackupStep, Cancelled, ProgressFn, ProgressReader, is_cancelled, report};
@@ -30,69 +33,70 @@ use crate::store::{self, StoreError};
 pub struct BackedUp {
     /// The file.
     pub path: PathBuf,
-    /// Its length.
+    /// Its length in bytes.
     pub bytes: u64,
-    /// Length of the database in it.
+    /// Length of the database in it, in bytes.
     pub database_bytes: u64,
-    /// What was committed before is in it.
+    /// Every transaction that was committed before this moment is in the backup.
     pub created: Timestamp,
 }
 
-/// Why there is no backup. Nothing was left behind, but where the very last step failed: then the backup has its name, and
-/// the disk may lose that.
+/// The cause for which no backup was made. No file remains, except where the very last sync failed:
+/// then the backup has its name, which a power failure may undo.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateBackupError {
-    /// A file has the name already.
+    /// A file of that name exists.
     #[error("{0} exists already: a backup is never written over another file")]
     Exists(PathBuf),
-    /// The path has no last part, or no folder to be in.
-    #[error("{0} is not a file's name in a folder that is there")]
+    /// The path has no file name, or its folder does not exist.
+    #[error("{0} is not a file name in an existing folder")]
     NoName(PathBuf),
-    /// The config file has become wrong since the node started: nobody could start what would be restored.
-    #[error("the config is wrong; put it right first\n{0}")]
+    /// The config file has become invalid since the node started: a restored node would not start.
+    #[error("the config is invalid; correct it first\n{0}")]
     Config(#[from] Problems),
-    /// A restore could not lay out the files as the config says.
+    /// A restore could not place the files as the config says.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// The own apps that the config names now do not load: a restore would refuse them.
-    #[error("the apps' schemas do not load; put them right first")]
+    /// The schema files that the config names now do not load: a restore would refuse them.
+    #[error("the apps' schemas do not load; correct them first")]
     Schemas(#[from] SchemaError),
-    /// A name that unfinished backups have.
-    #[error("{0}: names that end in `.new` are those of unfinished backups")]
+    /// The name ends like that of an unfinished backup.
+    #[error("{0}: names that end in `.new` are reserved for unfinished backups")]
     Reserved(PathBuf),
-    /// A file cannot be in a backup: its name or its length.
+    /// A file is too long for a backup, or has a name that a backup does not take.
     #[error(
-        "{0}: too long, or of a name that a backup does not take (letters, digits, `.`, `_`, `-`, at most 80 bytes)"
+        "{0}: longer than 1 MiB, or its name has other characters than letters, digits, `.`, `_`, \
+         `-` and spaces, or more than 80 bytes"
     )]
     Unfit(PathBuf),
-    /// The file system.
+    /// An operation on a file failed.
     #[error(transparent)]
     Files(#[from] StagingError),
-    /// The database.
+    /// The database cannot be copied, or the copy is corrupt.
     #[error("cannot copy the database")]
     Store(#[from] StoreError),
-    /// The vault has no key to seal with.
+    /// The vault cannot derive the key of the backup.
     #[error("cannot seal the backup")]
     Vault(#[from] VaultError),
-    /// The file that was written does not open.
+    /// The file that was written does not open again.
     #[error("the backup that was written does not open: the disk may be failing")]
     Reopen(#[from] keys::BackupError),
-    /// The stream.
+    /// The stream cannot be written, or breaks a rule of the format.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
-    /// What was read back is not what was written.
-    #[error("what was read back of {0} is not what was written: the disk may be failing")]
+    /// The content that was read back differs from the source. Carries the name of the file.
+    #[error("{0} in the backup differs from what was written: the disk may be failing")]
     Differs(String),
-    /// The node stops.
+    /// The caller cancelled the backup.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
 }
 
-/// Removes a file that has done its duty, whatever happens.
+/// The path of a temporary file, which is removed on drop.
 struct TempPath(PathBuf);
 
 impl TempPath {
-    /// Of this name; what an earlier run left there is removed.
+    /// Reserves `path`: removes a file that an earlier run left there.
     fn at(path: PathBuf) -> Result<Self, StagingError> {
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -105,17 +109,19 @@ impl TempPath {
 
 impl Drop for TempPath {
     fn drop(&mut self) {
-        // It may have become something else's name, or never been made.
+        // The file may not exist. A failure only leaves a file that the next backup removes.
         let _ = fs::remove_file(&self.0);
     }
 }
 
-/// Removes what a backup that was killed has left in the folder: a copy of the database. Only for who holds the folder.
+/// Removes the copy of the database that an interrupted backup left in the data folder. Only the
+/// process that holds the folder's lock may call this.
 pub(crate) fn remove_stale_files(data: &DataDir) -> Result<(), StagingError> {
     temp_paths(data).map(drop)
 }
 
-/// The copy, and what SQLite may have had open beside one that was killed: it must not be taken for a part of the next.
+/// The paths of the database's copy and of its SQLite journal. A journal that an interrupted backup
+/// left would be applied to the next copy, so both are removed first.
 fn temp_paths(data: &DataDir) -> Result<[TempPath; 2], StagingError> {
     let copy = data.snapshot();
     Ok([
@@ -124,15 +130,17 @@ fn temp_paths(data: &DataDir) -> Result<[TempPath; 2], StagingError> {
     ])
 }
 
-/// A file of the backup but the database, in memory.
+/// A file other than the database, in memory.
 struct SmallFile {
     name: String,
     bytes: Vec<u8>,
 }
 
-/// Makes a backup of the node that `config` leads to, its file as it is now included, into the new file `out`. Writers go on
-/// meanwhile; what they commit after the copy was begun is not in it. Needs room for a copy of the database in the data
-/// folder, and blocks for as long as it takes.
+/// Backs up the node of `config` into the new file `out`. The config file is included as it is now.
+///
+/// Writers of the database continue; their commits after the start of the copy are not in the
+/// backup. Needs space for a copy of the database in the data folder. Blocks until the backup is
+/// complete.
 ///
 /// # Errors
 /// See [`CreateBackupError`].
@@ -144,7 +152,8 @@ pub fn create(
 ) -> Result<BackedUp, CreateBackupError> {
     let folder = check_target(out)?;
     let data = DataDir::of(config);
-    // The database first: keys that are made meanwhile are in the vault before anything refers to them.
+    // The database is copied before the vault, because a new key is in the vault before the
+    // database refers to it.
     let [_journal, snapshot] = temp_paths(&data)?;
     report(
         on_progress,
@@ -185,7 +194,7 @@ pub fn create(
     })
 }
 
-/// Whether a backup can have that name; gives the folder that it will be in.
+/// Checks that a backup may have the path `out`, and returns its folder.
 pub(crate) fn check_target(out: &Path) -> Result<&Path, CreateBackupError> {
     if fs::symlink_metadata(out).is_ok() {
         return Err(CreateBackupError::Exists(out.to_owned()));
@@ -206,14 +215,15 @@ pub(crate) fn check_target(out: &Path) -> Result<&Path, CreateBackupError> {
     Ok(folder)
 }
 
-/// Where a backup grows until it has its name.
+/// The path of the unfinished backup.
 fn draft_of(out: &Path) -> PathBuf {
     let mut name = out.as_os_str().to_owned();
     name.push(".new");
     name.into()
 }
 
-/// Whether a file has that name which no killed backup left: an empty one, or one that begins as a backup does.
+/// Whether `draft` is a file that no interrupted backup left. Such a backup is empty, or begins
+/// with [`MAGIC`].
 fn is_foreign_file(draft: &Path) -> bool {
     let mut begins = Vec::new();
     let Ok(file) = File::open(draft) else {
@@ -227,15 +237,17 @@ fn is_foreign_file(draft: &Path) -> bool {
 }
 
 fn length(path: &Path) -> Result<u64, StagingError> {
-    Ok(fs::metadata(path).map_err(files("look at", path))?.len())
+    Ok(fs::metadata(path)
+        .map_err(files("read the length of", path))?
+        .len())
 }
 
-/// The files but the database, as they are now: the node may have started under another config. What a restore would refuse
-/// is no backup.
+/// Reads the files other than the database, as they are now: the running node may have started
+/// under another config. Checks what a restore checks.
 fn gather(config: &Config, data: &DataDir) -> Result<Vec<SmallFile>, CreateBackupError> {
     let mut parts = vec![
         read(CONFIG.into(), config.file())?,
-        // Sealed, as it lies on the disk.
+        // Sealed under the passphrase.
         read(KEYS.into(), &data.keys())?,
     ];
     let text = parts
@@ -252,11 +264,11 @@ fn gather(config: &Config, data: &DataDir) -> Result<Vec<SmallFile>, CreateBacku
     Ok(parts)
 }
 
-/// The schema files of own apps.
+/// Reads the schema files of the operator's own apps.
 fn gather_schemas(folder: &Path) -> Result<Vec<SmallFile>, CreateBackupError> {
     let mut paths = Vec::new();
-    for entry in fs::read_dir(folder).map_err(files("look into", folder))? {
-        paths.push(entry.map_err(files("look into", folder))?.path());
+    for entry in fs::read_dir(folder).map_err(files("list", folder))? {
+        paths.push(entry.map_err(files("list", folder))?.path());
     }
     paths.retain(|path| path.extension().is_some_and(|it| it == "toml"));
     paths.sort();
@@ -284,7 +296,8 @@ fn read(name: String, path: &Path) -> Result<SmallFile, CreateBackupError> {
     Ok(SmallFile { name, bytes })
 }
 
-/// The database is the last: a restore has the config by then, which says where it goes.
+/// Describes the files. The database is the last and the config the first, because a restore needs
+/// the config's paths.
 fn manifest(
     created: Timestamp,
     keys: &KeyManager,
@@ -308,6 +321,7 @@ fn open(path: &Path) -> Result<BufReader<File>, StagingError> {
     Ok(BufReader::with_capacity(CHUNK_BYTES, file))
 }
 
+/// Writes the sealed file and syncs it.
 fn seal(
     draft: &Path,
     keys: &KeyManager,
@@ -323,10 +337,10 @@ fn seal(
         .start(BufWriter::with_capacity(CHUNK_BYTES, file))
         .map_err(failed("write"))?;
     crash_point("backup: file made");
-    let mut writing = Writing::begin(writer, manifest)?;
+    let mut archive = ArchiveWriter::begin(writer, manifest)?;
     for part in parts {
         let bytes = part.bytes.len() as u64;
-        writing.add(
+        archive.add(
             &part.name,
             bytes,
             manifest.created_ms,
@@ -335,10 +349,10 @@ fn seal(
     }
     let bytes = length(snapshot)?;
     let mut reading = ProgressReader::new(open(snapshot)?, on_progress, BackupStep::Sealing, bytes);
-    writing
+    archive
         .add(DATABASE, bytes, manifest.created_ms, &mut reading)
         .map_err(or_cancelled)?;
-    let mut writer = writing.finish()?.finish().map_err(failed("write"))?;
+    let mut writer = archive.finish()?.finish().map_err(failed("write"))?;
     writer.flush().map_err(failed("write"))?;
     crash_point("backup: written");
     let file = writer
@@ -347,7 +361,7 @@ fn seal(
     file.sync_all().map_err(failed("sync"))
 }
 
-/// A stop comes through the stream as an error of reading.
+/// Recognises a cancellation, which arrives as a read error of the stream.
 fn or_cancelled(error: ArchiveError) -> CreateBackupError {
     match error {
         ArchiveError::Stream(_, cause) if is_cancelled(&cause) => Cancelled.into(),
@@ -355,7 +369,7 @@ fn or_cancelled(error: ArchiveError) -> CreateBackupError {
     }
 }
 
-/// Reads all of it back: every seal, every size, every byte.
+/// Reads the backup back and compares every byte with its source.
 fn verify(
     draft: &Path,
     keys: &KeyManager,
@@ -397,7 +411,7 @@ fn is_same(one: &mut dyn Read, other: &mut dyn Read) -> io::Result<bool> {
     }
 }
 
-/// As much as there is, up to the buffer's length.
+/// Reads until the buffer is full or the stream ends; returns the number of bytes.
 fn fill(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -411,8 +425,8 @@ fn fill(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-/// A link, unlike a rename, fails where somebody was quicker. Where the file system has none (FAT), it is renamed after a
-/// look.
+/// Gives the backup its final name. A hard link fails where the name exists, unlike a rename. On a
+/// file system without links (FAT), the name is checked and then renamed to.
 fn publish(draft: &Path, out: &Path) -> Result<(), CreateBackupError> {
     match fs::hard_link(draft, out) {
         Ok(()) => Ok(()),

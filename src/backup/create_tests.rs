@@ -1,4 +1,4 @@
-//! Backups that go wrong on their way to the disk.
+//! Backups that the disk or another process changes before they have their name.
 
 use std::io::{Seek as _, SeekFrom};
 use std::ops::ControlFlow;
@@ -8,7 +8,7 @@ use keys::{KdfCost, Passphrase};
 use super::*;
 use crate::node::init;
 
-/// A node, and what its backup would hold.
+/// A node, and the content of its backup.
 struct Made {
     parent: tempfile::TempDir,
     keys: KeyManager,
@@ -80,7 +80,7 @@ fn overwrite(path: &Path, place: u64, bytes: &[u8]) {
 }
 
 #[test]
-fn what_the_disk_changed_is_noticed_before_the_file_has_its_name() {
+fn verify_refuses_a_file_that_the_disk_changed() {
     let made = Made::new();
     let draft = made.sealed();
     made.verify(&draft).unwrap();
@@ -104,7 +104,7 @@ fn what_the_disk_changed_is_noticed_before_the_file_has_its_name() {
 }
 
 #[test]
-fn what_is_whole_and_not_what_was_to_be_kept_is_noticed() {
+fn verify_refuses_a_valid_backup_of_other_content() {
     let mut made = Made::new();
     let draft = made.sealed();
     overwrite(&made.snapshot, 5000, b"another byte");
@@ -124,7 +124,7 @@ fn what_is_whole_and_not_what_was_to_be_kept_is_noticed() {
 }
 
 #[test]
-fn a_name_that_somebody_took_meanwhile_is_not_written_over() {
+fn publish_does_not_overwrite_a_file_made_meanwhile() {
     let made = Made::new();
     let (draft, out) = (made.sealed(), made.parent.path().join("out"));
     fs::write(&out, "mine").unwrap();

@@ -1,43 +1,45 @@
-//! Where the files of a restored node go: all of them into its one folder.
+//! The places of a restored node's files: all of them inside its one folder.
 //!
-//! Never a path that leads out of the folder. A config whose `data_dir` or `schema_dir` lead elsewhere (an absolute path, a
-//! `..`) is changed in these two lines, and only in them: the folders may belong to the machine that is lost, or to the
-//! node that still runs there. Invariant: the config that is written leads to the files as they were laid out.
+//! Input: the text of the backed-up config and the new folder. Output: the config to write, and the
+//! folders that it leads to. A `data_dir` or `schema_dir` that leads out of the folder (an absolute
+//! path, a `..`) is changed, because it may belong to the lost machine or to a node that still
+//! runs. Only these two lines change. Invariant: the written config leads to the files as they were
+//! placed. Tested here and in `tests/backup.rs`.
 
 use std::path::{Component, Path, PathBuf};
 
 use crate::config::{Config, FILE_NAME, Problems};
 
-/// Where own apps' schema files go if the config's folder is out of reach.
+/// Folder of the operator's schema files, where the config's own leads out of the node's folder.
 const SCHEMAS: &str = "schemas";
 
-/// A config, and the folders it leads to.
+/// A config, and the folders that it leads to.
 #[derive(Debug)]
 pub(super) struct Layout {
-    /// The config's text as it is to be written.
+    /// The text of the config file to write.
     pub(super) text: String,
-    /// The same, read; its paths begin at `folder`.
+    /// The parsed text; its relative paths start at the new folder.
     pub(super) config: Config,
-    /// Keys of the config that were changed.
+    /// The keys of `[node]` that were changed.
     pub(super) changed: Vec<&'static str>,
 }
 
-/// Why files cannot be laid out as the config says.
+/// The cause for which the files cannot be placed as the config says.
 #[derive(Debug, thiserror::Error)]
 pub enum LayoutError {
-    /// The config is wrong for this version of the program.
-    #[error("the config in the backup is wrong\n{0}")]
+    /// The config is invalid for this version of the program.
+    #[error("the config in the backup is invalid\n{0}")]
     Config(#[from] Problems),
     /// A key leads out of the folder, and the file does not have it on a line of its own.
     #[error(
-        "node.{0} in the backup's config leads out of the folder and cannot be changed there: write it on a line of its own \
-         under [node], and make a backup again"
+        "node.{0} in the backup's config leads out of the folder and cannot be changed there: \
+         write it on a line of its own under [node], and make a backup again"
     )]
     Outside(&'static str),
 }
 
 impl Layout {
-    /// Of a config's text, for a node in `folder`.
+    /// Derives the layout of a node in `folder` from the text of its config.
     pub(super) fn of(text: &str, folder: &Path) -> Result<Self, LayoutError> {
         let path = folder.join(FILE_NAME);
         let before = Config::parse(&path, text)?;
@@ -64,7 +66,8 @@ impl Layout {
                 changed,
             });
         }
-        // Changed as text, so that comments stay; whether that hit the mark is read off the result.
+        // The change is textual, so that comments stay. Parsing the result shows whether it
+        // succeeded.
         let key = changed.first().copied().unwrap_or_default();
         match Config::parse(&path, &text) {
             Ok(config) if config == wanted => Ok(Self {
@@ -76,23 +79,24 @@ impl Layout {
         }
     }
 
-    /// Folder of keys, database and token.
+    /// The data folder: keys, database and token.
     pub(super) fn data(&self) -> PathBuf {
         self.config.data_dir()
     }
 
-    /// Folder of own apps.
+    /// The folder of the operator's schema files, if the config has one.
     pub(super) fn schemas(&self) -> Option<PathBuf> {
         self.config.schema_dir()
     }
 }
 
+/// Whether a relative path stays inside the folder that it starts at.
 fn is_inside(path: &Path) -> bool {
     let mut parts = path.components();
     parts.all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
-/// The text with each line that sets `key` setting it to `value`.
+/// Replaces each line of `text` that sets `key` by one that sets it to `value`.
 fn with_line(text: &str, key: &str, value: &str) -> String {
     let sets = |line: &str| {
         let behind = line.trim_start().strip_prefix(key);
@@ -120,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_inside_stay_as_they_are() {
+    fn paths_inside_the_folder_are_unchanged() {
         for text in [
             "",
             "[node]\n",
@@ -135,9 +139,9 @@ mod tests {
     }
 
     #[test]
-    fn paths_that_lead_elsewhere_are_changed_and_nothing_else_is() {
-        let text = "# mine\n[node]\nname = \"x\"\ndata_dir = \"/var/lib/postern\"\nschema_dir='../own' # apps\n[api]\nlisten = \
-                    \"127.0.0.1:1\"\n";
+    fn only_paths_that_lead_out_of_the_folder_are_changed() {
+        let text = "# mine\n[node]\nname = \"x\"\ndata_dir = \"/var/lib/postern\"\n\
+                    schema_dir='../own' # apps\n[api]\nlisten = \"127.0.0.1:1\"\n";
         let layout = of(text).unwrap();
         assert_eq!(layout.changed, ["data_dir", "schema_dir"]);
         assert_eq!(layout.data(), Path::new("/new/."));
@@ -152,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_changed_is_refused_by_name() {
+    fn key_that_cannot_be_changed_is_reported() {
         for text in [
             "node = { data_dir = \"/var\" }",
             "[node]\n\"data_dir\" = \"..\"\n",

@@ -1,38 +1,40 @@
-//! How far a backup or a restore is, and whether it is to go on.
+//! The progress of a backup or a restore, and its cancellation.
 //!
-//! Never decides anything. Invariant: whoever says "stop" is heard within a chunk.
+//! The caller passes a [`ProgressFn`], which receives the progress after each chunk and returns
+//! whether to continue. Invariant: a cancellation takes effect within one chunk (256 KiB), except
+//! while the database is copied or checked.
 
 use std::io::{self, Read};
 use std::ops::ControlFlow;
 
-/// How far a backup or a restore is.
+/// The progress of a backup or a restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackupProgress {
-    /// What is being done.
+    /// The step that runs.
     pub step: BackupStep,
-    /// Bytes that are done in this step.
+    /// Bytes that this step has processed.
     pub done_bytes: u64,
-    /// Bytes that there are to do in it; 0 where that is not known.
+    /// Bytes that this step has to process; 0 where that is not known.
     pub total_bytes: u64,
 }
 
-/// Steps of a backup (the first three) and of a restore.
+/// A step of a backup (the first three) or of a restore (the others).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackupStep {
-    /// The database is copied and the copy checked.
+    /// Copies the database and checks the copy.
     Copying,
-    /// All is sealed into the file.
+    /// Seals the files into the backup.
     Sealing,
-    /// The file is read back and compared.
+    /// Reads the backup back and compares it.
     Verifying,
-    /// A backup is opened and laid out.
+    /// Opens a backup and writes its files.
     Unpacking,
-    /// What was laid out is checked, and made a node of its own.
+    /// Checks the files, and gives the node a new token and a recovery epoch.
     Checking,
 }
 
 impl BackupStep {
-    /// A short stable word.
+    /// The stable code of the step, which the API and the CLI show.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Copying => "copying",
@@ -44,15 +46,15 @@ impl BackupStep {
     }
 }
 
-/// Hears how far it is, and says whether to go on.
+/// Receives the progress, and returns [`ControlFlow::Break`] to cancel.
 pub type ProgressFn<'h> = dyn FnMut(BackupProgress) -> ControlFlow<()> + 'h;
 
-/// Whoever hears has said stop.
+/// The caller's [`ProgressFn`] cancelled the operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it was stopped")]
+#[error("cancelled")]
 pub struct Cancelled;
 
-/// Tells the beginning or the end of a step.
+/// Reports the start or the end of a step.
 pub(super) fn report(
     on_progress: &mut ProgressFn<'_>,
     step: BackupStep,
@@ -70,7 +72,8 @@ pub(super) fn report(
     }
 }
 
-/// A reader that tells how many bytes were read, and ends in an error of [`Cancelled`] where it is to stop.
+/// A reader that reports the number of bytes read. A cancellation becomes a read error that carries
+/// [`Cancelled`].
 pub(super) struct ProgressReader<'r, 'h, R> {
     reader: R,
     on_progress: &'r mut ProgressFn<'h>,
@@ -108,7 +111,7 @@ impl<R: Read> Read for ProgressReader<'_, '_, R> {
     }
 }
 
-/// Whether an error of reading comes of a stop.
+/// Whether a read error is a cancellation.
 pub(super) fn is_cancelled(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|cause| cause.is::<Cancelled>())
 }

@@ -1,9 +1,11 @@
-//! `postern restore`: a node's folder out of a backup.
+//! `postern restore`: makes a node's folder from a backup.
 //!
-//! Everything is laid out and checked in a draft (`src/data_dir/staging.rs`) that becomes the folder when it is whole. Never writes
-//! outside of it, never takes over a token, never lets the restored node go on where the old one may have gone on too: it
-//! begins a recovery, so that what may be older than what peers have waits until they were asked. Invariant: a folder
-//! that has its name holds a node that starts.
+//! The files are written and checked in a staged folder (`src/data_dir/staging.rs`), which becomes
+//! the final one when it is complete. The restored node gets a new API token. It begins a recovery,
+//! because the original node may have continued after the backup: objects that may be older than
+//! the peers' copies wait until the peers were asked (docs/DECISIONS.md 5). Invariant: a folder
+//! that has its final name holds a node that starts. Tested in `tests/backup.rs`,
+//! `tests/restore.rs` and `tests/crash.rs`.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, BufReader, Read, Write as _};
@@ -38,67 +40,68 @@ pub struct Restored {
     pub folder: PathBuf,
     /// The config file in it.
     pub config: PathBuf,
-    /// The node's name in the protocol.
+    /// The node's identity in the protocol.
     pub peer_id: PeerId,
-    /// Where it will be reached.
+    /// The address of its onion service.
     pub onion: OnionAddr,
-    /// How many identities live there.
+    /// The number of identities in its vault.
     pub identities: usize,
-    /// When the backup was made: what was written later is not here.
+    /// Time of the backup. Later writes are not in the database.
     pub created: Timestamp,
-    /// Length of the database.
+    /// Length of the database, in bytes.
     pub database_bytes: u64,
     /// Keys of the config's table `[node]` that led out of the folder and were changed.
     pub changed: Vec<&'static str>,
-    /// The passphrase's file that the config names and that is not there: it was not in the backup.
+    /// The passphrase file that the config names, where it does not exist. A backup does not
+    /// contain it.
     pub passphrase_file_missing: Option<PathBuf>,
 }
 
-/// Why nothing was restored. Nothing was left behind.
+/// The cause for which nothing was restored. No file remains.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    /// The folder, or a file in it.
+    /// The folder is not free, or a file in it cannot be written.
     #[error(transparent)]
     Folder(#[from] StagingError),
-    /// The backup cannot be opened.
-    #[error("{path}: cannot open it")]
+    /// The backup file cannot be opened.
+    #[error("{path}: cannot open the backup file")]
     File {
-        /// The backup.
+        /// The backup file.
         path: PathBuf,
-        /// The system's reason.
+        /// The error of the system call.
         source: io::Error,
     },
-    /// It is no backup, or the passphrase is not the one of its time.
+    /// The file is not a backup, or the passphrase is not the one that the vault had then.
     #[error("cannot open the backup")]
     Backup(#[from] keys::BackupError),
-    /// It was changed, is cut short, or does not hold what a backup holds.
+    /// The backup was changed or truncated, or breaks a rule of the format.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
-    /// Its config.
+    /// The config in the backup is invalid or leads out of the folder.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// Its vault.
+    /// The vault in the backup does not open.
     #[error("the vault in the backup does not open")]
     Vault(#[from] VaultError),
-    /// The vault is not that of the node that the backup names.
+    /// The vault belongs to another node than the manifest names.
     #[error("the vault in the backup is another node's")]
     OtherNode,
-    /// Its database.
-    #[error("the database in the backup")]
+    /// The database in the backup is corrupt or does not open.
+    #[error("cannot use the database in the backup")]
     Store(#[from] StoreError),
-    /// Its apps.
+    /// A schema file in the backup is invalid.
     #[error("the apps in the backup do not load")]
     Schemas(#[from] SchemaError),
-    /// The new token's file.
+    /// The file of the new token cannot be written.
     #[error("cannot write the API token")]
     Token(#[source] keys::FileError),
-    /// Whoever hears said stop.
+    /// The caller cancelled the restore.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
 }
 
-/// Makes a node in `folder` out of the backup `file`. The passphrase is the one that the vault had when it was made.
-/// Blocks for as long as it takes.
+/// Makes a node in `folder` from the backup `file`. `passphrase` is the one that the vault had when
+/// the backup was made. Blocks until the node is complete.
 ///
 /// # Errors
 /// See [`RestoreError`].
@@ -114,11 +117,11 @@ pub fn restore(
         source,
     };
     let sealed = File::open(file).map_err(cannot)?;
-    // Before the folder: a wrong passphrase leaves no trace.
+    // Opened before the folder is staged, so that a wrong passphrase leaves no file.
     let opened = BackupOpener::open(BufReader::with_capacity(CHUNK_BYTES, sealed), passphrase)?;
-    let draft = StagedDir::create(folder, StagingKind::Restore)?;
+    let staged = StagedDir::create(folder, StagingKind::Restore)?;
     let mut unpacking = Unpacking {
-        draft: draft.path(),
+        staged: staged.path(),
         layout: None,
     };
     let manifest = archive::read(opened, |_, part, reader| {
@@ -128,7 +131,7 @@ pub fn restore(
     crash_point("restore: unpacked");
     let data = DataDir::at(&layout.data());
     let database_bytes = fs::metadata(data.database())
-        .map_err(files("look at", &data.database()))?
+        .map_err(files("read the length of", &data.database()))?
         .len();
     report(on_progress, BackupStep::Checking, 0, database_bytes)?;
     store::check_whole(&data.database())?;
@@ -136,14 +139,14 @@ pub fn restore(
     if keys.peer_id().to_hex() != manifest.peer_id {
         return Err(RestoreError::OtherNode);
     }
-    make_its_own(&layout, &data, keys.clone())?;
+    make_distinct(&layout, &data, keys.clone())?;
     for within in [layout.schemas(), Some(layout.data())]
         .into_iter()
         .flatten()
     {
-        sync_below(draft.path(), &within)?;
+        sync_below(staged.path(), &within)?;
     }
-    draft.publish()?;
+    staged.publish()?;
     Ok(Restored {
         folder: folder.to_owned(),
         config: folder.join(FILE_NAME),
@@ -157,10 +160,10 @@ pub fn restore(
     })
 }
 
-/// Files on their way from the stream into the draft.
+/// Writes the files of the stream into the staged folder.
 struct Unpacking<'d> {
-    draft: &'d Path,
-    /// Known from the config on, which is the first file.
+    staged: &'d Path,
+    /// Set by the config, which is the first file.
     layout: Option<Layout>,
 }
 
@@ -173,9 +176,9 @@ impl Unpacking<'_> {
     ) -> Result<(), RestoreError> {
         if part.name == CONFIG {
             let bytes = archive::read_small(reader)?;
-            let layout = Layout::of(&String::from_utf8_lossy(&bytes), self.draft)?;
+            let layout = Layout::of(&String::from_utf8_lossy(&bytes), self.staged)?;
             make_folder(&layout.data())?;
-            write_new(&self.draft.join(FILE_NAME), layout.text.as_bytes())?;
+            write_new(&self.staged.join(FILE_NAME), layout.text.as_bytes())?;
             self.layout = Some(layout);
             crash_point("restore: config written");
             return Ok(());
@@ -232,8 +235,9 @@ fn copy(reader: &mut dyn Read, path: &Path) -> Result<(), RestoreError> {
     Ok(())
 }
 
-/// What sets the restored node apart from the one that was backed up: another token, and a recovery to begin with.
-fn make_its_own(
+/// Makes the restored node distinct from the original: gives it another API token, and begins a
+/// recovery.
+fn make_distinct(
     layout: &Layout,
     data: &DataDir,
     keys: Arc<KeyManager>,
@@ -261,9 +265,9 @@ fn make_its_own(
     Ok(())
 }
 
-/// Waits until the names in `folder`, and its own in the folders above it up to `draft`, are on the disk.
-fn sync_below(draft: &Path, folder: &Path) -> Result<(), StagingError> {
-    for folder in folder.ancestors().take_while(|folder| *folder != draft) {
+/// Syncs `folder` and the folders above it, up to `staged`.
+fn sync_below(staged: &Path, folder: &Path) -> Result<(), StagingError> {
+    for folder in folder.ancestors().take_while(|folder| *folder != staged) {
         if folder.is_dir() {
             sync_folder(folder)?;
         }

@@ -156,9 +156,9 @@ impl Drop for StagedDir {
 
 /// Removes the staged folders of `name` that no process has locked.
 fn remove_abandoned(parent: &Path, name: &OsStr) -> Result<(), StagingError> {
-    let entries = fs::read_dir(parent).map_err(files("look into", parent))?;
+    let entries = fs::read_dir(parent).map_err(files("list", parent))?;
     for entry in entries {
-        let path = entry.map_err(files("look into", parent))?.path();
+        let path = entry.map_err(files("list", parent))?.path();
         // The name is checked first, because opening another kind of file, such as a pipe, may
         // block.
         let is_staged = path
