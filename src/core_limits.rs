@@ -1,7 +1,7 @@
 //! The limits of the core, as a config sets them.
 //!
-//! A pure mapping. It is a module of its own because both `node` (start) and `backup` (restore) open the
-//! core, and neither `config` nor the core names the other.
+//! A pure mapping. It is a module of its own because both `node` (start) and `backup` (restore)
+//! open the core, and neither `config` nor the core names the other.
 
 use crate::config::Config;
 use crate::graph::GraphLimits;

@@ -1,16 +1,21 @@
 //! Postern: a peer node behind a Tor onion service.
 //!
-//! An async shell around a synchronous core. Data comes in through [`peer`] (other nodes) and [`api`] (people), goes
-//! through the handle [`engine`], and is written by [`graph`] alone. From the bottom up:
+//! An async shell around a synchronous core. Data arrives through [`peer`] (other nodes) and
+//! [`api`] (local clients), passes through the handle in [`engine`], and is written by [`graph`]
+//! only. The modules, from the bottom up:
 //!
 //! - [`object`], [`domain`], [`schema`], [`op_context`]: plain values.
-//! - [`acl`]: pure rules, facts in, `Granted` or `Denied` out.
-//! - [`store`]: all SQL. [`graph`]: the single write path. [`state_engine`]: packages and cursors.
-//! - [`services`]: the apps' few verbs. [`engine`]: the only door from async code to data.
-//! - [`peer`]: one session per peer. [`api`]: the local HTTP API.
-//! - [`config`], [`cli`], [`node`]: what an operator sees, and where all is put together.
+//! - [`acl`]: the access rules, pure: facts in, `Granted` or `Denied` out.
+//! - [`store`]: all SQL. [`graph`]: the only write path. [`state_engine`]: packages and cursors.
+//! - [`services`]: the operations of the apps. [`engine`]: the handle by which async code reads and
+//!   writes data.
+//! - [`config`]: the config file. [`clock`]: the system's clock. [`data_dir`]: a node's folder.
+//! - [`backup`]: sealed backups. [`peer`]: one session per peer. [`admission`]: the decision on who
+//!   gets a session.
+//! - [`api`]: the local HTTP API. [`node`]: composes everything. [`cli`]: the command line.
 //!
-//! `docs/ARCHITECTURE.md` tells the way of data; `tests/tidy.rs` keeps the arrows.
+//! `docs/ARCHITECTURE.md` follows the data through these modules. `tests/tidy.rs` checks which
+//! module imports which.
 #![forbid(unsafe_code)]
 
 pub mod acl;

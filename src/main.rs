@@ -1,4 +1,4 @@
-//! `postern`: the program. Reads the command line and hands over to [`postern::cli`].
+//! The program `postern`: parses the command line and runs [`postern::cli`].
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;

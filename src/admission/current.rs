@@ -1,4 +1,5 @@
-//! The admission policy in force: the config file's, or the operator's until the file is read again.
+//! The admission policy in force: the config file's, or the operator's until the file is read
+//! again.
 
 use std::sync::Arc;
 
@@ -6,7 +7,7 @@ use parking_lot::RwLock;
 
 use crate::config::{AdmissionConfig, Policy};
 
-/// Whom to let in, changeable while the node runs. Clones are the same value.
+/// The policy in force, which can change while the node runs. Clones share one value.
 #[derive(Debug, Clone)]
 pub struct ActivePolicy(Arc<RwLock<Active>>);
 
@@ -17,7 +18,7 @@ struct Active {
 }
 
 impl ActivePolicy {
-    /// What the file says.
+    /// Starts with the config file's policy.
     pub fn new(config: AdmissionConfig) -> Self {
         let config = Arc::new(config);
         Self(Arc::new(RwLock::new(Active {
@@ -26,17 +27,17 @@ impl ActivePolicy {
         })))
     }
 
-    /// What holds now.
+    /// Returns the policy in force.
     pub fn get(&self) -> Arc<AdmissionConfig> {
         self.0.read().config.clone()
     }
 
-    /// Whether the policy is another than the file's: the operator changed it since that was read.
+    /// Whether the operator has replaced the file's policy since the file was read.
     pub fn is_overridden(&self) -> bool {
         self.0.read().overridden
     }
 
-    /// Another policy, until the file is read again.
+    /// Sets the operator's policy, which is in force until the file is read again.
     pub fn set_policy(&self, policy: Policy) {
         let mut now = self.0.write();
         now.config = Arc::new(AdmissionConfig {
@@ -46,7 +47,7 @@ impl ActivePolicy {
         now.overridden = true;
     }
 
-    /// The file was read again: its word holds.
+    /// Puts the policy of a file that was read again in force.
     pub fn replace(&self, config: AdmissionConfig) {
         let config = Arc::new(config);
         *self.0.write() = Active {
@@ -63,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_by_hand_holds_until_the_file_is_read_again() {
+    fn operator_policy_is_in_force_until_the_file_is_read_again() {
         let active = ActivePolicy::new(AdmissionConfig::default());
         let other = active.clone();
         other.set_policy(Policy::Approve);

@@ -1,7 +1,9 @@
-//! What this node says of itself to strangers that it dials or admits, and whom it lets in.
+//! The node's part in a handshake: the profile that it sends, and its decision on an applicant.
 //!
-//! Never tells a stranger that was not admitted anything. Invariant: claims are made anew for each handshake, from one
-//! committed state.
+//! [`NodeGatekeeper`] gathers the facts of one committed state and passes them to the rule of
+//! `rule.rs`. An applicant that needs the operator's approval becomes a pending request. Invariant:
+//! an applicant learns nothing of this node's identities before it is admitted. Tested in
+//! `tests/admission.rs`.
 
 use bastion::{Applicant, Decision, Gatekeeper, Internal, Profile, RefusalCode};
 use futures::future::BoxFuture;
@@ -16,15 +18,15 @@ use crate::services::admission::claimed_names;
 use crate::services::identities;
 use crate::store::{IdentityRow, Knock, PendingBounds, StoreError};
 
-/// The node's part in a handshake.
+/// The gatekeeper of a running node.
 pub struct NodeGatekeeper {
-    /// Who is here, and the engine behind.
+    /// The open sessions, and the handle to the core.
     pub peers: Peers,
-    /// Whom to let in, as it holds at each decision.
+    /// The policy in force at each decision.
     pub policy: ActivePolicy,
-    /// This start of the node.
+    /// The id of this start of the node, which peers compare to detect a restart.
     pub boot_id: BootId,
-    /// Most identities that our claims carry.
+    /// Largest number of identities in this node's claims.
     pub identities_max: usize,
 }
 
@@ -54,23 +56,29 @@ impl Gatekeeper for NodeGatekeeper {
 
     fn decide<'a>(&'a self, applicant: Applicant<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(async move {
-            self.judged(&applicant).await.unwrap_or_else(|error| {
-                tracing::error!(%error, "could not judge an applicant");
-                Decision::Refuse(RefusalCode::Internal)
-            })
+            self.judge_applicant(&applicant)
+                .await
+                .unwrap_or_else(|error| {
+                    tracing::error!(%error, "cannot judge an applicant");
+                    Decision::Refuse(RefusalCode::Internal)
+                })
         })
     }
 }
 
-/// Whether a later key of a node is known than the one it comes with, or another one of that number. It learns nothing here,
-/// and gets no ticket.
+/// Whether the stored row of the node has a later key than `chain`, or another key of the same
+/// number. Such an applicant is refused without a ticket, because it uses a stolen or restored old
+/// key.
 fn is_behind(chain: &VerifiedChain, known: &IdentityRow) -> bool {
     let is_other = chain.key_id() == known.key_id && chain.current() != known.public_key;
     chain.key_id() < known.key_id || is_other
 }
 
 impl NodeGatekeeper {
-    async fn judged(&self, applicant: &Applicant<'_>) -> Result<Decision, EngineError<StoreError>> {
+    async fn judge_applicant(
+        &self,
+        applicant: &Applicant<'_>,
+    ) -> Result<Decision, EngineError<StoreError>> {
         let (peer, engine) = (applicant.claims.peer_id(), self.peers.engine());
         let server = applicant.claims.chain.oid();
         let known = engine.read(move |view| {
@@ -83,13 +91,16 @@ impl NodeGatekeeper {
         });
         let (row, verdict, node) = known.await?;
         if node.is_some_and(|node| is_behind(&applicant.claims.chain, &node)) {
-            tracing::warn!(%peer, "a node came with keys that are older than those known: a thief, or restored from an old backup");
+            tracing::warn!(
+                %peer,
+                "refused a node whose keys are older than the known ones: stolen or restored keys"
+            );
             return Ok(Decision::Refuse(RefusalCode::Signature));
         }
-        let admission = self.policy.get();
+        let config = self.policy.get();
         let facts = Facts {
             tier: row.map(|row| row.tier),
-            is_listed: admission.allow.contains(&peer),
+            is_listed: config.allow.contains(&peer),
             verdict,
             ticket_issued: applicant.ticket_issued,
             is_full: self
@@ -102,17 +113,17 @@ impl NodeGatekeeper {
             ),
             now: engine.now(),
         };
-        match judge(admission.policy, &facts) {
+        match judge(config.policy, &facts) {
             Judgement::Decided(decision) => Ok(decision),
-            Judgement::NeedsApproval => self.note_request(applicant, &admission).await,
+            Judgement::NeedsApproval => self.note_request(applicant, &config).await,
         }
     }
 
-    /// Notes a stranger among those that wait for the operator's word, where there is room.
+    /// Stores an applicant as a pending request, where their number allows it.
     async fn note_request(
         &self,
         applicant: &Applicant<'_>,
-        admission: &AdmissionConfig,
+        config: &AdmissionConfig,
     ) -> Result<Decision, EngineError<StoreError>> {
         let (claims, engine) = (applicant.claims, self.peers.engine());
         let (peer, identities, limits) = (
@@ -121,10 +132,11 @@ impl NodeGatekeeper {
             engine.ground().limits.graph,
         );
         let bounds = PendingBounds {
-            rows_max: admission.pending_max,
-            since: admission.pending_since(engine.now()),
+            rows_max: config.pending_max,
+            since: config.pending_since(engine.now()),
         };
-        // Who finds no room costs no signature of its names, and the writer nothing.
+        // Checked before the names are verified, so that a refused request costs no signature and
+        // no write.
         let effort = applicant.effort;
         if !engine
             .read(move |view| view.rows.may_wait(&peer, effort, &bounds))
@@ -132,7 +144,8 @@ impl NodeGatekeeper {
         {
             return Ok(Decision::Refuse(RefusalCode::Busy));
         }
-        // Some twenty signatures at most, each of which the stranger worked for.
+        // Verifies at most about twenty signatures, for each of which the applicant has solved a
+        // puzzle.
         let reading =
             tokio::task::spawn_blocking(move || claimed_names(&peer, identities, &limits));
         let knock = Knock {
@@ -147,7 +160,7 @@ impl NodeGatekeeper {
             core.write(now, |graph| graph.tx().note_knock(&knock, now, &bounds))
         });
         if noting.await? {
-            tracing::info!(%peer, "a stranger waits for approval");
+            tracing::info!(%peer, "an unadmitted node waits for approval");
             Ok(Decision::Refuse(RefusalCode::Pending))
         } else {
             Ok(Decision::Refuse(RefusalCode::Busy))

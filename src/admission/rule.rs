@@ -1,6 +1,7 @@
 //! The admission rule: facts about an applicant in, a judgement out.
 //!
-//! [`judge`] is pure. Invariant: a ban comes before every other fact, and a ticket does not bypass the policy.
+//! [`judge`] is pure. Invariant: a ban comes before every other fact, and a ticket does not bypass
+//! the policy.
 
 use bastion::{Decision, RefusalCode};
 
@@ -8,43 +9,45 @@ use crate::config::Policy;
 use crate::op_context::Timestamp;
 use crate::store::{Tier, Verdict, VerdictRow};
 
-/// What is known of an applicant.
+/// The facts about an applicant: a node that has finished its handshake up to the decision.
 #[derive(Debug, Clone)]
 pub(super) struct Facts {
-    /// How far it was trusted, where it is a known peer.
+    /// The stored tier of a known peer.
     pub(super) tier: Option<Tier>,
-    /// Whether the file lists it.
+    /// Whether the config's `admission.allow` lists it.
     pub(super) is_listed: bool,
-    /// What the operator said of it last.
+    /// The operator's latest verdict on it.
     pub(super) verdict: Option<VerdictRow>,
-    /// When its ticket was issued, in unix seconds, where it came with one.
+    /// The issue time of the ticket that it presented, if any, in seconds since 1970.
     pub(super) ticket_issued: Option<u64>,
-    /// Whether there is no place for one more session of an untrusted peer.
+    /// Whether no session slot is free for an untrusted peer.
     pub(super) is_full: bool,
-    /// Whether there is none even for a trusted peer, before whom the newest worked one goes.
+    /// Whether no slot is free even for a trusted peer, which may evict the newest untrusted
+    /// session.
     pub(super) is_full_for_trusted: bool,
-    /// Now.
+    /// The current time, at which verdicts hold or have expired.
     pub(super) now: Timestamp,
 }
 
-/// What follows for an applicant.
+/// The outcome of the rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Judgement {
-    /// This.
+    /// The policy or a verdict decides.
     Decided(Decision),
-    /// The operator is to decide: it is noted among those that wait.
+    /// The operator has to decide: the applicant becomes a pending request.
     NeedsApproval,
 }
 
-/// Whether to let an applicant in.
+/// Judges an applicant under `policy`.
 pub(super) fn judge(policy: Policy, facts: &Facts) -> Judgement {
     let refuse = |code| Judgement::Decided(Decision::Refuse(code));
-    let said = facts.verdict.as_ref().filter(|row| row.holds(facts.now));
-    let said = said.map(|row| row.verdict);
-    if said == Some(Verdict::Banned) {
+    let in_force = facts.verdict.as_ref().filter(|row| row.holds(facts.now));
+    let verdict = in_force.map(|row| row.verdict);
+    if verdict == Some(Verdict::Banned) {
         return refuse(RefusalCode::Banned);
     }
-    // Also of a ban that is over: what it voided stays void, and the peer works once more.
+    // A ban that has expired counts too: the tickets that it voided stay void, and the peer has to
+    // solve a puzzle again.
     let void_until = facts
         .verdict
         .as_ref()
@@ -55,18 +58,19 @@ pub(super) fn judge(policy: Policy, facts: &Facts) -> Judgement {
     {
         return refuse(RefusalCode::Expired);
     }
-    // Those whom the operator knows find a place however many strangers have taken all: the newest of these goes.
-    if facts.tier == Some(Tier::Trusted) || facts.is_listed || said == Some(Verdict::Approved) {
+    // A peer that the operator trusts may evict the newest untrusted session, so it is refused only
+    // where no slot can be freed for it.
+    if facts.tier == Some(Tier::Trusted) || facts.is_listed || verdict == Some(Verdict::Approved) {
         return match facts.is_full_for_trusted {
             true => refuse(RefusalCode::Busy),
             false => Judgement::Decided(Decision::Admit(bastion::Tier::Trusted)),
         };
     }
-    if said == Some(Verdict::Refused) {
+    if verdict == Some(Verdict::Refused) {
         return refuse(RefusalCode::Policy);
     }
     match policy {
-        // Only here is a place needed: whoever waits for the operator's word takes none.
+        // A pending request takes no slot, so only the open policy depends on a free one.
         Policy::Open if facts.is_full => refuse(RefusalCode::Busy),
         Policy::Open => Judgement::Decided(Decision::Admit(bastion::Tier::Untrusted)),
         Policy::Approve => Judgement::NeedsApproval,
@@ -81,7 +85,7 @@ mod tests {
     use super::*;
 
     const NOW: Timestamp = Timestamp(1_700_000_000_000);
-    const STRANGER: Facts = Facts {
+    const UNADMITTED: Facts = Facts {
         tier: None,
         is_listed: false,
         verdict: None,
@@ -97,7 +101,11 @@ mod tests {
         Judgement::Decided(Decision::Refuse(code))
     }
 
-    fn said(verdict: Verdict, until: Option<u64>, tickets_void_until: u64) -> Option<VerdictRow> {
+    fn verdict(
+        verdict: Verdict,
+        until: Option<u64>,
+        tickets_void_until: u64,
+    ) -> Option<VerdictRow> {
         Some(VerdictRow {
             peer_id: PeerId::from_bytes([1; 32]),
             verdict,
@@ -108,7 +116,7 @@ mod tests {
         })
     }
 
-    /// Under `open`, `approve` and `allowlist`, in this order.
+    /// Checks the judgements under `open`, `approve` and `allowlist`, in this order.
     #[track_caller]
     fn check(facts: &Facts, expected: [Judgement; 3]) {
         let policies = [Policy::Open, Policy::Approve, Policy::Allowlist];
@@ -120,35 +128,35 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_and_a_peer_that_only_worked_are_judged_by_the_policy_ticket_or_not() {
+    fn policy_decides_on_unadmitted_and_untrusted_nodes_with_or_without_a_ticket() {
         let by_policy = [
             UNTRUSTED,
             Judgement::NeedsApproval,
             refused(RefusalCode::Policy),
         ];
-        check(&STRANGER, by_policy);
-        let worked = Facts {
+        check(&UNADMITTED, by_policy);
+        let untrusted = Facts {
             tier: Some(Tier::Untrusted),
             ticket_issued: Some(5),
-            ..STRANGER
+            ..UNADMITTED
         };
-        check(&worked, by_policy);
+        check(&untrusted, by_policy);
     }
 
     #[test]
-    fn whom_the_operator_knows_is_let_in_under_every_policy_however_full() {
+    fn trusted_listed_or_approved_peer_is_admitted_under_every_policy_and_load() {
         let trusted = [
             Facts {
                 tier: Some(Tier::Trusted),
-                ..STRANGER
+                ..UNADMITTED
             },
             Facts {
                 is_listed: true,
-                ..STRANGER
+                ..UNADMITTED
             },
             Facts {
-                verdict: said(Verdict::Approved, None, 0),
-                ..STRANGER
+                verdict: verdict(Verdict::Approved, None, 0),
+                ..UNADMITTED
             },
         ];
         for facts in trusted {
@@ -164,25 +172,25 @@ mod tests {
     }
 
     #[test]
-    fn a_ban_comes_before_all_else_and_ends_in_time() {
+    fn ban_precedes_every_other_fact_until_it_expires() {
         let mut facts = Facts {
             tier: Some(Tier::Trusted),
             is_listed: true,
             ticket_issued: Some(5),
             is_full: true,
-            verdict: said(Verdict::Banned, None, 9),
-            ..STRANGER
+            verdict: verdict(Verdict::Banned, None, 9),
+            ..UNADMITTED
         };
         check(&facts, [refused(RefusalCode::Banned); 3]);
-        facts.verdict = said(Verdict::Banned, Some(NOW.0 + 1), 9);
+        facts.verdict = verdict(Verdict::Banned, Some(NOW.0 + 1), 9);
         check(&facts, [refused(RefusalCode::Banned); 3]);
-        facts.verdict = said(Verdict::Banned, Some(NOW.0), 9);
+        facts.verdict = verdict(Verdict::Banned, Some(NOW.0), 9);
         check(&facts, [refused(RefusalCode::Expired); 3]);
     }
 
     #[test]
-    fn a_ban_voids_the_tickets_that_were_issued_up_to_then() {
-        let verdict = said(Verdict::Approved, None, 9);
+    fn ban_voids_the_tickets_issued_before_it() {
+        let verdict = verdict(Verdict::Approved, None, 9);
         for (issued, expected) in [
             (Some(9), refused(RefusalCode::Expired)),
             (Some(10), TRUSTED),
@@ -191,21 +199,21 @@ mod tests {
             let facts = Facts {
                 ticket_issued: issued,
                 verdict: verdict.clone(),
-                ..STRANGER
+                ..UNADMITTED
             };
             check(&facts, [expected; 3]);
         }
     }
 
     #[test]
-    fn a_refusal_holds_until_its_time_and_comes_before_busy() {
+    fn refusal_precedes_busy_until_it_expires() {
         let mut facts = Facts {
             is_full: true,
-            verdict: said(Verdict::Refused, Some(NOW.0 + 1), 0),
-            ..STRANGER
+            verdict: verdict(Verdict::Refused, Some(NOW.0 + 1), 0),
+            ..UNADMITTED
         };
         check(&facts, [refused(RefusalCode::Policy); 3]);
-        facts.verdict = said(Verdict::Refused, Some(NOW.0), 0);
+        facts.verdict = verdict(Verdict::Refused, Some(NOW.0), 0);
         check(
             &facts,
             [
@@ -226,11 +234,11 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_waits_for_the_operators_word_though_all_places_are_taken() {
+    fn approval_is_requested_although_every_slot_is_taken() {
         let full = Facts {
             is_full: true,
             is_full_for_trusted: true,
-            ..STRANGER
+            ..UNADMITTED
         };
         check(
             &full,

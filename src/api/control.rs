@@ -1,7 +1,8 @@
-//! What the API needs of the node besides data: its state, dials and pulls by hand, new identities,
-//! backups.
+//! The operations of the node that the API needs besides reading and writing data: status, dials,
+//! manual syncs, new keys, backups, admission.
 //!
-//! The API stands beside the peers and does not know them; the node implements this for both. Never blocks.
+//! The API does not import `peer`. The node implements [`Control`] for it, and tests implement it
+//! with plain values.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,15 +15,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{AdmissionConfig, Policy};
 
-/// What only the node as a whole can do.
+/// The operations that need more of the node than its database. No method blocks.
 pub trait Control: Send + Sync + 'static {
-    /// The node at this moment.
+    /// The node's current status.
     fn status(&self) -> NodeStatus;
 
-    /// Knocks at another node once, and keeps in touch from then on.
+    /// Dials another node once. After a success, keeps a session with it open.
     fn dial(&self, onion: OnionAddr) -> BoxFuture<'_, Result<Dialled, ControlError>>;
 
-    /// Pulls or pushes a domain now, window after window until nothing is left.
+    /// Pulls or pushes a domain now, window by window, until the receiving side is up to date.
     fn sync(
         &self,
         peer: PeerId,
@@ -30,26 +31,27 @@ pub trait Control: Send + Sync + 'static {
         direction: SyncDirection,
     ) -> BoxFuture<'_, Result<Vec<SyncReport>, ControlError>>;
 
-    /// Makes an identity that lives here.
+    /// Adds an identity to the vault and publishes it.
     fn new_identity(&self, name: Option<String>) -> BoxFuture<'_, Result<Oid, ControlError>>;
 
-    /// Makes the next key the current one, and makes that known. The number of the new key.
+    /// Makes the next key of `owner` the current one, re-signs its objects, and returns the new
+    /// key's number.
     fn rotate(&self, owner: KeyOwner) -> BoxFuture<'_, Result<u32, ControlError>>;
 
-    /// Begins a backup into a new file, which the node writes with its own rights. One at a time.
+    /// Starts a backup into a new file, which the node's process writes. One backup runs at a time.
     fn start_backup(&self, path: PathBuf) -> Result<BackupRow, ControlError>;
 
-    /// The backup that goes on, or the last one since the node started.
+    /// The running backup, or the last one since the node started.
     fn last_backup(&self) -> Option<BackupRow>;
 
-    /// Who is let in.
+    /// The admission policy in force.
     fn admission(&self) -> AdmissionStatus;
 
-    /// Lets others in from now on, until the next start or until the config file is read again.
+    /// Sets the admission policy until the next start, or until the config file is read again.
     fn set_policy(&self, policy: Policy);
 
-    /// Applies a verdict that was written: forgets what the gate remembers of the peer, and changes its open session.
-    /// Returns whether a session was closed.
+    /// Applies a verdict that was written: forgets what the gate remembers of the peer, and changes
+    /// its open session. Returns whether a session was closed.
     fn apply_verdict(&self, peer: &PeerId, effect: SessionEffect) -> bool;
 }
 
@@ -239,86 +241,87 @@ impl ControlError {
     }
 }
 
-/// A backup that goes on, or went on.
+/// A running or finished backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BackupRow {
-    /// Counted from 1 since the node's start.
+    /// Counts from 1 at each start of the node.
     pub id: u64,
-    /// The file, whole.
+    /// The path of the file.
     pub path: String,
     /// `running`, `done`, `failed`.
     pub state: &'static str,
-    /// `copying`, `sealing`, `verifying`: what is being done, or was last.
+    /// `copying`, `sealing`, `verifying`: the current or last step.
     pub step: &'static str,
-    /// Bytes done in this step.
+    /// Bytes that the step has processed.
     pub done_bytes: u64,
-    /// Bytes to do in it.
+    /// Bytes that the step has to process; 0 where that is not known.
     pub total_bytes: u64,
-    /// Length of the file; none before it is done.
+    /// Length of the file in bytes, once it is `done`.
     pub bytes: Option<u64>,
-    /// Length of the database in it; none before it is done.
+    /// Length of the database in it in bytes, once it is `done`.
     pub database_bytes: Option<u64>,
-    /// What was committed before this moment (milliseconds since 1970) is in it; none before it is done.
+    /// Commits before this time (milliseconds since 1970) are in it. Set once it is `done`.
     pub created: Option<u64>,
-    /// Why it failed.
+    /// The chain of causes, where it is `failed`.
     pub error: Option<String>,
 }
 
-/// Who is let in.
+/// The admission policy in force.
 #[derive(Debug, Clone)]
 pub struct AdmissionStatus {
-    /// What holds now.
+    /// The config in force, with the operator's policy where that replaced the file's.
     pub config: Arc<AdmissionConfig>,
     /// Whether the operator has replaced the config file's policy.
     pub is_overridden: bool,
 }
 
-/// The node at one moment.
+/// A snapshot of the node's status.
 #[derive(Debug, Clone)]
 pub struct NodeStatus {
-    /// This node.
+    /// This node's identity in the protocol.
     pub peer_id: PeerId,
-    /// Where it is reached.
+    /// The address of its onion service.
     pub onion: OnionAddr,
     /// `starting`, `bootstrapping`, `publishing`, `reachable`.
     pub network: String,
-    /// The gate.
+    /// The gate: handshakes, load and effort.
     pub gate: GateStatus,
-    /// The onion service; none on loopback.
+    /// The onion service; none on the loopback transport.
     pub tor: Option<TorStatus>,
-    /// Live sessions.
+    /// The open sessions.
     pub sessions: Vec<SessionRow>,
-    /// Dials that are under way.
+    /// The dials under way.
     pub dials: Vec<DialRow>,
 }
 
-/// A live session.
+/// An open session.
 #[derive(Debug, Clone, Serialize)]
 pub struct SessionRow {
-    /// The peer, whole.
+    /// The peer, as 64 hexadecimal digits.
     pub peer_id: String,
-    /// The intersection.
+    /// The sync domains that both sides have.
     pub domains: Vec<String>,
     /// Whether this node dialled.
     pub we_dialled: bool,
-    /// `worked` or `trusted`.
+    /// `untrusted` or `trusted`.
     pub tier: &'static str,
 }
 
-/// A dial that is under way.
+/// A dial under way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DialRow {
-    /// Where to, whole.
+    /// The onion address.
     pub onion: String,
     /// `dialling`, `solving`, `presenting`, `waiting` (the other node is busy).
     pub step: &'static str,
     /// Evaluations of the work function so far.
     pub evaluations: u64,
-    /// Evaluations that are expected in all.
+    /// Expected number of evaluations.
     pub effort: u64,
-    /// Milliseconds that the solving has taken.
+    /// Duration of the solving so far, in milliseconds.
     pub elapsed_ms: u64,
-    /// Milliseconds that it is expected to take in all, or that are waited; none while that is not known.
+    /// Expected duration of the solving, or the wait before the next attempt, in milliseconds. None
+    /// where it is not known.
     pub expected_ms: Option<u64>,
 }
 
@@ -329,40 +332,41 @@ pub struct Dialled {
     pub peer: PeerId,
     /// Expected evaluations of the puzzle that was solved.
     pub effort: u64,
-    /// How long that took, in milliseconds.
+    /// Duration of the solving, in milliseconds.
     pub solving_ms: u64,
 }
 
-/// Which way a sync goes.
+/// The direction of a sync.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SyncDirection {
-    /// Ask the peer what changed.
+    /// Requests the peer's changes.
     #[default]
     Pull,
-    /// Send the peer what changed.
+    /// Sends this node's changes to the peer.
     Push,
 }
 
 /// One window of a sync.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SyncReport {
-    /// The domain.
+    /// The sync domain.
     pub domain: String,
-    /// Pull or push.
+    /// The direction that was requested.
     pub direction: SyncDirection,
-    /// `from_seq` and `to_seq`; none: up to date.
+    /// `from_seq` and `to_seq`; none where the receiving side was up to date.
     pub window: Option<(u64, u64)>,
     /// Objects in the package.
     pub objects: usize,
-    /// Of a pull: objects written, parked ones that found what they waited for included.
+    /// Pull only: objects written, including waiting ones that were completed.
     pub written: usize,
-    /// Of a pull: objects that were here already.
+    /// Pull only: objects that this node had already.
     pub already_here: usize,
-    /// Of a pull: objects that wait for another one.
+    /// Pull only: objects that wait for another object.
     pub parked: usize,
-    /// Of a pull: objects refused.
+    /// Pull only: objects rejected.
     pub rejected: usize,
-    /// Where the cursor stands: applied here (pull), acknowledged there (push).
+    /// The cursor: the last sequence number that this node applied (pull) or that the peer
+    /// acknowledged (push).
     pub last_seq: u64,
 }

@@ -1,8 +1,8 @@
-//! Backups of the running node: one at a time, on a thread that may wait for the disk.
+//! Backups of a running node: one at a time, on a blocking thread.
 //!
-//! Never holds the node's stop up for long: a backup that goes on ends within a chunk, or as soon as the database is copied
-//! and looked through, which cannot be interrupted; it leaves nothing. Invariant: when
-//! [`BackupJob::close`] returns, none goes on.
+//! The API starts a backup and reads its progress. A stop of the node cancels the backup within one
+//! chunk, except while the database is copied and checked; no file remains. Invariant: when
+//! [`BackupJob::close`] returns, no backup runs. Tested here and in `tests/backup.rs`.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -17,45 +17,49 @@ use crate::api::{BackupRow, ControlError};
 use crate::backup::{self, BackedUp, BackupProgress, BackupStep, CreateBackupError};
 use crate::config::Config;
 
-/// The backup that goes on, or the last one.
+/// The running backup, or the last one.
 pub(super) struct BackupJob {
     config: Config,
     keys: Arc<KeyManager>,
-    now: Arc<Now>,
+    state: Arc<BackupState>,
 }
 
-/// Shared with the thread that makes the backup.
-struct Now {
+/// The state that is shared with the thread of the backup.
+struct BackupState {
     row: Mutex<Option<BackupRow>>,
     task: Mutex<Option<JoinHandle<()>>>,
     stop: AtomicBool,
 }
 
 impl BackupJob {
-    /// None yet. `config` leads to what is backed up.
+    /// Starts without a backup. `config` names the files to back up.
     pub(super) fn new(config: Config, keys: Arc<KeyManager>) -> Self {
-        let now = Arc::new(Now {
+        let state = Arc::new(BackupState {
             row: Mutex::new(None),
             task: Mutex::new(None),
             stop: AtomicBool::new(false),
         });
-        Self { config, keys, now }
+        Self {
+            config,
+            keys,
+            state,
+        }
     }
 
-    /// The backup that goes on, or the last one.
+    /// The running backup, or the last one since the node's start.
     pub(super) fn last(&self) -> Option<BackupRow> {
-        let mut row = self.now.row();
-        self.now.find_dead(&mut row);
+        let mut row = self.state.row();
+        self.state.mark_panicked(&mut row);
         row.clone()
     }
 
-    /// Begins one.
+    /// Starts a backup into the new file `path`.
     pub(super) fn start(&self, path: PathBuf) -> Result<BackupRow, ControlError> {
-        let mut row = self.now.row();
-        if self.now.stop.load(Ordering::SeqCst) {
+        let mut row = self.state.row();
+        if self.state.stop.load(Ordering::SeqCst) {
             return Err(ControlError::Stopping);
         }
-        self.now.find_dead(&mut row);
+        self.state.mark_panicked(&mut row);
         if row.as_ref().is_some_and(|row| row.state == "running") {
             return Err(ControlError::BackupUnderway);
         }
@@ -67,7 +71,7 @@ impl BackupJob {
                 _ => ControlError::BackupNoFolder(text),
             }
         })?;
-        let begun = BackupRow {
+        let started = BackupRow {
             id: row.as_ref().map_or(1, |last| last.id + 1),
             path: path.display().to_string(),
             state: "running",
@@ -79,39 +83,42 @@ impl BackupJob {
             created: None,
             error: None,
         };
-        *row = Some(begun.clone());
-        let (now, config, keys) = (self.now.clone(), self.config.clone(), self.keys.clone());
+        *row = Some(started.clone());
+        let (state, config, keys) = (self.state.clone(), self.config.clone(), self.keys.clone());
         let making = tokio::task::spawn_blocking(move || {
-            let done = backup::create(&config, &keys, &path, &mut |progress| now.hear(progress));
-            now.end(done);
+            let done = backup::create(&config, &keys, &path, &mut |progress| {
+                state.report(progress)
+            });
+            state.finish(done);
         });
-        *self.now.task.lock() = Some(making);
+        *self.state.task.lock() = Some(making);
         drop(row);
-        Ok(begun)
+        Ok(started)
     }
 
-    /// Ends the one that goes on, and waits for that.
+    /// Cancels the running backup and waits until it has ended.
     pub(super) async fn close(&self) {
-        // Under the lock under which one begins: either it sees the stop, or its task is waited for.
-        let going_on = {
-            let _row = self.now.row();
-            self.now.stop.store(true, Ordering::SeqCst);
-            self.now.task.lock().take()
+        // Holds the lock under which a backup starts: either that one sees `stop`, or its task is
+        // awaited here.
+        let running = {
+            let _row = self.state.row();
+            self.state.stop.store(true, Ordering::SeqCst);
+            self.state.task.lock().take()
         };
-        if let Some(task) = going_on {
-            // That its thread panicked was said by the panic hook; nobody asks for its row any more.
+        if let Some(task) = running {
+            // A panic of the thread was reported by the panic hook.
             let _ = task.await;
         }
     }
 }
 
-impl Now {
+impl BackupState {
     fn row(&self) -> MutexGuard<'_, Option<BackupRow>> {
         self.row.lock()
     }
 
-    /// A thread that panicked said nothing: its backup failed, and the next one may begin.
-    fn find_dead(&self, row: &mut Option<BackupRow>) {
+    /// Marks the backup of a thread that panicked as failed, so that the next one can start.
+    fn mark_panicked(&self, row: &mut Option<BackupRow>) {
         let task = self.task.lock();
         let is_over = task.as_ref().is_some_and(JoinHandle::is_finished);
         if let Some(row) = row.as_mut().filter(|row| is_over && row.state == "running") {
@@ -120,7 +127,7 @@ impl Now {
         }
     }
 
-    fn hear(&self, progress: BackupProgress) -> ControlFlow<()> {
+    fn report(&self, progress: BackupProgress) -> ControlFlow<()> {
         if let Some(row) = &mut *self.row() {
             row.step = progress.step.as_str();
             row.done_bytes = progress.done_bytes;
@@ -132,7 +139,7 @@ impl Now {
         }
     }
 
-    fn end(&self, done: Result<BackedUp, CreateBackupError>) {
+    fn finish(&self, done: Result<BackedUp, CreateBackupError>) {
         let mut row = self.row();
         let Some(row) = &mut *row else { return };
         match done {
@@ -173,20 +180,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_at_a_time_and_its_end_is_told() {
+    async fn runs_one_backup_at_a_time_and_reports_its_end() {
         let parent = tempfile::tempdir().unwrap();
         let backups = made(parent.path());
         assert_eq!(backups.last(), None);
-        // As if one went on.
         let path = parent.path().join("one");
-        let begun = backups.start(path.clone()).unwrap();
-        assert_eq!((begun.id, begun.state), (1, "running"));
+        let started = backups.start(path.clone()).unwrap();
+        assert_eq!((started.id, started.state), (1, "running"));
         let second = backups.start(parent.path().join("two"));
-        // The first may be over already, on a quick disk.
+        // The first may have ended already, on a fast disk.
         if let Err(error) = second {
             assert_eq!(error, ControlError::BackupUnderway);
         }
-        let task = backups.now.task.lock().take();
+        let task = backups.state.task.lock().take();
         task.unwrap().await.unwrap();
         let last = backups.last().unwrap();
         assert_eq!((last.state, last.error), ("done", None));
@@ -200,7 +206,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn none_goes_on_after_the_end() {
+    async fn no_backup_runs_after_close() {
         let parent = tempfile::tempdir().unwrap();
         let backups = made(parent.path());
         backups.start(parent.path().join("one")).unwrap();

@@ -1,7 +1,8 @@
-//! What the local API asks of the node besides data: its state, dials, syncs by hand, new identities,
-//! backups.
+//! The node's side of the API's [`Control`] trait: status, dials, manual syncs, keys, backups,
+//! admission.
 //!
-//! Never holds a lock across an await. Invariant: the network's state is the last that was told to the operator.
+//! No lock is held across an await. Tested in `tests/operating.rs`; `src/api/tests` uses another
+//! implementation.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -15,7 +16,7 @@ use tokio::sync::watch;
 
 use super::backup_job::BackupJob;
 use super::event::NetworkState;
-use super::rotation::Keyring;
+use super::rotation::VaultOperations;
 use crate::admission::ActivePolicy;
 use crate::api::{
     AdmissionStatus, BackupRow, Control, ControlError, DialRow, Dialled, KeyOwner, NodeStatus,
@@ -25,7 +26,7 @@ use crate::config::{Config, Policy};
 use crate::peer::dialler::{DialError, Dialler};
 use crate::peer::{Peers, PullOutcome, PushOutcome, SyncError};
 
-/// The node, for the API.
+/// The running node, as the API sees it.
 pub(super) struct NodeControl {
     peers: Peers,
     gate: Gate,
@@ -34,7 +35,7 @@ pub(super) struct NodeControl {
     backups: BackupJob,
     dialler: OnceLock<Dialler>,
     network: watch::Receiver<NetworkState>,
-    /// Tells how the onion service does; none on loopback.
+    /// Reports the state of the onion service; none on loopback.
     tor: Mutex<Option<TorWatch>>,
 }
 
@@ -59,7 +60,7 @@ impl NodeControl {
         }
     }
 
-    /// Where the onion service's state is to be had from now on.
+    /// Sets the source of the onion service's state.
     #[cfg_attr(
         not(feature = "tor"),
         allow(dead_code, reason = "there is no onion service")
@@ -68,20 +69,20 @@ impl NodeControl {
         *self.tor.lock() = Some(tor);
     }
 
-    /// The network is joined: dials are possible from now on.
+    /// Sets the dialler, once the network is joined.
     pub(super) fn set_dialler(&self, dialler: Dialler) {
-        // Called once, by `run`.
+        // Called once, by `run`, so the cell is empty.
         let _ = self.dialler.set(dialler);
     }
 
-    fn keyring(&self) -> Keyring {
-        Keyring {
+    fn vault(&self) -> VaultOperations {
+        VaultOperations {
             peers: self.peers.clone(),
             keys: self.keys.clone(),
         }
     }
 
-    /// Waits for the dialler's tasks, and for a backup to end.
+    /// Cancels a backup, and waits for it and for the dialler's tasks.
     pub(super) async fn close(&self) {
         self.backups.close().await;
         if let Some(dialler) = self.dialler.get() {
@@ -96,15 +97,12 @@ impl NodeControl {
 
     async fn dial_once(&self, onion: OnionAddr) -> Result<Dialled, ControlError> {
         let dialler = self.dialler.get().ok_or(ControlError::NotReady)?;
-        let reached = dialler
-            .dial(&onion, &told_when_waiting)
-            .await
-            .map_err(|error| {
-                if is_pending(&error) {
-                    dialler.keep_later(onion);
-                }
-                dial_error(&error)
-            })?;
+        let reached = dialler.dial(&onion, &log_wait).await.map_err(|error| {
+            if is_pending(&error) {
+                dialler.keep_later(onion);
+            }
+            dial_error(&error)
+        })?;
         dialler.keep(onion);
         Ok(Dialled {
             peer: reached.peer,
@@ -168,11 +166,11 @@ impl Control for NodeControl {
     }
 
     fn new_identity(&self, name: Option<String>) -> BoxFuture<'_, Result<Oid, ControlError>> {
-        Box::pin(async move { self.keyring().add(name).await })
+        Box::pin(async move { self.vault().add(name).await })
     }
 
     fn rotate(&self, owner: KeyOwner) -> BoxFuture<'_, Result<u32, ControlError>> {
-        Box::pin(async move { self.keyring().rotate(owner).await })
+        Box::pin(async move { self.vault().rotate(owner).await })
     }
 
     fn start_backup(&self, path: PathBuf) -> Result<BackupRow, ControlError> {
@@ -194,7 +192,7 @@ impl Control for NodeControl {
         self.policy.set_policy(policy);
         tracing::info!(
             policy = policy.as_str(),
-            "the operator changed the policy of admission"
+            "the operator changed the admission policy"
         );
     }
 
@@ -209,23 +207,28 @@ impl Control for NodeControl {
     }
 }
 
-/// Whoever waits for a dial by hand finds in the log why.
-fn told_when_waiting(progress: Progress) {
+/// Logs that a manual dial waits.
+fn log_wait(progress: Progress) {
     if let Progress::Waiting(wait) = progress {
         tracing::info!(
             wait_s = wait.as_secs(),
-            "the other node is busy; it is dialled again"
+            "the other node is busy; it will be dialled again"
         );
     }
 }
 
-/// Whether the other side's operator has to decide first.
+/// Whether the other node's operator has to decide first.
 fn is_pending(error: &DialError) -> bool {
-    let code = RefusalCode::Pending;
-    matches!(error, DialError::Handshake(HandshakeError::Refused { code: said, .. }) if *said == code)
+    matches!(
+        error,
+        DialError::Handshake(HandshakeError::Refused {
+            code: RefusalCode::Pending,
+            ..
+        })
+    )
 }
 
-/// Dials under way, for the operator's own eyes.
+/// The dials under way, as the API shows them.
 fn dial_rows(dialler: &Dialler) -> Vec<DialRow> {
     let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let row = |(onion, progress): (OnionAddr, Progress)| {

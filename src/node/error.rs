@@ -49,7 +49,8 @@ pub enum RunError {
     /// The program was built without the feature `tor`.
     #[cfg(not(feature = "tor"))]
     #[error(
-        "this build is without Tor: set transport.kind = \"loopback\" or build with the feature `tor`"
+        "this build is without Tor: set transport.kind = \"loopback\" or build with the feature \
+         `tor`"
     )]
     WithoutTor,
     /// The Tor client does not start, or the onion service cannot be launched.

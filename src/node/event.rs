@@ -1,7 +1,8 @@
 //! The events that a running node reports to its starter, and the state of its network.
 //!
-//! The state goes through a `watch` channel, which `control.rs` reads for the API. [`forward`] turns its changes into
-//! events. Invariant: a node that was reachable stays so; late reports of the bootstrap do not undo it.
+//! The state goes through a `watch` channel, which `control.rs` reads for the API. [`forward`]
+//! turns its changes into events. Invariant: a node that was reachable stays so; late reports of
+//! the bootstrap do not undo it.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -73,13 +74,14 @@ pub(super) fn set_state(network: &watch::Sender<NetworkState>, state: NetworkSta
     });
 }
 
-/// Sends an event. One that nothing receives is dropped: a node runs without a reader of its events too.
+/// Sends an event. One that nothing receives is dropped: a node runs without a reader of its events
+/// too.
 pub(super) fn send(events: &Events, event: Event) {
     let _ = events.send(event);
 }
 
-/// Sends each change of the network's state as an event, for as long as it is polled. Changes in quick succession become
-/// one event.
+/// Sends each change of the network's state as an event, for as long as it is polled. Changes in
+/// quick succession become one event.
 pub(super) async fn forward(
     mut network: watch::Receiver<NetworkState>,
     events: &Events,

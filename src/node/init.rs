@@ -1,8 +1,9 @@
-//! `postern init`: a new node's folder.
+//! `postern init`: makes a new node's folder.
 //!
-//! Everything is made in a draft (`src/data_dir/staging.rs`) that becomes the folder when it is whole, so that a crash leaves either no
-//! node or a node that starts. Never touches a folder that is not empty. Invariant: keys, database and token exist before
-//! the folder has its name.
+//! The files are written in a staged folder (`src/data_dir/staging.rs`), which becomes the final
+//! one when it is complete. A crash leaves either no node or a node that starts. Invariant: keys,
+//! database and token exist before the folder has its final name. Tested here and in
+//! `tests/crash.rs`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,54 +22,57 @@ use crate::services;
 use crate::state_engine::{CoreLimits, StateEngine};
 use crate::store::StoreError;
 
-/// What was made.
+/// A new node.
 #[derive(Debug)]
 pub struct Initialised {
     /// The folder.
     pub folder: PathBuf,
     /// The config file in it.
     pub config: PathBuf,
-    /// The node's name in the protocol.
+    /// The node's identity in the protocol.
     pub peer_id: PeerId,
-    /// Where it will be reached.
+    /// The address of its onion service.
     pub onion: OnionAddr,
     /// Its first identity.
     pub identity: Oid,
 }
 
-/// Why no node was made.
+/// The cause for which no node was made. No file remains.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
-    /// The folder.
+    /// The folder is not free, or a file in it cannot be written.
     #[error(transparent)]
     Folder(#[from] StagingError),
-    /// The vault.
+    /// The vault cannot be made.
     #[error("cannot make the vault")]
     Vault(#[from] VaultError),
-    /// The token's file.
+    /// The file of the API token cannot be written.
     #[error("cannot write the API token")]
     Token(#[source] keys::FileError),
-    /// The database.
+    /// The database cannot be made.
     #[error("cannot make the database")]
     Store(#[from] StoreError),
-    /// The built-in schemas.
+    /// The built-in schemas do not load.
     #[error("the built-in apps do not load")]
     Schemas(#[from] SchemaError),
-    /// The first identity's record.
+    /// The record of the first identity cannot be written.
     #[error("cannot write the first identity")]
     Identity(#[from] SaveError),
 }
 
-/// Makes a node in `folder`, with a first identity called `name`.
+/// Makes a node in `folder`, with one identity, whose name is `name`.
+///
+/// # Errors
+/// See [`InitError`].
 pub fn init(
     folder: &Path,
     name: Option<&str>,
     passphrase: &Passphrase,
     cost: KdfCost,
 ) -> Result<Initialised, InitError> {
-    let draft = StagedDir::create(folder, StagingKind::Init)?;
-    let (peer_id, onion, identity) = fill(draft.path(), name, passphrase, cost)?;
-    draft.publish()?;
+    let staged = StagedDir::create(folder, StagingKind::Init)?;
+    let (peer_id, onion, identity) = fill(staged.path(), name, passphrase, cost)?;
+    staged.publish()?;
     Ok(Initialised {
         folder: folder.to_owned(),
         config: folder.join(FILE_NAME),
@@ -79,12 +83,12 @@ pub fn init(
 }
 
 fn fill(
-    draft: &Path,
+    staged: &Path,
     name: Option<&str>,
     passphrase: &Passphrase,
     cost: KdfCost,
 ) -> Result<(PeerId, OnionAddr, Oid), InitError> {
-    let data = DataDir::at(draft);
+    let data = DataDir::at(staged);
     let mut rng = rand::rngs::StdRng::from_rng(&mut rand::rng());
     let keys = Arc::new(KeyManager::create(
         &data.keys(),
@@ -113,7 +117,7 @@ fn fill(
     })?;
     drop(core);
     crash_point("init: database made");
-    write_new(&draft.join(FILE_NAME), Config::default_toml().as_bytes())?;
+    write_new(&staged.join(FILE_NAME), Config::default_toml().as_bytes())?;
     Ok((keys.peer_id(), keys.onion(), identity))
 }
 
@@ -124,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn makes_a_node_whole_and_only_once() {
+    fn makes_a_complete_node_and_refuses_to_make_it_again() {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("node");
         let passphrase = || Passphrase::from_string("correct horse".into());
@@ -146,12 +150,12 @@ mod tests {
         assert_eq!(
             fs::read_dir(parent.path()).unwrap().count(),
             1,
-            "nothing is left beside the folder"
+            "no staged folder remains"
         );
     }
 
     #[test]
-    fn an_empty_folder_is_taken() {
+    fn makes_a_node_in_an_empty_folder() {
         let parent = tempfile::tempdir().unwrap();
         let passphrase = Passphrase::from_string("correct horse".into());
         init(parent.path(), None, &passphrase, KdfCost::TEST).unwrap();

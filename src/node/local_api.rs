@@ -1,4 +1,5 @@
-//! The local API of a running node: its listener, its server task, and the file that names its address.
+//! The local API of a running node: its listener, its server task, and the file that names its
+//! address.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -21,7 +22,8 @@ pub(super) struct LocalApi {
 }
 
 impl LocalApi {
-    /// Listens on `listen`, writes the address file, and serves until the token in `state` is cancelled.
+    /// Listens on `listen`, writes the address file, and serves until the token in `state` is
+    /// cancelled.
     pub(super) async fn start(
         listen: SocketAddr,
         data: &DataDir,
@@ -49,7 +51,8 @@ impl LocalApi {
     pub(super) async fn close(self) {
         // A panic of the task was reported by the panic hook.
         let _ = self.serving.await;
-        // A stale address would send clients to a port that another process may hold. A missing file is fine.
+        // A stale address would send clients to a port that another process may hold. A missing
+        // file is fine.
         let _ = fs::remove_file(self.address_file);
     }
 }

@@ -1,8 +1,9 @@
-//! The node: where everything is put together. `init` makes one, `run` is one.
+//! The composition of a node: [`init`] makes one, [`run()`] runs one.
 //!
-//! The only place that knows all rooms. Never holds logic of its own beyond order: what starts before what, and what
-//! stops first. Invariant: when [`run()`] returns, every task is over, all that was acknowledged is on disk, and no
-//! second process ran on the same folder.
+//! The only module that imports all others below it. Its own logic is order: what starts before
+//! what, and what stops first. Invariant: when [`run()`] returns, every task has ended, every
+//! acknowledged write is on the disk, and no second process ran on the same folder. Tested in
+//! `tests/operating.rs` and `tests/crash.rs`.
 
 mod backup_job;
 mod calibrate;

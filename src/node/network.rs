@@ -1,8 +1,9 @@
-//! The network of a running node: the configured transport, its listener, and the wait until it is reachable.
+//! The network of a running node: the configured transport, its listener, and the wait until it is
+//! reachable.
 //!
-//! Input: the config and the onion key. Output: a [`Network`], and changes of the [`NetworkState`]. A bootstrap that does
-//! not finish in time is repeated, because the API works meanwhile and the network may come back. Tested in
-//! `tests/operating.rs` (loopback) and `tests/tor/`.
+//! Input: the config and the onion key. Output: a [`Network`], and changes of the [`NetworkState`].
+//! A bootstrap that does not finish in time is repeated, because the API works meanwhile and the
+//! network may come back. Tested in `tests/operating.rs` (loopback) and `tests/tor/`.
 
 use std::sync::Arc;
 #[cfg(feature = "tor")]
@@ -20,8 +21,8 @@ use super::event::{NetworkState, set_state};
 use crate::config::{Config, TransportKind};
 use crate::data_dir::DataDir;
 
-/// Longest wait for a dial of the own address, after which [`NetworkState::NotReachable`] is reported: publishing a
-/// descriptor takes a minute or two.
+/// Longest wait for a dial of the own address, after which [`NetworkState::NotReachable`] is
+/// reported: publishing a descriptor takes a minute or two.
 #[cfg(feature = "tor")]
 const REACHABLE_DEADLINE: Duration = Duration::from_secs(300);
 

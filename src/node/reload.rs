@@ -1,7 +1,8 @@
-//! The config file read again while the node runs: what can change then, changes; all else is named.
+//! The config file read again while the node runs.
 //!
-//! Never reads a file or waits for a signal: what was read comes through a channel. Invariant: a wrong file changes
-//! nothing.
+//! Input: configs that arrive through a channel. `[admission]` takes effect at once; every other
+//! key that changed is named in the log, because it takes effect at the next start. Invariant: an
+//! invalid file changes nothing. Tested here.
 
 use std::convert::Infallible;
 
@@ -10,13 +11,13 @@ use tokio::sync::mpsc;
 use crate::admission::ActivePolicy;
 use crate::config::{Config, ConfigError};
 
-/// What was read each time that the operator asked for it (SIGHUP).
+/// Yields the config each time that the operator asked to read it again (SIGHUP).
 pub type Reloads = mpsc::Receiver<Result<Config, ConfigError>>;
 
-/// The table that changes while the node runs.
+/// Prefix of the keys that take effect while the node runs.
 const CHANGEABLE: &str = "admission.";
 
-/// Takes over what is read, for as long as it is polled.
+/// Applies each config that arrives, for as long as it is polled.
 pub(super) async fn follow(
     running: &Config,
     active: &ActivePolicy,
@@ -24,16 +25,16 @@ pub(super) async fn follow(
 ) -> Infallible {
     while let Some(read) = reloads.recv().await {
         match replace(running, active, read) {
-            Ok(waiting) => {
+            Ok(deferred) => {
                 let policy = active.get().policy.as_str();
                 tracing::info!(policy, "the config was read again: [admission] is in force");
-                for key in waiting {
-                    tracing::warn!(key, "changed in the config: takes effect at the next start");
+                for key in deferred {
+                    tracing::warn!(key, "a changed key takes effect at the next start");
                 }
             }
             Err(ConfigError::Invalid(problems)) => {
                 for problem in &problems.0 {
-                    tracing::error!(%problem, "the config is wrong: the old one stays in force");
+                    tracing::error!(%problem, "the config is invalid: the old one stays in force");
                 }
             }
             Err(error) => {
@@ -48,17 +49,17 @@ pub(super) async fn follow(
     std::future::pending().await
 }
 
-/// Puts `[admission]` in force; gives the other keys that differ from what runs.
+/// Puts `[admission]` in force; returns the other keys that differ from the running config.
 fn replace(
     running: &Config,
     active: &ActivePolicy,
     read: Result<Config, ConfigError>,
 ) -> Result<Vec<String>, ConfigError> {
     let read = read?;
-    let mut waiting = running.differences(&read);
-    waiting.retain(|key| !key.starts_with(CHANGEABLE));
+    let mut deferred = running.differences(&read);
+    deferred.retain(|key| !key.starts_with(CHANGEABLE));
     active.replace(read.admission);
-    Ok(waiting)
+    Ok(deferred)
 }
 
 #[cfg(test)]
@@ -73,20 +74,21 @@ mod tests {
     }
 
     #[test]
-    fn the_table_of_admission_is_taken_over_and_other_keys_are_named() {
+    fn replaces_the_admission_table_and_names_other_changed_keys() {
         let running = read("[sync]\ndials_max = 3\n").unwrap();
         let active = ActivePolicy::new(running.admission.clone());
         active.set_policy(Policy::Allowlist);
-        let text = "[admission]\npolicy = \"approve\"\npending_max = 9\n[sync]\ndials_max = 4\n[api]\nrequests_max = 9\n";
-        let waiting = replace(&running, &active, read(text)).unwrap();
-        assert_eq!(waiting, ["api.requests_max", "sync.dials_max"]);
+        let text = "[admission]\npolicy = \"approve\"\npending_max = 9\n[sync]\ndials_max = 4\n\
+                    [api]\nrequests_max = 9\n";
+        let deferred = replace(&running, &active, read(text)).unwrap();
+        assert_eq!(deferred, ["api.requests_max", "sync.dials_max"]);
         let now = active.get();
         assert_eq!((now.policy, now.pending_max), (Policy::Approve, 9));
         assert!(!active.is_overridden());
     }
 
     #[test]
-    fn a_wrong_file_leaves_what_was_in_force_and_says_where_it_is_wrong() {
+    fn invalid_file_changes_nothing_and_is_reported_with_its_line() {
         let running = read("").unwrap();
         let active = ActivePolicy::new(running.admission.clone());
         active.set_policy(Policy::Allowlist);
@@ -105,7 +107,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_comes_through_the_channel_is_in_force() {
+    async fn follow_applies_each_config_from_the_channel() {
         let running = read("").unwrap();
         let active = ActivePolicy::new(running.admission.clone());
         let (send, reloads) = mpsc::channel(1);
@@ -113,7 +115,7 @@ mod tests {
             send.send(read("[admission]\npolicy = \"approve\"\n"))
                 .await
                 .unwrap();
-            // There is room for one: the next is sent when the first was taken, and one more when that was.
+            // The channel holds one config: `reserve` returns once the second was received.
             send.send(read("[admission]\npolicy = 5\n")).await.unwrap();
             send.reserve().await.unwrap();
         };

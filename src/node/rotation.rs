@@ -1,14 +1,15 @@
-//! New keys of the running node, and rotated ones: first in the vault, then in what others see (docs/DECISIONS.md 5).
+//! New identities and key rotations of a running node (docs/DECISIONS.md 5).
 //!
-//! Never goes on with an old key once the vault holds the new one. Invariant: whatever ends this in the middle, the next
-//! start makes the rotation good (`StateEngine::settle_keys`).
+//! Each operation changes the vault first and the database after it. Once the vault holds the new
+//! key, the old one signs nothing more. Invariant: an interrupted rotation is resumed by the next
+//! start (`StateEngine::settle_keys`). Tested in `tests/rotation.rs` and `tests/crash.rs`.
 
 use std::sync::Arc;
 
 use keys::vault::VaultError;
 use keys::{KeyManager, Oid, UnknownIdentity, error_chain};
 
-use crate::api::{ControlError, Whose};
+use crate::api::{ControlError, KeyOwner};
 use crate::clock::SystemClock;
 use crate::data_dir::DataDir;
 use crate::engine::{Clock as _, EngineError};
@@ -17,11 +18,11 @@ use crate::peer::Peers;
 use crate::services::identities;
 use crate::store::{Standing, StoreError, standing_of};
 
-/// Whether the keys of a node that is stopped may be rotated: not while it waits for its peers after a restore, which may
-/// know of a rotation that the backup does not have.
+/// Checks that the keys of a stopped node may be rotated. They may not while the node recovers
+/// after a restore, because its peers may know of a rotation that the backup does not contain.
 ///
 /// # Errors
-/// [`SaveError::Recovering`], [`SaveError::ReadOnly`], or a database that cannot be read.
+/// [`SaveError::Recovering`], [`SaveError::ReadOnly`], or [`SaveError::Store`].
 pub fn check_may_rotate(data: &DataDir) -> Result<(), SaveError> {
     let row = standing_of(&data.database())?;
     match Standing::of(row.as_ref(), SystemClock.now()) {
@@ -31,28 +32,29 @@ pub fn check_may_rotate(data: &DataDir) -> Result<(), SaveError> {
     }
 }
 
-/// What changes the vault of a running node. Cheap to clone: each piece of work runs in a task of its own, to its end, whoever
-/// asked for it has gone meanwhile.
+/// The operations that change the vault of a running node. Each one runs in a task of its own, so
+/// that it completes although its request was cancelled.
 #[derive(Clone)]
-pub(super) struct Keyring {
+pub(super) struct VaultOperations {
     pub(super) peers: Peers,
     pub(super) keys: Arc<KeyManager>,
 }
 
-impl Keyring {
-    /// A new identity: in the vault, then in the graph.
+impl VaultOperations {
+    /// Adds an identity to the vault, then to the graph.
     pub(super) async fn add(&self, name: Option<String>) -> Result<Oid, ControlError> {
         let this = self.clone();
         spawn_detached(async move { this.add_identity(name).await }).await
     }
 
-    /// Rotates, and returns when everything is signed with the new key.
+    /// Rotates a key; returns its new number once every object is re-signed.
     pub(super) async fn rotate(&self, owner: KeyOwner) -> Result<u32, ControlError> {
         let this = self.clone();
         spawn_detached(async move { this.rotate_key(owner).await }).await
     }
 
-    /// Refused before the vault is touched: what is there stays there.
+    /// Checks the write mode before the vault is changed, because that cannot be undone.
+    /// `is_change`: whether existing objects will be re-signed.
     async fn check_may_write(&self, is_change: bool) -> Result<(), ControlError> {
         let now = self.peers.engine().now();
         let looking = self.peers.engine().read(move |view| view.standing_at(now));
@@ -116,7 +118,8 @@ impl Keyring {
             .engine()
             .write(|core, now| core.settle_node(now))
             .await;
-        // Peers take packages under the key that a handshake showed them: the next one shows the new chain.
+        // Peers verify packages with the key chain of the handshake. New sessions transfer the new
+        // chain.
         self.peers.end_all("rotated");
         settled.map_err(|error: EngineError<StoreError>| rotation_incomplete(&error))?;
         for identity in self.keys.identities() {
@@ -125,7 +128,8 @@ impl Keyring {
         Ok(())
     }
 
-    /// Some objects at a time: what others write goes on in between.
+    /// Re-signs the objects of an identity, a batch in each write, so that other writes run in
+    /// between.
     async fn resume_rotation(&self, identity: Oid) -> Result<(), ControlError> {
         loop {
             let step = self
@@ -141,7 +145,7 @@ impl Keyring {
     }
 }
 
-/// Runs to its end even where nobody waits for the answer any more.
+/// Runs `work` in a task of its own, so that it completes although the caller is dropped.
 async fn spawn_detached<R: Send + 'static>(
     work: impl Future<Output = Result<R, ControlError>> + Send + 'static,
 ) -> Result<R, ControlError> {
@@ -149,7 +153,7 @@ async fn spawn_detached<R: Send + 'static>(
     done.unwrap_or_else(|_| Err(ControlError::panicked()))
 }
 
-/// Changes the vault on a thread that may wait for the disk.
+/// Runs `change` on a blocking thread, because it syncs a file.
 async fn in_vault<R: Send + 'static>(
     change: impl FnOnce() -> Result<R, VaultError> + Send + 'static,
 ) -> Result<R, ControlError> {

@@ -1,8 +1,9 @@
 //! `postern run`: a node from start to stop.
 //!
-//! Order of starting: lock, keys, core, API, network, so that the API works before and without Tor. Order of stopping:
-//! the listener, backups and dials, the API, sessions at a frame boundary, the writer. Invariant: the writer thread is
-//! joined before [`run`] returns. Tested in `tests/operating.rs`.
+//! Order of starting: lock, keys, core, API, network, so that the API works before and without Tor.
+//! Order of stopping: the listener, backups and dials, the API, sessions at a frame boundary, the
+//! writer. Invariant: the writer thread is joined before [`run`] returns. Tested in
+//! `tests/operating.rs`.
 
 use std::sync::Arc;
 
@@ -36,8 +37,8 @@ const WRITE_QUEUE_MAX: usize = 256;
 /// Reading connections: the number of reads that run at the same time.
 const READERS_MAX: usize = 4;
 
-/// Runs a node until `stop` completes, or until it cannot go on. `reloads` yields the config each time that the operator
-/// asks to read it again.
+/// Runs a node until `stop` completes, or until it cannot go on. `reloads` yields the config each
+/// time that the operator asks to read it again.
 ///
 /// # Errors
 /// See [`RunError`].
@@ -94,8 +95,8 @@ fn open_core(
     Ok(Engine::spawn(core, clock, WRITE_QUEUE_MAX, READERS_MAX)?)
 }
 
-/// Waits for the writer, which ends once every handle to the core is dropped: it finishes its queue and closes the
-/// database.
+/// Waits for the writer, which ends once every handle to the core is dropped: it finishes its queue
+/// and closes the database.
 async fn join(writer: WriterThread) -> Result<(), RunError> {
     let joining = tokio::task::spawn_blocking(move || writer.join());
     joining.await.map_err(|_| RunError::WriterLost)
@@ -181,7 +182,8 @@ impl RunningNode {
         result
     }
 
-    /// Joins the network, admits peers and dials those that the node knows. Returns when the listener ends.
+    /// Joins the network, admits peers and dials those that the node knows. Returns when the
+    /// listener ends.
     async fn serve_network(
         &self,
         config: &Config,
