@@ -122,7 +122,7 @@ impl Claims {
     /// Decodes within limits and checks the lists: everything that is cheap.
     pub(crate) fn decode(bytes: &[u8], config: &GateConfig) -> Result<Self, HandshakeError> {
         let limits = Limits {
-            bytes_max: config.stranger_frame_bytes_max,
+            bytes_max: config.unadmitted_frame_bytes_max,
             depth_max: 4,
             items_max: 64
                 + config.apps_max

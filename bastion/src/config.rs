@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub struct GateConfig {
     /// Effort asked of strangers in calm times, in expected evaluations of the work function. Default 8: about 7 ms of
     /// one core, nearly nothing.
-    pub effort_calm: u64,
+    pub effort_idle: u64,
     /// Effort asked as soon as it is no longer calm, in evaluations. Default 1024: about 0.8 s on one core, little beside
     /// a first dial over Tor, and some 2,500 times what the dearest bogus solution costs us.
     pub effort_base: u64,
@@ -24,7 +24,7 @@ pub struct GateConfig {
     pub effort_accept_max: u64,
     /// Load, in percent of what there is room for, up to which it is calm. Default 20: a few strangers at once are no
     /// attack.
-    pub effort_calm_percent: u8,
+    pub idle_load_percent: u8,
     /// Seconds in which the effort doubles at most, under load. Default 1: an attack is answered in seconds.
     pub effort_doubling_s: u64,
     /// Seconds in which the effort halves once the load is gone. Default 60: an attacker who pauses gains nothing.
@@ -46,14 +46,14 @@ pub struct GateConfig {
     /// below 512 KiB a key, and a flood of hellos does not outrun the cookies' lifetime.
     pub serials_max: u32,
     /// Longest frame before admission, in bytes. Default 8192: a solution with eight identities fits.
-    pub stranger_frame_bytes_max: usize,
+    pub unadmitted_frame_bytes_max: usize,
     /// Longest frame after admission, in bytes. Default 1048576: a package's cap.
     pub frame_bytes_max: usize,
     /// Strangers in a handshake at once. Default 512: at most 8 KiB and a task each, about 10 MiB. When all places are
     /// taken and another comes, one who only waits has to go.
     pub open_handshakes_max: usize,
     /// Peers with a ticket in a handshake at once, beside the strangers. Default 64.
-    pub known_handshakes_max: usize,
+    pub ticket_handshakes_max: usize,
     /// Trusted peers with a ticket in a handshake at once, beside all others. Default 64: no crowd takes their places.
     pub trusted_handshakes_max: usize,
     /// Solutions verified at once, each on a thread of its own. Default 2: leaves cores to the peers' work.
@@ -65,7 +65,7 @@ pub struct GateConfig {
     pub verify_queue_max: usize,
     /// Answers to solutions that are remembered, so that a peer whose stream broke gets the same one again. Default 256:
     /// at most 24 KiB each, and each was paid for with work.
-    pub answers_max: usize,
+    pub cached_replies_max: usize,
     /// Seconds that a ticket of ours spares a peer the work; 0 gives none. Default 2592000: a month; a peer that was away
     /// longer works once more.
     pub ticket_lifetime_s: u64,
@@ -87,14 +87,14 @@ pub struct GateConfig {
     /// tried again.
     pub dial_deadline_s: u64,
     /// Seconds, when dialling, for each of the other side's answers. Default 60: above its own decision deadline.
-    pub answer_deadline_s: u64,
+    pub reply_deadline_s: u64,
     /// Seconds that we solve at most. Default 600: a cookie's lifetime; then it is worthless.
     pub solve_deadline_s: u64,
     /// Times that a solution is presented, or a knock repeated, while the other side is busy or hangs up. Default 8: with
     /// the pauses that a busy node asks for, half a minute.
-    pub presentations_max: u32,
+    pub attempts_max: u32,
     /// Longest pause, in seconds, that a busy node may ask of us before we come again. Default 30.
-    pub busy_wait_s_max: u64,
+    pub retry_delay_s_max: u64,
     /// Threads that solve. Default 0: as many as there are cores.
     pub solver_threads: usize,
     /// Identities a peer may present in its claims. Default 8: they must fit the frame; more travel by sync.
@@ -110,11 +110,11 @@ pub struct GateConfig {
 impl Default for GateConfig {
     fn default() -> Self {
         Self {
-            effort_calm: 8,
+            effort_idle: 8,
             effort_base: 1024,
             effort_max: 131_072,
             effort_accept_max: 131_072,
-            effort_calm_percent: 20,
+            idle_load_percent: 20,
             effort_doubling_s: 1,
             effort_halving_s: 60,
             failures_per_minute_max: 600,
@@ -123,15 +123,15 @@ impl Default for GateConfig {
             inner_bits_accept_max: 16,
             cookie_lifetime_s: 600,
             serials_max: 4_194_304,
-            stranger_frame_bytes_max: 8192,
+            unadmitted_frame_bytes_max: 8192,
             frame_bytes_max: 1 << 20,
             open_handshakes_max: 512,
-            known_handshakes_max: 64,
+            ticket_handshakes_max: 64,
             trusted_handshakes_max: 64,
             verify_workers: 2,
             verify_niceness: 5,
             verify_queue_max: 64,
-            answers_max: 256,
+            cached_replies_max: 256,
             ticket_lifetime_s: 30 * 24 * 3600,
             ticket_uses_per_minute_max: 6,
             ticket_peers_max: 4096,
@@ -140,10 +140,10 @@ impl Default for GateConfig {
             decision_deadline_s: 30,
             send_deadline_s: 20,
             dial_deadline_s: 60,
-            answer_deadline_s: 60,
+            reply_deadline_s: 60,
             solve_deadline_s: 600,
-            presentations_max: 8,
-            busy_wait_s_max: 30,
+            attempts_max: 8,
+            retry_delay_s_max: 30,
             solver_threads: 0,
             identities_max: 8,
             apps_max: 64,
@@ -167,11 +167,11 @@ impl GateConfig {
     /// Refuses values with which the gate could not do its work.
     pub fn check(&self) -> Result<(), BadGateConfig> {
         let rules = [
-            (self.effort_calm >= 1, "effort_calm", "must be at least 1"),
+            (self.effort_idle >= 1, "effort_idle", "must be at least 1"),
             (
-                self.effort_base >= self.effort_calm,
+                self.effort_base >= self.effort_idle,
                 "effort_base",
-                "is below effort_calm",
+                "is below effort_idle",
             ),
             (
                 self.effort_max >= self.effort_base,
@@ -189,8 +189,8 @@ impl GateConfig {
                 "nobody could solve it: at most 2^40",
             ),
             (
-                self.effort_calm_percent < 100,
-                "effort_calm_percent",
+                self.idle_load_percent < 100,
+                "idle_load_percent",
                 "must be below 100",
             ),
             (
@@ -234,19 +234,19 @@ impl GateConfig {
                 "must be 64 to 2^28: the bitmap grows to a bit for each",
             ),
             (
-                self.stranger_frame_bytes_max >= 1024,
-                "stranger_frame_bytes_max",
+                self.unadmitted_frame_bytes_max >= 1024,
+                "unadmitted_frame_bytes_max",
                 "claims do not fit: at least 1024",
             ),
             (
-                self.stranger_frame_bytes_max <= 65536,
-                "stranger_frame_bytes_max",
+                self.unadmitted_frame_bytes_max <= 65536,
+                "unadmitted_frame_bytes_max",
                 "at most 65536 for strangers",
             ),
             (
-                self.frame_bytes_max >= self.stranger_frame_bytes_max,
+                self.frame_bytes_max >= self.unadmitted_frame_bytes_max,
                 "frame_bytes_max",
-                "is below stranger_frame_bytes_max",
+                "is below unadmitted_frame_bytes_max",
             ),
             (
                 self.frame_bytes_max <= 1 << 26,
@@ -273,12 +273,12 @@ impl GateConfig {
                 "verify_niceness",
                 "must be 0 to 19",
             ),
-            (self.answers_max >= 1, "answers_max", "must be at least 1"),
             (
-                self.presentations_max >= 1,
-                "presentations_max",
+                self.cached_replies_max >= 1,
+                "cached_replies_max",
                 "must be at least 1",
             ),
+            (self.attempts_max >= 1, "attempts_max", "must be at least 1"),
             (
                 self.verify_queue_max >= 1,
                 "verify_queue_max",
@@ -299,9 +299,9 @@ impl GateConfig {
             (self.decision_deadline_s, "decision_deadline_s"),
             (self.send_deadline_s, "send_deadline_s"),
             (self.dial_deadline_s, "dial_deadline_s"),
-            (self.answer_deadline_s, "answer_deadline_s"),
+            (self.reply_deadline_s, "reply_deadline_s"),
             (self.solve_deadline_s, "solve_deadline_s"),
-            (self.busy_wait_s_max, "busy_wait_s_max"),
+            (self.retry_delay_s_max, "retry_delay_s_max"),
         ];
         if let Some((_, key)) = times
             .into_iter()
@@ -312,10 +312,10 @@ impl GateConfig {
         }
         let counts = [
             (self.open_handshakes_max, "open_handshakes_max"),
-            (self.known_handshakes_max, "known_handshakes_max"),
+            (self.ticket_handshakes_max, "ticket_handshakes_max"),
             (self.trusted_handshakes_max, "trusted_handshakes_max"),
             (self.verify_queue_max, "verify_queue_max"),
-            (self.answers_max, "answers_max"),
+            (self.cached_replies_max, "cached_replies_max"),
             (self.ticket_peers_max, "ticket_peers_max"),
             (self.identities_max, "identities_max"),
             (self.apps_max, "apps_max"),
@@ -351,13 +351,13 @@ impl GateConfig {
         Duration::from_secs(self.dial_deadline_s)
     }
 
-    pub(crate) fn answer_deadline(&self) -> Duration {
-        Duration::from_secs(self.answer_deadline_s)
+    pub(crate) fn reply_deadline(&self) -> Duration {
+        Duration::from_secs(self.reply_deadline_s)
     }
 
     /// The pause that a busy node asks for, as far as we go along.
-    pub(crate) fn busy_wait(&self, retry_s: Option<u32>) -> Duration {
-        Duration::from_secs(u64::from(retry_s.unwrap_or(1)).min(self.busy_wait_s_max))
+    pub(crate) fn retry_delay(&self, retry_s: Option<u32>) -> Duration {
+        Duration::from_secs(u64::from(retry_s.unwrap_or(1)).min(self.retry_delay_s_max))
     }
 
     pub(crate) fn solve_deadline(&self) -> Duration {
@@ -398,15 +398,15 @@ mod tests {
             ("hello_deadline_s", |config| {
                 config.hello_deadline_s = i64::MAX as u64
             }),
-            ("answer_deadline_s", |config| {
-                config.answer_deadline_s = 86_401
+            ("reply_deadline_s", |config| {
+                config.reply_deadline_s = 86_401
             }),
             ("solve_deadline_s", |config| config.solve_deadline_s = 0),
-            ("busy_wait_s_max", |config| {
-                config.busy_wait_s_max = u64::MAX
+            ("retry_delay_s_max", |config| {
+                config.retry_delay_s_max = u64::MAX
             }),
-            ("known_handshakes_max", |config| {
-                config.known_handshakes_max = usize::MAX
+            ("ticket_handshakes_max", |config| {
+                config.ticket_handshakes_max = usize::MAX
             }),
             ("key_events_max", |config| {
                 config.key_events_max = usize::MAX

@@ -51,9 +51,9 @@ impl Load {
 /// The effort that a pressure calls for in the long run: nearly nothing while calm, then the base at once, then doubling
 /// in even steps to the cap.
 pub fn target_effort(pressure: u64, config: &GateConfig) -> u64 {
-    let calm = u64::from(config.effort_calm_percent) * FULL / 100;
+    let calm = u64::from(config.idle_load_percent) * FULL / 100;
     let above = match pressure.min(FULL).checked_sub(calm) {
-        None | Some(0) => return config.effort_calm,
+        None | Some(0) => return config.effort_idle,
         Some(above) => above,
     };
     let doublings = u64::from(
@@ -83,7 +83,7 @@ impl Effort {
     /// Calm.
     pub fn calm(config: &GateConfig, now: u64) -> Self {
         Self {
-            value: config.effort_calm,
+            value: config.effort_idle,
             rising: now,
             falling: now,
         }
@@ -202,7 +202,7 @@ mod tests {
 
     fn config() -> GateConfig {
         GateConfig {
-            effort_calm: 1,
+            effort_idle: 1,
             effort_base: 4,
             effort_max: 4096,
             open_handshakes_max: 100,
@@ -364,7 +364,7 @@ mod tests {
         #[test]
         fn more_load_never_means_less_effort(calm_effort in 1u64..50, base in 50u64..5000, factor in 1u64..10_000, calm in 0u8..100, less in 0u64..1001, more in 0u64..1001) {
             let config = GateConfig {
-                effort_calm: calm_effort, effort_base: base, effort_max: base * factor, effort_calm_percent: calm, ..GateConfig::default()
+                effort_idle: calm_effort, effort_base: base, effort_max: base * factor, idle_load_percent: calm, ..GateConfig::default()
             };
             let (less, more) = (less.min(more), less.max(more));
             let (low, high) = (target_effort(less, &config), target_effort(more, &config));
@@ -381,11 +381,11 @@ mod tests {
                 now += pause;
                 let load = Load { open_handshakes, queue, failures, admissions };
                 let next = effort.follow(&load, &config, now);
-                prop_assert!((config.effort_calm..=config.effort_max).contains(&next.value()));
+                prop_assert!((config.effort_idle..=config.effort_max).contains(&next.value()));
                 prop_assert!(next.value() <= effort.value().max(config.effort_base).saturating_mul(1 << pause.min(30)));
                 effort = next;
             }
-            prop_assert_eq!(effort.follow(&Load::default(), &config, now + 3600).value(), config.effort_calm);
+            prop_assert_eq!(effort.follow(&Load::default(), &config, now + 3600).value(), config.effort_idle);
         }
     }
 }

@@ -143,7 +143,7 @@ async fn a_ticket_opens_the_gate_without_work_even_after_a_restart() {
     let ticket = ticket(&alice, &bob, &net).await;
     // The same keys, another life; and by now nobody could work that much.
     let dear = GateConfig {
-        effort_calm: 1 << 40,
+        effort_idle: 1 << 40,
         effort_base: 1 << 40,
         effort_max: 1 << 40,
         ..easy()

@@ -188,7 +188,7 @@ async fn who_only_waits_makes_room_and_loses_nothing() {
 #[tokio::test]
 async fn a_dial_that_is_dropped_or_takes_too_long_stops_working() {
     let alice = Node::alice(GateConfig {
-        effort_calm: 1 << 39,
+        effort_idle: 1 << 39,
         effort_base: 1 << 39,
         effort_max: 1 << 39,
         ..easy()

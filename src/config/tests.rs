@@ -156,11 +156,11 @@ fn values_that_make_no_sense_are_named_all_at_once() {
     );
     wrong(
         "[bastion]\neffort_calm = 0\n",
-        "p:2: bastion.effort_calm: must be at least 1",
+        "p:2: bastion.effort_idle: must be at least 1",
     );
     wrong(
         "[bastion]\neffort_base = 2\n",
-        "p:2: bastion.effort_base: is below effort_calm",
+        "p:2: bastion.effort_base: is below effort_idle",
     );
     wrong(
         "[sync]\npull_interval_s = 86401\n",
@@ -183,7 +183,7 @@ fn values_that_make_no_sense_are_named_all_at_once() {
         "p:2: limits.parked_per_peer_max: must be at least 1",
     );
     wrong(
-        "[sync]\nsessions_max = 8\nsessions_worked_max = 8\n",
+        "[sync]\nsessions_max = 8\nsessions_untrusted_max = 8\n",
         "p:3: sync.sessions_untrusted_max: must be below sessions_max, or trusted peers find no room",
     );
     wrong(
@@ -197,7 +197,7 @@ fn values_that_make_no_sense_are_named_all_at_once() {
         "p:2: quota.trusted.stored_byte_max: unknown key; did you mean `stored_bytes_max`?",
     );
     wrong(
-        "[admission]\nworked_idle_days = 3651\n",
+        "[admission]\nuntrusted_idle_days = 3651\n",
         "p:2: admission.untrusted_idle_days: must be at most 3650; 0 is never",
     );
     wrong(

@@ -249,7 +249,7 @@ impl LiveNode {
             identities_max: 8,
         };
         let config = GateConfig {
-            effort_calm: 4,
+            effort_idle: 4,
             effort_base: 4,
             inner_bits: 2,
             ..GateConfig::default()

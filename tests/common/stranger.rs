@@ -62,7 +62,7 @@ impl Stranger {
         let keys = Arc::new(KeyManager::generate(&mut ChaCha20Rng::seed_from_u64(seed)));
         // Comes again once where it is busy, and puts no more work into it.
         let config = GateConfig {
-            presentations_max: 2,
+            attempts_max: 2,
             ..GateConfig::default()
         };
         let gate = Gate::new(

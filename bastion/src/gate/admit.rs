@@ -40,7 +40,7 @@ impl Gate {
         &self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     ) -> Result<(Session, Admitted), HandshakeError> {
-        let mut session = Session::new(stream, self.config().stranger_frame_bytes_max);
+        let mut session = Session::new(stream, self.config().unadmitted_frame_bytes_max);
         let Some(mut place) = self.0.lobby.enter() else {
             self.0.refused.fetch_add(1, Ordering::Relaxed);
             self.0.busy.fetch_add(1, Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! Answers that were given to solutions, so that the same solution gets the same answer on another stream.
 //!
 //! Only for solutions whose work, or ticket, and signature held: room here is paid for. Never keeps one beyond its
-//! cookie's expiry, nor gives one out more than a few times. Invariant: at most `answers_max`, the oldest goes first.
+//! cookie's expiry, nor gives one out more than a few times. Invariant: at most `cached_replies_max`, the oldest goes first.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

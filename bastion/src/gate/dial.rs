@@ -2,7 +2,7 @@
 //!
 //! A stream that was lost while working costs another dial, not the work, and who is told `busy` comes again with the
 //! same solution; if that goes on, it works more. Never solves longer than `solve_deadline_s`, and stops when the future
-//! is dropped. Invariant: at most two challenges, for each at most `presentations_max` dials to get it, and as many to
+//! is dropped. Invariant: at most two challenges, for each at most `attempts_max` dials to get it, and as many to
 //! present its solution.
 
 use std::sync::Arc;
@@ -114,7 +114,7 @@ impl Gate {
         let begun = Instant::now();
         let (mut solution, mut awaiting) = self.solve(&solving, 0, begun, progress).await?;
         let (mut more, mut busy) = (0, 0);
-        for tried in 0..self.config().presentations_max.saturating_sub(1) {
+        for tried in 0..self.config().attempts_max.saturating_sub(1) {
             progress(Progress::Presenting);
             let refused = match self
                 .present(&mut session, &solution, awaiting.clone())
@@ -169,9 +169,7 @@ impl Gate {
             let asked = self.ask(&mut session, &hello, Step::Challenge).await;
             match asked.and_then(|challenge| next.receive(&challenge)) {
                 Ok(solving) => return Ok((session, solving)),
-                Err(error)
-                    if tried + 1 < self.config().presentations_max && may_come_again(&error) =>
-                {
+                Err(error) if tried + 1 < self.config().attempts_max && may_come_again(&error) => {
                     self.pause(&error, tried, target.progress).await;
                 }
                 Err(error) => return Err(error),
@@ -184,9 +182,9 @@ impl Gate {
     /// at once the first time, then later and later.
     async fn pause(&self, error: &HandshakeError, tried: u32, progress: Report<'_>) {
         let wait = match error {
-            HandshakeError::Refused { retry_s, .. } => self.config().busy_wait(*retry_s),
+            HandshakeError::Refused { retry_s, .. } => self.config().retry_delay(*retry_s),
             _ if tried == 0 => return,
-            _ => self.config().busy_wait(Some(tried)),
+            _ => self.config().retry_delay(Some(tried)),
         };
         // Not all at once with the others who were told the same.
         let wait = wait.mul_f64(rand::random_range(0.5..=1.0));
@@ -213,7 +211,10 @@ impl Gate {
         .await
         .map_err(|_| HandshakeError::Timeout(Step::Dial))?
         .map_err(HandshakeError::Dial)?;
-        Ok(Session::new(stream, self.config().stranger_frame_bytes_max))
+        Ok(Session::new(
+            stream,
+            self.config().unadmitted_frame_bytes_max,
+        ))
     }
 
     /// Sends a frame and awaits the answer. Where sending fails, a refusal may still be there to be read.
@@ -228,7 +229,7 @@ impl Gate {
             Err(error @ HandshakeError::Io { .. }) => Some(error),
             Err(error) => return Err(error),
         };
-        let answer = receive(session, step, self.config().answer_deadline()).await;
+        let answer = receive(session, step, self.config().reply_deadline()).await;
         answer.map_err(|lost| failed.unwrap_or(lost))
     }
 

@@ -87,7 +87,7 @@ impl Lobby {
         Self(Arc::new(Inner {
             state: Mutex::default(),
             strangers_max: config.open_handshakes_max,
-            known_max: config.known_handshakes_max,
+            known_max: config.ticket_handshakes_max,
             trusted_max: config.trusted_handshakes_max,
         }))
     }
@@ -235,7 +235,7 @@ mod tests {
     fn lobby(strangers: usize) -> Lobby {
         Lobby::new(&GateConfig {
             open_handshakes_max: strangers,
-            known_handshakes_max: 1,
+            ticket_handshakes_max: 1,
             trusted_handshakes_max: 2,
             ..GateConfig::default()
         })

@@ -153,7 +153,7 @@ impl Gate {
         Self(Arc::new(Shared {
             front: Mutex::new(Front {
                 desk,
-                answers: Answers::new(config.answers_max),
+                answers: Answers::new(config.cached_replies_max),
                 effort: Effort::calm(&config, now),
                 failures: PerMinute::default(),
                 admissions: PerMinute::default(),

@@ -47,7 +47,7 @@ impl VerifyPool {
             state: Mutex::default(),
             awake: Condvar::new(),
             waiting_max: config.verify_queue_max,
-            known_max: config.known_handshakes_max + config.trusted_handshakes_max,
+            known_max: config.ticket_handshakes_max + config.trusted_handshakes_max,
         });
         for _ in 0..config.verify_workers.max(1) {
             let (worker, niceness) = (inner.clone(), config.verify_niceness);

@@ -46,7 +46,7 @@ impl Gatekeeper for Slow {
 
 fn config() -> GateConfig {
     GateConfig {
-        effort_calm: 2,
+        effort_idle: 2,
         effort_base: 2,
         inner_bits: 1,
         verify_workers: 1,

@@ -98,7 +98,7 @@ impl AwaitChallenge {
     /// The challenge, or a refusal.
     pub fn receive(self, frame: &[u8]) -> Result<Solving, HandshakeError> {
         let config = &self.here.config;
-        let challenge = match Message::decode(frame, config.stranger_frame_bytes_max)? {
+        let challenge = match Message::decode(frame, config.unadmitted_frame_bytes_max)? {
             Message::Challenge(challenge) => challenge,
             Message::Refused(refused) => return Err(HandshakeError::refused(&refused)),
             other => return Err(out_of_order("challenge", &other)),
@@ -183,7 +183,7 @@ impl Solving {
                 .map(|ticket| ByteBuf::from(ticket.as_bytes())),
             signature: Signature::from_bytes([0; Signature::LEN]),
         };
-        let bytes_max = self.here.config.stranger_frame_bytes_max;
+        let bytes_max = self.here.config.unadmitted_frame_bytes_max;
         let room = room_for_claims(&Message::Solution(solution.clone()), bytes_max);
         solution.claims = claims_of(profile, &self.here.keys, room).into();
         solution.signature = solution_parts(&solution, &self.onion, |parts| {
@@ -213,7 +213,7 @@ impl AwaitWelcome {
             ticket,
             domains,
             signature,
-        } = match Message::decode(frame, config.stranger_frame_bytes_max)? {
+        } = match Message::decode(frame, config.unadmitted_frame_bytes_max)? {
             Message::Welcome(welcome) => welcome,
             Message::Refused(refused) => return Err(HandshakeError::refused(&refused)),
             other => return Err(out_of_order("welcome", &other)),

@@ -222,7 +222,7 @@ fn a_nonce_without_work_is_refused_by_the_cheaper_check_first() {
 fn work_for_one_solver_is_none_for_another() {
     // Fixed keys: that the first nonces of this puzzle do not happen to solve Mallory's was tried once and stays so.
     let config = GateConfig {
-        effort_calm: 64,
+        effort_idle: 64,
         effort_base: 64,
         inner_bits: 0,
         ..GateConfig::default()

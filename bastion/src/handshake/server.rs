@@ -94,7 +94,7 @@ impl AwaitHello {
         now: u64,
         rng: &mut dyn CryptoRng,
     ) -> Result<Opening, HandshakeError> {
-        match Message::decode(frame, self.here.config.stranger_frame_bytes_max)? {
+        match Message::decode(frame, self.here.config.unadmitted_frame_bytes_max)? {
             Message::Hello(Hello { ticket, versions }) => {
                 if versions.len() > VERSIONS_MAX {
                     return Err(Misbehaviour::Claims("too many versions").into());
@@ -132,7 +132,7 @@ impl AwaitSolution {
         effort: u64,
         now: u64,
     ) -> Result<Screened, HandshakeError> {
-        match Message::decode(frame, self.here.config.stranger_frame_bytes_max)? {
+        match Message::decode(frame, self.here.config.unadmitted_frame_bytes_max)? {
             Message::Solution(solution) => screen(self.here, solution, frame, desk, (effort, now)),
             other => Err(out_of_order("solution", &other)),
         }
@@ -358,7 +358,7 @@ impl Verified {
             domains: domains.clone(),
             signature: Signature::from_bytes([0; Signature::LEN]),
         };
-        let bytes_max = self.here.config.stranger_frame_bytes_max;
+        let bytes_max = self.here.config.unadmitted_frame_bytes_max;
         let room = room_for_claims(&Message::Welcome(welcome.clone()), bytes_max);
         welcome.claims = claims_of(profile, &self.here.keys, room).into();
         let signed = [

@@ -23,7 +23,7 @@ pub(super) const NOW: u64 = 1_700_000_000;
 /// Work that always holds, so that what lies behind it is reached.
 pub(super) fn easy() -> GateConfig {
     GateConfig {
-        effort_calm: 1,
+        effort_idle: 1,
         effort_base: 1,
         inner_bits: 0,
         ..GateConfig::default()

@@ -13,7 +13,7 @@ use crate::ticket::Ticket;
 /// Nobody solves this.
 fn dear() -> GateConfig {
     GateConfig {
-        effort_calm: 1 << 40,
+        effort_idle: 1 << 40,
         effort_base: 1 << 40,
         effort_max: 1 << 40,
         ..GateConfig::default()
@@ -197,7 +197,7 @@ fn a_ticket_is_used_so_often_a_minute_and_then_one_works() {
 #[test]
 fn more_work_than_asked_is_claimed_at_a_price() {
     let config = GateConfig {
-        effort_calm: 4,
+        effort_idle: 4,
         effort_base: 4,
         inner_bits: 2,
         ..GateConfig::default()
@@ -273,7 +273,7 @@ fn bend_nonce(frame: &[u8]) -> [u8; 16] {
 #[test]
 fn nobody_works_more_than_it_wants_however_busy_the_other_side_is() {
     let config = GateConfig {
-        effort_calm: 4,
+        effort_idle: 4,
         effort_base: 4,
         effort_accept_max: 9,
         inner_bits: 2,
@@ -290,7 +290,7 @@ fn nobody_works_more_than_it_wants_however_busy_the_other_side_is() {
 #[test]
 fn a_cookie_of_calm_times_opens_no_gate_in_a_storm() {
     let config = GateConfig {
-        effort_calm: 2,
+        effort_idle: 2,
         effort_base: 16,
         inner_bits: 1,
         ..GateConfig::default()
@@ -328,7 +328,7 @@ fn a_cookie_of_calm_times_opens_no_gate_in_a_storm() {
 #[test]
 fn hashing_counts_where_a_node_says_what_it_works_at_most() {
     let ask = |effort, inner_bits| GateConfig {
-        effort_calm: effort,
+        effort_idle: effort,
         effort_base: effort,
         inner_bits,
         ..GateConfig::default()

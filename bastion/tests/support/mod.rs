@@ -29,7 +29,7 @@ pub const NOW: u64 = 1_700_000_000;
 
 pub fn easy() -> GateConfig {
     GateConfig {
-        effort_calm: 2,
+        effort_idle: 2,
         effort_base: 2,
         inner_bits: 2,
         ..GateConfig::default()

@@ -122,7 +122,7 @@ fn fresh(alice: &Side) -> Fresh {
 }
 
 fn solution_of(frame: &[u8]) -> Solution {
-    match Message::decode(frame, GateConfig::default().stranger_frame_bytes_max) {
+    match Message::decode(frame, GateConfig::default().unadmitted_frame_bytes_max) {
         Ok(Message::Solution(solution)) => solution,
         _ => panic!("Bob's solution is none"),
     }

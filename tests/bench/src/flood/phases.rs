@@ -253,7 +253,7 @@ fn afterwards(cast: &mut Cast, course: &Course) -> Result<After> {
     } else {
         None
     };
-    let calm_effort = bastion::GateConfig::default().effort_calm;
+    let calm_effort = bastion::GateConfig::default().effort_idle;
     let mut calm_s = None;
     let mut forward = 0;
     while forward <= FORWARD_S_MAX {

@@ -19,10 +19,10 @@ use super::tables_tor;
 use crate::report::{Goal, Report};
 use crate::stopwatch::median;
 
-/// Most that one place in the lobby takes: a frame as it came and as it was read, each at most `stranger_frame_bytes_max`,
+/// Most that one place in the lobby takes: a frame as it came and as it was read, each at most `unadmitted_frame_bytes_max`,
 /// and 16 KiB for its stream, task and timers.
 const PLACE_BYTES: usize = 16 * 1024;
-/// A remembered answer, as `answers_max` says.
+/// A remembered answer, as `cached_replies_max` says.
 const ANSWER_BYTES: usize = 24 * 1024;
 /// Counted uses of a ticket, as `ticket_peers_max` says.
 const TICKET_PEER_BYTES: usize = 75;
@@ -341,11 +341,11 @@ fn strangers(seen: &Seen, report: &mut Report) -> Result<()> {
 
 /// What the flood may take of the victim's memory, by its config, in MiB.
 fn bound(config: &GateConfig) -> f64 {
-    let own = config.known_handshakes_max + config.trusted_handshakes_max;
+    let own = config.ticket_handshakes_max + config.trusted_handshakes_max;
     let places =
-        (config.open_handshakes_max + own) * (2 * config.stranger_frame_bytes_max + PLACE_BYTES);
-    let queue = (config.verify_queue_max + own) * 2 * config.stranger_frame_bytes_max;
-    let answers = config.answers_max * ANSWER_BYTES;
+        (config.open_handshakes_max + own) * (2 * config.unadmitted_frame_bytes_max + PLACE_BYTES);
+    let queue = (config.verify_queue_max + own) * 2 * config.unadmitted_frame_bytes_max;
+    let answers = config.cached_replies_max * ANSWER_BYTES;
     let serials = 2 * config.serials_max as usize / 8;
     let tickets = 2 * config.ticket_peers_max * TICKET_PEER_BYTES;
     (places + queue + answers + serials + tickets) as f64 / MIB
@@ -387,7 +387,7 @@ fn afterwards(seen: &Seen, report: &mut Report) -> Result<()> {
         "s",
         Goal::AtMost(CALM_S_MAX),
     );
-    let effort = GateConfig::default().effort_calm as f64;
+    let effort = GateConfig::default().effort_idle as f64;
     let asked = number(&after.stranger, "asked")? as f64;
     report.goal(
         "effort asked of a stranger then",
