@@ -57,7 +57,7 @@ fn what_is_set_is_taken_and_paths_begin_at_the_file() {
         "peer = [{{ onion = \"{ONION}\", name = \"Bob\" }}]\n\
          [node]\ndata_dir = \"data\"\nschema_dir = \"/srv/apps\"\n\
          [admission]\npolicy = \"allowlist\"\nallow = [\"{}\"]\n\
-         [sync]\npull_interval_s = 0\n[bastion]\neffort_calm = 1\neffort_base = 2\n\
+         [sync]\npull_interval_s = 0\n[bastion]\neffort_idle = 1\neffort_base = 2\n\
          [transport]\nkind = \"loopback\"\nloopback_directory = {{ \"{ONION}\" = \"127.0.0.1:9\" }}\n\
          [tor.path_rules]\nipv4_subnet_family_prefix = 33\n[log]\nformat = \"json\"\nfilter = \"warn,postern=debug\"\n",
         "ab".repeat(32)
@@ -155,7 +155,7 @@ fn values_that_make_no_sense_are_named_all_at_once() {
         ),
     );
     wrong(
-        "[bastion]\neffort_calm = 0\n",
+        "[bastion]\neffort_idle = 0\n",
         "p:2: bastion.effort_idle: must be at least 1",
     );
     wrong(
