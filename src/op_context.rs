@@ -1,62 +1,65 @@
-//! OpContext: who asks for an operation, and over which way in (docs/STORY.md 2.1 step 8, docs/DECISIONS.md 4).
+//! `OpContext`: under whose authority an operation runs, and by which path it arrived
+//! (docs/STORY.md 2.1 step 8, docs/DECISIONS.md 4).
 //!
-//! Never says what is allowed: `acl` does. Invariant: a remote operation always names its peer and its sync domain.
+//! Plain values. `acl` decides what is allowed. Invariant: a remote operation always names its peer
+//! and its sync domain.
 
 use keys::{PeerId, TraceId};
 
-/// Milliseconds since 1970, UTC. Read once at the edge and handed down: nothing below `engine` has a clock.
+/// Milliseconds since 1970, UTC. The caller of `engine` reads the clock once and passes the value
+/// down, because nothing below `engine` has a clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// Whole seconds since 1970.
+    /// Whole seconds since 1970, rounded down.
     pub fn seconds(self) -> u64 {
         self.0 / 1000
     }
 }
 
-/// Local id of the `public_key` Attr of whoever asks: an identity at home here, or a server.
+/// Local id of the `public_key` Attr of the requester: an identity of this node, or a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PubkeyAttrId(pub i64);
 
-/// Local number of an app.
+/// Local number of an app. Other nodes number their apps differently; the slug travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AppId(pub i64);
 
-/// Under whose authority, and over which way in, an operation comes.
+/// The authority under which an operation runs, and the path by which it arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OpContext {
-    /// A person of this node, through the local API.
+    /// An identity of this node, through the local API.
     Local {
-        /// Whose key.
+        /// Key of the identity that requests the operation.
         requester_pubkey_attr_id: PubkeyAttrId,
-        /// For which app.
+        /// App whose objects the operation reads or writes.
         app_id: AppId,
-        /// For the logs.
+        /// Connects the log lines of one operation.
         trace_id: TraceId,
     },
     /// A peer, through a verified package.
     Remote {
-        /// The sending server's key.
+        /// Key of the sending node's server identity.
         requester_pubkey_attr_id: PubkeyAttrId,
-        /// For which app.
+        /// App of the package's domain.
         app_id: AppId,
-        /// For the logs.
+        /// Connects the log lines of one operation.
         trace_id: TraceId,
-        /// The sending node.
+        /// The node that sent the package.
         peer: PeerId,
-        /// The package's domain.
+        /// Sync domain of the package.
         sync_domain: String,
     },
 }
 
 impl OpContext {
-    /// Whether it comes from a peer (the story's `is_remote`).
+    /// Whether the operation arrived from a peer (the story's `is_remote`).
     pub fn is_remote(&self) -> bool {
         matches!(self, Self::Remote { .. })
     }
 
-    /// Whose key stands behind it.
+    /// Key of the requester.
     pub fn requester_pubkey_attr_id(&self) -> PubkeyAttrId {
         match self {
             Self::Local {

@@ -5,6 +5,8 @@
 //! that is used only where no problem was noted; the caller asks [`TomlFile::finish`].
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +16,27 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 /// Problems shown of one file; what follows is mostly their consequence.
 const PROBLEMS_MAX: usize = 50;
+
+/// Why the text of a file was not read.
+#[derive(Debug)]
+pub(crate) enum ReadTextError {
+    /// The file system refused, or the text is not UTF-8.
+    Unreadable(io::Error),
+    /// The file is longer than its bound.
+    TooLong,
+}
+
+/// Reads a UTF-8 file of at most `bytes_max` bytes. Never reads more than one byte beyond the bound.
+pub(crate) fn read_text(path: &Path, bytes_max: u64) -> Result<String, ReadTextError> {
+    let mut text = String::new();
+    File::open(path)
+        .and_then(|file| file.take(bytes_max + 1).read_to_string(&mut text))
+        .map_err(ReadTextError::Unreadable)?;
+    if text.len() as u64 > bytes_max {
+        return Err(ReadTextError::TooLong);
+    }
+    Ok(text)
+}
 
 /// One thing that is wrong in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +97,7 @@ pub(crate) struct TomlFile<'t> {
     path: &'t Path,
     text: &'t str,
     root: Spanned<DeTable<'t>>,
+    is_not_toml: bool,
     problems: Vec<Problem>,
 }
 
@@ -85,6 +109,7 @@ impl<'t> TomlFile<'t> {
             path,
             text,
             root,
+            is_not_toml: !errors.is_empty(),
             problems: Vec::new(),
         };
         for error in errors {
@@ -94,10 +119,31 @@ impl<'t> TomlFile<'t> {
         file
     }
 
+    /// Notes each use of a key that this version no longer has, in the tables of the array `array`.
+    ///
+    /// Takes the key out of the parsed tree, so that [`Self::read`] reports other problems too.
+    pub(crate) fn refuse_removed(&mut self, array: &str, key: &str, why: &str) {
+        let mut found = Vec::new();
+        if let Some(DeValue::Array(tables)) =
+            self.root.get_mut().get_mut(array).map(Spanned::get_mut)
+        {
+            for table in tables.iter_mut() {
+                if let DeValue::Table(table) = table.get_mut()
+                    && let Some((key, _)) = table.remove_entry(key)
+                {
+                    found.push(key.span().start);
+                }
+            }
+        }
+        for start in found {
+            self.note(start, format!("{array}.{key}: {why}"), None);
+        }
+    }
+
     /// Reads the whole file as a `T`, noting every unknown key, unknown word and wrong type. `None` where not even
     /// the rest made a `T`. The struct and all structs in it must `deny_unknown_fields`.
     pub(crate) fn read<T: DeserializeOwned>(&mut self) -> Option<T> {
-        if !self.problems.is_empty() {
+        if self.is_not_toml {
             return None;
         }
         let mut tree = self.root.clone();

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use bastion::transport::memory::MemoryNet;
 use bastion::{
     Applicant, Decision, Gate, GateConfig, Gatekeeper, HandshakeError, Internal, Profile,
-    RefusalCode,
+    RefusalCode, Tier,
 };
 use futures::future::BoxFuture;
 use keys::{BootId, Epoch, KeyManager, Oid, PeerId, SignedObject};
@@ -30,7 +30,7 @@ use postern::peer::dialler::Reached;
 use postern::peer::message::Message;
 use postern::services::admission::{self, Reason, VerdictError};
 use postern::services::identities;
-use postern::store::{PendingRow, Tier, VerdictRow};
+use postern::store::{PendingRow, VerdictRow};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 use stranger::Stranger;
@@ -131,12 +131,12 @@ async fn a_stranger_waits_and_once_approved_gets_in_and_is_trusted() {
     refused(dial(&bob, &alice).await, RefusalCode::Pending);
     let [row] = pending(&alice).await.try_into().unwrap();
     assert_eq!(
-        (row.knock.peer_id, row.knock.onion, row.knocks),
+        (row.request.peer_id, row.request.onion, row.attempts),
         (bob.peer_id(), bob.onion(), 1)
     );
-    assert_eq!(row.knock.names, ["Bob"]);
+    assert_eq!(row.request.names, ["Bob"]);
     assert_eq!(
-        (row.knock.apps.len(), row.knock.effort),
+        (row.request.apps.len(), row.request.effort),
         (ALL_APPS.len(), 4)
     );
     // Nothing else of it is kept, and it knows nothing of Alice.
@@ -157,7 +157,7 @@ async fn a_stranger_waits_and_once_approved_gets_in_and_is_trusted() {
     assert_eq!(tier(&bob, alice.peer_id()).await, None);
 
     refused(dial(&bob, &alice).await, RefusalCode::Pending);
-    assert_eq!(pending(&alice).await[0].knocks, 2);
+    assert_eq!(pending(&alice).await[0].attempts, 2);
 
     approve(&alice, bob.peer_id()).await;
     assert_eq!(pending(&alice).await, []);
@@ -177,7 +177,7 @@ async fn dialling_goes_on_while_the_operator_thinks_and_stops_for_who_is_banned(
     );
     refused(dial(&bob, &alice).await, RefusalCode::Pending);
     bob.dialler.keep_later(alice.onion());
-    while pending(&alice).await[0].knocks < 2 {
+    while pending(&alice).await[0].attempts < 2 {
         tokio::task::yield_now().await;
     }
     approve(&alice, bob.peer_id()).await;
@@ -292,7 +292,7 @@ async fn a_policy_that_changes_makes_strangers_of_those_who_only_worked() {
     alice.admission.set_policy(Policy::Approve);
     // Its ticket spares it the work and helps no further.
     refused(dial(&bob, &alice).await, RefusalCode::Pending);
-    assert_eq!(pending(&alice).await[0].knock.effort, 0);
+    assert_eq!(pending(&alice).await[0].request.effort, 0);
     alice.admission.set_policy(Policy::Allowlist);
     refused(dial(&bob, &alice).await, RefusalCode::Policy);
     alice.admission.set_policy(Policy::Open);
@@ -422,15 +422,15 @@ async fn in_a_full_list_of_strangers_who_works_more_takes_the_place_of_who_worke
     let (bob, carol) = (node(&net, "Bob", 2).await, node(&net, "Carol", 3).await);
     refused(dial(&bob, &alice).await, RefusalCode::Pending);
     let [first] = pending(&alice).await.try_into().unwrap();
-    assert_eq!(first.knock.peer_id, bob.peer_id());
+    assert_eq!(first.request.peer_id, bob.peer_id());
     // With as much work as Bob did she is told "busy" until she puts more into it.
     refused(dial(&carol, &alice).await, RefusalCode::Pending);
     let [row] = pending(&alice).await.try_into().unwrap();
-    assert_eq!(row.knock.peer_id, carol.peer_id());
+    assert_eq!(row.request.peer_id, carol.peer_id());
     assert!(
-        row.knock.effort > first.knock.effort,
+        row.request.effort > first.request.effort,
         "{}",
-        row.knock.effort
+        row.request.effort
     );
     assert!(alice.gate.status().busy_total > 0);
     approve(&alice, carol.peer_id()).await;
@@ -494,7 +494,7 @@ async fn nobody_waits_under_a_name_that_lives_elsewhere_or_proves_nothing() {
     ));
     let [row] = pending(&alice).await.try_into().unwrap();
     assert_eq!(
-        (row.knock.peer_id, row.knock.names),
+        (row.request.peer_id, row.request.names),
         (keys.peer_id(), Vec::new())
     );
     alice.stop().await;

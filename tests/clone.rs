@@ -23,7 +23,7 @@ use keys::{Context, Epoch, KeyManager, Oid};
 use live::{ALL_APPS, HandClock, LiveNode, Setup, by_hand};
 use postern::graph::SaveError;
 use postern::peer::message::{EpochNote, Message};
-use postern::store::{EpochReason, Standing, snapshot};
+use postern::store::{EpochReason, WriteMode, snapshot};
 use stranger::{Stranger, goodbye, hear, say};
 
 const RIDE: (&str, u16) = ("rides", 1);
@@ -113,7 +113,7 @@ async fn heard_by(bob: &LiveNode, alice: &LiveNode) {
 }
 
 async fn writes_nothing(node: &LiveNode) {
-    assert_eq!(node.standing().await, Standing::ReadOnly);
+    assert_eq!(node.write_mode().await, WriteMode::ReadOnly);
     let made = node.save(RIDE, None, ride("Chur")).await;
     assert!(matches!(made, Err(SaveError::ReadOnly)), "{made:?}");
     let identity = node.identity;
@@ -132,17 +132,21 @@ async fn the_old_copy_that_comes_after_the_restored_one_writes_nothing_until_tha
     let (restored, old) = Stopped::after_meeting(&net, &bob).await.both(&net);
     restored.meet(&bob).await;
     heard_by(&bob, &restored).await;
-    restored.wait_for(Standing::Open).await;
+    restored.wait_for(WriteMode::ReadWrite).await;
     restored.save(RIDE, None, ride("Davos")).await.unwrap();
     bob.pull_everything(&restored).await;
     let (theirs, kept) = (epoch(&restored), held::held(&restored).await.len());
     restored.stop().await;
 
-    assert_eq!(old.standing().await, Standing::Open, "it cannot know yet");
+    assert_eq!(
+        old.write_mode().await,
+        WriteMode::ReadWrite,
+        "it cannot know yet"
+    );
     old.meet(&bob).await;
-    old.wait_for(Standing::ReadOnly).await;
+    old.wait_for(WriteMode::ReadOnly).await;
     writes_nothing(&old).await;
-    let row = old.read(|view| view.rows.standing()).await.unwrap();
+    let row = old.read(|view| view.rows.write_mode()).await.unwrap();
     assert_eq!(
         (row.foreign_epoch, row.reason),
         (Some(theirs), bob.peer_id().to_string())
@@ -157,9 +161,9 @@ async fn the_old_copy_that_comes_after_the_restored_one_writes_nothing_until_tha
         epoch(&old) != before && epoch(&old) != theirs,
         "a third epoch"
     );
-    assert_eq!(old.standing().await, Standing::Recovering);
+    assert_eq!(old.write_mode().await, WriteMode::NewObjectsOnly);
     old.meet(&bob).await;
-    old.wait_for(Standing::Open).await;
+    old.wait_for(WriteMode::ReadWrite).await;
     // What the other copy wrote has come here, and its epoch is no stranger's any more.
     assert_eq!(held::held(&old).await.len(), kept);
     old.save(RIDE, None, ride("Arosa")).await.unwrap();
@@ -167,7 +171,7 @@ async fn the_old_copy_that_comes_after_the_restored_one_writes_nothing_until_tha
     old.meet(&bob).await;
     heard_by(&bob, &old).await;
     old.pull(&bob, "identities").await;
-    assert_eq!(old.standing().await, Standing::Open);
+    assert_eq!(old.write_mode().await, WriteMode::ReadWrite);
     old.stop().await;
     bob.stop().await;
 }
@@ -183,17 +187,17 @@ async fn the_old_copy_that_comes_before_and_again_after_the_restored_one_writes_
     let (_, over) = old.peers.session_at(&bob.onion()).unwrap();
     // Bob keeps one session with a peer, and the later start has it.
     restored.meet(&bob).await;
-    restored.wait_for(Standing::Open).await;
+    restored.wait_for(WriteMode::ReadWrite).await;
     heard_by(&bob, &restored).await;
     over.cancelled().await;
     assert_eq!(
-        restored.standing().await,
-        Standing::Open,
+        restored.write_mode().await,
+        WriteMode::ReadWrite,
         "the old epoch is its own too"
     );
-    assert_eq!(old.standing().await, Standing::Open);
+    assert_eq!(old.write_mode().await, WriteMode::ReadWrite);
     old.meet(&bob).await;
-    old.wait_for(Standing::ReadOnly).await;
+    old.wait_for(WriteMode::ReadOnly).await;
     writes_nothing(&old).await;
     assert_eq!(
         held::held(&restored).await.len(),
@@ -268,7 +272,7 @@ async fn nobody_else_can_make_a_node_write_nothing() {
     let own = note(1005, epoch(&alice), &alice.keys);
     let said = answer(&mut session, &Message::Heard(own)).await;
     assert!(matches!(said, Message::Noted(_)), "{said:?}");
-    assert_eq!(alice.standing().await, Standing::Open);
+    assert_eq!(alice.write_mode().await, WriteMode::ReadWrite);
     alice.save(RIDE, None, ride("Bern")).await.unwrap();
     // An epoch of Mallory's own is Mallory's, and no other than the one it came with.
     let other = note(1006, foreign, &mallory.keys);
@@ -299,7 +303,7 @@ async fn an_earlier_epoch_of_a_restored_node_is_its_own() {
     )
     .await;
     assert!(matches!(said, Message::Noted(_)), "{said:?}");
-    assert_eq!(restored.standing().await, Standing::Recovering);
+    assert_eq!(restored.write_mode().await, WriteMode::NewObjectsOnly);
     restored.stop().await;
     bob.stop().await;
 }

@@ -22,7 +22,7 @@ use live::{ALL_APPS, HandClock, LiveNode, Setup, by_hand};
 use postern::op_context::Timestamp;
 use postern::schema::Schemas;
 use postern::state_engine::{CoreLimits, StateEngine};
-use postern::store::{EpochReason, ReserveError, Standing, StoreError, snapshot};
+use postern::store::{EpochReason, ReserveError, StoreError, WriteMode, snapshot};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 use tempfile::TempDir;
@@ -99,8 +99,8 @@ fn files_of(folder: &Path) -> TempDir {
 
 async fn has_fallen_back(node: &LiveNode, before: Epoch) {
     assert_ne!(epoch(node), before, "it goes on in the old epoch");
-    assert_eq!(node.standing().await, Standing::Recovering);
-    let row = node.read(|view| view.rows.standing()).await.unwrap();
+    assert_eq!(node.write_mode().await, WriteMode::NewObjectsOnly);
+    let row = node.read(|view| view.rows.write_mode()).await.unwrap();
     assert_eq!(row.reason, EpochReason::FellBack.as_str());
 }
 
@@ -111,8 +111,8 @@ async fn a_clean_end_leaves_no_gap() {
     let (before, last) = (epoch(&alice), head(&alice).await);
     let alice = itself.begin(&net, alice.stop_and_keep().await, 1);
     assert_eq!(
-        (epoch(&alice), alice.standing().await),
-        (before, Standing::Open)
+        (epoch(&alice), alice.write_mode().await),
+        (before, WriteMode::ReadWrite)
     );
     let saved = alice.save(RIDE, None, ride("Chur")).await.unwrap();
     assert_eq!(saved.change_seq, last + 1);
@@ -129,8 +129,8 @@ async fn a_crash_skips_what_was_reserved_and_is_no_falling_back() {
     alice.stop().await;
     let alice = itself.begin(&net, crashed, 1);
     assert_eq!(
-        (epoch(&alice), alice.standing().await),
-        (before, Standing::Open)
+        (epoch(&alice), alice.write_mode().await),
+        (before, WriteMode::ReadWrite)
     );
     assert_eq!(head(&alice).await, last, "what was committed is there");
     let saved = alice.save(RIDE, None, ride("Chur")).await.unwrap();
@@ -162,11 +162,11 @@ async fn an_older_database_beside_its_numbers_is_noticed() {
         "a number that was given out stands for something else"
     );
     alice.meet(&itself.bob).await;
-    alice.wait_for(Standing::Open).await;
+    alice.wait_for(WriteMode::ReadWrite).await;
     let (now, alice) = (epoch(&alice), alice.restart(&net).await);
     assert_eq!(
-        (epoch(&alice), alice.standing().await),
-        (now, Standing::Open),
+        (epoch(&alice), alice.write_mode().await),
+        (now, WriteMode::ReadWrite),
         "once is enough"
     );
     alice.stop().await;

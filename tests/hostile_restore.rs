@@ -19,7 +19,7 @@ use held::{held, ride};
 use keys::{Oid, SecretKey, SignedObject, codec};
 use live::{ALL_APPS, LiveNode, Setup, by_hand};
 use postern::object::{Object, ObjectLimits};
-use postern::store::{EpochReason, Standing};
+use postern::store::{EpochReason, WriteMode};
 use stranger::{Stranger, give_back, goodbye, next_return};
 
 const RIDE: (&str, u16) = ("rides", 1);
@@ -42,7 +42,7 @@ async fn asking(net: &MemoryNet) -> (LiveNode, Stranger, Session, SignedObject) 
     };
     let begins = Some(EpochReason::Restored);
     let alice = LiveNode::over(net, (1, keys, identity), &ALL_APPS, (setup, clock), begins);
-    assert_eq!(alice.standing().await, Standing::Recovering);
+    assert_eq!(alice.write_mode().await, WriteMode::NewObjectsOnly);
     let session = mallory.dial(net, &alice).await.unwrap();
     (alice, mallory, session, older)
 }
@@ -92,7 +92,7 @@ async fn forged_foreign_and_older_objects_change_nothing() {
         asked.push(ask.domain);
     }
     assert_eq!(asked, ["identities", "rides.offers"]);
-    alice.wait_for(Standing::Open).await;
+    alice.wait_for(WriteMode::ReadWrite).await;
     assert_eq!(held(&alice).await, before);
     alice.stop().await;
 }
@@ -118,7 +118,7 @@ async fn a_deletion_that_she_did_not_sign_is_not_kept_for_later() {
         None
     );
     assert!(!held(&alice).await[&fresh].deleted);
-    assert_eq!(alice.standing().await, Standing::Recovering);
+    assert_eq!(alice.write_mode().await, WriteMode::NewObjectsOnly);
     alice.stop().await;
 }
 
@@ -139,8 +139,8 @@ async fn an_answer_that_is_no_list_of_objects_ends_the_session() {
         assert_eq!(goodbye(&mut session).await, "misbehaviour");
         assert_eq!(held(&alice).await, before);
         assert_eq!(
-            alice.standing().await,
-            Standing::Recovering,
+            alice.write_mode().await,
+            WriteMode::NewObjectsOnly,
             "it was not asked to the end"
         );
         alice.stop().await;
@@ -164,7 +164,7 @@ async fn answers_that_go_back_or_stand_still_end_the_session() {
             .await;
         }
         assert_eq!(goodbye(&mut session).await, "misbehaviour");
-        assert_eq!(alice.standing().await, Standing::Recovering);
+        assert_eq!(alice.write_mode().await, WriteMode::NewObjectsOnly);
         alice.stop().await;
     }
 }

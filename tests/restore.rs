@@ -23,7 +23,7 @@ use live::{ALL_APPS, LiveNode, Setup, by_hand};
 use postern::graph::SaveError;
 use postern::object::Attrs;
 use postern::services::identities;
-use postern::store::{self, Direction, EpochReason, Standing};
+use postern::store::{self, Direction, EpochReason, WriteMode};
 
 const RIDE: (&str, u16) = ("rides", 1);
 
@@ -147,7 +147,7 @@ fn nothing_is_lost(before: &BTreeMap<Oid, Held>, after: &BTreeMap<Oid, Held>, ow
 }
 
 async fn changes_wait(node: &LiveNode, oid: Oid) {
-    assert_eq!(node.standing().await, Standing::Recovering);
+    assert_eq!(node.write_mode().await, WriteMode::NewObjectsOnly);
     let changed = node.save(RIDE, Some(oid), ride("nowhere")).await;
     assert!(matches!(changed, Err(SaveError::Recovering)), "{changed:?}");
     let deleted = node.save(RIDE, Some(oid), None).await;
@@ -216,7 +216,7 @@ async fn what_peers_hold_comes_home_and_all_three_agree() {
     for peer in [&bob, &carol] {
         alice.meet(peer).await;
     }
-    alice.wait_for(Standing::Open).await;
+    alice.wait_for(WriteMode::ReadWrite).await;
     for _ in 0..2 {
         for (to, from) in [
             (&alice, &bob),
@@ -358,7 +358,7 @@ async fn one_of_two_peers_is_not_enough_and_the_operators_word_is() {
         .await
         .unwrap();
     assert!(ended);
-    assert_eq!(alice.standing().await, Standing::Open);
+    assert_eq!(alice.write_mode().await, WriteMode::ReadWrite);
     assert_eq!(change(&alice, ride, "Biel").await, 2);
     let again = alice
         .write(|core, now| Ok(core.end_recovery(now)?))
@@ -384,13 +384,13 @@ async fn when_time_is_up_nobody_is_waited_for() {
         .unwrap();
     assert!(!late, "a second is left");
     alice.clock.advance_s(1);
-    assert_eq!(alice.standing().await, Standing::Open);
+    assert_eq!(alice.write_mode().await, WriteMode::ReadWrite);
     let late = alice
         .write(|core, now| Ok(core.end_late_recovery(now)?))
         .await
         .unwrap();
     assert!(late);
-    assert_eq!(alice.read(|view| view.recovery()).await.standing, None);
+    assert_eq!(alice.read(|view| view.recovery()).await.write_mode, None);
     assert_eq!(change(&alice, ride, "Biel").await, 2);
     alice.stop().await;
     bob.stop().await;
@@ -407,7 +407,7 @@ async fn a_recovery_goes_on_after_a_restart() {
     changes_wait(&alice, ride).await;
     alice.meet(&carol).await;
     alice.meet(&bob).await;
-    alice.wait_for(Standing::Open).await;
+    alice.wait_for(WriteMode::ReadWrite).await;
     assert_eq!(change(&alice, ride, "Biel").await, 2);
     alice.stop().await;
     bob.stop().await;

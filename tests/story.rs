@@ -103,7 +103,6 @@ async fn sync_state(
             peer: &peer,
             domain: &domain,
             direction,
-            scope: None,
         })
     })
     .await

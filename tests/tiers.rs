@@ -46,7 +46,7 @@ async fn start(net: &MemoryNet, name: &str, seed: u64) -> LiveNode {
 }
 
 /// What a node has stored of a peer, and of that peer's tier.
-async fn stored(node: &LiveNode, peer: PeerId) -> (store::Tier, Usage, Usage) {
+async fn stored(node: &LiveNode, peer: PeerId) -> (Tier, Usage, Usage) {
     node.read(move |view| {
         let stored = view.rows.stored_by(&peer)?.unwrap();
         Ok((
@@ -74,7 +74,7 @@ async fn a_full_quota_stops_a_peer_and_a_larger_one_lets_it_go_on_with_nothing_m
     let (tier, handshake, total) = stored(&node, from).await;
     assert_eq!(
         (tier, handshake.objects, total),
-        (store::Tier::Untrusted, 1, handshake),
+        (Tier::Untrusted, 1, handshake),
         "Bob's identity"
     );
     bob.send(node.identity, "0").await;
@@ -157,16 +157,10 @@ async fn peers_of_a_tier_share_a_total_and_one_without_room_still_has_a_session(
     // Trusted now, Bob takes what he has stored along, and Carol finds room.
     node.dialler.dial(&bob.onion(), &|_| {}).await.unwrap();
     let (tier, usage, total) = stored(&node, bob.peer_id()).await;
-    assert_eq!(
-        (tier, usage.objects, total),
-        (store::Tier::Trusted, 3, usage)
-    );
+    assert_eq!((tier, usage.objects, total), (Tier::Trusted, 3, usage));
     node.pull(&carol, "identities").await;
     let (tier, usage, total) = stored(&node, carol.peer_id()).await;
-    assert_eq!(
-        (tier, usage.objects, total),
-        (store::Tier::Untrusted, 1, usage)
-    );
+    assert_eq!((tier, usage.objects, total), (Tier::Untrusted, 1, usage));
     node.stop().await;
     bob.stop().await;
     carol.stop().await;
@@ -395,7 +389,7 @@ async fn an_idle_worked_peer_is_forgotten_and_comes_back_without_doubling_anythi
     let (tier, usage, total) = stored(&node, from).await;
     assert_eq!(
         (tier, usage.objects, total),
-        (store::Tier::Untrusted, before.1.objects + 1, usage)
+        (Tier::Untrusted, before.1.objects + 1, usage)
     );
     bob.pull(&node, "messages").await;
     assert_eq!(bob.inbox().await.len(), 5);
@@ -416,7 +410,7 @@ async fn a_running_node_forgets_by_itself_soon_after_its_start_and_then_hourly()
         domains: Vec::new(),
         onion: bob.onion(),
         epoch: bob.engine.ground().epoch,
-        tier: store::Tier::Untrusted,
+        tier: Tier::Untrusted,
         last_contact: node.engine.now(),
     };
     let admission = node.admission.clone();

@@ -31,6 +31,16 @@ pub enum Tier {
     Trusted,
 }
 
+impl Tier {
+    /// The stable name that the database and the API show: `untrusted` or `trusted`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Untrusted => "untrusted",
+            Self::Trusted => "trusted",
+        }
+    }
+}
+
 /// A ticket of another node, to be shown there. Opaque here.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Ticket(Vec<u8>);

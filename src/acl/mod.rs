@@ -31,8 +31,6 @@ pub enum Home {
     Sender,
     /// On a third node.
     Elsewhere,
-    /// Not known from any verified record.
-    Unknown,
 }
 
 /// What the owner may do in the object's scope.

@@ -103,7 +103,7 @@ fn each_missing_right_has_its_own_refusal() {
         },
         No(Denied::TypeNotInDomain),
     );
-    for home in [Home::Here, Home::Elsewhere, Home::Unknown] {
+    for home in [Home::Here, Home::Elsewhere] {
         check(
             RemoteFacts {
                 owner_home: home,

@@ -5,7 +5,7 @@
 //! an applicant learns nothing of this node's identities before it is admitted. Tested in
 //! `tests/admission.rs`.
 
-use bastion::{Applicant, Decision, Gatekeeper, Internal, Profile, RefusalCode};
+use bastion::{Applicant, Decision, Gatekeeper, Internal, Profile, RefusalCode, Tier};
 use futures::future::BoxFuture;
 use keys::{BootId, VerifiedChain};
 
@@ -16,7 +16,7 @@ use crate::engine::EngineError;
 use crate::peer::Peers;
 use crate::services::admission::claimed_names;
 use crate::services::identities;
-use crate::store::{IdentityRow, Knock, PendingBounds, StoreError};
+use crate::store::{IdentityRow, PendingBounds, PendingRequest, StoreError};
 
 /// The gatekeeper of a running node.
 pub struct NodeGatekeeper {
@@ -105,12 +105,10 @@ impl NodeGatekeeper {
             ticket_issued: applicant.ticket_issued,
             is_full: self
                 .peers
-                .is_full_without(&peer, bastion::Tier::Untrusted, applicant.effort),
-            is_full_for_trusted: self.peers.is_full_without(
-                &peer,
-                bastion::Tier::Trusted,
-                applicant.effort,
-            ),
+                .is_full_without(&peer, Tier::Untrusted, applicant.effort),
+            is_full_for_trusted: self
+                .peers
+                .is_full_without(&peer, Tier::Trusted, applicant.effort),
             now: engine.now(),
         };
         match judge(config.policy, &facts) {
@@ -148,7 +146,7 @@ impl NodeGatekeeper {
         // puzzle.
         let reading =
             tokio::task::spawn_blocking(move || claimed_names(&peer, identities, &limits));
-        let knock = Knock {
+        let request = PendingRequest {
             peer_id: peer,
             onion: claims.onion,
             apps: claims.apps.clone(),
@@ -157,7 +155,7 @@ impl NodeGatekeeper {
             effort: applicant.effort,
         };
         let noting = engine.write(move |core, now| {
-            core.write(now, |graph| graph.tx().note_knock(&knock, now, &bounds))
+            core.write(now, |graph| graph.tx().put_pending(&request, now, &bounds))
         });
         if noting.await? {
             tracing::info!(%peer, "an unadmitted node waits for approval");

@@ -3,11 +3,11 @@
 //! [`judge`] is pure. Invariant: a ban comes before every other fact, and a ticket does not bypass
 //! the policy.
 
-use bastion::{Decision, RefusalCode};
+use bastion::{Decision, RefusalCode, Tier};
 
 use crate::config::Policy;
 use crate::op_context::Timestamp;
-use crate::store::{Tier, Verdict, VerdictRow};
+use crate::store::{Verdict, VerdictRow};
 
 /// The facts about an applicant: a node that has finished its handshake up to the decision.
 #[derive(Debug, Clone)]
@@ -63,7 +63,7 @@ pub(super) fn judge(policy: Policy, facts: &Facts) -> Judgement {
     if facts.tier == Some(Tier::Trusted) || facts.is_listed || verdict == Some(Verdict::Approved) {
         return match facts.is_full_for_trusted {
             true => refuse(RefusalCode::Busy),
-            false => Judgement::Decided(Decision::Admit(bastion::Tier::Trusted)),
+            false => Judgement::Decided(Decision::Admit(Tier::Trusted)),
         };
     }
     if verdict == Some(Verdict::Refused) {
@@ -72,7 +72,7 @@ pub(super) fn judge(policy: Policy, facts: &Facts) -> Judgement {
     match policy {
         // A pending request takes no slot, so only the open policy depends on a free one.
         Policy::Open if facts.is_full => refuse(RefusalCode::Busy),
-        Policy::Open => Judgement::Decided(Decision::Admit(bastion::Tier::Untrusted)),
+        Policy::Open => Judgement::Decided(Decision::Admit(Tier::Untrusted)),
         Policy::Approve => Judgement::NeedsApproval,
         Policy::Allowlist => refuse(RefusalCode::Policy),
     }
@@ -94,8 +94,8 @@ mod tests {
         is_full_for_trusted: false,
         now: NOW,
     };
-    const UNTRUSTED: Judgement = Judgement::Decided(Decision::Admit(bastion::Tier::Untrusted));
-    const TRUSTED: Judgement = Judgement::Decided(Decision::Admit(bastion::Tier::Trusted));
+    const UNTRUSTED: Judgement = Judgement::Decided(Decision::Admit(Tier::Untrusted));
+    const TRUSTED: Judgement = Judgement::Decided(Decision::Admit(Tier::Trusted));
 
     fn refused(code: RefusalCode) -> Judgement {
         Judgement::Decided(Decision::Refuse(code))

@@ -92,15 +92,15 @@ pub(super) async fn pending(State(state): State<ApiState>) -> Result<Json<Value>
 
 fn show_pending(row: &PendingRow) -> Value {
     json!({
-        "peer_id": row.knock.peer_id.to_hex(),
-        "onion": row.knock.onion.to_onion_string(),
-        "apps": row.knock.apps,
-        "sync_domains": row.knock.sync_domains,
-        "names": row.knock.names,
-        "effort": row.knock.effort,
+        "peer_id": row.request.peer_id.to_hex(),
+        "onion": row.request.onion.to_onion_string(),
+        "apps": row.request.apps,
+        "sync_domains": row.request.sync_domains,
+        "names": row.request.names,
+        "effort": row.request.effort,
         "first_seen": row.first_seen.0,
         "last_seen": row.last_seen.0,
-        "knocks": row.knocks,
+        "attempts": row.attempts,
     })
 }
 

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use bastion::Tier;
 use futures::future::join_all;
 use keys::{OnionAddr, PeerId};
 use serde::Deserialize;
@@ -13,7 +14,7 @@ use super::error::ApiError;
 use super::read::{Asked, Body, page, peer_id};
 use super::{ApiState, admission, recovery as after_restore};
 use crate::state_engine::View;
-use crate::store::{StoreError, Tier, Usage};
+use crate::store::{StoreError, Usage};
 
 /// All peers with their cursors.
 fn peer_rows(view: &View<'_>) -> Result<Vec<Value>, StoreError> {

@@ -8,7 +8,7 @@ use super::ApiState;
 use super::error::ApiError;
 use crate::op_context::Timestamp;
 use crate::state_engine::Recovery;
-use crate::store::Standing;
+use crate::store::WriteMode;
 
 /// How it stands: `open`, `recovering` or `read_only`.
 pub(super) async fn show(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
@@ -17,13 +17,13 @@ pub(super) async fn show(State(state): State<ApiState>) -> Result<Json<Value>, A
 }
 
 pub(super) fn summary(recovery: &Recovery, now: Timestamp) -> Value {
-    let row = recovery.standing.as_ref();
+    let row = recovery.write_mode.as_ref();
     let until = row.and_then(|row| row.until);
     json!({
-        "state": row.map_or("open", |row| match row.standing {
-            Standing::Open => "open",
-            Standing::Recovering => "recovering",
-            Standing::ReadOnly => "read_only",
+        "state": row.map_or("open", |row| match row.mode {
+            WriteMode::ReadWrite => "open",
+            WriteMode::NewObjectsOnly => "recovering",
+            WriteMode::ReadOnly => "read_only",
         }),
         "reason": row.map(|row| &row.reason),
         "since": row.map(|row| row.since.0),

@@ -69,8 +69,8 @@ pub(super) async fn pending(asking: &Asking) -> Result<(), Failure> {
             words(stranger, "sync_domains")
         ));
         say(format_args!(
-            "  knocks   {}: first {}, last {}; worked {}",
-            number(stranger, "knocks"),
+            "  attempts {}: first {}, last {}; worked {}",
+            number(stranger, "attempts"),
             utc(number(stranger, "first_seen")),
             utc(number(stranger, "last_seen")),
             number(stranger, "effort")

@@ -12,7 +12,7 @@ use super::{
     AdmissionConfig, ApiConfig, Config, LimitsConfig, NodeConfig, SyncConfig, TransportConfig,
     TransportKind,
 };
-use crate::schema::{IDENTITIES, Schemas};
+use crate::schema::{Schemas, identities};
 use crate::state_engine::PackageLimits;
 use crate::toml_file::nearest;
 
@@ -198,7 +198,7 @@ impl NodeConfig {
                 );
             }
         }
-        if !distinct.iter().any(|app| *app == IDENTITIES) {
+        if !distinct.iter().any(|app| *app == identities::APP) {
             note(
                 "node.apps",
                 "`identities` must be there: all other apps need it",

@@ -10,8 +10,7 @@ mod quota;
 mod sections;
 mod transport;
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,8 +25,8 @@ pub use sections::{
 pub use transport::{TransportConfig, TransportKind};
 
 use crate::object::ObjectLimits;
-use crate::toml_file::TomlFile;
 pub use crate::toml_file::{Problem, Problems};
+use crate::toml_file::{ReadTextError, TomlFile, read_text};
 
 /// Longest config file. One with every key and a hundred peers is below 64 KiB.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -90,18 +89,13 @@ pub enum ConfigError {
 impl Config {
     /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let unreadable = |source| ConfigError::Unreadable {
-            path: path.into(),
-            source,
-        };
-        let mut text = String::new();
-        let file = File::open(path).map_err(unreadable)?;
-        file.take(FILE_BYTES_MAX + 1)
-            .read_to_string(&mut text)
-            .map_err(unreadable)?;
-        if text.len() as u64 > FILE_BYTES_MAX {
-            return Err(ConfigError::TooLong(path.into()));
-        }
+        let text = read_text(path, FILE_BYTES_MAX).map_err(|error| match error {
+            ReadTextError::TooLong => ConfigError::TooLong(path.into()),
+            ReadTextError::Unreadable(source) => ConfigError::Unreadable {
+                path: path.into(),
+                source,
+            },
+        })?;
         Ok(Self::parse(path, &text)?)
     }
 

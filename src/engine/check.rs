@@ -8,8 +8,8 @@ use std::num::NonZero;
 use keys::{Oid, SignedObject};
 
 use super::{Driver, Engine, EngineError, Stopped};
-use crate::graph::{DecodedObject, GraphLimits, KnownKeys, ObjectFault, decode_object};
-use crate::state_engine::{Checked, check_objects, known_keys};
+use crate::graph::{DecodedObject, GraphLimits, ObjectFault, decode_object};
+use crate::state_engine::{CheckedObject, check_objects, known_keys};
 use crate::store::StoreError;
 
 type Decoded = Vec<Result<DecodedObject, ObjectFault>>;
@@ -22,25 +22,20 @@ impl Engine {
     pub async fn check(
         &self,
         objects: Vec<SignedObject>,
-    ) -> Result<Vec<Checked>, EngineError<StoreError>> {
+    ) -> Result<Vec<CheckedObject>, EngineError<StoreError>> {
         let limits = self.ground.limits.graph;
         let decoded = self
             .spread(objects, move |part| decode(part, &limits))
             .await?;
-        let mut known: KnownKeys = decoded
-            .iter()
-            .flatten()
-            .filter_map(DecodedObject::own_key)
-            .collect();
         let mut owners: Vec<Oid> = decoded.iter().flatten().map(DecodedObject::owner).collect();
         owners.sort();
         owners.dedup();
-        let mut stored = self
+        let mut known = self
             .read(move |view| known_keys(&view.rows, &owners))
             .await?;
-        stored.append(&mut known);
+        known.add_own_keys(decoded.iter().flatten());
         Ok(self
-            .spread(decoded, move |part| check_objects(part, &stored))
+            .spread(decoded, move |part| check_objects(part, &known))
             .await?)
     }
 

@@ -121,8 +121,7 @@ impl Engine {
             }
         };
         let thread = std::thread::Builder::new().name("writer".into()).spawn(run);
-        let thread = thread
-            .map_err(|_| StoreError::Foreign("the writer thread could not be started".into()))?;
+        let thread = thread.map_err(StoreError::Thread)?;
         let driver = Arc::new(Driver::Thread { jobs, readers });
         Ok((
             Self {

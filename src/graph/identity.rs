@@ -8,10 +8,11 @@ use keys::{HomeRecord, KeyChain, Oid, PeerId, Signature, VerifiedChain, codec};
 
 use super::place::{Place, Scope};
 use super::record::{IdentityRecord, chain_in, home_in};
-use super::{GraphManager, SaveError, Saved, identities};
+use super::{GraphManager, SaveError, Saved};
 use crate::acl::{AclManager, ScopeRight};
 use crate::object::{Object, Value};
 use crate::op_context::PubkeyAttrId;
+use crate::schema::identities;
 use crate::store::{IdentityRow, ParentRow, StoreError, StoredValue};
 
 /// What an identity says of itself besides its keys and its home.

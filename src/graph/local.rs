@@ -8,12 +8,12 @@ use keys::{Oid, SignedObject};
 
 use super::place::{NoPlace, Place};
 use super::record::{IdentityRecord, RecordFault};
-use super::{GraphManager, identities, load_object};
+use super::{GraphManager, load_object};
 use crate::acl::{AclManager, Denied, Existing, Granted, LocalFacts, ScopeRight};
 use crate::object::{Attrs, Object, Value};
 use crate::op_context::OpContext;
-use crate::schema::{SchemaViolation, TypeSchema, Visibility};
-use crate::store::{AppTable, ParentRow, Standing, StoreError};
+use crate::schema::{SchemaViolation, TypeSchema, Visibility, identities};
+use crate::store::{AppTable, ParentRow, StoreError, WriteMode};
 
 /// What is to be written.
 #[derive(Debug, Clone)]
@@ -146,10 +146,10 @@ impl GraphManager<'_> {
 
     /// Whether this node may write of its own now: something new, or a change of what exists.
     pub(super) fn may_write(&self, is_change: bool) -> Result<(), SaveError> {
-        match self.env.standing {
-            Standing::ReadOnly => Err(SaveError::ReadOnly),
-            Standing::Recovering if is_change => Err(SaveError::Recovering),
-            Standing::Recovering | Standing::Open => Ok(()),
+        match self.env.write_mode {
+            WriteMode::ReadOnly => Err(SaveError::ReadOnly),
+            WriteMode::NewObjectsOnly if is_change => Err(SaveError::Recovering),
+            WriteMode::NewObjectsOnly | WriteMode::ReadWrite => Ok(()),
         }
     }
 
@@ -179,9 +179,7 @@ impl GraphManager<'_> {
             .tx
             .identity_by_pubkey_attr(context.requester_pubkey_attr_id())?;
         let owner = self.identity(&object.owner)?;
-        let mut domains = self.schemas().sync_domains();
-        let domain =
-            domains.find(|domain| domain.app == object.app && domain.has_type(object.type_number));
+        let domain = self.schemas().domain_of(&object.app, object.type_number);
         let facts = LocalFacts {
             oid: object.oid,
             owner: object.owner,
@@ -253,10 +251,11 @@ impl GraphManager<'_> {
         if schema.visibility == Visibility::Local || unlisted {
             return 0;
         }
-        let schemas = self.schemas();
-        let domains = schemas
-            .sync_domains()
-            .filter(|domain| domain.app == object.app && domain.has_type(object.type_number));
+        let domains = self
+            .schemas()
+            .app(&object.app)
+            .into_iter()
+            .flat_map(|app| app.domains_of(object.type_number));
         domains.fold(0, |flags, domain| flags | self.tx.apps().mask(&domain.name))
     }
 

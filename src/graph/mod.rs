@@ -25,7 +25,7 @@ use rand::CryptoRng;
 use crate::object::ObjectLimits;
 use crate::op_context::{AppId, Timestamp};
 use crate::schema::Schemas;
-use crate::store::{AppTable, ParentWriter, Standing, StoreError, WriteTx};
+use crate::store::{AppTable, ParentWriter, StoreError, WriteMode, WriteTx};
 
 use memory::Memory;
 
@@ -36,30 +36,6 @@ pub use own::Returned;
 pub use record::{IdentityRecord, RecordFault, new_identity_attrs};
 pub use remote::{Applied, ApplyError, Fault};
 pub use verify::{DecodedObject, KnownKeys, ObjectFault, VerifiedObject, decode_object};
-
-/// Numbers of the built-in app `identities`, which the node itself understands. Schemas number for ever.
-pub mod identities {
-    /// The app's slug.
-    pub const APP: &str = "identities";
-    /// The app's domain.
-    pub const DOMAIN: &str = "identities";
-    /// Type `identities.identity`.
-    pub const IDENTITY: u16 = 1;
-    /// Type `identities.server`: a peer's or our own server identity; never leaves the node.
-    pub const SERVER: u16 = 2;
-    /// Attribute `public_key`: the current key.
-    pub const PUBLIC_KEY: u16 = 1;
-    /// Attribute `chain`: the key chain, canonical CBOR.
-    pub const CHAIN: u16 = 2;
-    /// Attribute `home`: the home record, canonical CBOR.
-    pub const HOME: u16 = 3;
-    /// Attribute `name`.
-    pub const NAME: u16 = 4;
-    /// Attribute `listed`: 0 keeps the identity out of the `identities` domain.
-    pub const LISTED: u16 = 5;
-    /// Attribute `retired`: 1 says that its owner writes no more.
-    pub const RETIRED: u16 = 6;
-}
 
 /// Limits of what the graph takes in.
 #[derive(Debug, Clone, Copy)]
@@ -116,7 +92,7 @@ pub struct Environment<'e> {
     /// The writer's counters.
     pub counters: &'e mut Counters,
     /// What this node may write of its own.
-    pub standing: Standing,
+    pub write_mode: WriteMode,
     /// Chance, for new oids.
     pub rng: &'e mut (dyn CryptoRng + Send),
     /// The time of this write.

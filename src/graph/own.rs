@@ -179,10 +179,9 @@ impl GraphManager<'_> {
     }
 
     fn mode_of(&self, object: &Object) -> Option<Mode> {
-        let mut domains = self.schemas().sync_domains();
-        let domain =
-            domains.find(|domain| domain.app == object.app && domain.has_type(object.type_number));
-        domain.map(|domain| domain.mode)
+        self.schemas()
+            .domain_of(&object.app, object.type_number)
+            .map(|domain| domain.mode)
     }
 
     /// Of two deletions the later one is kept.

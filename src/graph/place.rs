@@ -149,7 +149,7 @@ impl GraphManager<'_> {
             .insert_parent(&row, &place.attrs, granted)?;
         if let Scope::This(readers) = &place.scope {
             for reader in readers {
-                self.tx.put_reader(app.id, row.id, reader, row.change_seq)?;
+                self.tx.put_reader(app.id, row.id, reader)?;
             }
             self.memory.borrow_mut().forget_parent(app.id, &row);
         }

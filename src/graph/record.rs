@@ -5,8 +5,8 @@
 
 use keys::{ChainError, HomeError, HomeRecord, KeyChain, Limits, PeerId, VerifiedChain, codec};
 
-use super::identities;
 use crate::object::{Attrs, Object, Value};
+use crate::schema::identities;
 
 /// What a verified identity object says.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use super::{GraphManager, ObjectFault, load_object};
 use crate::acl::{AclManager, Denied, Existing, Home, RemoteFacts, RemoteWrite, ScopeRight};
 use crate::object::Object;
 use crate::op_context::OpContext;
-use crate::schema::SchemaViolation;
+use crate::schema::{SchemaViolation, identities};
 use crate::store::{AppTable, IdentityRow, ParentRow, StoreError};
 
 /// What became of an object.
@@ -294,7 +294,7 @@ impl GraphManager<'_> {
         if record.chain().key_id() < known.key_id {
             return Err(Fault::OldKey.into());
         }
-        let chain = verified.object.first(super::identities::CHAIN);
+        let chain = verified.object.first(identities::CHAIN);
         let chain = chain.and_then(|chain| chain_in(chain, self.limits().key_events_max));
         let goes_on = self.known_chain(known)?.zip(chain);
         if !goes_on.is_some_and(|(known, chain)| chain.continues(&known)) {

@@ -10,9 +10,27 @@ use keys::{KeyChain, Malformed, Oid, PublicKey, SignedObject};
 use super::record::{IdentityRecord, RecordFault, chain_in};
 use super::{Fault, GraphLimits};
 use crate::object::Object;
+use crate::schema::identities;
 
-/// Current keys of owners, by number and key.
-pub type KnownKeys = BTreeMap<Oid, (u32, PublicKey)>;
+/// The current key of each known owner, with the key's number in its chain.
+#[derive(Debug, Clone, Default)]
+pub struct KnownKeys(BTreeMap<Oid, (u32, PublicKey)>);
+
+impl KnownKeys {
+    /// Adds or replaces an owner's key.
+    pub fn insert(&mut self, owner: Oid, key_id: u32, key: PublicKey) {
+        self.0.insert(owner, (key_id, key));
+    }
+
+    /// Adds the keys that identity records among these objects prove. They replace known ones.
+    pub fn add_own_keys<'o>(&mut self, objects: impl Iterator<Item = &'o DecodedObject>) {
+        self.0.extend(objects.filter_map(DecodedObject::own_key));
+    }
+
+    fn get(&self, owner: &Oid) -> Option<(u32, PublicKey)> {
+        self.0.get(owner).copied()
+    }
+}
 
 /// An object that was read but not verified.
 #[derive(Debug)]
@@ -108,7 +126,7 @@ impl DecodedObject {
     /// The key chain in its own identity record, where it is one.
     pub fn own_chain(&self, key_events_max: usize) -> Option<KeyChain> {
         self.record.as_ref()?;
-        chain_in(self.object.first(super::identities::CHAIN)?, key_events_max)
+        chain_in(self.object.first(identities::CHAIN)?, key_events_max)
     }
 
     /// Verifies the owner's signature. An owner that is not known, or whose key of that number is not known yet, makes it
@@ -119,7 +137,7 @@ impl DecodedObject {
     )]
     pub fn verify(self, known: &KnownKeys) -> Result<VerifiedObject, (Fault, Self)> {
         let own = self.own_key().map(|(_, key)| key);
-        let Some((key_id, by)) = own.or_else(|| known.get(&self.object.owner).copied()) else {
+        let Some((key_id, by)) = own.or_else(|| known.get(&self.object.owner)) else {
             return Err((Fault::Missing(self.object.owner), self));
         };
         if key_id < self.signed.key_id() && own.is_none() {

@@ -139,7 +139,7 @@ impl Control for NodeControl {
             peer_id: session.peer.to_hex(),
             domains: session.domains,
             we_dialled: session.we_dialled,
-            tier: crate::peer::stored(session.tier).as_str(),
+            tier: session.tier.as_str(),
         });
         NodeStatus {
             peer_id: self.keys.peer_id(),

@@ -16,7 +16,7 @@ use crate::engine::{Clock as _, EngineError};
 use crate::graph::SaveError;
 use crate::peer::Peers;
 use crate::services::identities;
-use crate::store::{Standing, StoreError, standing_of};
+use crate::store::{StoreError, WriteMode, write_mode_of};
 
 /// Checks that the keys of a stopped node may be rotated. They may not while the node recovers
 /// after a restore, because its peers may know of a rotation that the backup does not contain.
@@ -24,11 +24,11 @@ use crate::store::{Standing, StoreError, standing_of};
 /// # Errors
 /// [`SaveError::Recovering`], [`SaveError::ReadOnly`], or [`SaveError::Store`].
 pub fn check_may_rotate(data: &DataDir) -> Result<(), SaveError> {
-    let row = standing_of(&data.database())?;
-    match Standing::of(row.as_ref(), SystemClock.now()) {
-        Standing::Open => Ok(()),
-        Standing::Recovering => Err(SaveError::Recovering),
-        Standing::ReadOnly => Err(SaveError::ReadOnly),
+    let row = write_mode_of(&data.database())?;
+    match WriteMode::of(row.as_ref(), SystemClock.now()) {
+        WriteMode::ReadWrite => Ok(()),
+        WriteMode::NewObjectsOnly => Err(SaveError::Recovering),
+        WriteMode::ReadOnly => Err(SaveError::ReadOnly),
     }
 }
 
@@ -57,13 +57,16 @@ impl VaultOperations {
     /// `is_change`: whether existing objects will be re-signed.
     async fn check_may_write(&self, is_change: bool) -> Result<(), ControlError> {
         let now = self.peers.engine().now();
-        let looking = self.peers.engine().read(move |view| view.standing_at(now));
+        let looking = self
+            .peers
+            .engine()
+            .read(move |view| view.write_mode_at(now));
         match looking.await.map_err(internal)? {
-            Standing::ReadOnly => Err(ControlError::ReadOnly(SaveError::ReadOnly.to_string())),
-            Standing::Recovering if is_change => {
+            WriteMode::ReadOnly => Err(ControlError::ReadOnly(SaveError::ReadOnly.to_string())),
+            WriteMode::NewObjectsOnly if is_change => {
                 Err(ControlError::Recovering(SaveError::Recovering.to_string()))
             }
-            Standing::Recovering | Standing::Open => Ok(()),
+            WriteMode::NewObjectsOnly | WriteMode::ReadWrite => Ok(()),
         }
     }
 

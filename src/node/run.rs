@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use bastion::Gate;
+use bastion::{Gate, Tier};
 use keys::{BootId, KeyManager, MemoryLock, Passphrase};
 use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::watch;
@@ -30,7 +30,6 @@ use crate::engine::{Clock as _, Engine, WriterThread};
 use crate::peer::{Peers, dialler::Dialler};
 use crate::schema::Schemas;
 use crate::state_engine::StateEngine;
-use crate::store::Tier;
 
 /// Longest queue of writes. Each is a closure of a few hundred bytes.
 const WRITE_QUEUE_MAX: usize = 256;

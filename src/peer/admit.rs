@@ -2,12 +2,12 @@
 //!
 //! Never begins a session: the registry does. Invariant: nothing is stored of a peer that is banned, whoever dialled.
 
-use bastion::Admitted;
+use bastion::{Admitted, Tier};
 use keys::PeerId;
 
 use crate::engine::{Engine, EngineError};
 use crate::state_engine::{ApplyPackageError, StateEngine};
-use crate::store::{PeerRow, StoreError, Tier, Verdict};
+use crate::store::{PeerRow, StoreError, Verdict};
 
 /// Why an admitted stream became no session.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +36,7 @@ pub(super) async fn note(engine: &Engine, admitted: &Admitted) -> Result<(), Adm
         claims.epoch,
     );
     let domains = admitted.domains().to_vec();
-    let tier = super::stored(admitted.tier());
+    let tier = admitted.tier();
     let dialled = admitted.we_dialled();
     let ticket = admitted.ticket().map(|ticket| ticket.as_bytes().to_vec());
     let note = move |core: &mut StateEngine, now| {

@@ -42,11 +42,7 @@ impl Requests {
     /// Takes one request out of a peer's bucket; false where it is empty.
     pub fn take(&self, peer: &PeerId, tier: Tier) -> bool {
         let now = Instant::now();
-        let limit = self
-            .quotas
-            .of(super::stored(tier))
-            .requests_per_minute_max
-            .max(1);
+        let limit = self.quotas.of(tier).requests_per_minute_max.max(1);
         let each = MINUTE / limit;
         let mut buckets = self.full_at.lock();
         let full_at = buckets.get(peer).map_or(now, |at| now.max(*at)) + each;

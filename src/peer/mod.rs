@@ -28,11 +28,3 @@ pub use dialler::DialError;
 pub use pull::{PullOutcome, SyncError};
 pub use push::PushOutcome;
 pub use registry::{Peers, SessionStatus};
-
-/// The tier as it is stored, of the tier as the gate names it.
-pub(crate) fn stored(tier: bastion::Tier) -> crate::store::Tier {
-    match tier {
-        bastion::Tier::Untrusted => crate::store::Tier::Untrusted,
-        bastion::Tier::Trusted => crate::store::Tier::Trusted,
-    }
-}

@@ -89,7 +89,6 @@ pub async fn pull_once(
                 peer: &peer,
                 domain: &name,
                 direction: Direction::In,
-                scope: None,
             })
         })
         .await?;

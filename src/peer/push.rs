@@ -40,7 +40,6 @@ pub async fn push_once(
                 peer: &peer,
                 domain: &name,
                 direction: Direction::Out,
-                scope: None,
             })
         })
         .await?;

@@ -16,7 +16,7 @@ use super::session::{Handle, SessionError};
 use super::timers::Backoff;
 use crate::engine::EngineError;
 use crate::state_engine::TakenBack;
-use crate::store::{HeardEpoch, Standing, StoreError};
+use crate::store::{HeardEpoch, StoreError, WriteMode};
 
 /// Answers for one domain, at most: a bound against a peer that always says "more".
 const ANSWERS_MAX: usize = 100_000;
@@ -108,8 +108,8 @@ impl Peers {
 
     async fn is_recovering(&self) -> Result<bool, SyncError> {
         let now = self.engine().now();
-        let standing = self.engine().read(move |view| view.standing_at(now));
-        Ok(standing.await? == Standing::Recovering)
+        let write_mode = self.engine().read(move |view| view.write_mode_at(now));
+        Ok(write_mode.await? == WriteMode::NewObjectsOnly)
     }
 
     /// All that the peer holds of this node, in every shared domain. Identities first: the others are signed with their keys.
@@ -119,7 +119,7 @@ impl Peers {
         domains: &[String],
     ) -> Result<TakenBack, SyncError> {
         let (mut sum, mut backoff) = (TakenBack::default(), Backoff::new(self.config()));
-        let is_first = |domain: &&String| *domain == crate::schema::IDENTITIES;
+        let is_first = |domain: &&String| *domain == crate::schema::identities::DOMAIN;
         let ordered = domains.iter().filter(is_first);
         for domain in ordered.chain(domains.iter().filter(|domain| !is_first(domain))) {
             let mut after: Option<Oid> = None;

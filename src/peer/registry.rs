@@ -25,7 +25,7 @@ use super::session::{Handle, SessionError, Starting};
 use super::slots::{Place, Seated, place, worth};
 use crate::config::SyncConfig;
 use crate::engine::{Engine, EngineError};
-use crate::schema::IDENTITIES;
+use crate::schema::identities;
 use crate::state_engine::ApplyPackageError;
 use crate::store::StoreError;
 
@@ -316,7 +316,7 @@ impl Peers {
         // Who speaks comes before what is said: a first pull of another domain may hold more objects of owners that are
         // not known yet than may wait for them. Over when the identities are here, or cannot be had now.
         let identified = CancellationToken::new();
-        if !domains.iter().any(|domain| domain == IDENTITIES) {
+        if !domains.iter().any(|domain| domain == identities::DOMAIN) {
             identified.cancel();
         }
         for domain in domains {

@@ -13,7 +13,7 @@ use super::push::push_once;
 use super::registry::Peers;
 use super::session::{Handle, SessionError};
 use crate::config::SyncConfig;
-use crate::schema::IDENTITIES;
+use crate::schema::identities;
 
 impl Peers {
     /// The interval pull of one domain, until the session ends (docs/STORY.md 4).
@@ -27,7 +27,7 @@ impl Peers {
         if config.pull_interval_s == 0 {
             return;
         }
-        if domain != IDENTITIES {
+        if domain != identities::DOMAIN {
             tokio::select! {
                 biased;
                 () = handle.over().cancelled() => return,
@@ -37,13 +37,13 @@ impl Peers {
         let mut backoff = Backoff::new(config);
         loop {
             // Nobody waits for news while others wait for the identities that are there.
-            let wait_s = if domain == IDENTITIES && !identified.is_cancelled() {
+            let wait_s = if domain == identities::DOMAIN && !identified.is_cancelled() {
                 0
             } else {
                 wait_s(config)
             };
             let pulled = pull_once(self.engine(), handle, domain, wait_s).await;
-            if domain == IDENTITIES && !pulled.as_ref().is_ok_and(|outcome| outcome.more) {
+            if domain == identities::DOMAIN && !pulled.as_ref().is_ok_and(|outcome| outcome.more) {
                 identified.cancel();
             }
             let pause = match pulled {

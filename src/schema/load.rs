@@ -5,15 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 
 use super::raw::{Name, RawApp, RawAttr, RawDomain, RawKind, RawType, RawVisibility};
-use super::{AppSchema, AttrSchema, IDENTITIES, Kind, Schemas, TypeSchema, Visibility};
-use crate::domain::{SYNC_DOMAINS_MAX, SyncDomain, Writers};
-use crate::toml_file::{Problems, TomlFile, nearest};
+use super::{AppSchema, AttrSchema, Kind, Schemas, TypeSchema, Visibility, identities};
+use crate::domain::{SYNC_DOMAINS_MAX, SyncDomain};
+use crate::toml_file::{Problems, ReadTextError, TomlFile, nearest, read_text};
 
 /// Longest schema file; the built-in ones are below 2 KiB.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
@@ -31,7 +31,7 @@ const WORD_BYTES_MAX: usize = 32;
 
 const BUILT_IN: [(&str, &str); 5] = [
     ("contacts", include_str!("apps/contacts.toml")),
-    (IDENTITIES, include_str!("apps/identities.toml")),
+    (identities::APP, include_str!("apps/identities.toml")),
     ("market", include_str!("apps/market.toml")),
     ("messages", include_str!("apps/messages.toml")),
     ("rides", include_str!("apps/rides.toml")),
@@ -75,7 +75,10 @@ pub enum SchemaError {
         suggestion: Option<String>,
     },
     /// Every node needs this one.
-    #[error("the app `{IDENTITIES}` must be turned on: all others need it")]
+    #[error(
+        "the app `{}` must be enabled because all other apps need it",
+        identities::APP
+    )]
     NoIdentities,
     /// More domains than `sync_flags` has bits.
     #[error("{0} sync domains are turned on, at most {SYNC_DOMAINS_MAX} are possible")]
@@ -108,7 +111,7 @@ impl Schemas {
             return Err(SchemaError::UnknownApp { slug, suggestion });
         }
         known.retain(|slug, _| enabled.contains(slug));
-        if !known.contains_key(IDENTITIES) {
+        if !known.contains_key(identities::APP) {
             return Err(SchemaError::NoIdentities);
         }
         let schemas = Self { apps: known };
@@ -145,24 +148,23 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, SchemaError> {
 }
 
 fn read(path: &Path) -> Result<String, SchemaError> {
-    let unreadable = |source| SchemaError::Unreadable {
-        path: path.into(),
-        source,
-    };
-    let mut text = String::new();
-    let file = fs::File::open(path).map_err(unreadable)?;
-    file.take(FILE_BYTES_MAX + 1)
-        .read_to_string(&mut text)
-        .map_err(unreadable)?;
-    if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(SchemaError::TooLong(path.into()));
-    }
-    Ok(text)
+    read_text(path, FILE_BYTES_MAX).map_err(|error| match error {
+        ReadTextError::TooLong => SchemaError::TooLong(path.into()),
+        ReadTextError::Unreadable(source) => SchemaError::Unreadable {
+            path: path.into(),
+            source,
+        },
+    })
 }
+
+/// Why the key `writers` of a domain is refused.
+const WRITERS_REMOVED: &str =
+    "this key was removed; take it out (the visibility of a type decides who may write)";
 
 /// One file's app, checked.
 fn parse(path: &Path, text: &str) -> Result<AppSchema, Problems> {
     let mut file = TomlFile::parse(path, text);
+    file.refuse_removed("domain", "writers", WRITERS_REMOVED);
     let raw = file.read::<RawApp>().filter(|_| !file.has_problems());
     let Some(raw) = raw else {
         return file.finish(None);
@@ -398,22 +400,10 @@ impl<'a> Loader<'a> {
                 continue;
             };
             types.push(*it.number.get_ref());
-            let participants = matches!(
-                it.visibility,
-                RawVisibility::ParticipantsHere(_) | RawVisibility::Participants(_)
-            );
             if matches!(it.visibility, RawVisibility::Local) {
                 self.note(
                     type_name,
                     format!("`{}` is local and never leaves", type_name.get_ref()),
-                );
-            } else if raw.writers == Writers::Participants && !participants {
-                self.note(
-                    type_name,
-                    format!(
-                        "`{}` has no participants who could write",
-                        type_name.get_ref()
-                    ),
                 );
             }
         }
@@ -423,7 +413,6 @@ impl<'a> Loader<'a> {
             app: slug.clone(),
             types,
             mode: raw.mode,
-            writers: raw.writers,
         })
     }
 

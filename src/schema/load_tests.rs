@@ -38,10 +38,6 @@ fn the_built_in_apps_are_what_the_seed_says() {
         Visibility::ParticipantsHere { attr: 1 }
     );
     assert!(schemas.domain("messages").unwrap().has_type(2));
-    assert_eq!(
-        schemas.domain("messages").unwrap().writers,
-        Writers::Participants
-    );
     assert_eq!(app.domains_of(2).count(), 1);
     let identities = schemas.app("identities").unwrap();
     assert_eq!(identities.domains_of(2).count(), 0, "servers stay here");
@@ -136,7 +132,6 @@ bytes_max = 100
 name = "garden.beds"
 parent_types = ["garden.plant", "garden.bed"]
 mode = "no_update"
-writers = "participants"
 "#;
 
 /// Loads a folder with these files; the app `garden` is turned on.
@@ -183,6 +178,12 @@ fn every_fault_names_its_line_and_the_nearest_right_word() {
         "g.toml:31: domain.mode: `no_updates` is not possible here; did you mean `no_update`?",
     );
     wrong("bytes_max = 100", "", "g.toml:24: `name` needs bytes_max");
+    wrong(
+        "mode = \"no_update\"",
+        "mode = \"no_update\"\nwriters = \"participants\"",
+        "g.toml:32: domain.writers: this key was removed; take it out \
+         (the visibility of a type decides who may write)",
+    );
     wrong(
         "bytes_max = 100",
         "bytes_max = 0",
@@ -274,8 +275,7 @@ fn readers_can_always_be_found() {
     wrong(
         "participants = \"bed\"",
         "owner_and_subject = \"bed\"",
-        "g.toml:17: `bed` must be exactly one identity to be a subject\n\
-         g.toml:30: `garden.plant` has no participants who could write",
+        "g.toml:17: `bed` must be exactly one identity to be a subject",
     );
     wrong(
         "visibility = { participants = \"bed\" }",
@@ -310,7 +310,7 @@ fn domains_do_not_outnumber_the_bits_of_sync_flags() {
     for number in 0..SYNC_DOMAINS_MAX {
         text += &format!(
             "[[domain]]\nname = \"garden.d{number}\"\nparent_types = [\"garden.bed\"]\n\
-             mode = \"no_update\"\nwriters = \"owner\"\n"
+             mode = \"no_update\"\n"
         );
     }
     let error = load(&[("g.toml", &text)]).unwrap_err();

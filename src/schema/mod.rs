@@ -5,6 +5,7 @@
 //! every reference resolves, every name and number is unique in its place, and there are at most 63 domains.
 
 mod check;
+pub mod identities;
 mod load;
 mod raw;
 
@@ -14,9 +15,6 @@ pub use check::SchemaViolation;
 pub use load::SchemaError;
 
 use crate::domain::SyncDomain;
-
-/// The app that every node needs: identities name owners, readers and homes of all others.
-pub const IDENTITIES: &str = "identities";
 
 /// What one attribute holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,6 +175,11 @@ impl Schemas {
     #[doc(alias = "SYNC_DOMAINS")]
     pub fn sync_domains(&self) -> impl Iterator<Item = &SyncDomain> {
         self.apps().flat_map(|app| &app.domains)
+    }
+
+    /// The first domain in which objects of a type travel.
+    pub fn domain_of(&self, slug: &str, type_number: u16) -> Option<&SyncDomain> {
+        self.app(slug)?.domains_of(type_number).next()
     }
 
     /// The domain of that name.

@@ -5,7 +5,7 @@
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::domain::{Mode, Writers};
+use crate::domain::Mode;
 
 pub(super) type Name = Spanned<String>;
 
@@ -76,5 +76,4 @@ pub(super) struct RawDomain {
     pub(super) name: Name,
     pub(super) parent_types: Vec<Name>,
     pub(super) mode: Mode,
-    pub(super) writers: Writers,
 }

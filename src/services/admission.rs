@@ -3,13 +3,13 @@
 //! Never ends a session and changes no policy: the node does. Invariant: a peer that is banned is trusted by nothing
 //! that stands in the database, and no word but "unban" lifts a ban.
 
+use bastion::Tier;
 use keys::PeerId;
 
-use crate::graph::{
-    DecodedObject, GraphLimits, GraphManager, KnownKeys, decode_object, identities,
-};
+use crate::graph::{DecodedObject, GraphLimits, GraphManager, KnownKeys, decode_object};
 use crate::op_context::Timestamp;
-use crate::store::{StoreError, Tier, Verdict, VerdictRow};
+use crate::schema::identities;
+use crate::store::{StoreError, Verdict, VerdictRow};
 
 /// Longest reason, in bytes: a line that a person reads.
 pub const REASON_BYTES_MAX: usize = 256;
@@ -172,7 +172,7 @@ pub fn claimed_names(
 }
 
 fn name(peer: &PeerId, decoded: DecodedObject) -> Option<String> {
-    let verified = decoded.verify(&KnownKeys::new()).ok()?;
+    let verified = decoded.verify(&KnownKeys::default()).ok()?;
     if verified.record()?.home() != *peer {
         return None;
     }

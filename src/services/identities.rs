@@ -2,9 +2,9 @@
 
 use keys::{Oid, PeerId, SignedObject};
 
-use crate::graph::{GraphManager, Profile, SaveError, Saved, identities, load_object};
+use crate::graph::{GraphManager, Profile, SaveError, Saved, load_object};
 use crate::object::Value;
-use crate::schema::{SchemaViolation, Schemas};
+use crate::schema::{SchemaViolation, Schemas, identities};
 use crate::state_engine::View;
 use crate::store::StoreError;
 

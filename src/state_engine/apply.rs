@@ -10,9 +10,10 @@ use super::quota::{Ledger, QuotaFault};
 use super::{CoreLimits, StateEngine};
 use crate::graph::{
     Applied, ApplyError, DecodedObject, Fault, GraphManager, KnownKeys, ObjectFault,
-    VerifiedObject, decode_object, identities,
+    VerifiedObject, decode_object,
 };
 use crate::op_context::{AppId, OpContext, Timestamp};
+use crate::schema::identities;
 use crate::store::{Cursor, Direction, Parked, RejectRow, Rows, StoreError, SyncStateRow, Usage};
 use keys::TraceId;
 
@@ -64,29 +65,51 @@ pub enum ApplyPackageError {
     Store(#[from] StoreError),
 }
 
-/// An object after verification: ready, waiting, or refused.
-pub type Checked = Result<VerifiedObject, (Option<Oid>, Fault, Option<DecodedObject>)>;
+/// One object of a package after verification.
+#[derive(Debug)]
+pub enum CheckedObject {
+    /// Its owner's signature holds.
+    Verified(VerifiedObject),
+    /// It waits for another object, or is refused.
+    Failed {
+        /// Its oid, where its bytes could be read.
+        oid: Option<Oid>,
+        /// Why it did not pass.
+        fault: Fault,
+        /// The object, where its bytes could be read.
+        decoded: Option<DecodedObject>,
+    },
+}
+
+impl CheckedObject {
+    fn verify(object: DecodedObject, known: &KnownKeys) -> Self {
+        let oid = Some(object.oid());
+        match object.verify(known) {
+            Ok(verified) => Self::Verified(verified),
+            Err((fault, object)) => Self::Failed {
+                oid,
+                fault,
+                decoded: Some(object),
+            },
+        }
+    }
+}
 
 /// Reads and verifies objects. `known` are the current keys of owners, by oid; identity objects among them bring their
 /// own. Pure: run it on any thread, on parts of a package, with the keys of the whole.
-#[expect(
-    clippy::result_large_err,
-    reason = "an object that fails is as large as one that holds, and both are moved once"
-)]
 pub fn check_objects(
     decoded: Vec<Result<DecodedObject, ObjectFault>>,
     known: &KnownKeys,
-) -> Vec<Checked> {
+) -> Vec<CheckedObject> {
     decoded
         .into_iter()
         .map(|object| match object {
-            Ok(object) => {
-                let oid = object.oid();
-                object
-                    .verify(known)
-                    .map_err(|(fault, object)| (Some(oid), fault, Some(object)))
-            }
-            Err(fault) => Err((fault.oid(), Fault::Object(fault), None)),
+            Ok(object) => CheckedObject::verify(object, known),
+            Err(fault) => CheckedObject::Failed {
+                oid: fault.oid(),
+                fault: Fault::Object(fault),
+                decoded: None,
+            },
         })
         .collect()
 }
@@ -141,14 +164,13 @@ impl StateEngine {
         &mut self,
         now: Timestamp,
         package: &VerifiedPackage,
-        objects: Vec<Checked>,
+        objects: Vec<CheckedObject>,
     ) -> Result<AppliedPackage, ApplyPackageError> {
         let peer = package.sender();
         let cursor = Cursor {
             peer: &peer,
             domain: package.domain(),
             direction: Direction::In,
-            scope: None,
         };
         let Window { from_seq, to_seq } = package.window();
         let state = self
@@ -197,7 +219,7 @@ impl StateEngine {
         now: Timestamp,
         peer: PeerId,
         epoch: Epoch,
-        objects: Vec<Checked>,
+        objects: Vec<CheckedObject>,
     ) -> Result<AppliedPackage, ApplyPackageError> {
         let limits = self.ground.limits;
         self.write(now, |graph| {
@@ -237,7 +259,7 @@ impl<'a, 'g> Applying<'a, 'g> {
     fn all(
         mut self,
         source: &Source<'_>,
-        objects: Vec<Checked>,
+        objects: Vec<CheckedObject>,
     ) -> Result<AppliedPackage, ApplyPackageError> {
         for object in objects {
             let stored = self.take(source, object)?;
@@ -250,9 +272,9 @@ impl<'a, 'g> Applying<'a, 'g> {
     }
 
     /// Writes, parks or refuses one object. What is stored more than before.
-    fn take(&mut self, source: &Source<'_>, object: Checked) -> Result<Usage, StoreError> {
+    fn take(&mut self, source: &Source<'_>, object: CheckedObject) -> Result<Usage, StoreError> {
         let (oid, fault, signed) = match self.check_again(object)? {
-            Ok(verified) => {
+            CheckedObject::Verified(verified) => {
                 match self
                     .graph
                     .apply_message(&source.context, &verified, source.origin)
@@ -280,7 +302,11 @@ impl<'a, 'g> Applying<'a, 'g> {
                     ),
                 }
             }
-            Err((oid, fault, decoded)) => (oid, fault, decoded.map(DecodedObject::into_signed)),
+            CheckedObject::Failed {
+                oid,
+                fault,
+                decoded,
+            } => (oid, fault, decoded.map(DecodedObject::into_signed)),
         };
         match (fault, oid, signed) {
             (Fault::Missing(missing), Some(oid), Some(object)) => {
@@ -292,12 +318,15 @@ impl<'a, 'g> Applying<'a, 'g> {
 
     /// The owner, or its new key, may have been written since the object was checked beside the writer. Who waited for
     /// it only now would wait for ever.
-    fn check_again(&self, object: Checked) -> Result<Checked, StoreError> {
+    fn check_again(&self, object: CheckedObject) -> Result<CheckedObject, StoreError> {
         match object {
-            Err((oid, Fault::Missing(_) | Fault::OldKey, Some(decoded))) => {
+            CheckedObject::Failed {
+                fault: Fault::Missing(_) | Fault::OldKey,
+                decoded: Some(decoded),
+                ..
+            } => {
                 let known = self.keys_of(&[decoded.owner()])?;
-                let again = decoded.verify(&known);
-                Ok(again.map_err(|(fault, decoded)| (oid, fault, Some(decoded))))
+                Ok(CheckedObject::verify(decoded, &known))
             }
             object => Ok(object),
         }
@@ -396,10 +425,10 @@ impl<'a, 'g> Applying<'a, 'g> {
 
 /// The current keys of those owners that are known here.
 pub fn known_keys(rows: &Rows<'_>, owners: &[Oid]) -> Result<KnownKeys, StoreError> {
-    let mut known = KnownKeys::new();
+    let mut known = KnownKeys::default();
     for owner in owners {
         if let Some(row) = rows.identity(owner)? {
-            known.insert(*owner, (row.key_id, row.public_key));
+            known.insert(*owner, row.key_id, row.public_key);
         }
     }
     Ok(known)

@@ -197,7 +197,6 @@ impl StateEngine {
             peer: &peer,
             domain: &domain,
             direction: Direction::Out,
-            scope: None,
         };
         let fresh = SyncStateRow {
             epoch: ours,

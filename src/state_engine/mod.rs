@@ -21,10 +21,10 @@ use rand::CryptoRng;
 use crate::graph::{Counters, Environment, GraphLimits, GraphManager};
 use crate::op_context::Timestamp;
 use crate::schema::Schemas;
-use crate::store::{EpochReason, ReadStore, Reserve, Rows, StandingRow, Store, StoreError};
+use crate::store::{EpochReason, ReadStore, Reserve, Rows, Store, StoreError, WriteModeRow};
 
 pub use apply::{
-    AppliedPackage, ApplyPackageError, Checked, WindowFault, check_objects, known_keys,
+    AppliedPackage, ApplyPackageError, CheckedObject, WindowFault, check_objects, known_keys,
 };
 pub use build::{Answer, BuildError, PullRequest};
 pub use package::{Package, PackageFault, PackageLimits, VerifiedPackage, Window};
@@ -101,7 +101,7 @@ pub struct StateEngine {
     ground: Ground,
     counters: Counters,
     reserve: Reserve,
-    standing: Option<StandingRow>,
+    write_mode: Option<WriteModeRow>,
     rng: Box<dyn CryptoRng + Send>,
 }
 
@@ -133,18 +133,22 @@ impl StateEngine {
             limits,
             epoch: store.epoch(),
         };
-        let standing = store.rows().standing()?;
+        let write_mode = store.rows().write_mode()?;
         let mut engine = Self {
             store,
             ground,
             counters,
             reserve,
-            standing,
+            write_mode,
             rng,
         };
         if fell_back {
             engine.begin_recovery(EpochReason::FellBack, now)?;
-        } else if engine.standing.as_ref().is_some_and(recovery::is_resolved) {
+        } else if engine
+            .write_mode
+            .as_ref()
+            .is_some_and(recovery::is_resolved)
+        {
             engine.begin_recovery(EpochReason::Resolved, now)?;
         }
         engine.begin_waiting(now)?;
@@ -198,7 +202,7 @@ impl StateEngine {
         now: Timestamp,
         work: impl FnOnce(&mut GraphManager<'_>) -> Result<R, E>,
     ) -> Result<R, E> {
-        let standing = self.standing_at(now);
+        let write_mode = self.write_mode_at(now);
         let Self {
             store,
             ground,
@@ -219,7 +223,7 @@ impl StateEngine {
                 keys: &ground.keys,
                 limits: &ground.limits.graph,
                 counters: &mut *counters,
-                standing,
+                write_mode,
                 rng: &mut **rng,
                 now,
             };

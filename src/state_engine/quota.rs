@@ -6,9 +6,10 @@
 
 use std::collections::BTreeMap;
 
+use bastion::Tier;
 use keys::PeerId;
 
-use crate::store::{Rows, StoreError, Stored, Tier, Usage, WriteTx};
+use crate::store::{Rows, StoreError, Stored, Usage, WriteTx};
 
 /// What peers of one tier may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! A node that was restored makes new objects at once, under a new epoch. What exists may have been changed after the
 //! backup, so changes wait until every peer was asked for what it holds of this node's. Never lets two copies of a node go
 //! on as one: an epoch that is signed with this node's key and was not minted here makes it read-only. Invariant: the
-//! standing in memory is the one in the database.
+//! write mode in memory is the one in the database.
 
 use std::path::Path;
 
@@ -12,19 +12,19 @@ use keys::{Context, PeerId, PublicKey};
 use super::{StateEngine, View, minted};
 use crate::graph::Counters;
 use crate::op_context::Timestamp;
-use crate::store::{EpochReason, HeardEpoch, Reserve, Standing, StandingRow, Store, StoreError};
+use crate::store::{EpochReason, HeardEpoch, Reserve, Store, StoreError, WriteMode, WriteModeRow};
 
-/// The reason of a read-only standing that the operator has resolved: it ends with the next start.
+/// The reason of a read-only write mode that the operator has resolved: it ends with the next start.
 const RESOLVED: &str = "resolved";
 
 /// How a recovery stands, for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovery {
     /// What is in the way; none: nothing.
-    pub standing: Option<StandingRow>,
+    pub write_mode: Option<WriteModeRow>,
     /// Peers that were not asked yet.
     pub waits_for: Vec<PeerId>,
-    /// Whether the operator has resolved a read-only standing, which takes effect with the next start.
+    /// Whether the operator has resolved a read-only write mode, which takes effect with the next start.
     pub is_resolved: bool,
 }
 
@@ -40,8 +40,8 @@ pub enum EpochFault {
 }
 
 /// What the operator resolved ends with the next start.
-pub(super) fn is_resolved(standing: &StandingRow) -> bool {
-    standing.standing == Standing::ReadOnly && standing.reason == RESOLVED
+pub(super) fn is_resolved(write_mode: &WriteModeRow) -> bool {
+    write_mode.mode == WriteMode::ReadOnly && write_mode.reason == RESOLVED
 }
 
 /// Goes on behind what was given out, and tells whether the database fell back behind that.
@@ -76,8 +76,8 @@ pub(super) fn reserve(
 
 impl StateEngine {
     /// What this node may write at a moment.
-    pub fn standing_at(&self, now: Timestamp) -> Standing {
-        Standing::of(self.standing.as_ref(), now)
+    pub fn write_mode_at(&self, now: Timestamp) -> WriteMode {
+        WriteMode::of(self.write_mode.as_ref(), now)
     }
 
     /// Begins a new epoch: all that peers had of the old one they are sent again, and changes wait until they were asked for
@@ -90,13 +90,16 @@ impl StateEngine {
         let epoch = minted(&mut *self.rng);
         self.store.transaction(|tx| {
             tx.mint_epoch(&epoch, reason, now)?;
-            if let Some(foreign) = tx.standing()?.and_then(|standing| standing.foreign_epoch) {
+            if let Some(foreign) = tx
+                .write_mode()?
+                .and_then(|write_mode| write_mode.foreign_epoch)
+            {
                 tx.adopt_epoch(&foreign, reason, now)?;
             }
-            tx.clear_standing()?;
+            tx.clear_write_mode()?;
             tx.ask_all_peers()?;
-            tx.put_standing(&StandingRow {
-                standing: Standing::Recovering,
+            tx.put_write_mode(&WriteModeRow {
+                mode: WriteMode::NewObjectsOnly,
                 reason: reason.as_str().to_owned(),
                 since: now,
                 // Time runs from the first start on: a restored node may lie about for days.
@@ -108,26 +111,27 @@ impl StateEngine {
         let (head, _) = self.store.rows().heads()?;
         let path = self.reserve.path().to_owned();
         self.reserve = Reserve::make(&path, self.ground.epoch, head, self.counters.change_seq)?;
-        self.follow_standing()
+        self.follow_write_mode()
     }
 
     /// From now on a recovery waits no longer than its limit. Called as a node starts.
     pub(super) fn begin_waiting(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        let waits = |row: &StandingRow| row.standing == Standing::Recovering && row.until.is_none();
-        let Some(row) = self.standing.clone().filter(waits) else {
+        let waits =
+            |row: &WriteModeRow| row.mode == WriteMode::NewObjectsOnly && row.until.is_none();
+        let Some(row) = self.write_mode.clone().filter(waits) else {
             return Ok(());
         };
         let until = Some(Timestamp(
             now.0.saturating_add(self.ground.limits.recovery.wait_ms),
         ));
         self.store
-            .transaction(|tx| tx.put_standing(&StandingRow { until, ..row }))?;
-        self.follow_standing()
+            .transaction(|tx| tx.put_write_mode(&WriteModeRow { until, ..row }))?;
+        self.follow_write_mode()
     }
 
     /// A peer gave back all that it holds of this node's. Ends the recovery where it was the last. Says whether it did.
     pub fn peer_was_asked(&mut self, now: Timestamp, peer: &PeerId) -> Result<bool, StoreError> {
-        let is_waiting = self.standing_at(now) == Standing::Recovering;
+        let is_waiting = self.write_mode_at(now) == WriteMode::NewObjectsOnly;
         let is_last = self.store.transaction(|tx| {
             tx.peer_was_asked(peer)?;
             Ok::<_, StoreError>(tx.recovery_peers()?.is_empty())
@@ -140,18 +144,18 @@ impl StateEngine {
 
     /// Nobody is waited for any more: by the operator's word, or because time is up. Key events that waited are made good.
     pub fn end_recovery(&mut self, now: Timestamp) -> Result<bool, StoreError> {
-        if self.standing.as_ref().map(|row| row.standing) != Some(Standing::Recovering) {
+        if self.write_mode.as_ref().map(|row| row.mode) != Some(WriteMode::NewObjectsOnly) {
             return Ok(false);
         }
-        self.store.transaction(|tx| tx.clear_standing())?;
-        self.follow_standing()?;
+        self.store.transaction(|tx| tx.clear_write_mode())?;
+        self.follow_write_mode()?;
         self.settle_keys(now)?;
         Ok(true)
     }
 
     /// Ends a recovery whose time is up. Says whether it did.
     pub fn end_late_recovery(&mut self, now: Timestamp) -> Result<bool, StoreError> {
-        let is_late = self.standing.is_some() && self.standing_at(now) == Standing::Open;
+        let is_late = self.write_mode.is_some() && self.write_mode_at(now) == WriteMode::ReadWrite;
         if is_late {
             self.end_recovery(now)
         } else {
@@ -162,18 +166,18 @@ impl StateEngine {
     /// The operator says that no other copy of this node runs: with the next start it begins a new epoch and asks its peers.
     pub fn resolve(&mut self) -> Result<bool, StoreError> {
         let Some(row) = self
-            .standing
+            .write_mode
             .clone()
-            .filter(|row| row.standing == Standing::ReadOnly)
+            .filter(|row| row.mode == WriteMode::ReadOnly)
         else {
             return Ok(false);
         };
-        let resolved = StandingRow {
+        let resolved = WriteModeRow {
             reason: RESOLVED.to_owned(),
             ..row
         };
-        self.store.transaction(|tx| tx.put_standing(&resolved))?;
-        self.follow_standing()?;
+        self.store.transaction(|tx| tx.put_write_mode(&resolved))?;
+        self.follow_write_mode()?;
         Ok(true)
     }
 
@@ -233,26 +237,26 @@ impl StateEngine {
             // Who stole a key that was rotated away could stop this node again and again.
             return Ok(OwnEpoch::OldKey);
         }
-        if self.standing_at(now) == Standing::ReadOnly {
+        if self.write_mode_at(now) == WriteMode::ReadOnly {
             // The operator decides on all that was heard until then.
             self.store
                 .transaction(|tx| tx.adopt_epoch(&heard.epoch, EpochReason::Foreign, now))?;
             return Ok(OwnEpoch::Known);
         }
-        let row = StandingRow {
-            standing: Standing::ReadOnly,
+        let row = WriteModeRow {
+            mode: WriteMode::ReadOnly,
             reason: peer.to_string(),
             since: now,
             until: None,
             foreign_epoch: Some(heard.epoch),
         };
-        self.store.transaction(|tx| tx.put_standing(&row))?;
-        self.follow_standing()?;
+        self.store.transaction(|tx| tx.put_write_mode(&row))?;
+        self.follow_write_mode()?;
         Ok(OwnEpoch::Foreign)
     }
 
-    fn follow_standing(&mut self) -> Result<(), StoreError> {
-        self.standing = self.store.rows().standing()?;
+    fn follow_write_mode(&mut self) -> Result<(), StoreError> {
+        self.write_mode = self.store.rows().write_mode()?;
         Ok(())
     }
 }
@@ -293,11 +297,11 @@ pub enum HearError {
 impl View<'_> {
     /// How a recovery stands.
     pub fn recovery(&self) -> Result<Recovery, StoreError> {
-        let standing = self.rows.standing()?;
+        let write_mode = self.rows.write_mode()?;
         Ok(Recovery {
-            is_resolved: standing.as_ref().is_some_and(is_resolved),
+            is_resolved: write_mode.as_ref().is_some_and(is_resolved),
             waits_for: self.rows.recovery_peers()?,
-            standing,
+            write_mode,
         })
     }
 
@@ -308,8 +312,8 @@ impl View<'_> {
     }
 
     /// What this node may write at a moment.
-    pub fn standing_at(&self, now: Timestamp) -> Result<Standing, StoreError> {
-        Ok(Standing::of(self.rows.standing()?.as_ref(), now))
+    pub fn write_mode_at(&self, now: Timestamp) -> Result<WriteMode, StoreError> {
+        Ok(WriteMode::of(self.rows.write_mode()?.as_ref(), now))
     }
 
     /// This node's epoch and how far it counted, signed.

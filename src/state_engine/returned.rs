@@ -166,7 +166,8 @@ impl StateEngine {
             .verify(limits.key_events_max)
             .map_err(|_| Fault::OldKey)?;
         let key = chain.key(key_id).ok_or(Fault::OldKey)?;
-        let known = KnownKeys::from([(owner, (key_id, key))]);
+        let mut known = KnownKeys::default();
+        known.insert(owner, key_id, key);
         decoded.verify(&known).map_err(|(fault, _)| fault)
     }
 

@@ -10,7 +10,7 @@ use keys::crash::crash_point;
 use super::StateEngine;
 use crate::graph::SaveError;
 use crate::op_context::Timestamp;
-use crate::store::{Standing, StoreError};
+use crate::store::{StoreError, WriteMode};
 
 /// Objects that are signed again in one transaction: others write in between.
 const AT_ONCE: usize = 256;
@@ -19,7 +19,7 @@ impl StateEngine {
     /// Brings the database behind the vault where a rotation was not made good yet: offline, or when the node was killed in
     /// the middle. Waits where changes wait.
     pub fn settle_keys(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        if self.standing_at(now) != Standing::Open {
+        if self.write_mode_at(now) != WriteMode::ReadWrite {
             return Ok(());
         }
         for identity in self.ground.keys.identities() {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::{Doing as _, StoreError};
+use super::{SqlContext as _, StoreError};
 use crate::op_context::AppId;
 use crate::schema::Schemas;
 
@@ -56,7 +56,8 @@ impl AppTable {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"
             ),
             update_parent: format!(
-                "UPDATE {parent} SET rev = ?2, deleted = ?3, key_id = ?4, signature = ?5, origin = ?6, change_seq = ?7, sync_flags = ?8
+                "UPDATE {parent} SET rev = ?6, deleted = ?7, key_id = ?8, signature = ?9,
+                   origin = ?10, change_seq = ?11, sync_flags = ?12
                  WHERE id = ?1"
             ),
             insert_attr: format!(
@@ -140,7 +141,7 @@ impl AppTable {
                    sync_flags      INTEGER NOT NULL
                  ) STRICT;"
             ))
-            .doing("making of an app's tables")
+            .context("making of an app's tables")
     }
 }
 
@@ -158,7 +159,7 @@ impl Apps {
                      ON CONFLICT (slug) DO UPDATE SET version = MAX(version, excluded.version)",
                     (&schema.slug, schema.version),
                 )
-                .doing("noting an app")?;
+                .context("noting an app")?;
             AppTable::create(connection, &schema.slug)?;
             let several = schema.domains.len() > 1;
             for domain in &schema.domains {
@@ -170,7 +171,7 @@ impl Apps {
                             "CREATE INDEX IF NOT EXISTS app_{slug}_parent_bit{bit} ON app_{slug}_parent (change_seq)
                              WHERE (sync_flags & {mask}) != 0"
                         ))
-                        .doing("making a domain's index")?;
+                        .context("making a domain's index")?;
                 }
                 apps.bits.insert(domain.name.clone(), bit);
             }
@@ -178,12 +179,12 @@ impl Apps {
         // Apps that are turned off count too: their rows hold sequence numbers that must not be given out again.
         let mut statement = connection
             .prepare("SELECT id, slug FROM app")
-            .doing("reading the apps")?;
+            .context("reading the apps")?;
         let known = statement
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
-            .doing("reading the apps")?;
+            .context("reading the apps")?;
         for app in known {
-            let (id, slug): (i64, String) = app.doing("reading the apps")?;
+            let (id, slug): (i64, String) = app.context("reading the apps")?;
             apps.by_slug
                 .insert(slug.clone(), AppTable::new(AppId(id), &slug));
         }
@@ -214,7 +215,7 @@ fn domain_bit(connection: &Connection, domain: &str) -> Result<u32, StoreError> 
             |row| row.get(0),
         )
         .optional()
-        .doing("reading a domain's bit")?;
+        .context("reading a domain's bit")?;
     if let Some(bit) = known {
         return Ok(bit);
     }
@@ -224,5 +225,5 @@ fn domain_bit(connection: &Connection, domain: &str) -> Result<u32, StoreError> 
             [domain],
             |row| row.get(0),
         )
-        .doing("binding a domain to a bit (63 at most)")
+        .context("binding a domain to a bit (63 at most)")
 }

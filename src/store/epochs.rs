@@ -6,7 +6,7 @@
 use keys::{Epoch, PeerId, Signature};
 use rusqlite::Row;
 
-use super::{Doing as _, Rows, Store, StoreError, WriteTx, fixed, read_epoch};
+use super::{Rows, SqlContext as _, Store, StoreError, WriteTx, fixed, read_epoch};
 use crate::op_context::Timestamp;
 
 /// Most epochs of one peer that are kept: a node that is restored more often than that is in other trouble.
@@ -73,45 +73,47 @@ impl Store {
 impl Rows<'_> {
     /// Whether this database minted that epoch, now or earlier.
     pub fn is_own_epoch(&self, epoch: &Epoch) -> Result<bool, StoreError> {
-        let doing = "looking up an epoch";
+        let context = "looking up an epoch";
         let mut statement = self
             .connection
             .prepare_cached("SELECT 1 FROM epoch WHERE epoch = ?1")
-            .doing(doing)?;
-        statement.exists([epoch.as_bytes()]).doing(doing)
+            .context(context)?;
+        statement.exists([epoch.as_bytes()]).context(context)
     }
 
     /// Whether any epoch followed the first one: then there may be objects of this node's at peers that are not here.
     pub fn began_anew(&self) -> Result<bool, StoreError> {
-        let doing = "looking for earlier epochs";
+        let context = "looking for earlier epochs";
         let mut statement = self
             .connection
             .prepare_cached("SELECT 1 FROM epoch WHERE reason <> 'new'")
-            .doing(doing)?;
-        statement.exists([]).doing(doing)
+            .context(context)?;
+        statement.exists([]).context(context)
     }
 
     /// Whether there was ever a file of reserved sequence numbers beside this database.
     pub fn has_reserved(&self) -> Result<bool, StoreError> {
-        let doing = "looking for reserved numbers";
+        let context = "looking for reserved numbers";
         let mut statement = self
             .connection
             .prepare_cached("SELECT 1 FROM meta WHERE name = 'reserved'")
-            .doing(doing)?;
-        statement.exists([]).doing(doing)
+            .context(context)?;
+        statement.exists([]).context(context)
     }
 
     /// The epochs that a peer said are its own, oldest first.
     pub fn heard_epochs(&self, peer: &PeerId) -> Result<Vec<HeardEpoch>, StoreError> {
-        let doing = "reading a peer's epochs";
+        let context = "reading a peer's epochs";
         let mut statement = self
             .connection
             .prepare_cached(
                 "SELECT epoch, key_id, signature, head FROM heard_epoch WHERE peer_id = ?1 ORDER BY at, epoch",
             )
-            .doing(doing)?;
-        let rows = statement.query_map([peer.as_bytes()], heard).doing(doing)?;
-        rows.collect::<rusqlite::Result<_>>().doing(doing)
+            .context(context)?;
+        let rows = statement
+            .query_map([peer.as_bytes()], heard)
+            .context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
     }
 }
 
@@ -123,14 +125,14 @@ impl WriteTx<'_> {
         reason: EpochReason,
         at: Timestamp,
     ) -> Result<(), StoreError> {
-        let doing = "minting of an epoch";
+        let context = "minting of an epoch";
         self.adopt_epoch(epoch, reason, at)?;
         self.connection
             .execute(
                 "UPDATE meta SET value = ?1 WHERE name = 'epoch'",
                 [epoch.as_bytes()],
             )
-            .doing(doing)?;
+            .context(context)?;
         Ok(())
     }
 
@@ -141,16 +143,16 @@ impl WriteTx<'_> {
         reason: EpochReason,
         at: Timestamp,
     ) -> Result<(), StoreError> {
-        let doing = "noting an epoch";
+        let context = "noting an epoch";
         let mut statement = self
             .connection
             .prepare_cached(
                 "INSERT INTO epoch (epoch, reason, at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
             )
-            .doing(doing)?;
+            .context(context)?;
         statement
             .execute((epoch.as_bytes(), reason.as_str(), at.0))
-            .doing(doing)?;
+            .context(context)?;
         Ok(())
     }
 
@@ -162,7 +164,7 @@ impl WriteTx<'_> {
                 [],
             )
             .map(drop)
-            .doing("noting that numbers are reserved")
+            .context("noting that numbers are reserved")
     }
 
     /// Notes an epoch that a peer signed as its own, and forgets its oldest beyond a few.
@@ -172,7 +174,7 @@ impl WriteTx<'_> {
         heard: &HeardEpoch,
         at: Timestamp,
     ) -> Result<(), StoreError> {
-        let doing = "noting a peer's epoch";
+        let context = "noting a peer's epoch";
         let mut statement = self
             .connection
             .prepare_cached(
@@ -180,7 +182,7 @@ impl WriteTx<'_> {
                  ON CONFLICT (peer_id, epoch) DO UPDATE SET key_id = excluded.key_id, signature = excluded.signature,
                    head = excluded.head, at = excluded.at",
             )
-            .doing(doing)?;
+            .context(context)?;
         let (epoch, signature) = (heard.epoch.as_bytes(), heard.signature.as_bytes());
         statement
             .execute((
@@ -191,17 +193,17 @@ impl WriteTx<'_> {
                 heard.head,
                 at.0,
             ))
-            .doing(doing)?;
+            .context(context)?;
         let mut statement = self
             .connection
             .prepare_cached(
                 "DELETE FROM heard_epoch WHERE peer_id = ?1 AND epoch NOT IN
                    (SELECT epoch FROM heard_epoch WHERE peer_id = ?1 ORDER BY at DESC, epoch LIMIT ?2)",
             )
-            .doing(doing)?;
+            .context(context)?;
         statement
             .execute((peer.as_bytes(), HEARD_PER_PEER_MAX))
-            .doing(doing)?;
+            .context(context)?;
         Ok(())
     }
 }

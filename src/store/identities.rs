@@ -5,7 +5,7 @@
 use keys::{Oid, PeerId, PublicKey};
 use rusqlite::{OptionalExtension as _, Row};
 
-use super::{Doing as _, Rows, StoreError, WriteTx, fixed};
+use super::{Rows, SqlContext as _, StoreError, WriteTx, fixed};
 use crate::op_context::{AppId, PubkeyAttrId};
 
 /// An identity or server whose record was verified.
@@ -31,9 +31,6 @@ pub struct IdentityRow {
     pub frozen: bool,
 }
 
-/// A row to be written.
-pub type NewIdentity = IdentityRow;
-
 const COLUMNS: &str =
     "oid, parent_id, pubkey_attr_id, key_id, public_key, home_peer, home_counter, retired, frozen";
 
@@ -54,15 +51,15 @@ fn identity_row(row: &Row<'_>) -> rusqlite::Result<IdentityRow> {
 impl Rows<'_> {
     /// An identity or server by its oid.
     pub fn identity(&self, oid: &Oid) -> Result<Option<IdentityRow>, StoreError> {
-        let doing = "reading an identity";
+        let context = "reading an identity";
         let mut statement = self
             .connection
             .prepare_cached(&format!("SELECT {COLUMNS} FROM identity WHERE oid = ?1"))
-            .doing(doing)?;
+            .context(context)?;
         statement
             .query_row([oid.as_bytes()], identity_row)
             .optional()
-            .doing(doing)
+            .context(context)
     }
 
     /// The identity whose current key is that Attr.
@@ -70,42 +67,42 @@ impl Rows<'_> {
         &self,
         attr: PubkeyAttrId,
     ) -> Result<Option<IdentityRow>, StoreError> {
-        let doing = "reading an identity by its key";
+        let context = "reading an identity by its key";
         let mut statement = self
             .connection
             .prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM identity WHERE pubkey_attr_id = ?1"
             ))
-            .doing(doing)?;
+            .context(context)?;
         statement
             .query_row([attr.0], identity_row)
             .optional()
-            .doing(doing)
+            .context(context)
     }
 
     /// Everybody who lives at a node, its server included, by oid.
     pub fn identities_at(&self, home: &PeerId) -> Result<Vec<IdentityRow>, StoreError> {
-        let doing = "reading who lives at a node";
+        let context = "reading who lives at a node";
         let mut statement = self
             .connection
             .prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM identity WHERE home_peer = ?1 ORDER BY oid"
             ))
-            .doing(doing)?;
+            .context(context)?;
         let rows = statement
             .query_map([home.as_bytes()], identity_row)
-            .doing(doing)?;
-        rows.collect::<rusqlite::Result<_>>().doing(doing)
+            .context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
     }
 
     /// How many identities are frozen.
     pub fn frozen_count(&self) -> Result<u64, StoreError> {
-        let doing = "counting frozen identities";
+        let context = "counting frozen identities";
         let mut statement = self
             .connection
             .prepare_cached("SELECT COUNT(*) FROM identity WHERE frozen = 1")
-            .doing(doing)?;
-        statement.query_row([], |row| row.get(0)).doing(doing)
+            .context(context)?;
+        statement.query_row([], |row| row.get(0)).context(context)
     }
 
     /// All identities and servers known, by oid, from `after` on.
@@ -114,45 +111,45 @@ impl Rows<'_> {
         after: Option<Oid>,
         limit: usize,
     ) -> Result<Vec<IdentityRow>, StoreError> {
-        let doing = "listing identities";
+        let context = "listing identities";
         let mut statement = self
             .connection
             .prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM identity WHERE oid > ?1 ORDER BY oid LIMIT ?2"
             ))
-            .doing(doing)?;
+            .context(context)?;
         let after = after.map(|oid| oid.as_bytes().to_vec()).unwrap_or_default();
         let rows = statement
             .query_map((after, limit), identity_row)
-            .doing(doing)?;
-        rows.collect::<rusqlite::Result<_>>().doing(doing)
+            .context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
     }
 
     /// Whether an identity may read a scope.
     pub fn is_reader(&self, app: AppId, scope_id: i64, identity: &Oid) -> Result<bool, StoreError> {
-        let doing = "reading readers";
+        let context = "reading readers";
         let mut statement = self
             .connection
             .prepare_cached(
                 "SELECT 1 FROM reader WHERE identity_oid = ?1 AND app_id = ?2 AND scope_id = ?3",
             )
-            .doing(doing)?;
+            .context(context)?;
         statement
             .exists((identity.as_bytes(), app.0, scope_id))
-            .doing(doing)
+            .context(context)
     }
 
     /// Who may read a scope, by oid.
     pub fn readers(&self, app: AppId, scope_id: i64) -> Result<Vec<Oid>, StoreError> {
-        let doing = "reading readers";
+        let context = "reading readers";
         let mut statement = self
             .connection
             .prepare_cached("SELECT identity_oid FROM reader WHERE app_id = ?1 AND scope_id = ?2 ORDER BY identity_oid")
-            .doing(doing)?;
+            .context(context)?;
         let rows = statement
             .query_map((app.0, scope_id), |row| fixed(row, 0).map(Oid::from_bytes))
-            .doing(doing)?;
-        rows.collect::<rusqlite::Result<_>>().doing(doing)
+            .context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
     }
 
     /// Scopes of an app that both identities may read, oldest first.
@@ -162,31 +159,31 @@ impl Rows<'_> {
         one: &Oid,
         other: &Oid,
     ) -> Result<Vec<i64>, StoreError> {
-        let doing = "reading common scopes";
+        let context = "reading common scopes";
         let mut statement = self
             .connection
             .prepare_cached(
                 "SELECT a.scope_id FROM reader AS a JOIN reader AS b ON b.app_id = a.app_id AND b.scope_id = a.scope_id
                  WHERE a.app_id = ?1 AND a.identity_oid = ?2 AND b.identity_oid = ?3 ORDER BY a.scope_id",
             )
-            .doing(doing)?;
+            .context(context)?;
         let rows = statement
             .query_map((app.0, one.as_bytes(), other.as_bytes()), |row| row.get(0))
-            .doing(doing)?;
-        rows.collect::<rusqlite::Result<_>>().doing(doing)
+            .context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
     }
 }
 
 impl WriteTx<'_> {
     /// Notes or replaces an identity.
-    pub fn put_identity(&self, row: &NewIdentity) -> Result<(), StoreError> {
-        let doing = "noting an identity";
+    pub fn put_identity(&self, row: &IdentityRow) -> Result<(), StoreError> {
+        let context = "noting an identity";
         let mut statement = self
             .connection
             .prepare_cached(&format!(
                 "INSERT OR REPLACE INTO identity ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
             ))
-            .doing(doing)?;
+            .context(context)?;
         statement
             .execute((
                 row.oid.as_bytes(),
@@ -199,41 +196,35 @@ impl WriteTx<'_> {
                 row.retired,
                 row.frozen,
             ))
-            .doing(doing)?;
+            .context(context)?;
         Ok(())
     }
 
     /// Freezes an identity, or thaws it.
     pub fn set_frozen(&self, identity: &Oid, frozen: bool) -> Result<(), StoreError> {
-        let doing = "freezing an identity";
+        let context = "freezing an identity";
         let mut statement = self
             .connection
             .prepare_cached("UPDATE identity SET frozen = ?2 WHERE oid = ?1")
-            .doing(doing)?;
+            .context(context)?;
         statement
             .execute((identity.as_bytes(), frozen))
-            .doing(doing)?;
+            .context(context)?;
         Ok(())
     }
 
-    /// Notes that an identity may read a scope since `since_seq`.
-    pub fn put_reader(
-        &self,
-        app: AppId,
-        scope_id: i64,
-        identity: &Oid,
-        since_seq: u64,
-    ) -> Result<(), StoreError> {
-        let doing = "noting a reader";
+    /// Notes that an identity may read a scope.
+    pub fn put_reader(&self, app: AppId, scope_id: i64, identity: &Oid) -> Result<(), StoreError> {
+        let context = "noting a reader";
         let mut statement = self
             .connection
             .prepare_cached(
-                "INSERT INTO reader (identity_oid, app_id, scope_id, since_seq) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+                "INSERT INTO reader (identity_oid, app_id, scope_id, since_seq) VALUES (?1, ?2, ?3, 0) ON CONFLICT DO NOTHING",
             )
-            .doing(doing)?;
+            .context(context)?;
         statement
-            .execute((identity.as_bytes(), app.0, scope_id, since_seq))
-            .doing(doing)?;
+            .execute((identity.as_bytes(), app.0, scope_id))
+            .context(context)?;
         Ok(())
     }
 }

@@ -6,7 +6,7 @@
 
 use rusqlite::Connection;
 
-use super::{Doing as _, StoreError};
+use super::{SqlContext as _, StoreError};
 
 /// Steps, oldest first: what makes version `n + 2` of version `n + 1`.
 const STEPS: &[&str] = &[TO_VERSION_2, TO_VERSION_3];
@@ -61,7 +61,7 @@ CREATE TABLE heard_epoch (
   at        INTEGER NOT NULL,
   PRIMARY KEY (peer_id, epoch)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE standing (
+CREATE TABLE write_mode (
   id      INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
   state   TEXT    NOT NULL CHECK (state IN ('recovering', 'read_only')),
   reason  TEXT    NOT NULL,
@@ -93,7 +93,7 @@ pub(super) fn run(connection: &Connection, from: i32, to: i32) -> Result<(), Sto
         return Ok(());
     }
     let no_way = || {
-        StoreError::Foreign(format!(
+        StoreError::Unsupported(format!(
             "there is no way from version {from} of the database to {to}"
         ))
     };
@@ -101,11 +101,11 @@ pub(super) fn run(connection: &Connection, from: i32, to: i32) -> Result<(), Sto
     for sql in STEPS.get(first..end).ok_or_else(no_way)? {
         connection
             .execute_batch(sql)
-            .doing("migration of the tables")?;
+            .context("migration of the tables")?;
     }
     connection
         .pragma_update(None, "user_version", to)
-        .doing("version")
+        .context("version")
 }
 
 /// Place in [`STEPS`] of what follows a version.
@@ -211,7 +211,7 @@ mod tests {
         ] {
             let refused = super::run(&connection, from, to);
             assert!(
-                matches!(refused, Err(StoreError::Foreign(_))),
+                matches!(refused, Err(StoreError::Unsupported(_))),
                 "{from} to {to}"
             );
         }

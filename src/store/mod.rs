@@ -16,14 +16,14 @@ mod pending;
 mod reserve;
 mod select;
 mod snapshot;
-mod standing;
 mod sync_state;
 mod tokens;
 mod usage;
 mod verdicts;
+mod write_mode;
 
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,18 +35,18 @@ use crate::schema::Schemas;
 
 pub use app_tables::{AppTable, Apps};
 pub use epochs::{EpochReason, HeardEpoch};
-pub use identities::{IdentityRow, NewIdentity};
-pub use parents::{NewParent, ParentRow, ParentWriter, StoredValue};
+pub use identities::IdentityRow;
+pub use parents::{ParentRow, ParentWriter, StoredValue};
 pub use parked::{Parked, RejectRow};
-pub use peers::{MetThere, PeerRow, Tier};
-pub use pending::{Knock, PendingBounds, PendingRow};
+pub use peers::{MetThere, PeerRow};
+pub use pending::{PendingBounds, PendingRequest, PendingRow};
 pub use reserve::{Reserve, ReserveError};
 pub use select::{Changed, Selection};
 pub use snapshot::{check_whole, snapshot};
-pub use standing::{Standing, StandingRow, standing_of};
 pub use sync_state::{Cursor, Direction, SyncStateRow};
 pub use usage::{Stored, Usage};
 pub use verdicts::{Verdict, VerdictRow};
+pub use write_mode::{WriteMode, WriteModeRow, write_mode_of};
 
 /// SQLite before 3.51.3 can corrupt a database when its WAL is reset under concurrent readers.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
@@ -58,7 +58,7 @@ const APPLICATION_ID: i32 = 0x5073_746e;
 /// What the disk or the database did.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The file cannot be opened or made.
+    /// SQLite cannot open the file.
     #[error("cannot open the database {path}")]
     Open {
         /// The file.
@@ -67,16 +67,30 @@ pub enum StoreError {
         source: rusqlite::Error,
     },
     /// SQLite failed: disk full, input or output error, damaged file.
-    #[error("database: {doing}")]
+    #[error("database: {context}")]
     Sqlite {
         /// What was being done.
-        doing: &'static str,
+        context: &'static str,
         /// What SQLite says.
         source: rusqlite::Error,
     },
-    /// A file of another program, or of a later version of this one.
+    /// The file cannot be created, or cannot be made durable.
+    #[error("cannot create {path}")]
+    Create {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The system refused to start the writer thread.
+    #[error("cannot start the writer thread")]
+    Thread(#[source] io::Error),
+    /// The file belongs to another program, or to a later version of this one.
     #[error("{0}")]
     Foreign(String),
+    /// This program cannot work with this SQLite, this file name or this version of the tables.
+    #[error("{0}")]
+    Unsupported(String),
     /// A new Parent's oid is here already. Nothing was written.
     #[error("an object of this name is here already")]
     Exists,
@@ -91,14 +105,14 @@ pub enum StoreError {
     Inconsistent(&'static str),
 }
 
-/// Adds "what I was doing" to SQLite's errors.
-trait Doing<T> {
-    fn doing(self, doing: &'static str) -> Result<T, StoreError>;
+/// Adds "what I was context" to SQLite's errors.
+trait SqlContext<T> {
+    fn context(self, context: &'static str) -> Result<T, StoreError>;
 }
 
-impl<T> Doing<T> for rusqlite::Result<T> {
-    fn doing(self, doing: &'static str) -> Result<T, StoreError> {
-        self.map_err(|source| StoreError::Sqlite { doing, source })
+impl<T> SqlContext<T> for rusqlite::Result<T> {
+    fn context(self, context: &'static str) -> Result<T, StoreError> {
+        self.map_err(|source| StoreError::Sqlite { context, source })
     }
 }
 
@@ -148,22 +162,25 @@ impl Store {
             source,
         };
         if rusqlite::version_number() < SQLITE_VERSION_MIN {
-            return Err(StoreError::Foreign(format!(
+            return Err(StoreError::Unsupported(format!(
                 "SQLite {} is too old",
                 rusqlite::version()
             )));
         }
         make_private(path)?;
         let mut writer = Connection::open(path).map_err(open)?;
-        check_ours(&writer)?;
+        let found = check_ours(&writer)?;
         configure(&writer, 64 * 1024).map_err(open)?;
         let transaction = writer
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(open)?;
-        migrate(&transaction, new_epoch)?;
+        match found {
+            Found::Ours(version) => migrations::run(&transaction, version, SCHEMA_VERSION)?,
+            Found::Nothing => create_tables(&transaction, new_epoch)?,
+        }
         let apps = Apps::open(&transaction, schemas)?;
         let epoch = read_epoch(&transaction)?;
-        transaction.commit().doing("commit of the migration")?;
+        transaction.commit().context("commit of the migration")?;
         Ok(Self {
             path: path.to_owned(),
             writer,
@@ -190,7 +207,7 @@ impl Store {
         let transaction = self
             .writer
             .transaction_with_behavior(TransactionBehavior::Immediate)
-            .doing("begin of a transaction")
+            .context("begin of a transaction")
             .map_err(E::from)?;
         let result = work(&WriteTx {
             rows: Rows {
@@ -198,7 +215,7 @@ impl Store {
                 apps: &self.apps,
             },
         })?;
-        transaction.commit().doing("commit").map_err(E::from)?;
+        transaction.commit().context("commit").map_err(E::from)?;
         Ok(result)
     }
 
@@ -235,7 +252,7 @@ impl ReadStore {
         let transaction = self
             .connection
             .transaction()
-            .doing("begin of a snapshot")
+            .context("begin of a snapshot")
             .map_err(E::from)?;
         work(Rows {
             connection: &transaction,
@@ -259,9 +276,10 @@ fn make_private(path: &Path) -> Result<(), StoreError> {
         .mode(0o600)
         .open(path)
     {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(StoreError::Foreign(
-            format!("cannot make the database {}: {error}", path.display()),
-        )),
+        Err(source) if source.kind() != ErrorKind::AlreadyExists => Err(StoreError::Create {
+            path: path.to_owned(),
+            source,
+        }),
         _ => Ok(()),
     }
 }
@@ -293,12 +311,12 @@ fn check_ours(connection: &Connection) -> Result<Found, StoreError> {
     let pragma = |name| {
         connection
             .pragma_query_value(None, name, |row| row.get::<_, i32>(0))
-            .doing("version")
+            .context("version")
     };
     let (application, version) = (pragma("application_id")?, pragma("user_version")?);
     let tables: i64 = connection
         .query_row("SELECT COUNT(*) FROM sqlite_schema", [], |row| row.get(0))
-        .doing("looking for tables")?;
+        .context("looking for tables")?;
     match (application, version, tables) {
         (APPLICATION_ID, 1..=SCHEMA_VERSION, _) => Ok(Found::Ours(version)),
         (0, 0, 0) => Ok(Found::Nothing),
@@ -311,31 +329,28 @@ fn check_ours(connection: &Connection) -> Result<Found, StoreError> {
     }
 }
 
-fn migrate(connection: &Connection, new_epoch: Epoch) -> Result<(), StoreError> {
-    if let Found::Ours(version) = check_ours(connection)? {
-        return migrations::run(connection, version, SCHEMA_VERSION);
-    }
+fn create_tables(connection: &Connection, new_epoch: Epoch) -> Result<(), StoreError> {
     connection
         .execute_batch(include_str!("schema.sql"))
-        .doing("making of the tables")?;
+        .context("making of the tables")?;
     connection
         .execute(
             "INSERT INTO meta (name, value) VALUES ('epoch', ?1)",
             [new_epoch.as_bytes()],
         )
-        .doing("minting of the epoch")?;
+        .context("minting of the epoch")?;
     connection
         .execute(
             "INSERT INTO epoch (epoch, reason, at) VALUES (?1, ?2, 0)",
             (new_epoch.as_bytes(), EpochReason::New.as_str()),
         )
-        .doing("minting of the epoch")?;
+        .context("minting of the epoch")?;
     connection
         .pragma_update(None, "application_id", APPLICATION_ID)
-        .doing("version")?;
+        .context("version")?;
     connection
         .pragma_update(None, "user_version", SCHEMA_VERSION)
-        .doing("version")
+        .context("version")
 }
 
 fn read_epoch(connection: &Connection) -> Result<Epoch, StoreError> {
@@ -345,7 +360,7 @@ fn read_epoch(connection: &Connection) -> Result<Epoch, StoreError> {
             params![],
             |row| row.get(0),
         )
-        .doing("reading the epoch")?;
+        .context("reading the epoch")?;
     Epoch::from_slice(&bytes).ok_or(StoreError::Inconsistent("epoch"))
 }
 

@@ -6,7 +6,7 @@
 use keys::{Oid, Signature};
 
 use super::parents::parent_row;
-use super::{AppTable, Doing as _, ParentRow, Rows, StoreError, WriteTx};
+use super::{AppTable, ParentRow, Rows, SqlContext as _, StoreError, WriteTx};
 
 impl Rows<'_> {
     /// Objects by oid, from `after` on, whoever made them: looked at by whoever wants those of one peer, a bounded number at a
@@ -17,13 +17,16 @@ impl Rows<'_> {
         after: Option<Oid>,
         limit: usize,
     ) -> Result<Vec<ParentRow>, StoreError> {
-        let doing = "reading objects by oid";
-        let mut statement = self.connection.prepare_cached(&app.by_oid).doing(doing)?;
+        let context = "reading objects by oid";
+        let mut statement = self
+            .connection
+            .prepare_cached(&app.by_oid)
+            .context(context)?;
         let after = after.map(|oid| oid.as_bytes().to_vec()).unwrap_or_default();
         let rows = statement
             .query_map((after, limit), parent_row)
-            .doing(doing)?;
-        rows.collect::<rusqlite::Result<_>>().doing(doing)
+            .context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
     }
 
     /// Objects of an owner that were made here and are signed with an earlier key than that number, oldest first.
@@ -34,15 +37,15 @@ impl Rows<'_> {
         key_id: u32,
         limit: usize,
     ) -> Result<Vec<ParentRow>, StoreError> {
-        let doing = "reading what an earlier key signed";
+        let context = "reading what an earlier key signed";
         let mut statement = self
             .connection
             .prepare_cached(&app.signed_before)
-            .doing(doing)?;
+            .context(context)?;
         let rows = statement
             .query_map((owner.as_bytes(), key_id, limit), parent_row)
-            .doing(doing)?;
-        rows.collect::<rusqlite::Result<_>>().doing(doing)
+            .context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
     }
 
     /// What was made here in a scope, oldest first.
@@ -51,13 +54,15 @@ impl Rows<'_> {
         app: &AppTable,
         scope_id: i64,
     ) -> Result<Vec<ParentRow>, StoreError> {
-        let doing = "reading what was made in a scope";
+        let context = "reading what was made in a scope";
         let mut statement = self
             .connection
             .prepare_cached(&app.made_here_in)
-            .doing(doing)?;
-        let rows = statement.query_map([scope_id], parent_row).doing(doing)?;
-        rows.collect::<rusqlite::Result<_>>().doing(doing)
+            .context(context)?;
+        let rows = statement
+            .query_map([scope_id], parent_row)
+            .context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
     }
 }
 
@@ -70,14 +75,14 @@ impl WriteTx<'_> {
         key_id: u32,
         signature: &Signature,
     ) -> Result<(), StoreError> {
-        let doing = "noting a later signature";
+        let context = "noting a later signature";
         let mut statement = self
             .connection
             .prepare_cached(&app.put_signature)
-            .doing(doing)?;
+            .context(context)?;
         statement
             .execute((id, key_id, signature.as_bytes()))
-            .doing(doing)?;
+            .context(context)?;
         Ok(())
     }
 }

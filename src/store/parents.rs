@@ -7,7 +7,7 @@ use keys::{Oid, Signature};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, OptionalExtension as _, Row, ToSql, ffi};
 
-use super::{AppTable, Doing as _, Rows, StoreError, WriteTx, fixed};
+use super::{AppTable, Rows, SqlContext as _, StoreError, WriteTx, fixed};
 use crate::acl::Granted;
 use crate::object::Value;
 
@@ -39,9 +39,6 @@ pub struct ParentRow {
     /// Domains in which this node exports it.
     pub sync_flags: i64,
 }
-
-/// A Parent to be written.
-pub type NewParent = ParentRow;
 
 /// The value of an Attr as stored: a reference to a Parent becomes its local id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,11 +82,11 @@ impl Rows<'_> {
         let mut statement = self
             .connection
             .prepare_cached(&app.parent_by_oid)
-            .doing("reading a Parent")?;
+            .context("reading a Parent")?;
         statement
             .query_row([oid.as_bytes()], parent_row)
             .optional()
-            .doing("reading a Parent")
+            .context("reading a Parent")
     }
 
     /// A Parent by its local id.
@@ -97,30 +94,33 @@ impl Rows<'_> {
         let mut statement = self
             .connection
             .prepare_cached(&app.parent_by_id)
-            .doing("reading a Parent")?;
+            .context("reading a Parent")?;
         statement
             .query_row([id], parent_row)
             .optional()
-            .doing("reading a Parent")
+            .context("reading a Parent")
     }
 
     /// An object's Attrs in order: attribute number and value, references as oids.
     pub fn attrs(&self, app: &AppTable, parent_id: i64) -> Result<Vec<(u16, Value)>, StoreError> {
-        let doing = "reading Attrs";
-        let mut statement = self.connection.prepare_cached(&app.attrs).doing(doing)?;
-        let mut rows = statement.query([parent_id]).doing(doing)?;
+        let context = "reading Attrs";
+        let mut statement = self
+            .connection
+            .prepare_cached(&app.attrs)
+            .context(context)?;
+        let mut rows = statement.query([parent_id]).context(context)?;
         let mut attrs = Vec::with_capacity(4);
-        while let Some(row) = rows.next().doing(doing)? {
-            let value = match row.get_ref(1).doing(doing)? {
+        while let Some(row) = rows.next().context(context)? {
+            let value = match row.get_ref(1).context(context)? {
                 ValueRef::Text(text) => Value::Text(String::from_utf8_lossy(text).into_owned()),
                 ValueRef::Integer(number) => Value::Integer(number),
                 ValueRef::Blob(bytes) => Value::Bytes(bytes.to_vec()),
-                ValueRef::Null => Value::from(&self.oid_of(app, row.get(2).doing(doing)?)?),
+                ValueRef::Null => Value::from(&self.oid_of(app, row.get(2).context(context)?)?),
                 ValueRef::Real(_) => {
                     return Err(StoreError::Inconsistent("a real number in an Attr"));
                 }
             };
-            attrs.push((row.get(0).doing(doing)?, value));
+            attrs.push((row.get(0).context(context)?, value));
         }
         Ok(attrs)
     }
@@ -132,12 +132,15 @@ impl Rows<'_> {
         parent_id: i64,
         attr: u16,
     ) -> Result<Option<i64>, StoreError> {
-        let doing = "reading an Attr's id";
-        let mut statement = self.connection.prepare_cached(&app.attrs).doing(doing)?;
-        let mut rows = statement.query([parent_id]).doing(doing)?;
-        while let Some(row) = rows.next().doing(doing)? {
-            if row.get::<_, u16>(0).doing(doing)? == attr {
-                return row.get(3).map(Some).doing(doing);
+        let context = "reading an Attr's id";
+        let mut statement = self
+            .connection
+            .prepare_cached(&app.attrs)
+            .context(context)?;
+        let mut rows = statement.query([parent_id]).context(context)?;
+        while let Some(row) = rows.next().context(context)? {
+            if row.get::<_, u16>(0).context(context)? == attr {
+                return row.get(3).map(Some).context(context);
             }
         }
         Ok(None)
@@ -147,11 +150,11 @@ impl Rows<'_> {
         let mut statement = self
             .connection
             .prepare_cached(&app.oid_by_id)
-            .doing("reading an oid")?;
+            .context("reading an oid")?;
         statement
             .query_row([id], |row| fixed(row, 0))
             .map(Oid::from_bytes)
-            .doing("reading an oid")
+            .context("reading an oid")
     }
 
     /// Parents of one type with a later `change_seq`, oldest first.
@@ -165,11 +168,11 @@ impl Rows<'_> {
         let mut statement = self
             .connection
             .prepare_cached(&app.listing)
-            .doing("listing")?;
+            .context("listing")?;
         let rows = statement
             .query_map((type_number, after, limit), parent_row)
-            .doing("listing")?;
-        rows.collect::<rusqlite::Result<_>>().doing("listing")
+            .context("listing")?;
+        rows.collect::<rusqlite::Result<_>>().context("listing")
     }
 
     /// The highest `change_seq` of all apps, and per app the highest local id.
@@ -179,10 +182,10 @@ impl Rows<'_> {
             let mut statement = self
                 .connection
                 .prepare_cached(&app.head)
-                .doing("reading the head")?;
+                .context("reading the head")?;
             let (seq, id): (u64, i64) = statement
                 .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
-                .doing("reading the head")?;
+                .context("reading the head")?;
             head = head.max(seq);
             ids.push((app.slug.clone(), id));
         }
@@ -207,7 +210,7 @@ impl<'c> WriteTx<'c> {
         let prepare = |sql| {
             connection
                 .prepare_cached(sql)
-                .doing("preparing to write Parents")
+                .context("preparing to write Parents")
         };
         Ok(ParentWriter {
             insert_parent: prepare(&app.insert_parent)?,
@@ -224,61 +227,35 @@ impl ParentWriter<'_> {
     /// Writes a new Parent with its Attrs.
     pub fn insert_parent(
         &mut self,
-        parent: &NewParent,
+        parent: &ParentRow,
         attrs: &[(u16, u16, StoredValue<'_>)],
         granted: &Granted,
     ) -> Result<(), StoreError> {
         check_granted(parent, granted)?;
-        self.insert_parent
-            .execute((
-                parent.id,
-                parent.oid.as_bytes(),
-                parent.type_number,
-                parent.owner.as_bytes(),
-                parent.scope_id,
-                parent.rev,
-                parent.deleted,
-                parent.key_id,
-                parent.signature.as_bytes(),
-                parent.origin,
-                parent.change_seq,
-                parent.sync_flags,
-            ))
-            .map_err(|source| match source.sqlite_error() {
-                // Of the table's constraints only the oid's is of this kind.
-                Some(error) if error.extended_code == ffi::SQLITE_CONSTRAINT_UNIQUE => {
-                    StoreError::Exists
-                }
-                _ => StoreError::Sqlite {
-                    doing: "writing a Parent",
-                    source,
-                },
-            })?;
+        execute(&mut self.insert_parent, parent).map_err(|source| match source.sqlite_error() {
+            // Of the table's constraints only the oid's is of this kind.
+            Some(error) if error.extended_code == ffi::SQLITE_CONSTRAINT_UNIQUE => {
+                StoreError::Exists
+            }
+            _ => StoreError::Sqlite {
+                context: "writing a Parent",
+                source,
+            },
+        })?;
         self.insert_attrs(parent, attrs)
     }
 
     /// Replaces a Parent's revision and all its Attrs. Owner, type, oid and scope never change.
     pub fn update_parent(
         &mut self,
-        parent: &NewParent,
+        parent: &ParentRow,
         attrs: &[(u16, u16, StoredValue<'_>)],
         granted: &Granted,
     ) -> Result<(), StoreError> {
         check_granted(parent, granted)?;
-        let doing = "updating a Parent";
-        self.delete_attrs.execute([parent.id]).doing(doing)?;
-        self.update_parent
-            .execute((
-                parent.id,
-                parent.rev,
-                parent.deleted,
-                parent.key_id,
-                parent.signature.as_bytes(),
-                parent.origin,
-                parent.change_seq,
-                parent.sync_flags,
-            ))
-            .doing(doing)?;
+        let context = "updating a Parent";
+        self.delete_attrs.execute([parent.id]).context(context)?;
+        execute(&mut self.update_parent, parent).context(context)?;
         self.insert_attrs(parent, attrs)
     }
 
@@ -289,20 +266,20 @@ impl ParentWriter<'_> {
         granted: &Granted,
     ) -> Result<(), StoreError> {
         check_granted(parent, granted)?;
-        let doing = "noting that a Parent is sent again";
+        let context = "noting that a Parent is sent again";
         let (signature, change_seq) = (parent.signature.as_bytes(), parent.change_seq);
         self.send_parent_again
             .execute((parent.id, parent.key_id, signature, change_seq))
-            .doing(doing)?;
+            .context(context)?;
         self.send_attrs_again
             .execute((parent.id, change_seq))
-            .doing(doing)?;
+            .context(context)?;
         Ok(())
     }
 
     fn insert_attrs(
         &mut self,
-        parent: &NewParent,
+        parent: &ParentRow,
         attrs: &[(u16, u16, StoredValue<'_>)],
     ) -> Result<(), StoreError> {
         for (place, (number, ordinal, stored)) in (0i64..).zip(attrs) {
@@ -322,13 +299,31 @@ impl ParentWriter<'_> {
                     parent.change_seq,
                     parent.sync_flags,
                 ))
-                .doing("writing Attrs")?;
+                .context("writing Attrs")?;
         }
         Ok(())
     }
 }
 
-fn check_granted(parent: &NewParent, granted: &Granted) -> Result<(), StoreError> {
+/// Runs `insert_parent` or `update_parent`, whose parameters are numbered alike.
+fn execute(statement: &mut CachedStatement<'_>, parent: &ParentRow) -> rusqlite::Result<usize> {
+    statement.execute((
+        parent.id,
+        parent.oid.as_bytes(),
+        parent.type_number,
+        parent.owner.as_bytes(),
+        parent.scope_id,
+        parent.rev,
+        parent.deleted,
+        parent.key_id,
+        parent.signature.as_bytes(),
+        parent.origin,
+        parent.change_seq,
+        parent.sync_flags,
+    ))
+}
+
+fn check_granted(parent: &ParentRow, granted: &Granted) -> Result<(), StoreError> {
     if granted.oid() == parent.oid {
         Ok(())
     } else {

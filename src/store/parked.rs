@@ -6,7 +6,7 @@
 use keys::{Epoch, Oid, PeerId, Signature, SignedObject};
 use rusqlite::{OptionalExtension as _, Row};
 
-use super::{Doing as _, Rows, StoreError, WriteTx, fixed};
+use super::{Rows, SqlContext as _, StoreError, WriteTx, fixed};
 use crate::op_context::Timestamp;
 
 /// An object that waits.
@@ -70,53 +70,53 @@ fn parked_row(row: &Row<'_>) -> rusqlite::Result<Parked> {
 impl Rows<'_> {
     /// Numbers of the objects that wait for `missing`, oldest first.
     pub fn parked_for(&self, missing: &Oid) -> Result<Vec<i64>, StoreError> {
-        let doing = "reading parked objects";
+        let context = "reading parked objects";
         let mut statement = self
             .connection
             .prepare_cached("SELECT id FROM sync_parked WHERE missing = ?1 ORDER BY id")
-            .doing(doing)?;
+            .context(context)?;
         let rows = statement
             .query_map([missing.as_bytes()], |row| row.get(0))
-            .doing(doing)?;
-        rows.collect::<rusqlite::Result<_>>().doing(doing)
+            .context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
     }
 
     /// Whether any object waits.
     pub fn is_any_parked(&self) -> Result<bool, StoreError> {
-        let doing = "looking for parked objects";
+        let context = "looking for parked objects";
         let mut statement = self
             .connection
             .prepare_cached("SELECT 1 FROM sync_parked LIMIT 1")
-            .doing(doing)?;
-        statement.exists([]).doing(doing)
+            .context(context)?;
+        statement.exists([]).context(context)
     }
 
     /// A parked object by its number.
     pub fn parked(&self, id: i64) -> Result<Option<Parked>, StoreError> {
-        let doing = "reading a parked object";
+        let context = "reading a parked object";
         let mut statement = self
             .connection
             .prepare_cached(
                 "SELECT id, peer_id, domain, epoch, seq, oid, missing, key_id, bytes, signature
                  FROM sync_parked WHERE id = ?1",
             )
-            .doing(doing)?;
+            .context(context)?;
         statement
             .query_row([id], parked_row)
             .optional()
-            .doing(doing)
+            .context(context)
     }
 
     /// How many objects of a peer wait.
     pub fn parked_count(&self, peer: &PeerId) -> Result<u64, StoreError> {
-        let doing = "counting parked objects";
+        let context = "counting parked objects";
         let mut statement = self
             .connection
             .prepare_cached("SELECT COUNT(*) FROM sync_parked WHERE peer_id = ?1")
-            .doing(doing)?;
+            .context(context)?;
         statement
             .query_row([peer.as_bytes()], |row| row.get(0))
-            .doing(doing)
+            .context(context)
     }
 
     /// The newest refusals, newest first; of one peer where given.
@@ -125,14 +125,14 @@ impl Rows<'_> {
         peer: Option<&PeerId>,
         limit: usize,
     ) -> Result<Vec<RejectRow>, StoreError> {
-        let doing = "reading refusals";
+        let context = "reading refusals";
         let mut statement = self
             .connection
             .prepare_cached(
                 "SELECT peer_id, domain, epoch, seq, oid, code, at FROM sync_rejects
                  WHERE ?1 IS NULL OR peer_id = ?1 ORDER BY id DESC LIMIT ?2",
             )
-            .doing(doing)?;
+            .context(context)?;
         let rows = statement
             .query_map((peer.map(|peer| peer.as_bytes()), limit), |row| {
                 Ok(RejectRow {
@@ -145,22 +145,22 @@ impl Rows<'_> {
                     at: Timestamp(row.get(6)?),
                 })
             })
-            .doing(doing)?;
-        rows.collect::<rusqlite::Result<_>>().doing(doing)
+            .context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
     }
 }
 
 impl WriteTx<'_> {
     /// Parks an object as it was sent. The same object of the same peer is parked once: false where it was already.
     pub fn park(&self, parked: &Parked, at: Timestamp) -> Result<bool, StoreError> {
-        let doing = "parking an object";
+        let context = "parking an object";
         let mut statement = self
             .connection
             .prepare_cached(
                 "INSERT INTO sync_parked (peer_id, domain, epoch, seq, oid, missing, key_id, bytes, signature, at)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO NOTHING",
             )
-            .doing(doing)?;
+            .context(context)?;
         statement
             .execute((
                 parked.peer.as_bytes(),
@@ -175,29 +175,29 @@ impl WriteTx<'_> {
                 at.0,
             ))
             .map(|rows| rows > 0)
-            .doing(doing)
+            .context(context)
     }
 
     /// Takes an object out of the parked ones.
     pub fn unpark(&self, id: i64) -> Result<(), StoreError> {
-        let doing = "taking up a parked object";
+        let context = "taking up a parked object";
         let mut statement = self
             .connection
             .prepare_cached("DELETE FROM sync_parked WHERE id = ?1")
-            .doing(doing)?;
-        statement.execute([id]).doing(doing)?;
+            .context(context)?;
+        statement.execute([id]).context(context)?;
         Ok(())
     }
 
     /// Records a refusal and forgets the peer's oldest beyond `keep`.
     pub fn put_reject(&self, reject: &RejectRow, keep: u64) -> Result<(), StoreError> {
-        let doing = "recording a refusal";
+        let context = "recording a refusal";
         let mut statement = self
             .connection
             .prepare_cached(
                 "INSERT INTO sync_rejects (peer_id, domain, epoch, seq, oid, code, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )
-            .doing(doing)?;
+            .context(context)?;
         statement
             .execute((
                 reject.peer.as_bytes(),
@@ -208,17 +208,17 @@ impl WriteTx<'_> {
                 &reject.code,
                 reject.at.0,
             ))
-            .doing(doing)?;
+            .context(context)?;
         let mut statement = self
             .connection
             .prepare_cached(
                 "DELETE FROM sync_rejects WHERE peer_id = ?1 AND id <=
                    (SELECT id FROM sync_rejects WHERE peer_id = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
             )
-            .doing(doing)?;
+            .context(context)?;
         statement
             .execute((reject.peer.as_bytes(), keep))
-            .doing(doing)?;
+            .context(context)?;
         Ok(())
     }
 }

@@ -5,36 +5,26 @@
 //! alone a query here finds it. Invariants: one row per `peer_id`, which never changes; `tier_usage` is the sum of what the
 //! peers of a tier have stored, forgotten ones counted as worked.
 
+use bastion::Tier;
 use keys::{Epoch, Oid, OnionAddr, PeerId, PublicKey};
 use rusqlite::{OptionalExtension as _, Row};
 
-use super::{Doing as _, Rows, StoreError, WriteTx, fixed};
+use super::{Rows, SqlContext as _, StoreError, WriteTx, fixed};
 use crate::op_context::Timestamp;
 
-/// How far a peer is trusted (docs/DECISIONS.md 6).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tier {
-    /// Admitted by policy `open`, for its work.
-    Untrusted,
-    /// Approved or listed by the operator, or dialled by us.
-    Trusted,
+/// The value of the column `tier`.
+pub(super) fn tier_text(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Untrusted => "worked",
+        Tier::Trusted => "trusted",
+    }
 }
 
-impl Tier {
-    /// The word in the table.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Untrusted => "worked",
-            Self::Trusted => "trusted",
-        }
-    }
-
-    /// Of the word in the table. A forgotten peer counts as worked.
-    pub(super) fn of_word(word: &str) -> Self {
-        match word {
-            "trusted" => Self::Trusted,
-            _ => Self::Untrusted,
-        }
+/// The tier of a value of the column `tier`. A forgotten peer counts as untrusted.
+pub(super) fn tier_of(text: &str) -> Tier {
+    match text {
+        "trusted" => Tier::Trusted,
+        _ => Tier::Untrusted,
     }
 }
 
@@ -99,7 +89,7 @@ fn peer_row(row: &Row<'_>) -> rusqlite::Result<PeerRow> {
         domains: names(row, 4)?,
         onion: OnionAddr::from_public_key(PublicKey::from_bytes(fixed(row, 5)?)),
         epoch: Epoch::from_bytes(fixed(row, 6)?),
-        tier: Tier::of_word(&row.get::<_, String>(7)?),
+        tier: tier_of(&row.get::<_, String>(7)?),
         last_contact: Timestamp(row.get(8)?),
     })
 }
@@ -107,41 +97,41 @@ fn peer_row(row: &Row<'_>) -> rusqlite::Result<PeerRow> {
 impl Rows<'_> {
     /// A peer by its name.
     pub fn peer(&self, peer_id: &PeerId) -> Result<Option<PeerRow>, StoreError> {
-        let doing = "reading a peer";
+        let context = "reading a peer";
         let mut statement = self
             .connection
             .prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM peers WHERE peer_id = ?1 AND tier != 'forgotten'"
             ))
-            .doing(doing)?;
+            .context(context)?;
         statement
             .query_row([peer_id.as_bytes()], peer_row)
             .optional()
-            .doing(doing)
+            .context(context)
     }
 
     /// A peer's local number, as rows that it sent carry it.
     pub fn peer_number(&self, peer_id: &PeerId) -> Result<Option<i64>, StoreError> {
-        let doing = "reading a peer's number";
+        let context = "reading a peer's number";
         let mut statement = self
             .connection
             .prepare_cached("SELECT id FROM peers WHERE peer_id = ?1")
-            .doing(doing)?;
+            .context(context)?;
         statement
             .query_row([peer_id.as_bytes()], |row| row.get(0))
             .optional()
-            .doing(doing)
+            .context(context)
     }
 
     /// The peer that was met last at an onion address.
     pub fn met_at(&self, onion: &OnionAddr) -> Result<Option<MetThere>, StoreError> {
-        let doing = "looking for a peer by its address";
+        let context = "looking for a peer by its address";
         let mut statement = self
             .connection
             .prepare_cached(
                 "SELECT peer_id, ticket FROM peers WHERE onion = ?1 ORDER BY last_contact DESC, id DESC LIMIT 1",
             )
-            .doing(doing)?;
+            .context(context)?;
         statement
             .query_row([onion.public_key().as_bytes()], |row| {
                 Ok(MetThere {
@@ -150,20 +140,20 @@ impl Rows<'_> {
                 })
             })
             .optional()
-            .doing(doing)
+            .context(context)
     }
 
     /// All peers, oldest first.
     pub fn peers(&self) -> Result<Vec<PeerRow>, StoreError> {
-        let doing = "listing peers";
+        let context = "listing peers";
         let mut statement = self
             .connection
             .prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM peers WHERE tier != 'forgotten' ORDER BY id"
             ))
-            .doing(doing)?;
-        let rows = statement.query_map([], peer_row).doing(doing)?;
-        rows.collect::<rusqlite::Result<_>>().doing(doing)
+            .context(context)?;
+        let rows = statement.query_map([], peer_row).context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
     }
 }
 
@@ -171,7 +161,7 @@ impl WriteTx<'_> {
     /// Notes a peer, or what it says of itself now. A trusted peer stays trusted; what a peer has stored moves with it to
     /// its new tier.
     pub fn put_peer(&self, peer: &PeerRow) -> Result<(), StoreError> {
-        let doing = "noting a peer";
+        let context = "noting a peer";
         let mut statement = self
             .connection
             .prepare_cached(&format!(
@@ -181,7 +171,7 @@ impl WriteTx<'_> {
                    onion = excluded.onion, epoch = excluded.epoch, last_contact = excluded.last_contact,
                    tier = CASE WHEN tier = 'forgotten' THEN 'worked' ELSE tier END"
             ))
-            .doing(doing)?;
+            .context(context)?;
         statement
             .execute((
                 peer.peer_id.as_bytes(),
@@ -191,10 +181,10 @@ impl WriteTx<'_> {
                 json(&peer.domains),
                 peer.onion.public_key().as_bytes(),
                 peer.epoch.as_bytes(),
-                peer.tier.as_str(),
+                tier_text(peer.tier),
                 peer.last_contact.0,
             ))
-            .doing(doing)?;
+            .context(context)?;
         match peer.tier {
             Tier::Trusted => self.set_tier(&peer.peer_id, Tier::Trusted),
             Tier::Untrusted => Ok(()),
@@ -204,7 +194,7 @@ impl WriteTx<'_> {
     /// Changes a peer's tier. What it has stored counts in the new one from now on. Nothing happens where it has that tier,
     /// is not known, or was forgotten: it is judged anew when it comes back.
     pub fn set_tier(&self, peer_id: &PeerId, tier: Tier) -> Result<(), StoreError> {
-        let doing = "changing a peer's tier";
+        let context = "changing a peer's tier";
         if self.peer(peer_id)?.is_none() {
             return Ok(());
         }
@@ -219,23 +209,23 @@ impl WriteTx<'_> {
         let mut statement = self
             .connection
             .prepare_cached("UPDATE peers SET tier = ?2 WHERE peer_id = ?1")
-            .doing(doing)?;
+            .context(context)?;
         statement
-            .execute((peer_id.as_bytes(), tier.as_str()))
-            .doing(doing)?;
+            .execute((peer_id.as_bytes(), tier_text(tier)))
+            .context(context)?;
         Ok(())
     }
 
     /// A peer has a session at this time.
     pub fn touch_peer(&self, peer_id: &PeerId, now: Timestamp) -> Result<(), StoreError> {
-        let doing = "noting a contact";
+        let context = "noting a contact";
         let mut statement = self
             .connection
             .prepare_cached("UPDATE peers SET last_contact = ?2 WHERE peer_id = ?1")
-            .doing(doing)?;
+            .context(context)?;
         statement
             .execute((peer_id.as_bytes(), now.0))
-            .doing(doing)?;
+            .context(context)?;
         Ok(())
     }
 
@@ -243,20 +233,20 @@ impl WriteTx<'_> {
     /// they said of themselves, their cursors, what waits of theirs and what was refused. What they stored stays, and of one
     /// that was banned its address: else nobody would know that it is not to be dialled. The number of those forgotten.
     pub fn forget_worked_peers(&self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
-        let doing = "forgetting peers";
+        let context = "forgetting peers";
         let mut statement = self
             .connection
             .prepare_cached(
                 "SELECT peer_id FROM peers WHERE tier = 'worked' AND last_contact < ?1 ORDER BY last_contact, id LIMIT ?2",
             )
-            .doing(doing)?;
+            .context(context)?;
         let idle = statement
             .query_map((before.0, most), |row| {
                 fixed(row, 0).map(PeerId::from_bytes)
             })
-            .doing(doing)?
+            .context(context)?
             .collect::<rusqlite::Result<Vec<_>>>()
-            .doing(doing)?;
+            .context(context)?;
         for peer in &idle {
             let waiting = self.parked_usage(peer)?;
             self.add_usage(peer, &-waiting)?;
@@ -269,8 +259,8 @@ impl WriteTx<'_> {
                                 THEN onion ELSE zeroblob(32) END,
                    epoch = zeroblob(16), last_contact = 0, ticket = NULL WHERE peer_id = ?1",
             ] {
-                let mut statement = self.connection.prepare_cached(sql).doing(doing)?;
-                statement.execute([peer.as_bytes()]).doing(doing)?;
+                let mut statement = self.connection.prepare_cached(sql).context(context)?;
+                statement.execute([peer.as_bytes()]).context(context)?;
             }
         }
         Ok(idle.len())
@@ -278,12 +268,14 @@ impl WriteTx<'_> {
 
     /// Keeps or drops what a known peer gave us to show instead of work.
     pub fn put_ticket(&self, peer: &PeerId, ticket: Option<&[u8]>) -> Result<(), StoreError> {
-        let doing = "noting a ticket";
+        let context = "noting a ticket";
         let mut statement = self
             .connection
             .prepare_cached("UPDATE peers SET ticket = ?2 WHERE peer_id = ?1")
-            .doing(doing)?;
-        statement.execute((peer.as_bytes(), ticket)).doing(doing)?;
+            .context(context)?;
+        statement
+            .execute((peer.as_bytes(), ticket))
+            .context(context)?;
         Ok(())
     }
 }

@@ -7,12 +7,12 @@ use keys::{OnionAddr, PeerId, PublicKey};
 use rusqlite::{Row, params};
 
 use super::peers::{json, names};
-use super::{Doing as _, Rows, StoreError, WriteTx, fixed};
+use super::{Rows, SqlContext as _, StoreError, WriteTx, fixed};
 use crate::op_context::Timestamp;
 
 /// One knock of a stranger.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Knock {
+pub struct PendingRequest {
     /// Who, proved.
     pub peer_id: PeerId,
     /// Where it is reached, proved to be its own.
@@ -30,14 +30,14 @@ pub struct Knock {
 /// A stranger that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PendingRow {
-    /// Its last knock, with the most work that it ever did for one.
-    pub knock: Knock,
+    /// Its last request, with the most work that it ever did for one.
+    pub request: PendingRequest,
     /// When it knocked first.
     pub first_seen: Timestamp,
     /// When it knocked last.
     pub last_seen: Timestamp,
     /// How often.
-    pub knocks: u64,
+    pub attempts: u64,
 }
 
 /// How many may wait, and for how long.
@@ -54,7 +54,7 @@ const COLUMNS: &str =
 
 fn pending_row(row: &Row<'_>) -> rusqlite::Result<PendingRow> {
     Ok(PendingRow {
-        knock: Knock {
+        request: PendingRequest {
             peer_id: PeerId::from_bytes(fixed(row, 0)?),
             onion: OnionAddr::from_public_key(PublicKey::from_bytes(fixed(row, 1)?)),
             apps: names(row, 2)?,
@@ -64,34 +64,36 @@ fn pending_row(row: &Row<'_>) -> rusqlite::Result<PendingRow> {
         },
         first_seen: Timestamp(row.get(6)?),
         last_seen: Timestamp(row.get(7)?),
-        knocks: row.get(8)?,
+        attempts: row.get(8)?,
     })
 }
 
 impl Rows<'_> {
     /// Who waits and has knocked since then, longest first.
     pub fn pending(&self, since: Timestamp) -> Result<Vec<PendingRow>, StoreError> {
-        let doing = "listing pending strangers";
+        let context = "listing pending strangers";
         let mut statement = self
             .connection
             .prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM pending WHERE last_seen >= ?1 ORDER BY first_seen, peer_id"
             ))
-            .doing(doing)?;
-        let rows = statement.query_map([since.0], pending_row).doing(doing)?;
-        rows.collect::<rusqlite::Result<_>>().doing(doing)
+            .context(context)?;
+        let rows = statement
+            .query_map([since.0], pending_row)
+            .context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
     }
 
     /// How many wait and have knocked since then.
     pub fn pending_count(&self, since: Timestamp) -> Result<u64, StoreError> {
-        let doing = "counting pending strangers";
+        let context = "counting pending strangers";
         let mut statement = self
             .connection
             .prepare_cached("SELECT COUNT(*) FROM pending WHERE last_seen >= ?1")
-            .doing(doing)?;
+            .context(context)?;
         statement
             .query_row([since.0], |row| row.get(0))
-            .doing(doing)
+            .context(context)
     }
 
     /// Whether a stranger waits already, or there is a place for it, or somebody who worked less than this effort.
@@ -101,52 +103,52 @@ impl Rows<'_> {
         effort: u64,
         bounds: &PendingBounds,
     ) -> Result<bool, StoreError> {
-        let doing = "looking for a place among the pending strangers";
+        let context = "looking for a place among the pending strangers";
         let mut statement = self
             .connection
             .prepare_cached("SELECT COUNT(*), MIN(effort) FROM pending WHERE last_seen >= ?1")
-            .doing(doing)?;
+            .context(context)?;
         let (count, least): (usize, Option<u64>) = statement
             .query_row([bounds.since.0], |row| Ok((row.get(0)?, row.get(1)?)))
-            .doing(doing)?;
+            .context(context)?;
         Ok(count < bounds.rows_max
             || least.is_some_and(|least| effort > least)
             || self.is_pending(peer)?)
     }
 
     fn is_pending(&self, peer: &PeerId) -> Result<bool, StoreError> {
-        let doing = "looking for a pending stranger";
+        let context = "looking for a pending stranger";
         let mut statement = self
             .connection
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM pending WHERE peer_id = ?1)")
-            .doing(doing)?;
+            .context(context)?;
         statement
             .query_row([peer.as_bytes()], |row| row.get(0))
-            .doing(doing)
+            .context(context)
     }
 }
 
 impl WriteTx<'_> {
-    /// Notes a knock, and says whether the stranger waits now: not where all places are taken by strangers that worked
+    /// Notes a request, and says whether the stranger waits now: not where all places are taken by strangers that worked
     /// as much, nor where the operator has spoken since it was judged. Forgets whose time is over.
-    pub fn note_knock(
+    pub fn put_pending(
         &self,
-        knock: &Knock,
+        request: &PendingRequest,
         now: Timestamp,
         bounds: &PendingBounds,
     ) -> Result<bool, StoreError> {
-        let doing = "noting a knock";
+        let context = "noting a knock";
         if self
-            .verdict(&knock.peer_id)?
+            .verdict(&request.peer_id)?
             .is_some_and(|row| row.holds(now))
         {
             return Ok(false);
         }
         self.connection
             .execute("DELETE FROM pending WHERE last_seen < ?1", [bounds.since.0])
-            .doing(doing)?;
+            .context(context)?;
         // Looked at before anything is written: a crowd that finds no room costs no flush of the disk.
-        if !self.may_wait(&knock.peer_id, knock.effort, bounds)? {
+        if !self.may_wait(&request.peer_id, request.effort, bounds)? {
             return Ok(false);
         }
         self.connection
@@ -158,24 +160,24 @@ impl WriteTx<'_> {
                        effort = max(effort, excluded.effort), last_seen = excluded.last_seen, knocks = knocks + 1"
                 ),
                 params![
-                    knock.peer_id.as_bytes(),
-                    knock.onion.public_key().as_bytes(),
-                    json(&knock.apps),
-                    json(&knock.sync_domains),
-                    json(&knock.names),
-                    knock.effort,
+                    request.peer_id.as_bytes(),
+                    request.onion.public_key().as_bytes(),
+                    json(&request.apps),
+                    json(&request.sync_domains),
+                    json(&request.names),
+                    request.effort,
                     now.0
                 ],
             )
-            .doing(doing)?;
+            .context(context)?;
         self.connection
             .execute(
                 "DELETE FROM pending WHERE peer_id IN (
                    SELECT peer_id FROM pending ORDER BY effort DESC, first_seen, peer_id = ?1 LIMIT -1 OFFSET ?2)",
-                params![knock.peer_id.as_bytes(), bounds.rows_max],
+                params![request.peer_id.as_bytes(), bounds.rows_max],
             )
-            .doing(doing)?;
-        self.is_pending(&knock.peer_id)
+            .context(context)?;
+        self.is_pending(&request.peer_id)
     }
 
     /// A stranger waits no longer. Says whether it did.
@@ -183,7 +185,7 @@ impl WriteTx<'_> {
         let removed = self
             .connection
             .execute("DELETE FROM pending WHERE peer_id = ?1", [peer.as_bytes()])
-            .doing("forgetting a pending stranger")?;
+            .context("forgetting a pending stranger")?;
         Ok(removed > 0)
     }
 }
@@ -194,8 +196,8 @@ mod tests {
     use crate::store::testing::Folder;
     use crate::store::{Store, Verdict, VerdictRow};
 
-    fn knock(number: u8, effort: u64) -> Knock {
-        Knock {
+    fn request(number: u8, effort: u64) -> PendingRequest {
+        PendingRequest {
             peer_id: PeerId::from_bytes([number; 32]),
             onion: OnionAddr::from_public_key(PublicKey::from_bytes([number; 32])),
             apps: vec!["rides".into()],
@@ -205,20 +207,26 @@ mod tests {
         }
     }
 
-    fn note(store: &mut Store, knock: &Knock, now: u64, rows_max: usize, since: u64) -> bool {
+    fn note(
+        store: &mut Store,
+        request: &PendingRequest,
+        now: u64,
+        rows_max: usize,
+        since: u64,
+    ) -> bool {
         let bounds = PendingBounds {
             rows_max,
             since: Timestamp(since),
         };
         store
-            .transaction(|tx| tx.note_knock(knock, Timestamp(now), &bounds))
+            .transaction(|tx| tx.put_pending(request, Timestamp(now), &bounds))
             .unwrap()
     }
 
     fn who(store: &Store) -> Vec<u8> {
         let rows = store.rows().pending(Timestamp(0)).unwrap();
         rows.iter()
-            .map(|row| row.knock.peer_id.as_bytes()[0])
+            .map(|row| row.request.peer_id.as_bytes()[0])
             .collect()
     }
 
@@ -226,20 +234,20 @@ mod tests {
     fn a_knock_is_kept_as_it_was_and_a_further_one_counts() {
         let folder = Folder::new();
         let mut store = folder.open(&["identities"]).unwrap();
-        assert!(note(&mut store, &knock(1, 50), 10, 4, 0));
-        let again = Knock {
+        assert!(note(&mut store, &request(1, 50), 10, 4, 0));
+        let again = PendingRequest {
             apps: vec!["market".into(), "rides".into()],
-            ..knock(1, 20)
+            ..request(1, 20)
         };
         assert!(note(&mut store, &again, 30, 4, 0));
         let expected = PendingRow {
-            knock: Knock {
+            request: PendingRequest {
                 effort: 50,
                 ..again
             },
             first_seen: Timestamp(10),
             last_seen: Timestamp(30),
-            knocks: 2,
+            attempts: 2,
         };
         assert_eq!(store.rows().pending(Timestamp(0)).unwrap(), [expected]);
     }
@@ -251,30 +259,30 @@ mod tests {
         for (number, effort) in [(1, 20), (2, 10), (3, 10)] {
             assert!(note(
                 &mut store,
-                &knock(number, effort),
+                &request(number, effort),
                 u64::from(number),
                 3,
                 0
             ));
         }
         assert!(
-            !note(&mut store, &knock(4, 10), 4, 3, 0),
+            !note(&mut store, &request(4, 10), 4, 3, 0),
             "as much as the least"
         );
-        assert!(!note(&mut store, &knock(4, 0), 4, 3, 0));
+        assert!(!note(&mut store, &request(4, 0), 4, 3, 0));
         assert_eq!(who(&store), [1, 2, 3]);
-        assert!(note(&mut store, &knock(4, 11), 4, 3, 0));
+        assert!(note(&mut store, &request(4, 11), 4, 3, 0));
         assert_eq!(who(&store), [1, 2, 4]);
         assert!(
-            note(&mut store, &knock(2, 10), 5, 3, 0),
+            note(&mut store, &request(2, 10), 5, 3, 0),
             "who waits already may knock again"
         );
-        assert!(note(&mut store, &knock(5, 30), 5, 3, 0));
-        assert!(note(&mut store, &knock(0, 30), 6, 3, 0));
-        assert!(!note(&mut store, &knock(6, 20), 6, 3, 0));
+        assert!(note(&mut store, &request(5, 30), 5, 3, 0));
+        assert!(note(&mut store, &request(0, 30), 6, 3, 0));
+        assert!(!note(&mut store, &request(6, 20), 6, 3, 0));
         assert_eq!(who(&store), [1, 5, 0]);
         // A bound that was lowered holds from the next knock on.
-        assert!(note(&mut store, &knock(5, 1), 7, 1, 0));
+        assert!(note(&mut store, &request(5, 1), 7, 1, 0));
         assert_eq!(who(&store), [5]);
     }
 
@@ -293,10 +301,13 @@ mod tests {
                 tickets_void_until: 0,
             };
             store.transaction(|tx| tx.put_verdict(&row)).unwrap();
-            assert!(!note(&mut store, &knock(number, 5), 10, 4, 0));
+            assert!(!note(&mut store, &request(number, 5), 10, 4, 0));
         }
         assert!(who(&store).is_empty());
-        assert!(note(&mut store, &knock(3, 5), 20, 4, 0), "the ban is over");
+        assert!(
+            note(&mut store, &request(3, 5), 20, 4, 0),
+            "the ban is over"
+        );
     }
 
     #[test]
@@ -304,13 +315,13 @@ mod tests {
         let folder = Folder::new();
         let mut store = folder.open(&["identities"]).unwrap();
         for (number, now) in [(1, 100), (2, 200)] {
-            note(&mut store, &knock(number, 5), now, 2, 0);
+            note(&mut store, &request(number, 5), now, 2, 0);
         }
         let since = Timestamp(101);
         assert_eq!(store.rows().pending(since).unwrap().len(), 1);
         assert_eq!(store.rows().pending_count(since).unwrap(), 1);
         assert!(
-            note(&mut store, &knock(3, 1), 300, 2, 101),
+            note(&mut store, &request(3, 1), 300, 2, 101),
             "the place is free"
         );
         assert_eq!(who(&store), [2, 3]);

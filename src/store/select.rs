@@ -6,7 +6,7 @@
 use keys::PeerId;
 
 use super::parents::parent_row;
-use super::{AppTable, Doing as _, ParentRow, Rows, StoreError};
+use super::{AppTable, ParentRow, Rows, SqlContext as _, StoreError};
 
 /// What to look for.
 #[derive(Debug, Clone, Copy)]
@@ -38,22 +38,22 @@ impl Rows<'_> {
         head: u64,
         mut visit: impl FnMut(&[ParentRow]) -> Result<Changed, E>,
     ) -> Result<u64, E> {
-        let doing = "selecting what changed";
+        let context = "selecting what changed";
         let mut statement = self
             .connection
             .prepare_cached(&app.changed(selection.mask))
-            .doing(doing)?;
+            .context(context)?;
         let mut rows = statement
             .query((selection.after, selection.peer.as_bytes(), app.id.0))
-            .doing(doing)?;
+            .context(context)?;
         let mut group: Vec<ParentRow> = Vec::new();
         loop {
             let next = rows
                 .next()
-                .doing(doing)?
+                .context(context)?
                 .map(parent_row)
                 .transpose()
-                .doing(doing)?;
+                .context(context)?;
             let group_seq = group.last().map(|row| row.change_seq);
             if let Some(seq) =
                 group_seq.filter(|seq| next.as_ref().is_none_or(|row| row.change_seq != *seq))

@@ -4,13 +4,12 @@
 //! whoever writes meanwhile.
 
 use std::fs::File;
-use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{Doing as _, Found, StoreError, check_ours};
+use super::{Found, SqlContext as _, StoreError, check_ours};
 
 /// Copies the database at `database`, which this or another process may be using, to the new file `out` of mode 0600.
 /// The copy is on the disk when this returns. It is as long as the data, without what was freed.
@@ -23,25 +22,29 @@ pub fn snapshot(database: &Path, out: &Path) -> Result<(), StoreError> {
     let connection = open(database, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection
         .busy_timeout(std::time::Duration::from_secs(5))
-        .doing("waiting for the database")?;
+        .context("waiting for the database")?;
     check_tables(&connection)?;
     let name = out
         .to_str()
-        .ok_or_else(|| StoreError::Foreign(format!("{} is not a name in UTF-8", out.display())))?;
+        .ok_or_else(|| StoreError::Unsupported(format!("{} is not UTF-8", out.display())))?;
+    let create = |source| StoreError::Create {
+        path: out.to_owned(),
+        source,
+    };
     // SQLite takes an empty file for none, and would make its own with a looser mode.
     File::options()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(out)
-        .map_err(|error| file_error("make", out, &error))?;
+        .map_err(create)?;
     connection
         .execute("VACUUM INTO ?1", [name])
-        .doing("copying the database")?;
+        .context("copying the database")?;
     drop(connection);
     File::open(out)
         .and_then(|file| file.sync_all())
-        .map_err(|error| file_error("sync", out, &error))
+        .map_err(create)
 }
 
 /// Whether a copy that nobody else uses is a whole database of Postern's: every page, every index, every reference.
@@ -88,10 +91,6 @@ fn check_tables(connection: &Connection) -> Result<(), StoreError> {
         Found::Ours(_) => Ok(()),
         Found::Nothing => Err(StoreError::Foreign("the database is empty".into())),
     }
-}
-
-fn file_error(doing: &str, path: &Path, error: &io::Error) -> StoreError {
-    StoreError::Foreign(format!("cannot {doing} {}: {error}", path.display()))
 }
 
 #[cfg(test)]
@@ -165,7 +164,7 @@ mod tests {
         fs::write(&out, "").unwrap();
         assert!(matches!(
             snapshot(&folder.file(), &out),
-            Err(StoreError::Foreign(_))
+            Err(StoreError::Create { .. })
         ));
         let none = folder.0.path().join("none");
         assert!(snapshot(&none, &folder.0.path().join("other")).is_err());

@@ -3,10 +3,10 @@
 //! Never moves an inbound cursor outside the transaction that applies the rows. Invariant: a cursor counts in one
 //! epoch, and a cursor of another epoch means nothing (zero).
 
-use keys::{Epoch, Oid, PeerId};
+use keys::{Epoch, PeerId};
 use rusqlite::OptionalExtension as _;
 
-use super::{Doing as _, Rows, StoreError, WriteTx, fixed};
+use super::{Rows, SqlContext as _, StoreError, WriteTx, fixed};
 
 /// Which way rows go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl Direction {
     }
 }
 
-/// What a cursor is for. Without a scope it is the domain's main cursor.
+/// The key of one cursor.
 #[derive(Debug, Clone, Copy)]
 pub struct Cursor<'a> {
     /// The other node.
@@ -36,8 +36,6 @@ pub struct Cursor<'a> {
     pub domain: &'a str,
     /// Which way.
     pub direction: Direction,
-    /// A scope that is caught up on beside the main cursor.
-    pub scope: Option<&'a Oid>,
 }
 
 /// Where a cursor stands.
@@ -51,28 +49,21 @@ pub struct SyncStateRow {
     pub acked_seq: u64,
 }
 
-impl Cursor<'_> {
-    fn scope_bytes(&self) -> &[u8] {
-        self.scope.map_or(&[], |oid| oid.as_bytes())
-    }
-}
-
 impl Rows<'_> {
     /// Where a cursor stands, if it was ever moved.
     pub fn sync_state(&self, cursor: Cursor<'_>) -> Result<Option<SyncStateRow>, StoreError> {
-        let doing = "reading sync_state";
+        let context = "reading sync_state";
         let mut statement = self
             .connection
             .prepare_cached(
                 "SELECT epoch, last_seq, acked_seq FROM sync_state
-                 WHERE peer_id = ?1 AND domain = ?2 AND direction = ?3 AND scope = ?4",
+                 WHERE peer_id = ?1 AND domain = ?2 AND direction = ?3 AND scope = x''",
             )
-            .doing(doing)?;
+            .context(context)?;
         let key = (
             cursor.peer.as_bytes(),
             cursor.domain,
             cursor.direction.as_str(),
-            cursor.scope_bytes(),
         );
         statement
             .query_row(key, |row| {
@@ -84,7 +75,7 @@ impl Rows<'_> {
                 })
             })
             .optional()
-            .doing(doing)
+            .context(context)
     }
 
     /// All main cursors of a peer: domain, direction, where it stands.
@@ -92,14 +83,14 @@ impl Rows<'_> {
         &self,
         peer: &PeerId,
     ) -> Result<Vec<(String, Direction, SyncStateRow)>, StoreError> {
-        let doing = "listing sync_state";
+        let context = "listing sync_state";
         let mut statement = self
             .connection
             .prepare_cached(
                 "SELECT epoch, last_seq, acked_seq, domain, direction FROM sync_state
                  WHERE peer_id = ?1 AND scope = x'' ORDER BY domain, direction",
             )
-            .doing(doing)?;
+            .context(context)?;
         let rows = statement
             .query_map([peer.as_bytes()], |row| {
                 let state = SyncStateRow {
@@ -114,8 +105,8 @@ impl Rows<'_> {
                 };
                 Ok((row.get(3)?, direction, state))
             })
-            .doing(doing)?;
-        rows.collect::<rusqlite::Result<_>>().doing(doing)
+            .context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
     }
 }
 
@@ -126,25 +117,24 @@ impl WriteTx<'_> {
         cursor: Cursor<'_>,
         state: &SyncStateRow,
     ) -> Result<(), StoreError> {
-        let doing = "moving a cursor";
+        let context = "moving a cursor";
         let mut statement = self
             .connection
             .prepare_cached(
                 "INSERT OR REPLACE INTO sync_state (peer_id, domain, direction, scope, epoch, last_seq, acked_seq)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                 VALUES (?1, ?2, ?3, x'', ?4, ?5, ?6)",
             )
-            .doing(doing)?;
+            .context(context)?;
         statement
             .execute((
                 cursor.peer.as_bytes(),
                 cursor.domain,
                 cursor.direction.as_str(),
-                cursor.scope_bytes(),
                 state.epoch.as_bytes(),
                 state.last_seq,
                 state.acked_seq,
             ))
-            .doing(doing)?;
+            .context(context)?;
         Ok(())
     }
 }

@@ -97,7 +97,7 @@ fn the_tables_are_those_of_the_schema_and_a_pair_for_each_app() {
         "recovery_deletion",
         "recovery_key",
         "recovery_peer",
-        "standing",
+        "write_mode",
         "sync_parked",
         "sync_rejects",
         "sync_state",
@@ -226,7 +226,7 @@ fn a_failed_transaction_leaves_no_row() {
             &[(1, 0, StoredValue::Plain(&"x".into()))],
             &granted,
         )?;
-        tx.put_reader(app.id, 1, &granted.oid(), 1)?;
+        tx.put_reader(app.id, 1, &granted.oid())?;
         assert!(
             tx.parent(app, &granted.oid())?.is_some(),
             "a transaction sees its own rows"
@@ -308,12 +308,10 @@ bytes_max = 64
 name = "garden.seeds"
 parent_types = ["garden.seed"]
 mode = "no_update"
-writers = "owner"
 [[domain]]
 name = "garden.tools"
 parent_types = ["garden.tool"]
 mode = "allow_update"
-writers = "owner"
 "#;
     std::fs::write(own.join("garden.toml"), app).unwrap();
     let schemas = Schemas::load(&["identities".into(), "garden".into()], Some(&own)).unwrap();

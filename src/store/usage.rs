@@ -5,10 +5,12 @@
 
 use std::ops::{AddAssign, Neg};
 
+use bastion::Tier;
 use keys::PeerId;
 use rusqlite::OptionalExtension as _;
 
-use super::{Doing as _, Rows, StoreError, Tier, WriteTx};
+use super::peers::{tier_of, tier_text};
+use super::{Rows, SqlContext as _, StoreError, WriteTx};
 
 /// An amount stored, or a change of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -64,16 +66,16 @@ pub struct Stored {
 impl Rows<'_> {
     /// What a peer has stored, if it was ever admitted.
     pub fn stored_by(&self, peer: &PeerId) -> Result<Option<Stored>, StoreError> {
-        let doing = "reading what a peer has stored";
+        let context = "reading what a peer has stored";
         let mut statement = self
             .connection
             .prepare_cached(
                 "SELECT tier, stored_objects, stored_bytes FROM peers WHERE peer_id = ?1",
             )
-            .doing(doing)?;
+            .context(context)?;
         statement
             .query_row([peer.as_bytes()], |row| {
-                let tier = Tier::of_word(&row.get::<_, String>(0)?);
+                let tier = tier_of(&row.get::<_, String>(0)?);
                 let usage = Usage {
                     objects: row.get(1)?,
                     bytes: row.get(2)?,
@@ -81,35 +83,35 @@ impl Rows<'_> {
                 Ok(Stored { tier, usage })
             })
             .optional()
-            .doing(doing)
+            .context(context)
     }
 
     /// What all peers of a tier have stored.
     pub fn tier_usage(&self, tier: Tier) -> Result<Usage, StoreError> {
-        let doing = "reading what a tier has stored";
+        let context = "reading what a tier has stored";
         let mut statement = self
             .connection
             .prepare_cached("SELECT objects, bytes FROM tier_usage WHERE tier = ?1")
-            .doing(doing)?;
+            .context(context)?;
         let usage = statement
-            .query_row([tier.as_str()], |row| {
+            .query_row([tier_text(tier)], |row| {
                 Ok(Usage {
                     objects: row.get(0)?,
                     bytes: row.get(1)?,
                 })
             })
             .optional()
-            .doing(doing)?;
+            .context(context)?;
         Ok(usage.unwrap_or_default())
     }
 
     /// What of a peer waits for other objects.
     pub(super) fn parked_usage(&self, peer: &PeerId) -> Result<Usage, StoreError> {
-        let doing = "adding up parked objects";
+        let context = "adding up parked objects";
         let mut statement = self
             .connection
             .prepare_cached("SELECT COUNT(*), COALESCE(SUM(LENGTH(bytes)), 0) FROM sync_parked WHERE peer_id = ?1")
-            .doing(doing)?;
+            .context(context)?;
         statement
             .query_row([peer.as_bytes()], |row| {
                 Ok(Usage {
@@ -117,14 +119,14 @@ impl Rows<'_> {
                     bytes: row.get(1)?,
                 })
             })
-            .doing(doing)
+            .context(context)
     }
 }
 
 impl WriteTx<'_> {
     /// Adds to what a peer and its tier have stored.
     pub fn add_usage(&self, peer: &PeerId, change: &Usage) -> Result<(), StoreError> {
-        let doing = "counting what a peer has stored";
+        let context = "counting what a peer has stored";
         if change.is_none() {
             return Ok(());
         }
@@ -137,10 +139,10 @@ impl WriteTx<'_> {
                 "UPDATE peers SET stored_objects = MAX(0, stored_objects + ?2), stored_bytes = MAX(0, stored_bytes + ?3)
                  WHERE peer_id = ?1",
             )
-            .doing(doing)?;
+            .context(context)?;
         statement
             .execute((peer.as_bytes(), change.objects, change.bytes))
-            .doing(doing)?;
+            .context(context)?;
         // What was here before there was a count was never added, and is not taken away.
         let floor = -stored.usage;
         let counted = Usage {
@@ -152,7 +154,7 @@ impl WriteTx<'_> {
 
     /// Adds to what a tier has stored.
     pub(super) fn add_to_tier(&self, tier: Tier, change: &Usage) -> Result<(), StoreError> {
-        let doing = "counting what a tier has stored";
+        let context = "counting what a tier has stored";
         if change.is_none() {
             return Ok(());
         }
@@ -162,10 +164,10 @@ impl WriteTx<'_> {
                 "INSERT INTO tier_usage (tier, objects, bytes) VALUES (?1, MAX(0, ?2), MAX(0, ?3))
                  ON CONFLICT (tier) DO UPDATE SET objects = MAX(0, objects + ?2), bytes = MAX(0, bytes + ?3)",
             )
-            .doing(doing)?;
+            .context(context)?;
         statement
-            .execute((tier.as_str(), change.objects, change.bytes))
-            .doing(doing)?;
+            .execute((tier_text(tier), change.objects, change.bytes))
+            .context(context)?;
         Ok(())
     }
 }

@@ -6,7 +6,7 @@
 use keys::{OnionAddr, PeerId};
 use rusqlite::{OptionalExtension as _, Row};
 
-use super::{Doing as _, Rows, StoreError, WriteTx, fixed};
+use super::{Rows, SqlContext as _, StoreError, WriteTx, fixed};
 use crate::op_context::Timestamp;
 
 /// What was said.
@@ -76,15 +76,15 @@ fn verdict_row(row: &Row<'_>) -> rusqlite::Result<VerdictRow> {
 impl Rows<'_> {
     /// What was said of a node last, also where it is over.
     pub fn verdict(&self, peer: &PeerId) -> Result<Option<VerdictRow>, StoreError> {
-        let doing = "reading a verdict";
+        let context = "reading a verdict";
         let mut statement = self
             .connection
             .prepare_cached(&format!("SELECT {COLUMNS} FROM verdict WHERE peer_id = ?1"))
-            .doing(doing)?;
+            .context(context)?;
         statement
             .query_row([peer.as_bytes()], verdict_row)
             .optional()
-            .doing(doing)
+            .context(context)
     }
 
     /// Whether a node is banned now.
@@ -95,50 +95,50 @@ impl Rows<'_> {
 
     /// Whether anybody that was met at an onion address is banned now.
     pub fn is_banned_at(&self, onion: &OnionAddr, now: Timestamp) -> Result<bool, StoreError> {
-        let doing = "looking for a ban by an address";
+        let context = "looking for a ban by an address";
         let mut statement = self
             .connection
             .prepare_cached(
                 "SELECT EXISTS (SELECT 1 FROM peers JOIN verdict USING (peer_id)
                  WHERE onion = ?1 AND verdict = 'banned' AND (until IS NULL OR until > ?2))",
             )
-            .doing(doing)?;
+            .context(context)?;
         statement
             .query_row((onion.public_key().as_bytes(), now.0), |row| row.get(0))
-            .doing(doing)
+            .context(context)
     }
 
     /// How many verdicts of a kind hold.
     pub fn verdict_count(&self, verdict: Verdict, now: Timestamp) -> Result<u64, StoreError> {
-        let doing = "counting verdicts";
+        let context = "counting verdicts";
         let mut statement = self
             .connection
             .prepare_cached(
                 "SELECT COUNT(*) FROM verdict WHERE verdict = ?1 AND (until IS NULL OR until > ?2)",
             )
-            .doing(doing)?;
+            .context(context)?;
         statement
             .query_row((verdict.as_str(), now.0), |row| row.get(0))
-            .doing(doing)
+            .context(context)
     }
 
     /// The verdicts that hold, newest first.
     pub fn verdicts(&self, now: Timestamp) -> Result<Vec<VerdictRow>, StoreError> {
-        let doing = "listing verdicts";
+        let context = "listing verdicts";
         let mut statement = self
             .connection
             .prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM verdict WHERE until IS NULL OR until > ?1 ORDER BY at DESC, peer_id"
             ))
-            .doing(doing)?;
-        let rows = statement.query_map([now.0], verdict_row).doing(doing)?;
-        rows.collect::<rusqlite::Result<_>>().doing(doing)
+            .context(context)?;
+        let rows = statement.query_map([now.0], verdict_row).context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
     }
 
     /// Those whose peer id begins with these hexadecimal digits, of all that are known here: peers, pending strangers
     /// and those of whom something was said. Two at most, which is one too many.
     pub fn peers_named(&self, prefix: &str) -> Result<Vec<PeerId>, StoreError> {
-        let doing = "looking for a peer by the start of its id";
+        let context = "looking for a peer by the start of its id";
         let mut statement = self
             .connection
             .prepare_cached(
@@ -146,18 +146,18 @@ impl Rows<'_> {
                    SELECT peer_id FROM peers UNION SELECT peer_id FROM pending UNION SELECT peer_id FROM verdict)
                  WHERE substr(lower(hex(peer_id)), 1, length(?1)) = lower(?1) LIMIT 2",
             )
-            .doing(doing)?;
+            .context(context)?;
         let rows = statement
             .query_map([prefix], |row| Ok(PeerId::from_bytes(fixed(row, 0)?)))
-            .doing(doing)?;
-        rows.collect::<rusqlite::Result<_>>().doing(doing)
+            .context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
     }
 }
 
 impl WriteTx<'_> {
     /// Says something of a node, in the place of what was said before. Tickets that were void stay void.
     pub fn put_verdict(&self, row: &VerdictRow) -> Result<(), StoreError> {
-        let doing = "noting a verdict";
+        let context = "noting a verdict";
         let mut statement = self
             .connection
             .prepare_cached(&format!(
@@ -166,7 +166,7 @@ impl WriteTx<'_> {
                    verdict = excluded.verdict, reason = excluded.reason, at = excluded.at, until = excluded.until,
                    tickets_void_until = max(tickets_void_until, excluded.tickets_void_until)"
             ))
-            .doing(doing)?;
+            .context(context)?;
         statement
             .execute((
                 row.peer_id.as_bytes(),
@@ -176,7 +176,7 @@ impl WriteTx<'_> {
                 row.until.map(|until| until.0),
                 row.tickets_void_until,
             ))
-            .doing(doing)?;
+            .context(context)?;
         Ok(())
     }
 }
@@ -184,8 +184,9 @@ impl WriteTx<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::PeerRow;
     use crate::store::testing::Folder;
-    use crate::store::{PeerRow, Tier};
+    use bastion::Tier;
 
     const NOW: Timestamp = Timestamp(1_000_000);
 

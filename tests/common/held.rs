@@ -12,8 +12,9 @@
 use std::collections::BTreeMap;
 
 use keys::{Oid, Signature, SignedObject};
-use postern::graph::{identities, load_object};
+use postern::graph::load_object;
 use postern::object::{Attrs, Value};
+use postern::schema::identities;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::live::{ALL_APPS, LiveNode};

@@ -29,7 +29,7 @@ use postern::peer::{Peers, PullOutcome};
 use postern::schema::Schemas;
 use postern::services::messages::{self, Sent};
 use postern::state_engine::{CoreLimits, StateEngine, View};
-use postern::store::{EpochReason, Standing, StoreError};
+use postern::store::{EpochReason, StoreError, WriteMode};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 use tokio_util::sync::CancellationToken;
@@ -302,15 +302,15 @@ impl LiveNode {
     }
 
     /// What it may write now.
-    pub async fn standing(&self) -> Standing {
-        self.write(|core, now| Ok(core.standing_at(now)))
+    pub async fn write_mode(&self) -> WriteMode {
+        self.write(|core, now| Ok(core.write_mode_at(now)))
             .await
             .unwrap()
     }
 
     /// Waits until it may write no more and no less than that.
-    pub async fn wait_for(&self, standing: Standing) {
-        while self.standing().await != standing {
+    pub async fn wait_for(&self, write_mode: WriteMode) {
+        while self.write_mode().await != write_mode {
             tokio::task::yield_now().await;
         }
     }

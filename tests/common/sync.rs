@@ -1,11 +1,12 @@
 //! What a handshake and a session do with the core, by hand and at once.
 
+use bastion::Tier;
 use keys::Epoch;
 use postern::services::identities;
 use postern::state_engine::{
     Answer, AppliedPackage, ApplyPackageError, PackageFault, PullRequest, VerifiedPackage, Window,
 };
-use postern::store::{Cursor, Direction, PeerRow, StoreError, SyncStateRow, Tier};
+use postern::store::{Cursor, Direction, PeerRow, StoreError, SyncStateRow};
 
 use super::{START, TestNode, finish};
 
@@ -100,7 +101,6 @@ impl TestNode {
                 peer: &peer,
                 domain: &domain,
                 direction,
-                scope: None,
             })
         })
     }

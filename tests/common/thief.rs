@@ -10,8 +10,8 @@
 )]
 
 use keys::{Genesis, HomeRecord, KeyChain, OnionKey, SecretKey, SignedObject, codec};
-use postern::graph::identities;
 use postern::object::{Object, ObjectLimits, Value};
+use postern::schema::identities;
 use postern::state_engine::{AppliedPackage, Package, PackageLimits, VerifiedPackage};
 use postern::store::{Cursor, Direction};
 use rand::SeedableRng as _;
@@ -80,7 +80,6 @@ pub async fn force(
                 peer: &peer,
                 domain: &name,
                 direction: Direction::In,
-                scope: None,
             })
         })
         .await;

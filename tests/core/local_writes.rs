@@ -1,9 +1,9 @@
 //! Local writes: stamping, access, schema, references, and the way back to the signed bytes.
 
 use postern::acl::Denied;
-use postern::graph::{Draft, SaveError, identities};
+use postern::graph::{Draft, SaveError};
 use postern::object::{Attrs, Value};
-use postern::schema::SchemaViolation;
+use postern::schema::{SchemaViolation, identities};
 use postern::state_engine::CoreLimits;
 use proptest::prelude::*;
 
@@ -440,7 +440,6 @@ visibility = "public"
 name = "garden"
 parent_types = ["garden.bed"]
 mode = "allow_update"
-writers = "owner"
 "#;
 
 /// A node with the garden app.

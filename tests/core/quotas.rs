@@ -1,10 +1,11 @@
 //! What a peer has stored is counted as it is, whatever became of each object, and a full quota moves nothing.
 
+use bastion::Tier;
 use keys::Oid;
 use postern::graph::load_object;
 use postern::object::{Attrs, Object};
 use postern::state_engine::{ApplyPackageError, CoreLimits};
-use postern::store::{Stored, Tier, Usage};
+use postern::store::{Stored, Usage};
 
 use crate::common::forge::{object, oid};
 use crate::common::sync::{NotTaken, meet, package_bytes};

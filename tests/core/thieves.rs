@@ -5,7 +5,7 @@ use postern::graph::Draft;
 use postern::object::{Object, Value};
 use postern::services::identities;
 use postern::state_engine::{AsideLimits, CoreLimits, OwnEpoch};
-use postern::store::{EpochReason, HeardEpoch, Standing};
+use postern::store::{EpochReason, HeardEpoch, WriteMode};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha20Rng;
 
@@ -228,7 +228,7 @@ fn an_old_node_key_stops_no_node() {
             .unwrap();
         assert_eq!(came, OwnEpoch::OldKey);
     }
-    assert_eq!(alice.read(|view| view.rows.standing()), None);
+    assert_eq!(alice.read(|view| view.rows.write_mode()), None);
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn a_node_that_was_put_back_with_all_its_files_learns_it_from_whom_it_told_more(
     };
     assert_eq!(came(alice), OwnEpoch::Known, "it holds as much");
     assert_eq!(came(&older), OwnEpoch::Foreign);
-    let standing = older.read(|view| view.rows.standing()).unwrap();
-    assert_eq!(standing.standing, Standing::ReadOnly);
+    let write_mode = older.read(|view| view.rows.write_mode()).unwrap();
+    assert_eq!(write_mode.mode, WriteMode::ReadOnly);
     assert!(older.make("rides", 1, ride("Lost", 1)).is_err());
 }

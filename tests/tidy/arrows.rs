@@ -129,6 +129,11 @@ pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
 
 /// The modules that may name the Bastion, and what of it; everything where nothing is named.
 const BASTION_IN: &[(&str, &str)] = &[
+    // How far a peer is trusted: a plain value, so that the program has one type for it.
+    ("store", "Tier"),
+    ("state_engine", "Tier"),
+    ("services", "Tier"),
+    ("api", "Tier"),
     ("config", "GateConfig"),
     // To check the `[tor]` table with the rest of the file.
     ("config", "TorConfig"),

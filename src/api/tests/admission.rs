@@ -1,5 +1,6 @@
 //! Who is let in, who waits, and the operator's word on them.
 
+use bastion::Tier;
 use keys::{OnionAddr, PeerId, PublicKey};
 use serde_json::{Value, json};
 
@@ -7,14 +8,14 @@ use super::{Here, NOW, list};
 use crate::api::{SessionEffect, SessionRow};
 use crate::op_context::Timestamp;
 use crate::services::admission::REASON_BYTES_MAX;
-use crate::store::{Knock, PendingBounds, StoreError, Tier};
+use crate::store::{PendingBounds, PendingRequest, StoreError};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// A stranger knocks, so many days before now.
 async fn knock(here: &Here, number: u8, days_ago: u64) -> PeerId {
     let peer_id = PeerId::from_bytes([number; 32]);
-    let knock = Knock {
+    let knock = PendingRequest {
         peer_id,
         onion: OnionAddr::from_public_key(PublicKey::from_bytes([number; 32])),
         apps: vec!["rides".into()],
@@ -28,7 +29,7 @@ async fn knock(here: &Here, number: u8, days_ago: u64) -> PeerId {
     };
     let then = Timestamp(NOW.0 - days_ago * DAY_MS);
     let note = here.engine.write(move |core, now| {
-        core.write(now, |graph| graph.tx().note_knock(&knock, then, &bounds))
+        core.write(now, |graph| graph.tx().put_pending(&knock, then, &bounds))
     });
     assert!(
         note.await
@@ -96,7 +97,7 @@ async fn strangers_that_wait_are_listed_with_what_they_claim_until_their_time_is
     let at = NOW.0 - 14 * DAY_MS;
     let expected = json!({
         "peer_id": eve.to_hex(), "onion": row["onion"], "apps": ["rides"], "sync_domains": ["rides.offers"],
-        "names": ["Eve\u{1b}[2J\n\""], "effort": 64, "first_seen": at, "last_seen": at, "knocks": 1,
+        "names": ["Eve\u{1b}[2J\n\""], "effort": 64, "first_seen": at, "last_seen": at, "attempts": 1,
     });
     assert_eq!(*row, expected);
     assert!(
@@ -191,7 +192,7 @@ async fn a_ban_ends_the_session_and_only_unban_lifts_it() {
         peer_id: bob.to_hex(),
         domains: Vec::new(),
         we_dialled: false,
-        tier: "worked",
+        tier: "untrusted",
     });
     let named = json!({ "peer_id": bob.to_hex() });
     let said = here

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
 use bastion::gate::Crowd;
-use bastion::{GateStatus, TorStatus};
+use bastion::{GateStatus, Tier, TorStatus};
 use futures::future::BoxFuture;
 use keys::{ApiToken, KeyManager, Oid, OnionAddr, PeerId};
 use parking_lot::Mutex;
@@ -35,7 +35,7 @@ use crate::op_context::Timestamp;
 use crate::schema::Schemas;
 use crate::services::identities;
 use crate::state_engine::{ApplyPackageError, CoreLimits, StateEngine};
-use crate::store::{PeerRow, StoreError, Tier};
+use crate::store::{PeerRow, StoreError};
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 const HOST: &str = "127.0.0.1:8470";

@@ -58,7 +58,7 @@ async fn status_shows_the_node_and_where_each_peer_stands() {
         (stored, &json!(1))
     );
     assert_eq!(all["total_objects_max"], 40_000_000);
-    assert_eq!(status["tiers"]["worked"]["stored_bytes"], 0);
+    assert_eq!(status["tiers"]["untrusted"]["stored_bytes"], 0);
     assert_eq!(here.get("/api/peers").await.ok()["peers"], status["peers"]);
 }
 

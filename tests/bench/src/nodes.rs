@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
+use bastion::Tier;
 use keys::TraceId;
 use keys::{KeyManager, Oid, PublicKey, SignedObject};
 use postern::engine::Clock;
@@ -19,10 +20,10 @@ use postern::services::messages::{
 };
 use postern::services::{identities, messages};
 use postern::state_engine::{
-    Answer, Checked, CoreLimits, PackageLimits, PullRequest, StateEngine, VerifiedPackage, View,
-    check_objects, known_keys,
+    Answer, CheckedObject, CoreLimits, PackageLimits, PullRequest, StateEngine, VerifiedPackage,
+    View, check_objects, known_keys,
 };
-use postern::store::{Cursor, Direction, PeerRow, StoreError, Tier};
+use postern::store::{Cursor, Direction, PeerRow, StoreError};
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha20Rng;
 
@@ -268,7 +269,6 @@ pub(crate) fn request(bob: &Node, bob_core: &StateEngine, alice: &Node) -> Resul
         peer: &alice.keys.peer_id(),
         domain: DOMAIN,
         direction: Direction::In,
-        scope: None,
     };
     let state = bob_core.view().rows.sync_state(cursor)?;
     Ok(PullRequest {
@@ -321,7 +321,7 @@ pub(crate) fn verify(
 }
 
 /// Reads and verifies objects in this thread.
-pub(crate) fn check(core: &StateEngine, objects: Vec<SignedObject>) -> Result<Vec<Checked>> {
+pub(crate) fn check(core: &StateEngine, objects: Vec<SignedObject>) -> Result<Vec<CheckedObject>> {
     let limits = core.ground().limits.graph;
     let decoded: Vec<_> = objects
         .into_iter()
@@ -335,12 +335,7 @@ pub(crate) fn check(core: &StateEngine, objects: Vec<SignedObject>) -> Result<Ve
     owners.sort();
     owners.dedup();
     let mut known = known_keys(&core.view().rows, &owners)?;
-    known.extend(
-        decoded
-            .iter()
-            .flatten()
-            .filter_map(|object| object.own_key()),
-    );
+    known.add_own_keys(decoded.iter().flatten());
     Ok(check_objects(decoded, &known))
 }
 
@@ -348,7 +343,7 @@ pub(crate) fn check(core: &StateEngine, objects: Vec<SignedObject>) -> Result<Ve
 pub(crate) fn apply(
     core: &mut StateEngine,
     package: &VerifiedPackage,
-    checked: Vec<Checked>,
+    checked: Vec<CheckedObject>,
 ) -> Result<()> {
     let count = checked.len();
     let applied = core.apply_package(Timestamp(START), package, checked)?;

@@ -1,6 +1,6 @@
 //! Whether this node may write as usual, and what a recovery after a restore still waits for (docs/DECISIONS.md 2).
 //!
-//! Never decides when it is over: `state_engine` does. Invariant: no row of `standing` means that nothing is in the way,
+//! Never decides when it is over: `state_engine` does. Invariant: no row of `write mode` means that nothing is in the way,
 //! and then nobody is waited for.
 
 use std::path::Path;
@@ -8,25 +8,25 @@ use std::path::Path;
 use keys::{Epoch, Oid, PeerId, Signature, SignedObject};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row};
 
-use super::{Doing as _, Rows, StoreError, WriteTx, fixed};
+use super::{Rows, SqlContext as _, StoreError, WriteTx, fixed};
 use crate::op_context::Timestamp;
 
 /// What this node may write of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum WriteMode {
     /// Everything.
-    Open,
+    ReadWrite,
     /// New objects; what exists may have changed after the backup, so that it waits.
-    Recovering,
+    NewObjectsOnly,
     /// Nothing: another node signs with the same keys, or did.
     ReadOnly,
 }
 
 /// Why it is so.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StandingRow {
-    /// What may be written. Never [`Standing::Open`], for which there is no row.
-    pub standing: Standing,
+pub struct WriteModeRow {
+    /// What may be written. Never [`WriteMode::ReadWrite`], for which there is no row.
+    pub mode: WriteMode,
     /// Why the epoch began; or which peer showed the foreign epoch.
     pub reason: String,
     /// Since when.
@@ -37,33 +37,33 @@ pub struct StandingRow {
     pub foreign_epoch: Option<Epoch>,
 }
 
-impl Standing {
+impl WriteMode {
     /// What may be written at a moment, where this is in the way; a recovery ends when its time is up.
-    pub fn of(row: Option<&StandingRow>, now: Timestamp) -> Self {
+    pub fn of(row: Option<&WriteModeRow>, now: Timestamp) -> Self {
         match row {
-            Some(row) if row.until.is_none_or(|until| until > now) => row.standing,
-            _ => Self::Open,
+            Some(row) if row.until.is_none_or(|until| until > now) => row.mode,
+            _ => Self::ReadWrite,
         }
     }
 
     fn as_str(self) -> &'static str {
         match self {
-            Self::Open => "open",
-            Self::Recovering => "recovering",
+            Self::ReadWrite => "open",
+            Self::NewObjectsOnly => "recovering",
             Self::ReadOnly => "read_only",
         }
     }
 }
 
-fn standing(row: &Row<'_>) -> rusqlite::Result<StandingRow> {
+fn write_mode(row: &Row<'_>) -> rusqlite::Result<WriteModeRow> {
     let word: String = row.get(0)?;
     let until: Option<u64> = row.get(3)?;
     let foreign: Option<Vec<u8>> = row.get(4)?;
-    Ok(StandingRow {
-        standing: if word == Standing::Recovering.as_str() {
-            Standing::Recovering
+    Ok(WriteModeRow {
+        mode: if word == WriteMode::NewObjectsOnly.as_str() {
+            WriteMode::NewObjectsOnly
         } else {
-            Standing::ReadOnly
+            WriteMode::ReadOnly
         },
         reason: row.get(1)?,
         since: Timestamp(row.get(2)?),
@@ -76,7 +76,7 @@ fn standing(row: &Row<'_>) -> rusqlite::Result<StandingRow> {
 ///
 /// # Errors
 /// Not a database of this program's present version, or one that cannot be read.
-pub fn standing_of(database: &Path) -> Result<Option<StandingRow>, StoreError> {
+pub fn write_mode_of(database: &Path) -> Result<Option<WriteModeRow>, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection =
         Connection::open_with_flags(database, flags).map_err(|source| StoreError::Open {
@@ -85,68 +85,74 @@ pub fn standing_of(database: &Path) -> Result<Option<StandingRow>, StoreError> {
         })?;
     let version: i32 = connection
         .pragma_query_value(None, "user_version", |row| row.get(0))
-        .doing("version")?;
+        .context("version")?;
     if version < 3 {
         // Made before there was anything that could be in the way.
         return Ok(None);
     }
     connection
-        .query_row(READ, [], standing)
+        .query_row(READ, [], write_mode)
         .optional()
-        .doing("reading whether this node may write")
+        .context("reading whether this node may write")
 }
 
 const READ: &str = "SELECT state, reason, since, until, foreign_epoch FROM standing";
 
 impl Rows<'_> {
     /// What is in the way of writing; none: nothing.
-    pub fn standing(&self) -> Result<Option<StandingRow>, StoreError> {
-        let doing = "reading whether this node may write";
-        let mut statement = self.connection.prepare_cached(READ).doing(doing)?;
-        statement.query_row([], standing).optional().doing(doing)
+    pub fn write_mode(&self) -> Result<Option<WriteModeRow>, StoreError> {
+        let context = "reading whether this node may write";
+        let mut statement = self.connection.prepare_cached(READ).context(context)?;
+        statement
+            .query_row([], write_mode)
+            .optional()
+            .context(context)
     }
 
     /// Peers that have not been asked yet for what they hold of this node's, by id.
     pub fn recovery_peers(&self) -> Result<Vec<PeerId>, StoreError> {
-        let doing = "reading whom a recovery waits for";
+        let context = "reading whom a recovery waits for";
         let mut statement = self
             .connection
             .prepare_cached("SELECT peer_id FROM recovery_peer ORDER BY peer_id")
-            .doing(doing)?;
+            .context(context)?;
         let rows = statement
             .query_map([], |row| fixed(row, 0).map(PeerId::from_bytes))
-            .doing(doing)?;
-        rows.collect::<rusqlite::Result<_>>().doing(doing)
+            .context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
     }
 
     /// Whether a peer gave back what it holds of this node's since the last epoch began.
     pub fn was_asked(&self, peer: &PeerId) -> Result<bool, StoreError> {
-        let doing = "looking whether a peer was asked";
+        let context = "looking whether a peer was asked";
         let mut statement = self
             .connection
             .prepare_cached("SELECT 1 FROM recovery_asked WHERE peer_id = ?1")
-            .doing(doing)?;
-        statement.exists([peer.as_bytes()]).doing(doing)
+            .context(context)?;
+        statement.exists([peer.as_bytes()]).context(context)
     }
 
     /// Number of an own identity's key when the last epoch began; 0 where it had none, or where no epoch followed the first.
     pub fn recovery_key(&self, identity: &Oid) -> Result<u32, StoreError> {
-        let doing = "reading the number of a key of then";
+        let context = "reading the number of a key of then";
         let mut statement = self
             .connection
             .prepare_cached("SELECT key_id FROM recovery_key WHERE oid = ?1")
-            .doing(doing)?;
+            .context(context)?;
         let known = statement.query_row([identity.as_bytes()], |row| row.get(0));
-        known.optional().doing(doing).map(Option::unwrap_or_default)
+        known
+            .optional()
+            .context(context)
+            .map(Option::unwrap_or_default)
     }
 
     /// A deletion of our own that waits for what it deletes.
     pub fn kept_deletion(&self, oid: &Oid) -> Result<Option<SignedObject>, StoreError> {
-        let doing = "looking for a deletion that came back";
+        let context = "looking for a deletion that came back";
         let mut statement = self
             .connection
             .prepare_cached("SELECT key_id, bytes, signature FROM recovery_deletion WHERE oid = ?1")
-            .doing(doing)?;
+            .context(context)?;
         statement
             .query_row([oid.as_bytes()], |row| {
                 let signature = Signature::from_bytes(fixed(row, 2)?);
@@ -157,38 +163,38 @@ impl Rows<'_> {
                 ))
             })
             .optional()
-            .doing(doing)
+            .context(context)
     }
 }
 
 impl WriteTx<'_> {
     /// Says what is in the way of writing from now on.
-    pub fn put_standing(&self, row: &StandingRow) -> Result<(), StoreError> {
-        let doing = "noting whether this node may write";
+    pub fn put_write_mode(&self, row: &WriteModeRow) -> Result<(), StoreError> {
+        let context = "noting whether this node may write";
         let mut statement = self
             .connection
             .prepare_cached(
                 "INSERT OR REPLACE INTO standing (id, state, reason, since, until, foreign_epoch)
                  VALUES (1, ?1, ?2, ?3, ?4, ?5)",
             )
-            .doing(doing)?;
+            .context(context)?;
         statement
             .execute((
-                row.standing.as_str(),
+                row.mode.as_str(),
                 &row.reason,
                 row.since.0,
                 row.until.map(|until| until.0),
                 row.foreign_epoch.as_ref().map(|epoch| epoch.as_bytes()),
             ))
-            .doing(doing)?;
+            .context(context)?;
         Ok(())
     }
 
     /// Nothing is in the way of writing any more, and no recovery waits for anything.
-    pub fn clear_standing(&self) -> Result<(), StoreError> {
+    pub fn clear_write_mode(&self) -> Result<(), StoreError> {
         self.connection
             .execute_batch("DELETE FROM standing; DELETE FROM recovery_peer;")
-            .doing("noting that this node may write")
+            .context("noting that this node may write")
     }
 
     /// All peers are to be asked anew, and waited for but where they are banned or forgotten; the keys of now are those that count.
@@ -200,40 +206,40 @@ impl WriteTx<'_> {
                    AND peer_id NOT IN (SELECT peer_id FROM verdict WHERE verdict = 'banned');
                  INSERT INTO recovery_key (oid, key_id) SELECT oid, key_id FROM identity WHERE key_id > 0;",
             )
-            .doing("noting whom a recovery waits for")
+            .context("noting whom a recovery waits for")
     }
 
     /// A peer was asked.
     pub fn peer_was_asked(&self, peer: &PeerId) -> Result<(), StoreError> {
-        let doing = "noting that a peer was asked";
+        let context = "noting that a peer was asked";
         let mut statement = self
             .connection
             .prepare_cached(
                 "INSERT INTO recovery_asked (peer_id) VALUES (?1) ON CONFLICT DO NOTHING",
             )
-            .doing(doing)?;
-        statement.execute([peer.as_bytes()]).doing(doing)?;
+            .context(context)?;
+        statement.execute([peer.as_bytes()]).context(context)?;
         let mut statement = self
             .connection
             .prepare_cached("DELETE FROM recovery_peer WHERE peer_id = ?1")
-            .doing(doing)?;
-        statement.execute([peer.as_bytes()]).doing(doing)?;
+            .context(context)?;
+        statement.execute([peer.as_bytes()]).context(context)?;
         Ok(())
     }
 
     /// Keeps a deletion until what it deletes comes back; of two the one with the higher revision is the caller's to choose.
     pub fn keep_deletion(&self, oid: &Oid, object: &SignedObject) -> Result<(), StoreError> {
-        let doing = "keeping a deletion that came back";
+        let context = "keeping a deletion that came back";
         let mut statement = self
             .connection
             .prepare_cached(
                 "INSERT OR REPLACE INTO recovery_deletion (oid, key_id, bytes, signature) VALUES (?1, ?2, ?3, ?4)",
             )
-            .doing(doing)?;
+            .context(context)?;
         let signature = object.signature().as_bytes();
         statement
             .execute((oid.as_bytes(), object.key_id(), object.bytes(), signature))
-            .doing(doing)?;
+            .context(context)?;
         Ok(())
     }
 }
@@ -247,16 +253,16 @@ mod tests {
     fn what_stands_in_the_way_is_one_row_and_goes_with_all_that_it_waited_for() {
         let folder = Folder::new();
         let mut store = folder.open(&["identities"]).unwrap();
-        assert_eq!(store.rows().standing().unwrap(), None);
-        let recovering = StandingRow {
-            standing: Standing::Recovering,
+        assert_eq!(store.rows().write_mode().unwrap(), None);
+        let recovering = WriteModeRow {
+            mode: WriteMode::NewObjectsOnly,
             reason: "restored".into(),
             since: Timestamp(1),
             until: Some(Timestamp(9)),
             foreign_epoch: None,
         };
-        let read_only = StandingRow {
-            standing: Standing::ReadOnly,
+        let read_only = WriteModeRow {
+            mode: WriteMode::ReadOnly,
             reason: "a peer".into(),
             until: None,
             foreign_epoch: Some(Epoch::from_bytes([3; 16])),
@@ -268,14 +274,14 @@ mod tests {
             store
                 .transaction(|tx| {
                     tx.keep_deletion(&oid, &deletion)?;
-                    tx.put_standing(row)
+                    tx.put_write_mode(row)
                 })
                 .unwrap();
-            assert_eq!(store.rows().standing().unwrap().as_ref(), Some(row));
+            assert_eq!(store.rows().write_mode().unwrap().as_ref(), Some(row));
         }
         assert_eq!(store.rows().kept_deletion(&oid).unwrap(), Some(deletion));
-        store.transaction(|tx| tx.clear_standing()).unwrap();
-        assert_eq!(store.rows().standing().unwrap(), None);
+        store.transaction(|tx| tx.clear_write_mode()).unwrap();
+        assert_eq!(store.rows().write_mode().unwrap(), None);
         assert!(
             store.rows().kept_deletion(&oid).unwrap().is_some(),
             "for who is asked late"
