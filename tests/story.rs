@@ -20,10 +20,11 @@ use live::{ALL_APPS, LiveNode, WITHOUT_MARKET, by_hand};
 use parking_lot::Mutex;
 use postern::config::SyncConfig;
 use postern::domain::Mode;
-use postern::graph::{Draft, SaveError, identities};
+use postern::graph::{Draft, SaveError};
 use postern::object::{Attrs, Value};
 use postern::op_context::OpContext;
 use postern::peer::PullOutcome;
+use postern::schema::identities;
 use postern::services::messages;
 use postern::store::{Cursor, Direction, SyncStateRow};
 

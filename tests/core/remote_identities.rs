@@ -1,8 +1,8 @@
 //! A peer's identities: what they must prove, how their keys and homes change, and what is refused meanwhile.
 
 use keys::{HomeRecord, KeyChain, Oid, codec};
-use postern::graph::identities::{HOME, NAME};
 use postern::object::{Attrs, Object, Value};
+use postern::schema::identities::{HOME, NAME};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 

@@ -1,8 +1,9 @@
 //! Where access is decided, what is synced at all, and what it costs.
 
 use postern::acl::Denied;
-use postern::graph::{Draft, SaveError, identities};
+use postern::graph::{Draft, SaveError};
 use postern::object::Value;
+use postern::schema::identities;
 use postern::store::Direction;
 
 use crate::common::forge::object;
