@@ -316,7 +316,7 @@ fn cut_or_changed_files_and_other_passphrases_restore_nothing() {
     );
     assert!(matches!(
         wrong,
-        Err(RestoreError::Backup(keys::BackupError::WrongPassphrase))
+        Err(RestoreError::Backup(keys::SealError::WrongPassphrase))
     ));
     assert_eq!(folder.names(), names);
     restore(&file, &elsewhere).unwrap();

@@ -80,7 +80,7 @@ pub enum CreateBackupError {
     Vault(#[from] VaultError),
     /// The file that was written does not open again.
     #[error("the backup that was written does not open: the disk may be failing")]
-    Reopen(#[from] keys::BackupError),
+    Reopen(#[from] keys::SealError),
     /// The stream cannot be written, or breaks a rule of the format.
     #[error(transparent)]
     Archive(#[from] ArchiveError),

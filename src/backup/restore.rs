@@ -73,7 +73,7 @@ pub enum RestoreError {
     },
     /// The file is not a backup, or the passphrase is not the one that the vault had then.
     #[error("cannot open the backup")]
-    Backup(#[from] keys::BackupError),
+    Backup(#[from] keys::SealError),
     /// The backup was changed or truncated, or breaks a rule of the format.
     #[error(transparent)]
     Archive(#[from] ArchiveError),

@@ -18,11 +18,12 @@ const MEMORY_KIB_MAX: u32 = 256 * 1024;
 /// Measures the cost at which opening a vault takes about one second. Blocks for about two.
 ///
 /// # Errors
-/// [`VaultError::OutOfMemory`] where the machine cannot allocate the floor's memory.
+/// [`KdfError::OutOfMemory`](keys::KdfError) where the machine cannot allocate the floor's memory.
 pub fn calibrated() -> Result<KdfCost, VaultError> {
-    KdfCost::calibrated(TARGET, MEMORY_KIB_MAX, &mut |cost| {
+    let cost = KdfCost::calibrated(TARGET, MEMORY_KIB_MAX, &mut |cost| {
         let started = Instant::now();
         cost.try_out()?;
         Ok(started.elapsed())
-    })
+    })?;
+    Ok(cost)
 }

@@ -1,11 +1,19 @@
-//! Sealed streams at every border of a chunk, cut, bent and exchanged.
+//! Tests of sealed streams: sizes around each chunk boundary, truncation, changes and exchanged chunks.
 
-use super::*;
+use super::chunks::{CHUNK_BYTES, HEADER_BYTES, TAG_BYTES};
+use super::error::SealError;
+use super::open::{BackupOpener, OpeningReader};
+use super::seal::BackupSealer;
+use crate::file_header::KeyParams;
+use crate::ids::Digest;
+use crate::kdf::{KdfCost, KdfError};
 use crate::passphrase::Passphrase;
-use crate::vault::KeyManager;
+use crate::signing::{Context, signing_input};
+use crate::vault::{KeyManager, VaultError};
+use chacha20poly1305::XChaCha20Poly1305;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
-use std::io::Read;
+use std::io::{self, Read, Write};
 
 const SEALED_CHUNK: usize = CHUNK_BYTES + TAG_BYTES;
 const SALT: [u8; 16] = [5; 16];
@@ -19,8 +27,8 @@ fn word(text: &str) -> Passphrase {
 }
 
 fn sealer(seed: u64) -> BackupSealer {
-    let key = KdfCost::TEST.derive(&word("right"), &SALT).unwrap();
-    BackupSealer::new(KdfCost::TEST, SALT, &key, &mut rng(seed))
+    let (params, key) = KeyParams::derive(&word("right"), SALT, KdfCost::TEST).unwrap();
+    BackupSealer::new(params, &key, &mut rng(seed))
 }
 
 fn plain(bytes: usize) -> Vec<u8> {
@@ -33,20 +41,20 @@ fn sealed(plain: &[u8]) -> Vec<u8> {
     writer.finish().unwrap()
 }
 
-/// What a reader gives, and its error.
-fn opened(backup: &[u8]) -> (Vec<u8>, Result<(), BackupError>) {
+/// Reads a backup to its end. Returns the bytes and the result.
+fn opened(backup: &[u8]) -> (Vec<u8>, Result<(), SealError>) {
     let mut got = Vec::new();
     let result = BackupOpener::open(backup, &word("right")).and_then(|mut reader| {
         reader
             .read_to_end(&mut got)
             .map(drop)
-            .map_err(|error| error.downcast::<BackupError>().unwrap())
+            .map_err(|error| error.downcast::<SealError>().unwrap())
     });
     (got, result)
 }
 
 #[test]
-fn every_size_around_a_chunk_s_border_comes_back() {
+fn every_size_around_a_chunk_boundary_round_trips() {
     let sizes = [
         0,
         1,
@@ -65,7 +73,7 @@ fn every_size_around_a_chunk_s_border_comes_back() {
     for size in sizes.into_iter().chain(larger) {
         let plain = plain(size);
         let backup = sealed(&plain);
-        // A last chunk is never empty but in an empty backup.
+        // The last chunk is empty only in an empty backup.
         let chunks = size.div_ceil(CHUNK_BYTES).max(1);
         assert_eq!(
             backup.len(),
@@ -78,7 +86,7 @@ fn every_size_around_a_chunk_s_border_comes_back() {
 }
 
 #[test]
-fn how_it_is_written_and_read_does_not_matter() {
+fn result_does_not_depend_on_read_and_write_sizes() {
     let plain = plain(3 * CHUNK_BYTES + 5);
     for step in [1000, CHUNK_BYTES - 1, CHUNK_BYTES + 1] {
         let mut writer = sealer(1).start(Vec::new()).unwrap();
@@ -102,7 +110,7 @@ fn how_it_is_written_and_read_does_not_matter() {
     }
 }
 
-/// Gives few bytes at a time, as a pipe may.
+/// Returns at most seven bytes per read, as a pipe may.
 struct OneByOne<'a>(&'a [u8]);
 
 impl Read for OneByOne<'_> {
@@ -113,29 +121,29 @@ impl Read for OneByOne<'_> {
 }
 
 #[test]
-fn every_truncation_is_noticed() {
+fn every_truncation_is_refused() {
     let small = sealed(&plain(40));
     for length in 0..small.len() {
         let (got, result) = opened(&small[..length]);
         let error = result.unwrap_err();
         let expected = match length {
-            // Header and less than a tag.
-            0..109 => matches!(error, BackupError::Truncated),
-            _ => matches!(error, BackupError::Tampered),
+            // The header and less than a tag.
+            0..109 => matches!(error, SealError::Truncated),
+            _ => matches!(error, SealError::Tampered),
         };
         assert!(expected && got.is_empty(), "{length}: {error}");
     }
     let large = sealed(&plain(3 * CHUNK_BYTES));
     for chunks in 0..3 {
         let border = HEADER_BYTES + chunks * SEALED_CHUNK;
-        for (length, is_known) in [(border, true), (border + 5, true), (border + 500, false)] {
+        for (length, is_truncated) in [(border, true), (border + 5, true), (border + 500, false)] {
             let (got, result) = opened(&large[..length]);
             assert_eq!(
-                matches!(result, Err(BackupError::Truncated)),
-                is_known,
+                matches!(result, Err(SealError::Truncated)),
+                is_truncated,
                 "{length}"
             );
-            // At a border the chunk before it shows that it was not the last, and is not given out.
+            // At a boundary, the chunk before it proves that more chunks follow, and is not returned.
             let given = if length == border {
                 chunks.saturating_sub(1)
             } else {
@@ -150,34 +158,34 @@ fn every_truncation_is_noticed() {
 }
 
 #[test]
-fn every_flipped_byte_is_noticed_and_nothing_of_its_chunk_is_given() {
+fn every_flipped_byte_is_refused_and_its_chunk_is_not_returned() {
     let small = sealed(&plain(40));
     for place in 0..small.len() {
         let mut bent = small.clone();
-        // The lowest bit, so that altered costs stay cheap to try.
+        // The lowest bit keeps the altered costs cheap.
         bent[place] ^= 1;
         let (got, result) = opened(&bent);
         let error = result.unwrap_err();
         let expected = match place {
-            0..15 => matches!(error, BackupError::NotABackup),
-            15..17 => matches!(error, BackupError::UnknownVersion(_)),
+            0..15 => matches!(error, SealError::NotABackup),
+            15..17 => matches!(error, SealError::UnknownVersion(_)),
             17..29 => matches!(
                 error,
-                BackupError::WrongPassphrase | BackupError::Key(VaultError::CostOutOfBounds(_))
+                SealError::WrongPassphrase | SealError::Kdf(KdfError::CostOutOfBounds(_))
             ),
-            29..61 => matches!(error, BackupError::WrongPassphrase),
-            _ => matches!(error, BackupError::Tampered),
+            29..61 => matches!(error, SealError::WrongPassphrase),
+            _ => matches!(error, SealError::Tampered),
         };
         assert!(expected && got.is_empty(), "{place}: {error}");
     }
     let mut second = sealed(&plain(3 * CHUNK_BYTES));
     second[HEADER_BYTES + SEALED_CHUNK + 9] ^= 1;
     let (got, result) = opened(&second);
-    assert!(matches!(result, Err(BackupError::Tampered)) && got == plain(CHUNK_BYTES));
+    assert!(matches!(result, Err(SealError::Tampered)) && got == plain(CHUNK_BYTES));
 }
 
 #[test]
-fn chunks_have_one_place_in_one_file() {
+fn chunks_open_only_at_their_position_in_their_file() {
     let backup = sealed(&plain(3 * CHUNK_BYTES + 10));
     let (header, body) = backup.split_at(HEADER_BYTES);
     let chunks: Vec<_> = body.chunks(SEALED_CHUNK).collect();
@@ -203,7 +211,7 @@ fn chunks_have_one_place_in_one_file() {
         1
     );
     assert_eq!(refused(header, &[chunks[0], chunks[2], chunks[3]]), 1);
-    // Something behind the last chunk, were it sealed too.
+    // Bytes after the last chunk, even a sealed chunk.
     assert_eq!(
         refused(header, &[chunks[0], chunks[1], chunks[2], chunks[3], b"x"]),
         3
@@ -222,7 +230,7 @@ fn chunks_have_one_place_in_one_file() {
 }
 
 #[test]
-fn after_an_error_there_is_no_end() {
+fn reader_returns_errors_only_after_an_error() {
     let backup = sealed(&plain(2 * CHUNK_BYTES));
     let mut reader = BackupOpener::open(&backup[..backup.len() - 1], &word("right")).unwrap();
     let mut got = Vec::new();
@@ -232,7 +240,7 @@ fn after_an_error_there_is_no_end() {
     }
 }
 
-/// Fails once its room is used up.
+/// Fails after this many bytes.
 struct Full(usize);
 
 impl Write for Full {
@@ -250,7 +258,7 @@ impl Write for Full {
 }
 
 #[test]
-fn after_a_full_disk_nothing_is_written_on() {
+fn writer_writes_nothing_after_a_full_disk() {
     let mut writer = sealer(1).start(Full(HEADER_BYTES + 10)).unwrap();
     let error = writer.write_all(&plain(2 * CHUNK_BYTES)).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
@@ -258,7 +266,7 @@ fn after_a_full_disk_nothing_is_written_on() {
     assert!(writer.finish().is_err());
 }
 
-/// Takes and gives without end, and sees how much goes through it at once.
+/// Counts the bytes written to it, and the most in one write.
 struct Pipe {
     left: usize,
     most: usize,
@@ -277,12 +285,12 @@ impl Write for Pipe {
 }
 
 #[test]
-fn one_chunk_is_in_memory_whatever_the_size() {
+fn writer_and_reader_keep_one_chunk_in_memory() {
     let mut writer = sealer(1).start(Pipe { left: 0, most: 0 }).unwrap();
     let part = plain(1000 * 1000);
     for _ in 0..20 {
         writer.write_all(&part).unwrap();
-        assert!(writer.chunk.capacity() == SEALED_CHUNK);
+        assert!(writer.buffered() == SEALED_CHUNK);
     }
     let pipe = writer.finish().unwrap();
     assert!(pipe.left > 20_000_000 && pipe.most == SEALED_CHUNK);
@@ -295,38 +303,38 @@ fn one_chunk_is_in_memory_whatever_the_size() {
 }
 
 #[test]
-fn each_fault_of_opening_has_its_own_error() {
+fn open_reports_each_fault_by_its_own_error() {
     let backup = sealed(&plain(40));
     let open = |backup: &[u8], passphrase| BackupOpener::open(backup, &word(passphrase)).map(drop);
     assert!(matches!(
         open(&backup, "wrong"),
-        Err(BackupError::WrongPassphrase)
+        Err(SealError::WrongPassphrase)
     ));
     assert!(matches!(
         open(&backup, ""),
-        Err(BackupError::Key(VaultError::EmptyPassphrase))
+        Err(SealError::Kdf(KdfError::EmptyPassphrase))
     ));
     assert!(matches!(
         open(b"SQLite format 3\0", "right"),
-        Err(BackupError::NotABackup)
+        Err(SealError::NotABackup)
     ));
-    assert!(matches!(open(b"", "right"), Err(BackupError::Truncated)));
+    assert!(matches!(open(b"", "right"), Err(SealError::Truncated)));
     let mut newer = backup.clone();
     newer[16] = 2;
     assert!(matches!(
         open(&newer, "right"),
-        Err(BackupError::UnknownVersion(2))
+        Err(SealError::UnknownVersion(2))
     ));
-    let mut dear = backup;
-    dear[17] = 0xff;
+    let mut costly = backup;
+    costly[17] = 0xff;
     assert!(matches!(
-        open(&dear, "right"),
-        Err(BackupError::Key(VaultError::CostOutOfBounds(_)))
+        open(&costly, "right"),
+        Err(SealError::Kdf(KdfError::CostOutOfBounds(_)))
     ));
 }
 
 #[test]
-fn a_vault_seals_without_its_passphrase_and_opens_what_it_sealed() {
+fn key_manager_seals_without_its_passphrase_and_opens_its_backups() {
     let dir = tempfile::tempdir().unwrap();
     let keys = KeyManager::create(
         &dir.path().join("vault"),
@@ -345,7 +353,7 @@ fn a_vault_seals_without_its_passphrase_and_opens_what_it_sealed() {
         writer.finish().unwrap()
     };
     let (first, second) = (backup(&keys, 2), backup(&keys, 3));
-    // Salt and key check are the vault's, all else is new.
+    // Salt and key check are the vault's. Everything else differs.
     assert_eq!(first[..61], second[..61]);
     assert!(
         !first[93..]
@@ -362,14 +370,14 @@ fn a_vault_seals_without_its_passphrase_and_opens_what_it_sealed() {
     bent[50] ^= 1;
     assert!(matches!(
         keys.open_backup(&bent[..]),
-        Err(BackupError::Tampered)
+        Err(SealError::Tampered)
     ));
-    // A changed passphrase opens what comes after.
+    // A changed passphrase opens later backups only.
     keys.change_passphrase(&word("other"), KdfCost::TEST, &mut rng(4))
         .unwrap();
     assert!(matches!(
         keys.open_backup(&first[..]),
-        Err(BackupError::OtherVault)
+        Err(SealError::OtherVault)
     ));
     assert_eq!(
         read(BackupOpener::open(&first[..], &word("right")).unwrap()),
@@ -387,17 +395,17 @@ fn a_vault_seals_without_its_passphrase_and_opens_what_it_sealed() {
     ));
     assert!(matches!(
         in_memory.open_backup(&first[..]),
-        Err(BackupError::Key(VaultError::InMemory))
+        Err(SealError::InMemory)
     ));
 }
 
 #[test]
-fn a_chunk_is_what_the_cipher_alone_makes_of_it() {
-    // Made without the STREAM crate: nonce of 19 bytes of the file nonce, place 0, mark of the last chunk.
+fn chunk_decrypts_with_the_plain_cipher() {
+    // Without the STREAM crate. Nonce: 19 bytes of the file nonce, counter 0, last-chunk mark 1.
     use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
     let backup = sealed(b"database");
     let (header, body) = backup.split_at(HEADER_BYTES);
-    let key = KdfCost::TEST.derive(&word("right"), &SALT).unwrap();
+    let (_, key) = KeyParams::derive(&word("right"), SALT, KdfCost::TEST).unwrap();
     let file_nonce = &header[61..93];
     let file_key = Digest::of(&signing_input(Context::BackupKey, &[&*key, file_nonce]));
     let mut nonce = [0; 24];
@@ -412,7 +420,7 @@ fn a_chunk_is_what_the_cipher_alone_makes_of_it() {
 }
 
 #[test]
-fn nothing_of_it_prints() {
+fn debug_output_redacts_sealer_and_writer() {
     let debug = format!("{:?} {:?}", sealer(1), sealer(1).start(Vec::new()).unwrap());
     assert_eq!(debug, "--- backup sealer --- --- sealing writer ---");
 }

@@ -1,88 +1,63 @@
 //! The vault file, version 2, byte by byte. All numbers are big-endian.
 //!
-//! | offset | bytes | what |
+//! | offset | bytes | content |
 //! |---|---|---|
 //! | 0 | 14 | magic, `postern-vault` and a newline |
 //! | 14 | 2 | version, 2 |
 //! | 16 | 12 | Argon2id: memory in KiB, passes, lanes |
 //! | 28 | 16 | salt |
-//! | 44 | 16 | key check: see [`key_check`] |
+//! | 44 | 16 | key check: see `key_check` in `kdf.rs` |
 //! | 60 | 24 | nonce |
-//! | 84 | 4 | length of what follows up to the checksum |
-//! | 88 | n | XChaCha20-Poly1305 ciphertext and tag; the 88 bytes before are its associated data |
-//! | 88+n | 32 | SHA-256 of all before |
+//! | 84 | 4 | length of the ciphertext and tag |
+//! | 88 | n | XChaCha20-Poly1305 ciphertext and tag; associated data: the 88 bytes before |
+//! | 88+n | 32 | SHA-256 of all bytes before |
 //!
-//! The checksum is no protection (anybody can compute it): it tells a file that was damaged from a wrong passphrase,
-//! and does so before memory is spent on Argon2id. The key check tells a wrong passphrase from a file that somebody changed
-//! on purpose. Never hands out a plaintext that the cipher did not authenticate.
+//! The checksum protects nothing, because anybody can compute it. It tells a damaged file from a
+//! wrong passphrase, before Argon2id takes memory. The key check tells a wrong passphrase from a file
+//! that was changed on purpose. Invariant: only an authenticated plaintext is returned. Tested below.
 
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
-use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use super::VaultError;
+use super::error::VaultError;
+use crate::file_header::KeyParams;
 use crate::ids::Digest;
-use crate::passphrase::KdfCost;
-use crate::signing::{Context, signing_input};
 
 const MAGIC: &[u8; 14] = b"postern-vault\n";
 const VERSION: u16 = 2;
-const HEADER_BYTES: usize = 88;
-/// Length of a [`key_check`].
-pub(crate) const KEY_CHECK_BYTES: usize = 16;
+const HEADER_BYTES: usize = MAGIC.len() + 2 + KeyParams::BYTES + 24 + 4;
 const TAG_BYTES: usize = 16;
 
-/// Longest vault: a thousand identities with long key chains stay below. Bounds what is read into memory.
+/// Longest vault, in bytes: a thousand identities with full key chains fit. Bounds the read into
+/// memory.
 pub(super) const FILE_BYTES_MAX: usize = 1024 * 1024;
 
-/// What a file shows of the key that it was sealed with: 16 bytes of SHA-256 over context and key.
-///
-/// It helps a guesser no more than the cipher's tag does: either way a guess is tested by one Argon2id and a little more.
-/// Going back from it to the key means inverting SHA-256 of 256 bits that Argon2id made. It binds the file to one key,
-/// which the cipher's tag alone would not.
-pub(crate) fn key_check(key: &[u8; 32]) -> [u8; KEY_CHECK_BYTES] {
-    let input = Zeroizing::new(signing_input(Context::KeyCheck, &[key]));
-    let mut check = [0; KEY_CHECK_BYTES];
-    for (place, byte) in check.iter_mut().zip(Digest::of(&input).as_bytes()) {
-        *place = *byte;
-    }
-    check
-}
-
-/// The readable part.
+/// The unencrypted start of a vault, without the length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Header {
-    pub(super) cost: KdfCost,
-    pub(super) salt: [u8; 16],
-    pub(super) check: [u8; KEY_CHECK_BYTES],
+pub(super) struct VaultHeader {
+    pub(super) params: KeyParams,
     pub(super) nonce: [u8; 24],
 }
 
-/// A file in its parts, undamaged but not authenticated.
+/// The parts of a vault file whose checksum matched. Not authenticated.
 #[derive(Debug)]
-pub(super) struct Parsed<'a> {
-    pub(super) header: Header,
-    readable: &'a [u8],
+pub(super) struct ParsedVault<'a> {
+    pub(super) header: VaultHeader,
+    /// The encoded header, which is the associated data.
+    associated: &'a [u8],
     sealed: &'a [u8],
 }
 
-impl Header {
+impl VaultHeader {
     fn encode(&self, sealed_bytes: u32) -> Vec<u8> {
-        let mut out = Vec::with_capacity(HEADER_BYTES);
-        out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&VERSION.to_be_bytes());
-        for number in [self.cost.memory_kib, self.cost.passes, self.cost.lanes] {
-            out.extend_from_slice(&number.to_be_bytes());
-        }
-        out.extend_from_slice(&self.salt);
-        out.extend_from_slice(&self.check);
+        let mut out = self.params.start_file(MAGIC, VERSION);
         out.extend_from_slice(&self.nonce);
         out.extend_from_slice(&sealed_bytes.to_be_bytes());
         out
     }
 
-    /// The whole file for a plaintext, which is sealed where it lies.
+    /// Returns the whole file for a plaintext, which is encrypted in place.
     pub(super) fn seal(
         &self,
         key: &[u8; 32],
@@ -108,45 +83,16 @@ impl Header {
     }
 }
 
-/// Takes bytes off the front of a file.
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take<const N: usize>(&mut self) -> Result<&'a [u8; N], VaultError> {
-        let (taken, rest) = self.0.split_first_chunk().ok_or(VaultError::Truncated)?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    fn number(&mut self) -> Result<u32, VaultError> {
-        Ok(u32::from_be_bytes(*self.take()?))
-    }
-}
-
-/// Tells the parts of a file: another kind of file, a version that is not known here, truncation and damage apart.
-pub(super) fn parse(file: &[u8]) -> Result<Parsed<'_>, VaultError> {
-    let magic = file.get(..MAGIC.len()).unwrap_or(file);
-    if !MAGIC.starts_with(magic) {
-        return Err(VaultError::NotAVault);
-    }
-    let mut reader = Reader(file);
-    reader.take::<14>()?;
-    let version = u16::from_be_bytes(*reader.take()?);
-    if version != VERSION {
-        return Err(VaultError::UnknownVersion(version));
-    }
-    let header = Header {
-        cost: KdfCost {
-            memory_kib: reader.number()?,
-            passes: reader.number()?,
-            lanes: reader.number()?,
-        },
-        salt: *reader.take()?,
-        check: *reader.take()?,
-        nonce: *reader.take()?,
-    };
+/// Parses a file and checks its checksum.
+///
+/// # Errors
+/// [`VaultError::NotAVault`], [`VaultError::UnknownVersion`], [`VaultError::Truncated`],
+/// [`VaultError::Damaged`].
+pub(super) fn parse(file: &[u8]) -> Result<ParsedVault<'_>, VaultError> {
+    let (params, mut reader) = KeyParams::parse(file, MAGIC, VERSION)?;
+    let nonce = reader.take()?;
     let sealed_bytes = reader.number()? as usize;
-    let Some((sealed, rest)) = reader.0.split_at_checked(sealed_bytes) else {
+    let Some((sealed, rest)) = reader.rest().split_at_checked(sealed_bytes) else {
         return Err(VaultError::Truncated);
     };
     let (checksum, rest) = rest
@@ -156,18 +102,22 @@ pub(super) fn parse(file: &[u8]) -> Result<Parsed<'_>, VaultError> {
     if !rest.is_empty() || Digest::of(checked).as_bytes() != checksum {
         return Err(VaultError::Damaged);
     }
-    let (readable, _) = file.split_at(HEADER_BYTES);
-    Ok(Parsed {
-        header,
-        readable,
+    let (associated, _) = file.split_at(HEADER_BYTES);
+    Ok(ParsedVault {
+        header: VaultHeader { params, nonce },
+        associated,
         sealed,
     })
 }
 
-impl Parsed<'_> {
-    /// The plaintext, if this key sealed it under this header.
+impl ParsedVault<'_> {
+    /// Decrypts the plaintext.
+    ///
+    /// # Errors
+    /// [`VaultError::WrongPassphrase`] if the key check is not that of `key`;
+    /// [`VaultError::Tampered`] if the cipher rejects the file.
     pub(super) fn open(&self, key: &[u8; 32]) -> Result<Zeroizing<Vec<u8>>, VaultError> {
-        if !bool::from(key_check(key).ct_eq(&self.header.check)) {
+        if !self.header.params.is_of(key) {
             return Err(VaultError::WrongPassphrase);
         }
         let (sealed, tag) = self
@@ -178,7 +128,7 @@ impl Parsed<'_> {
         XChaCha20Poly1305::new(key.into())
             .decrypt_inout_detached(
                 &XNonce::from(self.header.nonce),
-                self.readable,
+                self.associated,
                 plain.as_mut_slice().into(),
                 tag.into(),
             )
@@ -190,40 +140,35 @@ impl Parsed<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kdf::{KdfCost, KdfError};
     use crate::locked::Locked;
     use crate::passphrase::Passphrase;
     use data_encoding::HEXLOWER;
 
-    fn header() -> Header {
-        Header {
-            cost: KdfCost::TEST,
-            salt: [1; 16],
-            check: key_check(&key()),
-            nonce: [2; 24],
-        }
+    fn word() -> Passphrase {
+        Passphrase::from_string("word".into())
     }
 
-    fn key() -> Locked<32> {
-        KdfCost::TEST
-            .derive(&Passphrase::from_string("word".into()), &[1; 16])
-            .unwrap()
+    fn params_and_key() -> (KeyParams, Locked<32>) {
+        KeyParams::derive(&word(), [1; 16], KdfCost::TEST).unwrap()
     }
 
     fn file() -> Vec<u8> {
-        header()
-            .seal(&key(), Zeroizing::new(b"plain".to_vec()))
+        let (params, key) = params_and_key();
+        let nonce = [2; 24];
+        VaultHeader { params, nonce }
+            .seal(&key, Zeroizing::new(b"plain".to_vec()))
             .unwrap()
     }
 
     fn open(file: &[u8]) -> Result<Vec<u8>, VaultError> {
         let parsed = parse(file)?;
-        let cost = parsed.header.cost;
-        let key = cost.derive(&Passphrase::from_string("word".into()), &parsed.header.salt)?;
+        let key = parsed.header.params.derive_again(&word())?;
         parsed.open(&key).map(|plain| plain.to_vec())
     }
 
     #[test]
-    fn the_bytes_of_version_2_stay_what_they_are() {
+    fn version_2_encodes_to_the_recorded_bytes() {
         let expected = "706f737465726e2d7661756c740a0002000000080000000100000001010101010101010101010101010101018d8a83a5\
              1593865edcb550cdc4cb272b0202020202020202020202020202020202020202020202020000001522beb099717f75f2\
              114eb9fb430aed930bd58396af23c3584195bc0140a2d53a5ef96e21c42daf56bb6a241f5345cc64845bc115e9";
@@ -232,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_bit_is_refused() {
+    fn parse_refuses_every_flipped_bit() {
         for place in 0..file().len() {
             for bit in 0..8 {
                 let mut bent = file();
@@ -250,10 +195,10 @@ mod tests {
     }
 
     #[test]
-    fn every_changed_byte_is_refused_when_the_checksum_was_made_to_fit() {
+    fn open_refuses_every_changed_byte_under_a_recomputed_checksum() {
         for place in 16..file().len() - 32 {
             let mut bent = file();
-            // The lowest bit, so that altered costs stay cheap to try.
+            // The lowest bit keeps the altered costs cheap.
             bent[place] ^= 1;
             let body = bent.len() - 32;
             let checksum = Digest::of(&bent[..body]);
@@ -262,9 +207,9 @@ mod tests {
             let expected = match place {
                 16..28 => matches!(
                     error,
-                    VaultError::CostOutOfBounds(_) | VaultError::WrongPassphrase
+                    VaultError::Kdf(KdfError::CostOutOfBounds(_)) | VaultError::WrongPassphrase
                 ),
-                // Salt and key check: nobody can tell this from a wrong passphrase.
+                // Salt and key check: the same as a wrong passphrase.
                 28..60 => matches!(error, VaultError::WrongPassphrase),
                 84..88 => matches!(error, VaultError::Truncated | VaultError::Damaged),
                 _ => matches!(error, VaultError::Tampered),
@@ -274,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn who_made_another_version_is_said() {
+    fn unknown_version_error_names_its_origin() {
         for (version, maker) in [
             (1, "unreleased earlier"),
             (3, "later version"),
@@ -289,18 +234,17 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_bound_to_one_key() {
+    fn open_refuses_any_other_key() {
         let file = file();
         let parsed = parse(&file).unwrap();
         assert!(matches!(
             parsed.open(&[9; 32]),
             Err(VaultError::WrongPassphrase)
         ));
-        assert_ne!(key_check(&[8; 32]), key_check(&[9; 32]));
     }
 
     #[test]
-    fn every_truncation_and_extension_is_told() {
+    fn parse_reports_every_truncation_and_extension() {
         for length in 0..file().len() {
             assert!(
                 matches!(open(&file()[..length]), Err(VaultError::Truncated)),

@@ -1,70 +1,78 @@
-//! Changing keys: rotations, next keys that are kept elsewhere, and catching up after an older backup.
+//! Key changes of the key manager: rotation, offline next keys, and catching up after an old backup.
 //!
-//! Never reveals a next key before the rotation that needs it is on the disk, and never signs an event that branches off
-//! from a chain that others know. Invariant: every change here is on the disk whole, or has not happened.
+//! Invariants: each change is on the disk whole, or did not happen. A next key is revealed only after
+//! the rotation that needs it is on the disk. No event is signed that forks from a chain that peers
+//! know. Tested in `vault/rotation_tests.rs`.
 
 use rand::CryptoRng;
 
+use super::error::{UnknownIdentity, VaultError};
+use super::manager::{KeyManager, ManagerState};
 use super::secrets::{EVENTS_MAX, Holder, Next};
-use super::{KeyManager, State, UnknownIdentity, VaultError};
 use crate::chain::KeyChain;
 use crate::ids::{Oid, PublicKey};
 use crate::recovery::RecoveryKey;
 
-/// What is public of one whose keys are held here.
+/// The public facts of one holder of keys: the node or an identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HolderInfo {
-    /// The identity, or the node by its server oid.
+    /// The oid of the identity, or the node's server oid.
     pub oid: Oid,
-    /// Whether it is the node.
+    /// Whether the holder is the node.
     pub is_node: bool,
-    /// Number of the current key: how often it was rotated.
+    /// Number of the current key, which equals the number of rotations.
     pub key_id: u32,
-    /// Whether the next key is in the vault, and not put away as a recovery key.
+    /// Whether the next key is in the vault. If not, it was exported as a recovery key, or lost.
     pub next_is_here: bool,
-    /// The current key.
+    /// The current public key.
     pub public: PublicKey,
 }
 
-/// What came of [`KeyManager::catch_up`].
+/// The outcome of [`KeyManager::catch_up`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CaughtUp {
-    /// Others know no later chain than the one held here.
+    /// The peers' chain is not longer than the one in the vault.
     Same,
-    /// The key that was next is the current one now. The key after it was lost with the newer vault: the holder can sign,
-    /// but rotates again only with a recovery key of that vault's, if there is one.
+    /// The vault's next key is now its current key, and the holder can sign.
+    ///
+    /// The key after it was lost with the newer vault. Another rotation needs a recovery key that was
+    /// exported from that vault.
     Adopted,
-    /// Others follow a key that is not here. Nothing was changed; what is signed here is refused by them.
+    /// The peers' current key is not in the vault. Nothing changed, and peers refuse this vault's
+    /// signatures.
     Lost,
 }
 
 impl KeyManager {
-    /// Everybody whose keys are held here: the node, then the identities, oldest first.
+    /// Returns the node and then the identities of this vault, oldest first.
     pub fn holders(&self) -> Vec<HolderInfo> {
         let state = self.read();
         let info = |holder: &Holder| HolderInfo {
             oid: holder.oid,
             is_node: holder.oid == state.secrets.node.oid,
             key_id: holder.key_id(),
-            next_is_here: holder.next.here().is_some(),
+            next_is_here: holder.next.present().is_some(),
             public: holder.current.public(),
         };
         state.secrets.holders().map(info).collect()
     }
 
-    /// Number of the current key of an identity held here, or of the node (by its server oid).
+    /// Returns the number of the current key of an identity, or of the node (by its server oid).
+    ///
+    /// # Errors
+    /// [`UnknownIdentity`] for any other oid.
     pub fn key_id(&self, holder: Oid) -> Result<u32, UnknownIdentity> {
         self.read().holder(holder).map(Holder::key_id)
     }
 
-    /// Makes the next key of an identity, or of the node (by its server oid), the current one and commits to another, which
-    /// stays here.
+    /// Rotates the key of an identity, or of the node (by its server oid).
     ///
-    /// The owner's live objects and its home record must then be signed again.
+    /// The next key becomes the current one. A new next key stays in the vault. The caller must then
+    /// re-sign the holder's live objects and its home record.
     ///
     /// # Errors
-    /// [`VaultError::ChainFull`] where the chain has `events_max` events already, the most that peers take;
-    /// [`VaultError::NextKeyOffline`] where the next key was put away.
+    /// [`VaultError::ChainFull`] if the chain already has `events_max` events, the most that peers
+    /// accept; [`VaultError::NextKeyOffline`] if the next key was exported.
     pub fn rotate(
         &self,
         holder: Oid,
@@ -73,13 +81,14 @@ impl KeyManager {
     ) -> Result<(), VaultError> {
         let mut state = self.write();
         let old = state.holder(holder)?;
-        let next = old.next.here().ok_or(VaultError::NextKeyOffline)?;
+        let next = old.next.present().ok_or(VaultError::NextKeyOffline)?;
         let new = old.rotated(next, events_max, rng)?;
         state.exchange(new, rng)
     }
 
-    /// [`rotate`](Self::rotate) with the next key from a recovery file. The key after it is new and stays here; it can be
-    /// put away in turn.
+    /// Rotates as [`rotate`](Self::rotate) does, to the next key from a recovery file.
+    ///
+    /// The new next key stays in the vault, and can be exported in turn.
     ///
     /// # Errors
     /// [`VaultError::OtherHolder`], [`VaultError::WrongRecoveryKey`], [`VaultError::ChainFull`].
@@ -97,16 +106,18 @@ impl KeyManager {
         state.exchange(new, rng)
     }
 
-    /// A copy of the next key, to be put away. The order: write it to a file ([`RecoveryKey::write_new`]), read that file
-    /// back ([`RecoveryKey::from_file`]), then [`forget_next`](Self::forget_next) with what was read; so at no instant is
-    /// there no copy.
+    /// Returns a copy of the next key, to be exported as a recovery key.
+    ///
+    /// The order keeps at least one copy at any instant: write the key to a file
+    /// ([`RecoveryKey::write_new`]), read that file back ([`RecoveryKey::from_file`]), then call
+    /// [`forget_next`](Self::forget_next) with the key that was read.
     ///
     /// # Errors
-    /// [`VaultError::NextKeyOffline`] where it was put away before.
+    /// [`VaultError::NextKeyOffline`] if it was exported before.
     pub fn recovery_key(&self, holder: Oid) -> Result<RecoveryKey, VaultError> {
         let state = self.read();
         let holder = state.holder(holder)?;
-        let next = holder.next.here().ok_or(VaultError::NextKeyOffline)?;
+        let next = holder.next.present().ok_or(VaultError::NextKeyOffline)?;
         Ok(RecoveryKey::new(
             holder.oid,
             holder.key_id() + 1,
@@ -114,12 +125,15 @@ impl KeyManager {
         ))
     }
 
-    /// Takes the next key out of the vault, so that a thief of vault and passphrase cannot rotate and the owner, who holds
-    /// `recovery`, can shut the thief out. See [`recovery_key`](Self::recovery_key) for the order. Older copies of the vault
-    /// file still hold the key. Does nothing where it was put away before.
+    /// Removes the next key from the vault. Does nothing if it was removed before.
+    ///
+    /// A thief of vault and passphrase then cannot rotate, but the owner can, with `recovery`, and so
+    /// revokes the stolen key. Older copies of the vault file still contain the next key. See
+    /// [`recovery_key`](Self::recovery_key) for the order of calls.
     ///
     /// # Errors
-    /// [`VaultError::OtherHolder`], or [`VaultError::WrongRecoveryKey`] if `recovery` is not the key that would be forgotten.
+    /// [`VaultError::OtherHolder`]; [`VaultError::WrongRecoveryKey`] if `recovery` is not the key that
+    /// would be removed.
     pub fn forget_next(
         &self,
         holder: Oid,
@@ -129,7 +143,7 @@ impl KeyManager {
         let mut state = self.write();
         let old = state.holder(holder)?;
         old.check_recovery(recovery)?;
-        if old.next.here().is_none() {
+        if old.next.present().is_none() {
             return Ok(());
         }
         let new = Holder {
@@ -139,14 +153,15 @@ impl KeyManager {
         state.exchange(new, rng)
     }
 
-    /// Takes up the key chain that peers know of a holder, after an older vault came back from a backup.
+    /// Adopts the key chain that peers know of a holder, after an older vault was restored.
     ///
-    /// One rotation can be caught up with, because its key was the next one then and lay in the backup (unless it was put
-    /// away): see [`CaughtUp`]. A rotation that were done anew instead would branch off, and peers would refuse it.
+    /// At most one rotation can be adopted, because its key was the next key in the backup, unless it
+    /// was exported: see [`CaughtUp`]. Repeating that rotation instead would fork the chain, and peers
+    /// would refuse the fork.
     ///
     /// # Errors
-    /// [`VaultError::ForeignChain`] if `chain` has more than `events_max` events, does not hold, or neither continues the
-    /// chain held here nor is its beginning.
+    /// [`VaultError::ForeignChain`] if `chain` has more than `events_max` events, is invalid, or
+    /// neither continues the vault's chain nor is a prefix of it.
     pub fn catch_up(
         &self,
         holder: Oid,
@@ -165,7 +180,7 @@ impl KeyManager {
         if !chain.continues(&old.chain) {
             return Err(VaultError::ForeignChain);
         }
-        let current = match old.next.here() {
+        let current = match old.next.present() {
             Some(next) if next.public() == verified.current() => next.clone(),
             _ => return Ok(CaughtUp::Lost),
         };
@@ -192,8 +207,8 @@ impl Holder {
     }
 }
 
-impl State {
-    /// Puts a holder in the place of the one with its oid, and saves; or leaves everything as it was.
+impl ManagerState {
+    /// Replaces the holder with the same oid and saves. On an error, nothing changes.
     fn exchange(&mut self, holder: Holder, rng: &mut dyn CryptoRng) -> Result<(), VaultError> {
         let oid = holder.oid;
         let before = std::mem::replace(self.holder_mut(oid)?, holder);

@@ -1,11 +1,16 @@
 //! Rotations, next keys on paper, and catching up, over real files.
 
+use super::error::{UnknownIdentity, VaultError};
+use super::manager::KeyManager;
+use super::rotation::{CaughtUp, HolderInfo};
 use super::tests::{rng, vault, word};
-use super::*;
 use crate::chain::{ChainError, KeyChain};
+use crate::ids::{Oid, Signature};
+use crate::private_file;
 use crate::recovery::RecoveryKey;
-use crate::signing::{BadSignature, SecretKey};
+use crate::signing::{BadSignature, Context, SecretKey};
 use std::fs;
+use std::path::Path;
 
 const EVENTS_MAX: usize = 4;
 

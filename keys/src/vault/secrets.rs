@@ -1,24 +1,26 @@
-//! What the vault keeps: the onion's key, and of the node and each identity the chain, the current key and the next.
+//! The plaintext of the vault: the onion key, and for the node and each identity its chain and keys.
 //!
-//! Plaintext of version 2: the onion's key (64 bytes); the number of seeds (4 bytes, big-endian); the seeds of 32 bytes
-//! each: the node's current and next, each identity's current and next, without the next keys that are offline; then
-//! canonical CBOR `[node, [identity, …]]`, each `[whether the next key is here, chain]`.
-//! Seeds stand apart from the CBOR so that no encoder's growing buffer leaves copies of them in memory.
-//! Invariant: every holder's current key is the one its chain ends in, and its next key, if here, the one committed to.
+//! Version 2 has, in this order: the onion key (64 bytes); the number of seeds (4 bytes, big-endian);
+//! the seeds, 32 bytes each; canonical CBOR `[node, [identity, …]]`, each `[has_next, chain]`. The
+//! seeds are the node's current and next key, then each identity's, without offline next keys. Seeds
+//! are not in the CBOR, because an encoder's growing buffer would leave copies of them in memory.
+//! Invariant: the current key of every holder is the last of its chain, and its next key, if present,
+//! is the one that the chain commits to. Tested below.
 
 use rand::CryptoRng;
 use zeroize::Zeroizing;
 
-use super::VaultError;
+use super::error::VaultError;
+use super::format::FILE_BYTES_MAX;
 use crate::chain::{Genesis, KeyChain, commitment};
 use crate::codec::{self, Limits};
 use crate::ids::{Digest, Oid};
 use crate::onion_key::OnionKey;
 use crate::signing::SecretKey;
 
-/// Most identities of one node; far above what a household or a club needs, and the file stays below its limit.
+/// Most identities of one node: enough for any household or club, and the file stays below its limit.
 pub(super) const IDENTITIES_MAX: usize = 1000;
-/// Most rotations of one key that a vault is read with; what peers take is far less.
+/// Most rotations of one key in a vault. Peers accept far fewer.
 pub(super) const EVENTS_MAX: usize = 1000;
 const ONION_BYTES: usize = 64;
 const SEED_BYTES: usize = 32;
@@ -26,13 +28,13 @@ const SEED_BYTES: usize = 32;
 /// The key that a chain commits to.
 #[derive(Clone)]
 pub(super) enum Next {
-    /// In this vault.
-    Here(SecretKey),
-    /// Elsewhere, as a recovery key, or lost.
+    /// The key is in this vault.
+    Present(SecretKey),
+    /// The key was exported as a recovery key, or lost.
     Offline,
 }
 
-/// An identity or the node: who can sign as it, and who can do so next.
+/// An identity or the node: its chain, its signing key, and the key after it.
 #[derive(Clone)]
 pub(super) struct Holder {
     pub(super) oid: Oid,
@@ -45,7 +47,7 @@ pub(super) struct Holder {
 pub(super) struct Secrets {
     pub(super) onion: OnionKey,
     pub(super) node: Holder,
-    /// In the order in which they were made.
+    /// In the order of their creation.
     pub(super) identities: Vec<Holder>,
 }
 
@@ -57,29 +59,31 @@ impl Holder {
             oid: chain.oid(),
             chain,
             current,
-            next: Next::Here(next),
+            next: Next::Present(next),
         }
     }
 
-    /// Number of the current key.
+    /// Returns the number of the current key.
     pub(super) fn key_id(&self) -> u32 {
         self.chain.events.len() as u32
     }
 
-    /// Whether this is the key that the chain commits to.
+    /// Returns whether the chain commits to this key.
     pub(super) fn is_next(&self, key: &SecretKey) -> bool {
         commitment(&key.public()) == committed(&self.chain)
     }
 
-    /// The same holder after `revealed`, which must be its next key, became the current one and another was committed to,
-    /// which is here. At most `events_max` rotations.
+    /// Returns the holder after a rotation to `revealed`, which must be its next key.
+    ///
+    /// # Errors
+    /// [`VaultError::ChainFull`] if the chain already has `events_max` events.
     pub(super) fn rotated(
         &self,
         revealed: &SecretKey,
         events_max: usize,
         rng: &mut dyn CryptoRng,
     ) -> Result<Self, VaultError> {
-        // A vault with a longer chain would not be read again.
+        // A vault with a longer chain could not be opened again.
         let events_max = events_max.min(EVENTS_MAX);
         if self.chain.events.len() >= events_max {
             return Err(VaultError::ChainFull(events_max));
@@ -90,17 +94,17 @@ impl Holder {
             oid: self.oid,
             chain,
             current: revealed.clone(),
-            next: Next::Here(next),
+            next: Next::Present(next),
         })
     }
 
-    /// Puts keys to a chain, if they are the chain's.
+    /// Combines a chain and its keys. Fails if the keys do not match the chain.
     fn restore(chain: KeyChain, current: SecretKey, next: Next) -> Result<Self, VaultError> {
         let verified = chain
             .verify(EVENTS_MAX)
             .map_err(|_| VaultError::Inconsistent)?;
         let is_committed = match &next {
-            Next::Here(next) => committed(&chain) == commitment(&next.public()),
+            Next::Present(next) => committed(&chain) == commitment(&next.public()),
             Next::Offline => true,
         };
         if verified.current() != current.public() || !is_committed {
@@ -115,15 +119,15 @@ impl Holder {
     }
 
     fn keys(&self) -> impl Iterator<Item = &SecretKey> {
-        std::iter::once(&self.current).chain(self.next.here())
+        std::iter::once(&self.current).chain(self.next.present())
     }
 }
 
 impl Next {
-    /// The key, if it is in this vault.
-    pub(super) fn here(&self) -> Option<&SecretKey> {
+    /// Returns the key if it is in this vault.
+    pub(super) fn present(&self) -> Option<&SecretKey> {
         match self {
-            Self::Here(key) => Some(key),
+            Self::Present(key) => Some(key),
             Self::Offline => None,
         }
     }
@@ -137,7 +141,7 @@ fn committed(chain: &KeyChain) -> Digest {
 }
 
 impl Secrets {
-    /// A new node: its key and the next one, its onion's key, no identity.
+    /// Creates the secrets of a node without identities.
     pub(super) fn generate(rng: &mut dyn CryptoRng) -> Self {
         Self {
             onion: OnionKey::generate(rng),
@@ -146,12 +150,12 @@ impl Secrets {
         }
     }
 
-    /// The node first, then the identities.
+    /// Returns the node and then the identities.
     pub(super) fn holders(&self) -> impl Iterator<Item = &Holder> {
         std::iter::once(&self.node).chain(&self.identities)
     }
 
-    /// Why the memory of some key is not locked, if it is not.
+    /// Returns why the memory of some key is not locked, or `None` if all of it is.
     pub(super) fn lock_fault(&self) -> Option<&str> {
         let mut faults = self
             .holders()
@@ -162,10 +166,10 @@ impl Secrets {
             .or_else(|| faults.find_map(|fault| fault))
     }
 
-    /// The plaintext to seal. Written once into a buffer that is large enough.
+    /// Returns the plaintext to seal, written into a buffer that does not grow.
     pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
         fn record(holder: &Holder) -> (bool, &KeyChain) {
-            (holder.next.here().is_some(), &holder.chain)
+            (holder.next.present().is_some(), &holder.chain)
         }
         let identities: Vec<_> = self.identities.iter().map(record).collect();
         let records = codec::encode(&(record(&self.node), identities));
@@ -182,7 +186,10 @@ impl Secrets {
         plain
     }
 
-    /// Reads a plaintext that the cipher authenticated. It was written by this program, so any fault is ours.
+    /// Decodes a plaintext that the cipher authenticated.
+    ///
+    /// # Errors
+    /// [`VaultError::Inconsistent`]: this program wrote it, so any fault is this program's.
     pub(super) fn decode(plain: &[u8]) -> Result<Self, VaultError> {
         let fault = || VaultError::Inconsistent;
         let (onion, rest) = plain.split_first_chunk::<ONION_BYTES>().ok_or_else(fault)?;
@@ -195,18 +202,18 @@ impl Secrets {
             rest = after;
         }
         let limits = Limits {
-            bytes_max: super::format::FILE_BYTES_MAX,
+            bytes_max: FILE_BYTES_MAX,
             depth_max: 8,
-            items_max: super::format::FILE_BYTES_MAX,
+            items_max: FILE_BYTES_MAX,
         };
         type Record = (bool, KeyChain);
         let (node, identities): (Record, Vec<Record>) =
             codec::decode(rest, &limits).map_err(|_| fault())?;
         let mut seeds = seeds.into_iter();
-        let mut holder = |(is_here, chain): Record| {
+        let mut holder = |(is_present, chain): Record| {
             let current = seeds.next().ok_or_else(fault)?;
-            let next = match is_here {
-                true => Next::Here(seeds.next().ok_or_else(fault)?),
+            let next = match is_present {
+                true => Next::Present(seeds.next().ok_or_else(fault)?),
                 false => Next::Offline,
             };
             Holder::restore(chain, current, next)
@@ -237,7 +244,7 @@ mod tests {
         let mut secrets = Secrets::generate(&mut rng);
         secrets.identities.push(Holder::generate(&mut rng));
         let bob = Holder::generate(&mut rng);
-        let next = bob.next.here().unwrap();
+        let next = bob.next.present().unwrap();
         secrets
             .identities
             .push(bob.rotated(next, 1, &mut rng).unwrap());
@@ -249,23 +256,25 @@ mod tests {
     }
 
     #[test]
-    fn secrets_come_back_as_they_were_without_growing_a_buffer() {
+    fn secrets_round_trip_without_growing_a_buffer() {
         let plain = secrets().encode();
         assert_eq!(plain.len(), plain.capacity());
         let back = Secrets::decode(&plain).unwrap();
         assert_eq!(*back.encode(), *plain);
         assert_eq!(back.identities[1].key_id(), 1);
         assert_eq!(back.identities[1].oid, secrets().identities[1].oid);
-        let is_here = |holder: &Holder| holder.next.here().is_some();
+        let is_present = |holder: &Holder| holder.next.present().is_some();
         assert!(
-            is_here(&back.node) && is_here(&back.identities[1]) && !is_here(&back.identities[2])
+            is_present(&back.node)
+                && is_present(&back.identities[1])
+                && !is_present(&back.identities[2])
         );
     }
 
     #[test]
-    fn keys_that_do_not_fit_their_chains_are_refused() {
+    fn decode_refuses_keys_that_do_not_match_their_chains() {
         let mut swapped = secrets();
-        swapped.identities[0].current = swapped.identities[0].next.here().unwrap().clone();
+        swapped.identities[0].current = swapped.identities[0].next.present().unwrap().clone();
         assert!(matches!(
             Secrets::decode(&swapped.encode()),
             Err(VaultError::Inconsistent)

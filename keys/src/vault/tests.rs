@@ -1,13 +1,20 @@
 //! The key manager over real files, with the cheapest cost that Argon2id has.
 
-use super::*;
+use super::error::{UnknownIdentity, VaultError};
+use super::format::FILE_BYTES_MAX;
+use super::manager::KeyManager;
+use crate::ids::Oid;
+use crate::kdf::{KdfCost, KdfError};
+use crate::locked::MemoryLock;
 use crate::onion_key::OnionKey;
+use crate::passphrase::Passphrase;
 use crate::private_file::FileError;
-use crate::signing::BadSignature;
+use crate::signing::{BadSignature, Context};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 pub(super) fn rng(seed: u64) -> ChaCha20Rng {
     ChaCha20Rng::seed_from_u64(seed)
@@ -25,7 +32,7 @@ pub(super) fn vault() -> (tempfile::TempDir, PathBuf, KeyManager) {
 }
 
 #[test]
-fn what_was_made_is_there_after_opening() {
+fn open_restores_everything_that_was_saved() {
     let (_dir, path, keys) = vault();
     let alice = keys.add_identity(&mut rng(2)).unwrap();
     let bob = keys.add_identity(&mut rng(3)).unwrap();
@@ -50,7 +57,7 @@ fn what_was_made_is_there_after_opening() {
 }
 
 #[test]
-fn each_fault_has_its_own_error() {
+fn open_and_create_report_each_fault_by_its_own_error() {
     let (_dir, path, _keys) = vault();
     let open = || KeyManager::open(&path, &word("right")).unwrap_err();
     assert!(matches!(
@@ -59,7 +66,7 @@ fn each_fault_has_its_own_error() {
     ));
     assert!(matches!(
         KeyManager::open(&path, &word("")),
-        Err(VaultError::EmptyPassphrase)
+        Err(VaultError::Kdf(KdfError::EmptyPassphrase))
     ));
     assert!(matches!(
         KeyManager::create(&path, &word("right"), KdfCost::TEST, &mut rng(1)),
@@ -99,7 +106,7 @@ fn each_fault_has_its_own_error() {
 }
 
 #[test]
-fn signs_as_node_as_onion_and_as_identity() {
+fn key_manager_signs_as_node_onion_and_identity() {
     let keys = KeyManager::generate(&mut rng(1));
     let alice = keys.add_identity(&mut rng(2)).unwrap();
     let node = keys.node_chain().verify(0).unwrap();
@@ -135,12 +142,12 @@ fn signs_as_node_as_onion_and_as_identity() {
         .unwrap();
     assert_eq!((home.node(), home.counter()), (keys.peer_id(), 7));
 
-    let stranger = Oid::from_bytes([9; 16]);
+    let unknown = Oid::from_bytes([9; 16]);
     assert_eq!(
-        keys.sign_object(stranger, vec![]),
-        Err(UnknownIdentity(stranger))
+        keys.sign_object(unknown, vec![]),
+        Err(UnknownIdentity(unknown))
     );
-    // The node is not an identity: it has no home.
+    // The node is not an identity, so it has no home record.
     assert_eq!(
         keys.home_record(keys.server_oid(), 1),
         Err(UnknownIdentity(keys.server_oid()))
@@ -148,7 +155,7 @@ fn signs_as_node_as_onion_and_as_identity() {
 }
 
 #[test]
-fn a_rotation_keeps_the_name_and_changes_the_key() {
+fn rotation_keeps_the_oid_and_changes_the_key() {
     let (_dir, path, keys) = vault();
     let alice = keys.add_identity(&mut rng(2)).unwrap();
     let (peer, server) = (keys.peer_id(), keys.server_oid());
@@ -175,7 +182,7 @@ fn a_rotation_keeps_the_name_and_changes_the_key() {
 }
 
 #[test]
-fn an_identity_that_could_not_be_saved_is_not_there() {
+fn failed_save_adds_no_identity_and_no_event() {
     let (dir, path, keys) = vault();
     let blocked = dir.path().join("vault.new");
     fs::create_dir(&blocked).unwrap();
@@ -194,7 +201,7 @@ fn an_identity_that_could_not_be_saved_is_not_there() {
 }
 
 #[test]
-fn two_processes_do_not_overwrite_each_others_keys() {
+fn save_refuses_to_overwrite_the_keys_of_another_process() {
     let (_dir, path, keys) = vault();
     let other = KeyManager::open(&path, &word("right")).unwrap();
     let alice = other.add_identity(&mut rng(2)).unwrap();
@@ -211,7 +218,7 @@ fn two_processes_do_not_overwrite_each_others_keys() {
 }
 
 #[test]
-fn a_changed_passphrase_opens_and_the_old_one_does_not() {
+fn changed_passphrase_opens_and_the_old_one_does_not() {
     let (_dir, path, keys) = vault();
     let cost = KdfCost {
         passes: 2,
@@ -233,7 +240,7 @@ fn a_changed_passphrase_opens_and_the_old_one_does_not() {
 }
 
 #[test]
-fn no_nonce_is_used_twice_and_no_secret_is_in_the_file_or_in_debug() {
+fn save_uses_a_new_nonce_and_exposes_no_secret_in_file_or_debug_output() {
     let (_dir, path, keys) = vault();
     let first = fs::read(&path).unwrap();
     keys.add_identity(&mut rng(2)).unwrap();
@@ -254,7 +261,7 @@ fn no_nonce_is_used_twice_and_no_secret_is_in_the_file_or_in_debug() {
 }
 
 #[test]
-fn memory_is_told_to_be_locked_or_why_not() {
+fn memory_reports_locked_or_the_reason() {
     let (_dir, _path, keys) = vault();
     match keys.memory() {
         MemoryLock::Locked => {}
@@ -264,7 +271,7 @@ fn memory_is_told_to_be_locked_or_why_not() {
 }
 
 #[test]
-fn an_onion_key_moves_in_and_out() {
+fn exported_onion_key_can_be_imported_again() {
     let (dir, path, keys) = vault();
     let folder = dir.path().join("service");
     let (old, ticket) = (keys.onion(), keys.ticket_key());
