@@ -344,7 +344,7 @@ async fn a_ban_ends_the_session_and_outlives_a_restart_and_a_new_key() {
     refused(dial(&bob, &alice).await, RefusalCode::Banned);
     let server = server_oid(&bob);
     bob.keys
-        .rotate(server, 32, &mut ChaCha20Rng::seed_from_u64(77))
+        .rotate(server, &mut ChaCha20Rng::seed_from_u64(77))
         .unwrap();
     assert_eq!(bob.keys.node_chain().events.len(), 1);
     refused(dial(&bob, &alice).await, RefusalCode::Banned);
@@ -354,7 +354,7 @@ async fn a_ban_ends_the_session_and_outlives_a_restart_and_a_new_key() {
 }
 
 fn server_oid(node: &LiveNode) -> Oid {
-    node.keys.node_chain().verify(32).unwrap().oid()
+    node.keys.node_chain().verify().unwrap().oid()
 }
 
 #[tokio::test]

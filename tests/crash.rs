@@ -479,7 +479,7 @@ fn with_much_to_sign() -> (Place, usize) {
         Ok::<_, SaveError>(())
     })
     .unwrap();
-    keys.rotate(identity, 32, &mut ChaCha20Rng::from_seed([3; 32]))
+    keys.rotate(identity, &mut ChaCha20Rng::from_seed([3; 32]))
         .unwrap();
     (place, cards)
 }

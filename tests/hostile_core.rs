@@ -49,7 +49,7 @@ fn an_owner_that_arrives_between_checking_and_applying_is_not_waited_for_in_vain
     let carol = newcomer(&alice, "Carol");
     send_as(&alice, carol, bob.identity, "Hi");
     let bytes = package_bytes(alice.answer(&bob.request(&alice, "messages")));
-    let key = alice.keys.node_chain().verify(32).unwrap().current();
+    let key = alice.keys.node_chain().verify().unwrap().current();
     let sender = (&alice.peer_id(), &key);
     let mut package =
         VerifiedPackage::verify(&bytes, &PackageLimits::default(), sender, &bob.peer_id()).unwrap();
@@ -78,7 +78,7 @@ fn what_is_signed_with_a_key_that_is_not_known_yet_waits_for_it() {
     let id = alice.identity;
     alice
         .keys
-        .rotate(id, 32, &mut ChaCha20Rng::from_seed([2; 32]))
+        .rotate(id, &mut ChaCha20Rng::from_seed([2; 32]))
         .unwrap();
     alice
         .write(move |core, now| {
@@ -109,7 +109,7 @@ fn a_stolen_old_node_key_does_not_come_back() {
     forked.rotate(&secret(9), &secret(8).public());
     let oid = first.oid();
     let save = |chain: &KeyChain| {
-        let (chain, verified) = (chain.clone(), chain.verify(32).unwrap());
+        let (chain, verified) = (chain.clone(), chain.verify().unwrap());
         alice.write(move |core, now| {
             core.write(now, |graph| {
                 graph.save_server(&chain, &verified).map(|_| ())

@@ -163,7 +163,7 @@ async fn section_1_handshake_between_nodes() {
     // Step 4: A verifies, and stores B as a peer in the graph: a server identity with its public key.
     let (server, key) = (
         b.keys.server_oid(),
-        b.keys.node_chain().verify(0).unwrap().current(),
+        b.keys.node_chain().verify().unwrap().current(),
     );
     let (parent, attr, known) = a
         .read(move |view| {

@@ -58,7 +58,7 @@ struct Example {
 
 fn example() -> Example {
     let (alice, node) = (chain(0x0a), chain(0x01));
-    let verified = alice.verify(0).unwrap();
+    let verified = alice.verify().unwrap();
     let home = HomeRecord::sign(alice.oid(), (0, &secret(0x0a)), node, &secret(0x01), 1);
     let identity = |owner, oid, app: &str, type_number, attrs| Object {
         app: app.into(),

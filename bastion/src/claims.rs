@@ -154,12 +154,8 @@ impl Claims {
         context: Context,
         signed: &[&[u8]],
         signature: &Signature,
-        config: &GateConfig,
     ) -> Result<PeerClaims, HandshakeError> {
-        let chain = self
-            .node
-            .verify(config.key_events_max)
-            .map_err(Misbehaviour::KeyChain)?;
+        let chain = self.node.verify().map_err(Misbehaviour::KeyChain)?;
         chain
             .current()
             .verify(context, signed, signature)

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec;
 use crate::ids::{Digest, Oid, PeerId, PublicKey, Signature};
+use crate::protocol::KEY_EVENTS_MAX;
 use crate::signing::{BadSignature, Context, SecretKey, signing_input};
 
 /// The beginning of an identity or a node.
@@ -53,9 +54,9 @@ pub struct VerifiedChain {
 /// Why a chain proves nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ChainError {
-    /// More events than the limit allows.
-    #[error("the key chain has more than {0} events")]
-    TooLong(usize),
+    /// More than [`KEY_EVENTS_MAX`] events.
+    #[error("the key chain has more than {KEY_EVENTS_MAX} events")]
+    TooLong,
     /// An event reveals another key than the one committed to.
     #[error("key event {0} reveals a key that was not committed to")]
     NotCommitted(usize),
@@ -131,9 +132,9 @@ impl KeyChain {
     }
 
     /// Checks the whole chain, cheapest first: length, then each commitment and signature.
-    pub fn verify(&self, events_max: usize) -> Result<VerifiedChain, ChainError> {
-        if self.events.len() > events_max {
-            return Err(ChainError::TooLong(events_max));
+    pub fn verify(&self) -> Result<VerifiedChain, ChainError> {
+        if self.events.len() > KEY_EVENTS_MAX {
+            return Err(ChainError::TooLong);
         }
         let oid = self.oid();
         let mut keys = vec![self.genesis.first];
@@ -203,21 +204,32 @@ mod tests {
         let oid = chain.oid();
         chain.rotate(&secret(2), &secret(3).public());
         chain.rotate(&secret(3), &secret(4).public());
-        let verified = chain.verify(2).unwrap();
+        let verified = chain.verify().unwrap();
         assert_eq!(
             (verified.oid(), verified.current(), verified.key_id()),
             (oid, secret(3).public(), 2)
         );
         assert_eq!(verified.peer_id().as_bytes(), secret(1).public().as_bytes());
         assert_eq!(verified.key(1), Some(secret(2).public()));
-        assert_eq!(chain.verify(1), Err(ChainError::TooLong(1)));
+    }
+
+    #[test]
+    fn verify_refuses_a_chain_with_more_events_than_the_protocol_allows() {
+        let mut chain = chain();
+        for number in 0..KEY_EVENTS_MAX as u8 {
+            chain.rotate(&secret(number + 2), &secret(number + 3).public());
+        }
+        assert!(chain.verify().is_ok());
+        let number = KEY_EVENTS_MAX as u8;
+        chain.rotate(&secret(number + 2), &secret(number + 3).public());
+        assert_eq!(chain.verify(), Err(ChainError::TooLong));
     }
 
     #[test]
     fn the_thief_of_a_current_key_cannot_rotate() {
         let mut chain = chain();
         chain.rotate(&secret(1), &secret(9).public());
-        assert_eq!(chain.verify(8), Err(ChainError::NotCommitted(1)));
+        assert_eq!(chain.verify(), Err(ChainError::NotCommitted(1)));
     }
 
     #[test]
@@ -225,7 +237,7 @@ mod tests {
         let mut chain = chain();
         chain.rotate(&secret(2), &secret(3).public());
         chain.events[0].next = commitment(&secret(9).public());
-        assert_eq!(chain.verify(8), Err(ChainError::BadSignature(1)));
+        assert_eq!(chain.verify(), Err(ChainError::BadSignature(1)));
     }
 
     #[test]
@@ -234,7 +246,7 @@ mod tests {
         known.rotate(&secret(2), &secret(3).public());
         branch.rotate(&secret(2), &secret(9).public());
         branch.rotate(&secret(9), &secret(8).public());
-        assert!(branch.verify(8).is_ok() && branch.continues(&chain()));
+        assert!(branch.verify().is_ok() && branch.continues(&chain()));
         assert!(!branch.continues(&known) && !chain().continues(&known));
         let mut later = known.clone();
         later.rotate(&secret(3), &secret(4).public());

@@ -88,11 +88,7 @@ impl HomeRecord {
     }
 
     /// Checks the record against the identity's verified chain, whose current key must have signed it.
-    pub fn verify(
-        &self,
-        identity: &VerifiedChain,
-        events_max: usize,
-    ) -> Result<VerifiedHome, HomeError> {
+    pub fn verify(&self, identity: &VerifiedChain) -> Result<VerifiedHome, HomeError> {
         if self.identity != identity.oid() {
             return Err(HomeError::OtherIdentity);
         }
@@ -103,7 +99,7 @@ impl HomeRecord {
         if self.identity_key != identity.key_id() {
             return Err(HomeError::OldKey);
         }
-        let node = self.node.verify(events_max).map_err(HomeError::Node)?;
+        let node = self.node.verify().map_err(HomeError::Node)?;
         let statement = statement(&self.identity, &node.peer_id(), self.counter);
         key.verify(
             Context::HomeIdentity,
@@ -159,9 +155,9 @@ mod tests {
     fn both_signatures_are_needed() {
         let (alice, alice_chain) = chain(1);
         let (node, node_chain) = chain(2);
-        let verified = alice_chain.verify(0).unwrap();
+        let verified = alice_chain.verify().unwrap();
         let record = HomeRecord::sign(verified.oid(), (0, &alice), node_chain.clone(), &node, 1);
-        let home = record.verify(&verified, 0).unwrap();
+        let home = record.verify(&verified).unwrap();
         assert_eq!(
             (home.identity(), home.node(), home.counter()),
             (verified.oid(), node.peer_id(), 1)
@@ -169,12 +165,12 @@ mod tests {
 
         let forged = HomeRecord::sign(verified.oid(), (0, &node), node_chain.clone(), &node, 1);
         assert_eq!(
-            forged.verify(&verified, 0),
+            forged.verify(&verified),
             Err(HomeError::BadSignature("identity"))
         );
         let forged = HomeRecord::sign(verified.oid(), (0, &alice), node_chain, &alice, 1);
         assert_eq!(
-            forged.verify(&verified, 0),
+            forged.verify(&verified),
             Err(HomeError::BadSignature("node"))
         );
         let raised = HomeRecord {
@@ -182,7 +178,7 @@ mod tests {
             ..record
         };
         assert_eq!(
-            raised.verify(&verified, 0),
+            raised.verify(&verified),
             Err(HomeError::BadSignature("identity"))
         );
     }
@@ -193,29 +189,23 @@ mod tests {
         let (node, node_chain) = chain(2);
         let (oid, next) = (chain_.oid(), SecretKey::from_seed(&[101; 32]));
         chain_.rotate(&next, &SecretKey::from_seed(&[77; 32]).public());
-        let verified = chain_.verify(1).unwrap();
+        let verified = chain_.verify().unwrap();
         let record = |number, key: &SecretKey| {
             HomeRecord::sign(oid, (number, key), node_chain.clone(), &node, 1)
         };
+        assert_eq!(record(0, &alice).verify(&verified), Err(HomeError::OldKey));
+        assert_eq!(record(0, &next).verify(&verified), Err(HomeError::OldKey));
         assert_eq!(
-            record(0, &alice).verify(&verified, 0),
-            Err(HomeError::OldKey)
-        );
-        assert_eq!(
-            record(0, &next).verify(&verified, 0),
-            Err(HomeError::OldKey)
-        );
-        assert_eq!(
-            record(2, &next).verify(&verified, 0),
+            record(2, &next).verify(&verified),
             Err(HomeError::UnknownKey)
         );
         assert_eq!(
-            record(1, &alice).verify(&verified, 0),
+            record(1, &alice).verify(&verified),
             Err(HomeError::BadSignature("identity"))
         );
         assert_eq!(
             record(1, &next)
-                .verify(&verified, 0)
+                .verify(&verified)
                 .map(|home| home.identity()),
             Ok(oid)
         );

@@ -236,14 +236,13 @@ fn rotate(whose: &str, opening: &Opening, recovery_file: Option<&Path>) -> Resul
     let opened = opening.to_write(instead)?;
     node::check_may_rotate(&DataDir::of(&opened.config)).map_err(|error| Failure::of(&error))?;
     let holder = find(&opened.keys, whose)?;
-    let events_max = opened.config.limits.key_events_max;
     match recovery_file {
-        None => opened.keys.rotate(holder.oid, events_max, &mut rand::rng()),
+        None => opened.keys.rotate(holder.oid, &mut rand::rng()),
         Some(path) => {
             let recovery = RecoveryKey::from_file(path).map_err(|error| Failure::of(&error))?;
             opened
                 .keys
-                .rotate_with(holder.oid, &recovery, events_max, &mut rand::rng())
+                .rotate_with(holder.oid, &recovery, &mut rand::rng())
         }
     }
     .map_err(|error| Failure::of(&error))?;

@@ -81,9 +81,8 @@ impl GraphManager<'_> {
             .keys()
             .identity_chain(identity)
             .ok_or(UnknownIdentity(identity))?;
-        let max = self.limits().key_events_max;
         let verified = chain
-            .verify(max)
+            .verify()
             .map_err(|_| StoreError::Inconsistent("a key chain of our own"))?;
         let home = self
             .keys()

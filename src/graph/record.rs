@@ -55,7 +55,7 @@ impl IdentityRecord {
         let limits = record_limits(key_events_max);
         let chain: KeyChain = codec::decode(bytes(identities::CHAIN, "key chain")?, &limits)
             .map_err(|_| RecordFault::Unreadable("key chain"))?;
-        let chain = chain.verify(key_events_max)?;
+        let chain = chain.verify()?;
         if (chain.oid(), chain.oid()) != (object.oid, object.owner) {
             return Err(RecordFault::OtherOid);
         }
@@ -64,7 +64,7 @@ impl IdentityRecord {
         }
         let home: HomeRecord = codec::decode(bytes(identities::HOME, "home record")?, &limits)
             .map_err(|_| RecordFault::Unreadable("home record"))?;
-        let home = home.verify(&chain, key_events_max)?;
+        let home = home.verify(&chain)?;
         if home.counter() > i64::MAX as u64 {
             return Err(RecordFault::Unreadable("home record's counter"));
         }

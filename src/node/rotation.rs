@@ -100,10 +100,9 @@ impl VaultOperations {
             KeyOwner::Node => self.keys.server_oid(),
             KeyOwner::Identity(identity) => identity,
         };
-        let limits = &self.peers.engine().ground().limits;
-        let (keys, max) = (self.keys.clone(), limits.graph.key_events_max);
+        let keys = self.keys.clone();
         let key_id = in_vault(move || {
-            keys.rotate(holder, max, &mut rand::rng())?;
+            keys.rotate(holder, &mut rand::rng())?;
             Ok(keys.key_id(holder)?)
         });
         let key_id = key_id.await?;
@@ -181,7 +180,7 @@ fn vault_error(error: &VaultError) -> ControlError {
             ControlError::UnknownIdentity(error.to_string())
         }
         VaultError::NextKeyOffline => ControlError::NextKeyOffline,
-        VaultError::ChainFull(_) => ControlError::ChainFull(error.to_string()),
+        VaultError::ChainFull => ControlError::ChainFull(error.to_string()),
         error => {
             let cause = error_chain(error);
             ControlError::Internal(format!("the vault was not written: {cause}"))

@@ -161,7 +161,7 @@ impl StateEngine {
     fn note_own_server(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let chain = self.ground.keys.node_chain();
         let verified = chain
-            .verify(self.ground.limits.graph.key_events_max)
+            .verify()
             .map_err(|_| StoreError::Inconsistent("the node's own key chain"))?;
         self.write(now, |graph| {
             graph.save_server(&chain, &verified).map(|_| ())

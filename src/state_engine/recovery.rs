@@ -227,7 +227,7 @@ impl StateEngine {
             return Ok(OwnEpoch::Known);
         }
         let chain = self.ground.keys.node_chain();
-        let chain = chain.verify(self.ground.limits.graph.key_events_max);
+        let chain = chain.verify();
         let chain = chain.map_err(|_| EpochFault::BadSignature)?;
         let key = chain.key(heard.key_id).ok_or(EpochFault::BadSignature)?;
         if !is_signed(heard, &key) {

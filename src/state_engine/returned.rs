@@ -162,9 +162,7 @@ impl StateEngine {
         self.catch_up(&decoded)?;
         let chain = self.ground.keys.identity_chain(owner);
         let chain = chain.ok_or(Fault::Denied(Denied::OwnerNotHere))?;
-        let chain = chain
-            .verify(limits.key_events_max)
-            .map_err(|_| Fault::OldKey)?;
+        let chain = chain.verify().map_err(|_| Fault::OldKey)?;
         let key = chain.key(key_id).ok_or(Fault::OldKey)?;
         let mut known = KnownKeys::default();
         known.insert(owner, key_id, key);
@@ -176,11 +174,8 @@ impl StateEngine {
         let Some(chain) = decoded.own_chain(self.ground.limits.graph.key_events_max) else {
             return Ok(());
         };
-        let (keys, max) = (
-            self.ground.keys.clone(),
-            self.ground.limits.graph.key_events_max,
-        );
-        match keys.catch_up(decoded.oid(), &chain, max, &mut *self.rng) {
+        let keys = self.ground.keys.clone();
+        match keys.catch_up(decoded.oid(), &chain, &mut *self.rng) {
             Ok(CaughtUp::Same) => Ok(()),
             Ok(CaughtUp::Adopted) => {
                 let why = "its key was rotated after the backup: the vault had that key, the one after it is lost";

@@ -42,7 +42,7 @@ fn granted(seed: u8) -> Granted {
         keys::SecretKey::from_seed(&[seed ^ 0xff; 32]),
     );
     let chain = keys::KeyChain::new(keys::Genesis::new(first.public(), &next.public()));
-    AclManager::check_self_certified(&chain.verify(0).unwrap())
+    AclManager::check_self_certified(&chain.verify().unwrap())
 }
 
 fn parent(granted: &Granted, id: i64, change_seq: u64) -> ParentRow {

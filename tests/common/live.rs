@@ -345,9 +345,8 @@ impl LiveNode {
 
     /// Rotates a key of the node or of its person, as the node does when it is asked to.
     pub async fn rotate(&self, holder: Oid) -> Result<u32, VaultError> {
-        let max = self.engine.ground().limits.graph.key_events_max;
         self.keys
-            .rotate(holder, max, &mut ChaCha20Rng::seed_from_u64(5000))?;
+            .rotate(holder, &mut ChaCha20Rng::seed_from_u64(5000))?;
         let is_node = holder == self.keys.server_oid();
         if is_node {
             self.write(|core, now| Ok(core.settle_node(now)?))

@@ -63,7 +63,7 @@ impl TestNode {
     /// Stores the other as a peer with these domains in the intersection.
     pub fn note_peer(&self, other: &TestNode, domains: &[String]) {
         let chain = other.keys.node_chain();
-        let verified = chain.verify(32).unwrap();
+        let verified = chain.verify().unwrap();
         let row = PeerRow {
             peer_id: other.peer_id(),
             server_oid: other.keys.server_oid(),
@@ -148,7 +148,7 @@ impl TestNode {
 
     /// Verifies and applies a package of the other, as a session does.
     pub fn take(&self, from: &TestNode, bytes: &[u8]) -> Result<AppliedPackage, NotTaken> {
-        let key = from.keys.node_chain().verify(32).unwrap().current();
+        let key = from.keys.node_chain().verify().unwrap().current();
         let limits = &self.limits().package;
         let mut package =
             VerifiedPackage::verify(bytes, limits, (&from.peer_id(), &key), &self.peer_id())

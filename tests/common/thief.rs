@@ -95,7 +95,7 @@ pub async fn force(
         from_seq: if last_seq == 0 { 0 } else { last_seq + 1 },
         recipient: to.peer_id(),
     };
-    let key = from.keys.node_chain().verify(32).unwrap().current();
+    let key = from.keys.node_chain().verify().unwrap().current();
     let bytes = package.sign(&from.keys);
     let limits = PackageLimits::PROTOCOL;
     let mut package =

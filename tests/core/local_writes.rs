@@ -501,7 +501,7 @@ proptest! {
         alice.change("garden", 1, edited.oid, Some(Attrs::from([(2, vec![Value::from(1)])]))).unwrap();
         bob.pull_everything(&alice);
         prop_assert_eq!(bob.rejects(), Vec::<String>::new());
-        let key = alice.keys.identity_chain(alice.identity).unwrap().verify(0).unwrap().current();
+        let key = alice.keys.identity_chain(alice.identity).unwrap().verify().unwrap().current();
         for saved in made {
             let (object, signed) = alice.object("garden", saved.oid).unwrap();
             prop_assert_eq!(signed.bytes(), object.to_bytes());

@@ -459,7 +459,7 @@ fn packages_from_somebody_who_was_never_admitted_are_not_applied() {
         alice.take(&carol, &package.sign(&carol.keys)),
         Err(NotTaken::Fault(PackageFault::Domain))
     ));
-    let key = carol.keys.node_chain().verify(0).unwrap().current();
+    let key = carol.keys.node_chain().verify().unwrap().current();
     let limits = PackageLimits::default();
     let verified = postern::state_engine::VerifiedPackage::verify(
         &package.sign(&carol.keys),

@@ -40,7 +40,7 @@ fn after_a_rotation_nothing_is_taken_under_the_old_key() {
     scene
         .mallory
         .keys
-        .rotate(scene.mallory.identity, 32, &mut rng)
+        .rotate(scene.mallory.identity, &mut rng)
         .unwrap();
     let id = scene.mallory.identity;
     scene

@@ -26,7 +26,7 @@ fn stolen(name: &str) -> (SecretKey, SecretKey) {
 
 fn rotate(node: &TestNode, holder: keys::Oid) {
     let mut rng = ChaCha20Rng::from_seed([2; 32]);
-    node.keys.rotate(holder, 32, &mut rng).unwrap();
+    node.keys.rotate(holder, &mut rng).unwrap();
     node.write(|core, now| core.settle_node(now).and_then(|()| core.settle_keys(now)))
         .unwrap();
 }

@@ -231,7 +231,7 @@ impl AwaitWelcome {
         }
         let listed = codec::encode(&domains);
         let signed: [&[u8]; 4] = [self.transcript.as_bytes(), &bytes, &listed, ticket_bytes];
-        let claims = claims.verify(Context::Welcome, &signed, &signature, config)?;
+        let claims = claims.verify(Context::Welcome, &signed, &signature)?;
         if domains != intersection(&self.sync_domains, &claims.sync_domains) {
             return Err(Misbehaviour::DomainsDiffer.into());
         }

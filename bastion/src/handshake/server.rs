@@ -304,7 +304,7 @@ impl Taken {
         let onion = here.keys.onion();
         let signature = &solution.signature;
         let claims = solution_parts(&solution, &onion, |signed| {
-            claims.verify(Context::Solution, signed, signature, &here.config)
+            claims.verify(Context::Solution, signed, signature)
         })?;
         Ok(Verified {
             here,

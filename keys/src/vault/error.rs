@@ -4,6 +4,7 @@ use crate::file_header::HeaderFault;
 use crate::ids::Oid;
 use crate::kdf::KdfError;
 use crate::private_file::FileError;
+use crate::protocol::KEY_EVENTS_MAX;
 
 /// Why a vault was not opened, created or changed.
 #[derive(Debug, thiserror::Error)]
@@ -47,9 +48,9 @@ pub enum VaultError {
     /// The vault has the maximum number of identities, or would exceed its maximum length.
     #[error("the vault is full")]
     Full,
-    /// The key chain has this many events, the most that the protocol allows.
-    #[error("the key chain has {0} rotations, the maximum that peers accept")]
-    ChainFull(usize),
+    /// The key chain has [`KEY_EVENTS_MAX`] events. Peers would refuse a longer chain.
+    #[error("the key chain has {KEY_EVENTS_MAX} rotations, the maximum that peers accept")]
+    ChainFull,
     /// The next key is not in the vault, because it was exported as a recovery key.
     #[error("the next key is not in this vault; rotate with its recovery file")]
     NextKeyOffline,

@@ -8,7 +8,7 @@ use rand::CryptoRng;
 
 use super::error::{UnknownIdentity, VaultError};
 use super::manager::{KeyManager, ManagerState};
-use super::secrets::{EVENTS_MAX, Holder, Next};
+use super::secrets::{Holder, Next};
 use crate::chain::KeyChain;
 use crate::ids::{Oid, PublicKey};
 use crate::recovery::RecoveryKey;
@@ -71,18 +71,14 @@ impl KeyManager {
     /// re-sign the holder's live objects and its home record.
     ///
     /// # Errors
-    /// [`VaultError::ChainFull`] if the chain already has `events_max` events, the most that peers
-    /// accept; [`VaultError::NextKeyOffline`] if the next key was exported.
-    pub fn rotate(
-        &self,
-        holder: Oid,
-        events_max: usize,
-        rng: &mut dyn CryptoRng,
-    ) -> Result<(), VaultError> {
+    /// [`VaultError::ChainFull`] if the chain already has
+    /// [`KEY_EVENTS_MAX`](crate::protocol::KEY_EVENTS_MAX) events;
+    /// [`VaultError::NextKeyOffline`] if the next key was exported.
+    pub fn rotate(&self, holder: Oid, rng: &mut dyn CryptoRng) -> Result<(), VaultError> {
         let mut state = self.write();
         let old = state.holder(holder)?;
         let next = old.next.present().ok_or(VaultError::NextKeyOffline)?;
-        let new = old.rotated(next, events_max, rng)?;
+        let new = old.rotated(next, rng)?;
         state.exchange(new, rng)
     }
 
@@ -96,13 +92,12 @@ impl KeyManager {
         &self,
         holder: Oid,
         recovery: &RecoveryKey,
-        events_max: usize,
         rng: &mut dyn CryptoRng,
     ) -> Result<(), VaultError> {
         let mut state = self.write();
         let old = state.holder(holder)?;
         old.check_recovery(recovery)?;
-        let new = old.rotated(recovery.secret(), events_max, rng)?;
+        let new = old.rotated(recovery.secret(), rng)?;
         state.exchange(new, rng)
     }
 
@@ -160,20 +155,17 @@ impl KeyManager {
     /// would refuse the fork.
     ///
     /// # Errors
-    /// [`VaultError::ForeignChain`] if `chain` has more than `events_max` events, is invalid, or
-    /// neither continues the vault's chain nor is a prefix of it.
+    /// [`VaultError::ForeignChain`] if `chain` is invalid, or neither continues the vault's chain nor
+    /// is a prefix of it.
     pub fn catch_up(
         &self,
         holder: Oid,
         chain: &KeyChain,
-        events_max: usize,
         rng: &mut dyn CryptoRng,
     ) -> Result<CaughtUp, VaultError> {
         let mut state = self.write();
         let old = state.holder(holder)?;
-        let verified = chain
-            .verify(events_max.min(EVENTS_MAX))
-            .map_err(|_| VaultError::ForeignChain)?;
+        let verified = chain.verify().map_err(|_| VaultError::ForeignChain)?;
         if old.chain.continues(chain) {
             return Ok(CaughtUp::Same);
         }

@@ -16,12 +16,11 @@ use crate::chain::{Genesis, KeyChain, commitment};
 use crate::codec::{self, Limits};
 use crate::ids::{Digest, Oid};
 use crate::onion_key::OnionKey;
+use crate::protocol::KEY_EVENTS_MAX;
 use crate::signing::SecretKey;
 
 /// Most identities of one node: enough for any household or club, and the file stays below its limit.
 pub(super) const IDENTITIES_MAX: usize = 1000;
-/// Most rotations of one key in a vault. Peers accept far fewer.
-pub(super) const EVENTS_MAX: usize = 1000;
 const ONION_BYTES: usize = 64;
 const SEED_BYTES: usize = 32;
 
@@ -76,17 +75,14 @@ impl Holder {
     /// Returns the holder after a rotation to `revealed`, which must be its next key.
     ///
     /// # Errors
-    /// [`VaultError::ChainFull`] if the chain already has `events_max` events.
+    /// [`VaultError::ChainFull`] if the chain already has [`KEY_EVENTS_MAX`] events.
     pub(super) fn rotated(
         &self,
         revealed: &SecretKey,
-        events_max: usize,
         rng: &mut dyn CryptoRng,
     ) -> Result<Self, VaultError> {
-        // A vault with a longer chain could not be opened again.
-        let events_max = events_max.min(EVENTS_MAX);
-        if self.chain.events.len() >= events_max {
-            return Err(VaultError::ChainFull(events_max));
+        if self.chain.events.len() >= KEY_EVENTS_MAX {
+            return Err(VaultError::ChainFull);
         }
         let (mut chain, next) = (self.chain.clone(), SecretKey::generate(rng));
         chain.rotate(revealed, &next.public());
@@ -100,9 +96,7 @@ impl Holder {
 
     /// Combines a chain and its keys. Fails if the keys do not match the chain.
     fn restore(chain: KeyChain, current: SecretKey, next: Next) -> Result<Self, VaultError> {
-        let verified = chain
-            .verify(EVENTS_MAX)
-            .map_err(|_| VaultError::Inconsistent)?;
+        let verified = chain.verify().map_err(|_| VaultError::Inconsistent)?;
         let is_committed = match &next {
             Next::Present(next) => committed(&chain) == commitment(&next.public()),
             Next::Offline => true,
@@ -247,7 +241,7 @@ mod tests {
         let next = bob.next.present().unwrap();
         secrets
             .identities
-            .push(bob.rotated(next, 1, &mut rng).unwrap());
+            .push(bob.rotated(next, &mut rng).unwrap());
         secrets.identities.push(Holder {
             next: Next::Offline,
             ..Holder::generate(&mut rng)

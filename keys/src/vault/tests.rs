@@ -109,7 +109,7 @@ fn open_and_create_report_each_fault_by_its_own_error() {
 fn key_manager_signs_as_node_onion_and_identity() {
     let keys = KeyManager::generate(&mut rng(1));
     let alice = keys.add_identity(&mut rng(2)).unwrap();
-    let node = keys.node_chain().verify(0).unwrap();
+    let node = keys.node_chain().verify().unwrap();
     let signature = keys.sign_as_node(Context::Welcome, &[b"x"]);
     assert_eq!(
         node.current().verify(Context::Welcome, &[b"x"], &signature),
@@ -130,16 +130,12 @@ fn key_manager_signs_as_node_onion_and_identity() {
         Ok(b"payload".to_vec())
     );
 
-    let chain = keys.identity_chain(alice).unwrap().verify(0).unwrap();
+    let chain = keys.identity_chain(alice).unwrap().verify().unwrap();
     let object = keys.sign_object(alice, vec![0x80]).unwrap();
     assert_eq!(object.verify(&chain.current()), Ok(()));
     let object = keys.sign_object(keys.server_oid(), vec![0x80]).unwrap();
     assert_eq!(object.verify(&node.current()), Ok(()));
-    let home = keys
-        .home_record(alice, 7)
-        .unwrap()
-        .verify(&chain, 0)
-        .unwrap();
+    let home = keys.home_record(alice, 7).unwrap().verify(&chain).unwrap();
     assert_eq!((home.node(), home.counter()), (keys.peer_id(), 7));
 
     let unknown = Oid::from_bytes([9; 16]);
@@ -159,13 +155,13 @@ fn rotation_keeps_the_oid_and_changes_the_key() {
     let (_dir, path, keys) = vault();
     let alice = keys.add_identity(&mut rng(2)).unwrap();
     let (peer, server) = (keys.peer_id(), keys.server_oid());
-    let before = keys.identity_chain(alice).unwrap().verify(0).unwrap();
-    keys.rotate(alice, 9, &mut rng(3)).unwrap();
-    keys.rotate(alice, 9, &mut rng(4)).unwrap();
-    keys.rotate(server, 9, &mut rng(5)).unwrap();
+    let before = keys.identity_chain(alice).unwrap().verify().unwrap();
+    keys.rotate(alice, &mut rng(3)).unwrap();
+    keys.rotate(alice, &mut rng(4)).unwrap();
+    keys.rotate(server, &mut rng(5)).unwrap();
     let keys = KeyManager::open(&path, &word("right")).unwrap();
     assert_eq!((keys.peer_id(), keys.server_oid()), (peer, server));
-    let after = keys.identity_chain(alice).unwrap().verify(2).unwrap();
+    let after = keys.identity_chain(alice).unwrap().verify().unwrap();
     assert_eq!((after.oid(), after.key_id()), (alice, 2));
     let object = keys.sign_object(alice, vec![0x80]).unwrap();
     assert_eq!(
@@ -173,11 +169,7 @@ fn rotation_keeps_the_oid_and_changes_the_key() {
         (2, Ok(()))
     );
     assert_eq!(object.verify(&before.current()), Err(BadSignature));
-    let home = keys
-        .home_record(alice, 1)
-        .unwrap()
-        .verify(&after, 2)
-        .unwrap();
+    let home = keys.home_record(alice, 1).unwrap().verify(&after).unwrap();
     assert_eq!(home.node(), peer);
 }
 
@@ -187,7 +179,7 @@ fn failed_save_adds_no_identity_and_no_event() {
     let blocked = dir.path().join("vault.new");
     fs::create_dir(&blocked).unwrap();
     assert!(keys.add_identity(&mut rng(2)).is_err());
-    assert!(keys.rotate(keys.server_oid(), 9, &mut rng(2)).is_err());
+    assert!(keys.rotate(keys.server_oid(), &mut rng(2)).is_err());
     assert_eq!(keys.identities(), []);
     assert_eq!(keys.node_chain().events, []);
     fs::remove_dir(blocked).unwrap();

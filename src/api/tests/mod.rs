@@ -285,7 +285,7 @@ fn core(
 /// Makes a peer and the identities that live there known, as an admission does.
 async fn meet(engine: &Engine, other: &StateEngine, keys: &KeyManager) {
     let (chain, epoch) = (keys.node_chain(), other.ground().epoch);
-    let verified = chain.verify(32).unwrap();
+    let verified = chain.verify().unwrap();
     let (peer, onion) = (keys.peer_id(), keys.onion());
     let note = move |core: &mut StateEngine, now| {
         core.write(now, |graph| {

@@ -37,7 +37,6 @@ const CONVERSATION_MESSAGES: usize = 100;
 const BODY_BYTES: std::ops::Range<usize> = 100..300;
 /// Identities of a node.
 const PEOPLE: usize = 8;
-const KEY_EVENTS_MAX: usize = 32;
 /// When the first message is written: 14 November 2023.
 const START: u64 = 1_700_000_000_000;
 
@@ -100,7 +99,7 @@ impl Node {
 
     /// The key with which the node signs packages.
     pub(crate) fn package_key(&self) -> Result<PublicKey> {
-        Ok(self.keys.node_chain().verify(KEY_EVENTS_MAX)?.current())
+        Ok(self.keys.node_chain().verify()?.current())
     }
 
     /// Writes the records of its people.
@@ -121,7 +120,7 @@ impl Node {
         other_core: &StateEngine,
     ) -> Result<()> {
         let chain = other.keys.node_chain();
-        let verified = chain.verify(KEY_EVENTS_MAX)?;
+        let verified = chain.verify()?;
         let domains = vec![DOMAIN.to_owned(), "identities".to_owned()];
         let row = PeerRow {
             peer_id: other.keys.peer_id(),

@@ -128,7 +128,7 @@ fn awaits_welcome(orders: Orders, frame: &[u8]) -> bool {
     let Ok(Message::Welcome(welcome)) = Message::decode(&frame, FRAME_BYTES_MAX) else {
         panic!("welcome by what is no welcome");
     };
-    let current = keys.node_chain().verify(1).unwrap().current();
+    let current = keys.node_chain().verify().unwrap().current();
     let held = with_parts(&welcome, |parts| {
         current.verify(Context::Welcome, parts, &welcome.signature)
     });

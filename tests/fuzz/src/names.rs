@@ -45,7 +45,7 @@ static RECORDS: LazyLock<Records> = LazyLock::new(|| {
     let genuine = (10..).step_by(2).zip(NAMES).map(|(number, name)| {
         let own = chain(number);
         let home = HomeRecord::sign(own.oid(), (0, secret(number)), chain(1), secret(1), 1);
-        let attrs = new_identity_attrs(&own, &own.verify(0).unwrap(), &home, name);
+        let attrs = new_identity_attrs(&own, &own.verify().unwrap(), &home, name);
         let object = Object {
             app: "identities".into(),
             type_number: 1,

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use bastion::ticket::{Standing, TICKET_BYTES, TICKET_BYTES_MAX};
 use bastion::{Ticket, Tier};
 use keys::codec::{decode, encode};
+use keys::protocol::KEY_EVENTS_MAX;
 use keys::signing::signing_input;
 use keys::{Context, Genesis, KeyChain, Limits, PeerId, SecretKey};
 use rand::SeedableRng;
@@ -16,8 +17,6 @@ use rand_chacha::ChaCha20Rng;
 use crate::Orders;
 use crate::stage::{NOW, stage};
 
-/// Rotations that a chain may have, as by the config's default.
-const EVENTS_MAX: usize = 32;
 /// Keys of [`chain`].
 const KEYS: u8 = 8;
 
@@ -51,10 +50,10 @@ fn chain_from_bytes(bytes: &[u8]) -> bool {
     };
     assert_eq!(encode(&chain), bytes, "a chain has two forms");
     assert!(chain.continues(&chain), "a chain does not continue itself");
-    let Ok(verified) = chain.verify(EVENTS_MAX) else {
+    let Ok(verified) = chain.verify() else {
         return false;
     };
-    assert!(chain.events.len() <= EVENTS_MAX, "too long a chain");
+    assert!(chain.events.len() <= KEY_EVENTS_MAX, "too long a chain");
     assert_eq!(verified.oid(), chain.oid());
     assert_eq!(verified.key_id() as usize, chain.events.len());
     assert_eq!(verified.key(verified.key_id()), Some(verified.current()));
@@ -72,7 +71,7 @@ fn chain_from_links(orders: Orders, links: &[u8]) -> bool {
     let (first, mut committed) = (secret(begin), (begin >> 4) % KEYS);
     let mut chain = KeyChain::new(Genesis::new(first.public(), &secret(committed).public()));
     let mut holds = true;
-    for link in links.iter().take(EVENTS_MAX + 1) {
+    for link in links.iter().take(KEY_EVENTS_MAX + 1) {
         chain.rotate(secret(*link), &secret(link >> 4).public());
         holds &= link % KEYS == committed;
         committed = (link >> 4) % KEYS;
@@ -83,8 +82,8 @@ fn chain_from_links(orders: Orders, links: &[u8]) -> bool {
         chain.events.rotate_left(1);
         holds &= count == 1;
     }
-    holds &= chain.events.len() <= EVENTS_MAX;
-    let verified = chain.verify(EVENTS_MAX);
+    holds &= chain.events.len() <= KEY_EVENTS_MAX;
+    let verified = chain.verify();
     assert_eq!(verified.is_ok(), holds, "{verified:?}");
     assert!(
         chain_from_bytes(&encode(&chain)) == holds,

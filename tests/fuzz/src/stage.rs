@@ -78,7 +78,7 @@ impl Side {
         let mut rng = ChaCha20Rng::seed_from_u64(number);
         let keys = Arc::new(KeyManager::generate(&mut rng));
         let identity = keys.add_identity(&mut rng).unwrap();
-        keys.rotate(keys.server_oid(), 32, &mut rng).unwrap();
+        keys.rotate(keys.server_oid(), &mut rng).unwrap();
         let object = keys.sign_object(identity, vec![0x80]).unwrap();
         let mark = number.to_be_bytes()[7];
         Self {
@@ -222,7 +222,7 @@ impl Stage {
 
     /// Whether Bob signed a solution for Alice.
     pub(crate) fn is_signed(&self, solution: &Solution) -> bool {
-        let chain = self.bob.here.keys.node_chain().verify(1).unwrap();
+        let chain = self.bob.here.keys.node_chain().verify().unwrap();
         with_parts(solution, &self.alice.onion(), |parts| {
             chain
                 .current()
