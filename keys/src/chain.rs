@@ -1,8 +1,10 @@
-//! Genesis records and key events: how an identity or a node begins and changes its key (docs/DECISIONS.md 5).
+//! Key chains: the genesis record and key events of an identity or a node (docs/DECISIONS.md 5).
 //!
-//! A genesis names the first key and commits to the hash of the next; an event reveals that next key and commits
-//! to another (pre-rotation), so a thief of the current key cannot rotate, and names survive rotation.
-//! Never accepts a chain in part. Invariant: a [`VerifiedChain`] has held every commitment and signature of its chain.
+//! A genesis names the first key and commits to the hash of the next key. An event reveals that
+//! next key and commits to another (pre-rotation), so a thief of the current key cannot rotate. The
+//! oid and the peer id stay the same across rotations. Input: a [`KeyChain`] as received. Output: a
+//! [`VerifiedChain`]. Invariant: every commitment and signature of a [`VerifiedChain`] was checked;
+//! a chain is accepted as a whole or not at all. Tested below and by the fuzz target `chain`.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +13,7 @@ use crate::ids::{Digest, Oid, PeerId, PublicKey, Signature};
 use crate::protocol::KEY_EVENTS_MAX;
 use crate::signing::{BadSignature, Context, SecretKey, signing_input};
 
-/// The beginning of an identity or a node.
+/// The first record of an identity or a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Genesis {
@@ -21,29 +23,49 @@ pub struct Genesis {
     pub first: PublicKey,
 }
 
-/// One rotation: reveals the key that was committed to and commits to the one after it.
+/// One rotation: reveals the key that the chain committed to, and commits to the key after it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyEvent {
-    /// The key that is current from now on.
+    /// The revealed key, which is current until the next event.
     pub key: PublicKey,
     /// Commitment to the key after it.
     pub next: Digest,
-    /// By `key`, over the oid, the event's number (1 for the first, 4 bytes, big-endian), `key` and `next`.
+    /// Signature by `key` over the oid, the event's number (4 bytes, big-endian, from 1), `key` and
+    /// `next`.
     pub signature: Signature,
 }
 
-/// A genesis and all key events since, as they travel.
+/// A genesis and all key events since, in wire form. Proves nothing until it is verified.
+///
+/// ```
+/// use keys::{ChainError, Genesis, KeyChain, SecretKey};
+///
+/// let key = |seed| SecretKey::from_seed(&[seed; 32]);
+/// let mut chain = KeyChain::new(Genesis::new(key(1).public(), &key(2).public()));
+/// let oid = chain.oid();
+///
+/// // The second key is revealed, and the chain commits to a third.
+/// chain.rotate(&key(2), &key(3).public());
+/// let verified = chain.verify()?;
+/// assert_eq!(verified.current(), key(2).public());
+/// assert_eq!((verified.oid(), verified.key_id()), (oid, 1));
+///
+/// // A thief of the current key cannot rotate, because the chain commits to the third key.
+/// chain.rotate(&key(2), &key(9).public());
+/// assert_eq!(chain.verify(), Err(ChainError::NotCommitted(2)));
+/// # Ok::<(), ChainError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyChain {
     /// Rotations, oldest first.
     pub events: Vec<KeyEvent>,
-    /// The beginning.
+    /// The first record, which gives the oid.
     pub genesis: Genesis,
 }
 
-/// A chain whose every link held.
+/// A chain whose commitments and signatures all hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedChain {
     oid: Oid,
@@ -51,27 +73,27 @@ pub struct VerifiedChain {
     current: PublicKey,
 }
 
-/// Why a chain proves nothing.
+/// Why a chain is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ChainError {
     /// More than [`KEY_EVENTS_MAX`] events.
     #[error("the key chain has more than {KEY_EVENTS_MAX} events")]
     TooLong,
-    /// An event reveals another key than the one committed to.
+    /// The event with this number reveals a key that the chain did not commit to.
     #[error("key event {0} reveals a key that was not committed to")]
     NotCommitted(usize),
-    /// An event's signature does not hold.
+    /// The signature of the event with this number is invalid.
     #[error("key event {0} is not signed by the key that it reveals")]
     BadSignature(usize),
 }
 
-/// The commitment to a next key: SHA-256 over context and key.
+/// Returns the commitment to a next key: SHA-256 over context and key.
 pub fn commitment(next: &PublicKey) -> Digest {
     Digest::of(&signing_input(Context::NextKey, &[next.as_bytes()]))
 }
 
 impl Genesis {
-    /// The record for a first key and the key that is to follow it.
+    /// Creates the record of a first key and the key that follows it.
     pub fn new(first: PublicKey, next: &PublicKey) -> Self {
         Self {
             next: commitment(next),
@@ -79,7 +101,8 @@ impl Genesis {
         }
     }
 
-    /// The name of what begins here: the first 16 bytes of SHA-256 over context and record.
+    /// Returns the oid of the identity or node: the first 16 bytes of SHA-256 over context and
+    /// record.
     pub fn oid(&self) -> Oid {
         let digest = Digest::of(&signing_input(Context::Genesis, &[&codec::encode(self)]));
         let (head, _) = digest.as_bytes().split_at(Oid::LEN);
@@ -92,7 +115,7 @@ fn event_parts(number: u32, key: &PublicKey, next: &Digest) -> ([u8; 4], [u8; 32
 }
 
 impl KeyChain {
-    /// A chain without rotations.
+    /// Creates a chain without rotations.
     pub fn new(genesis: Genesis) -> Self {
         Self {
             events: Vec::new(),
@@ -100,12 +123,14 @@ impl KeyChain {
         }
     }
 
-    /// The oid that the genesis gives.
+    /// Returns the oid of the genesis.
     pub fn oid(&self) -> Oid {
         self.genesis.oid()
     }
 
-    /// Appends a rotation to the key that was committed to, committing to `next`.
+    /// Appends a rotation that reveals `revealed` and commits to `next`.
+    ///
+    /// Does not check that the chain committed to `revealed`; [`verify`](Self::verify) does.
     pub fn rotate(&mut self, revealed: &SecretKey, next: &PublicKey) {
         let (key, next) = (revealed.public(), commitment(next));
         let (number, key_bytes, next_bytes) =
@@ -121,8 +146,10 @@ impl KeyChain {
         });
     }
 
-    /// Whether this chain is `earlier` or goes on from it. The thief of a key that an event revealed can sign that event
-    /// anew, with a commitment of his own: whoever knows the chain follows it only where it goes on.
+    /// Returns whether this chain equals `earlier` or continues it.
+    ///
+    /// A node replaces a known chain only by one that continues it. A thief of a key that an event
+    /// revealed can sign that event again, with a commitment of his own, and so fork the chain.
     pub fn continues(&self, earlier: &KeyChain) -> bool {
         let is_same =
             |(one, other): (&KeyEvent, &KeyEvent)| (one.key, one.next) == (other.key, other.next);
@@ -132,6 +159,9 @@ impl KeyChain {
     }
 
     /// Checks the whole chain, cheapest first: length, then each commitment and signature.
+    ///
+    /// # Errors
+    /// [`ChainError`], with the number of the first invalid event.
     pub fn verify(&self) -> Result<VerifiedChain, ChainError> {
         if self.events.len() > KEY_EVENTS_MAX {
             return Err(ChainError::TooLong);
@@ -160,27 +190,27 @@ impl KeyChain {
 }
 
 impl VerifiedChain {
-    /// The name that the genesis gives.
+    /// Returns the oid of the genesis.
     pub fn oid(&self) -> Oid {
         self.oid
     }
 
-    /// The first key as a node's name: right only for a node's chain.
+    /// Returns the first key as a peer id. Meaningful only for a node's chain.
     pub fn peer_id(&self) -> PeerId {
         PeerId::from_bytes(*self.keys.first().unwrap_or(&self.current).as_bytes())
     }
 
-    /// The key that is valid now.
+    /// Returns the current key.
     pub fn current(&self) -> PublicKey {
         self.current
     }
 
-    /// The number of the current key: 0 before any rotation.
+    /// Returns the number of the current key: 0 before any rotation.
     pub fn key_id(&self) -> u32 {
         self.keys.len() as u32 - 1
     }
 
-    /// The key of that number, if there was one.
+    /// Returns the key with this number, or `None` if the chain has no such key.
     pub fn key(&self, key_id: u32) -> Option<PublicKey> {
         self.keys.get(key_id as usize).copied()
     }
@@ -199,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_keeps_its_name_through_rotations() {
+    fn rotation_keeps_oid_and_peer_id() {
         let mut chain = chain();
         let oid = chain.oid();
         chain.rotate(&secret(2), &secret(3).public());
@@ -226,14 +256,14 @@ mod tests {
     }
 
     #[test]
-    fn the_thief_of_a_current_key_cannot_rotate() {
+    fn verify_refuses_a_rotation_by_the_current_key() {
         let mut chain = chain();
         chain.rotate(&secret(1), &secret(9).public());
         assert_eq!(chain.verify(), Err(ChainError::NotCommitted(1)));
     }
 
     #[test]
-    fn an_event_of_another_chain_or_place_is_refused() {
+    fn verify_refuses_an_event_with_a_changed_commitment() {
         let mut chain = chain();
         chain.rotate(&secret(2), &secret(3).public());
         chain.events[0].next = commitment(&secret(9).public());
@@ -241,20 +271,20 @@ mod tests {
     }
 
     #[test]
-    fn the_thief_of_a_later_key_can_branch_off_but_not_go_on() {
-        let (mut known, mut branch) = (chain(), chain());
+    fn continues_refuses_a_valid_fork_of_the_known_chain() {
+        let (mut known, mut fork) = (chain(), chain());
         known.rotate(&secret(2), &secret(3).public());
-        branch.rotate(&secret(2), &secret(9).public());
-        branch.rotate(&secret(9), &secret(8).public());
-        assert!(branch.verify().is_ok() && branch.continues(&chain()));
-        assert!(!branch.continues(&known) && !chain().continues(&known));
+        fork.rotate(&secret(2), &secret(9).public());
+        fork.rotate(&secret(9), &secret(8).public());
+        assert!(fork.verify().is_ok() && fork.continues(&chain()));
+        assert!(!fork.continues(&known) && !chain().continues(&known));
         let mut later = known.clone();
         later.rotate(&secret(3), &secret(4).public());
         assert!(later.continues(&known) && known.continues(&known));
     }
 
     #[test]
-    fn another_commitment_is_another_name() {
+    fn genesis_with_another_commitment_has_another_oid() {
         let other = Genesis::new(secret(1).public(), &secret(3).public());
         assert_ne!(other.oid(), chain().oid());
     }

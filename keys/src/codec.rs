@@ -1,26 +1,28 @@
-//! Canonical CBOR (RFC 8949, section 4.2.1), and the scan that stands before every decoder.
+//! Canonical CBOR (RFC 8949, section 4.2.1), and the scan that runs before every decoder.
 //!
-//! The one place that names `serde_cbor`, which alone is too lenient for a hostile network: it takes
-//! indefinite lengths, tags, non-minimal integers and duplicate keys, and 1 MiB of empty maps can become
-//! 200 MB of values. [`scan`] refuses all of these without allocating. Never decode without it.
-//! Invariant: what [`decode`] accepts has exactly one encoding, so bytes and values stand for each other.
+//! Only this module uses `serde_cbor`, because `serde_cbor` alone is too lenient for a hostile
+//! network. `serde_cbor` accepts indefinite lengths, tags, non-minimal integers and duplicate keys,
+//! and 1 MiB of empty maps can become 200 MB of values. [`scan`] refuses all of these without
+//! allocating. Input: bytes and [`Limits`]. Output: a value, or [`Malformed`]. Invariant: a value
+//! that [`decode`] accepts has exactly one encoding. Tested below, in `tests/all/rfc8949.rs`, and
+//! by the fuzz target `scan`.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// What one kind of message may hold. Checked before anything is allocated.
+/// Size limits of one kind of message, checked before anything is allocated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Longest encoding, in bytes.
     pub bytes_max: usize,
     /// Deepest nesting of arrays and maps.
     pub depth_max: usize,
-    /// Most data items, counted in all: each key, value, element and container is one.
+    /// Most data items in total: each key, value, element and container is one item.
     pub items_max: usize,
 }
 
 impl Limits {
-    /// Limits of a small message: at most `bytes_max` bytes, 256 items, depth 8.
+    /// Returns the limits of a small message: at most `bytes_max` bytes, 256 items, depth 8.
     pub const fn small(bytes_max: usize) -> Self {
         Self {
             bytes_max,
@@ -30,57 +32,83 @@ impl Limits {
     }
 }
 
-/// Why bytes are not a canonical message of the kind awaited.
+/// Why bytes are not a canonical message of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// The bytes end inside an item, or a declared length goes past the end.
+    /// The bytes end inside an item, or a declared length exceeds the bytes.
     #[error("truncated")]
     Truncated,
-    /// Bytes follow the one item.
+    /// Bytes follow the item.
     #[error("trailing bytes")]
     Trailing,
-    /// Longer than the kind allows.
+    /// Longer than [`Limits::bytes_max`]; has the length in bytes.
     #[error("too long: {0} bytes")]
     TooLong(usize),
-    /// Nested deeper than the kind allows.
+    /// Nested deeper than [`Limits::depth_max`].
     #[error("nested too deep")]
     TooDeep,
-    /// More items than the kind allows.
+    /// More items than [`Limits::items_max`].
     #[error("too many items")]
     TooManyItems,
-    /// Well-formed CBOR in a form that RFC 8949 section 4.2.1 does not allow, or a type that is never used here.
+    /// Well-formed CBOR, but not in the form of RFC 8949, section 4.2.1, or of a type that the
+    /// protocol does not use.
     #[error("not canonical: {0}")]
     NotCanonical(&'static str),
-    /// Canonical, but not the message awaited: a field is missing, unknown or of another type.
-    #[error("not the message awaited: {0}")]
+    /// Canonical, but not the expected message: a field is missing, unknown or of another type.
+    #[error("not the expected message: {0}")]
     Unexpected(String),
 }
 
-/// Encodes a value canonically. The caller's types declare their fields in RFC 8949 order (shorter key first,
-/// then bytewise) and use no floats, no unsized sequences; debug builds check it.
+/// Encodes a value canonically.
+///
+/// The caller's types must declare their fields in RFC 8949 order (shorter key first, then
+/// bytewise), and use no floats and no unsized sequences. Debug builds check it.
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     #[expect(
         clippy::expect_used,
-        reason = "writing to a Vec cannot fail, and our types' Serialize never errs"
+        reason = "writing to a Vec cannot fail, nor can the Serialize of this workspace's types"
     )]
-    let bytes = serde_cbor::to_vec(value).expect("a value of our own types serialises");
+    let bytes = serde_cbor::to_vec(value).expect("a value of a type of this workspace serialises");
     debug_assert_eq!(
         scan(&bytes, &UNBOUNDED),
         Ok(()),
-        "a type that is not declared in canonical order"
+        "the fields of a type are not declared in canonical order"
     );
     bytes
 }
 
-/// For our own encodings, which are only checked for their form.
+/// Limits for this node's own encodings, of which only the form is checked.
 const UNBOUNDED: Limits = Limits {
     bytes_max: usize::MAX,
     depth_max: 64,
     items_max: usize::MAX,
 };
 
-/// Scans, decodes, and checks that the value encodes to the same bytes again: `serde_cbor` also takes arrays and
-/// field numbers for a struct's map. Errors say what was wrong; they never quote the bytes.
+/// Decodes a canonical encoding within `limits`.
+///
+/// Scans the bytes, decodes them, and checks that the value encodes to the same bytes. The last
+/// check is needed because `serde_cbor` also accepts arrays and field numbers in place of a
+/// struct's map.
+///
+/// ```
+/// use keys::codec::{Limits, Malformed, decode, encode};
+///
+/// let bytes = encode(&(1u8, "text"));
+/// assert_eq!(bytes, b"\x82\x01\x64text");
+/// let value: (u8, String) = decode(&bytes, &Limits::small(64))?;
+/// assert_eq!(value, (1, "text".to_owned()));
+///
+/// // The number 1 in two bytes has the same meaning, but is not the shortest form.
+/// let longer = b"\x82\x18\x01\x64text";
+/// assert_eq!(
+///     decode::<(u8, String)>(longer, &Limits::small(64)),
+///     Err(Malformed::NotCanonical("not the shortest form"))
+/// );
+/// # Ok::<(), Malformed>(())
+/// ```
+///
+/// # Errors
+/// [`Malformed`]. Errors do not quote the bytes.
 pub fn decode<T: Serialize + DeserializeOwned>(
     bytes: &[u8],
     limits: &Limits,
@@ -95,7 +123,8 @@ pub fn decode<T: Serialize + DeserializeOwned>(
     }
 }
 
-/// serde's own words could quote what a peer sent (an unknown field's name, a text value): keep the category only.
+/// Reduces serde's error to its category, because its text could quote bytes from a peer (the name
+/// of an unknown field, a text value).
 fn describe(error: &serde_cbor::Error) -> String {
     let text = error.to_string();
     let known = [
@@ -114,6 +143,9 @@ fn describe(error: &serde_cbor::Error) -> String {
 }
 
 /// Checks that `bytes` are exactly one canonical item within `limits`. Allocates nothing.
+///
+/// # Errors
+/// [`Malformed`], but not [`Malformed::Unexpected`].
 pub fn scan(bytes: &[u8], limits: &Limits) -> Result<(), Malformed> {
     if bytes.len() > limits.bytes_max {
         return Err(Malformed::TooLong(bytes.len()));
@@ -145,7 +177,7 @@ impl<'a> Scanner<'a> {
         Ok(taken)
     }
 
-    /// Reads an item's first byte and argument; refuses what is not the shortest form.
+    /// Reads an item's first byte and argument. Refuses any form but the shortest.
     fn head(&mut self) -> Result<(u8, u64), Malformed> {
         let first = *self.take(1)?.first().ok_or(Malformed::Truncated)?;
         let (major, info) = (first >> 5, first & 0x1f);
@@ -198,7 +230,7 @@ impl<'a> Scanner<'a> {
 
     fn array(&mut self, length: usize, depth_left: usize) -> Result<(), Malformed> {
         let depth_left = depth_left.checked_sub(1).ok_or(Malformed::TooDeep)?;
-        // Every element takes a byte at least: a length that cannot fit is refused before it is counted through.
+        // Every element takes at least one byte, so a length beyond the rest is refused at once.
         if length > self.rest.len() {
             return Err(Malformed::Truncated);
         }
@@ -222,7 +254,8 @@ impl<'a> Scanner<'a> {
             let key = start
                 .get(..start.len() - self.rest.len())
                 .unwrap_or_default();
-            // RFC 8949 section 4.2.1: keys in bytewise lexicographic order of their encodings, none twice.
+            // RFC 8949, section 4.2.1: keys in bytewise order of their encodings, without
+            // duplicates.
             if key <= previous {
                 return Err(Malformed::NotCanonical("unsorted or duplicate keys"));
             }
@@ -251,9 +284,9 @@ mod tests {
         assert_eq!(scan(&bytes, &LIMITS), expected, "{hex}");
     }
 
-    // Appendix A as a whole: keys/tests/rfc8949.rs.
+    // All examples of appendix A: keys/tests/all/rfc8949.rs.
     #[test]
-    fn refuses_what_rfc_8949_allows_but_one_form_forbids() {
+    fn scan_refuses_valid_cbor_that_is_not_canonical() {
         use Malformed::NotCanonical;
         check("1817", Err(NotCanonical("not the shortest form")));
         check("190018", Err(NotCanonical("not the shortest form")));
@@ -293,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_truncation_bombs_and_trailing_bytes() {
+    fn scan_refuses_truncation_excess_and_trailing_bytes() {
         check("", Err(Malformed::Truncated));
         check("5bffffffffffffffff", Err(Malformed::Truncated));
         check("9bffffffffffffffff", Err(Malformed::Truncated));
@@ -317,14 +350,14 @@ mod tests {
     }
 
     #[test]
-    fn errors_do_not_quote_the_message() {
+    fn decode_errors_do_not_quote_the_message() {
         let bytes = encode(&std::collections::BTreeMap::from([("topsecret", 1)]));
         let error = decode::<Sample>(&bytes, &LIMITS).unwrap_err();
         assert_eq!(error, Malformed::Unexpected("unknown field".into()));
     }
 
     #[test]
-    fn a_struct_is_a_map_and_nothing_else() {
+    fn decode_refuses_an_array_in_place_of_a_struct() {
         let array = encode(&(1, "text", serde_bytes::Bytes::new(b"x"), 2));
         assert_eq!(
             decode::<Sample>(&array, &LIMITS),
@@ -334,7 +367,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_encoded_decodes_to_itself(id: u64, text in ".{0,40}", bytes: Vec<u8>, maybe: Option<i64>) {
+        fn encoded_value_decodes_to_itself(
+            id: u64,
+            text in ".{0,40}",
+            bytes: Vec<u8>,
+            maybe: Option<i64>,
+        ) {
             let sample = Sample { id, text, bytes, maybe };
             let encoded = encode(&sample);
             let limits = Limits { bytes_max: 4096, ..LIMITS };
@@ -342,7 +380,9 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic_and_truncation_is_always_noticed(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn decode_never_panics_and_scan_refuses_every_truncation(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
             let wide = Limits { bytes_max: 1024, depth_max: 16, items_max: 1024 };
             if scan(&bytes, &wide).is_ok() {
                 for cut in 0..bytes.len() {

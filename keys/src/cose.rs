@@ -1,8 +1,9 @@
 //! COSE_Sign1 (RFC 9052, section 4.2), untagged, EdDSA only: the envelope of a package.
 //!
-//! `[protected: bstr {1: -8}, unprotected: {}, payload: bstr, signature: bstr]`. The signed bytes are RFC 9052's
-//! `["Signature1", protected, external_aad, payload]`, where `external_aad` is the context's string.
-//! Never decodes a payload. Invariant: a payload leaves [`Sign1::verify`] only after its signature held.
+//! Form: `[protected: bstr {1: -8}, unprotected: {}, payload: bstr, signature: bstr]`. The signed
+//! bytes are RFC 9052's `["Signature1", protected, external_aad, payload]`, where `external_aad` is
+//! the context's string. The payload is opaque bytes. Invariant: [`Sign1::verify`] returns a
+//! payload only if its signature holds. Tested below.
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -11,10 +12,10 @@ use crate::codec::{self, Limits, Malformed};
 use crate::ids::{PublicKey, Signature};
 use crate::signing::{BadSignature, Context, SecretKey, push_head};
 
-/// `{1: -8}`: the algorithm is EdDSA (RFC 9053, section 2.2). The only protected header there is.
+/// `{1: -8}`: the algorithm is EdDSA (RFC 9053, section 2.2). The only protected header allowed.
 const PROTECTED: [u8; 3] = [0xa1, 0x01, 0x27];
 
-/// Bytes that the envelope adds to its payload, at most.
+/// Most bytes that the envelope adds to its payload.
 pub const OVERHEAD_BYTES: usize = 1 + 4 + 1 + 9 + 66;
 
 /// A parsed but unverified envelope.
@@ -25,7 +26,7 @@ pub struct Sign1 {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Wire(ByteBuf, Unprotected, ByteBuf, Signature);
+struct Sign1Wire(ByteBuf, Unprotected, ByteBuf, Signature);
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,7 +46,7 @@ fn signed_bytes(context: Context, payload: &[u8]) -> Vec<u8> {
 }
 
 impl SecretKey {
-    /// Signs a payload into a COSE_Sign1 envelope.
+    /// Signs a payload. Returns the encoded COSE_Sign1 envelope.
     pub fn sign1(&self, context: Context, payload: &[u8]) -> Vec<u8> {
         let signature = self.sign_bytes(&signed_bytes(context, payload));
         let mut out = Vec::with_capacity(payload.len() + OVERHEAD_BYTES);
@@ -63,13 +64,17 @@ impl SecretKey {
 
 impl Sign1 {
     /// Parses an envelope of at most `bytes_max` bytes.
+    ///
+    /// # Errors
+    /// [`Malformed`], also for any other protected header.
     pub fn parse(bytes: &[u8], bytes_max: usize) -> Result<Self, Malformed> {
         let limits = Limits {
             bytes_max,
             depth_max: 2,
             items_max: 5,
         };
-        let Wire(protected, Unprotected {}, payload, signature) = codec::decode(bytes, &limits)?;
+        let Sign1Wire(protected, Unprotected {}, payload, signature) =
+            codec::decode(bytes, &limits)?;
         if protected.as_ref() != PROTECTED {
             return Err(Malformed::Unexpected("protected header".into()));
         }
@@ -79,7 +84,10 @@ impl Sign1 {
         })
     }
 
-    /// The payload, once the signature of `key` under `context` holds.
+    /// Verifies the signature of `key` under `context`. Returns the payload.
+    ///
+    /// # Errors
+    /// [`BadSignature`].
     pub fn verify(self, key: &PublicKey, context: Context) -> Result<Vec<u8>, BadSignature> {
         key.verify_bytes(&signed_bytes(context, &self.payload), &self.signature)?;
         Ok(self.payload)
@@ -97,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_signed_verifies_and_is_canonical() {
+    fn signed_envelope_is_canonical_and_verifies() {
         let (key, bytes) = signed();
         assert_eq!(bytes.len(), 1 + 4 + 1 + 8 + 66);
         assert_eq!(
@@ -110,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_bit_is_noticed() {
+    fn verify_refuses_every_flipped_bit() {
         let (key, bytes) = signed();
         for place in 0..bytes.len() {
             for bit in 0..8 {
@@ -125,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn another_key_another_context_and_another_size_fail() {
+    fn verify_refuses_another_key_or_context_and_parse_an_excess_length() {
         let (key, bytes) = signed();
         let parse = || Sign1::parse(&bytes, 1024).unwrap();
         assert_eq!(

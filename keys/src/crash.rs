@@ -1,14 +1,20 @@
-//! Where tests end the process, to see that what is on the disk is whole at every instant.
+//! Crash points: places where a test ends the process, to check that the disk is consistent there.
 //!
-//! Only for tests: builds without debug assertions (every release build) contain nothing of it. Never changes what a
-//! process does unless the environment variable `POSTERN_CRASH_AT` is set. Invariant: of `n` processes that do the same
-//! with `POSTERN_CRASH_AT` from 1 to `n`, each ends one crash point later than the one before.
+//! For tests only: builds without debug assertions (every release build) contain no crash points. A
+//! process is not affected unless the environment variable `POSTERN_CRASH_AT` is set. Invariant: of
+//! several processes that do the same with `POSTERN_CRASH_AT` set to 1, 2, 3 and so on, each ends
+//! one crash point later than the one before. Used by `tests/all/crash.rs` and postern's
+//! `tests/crash.rs`.
 
-/// The environment variable: at which call of [`crash_point`] the process ends, counted from 1 over all threads.
+/// Environment variable: the number of the [`crash_point`] call that ends the process.
+///
+/// Calls are counted from 1, over all threads.
 pub const CRASH_AT: &str = "POSTERN_CRASH_AT";
 
-/// Ends the process at once, as a power failure or SIGKILL would, if it is the call that `POSTERN_CRASH_AT` asks for.
-/// `name` says in the source, and on the standard error output, what has just been done.
+/// Ends the process if this is the call that `POSTERN_CRASH_AT` names.
+///
+/// The process ends as after a power failure or SIGKILL. `name` describes the step that was just
+/// done; it is printed on standard error.
 #[cfg(debug_assertions)]
 pub fn crash_point(name: &'static str) {
     use std::sync::OnceLock;
@@ -21,7 +27,7 @@ pub fn crash_point(name: &'static str) {
     };
     if CALLS.fetch_add(1, Ordering::Relaxed) + 1 == at {
         eprintln!("{CRASH_AT}={at}: {name}");
-        // Not an exit: no destructor runs, no buffer is flushed.
+        // `abort` instead of `exit`: no destructor runs and no buffer is flushed.
         std::process::abort();
     }
 }

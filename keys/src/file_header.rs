@@ -1,4 +1,5 @@
-//! The common start of sealed files (vault and backup): magic, version, and the parameters of the key.
+//! The common start of sealed files (vault and backup): magic, version, and the parameters of the
+//! key.
 //!
 //! | bytes | content |
 //! |---|---|
@@ -9,8 +10,9 @@
 //! | 16 | key check: see [`key_check`] |
 //!
 //! All numbers are big-endian. Output: [`KeyParams`] and a [`ByteReader`] after them, or a
-//! [`HeaderFault`], which `vault` and `backup` turn into errors of their own. Nothing here is
-//! authenticated yet. Tested by the tests of `vault/format.rs` and `backup`, which flip every byte.
+//! [`HeaderFault`], which `vault` and `backup` turn into errors of their own. The parsed parameters
+//! are not authenticated. Tested by the tests of `vault/format.rs` and `backup`, which flip every
+//! byte.
 
 use subtle::ConstantTimeEq as _;
 

@@ -1,7 +1,9 @@
-//! Home records: which node an identity lives on (docs/DECISIONS.md 5). "Ours" is homed here, "theirs" homed at the sender.
+//! Home records: which node is the home of an identity (docs/DECISIONS.md 5).
 //!
-//! Signed by the identity and countersigned by the node, whose chain it carries, so that it proves itself wherever it
-//! arrives. Never trusts one of the two signatures alone. Invariant: a [`VerifiedHome`] was agreed to by both.
+//! The identity signs a record and the node countersigns it. The record contains the node's chain,
+//! so any receiver can verify it. Input: a [`HomeRecord`] as received and the identity's verified
+//! chain. Output: a [`VerifiedHome`]. Invariant: both signatures of a [`VerifiedHome`] hold. Tested
+//! below.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,25 +12,26 @@ use crate::codec;
 use crate::ids::{Oid, PeerId, Signature};
 use crate::signing::{BadSignature, Context, SecretKey};
 
-/// A home record as it travels.
+/// A home record in wire form. Proves nothing until it is verified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HomeRecord {
-    /// The chain of the node that is the home.
+    /// Key chain of the home node.
     pub node: KeyChain,
-    /// The highest counter wins.
+    /// Version of the record: of two valid records, receivers keep the one with the higher counter.
     pub counter: u64,
-    /// The identity that lives there.
+    /// The identity whose home the node is.
     pub identity: Oid,
-    /// Number of the identity's key that signed.
+    /// Number of the identity's key that made `identity_signature`.
     pub identity_key: u32,
-    /// By the node's current key, over the statement and the identity's signature.
+    /// By the node's current key, over the statement and `identity_signature`.
     pub node_signature: Signature,
-    /// By the identity's key, over the statement.
+    /// By the identity's key, over the statement, the canonical CBOR of `[identity, node,
+    /// counter]`.
     pub identity_signature: Signature,
 }
 
-/// A home record that both sides signed.
+/// A home record whose two signatures hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VerifiedHome {
     identity: Oid,
@@ -36,33 +39,35 @@ pub struct VerifiedHome {
     counter: u64,
 }
 
-/// Why a home record proves nothing.
+/// Why a home record is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HomeError {
-    /// It speaks of another identity.
-    #[error("the home record is of another identity")]
+    /// The record names another identity than the chain.
+    #[error("the home record is for another identity")]
     OtherIdentity,
-    /// The identity has no key of that number.
+    /// The identity has no key with that number.
     #[error("the home record names a key that the identity does not have")]
     UnknownKey,
-    /// It was signed by a key that the identity has given up. A rotation signs the home record anew.
+    /// A former key of the identity signed the record. Every rotation re-signs the home record.
     #[error("the home record is signed by an old key of the identity")]
     OldKey,
-    /// The node's chain does not hold.
-    #[error("the home record's node chain does not hold")]
+    /// The node's chain is invalid.
+    #[error("the home record's node chain is invalid")]
     Node(#[source] ChainError),
-    /// A signature does not hold.
+    /// The signature of the named signer, `identity` or `node`, is invalid.
     #[error("the home record is not signed by its {0}")]
     BadSignature(&'static str),
 }
 
-/// What both sign: the canonical array `[identity, node, counter]`.
+/// Returns the signed statement: the canonical CBOR of `[identity, node, counter]`.
 fn statement(identity: &Oid, node: &PeerId, counter: u64) -> Vec<u8> {
     codec::encode(&(identity, node, counter))
 }
 
 impl HomeRecord {
-    /// Signs a record with both keys; both are at hand only where the identity is at home.
+    /// Signs a record with both keys. Only the home node has both.
+    ///
+    /// `identity_key` is the number of the identity's current key, and that key.
     pub fn sign(
         identity: Oid,
         identity_key: (u32, &SecretKey),
@@ -87,7 +92,10 @@ impl HomeRecord {
         }
     }
 
-    /// Checks the record against the identity's verified chain, whose current key must have signed it.
+    /// Checks the record against the identity's verified chain.
+    ///
+    /// # Errors
+    /// [`HomeError`]. The identity's current key and the node's current key must have signed.
     pub fn verify(&self, identity: &VerifiedChain) -> Result<VerifiedHome, HomeError> {
         if self.identity != identity.oid() {
             return Err(HomeError::OtherIdentity);
@@ -95,7 +103,8 @@ impl HomeRecord {
         let key = identity
             .key(self.identity_key)
             .ok_or(HomeError::UnknownKey)?;
-        // Whoever stole a key could otherwise move its owner after the rotation that was to stop the thief.
+        // Otherwise a thief of a former key could still move the identity's home after the
+        // rotation.
         if self.identity_key != identity.key_id() {
             return Err(HomeError::OldKey);
         }
@@ -123,17 +132,17 @@ impl HomeRecord {
 }
 
 impl VerifiedHome {
-    /// The identity.
+    /// Returns the identity whose home the node is.
     pub fn identity(&self) -> Oid {
         self.identity
     }
 
-    /// The node that is its home.
+    /// Returns the peer id of the home node.
     pub fn node(&self) -> PeerId {
         self.node
     }
 
-    /// The record's counter: the highest wins.
+    /// Returns the record's counter. Receivers keep the record with the highest counter.
     pub fn counter(&self) -> u64 {
         self.counter
     }
@@ -152,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn both_signatures_are_needed() {
+    fn verify_needs_both_signatures() {
         let (alice, alice_chain) = chain(1);
         let (node, node_chain) = chain(2);
         let verified = alice_chain.verify().unwrap();
@@ -184,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_current_key_says_where_its_identity_lives() {
+    fn verify_refuses_every_key_but_the_current_one() {
         let (alice, mut chain_) = chain(1);
         let (node, node_chain) = chain(2);
         let (oid, next) = (chain_.oid(), SecretKey::from_seed(&[101; 32]));

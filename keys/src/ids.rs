@@ -1,8 +1,8 @@
-//! Public identifiers. Each is a fixed number of bytes that travels as a CBOR byte string.
+//! Public identifiers. Each has a fixed number of bytes and is encoded as a CBOR byte string.
 //!
-//! Never prints more of a peer id, key or onion address than its first characters: `Debug` and
-//! `Display` are for logs. The full text is asked for by name (`to_hex`, `to_onion_string`).
-//! Invariant: a value of these types always has its exact length.
+//! `Debug` and `Display` are for logs: they print only the first characters of a peer id, key or
+//! onion address. `to_hex` and `to_onion_string` return the full text. Invariant: a value of these
+//! types has its exact length. Tested below.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +12,7 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha3::{Digest as _, Sha3_256};
 
-/// A text that is not the identifier it should be.
+/// A text that is not a valid identifier of the expected kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a valid {what}: {why}")]
 pub struct ParseIdError {
@@ -46,22 +46,22 @@ macro_rules! fixed_bytes {
             /// Length in bytes.
             pub const LEN: usize = $len;
 
-            /// Wraps exact bytes.
+            /// Wraps the bytes.
             pub const fn from_bytes(bytes: [u8; $len]) -> Self {
                 Self(bytes)
             }
 
-            /// The bytes.
+            /// Returns the bytes.
             pub const fn as_bytes(&self) -> &[u8; $len] {
                 &self.0
             }
 
-            /// Reads the bytes from a slice of exactly this length.
+            /// Copies a slice of exactly this length. Returns `None` for any other length.
             pub fn from_slice(bytes: &[u8]) -> Option<Self> {
                 bytes.try_into().ok().map(Self)
             }
 
-            /// The whole value in lower-case hex. Not for logs.
+            /// Returns the whole value in lower-case hex. Not for logs.
             pub fn to_hex(&self) -> String {
                 HEXLOWER.encode(&self.0)
             }
@@ -87,7 +87,9 @@ macro_rules! fixed_bytes {
 
             fn from_str(text: &str) -> Result<Self, ParseIdError> {
                 let fail = |why| ParseIdError { what: stringify!($name), why };
-                let bytes = HEXLOWER.decode(text.as_bytes()).map_err(|_| fail("not lower-case hex"))?;
+                let bytes = HEXLOWER
+                    .decode(text.as_bytes())
+                    .map_err(|_| fail("not lower-case hex"))?;
                 Self::from_slice(&bytes).ok_or(fail(concat!("must be ", $len, " bytes in hex")))
             }
         }
@@ -107,27 +109,33 @@ macro_rules! fixed_bytes {
 }
 
 fixed_bytes!(
-    /// Names an object everywhere (docs/DECISIONS.md 2). Not secret: printed whole.
+    /// Identifies an object on every node (docs/DECISIONS.md 2). Printed whole, because it is not
+    /// secret.
     Oid, 16, 32
 );
 fixed_bytes!(
-    /// Minted with a database; sequence numbers mean something only within one epoch (docs/DECISIONS.md 2).
+    /// Identifies one life of a database (docs/DECISIONS.md 2).
+    ///
+    /// Created with the database. Sequence numbers are comparable only within one epoch.
     Epoch, 16, 8
 );
 fixed_bytes!(
-    /// Minted at each start of a node, so that of two sessions the newer start is known (docs/DECISIONS.md 6).
+    /// Identifies one start of a node (docs/DECISIONS.md 6).
+    ///
+    /// A peer with two sessions of one node uses it to tell which start is newer.
     BootId, 16, 8
 );
 fixed_bytes!(
-    /// A node's name: its first Ed25519 public key, for ever (docs/DECISIONS.md 2).
+    /// Identifies a node: its first Ed25519 public key, which rotation does not change
+    /// (docs/DECISIONS.md 2).
     PeerId, 32, 8
 );
 fixed_bytes!(
-    /// An Ed25519 public key (RFC 8032). Holding one does not prove that it is a valid point.
+    /// An Ed25519 public key (RFC 8032). The bytes may not be a valid point.
     PublicKey, 32, 8
 );
 fixed_bytes!(
-    /// An Ed25519 signature (RFC 8032). Holding one proves nothing until it is verified.
+    /// An Ed25519 signature (RFC 8032). Proves nothing until it is verified.
     Signature, 64, 8
 );
 fixed_bytes!(
@@ -136,17 +144,17 @@ fixed_bytes!(
 );
 
 impl Digest {
-    /// SHA-256 of `bytes`.
+    /// Returns SHA-256 of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(sha2::Sha256::digest(bytes).into())
     }
 }
 
 impl Oid {
-    /// A time-ordered oid: 48 bits of milliseconds since 1970, then 80 random bits.
+    /// Returns a time-ordered oid: 48 bits of milliseconds since 1970, then 80 random bits.
     ///
     /// Ordered oids keep the unique index append-mostly, which is three times faster at a million
-    /// objects; they tell readers the time of making, which the object tells them anyway.
+    /// objects. They reveal the creation time, which the object contains anyway.
     pub fn time_ordered(unix_ms: u64, random: [u8; 10]) -> Self {
         let [_, _, time @ ..] = unix_ms.to_be_bytes();
         let mut bytes = [0; 16];
@@ -157,9 +165,10 @@ impl Oid {
     }
 }
 
-/// The address of an onion service, version 3: its Ed25519 identity key (Tor rend-spec-v3, section 6).
+/// The address of an onion service, version 3: its Ed25519 identity key (Tor rend-spec-v3, section
+/// 6).
 ///
-/// Travels as the 32 bytes of the key. `Display` shows the first characters only.
+/// Encoded as the 32 bytes of the key. `Display` prints the first characters only.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct OnionAddr(PublicKey);
@@ -167,12 +176,12 @@ pub struct OnionAddr(PublicKey);
 const ONION_VERSION: u8 = 3;
 
 impl OnionAddr {
-    /// The address of the service with this identity key.
+    /// Returns the address of the service with this identity key.
     pub const fn from_public_key(key: PublicKey) -> Self {
         Self(key)
     }
 
-    /// The service's identity key.
+    /// Returns the service's identity key.
     pub const fn public_key(&self) -> &PublicKey {
         &self.0
     }
@@ -187,7 +196,7 @@ impl OnionAddr {
         [a, b]
     }
 
-    /// The whole address, `<56 characters>.onion`. Not for logs.
+    /// Returns the whole address, `<56 characters>.onion`. Not for logs.
     pub fn to_onion_string(&self) -> String {
         let mut bytes = self.0.0.to_vec();
         bytes.extend(self.checksum());
@@ -218,7 +227,7 @@ impl FromStr for OnionAddr {
         let [a, b] = address.checksum();
         match rest {
             [x, y, ONION_VERSION] if (*x, *y) == (a, b) => Ok(address),
-            [_, _, ONION_VERSION] => Err(fail("its checksum is wrong; was it typed correctly?")),
+            [_, _, ONION_VERSION] => Err(fail("its checksum is wrong; check for a typing error")),
             _ => Err(fail("not a version 3 address")),
         }
     }
@@ -253,17 +262,17 @@ impl fmt::Display for TraceId {
 mod tests {
     use super::*;
 
-    // The Tor Project's own published onion service: an address that was made by another implementation.
+    // The Tor Project's published onion service: an address made by another implementation.
     const TORPROJECT: &str = "2gzyxa5ihm7nsggfxnu52rck2vv4rvmdlkiu3zzui5du4xyclen53wid.onion";
 
     #[test]
-    fn onion_address_of_another_implementation_round_trips() {
+    fn onion_address_of_the_tor_project_round_trips() {
         let address: OnionAddr = TORPROJECT.parse().unwrap();
         assert_eq!(address.to_onion_string(), TORPROJECT);
     }
 
     #[test]
-    fn a_mistyped_onion_address_is_refused() {
+    fn mistyped_onion_address_is_refused() {
         let mistyped = TORPROJECT.replacen("2g", "2h", 1);
         let error = mistyped.parse::<OnionAddr>().unwrap_err();
         assert!(error.to_string().contains("checksum"), "{error}");
@@ -276,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn logs_show_only_the_beginning() {
+    fn display_and_debug_print_only_the_first_characters() {
         let address: OnionAddr = TORPROJECT.parse().unwrap();
         let peer = PeerId::from_bytes([0xab; 32]);
         for text in [

@@ -1,4 +1,5 @@
-//! Key derivation from a passphrase: Argon2id (RFC 9106), its cost, and the key check of sealed files.
+//! Key derivation from a passphrase: Argon2id (RFC 9106), its cost, and the key check of sealed
+//! files.
 //!
 //! Input: a passphrase's bytes, a salt and a [`KdfCost`]. Output: a 32-byte key in locked memory.
 //! Invariant: a cost out of bounds is refused before any memory is reserved, because a cost is read
@@ -31,7 +32,8 @@ pub enum KdfError {
     /// The passphrase has no character.
     #[error("the passphrase is empty")]
     EmptyPassphrase,
-    /// A parameter of Argon2id is outside the bounds of [`KdfCost`]. In a file, this may be tampering.
+    /// A parameter of Argon2id is outside the bounds of [`KdfCost`]. In a file, this may be
+    /// tampering.
     #[error(
         "the key derivation cost is out of bounds: {} KiB, {} passes, {} lanes",
         .0.memory_kib, .0.passes, .0.lanes
@@ -71,13 +73,14 @@ impl KdfCost {
         lanes: 1,
     };
 
-    /// Returns the cost at which one derivation takes about `target`, at least [`FLOOR`](Self::FLOOR).
+    /// Returns the cost at which one derivation takes about `target`, at least
+    /// [`FLOOR`](Self::FLOOR).
     ///
     /// `time` returns how long a derivation of a given cost takes: it calls
-    /// [`try_out`](Self::try_out) between two readings of its clock, because this crate has no clock.
-    /// Memory grows first, because memory is what a guesser's hardware lacks. Memory doubles while a
-    /// derivation takes at most half the target, up to `memory_kib_max` (256 MiB suits a node that
-    /// shares its machine). Passes are then added in proportion, up to 16.
+    /// [`try_out`](Self::try_out) between two readings of its clock, because this crate has no
+    /// clock. Memory grows first, because memory is what a guesser's hardware lacks. Memory doubles
+    /// while a derivation takes at most half the target, up to `memory_kib_max` (256 MiB suits a
+    /// node that shares its machine). Passes are then added in proportion, up to 16.
     ///
     /// `time` is called once, and once more for each doubling. No call takes longer than about the
     /// target, unless the floor does.
@@ -103,7 +106,8 @@ impl KdfCost {
                 Err(error) => return Err(error),
             }
         }
-        // All passes take about the same time. A clock too coarse to measure them gives the maximum.
+        // All passes take about the same time. A clock too coarse to measure them gives the
+        // maximum.
         let each = (taken / cost.passes).as_nanos();
         let passes = target.as_nanos().checked_div(each).unwrap_or(u128::MAX);
         cost.passes = u32::try_from(passes)
@@ -112,7 +116,8 @@ impl KdfCost {
         Ok(cost)
     }
 
-    /// Derives a key from a fixed passphrase and discards it, so that the caller can measure the time.
+    /// Derives a key from a fixed passphrase and discards it, so that the caller can measure the
+    /// time.
     ///
     /// # Errors
     /// [`KdfError::OutOfMemory`], [`KdfError::CostOutOfBounds`].
@@ -130,7 +135,7 @@ impl KdfCost {
 /// Derives the 32-byte key of a passphrase and a salt. All memory used for it is zeroised.
 ///
 /// # Errors
-/// [`KdfError`], each variant before any derivation starts.
+/// [`KdfError`].
 pub(crate) fn derive(
     passphrase: &[u8],
     salt: &[u8; SALT_BYTES],
@@ -162,10 +167,10 @@ pub(crate) fn derive(
 
 /// Returns the key check of a sealed file: the first 16 bytes of SHA-256 over context and key.
 ///
-/// The key check tells a wrong passphrase from a changed file. It also binds the file to one key,
-/// which the cipher's tag alone would not. It helps a guesser no more than that tag does: either
-/// tests a guess at the cost of one Argon2id. Deriving the key from it means inverting SHA-256 of
-/// 256 bits that Argon2id produced.
+/// The key check distinguishes a wrong passphrase from a changed file. The check also binds the
+/// file to one key, which the cipher's tag alone would not. A guesser gains nothing beyond that
+/// tag: either tests a guess at the cost of one Argon2id. Deriving the key from its check means
+/// inverting SHA-256 of 256 bits that Argon2id produced.
 pub(crate) fn key_check(key: &[u8; 32]) -> [u8; KEY_CHECK_BYTES] {
     let input = Zeroizing::new(signing_input(Context::KeyCheck, &[key]));
     let mut check = [0; KEY_CHECK_BYTES];
@@ -181,7 +186,8 @@ mod tests {
 
     /// Calibrates on a machine that takes `nanos_per_kib` per KiB and pass and has `memory_kib`.
     ///
-    /// Returns the cost, the time that a derivation at that cost takes, and the number of measurements.
+    /// Returns the cost, the time that a derivation at that cost takes, and the number of
+    /// measurements.
     fn calibrate(
         nanos_per_kib: u64,
         memory_kib: u32,

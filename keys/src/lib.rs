@@ -1,19 +1,23 @@
-//! Keys: the only code that touches a secret byte, and everything that is signed.
+//! Keys: the only code that handles secret bytes, and every signed record.
 //!
-//! - [`ids`]: public newtypes ([`Oid`], [`PeerId`], [`OnionAddr`], …) that print themselves shortened.
-//! - [`codec`]: canonical CBOR; the scan that stands before every decoder.
-//! - [`signing`]: signing contexts, `verify_strict`, secret keys that cannot be printed.
+//! - [`ids`]: public newtypes ([`Oid`], [`PeerId`], [`OnionAddr`], …) whose `Display` is shortened.
+//! - [`codec`]: canonical CBOR, and the scan that runs before every decoder.
+//! - [`signing`]: signing contexts, strict verification, secret keys that cannot be printed.
 //! - [`cose`]: COSE_Sign1 (RFC 9052), the envelope of a package.
-//! - [`chain`]: genesis records, key events and what they prove; [`home`]: where an identity lives.
-//! - [`signed_object`]: an object's exact bytes beside its owner's signature.
-//! - [`sealing`]: authenticated encryption of what a node gives away to get back (cookies, tickets).
-//! - [`passphrase`], [`token`]: what opens the vault, what opens the local API.
-//! - [`onion_key`]: the onion service's key, to and from C tor's folder; [`recovery`]: a next key on paper.
-//! - [`backup`]: sealed streams of any size. [`locked`]: memory that is not swapped out. [`crash`]: for tests.
+//! - [`chain`]: genesis records and key events; [`home`]: home records.
+//! - [`signed_object`]: an object's exact bytes with its owner's signature.
+//! - [`sealing`]: authenticated encryption of cookies and tickets, which only this node opens.
+//! - [`passphrase`]: the passphrase of the vault; [`kdf`]: the key derived from it; [`token`]: the
+//!   bearer tokens of the local API.
+//! - [`onion_key`]: the onion service's key, with import and export; [`recovery`]: a next key in
+//!   words.
+//! - [`vault`]: the sealed file, and [`KeyManager`], which signs and does not reveal keys.
+//! - [`backup`]: sealed streams of any size.
+//! - [`locked`]: memory that is not swapped out; [`crash`]: crash points for tests.
 //! - [`protocol`]: numbers that two nodes must share.
-//! - [`vault`]: the sealed file, and [`KeyManager`], which signs without giving a secret out.
 //!
-//! Never here: tokio, SQL, sockets, clocks. Randomness is an argument.
+//! This crate has no async runtime, SQL, sockets or clocks. Randomness is an argument. Its files
+//! form an acyclic import graph.
 #![forbid(unsafe_code)]
 
 pub mod backup;

@@ -1,26 +1,29 @@
-//! Memory for secrets that live as long as the node: pages that the system does not write to its swap space.
+//! Locked memory for long-lived secrets: pages that the system does not write to its swap space.
 //!
-//! Never gives a lock back: locks of pages do not nest, and two secrets may share a page, so that unlocking for the one
-//! that goes would unlock the other too. Pages stay locked until the process ends; what is freed is used again by the
-//! next secrets, so their number follows the most that were alive at once. Not covered: registers, the stack of a running
-//! signature, the plaintext of a vault while it is written, hibernation. Never fails: where the system does not allow a
-//! lock, the secret is kept all the same and [`MemoryLock`] says so. Invariant: such memory is zeroised when it is freed.
+//! Pages stay locked until the process ends, because page locks do not nest: two secrets may share
+//! a page, and unlocking it for one would unlock the other. Freed memory is reused by later
+//! secrets, so the number of locked pages follows the most secrets alive at once. Not covered:
+//! registers, the stack of a running signature, the plaintext of a vault during a write,
+//! hibernation. If the system refuses a lock, the secret is kept anyway and [`MemoryLock`] reports
+//! it. Invariant: locked memory is zeroised when it is freed. Tested below.
 
 use std::ops::Deref;
 
 use zeroize::Zeroize;
 
-/// Whether the secrets of a [`KeyManager`](crate::KeyManager) lie in locked memory.
+/// Whether the secrets of a [`KeyManager`](crate::KeyManager) are in locked memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MemoryLock {
-    /// All of them.
+    /// All secrets are in locked memory.
     Locked,
-    /// Not all of them; the system's reason. Usually the limit of locked memory is too low (`LimitMEMLOCK=` of a systemd
-    /// service, `ulimit -l`); encrypting the swap space, or having none, serves the same end.
+    /// Some secrets are not; has the system's reason.
+    ///
+    /// Usually the limit of locked memory is too low (`LimitMEMLOCK=` of a systemd service,
+    /// `ulimit -l`). Encrypted swap space, or none, has the same effect.
     NotLocked(String),
 }
 
-/// Aligned so that no secret lies across a border of pages: each locks one page.
+/// Aligned so that no secret crosses a page boundary: each locks one page.
 #[derive(Clone)]
 #[repr(C, align(64))]
 struct Aligned<const N: usize>([u8; N]);
@@ -32,19 +35,19 @@ pub(crate) struct Locked<const N: usize> {
 }
 
 impl<const N: usize> Locked<N> {
-    /// Bytes that `fill` writes where they stay.
+    /// Allocates and locks zeroed bytes, and calls `fill` to write them in place.
     pub(crate) fn filled(fill: impl FnOnce(&mut [u8; N])) -> Self {
         let mut locked = Self::with(lock_pages);
         fill(&mut locked.bytes.0);
         locked
     }
 
-    /// A copy of bytes that lie elsewhere.
+    /// Copies `bytes` into locked memory.
     pub(crate) fn copy_of(bytes: &[u8; N]) -> Self {
         Self::filled(|place| place.copy_from_slice(bytes))
     }
 
-    /// Why the memory is not locked, if it is not.
+    /// Returns why the memory is not locked, or `None` if it is.
     pub(crate) fn fault(&self) -> Option<&str> {
         self.fault.as_deref()
     }
@@ -59,7 +62,7 @@ impl<const N: usize> Locked<N> {
 fn lock_pages<const N: usize>(place: &Aligned<N>) -> Result<(), String> {
     match region::lock(place.0.as_ptr(), N) {
         Ok(guard) => {
-            // On purpose: see the module's comment.
+            // Keeps the page locked; the module's comment has the reason.
             std::mem::forget(guard);
             Ok(())
         }
@@ -102,10 +105,10 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_s_page_is_locked_and_stays_so() {
+    fn page_of_a_secret_stays_locked_after_a_drop() {
         let secret = Locked::copy_of(&[7; 64]);
         assert_eq!(*secret, [7; 64]);
-        // Where the machine that tests are run on forbids it, the reason is known.
+        // On a machine that forbids locking, the reason is present.
         let is_locked = secret.fault().is_none();
         assert!(is_locked || !secret.fault().unwrap().is_empty());
         let copy = secret.clone();
@@ -115,14 +118,14 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_kept_where_locking_is_not_allowed() {
+    fn secret_is_kept_when_locking_fails() {
         let mut secret = Locked::<32>::with(|_| Err("not allowed".to_owned()));
         secret.bytes.0.fill(9);
         assert_eq!((*secret, secret.fault()), ([9; 32], Some("not allowed")));
     }
 
     #[test]
-    fn no_secret_lies_across_a_border_of_pages() {
+    fn secrets_do_not_cross_page_boundaries() {
         for _ in 0..100 {
             let secrets: Vec<_> = (0..50).map(|_| Locked::<64>::filled(|_| ())).collect();
             for secret in &secrets {

@@ -1,8 +1,10 @@
-//! The key of an onion service, as 64 bytes that C tor's files hold too, so that an address can move in and out.
+//! The key of an onion service, and its import from and export to C tor's files.
 //!
-//! The expanded form of RFC 8032, section 5.1.5: the clamped scalar, then the prefix that nonces are derived with. The seed
-//! that it may come from is not kept, because a key of C tor's has none. Never printed; never overwrites a folder.
-//! Invariant: the scalar is clamped and the public key is the scalar's; signing with another one would give the key away.
+//! The key is 64 bytes, the expanded form of RFC 8032, section 5.1.5: the clamped scalar, then the
+//! prefix that nonces are derived from. The seed is not kept, because C tor's files do not have it.
+//! The key is never printed, and export refuses an existing directory. Invariant: the scalar is
+//! clamped and the public key is the scalar's, because signing with another public key would reveal
+//! the secret key. Tested below.
 
 use std::fmt;
 use std::fs::{DirBuilder, File};
@@ -21,7 +23,8 @@ use crate::locked::Locked;
 use crate::private_file::{self, FileError};
 use crate::signing::{Context, signing_input};
 
-/// The names and beginnings of the files in C tor's `HiddenServiceDir` (tor(1); `crypto_write_tagged_contents_to_file`).
+// Names and tags of the files in C tor's `HiddenServiceDir` (tor(1) and, in C tor's source,
+// `crypto_write_tagged_contents_to_file`).
 const SECRET_FILE: &str = "hs_ed25519_secret_key";
 const PUBLIC_FILE: &str = "hs_ed25519_public_key";
 const HOSTNAME_FILE: &str = "hostname";
@@ -29,32 +32,35 @@ const SECRET_TAG: &[u8; 32] = b"== ed25519v1-secret: type0 ==\0\0\0";
 const PUBLIC_TAG: &[u8; 32] = b"== ed25519v1-public: type0 ==\0\0\0";
 const FILE_BYTES_MAX: usize = 128;
 
-/// Why an onion key was not read from C tor's folder, or not written as one.
+/// Why an onion key was not read from or written to C tor's directory.
 #[derive(Debug, thiserror::Error)]
 pub enum OnionKeyError {
     /// A file cannot be read or written, or is not private.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The file of the secret key begins with another tag.
-    #[error("{0}: not the secret key of an onion service of version 3 as C tor writes it")]
+    /// The secret key file starts with another tag.
+    #[error("{0}: not a version 3 onion service secret key in C tor's format")]
     NotAKey(PathBuf),
-    /// The tag is right, the length is not 96 bytes.
-    #[error("{path}: {bytes} bytes long; a secret key's file has 96")]
+    /// The tag is right, but the length is not 96 bytes.
+    #[error("{path}: {bytes} bytes long; a secret key file has 96")]
     Length {
-        /// The file.
+        /// Path of the secret key file.
         path: PathBuf,
-        /// Its length.
+        /// Length of the file, in bytes.
         bytes: usize,
     },
-    /// Its scalar is not clamped as RFC 8032, section 5.1.5, requires: damaged, or made by a faulty program.
+    /// The scalar is not clamped as RFC 8032, section 5.1.5, requires: the file is damaged, or a
+    /// faulty program wrote it.
     #[error("{0}: not a valid Ed25519 key (its scalar is not clamped)")]
     NotClamped(PathBuf),
-    /// The public key or the hostname beside it is another key's: the files of two services were mixed up.
-    #[error("{0} does not belong to the secret key beside it")]
+    /// The public key or hostname file belongs to another key: files of two services were mixed up.
+    #[error("{0} does not belong to the secret key in the same directory")]
     OtherKey(PathBuf),
 }
 
-/// The secret key of an onion service. Lies in locked memory where the system allows it, is zeroised when dropped.
+/// The secret key of an onion service.
+///
+/// In locked memory if the system allows it, and zeroised when dropped. `Debug` prints fixed text.
 #[derive(Clone)]
 pub struct OnionKey {
     secret: Locked<64>,
@@ -62,14 +68,14 @@ pub struct OnionKey {
 }
 
 impl OnionKey {
-    /// A new key.
+    /// Generates a key.
     pub fn generate(rng: &mut dyn CryptoRng) -> Self {
         let mut seed = Zeroizing::new([0; 32]);
         rng.fill_bytes(seed.as_mut());
         Self::from_seed(&seed)
     }
 
-    /// The key of a 32-byte seed (RFC 8032's private key): SHA-512 of it, its first half clamped.
+    /// Expands a 32-byte seed (RFC 8032's private key): SHA-512 of it, with the first half clamped.
     pub fn from_seed(seed: &[u8; 32]) -> Self {
         let secret = Locked::filled(|secret| {
             let digest: Zeroizing<[u8; 64]> = Zeroizing::new(Sha512::digest(seed).into());
@@ -80,7 +86,7 @@ impl OnionKey {
         Self { secret, public }
     }
 
-    /// The key of 64 expanded bytes, if their scalar is clamped.
+    /// Copies 64 expanded bytes. Returns `None` if their scalar is not clamped.
     pub(crate) fn from_expanded(bytes: &[u8; 64]) -> Option<Self> {
         let secret = Locked::copy_of(bytes);
         let clamped = Locked::filled(|place| {
@@ -94,7 +100,7 @@ impl OnionKey {
         Some(Self { secret, public })
     }
 
-    /// The address of the service with this key.
+    /// Returns the address of the service with this key.
     pub fn onion_addr(&self) -> OnionAddr {
         OnionAddr::from_public_key(PublicKey::from_bytes(self.public.to_bytes()))
     }
@@ -106,19 +112,25 @@ impl OnionKey {
         Signature::from_bytes(signature.to_bytes())
     }
 
-    /// Hands the 64 bytes to `use_it` and nowhere else: for the sealed vault, and for arti, which needs them in memory.
+    /// Calls `use_it` with the 64 bytes: for the sealed vault, and for arti, which needs them in
+    /// memory.
     pub fn with_secret<R>(&self, use_it: impl FnOnce(&[u8; 64]) -> R) -> R {
         use_it(&self.secret)
     }
 
-    /// Why its memory is not locked, if it is not.
+    /// Returns why the key's memory is not locked, or `None` if it is.
     pub(crate) fn lock_fault(&self) -> Option<&str> {
         self.secret.fault()
     }
 
-    /// Reads the key of C tor's folder (`HiddenServiceDir`), or of its file `hs_ed25519_secret_key` alone.
+    /// Reads the key in C tor's directory (`HiddenServiceDir`), or in its file
+    /// `hs_ed25519_secret_key`.
     ///
-    /// The file must be private (mode 0600 or stricter). What lies beside it, public key and hostname, must belong to it.
+    /// The file must be private (mode 0600 or stricter). The public key and hostname files, if
+    /// present, must belong to the key.
+    ///
+    /// # Errors
+    /// [`OnionKeyError`].
     pub fn from_tor_folder(path: &Path) -> Result<Self, OnionKeyError> {
         let file = if path.is_dir() {
             path.join(SECRET_FILE)
@@ -139,27 +151,30 @@ impl OnionKey {
         let key =
             Self::from_expanded(secret).ok_or_else(|| OnionKeyError::NotClamped(file.clone()))?;
         let folder = file.parent().unwrap_or(Path::new(""));
-        key.check_beside(&folder.join(PUBLIC_FILE), &key.public_file())?;
-        key.check_beside(&folder.join(HOSTNAME_FILE), key.hostname_file().as_bytes())?;
+        key.check_public_file(&folder.join(PUBLIC_FILE), &key.public_file())?;
+        key.check_public_file(&folder.join(HOSTNAME_FILE), key.hostname_file().as_bytes())?;
         Ok(key)
     }
 
-    /// Checks a file that is not secret and may be missing. White space at its end does not matter.
-    fn check_beside(&self, path: &Path, awaited: &[u8]) -> Result<(), OnionKeyError> {
+    /// Checks that a public file, if present, has this content. Ignores white space at the end.
+    fn check_public_file(&self, path: &Path, expected: &[u8]) -> Result<(), OnionKeyError> {
         let mut found = Vec::new();
         let read = File::open(path)
             .and_then(|file| file.take(FILE_BYTES_MAX as u64).read_to_end(&mut found));
         match read {
-            Ok(_) if found.trim_ascii_end() == awaited.trim_ascii_end() => Ok(()),
+            Ok(_) if found.trim_ascii_end() == expected.trim_ascii_end() => Ok(()),
             Ok(_) => Err(OnionKeyError::OtherKey(path.into())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(source) => Err(io_error(path, "read it", source)),
         }
     }
 
-    /// Makes a new folder (mode 0700) of the three files that C tor keeps (mode 0600). An existing folder is refused.
+    /// Creates a directory (mode 0700) with C tor's three files (mode 0600).
     ///
-    /// After an error the folder may be there in part; it can be removed.
+    /// After an error the directory may be incomplete, and can be removed.
+    ///
+    /// # Errors
+    /// [`FileError::AlreadyExists`] for an existing directory; every error of writing.
     pub fn write_tor_folder(&self, path: &Path) -> Result<(), OnionKeyError> {
         DirBuilder::new()
             .mode(0o700)
@@ -204,11 +219,11 @@ fn public_of(secret: &[u8; 64]) -> VerifyingKey {
     VerifyingKey::from(&ExpandedSecretKey::from_bytes(secret))
 }
 
-fn io_error(path: &Path, doing: &'static str, source: io::Error) -> OnionKeyError {
+fn io_error(path: &Path, action: &'static str, source: io::Error) -> OnionKeyError {
     let path = path.into();
     OnionKeyError::File(FileError::Io {
         path,
-        doing,
+        action,
         source,
     })
 }
@@ -229,8 +244,8 @@ mod tests {
     }
 
     #[test]
-    fn signs_as_the_key_of_the_same_seed_does() {
-        // Same address, same signatures: Ed25519 signs without chance, and SecretKey is held to RFC 8032's vectors.
+    fn onion_key_signs_as_the_secret_key_of_the_same_seed() {
+        // Ed25519 is deterministic, and SecretKey is tested with the vectors of RFC 8032.
         for seed in 0..20 {
             let (onion, plain) = (key(seed), SecretKey::from_seed(&[seed; 32]));
             assert_eq!(*onion.onion_addr().public_key(), plain.public());
@@ -245,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scalar_that_is_not_clamped_is_refused() {
+    fn from_expanded_refuses_a_scalar_that_is_not_clamped() {
         for (place, bit) in [(0, 0), (0, 1), (0, 2), (31, 6), (31, 7)] {
             let mut bytes = key(1).with_secret(|secret| *secret);
             bytes[place] ^= 1 << bit;
@@ -254,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_written_as_c_tor_does_and_read_again() {
+    fn tor_folder_round_trips_in_the_format_of_c_tor() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("service");
         key(1).write_tor_folder(&folder).unwrap();
@@ -278,13 +293,13 @@ mod tests {
             key(2).write_tor_folder(&folder),
             Err(OnionKeyError::File(FileError::AlreadyExists(_)))
         ));
-        // The secret key's file is enough.
+        // The secret key file alone is enough.
         fs::remove_file(folder.join("hostname")).unwrap();
         fs::remove_file(folder.join("hs_ed25519_public_key")).unwrap();
         OnionKey::from_tor_folder(&folder).unwrap();
     }
 
-    /// Reads a folder after `change` to one of its files.
+    /// Applies `change` to one file of a directory. Returns the error of reading the directory.
     fn changed(file: &str, change: impl FnOnce(&mut Vec<u8>)) -> OnionKeyError {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("service");
@@ -296,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_of_a_folder_has_its_own_error() {
+    fn from_tor_folder_reports_each_fault_by_its_own_error() {
         use OnionKeyError::{File, Length, NotAKey, NotClamped, OtherKey};
         assert!(matches!(
             changed(SECRET_FILE, |bytes| bytes[3] ^= 1),
@@ -318,7 +333,7 @@ mod tests {
             changed(SECRET_FILE, |bytes| bytes[32] ^= 1),
             NotClamped(_)
         ));
-        // Another secret key than the one that public key and hostname were made of.
+        // Another secret key than that of the public key and hostname files.
         assert!(matches!(
             changed(SECRET_FILE, |bytes| bytes[33] ^= 1),
             OtherKey(_)
@@ -346,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn does_not_print() {
+    fn debug_output_redacts_the_onion_key() {
         assert_eq!(format!("{:?}", key(1)), "--- onion key ---");
     }
 }

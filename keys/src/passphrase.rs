@@ -1,8 +1,8 @@
 //! The passphrase that opens the vault.
 //!
-//! Sources: the text of a prompt, a private file, or a systemd credential. Environment variables and
-//! arguments are not sources, because other processes can read them. Invariant: the bytes are never
-//! printed, and they are zeroised when dropped. Tested below.
+//! Sources: the text of a prompt, a private file, or a systemd credential. Environment variables
+//! and arguments are not sources, because other processes can read them. Invariant: the bytes are
+//! never printed, and they are zeroised when dropped. Tested below.
 
 use std::fmt;
 use std::path::Path;
@@ -36,8 +36,9 @@ impl Passphrase {
     /// Reads a systemd credential (systemd.exec(5), `LoadCredential=`) under the rules of
     /// [`from_file`](Self::from_file), except that the group may have read permission.
     ///
-    /// systemd grants the service's user access by an access control list. Such a list shows as mode
-    /// 0440, in a directory of that user alone. So `path` must lie in `$CREDENTIALS_DIRECTORY`.
+    /// systemd grants the service's user access by an access control list. Such a list shows as
+    /// mode 0440, in a directory of that user alone. So `path` must lie in
+    /// `$CREDENTIALS_DIRECTORY`.
     ///
     /// # Errors
     /// [`FileError`], as for [`from_file`](Self::from_file).
@@ -52,7 +53,8 @@ impl Passphrase {
         Self(bytes)
     }
 
-    /// Returns whether the passphrase has no byte. An empty passphrase cannot open or create a vault.
+    /// Returns whether the passphrase has no byte. An empty passphrase cannot open or create a
+    /// vault.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

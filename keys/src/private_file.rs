@@ -1,8 +1,9 @@
-//! Files that hold a secret: mode 0600, written whole or not at all.
+//! Files that contain a secret: mode 0600, written whole or not at all.
 //!
-//! Never reads a file that others may open, never follows a size that the caller did not allow, never puts content
-//! into an error. Invariant: at every instant of a write the named file holds the old bytes or the new bytes in full,
-//! because new bytes reach the disk under another name (`<name>.new`) before they take this one.
+//! Reading refuses a file that others may access, and a file longer than the caller's limit. Errors
+//! do not contain file content. Invariant: at every instant of a write, the file has all of the old
+//! bytes or all of the new bytes, because the new bytes are synced to the disk as `<name>.new`
+//! before the rename. Tested below and in `tests/all/crash.rs`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -13,61 +14,63 @@ use zeroize::Zeroizing;
 
 use crate::crash::crash_point;
 
-/// Permission bits that must be off: everything for group and others.
+/// Permission bits that must be 0: all of group and others.
 const LOOSE_BITS: u32 = 0o077;
-/// The same but for the group's reading: see [`read_credential`].
+/// The same without the group's read bit: see [`read_credential`].
 const LOOSE_BITS_OF_CREDENTIAL: u32 = 0o037;
 const PRIVATE_MODE: u32 = 0o600;
 
-/// Why a secret's file was not read or written.
+/// Why a private file was not read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// There is no such file.
+    /// The file does not exist.
     #[error("{0}: no such file")]
     NotFound(PathBuf),
-    /// A new file was to be made where one is.
-    #[error("{0}: exists already; it is never overwritten")]
+    /// The file to create exists.
+    #[error("{0}: already exists and is not overwritten")]
     AlreadyExists(PathBuf),
-    /// Group or others have some access. The operator should think about who read it, then `chmod 600`.
+    /// Group or others have some access.
+    ///
+    /// The operator should consider the secret as exposed to them, then run `chmod 600`.
     #[error("{path}: others may access it (mode {mode:04o}); set it to 0600")]
     LoosePermissions {
-        /// The file.
+        /// Path of the refused file.
         path: PathBuf,
-        /// Its permission bits.
+        /// Permission bits of the file.
         mode: u32,
     },
-    /// Longer than a file of this kind can be.
+    /// The file is longer than any file of its kind.
     #[error("{path}: longer than {bytes_max} bytes")]
     TooLong {
-        /// The file.
+        /// Path of the refused file.
         path: PathBuf,
-        /// The limit.
+        /// Most bytes of a file of its kind.
         bytes_max: usize,
     },
-    /// The operating system refused.
-    #[error("{path}: cannot {doing}")]
+    /// The operating system reported an error.
+    #[error("{path}: cannot {action}")]
     Io {
-        /// The file.
+        /// Path of the file or its directory.
         path: PathBuf,
-        /// What was being done.
-        doing: &'static str,
-        /// The system's reason.
+        /// The failed action, as a verb phrase such as "open it".
+        action: &'static str,
+        /// The system's error.
         #[source]
         source: io::Error,
     },
 }
 
-/// A step of a write that has just been done. Tests stop after each of them.
+/// A step of a write that was just done. Tests interrupt the write after each step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
+enum WriteStep {
     Written,
     Synced,
     Named,
     FolderSynced,
 }
 
-impl Step {
-    /// As [`crash_point`] calls it.
+impl WriteStep {
+    /// Returns the name for [`crash_point`].
     fn name(self) -> &'static str {
         match self {
             Self::Written => "file-written",
@@ -78,20 +81,22 @@ impl Step {
     }
 }
 
-/// Where new bytes replace a file, or must find none.
+/// Whether a write creates a file or replaces one.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Target {
-    New,
+enum WriteMode {
+    Create,
     Replace,
 }
 
-/// Reads at most `bytes_max` bytes of a file that nobody else may access.
+/// Reads a file of at most `bytes_max` bytes that only its owner may access.
 pub(crate) fn read(path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, FileError> {
     read_unless(LOOSE_BITS, path, bytes_max)
 }
 
-/// The same for a credential of systemd's, which the group may seem to read: systemd lets a service's user in by an
-/// access control list, and the mode then shows that list's mask (0440) in the group's place.
+/// Reads a systemd credential as [`read`] does, but accepts read permission of the group.
+///
+/// systemd grants the service's user access by an access control list. The mode then shows that
+/// list's mask (0440) as the group's permission.
 pub(crate) fn read_credential(
     path: &Path,
     bytes_max: usize,
@@ -108,10 +113,10 @@ fn read_unless(
         io::ErrorKind::NotFound => FileError::NotFound(path.into()),
         _ => failed(path, "open it")(error),
     })?;
-    // Asked of the open file, so that it cannot be exchanged between question and reading.
+    // Of the open file, so that the file cannot be replaced between check and read.
     let mode = file
         .metadata()
-        .map_err(failed(path, "ask for its permissions"))?
+        .map_err(failed(path, "read its permissions"))?
         .permissions()
         .mode()
         & 0o7777;
@@ -121,7 +126,8 @@ fn read_unless(
             mode,
         });
     }
-    // Room for all at once: a vector that grows leaves copies of a secret behind.
+    // Full capacity from the start, because a vector that grows leaves copies of the secret in
+    // memory.
     let mut bytes = Zeroizing::new(Vec::with_capacity(bytes_max.saturating_add(1)));
     file.take(bytes_max as u64 + 1)
         .read_to_end(&mut bytes)
@@ -135,28 +141,28 @@ fn read_unless(
     Ok(bytes)
 }
 
-/// Makes a new file; an existing one is refused.
+/// Creates a file. Refuses an existing one.
 pub(crate) fn create(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    write(path, bytes, Target::New, &mut |_| Ok(()))
+    write(path, bytes, WriteMode::Create, &mut |_| Ok(()))
 }
 
-/// Puts new bytes in the place of an existing file.
+/// Replaces a file.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    write(path, bytes, Target::Replace, &mut |_| Ok(()))
+    write(path, bytes, WriteMode::Replace, &mut |_| Ok(()))
 }
 
 fn write(
     path: &Path,
     bytes: &[u8],
-    target: Target,
-    after: &mut dyn FnMut(Step) -> io::Result<()>,
+    mode: WriteMode,
+    after: &mut dyn FnMut(WriteStep) -> io::Result<()>,
 ) -> Result<(), FileError> {
-    if target == Target::New && fs::symlink_metadata(path).is_ok() {
+    if mode == WriteMode::Create && fs::symlink_metadata(path).is_ok() {
         return Err(FileError::AlreadyExists(path.into()));
     }
     let temporary = temporary_name(path);
     match fs::remove_file(&temporary) {
-        // What an earlier write left when it was killed.
+        // An earlier write was killed and left this file.
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(&temporary, "remove it")(error)),
@@ -167,20 +173,20 @@ fn write(
         .mode(PRIVATE_MODE)
         .open(&temporary)
         .map_err(failed(&temporary, "create it"))?;
-    let mut done = |step: Step| {
+    let mut done = |step: WriteStep| {
         crash_point(step.name());
-        after(step).map_err(failed(path, "go on"))
+        after(step).map_err(failed(path, "continue"))
     };
     file.write_all(bytes)
         .map_err(failed(&temporary, "write it"))?;
-    done(Step::Written)?;
+    done(WriteStep::Written)?;
     file.sync_all()
         .map_err(failed(&temporary, "sync it to the disk"))?;
-    done(Step::Synced)?;
-    match target {
-        Target::Replace => fs::rename(&temporary, path).map_err(failed(path, "replace it"))?,
-        // A link, unlike a rename, fails where somebody was quicker.
-        Target::New => {
+    done(WriteStep::Synced)?;
+    match mode {
+        WriteMode::Replace => fs::rename(&temporary, path).map_err(failed(path, "replace it"))?,
+        // A link, unlike a rename, fails if another process created the file meanwhile.
+        WriteMode::Create => {
             fs::hard_link(&temporary, path).map_err(|error| match error.kind() {
                 io::ErrorKind::AlreadyExists => FileError::AlreadyExists(path.into()),
                 _ => failed(path, "create it")(error),
@@ -188,13 +194,13 @@ fn write(
             fs::remove_file(&temporary).map_err(failed(&temporary, "remove it"))?;
         }
     }
-    done(Step::Named)?;
-    // Without this a power loss could still bring the old name back.
+    done(WriteStep::Named)?;
+    // Without this sync, a power loss could still restore the old directory entry.
     sync_parent(path)?;
-    done(Step::FolderSynced)
+    done(WriteStep::FolderSynced)
 }
 
-/// Waits until the name of a file is on the disk.
+/// Syncs the parent directory, so that a file's name is on the disk.
 pub(crate) fn sync_parent(path: &Path) -> Result<(), FileError> {
     let folder = path
         .parent()
@@ -205,8 +211,9 @@ pub(crate) fn sync_parent(path: &Path) -> Result<(), FileError> {
         .map_err(failed(folder, "sync it to the disk"))
 }
 
-/// Removes the second name that a new file keeps where its writing was killed between naming it and removing the other.
-/// Never removes anything but that same file.
+/// Removes the temporary name of a file, if it is a second name of the same file.
+///
+/// Such a name stays if a creation is killed between link and removal. Any other file is kept.
 pub(crate) fn remove_second_name(path: &Path) -> Result<(), FileError> {
     let second = temporary_name(path);
     let (Ok(one), Ok(other)) = (fs::symlink_metadata(path), fs::symlink_metadata(&second)) else {
@@ -224,10 +231,10 @@ fn temporary_name(path: &Path) -> PathBuf {
     name.into()
 }
 
-fn failed<'a>(path: &'a Path, doing: &'static str) -> impl FnOnce(io::Error) -> FileError + 'a {
+fn failed<'a>(path: &'a Path, action: &'static str) -> impl FnOnce(io::Error) -> FileError + 'a {
     move |source| FileError::Io {
         path: path.into(),
-        doing,
+        action,
         source,
     }
 }
@@ -241,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_file_is_private_and_is_never_overwritten() {
+    fn create_makes_a_private_file_and_refuses_an_existing_one() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret");
         create(&path, b"one").unwrap();
@@ -266,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_name_goes_only_where_it_is_the_same_file() {
+    fn remove_second_name_removes_only_a_name_of_the_same_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret");
         create(&path, b"one").unwrap();
@@ -274,13 +281,13 @@ mod tests {
         fs::hard_link(&path, &second).unwrap();
         remove_second_name(&path).unwrap();
         assert!(path.exists() && !second.exists());
-        fs::write(&second, b"somebody's").unwrap();
+        fs::write(&second, b"another file").unwrap();
         remove_second_name(&path).unwrap();
         assert!(second.exists());
     }
 
     #[test]
-    fn any_bit_for_others_is_refused() {
+    fn read_refuses_any_permission_of_group_or_others() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret");
         create(&path, b"one").unwrap();
@@ -293,14 +300,19 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_is_killed_leaves_the_old_or_the_new_and_the_next_one_succeeds() {
-        let steps = [Step::Written, Step::Synced, Step::Named, Step::FolderSynced];
+    fn interrupted_write_leaves_the_old_or_new_bytes_and_the_next_write_succeeds() {
+        let steps = [
+            WriteStep::Written,
+            WriteStep::Synced,
+            WriteStep::Named,
+            WriteStep::FolderSynced,
+        ];
         for (place, last) in steps.into_iter().enumerate() {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("secret");
             create(&path, b"old").unwrap();
             let mut seen = Vec::new();
-            let killed = write(&path, b"new", Target::Replace, &mut |step| {
+            let killed = write(&path, b"new", WriteMode::Replace, &mut |step| {
                 seen.push(step);
                 if step == last {
                     Err(io::Error::other("killed"))
@@ -309,7 +321,7 @@ mod tests {
                 }
             });
             assert!(killed.is_err());
-            // The bytes are on the disk before the name moves, and the name is safe before success is told.
+            // The bytes are synced before the rename, and the rename before success is returned.
             assert_eq!(seen, steps[..=place]);
             let expected: &[u8] = if place < 2 { b"old" } else { b"new" };
             assert_eq!(read(&path, 3).unwrap().as_slice(), expected);
@@ -319,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_said_so() {
+    fn missing_file_and_directory_are_reported() {
         let dir = tempfile::tempdir().unwrap();
         assert!(matches!(
             read(&dir.path().join("none"), 3),
@@ -328,7 +340,7 @@ mod tests {
         assert!(matches!(
             create(&dir.path().join("none/secret"), b""),
             Err(FileError::Io {
-                doing: "create it",
+                action: "create it",
                 ..
             })
         ));

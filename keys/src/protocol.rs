@@ -5,8 +5,8 @@
 
 /// Most key events (rotations) in a key chain.
 ///
-/// One rotation a month for more than two years. At about 140 bytes each, 32 events leave room for
-/// the rest of a handshake frame, and each costs its receiver one signature check.
+/// Allows one rotation a month for more than two years. At about 140 bytes each, 32 events leave
+/// space for the rest of a handshake frame. Each event costs its receiver one signature check.
 pub const KEY_EVENTS_MAX: usize = 32;
 
 /// Longest frame before admission, in bytes: a solution that presents eight identities fits.
@@ -15,7 +15,7 @@ pub const HANDSHAKE_FRAME_BYTES_MAX: usize = 8 * 1024;
 /// Longest frame after admission, in bytes: a package of the largest size and its envelope fit.
 pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
 
-/// Longest object, in bytes of its CBOR encoding: a long message with room to spare.
+/// Longest object, in bytes of its CBOR encoding: any written message fits.
 pub const OBJECT_BYTES_MAX: usize = 64 * 1024;
 
 /// Most attrs of one object: more than any built-in type allows.

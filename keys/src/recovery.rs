@@ -1,8 +1,11 @@
-//! Recovery keys: a next key (docs/DECISIONS.md 5, pre-rotation) on paper, away from the node that it can save.
+//! Recovery keys: a next key (docs/DECISIONS.md 5, pre-rotation) in words, stored away from its
+//! node.
 //!
-//! The words are BIP39's (Bitcoin Improvement Proposal 39, English list): 24 of them stand for 32 bytes and 8 bits of
-//! checksum. Only that is used of it: the 32 bytes are the key's seed itself. Never quotes a word in an error; never writes
-//! over a file. Invariant: what [`RecoveryKey::to_text`] gives, [`RecoveryKey::from_text`] reads as the same key.
+//! The words are those of BIP39 (Bitcoin Improvement Proposal 39, English list): 24 words encode 32
+//! bytes and 8 bits of checksum. The 32 bytes are the key's seed; no other part of BIP39 is used.
+//! Errors do not quote a word, and an existing file is not overwritten. Invariant:
+//! [`RecoveryKey::from_text`] reads the text of [`RecoveryKey::to_text`] as the same key. Tested
+//! below and by the fuzz target `recovery`.
 
 use std::fmt::{self, Write as _};
 use std::path::Path;
@@ -17,7 +20,7 @@ use crate::signing::SecretKey;
 const HEADING: &str = "Postern recovery key";
 const WORDS: usize = 24;
 const WORDS_PER_LINE: usize = 6;
-/// Room for the file as it is written, four times over: for those who type it with much white space.
+/// Longest file, in bytes: four times the written file, for typed copies with much white space.
 const FILE_BYTES_MAX: usize = 8 * 1024;
 
 /// Why a file or text is not a recovery key.
@@ -26,24 +29,24 @@ pub enum RecoveryError {
     /// The file cannot be read or written, or is not private.
     #[error(transparent)]
     File(#[from] FileError),
-    /// It does not begin like one.
+    /// The text does not start with the heading.
     #[error("not a recovery file: the line `{HEADING}` is missing")]
     NotARecoveryFile,
-    /// A part is missing or cannot be read.
+    /// The labelled part is missing or cannot be read.
     #[error("the recovery file's line `{0}` is missing or cannot be read")]
     Missing(&'static str),
-    /// Another number of words.
-    #[error("a recovery key has 24 words; here are {0}")]
+    /// The number of words is not 24.
+    #[error("a recovery key has 24 words; this one has {0}")]
     WordCount(usize),
-    /// A word is not in the list: misspelt. It is not quoted.
+    /// The word with this number, from 1, is not in the list. The error does not quote it.
     #[error("word {0} of the recovery key is misspelt")]
     UnknownWord(usize),
-    /// Every word is in the list, but they do not belong together.
-    #[error("the recovery key's words do not fit each other: one is wrong, or the order is")]
+    /// Every word is in the list, but the checksum does not match.
+    #[error("the recovery key's checksum does not match: a word or the order is wrong")]
     Checksum,
 }
 
-/// The next key of an identity or node, and whose it is.
+/// The next key of an identity or node, with its holder's oid. `Debug` does not print the key.
 pub struct RecoveryKey {
     holder: Oid,
     key_id: u32,
@@ -59,12 +62,14 @@ impl RecoveryKey {
         }
     }
 
-    /// The identity, or the node by its server oid, whose next key this is.
+    /// Returns the identity, or the node's server oid, whose next key this is.
     pub fn holder(&self) -> Oid {
         self.holder
     }
 
-    /// The number that the key will have once it is the current one. For people: what decides is the key itself.
+    /// Returns the number that the key will have as the current key.
+    ///
+    /// Information for the operator. The key itself is compared with the chain's commitment.
     pub fn key_id(&self) -> u32 {
         self.key_id
     }
@@ -73,45 +78,57 @@ impl RecoveryKey {
         &self.secret
     }
 
-    /// Writes it into a new file of mode 0600; an existing file is refused.
+    /// Writes the text into a new file of mode 0600.
+    ///
+    /// # Errors
+    /// [`FileError::AlreadyExists`] for an existing file; every error of writing.
     pub fn write_new(&self, path: &Path) -> Result<(), RecoveryError> {
         Ok(private_file::create(path, self.to_text().as_bytes())?)
     }
 
-    /// Reads back a file that [`write_new`](Self::write_new) wrote, now or before it was killed: then the words may lie there
-    /// under a second name, which goes.
+    /// Reads back a file that [`write_new`](Self::write_new) wrote.
+    ///
+    /// If that write was killed, the words may also exist under a second name, which is removed.
+    ///
+    /// # Errors
+    /// Those of [`from_file`](Self::from_file).
     pub fn read_back(path: &Path) -> Result<Self, RecoveryError> {
         let read = Self::from_file(path)?;
         private_file::remove_second_name(path)?;
         Ok(read)
     }
 
-    /// Reads a file; refused when others may access it.
+    /// Reads a file that only its owner may access.
+    ///
+    /// # Errors
+    /// [`RecoveryError`].
     pub fn from_file(path: &Path) -> Result<Self, RecoveryError> {
         let bytes = private_file::read(path, FILE_BYTES_MAX)?;
         let text = std::str::from_utf8(&bytes).map_err(|_| RecoveryError::NotARecoveryFile)?;
         Self::from_text(text)
     }
 
-    /// The text to print or to write down. Not for logs.
+    /// Returns the text to print or to write down. Not for logs.
     pub fn to_text(&self) -> Zeroizing<String> {
-        // Room for all at once: a string that grows leaves copies of a secret behind.
+        // Full capacity from the start, because a string that grows leaves copies of the secret in
+        // memory.
         let mut text = Zeroizing::new(String::with_capacity(2048));
         let (holder, key_id) = (self.holder.to_hex(), self.key_id);
         // Writing to a string cannot fail.
         let _ = write!(
             text,
             "{HEADING}\n\n\
-             Who holds this can give the identity or node below its next key, and so take it over.\n\
-             Keep it away from the node, where nobody else reads it. When the current key is stolen,\n\
-             use this one: `postern keys rotate --help` says how. It can be used once; then\n\
-             make another. A copy by hand needs the first line and everything from `Holder` on.\n\n\
+             Anyone with this key can rotate the identity or node below, and so take it over.\n\
+             Store it away from the node, where no other person can read it. If the current\n\
+             key is stolen, rotate to this key: see `postern keys rotate --help`. A key can be\n\
+             used once; then export another. A handwritten copy needs the first line and\n\
+             all lines from `Holder` on.\n\n\
              Holder: {holder}\nNumber: {key_id}\nWords:\n"
         );
         let words = self
             .secret
             .with_seed(|seed| Mnemonic::from_entropy_in(Language::English, seed));
-        // 32 bytes are a length that BIP39 has words for.
+        // `words` is never an error, because BIP39 has words for 32 bytes.
         for (place, word) in words.iter().flat_map(Mnemonic::words).enumerate() {
             let _ = match place % WORDS_PER_LINE {
                 0 => write!(text, "{}. {word}", place / WORDS_PER_LINE + 1),
@@ -124,8 +141,13 @@ impl RecoveryKey {
         text
     }
 
-    /// Reads a text as [`to_text`](Self::to_text) gives it, or as a person typed it: in any case, with other white space and
-    /// line breaks, without the explanation, and without the numbers of the lines.
+    /// Reads a text of [`to_text`](Self::to_text), or a typed copy of it.
+    ///
+    /// A copy may differ in case, white space and line breaks, and may omit the explanation and the
+    /// line numbers.
+    ///
+    /// # Errors
+    /// [`RecoveryError`], but not [`RecoveryError::File`].
     pub fn from_text(text: &str) -> Result<Self, RecoveryError> {
         if text.len() > FILE_BYTES_MAX {
             return Err(RecoveryError::NotARecoveryFile);
@@ -139,7 +161,7 @@ impl RecoveryKey {
         }) {
             return Err(RecoveryError::NotARecoveryFile);
         }
-        // Labels are looked for from the end, so that the explanation may say anything.
+        // Labels are searched from the end, so that the explanation may contain any text.
         let (before, words) =
             split_at_label(&lower, "words").ok_or(RecoveryError::Missing("Words"))?;
         let (before, number) =
@@ -173,7 +195,8 @@ fn lower_case(text: &str) -> Zeroizing<String> {
     lower
 }
 
-/// What stands before and after the last `label` that is a word of its own, with or without a colon.
+/// Returns the text before and after the last `label` that is a separate word, with or without a
+/// colon.
 fn split_at_label<'a>(text: &'a str, label: &str) -> Option<(&'a str, &'a str)> {
     let mut places = text.rmatch_indices(label);
     places.find_map(|(place, _)| {
@@ -186,12 +209,12 @@ fn split_at_label<'a>(text: &'a str, label: &str) -> Option<(&'a str, &'a str)> 
     })
 }
 
-/// The key of 24 words; lines may be numbered.
+/// Returns the key of 24 words. Lines may be numbered.
 fn secret_of(text: &str) -> Result<SecretKey, RecoveryError> {
     let mut words = Zeroizing::new(String::with_capacity(text.len() + 1));
     let mut count = 0;
     for token in text.split_whitespace() {
-        // Whatever numbers the lines or stands between words.
+        // Removes line numbers and punctuation.
         let word = token.trim_matches(|sign: char| !sign.is_alphabetic());
         if !word.is_empty() {
             words.push_str(word);
@@ -228,7 +251,7 @@ mod tests {
             == (other.holder, other.key_id, other.secret.public())
     }
 
-    /// The words alone, in one line.
+    /// Returns only the words, on one line.
     fn words(text: &str) -> String {
         let (_, words) = text.split_once("Words:").unwrap();
         let words: Vec<_> = words
@@ -239,10 +262,12 @@ mod tests {
     }
 
     #[test]
-    fn words_are_those_of_bip39_s_test_vectors() {
-        // trezor/python-mnemonic, vectors.json, named by BIP39 as its test vectors: 256 bits of entropy, English.
-        let last_of_four = "hamster diagram private dutch cause delay private meat slide toddler razor book happy fancy gospel \
-                            tennis maple dilemma loan word shrug inflict delay length";
+    fn words_match_the_test_vectors_of_bip39() {
+        // trezor/python-mnemonic, vectors.json, which BIP39 names as its test vectors: 256 bits,
+        // English.
+        let last_of_four = "hamster diagram private dutch cause delay private meat slide toddler \
+                            razor book happy fancy gospel tennis maple dilemma loan word shrug \
+                            inflict delay length";
         let hex = "68a79eaca2324873eacc50cb9c6eca8cc68ea5d936f98787c60c7ebc74e6ce7c";
         let entropy = data_encoding::HEXLOWER.decode(hex.as_bytes()).unwrap();
         for (seed, expected) in [
@@ -255,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_as_it_was_written_and_never_overwritten() {
+    fn file_round_trips_and_is_not_overwritten() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("recovery");
         key([1; 32]).write_new(&path).unwrap();
@@ -288,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_person_typed_is_read() {
+    fn from_text_reads_typed_copies() {
         let text = key([1; 32]).to_text();
         let (oid, words) = (key([1; 32]).holder.to_hex(), words(&text));
         let (one, other) = oid.split_at(16);
@@ -299,13 +324,11 @@ mod tests {
             text.replace('\n', " "),
             format!("postern recovery key holder {oid} number 3 words {words}"),
             format!(
-                "\n POSTERN Recovery key\nHolder : {one} {other}\nNumber : 3\nWords :\n1) {words}\n\n"
+                "\n POSTERN Recovery key\nHolder : {one} {other}\nNumber : 3\nWords :\n\
+                 1) {words}\n\n"
             ),
             text.replace(". ", "."),
-            text.replace(
-                "It can be used once",
-                "words: number: holder: are lines below",
-            ),
+            text.replace("used once", "words: number: holder: are lines below"),
         ] {
             let read =
                 RecoveryKey::from_text(&typed).unwrap_or_else(|error| panic!("{typed}: {error}"));
@@ -314,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn each_slip_is_told_and_no_word_is_quoted() {
+    fn from_text_reports_each_mistake_without_quoting_words() {
         let text = key([1; 32]).to_text();
         let words = words(&text);
         let all: Vec<_> = words.split(' ').collect();
@@ -368,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_whose_it_is_and_nothing_of_the_key() {
+    fn debug_output_shows_the_holder_and_redacts_the_key() {
         let debug = format!("{:?}", key([1; 32]));
         assert_eq!(
             debug,

@@ -1,7 +1,8 @@
-//! Sealing what a node gives away and wants back unread and unchanged: cookies and tickets.
+//! Sealing of data that a node sends out and later receives back unchanged: cookies and tickets.
 //!
-//! XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03): a random nonce of 24 bytes may be drawn for every message without
-//! fear of repeats. Never used for anything that another node must open. Invariant: the key cannot be read or printed.
+//! The cipher is XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03) with a random nonce of 24 bytes
+//! for each message, long enough that repeats are negligible. Only the node that sealed can open.
+//! Invariant: the key cannot be read or printed. Tested below.
 
 use std::fmt;
 
@@ -9,31 +10,31 @@ use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use rand::CryptoRng;
 
-/// Bytes that sealing adds: nonce and tag.
+/// Bytes that sealing adds to a plaintext: nonce and tag.
 pub const OVERHEAD_BYTES: usize = 24 + 16;
 
-/// A symmetric key of this node alone.
+/// A symmetric key that only this node has. `Debug` prints fixed text.
 pub struct SealingKey(XChaCha20Poly1305);
 
-/// What was presented was not sealed by this key with this readable part.
+/// The bytes were not sealed by this key together with this associated data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not sealed here")]
+#[error("not sealed by this node")]
 pub struct NotSealedHere;
 
 impl SealingKey {
-    /// A new key.
+    /// Generates a key.
     pub fn generate(rng: &mut dyn CryptoRng) -> Self {
         let mut key = zeroize::Zeroizing::new([0u8; 32]);
         rng.fill_bytes(key.as_mut());
         Self::from_bytes(&key)
     }
 
-    /// The key that a digest of secret bytes gives.
+    /// Wraps a key derived from secret bytes.
     pub(crate) fn from_bytes(key: &zeroize::Zeroizing<[u8; 32]>) -> Self {
         Self(XChaCha20Poly1305::new((&**key).into()))
     }
 
-    /// Seals `plain` and authenticates `readable` with it: nonce, ciphertext, tag.
+    /// Encrypts `plain` and authenticates `readable` with it. Returns nonce, ciphertext and tag.
     pub fn seal(&self, readable: &[u8], plain: &[u8], rng: &mut dyn CryptoRng) -> Vec<u8> {
         let mut nonce = [0; 24];
         rng.fill_bytes(&mut nonce);
@@ -51,7 +52,10 @@ impl SealingKey {
         [&nonce[..], &sealed].concat()
     }
 
-    /// The plaintext, if this key sealed it together with `readable`.
+    /// Returns the plaintext if this key sealed it together with `readable`.
+    ///
+    /// # Errors
+    /// [`NotSealedHere`].
     pub fn open(&self, readable: &[u8], sealed: &[u8]) -> Result<Vec<u8>, NotSealedHere> {
         let (nonce, rest) = sealed.split_first_chunk::<24>().ok_or(NotSealedHere)?;
         self.0
@@ -78,7 +82,7 @@ mod tests {
     use rand::SeedableRng;
 
     #[test]
-    fn opens_only_what_this_key_sealed_with_this_readable_part() {
+    fn open_refuses_another_key_associated_data_or_length() {
         let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(1);
         let (key, other) = (
             SealingKey::generate(&mut rng),

@@ -1,9 +1,11 @@
-//! Signing contexts, secret keys and strict verification.
+//! Signing contexts, secret keys and strict verification (docs/DECISIONS.md 5).
 //!
-//! Every signature covers the canonical CBOR array `[context, part, part, …]` (text, then byte strings), so a
-//! signature made for one purpose is none for another and parts cannot slide into each other.
-//! Never `verify_batch`: it accepts weak keys that `verify_strict` refuses (docs/DECISIONS.md 5).
-//! Invariant: a [`SecretKey`] is zeroised when dropped and has no way out but a signature or the sealed vault.
+//! Every signature covers the canonical CBOR array `[context, part, part, …]` (text, then byte
+//! strings). A signature made for one purpose is therefore invalid for every other, and bytes
+//! cannot move from one part to another. `verify_batch` is not used, because it accepts weak keys
+//! that `verify_strict` refuses. Invariant: a [`SecretKey`] is zeroised when dropped, and leaves
+//! this module only through [`SecretKey::with_seed`], for the sealed vault and recovery keys.
+//! Tested below and in `tests/all/published_vectors.rs`.
 
 use std::fmt;
 
@@ -15,49 +17,49 @@ use sha2::Sha512;
 use crate::ids::{PeerId, PublicKey, Signature};
 use crate::locked::Locked;
 
-/// What a signature or digest is for. Each has its own string, never reused for another meaning.
+/// The purpose of a signature or digest. Each has a string of its own, which is never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Context {
-    /// Digest: a genesis record, whose first 16 bytes are an oid.
+    /// Digest of a genesis record. Its first 16 bytes are an oid.
     Genesis,
-    /// Digest: the commitment to a next key.
+    /// Digest that commits to a next key.
     NextKey,
-    /// A key event, by the key that it reveals.
+    /// Signature of a key event, by the key that it reveals.
     KeyEvent,
-    /// A home record, by the identity.
+    /// Signature of a home record, by the identity.
     HomeIdentity,
-    /// A home record, by the node (countersignature).
+    /// Countersignature of a home record, by the node.
     HomeNode,
-    /// An object, by its owner.
+    /// Signature of an object, by its owner.
     Object,
-    /// A package, by its sending node (the `external_aad` of COSE_Sign1).
+    /// Signature of a package, by the sending node (the `external_aad` of COSE_Sign1).
     Package,
-    /// "This onion is served by that node", by the onion's own key.
+    /// Signature that binds an onion address to a node, by the onion key.
     OnionBinding,
-    /// A solution, by the node that solved it.
+    /// Signature of a solution, by the client.
     Solution,
-    /// A welcome, by the node that admits.
+    /// Signature of a welcome, by the server.
     Welcome,
-    /// "My sequence numbers count in this epoch", by the node.
+    /// Signature of a node's epoch and sequence number, by the node.
     Epoch,
-    /// The input of the puzzle's work function.
+    /// Input of the puzzle's work function.
     Work,
-    /// The input of the puzzle's cheap inner condition.
+    /// Input of the puzzle's cheap inner condition.
     InnerWork,
-    /// The transcript hash of challenge and solution.
+    /// Digest of the handshake transcript: challenge and solution.
     Transcript,
-    /// What is authenticated beside a ticket's sealed part.
+    /// Associated data of a ticket's sealed part.
     Ticket,
-    /// Digest: the key that seals tickets, derived from the onion service's.
+    /// Digest that derives the ticket key from the onion key.
     TicketKey,
-    /// Digest: what a vault or backup shows of its key, so that a wrong passphrase is told from a changed file.
+    /// Digest of a vault's key in the headers of vault and backups, to detect a wrong passphrase.
     KeyCheck,
-    /// Digest: the key of one backup, derived from the vault's.
+    /// Digest that derives the key of one backup from the vault's key.
     BackupKey,
 }
 
 impl Context {
-    /// The string that goes into the signed bytes.
+    /// Returns the string that is part of the signed bytes.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Genesis => "postern/1/genesis",
@@ -82,7 +84,7 @@ impl Context {
     }
 }
 
-/// The exact bytes that are signed or hashed: canonical CBOR of `[context, part, …]`.
+/// Returns the exact bytes that are signed or hashed: canonical CBOR of `[context, part, …]`.
 pub fn signing_input(context: Context, parts: &[&[u8]]) -> Vec<u8> {
     let text = context.as_str().as_bytes();
     let mut out = Vec::with_capacity(32 + parts.iter().map(|part| part.len() + 9).sum::<usize>());
@@ -96,7 +98,7 @@ pub fn signing_input(context: Context, parts: &[&[u8]]) -> Vec<u8> {
     out
 }
 
-/// A CBOR head in its shortest form (RFC 8949, section 3).
+/// Appends a CBOR head in its shortest form (RFC 8949, section 3).
 pub(crate) fn push_head(out: &mut Vec<u8>, major: u8, argument: usize) {
     let major = major << 5;
     let wide = argument as u64;
@@ -118,13 +120,17 @@ pub(crate) fn push_head(out: &mut Vec<u8>, major: u8, argument: usize) {
     }
 }
 
-/// A signature that does not verify strictly (RFC 8032 with dalek's `verify_strict`), or a key that is no valid point.
+/// The signature does not verify strictly (RFC 8032 with dalek's `verify_strict`), or the key is
+/// not a valid point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("bad signature")]
+#[error("the signature is invalid")]
 pub struct BadSignature;
 
 impl PublicKey {
     /// Verifies a signature over `[context, part, …]`, strictly.
+    ///
+    /// # Errors
+    /// [`BadSignature`].
     pub fn verify(
         &self,
         context: Context,
@@ -134,7 +140,11 @@ impl PublicKey {
         self.verify_bytes(&signing_input(context, parts), signature)
     }
 
-    /// Verifies a signature over exact bytes, strictly: small-order keys and non-canonical forms fail.
+    /// Verifies a signature over exact bytes, strictly: refuses small-order keys and non-canonical
+    /// forms.
+    ///
+    /// # Errors
+    /// [`BadSignature`].
     pub fn verify_bytes(&self, message: &[u8], signature: &Signature) -> Result<(), BadSignature> {
         let key = VerifyingKey::from_bytes(self.as_bytes()).map_err(|_| BadSignature)?;
         let signature = ed25519_dalek::Signature::from_bytes(signature.as_bytes());
@@ -143,21 +153,23 @@ impl PublicKey {
     }
 }
 
-/// An Ed25519 secret key. Prints as fixed text, lies in locked memory where the system allows it, is zeroised when dropped.
+/// An Ed25519 secret key.
+///
+/// In locked memory if the system allows it, and zeroised when dropped. `Debug` prints fixed text.
 #[derive(Clone)]
 pub struct SecretKey {
     seed: Locked<32>,
-    /// A decompressed point is large, and keys are moved about.
+    /// Boxed, because a decompressed point is large and keys are moved often.
     public: Box<VerifyingKey>,
 }
 
 impl SecretKey {
-    /// A new key from the given source of randomness.
+    /// Generates a key from the given source of randomness.
     pub fn generate(rng: &mut dyn CryptoRng) -> Self {
         Self::of(Locked::filled(|seed| rng.fill_bytes(seed)))
     }
 
-    /// The key of a 32-byte seed (RFC 8032's private key).
+    /// Creates the key of a 32-byte seed (RFC 8032's private key).
     pub fn from_seed(seed: &[u8; 32]) -> Self {
         Self::of(Locked::copy_of(seed))
     }
@@ -167,22 +179,22 @@ impl SecretKey {
         Self { seed, public }
     }
 
-    /// Hands the seed to `use_it` and nowhere else: for the sealed vault and a recovery key's words.
+    /// Calls `use_it` with the seed: for the sealed vault and the words of a recovery key.
     pub fn with_seed<R>(&self, use_it: impl FnOnce(&[u8; 32]) -> R) -> R {
         use_it(&self.seed)
     }
 
-    /// Why the seed's memory is not locked, if it is not.
+    /// Returns why the seed's memory is not locked, or `None` if it is.
     pub(crate) fn lock_fault(&self) -> Option<&str> {
         self.seed.fault()
     }
 
-    /// The public half.
+    /// Returns the public key.
     pub fn public(&self) -> PublicKey {
         PublicKey::from_bytes(self.public.to_bytes())
     }
 
-    /// The public half as a node's name: right only for a node's first key.
+    /// Returns the public key as a peer id. Meaningful only for a node's first key.
     pub fn peer_id(&self) -> PeerId {
         PeerId::from_bytes(*self.public().as_bytes())
     }
@@ -193,8 +205,9 @@ impl SecretKey {
     }
 
     pub(crate) fn sign_bytes(&self, message: &[u8]) -> Signature {
-        // What dalek's own SigningKey does, without its copy of the seed outside locked memory. The public key is this
-        // seed's by construction: with another one, raw_sign would give the secret away.
+        // The same as dalek's SigningKey, but without its copy of the seed outside locked memory.
+        // The public key is always this seed's: with another one, raw_sign would reveal the secret
+        // key.
         let expanded = ExpandedSecretKey::from(&*self.seed);
         Signature::from_bytes(raw_sign::<Sha512>(&expanded, message, &self.public).to_bytes())
     }
@@ -221,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn signs_as_rfc_8032_section_7_1_does() {
+    fn signature_matches_rfc_8032_section_7_1() {
         // TEST 2: one byte of message.
         let secret = SecretKey::from_seed(&hex(
             "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb",
@@ -240,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_holds_for_one_context_and_one_split_of_parts() {
+    fn signature_is_valid_for_one_context_and_one_division_into_parts() {
         let key = SecretKey::from_seed(&[7; 32]);
         let signature = key.sign(Context::Object, &[b"ab", b"c"]);
         let public = key.public();
@@ -267,8 +280,8 @@ mod tests {
     }
 
     #[test]
-    fn a_small_order_key_verifies_nothing() {
-        // The identity point: with it, R = identity and s = 0 would pass a lenient check for any message.
+    fn verify_refuses_a_small_order_key() {
+        // The identity point: R = identity and s = 0 would pass a lenient check for any message.
         let mut identity = [0; 32];
         identity[0] = 1;
         let mut signature = [0; 64];
@@ -280,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn signed_bytes_are_canonical_cbor_at_every_length() {
+    fn signing_input_is_canonical_cbor_at_every_length() {
         for length in [0, 23, 24, 255, 256, 65535, 65536] {
             let input = signing_input(Context::Object, &[&vec![1; length]]);
             scan(
@@ -296,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_key_does_not_print() {
+    fn debug_output_redacts_the_secret_key() {
         let key = SecretKey::from_seed(&[7; 32]);
         assert_eq!(format!("{key:?}"), "--- secret key ---");
     }

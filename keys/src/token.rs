@@ -1,7 +1,8 @@
-//! Bearer tokens of the local API: 32 random bytes, shown as `postern_` and 64 hexadecimal digits.
+//! Bearer tokens of the local API: 32 random bytes, in text `postern_` and 64 hexadecimal digits.
 //!
-//! The node keeps hashes only, so its database opens no door. A plain digest is enough: a token cannot be guessed, so
-//! there is nothing to slow down. Never printed by accident. Invariant: equality is decided in constant time.
+//! The node stores only hashes, so its database gives no access to the API. A plain digest is
+//! enough, because 32 random bytes cannot be guessed. Invariants: tokens are compared in constant
+//! time, and `Debug` does not print them. Tested below.
 
 use std::fmt;
 use std::path::Path;
@@ -18,44 +19,44 @@ use crate::private_file::{self, FileError};
 const PREFIX: &str = "postern_";
 const TEXT_BYTES: usize = PREFIX.len() + 64;
 
-/// A token.
+/// A bearer token of the local API. `Debug` prints fixed text.
 pub struct ApiToken(Zeroizing<[u8; 32]>);
 
-/// A text that is not a token. It is not quoted: it may be one with a slip.
+/// The text is not a token. The error does not quote it, because it may be a mistyped token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an API token: it must be `postern_` and 64 lower-case hexadecimal digits")]
 pub struct NotAToken;
 
-/// Why a token file gives no token.
+/// Why no token was read from a token file.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenFileError {
-    /// The file cannot be used.
+    /// The file cannot be read, or is not private.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The file holds something else.
+    /// The file does not contain a token.
     #[error(transparent)]
     NotAToken(#[from] NotAToken),
 }
 
 impl ApiToken {
-    /// A new token.
+    /// Generates a token.
     pub fn generate(rng: &mut dyn CryptoRng) -> Self {
         let mut bytes = Zeroizing::new([0; 32]);
         rng.fill_bytes(bytes.as_mut());
         Self(bytes)
     }
 
-    /// What is stored of it: SHA-256 of its 32 bytes.
+    /// Returns the stored form: SHA-256 of the 32 bytes.
     pub fn hash(&self) -> Digest {
         Digest::of(self.0.as_ref())
     }
 
-    /// Whether this is the token that was stored as `hash`. Takes the same time whatever the answer.
+    /// Returns whether `hash` is this token's stored form, in constant time.
     pub fn matches(&self, hash: &Digest) -> bool {
         self.hash().as_bytes().ct_eq(hash.as_bytes()).into()
     }
 
-    /// The text that a client sends. Not for logs.
+    /// Returns the text that an API client sends. Not for logs.
     pub fn to_text(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(TEXT_BYTES));
         text.push_str(PREFIX);
@@ -63,7 +64,10 @@ impl ApiToken {
         text
     }
 
-    /// Writes the token and a newline into a new file of mode 0600; an existing file is refused.
+    /// Writes the token and a newline into a new file of mode 0600.
+    ///
+    /// # Errors
+    /// [`FileError::AlreadyExists`] for an existing file; every error of writing.
     pub fn write_new(&self, path: &Path) -> Result<(), FileError> {
         let mut line = Zeroizing::new(Vec::with_capacity(TEXT_BYTES + 1));
         line.extend_from_slice(self.to_text().as_bytes());
@@ -71,7 +75,10 @@ impl ApiToken {
         private_file::create(path, &line)
     }
 
-    /// Reads a token file; refused when others may access it.
+    /// Reads a token file that only its owner may access.
+    ///
+    /// # Errors
+    /// [`TokenFileError`].
     pub fn read(path: &Path) -> Result<Self, TokenFileError> {
         let bytes = private_file::read(path, TEXT_BYTES + 1)?;
         let text = std::str::from_utf8(&bytes).map_err(|_| NotAToken)?;
@@ -111,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_goes_through_its_file_and_matches_its_hash_alone() {
+    fn token_file_round_trips_and_matches_only_its_hash() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
         token(1).write_new(&path).unwrap();
@@ -125,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_not_tokens_and_are_not_quoted() {
+    fn parse_refuses_other_texts_without_quoting_them() {
         let text = token(1).to_text();
         let error = text.to_uppercase().parse::<ApiToken>().unwrap_err();
         assert!(!error.to_string().contains(&text[8..16]));

@@ -24,8 +24,8 @@ pub enum SealError {
     /// A deliberate change of the file's salt, cost or key check gives the same error.
     #[error("wrong passphrase: use the passphrase of the time when the backup was made")]
     WrongPassphrase,
-    /// Another vault made the backup, or its passphrase was changed since: the key in memory does not
-    /// open it.
+    /// Another vault made the backup, or its passphrase was changed since: the key in memory does
+    /// not open it.
     #[error("the backup was made by another vault or under another passphrase")]
     OtherVault,
     /// The file ends too early: an interrupted copy, or a full disk.

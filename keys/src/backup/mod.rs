@@ -12,16 +12,16 @@
 //!
 //! All numbers are big-endian. The last chunk has 1 to 65,536 bytes, or 0 in an empty backup.
 //!
-//! The chunks are STREAM (Hoang, Reyhanitabar, Rogaway, Vizár 2015, "Online Authenticated-Encryption
-//! and its Nonce-Reuse Misuse-Resistance") over XChaCha20-Poly1305. The nonce of a chunk has 19 fixed
-//! bytes, a counter of 4 bytes and a byte that marks the last chunk, so chunks cannot be exchanged,
-//! left out or cut off. The associated data of each chunk is the header. The key is SHA-256 over
-//! context, the vault's key and the file nonce. Each file has its own key, so the 19 fixed bytes may
-//! be the first bytes of the file nonce.
+//! The chunks are STREAM (Hoang, Reyhanitabar, Rogaway, Vizár 2015, "Online
+//! Authenticated-Encryption and its Nonce-Reuse Misuse-Resistance") over XChaCha20-Poly1305. The
+//! nonce of a chunk has 19 fixed bytes, a counter of 4 bytes and a byte that marks the last chunk,
+//! so chunks cannot be exchanged, left out or cut off. The associated data of each chunk is the
+//! header. The key is SHA-256 over context, the vault's key and the file nonce. Each file has its
+//! own key, so the 19 fixed bytes may be the first bytes of the file nonce.
 //!
 //! Input and output: [`BackupSealer`] and [`SealingWriter`] seal; [`BackupOpener`] and
-//! [`OpeningReader`] open. Invariant: a reader returns only authenticated bytes, and reports the end
-//! only after the chunk that was sealed as the last. Tested in `backup/tests.rs`.
+//! [`OpeningReader`] open. Invariant: a reader returns only authenticated bytes, and reports the
+//! end only after the chunk that was sealed as the last. Tested in `backup/tests.rs`.
 
 mod chunks;
 mod error;

@@ -1,8 +1,8 @@
 //! Reading a backup: the header first, then one chunk after the other.
 //!
 //! Invariant: at most one chunk is in memory, and no byte of a chunk is returned before the whole
-//! chunk is authenticated. A truncated stream gives an error instead of its end. After an error every
-//! further read gives an error.
+//! chunk is authenticated. A truncated stream gives an error instead of its end. After an error
+//! every further read gives an error.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -25,8 +25,8 @@ impl BackupOpener {
     /// and large reads, so a file needs no buffer of its own.
     ///
     /// # Errors
-    /// [`SealError::NotABackup`], [`SealError::UnknownVersion`], [`SealError::Truncated`] inside the
-    /// header, [`SealError::WrongPassphrase`], [`SealError::Kdf`], [`SealError::Io`].
+    /// [`SealError::NotABackup`], [`SealError::UnknownVersion`], [`SealError::Truncated`] inside
+    /// the header, [`SealError::WrongPassphrase`], [`SealError::Kdf`], [`SealError::Io`].
     pub fn open<R: Read>(
         mut backup: R,
         passphrase: &Passphrase,

@@ -54,8 +54,8 @@ impl fmt::Debug for BackupSealer {
 
 /// Seals the bytes that are written to it.
 ///
-/// Buffers up to 64 KiB. If it is dropped without [`finish`](Self::finish), the backup is truncated,
-/// and a reader refuses it as [`SealError::Truncated`] or [`SealError::Tampered`].
+/// Buffers up to 64 KiB. If it is dropped without [`finish`](Self::finish), the backup is
+/// truncated, and a reader refuses it as [`SealError::Truncated`] or [`SealError::Tampered`].
 pub struct SealingWriter<W> {
     out: W,
     chunks: Chunks,
@@ -64,7 +64,8 @@ pub struct SealingWriter<W> {
 }
 
 impl<W: Write> SealingWriter<W> {
-    /// Seals the last chunk, flushes, and returns the inner writer. The caller must sync a file itself.
+    /// Seals the last chunk, flushes, and returns the inner writer. The caller must sync a file
+    /// itself.
     ///
     /// # Errors
     /// Every error of the inner writer, and [`SealError::Unusable`].
@@ -81,7 +82,8 @@ impl<W: Write> SealingWriter<W> {
     }
 
     fn seal(&mut self, is_last: bool) -> io::Result<()> {
-        // After a failure the number of written bytes is unknown, so later chunks could not be opened.
+        // After a failure the number of written bytes is unknown, so later chunks could not be
+        // opened.
         if std::mem::replace(&mut self.has_failed, true) {
             return Err(SealError::Unusable.into());
         }

@@ -1,4 +1,5 @@
-//! Tests of sealed streams: sizes around each chunk boundary, truncation, changes and exchanged chunks.
+//! Tests of sealed streams: sizes around each chunk boundary, truncation, changes and exchanged
+//! chunks.
 
 use super::chunks::{CHUNK_BYTES, HEADER_BYTES, TAG_BYTES};
 use super::error::SealError;
@@ -143,7 +144,8 @@ fn every_truncation_is_refused() {
                 is_truncated,
                 "{length}"
             );
-            // At a boundary, the chunk before it proves that more chunks follow, and is not returned.
+            // At a boundary, the chunk before it proves that more chunks follow, and is not
+            // returned.
             let given = if length == border {
                 chunks.saturating_sub(1)
             } else {

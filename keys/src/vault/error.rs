@@ -29,7 +29,8 @@ pub enum VaultError {
     Damaged,
     /// The passphrase gives another key than the file was sealed with.
     ///
-    /// A deliberate change of salt, cost or key check under a recomputed checksum gives the same error.
+    /// A deliberate change of salt, cost or key check under a recomputed checksum gives the same
+    /// error.
     #[error("wrong passphrase")]
     WrongPassphrase,
     /// The passphrase is right, but the cipher rejects the file: it was changed on purpose, under a
@@ -42,7 +43,8 @@ pub enum VaultError {
     /// The vault opened, but its keys do not match its chains: a fault of this program.
     #[error("the vault's keys do not match its key chains")]
     Inconsistent,
-    /// Another process wrote the file after this one opened it. Saving would lose that process's keys.
+    /// Another process wrote the file after this one opened it. Saving would lose that process's
+    /// keys.
     #[error("another process changed the vault; restart to load its keys")]
     ChangedMeanwhile,
     /// The vault has the maximum number of identities, or would exceed its maximum length.

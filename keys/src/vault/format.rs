@@ -12,9 +12,10 @@
 //! | 88 | n | XChaCha20-Poly1305 ciphertext and tag; associated data: the 88 bytes before |
 //! | 88+n | 32 | SHA-256 of all bytes before |
 //!
-//! The checksum protects nothing, because anybody can compute it. It tells a damaged file from a
-//! wrong passphrase, before Argon2id takes memory. The key check tells a wrong passphrase from a file
-//! that was changed on purpose. Invariant: only an authenticated plaintext is returned. Tested below.
+//! The checksum protects nothing, because anybody can compute it. The checksum distinguishes a
+//! damaged file from a wrong passphrase, before Argon2id takes memory. The key check distinguishes
+//! a wrong passphrase from a file that was changed on purpose. Invariant: only an authenticated
+//! plaintext is returned. Tested below.
 
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
@@ -169,9 +170,11 @@ mod tests {
 
     #[test]
     fn version_2_encodes_to_the_recorded_bytes() {
-        let expected = "706f737465726e2d7661756c740a0002000000080000000100000001010101010101010101010101010101018d8a83a5\
-             1593865edcb550cdc4cb272b0202020202020202020202020202020202020202020202020000001522beb099717f75f2\
-             114eb9fb430aed930bd58396af23c3584195bc0140a2d53a5ef96e21c42daf56bb6a241f5345cc64845bc115e9";
+        let expected = "706f737465726e2d7661756c740a000200000008000000010000000101010101\
+                        0101010101010101010101018d8a83a51593865edcb550cdc4cb272b02020202\
+                        02020202020202020202020202020202020202020000001522beb099717f75f2\
+                        114eb9fb430aed930bd58396af23c3584195bc0140a2d53a5ef96e21c42daf56\
+                        bb6a241f5345cc64845bc115e9";
         assert_eq!(HEXLOWER.encode(&file()), expected);
         assert_eq!(open(&file()).unwrap(), b"plain");
     }

@@ -24,8 +24,8 @@ use crate::signing::Context;
 
 /// Holds the secrets of one node and signs with them. Threads may share it.
 ///
-/// A change writes the file, and every other call blocks meanwhile. Signing does not access the disk.
-/// `Debug` prints the shortened peer id only.
+/// A change writes the file, and every other call blocks meanwhile. Signing does not access the
+/// disk. `Debug` prints the shortened peer id only.
 pub struct KeyManager(RwLock<ManagerState>);
 
 pub(super) struct ManagerState {
@@ -153,7 +153,7 @@ impl KeyManager {
         self.read().secrets.node.chain.clone()
     }
 
-    /// Returns the oid of the node's genesis. It owns the objects that the node itself writes.
+    /// Returns the oid of the node's genesis, the owner of objects that the node itself writes.
     pub fn server_oid(&self) -> Oid {
         self.read().secrets.node.oid
     }
@@ -194,7 +194,7 @@ impl KeyManager {
             .map(|holder| holder.chain.clone())
     }
 
-    /// Creates an identity. It is on the disk when this returns its oid.
+    /// Creates an identity. The identity is on the disk when this returns its oid.
     ///
     /// # Errors
     /// [`VaultError::Full`], [`VaultError::ChangedMeanwhile`], [`VaultError::File`].
@@ -213,7 +213,8 @@ impl KeyManager {
         Ok(oid)
     }
 
-    /// Signs an object's bytes as its owner: an identity of this vault, or the node by its server oid.
+    /// Signs an object's bytes as its owner: an identity of this vault, or the node by its server
+    /// oid.
     ///
     /// # Errors
     /// [`UnknownIdentity`] for any other owner.

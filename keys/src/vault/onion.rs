@@ -1,4 +1,5 @@
-//! The onion service's key in the vault: signing, import, export, and the ticket key derived from it.
+//! The onion service's key in the vault: signing, import, export, and the ticket key derived from
+//! it.
 
 use std::path::Path;
 
@@ -44,8 +45,8 @@ impl KeyManager {
 
     /// Replaces the key of this node's onion service, on the disk too.
     ///
-    /// The former key is deleted, and with it the old address and every ticket. Export the former key
-    /// first if peers may still use its address.
+    /// The former key is deleted, and with it the old address and every ticket. Export the former
+    /// key first if peers may still use its address.
     ///
     /// # Errors
     /// [`VaultError::ChangedMeanwhile`], [`VaultError::File`]; the former key then stays.
@@ -59,7 +60,8 @@ impl KeyManager {
         saved
     }
 
-    /// Writes the onion key, unencrypted, as a new directory that C tor accepts as `HiddenServiceDir`.
+    /// Writes the onion key, unencrypted, as a new directory that C tor accepts as
+    /// `HiddenServiceDir`.
     ///
     /// # Errors
     /// Those of [`OnionKey::write_tor_folder`].

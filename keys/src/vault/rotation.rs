@@ -1,8 +1,9 @@
-//! Key changes of the key manager: rotation, offline next keys, and catching up after an old backup.
+//! Key changes of the key manager: rotation, offline next keys, and catching up after an old
+//! backup.
 //!
-//! Invariants: each change is on the disk whole, or did not happen. A next key is revealed only after
-//! the rotation that needs it is on the disk. No event is signed that forks from a chain that peers
-//! know. Tested in `vault/rotation_tests.rs`.
+//! Invariants: each change is on the disk whole, or did not happen. A next key is revealed only
+//! after the rotation that needs it is on the disk. No event is signed that forks from a chain that
+//! peers know. Tested in `vault/rotation_tests.rs`.
 
 use rand::CryptoRng;
 
@@ -35,8 +36,8 @@ pub enum CaughtUp {
     Same,
     /// The vault's next key is now its current key, and the holder can sign.
     ///
-    /// The key after it was lost with the newer vault. Another rotation needs a recovery key that was
-    /// exported from that vault.
+    /// The key after it was lost with the newer vault. Another rotation needs a recovery key that
+    /// was exported from that vault.
     Adopted,
     /// The peers' current key is not in the vault. Nothing changed, and peers refuse this vault's
     /// signatures.
@@ -67,8 +68,8 @@ impl KeyManager {
 
     /// Rotates the key of an identity, or of the node (by its server oid).
     ///
-    /// The next key becomes the current one. A new next key stays in the vault. The caller must then
-    /// re-sign the holder's live objects and its home record.
+    /// The next key becomes the current one. A new next key stays in the vault. The caller must
+    /// then re-sign the holder's live objects and its home record.
     ///
     /// # Errors
     /// [`VaultError::ChainFull`] if the chain already has
@@ -122,13 +123,13 @@ impl KeyManager {
 
     /// Removes the next key from the vault. Does nothing if it was removed before.
     ///
-    /// A thief of vault and passphrase then cannot rotate, but the owner can, with `recovery`, and so
-    /// revokes the stolen key. Older copies of the vault file still contain the next key. See
+    /// A thief of vault and passphrase then cannot rotate, but the owner can, with `recovery`, and
+    /// so revokes the stolen key. Older copies of the vault file still contain the next key. See
     /// [`recovery_key`](Self::recovery_key) for the order of calls.
     ///
     /// # Errors
-    /// [`VaultError::OtherHolder`]; [`VaultError::WrongRecoveryKey`] if `recovery` is not the key that
-    /// would be removed.
+    /// [`VaultError::OtherHolder`]; [`VaultError::WrongRecoveryKey`] if `recovery` is not the key
+    /// that would be removed.
     pub fn forget_next(
         &self,
         holder: Oid,
@@ -150,13 +151,13 @@ impl KeyManager {
 
     /// Adopts the key chain that peers know of a holder, after an older vault was restored.
     ///
-    /// At most one rotation can be adopted, because its key was the next key in the backup, unless it
-    /// was exported: see [`CaughtUp`]. Repeating that rotation instead would fork the chain, and peers
-    /// would refuse the fork.
+    /// At most one rotation can be adopted, because its key was the next key in the backup, unless
+    /// it was exported: see [`CaughtUp`]. Repeating that rotation instead would fork the chain, and
+    /// peers would refuse the fork.
     ///
     /// # Errors
-    /// [`VaultError::ForeignChain`] if `chain` is invalid, or neither continues the vault's chain nor
-    /// is a prefix of it.
+    /// [`VaultError::ForeignChain`] if `chain` is invalid, or neither continues the vault's chain
+    /// nor is a prefix of it.
     pub fn catch_up(
         &self,
         holder: Oid,

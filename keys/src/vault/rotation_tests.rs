@@ -1,4 +1,4 @@
-//! Rotations, next keys on paper, and catching up, over real files.
+//! Tests of rotation, recovery keys and catching up, with real files.
 
 use super::error::{UnknownIdentity, VaultError};
 use super::manager::KeyManager;
@@ -17,8 +17,8 @@ fn reopened(path: &Path) -> KeyManager {
     KeyManager::open(path, &word("right")).unwrap()
 }
 
-/// Puts the next key away as an operator does.
-fn put_away(keys: &KeyManager, holder: Oid, path: &Path) -> RecoveryKey {
+/// Exports the next key and removes it from the vault, as an operator does.
+fn export_next(keys: &KeyManager, holder: Oid, path: &Path) -> RecoveryKey {
     keys.recovery_key(holder).unwrap().write_new(path).unwrap();
     let read = RecoveryKey::from_file(path).unwrap();
     keys.forget_next(holder, &read, &mut rng(77)).unwrap();
@@ -26,7 +26,7 @@ fn put_away(keys: &KeyManager, holder: Oid, path: &Path) -> RecoveryKey {
 }
 
 #[test]
-fn a_chain_ends_where_peers_take_no_longer_one() {
+fn rotation_refuses_a_chain_longer_than_the_protocol_allows() {
     let keys = KeyManager::generate(&mut rng(1));
     let node = keys.server_oid();
     for number in 1..=KEY_EVENTS_MAX as u32 {
@@ -41,19 +41,19 @@ fn a_chain_ends_where_peers_take_no_longer_one() {
         assert!(matches!(result, Err(VaultError::ChainFull)));
     }
     assert_eq!(keys.key_id(node), Ok(KEY_EVENTS_MAX as u32));
-    let stranger = Oid::from_bytes([9; 16]);
-    assert_eq!(keys.key_id(stranger), Err(UnknownIdentity(stranger)));
+    let unknown = Oid::from_bytes([9; 16]);
+    assert_eq!(keys.key_id(unknown), Err(UnknownIdentity(unknown)));
     assert!(matches!(
-        keys.rotate(stranger, &mut rng(3)),
+        keys.rotate(unknown, &mut rng(3)),
         Err(VaultError::UnknownIdentity(_))
     ));
 }
 
 #[test]
-fn a_next_key_that_was_put_away_rotates_from_its_file_alone() {
+fn exported_next_key_rotates_only_from_its_file() {
     let (dir, path, keys) = vault();
     let alice = keys.add_identity(&mut rng(2)).unwrap();
-    let recovery = put_away(&keys, alice, &dir.path().join("recovery"));
+    let recovery = export_next(&keys, alice, &dir.path().join("recovery"));
     assert_eq!((recovery.holder(), recovery.key_id()), (alice, 1));
     let keys = reopened(&path);
     assert!(matches!(
@@ -64,7 +64,7 @@ fn a_next_key_that_was_put_away_rotates_from_its_file_alone() {
         keys.recovery_key(alice),
         Err(VaultError::NextKeyOffline)
     ));
-    // Once more does no harm.
+    // A repeated call does nothing.
     keys.forget_next(alice, &recovery, &mut rng(3)).unwrap();
     keys.rotate_with(alice, &recovery, &mut rng(3)).unwrap();
     let keys = reopened(&path);
@@ -72,7 +72,7 @@ fn a_next_key_that_was_put_away_rotates_from_its_file_alone() {
     assert_eq!(chain.current(), recovery.secret().public());
     let object = keys.sign_object(alice, vec![0x80]).unwrap();
     assert_eq!(object.verify(&chain.current()), Ok(()));
-    // The key after it is here, and the used one is of no use any more.
+    // The next key is in the vault again, and the used recovery key is refused.
     assert!(matches!(
         keys.rotate_with(alice, &recovery, &mut rng(4)),
         Err(VaultError::WrongRecoveryKey)
@@ -82,7 +82,7 @@ fn a_next_key_that_was_put_away_rotates_from_its_file_alone() {
 }
 
 #[test]
-fn the_wrong_recovery_key_neither_rotates_nor_makes_a_key_forgotten() {
+fn wrong_recovery_key_neither_rotates_nor_removes_the_next_key() {
     let (_dir, path, keys) = vault();
     let (alice, bob) = (
         keys.add_identity(&mut rng(2)).unwrap(),
@@ -107,15 +107,15 @@ fn the_wrong_recovery_key_neither_rotates_nor_makes_a_key_forgotten() {
 }
 
 #[test]
-fn the_thief_of_vault_and_passphrase_cannot_rotate_and_the_owner_shuts_him_out() {
+fn stolen_vault_cannot_rotate_and_the_recovery_key_revokes_it() {
     let (dir, path, keys) = vault();
     let alice = keys.add_identity(&mut rng(2)).unwrap();
-    let recovery = put_away(&keys, alice, &dir.path().join("recovery"));
+    let recovery = export_next(&keys, alice, &dir.path().join("recovery"));
     let stolen = dir.path().join("stolen");
     private_file::create(&stolen, &fs::read(&path).unwrap()).unwrap();
     let thief = reopened(&stolen);
     assert!(thief.rotate(alice, &mut rng(4)).is_err());
-    // Not past the manager either: the current key signs an event that nobody takes.
+    // Nor without the manager: an event signed by the current key is invalid.
     let mut forged = thief.identity_chain(alice).unwrap();
     let secret = thief.read().holder(alice).unwrap().current.clone();
     forged.rotate(&secret, &SecretKey::from_seed(&[9; 32]).public());
@@ -134,7 +134,7 @@ fn the_thief_of_vault_and_passphrase_cannot_rotate_and_the_owner_shuts_him_out()
     );
 }
 
-/// A vault, and a copy of it as it was `rotations` rotations of its node's key ago.
+/// Returns a vault, and a copy of it from before `rotations` rotations of the node's key.
 fn older_copy(rotations: usize) -> (tempfile::TempDir, KeyManager, KeyManager) {
     let (dir, path, keys) = vault();
     let copy = dir.path().join("copy");
@@ -147,7 +147,7 @@ fn older_copy(rotations: usize) -> (tempfile::TempDir, KeyManager, KeyManager) {
 }
 
 #[test]
-fn a_node_from_an_older_backup_takes_up_the_rotation_that_peers_know() {
+fn catch_up_adopts_one_rotation_after_an_older_backup() {
     let (dir, newer, older) = older_copy(1);
     let (node, chain) = (newer.server_oid(), newer.node_chain());
     assert_eq!(
@@ -162,7 +162,7 @@ fn a_node_from_an_older_backup_takes_up_the_rotation_that_peers_know() {
         current.verify(Context::Welcome, &[b"x"], &signature),
         Ok(())
     );
-    // The key after it is in the newer vault alone.
+    // Only the newer vault has the key after it.
     assert!(matches!(
         older.rotate(node, &mut rng(4)),
         Err(VaultError::NextKeyOffline)
@@ -177,16 +177,16 @@ fn a_node_from_an_older_backup_takes_up_the_rotation_that_peers_know() {
 }
 
 #[test]
-fn rotations_beyond_the_keys_at_hand_are_lost_and_change_nothing() {
+fn catch_up_beyond_the_next_key_reports_lost_and_changes_nothing() {
     let (_dir, newer, older) = older_copy(2);
     let (node, before) = (newer.server_oid(), older.node_chain());
     let caught_up = older
         .catch_up(node, &newer.node_chain(), &mut rng(3))
         .unwrap();
     assert_eq!((caught_up, older.node_chain()), (CaughtUp::Lost, before));
-    // One rotation only, but its key was put away before.
+    // Only one rotation, but its key was exported before.
     let (dir, newer, older) = older_copy(1);
-    put_away(&older, node, &dir.path().join("recovery"));
+    export_next(&older, node, &dir.path().join("recovery"));
     let caught_up = older
         .catch_up(node, &newer.node_chain(), &mut rng(3))
         .unwrap();
@@ -194,22 +194,22 @@ fn rotations_beyond_the_keys_at_hand_are_lost_and_change_nothing() {
 }
 
 #[test]
-fn a_chain_that_is_not_ours_is_not_followed() {
+fn catch_up_refuses_forks_invalid_chains_and_other_holders() {
     let (dir, newer, older) = older_copy(1);
     let node = newer.server_oid();
     let catch_up = |keys: &KeyManager, chain: &KeyChain| keys.catch_up(node, chain, &mut rng(3));
-    // What peers know is older than what is here.
+    // The peers' chain is shorter than the vault's.
     assert_eq!(
         catch_up(&newer, &older.node_chain()).unwrap(),
         CaughtUp::Same
     );
-    // The same rotation done twice, each with a next key of its own, branches off.
+    // The same rotation twice, each time with another next key, is a fork.
     older.rotate(node, &mut rng(99)).unwrap();
     let copy = reopened(&dir.path().join("copy"));
-    let stranger = KeyManager::generate(&mut rng(5)).node_chain();
+    let other = KeyManager::generate(&mut rng(5)).node_chain();
     let mut broken = newer.node_chain();
     broken.events[0].signature = Signature::from_bytes([1; 64]);
-    for chain in [&newer.node_chain(), &stranger, &broken] {
+    for chain in [&newer.node_chain(), &other, &broken] {
         let result = catch_up(&copy, chain);
         assert!(
             matches!(result, Err(VaultError::ForeignChain)),
@@ -220,11 +220,11 @@ fn a_chain_that_is_not_ours_is_not_followed() {
 }
 
 #[test]
-fn who_is_held_here_is_listed_with_the_node_first() {
+fn holders_lists_the_node_first() {
     let (dir, _path, keys) = vault();
     let alice = keys.add_identity(&mut rng(2)).unwrap();
     keys.rotate(alice, &mut rng(3)).unwrap();
-    put_away(&keys, alice, &dir.path().join("recovery"));
+    export_next(&keys, alice, &dir.path().join("recovery"));
     let node = keys.server_oid();
     let current = |oid| {
         keys.identity_chain(oid)
@@ -245,7 +245,7 @@ fn who_is_held_here_is_listed_with_the_node_first() {
 }
 
 #[test]
-fn a_change_that_could_not_be_saved_has_not_happened() {
+fn failed_save_leaves_every_key_unchanged() {
     let (dir, _path, keys) = vault();
     let node = keys.server_oid();
     let recovery = keys.recovery_key(node).unwrap();

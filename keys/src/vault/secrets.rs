@@ -1,11 +1,12 @@
-//! The plaintext of the vault: the onion key, and for the node and each identity its chain and keys.
+//! The plaintext of the vault: the onion key, and for the node and each identity its chain and
+//! keys.
 //!
-//! Version 2 has, in this order: the onion key (64 bytes); the number of seeds (4 bytes, big-endian);
-//! the seeds, 32 bytes each; canonical CBOR `[node, [identity, …]]`, each `[has_next, chain]`. The
-//! seeds are the node's current and next key, then each identity's, without offline next keys. Seeds
-//! are not in the CBOR, because an encoder's growing buffer would leave copies of them in memory.
-//! Invariant: the current key of every holder is the last of its chain, and its next key, if present,
-//! is the one that the chain commits to. Tested below.
+//! Version 2 has, in this order: the onion key (64 bytes); the number of seeds (4 bytes,
+//! big-endian); the seeds, 32 bytes each; canonical CBOR `[node, [identity, …]]`, each `[has_next,
+//! chain]`. The seeds are the node's current and next key, then each identity's, without offline
+//! next keys. Seeds are not in the CBOR, because an encoder's growing buffer would leave copies of
+//! them in memory. Invariant: the current key of every holder is the last of its chain, and its
+//! next key, if present, is the one that the chain commits to. Tested below.
 
 use rand::CryptoRng;
 use zeroize::Zeroizing;
@@ -19,7 +20,8 @@ use crate::onion_key::OnionKey;
 use crate::protocol::KEY_EVENTS_MAX;
 use crate::signing::SecretKey;
 
-/// Most identities of one node: enough for any household or club, and the file stays below its limit.
+/// Most identities of one node: enough for any household or club, and the file stays below its
+/// limit.
 pub(super) const IDENTITIES_MAX: usize = 1000;
 const ONION_BYTES: usize = 64;
 const SEED_BYTES: usize = 32;

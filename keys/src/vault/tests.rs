@@ -1,4 +1,4 @@
-//! The key manager over real files, with the cheapest cost that Argon2id has.
+//! Tests of the key manager with real files, at the lowest cost of Argon2id.
 
 use super::error::{UnknownIdentity, VaultError};
 use super::format::FILE_BYTES_MAX;

@@ -1,5 +1,7 @@
-//! RFC 8949, appendix A, as a whole: every example is taken if it is the one form of a type that is used here, and is
-//! otherwise refused for the reason that stands beside it.
+//! All examples of RFC 8949, appendix A, against `keys::codec`.
+//!
+//! An example is accepted if it is the canonical form of a type that the protocol uses. Otherwise
+//! it is refused for the reason in the table.
 #![allow(
     clippy::unwrap_used,
     reason = "helpers of tests may fail like the tests themselves"
@@ -17,14 +19,15 @@ const LIMITS: Limits = Limits {
     items_max: 32,
 };
 
-/// Why an example is refused.
+// Reasons why an example is refused.
 const BIG: &str = "integer out of range";
 const SIMPLE: &str = "float or unknown simple value";
 const TAG: &str = "tag";
 const OPEN: &str = "indefinite length";
 
-/// The appendix's table in its order: diagnostic notation, encoding, reason of refusal. (RFC 7049 had simple(24) besides,
-/// which RFC 8949 forbids.)
+/// The appendix's table in its order: diagnostic notation, encoding, reason of refusal.
+///
+/// RFC 7049 also had simple(24), which RFC 8949 forbids.
 const APPENDIX_A: &[(&str, &str, Option<&str>)] = &[
     ("0", "00", None),
     ("1", "01", None),
@@ -99,7 +102,8 @@ const APPENDIX_A: &[(&str, &str, Option<&str>)] = &[
     ("[1, 2, 3]", "83010203", None),
     ("[1, [2, 3], [4, 5]]", "8301820203820405", None),
     (
-        "[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25]",
+        "[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, \
+         25]",
         "98190102030405060708090a0b0c0d0e0f101112131415161718181819",
         None,
     ),
@@ -128,7 +132,8 @@ const APPENDIX_A: &[(&str, &str, Option<&str>)] = &[
     ("[1, [2, 3], [_ 4, 5]]", "83018202039f0405ff", Some(OPEN)),
     ("[1, [_ 2, 3], [4, 5]]", "83019f0203ff820405", Some(OPEN)),
     (
-        "[_ 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25]",
+        "[_ 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, \
+         25]",
         "9f0102030405060708090a0b0c0d0e0f101112131415161718181819ff",
         Some(OPEN),
     ),
@@ -154,7 +159,7 @@ fn bytes(hex: &str) -> Vec<u8> {
 }
 
 #[test]
-fn every_example_is_taken_or_refused_for_its_reason() {
+fn scan_accepts_or_refuses_every_example_for_its_reason() {
     for (notation, hex, reason) in APPENDIX_A {
         let expected = match reason {
             None => Ok(()),
@@ -162,15 +167,15 @@ fn every_example_is_taken_or_refused_for_its_reason() {
         };
         assert_eq!(scan(&bytes(hex), &LIMITS), expected, "{notation}: {hex}");
     }
-    let taken = APPENDIX_A
+    let accepted = APPENDIX_A
         .iter()
         .filter(|(_, _, reason)| reason.is_none())
         .count();
-    assert_eq!((APPENDIX_A.len(), taken), (81, 36));
+    assert_eq!((APPENDIX_A.len(), accepted), (81, 36));
 }
 
 #[test]
-fn what_is_taken_ends_where_it_ends() {
+fn scan_refuses_truncation_and_trailing_bytes_of_accepted_examples() {
     for (notation, hex, _) in APPENDIX_A.iter().filter(|(_, _, reason)| reason.is_none()) {
         let bytes = bytes(hex);
         for length in 0..bytes.len() {
@@ -187,7 +192,7 @@ fn what_is_taken_ends_where_it_ends() {
     }
 }
 
-/// Decodes the example with this notation, and encodes it to the same bytes.
+/// Decodes the example with this notation, and checks that the value encodes to the same bytes.
 fn decoded<T: serde::Serialize + serde::de::DeserializeOwned>(notation: &str) -> T {
     let (_, hex, _) = APPENDIX_A.iter().find(|(it, ..)| *it == notation).unwrap();
     let value = decode(&bytes(hex), &LIMITS).unwrap();
@@ -196,7 +201,7 @@ fn decoded<T: serde::Serialize + serde::de::DeserializeOwned>(notation: &str) ->
 }
 
 #[test]
-fn what_is_taken_means_what_its_notation_says() {
+fn accepted_cbor_matches_its_diagnostic_notation() {
     let text = |one: &str| one.to_owned();
     for (notation, ..) in APPENDIX_A.iter().filter(|(_, _, reason)| reason.is_none()) {
         if let Ok(number) = notation.parse::<u64>() {
