@@ -268,7 +268,7 @@ fn rotating_a_key() {
                 "{what}: key {}",
                 node.key_id
             );
-            assert!(node.next_is_here, "{what}");
+            assert!(node.has_next_key, "{what}");
             assert_eq!(
                 starts(&folder, "old", what),
                 (*peer_id, vec![*identity]),
@@ -319,10 +319,10 @@ fn exporting_a_recovery_key() {
                 .find(|holder| holder.is_node)
                 .unwrap();
             assert!(
-                node.next_is_here || place.at("recovery").is_file(),
+                node.has_next_key || place.at("recovery").is_file(),
                 "{what}: the key is nowhere"
             );
-            assert!(!ended || !node.next_is_here, "{what}");
+            assert!(!ended || !node.has_next_key, "{what}");
             drop(keys);
             // Taken up again, and then the file is what rotates.
             place.must(&command);

@@ -166,7 +166,7 @@ fn list(keys: &KeyManager, as_json: bool) -> Result<(), Failure> {
             .map(|holder| {
                 json!({
                     "oid": holder.oid.to_hex(), "is_node": holder.is_node, "key_id": holder.key_id,
-                    "next_is_here": holder.next_is_here, "public": holder.public.to_hex(),
+                    "has_next_key": holder.has_next_key, "public": holder.public.to_hex(),
                 })
             })
             .collect();
@@ -184,7 +184,7 @@ fn list(keys: &KeyManager, as_json: bool) -> Result<(), Failure> {
         } else {
             "identity  "
         };
-        let next = if holder.next_is_here {
+        let next = if holder.has_next_key {
             "the next one is here"
         } else {
             "the next one is offline"

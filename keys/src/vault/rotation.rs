@@ -24,7 +24,7 @@ pub struct HolderInfo {
     /// Number of the current key, which equals the number of rotations.
     pub key_id: u32,
     /// Whether the next key is in the vault. If not, it was exported as a recovery key, or lost.
-    pub next_is_here: bool,
+    pub has_next_key: bool,
     /// The current public key.
     pub public: PublicKey,
 }
@@ -52,7 +52,7 @@ impl KeyManager {
             oid: holder.oid,
             is_node: holder.oid == state.secrets.node.oid,
             key_id: holder.key_id(),
-            next_is_here: holder.next.present().is_some(),
+            has_next_key: holder.next.present().is_some(),
             public: holder.current.public(),
         };
         state.secrets.holders().map(info).collect()

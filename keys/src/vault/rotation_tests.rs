@@ -234,11 +234,11 @@ fn holders_lists_the_node_first() {
             .current()
     };
     let expected = [(node, true, 0, true), (alice, false, 1, false)];
-    let expected = expected.map(|(oid, is_node, key_id, next_is_here)| HolderInfo {
+    let expected = expected.map(|(oid, is_node, key_id, has_next_key)| HolderInfo {
         oid,
         is_node,
         key_id,
-        next_is_here,
+        has_next_key,
         public: current(oid),
     });
     assert_eq!(keys.holders(), expected);
@@ -258,5 +258,5 @@ fn failed_save_leaves_every_key_unchanged() {
     let [info] = keys.holders()[..] else {
         panic!("{:?}", keys.holders())
     };
-    assert!(info.next_is_here && info.key_id == 0 && keys.onion() == onion);
+    assert!(info.has_next_key && info.key_id == 0 && keys.onion() == onion);
 }
