@@ -228,7 +228,7 @@ fn accepted_cbor_matches_its_diagnostic_notation() {
     ] {
         assert_eq!(decoded::<String>(notation), expected);
     }
-    assert_eq!(decoded::<Vec<u8>>("[]"), []);
+    assert_eq!(decoded::<Vec<u8>>("[]"), Vec::<u8>::new());
     assert_eq!(decoded::<Vec<u8>>("[1, 2, 3]"), [1, 2, 3]);
     assert_eq!(
         decoded::<(u8, Vec<u8>, Vec<u8>)>("[1, [2, 3], [4, 5]]"),
