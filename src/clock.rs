@@ -19,8 +19,8 @@ impl Clock for SystemClock {
     }
 }
 
-impl bastion::Clock for SystemClock {
-    fn now(&self) -> u64 {
+impl bastion::SecondsClock for SystemClock {
+    fn unix_seconds(&self) -> u64 {
         Clock::now(self).seconds()
     }
 }

@@ -15,12 +15,12 @@ use std::sync::Arc;
 
 use bastion::transport::memory::MemoryNet;
 use bastion::{
-    Applicant, Decision, Gate, GateConfig, Gatekeeper, HandshakeError, Internal, Profile,
-    RefusalCode, Tier,
+    Connector, Gate, GateConfig, HandshakeError, Internal, LocalProfile, NodeProfile, RefusalCode,
+    Tier,
 };
 use futures::future::BoxFuture;
 use keys::{BootId, Epoch, KeyManager, Oid, PeerId, SignedObject};
-use live::{ALL_APPS, HandClock, LiveNode, by_hand};
+use live::{ALL_APPS, LiveNode, by_hand};
 use postern::admission::NodeGatekeeper;
 use postern::config::{AdmissionConfig, Policy};
 use postern::graph::GraphManager;
@@ -82,7 +82,7 @@ async fn say(
         .write(move |core, now| core.write(now, verb))
         .await;
     let peer = written.unwrap().peer_id;
-    node.gate.forget(&peer);
+    node.gate.forget_replies(&peer);
     if kept_out {
         node.peers.end(&peer, "end");
     }
@@ -182,13 +182,13 @@ async fn dialling_goes_on_while_the_operator_thinks_and_stops_for_who_is_banned(
     }
     approve(&alice, bob.peer_id()).await;
     bob.wait_for_session(&alice.peer_id()).await;
-    assert_eq!(bob.gate.status().dialled_total, 1);
+    assert_eq!(bob.connector.admitted_total(), 1);
     ban(&bob, alice.peer_id()).await;
     until_gone(&alice, &bob.peer_id()).await;
     assert!(matches!(dial(&bob, &alice).await, Err(DialError::Banned)));
     unban(&bob, alice.peer_id()).await;
     bob.wait_for_session(&alice.peer_id()).await;
-    assert_eq!(bob.gate.status().dialled_total, 2);
+    assert_eq!(bob.connector.admitted_total(), 2);
     alice.stop().await;
     bob.stop().await;
 }
@@ -222,14 +222,20 @@ async fn a_refused_stranger_does_not_wait_again_before_its_time() {
 async fn who_is_refused_between_its_admission_and_its_session_has_none() {
     let net = MemoryNet::new();
     let (alice, bob) = (alice(&net, Policy::Open).await, Stranger::new(2));
-    let gatekeeper = NodeGatekeeper {
+    let gatekeeper = Arc::new(NodeGatekeeper {
         peers: alice.peers.clone(),
         policy: alice.admission.clone(),
         boot_id: BootId::from_bytes([1; 16]),
         identities_max: 8,
-    };
+    });
     let (keys, clock) = (alice.keys.clone(), Arc::new(alice.clock.clone()));
-    let gate = Gate::new(GateConfig::default(), keys, Arc::new(gatekeeper), clock);
+    let gate = Gate::new(
+        GateConfig::default(),
+        keys,
+        gatekeeper.clone(),
+        gatekeeper,
+        clock,
+    );
     let (admitted, mut admissions) = tokio::sync::mpsc::unbounded_channel();
     let (listener, stop) = (net.listen(alice.onion()), CancellationToken::new());
     let serving = gate.serve(
@@ -335,7 +341,7 @@ async fn a_ban_ends_the_session_and_outlives_a_restart_and_a_new_key() {
     refused(dial(&bob, &alice).await, RefusalCode::Banned);
     assert!(matches!(dial(&alice, &bob).await, Err(DialError::Banned)));
     assert_eq!(
-        alice.gate.status().dialled_total,
+        alice.connector.admitted_total(),
         1,
         "it was not even knocked at"
     );
@@ -369,7 +375,7 @@ async fn a_banned_peer_that_is_forgotten_is_still_not_dialled() {
     assert_eq!(tier(&alice, bob.peer_id()).await, None);
     assert!(matches!(dial(&alice, &bob).await, Err(DialError::Banned)));
     assert_eq!(
-        alice.gate.status().dialled_total,
+        alice.connector.admitted_total(),
         1,
         "it was not even knocked at"
     );
@@ -443,9 +449,9 @@ async fn in_a_full_list_of_strangers_who_works_more_takes_the_place_of_who_worke
 /// Says what it likes of itself.
 struct Boaster(Vec<SignedObject>);
 
-impl Gatekeeper for Boaster {
-    fn profile(&self) -> BoxFuture<'_, Result<Profile, Internal>> {
-        let profile = Profile {
+impl LocalProfile for Boaster {
+    fn profile(&self) -> BoxFuture<'_, Result<NodeProfile, Internal>> {
+        let profile = NodeProfile {
             apps: vec!["identities".into()],
             sync_domains: vec!["identities".into()],
             epoch: Epoch::from_bytes([9; 16]),
@@ -453,10 +459,6 @@ impl Gatekeeper for Boaster {
             identities: self.0.clone(),
         };
         Box::pin(async { Ok(profile) })
-    }
-
-    fn decide<'a>(&'a self, _: Applicant<'a>) -> BoxFuture<'a, Decision> {
-        Box::pin(async { Decision::Refuse(RefusalCode::Policy) })
     }
 }
 
@@ -475,14 +477,12 @@ async fn nobody_waits_under_a_name_that_lives_elsewhere_or_proves_nothing() {
         .unwrap();
     shown.push(signed);
     let keys = Arc::new(KeyManager::generate(&mut ChaCha20Rng::seed_from_u64(9)));
-    let clock = Arc::new(HandClock::at(1_700_000_000_000));
-    let gate = Gate::new(
+    let connector = Connector::new(
         GateConfig::default(),
         keys.clone(),
         Arc::new(Boaster(shown)),
-        clock,
     );
-    let error = gate
+    let error = connector
         .dial(&net.transport(), &alice.onion(), None, &|_| {})
         .await;
     assert!(matches!(

@@ -13,12 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bastion::transport::memory::MemoryNet;
-use bastion::{
-    Applicant, Decision, Gate, GateConfig, Gatekeeper, Internal, Profile, Session, Tier,
-};
+use bastion::{Connector, GateConfig, Internal, LocalProfile, NodeProfile, Session};
 use futures::future::BoxFuture;
 use keys::{BootId, Epoch, KeyManager};
-use live::{ALL_APPS, HandClock, LiveNode, WITHOUT_MARKET, by_hand};
+use live::{ALL_APPS, LiveNode, WITHOUT_MARKET, by_hand};
 use postern::config::SyncConfig;
 use postern::peer::message::{Id, Message, PackageBody, Pull, Refused, UpToDate};
 use postern::peer::{PushOutcome, SyncError};
@@ -26,13 +24,11 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 use tokio::time::Instant;
 
-const NOW: u64 = 1_700_000_000_000;
-
 struct Anybody;
 
-impl Gatekeeper for Anybody {
-    fn profile(&self) -> BoxFuture<'_, Result<Profile, Internal>> {
-        let profile = Profile {
+impl LocalProfile for Anybody {
+    fn profile(&self) -> BoxFuture<'_, Result<NodeProfile, Internal>> {
+        let profile = NodeProfile {
             apps: vec!["identities".into(), "rides".into()],
             sync_domains: vec!["identities".into(), "rides.offers".into()],
             epoch: Epoch::from_bytes([9; 16]),
@@ -40,10 +36,6 @@ impl Gatekeeper for Anybody {
             identities: Vec::new(),
         };
         Box::pin(async { Ok(profile) })
-    }
-
-    fn decide<'a>(&'a self, _: Applicant<'a>) -> BoxFuture<'a, Decision> {
-        Box::pin(async { Decision::Admit(Tier::Untrusted) })
     }
 }
 
@@ -56,14 +48,8 @@ struct Mallory {
 impl Mallory {
     async fn at(net: &MemoryNet, alice: &LiveNode) -> Self {
         let keys = Arc::new(KeyManager::generate(&mut ChaCha20Rng::from_seed([3; 32])));
-        let config = GateConfig::default();
-        let gate = Gate::new(
-            config,
-            keys.clone(),
-            Arc::new(Anybody),
-            Arc::new(HandClock::at(NOW)),
-        );
-        let (session, _) = gate
+        let connector = Connector::new(GateConfig::default(), keys.clone(), Arc::new(Anybody));
+        let (session, _) = connector
             .dial(&net.transport(), &alice.onion(), None, &|_| {})
             .await
             .unwrap();

@@ -1,8 +1,10 @@
-//! Claims: what a node says of itself in a handshake, and what is checked before anybody believes it.
+//! Claims: the description of a node in a handshake, and its verification.
 //!
-//! A [`Profile`] goes out, [`PeerClaims`] come in. Never looks inside the identities' objects: the node does, through
-//! the same door as for synced ones. Invariant: [`PeerClaims`] exist only where the key chain holds, the onion
-//! address is signed by its own key, every name follows the grammar, and the lists are sorted and without repeats.
+//! A [`NodeProfile`] becomes the claims that this node sends; verified claims of a peer become
+//! [`PeerClaims`]. The objects in `identities` stay unverified: the node verifies them like synced
+//! objects. Invariant: [`PeerClaims`] exist only if the key chain verifies, the onion address is
+//! signed by its own key, every name follows the grammar, and the lists are sorted without repeats.
+//! Tested below, in `handshake/hostile_tests.rs` and by `tests/fuzz`.
 
 use std::fmt;
 
@@ -15,27 +17,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::GateConfig;
 use crate::error::{HandshakeError, Misbehaviour};
-use crate::messages::Message;
+use crate::messages::HandshakeMessage;
 
 /// Longest name of an app or a sync domain, in bytes.
 pub const NAME_BYTES_MAX: usize = 64;
 
-/// What we claim of ourselves beside our keys; made anew for each handshake.
+/// The claims of this node without its keys. Built for each handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Profile {
-    /// Slugs of the apps that are on.
+pub struct NodeProfile {
+    /// Slugs of the active apps.
     pub apps: Vec<String>,
-    /// Names of the sync domains that are on.
+    /// Names of the active sync domains.
     pub sync_domains: Vec<String>,
-    /// The database's epoch.
+    /// Epoch of this node's database.
     pub epoch: Epoch,
-    /// This start of the node.
+    /// Identifies this start of the node.
     pub boot_id: BootId,
-    /// Objects of the `identities` domain that the other side may see, at most `identities_max`.
+    /// Objects of the `identities` domain that the peer may see, at most `identities_max`.
     pub identities: Vec<SignedObject>,
 }
 
-/// Claims as they travel.
+/// Claims on the wire.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Claims {
@@ -49,28 +51,29 @@ pub(crate) struct Claims {
     pub(crate) onion_signature: Signature,
 }
 
-/// What a peer has proved or claimed. The identities are still unverified objects.
+/// The verified claims of a peer.
 #[derive(Clone)]
 pub struct PeerClaims {
-    /// The node's keys, verified.
+    /// The peer's verified key chain.
     pub chain: VerifiedChain,
-    /// The chain as it travelled, to be stored.
+    /// The key chain as received, to be stored.
     pub node: KeyChain,
-    /// Slugs of the apps that are on there, sorted.
+    /// Slugs of the peer's active apps, sorted.
     pub apps: Vec<String>,
-    /// Names of the sync domains that are on there, sorted.
+    /// Names of the peer's active sync domains, sorted.
     pub sync_domains: Vec<String>,
-    /// The database's epoch there.
+    /// Epoch of the peer's database.
     pub epoch: Epoch,
-    /// That start of the node.
+    /// Identifies this start of the peer's node.
     pub boot_id: BootId,
-    /// The node's onion address; its key has signed the peer id. Whether it answers is another matter.
+    /// The peer's onion address, whose key has signed the peer id. The signature does not prove
+    /// that the peer is reachable there.
     pub onion: OnionAddr,
-    /// Objects of the `identities` domain, unverified.
+    /// Unverified objects of the `identities` domain.
     pub identities: Vec<SignedObject>,
 }
 
-/// For logs: who it is, shortened; nothing of what it brought.
+/// Prints the shortened peer id and nothing else, because claims may reach logs.
 impl fmt::Debug for PeerClaims {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PeerClaims({})", self.peer_id())
@@ -78,15 +81,16 @@ impl fmt::Debug for PeerClaims {
 }
 
 impl PeerClaims {
-    /// The peer's name.
+    /// Returns the peer's identity.
     pub fn peer_id(&self) -> PeerId {
         self.chain.peer_id()
     }
 }
 
-/// Our claims, encoded as they are signed and sent, with as many of the identities as leave them within `bytes_max`: a
-/// frame that is too long would keep us out everywhere, and the rest travels by sync.
-pub(crate) fn claims_of(profile: Profile, keys: &KeyManager, bytes_max: usize) -> Vec<u8> {
+/// Returns this node's claims, encoded as they are signed and sent. Identities that do not fit in
+/// `bytes_max` are left out, because every server refuses a frame that is too long; they follow by
+/// sync.
+pub(crate) fn encode_claims(profile: NodeProfile, keys: &KeyManager, bytes_max: usize) -> Vec<u8> {
     let onion_signature = keys.sign_as_onion(Context::OnionBinding, &[keys.peer_id().as_bytes()]);
     let mut claims = Claims {
         apps: sorted(profile.apps),
@@ -106,9 +110,10 @@ pub(crate) fn claims_of(profile: Profile, keys: &KeyManager, bytes_max: usize) -
     }
 }
 
-/// Bytes that are left for claims in a message of at most `bytes_max` bytes that has everything else.
-pub(crate) fn room_for_claims(without: &Message, bytes_max: usize) -> usize {
-    // The length of a longer string takes two bytes more.
+/// Returns the bytes left for claims in a message of at most `bytes_max` bytes. `without` is the
+/// message with empty claims.
+pub(crate) fn claims_space(without: &HandshakeMessage, bytes_max: usize) -> usize {
+    // The length prefix of the claims takes two bytes more than that of an empty string.
     bytes_max.saturating_sub(without.encode().len() + 2)
 }
 
@@ -119,7 +124,7 @@ pub(crate) fn sorted(mut names: Vec<String>) -> Vec<String> {
 }
 
 impl Claims {
-    /// Decodes within limits and checks the lists: everything that is cheap.
+    /// Decodes within limits and checks the lists. Verifies no signature.
     pub(crate) fn decode(bytes: &[u8], config: &GateConfig) -> Result<Self, HandshakeError> {
         let limits = Limits {
             bytes_max: config.unadmitted_frame_bytes_max,
@@ -143,12 +148,13 @@ impl Claims {
         Ok(claims)
     }
 
-    /// The name claimed. Unproved, but whatever is proved later is proved of this name.
+    /// Returns the claimed peer id. [`Claims::verify`] proves it.
     pub(crate) fn peer_id(&self) -> PeerId {
         PeerId::from_bytes(*self.node.genesis.first.as_bytes())
     }
 
-    /// Verifies the chain, then `signature` by the node's current key, then the onion's. Costs signature checks.
+    /// Verifies the key chain, then `signature` by the node's current key over `signed`, then the
+    /// onion binding.
     pub(crate) fn verify(
         self,
         context: Context,
@@ -199,16 +205,18 @@ fn check_names(
     }
 }
 
-/// `[a-z][a-z0-9_]*`, at most [`NAME_BYTES_MAX`] bytes: an app.
+/// Returns whether `name` is the slug of an app: `[a-z][a-z0-9_]*`, at most [`NAME_BYTES_MAX`]
+/// bytes.
 pub fn is_slug(name: &str) -> bool {
     name.len() <= NAME_BYTES_MAX
         && name.starts_with(|first: char| first.is_ascii_lowercase())
         && name
             .chars()
-            .all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '_')
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
 
-/// A slug, or two joined by a dot, at most [`NAME_BYTES_MAX`] bytes: a sync domain (`messages`, `rides.offers`).
+/// Returns whether `name` is the name of a sync domain: a slug or two slugs joined by a dot, at
+/// most [`NAME_BYTES_MAX`] bytes (`messages`, `rides.offers`).
 pub fn is_domain_name(name: &str) -> bool {
     name.len() <= NAME_BYTES_MAX
         && match name.split_once('.') {
@@ -217,11 +225,13 @@ pub fn is_domain_name(name: &str) -> bool {
         }
 }
 
-/// The domains in both lists, sorted: what is synced between the two nodes (docs/STORY.md 7.1).
-pub fn intersection(ours: &[String], theirs: &[String]) -> Vec<String> {
+/// Returns the sync domains in both lists, sorted. Only these are synced between the two nodes
+/// (docs/STORY.md 7.1).
+pub fn intersection(local: &[String], remote: &[String]) -> Vec<String> {
     sorted(
-        ours.iter()
-            .filter(|name| theirs.contains(name))
+        local
+            .iter()
+            .filter(|name| remote.contains(name))
             .cloned()
             .collect(),
     )
@@ -232,11 +242,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_follow_the_grammar() {
-        for good in ["messages", "rides.offers", "market.public_offers", "a1"] {
-            assert!(is_domain_name(good), "{good}");
+    fn accepts_only_names_that_follow_the_grammar() {
+        for valid in ["messages", "rides.offers", "market.public_offers", "a1"] {
+            assert!(is_domain_name(valid), "{valid}");
         }
-        for bad in [
+        for invalid in [
             "",
             ".",
             "a.",
@@ -249,13 +259,13 @@ mod tests {
             "ä",
             &"a".repeat(65),
         ] {
-            assert!(!is_domain_name(bad), "{bad}");
+            assert!(!is_domain_name(invalid), "{invalid}");
         }
         assert!(is_slug("rides") && !is_slug("rides.offers"));
     }
 
     #[test]
-    fn the_intersection_is_sorted_and_without_repeats() {
+    fn intersection_is_sorted_without_repeats() {
         let names = |list: &[&str]| list.iter().map(|name| name.to_string()).collect::<Vec<_>>();
         assert_eq!(
             intersection(

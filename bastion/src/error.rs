@@ -1,275 +1,239 @@
-//! What can go wrong in a handshake, sorted by whose fault it is.
+//! The errors of a handshake, sorted by whose fault they are.
 //!
-//! The other side learns a [`RefusalCode`] and nothing else; the detail stays in our log. Never holds a peer id, an
-//! onion address or bytes of a message. Invariant: every variant says what the reader should do about it.
+//! The other side receives a [`RefusalCode`] at most; the detail stays in the local log. The errors
+//! contain no peer id, no onion address and no bytes of a message.
 
 use std::io;
 
 use keys::{ChainError, Malformed};
-use serde::{Deserialize, Serialize};
 
 use crate::frames::FrameError;
-use crate::messages::Refused;
+use crate::messages::{HandshakeMessage, Refusal, RefusalCode};
 use crate::transport::DialError;
 
-/// All that a refused side is told. Travels as lower-case text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
-#[serde(rename_all = "lowercase")]
-pub enum RefusalCode {
-    /// The peer id is banned.
-    #[error("banned")]
-    Banned,
-    /// No slot or no turn: try later.
-    #[error("busy")]
-    Busy,
-    /// The cookie is too old, too cheap by now, or was not sealed here, or the ticket does not hold: ask for a new
-    /// challenge.
-    #[error("expired")]
-    Expired,
-    /// Our fault: try later.
-    #[error("internal")]
-    Internal,
-    /// Not a message, not the one awaited, or one that breaks a rule.
-    #[error("malformed")]
-    Malformed,
-    /// The onion address claimed is not proved.
-    #[error("onion")]
-    Onion,
-    /// The operator has to approve the peer first: try again much later.
-    #[error("pending")]
-    Pending,
-    /// This node's policy does not admit the peer (now).
-    #[error("policy")]
-    Policy,
-    /// The peer id is the receiver's own.
-    #[serde(rename = "self")]
-    #[error("self")]
-    OwnPeerId,
-    /// A signature or key chain does not hold.
-    #[error("signature")]
-    Signature,
-    /// This challenge was answered before.
-    #[error("used")]
-    Used,
-    /// No protocol version in common.
-    #[error("version")]
-    Version,
-    /// The nonce does not solve the puzzle.
-    #[error("work")]
-    Work,
-}
-
-/// A message was well formed but is forbidden: the other side is broken or hostile.
+/// A rule that a well-formed message breaks. The other side is broken or hostile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Misbehaviour {
-    /// The cookie was changed, sealed by another node, or sealed before our keys rolled over.
-    #[error("the cookie was not sealed here, or too long ago")]
-    CookieNotOurs,
-    /// The cookie's time is over, or it is one of calm times and calm is over.
+    /// The cookie was changed, sealed by another node, or sealed with a key that has rolled over.
+    #[error("the cookie was not sealed by this node, or its key has rolled over")]
+    CookieUnknown,
+    /// The cookie is past its expiry, or it was issued while idle and the gate is now under load.
     #[error("the cookie has expired")]
     CookieExpired,
-    /// A solution was presented before for this cookie.
+    /// A solution for this cookie was verified before.
     #[error("the cookie has been used")]
     CookieUsed,
-    /// The challenge names another onion service than the one that was dialled: it belongs to somebody else.
-    #[error("the challenge names another onion service than the one dialled")]
-    CookieOfAnotherOnion,
-    /// A challenge without any work for one who showed no ticket, or one that would not fit beside our claims.
-    #[error("the challenge makes no sense")]
-    CookieAbsurd,
-    /// The ticket that is to stand in for the work was not issued here to this peer, or its time is over.
-    #[error("the ticket does not hold")]
-    Ticket,
-    /// The nonce fails the cheap inner condition.
+    /// The challenge names another onion service than the dialled one, so it may be relayed.
+    #[error("the challenge names another onion service than the dialled one")]
+    CookieForAnotherOnion,
+    /// The challenge demands no work although the client showed no ticket, or its sealed part is
+    /// too long to return beside the claims.
+    #[error("the challenge is invalid")]
+    InvalidChallenge,
+    /// The ticket was not issued by this node to this peer, or it has expired.
+    #[error("the ticket is invalid or has expired")]
+    InvalidTicket,
+    /// The nonce fails the inner condition.
     #[error("the nonce fails the inner condition")]
     InnerCondition,
     /// The nonce fails the work function's condition.
     #[error("the nonce does not solve the puzzle")]
     Work,
-    /// The signature over the message does not hold.
+    /// The signature over the message does not verify.
     #[error("the message is not signed by its sender")]
     Signature,
-    /// The sender's key chain does not hold.
-    #[error("the sender's key chain does not hold")]
+    /// The sender's key chain does not verify.
+    #[error("the sender's key chain is invalid")]
     KeyChain(#[source] ChainError),
-    /// The onion address claimed is not signed by that onion service's key.
-    #[error("the onion address claimed is not proved")]
+    /// The claimed onion address is not signed by that onion service's key.
+    #[error("the claimed onion address is not proved")]
     OnionUnproved,
-    /// The node that answers claims another onion address than the one dialled.
-    #[error("the node that answers claims another onion address than the one dialled")]
+    /// The server claims another onion address than the dialled one.
+    #[error("the server claims another onion address than the dialled one")]
     OnionNotDialled,
-    /// The other side presents our own peer id.
-    #[error("the other side presents our own peer id")]
+    /// The other side presents this node's own peer id.
+    #[error("the other side presents this node's peer id")]
     OwnPeerId,
-    /// A list is unsorted or repeats itself, a name breaks the grammar, or there are too many.
+    /// A list in the claims is unsorted, has repeats or is too long, or a name breaks the grammar.
     #[error("the claims break a rule: {0}")]
     Claims(&'static str),
-    /// The intersection of domains is not what the claims give.
-    #[error("the intersection of sync domains is not what the claims give")]
+    /// The welcome lists other sync domains than the intersection of both claims.
+    #[error("the welcome lists other sync domains than the intersection of the claims")]
     DomainsDiffer,
-    /// A message of another kind than the handshake awaits.
-    #[error("awaited {awaited}, got {got}")]
+    /// A message of another kind than the expected one arrived.
+    #[error("expected {awaited}, received {got}")]
     OutOfOrder {
-        /// The kind awaited.
+        /// Name of the expected kind.
         awaited: &'static str,
-        /// The kind that came.
+        /// Name of the received kind.
         got: &'static str,
     },
 }
 
-/// The other side is honest, but we cannot go together.
+/// A mismatch between two honest nodes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Incompatibility {
-    /// No protocol version in common.
+    /// The nodes have no protocol version in common.
     #[error("no protocol version in common")]
     Version,
-    /// A work function that this version does not know.
+    /// The challenge names a work function that this version does not know.
     #[error("the challenge names an unknown work function")]
     Algorithm,
-    /// More effort than we are willing to spend (`effort_accept_max`).
-    #[error("the challenge asks an effort of {asked}, above our limit of {limit}")]
+    /// The challenge demands more effort than this node accepts (`effort_accept_max`).
+    #[error("the challenge demands an effort of {asked}, above the limit of {limit}")]
     Effort {
-        /// Evaluations asked.
+        /// Demanded effort, in evaluations at 13 inner bits.
         asked: u64,
-        /// Our limit.
+        /// `effort_accept_max`.
         limit: u64,
     },
-    /// A harder inner condition than we accept (`inner_bits_accept_max`).
-    #[error("the challenge asks {asked} inner bits, above our limit of {limit}")]
+    /// The challenge demands more inner bits than this node accepts (`inner_bits_accept_max`).
+    #[error("the challenge demands {asked} inner bits, above the limit of {limit}")]
     InnerBits {
-        /// Bits asked.
+        /// Demanded bits.
         asked: u8,
-        /// Our limit.
+        /// `inner_bits_accept_max`.
         limit: u8,
     },
 }
 
-/// Where in the handshake we were.
+/// A step of the handshake, for errors and deadlines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Step {
-    /// Reaching the onion service.
+pub enum HandshakeStep {
+    /// The client opens a stream.
     #[error("dialling")]
     Dial,
-    /// Waiting for hello, or a solution in its place.
-    #[error("awaiting hello")]
+    /// The server waits for hello, or for a solution in its place.
+    #[error("waiting for hello")]
     Hello,
-    /// Waiting for the challenge.
-    #[error("awaiting the challenge")]
+    /// The client waits for the challenge.
+    #[error("waiting for the challenge")]
     Challenge,
-    /// Working.
+    /// The client solves the puzzle.
     #[error("solving")]
     Solve,
-    /// Waiting for the solution.
-    #[error("awaiting the solution")]
+    /// The server waits for the solution.
+    #[error("waiting for the solution")]
     Solution,
-    /// Verifying and deciding.
+    /// The server verifies the solution and asks the policy.
     #[error("deciding")]
     Decision,
-    /// Waiting for the welcome.
-    #[error("awaiting the welcome")]
+    /// The client waits for the welcome.
+    #[error("waiting for the welcome")]
     Welcome,
-    /// Writing a message.
+    /// Either side writes a message.
     #[error("sending")]
     Send,
 }
 
-/// Our own fault or a component's: the node could not answer.
+/// A fault of this node or one of its components.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("internal: {0}")]
 pub struct Internal(pub String);
 
-/// Why a handshake ended without admission.
+/// The reason why a handshake ended without admission.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
-    /// What came is no canonical message within limits.
+    /// The frame is not a canonical message within the limits.
     #[error("malformed message")]
     Malformed(#[source] Malformed),
     /// The other side broke a rule.
     #[error("peer misbehaved: {0}")]
     PeerMisbehaved(Misbehaviour),
-    /// The other side is honest, but we cannot go together.
+    /// The nodes do not fit together.
     #[error("peer incompatible: {0}")]
     PeerIncompatible(Incompatibility),
-    /// No stream to the other side could be had.
+    /// The client could not open a stream.
     #[error("could not dial")]
     Dial(#[source] DialError),
-    /// The other side refused us and said this much.
+    /// The server refused this client.
     #[error("refused by the peer: {code}")]
     Refused {
-        /// Why.
+        /// The code that the server sent.
         code: RefusalCode,
-        /// Seconds after which to come again, where it said so.
+        /// Seconds after which the client may retry, if the server sent them.
         retry_s: Option<u32>,
     },
-    /// Our own policy refused the other side.
-    #[error("not admitted by our policy: {0}")]
+    /// The policy of this node refused the peer.
+    #[error("not admitted by this node's policy: {0}")]
     NotAdmitted(RefusalCode),
-    /// We have no slot or turn to give.
+    /// No slot is free, or the verification queue is full.
     #[error("busy")]
     Busy,
-    /// Another stranger got the place. Nothing is lost: a solution is taken on any stream.
-    #[error("made to go for others")]
-    Shed,
-    /// A step took longer than its deadline.
+    /// The slot went to another client. A client that has solved its challenge can send the
+    /// solution on any later stream.
+    #[error("evicted in favour of another client")]
+    Evicted,
+    /// A step exceeded its deadline.
     #[error("timed out while {0}")]
-    Timeout(Step),
+    Timeout(HandshakeStep),
     /// The stream ended before the handshake did.
     #[error("the stream ended while {0}")]
-    HungUp(Step),
+    HungUp(HandshakeStep),
     /// The stream failed.
     #[error("the stream failed while {step}")]
     Io {
-        /// Where we were.
-        step: Step,
-        /// What the transport said.
+        /// The step at which it failed.
+        step: HandshakeStep,
+        /// The error of the transport.
         source: io::Error,
     },
-    /// Our own fault.
+    /// This node failed.
     #[error(transparent)]
     Internal(Internal),
 }
 
 impl HandshakeError {
-    /// What the other side is told, if anything: nothing when the stream is gone or it has already refused us.
+    /// Returns the code that the other side receives. None when the stream is lost, or when the
+    /// other side has refused.
     pub fn code(&self) -> Option<RefusalCode> {
         match self {
             Self::Malformed(_) => Some(RefusalCode::Malformed),
-            Self::PeerMisbehaved(what) => Some(what.code()),
+            Self::PeerMisbehaved(misbehaviour) => Some(misbehaviour.code()),
             Self::PeerIncompatible(Incompatibility::Version) => Some(RefusalCode::Version),
             Self::PeerIncompatible(_) => None,
             Self::NotAdmitted(code) => Some(*code),
-            Self::Busy | Self::Timeout(Step::Decision) => Some(RefusalCode::Busy),
+            Self::Busy | Self::Timeout(HandshakeStep::Decision) => Some(RefusalCode::Busy),
             Self::Internal(_) => Some(RefusalCode::Internal),
             Self::Dial(_)
             | Self::Refused { .. }
-            | Self::Shed
+            | Self::Evicted
             | Self::Timeout(_)
             | Self::HungUp(_)
             | Self::Io { .. } => None,
         }
     }
 
-    /// What a refusal of the other side means here.
-    pub(crate) fn refused(refused: &Refused) -> Self {
+    /// Converts a refusal that the server sent.
+    pub(crate) fn refused(refusal: &Refusal) -> Self {
         Self::Refused {
-            code: refused.code,
-            retry_s: refused.retry_s,
+            code: refusal.code,
+            retry_s: refusal.retry_s,
         }
     }
 
-    /// Whether only a hostile or broken program does this: then what else came on the same circuit goes too. A cookie
-    /// that is old or used, or our own id, may be an accident.
+    /// Returns the error for a message of another kind than the expected one.
+    pub(crate) fn out_of_order(awaited: &'static str, got: &HandshakeMessage) -> Self {
+        let got = got.kind();
+        Self::PeerMisbehaved(Misbehaviour::OutOfOrder { awaited, got })
+    }
+
+    /// Returns whether only a hostile or broken client causes this error. The caller then closes
+    /// the client's circuit with all its streams. An expired or used cookie, or this node's own
+    /// peer id, may be an accident.
     pub fn is_abuse(&self) -> bool {
         use RefusalCode::{Expired, OwnPeerId, Used};
         match self {
             Self::Malformed(_) => true,
-            Self::PeerMisbehaved(what) => !matches!(what.code(), Expired | OwnPeerId | Used),
+            Self::PeerMisbehaved(misbehaviour) => {
+                !matches!(misbehaviour.code(), Expired | OwnPeerId | Used)
+            }
             _ => false,
         }
     }
 
-    /// A frame that could not be read or written during `step`.
-    pub(crate) fn from_frame(error: FrameError, step: Step) -> Self {
+    /// Converts an error of reading or writing a frame during `step`.
+    pub(crate) fn from_frame(error: FrameError, step: HandshakeStep) -> Self {
         match error {
             FrameError::TooLong { declared, .. } => Self::Malformed(Malformed::TooLong(declared)),
             FrameError::Empty => Self::Malformed(Malformed::Truncated),
@@ -282,14 +246,14 @@ impl HandshakeError {
 impl Misbehaviour {
     fn code(&self) -> RefusalCode {
         match self {
-            Self::CookieNotOurs | Self::CookieExpired | Self::Ticket => RefusalCode::Expired,
+            Self::CookieUnknown | Self::CookieExpired | Self::InvalidTicket => RefusalCode::Expired,
             Self::CookieUsed => RefusalCode::Used,
             Self::InnerCondition | Self::Work => RefusalCode::Work,
             Self::Signature | Self::KeyChain(_) => RefusalCode::Signature,
             Self::OnionUnproved | Self::OnionNotDialled => RefusalCode::Onion,
             Self::OwnPeerId => RefusalCode::OwnPeerId,
-            Self::CookieOfAnotherOnion
-            | Self::CookieAbsurd
+            Self::CookieForAnotherOnion
+            | Self::InvalidChallenge
             | Self::Claims(_)
             | Self::DomainsDiffer
             | Self::OutOfOrder { .. } => RefusalCode::Malformed,
@@ -298,19 +262,19 @@ impl Misbehaviour {
 }
 
 impl From<Misbehaviour> for HandshakeError {
-    fn from(what: Misbehaviour) -> Self {
-        Self::PeerMisbehaved(what)
+    fn from(misbehaviour: Misbehaviour) -> Self {
+        Self::PeerMisbehaved(misbehaviour)
     }
 }
 
 impl From<Incompatibility> for HandshakeError {
-    fn from(what: Incompatibility) -> Self {
-        Self::PeerIncompatible(what)
+    fn from(incompatibility: Incompatibility) -> Self {
+        Self::PeerIncompatible(incompatibility)
     }
 }
 
 impl From<Malformed> for HandshakeError {
-    fn from(what: Malformed) -> Self {
-        Self::Malformed(what)
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed)
     }
 }

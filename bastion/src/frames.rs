@@ -1,36 +1,36 @@
-//! Frames: a length of 4 bytes, big-endian, then that many bytes.
+//! Frames on a stream: a length of 4 bytes (big-endian), then that many bytes.
 //!
-//! A declared length is only a claim: memory grows with what has arrived, never with what was announced.
-//! Never looks inside a frame. Invariant: a frame is whole and within the limit, or it is an error; an end between two
-//! frames is a clean end, an end inside one is not.
+//! Memory grows with the bytes that have arrived, not with the declared length. Invariant: the
+//! reader returns only whole frames within the limit. An end between two frames is clean, an end
+//! inside a frame is an error. Tested below and by `tests/fuzz`.
 
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// Most bytes that are asked for ahead of their arrival.
+/// Most bytes that are allocated before they arrive.
 const CHUNK_BYTES: usize = 16 * 1024;
-/// Up to this size, length and body are joined, so that a small message leaves in one write.
+/// Up to this size, length and body are joined, so that a small message takes one write.
 const JOIN_BYTES_MAX: usize = 16 * 1024;
 
-/// Why a frame could not be read or written.
+/// The error of reading or writing a frame.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
-    /// Longer than allowed at this point.
-    #[error("a frame of {declared} bytes, where {limit} are allowed")]
+    /// The frame is longer than the current limit.
+    #[error("a frame of {declared} bytes exceeds the limit of {limit}")]
     TooLong {
-        /// Bytes announced.
+        /// Declared length in bytes.
         declared: usize,
-        /// Bytes allowed.
+        /// Limit in bytes.
         limit: usize,
     },
-    /// No message is empty.
+    /// The frame has no bytes.
     #[error("an empty frame")]
     Empty,
     /// The stream ended inside a frame.
     #[error("the stream ended inside a frame")]
     Truncated,
-    /// The stream failed.
+    /// The transport failed.
     #[error("the stream failed")]
     Io(#[source] io::Error),
 }
@@ -39,13 +39,14 @@ pub enum FrameError {
 pub struct FrameReader {
     stream: Box<dyn AsyncRead + Send + Unpin>,
     bytes_max: usize,
-    /// What has arrived of the frame being read. Kept here, so that a read that is dropped half-way loses nothing.
+    /// The received part of the current frame. Kept here, so that dropping a pending read loses
+    /// nothing.
     head: Vec<u8>,
     body: Vec<u8>,
 }
 
 impl FrameReader {
-    /// Reads frames of at most `bytes_max` bytes.
+    /// Creates a reader for frames of at most `bytes_max` bytes.
     pub fn new(stream: impl AsyncRead + Send + Unpin + 'static, bytes_max: usize) -> Self {
         Self {
             stream: Box::new(stream),
@@ -55,12 +56,12 @@ impl FrameReader {
         }
     }
 
-    /// Sets the limit for the frames to come, in bytes.
+    /// Sets the limit for the following frames, in bytes.
     pub fn set_max(&mut self, bytes_max: usize) {
         self.bytes_max = bytes_max;
     }
 
-    /// Throws away what comes, until the stream ends or `bytes_max` bytes have come.
+    /// Discards incoming bytes until the stream ends or `bytes_max` bytes have arrived.
     pub(crate) async fn drain(&mut self, bytes_max: usize) {
         let mut drained = 0;
         let mut scratch = Vec::new();
@@ -73,7 +74,8 @@ impl FrameReader {
         }
     }
 
-    /// The next frame, or `None` when the stream ends between two. May be dropped and called again without loss.
+    /// Reads the next frame. Returns `None` when the stream ends between two frames. Cancel safe:
+    /// dropping the future loses no byte.
     pub async fn read(&mut self) -> Result<Option<Vec<u8>>, FrameError> {
         while self.head.len() < 4 {
             let missing = 4 - self.head.len();
@@ -109,7 +111,8 @@ impl FrameReader {
     }
 }
 
-/// Appends what arrives next, at most `missing` bytes and one chunk. 0 is the end of the stream.
+/// Appends the next bytes, at most `missing` and at most one chunk. Returns 0 at the end of the
+/// stream.
 async fn fill(
     stream: &mut (dyn AsyncRead + Send + Unpin),
     into: &mut Vec<u8>,
@@ -131,7 +134,7 @@ pub struct FrameWriter {
 }
 
 impl FrameWriter {
-    /// Writes frames of at most `bytes_max` bytes.
+    /// Creates a writer for frames of at most `bytes_max` bytes.
     pub fn new(stream: impl AsyncWrite + Send + Unpin + 'static, bytes_max: usize) -> Self {
         Self {
             stream: Box::new(stream),
@@ -139,12 +142,13 @@ impl FrameWriter {
         }
     }
 
-    /// Sets the limit for the frames to come, in bytes.
+    /// Sets the limit for the following frames, in bytes.
     pub fn set_max(&mut self, bytes_max: usize) {
         self.bytes_max = bytes_max;
     }
 
-    /// Writes one frame and flushes it. Not to be dropped half-way: the stream is useless then.
+    /// Writes one frame and flushes it. Not cancel safe: after a dropped write the stream is
+    /// unusable.
     pub async fn write(&mut self, frame: &[u8]) -> Result<(), FrameError> {
         if frame.is_empty() {
             return Err(FrameError::Empty);
@@ -170,22 +174,22 @@ impl FrameWriter {
         written.await.map_err(FrameError::Io)
     }
 
-    /// Says that no more frames come.
+    /// Closes the outgoing half of the stream.
     pub async fn close(&mut self) -> Result<(), FrameError> {
         self.stream.shutdown().await.map_err(FrameError::Io)
     }
 }
 
-/// Both halves of a stream, framed.
+/// Both halves of a framed stream.
 pub struct Session {
-    /// What the peer sends.
+    /// Reads the peer's frames.
     pub reader: FrameReader,
-    /// What we send.
+    /// Writes this node's frames.
     pub writer: FrameWriter,
 }
 
 impl Session {
-    /// Splits a stream; both directions carry frames of at most `bytes_max` bytes.
+    /// Splits a stream. Both directions carry frames of at most `bytes_max` bytes.
     pub fn new(
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
         bytes_max: usize,
@@ -197,7 +201,7 @@ impl Session {
         }
     }
 
-    /// Sets both directions' limit, in bytes.
+    /// Sets the limit of both directions, in bytes.
     pub fn set_max(&mut self, bytes_max: usize) {
         self.reader.set_max(bytes_max);
         self.writer.set_max(bytes_max);
@@ -230,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn frames_pass_a_narrow_pipe_whole() {
+    async fn frames_cross_a_narrow_pipe_whole() {
         let (near, far) = duplex(64);
         let mut writer = FrameWriter::new(near, 1 << 20);
         let frames = [vec![1; 1], vec![2; 63], vec![3; 100_000], vec![4; 5]];
@@ -250,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_end_inside_a_frame_is_not_a_clean_end() {
+    async fn end_inside_a_frame_is_an_error() {
         for cut in [&[0u8, 0][..], &[0, 0, 0, 5, 1, 2]] {
             assert!(
                 matches!(read_all(cut, 100).await[..], [Err(FrameError::Truncated)]),
@@ -261,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn too_long_and_empty_frames_are_refused_before_their_body() {
+    async fn rejects_too_long_and_empty_frames_before_their_body() {
         assert!(matches!(
             read_all(&[0, 0, 0, 101], 100).await[..],
             [Err(FrameError::TooLong {
@@ -282,7 +286,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_announced_length_takes_no_memory() {
+    async fn declared_length_allocates_no_memory() {
         let (mut near, far) = duplex(64);
         let mut reader = FrameReader::new(far, 1 << 30);
         near.write_all(&(1u32 << 30).to_be_bytes()).await.unwrap();
@@ -297,7 +301,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_read_that_is_dropped_half_way_loses_nothing() {
+    async fn dropped_read_loses_no_byte() {
         let (mut near, far) = duplex(64);
         let mut reader = FrameReader::new(far, 100);
         for part in [&[0u8, 0][..], &[0, 3, 1], &[2]] {

@@ -1,18 +1,24 @@
-//! The Bastion: strangers in, authenticated peers out (docs/STORY.md 1.1).
+//! The Bastion: turns streams from unadmitted nodes into sessions with authenticated peers
+//! (docs/STORY.md 1.1).
 //!
-//! Pure, without streams, clocks or chance:
-//! - [`messages`] and [`claims`]: what is said; [`puzzle`]: the work; [`load`]: how much of it; [`ticket`]: what spares it.
-//! - [`handshake`]: one consumed state per message, for either side.
+//! Without streams, clocks or randomness of their own:
+//! - [`messages`] and [`claims`]: the wire format of the handshake.
+//! - [`puzzle`]: the proof of work. [`load`]: its effort. [`ticket`]: replaces it for known peers.
+//! - [`handshake`]: one state per expected message, for client and server.
 //!
-//! I/O at the edge:
-//! - [`frames`]: messages on a stream; [`transport`]: where streams come from (memory, loopback, Tor).
-//! - [`gate`]: deadlines, slots, a bounded pool for verifying; [`config`]: every limit.
+//! I/O:
+//! - [`transport`]: streams over memory, loopback or Tor. [`frames`]: messages on a stream.
+//! - [`gate`]: the server side. [`client`]: the client side. [`config`]: the limits of both.
+//! - [`policy`] and [`clock`]: the traits that the node implements.
 //!
-//! Never here: the graph, SQL. Nothing is kept for a stranger that has not worked but its slot.
-//! Invariant: a stream leaves this crate only beside an [`Admitted`].
+//! This crate knows neither the graph nor SQL. For an unadmitted node that has not worked, the
+//! server keeps nothing but its slot.
+//! Invariant: a stream leaves this crate only together with an [`Admitted`].
 #![forbid(unsafe_code)]
 
 pub mod claims;
+pub mod client;
+pub mod clock;
 pub mod config;
 pub mod error;
 pub mod frames;
@@ -20,16 +26,22 @@ pub mod gate;
 pub mod handshake;
 pub mod load;
 pub mod messages;
+pub mod policy;
 pub mod puzzle;
 pub mod ticket;
+mod timed_io;
 pub mod transport;
 
-pub use claims::{PeerClaims, Profile};
+pub use claims::{NodeProfile, PeerClaims};
+pub use client::{Connector, Progress};
+pub use clock::SecondsClock;
 pub use config::{BadGateConfig, GateConfig};
-pub use error::{HandshakeError, Incompatibility, Internal, Misbehaviour, RefusalCode, Step};
+pub use error::{HandshakeError, HandshakeStep, Incompatibility, Internal, Misbehaviour};
 pub use frames::{FrameError, FrameReader, FrameWriter, Session};
-pub use gate::{Applicant, Clock, Decision, Gate, GateStatus, Gatekeeper, Progress};
+pub use gate::{Gate, GateStatus, HandshakeCounts};
 pub use handshake::Admitted;
+pub use messages::RefusalCode;
+pub use policy::{AdmissionPolicy, Applicant, Decision, LocalProfile};
 pub use ticket::{Ticket, Tier};
 pub use transport::{
     Circuit, DialError, Hardening, Incoming, Io, Listener, Stream, TorStatus, TorWatch, Transport,

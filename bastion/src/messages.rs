@@ -1,59 +1,59 @@
-//! The messages before admission, as they travel: one canonical CBOR map with the kind's name as its only key.
+//! The messages of the handshake on the wire: one canonical CBOR map whose only key is the kind.
 //!
-//! Plain values and their limits; no rule of the protocol is checked here. Never decoded past its own size, depth and
-//! number of items. Invariant: a message and its bytes stand for each other, so signatures may cover the bytes.
+//! Plain values with the limits that the decoder enforces; the protocol's rules are checked in
+//! [`crate::handshake`]. Invariant: each message has exactly one encoding, so signatures may cover
+//! the bytes. Tested below and by `tests/fuzz`.
 
 use keys::codec::{self, Limits, Malformed};
 use keys::{OnionAddr, Signature};
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
 
-use crate::error::RefusalCode;
-
-/// The one version there is. Each context string of a signature names it too ("postern/1/…").
+/// The protocol version. The context string of each signature names it too ("postern/1/…").
 pub const VERSION: u64 = 1;
-/// Bytes of a nonce.
+/// Length of a nonce in bytes.
 pub const NONCE_BYTES: usize = 16;
-/// Longest sealed part of a challenge that is taken from another node, in bytes; ours has 44.
+/// Longest `sealed` part accepted from another node, in bytes. This implementation sends 44.
 pub const SEALED_BYTES_MAX: usize = 256;
-/// Most doublings of the effort beyond what was asked.
-pub const MORE_MAX: u8 = 4;
-/// Most versions that a hello may list.
+/// Most doublings of the effort that a client may add.
+pub const EXTRA_DOUBLINGS_MAX: u8 = 4;
+/// Most versions in a hello.
 pub const VERSIONS_MAX: usize = 16;
 
-/// Any message before admission.
+/// A message of the handshake.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Message {
-    /// A to B: work on this.
+pub enum HandshakeMessage {
+    /// Server to client: the puzzle to solve.
     Challenge(Challenge),
-    /// B to A: these versions are spoken.
+    /// Client to server: the supported versions and a ticket.
     Hello(Hello),
-    /// Either to the other, then the stream ends.
-    Refused(Refused),
-    /// B to A: here is the work, and who I am.
+    /// Server to client: the handshake ends without admission, and so does the stream.
+    Refused(Refusal),
+    /// Client to server: the work and the client's claims.
     Solution(Solution),
-    /// A to B: admitted, and who I am.
+    /// Server to client: admission and the server's claims.
     Welcome(Welcome),
 }
 
-/// The caller's first message.
+/// The client's first message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hello {
-    /// A ticket of an earlier admission, at most [`TICKET_BYTES_MAX`](crate::ticket::TICKET_BYTES_MAX) bytes.
+    /// A ticket of an earlier admission, at most
+    /// [`TICKET_BYTES_MAX`](crate::ticket::TICKET_BYTES_MAX) bytes.
     pub ticket: Option<ByteBuf>,
-    /// Protocol versions that the caller speaks, at most [`VERSIONS_MAX`].
+    /// Protocol versions that the client supports, at most [`VERSIONS_MAX`].
     pub versions: Vec<u64>,
 }
 
-/// What to work on. Nothing is kept for it where it was made.
+/// The puzzle to solve. The server keeps nothing for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Challenge {
-    /// A [`Cookie`]'s bytes.
+    /// The encoding of a [`Cookie`].
     pub cookie: ByteBuf,
-    /// Only its maker can open it: the serial, authenticated together with the cookie.
+    /// The serial number, which only the server can open. Authenticates the cookie.
     pub sealed: ByteBuf,
 }
 
@@ -61,11 +61,11 @@ pub struct Challenge {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cookie {
-    /// The onion service that asks for the work.
+    /// The server's onion service.
     pub onion: OnionAddr,
-    /// Expected evaluations of the work function; 0 for a caller whose ticket holds, who need not work.
+    /// Expected evaluations of the work function; 0 for a client whose ticket replaces the work.
     pub effort: u64,
-    /// Unix seconds by the maker's clock; a solution that comes later is refused.
+    /// Unix seconds by the server's clock. The server rejects later solutions.
     pub expiry: u64,
     /// Name of the work function.
     pub algorithm: String,
@@ -73,62 +73,110 @@ pub struct Cookie {
     pub inner_bits: u8,
 }
 
-/// The work and the caller's identity, signed together.
+/// The client's work and claims, signed together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Solution {
-    /// Doublings of the effort beyond what was asked, at most [`MORE_MAX`]; each also asks one more inner bit.
-    pub more: u8,
-    /// What solves the puzzle; any where a ticket stands in for the work.
+    /// Solves the puzzle; any value with a ticket.
     pub nonce: ByteArray<NONCE_BYTES>,
-    /// The caller's claims, as signed.
+    /// The encoding of the client's claims, as signed.
     pub claims: ByteBuf,
-    /// From the challenge, unchanged.
+    /// The challenge's cookie, unchanged.
     pub cookie: ByteBuf,
-    /// From the challenge, unchanged.
+    /// The challenge's sealed part, unchanged.
     pub sealed: ByteBuf,
-    /// The ticket of the hello, where the challenge asks no work.
+    /// The hello's ticket, if the challenge demands no work.
     pub ticket: Option<ByteBuf>,
-    /// By the caller's node key, over all the other fields and the onion key of the node addressed.
+    /// By the client's node key, over all other fields and the server's onion key.
     pub signature: Signature,
+    /// Doublings of the effort above the cookie's, at most [`EXTRA_DOUBLINGS_MAX`]. Each doubling
+    /// also requires one more inner bit.
+    pub extra_doublings: u8,
 }
 
-/// Admission, and the answering node's identity.
+/// The admission, with the server's claims.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Welcome {
-    /// The answering node's claims, as signed.
+    /// The encoding of the server's claims, as signed.
     pub claims: ByteBuf,
-    /// Spares the caller the work next time.
+    /// Replaces the work in the client's next handshake with this server.
     pub ticket: Option<ByteBuf>,
-    /// The sync domains of both, sorted.
+    /// The sync domains that both nodes have, sorted.
     pub domains: Vec<String>,
-    /// By the answering node's key, over the transcript's digest, claims, domains and ticket.
+    /// By the server's node key, over the transcript's digest, claims, domains and ticket.
     pub signature: Signature,
 }
 
-/// The end of a handshake that did not lead to admission.
+/// The end of a handshake without admission.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Refused {
-    /// Why.
+pub struct Refusal {
+    /// The reason.
     pub code: RefusalCode,
-    /// Seconds after which to come again, with the same solution if there is one; only with `busy`.
+    /// Seconds after which the client may retry, with the same solution if it has one. Only with
+    /// `busy`.
     pub retry_s: Option<u32>,
 }
 
-impl Message {
-    /// The bytes that travel.
+/// Everything that a refused client learns. Encoded as lower-case text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "lowercase")]
+pub enum RefusalCode {
+    /// The peer id is banned.
+    #[error("banned")]
+    Banned,
+    /// No slot is free, or the verification queue is full. The client retries after `retry_s`.
+    #[error("busy")]
+    Busy,
+    /// The cookie or ticket is no longer accepted. The client requests a new challenge.
+    #[error("expired")]
+    Expired,
+    /// The server failed. The client retries much later.
+    #[error("internal")]
+    Internal,
+    /// The frame is not a message, not the expected message, or breaks a protocol rule.
+    #[error("malformed")]
+    Malformed,
+    /// The claimed onion address is not proved.
+    #[error("onion")]
+    Onion,
+    /// The server's operator has to approve the peer first. The client retries much later.
+    #[error("pending")]
+    Pending,
+    /// The server's policy does not admit the peer.
+    #[error("policy")]
+    Policy,
+    /// The peer id is the server's own.
+    #[serde(rename = "self")]
+    #[error("self")]
+    OwnPeerId,
+    /// A signature or key chain does not verify.
+    #[error("signature")]
+    Signature,
+    /// A solution of this challenge was accepted before.
+    #[error("used")]
+    Used,
+    /// The client supports no protocol version that the server supports.
+    #[error("version")]
+    Version,
+    /// The nonce does not solve the puzzle.
+    #[error("work")]
+    Work,
+}
+
+impl HandshakeMessage {
+    /// Returns the canonical encoding.
     pub fn encode(&self) -> Vec<u8> {
         codec::encode(self)
     }
 
-    /// Reads a message of at most `bytes_max` bytes.
+    /// Decodes a message of at most `bytes_max` bytes.
     pub fn decode(bytes: &[u8], bytes_max: usize) -> Result<Self, Malformed> {
         codec::decode(bytes, &limits(bytes_max))
     }
 
-    /// The kind's name on the wire.
+    /// Returns the name of the kind on the wire.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Challenge(_) => "challenge",
@@ -140,7 +188,7 @@ impl Message {
     }
 }
 
-/// Depth 3 (message, fields, list) and the longest list, a welcome's domains, with room to spare.
+/// Depth 3 is message, fields, list. The item limit exceeds the longest list, a welcome's domains.
 fn limits(bytes_max: usize) -> Limits {
     Limits {
         bytes_max,
@@ -153,7 +201,7 @@ impl Cookie {
     /// Longest encoding accepted, in bytes.
     pub const BYTES_MAX: usize = 192;
 
-    /// Reads a cookie's bytes.
+    /// Decodes a cookie.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         codec::decode(
             bytes,
@@ -165,7 +213,7 @@ impl Cookie {
         )
     }
 
-    /// The bytes that travel, are sealed over and are worked on.
+    /// Returns the canonical encoding, which the seal and the puzzle cover.
     pub fn encode(&self) -> Vec<u8> {
         codec::encode(self)
     }
@@ -176,58 +224,61 @@ mod tests {
     use super::*;
     use keys::PublicKey;
 
-    fn round_trip(message: Message) {
+    fn round_trip(message: HandshakeMessage) {
         let bytes = message.encode();
-        assert_eq!(Message::decode(&bytes, 8192).unwrap(), message);
+        assert_eq!(HandshakeMessage::decode(&bytes, 8192).unwrap(), message);
         for cut in 0..bytes.len() {
             assert!(
-                Message::decode(&bytes[..cut], 8192).is_err(),
+                HandshakeMessage::decode(&bytes[..cut], 8192).is_err(),
                 "{} cut at {cut}",
                 message.kind()
             );
         }
         let longer = [&bytes[..], &[0]].concat();
-        assert_eq!(Message::decode(&longer, 8192), Err(Malformed::Trailing));
         assert_eq!(
-            Message::decode(&bytes, bytes.len() - 1),
+            HandshakeMessage::decode(&longer, 8192),
+            Err(Malformed::Trailing)
+        );
+        assert_eq!(
+            HandshakeMessage::decode(&bytes, bytes.len() - 1),
             Err(Malformed::TooLong(bytes.len()))
         );
     }
 
     #[test]
     fn every_kind_has_one_canonical_form() {
-        round_trip(Message::Hello(Hello {
+        round_trip(HandshakeMessage::Hello(Hello {
             ticket: None,
             versions: vec![1],
         }));
-        round_trip(Message::Challenge(Challenge {
+        round_trip(HandshakeMessage::Challenge(Challenge {
             cookie: ByteBuf::from([1; 90]),
             sealed: ByteBuf::from([2; 48]),
         }));
-        round_trip(Message::Solution(Solution {
-            more: 4,
+        round_trip(HandshakeMessage::Solution(Solution {
             nonce: ByteArray::new([3; 16]),
             claims: ByteBuf::from([4; 400]),
             cookie: ByteBuf::from([5; 90]),
             sealed: ByteBuf::from([6; 48]),
             ticket: Some(ByteBuf::from([6; 89])),
             signature: Signature::from_bytes([7; 64]),
+            extra_doublings: 4,
         }));
-        round_trip(Message::Welcome(Welcome {
+        round_trip(HandshakeMessage::Welcome(Welcome {
             claims: ByteBuf::from([8; 400]),
             ticket: None,
             domains: (10..74).map(|number| format!("domain{number}")).collect(),
             signature: Signature::from_bytes([9; 64]),
         }));
-        round_trip(Message::Refused(Refused {
+        round_trip(HandshakeMessage::Refused(Refusal {
             code: RefusalCode::OwnPeerId,
             retry_s: None,
         }));
     }
 
     #[test]
-    fn the_bytes_of_hello_and_refused_are_as_the_protocol_page_says() {
-        let hello = Message::Hello(Hello {
+    fn hello_and_refused_encode_as_documented() {
+        let hello = HandshakeMessage::Hello(Hello {
             ticket: None,
             versions: vec![1],
         })
@@ -236,7 +287,7 @@ mod tests {
             hello,
             b"\xa1\x65hello\xa2\x66ticket\xf6\x68versions\x81\x01"
         );
-        let refused = Message::Refused(Refused {
+        let refused = HandshakeMessage::Refused(Refusal {
             code: RefusalCode::Busy,
             retry_s: Some(3),
         });
@@ -247,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_kinds_fields_and_codes_are_refused() {
+    fn rejects_unknown_kinds_fields_and_codes() {
         for bytes in [
             &b"\xa1\x65hullo\xa2\x66ticket\xf6\x68versions\x81\x01"[..],
             b"\xa1\x65hello\xa1\x68versions\x81\x01",
@@ -256,12 +307,12 @@ mod tests {
             b"\xa0",
             b"\x65hello",
         ] {
-            assert!(Message::decode(bytes, 8192).is_err());
+            assert!(HandshakeMessage::decode(bytes, 8192).is_err());
         }
     }
 
     #[test]
-    fn a_cookie_round_trips() {
+    fn cookie_round_trips() {
         let cookie = Cookie {
             onion: OnionAddr::from_public_key(PublicKey::from_bytes([1; 32])),
             effort: u64::MAX,

@@ -1,8 +1,11 @@
-//! Tickets: what a peer that was admitted shows next time instead of working (docs/DECISIONS.md 6).
+//! Tickets: an admitted peer shows one in its next handshake instead of working
+//! (docs/DECISIONS.md 6).
 //!
-//! Sealed under a key that comes from the vault, so that they outlive a restart and nothing is kept for one but how
-//! often it was used lately. Never good alone: the peer that it names must sign a fresh challenge. Whether that peer was
-//! banned since is the gatekeeper's to say. Invariant: [`Tickets::open`] gives what [`Tickets::issue`] put in, in time.
+//! A ticket is sealed with a key derived from the onion key in the vault, so it survives a restart
+//! and needs no storage. Only its recent uses are counted. A ticket does not replace a signature:
+//! the peer that it names must sign a new challenge. The admission policy checks whether that peer
+//! was banned since. Invariant: [`Tickets::open`] returns what [`Tickets::issue`] sealed, until its
+//! expiry.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,26 +16,26 @@ use rand::CryptoRng;
 
 use crate::config::GateConfig;
 
-/// Longest ticket that is taken from another node, in bytes; ours have [`TICKET_BYTES`].
+/// Longest ticket accepted from another node, in bytes. This node issues [`TICKET_BYTES`].
 pub const TICKET_BYTES_MAX: usize = 256;
-/// Bytes of a ticket of this node.
+/// Length of a ticket of this node in bytes.
 pub const TICKET_BYTES: usize = PLAIN_BYTES + keys::sealing::OVERHEAD_BYTES;
-/// Tier, when it was issued, until when it holds, whose it is.
+/// Tier, time of issue, expiry, peer id.
 const PLAIN_BYTES: usize = 1 + 8 + 8 + 32;
 /// Seconds over which uses are counted.
 const WINDOW_S: u64 = 60;
 
-/// How far a peer is trusted (docs/DECISIONS.md 6). A stranger has none.
+/// How far a peer is trusted (docs/DECISIONS.md 6). An unadmitted node has no tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tier {
-    /// Let in for its work.
+    /// Admitted by proof of work only.
     Untrusted,
-    /// Approved, listed, or dialled by us.
+    /// Approved by the operator, on the allow list, or dialled by this node.
     Trusted,
 }
 
 impl Tier {
-    /// The stable name that the database and the API show: `untrusted` or `trusted`.
+    /// Returns the stable name that the database and the API use: `untrusted` or `trusted`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Untrusted => "untrusted",
@@ -41,19 +44,20 @@ impl Tier {
     }
 }
 
-/// A ticket of another node, to be shown there. Opaque here.
+/// A ticket that another node issued, opaque to this node.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Ticket(Vec<u8>);
 
 impl Ticket {
-    /// Takes a ticket as it came; `None` where it is empty or longer than [`TICKET_BYTES_MAX`].
+    /// Accepts a received ticket. Returns `None` when it is empty or longer than
+    /// [`TICKET_BYTES_MAX`].
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         (1..=TICKET_BYTES_MAX)
             .contains(&bytes.len())
             .then(|| Self(bytes.to_vec()))
     }
 
-    /// The bytes, to be stored and shown.
+    /// Returns the bytes, to be stored and sent.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -65,43 +69,44 @@ impl fmt::Debug for Ticket {
     }
 }
 
-/// What a ticket of ours says.
+/// The content of a ticket that this node issued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
-    /// Whose it is.
+pub struct TicketClaims {
+    /// The peer that may use the ticket.
     pub peer: PeerId,
-    /// How far that peer was trusted.
+    /// The peer's tier at the time of issue.
     pub tier: Tier,
-    /// When it was issued, in unix seconds: a ban after that voids it.
+    /// Unix seconds of issue. A later ban voids the ticket.
     pub issued: u64,
 }
 
-/// Issues tickets and knows them again.
+/// Issues tickets, opens them and counts their uses.
 pub struct Tickets {
     key: SealingKey,
-    /// What is authenticated beside: the onion service that issued it.
-    readable: Vec<u8>,
+    /// Associated data of the seal: the onion service that issued the ticket.
+    associated_data: Vec<u8>,
     lifetime_s: u64,
     uses_per_minute_max: u32,
     peers_max: usize,
-    /// Uses of the last minute, by peer. Only who holds a ticket of ours gets a line. Trusted peers have lines of their own,
-    /// which no crowd that once worked can fill.
-    untrusted: BTreeMap<PeerId, Uses>,
-    trusted: BTreeMap<PeerId, Uses>,
+    /// Recent uses by peer. Only holders of a ticket have an entry. The tiers are separate, so that
+    /// untrusted peers cannot fill the table of trusted ones.
+    untrusted: BTreeMap<PeerId, TicketUses>,
+    trusted: BTreeMap<PeerId, TicketUses>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Uses {
+struct TicketUses {
+    /// Unix seconds of the first counted use.
     since: u64,
     count: u32,
 }
 
 impl Tickets {
-    /// Tickets of this onion service, sealed by `key`.
+    /// Issues tickets for this onion service, sealed with `key`.
     pub fn new(config: &GateConfig, key: SealingKey, onion: &OnionAddr) -> Self {
         Self {
             key,
-            readable: signing_input(Context::Ticket, &[onion.public_key().as_bytes()]),
+            associated_data: signing_input(Context::Ticket, &[onion.public_key().as_bytes()]),
             lifetime_s: config.ticket_lifetime_s,
             uses_per_minute_max: config.ticket_uses_per_minute_max,
             peers_max: config.ticket_peers_max,
@@ -110,7 +115,7 @@ impl Tickets {
         }
     }
 
-    /// A ticket for a peer; none where tickets are turned off.
+    /// Issues a ticket for a peer. Returns none when `ticket_lifetime_s` is 0.
     pub fn issue(
         &self,
         peer: &PeerId,
@@ -126,20 +131,20 @@ impl Tickets {
         plain.extend_from_slice(&now.to_be_bytes());
         plain.extend_from_slice(&now.saturating_add(self.lifetime_s).to_be_bytes());
         plain.extend_from_slice(peer.as_bytes());
-        Some(self.key.seal(&self.readable, &plain, rng))
+        Some(self.key.seal(&self.associated_data, &plain, rng))
     }
 
-    /// What a ticket says, if it was issued here and its time is not over. Counts nothing.
-    pub fn open(&self, ticket: &[u8], now: u64) -> Option<Standing> {
+    /// Opens a ticket that this node issued and that has not expired. Counts no use.
+    pub fn open(&self, ticket: &[u8], now: u64) -> Option<TicketClaims> {
         if ticket.len() != TICKET_BYTES {
             return None;
         }
-        let plain = self.key.open(&self.readable, ticket).ok()?;
+        let plain = self.key.open(&self.associated_data, ticket).ok()?;
         let (tier, rest) = plain.split_first()?;
         let (issued, rest) = rest.split_first_chunk()?;
         let (expiry, peer) = rest.split_first_chunk()?;
         let (issued, expiry) = (u64::from_be_bytes(*issued), u64::from_be_bytes(*expiry));
-        let standing = Standing {
+        let claims = TicketClaims {
             peer: PeerId::from_slice(peer)?,
             tier: match tier {
                 0 => Tier::Untrusted,
@@ -148,40 +153,48 @@ impl Tickets {
             },
             issued,
         };
-        // A clock that was set back makes a ticket of the future: not good before its time has come.
-        (issued <= now && now <= expiry).then_some(standing)
+        // After the clock was set back, a ticket from the future is invalid until its time of
+        // issue.
+        (issued <= now && now <= expiry).then_some(claims)
     }
 
-    /// Whether the peer may use a ticket once more now.
-    pub fn may_use(&self, standing: &Standing, now: u64) -> bool {
-        let lines = match standing.tier {
+    /// Returns whether the peer may use a ticket now.
+    pub fn may_use(&self, claims: &TicketClaims, now: u64) -> bool {
+        let uses_by_peer = match claims.tier {
             Tier::Untrusted => &self.untrusted,
             Tier::Trusted => &self.trusted,
         };
-        match lines.get(&standing.peer).filter(|uses| uses.is_recent(now)) {
+        match uses_by_peer
+            .get(&claims.peer)
+            .filter(|uses| uses.is_recent(now))
+        {
             Some(uses) => uses.count < self.uses_per_minute_max,
-            None => lines.len() < self.peers_max || lines.values().any(|uses| !uses.is_recent(now)),
+            None => {
+                uses_by_peer.len() < self.peers_max
+                    || uses_by_peer.values().any(|uses| !uses.is_recent(now))
+            }
         }
     }
 
-    /// Counts a use; `false` when there were too many within the minute, by this peer or by too many others of its tier.
-    pub fn take(&mut self, standing: &Standing, now: u64) -> bool {
-        if !self.may_use(standing, now) {
+    /// Counts a use. Returns `false` when this peer exceeds its uses per minute, or when too many
+    /// peers of its tier used tickets within the minute.
+    pub fn count_use(&mut self, claims: &TicketClaims, now: u64) -> bool {
+        if !self.may_use(claims, now) {
             return false;
         }
-        let lines = match standing.tier {
+        let uses_by_peer = match claims.tier {
             Tier::Untrusted => &mut self.untrusted,
             Tier::Trusted => &mut self.trusted,
         };
-        if lines.len() >= self.peers_max {
-            lines.retain(|_, uses| uses.is_recent(now));
+        if uses_by_peer.len() >= self.peers_max {
+            uses_by_peer.retain(|_, uses| uses.is_recent(now));
         }
-        let uses = lines.entry(standing.peer).or_insert(Uses {
+        let uses = uses_by_peer.entry(claims.peer).or_insert(TicketUses {
             since: now,
             count: 0,
         });
         if !uses.is_recent(now) {
-            *uses = Uses {
+            *uses = TicketUses {
                 since: now,
                 count: 0,
             };
@@ -191,9 +204,10 @@ impl Tickets {
     }
 }
 
-impl Uses {
+impl TicketUses {
     fn is_recent(self, now: u64) -> bool {
-        // What a clock counted that was set back since is not held against anybody: it could be for years.
+        // After the clock was set back, uses counted in the future do not count. Otherwise the peer
+        // could be refused for years.
         now.checked_sub(self.since)
             .is_some_and(|age| age < WINDOW_S)
     }
@@ -225,8 +239,8 @@ mod tests {
         PeerId::from_bytes([number; 32])
     }
 
-    fn untrusted(number: u8) -> Standing {
-        Standing {
+    fn untrusted(number: u8) -> TicketClaims {
+        TicketClaims {
             peer: peer(number),
             tier: Tier::Untrusted,
             issued: NOW,
@@ -240,30 +254,30 @@ mod tests {
     }
 
     #[test]
-    fn a_ticket_says_what_was_put_in_until_its_time_is_over() {
+    fn open_returns_the_issued_claims_until_expiry() {
         let (tickets, mut rng) = tickets(1);
         let ticket = tickets
             .issue(&peer(2), Tier::Trusted, NOW, &mut rng)
             .unwrap();
         assert_eq!(ticket.len(), TICKET_BYTES);
-        let standing = Standing {
+        let claims = TicketClaims {
             peer: peer(2),
             tier: Tier::Trusted,
             issued: NOW,
         };
-        assert_eq!(tickets.open(&ticket, NOW), Some(standing));
-        assert_eq!(tickets.open(&ticket, NOW + 100), Some(standing));
+        assert_eq!(tickets.open(&ticket, NOW), Some(claims));
+        assert_eq!(tickets.open(&ticket, NOW + 100), Some(claims));
         assert_eq!(tickets.open(&ticket, NOW + 101), None);
         assert_eq!(tickets.open(&ticket, NOW - 1), None);
     }
 
     #[test]
-    fn a_ticket_outlives_a_restart_and_is_none_elsewhere() {
+    fn ticket_survives_a_restart_and_is_invalid_at_another_node() {
         let (issuing, mut rng) = tickets(1);
         let ticket = issuing
             .issue(&peer(2), Tier::Untrusted, NOW, &mut rng)
             .unwrap();
-        // The same vault, another life of the process.
+        // The same vault after a restart.
         assert!(tickets(1).0.open(&ticket, NOW).is_some());
         assert_eq!(tickets(2).0.open(&ticket, NOW), None);
         let key = KeyManager::generate(&mut ChaCha20Rng::seed_from_u64(1)).ticket_key();
@@ -274,59 +288,64 @@ mod tests {
     }
 
     #[test]
-    fn every_changed_bit_is_noticed() {
+    fn any_changed_bit_is_rejected() {
         let (tickets, mut rng) = tickets(1);
         let ticket = tickets
             .issue(&peer(2), Tier::Untrusted, NOW, &mut rng)
             .unwrap();
-        for place in 0..ticket.len() {
-            let mut bent = ticket.clone();
-            bent[place] ^= 1;
-            assert_eq!(tickets.open(&bent, NOW), None, "{place}");
+        for index in 0..ticket.len() {
+            let mut changed = ticket.clone();
+            changed[index] ^= 1;
+            assert_eq!(tickets.open(&changed, NOW), None, "{index}");
         }
         assert_eq!(tickets.open(&ticket[1..], NOW), None);
         assert_eq!(tickets.open(&[], NOW), None);
     }
 
     #[test]
-    fn uses_are_counted_for_each_peer_and_peers_are_bounded() {
+    fn limits_uses_per_peer_and_the_number_of_peers() {
         let (mut tickets, _) = tickets(1);
-        assert!(tickets.take(&untrusted(1), NOW) && tickets.take(&untrusted(1), NOW + 59));
-        assert!(!tickets.take(&untrusted(1), NOW + 59));
-        assert!(tickets.take(&untrusted(2), NOW + 1));
-        // No room for a third until a minute of another is over.
-        assert!(!tickets.take(&untrusted(3), NOW + 59));
-        assert!(tickets.take(&untrusted(1), NOW + 60));
-        assert!(tickets.take(&untrusted(3), NOW + 61));
+        assert!(
+            tickets.count_use(&untrusted(1), NOW) && tickets.count_use(&untrusted(1), NOW + 59)
+        );
+        assert!(!tickets.count_use(&untrusted(1), NOW + 59));
+        assert!(tickets.count_use(&untrusted(2), NOW + 1));
+        // The table is full until the minute of another peer is over.
+        assert!(!tickets.count_use(&untrusted(3), NOW + 59));
+        assert!(tickets.count_use(&untrusted(1), NOW + 60));
+        assert!(tickets.count_use(&untrusted(3), NOW + 61));
         assert_eq!(tickets.untrusted.len(), 2);
     }
 
     #[test]
-    fn no_crowd_that_once_worked_keeps_a_trusted_peer_from_its_ticket() {
+    fn untrusted_peers_do_not_use_up_the_table_of_trusted_ones() {
         let (mut tickets, _) = tickets(1);
-        assert!(tickets.take(&untrusted(1), NOW) && tickets.take(&untrusted(2), NOW));
+        assert!(tickets.count_use(&untrusted(1), NOW) && tickets.count_use(&untrusted(2), NOW));
         assert!(!tickets.may_use(&untrusted(3), NOW));
-        let trusted = Standing {
+        let trusted = TicketClaims {
             tier: Tier::Trusted,
             ..untrusted(3)
         };
-        assert!(tickets.take(&trusted, NOW) && tickets.take(&trusted, NOW));
-        assert!(!tickets.take(&trusted, NOW));
+        assert!(tickets.count_use(&trusted, NOW) && tickets.count_use(&trusted, NOW));
+        assert!(!tickets.count_use(&trusted, NOW));
     }
 
     #[test]
-    fn a_clock_that_is_set_back_keeps_nobody_from_its_ticket() {
+    fn uses_counted_before_the_clock_was_set_back_do_not_count() {
         let (mut tickets, _) = tickets(1);
         for number in [1, 1, 2, 2] {
-            assert!(tickets.take(&untrusted(number), NOW));
+            assert!(tickets.count_use(&untrusted(number), NOW));
         }
         assert!(!tickets.may_use(&untrusted(1), NOW) && !tickets.may_use(&untrusted(3), NOW));
-        assert!(tickets.take(&untrusted(1), NOW - 3600) && tickets.take(&untrusted(3), NOW - 3600));
+        assert!(
+            tickets.count_use(&untrusted(1), NOW - 3600)
+                && tickets.count_use(&untrusted(3), NOW - 3600)
+        );
         assert_eq!(tickets.untrusted.len(), 2);
     }
 
     #[test]
-    fn tickets_can_be_turned_off() {
+    fn issues_no_ticket_when_the_lifetime_is_zero() {
         let mut rng = ChaCha20Rng::seed_from_u64(1);
         let config = GateConfig {
             ticket_lifetime_s: 0,

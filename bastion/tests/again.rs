@@ -1,4 +1,4 @@
-//! Coming again: with the same solution, with a ticket, and to a gate that was busy.
+//! Repeated handshakes: the same solution again, a ticket, and retries after `busy`.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -10,7 +10,7 @@ mod support;
 
 use std::sync::atomic::Ordering;
 
-use bastion::messages::{Cookie, Message, Refused, Solution};
+use bastion::messages::{Cookie, HandshakeMessage, Refusal, Solution};
 use bastion::transport::memory::MemoryNet;
 use bastion::{
     Decision, GateConfig, HandshakeError, Listener, Misbehaviour, Progress, RefusalCode, Session,
@@ -20,142 +20,192 @@ use parking_lot::Mutex;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
-use support::{NOW, Node, Stranger, easy, hello};
+use support::{NOW, Node, RawClient, easy, hello};
 
-/// Bob's solution of a challenge of Alice's, on a stream that is gone by now.
+/// Bob's solution of a challenge of Alice's. The stream of the challenge is closed.
 async fn solution(alice: &Node, bob: &Node) -> (Vec<u8>, bastion::handshake::AwaitWelcome) {
-    let mut first = Stranger::at(alice).says(&hello()).await;
-    bob.solve(&first.hears().await, alice)
+    let mut first = RawClient::connect(alice).send(&hello()).await;
+    bob.solve(&first.receive().await, alice)
 }
 
 #[tokio::test]
-async fn a_solution_is_taken_on_any_stream_and_gets_the_same_answer_again() {
+async fn solution_gets_the_same_reply_on_every_stream() {
     let (alice, bob) = (Node::alice(easy()), Node::bob());
     let (solution, next) = solution(&alice, &bob).await;
-    let mut second = Stranger::at(&alice).says(&solution).await;
-    let welcome = second.hears().await;
+    let mut second = RawClient::connect(&alice).send(&solution).await;
+    let welcome = second.receive().await;
     assert_eq!(
         next.receive(&welcome).unwrap().claims().peer_id(),
         alice.keys.peer_id()
     );
     let (_, at_first) = second.admitting.await.unwrap().unwrap();
     for _ in 0..8 {
-        let mut again = Stranger::at(&alice).says(&solution).await;
-        assert_eq!(again.hears().await, welcome);
+        let mut again = RawClient::connect(&alice).send(&solution).await;
+        assert_eq!(again.receive().await, welcome);
         let (_, admitted) = again.admitting.await.unwrap().unwrap();
         assert_eq!(admitted.claims().peer_id(), bob.keys.peer_id());
         assert_eq!(admitted.domains(), at_first.domains());
     }
-    // Not for ever: each costs a session.
-    let (code, error) = Stranger::at(&alice).says(&solution).await.refusal().await;
+    // Replays are limited, because each one costs a session.
+    let (code, error) = RawClient::connect(&alice)
+        .send(&solution)
+        .await
+        .refusal()
+        .await;
     assert_eq!(code, RefusalCode::Used);
     assert!(matches!(
         error,
         HandshakeError::PeerMisbehaved(Misbehaviour::CookieUsed)
     ));
     assert!(!error.is_abuse());
-    // One was verified, however often it was shown.
+    // The solution was verified once.
     assert_eq!(alice.gate.status().admissions_per_minute, 1);
 }
 
 #[tokio::test]
-async fn a_changed_solution_under_a_used_cookie_is_another_one() {
+async fn another_solution_of_a_used_cookie_is_refused() {
     let (alice, bob, mallory) = (
         Node::alice(easy()),
         Node::bob(),
         Node::new(3000, &[], easy(), Decision::Admit(Tier::Untrusted)),
     );
-    let mut stranger = Stranger::at(&alice).says(&hello()).await;
-    let challenge = stranger.hears().await;
+    let mut client = RawClient::connect(&alice).send(&hello()).await;
+    let challenge = client.receive().await;
     let (his, _) = bob.solve(&challenge, &alice);
     let (hers, _) = mallory.solve(&challenge, &alice);
-    Stranger::at(&alice).says(&his).await.hears().await;
+    RawClient::connect(&alice).send(&his).await.receive().await;
     assert_eq!(
-        Stranger::at(&alice).says(&hers).await.refusal().await.0,
+        RawClient::connect(&alice)
+            .send(&hers)
+            .await
+            .refusal()
+            .await
+            .0,
         RefusalCode::Used
     );
 }
 
 #[tokio::test]
-async fn a_refusal_is_the_same_again_too_until_the_operator_changes_his_mind_about_an_admission() {
+async fn cached_refusal_is_replayed_and_cached_welcome_is_decided_again() {
     let (alice, bob) = (Node::alice(easy()), Node::bob());
-    alice.decides(Decision::Refuse(RefusalCode::Pending));
+    alice.set_decision(Decision::Refuse(RefusalCode::Pending));
     let (refused, _) = solution(&alice, &bob).await;
     for _ in 0..2 {
-        let (code, _) = Stranger::at(&alice).says(&refused).await.refusal().await;
+        let (code, _) = RawClient::connect(&alice)
+            .send(&refused)
+            .await
+            .refusal()
+            .await;
         assert_eq!(code, RefusalCode::Pending);
     }
-    alice.decides(Decision::Admit(Tier::Untrusted));
+    alice.set_decision(Decision::Admit(Tier::Untrusted));
     assert_eq!(
-        Stranger::at(&alice).says(&refused).await.refusal().await.0,
+        RawClient::connect(&alice)
+            .send(&refused)
+            .await
+            .refusal()
+            .await
+            .0,
         RefusalCode::Pending
     );
-    // An admission is asked for again: who is banned meanwhile is out, and forgotten.
+    // A cached welcome is decided again: a peer that was banned meanwhile is refused.
     let (solution, _) = solution(&alice, &bob).await;
-    Stranger::at(&alice).says(&solution).await.hears().await;
-    alice.decides(Decision::Refuse(RefusalCode::Banned));
+    RawClient::connect(&alice)
+        .send(&solution)
+        .await
+        .receive()
+        .await;
+    alice.set_decision(Decision::Refuse(RefusalCode::Banned));
     assert_eq!(
-        Stranger::at(&alice).says(&solution).await.refusal().await.0,
+        RawClient::connect(&alice)
+            .send(&solution)
+            .await
+            .refusal()
+            .await
+            .0,
         RefusalCode::Banned
     );
-    alice.gate.forget(&bob.keys.peer_id());
+    alice.gate.forget_replies(&bob.keys.peer_id());
     assert_eq!(
-        Stranger::at(&alice).says(&solution).await.refusal().await.0,
+        RawClient::connect(&alice)
+            .send(&solution)
+            .await
+            .refusal()
+            .await
+            .0,
         RefusalCode::Used
     );
 }
 
 #[tokio::test]
-async fn a_welcome_is_not_given_again_to_who_is_in_another_tier_by_now() {
+async fn cached_welcome_is_not_replayed_after_a_change_of_tier() {
     let (alice, bob) = (Node::alice(easy()), Node::bob());
     let (solution, _) = solution(&alice, &bob).await;
-    Stranger::at(&alice).says(&solution).await.hears().await;
-    // The ticket in the welcome names the tier of then.
-    alice.decides(Decision::Admit(Tier::Trusted));
+    RawClient::connect(&alice)
+        .send(&solution)
+        .await
+        .receive()
+        .await;
+    // The ticket in the cached welcome names the old tier.
+    alice.set_decision(Decision::Admit(Tier::Trusted));
     assert_eq!(
-        Stranger::at(&alice).says(&solution).await.refusal().await.0,
+        RawClient::connect(&alice)
+            .send(&solution)
+            .await
+            .refusal()
+            .await
+            .0,
         RefusalCode::Used
     );
 }
 
 #[tokio::test]
-async fn what_is_remembered_ends_with_its_cookie() {
+async fn cached_reply_ends_with_its_cookie() {
     let (alice, bob) = (Node::alice(easy()), Node::bob());
     let (solution, _) = solution(&alice, &bob).await;
-    Stranger::at(&alice).says(&solution).await.hears().await;
+    RawClient::connect(&alice)
+        .send(&solution)
+        .await
+        .receive()
+        .await;
     alice.clock.store(NOW + 601, Ordering::Relaxed);
     assert_eq!(
-        Stranger::at(&alice).says(&solution).await.refusal().await.0,
+        RawClient::connect(&alice)
+            .send(&solution)
+            .await
+            .refusal()
+            .await
+            .0,
         RefusalCode::Expired
     );
 }
 
-/// Bob's ticket of Alice's.
+/// Returns the ticket that Alice gives Bob.
 async fn ticket(alice: &Node, bob: &Node, net: &MemoryNet) -> Ticket {
     let (_, admitted) = bob.dial(&net.transport(), alice).await.unwrap();
     admitted.ticket().unwrap().clone()
 }
 
 #[tokio::test]
-async fn a_ticket_opens_the_gate_without_work_even_after_a_restart() {
+async fn ticket_replaces_the_work_also_after_a_restart() {
     let (alice, bob, net) = (Node::alice(easy()), Node::bob(), MemoryNet::new());
     let _admitted = alice.serve(net.listen(alice.keys.onion()));
     let ticket = ticket(&alice, &bob, &net).await;
-    // The same keys, another life; and by now nobody could work that much.
-    let dear = GateConfig {
+    // The same keys after a restart, and an effort that no client can solve.
+    let high_effort = GateConfig {
         effort_idle: 1 << 40,
         effort_base: 1 << 40,
         effort_max: 1 << 40,
         ..easy()
     };
-    let restarted = Node::alice(dear);
+    let restarted = Node::alice(high_effort);
     let net = MemoryNet::new();
     let mut admitted = restarted.serve(net.listen(restarted.keys.onion()));
     restarted.clock.store(NOW + 5, Ordering::Relaxed);
     let steps = Mutex::new(Vec::new());
     let note = |step| steps.lock().push(step);
     let (_session, at_bob) = bob
-        .gate
+        .connector
         .dial(
             &net.transport(),
             &restarted.keys.onion(),
@@ -167,7 +217,7 @@ async fn a_ticket_opens_the_gate_without_work_even_after_a_restart() {
     let (_, at_alice) = admitted.recv().await.unwrap();
     assert_eq!((at_bob.effort(), at_alice.effort()), (0, 0));
     assert_eq!(*steps.lock(), [Progress::Dialling, Progress::Presenting]);
-    assert_eq!(*restarted.porter.ticket_issued.lock(), Some(NOW));
+    assert_eq!(*restarted.policy.ticket_issued.lock(), Some(NOW));
     let status = restarted.gate.status();
     assert_eq!(
         (status.by_ticket_total, status.admissions_per_minute),
@@ -177,61 +227,65 @@ async fn a_ticket_opens_the_gate_without_work_even_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_ticket_gets_in_where_a_crowd_of_strangers_holds_every_place() {
-    let crowded = GateConfig {
+async fn ticket_holder_is_admitted_while_all_other_slots_are_taken() {
+    let config = GateConfig {
         open_handshakes_max: 4,
         trusted_handshakes_max: 1,
         ..easy()
     };
-    let alice = Node::alice(crowded);
-    alice.decides(Decision::Admit(Tier::Trusted));
+    let alice = Node::alice(config);
+    alice.set_decision(Decision::Admit(Tier::Trusted));
     let (bob, net) = (Node::bob(), MemoryNet::new());
     let _admitted = alice.serve(net.listen(alice.keys.onion()));
     let ticket = ticket(&alice, &bob, &net).await;
-    let mut crowd = Vec::new();
+    let mut handshakes = Vec::new();
     for _ in 0..4 {
-        let mut stranger = Stranger::at(&alice).says(&hello()).await;
-        stranger.hears().await;
-        crowd.push(stranger);
+        let mut client = RawClient::connect(&alice).send(&hello()).await;
+        client.receive().await;
+        handshakes.push(client);
     }
-    assert_eq!(alice.gate.status().crowd.strangers(), 4);
+    assert_eq!(alice.gate.status().handshakes.without_ticket(), 4);
     let (_, at_bob) = bob
-        .gate
+        .connector
         .dial(&net.transport(), &alice.keys.onion(), Some(ticket), &|_| ())
         .await
         .unwrap();
     assert_eq!(at_bob.effort(), 0);
 }
 
-/// Answers the first frames of streams by a script, one stream a line.
+/// Accepts one stream for each entry of `script` and sends the replies of that entry.
 async fn scripted(mut listener: impl Listener, script: Vec<Vec<Vec<u8>>>) -> Vec<Vec<u8>> {
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     for answers in script {
         let mut session = Session::new(listener.accept().await.unwrap().stream, 8192);
         for answer in answers {
-            heard.push(session.reader.read().await.unwrap().unwrap());
+            received.push(session.reader.read().await.unwrap().unwrap());
             session.writer.write(&answer).await.unwrap();
         }
         drop(session);
     }
-    heard
+    received
 }
 
 fn refused(code: RefusalCode, retry_s: Option<u32>) -> Vec<u8> {
-    Message::Refused(Refused { code, retry_s }).encode()
+    HandshakeMessage::Refused(Refusal { code, retry_s }).encode()
 }
 
 fn solution_of(frame: &[u8]) -> Solution {
-    match Message::decode(frame, 8192).unwrap() {
-        Message::Solution(solution) => solution,
+    match HandshakeMessage::decode(frame, 8192).unwrap() {
+        HandshakeMessage::Solution(solution) => solution,
         other => panic!("got a {}", other.kind()),
     }
 }
 
 #[tokio::test]
-async fn who_is_told_busy_comes_again_with_the_same_solution_and_then_with_more_work() {
+async fn busy_client_retries_with_the_same_solution_and_then_with_extra_doublings() {
     let (alice, bob, net) = (Node::alice(easy()), Node::bob(), MemoryNet::new());
-    let challenge = Stranger::at(&alice).says(&hello()).await.hears().await;
+    let challenge = RawClient::connect(&alice)
+        .send(&hello())
+        .await
+        .receive()
+        .await;
     let busy = refused(RefusalCode::Busy, Some(0));
     let script = vec![
         vec![busy.clone()],
@@ -248,7 +302,7 @@ async fn who_is_told_busy_comes_again_with_the_same_solution_and_then_with_more_
         }
     };
     let dialled = bob
-        .gate
+        .connector
         .dial(&net.transport(), &alice.keys.onion(), None, &note)
         .await;
     assert!(matches!(
@@ -258,26 +312,35 @@ async fn who_is_told_busy_comes_again_with_the_same_solution_and_then_with_more_
             ..
         })
     ));
-    let heard = listening.await.unwrap();
-    let solutions: Vec<_> = heard[2..].iter().map(|frame| solution_of(frame)).collect();
+    let received = listening.await.unwrap();
+    let solutions: Vec<_> = received[2..]
+        .iter()
+        .map(|frame| solution_of(frame))
+        .collect();
     assert_eq!(
-        solutions.iter().map(|it| it.more).collect::<Vec<_>>(),
+        solutions
+            .iter()
+            .map(|solution| solution.extra_doublings)
+            .collect::<Vec<_>>(),
         [0, 0, 1, 1]
     );
-    assert_eq!(heard[2], heard[3], "the very same solution");
-    assert_eq!(heard[4], heard[5]);
-    let cookies: Vec<_> = solutions.iter().map(|it| it.cookie.clone()).collect();
+    assert_eq!(received[2], received[3], "the same solution");
+    assert_eq!(received[4], received[5]);
+    let cookies: Vec<_> = solutions
+        .iter()
+        .map(|solution| solution.cookie.clone())
+        .collect();
     assert!(
-        cookies.iter().all(|it| *it == cookies[0]),
-        "the challenge is still good"
+        cookies.iter().all(|cookie| *cookie == cookies[0]),
+        "the client solves the same challenge"
     );
     assert_eq!(Cookie::decode(&cookies[0]).unwrap().effort, 2);
-    // Where more work is done nobody waits besides.
+    // The client does not wait before it does extra work.
     assert_eq!(*waits.lock(), 3);
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_longer_than_it_wants_nor_comes_again_without_end() {
+async fn client_limits_its_retries_and_their_delay() {
     let (alice, bob, net) = (Node::alice(easy()), Node::bob(), MemoryNet::new());
     let busy = vec![refused(RefusalCode::Busy, Some(u32::MAX))];
     let listening = tokio::spawn(scripted(net.listen(alice.keys.onion()), vec![busy; 8]));
@@ -289,7 +352,7 @@ async fn nobody_waits_longer_than_it_wants_nor_comes_again_without_end() {
         }
     };
     let dialled = bob
-        .gate
+        .connector
         .dial(&net.transport(), &alice.keys.onion(), None, &note)
         .await;
     assert!(matches!(dialled, Err(HandshakeError::Refused { .. })));
@@ -298,23 +361,31 @@ async fn nobody_waits_longer_than_it_wants_nor_comes_again_without_end() {
 }
 
 #[tokio::test]
-async fn who_finds_no_room_behind_the_gate_may_come_again_with_the_same_work() {
+async fn solution_stays_valid_when_no_session_slot_is_free() {
     let (alice, bob) = (Node::alice(easy()), Node::bob());
-    alice.decides(Decision::Refuse(RefusalCode::Busy));
+    alice.set_decision(Decision::Refuse(RefusalCode::Busy));
     let (solution, next) = solution(&alice, &bob).await;
     for busy in 1..=2 {
-        let (code, error) = Stranger::at(&alice).says(&solution).await.refusal().await;
+        let (code, error) = RawClient::connect(&alice)
+            .send(&solution)
+            .await
+            .refusal()
+            .await;
         assert_eq!(code, RefusalCode::Busy);
         assert!(matches!(error, HandshakeError::Busy));
         assert_eq!(alice.gate.status().busy_total, busy);
     }
-    alice.decides(Decision::Admit(Tier::Untrusted));
-    let welcome = Stranger::at(&alice).says(&solution).await.hears().await;
+    alice.set_decision(Decision::Admit(Tier::Untrusted));
+    let welcome = RawClient::connect(&alice)
+        .send(&solution)
+        .await
+        .receive()
+        .await;
     assert!(next.receive(&welcome).is_ok());
 }
 
-/// Presents a solution and reads no more of the answer than that there is one.
-async fn reads_no_answer(alice: &Node, solution: &[u8]) -> DuplexStream {
+/// Presents a solution and reads only the length of the reply.
+async fn present_without_reading(alice: &Node, solution: &[u8]) -> DuplexStream {
     let (mut near, far) = duplex(64);
     let gate = alice.gate.clone();
     tokio::spawn(async move { gate.admit(far).await });
@@ -327,55 +398,79 @@ async fn reads_no_answer(alice: &Node, solution: &[u8]) -> DuplexStream {
 }
 
 #[tokio::test]
-async fn whoever_does_not_read_its_welcome_keeps_nobody_out() {
+async fn client_that_does_not_read_its_welcome_is_evicted() {
     let alice = Node::alice(GateConfig {
         open_handshakes_max: 2,
         ..easy()
     });
     let (solution, _) = solution(&alice, &Node::bob()).await;
-    let _deaf = [
-        reads_no_answer(&alice, &solution).await,
-        reads_no_answer(&alice, &solution).await,
+    let _unread = [
+        present_without_reading(&alice, &solution).await,
+        present_without_reading(&alice, &solution).await,
     ];
-    let answer = Stranger::at(&alice).says(&hello()).await.hears().await;
-    assert_eq!(Message::decode(&answer, 8192).unwrap().kind(), "challenge");
+    let answer = RawClient::connect(&alice)
+        .send(&hello())
+        .await
+        .receive()
+        .await;
+    assert_eq!(
+        HandshakeMessage::decode(&answer, 8192).unwrap().kind(),
+        "challenge"
+    );
 }
 
 #[tokio::test]
-async fn one_piece_of_work_is_not_judged_without_end_where_there_is_no_room() {
+async fn solution_is_verified_a_limited_number_of_times_without_a_session_slot() {
     let alice = Node::alice(easy());
-    alice.decides(Decision::Refuse(RefusalCode::Busy));
+    alice.set_decision(Decision::Refuse(RefusalCode::Busy));
     let (solution, _) = solution(&alice, &Node::bob()).await;
     let mut codes = Vec::new();
     for _ in 0..12 {
-        codes.push(Stranger::at(&alice).says(&solution).await.refusal().await.0);
+        codes.push(
+            RawClient::connect(&alice)
+                .send(&solution)
+                .await
+                .refusal()
+                .await
+                .0,
+        );
     }
     assert_eq!(codes[..9], [RefusalCode::Busy; 9]);
     assert_eq!(codes[9..], [RefusalCode::Used; 3]);
-    // It counts once as work that was done.
+    // The solution counts once as verified work.
     assert_eq!(alice.gate.status().admissions_per_minute, 1);
 }
 
 #[tokio::test]
-async fn work_that_held_raises_the_effort_whatever_came_of_it() {
+async fn verified_work_raises_the_effort_even_when_refused() {
     let alice = Node::alice(GateConfig {
         effort_base: 4,
         admissions_per_minute_max: 4,
         ..easy()
     });
-    alice.decides(Decision::Refuse(RefusalCode::Pending));
+    alice.set_decision(Decision::Refuse(RefusalCode::Pending));
     for _ in 0..4 {
         let (solution, _) = solution(&alice, &Node::bob()).await;
-        let (code, _) = Stranger::at(&alice).says(&solution).await.refusal().await;
+        let (code, _) = RawClient::connect(&alice)
+            .send(&solution)
+            .await
+            .refusal()
+            .await;
         assert_eq!(code, RefusalCode::Pending);
     }
     assert!(alice.gate.status().effort >= 4);
 }
 
 #[tokio::test]
-async fn whose_challenge_is_no_longer_good_asks_for_another_once() {
+async fn client_requests_one_new_challenge_after_expiry() {
     let (alice, bob, net) = (Node::alice(easy()), Node::bob(), MemoryNet::new());
-    let stream = || async { Stranger::at(&alice).says(&hello()).await.hears().await };
+    let stream = || async {
+        RawClient::connect(&alice)
+            .send(&hello())
+            .await
+            .receive()
+            .await
+    };
     let (first, second) = (stream().await, stream().await);
     let expired = refused(RefusalCode::Expired, None);
     let script = vec![vec![first, expired.clone()], vec![second, expired]];
@@ -388,6 +483,9 @@ async fn whose_challenge_is_no_longer_good_asks_for_another_once() {
             ..
         })
     ));
-    let heard = listening.await.unwrap();
-    assert_ne!(solution_of(&heard[1]).sealed, solution_of(&heard[3]).sealed);
+    let received = listening.await.unwrap();
+    assert_ne!(
+        solution_of(&received[1]).sealed,
+        solution_of(&received[3]).sealed
+    );
 }

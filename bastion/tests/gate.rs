@@ -1,4 +1,4 @@
-//! The gate on real streams: the same story over narrow pipes in memory and over loopback TCP, and what may befall it.
+//! Gate and connector on real streams: memory pipes of 64 bytes, and loopback TCP.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bastion::transport::loopback::LoopbackDirectory;
 use bastion::transport::memory::MemoryNet;
 use bastion::{
-    Admitted, Decision, GateConfig, HandshakeError, Listener, Progress, RefusalCode, Session, Step,
-    Stream, Tier, Transport,
+    Admitted, Decision, GateConfig, HandshakeError, HandshakeStep, Listener, Progress, RefusalCode,
+    Session, Stream, Tier, Transport,
 };
 use parking_lot::Mutex;
 use tokio::io::AsyncReadExt;
@@ -23,14 +23,14 @@ use tokio_util::sync::CancellationToken;
 
 use support::{Node, easy, hello};
 
-/// Bob dials Alice; they learn of each other and exchange a frame that no stranger could send.
-async fn story(alice: Node, listener: impl Listener, transport: &dyn Transport) {
+/// Bob dials Alice. Both are admitted and exchange a frame longer than the limit before admission.
+async fn dial_and_exchange_frames(alice: Node, listener: impl Listener, transport: &dyn Transport) {
     let mut admitted = alice.serve(listener);
     let bob = Node::bob();
     let steps = Mutex::new(Vec::new());
     let note = |step| steps.lock().push(step);
     let (mut near, at_bob) = bob
-        .gate
+        .connector
         .dial(transport, &alice.keys.onion(), None, &note)
         .await
         .unwrap();
@@ -59,42 +59,42 @@ async fn story(alice: Node, listener: impl Listener, transport: &dyn Transport) 
         (steps.first(), steps.last()),
         (Some(&Progress::Dialling), Some(&Progress::Presenting))
     );
-    let (status, dialled) = (alice.gate.status(), bob.gate.status().dialled_total);
+    let (status, dialled) = (alice.gate.status(), bob.connector.admitted_total());
     assert_eq!(
         (status.admitted_total, status.refused_total, dialled),
         (1, 0, 1)
     );
-    assert_eq!((status.crowd.strangers(), status.effort), (0, 2));
+    assert_eq!((status.handshakes.without_ticket(), status.effort), (0, 2));
 }
 
 #[tokio::test]
-async fn the_story_over_pipes_of_64_bytes() {
+async fn peers_are_admitted_over_pipes_of_64_bytes() {
     let (alice, net) = (Node::alice(easy()), MemoryNet::new());
     let listener = net.listen(alice.keys.onion());
-    story(alice, listener, &net.transport()).await;
+    dial_and_exchange_frames(alice, listener, &net.transport()).await;
 }
 
 #[tokio::test]
-async fn the_story_over_loopback_tcp() {
+async fn peers_are_admitted_over_loopback_tcp() {
     let (alice, directory) = (Node::alice(easy()), LoopbackDirectory::default());
     let listener = directory.listen(alice.keys.onion()).await.unwrap();
-    story(alice, listener, &directory.transport()).await;
+    dial_and_exchange_frames(alice, listener, &directory.transport()).await;
 }
 
 #[tokio::test]
-async fn who_was_hung_up_on_while_working_dials_again_and_presents_the_work() {
+async fn client_presents_its_solution_on_a_new_stream_after_losing_one() {
     let (alice, bob, net) = (Node::alice(easy()), Node::bob(), MemoryNet::new());
     let mut admitted = alice.serve(net.listen(alice.keys.onion()));
     let (dials, presented) = (AtomicU64::new(0), AtomicU64::new(0));
     let note = |step| match step {
         Progress::Dialling => drop(dials.fetch_add(1, Ordering::Relaxed)),
-        // The work is done; now the stream goes, once.
+        // Closes the stream once, after the client has solved.
         Progress::Presenting if presented.fetch_add(1, Ordering::Relaxed) == 0 => net.cut_all(),
         _ => (),
     };
     let transport = net.transport();
     let (_near, at_bob) = bob
-        .gate
+        .connector
         .dial(&transport, &alice.keys.onion(), None, &note)
         .await
         .unwrap();
@@ -104,7 +104,7 @@ async fn who_was_hung_up_on_while_working_dials_again_and_presents_the_work() {
 }
 
 #[tokio::test]
-async fn policy_refuses_with_its_own_code() {
+async fn refusal_of_the_policy_reaches_the_client() {
     let alice = Node::new(
         1000,
         &["messages"],
@@ -131,7 +131,7 @@ async fn policy_refuses_with_its_own_code() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_answers_nothing_costs_its_caller_a_deadline() {
+async fn dial_of_a_silent_server_times_out() {
     let (alice, bob, net) = (Node::alice(easy()), Node::bob(), MemoryNet::new());
     let mut listener = net.listen(alice.keys.onion());
     let transport = net.transport();
@@ -139,19 +139,19 @@ async fn a_node_that_answers_nothing_costs_its_caller_a_deadline() {
     drop(accepted);
     assert!(matches!(
         dialled,
-        Err(HandshakeError::Timeout(Step::Challenge))
+        Err(HandshakeError::Timeout(HandshakeStep::Challenge))
     ));
 }
 
 #[tokio::test]
-async fn who_only_waits_makes_room_and_loses_nothing() {
+async fn evicted_client_is_admitted_on_another_stream() {
     let alice = Node::alice(GateConfig {
         open_handshakes_max: 1,
         ..easy()
     });
     let net = MemoryNet::new();
     let mut admitted = alice.serve(net.listen(alice.keys.onion()));
-    // Carol holds the only place and works.
+    // Carol holds the only slot while she solves.
     let carol = Node::new(
         3000,
         &["messages"],
@@ -168,10 +168,10 @@ async fn who_only_waits_makes_room_and_loses_nothing() {
     admitted.recv().await.unwrap();
     assert!(
         !matches!(first.reader.read().await, Ok(Some(_))),
-        "she is hung up on"
+        "Carol's stream is closed"
     );
     assert_eq!(alice.gate.status().busy_total, 1);
-    // Her work is good on another stream.
+    // Carol's solution is accepted on another stream.
     let (solution, next) = carol.solve(&challenge, &alice);
     let mut second = Session::new(
         net.transport().dial(&alice.keys.onion()).await.unwrap(),
@@ -186,7 +186,7 @@ async fn who_only_waits_makes_room_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_dial_that_is_dropped_or_takes_too_long_stops_working() {
+async fn dropped_or_late_dial_stops_solving() {
     let alice = Node::alice(GateConfig {
         effort_idle: 1 << 39,
         effort_base: 1 << 39,
@@ -200,7 +200,7 @@ async fn a_dial_that_is_dropped_or_takes_too_long_stops_working() {
     let net = MemoryNet::new();
     let _admitted = alice.serve(net.listen(alice.keys.onion()));
     let transport = net.transport();
-    // Were the search to go on, the test's runtime could not end.
+    // If the search went on, the test's runtime could not end.
     let bob = Node::new(2000, &[], patient.clone(), Decision::Admit(Tier::Untrusted));
     let working = tokio::sync::Notify::new();
     let note = |step| {
@@ -216,7 +216,7 @@ async fn a_dial_that_is_dropped_or_takes_too_long_stops_working() {
     };
     let onion = alice.keys.onion();
     tokio::select! {
-        _ = bob.gate.dial(&transport, &onion, None, &note) => panic!("nobody can solve this"),
+        _ = bob.connector.dial(&transport, &onion, None, &note) => panic!("the puzzle is not solvable"),
         () = working.notified() => (),
     }
     let hasty = GateConfig {
@@ -226,12 +226,12 @@ async fn a_dial_that_is_dropped_or_takes_too_long_stops_working() {
     let bob = Node::new(2000, &[], hasty, Decision::Admit(Tier::Untrusted));
     assert!(matches!(
         bob.dial(&transport, &alice).await,
-        Err(HandshakeError::Timeout(Step::Solve))
+        Err(HandshakeError::Timeout(HandshakeStep::Solve))
     ));
 }
 
 #[tokio::test]
-async fn stopping_ends_the_strangers_and_no_admitted_session() {
+async fn stopping_closes_unadmitted_streams_only() {
     let (alice, bob, net) = (Node::alice(easy()), Node::bob(), MemoryNet::new());
     let (sender, mut admitted) = mpsc::unbounded_channel();
     let stop = CancellationToken::new();
@@ -244,11 +244,11 @@ async fn stopping_ends_the_strangers_and_no_admitted_session() {
     let serving = tokio::spawn(async move { gate.serve(listener, on_admitted, stopping).await });
     let (mut near, _) = bob.dial(&net.transport(), &alice).await.unwrap();
     let (mut far, _): (Session, Admitted) = admitted.recv().await.unwrap();
-    let mut stranger: Stream = net.transport().dial(&alice.keys.onion()).await.unwrap();
+    let mut client: Stream = net.transport().dial(&alice.keys.onion()).await.unwrap();
 
     stop.cancel();
     serving.await.unwrap();
-    assert!(stranger.read_u8().await.is_err());
+    assert!(client.read_u8().await.is_err());
     near.writer.write(b"still here").await.unwrap();
     assert_eq!(
         far.reader.read().await.unwrap(),
@@ -257,7 +257,7 @@ async fn stopping_ends_the_strangers_and_no_admitted_session() {
 }
 
 #[tokio::test]
-async fn nobody_dials_itself() {
+async fn dialling_the_own_onion_is_refused() {
     let (alice, net) = (Node::alice(easy()), MemoryNet::new());
     let _admitted = alice.serve(net.listen(alice.keys.onion()));
     let error = alice.dial(&net.transport(), &alice).await.unwrap_err();

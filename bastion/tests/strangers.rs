@@ -1,4 +1,5 @@
-//! What strangers may do at the gate, and what they learn. Time is paused wherever a deadline is awaited.
+//! Unadmitted clients: the replies that they receive, and the deadlines that end them. Tests of
+//! deadlines pause time.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -10,20 +11,20 @@ mod support;
 
 use std::sync::atomic::Ordering;
 
-use bastion::messages::{Hello, Message};
-use bastion::{Decision, GateConfig, HandshakeError, RefusalCode, Session, Step};
+use bastion::messages::{HandshakeMessage, Hello};
+use bastion::{Decision, GateConfig, HandshakeError, HandshakeStep, RefusalCode, Session};
 use tokio::io::{AsyncWriteExt, duplex};
 
-use support::{Node, Stranger, easy, hello};
+use support::{Node, RawClient, easy, hello};
 
 #[tokio::test]
-async fn strangers_that_break_a_rule_learn_a_code_and_nothing_else() {
+async fn client_that_breaks_a_rule_receives_only_a_code() {
     let alice = Node::alice(easy());
     let challenge = {
-        let mut stranger = Stranger::at(&alice).says(&hello()).await;
-        stranger.hears().await
+        let mut client = RawClient::connect(&alice).send(&hello()).await;
+        client.receive().await
     };
-    let other = Message::Hello(Hello {
+    let other = HandshakeMessage::Hello(Hello {
         ticket: None,
         versions: vec![9],
     })
@@ -37,13 +38,13 @@ async fn strangers_that_break_a_rule_learn_a_code_and_nothing_else() {
         (&long[..8192], RefusalCode::Malformed),
     ];
     for (frame, expected) in table {
-        let (code, error) = Stranger::at(&alice).says(frame).await.refusal().await;
+        let (code, error) = RawClient::connect(&alice).send(frame).await.refusal().await;
         assert_eq!((code, error.code()), (expected, Some(expected)), "{error}");
     }
 }
 
 #[tokio::test]
-async fn a_stranger_learns_nothing_of_what_a_node_has_before_it_is_admitted() {
+async fn replies_before_admission_do_not_depend_on_the_server_profile() {
     let all = ["market.public_offers", "messages", "rides.offers"];
     let decisions = [
         RefusalCode::Banned,
@@ -53,26 +54,28 @@ async fn a_stranger_learns_nothing_of_what_a_node_has_before_it_is_admitted() {
     ];
     for code in decisions {
         let refuse = Decision::Refuse(code);
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         for domains in [&all[..], &[]] {
             let (alice, bob) = (Node::new(1000, domains, easy(), refuse), Node::bob());
-            let mut stranger = Stranger::at(&alice).says(&hello()).await;
-            let challenge = stranger.hears().await;
+            let mut client = RawClient::connect(&alice).send(&hello()).await;
+            let challenge = client.receive().await;
             let (solution, _) = bob.solve(&challenge, &alice);
-            let mut stranger = stranger.says(&solution).await;
-            let refused = stranger.hears().await;
-            let Message::Challenge(challenge) = Message::decode(&challenge, 8192).unwrap() else {
+            let mut client = client.send(&solution).await;
+            let refused = client.receive().await;
+            let HandshakeMessage::Challenge(challenge) =
+                HandshakeMessage::decode(&challenge, 8192).unwrap()
+            else {
                 panic!("not a challenge")
             };
-            // What is sealed is random; all else is compared to the byte.
-            heard.push((challenge.cookie, challenge.sealed.len(), refused));
+            // `sealed` is random; everything else is compared byte by byte.
+            received.push((challenge.cookie, challenge.sealed.len(), refused));
         }
-        assert_eq!(heard[0], heard[1], "{code}");
+        assert_eq!(received[0], received[1], "{code}");
     }
 }
 
 #[tokio::test]
-async fn an_announced_length_above_the_limit_is_refused_before_its_bytes() {
+async fn declared_length_above_the_limit_is_refused_before_its_bytes() {
     let alice = Node::alice(easy());
     let (mut near, far) = duplex(64);
     near.write_all(&8193u32.to_be_bytes()).await.unwrap();
@@ -80,7 +83,10 @@ async fn an_announced_length_above_the_limit_is_refused_before_its_bytes() {
     let admitting = tokio::spawn(async move { gate.admit(far).await });
     let mut session = Session::new(near, 8192);
     let refused = session.reader.read().await.unwrap().unwrap();
-    assert_eq!(Message::decode(&refused, 100).unwrap().kind(), "refused");
+    assert_eq!(
+        HandshakeMessage::decode(&refused, 100).unwrap().kind(),
+        "refused"
+    );
     drop(session);
     assert!(matches!(
         admitting.await.unwrap(),
@@ -89,64 +95,64 @@ async fn an_announced_length_above_the_limit_is_refused_before_its_bytes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_stalls_is_let_go_at_every_step() {
+async fn stalling_client_times_out_at_every_step() {
     let alice = Node::alice(easy());
-    // Says nothing.
-    let silent = Stranger::at(&alice);
+    // Sends nothing.
+    let silent = RawClient::connect(&alice);
     assert!(matches!(
         silent.admitting.await.unwrap(),
-        Err(HandshakeError::Timeout(Step::Hello))
+        Err(HandshakeError::Timeout(HandshakeStep::Hello))
     ));
-    // Begins a frame and drips no more of it.
+    // Sends the beginning of a frame.
     let (mut near, far) = duplex(64);
     near.write_all(&[0, 0, 0, 20, 1]).await.unwrap();
     assert!(matches!(
         alice.gate.admit(far).await,
-        Err(HandshakeError::Timeout(Step::Hello))
+        Err(HandshakeError::Timeout(HandshakeStep::Hello))
     ));
-    // Does not read the challenge, which is wider than the pipe.
-    let deaf = Stranger::at(&alice).says(&hello()).await;
+    // Does not read the challenge, which is longer than the pipe's buffer.
+    let deaf = RawClient::connect(&alice).send(&hello()).await;
     assert!(matches!(
         deaf.admitting.await.unwrap(),
-        Err(HandshakeError::Timeout(Step::Send))
+        Err(HandshakeError::Timeout(HandshakeStep::Send))
     ));
-    // Takes the challenge and keeps the slot.
-    let mut lazy = Stranger::at(&alice).says(&hello()).await;
-    lazy.hears().await;
+    // Reads the challenge and sends no solution.
+    let mut lazy = RawClient::connect(&alice).send(&hello()).await;
+    lazy.receive().await;
     assert!(matches!(
         lazy.admitting.await.unwrap(),
-        Err(HandshakeError::Timeout(Step::Solution))
+        Err(HandshakeError::Timeout(HandshakeStep::Solution))
     ));
-    assert_eq!(alice.gate.status().crowd.strangers(), 0);
+    assert_eq!(alice.gate.status().handshakes.without_ticket(), 0);
 }
 
 #[tokio::test]
-async fn an_end_in_the_middle_is_no_admission() {
+async fn end_inside_a_frame_ends_the_handshake() {
     let alice = Node::alice(easy());
     let (mut near, far) = duplex(64);
     near.write_all(&[0, 0, 0, 20, 1]).await.unwrap();
     drop(near);
     assert!(matches!(
         alice.gate.admit(far).await,
-        Err(HandshakeError::HungUp(Step::Hello))
+        Err(HandshakeError::HungUp(HandshakeStep::Hello))
     ));
 }
 
 #[tokio::test]
-async fn crowding_raises_the_effort_within_seconds() {
+async fn open_handshakes_raise_the_effort_within_seconds() {
     let alice = Node::alice(GateConfig {
         open_handshakes_max: 4,
         ..easy()
     });
-    let mut crowd = Vec::new();
+    let mut handshakes = Vec::new();
     for _ in 0..3 {
-        let mut stranger = Stranger::at(&alice).says(&hello()).await;
-        stranger.hears().await;
-        crowd.push(stranger);
+        let mut client = RawClient::connect(&alice).send(&hello()).await;
+        client.receive().await;
+        handshakes.push(client);
     }
-    assert_eq!(alice.gate.status().crowd.strangers(), 3);
+    assert_eq!(alice.gate.status().handshakes.without_ticket(), 3);
     alice.clock.fetch_add(5, Ordering::Relaxed);
-    let mut late = Stranger::at(&alice).says(&hello()).await;
-    late.hears().await;
+    let mut late = RawClient::connect(&alice).send(&hello()).await;
+    late.receive().await;
     assert_eq!(alice.gate.status().effort, 2 << 5);
 }

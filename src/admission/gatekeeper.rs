@@ -5,7 +5,9 @@
 //! an applicant learns nothing of this node's identities before it is admitted. Tested in
 //! `tests/admission.rs`.
 
-use bastion::{Applicant, Decision, Gatekeeper, Internal, Profile, RefusalCode, Tier};
+use bastion::{
+    AdmissionPolicy, Applicant, Decision, Internal, LocalProfile, NodeProfile, RefusalCode, Tier,
+};
 use futures::future::BoxFuture;
 use keys::{BootId, VerifiedChain};
 
@@ -30,8 +32,8 @@ pub struct NodeGatekeeper {
     pub identities_max: usize,
 }
 
-impl Gatekeeper for NodeGatekeeper {
-    fn profile(&self) -> BoxFuture<'_, Result<Profile, Internal>> {
+impl LocalProfile for NodeGatekeeper {
+    fn profile(&self) -> BoxFuture<'_, Result<NodeProfile, Internal>> {
         Box::pin(async {
             let ground = self.peers.engine().ground();
             let most = self.identities_max;
@@ -40,7 +42,7 @@ impl Gatekeeper for NodeGatekeeper {
                 .engine()
                 .read(move |view| identities::for_handshake(&view, most))
                 .await;
-            Ok(Profile {
+            Ok(NodeProfile {
                 apps: ground.schemas.apps().map(|app| app.slug.clone()).collect(),
                 sync_domains: ground
                     .schemas
@@ -53,7 +55,9 @@ impl Gatekeeper for NodeGatekeeper {
             })
         })
     }
+}
 
+impl AdmissionPolicy for NodeGatekeeper {
     fn decide<'a>(&'a self, applicant: Applicant<'a>) -> BoxFuture<'a, Decision> {
         Box::pin(async move {
             self.judge_applicant(&applicant)

@@ -286,6 +286,8 @@ pub struct NodeStatus {
     pub network: String,
     /// The gate: handshakes, load and effort.
     pub gate: GateStatus,
+    /// Dials that ended in admission since the start.
+    pub dialled_total: u64,
     /// The onion service; none on the loopback transport.
     pub tor: Option<TorStatus>,
     /// The open sessions.

@@ -95,7 +95,7 @@ pub(super) async fn status(State(state): State<ApiState>) -> Result<Json<Value>,
         })
         .await?;
     let (ground, admission) = (state.engine.ground(), admission::summary(&state).await?);
-    let (gate, crowd) = (&node.gate, &node.gate.crowd);
+    let (gate, handshakes) = (&node.gate, &node.gate.handshakes);
     Ok(Json(json!({
         "peer_id": node.peer_id.to_hex(),
         "onion": node.onion.to_onion_string(),
@@ -109,26 +109,26 @@ pub(super) async fn status(State(state): State<ApiState>) -> Result<Json<Value>,
         "recovery": after_restore::summary(&recovery, state.engine.now()),
         "gate": {
             "effort": gate.effort,
-            "pressure": gate.pressure,
-            "open_handshakes": crowd.strangers(),
-            "crowd": {
-                "silent": crowd.silent,
-                "thinking": crowd.thinking,
-                "presenting": crowd.presenting,
-                "known": crowd.known,
-                "trusted": crowd.trusted,
+            "load_permille": gate.load_permille,
+            "open_handshakes": handshakes.without_ticket(),
+            "handshakes": {
+                "awaiting_hello": handshakes.awaiting_hello,
+                "challenged": handshakes.challenged,
+                "verifying": handshakes.verifying,
+                "untrusted_ticket": handshakes.untrusted_ticket,
+                "trusted_ticket": handshakes.trusted_ticket,
             },
             "queue": gate.queue,
             "verifying": gate.verifying,
             "failures_per_minute": gate.failures_per_minute,
             "admissions_per_minute": gate.admissions_per_minute,
-            "answers": gate.answers,
+            "cached_replies": gate.cached_replies,
             "admitted_total": gate.admitted_total,
             "by_ticket_total": gate.by_ticket_total,
             "refused_total": gate.refused_total,
             "busy_total": gate.busy_total,
-            "dialled_total": gate.dialled_total,
         },
+        "dialled_total": node.dialled_total,
         "tor": super::tor::show(node.tor),
         "sessions": node.sessions,
         "dials": node.dials,

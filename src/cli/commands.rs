@@ -62,8 +62,8 @@ fn show_gate(gate: &Value) {
     say(format_args!(
         "bastion        effort {}, load {}.{} %, {} open, {} to verify",
         number(gate, "effort"),
-        number(gate, "pressure") / 10,
-        number(gate, "pressure") % 10,
+        number(gate, "load_permille") / 10,
+        number(gate, "load_permille") % 10,
         number(gate, "open_handshakes"),
         number(gate, "queue") + number(gate, "verifying")
     ));

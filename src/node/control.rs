@@ -146,6 +146,11 @@ impl Control for NodeControl {
             onion: self.keys.onion(),
             network: self.network.borrow().label(),
             gate: self.gate.status(),
+            dialled_total: self
+                .dialler
+                .get()
+                .map(Dialler::admitted_total)
+                .unwrap_or_default(),
             tor: self.tor_status(),
             sessions: sessions.collect(),
             dials: self.dialler.get().map(dial_rows).unwrap_or_default(),
@@ -197,7 +202,7 @@ impl Control for NodeControl {
     }
 
     fn apply_verdict(&self, peer: &PeerId, effect: SessionEffect) -> bool {
-        self.gate.forget(peer);
+        self.gate.forget_replies(peer);
         match effect {
             SessionEffect::Trust => self.peers.trust(peer),
             SessionEffect::Close => return self.peers.end(peer, "refused"),

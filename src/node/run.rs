@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use bastion::{Gate, Tier};
+use bastion::{Connector, Gate, Tier};
 use keys::{BootId, KeyManager, MemoryLock, Passphrase};
 use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::watch;
@@ -108,6 +108,7 @@ struct RunningNode {
     peers: Peers,
     policy: ActivePolicy,
     gate: Gate,
+    connector: Connector,
     /// Cancelled when the node stops: it ends every task.
     stop: CancellationToken,
 }
@@ -119,16 +120,18 @@ impl RunningNode {
         let mut boot_id = [0; 16];
         rand::rng().fill_bytes(&mut boot_id);
         let policy = ActivePolicy::new(config.admission.clone());
-        let gatekeeper = NodeGatekeeper {
+        let gatekeeper = Arc::new(NodeGatekeeper {
             peers: peers.clone(),
             policy: policy.clone(),
             boot_id: BootId::from_bytes(boot_id),
             identities_max: config.bastion.identities_max,
-        };
+        });
+        let connector = Connector::new(config.bastion.clone(), keys.clone(), gatekeeper.clone());
         let gate = Gate::new(
             config.bastion.clone(),
             keys.clone(),
-            Arc::new(gatekeeper),
+            gatekeeper.clone(),
+            gatekeeper,
             Arc::new(SystemClock),
         );
         Self {
@@ -137,6 +140,7 @@ impl RunningNode {
             peers,
             policy,
             gate,
+            connector,
             stop,
         }
     }
@@ -192,7 +196,7 @@ impl RunningNode {
     ) -> Result<(), RunError> {
         let network = Network::join(config, data, &self.keys, control, state).await?;
         let dialler = Dialler::new(
-            self.gate.clone(),
+            self.connector.clone(),
             network.transport.clone(),
             self.peers.clone(),
             self.stop.clone(),

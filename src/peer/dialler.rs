@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bastion::gate::Progress;
-use bastion::{Admitted, Gate, HandshakeError, RefusalCode, Session, Ticket, Transport};
+use bastion::{
+    Admitted, Connector, HandshakeError, Progress, RefusalCode, Session, Ticket, Transport,
+};
 use keys::{OnionAddr, PeerId};
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
@@ -87,7 +88,7 @@ impl Drop for Underway<'_> {
 pub struct Dialler(Arc<Inner>);
 
 struct Inner {
-    gate: Gate,
+    connector: Connector,
     transport: Arc<dyn Transport>,
     peers: Peers,
     slots: Semaphore,
@@ -102,7 +103,7 @@ struct Inner {
 impl Dialler {
     /// A dialler; its tasks end with `stop`.
     pub fn new(
-        gate: Gate,
+        connector: Connector,
         transport: Arc<dyn Transport>,
         peers: Peers,
         stop: CancellationToken,
@@ -110,7 +111,7 @@ impl Dialler {
         let slots = Semaphore::new(peers.config().dials_max);
         let (kept, tasks) = (Mutex::new(BTreeSet::new()), TaskTracker::new());
         Self(Arc::new(Inner {
-            gate,
+            connector,
             transport,
             peers,
             slots,
@@ -168,6 +169,11 @@ impl Dialler {
         })
     }
 
+    /// Returns how many dials ended in admission since the start.
+    pub fn admitted_total(&self) -> u64 {
+        self.0.connector.admitted_total()
+    }
+
     /// The dials that are under way, and how far each is.
     pub fn underway(&self) -> Vec<(OnionAddr, Progress)> {
         let underway = self.0.underway.lock();
@@ -182,13 +188,14 @@ impl Dialler {
         onion: &OnionAddr,
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<(Session, Admitted), DialError> {
-        let (gate, transport) = (&self.0.gate, &*self.0.transport);
+        let (connector, transport) = (&self.0.connector, &*self.0.transport);
         let met = self.met_at(onion).await?;
         let ticket = met
             .as_ref()
             .and_then(|met| Ticket::from_bytes(met.ticket.as_ref()?));
         let shown = met.filter(|_| ticket.is_some());
-        match (gate.dial(transport, onion, ticket, progress).await, shown) {
+        let dialled = connector.dial(transport, onion, ticket, progress).await;
+        match (dialled, shown) {
             // A ban that is over left it void.
             (
                 Err(HandshakeError::Refused {
@@ -201,7 +208,7 @@ impl Dialler {
                     core.write(now, |graph| graph.tx().put_ticket(&met.peer_id, None))
                 };
                 self.0.peers.engine().write::<_, StoreError>(forget).await?;
-                Ok(gate.dial(transport, onion, None, progress).await?)
+                Ok(connector.dial(transport, onion, None, progress).await?)
             }
             (result, _) => Ok(result?),
         }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bastion::transport::memory::MemoryNet;
-use bastion::{Gate, GateConfig};
+use bastion::{Connector, Gate, GateConfig};
 use keys::TraceId;
 use keys::vault::VaultError;
 use keys::{BootId, KeyManager, Oid, OnionAddr, PeerId};
@@ -64,8 +64,8 @@ impl Clock for HandClock {
     }
 }
 
-impl bastion::Clock for HandClock {
-    fn now(&self) -> u64 {
+impl bastion::SecondsClock for HandClock {
+    fn unix_seconds(&self) -> u64 {
         self.0.load(Ordering::Relaxed) / 1000
     }
 }
@@ -79,6 +79,7 @@ pub struct LiveNode {
     pub identity: Oid,
     pub admission: ActivePolicy,
     pub gate: Gate,
+    pub connector: Connector,
     pub clock: HandClock,
     life: Life,
     stop: CancellationToken,
@@ -221,11 +222,12 @@ impl LiveNode {
             peers,
             dialler,
             gate,
+            connector,
             stop: _,
         } = self;
         serving.await.unwrap();
         // The database is closed before it is opened again.
-        drop((engine, peers, dialler, gate));
+        drop((engine, peers, dialler, gate, connector));
         life.setup.start += 1;
         let core = open(&life, &keys, &clock);
         let admission = ActivePolicy::new((*admission.get()).clone());
@@ -242,27 +244,29 @@ impl LiveNode {
         let engine = Engine::inline(core, Arc::new(clock.clone()));
         let stop = CancellationToken::new();
         let peers = Peers::new(engine.clone(), life.setup.sync.clone(), stop.clone());
-        let gatekeeper = NodeGatekeeper {
+        let gatekeeper = Arc::new(NodeGatekeeper {
             peers: peers.clone(),
             policy: admission.clone(),
             boot_id: boot_id(life.seed, life.setup.start),
             identities_max: 8,
-        };
+        });
         let config = GateConfig {
             effort_idle: 4,
             effort_base: 4,
             inner_bits: 2,
             ..GateConfig::default()
         };
+        let connector = Connector::new(config.clone(), keys.clone(), gatekeeper.clone());
         let gate = Gate::new(
             config,
             keys.clone(),
-            Arc::new(gatekeeper),
+            gatekeeper.clone(),
+            gatekeeper,
             Arc::new(clock.clone()),
         );
         let listener = net.listen(keys.onion());
         let dialler = Dialler::new(
-            gate.clone(),
+            connector.clone(),
             Arc::new(net.transport()),
             peers.clone(),
             stop.clone(),
@@ -281,6 +285,7 @@ impl LiveNode {
             identity,
             admission,
             gate,
+            connector,
             clock,
             life,
             stop,

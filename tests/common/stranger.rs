@@ -13,8 +13,7 @@ use std::sync::Arc;
 
 use bastion::transport::memory::MemoryNet;
 use bastion::{
-    Applicant, Decision, Gate, GateConfig, Gatekeeper, HandshakeError, Internal, Profile, Session,
-    Tier,
+    Connector, GateConfig, HandshakeError, Internal, LocalProfile, NodeProfile, Session,
 };
 use futures::future::BoxFuture;
 use keys::{BootId, Epoch, KeyManager, Oid, PeerId};
@@ -22,16 +21,13 @@ use postern::peer::message::{Id, Message, Pull, Return, Returned};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 
-use crate::live::{HandClock, LiveNode, boot_id};
+use crate::live::{LiveNode, boot_id};
 
-const NOW: u64 = 1_700_000_000_000;
-
-/// Answers for somebody who only dials.
 struct Dials(BootId);
 
-impl Gatekeeper for Dials {
-    fn profile(&self) -> BoxFuture<'_, Result<Profile, Internal>> {
-        let profile = Profile {
+impl LocalProfile for Dials {
+    fn profile(&self) -> BoxFuture<'_, Result<NodeProfile, Internal>> {
+        let profile = NodeProfile {
             apps: vec!["identities".into(), "rides".into()],
             sync_domains: vec!["identities".into(), "rides.offers".into()],
             epoch: Epoch::from_bytes([9; 16]),
@@ -40,16 +36,12 @@ impl Gatekeeper for Dials {
         };
         Box::pin(async { Ok(profile) })
     }
-
-    fn decide<'a>(&'a self, _: Applicant<'a>) -> BoxFuture<'a, Decision> {
-        Box::pin(async { Decision::Admit(Tier::Untrusted) })
-    }
 }
 
 /// Somebody who holds keys, and says what it likes on streams that it opens.
 pub struct Stranger {
     pub keys: Arc<KeyManager>,
-    gate: Gate,
+    connector: Connector,
 }
 
 impl Stranger {
@@ -65,13 +57,8 @@ impl Stranger {
             attempts_max: 2,
             ..GateConfig::default()
         };
-        let gate = Gate::new(
-            config,
-            keys.clone(),
-            Arc::new(Dials(boot_id)),
-            Arc::new(HandClock::at(NOW)),
-        );
-        Self { keys, gate }
+        let connector = Connector::new(config, keys.clone(), Arc::new(Dials(boot_id)));
+        Self { keys, connector }
     }
 
     pub fn peer_id(&self) -> PeerId {
@@ -80,7 +67,7 @@ impl Stranger {
 
     pub async fn dial(&self, net: &MemoryNet, node: &LiveNode) -> Result<Session, HandshakeError> {
         let dialled = self
-            .gate
+            .connector
             .dial(&net.transport(), &node.onion(), None, &|_| {})
             .await;
         dialled.map(|(session, _)| session)

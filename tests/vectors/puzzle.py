@@ -8,8 +8,8 @@ with Python 3.11 and argon2-cffi 25.1.0:
     python3 -m venv venv && venv/bin/pip install argon2-cffi==25.1.0
     venv/bin/python tests/vectors/puzzle.py > tests/vectors/puzzle.json
 
-A cookie asks for `effort` and `inner_bits`; whoever solves it with `more` doublings works on effort * 2^more and
-inner_bits + more. `nonce` is the smallest that solves, counted from 0; `evaluations` is how many nonces up to it pass
+A cookie demands `effort` and `inner_bits`. With `extra_doublings` the solver works on
+effort * 2^extra_doublings and inner_bits + extra_doublings. `nonce` is the smallest that solves, counted from 0; `evaluations` is how many nonces up to it pass
 the inner condition. All bytes are hex.
 """
 
@@ -64,12 +64,12 @@ def zero_bits(digest: bytes) -> int:
     return 256 - int.from_bytes(digest, "big").bit_length()
 
 
-def solved(onion: bytes, peer: bytes, sealed: bytes, expiry: int, effort: int, inner_bits: int, more: int) -> dict:
+def solved(onion: bytes, peer: bytes, sealed: bytes, expiry: int, effort: int, inner_bits: int, extra_doublings: int) -> dict:
     cookie = cbor(
         {"onion": onion, "effort": effort, "expiry": expiry, "algorithm": "argon2id-1m", "inner_bits": inner_bits}
     )
     salt = sha256(cbor(["postern/1/work", cookie, sealed, onion, peer]))
-    limit, bits = target(effort << more), inner_bits + more
+    limit, bits = target(effort << extra_doublings), inner_bits + extra_doublings
     number, evaluations = 0, 0
     while True:
         nonce = number.to_bytes(16, "big")
@@ -87,7 +87,7 @@ def solved(onion: bytes, peer: bytes, sealed: bytes, expiry: int, effort: int, i
         "expiry": expiry,
         "effort": effort,
         "inner_bits": inner_bits,
-        "more": more,
+        "extra_doublings": extra_doublings,
         "cookie": cookie.hex(),
         "salt": salt.hex(),
         "target": limit.to_bytes(32, "big").hex(),
@@ -103,7 +103,7 @@ def bytes_from(start: int, length: int) -> bytes:
 
 
 PUZZLES = [
-    # onion, peer, sealed, expiry, effort, inner_bits, more
+    # onion, peer, sealed, expiry, effort, inner_bits, extra_doublings
     (bytes_from(0x10, 32), bytes_from(0x80, 32), bytes_from(0, 44), 0, 1, 0, 0),
     (bytes([0xAA] * 32), bytes([0xBB] * 32), bytes([0xCC] * 44), 23, 3, 4, 0),
     (bytes([1] * 32), bytes([2] * 32), bytes([3] * 44), 1700000600, 16, 6, 0),

@@ -1,8 +1,8 @@
-//! The called side on a stream: one stranger, from its first byte to admission or a code.
+//! The server side of one handshake on a stream, from its first byte to admission or refusal.
 //!
-//! Never lets an error out to the stranger but as a code. A solution is judged to the end even where its stream is lost
-//! meanwhile, so that its sender finds the answer when it comes again. Invariant: the place in the lobby is held until
-//! the stranger is admitted or its stream is done with.
+//! The client learns nothing but a [`RefusalCode`]. A solution is verified and decided even when
+//! its stream is lost, so that the client finds the reply when it returns. Invariant: the slot is
+//! held until the peer is admitted or its stream is closed.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,48 +12,50 @@ use futures::FutureExt as _;
 use keys::Digest;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
-use super::answers::{Answer, Known};
-use super::lobby::Place;
-use super::{Applicant, Decision, Gate, receive, send};
-use crate::error::{HandshakeError, Internal, Misbehaviour, RefusalCode, Step};
+use super::reply_cache::{CachedReply, CachedWelcome, Lookup};
+use super::shared::Gate;
+use super::slots::SlotPermit;
+use crate::error::{HandshakeError, HandshakeStep, Internal, Misbehaviour};
 use crate::frames::Session;
-use crate::handshake::{Admitted, AwaitHello, Opening, Screened, Verified};
-use crate::load::{patience, retry_s};
-use crate::messages::{Message, Refused};
+use crate::handshake::{Admitted, AwaitHello, FirstMessage, PrecheckedSolution, Verified};
+use crate::load::{retry_s, scaled_deadline};
+use crate::messages::{HandshakeMessage, Refusal, RefusalCode};
+use crate::policy::{Applicant, Decision};
 use crate::puzzle::Serial;
+use crate::timed_io::{receive, send};
 
-/// How long a refused stranger may take to read the code.
-const LINGER: Duration = Duration::from_secs(2);
-/// Bytes of it that are thrown away meanwhile.
-const LINGER_BYTES_MAX: usize = 64 * 1024;
+/// How long a refused client may take to read the refusal.
+const REFUSAL_READ_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes that a refused client may still send meanwhile. They are discarded.
+const REFUSAL_DRAIN_BYTES_MAX: usize = 64 * 1024;
 
-/// How much dearer it may have become meanwhile for work still to count as load: what solving takes is two doublings' time.
-const PRICE_SPAN: u64 = 4;
-
-/// A welcome that was earned.
-type Earned = Arc<(Vec<u8>, Admitted)>;
+/// A solution counts towards load only if its effort is at least 1/4 of the current effort (effort
+/// can double twice while a client solves).
+const STALE_EFFORT_FACTOR: u64 = 4;
 
 impl Gate {
-    /// Admits one stranger, or tells it a code and returns why. Fails with `Busy` at once when there is no place.
+    /// Runs one handshake. On failure the client receives a refusal code, and the reason is
+    /// returned. Fails with `Busy` at once when no slot is free.
     pub async fn admit(
         &self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     ) -> Result<(Session, Admitted), HandshakeError> {
         let mut session = Session::new(stream, self.config().unadmitted_frame_bytes_max);
-        let Some(mut place) = self.0.lobby.enter() else {
+        let Some(mut permit) = self.0.slots.acquire() else {
             self.0.refused.fetch_add(1, Ordering::Relaxed);
             self.0.busy.fetch_add(1, Ordering::Relaxed);
-            self.tell_at_once(&mut session, RefusalCode::Busy);
+            self.try_send_refusal(&mut session, RefusalCode::Busy);
             return Err(HandshakeError::Busy);
         };
-        let shed = place.shed().clone();
-        let done = tokio::select! {
+        let evicted = permit.evicted().clone();
+        let result = tokio::select! {
             biased;
-            done = self.handshake(&mut session, &mut place) => done,
-            () = shed.cancelled() => Err(HandshakeError::Shed),
+            result = self.exchange_messages(&mut session, &mut permit) => result,
+            () = evicted.cancelled() => Err(HandshakeError::Evicted),
         };
-        match done {
+        match result {
             Ok(admitted) => {
                 self.0.admitted.fetch_add(1, Ordering::Relaxed);
                 session.set_max(self.config().frame_bytes_max);
@@ -65,10 +67,10 @@ impl Gate {
                     self.0.busy.fetch_add(1, Ordering::Relaxed);
                 }
                 if let Some(code) = error.code() {
-                    place.dismissed();
+                    permit.mark_evictable();
                     tokio::select! {
-                        () = self.tell(&mut session, code) => (),
-                        () = shed.cancelled() => (),
+                        () = self.send_refusal(&mut session, code) => (),
+                        () = evicted.cancelled() => (),
                     }
                 }
                 Err(error)
@@ -76,92 +78,87 @@ impl Gate {
         }
     }
 
-    async fn handshake(
+    async fn exchange_messages(
         &self,
         session: &mut Session,
-        place: &mut Place,
+        permit: &mut SlotPermit,
     ) -> Result<Admitted, HandshakeError> {
         let config = self.config();
-        let crowding = self.load().crowding(config);
-        let frame = receive(
-            session,
-            Step::Hello,
-            patience(config.hello_deadline(), crowding),
-        )
-        .await?;
-        let earned = match self.open(&frame) {
-            Ok(Opening::Solution(screened)) => self.presented(*screened, &frame, place).await?,
-            Ok(Opening::Hello {
+        let utilisation = self.load().slot_utilisation(config);
+        let deadline = scaled_deadline(config.hello_deadline(), utilisation);
+        let frame = receive(session, HandshakeStep::Hello, deadline).await?;
+        let welcome = match self.receive_first(&frame) {
+            Ok(FirstMessage::Solution(prechecked)) => {
+                self.handle_solution(*prechecked, &frame, permit).await?
+            }
+            Ok(FirstMessage::Hello {
                 challenge,
-                known,
+                ticket,
                 next,
             }) => {
-                place.challenged(known.as_ref());
+                permit.mark_challenged(ticket.as_ref());
                 send(session, &challenge, config.send_deadline()).await?;
-                let frame = receive(
-                    session,
-                    Step::Solution,
-                    patience(config.solution_deadline(), crowding),
-                )
-                .await?;
-                let effort = self.effort(&self.load());
-                let screened = next.receive(&frame, &mut self.front().desk, effort, self.now());
-                match screened {
-                    Ok(screened) => self.presented(screened, &frame, place).await?,
-                    Err(error) => self.perhaps_again(error, &frame, place).await?,
+                let deadline = scaled_deadline(config.solution_deadline(), utilisation);
+                let frame = receive(session, HandshakeStep::Solution, deadline).await?;
+                let moment = self.moment();
+                let prechecked = next.receive(&frame, &mut self.state().server, moment);
+                match prechecked {
+                    Ok(prechecked) => self.handle_solution(prechecked, &frame, permit).await?,
+                    Err(error) => self.replay_cached_reply(error, &frame, permit).await?,
                 }
             }
-            Err(error) => self.perhaps_again(error, &frame, place).await?,
+            Err(error) => self.replay_cached_reply(error, &frame, permit).await?,
         };
-        // Who does not read may lose the place to somebody else: the answer is kept for when it comes again.
-        place.dismissed();
-        send(session, &earned.0, config.send_deadline()).await?;
-        Ok(earned.1.clone())
+        // A client that does not read may be evicted. Its reply stays in the cache.
+        permit.mark_evictable();
+        send(session, &welcome.frame, config.send_deadline()).await?;
+        Ok(welcome.admitted.clone())
     }
 
-    /// Hello or a solution: the effort that a challenge asks follows the load of this moment.
-    fn open(&self, frame: &[u8]) -> Result<Opening, HandshakeError> {
-        let effort = self.effort(&self.load());
-        let here = self.0.here.clone();
-        AwaitHello::new(here).receive(
+    /// Handles the first frame: a hello or a solution.
+    fn receive_first(&self, frame: &[u8]) -> Result<FirstMessage, HandshakeError> {
+        let moment = self.moment();
+        AwaitHello::new(self.0.context.clone()).receive(
             frame,
-            &mut self.front().desk,
-            effort,
-            self.now(),
+            &mut self.state().server,
+            moment,
             &mut rand::rng(),
         )
     }
 
-    /// A solution that passed what is cheap, up to its answer or the deadline.
-    async fn presented(
+    /// Verifies a prechecked solution and decides about it, within the decision deadline.
+    async fn handle_solution(
         &self,
-        screened: Screened,
+        prechecked: PrecheckedSolution,
         frame: &[u8],
-        place: &mut Place,
-    ) -> Result<Earned, HandshakeError> {
-        place.presented(screened.known());
+        permit: &mut SlotPermit,
+    ) -> Result<Arc<CachedWelcome>, HandshakeError> {
+        permit.mark_verifying(prechecked.ticket());
         let (gate, digest) = (self.clone(), Digest::of(frame));
-        let judging = tokio::spawn(async move { gate.judge(screened, digest).await });
-        match timeout(self.config().decision_deadline(), judging).await {
-            // It waited on another stream too, which was faster: there it is judged.
+        // A task of its own, so that the solution is decided even when the stream is lost.
+        let deciding = async move { gate.verify_and_decide(prechecked, digest).await };
+        let deciding = tokio::spawn(deciding.in_current_span());
+        match timeout(self.config().decision_deadline(), deciding).await {
+            // The same solution came on another stream, which reserved the serial first.
             Ok(Ok(Err(error @ HandshakeError::PeerMisbehaved(Misbehaviour::CookieUsed)))) => {
-                self.perhaps_again(error, frame, place).await
+                self.replay_cached_reply(error, frame, permit).await
             }
-            Ok(Ok(judged)) => judged,
+            Ok(Ok(decided)) => decided,
             Ok(Err(_)) => Err(HandshakeError::Internal(Internal(
-                "judging a solution failed".into(),
+                "the task that verifies a solution failed".into(),
             ))),
-            Err(_) => Err(HandshakeError::Timeout(Step::Decision)),
+            Err(_) => Err(HandshakeError::Timeout(HandshakeStep::Decision)),
         }
     }
 
-    /// A solution that was presented before gets the answer that it got then. Any other error stands.
-    async fn perhaps_again(
+    /// Replays the cached reply to a solution whose cookie is used. Every other error is returned
+    /// as it is.
+    async fn replay_cached_reply(
         &self,
         error: HandshakeError,
         frame: &[u8],
-        place: &mut Place,
-    ) -> Result<Earned, HandshakeError> {
+        permit: &mut SlotPermit,
+    ) -> Result<Arc<CachedWelcome>, HandshakeError> {
         if !matches!(
             error,
             HandshakeError::PeerMisbehaved(Misbehaviour::CookieUsed)
@@ -169,31 +166,18 @@ impl Gate {
             self.count_failure(&error);
             return Err(error);
         }
-        let config = self.config();
-        let known = self.front().answers.find(&Digest::of(frame), self.now());
-        match known {
+        let lookup = self.state().replies.find(&Digest::of(frame), self.now());
+        match lookup {
             None => Err(error),
-            Some(Known::Working) => Err(HandshakeError::Busy),
-            Some(Known::Answered(Answer::Refused(code))) => Err(HandshakeError::NotAdmitted(code)),
-            Some(Known::Answered(Answer::Welcome(earned))) => {
-                place.presented(None);
-                let admitted = &earned.1;
-                let applicant = Applicant {
-                    claims: admitted.claims(),
-                    effort: admitted.effort(),
-                    ticket_issued: None,
-                };
-                // It may have been banned since, the policy may be another, or there is no room.
-                let deciding = timeout(
-                    config.decision_deadline(),
-                    self.0.gatekeeper.decide(applicant),
-                );
-                match deciding
-                    .await
-                    .map_err(|_| HandshakeError::Timeout(Step::Decision))?
-                {
-                    Decision::Admit(tier) if tier == admitted.tier() => Ok(earned),
-                    // The welcome promises what holds no longer.
+            Some(Lookup::InProgress) => Err(HandshakeError::Busy),
+            Some(Lookup::Replied(CachedReply::Refused(code))) => {
+                Err(HandshakeError::NotAdmitted(code))
+            }
+            Some(Lookup::Replied(CachedReply::Welcome(welcome))) => {
+                permit.mark_verifying(None);
+                match self.decide_again(&welcome.admitted).await? {
+                    Decision::Admit(tier) if tier == welcome.admitted.tier() => Ok(welcome),
+                    // The cached welcome carries a ticket of another tier.
                     Decision::Admit(_) => Err(error),
                     Decision::Refuse(RefusalCode::Busy) => Err(HandshakeError::Busy),
                     Decision::Refuse(code) => Err(HandshakeError::NotAdmitted(code)),
@@ -202,118 +186,133 @@ impl Gate {
         }
     }
 
-    /// Verifies when a worker is free, asks the gatekeeper, and remembers the answer.
-    async fn judge(&self, screened: Screened, digest: Digest) -> Result<Earned, HandshakeError> {
-        let verified = self.verify(screened, digest).await?;
-        let (by_ticket, peer) = (verified.ticket().is_some(), verified.claims().peer_id());
-        if !by_ticket {
+    /// Asks the policy again about an admitted peer. Since the first decision the peer may have
+    /// been banned, the policy may have changed, or the session slots may have been taken.
+    async fn decide_again(&self, admitted: &Admitted) -> Result<Decision, HandshakeError> {
+        let applicant = Applicant {
+            claims: admitted.claims(),
+            effort: admitted.effort(),
+            ticket_issued: None,
+        };
+        let deciding = self.0.policy.decide(applicant);
+        timeout(self.config().decision_deadline(), deciding)
+            .await
+            .map_err(|_| HandshakeError::Timeout(HandshakeStep::Decision))
+    }
+
+    /// Verifies on a worker thread, asks the policy, and caches the reply.
+    async fn verify_and_decide(
+        &self,
+        prechecked: PrecheckedSolution,
+        digest: Digest,
+    ) -> Result<Arc<CachedWelcome>, HandshakeError> {
+        let verified = self.verify(prechecked, digest).await?;
+        if verified.ticket().is_none() {
             self.count_work(verified.serial(), verified.effort());
         }
         let applicant = Applicant {
             claims: verified.claims(),
             effort: verified.effort(),
-            ticket_issued: verified.ticket().map(|standing| standing.issued),
+            ticket_issued: verified.ticket().map(|ticket| ticket.issued),
         };
-        let answer = match self.0.gatekeeper.decide(applicant).await {
+        let result = match self.0.policy.decide(applicant).await {
             Decision::Refuse(RefusalCode::Busy) => {
-                // There is no room now, and the work is as good as before.
-                let mut front = self.front();
-                front.desk.jar.give_back(verified.serial());
-                front.answers.finish(&digest, None);
+                // No session slot is free. The serial is released, so the solution stays valid.
+                let mut state = self.state();
+                state.server.sealer.release_serial(verified.serial());
+                state.replies.finish(&digest, None);
                 return Err(HandshakeError::Busy);
             }
             Decision::Refuse(code) => Err(HandshakeError::NotAdmitted(code)),
-            Decision::Admit(tier) => match self.0.gatekeeper.profile().await {
+            Decision::Admit(tier) => match self.0.profile.profile().await {
                 Err(internal) => Err(HandshakeError::Internal(internal)),
                 Ok(profile) => {
-                    let now = self.now();
-                    let ticket =
-                        self.front()
-                            .desk
-                            .tickets
-                            .issue(&peer, tier, now, &mut rand::rng());
-                    if by_ticket {
+                    let (now, peer) = (self.now(), verified.claims().peer_id());
+                    let rng = &mut rand::rng();
+                    let ticket = self.state().server.tickets.issue(&peer, tier, now, rng);
+                    if verified.ticket().is_some() {
                         self.0.by_ticket.fetch_add(1, Ordering::Relaxed);
                     }
-                    Ok(Arc::new(verified.welcome(profile, tier, ticket)))
+                    let (frame, admitted) = verified.welcome(profile, tier, ticket);
+                    Ok(Arc::new(CachedWelcome { frame, admitted }))
                 }
             },
         };
-        let remembered = match &answer {
-            Ok(earned) => Answer::Welcome(earned.clone()),
-            Err(error) => Answer::Refused(error.code().unwrap_or(RefusalCode::Internal)),
+        let reply = match &result {
+            Ok(welcome) => CachedReply::Welcome(welcome.clone()),
+            Err(error) => CachedReply::Refused(error.code().unwrap_or(RefusalCode::Internal)),
         };
-        self.front().answers.finish(&digest, Some(remembered));
-        answer
+        self.state().replies.finish(&digest, Some(reply));
+        result
     }
 
-    async fn verify(&self, screened: Screened, digest: Digest) -> Result<Verified, HandshakeError> {
+    async fn verify(
+        &self,
+        prechecked: PrecheckedSolution,
+        digest: Digest,
+    ) -> Result<Verified, HandshakeError> {
         let gate = self.clone();
-        let verified = self.0.pool.run(screened.effort(), move |memory| {
-            let (peer, expiry) = (screened.peer_id(), screened.expiry());
-            let taken = {
-                let mut front = gate.front();
-                let taken = screened.take(&mut front.desk.jar)?;
-                front.answers.begin(digest, peer, expiry, gate.now());
-                taken
+        let verified = self.0.pool.run(prechecked.effort(), move |memory| {
+            let (peer, expiry) = (prechecked.peer_id(), prechecked.expiry());
+            let reserved = {
+                let mut state = gate.state();
+                let reserved = prechecked.reserve(&mut state.server.sealer)?;
+                state.replies.begin(digest, peer, expiry, gate.now());
+                reserved
             };
-            let verified = taken.verify(memory);
+            let verified = reserved.verify(memory);
             if let Err(error) = &verified {
                 gate.count_failure(error);
-                gate.front().answers.finish(&digest, None);
+                gate.state().replies.finish(&digest, None);
             }
             verified
         });
         verified.await?
     }
 
-    /// Work that held weighs the same whatever comes of it: who is refused or has to wait for approval costs us as much as
-    /// who is admitted. Once, however often it comes again; and not work for a price of long ago, or a heap of it would
-    /// raise the price for all others and be none the dearer itself.
+    /// Counts each verified solution once, whether or not the peer is admitted. Ignores solutions
+    /// made at a much lower effort; otherwise stockpiled cheap solutions would raise the effort for
+    /// everyone.
     fn count_work(&self, serial: Serial, effort: u64) {
-        let (now, most, mut front) = (
-            self.now(),
-            self.config().admissions_per_minute_max,
-            self.front(),
-        );
-        let is_todays = effort.saturating_mul(PRICE_SPAN) >= front.effort.value();
-        if is_todays && !front.desk.jar.was_given_back(serial) {
-            front.admissions = front.admissions.and_one(now, most);
+        let (now, max) = (self.now(), self.config().admissions_per_minute_max);
+        let mut state = self.state();
+        let is_current = effort.saturating_mul(STALE_EFFORT_FACTOR) >= state.effort.value();
+        if is_current && !state.server.sealer.was_released(serial) {
+            state.admissions = state.admissions.and_one(now, max);
         }
     }
 
-    /// A solution that failed is a sign of an attack; one that is old or used may be an accident.
+    /// Counts a failure that is a sign of an attack. An expired or used cookie may be an accident.
     fn count_failure(&self, error: &HandshakeError) {
         if error.is_abuse() {
-            let now = self.now();
-            let mut front = self.front();
-            front.failures = front
-                .failures
-                .and_one(now, self.config().failures_per_minute_max);
+            let (now, max) = (self.now(), self.config().failures_per_minute_max);
+            let mut state = self.state();
+            state.failures = state.failures.and_one(now, max);
         }
     }
 
-    fn refused(&self, code: RefusalCode) -> Vec<u8> {
+    fn refusal_frame(&self, code: RefusalCode) -> Vec<u8> {
         let retry_s =
-            (code == RefusalCode::Busy).then(|| retry_s(self.load().pressure(self.config())));
-        Message::Refused(Refused { code, retry_s }).encode()
+            (code == RefusalCode::Busy).then(|| retry_s(self.load().load_permille(self.config())));
+        HandshakeMessage::Refused(Refusal { code, retry_s }).encode()
     }
 
-    /// Without a place nothing may be waited for: what cannot be told at once is not told.
-    fn tell_at_once(&self, session: &mut Session, code: RefusalCode) {
-        let told = self.refused(code);
-        let _ = session.writer.write(&told).now_or_never();
+    /// Sends a refusal if the stream takes it at once. Without a slot the gate may not wait.
+    fn try_send_refusal(&self, session: &mut Session, code: RefusalCode) {
+        let refusal = self.refusal_frame(code);
+        let _ = session.writer.write(&refusal).now_or_never();
     }
 
-    /// Tells the code, and waits shortly for it to be read: over TCP, closing on unread bytes would destroy it.
-    async fn tell(&self, session: &mut Session, code: RefusalCode) {
-        let told = self.refused(code);
-        let telling = async {
-            session.writer.write(&told).await.ok()?;
+    /// Sends a refusal and waits shortly until the client has read it. Over TCP, closing a stream
+    /// with unread incoming bytes would discard the refusal.
+    async fn send_refusal(&self, session: &mut Session, code: RefusalCode) {
+        let refusal = self.refusal_frame(code);
+        let sending = async {
+            session.writer.write(&refusal).await.ok()?;
             session.writer.close().await.ok()?;
-            session.reader.drain(LINGER_BYTES_MAX).await;
+            session.reader.drain(REFUSAL_DRAIN_BYTES_MAX).await;
             Some(())
         };
-        let _ = timeout(LINGER, telling).await;
+        let _ = timeout(REFUSAL_READ_TIMEOUT, sending).await;
     }
 }

@@ -1,9 +1,11 @@
-//! The pool that verifies: few threads of its own, a bounded queue, the highest effort first.
+//! [`VerifyPool`]: a few threads that verify solutions from a bounded queue.
 //!
-//! Who showed a ticket goes before all who worked, in a line of its own. A full queue drops its lowest effort, and of
-//! equals the newest; what is dropped has cost nothing, not even its serial. The threads are nicer to the rest of the
-//! node than the rest is to them: open sessions come first. Never blocks an async task. Invariant: at most `workers`
-//! jobs run, at most `waiting_max` of strangers and `known_max` of known peers wait.
+//! Ticket holders have a queue of their own, which goes first. The other queue is ordered by
+//! claimed effort, highest first. When it is full, the job with the lowest effort is dropped, and
+//! among equal efforts the newest. A dropped job leaves its serial unused. The threads run at a
+//! lower scheduling priority, so that open sessions come first.
+//!
+//! Invariant: at most `verify_workers` jobs run, and both queues are bounded. Tested below.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
@@ -17,157 +19,155 @@ use crate::config::GateConfig;
 use crate::error::HandshakeError;
 use crate::puzzle::{Algorithm, Memory};
 
-/// Runs with a worker's memory, which is kept from job to job.
-type Job = Box<dyn FnOnce(&mut Memory) + Send>;
+/// A job gets the worker's memory, which is kept between jobs.
+type VerifyJob = Box<dyn FnOnce(&mut Memory) + Send>;
 
-pub(super) struct VerifyPool(Arc<Inner>);
+pub(super) struct VerifyPool(Arc<PoolShared>);
 
-struct Inner {
-    state: Mutex<State>,
-    awake: Condvar,
+struct PoolShared {
+    queue: Mutex<VerifyQueue>,
+    wake: Condvar,
     waiting_max: usize,
-    known_max: usize,
+    ticketed_max: usize,
 }
 
 #[derive(Default)]
-struct State {
+struct VerifyQueue {
     stopped: bool,
     workers: usize,
     running: usize,
     arrivals: u64,
-    /// Last is next: the highest effort, of equals the earliest arrival.
-    waiting: BTreeMap<(u64, Reverse<u64>), Job>,
-    known: VecDeque<Job>,
+    /// By effort, then by arrival. The last entry is next: the highest effort, and among equal
+    /// efforts the earliest arrival.
+    waiting: BTreeMap<(u64, Reverse<u64>), VerifyJob>,
+    ticketed: VecDeque<VerifyJob>,
 }
 
 impl VerifyPool {
-    /// A pool with its threads. They end when the pool is dropped.
+    /// Starts the threads. They end when the pool is dropped.
     pub(super) fn new(config: &GateConfig) -> Self {
-        let inner = Arc::new(Inner {
-            state: Mutex::default(),
-            awake: Condvar::new(),
+        let shared = Arc::new(PoolShared {
+            queue: Mutex::default(),
+            wake: Condvar::new(),
             waiting_max: config.verify_queue_max,
-            known_max: config.ticket_handshakes_max + config.trusted_handshakes_max,
+            ticketed_max: config.ticket_handshakes_max + config.trusted_handshakes_max,
         });
         for _ in 0..config.verify_workers.max(1) {
-            let (worker, niceness) = (inner.clone(), config.verify_niceness);
+            let (worker, niceness) = (shared.clone(), config.verify_niceness);
             let work = move || {
-                // Where the system does not allow it, verifying competes like everything else.
+                // Without permission the thread keeps the priority of the process.
                 let _ = rustix::process::nice(i32::from(niceness));
                 worker.work();
             };
             match thread::Builder::new().name("verify".into()).spawn(work) {
-                Ok(_) => inner.state().workers += 1,
+                Ok(_) => shared.queue().workers += 1,
                 Err(error) => {
-                    tracing::error!(%error, "a thread that verifies could not be started")
+                    tracing::error!(%error, "could not start a verification thread")
                 }
             }
         }
-        Self(inner)
+        Self(shared)
     }
 
-    /// Jobs that run.
+    /// Returns the number of running jobs.
     pub(super) fn running(&self) -> usize {
-        self.0.state().running
+        self.0.queue().running
     }
 
-    /// Jobs of strangers that wait.
+    /// Returns the number of waiting jobs, without those of ticket holders.
     pub(super) fn waiting(&self) -> usize {
-        self.0.state().waiting.len()
+        self.0.queue().waiting.len()
     }
 
-    /// Runs `work` when its turn comes. `effort` is what its sender claims to have worked; none goes by a ticket. `Busy`
-    /// where too many who worked more are waiting, now or later.
+    /// Runs `work` on a worker thread. `effort` is the claimed effort, none for a ticket holder.
+    /// Fails with `Busy` when the queue is full of higher efforts, now or while the job waits.
     pub(super) async fn run<R: Send + 'static>(
         &self,
         effort: Option<u64>,
         work: impl FnOnce(&mut Memory) -> R + Send + 'static,
     ) -> Result<R, HandshakeError> {
         let (reply, result) = oneshot::channel();
-        let job: Job = Box::new(move |memory| {
-            // Whoever waited may be gone; what was found out is kept where `work` put it.
+        let job: VerifyJob = Box::new(move |memory| {
+            // The caller may have ended. `work` keeps its result where it is needed.
             let _ = reply.send(work(memory));
         });
         self.0.push(effort, job)?;
-        // A job that is dropped takes its reply along.
+        // Dropping a job drops its reply channel.
         result.await.map_err(|_| HandshakeError::Busy)
     }
 }
 
 impl Drop for VerifyPool {
     fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.stopped = true;
-        let (waiting, known) = (
-            std::mem::take(&mut state.waiting),
-            std::mem::take(&mut state.known),
+        let mut queue = self.0.queue();
+        queue.stopped = true;
+        let (waiting, ticketed) = (
+            std::mem::take(&mut queue.waiting),
+            std::mem::take(&mut queue.ticketed),
         );
-        drop(state);
-        drop((waiting, known));
-        self.0.awake.notify_all();
+        drop(queue);
+        drop((waiting, ticketed));
+        self.0.wake.notify_all();
     }
 }
 
-impl Inner {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
+impl PoolShared {
+    fn queue(&self) -> MutexGuard<'_, VerifyQueue> {
+        self.queue.lock()
     }
 
-    fn push(&self, effort: Option<u64>, job: Job) -> Result<(), HandshakeError> {
-        let mut state = self.state();
-        if state.stopped || state.workers == 0 {
+    fn push(&self, effort: Option<u64>, job: VerifyJob) -> Result<(), HandshakeError> {
+        let mut queue = self.queue();
+        if queue.stopped || queue.workers == 0 {
             return Err(HandshakeError::Busy);
         }
         let dropped = match effort {
-            None if state.known.len() >= self.known_max => return Err(HandshakeError::Busy),
+            None if queue.ticketed.len() >= self.ticketed_max => return Err(HandshakeError::Busy),
             None => {
-                state.known.push_back(job);
+                queue.ticketed.push_back(job);
                 None
             }
             Some(effort) => {
-                let dropped = if state.waiting.len() < self.waiting_max {
+                let lowest = queue.waiting.keys().next().map(|(effort, _)| *effort);
+                let dropped = if queue.waiting.len() < self.waiting_max {
                     None
-                } else if state
-                    .waiting
-                    .keys()
-                    .next()
-                    .is_some_and(|lowest| lowest.0 < effort)
-                {
-                    state.waiting.pop_first()
+                } else if lowest.is_some_and(|lowest| lowest < effort) {
+                    queue.waiting.pop_first()
                 } else {
                     return Err(HandshakeError::Busy);
                 };
-                state.arrivals += 1;
-                let place = (effort, Reverse(state.arrivals));
-                state.waiting.insert(place, job);
+                queue.arrivals += 1;
+                let key = (effort, Reverse(queue.arrivals));
+                queue.waiting.insert(key, job);
                 dropped
             }
         };
-        drop(state);
-        // Outside of the lock: it may hold the last handle of a gate.
+        drop(queue);
+        // Dropped after the lock is released, because a job may hold the last handle of a gate.
         drop(dropped);
-        self.awake.notify_one();
+        self.wake.notify_one();
         Ok(())
     }
 
-    /// A worker's life.
+    /// The loop of a worker thread.
     fn work(&self) {
         let mut memory = Algorithm::Argon2id1m.memory();
-        let mut state = self.state();
+        let mut queue = self.queue();
         loop {
-            let next = state.known.pop_front();
-            let next = next.or_else(|| state.waiting.pop_last().map(|(_, job)| job));
+            let next = queue.ticketed.pop_front();
+            let next = next.or_else(|| queue.waiting.pop_last().map(|(_, job)| job));
             if let Some(job) = next {
-                state.running += 1;
-                drop(state);
-                // A job that panics was reported by the hook and answers nobody; the worker goes on.
+                queue.running += 1;
+                drop(queue);
+                // A panic is reported by the panic hook. The job sends no reply; the worker goes
+                // on.
                 let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(&mut memory)));
-                state = self.state();
-                state.running -= 1;
-            } else if state.stopped {
+                queue = self.queue();
+                queue.running -= 1;
+            } else if queue.stopped {
                 return;
             } else {
-                self.awake.wait(&mut state);
+                self.wake.wait(&mut queue);
             }
         }
     }
@@ -187,19 +187,25 @@ mod tests {
         }))
     }
 
-    /// Keeps the one worker busy until told otherwise, and says so once it is.
+    /// Occupies the one worker until the sender is used. The receiver reports that the job runs.
     fn occupy(pool: &Arc<VerifyPool>) -> (Sender<()>, tokio::task::JoinHandle<()>, Receiver<()>) {
-        let ((release, held), (begun, begins)) = (channel(), channel());
+        let ((release, released), (start, started)) = (channel(), channel());
         let pool = pool.clone();
         let job = move |_: &mut Memory| {
-            begun.send(()).unwrap();
-            held.recv().unwrap();
+            start.send(()).unwrap();
+            released.recv().unwrap();
         };
         let task = tokio::spawn(async move { pool.run(Some(1), job).await.unwrap() });
-        (release, task, begins)
+        (release, task, started)
     }
 
-    /// Begins to wait for a turn.
+    async fn received(receiver: Receiver<()>) {
+        tokio::task::spawn_blocking(move || receiver.recv().unwrap())
+            .await
+            .unwrap();
+    }
+
+    /// Polls a job once, so that it enters the queue.
     async fn queued<R>(
         mut job: std::pin::Pin<Box<impl Future<Output = R>>>,
     ) -> std::pin::Pin<Box<impl Future<Output = R>>> {
@@ -208,52 +214,46 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn tickets_go_first_then_the_highest_effort_and_the_lowest_is_dropped() {
+    async fn runs_tickets_first_then_the_highest_effort_and_drops_the_lowest() {
         let pool = pool(2);
-        let (release, held, begins) = occupy(&pool);
-        tokio::task::spawn_blocking(move || begins.recv().unwrap())
-            .await
-            .unwrap();
+        let (release, occupied, started) = occupy(&pool);
+        received(started).await;
         let order = Arc::new(Mutex::new(Vec::new()));
-        let turn = |effort, name: &'static str| {
+        let job = |effort, name: &'static str| {
             let order = order.clone();
             Box::pin(pool.run(effort, move |_| order.lock().push(name)))
         };
-        let low = queued(turn(Some(2), "low")).await;
-        let high = queued(turn(Some(9), "high")).await;
+        let low = queued(job(Some(2), "low")).await;
+        let high = queued(job(Some(9), "high")).await;
         assert_eq!(pool.waiting(), 2);
-        // Full: an equal effort pushes nobody out, a higher one pushes the lowest.
+        // The queue is full: an equal effort is refused, a higher effort replaces the lowest.
         assert!(matches!(
-            turn(Some(2), "equal").await,
+            job(Some(2), "equal").await,
             Err(HandshakeError::Busy)
         ));
-        let middle = queued(turn(Some(5), "middle")).await;
+        let middle = queued(job(Some(5), "middle")).await;
         assert!(matches!(low.await, Err(HandshakeError::Busy)));
-        let known = queued(turn(None, "known")).await;
+        let ticketed = queued(job(None, "ticketed")).await;
         release.send(()).unwrap();
-        held.await.unwrap();
-        for job in [high, middle, known] {
+        occupied.await.unwrap();
+        for job in [high, middle, ticketed] {
             job.await.unwrap();
         }
-        assert_eq!(*order.lock(), ["known", "high", "middle"]);
+        assert_eq!(*order.lock(), ["ticketed", "high", "middle"]);
         assert_eq!(pool.waiting(), 0);
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_job_is_done_though_nobody_waits_for_it_and_a_panic_ends_no_worker() {
+    async fn finishes_abandoned_jobs_and_survives_a_panic() {
         let pool = pool(4);
-        let (release, held, begins) = occupy(&pool);
-        tokio::task::spawn_blocking(move || begins.recv().unwrap())
-            .await
-            .unwrap();
+        let (release, occupied, started) = occupy(&pool);
+        received(started).await;
         let (done, is_done) = channel();
         drop(queued(Box::pin(pool.run(Some(9), move |_| done.send(()).unwrap()))).await);
-        let panics = queued(Box::pin(pool.run(Some(5), |_| panic!("as it should")))).await;
+        let panics = queued(Box::pin(pool.run(Some(5), |_| panic!("intended panic")))).await;
         release.send(()).unwrap();
-        held.await.unwrap();
-        tokio::task::spawn_blocking(move || is_done.recv().unwrap())
-            .await
-            .unwrap();
+        occupied.await.unwrap();
+        received(is_done).await;
         assert!(matches!(panics.await, Err(HandshakeError::Busy)));
         assert_eq!(pool.run(Some(1), |_| 7).await.unwrap(), 7);
     }

@@ -1,26 +1,28 @@
-//! The accept loop: strangers in, one task each.
+//! The accept loop: one task for each accepted stream.
 //!
-//! Never waits for a stranger before accepting the next: who finds no slot is told `busy` and let go. Invariant: when
-//! it returns, no unadmitted stream is left.
+//! The loop does not wait for a handshake before it accepts the next stream. A client that finds no
+//! slot receives `busy`. Invariant: when [`Gate::serve`] returns, no unadmitted stream is left.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use keys::TraceId;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
-use super::Gate;
+use super::shared::Gate;
 use crate::frames::Session;
 use crate::handshake::Admitted;
 use crate::transport::{AcceptError, Incoming, Listener};
 
-/// Pause after an accept that failed, so that a lack of descriptors does not become a lack of processor.
-const PAUSE: Duration = Duration::from_millis(200);
+/// Pause after a failed accept. Without it, a lack of file descriptors would use a whole core.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
 impl Gate {
-    /// Admits whoever comes, until `stop` or the end of the listener. `on_admitted` takes over the session and must
-    /// not block.
+    /// Runs a handshake on every accepted stream, until `stop` is cancelled or the listener ends.
+    /// `on_admitted` takes over the session and must not block.
     pub async fn serve(
         &self,
         mut listener: Box<dyn Listener>,
@@ -28,42 +30,45 @@ impl Gate {
         stop: CancellationToken,
     ) {
         let on_admitted = Arc::new(on_admitted);
-        let mut strangers = JoinSet::new();
+        let mut handshakes = JoinSet::new();
         loop {
             let incoming = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(_) = strangers.join_next() => continue,
+                Some(_) = handshakes.join_next() => continue,
                 incoming = listener.accept() => incoming,
             };
             match incoming {
                 Ok(incoming) => {
                     let (gate, on_admitted) = (self.clone(), on_admitted.clone());
-                    strangers.spawn(async move {
-                        if let Some((session, admitted)) = gate.receive_stranger(incoming).await {
+                    let trace = TraceId(rand::random());
+                    let span = tracing::info_span!("handshake", side = "server", %trace);
+                    handshakes.spawn(async move {
+                        let handshake = gate.run_handshake(incoming).instrument(span);
+                        if let Some((session, admitted)) = handshake.await {
                             on_admitted(session, admitted);
                         }
                     });
                 }
                 Err(AcceptError::Once(error)) => {
                     tracing::warn!(%error, "could not accept a stream");
-                    sleep(PAUSE).await;
+                    sleep(ACCEPT_RETRY_DELAY).await;
                 }
                 Err(AcceptError::Closed) => {
-                    tracing::warn!("the listener has ended: no stranger can come any more");
+                    tracing::warn!("the listener has ended; no further stream is accepted");
                     break;
                 }
             }
         }
-        strangers.shutdown().await;
+        handshakes.shutdown().await;
     }
 
-    async fn receive_stranger(&self, incoming: Incoming) -> Option<(Session, Admitted)> {
+    async fn run_handshake(&self, incoming: Incoming) -> Option<(Session, Admitted)> {
         let Incoming { stream, circuit } = incoming;
         match self.admit(stream).await {
             Ok(admitted) => Some(admitted),
             Err(error) => {
-                tracing::debug!(%error, "a stranger was not admitted");
+                tracing::debug!(%error, "handshake ended without admission");
                 if error.is_abuse() {
                     circuit.shut();
                 }

@@ -1,7 +1,9 @@
-//! The calling side. Works only for the onion service that it dialled, within its own limits, and believes nobody.
+//! The client side of the handshake. It works only for the onion service that it dialled, and only
+//! within its own limits.
 //!
-//! Never judges a cookie's expiry: clocks differ, and only its maker's counts. Invariant: what it signs names the onion
-//! dialled, so that no other node can use it; what it accepts is signed over what it sent.
+//! The client does not judge a cookie's expiry, because clocks differ and only the server's counts.
+//! Invariant: a solution's signature names the dialled onion service, so no other node can use it.
+//! The accepted welcome is signed over the solution that was sent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,55 +11,62 @@ use std::time::Duration;
 use keys::{Context, Digest, OnionAddr, Signature, codec};
 use serde_bytes::{ByteArray, ByteBuf};
 
-use super::server::with_more;
-use super::{Admitted, Here, out_of_order, solution_parts, transcript};
-use crate::claims::{Claims, Profile, claims_of, intersection, room_for_claims, sorted};
+use super::admitted::Admitted;
+use super::context::HandshakeContext;
+use super::signed_parts::{transcript, with_solution_parts};
+use crate::claims::{Claims, NodeProfile, claims_space, encode_claims, intersection, sorted};
 use crate::error::{HandshakeError, Incompatibility, Misbehaviour};
 use crate::messages::{
-    Challenge, Cookie, Hello, Message, NONCE_BYTES, SEALED_BYTES_MAX, Solution, VERSION, Welcome,
+    Challenge, Cookie, HandshakeMessage, Hello, NONCE_BYTES, SEALED_BYTES_MAX, Solution, VERSION,
+    Welcome,
 };
-use crate::puzzle::{Algorithm, Nonce, Puzzle};
+use crate::puzzle::{ChallengeBytes, Difficulty, Nonce, Puzzle};
 use crate::ticket::{TICKET_BYTES_MAX, Ticket, Tier};
 
-/// Hello was sent.
+/// Hashes for one evaluation at 13 inner bits, the default: 2^13.
+const USUAL_HASHES: u128 = 1 << 13;
+
+/// State after sending hello.
 pub struct AwaitChallenge {
-    here: Arc<Here>,
+    context: Arc<HandshakeContext>,
     onion: OnionAddr,
     ticket: Option<Ticket>,
 }
 
-/// A challenge that we accept. May be answered more than once, with more work each time.
+/// A challenge within this client's limits. The client may solve it more than once, with more work
+/// each time.
 #[derive(Clone)]
 pub struct Solving {
-    here: Arc<Here>,
+    context: Arc<HandshakeContext>,
     onion: OnionAddr,
     challenge: Challenge,
-    cookie: Cookie,
-    algorithm: Algorithm,
+    /// Effort 0 means that the ticket replaces the work.
+    difficulty: Difficulty,
     ticket: Option<Ticket>,
 }
 
-/// What answers a challenge.
+/// The nonce that solves a challenge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Work {
-    /// Solves the puzzle of that many doublings.
+    /// Solves the puzzle with `extra_doublings`.
     pub nonce: Nonce,
-    /// Doublings of the effort beyond what was asked.
-    pub more: u8,
+    /// Doublings of the effort above the cookie's.
+    pub extra_doublings: u8,
 }
 
 impl Work {
-    /// Where a ticket stands in for it.
+    /// The value to send when a ticket replaces the work.
     pub const NONE: Self = Self {
         nonce: [0; NONCE_BYTES],
-        more: 0,
+        extra_doublings: 0,
     };
 }
 
-/// The solution was made. It may be sent more than once, on different streams; the answer is the same.
+/// State after solving. The client may send the same solution on several streams; the server gives
+/// the same reply.
 #[derive(Clone)]
 pub struct AwaitWelcome {
-    here: Arc<Here>,
+    context: Arc<HandshakeContext>,
     onion: OnionAddr,
     sync_domains: Vec<String>,
     pub(super) transcript: Digest,
@@ -65,66 +74,64 @@ pub struct AwaitWelcome {
     solving_time: Duration,
 }
 
-/// What a puzzle costs in evaluations of a usual one, of which hashing for the inner condition is taken to be one half at 13
-/// bits (measured: three fifths). Fewer bits make no puzzle dearer than its effort says.
-fn worth(effort: u64, inner_bits: u8) -> u64 {
-    let hashing = 1u128 << inner_bits.min(64);
-    let worth = u128::from(effort).saturating_mul(USUAL_HASHES + hashing) / (2 * USUAL_HASHES);
-    u64::try_from(worth).unwrap_or(u64::MAX)
+/// Returns the cost of a puzzle in evaluations at 13 inner bits. Hashing for the inner condition is
+/// taken to be half of that cost at 13 bits (measured: three fifths). With fewer bits the cost is
+/// at most the effort.
+fn equivalent_effort(difficulty: Difficulty) -> u64 {
+    let hashes = 1u128 << difficulty.inner_bits.min(64);
+    let effort = u128::from(difficulty.effort);
+    let equivalent = effort.saturating_mul(USUAL_HASHES + hashes) / (2 * USUAL_HASHES);
+    u64::try_from(equivalent).unwrap_or(u64::MAX)
 }
 
-/// Hashes for one evaluation at the default inner condition: 2^13.
-const USUAL_HASHES: u128 = 1 << 13;
-
 impl AwaitChallenge {
-    /// The frame to send to the onion service that was dialled, and what to await.
-    pub fn begin(here: Arc<Here>, onion: OnionAddr, ticket: Option<Ticket>) -> (Vec<u8>, Self) {
-        let hello = Message::Hello(Hello {
+    /// Returns the hello to send to the dialled onion service, and the next state.
+    pub fn begin(
+        context: Arc<HandshakeContext>,
+        onion: OnionAddr,
+        ticket: Option<Ticket>,
+    ) -> (Vec<u8>, Self) {
+        let hello = HandshakeMessage::Hello(Hello {
             ticket: ticket
                 .as_ref()
                 .map(|ticket| ByteBuf::from(ticket.as_bytes())),
             versions: vec![VERSION],
         });
-        (
-            hello.encode(),
-            Self {
-                here,
-                onion,
-                ticket,
-            },
-        )
+        let next = Self {
+            context,
+            onion,
+            ticket,
+        };
+        (hello.encode(), next)
     }
 
-    /// The challenge, or a refusal.
+    /// Handles the challenge, or a refusal. Fails when the challenge exceeds this client's limits.
     pub fn receive(self, frame: &[u8]) -> Result<Solving, HandshakeError> {
-        let config = &self.here.config;
-        let challenge = match Message::decode(frame, config.unadmitted_frame_bytes_max)? {
-            Message::Challenge(challenge) => challenge,
-            Message::Refused(refused) => return Err(HandshakeError::refused(&refused)),
-            other => return Err(out_of_order("challenge", &other)),
+        let config = &self.context.config;
+        let challenge = match HandshakeMessage::decode(frame, config.unadmitted_frame_bytes_max)? {
+            HandshakeMessage::Challenge(challenge) => challenge,
+            HandshakeMessage::Refused(refusal) => return Err(HandshakeError::refused(&refusal)),
+            other => return Err(HandshakeError::out_of_order("challenge", &other)),
         };
         let cookie = Cookie::decode(&challenge.cookie)?;
-        // It goes back beside our claims, in one frame.
+        // `sealed` returns in the solution's frame beside this client's claims.
         if challenge.sealed.len() > SEALED_BYTES_MAX {
-            return Err(Misbehaviour::CookieAbsurd.into());
+            return Err(Misbehaviour::InvalidChallenge.into());
         }
         if cookie.onion != self.onion {
-            return Err(Misbehaviour::CookieOfAnotherOnion.into());
+            return Err(Misbehaviour::CookieForAnotherOnion.into());
         }
-        // Without work it takes a ticket; with work the ticket was not taken, and is of no use.
+        // Effort 0 requires a ticket. A higher effort means that the server rejected the ticket.
         let ticket = match (cookie.effort, self.ticket) {
-            (0, None) => return Err(Misbehaviour::CookieAbsurd.into()),
+            (0, None) => return Err(Misbehaviour::InvalidChallenge.into()),
             (0, ticket) => ticket,
             (_, _) => None,
         };
-        let algorithm =
-            Algorithm::from_name(&cookie.algorithm).ok_or(Incompatibility::Algorithm)?;
         let solving = Solving {
-            here: self.here,
+            context: self.context,
             onion: self.onion,
             challenge,
-            cookie,
-            algorithm,
+            difficulty: Difficulty::of_cookie(&cookie).ok_or(Incompatibility::Algorithm)?,
             ticket,
         };
         solving.within_limits(0)?;
@@ -133,46 +140,50 @@ impl AwaitChallenge {
 }
 
 impl Solving {
-    /// What to solve with `more` doublings of the effort asked; none where a ticket stands in for the work. Fails where
-    /// that is more than we are willing to do.
-    pub fn puzzle(&self, more: u8) -> Result<Option<Puzzle>, Incompatibility> {
-        let (effort, inner_bits) = self.within_limits(more)?;
-        if self.cookie.effort == 0 {
+    /// Returns the puzzle with `extra_doublings`; none when a ticket replaces the work. Fails when
+    /// the puzzle exceeds this client's limits.
+    pub fn puzzle(&self, extra_doublings: u8) -> Result<Option<Puzzle>, Incompatibility> {
+        let difficulty = self.within_limits(extra_doublings)?;
+        if self.difficulty.effort == 0 {
             return Ok(None);
         }
+        let challenge = ChallengeBytes {
+            cookie: &self.challenge.cookie,
+            sealed: &self.challenge.sealed,
+        };
+        let solver = self.context.keys.peer_id();
         Ok(Some(Puzzle::new(
-            (self.algorithm, effort, inner_bits),
-            (&self.challenge.cookie, &self.challenge.sealed),
+            difficulty,
+            challenge,
             &self.onion,
-            &self.here.keys.peer_id(),
+            &solver,
         )))
     }
 
-    fn within_limits(&self, more: u8) -> Result<(u64, u8), Incompatibility> {
-        let config = &self.here.config;
-        let (effort, inner_bits) = with_more(&self.cookie, more);
-        let asked = effort.max(worth(effort, inner_bits));
+    fn within_limits(&self, extra_doublings: u8) -> Result<Difficulty, Incompatibility> {
+        let config = &self.context.config;
+        let difficulty = self.difficulty.with_extra_doublings(extra_doublings);
+        let asked = difficulty.effort.max(equivalent_effort(difficulty));
         if asked > config.effort_accept_max {
             let limit = config.effort_accept_max;
             return Err(Incompatibility::Effort { asked, limit });
         }
-        if inner_bits > config.inner_bits_accept_max {
-            let (asked, limit) = (inner_bits, config.inner_bits_accept_max);
+        if difficulty.inner_bits > config.inner_bits_accept_max {
+            let (asked, limit) = (difficulty.inner_bits, config.inner_bits_accept_max);
             return Err(Incompatibility::InnerBits { asked, limit });
         }
-        Ok((effort, inner_bits))
+        Ok(difficulty)
     }
 
-    /// The frame to send, and what to await.
+    /// Returns the solution to send, and the next state.
     pub fn solved(
         self,
         work: Work,
-        profile: Profile,
+        profile: NodeProfile,
         solving_time: Duration,
     ) -> (Vec<u8>, AwaitWelcome) {
         let sync_domains = sorted(profile.sync_domains.clone());
         let mut solution = Solution {
-            more: work.more,
             nonce: ByteArray::new(work.nonce),
             claims: ByteBuf::new(),
             cookie: self.challenge.cookie.clone(),
@@ -182,22 +193,23 @@ impl Solving {
                 .as_ref()
                 .map(|ticket| ByteBuf::from(ticket.as_bytes())),
             signature: Signature::from_bytes([0; Signature::LEN]),
+            extra_doublings: work.extra_doublings,
         };
-        let bytes_max = self.here.config.unadmitted_frame_bytes_max;
-        let room = room_for_claims(&Message::Solution(solution.clone()), bytes_max);
-        solution.claims = claims_of(profile, &self.here.keys, room).into();
-        solution.signature = solution_parts(&solution, &self.onion, |parts| {
-            self.here.keys.sign_as_node(Context::Solution, parts)
+        let bytes_max = self.context.config.unadmitted_frame_bytes_max;
+        let space = claims_space(&HandshakeMessage::Solution(solution.clone()), bytes_max);
+        solution.claims = encode_claims(profile, &self.context.keys, space).into();
+        solution.signature = with_solution_parts(&solution, &self.onion, |parts| {
+            self.context.keys.sign_as_node(Context::Solution, parts)
         });
-        let solution = Message::Solution(solution).encode();
-        let (effort, _) = with_more(&self.cookie, work.more);
-        let transcript = transcript(&Message::Challenge(self.challenge).encode(), &solution);
+        let solution = HandshakeMessage::Solution(solution).encode();
+        let difficulty = self.difficulty.with_extra_doublings(work.extra_doublings);
+        let challenge = HandshakeMessage::Challenge(self.challenge).encode();
         let awaiting = AwaitWelcome {
-            here: self.here,
+            context: self.context,
             onion: self.onion,
             sync_domains,
-            transcript,
-            effort,
+            transcript: transcript(&challenge, &solution),
+            effort: difficulty.effort,
             solving_time,
         };
         (solution, awaiting)
@@ -205,21 +217,21 @@ impl Solving {
 }
 
 impl AwaitWelcome {
-    /// The welcome, or a refusal.
+    /// Handles the welcome, or a refusal.
     pub fn receive(self, frame: &[u8]) -> Result<Admitted, HandshakeError> {
-        let config = &self.here.config;
+        let config = &self.context.config;
         let Welcome {
-            claims: bytes,
+            claims: claims_bytes,
             ticket,
             domains,
             signature,
-        } = match Message::decode(frame, config.unadmitted_frame_bytes_max)? {
-            Message::Welcome(welcome) => welcome,
-            Message::Refused(refused) => return Err(HandshakeError::refused(&refused)),
-            other => return Err(out_of_order("welcome", &other)),
+        } = match HandshakeMessage::decode(frame, config.unadmitted_frame_bytes_max)? {
+            HandshakeMessage::Welcome(welcome) => welcome,
+            HandshakeMessage::Refused(refusal) => return Err(HandshakeError::refused(&refusal)),
+            other => return Err(HandshakeError::out_of_order("welcome", &other)),
         };
-        let claims = Claims::decode(&bytes, config)?;
-        if claims.peer_id() == self.here.keys.peer_id() {
+        let claims = Claims::decode(&claims_bytes, config)?;
+        if claims.peer_id() == self.context.keys.peer_id() {
             return Err(Misbehaviour::OwnPeerId.into());
         }
         if claims.onion != self.onion {
@@ -229,8 +241,13 @@ impl AwaitWelcome {
         if ticket_bytes.len() > TICKET_BYTES_MAX {
             return Err(Misbehaviour::Claims("too long a ticket").into());
         }
-        let listed = codec::encode(&domains);
-        let signed: [&[u8]; 4] = [self.transcript.as_bytes(), &bytes, &listed, ticket_bytes];
+        let domains_bytes = codec::encode(&domains);
+        let signed: [&[u8]; 4] = [
+            self.transcript.as_bytes(),
+            &claims_bytes,
+            &domains_bytes,
+            ticket_bytes,
+        ];
         let claims = claims.verify(Context::Welcome, &signed, &signature)?;
         if domains != intersection(&self.sync_domains, &claims.sync_domains) {
             return Err(Misbehaviour::DomainsDiffer.into());

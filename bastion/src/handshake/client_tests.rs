@@ -1,16 +1,17 @@
-//! Between honest sides, and against a hostile node that is called.
+//! The handshake between honest nodes, and against a hostile server.
 
 use keys::codec;
-use keys::{Context, SecretKey, Signature, SignedObject};
+use keys::{Context, Digest, SecretKey, Signature, SignedObject};
 
+use super::signed_parts::transcript;
 use super::testing::{NOW, Side, alice_and_bob, check, easy, error};
-use super::*;
-use crate::error::{Incompatibility, RefusalCode};
-use crate::messages::{Challenge, Cookie, Welcome};
+use crate::config::GateConfig;
+use crate::error::{HandshakeError, Incompatibility, Misbehaviour};
+use crate::messages::{Challenge, Cookie, HandshakeMessage, RefusalCode, Welcome};
 use crate::puzzle::Algorithm;
 
 #[test]
-fn both_learn_the_same_of_each_other() {
+fn both_sides_agree_on_claims_domains_and_effort() {
     let config = GateConfig {
         effort_base: 4,
         inner_bits: 4,
@@ -19,7 +20,7 @@ fn both_learn_the_same_of_each_other() {
     let (mut alice, bob) = (Side::alice(config.clone()), Side::bob(config));
     let challenge = alice.challenge();
     let (solution, awaiting) = bob.solve(&challenge, alice.onion());
-    let verified = alice.judge(&solution, NOW).unwrap();
+    let verified = alice.verify_solution(&solution, NOW).unwrap();
     assert_eq!(verified.claims().peer_id(), bob.peer_id());
     assert_eq!(verified.claims().onion, bob.onion());
     assert_eq!(verified.claims().apps, ["identities", "messages"]);
@@ -34,12 +35,12 @@ fn both_learn_the_same_of_each_other() {
 }
 
 #[test]
-fn a_client_spends_no_more_than_it_wants() {
-    let dear = GateConfig {
+fn client_rejects_challenges_above_its_limits() {
+    let high_effort = GateConfig {
         effort_base: 131_073,
         ..GateConfig::default()
     };
-    let (mut alice, bob) = (Side::alice(dear), Side::bob(easy()));
+    let (mut alice, bob) = (Side::alice(high_effort), Side::bob(easy()));
     let challenge = alice.challenge();
     let error_of = |challenge: &[u8]| error(bob.accept(challenge, Side::alice(easy()).onion()));
     assert!(matches!(
@@ -50,15 +51,15 @@ fn a_client_spends_no_more_than_it_wants() {
         })
     ));
     let change = |change: fn(&mut Cookie)| {
-        let Message::Challenge(Challenge { cookie, sealed }) =
-            Message::decode(&challenge, 8192).unwrap()
+        let HandshakeMessage::Challenge(Challenge { cookie, sealed }) =
+            HandshakeMessage::decode(&challenge, 8192).unwrap()
         else {
             panic!()
         };
         let mut cookie = Cookie::decode(&cookie).unwrap();
         change(&mut cookie);
         let cookie = cookie.encode().into();
-        Message::Challenge(Challenge { cookie, sealed }).encode()
+        HandshakeMessage::Challenge(Challenge { cookie, sealed }).encode()
     };
     let hard = change(|cookie| (cookie.effort, cookie.inner_bits) = (1, 17));
     assert!(matches!(
@@ -68,43 +69,44 @@ fn a_client_spends_no_more_than_it_wants() {
             limit: 16
         })
     ));
-    let absurd = change(|cookie| (cookie.effort, cookie.inner_bits) = (u64::MAX, u8::MAX));
+    let excessive = change(|cookie| (cookie.effort, cookie.inner_bits) = (u64::MAX, u8::MAX));
     assert!(matches!(
-        error_of(&absurd),
+        error_of(&excessive),
         HandshakeError::PeerIncompatible(Incompatibility::Effort { .. })
     ));
-    let strange = change(|cookie| (cookie.effort, cookie.algorithm) = (1, "sha1".into()));
+    let unknown = change(|cookie| (cookie.effort, cookie.algorithm) = (1, "sha1".into()));
     assert!(matches!(
-        error_of(&strange),
+        error_of(&unknown),
         HandshakeError::PeerIncompatible(Incompatibility::Algorithm)
     ));
-    let Message::Challenge(mut wide) = Message::decode(&challenge, 8192).unwrap() else {
+    let HandshakeMessage::Challenge(mut wide) = HandshakeMessage::decode(&challenge, 8192).unwrap()
+    else {
         panic!()
     };
     wide.sealed = vec![0; 257].into();
     assert!(matches!(
-        error_of(&Message::Challenge(wide).encode()),
-        HandshakeError::PeerMisbehaved(Misbehaviour::CookieAbsurd)
+        error_of(&HandshakeMessage::Challenge(wide).encode()),
+        HandshakeError::PeerMisbehaved(Misbehaviour::InvalidChallenge)
     ));
     let free = change(|cookie| cookie.effort = 0);
     assert!(matches!(
         error_of(&free),
-        HandshakeError::PeerMisbehaved(Misbehaviour::CookieAbsurd)
+        HandshakeError::PeerMisbehaved(Misbehaviour::InvalidChallenge)
     ));
 }
 
 #[test]
-fn a_welcome_is_signed_by_the_one_dialled_over_all_that_was_said() {
-    type Bend = fn(&mut Welcome);
+fn client_accepts_only_a_welcome_signed_over_its_solution() {
+    type Edit = fn(&mut Welcome);
     let sign = |welcome: &mut Welcome, by: &Side, context: Context, transcript: &Digest| {
         let domains = codec::encode(&welcome.domains);
-        welcome.signature = by.here.keys.sign_as_node(
+        welcome.signature = by.context.keys.sign_as_node(
             context,
             &[transcript.as_bytes(), &welcome.claims, &domains, &[]],
         );
     };
-    // Without the proper signature again, then with it where the content is what is wrong.
-    let bends: [(Bend, Misbehaviour); 5] = [
+    // Each edit breaks the signature, except the last one, which is signed again.
+    let edits: [(Edit, Misbehaviour); 5] = [
         (
             |welcome| drop(welcome.domains.pop()),
             Misbehaviour::Signature,
@@ -126,25 +128,29 @@ fn a_welcome_is_signed_by_the_one_dialled_over_all_that_was_said() {
             Misbehaviour::DomainsDiffer,
         ),
     ];
-    for (bend, expected) in bends {
+    for (edit, expected) in edits {
         let (mut alice, _, solution, awaiting) = alice_and_bob();
-        let verified = alice.judge(&solution, NOW).unwrap();
+        let verified = alice.verify_solution(&solution, NOW).unwrap();
         let (frame, _) = alice.welcome(verified);
-        let Message::Welcome(mut welcome) = Message::decode(&frame, 8192).unwrap() else {
+        let HandshakeMessage::Welcome(mut welcome) =
+            HandshakeMessage::decode(&frame, 8192).unwrap()
+        else {
             panic!()
         };
-        bend(&mut welcome);
+        edit(&mut welcome);
         if expected == Misbehaviour::DomainsDiffer {
             sign(&mut welcome, &alice, Context::Welcome, &awaiting.transcript);
         }
-        let result = awaiting.receive(&Message::Welcome(welcome).encode());
+        let result = awaiting.receive(&HandshakeMessage::Welcome(welcome).encode());
         assert!(matches!(error(result), HandshakeError::PeerMisbehaved(what) if what == expected));
     }
     for (context, other_transcript) in [(Context::Solution, false), (Context::Welcome, true)] {
         let (mut alice, _, solution, awaiting) = alice_and_bob();
-        let verified = alice.judge(&solution, NOW).unwrap();
+        let verified = alice.verify_solution(&solution, NOW).unwrap();
         let (frame, _) = alice.welcome(verified);
-        let Message::Welcome(mut welcome) = Message::decode(&frame, 8192).unwrap() else {
+        let HandshakeMessage::Welcome(mut welcome) =
+            HandshakeMessage::decode(&frame, 8192).unwrap()
+        else {
             panic!()
         };
         let transcript = match other_transcript {
@@ -153,7 +159,7 @@ fn a_welcome_is_signed_by_the_one_dialled_over_all_that_was_said() {
         };
         sign(&mut welcome, &alice, context, &transcript);
         check(
-            awaiting.receive(&Message::Welcome(welcome).encode()),
+            awaiting.receive(&HandshakeMessage::Welcome(welcome).encode()),
             Misbehaviour::Signature,
             RefusalCode::Signature,
         );
@@ -161,9 +167,11 @@ fn a_welcome_is_signed_by_the_one_dialled_over_all_that_was_said() {
 }
 
 #[test]
-fn the_challenge_names_the_work_function_of_this_version() {
+fn challenge_names_the_work_function_of_this_version() {
     let mut alice = Side::alice(easy());
-    let Message::Challenge(challenge) = Message::decode(&alice.challenge(), 8192).unwrap() else {
+    let HandshakeMessage::Challenge(challenge) =
+        HandshakeMessage::decode(&alice.challenge(), 8192).unwrap()
+    else {
         panic!()
     };
     let cookie = Cookie::decode(&challenge.cookie).unwrap();
@@ -175,7 +183,7 @@ fn the_challenge_names_the_work_function_of_this_version() {
 }
 
 #[test]
-fn identities_that_do_not_fit_a_frame_are_left_out_and_travel_by_sync() {
+fn claims_leave_out_identities_that_do_not_fit_a_frame() {
     let (mut alice, mut bob) = (Side::alice(easy()), Side::bob(easy()));
     for (side, bytes) in [(&mut alice, 1200), (&mut bob, 1190)] {
         let key = SecretKey::from_seed(&[1; 32]);
@@ -183,7 +191,7 @@ fn identities_that_do_not_fit_a_frame_are_left_out_and_travel_by_sync() {
     }
     let challenge = alice.challenge();
     let (solution, awaiting) = bob.solve(&challenge, alice.onion());
-    let verified = alice.judge(&solution, NOW).unwrap();
+    let verified = alice.verify_solution(&solution, NOW).unwrap();
     let at_alice = verified.claims().identities.len();
     let (welcome, _) = alice.welcome(verified);
     let at_bob = awaiting
@@ -193,6 +201,6 @@ fn identities_that_do_not_fit_a_frame_are_left_out_and_travel_by_sync() {
         .identities
         .len();
     assert!(solution.len() <= 8192 && welcome.len() <= 8192);
-    // As many as fit.
+    // As many as fit in the frame.
     assert_eq!((at_alice, at_bob), (5, 6));
 }

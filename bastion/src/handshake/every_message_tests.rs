@@ -1,37 +1,37 @@
-//! Every message in every wrong shape and at every wrong place: truncated, oversized, out of order, twice.
+//! Every message in every state: truncated, extended, oversized, out of order and repeated.
 //!
-//! What is particular to one message is in `hostile_tests`, `client_tests` and `ticket_tests`.
+//! `hostile_tests`, `client_tests` and `ticket_tests` cover the fields of each message.
 
 use serde_bytes::ByteBuf;
 
 use super::testing::{NOW, Side, easy, error};
-use super::*;
-use crate::error::RefusalCode;
-use crate::messages::{Hello, Refused};
+use super::{AwaitChallenge, AwaitWelcome, FirstMessage, Moment};
+use crate::error::{HandshakeError, Misbehaviour};
+use crate::messages::{HandshakeMessage, Hello, Refusal, RefusalCode};
 
 /// One genuine message of each kind, from one handshake.
-struct Said {
+struct Exchange {
     alice: Side,
     bob: Side,
     messages: [(&'static str, Vec<u8>); 5],
     awaiting: AwaitWelcome,
 }
 
-fn said() -> Said {
+fn exchange() -> Exchange {
     let (mut alice, bob) = (Side::alice(easy()), Side::bob(easy()));
-    let (hello, _) = AwaitChallenge::begin(bob.here.clone(), alice.onion(), None);
+    let (hello, _) = AwaitChallenge::begin(bob.context.clone(), alice.onion(), None);
     let challenge = alice.challenge();
     let (solution, awaiting) = bob.solve(&challenge, alice.onion());
-    // Another solution of Bob's is admitted, so that this one is still good.
+    // Bob's other solution is admitted, so that the first one stays unused.
     let other = alice.challenge();
     let (other, _) = bob.solve(&other, alice.onion());
-    let verified = alice.judge(&other, NOW).unwrap();
+    let verified = alice.verify_solution(&other, NOW).unwrap();
     let (welcome, _) = alice.welcome(verified);
-    let refused = Message::Refused(Refused {
+    let refused = HandshakeMessage::Refused(Refusal {
         code: RefusalCode::Busy,
         retry_s: Some(1),
     });
-    Said {
+    Exchange {
         alice,
         bob,
         messages: [
@@ -45,29 +45,33 @@ fn said() -> Said {
     }
 }
 
-/// What each of the four places that await a message makes of a frame.
-fn received(said: &mut Said, place: &str, frame: &[u8]) -> Result<(), HandshakeError> {
-    let Said {
+/// Passes a frame to one of the four states that wait for a message.
+fn pass_to(exchange: &mut Exchange, state: &str, frame: &[u8]) -> Result<(), HandshakeError> {
+    let Exchange {
         alice,
         bob,
         awaiting,
         ..
-    } = said;
-    let (hello, begun) = AwaitChallenge::begin(bob.here.clone(), alice.onion(), None);
-    match place {
+    } = exchange;
+    let (hello, await_challenge) = AwaitChallenge::begin(bob.context.clone(), alice.onion(), None);
+    match state {
         "awaits hello" => alice.open(frame, NOW).map(drop),
-        "awaits challenge" => begun.receive(frame).map(drop),
+        "awaits challenge" => await_challenge.receive(frame).map(drop),
         "awaits welcome" => awaiting.clone().receive(frame).map(drop),
         _ => {
-            let Opening::Hello { next, .. } = alice.open(&hello, NOW).unwrap() else {
+            let FirstMessage::Hello { next, .. } = alice.open(&hello, NOW).unwrap() else {
                 panic!("a hello is no solution")
             };
-            next.receive(frame, &mut alice.desk, 1, NOW).map(drop)
+            let moment = Moment {
+                effort: 1,
+                now: NOW,
+            };
+            next.receive(frame, &mut alice.server, moment).map(drop)
         }
     }
 }
 
-const PLACES: [&str; 4] = [
+const STATES: [&str; 4] = [
     "awaits hello",
     "awaits challenge",
     "awaits solution",
@@ -75,15 +79,15 @@ const PLACES: [&str; 4] = [
 ];
 
 #[test]
-fn every_message_is_malformed_when_truncated_extended_or_oversized_wherever_it_comes() {
-    let mut said = said();
-    for (kind, message) in said.messages.clone() {
-        for place in PLACES {
+fn every_state_rejects_truncated_extended_and_oversized_messages() {
+    let mut exchange = exchange();
+    for (kind, message) in exchange.messages.clone() {
+        for state in STATES {
             let mut is_malformed = |frame: &[u8], what: &str| {
-                let error = error(received(&mut said, place, frame));
+                let error = error(pass_to(&mut exchange, state, frame));
                 assert!(
                     matches!(error, HandshakeError::Malformed(_)),
-                    "{what} {kind}, {place}: {error}"
+                    "{what} {kind}, {state}: {error}"
                 );
                 assert_eq!(error.code(), Some(RefusalCode::Malformed));
             };
@@ -99,71 +103,75 @@ fn every_message_is_malformed_when_truncated_extended_or_oversized_wherever_it_c
 }
 
 #[test]
-fn every_message_is_taken_only_where_it_is_awaited() {
-    let awaited = [
+fn every_state_accepts_only_the_expected_messages() {
+    let expected = [
         ("awaits hello", &["hello", "solution"][..]),
         ("awaits challenge", &["challenge"]),
         ("awaits solution", &["solution"]),
-        // The welcome above answers another solution: it is the right kind, and still wrong.
+        // The welcome of the exchange belongs to another solution, so its signature is wrong.
         ("awaits welcome", &[]),
     ];
-    for (place, kinds) in awaited {
+    for (state, kinds) in expected {
         for index in 0..5 {
-            let mut said = said();
-            let (kind, message) = said.messages[index].clone();
-            let result = received(&mut said, place, &message);
+            let mut exchange = exchange();
+            let (kind, message) = exchange.messages[index].clone();
+            let result = pass_to(&mut exchange, state, &message);
             match result {
-                Ok(()) => assert!(kinds.contains(&kind), "{kind} was taken, {place}"),
-                Err(_) if kinds.contains(&kind) => panic!("{kind} was not taken, {place}"),
+                Ok(()) => assert!(kinds.contains(&kind), "{kind} was accepted, {state}"),
+                Err(_) if kinds.contains(&kind) => panic!("{kind} was rejected, {state}"),
                 Err(HandshakeError::Refused { code, retry_s }) => {
-                    let from_alice = place == "awaits challenge" || place == "awaits welcome";
+                    let from_alice = state == "awaits challenge" || state == "awaits welcome";
                     assert!(kind == "refused" && from_alice);
                     assert_eq!((code, retry_s), (RefusalCode::Busy, Some(1)));
                 }
                 Err(HandshakeError::PeerMisbehaved(Misbehaviour::Signature)) => {
-                    assert_eq!((kind, place), ("welcome", "awaits welcome"));
+                    assert_eq!((kind, state), ("welcome", "awaits welcome"));
                 }
                 Err(HandshakeError::PeerMisbehaved(Misbehaviour::OutOfOrder { got, .. })) => {
                     assert_eq!(got, kind)
                 }
-                Err(other) => panic!("{kind}, {place}: {other}"),
+                Err(other) => panic!("{kind}, {state}: {other}"),
             }
         }
     }
 }
 
 #[test]
-fn every_message_said_twice_gains_nothing() {
-    let mut said = said();
-    let [(_, hello), (_, challenge), (_, solution), (_, welcome), _] = said.messages.clone();
-    // A hello: two challenges, neither of which is kept; a second one on the same stream is out of order.
-    for place in ["awaits hello", "awaits hello"] {
-        received(&mut said, place, &hello).unwrap();
+fn repeated_messages_gain_nothing() {
+    let mut exchange = exchange();
+    let [(_, hello), (_, challenge), (_, solution), (_, welcome), _] = exchange.messages.clone();
+    // Two hellos get two challenges, neither of which is stored. A second hello on the same stream
+    // is out of order.
+    for state in ["awaits hello", "awaits hello"] {
+        pass_to(&mut exchange, state, &hello).unwrap();
     }
-    assert!(received(&mut said, "awaits solution", &hello).is_err());
-    // A challenge: whoever awaits a welcome does not begin to work anew.
-    assert!(received(&mut said, "awaits welcome", &challenge).is_err());
-    // A solution: its serial is good once, whatever the stream.
-    assert!(said.alice.judge(&solution, NOW).is_ok());
-    for place in ["awaits hello", "awaits solution"] {
+    assert!(pass_to(&mut exchange, "awaits solution", &hello).is_err());
+    // A challenge does not make a client that waits for a welcome solve again.
+    assert!(pass_to(&mut exchange, "awaits welcome", &challenge).is_err());
+    // A solution's serial is accepted once, on any stream.
+    assert!(exchange.alice.verify_solution(&solution, NOW).is_ok());
+    for state in ["awaits hello", "awaits solution"] {
         assert!(matches!(
-            received(&mut said, place, &solution),
+            pass_to(&mut exchange, state, &solution),
             Err(HandshakeError::PeerMisbehaved(Misbehaviour::CookieUsed))
         ));
     }
-    // A welcome: good for the solution that it answers and for no other, however often.
+    // A welcome is valid for one solution only.
     for _ in 0..2 {
-        assert!(received(&mut said, "awaits welcome", &welcome).is_err());
+        assert!(pass_to(&mut exchange, "awaits welcome", &welcome).is_err());
     }
 }
 
 #[test]
-fn a_hello_of_the_future_or_with_more_than_it_may_hold_is_refused() {
+fn rejects_hellos_with_unknown_versions_or_above_the_limits() {
     let mut alice = Side::alice(easy());
     let mut hello = |ticket: Option<usize>, versions: Vec<u64>| {
         let ticket = ticket.map(|length| ByteBuf::from(vec![7; length]));
         alice
-            .open(&Message::Hello(Hello { ticket, versions }).encode(), NOW)
+            .open(
+                &HandshakeMessage::Hello(Hello { ticket, versions }).encode(),
+                NOW,
+            )
             .map(drop)
     };
     hello(None, vec![1, 2]).unwrap();
@@ -179,7 +187,7 @@ fn a_hello_of_the_future_or_with_more_than_it_may_hold_is_refused() {
         error(hello(None, vec![1; 17])).code(),
         Some(RefusalCode::Malformed)
     );
-    // A ticket that is none makes a stranger of its holder, whatever its length.
+    // An invalid ticket of any length is ignored.
     for length in [0, 1, 88, 89, 90, 256, 8000] {
         hello(Some(length), vec![1]).unwrap();
     }

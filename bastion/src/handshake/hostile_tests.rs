@@ -1,25 +1,30 @@
-//! Against hostile callers. One test per act.
+//! The server against hostile clients. One test per attack.
+
+use std::time::Duration;
 
 use keys::codec;
 use keys::{Context, Malformed, SecretKey, Signature};
 use proptest::prelude::*;
 use serde_bytes::ByteArray;
 
-use super::testing::{NOW, Side, alice_and_bob, bend, check, easy, error, sign};
-use super::*;
+use super::testing::{NOW, Side, alice_and_bob, check, easy, edit_solution, error, sign};
+use super::{AwaitChallenge, FirstMessage, Moment, Work};
 use crate::claims::Claims;
-use crate::error::{Incompatibility, RefusalCode};
-use crate::messages::{Challenge, Cookie, Hello, Refused, Solution, Welcome};
-use crate::puzzle::Puzzle;
+use crate::config::GateConfig;
+use crate::error::{HandshakeError, Incompatibility, Misbehaviour};
+use crate::messages::{
+    Challenge, Cookie, HandshakeMessage, Hello, Refusal, RefusalCode, Solution, Welcome,
+};
+use crate::puzzle::{ChallengeBytes, Puzzle};
 
-/// Changes Bob's claims inside a solution and signs them as Bob.
-fn bend_claims(
+/// Edits the claims in Bob's solution and signs it as Bob.
+fn edit_claims(
     frame: &[u8],
     bob: &Side,
     alice: &Side,
     change: impl FnOnce(&mut Claims),
 ) -> Vec<u8> {
-    bend(frame, |solution| {
+    edit_solution(frame, |solution| {
         let mut claims = Claims::decode(&solution.claims, &easy()).unwrap();
         change(&mut claims);
         solution.claims = codec::encode(&claims).into();
@@ -28,16 +33,16 @@ fn bend_claims(
 }
 
 #[test]
-fn a_truncated_or_oversized_message_is_malformed() {
+fn truncated_and_oversized_solutions_are_malformed() {
     let (mut alice, _, solution, _) = alice_and_bob();
     for cut in 0..solution.len() {
         assert!(matches!(
-            error(alice.judge(&solution[..cut], NOW)),
+            error(alice.verify_solution(&solution[..cut], NOW)),
             HandshakeError::Malformed(_)
         ));
     }
-    let long = bend(&solution, |solution| solution.claims = vec![0; 9000].into());
-    let error = error(alice.judge(&long, NOW));
+    let long = edit_solution(&solution, |solution| solution.claims = vec![0; 9000].into());
+    let error = error(alice.verify_solution(&long, NOW));
     assert!(matches!(
         error,
         HandshakeError::Malformed(Malformed::TooLong(_))
@@ -46,7 +51,7 @@ fn a_truncated_or_oversized_message_is_malformed() {
 }
 
 #[test]
-fn messages_out_of_order_are_refused() {
+fn rejects_messages_out_of_order() {
     let (mut alice, bob, solution, awaiting) = alice_and_bob();
     let challenge = alice.challenge();
     let out_of_order = |awaited, got| Misbehaviour::OutOfOrder { awaited, got };
@@ -55,12 +60,16 @@ fn messages_out_of_order_are_refused() {
         out_of_order("hello or solution", "challenge"),
         RefusalCode::Malformed,
     );
-    let (hello, _) = AwaitChallenge::begin(bob.here.clone(), alice.onion(), None);
-    let Opening::Hello { next, .. } = alice.open(&hello, NOW).unwrap() else {
+    let (hello, _) = AwaitChallenge::begin(bob.context.clone(), alice.onion(), None);
+    let FirstMessage::Hello { next, .. } = alice.open(&hello, NOW).unwrap() else {
         panic!()
     };
+    let moment = Moment {
+        effort: 1,
+        now: NOW,
+    };
     check(
-        next.receive(&hello, &mut alice.desk, 1, NOW),
+        next.receive(&hello, &mut alice.server, moment),
         out_of_order("solution", "hello"),
         RefusalCode::Malformed,
     );
@@ -77,9 +86,9 @@ fn messages_out_of_order_are_refused() {
 }
 
 #[test]
-fn no_version_in_common_is_incompatible() {
+fn hello_without_a_common_version_is_incompatible() {
     let mut alice = Side::alice(easy());
-    let hello = Message::Hello(Hello {
+    let hello = HandshakeMessage::Hello(Hello {
         ticket: None,
         versions: vec![2, 3],
     })
@@ -93,9 +102,9 @@ fn no_version_in_common_is_incompatible() {
 }
 
 #[test]
-fn a_refusal_is_passed_on_as_its_code() {
+fn client_returns_the_refusal_code() {
     let (_, bob, _, awaiting) = alice_and_bob();
-    let refused = Message::Refused(Refused {
+    let refused = HandshakeMessage::Refused(Refusal {
         code: RefusalCode::Banned,
         retry_s: None,
     })
@@ -117,110 +126,113 @@ fn a_refusal_is_passed_on_as_its_code() {
 }
 
 #[test]
-fn a_solution_is_good_once() {
+fn solution_is_accepted_once() {
     let (mut alice, _, solution, _) = alice_and_bob();
-    assert!(alice.judge(&solution, NOW).is_ok());
+    assert!(alice.verify_solution(&solution, NOW).is_ok());
     check(
-        alice.judge(&solution, NOW),
+        alice.verify_solution(&solution, NOW),
         Misbehaviour::CookieUsed,
         RefusalCode::Used,
     );
 }
 
 #[test]
-fn of_two_streams_with_one_solution_one_is_verified() {
+fn one_solution_on_two_streams_is_verified_once() {
     let (mut alice, _, solution, _) = alice_and_bob();
-    let mut screen = || match alice.open(&solution, NOW).unwrap() {
-        Opening::Solution(screened) => *screened,
-        Opening::Hello { .. } => panic!("a solution is no hello"),
+    let mut precheck = || match alice.open(&solution, NOW).unwrap() {
+        FirstMessage::Solution(prechecked) => *prechecked,
+        FirstMessage::Hello { .. } => panic!("expected a solution"),
     };
-    // Both pass what is cheap before either is taken.
-    let (first, second) = (screen(), screen());
-    assert!(alice.take(first).is_ok());
+    // Both pass the cheap checks before either is reserved.
+    let (first, second) = (precheck(), precheck());
+    assert!(alice.reserve(first).is_ok());
     check(
-        alice.take(second),
+        alice.reserve(second),
         Misbehaviour::CookieUsed,
         RefusalCode::Used,
     );
 }
 
 #[test]
-fn a_solution_comes_in_time_or_not_at_all() {
+fn solution_is_rejected_after_the_expiry() {
     let (mut alice, _, solution, _) = alice_and_bob();
     check(
-        alice.judge(&solution, NOW + 601),
+        alice.verify_solution(&solution, NOW + 601),
         Misbehaviour::CookieExpired,
         RefusalCode::Expired,
     );
-    assert!(alice.judge(&solution, NOW + 600).is_ok());
+    assert!(alice.verify_solution(&solution, NOW + 600).is_ok());
 }
 
 #[test]
-fn a_solution_for_one_node_is_none_for_another() {
+fn solution_for_one_server_is_rejected_by_another() {
     let (_, _, solution, _) = alice_and_bob();
     check(
-        Side::mallory().judge(&solution, NOW),
-        Misbehaviour::CookieNotOurs,
+        Side::mallory().verify_solution(&solution, NOW),
+        Misbehaviour::CookieUnknown,
         RefusalCode::Expired,
     );
 }
 
 #[test]
-fn a_changed_cookie_is_not_ours() {
+fn changed_cookie_is_unknown() {
     let (mut alice, _, solution, _) = alice_and_bob();
-    let bent = bend(&solution, |solution| {
+    let edited = edit_solution(&solution, |solution| {
         let mut cookie = Cookie::decode(&solution.cookie).unwrap();
         cookie.expiry += 1000;
         solution.cookie = cookie.encode().into();
     });
     check(
-        alice.judge(&bent, NOW),
-        Misbehaviour::CookieNotOurs,
+        alice.verify_solution(&edited, NOW),
+        Misbehaviour::CookieUnknown,
         RefusalCode::Expired,
     );
 }
 
 #[test]
-fn a_nonce_without_work_is_refused_by_the_cheaper_check_first() {
+fn nonce_without_work_fails_the_cheaper_check_first() {
     let config = GateConfig {
         effort_base: 1 << 40,
         inner_bits: 8,
         ..GateConfig::default()
     };
     let (mut alice, bob) = (Side::alice(config), Side::bob(easy()));
-    let Message::Challenge(Challenge { cookie, sealed }) =
-        Message::decode(&alice.challenge(), 8192).unwrap()
+    let HandshakeMessage::Challenge(Challenge { cookie, sealed }) =
+        HandshakeMessage::decode(&alice.challenge(), 8192).unwrap()
     else {
         panic!()
     };
-    // Bob has the proper form from an easy challenge of Alice's, but not the work.
+    // Bob's solution of an easy challenge gives the form of the message, without the work.
     let (.., template, _) = alice_and_bob();
     let forge = |nonce: u128| {
-        bend(&template, |solution| {
+        edit_solution(&template, |solution| {
             (solution.cookie, solution.sealed) = (cookie.clone(), sealed.clone());
             solution.nonce = ByteArray::new(nonce.to_be_bytes());
             sign(solution, &bob, Context::Solution, &Side::alice(easy()));
         })
     };
-    let passes =
-        |nonce: &u128| Puzzle::inner_condition(8, (&cookie, &sealed), &nonce.to_be_bytes());
+    let challenge = ChallengeBytes {
+        cookie: &cookie,
+        sealed: &sealed,
+    };
+    let passes = |nonce: &u128| Puzzle::inner_condition(8, challenge, &nonce.to_be_bytes());
     let outside = (0..).find(|nonce| !passes(nonce)).unwrap();
     check(
-        alice.judge(&forge(outside), NOW),
+        alice.verify_solution(&forge(outside), NOW),
         Misbehaviour::InnerCondition,
         RefusalCode::Work,
     );
     let inside = (0..).find(passes).unwrap();
     check(
-        alice.judge(&forge(inside), NOW),
+        alice.verify_solution(&forge(inside), NOW),
         Misbehaviour::Work,
         RefusalCode::Work,
     );
 }
 
 #[test]
-fn work_for_one_solver_is_none_for_another() {
-    // Fixed keys: that the first nonces of this puzzle do not happen to solve Mallory's was tried once and stays so.
+fn work_of_one_solver_is_rejected_from_another() {
+    // With these fixed keys Bob's nonce does not solve Mallory's puzzle by chance.
     let config = GateConfig {
         effort_idle: 64,
         effort_base: 64,
@@ -232,19 +244,19 @@ fn work_for_one_solver_is_none_for_another() {
     let (solution, _) = bob.solve(&challenge, alice.onion());
     let solving = mallory.accept(&challenge, alice.onion()).unwrap();
     let (frame, _) = solving.solved(Work::NONE, mallory.profile.clone(), Duration::ZERO);
-    let stolen = bend(&frame, |hers| {
-        bend(&solution, |his| hers.nonce = his.nonce);
+    let stolen = edit_solution(&frame, |hers| {
+        edit_solution(&solution, |his| hers.nonce = his.nonce);
         sign(hers, &mallory, Context::Solution, &alice);
     });
     check(
-        alice.judge(&stolen, NOW),
+        alice.verify_solution(&stolen, NOW),
         Misbehaviour::Work,
         RefusalCode::Work,
     );
 }
 
 #[test]
-fn only_the_solver_signs_its_solution_and_only_as_a_solution() {
+fn solution_needs_the_solvers_signature_in_the_solution_context() {
     let mallory = Side::mallory();
     for (context, by_mallory) in [
         (Context::Solution, true),
@@ -253,9 +265,9 @@ fn only_the_solver_signs_its_solution_and_only_as_a_solution() {
     ] {
         let (mut alice, bob, solution, _) = alice_and_bob();
         let by = if by_mallory { &mallory } else { &bob };
-        let bent = bend(&solution, |solution| sign(solution, by, context, &alice));
+        let edited = edit_solution(&solution, |solution| sign(solution, by, context, &alice));
         check(
-            alice.judge(&bent, NOW),
+            alice.verify_solution(&edited, NOW),
             Misbehaviour::Signature,
             RefusalCode::Signature,
         );
@@ -263,75 +275,78 @@ fn only_the_solver_signs_its_solution_and_only_as_a_solution() {
 }
 
 #[test]
-fn every_signed_part_is_signed() {
+fn signature_covers_claims_nonce_and_challenge() {
     let (mut alice, bob, solution, _) = alice_and_bob();
-    // Claims, changed after signing.
-    let bent = bend_claims(&solution, &bob, &alice, |claims| {
+    // The claims are changed after signing.
+    let edited = edit_claims(&solution, &bob, &alice, |claims| {
         claims.sync_domains.clear()
     });
-    let unsigned = bend(&solution, |solution| bend_into(&bent, solution));
+    let unsigned = edit_solution(&solution, |solution| copy_claims(&edited, solution));
     check(
-        alice.judge(&unsigned, NOW),
+        alice.verify_solution(&unsigned, NOW),
         Misbehaviour::Signature,
         RefusalCode::Signature,
     );
-    // Nonce: any is a solution here.
+    // The nonce is changed; every nonce solves this puzzle.
     let (mut alice, .., solution, _) = alice_and_bob();
-    let bent = bend(&solution, |solution| {
+    let edited = edit_solution(&solution, |solution| {
         solution.nonce = ByteArray::new([9; 16])
     });
     check(
-        alice.judge(&bent, NOW),
+        alice.verify_solution(&edited, NOW),
         Misbehaviour::Signature,
         RefusalCode::Signature,
     );
-    // Cookie and seal: another challenge of Alice's.
+    // Cookie and seal are replaced by another challenge of Alice's.
     let (mut alice, .., solution, _) = alice_and_bob();
-    let Message::Challenge(other) = Message::decode(&alice.challenge(), 8192).unwrap() else {
+    let HandshakeMessage::Challenge(other) =
+        HandshakeMessage::decode(&alice.challenge(), 8192).unwrap()
+    else {
         panic!()
     };
-    let bent = bend(&solution, |solution| {
+    let edited = edit_solution(&solution, |solution| {
         (solution.cookie, solution.sealed) = (other.cookie, other.sealed)
     });
     check(
-        alice.judge(&bent, NOW),
+        alice.verify_solution(&edited, NOW),
         Misbehaviour::Signature,
         RefusalCode::Signature,
     );
 }
 
-/// Takes over the claims of another solution frame, leaving the signature as it is.
-fn bend_into(from: &[u8], into: &mut Solution) {
-    bend(from, |from| into.claims = from.claims.clone());
+/// Copies the claims of another solution, without signing again.
+fn copy_claims(from: &[u8], into: &mut Solution) {
+    edit_solution(from, |from| into.claims = from.claims.clone());
 }
 
 #[test]
-fn a_man_in_the_middle_cannot_pass_on_what_bob_gives_him() {
+fn man_in_the_middle_cannot_relay_challenge_solution_or_welcome() {
     let (mut alice, bob, mut mallory) = (Side::alice(easy()), Side::bob(easy()), Side::mallory());
-    // Bob dialled Mallory, who hands him Alice's challenge: Bob sees another onion in it.
+    // Bob dialled Mallory, who relays Alice's challenge. The challenge names another onion service.
     let challenge = alice.challenge();
     check(
         bob.accept(&challenge, mallory.onion()),
-        Misbehaviour::CookieOfAnotherOnion,
+        Misbehaviour::CookieForAnotherOnion,
         RefusalCode::Malformed,
     );
-    // Mallory challenges Bob himself and puts Alice's cookie under Bob's solution.
+    // Mallory challenges Bob and puts Alice's cookie into Bob's solution.
     let (solution, awaiting) = bob.solve(&mallory.challenge(), mallory.onion());
-    let Message::Challenge(hers) = Message::decode(&challenge, 8192).unwrap() else {
+    let HandshakeMessage::Challenge(hers) = HandshakeMessage::decode(&challenge, 8192).unwrap()
+    else {
         panic!()
     };
-    let relayed = bend(&solution, |solution| {
+    let relayed = edit_solution(&solution, |solution| {
         (solution.cookie, solution.sealed) = (hers.cookie, hers.sealed);
     });
     check(
-        alice.judge(&relayed, NOW),
+        alice.verify_solution(&relayed, NOW),
         Misbehaviour::Signature,
         RefusalCode::Signature,
     );
-    // Mallory answers Bob with Alice's welcome to Mallory.
+    // Mallory relays Alice's welcome for Mallory to Bob.
     let challenge = alice.challenge();
     let (own, _) = mallory.solve(&challenge, alice.onion());
-    let verified = alice.judge(&own, NOW).unwrap();
+    let verified = alice.verify_solution(&own, NOW).unwrap();
     let (welcome, _) = alice.welcome(verified);
     check(
         awaiting.receive(&welcome),
@@ -341,7 +356,7 @@ fn a_man_in_the_middle_cannot_pass_on_what_bob_gives_him() {
 }
 
 #[test]
-fn claims_that_break_a_rule_are_refused() {
+fn rejects_claims_that_break_a_rule() {
     type Change = fn(&mut Claims);
     let rules: [(Change, &str); 6] = [
         (
@@ -374,9 +389,9 @@ fn claims_that_break_a_rule_are_refused() {
     ];
     for (change, why) in rules {
         let (mut alice, bob, solution, _) = alice_and_bob();
-        let bent = bend_claims(&solution, &bob, &alice, change);
+        let edited = edit_claims(&solution, &bob, &alice, change);
         check(
-            alice.judge(&bent, NOW),
+            alice.verify_solution(&edited, NOW),
             Misbehaviour::Claims(why),
             RefusalCode::Malformed,
         );
@@ -384,45 +399,46 @@ fn claims_that_break_a_rule_are_refused() {
 }
 
 #[test]
-fn an_onion_address_is_believed_only_with_its_own_signature_for_this_node() {
+fn onion_address_needs_its_own_signature_over_the_peer_id() {
     let carol = Side::new(4000, &[], easy());
     let stolen = |claims: &mut Claims| claims.onion = carol.onion();
     let (mut alice, bob, solution, _) = alice_and_bob();
-    let bent = bend_claims(&solution, &bob, &alice, stolen);
+    let edited = edit_claims(&solution, &bob, &alice, stolen);
     check(
-        alice.judge(&bent, NOW),
+        alice.verify_solution(&edited, NOW),
         Misbehaviour::OnionUnproved,
         RefusalCode::Onion,
     );
-    // Carol's signature for Carol is none for Bob.
+    // Carol's onion key signed Carol's peer id, not Bob's.
     let (mut alice, bob, solution, _) = alice_and_bob();
-    let bent = bend_claims(&solution, &bob, &alice, |claims| {
+    let edited = edit_claims(&solution, &bob, &alice, |claims| {
         claims.onion = carol.onion();
         claims.onion_signature = carol
-            .here
+            .context
             .keys
             .sign_as_onion(Context::OnionBinding, &[carol.peer_id().as_bytes()]);
     });
     check(
-        alice.judge(&bent, NOW),
+        alice.verify_solution(&edited, NOW),
         Misbehaviour::OnionUnproved,
         RefusalCode::Onion,
     );
 }
 
 #[test]
-fn nobody_meets_itself() {
+fn handshake_with_the_own_peer_id_is_refused() {
     let mut alice = Side::alice(easy());
     let challenge = alice.challenge();
     let (solution, awaiting) = alice.solve(&challenge, alice.onion());
     check(
-        alice.judge(&solution, NOW),
+        alice.verify_solution(&solution, NOW),
         Misbehaviour::OwnPeerId,
         RefusalCode::OwnPeerId,
     );
-    // Her own claims, mirrored in a welcome.
-    let mirror = Message::Welcome(Welcome {
-        claims: crate::claims::claims_of(alice.profile.clone(), &alice.here.keys, 8192).into(),
+    // Alice's own claims in a welcome to Alice.
+    let mirror = HandshakeMessage::Welcome(Welcome {
+        claims: crate::claims::encode_claims(alice.profile.clone(), &alice.context.keys, 8192)
+            .into(),
         ticket: None,
         domains: Vec::new(),
         signature: Signature::from_bytes([0; 64]),
@@ -436,7 +452,9 @@ fn nobody_meets_itself() {
 
 proptest! {
     #[test]
-    fn random_frames_never_panic_and_never_pass(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+    fn random_frames_are_rejected_in_every_state(
+        bytes in proptest::collection::vec(any::<u8>(), 0..600),
+    ) {
         let (mut alice, bob, _, awaiting) = alice_and_bob();
         prop_assert!(alice.open(&bytes, NOW).is_err());
         prop_assert!(bob.accept(&bytes, alice.onion()).is_err());
@@ -444,10 +462,10 @@ proptest! {
     }
 
     #[test]
-    fn a_solution_with_any_changed_byte_never_passes(place: prop::sample::Index, change in 1u8..) {
+    fn solution_with_a_changed_byte_is_rejected(index: prop::sample::Index, change in 1u8..) {
         let (mut alice, _, mut solution, _) = alice_and_bob();
-        let place = place.index(solution.len());
-        solution[place] ^= change;
-        prop_assert!(alice.judge(&solution, NOW).is_err());
+        let index = index.index(solution.len());
+        solution[index] ^= change;
+        prop_assert!(alice.verify_solution(&solution, NOW).is_err());
     }
 }

@@ -1,8 +1,12 @@
-//! The called side. Checks cheapest first; keeps nothing for a challenge that it sent.
+//! The server side of the handshake. It checks in order of cost, cheapest first, and keeps nothing
+//! for a challenge that it sent.
 //!
-//! Frame length and form, cookie seal, expiry, serial unused, inner condition or ticket, claims' form ([`Screened`]);
-//! then, once a worker is free, the serial is taken ([`Taken`]) and work and signatures are verified ([`Verified`]).
-//! Never decides policy: the gate asks the gatekeeper between [`Verified`] and the welcome.
+//! [`PrecheckedSolution`]: frame length and form, cookie seal, expiry, serial unused, inner
+//! condition or ticket, and the form of the claims. [`ReservedSolution`]: a worker is free and the
+//! serial is used. [`Verified`]: work and signatures hold.
+//!
+//! Policy is decided elsewhere: the gate asks its [`crate::policy::AdmissionPolicy`] between
+//! [`Verified`] and the welcome.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,45 +15,49 @@ use keys::{Context, Digest, PeerId, Signature, codec};
 use rand::CryptoRng;
 use serde_bytes::ByteBuf;
 
-use super::{Admitted, Desk, Here, out_of_order, solution_parts, transcript};
+use super::admitted::Admitted;
+use super::context::{HandshakeContext, Moment, ServerState};
+use super::signed_parts::{transcript, with_solution_parts};
 use crate::claims::{
-    Claims, PeerClaims, Profile, claims_of, intersection, room_for_claims, sorted,
+    Claims, NodeProfile, PeerClaims, claims_space, encode_claims, intersection, sorted,
 };
 use crate::error::{HandshakeError, Incompatibility, Misbehaviour};
 use crate::messages::{
-    Challenge, Cookie, Hello, MORE_MAX, Message, Solution, VERSION, VERSIONS_MAX, Welcome,
+    Challenge, Cookie, EXTRA_DOUBLINGS_MAX, HandshakeMessage, Hello, Solution, VERSION,
+    VERSIONS_MAX, Welcome,
 };
-use crate::puzzle::{Algorithm, CookieJar, Memory, Puzzle, Serial};
-use crate::ticket::{Standing, Tier};
+use crate::puzzle::{ChallengeBytes, ChallengeSealer, Difficulty, Memory, Puzzle, Serial};
+use crate::ticket::{TicketClaims, Tier};
 
-/// Nothing has come yet.
+/// State of a new stream: waits for hello, or for a solution in its place.
 pub struct AwaitHello {
-    here: Arc<Here>,
+    context: Arc<HandshakeContext>,
 }
 
-/// What a stranger may begin with.
-pub enum Opening {
-    /// It said hello.
+/// The first message of a client, decoded and checked.
+pub enum FirstMessage {
+    /// The client sent hello.
     Hello {
         /// The frame to send.
         challenge: Vec<u8>,
-        /// What its ticket says; none for a stranger.
-        known: Option<Standing>,
-        /// What to await.
+        /// The claims of the client's ticket; none without a valid ticket.
+        ticket: Option<TicketClaims>,
+        /// The next state.
         next: AwaitSolution,
     },
-    /// It came back with the solution of an earlier challenge.
-    Solution(Box<Screened>),
+    /// The client sent the solution of an earlier challenge.
+    Solution(Box<PrecheckedSolution>),
 }
 
-/// A challenge was sent. Knows nothing of it: any cookie of ours will do.
+/// State after sending a challenge. Stateless by design: accepts any unexpired cookie sealed by
+/// this node.
 pub struct AwaitSolution {
-    here: Arc<Here>,
+    context: Arc<HandshakeContext>,
 }
 
-/// A solution that passed everything cheap.
-pub struct Screened {
-    here: Arc<Here>,
+/// A solution that passed every cheap check. Work and signatures are not verified yet.
+pub struct PrecheckedSolution {
+    context: Arc<HandshakeContext>,
     serial: Serial,
     expiry: u64,
     proof: Proof,
@@ -58,120 +66,128 @@ pub struct Screened {
     transcript: Digest,
 }
 
-/// What stands for the work.
+/// The proof that a client offers for admission.
 enum Proof {
-    /// The work itself.
+    /// A solved puzzle.
     Work(Puzzle),
-    /// A ticket of ours.
-    Ticket(Standing),
+    /// A ticket that this node issued.
+    Ticket(TicketClaims),
 }
 
-/// A screened solution whose serial is now used.
-pub struct Taken(Screened);
+/// A prechecked solution whose serial is now used: no other stream can verify it too.
+pub struct ReservedSolution(PrecheckedSolution);
 
-/// Work or ticket, signatures and onion address hold.
+/// A solution whose work or ticket, signatures and onion address hold.
 pub struct Verified {
-    here: Arc<Here>,
+    context: Arc<HandshakeContext>,
     serial: Serial,
     claims: PeerClaims,
     transcript: Digest,
     effort: u64,
-    ticket: Option<Standing>,
+    ticket: Option<TicketClaims>,
 }
 
 impl AwaitHello {
-    /// For a new stream.
-    pub fn new(here: Arc<Here>) -> Self {
-        Self { here }
+    /// Returns the state for a new stream.
+    pub fn new(context: Arc<HandshakeContext>) -> Self {
+        Self { context }
     }
 
-    /// The first frame. `effort` is what the load calls for, `now` in unix seconds.
+    /// Handles the first frame. A hello gets a challenge of at least `moment.effort`, or of effort
+    /// 0 with a valid ticket. A solution is prechecked.
     pub fn receive(
         self,
         frame: &[u8],
-        desk: &mut Desk,
-        effort: u64,
-        now: u64,
+        server: &mut ServerState,
+        moment: Moment,
         rng: &mut dyn CryptoRng,
-    ) -> Result<Opening, HandshakeError> {
-        match Message::decode(frame, self.here.config.unadmitted_frame_bytes_max)? {
-            Message::Hello(Hello { ticket, versions }) => {
+    ) -> Result<FirstMessage, HandshakeError> {
+        let Moment { effort, now } = moment;
+        match HandshakeMessage::decode(frame, self.context.config.unadmitted_frame_bytes_max)? {
+            HandshakeMessage::Hello(Hello { ticket, versions }) => {
                 if versions.len() > VERSIONS_MAX {
                     return Err(Misbehaviour::Claims("too many versions").into());
                 }
                 if !versions.contains(&VERSION) {
                     return Err(Incompatibility::Version.into());
                 }
-                // A ticket that is old, or used too often, makes its holder a stranger like any other.
-                let known = ticket
-                    .and_then(|ticket| desk.tickets.open(&ticket, now))
-                    .filter(|standing| desk.tickets.may_use(standing, now));
-                let effort = if known.is_some() { 0 } else { effort.max(1) };
-                let challenge = desk.jar.challenge(self.here.keys.onion(), effort, now, rng);
-                Ok(Opening::Hello {
-                    challenge: Message::Challenge(challenge).encode(),
-                    known,
-                    next: AwaitSolution { here: self.here },
+                // A client whose ticket is invalid or used too often has to work.
+                let ticket = ticket
+                    .and_then(|ticket| server.tickets.open(&ticket, now))
+                    .filter(|ticket| server.tickets.may_use(ticket, now));
+                let effort = if ticket.is_some() { 0 } else { effort.max(1) };
+                let onion = self.context.keys.onion();
+                let challenge = server.sealer.challenge(onion, effort, now, rng);
+                Ok(FirstMessage::Hello {
+                    challenge: HandshakeMessage::Challenge(challenge).encode(),
+                    ticket,
+                    next: AwaitSolution {
+                        context: self.context,
+                    },
                 })
             }
-            Message::Solution(solution) => {
-                let screened = screen(self.here, solution, frame, desk, (effort, now))?;
-                Ok(Opening::Solution(Box::new(screened)))
+            HandshakeMessage::Solution(solution) => {
+                let prechecked = precheck(self.context, solution, frame, server, moment)?;
+                Ok(FirstMessage::Solution(Box::new(prechecked)))
             }
-            other => Err(out_of_order("hello or solution", &other)),
+            other => Err(HandshakeError::out_of_order("hello or solution", &other)),
         }
     }
 }
 
 impl AwaitSolution {
-    /// The frame after the challenge. `effort` is what the load calls for by now. Marks nothing as used.
+    /// Prechecks the solution that follows the challenge. Leaves the serial unused.
     pub fn receive(
         self,
         frame: &[u8],
-        desk: &mut Desk,
-        effort: u64,
-        now: u64,
-    ) -> Result<Screened, HandshakeError> {
-        match Message::decode(frame, self.here.config.unadmitted_frame_bytes_max)? {
-            Message::Solution(solution) => screen(self.here, solution, frame, desk, (effort, now)),
-            other => Err(out_of_order("solution", &other)),
+        server: &mut ServerState,
+        moment: Moment,
+    ) -> Result<PrecheckedSolution, HandshakeError> {
+        match HandshakeMessage::decode(frame, self.context.config.unadmitted_frame_bytes_max)? {
+            HandshakeMessage::Solution(solution) => {
+                precheck(self.context, solution, frame, server, moment)
+            }
+            other => Err(HandshakeError::out_of_order("solution", &other)),
         }
     }
 }
 
-/// Everything that costs microseconds, cheapest first.
-fn screen(
-    here: Arc<Here>,
+/// Runs every check that costs microseconds, cheapest first.
+fn precheck(
+    context: Arc<HandshakeContext>,
     solution: Solution,
     frame: &[u8],
-    desk: &mut Desk,
-    (effort, now): (u64, u64),
-) -> Result<Screened, HandshakeError> {
-    let (cookie, serial) = desk
-        .jar
-        .recognise(&solution.cookie, &solution.sealed, now)?;
-    // Sealed by us, so its fields are ours; but under another onion key than now, the work was for another address.
-    if cookie.onion != here.keys.onion() {
-        return Err(Misbehaviour::CookieNotOurs.into());
+    server: &mut ServerState,
+    moment: Moment,
+) -> Result<PrecheckedSolution, HandshakeError> {
+    let Moment { effort, now } = moment;
+    let (cookie, serial) = server
+        .sealer
+        .open(&solution.cookie, &solution.sealed, now)?;
+    // The seal proves that this node made the cookie. After a change of the onion key the work was
+    // done for another address.
+    if cookie.onion != context.keys.onion() {
+        return Err(Misbehaviour::CookieUnknown.into());
     }
-    // Calm is over: what was given away for nearly nothing, perhaps in heaps, opens no gate in a storm.
-    let base = here.config.effort_base;
+    // Cookies issued below the base effort are rejected under load, because clients can collect
+    // them while the gate is idle.
+    let base = context.config.effort_base;
     if (1..base).contains(&cookie.effort) && effort >= base {
         return Err(Misbehaviour::CookieExpired.into());
     }
     let (proof, claims) = if cookie.effort == 0 {
-        screen_ticket(&here, &solution, desk, now)?
+        precheck_ticket(&context, &solution, server, now)?
     } else {
-        screen_work(&here, &solution, &cookie)?
+        precheck_work(&context, &solution, &cookie)?
     };
-    // One canonical form: the challenge as it was sent, made again from the parts that came back.
-    let challenge = Message::Challenge(Challenge {
+    // Messages have one canonical form, so the parts that came back give the challenge as sent.
+    let challenge = HandshakeMessage::Challenge(Challenge {
         cookie: solution.cookie.clone(),
         sealed: solution.sealed.clone(),
     });
     let transcript = transcript(&challenge.encode(), frame);
-    Ok(Screened {
-        here,
+    Ok(PrecheckedSolution {
+        context,
         serial,
         expiry: cookie.expiry,
         proof,
@@ -181,75 +197,71 @@ fn screen(
     })
 }
 
-/// The inner condition does not depend on the solver, so it can be judged before the claims are decoded.
-fn screen_work(
-    here: &Here,
+/// Checks the inner condition before it decodes the claims, because the inner condition does not
+/// depend on the solver.
+fn precheck_work(
+    context: &HandshakeContext,
     solution: &Solution,
     cookie: &Cookie,
 ) -> Result<(Proof, Claims), HandshakeError> {
     if solution.ticket.is_some() {
         return Err(Misbehaviour::Claims("a ticket where work was asked").into());
     }
-    if solution.more > MORE_MAX {
+    if solution.extra_doublings > EXTRA_DOUBLINGS_MAX {
         return Err(Misbehaviour::Claims("too many doublings of the effort").into());
     }
-    let algorithm = Algorithm::from_name(&cookie.algorithm).ok_or(Misbehaviour::CookieNotOurs)?;
-    let (effort, inner_bits) = with_more(cookie, solution.more);
-    let sealed: (&[u8], &[u8]) = (&solution.cookie, &solution.sealed);
-    if !Puzzle::inner_condition(inner_bits, sealed, &solution.nonce) {
+    let difficulty = Difficulty::of_cookie(cookie)
+        .ok_or(Misbehaviour::CookieUnknown)?
+        .with_extra_doublings(solution.extra_doublings);
+    let challenge = ChallengeBytes {
+        cookie: &solution.cookie,
+        sealed: &solution.sealed,
+    };
+    if !Puzzle::inner_condition(difficulty.inner_bits, challenge, &solution.nonce) {
         return Err(Misbehaviour::InnerCondition.into());
     }
-    let claims = foreign_claims(here, solution)?;
-    let puzzle = Puzzle::new(
-        (algorithm, effort, inner_bits),
-        sealed,
-        &here.keys.onion(),
-        &claims.peer_id(),
-    );
+    let claims = decode_peer_claims(context, solution)?;
+    let onion = context.keys.onion();
+    let puzzle = Puzzle::new(difficulty, challenge, &onion, &claims.peer_id());
     Ok((Proof::Work(puzzle), claims))
 }
 
-/// Opened again, since nothing was kept of the hello; and counted, since from here on it costs us signatures.
-fn screen_ticket(
-    here: &Here,
+/// Opens the ticket again, because nothing was kept of the hello. Counts the use, because the
+/// following steps cost signature checks.
+fn precheck_ticket(
+    context: &HandshakeContext,
     solution: &Solution,
-    desk: &mut Desk,
+    server: &mut ServerState,
     now: u64,
 ) -> Result<(Proof, Claims), HandshakeError> {
-    let standing = solution
+    let ticket = solution
         .ticket
         .as_ref()
-        .and_then(|ticket| desk.tickets.open(ticket, now))
-        .ok_or(Misbehaviour::Ticket)?;
-    let claims = foreign_claims(here, solution)?;
-    if claims.peer_id() != standing.peer {
-        return Err(Misbehaviour::Ticket.into());
+        .and_then(|ticket| server.tickets.open(ticket, now))
+        .ok_or(Misbehaviour::InvalidTicket)?;
+    let claims = decode_peer_claims(context, solution)?;
+    if claims.peer_id() != ticket.peer {
+        return Err(Misbehaviour::InvalidTicket.into());
     }
-    if !desk.tickets.take(&standing, now) {
+    if !server.tickets.count_use(&ticket, now) {
         return Err(HandshakeError::Busy);
     }
-    Ok((Proof::Ticket(standing), claims))
+    Ok((Proof::Ticket(ticket), claims))
 }
 
-fn foreign_claims(here: &Here, solution: &Solution) -> Result<Claims, HandshakeError> {
-    let claims = Claims::decode(&solution.claims, &here.config)?;
-    if claims.peer_id() == here.keys.peer_id() {
+fn decode_peer_claims(
+    context: &HandshakeContext,
+    solution: &Solution,
+) -> Result<Claims, HandshakeError> {
+    let claims = Claims::decode(&solution.claims, &context.config)?;
+    if claims.peer_id() == context.keys.peer_id() {
         return Err(Misbehaviour::OwnPeerId.into());
     }
     Ok(claims)
 }
 
-/// Effort and inner bits with `more` doublings. A claim to have worked more gets its sender a better place in the queue
-/// before the work is verified, so it must itself have cost something.
-pub(crate) fn with_more(cookie: &Cookie, more: u8) -> (u64, u8) {
-    (
-        cookie.effort.saturating_mul(1 << more.min(MORE_MAX)),
-        cookie.inner_bits.saturating_add(more),
-    )
-}
-
-impl Screened {
-    /// The effort that was worked, as claimed; none where a ticket stands for it. Who worked more is verified first.
+impl PrecheckedSolution {
+    /// Returns the claimed effort, which orders the verification queue; none with a ticket.
     pub fn effort(&self) -> Option<u64> {
         match &self.proof {
             Proof::Work(puzzle) => Some(puzzle.effort()),
@@ -257,36 +269,37 @@ impl Screened {
         }
     }
 
-    /// Whom it claims to be from: proved only once it is verified.
+    /// Returns the claimed peer id. Verification proves it.
     pub fn peer_id(&self) -> PeerId {
         self.claims.peer_id()
     }
 
-    /// When the cookie expires, in unix seconds.
+    /// Returns the cookie's expiry in Unix seconds.
     pub fn expiry(&self) -> u64 {
         self.expiry
     }
 
-    /// What the ticket says that stands for the work.
-    pub fn known(&self) -> Option<&Standing> {
+    /// Returns the claims of the ticket that replaces the work.
+    pub fn ticket(&self) -> Option<&TicketClaims> {
         match &self.proof {
             Proof::Work(_) => None,
-            Proof::Ticket(standing) => Some(standing),
+            Proof::Ticket(ticket) => Some(ticket),
         }
     }
 
-    /// Uses the serial up, now that a worker is free. Fails when another stream was faster.
-    pub fn take(self, jar: &mut CookieJar) -> Result<Taken, HandshakeError> {
-        jar.take(self.serial)?;
-        Ok(Taken(self))
+    /// Marks the serial used, once a worker is free. Fails when another stream reserved it first.
+    pub fn reserve(self, sealer: &mut ChallengeSealer) -> Result<ReservedSolution, HandshakeError> {
+        sealer.reserve(self.serial)?;
+        Ok(ReservedSolution(self))
     }
 }
 
-impl Taken {
-    /// One evaluation of the work function, then the signatures. Half a millisecond: not on a thread that must answer.
+impl ReservedSolution {
+    /// Verifies the work by one evaluation of the work function, then the signatures. Takes about
+    /// half a millisecond, so it runs on a worker thread.
     pub fn verify(self, memory: &mut Memory) -> Result<Verified, HandshakeError> {
-        let Self(Screened {
-            here,
+        let Self(PrecheckedSolution {
+            context,
             serial,
             proof,
             solution,
@@ -299,15 +312,15 @@ impl Taken {
                 puzzle.verify(&solution.nonce, memory)?;
                 (puzzle.effort(), None)
             }
-            Proof::Ticket(standing) => (0, Some(standing)),
+            Proof::Ticket(ticket) => (0, Some(ticket)),
         };
-        let onion = here.keys.onion();
+        let onion = context.keys.onion();
         let signature = &solution.signature;
-        let claims = solution_parts(&solution, &onion, |signed| {
+        let claims = with_solution_parts(&solution, &onion, |signed| {
             claims.verify(Context::Solution, signed, signature)
         })?;
         Ok(Verified {
-            here,
+            context,
             serial,
             claims,
             transcript,
@@ -318,56 +331,55 @@ impl Taken {
 }
 
 impl Verified {
-    /// Who asks to be admitted.
+    /// Returns the verified claims of the applicant.
     pub fn claims(&self) -> &PeerClaims {
         &self.claims
     }
 
-    /// The work that was proved, in expected evaluations; 0 with a ticket.
+    /// Returns the proved effort in expected evaluations; 0 with a ticket.
     pub fn effort(&self) -> u64 {
         self.effort
     }
 
-    /// What the ticket says that stood in for the work.
-    pub fn ticket(&self) -> Option<Standing> {
+    /// Returns the claims of the ticket that replaced the work.
+    pub fn ticket(&self) -> Option<TicketClaims> {
         self.ticket
     }
 
-    /// The cookie's serial: to be given back where there is no room now, so that the same solution may come again.
+    /// Returns the cookie's serial. The gate releases it when no session slot is free, so that the
+    /// client can send the same solution later.
     pub fn serial(&self) -> Serial {
         self.serial
     }
 
-    /// Admits the peer: the frame to send, and the proof. To be called after policy has agreed. `ticket` spares the peer
-    /// the work next time.
+    /// Admits the peer after the policy decided so. Returns the frame to send and the proof of
+    /// admission. `ticket` replaces the work in the peer's next handshake.
     pub fn welcome(
         self,
-        mut profile: Profile,
+        mut profile: NodeProfile,
         tier: Tier,
         ticket: Option<Vec<u8>>,
     ) -> (Vec<u8>, Admitted) {
         profile.sync_domains = sorted(profile.sync_domains);
         let domains = intersection(&profile.sync_domains, &self.claims.sync_domains);
-        let (listed, shown) = (
-            codec::encode(&domains),
-            ticket.as_deref().unwrap_or_default(),
-        );
+        let domains_bytes = codec::encode(&domains);
+        let ticket_bytes = ticket.as_deref().unwrap_or_default();
         let mut welcome = Welcome {
             claims: ByteBuf::new(),
             ticket: ticket.as_deref().map(ByteBuf::from),
             domains: domains.clone(),
             signature: Signature::from_bytes([0; Signature::LEN]),
         };
-        let bytes_max = self.here.config.unadmitted_frame_bytes_max;
-        let room = room_for_claims(&Message::Welcome(welcome.clone()), bytes_max);
-        welcome.claims = claims_of(profile, &self.here.keys, room).into();
+        let bytes_max = self.context.config.unadmitted_frame_bytes_max;
+        let space = claims_space(&HandshakeMessage::Welcome(welcome.clone()), bytes_max);
+        welcome.claims = encode_claims(profile, &self.context.keys, space).into();
         let signed = [
             self.transcript.as_bytes(),
             &welcome.claims[..],
-            &listed,
-            shown,
+            &domains_bytes,
+            ticket_bytes,
         ];
-        welcome.signature = self.here.keys.sign_as_node(Context::Welcome, &signed);
+        welcome.signature = self.context.keys.sign_as_node(Context::Welcome, &signed);
         let admitted = Admitted {
             claims: self.claims,
             domains,
@@ -377,6 +389,6 @@ impl Verified {
             effort: self.effort,
             solving_time: Duration::ZERO,
         };
-        (Message::Welcome(welcome).encode(), admitted)
+        (HandshakeMessage::Welcome(welcome).encode(), admitted)
     }
 }

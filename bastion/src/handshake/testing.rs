@@ -1,4 +1,4 @@
-//! Alice, Bob and the others, with fixed keys, and a handshake between them without a stream.
+//! Nodes with fixed keys for the tests of the handshake. Alice is the server, Bob the client.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,20 +7,21 @@ use keys::{BootId, Context, Epoch, KeyManager, OnionAddr, PeerId};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 
+use super::signed_parts::with_solution_parts;
 use super::{
-    Admitted, AwaitChallenge, AwaitHello, AwaitWelcome, Desk, Here, Opening, Screened, Solving,
-    Taken, Verified, Work, solution_parts,
+    Admitted, AwaitChallenge, AwaitHello, AwaitWelcome, FirstMessage, HandshakeContext, Moment,
+    PrecheckedSolution, ReservedSolution, ServerState, Solving, Verified, Work,
 };
-use crate::claims::Profile;
+use crate::claims::NodeProfile;
 use crate::config::GateConfig;
-use crate::error::{HandshakeError, Misbehaviour, RefusalCode};
-use crate::messages::{Message, Solution};
-use crate::puzzle::{Algorithm, Attempt, CookieJar, solve};
+use crate::error::{HandshakeError, Misbehaviour};
+use crate::messages::{HandshakeMessage, RefusalCode, Solution};
+use crate::puzzle::{Algorithm, Attempt, ChallengeSealer, solve};
 use crate::ticket::{Ticket, Tickets, Tier};
 
 pub(super) const NOW: u64 = 1_700_000_000;
 
-/// Work that always holds, so that what lies behind it is reached.
+/// Every nonce solves this puzzle, so that the checks behind the work are reached.
 pub(super) fn easy() -> GateConfig {
     GateConfig {
         effort_idle: 1,
@@ -30,10 +31,11 @@ pub(super) fn easy() -> GateConfig {
     }
 }
 
+/// One node.
 pub(super) struct Side {
-    pub(super) here: Arc<Here>,
-    pub(super) profile: Profile,
-    pub(super) desk: Desk,
+    pub(super) context: Arc<HandshakeContext>,
+    pub(super) profile: NodeProfile,
+    pub(super) server: ServerState,
     pub(super) rng: ChaCha20Rng,
 }
 
@@ -42,12 +44,12 @@ impl Side {
         let mut rng = ChaCha20Rng::seed_from_u64(number);
         let keys = Arc::new(KeyManager::generate(&mut rng));
         Self {
-            desk: Desk {
-                jar: CookieJar::new(&config, NOW, &mut rng),
+            server: ServerState {
+                sealer: ChallengeSealer::new(&config, NOW, &mut rng),
                 tickets: Tickets::new(&config, keys.ticket_key(), &keys.onion()),
             },
-            here: Arc::new(Here { config, keys }),
-            profile: Profile {
+            context: Arc::new(HandshakeContext { config, keys }),
+            profile: NodeProfile {
                 apps: vec!["messages".into(), "identities".into()],
                 sync_domains: domains.iter().map(|name| name.to_string()).collect(),
                 epoch: Epoch::from_bytes([number as u8; 16]),
@@ -75,120 +77,129 @@ impl Side {
     }
 
     pub(super) fn onion(&self) -> OnionAddr {
-        self.here.keys.onion()
+        self.context.keys.onion()
     }
 
     pub(super) fn peer_id(&self) -> PeerId {
-        self.here.keys.peer_id()
+        self.context.keys.peer_id()
     }
 
-    /// Answers a first frame.
-    pub(super) fn open(&mut self, frame: &[u8], now: u64) -> Result<Opening, HandshakeError> {
-        let effort = self.here.config.effort_base;
-        AwaitHello::new(self.here.clone()).receive(
+    /// Handles the first frame of a stream.
+    pub(super) fn open(&mut self, frame: &[u8], now: u64) -> Result<FirstMessage, HandshakeError> {
+        let effort = self.context.config.effort_base;
+        AwaitHello::new(self.context.clone()).receive(
             frame,
-            &mut self.desk,
-            effort,
-            now,
+            &mut self.server,
+            Moment { effort, now },
             &mut self.rng,
         )
     }
 
-    /// The challenge that a hello gets.
+    /// Returns the challenge for a hello without a ticket.
     pub(super) fn challenge(&mut self) -> Vec<u8> {
         self.challenge_for(None)
     }
 
-    /// The challenge that a hello with a ticket gets.
+    /// Returns the challenge for a hello with a ticket.
     pub(super) fn challenge_for(&mut self, ticket: Option<&Ticket>) -> Vec<u8> {
-        let (hello, _) = AwaitChallenge::begin(self.here.clone(), self.onion(), ticket.cloned());
+        let (hello, _) = AwaitChallenge::begin(self.context.clone(), self.onion(), ticket.cloned());
         match self.open(&hello, NOW).unwrap() {
-            Opening::Hello { challenge, .. } => challenge,
-            Opening::Solution(_) => panic!("a hello is no solution"),
+            FirstMessage::Hello { challenge, .. } => challenge,
+            FirstMessage::Solution(_) => panic!("a hello is no solution"),
         }
     }
 
-    /// A ticket for that peer.
+    /// Issues a ticket for a peer.
     pub(super) fn ticket_for(&mut self, peer: &PeerId, now: u64) -> Ticket {
         let ticket = self
-            .desk
+            .server
             .tickets
             .issue(peer, Tier::Trusted, now, &mut self.rng);
         Ticket::from_bytes(&ticket.unwrap()).unwrap()
     }
 
-    /// Everything that is done with a solution, up to policy.
-    pub(super) fn judge(&mut self, solution: &[u8], now: u64) -> Result<Verified, HandshakeError> {
+    /// Runs every check of a solution before the policy.
+    pub(super) fn verify_solution(
+        &mut self,
+        solution: &[u8],
+        now: u64,
+    ) -> Result<Verified, HandshakeError> {
         match self.open(solution, now)? {
-            Opening::Hello { .. } => panic!("a solution is no hello"),
-            Opening::Solution(screened) => self
-                .take(*screened)?
+            FirstMessage::Hello { .. } => panic!("a solution is no hello"),
+            FirstMessage::Solution(prechecked) => self
+                .reserve(*prechecked)?
                 .verify(&mut Algorithm::Argon2id1m.memory()),
         }
     }
 
-    /// Uses a serial up.
-    pub(super) fn take(&mut self, screened: Screened) -> Result<Taken, HandshakeError> {
-        screened.take(&mut self.desk.jar)
+    /// Reserves the serial.
+    pub(super) fn reserve(
+        &mut self,
+        prechecked: PrecheckedSolution,
+    ) -> Result<ReservedSolution, HandshakeError> {
+        prechecked.reserve(&mut self.server.sealer)
     }
 
-    /// Accepts a challenge of the onion service that was dialled.
+    /// Handles a challenge as the client that dialled `dialled`.
     pub(super) fn accept(
         &self,
         challenge: &[u8],
         dialled: OnionAddr,
     ) -> Result<Solving, HandshakeError> {
-        AwaitChallenge::begin(self.here.clone(), dialled, None)
+        AwaitChallenge::begin(self.context.clone(), dialled, None)
             .1
             .receive(challenge)
     }
 
-    /// Solves a challenge of the onion service that was dialled.
+    /// Solves a challenge as the client that dialled `dialled`.
     pub(super) fn solve(&self, challenge: &[u8], dialled: OnionAddr) -> (Vec<u8>, AwaitWelcome) {
-        self.solve_more(challenge, dialled, 0)
+        self.solve_with_extra(challenge, dialled, 0)
     }
 
-    /// Solves a challenge with some doublings of the effort.
-    pub(super) fn solve_more(
+    /// Solves a challenge with extra doublings of the effort.
+    pub(super) fn solve_with_extra(
         &self,
         challenge: &[u8],
         dialled: OnionAddr,
-        more: u8,
+        extra_doublings: u8,
     ) -> (Vec<u8>, AwaitWelcome) {
         let solving = self.accept(challenge, dialled).unwrap();
-        let puzzle = solving.puzzle(more).unwrap().unwrap();
+        let puzzle = solving.puzzle(extra_doublings).unwrap().unwrap();
         let nonce = solve(&puzzle, [0; 16], 1, &Attempt::default()).unwrap();
         solving.solved(
-            Work { nonce, more },
+            Work {
+                nonce,
+                extra_doublings,
+            },
             self.profile.clone(),
             Duration::from_secs(1),
         )
     }
 
-    /// Answers a challenge with a ticket.
-    pub(super) fn show(
+    /// Returns the solution that shows a ticket instead of work.
+    pub(super) fn show_ticket(
         &self,
         ticket: &Ticket,
         challenge: &[u8],
         dialled: OnionAddr,
     ) -> (Vec<u8>, AwaitWelcome) {
-        let (_, next) = AwaitChallenge::begin(self.here.clone(), dialled, Some(ticket.clone()));
+        let (_, next) = AwaitChallenge::begin(self.context.clone(), dialled, Some(ticket.clone()));
         let solving = next.receive(challenge).unwrap();
         solving.solved(Work::NONE, self.profile.clone(), Duration::ZERO)
     }
 
-    /// Admits without a policy.
+    /// Admits a verified peer.
     pub(super) fn welcome(&self, verified: Verified) -> (Vec<u8>, Admitted) {
         verified.welcome(self.profile.clone(), Tier::Untrusted, None)
     }
 }
 
-/// Takes a solution frame apart, changes it, and puts it together again.
-pub(super) fn bend(frame: &[u8], bend: impl FnOnce(&mut Solution)) -> Vec<u8> {
-    match Message::decode(frame, 8192).unwrap() {
-        Message::Solution(mut solution) => {
-            bend(&mut solution);
-            Message::Solution(solution).encode()
+/// Decodes a solution, edits it, and encodes it again.
+pub(super) fn edit_solution(frame: &[u8], edit: impl FnOnce(&mut Solution)) -> Vec<u8> {
+    match HandshakeMessage::decode(frame, 8192).unwrap() {
+        HandshakeMessage::Solution(mut solution) => {
+            edit(&mut solution);
+            HandshakeMessage::Solution(solution).encode()
         }
         other => panic!("{} is no solution", other.kind()),
     }
@@ -215,7 +226,7 @@ pub(super) fn check<T>(
     }
 }
 
-/// Alice challenges, Bob solves.
+/// Returns Alice, Bob, Bob's solution of Alice's challenge, and Bob's next state.
 pub(super) fn alice_and_bob() -> (Side, Side, Vec<u8>, AwaitWelcome) {
     let (mut alice, bob) = (Side::alice(easy()), Side::bob(easy()));
     let challenge = alice.challenge();
@@ -223,9 +234,10 @@ pub(super) fn alice_and_bob() -> (Side, Side, Vec<u8>, AwaitWelcome) {
     (alice, bob, solution, awaiting)
 }
 
-/// Signs a solution's parts as they are now, for Alice, by the given node and context.
+/// Signs the current parts of a solution for `addressed`, with the key of `by` and the given
+/// context.
 pub(super) fn sign(solution: &mut Solution, by: &Side, context: Context, addressed: &Side) {
-    solution.signature = solution_parts(solution, &addressed.onion(), |parts| {
-        by.here.keys.sign_as_node(context, parts)
+    solution.signature = with_solution_parts(solution, &addressed.onion(), |parts| {
+        by.context.keys.sign_as_node(context, parts)
     });
 }

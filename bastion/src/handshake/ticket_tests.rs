@@ -1,17 +1,17 @@
-//! Tickets in the handshake: what they spare, and what they do not.
+//! Tickets and extra doublings in the handshake.
 
 use keys::Context;
 use serde_bytes::{ByteArray, ByteBuf};
 
-use super::testing::{NOW, Side, bend, check, easy, error, sign};
-use super::*;
+use super::testing::{NOW, Side, check, easy, edit_solution, error, sign};
+use super::{AwaitChallenge, AwaitHello, AwaitWelcome, FirstMessage, Moment};
 use crate::config::GateConfig;
-use crate::error::RefusalCode;
-use crate::messages::Cookie;
-use crate::ticket::Ticket;
+use crate::error::{HandshakeError, Misbehaviour};
+use crate::messages::{Cookie, HandshakeMessage, RefusalCode};
+use crate::ticket::{Ticket, Tier};
 
-/// Nobody solves this.
-fn dear() -> GateConfig {
+/// An effort that no client can solve.
+fn unsolvable() -> GateConfig {
     GateConfig {
         effort_idle: 1 << 40,
         effort_base: 1 << 40,
@@ -20,41 +20,41 @@ fn dear() -> GateConfig {
     }
 }
 
-/// Alice has given Bob a ticket, and Bob answers her challenge with it.
-fn shown() -> (Side, Side, Ticket, Vec<u8>, AwaitWelcome) {
-    let (mut alice, bob) = (Side::alice(dear()), Side::bob(easy()));
+/// Returns Alice, Bob, Bob's ticket, Bob's solution with that ticket, and Bob's next state.
+fn shown_ticket() -> (Side, Side, Ticket, Vec<u8>, AwaitWelcome) {
+    let (mut alice, bob) = (Side::alice(unsolvable()), Side::bob(easy()));
     let ticket = alice.ticket_for(&bob.peer_id(), NOW - 10);
     let challenge = alice.challenge_for(Some(&ticket));
-    let (solution, awaiting) = bob.show(&ticket, &challenge, alice.onion());
+    let (solution, awaiting) = bob.show_ticket(&ticket, &challenge, alice.onion());
     (alice, bob, ticket, solution, awaiting)
 }
 
 #[test]
-fn a_ticket_spares_the_work_and_nothing_else() {
-    let (mut alice, bob, _, solution, awaiting) = shown();
-    let verified = alice.judge(&solution, NOW).unwrap();
+fn ticket_replaces_the_work_and_uses_the_serial() {
+    let (mut alice, bob, _, solution, awaiting) = shown_ticket();
+    let verified = alice.verify_solution(&solution, NOW).unwrap();
     assert_eq!(verified.claims().peer_id(), bob.peer_id());
     assert_eq!(verified.effort(), 0);
     assert_eq!(
-        verified.ticket().map(|standing| standing.issued),
+        verified.ticket().map(|ticket| ticket.issued),
         Some(NOW - 10)
     );
     let (welcome, at_alice) = alice.welcome(verified);
     let at_bob = awaiting.receive(&welcome).unwrap();
     assert_eq!((at_alice.effort(), at_bob.effort()), (0, 0));
-    // The serial is used like any other.
+    // The serial is used as with work.
     check(
-        alice.judge(&solution, NOW),
+        alice.verify_solution(&solution, NOW),
         Misbehaviour::CookieUsed,
         RefusalCode::Used,
     );
 }
 
 #[test]
-fn a_welcome_brings_the_next_ticket_under_its_signature() {
-    let (mut alice, bob, _, solution, awaiting) = shown();
+fn welcome_carries_the_next_ticket() {
+    let (mut alice, bob, _, solution, awaiting) = shown_ticket();
     let next = alice.ticket_for(&bob.peer_id(), NOW);
-    let verified = alice.judge(&solution, NOW).unwrap();
+    let verified = alice.verify_solution(&solution, NOW).unwrap();
     let (welcome, _) = verified.welcome(
         alice.profile.clone(),
         Tier::Untrusted,
@@ -64,138 +64,142 @@ fn a_welcome_brings_the_next_ticket_under_its_signature() {
 }
 
 #[test]
-fn a_ticket_is_worth_nothing_without_its_owners_fresh_signature() {
-    // Stolen: Mallory signs in her own name, then in Bob's.
-    let (mut alice, bob, ticket, solution, _) = shown();
+fn ticket_needs_a_new_signature_of_its_owner() {
+    // Mallory stole the ticket. Mallory signs with her own claims, then with Bob's.
+    let (mut alice, bob, ticket, solution, _) = shown_ticket();
     let mallory = Side::mallory();
     let challenge = alice.challenge_for(Some(&ticket));
-    let (hers, _) = mallory.show(&ticket, &challenge, alice.onion());
+    let (hers, _) = mallory.show_ticket(&ticket, &challenge, alice.onion());
     check(
-        alice.judge(&hers, NOW),
-        Misbehaviour::Ticket,
+        alice.verify_solution(&hers, NOW),
+        Misbehaviour::InvalidTicket,
         RefusalCode::Expired,
     );
-    let bent = bend(&solution, |solution| {
+    let edited = edit_solution(&solution, |solution| {
         sign(solution, &mallory, Context::Solution, &alice)
     });
     check(
-        alice.judge(&bent, NOW),
+        alice.verify_solution(&edited, NOW),
         Misbehaviour::Signature,
         RefusalCode::Signature,
     );
-    // Right key, another context.
-    let (mut alice, .., solution, _) = shown();
-    let bent = bend(&solution, |solution| {
+    // The right key signs in another context.
+    let (mut alice, .., solution, _) = shown_ticket();
+    let edited = edit_solution(&solution, |solution| {
         sign(solution, &bob, Context::Welcome, &alice)
     });
     check(
-        alice.judge(&bent, NOW),
+        alice.verify_solution(&edited, NOW),
         Misbehaviour::Signature,
         RefusalCode::Signature,
     );
-    // Swapped after signing: another ticket of Bob's own.
-    let (mut alice, bob, _, solution, _) = shown();
+    // The ticket is replaced after signing by another ticket of Bob's.
+    let (mut alice, bob, _, solution, _) = shown_ticket();
     let other = alice.ticket_for(&bob.peer_id(), NOW);
-    let bent = bend(&solution, |solution| {
+    let edited = edit_solution(&solution, |solution| {
         solution.ticket = Some(ByteBuf::from(other.as_bytes()))
     });
     check(
-        alice.judge(&bent, NOW),
+        alice.verify_solution(&edited, NOW),
         Misbehaviour::Signature,
         RefusalCode::Signature,
     );
-    // An old signature over an old challenge: used, then expired.
-    let (mut alice, .., solution, _) = shown();
+    // An old solution of an expired challenge.
+    let (mut alice, .., solution, _) = shown_ticket();
     check(
-        alice.judge(&solution, NOW + 601),
+        alice.verify_solution(&solution, NOW + 601),
         Misbehaviour::CookieExpired,
         RefusalCode::Expired,
     );
 }
 
 #[test]
-fn a_ticket_is_good_for_its_issuer_its_time_and_its_peer() {
-    // At another node it is as good as none: there is work to do.
-    let (_, bob, ticket, ..) = shown();
+fn ticket_is_valid_for_its_issuer_until_its_expiry() {
+    // Another server ignores the ticket and demands work.
+    let (_, bob, ticket, ..) = shown_ticket();
     let mut carol = Side::new(4000, &["messages"], easy());
     let challenge = carol.challenge_for(Some(&ticket));
     let (solution, _) = bob.solve(&challenge, carol.onion());
-    assert!(carol.judge(&solution, NOW).is_ok());
-    // From the future, and too old.
+    assert!(carol.verify_solution(&solution, NOW).is_ok());
+    // Issued in the future, and expired.
     for issued in [NOW + 1, NOW - 31 * 24 * 3600] {
         let (mut alice, bob) = (Side::alice(easy()), Side::bob(easy()));
         let ticket = alice.ticket_for(&bob.peer_id(), issued);
         let challenge = alice.challenge_for(Some(&ticket));
-        let Message::Challenge(challenge) = Message::decode(&challenge, 8192).unwrap() else {
+        let HandshakeMessage::Challenge(challenge) =
+            HandshakeMessage::decode(&challenge, 8192).unwrap()
+        else {
             panic!()
         };
         assert_eq!(Cookie::decode(&challenge.cookie).unwrap().effort, 1);
     }
-    // It expired between hello and solution.
-    let (mut alice, bob) = (Side::alice(dear()), Side::bob(easy()));
+    // The ticket expires between hello and solution.
+    let (mut alice, bob) = (Side::alice(unsolvable()), Side::bob(easy()));
     let ticket = alice.ticket_for(&bob.peer_id(), NOW - 30 * 24 * 3600);
     let challenge = alice.challenge_for(Some(&ticket));
-    let (solution, _) = bob.show(&ticket, &challenge, alice.onion());
+    let (solution, _) = bob.show_ticket(&ticket, &challenge, alice.onion());
     check(
-        alice.judge(&solution, NOW + 1),
-        Misbehaviour::Ticket,
+        alice.verify_solution(&solution, NOW + 1),
+        Misbehaviour::InvalidTicket,
         RefusalCode::Expired,
     );
 }
 
 #[test]
-fn a_free_challenge_is_of_no_use_without_a_ticket_nor_a_ticket_with_a_dear_one() {
-    let (mut alice, bob, ticket, solution, _) = shown();
-    let bent = bend(&solution, |solution| {
+fn challenge_without_work_needs_a_ticket_and_challenge_with_work_rejects_one() {
+    let (mut alice, bob, ticket, solution, _) = shown_ticket();
+    let edited = edit_solution(&solution, |solution| {
         solution.ticket = None;
         sign(solution, &bob, Context::Solution, &alice);
     });
     check(
-        alice.judge(&bent, NOW),
-        Misbehaviour::Ticket,
+        alice.verify_solution(&edited, NOW),
+        Misbehaviour::InvalidTicket,
         RefusalCode::Expired,
     );
-    let Message::Challenge(dear) = Message::decode(&alice.challenge(), 8192).unwrap() else {
+    let HandshakeMessage::Challenge(with_work) =
+        HandshakeMessage::decode(&alice.challenge(), 8192).unwrap()
+    else {
         panic!()
     };
-    let bent = bend(&solution, |solution| {
-        (solution.cookie, solution.sealed) = (dear.cookie, dear.sealed);
+    let edited = edit_solution(&solution, |solution| {
+        (solution.cookie, solution.sealed) = (with_work.cookie, with_work.sealed);
         solution.ticket = Some(ByteBuf::from(ticket.as_bytes()));
         sign(solution, &bob, Context::Solution, &alice);
     });
     check(
-        alice.judge(&bent, NOW),
+        alice.verify_solution(&edited, NOW),
         Misbehaviour::Claims("a ticket where work was asked"),
         RefusalCode::Malformed,
     );
 }
 
 #[test]
-fn a_ticket_is_used_so_often_a_minute_and_then_one_works() {
+fn ticket_uses_per_minute_are_limited_and_then_work_is_demanded() {
     let (mut alice, bob) = (Side::alice(easy()), Side::bob(easy()));
     let ticket = alice.ticket_for(&bob.peer_id(), NOW);
     let mut spare = Vec::new();
     for _ in 0..7 {
         let challenge = alice.challenge_for(Some(&ticket));
-        spare.push(bob.show(&ticket, &challenge, alice.onion()).0);
+        spare.push(bob.show_ticket(&ticket, &challenge, alice.onion()).0);
     }
     for solution in &spare[..6] {
-        assert!(alice.judge(solution, NOW).is_ok());
+        assert!(alice.verify_solution(solution, NOW).is_ok());
     }
-    // Asked for before the limit was reached, and shown after.
+    // Requested before the limit was reached, and shown after.
     assert!(matches!(
-        error(alice.judge(&spare[6], NOW)),
+        error(alice.verify_solution(&spare[6], NOW)),
         HandshakeError::Busy
     ));
     let challenge = alice.challenge_for(Some(&ticket));
     let (worked, _) = bob.solve(&challenge, alice.onion());
-    assert!(alice.judge(&worked, NOW).is_ok());
-    // The one that was told busy kept its serial.
-    assert!(alice.judge(&spare[6], NOW + 60).is_ok());
+    assert!(alice.verify_solution(&worked, NOW).is_ok());
+    // The solution that got `busy` kept its serial.
+    assert!(alice.verify_solution(&spare[6], NOW + 60).is_ok());
 }
 
 #[test]
-fn more_work_than_asked_is_claimed_at_a_price() {
+fn extra_doublings_need_the_claimed_work_and_inner_bits() {
     let config = GateConfig {
         effort_idle: 4,
         effort_base: 4,
@@ -204,8 +208,8 @@ fn more_work_than_asked_is_claimed_at_a_price() {
     };
     let (mut alice, bob) = (Side::alice(config.clone()), Side::bob(config));
     let challenge = alice.challenge();
-    let (solution, awaiting) = bob.solve_more(&challenge, alice.onion(), 3);
-    let verified = alice.judge(&solution, NOW).unwrap();
+    let (solution, awaiting) = bob.solve_with_extra(&challenge, alice.onion(), 3);
+    let verified = alice.verify_solution(&solution, NOW).unwrap();
     assert_eq!(verified.effort(), 32);
     let (welcome, at_alice) = alice.welcome(verified);
     assert_eq!(
@@ -215,23 +219,24 @@ fn more_work_than_asked_is_claimed_at_a_price() {
         ),
         (32, 32)
     );
-    // Claimed and not done: the first nonce that solves what was asked fails what is claimed.
+    // Claimed without the work: the nonce for the cookie's effort fails the claimed inner
+    // condition.
     let challenge = alice.challenge();
     let (solution, _) = bob.solve(&challenge, alice.onion());
     let solving = bob.accept(&challenge, alice.onion()).unwrap();
     let harder = solving.puzzle(4).unwrap().unwrap();
-    let bent = bend(&solution, |solution| {
-        solution.more = 4;
+    let edited = edit_solution(&solution, |solution| {
+        solution.extra_doublings = 4;
         sign(solution, &bob, Context::Solution, &alice);
     });
-    let nonce = bend_nonce(&bent);
+    let nonce = nonce_of(&edited);
     assert!(!harder.inner_holds(&nonce));
     check(
-        alice.judge(&bent, NOW),
+        alice.verify_solution(&edited, NOW),
         Misbehaviour::InnerCondition,
         RefusalCode::Work,
     );
-    // The claim alone: the cheap condition of so many doublings holds, the work does not.
+    // The claimed inner condition holds, the claimed work does not.
     let (passes, memory) = (
         |nonce: &u128| harder.inner_holds(&nonce.to_be_bytes()),
         &mut crate::puzzle::Algorithm::Argon2id1m.memory(),
@@ -239,39 +244,39 @@ fn more_work_than_asked_is_claimed_at_a_price() {
     let claimed = (0u128..)
         .filter(passes)
         .find(|nonce| !harder.work_holds(&nonce.to_be_bytes(), memory));
-    let bent = bend(&bent, |solution| {
+    let edited = edit_solution(&edited, |solution| {
         solution.nonce = ByteArray::new(claimed.unwrap().to_be_bytes());
         sign(solution, &bob, Context::Solution, &alice);
     });
     check(
-        alice.judge(&bent, NOW),
+        alice.verify_solution(&edited, NOW),
         Misbehaviour::Work,
         RefusalCode::Work,
     );
-    // More than may be claimed at all.
+    // More doublings than allowed.
     let challenge = alice.challenge();
     let (solution, _) = bob.solve(&challenge, alice.onion());
-    let bent = bend(&solution, |solution| {
-        solution.more = 5;
+    let edited = edit_solution(&solution, |solution| {
+        solution.extra_doublings = 5;
         sign(solution, &bob, Context::Solution, &alice);
     });
     check(
-        alice.judge(&bent, NOW),
+        alice.verify_solution(&edited, NOW),
         Misbehaviour::Claims("too many doublings of the effort"),
         RefusalCode::Malformed,
     );
 }
 
-fn bend_nonce(frame: &[u8]) -> [u8; 16] {
+fn nonce_of(frame: &[u8]) -> [u8; 16] {
     let mut nonce = [0; 16];
-    bend(frame, |solution| {
+    edit_solution(frame, |solution| {
         nonce.copy_from_slice(solution.nonce.as_slice())
     });
     nonce
 }
 
 #[test]
-fn nobody_works_more_than_it_wants_however_busy_the_other_side_is() {
+fn extra_doublings_stay_within_the_clients_limits() {
     let config = GateConfig {
         effort_idle: 4,
         effort_base: 4,
@@ -288,7 +293,7 @@ fn nobody_works_more_than_it_wants_however_busy_the_other_side_is() {
 }
 
 #[test]
-fn a_cookie_of_calm_times_opens_no_gate_in_a_storm() {
+fn low_effort_cookie_is_rejected_under_load() {
     let config = GateConfig {
         effort_idle: 2,
         effort_base: 16,
@@ -296,17 +301,16 @@ fn a_cookie_of_calm_times_opens_no_gate_in_a_storm() {
         ..GateConfig::default()
     };
     let (mut alice, bob) = (Side::alice(config.clone()), Side::bob(config));
-    let (hello, _) = AwaitChallenge::begin(bob.here.clone(), alice.onion(), None);
+    let (hello, _) = AwaitChallenge::begin(bob.context.clone(), alice.onion(), None);
     let mut open = |frame: &[u8], effort| {
-        AwaitHello::new(alice.here.clone()).receive(
+        AwaitHello::new(alice.context.clone()).receive(
             frame,
-            &mut alice.desk,
-            effort,
-            NOW,
+            &mut alice.server,
+            Moment { effort, now: NOW },
             &mut alice.rng,
         )
     };
-    let Opening::Hello { challenge, .. } = open(&hello, 2).unwrap() else {
+    let FirstMessage::Hello { challenge, .. } = open(&hello, 2).unwrap() else {
         panic!("a hello is no solution")
     };
     let (solution, _) = bob.solve(&challenge, Side::alice(easy()).onion());
@@ -315,10 +319,10 @@ fn a_cookie_of_calm_times_opens_no_gate_in_a_storm() {
         Misbehaviour::CookieExpired,
         RefusalCode::Expired,
     );
-    // Its serial was not used: should it be calm again, it is as good as before.
+    // The serial is unused: when the gate is idle again, the cookie is accepted.
     assert!(open(&solution, 2).is_ok());
-    // What was given at the base or above is good at any price.
-    let Opening::Hello { challenge, .. } = open(&hello, 16).unwrap() else {
+    // A cookie of the base effort or more is accepted at any load.
+    let FirstMessage::Hello { challenge, .. } = open(&hello, 16).unwrap() else {
         panic!("a hello is no solution")
     };
     let (solution, _) = bob.solve(&challenge, Side::alice(easy()).onion());
@@ -326,27 +330,27 @@ fn a_cookie_of_calm_times_opens_no_gate_in_a_storm() {
 }
 
 #[test]
-fn hashing_counts_where_a_node_says_what_it_works_at_most() {
-    let ask = |effort, inner_bits| GateConfig {
+fn effort_limit_counts_the_hashes_of_the_inner_condition() {
+    let demand = |effort, inner_bits| GateConfig {
         effort_idle: effort,
         effort_base: effort,
         inner_bits,
         ..GateConfig::default()
     };
-    // A default client: 131072 evaluations at 13 bits; at 16 each is worth four and a half.
-    for (effort, inner_bits, is_taken) in [
+    // A default client accepts 131072 evaluations at 13 bits. At 16 bits each counts 4.5 times.
+    for (effort, inner_bits, is_accepted) in [
         (131_072, 13, true),
         (131_073, 13, false),
         (131_073, 0, false),
         (29_000, 16, true),
         (30_000, 16, false),
     ] {
-        let mut alice = Side::alice(ask(effort, inner_bits));
+        let mut alice = Side::alice(demand(effort, inner_bits));
         let bob = Side::bob(GateConfig::default());
         let challenge = alice.challenge();
         assert_eq!(
             bob.accept(&challenge, alice.onion()).is_ok(),
-            is_taken,
+            is_accepted,
             "{effort} at {inner_bits}"
         );
     }

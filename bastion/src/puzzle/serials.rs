@@ -1,37 +1,38 @@
-//! Which serials of one sealing key have been used: one bit each.
+//! [`Serials`]: a bitmap of the used serial numbers of one sealing key.
 //!
-//! Grows with the serials that were used, up to the number that may be issued. Never forgets while its key lives.
-//! Invariant: [`Serials::take`] succeeds once per serial, and once more after each [`Serials::give_back`], which has an end.
+//! Grows with the highest used serial, up to the number of issued serials. Invariant:
+//! [`Serials::mark_used`] succeeds once per serial, and once more after each effective
+//! [`Serials::release`]. Releases are bounded.
 
 use std::collections::BTreeMap;
 
-/// How often one serial is given back. With the first time that is one presentation more than a default client makes:
-/// whoever comes again and again does not have us verify one piece of work for ever.
-const RETURNS_MAX: u8 = 8;
-/// Serials that may have been given back, of one key. Each was paid for with work; more, and they stay used.
-const RETURNED_MAX: usize = 4096;
+/// How often one serial is released. With the first use that allows one presentation more than a
+/// default client makes, and bounds the verifications that one solution costs.
+const RELEASES_MAX: u8 = 8;
+/// Most released serials of one key. Each was paid for by work. Further serials stay used.
+const RELEASED_SERIALS_MAX: usize = 4096;
 
 /// A bitmap of used serials.
 #[derive(Debug, Default)]
 pub(super) struct Serials {
     used: Vec<u64>,
-    /// How often a serial was given back.
-    returned: BTreeMap<u32, u8>,
+    /// Number of releases by serial.
+    released: BTreeMap<u32, u8>,
 }
 
-fn place(serial: u32) -> (usize, u64) {
+fn bit_of(serial: u32) -> (usize, u64) {
     ((serial / 64) as usize, 1 << (serial % 64))
 }
 
 impl Serials {
     pub(super) fn is_used(&self, serial: u32) -> bool {
-        let (word, bit) = place(serial);
+        let (word, bit) = bit_of(serial);
         self.used.get(word).is_some_and(|bits| bits & bit != 0)
     }
 
-    /// Marks a serial used; `false` when it was already.
-    pub(super) fn take(&mut self, serial: u32) -> bool {
-        let (word, bit) = place(serial);
+    /// Marks a serial used. Returns `false` when it was used already.
+    pub(super) fn mark_used(&mut self, serial: u32) -> bool {
+        let (word, bit) = bit_of(serial);
         if self.used.len() <= word {
             self.used.resize(word + 1, 0);
         }
@@ -44,21 +45,21 @@ impl Serials {
         }
     }
 
-    /// Whether a serial was given back.
-    pub(super) fn was_given_back(&self, serial: u32) -> bool {
-        self.returned.contains_key(&serial)
+    /// Returns whether a serial was released.
+    pub(super) fn was_released(&self, serial: u32) -> bool {
+        self.released.contains_key(&serial)
     }
 
-    /// Marks a serial unused again, unless that was done too often.
-    pub(super) fn give_back(&mut self, serial: u32) {
-        let is_full = self.returned.len() >= RETURNED_MAX;
-        match self.returned.get_mut(&serial) {
-            Some(count) if *count >= RETURNS_MAX => return,
+    /// Marks a serial unused, within the limits above.
+    pub(super) fn release(&mut self, serial: u32) {
+        let is_full = self.released.len() >= RELEASED_SERIALS_MAX;
+        match self.released.get_mut(&serial) {
+            Some(count) if *count >= RELEASES_MAX => return,
             Some(count) => *count += 1,
             None if is_full => return,
-            None => drop(self.returned.insert(serial, 1)),
+            None => drop(self.released.insert(serial, 1)),
         }
-        let (word, bit) = place(serial);
+        let (word, bit) = bit_of(serial);
         if let Some(bits) = self.used.get_mut(word) {
             *bits &= !bit;
         }
@@ -70,35 +71,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_serial_is_taken_once() {
+    fn mark_used_succeeds_once_per_release() {
         let mut serials = Serials::default();
         for serial in [0, 63, 64, 4_194_303] {
             assert!(!serials.is_used(serial));
-            assert!(serials.take(serial));
+            assert!(serials.mark_used(serial));
             assert!(serials.is_used(serial));
-            assert!(!serials.take(serial));
-            serials.give_back(serial);
-            assert!(serials.take(serial) && !serials.take(serial));
+            assert!(!serials.mark_used(serial));
+            serials.release(serial);
+            assert!(serials.mark_used(serial) && !serials.mark_used(serial));
         }
         assert!(!serials.is_used(1));
         assert_eq!(serials.used.len(), 65536);
     }
 
     #[test]
-    fn a_serial_is_given_back_so_often_and_so_many_are() {
+    fn releases_are_bounded_per_serial_and_in_all() {
         let mut serials = Serials::default();
-        for _ in 0..RETURNS_MAX {
-            assert!(serials.take(7));
-            serials.give_back(7);
+        for _ in 0..RELEASES_MAX {
+            assert!(serials.mark_used(7));
+            serials.release(7);
         }
-        assert!(serials.take(7));
-        serials.give_back(7);
-        assert!(!serials.take(7));
-        for serial in 100..2 * RETURNED_MAX as u32 {
-            assert!(serials.take(serial));
-            serials.give_back(serial);
+        assert!(serials.mark_used(7));
+        serials.release(7);
+        assert!(!serials.mark_used(7));
+        for serial in 100..2 * RELEASED_SERIALS_MAX as u32 {
+            assert!(serials.mark_used(serial));
+            serials.release(serial);
         }
-        assert_eq!(serials.returned.len(), RETURNED_MAX);
-        assert!(serials.take(100) && !serials.take(2 * RETURNED_MAX as u32 - 1));
+        assert_eq!(serials.released.len(), RELEASED_SERIALS_MAX);
+        assert!(serials.mark_used(100) && !serials.mark_used(2 * RELEASED_SERIALS_MAX as u32 - 1));
     }
 }

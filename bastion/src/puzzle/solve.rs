@@ -1,14 +1,14 @@
-//! The search for a nonce, on as many threads as wanted.
+//! The search for a nonce on one or more threads.
 //!
-//! Deterministic on one thread: time and chance are arguments. Never outlives its [`Attempt`]'s cancellation by more
-//! than one evaluation. Invariant: what it returns solves the puzzle.
+//! On one thread the search is deterministic. It ends at most one evaluation after its [`Attempt`]
+//! is cancelled. Invariant: a returned nonce solves the puzzle.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::{Nonce, Puzzle};
+use super::instance::{Nonce, Puzzle};
 
-/// A running search as seen from outside: how far it is, and the way to end it.
+/// A handle on a running search: counts evaluations and cancels.
 #[derive(Debug, Default)]
 pub struct Attempt {
     cancelled: AtomicBool,
@@ -16,39 +16,39 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Ends the search; it returns `None`.
+    /// Ends the search, which then returns `None`.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
     }
 
-    /// Evaluations of the work function so far, all threads together.
+    /// Returns the evaluations of the work function so far, over all threads.
     pub fn evaluations(&self) -> u64 {
         self.evaluations.load(Ordering::Relaxed)
     }
 }
 
-/// Searches upwards from `start` (drawn at random by the caller) on `threads` threads, the calling one included.
-/// `None` when cancelled.
+/// Searches upwards from `start`, which the caller draws at random. Uses `threads` threads
+/// including the calling one. Returns `None` when cancelled.
 pub fn solve(puzzle: &Puzzle, start: Nonce, threads: usize, attempt: &Attempt) -> Option<Nonce> {
     let found = OnceLock::new();
     let step = threads.max(1) as u128;
     let search = |number: u128| {
         let mut memory = puzzle.algorithm.memory();
-        let mut place = u128::from_be_bytes(start).wrapping_add(number);
+        let mut candidate = u128::from_be_bytes(start).wrapping_add(number);
         while found.get().is_none() && !attempt.cancelled.load(Ordering::Relaxed) {
-            let nonce = place.to_be_bytes();
+            let nonce = candidate.to_be_bytes();
             if puzzle.inner_holds(&nonce) {
                 attempt.evaluations.fetch_add(1, Ordering::Relaxed);
                 if puzzle.work_holds(&nonce, &mut memory) {
                     let _ = found.set(nonce);
                 }
             }
-            place = place.wrapping_add(step);
+            candidate = candidate.wrapping_add(step);
         }
     };
     std::thread::scope(|scope| {
         for number in 1..step {
-            // A thread that the system will not give leaves its share of nonces untried: there are enough.
+            // Without this thread its share of the nonces stays untried; the others suffice.
             let _ = std::thread::Builder::new().spawn_scoped(scope, move || search(number));
         }
         search(0);
@@ -60,10 +60,10 @@ pub fn solve(puzzle: &Puzzle, start: Nonce, threads: usize, attempt: &Attempt) -
 mod tests {
     use super::*;
     use crate::puzzle::Algorithm;
-    use crate::puzzle::tests::puzzle;
+    use crate::puzzle::testing::puzzle;
 
     #[test]
-    fn one_thread_finds_the_same_nonce_always_and_many_find_one() {
+    fn one_thread_is_deterministic_and_three_threads_solve() {
         let puzzle = puzzle(16, 4, 1, 2);
         let attempt = Attempt::default();
         let first = solve(&puzzle, [0; 16], 1, &attempt).unwrap();
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cancelled_search_ends() {
+    fn cancelled_search_returns_none() {
         let hopeless = puzzle(u64::MAX, 8, 1, 2);
         let attempt = Attempt::default();
         std::thread::scope(|scope| {
@@ -91,8 +91,8 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_evaluations_follows_the_effort() {
-        // 40 puzzles of effort 8: the sum is about 320; a factor of two either way is five standard deviations.
+    fn expected_evaluations_equal_the_effort() {
+        // 40 puzzles of effort 8: about 320 in all. The standard deviation is about 50.
         let total: u64 = (0..40)
             .map(|solver| {
                 let attempt = Attempt::default();

@@ -1,6 +1,5 @@
-//! The vectors of `tests/vectors/puzzle.json`, which another implementation made, reproduced value by value.
-//!
-//! Never makes a vector itself. Invariant: whatever changes a byte of the puzzle fails here.
+//! Reproduces the vectors of `tests/vectors/puzzle.json`, which another implementation made. Any
+//! change of the puzzle's bytes fails here.
 
 use std::fs;
 use std::path::Path;
@@ -9,9 +8,9 @@ use keys::signing::signing_input;
 use keys::{Context, Digest, OnionAddr, PeerId, PublicKey};
 use serde_json::Value;
 
-use super::{Algorithm, Attempt, Nonce, Puzzle, solve, target};
+use super::instance::target;
+use super::{Algorithm, Attempt, ChallengeBytes, Difficulty, Nonce, Puzzle, solve};
 use crate::error::Misbehaviour;
-use crate::handshake::with_more;
 use crate::messages::Cookie;
 
 fn vectors(name: &str) -> Vec<Value> {
@@ -37,7 +36,7 @@ fn array<const N: usize>(vector: &Value, name: &str) -> [u8; N] {
 }
 
 #[test]
-fn every_puzzle_is_solved_by_the_same_nonce_with_the_same_digests() {
+fn puzzles_match_the_vectors() {
     for vector in vectors("puzzles") {
         let onion = OnionAddr::from_public_key(PublicKey::from_bytes(array(&vector, "onion")));
         let cookie = Cookie {
@@ -49,14 +48,20 @@ fn every_puzzle_is_solved_by_the_same_nonce_with_the_same_digests() {
         };
         let (encoded, sealed) = (bytes(&vector, "cookie"), bytes(&vector, "sealed"));
         assert_eq!(cookie.encode(), encoded);
-        let (effort, inner_bits) = with_more(&cookie, number(&vector, "more") as u8);
+        let doublings = number(&vector, "extra_doublings") as u8;
+        let difficulty = Difficulty::of_cookie(&cookie)
+            .unwrap()
+            .with_extra_doublings(doublings);
+        let challenge = ChallengeBytes {
+            cookie: &encoded,
+            sealed: &sealed,
+        };
         let peer = PeerId::from_bytes(array(&vector, "peer"));
-        let function = (Algorithm::Argon2id1m, effort, inner_bits);
-        let puzzle = Puzzle::new(function, (&encoded, &sealed), &onion, &peer);
+        let puzzle = Puzzle::new(difficulty, challenge, &onion, &peer);
         assert_eq!(puzzle.salt, array(&vector, "salt"));
         assert_eq!(puzzle.target, array(&vector, "target"));
 
-        // Upwards from 0, so every lower nonce is tried and fails.
+        // The search goes upwards from 0, so every lower nonce fails.
         let attempt = Attempt::default();
         let nonce = solve(&puzzle, [0; 16], 1, &attempt).unwrap();
         assert_eq!(nonce, array(&vector, "nonce"));
@@ -71,8 +76,8 @@ fn every_puzzle_is_solved_by_the_same_nonce_with_the_same_digests() {
         ));
         assert_eq!(*inner.as_bytes(), array(&vector, "inner"));
         assert!(Puzzle::inner_condition(
-            inner_bits,
-            (&encoded, &sealed),
+            difficulty.inner_bits,
+            challenge,
             &nonce
         ));
 
@@ -87,7 +92,7 @@ fn every_puzzle_is_solved_by_the_same_nonce_with_the_same_digests() {
 }
 
 #[test]
-fn the_work_function_and_the_targets_are_the_same() {
+fn work_function_and_targets_match_the_vectors() {
     let mut memory = Algorithm::Argon2id1m.memory();
     for vector in vectors("works") {
         let (nonce, salt): (Nonce, _) = (array(&vector, "nonce"), array(&vector, "salt"));

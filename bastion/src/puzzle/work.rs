@@ -1,45 +1,46 @@
-//! Work functions, each behind the name that a cookie carries.
+//! Work functions: nonce and salt in, 32 bytes out.
 //!
-//! A new one gets a new name; a name never changes its meaning. Never decides anything: it turns nonce and salt into
-//! 32 bytes. Invariant: the same on every machine, proved by a vector from another implementation.
+//! A cookie names its work function. The meaning of a name never changes; a new function gets a new
+//! name. Invariant: the result is the same on every machine. Tested against a vector of another
+//! implementation.
 
 use argon2::{Argon2, Block, Params, Version};
 
 /// A work function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Algorithm {
-    /// Argon2id (RFC 9106), version 0x13, 1 MiB, 1 pass, 1 lane, 32 bytes out: 0.3 ms, and more memory than a graphics
-    /// card's core has cache.
+    /// Argon2id (RFC 9106), version 0x13, 1 MiB, 1 pass, 1 lane, 32 bytes of output. Takes 0.3 ms,
+    /// and more memory than a core of a graphics card has cache.
     Argon2id1m,
 }
 
-/// What an evaluation works in; kept between evaluations.
+/// Working memory of an evaluation. Reused, because its allocation costs time.
 pub struct Memory(Vec<Block>);
 
 /// KiB of memory of [`Algorithm::Argon2id1m`]; one Argon2 block is one KiB.
 const ARGON2ID_1M_KIB: u32 = 1024;
 
 impl Algorithm {
-    /// The name in a cookie.
+    /// Returns the name that a cookie carries.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Argon2id1m => "argon2id-1m",
         }
     }
 
-    /// The work function of that name.
+    /// Returns the work function with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         (name == Self::Argon2id1m.name()).then_some(Self::Argon2id1m)
     }
 
-    /// Memory for evaluations, one after another.
+    /// Allocates working memory.
     pub fn memory(self) -> Memory {
         match self {
             Self::Argon2id1m => Memory(vec![Block::default(); ARGON2ID_1M_KIB as usize]),
         }
     }
 
-    /// One evaluation.
+    /// Evaluates the work function once.
     pub fn evaluate(self, nonce: &[u8], salt: &[u8; 32], memory: &mut Memory) -> [u8; 32] {
         match self {
             Self::Argon2id1m => argon2id(nonce, salt, memory),
@@ -68,15 +69,16 @@ mod tests {
     use keys::Digest;
 
     #[test]
-    fn argon2id_1m_is_what_the_reference_implementation_computes() {
-        // python3 -c 'from argon2.low_level import *; print(hash_secret_raw(secret=bytes(range(16)),
-        //   salt=bytes(range(32)), time_cost=1, memory_cost=1024, parallelism=1, hash_len=32, type=Type.ID).hex())'
-        // with argon2-cffi 25.1.0, which wraps the reference C implementation.
+    fn argon2id_1m_matches_the_reference_implementation() {
+        // With argon2-cffi 25.1.0, which wraps the reference C implementation:
+        // python3 -c 'from argon2.low_level import *; print(hash_secret_raw(
+        //   secret=bytes(range(16)), salt=bytes(range(32)), time_cost=1, memory_cost=1024,
+        //   parallelism=1, hash_len=32, type=Type.ID).hex())'
         let nonce: Vec<u8> = (0..16).collect();
-        let salt: [u8; 32] = std::array::from_fn(|place| place as u8);
+        let salt: [u8; 32] = std::array::from_fn(|index| index as u8);
         let mut memory = Algorithm::Argon2id1m.memory();
         for _ in 0..2 {
-            // Twice: what an earlier evaluation left in the memory makes no difference.
+            // Twice, because the content of the reused memory must make no difference.
             let out = Algorithm::Argon2id1m.evaluate(&nonce, &salt, &mut memory);
             assert_eq!(
                 Digest::from_bytes(out).to_hex(),
@@ -86,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_stands_for_one_function() {
+    fn from_name_accepts_the_exact_name_only() {
         assert_eq!(
             Algorithm::from_name("argon2id-1m"),
             Some(Algorithm::Argon2id1m)

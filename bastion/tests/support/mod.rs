@@ -1,4 +1,4 @@
-//! Nodes with fixed keys, and a stranger that speaks frames of its own.
+//! Nodes with fixed keys, and a client that sends arbitrary frames.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -9,12 +9,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bastion::handshake::{AwaitChallenge, AwaitWelcome, Here, Work};
-use bastion::messages::{Hello, Message, Refused};
+use bastion::handshake::{AwaitChallenge, AwaitWelcome, HandshakeContext, Work};
+use bastion::messages::{HandshakeMessage, Hello, Refusal};
 use bastion::puzzle::{Attempt, solve};
 use bastion::{
-    Admitted, Applicant, Decision, Gate, GateConfig, Gatekeeper, HandshakeError, Internal,
-    Listener, Profile, RefusalCode, Session, Tier, Transport,
+    AdmissionPolicy, Admitted, Applicant, Connector, Decision, Gate, GateConfig, HandshakeError,
+    Internal, Listener, LocalProfile, NodeProfile, RefusalCode, Session, Tier, Transport,
 };
 use futures::future::BoxFuture;
 use keys::{BootId, Epoch, KeyManager};
@@ -36,18 +36,21 @@ pub fn easy() -> GateConfig {
     }
 }
 
-pub struct Porter {
-    pub profile: Profile,
+/// A profile and a decision that tests set.
+pub struct TestPolicy {
+    pub profile: NodeProfile,
     pub decision: Mutex<Decision>,
-    /// When the ticket of the last applicant was issued.
+    /// Time of issue of the last applicant's ticket.
     pub ticket_issued: Mutex<Option<u64>>,
 }
 
-impl Gatekeeper for Porter {
-    fn profile(&self) -> BoxFuture<'_, Result<Profile, Internal>> {
+impl LocalProfile for TestPolicy {
+    fn profile(&self) -> BoxFuture<'_, Result<NodeProfile, Internal>> {
         Box::pin(async { Ok(self.profile.clone()) })
     }
+}
 
+impl AdmissionPolicy for TestPolicy {
     fn decide<'a>(&'a self, applicant: Applicant<'a>) -> BoxFuture<'a, Decision> {
         *self.ticket_issued.lock() = applicant.ticket_issued;
         let decision = *self.decision.lock();
@@ -55,14 +58,15 @@ impl Gatekeeper for Porter {
     }
 }
 
-/// A node's gate with its keys, and a clock that tests may turn.
+/// Gate, connector and keys of a node, with a clock that tests set.
 pub struct Node {
     pub gate: Gate,
+    pub connector: Connector,
     pub keys: Arc<KeyManager>,
-    pub profile: Profile,
+    pub profile: NodeProfile,
     pub config: GateConfig,
     pub clock: Arc<AtomicU64>,
-    pub porter: Arc<Porter>,
+    pub policy: Arc<TestPolicy>,
 }
 
 impl Node {
@@ -70,14 +74,14 @@ impl Node {
         let keys = Arc::new(KeyManager::generate(&mut ChaCha20Rng::seed_from_u64(
             number,
         )));
-        let profile = Profile {
+        let profile = NodeProfile {
             apps: vec!["messages".into()],
             sync_domains: domains.iter().map(|name| name.to_string()).collect(),
             epoch: Epoch::from_bytes([number as u8; 16]),
             boot_id: BootId::from_bytes([number as u8; 16]),
             identities: Vec::new(),
         };
-        let porter = Arc::new(Porter {
+        let policy = Arc::new(TestPolicy {
             profile: profile.clone(),
             decision: Mutex::new(decision),
             ticket_issued: Mutex::default(),
@@ -85,14 +89,22 @@ impl Node {
         let clock = Arc::new(AtomicU64::new(NOW));
         let reads = clock.clone();
         let now = Arc::new(move || reads.load(Ordering::Relaxed));
-        let gate = Gate::new(config.clone(), keys.clone(), porter.clone(), now);
+        let connector = Connector::new(config.clone(), keys.clone(), policy.clone());
+        let gate = Gate::new(
+            config.clone(),
+            keys.clone(),
+            policy.clone(),
+            policy.clone(),
+            now,
+        );
         Self {
             gate,
+            connector,
             keys,
             profile,
             config,
             clock,
-            porter,
+            policy,
         }
     }
 
@@ -114,32 +126,35 @@ impl Node {
         )
     }
 
-    /// Changes what policy says from now on.
-    pub fn decides(&self, decision: Decision) {
-        *self.porter.decision.lock() = decision;
+    /// Sets the policy's decision from now on.
+    pub fn set_decision(&self, decision: Decision) {
+        *self.policy.decision.lock() = decision;
     }
 
-    /// Works for a challenge of that node: the solution's frame, and what to make of the answer.
-    pub fn solve(&self, challenge: &[u8], of: &Node) -> (Vec<u8>, AwaitWelcome) {
-        let (_, next) = AwaitChallenge::begin(self.here(), of.keys.onion(), None);
+    /// Solves a challenge of `server`. Returns the solution and the next state.
+    pub fn solve(&self, challenge: &[u8], server: &Node) -> (Vec<u8>, AwaitWelcome) {
+        let (_, next) = AwaitChallenge::begin(self.context(), server.keys.onion(), None);
         let solving = next.receive(challenge).unwrap();
         let puzzle = solving.puzzle(0).unwrap().unwrap();
         let nonce = solve(&puzzle, [0; 16], 1, &Attempt::default()).unwrap();
         solving.solved(
-            Work { nonce, more: 0 },
+            Work {
+                nonce,
+                extra_doublings: 0,
+            },
             self.profile.clone(),
             Default::default(),
         )
     }
 
-    pub fn here(&self) -> Arc<Here> {
-        Arc::new(Here {
+    pub fn context(&self) -> Arc<HandshakeContext> {
+        Arc::new(HandshakeContext {
             config: self.config.clone(),
             keys: self.keys.clone(),
         })
     }
 
-    /// Serves a listener in the background; admitted sessions arrive at the receiver.
+    /// Serves a listener in the background. Admitted sessions arrive at the receiver.
     pub fn serve(&self, listener: impl Listener) -> mpsc::UnboundedReceiver<(Session, Admitted)> {
         let (sender, receiver) = mpsc::unbounded_channel();
         let gate = self.gate.clone();
@@ -156,20 +171,20 @@ impl Node {
         transport: &dyn Transport,
         to: &Node,
     ) -> Result<(Session, Admitted), HandshakeError> {
-        self.gate
+        self.connector
             .dial(transport, &to.keys.onion(), None, &|_| ())
             .await
     }
 }
 
-/// A stranger that speaks frames of its own at Alice's gate.
-pub struct Stranger {
+/// A client that sends arbitrary frames to a gate, over a pipe of 64 bytes.
+pub struct RawClient {
     pub session: Session,
     pub admitting: tokio::task::JoinHandle<Result<(Session, Admitted), HandshakeError>>,
 }
 
-impl Stranger {
-    pub fn at(alice: &Node) -> Self {
+impl RawClient {
+    pub fn connect(alice: &Node) -> Self {
         let (near, far) = duplex(64);
         let gate = alice.gate.clone();
         Self {
@@ -178,21 +193,21 @@ impl Stranger {
         }
     }
 
-    pub async fn says(mut self, frame: &[u8]) -> Self {
+    pub async fn send(mut self, frame: &[u8]) -> Self {
         self.session.writer.write(frame).await.unwrap();
         self
     }
 
-    pub async fn hears(&mut self) -> Vec<u8> {
+    pub async fn receive(&mut self) -> Vec<u8> {
         self.session.reader.read().await.unwrap().unwrap()
     }
 
-    /// The code that comes next, and why Alice sent it.
+    /// Returns the refusal code that the client receives, and the gate's error.
     pub async fn refusal(mut self) -> (RefusalCode, HandshakeError) {
-        let frame = self.hears().await;
+        let frame = self.receive().await;
         drop(self.session);
-        match Message::decode(&frame, 8192).unwrap() {
-            Message::Refused(Refused { code, .. }) => {
+        match HandshakeMessage::decode(&frame, 8192).unwrap() {
+            HandshakeMessage::Refused(Refusal { code, .. }) => {
                 (code, self.admitting.await.unwrap().unwrap_err())
             }
             other => panic!("got a {}", other.kind()),
@@ -201,7 +216,7 @@ impl Stranger {
 }
 
 pub fn hello() -> Vec<u8> {
-    Message::Hello(Hello {
+    HandshakeMessage::Hello(Hello {
         ticket: None,
         versions: vec![1],
     })

@@ -13,8 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
-use bastion::gate::Crowd;
-use bastion::{GateStatus, Tier, TorStatus};
+use bastion::{GateStatus, HandshakeCounts, Tier, TorStatus};
 use futures::future::BoxFuture;
 use keys::{ApiToken, KeyManager, Oid, OnionAddr, PeerId};
 use parking_lot::Mutex;
@@ -51,24 +50,23 @@ impl Clock for StoppedClock {
 /// Every number another, so that one in the wrong place shows.
 const GATE: GateStatus = GateStatus {
     effort: 1,
-    pressure: 2,
-    crowd: Crowd {
-        silent: 3,
-        thinking: 4,
-        presenting: 5,
-        known: 6,
-        trusted: 7,
+    load_permille: 2,
+    handshakes: HandshakeCounts {
+        awaiting_hello: 3,
+        challenged: 4,
+        verifying: 5,
+        untrusted_ticket: 6,
+        trusted_ticket: 7,
     },
     queue: 8,
     verifying: 9,
     failures_per_minute: 10,
     admissions_per_minute: 11,
-    answers: 12,
+    cached_replies: 12,
     admitted_total: 13,
     by_ticket_total: 14,
     refused_total: 15,
     busy_total: 16,
-    dialled_total: 17,
 };
 
 /// A node that is played: sessions as set, dials that succeed or never end.
@@ -99,6 +97,7 @@ impl Control for PlayedNode {
             onion: self.onion,
             network: "reachable".into(),
             gate: GATE,
+            dialled_total: 17,
             tor: *self.tor.lock(),
             sessions: self.sessions.lock().clone(),
             dials: Vec::new(),

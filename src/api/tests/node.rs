@@ -33,12 +33,19 @@ async fn status_shows_the_node_and_where_each_peer_stands() {
         (&json!("reachable"), &json!("open"))
     );
     let gate = json!({
-        "effort": 1, "pressure": 2, "open_handshakes": 12,
-        "crowd": { "silent": 3, "thinking": 4, "presenting": 5, "known": 6, "trusted": 7 },
-        "queue": 8, "verifying": 9, "failures_per_minute": 10, "admissions_per_minute": 11, "answers": 12,
-        "admitted_total": 13, "by_ticket_total": 14, "refused_total": 15, "busy_total": 16, "dialled_total": 17,
+        "effort": 1, "load_permille": 2, "open_handshakes": 12,
+        "handshakes": {
+            "awaiting_hello": 3, "challenged": 4, "verifying": 5,
+            "untrusted_ticket": 6, "trusted_ticket": 7,
+        },
+        "queue": 8, "verifying": 9, "failures_per_minute": 10, "admissions_per_minute": 11,
+        "cached_replies": 12,
+        "admitted_total": 13, "by_ticket_total": 14, "refused_total": 15, "busy_total": 16,
     });
-    assert_eq!(status["gate"], gate);
+    assert_eq!(
+        (&status["gate"], &status["dialled_total"]),
+        (&gate, &json!(17))
+    );
     assert!(list(&status, "apps").contains(&json!("rides")));
     assert!(list(&status, "sync_domains").contains(&json!("rides.offers")));
     let [peer] = list(&status, "peers").as_slice() else {

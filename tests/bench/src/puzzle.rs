@@ -10,12 +10,13 @@ use std::thread::available_parallelism;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bastion::handshake::{
-    AwaitChallenge, AwaitHello, Desk, Here, Opening, Solving, Verified, Work,
+    AwaitChallenge, AwaitHello, FirstMessage, HandshakeContext, Moment, ServerState, Solving,
+    Verified, Work,
 };
-use bastion::messages::{Message, Solution};
-use bastion::puzzle::{Algorithm, Attempt, CookieJar, Memory, Puzzle, solve};
+use bastion::messages::{HandshakeMessage, Solution};
+use bastion::puzzle::{Algorithm, Attempt, ChallengeSealer, Memory, Puzzle, solve};
 use bastion::ticket::{Tickets, Tier};
-use bastion::{GateConfig, HandshakeError, Misbehaviour, Profile};
+use bastion::{GateConfig, HandshakeError, Misbehaviour, NodeProfile};
 use clap::Args;
 use keys::{BootId, Epoch, KeyManager, Signature};
 use rand::SeedableRng as _;
@@ -72,10 +73,10 @@ const KINDS: [(Kind, &str); 6] = [
 
 /// Both sides, without a stream.
 struct Sides {
-    here: Arc<Here>,
-    desk: Desk,
-    caller: Arc<Here>,
-    profile: Profile,
+    context: Arc<HandshakeContext>,
+    server: ServerState,
+    caller: Arc<HandshakeContext>,
+    profile: NodeProfile,
     rng: ChaCha20Rng,
     memory: Memory,
 }
@@ -95,7 +96,10 @@ struct Round {
 pub(crate) fn run(options: &Options, report: &mut Report) -> Result<()> {
     ensure!(options.rounds >= 1, "at least one round is needed");
     let mut sides = Sides::new();
-    let (effort, inner_bits) = (sides.here.config.effort_base, sides.here.config.inner_bits);
+    let (effort, inner_bits) = (
+        sides.context.config.effort_base,
+        sides.context.config.inner_bits,
+    );
     ensure!(inner_bits <= INNER_BITS_MAX, "too many inner bits to try");
     let mut rounds = Vec::new();
     for _ in 0..options.rounds {
@@ -184,7 +188,7 @@ fn whole(sides: &mut Sides, count: u64, report: &Report) -> Result<()> {
         let (mut seconds, mut evaluations) = (Vec::new(), 0);
         let before = process_seconds();
         for _ in 0..count {
-            let effort = sides.here.config.effort_base;
+            let effort = sides.context.config.effort_base;
             let puzzle = sides
                 .solving(effort)?
                 .puzzle(0)?
@@ -214,21 +218,21 @@ impl Sides {
     fn new() -> Self {
         let mut rng = ChaCha20Rng::seed_from_u64(8);
         let config = GateConfig::default();
-        let here = |rng: &mut ChaCha20Rng| {
-            Arc::new(Here {
+        let context = |rng: &mut ChaCha20Rng| {
+            Arc::new(HandshakeContext {
                 config: config.clone(),
                 keys: Arc::new(KeyManager::generate(rng)),
             })
         };
-        let (ours, caller) = (here(&mut rng), here(&mut rng));
+        let (ours, caller) = (context(&mut rng), context(&mut rng));
         Self {
-            desk: Desk {
-                jar: CookieJar::new(&config, NOW, &mut rng),
+            server: ServerState {
+                sealer: ChallengeSealer::new(&config, NOW, &mut rng),
                 tickets: Tickets::new(&config, ours.keys.ticket_key(), &ours.keys.onion()),
             },
-            here: ours,
+            context: ours,
             caller,
-            profile: Profile {
+            profile: NodeProfile {
                 apps: vec!["messages".into()],
                 sync_domains: vec!["messages".into()],
                 epoch: Epoch::from_bytes([1; 16]),
@@ -240,12 +244,11 @@ impl Sides {
         }
     }
 
-    fn open(&mut self, frame: &[u8], effort: u64) -> Result<Opening, HandshakeError> {
-        AwaitHello::new(self.here.clone()).receive(
+    fn open(&mut self, frame: &[u8], effort: u64) -> Result<FirstMessage, HandshakeError> {
+        AwaitHello::new(self.context.clone()).receive(
             frame,
-            &mut self.desk,
-            effort,
-            NOW,
+            &mut self.server,
+            Moment { effort, now: NOW },
             &mut self.rng,
         )
     }
@@ -253,10 +256,10 @@ impl Sides {
     /// A challenge of that effort, accepted by the caller.
     fn solving(&mut self, effort: u64) -> Result<Solving> {
         let (hello, next) =
-            AwaitChallenge::begin(self.caller.clone(), self.here.keys.onion(), None);
+            AwaitChallenge::begin(self.caller.clone(), self.context.keys.onion(), None);
         match self.open(&hello, effort)? {
-            Opening::Hello { challenge, .. } => Ok(next.receive(&challenge)?),
-            Opening::Solution(_) => bail!("a hello is no solution"),
+            FirstMessage::Hello { challenge, .. } => Ok(next.receive(&challenge)?),
+            FirstMessage::Solution(_) => bail!("a hello is no solution"),
         }
     }
 
@@ -300,7 +303,8 @@ impl Sides {
     }
 
     fn greeting(&mut self) -> Result<f64> {
-        let (hello, _) = AwaitChallenge::begin(self.caller.clone(), self.here.keys.onion(), None);
+        let (hello, _) =
+            AwaitChallenge::begin(self.caller.clone(), self.context.keys.onion(), None);
         // All at once: reading the processor's clock takes about as long as a hello.
         let (opened, seconds) =
             worked(|| (0..SOLUTIONS).try_for_each(|_| self.open(&hello, 1024).map(drop)));
@@ -312,7 +316,8 @@ impl Sides {
     fn producing(&mut self, inner_bits: u8, hash: f64) -> Result<f64> {
         let solution = self.template()?;
         let (_, seconds) = worked(|| {
-            let frames = (0..SOLUTIONS).map(|_| Message::Solution(solution.clone()).encode().len());
+            let frames =
+                (0..SOLUTIONS).map(|_| HandshakeMessage::Solution(solution.clone()).encode().len());
             frames.sum::<usize>()
         });
         Ok(f64::from(1u32 << inner_bits) * hash + seconds / SOLUTIONS as f64)
@@ -343,16 +348,16 @@ impl Sides {
 
     fn judge(&mut self, frame: &[u8]) -> Result<Verified, HandshakeError> {
         match self.open(frame, 1)? {
-            Opening::Hello { .. } => Err(Misbehaviour::Claims("a hello").into()),
-            Opening::Solution(screened) => {
-                screened.take(&mut self.desk.jar)?.verify(&mut self.memory)
-            }
+            FirstMessage::Hello { .. } => Err(Misbehaviour::Claims("a hello").into()),
+            FirstMessage::Solution(prechecked) => prechecked
+                .reserve(&mut self.server.sealer)?
+                .verify(&mut self.memory),
         }
     }
 
     fn make(&mut self, kind: Kind) -> Result<Vec<u8>> {
         // Where the work is to fail it must be hard, else any.
-        let hopeless = self.here.config.effort_max;
+        let hopeless = self.context.config.effort_max;
         let solving = self.solving(if kind == Kind::Work { hopeless } else { 1 })?;
         let puzzle = solving.puzzle(0)?.context("no work is asked")?;
         let passes = kind != Kind::Inner;
@@ -361,7 +366,10 @@ impl Sides {
             .find(|nonce| puzzle.inner_holds(nonce) == passes)
             .context("no such nonce")?;
         let (mut frame, _) = solving.solved(
-            Work { nonce, more: 0 },
+            Work {
+                nonce,
+                extra_doublings: 0,
+            },
             self.profile.clone(),
             Default::default(),
         );
@@ -409,7 +417,7 @@ fn is_so(kind: Kind, judged: &Result<(), HandshakeError>) -> bool {
         (Kind::Malformed, Err(Malformed(_)))
             | (
                 Kind::Forged,
-                Err(PeerMisbehaved(Misbehaviour::CookieNotOurs))
+                Err(PeerMisbehaved(Misbehaviour::CookieUnknown))
             )
             | (
                 Kind::Inner,
@@ -425,8 +433,8 @@ fn is_so(kind: Kind, judged: &Result<(), HandshakeError>) -> bool {
 }
 
 fn solution(frame: &[u8]) -> Result<Solution> {
-    match Message::decode(frame, FRAME_BYTES_MAX)? {
-        Message::Solution(solution) => Ok(solution),
+    match HandshakeMessage::decode(frame, FRAME_BYTES_MAX)? {
+        HandshakeMessage::Solution(solution) => Ok(solution),
         other => bail!("{} is no solution", other.kind()),
     }
 }
@@ -434,5 +442,5 @@ fn solution(frame: &[u8]) -> Result<Solution> {
 fn bend(frame: &[u8], bend: impl FnOnce(&mut Solution)) -> Result<Vec<u8>> {
     let mut solution = solution(frame)?;
     bend(&mut solution);
-    Ok(Message::Solution(solution).encode())
+    Ok(HandshakeMessage::Solution(solution).encode())
 }

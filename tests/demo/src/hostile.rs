@@ -8,10 +8,9 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use bastion::transport::tor::{TorConfig, TorNode};
-use bastion::{Applicant, Decision, Gate, GateConfig, Gatekeeper, Internal, Profile, RefusalCode};
+use bastion::{Connector, GateConfig, Internal, LocalProfile, NodeProfile};
 use futures::future::BoxFuture;
 use keys::{BootId, Epoch, KeyManager, Oid, OnionAddr, Passphrase, PeerId};
-use postern::clock::SystemClock;
 use postern::data_dir::DataDir;
 use postern::object::{Attrs, Object, Value};
 use postern::peer::message::{Message, PackageBody};
@@ -40,10 +39,10 @@ struct Mask {
     epoch: Epoch,
 }
 
-impl Gatekeeper for Mask {
-    fn profile(&self) -> BoxFuture<'_, Result<Profile, Internal>> {
+impl LocalProfile for Mask {
+    fn profile(&self) -> BoxFuture<'_, Result<NodeProfile, Internal>> {
         let names = |names: &[&str]| names.iter().map(ToString::to_string).collect();
-        let profile = Profile {
+        let profile = NodeProfile {
             apps: names(&["identities", "contacts", "messages", "rides"]),
             sync_domains: names(&["identities", "contacts", "messages", "rides.offers"]),
             epoch: self.epoch,
@@ -51,10 +50,6 @@ impl Gatekeeper for Mask {
             identities: Vec::new(),
         };
         Box::pin(async { Ok(profile) })
-    }
-
-    fn decide<'a>(&'a self, _: Applicant<'a>) -> BoxFuture<'a, Decision> {
-        Box::pin(async { Decision::Refuse(RefusalCode::Policy) })
     }
 }
 
@@ -68,13 +63,8 @@ pub(crate) async fn push_a_forged_edit(plot: &Plot<'_>, tor_folder: &Path) -> Re
     config.arti = plot.tor.clone();
     let tor = TorNode::bootstrap(config, |_| {}).await?;
     let mask = Arc::new(Mask { epoch: plot.epoch });
-    let gate = Gate::new(
-        GateConfig::default(),
-        keys.clone(),
-        mask,
-        Arc::new(SystemClock),
-    );
-    let (mut session, _admitted) = gate
+    let connector = Connector::new(GateConfig::default(), keys.clone(), mask);
+    let (mut session, _admitted) = connector
         .dial(&tor.transport(), &plot.victim.1, None, &|_| {})
         .await?;
     let edit = Object {

@@ -4,9 +4,11 @@
 //! Invariant: nobody is admitted but Bob, for a challenge of Alice's, in time, once, with his signature over all of it,
 //! and with the work done or a ticket of his.
 
-use bastion::handshake::{AwaitHello, Opening, Screened, Taken, Verified};
-use bastion::messages::{Challenge, Cookie, Hello, Message, Solution};
-use bastion::ticket::Standing;
+use bastion::handshake::{
+    AwaitHello, FirstMessage, Moment, PrecheckedSolution, ReservedSolution, Verified,
+};
+use bastion::messages::{Challenge, Cookie, HandshakeMessage, Hello, Solution};
+use bastion::ticket::TicketClaims;
 use bastion::{HandshakeError, Misbehaviour, Tier};
 use serde_bytes::{ByteArray, ByteBuf};
 
@@ -35,15 +37,15 @@ pub fn called(data: &[u8]) -> bool {
     let Some((orders, frame)) = Orders::split(data) else {
         return false;
     };
-    let mut fresh = stage().desk();
+    let mut fresh = stage().server();
     let frame = mended(orders, frame, &fresh);
     let now = if orders.has(LATE) { NOW + LATE_S } else { NOW };
     match receive(orders.has(FIRST), &frame, &mut fresh, now) {
-        Ok(Opening::Solution(screened)) => judge(*screened, &frame, &mut fresh, now),
-        Ok(Opening::Hello {
-            challenge, known, ..
+        Ok(FirstMessage::Solution(prechecked)) => judge(*prechecked, &frame, &mut fresh, now),
+        Ok(FirstMessage::Hello {
+            challenge, ticket, ..
         }) => {
-            check_challenge(&frame, &challenge, known, now);
+            check_challenge(&frame, &challenge, ticket, now);
             true
         }
         // Whatever is wrong, there is a word for it.
@@ -59,25 +61,23 @@ fn receive(
     frame: &[u8],
     fresh: &mut Fresh,
     now: u64,
-) -> Result<Opening, HandshakeError> {
-    let begin = || AwaitHello::new(stage().alice.here.clone());
+) -> Result<FirstMessage, HandshakeError> {
+    let begin = || AwaitHello::new(stage().alice.context.clone());
+    let moment = Moment {
+        effort: EFFORT,
+        now,
+    };
     if first {
-        return begin().receive(frame, &mut fresh.desk, EFFORT, now, &mut fresh.rng);
+        return begin().receive(frame, &mut fresh.server, moment, &mut fresh.rng);
     }
-    let hello = Message::Hello(Hello {
+    let hello = HandshakeMessage::Hello(Hello {
         ticket: None,
         versions: vec![1],
     });
-    match begin().receive(
-        &hello.encode(),
-        &mut fresh.desk,
-        EFFORT,
-        now,
-        &mut fresh.rng,
-    ) {
-        Ok(Opening::Hello { next, .. }) => next
-            .receive(frame, &mut fresh.desk, EFFORT, now)
-            .map(|screened| Opening::Solution(Box::new(screened))),
+    match begin().receive(&hello.encode(), &mut fresh.server, moment, &mut fresh.rng) {
+        Ok(FirstMessage::Hello { next, .. }) => next
+            .receive(frame, &mut fresh.server, moment)
+            .map(|prechecked| FirstMessage::Solution(Box::new(prechecked))),
         _ => panic!("a hello gets a challenge"),
     }
 }
@@ -86,14 +86,14 @@ fn receive(
 fn mended(orders: Orders, frame: &[u8], fresh: &Fresh) -> Vec<u8> {
     let stage = stage();
     let ticket = || Some(ByteBuf::from(stage.ticket.as_bytes()));
-    match Message::decode(frame, FRAME_BYTES_MAX) {
-        Ok(Message::Hello(mut hello)) => {
+    match HandshakeMessage::decode(frame, FRAME_BYTES_MAX) {
+        Ok(HandshakeMessage::Hello(mut hello)) => {
             if orders.has(TICKET) {
                 hello.ticket = ticket();
             }
-            Message::Hello(hello).encode()
+            HandshakeMessage::Hello(hello).encode()
         }
-        Ok(Message::Solution(mut solution)) => {
+        Ok(HandshakeMessage::Solution(mut solution)) => {
             if orders.has(WORK | SHOW) {
                 let challenge = if orders.has(WORK) {
                     &fresh.work
@@ -110,20 +110,21 @@ fn mended(orders: Orders, frame: &[u8], fresh: &Fresh) -> Vec<u8> {
                 solution.claims = stage.bob_claims.clone().into();
             }
             if orders.has(SOLVE) {
-                solution.nonce = ByteArray::new(stage.nonce(solution.more));
+                solution.nonce = ByteArray::new(stage.nonce(solution.extra_doublings));
             }
             if orders.has(SIGN) {
                 solution.signature = stage.sign(&solution);
             }
-            Message::Solution(solution).encode()
+            HandshakeMessage::Solution(solution).encode()
         }
         _ => frame.to_vec(),
     }
 }
 
 /// What a hello got: Alice's own challenge, without work only for whose ticket holds.
-fn check_challenge(hello: &[u8], challenge: &[u8], known: Option<Standing>, now: u64) {
-    let Ok(Message::Hello(hello)) = Message::decode(hello, FRAME_BYTES_MAX) else {
+fn check_challenge(hello: &[u8], challenge: &[u8], known: Option<TicketClaims>, now: u64) {
+    let Ok(HandshakeMessage::Hello(hello)) = HandshakeMessage::decode(hello, FRAME_BYTES_MAX)
+    else {
         panic!("a challenge for what is no hello");
     };
     assert!(hello.versions.contains(&1) && hello.versions.len() <= 16);
@@ -133,7 +134,9 @@ fn check_challenge(hello: &[u8], challenge: &[u8], known: Option<Standing>, now:
     let known = known.map(|standing| (standing.peer, standing.tier));
     let expected = (stage().bob.peer_id(), Tier::Trusted);
     assert_eq!(known, has_ticket.then_some(expected), "who is known");
-    let Ok(Message::Challenge(challenge)) = Message::decode(challenge, FRAME_BYTES_MAX) else {
+    let Ok(HandshakeMessage::Challenge(challenge)) =
+        HandshakeMessage::decode(challenge, FRAME_BYTES_MAX)
+    else {
         panic!("a challenge that is none");
     };
     let cookie = Cookie::decode(&challenge.cookie).unwrap();
@@ -143,9 +146,10 @@ fn check_challenge(hello: &[u8], challenge: &[u8], known: Option<Standing>, now:
 }
 
 /// Everything behind the cheap checks.
-fn judge(screened: Screened, frame: &[u8], fresh: &mut Fresh, now: u64) -> bool {
-    let Ok(Message::Solution(solution)) = Message::decode(frame, FRAME_BYTES_MAX) else {
-        panic!("screened what is no solution");
+fn judge(prechecked: PrecheckedSolution, frame: &[u8], fresh: &mut Fresh, now: u64) -> bool {
+    let Ok(HandshakeMessage::Solution(solution)) = HandshakeMessage::decode(frame, FRAME_BYTES_MAX)
+    else {
+        panic!("prechecked what is no solution");
     };
     let sent = Challenge {
         cookie: solution.cookie.clone(),
@@ -157,12 +161,12 @@ fn judge(screened: Screened, frame: &[u8], fresh: &mut Fresh, now: u64) -> bool 
     );
     let cookie = Cookie::decode(&sent.cookie).unwrap();
     assert!(now <= cookie.expiry, "an answer too late");
-    assert_eq!(screened.effort().is_none(), cookie.effort == 0);
-    assert_eq!(screened.known().is_some(), cookie.effort == 0);
-    assert!(screened.expiry() == cookie.expiry);
+    assert_eq!(prechecked.effort().is_none(), cookie.effort == 0);
+    assert_eq!(prechecked.ticket().is_some(), cookie.effort == 0);
+    assert!(prechecked.expiry() == cookie.expiry);
 
-    let taken = screened
-        .take(&mut fresh.desk.jar)
+    let taken = prechecked
+        .reserve(&mut fresh.server.sealer)
         .unwrap_or_else(|error| panic!("the first to come: {error}"));
     let again = receive(true, frame, fresh, now);
     assert!(
@@ -172,7 +176,7 @@ fn judge(screened: Screened, frame: &[u8], fresh: &mut Fresh, now: u64) -> bool 
         ),
         "one challenge was answered twice"
     );
-    let verified = stage().with_memory(|memory| Taken::verify(taken, memory));
+    let verified = stage().with_memory(|memory| ReservedSolution::verify(taken, memory));
     let is_proved = is_proved(&solution, &cookie);
     assert_eq!(verified.is_ok(), is_proved, "{:?}", verified.as_ref().err());
     verified.is_ok_and(|verified| {
@@ -194,7 +198,11 @@ fn is_proved(solution: &Solution, cookie: &Cookie) -> bool {
             .ticket
             .as_ref()
             .is_some_and(|ticket| ticket == stage.ticket.as_bytes()),
-        _ => solution.ticket.is_none() && solution.more <= 4 && stage.is_solved(solution, cookie),
+        _ => {
+            solution.ticket.is_none()
+                && solution.extra_doublings <= 4
+                && stage.is_solved(solution, cookie)
+        }
     };
     is_bob && stage.is_signed(solution) && is_paid
 }
@@ -207,8 +215,8 @@ fn welcome(verified: Verified, solution: &Solution) {
     let domains = in_common(&stage.alice.profile.sync_domains, &claims.sync_domains);
     assert_eq!(admitted.domains(), domains);
     assert!(!admitted.we_dialled());
-    match Message::decode(&frame, FRAME_BYTES_MAX) {
-        Ok(Message::Welcome(welcome)) => assert_eq!(welcome.domains, domains),
+    match HandshakeMessage::decode(&frame, FRAME_BYTES_MAX) {
+        Ok(HandshakeMessage::Welcome(welcome)) => assert_eq!(welcome.domains, domains),
         _ => panic!("a welcome that is none"),
     }
 }

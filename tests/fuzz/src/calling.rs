@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bastion::handshake::{AwaitChallenge, Work};
-use bastion::messages::{Challenge, Cookie, MORE_MAX, Message, Welcome};
+use bastion::messages::{Challenge, Cookie, EXTRA_DOUBLINGS_MAX, HandshakeMessage, Welcome};
 use keys::Context;
 use keys::codec::encode;
 use serde_bytes::ByteBuf;
@@ -36,29 +36,33 @@ pub fn calling(data: &[u8]) -> bool {
 fn awaits_challenge(orders: Orders, frame: &[u8]) -> bool {
     let stage = stage();
     let mut frame = frame.to_vec();
-    if let Ok(Message::Challenge(mut challenge)) = Message::decode(&frame, FRAME_BYTES_MAX)
+    if let Ok(HandshakeMessage::Challenge(mut challenge)) =
+        HandshakeMessage::decode(&frame, FRAME_BYTES_MAX)
         && orders.has(GENUINE)
         && let Ok(mut cookie) = Cookie::decode(&challenge.cookie)
     {
         cookie.onion = stage.alice.onion();
         challenge.cookie = ByteBuf::from(cookie.encode());
-        frame = Message::Challenge(challenge).encode();
+        frame = HandshakeMessage::Challenge(challenge).encode();
     }
     let ticket = orders.has(TICKET).then(|| stage.ticket.clone());
-    let (_, waiting) =
-        AwaitChallenge::begin(stage.bob.here.clone(), stage.alice.onion(), ticket.clone());
+    let (_, waiting) = AwaitChallenge::begin(
+        stage.bob.context.clone(),
+        stage.alice.onion(),
+        ticket.clone(),
+    );
     let Ok(solving) = waiting.receive(&frame) else {
         return false;
     };
-    let Ok(Message::Challenge(Challenge {
+    let Ok(HandshakeMessage::Challenge(Challenge {
         cookie: bytes,
         sealed,
-    })) = Message::decode(&frame, FRAME_BYTES_MAX)
+    })) = HandshakeMessage::decode(&frame, FRAME_BYTES_MAX)
     else {
         panic!("accepted what is no challenge");
     };
     let cookie = Cookie::decode(&bytes).unwrap();
-    let config = &stage.bob.here.config;
+    let config = &stage.bob.context.config;
     assert_eq!(
         cookie.onion,
         stage.alice.onion(),
@@ -73,16 +77,18 @@ fn awaits_challenge(orders: Orders, frame: &[u8]) -> bool {
         cookie.effort > 0 || ticket.is_some(),
         "without work and without a ticket"
     );
-    for more in 0..=MORE_MAX {
-        if let Ok(puzzle) = solving.puzzle(more) {
+    for extra_doublings in 0..=EXTRA_DOUBLINGS_MAX {
+        if let Ok(puzzle) = solving.puzzle(extra_doublings) {
             let effort = puzzle.as_ref().map_or(0, |puzzle| puzzle.effort());
             assert_eq!(puzzle.is_some(), cookie.effort > 0);
-            assert_eq!(effort, cookie.effort << more);
+            assert_eq!(effort, cookie.effort << extra_doublings);
             assert!(effort <= config.effort_accept_max, "more work than allowed");
         }
     }
     let (solution, _) = solving.solved(Work::NONE, stage.bob.profile.clone(), Duration::ZERO);
-    let Ok(Message::Solution(solution)) = Message::decode(&solution, 3 * FRAME_BYTES_MAX) else {
+    let Ok(HandshakeMessage::Solution(solution)) =
+        HandshakeMessage::decode(&solution, 3 * FRAME_BYTES_MAX)
+    else {
         panic!("a solution that is none");
     };
     assert!(
@@ -110,9 +116,11 @@ fn with_parts<R>(welcome: &Welcome, use_them: impl FnOnce(&[&[u8]]) -> R) -> R {
 
 fn awaits_welcome(orders: Orders, frame: &[u8]) -> bool {
     let stage = stage();
-    let keys = &stage.alice.here.keys;
+    let keys = &stage.alice.context.keys;
     let mut frame = frame.to_vec();
-    if let Ok(Message::Welcome(mut welcome)) = Message::decode(&frame, FRAME_BYTES_MAX) {
+    if let Ok(HandshakeMessage::Welcome(mut welcome)) =
+        HandshakeMessage::decode(&frame, FRAME_BYTES_MAX)
+    {
         if orders.has(GENUINE) {
             welcome.claims = stage.alice_claims.clone().into();
         }
@@ -120,12 +128,13 @@ fn awaits_welcome(orders: Orders, frame: &[u8]) -> bool {
             welcome.signature =
                 with_parts(&welcome, |parts| keys.sign_as_node(Context::Welcome, parts));
         }
-        frame = Message::Welcome(welcome).encode();
+        frame = HandshakeMessage::Welcome(welcome).encode();
     }
     let Ok(admitted) = stage.await_welcome.clone().receive(&frame) else {
         return false;
     };
-    let Ok(Message::Welcome(welcome)) = Message::decode(&frame, FRAME_BYTES_MAX) else {
+    let Ok(HandshakeMessage::Welcome(welcome)) = HandshakeMessage::decode(&frame, FRAME_BYTES_MAX)
+    else {
         panic!("welcome by what is no welcome");
     };
     let current = keys.node_chain().verify().unwrap().current();

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use bastion::messages::{Message, Welcome};
+use bastion::messages::{HandshakeMessage, Welcome};
 use keys::codec::{decode, encode};
 use keys::{BootId, Context, Epoch, KeyChain, Limits, OnionAddr, Signature, SignedObject};
 use serde::{Deserialize, Serialize};
@@ -123,10 +123,10 @@ pub fn claims(data: &[u8]) -> bool {
     let signed: [&[u8]; 4] = [stage.transcript.as_bytes(), &bytes, &encode(&domains), &[]];
     let signature = stage
         .alice
-        .here
+        .context
         .keys
         .sign_as_node(Context::Welcome, &signed);
-    let frame = Message::Welcome(Welcome {
+    let frame = HandshakeMessage::Welcome(Welcome {
         claims: bytes.clone().into(),
         ticket: None,
         domains: domains.clone(),

@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use bastion::ticket::{Standing, TICKET_BYTES, TICKET_BYTES_MAX};
+use bastion::ticket::{TICKET_BYTES, TICKET_BYTES_MAX, TicketClaims};
 use bastion::{Ticket, Tier};
 use keys::codec::{decode, encode};
 use keys::protocol::KEY_EVENTS_MAX;
@@ -108,17 +108,17 @@ pub fn ticket(data: &[u8]) -> bool {
     );
 
     let stage = stage();
-    let mut fresh = stage.desk();
+    let mut fresh = stage.server();
     if !orders.has(1) {
-        let standing = fresh.desk.tickets.open(bytes, NOW);
+        let standing = fresh.server.tickets.open(bytes, NOW);
         let is_genuine = bytes == stage.ticket.as_bytes();
         assert_eq!(standing.is_some(), is_genuine, "a ticket out of nothing");
         return is_genuine;
     }
-    let keys = &stage.alice.here.keys;
+    let keys = &stage.alice.context.keys;
     let readable = signing_input(Context::Ticket, &[keys.onion().public_key().as_bytes()]);
     let sealed = keys.ticket_key().seal(&readable, bytes, &mut fresh.rng);
-    let standing = fresh.desk.tickets.open(&sealed, NOW);
+    let standing = fresh.server.tickets.open(&sealed, NOW);
     assert_eq!(
         standing,
         standing_of(bytes),
@@ -129,7 +129,7 @@ pub fn ticket(data: &[u8]) -> bool {
 }
 
 /// A ticket's plaintext: tier, issued, until when, whose.
-fn standing_of(plain: &[u8]) -> Option<Standing> {
+fn standing_of(plain: &[u8]) -> Option<TicketClaims> {
     let plain: &[u8; 49] = plain.try_into().ok()?;
     let number = |from: usize| {
         plain
@@ -147,5 +147,5 @@ fn standing_of(plain: &[u8]) -> Option<Standing> {
     let peer = PeerId::from_slice(plain.get(17..)?)?;
     (issued..=until)
         .contains(&NOW)
-        .then_some(Standing { peer, tier, issued })
+        .then_some(TicketClaims { peer, tier, issued })
 }

@@ -3,7 +3,7 @@
 //! `cargo run -p fuzz --example seeds` writes them into the corpus; nothing else is written there but finds, which are named
 //! by their digest. Invariant: a seed named `good-…` gets all the way through its target, one named `bad-…` does not.
 
-use bastion::messages::{Challenge, Hello, Message, Refused, Solution, Welcome};
+use bastion::messages::{Challenge, HandshakeMessage, Hello, Refusal, Solution, Welcome};
 use bastion::{RefusalCode, Tier};
 use keys::codec::encode;
 use keys::{Genesis, KeyChain, SecretKey, Signature};
@@ -58,7 +58,7 @@ pub fn seeds() -> Vec<Seed> {
 }
 
 fn hello(ticket: Option<&[u8]>, versions: &[u64]) -> Vec<u8> {
-    Message::Hello(Hello {
+    HandshakeMessage::Hello(Hello {
         ticket: ticket.map(ByteBuf::from),
         versions: versions.to_vec(),
     })
@@ -66,7 +66,7 @@ fn hello(ticket: Option<&[u8]>, versions: &[u64]) -> Vec<u8> {
 }
 
 fn welcome(stage: &Stage, ticket: Option<&[u8]>) -> Vec<u8> {
-    Message::Welcome(Welcome {
+    HandshakeMessage::Welcome(Welcome {
         claims: stage.alice_claims.clone().into(),
         ticket: ticket.map(ByteBuf::from),
         domains: in_common(
@@ -79,19 +79,22 @@ fn welcome(stage: &Stage, ticket: Option<&[u8]>) -> Vec<u8> {
 }
 
 fn refused(code: RefusalCode, retry_s: Option<u32>) -> Vec<u8> {
-    Message::Refused(Refused { code, retry_s }).encode()
+    HandshakeMessage::Refused(Refusal { code, retry_s }).encode()
 }
 
 fn messages(stage: &Stage) -> Vec<(&'static str, Vec<u8>)> {
-    let Fresh { work, show, .. } = stage.desk();
+    let Fresh { work, show, .. } = stage.server();
     vec![
         ("hello", hello(None, &[1])),
         (
             "hello-ticket",
             hello(Some(stage.ticket.as_bytes()), &[1, 2]),
         ),
-        ("challenge", Message::Challenge(work).encode()),
-        ("challenge-ticket", Message::Challenge(show).encode()),
+        ("challenge", HandshakeMessage::Challenge(work).encode()),
+        (
+            "challenge-ticket",
+            HandshakeMessage::Challenge(show).encode(),
+        ),
         ("solution", stage.solution.clone()),
         ("welcome", welcome(stage, None)),
         ("refused", refused(RefusalCode::Banned, None)),
@@ -133,7 +136,7 @@ fn frames(seeds: &mut Seeds, messages: &[(&str, Vec<u8>)]) {
 
 fn sessions(seeds: &mut Seeds, stage: &Stage) {
     use postern::peer::message::{EpochNote, Id, Message, Return, Returned};
-    let keys = &stage.bob.here.keys;
+    let keys = &stage.bob.context.keys;
     let epoch = keys::Epoch::from_bytes([3; 16]);
     let head = 9u64;
     let parts: [&[u8]; 2] = [epoch.as_bytes(), &head.to_be_bytes()];
@@ -195,7 +198,7 @@ fn sessions(seeds: &mut Seeds, stage: &Stage) {
 }
 
 fn forms(seeds: &mut Seeds) {
-    let Fresh { work, show, .. } = stage().desk();
+    let Fresh { work, show, .. } = stage().server();
     seeds.add("cookie", "good-work", &[&work.cookie]);
     seeds.add("cookie", "good-ticket", &[&show.cookie]);
     seeds.add("cookie", "bad-cut", &[&work.cookie[..60]]);
@@ -216,7 +219,7 @@ fn forms(seeds: &mut Seeds) {
     seeds.add(
         "scan",
         "good-chain",
-        &[&[0], &encode(&stage().bob.here.keys.node_chain())],
+        &[&[0], &encode(&stage().bob.context.keys.node_chain())],
     );
     for (name, bytes) in [
         ("indefinite", &b"\x9f\xff"[..]),
@@ -275,9 +278,9 @@ fn proofs(seeds: &mut Seeds, stage: &Stage) {
         let times = [issued.to_be_bytes(), until.to_be_bytes()].concat();
         [&[tier], &times[..], stage.bob.peer_id().as_bytes()].concat()
     };
-    let fresh = stage.desk();
+    let fresh = stage.server();
     let old = fresh
-        .desk
+        .server
         .tickets
         .issue(&stage.bob.peer_id(), Tier::Untrusted, 0, &mut rng);
     seeds.add("ticket", "good-shown", &[&[0], stage.ticket.as_bytes()]);
@@ -355,9 +358,9 @@ fn claims(seeds: &mut Seeds, stage: &Stage) {
 
 fn handshakes(seeds: &mut Seeds, stage: &Stage) {
     use called::{CLAIMS, FIRST, LATE, SHOW, SIGN, SOLVE, TICKET, WORK};
-    let bare = |more: u8, claims: &[u8]| {
+    let bare = |extra_doublings: u8, claims: &[u8]| {
         let solution = Solution {
-            more,
+            extra_doublings,
             nonce: ByteArray::new([0; 16]),
             claims: ByteBuf::from(claims),
             cookie: ByteBuf::new(),
@@ -365,7 +368,7 @@ fn handshakes(seeds: &mut Seeds, stage: &Stage) {
             ticket: None,
             signature: Signature::from_bytes([0; 64]),
         };
-        Message::Solution(solution).encode()
+        HandshakeMessage::Solution(solution).encode()
     };
     let ticket = stage.ticket.as_bytes();
     let empty = bare(0, &[]);
@@ -409,23 +412,23 @@ fn handshakes(seeds: &mut Seeds, stage: &Stage) {
         (
             "bad-challenge-to-caller",
             FIRST,
-            &Message::Challenge(stage.desk().work).encode(),
+            &HandshakeMessage::Challenge(stage.server().work).encode(),
         ),
     ] {
         seeds.add("called", name, &[&[orders], frame]);
     }
 
     use calling::{GENUINE, WELCOME};
-    let Fresh { work, show, .. } = stage.desk();
+    let Fresh { work, show, .. } = stage.server();
     let (work, show) = (
-        Message::Challenge(work).encode(),
-        Message::Challenge(show).encode(),
+        HandshakeMessage::Challenge(work).encode(),
+        HandshakeMessage::Challenge(show).encode(),
     );
     let none = Challenge {
         cookie: ByteBuf::new(),
         sealed: ByteBuf::new(),
     };
-    let none = Message::Challenge(none).encode();
+    let none = HandshakeMessage::Challenge(none).encode();
     let (welcomed, ticketed) = (welcome(stage, None), welcome(stage, Some(ticket)));
     let sign = calling::SIGN;
     for (name, orders, frame) in [

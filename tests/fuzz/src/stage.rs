@@ -6,11 +6,13 @@
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use bastion::handshake::{AwaitChallenge, AwaitWelcome, Desk, Here, Work};
-use bastion::messages::{Challenge, Cookie, MORE_MAX, Message, Solution};
-use bastion::puzzle::{Algorithm, Attempt, CookieJar, Memory, Nonce, Puzzle, solve};
+use bastion::handshake::{AwaitChallenge, AwaitWelcome, HandshakeContext, ServerState, Work};
+use bastion::messages::{Challenge, Cookie, EXTRA_DOUBLINGS_MAX, HandshakeMessage, Solution};
+use bastion::puzzle::{
+    Algorithm, Attempt, ChallengeBytes, ChallengeSealer, Difficulty, Memory, Nonce, Puzzle, solve,
+};
 use bastion::ticket::Tickets;
-use bastion::{GateConfig, Profile, Ticket, Tier};
+use bastion::{GateConfig, NodeProfile, Ticket, Tier};
 use keys::signing::signing_input;
 use keys::{BootId, Context, Digest, Epoch, KeyManager, OnionAddr, PeerId, Signature};
 use parking_lot::Mutex;
@@ -25,8 +27,8 @@ const INNER_BITS: u8 = 2;
 
 /// A node.
 pub(crate) struct Side {
-    pub(crate) here: Arc<Here>,
-    pub(crate) profile: Profile,
+    pub(crate) context: Arc<HandshakeContext>,
+    pub(crate) profile: NodeProfile,
 }
 
 /// Both nodes, and what passed between them once.
@@ -51,7 +53,7 @@ pub(crate) struct Stage {
 
 /// What Alice has lying on her desk.
 pub(crate) struct Fresh {
-    pub(crate) desk: Desk,
+    pub(crate) server: ServerState,
     /// Asks for work.
     pub(crate) work: Challenge,
     /// Asks for a ticket.
@@ -82,14 +84,14 @@ impl Side {
         let object = keys.sign_object(identity, vec![0x80]).unwrap();
         let mark = number.to_be_bytes()[7];
         Self {
-            profile: Profile {
+            profile: NodeProfile {
                 apps: vec!["identities".into(), "messages".into()],
                 sync_domains: domains.iter().map(|name| (*name).to_owned()).collect(),
                 epoch: Epoch::from_bytes([mark; 16]),
                 boot_id: BootId::from_bytes([mark; 16]),
                 identities: vec![object],
             },
-            here: Arc::new(Here {
+            context: Arc::new(HandshakeContext {
                 config: config(),
                 keys,
             }),
@@ -97,24 +99,24 @@ impl Side {
     }
 
     pub(crate) fn onion(&self) -> OnionAddr {
-        self.here.keys.onion()
+        self.context.keys.onion()
     }
 
     pub(crate) fn peer_id(&self) -> PeerId {
-        self.here.keys.peer_id()
+        self.context.keys.peer_id()
     }
 }
 
 /// What Alice's desk looks like at [`NOW`].
 fn fresh(alice: &Side) -> Fresh {
     let mut rng = ChaCha20Rng::seed_from_u64(1);
-    let Here { config, keys } = &*alice.here;
-    let mut jar = CookieJar::new(config, NOW, &mut rng);
-    let work = jar.challenge(keys.onion(), EFFORT, NOW, &mut rng);
-    let show = jar.challenge(keys.onion(), 0, NOW, &mut rng);
+    let HandshakeContext { config, keys } = &*alice.context;
+    let mut sealer = ChallengeSealer::new(config, NOW, &mut rng);
+    let work = sealer.challenge(keys.onion(), EFFORT, NOW, &mut rng);
+    let show = sealer.challenge(keys.onion(), 0, NOW, &mut rng);
     let tickets = Tickets::new(config, keys.ticket_key(), &keys.onion());
     Fresh {
-        desk: Desk { jar, tickets },
+        server: ServerState { sealer, tickets },
         work,
         show,
         rng,
@@ -122,8 +124,8 @@ fn fresh(alice: &Side) -> Fresh {
 }
 
 fn solution_of(frame: &[u8]) -> Solution {
-    match Message::decode(frame, GateConfig::default().unadmitted_frame_bytes_max) {
-        Ok(Message::Solution(solution)) => solution,
+    match HandshakeMessage::decode(frame, GateConfig::default().unadmitted_frame_bytes_max) {
+        Ok(HandshakeMessage::Solution(solution)) => solution,
         _ => panic!("Bob's solution is none"),
     }
 }
@@ -133,32 +135,36 @@ impl Stage {
         let alice = Side::new(1, &["market", "messages", "rides.offers"]);
         let bob = Side::new(2, &["identities", "messages", "rides.offers"]);
         let Fresh {
-            desk,
+            server,
             work,
             mut rng,
             ..
         } = fresh(&alice);
-        let ticket = desk
+        let ticket = server
             .tickets
             .issue(&bob.peer_id(), Tier::Trusted, NOW, &mut rng);
         let ticket = ticket
             .and_then(|ticket| Ticket::from_bytes(&ticket))
             .unwrap();
-        let dial = || AwaitChallenge::begin(bob.here.clone(), alice.onion(), None).1;
-        let challenge = Message::Challenge(work).encode();
+        let dial = || AwaitChallenge::begin(bob.context.clone(), alice.onion(), None).1;
+        let challenge = HandshakeMessage::Challenge(work).encode();
         let solving = dial().receive(&challenge).unwrap();
-        let nonces = (0..=MORE_MAX).map(|more| {
-            let puzzle = solving.puzzle(more).unwrap().unwrap();
+        let nonces = (0..=EXTRA_DOUBLINGS_MAX).map(|extra_doublings| {
+            let puzzle = solving.puzzle(extra_doublings).unwrap().unwrap();
             solve(&puzzle, [0; 16], 1, &Attempt::default()).unwrap()
         });
         let nonces: Vec<_> = nonces.collect();
         let nonce = *nonces.first().unwrap();
-        let (solution, await_welcome) =
-            solving
-                .clone()
-                .solved(Work { nonce, more: 0 }, bob.profile.clone(), Duration::ZERO);
+        let (solution, await_welcome) = solving.clone().solved(
+            Work {
+                nonce,
+                extra_doublings: 0,
+            },
+            bob.profile.clone(),
+            Duration::ZERO,
+        );
         // The claims of a side do not depend on the other: Alice's come out of a solution that she never sends.
-        let solving = AwaitChallenge::begin(alice.here.clone(), alice.onion(), None).1;
+        let solving = AwaitChallenge::begin(alice.context.clone(), alice.onion(), None).1;
         let (shown, _) = solving.receive(&challenge).unwrap().solved(
             Work::NONE,
             alice.profile.clone(),
@@ -182,13 +188,16 @@ impl Stage {
     }
 
     /// Alice's desk, the same each time.
-    pub(crate) fn desk(&self) -> Fresh {
+    pub(crate) fn server(&self) -> Fresh {
         fresh(&self.alice)
     }
 
     /// What solves Alice's first challenge for Bob with that many doublings; with too many, what solves it with the most.
-    pub(crate) fn nonce(&self, more: u8) -> Nonce {
-        let nonce = self.nonces.get(usize::from(more)).or(self.nonces.last());
+    pub(crate) fn nonce(&self, extra_doublings: u8) -> Nonce {
+        let nonce = self
+            .nonces
+            .get(usize::from(extra_doublings))
+            .or(self.nonces.last());
         *nonce.unwrap()
     }
 
@@ -200,12 +209,15 @@ impl Stage {
     /// Whether a solution is what its cookie asks of Bob, by the definitions in docs/PROTOCOL.md.
     pub(crate) fn is_solved(&self, solution: &Solution, cookie: &Cookie) -> bool {
         let puzzle = Puzzle::new(
-            (
-                Algorithm::Argon2id1m,
-                cookie.effort << solution.more,
-                cookie.inner_bits + solution.more,
-            ),
-            (&solution.cookie, &solution.sealed),
+            Difficulty {
+                algorithm: Algorithm::Argon2id1m,
+                effort: cookie.effort << solution.extra_doublings,
+                inner_bits: cookie.inner_bits + solution.extra_doublings,
+            },
+            ChallengeBytes {
+                cookie: &solution.cookie,
+                sealed: &solution.sealed,
+            },
             &self.alice.onion(),
             &self.bob.peer_id(),
         );
@@ -216,13 +228,13 @@ impl Stage {
     /// Signs a solution as Bob, for Alice.
     pub(crate) fn sign(&self, solution: &Solution) -> Signature {
         with_parts(solution, &self.alice.onion(), |parts| {
-            self.bob.here.keys.sign_as_node(Context::Solution, parts)
+            self.bob.context.keys.sign_as_node(Context::Solution, parts)
         })
     }
 
     /// Whether Bob signed a solution for Alice.
     pub(crate) fn is_signed(&self, solution: &Solution) -> bool {
-        let chain = self.bob.here.keys.node_chain().verify().unwrap();
+        let chain = self.bob.context.keys.node_chain().verify().unwrap();
         with_parts(solution, &self.alice.onion(), |parts| {
             chain
                 .current()
@@ -242,7 +254,7 @@ fn with_parts<R>(
         &solution.cookie,
         &solution.sealed,
         solution.nonce.as_slice(),
-        &[solution.more],
+        &[solution.extra_doublings],
         solution
             .ticket
             .as_ref()

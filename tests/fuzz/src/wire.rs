@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bastion::frames::{FrameError, FrameReader};
-use bastion::messages::{Cookie, Message};
+use bastion::messages::{Cookie, HandshakeMessage};
 use futures::FutureExt as _;
 use keys::codec::{decode, encode};
 use keys::{HomeRecord, KeyChain, Limits, SignedObject, codec};
@@ -138,12 +138,12 @@ pub fn frames(data: &[u8]) -> bool {
 
 /// A message before admission, of any kind: it has one form, and no shorter one.
 pub fn message(data: &[u8]) -> bool {
-    let Ok(message) = Message::decode(data, 8192) else {
+    let Ok(message) = HandshakeMessage::decode(data, 8192) else {
         return false;
     };
     assert_eq!(message.encode(), data, "{} has two forms", message.kind());
     assert!(
-        Message::decode(data, data.len() - 1).is_err(),
+        HandshakeMessage::decode(data, data.len() - 1).is_err(),
         "the limit does not hold"
     );
     true
@@ -191,7 +191,7 @@ pub fn scan(data: &[u8]) -> bool {
     has_one_form::<SignedObject>(bytes, &limits, accepted);
     has_one_form::<KeyChain>(bytes, &limits, accepted);
     has_one_form::<HomeRecord>(bytes, &limits, accepted);
-    has_one_form::<Message>(bytes, &limits, accepted);
+    has_one_form::<HandshakeMessage>(bytes, &limits, accepted);
     accepted
 }
 

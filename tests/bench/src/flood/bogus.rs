@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use bastion::handshake::{AwaitChallenge, Here, Work};
-use bastion::messages::{Challenge, Hello, Message, NONCE_BYTES, Solution, VERSION};
-use bastion::puzzle::{CookieJar, Nonce, Puzzle};
+use bastion::handshake::{AwaitChallenge, HandshakeContext, Work};
+use bastion::messages::{Challenge, HandshakeMessage, Hello, NONCE_BYTES, Solution, VERSION};
+use bastion::puzzle::{ChallengeBytes, ChallengeSealer, Nonce, Puzzle};
 use bastion::ticket::TICKET_BYTES;
-use bastion::{GateConfig, Profile};
+use bastion::{GateConfig, NodeProfile};
 use keys::{BootId, Epoch, KeyManager};
 use rand::{Rng as _, RngExt as _};
 use serde_bytes::{ByteArray, ByteBuf};
@@ -69,9 +69,12 @@ impl Kind {
 /// A challenge of the victim's onion service as another node would forge it.
 pub(super) fn challenge() -> Result<Vec<u8>> {
     let mut rng = rand::rng();
-    let mut jar = CookieJar::new(&GateConfig::default(), 0, &mut rng);
+    let mut sealer = ChallengeSealer::new(&GateConfig::default(), 0, &mut rng);
     let onion = reach::victim()?;
-    Ok(Message::Challenge(jar.challenge(onion, EFFORT, u64::from(u32::MAX), &mut rng)).encode())
+    Ok(
+        HandshakeMessage::Challenge(sealer.challenge(onion, EFFORT, u64::from(u32::MAX), &mut rng))
+            .encode(),
+    )
 }
 
 /// Makes bogus messages.
@@ -85,7 +88,7 @@ impl Forger {
     pub(super) fn new() -> Result<Self> {
         let keys = Arc::new(KeyManager::generate(&mut rand::rng()));
         let config = GateConfig::default();
-        let profile = Profile {
+        let profile = NodeProfile {
             apps: vec!["messages".into()],
             sync_domains: vec!["messages".into()],
             epoch: Epoch::from_bytes([1; 16]),
@@ -93,16 +96,17 @@ impl Forger {
             identities: Vec::new(),
         };
         let onion = reach::victim()?;
-        let (hello, next) = AwaitChallenge::begin(Arc::new(Here { config, keys }), onion, None);
+        let (hello, next) =
+            AwaitChallenge::begin(Arc::new(HandshakeContext { config, keys }), onion, None);
         let work = Work {
             nonce: [0; NONCE_BYTES],
-            more: 0,
+            extra_doublings: 0,
         };
         let (frame, _) = next
             .receive(&challenge()?)?
             .solved(work, profile, Duration::ZERO);
-        match Message::decode(&frame, FRAME_BYTES_MAX)? {
-            Message::Solution(template) => Ok(Self { hello, template }),
+        match HandshakeMessage::decode(&frame, FRAME_BYTES_MAX)? {
+            HandshakeMessage::Solution(template) => Ok(Self { hello, template }),
             other => bail!("{} is no solution", other.kind()),
         }
     }
@@ -116,7 +120,7 @@ impl Forger {
     pub(super) fn hello_with_ticket(&self) -> Vec<u8> {
         let mut ticket = vec![0; TICKET_BYTES];
         rand::rng().fill_bytes(&mut ticket);
-        Message::Hello(Hello {
+        HandshakeMessage::Hello(Hello {
             ticket: Some(ByteBuf::from(ticket)),
             versions: vec![VERSION],
         })
@@ -132,7 +136,7 @@ impl Forger {
 
     /// A solution of this challenge with this nonce; its signature is of another.
     pub(super) fn solution(&self, challenge: &Challenge, nonce: Nonce) -> Vec<u8> {
-        Message::Solution(Solution {
+        HandshakeMessage::Solution(Solution {
             nonce: ByteArray::new(nonce),
             cookie: challenge.cookie.clone(),
             sealed: challenge.sealed.clone(),
@@ -157,8 +161,8 @@ impl Forger {
 
 /// The challenge in a frame; an error for a refusal.
 pub(super) fn read_challenge(frame: &[u8]) -> Result<Challenge> {
-    match Message::decode(frame, FRAME_BYTES_MAX)? {
-        Message::Challenge(challenge) => Ok(challenge),
+    match HandshakeMessage::decode(frame, FRAME_BYTES_MAX)? {
+        HandshakeMessage::Challenge(challenge) => Ok(challenge),
         other => bail!("a {} instead of a challenge", other.kind()),
     }
 }
@@ -166,12 +170,14 @@ pub(super) fn read_challenge(frame: &[u8]) -> Result<Challenge> {
 /// A nonce that passes the inner condition, or fails it, found by trial.
 pub(super) fn nonce(challenge: &Challenge, passes: bool) -> Result<Nonce> {
     let inner_bits = bastion::messages::Cookie::decode(&challenge.cookie)?.inner_bits;
+    let parts = ChallengeBytes {
+        cookie: &challenge.cookie,
+        sealed: &challenge.sealed,
+    };
     let mut place: u128 = rand::rng().random();
     for _ in 0..1u64 << 24 {
         let nonce = place.to_be_bytes();
-        if Puzzle::inner_condition(inner_bits, (&challenge.cookie, &challenge.sealed), &nonce)
-            == passes
-        {
+        if Puzzle::inner_condition(inner_bits, parts, &nonce) == passes {
             return Ok(nonce);
         }
         place = place.wrapping_add(1);

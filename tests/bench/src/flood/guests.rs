@@ -11,13 +11,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use bastion::transport::Stream;
 use bastion::{
-    Admitted, Applicant, Decision, DialError, Gate, GateConfig, Gatekeeper, HandshakeError,
-    Internal, Profile, Progress, RefusalCode, Session, Ticket, Transport,
+    Admitted, Connector, DialError, GateConfig, HandshakeError, Internal, LocalProfile,
+    NodeProfile, Progress, Session, Ticket, Transport,
 };
 use futures::future::BoxFuture;
 use keys::{BootId, Epoch, KeyManager, OnionAddr};
 use parking_lot::Mutex;
-use postern::clock::SystemClock;
 use rand::RngExt as _;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
@@ -35,20 +34,16 @@ pub(super) const IDLE: usize = 8;
 pub(super) const DIAL: Duration = Duration::from_secs(90);
 
 /// Says who it is, and admits nobody.
-struct Visitor(Profile);
+struct Visitor(NodeProfile);
 
-impl Gatekeeper for Visitor {
-    fn profile(&self) -> BoxFuture<'_, Result<Profile, Internal>> {
+impl LocalProfile for Visitor {
+    fn profile(&self) -> BoxFuture<'_, Result<NodeProfile, Internal>> {
         Box::pin(async { Ok(self.0.clone()) })
-    }
-
-    fn decide<'a>(&'a self, _: Applicant<'a>) -> BoxFuture<'a, Decision> {
-        Box::pin(async { Decision::Refuse(RefusalCode::Policy) })
     }
 }
 
 /// A node that only dials.
-struct Guest(Gate);
+struct Guest(Connector);
 
 /// How the work of one dial went.
 #[derive(Default)]
@@ -64,7 +59,7 @@ struct Working {
 impl Guest {
     fn new(keys: Arc<KeyManager>) -> Self {
         let mut rng = rand::rng();
-        let profile = Profile {
+        let profile = NodeProfile {
             apps: ["identities", "messages"].map(str::to_owned).to_vec(),
             sync_domains: ["identities", "messages"].map(str::to_owned).to_vec(),
             epoch: Epoch::from_bytes(rng.random()),
@@ -76,8 +71,7 @@ impl Guest {
             verify_workers: 1,
             ..GateConfig::default()
         };
-        let clock = Arc::new(SystemClock);
-        Self(Gate::new(config, keys, Arc::new(Visitor(profile)), clock))
+        Self(Connector::new(config, keys, Arc::new(Visitor(profile))))
     }
 
     fn stranger() -> Self {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use bastion::messages::{Message, Refused};
+use bastion::messages::{HandshakeMessage, Refusal};
 use bastion::{RefusalCode, Session};
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -33,7 +33,7 @@ struct Words {
 
 /// Serves until the end of its input.
 pub(super) async fn run(setting: &Value) -> Result<()> {
-    let refused = Message::Refused(Refused {
+    let refused = HandshakeMessage::Refused(Refusal {
         code: RefusalCode::Malformed,
         retry_s: None,
     });

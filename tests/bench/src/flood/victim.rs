@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, Result};
 use bastion::transport::TorWatch;
-use bastion::{Clock, Gate, GateConfig};
+use bastion::{Gate, GateConfig, SecondsClock};
 use keys::BootId;
 use postern::admission::{ActivePolicy, NodeGatekeeper};
 use postern::clock::SystemClock;
@@ -35,9 +35,9 @@ const READERS_MAX: usize = 4;
 #[derive(Default)]
 struct GateClock(AtomicU64);
 
-impl Clock for GateClock {
-    fn now(&self) -> u64 {
-        Clock::now(&SystemClock) + self.0.load(Ordering::Relaxed)
+impl SecondsClock for GateClock {
+    fn unix_seconds(&self) -> u64 {
+        SystemClock.unix_seconds() + self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -62,17 +62,18 @@ pub(super) async fn run(setting: &Value) -> Result<()> {
     let stop = CancellationToken::new();
     let peers = Peers::new(engine, answering(), stop.clone());
     let config = GateConfig::default();
-    let gatekeeper = NodeGatekeeper {
+    let gatekeeper = Arc::new(NodeGatekeeper {
         peers: peers.clone(),
         policy: ActivePolicy::new(AdmissionConfig::default()),
         boot_id: BootId::from_bytes([7; 16]),
         identities_max: config.identities_max,
-    };
+    });
     let clock = Arc::new(GateClock::default());
     let gate = Gate::new(
         config,
         node.keys.clone(),
-        Arc::new(gatekeeper),
+        gatekeeper.clone(),
+        gatekeeper,
         clock.clone(),
     );
     let ground = Ground::join(setting).await?;
@@ -113,16 +114,16 @@ fn status(gate: &Gate, peers: &Peers, watch: Option<&TorWatch>) -> Value {
     let status = gate.status();
     json!({
         "effort": status.effort,
-        "pressure": status.pressure,
-        "silent": status.crowd.silent,
-        "thinking": status.crowd.thinking,
-        "presenting": status.crowd.presenting,
-        "known": status.crowd.known + status.crowd.trusted,
+        "pressure": status.load_permille,
+        "silent": status.handshakes.awaiting_hello,
+        "thinking": status.handshakes.challenged,
+        "presenting": status.handshakes.verifying,
+        "known": status.handshakes.untrusted_ticket + status.handshakes.trusted_ticket,
         "queue": status.queue,
         "verifying": status.verifying,
         "failures": status.failures_per_minute,
         "admissions": status.admissions_per_minute,
-        "answers": status.answers,
+        "answers": status.cached_replies,
         "admitted": status.admitted_total,
         "by_ticket": status.by_ticket_total,
         "refused": status.refused_total,
