@@ -1,12 +1,4 @@
 //! Repeated handshakes: the same solution again, a ticket, and retries after `busy`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests may fail like the tests themselves"
-)]
-
-mod support;
 
 use std::sync::atomic::Ordering;
 
@@ -20,7 +12,7 @@ use parking_lot::Mutex;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
-use support::{NOW, Node, RawClient, easy, hello};
+use crate::support::{NOW, Node, RawClient, easy, hello};
 
 /// Bob's solution of a challenge of Alice's. The stream of the challenge is closed.
 async fn solution(alice: &Node, bob: &Node) -> (Vec<u8>, bastion::handshake::AwaitWelcome) {

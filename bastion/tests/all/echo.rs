@@ -129,7 +129,6 @@ async fn over_loopback() {
 }
 
 #[cfg(feature = "tor")]
-#[path = "echo/circuits.rs"]
 mod circuits;
 
 #[cfg(feature = "tor")]
@@ -197,9 +196,9 @@ mod tor {
         end_is_seen(&*transport, &carol_onion, &mut carol).await;
         another_port_is_not_served(&*transport, &dave).await;
         drop(dave);
-        crate::circuits::many_strangers_at_once(&stage.dialling, alice_onion).await;
+        circuits::many_strangers_at_once(&stage.dialling, alice_onion).await;
         let small = small_node(&stage.network, stage.dir.path()).await;
-        crate::circuits::a_small_service_holds(&small, &stage.dialling).await;
+        circuits::a_small_service_holds(&small, &stage.dialling).await;
         drop(small);
         a_service_ends_with_its_listener_and_can_return(serving, &*transport, carol).await;
 

@@ -1,12 +1,4 @@
 //! Gate and connector on real streams: memory pipes of 64 bytes, and loopback TCP.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests may fail like the tests themselves"
-)]
-
-mod support;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,7 +13,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use support::{Node, easy, hello};
+use crate::support::{Node, easy, hello};
 
 /// Bob dials Alice. Both are admitted and exchange a frame longer than the limit before admission.
 async fn dial_and_exchange_frames(alice: Node, listener: impl Listener, transport: &dyn Transport) {

@@ -1,10 +1,4 @@
 //! Nodes with fixed keys, and a client that sends arbitrary frames.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    missing_docs,
-    reason = "shared by several test programs, each of which uses a part"
-)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,9 +19,9 @@ use tokio::io::duplex;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-pub const NOW: u64 = 1_700_000_000;
+pub(crate) const NOW: u64 = 1_700_000_000;
 
-pub fn easy() -> GateConfig {
+pub(crate) fn easy() -> GateConfig {
     GateConfig {
         effort_idle: 2,
         effort_base: 2,
@@ -37,11 +31,11 @@ pub fn easy() -> GateConfig {
 }
 
 /// A profile and a decision that tests set.
-pub struct TestPolicy {
-    pub profile: NodeProfile,
-    pub decision: Mutex<Decision>,
+pub(crate) struct TestPolicy {
+    pub(crate) profile: NodeProfile,
+    pub(crate) decision: Mutex<Decision>,
     /// Time of issue of the last applicant's ticket.
-    pub ticket_issued: Mutex<Option<u64>>,
+    pub(crate) ticket_issued: Mutex<Option<u64>>,
 }
 
 impl LocalProfile for TestPolicy {
@@ -59,18 +53,23 @@ impl AdmissionPolicy for TestPolicy {
 }
 
 /// Gate, connector and keys of a node, with a clock that tests set.
-pub struct Node {
-    pub gate: Gate,
-    pub connector: Connector,
-    pub keys: Arc<KeyManager>,
-    pub profile: NodeProfile,
-    pub config: GateConfig,
-    pub clock: Arc<AtomicU64>,
-    pub policy: Arc<TestPolicy>,
+pub(crate) struct Node {
+    pub(crate) gate: Gate,
+    pub(crate) connector: Connector,
+    pub(crate) keys: Arc<KeyManager>,
+    pub(crate) profile: NodeProfile,
+    pub(crate) config: GateConfig,
+    pub(crate) clock: Arc<AtomicU64>,
+    pub(crate) policy: Arc<TestPolicy>,
 }
 
 impl Node {
-    pub fn new(number: u64, domains: &[&str], config: GateConfig, decision: Decision) -> Self {
+    pub(crate) fn new(
+        number: u64,
+        domains: &[&str],
+        config: GateConfig,
+        decision: Decision,
+    ) -> Self {
         let keys = Arc::new(KeyManager::generate(&mut ChaCha20Rng::seed_from_u64(
             number,
         )));
@@ -108,7 +107,7 @@ impl Node {
         }
     }
 
-    pub fn alice(config: GateConfig) -> Self {
+    pub(crate) fn alice(config: GateConfig) -> Self {
         Self::new(
             1000,
             &["messages", "rides.offers", "market.public_offers"],
@@ -117,7 +116,7 @@ impl Node {
         )
     }
 
-    pub fn bob() -> Self {
+    pub(crate) fn bob() -> Self {
         Self::new(
             2000,
             &["identities", "rides.offers", "messages"],
@@ -127,12 +126,12 @@ impl Node {
     }
 
     /// Sets the policy's decision from now on.
-    pub fn set_decision(&self, decision: Decision) {
+    pub(crate) fn set_decision(&self, decision: Decision) {
         *self.policy.decision.lock() = decision;
     }
 
     /// Solves a challenge of `server`. Returns the solution and the next state.
-    pub fn solve(&self, challenge: &[u8], server: &Node) -> (Vec<u8>, AwaitWelcome) {
+    pub(crate) fn solve(&self, challenge: &[u8], server: &Node) -> (Vec<u8>, AwaitWelcome) {
         let (_, next) = AwaitChallenge::begin(self.context(), server.keys.onion(), None);
         let solving = next.receive(challenge).unwrap();
         let puzzle = solving.puzzle(0).unwrap().unwrap();
@@ -147,7 +146,7 @@ impl Node {
         )
     }
 
-    pub fn context(&self) -> Arc<HandshakeContext> {
+    pub(crate) fn context(&self) -> Arc<HandshakeContext> {
         Arc::new(HandshakeContext {
             config: self.config.clone(),
             keys: self.keys.clone(),
@@ -155,7 +154,10 @@ impl Node {
     }
 
     /// Serves a listener in the background. Admitted sessions arrive at the receiver.
-    pub fn serve(&self, listener: impl Listener) -> mpsc::UnboundedReceiver<(Session, Admitted)> {
+    pub(crate) fn serve(
+        &self,
+        listener: impl Listener,
+    ) -> mpsc::UnboundedReceiver<(Session, Admitted)> {
         let (sender, receiver) = mpsc::unbounded_channel();
         let gate = self.gate.clone();
         let on_admitted = move |session, admitted| drop(sender.send((session, admitted)));
@@ -166,7 +168,7 @@ impl Node {
         receiver
     }
 
-    pub async fn dial(
+    pub(crate) async fn dial(
         &self,
         transport: &dyn Transport,
         to: &Node,
@@ -178,13 +180,13 @@ impl Node {
 }
 
 /// A client that sends arbitrary frames to a gate, over a pipe of 64 bytes.
-pub struct RawClient {
-    pub session: Session,
-    pub admitting: tokio::task::JoinHandle<Result<(Session, Admitted), HandshakeError>>,
+pub(crate) struct RawClient {
+    pub(crate) session: Session,
+    pub(crate) admitting: tokio::task::JoinHandle<Result<(Session, Admitted), HandshakeError>>,
 }
 
 impl RawClient {
-    pub fn connect(alice: &Node) -> Self {
+    pub(crate) fn connect(alice: &Node) -> Self {
         let (near, far) = duplex(64);
         let gate = alice.gate.clone();
         Self {
@@ -193,17 +195,17 @@ impl RawClient {
         }
     }
 
-    pub async fn send(mut self, frame: &[u8]) -> Self {
+    pub(crate) async fn send(mut self, frame: &[u8]) -> Self {
         self.session.writer.write(frame).await.unwrap();
         self
     }
 
-    pub async fn receive(&mut self) -> Vec<u8> {
+    pub(crate) async fn receive(&mut self) -> Vec<u8> {
         self.session.reader.read().await.unwrap().unwrap()
     }
 
     /// Returns the refusal code that the client receives, and the gate's error.
-    pub async fn refusal(mut self) -> (RefusalCode, HandshakeError) {
+    pub(crate) async fn refusal(mut self) -> (RefusalCode, HandshakeError) {
         let frame = self.receive().await;
         drop(self.session);
         match HandshakeMessage::decode(&frame, 8192).unwrap() {
@@ -215,7 +217,7 @@ impl RawClient {
     }
 }
 
-pub fn hello() -> Vec<u8> {
+pub(crate) fn hello() -> Vec<u8> {
     HandshakeMessage::Hello(Hello {
         ticket: None,
         versions: vec![1],

@@ -1,13 +1,5 @@
 //! Unadmitted clients: the replies that they receive, and the deadlines that end them. Tests of
 //! deadlines pause time.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests may fail like the tests themselves"
-)]
-
-mod support;
 
 use std::sync::atomic::Ordering;
 
@@ -15,7 +7,7 @@ use bastion::messages::{HandshakeMessage, Hello};
 use bastion::{Decision, GateConfig, HandshakeError, HandshakeStep, RefusalCode, Session};
 use tokio::io::{AsyncWriteExt, duplex};
 
-use support::{Node, RawClient, easy, hello};
+use crate::support::{Node, RawClient, easy, hello};
 
 #[tokio::test]
 async fn client_that_breaks_a_rule_receives_only_a_code() {
