@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use keys::protocol::{OBJECT_ATTRS_MAX, OBJECT_BYTES_MAX};
 use keys::{Limits, Malformed, Oid, codec};
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::ser::SerializeSeq as _;
@@ -106,7 +107,7 @@ pub struct Object {
     pub attrs: Option<Attrs>,
 }
 
-/// What an object may hold. Configured; checked before decoding.
+/// Limits of one object, checked before decoding. The defaults are the protocol's; tests set others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ObjectLimits {
     /// Longest object, in bytes of CBOR.
@@ -116,11 +117,10 @@ pub struct ObjectLimits {
 }
 
 impl Default for ObjectLimits {
-    /// 64 KiB hold a long message with room; 256 Attrs are more than any built-in type allows.
     fn default() -> Self {
         Self {
-            bytes_max: 64 * 1024,
-            attrs_max: 256,
+            bytes_max: OBJECT_BYTES_MAX,
+            attrs_max: OBJECT_ATTRS_MAX,
         }
     }
 }

@@ -4,6 +4,8 @@
 //! rest is read again, so that one run names all. Never guesses a value. Invariant: [`TomlFile::read`] gives a value
 //! that is used only where no problem was noted; the caller asks [`TomlFile::finish`].
 
+pub(crate) mod edit;
+
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -205,6 +207,22 @@ impl<'t> TomlFile<'t> {
         self.note(start, format!("{}: {message}", names.join(".")), None);
     }
 
+    /// A problem in a line that is not noted in the file, such as a warning.
+    pub(crate) fn problem(&self, line: usize, message: String) -> Problem {
+        Problem {
+            file: self.path.into(),
+            line,
+            message,
+            suggestion: None,
+        }
+    }
+
+    /// Notes a problem in a line.
+    pub(crate) fn note_line(&mut self, line: usize, message: String) {
+        let problem = self.problem(line, message);
+        self.problems.push(problem);
+    }
+
     fn find(&self, path: &str) -> usize {
         let mut parts = path.split('.');
         let first = parts
@@ -234,8 +252,7 @@ impl<'t> TomlFile<'t> {
     }
 
     fn line(&self, start: usize) -> usize {
-        let before = self.text.as_bytes().get(..start).unwrap_or_default();
-        1 + before.iter().filter(|byte| **byte == b'\n').count()
+        line_at(self.text, start)
     }
 
     /// The value, if nothing was wrong.
@@ -313,6 +330,12 @@ fn take_out_of_array(array: &mut DeArray<'_>, span: &Range<usize>) -> Option<Tak
         path: String::new(),
         table,
     })
+}
+
+/// The line, counted from 1, of a byte in a text.
+fn line_at(text: &str, start: usize) -> usize {
+    let before = text.as_bytes().get(..start).unwrap_or_default();
+    1 + before.iter().filter(|byte| **byte == b'\n').count()
 }
 
 fn covers(outer: &Range<usize>, inner: &Range<usize>) -> bool {

@@ -226,7 +226,6 @@ async fn who_is_refused_between_its_admission_and_its_session_has_none() {
         peers: alice.peers.clone(),
         policy: alice.admission.clone(),
         boot_id: BootId::from_bytes([1; 16]),
-        identities_max: 8,
     });
     let (keys, clock) = (alice.keys.clone(), Arc::new(alice.clock.clone()));
     let gate = Gate::new(

@@ -378,3 +378,25 @@ fn identities_are_named_retired_and_rotated_and_a_restored_node_waits_before_it_
     );
     restored.stop();
 }
+
+#[test]
+fn check_warns_of_removed_keys_and_fails_on_unknown_ones() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("postern.toml");
+    let check = |text: &str| {
+        fs::write(&path, text).unwrap();
+        let output = postern(&["check", "--config", path.to_str().unwrap()]);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), errors)
+    };
+    assert_eq!(check("[sync]\ndials_max = 5\n"), (Some(0), String::new()));
+    let (code, errors) = check("[sync]\nbackoff_s_min = 5\n[limits]\nkey_events_max = 48\n");
+    assert_eq!(code, Some(0), "{errors}");
+    let warnings: Vec<_> = errors.lines().collect();
+    assert_eq!(warnings.len(), 2, "{errors}");
+    assert!(warnings[0].ends_with(":2: sync.backoff_s_min: no longer a key; fixed at 30"));
+    assert!(warnings[1].ends_with(":4: limits.key_events_max: no longer a key; fixed at 32"));
+    let (code, errors) = check("[sync]\ndails_max = 5\n");
+    assert_eq!(code, Some(2), "{errors}");
+    assert!(errors.contains("did you mean `dials_max`?"), "{errors}");
+}

@@ -9,13 +9,16 @@
 use std::fmt;
 
 use keys::codec::{self, Limits};
+use keys::protocol::{
+    CLAIMED_APPS_MAX, CLAIMED_DOMAINS_MAX, CLAIMED_IDENTITIES_MAX, KEY_EVENTS_MAX,
+    UNADMITTED_FRAME_BYTES_MAX,
+};
 use keys::{
     BootId, Context, Epoch, KeyChain, KeyManager, OnionAddr, PeerId, Signature, SignedObject,
     VerifiedChain,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::config::GateConfig;
 use crate::error::{HandshakeError, Misbehaviour};
 use crate::messages::HandshakeMessage;
 
@@ -33,7 +36,8 @@ pub struct NodeProfile {
     pub epoch: Epoch,
     /// Identifies this start of the node.
     pub boot_id: BootId,
-    /// Objects of the `identities` domain that the peer may see, at most `identities_max`.
+    /// Objects of the `identities` domain that the peer may see, at most
+    /// [`CLAIMED_IDENTITIES_MAX`].
     pub identities: Vec<SignedObject>,
 }
 
@@ -125,24 +129,20 @@ pub(crate) fn sorted(mut names: Vec<String>) -> Vec<String> {
 
 impl Claims {
     /// Decodes within limits and checks the lists. Verifies no signature.
-    pub(crate) fn decode(bytes: &[u8], config: &GateConfig) -> Result<Self, HandshakeError> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, HandshakeError> {
         let limits = Limits {
-            bytes_max: config.unadmitted_frame_bytes_max,
+            bytes_max: UNADMITTED_FRAME_BYTES_MAX,
             depth_max: 4,
             items_max: 64
-                + config.apps_max
-                + config.sync_domains_max
-                + 4 * config.identities_max
-                + 8 * config.key_events_max,
+                + CLAIMED_APPS_MAX
+                + CLAIMED_DOMAINS_MAX
+                + 4 * CLAIMED_IDENTITIES_MAX
+                + 8 * KEY_EVENTS_MAX,
         };
         let claims: Self = codec::decode(bytes, &limits)?;
-        check_names(&claims.apps, config.apps_max, is_slug)?;
-        check_names(
-            &claims.sync_domains,
-            config.sync_domains_max,
-            is_domain_name,
-        )?;
-        if claims.identities.len() > config.identities_max {
+        check_names(&claims.apps, CLAIMED_APPS_MAX, is_slug)?;
+        check_names(&claims.sync_domains, CLAIMED_DOMAINS_MAX, is_domain_name)?;
+        if claims.identities.len() > CLAIMED_IDENTITIES_MAX {
             return Err(Misbehaviour::Claims("too many identities").into());
         }
         Ok(claims)

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use keys::protocol::{FRAME_BYTES_MAX, UNADMITTED_FRAME_BYTES_MAX};
 use keys::{KeyManager, OnionAddr, TraceId};
 use rand::Rng as _;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
@@ -193,7 +194,7 @@ impl Connector {
     ) -> Result<(Session, Admitted), HandshakeError> {
         let admitted = result?;
         self.0.admitted.fetch_add(1, Ordering::Relaxed);
-        session.set_max(self.config().frame_bytes_max);
+        session.set_max(FRAME_BYTES_MAX);
         Ok((session, admitted))
     }
 
@@ -261,10 +262,7 @@ impl Connector {
             .await
             .map_err(|_| HandshakeError::Timeout(HandshakeStep::Dial))?
             .map_err(HandshakeError::Dial)?;
-        Ok(Session::new(
-            stream,
-            self.config().unadmitted_frame_bytes_max,
-        ))
+        Ok(Session::new(stream, UNADMITTED_FRAME_BYTES_MAX))
     }
 
     /// Sends a frame and reads the reply. When sending fails, a refusal may still be readable.

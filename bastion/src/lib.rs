@@ -35,7 +35,7 @@ pub mod transport;
 pub use claims::{NodeProfile, PeerClaims};
 pub use client::{Connector, Progress};
 pub use clock::SecondsClock;
-pub use config::{BadGateConfig, GateConfig};
+pub use config::GateConfig;
 pub use error::{HandshakeError, HandshakeStep, Incompatibility, Internal, Misbehaviour};
 pub use frames::{FrameError, FrameReader, FrameWriter, Session};
 pub use gate::{Gate, GateStatus, HandshakeCounts};

@@ -6,17 +6,49 @@
 /// Most key events (rotations) in a key chain.
 ///
 /// Allows one rotation a month for more than two years. At about 140 bytes each, 32 events leave
-/// space for the rest of a handshake frame. Each event costs its receiver one signature check.
+/// space for the rest of a frame before admission. Each event costs its receiver one signature
+/// check.
 pub const KEY_EVENTS_MAX: usize = 32;
 
 /// Longest frame before admission, in bytes: a solution that presents eight identities fits.
-pub const HANDSHAKE_FRAME_BYTES_MAX: usize = 8 * 1024;
+pub const UNADMITTED_FRAME_BYTES_MAX: usize = 8 * 1024;
 
 /// Longest frame after admission, in bytes: a package of the largest size and its envelope fit.
 pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
+
+/// Most identities in the claims of a handshake: they fit a frame before admission. Further ones
+/// are exchanged by sync.
+pub const CLAIMED_IDENTITIES_MAX: usize = 8;
+
+/// Most apps in the claims of a handshake.
+pub const CLAIMED_APPS_MAX: usize = 64;
+
+/// Most sync domains in the claims of a handshake: `sync_flags` has 63 bits.
+pub const CLAIMED_DOMAINS_MAX: usize = 64;
+
+/// Longest time that a pull may wait for changes, in seconds. A peer answers a longer one after
+/// this time.
+pub const PULL_WAIT_S_MAX: u64 = 60;
+
+/// Longest package, in bytes, envelope included. It leaves room for the message around it in a
+/// frame of [`FRAME_BYTES_MAX`].
+pub const PACKAGE_BYTES_MAX: usize = 960 * 1024;
+
+/// Most objects of a package, and so of a change group, which is never split.
+///
+/// 4,096 objects of 200 bytes fill a package.
+pub const PACKAGE_OBJECTS_MAX: usize = 4096;
 
 /// Longest object, in bytes of its CBOR encoding: any written message fits.
 pub const OBJECT_BYTES_MAX: usize = 64 * 1024;
 
 /// Most attrs of one object: more than any built-in type allows.
 pub const OBJECT_ATTRS_MAX: usize = 256;
+
+/// Bytes that a package's envelope and the message around it need in a frame at most.
+const ENVELOPE_BYTES: usize = 4096;
+
+// A frame holds the largest package. A package holds two of the largest objects, because the
+// largest change group is a conversation with its first message.
+const _: () = assert!(PACKAGE_BYTES_MAX + ENVELOPE_BYTES <= FRAME_BYTES_MAX);
+const _: () = assert!(2 * OBJECT_BYTES_MAX + ENVELOPE_BYTES <= PACKAGE_BYTES_MAX);

@@ -9,6 +9,7 @@ use bastion::{
     AdmissionPolicy, Applicant, Decision, Internal, LocalProfile, NodeProfile, RefusalCode, Tier,
 };
 use futures::future::BoxFuture;
+use keys::protocol::CLAIMED_IDENTITIES_MAX;
 use keys::{BootId, VerifiedChain};
 
 use super::current::ActivePolicy;
@@ -28,19 +29,16 @@ pub struct NodeGatekeeper {
     pub policy: ActivePolicy,
     /// The id of this start of the node, which peers compare to detect a restart.
     pub boot_id: BootId,
-    /// Largest number of identities in this node's claims.
-    pub identities_max: usize,
 }
 
 impl LocalProfile for NodeGatekeeper {
     fn profile(&self) -> BoxFuture<'_, Result<NodeProfile, Internal>> {
         Box::pin(async {
             let ground = self.peers.engine().ground();
-            let most = self.identities_max;
             let identities = self
                 .peers
                 .engine()
-                .read(move |view| identities::for_handshake(&view, most))
+                .read(move |view| identities::for_handshake(&view, CLAIMED_IDENTITIES_MAX))
                 .await;
             Ok(NodeProfile {
                 apps: ground.schemas.apps().map(|app| app.slug.clone()).collect(),

@@ -83,11 +83,14 @@ pub(super) fn hold(config: &Config, instead: &str) -> Result<DirLock, Failure> {
     })
 }
 
-/// Checks a config and what it leads to, without touching anything.
+/// Checks a configuration file and the schema files that it names. Warnings do not fail.
 pub(super) fn check(path: &Path) -> Result<(), Failure> {
     let config = load(path)?;
     check_apps(&config)?;
-    println!("{}: right", path.display());
+    for warning in config.warnings() {
+        eprintln!("{warning}");
+    }
+    println!("{}: valid", path.display());
     Ok(())
 }
 
@@ -105,6 +108,9 @@ pub(super) async fn run(path: &Path, passphrase_file: Option<PathBuf>) -> Result
     let config = load(path)?;
     check_apps(&config)?;
     start_logging(&config.log)?;
+    for warning in config.warnings() {
+        tracing::warn!(%warning, "obsolete key in the configuration");
+    }
     let passphrase = passphrase::of_node(&config, passphrase_file.as_deref())?;
     let listen = |kind| signal(kind).map_err(|error| Failure::of(&error));
     let (mut interrupt, mut terminate) = (

@@ -19,6 +19,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use keys::protocol::KEY_EVENTS_MAX;
 use keys::{KeyManager, PeerId};
 use rand::CryptoRng;
 
@@ -37,7 +38,7 @@ pub use record::{IdentityRecord, RecordFault, new_identity_attrs};
 pub use remote::{Applied, ApplyError, Fault};
 pub use verify::{DecodedObject, KnownKeys, ObjectFault, VerifiedObject, decode_object};
 
-/// Limits of what the graph takes in.
+/// Limits of what the graph accepts. The defaults are the protocol's; tests set others.
 #[derive(Debug, Clone, Copy)]
 pub struct GraphLimits {
     /// Of one object.
@@ -47,11 +48,10 @@ pub struct GraphLimits {
 }
 
 impl Default for GraphLimits {
-    /// 32 key events: a rotation a month for more than two years between re-foundings.
     fn default() -> Self {
         Self {
             object: ObjectLimits::default(),
-            key_events_max: 32,
+            key_events_max: KEY_EVENTS_MAX,
         }
     }
 }

@@ -13,7 +13,7 @@ use keys::{ApiToken, KdfCost, KeyManager, Oid, OnionAddr, Passphrase, PeerId, cr
 use rand::SeedableRng as _;
 
 use crate::clock::SystemClock;
-use crate::config::{Config, FILE_NAME};
+use crate::config::{Config, FILE_NAME, new_file};
 use crate::data_dir::{DataDir, OPERATOR_LABEL, StagedDir, StagingError, StagingKind, write_new};
 use crate::engine::Clock as _;
 use crate::graph::SaveError;
@@ -117,7 +117,7 @@ fn fill(
     })?;
     drop(core);
     crash_point("init: database made");
-    write_new(&staged.join(FILE_NAME), Config::default_toml().as_bytes())?;
+    write_new(&staged.join(FILE_NAME), new_file().as_bytes())?;
     Ok((keys.peer_id(), keys.onion(), identity))
 }
 

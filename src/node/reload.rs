@@ -56,9 +56,12 @@ fn replace(
     read: Result<Config, ConfigError>,
 ) -> Result<Vec<String>, ConfigError> {
     let read = read?;
+    for warning in read.warnings() {
+        tracing::warn!(%warning, "obsolete key in the configuration");
+    }
     let mut deferred = running.differences(&read);
     deferred.retain(|key| !key.starts_with(CHANGEABLE));
-    active.replace(read.admission);
+    active.replace(read.admission_config());
     Ok(deferred)
 }
 
@@ -76,28 +79,28 @@ mod tests {
     #[test]
     fn replaces_the_admission_table_and_names_other_changed_keys() {
         let running = read("[sync]\ndials_max = 3\n").unwrap();
-        let active = ActivePolicy::new(running.admission.clone());
+        let active = ActivePolicy::new(running.admission_config());
         active.set_policy(Policy::Allowlist);
-        let text = "[admission]\npolicy = \"approve\"\npending_max = 9\n[sync]\ndials_max = 4\n\
-                    [api]\nrequests_max = 9\n";
+        let text = "[admission]\npolicy = \"approve\"\nuntrusted_idle_days = 9\n\
+                    [sync]\ndials_max = 4\nbackoff_s_min = 9\n[api]\nlisten = \"127.0.0.1:9\"\n";
         let deferred = replace(&running, &active, read(text)).unwrap();
-        assert_eq!(deferred, ["api.requests_max", "sync.dials_max"]);
+        assert_eq!(deferred, ["api.listen", "sync.dials_max"]);
         let now = active.get();
-        assert_eq!((now.policy, now.pending_max), (Policy::Approve, 9));
+        assert_eq!((now.policy, now.untrusted_idle_days), (Policy::Approve, 9));
         assert!(!active.is_overridden());
     }
 
     #[test]
     fn invalid_file_changes_nothing_and_is_reported_with_its_line() {
         let running = read("").unwrap();
-        let active = ActivePolicy::new(running.admission.clone());
+        let active = ActivePolicy::new(running.admission_config());
         active.set_policy(Policy::Allowlist);
-        let wrong = read("[admission]\npolicy = \"approve\"\npending_max = 0\n");
+        let wrong = read("[admission]\npolicy = \"approve\"\nuntrusted_idle_days = -1\n");
         let error = replace(&running, &active, wrong).unwrap_err();
         assert!(
             error
                 .to_string()
-                .starts_with("p:3: admission.pending_max: "),
+                .starts_with("p:3: admission.untrusted_idle_days: "),
             "{error}"
         );
         assert_eq!(
@@ -109,7 +112,7 @@ mod tests {
     #[tokio::test]
     async fn follow_applies_each_config_from_the_channel() {
         let running = read("").unwrap();
-        let active = ActivePolicy::new(running.admission.clone());
+        let active = ActivePolicy::new(running.admission_config());
         let (send, reloads) = mpsc::channel(1);
         let reading = async {
             send.send(read("[admission]\npolicy = \"approve\"\n"))

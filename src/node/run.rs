@@ -116,19 +116,18 @@ struct RunningNode {
 impl RunningNode {
     fn new(config: &Config, engine: Engine, keys: Arc<KeyManager>) -> Self {
         let stop = CancellationToken::new();
-        let peers = Peers::new(engine.clone(), config.sync.clone(), stop.clone());
+        let peers = Peers::new(engine.clone(), config.sync_config(), stop.clone());
         let mut boot_id = [0; 16];
         rand::rng().fill_bytes(&mut boot_id);
-        let policy = ActivePolicy::new(config.admission.clone());
+        let policy = ActivePolicy::new(config.admission_config());
         let gatekeeper = Arc::new(NodeGatekeeper {
             peers: peers.clone(),
             policy: policy.clone(),
             boot_id: BootId::from_bytes(boot_id),
-            identities_max: config.bastion.identities_max,
         });
-        let connector = Connector::new(config.bastion.clone(), keys.clone(), gatekeeper.clone());
+        let connector = Connector::new(config.gate_config(), keys.clone(), gatekeeper.clone());
         let gate = Gate::new(
-            config.bastion.clone(),
+            config.gate_config(),
             keys.clone(),
             gatekeeper.clone(),
             gatekeeper,
@@ -166,7 +165,7 @@ impl RunningNode {
         let api_state = ApiState::new(
             self.engine.clone(),
             control.clone(),
-            config.api.clone(),
+            config.api_config(),
             self.stop.clone(),
         );
         let api = LocalApi::start(config.api.listen, data, api_state).await?;

@@ -91,7 +91,7 @@ struct Inner {
 impl Peers {
     /// An empty registry; its sessions end with `stop`.
     pub fn new(engine: Engine, config: SyncConfig, stop: CancellationToken) -> Self {
-        let server = Arc::new(Server::new(engine.clone(), config.clone()));
+        let server = Arc::new(Server::new(engine.clone(), &config));
         let live = Mutex::new(BTreeMap::new());
         Self(Arc::new(Inner {
             engine,

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use bastion::Tier;
+use keys::protocol::PULL_WAIT_S_MAX;
 use keys::{PeerId, codec};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
@@ -32,7 +33,6 @@ const OLD_KEY: &str = "this peer shows an epoch that is signed with a key of thi
 /// Answers the requests of any peer.
 pub struct Server {
     engine: Engine,
-    config: SyncConfig,
     /// Places for pulls that wait, of all peers together.
     waiting: Semaphore,
     requests: Requests,
@@ -41,12 +41,11 @@ pub struct Server {
 
 impl Server {
     /// A server over the engine.
-    pub fn new(engine: Engine, config: SyncConfig) -> Self {
+    pub fn new(engine: Engine, config: &SyncConfig) -> Self {
         let requests = Requests::new(engine.ground().limits.quotas);
         let waiting = Semaphore::new(config.waiting_pulls_max);
         Self {
             engine,
-            config,
             waiting,
             requests,
             quota_notes: QuotaNotes::default(),
@@ -106,7 +105,7 @@ impl Server {
         };
         let place = self.waiting.try_acquire();
         let wait_s = if place.is_ok() {
-            u64::from(pull.wait_s).min(self.config.wait_s_max)
+            u64::from(pull.wait_s).min(PULL_WAIT_S_MAX)
         } else {
             0
         };

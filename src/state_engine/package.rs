@@ -4,6 +4,7 @@
 //! header field that contradicts the session. Invariant: a [`VerifiedPackage`] is from that sender, for this node.
 
 use keys::cose::Sign1;
+use keys::protocol::{PACKAGE_BYTES_MAX, PACKAGE_OBJECTS_MAX};
 use keys::{
     Context, Epoch, KeyManager, Limits, Malformed, PeerId, PublicKey, SignedObject, codec, cose,
 };
@@ -23,10 +24,9 @@ pub struct PackageLimits {
 
 impl PackageLimits {
     /// What the protocol allows, and so what every node takes, however small the packages are that it builds itself.
-    /// 960 KiB leave room for the message around it in a frame of 1 MiB; 4,096 objects of 200 bytes fill it.
     pub const PROTOCOL: Self = Self {
-        bytes_max: 960 * 1024,
-        objects_max: 4096,
+        bytes_max: PACKAGE_BYTES_MAX,
+        objects_max: PACKAGE_OBJECTS_MAX,
     };
 }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use bastion::Tier;
 use keys::PeerId;
+use keys::protocol::PACKAGE_OBJECTS_MAX;
 
 use crate::store::{Rows, StoreError, Stored, Usage, WriteTx};
 
@@ -24,6 +25,37 @@ pub struct TierQuota {
     pub total_objects_max: u64,
     /// Most pulls and pushes of one peer in a minute. Kept here beside the others; sessions count it.
     pub requests_per_minute_max: u32,
+}
+
+/// Bytes of a stored object for which a quota of bytes includes one object: a long message. Small
+/// objects cost more than their bytes, in rows and indexes.
+const BYTES_PER_OBJECT: u64 = 1638;
+
+impl TierQuota {
+    /// Quota of untrusted peers. Each may send 120 requests per minute: five domains pulled every
+    /// half minute, and ten times that while there are changes.
+    pub fn untrusted(stored_bytes_max: u64, total_bytes_max: u64) -> Self {
+        Self::of_bytes(stored_bytes_max, total_bytes_max, 120)
+    }
+
+    /// Quota of trusted peers. Each may send 6,000 requests per minute: enough for a first sync
+    /// over a fast line, and a limit for a node in a loop.
+    pub fn trusted(stored_bytes_max: u64, total_bytes_max: u64) -> Self {
+        Self::of_bytes(stored_bytes_max, total_bytes_max, 6000)
+    }
+
+    /// Derives the numbers of objects, at least those of one package, so that a peer with an empty
+    /// account can send one.
+    fn of_bytes(stored_bytes_max: u64, total_bytes_max: u64, requests_per_minute_max: u32) -> Self {
+        let objects = |bytes: u64| (bytes / BYTES_PER_OBJECT).max(PACKAGE_OBJECTS_MAX as u64);
+        Self {
+            stored_bytes_max,
+            stored_objects_max: objects(stored_bytes_max),
+            total_bytes_max,
+            total_objects_max: objects(total_bytes_max),
+            requests_per_minute_max,
+        }
+    }
 }
 
 /// The quotas of both tiers.
@@ -46,23 +78,11 @@ impl Quotas {
 }
 
 impl Default for Quotas {
-    /// As the config's defaults, where the reasons are.
+    /// The defaults of the configuration file, with their reasons in `docs/CONFIG.md`.
     fn default() -> Self {
         Self {
-            untrusted: TierQuota {
-                stored_bytes_max: 16 << 20,
-                stored_objects_max: 10_000,
-                total_bytes_max: 512 << 20,
-                total_objects_max: 500_000,
-                requests_per_minute_max: 120,
-            },
-            trusted: TierQuota {
-                stored_bytes_max: 16 << 30,
-                stored_objects_max: 10_000_000,
-                total_bytes_max: 64 << 30,
-                total_objects_max: 40_000_000,
-                requests_per_minute_max: 6000,
-            },
+            untrusted: TierQuota::untrusted(16 << 20, 512 << 20),
+            trusted: TierQuota::trusted(16 << 30, 64 << 30),
         }
     }
 }

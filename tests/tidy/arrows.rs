@@ -35,18 +35,8 @@ pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
     ("engine", &["graph", "op_context", "state_engine", "store"]),
     // The system's clock, as the traits of the core and of the Bastion.
     ("clock", &["engine", "op_context"]),
-    // `state_engine` for the limits that the protocol sets to what an operator may.
-    (
-        "config",
-        &[
-            "object",
-            "op_context",
-            "schema",
-            "state_engine",
-            "toml_file",
-        ],
-    ),
-    ("core_limits", &["config", "graph", "state_engine"]),
+    ("config", &["op_context", "schema", "toml_file"]),
+    ("core_limits", &["config", "state_engine"]),
     ("data_dir", &["config"]),
     (
         "backup",
@@ -135,9 +125,11 @@ const BASTION_IN: &[(&str, &str)] = &[
     ("services", "Tier"),
     ("api", "Tier"),
     ("config", "GateConfig"),
+    ("config", "Hardening"),
     // To check the `[tor]` table with the rest of the file.
     ("config", "TorConfig"),
     ("config", "TorError"),
+    ("config", "TorLimits"),
     // A word that the operator writes; the Bastion's own, so that the two cannot differ.
     ("config", "Vanguards"),
     ("clock", "Clock"),

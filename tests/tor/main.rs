@@ -37,9 +37,11 @@ fn binary() -> &'static Path {
 }
 
 fn config(apps: &[&str], sync: &Value, tor: &toml::Table) -> String {
-    // A dial that met a service which was just ending is given up early: here the next one takes a second.
-    let bastion = json!({ "dial_deadline_s": 20 });
-    let table = json!({ "node": { "apps": apps }, "api": { "listen": "127.0.0.1:0" }, "sync": sync, "bastion": bastion });
+    let table = json!({
+        "node": { "apps": apps },
+        "api": { "listen": "127.0.0.1:0" },
+        "sync": sync,
+    });
     let mut table: toml::Table = serde_json::from_value(table).unwrap();
     table.insert("tor".into(), tor.clone().into());
     toml::to_string(&table).unwrap()
@@ -127,8 +129,13 @@ fn reachable(node: &mut NodeProcess) {
 }
 
 fn inbox(node: &NodeProcess, identity: &str) -> Vec<(String, String)> {
+    inbox_of(node, identity, 5000)
+}
+
+/// At most `limit` messages of an identity's inbox.
+fn inbox_of(node: &NodeProcess, identity: &str, limit: usize) -> Vec<(String, String)> {
     let inbox = node.get(&format!(
-        "/api/messages/inbox?identity={identity}&limit=5000"
+        "/api/messages/inbox?identity={identity}&limit={limit}"
     ));
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let messages = inbox["messages"].as_array().unwrap();
@@ -151,8 +158,7 @@ fn start_network() -> (tokio::runtime::Runtime, Testnet, toml::Table) {
 fn the_story_over_onion_services() {
     let (_runtime, _network, tor) = start_network();
     let folder = tempfile::tempdir().unwrap();
-    let by_hand =
-        json!({ "pull_interval_s": 0, "pull_wait_s": 0, "backoff_s_min": 1, "backoff_s_max": 5 });
+    let by_hand = json!({ "pull_interval_s": 0, "pull_wait_s": 0 });
     let mut two = Two::start(folder.path(), &tor, &by_hand);
     two.b_dials_a();
 
@@ -182,8 +188,7 @@ fn the_story_over_onion_services() {
 fn who_gets_in_over_onion_services() {
     let (_runtime, _network, tor) = start_network();
     let folder = tempfile::tempdir().unwrap();
-    let by_hand =
-        json!({ "pull_interval_s": 0, "pull_wait_s": 0, "backoff_s_min": 1, "backoff_s_max": 5 });
+    let by_hand = json!({ "pull_interval_s": 0, "pull_wait_s": 0 });
     let mut two = Two::start(folder.path(), &tor, &by_hand);
     let onion = json!({ "onion": two.a.get("/api/status")["onion"] });
     let b_peer = two.b.get("/api/status")["peer_id"].clone();
@@ -278,11 +283,12 @@ fn no_secrets_in_logs(two: &Two) {
 
 #[test]
 fn a_node_that_is_killed_in_its_first_pull_finishes_it_after_a_restart() {
-    const MESSAGES: usize = 1500;
+    const MESSAGES: usize = 600;
+    const BODY_BYTES: usize = 16_000;
     let (_runtime, _network, tor) = start_network();
     let folder = tempfile::tempdir().unwrap();
-    // Small packages and a pull that goes on by itself: the kill falls between two of some fifty.
-    let sync = json!({ "pull_interval_s": 1, "pull_wait_s": 30, "package_objects_max": 32, "backoff_s_min": 1, "backoff_s_max": 5 });
+    // Long messages, and pulls without pauses: the kill falls between two of about ten packages.
+    let sync = json!({ "pull_interval_s": 1, "pull_wait_s": 30 });
     let mut two = Two::start(folder.path(), &tor, &sync);
     let onion = two.a.get("/api/status")["onion"].clone();
     // A must know B's identity to write to it: B knocks, and is stopped before there is anything to pull.
@@ -298,8 +304,10 @@ fn a_node_that_is_killed_in_its_first_pull_finishes_it_after_a_restart() {
                 .then_some(())
         });
     two.b.kill();
+    let mut last_seq = 0;
     for number in 0..MESSAGES {
-        two.send_from_a(&format!("message {number}"));
+        let sent = two.send_from_a(&format!("{number:0BODY_BYTES$}"));
+        last_seq = sent["change_seq"].as_u64().unwrap();
     }
 
     two.b.start();
@@ -307,7 +315,7 @@ fn a_node_that_is_killed_in_its_first_pull_finishes_it_after_a_restart() {
     two.b.until(
         "the first pull is under way",
         Duration::from_secs(120),
-        |node| (!inbox(node, &b_identity).is_empty()).then_some(()),
+        |node| (!inbox_of(node, &b_identity, 1).is_empty()).then_some(()),
     );
     two.b.kill();
     two.b.start();
@@ -318,7 +326,7 @@ fn a_node_that_is_killed_in_its_first_pull_finishes_it_after_a_restart() {
     assert_eq!(onion, two.a.get("/api/status")["onion"]);
     two.b
         .until("the pull is finished", Duration::from_secs(180), |node| {
-            (inbox(node, &b_identity).len() >= MESSAGES).then_some(())
+            (pulled(node, "messages") >= last_seq).then_some(())
         });
 
     let (sent, got) = (inbox(&two.a, &two.a_identity), inbox(&two.b, &b_identity));
@@ -331,6 +339,18 @@ fn a_node_that_is_killed_in_its_first_pull_finishes_it_after_a_restart() {
     assert_eq!(two.b.get("/api/rejects")["rejects"], json!([]));
     two.a.stop();
     two.b.stop();
+}
+
+/// The last sequence number of a domain that a node has pulled from its peers.
+fn pulled(node: &NodeProcess, domain: &str) -> u64 {
+    let status = node.get("/api/status");
+    let peers = status["peers"].as_array().unwrap().iter();
+    let states = peers.flat_map(|peer| peer["sync_state"].as_array().unwrap());
+    states
+        .filter(|state| state["domain"] == domain && state["direction"] == "in")
+        .filter_map(|state| state["last_seq"].as_u64())
+        .max()
+        .unwrap_or_default()
 }
 
 fn has_session(node: &NodeProcess) -> Option<()> {

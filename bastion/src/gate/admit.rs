@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use keys::Digest;
+use keys::protocol::{FRAME_BYTES_MAX, UNADMITTED_FRAME_BYTES_MAX};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tracing::Instrument as _;
@@ -42,7 +43,7 @@ impl Gate {
         &self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     ) -> Result<(Session, Admitted), HandshakeError> {
-        let mut session = Session::new(stream, self.config().unadmitted_frame_bytes_max);
+        let mut session = Session::new(stream, UNADMITTED_FRAME_BYTES_MAX);
         let Some(mut permit) = self.0.slots.acquire() else {
             self.0.refused.fetch_add(1, Ordering::Relaxed);
             self.0.busy.fetch_add(1, Ordering::Relaxed);
@@ -58,7 +59,7 @@ impl Gate {
         match result {
             Ok(admitted) => {
                 self.0.admitted.fetch_add(1, Ordering::Relaxed);
-                session.set_max(self.config().frame_bytes_max);
+                session.set_max(FRAME_BYTES_MAX);
                 Ok((session, admitted))
             }
             Err(error) => {

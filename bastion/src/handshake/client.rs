@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use keys::protocol::UNADMITTED_FRAME_BYTES_MAX;
 use keys::{Context, Digest, OnionAddr, Signature, codec};
 use serde_bytes::{ByteArray, ByteBuf};
 
@@ -107,8 +108,7 @@ impl AwaitChallenge {
 
     /// Handles the challenge, or a refusal. Fails when the challenge exceeds this client's limits.
     pub fn receive(self, frame: &[u8]) -> Result<Solving, HandshakeError> {
-        let config = &self.context.config;
-        let challenge = match HandshakeMessage::decode(frame, config.unadmitted_frame_bytes_max)? {
+        let challenge = match HandshakeMessage::decode(frame, UNADMITTED_FRAME_BYTES_MAX)? {
             HandshakeMessage::Challenge(challenge) => challenge,
             HandshakeMessage::Refused(refusal) => return Err(HandshakeError::refused(&refusal)),
             other => return Err(HandshakeError::out_of_order("challenge", &other)),
@@ -195,7 +195,7 @@ impl Solving {
             signature: Signature::from_bytes([0; Signature::LEN]),
             extra_doublings: work.extra_doublings,
         };
-        let bytes_max = self.context.config.unadmitted_frame_bytes_max;
+        let bytes_max = UNADMITTED_FRAME_BYTES_MAX;
         let space = claims_space(&HandshakeMessage::Solution(solution.clone()), bytes_max);
         solution.claims = encode_claims(profile, &self.context.keys, space).into();
         solution.signature = with_solution_parts(&solution, &self.onion, |parts| {
@@ -219,18 +219,17 @@ impl Solving {
 impl AwaitWelcome {
     /// Handles the welcome, or a refusal.
     pub fn receive(self, frame: &[u8]) -> Result<Admitted, HandshakeError> {
-        let config = &self.context.config;
         let Welcome {
             claims: claims_bytes,
             ticket,
             domains,
             signature,
-        } = match HandshakeMessage::decode(frame, config.unadmitted_frame_bytes_max)? {
+        } = match HandshakeMessage::decode(frame, UNADMITTED_FRAME_BYTES_MAX)? {
             HandshakeMessage::Welcome(welcome) => welcome,
             HandshakeMessage::Refused(refusal) => return Err(HandshakeError::refused(&refusal)),
             other => return Err(HandshakeError::out_of_order("welcome", &other)),
         };
-        let claims = Claims::decode(&claims_bytes, config)?;
+        let claims = Claims::decode(&claims_bytes)?;
         if claims.peer_id() == self.context.keys.peer_id() {
             return Err(Misbehaviour::OwnPeerId.into());
         }

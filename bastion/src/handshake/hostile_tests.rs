@@ -25,7 +25,7 @@ fn edit_claims(
     change: impl FnOnce(&mut Claims),
 ) -> Vec<u8> {
     edit_solution(frame, |solution| {
-        let mut claims = Claims::decode(&solution.claims, &easy()).unwrap();
+        let mut claims = Claims::decode(&solution.claims).unwrap();
         change(&mut claims);
         solution.claims = codec::encode(&claims).into();
         sign(solution, bob, Context::Solution, alice);

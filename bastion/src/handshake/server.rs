@@ -11,6 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use keys::protocol::UNADMITTED_FRAME_BYTES_MAX;
 use keys::{Context, Digest, PeerId, Signature, codec};
 use rand::CryptoRng;
 use serde_bytes::ByteBuf;
@@ -103,7 +104,7 @@ impl AwaitHello {
         rng: &mut dyn CryptoRng,
     ) -> Result<FirstMessage, HandshakeError> {
         let Moment { effort, now } = moment;
-        match HandshakeMessage::decode(frame, self.context.config.unadmitted_frame_bytes_max)? {
+        match HandshakeMessage::decode(frame, UNADMITTED_FRAME_BYTES_MAX)? {
             HandshakeMessage::Hello(Hello { ticket, versions }) => {
                 if versions.len() > VERSIONS_MAX {
                     return Err(Misbehaviour::Claims("too many versions").into());
@@ -143,7 +144,7 @@ impl AwaitSolution {
         server: &mut ServerState,
         moment: Moment,
     ) -> Result<PrecheckedSolution, HandshakeError> {
-        match HandshakeMessage::decode(frame, self.context.config.unadmitted_frame_bytes_max)? {
+        match HandshakeMessage::decode(frame, UNADMITTED_FRAME_BYTES_MAX)? {
             HandshakeMessage::Solution(solution) => {
                 precheck(self.context, solution, frame, server, moment)
             }
@@ -253,7 +254,7 @@ fn decode_peer_claims(
     context: &HandshakeContext,
     solution: &Solution,
 ) -> Result<Claims, HandshakeError> {
-    let claims = Claims::decode(&solution.claims, &context.config)?;
+    let claims = Claims::decode(&solution.claims)?;
     if claims.peer_id() == context.keys.peer_id() {
         return Err(Misbehaviour::OwnPeerId.into());
     }
@@ -370,7 +371,7 @@ impl Verified {
             domains: domains.clone(),
             signature: Signature::from_bytes([0; Signature::LEN]),
         };
-        let bytes_max = self.context.config.unadmitted_frame_bytes_max;
+        let bytes_max = UNADMITTED_FRAME_BYTES_MAX;
         let space = claims_space(&HandshakeMessage::Welcome(welcome.clone()), bytes_max);
         welcome.claims = encode_claims(profile, &self.context.keys, space).into();
         let signed = [

@@ -64,7 +64,8 @@ async fn status_shows_the_node_and_where_each_peer_stands() {
         (&all["stored_bytes"], &all["stored_objects"]),
         (stored, &json!(1))
     );
-    assert_eq!(all["total_objects_max"], 40_000_000);
+    let quota = crate::state_engine::Quotas::default().trusted;
+    assert_eq!(all["total_objects_max"], quota.total_objects_max);
     assert_eq!(status["tiers"]["untrusted"]["stored_bytes"], 0);
     assert_eq!(here.get("/api/peers").await.ok()["peers"], status["peers"]);
 }

@@ -21,7 +21,11 @@ fn config(apps: &[&str], push_interval_s: u64, tor: &toml::Table) -> String {
     let table = json!({
         "node": { "apps": apps },
         "api": { "listen": "127.0.0.1:0" },
-        "sync": { "pull_interval_s": 0, "pull_wait_s": 0, "push_interval_s": push_interval_s, "backoff_s_min": 2, "backoff_s_max": 10 },
+        "sync": {
+            "pull_interval_s": 0,
+            "pull_wait_s": 0,
+            "push_interval_s": push_interval_s,
+        },
     });
     let mut table: toml::Table = serde_json::from_value(table).unwrap();
     table.insert("tor".into(), tor.clone().into());

@@ -13,6 +13,7 @@ use bastion::puzzle::{
 };
 use bastion::ticket::Tickets;
 use bastion::{GateConfig, NodeProfile, Ticket, Tier};
+use keys::protocol::UNADMITTED_FRAME_BYTES_MAX;
 use keys::signing::signing_input;
 use keys::{BootId, Context, Digest, Epoch, KeyManager, OnionAddr, PeerId, Signature};
 use parking_lot::Mutex;
@@ -124,7 +125,7 @@ fn fresh(alice: &Side) -> Fresh {
 }
 
 fn solution_of(frame: &[u8]) -> Solution {
-    match HandshakeMessage::decode(frame, GateConfig::default().unadmitted_frame_bytes_max) {
+    match HandshakeMessage::decode(frame, UNADMITTED_FRAME_BYTES_MAX) {
         Ok(HandshakeMessage::Solution(solution)) => solution,
         _ => panic!("Bob's solution is none"),
     }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use bastion::GateConfig;
 use bastion::puzzle::Algorithm;
+use keys::protocol::UNADMITTED_FRAME_BYTES_MAX;
 use serde_json::Value;
 
 use super::bogus::MIX;
@@ -19,7 +20,7 @@ use super::tables_tor;
 use crate::report::{Goal, Report};
 use crate::stopwatch::median;
 
-/// Most that one place in the lobby takes: a frame as it came and as it was read, each at most `unadmitted_frame_bytes_max`,
+/// Most that one place in the lobby takes: a frame as it came and as it was read, each at most [`UNADMITTED_FRAME_BYTES_MAX`],
 /// and 16 KiB for its stream, task and timers.
 const PLACE_BYTES: usize = 16 * 1024;
 /// A remembered answer, as `cached_replies_max` says.
@@ -343,8 +344,8 @@ fn strangers(seen: &Seen, report: &mut Report) -> Result<()> {
 fn bound(config: &GateConfig) -> f64 {
     let own = config.ticket_handshakes_max + config.trusted_handshakes_max;
     let places =
-        (config.open_handshakes_max + own) * (2 * config.unadmitted_frame_bytes_max + PLACE_BYTES);
-    let queue = (config.verify_queue_max + own) * 2 * config.unadmitted_frame_bytes_max;
+        (config.open_handshakes_max + own) * (2 * UNADMITTED_FRAME_BYTES_MAX + PLACE_BYTES);
+    let queue = (config.verify_queue_max + own) * 2 * UNADMITTED_FRAME_BYTES_MAX;
     let answers = config.cached_replies_max * ANSWER_BYTES;
     let serials = 2 * config.serials_max as usize / 8;
     let tickets = 2 * config.ticket_peers_max * TICKET_PEER_BYTES;

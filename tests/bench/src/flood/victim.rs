@@ -66,7 +66,6 @@ pub(super) async fn run(setting: &Value) -> Result<()> {
         peers: peers.clone(),
         policy: ActivePolicy::new(AdmissionConfig::default()),
         boot_id: BootId::from_bytes([7; 16]),
-        identities_max: config.identities_max,
     });
     let clock = Arc::new(GateClock::default());
     let gate = Gate::new(

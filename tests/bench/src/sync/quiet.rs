@@ -36,7 +36,7 @@ pub(super) fn run(core: StateEngine, request: &PullRequest, report: &mut Report)
         .worker_threads(2)
         .enable_time()
         .build()?;
-    let server = Server::new(engine, SyncConfig::default());
+    let server = Server::new(engine, &SyncConfig::default());
     let question = question(request).encode();
     let answer = runtime.block_on(answer(&server, &request.peer, &question))?;
     let bytes = question.len() + answer.len() + 2 * FRAME_HEAD_BYTES;
