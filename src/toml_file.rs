@@ -1,8 +1,9 @@
-//! Reading a TOML file that a person wrote: every problem at once, each with its line and the nearest right word.
+//! Reads TOML files that people write, and reports every problem at once, each with its line and
+//! the most similar valid word.
 //!
-//! `toml` stops at its first error of shape. Here the offending entry is noted, taken out of the parsed tree, and the
-//! rest is read again, so that one run names all. Never guesses a value. Invariant: [`TomlFile::read`] gives a value
-//! that is used only where no problem was noted; the caller asks [`TomlFile::finish`].
+//! `toml` stops at the first problem. So [`TomlFile::read`] notes it, removes the entry from the
+//! parsed tree and reads the rest again. Invariant: [`TomlFile::finish`] returns a value only if no
+//! problem was noted.
 
 pub(crate) mod edit;
 
@@ -16,7 +17,7 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-/// Problems shown of one file; what follows is mostly their consequence.
+/// Most problems reported for one file. Later ones are mostly consequences of earlier ones.
 const PROBLEMS_MAX: usize = 50;
 
 /// Why the text of a file was not read.
@@ -28,7 +29,7 @@ pub(crate) enum ReadTextError {
     TooLong,
 }
 
-/// Reads a UTF-8 file of at most `bytes_max` bytes. Never reads more than one byte beyond the bound.
+/// Reads a UTF-8 file of at most `bytes_max` bytes. Stops reading one byte beyond the bound.
 pub(crate) fn read_text(path: &Path, bytes_max: u64) -> Result<String, ReadTextError> {
     let mut text = String::new();
     File::open(path)
@@ -40,16 +41,16 @@ pub(crate) fn read_text(path: &Path, bytes_max: u64) -> Result<String, ReadTextE
     Ok(text)
 }
 
-/// One thing that is wrong in a file.
+/// One problem in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The file.
     pub file: PathBuf,
-    /// Counted from 1.
+    /// Its line, counted from 1.
     pub line: usize,
-    /// The key and what is wrong with it.
+    /// The key and its problem.
     pub message: String,
-    /// The nearest word that would be right.
+    /// The most similar valid word.
     pub suggestion: Option<String>,
 }
 
@@ -63,14 +64,14 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All that is wrong in a file, in the order of its lines. One line of text for each.
+/// All problems in a file, sorted by line. Displays as one line of text for each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, problem) in self.0.iter().enumerate() {
-            let newline = if place == 0 { "" } else { "\n" };
+        for (index, problem) in self.0.iter().enumerate() {
+            let newline = if index == 0 { "" } else { "\n" };
             write!(f, "{newline}{problem}")?;
         }
         Ok(())
@@ -79,22 +80,23 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// The word nearest to `wrong`, if one is near enough to be a slip of it.
+/// The valid word that is most similar to `wrong`. Its edit distance must be at most a third of the
+/// length of `wrong`, or 1.
 pub(crate) fn nearest<'a>(
     wrong: &str,
-    right: impl IntoIterator<Item = &'a str>,
+    valid: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
-    let slips_max = (wrong.chars().count() / 3).max(1);
-    let distances = right
+    let distance_max = (wrong.chars().count() / 3).max(1);
+    let distances = valid
         .into_iter()
         .map(|word| (strsim::damerau_levenshtein(wrong, word), word));
     distances
-        .filter(|(distance, _)| *distance <= slips_max)
+        .filter(|(distance, _)| *distance <= distance_max)
         .min()
         .map(|(_, word)| word)
 }
 
-/// A parsed file and what was found wrong in it so far.
+/// A parsed file, and the problems found so far.
 pub(crate) struct TomlFile<'t> {
     path: &'t Path,
     text: &'t str,
@@ -104,7 +106,7 @@ pub(crate) struct TomlFile<'t> {
 }
 
 impl<'t> TomlFile<'t> {
-    /// Parses the text; errors of syntax are noted.
+    /// Parses the text, and notes syntax errors.
     pub(crate) fn parse(path: &'t Path, text: &'t str) -> Self {
         let (root, errors) = DeTable::parse_recoverable(text);
         let mut file = Self {
@@ -116,14 +118,14 @@ impl<'t> TomlFile<'t> {
         };
         for error in errors {
             let start = error.span().map_or(0, |span| span.start);
-            file.note(start, format!("not TOML: {}", error.message()), None);
+            file.note(start, format!("invalid TOML: {}", error.message()), None);
         }
         file
     }
 
-    /// Notes each use of a key that this version no longer has, in the tables of the array `array`.
+    /// Notes each use of a removed key in the tables of the array `array`.
     ///
-    /// Takes the key out of the parsed tree, so that [`Self::read`] reports other problems too.
+    /// Removes the key from the parsed tree, so that [`Self::read`] reports the other problems too.
     pub(crate) fn refuse_removed(&mut self, array: &str, key: &str, why: &str) {
         let mut found = Vec::new();
         if let Some(DeValue::Array(tables)) =
@@ -142,14 +144,16 @@ impl<'t> TomlFile<'t> {
         }
     }
 
-    /// Reads the whole file as a `T`, noting every unknown key, unknown word and wrong type. `None` where not even
-    /// the rest made a `T`. The struct and all structs in it must `deny_unknown_fields`.
+    /// Reads the whole file as a `T`, and notes every unknown key, unknown value and wrong type.
+    ///
+    /// Returns `None` for invalid TOML, or if the valid entries alone do not make a `T`. `T` and
+    /// all structs in it must `deny_unknown_fields`.
     pub(crate) fn read<T: DeserializeOwned>(&mut self) -> Option<T> {
         if self.is_not_toml {
             return None;
         }
         let mut tree = self.root.clone();
-        let mut wrong: Vec<Taken> = Vec::new();
+        let mut wrong: Vec<Removed> = Vec::new();
         while self.problems.len() < PROBLEMS_MAX {
             let error = match T::deserialize(toml::de::Deserializer::from(tree.clone())) {
                 Ok(value) => return Some(value),
@@ -157,14 +161,14 @@ impl<'t> TomlFile<'t> {
             };
             let span = error.span().unwrap_or(tree.span());
             let root = tree.span();
-            let taken = take_out(tree.get_mut(), &root, &span);
+            let removed = remove_entry(tree.get_mut(), &root, &span);
             let (message, word) = reword(error.message());
-            // A key that was taken out as wrong is not missing.
+            // A key that was removed because of its value must not be reported as missing.
             let missing = word.as_ref().filter(|_| message.is_none());
             if !wrong.iter().any(|it| {
                 missing.is_some_and(|key| it.table == span && it.path.ends_with(key.as_str()))
             }) {
-                let at = taken
+                let at = removed
                     .as_ref()
                     .map_or(String::new(), |it| format!("{}: ", it.path));
                 match message {
@@ -175,17 +179,17 @@ impl<'t> TomlFile<'t> {
                     }
                 }
             }
-            wrong.push(taken?);
+            wrong.push(removed?);
         }
         None
     }
 
-    /// Whether anything was noted.
+    /// Whether any problem was noted.
     pub(crate) fn has_problems(&self) -> bool {
         !self.problems.is_empty()
     }
 
-    /// Notes a problem at a byte of the text.
+    /// Notes a problem at a byte position of the text.
     pub(crate) fn note(&mut self, start: usize, message: String, suggestion: Option<String>) {
         let line = self.line(start);
         self.problems.push(Problem {
@@ -196,8 +200,8 @@ impl<'t> TomlFile<'t> {
         });
     }
 
-    /// Notes a problem of the key at a path such as `sync.dials_max` or `peer.0.onion`: at its line, or where it is not
-    /// written, at the nearest table around it.
+    /// Notes a problem of the key at a path such as `sync.dials_max` or `peer.0.onion`. Reports the
+    /// line of the key, or of the innermost table on the path if the file does not contain the key.
     pub(crate) fn note_key(&mut self, path: &str, message: &str) {
         let start = self.find(path);
         let names: Vec<_> = path
@@ -238,9 +242,9 @@ impl<'t> TomlFile<'t> {
                     .get_key_value(part)
                     .map(|(key, value)| (key.span(), value)),
                 DeValue::Array(array) => {
-                    let place = part.parse::<usize>().ok();
-                    place
-                        .and_then(|place| array.get(place))
+                    let index = part.parse::<usize>().ok();
+                    index
+                        .and_then(|index| array.get(index))
                         .map(|value| (value.span(), value))
                 }
                 _ => None,
@@ -255,7 +259,7 @@ impl<'t> TomlFile<'t> {
         line_at(self.text, start)
     }
 
-    /// The value, if nothing was wrong.
+    /// Returns the value if no problem was noted.
     pub(crate) fn finish<T>(mut self, value: Option<T>) -> Result<T, Problems> {
         self.problems.sort_by_key(|problem| problem.line);
         self.problems.dedup();
@@ -266,30 +270,30 @@ impl<'t> TomlFile<'t> {
     }
 }
 
-/// What was taken out of the tree: the names on the way to it, and where its table stands.
-struct Taken {
+/// An entry that was removed from the tree: its path, and the position of its table.
+struct Removed {
     path: String,
     table: Range<usize>,
 }
 
-/// Takes the innermost entry at `span` out of a table.
-fn take_out(
+/// Removes the innermost entry at `span` from a table.
+fn remove_entry(
     table: &mut DeTable<'_>,
     table_span: &Range<usize>,
     span: &Range<usize>,
-) -> Option<Taken> {
+) -> Option<Removed> {
     let mut found = None;
     for (key, value) in table.iter_mut() {
         let value_span = value.span();
         let inner = match value.get_mut() {
-            DeValue::Table(inner) => take_out(inner, &value_span, span),
-            DeValue::Array(array) => take_out_of_array(array, span),
+            DeValue::Table(inner) => remove_entry(inner, &value_span, span),
+            DeValue::Array(array) => remove_from_array(array, span),
             _ => None,
         };
-        if let Some(Taken { path, table }) = inner {
+        if let Some(Removed { path, table }) = inner {
             let dot = if path.is_empty() { "" } else { "." };
             let path = format!("{}{dot}{path}", key.get_ref());
-            return Some(Taken { path, table });
+            return Some(Removed { path, table });
         }
         if covers(&key.span(), span) || covers(&value_span, span) {
             found = Some(key.get_ref().to_string());
@@ -297,36 +301,36 @@ fn take_out(
     }
     let path = found?;
     table.remove(path.as_str());
-    Some(Taken {
+    Some(Removed {
         path,
         table: table_span.clone(),
     })
 }
 
-/// Takes an entry out of one of the tables in an array, or a table that lacks a key.
-fn take_out_of_array(array: &mut DeArray<'_>, span: &Range<usize>) -> Option<Taken> {
+/// Removes an entry from one of the tables in an array, or a whole table that lacks a key.
+fn remove_from_array(array: &mut DeArray<'_>, span: &Range<usize>) -> Option<Removed> {
     let mut lacking = None;
-    for (place, value) in array.iter_mut().enumerate() {
+    for (index, value) in array.iter_mut().enumerate() {
         let value_span = value.span();
         let DeValue::Table(table) = value.get_mut() else {
             continue;
         };
-        let taken = take_out(table, &value_span, span);
-        if taken.is_some() {
-            return taken;
+        let removed = remove_entry(table, &value_span, span);
+        if removed.is_some() {
+            return removed;
         }
         if covers(&value_span, span) {
-            lacking = Some((place, value_span));
+            lacking = Some((index, value_span));
         }
     }
-    let (place, table) = lacking?;
+    let (index, table) = lacking?;
     let rest = std::mem::replace(array, DeArray::new())
         .into_iter()
         .enumerate();
-    for (_, value) in rest.filter(|(other, _)| *other != place) {
+    for (_, value) in rest.filter(|(other, _)| *other != index) {
         array.push(value);
     }
-    Some(Taken {
+    Some(Removed {
         path: String::new(),
         table,
     })
@@ -342,23 +346,23 @@ fn covers(outer: &Range<usize>, inner: &Range<usize>) -> bool {
     outer.start <= inner.start && inner.end <= outer.end
 }
 
-/// Turns serde's words into an operator's, and finds the nearest of the words that serde would have taken.
-/// Of a missing key there is no message, only the key.
+/// Rewrites an error message of serde for an operator. Returns the message and the most similar
+/// valid word. For a missing key, returns no message and the key.
 fn reword(message: &str) -> (Option<String>, Option<String>) {
     let mut quoted = message.split('`').skip(1).step_by(2);
     let first = quoted.next().unwrap_or_default();
-    let right: Vec<&str> = quoted.collect();
-    let suggestion = nearest(first, right.iter().copied()).map(str::to_owned);
-    let listed = if suggestion.is_some() || right.is_empty() {
+    let valid: Vec<&str> = quoted.collect();
+    let suggestion = nearest(first, valid.iter().copied()).map(str::to_owned);
+    let listed = if suggestion.is_some() || valid.is_empty() {
         String::new()
     } else {
-        format!("; possible: {}", right.join(", "))
+        format!("; possible: {}", valid.join(", "))
     };
     if message.starts_with("unknown field") {
         (Some("unknown key".to_owned() + &listed), suggestion)
     } else if message.starts_with("unknown variant") {
         (
-            Some(format!("`{first}` is not possible here{listed}")),
+            Some(format!("`{first}` is not a valid value{listed}")),
             suggestion,
         )
     } else if message.starts_with("missing field") {
@@ -405,17 +409,20 @@ mod tests {
     }
 
     #[test]
-    fn a_right_file_has_no_problems() {
+    fn valid_file_has_no_problems() {
         assert_eq!(problems("one = 1\n[[inner]]\ncolour = \"red\"\n"), "");
     }
 
     #[test]
-    fn all_problems_are_named_at_once_with_their_lines() {
-        let text = "one = 1\nonee = 2\n\n[[inner]]\ncolour = \"gren\"\nsise = 3\n\n[[inner]]\nsize = 300\ncolour = \"red\"\nzzz = 1\n[[inner]]\nsize = 1\n";
+    fn reports_all_problems_at_once_with_their_lines() {
+        let text = "one = 1\nonee = 2\n\n\
+                    [[inner]]\ncolour = \"gren\"\nsise = 3\n\n\
+                    [[inner]]\nsize = 300\ncolour = \"red\"\nzzz = 1\n\
+                    [[inner]]\nsize = 1\n";
         assert_eq!(
             problems(text),
             "f.toml:2: onee: unknown key; did you mean `one`?\n\
-             f.toml:5: inner.colour: `gren` is not possible here; did you mean `green`?\n\
+             f.toml:5: inner.colour: `gren` is not a valid value; did you mean `green`?\n\
              f.toml:6: inner.sise: unknown key; did you mean `size`?\n\
              f.toml:9: inner.size: invalid value: integer `300`, expected u8\n\
              f.toml:11: inner.zzz: unknown key; possible: colour, size\n\
@@ -424,20 +431,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_toml_is_said_with_its_line() {
+    fn reports_invalid_toml_with_its_line() {
         let text = problems("one = 1\ntwo = = 2\n");
-        assert!(text.starts_with("f.toml:2: not TOML: "), "{text}");
+        assert!(text.starts_with("f.toml:2: invalid TOML: "), "{text}");
         let text = problems("one = 1\none = 2\n");
-        assert!(text.starts_with("f.toml:2: not TOML: "), "{text}");
+        assert!(text.starts_with("f.toml:2: invalid TOML: "), "{text}");
     }
 
     #[test]
-    fn a_file_without_what_it_needs_is_named_at_its_beginning() {
+    fn reports_a_missing_key_at_the_first_line() {
         assert_eq!(problems("\n"), "f.toml:1: the key `one` is missing");
     }
 
     #[test]
-    fn only_a_slip_is_suggested() {
+    fn suggests_a_key_only_within_edit_distance() {
         assert_eq!(nearest("listne", ["listen", "list"]), Some("listen"));
         assert_eq!(nearest("port", ["listen", "body"]), None);
     }

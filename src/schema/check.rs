@@ -1,52 +1,52 @@
-//! Whether an object's values are what its type says.
+//! Checks the values of an object against the schema of its type.
 //!
-//! Pure. Never says in an error what a value is: values are people's words. Invariant: values that pass have only
-//! known attributes, in the right number, of the right kind and within their length.
+//! Pure. Errors contain no values, because values are private content. Invariant: values that pass
+//! have only known attributes, in the allowed number, of the right kind and within their length.
 
 use std::collections::BTreeSet;
 
 use serde::de::IgnoredAny;
 
-use super::{AttrSchema, Kind, TypeSchema};
+use super::types::{AttrSchema, Kind, TypeSchema};
 use crate::object::{Attrs, Value};
 
-/// How an object breaks its schema. The object's author is at fault.
+/// How an object violates its schema. Its author is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaViolation {
-    /// An attribute that the type does not have.
+    /// The object has an attribute that the type does not have.
     #[error("there is no attribute {0}")]
     UnknownAttr(u16),
-    /// Fewer or more values than allowed.
-    #[error("attribute {attr} has {count} values, allowed are {min} to {max}")]
+    /// An attribute has too few or too many values.
+    #[error("attribute {attr} has {count} values, but {min} to {max} are allowed")]
     Count {
         /// The attribute's name.
         attr: String,
-        /// How many there are.
+        /// Number of values in the object.
         count: usize,
-        /// Fewest.
+        /// Fewest values allowed.
         min: u32,
-        /// Most.
+        /// Most values allowed.
         max: u32,
     },
-    /// A value of another kind.
+    /// A value has the wrong kind.
     #[error("attribute {attr} must be {expected}")]
     Kind {
         /// The attribute's name.
         attr: String,
-        /// What it must be.
+        /// The expected kind, in words.
         expected: &'static str,
     },
-    /// A value that is too long.
-    #[error("attribute {attr} has {bytes} bytes, allowed are {bytes_max}")]
+    /// A value is too long.
+    #[error("attribute {attr} has {bytes} bytes, but at most {bytes_max} are allowed")]
     TooLong {
         /// The attribute's name.
         attr: String,
-        /// How long it is.
+        /// Length of the value in bytes.
         bytes: usize,
-        /// The limit.
+        /// Longest value allowed, in bytes.
         bytes_max: u32,
     },
-    /// The same reference or identity twice in one attribute.
+    /// An attribute contains the same reference or identity twice.
     #[error("attribute {attr} names the same oid twice")]
     Repeated {
         /// The attribute's name.
@@ -55,7 +55,10 @@ pub enum SchemaViolation {
 }
 
 impl TypeSchema {
-    /// Checks the values of a live object (a deleted one has none). Cost grows with the bytes of the object only.
+    /// Checks the values of an object that is not deleted, in time proportional to its bytes.
+    ///
+    /// # Errors
+    /// The first violation, in order of the attributes.
     pub fn check(&self, attrs: &Attrs) -> Result<(), SchemaViolation> {
         if let Some(unknown) = attrs.keys().find(|number| self.attr(**number).is_none()) {
             return Err(SchemaViolation::UnknownAttr(*unknown));
@@ -70,7 +73,7 @@ impl AttrSchema {
     /// Checks the values of this attribute in one object.
     ///
     /// # Errors
-    /// The first rule that they break.
+    /// The first violation.
     pub fn check(&self, values: &[Value]) -> Result<(), SchemaViolation> {
         let attr = || self.name.clone();
         let (count, min, max) = (values.len(), self.min, self.max);
@@ -104,7 +107,7 @@ impl AttrSchema {
             Kind::Text => (matches!(value, Value::Text(_)), "text"),
             Kind::Integer => (matches!(value, Value::Integer(_)), "an integer"),
             Kind::Bytes => (matches!(value, Value::Bytes(_)), "bytes"),
-            // Length before parsing: what is too long is not worth reading.
+            // A JSON text that is too long is refused without parsing it.
             Kind::Json if bytes > self.bytes_max as usize => {
                 (matches!(value, Value::Text(_)), "JSON text")
             }
@@ -127,7 +130,7 @@ impl AttrSchema {
     }
 }
 
-/// `serde_json` bounds the depth at 128 by itself; nothing is kept.
+/// Parses and discards the text. `serde_json` limits the depth to 128.
 fn is_json(text: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
@@ -173,7 +176,7 @@ mod tests {
         Value::Bytes(vec![byte; 16])
     }
 
-    /// Checks an object with attribute 1 in order and attribute `number` as given.
+    /// Checks an object with a valid attribute 1 and the given values of attribute `number`.
     fn check(number: u16, values: Vec<Value>) -> Result<(), String> {
         let attrs = Attrs::from([(1, vec![text("abcd")]), (number, values)]);
         sample()
@@ -182,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_what_fits() {
+    fn accepts_values_matching_the_schema() {
         check(2, vec![]).unwrap();
         check(2, vec![Value::Integer(i64::MIN), Value::Integer(1)]).unwrap();
         check(3, vec![text("{\"a\":[1]}")]).unwrap();
@@ -192,47 +195,51 @@ mod tests {
     }
 
     #[test]
-    fn names_what_does_not() {
-        let no = |number, values, expected: &str| {
+    fn reports_each_mismatching_field() {
+        let refused = |number, values, expected: &str| {
             assert_eq!(check(number, values).unwrap_err(), expected)
         };
-        no(6, vec![text("x")], "there is no attribute 6");
-        no(1, vec![], "attribute a1 has 0 values, allowed are 1 to 1");
-        no(
+        refused(6, vec![text("x")], "there is no attribute 6");
+        refused(
+            1,
+            vec![],
+            "attribute a1 has 0 values, but 1 to 1 are allowed",
+        );
+        refused(
             1,
             vec![text("a"), text("b")],
-            "attribute a1 has 2 values, allowed are 1 to 1",
+            "attribute a1 has 2 values, but 1 to 1 are allowed",
         );
-        no(1, vec![Value::Integer(1)], "attribute a1 must be text");
-        no(
+        refused(1, vec![Value::Integer(1)], "attribute a1 must be text");
+        refused(
             1,
             vec![text("grün")],
-            "attribute a1 has 5 bytes, allowed are 4",
+            "attribute a1 has 5 bytes, but at most 4 are allowed",
         );
-        no(2, vec![text("1")], "attribute a2 must be an integer");
-        no(3, vec![text("{")], "attribute a3 must be JSON text");
-        no(
+        refused(2, vec![text("1")], "attribute a2 must be an integer");
+        refused(3, vec![text("{")], "attribute a3 must be JSON text");
+        refused(
             3,
             vec![text("[1,2,3,4,5]")],
-            "attribute a3 has 11 bytes, allowed are 10",
+            "attribute a3 has 11 bytes, but at most 10 are allowed",
         );
-        no(4, vec![text("x")], "attribute a4 must be bytes");
-        no(
+        refused(4, vec![text("x")], "attribute a4 must be bytes");
+        refused(
             4,
             vec![Value::Bytes(vec![0; 5])],
-            "attribute a4 has 5 bytes, allowed are 4",
+            "attribute a4 has 5 bytes, but at most 4 are allowed",
         );
-        no(
+        refused(
             5,
             vec![Value::Bytes(vec![0; 15])],
             "attribute a5 must be an identity's oid of 16 bytes",
         );
-        no(
+        refused(
             5,
             vec![oid(1), oid(1)],
             "attribute a5 names the same oid twice",
         );
-        no(
+        refused(
             7,
             vec![text("x")],
             "attribute a7 must be an object's oid of 16 bytes",

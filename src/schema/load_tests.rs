@@ -1,14 +1,15 @@
-//! The built-in apps, own apps from a folder, and one wrong file for each rule.
+//! The built-in apps, an operator's own apps, and one invalid file for each rule.
 
 use super::*;
 use crate::domain::Mode;
+use crate::schema::{Kind, TypeSchema, Visibility};
 
 fn all() -> Vec<String> {
     Schemas::built_in().map(str::to_owned).collect()
 }
 
 #[test]
-fn the_built_in_apps_are_what_the_seed_says() {
+fn built_in_apps_match_the_story() {
     let schemas = Schemas::load(&all(), None).unwrap();
     let domains: Vec<_> = schemas
         .sync_domains()
@@ -40,13 +41,13 @@ fn the_built_in_apps_are_what_the_seed_says() {
     assert!(schemas.domain("messages").unwrap().has_type(2));
     assert_eq!(app.domains_of(2).count(), 1);
     let identities = schemas.app("identities").unwrap();
-    assert_eq!(identities.domains_of(2).count(), 0, "servers stay here");
+    assert_eq!(identities.domains_of(2).count(), 0, "servers do not travel");
     assert_eq!(schemas.type_("messages", 3), None);
 }
 
-/// Numbers are on the wire and in signed bytes: this test is not to be changed, only added to.
+/// Numbers travel and are signed. Add lines to this test, but do not change one.
 #[test]
-fn the_numbers_of_the_built_in_apps_stay_for_ever() {
+fn numbers_of_the_built_in_apps_do_not_change() {
     let schemas = Schemas::load(&all(), None).unwrap();
     let numbers: Vec<String> = schemas
         .apps()
@@ -75,7 +76,37 @@ fn the_numbers_of_the_built_in_apps_stay_for_ever() {
 }
 
 #[test]
-fn apps_are_turned_on_by_name() {
+fn constants_match_the_schema_of_identities() {
+    let schemas = Schemas::load(&all(), None).unwrap();
+    assert!(schemas.domain(identities::DOMAIN).is_some());
+    let (app, identity) = schemas.type_named("identities.identity").unwrap();
+    let (_, server) = schemas.type_named("identities.server").unwrap();
+    assert_eq!(app.slug, identities::APP);
+    assert_eq!(
+        (identity.number, server.number),
+        (identities::IDENTITY, identities::SERVER)
+    );
+    let numbers = |schema: &TypeSchema| {
+        let attrs = schema.attrs.iter();
+        attrs
+            .map(|attr| (attr.name.clone(), attr.number))
+            .collect::<Vec<_>>()
+    };
+    let expected = [
+        ("public_key", identities::PUBLIC_KEY),
+        ("chain", identities::CHAIN),
+        ("home", identities::HOME),
+        ("name", identities::NAME),
+        ("listed", identities::LISTED),
+        ("retired", identities::RETIRED),
+    ]
+    .map(|(name, number)| (name.to_owned(), number));
+    assert_eq!(numbers(identity), expected);
+    assert_eq!(numbers(server), expected[..2]);
+}
+
+#[test]
+fn loads_the_enabled_apps() {
     let load = |slugs: &[&str]| {
         Schemas::load(
             &slugs.iter().map(|it| it.to_string()).collect::<Vec<_>>(),
@@ -147,8 +178,8 @@ fn load(files: &[(&str, &str)]) -> Result<Schemas, String> {
 }
 
 #[test]
-fn an_own_app_is_a_file_in_the_folder() {
-    let schemas = load(&[("garden.toml", GARDEN), ("notes.txt", "no schema")]).unwrap();
+fn loads_an_own_app_from_the_folder() {
+    let schemas = load(&[("garden.toml", GARDEN), ("notes.txt", "not a schema")]).unwrap();
     let domain = schemas.domain("garden.beds").unwrap();
     assert_eq!(
         (domain.types.as_slice(), domain.mode),
@@ -158,7 +189,7 @@ fn an_own_app_is_a_file_in_the_folder() {
     assert_eq!((keepers.min, keepers.max, keepers.bytes_max), (1, 8, 16));
 }
 
-/// Replaces one piece of the good file and expects exactly these problems.
+/// Replaces one piece of the valid file and expects exactly these problems.
 fn wrong(piece: &str, instead: &str, expected: &str) {
     assert!(GARDEN.contains(piece), "{piece}");
     let text = GARDEN.replacen(piece, instead, 1);
@@ -166,7 +197,7 @@ fn wrong(piece: &str, instead: &str, expected: &str) {
 }
 
 #[test]
-fn every_fault_names_its_line_and_the_nearest_right_word() {
+fn reports_each_problem_with_its_line_and_the_nearest_valid_word() {
     wrong(
         "max = 8",
         "maxx = 8",
@@ -175,14 +206,14 @@ fn every_fault_names_its_line_and_the_nearest_right_word() {
     wrong(
         "\"no_update\"",
         "\"no_updates\"",
-        "g.toml:31: domain.mode: `no_updates` is not possible here; did you mean `no_update`?",
+        "g.toml:31: domain.mode: `no_updates` is not a valid value; did you mean `no_update`?",
     );
     wrong("bytes_max = 100", "", "g.toml:24: `name` needs bytes_max");
     wrong(
         "mode = \"no_update\"",
         "mode = \"no_update\"\nwriters = \"participants\"",
-        "g.toml:32: domain.writers: this key was removed; take it out \
-         (the visibility of a type decides who may write)",
+        "g.toml:32: domain.writers: this key was removed; delete it, \
+         because the visibility of a type decides who may write",
     );
     wrong(
         "bytes_max = 100",
@@ -192,22 +223,24 @@ fn every_fault_names_its_line_and_the_nearest_right_word() {
     wrong(
         "max = 8",
         "bytes_max = 8",
-        "g.toml:12: `keepers` has 16 bytes always; take bytes_max out",
+        "g.toml:12: values of `keepers` always have 16 bytes; delete bytes_max",
     );
     wrong(
         "max = 8",
         "max = 0",
-        "g.toml:10: `keepers` has 1 to 0 values; possible are 0 <= min <= max, 1 <= max <= 256",
+        "g.toml:10: `keepers` has min 1 and max 0; \
+         0 <= min <= max and 1 <= max <= 256 must hold",
     );
     wrong(
         "max = 8",
         "max = 257",
-        "g.toml:10: `keepers` has 1 to 257 values; possible are 0 <= min <= max, 1 <= max <= 256",
+        "g.toml:10: `keepers` has min 1 and max 257; \
+         0 <= min <= max and 1 <= max <= 256 must hold",
     );
     wrong(
         "{ parent = \"garden.bed\" }",
         "{ parent = \"garden.bad\" }",
-        "g.toml:21: there is no type `garden.bad` here; did you mean `garden.bed`?",
+        "g.toml:21: there is no type `garden.bad`; did you mean `garden.bed`?",
     );
     wrong(
         "kind = { parent = \"garden.bed\" }",
@@ -217,85 +250,89 @@ fn every_fault_names_its_line_and_the_nearest_right_word() {
 }
 
 #[test]
-fn numbers_and_names_are_unique_and_well_formed() {
+fn requires_unique_and_valid_numbers_and_names() {
     wrong(
         "number = 2\nname = \"garden.plant\"",
         "number = 1\nname = \"garden.plant\"",
-        "g.toml:15: the type number `1` is there twice",
+        "g.toml:15: the type number `1` is used twice",
     );
     wrong(
         "number = 2\nname = \"name\"",
         "number = 1\nname = \"name\"",
-        "g.toml:23: the attribute number `1` is there twice",
+        "g.toml:23: the attribute number `1` is used twice",
     );
     wrong(
         "number = 2\nname = \"name\"",
         "number = 2\nname = \"bed\"",
-        "g.toml:24: the attribute name `bed` is there twice",
+        "g.toml:24: the attribute name `bed` is used twice",
     );
     wrong(
         "number = 2\nname = \"name\"",
         "number = 0\nname = \"name\"",
-        "g.toml:23: numbers begin with 1",
+        "g.toml:23: numbers must be at least 1",
     );
     wrong(
         "version = 1",
         "version = 0",
-        "g.toml:2: versions begin with 1",
+        "g.toml:2: the version must be at least 1",
     );
     wrong(
         "number = 2\nname = \"name\"",
         "number = 2\nname = \"Name\"",
-        "g.toml:24: `Name` is no name: a lower-case letter, then letters, digits and underscores, 32 in all at most",
+        "g.toml:24: `Name` is not a valid name: a lower-case letter, then lower-case letters, \
+         digits and underscores, at most 32 characters",
     );
     wrong(
         "\"garden.beds\"",
         "\"rides.offers\"",
-        "g.toml:29: `rides.offers` must be `garden`, or `garden.` and a word: a lower-case letter, then letters, digits and underscores, 32 in all at most",
+        "g.toml:29: `rides.offers` must be `garden`, or `garden.` followed by a word: \
+         a lower-case letter, then lower-case letters, digits and underscores, \
+         at most 32 characters",
     );
 }
 
 #[test]
-fn readers_can_always_be_found() {
+fn requires_a_visibility_whose_readers_can_be_found() {
     wrong(
         "participants_here = \"keepers\"",
         "participants_here = \"keeper\"",
-        "g.toml:7: there is no attribute `keeper` here; did you mean `keepers`?",
+        "g.toml:7: there is no attribute `keeper`; did you mean `keepers`?",
     );
     wrong(
         "kind = \"identity\"",
         "kind = \"integer\"",
-        "g.toml:7: `keepers` must be of kind identity to name readers",
+        "g.toml:7: `keepers` must have the kind identity, because it names readers",
     );
     wrong(
         "participants = \"bed\"",
         "participants = \"name\"",
-        "g.toml:17: `name` must be exactly one reference to a Parent",
+        "g.toml:17: `name` must hold exactly one reference to a Parent",
     );
     wrong(
         "participants = \"bed\"",
         "owner_and_subject = \"bed\"",
-        "g.toml:17: `bed` must be exactly one identity to be a subject",
+        "g.toml:17: `bed` must hold exactly one identity, because it names the subject",
     );
     wrong(
         "visibility = { participants = \"bed\" }",
         "visibility = \"local\"",
-        "g.toml:30: `garden.plant` is local and never leaves",
+        "g.toml:30: `garden.plant` is local, so that no domain can contain it",
     );
     wrong(
         "\"garden.plant\", ",
         "",
-        "g.toml:16: `garden.plant` is in no domain; make it local if it is never to leave",
+        "g.toml:16: `garden.plant` belongs to no domain; \
+         give it the visibility `local` if it must not leave the node",
     );
 }
 
 #[test]
-fn the_folder_is_checked_as_a_whole() {
+fn checks_all_files_of_the_folder() {
     let error = load(&[("garden.toml", GARDEN), ("second.toml", GARDEN)]).unwrap_err();
-    assert_eq!(error, "second.toml: the app `garden` is there already");
+    assert_eq!(error, "second.toml: the app `garden` is defined already");
     let market = include_str!("apps/market.toml");
     let error = load(&[("garden.toml", GARDEN), ("market.toml", market)]).unwrap_err();
-    assert_eq!(error, "market.toml: the app `market` is there already");
+    assert_eq!(error, "market.toml: the app `market` is defined already");
     let error = load(&[("garden.toml", GARDEN), ("off.toml", "slug = 1")]).unwrap_err();
     assert!(error.starts_with("off.toml:1: slug: "), "{error}");
     let error = load(&[("long.toml", &"#".repeat(FILE_BYTES_MAX as usize + 1))]).unwrap_err();
@@ -305,7 +342,7 @@ fn the_folder_is_checked_as_a_whole() {
 }
 
 #[test]
-fn domains_do_not_outnumber_the_bits_of_sync_flags() {
+fn refuses_more_domains_than_sync_flags_has_bits() {
     let mut text = GARDEN.to_owned();
     for number in 0..SYNC_DOMAINS_MAX {
         text += &format!(
@@ -316,6 +353,6 @@ fn domains_do_not_outnumber_the_bits_of_sync_flags() {
     let error = load(&[("g.toml", &text)]).unwrap_err();
     assert_eq!(
         error,
-        "65 sync domains are turned on, at most 63 are possible"
+        "65 sync domains are enabled, but at most 63 are possible"
     );
 }

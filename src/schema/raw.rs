@@ -1,6 +1,6 @@
-//! A schema file as it is written: names instead of numbers, and where in the text each of them stands.
+//! A schema file as written: names instead of numbers, each with its position in the text.
 //!
-//! Never leaves the loader. Unknown keys are fatal in all of these.
+//! Only `convert` uses these types. Unknown keys are errors in all of them.
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -55,11 +55,11 @@ pub(super) enum RawKind {
     Json,
     Bytes,
     Identity,
-    /// The full name of the type that is referred to.
+    /// Holds the full name of the referenced type.
     Parent(Name),
 }
 
-/// Each with the name of the attribute that decides.
+/// Each variant holds the name of the attribute that decides.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum RawVisibility {

@@ -1,0 +1,57 @@
+//! [`Schemas`]: the enabled apps of a node, with lookups.
+
+use std::collections::BTreeMap;
+
+use super::types::{AppSchema, TypeSchema};
+use crate::domain::SyncDomain;
+
+/// The enabled apps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schemas {
+    apps: BTreeMap<String, AppSchema>,
+}
+
+impl Schemas {
+    /// Collects apps that `load` has checked, by slug.
+    pub(super) fn new(apps: BTreeMap<String, AppSchema>) -> Self {
+        Self { apps }
+    }
+
+    /// The apps, sorted by slug.
+    pub fn apps(&self) -> impl Iterator<Item = &AppSchema> {
+        self.apps.values()
+    }
+
+    /// The app with that slug, if it is enabled.
+    pub fn app(&self, slug: &str) -> Option<&AppSchema> {
+        self.apps.get(slug)
+    }
+
+    /// A type by its app and number.
+    pub fn type_(&self, slug: &str, number: u16) -> Option<&TypeSchema> {
+        self.app(slug)?.type_(number)
+    }
+
+    /// A type by its full name, such as `messages.message`, together with its app.
+    pub fn type_named(&self, name: &str) -> Option<(&AppSchema, &TypeSchema)> {
+        let (slug, _) = name.split_once('.')?;
+        let app = self.app(slug)?;
+        Some((app, app.types.iter().find(|it| it.name == name)?))
+    }
+
+    /// The domains of all enabled apps, app by app (the story's `SYNC_DOMAINS`).
+    #[doc(alias = "SYNC_DOMAINS")]
+    pub fn sync_domains(&self) -> impl Iterator<Item = &SyncDomain> {
+        self.apps().flat_map(|app| &app.domains)
+    }
+
+    /// The first domain in which objects of a type travel.
+    pub fn domain_of(&self, slug: &str, type_number: u16) -> Option<&SyncDomain> {
+        self.app(slug)?.domains_of(type_number).next()
+    }
+
+    /// The domain with that name.
+    pub fn domain(&self, name: &str) -> Option<&SyncDomain> {
+        self.sync_domains().find(|domain| domain.name == name)
+    }
+}
