@@ -1,8 +1,8 @@
 //! Sync domains: which types of an app travel together, and which changes a receiver accepts.
 //!
 //! Plain values; `acl` decides. [`crate::schema::Schemas::sync_domains`] lists them (the story's
-//! `SYNC_DOMAINS`). Invariant: a domain made by the schema loader names at least one type of its own
-//! app, and no `Local` type.
+//! `SYNC_DOMAINS`). Invariant: a domain made by the schema loader names at least one type of its
+//! own app, and no `Local` type.
 
 use serde::Deserialize;
 

@@ -1,8 +1,9 @@
-//! Objects: a Parent with all its Attrs, as plain values and as the byte string that travels.
+//! Objects: a Parent with all its Attrs, as plain values and as the bytes that travel.
 //!
-//! The bytes are canonical CBOR `[app, type, oid, owner, rev, attrs]`, need nothing around them, and are what the
-//! owner signs. Never touches a database or a schema. Invariant: `from_bytes(b)` succeeds only where
-//! `to_bytes` gives back exactly `b`, so rows can be stored once and the signed bytes made again.
+//! The bytes are canonical CBOR `[app, type, oid, owner, rev, attrs]`. They are self-contained, and
+//! the owner signs them. This module uses no database and no schema. Invariant: `from_bytes(b)`
+//! succeeds only if `to_bytes` of the result returns `b`. So the store keeps rows only, and
+//! rebuilds the signed bytes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,19 +14,19 @@ use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::ser::SerializeSeq as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The value of one Attr. References to Parents and identity oids are 16 bytes; the schema tells kinds apart.
+/// The value of one Attr. References and identity oids have 16 bytes; the schema defines the kind.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Value {
     /// Text, or JSON text.
     Text(String),
     /// A signed integer.
     Integer(i64),
-    /// Bytes, a reference or an identity oid.
+    /// Bytes, a reference or the oid of an identity.
     Bytes(Vec<u8>),
 }
 
 impl fmt::Debug for Value {
-    /// Says the kind and the size only: values are people's words.
+    /// Prints the kind and the size only, because values are private content.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(text) => write!(f, "text of {} bytes", text.len()),
@@ -36,7 +37,7 @@ impl fmt::Debug for Value {
 }
 
 impl Value {
-    /// The oid, where the value is 16 bytes.
+    /// The oid, if the value has 16 bytes.
     pub fn as_oid(&self) -> Option<Oid> {
         match self {
             Self::Bytes(bytes) => Oid::from_slice(bytes),
@@ -44,7 +45,7 @@ impl Value {
         }
     }
 
-    /// The text, where it is one.
+    /// The text, if the value is one.
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -52,7 +53,7 @@ impl Value {
         }
     }
 
-    /// The integer, where it is one.
+    /// The integer, if the value is one.
     pub fn as_integer(&self) -> Option<i64> {
         match self {
             Self::Integer(number) => Some(*number),
@@ -60,7 +61,7 @@ impl Value {
         }
     }
 
-    /// The bytes, where it is bytes.
+    /// The bytes, if the value is bytes.
     pub fn as_bytes(&self) -> Option<&[u8]> {
         match self {
             Self::Bytes(bytes) => Some(bytes),
@@ -87,32 +88,34 @@ impl From<i64> for Value {
     }
 }
 
-/// An object's Attrs: attribute number to its values in order (the ordinal is the place).
+/// The Attrs of an object: attribute number to its values, in order of their ordinals.
 pub type Attrs = BTreeMap<u16, Vec<Value>>;
 
-/// A Parent with all its Attrs. The unit of stamping, signing, filtering, parking and rejecting (docs/DECISIONS.md 2).
+/// A Parent with all its Attrs: the unit of stamping, signing, selecting, waiting and rejecting
+/// (docs/DECISIONS.md 2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
     /// Slug of its app.
     pub app: String,
-    /// The schema's number of its type.
+    /// Number of its type in the schema.
     pub type_number: u16,
-    /// Its global name.
+    /// Its global id.
     pub oid: Oid,
-    /// The identity that owns it; of an identity, itself.
+    /// The identity that owns it. An identity owns itself.
     pub owner: Oid,
-    /// Raised by the owner at each change. Higher wins.
+    /// Revision, raised by the owner at each change. The higher one is in force.
     pub rev: u64,
-    /// Its values; `None` once it was deleted.
+    /// Its values. `None` if it was deleted.
     pub attrs: Option<Attrs>,
 }
 
-/// Limits of one object, checked before decoding. The defaults are the protocol's; tests set others.
+/// Limits of one object, checked while decoding. The defaults are those of the protocol; tests set
+/// others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ObjectLimits {
     /// Longest object, in bytes of CBOR.
     pub bytes_max: usize,
-    /// Most Attrs of one object.
+    /// Most Attrs in one object.
     pub attrs_max: usize,
 }
 
@@ -126,7 +129,7 @@ impl Default for ObjectLimits {
 }
 
 impl Object {
-    /// The canonical bytes, as signed and sent.
+    /// The canonical bytes, which are signed and sent.
     pub fn to_bytes(&self) -> Vec<u8> {
         codec::encode(&(
             &self.app,
@@ -138,7 +141,10 @@ impl Object {
         ))
     }
 
-    /// Reads an object from its canonical bytes.
+    /// Decodes canonical bytes.
+    ///
+    /// # Errors
+    /// The bytes are not canonical, are not an object, or exceed a limit.
     pub fn from_bytes(bytes: &[u8], limits: &ObjectLimits) -> Result<Self, Malformed> {
         let (attrs_max, items_max) = (limits.attrs_max, 8 + 3 * limits.attrs_max);
         let limits = Limits {
@@ -146,9 +152,11 @@ impl Object {
             depth_max: 3,
             items_max,
         };
-        let Wire(app, type_number, oid, owner, rev, attrs) = codec::decode(bytes, &limits)?;
+        let ObjectWire(app, type_number, oid, owner, rev, attrs) = codec::decode(bytes, &limits)?;
         if rev > i64::MAX as u64 {
-            return Err(Malformed::Unexpected("a revision beyond 63 bits".into()));
+            return Err(Malformed::Unexpected(
+                "a revision of more than 63 bits".into(),
+            ));
         }
         let attrs = attrs.map(|attrs| {
             attrs
@@ -171,7 +179,7 @@ impl Object {
         }
     }
 
-    /// How many Attrs it has.
+    /// The number of its Attrs.
     pub fn attrs_count(&self) -> usize {
         self.attrs
             .iter()
@@ -180,17 +188,17 @@ impl Object {
             .sum()
     }
 
-    /// Whether the owner has deleted it.
+    /// Whether its owner deleted it.
     pub fn is_deleted(&self) -> bool {
         self.attrs.is_none()
     }
 
-    /// The first value of an attribute.
+    /// The first value of an attribute, if there is one.
     pub fn first(&self, attr: u16) -> Option<&Value> {
         self.all(attr).first()
     }
 
-    /// All values of an attribute.
+    /// All values of an attribute, in order.
     pub fn all(&self, attr: u16) -> &[Value] {
         self.attrs
             .as_ref()
@@ -200,7 +208,7 @@ impl Object {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Wire(String, u16, Oid, Oid, u64, Option<BTreeMap<u16, Values>>);
+struct ObjectWire(String, u16, Oid, Oid, u64, Option<BTreeMap<u16, Values>>);
 
 struct AttrsRef<'a>(&'a Attrs);
 
@@ -214,7 +222,8 @@ impl Serialize for AttrsRef<'_> {
     }
 }
 
-/// One value stands bare, several as an array: most attributes have one, and a byte is a byte.
+/// One value is encoded without an array, several as an array. Most attributes have one value, so
+/// this saves bytes.
 struct Values(Vec<Value>);
 
 struct ValuesRef<'a>(&'a [Value]);
@@ -344,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_costs_few_bytes_beyond_what_it_says() {
+    fn message_encodes_with_29_bytes_of_overhead() {
         let conversation = Oid::from_bytes([3; 16]);
         let attrs = Attrs::from([
             (1, vec![Value::from(&conversation)]),
@@ -352,12 +361,12 @@ mod tests {
             (3, vec![Value::from(1_700_000_000_000)]),
         ]);
         let bytes = object(Some(attrs)).to_bytes();
-        // Its own oid, owner, conversation (16 each) and the body (2), and 29 bytes of form.
+        // Oid, owner and conversation (16 bytes each), the body (2), and 29 bytes of encoding.
         assert_eq!(bytes.len(), 3 * 16 + 2 + 29);
     }
 
     #[test]
-    fn a_deleted_object_has_no_values() {
+    fn deleted_object_round_trips_without_values() {
         let deleted = object(None);
         assert_eq!(
             Object::from_bytes(&deleted.to_bytes(), &ObjectLimits::default()).unwrap(),
@@ -366,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn an_array_of_one_value_is_another_form_and_refused() {
+    fn refuses_an_array_of_one_value_as_not_canonical() {
         let one = codec::encode(&(
             "messages",
             2,
@@ -382,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_hold() {
+    fn refuses_objects_beyond_the_limits() {
         let many = object(Some(Attrs::from([(1, vec![Value::Integer(0); 300])])));
         let limits = ObjectLimits {
             bytes_max: 1024,
@@ -400,9 +409,9 @@ mod tests {
     }
 
     #[test]
-    fn debug_does_not_show_what_people_wrote() {
-        let said = object(Some(Attrs::from([(2, vec![Value::from("hush")])])));
-        assert!(!format!("{said:?}").contains("hush"));
+    fn debug_output_redacts_values() {
+        let secret = object(Some(Attrs::from([(2, vec![Value::from("hush")])])));
+        assert!(!format!("{secret:?}").contains("hush"));
     }
 
     fn any_value() -> impl Strategy<Value = Value> {
@@ -415,10 +424,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bytes_and_objects_stand_for_each_other(
+        fn objects_round_trip_through_bytes(
             rev in 0..=i64::MAX as u64,
             type_number: u16,
-            attrs in proptest::option::of(proptest::collection::btree_map(any::<u16>(), proptest::collection::vec(any_value(), 1..4), 0..8)),
+            attrs in proptest::option::of(proptest::collection::btree_map(
+                any::<u16>(),
+                proptest::collection::vec(any_value(), 1..4),
+                0..8,
+            )),
         ) {
             let object = Object { rev, type_number, ..object(attrs) };
             let bytes = object.to_bytes();
@@ -428,7 +441,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes: Vec<u8>) {
+        fn decoding_arbitrary_bytes_does_not_panic(bytes: Vec<u8>) {
             let _ = Object::from_bytes(&bytes, &ObjectLimits::default());
         }
     }

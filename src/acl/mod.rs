@@ -1,8 +1,10 @@
-//! AclManager: who may write what. Pure rules over facts, in the story's three places (docs/STORY.md 6, docs/DECISIONS.md 4).
+//! `AclManager`: decides who may write an object. Pure rules over facts, at the three points that
+//! the story names (docs/STORY.md 6, docs/DECISIONS.md 4).
 //!
-//! Never loads anything: `graph` gathers the facts. What a peer may read is decided where rows are selected
-//! (`store::select`), by the same readers. Invariant: a [`Granted`] comes from a rule that said yes, names the one
-//! object that it is for, and every function that writes rows demands one.
+//! `graph` gathers the facts, and this module loads nothing. `store::select` decides what a peer
+//! may read, by the same readers. Invariant: a [`Granted`] comes from a rule that allowed the write
+//! of the one object that it names, and every function that writes rows demands one. Tested in
+//! `tests.rs` by tables.
 
 use keys::Oid;
 
@@ -22,29 +24,29 @@ impl Granted {
     }
 }
 
-/// Where an object's owner lives, seen from an applying node.
+/// The home of an object's owner, from the view of the node that applies the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Home {
-    /// On this node: "ours".
-    Here,
-    /// On the node that sends: "theirs".
+    /// On this node (the story's "ours").
+    Local,
+    /// On the sending node (the story's "theirs").
     Sender,
     /// On a third node.
     Elsewhere,
 }
 
-/// What the owner may do in the object's scope.
+/// The right of the owner in the object's scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScopeRight {
-    /// The type has no readers' list, or names its own: nothing to be a member of.
+    /// The scope has no participants, or the object names them itself: any owner may write.
     Open,
-    /// The owner is among the scope's participants.
+    /// The owner is a participant of the scope.
     Participant,
-    /// The owner is not.
+    /// The owner is not a participant of the scope.
     Outsider,
 }
 
-/// What is known of an object that is here already.
+/// Facts about a stored object that a write would replace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Existing {
     /// Its owner.
@@ -52,109 +54,109 @@ pub struct Existing {
     /// Its revision.
     pub rev: u64,
     /// Whether it was made on this node.
-    pub made_here: bool,
+    pub is_local: bool,
     /// Whether its owner deleted it.
     pub deleted: bool,
-    /// Whether it equals what is to be written, byte by byte.
+    /// Whether its bytes equal those of the object to be written.
     pub same: bool,
 }
 
-/// What `check_access` decides on: a local write.
+/// Facts for `check_access`: a local write.
 #[derive(Debug, Clone, Copy)]
 pub struct LocalFacts {
-    /// The object.
+    /// Oid of the object.
     pub oid: Oid,
     /// Its owner.
     pub owner: Oid,
     /// The identity behind the requester's key.
     pub requester: Option<Oid>,
-    /// Whether the owner lives here.
+    /// Whether the owner's home is this node.
     pub owner_at_home: bool,
-    /// Whether the owner writes no more.
+    /// Whether the owner is retired.
     pub owner_retired: bool,
-    /// Whether the owner is frozen until its key is rotated.
+    /// Whether the owner is frozen.
     pub owner_frozen: bool,
     /// The owner's right in the scope.
     pub scope_right: ScopeRight,
-    /// The mode of the domain in which the type travels; none: it never leaves.
+    /// Mode of the domain in which the type travels. `None`: the type is local.
     pub mode: Option<Mode>,
-    /// What is here already.
+    /// The stored object, if there is one.
     pub existing: Option<Existing>,
 }
 
-/// What `check_remote_write` decides on: one object of a verified package.
+/// Facts for `check_remote_write`: one object of a verified package.
 #[derive(Debug, Clone, Copy)]
 pub struct RemoteFacts {
-    /// The object.
+    /// Oid of the object.
     pub oid: Oid,
     /// Its owner.
     pub owner: Oid,
     /// Its revision.
     pub rev: u64,
-    /// Whether it is a deletion.
+    /// Whether the object is a tombstone.
     pub deleted: bool,
-    /// The domain's mode, where the domain holds the object's type.
+    /// Mode of the package's domain. `None`: the domain does not contain the object's type.
     pub mode: Option<Mode>,
-    /// Where the owner lives.
+    /// The home of the owner.
     pub owner_home: Home,
     /// The owner's right in the scope.
     pub scope_right: ScopeRight,
-    /// Whether an identity at home here may read it.
-    pub reader_here: bool,
-    /// What is here already.
+    /// Whether an identity of this node may read it.
+    pub has_local_reader: bool,
+    /// The stored object, if there is one.
     pub existing: Option<Existing>,
 }
 
-/// What `check_returned` decides on: an object of our own that a peer gives back.
+/// Facts for `check_reclaim`: an object of this node that a peer returns after a restore.
 #[derive(Debug, Clone, Copy)]
-pub struct ReturnedFacts {
-    /// The object.
+pub struct ReclaimFacts {
+    /// Oid of the object.
     pub oid: Oid,
     /// Its owner.
     pub owner: Oid,
     /// Its revision.
     pub rev: u64,
-    /// Whether it is a deletion.
+    /// Whether the object is a tombstone.
     pub deleted: bool,
     /// Whether this node holds the owner's key.
     pub owner_here: bool,
-    /// Whether the key that signed was rotated away before the backup: what it signed and lives is in the backup, so this
-    /// is a thief's.
+    /// Whether the key that signed was rotated before the backup. The backup contains every live
+    /// object that such a key signed, so this object was signed with a stolen key.
     pub key_is_old: bool,
-    /// Whether what is here is signed with a later key.
+    /// Whether a later key signed the stored object.
     pub existing_key_is_later: bool,
-    /// The mode of the domain in which the type travels.
+    /// Mode of the domain in which the type travels. `None`: the type is local.
     pub mode: Option<Mode>,
-    /// What is here already.
+    /// The stored object, if there is one.
     pub existing: Option<Existing>,
 }
 
-/// Why a write is refused. The code is what is recorded and what a peer may see.
+/// Why a write is refused. [`Denied::code`] is recorded, and a peer may receive it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// The operation came the wrong way in.
-    #[error("a {0} operation is not allowed here")]
+    /// A local operation reached the rule for remote ones, or the reverse.
+    #[error("the rule does not apply to a {0} operation")]
     WrongContext(&'static str),
-    /// The domain does not hold objects of this type.
+    /// The domain does not contain objects of this type.
     #[error("the type does not belong to the domain")]
     TypeNotInDomain,
-    /// A remote write on an object that was made here.
-    #[error("a peer may not write an object that was made here")]
+    /// A peer sent a change of an object that was made on this node.
+    #[error("a peer may not change an object that was made on this node")]
     LocalObject,
-    /// The owner of an object never changes.
+    /// The object names another owner than the stored one. The owner of an object never changes.
     #[error("the object has another owner")]
     OwnerChanged,
-    /// Nobody writes in the name of somebody who does not live with them.
-    #[error("the owner is not at home at the sender")]
+    /// The sender is not the home of the owner. A node may send changes of its own identities only.
+    #[error("the sender is not the home of the owner")]
     OwnerNotAtSender,
-    /// The owner is not at home on this node.
-    #[error("the owner is not at home here")]
+    /// This node is not the home of the owner.
+    #[error("this node is not the home of the owner")]
     OwnerNotHere,
-    /// The owner said that it writes no more.
-    #[error("its owner is retired and writes no more")]
+    /// The owner is retired.
+    #[error("its owner is retired and writes no more objects")]
     OwnerRetired,
-    /// Two homes were claimed for the owner.
-    #[error("its owner is frozen: two homes were claimed for it; rotate its key")]
+    /// The owner is frozen.
+    #[error("its owner is frozen because two homes claim it; rotate its key")]
     OwnerFrozen,
     /// The requester is not the owner.
     #[error("only its owner may write the object")]
@@ -162,25 +164,26 @@ pub enum Denied {
     /// The author is not a participant of the scope.
     #[error("the author is not a participant")]
     NotParticipant,
-    /// Nobody here may read it, so there is no reason to keep it.
-    #[error("nobody at home here may read the object")]
+    /// No identity of this node may read the object, so this node does not store it.
+    #[error("no identity of this node may read the object")]
     NoReaderHere,
-    /// The domain's mode forbids an update or a deletion.
+    /// The mode of the domain does not allow an update or a deletion.
     #[error("the domain's mode does not allow an update")]
     Mode,
-    /// The key that signed was rotated away.
-    #[error("it is signed with a key that was rotated away")]
+    /// The key that signed has been rotated.
+    #[error("the key that signed the object has been rotated")]
     OldKey,
-    /// What was deleted stays deleted.
+    /// The object was deleted. A deletion is final.
     #[error("the object was deleted")]
     Deleted,
-    /// Equal revision, different content: the owner resolves it with the next revision.
+    /// The stored object has the same revision and other content. The owner resolves it with the
+    /// next revision.
     #[error("the object forked: equal revision, different content")]
     Fork,
 }
 
 impl Denied {
-    /// A short stable word for records and peers.
+    /// The stable code of the reason.
     pub fn code(self) -> &'static str {
         match self {
             Self::WrongContext(_) => "wrong_context",
@@ -202,24 +205,27 @@ impl Denied {
     }
 }
 
-/// What to do with an object of a package that is not refused.
+/// The decision on a remote object that is not refused.
 #[derive(Debug)]
 pub enum RemoteWrite {
-    /// Write it.
+    /// Write the object.
     Apply(Granted),
-    /// It is here already, or was deleted before it ever came: nothing to do.
+    /// The object is stored already, or is a tombstone for an unknown object. Acknowledge it.
     AlreadyHere,
-    /// A later revision is here.
+    /// A later revision is stored. Acknowledge it.
     Older,
 }
 
-/// The rules. Holds nothing: all that a decision needs is in its arguments.
+/// The rules. Stateless: each decision depends on its arguments only.
 #[doc(alias = "ACLManager")]
 #[derive(Debug, Clone, Copy)]
 pub struct AclManager;
 
 impl AclManager {
-    /// A local write (docs/STORY.md 6.1): by the owner, who lives here and, where the scope has participants, is one.
+    /// Decides on a local write (docs/STORY.md 6.1).
+    ///
+    /// The requester must be the owner, with its home on this node. Where the scope has
+    /// participants, the owner must be one.
     pub fn check_access(context: &OpContext, facts: &LocalFacts) -> Result<Granted, Denied> {
         if context.is_remote() {
             return Err(Denied::WrongContext("remote"));
@@ -246,7 +252,7 @@ impl AclManager {
             if existing.deleted {
                 return Err(Denied::Deleted);
             }
-            // What no peer would take must not be said here either: the nodes would differ for good.
+            // No peer would accept the change, so the nodes would differ permanently.
             if facts.mode.is_some_and(|mode| mode != Mode::AllowUpdate) {
                 return Err(Denied::Mode);
             }
@@ -254,7 +260,8 @@ impl AclManager {
         Ok(Granted { oid: facts.oid })
     }
 
-    /// A write by a peer (docs/STORY.md 6.3): the domain's mode, the owner's home, the author's membership.
+    /// Decides on a write by a peer (docs/STORY.md 6.3), by the mode of the domain, the home of the
+    /// owner, and its right in the scope.
     pub fn check_remote_write(
         context: &OpContext,
         facts: &RemoteFacts,
@@ -264,7 +271,7 @@ impl AclManager {
         }
         let mode = facts.mode.ok_or(Denied::TypeNotInDomain)?;
         if let Some(existing) = facts.existing {
-            if existing.made_here && !existing.same {
+            if existing.is_local && !existing.same {
                 return Err(Denied::LocalObject);
             }
             if existing.owner != facts.owner {
@@ -292,15 +299,17 @@ impl AclManager {
         if facts.scope_right == ScopeRight::Outsider {
             return Err(Denied::NotParticipant);
         }
-        if !facts.reader_here {
+        if !facts.has_local_reader {
             return Err(Denied::NoReaderHere);
         }
         Ok(RemoteWrite::Apply(Granted { oid: facts.oid }))
     }
 
-    /// An object of this node's own, signed before by a key that is held here, that a peer gives back after a restore
-    /// (docs/DECISIONS.md 5). No lower revision wins, and nothing that a key signed which is worth nothing any more.
-    pub fn check_returned(facts: &ReturnedFacts) -> Result<RemoteWrite, Denied> {
+    /// Decides on an object of this node that a peer returns after a restore (docs/DECISIONS.md 5).
+    ///
+    /// Refuses objects that a rotated key signed. Ignores a revision that is lower than the stored
+    /// one.
+    pub fn check_reclaim(facts: &ReclaimFacts) -> Result<RemoteWrite, Denied> {
         if !facts.owner_here {
             return Err(Denied::OwnerNotHere);
         }
@@ -321,8 +330,9 @@ impl AclManager {
         }
     }
 
-    /// An object of this node's own that is signed again, after its owner's key was rotated: nothing of it changes.
-    pub fn check_signed_again(
+    /// Decides on re-signing an object of this node after a key rotation. Its content must not
+    /// change.
+    pub fn check_resign(
         oid: Oid,
         owner_at_home: bool,
         existing: &Existing,
@@ -330,14 +340,16 @@ impl AclManager {
         if !owner_at_home {
             return Err(Denied::OwnerNotHere);
         }
-        if !existing.made_here || !existing.same {
+        if !existing.is_local || !existing.same {
             return Err(Denied::OwnerChanged);
         }
         Ok(Granted { oid })
     }
 
-    /// A server's or an identity's own record written by this node: its oid is the digest of its genesis, so a record
-    /// whose verified chain gives that oid can speak for nobody else (docs/DECISIONS.md 5).
+    /// Grants the write of the record of a server or an identity by itself (docs/DECISIONS.md 5).
+    ///
+    /// The oid of such a record is the digest of the genesis in its key chain. So a verified chain
+    /// proves the right to write the record with that oid, and no other.
     pub fn check_self_certified(chain: &keys::VerifiedChain) -> Granted {
         Granted { oid: chain.oid() }
     }

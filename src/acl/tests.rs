@@ -1,10 +1,9 @@
-//! The rules as tables: each row changes one fact of an allowed write.
+//! Tests of the rules. Each changes one fact of an allowed write.
 
-use keys::{Oid, PeerId};
+use keys::{Oid, PeerId, TraceId};
 
 use super::*;
 use crate::op_context::{AppId, PubkeyAttrId};
-use keys::TraceId;
 
 const OID: Oid = Oid::from_bytes([1; 16]);
 const ALICE: Oid = Oid::from_bytes([2; 16]);
@@ -37,16 +36,16 @@ fn allowed() -> RemoteFacts {
         mode: Some(Mode::AppendOnly),
         owner_home: Home::Sender,
         scope_right: ScopeRight::Participant,
-        reader_here: true,
+        has_local_reader: true,
         existing: None,
     }
 }
 
-fn theirs(rev: u64) -> Existing {
+fn remote_object(rev: u64) -> Existing {
     Existing {
         owner: ALICE,
         rev,
-        made_here: false,
+        is_local: false,
         deleted: false,
         same: false,
     }
@@ -74,7 +73,7 @@ fn check(facts: RemoteFacts, expected: Outcome) {
 }
 
 #[test]
-fn a_new_object_of_a_participant_at_home_at_the_sender_is_applied() {
+fn applies_a_new_object_of_a_participant_whose_home_is_the_sender() {
     for mode in [Mode::AppendOnly, Mode::AllowUpdate, Mode::NoUpdate] {
         check(
             RemoteFacts {
@@ -94,7 +93,7 @@ fn a_new_object_of_a_participant_at_home_at_the_sender_is_applied() {
 }
 
 #[test]
-fn each_missing_right_has_its_own_refusal() {
+fn each_missing_right_has_its_own_code() {
     use Outcome::Denied as No;
     check(
         RemoteFacts {
@@ -103,7 +102,7 @@ fn each_missing_right_has_its_own_refusal() {
         },
         No(Denied::TypeNotInDomain),
     );
-    for home in [Home::Here, Home::Elsewhere] {
+    for home in [Home::Local, Home::Elsewhere] {
         check(
             RemoteFacts {
                 owner_home: home,
@@ -121,7 +120,7 @@ fn each_missing_right_has_its_own_refusal() {
     );
     check(
         RemoteFacts {
-            reader_here: false,
+            has_local_reader: false,
             ..allowed()
         },
         No(Denied::NoReaderHere),
@@ -129,12 +128,12 @@ fn each_missing_right_has_its_own_refusal() {
 }
 
 #[test]
-fn modes_decide_on_updates_and_deletions() {
+fn mode_decides_on_updates_and_tombstones() {
     use Outcome::Denied as No;
     let update = |mode| RemoteFacts {
         mode: Some(mode),
         rev: 2,
-        existing: Some(theirs(1)),
+        existing: Some(remote_object(1)),
         ..allowed()
     };
     check(update(Mode::AppendOnly), No(Denied::Mode));
@@ -164,7 +163,7 @@ fn modes_decide_on_updates_and_deletions() {
     );
     let deleted = Existing {
         deleted: true,
-        ..theirs(1)
+        ..remote_object(1)
     };
     check(
         RemoteFacts {
@@ -176,31 +175,31 @@ fn modes_decide_on_updates_and_deletions() {
 }
 
 #[test]
-fn revisions_order_content() {
+fn stored_revision_decides_on_a_further_one() {
     let at = |rev, existing| RemoteFacts {
         mode: Some(Mode::AllowUpdate),
         rev,
         existing: Some(existing),
         ..allowed()
     };
-    check(at(1, theirs(2)), Outcome::Older);
+    check(at(1, remote_object(2)), Outcome::Older);
     check(
         at(
             2,
             Existing {
                 same: true,
-                ..theirs(2)
+                ..remote_object(2)
             },
         ),
         Outcome::AlreadyHere,
     );
-    check(at(2, theirs(2)), Outcome::Denied(Denied::Fork));
+    check(at(2, remote_object(2)), Outcome::Denied(Denied::Fork));
     check(
         at(
             3,
             Existing {
                 owner: BOB,
-                ..theirs(2)
+                ..remote_object(2)
             },
         ),
         Outcome::Denied(Denied::OwnerChanged),
@@ -208,16 +207,16 @@ fn revisions_order_content() {
 }
 
 #[test]
-fn a_peer_cannot_touch_what_was_made_here() {
-    let ours = Existing {
-        made_here: true,
-        ..theirs(1)
+fn refuses_a_remote_change_of_a_local_object() {
+    let local = Existing {
+        is_local: true,
+        ..remote_object(1)
     };
     for mode in [Mode::AppendOnly, Mode::AllowUpdate, Mode::NoUpdate] {
         let facts = RemoteFacts {
             mode: Some(mode),
             rev: 9,
-            existing: Some(ours),
+            existing: Some(local),
             ..allowed()
         };
         check(facts, Outcome::Denied(Denied::LocalObject));
@@ -232,7 +231,7 @@ fn a_peer_cannot_touch_what_was_made_here() {
 }
 
 #[test]
-fn a_local_write_is_its_owners() {
+fn local_write_requires_the_owner() {
     let facts = LocalFacts {
         oid: OID,
         owner: ALICE,
@@ -279,7 +278,7 @@ fn a_local_write_is_its_owners() {
         check(LocalFacts {
             existing: Some(Existing {
                 owner: BOB,
-                ..theirs(1)
+                ..remote_object(1)
             }),
             ..facts
         }),
@@ -289,7 +288,7 @@ fn a_local_write_is_its_owners() {
         check(LocalFacts {
             existing: Some(Existing {
                 deleted: true,
-                ..theirs(1)
+                ..remote_object(1)
             }),
             ..facts
         }),
@@ -298,7 +297,7 @@ fn a_local_write_is_its_owners() {
 }
 
 #[test]
-fn nothing_is_changed_here_that_no_peer_would_take() {
+fn refuses_a_local_change_that_no_peer_would_accept() {
     let update = |mode| LocalFacts {
         oid: OID,
         owner: ALICE,
@@ -308,7 +307,7 @@ fn nothing_is_changed_here_that_no_peer_would_take() {
         owner_frozen: false,
         scope_right: ScopeRight::Participant,
         mode,
-        existing: Some(theirs(1)),
+        existing: Some(remote_object(1)),
     };
     let check =
         |mode| AclManager::check_access(&local(), &update(mode)).map(|granted| granted.oid());
@@ -319,7 +318,7 @@ fn nothing_is_changed_here_that_no_peer_would_take() {
 }
 
 #[test]
-fn the_two_ways_in_do_not_stand_for_each_other() {
+fn remote_rule_refuses_a_local_operation() {
     assert!(matches!(
         AclManager::check_remote_write(&local(), &allowed()),
         Err(Denied::WrongContext(_))

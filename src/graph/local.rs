@@ -192,7 +192,7 @@ impl GraphManager<'_> {
             existing: existing.map(|row| Existing {
                 owner: row.owner,
                 rev: row.rev,
-                made_here: row.origin.is_none(),
+                is_local: row.origin.is_none(),
                 deleted: row.deleted,
                 same: false,
             }),

@@ -10,7 +10,7 @@ use super::place::Place;
 use super::remote::{ApplyError, order};
 use super::verify::VerifiedObject;
 use super::{Fault, GraphManager, load_object};
-use crate::acl::{AclManager, Existing, RemoteWrite, ReturnedFacts};
+use crate::acl::{AclManager, Existing, ReclaimFacts, RemoteWrite};
 use crate::domain::Mode;
 use crate::object::Object;
 use crate::store::{AppTable, ParentRow, StoreError};
@@ -57,7 +57,7 @@ impl GraphManager<'_> {
         };
         self.send_again(app, again)?;
         if is_scope {
-            for below in self.tx.made_here_in(app, id)? {
+            for below in self.tx.local_in_scope(app, id)? {
                 if below.owner != owner && self.is_at_home(&below.owner)? {
                     self.send_again(app, below)?;
                 }
@@ -72,17 +72,17 @@ impl GraphManager<'_> {
         let existing = Existing {
             owner: row.owner,
             rev: row.rev,
-            made_here: row.origin.is_none(),
+            is_local: row.origin.is_none(),
             deleted: row.deleted,
             same: true,
         };
-        let granted = AclManager::check_signed_again(row.oid, owner_at_home, &existing)?;
+        let granted = AclManager::check_resign(row.oid, owner_at_home, &existing)?;
         self.end_group();
         let again = ParentRow {
             change_seq: self.stamp(),
             ..row
         };
-        self.parents(app)?.send_parent_again(&again, &granted)?;
+        self.parents(app)?.restamp_parent(&again, &granted)?;
         self.memory.borrow_mut().forget_parent(app.id, &again);
         Ok(())
     }
@@ -112,7 +112,7 @@ impl GraphManager<'_> {
             }
         }
         let existing = self.tx.parent(app, &object.oid)?;
-        let facts = ReturnedFacts {
+        let facts = ReclaimFacts {
             oid: object.oid,
             owner: object.owner,
             rev: object.rev,
@@ -125,7 +125,7 @@ impl GraphManager<'_> {
             mode: self.mode_of(object),
             existing: self.existing(app, existing.as_ref(), object)?,
         };
-        let granted = match AclManager::check_returned(&facts).map_err(Fault::Denied)? {
+        let granted = match AclManager::check_reclaim(&facts).map_err(Fault::Denied)? {
             RemoteWrite::AlreadyHere if existing.is_none() => {
                 return self.keep_deletion(object, &verified.signed);
             }
@@ -190,18 +190,18 @@ impl GraphManager<'_> {
         object: &Object,
         signed: &SignedObject,
     ) -> Result<Returned, ApplyError> {
-        let known = self.tx.kept_deletion(&object.oid)?;
+        let known = self.tx.kept_tombstone(&object.oid)?;
         let known =
             known.and_then(|kept| Object::from_bytes(kept.bytes(), &self.limits().object).ok());
         if known.is_none_or(|known| known.rev < object.rev) {
-            self.tx.keep_deletion(&object.oid, signed)?;
+            self.tx.keep_tombstone(&object.oid, signed)?;
         }
         Ok(Returned::Kept)
     }
 
     /// What came back is deleted at once where its deletion came back before.
     fn delete_again(&mut self, object: &Object) -> Result<(), ApplyError> {
-        let Some(kept) = self.tx.kept_deletion(&object.oid)? else {
+        let Some(kept) = self.tx.kept_tombstone(&object.oid)? else {
             return Ok(());
         };
         let deletion = Object::from_bytes(kept.bytes(), &self.limits().object)
@@ -214,7 +214,7 @@ impl GraphManager<'_> {
         if row.deleted || deletion.rev <= row.rev || deletion.owner != row.owner {
             return Ok(());
         }
-        let facts = ReturnedFacts {
+        let facts = ReclaimFacts {
             oid: deletion.oid,
             owner: deletion.owner,
             rev: deletion.rev,
@@ -226,7 +226,7 @@ impl GraphManager<'_> {
             existing: self.existing(app, Some(&row), &deletion)?,
         };
         if let RemoteWrite::Apply(granted) =
-            AclManager::check_returned(&facts).map_err(Fault::Denied)?
+            AclManager::check_reclaim(&facts).map_err(Fault::Denied)?
         {
             let place = self.place_of_deleted(app, &row, &deletion)?;
             self.end_group();

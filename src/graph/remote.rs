@@ -194,7 +194,7 @@ impl GraphManager<'_> {
             mode: domain.map(|domain| domain.mode),
             owner_home,
             scope_right: place.right,
-            reader_here: self.read_here(app, &place.scope)?,
+            has_local_reader: self.read_here(app, &place.scope)?,
             existing: self.standing_before(app, existing.as_ref(), verified)?,
         };
         let granted =
@@ -271,7 +271,7 @@ impl GraphManager<'_> {
             (None, None) => return Err(Fault::Missing(verified.object.owner).into()),
         };
         Ok(if home == self.us {
-            Home::Here
+            Home::Local
         } else if home == *peer {
             Home::Sender
         } else {
@@ -350,7 +350,7 @@ impl GraphManager<'_> {
         Ok(Some(Existing {
             owner: row.owner,
             rev: row.rev,
-            made_here: row.origin.is_none(),
+            is_local: row.origin.is_none(),
             deleted: row.deleted,
             same: self.is_same(app, row, object)?,
         }))
