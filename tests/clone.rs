@@ -106,7 +106,7 @@ async fn heard_by(bob: &LiveNode, alice: &LiveNode) {
     let (us, epoch) = (alice.peer_id(), epoch(alice));
     let mut is_known = false;
     while !is_known {
-        let heard = bob.read(move |view| view.rows.heard_epochs(&us)).await;
+        let heard = bob.read(move |view| view.rows.peer_epochs(&us)).await;
         is_known = heard.iter().any(|heard| heard.epoch == epoch);
         tokio::task::yield_now().await;
     }

@@ -101,7 +101,7 @@ async fn has_fallen_back(node: &LiveNode, before: Epoch) {
     assert_ne!(epoch(node), before, "it goes on in the old epoch");
     assert_eq!(node.write_mode().await, WriteMode::NewObjectsOnly);
     let row = node.read(|view| view.rows.write_mode()).await.unwrap();
-    assert_eq!(row.reason, EpochReason::FellBack.as_str());
+    assert_eq!(row.reason, EpochReason::RolledBack.as_str());
 }
 
 #[tokio::test]

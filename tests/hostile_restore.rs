@@ -114,7 +114,9 @@ async fn a_deletion_that_she_did_not_sign_is_not_kept_for_later() {
     // The next question says that the answer was taken.
     next_return(&mut session).await.unwrap();
     assert_eq!(
-        alice.read(move |view| view.rows.kept_deletion(&gone)).await,
+        alice
+            .read(move |view| view.rows.kept_tombstone(&gone))
+            .await,
         None
     );
     assert!(!held(&alice).await[&fresh].deleted);

@@ -237,7 +237,7 @@ async fn find(state: &ApiState, text: &str) -> Result<PeerId, ApiError> {
     let prefix = text.to_owned();
     let found = state
         .engine
-        .read(move |view| view.rows.peers_named(&prefix))
+        .read(move |view| view.rows.peers_by_prefix(&prefix))
         .await?;
     match found.as_slice() {
         [peer] => Ok(*peer),

@@ -22,7 +22,7 @@ use super::registry::Peers;
 use super::timers::Backoff;
 use crate::engine::EngineError;
 use crate::state_engine::{ApplyPackageError, StateEngine};
-use crate::store::{MetThere, StoreError};
+use crate::store::{LastPeerAt, StoreError};
 
 /// Why a dial brought no session.
 #[derive(Debug, thiserror::Error)]
@@ -216,12 +216,12 @@ impl Dialler {
 
     /// Whom we met at an address last. Fails where anybody was met there who is banned: a node does not get round its ban
     /// with a new key, let alone become trusted because we still dial it.
-    async fn met_at(&self, onion: &OnionAddr) -> Result<Option<MetThere>, DialError> {
+    async fn met_at(&self, onion: &OnionAddr) -> Result<Option<LastPeerAt>, DialError> {
         let engine = self.0.peers.engine();
         let (onion, now) = (*onion, engine.now());
         let looking = engine.read(move |view| {
             Ok::<_, StoreError>((
-                view.rows.met_at(&onion)?,
+                view.rows.last_peer_at(&onion)?,
                 view.rows.is_banned_at(&onion, now)?,
             ))
         });

@@ -39,7 +39,7 @@ impl Peers {
                     return Ok(0);
                 }
                 let before = Timestamp(now.0.saturating_sub(idle_days.saturating_mul(DAY_MS)));
-                graph.tx().forget_worked_peers(before, FORGOTTEN_MAX)
+                graph.tx().forget_untrusted_peers(before, FORGOTTEN_MAX)
             })
         };
         self.engine().write(work).await

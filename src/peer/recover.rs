@@ -16,7 +16,7 @@ use super::session::{Handle, SessionError};
 use super::timers::Backoff;
 use crate::engine::EngineError;
 use crate::state_engine::TakenBack;
-use crate::store::{HeardEpoch, StoreError, WriteMode};
+use crate::store::{PeerEpoch, StoreError, WriteMode};
 
 /// Answers for one domain, at most: a bound against a peer that always says "more".
 const ANSWERS_MAX: usize = 100_000;
@@ -63,7 +63,7 @@ impl Peers {
         let peer = *handle.peer();
         let read = self.engine().read(move |view| {
             // The present one too: it may once have counted further.
-            let heard = view.rows.heard_epochs(&peer)?;
+            let heard = view.rows.peer_epochs(&peer)?;
             Ok::<_, StoreError>((view.own_epoch()?, heard))
         });
         let (own, heard) = read.await?;
@@ -227,7 +227,7 @@ fn say(error: &EngineError<StoreError>) {
     tracing::error!(%error, "could not end a recovery");
 }
 
-fn note(id: u64, heard: HeardEpoch) -> EpochNote {
+fn note(id: u64, heard: PeerEpoch) -> EpochNote {
     EpochNote {
         id,
         head: heard.head,

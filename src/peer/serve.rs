@@ -21,7 +21,7 @@ use crate::engine::{Engine, EngineError};
 use crate::state_engine::{
     Answer, ApplyPackageError, HearError, OwnEpoch, PullRequest, ReturnRequest, WindowFault,
 };
-use crate::store::{HeardEpoch, StoreError};
+use crate::store::{PeerEpoch, StoreError};
 
 /// What the operator's log says once a foreign epoch was shown.
 const CLONE: &str = "clone or rollback: this peer has heard an epoch that is signed with this node's key and was never begun \
@@ -174,7 +174,7 @@ impl Server {
         let (id, peer, heard) = (note.id, *peer, heard(note));
         let noted = self
             .engine
-            .write(move |core, now| core.hear_epoch(now, &peer, &heard));
+            .write(move |core, now| core.put_peer_epoch(now, &peer, &heard));
         match noted.await {
             Ok(()) => Ok(Message::Noted(Id { id })),
             Err(EngineError::Work(HearError::Fault(fault))) => {
@@ -267,8 +267,8 @@ impl Server {
     }
 }
 
-fn heard(note: EpochNote) -> HeardEpoch {
-    HeardEpoch {
+fn heard(note: EpochNote) -> PeerEpoch {
+    PeerEpoch {
         epoch: note.epoch,
         key_id: note.key_id,
         signature: note.signature,

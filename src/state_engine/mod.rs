@@ -143,7 +143,7 @@ impl StateEngine {
             rng,
         };
         if fell_back {
-            engine.begin_recovery(EpochReason::FellBack, now)?;
+            engine.begin_recovery(EpochReason::RolledBack, now)?;
         } else if engine
             .write_mode
             .as_ref()

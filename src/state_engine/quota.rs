@@ -130,7 +130,7 @@ impl Ledger {
         peer: &PeerId,
         change: &Usage,
     ) -> Result<Result<(), QuotaFault>, StoreError> {
-        if change.is_none() {
+        if change.is_zero() {
             return Ok(Ok(()));
         }
         let account = match self.accounts.entry(*peer) {

@@ -12,7 +12,7 @@ use keys::{Context, PeerId, PublicKey};
 use super::{StateEngine, View, minted};
 use crate::graph::Counters;
 use crate::op_context::Timestamp;
-use crate::store::{EpochReason, HeardEpoch, Reserve, Store, StoreError, WriteMode, WriteModeRow};
+use crate::store::{EpochReason, PeerEpoch, Reserve, Store, StoreError, WriteMode, WriteModeRow};
 
 /// The reason of a read-only write mode that the operator has resolved: it ends with the next start.
 const RESOLVED: &str = "resolved";
@@ -62,12 +62,12 @@ pub(super) fn reserve(
     };
     if let Some(before) = before.as_ref().filter(|_| fell_back) {
         // This machine's own, from after what the database is: peers will show it.
-        store.transaction(|tx| tx.adopt_epoch(&before.epoch(), EpochReason::FellBack, now))?;
+        store.transaction(|tx| tx.adopt_epoch(&before.epoch(), EpochReason::RolledBack, now))?;
     }
     if let Some(before) = &before {
         counters.change_seq = head.max(before.reserved());
     }
-    let reserve = Reserve::make(&file, epoch, head, counters.change_seq)?;
+    let reserve = Reserve::create(&file, epoch, head, counters.change_seq)?;
     if !store.rows().has_reserved()? {
         store.transaction(|tx| tx.note_reserved())?;
     }
@@ -97,7 +97,7 @@ impl StateEngine {
                 tx.adopt_epoch(&foreign, reason, now)?;
             }
             tx.clear_write_mode()?;
-            tx.ask_all_peers()?;
+            tx.reclaim_from_all_peers()?;
             tx.put_write_mode(&WriteModeRow {
                 mode: WriteMode::NewObjectsOnly,
                 reason: reason.as_str().to_owned(),
@@ -107,10 +107,10 @@ impl StateEngine {
                 foreign_epoch: None,
             })
         })?;
-        self.ground.epoch = self.store.follow_epoch()?;
+        self.ground.epoch = self.store.reload_epoch()?;
         let (head, _) = self.store.rows().heads()?;
         let path = self.reserve.path().to_owned();
-        self.reserve = Reserve::make(&path, self.ground.epoch, head, self.counters.change_seq)?;
+        self.reserve = Reserve::create(&path, self.ground.epoch, head, self.counters.change_seq)?;
         self.follow_write_mode()
     }
 
@@ -133,7 +133,7 @@ impl StateEngine {
     pub fn peer_was_asked(&mut self, now: Timestamp, peer: &PeerId) -> Result<bool, StoreError> {
         let is_waiting = self.write_mode_at(now) == WriteMode::NewObjectsOnly;
         let is_last = self.store.transaction(|tx| {
-            tx.peer_was_asked(peer)?;
+            tx.note_reclaimed_from(peer)?;
             Ok::<_, StoreError>(tx.recovery_peers()?.is_empty())
         })?;
         if is_last && is_waiting {
@@ -182,11 +182,11 @@ impl StateEngine {
     }
 
     /// Notes an epoch that a peer signed as its own, the one with which it was admitted.
-    pub fn hear_epoch(
+    pub fn put_peer_epoch(
         &mut self,
         now: Timestamp,
         peer: &PeerId,
-        heard: &HeardEpoch,
+        heard: &PeerEpoch,
     ) -> Result<(), HearError> {
         let rows = self.store.rows();
         let known = rows.peer(peer)?.ok_or(EpochFault::Another)?;
@@ -200,7 +200,7 @@ impl StateEngine {
             return Err(EpochFault::BadSignature.into());
         }
         let known = rows
-            .heard_epochs(peer)?
+            .peer_epochs(peer)?
             .into_iter()
             .find(|known| known.epoch == heard.epoch);
         // What it once said stays, where it says less now: it is shown that.
@@ -209,7 +209,7 @@ impl StateEngine {
         }
         Ok(self
             .store
-            .transaction(|tx| tx.hear_epoch(peer, heard, now))?)
+            .transaction(|tx| tx.put_peer_epoch(peer, heard, now))?)
     }
 
     /// A peer shows an epoch that it heard from this node, or from one with its keys. Where it was not minted here, or counted
@@ -218,7 +218,7 @@ impl StateEngine {
         &mut self,
         now: Timestamp,
         peer: &PeerId,
-        heard: &HeardEpoch,
+        heard: &PeerEpoch,
     ) -> Result<OwnEpoch, HearError> {
         let rows = self.store.rows();
         let is_known = rows.is_own_epoch(&heard.epoch)?;
@@ -273,7 +273,7 @@ pub enum OwnEpoch {
 }
 
 /// Whether a node's key signed an epoch and how far it counted.
-fn is_signed(heard: &HeardEpoch, key: &PublicKey) -> bool {
+fn is_signed(heard: &PeerEpoch, key: &PublicKey) -> bool {
     let head = heard.head.to_be_bytes();
     key.verify(
         Context::Epoch,
@@ -308,7 +308,7 @@ impl View<'_> {
     /// Whether that peer is to be asked for what it holds of this node's: once after each new epoch, also where it is not
     /// waited for.
     pub fn is_to_be_asked(&self, peer: &PeerId) -> Result<bool, StoreError> {
-        Ok(self.rows.began_anew()? && !self.rows.was_asked(peer)?)
+        Ok(self.rows.has_later_epoch()? && !self.rows.is_reclaimed_from(peer)?)
     }
 
     /// What this node may write at a moment.
@@ -317,11 +317,11 @@ impl View<'_> {
     }
 
     /// This node's epoch and how far it counted, signed.
-    pub fn own_epoch(&self) -> Result<HeardEpoch, StoreError> {
+    pub fn own_epoch(&self) -> Result<PeerEpoch, StoreError> {
         let (keys, epoch, head) = (&self.ground.keys, self.ground.epoch, self.head()?);
         let (key_id, signature) =
             keys.sign_as_node_numbered(Context::Epoch, &[epoch.as_bytes(), &head.to_be_bytes()]);
-        Ok(HeardEpoch {
+        Ok(PeerEpoch {
             epoch,
             key_id,
             signature,

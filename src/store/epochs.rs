@@ -1,39 +1,43 @@
-//! Epochs: those that this database minted, and those that peers said are theirs (docs/DECISIONS.md 2).
+//! Epochs: those that this database began, and those that peers signed as their own
+//! (docs/DECISIONS.md 2).
 //!
-//! Never judges a signature: `state_engine` did. Invariants: the epoch in `meta` is the newest of `epoch`, which only
-//! grows; of each peer a few heard ones are kept, the latest always.
+//! Signatures are stored, not checked: `state_engine` checked them. Invariants: the epoch in `meta`
+//! is the newest row of `epoch`, and no row of `epoch` is ever deleted. Of each peer at most
+//! [`PEER_EPOCHS_MAX`] epochs are kept, always the latest.
 
 use keys::{Epoch, PeerId, Signature};
-use rusqlite::Row;
+use rusqlite::{Connection, Row};
 
-use super::{Rows, SqlContext as _, Store, StoreError, WriteTx, fixed, read_epoch};
+use super::columns::fixed;
+use super::error::{SqlContext as _, StoreError};
+use super::rows::{Rows, WriteTx};
 use crate::op_context::Timestamp;
 
-/// Most epochs of one peer that are kept: a node that is restored more often than that is in other trouble.
-const HEARD_PER_PEER_MAX: u32 = 4;
+/// Most epochs of one peer that are kept. Restores are rare, so that 4 cover all honest peers.
+const PEER_EPOCHS_MAX: u32 = 4;
 
 /// Why an epoch began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EpochReason {
-    /// The database was made.
+    /// The database was created.
     New,
     /// The node was restored from a backup.
     Restored,
-    /// The database was found behind the sequence numbers that were given out.
-    FellBack,
-    /// The operator said that no other copy of this node runs.
+    /// The database was older than the sequence numbers that were given out.
+    RolledBack,
+    /// The operator confirmed that no other copy of this node runs.
     Resolved,
-    /// Begun by another copy of this node; the operator knows of it.
+    /// Another copy of this node began it, and the operator has confirmed that this is known.
     Foreign,
 }
 
 impl EpochReason {
-    /// The word in the table.
+    /// The value of the column `reason`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::New => "new",
             Self::Restored => "restored",
-            Self::FellBack => "fell_back",
+            Self::RolledBack => "rolled_back",
             Self::Resolved => "resolved",
             Self::Foreign => "foreign",
         }
@@ -42,19 +46,19 @@ impl EpochReason {
 
 /// An epoch that a peer signed as its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HeardEpoch {
+pub struct PeerEpoch {
     /// The epoch.
     pub epoch: Epoch,
     /// Number of the node's key that signed.
     pub key_id: u32,
-    /// The signature.
+    /// Signature over the epoch and `head`.
     pub signature: Signature,
-    /// The last `change_seq` of then, signed too.
+    /// The peer's last `change_seq` when it signed.
     pub head: u64,
 }
 
-fn heard(row: &Row<'_>) -> rusqlite::Result<HeardEpoch> {
-    Ok(HeardEpoch {
+fn peer_epoch(row: &Row<'_>) -> rusqlite::Result<PeerEpoch> {
+    Ok(PeerEpoch {
         epoch: Epoch::from_bytes(fixed(row, 0)?),
         key_id: row.get(1)?,
         signature: Signature::from_bytes(fixed(row, 2)?),
@@ -62,16 +66,35 @@ fn heard(row: &Row<'_>) -> rusqlite::Result<HeardEpoch> {
     })
 }
 
-impl Store {
-    /// Reads the epoch again, after one was minted.
-    pub fn follow_epoch(&mut self) -> Result<Epoch, StoreError> {
-        self.epoch = read_epoch(&self.writer)?;
-        Ok(self.epoch)
-    }
+/// Writes the epoch of a new database.
+pub(super) fn insert_first_epoch(connection: &Connection, epoch: &Epoch) -> Result<(), StoreError> {
+    let context = "writing the first epoch";
+    connection
+        .execute(
+            "INSERT INTO meta (name, value) VALUES ('epoch', ?1)",
+            [epoch.as_bytes()],
+        )
+        .context(context)?;
+    connection
+        .execute(
+            "INSERT INTO epoch (epoch, reason, at) VALUES (?1, ?2, 0)",
+            (epoch.as_bytes(), EpochReason::New.as_str()),
+        )
+        .map(drop)
+        .context(context)
+}
+
+/// Reads the epoch in which the database's sequence numbers count.
+pub(super) fn read_epoch(connection: &Connection) -> Result<Epoch, StoreError> {
+    let sql = "SELECT value FROM meta WHERE name = 'epoch'";
+    let bytes: Vec<u8> = connection
+        .query_row(sql, [], |row| row.get(0))
+        .context("reading the epoch")?;
+    Epoch::from_slice(&bytes).ok_or(StoreError::Inconsistent("the epoch in `meta`"))
 }
 
 impl Rows<'_> {
-    /// Whether this database minted that epoch, now or earlier.
+    /// Whether this database began that epoch, now or earlier.
     pub fn is_own_epoch(&self, epoch: &Epoch) -> Result<bool, StoreError> {
         let context = "looking up an epoch";
         let mut statement = self
@@ -81,9 +104,10 @@ impl Rows<'_> {
         statement.exists([epoch.as_bytes()]).context(context)
     }
 
-    /// Whether any epoch followed the first one: then there may be objects of this node's at peers that are not here.
-    pub fn began_anew(&self) -> Result<bool, StoreError> {
-        let context = "looking for earlier epochs";
+    /// Whether an epoch followed the first one. Then peers may hold objects of this node that this
+    /// database lacks.
+    pub fn has_later_epoch(&self) -> Result<bool, StoreError> {
+        let context = "looking for epochs after the first";
         let mut statement = self
             .connection
             .prepare_cached("SELECT 1 FROM epoch WHERE reason <> 'new'")
@@ -91,9 +115,9 @@ impl Rows<'_> {
         statement.exists([]).context(context)
     }
 
-    /// Whether there was ever a file of reserved sequence numbers beside this database.
+    /// Whether a file of reserved sequence numbers was ever written beside this database.
     pub fn has_reserved(&self) -> Result<bool, StoreError> {
-        let context = "looking for reserved numbers";
+        let context = "looking for reserved sequence numbers";
         let mut statement = self
             .connection
             .prepare_cached("SELECT 1 FROM meta WHERE name = 'reserved'")
@@ -101,49 +125,49 @@ impl Rows<'_> {
         statement.exists([]).context(context)
     }
 
-    /// The epochs that a peer said are its own, oldest first.
-    pub fn heard_epochs(&self, peer: &PeerId) -> Result<Vec<HeardEpoch>, StoreError> {
+    /// The epochs that a peer signed as its own, oldest first.
+    pub fn peer_epochs(&self, peer: &PeerId) -> Result<Vec<PeerEpoch>, StoreError> {
         let context = "reading a peer's epochs";
         let mut statement = self
             .connection
             .prepare_cached(
-                "SELECT epoch, key_id, signature, head FROM heard_epoch WHERE peer_id = ?1 ORDER BY at, epoch",
+                "SELECT epoch, key_id, signature, head FROM peer_epoch
+                 WHERE peer_id = ?1 ORDER BY at, epoch",
             )
             .context(context)?;
         let rows = statement
-            .query_map([peer.as_bytes()], heard)
+            .query_map([peer.as_bytes()], peer_epoch)
             .context(context)?;
         rows.collect::<rusqlite::Result<_>>().context(context)
     }
 }
 
 impl WriteTx<'_> {
-    /// Begins an epoch. Earlier sequence numbers and cursors mean nothing in it.
+    /// Begins an epoch. Sequence numbers and cursors of earlier epochs do not count in it.
     pub fn mint_epoch(
         &self,
         epoch: &Epoch,
         reason: EpochReason,
         at: Timestamp,
     ) -> Result<(), StoreError> {
-        let context = "minting of an epoch";
         self.adopt_epoch(epoch, reason, at)?;
         self.connection
             .execute(
                 "UPDATE meta SET value = ?1 WHERE name = 'epoch'",
                 [epoch.as_bytes()],
             )
-            .context(context)?;
-        Ok(())
+            .map(drop)
+            .context("beginning an epoch")
     }
 
-    /// Notes an epoch as one of this node's, without beginning it.
+    /// Stores an epoch as one of this node's, without beginning it.
     pub fn adopt_epoch(
         &self,
         epoch: &Epoch,
         reason: EpochReason,
         at: Timestamp,
     ) -> Result<(), StoreError> {
-        let context = "noting an epoch";
+        let context = "writing an epoch";
         let mut statement = self
             .connection
             .prepare_cached(
@@ -152,11 +176,11 @@ impl WriteTx<'_> {
             .context(context)?;
         statement
             .execute((epoch.as_bytes(), reason.as_str(), at.0))
-            .context(context)?;
-        Ok(())
+            .map(drop)
+            .context(context)
     }
 
-    /// Notes that there is a file of reserved sequence numbers beside this database from now on.
+    /// Stores the fact that a file of reserved sequence numbers exists beside this database.
     pub fn note_reserved(&self) -> Result<(), StoreError> {
         self.connection
             .execute(
@@ -164,47 +188,51 @@ impl WriteTx<'_> {
                 [],
             )
             .map(drop)
-            .context("noting that numbers are reserved")
+            .context("recording that sequence numbers are reserved")
     }
 
-    /// Notes an epoch that a peer signed as its own, and forgets its oldest beyond a few.
-    pub fn hear_epoch(
+    /// Stores an epoch that a peer signed as its own. Deletes its oldest beyond
+    /// [`PEER_EPOCHS_MAX`].
+    pub fn put_peer_epoch(
         &self,
         peer: &PeerId,
-        heard: &HeardEpoch,
+        signed: &PeerEpoch,
         at: Timestamp,
     ) -> Result<(), StoreError> {
-        let context = "noting a peer's epoch";
+        let context = "writing a peer's epoch";
         let mut statement = self
             .connection
             .prepare_cached(
-                "INSERT INTO heard_epoch (peer_id, epoch, key_id, signature, head, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                 ON CONFLICT (peer_id, epoch) DO UPDATE SET key_id = excluded.key_id, signature = excluded.signature,
+                "INSERT INTO peer_epoch (peer_id, epoch, key_id, signature, head, at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT (peer_id, epoch) DO UPDATE SET
+                   key_id = excluded.key_id, signature = excluded.signature,
                    head = excluded.head, at = excluded.at",
             )
             .context(context)?;
-        let (epoch, signature) = (heard.epoch.as_bytes(), heard.signature.as_bytes());
+        let (epoch, signature) = (signed.epoch.as_bytes(), signed.signature.as_bytes());
         statement
             .execute((
                 peer.as_bytes(),
                 epoch,
-                heard.key_id,
+                signed.key_id,
                 signature,
-                heard.head,
+                signed.head,
                 at.0,
             ))
             .context(context)?;
         let mut statement = self
             .connection
             .prepare_cached(
-                "DELETE FROM heard_epoch WHERE peer_id = ?1 AND epoch NOT IN
-                   (SELECT epoch FROM heard_epoch WHERE peer_id = ?1 ORDER BY at DESC, epoch LIMIT ?2)",
+                "DELETE FROM peer_epoch WHERE peer_id = ?1 AND epoch NOT IN (
+                   SELECT epoch FROM peer_epoch WHERE peer_id = ?1
+                   ORDER BY at DESC, epoch LIMIT ?2)",
             )
             .context(context)?;
         statement
-            .execute((peer.as_bytes(), HEARD_PER_PEER_MAX))
-            .context(context)?;
-        Ok(())
+            .execute((peer.as_bytes(), PEER_EPOCHS_MAX))
+            .map(drop)
+            .context(context)
     }
 }
 
@@ -214,7 +242,7 @@ mod tests {
     use crate::store::testing::{EPOCH, Folder};
 
     #[test]
-    fn an_epoch_that_was_minted_stays_known_when_the_next_begins() {
+    fn keeps_earlier_epochs_when_the_next_begins() {
         let folder = Folder::new();
         let mut store = folder.open(&["identities"]).unwrap();
         let next = Epoch::from_bytes([8; 16]);
@@ -225,7 +253,7 @@ mod tests {
         store
             .transaction(|tx| tx.mint_epoch(&next, EpochReason::Restored, Timestamp(5)))
             .unwrap();
-        assert_eq!(store.follow_epoch().unwrap(), next);
+        assert_eq!(store.reload_epoch().unwrap(), next);
         assert!(
             store.rows().is_own_epoch(&EPOCH).unwrap() && store.rows().is_own_epoch(&next).unwrap()
         );
@@ -234,11 +262,11 @@ mod tests {
     }
 
     #[test]
-    fn of_a_peers_epochs_the_latest_few_are_kept() {
+    fn keeps_only_the_latest_epochs_of_a_peer() {
         let folder = Folder::new();
         let mut store = folder.open(&["identities"]).unwrap();
         let (peer, other) = (PeerId::from_bytes([1; 32]), PeerId::from_bytes([2; 32]));
-        let heard = |number: u8| HeardEpoch {
+        let signed = |number: u8| PeerEpoch {
             epoch: Epoch::from_bytes([number; 16]),
             key_id: 0,
             signature: Signature::from_bytes([number; 64]),
@@ -246,15 +274,15 @@ mod tests {
         };
         store
             .transaction(|tx| {
-                tx.hear_epoch(&other, &heard(1), Timestamp(0))?;
-                // The first one again, late: it is as new as the last.
+                tx.put_peer_epoch(&other, &signed(1), Timestamp(0))?;
+                // Epoch 2 arrives again, which makes it newer than epochs 3 to 5.
                 let order = [1, 2, 3, 4, 5, 2, 6];
-                let mut heard = (1u64..).zip(order.map(heard));
-                heard.try_for_each(|(at, heard)| tx.hear_epoch(&peer, &heard, Timestamp(at)))
+                let mut epochs = (1u64..).zip(order.map(signed));
+                epochs.try_for_each(|(at, epoch)| tx.put_peer_epoch(&peer, &epoch, Timestamp(at)))
             })
             .unwrap();
-        let known: Vec<_> = store.rows().heard_epochs(&peer).unwrap();
-        assert_eq!(known, [4, 5, 2, 6].map(heard));
-        assert_eq!(store.rows().heard_epochs(&other).unwrap(), [heard(1)]);
+        let known: Vec<_> = store.rows().peer_epochs(&peer).unwrap();
+        assert_eq!(known, [4, 5, 2, 6].map(signed));
+        assert_eq!(store.rows().peer_epochs(&other).unwrap(), [signed(1)]);
     }
 }

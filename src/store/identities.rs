@@ -1,17 +1,20 @@
-//! Derived indexes: whose key is current, where identities live, and who may read which scope.
+//! Tables derived from objects: the current key and home of each identity, and the readers of each
+//! scope.
 //!
-//! Never judges a record: `graph` verified it. Invariant: every row can be made again from the objects in the graph.
+//! `graph` verified the records. Invariant: every row can be rebuilt from the objects.
 
 use keys::{Oid, PeerId, PublicKey};
 use rusqlite::{OptionalExtension as _, Row};
 
-use super::{Rows, SqlContext as _, StoreError, WriteTx, fixed};
+use super::columns::fixed;
+use super::error::{SqlContext as _, StoreError};
+use super::rows::{Rows, WriteTx};
 use crate::op_context::{AppId, PubkeyAttrId};
 
 /// An identity or server whose record was verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdentityRow {
-    /// Its name.
+    /// The identity's oid.
     pub oid: Oid,
     /// Local id of its Parent in `identities`.
     pub parent_id: i64,
@@ -21,13 +24,14 @@ pub struct IdentityRow {
     pub key_id: u32,
     /// Its current key.
     pub public_key: PublicKey,
-    /// The node where it lives.
+    /// Its home node. A server is its own home.
     pub home: PeerId,
-    /// Counter of its home record.
+    /// Counter of its home record. The record with the higher counter is valid.
     pub home_counter: u64,
-    /// Its owner said that it writes no more.
+    /// Its owner declared that it writes no more objects.
     pub retired: bool,
-    /// Two homes were claimed under one counter: nothing of it is taken until its key is rotated, or the operator says so.
+    /// Two home records with one counter exist. Its objects are refused until its owner rotates the
+    /// key or the operator unfreezes it.
     pub frozen: bool,
 }
 
@@ -62,7 +66,7 @@ impl Rows<'_> {
             .context(context)
     }
 
-    /// The identity whose current key is that Attr.
+    /// The identity whose current key is stored in that Attr.
     pub fn identity_by_pubkey_attr(
         &self,
         attr: PubkeyAttrId,
@@ -80,9 +84,9 @@ impl Rows<'_> {
             .context(context)
     }
 
-    /// Everybody who lives at a node, its server included, by oid.
+    /// The identities whose home is a node, its server included, sorted by oid.
     pub fn identities_at(&self, home: &PeerId) -> Result<Vec<IdentityRow>, StoreError> {
-        let context = "reading who lives at a node";
+        let context = "reading the identities of a node";
         let mut statement = self
             .connection
             .prepare_cached(&format!(
@@ -95,7 +99,7 @@ impl Rows<'_> {
         rows.collect::<rusqlite::Result<_>>().context(context)
     }
 
-    /// How many identities are frozen.
+    /// The number of frozen identities.
     pub fn frozen_count(&self) -> Result<u64, StoreError> {
         let context = "counting frozen identities";
         let mut statement = self
@@ -105,7 +109,7 @@ impl Rows<'_> {
         statement.query_row([], |row| row.get(0)).context(context)
     }
 
-    /// All identities and servers known, by oid, from `after` on.
+    /// At most `limit` identities and servers whose oid follows `after`, sorted by oid.
     pub fn identities(
         &self,
         after: Option<Oid>,
@@ -139,12 +143,15 @@ impl Rows<'_> {
             .context(context)
     }
 
-    /// Who may read a scope, by oid.
+    /// The identities that may read a scope, sorted by oid.
     pub fn readers(&self, app: AppId, scope_id: i64) -> Result<Vec<Oid>, StoreError> {
         let context = "reading readers";
         let mut statement = self
             .connection
-            .prepare_cached("SELECT identity_oid FROM reader WHERE app_id = ?1 AND scope_id = ?2 ORDER BY identity_oid")
+            .prepare_cached(
+                "SELECT identity_oid FROM reader
+                 WHERE app_id = ?1 AND scope_id = ?2 ORDER BY identity_oid",
+            )
             .context(context)?;
         let rows = statement
             .query_map((app.0, scope_id), |row| fixed(row, 0).map(Oid::from_bytes))
@@ -163,8 +170,10 @@ impl Rows<'_> {
         let mut statement = self
             .connection
             .prepare_cached(
-                "SELECT a.scope_id FROM reader AS a JOIN reader AS b ON b.app_id = a.app_id AND b.scope_id = a.scope_id
-                 WHERE a.app_id = ?1 AND a.identity_oid = ?2 AND b.identity_oid = ?3 ORDER BY a.scope_id",
+                "SELECT a.scope_id FROM reader AS a
+                   JOIN reader AS b ON b.app_id = a.app_id AND b.scope_id = a.scope_id
+                 WHERE a.app_id = ?1 AND a.identity_oid = ?2 AND b.identity_oid = ?3
+                 ORDER BY a.scope_id",
             )
             .context(context)?;
         let rows = statement
@@ -175,13 +184,14 @@ impl Rows<'_> {
 }
 
 impl WriteTx<'_> {
-    /// Notes or replaces an identity.
+    /// Inserts or replaces an identity.
     pub fn put_identity(&self, row: &IdentityRow) -> Result<(), StoreError> {
-        let context = "noting an identity";
+        let context = "writing an identity";
         let mut statement = self
             .connection
             .prepare_cached(&format!(
-                "INSERT OR REPLACE INTO identity ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+                "INSERT OR REPLACE INTO identity ({COLUMNS})
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
             ))
             .context(context)?;
         statement
@@ -200,7 +210,7 @@ impl WriteTx<'_> {
         Ok(())
     }
 
-    /// Freezes an identity, or thaws it.
+    /// Freezes or unfreezes an identity.
     pub fn set_frozen(&self, identity: &Oid, frozen: bool) -> Result<(), StoreError> {
         let context = "freezing an identity";
         let mut statement = self
@@ -213,13 +223,14 @@ impl WriteTx<'_> {
         Ok(())
     }
 
-    /// Notes that an identity may read a scope.
+    /// Makes an identity a reader of a scope.
     pub fn put_reader(&self, app: AppId, scope_id: i64, identity: &Oid) -> Result<(), StoreError> {
-        let context = "noting a reader";
+        let context = "writing a reader";
         let mut statement = self
             .connection
             .prepare_cached(
-                "INSERT INTO reader (identity_oid, app_id, scope_id, since_seq) VALUES (?1, ?2, ?3, 0) ON CONFLICT DO NOTHING",
+                "INSERT INTO reader (identity_oid, app_id, scope_id) VALUES (?1, ?2, ?3)
+                 ON CONFLICT DO NOTHING",
             )
             .context(context)?;
         statement

@@ -1,51 +1,54 @@
-//! Parents and their Attrs: rows in, rows out.
+//! Parents and their Attrs: reads, inserts, updates.
 //!
-//! Never writes without a [`Granted`] for that very object. Invariant: a Parent and all its Attrs carry the same
-//! `change_seq` and `sync_flags`, those of the write that made them what they are.
+//! Every write demands a [`Granted`] for the same object. Invariant: a Parent and all its Attrs
+//! carry the same `change_seq` and `sync_flags`, those of the last write of the object.
 
 use keys::{Oid, Signature};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, OptionalExtension as _, Row, ToSql, ffi};
 
-use super::{AppTable, Rows, SqlContext as _, StoreError, WriteTx, fixed};
+use super::app_tables::AppTable;
+use super::columns::fixed;
+use super::error::{SqlContext as _, StoreError};
+use super::rows::{Rows, WriteTx};
 use crate::acl::Granted;
 use crate::object::Value;
 
 /// A Parent as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParentRow {
-    /// Local id, for joins only.
+    /// Local id, for joins only. Other nodes use other ids.
     pub id: i64,
-    /// Global name.
+    /// Global id.
     pub oid: Oid,
-    /// The schema's number of its type.
+    /// Number of its type in the schema.
     pub type_number: u16,
-    /// Its owner.
+    /// The identity that owns it.
     pub owner: Oid,
-    /// Local id of the Parent whose readers decide.
+    /// Local id of the Parent whose readers decide. `None`: public or local.
     pub scope_id: Option<i64>,
-    /// Revision.
+    /// Revision, raised by the owner at each change.
     pub rev: u64,
-    /// Deleted by its owner.
+    /// Whether its owner deleted it. Then the row is a tombstone without Attrs.
     pub deleted: bool,
     /// Number of the owner's key that signed.
     pub key_id: u32,
     /// The owner's signature.
     pub signature: Signature,
-    /// The peer that sent it; none: made here.
+    /// Local number of the peer that sent it. `None`: made on this node.
     pub origin: Option<i64>,
-    /// Of the write that made it what it is.
+    /// Sequence number of the last write of the object.
     pub change_seq: u64,
-    /// Domains in which this node exports it.
+    /// One bit for each domain in which this node exports it.
     pub sync_flags: i64,
 }
 
-/// The value of an Attr as stored: a reference to a Parent becomes its local id.
+/// The value of an Attr as stored. A reference to a Parent is stored as the Parent's local id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoredValue<'v> {
-    /// A value as it travels.
+    /// Column `value`: any value that is not a reference to a Parent.
     Plain(&'v Value),
-    /// `value_parent_id`.
+    /// Column `value_parent_id`: the local id of the Parent.
     Parent(i64),
 }
 
@@ -59,6 +62,7 @@ impl ToSql for Value {
     }
 }
 
+/// Reads a row of `app_tables::PARENT_COLUMNS`.
 pub(super) fn parent_row(row: &Row<'_>) -> rusqlite::Result<ParentRow> {
     Ok(ParentRow {
         id: row.get(0)?,
@@ -101,7 +105,7 @@ impl Rows<'_> {
             .context("reading a Parent")
     }
 
-    /// An object's Attrs in order: attribute number and value, references as oids.
+    /// An object's Attrs in order: attribute number and value. References come as oids.
     pub fn attrs(&self, app: &AppTable, parent_id: i64) -> Result<Vec<(u16, Value)>, StoreError> {
         let context = "reading Attrs";
         let mut statement = self
@@ -117,7 +121,9 @@ impl Rows<'_> {
                 ValueRef::Blob(bytes) => Value::Bytes(bytes.to_vec()),
                 ValueRef::Null => Value::from(&self.oid_of(app, row.get(2).context(context)?)?),
                 ValueRef::Real(_) => {
-                    return Err(StoreError::Inconsistent("a real number in an Attr"));
+                    return Err(StoreError::Inconsistent(
+                        "a floating-point number in an Attr",
+                    ));
                 }
             };
             attrs.push((row.get(0).context(context)?, value));
@@ -125,7 +131,7 @@ impl Rows<'_> {
         Ok(attrs)
     }
 
-    /// The local id of an object's first Attr of that number.
+    /// The local id of the first Attr with that attribute number in an object.
     pub fn attr_id(
         &self,
         app: &AppTable,
@@ -157,7 +163,7 @@ impl Rows<'_> {
             .context("reading an oid")
     }
 
-    /// Parents of one type with a later `change_seq`, oldest first.
+    /// At most `limit` Parents of one type whose `change_seq` follows `after`, oldest first.
     pub fn listing(
         &self,
         app: &AppTable,
@@ -168,24 +174,25 @@ impl Rows<'_> {
         let mut statement = self
             .connection
             .prepare_cached(&app.listing)
-            .context("listing")?;
+            .context("listing Parents")?;
         let rows = statement
             .query_map((type_number, after, limit), parent_row)
-            .context("listing")?;
-        rows.collect::<rusqlite::Result<_>>().context("listing")
+            .context("listing Parents")?;
+        rows.collect::<rusqlite::Result<_>>()
+            .context("listing Parents")
     }
 
-    /// The highest `change_seq` of all apps, and per app the highest local id.
+    /// The highest `change_seq` of all apps, and the highest local id of each app.
     pub fn heads(&self) -> Result<(u64, Vec<(String, i64)>), StoreError> {
         let (mut head, mut ids) = (0, Vec::new());
         for app in self.apps.iter() {
             let mut statement = self
                 .connection
                 .prepare_cached(&app.head)
-                .context("reading the head")?;
+                .context("reading the highest sequence number")?;
             let (seq, id): (u64, i64) = statement
                 .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
-                .context("reading the head")?;
+                .context("reading the highest sequence number")?;
             head = head.max(seq);
             ids.push((app.slug.clone(), id));
         }
@@ -193,18 +200,18 @@ impl Rows<'_> {
     }
 }
 
-/// Writes the Parents of one app. Its statements are prepared once for all that a transaction writes.
+/// Writes the Parents of one app. Holds prepared statements for the writes of one transaction.
 pub struct ParentWriter<'c> {
     insert_parent: CachedStatement<'c>,
     update_parent: CachedStatement<'c>,
     insert_attr: CachedStatement<'c>,
     delete_attrs: CachedStatement<'c>,
-    send_parent_again: CachedStatement<'c>,
-    send_attrs_again: CachedStatement<'c>,
+    restamp_parent: CachedStatement<'c>,
+    restamp_attrs: CachedStatement<'c>,
 }
 
 impl<'c> WriteTx<'c> {
-    /// What writes an app's Parents.
+    /// Prepares the statements that write an app's Parents.
     pub fn parents(&self, app: &AppTable) -> Result<ParentWriter<'c>, StoreError> {
         let connection = self.connection;
         let prepare = |sql| {
@@ -217,14 +224,17 @@ impl<'c> WriteTx<'c> {
             update_parent: prepare(&app.update_parent)?,
             insert_attr: prepare(&app.insert_attr)?,
             delete_attrs: prepare(&app.delete_attrs)?,
-            send_parent_again: prepare(&app.send_parent_again)?,
-            send_attrs_again: prepare(&app.send_attrs_again)?,
+            restamp_parent: prepare(&app.restamp_parent)?,
+            restamp_attrs: prepare(&app.restamp_attrs)?,
         })
     }
 }
 
 impl ParentWriter<'_> {
-    /// Writes a new Parent with its Attrs.
+    /// Inserts a new Parent with its Attrs.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] if its oid exists already.
     pub fn insert_parent(
         &mut self,
         parent: &ParentRow,
@@ -233,7 +243,7 @@ impl ParentWriter<'_> {
     ) -> Result<(), StoreError> {
         check_granted(parent, granted)?;
         execute(&mut self.insert_parent, parent).map_err(|source| match source.sqlite_error() {
-            // Of the table's constraints only the oid's is of this kind.
+            // `oid` has the only UNIQUE constraint of the table.
             Some(error) if error.extended_code == ffi::SQLITE_CONSTRAINT_UNIQUE => {
                 StoreError::Exists
             }
@@ -245,7 +255,7 @@ impl ParentWriter<'_> {
         self.insert_attrs(parent, attrs)
     }
 
-    /// Replaces a Parent's revision and all its Attrs. Owner, type, oid and scope never change.
+    /// Replaces a Parent's revision and all its Attrs. Owner, type, oid and scope do not change.
     pub fn update_parent(
         &mut self,
         parent: &ParentRow,
@@ -259,19 +269,20 @@ impl ParentWriter<'_> {
         self.insert_attrs(parent, attrs)
     }
 
-    /// Gives a Parent and its Attrs another `change_seq`, and the Parent a signature: what they say stays what it is.
-    pub fn send_parent_again(
+    /// Replaces the `change_seq` of a Parent and its Attrs, and the Parent's signature. The content
+    /// does not change.
+    pub fn restamp_parent(
         &mut self,
         parent: &ParentRow,
         granted: &Granted,
     ) -> Result<(), StoreError> {
         check_granted(parent, granted)?;
-        let context = "noting that a Parent is sent again";
+        let context = "restamping a Parent";
         let (signature, change_seq) = (parent.signature.as_bytes(), parent.change_seq);
-        self.send_parent_again
+        self.restamp_parent
             .execute((parent.id, parent.key_id, signature, change_seq))
             .context(context)?;
-        self.send_attrs_again
+        self.restamp_attrs
             .execute((parent.id, change_seq))
             .context(context)?;
         Ok(())
@@ -282,12 +293,12 @@ impl ParentWriter<'_> {
         parent: &ParentRow,
         attrs: &[(u16, u16, StoredValue<'_>)],
     ) -> Result<(), StoreError> {
-        for (place, (number, ordinal, stored)) in (0i64..).zip(attrs) {
+        for (position, (number, ordinal, stored)) in (0i64..).zip(attrs) {
             let (value, value_parent_id) = match stored {
                 StoredValue::Plain(value) => (Some(*value), None),
                 StoredValue::Parent(id) => (None, Some(*id)),
             };
-            let id = (parent.id << 16) | place;
+            let id = (parent.id << 16) | position;
             self.insert_attr
                 .execute((
                     id,
@@ -327,6 +338,8 @@ fn check_granted(parent: &ParentRow, granted: &Granted) -> Result<(), StoreError
     if granted.oid() == parent.oid {
         Ok(())
     } else {
-        Err(StoreError::Inconsistent("a grant for another object"))
+        Err(StoreError::Inconsistent(
+            "a grant that names another object",
+        ))
     }
 }

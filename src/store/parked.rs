@@ -1,51 +1,54 @@
-//! Objects of packages that were refused or that wait for another object. Both are bounded and visible.
+//! Waiting objects, which refer to an object that this node lacks, and rejects.
 //!
-//! Never drops a waiting object silently: one that finds no room is recorded as refused, with its place.
-//! Invariant: a parked object is exactly as it was sent; it was not judged yet.
+//! Both are bounded for each peer. A waiting object that finds no slot is recorded as a reject,
+//! with its position. Invariant: a waiting object is stored exactly as it was sent, before any rule
+//! judged it.
 
 use keys::{Epoch, Oid, PeerId, Signature, SignedObject};
 use rusqlite::{OptionalExtension as _, Row};
 
-use super::{Rows, SqlContext as _, StoreError, WriteTx, fixed};
+use super::columns::fixed;
+use super::error::{SqlContext as _, StoreError};
+use super::rows::{Rows, WriteTx};
 use crate::op_context::Timestamp;
 
-/// An object that waits.
+/// A waiting object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parked {
-    /// Local number.
+    /// Local number, in order of arrival.
     pub id: i64,
-    /// Who sent it.
+    /// The peer that sent it.
     pub peer: PeerId,
-    /// In which domain.
+    /// Domain of its package.
     pub domain: String,
-    /// In which epoch of the sender.
+    /// Epoch of the sender.
     pub epoch: Epoch,
     /// `to_seq` of its package.
     pub seq: u64,
-    /// Its name.
+    /// Its oid.
     pub oid: Oid,
-    /// The object that it waits for.
+    /// The object for which it waits.
     pub missing: Oid,
     /// The object as sent.
     pub object: SignedObject,
 }
 
-/// A refused object, for the operator.
+/// A rejected object, for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RejectRow {
-    /// Who sent it.
+    /// The peer that sent it.
     pub peer: PeerId,
-    /// In which domain.
+    /// Domain of its package.
     pub domain: String,
-    /// In which epoch of the sender.
+    /// Epoch of the sender.
     pub epoch: Epoch,
     /// `to_seq` of its package.
     pub seq: u64,
-    /// Its name, where it could be read.
+    /// Its oid, where its bytes could be read.
     pub oid: Option<Oid>,
-    /// Why.
+    /// Stable code of the reason.
     pub code: String,
-    /// When.
+    /// Time of the rejection.
     pub at: Timestamp,
 }
 
@@ -68,9 +71,9 @@ fn parked_row(row: &Row<'_>) -> rusqlite::Result<Parked> {
 }
 
 impl Rows<'_> {
-    /// Numbers of the objects that wait for `missing`, oldest first.
+    /// Local numbers of the objects that wait for `missing`, oldest first.
     pub fn parked_for(&self, missing: &Oid) -> Result<Vec<i64>, StoreError> {
-        let context = "reading parked objects";
+        let context = "reading waiting objects";
         let mut statement = self
             .connection
             .prepare_cached("SELECT id FROM sync_parked WHERE missing = ?1 ORDER BY id")
@@ -83,7 +86,7 @@ impl Rows<'_> {
 
     /// Whether any object waits.
     pub fn is_any_parked(&self) -> Result<bool, StoreError> {
-        let context = "looking for parked objects";
+        let context = "looking for waiting objects";
         let mut statement = self
             .connection
             .prepare_cached("SELECT 1 FROM sync_parked LIMIT 1")
@@ -91,9 +94,9 @@ impl Rows<'_> {
         statement.exists([]).context(context)
     }
 
-    /// A parked object by its number.
+    /// A waiting object by its local number.
     pub fn parked(&self, id: i64) -> Result<Option<Parked>, StoreError> {
-        let context = "reading a parked object";
+        let context = "reading a waiting object";
         let mut statement = self
             .connection
             .prepare_cached(
@@ -107,9 +110,9 @@ impl Rows<'_> {
             .context(context)
     }
 
-    /// How many objects of a peer wait.
+    /// The number of waiting objects of a peer.
     pub fn parked_count(&self, peer: &PeerId) -> Result<u64, StoreError> {
-        let context = "counting parked objects";
+        let context = "counting waiting objects";
         let mut statement = self
             .connection
             .prepare_cached("SELECT COUNT(*) FROM sync_parked WHERE peer_id = ?1")
@@ -119,13 +122,13 @@ impl Rows<'_> {
             .context(context)
     }
 
-    /// The newest refusals, newest first; of one peer where given.
+    /// At most `limit` rejects, newest first, of all peers or of one.
     pub fn rejects(
         &self,
         peer: Option<&PeerId>,
         limit: usize,
     ) -> Result<Vec<RejectRow>, StoreError> {
-        let context = "reading refusals";
+        let context = "reading rejects";
         let mut statement = self
             .connection
             .prepare_cached(
@@ -151,13 +154,14 @@ impl Rows<'_> {
 }
 
 impl WriteTx<'_> {
-    /// Parks an object as it was sent. The same object of the same peer is parked once: false where it was already.
+    /// Stores a waiting object. Returns `false` if the same object of the same peer waits already.
     pub fn park(&self, parked: &Parked, at: Timestamp) -> Result<bool, StoreError> {
-        let context = "parking an object";
+        let context = "writing a waiting object";
         let mut statement = self
             .connection
             .prepare_cached(
-                "INSERT INTO sync_parked (peer_id, domain, epoch, seq, oid, missing, key_id, bytes, signature, at)
+                "INSERT INTO sync_parked (peer_id, domain, epoch, seq, oid, missing, key_id, bytes,
+                   signature, at)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO NOTHING",
             )
             .context(context)?;
@@ -178,9 +182,9 @@ impl WriteTx<'_> {
             .context(context)
     }
 
-    /// Takes an object out of the parked ones.
+    /// Deletes a waiting object, which the caller then applies.
     pub fn unpark(&self, id: i64) -> Result<(), StoreError> {
-        let context = "taking up a parked object";
+        let context = "deleting a waiting object";
         let mut statement = self
             .connection
             .prepare_cached("DELETE FROM sync_parked WHERE id = ?1")
@@ -189,13 +193,14 @@ impl WriteTx<'_> {
         Ok(())
     }
 
-    /// Records a refusal and forgets the peer's oldest beyond `keep`.
+    /// Stores a reject and deletes the peer's oldest rejects beyond `keep`.
     pub fn put_reject(&self, reject: &RejectRow, keep: u64) -> Result<(), StoreError> {
-        let context = "recording a refusal";
+        let context = "writing a reject";
         let mut statement = self
             .connection
             .prepare_cached(
-                "INSERT INTO sync_rejects (peer_id, domain, epoch, seq, oid, code, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                "INSERT INTO sync_rejects (peer_id, domain, epoch, seq, oid, code, at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )
             .context(context)?;
         statement
@@ -212,8 +217,9 @@ impl WriteTx<'_> {
         let mut statement = self
             .connection
             .prepare_cached(
-                "DELETE FROM sync_rejects WHERE peer_id = ?1 AND id <=
-                   (SELECT id FROM sync_rejects WHERE peer_id = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+                "DELETE FROM sync_rejects WHERE peer_id = ?1 AND id <= (
+                   SELECT id FROM sync_rejects WHERE peer_id = ?1
+                   ORDER BY id DESC LIMIT 1 OFFSET ?2)",
             )
             .context(context)?;
         statement

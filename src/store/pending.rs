@@ -1,56 +1,59 @@
-//! Strangers that worked and wait for the operator's word (docs/DECISIONS.md 6).
+//! Pending requests: nodes that proved work and wait for the operator's approval
+//! (docs/DECISIONS.md 6).
 //!
-//! What they claim is stored as they said it, within bounds that its writer sets. Never holds who was let in. Invariant:
-//! at most so many rows as the caller allows, those with the most work; of equals the oldest.
+//! Claims are stored as received, within the bounds that the caller checked. Only the peer id and
+//! the onion address are proved. Invariant: at most [`PendingBounds::rows_max`] rows, those with
+//! the most work; among equals the oldest.
 
 use keys::{OnionAddr, PeerId, PublicKey};
 use rusqlite::{Row, params};
 
-use super::peers::{json, names};
-use super::{Rows, SqlContext as _, StoreError, WriteTx, fixed};
+use super::columns::{fixed, json, names};
+use super::error::{SqlContext as _, StoreError};
+use super::rows::{Rows, WriteTx};
 use crate::op_context::Timestamp;
 
-/// One knock of a stranger.
+/// One request of an unadmitted node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PendingRequest {
-    /// Who, proved.
+    /// The node's id, proved.
     pub peer_id: PeerId,
-    /// Where it is reached, proved to be its own.
+    /// Its onion address, proved.
     pub onion: OnionAddr,
-    /// Apps that it claims.
+    /// Slugs of the apps that it claims.
     pub apps: Vec<String>,
-    /// Domains that it claims.
+    /// Names of the domains that it claims.
     pub sync_domains: Vec<String>,
-    /// What its identities call themselves.
+    /// Names that its identities claim.
     pub names: Vec<String>,
-    /// The work that it did, in expected evaluations.
+    /// Work that it proved, in expected evaluations of the puzzle.
     pub effort: u64,
 }
 
-/// A stranger that waits.
+/// A pending request as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PendingRow {
-    /// Its last request, with the most work that it ever did for one.
+    /// The last request, with the highest effort of all requests of that node.
     pub request: PendingRequest,
-    /// When it knocked first.
+    /// Time of the first request.
     pub first_seen: Timestamp,
-    /// When it knocked last.
+    /// Time of the last request.
     pub last_seen: Timestamp,
-    /// How often.
+    /// Number of requests.
     pub attempts: u64,
 }
 
-/// How many may wait, and for how long.
+/// How many requests may wait, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub struct PendingBounds {
-    /// Rows at most.
+    /// Most rows.
     pub rows_max: usize,
-    /// Who has not knocked since then is forgotten.
+    /// Requests that were last repeated before this time have expired.
     pub since: Timestamp,
 }
 
 const COLUMNS: &str =
-    "peer_id, onion, apps, sync_domains, names, effort, first_seen, last_seen, knocks";
+    "peer_id, onion, apps, sync_domains, names, effort, first_seen, last_seen, attempts";
 
 fn pending_row(row: &Row<'_>) -> rusqlite::Result<PendingRow> {
     Ok(PendingRow {
@@ -69,9 +72,9 @@ fn pending_row(row: &Row<'_>) -> rusqlite::Result<PendingRow> {
 }
 
 impl Rows<'_> {
-    /// Who waits and has knocked since then, longest first.
+    /// The requests that were repeated since a time, the longest waiting first.
     pub fn pending(&self, since: Timestamp) -> Result<Vec<PendingRow>, StoreError> {
-        let context = "listing pending strangers";
+        let context = "listing pending requests";
         let mut statement = self
             .connection
             .prepare_cached(&format!(
@@ -84,9 +87,9 @@ impl Rows<'_> {
         rows.collect::<rusqlite::Result<_>>().context(context)
     }
 
-    /// How many wait and have knocked since then.
+    /// The number of requests that were repeated since a time.
     pub fn pending_count(&self, since: Timestamp) -> Result<u64, StoreError> {
-        let context = "counting pending strangers";
+        let context = "counting pending requests";
         let mut statement = self
             .connection
             .prepare_cached("SELECT COUNT(*) FROM pending WHERE last_seen >= ?1")
@@ -96,14 +99,15 @@ impl Rows<'_> {
             .context(context)
     }
 
-    /// Whether a stranger waits already, or there is a place for it, or somebody who worked less than this effort.
+    /// Whether a request of that effort would be stored: the node waits already, a slot is free, or
+    /// another request has a lower effort.
     pub fn may_wait(
         &self,
         peer: &PeerId,
         effort: u64,
         bounds: &PendingBounds,
     ) -> Result<bool, StoreError> {
-        let context = "looking for a place among the pending strangers";
+        let context = "looking for a slot for a pending request";
         let mut statement = self
             .connection
             .prepare_cached("SELECT COUNT(*), MIN(effort) FROM pending WHERE last_seen >= ?1")
@@ -117,7 +121,7 @@ impl Rows<'_> {
     }
 
     fn is_pending(&self, peer: &PeerId) -> Result<bool, StoreError> {
-        let context = "looking for a pending stranger";
+        let context = "looking for a pending request";
         let mut statement = self
             .connection
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM pending WHERE peer_id = ?1)")
@@ -129,15 +133,17 @@ impl Rows<'_> {
 }
 
 impl WriteTx<'_> {
-    /// Notes a request, and says whether the stranger waits now: not where all places are taken by strangers that worked
-    /// as much, nor where the operator has spoken since it was judged. Forgets whose time is over.
+    /// Stores a request, and returns whether the node is pending now. Deletes expired requests.
+    ///
+    /// Refuses the request if all slots hold requests of at least its effort, or if the operator
+    /// has decided on the node since admission judged it.
     pub fn put_pending(
         &self,
         request: &PendingRequest,
         now: Timestamp,
         bounds: &PendingBounds,
     ) -> Result<bool, StoreError> {
-        let context = "noting a knock";
+        let context = "writing a pending request";
         if self
             .verdict(&request.peer_id)?
             .is_some_and(|row| row.holds(now))
@@ -147,7 +153,7 @@ impl WriteTx<'_> {
         self.connection
             .execute("DELETE FROM pending WHERE last_seen < ?1", [bounds.since.0])
             .context(context)?;
-        // Looked at before anything is written: a crowd that finds no room costs no flush of the disk.
+        // Checked before the write, so that a refused request costs no disk flush.
         if !self.may_wait(&request.peer_id, request.effort, bounds)? {
             return Ok(false);
         }
@@ -155,9 +161,11 @@ impl WriteTx<'_> {
             .execute(
                 &format!(
                     "INSERT INTO pending ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, 1)
-                     ON CONFLICT (peer_id) DO UPDATE SET onion = excluded.onion, apps = excluded.apps,
+                     ON CONFLICT (peer_id) DO UPDATE SET
+                       onion = excluded.onion, apps = excluded.apps,
                        sync_domains = excluded.sync_domains, names = excluded.names,
-                       effort = max(effort, excluded.effort), last_seen = excluded.last_seen, knocks = knocks + 1"
+                       effort = max(effort, excluded.effort),
+                       last_seen = excluded.last_seen, attempts = attempts + 1"
                 ),
                 params![
                     request.peer_id.as_bytes(),
@@ -173,19 +181,20 @@ impl WriteTx<'_> {
         self.connection
             .execute(
                 "DELETE FROM pending WHERE peer_id IN (
-                   SELECT peer_id FROM pending ORDER BY effort DESC, first_seen, peer_id = ?1 LIMIT -1 OFFSET ?2)",
+                   SELECT peer_id FROM pending
+                   ORDER BY effort DESC, first_seen, peer_id = ?1 LIMIT -1 OFFSET ?2)",
                 params![request.peer_id.as_bytes(), bounds.rows_max],
             )
             .context(context)?;
         self.is_pending(&request.peer_id)
     }
 
-    /// A stranger waits no longer. Says whether it did.
+    /// Deletes the request of a node. Returns whether there was one.
     pub fn remove_pending(&self, peer: &PeerId) -> Result<bool, StoreError> {
         let removed = self
             .connection
             .execute("DELETE FROM pending WHERE peer_id = ?1", [peer.as_bytes()])
-            .context("forgetting a pending stranger")?;
+            .context("deleting a pending request")?;
         Ok(removed > 0)
     }
 }
@@ -223,7 +232,7 @@ mod tests {
             .unwrap()
     }
 
-    fn who(store: &Store) -> Vec<u8> {
+    fn pending(store: &Store) -> Vec<u8> {
         let rows = store.rows().pending(Timestamp(0)).unwrap();
         rows.iter()
             .map(|row| row.request.peer_id.as_bytes()[0])
@@ -231,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_knock_is_kept_as_it_was_and_a_further_one_counts() {
+    fn stores_a_request_as_received_and_counts_repeats() {
         let folder = Folder::new();
         let mut store = folder.open(&["identities"]).unwrap();
         assert!(note(&mut store, &request(1, 50), 10, 4, 0));
@@ -253,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn who_worked_more_takes_the_place_of_who_worked_least_and_of_equals_the_oldest_stays() {
+    fn higher_effort_evicts_the_lowest_and_among_equals_the_oldest_stays() {
         let folder = Folder::new();
         let mut store = folder.open(&["identities"]).unwrap();
         for (number, effort) in [(1, 20), (2, 10), (3, 10)] {
@@ -270,24 +279,24 @@ mod tests {
             "as much as the least"
         );
         assert!(!note(&mut store, &request(4, 0), 4, 3, 0));
-        assert_eq!(who(&store), [1, 2, 3]);
+        assert_eq!(pending(&store), [1, 2, 3]);
         assert!(note(&mut store, &request(4, 11), 4, 3, 0));
-        assert_eq!(who(&store), [1, 2, 4]);
+        assert_eq!(pending(&store), [1, 2, 4]);
         assert!(
             note(&mut store, &request(2, 10), 5, 3, 0),
-            "who waits already may knock again"
+            "a pending node may repeat its request"
         );
         assert!(note(&mut store, &request(5, 30), 5, 3, 0));
         assert!(note(&mut store, &request(0, 30), 6, 3, 0));
         assert!(!note(&mut store, &request(6, 20), 6, 3, 0));
-        assert_eq!(who(&store), [1, 5, 0]);
-        // A bound that was lowered holds from the next knock on.
+        assert_eq!(pending(&store), [1, 5, 0]);
+        // A lowered bound takes effect with the next request.
         assert!(note(&mut store, &request(5, 1), 7, 1, 0));
-        assert_eq!(who(&store), [5]);
+        assert_eq!(pending(&store), [5]);
     }
 
     #[test]
-    fn of_whom_the_operator_has_spoken_meanwhile_does_not_wait() {
+    fn refuses_the_request_of_a_node_with_a_verdict() {
         let folder = Folder::new();
         let mut store = folder.open(&["identities"]).unwrap();
         let verdicts = [Verdict::Approved, Verdict::Refused, Verdict::Banned];
@@ -303,15 +312,15 @@ mod tests {
             store.transaction(|tx| tx.put_verdict(&row)).unwrap();
             assert!(!note(&mut store, &request(number, 5), 10, 4, 0));
         }
-        assert!(who(&store).is_empty());
+        assert!(pending(&store).is_empty());
         assert!(
             note(&mut store, &request(3, 5), 20, 4, 0),
-            "the ban is over"
+            "the ban has ended"
         );
     }
 
     #[test]
-    fn who_has_not_knocked_for_long_is_forgotten() {
+    fn expired_requests_are_neither_listed_nor_kept() {
         let folder = Folder::new();
         let mut store = folder.open(&["identities"]).unwrap();
         for (number, now) in [(1, 100), (2, 200)] {
@@ -322,9 +331,9 @@ mod tests {
         assert_eq!(store.rows().pending_count(since).unwrap(), 1);
         assert!(
             note(&mut store, &request(3, 1), 300, 2, 101),
-            "the place is free"
+            "the slot is free"
         );
-        assert_eq!(who(&store), [2, 3]);
+        assert_eq!(pending(&store), [2, 3]);
         assert!(
             store
                 .transaction(|tx| tx.remove_pending(&PeerId::from_bytes([2; 32])))
@@ -335,6 +344,6 @@ mod tests {
                 .transaction(|tx| tx.remove_pending(&PeerId::from_bytes([2; 32])))
                 .unwrap()
         );
-        assert_eq!(who(&store), [3]);
+        assert_eq!(pending(&store), [3]);
     }
 }

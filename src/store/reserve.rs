@@ -1,8 +1,9 @@
 //! Sequence numbers reserved in blocks, in a small file beside the database (docs/DECISIONS.md 2).
 //!
-//! A database can fall back: a copy put in its place, a disk that lied. Its file of reservations usually does not fall back
-//! with it, and so tells. Written once per block, never per commit. Never holds a secret. Invariant: no `change_seq` above
-//! `reserved` was ever committed, and the database once held `floor`.
+//! The file detects a rollback of the database, such as an old copy put in its place or a disk that
+//! lost writes, because it is usually not rolled back together with the database. It is written
+//! once for each block, not for each commit. Invariants: no `change_seq` above `reserved` was ever
+//! committed; the database once held `floor`.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -12,35 +13,38 @@ use std::path::{Path, PathBuf};
 use keys::Epoch;
 use keys::crash::crash_point;
 
-/// Sequence numbers that are reserved at once. After a crash as many are skipped at most.
+/// Sequence numbers reserved at once. A crash skips at most this many.
 const BLOCK: u64 = 4096;
-/// A new block is reserved when fewer than these are left.
+/// The next block is reserved when fewer sequence numbers than this are left.
 const HEADROOM: u64 = 1024;
-/// Longest file.
+/// Longest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 256;
+/// First line of the file.
 const HEADING: &str = "postern sequence numbers, 1";
 
-/// Why a reservation was not read or made.
+/// Why the file of reserved sequence numbers was not read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum ReserveError {
-    /// The file system.
-    #[error("{path}: cannot {doing}")]
+    /// A file operation failed.
+    #[error("{path}: cannot {action}")]
     Files {
         /// The file.
         path: PathBuf,
-        /// What was being done.
-        doing: &'static str,
-        /// The system's reason.
+        /// The operation that failed.
+        action: &'static str,
+        /// The reason that the operating system gives.
         source: io::Error,
     },
-    /// Not what this program writes. It is written whole or not at all, so somebody or a disk changed it.
+    /// The content is not what this program writes. The program replaces the file atomically, so
+    /// another program or a damaged disk changed it.
     #[error(
-        "{0}: cannot be read as reserved sequence numbers; if the database is the newest there is, remove this file"
+        "{0}: contains no valid reserved sequence numbers; \
+         if the database is the newest that exists, remove this file"
     )]
     Damaged(PathBuf),
 }
 
-/// What is reserved.
+/// Content of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Block {
     epoch: Epoch,
@@ -48,7 +52,7 @@ struct Block {
     reserved: u64,
 }
 
-/// The reservation of a running node.
+/// The reservation of a running node, and the path of its file.
 #[derive(Debug)]
 pub struct Reserve {
     path: PathBuf,
@@ -56,23 +60,23 @@ pub struct Reserve {
 }
 
 impl Reserve {
-    /// The file beside a database.
+    /// Path of the file that belongs to a database.
     pub fn path_beside(database: &Path) -> PathBuf {
         database.with_extension("seq")
     }
 
-    /// What the file says; none where there is none.
+    /// Reads the file. `None` if it does not exist.
     pub fn read(path: &Path) -> Result<Option<Self>, ReserveError> {
         let file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(files(path, "open it")(error)),
+            Err(error) => return Err(files(path, "open the file")(error)),
         };
         let mut text = String::new();
         let read = file.take(FILE_BYTES_MAX).read_to_string(&mut text);
         match read {
             Err(error) if error.kind() != io::ErrorKind::InvalidData => {
-                return Err(files(path, "read it")(error));
+                return Err(files(path, "read the file")(error));
             }
             _ => {}
         }
@@ -83,8 +87,8 @@ impl Reserve {
         }))
     }
 
-    /// Reserves what follows `last`, for a database that holds `head`.
-    pub fn make(path: &Path, epoch: Epoch, head: u64, last: u64) -> Result<Self, ReserveError> {
+    /// Reserves the first block after `last`, for a database whose highest `change_seq` is `head`.
+    pub fn create(path: &Path, epoch: Epoch, head: u64, last: u64) -> Result<Self, ReserveError> {
         let block = Block {
             epoch,
             floor: head,
@@ -97,32 +101,33 @@ impl Reserve {
         })
     }
 
-    /// The file.
+    /// Path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The epoch in which the numbers count.
+    /// Epoch in which the sequence numbers count.
     pub fn epoch(&self) -> Epoch {
         self.block.epoch
     }
 
-    /// What the database held when this was written.
+    /// Highest `change_seq` of the database when the file was written.
     pub fn floor(&self) -> u64 {
         self.block.floor
     }
 
-    /// No number above this was given out.
+    /// Highest reserved sequence number. No higher one was given out.
     pub fn reserved(&self) -> u64 {
         self.block.reserved
     }
 
-    /// Whether the next block should be reserved, before a transaction that begins after `last`.
+    /// Whether to reserve the next block before a transaction whose first number follows `last`.
     pub fn is_short(&self, last: u64) -> bool {
         last.saturating_add(HEADROOM) > self.block.reserved
     }
 
-    /// Reserves a further block behind `last`, for a database that holds `head`; none: that is not known now.
+    /// Reserves another block after `last`. `head` is the highest `change_seq` of the database, if
+    /// it is known now; otherwise the floor stays.
     pub fn extend(&mut self, last: u64, head: Option<u64>) -> Result<(), ReserveError> {
         let block = Block {
             floor: head.unwrap_or(self.block.floor),
@@ -134,7 +139,8 @@ impl Reserve {
         Ok(())
     }
 
-    /// At a clean end: nothing above `last` was given out, and the database holds `head`.
+    /// Writes the final state at a clean shutdown: `last` was the last number that was given out,
+    /// and `head` is the highest one in the database.
     pub fn close(&self, head: u64, last: u64) -> Result<(), ReserveError> {
         let block = Block {
             floor: head,
@@ -145,10 +151,10 @@ impl Reserve {
     }
 }
 
-fn files<'p>(path: &'p Path, doing: &'static str) -> impl FnOnce(io::Error) -> ReserveError + 'p {
+fn files<'p>(path: &'p Path, action: &'static str) -> impl FnOnce(io::Error) -> ReserveError + 'p {
     move |source| ReserveError::Files {
         path: path.to_owned(),
-        doing,
+        action,
         source,
     }
 }
@@ -175,7 +181,7 @@ fn parse(text: &str) -> Option<Block> {
     })
 }
 
-/// Writes the file whole or not at all, and on the disk when it returns.
+/// Replaces the file atomically. The new content is on the disk when this function returns.
 fn write(path: &Path, block: &Block) -> Result<(), ReserveError> {
     let text = format!(
         "{HEADING}\nepoch {}\nfloor {}\nreserved {}\n",
@@ -183,21 +189,21 @@ fn write(path: &Path, block: &Block) -> Result<(), ReserveError> {
         block.floor,
         block.reserved
     );
-    let draft = path.with_extension("seq.new");
+    let new = path.with_extension("seq.new");
     let mut file = File::options()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
-        .open(&draft)
-        .map_err(files(&draft, "make it"))?;
+        .open(&new)
+        .map_err(files(&new, "create the file"))?;
     file.write_all(text.as_bytes())
-        .map_err(files(&draft, "write it"))?;
+        .map_err(files(&new, "write the file"))?;
     crash_point("reserve: written");
     file.sync_all()
-        .map_err(files(&draft, "sync it to the disk"))?;
+        .map_err(files(&new, "write it through to the disk"))?;
     crash_point("reserve: synced");
-    fs::rename(&draft, path).map_err(files(path, "replace it"))?;
+    fs::rename(&new, path).map_err(files(path, "replace the file"))?;
     crash_point("reserve: named");
     let folder = path
         .parent()
@@ -205,7 +211,7 @@ fn write(path: &Path, block: &Block) -> Result<(), ReserveError> {
     let folder = folder.unwrap_or(Path::new("."));
     File::open(folder)
         .and_then(|folder| folder.sync_all())
-        .map_err(files(folder, "sync it to the disk"))
+        .map_err(files(folder, "write it through to the disk"))
 }
 
 #[cfg(test)]
@@ -215,11 +221,11 @@ mod tests {
     const EPOCH: Epoch = Epoch::from_bytes([0xab; 16]);
 
     #[test]
-    fn a_reservation_comes_back_and_goes_on_behind_what_was_given_out() {
+    fn reservation_is_read_back_and_continues_after_the_last_number() {
         let folder = tempfile::tempdir().unwrap();
         let path = Reserve::path_beside(&folder.path().join("postern.db"));
         assert!(path.ends_with("postern.seq") && Reserve::read(&path).unwrap().is_none());
-        let mut reserve = Reserve::make(&path, EPOCH, 7, 9).unwrap();
+        let mut reserve = Reserve::create(&path, EPOCH, 7, 9).unwrap();
         let again = Reserve::read(&path).unwrap().unwrap();
         assert_eq!(
             (again.epoch(), again.floor(), again.reserved()),
@@ -236,12 +242,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_or_altered_is_not_read_as_something_else() {
+    fn truncated_or_altered_file_is_reported_as_damaged() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("postern.seq");
-        Reserve::make(&path, EPOCH, 7, 9).unwrap();
+        Reserve::create(&path, EPOCH, 7, 9).unwrap();
         let text = fs::read_to_string(&path).unwrap();
-        // The last byte is a newline, which nothing hangs on; each shorter one of the last number is another number.
+        // A file without its last newline has the same content. A prefix of the last number would
+        // be a valid number, so truncation inside it is not tested.
         let numbers = text.len() - "4105\n".len();
         for length in 0..=numbers {
             fs::write(&path, &text[..length]).unwrap();

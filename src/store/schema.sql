@@ -1,191 +1,198 @@
--- Postern's tables, beside the pair app_<slug>_parent and app_<slug>_attr that each app has (app_tables.rs).
--- the story's nouns are kept. Oids are 16 bytes, peer ids and keys 32, epochs 16; times are milliseconds since 1970.
+-- Postern's tables, besides the pair app_<slug>_parent and app_<slug>_attr of each app
+-- (app_tables.rs). Oids have 16 bytes, peer ids and keys 32, epochs 16. Times are milliseconds
+-- since 1970, UTC.
 
--- Facts of this database: 'epoch' (minted with it).
+-- Facts about this database: 'epoch', and 'reserved' once a file of reserved sequence numbers
+-- exists.
 CREATE TABLE meta (
   name  TEXT NOT NULL PRIMARY KEY,
   value ANY  NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Apps that ever had tables here. The id is local; the slug is what travels.
+-- Apps that have tables in this database. The id is local; the slug is what travels.
 CREATE TABLE app (
   id      INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
   slug    TEXT    NOT NULL UNIQUE,
-  version INTEGER NOT NULL            -- of the schema that made or last widened the tables
+  version INTEGER NOT NULL            -- highest version of the app's schema that was loaded
 ) STRICT;
 
--- One bit of sync_flags per domain, bound for ever: never on the wire, never reused (63 at most).
+-- The bit of each domain in sync_flags, at most 63. A bit is never reused and never sent.
 CREATE TABLE domain_bit (
   domain TEXT    NOT NULL PRIMARY KEY,
   bit    INTEGER NOT NULL UNIQUE CHECK (bit BETWEEN 0 AND 62)
 ) STRICT, WITHOUT ROWID;
 
--- Derived from identity and server objects: whose key is current, and where they live.
+-- Derived from identity and server objects: the current key and the home of each identity.
 CREATE TABLE identity (
   oid            BLOB    NOT NULL PRIMARY KEY,
   parent_id      INTEGER NOT NULL,    -- in app_identities_parent
   pubkey_attr_id INTEGER NOT NULL,    -- in app_identities_attr
-  key_id         INTEGER NOT NULL,
+  key_id         INTEGER NOT NULL,    -- number of the current key in the key chain
   public_key     BLOB    NOT NULL,
-  home_peer      BLOB    NOT NULL,    -- of a server, itself
+  home_peer      BLOB    NOT NULL,    -- a server is its own home
   home_counter   INTEGER NOT NULL,
-  retired        INTEGER NOT NULL DEFAULT 0, -- 1: its owner writes no more
-  frozen         INTEGER NOT NULL DEFAULT 0  -- 1: two homes under one counter; nothing is taken until its key is rotated
+  retired        INTEGER NOT NULL DEFAULT 0, -- 1: its owner writes no more objects
+  frozen         INTEGER NOT NULL DEFAULT 0  -- 1: two homes with one counter; objects are refused
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX identity_home   ON identity (home_peer);
 CREATE INDEX identity_pubkey ON identity (pubkey_attr_id);
 
--- Derived: who may read which scope (a Parent whose readers decide), since when. Kept by GraphManager.
+-- Derived: the identities that may read each scope. GraphManager writes it.
 CREATE TABLE reader (
   identity_oid BLOB    NOT NULL,
   app_id       INTEGER NOT NULL,
   scope_id     INTEGER NOT NULL,      -- in app_<slug>_parent
-  since_seq    INTEGER NOT NULL,
   PRIMARY KEY (identity_oid, app_id, scope_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX reader_scope ON reader (app_id, scope_id, identity_oid);
 
--- Peers that were admitted (docs/STORY.md 1.1 step 5). Their server identity is in the graph.
+-- Peers that were admitted (docs/STORY.md 1.1 step 5). Their server identities are in the graph.
+-- Of a forgotten peer only peer_id, the usage and, if it is banned, the onion address count.
 CREATE TABLE peers (
   id                INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
   peer_id           BLOB    NOT NULL UNIQUE,
   server_oid        BLOB    NOT NULL,
   peer_apps         TEXT    NOT NULL, -- JSON array of slugs
   peer_sync_domains TEXT    NOT NULL, -- JSON array of names
-  domains           TEXT    NOT NULL, -- JSON array: the intersection with ours
-  onion             BLOB    NOT NULL, -- the service's public key
-  epoch             BLOB    NOT NULL, -- the peer's, as last heard
-  tier              TEXT    NOT NULL, -- 'worked', 'trusted', or 'forgotten': then only name, usage and (banned) onion count
+  domains           TEXT    NOT NULL, -- JSON array: the intersection with this node's domains
+  onion             BLOB    NOT NULL, -- public key of its onion service
+  epoch             BLOB    NOT NULL, -- the peer's epoch in its last session
+  tier              TEXT    NOT NULL, -- 'untrusted', 'trusted' or 'forgotten'
   last_contact      INTEGER NOT NULL,
-  ticket            BLOB,             -- what that node gave us, to be shown there instead of work; NULL: none
-  stored_objects    INTEGER NOT NULL DEFAULT 0, -- objects here that this peer sent, waiting ones included
+  ticket            BLOB,             -- ticket that the peer issued to this node; NULL: none
+  stored_objects    INTEGER NOT NULL DEFAULT 0, -- objects that it sent, waiting ones included
   stored_bytes      INTEGER NOT NULL DEFAULT 0  -- their bytes as sent
 ) STRICT;
 
--- What the operator said of a node, known here or not. By peer id alone, so that it outlives every key of that node.
+-- The operator's decisions on nodes, known or unknown. By peer id alone, so that a decision
+-- survives every key change of the node.
 CREATE TABLE verdict (
   peer_id            BLOB    NOT NULL PRIMARY KEY,
   verdict            TEXT    NOT NULL CHECK (verdict IN ('approved', 'refused', 'banned')),
-  reason             TEXT    NOT NULL,   -- the operator's words, never told to that node; empty: none given
-  at                 INTEGER NOT NULL,   -- when it was said
-  until              INTEGER,            -- when it ends; NULL: never
-  tickets_void_until INTEGER NOT NULL DEFAULT 0 -- unix seconds: tickets that it got from us up to then are void
+  reason             TEXT    NOT NULL,   -- the operator's reason, never sent; empty: none given
+  at                 INTEGER NOT NULL,   -- time of the decision
+  until              INTEGER,            -- time at which it ends; NULL: never
+  tickets_void_until INTEGER NOT NULL DEFAULT 0 -- unix seconds: tickets issued up to then are void
 ) STRICT, WITHOUT ROWID;
 
--- Strangers that worked and wait for the operator's word. What they claim is theirs, and unproved but for the peer id
--- and the onion address. Bounded in number and time.
+-- Unadmitted nodes that proved work and wait for the operator's approval. Only the peer id and the
+-- onion address are proved. Bounded in number and time.
 CREATE TABLE pending (
   peer_id      BLOB    NOT NULL PRIMARY KEY,
-  onion        BLOB    NOT NULL,      -- the service's public key
+  onion        BLOB    NOT NULL,      -- public key of its onion service
   apps         TEXT    NOT NULL,      -- JSON array of slugs
   sync_domains TEXT    NOT NULL,      -- JSON array of names
-  names        TEXT    NOT NULL,      -- JSON array: what its identities call themselves
-  effort       INTEGER NOT NULL,      -- the most that it worked for one knock, in expected evaluations
+  names        TEXT    NOT NULL,      -- JSON array: names that its identities claim
+  effort       INTEGER NOT NULL,      -- most work proved for one request, in expected evaluations
   first_seen   INTEGER NOT NULL,
   last_seen    INTEGER NOT NULL,
-  knocks       INTEGER NOT NULL
+  attempts     INTEGER NOT NULL       -- number of requests
 ) STRICT, WITHOUT ROWID;
 
--- What all peers of one tier have stored here, so that a quota is checked without a sum.
+-- The usage of all peers of a tier, so that checking a quota needs no sum.
 CREATE TABLE tier_usage (
-  tier    TEXT    NOT NULL PRIMARY KEY,  -- 'worked' or 'trusted'
+  tier    TEXT    NOT NULL PRIMARY KEY,  -- 'untrusted' or 'trusted'
   objects INTEGER NOT NULL,
   bytes   INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Cursors. Outbound: what was sent (last_seq) and what the peer is known to hold (acked_seq), in our epoch.
--- Inbound: what was applied (last_seq), in the peer's epoch; it moves in the transaction that applies the rows.
+-- Cursors. 'out': last_seq was sent and acked_seq was acknowledged, in this node's epoch. 'in':
+-- last_seq was applied, in the peer's epoch; it moves in the transaction that applies the rows.
 CREATE TABLE sync_state (
   peer_id   BLOB    NOT NULL,
   domain    TEXT    NOT NULL,
   direction TEXT    NOT NULL CHECK (direction IN ('in', 'out')),
-  scope     BLOB    NOT NULL,         -- empty: the domain's main cursor
   epoch     BLOB    NOT NULL,
   last_seq  INTEGER NOT NULL,
   acked_seq INTEGER NOT NULL,
-  PRIMARY KEY (peer_id, domain, direction, scope)
+  PRIMARY KEY (peer_id, domain, direction)
 ) STRICT, WITHOUT ROWID;
 
--- Every epoch that this database minted, the present one in 'meta' among them. Whoever hears another one from a peer is
--- not the only one who signs with these keys.
+-- Every epoch that this database began, the current one in 'meta' included. If a peer presents
+-- another epoch that this node's key signed, another copy of this node exists.
 CREATE TABLE epoch (
   epoch  BLOB    NOT NULL PRIMARY KEY,
-  reason TEXT    NOT NULL,            -- 'new', 'restored', 'fell_back', 'resolved', 'foreign'
+  reason TEXT    NOT NULL,            -- 'new', 'restored', 'rolled_back', 'resolved', 'foreign'
   at     INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Epochs that peers said are theirs, with their signature: shown to them when they come with another one. A few each.
-CREATE TABLE heard_epoch (
+-- Epochs that peers signed as their own, a few for each. This node presents them to a peer that
+-- comes with another epoch.
+CREATE TABLE peer_epoch (
   peer_id   BLOB    NOT NULL,
   epoch     BLOB    NOT NULL,
   key_id    INTEGER NOT NULL,         -- number of the node's key that signed
-  signature BLOB    NOT NULL,
-  head      INTEGER NOT NULL,         -- the last change_seq of then, signed with the epoch
+  signature BLOB    NOT NULL,         -- over the epoch and head
+  head      INTEGER NOT NULL,         -- the peer's last change_seq when it signed
   at        INTEGER NOT NULL,
   PRIMARY KEY (peer_id, epoch)
 ) STRICT, WITHOUT ROWID;
 
--- Why this node may not write as usual; no row: it may.
-CREATE TABLE standing (
-  id      INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
-  state   TEXT    NOT NULL CHECK (state IN ('recovering', 'read_only')),
-  reason  TEXT    NOT NULL,           -- as in 'epoch'; of 'read_only': the peer that showed the foreign epoch, shortened
-  since   INTEGER NOT NULL,
-  until   INTEGER,                    -- of 'recovering': when it ends by itself
+-- A restricted write mode of this node. No row: this node may write all objects.
+CREATE TABLE write_mode (
+  id            INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+  mode          TEXT    NOT NULL CHECK (mode IN ('new_objects_only', 'read_only')),
+  reason        TEXT    NOT NULL,     -- as in 'epoch', or the peer that presented the foreign epoch
+  since         INTEGER NOT NULL,
+  until         INTEGER,              -- time at which 'new_objects_only' ends by itself
   foreign_epoch BLOB                  -- of 'read_only'
 ) STRICT;
 
--- While recovering: peers that are waited for, having not been asked yet for what they hold of this node's.
+-- While the node recovers: peers from which it still has to reclaim its objects.
 CREATE TABLE recovery_peer (
   peer_id BLOB NOT NULL PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
 
--- Who gave back what it holds of this node's since the last epoch began. Each peer is asked once, late ones too.
-CREATE TABLE recovery_asked (
+-- Peers from which this node has reclaimed its objects since the last epoch began. Once for each
+-- peer.
+CREATE TABLE reclaimed_peer (
   peer_id BLOB NOT NULL PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
 
--- The number of each own identity's key when the last epoch began: what earlier keys signed and lives was in the backup.
+-- Number of the key of each identity of this node when the last epoch began. The backup contains
+-- every live object that an earlier key signed.
 CREATE TABLE recovery_key (
   oid    BLOB    NOT NULL PRIMARY KEY,
   key_id INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Deletions of our own that came back before what they delete did.
-CREATE TABLE recovery_deletion (
+-- Tombstones of this node that arrived before the objects that they delete.
+CREATE TABLE recovery_tombstone (
   oid       BLOB    NOT NULL PRIMARY KEY,
   key_id    INTEGER NOT NULL,
   bytes     BLOB    NOT NULL,
   signature BLOB    NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Objects of packages that were refused, for the operator.
+-- Rejected objects of packages, for the operator. Bounded for each peer.
 CREATE TABLE sync_rejects (
   id      INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
   peer_id BLOB    NOT NULL,
   domain  TEXT    NOT NULL,
-  epoch   BLOB    NOT NULL,
+  epoch   BLOB    NOT NULL,           -- of the sender
   seq     INTEGER NOT NULL,           -- to_seq of the package
-  oid     BLOB    NOT NULL,           -- empty where the object could not be read
+  oid     BLOB    NOT NULL,           -- empty if the object could not be read
   code    TEXT    NOT NULL,
   at      INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX sync_rejects_peer ON sync_rejects (peer_id, id);
 
--- Objects that wait for another one: a Parent that they refer to, or their owner's identity.
+-- Waiting objects: the Parent that they refer to, or their owner's identity, has not arrived.
+-- Unique for each peer, because an object of a peer without the right to send it must not replace
+-- another peer's.
 CREATE TABLE sync_parked (
   id        INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
   peer_id   BLOB    NOT NULL,
   domain    TEXT    NOT NULL,
-  epoch     BLOB    NOT NULL,
-  seq       INTEGER NOT NULL,
+  epoch     BLOB    NOT NULL,         -- of the sender
+  seq       INTEGER NOT NULL,         -- to_seq of the package
   oid       BLOB    NOT NULL,
-  missing   BLOB    NOT NULL,
+  missing   BLOB    NOT NULL,         -- oid of the object for which it waits
   key_id    INTEGER NOT NULL,
   bytes     BLOB    NOT NULL,
   signature BLOB    NOT NULL,
   at        INTEGER NOT NULL,
-  UNIQUE (peer_id, oid, key_id, bytes)  -- per peer: what one has no right to send must not stand in for another's
+  UNIQUE (peer_id, oid, key_id, bytes)
 ) STRICT;
 CREATE INDEX sync_parked_missing ON sync_parked (missing);
 CREATE INDEX sync_parked_peer    ON sync_parked (peer_id);

@@ -1,36 +1,41 @@
-//! The delta of a domain for a peer: exactly the rows that changed and that it may read (docs/STORY.md 2.1 step 3, 4, 6.2).
+//! The changes of a domain that a peer may read (docs/STORY.md 2.1 steps 3 and 4, 6.2).
 //!
-//! One rule serves pull and push. Never returns part of a change group. Fails closed: a scope without readers is
-//! read by nobody. Invariant: rows come in `change_seq` order and none at or below `after` is among them.
+//! Pulls and pushes use the same query. A change group is returned whole. No peer reads a scope
+//! without readers. Invariant: rows come in order of `change_seq`, and all follow `after`.
 
 use keys::PeerId;
 
-use super::parents::parent_row;
-use super::{AppTable, ParentRow, Rows, SqlContext as _, StoreError};
+use super::app_tables::AppTable;
+use super::error::{SqlContext as _, StoreError};
+use super::parents::{ParentRow, parent_row};
+use super::rows::Rows;
 
-/// What to look for.
+/// Parameters of a selection.
 #[derive(Debug, Clone, Copy)]
 pub struct Selection<'a> {
-    /// The domain's bit.
+    /// Mask of the domain in `sync_flags`.
     pub mask: i64,
-    /// The peer whose identities read.
+    /// The peer whose identities must be among the readers.
     pub peer: &'a PeerId,
-    /// Only later changes.
+    /// Selects only changes with a higher `change_seq`.
     pub after: u64,
 }
 
-/// Whether the walk wants to go on after a change group.
+/// Whether the walk continues after a change group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Changed {
-    /// The next change group may follow.
+    /// Continue with the next change group.
     More,
-    /// Enough: do not begin another change group.
+    /// Stop before the next change group.
     Enough,
 }
 
 impl Rows<'_> {
-    /// Walks the delta, a whole change group at a time. `visit` takes a group's rows and says whether to go on.
-    /// Returns the `change_seq` up to which everything was scanned: the given head where the walk came to its end.
+    /// Calls `visit` with the rows of each change group, in order, until it returns
+    /// [`Changed::Enough`].
+    ///
+    /// Returns the `change_seq` up to which all changes were visited: `head` if the walk reached
+    /// the end.
     pub fn walk_changed<E: From<StoreError>>(
         &self,
         app: &AppTable,
@@ -38,7 +43,7 @@ impl Rows<'_> {
         head: u64,
         mut visit: impl FnMut(&[ParentRow]) -> Result<Changed, E>,
     ) -> Result<u64, E> {
-        let context = "selecting what changed";
+        let context = "selecting changes";
         let mut statement = self
             .connection
             .prepare_cached(&app.changed(selection.mask))

@@ -1,28 +1,32 @@
-//! Whole copies of a database, and whether a copy is whole.
+//! Copies of a database, and the check of a copy.
 //!
-//! Never changes what is in the database that is copied, and never writes over a file. Invariant: a snapshot is one committed state,
-//! whoever writes meanwhile.
+//! [`snapshot`] does not change the content of the copied database and does not overwrite a file.
+//! Invariant: a snapshot is one committed state, even while other connections write.
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{Found, SqlContext as _, StoreError, check_ours};
+use super::error::{SqlContext as _, StoreError};
+use super::version::{FileContent, inspect};
 
-/// Copies the database at `database`, which this or another process may be using, to the new file `out` of mode 0600.
-/// The copy is on the disk when this returns. It is as long as the data, without what was freed.
+/// Copies the database at `database` to the new file `out` of mode 0600.
+///
+/// This or another process may have the database open. The copy is on the disk when this function
+/// returns. It contains no free pages.
 ///
 /// # Errors
-/// Where `out` exists, where `database` is not one of Postern's, and what the disk does. A copy that failed stays behind,
-/// for the caller to remove.
+/// `out` exists, `database` was not made by Postern, or the disk failed. The caller removes the
+/// incomplete copy.
 pub fn snapshot(database: &Path, out: &Path) -> Result<(), StoreError> {
-    // One that may only read would leave its log behind where it is the last to close.
+    // A read-only connection that closes last would leave its WAL file behind.
     let connection = open(database, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection
-        .busy_timeout(std::time::Duration::from_secs(5))
-        .context("waiting for the database")?;
+        .busy_timeout(Duration::from_secs(5))
+        .context("setting the busy timeout")?;
     check_tables(&connection)?;
     let name = out
         .to_str()
@@ -31,7 +35,7 @@ pub fn snapshot(database: &Path, out: &Path) -> Result<(), StoreError> {
         path: out.to_owned(),
         source,
     };
-    // SQLite takes an empty file for none, and would make its own with a looser mode.
+    // SQLite accepts an empty file as the target, and would create a missing one with a wider mode.
     File::options()
         .write(true)
         .create_new(true)
@@ -47,15 +51,15 @@ pub fn snapshot(database: &Path, out: &Path) -> Result<(), StoreError> {
         .map_err(create)
 }
 
-/// Whether a copy that nobody else uses is a whole database of Postern's: every page, every index, every reference.
+/// Checks every page, index and reference of a database that no process has open.
 ///
 /// # Errors
-/// [`StoreError::Damaged`] with SQLite's first words on what is wrong; [`StoreError::Foreign`] for another program's file
-/// or a later version's.
+/// [`StoreError::Damaged`] with the first fault that SQLite finds; [`StoreError::Foreign`] for a
+/// file of another program or of a later version.
 pub fn check_whole(database: &Path) -> Result<(), StoreError> {
     let connection = open(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let damaged = |source: rusqlite::Error| StoreError::Damaged(source.to_string());
-    // Of a file that is damaged, already the first page may not be readable.
+    // In a damaged file even the first page may be unreadable.
     match check_tables(&connection) {
         Err(StoreError::Sqlite { source, .. }) => return Err(damaged(source)),
         checked => checked?,
@@ -71,13 +75,13 @@ pub fn check_whole(database: &Path) -> Result<(), StoreError> {
         .map_err(damaged)?;
     if statement.exists([]).map_err(damaged)? {
         return Err(StoreError::Damaged(
-            "a row refers to one that is not there".into(),
+            "a row refers to a row that does not exist".into(),
         ));
     }
     Ok(())
 }
 
-/// Never makes the file, unlike SQLite by default.
+/// Opens an existing file. SQLite would create a missing one by default.
 fn open(database: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
     let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     Connection::open_with_flags(database, flags).map_err(|source| StoreError::Open {
@@ -87,9 +91,9 @@ fn open(database: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
 }
 
 fn check_tables(connection: &Connection) -> Result<(), StoreError> {
-    match check_ours(connection)? {
-        Found::Ours(_) => Ok(()),
-        Found::Nothing => Err(StoreError::Foreign("the database is empty".into())),
+    match inspect(connection)? {
+        FileContent::Version(_) => Ok(()),
+        FileContent::Empty => Err(StoreError::Foreign("the database is empty".into())),
     }
 }
 
@@ -112,7 +116,7 @@ mod tests {
         count.unwrap()
     }
 
-    /// Two rows a transaction, so that half of one would show.
+    /// Writes two rows in one transaction, so that an odd count reveals a partial one.
     fn put(store: &mut crate::store::Store, number: u64) {
         let digest = |half: u64| Digest::of(&[number.to_be_bytes(), half.to_be_bytes()].concat());
         let written = store.transaction(|tx| {
@@ -123,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_is_one_committed_state_while_somebody_writes() {
+    fn snapshot_is_one_committed_state_during_writes() {
         let folder = Folder::new();
         let mut store = folder.open(&["identities"]).unwrap();
         let (committed, stop) = (AtomicU64::new(0), AtomicBool::new(false));
@@ -137,8 +141,8 @@ mod tests {
                     }
                 }
             });
-            for place in 0..20 {
-                let out = folder.0.path().join(format!("copy-{place}"));
+            for index in 0..20 {
+                let out = folder.0.path().join(format!("copy-{index}"));
                 let before = committed.load(Ordering::SeqCst);
                 snapshot(&folder.file(), &out).unwrap();
                 check_whole(&out).unwrap();
@@ -157,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_not_written_over_and_nothing_is_made_of_nothing() {
+    fn snapshot_neither_overwrites_a_file_nor_copies_a_missing_or_foreign_one() {
         let folder = Folder::new();
         drop(folder.open(&["identities"]).unwrap());
         let out = folder.0.path().join("copy");
@@ -169,7 +173,7 @@ mod tests {
         let none = folder.0.path().join("none");
         assert!(snapshot(&none, &folder.0.path().join("other")).is_err());
         assert!(!none.exists());
-        // Another program's.
+        // A database of another program.
         let foreign = folder.0.path().join("foreign.db");
         Connection::open(&foreign)
             .unwrap()
@@ -183,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_anywhere_in_a_page_with_rows_is_found() {
+    fn check_finds_damage_in_every_page() {
         let folder = Folder::new();
         let mut store = folder.open(&["identities"]).unwrap();
         (0..500).for_each(|number| put(&mut store, number));
@@ -192,7 +196,7 @@ mod tests {
         check_whole(&out).unwrap();
         let whole = fs::read(&out).unwrap();
         let mut found = 0;
-        // The header of each page, behind the first.
+        // Damages the header of each page after the first.
         for page in 1..whole.len() / 4096 {
             let mut file = File::options().write(true).open(&out).unwrap();
             file.seek(SeekFrom::Start(page as u64 * 4096)).unwrap();

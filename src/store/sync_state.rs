@@ -1,24 +1,27 @@
-//! `sync_state`: where each peer stands in each domain, in both directions (docs/STORY.md 2.1 step 7, docs/DECISIONS.md 7).
+//! Table `sync_state`: the cursors of each peer in each domain, in both directions
+//! (docs/STORY.md 2.1 step 7, docs/DECISIONS.md 7).
 //!
-//! Never moves an inbound cursor outside the transaction that applies the rows. Invariant: a cursor counts in one
-//! epoch, and a cursor of another epoch means nothing (zero).
+//! Invariants: an inbound cursor moves in the transaction that applies the rows; a cursor counts in
+//! one epoch, and the caller treats a cursor of another epoch as zero.
 
 use keys::{Epoch, PeerId};
-use rusqlite::OptionalExtension as _;
+use rusqlite::{OptionalExtension as _, Row};
 
-use super::{Rows, SqlContext as _, StoreError, WriteTx, fixed};
+use super::columns::fixed;
+use super::error::{SqlContext as _, StoreError};
+use super::rows::{Rows, WriteTx};
 
-/// Which way rows go.
+/// The direction in which objects travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// From the peer to us.
+    /// From the peer to this node.
     In,
-    /// From us to the peer.
+    /// From this node to the peer.
     Out,
 }
 
 impl Direction {
-    /// The word in the table.
+    /// The value of the column `direction`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::In => "in",
@@ -30,34 +33,42 @@ impl Direction {
 /// The key of one cursor.
 #[derive(Debug, Clone, Copy)]
 pub struct Cursor<'a> {
-    /// The other node.
+    /// The peer.
     pub peer: &'a PeerId,
-    /// The domain.
+    /// Name of the domain.
     pub domain: &'a str,
-    /// Which way.
+    /// The direction in which objects travel.
     pub direction: Direction,
 }
 
-/// Where a cursor stands.
+/// The position of a cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SyncStateRow {
-    /// In which epoch: the peer's for `In`, ours for `Out`.
+    /// Epoch in which the numbers count: the peer's for `In`, this node's for `Out`.
     pub epoch: Epoch,
-    /// Applied (`In`) or sent (`Out`) up to here.
+    /// Last `change_seq` that was applied (`In`) or sent (`Out`).
     pub last_seq: u64,
-    /// Known to be held by the peer up to here (`Out` only).
+    /// Last `change_seq` that the peer acknowledged (`Out` only).
     pub acked_seq: u64,
 }
 
+fn sync_state_row(row: &Row<'_>) -> rusqlite::Result<SyncStateRow> {
+    Ok(SyncStateRow {
+        epoch: Epoch::from_bytes(fixed(row, 0)?),
+        last_seq: row.get(1)?,
+        acked_seq: row.get(2)?,
+    })
+}
+
 impl Rows<'_> {
-    /// Where a cursor stands, if it was ever moved.
+    /// The position of a cursor. `None` if it never moved.
     pub fn sync_state(&self, cursor: Cursor<'_>) -> Result<Option<SyncStateRow>, StoreError> {
         let context = "reading sync_state";
         let mut statement = self
             .connection
             .prepare_cached(
                 "SELECT epoch, last_seq, acked_seq FROM sync_state
-                 WHERE peer_id = ?1 AND domain = ?2 AND direction = ?3 AND scope = x''",
+                 WHERE peer_id = ?1 AND domain = ?2 AND direction = ?3",
             )
             .context(context)?;
         let key = (
@@ -66,19 +77,12 @@ impl Rows<'_> {
             cursor.direction.as_str(),
         );
         statement
-            .query_row(key, |row| {
-                let epoch = Epoch::from_bytes(fixed(row, 0)?);
-                Ok(SyncStateRow {
-                    epoch,
-                    last_seq: row.get(1)?,
-                    acked_seq: row.get(2)?,
-                })
-            })
+            .query_row(key, sync_state_row)
             .optional()
             .context(context)
     }
 
-    /// All main cursors of a peer: domain, direction, where it stands.
+    /// All cursors of a peer: domain, direction, position.
     pub fn sync_states(
         &self,
         peer: &PeerId,
@@ -88,16 +92,12 @@ impl Rows<'_> {
             .connection
             .prepare_cached(
                 "SELECT epoch, last_seq, acked_seq, domain, direction FROM sync_state
-                 WHERE peer_id = ?1 AND scope = x'' ORDER BY domain, direction",
+                 WHERE peer_id = ?1 ORDER BY domain, direction",
             )
             .context(context)?;
         let rows = statement
             .query_map([peer.as_bytes()], |row| {
-                let state = SyncStateRow {
-                    epoch: Epoch::from_bytes(fixed(row, 0)?),
-                    last_seq: row.get(1)?,
-                    acked_seq: row.get(2)?,
-                };
+                let state = sync_state_row(row)?;
                 let direction = if row.get::<_, String>(4)? == "in" {
                     Direction::In
                 } else {
@@ -121,8 +121,9 @@ impl WriteTx<'_> {
         let mut statement = self
             .connection
             .prepare_cached(
-                "INSERT OR REPLACE INTO sync_state (peer_id, domain, direction, scope, epoch, last_seq, acked_seq)
-                 VALUES (?1, ?2, ?3, x'', ?4, ?5, ?6)",
+                "INSERT OR REPLACE INTO sync_state (
+                   peer_id, domain, direction, epoch, last_seq, acked_seq)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )
             .context(context)?;
         statement

@@ -1,4 +1,4 @@
-//! A store in a temporary folder, for the tests of this module.
+//! Test support: a store in a temporary folder.
 
 use std::path::PathBuf;
 

@@ -1,14 +1,16 @@
-//! What only the store itself can show: its tables, its settings, and how SQLite answers its statements.
+//! Tests of the store as a whole: its tables, its settings, and how SQLite runs its statements.
 
 use keys::{Oid, PeerId, Signature};
 use rusqlite::Connection;
 
 use super::testing::{EPOCH, Folder, schemas};
+use super::version::{APPLICATION_ID, SCHEMA_VERSION};
 use super::*;
 use crate::acl::{AclManager, Granted};
 use crate::op_context::{AppId, Timestamp};
+use crate::schema::Schemas;
 
-const LATER: Epoch = Epoch::from_bytes([8; 16]);
+const LATER: keys::Epoch = keys::Epoch::from_bytes([8; 16]);
 
 fn column(connection: &Connection, sql: &str) -> Vec<String> {
     let mut statement = connection.prepare(sql).unwrap();
@@ -19,11 +21,12 @@ fn column(connection: &Connection, sql: &str) -> Vec<String> {
 fn tables(store: &Store) -> Vec<String> {
     column(
         &store.writer,
-        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name",
+        "SELECT name FROM sqlite_schema
+         WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name",
     )
 }
 
-/// How SQLite answers a statement, step by step, whatever its arguments are.
+/// The plan by which SQLite runs a statement, one step in each line.
 fn plan(store: &Store, sql: &str) -> String {
     let mut statement = store
         .writer
@@ -75,7 +78,7 @@ fn write(store: &mut Store, seed: u8, id: i64, change_seq: u64) -> Result<(), St
 }
 
 #[test]
-fn the_tables_are_those_of_the_schema_and_a_pair_for_each_app() {
+fn new_database_has_the_tables_of_the_schema_and_a_pair_for_each_app() {
     let folder = Folder::new();
     let store = folder.open(&["identities", "messages"]).unwrap();
     let expected = [
@@ -87,22 +90,22 @@ fn the_tables_are_those_of_the_schema_and_a_pair_for_each_app() {
         "app_messages_parent",
         "domain_bit",
         "epoch",
-        "heard_epoch",
         "identity",
         "meta",
+        "peer_epoch",
         "peers",
         "pending",
         "reader",
-        "recovery_asked",
-        "recovery_deletion",
+        "reclaimed_peer",
         "recovery_key",
         "recovery_peer",
-        "write_mode",
+        "recovery_tombstone",
         "sync_parked",
         "sync_rejects",
         "sync_state",
         "tier_usage",
         "verdict",
+        "write_mode",
     ];
     assert_eq!(tables(&store), expected);
     let strict = column(
@@ -113,7 +116,7 @@ fn the_tables_are_those_of_the_schema_and_a_pair_for_each_app() {
 }
 
 #[test]
-fn opening_again_keeps_the_epoch_the_bits_and_the_rows() {
+fn reopening_keeps_the_epoch_the_bits_and_the_rows() {
     let folder = Folder::new();
     let mut store = folder.open(&["identities", "rides"]).unwrap();
     let bit = store.apps().mask("rides.offers");
@@ -140,13 +143,13 @@ fn opening_again_keeps_the_epoch_the_bits_and_the_rows() {
     assert_eq!(
         store.rows().heads().unwrap().0,
         41,
-        "an app that is turned off still counts"
+        "a disabled app still counts"
     );
     assert_eq!(store.apps().mask("rides.offers"), 0);
 }
 
 #[test]
-fn other_programs_files_and_later_versions_are_refused_untouched() {
+fn refuses_foreign_files_and_later_versions_without_a_change() {
     let foreign = |sql: &str| {
         let folder = Folder::new();
         Connection::open(folder.file())
@@ -159,14 +162,14 @@ fn other_programs_files_and_later_versions_are_refused_untouched() {
         assert_eq!(
             std::fs::read(folder.file()).unwrap(),
             before,
-            "the file is as it was"
+            "the file did not change"
         );
         error.to_string()
     };
-    assert!(foreign("CREATE TABLE theirs (x)").contains("not one of Postern's"));
+    assert!(foreign("CREATE TABLE foreign_table (x)").contains("not made by Postern"));
     assert!(
-        foreign("PRAGMA application_id = 77; CREATE TABLE theirs (x)")
-            .contains("not one of Postern's")
+        foreign("PRAGMA application_id = 77; CREATE TABLE foreign_table (x)")
+            .contains("not made by Postern")
     );
     let later = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 99");
     assert!(foreign(&later).contains("version 99"));
@@ -174,18 +177,18 @@ fn other_programs_files_and_later_versions_are_refused_untouched() {
         "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {}",
         SCHEMA_VERSION + 1
     );
-    assert!(foreign(&next).contains("use a later one"));
+    assert!(foreign(&next).contains("use a later program"));
 
     let folder = Folder::new();
     std::fs::write(folder.file(), [b'x'; 4096]).unwrap();
     assert!(
         folder.open(&["identities"]).is_err(),
-        "a file that is no database at all"
+        "a file that is not a database"
     );
 }
 
 #[test]
-fn what_is_acknowledged_survives_power_loss_by_these_settings() {
+fn connections_use_the_settings_that_survive_power_loss() {
     let folder = Folder::new();
     let store = folder.open(&["identities"]).unwrap();
     let reader = store.reader().unwrap();
@@ -214,7 +217,7 @@ fn what_is_acknowledged_survives_power_loss_by_these_settings() {
 }
 
 #[test]
-fn a_failed_transaction_leaves_no_row() {
+fn failed_transaction_leaves_no_row() {
     let folder = Folder::new();
     let mut store = folder.open(&["identities", "rides"]).unwrap();
     let granted = granted(1);
@@ -231,7 +234,7 @@ fn a_failed_transaction_leaves_no_row() {
             tx.parent(app, &granted.oid())?.is_some(),
             "a transaction sees its own rows"
         );
-        Err::<(), _>(StoreError::Inconsistent("a reason to stop"))
+        Err::<(), _>(StoreError::Inconsistent("a failure of the caller"))
     });
     assert!(failed.is_err());
     assert_eq!(store.rows().parent(app, &granted.oid()).unwrap(), None);
@@ -240,7 +243,7 @@ fn a_failed_transaction_leaves_no_row() {
 }
 
 #[test]
-fn a_grant_for_another_object_writes_nothing() {
+fn grant_for_another_object_writes_nothing() {
     let folder = Folder::new();
     let mut store = folder.open(&["identities", "rides"]).unwrap();
     let (one, other) = (granted(1), granted(2));
@@ -255,7 +258,7 @@ fn a_grant_for_another_object_writes_nothing() {
 }
 
 #[test]
-fn the_delta_is_found_by_change_seq_and_its_readers_by_scope() {
+fn selection_searches_indexes_by_change_seq_and_by_scope() {
     let folder = Folder::new();
     let store = folder.open(&["identities", "messages"]).unwrap();
     let app = store.apps().get("messages").unwrap();
@@ -279,7 +282,7 @@ fn the_delta_is_found_by_change_seq_and_its_readers_by_scope() {
 }
 
 #[test]
-fn an_app_with_several_domains_has_a_partial_index_for_each() {
+fn app_with_several_domains_has_a_partial_index_for_each() {
     let folder = Folder::new();
     let own = folder.0.path().join("apps");
     std::fs::create_dir(&own).unwrap();
@@ -329,7 +332,7 @@ mode = "allow_update"
 }
 
 #[test]
-fn what_is_asked_at_every_pull_never_reads_a_whole_table() {
+fn queries_of_every_pull_search_indexes() {
     let folder = Folder::new();
     let store = folder.open(&["identities", "messages"]).unwrap();
     let app = store.apps().get("messages").unwrap();
@@ -354,7 +357,7 @@ fn what_is_asked_at_every_pull_never_reads_a_whole_table() {
 }
 
 #[test]
-fn a_walk_hands_over_whole_change_groups_and_says_how_far_it_scanned() {
+fn walk_visits_whole_change_groups_and_returns_how_far_it_got() {
     let folder = Folder::new();
     let mut store = folder.open(&["identities", "rides"]).unwrap();
     for (id, change_seq) in [(1, 3), (2, 3), (3, 5), (4, 9), (5, 9)] {
@@ -383,17 +386,21 @@ fn a_walk_hands_over_whole_change_groups_and_says_how_far_it_scanned() {
     };
     assert_eq!(walk(0, 0), (vec![(3, 2), (5, 1), (9, 2)], 20));
     assert_eq!(walk(3, 0), (vec![(5, 1), (9, 2)], 20));
-    assert_eq!(walk(0, 3), (vec![(3, 2)], 3), "stopped with more behind it");
+    assert_eq!(
+        walk(0, 3),
+        (vec![(3, 2)], 3),
+        "stopped before later changes"
+    );
     assert_eq!(
         walk(0, 9),
         (vec![(3, 2), (5, 1), (9, 2)], 20),
-        "stopped where nothing follows"
+        "stopped at the last change"
     );
     assert_eq!(walk(9, 0), (vec![], 20));
 }
 
 #[test]
-fn refusals_are_bounded_per_peer_and_the_newest_stay() {
+fn rejects_are_bounded_per_peer_and_the_newest_stay() {
     let folder = Folder::new();
     let mut store = folder.open(&["identities"]).unwrap();
     let (one, other) = (PeerId::from_bytes([1; 32]), PeerId::from_bytes([2; 32]));
@@ -420,7 +427,7 @@ fn refusals_are_bounded_per_peer_and_the_newest_stay() {
 }
 
 #[test]
-fn a_snapshot_sees_one_state_while_the_writer_goes_on() {
+fn reader_snapshot_does_not_see_later_writes() {
     let folder = Folder::new();
     let mut store = folder.open(&["identities", "rides"]).unwrap();
     let mut reader = store.reader().unwrap();

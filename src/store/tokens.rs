@@ -1,12 +1,16 @@
-//! Tokens of the local API, by their hash. Never holds a token itself.
+//! Tokens of the local API, stored by their hash. The tokens themselves are never stored.
 
 use keys::Digest;
 
-use super::{Rows, SqlContext as _, StoreError, WriteTx};
+use super::error::{SqlContext as _, StoreError};
+use super::rows::{Rows, WriteTx};
 use crate::op_context::Timestamp;
 
 impl Rows<'_> {
-    /// Whether a token with this hash was issued. The hash is of 32 random bytes: looking it up leaks nothing useful.
+    /// Whether a token with this hash was issued.
+    ///
+    /// The time of the lookup may depend on the hash. That reveals nothing useful, because the
+    /// token has 32 random bytes.
     pub fn has_token(&self, hash: &Digest) -> Result<bool, StoreError> {
         let context = "looking up a token";
         let mut statement = self
@@ -18,9 +22,9 @@ impl Rows<'_> {
 }
 
 impl WriteTx<'_> {
-    /// Notes a token's hash.
+    /// Stores a token's hash.
     pub fn put_token(&self, hash: &Digest, label: &str, at: Timestamp) -> Result<(), StoreError> {
-        let context = "noting a token";
+        let context = "writing a token";
         let mut statement = self
             .connection
             .prepare_cached("INSERT OR IGNORE INTO api_token (hash, label, at) VALUES (?1, ?2, ?3)")
@@ -31,9 +35,9 @@ impl WriteTx<'_> {
         Ok(())
     }
 
-    /// Forgets every token that bears this label.
+    /// Deletes all tokens with this label.
     pub fn remove_tokens(&self, label: &str) -> Result<(), StoreError> {
-        let context = "forgetting tokens";
+        let context = "deleting tokens";
         let mut statement = self
             .connection
             .prepare_cached("DELETE FROM api_token WHERE label = ?1")

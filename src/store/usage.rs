@@ -1,28 +1,30 @@
-//! Who has stored how much here: objects and bytes, for each peer and for each tier.
+//! Usage: the objects and bytes that each peer and each tier have stored on this node.
 //!
-//! Counts what is written and what waits, as the bytes that were sent; never the indexes and pages around them. Never
-//! judges. Invariant: both sums change in the transaction that writes what they count, and never fall below zero.
+//! Counts objects that are written and objects that wait, as the bytes that were sent, without
+//! indexes and page overhead. Invariant: both sums change in the transaction that writes the
+//! objects, and never fall below zero.
 
 use std::ops::{AddAssign, Neg};
 
 use bastion::Tier;
 use keys::PeerId;
-use rusqlite::OptionalExtension as _;
+use rusqlite::{OptionalExtension as _, Row};
 
-use super::peers::{tier_of, tier_text};
-use super::{Rows, SqlContext as _, StoreError, WriteTx};
+use super::columns::tier;
+use super::error::{SqlContext as _, StoreError};
+use super::rows::{Rows, WriteTx};
 
-/// An amount stored, or a change of one.
+/// A stored amount, or a change of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Objects.
+    /// Number of objects.
     pub objects: i64,
-    /// Their signed bytes.
+    /// Sum of their signed bytes.
     pub bytes: i64,
 }
 
 impl Usage {
-    /// One object of that many bytes.
+    /// The usage of one object of `bytes` bytes.
     pub fn one(bytes: usize) -> Self {
         Self {
             objects: 1,
@@ -30,8 +32,8 @@ impl Usage {
         }
     }
 
-    /// Whether it is nothing at all.
-    pub fn is_none(&self) -> bool {
+    /// Whether both numbers are 0.
+    pub fn is_zero(&self) -> bool {
         *self == Self::default()
     }
 }
@@ -54,19 +56,27 @@ impl Neg for Usage {
     }
 }
 
-/// What one peer has stored.
+/// The usage of one peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stored {
-    /// The tier that it counts in; a forgotten peer counts as worked.
+    /// The tier in which it counts. A forgotten peer counts as untrusted.
     pub tier: Tier,
-    /// How much.
+    /// Objects and bytes of the peer.
     pub usage: Usage,
 }
 
+/// Reads objects and bytes from two columns, starting at `column`.
+fn usage(row: &Row<'_>, column: usize) -> rusqlite::Result<Usage> {
+    Ok(Usage {
+        objects: row.get(column)?,
+        bytes: row.get(column + 1)?,
+    })
+}
+
 impl Rows<'_> {
-    /// What a peer has stored, if it was ever admitted.
+    /// The usage of a peer. `None` if it was never admitted.
     pub fn stored_by(&self, peer: &PeerId) -> Result<Option<Stored>, StoreError> {
-        let context = "reading what a peer has stored";
+        let context = "reading the usage of a peer";
         let mut statement = self
             .connection
             .prepare_cached(
@@ -75,59 +85,50 @@ impl Rows<'_> {
             .context(context)?;
         statement
             .query_row([peer.as_bytes()], |row| {
-                let tier = tier_of(&row.get::<_, String>(0)?);
-                let usage = Usage {
-                    objects: row.get(1)?,
-                    bytes: row.get(2)?,
-                };
-                Ok(Stored { tier, usage })
+                Ok(Stored {
+                    tier: tier(row, 0)?,
+                    usage: usage(row, 1)?,
+                })
             })
             .optional()
             .context(context)
     }
 
-    /// What all peers of a tier have stored.
+    /// The usage of all peers of a tier together.
     pub fn tier_usage(&self, tier: Tier) -> Result<Usage, StoreError> {
-        let context = "reading what a tier has stored";
+        let context = "reading the usage of a tier";
         let mut statement = self
             .connection
             .prepare_cached("SELECT objects, bytes FROM tier_usage WHERE tier = ?1")
             .context(context)?;
         let usage = statement
-            .query_row([tier_text(tier)], |row| {
-                Ok(Usage {
-                    objects: row.get(0)?,
-                    bytes: row.get(1)?,
-                })
-            })
+            .query_row([tier.as_str()], |row| usage(row, 0))
             .optional()
             .context(context)?;
         Ok(usage.unwrap_or_default())
     }
 
-    /// What of a peer waits for other objects.
+    /// The usage of a peer's waiting objects.
     pub(super) fn parked_usage(&self, peer: &PeerId) -> Result<Usage, StoreError> {
-        let context = "adding up parked objects";
+        let context = "summing the waiting objects of a peer";
         let mut statement = self
             .connection
-            .prepare_cached("SELECT COUNT(*), COALESCE(SUM(LENGTH(bytes)), 0) FROM sync_parked WHERE peer_id = ?1")
+            .prepare_cached(
+                "SELECT COUNT(*), COALESCE(SUM(LENGTH(bytes)), 0) FROM sync_parked
+                 WHERE peer_id = ?1",
+            )
             .context(context)?;
         statement
-            .query_row([peer.as_bytes()], |row| {
-                Ok(Usage {
-                    objects: row.get(0)?,
-                    bytes: row.get(1)?,
-                })
-            })
+            .query_row([peer.as_bytes()], |row| usage(row, 0))
             .context(context)
     }
 }
 
 impl WriteTx<'_> {
-    /// Adds to what a peer and its tier have stored.
+    /// Adds a change to the usage of a peer and of its tier.
     pub fn add_usage(&self, peer: &PeerId, change: &Usage) -> Result<(), StoreError> {
-        let context = "counting what a peer has stored";
-        if change.is_none() {
+        let context = "writing the usage of a peer";
+        if change.is_zero() {
             return Ok(());
         }
         let Some(stored) = self.stored_by(peer)? else {
@@ -136,14 +137,15 @@ impl WriteTx<'_> {
         let mut statement = self
             .connection
             .prepare_cached(
-                "UPDATE peers SET stored_objects = MAX(0, stored_objects + ?2), stored_bytes = MAX(0, stored_bytes + ?3)
+                "UPDATE peers SET stored_objects = MAX(0, stored_objects + ?2),
+                   stored_bytes = MAX(0, stored_bytes + ?3)
                  WHERE peer_id = ?1",
             )
             .context(context)?;
         statement
             .execute((peer.as_bytes(), change.objects, change.bytes))
             .context(context)?;
-        // What was here before there was a count was never added, and is not taken away.
+        // Objects from before usage was counted were never added, so they must not be subtracted.
         let floor = -stored.usage;
         let counted = Usage {
             objects: change.objects.max(floor.objects),
@@ -152,21 +154,22 @@ impl WriteTx<'_> {
         self.add_to_tier(stored.tier, &counted)
     }
 
-    /// Adds to what a tier has stored.
+    /// Adds a change to the usage of a tier.
     pub(super) fn add_to_tier(&self, tier: Tier, change: &Usage) -> Result<(), StoreError> {
-        let context = "counting what a tier has stored";
-        if change.is_none() {
+        let context = "writing the usage of a tier";
+        if change.is_zero() {
             return Ok(());
         }
         let mut statement = self
             .connection
             .prepare_cached(
                 "INSERT INTO tier_usage (tier, objects, bytes) VALUES (?1, MAX(0, ?2), MAX(0, ?3))
-                 ON CONFLICT (tier) DO UPDATE SET objects = MAX(0, objects + ?2), bytes = MAX(0, bytes + ?3)",
+                 ON CONFLICT (tier) DO UPDATE SET
+                   objects = MAX(0, objects + ?2), bytes = MAX(0, bytes + ?3)",
             )
             .context(context)?;
         statement
-            .execute((tier_text(tier), change.objects, change.bytes))
+            .execute((tier.as_str(), change.objects, change.bytes))
             .context(context)?;
         Ok(())
     }

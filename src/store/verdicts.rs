@@ -1,27 +1,30 @@
-//! Verdicts: what the operator said of a node (docs/DECISIONS.md 6).
+//! Verdicts: the operator's decisions on nodes (docs/DECISIONS.md 6).
 //!
-//! By peer id alone, so that neither a restart nor a new key of that node changes them. Never judges anybody: the
-//! gatekeeper does. Invariants: one verdict per `peer_id`; what voids tickets only moves forward.
+//! Keyed by peer id alone, so that a verdict survives restarts and every key change of the node.
+//! The gatekeeper applies them. Invariants: one verdict for each `peer_id`; `tickets_void_until`
+//! never decreases.
 
 use keys::{OnionAddr, PeerId};
 use rusqlite::{OptionalExtension as _, Row};
 
-use super::{Rows, SqlContext as _, StoreError, WriteTx, fixed};
+use super::columns::fixed;
+use super::error::{SqlContext as _, StoreError};
+use super::rows::{Rows, WriteTx};
 use crate::op_context::Timestamp;
 
-/// What was said.
+/// A decision of the operator on a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Let it in, and trust it.
+    /// Admit the node, and trust it.
     Approved,
-    /// Not now: it is a stranger again when the time is over.
+    /// Do not admit the node until the verdict ends.
     Refused,
-    /// Keep it out, whatever it shows.
+    /// Do not admit or dial the node until the verdict ends, whatever it proves.
     Banned,
 }
 
 impl Verdict {
-    /// The word in the table.
+    /// The value of the column `verdict`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Approved => "approved",
@@ -34,22 +37,23 @@ impl Verdict {
 /// A verdict as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerdictRow {
-    /// Of whom.
+    /// The node.
     pub peer_id: PeerId,
-    /// What.
+    /// The decision.
     pub verdict: Verdict,
-    /// The operator's words; empty where none were given. Never told to that node.
+    /// The operator's reason, empty if none was given. The node does not receive it.
     pub reason: String,
-    /// When it was said.
+    /// Time of the decision.
     pub at: Timestamp,
-    /// When it ends; `None`: never.
+    /// Time at which it ends. `None`: never.
     pub until: Option<Timestamp>,
-    /// Unix seconds: tickets that the peer got from us up to then are void. 0: none are.
+    /// Tickets that this node issued to the peer up to this time are void. Unix seconds; 0: none
+    /// is.
     pub tickets_void_until: u64,
 }
 
 impl VerdictRow {
-    /// Whether it is not over.
+    /// Whether the verdict has not ended.
     pub fn holds(&self, now: Timestamp) -> bool {
         self.until.is_none_or(|until| until > now)
     }
@@ -60,7 +64,7 @@ const COLUMNS: &str = "peer_id, verdict, reason, at, until, tickets_void_until";
 fn verdict_row(row: &Row<'_>) -> rusqlite::Result<VerdictRow> {
     Ok(VerdictRow {
         peer_id: PeerId::from_bytes(fixed(row, 0)?),
-        // The table takes three words only.
+        // A CHECK constraint allows three values.
         verdict: match row.get::<_, String>(1)?.as_str() {
             "approved" => Verdict::Approved,
             "refused" => Verdict::Refused,
@@ -74,7 +78,7 @@ fn verdict_row(row: &Row<'_>) -> rusqlite::Result<VerdictRow> {
 }
 
 impl Rows<'_> {
-    /// What was said of a node last, also where it is over.
+    /// The last verdict on a node, even if it has ended.
     pub fn verdict(&self, peer: &PeerId) -> Result<Option<VerdictRow>, StoreError> {
         let context = "reading a verdict";
         let mut statement = self
@@ -93,9 +97,9 @@ impl Rows<'_> {
         Ok(verdict.is_some_and(|row| row.verdict == Verdict::Banned && row.holds(now)))
     }
 
-    /// Whether anybody that was met at an onion address is banned now.
+    /// Whether any peer that was last reached at an onion address is banned now.
     pub fn is_banned_at(&self, onion: &OnionAddr, now: Timestamp) -> Result<bool, StoreError> {
-        let context = "looking for a ban by an address";
+        let context = "looking for a ban by onion address";
         let mut statement = self
             .connection
             .prepare_cached(
@@ -108,7 +112,7 @@ impl Rows<'_> {
             .context(context)
     }
 
-    /// How many verdicts of a kind hold.
+    /// The number of verdicts of a kind that have not ended.
     pub fn verdict_count(&self, verdict: Verdict, now: Timestamp) -> Result<u64, StoreError> {
         let context = "counting verdicts";
         let mut statement = self
@@ -122,28 +126,30 @@ impl Rows<'_> {
             .context(context)
     }
 
-    /// The verdicts that hold, newest first.
+    /// The verdicts that have not ended, newest first.
     pub fn verdicts(&self, now: Timestamp) -> Result<Vec<VerdictRow>, StoreError> {
         let context = "listing verdicts";
         let mut statement = self
             .connection
             .prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM verdict WHERE until IS NULL OR until > ?1 ORDER BY at DESC, peer_id"
+                "SELECT {COLUMNS} FROM verdict WHERE until IS NULL OR until > ?1
+                 ORDER BY at DESC, peer_id"
             ))
             .context(context)?;
         let rows = statement.query_map([now.0], verdict_row).context(context)?;
         rows.collect::<rusqlite::Result<_>>().context(context)
     }
 
-    /// Those whose peer id begins with these hexadecimal digits, of all that are known here: peers, pending strangers
-    /// and those of whom something was said. Two at most, which is one too many.
-    pub fn peers_named(&self, prefix: &str) -> Result<Vec<PeerId>, StoreError> {
-        let context = "looking for a peer by the start of its id";
+    /// The nodes whose id begins with these hexadecimal digits, among peers, pending requests and
+    /// verdicts. Returns at most 2, which suffices to tell that a prefix is ambiguous.
+    pub fn peers_by_prefix(&self, prefix: &str) -> Result<Vec<PeerId>, StoreError> {
+        let context = "looking for a node by a prefix of its id";
         let mut statement = self
             .connection
             .prepare_cached(
                 "SELECT peer_id FROM (
-                   SELECT peer_id FROM peers UNION SELECT peer_id FROM pending UNION SELECT peer_id FROM verdict)
+                   SELECT peer_id FROM peers UNION SELECT peer_id FROM pending
+                   UNION SELECT peer_id FROM verdict)
                  WHERE substr(lower(hex(peer_id)), 1, length(?1)) = lower(?1) LIMIT 2",
             )
             .context(context)?;
@@ -155,15 +161,16 @@ impl Rows<'_> {
 }
 
 impl WriteTx<'_> {
-    /// Says something of a node, in the place of what was said before. Tickets that were void stay void.
+    /// Stores the verdict on a node, and replaces an earlier one. Void tickets stay void.
     pub fn put_verdict(&self, row: &VerdictRow) -> Result<(), StoreError> {
-        let context = "noting a verdict";
+        let context = "writing a verdict";
         let mut statement = self
             .connection
             .prepare_cached(&format!(
                 "INSERT INTO verdict ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
                  ON CONFLICT (peer_id) DO UPDATE SET
-                   verdict = excluded.verdict, reason = excluded.reason, at = excluded.at, until = excluded.until,
+                   verdict = excluded.verdict, reason = excluded.reason, at = excluded.at,
+                   until = excluded.until,
                    tickets_void_until = max(tickets_void_until, excluded.tickets_void_until)"
             ))
             .context(context)?;
@@ -202,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_verdict_counts_and_those_that_are_over_are_not_listed() {
+    fn replaces_the_verdict_and_lists_only_verdicts_that_have_not_ended() {
         let folder = Folder::new();
         let mut store = folder.open(&["identities"]).unwrap();
         let rows = [
@@ -234,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_banned_with_anybody_who_was_met_there_whoever_was_met_last() {
+    fn address_is_banned_if_any_peer_reached_there_is_banned() {
         let folder = Folder::new();
         let mut store = folder.open(&["identities"]).unwrap();
         let onion = |number| OnionAddr::from_public_key(keys::PublicKey::from_bytes([number; 32]));
@@ -262,33 +269,33 @@ mod tests {
     }
 
     #[test]
-    fn tickets_that_were_void_stay_void() {
+    fn void_tickets_stay_void() {
         let folder = Folder::new();
         let mut store = folder.open(&["identities"]).unwrap();
-        let mut said = row(1, Verdict::Banned, None);
+        let mut verdict = row(1, Verdict::Banned, None);
         for (voids, expected) in [(70, 70), (0, 70), (90, 90)] {
-            said.tickets_void_until = voids;
-            store.transaction(|tx| tx.put_verdict(&said)).unwrap();
-            let stored = store.rows().verdict(&said.peer_id).unwrap().unwrap();
+            verdict.tickets_void_until = voids;
+            store.transaction(|tx| tx.put_verdict(&verdict)).unwrap();
+            let stored = store.rows().verdict(&verdict.peer_id).unwrap().unwrap();
             assert_eq!(stored.tickets_void_until, expected);
         }
     }
 
     #[test]
-    fn a_peer_is_found_by_the_start_of_its_id() {
+    fn finds_a_peer_by_a_prefix_of_its_id() {
         let folder = Folder::new();
         let mut store = folder.open(&["identities"]).unwrap();
         let mut near = [0xab; 32];
         near[4] = 0xac;
         let (one, other) = (PeerId::from_bytes([0xab; 32]), PeerId::from_bytes(near));
         for peer_id in [one, other] {
-            let said = VerdictRow {
+            let verdict = VerdictRow {
                 peer_id,
                 ..row(1, Verdict::Approved, None)
             };
-            store.transaction(|tx| tx.put_verdict(&said)).unwrap();
+            store.transaction(|tx| tx.put_verdict(&verdict)).unwrap();
         }
-        let named = |prefix: &str| store.rows().peers_named(prefix).unwrap();
+        let named = |prefix: &str| store.rows().peers_by_prefix(prefix).unwrap();
         assert_eq!(named("abababab").len(), 2);
         assert_eq!(named("ABABABABAC"), [other]);
         assert_eq!(named("ababababa").len(), 2);

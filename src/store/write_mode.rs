@@ -1,44 +1,47 @@
-//! Whether this node may write as usual, and what a recovery after a restore still waits for (docs/DECISIONS.md 2).
+//! The write mode: whether this node may write as usual, and what a recovery after a restore still
+//! waits for (docs/DECISIONS.md 2).
 //!
-//! Never decides when it is over: `state_engine` does. Invariant: no row of `write mode` means that nothing is in the way,
-//! and then nobody is waited for.
+//! `state_engine` decides when a mode begins and ends. Invariant: without a row in `write_mode` the
+//! mode is [`WriteMode::ReadWrite`], and `recovery_peer` is empty.
 
 use std::path::Path;
 
 use keys::{Epoch, Oid, PeerId, Signature, SignedObject};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row};
 
-use super::{Rows, SqlContext as _, StoreError, WriteTx, fixed};
+use super::columns::fixed;
+use super::error::{SqlContext as _, StoreError};
+use super::rows::{Rows, WriteTx};
 use crate::op_context::Timestamp;
 
-/// What this node may write of its own.
+/// Which objects of its own this node may write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteMode {
-    /// Everything.
+    /// All objects.
     ReadWrite,
-    /// New objects; what exists may have changed after the backup, so that it waits.
+    /// New objects only, because existing ones may have changed after the backup.
     NewObjectsOnly,
-    /// Nothing: another node signs with the same keys, or did.
+    /// No objects, because another copy of this node signs, or signed, with the same keys.
     ReadOnly,
 }
 
-/// Why it is so.
+/// A restricted write mode, with its reason and duration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WriteModeRow {
-    /// What may be written. Never [`WriteMode::ReadWrite`], for which there is no row.
+    /// The mode. [`WriteMode::ReadWrite`] has no row.
     pub mode: WriteMode,
-    /// Why the epoch began; or which peer showed the foreign epoch.
+    /// Reason of the current epoch, or the peer that presented the foreign epoch.
     pub reason: String,
-    /// Since when.
+    /// Time at which the mode began.
     pub since: Timestamp,
-    /// When a recovery ends by itself.
+    /// Time at which [`WriteMode::NewObjectsOnly`] ends by itself. `None`: no time is set.
     pub until: Option<Timestamp>,
-    /// An epoch that is signed with this node's key and was not minted here.
+    /// An epoch that this node's key signed and that this database did not begin.
     pub foreign_epoch: Option<Epoch>,
 }
 
 impl WriteMode {
-    /// What may be written at a moment, where this is in the way; a recovery ends when its time is up.
+    /// The mode at a time: that of the row, until the row's time ends.
     pub fn of(row: Option<&WriteModeRow>, now: Timestamp) -> Self {
         match row {
             Some(row) if row.until.is_none_or(|until| until > now) => row.mode,
@@ -48,19 +51,25 @@ impl WriteMode {
 
     fn as_str(self) -> &'static str {
         match self {
-            Self::ReadWrite => "open",
-            Self::NewObjectsOnly => "recovering",
+            Self::ReadWrite => "read_write",
+            Self::NewObjectsOnly => "new_objects_only",
             Self::ReadOnly => "read_only",
         }
     }
 }
 
+const READ: &str = "SELECT mode, reason, since, until, foreign_epoch FROM write_mode";
+/// The same columns in the tables of version 3, where the table had another name.
+const READ_VERSION_3: &str =
+    "SELECT CASE state WHEN 'recovering' THEN 'new_objects_only' ELSE state END,
+       reason, since, until, foreign_epoch FROM standing";
+
 fn write_mode(row: &Row<'_>) -> rusqlite::Result<WriteModeRow> {
-    let word: String = row.get(0)?;
+    let mode: String = row.get(0)?;
     let until: Option<u64> = row.get(3)?;
     let foreign: Option<Vec<u8>> = row.get(4)?;
     Ok(WriteModeRow {
-        mode: if word == WriteMode::NewObjectsOnly.as_str() {
+        mode: if mode == WriteMode::NewObjectsOnly.as_str() {
             WriteMode::NewObjectsOnly
         } else {
             WriteMode::ReadOnly
@@ -72,10 +81,12 @@ fn write_mode(row: &Row<'_>) -> rusqlite::Result<WriteModeRow> {
     })
 }
 
-/// What is in the way of writing in a database that no node has open; none: nothing.
+/// The restricted write mode of a database that no node has open. `None`: read and write.
+///
+/// Reads databases of earlier versions too, and does not migrate them.
 ///
 /// # Errors
-/// Not a database of this program's present version, or one that cannot be read.
+/// The database cannot be opened or read.
 pub fn write_mode_of(database: &Path) -> Result<Option<WriteModeRow>, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection =
@@ -85,23 +96,23 @@ pub fn write_mode_of(database: &Path) -> Result<Option<WriteModeRow>, StoreError
         })?;
     let version: i32 = connection
         .pragma_query_value(None, "user_version", |row| row.get(0))
-        .context("version")?;
-    if version < 3 {
-        // Made before there was anything that could be in the way.
-        return Ok(None);
-    }
+        .context("reading the version of the tables")?;
+    let sql = match version {
+        // These versions had no restricted mode.
+        ..=2 => return Ok(None),
+        3 => READ_VERSION_3,
+        _ => READ,
+    };
     connection
-        .query_row(READ, [], write_mode)
+        .query_row(sql, [], write_mode)
         .optional()
-        .context("reading whether this node may write")
+        .context("reading the write mode")
 }
 
-const READ: &str = "SELECT state, reason, since, until, foreign_epoch FROM standing";
-
 impl Rows<'_> {
-    /// What is in the way of writing; none: nothing.
+    /// The restricted write mode. `None`: read and write.
     pub fn write_mode(&self) -> Result<Option<WriteModeRow>, StoreError> {
-        let context = "reading whether this node may write";
+        let context = "reading the write mode";
         let mut statement = self.connection.prepare_cached(READ).context(context)?;
         statement
             .query_row([], write_mode)
@@ -109,9 +120,9 @@ impl Rows<'_> {
             .context(context)
     }
 
-    /// Peers that have not been asked yet for what they hold of this node's, by id.
+    /// The peers from which a recovery still has to reclaim objects, sorted by id.
     pub fn recovery_peers(&self) -> Result<Vec<PeerId>, StoreError> {
-        let context = "reading whom a recovery waits for";
+        let context = "reading the peers that a recovery waits for";
         let mut statement = self
             .connection
             .prepare_cached("SELECT peer_id FROM recovery_peer ORDER BY peer_id")
@@ -122,19 +133,20 @@ impl Rows<'_> {
         rows.collect::<rusqlite::Result<_>>().context(context)
     }
 
-    /// Whether a peer gave back what it holds of this node's since the last epoch began.
-    pub fn was_asked(&self, peer: &PeerId) -> Result<bool, StoreError> {
-        let context = "looking whether a peer was asked";
+    /// Whether this node has reclaimed its objects from a peer since the last epoch began.
+    pub fn is_reclaimed_from(&self, peer: &PeerId) -> Result<bool, StoreError> {
+        let context = "looking for a peer that was reclaimed from";
         let mut statement = self
             .connection
-            .prepare_cached("SELECT 1 FROM recovery_asked WHERE peer_id = ?1")
+            .prepare_cached("SELECT 1 FROM reclaimed_peer WHERE peer_id = ?1")
             .context(context)?;
         statement.exists([peer.as_bytes()]).context(context)
     }
 
-    /// Number of an own identity's key when the last epoch began; 0 where it had none, or where no epoch followed the first.
+    /// Number of the key that an identity of this node had when the last epoch began. 0 if the
+    /// identity did not exist then, or if no epoch followed the first.
     pub fn recovery_key(&self, identity: &Oid) -> Result<u32, StoreError> {
-        let context = "reading the number of a key of then";
+        let context = "reading the key number before a recovery";
         let mut statement = self
             .connection
             .prepare_cached("SELECT key_id FROM recovery_key WHERE oid = ?1")
@@ -146,12 +158,14 @@ impl Rows<'_> {
             .map(Option::unwrap_or_default)
     }
 
-    /// A deletion of our own that waits for what it deletes.
-    pub fn kept_deletion(&self, oid: &Oid) -> Result<Option<SignedObject>, StoreError> {
-        let context = "looking for a deletion that came back";
+    /// A tombstone of this node that arrived before the object that it deletes.
+    pub fn kept_tombstone(&self, oid: &Oid) -> Result<Option<SignedObject>, StoreError> {
+        let context = "looking for a kept tombstone";
         let mut statement = self
             .connection
-            .prepare_cached("SELECT key_id, bytes, signature FROM recovery_deletion WHERE oid = ?1")
+            .prepare_cached(
+                "SELECT key_id, bytes, signature FROM recovery_tombstone WHERE oid = ?1",
+            )
             .context(context)?;
         statement
             .query_row([oid.as_bytes()], |row| {
@@ -168,13 +182,13 @@ impl Rows<'_> {
 }
 
 impl WriteTx<'_> {
-    /// Says what is in the way of writing from now on.
+    /// Sets a restricted write mode.
     pub fn put_write_mode(&self, row: &WriteModeRow) -> Result<(), StoreError> {
-        let context = "noting whether this node may write";
+        let context = "writing the write mode";
         let mut statement = self
             .connection
             .prepare_cached(
-                "INSERT OR REPLACE INTO standing (id, state, reason, since, until, foreign_epoch)
+                "INSERT OR REPLACE INTO write_mode (id, mode, reason, since, until, foreign_epoch)
                  VALUES (1, ?1, ?2, ?3, ?4, ?5)",
             )
             .context(context)?;
@@ -190,32 +204,35 @@ impl WriteTx<'_> {
         Ok(())
     }
 
-    /// Nothing is in the way of writing any more, and no recovery waits for anything.
+    /// Returns to [`WriteMode::ReadWrite`], and ends waiting for peers.
     pub fn clear_write_mode(&self) -> Result<(), StoreError> {
         self.connection
-            .execute_batch("DELETE FROM standing; DELETE FROM recovery_peer;")
-            .context("noting that this node may write")
+            .execute_batch("DELETE FROM write_mode; DELETE FROM recovery_peer;")
+            .context("clearing the write mode")
     }
 
-    /// All peers are to be asked anew, and waited for but where they are banned or forgotten; the keys of now are those that count.
-    pub fn ask_all_peers(&self) -> Result<(), StoreError> {
+    /// Begins to reclaim objects from all peers. The recovery waits for those that are neither
+    /// banned nor forgotten. Stores the current key numbers of this node's identities.
+    pub fn reclaim_from_all_peers(&self) -> Result<(), StoreError> {
         self.connection
             .execute_batch(
-                "DELETE FROM recovery_peer; DELETE FROM recovery_asked; DELETE FROM recovery_key;
-                 INSERT INTO recovery_peer (peer_id) SELECT peer_id FROM peers WHERE tier <> 'forgotten'
-                   AND peer_id NOT IN (SELECT peer_id FROM verdict WHERE verdict = 'banned');
-                 INSERT INTO recovery_key (oid, key_id) SELECT oid, key_id FROM identity WHERE key_id > 0;",
+                "DELETE FROM recovery_peer; DELETE FROM reclaimed_peer; DELETE FROM recovery_key;
+                 INSERT INTO recovery_peer (peer_id)
+                   SELECT peer_id FROM peers WHERE tier <> 'forgotten'
+                     AND peer_id NOT IN (SELECT peer_id FROM verdict WHERE verdict = 'banned');
+                 INSERT INTO recovery_key (oid, key_id)
+                   SELECT oid, key_id FROM identity WHERE key_id > 0;",
             )
-            .context("noting whom a recovery waits for")
+            .context("writing the peers that a recovery waits for")
     }
 
-    /// A peer was asked.
-    pub fn peer_was_asked(&self, peer: &PeerId) -> Result<(), StoreError> {
-        let context = "noting that a peer was asked";
+    /// Stores that this node has reclaimed its objects from a peer, and ends waiting for the peer.
+    pub fn note_reclaimed_from(&self, peer: &PeerId) -> Result<(), StoreError> {
+        let context = "writing a peer that was reclaimed from";
         let mut statement = self
             .connection
             .prepare_cached(
-                "INSERT INTO recovery_asked (peer_id) VALUES (?1) ON CONFLICT DO NOTHING",
+                "INSERT INTO reclaimed_peer (peer_id) VALUES (?1) ON CONFLICT DO NOTHING",
             )
             .context(context)?;
         statement.execute([peer.as_bytes()]).context(context)?;
@@ -227,13 +244,15 @@ impl WriteTx<'_> {
         Ok(())
     }
 
-    /// Keeps a deletion until what it deletes comes back; of two the one with the higher revision is the caller's to choose.
-    pub fn keep_deletion(&self, oid: &Oid, object: &SignedObject) -> Result<(), StoreError> {
-        let context = "keeping a deletion that came back";
+    /// Keeps a tombstone until the object that it deletes arrives. Replaces an earlier one: the
+    /// caller compares revisions.
+    pub fn keep_tombstone(&self, oid: &Oid, object: &SignedObject) -> Result<(), StoreError> {
+        let context = "writing a kept tombstone";
         let mut statement = self
             .connection
             .prepare_cached(
-                "INSERT OR REPLACE INTO recovery_deletion (oid, key_id, bytes, signature) VALUES (?1, ?2, ?3, ?4)",
+                "INSERT OR REPLACE INTO recovery_tombstone (oid, key_id, bytes, signature)
+                 VALUES (?1, ?2, ?3, ?4)",
             )
             .context(context)?;
         let signature = object.signature().as_bytes();
@@ -250,7 +269,7 @@ mod tests {
     use crate::store::testing::Folder;
 
     #[test]
-    fn what_stands_in_the_way_is_one_row_and_goes_with_all_that_it_waited_for() {
+    fn clearing_the_write_mode_deletes_its_row_and_keeps_tombstones() {
         let folder = Folder::new();
         let mut store = folder.open(&["identities"]).unwrap();
         assert_eq!(store.rows().write_mode().unwrap(), None);
@@ -268,23 +287,23 @@ mod tests {
             foreign_epoch: Some(Epoch::from_bytes([3; 16])),
             ..recovering.clone()
         };
-        let deletion = SignedObject::from_parts(2, vec![1, 2], Signature::from_bytes([5; 64]));
+        let tombstone = SignedObject::from_parts(2, vec![1, 2], Signature::from_bytes([5; 64]));
         let oid = Oid::from_bytes([4; 16]);
         for row in [&recovering, &read_only] {
             store
                 .transaction(|tx| {
-                    tx.keep_deletion(&oid, &deletion)?;
+                    tx.keep_tombstone(&oid, &tombstone)?;
                     tx.put_write_mode(row)
                 })
                 .unwrap();
             assert_eq!(store.rows().write_mode().unwrap().as_ref(), Some(row));
         }
-        assert_eq!(store.rows().kept_deletion(&oid).unwrap(), Some(deletion));
+        assert_eq!(store.rows().kept_tombstone(&oid).unwrap(), Some(tombstone));
         store.transaction(|tx| tx.clear_write_mode()).unwrap();
         assert_eq!(store.rows().write_mode().unwrap(), None);
         assert!(
-            store.rows().kept_deletion(&oid).unwrap().is_some(),
-            "for who is asked late"
+            store.rows().kept_tombstone(&oid).unwrap().is_some(),
+            "a peer that is reclaimed from later may return the object"
         );
     }
 }

@@ -5,7 +5,7 @@ use postern::graph::Draft;
 use postern::object::{Object, Value};
 use postern::services::identities;
 use postern::state_engine::{AsideLimits, CoreLimits, OwnEpoch};
-use postern::store::{EpochReason, HeardEpoch, WriteMode};
+use postern::store::{EpochReason, PeerEpoch, WriteMode};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha20Rng;
 
@@ -203,8 +203,8 @@ fn a_deleted_parent_is_in_the_way_of_no_rotation() {
     }
 }
 
-fn shown(by: &SecretKey, key_id: u32, epoch: Epoch, head: u64) -> HeardEpoch {
-    HeardEpoch {
+fn shown(by: &SecretKey, key_id: u32, epoch: Epoch, head: u64) -> PeerEpoch {
+    PeerEpoch {
         epoch,
         key_id,
         signature: by.sign(Context::Epoch, &[epoch.as_bytes(), &head.to_be_bytes()]),

@@ -62,7 +62,6 @@ struct Reader {
     identity_oid: Oid,
     app_id: i64,
     scope_id: i64,
-    since_seq: i64,
 }
 
 /// Reads the objects of the messages app behind a local id, in the order in which they were written.
@@ -77,7 +76,7 @@ pub(crate) fn read(path: &Path, after_id: i64) -> Result<Vec<Entity>> {
          FROM app_messages_attr WHERE id BETWEEN (?1 << 16) AND ((?1 << 16) | 65535) ORDER BY id",
     )?;
     let mut readers = connection.prepare(
-        "SELECT identity_oid, app_id, scope_id, since_seq FROM reader
+        "SELECT identity_oid, app_id, scope_id FROM reader
          WHERE app_id = (SELECT id FROM app WHERE slug = 'messages') AND scope_id = ?1 ORDER BY identity_oid",
     )?;
     let parents = parents.query_map([after_id], |row| {
@@ -117,7 +116,6 @@ pub(crate) fn read(path: &Path, after_id: i64) -> Result<Vec<Entity>> {
                 identity_oid: row.get(0)?,
                 app_id: row.get(1)?,
                 scope_id: row.get(2)?,
-                since_seq: row.get(3)?,
             })
         })?;
         let readers = readers.collect::<rusqlite::Result<_>>()?;
@@ -162,8 +160,9 @@ pub(crate) fn write(connection: &mut Connection, entities: &[Entity]) -> rusqlit
                (id, parent_id, type, ordinal, value, value_parent_id, change_seq, sync_flags)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?;
-        let mut readers = transaction
-            .prepare_cached("INSERT INTO reader (identity_oid, app_id, scope_id, since_seq) VALUES (?1, ?2, ?3, ?4)")?;
+        let mut readers = transaction.prepare_cached(
+            "INSERT INTO reader (identity_oid, app_id, scope_id) VALUES (?1, ?2, ?3)",
+        )?;
         for entity in entities {
             let it = &entity.parent;
             parents.execute(params![
@@ -193,12 +192,7 @@ pub(crate) fn write(connection: &mut Connection, entities: &[Entity]) -> rusqlit
                 ])?;
             }
             for it in &entity.readers {
-                readers.execute(params![
-                    it.identity_oid,
-                    it.app_id,
-                    it.scope_id,
-                    it.since_seq
-                ])?;
+                readers.execute(params![it.identity_oid, it.app_id, it.scope_id])?;
             }
         }
     }

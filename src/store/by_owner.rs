@@ -1,16 +1,19 @@
-//! Objects by who made them and whose key signed them: what is signed again after a rotation, and what a peer that was
-//! restored gets back (docs/DECISIONS.md 5).
+//! Objects by owner and signing key: those that a rotation re-signs, and those that a peer reclaims
+//! after a restore (docs/DECISIONS.md 5).
 //!
-//! Never changes what an object says. Invariant: only [`WriteTx::put_signature`] writes here, beside unchanged content.
+//! Invariant: these functions do not change the content of an object. [`WriteTx::put_signature`]
+//! replaces the signature only.
 
 use keys::{Oid, Signature};
 
-use super::parents::parent_row;
-use super::{AppTable, ParentRow, Rows, SqlContext as _, StoreError, WriteTx};
+use super::app_tables::AppTable;
+use super::error::{SqlContext as _, StoreError};
+use super::parents::{ParentRow, parent_row};
+use super::rows::{Rows, WriteTx};
 
 impl Rows<'_> {
-    /// Objects by oid, from `after` on, whoever made them: looked at by whoever wants those of one peer, a bounded number at a
-    /// time.
+    /// At most `limit` objects whose oid follows `after`, sorted by oid, from all owners and
+    /// origins.
     pub fn by_oid(
         &self,
         app: &AppTable,
@@ -29,7 +32,8 @@ impl Rows<'_> {
         rows.collect::<rusqlite::Result<_>>().context(context)
     }
 
-    /// Objects of an owner that were made here and are signed with an earlier key than that number, oldest first.
+    /// At most `limit` objects of this node's `owner` that a key with a lower number than `key_id`
+    /// signed, oldest first.
     pub fn signed_before(
         &self,
         app: &AppTable,
@@ -37,7 +41,7 @@ impl Rows<'_> {
         key_id: u32,
         limit: usize,
     ) -> Result<Vec<ParentRow>, StoreError> {
-        let context = "reading what an earlier key signed";
+        let context = "reading objects that an earlier key signed";
         let mut statement = self
             .connection
             .prepare_cached(&app.signed_before)
@@ -48,16 +52,16 @@ impl Rows<'_> {
         rows.collect::<rusqlite::Result<_>>().context(context)
     }
 
-    /// What was made here in a scope, oldest first.
-    pub fn made_here_in(
+    /// The objects in a scope that were made on this node, oldest first.
+    pub fn local_in_scope(
         &self,
         app: &AppTable,
         scope_id: i64,
     ) -> Result<Vec<ParentRow>, StoreError> {
-        let context = "reading what was made in a scope";
+        let context = "reading local objects in a scope";
         let mut statement = self
             .connection
-            .prepare_cached(&app.made_here_in)
+            .prepare_cached(&app.local_in_scope)
             .context(context)?;
         let rows = statement
             .query_map([scope_id], parent_row)
@@ -67,7 +71,7 @@ impl Rows<'_> {
 }
 
 impl WriteTx<'_> {
-    /// Puts a later signature beside an object whose content stays what it is.
+    /// Replaces the signature of an object whose content does not change.
     pub fn put_signature(
         &self,
         app: &AppTable,
@@ -75,7 +79,7 @@ impl WriteTx<'_> {
         key_id: u32,
         signature: &Signature,
     ) -> Result<(), StoreError> {
-        let context = "noting a later signature";
+        let context = "replacing a signature";
         let mut statement = self
             .connection
             .prepare_cached(&app.put_signature)

@@ -1,0 +1,207 @@
+//! [`Store`], the one writing connection, and [`ReadStore`], a reading one.
+//!
+//! Invariants: rows change only inside [`Store::transaction`]. A transaction commits whole or not
+//! at all, and is on the disk when it returns (`synchronous=FULL`). Tested in `src/store/tests.rs`.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use keys::Epoch;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::app_tables::Apps;
+use super::epochs::{insert_first_epoch, read_epoch};
+use super::error::{SqlContext as _, StoreError};
+use super::migrations;
+use super::rows::{Rows, WriteTx};
+use super::version::{APPLICATION_ID, FileContent, SCHEMA_VERSION, inspect};
+use crate::schema::Schemas;
+
+/// 3.51.3: earlier versions can corrupt a database when its WAL is reset under concurrent readers.
+const SQLITE_VERSION_MIN: i32 = 3_051_003;
+/// Page cache of the writing connection, in KiB.
+const WRITER_CACHE_KIB: i32 = 64 * 1024;
+/// Page cache of each reading connection, in KiB.
+const READER_CACHE_KIB: i32 = 8 * 1024;
+/// Time that a connection waits for another one's lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pages of WAL between checkpoints (64 MiB), so that bulk writes copy each page once.
+const CHECKPOINT_PAGES: i32 = 16_384;
+
+/// The writing connection.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    pub(super) writer: Connection,
+    apps: Arc<Apps>,
+    epoch: Epoch,
+}
+
+/// A reading connection.
+#[derive(Debug)]
+pub struct ReadStore {
+    pub(super) connection: Connection,
+    apps: Arc<Apps>,
+}
+
+impl Store {
+    /// Opens or creates the database at `path`, with tables for every app of `schemas`.
+    ///
+    /// Migrates the tables of an earlier version. A new database starts in `new_epoch`; an existing
+    /// one keeps its epoch.
+    pub fn open(path: &Path, schemas: &Schemas, new_epoch: Epoch) -> Result<Self, StoreError> {
+        let open = |source| StoreError::Open {
+            path: path.to_owned(),
+            source,
+        };
+        if rusqlite::version_number() < SQLITE_VERSION_MIN {
+            return Err(StoreError::Unsupported(format!(
+                "SQLite {} is too old",
+                rusqlite::version()
+            )));
+        }
+        create_private(path)?;
+        let mut writer = Connection::open(path).map_err(open)?;
+        let content = inspect(&writer)?;
+        configure(&writer, WRITER_CACHE_KIB).map_err(open)?;
+        let transaction = writer
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(open)?;
+        match content {
+            FileContent::Version(version) => {
+                migrations::run(&transaction, version, SCHEMA_VERSION)?;
+            }
+            FileContent::Empty => create_tables(&transaction, new_epoch)?,
+        }
+        let apps = Apps::open(&transaction, schemas)?;
+        let epoch = read_epoch(&transaction)?;
+        transaction.commit().context("committing the migration")?;
+        Ok(Self {
+            path: path.to_owned(),
+            writer,
+            apps: Arc::new(apps),
+            epoch,
+        })
+    }
+
+    /// The epoch in which this database's sequence numbers count.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Reads the epoch from the database, after a transaction began another one.
+    pub fn reload_epoch(&mut self) -> Result<Epoch, StoreError> {
+        self.epoch = read_epoch(&self.writer)?;
+        Ok(self.epoch)
+    }
+
+    /// The tables of each app.
+    pub fn apps(&self) -> &Arc<Apps> {
+        &self.apps
+    }
+
+    /// Runs `work` in one transaction. Commits durably if it returns `Ok`; rolls back otherwise.
+    pub fn transaction<R, E: From<StoreError>>(
+        &mut self,
+        work: impl FnOnce(&WriteTx<'_>) -> Result<R, E>,
+    ) -> Result<R, E> {
+        let transaction = self
+            .writer
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .context("beginning a transaction")
+            .map_err(E::from)?;
+        let result = work(&WriteTx::new(Rows {
+            connection: &transaction,
+            apps: &self.apps,
+        }))?;
+        transaction
+            .commit()
+            .context("committing a transaction")
+            .map_err(E::from)?;
+        Ok(result)
+    }
+
+    /// Queries through the writing connection, between transactions.
+    pub fn rows(&self) -> Rows<'_> {
+        Rows {
+            connection: &self.writer,
+            apps: &self.apps,
+        }
+    }
+
+    /// Opens another connection, which can only read.
+    pub fn reader(&self) -> Result<ReadStore, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let open = |source| StoreError::Open {
+            path: self.path.clone(),
+            source,
+        };
+        let connection = Connection::open_with_flags(&self.path, flags).map_err(open)?;
+        configure(&connection, READER_CACHE_KIB).map_err(open)?;
+        Ok(ReadStore {
+            connection,
+            apps: self.apps.clone(),
+        })
+    }
+}
+
+impl ReadStore {
+    /// Runs `work` on one committed state, which does not change until `work` returns.
+    pub fn snapshot<R, E: From<StoreError>>(
+        &mut self,
+        work: impl FnOnce(Rows<'_>) -> Result<R, E>,
+    ) -> Result<R, E> {
+        let transaction = self
+            .connection
+            .transaction()
+            .context("beginning a snapshot")
+            .map_err(E::from)?;
+        work(Rows {
+            connection: &transaction,
+            apps: &self.apps,
+        })
+    }
+}
+
+/// Creates the file with mode 0600, unless it exists. SQLite gives its WAL the same mode.
+fn create_private(path: &Path) -> Result<(), StoreError> {
+    match File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+    {
+        Err(source) if source.kind() != ErrorKind::AlreadyExists => Err(StoreError::Create {
+            path: path.to_owned(),
+            source,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn configure(connection: &Connection, cache_kib: i32) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(128);
+    if !connection.is_readonly(rusqlite::MAIN_DB)? {
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+    }
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "cache_size", -cache_kib)?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)
+}
+
+fn create_tables(connection: &Connection, first_epoch: Epoch) -> Result<(), StoreError> {
+    connection
+        .execute_batch(include_str!("schema.sql"))
+        .context("creating the tables")?;
+    insert_first_epoch(connection, &first_epoch)?;
+    connection
+        .pragma_update(None, "application_id", APPLICATION_ID)
+        .and_then(|()| connection.pragma_update(None, "user_version", SCHEMA_VERSION))
+        .context("writing the version of the tables")
+}

@@ -1,0 +1,252 @@
+//! Each earlier version of the tables, filled with rows, becomes the present one.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use keys::Epoch;
+use rusqlite::Connection;
+
+use crate::store::testing::{EPOCH, Folder};
+use crate::store::version::{APPLICATION_ID, SCHEMA_VERSION};
+use crate::store::{StoreError, WriteMode, write_mode_of};
+
+/// Epoch of the earlier database. `Folder::open` would give a new one the epoch [`EPOCH`].
+const OLD_EPOCH: Epoch = Epoch::from_bytes([8; 16]);
+
+/// Rows that version 1 could hold.
+const ROWS_1: &str = "
+INSERT INTO meta VALUES ('epoch', x'08080808080808080808080808080808');
+INSERT INTO app VALUES (1, 'identities', 1);
+INSERT INTO domain_bit VALUES ('identities', 0), ('rides.offers', 1);
+INSERT INTO identity (oid, parent_id, pubkey_attr_id, key_id, public_key, home_peer, home_counter)
+  VALUES (x'01', 1, 65536, 2, x'02', x'03', 4);
+INSERT INTO reader VALUES (x'01', 1, 7, 40), (x'02', 1, 7, 41);
+INSERT INTO peers (peer_id, server_oid, peer_apps, peer_sync_domains, domains, onion, epoch, tier,
+    last_contact)
+  VALUES (zeroblob(32), zeroblob(16), '[\"rides\"]', '[]', '[]', zeroblob(32), zeroblob(16),
+      'trusted', 41),
+    (x'01', zeroblob(16), '[]', '[]', '[]', zeroblob(32), zeroblob(16), 'worked', 42);
+INSERT INTO sync_state VALUES (x'01', 'rides.offers', 'in', x'', x'05', 6, 0),
+  (x'01', 'rides.offers', 'out', x'', x'06', 7, 5);
+INSERT INTO sync_rejects VALUES (3, x'01', 'rides.offers', x'05', 6, x'', 'mode', 9);
+INSERT INTO sync_parked
+  VALUES (4, x'01', 'rides.offers', x'05', 6, x'07', x'08', 0, x'09', x'0a', 10);
+INSERT INTO api_token VALUES (zeroblob(32), 'operator', 5);
+";
+/// Rows that version 2 could hold besides.
+const ROWS_2: &str = "
+UPDATE peers SET ticket = x'0b', stored_objects = 2, stored_bytes = 200 WHERE tier = 'worked';
+INSERT INTO peers VALUES (9, x'02', zeroblob(16), '[]', '[]', '[]', zeroblob(32), zeroblob(16),
+  'forgotten', 0, NULL, 1, 100);
+INSERT INTO verdict VALUES (x'02', 'banned', 'a reason', 11, NULL, 12);
+INSERT INTO pending VALUES (x'03', x'04', '[]', '[]', '[\"Eve\"]', 64, 13, 14, 3);
+INSERT INTO tier_usage VALUES ('worked', 3, 300), ('trusted', 4, 400);
+";
+/// Rows that version 3 could hold besides.
+const ROWS_3: &str = "
+UPDATE identity SET retired = 1, frozen = 1;
+INSERT INTO epoch VALUES (x'0808', 'new', 0), (x'0809', 'fell_back', 15);
+INSERT INTO heard_epoch VALUES (x'01', x'05', 1, x'0c', 16, 17);
+INSERT INTO standing VALUES (1, 'recovering', 'fell_back', 18, 19, NULL);
+INSERT INTO recovery_peer VALUES (x'01');
+INSERT INTO recovery_asked VALUES (x'02');
+INSERT INTO recovery_key VALUES (x'01', 2);
+INSERT INTO recovery_deletion VALUES (x'0d', 1, x'0e', x'0f');
+";
+
+/// Tables and columns that migrations renamed: old name, new name.
+const RENAMED: &[(&str, &str)] = &[
+    ("pending.knocks", "pending.attempts"),
+    ("standing.state", "write_mode.mode"),
+    ("standing", "write_mode"),
+    ("heard_epoch", "peer_epoch"),
+    ("recovery_asked", "reclaimed_peer"),
+    ("recovery_deletion", "recovery_tombstone"),
+];
+/// Columns that migrations removed.
+const REMOVED: &[&str] = &["reader.since_seq", "sync_state.scope"];
+/// Values that migrations replaced: old value, new value.
+const REPLACED: &[(&str, &str)] = &[
+    ("'worked'", "'untrusted'"),
+    ("'recovering'", "'new_objects_only'"),
+    ("'fell_back'", "'rolled_back'"),
+];
+
+/// Creates a database of an earlier version with its rows.
+fn create(path: &Path, version: i32) {
+    let (tables, rows) = match version {
+        1 => (include_str!("version_1.sql"), vec![ROWS_1]),
+        2 => (include_str!("version_2.sql"), vec![ROWS_1, ROWS_2]),
+        _ => (include_str!("version_3.sql"), vec![ROWS_1, ROWS_2, ROWS_3]),
+    };
+    let connection = Connection::open(path).unwrap();
+    connection.execute_batch(tables).unwrap();
+    connection.execute_batch(&rows.concat()).unwrap();
+    connection
+        .execute_batch(&format!(
+            "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version};"
+        ))
+        .unwrap();
+}
+
+fn list(connection: &Connection, sql: &str) -> Vec<String> {
+    let mut statement = connection.prepare(sql).unwrap();
+    let rows = statement.query_map([], |row| row.get(0)).unwrap();
+    rows.collect::<rusqlite::Result<_>>().unwrap()
+}
+
+/// The text of every table and index, without comments, quotes and redundant spaces.
+fn tables(path: &Path) -> Vec<String> {
+    let connection = Connection::open(path).unwrap();
+    let texts = list(
+        &connection,
+        "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY type, name",
+    );
+    texts.iter().map(|text| without_layout(text)).collect()
+}
+
+fn without_layout(sql: &str) -> String {
+    let lines = sql.lines().map(|line| line.split("--").next().unwrap());
+    let text = lines.collect::<Vec<_>>().join(" ").replace('"', "");
+    let mut text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for sign in ["(", ")", ","] {
+        for spaced in [format!(" {sign}"), format!("{sign} ")] {
+            text = text.replace(&spaced, sign);
+        }
+    }
+    text
+}
+
+/// A row: column name to quoted value.
+type Cells = BTreeMap<String, String>;
+
+/// All rows of all tables. Sequences of SQLite itself are left out.
+fn rows(path: &Path) -> BTreeMap<String, Vec<Cells>> {
+    let connection = Connection::open(path).unwrap();
+    let names = list(
+        &connection,
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'",
+    );
+    let read = |table: String| {
+        let columns = list(
+            &connection,
+            &format!("SELECT name FROM pragma_table_info('{table}')"),
+        );
+        let quoted: Vec<_> = columns.iter().map(|it| format!("quote({it})")).collect();
+        let mut statement = connection
+            .prepare(&format!("SELECT {} FROM {table}", quoted.join(", ")))
+            .unwrap();
+        let rows = statement.query_map([], |row| {
+            let cells = columns.iter().enumerate();
+            cells
+                .map(|(index, name)| Ok((name.clone(), row.get(index)?)))
+                .collect::<rusqlite::Result<Cells>>()
+        });
+        let rows = rows.unwrap().collect::<rusqlite::Result<Vec<_>>>().unwrap();
+        (table, rows)
+    };
+    names.into_iter().map(read).collect()
+}
+
+/// The rows that a migrated database must hold, made from those of the earlier one.
+fn migrated(before: BTreeMap<String, Vec<Cells>>) -> BTreeMap<String, Vec<Cells>> {
+    let renamed = |name: &str| {
+        let found = RENAMED.iter().find(|(old, _)| *old == name);
+        found
+            .map_or(name, |(_, new)| new.rsplit('.').next().unwrap())
+            .to_owned()
+    };
+    let cell = |table: &str, column: String, value: String| {
+        let full = format!("{table}.{column}");
+        let new = RENAMED.iter().find(|(old, _)| *old == full);
+        let column = new.map_or(column, |(_, new)| {
+            new.rsplit('.').next().unwrap().to_owned()
+        });
+        let new = REPLACED.iter().find(|(old, _)| *old == value);
+        let value = new.map_or(value, |(_, new)| (*new).to_owned());
+        (!REMOVED.contains(&full.as_str())).then_some((column, value))
+    };
+    let tables = before.into_iter().map(|(table, rows)| {
+        let rows = rows.into_iter().map(|cells| {
+            cells
+                .into_iter()
+                .filter_map(|(column, value)| cell(&table, column, value))
+                .collect()
+        });
+        (renamed(&table), rows.collect())
+    });
+    tables.collect()
+}
+
+fn check_migration_from(version: i32) {
+    let (old, new) = (Folder::new(), Folder::new());
+    create(&old.file(), version);
+    let before = rows(&old.file());
+    assert!(
+        before.values().all(|rows| !rows.is_empty()),
+        "a table without rows"
+    );
+    assert_eq!(old.open(&["identities"]).unwrap().epoch(), OLD_EPOCH);
+    assert_eq!(new.open(&["identities"]).unwrap().epoch(), EPOCH);
+    assert_eq!(tables(&old.file()), tables(&new.file()));
+
+    let after = rows(&old.file());
+    for (table, expected) in migrated(before) {
+        let columns = expected[0].keys().cloned().collect::<Vec<_>>();
+        let mut found = after[&table].clone();
+        found
+            .iter_mut()
+            .for_each(|row| row.retain(|column, _| columns.contains(column)));
+        assert_eq!(found, expected, "{table}");
+    }
+    // The migrated database opens again, with the version of a new one.
+    let store = old.open(&["identities"]).unwrap();
+    let version = store
+        .writer
+        .pragma_query_value(None, "user_version", |row| row.get::<_, i32>(0));
+    assert_eq!(version.unwrap(), SCHEMA_VERSION);
+}
+
+#[test]
+fn version_1_becomes_the_present_one_and_keeps_its_rows() {
+    check_migration_from(1);
+}
+
+#[test]
+fn version_2_becomes_the_present_one_and_keeps_its_rows() {
+    check_migration_from(2);
+}
+
+#[test]
+fn version_3_becomes_the_present_one_and_keeps_its_rows() {
+    check_migration_from(3);
+}
+
+#[test]
+fn write_mode_is_read_before_a_migration() {
+    for (version, expected) in [(1, None), (2, None), (3, Some(WriteMode::NewObjectsOnly))] {
+        let folder = Folder::new();
+        create(&folder.file(), version);
+        let mode = || write_mode_of(&folder.file()).unwrap().map(|row| row.mode);
+        assert_eq!(mode(), expected, "version {version}");
+        folder.open(&["identities"]).unwrap();
+        assert_eq!(mode(), expected, "version {version}, migrated");
+    }
+}
+
+#[test]
+fn every_version_has_a_step_and_unknown_versions_have_none() {
+    assert_eq!(super::STEPS.len() as i32 + 1, SCHEMA_VERSION);
+    let connection = Connection::open_in_memory().unwrap();
+    for (from, to) in [
+        (0, SCHEMA_VERSION),
+        (SCHEMA_VERSION, 1),
+        (1, SCHEMA_VERSION + 1),
+    ] {
+        let refused = super::run(&connection, from, to);
+        assert!(
+            matches!(refused, Err(StoreError::Unsupported(_))),
+            "{from} to {to}"
+        );
+    }
+}

@@ -1,0 +1,48 @@
+//! Recognises database files: the program that made them, and the version of their tables.
+
+use rusqlite::Connection;
+
+use super::error::{SqlContext as _, StoreError};
+
+/// Version of `schema.sql`, stored in `user_version`.
+pub(super) const SCHEMA_VERSION: i32 = 4;
+/// "Pstn", stored in `application_id`, so that another program's database is recognised as such.
+pub(super) const APPLICATION_ID: i32 = 0x5073_746e;
+
+/// The content of a database file that this program may open.
+pub(super) enum FileContent {
+    /// No tables. The caller creates them.
+    Empty,
+    /// Tables of this version or of an earlier one.
+    Version(i32),
+}
+
+/// Inspects a database before anything is written to it.
+///
+/// A file with tables but without our `application_id` belongs to another program, because most
+/// programs leave `application_id` and `user_version` at 0.
+///
+/// # Errors
+/// [`StoreError::Foreign`] for a file of another program or of a later version of this one.
+pub(super) fn inspect(connection: &Connection) -> Result<FileContent, StoreError> {
+    let pragma = |name| {
+        connection
+            .pragma_query_value(None, name, |row| row.get::<_, i32>(0))
+            .context("reading the version of the tables")
+    };
+    let (application, version) = (pragma("application_id")?, pragma("user_version")?);
+    let tables: i64 = connection
+        .query_row("SELECT COUNT(*) FROM sqlite_schema", [], |row| row.get(0))
+        .context("counting the tables")?;
+    match (application, version, tables) {
+        (APPLICATION_ID, 1..=SCHEMA_VERSION, _) => Ok(FileContent::Version(version)),
+        (0, 0, 0) => Ok(FileContent::Empty),
+        (APPLICATION_ID, later, _) => Err(StoreError::Foreign(format!(
+            "the database has version {later}, and this program knows versions up to \
+             {SCHEMA_VERSION}: use a later program"
+        ))),
+        _ => Err(StoreError::Foreign(
+            "the database was not made by Postern".into(),
+        )),
+    }
+}
