@@ -63,11 +63,11 @@ fn wrong_type_or_word_is_an_error() {
     );
     wrong(
         "[admission]\npolicy = \"opne\"\n",
-        "p:2: admission.policy: `opne` is not possible here; did you mean `open`?",
+        "p:2: admission.policy: `opne` is not a valid value; did you mean `open`?",
     );
     wrong(
         "[log]\nformat = \"xml\"\n",
-        "p:2: log.format: `xml` is not possible here; possible: human, json",
+        "p:2: log.format: `xml` is not a valid value; possible: human, json",
     );
     wrong(
         "[api]\nlisten = \"localhost\"\n",
@@ -75,9 +75,9 @@ fn wrong_type_or_word_is_an_error() {
     );
     wrong(
         "[sync]\ndials_max = 1\ndials_max = 2\n",
-        "p:3: not TOML: duplicate key",
+        "p:3: invalid TOML: duplicate key",
     );
-    wrong("[sync\n", "p:1: not TOML: unclosed table, expected `]`");
+    wrong("[sync\n", "p:1: invalid TOML: unclosed table, expected `]`");
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn all_values_out_of_range_are_reported_at_once() {
         "[transport]\nintro_points = 2\nintro_rate_per_s = 1000001\nvanguards = \"none\"\n",
         "p:2: transport.intro_points: must be 3 to 20\n\
          p:3: transport.intro_rate_per_s: must be 0 to 1000000\n\
-         p:4: transport.vanguards: `none` is not possible here; possible: lite, full",
+         p:4: transport.vanguards: `none` is not a valid value; possible: lite, full",
     );
 }
 
