@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::{Context as _, Result, bail, ensure};
 use bastion::Session;
 use keys::Epoch;
-use postern::peer::message::{Message, Pull};
+use postern::peer::message::{Id, Message, Pull};
 
 use super::victim::{READER, VICTIM};
 use crate::nodes::{self, DOMAIN, Node};
@@ -130,10 +130,15 @@ impl Puller {
     }
 }
 
-/// Gives a sign of life where one is asked for; anything else but a package ends the session.
+/// Replies to a ping and to the epoch messages that open a session; any other message ends the
+/// session.
 pub(super) async fn answer(session: &mut Session, frame: &[u8]) -> Result<()> {
     match Message::decode(frame)? {
         Message::Ping(ping) => Ok(session.writer.write(&Message::Pong(ping).encode()).await?),
+        Message::Epoch(note) | Message::Heard(note) => {
+            let noted = Message::Noted(Id { id: note.id });
+            Ok(session.writer.write(&noted.encode()).await?)
+        }
         other => bail!("{other:?}"),
     }
 }
