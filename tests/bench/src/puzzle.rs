@@ -49,6 +49,9 @@ pub(crate) struct Options {
     /// Whole puzzles at base effort, on one thread and on all.
     #[arg(long, default_value_t = 12)]
     whole: u64,
+    /// Smallest size of everything: shows that the benchmark runs, not for figures.
+    #[arg(long)]
+    tiny: bool,
 }
 
 /// A way for a solution to fail, or not to.
@@ -95,6 +98,11 @@ struct Round {
 
 pub(crate) fn run(options: &Options, report: &mut Report) -> Result<()> {
     ensure!(options.rounds >= 1, "at least one round is needed");
+    let (round_count, whole_count) = if options.tiny {
+        (1, 1)
+    } else {
+        (options.rounds, options.whole)
+    };
     let mut sides = Sides::new();
     let (effort, inner_bits) = (
         sides.context.config.effort_base,
@@ -102,14 +110,14 @@ pub(crate) fn run(options: &Options, report: &mut Report) -> Result<()> {
     );
     ensure!(inner_bits <= INNER_BITS_MAX, "too many inner bits to try");
     let mut rounds = Vec::new();
-    for _ in 0..options.rounds {
+    for _ in 0..round_count {
         rounds.push(sides.round(inner_bits)?);
     }
     report.fact("work function", Algorithm::Argon2id1m.name());
     report.fact("base effort", &effort.to_string());
     report.fact("inner bits", &inner_bits.to_string());
     tell(&rounds, (effort, inner_bits), report);
-    whole(&mut sides, options.whole, report)?;
+    whole(&mut sides, whole_count, report)?;
     report.heading("Beside it");
     report.fact("  Equi-X", PUBLISHED);
     Ok(())

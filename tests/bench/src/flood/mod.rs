@@ -53,6 +53,9 @@ pub(crate) struct Options {
     /// Shorter and fewer of everything: to see that all works, not for figures.
     #[arg(long)]
     quick: bool,
+    /// Smallest size of everything: shows that the benchmark runs, not for figures.
+    #[arg(long, conflicts_with = "quick")]
+    tiny: bool,
     /// What this process is; the benchmark itself sets it.
     #[arg(long, hide = true, requires = "setting")]
     role: Option<Role>,

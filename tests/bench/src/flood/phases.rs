@@ -23,6 +23,8 @@ const SETTLE: Duration = Duration::from_millis(1500);
 const SETTLE_TOR: Duration = Duration::from_secs(4);
 /// For the effort to follow the load before strangers come.
 const RISE: Duration = Duration::from_secs(6);
+/// Every pause and measurement of a run with `--tiny`.
+const TINY: Duration = Duration::from_millis(500);
 /// Looks for something to become so.
 const LOOKS: u32 = 300;
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -48,6 +50,8 @@ pub(super) struct Course {
     pub(super) stallers: u64,
     rounds: usize,
     settle: Duration,
+    /// Before unadmitted clients come, for the effort to follow the load.
+    rise: Duration,
     measure: Duration,
     strangers: usize,
     /// After which no further stranger comes.
@@ -118,6 +122,7 @@ impl Options {
             stallers: self.stallers,
             rounds: self.rounds.max(1),
             settle: SETTLE,
+            rise: RISE,
             measure: Duration::from_secs(8),
             strangers: self.strangers.max(1),
             strangers_time: Duration::from_secs(420),
@@ -130,11 +135,20 @@ impl Options {
             course.strangers_time = Duration::from_secs(25);
             course.messages = self.messages.min(10_000);
         }
+        if self.tiny {
+            course.rounds = 1;
+            course.settle = TINY;
+            course.rise = TINY;
+            course.measure = TINY;
+            course.strangers = 1;
+            course.stallers = 20;
+            course.messages = 2000;
+        }
         if self.tor {
             course.messages = self.messages.min(MESSAGES_TOR_MAX);
             course.package = PACKAGE_TOR;
-            course.stallers = self.stallers.min(STALLERS_TOR_MAX);
-            course.settle = SETTLE_TOR;
+            course.stallers = course.stallers.min(STALLERS_TOR_MAX);
+            course.settle = course.settle.max(SETTLE_TOR);
             course.strangers = course.strangers.min(STRANGERS_TOR_MAX);
             course.strangers_at_sink = course.strangers.div_ceil(2);
         }
@@ -165,7 +179,7 @@ fn play(cast: &mut Cast, course: &Course) -> Result<Seen> {
     alone.push(cast.stretch(At::Nobody, settle, measure)?);
 
     cast.aim(At::Victim)?;
-    pause(RISE);
+    pause(course.rise);
     let mark = cast.mark()?;
     let strangers = come(cast, course, course.strangers, |cast, number| {
         during.push(cast.victim.ask("status")?);

@@ -27,6 +27,9 @@ pub(crate) struct Options {
     /// A fifth of the messages and three rounds: to see that all works, not for figures.
     #[arg(long)]
     quick: bool,
+    /// Smallest size of everything: shows that the benchmark runs, not for figures.
+    #[arg(long, conflicts_with_all = ["quick", "large"])]
+    tiny: bool,
     /// Also with 1,000,000 messages in the store, which takes some minutes and gigabytes.
     #[arg(long)]
     large: bool,
@@ -45,10 +48,10 @@ struct Setting {
 
 impl Options {
     fn setting(&self) -> Result<Setting> {
-        let (messages, rounds) = if self.quick {
-            (self.messages / 5, 3)
-        } else {
-            (self.messages, self.rounds)
+        let (messages, rounds) = match (self.tiny, self.quick) {
+            (true, _) => (1000, 1),
+            (_, true) => (self.messages / 5, 3),
+            _ => (self.messages, self.rounds),
         };
         ensure!(
             messages >= 1000 && rounds >= 1,

@@ -1,0 +1,44 @@
+//! Runs every benchmark once at its smallest size, so that none stops working unnoticed.
+//!
+//! Figures of such a run mean nothing: only the end of the run and its report are checked.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot continue ends here"
+)]
+
+use std::process::Command;
+
+/// Runs `bench NAME --tiny --json` and returns the names of the reported rows.
+fn rows(name: &str) -> Vec<String> {
+    let output = Command::new(env!("CARGO_BIN_EXE_bench"))
+        .args([name, "--tiny", "--json"])
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "bench {name}: {errors}");
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let row = |line| serde_json::from_str::<serde_json::Value>(line).unwrap();
+    lines
+        .lines()
+        .map(|line| row(line)["name"].as_str().unwrap().trim().to_owned())
+        .collect()
+}
+
+#[test]
+fn bench_sync_runs_to_its_end() {
+    let rows = rows("sync");
+    assert!(rows.iter().any(|row| row == "load after"), "{rows:?}");
+}
+
+#[test]
+fn bench_puzzle_runs_to_its_end() {
+    let rows = rows("puzzle");
+    assert!(rows.iter().any(|row| row == "Equi-X"), "{rows:?}");
+}
+
+#[test]
+fn bench_flood_runs_to_its_end() {
+    let rows = rows("flood");
+    assert!(rows.iter().any(|row| row == "load after"), "{rows:?}");
+}
