@@ -316,7 +316,7 @@ fn identities_are_named_retired_and_rotated_and_a_restored_node_waits_before_it_
     );
     done(&["identity", "retire", "Robert", "--undo"]);
     done(&["send", "--from", "Robert", "--to", "Alice", "Hi"]);
-    fails(&config, &["identity", "thaw", "Robert"], "not frozen");
+    fails(&config, &["identity", "unfreeze", "Robert"], "not frozen");
     assert!(done(&["identity", "rotate", "Robert"]).contains("number 1"));
     assert!(done(&["identity", "rotate", "node"]).contains("number 1"));
     let keys: Vec<_> = node.get("/api/identities")["identities"]

@@ -302,7 +302,7 @@ async fn a_second_home_under_one_counter_freezes_until_the_next_key() {
 }
 
 #[tokio::test]
-async fn the_operators_word_thaws_too() {
+async fn the_operators_word_unfreezes_too() {
     let net = MemoryNet::new();
     let (alice, bob, rides) = two(&net).await;
     let (id, thief) = (alice.identity, Thief::of(1));
@@ -311,13 +311,13 @@ async fn the_operators_word_thaws_too() {
     let claim = thief.claims(&held(&alice).await[&id], 9, 1, 2);
     thief::force(&mallory, &bob, "identities", vec![claim]).await;
     assert!(is_frozen(&bob, id).await);
-    let thawed = bob.write(move |core, now| {
+    let unfreezeed = bob.write(move |core, now| {
         core.write(now, |graph| {
-            identities::thaw(graph, id).unwrap();
+            identities::unfreeze(graph, id).unwrap();
             Ok(())
         })
     });
-    thawed.await.unwrap();
+    unfreezeed.await.unwrap();
     assert!(!is_frozen(&bob, id).await);
     alice
         .save(RIDE, Some(rides[0]), ride("Chur"))

@@ -91,15 +91,15 @@ pub(super) async fn retire(
 }
 
 /// Takes what a frozen identity signs again.
-pub(super) async fn thaw(
+pub(super) async fn unfreeze(
     State(state): State<ApiState>,
     Path(identity): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     let identity = oid("identity", &identity)?;
-    let thaw = move |core: &mut crate::state_engine::StateEngine, now| {
-        core.write(now, |graph| identities::thaw(graph, identity))
+    let unfreeze = move |core: &mut crate::state_engine::StateEngine, now| {
+        core.write(now, |graph| identities::unfreeze(graph, identity))
     };
-    state.engine.write::<_, IdentityError>(thaw).await?;
+    state.engine.write::<_, IdentityError>(unfreeze).await?;
     Ok(Json(json!({ "oid": identity.to_hex(), "frozen": false })))
 }
 

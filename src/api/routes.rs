@@ -21,7 +21,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/identities/{oid}/name", put(identities::rename))
         .route("/api/identities/{oid}/retire", post(identities::retire))
         .route("/api/identities/{oid}/rotate", post(identities::rotate))
-        .route("/api/identities/{oid}/thaw", post(identities::thaw))
+        .route("/api/identities/{oid}/unfreeze", post(identities::unfreeze))
         .route("/api/keys/rotate-node", post(identities::rotate_node))
         .route("/api/recovery", get(recovery::show))
         .route("/api/recovery/finish", post(recovery::finish))

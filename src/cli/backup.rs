@@ -1,8 +1,8 @@
 //! `backup` and `restore`.
 //!
-//! Of a running node the node itself makes the backup, of a stopped one this process does, which holds the folder
-//! meanwhile. Never writes over a file. Invariant: done is said only after the file was read back, or the folder has its
-//! name.
+//! A running node makes its backup itself. For a stopped node this process makes it and holds the
+//! folder's lock. No file is overwritten. Success is printed only after the backup was read back,
+//! or the restored folder has its final name.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
@@ -12,72 +12,73 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::client::Client;
+use super::client::ApiClient;
 use super::progress::ERASE;
-use super::show::{number, say, say_json, text, utc};
-use super::{Asking, Failure, folder, passphrase};
+use super::show::{number, print, print_json, text, utc};
+use super::{ApiArgs, Failure, folder, passphrase};
 use crate::backup::{self, BackupProgress};
 use crate::data_dir::{self, DataDir};
 
-/// How often to look how far the node is, and to show it.
-const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// Interval between progress updates.
+const REFRESH_INTERVAL: Duration = Duration::from_millis(300);
 
 /// Makes a backup.
 pub(super) async fn backup(
     out: &Path,
     passphrase_file: Option<PathBuf>,
-    asking: &Asking,
+    api: &ApiArgs,
 ) -> Result<(), Failure> {
-    let config = folder::load(&asking.node.config)?;
-    // The node has another working folder.
+    let config = folder::load(&api.node.config)?;
+    // The node's working folder may differ.
     let out = std::path::absolute(out).map_err(|error| Failure::of(&error))?;
     let done = if DataDir::of(&config).is_running() {
-        of_running(&out, asking).await?
+        of_running(&out, api).await?
     } else {
-        let hold = folder::hold(&config, "it runs again: try once more")?;
+        let hold = folder::hold(&config, "the node has started meanwhile; try again")?;
         let passphrase = passphrase::of_node(&config, passphrase_file.as_deref())?;
-        let mut line = Line::new(asking.json);
+        let mut line = ProgressLine::new(api.json);
         let making = move || {
             let _hold = hold;
             let keys = keys::KeyManager::open(&DataDir::of(&config).keys(), &passphrase);
             let keys = keys.map_err(|error| Failure::of(&error))?;
-            let done = backup::create(&config, &keys, &out, &mut |progress| line.hear(progress));
+            let done = backup::create(&config, &keys, &out, &mut |progress| line.report(progress));
             done.map_err(|error| Failure::of(&error))
         };
         let done = on_thread(making).await?;
         json!({
-            "path": done.path, "state": "done", "bytes": done.bytes, "database_bytes": done.database_bytes,
+            "path": done.path, "state": "done", "bytes": done.bytes,
+            "database_bytes": done.database_bytes,
             "created": done.created.0,
         })
     };
-    if asking.json {
-        say_json(&done);
+    if api.json {
+        print_json(&done);
         return Ok(());
     }
-    say(format_args!("A backup in {}", text(&done, "path")));
-    say(format_args!(
-        "  {} bytes, sealed and read back; a database of {} bytes as of {}",
+    print(format_args!("Backup written to {}", text(&done, "path")));
+    print(format_args!(
+        "  {} bytes, sealed and verified; database of {} bytes as of {}",
         number(&done, "bytes"),
         number(&done, "database_bytes"),
         utc(number(&done, "created"))
     ));
-    say("It opens with the passphrase that the node has now, and with no other.");
+    print("The backup opens only with the node's current passphrase.");
     Ok(())
 }
 
-async fn of_running(out: &Path, asking: &Asking) -> Result<Value, Failure> {
-    let client = Client::find(&asking.node.config)?;
+async fn of_running(out: &Path, api: &ApiArgs) -> Result<Value, Failure> {
+    let client = ApiClient::find(&api.node.config)?;
     let path = out
         .to_str()
-        .ok_or_else(|| Failure::usage("the file's name is not UTF-8"))?;
+        .ok_or_else(|| Failure::usage("the file name is not UTF-8"))?;
     let begun = client.post("/api/backup", &json!({ "path": path })).await?;
-    let mut line = Line::new(asking.json);
+    let mut line = ProgressLine::new(api.json);
     loop {
         let answer = client.get("/api/backup").await?;
         let row = answer.get("backup").unwrap_or(&Value::Null);
         if number(row, "id") != number(&begun, "id") {
             return Err(Failure::failed(
-                "the node has begun another backup meanwhile; see its log",
+                "the node has started another backup meanwhile; see its log",
             ));
         }
         match text(row, "state") {
@@ -89,11 +90,11 @@ async fn of_running(out: &Path, asking: &Asking) -> Result<Value, Failure> {
             "done" => return Ok(row.clone()),
             _ => return Err(Failure::failed(text(row, "error"))),
         }
-        sleep(LOOK_EVERY).await;
+        sleep(REFRESH_INTERVAL).await;
     }
 }
 
-/// Makes a node out of a backup.
+/// Restores a node from a backup.
 pub(super) async fn restore(
     file: &Path,
     dir: &Path,
@@ -103,62 +104,66 @@ pub(super) async fn restore(
     data_dir::check_free(dir).map_err(|error| Failure::of(&error))?;
     let passphrase = passphrase::read(passphrase_file.as_deref())?;
     let (file, dir) = (file.to_owned(), dir.to_owned());
-    let mut line = Line::new(as_json);
+    let mut line = ProgressLine::new(as_json);
     let making = move || {
         let done = backup::restore(&file, &dir, &passphrase, &mut |progress| {
-            line.hear(progress)
+            line.report(progress)
         });
         done.map_err(|error| Failure::of(&error))
     };
     let done = on_thread(making).await?;
     let (peer_id, onion) = (done.peer_id.to_hex(), done.onion.to_onion_string());
     if as_json {
-        say_json(&json!({
-            "config": done.config, "peer_id": peer_id, "onion": onion, "identities": done.identities,
-            "created": done.created.0, "database_bytes": done.database_bytes, "changed": done.changed,
+        print_json(&json!({
+            "config": done.config, "peer_id": peer_id, "onion": onion,
+            "identities": done.identities,
+            "created": done.created.0, "database_bytes": done.database_bytes,
+            "changed": done.changed,
         }));
         return Ok(());
     }
-    say(format_args!(
-        "The node of {} in {}",
+    print(format_args!(
+        "Node as of {} restored in {}",
         utc(done.created.0),
         done.folder.display()
     ));
-    say(format_args!("  onion address  {onion}"));
-    say(format_args!("  peer id        {peer_id}"));
-    say(format_args!("  identities     {}", done.identities));
-    say(format_args!(
+    print(format_args!("  onion address  {onion}"));
+    print(format_args!("  peer id        {peer_id}"));
+    print(format_args!("  identities     {}", done.identities));
+    print(format_args!(
         "  database       {} bytes",
         done.database_bytes
     ));
     for key in done.changed {
-        say(format_args!(
-            "node.{key} in the config led out of the folder: it leads into it now"
+        print(format_args!(
+            "node.{key} pointed outside the folder; it now points into it"
         ));
     }
     if let Some(path) = done.passphrase_file_missing {
-        say(format_args!(
-            "The passphrase's file is not in a backup: put it at {}",
+        print(format_args!(
+            "A backup does not contain the passphrase file: create it at {}",
             path.display()
         ));
     }
-    say("");
-    say(
-        "The node from which this backup was made must never run again: two nodes with the same keys contradict each other.",
+    print("");
+    print(
+        "The original node must never run again, because two nodes with the same keys contradict \
+         each other.",
     );
-    say(
-        "What this node wrote after the backup, its peers still have. Updates, deletions and new keys wait until all of them",
+    print(
+        "Peers still have what this node sent after the backup. Updates, deletions and key changes \
+         wait until all peers replied: see `postern recovery` once the node runs. The API token \
+         has changed.",
     );
-    say("were asked: see `postern recovery` once it runs. The API's token is another one.");
-    say("");
-    say(format_args!(
+    print("");
+    print(format_args!(
         "Next: postern run --config {}",
         done.config.display()
     ));
     Ok(())
 }
 
-/// Work that waits for the disk, away from the tasks.
+/// Runs work that waits for the disk on a blocking thread.
 async fn on_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
@@ -166,13 +171,13 @@ async fn on_thread<T: Send + 'static>(
     done.map_err(|error| Failure::failed(error.to_string()))?
 }
 
-/// One line on how far it is, written over; none where standard error is no terminal. It is gone when this is dropped.
-struct Line {
+/// A progress line that overwrites itself. Shown only on a terminal, and erased on drop.
+struct ProgressLine {
     is_shown: bool,
     last: Option<Instant>,
 }
 
-impl Line {
+impl ProgressLine {
     fn new(as_json: bool) -> Self {
         Self {
             is_shown: !as_json && std::io::stderr().is_terminal(),
@@ -180,8 +185,11 @@ impl Line {
         }
     }
 
-    fn hear(&mut self, progress: BackupProgress) -> ControlFlow<()> {
-        if self.last.is_none_or(|last| last.elapsed() >= LOOK_EVERY) {
+    fn report(&mut self, progress: BackupProgress) -> ControlFlow<()> {
+        if self
+            .last
+            .is_none_or(|last| last.elapsed() >= REFRESH_INTERVAL)
+        {
             self.show(
                 progress.step.as_str(),
                 progress.done_bytes,
@@ -194,7 +202,7 @@ impl Line {
 
     fn show(&mut self, step: &str, done_bytes: u64, total_bytes: u64) {
         if self.is_shown {
-            // A terminal that went away is no reason to stop.
+            // A closed terminal does not stop the work.
             let _ = write!(
                 std::io::stderr(),
                 "{ERASE}{}",
@@ -204,7 +212,7 @@ impl Line {
     }
 }
 
-impl Drop for Line {
+impl Drop for ProgressLine {
     fn drop(&mut self) {
         if self.is_shown {
             let _ = write!(std::io::stderr(), "{ERASE}");
@@ -216,7 +224,7 @@ fn words(step: &str, done_bytes: u64, total_bytes: u64) -> String {
     let what = match step {
         "copying" => "Copying the database",
         "sealing" => "Sealing",
-        "verifying" => "Reading it back",
+        "verifying" => "Verifying",
         "unpacking" => "Unpacking",
         "checking" => "Checking the database",
         _ => "Working",
@@ -234,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn progress_is_told_in_words() {
+    fn progress_line_names_step_and_percentage() {
         for (step, done, total, expected) in [
             ("copying", 0, 9 << 20, "Copying the database …"),
             ("sealing", 3 << 20, 9 << 20, "Sealing: 33 % of 9 MiB"),

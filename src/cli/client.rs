@@ -1,6 +1,6 @@
-//! The terminal's client of the running node's API: HTTP/1.1 over loopback, with the operator's token.
+//! The client of the running node's API: HTTP/1.1 over loopback, with the operator's token.
 //!
-//! Never connects to another address than the node's own, which must be loopback.
+//! Connects only to the node's own address, which must be loopback.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -18,17 +18,17 @@ use super::Failure;
 use crate::config::Config;
 use crate::data_dir::DataDir;
 
-/// Longest answer that is read.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Longest reply, in bytes.
+const REPLY_BYTES_MAX: usize = 64 << 20;
 
-/// The running node.
-pub(super) struct Client {
+/// A running node's API address and token.
+pub(super) struct ApiClient {
     address: SocketAddr,
     token: ApiToken,
 }
 
-impl Client {
-    /// Finds the node that runs with this config.
+impl ApiClient {
+    /// Finds the node that runs with this configuration.
     pub(super) fn find(config: &Path) -> Result<Self, Failure> {
         let config = Config::load(config).map_err(|error| Failure {
             code: 2,
@@ -38,12 +38,14 @@ impl Client {
         let token = ApiToken::read(&data.token()).map_err(|error| Failure::of(&error))?;
         let not_running =
             || Failure::failed("the node is not running: start it with `postern run`");
-        // After a crash the address may lead to another program, which must not get the token.
+        // After a crash another program may use the address, and must not get the token.
         if !data.is_running() {
             return Err(not_running());
         }
         let text = std::fs::read_to_string(data.api_address()).map_err(|_| {
-            Failure::failed("the node starts or ends just now, or another command works on its folder: try again")
+            Failure::failed(
+                "the node is starting or stopping, or another command uses its folder: try again",
+            )
         })?;
         let address: SocketAddr = text.trim().parse().map_err(|_| not_running())?;
         if !address.ip().is_loopback() {
@@ -54,24 +56,24 @@ impl Client {
         Ok(Self { address, token })
     }
 
-    /// Asks.
+    /// Sends a GET request.
     pub(super) async fn get(&self, path: &str) -> Result<Value, Failure> {
         self.ask(Method::GET, path, Bytes::new()).await
     }
 
-    /// Tells.
+    /// Sends a POST request.
     pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         self.ask(Method::POST, path, body.to_string().into()).await
     }
 
-    /// Sets.
+    /// Sends a PUT request.
     pub(super) async fn put(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         self.ask(Method::PUT, path, body.to_string().into()).await
     }
 
     async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Value, Failure> {
         let stream = TcpStream::connect(self.address).await.map_err(|_| {
-            Failure::failed("the node does not answer: is it running? (`postern run`)")
+            Failure::failed("the node does not reply: is it running? (`postern run`)")
         })?;
         let broken = |error: &(dyn std::error::Error + 'static)| {
             Failure::failed(format!("the node's API: {}", Failure::of(error).message))
@@ -79,7 +81,7 @@ impl Client {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| broken(&error))?;
-        // Ends with the sender; what it says is in the answer's error too.
+        // Ends with the sender; its error is also the reply's error.
         let driving = tokio::spawn(connection);
         let request = Request::builder()
             .method(method)
@@ -97,7 +99,7 @@ impl Client {
             .await
             .map_err(|error| broken(&error))?;
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX)
+        let body = Limited::new(answer.into_body(), REPLY_BYTES_MAX)
             .collect()
             .await;
         let bytes = body
@@ -111,7 +113,7 @@ impl Client {
         let said = value
             .pointer("/error/message")
             .and_then(Value::as_str)
-            .unwrap_or("it failed");
+            .unwrap_or("the request failed");
         Err(Failure::failed(said))
     }
 }

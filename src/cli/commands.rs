@@ -1,35 +1,35 @@
-//! Commands that talk to the running node, and how their answers look on a terminal.
+//! Commands that call the running node's API, and the text form of its replies.
 //!
-//! Never shows what others wrote as it is: see [`super::show`].
+//! Text from other nodes is sanitized: see [`super::show`].
 
 use std::io::Read as _;
 
 use serde_json::{Value, json};
 
-use super::client::Client;
-use super::show::{list, number, say, say_json, short, tame, text, words};
-use super::{Asking, Failure, progress};
+use super::client::ApiClient;
+use super::show::{list, number, print, print_json, sanitize, short, text, words};
+use super::{ApiArgs, Failure, progress};
 
-/// Longest message that is read from standard input, in bytes; the API has its own limit.
+/// Longest message read from standard input, in bytes. The API has its own limit.
 const STDIN_BYTES_MAX: u64 = 1 << 20;
 
-pub(super) async fn status(asking: &Asking) -> Result<(), Failure> {
-    let status = Client::find(&asking.node.config)?
+pub(super) async fn status(api: &ApiArgs) -> Result<(), Failure> {
+    let status = ApiClient::find(&api.node.config)?
         .get("/api/status")
         .await?;
-    if asking.json {
-        say_json(&status);
+    if api.json {
+        print_json(&status);
         return Ok(());
     }
-    say(format_args!("onion address  {}", text(&status, "onion")));
-    say(format_args!("peer id        {}", text(&status, "peer_id")));
-    say(format_args!("network        {}", text(&status, "network")));
-    say(format_args!(
+    print(format_args!("onion address  {}", text(&status, "onion")));
+    print(format_args!("peer id        {}", text(&status, "peer_id")));
+    print(format_args!("network        {}", text(&status, "network")));
+    print(format_args!(
         "change_seq     {} in epoch {}",
         number(&status, "change_seq"),
         short(text(&status, "epoch"))
     ));
-    say(format_args!(
+    print(format_args!(
         "sync domains   {}",
         words(&status, "sync_domains")
     ));
@@ -37,29 +37,29 @@ pub(super) async fn status(asking: &Asking) -> Result<(), Failure> {
         show_gate(gate);
     }
     if let Some(admission) = status.get("admission") {
-        say(format_args!(
+        print(format_args!(
             "admission      {}",
-            super::admission::summary(admission)
+            super::verdicts::summary(admission)
         ));
     }
     if number(&status, "frozen_identities") > 0 {
-        say(format_args!(
+        print(format_args!(
             "identities     {} FROZEN: two homes were claimed (`postern identity list`)",
             number(&status, "frozen_identities")
         ));
     }
     if let Some(line) = status.get("recovery").and_then(super::recovery::summary) {
-        say(format_args!("recovery       {line}"));
+        print(format_args!("recovery       {line}"));
     }
     for line in status.get("tor").map(super::tor::lines).unwrap_or_default() {
-        say(line);
+        print(line);
     }
     show_peers(&status);
     Ok(())
 }
 
 fn show_gate(gate: &Value) {
-    say(format_args!(
+    print(format_args!(
         "bastion        effort {}, load {}.{} %, {} open, {} to verify",
         number(gate, "effort"),
         number(gate, "load_permille") / 10,
@@ -67,15 +67,15 @@ fn show_gate(gate: &Value) {
         number(gate, "open_handshakes"),
         number(gate, "queue") + number(gate, "verifying")
     ));
-    say(format_args!(
-        "               {} admitted ({} by ticket), {} turned away ({} for want of room)",
+    print(format_args!(
+        "               {} admitted ({} by ticket), {} refused ({} for lack of slots)",
         number(gate, "admitted_total"),
         number(gate, "by_ticket_total"),
         number(gate, "refused_total"),
         number(gate, "busy_total")
     ));
-    say(format_args!(
-        "               last minute: {} strangers whose work held, {} failed",
+    print(format_args!(
+        "               last minute: {} solutions verified, {} failed",
         number(gate, "admissions_per_minute"),
         number(gate, "failures_per_minute")
     ));
@@ -85,8 +85,8 @@ fn show_peers(status: &Value) {
     let sessions = list(status, "sessions");
     let peers = list(status, "peers");
     if peers.is_empty() {
-        say(format_args!(
-            "no peers yet: `postern peer add <onion address>` knocks at one"
+        print(format_args!(
+            "no peers yet: `postern peer add <onion address>` connects to a node"
         ));
     }
     for peer in peers {
@@ -94,20 +94,20 @@ fn show_peers(status: &Value) {
         let here = sessions
             .iter()
             .any(|session| text(session, "peer_id") == id);
-        say("");
-        say(format_args!(
+        print("");
+        print(format_args!(
             "peer {}  {}, {}",
             short(id),
             text(peer, "tier"),
             if here { "connected" } else { "not connected" }
         ));
-        say(format_args!("  onion    {}", text(peer, "onion")));
-        say(format_args!("  domains  {}", words(peer, "domains")));
+        print(format_args!("  onion    {}", text(peer, "onion")));
+        print(format_args!("  domains  {}", words(peer, "domains")));
         for state in list(peer, "sync_state") {
             let (domain, last) = (text(state, "domain"), number(state, "last_seq"));
             match text(state, "direction") {
-                "in" => say(format_args!("  {domain:<22} applied here up to {last}")),
-                _ => say(format_args!(
+                "in" => print(format_args!("  {domain:<22} applied up to {last}")),
+                _ => print(format_args!(
                     "  {domain:<22} sent up to {last}, acknowledged up to {}",
                     number(state, "acked_seq")
                 )),
@@ -116,29 +116,29 @@ fn show_peers(status: &Value) {
     }
 }
 
-pub(super) async fn peer_add(onion: &str, asking: &Asking) -> Result<(), Failure> {
-    let client = Client::find(&asking.node.config)?;
-    if !asking.json {
-        eprintln!("Knocking, and solving the puzzle if there is one …");
+pub(super) async fn peer_add(onion: &str, api: &ApiArgs) -> Result<(), Failure> {
+    let client = ApiClient::find(&api.node.config)?;
+    if !api.json {
+        eprintln!("Dialling, and solving the puzzle if there is one …");
     }
-    let knock = json!({ "onion": onion });
-    let dialled = match asking.json {
-        true => client.post("/api/peers", &knock).await?,
+    let request = json!({ "onion": onion });
+    let dialled = match api.json {
+        true => client.post("/api/peers", &request).await?,
         false => {
-            progress::while_dialling(&client, onion, client.post("/api/peers", &knock)).await?
+            progress::while_dialling(&client, onion, client.post("/api/peers", &request)).await?
         }
     };
-    if asking.json {
-        say_json(&dialled);
+    if api.json {
+        print_json(&dialled);
         return Ok(());
     }
-    say(format_args!(
+    print(format_args!(
         "Admitted by peer {}",
         text(&dialled, "peer_id")
     ));
     match number(&dialled, "effort") {
-        0 => say("  by the ticket that it gave this node earlier, without a puzzle"),
-        effort => say(format_args!(
+        0 => print("  with a ticket from an earlier admission, without a puzzle"),
+        effort => print(format_args!(
             "  puzzle of {effort} expected evaluations, solved in {} ms",
             number(&dialled, "solving_ms")
         )),
@@ -146,48 +146,43 @@ pub(super) async fn peer_add(onion: &str, asking: &Asking) -> Result<(), Failure
     Ok(())
 }
 
-pub(super) async fn peer_list(asking: &Asking) -> Result<(), Failure> {
-    let client = Client::find(&asking.node.config)?;
-    if asking.json {
-        say_json(&client.get("/api/peers").await?);
+pub(super) async fn peer_list(api: &ApiArgs) -> Result<(), Failure> {
+    let client = ApiClient::find(&api.node.config)?;
+    if api.json {
+        print_json(&client.get("/api/peers").await?);
     } else {
         show_peers(&client.get("/api/status").await?);
     }
     Ok(())
 }
 
-/// An identity by its oid, or by its name where only one has it.
+/// Returns the oid of an identity that is given by oid or by unique name.
 pub(super) async fn find_identity(
-    client: &Client,
-    asked: &str,
+    client: &ApiClient,
+    wanted: &str,
     must_be_here: bool,
 ) -> Result<String, Failure> {
-    if asked.parse::<keys::Oid>().is_ok() {
-        return Ok(asked.to_owned());
+    if wanted.parse::<keys::Oid>().is_ok() {
+        return Ok(wanted.to_owned());
     }
     let known = client.get("/api/identities").await?;
     let is_here = |card: &Value| card.get("here") == Some(&Value::Bool(true));
     let mut found = list(&known, "identities")
         .iter()
-        .filter(|card| text(card, "name") == asked && (!must_be_here || is_here(card)));
+        .filter(|card| text(card, "name") == wanted && (!must_be_here || is_here(card)));
     match (found.next(), found.next()) {
         (Some(card), None) => Ok(text(card, "oid").to_owned()),
         (None, _) => Err(Failure::failed(format!(
-            "nobody called {asked} is known here: see `postern identity list`"
+            "no identity named {wanted} is known: see `postern identity list`"
         ))),
         (Some(_), Some(_)) => Err(Failure::failed(format!(
-            "several are called {asked}: give the oid (`postern identity list`)"
+            "several identities are named {wanted}: give the oid (`postern identity list`)"
         ))),
     }
 }
 
-pub(super) async fn send(
-    from: &str,
-    to: &str,
-    body: String,
-    asking: &Asking,
-) -> Result<(), Failure> {
-    let client = Client::find(&asking.node.config)?;
+pub(super) async fn send(from: &str, to: &str, body: String, api: &ApiArgs) -> Result<(), Failure> {
+    let client = ApiClient::find(&api.node.config)?;
     let (sender, recipient) = (
         find_identity(&client, from, true).await?,
         find_identity(&client, to, false).await?,
@@ -196,10 +191,10 @@ pub(super) async fn send(
     let message =
         json!({ "sender_identity_oid": sender, "recipient_identity_oid": recipient, "body": body });
     let sent = client.post("/api/messages/send", &message).await?;
-    if asking.json {
-        say_json(&sent);
+    if api.json {
+        print_json(&sent);
     } else {
-        say(format_args!(
+        print(format_args!(
             "sent as change {}",
             number(&sent, "change_seq")
         ));
@@ -216,7 +211,7 @@ fn from_stdin() -> Result<String, Failure> {
     if body.len() as u64 > STDIN_BYTES_MAX {
         return Err(Failure::failed("the message is too long"));
     }
-    // The newline that `echo` and editors put at the end is not part of what is said.
+    // The newline that `echo` and editors append is not part of the message.
     if body.ends_with('\n') {
         body.pop();
     }
@@ -227,11 +222,11 @@ pub(super) async fn inbox(
     identity: Option<String>,
     mut after: u64,
     follow: bool,
-    asking: &Asking,
+    api: &ApiArgs,
 ) -> Result<(), Failure> {
-    let client = Client::find(&asking.node.config)?;
+    let client = ApiClient::find(&api.node.config)?;
     let identity = match identity {
-        Some(asked) => find_identity(&client, &asked, true).await?,
+        Some(wanted) => find_identity(&client, &wanted, true).await?,
         None => only_identity(&client).await?,
     };
     loop {
@@ -243,18 +238,18 @@ pub(super) async fn inbox(
             .await?;
         after = number(&page, "after");
         for message in list(&page, "messages") {
-            if asking.json {
-                say(message);
+            if api.json {
+                print(message);
             } else {
                 let sender = message
                     .get("sender_name")
                     .and_then(Value::as_str)
                     .unwrap_or_else(|| text(message, "sender_identity_oid"));
-                say(format_args!(
+                print(format_args!(
                     "[{}] {}: {}",
                     number(message, "change_seq"),
-                    tame(sender),
-                    tame(text(message, "body"))
+                    sanitize(sender),
+                    sanitize(text(message, "body"))
                 ));
             }
         }
@@ -265,7 +260,7 @@ pub(super) async fn inbox(
     }
 }
 
-async fn only_identity(client: &Client) -> Result<String, Failure> {
+async fn only_identity(client: &ApiClient) -> Result<String, Failure> {
     let known = client.get("/api/identities").await?;
     let mut here = list(&known, "identities")
         .iter()
@@ -273,10 +268,10 @@ async fn only_identity(client: &Client) -> Result<String, Failure> {
     match (here.next(), here.next()) {
         (Some(card), None) => Ok(text(card, "oid").to_owned()),
         (None, _) => Err(Failure::failed(
-            "no identity lives here: `postern identity new NAME` makes one",
+            "this node has no identity: `postern identity new NAME` creates one",
         )),
         (Some(_), Some(_)) => Err(Failure::usage(
-            "several identities live here: say which with --identity",
+            "this node has several identities: choose one with --identity",
         )),
     }
 }
@@ -285,7 +280,7 @@ pub(super) async fn sync(
     peer: Option<String>,
     domain: Option<String>,
     push: bool,
-    asking: &Asking,
+    api: &ApiArgs,
 ) -> Result<(), Failure> {
     let direction = if push { "push" } else { "pull" };
     let mut request = json!({ "direction": direction });
@@ -293,7 +288,7 @@ pub(super) async fn sync(
         fields.extend(peer.map(|peer| ("peer".to_owned(), json!(peer))));
         fields.extend(domain.map(|domain| ("domain".to_owned(), json!(domain))));
     }
-    let answer = Client::find(&asking.node.config)?
+    let answer = ApiClient::find(&api.node.config)?
         .post("/api/sync", &request)
         .await?;
     let reports = list(&answer, "reports");
@@ -304,16 +299,16 @@ pub(super) async fn sync(
     let done = match failed {
         0 => Ok(()),
         failed => Err(Failure::failed(format!(
-            "{failed} of {} did not succeed",
+            "{failed} of {} failed",
             reports.len()
         ))),
     };
-    if asking.json {
-        say_json(&answer);
+    if api.json {
+        print_json(&answer);
         return done;
     }
     if reports.is_empty() {
-        say(format_args!("no peer is connected: see `postern status`"));
+        print(format_args!("no peer is connected: see `postern status`"));
     }
     for report in reports {
         let (peer, domain) = (short(text(report, "peer")), text(report, "domain"));
@@ -322,20 +317,21 @@ pub(super) async fn sync(
             .and_then(Value::as_array)
             .map(Vec::as_slice)
         {
-            Some([from, to]) => say(format_args!(
-                "{peer} {domain:<22} {direction} {from}..{to}: {} objects, {} new, {} waiting, {} refused",
+            Some([from, to]) => print(format_args!(
+                "{peer} {domain:<22} {direction} {from}..{to}: {} objects, {} new, {} waiting, {} \
+                 refused",
                 number(report, "objects"),
                 number(report, "written"),
                 number(report, "parked"),
                 number(report, "rejected")
             )),
             _ if text(report, "outcome") == "failed" => {
-                say(format_args!(
+                print(format_args!(
                     "{peer} {domain:<22} failed: {}",
-                    tame(text(report, "error"))
+                    sanitize(text(report, "error"))
                 ));
             }
-            _ => say(format_args!("{peer} {domain:<22} up to date")),
+            _ => print(format_args!("{peer} {domain:<22} up to date")),
         }
     }
     done

@@ -14,7 +14,7 @@ use crate::data_dir::{self, DataDir, DirLock, DirLockError};
 use crate::node::{self, Event, NetworkState, Reloads};
 use crate::schema::Schemas;
 
-/// Makes a node.
+/// Creates a node.
 pub(super) async fn init(
     dir: &Path,
     name: Option<String>,
@@ -43,21 +43,22 @@ pub(super) async fn init(
     if json {
         println!(
             "{}",
-            json!({ "config": made.config, "onion": onion, "peer_id": peer_id, "identity": identity })
+            json!({
+                "config": made.config, "onion": onion, "peer_id": peer_id, "identity": identity,
+            })
         );
         return Ok(());
     }
-    println!("A new node in {}", made.folder.display());
+    println!("New node created in {}", made.folder.display());
     println!("  onion address  {onion}");
     println!("  peer id        {peer_id}");
     println!("  identity       {identity}");
     println!();
     println!(
-        "The keys are sealed with your passphrase: without it nobody can use them, and it cannot be recovered."
+        "The keys are sealed with your passphrase. A lost passphrase cannot be recovered, and the \
+         keys are lost with it."
     );
-    println!(
-        "The database is as safe as the file system that it lies on; encrypt the disk if that matters."
-    );
+    println!("The database is not encrypted; use disk encryption if you need it.");
     println!();
     println!("Next: postern run --config {}", made.config.display());
     Ok(())
@@ -66,7 +67,7 @@ pub(super) async fn init(
 pub(super) fn load(path: &Path) -> Result<Config, Failure> {
     Config::load(path).map_err(|error| match error {
         ConfigError::Invalid(problems) => {
-            Failure::usage(format!("the config is wrong\n{problems}"))
+            Failure::usage(format!("the configuration is invalid\n{problems}"))
         }
         error => Failure {
             code: 2,
@@ -75,10 +76,12 @@ pub(super) fn load(path: &Path) -> Result<Config, Failure> {
     })
 }
 
-/// Takes the node's folder, so that it does not start meanwhile. `instead`: what to do while it runs.
+/// Locks the node's folder, so that the node does not start meanwhile.
+///
+/// `instead` tells the operator what to do while the node runs.
 pub(super) fn hold(config: &Config, instead: &str) -> Result<DirLock, Failure> {
     DataDir::of(config).lock().map_err(|error| match error {
-        DirLockError::Running(_) => Failure::failed(format!("the node runs: {instead}")),
+        DirLockError::Running(_) => Failure::failed(format!("the node is running: {instead}")),
         error => Failure::of(&error),
     })
 }
@@ -136,12 +139,12 @@ pub(super) async fn run(path: &Path, passphrase_file: Option<PathBuf>) -> Result
     result.map_err(|error| Failure::of(&error))
 }
 
-/// Reads the config again at each SIGHUP, for as long as the node listens.
+/// Reloads the configuration at each SIGHUP, as long as the node listens.
 fn on_hangup(mut hangup: Signal, path: PathBuf) -> Reloads {
     let (read, reloads) = mpsc::channel(1);
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            // A small file, read where the node's own tasks are not held up.
+            // Reads the file on a blocking thread, because tasks must not wait for the disk.
             let path = path.clone();
             let Ok(config) = tokio::task::spawn_blocking(move || Config::load(&path)).await else {
                 continue;
@@ -154,11 +157,11 @@ fn on_hangup(mut hangup: Signal, path: PathBuf) -> Reloads {
     reloads
 }
 
-/// What the person at the terminal sees. The log goes the same way, and says more.
+/// Prints an event for the operator. The log, on the same stream, has more detail.
 fn show(event: Event) {
     match event {
-        Event::Opened { onion, .. } => eprintln!("This node is {}", onion.to_onion_string()),
-        Event::ApiReady(address) => eprintln!("The local API answers on http://{address}"),
+        Event::Opened { onion, .. } => eprintln!("Onion address: {}", onion.to_onion_string()),
+        Event::ApiReady(address) => eprintln!("Local API: http://{address}"),
         Event::Network(state) => show_network(state),
         Event::Stopping => eprintln!("Stopping …"),
     }

@@ -1,148 +1,157 @@
-//! `postern identity`: who lives here and who is known, and what may be done with those that live here.
+//! `postern identity`: lists known identities and manages this node's own.
 
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::client::Client;
+use super::client::ApiClient;
 use super::commands::find_identity;
 use super::keyring::KEY_BACKUP;
-use super::show::{list, number, say, say_json, short, tame, text};
-use super::{Asking, Failure};
+use super::show::{list, number, print, print_json, sanitize, short, text};
+use super::{ApiArgs, Failure};
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Identity {
-    /// Makes an identity that lives on this node.
+pub(super) enum IdentityCommand {
+    /// Create an identity on this node.
     New {
-        /// Its name, as others will see it.
+        /// The name, as other nodes see it.
         name: Option<String>,
         #[command(flatten)]
-        asking: Asking,
+        api: ApiArgs,
     },
-    /// Lists the known identities, this node's first.
-    List(Asking),
-    /// Gives an identity of this node another name.
+    /// List the known identities, this node's first.
+    List(ApiArgs),
+    /// Rename an identity of this node.
     Rename {
         /// The identity, by name or oid.
         identity: String,
-        /// Its new name, as others will see it. Default: none.
+        /// The new name, as other nodes see it. Default: none.
         name: Option<String>,
         #[command(flatten)]
-        asking: Asking,
+        api: ApiArgs,
     },
-    /// Says to everybody that an identity of this node writes no more, and lets it write no more. What it wrote stays.
+    /// Retire an identity of this node: it writes no more, and peers are informed. Its objects
+    /// stay.
     Retire {
         /// The identity, by name or oid.
         identity: String,
-        /// Take it back.
+        /// Undo the retirement.
         #[arg(long)]
         undo: bool,
         #[command(flatten)]
-        asking: Asking,
+        api: ApiArgs,
     },
-    /// Makes the next key of an identity of this node the current one: a stolen one is worth nothing from then on.
+    /// Rotate an identity's key. A stolen current key is useless from then on.
     Rotate {
-        /// The identity, by name or oid; `node` for the node's own key.
+        /// The identity, by name or oid, or `node` for the node's own key.
         identity: String,
         #[command(flatten)]
-        asking: Asking,
+        api: ApiArgs,
     },
-    /// Takes what a frozen identity signs again. Better: its owner rotates its key, which does it by itself.
-    Thaw {
+    /// Unfreeze an identity. Prefer having its owner rotate the key, which unfreezes it
+    /// automatically.
+    Unfreeze {
         /// The identity, by oid.
         identity: String,
         #[command(flatten)]
-        asking: Asking,
+        api: ApiArgs,
     },
 }
 
-pub(super) async fn run(command: Identity) -> Result<(), Failure> {
+pub(super) async fn run(command: IdentityCommand) -> Result<(), Failure> {
     match command {
-        Identity::New { name, asking } => new(name, &asking).await,
-        Identity::List(asking) => known(&asking).await,
-        Identity::Rename {
+        IdentityCommand::New { name, api } => new(name, &api).await,
+        IdentityCommand::List(api) => known(&api).await,
+        IdentityCommand::Rename {
             identity,
             name,
-            asking,
-        } => rename(&identity, name, &asking).await,
-        Identity::Retire {
+            api,
+        } => rename(&identity, name, &api).await,
+        IdentityCommand::Retire {
             identity,
             undo,
-            asking,
-        } => retire(&identity, !undo, &asking).await,
-        Identity::Rotate { identity, asking } => rotate(&identity, &asking).await,
-        Identity::Thaw { identity, asking } => thaw(&identity, &asking).await,
+            api,
+        } => retire(&identity, !undo, &api).await,
+        IdentityCommand::Rotate { identity, api } => rotate(&identity, &api).await,
+        IdentityCommand::Unfreeze { identity, api } => unfreeze(&identity, &api).await,
     }
 }
 
-async fn new(name: Option<String>, asking: &Asking) -> Result<(), Failure> {
-    let client = Client::find(&asking.node.config)?;
+async fn new(name: Option<String>, api: &ApiArgs) -> Result<(), Failure> {
+    let client = ApiClient::find(&api.node.config)?;
     let made = client
         .post("/api/identities", &json!({ "name": name }))
         .await?;
-    if asking.json {
-        say_json(&made);
+    if api.json {
+        print_json(&made);
         return Ok(());
     }
-    say(format_args!("identity {}", text(&made, "oid")));
-    say("Make a backup now: older ones do not have its keys.");
+    print(format_args!("identity {}", text(&made, "oid")));
+    print("Make a backup now: older backups lack its keys.");
     Ok(())
 }
 
-async fn known(asking: &Asking) -> Result<(), Failure> {
-    let known = Client::find(&asking.node.config)?
+async fn known(api: &ApiArgs) -> Result<(), Failure> {
+    let known = ApiClient::find(&api.node.config)?
         .get("/api/identities")
         .await?;
-    if asking.json {
-        say_json(&known);
+    if api.json {
+        print_json(&known);
         return Ok(());
     }
     for card in list(&known, "identities") {
         let is = |field: &str| card.get(field) == Some(&Value::Bool(true));
         let mut place = if is("here") {
-            "here".to_owned()
+            "on this node".to_owned()
         } else {
-            format!("at peer {}", short(text(card, "home_peer_id")))
+            format!("on peer {}", short(text(card, "home_peer_id")))
         };
         if is("retired") {
             place.push_str(", retired");
         }
         if is("frozen") {
-            place.push_str(", FROZEN: two homes were claimed for it (`postern identity rotate` if it is yours)");
+            place.push_str(
+                ", FROZEN: two homes were claimed (run `postern identity rotate` if it is yours)",
+            );
         }
-        say(format_args!(
+        print(format_args!(
             "{}  {:<20} {place}",
             text(card, "oid"),
-            tame(text(card, "name"))
+            sanitize(text(card, "name"))
         ));
     }
     Ok(())
 }
 
-async fn rename(identity: &str, name: Option<String>, asking: &Asking) -> Result<(), Failure> {
-    let client = Client::find(&asking.node.config)?;
+async fn rename(identity: &str, name: Option<String>, api: &ApiArgs) -> Result<(), Failure> {
+    let client = ApiClient::find(&api.node.config)?;
     let oid = find_identity(&client, identity, true).await?;
     let path = format!("/api/identities/{oid}/name");
     let done = client.put(&path, &json!({ "name": name })).await?;
-    tell(asking, &done, "Renamed; peers see it with the next pull");
+    print_result(
+        api,
+        &done,
+        "Renamed; peers receive the new name with the next pull",
+    );
     Ok(())
 }
 
-async fn retire(identity: &str, retired: bool, asking: &Asking) -> Result<(), Failure> {
-    let client = Client::find(&asking.node.config)?;
+async fn retire(identity: &str, retired: bool, api: &ApiArgs) -> Result<(), Failure> {
+    let client = ApiClient::find(&api.node.config)?;
     let oid = find_identity(&client, identity, true).await?;
     let path = format!("/api/identities/{oid}/retire");
     let done = client.post(&path, &json!({ "retired": retired })).await?;
     let said = if retired {
-        "Retired: it writes no more. What it wrote stays; `postern identity retire --undo` takes it back"
+        "Retired: the identity writes no more, its objects stay. Undo with `postern identity \
+         retire --undo`"
     } else {
-        "It may write again"
+        "The identity may write again"
     };
-    tell(asking, &done, said);
+    print_result(api, &done, said);
     Ok(())
 }
 
-async fn rotate(identity: &str, asking: &Asking) -> Result<(), Failure> {
-    let client = Client::find(&asking.node.config)?;
+async fn rotate(identity: &str, api: &ApiArgs) -> Result<(), Failure> {
+    let client = ApiClient::find(&api.node.config)?;
     let path = if identity == "node" {
         "/api/keys/rotate-node".to_owned()
     } else {
@@ -151,36 +160,36 @@ async fn rotate(identity: &str, asking: &Asking) -> Result<(), Failure> {
             find_identity(&client, identity, true).await?
         )
     };
-    if !asking.json {
-        eprintln!("Rotating, and signing again what lives …");
+    if !api.json {
+        eprintln!("Rotating the key and re-signing live objects …");
     }
     let done = client.post(&path, &json!({})).await?;
-    if asking.json {
-        say_json(&done);
+    if api.json {
+        print_json(&done);
         return Ok(());
     }
-    say(format_args!(
-        "Its key is number {} now.",
+    print(format_args!(
+        "The current key is number {}.",
         number(&done, "key_id")
     ));
-    say(KEY_BACKUP);
+    print(KEY_BACKUP);
     Ok(())
 }
 
-async fn thaw(identity: &str, asking: &Asking) -> Result<(), Failure> {
-    let client = Client::find(&asking.node.config)?;
+async fn unfreeze(identity: &str, api: &ApiArgs) -> Result<(), Failure> {
+    let client = ApiClient::find(&api.node.config)?;
     let oid = find_identity(&client, identity, false).await?;
     let done = client
-        .post(&format!("/api/identities/{oid}/thaw"), &json!({}))
+        .post(&format!("/api/identities/{oid}/unfreeze"), &json!({}))
         .await?;
-    tell(asking, &done, "Thawed: what it signs is taken again");
+    print_result(api, &done, "Unfreezeed: what it signs is taken again");
     Ok(())
 }
 
-fn tell(asking: &Asking, done: &Value, said: &str) {
-    if asking.json {
-        say_json(done);
+fn print_result(api: &ApiArgs, done: &Value, said: &str) {
+    if api.json {
+        print_json(done);
     } else {
-        say(said);
+        print(said);
     }
 }

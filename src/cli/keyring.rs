@@ -1,7 +1,8 @@
-//! `postern keys`: the vault of a node that does not run; `list` and `export-onion` only read, and work beside one that does.
+//! `postern keys`: the vault of a stopped node. `list` and `export-onion` only read the vault, and
+//! work while the node runs.
 //!
-//! Never prints a secret, never writes over a file. Invariant: a next key leaves the vault only after the file that holds it
-//! was read back.
+//! No secret is printed and no file overwritten. A next key is removed from the vault only after
+//! its recovery file was read back.
 
 use std::path::{Path, PathBuf};
 
@@ -9,90 +10,92 @@ use clap::{Args, Subcommand};
 use keys::{HolderInfo, KeyManager, OnionKey, RecoveryKey};
 use serde_json::json;
 
-use super::show::{say, say_json};
+use super::show::{print, print_json};
 use super::{Failure, NodeArgs, folder, passphrase};
 use crate::config::Config;
 use crate::data_dir::{DataDir, DirLock};
 use crate::node;
 
-/// Fewest digits of an oid that may stand for it.
+/// Shortest accepted prefix of an oid, in digits.
 const PREFIX_DIGITS_MIN: usize = 4;
-pub(super) const KEY_BACKUP: &str = "Make a backup now: older ones do not have the new key.";
+pub(super) const KEY_BACKUP: &str = "Make a backup now: older backups lack the new key.";
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Keys {
-    /// Lists the keys that the vault holds: the node's, its identities', the onion service's.
+pub(super) enum KeysCommand {
+    /// List the keys in the vault: the node's, its identities', the onion service's.
     List {
         #[command(flatten)]
-        opening: Opening,
-        /// One JSON object instead of text.
+        vault: VaultArgs,
+        /// Print one JSON object instead of text.
         #[arg(long)]
         json: bool,
     },
-    /// Seals the vault with another passphrase, and measures anew what a guess shall cost.
+    /// Seal the vault with a new passphrase, and measure the cost of a guess again.
     ChangePassphrase {
         #[command(flatten)]
-        opening: Opening,
-        /// File with the new passphrase (mode 0600). Default: asked for at the terminal, twice.
+        vault: VaultArgs,
+        /// File with the new passphrase (mode 0600). Default: ask twice at the terminal.
         #[arg(long, value_name = "FILE")]
         new_passphrase_file: Option<PathBuf>,
     },
-    /// Makes the next key of the node or of an identity the current one.
+    /// Rotate the key of the node or of an identity.
     Rotate {
-        /// `node`, or an identity's oid, or its first 4 digits or more.
+        /// `node`, or an identity's oid, or the first 4 or more digits of it.
         whose: String,
         #[command(flatten)]
-        opening: Opening,
-        /// The next key, where it was put away with `keys export-recovery`.
+        vault: VaultArgs,
+        /// The recovery file with the next key, if it was exported with `keys export-recovery`.
         #[arg(long, value_name = "FILE")]
         recovery_file: Option<PathBuf>,
     },
-    /// Writes the next key of the node or of an identity into a file to print, and forgets it here.
+    /// Move the next key of the node or of an identity from the vault to a printable file.
     ExportRecovery {
-        /// `node`, or an identity's oid, or its first 4 digits or more.
+        /// `node`, or an identity's oid, or the first 4 or more digits of it.
         whose: String,
         #[command(flatten)]
-        opening: Opening,
-        /// The file; it must not exist, unless an export to it was interrupted.
+        vault: VaultArgs,
+        /// The file. Must not exist, unless an export to it was interrupted.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
-    /// Writes the onion service's key into a new folder, as C tor keeps it (HiddenServiceDir).
+    /// Export the onion service's key as C tor's HiddenServiceDir.
     ExportOnion {
         #[command(flatten)]
-        opening: Opening,
-        /// The folder; it must not exist.
+        vault: VaultArgs,
+        /// The folder. Must not exist.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
-    /// Takes an onion service's key from C tor's folder or its secret key file: the node moves to that address.
+    /// Import an onion service's key from C tor's folder or secret key file. The node moves to that
+    /// address.
     ImportOnion {
         /// The folder or the file.
         from: PathBuf,
         #[command(flatten)]
-        opening: Opening,
+        vault: VaultArgs,
     },
 }
 
-/// How the vault is found and opened.
+/// Arguments that locate and open the vault.
 #[derive(Debug, Args)]
-pub(super) struct Opening {
+pub(super) struct VaultArgs {
     #[command(flatten)]
     node: NodeArgs,
-    /// File with the passphrase (mode 0600). Default: node.passphrase_file, a systemd credential, else asked for.
+    /// File with the passphrase (mode 0600). Default: node.passphrase_file, else a systemd
+    /// credential, else ask at the terminal.
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
 }
 
-/// A vault that is open, and the folder held if it is to be written.
-struct Opened {
+/// An open vault, with the folder's lock if the vault may be written.
+struct OpenVault {
     config: Config,
     keys: KeyManager,
     _hold: Option<DirLock>,
 }
 
-impl Opening {
-    fn open(&self, hold: Option<(Config, DirLock)>) -> Result<Opened, Failure> {
+impl VaultArgs {
+    fn open(&self, hold: Option<(Config, DirLock)>) -> Result<OpenVault, Failure> {
         let (config, hold) = match hold {
             Some((config, hold)) => (config, Some(hold)),
             None => (folder::load(&self.node.config)?, None),
@@ -100,61 +103,59 @@ impl Opening {
         let passphrase = passphrase::of_node(&config, self.passphrase_file.as_deref())?;
         let keys = KeyManager::open(&DataDir::of(&config).keys(), &passphrase)
             .map_err(|error| Failure::of(&error))?;
-        Ok(Opened {
+        Ok(OpenVault {
             config,
             keys,
             _hold: hold,
         })
     }
 
-    /// Only reads: beside a running node too.
-    fn to_read(&self) -> Result<Opened, Failure> {
+    /// Opens the vault for reading. Works while the node runs.
+    fn to_read(&self) -> Result<OpenVault, Failure> {
         self.open(None)
     }
 
-    /// Refused while the node runs: it would not see what changed.
-    fn to_write(&self, instead: &str) -> Result<Opened, Failure> {
+    /// Opens the vault for writing. Refused while the node runs, because it would not see the
+    /// change.
+    fn to_write(&self, instead: &str) -> Result<OpenVault, Failure> {
         let config = folder::load(&self.node.config)?;
         let hold = folder::hold(&config, instead)?;
         self.open(Some((config, hold)))
     }
 }
 
-/// Runs one of the commands. All wait for the disk, and for the passphrase; nothing else goes on meanwhile.
-pub(super) fn run(keys: Keys) -> Result<(), Failure> {
+/// Runs one of the commands. All block on the disk and the passphrase prompt.
+pub(super) fn run(keys: KeysCommand) -> Result<(), Failure> {
     match keys {
-        Keys::List { opening, json } => list(&opening.to_read()?.keys, json),
-        Keys::ChangePassphrase {
-            opening,
+        KeysCommand::List { vault, json } => list(&vault.to_read()?.keys, json),
+        KeysCommand::ChangePassphrase {
+            vault,
             new_passphrase_file,
-        } => change_passphrase(&opening, new_passphrase_file.as_deref()),
-        Keys::Rotate {
+        } => change_passphrase(&vault, new_passphrase_file.as_deref()),
+        KeysCommand::Rotate {
             whose,
-            opening,
+            vault,
             recovery_file,
-        } => rotate(&whose, &opening, recovery_file.as_deref()),
-        Keys::ExportRecovery {
-            whose,
-            opening,
-            out,
-        } => export_recovery(&whose, &opening, &out),
-        Keys::ExportOnion { opening, out } => {
-            let opened = opening.to_read()?;
+        } => rotate(&whose, &vault, recovery_file.as_deref()),
+        KeysCommand::ExportRecovery { whose, vault, out } => export_recovery(&whose, &vault, &out),
+        KeysCommand::ExportOnion { vault, out } => {
+            let opened = vault.to_read()?;
             opened
                 .keys
                 .export_onion(&out)
                 .map_err(|error| Failure::of(&error))?;
-            say(format_args!(
-                "The key of {} in {}",
+            print(format_args!(
+                "The key of {} is in {}",
                 opened.keys.onion().to_onion_string(),
                 out.display()
             ));
-            say(
-                "It is not sealed: whoever has it can pose at that address. Two services at one address disturb each other.",
+            print(
+                "The key is not encrypted: its holder can answer at that address. Run only one \
+                 service at an address.",
             );
             Ok(())
         }
-        Keys::ImportOnion { from, opening } => import_onion(&from, &opening),
+        KeysCommand::ImportOnion { from, vault } => import_onion(&from, &vault),
     }
 }
 
@@ -170,14 +171,18 @@ fn list(keys: &KeyManager, as_json: bool) -> Result<(), Failure> {
                 })
             })
             .collect();
-        let cost = keys
-            .cost()
-            .map(|cost| json!({ "memory_kib": cost.memory_kib, "passes": cost.passes, "lanes": cost.lanes }));
+        let cost = keys.cost().map(|cost| {
+            json!({
+                "memory_kib": cost.memory_kib, "passes": cost.passes, "lanes": cost.lanes,
+            })
+        });
         let peer_id = keys.peer_id().to_hex();
-        say_json(&json!({ "onion": onion, "peer_id": peer_id, "holders": holders, "cost": cost }));
+        print_json(
+            &json!({ "onion": onion, "peer_id": peer_id, "holders": holders, "cost": cost }),
+        );
         return Ok(());
     }
-    say(format_args!("onion       {onion}"));
+    print(format_args!("onion       {onion}"));
     for holder in &holders {
         let what = if holder.is_node {
             "node      "
@@ -185,19 +190,19 @@ fn list(keys: &KeyManager, as_json: bool) -> Result<(), Failure> {
             "identity  "
         };
         let next = if holder.has_next_key {
-            "the next one is here"
+            "the next key is in the vault"
         } else {
-            "the next one is offline"
+            "the next key is offline"
         };
-        say(format_args!(
+        print(format_args!(
             "{what}  {}  key {}, {next}",
             holder.oid.to_hex(),
             holder.key_id
         ));
     }
     if let Some(cost) = keys.cost() {
-        say(format_args!(
-            "passphrase  a guess costs {} MiB of memory and {} passes over it",
+        print(format_args!(
+            "passphrase  one guess costs {} MiB of memory and {} passes",
             cost.memory_kib / 1024,
             cost.passes
         ));
@@ -205,9 +210,8 @@ fn list(keys: &KeyManager, as_json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn change_passphrase(opening: &Opening, new: Option<&Path>) -> Result<(), Failure> {
-    let opened =
-        opening.to_write("the passphrase changes while the node is stopped: stop it first")?;
+fn change_passphrase(vault: &VaultArgs, new: Option<&Path>) -> Result<(), Failure> {
+    let opened = vault.to_write("stop it before you change the passphrase")?;
     let passphrase = passphrase::choose(new)?;
     eprintln!("Sealing the keys (a few seconds) …");
     let cost = node::calibrated().map_err(|error| Failure::of(&error))?;
@@ -215,25 +219,27 @@ fn change_passphrase(opening: &Opening, new: Option<&Path>) -> Result<(), Failur
         .keys
         .change_passphrase(&passphrase, cost, &mut rand::rng())
         .map_err(|error| Failure::of(&error))?;
-    say("The vault opens with the new passphrase, and with no other.");
-    say(
-        "Backups that were made before open with the old one: make a new one, and destroy those if the old one is known to others.",
+    print("The vault opens only with the new passphrase now.");
+    print(
+        "Older backups open with the old passphrase. Make a new backup, and destroy the older ones \
+         if another person knows the old passphrase.",
     );
     if opened.config.passphrase_file().is_some() {
-        say(
-            "The config names a passphrase file (node.passphrase_file): it must hold the new one before the next start.",
+        print(
+            "The configuration names a passphrase file (node.passphrase_file): write the new \
+             passphrase to it before the next start.",
         );
     }
-    say("A systemd credential with the old one must be sealed anew before the next start.");
+    print("If you use a systemd credential, replace it before the next start.");
     Ok(())
 }
 
-fn rotate(whose: &str, opening: &Opening, recovery_file: Option<&Path>) -> Result<(), Failure> {
+fn rotate(whose: &str, vault: &VaultArgs, recovery_file: Option<&Path>) -> Result<(), Failure> {
     let instead = match whose {
-        "node" => "use `postern identity rotate node` while it runs, or stop it first",
-        _ => "use `postern identity rotate` while it runs, or stop it first",
+        "node" => "use `postern identity rotate node`, or stop it first",
+        _ => "use `postern identity rotate`, or stop it first",
     };
-    let opened = opening.to_write(instead)?;
+    let opened = vault.to_write(instead)?;
     node::check_may_rotate(&DataDir::of(&opened.config)).map_err(|error| Failure::of(&error))?;
     let holder = find(&opened.keys, whose)?;
     match recovery_file {
@@ -247,20 +253,20 @@ fn rotate(whose: &str, opening: &Opening, recovery_file: Option<&Path>) -> Resul
     }
     .map_err(|error| Failure::of(&error))?;
     let now = find(&opened.keys, whose)?;
-    say(format_args!(
+    print(format_args!(
         "{} signs with key {} from now on",
         called(&now),
         now.key_id
     ));
-    say("The node's next start tells its peers, and signs what it has again.");
-    say(KEY_BACKUP);
+    print("At its next start the node sends its peers the new key and re-signs its objects.");
+    print(KEY_BACKUP);
     Ok(())
 }
 
-/// The order matters: written, read back, and only then forgotten. One that was interrupted is taken up again.
-fn export_recovery(whose: &str, opening: &Opening, out: &Path) -> Result<(), Failure> {
-    let opened = opening
-        .to_write("the next key leaves the vault while the node is stopped: stop it first")?;
+/// Writes the next key to a file, reads it back, and only then removes it from the vault. Completes
+/// an interrupted export.
+fn export_recovery(whose: &str, vault: &VaultArgs, out: &Path) -> Result<(), Failure> {
+    let opened = vault.to_write("stop it before you export the next key")?;
     let holder = find(&opened.keys, whose)?;
     if !out.exists() {
         let recovery = opened
@@ -272,44 +278,43 @@ fn export_recovery(whose: &str, opening: &Opening, out: &Path) -> Result<(), Fai
             .map_err(|error| Failure::of(&error))?;
     }
     let written = RecoveryKey::read_back(out).map_err(|error| Failure::of(&error))?;
-    // Refuses a file that does not hold exactly the next key.
+    // Refuses a file with any other key.
     opened
         .keys
         .forget_next(holder.oid, &written, &mut rand::rng())
         .map_err(|error| Failure::of(&error))?;
-    say(format_args!(
-        "The next key of {} is in {}, and no longer here",
+    print(format_args!(
+        "The next key of {} is in {} and no longer in the vault",
         called(&holder),
         out.display()
     ));
-    say(
-        "Print it or write its words down, put it away, and delete the file. Whoever takes this machine cannot rotate without it,",
-    );
-    say(
-        "and neither can you: `postern keys rotate --recovery-file FILE` takes it. It is in no backup that is made from now on.",
+    print(
+        "Print the file or copy its words by hand, store them safely, and delete the file. Without \
+         it neither a thief of this machine nor you can rotate the key: `postern keys rotate \
+         --recovery-file FILE`. Backups made from now on do not contain it.",
     );
     Ok(())
 }
 
-fn import_onion(from: &Path, opening: &Opening) -> Result<(), Failure> {
-    let opened = opening
-        .to_write("the onion service's key changes while the node is stopped: stop it first")?;
+fn import_onion(from: &Path, vault: &VaultArgs) -> Result<(), Failure> {
+    let opened = vault.to_write("stop it before you import an onion key")?;
     let onion = OnionKey::from_tor_folder(from).map_err(|error| Failure::of(&error))?;
     let before = opened.keys.onion().to_onion_string();
     opened
         .keys
         .import_onion(onion, &mut rand::rng())
         .map_err(|error| Failure::of(&error))?;
-    say(format_args!("The node moves from {before}"));
-    say(format_args!(
+    print(format_args!("The node moves from {before}"));
+    print(format_args!(
         "                 to {}",
         opened.keys.onion().to_onion_string()
     ));
-    say(
-        "Peers that this node dials learn the new address by themselves; all others must be told. Tickets that it gave are void.",
+    print(
+        "Peers that this node dials learn the new address automatically; inform all other peers. \
+         Tickets that it issued are void.",
     );
-    say("The service that had this key until now must not run any more.");
-    say(KEY_BACKUP);
+    print("The service that used this key before must not run any more.");
+    print(KEY_BACKUP);
     Ok(())
 }
 
@@ -320,7 +325,7 @@ fn called(holder: &HolderInfo) -> String {
     }
 }
 
-/// The node, or an identity by the first digits of its oid.
+/// Finds the node, or an identity by the first digits of its oid.
 fn find(keys: &KeyManager, whose: &str) -> Result<HolderInfo, Failure> {
     let digits = whose.to_ascii_lowercase();
     let is_it = |holder: &HolderInfo| match &*digits {
@@ -331,10 +336,11 @@ fn find(keys: &KeyManager, whose: &str) -> Result<HolderInfo, Failure> {
     match (found.next(), found.next()) {
         (Some(holder), None) => Ok(holder),
         (None, _) => Err(Failure::failed(format!(
-            "no key of {whose} is here: say `node`, or an oid's first {PREFIX_DIGITS_MIN} digits or more (`postern keys list`)"
+            "the vault has no key of {whose}: give `node`, or at least {PREFIX_DIGITS_MIN} digits \
+             of an oid (`postern keys list`)"
         ))),
         (Some(_), Some(_)) => Err(Failure::failed(format!(
-            "several oids begin with {whose}: give more digits"
+            "several oids start with {whose}: give more digits"
         ))),
     }
 }
@@ -345,7 +351,7 @@ mod tests {
     use rand::SeedableRng as _;
 
     #[test]
-    fn holders_are_found_by_enough_digits() {
+    fn find_accepts_an_oid_prefix_of_at_least_four_digits() {
         let mut rng = rand_chacha::ChaCha20Rng::from_seed([3; 32]);
         let keys = KeyManager::generate(&mut rng);
         let oid = keys.add_identity(&mut rng).unwrap();

@@ -1,11 +1,12 @@
-//! The command line: what an operator types.
+//! The command line.
 //!
-//! `init`, `run`, `check`, `restore` and `keys` work on a node's folder, `backup` on that or the running node; all others talk
-//! to the running node's API. Never takes a
-//! passphrase as an argument or from the environment. Invariant: exit code 0 is done, 1 is failed, 2 is wrong usage or
-//! a wrong config.
+//! - `init`, `run`, `check`, `restore` and `keys` work on a node's folder.
+//! - `backup` works on the folder or the running node.
+//! - All other commands call the running node's API.
+//!
+//! No command takes a passphrase as an argument or from the environment. Exit codes: 0 success,
+//! 1 failure, 2 wrong usage or a wrong configuration.
 
-mod admission;
 mod backup;
 mod client;
 mod commands;
@@ -17,13 +18,14 @@ mod progress;
 mod recovery;
 mod show;
 mod tor;
+mod verdicts;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-/// Longest time of a ban or a refusal that ends, in days: ten years, as the API has it.
+/// Longest duration of a ban or refusal, in days (ten years). The API has the same bound.
 const DAYS_MAX: u64 = 3650;
 
 /// A peer node behind a Tor onion service.
@@ -36,183 +38,186 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Makes a new node: config, sealed keys and database in a new folder.
+    /// Create a node: configuration, sealed keys and database in a new folder.
     Init {
-        /// The folder; it must not exist, or be empty.
+        /// The folder. Must not exist, or must be empty.
         dir: PathBuf,
-        /// Name of the first identity, as others will see it.
+        /// Name of the first identity, as other nodes see it.
         #[arg(long)]
         name: Option<String>,
-        /// File with the passphrase (mode 0600). Default: asked for at the terminal.
+        /// File with the passphrase (mode 0600). Default: ask at the terminal.
         #[arg(long)]
         passphrase_file: Option<PathBuf>,
-        /// One JSON object instead of text.
+        /// Print one JSON object instead of text.
         #[arg(long)]
         json: bool,
     },
-    /// Runs a node until SIGINT or SIGTERM.
+    /// Run a node until SIGINT or SIGTERM.
     Run {
         #[command(flatten)]
         node: NodeArgs,
-        /// File with the passphrase (mode 0600). Default: node.passphrase_file, a systemd credential, else asked for.
+        /// File with the passphrase (mode 0600). Default: node.passphrase_file, else a systemd
+        /// credential, else ask at the terminal.
         #[arg(long)]
         passphrase_file: Option<PathBuf>,
     },
-    /// Checks a config: names what is wrong with file, line and the nearest right key. Writes nothing.
+    /// Check a configuration: report each fault with file, line and the nearest known key.
     Check {
         #[command(flatten)]
         node: NodeArgs,
     },
-    /// Makes a backup of everything but the passphrase into one sealed file; the node may run.
+    /// Back up everything except the passphrase into one sealed file. The node may run.
     Backup {
-        /// The file; it must not exist. A running node writes it with its own rights.
+        /// The file. Must not exist. A running node writes it with its own permissions.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
-        /// Of a stopped node: file with the passphrase. Default: node.passphrase_file, a systemd credential, else asked for.
+        /// If the node is stopped: file with the passphrase. Default: node.passphrase_file, else a
+        /// systemd credential, else ask at the terminal.
         #[arg(long, value_name = "FILE")]
         passphrase_file: Option<PathBuf>,
         #[command(flatten)]
-        asking: Asking,
+        api: ApiArgs,
     },
-    /// Makes a node out of a backup, in a new folder. The node of which it was made must never run again.
+    /// Restore a node from a backup into a new folder. The original node must never run again.
     Restore {
-        /// The backup.
+        /// The backup file.
         file: PathBuf,
-        /// The folder; it must not exist, or be empty.
+        /// The folder. Must not exist, or must be empty.
         dir: PathBuf,
-        /// File with the passphrase of the time when the backup was made. Default: a systemd credential, else asked for.
+        /// File with the passphrase that was valid when the backup was made. Default: a systemd
+        /// credential, else ask at the terminal.
         #[arg(long, value_name = "FILE")]
         passphrase_file: Option<PathBuf>,
-        /// One JSON object instead of text.
+        /// Print one JSON object instead of text.
         #[arg(long)]
         json: bool,
     },
-    /// The vault: lists and rotates keys, changes the passphrase, puts next keys on paper.
+    /// List and rotate keys, change the passphrase, export recovery files and onion keys.
     #[command(subcommand)]
-    Keys(keyring::Keys),
-    /// Shows the node, its peers, and how far each domain is.
-    Status(Asking),
-    /// Shows who is let in, or changes it until the next start or SIGHUP.
+    Keys(keyring::KeysCommand),
+    /// Show the node, its peers, and the sync state of each domain.
+    Status(ApiArgs),
+    /// Show the admission policy, or change it until the next start or SIGHUP.
     Policy {
-        /// Let in who worked, whom you approve, or only whom you know.
+        /// Admit every node that solves the puzzle, approved nodes, or known nodes only.
         #[arg(value_parser = ["open", "approve", "allowlist"])]
         policy: Option<String>,
         #[command(flatten)]
-        asking: Asking,
+        api: ApiArgs,
     },
-    /// Peers: knock at another node, list those that are known, say who may come in.
+    /// Connect to nodes, list peers, approve, refuse and ban nodes.
     #[command(subcommand)]
-    Peer(Peer),
-    /// Identities of this node and those that are known.
+    Peer(PeerCommand),
+    /// Manage this node's identities and list known ones.
     #[command(subcommand)]
-    Identity(identity::Identity),
-    /// After a restore: shows what is waited for before what exists is changed, or waits no longer.
-    Recovery(recovery::Recovery),
-    /// Sends a message.
+    Identity(identity::IdentityCommand),
+    /// Show or end the recovery after a restore.
+    Recovery(recovery::RecoveryArgs),
+    /// Send a message.
     Send {
-        /// Who sends: an identity of this node, by name or oid.
+        /// The sender: an identity of this node, by name or oid.
         #[arg(long)]
         from: String,
-        /// Who receives: a known identity, by name or oid.
+        /// The recipient: a known identity, by name or oid.
         #[arg(long)]
         to: String,
         /// The message; `-` reads it from standard input.
         text: String,
         #[command(flatten)]
-        asking: Asking,
+        api: ApiArgs,
     },
-    /// Shows the messages that an identity of this node may read.
+    /// Show the messages that an identity of this node may read.
     Inbox {
-        /// The identity, by name or oid. Default: the only one of this node.
+        /// The identity, by name or oid. Default: this node's only identity.
         #[arg(long)]
         identity: Option<String>,
-        /// Only messages behind this change_seq.
+        /// Show only messages after this change_seq.
         #[arg(long, default_value_t = 0)]
         after: u64,
-        /// Stay and show what comes.
+        /// Keep running and show new messages.
         #[arg(long)]
         follow: bool,
         #[command(flatten)]
-        asking: Asking,
+        api: ApiArgs,
     },
-    /// Pulls (or pushes) now instead of at the next interval.
+    /// Pull (or push) now instead of at the next interval.
     Sync {
-        /// Only this peer, by peer id.
+        /// Only with this peer, by peer id.
         #[arg(long)]
         peer: Option<String>,
         /// Only this domain.
         #[arg(long)]
         domain: Option<String>,
-        /// Send what changed here instead of asking what changed there.
+        /// Push local changes instead of pulling the peer's.
         #[arg(long)]
         push: bool,
         #[command(flatten)]
-        asking: Asking,
+        api: ApiArgs,
     },
 }
 
 #[derive(Debug, Subcommand)]
-enum Peer {
-    /// Knocks at a node: solves its puzzle, and keeps in touch from then on.
+enum PeerCommand {
+    /// Connect to a node: solve its puzzle, and stay connected from then on.
     Add {
-        /// Its onion address.
+        /// The node's onion address.
         onion: String,
         #[command(flatten)]
-        asking: Asking,
+        api: ApiArgs,
     },
-    /// Lists the known peers.
-    List(Asking),
-    /// Lists the strangers that wait for approval, with what they claim.
-    Pending(Asking),
-    /// Lets a node in from now on, and trusts it.
-    Approve(Named),
-    /// Sends a stranger or an untrusted peer away, for a time, and ends its session.
-    Refuse(KeptOut),
-    /// Keeps a node out, ends its session and voids its tickets.
-    Ban(KeptOut),
-    /// Lifts a ban or a refusal: the node is a stranger again.
-    Unban(Named),
-    /// Lists who is banned or refused, why, and until when.
-    Bans(Asking),
+    /// List the known peers.
+    List(ApiArgs),
+    /// List pending requests, with what the nodes claim.
+    Pending(ApiArgs),
+    /// Admit a node from now on, and trust it.
+    Approve(PeerArgs),
+    /// Refuse an unadmitted node or untrusted peer for a time, and end its session.
+    Refuse(VerdictArgs),
+    /// Ban a node, end its session and void its tickets.
+    Ban(VerdictArgs),
+    /// Lift a ban or refusal. The node must be admitted again.
+    Unban(PeerArgs),
+    /// List bans and refusals with reason and end.
+    Bans(ApiArgs),
 }
 
 #[derive(Debug, Args)]
-struct Named {
-    /// Its peer id, or the first 8 digits or more of one that is known.
+struct PeerArgs {
+    /// The peer id, or the first 8 or more digits of a known one.
     id: String,
     #[command(flatten)]
-    asking: Asking,
+    api: ApiArgs,
 }
 
 #[derive(Debug, Args)]
-struct KeptOut {
+struct VerdictArgs {
     #[command(flatten)]
-    who: Named,
-    /// Why, for your own eyes: at most 256 bytes.
+    who: PeerArgs,
+    /// The reason, stored locally and never sent, at most 256 bytes.
     #[arg(long)]
     reason: Option<String>,
-    /// For how many days, ten years at most. Default: a refusal for admission.refused_days, a ban for ever.
+    /// Duration in days, at most ten years. Default: 30 for a refusal, no end for a ban.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=DAYS_MAX))]
     days: Option<u64>,
 }
 
 #[derive(Debug, Args)]
 struct NodeArgs {
-    /// The node's config file.
+    /// The node's configuration file.
     #[arg(long, value_name = "FILE", default_value = "postern.toml")]
     config: PathBuf,
 }
 
 #[derive(Debug, Args)]
-struct Asking {
+struct ApiArgs {
     #[command(flatten)]
     node: NodeArgs,
-    /// JSON, as the API gives it, instead of text.
+    /// Print the API's JSON instead of text.
     #[arg(long)]
     json: bool,
 }
 
-/// Why a command failed, and with which exit code.
+/// The error of a command, with its exit code.
 #[derive(Debug)]
 pub(crate) struct Failure {
     code: u8,
@@ -234,26 +239,26 @@ impl Failure {
         }
     }
 
-    /// An error with its causes, on one line.
+    /// A failure with the error and its causes on one line.
     fn of(error: &(dyn std::error::Error + 'static)) -> Self {
         Self::failed(keys::error_chain(error))
     }
 }
 
-impl Named {
-    async fn say(&self, verb: &str) -> Result<(), Failure> {
-        admission::say_of(verb, &self.id, None, None, &self.asking).await
+impl PeerArgs {
+    async fn send(&self, verb: &str) -> Result<(), Failure> {
+        verdicts::send_verdict(verb, &self.id, None, None, &self.api).await
     }
 }
 
-impl KeptOut {
-    async fn say(self, verb: &str) -> Result<(), Failure> {
+impl VerdictArgs {
+    async fn send(self, verb: &str) -> Result<(), Failure> {
         let Self { who, reason, days } = self;
-        admission::say_of(verb, &who.id, reason, days, &who.asking).await
+        verdicts::send_verdict(verb, &who.id, reason, days, &who.api).await
     }
 }
 
-/// Runs a command line to its end.
+/// Runs one command and returns its exit code.
 pub async fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Init {
@@ -270,8 +275,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Backup {
             out,
             passphrase_file,
-            asking,
-        } => backup::backup(&out, passphrase_file, &asking).await,
+            api,
+        } => backup::backup(&out, passphrase_file, &api).await,
         Command::Restore {
             file,
             dir,
@@ -279,36 +284,36 @@ pub async fn run(cli: Cli) -> ExitCode {
             json,
         } => backup::restore(&file, &dir, passphrase_file, json).await,
         Command::Keys(keys) => keyring::run(keys),
-        Command::Status(asking) => commands::status(&asking).await,
-        Command::Policy { policy, asking } => admission::policy(policy, &asking).await,
-        Command::Peer(Peer::Add { onion, asking }) => commands::peer_add(&onion, &asking).await,
-        Command::Peer(Peer::List(asking)) => commands::peer_list(&asking).await,
-        Command::Peer(Peer::Pending(asking)) => admission::pending(&asking).await,
-        Command::Peer(Peer::Bans(asking)) => admission::bans(&asking).await,
-        Command::Peer(Peer::Approve(who)) => who.say("approve").await,
-        Command::Peer(Peer::Unban(who)) => who.say("unban").await,
-        Command::Peer(Peer::Refuse(what)) => what.say("refuse").await,
-        Command::Peer(Peer::Ban(what)) => what.say("ban").await,
+        Command::Status(api) => commands::status(&api).await,
+        Command::Policy { policy, api } => verdicts::policy(policy, &api).await,
+        Command::Peer(PeerCommand::Add { onion, api }) => commands::peer_add(&onion, &api).await,
+        Command::Peer(PeerCommand::List(api)) => commands::peer_list(&api).await,
+        Command::Peer(PeerCommand::Pending(api)) => verdicts::pending(&api).await,
+        Command::Peer(PeerCommand::Bans(api)) => verdicts::bans(&api).await,
+        Command::Peer(PeerCommand::Approve(who)) => who.send("approve").await,
+        Command::Peer(PeerCommand::Unban(who)) => who.send("unban").await,
+        Command::Peer(PeerCommand::Refuse(what)) => what.send("refuse").await,
+        Command::Peer(PeerCommand::Ban(what)) => what.send("ban").await,
         Command::Identity(command) => identity::run(command).await,
-        Command::Recovery(word) => recovery::run(word).await,
+        Command::Recovery(arguments) => recovery::run(arguments).await,
         Command::Send {
             from,
             to,
             text,
-            asking,
-        } => commands::send(&from, &to, text, &asking).await,
+            api,
+        } => commands::send(&from, &to, text, &api).await,
         Command::Inbox {
             identity,
             after,
             follow,
-            asking,
-        } => commands::inbox(identity, after, follow, &asking).await,
+            api,
+        } => commands::inbox(identity, after, follow, &api).await,
         Command::Sync {
             peer,
             domain,
             push,
-            asking,
-        } => commands::sync(peer, domain, push, &asking).await,
+            api,
+        } => commands::sync(peer, domain, push, &api).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

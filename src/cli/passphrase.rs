@@ -1,6 +1,6 @@
-//! Where the passphrase comes from: a file, a systemd credential, or the terminal without echo.
+//! Reads the passphrase from a file, a systemd credential, or the terminal without echo.
 //!
-//! Never an argument, never the environment: the one variable that is read names a folder.
+//! Arguments and environment variables are not used; the one variable read names a folder.
 
 use std::path::{Path, PathBuf};
 
@@ -11,10 +11,11 @@ use crate::config::Config;
 
 /// Name of the systemd credential (systemd.exec(5), `LoadCredential=`).
 const CREDENTIAL: &str = "postern-passphrase";
-/// Where systemd says in which folder the service's credentials are.
+/// Variable in which systemd names the folder of the service's credentials.
 const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
 
-/// The passphrase of an existing vault: `file` where given, else the config's, else the credential, else the terminal's.
+/// The passphrase of an existing vault, from `file`, else the configured file, else the credential,
+/// else the terminal.
 pub(super) fn of_node(config: &Config, file: Option<&Path>) -> Result<Passphrase, Failure> {
     let of_config = config.passphrase_file();
     match file.or(of_config.as_deref()) {
@@ -23,7 +24,7 @@ pub(super) fn of_node(config: &Config, file: Option<&Path>) -> Result<Passphrase
     }
 }
 
-/// The passphrase of a vault whose config is not known yet.
+/// The passphrase of a vault whose configuration is not known yet.
 pub(super) fn read(file: Option<&Path>) -> Result<Passphrase, Failure> {
     match file {
         Some(path) => from_file(path),
@@ -41,20 +42,20 @@ fn without_file() -> Result<Passphrase, Failure> {
     }
 }
 
-/// The credential's file, if there is one. A folder without it holds credentials of other services' names.
+/// The credential's file, if it exists.
 fn credential(folder: Option<PathBuf>) -> Option<PathBuf> {
     let path = folder?.join(CREDENTIAL);
     (path.is_absolute() && path.is_file()).then_some(path)
 }
 
-/// A new passphrase: at the terminal it is asked for twice.
+/// A new passphrase. The terminal asks for it twice.
 pub(super) fn choose(file: Option<&Path>) -> Result<Passphrase, Failure> {
     if let Some(path) = file {
         return from_file(path);
     }
     let text = prompt("Choose a passphrase: ")?;
     if text != prompt("Once more: ")? {
-        return Err(Failure::failed("the two are not the same"));
+        return Err(Failure::failed("the two passphrases differ"));
     }
     not_empty(Passphrase::from_string(text))
 }
@@ -70,9 +71,7 @@ fn ask(question: &str) -> Result<Passphrase, Failure> {
 
 fn prompt(question: &str) -> Result<String, Failure> {
     rpassword::prompt_password(question).map_err(|_| {
-        Failure::usage(
-            "there is no terminal to ask for the passphrase at: use --passphrase-file FILE",
-        )
+        Failure::usage("no terminal to ask for the passphrase: use --passphrase-file FILE")
     })
 }
 
@@ -89,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_credential_is_taken_where_it_is_and_only_there() {
+    fn credential_is_read_from_an_absolute_folder_only() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(credential(None), None);
         assert_eq!(credential(Some(folder.path().into())), None);

@@ -1,7 +1,7 @@
-//! How far a dial is, on a terminal, while it lasts.
+//! Shows the progress of a dial on a terminal.
 //!
-//! One line that is written over; never where standard error is no terminal. Invariant: the line is gone when the dial is
-//! over.
+//! One line that overwrites itself, on standard error, only if that is a terminal. The line is
+//! erased when the dial ends.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
@@ -10,17 +10,17 @@ use serde_json::Value;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Failure;
-use super::client::Client;
+use super::client::ApiClient;
 use super::show::{list, number, text};
 
-/// How often to look.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Back to the beginning of the line, and nothing on it.
+/// Interval between progress updates.
+const REFRESH_INTERVAL: Duration = Duration::from_millis(500);
+/// Returns to the start of the line and clears it.
 pub(super) const ERASE: &str = "\r\u{1b}[K";
 
-/// Awaits a dial, and shows how far it is.
+/// Awaits a dial and shows its progress.
 pub(super) async fn while_dialling(
-    client: &Client,
+    client: &ApiClient,
     onion: &str,
     dialling: impl Future<Output = Result<Value, Failure>>,
 ) -> Result<Value, Failure> {
@@ -28,16 +28,16 @@ pub(super) async fn while_dialling(
         return dialling.await;
     }
     let mut dialling = std::pin::pin!(dialling);
-    let mut looks = interval(LOOK_EVERY);
+    let mut looks = interval(REFRESH_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let done = loop {
         tokio::select! {
             biased;
             done = &mut dialling => break done,
             _ = looks.tick() => {
-                // That the node cannot be asked now is no reason to stop waiting for the dial itself.
+                // A failed progress request does not end the dial.
                 if let Ok(underway) = client.get("/api/dials").await
-                    && let Some(dial) = list(&underway, "dials").iter().find(|dial| text(dial, "onion") == onion.trim())
+                    && let Some(dial) = find(&underway, onion)
                 {
                     let _ = write!(std::io::stderr(), "{ERASE}{}", words(dial));
                 }
@@ -48,7 +48,13 @@ pub(super) async fn while_dialling(
     done
 }
 
-/// A dial in words.
+/// The dial to this onion address, if it is in progress.
+fn find<'v>(underway: &'v Value, onion: &str) -> Option<&'v Value> {
+    let mut dials = list(underway, "dials").iter();
+    dials.find(|dial| text(dial, "onion") == onion.trim())
+}
+
+/// The progress line of a dial.
 fn words(dial: &Value) -> String {
     let expected_ms = dial.get("expected_ms").and_then(Value::as_u64);
     match text(dial, "step") {
@@ -56,18 +62,18 @@ fn words(dial: &Value) -> String {
             let (done, effort) = (number(dial, "evaluations"), number(dial, "effort"));
             let begin = format!("Solving: {done} evaluations tried, {effort} expected");
             match expected_ms.map(|expected| expected.saturating_sub(number(dial, "elapsed_ms"))) {
-                // It has no memory: what was tried in vain brings the end no nearer.
-                Some(0) => format!("{begin}; longer than expected, any moment now"),
+                // The search has no memory: failed tries do not shorten the remaining time.
+                Some(0) => format!("{begin}; taking longer than expected"),
                 Some(left) => format!("{begin}; about {} s more", left.div_ceil(1000)),
                 None => begin,
             }
         }
-        "presenting" => "The work is done; waiting to be admitted …".to_owned(),
+        "presenting" => "Puzzle solved; waiting for admission …".to_owned(),
         "waiting" => format!(
-            "The other node is busy; knocking again in {} s",
+            "The node is busy; retrying in {} s",
             expected_ms.unwrap_or_default().div_ceil(1000)
         ),
-        _ => "Reaching the onion service …".to_owned(),
+        _ => "Connecting to the onion service …".to_owned(),
     }
 }
 
@@ -81,14 +87,15 @@ mod tests {
     }
 
     #[test]
-    fn a_dial_is_told_in_words() {
+    fn progress_line_describes_each_step_of_a_dial() {
         check(
             json!({ "step": "dialling" }),
-            "Reaching the onion service …",
+            "Connecting to the onion service …",
         );
         let solving = |elapsed: u64, expected: Option<u64>| {
             json!({
-                "step": "solving", "evaluations": 500, "effort": 4096, "elapsed_ms": elapsed, "expected_ms": expected,
+                "step": "solving", "evaluations": 500, "effort": 4096, "elapsed_ms": elapsed,
+                "expected_ms": expected,
             })
         };
         let begin = "Solving: 500 evaluations tried, 4096 expected";
@@ -99,11 +106,11 @@ mod tests {
         );
         check(
             solving(3000, Some(2500)),
-            &format!("{begin}; longer than expected, any moment now"),
+            &format!("{begin}; taking longer than expected"),
         );
         check(
             json!({ "step": "waiting", "expected_ms": 1500 }),
-            "The other node is busy; knocking again in 2 s",
+            "The node is busy; retrying in 2 s",
         );
     }
 }

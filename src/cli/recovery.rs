@@ -1,140 +1,143 @@
-//! `postern recovery`: what stands in the way of writing after a restore, and the operator's word on it.
+//! `postern recovery`: shows why writes wait after a restore, and ends it by the operator's
+//! decision.
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::client::Client;
-use super::show::{list, number, say, say_json, short, text};
-use super::{Asking, Failure};
+use super::client::ApiClient;
+use super::show::{list, number, print, print_json, short, text};
+use super::{ApiArgs, Failure};
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
-pub(super) struct Recovery {
+pub(super) struct RecoveryArgs {
     #[command(subcommand)]
-    word: Option<Word>,
+    action: Option<RecoveryAction>,
     #[command(flatten)]
-    asking: Asking,
+    api: ApiArgs,
 }
 
 #[derive(Debug, Subcommand)]
-enum Word {
-    /// Shows what is waited for, and what to do.
-    Status(Asking),
-    /// Waits for nobody any more: what exists may be changed from now on.
-    Finish(Asking),
-    /// Says that no other copy of this node runs, nor ever will: it goes on as a restored one with its next start.
-    Resolve(Asking),
+enum RecoveryAction {
+    /// Show which peers have not replied yet, and what to do.
+    Status(ApiArgs),
+    /// End the recovery: existing objects may be changed from now on.
+    Finish(ApiArgs),
+    /// Confirm that no other copy of this node runs or ever will. The node continues as a restored
+    /// one after its next start.
+    Resolve(ApiArgs),
 }
 
-pub(super) async fn run(recovery: Recovery) -> Result<(), Failure> {
-    match recovery.word.unwrap_or(Word::Status(recovery.asking)) {
-        Word::Status(asking) => status(&asking).await,
-        Word::Finish(asking) => {
-            let done = Client::find(&asking.node.config)?
+pub(super) async fn run(recovery: RecoveryArgs) -> Result<(), Failure> {
+    match recovery
+        .action
+        .unwrap_or(RecoveryAction::Status(recovery.api))
+    {
+        RecoveryAction::Status(api) => status(&api).await,
+        RecoveryAction::Finish(api) => {
+            let done = ApiClient::find(&api.node.config)?
                 .post("/api/recovery/finish", &json!({}))
                 .await?;
             let finished = done.get("finished") == Some(&Value::Bool(true));
-            tell(
-                &asking,
+            print_result(
+                &api,
                 &done,
                 finished,
-                "Nobody is waited for any more",
-                "Nobody was waited for",
+                "Recovery ended",
+                "No recovery was in progress",
             );
             Ok(())
         }
-        Word::Resolve(asking) => {
-            let done = Client::find(&asking.node.config)?
+        RecoveryAction::Resolve(api) => {
+            let done = ApiClient::find(&api.node.config)?
                 .post("/api/recovery/resolve", &json!({}))
                 .await?;
             let resolved = done.get("resolved") == Some(&Value::Bool(true));
-            let said = "Now start the node again: it begins a new epoch and asks its peers for what they hold of it";
-            tell(&asking, &done, resolved, said, "This node is not read-only");
+            let said = "Restart the node now: it starts a new epoch and reclaims its objects from \
+             its peers";
+            print_result(&api, &done, resolved, said, "This node is not read-only");
             Ok(())
         }
     }
 }
 
-fn tell(asking: &Asking, done: &Value, is_done: bool, yes: &str, no: &str) {
-    if asking.json {
-        say_json(done);
+fn print_result(api: &ApiArgs, done: &Value, is_done: bool, yes: &str, no: &str) {
+    if api.json {
+        print_json(done);
     } else {
-        say(if is_done { yes } else { no });
+        print(if is_done { yes } else { no });
     }
 }
 
-/// One line for the status; none where nothing is in the way.
+/// One line for the status, if writes are restricted.
 pub(super) fn summary(recovery: &Value) -> Option<String> {
     match text(recovery, "state") {
         "recovering" => Some(match list(recovery, "waits_for").len() {
-            0 => "changes wait for the first peer that comes (`postern recovery`)".to_owned(),
+            0 => "changes wait for the first peer to connect (`postern recovery`)".to_owned(),
             peers => {
-                format!("changes wait until {peers} more peers were asked (`postern recovery`)")
+                format!("changes wait until {peers} more peers reply (`postern recovery`)")
             }
         }),
-        "read_only" => Some(
-            "READ-ONLY: another copy of this node runs, or it was put back (`postern recovery`)"
-                .to_owned(),
-        ),
+        "read_only" => {
+            Some("READ-ONLY: clone or rollback detected (`postern recovery`)".to_owned())
+        }
         _ => None,
     }
 }
 
-async fn status(asking: &Asking) -> Result<(), Failure> {
-    let recovery = Client::find(&asking.node.config)?
+async fn status(api: &ApiArgs) -> Result<(), Failure> {
+    let recovery = ApiClient::find(&api.node.config)?
         .get("/api/recovery")
         .await?;
-    if asking.json {
-        say_json(&recovery);
+    if api.json {
+        print_json(&recovery);
         return Ok(());
     }
     match text(&recovery, "state") {
         "recovering" => {
-            say(format_args!(
-                "This node begins anew ({}). New objects are made as always; updates, deletions and changes of keys wait,",
+            print(format_args!(
+                "Recovery ({}). New objects are written as usual. Updates, deletions and key \
+                 changes wait, because they could contradict changes made after the backup.",
                 text(&recovery, "reason").replace('_', " ")
             ));
             let peers = list(&recovery, "waits_for");
             if peers.is_empty() {
-                say(
-                    "since they may contradict what was done after the backup. No peer was known then: the first that comes ends it.",
-                );
+                print("The backup knew no peer: the first peer to connect ends the recovery.");
             } else {
-                say(
-                    "since they may contradict what was done after the backup. It waits for these peers:",
-                );
+                print("The node waits for these peers to reply:");
             }
             for peer in peers {
-                say(format_args!(
+                print(format_args!(
                     "  peer {}",
                     short(peer.as_str().unwrap_or_default())
                 ));
             }
-            say(format_args!(
-                "It waits no longer than {} more hours.",
+            print(format_args!(
+                "The recovery ends in {} hours at the latest.",
                 number(&recovery, "hours_left")
             ));
-            say("For peers that are gone for good: `postern recovery finish` waits no longer.");
+            print("If a peer is gone for good, end the recovery with `postern recovery finish`.");
         }
         "read_only" if recovery.get("resolved") == Some(&Value::Bool(true)) => {
-            say("Resolved: start the node again.");
+            print("Resolved: start the node again.");
         }
         "read_only" => {
-            say(format_args!(
-                "Clone or rollback: peer {} has heard an epoch of this node's that was never begun here, or counted further.",
+            print(format_args!(
+                "Clone or rollback detected: peer {} has seen an epoch or sequence number signed \
+                 by this node's key that this database does not contain.",
                 text(&recovery, "reason")
             ));
-            say(
-                "Either another copy of this node runs, or this one was put back to an older state. It writes nothing more.",
+            print(
+                "Either another copy of this node runs, or this one was replaced by an older \
+                 state. This node is read-only.",
             );
-            say(
-                "  1. If another copy runs: stop this one for good. Two of them contradict each other.",
-            );
-            say(
-                "  2. If you know that no other runs, nor ever will: `postern recovery resolve`, and start this one again.",
+            print("  1. If another copy runs, stop this one for good.");
+            print(
+                "  2. If no other copy runs or ever will, run `postern recovery resolve` and \
+                 restart this one.",
             );
         }
-        _ => say("Nothing is in the way: this node writes as always."),
+        _ => print("No recovery: this node writes as usual."),
     }
     Ok(())
 }

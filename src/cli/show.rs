@@ -1,27 +1,28 @@
-//! How answers look on a terminal.
+//! Formats the API's replies for a terminal.
 //!
-//! What others wrote is shown without control characters, so that no message can play with the terminal. Never reads
-//! anything by itself.
+//! Text from other nodes is shown without control characters, so that a message cannot control the
+//! terminal.
 
 use std::io::Write as _;
 
 use serde_json::Value;
 
-/// A line of the answer. A reader that has seen enough, such as `head`, is no failure.
-pub(super) fn say(line: impl std::fmt::Display) {
+/// Prints a line. A closed pipe (a reader such as `head`) ends the process with success.
+pub(super) fn print(line: impl std::fmt::Display) {
     if let Err(error) = writeln!(std::io::stdout(), "{line}") {
-        let is_enough = error.kind() == std::io::ErrorKind::BrokenPipe;
-        std::process::exit(i32::from(!is_enough));
+        let is_closed_pipe = error.kind() == std::io::ErrorKind::BrokenPipe;
+        std::process::exit(i32::from(!is_closed_pipe));
     }
 }
 
-/// An answer as JSON on one line.
-pub(super) fn say_json(value: &Value) {
-    say(tame_json(value));
+/// Prints a reply as JSON on one line.
+pub(super) fn print_json(value: &Value) {
+    print(escape_json(value));
 }
 
-/// JSON escapes few control characters; the others, and marks that turn a line, are escaped too: the value is the same.
-fn tame_json(value: &Value) -> String {
+/// Escapes all control characters and direction marks, beyond those that JSON requires. The value
+/// stays the same.
+fn escape_json(value: &Value) -> String {
     let mut shown = String::new();
     for letter in value.to_string().chars() {
         if letter.is_control() || is_hidden_mark(letter) {
@@ -35,17 +36,17 @@ fn tame_json(value: &Value) -> String {
     shown
 }
 
-/// A field's text.
+/// A field's text, or `-`.
 pub(super) fn text<'v>(value: &'v Value, field: &str) -> &'v str {
     value.get(field).and_then(Value::as_str).unwrap_or("-")
 }
 
-/// A field's number.
+/// A field's number, or 0.
 pub(super) fn number(value: &Value, field: &str) -> u64 {
     value.get(field).and_then(Value::as_u64).unwrap_or_default()
 }
 
-/// A field's elements.
+/// A field's elements, or none.
 pub(super) fn list<'v>(value: &'v Value, field: &str) -> &'v [Value] {
     value
         .get(field)
@@ -53,7 +54,7 @@ pub(super) fn list<'v>(value: &'v Value, field: &str) -> &'v [Value] {
         .map_or(&[], Vec::as_slice)
 }
 
-/// The start of an id, for eyes.
+/// The first 12 digits of an id.
 pub(super) fn short(id: &str) -> String {
     match id.get(..12) {
         Some(start) if id.len() > 12 => format!("{start}…"),
@@ -61,8 +62,10 @@ pub(super) fn short(id: &str) -> String {
     }
 }
 
-/// Marks that turn the direction of what follows, so that a line could read as another one, break it, or show nothing, so
-/// that two names could look alike. Not those that join letters: people write with them.
+/// Whether the character changes the writing direction, breaks the line, or is invisible.
+///
+/// Such characters can make two names look alike. Joiners are not included, because people write
+/// with them.
 fn is_hidden_mark(letter: char) -> bool {
     matches!(
         letter,
@@ -79,8 +82,8 @@ fn is_hidden_mark(letter: char) -> bool {
     )
 }
 
-/// Control characters become visible; lines of a message are indented below the first.
-pub(super) fn tame(text: &str) -> String {
+/// Makes control characters visible and indents the lines of a message after the first.
+pub(super) fn sanitize(text: &str) -> String {
     let mut shown = String::new();
     for letter in text.chars() {
         match letter {
@@ -94,12 +97,12 @@ pub(super) fn tame(text: &str) -> String {
     shown
 }
 
-/// What must stay on its line: names and reasons, whoever wrote them.
+/// Sanitizes text that must stay on one line, such as names and reasons.
 pub(super) fn line(text: &str) -> String {
-    tame(&text.replace('\n', "\\n"))
+    sanitize(&text.replace('\n', "\\n"))
 }
 
-/// Names in a field, each on one line, with commas between them.
+/// The names in a field, separated by commas.
 pub(super) fn words(value: &Value, field: &str) -> String {
     list(value, field)
         .iter()
@@ -109,10 +112,10 @@ pub(super) fn words(value: &Value, field: &str) -> String {
         .join(", ")
 }
 
-/// A moment in milliseconds since 1970, to the minute.
+/// A time in milliseconds since 1970, formatted to the minute.
 pub(super) fn utc(ms: u64) -> String {
     let (days, minutes) = (ms / 86_400_000, ms / 60_000 % 1440);
-    // Days from 1 March of the year 0 on: leap days come last, and 400 years have always as many days.
+    // Days since 1 March of year 0: leap days are last, and every 400 years have as many days.
     let since = days + 719_468;
     let (era, day) = (since / 146_097, since % 146_097);
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
@@ -136,21 +139,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_wrote_cannot_play_with_the_terminal() {
-        assert_eq!(tame("a\u{1b}[2Jb"), "a\\u{1b}[2Jb");
-        assert_eq!(tame("a\u{202e}b"), "a\\u{202e}b");
+    fn sanitize_escapes_control_and_direction_characters() {
+        assert_eq!(sanitize("a\u{1b}[2Jb"), "a\\u{1b}[2Jb");
+        assert_eq!(sanitize("a\u{202e}b"), "a\\u{202e}b");
         assert_eq!(
-            tame("Bo\u{200b}b\u{feff}\u{ad}\u{2028}"),
+            sanitize("Bo\u{200b}b\u{feff}\u{ad}\u{2028}"),
             "Bo\\u{200b}b\\u{feff}\\u{ad}\\u{2028}"
         );
-        assert_eq!(tame("👩\u{200d}🌾"), "👩\u{200d}🌾");
-        assert_eq!(tame("one\ntwo"), "one\n    two");
+        assert_eq!(sanitize("👩\u{200d}🌾"), "👩\u{200d}🌾");
+        assert_eq!(sanitize("one\ntwo"), "one\n    two");
     }
 
     #[test]
-    fn json_cannot_play_with_the_terminal_either_and_means_the_same() {
+    fn escape_json_escapes_control_characters_and_keeps_the_value() {
         let value = serde_json::json!({ "names": ["a\u{9b}2Jb\u{7f}\u{1b}", "c\u{202e}d ö 😀"] });
-        let shown = tame_json(&value);
+        let shown = escape_json(&value);
         assert_eq!(
             shown,
             "{\"names\":[\"a\\u009b2Jb\\u007f\\u001b\",\"c\\u202ed ö 😀\"]}"
@@ -159,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_stays_on_its_line() {
+    fn line_keeps_names_on_one_line() {
         assert_eq!(line("Bob\npeer 00\u{7f}"), "Bob\\npeer 00\\u{7f}");
         assert_eq!(
             words(&serde_json::json!({ "names": ["a\u{9b}b", "c"] }), "names"),
@@ -168,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_are_shown_as_dates() {
+    fn utc_formats_times_to_the_minute() {
         for (ms, expected) in [
             (0, "1970-01-01 00:00 UTC"),
             (951_782_400_000, "2000-02-29 00:00 UTC"),

@@ -1,17 +1,17 @@
-//! How the onion service looks in `postern status`.
+//! The lines about the onion service in `postern status`.
 
 use serde_json::Value;
 
 use super::show::{number, text};
 
-/// Two lines; none on loopback.
+/// Two lines; empty on loopback.
 pub(super) fn lines(tor: &Value) -> Vec<String> {
     if !tor.is_object() {
         return Vec::new();
     }
     let count = |field| number(tor, field);
     let rate = match count("intro_rate_per_s") {
-        0 => "no rate limit asked".to_owned(),
+        0 => "no rate limit".to_owned(),
         rate => format!("{rate} a second each, {} at once", count("intro_burst")),
     };
     let extra = |field: &str| {
@@ -25,7 +25,8 @@ pub(super) fn lines(tor: &Value) -> Vec<String> {
     };
     vec![
         format!(
-            "onion service  {} of {} circuits, {} of {} being built, {} waiting; {} shed, {} refused, {} shut on abuse",
+            "onion service  {} of {} circuits, {} of {} being built, {} waiting; {} evicted, {} \
+             refused, {} shut for abuse",
             count("circuits"),
             count("circuits_max"),
             count("building"),
@@ -36,7 +37,8 @@ pub(super) fn lines(tor: &Value) -> Vec<String> {
             count("abused_total"),
         ),
         format!(
-            "hardening      {} introduction points ({rate}), vanguards {}, {} streams a circuit, Tor's work {}, bridges {}",
+            "hardening      {} introduction points ({rate}), vanguards {}, {} streams a circuit, \
+             Tor's proof of work {}, bridges {}",
             count("intro_points"),
             text(tor, "vanguards"),
             count("streams_per_circuit_max"),
@@ -52,20 +54,22 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_is_off_and_what_is_missing_are_told_apart() {
+    fn lines_distinguish_features_off_and_not_built_in() {
         assert!(lines(&Value::Null).is_empty());
         let tor = json!({
             "intro_points": 3, "intro_rate_per_s": 10, "intro_burst": 100, "vanguards": "lite",
-            "streams_per_circuit_max": 8, "circuits": 1, "circuits_max": 640, "building": 2, "accepts_max": 16,
+            "streams_per_circuit_max": 8, "circuits": 1, "circuits_max": 640, "building": 2,
+            "accepts_max": 16,
             "waiting": 3, "shed_total": 6, "refused_total": 7, "abused_total": 8,
             "pow": { "built_in": true, "on": false }, "bridges": { "built_in": false, "on": false },
         });
         assert_eq!(
             lines(&tor),
             [
-                "onion service  1 of 640 circuits, 2 of 16 being built, 3 waiting; 6 shed, 7 refused, 8 shut on abuse",
-                "hardening      3 introduction points (10 a second each, 100 at once), vanguards lite, \
-                 8 streams a circuit, Tor's work off, bridges not built in",
+                "onion service  1 of 640 circuits, 2 of 16 being built, 3 waiting; 6 evicted, 7 \
+                 refused, 8 shut for abuse",
+                "hardening      3 introduction points (10 a second each, 100 at once), vanguards \
+                 lite, 8 streams a circuit, Tor's proof of work off, bridges not built in",
             ]
         );
     }

@@ -94,7 +94,7 @@ pub fn retire(
 }
 
 /// Takes what a frozen identity signs again: the operator knows whose key it is.
-pub fn thaw(graph: &mut GraphManager<'_>, identity: Oid) -> Result<(), IdentityError> {
+pub fn unfreeze(graph: &mut GraphManager<'_>, identity: Oid) -> Result<(), IdentityError> {
     let row = graph
         .tx()
         .identity(&identity)?
