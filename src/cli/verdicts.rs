@@ -69,7 +69,7 @@ pub(super) async fn pending(api: &ApiArgs) -> Result<(), Failure> {
             words(request, "sync_domains")
         ));
         print(format_args!(
-            "  attempts {}: first {}, last {}; worked {}",
+            "  attempts {}: first {}, last {}; effort {}",
             number(request, "attempts"),
             utc(number(request, "first_seen")),
             utc(number(request, "last_seen")),
