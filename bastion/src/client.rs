@@ -5,9 +5,9 @@
 //! After `busy` the client sends the same solution again, and after repeated `busy` it does more
 //! work.
 //!
-//! Invariant: a dial uses at most two challenges. For each challenge it opens at most
-//! `attempts_max` streams to request it and as many to present the solution. It solves no
-//! longer than `solve_deadline_s`, and stops when the future is dropped.
+//! Invariant: a dial uses at most two challenges. For each challenge the client opens at most
+//! `attempts_max` streams to request it and as many to present the solution. Solving ends after
+//! `solve_deadline_s`, and when the future is dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -71,7 +71,7 @@ pub fn target_effort(load_permille: u64, config: &GateConfig) -> u64 {
     }
 }
 
-/// The current effort. It follows the target with inertia.
+/// The current effort, which follows the target with inertia.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Effort {
     value: u64,

@@ -1,5 +1,5 @@
-//! The client side of the handshake. It works only for the onion service that it dialled, and only
-//! within its own limits.
+//! The client side of the handshake. The client works only for the onion service that it dialled,
+//! and only within its own limits.
 //!
 //! The client does not judge a cookie's expiry, because clocks differ and only the server's counts.
 //! Invariant: a solution's signature names the dialled onion service, so no other node can use it.

@@ -7,8 +7,8 @@
 //! - Client: [`AwaitChallenge`] -> [`Solving`] -> [`AwaitWelcome`] -> [`Admitted`].
 //!
 //! Invariant: an [`Admitted`] exists only after work or ticket, signatures and onion address were
-//! verified. Tested by `hostile_tests`, `client_tests`, `ticket_tests`, `every_message_tests` and
-//! `tests/fuzz`.
+//! verified. Tested by `hostile_tests`, `claims_tests`, `client_tests`, `ticket_tests`,
+//! `every_message_tests` and `tests/fuzz`.
 
 mod admitted;
 mod client;
@@ -23,6 +23,8 @@ pub use server::{
     AwaitHello, AwaitSolution, FirstMessage, PrecheckedSolution, ReservedSolution, Verified,
 };
 
+#[cfg(test)]
+mod claims_tests;
 #[cfg(test)]
 mod client_tests;
 #[cfg(test)]

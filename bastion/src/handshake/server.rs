@@ -1,5 +1,5 @@
-//! The server side of the handshake. It checks in order of cost, cheapest first, and keeps nothing
-//! for a challenge that it sent.
+//! The server side of the handshake. The checks run in order of cost, cheapest first. The server
+//! keeps nothing for a challenge that it sent.
 //!
 //! [`PrecheckedSolution`]: frame length and form, cookie seal, expiry, serial unused, inner
 //! condition or ticket, and the form of the claims. [`ReservedSolution`]: a worker is free and the

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keys::{BootId, Context, Epoch, KeyManager, OnionAddr, PeerId};
+use keys::{BootId, Context, Epoch, KeyManager, OnionAddr, PeerId, codec};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 
@@ -12,7 +12,7 @@ use super::{
     Admitted, AwaitChallenge, AwaitHello, AwaitWelcome, FirstMessage, HandshakeContext, Moment,
     PrecheckedSolution, ReservedSolution, ServerState, Solving, Verified, Work,
 };
-use crate::claims::NodeProfile;
+use crate::claims::{Claims, NodeProfile};
 use crate::config::GateConfig;
 use crate::error::{HandshakeError, Misbehaviour};
 use crate::messages::{HandshakeMessage, RefusalCode, Solution};
@@ -240,4 +240,19 @@ pub(super) fn sign(solution: &mut Solution, by: &Side, context: Context, address
     solution.signature = with_solution_parts(solution, &addressed.onion(), |parts| {
         by.context.keys.sign_as_node(context, parts)
     });
+}
+
+/// Edits the claims in Bob's solution and signs it as Bob.
+pub(super) fn edit_claims(
+    frame: &[u8],
+    bob: &Side,
+    alice: &Side,
+    change: impl FnOnce(&mut Claims),
+) -> Vec<u8> {
+    edit_solution(frame, |solution| {
+        let mut claims = Claims::decode(&solution.claims).unwrap();
+        change(&mut claims);
+        solution.claims = codec::encode(&claims).into();
+        sign(solution, bob, Context::Solution, alice);
+    })
 }

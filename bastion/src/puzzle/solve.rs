@@ -1,6 +1,6 @@
 //! The search for a nonce on one or more threads.
 //!
-//! On one thread the search is deterministic. It ends at most one evaluation after its [`Attempt`]
+//! On one thread the search is deterministic. The search ends at most one evaluation after its [`Attempt`]
 //! is cancelled. Invariant: a returned nonce solves the puzzle.
 
 use std::sync::OnceLock;

@@ -11,5 +11,6 @@
 mod echo;
 mod gate;
 mod repeated;
+mod retries;
 mod support;
 mod unadmitted;

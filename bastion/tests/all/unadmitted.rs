@@ -30,7 +30,7 @@ async fn client_that_breaks_a_rule_receives_only_a_code() {
         (&long[..8192], RefusalCode::Malformed),
     ];
     for (frame, expected) in table {
-        let (code, error) = RawClient::connect(&alice).send(frame).await.refusal().await;
+        let (code, error) = RawClient::refused(&alice, frame).await;
         assert_eq!((code, error.code()), (expected, Some(expected)), "{error}");
     }
 }

@@ -195,6 +195,16 @@ impl RawClient {
         }
     }
 
+    /// Sends one frame on a new stream and returns the reply.
+    pub(crate) async fn exchange(alice: &Node, frame: &[u8]) -> Vec<u8> {
+        Self::connect(alice).send(frame).await.receive().await
+    }
+
+    /// Sends one frame on a new stream and returns the refusal code and the gate's error.
+    pub(crate) async fn refused(alice: &Node, frame: &[u8]) -> (RefusalCode, HandshakeError) {
+        Self::connect(alice).send(frame).await.refusal().await
+    }
+
     pub(crate) async fn send(mut self, frame: &[u8]) -> Self {
         self.session.writer.write(frame).await.unwrap();
         self
