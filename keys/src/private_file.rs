@@ -81,10 +81,10 @@ impl WriteStep {
     }
 }
 
-/// Whether a write creates a file or replaces one.
+/// How a write treats an existing file.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum WriteMode {
-    Create,
+enum ExistingFile {
+    Refuse,
     Replace,
 }
 
@@ -143,21 +143,21 @@ fn read_unless(
 
 /// Creates a file. Refuses an existing one.
 pub(crate) fn create(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    write(path, bytes, WriteMode::Create, &mut |_| Ok(()))
+    write(path, bytes, ExistingFile::Refuse, &mut |_| Ok(()))
 }
 
 /// Replaces a file.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    write(path, bytes, WriteMode::Replace, &mut |_| Ok(()))
+    write(path, bytes, ExistingFile::Replace, &mut |_| Ok(()))
 }
 
 fn write(
     path: &Path,
     bytes: &[u8],
-    mode: WriteMode,
+    existing: ExistingFile,
     after: &mut dyn FnMut(WriteStep) -> io::Result<()>,
 ) -> Result<(), FileError> {
-    if mode == WriteMode::Create && fs::symlink_metadata(path).is_ok() {
+    if existing == ExistingFile::Refuse && fs::symlink_metadata(path).is_ok() {
         return Err(FileError::AlreadyExists(path.into()));
     }
     let temporary = temporary_name(path);
@@ -183,10 +183,12 @@ fn write(
     file.sync_all()
         .map_err(failed(&temporary, "sync it to the disk"))?;
     done(WriteStep::Synced)?;
-    match mode {
-        WriteMode::Replace => fs::rename(&temporary, path).map_err(failed(path, "replace it"))?,
+    match existing {
+        ExistingFile::Replace => {
+            fs::rename(&temporary, path).map_err(failed(path, "replace it"))?
+        }
         // A link, unlike a rename, fails if another process created the file meanwhile.
-        WriteMode::Create => {
+        ExistingFile::Refuse => {
             fs::hard_link(&temporary, path).map_err(|error| match error.kind() {
                 io::ErrorKind::AlreadyExists => FileError::AlreadyExists(path.into()),
                 _ => failed(path, "create it")(error),
@@ -312,7 +314,7 @@ mod tests {
             let path = dir.path().join("secret");
             create(&path, b"old").unwrap();
             let mut seen = Vec::new();
-            let killed = write(&path, b"new", WriteMode::Replace, &mut |step| {
+            let killed = write(&path, b"new", ExistingFile::Replace, &mut |step| {
                 seen.push(step);
                 if step == last {
                     Err(io::Error::other("killed"))
