@@ -20,7 +20,7 @@ pub(super) fn show(tor: Option<TorStatus>) -> Value {
         "waiting": now.waiting,
         "built_total": now.built_total,
         "failed_total": now.failed_total,
-        "shed_total": now.shed_total,
+        "evicted_total": now.evicted_total,
         "refused_total": now.refused_total,
         "abused_total": now.abused_total,
         "pow": { "built_in": tor.pow.built_in, "on": tor.pow.on },

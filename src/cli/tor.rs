@@ -32,7 +32,7 @@ pub(super) fn lines(tor: &Value) -> Vec<String> {
             count("building"),
             count("accepts_max"),
             count("waiting"),
-            count("shed_total"),
+            count("evicted_total"),
             count("refused_total"),
             count("abused_total"),
         ),
@@ -60,7 +60,7 @@ mod tests {
             "intro_points": 3, "intro_rate_per_s": 10, "intro_burst": 100, "vanguards": "lite",
             "streams_per_circuit_max": 8, "circuits": 1, "circuits_max": 640, "building": 2,
             "accepts_max": 16,
-            "waiting": 3, "shed_total": 6, "refused_total": 7, "abused_total": 8,
+            "waiting": 3, "evicted_total": 6, "refused_total": 7, "abused_total": 8,
             "pow": { "built_in": true, "on": false }, "bridges": { "built_in": false, "on": false },
         });
         assert_eq!(

@@ -1,28 +1,27 @@
-//! What makes an onion service hard to drown, and what an operator sees of it. Plain values, also without Tor.
-//!
-//! Never says who is at a circuit's other end: there is nothing to say.
+//! Settings that protect an onion service against floods, and its status. Plain values, also in
+//! builds without Tor.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// What Tor itself is asked to do for the service. The operator's words for each field are in the node's config.
+/// Tor's own protection of the service. docs/CONFIG.md describes the keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hardening {
     /// Introduction points, 3 to 20.
     pub intro_points: u8,
-    /// Requests a second that each introduction point is asked to let through; 0 asks for no limit.
+    /// Requests per second that each introduction point forwards; 0 is no limit.
     pub intro_rate_per_s: u32,
-    /// Requests that each may let through at once, at least the rate.
+    /// Burst of requests that each introduction point forwards; at least the rate.
     pub intro_burst: u32,
-    /// How the relays next to the guard are chosen.
+    /// Selection of the relays next to the guard.
     pub vanguards: Vanguards,
-    /// Requests that may wait, the greatest effort first, when Tor's own proof of work is on; `None`: it is off.
+    /// Requests that wait under Tor's own proof of work, greatest effort first; `None`: off.
     pub pow_queue_max: Option<usize>,
 }
 
 impl Hardening {
-    /// The defaults; their reasons stand in the node's config.
+    /// The defaults. docs/CONFIG.md has the reasons.
     pub const DEFAULT: Self = Self {
         intro_points: 3,
         intro_rate_per_s: 10,
@@ -38,8 +37,9 @@ impl Default for Hardening {
     }
 }
 
-/// Relays that are kept for long as second (and third) hops, so that an attacker who makes us build circuits without
-/// end does not get to see who our guard is.
+/// Vanguards: relays kept for long as second (and third) hops.
+///
+/// They prevent an attacker who makes this node build many circuits from discovering its guard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Vanguards {
@@ -50,7 +50,7 @@ pub enum Vanguards {
 }
 
 impl Vanguards {
-    /// The word in config, status and arti.
+    /// The name in configuration, status and arti.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Lite => "lite",
@@ -59,54 +59,54 @@ impl Vanguards {
     }
 }
 
-/// An onion service at one moment.
+/// The status of an onion service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TorStatus {
-    /// What Tor was asked to do.
+    /// Tor's own protection.
     pub hardening: Hardening,
-    /// Streams at once on one circuit.
+    /// Most concurrent streams on one circuit.
     pub streams_per_circuit_max: u32,
-    /// Rendezvous circuits at once.
+    /// Most concurrent rendezvous circuits.
     pub circuits_max: usize,
-    /// Rendezvous circuits being built at once.
+    /// Most concurrent builds of rendezvous circuits.
     pub accepts_max: usize,
-    /// Circuits now.
+    /// Current counts.
     pub circuits: CircuitCounts,
     /// Tor's own proof of work.
-    pub pow: Extra,
+    pub pow: OptionalFeature,
     /// Bridges.
-    pub bridges: Extra,
+    pub bridges: OptionalFeature,
 }
 
-/// Circuits to one service: now, and since it started.
+/// Circuits of one service: current counts, and totals since its start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CircuitCounts {
-    /// Open now.
+    /// Open circuits.
     pub open: usize,
-    /// Being built now.
+    /// Circuits being built.
     pub building: usize,
-    /// Requests that wait to be built now.
+    /// Requests that wait for a build.
     pub waiting: usize,
-    /// Built so far.
+    /// Circuits built.
     pub built_total: u64,
-    /// Given up while being built, by Tor or after the deadline.
+    /// Builds that failed in Tor or missed the deadline.
     pub failed_total: u64,
-    /// Ended to make room: the longest without a stream, or the slowest to be built.
-    pub shed_total: u64,
-    /// Requests and streams turned away for want of room.
+    /// Evicted circuits: the longest without a stream, or the slowest build.
+    pub evicted_total: u64,
+    /// Requests and streams refused for lack of slots.
     pub refused_total: u64,
-    /// Shut on abuse.
+    /// Circuits shut for abuse.
     pub abused_total: u64,
 }
 
-/// Something that only some builds have.
+/// A feature that only some builds have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Extra {
-    /// This build has it.
+pub struct OptionalFeature {
+    /// Whether this build contains the feature.
     pub built_in: bool,
-    /// It is in use.
+    /// Whether the feature is in use.
     pub on: bool,
 }
 
-/// Tells how an onion service does. Never blocks for long.
+/// Returns the current status of an onion service. Does not block.
 pub type TorWatch = Arc<dyn Fn() -> TorStatus + Send + Sync>;

@@ -1,7 +1,7 @@
-//! TCP on the loopback interface, for tests and demonstrations of several processes.
+//! TCP on the loopback interface, for tests and demonstrations with several processes.
 //!
-//! It must never reach another machine or be reached by one: every address is a [`LoopbackAddr`], and none can be made
-//! of anything but a loopback address. Onion addresses are looked up in a directory that its users share.
+//! Every address is a [`LoopbackAddr`], which can only hold a loopback address. Onion addresses are
+//! looked up in a directory that all users share.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AcceptError, BoxFuture, Circuit, DialError, Incoming, Listener, Stream, Transport, cut::Cut,
+    AcceptError, BoxFuture, Circuit, DialError, Incoming, Listener, Stream, Transport,
+    abortable::AbortableStream,
 };
 
 /// An address on the loopback interface.
@@ -35,7 +36,7 @@ impl LoopbackAddr {
         0,
     ));
 
-    /// The address.
+    /// The socket address.
     pub fn socket_addr(self) -> SocketAddr {
         self.0
     }
@@ -63,46 +64,46 @@ impl FromStr for LoopbackAddr {
     }
 }
 
-/// What was given is not an address on the loopback interface.
+/// The text or address is not on the loopback interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a loopback address with a port, such as 127.0.0.1:9000")]
 pub struct NotLoopback;
 
-/// Which onion address answers where. Clones are the same directory.
+/// Maps onion addresses to loopback addresses. Clones share one directory.
 #[derive(Debug, Clone, Default)]
 pub struct LoopbackDirectory {
     entries: Arc<RwLock<BTreeMap<OnionAddr, LoopbackAddr>>>,
 }
 
 impl LoopbackDirectory {
-    /// A directory with these entries.
+    /// Creates a directory with these entries.
     pub fn new(entries: impl IntoIterator<Item = (OnionAddr, LoopbackAddr)>) -> Self {
         Self {
             entries: Arc::new(RwLock::new(entries.into_iter().collect())),
         }
     }
 
-    /// Enters or replaces an address.
+    /// Adds or replaces an address.
     pub fn register(&self, onion: OnionAddr, addr: LoopbackAddr) {
         self.entries.write().insert(onion, addr);
     }
 
-    /// Where an onion address answers.
+    /// The loopback address of an onion address.
     pub fn find(&self, onion: &OnionAddr) -> Option<LoopbackAddr> {
         self.entries.read().get(onion).copied()
     }
 
-    /// Listens on a free port and enters it for this onion address.
+    /// Listens on a free port and registers it for this onion address.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// If no port is free.
     pub async fn listen(&self, onion: OnionAddr) -> io::Result<LoopbackListener> {
         let listener = LoopbackListener::bind(LoopbackAddr::ANY).await?;
         self.register(onion, listener.addr());
         Ok(listener)
     }
 
-    /// A transport that looks its addresses up here.
+    /// A transport that uses this directory.
     pub fn transport(&self) -> LoopbackTransport {
         LoopbackTransport {
             directory: self.clone(),
@@ -121,14 +122,14 @@ impl LoopbackListener {
     /// Listens at an address; port 0 takes a free one.
     ///
     /// # Errors
-    /// When the port is taken or none can be had.
+    /// If the port is in use or no port is free.
     pub async fn bind(addr: LoopbackAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(addr.0).await?;
         let addr = LoopbackAddr(listener.local_addr()?);
         Ok(Self { listener, addr })
     }
 
-    /// Where it listens, with the port that it was given.
+    /// The address with the actual port.
     pub fn addr(&self) -> LoopbackAddr {
         self.addr
     }
@@ -139,16 +140,16 @@ impl Listener for LoopbackListener {
         Box::pin(async {
             let (stream, _) = self.listener.accept().await.map_err(AcceptError::Once)?;
             stream.set_nodelay(true).map_err(AcceptError::Once)?;
-            let cut = CancellationToken::new();
+            let token = CancellationToken::new();
             Ok(Incoming {
-                stream: Box::new(Cut::new(stream, cut.clone())),
-                circuit: Circuit::new(cut),
+                stream: Box::new(AbortableStream::new(stream, token.clone())),
+                circuit: Circuit::new(token),
             })
         })
     }
 }
 
-/// Dials what a [`LoopbackDirectory`] knows.
+/// Dials the addresses of a [`LoopbackDirectory`].
 #[derive(Debug, Clone)]
 pub struct LoopbackTransport {
     directory: LoopbackDirectory,
@@ -162,7 +163,7 @@ impl Transport for LoopbackTransport {
                 .await
                 .map_err(|_| DialError::Timeout)?;
             let stream = stream.map_err(|error| match error.kind() {
-                // Nobody listens there any more: what Tor calls a service that is not running.
+                // No listener: the equivalent of an onion service that does not run.
                 io::ErrorKind::ConnectionRefused => DialError::Unreachable,
                 _ => DialError::Failed(error.to_string()),
             })?;
@@ -174,7 +175,7 @@ impl Transport for LoopbackTransport {
     }
 }
 
-/// Loopback answers at once, or its queue is full.
+/// Loopback connects at once, or its accept queue is full.
 const DIAL_DEADLINE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -185,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_loopback_addresses_exist() {
+    fn loopback_addr_accepts_loopback_addresses_only() {
         for good in ["127.0.0.1:1", "127.8.9.1:9000", "[::1]:9000"] {
             assert!(good.parse::<LoopbackAddr>().is_ok(), "{good}");
         }
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_without_a_listener_is_unreachable() {
+    async fn dial_without_a_listener_is_unreachable() {
         let onion = OnionAddr::from_public_key(PublicKey::from_bytes([1; 32]));
         let directory = LoopbackDirectory::default();
         assert_eq!(
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn shutting_ends_the_strangers_stream() {
+    async fn shut_ends_the_accepted_stream() {
         let onion = OnionAddr::from_public_key(PublicKey::from_bytes([1; 32]));
         let directory = LoopbackDirectory::default();
         let mut listener = directory.listen(onion).await.unwrap();

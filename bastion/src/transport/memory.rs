@@ -1,7 +1,8 @@
-//! Streams within one process: an address book and narrow pipes.
+//! Streams within one process, over narrow pipes.
 //!
-//! For tests and simulation. Its pipes are narrow so that reads are always partial, and it can cut every connection at
-//! once. It must never behave better than Tor does: an unknown address is unreachable, a full one lets dialers wait.
+//! For tests and simulations. Pipes are narrow, so that reads are always partial, and every
+//! connection can be aborted at once. As with Tor, an unknown address is unreachable, and a busy
+//! listener makes dials wait.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -11,58 +12,59 @@ use tokio::{io::duplex, sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AcceptError, BoxFuture, Circuit, DialError, Incoming, Listener, Stream, Transport, cut::Cut,
+    AcceptError, BoxFuture, Circuit, DialError, Incoming, Listener, Stream, Transport,
+    abortable::AbortableStream,
 };
 
-/// A network within this process. Clones are the same network.
+/// A network within this process. Clones share one network.
 #[derive(Debug, Clone)]
 pub struct MemoryNet {
-    book: Arc<Mutex<Book>>,
-    /// Bytes that a pipe holds in each direction.
+    state: Arc<Mutex<NetState>>,
+    /// Capacity of a pipe in each direction, in bytes.
     width: usize,
 }
 
 #[derive(Debug, Default)]
-struct Book {
-    listeners: BTreeMap<OnionAddr, Entry>,
-    /// Tells a listener that was replaced from the one that replaced it.
+struct NetState {
+    listeners: BTreeMap<OnionAddr, Registration>,
+    /// Listeners so far: distinguishes a replaced listener from its successor.
     listened: u64,
-    /// Cancelled to cut everything that is connected now.
+    /// Cancelled to abort all current connections.
     connections: CancellationToken,
 }
 
 #[derive(Debug)]
-struct Entry {
-    number: u64,
+struct Registration {
+    id: u64,
     arrivals: mpsc::Sender<Incoming>,
 }
 
 impl MemoryNet {
-    /// A network with pipes of 64 bytes: less than any message.
+    /// Creates a network with pipes of 64 bytes, which is less than any message.
     pub fn new() -> Self {
         Self::with_width(64)
     }
 
-    /// A network with pipes of `width` bytes in each direction.
+    /// Creates a network with pipes of `width` bytes in each direction.
     pub fn with_width(width: usize) -> Self {
         Self {
-            book: Arc::default(),
+            state: Arc::default(),
             width: width.max(1),
         }
     }
 
-    /// Listens at an address. Whoever listened there before hears that its service has ended.
+    /// Listens at an address. A listener that was there before receives [`AcceptError::Closed`].
     pub fn listen(&self, onion: OnionAddr) -> MemoryListener {
         let (arrivals, arriving) = mpsc::channel(ARRIVALS_MAX);
-        let mut book = self.book();
-        book.listened += 1;
-        let number = book.listened;
-        book.listeners.insert(onion, Entry { number, arrivals });
-        drop(book);
+        let mut state = self.state();
+        state.listened += 1;
+        let id = state.listened;
+        state.listeners.insert(onion, Registration { id, arrivals });
+        drop(state);
         MemoryListener {
             net: self.clone(),
             onion,
-            number,
+            id,
             arriving,
         }
     }
@@ -72,13 +74,13 @@ impl MemoryNet {
         MemoryTransport { net: self.clone() }
     }
 
-    /// Cuts every connection of now. Listeners stay and can be dialled again.
+    /// Aborts every current connection. Listeners stay and can be dialled again.
     pub fn cut_all(&self) {
-        std::mem::take(&mut self.book().connections).cancel();
+        std::mem::take(&mut self.state().connections).cancel();
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock()
+    fn state(&self) -> MutexGuard<'_, NetState> {
+        self.state.lock()
     }
 }
 
@@ -93,7 +95,7 @@ impl Default for MemoryNet {
 pub struct MemoryListener {
     net: MemoryNet,
     onion: OnionAddr,
-    number: u64,
+    id: u64,
     arriving: mpsc::Receiver<Incoming>,
 }
 
@@ -105,13 +107,13 @@ impl Listener for MemoryListener {
 
 impl Drop for MemoryListener {
     fn drop(&mut self) {
-        let mut book = self.net.book();
-        if book
+        let mut state = self.net.state();
+        if state
             .listeners
             .get(&self.onion)
-            .is_some_and(|entry| entry.number == self.number)
+            .is_some_and(|entry| entry.id == self.id)
         {
-            book.listeners.remove(&self.onion);
+            state.listeners.remove(&self.onion);
         }
     }
 }
@@ -126,17 +128,17 @@ impl Transport for MemoryTransport {
     fn dial<'a>(&'a self, onion: &'a OnionAddr) -> BoxFuture<'a, Result<Stream, DialError>> {
         Box::pin(async {
             let (arrivals, connection) = {
-                let book = self.net.book();
-                let entry = book.listeners.get(onion).ok_or(DialError::Unreachable)?;
-                (entry.arrivals.clone(), book.connections.child_token())
+                let state = self.net.state();
+                let entry = state.listeners.get(onion).ok_or(DialError::Unreachable)?;
+                (entry.arrivals.clone(), state.connections.child_token())
             };
             let (near, far) = duplex(self.net.width);
             let incoming = Incoming {
-                stream: Box::new(Cut::new(far, connection.clone())),
+                stream: Box::new(AbortableStream::new(far, connection.clone())),
                 circuit: Circuit::new(connection.clone()),
             };
             match timeout(DIAL_DEADLINE, arrivals.send(incoming)).await {
-                Ok(Ok(())) => Ok(Box::new(Cut::new(near, connection)) as Stream),
+                Ok(Ok(())) => Ok(Box::new(AbortableStream::new(near, connection)) as Stream),
                 Ok(Err(_)) => Err(DialError::Unreachable),
                 Err(_) => Err(DialError::Timeout),
             }
@@ -144,10 +146,10 @@ impl Transport for MemoryTransport {
     }
 }
 
-/// Arrivals that may wait for `accept`.
+/// Most streams that wait for `accept`.
 const ARRIVALS_MAX: usize = 32;
 
-/// How long a dialer waits for room among the arrivals.
+/// Longest wait of a dial for a full listener.
 const DIAL_DEADLINE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -162,7 +164,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_listener_lets_dialers_wait_no_longer_than_the_deadline() {
+    async fn dial_to_a_full_listener_times_out() {
         tokio::time::pause();
         let net = MemoryNet::new();
         let _listener = net.listen(onion(1));
@@ -176,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_new_listener_takes_over_and_the_old_one_leaves_it_alone() {
+    async fn new_listener_replaces_the_old_one() {
         let net = MemoryNet::new();
         let mut old = net.listen(onion(1));
         let mut new = net.listen(onion(1));
@@ -192,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn cutting_ends_both_sides_of_all_connections_and_no_later_one() {
+    async fn cut_all_aborts_current_connections_only() {
         let net = MemoryNet::new();
         let mut listener = net.listen(onion(1));
         let mut near = net.transport().dial(&onion(1)).await.unwrap();
@@ -208,7 +210,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn shutting_one_stranger_leaves_the_others() {
+    async fn shut_of_one_stream_keeps_the_others() {
         let net = MemoryNet::new();
         let mut listener = net.listen(onion(1));
         let mut bad = net.transport().dial(&onion(1)).await.unwrap();

@@ -1,12 +1,13 @@
-//! Streams to and from onion addresses, and nothing about what is said on them.
+//! Streams to and from onion addresses.
 //!
-//! A [`Transport`] dials, a [`Listener`] is where strangers arrive. The same code above runs over three: `memory`
-//! (in one process, pipes so narrow that reads are always partial), `loopback` (TCP on 127.0.0.1, for tests and
-//! demonstrations) and, with the feature `tor`, onion services. This module must never look into the bytes, and never
-//! let an onion address out in full in an error or a log.
-//! Invariant: a stream proves nothing about who is at its other end; the Bastion finds that out.
+//! A [`Transport`] dials, a [`Listener`] accepts. Three implementations exist: `memory` (one
+//! process, pipes so narrow that reads are always partial), `loopback` (TCP on 127.0.0.1, for tests
+//! and demonstrations) and, with the feature `tor`, onion services.
+//!
+//! A transport does not interpret the bytes, and no error or log line contains a full onion
+//! address. A stream proves nothing about its other end: the handshake authenticates it.
 
-mod cut;
+mod abortable;
 mod hardening;
 pub mod loopback;
 pub mod memory;
@@ -20,19 +21,20 @@ use keys::OnionAddr;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
-pub use hardening::{CircuitCounts, Extra, Hardening, TorStatus, TorWatch, Vanguards};
+pub use hardening::{CircuitCounts, Hardening, OptionalFeature, TorStatus, TorWatch, Vanguards};
 pub use redact::redact_onions;
 
-/// The port at which every node's onion service answers. A virtual port: nothing on the host listens there.
+/// The virtual port of every node's onion service. No socket of the host listens on it.
 pub const ONION_PORT: u16 = 1984;
 
-/// Bytes both ways.
+/// A bidirectional byte stream.
 pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
-/// A stream of whatever transport. Flush after writing. How it ends says nothing: over Tor an orderly end reads as an
-/// error, so the end of a message may never be told by the end of a stream.
+/// A stream of any transport. Flush after writing.
+///
+/// Over Tor an orderly end reads as an error, so no message may depend on how a stream ends.
 pub type Stream = Box<dyn Io>;
 
 /// A future that an object-safe trait can return.
@@ -40,26 +42,27 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Dials onion addresses.
 pub trait Transport: Send + Sync + 'static {
-    /// Opens a stream to the service at this address. Has its own deadline; dropping the future gives up.
+    /// Opens a stream to the service at this address. Has its own deadline. Dropping the future
+    /// cancels the dial.
     fn dial<'a>(&'a self, onion: &'a OnionAddr) -> BoxFuture<'a, Result<Stream, DialError>>;
 }
 
-/// Where strangers arrive.
+/// Accepts streams of clients.
 pub trait Listener: Send + 'static {
-    /// The next stranger. Cancel safe: dropping the future loses nobody.
+    /// Returns the next stream. Cancel safe: dropping the future loses no stream.
     fn accept<'a>(&'a mut self) -> BoxFuture<'a, Result<Incoming, AcceptError>>;
 }
 
-/// A stranger's stream.
+/// An accepted stream.
 pub struct Incoming {
-    /// The bytes.
+    /// The stream itself.
     pub stream: Stream,
-    /// What the stream came on.
+    /// The circuit that carries the stream.
     pub circuit: Circuit,
 }
 
 impl Incoming {
-    /// Ends the stream and whatever else came on the same circuit: for abuse.
+    /// Ends the stream and all others on the same circuit. For abuse.
     pub fn shut(self) {
         self.circuit.shut();
     }
@@ -71,48 +74,50 @@ impl fmt::Debug for Incoming {
     }
 }
 
-/// A handle on what a stream came on: over Tor a rendezvous circuit, which may carry several streams; elsewhere the
-/// stream alone. Dropping it does nothing.
+/// A handle to the circuit of a stream. Dropping it has no effect.
+///
+/// Over Tor this is a rendezvous circuit, which may carry several streams; elsewhere the stream
+/// alone.
 #[derive(Debug, Clone)]
 pub struct Circuit {
-    cut: CancellationToken,
+    token: CancellationToken,
 }
 
 impl Circuit {
-    fn new(cut: CancellationToken) -> Self {
-        Self { cut }
+    fn new(token: CancellationToken) -> Self {
+        Self { token }
     }
 
-    /// Ends all streams on the circuit, now, and over Tor the circuit too: for abuse.
+    /// Ends all streams on the circuit at once, and over Tor the circuit too. For abuse.
     pub fn shut(&self) {
-        self.cut.cancel();
+        self.token.cancel();
     }
 }
 
-/// Why a dial gave no stream.
+/// The error of a dial.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DialError {
-    /// Something answered for that address and would not have us.
+    /// The service refused the stream.
     #[error("refused")]
     Refused,
-    /// There is no such service, or it cannot be reached now.
+    /// The service does not exist or is not reachable now.
     #[error("unreachable")]
     Unreachable,
-    /// No answer in time.
-    #[error("no answer in time")]
+    /// The deadline passed.
+    #[error("deadline passed")]
     Timeout,
-    /// Something between did not work: the chain of causes, without onion addresses.
-    #[error("could not dial: {0}")]
+    /// Any other failure: the chain of causes, without onion addresses.
+    #[error("dial failed: {0}")]
     Failed(String),
 }
 
-/// Why nobody was accepted.
+/// The error of [`Listener::accept`].
 #[derive(Debug, thiserror::Error)]
 pub enum AcceptError {
-    /// The service has ended: nobody will come any more.
+    /// The service has ended; no further stream will arrive.
     #[error("the service has ended")]
     Closed,
-    /// This once it failed, for want of a file descriptor for example. Pause before accepting again.
+    /// A temporary failure, for example a lack of file descriptors. Pause before the next call.
     #[error("could not accept: {0}")]
     Once(#[source] std::io::Error),
 }

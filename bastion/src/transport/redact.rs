@@ -1,14 +1,14 @@
-//! Takes onion addresses out of text that others wrote, such as the error chains of libraries.
+//! Removes onion addresses from text of other sources, such as error chains of libraries.
 //!
-//! Pure. Invariant: the result holds no run of 56 base32 characters, with or without `.onion` behind it.
+//! The result contains no run of 56 base32 characters, with or without `.onion` after it.
 
 /// The length of a version 3 address without `.onion`, in characters.
 const ADDRESS_CHARS: usize = 56;
 
-/// How many of them are left, as in the `Display` of `OnionAddr`.
+/// Characters that stay, as in the `Display` of `OnionAddr`.
 const SHOWN_CHARS: usize = 8;
 
-/// The text with every onion address cut to its first characters.
+/// Returns the text with every onion address shortened to its first characters.
 pub fn redact_onions(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_cut_wherever_it_stands() {
+    fn redact_onions_shortens_every_address() {
         let address = "pg6mmjiyjmcrsslvykfwnntlaru7p5svn6y2ymmju6nubxndf4pscryd";
         assert_eq!(address.len(), ADDRESS_CHARS);
         let text = format!(
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn other_text_stays() {
+    fn redact_onions_keeps_other_text() {
         for text in [
             "",
             "no circuit to relay 5, ünïcode",

@@ -1,6 +1,6 @@
 //! The node and its peers, as the operator sees them.
 
-use bastion::transport::{CircuitCounts, Extra};
+use bastion::transport::{CircuitCounts, OptionalFeature};
 use bastion::{Hardening, TorStatus};
 use keys::PeerId;
 use serde_json::{Value, json};
@@ -85,15 +85,15 @@ async fn status_shows_the_onion_service_and_nothing_of_the_kind_on_loopback() {
             waiting: 3,
             built_total: 4,
             failed_total: 5,
-            shed_total: 6,
+            evicted_total: 6,
             refused_total: 7,
             abused_total: 8,
         },
-        pow: Extra {
+        pow: OptionalFeature {
             built_in: true,
             on: false,
         },
-        bridges: Extra {
+        bridges: OptionalFeature {
             built_in: false,
             on: false,
         },
@@ -101,7 +101,7 @@ async fn status_shows_the_onion_service_and_nothing_of_the_kind_on_loopback() {
     let expected = json!({
         "intro_points": 3, "intro_rate_per_s": 10, "intro_burst": 100, "vanguards": "lite",
         "streams_per_circuit_max": 8, "circuits": 1, "circuits_max": 640, "building": 2, "accepts_max": 16,
-        "waiting": 3, "built_total": 4, "failed_total": 5, "shed_total": 6, "refused_total": 7, "abused_total": 8,
+        "waiting": 3, "built_total": 4, "failed_total": 5, "evicted_total": 6, "refused_total": 7, "abused_total": 8,
         "pow": { "built_in": true, "on": false }, "bridges": { "built_in": false, "on": false },
     });
     assert_eq!(here.get("/api/status").await.ok()["tor"], expected);

@@ -1,8 +1,8 @@
 //! From the node's `[tor]` table to arti's configuration.
 //!
-//! The table is arti's own, so that bridges, guards or a private network can be had without a line of code here. What
-//! concerns keys and folders is the node's alone and refused in the table. arti ignores keys that it does not know; here
-//! they are errors, since a misspelt limit is no limit.
+//! The table is arti's own, so that bridges, guards or a private network need no code here. Keys
+//! and folders belong to the node and are refused in the table. arti ignores unknown keys; here
+//! they are errors, because a misspelt limit would have no effect.
 
 use std::{fs, os::unix::fs::DirBuilderExt as _, path::PathBuf, time::Duration};
 
@@ -13,57 +13,59 @@ use arti_client::{
 use toml::{Table, Value};
 
 use super::TorError;
-use crate::transport::{CircuitCounts, Extra, Hardening, TorStatus};
+use crate::transport::{CircuitCounts, Hardening, OptionalFeature, TorStatus};
 
-/// Everything that a Tor client needs to know.
+/// The configuration of a Tor client.
 #[derive(Debug, Clone)]
 pub struct TorConfig {
-    /// Where arti keeps guards and the services' state; made with mode 0700. One process at a time.
+    /// Folder for guards and the services' state, created with mode 0700. One process at a time.
     pub state_dir: PathBuf,
-    /// Where arti keeps the network's directory; made with mode 0700.
+    /// Folder for the network's directory, created with mode 0700.
     pub cache_dir: PathBuf,
-    /// The node's `[tor]` table, in arti's own words, without `storage` (except `storage.permissions`).
+    /// The node's `[tor]` table with arti's keys, without `storage` (except `storage.permissions`).
     pub arti: Table,
-    /// Limits of ours.
+    /// This node's limits.
     pub limits: TorLimits,
-    /// What Tor is asked to do for the services.
+    /// Tor's own protection of the services.
     pub hardening: Hardening,
 }
 
-/// Limits on Tor's work.
+/// Limits on circuits, streams and deadlines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TorLimits {
-    /// How long joining the network may take. 10 min: a first time over a slow link loads some megabytes.
+    /// Deadline of the bootstrap. 10 min, because the first one loads some megabytes over a
+    /// possibly slow link.
     pub bootstrap_deadline: Duration,
-    /// How long one dial may take. 60 s: three circuits are built for it, each of which may have to be tried again.
+    /// Deadline of one dial. 60 s, because a dial builds three circuits, and each may need a retry.
     pub dial_deadline: Duration,
-    /// Rendezvous circuits being built at a time. 16: each costs a stranger one cell and us a circuit.
+    /// Most concurrent builds of rendezvous circuits. 16, because a request costs a client one cell
+    /// and this node a circuit.
     pub accepts_max: usize,
-    /// How long one of them may take. 30 s: dead relays make it slow, the stranger has long given up by then.
+    /// Deadline of one build. 30 s, because unreachable relays make builds slow.
     pub accept_deadline: Duration,
-    /// From when on one that is still being built makes room for a stranger who waits. 10 s: rendezvous points that
-    /// never answer would hold all places otherwise.
+    /// Age from which a build may be evicted for a waiting request. 10 s, because rendezvous points
+    /// that never reply would otherwise hold all slots.
     pub accept_deadline_pressed: Duration,
-    /// Requests that may wait to be built; then the oldest is dropped for the newest. 64: a few seconds' work.
+    /// Most waiting requests; a further one drops the oldest. 64 take a few seconds to build.
     pub requests_waiting_max: usize,
-    /// How long one may wait. 10 s: the stranger waits for the circuit itself, too.
+    /// Longest wait of a request. 10 s, because the client also waits for the build.
     pub request_wait: Duration,
-    /// Rendezvous circuits at a time; then the one that is longest without a stream makes room. 1024: all sessions,
-    /// all handshakes and all arrivals on circuits of their own, and some more.
+    /// Most open rendezvous circuits; a further one evicts the longest without a stream. 1024: all
+    /// sessions, handshakes and arrivals on separate circuits, with a margin.
     pub circuits_max: usize,
-    /// How long a circuit may stay without a stream. 60 s: a peer that dials again reuses it.
+    /// Longest time of a circuit without a stream. 60 s, because a peer that dials again reuses it.
     pub circuit_idle: Duration,
-    /// Streams at a time on one circuit; the next one shuts it. 8: a node needs one or two.
+    /// Most concurrent streams on one circuit; a further one shuts it. 8, because a node needs two.
     pub streams_per_circuit_max: u32,
-    /// Streams asked for on one circuit within a minute; the next one shuts it. 30: what a dial needs at
-    /// most that is told `busy` again and again.
+    /// Most stream requests on one circuit within a minute; a further one shuts it. 30 is what a
+    /// dial needs at most if it receives `busy` repeatedly.
     pub streams_per_minute_max: u32,
-    /// Accepted streams that may wait for the gate. 32; the next ones wait in Tor.
+    /// Most accepted streams that wait for the gate. 32; further ones wait in Tor.
     pub arrivals_max: usize,
 }
 
 impl TorLimits {
-    /// The defaults, with the reasons beside each field.
+    /// The defaults. Each field documents its reason.
     pub const DEFAULT: Self = Self {
         bootstrap_deadline: Duration::from_secs(600),
         dial_deadline: Duration::from_secs(60),
@@ -87,7 +89,7 @@ impl Default for TorLimits {
 }
 
 impl TorConfig {
-    /// arti's defaults and ours, with these folders.
+    /// The defaults of arti and this node, with these folders.
     pub fn new(state_dir: impl Into<PathBuf>, cache_dir: impl Into<PathBuf>) -> Self {
         Self {
             state_dir: state_dir.into(),
@@ -101,13 +103,13 @@ impl TorConfig {
     /// Checks the table without starting anything.
     ///
     /// # Errors
-    /// [`TorError::UnknownKey`], [`TorError::OwnKey`], [`TorError::Contradiction`], [`TorError::NotBuiltIn`] or
-    /// [`TorError::BadConfig`].
+    /// [`TorError::UnknownKey`], [`TorError::OwnKey`], [`TorError::Contradiction`],
+    /// [`TorError::NotBuiltIn`] or [`TorError::BadConfig`].
     pub fn check(&self) -> Result<(), TorError> {
         self.to_arti().map(drop)
     }
 
-    /// What a service with this config shows before it runs.
+    /// The status of a service with this configuration before it runs.
     pub fn status(&self) -> TorStatus {
         TorStatus {
             hardening: self.hardening,
@@ -115,11 +117,11 @@ impl TorConfig {
             circuits_max: self.limits.circuits_max,
             accepts_max: self.limits.accepts_max,
             circuits: CircuitCounts::default(),
-            pow: Extra {
+            pow: OptionalFeature {
                 built_in: cfg!(feature = "tor-pow"),
                 on: self.hardening.pow_queue_max.is_some(),
             },
-            bridges: Extra {
+            bridges: OptionalFeature {
                 built_in: cfg!(feature = "bridges"),
                 on: self.wants_bridges(),
             },
@@ -131,7 +133,7 @@ impl TorConfig {
         table.is_some_and(|bridges| bridges.get("enabled") != Some(&Value::Boolean(false)))
     }
 
-    /// What this build cannot do is said in words of our own: arti would speak of its own features.
+    /// Reports missing features by this program's names, because arti would name its own features.
     fn check_features(&self) -> Result<(), TorError> {
         if self.arti.contains_key("bridges") && cfg!(not(feature = "bridges")) {
             return Err(TorError::NotBuiltIn("bridges"));
@@ -227,8 +229,10 @@ fn value<'t>(table: &'t Table, path: &[&str; 2]) -> Option<&'t str> {
     table.get(*parent)?.get(*key)?.as_str()
 }
 
-/// How soon a directory may be asked again for a descriptor that turned out stale. arti's 15 minutes lock out a peer
-/// that dials a service which has just restarted; nodes wait at least half a minute between two dials anyway.
+/// Shortest interval between two requests for a stale descriptor to one directory.
+///
+/// arti's default of 15 minutes locks out a peer that dials a service which has just restarted.
+/// Nodes wait at least half a minute between two dials.
 const HS_DIR_REQUERY_INTERVAL: &str = "1 minute";
 
 #[cfg(test)]
@@ -245,15 +249,18 @@ mod tests {
     }
 
     #[test]
-    fn artis_own_words_are_taken() {
+    fn tor_table_accepts_the_keys_of_arti() {
         check("").unwrap();
-        check("[path_rules]\nipv4_subnet_family_prefix = 33\n[circuit_timing]\nrequest_timeout = \"10 seconds\"")
-            .unwrap();
+        check(
+            "[path_rules]\nipv4_subnet_family_prefix = 33\n[circuit_timing]\nrequest_timeout = \
+         \"10 seconds\"",
+        )
+        .unwrap();
         check("[storage.permissions]\ndangerously_trust_everyone = true").unwrap();
     }
 
     #[test]
-    fn a_misspelt_key_is_named_with_its_path() {
+    fn misspelt_key_is_reported_with_its_path() {
         for (table, path) in [
             ("path_rule = 1", "path_rule"),
             (
@@ -277,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_and_keystore_are_the_nodes() {
+    fn tor_table_may_not_set_folders_or_keystore() {
         for table in [
             "[storage]\nstate_dir = \"/tmp/x\"",
             "[storage.keystore.primary]\nkind = \"native\"",
@@ -287,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn vanguards_may_be_repeated_but_not_contradicted() {
+    fn vanguards_may_be_repeated_but_not_contradicted_in_the_table() {
         check("[vanguards]\nmode = \"lite\"").unwrap();
         for table in [
             "[vanguards]\nmode = \"full\"",
@@ -306,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_built_in_is_named() {
+    fn missing_feature_is_reported_by_name() {
         let mut config = TorConfig::new("/nonexistent/s", "/nonexistent/c");
         config.hardening.pow_queue_max = Some(16);
         let pow = config.check();
@@ -326,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_value_is_an_error() {
+    fn invalid_value_is_an_error() {
         for table in [
             "[path_rules]\nipv4_subnet_family_prefix = \"wide\"",
             "circuit_timing = 3",

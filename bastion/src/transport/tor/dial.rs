@@ -1,7 +1,7 @@
-//! Dialling onion services, and what a failed dial means.
+//! Dials onion services, and maps arti's errors.
 //!
-//! It must never dial anything but an onion service, nor let the address out: arti's errors may hold it in full, so they
-//! pass through `chain`, which takes it out, before anybody sees them.
+//! Only onion services are dialled. arti's errors may contain a full address, so they pass through
+//! `chain`, which removes it.
 
 use std::{fmt, time::Duration};
 
@@ -12,7 +12,8 @@ use tokio::time::timeout;
 use super::{Client, chain};
 use crate::transport::{BoxFuture, DialError, ONION_PORT, Stream, Transport};
 
-/// Dials onion services through a [`TorNode`](super::TorNode)'s client, which lives as long as its transports.
+/// Dials onion services through the client of a [`TorNode`](super::TorNode). The client lives as
+/// long as its transports.
 #[derive(Clone)]
 pub struct TorTransport {
     client: Client,
@@ -24,8 +25,9 @@ impl TorTransport {
         Self { client, deadline }
     }
 
-    /// Dials on circuits of its own and with a descriptor fetched anew, as somebody would who never dialled before.
-    pub(super) async fn dial_as_stranger(&self, onion: &OnionAddr) -> Result<Stream, DialError> {
+    /// Dials on isolated circuits with a freshly fetched descriptor, like a client that never
+    /// dialled before.
+    pub(super) async fn dial_isolated(&self, onion: &OnionAddr) -> Result<Stream, DialError> {
         let mut prefs = StreamPrefs::new();
         prefs.new_isolation_group();
         self.dial_with(onion, prefs).await
@@ -64,7 +66,7 @@ impl fmt::Debug for TorTransport {
     }
 }
 
-/// What a failed dial means to whoever wanted it.
+/// Maps arti's error to a [`DialError`].
 fn dial_error(error: &arti_client::Error) -> DialError {
     match error.kind() {
         ErrorKind::OnionServiceNotFound

@@ -1,10 +1,11 @@
 //! The accept loop of an onion service: from rendezvous requests to streams.
 //!
-//! A request costs a stranger one cell and us a whole circuit, so the loop takes them at its own pace: so many are built
-//! at a time, so many stand, so many wait, and [`book`](super::book) says who makes room for whom. It must never accept
-//! another command than BEGIN or another port than ours: that shuts the circuit, as do too many streams.
-//! Invariant: everything here ends with the [`TorListener`], except streams that were handed out. A circuit that is shut
-//! or shed really ends, and with it all its streams.
+//! A request costs a client one cell and this node a circuit. The loop therefore bounds builds,
+//! open circuits and waiting requests, and [`circuit_table`](super::circuit_table) decides about
+//! evictions. Any command except BEGIN, any other port and too many streams shut the circuit.
+//!
+//! Invariant: everything here ends with the [`TorListener`], except streams that were handed out. A
+//! circuit that is shut or evicted ends with all its streams.
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
@@ -23,17 +24,18 @@ use tor_proto::client::stream::{ClientDataStreamCtrl, ClientStreamCtrl as _};
 use tor_proto::stream::IncomingStreamRequest;
 
 use super::TorLimits;
-use super::book::{Book, End, Line, Number};
+use super::circuit_table::{CircuitEnd, CircuitId, CircuitTable, RequestQueue};
 use crate::transport::{
-    AcceptError, BoxFuture, Circuit, Incoming, Listener, TorStatus, TorWatch, cut::Cut,
+    AcceptError, BoxFuture, Circuit, Incoming, Listener, TorStatus, TorWatch,
+    abortable::AbortableStream,
 };
 
-/// An onion service of ours. Dropping it ends the service; streams that it gave live on.
+/// A running onion service. Dropping it ends the service; streams that it returned stay open.
 pub struct TorListener {
     onion: OnionAddr,
     arriving: mpsc::Receiver<Incoming>,
-    ledger: Arc<Ledger>,
-    /// What does not change.
+    shared: Arc<SharedCircuits>,
+    /// The constant part of the status.
     status: TorStatus,
     _service: Arc<RunningOnionService>,
     _accepting: AbortOnDropHandle<()>,
@@ -49,23 +51,23 @@ impl TorListener {
         status: TorStatus,
     ) -> Self {
         let (arrivals, arriving) = mpsc::channel(limits.arrivals_max.max(1));
-        let ledger = Arc::new(Ledger {
-            book: Mutex::new(Book::new(*limits)),
+        let shared = Arc::new(SharedCircuits {
+            table: Mutex::new(CircuitTable::new(*limits)),
             changed: Notify::new(),
         });
-        let desk = Desk {
+        let context = AcceptContext {
             port,
             limits: *limits,
             arrivals,
-            // Tor then keeps the line, by effort.
-            keeps_line: !status.pow.on,
-            ledger: ledger.clone(),
+            // With proof of work, Tor queues the requests by effort.
+            queues_requests: !status.pow.on,
+            shared: shared.clone(),
         };
-        let accepting = AbortOnDropHandle::new(tokio::spawn(accept_circuits(requests, desk)));
+        let accepting = AbortOnDropHandle::new(tokio::spawn(accept_circuits(requests, context)));
         Self {
             onion,
             arriving,
-            ledger,
+            shared,
             status,
             _service: service,
             _accepting: accepting,
@@ -77,11 +79,11 @@ impl TorListener {
         self.onion
     }
 
-    /// Tells how the service does, also when the listener is in other hands.
+    /// Returns a handle to the status that works without access to the listener.
     pub fn watch(&self) -> TorWatch {
-        let (ledger, status) = (self.ledger.clone(), self.status);
+        let (shared, status) = (self.shared.clone(), self.status);
         Arc::new(move || TorStatus {
-            circuits: ledger.book().counts(),
+            circuits: circuits.table().counts(),
             ..status
         })
     }
@@ -101,191 +103,202 @@ impl fmt::Debug for TorListener {
     }
 }
 
-/// What every circuit's task knows.
+/// Shared by the tasks of all circuits.
 #[derive(Clone)]
-struct Desk {
+struct AcceptContext {
     port: u16,
     limits: TorLimits,
     arrivals: mpsc::Sender<Incoming>,
-    keeps_line: bool,
-    ledger: Arc<Ledger>,
+    queues_requests: bool,
+    shared: Arc<SharedCircuits>,
 }
 
-/// What streams and status know as well.
-struct Ledger {
-    book: Mutex<Book>,
-    /// Told whenever there may be room for another circuit.
+/// Shared by circuits, streams and status.
+struct SharedCircuits {
+    table: Mutex<CircuitTable>,
+    /// Notified when a slot for another circuit may be free.
     changed: Notify,
 }
 
-impl Ledger {
-    /// Every change of the book is whole before anything could panic.
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock()
+impl SharedCircuits {
+    fn table(&self) -> MutexGuard<'_, CircuitTable> {
+        self.table.lock()
     }
 }
 
-/// Takes rendezvous requests as long as the service runs and somebody listens.
+/// Accepts rendezvous requests as long as the service and the listener exist.
 ///
-/// Requests that find no room wait here and not in Tor, which would keep the oldest and drop the newest, or (in builds
-/// with Tor's proof of work, while that is off) keep them all. With proof of work on, Tor's own line is the better one.
-async fn accept_circuits(mut requests: BoxStream<'static, RendRequest>, desk: Desk) {
+/// Requests without a free slot wait here and not in Tor. Tor would keep the oldest and drop the
+/// newest, or (in builds with Tor's proof of work, while that is off) keep them all. With proof of
+/// work on, Tor's own queue is used.
+async fn accept_circuits(mut requests: BoxStream<'static, RendRequest>, context: AcceptContext) {
     let mut circuits = JoinSet::new();
-    let mut line = Line::new(&desk.limits);
+    let mut queue = RequestQueue::new(&context.limits);
     loop {
         let now = Instant::now();
         {
-            let mut book = desk.ledger.book();
-            book.refused(line.expire(now));
-            while !line.is_empty()
-                && let Some((number, cut)) = book.begin(now)
+            let mut table = context.circuits.table();
+            table.refused(queue.expire(now));
+            while !queue.is_empty()
+                && let Some((id, token)) = table.begin(now)
             {
-                if let Some(request) = line.pop() {
-                    circuits.spawn(serve_circuit(request, number, cut, desk.clone()));
+                if let Some(request) = queue.pop() {
+                    circuits.spawn(serve_circuit(request, id, token, context.clone()));
                 }
             }
-            book.waiting(line.len());
+            table.waiting(queue.len());
         }
         tokio::select! {
-            request = requests.next(), if desk.keeps_line || line.is_empty() => {
+            request = requests.next(), if context.queues_requests || queue.is_empty() => {
                 let Some(request) = request else { break };
-                let turned_away = line.push(request, Instant::now());
-                desk.ledger.book().refused(usize::from(turned_away.is_some()));
+                let turned_away = queue.push(request, Instant::now());
+                context.circuits.table().refused(usize::from(turned_away.is_some()));
             }
             Some(_) = circuits.join_next() => {}
-            () = desk.ledger.changed.notified() => {}
-            () = sleep(LOOK_AGAIN), if !line.is_empty() => {}
+            () = context.shared.changed.notified() => {}
+            () = sleep(RECHECK_INTERVAL), if !queue.is_empty() => {}
         }
     }
-    // The service has ended. Streams live on, each holding its circuit; dropping the set ends what is left here.
+    // The service has ended. Streams stay open, each with its circuit; dropping the set ends all
+    // other tasks.
 }
 
-/// While somebody waits: how often is looked whether a slow circuit may be given up by now.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// While requests wait: interval of the check whether a slow build may be evicted.
+const RECHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Builds the circuit to where the stranger waits, hands over the streams that it opens there, and ends it.
-async fn serve_circuit(request: RendRequest, number: Number, cut: CancellationToken, desk: Desk) {
+/// Builds the circuit to the rendezvous point, hands over its streams, and ends it.
+async fn serve_circuit(
+    request: RendRequest,
+    id: CircuitId,
+    token: CancellationToken,
+    context: AcceptContext,
+) {
     let mut control = None;
     let end = tokio::select! {
-        () = cut.cancelled() => End::Cut,
-        end = hold_circuit(request.accept(), number, &cut, &desk, &mut control) => end,
+        () = token.cancelled() => CircuitEnd::Aborted,
+        end = hold_circuit(request.accept(), id, &token, &context, &mut control) => end,
     };
-    if matches!(end, End::Abuse | End::Cut) {
-        // Its streams notice now. That they are dropped would end the circuit, but only once their owners look.
-        cut.cancel();
+    if matches!(end, CircuitEnd::Abuse | CircuitEnd::Aborted) {
+        // Ends the streams now. Dropping them would end the circuit only when their owners poll
+        // them.
+        token.cancel();
         if let Some(tunnel) = control.and_then(|control| control.tunnel()) {
             tunnel.terminate();
         }
     }
-    desk.ledger.book().ended(number, end);
-    desk.ledger.changed.notify_one();
+    context.circuits.table().ended(id, end);
+    context.shared.changed.notify_one();
 }
 
-/// From request to end; `control` is set as soon as there is something by which the circuit can be ended.
+/// Runs the circuit from request to end. Sets `control` as soon as the circuit can be ended with
+/// it.
 async fn hold_circuit<R: Stream<Item = StreamRequest> + Unpin, E: std::error::Error + 'static>(
     accepting: impl Future<Output = Result<R, E>>,
-    number: Number,
-    cut: &CancellationToken,
-    desk: &Desk,
+    id: CircuitId,
+    token: &CancellationToken,
+    context: &AcceptContext,
     control: &mut Option<Arc<ClientDataStreamCtrl>>,
-) -> End {
-    let mut streams = match timeout(desk.limits.accept_deadline, accepting).await {
+) -> CircuitEnd {
+    let mut streams = match timeout(context.limits.accept_deadline, accepting).await {
         Ok(Ok(streams)) => streams,
         Ok(Err(error)) => {
-            tracing::debug!(error = super::chain(&error), "a rendezvous failed");
-            return End::NotBuilt;
+            tracing::debug!(error = super::chain(&error), "rendezvous failed");
+            return CircuitEnd::NotBuilt;
         }
-        Err(_) => return End::NotBuilt,
+        Err(_) => return CircuitEnd::NotBuilt,
     };
-    if !desk.ledger.book().built(number, Instant::now()) {
-        return End::Cut;
+    if !context.circuits.table().built(id, Instant::now()) {
+        return CircuitEnd::Aborted;
     }
-    desk.ledger.changed.notify_one();
+    context.shared.changed.notify_one();
     loop {
-        match timeout(desk.limits.circuit_idle, streams.next()).await {
-            Ok(Some(request)) => match serve_stream(request, number, cut, desk).await {
+        match timeout(context.limits.circuit_idle, streams.next()).await {
+            Ok(Some(request)) => match serve_stream(request, id, token, context).await {
                 Ok(Some(found)) => *control = Some(found),
                 Ok(None) => {}
                 Err(end) => return end,
             },
-            Ok(None) => return End::Gone,
-            Err(_) if desk.ledger.book().is_idle(number, Instant::now()) => return End::Idle,
+            Ok(None) => return CircuitEnd::Gone,
+            Err(_) if context.circuits.table().is_idle(id, Instant::now()) => {
+                return CircuitEnd::Idle;
+            }
             Err(_) => {}
         }
     }
 }
 
-/// Accepts one stream and hands it over; an error when the circuit is to end.
+/// Accepts one stream and hands it over. Returns an error if the circuit must end.
 async fn serve_stream(
     request: StreamRequest,
-    number: Number,
-    cut: &CancellationToken,
-    desk: &Desk,
-) -> Result<Option<Arc<ClientDataStreamCtrl>>, End> {
+    id: CircuitId,
+    token: &CancellationToken,
+    context: &AcceptContext,
+) -> Result<Option<Arc<ClientDataStreamCtrl>>, CircuitEnd> {
     let is_served = match request.request() {
-        IncomingStreamRequest::Begin(begin) => begin.port() == desk.port,
+        IncomingStreamRequest::Begin(begin) => begin.port() == context.port,
         _ => false,
     };
-    let is_fair = desk.ledger.book().stream_asked(number, Instant::now());
+    let is_fair = context
+        .circuits
+        .table()
+        .stream_requested(id, Instant::now());
     if !is_served || !is_fair {
-        tracing::debug!(is_served, is_fair, "a circuit is shut on abuse");
-        // Fails only for a circuit that is gone.
+        tracing::debug!(is_served, is_fair, "shut a circuit for abuse");
+        // Fails only if the circuit has ended already.
         let _ = request.shutdown_circuit();
-        return Err(End::Abuse);
+        return Err(CircuitEnd::Abuse);
     }
-    // Room first: a stream that is accepted is handed over. One that finds none is refused as it is dropped.
-    let room = match timeout(desk.limits.accept_deadline, desk.arrivals.reserve()).await {
-        Ok(Ok(room)) => room,
-        Ok(Err(_)) => return Err(End::Gone),
+    // Reserves a slot first, so that every accepted stream is handed over. Dropping the request
+    // refuses the stream.
+    let slot = match timeout(context.limits.accept_deadline, context.arrivals.reserve()).await {
+        Ok(Ok(slot)) => slot,
+        Ok(Err(_)) => return Err(CircuitEnd::Gone),
         Err(_) => {
-            desk.ledger.book().refused(1);
+            context.circuits.table().refused(1);
             return Ok(None);
         }
     };
-    let is_fair = desk.ledger.book().stream_opened(number);
-    let opened = Opened {
-        number,
-        ledger: desk.ledger.clone(),
+    let is_fair = context.circuits.table().stream_opened(id);
+    let guard = StreamGuard {
+        id,
+        shared: context.shared.clone(),
     };
     if !is_fair {
-        tracing::debug!("a circuit with too many streams is shut");
+        tracing::debug!("shut a circuit with too many streams");
         let _ = request.shutdown_circuit();
-        return Err(End::Abuse);
+        return Err(CircuitEnd::Abuse);
     }
     match timeout(
-        desk.limits.accept_deadline,
+        context.limits.accept_deadline,
         request.accept(Connected::new_empty()),
     )
     .await
     {
         Ok(Ok(stream)) => {
             let control = stream.client_stream_ctrl().cloned();
-            room.send(Incoming {
-                stream: Box::new(Cut::keeping(stream, cut.clone(), opened)),
-                circuit: Circuit::new(cut.clone()),
+            slot.send(Incoming {
+                stream: Box::new(AbortableStream::holding(stream, token.clone(), guard)),
+                circuit: Circuit::new(token.clone()),
             });
             Ok(control)
         }
         Ok(Err(error)) => {
-            tracing::debug!(
-                error = super::chain(&error),
-                "a stream could not be accepted"
-            );
+            tracing::debug!(error = super::chain(&error), "could not accept a stream");
             Ok(None)
         }
         Err(_) => Ok(None),
     }
 }
 
-/// Held by a stream: the book is told when it ends.
-struct Opened {
-    number: Number,
-    ledger: Arc<Ledger>,
+/// Held by a stream: counts its end when dropped.
+struct StreamGuard {
+    id: CircuitId,
+    shared: Arc<SharedCircuits>,
 }
 
-impl Drop for Opened {
+impl Drop for StreamGuard {
     fn drop(&mut self) {
-        self.ledger.book().stream_ended(self.number, Instant::now());
-        self.ledger.changed.notify_one();
+        self.circuits.table().stream_ended(self.id, Instant::now());
+        self.shared.changed.notify_one();
     }
 }

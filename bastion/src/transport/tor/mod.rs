@@ -1,15 +1,15 @@
-//! Tor, embedded: one arti client that dials onion services and runs our own.
-//!
-//! It must never write a secret key to disk (the keystore lives in memory), never dial anything but an onion service,
-//! and never put an onion address in full into an error. Everything ends when the [`TorNode`], its transports and its
-//! listeners are dropped.
+//! Embedded Tor: one arti client that dials onion services and runs this node's own.
 //!
 //! - `config`: from the node's `[tor]` table to arti's configuration
-//! - `listener`: the accept loop over rendezvous requests; `book`: which of them, and who makes room
+//! - `listener`: the accept loop over rendezvous requests; `circuit_table`: limits and evictions
 //! - `dial`: the transport
-//! - here: bootstrap and launching services
+//! - this file: bootstrap and launch of services
+//!
+//! No secret key is written to disk, because the keystore is in memory. Only onion services are
+//! dialled. No error contains a full onion address. Everything ends when the [`TorNode`], its
+//! transports and its listeners are dropped.
 
-mod book;
+mod circuit_table;
 mod config;
 mod dial;
 mod listener;
@@ -43,12 +43,12 @@ pub use listener::TorListener;
 
 type Client = Arc<TorClient<PreferredRuntime>>;
 
-/// How far the bootstrap is.
+/// The progress of the bootstrap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootstrapProgress {
-    /// 0 to 100.
+    /// Percentage, 0 to 100.
     pub percent: u8,
-    /// What stands in the way, in words, when arti believes that something does.
+    /// The obstacle that arti reports, if any.
     pub blocked: Option<String>,
 }
 
@@ -62,65 +62,65 @@ impl fmt::Display for BootstrapProgress {
     }
 }
 
-/// Why Tor does not run, or a service does not.
+/// The error of a Tor client or onion service.
 #[derive(Debug, thiserror::Error)]
 pub enum TorError {
-    /// The `[tor]` table has a key that arti does not know; it would be ignored.
+    /// The `[tor]` table has a key that arti does not know and would ignore.
     #[error("[tor] has an unknown key: {0}")]
     UnknownKey(String),
-    /// The `[tor]` table sets what the node sets itself.
+    /// The `[tor]` table sets a key that belongs to the node.
     #[error("[tor] may not set {0}: the node sets it")]
     OwnKey(String),
-    /// The `[tor]` table has a value that arti does not take.
+    /// The `[tor]` table has a value that arti refuses.
     #[error("[tor]: {0}")]
     BadConfig(String),
-    /// The `[tor]` table says otherwise than what the node was told elsewhere.
-    #[error("[tor] {key} contradicts {ours:?}, which the node is set to")]
+    /// The `[tor]` table contradicts another key of the configuration.
+    #[error("[tor] {key} contradicts the configured value {ours:?}")]
     Contradiction {
         /// The key in the table.
         key: &'static str,
-        /// What the node was told.
+        /// The value of the other key.
         ours: &'static str,
     },
-    /// This build lacks what is asked for; it comes with the feature named.
-    #[error("this build is without the feature `{0}`")]
+    /// This build lacks the named feature.
+    #[error("this build lacks the feature `{0}`")]
     NotBuiltIn(&'static str),
-    /// A folder of Tor's could not be made.
+    /// A folder for Tor could not be created.
     #[error("create {}: {source}", path.display())]
     Folder {
         /// The folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// What an earlier process left could not be removed.
+    /// State of an earlier process could not be removed.
     #[error("remove {}: {source}", path.display())]
     StaleState {
         /// The folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The network could not be joined: the chain of causes.
+    /// The bootstrap failed: the chain of causes.
     #[error("could not join the Tor network: {0}")]
     Bootstrap(String),
-    /// The network was not joined in time.
+    /// The bootstrap missed its deadline.
     #[error("could not join the Tor network within {} s", .0.as_secs())]
     BootstrapDeadline(Duration),
     /// An onion service could not be started: the chain of causes, without onion addresses.
     #[error("could not start the onion service {nickname:?}: {why}")]
     Launch {
-        /// Its nickname.
+        /// The service's nickname.
         nickname: String,
-        /// Why.
+        /// The chain of causes.
         why: String,
     },
-    /// The service could not be dialled in time.
+    /// The service did not become reachable in time.
     #[error("the onion service could not be reached within {} s: {last}", waited.as_secs())]
     NotReachable {
-        /// How long was tried.
+        /// The time waited.
         waited: Duration,
-        /// How the last dial failed.
+        /// The error of the last dial.
         last: DialError,
     },
 }
@@ -129,11 +129,11 @@ pub enum TorError {
 pub struct TorNode {
     client: Client,
     limits: TorLimits,
-    /// Where arti keeps what it knows of services.
+    /// The folder of arti's state.
     state_dir: PathBuf,
-    /// What its services show before they run.
+    /// The initial status of services.
     status: TorStatus,
-    /// The services that were launched here; arti does not take a nickname's key twice.
+    /// Services launched by this process. arti accepts a nickname's key only once.
     launched: Mutex<BTreeMap<String, OnionAddr>>,
     _progress: AbortOnDropHandle<()>,
 }
@@ -145,15 +145,16 @@ impl fmt::Debug for TorNode {
 }
 
 impl TorNode {
-    /// Joins the Tor network. `progress` is told whenever there is some, also later, should the network be lost.
+    /// Joins the Tor network. Calls `progress` on every change, also later if the network is lost.
     ///
     /// # Errors
-    /// A faulty configuration, folders that arti does not trust, or a network that cannot be joined in time.
+    /// An invalid configuration, folders that arti does not trust, or a failed or late bootstrap.
     pub async fn bootstrap(
         config: TorConfig,
         progress: impl Fn(BootstrapProgress) + Send + Sync + 'static,
     ) -> Result<Self, TorError> {
-        // arti's TLS takes the process's provider and panics without one; an error means that there is one.
+        // arti's TLS uses the process's provider and panics without one. An error means that one is
+        // installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let arti_config = config.to_arti()?;
         let status = config.status();
@@ -166,12 +167,12 @@ impl TorNode {
             .map_err(|error| TorError::Bootstrap(chain(&error)))?;
         let mut events = client.bootstrap_events();
         let reporting = tokio::spawn(async move {
-            let mut told = None;
+            let mut reported = None;
             while let Some(status) = events.next().await {
                 let now = BootstrapProgress::from(&status);
-                if told.as_ref() != Some(&now) {
+                if reported.as_ref() != Some(&now) {
                     progress(now.clone());
-                    told = Some(now);
+                    reported = Some(now);
                 }
             }
         });
@@ -196,17 +197,21 @@ impl TorNode {
         TorTransport::new(self.client.clone(), self.limits.dial_deadline)
     }
 
-    /// The same, but on circuits and with descriptors that no other transport shares: as somebody else would dial.
+    /// Like [`Self::transport`], but on circuits and with descriptors that no other transport
+    /// shares.
     pub fn isolated_transport(&self) -> TorTransport {
         TorTransport::new(self.client.isolated_client(), self.limits.dial_deadline)
     }
 
-    /// Starts an onion service whose identity key is this one: 64 bytes, the clamped scalar and the prefix (RFC 8032,
-    /// section 5.1.5). It ends when the listener is dropped; open streams live on.
+    /// Starts an onion service with this identity key.
     ///
-    /// The nickname names its state in the state directory: letters, digits, `-` and `_`. One that was used in this
-    /// process can be used again for the same key only. (With the feature `tor-pow` not at all:
-    /// arti's threads for the work keep the state.) `port` is the virtual port, usually [`ONION_PORT`](super::ONION_PORT).
+    /// - `nickname` names its state in the state directory: letters, digits, `-` and `_`. Within
+    ///   one process a nickname can be used again for the same key only; with the feature `tor-pow`
+    ///   it cannot be used again, because arti's threads keep the state.
+    /// - `secret` has 64 bytes: the clamped scalar and the prefix (RFC 8032, section 5.1.5).
+    /// - `port` is the virtual port, usually [`ONION_PORT`](super::ONION_PORT).
+    ///
+    /// The service ends when the listener is dropped; open streams stay open.
     ///
     /// # Errors
     /// [`TorError::Launch`].
@@ -226,7 +231,7 @@ impl TorNode {
             .service_config(hs_nickname)
             .map_err(|error| fail(chain(&error)))?;
         let keypair = ed25519::ExpandedKeypair::from_secret_key_bytes(*secret)
-            .ok_or_else(|| fail("its key is not an Ed25519 key".into()))?;
+            .ok_or_else(|| fail("the key is not an Ed25519 key".into()))?;
         let onion = OnionAddr::from_public_key(PublicKey::from_bytes(keypair.public().to_bytes()));
 
         let mut launched = self.launched.lock();
@@ -235,11 +240,11 @@ impl TorNode {
             return Err(fail("the nickname was used for another key".into()));
         }
         if known.is_none() {
-            self.forget_stale_points(nickname)?;
+            self.remove_stale_state(nickname)?;
         }
         let (service, requests) = launch(&self.client, config, known.is_none().then_some(keypair))
             .map_err(|error| fail(chain(&error)))?
-            .ok_or_else(|| fail("it is not enabled".into()))?;
+            .ok_or_else(|| fail("the service is not enabled".into()))?;
         launched.insert(nickname.to_owned(), onion);
         Ok(TorListener::new(
             onion,
@@ -251,10 +256,11 @@ impl TorNode {
         ))
     }
 
-    /// Removes what an earlier process left of a service's introduction points. Their keys were in that process's memory
-    /// only, so that arti would find points without keys, call that a bug of its own, and make new keys for them. The
-    /// folder belongs to this process alone.
-    fn forget_stale_points(&self, nickname: &str) -> Result<(), TorError> {
+    /// Removes an earlier process's introduction points of a service.
+    ///
+    /// Their keys were in that process's memory only. arti would find points without keys, report
+    /// an internal error, and make new keys.
+    fn remove_stale_state(&self, nickname: &str) -> Result<(), TorError> {
         let path = self.state_dir.join("hss").join(nickname);
         match std::fs::remove_dir_all(&path) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
@@ -268,26 +274,27 @@ impl TorNode {
         &self,
         nickname: HsNickname,
     ) -> Result<OnionServiceConfig, impl StdError + use<>> {
-        let asked = self.status.hardening;
-        let rate = (asked.intro_rate_per_s > 0)
-            .then(|| TokenBucketConfig::new(asked.intro_rate_per_s, asked.intro_burst));
+        let hardening = self.status.hardening;
+        let rate = (hardening.intro_rate_per_s > 0)
+            .then(|| TokenBucketConfig::new(hardening.intro_rate_per_s, hardening.intro_burst));
         let mut builder = OnionServiceConfigBuilder::default();
         builder
             .nickname(nickname)
-            .num_intro_points(asked.intro_points)
+            .num_intro_points(hardening.intro_points)
             .rate_limit_at_intro(rate)
-            // One more than the accept loop allows: what it sees it can count, and Tor stands behind it.
+            // One more than the accept loop allows, so that the loop sees and counts the excess
+            // stream.
             .max_concurrent_streams_per_circuit(
                 self.limits.streams_per_circuit_max.saturating_add(1),
             );
-        if let Some(most) = asked.pow_queue_max {
+        if let Some(most) = hardening.pow_queue_max {
             builder.enable_pow(true).pow_rend_queue_depth(most);
         }
         builder.build()
     }
 
-    /// Waits until a dial of this address succeeds: the only sign that a service of ours was published. Each dial is
-    /// on circuits of its own, as a stranger's would be.
+    /// Waits until a dial of this address succeeds, which is the only sign that the service was
+    /// published. Each dial uses isolated circuits.
     ///
     /// # Errors
     /// [`TorError::NotReachable`] after `deadline`.
@@ -296,25 +303,26 @@ impl TorNode {
         onion: &OnionAddr,
         deadline: Duration,
     ) -> Result<(), TorError> {
-        let begun = Instant::now();
-        let mut pause = DIAL_AGAIN;
-        // A dial that met the descriptor of before a restart may wait for minutes: the first ones are given up early.
-        let mut patience = FIRST_DIAL;
+        let started = Instant::now();
+        let mut pause = RETRY_PAUSE;
+        // A dial with a descriptor from before a restart may wait for minutes, so the first
+        // deadlines are short.
+        let mut dial_deadline = FIRST_DIAL_DEADLINE;
         loop {
-            let left = deadline.saturating_sub(begun.elapsed());
-            let transport = TorTransport::new(self.client.clone(), patience.min(left));
-            let Err(last) = transport.dial_as_stranger(onion).await else {
+            let left = deadline.saturating_sub(started.elapsed());
+            let transport = TorTransport::new(self.client.clone(), dial_deadline.min(left));
+            let Err(last) = transport.dial_isolated(onion).await else {
                 return Ok(());
             };
-            if begun.elapsed() + pause >= deadline {
+            if started.elapsed() + pause >= deadline {
                 return Err(TorError::NotReachable {
-                    waited: begun.elapsed(),
+                    waited: started.elapsed(),
                     last,
                 });
             }
             sleep(pause).await;
-            pause = (pause * 2).min(DIAL_AGAIN_MAX);
-            patience = (patience * 2).min(self.limits.dial_deadline);
+            pause = (pause * 2).min(RETRY_PAUSE_MAX);
+            dial_deadline = (dial_deadline * 2).min(self.limits.dial_deadline);
         }
     }
 }
@@ -329,7 +337,7 @@ impl From<&BootstrapStatus> for BootstrapProgress {
         let percent = (status.as_frac() * 100.0).clamp(0.0, 100.0) as u8;
         let blocked = status
             .blocked()
-            // That the client was not told to bootstrap is true for a moment only: we are about to tell it.
+            // "Disabled" is true only until the bootstrap starts.
             .filter(|blockage| !matches!(blockage.kind(), BlockageKind::Disabled))
             .map(|blockage| redact_onions(&blockage.message().to_string()));
         Self { percent, blocked }
@@ -338,7 +346,7 @@ impl From<&BootstrapStatus> for BootstrapProgress {
 
 type Launched = (Arc<RunningOnionService>, BoxStream<'static, RendRequest>);
 
-/// Launches with a key, or again with the one that arti keeps since the first launch.
+/// Launches a service with a key, or again with the key that arti keeps from the first launch.
 fn launch(
     client: &Client,
     config: OnionServiceConfig,
@@ -360,16 +368,16 @@ fn launch(
     })
 }
 
-/// An error and all its causes in one line, without onion addresses.
+/// The error and its causes on one line, without onion addresses.
 fn chain(error: &(dyn StdError + 'static)) -> String {
     redact_onions(&keys::error_chain(error))
 }
 
-/// How long the first dial of our own address may take; then twice as long each time, up to the deadline of a dial.
-const FIRST_DIAL: Duration = Duration::from_secs(10);
+/// Deadline of the first dial of this node's own address. Doubles up to the deadline of a dial.
+const FIRST_DIAL_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Between the first two dials of our own address; then twice as long each time, for the directories' sake.
-const DIAL_AGAIN: Duration = Duration::from_millis(250);
+/// Pause after the first dial of this node's own address. Doubles, to spare the directories.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
-/// The longest pause between two dials of our own address.
-const DIAL_AGAIN_MAX: Duration = Duration::from_secs(15);
+/// Longest pause between two dials of this node's own address.
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(15);

@@ -153,7 +153,7 @@ impl Small<'_> {
         }
         let now = self.counts();
         assert_eq!(now.built_total, before.built_total + 5);
-        assert!(now.shed_total >= before.shed_total + 3, "{now:?}");
+        assert!(now.evicted_total >= before.evicted_total + 3, "{now:?}");
         // Whoever was shed gets in again, on a circuit of its own.
         drop(self.meet(&idle[0]).await);
         near.write_all(b"still here").await.unwrap();

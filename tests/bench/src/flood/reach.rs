@@ -162,7 +162,7 @@ pub(super) fn circuits(watch: Option<&TorWatch>) -> Value {
         "waiting": circuits.waiting,
         "built": circuits.built_total,
         "failed": circuits.failed_total,
-        "shed": circuits.shed_total,
+        "shed": circuits.evicted_total,
         "refused": circuits.refused_total,
         "abused": circuits.abused_total,
     })

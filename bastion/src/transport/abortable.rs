@@ -1,7 +1,7 @@
-//! A stream that somebody else can end.
+//! A stream that another task can abort.
 //!
-//! Once its token is cancelled it never touches the inner stream again: it drops it (over Tor this is what lets the
-//! circuit go) and answers `ConnectionReset`, also to a read or write that was waiting.
+//! After its token is cancelled, the stream drops the inner stream (over Tor this releases the
+//! circuit) and returns `ConnectionReset`, also to a read or write that was waiting.
 
 use std::{
     io,
@@ -12,25 +12,25 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// A stream with a cord to pull. `K` is held as long as the stream.
-pub(super) struct Cut<S, K = ()> {
-    /// `None` once it is cut.
+/// A stream that a token can abort. `K` is dropped together with the stream.
+pub(super) struct AbortableStream<S, K = ()> {
+    /// `None` after an abort.
     inner: Option<S>,
     token: CancellationToken,
-    /// Two, since a read and a write may wait in two tasks, each to be woken.
+    /// Two, because a read and a write may wait in two tasks, and both must be woken.
     reader_waits: Pin<Box<WaitForCancellationFutureOwned>>,
     writer_waits: Pin<Box<WaitForCancellationFutureOwned>>,
     _keep: K,
 }
 
-impl<S> Cut<S> {
+impl<S> AbortableStream<S> {
     pub(super) fn new(inner: S, token: CancellationToken) -> Self {
-        Self::keeping(inner, token, ())
+        Self::holding(inner, token, ())
     }
 }
 
-impl<S, K> Cut<S, K> {
-    pub(super) fn keeping(inner: S, token: CancellationToken, keep: K) -> Self {
+impl<S, K> AbortableStream<S, K> {
+    pub(super) fn holding(inner: S, token: CancellationToken, keep: K) -> Self {
         Self {
             inner: Some(inner),
             reader_waits: Box::pin(token.clone().cancelled_owned()),
@@ -45,12 +45,12 @@ impl<S, K> Cut<S, K> {
         io::Error::from(io::ErrorKind::ConnectionReset)
     }
 
-    /// Asks the inner stream, unless it is cut.
-    fn ask<T>(
+    /// Polls the inner stream, unless it was aborted.
+    fn poll_inner<T>(
         &mut self,
         cx: &mut Context<'_>,
-        side: Side,
-        ask: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<T>>,
+        direction: Direction,
+        poll: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>>
     where
         S: Unpin,
@@ -61,12 +61,12 @@ impl<S, K> Cut<S, K> {
         let Some(inner) = self.inner.as_mut() else {
             return Poll::Ready(Err(io::Error::from(io::ErrorKind::ConnectionReset)));
         };
-        if let Poll::Ready(answer) = ask(Pin::new(inner), cx) {
-            return Poll::Ready(answer);
+        if let Poll::Ready(result) = poll(Pin::new(inner), cx) {
+            return Poll::Ready(result);
         }
-        let waits = match side {
-            Side::Read => &mut self.reader_waits,
-            Side::Write => &mut self.writer_waits,
+        let waits = match direction {
+            Direction::Read => &mut self.reader_waits,
+            Direction::Write => &mut self.writer_waits,
         };
         match waits.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(self.drop_inner())),
@@ -76,40 +76,40 @@ impl<S, K> Cut<S, K> {
 }
 
 #[derive(Clone, Copy)]
-enum Side {
+enum Direction {
     Read,
     Write,
 }
 
-impl<S: AsyncRead + Unpin, K: Unpin> AsyncRead for Cut<S, K> {
+impl<S: AsyncRead + Unpin, K: Unpin> AsyncRead for AbortableStream<S, K> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.get_mut()
-            .ask(cx, Side::Read, |inner, cx| inner.poll_read(cx, buf))
+            .poll_inner(cx, Direction::Read, |inner, cx| inner.poll_read(cx, buf))
     }
 }
 
-impl<S: AsyncWrite + Unpin, K: Unpin> AsyncWrite for Cut<S, K> {
+impl<S: AsyncWrite + Unpin, K: Unpin> AsyncWrite for AbortableStream<S, K> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.get_mut()
-            .ask(cx, Side::Write, |inner, cx| inner.poll_write(cx, buf))
+            .poll_inner(cx, Direction::Write, |inner, cx| inner.poll_write(cx, buf))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.get_mut()
-            .ask(cx, Side::Write, |inner, cx| inner.poll_flush(cx))
+            .poll_inner(cx, Direction::Write, |inner, cx| inner.poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.get_mut()
-            .ask(cx, Side::Write, |inner, cx| inner.poll_shutdown(cx))
+            .poll_inner(cx, Direction::Write, |inner, cx| inner.poll_shutdown(cx))
     }
 }
 
@@ -120,14 +120,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn cutting_wakes_a_waiting_reader_and_a_waiting_writer_and_drops_the_stream() {
+    async fn abort_wakes_reader_and_writer_and_drops_the_inner_stream() {
         let (near, mut far) = duplex(4);
         let token = CancellationToken::new();
-        let (mut reader, mut writer) = split(Cut::new(near, token.clone()));
+        let (mut reader, mut writer) = split(AbortableStream::new(near, token.clone()));
         let reads = tokio::spawn(async move { reader.read_u8().await.unwrap_err().kind() });
         let writes =
             tokio::spawn(async move { writer.write_all(&[0; 100]).await.unwrap_err().kind() });
-        // The writer has begun once its first bytes arrive; it cannot end, since the pipe holds four.
+        // The first byte shows that the writer has started. It cannot end, because the pipe holds
+        // four bytes.
         far.read_u8().await.unwrap();
         token.cancel();
         assert_eq!(reads.await.unwrap(), io::ErrorKind::ConnectionReset);
