@@ -243,7 +243,7 @@ impl StreamRate {
                 requested: 0,
             };
         }
-        self.requested = self.asked.saturating_add(1);
+        self.requested = self.requested.saturating_add(1);
         self.requested
     }
 }

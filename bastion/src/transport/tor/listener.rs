@@ -83,7 +83,7 @@ impl TorListener {
     pub fn watch(&self) -> TorWatch {
         let (shared, status) = (self.shared.clone(), self.status);
         Arc::new(move || TorStatus {
-            circuits: circuits.table().counts(),
+            circuits: shared.table().counts(),
             ..status
         })
     }
@@ -137,7 +137,7 @@ async fn accept_circuits(mut requests: BoxStream<'static, RendRequest>, context:
     loop {
         let now = Instant::now();
         {
-            let mut table = context.circuits.table();
+            let mut table = context.shared.table();
             table.refused(queue.expire(now));
             while !queue.is_empty()
                 && let Some((id, token)) = table.begin(now)
@@ -152,7 +152,7 @@ async fn accept_circuits(mut requests: BoxStream<'static, RendRequest>, context:
             request = requests.next(), if context.queues_requests || queue.is_empty() => {
                 let Some(request) = request else { break };
                 let turned_away = queue.push(request, Instant::now());
-                context.circuits.table().refused(usize::from(turned_away.is_some()));
+                context.shared.table().refused(usize::from(turned_away.is_some()));
             }
             Some(_) = circuits.join_next() => {}
             () = context.shared.changed.notified() => {}
@@ -186,7 +186,7 @@ async fn serve_circuit(
             tunnel.terminate();
         }
     }
-    context.circuits.table().ended(id, end);
+    context.shared.table().ended(id, end);
     context.shared.changed.notify_one();
 }
 
@@ -207,7 +207,7 @@ async fn hold_circuit<R: Stream<Item = StreamRequest> + Unpin, E: std::error::Er
         }
         Err(_) => return CircuitEnd::NotBuilt,
     };
-    if !context.circuits.table().built(id, Instant::now()) {
+    if !context.shared.table().built(id, Instant::now()) {
         return CircuitEnd::Aborted;
     }
     context.shared.changed.notify_one();
@@ -219,7 +219,7 @@ async fn hold_circuit<R: Stream<Item = StreamRequest> + Unpin, E: std::error::Er
                 Err(end) => return end,
             },
             Ok(None) => return CircuitEnd::Gone,
-            Err(_) if context.circuits.table().is_idle(id, Instant::now()) => {
+            Err(_) if context.shared.table().is_idle(id, Instant::now()) => {
                 return CircuitEnd::Idle;
             }
             Err(_) => {}
@@ -238,10 +238,7 @@ async fn serve_stream(
         IncomingStreamRequest::Begin(begin) => begin.port() == context.port,
         _ => false,
     };
-    let is_fair = context
-        .circuits
-        .table()
-        .stream_requested(id, Instant::now());
+    let is_fair = context.shared.table().stream_requested(id, Instant::now());
     if !is_served || !is_fair {
         tracing::debug!(is_served, is_fair, "shut a circuit for abuse");
         // Fails only if the circuit has ended already.
@@ -254,11 +251,11 @@ async fn serve_stream(
         Ok(Ok(slot)) => slot,
         Ok(Err(_)) => return Err(CircuitEnd::Gone),
         Err(_) => {
-            context.circuits.table().refused(1);
+            context.shared.table().refused(1);
             return Ok(None);
         }
     };
-    let is_fair = context.circuits.table().stream_opened(id);
+    let is_fair = context.shared.table().stream_opened(id);
     let guard = StreamGuard {
         id,
         shared: context.shared.clone(),
@@ -298,7 +295,7 @@ struct StreamGuard {
 
 impl Drop for StreamGuard {
     fn drop(&mut self) {
-        self.circuits.table().stream_ended(self.id, Instant::now());
+        self.shared.table().stream_ended(self.id, Instant::now());
         self.shared.changed.notify_one();
     }
 }
