@@ -10,7 +10,7 @@ use std::fmt;
 
 use keys::codec::{self, Limits};
 use keys::protocol::{
-    CLAIMED_APPS_MAX, CLAIMED_DOMAINS_MAX, CLAIMED_IDENTITIES_MAX, KEY_EVENTS_MAX,
+    CLAIMED_APPS_MAX, CLAIMED_DOMAINS_MAX, CLAIMED_IDENTITIES_MAX, KEY_EVENTS_MAX, NAME_BYTES_MAX,
     UNADMITTED_FRAME_BYTES_MAX,
 };
 use keys::{
@@ -21,9 +21,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{HandshakeError, Misbehaviour};
 use crate::messages::HandshakeMessage;
-
-/// Longest name of an app or a sync domain, in bytes.
-pub const NAME_BYTES_MAX: usize = 64;
 
 /// The claims of this node without its keys. Built for each handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]

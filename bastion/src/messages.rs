@@ -5,6 +5,7 @@
 //! the bytes. Tested below and by `tests/fuzz`.
 
 use keys::codec::{self, Limits, Malformed};
+use keys::protocol::COOKIE_BYTES_MAX;
 use keys::{OnionAddr, Signature};
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
@@ -13,12 +14,6 @@ use serde_bytes::{ByteArray, ByteBuf};
 pub const VERSION: u64 = 1;
 /// Length of a nonce in bytes.
 pub const NONCE_BYTES: usize = 16;
-/// Longest `sealed` part accepted from another node, in bytes. This implementation sends 44.
-pub const SEALED_BYTES_MAX: usize = 256;
-/// Most doublings of the effort that a client may add.
-pub const EXTRA_DOUBLINGS_MAX: u8 = 4;
-/// Most versions in a hello.
-pub const VERSIONS_MAX: usize = 16;
 
 /// A message of the handshake.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,9 +36,9 @@ pub enum HandshakeMessage {
 #[serde(deny_unknown_fields)]
 pub struct Hello {
     /// A ticket of an earlier admission, at most
-    /// [`TICKET_BYTES_MAX`](crate::ticket::TICKET_BYTES_MAX) bytes.
+    /// [`TICKET_BYTES_MAX`](keys::protocol::TICKET_BYTES_MAX) bytes.
     pub ticket: Option<ByteBuf>,
-    /// Protocol versions that the client supports, at most [`VERSIONS_MAX`].
+    /// Protocol versions that the client supports, at most [`VERSIONS_MAX`](keys::protocol::VERSIONS_MAX).
     pub versions: Vec<u64>,
 }
 
@@ -89,7 +84,7 @@ pub struct Solution {
     pub ticket: Option<ByteBuf>,
     /// By the client's node key, over all other fields and the server's onion key.
     pub signature: Signature,
-    /// Doublings of the effort above the cookie's, at most [`EXTRA_DOUBLINGS_MAX`]. Each doubling
+    /// Doublings of the effort above the cookie's, at most [`EXTRA_DOUBLINGS_MAX`](keys::protocol::EXTRA_DOUBLINGS_MAX). Each doubling
     /// also requires one more inner bit.
     pub extra_doublings: u8,
 }
@@ -198,15 +193,12 @@ fn limits(bytes_max: usize) -> Limits {
 }
 
 impl Cookie {
-    /// Longest encoding accepted, in bytes.
-    pub const BYTES_MAX: usize = 192;
-
     /// Decodes a cookie.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         codec::decode(
             bytes,
             &Limits {
-                bytes_max: Self::BYTES_MAX,
+                bytes_max: COOKIE_BYTES_MAX,
                 depth_max: 1,
                 items_max: 11,
             },

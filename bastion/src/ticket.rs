@@ -10,14 +10,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use keys::protocol::TICKET_BYTES_MAX;
 use keys::signing::signing_input;
 use keys::{Context, OnionAddr, PeerId, SealingKey};
 use rand::CryptoRng;
 
 use crate::config::GateConfig;
 
-/// Longest ticket accepted from another node, in bytes. This node issues [`TICKET_BYTES`].
-pub const TICKET_BYTES_MAX: usize = 256;
 /// Length of a ticket of this node in bytes.
 pub const TICKET_BYTES: usize = PLAIN_BYTES + keys::sealing::OVERHEAD_BYTES;
 /// Tier, time of issue, expiry, peer id.

@@ -16,6 +16,25 @@ pub const UNADMITTED_FRAME_BYTES_MAX: usize = 8 * 1024;
 /// Longest frame after admission, in bytes: a package of the largest size and its envelope fit.
 pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
 
+/// Most protocol versions in the first message of a client.
+pub const VERSIONS_MAX: usize = 16;
+
+/// Longest encoding of a cookie, in bytes. A client returns it beside its claims, in one frame.
+pub const COOKIE_BYTES_MAX: usize = 192;
+
+/// Longest sealed part of a challenge, in bytes. A client returns it as the cookie. This
+/// implementation sends 44 bytes.
+pub const SEALED_BYTES_MAX: usize = 256;
+
+/// Most doublings of the effort that a client may add to a cookie's.
+pub const EXTRA_DOUBLINGS_MAX: u8 = 4;
+
+/// Longest ticket, in bytes. A client returns it beside its claims, in one frame.
+pub const TICKET_BYTES_MAX: usize = 256;
+
+/// Longest name of an app or a sync domain, in bytes.
+pub const NAME_BYTES_MAX: usize = 64;
+
 /// Most identities in the claims of a handshake: they fit a frame before admission. Further ones
 /// are exchanged by sync.
 pub const CLAIMED_IDENTITIES_MAX: usize = 8;

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keys::protocol::UNADMITTED_FRAME_BYTES_MAX;
+use keys::protocol::{SEALED_BYTES_MAX, TICKET_BYTES_MAX, UNADMITTED_FRAME_BYTES_MAX};
 use keys::{Context, Digest, OnionAddr, Signature, codec};
 use serde_bytes::{ByteArray, ByteBuf};
 
@@ -18,11 +18,10 @@ use super::signed_parts::{transcript, with_solution_parts};
 use crate::claims::{Claims, NodeProfile, claims_space, encode_claims, intersection, sorted};
 use crate::error::{HandshakeError, Incompatibility, Misbehaviour};
 use crate::messages::{
-    Challenge, Cookie, HandshakeMessage, Hello, NONCE_BYTES, SEALED_BYTES_MAX, Solution, VERSION,
-    Welcome,
+    Challenge, Cookie, HandshakeMessage, Hello, NONCE_BYTES, Solution, VERSION, Welcome,
 };
 use crate::puzzle::{ChallengeBytes, Difficulty, Nonce, Puzzle};
-use crate::ticket::{TICKET_BYTES_MAX, Ticket, Tier};
+use crate::ticket::{Ticket, Tier};
 
 /// Hashes for one evaluation at 13 inner bits, the default: 2^13.
 const USUAL_HASHES: u128 = 1 << 13;

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keys::protocol::UNADMITTED_FRAME_BYTES_MAX;
+use keys::protocol::{EXTRA_DOUBLINGS_MAX, UNADMITTED_FRAME_BYTES_MAX, VERSIONS_MAX};
 use keys::{Context, Digest, PeerId, Signature, codec};
 use rand::CryptoRng;
 use serde_bytes::ByteBuf;
@@ -23,10 +23,7 @@ use crate::claims::{
     Claims, NodeProfile, PeerClaims, claims_space, encode_claims, intersection, sorted,
 };
 use crate::error::{HandshakeError, Incompatibility, Misbehaviour};
-use crate::messages::{
-    Challenge, Cookie, EXTRA_DOUBLINGS_MAX, HandshakeMessage, Hello, Solution, VERSION,
-    VERSIONS_MAX, Welcome,
-};
+use crate::messages::{Challenge, Cookie, HandshakeMessage, Hello, Solution, VERSION, Welcome};
 use crate::puzzle::{ChallengeBytes, ChallengeSealer, Difficulty, Memory, Puzzle, Serial};
 use crate::ticket::{TicketClaims, Tier};
 

@@ -6,6 +6,7 @@
 //! the previous key stays valid. Invariant: a cookie is good for one verification, until its
 //! expiry, at the node that sealed it.
 
+use keys::protocol::COOKIE_BYTES_MAX;
 use keys::{OnionAddr, SealingKey, sealing};
 use rand::CryptoRng;
 use serde_bytes::ByteBuf;
@@ -98,7 +99,7 @@ impl ChallengeSealer {
         sealed: &[u8],
         now: u64,
     ) -> Result<(Cookie, Serial), Misbehaviour> {
-        if cookie.len() > Cookie::BYTES_MAX || sealed.len() != SEALED_BYTES {
+        if cookie.len() > COOKIE_BYTES_MAX || sealed.len() != SEALED_BYTES {
             return Err(Misbehaviour::CookieUnknown);
         }
         let (generation, plain) = self

@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use bastion::handshake::{AwaitChallenge, Work};
-use bastion::messages::{Challenge, Cookie, EXTRA_DOUBLINGS_MAX, HandshakeMessage, Welcome};
+use bastion::messages::{Challenge, Cookie, HandshakeMessage, Welcome};
 use keys::Context;
 use keys::codec::encode;
+use keys::protocol::EXTRA_DOUBLINGS_MAX;
 use serde_bytes::ByteBuf;
 
 use crate::Orders;

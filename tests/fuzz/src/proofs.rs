@@ -5,10 +5,10 @@
 
 use std::sync::LazyLock;
 
-use bastion::ticket::{TICKET_BYTES, TICKET_BYTES_MAX, TicketClaims};
+use bastion::ticket::{TICKET_BYTES, TicketClaims};
 use bastion::{Ticket, Tier};
 use keys::codec::{decode, encode};
-use keys::protocol::KEY_EVENTS_MAX;
+use keys::protocol::{KEY_EVENTS_MAX, TICKET_BYTES_MAX};
 use keys::signing::signing_input;
 use keys::{Context, Genesis, KeyChain, Limits, PeerId, SecretKey};
 use rand::SeedableRng;

@@ -7,13 +7,13 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bastion::handshake::{AwaitChallenge, AwaitWelcome, HandshakeContext, ServerState, Work};
-use bastion::messages::{Challenge, Cookie, EXTRA_DOUBLINGS_MAX, HandshakeMessage, Solution};
+use bastion::messages::{Challenge, Cookie, HandshakeMessage, Solution};
 use bastion::puzzle::{
     Algorithm, Attempt, ChallengeBytes, ChallengeSealer, Difficulty, Memory, Nonce, Puzzle, solve,
 };
 use bastion::ticket::Tickets;
 use bastion::{GateConfig, NodeProfile, Ticket, Tier};
-use keys::protocol::UNADMITTED_FRAME_BYTES_MAX;
+use keys::protocol::{EXTRA_DOUBLINGS_MAX, UNADMITTED_FRAME_BYTES_MAX};
 use keys::signing::signing_input;
 use keys::{BootId, Context, Digest, Epoch, KeyManager, OnionAddr, PeerId, Signature};
 use parking_lot::Mutex;

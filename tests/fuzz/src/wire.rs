@@ -155,7 +155,10 @@ pub fn cookie(data: &[u8]) -> bool {
         return false;
     };
     assert_eq!(cookie.encode(), data, "a cookie has two forms");
-    assert!(data.len() <= Cookie::BYTES_MAX, "a cookie is too long");
+    assert!(
+        data.len() <= keys::protocol::COOKIE_BYTES_MAX,
+        "a cookie is too long"
+    );
     true
 }
 
