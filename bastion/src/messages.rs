@@ -38,7 +38,8 @@ pub struct Hello {
     /// A ticket of an earlier admission, at most
     /// [`TICKET_BYTES_MAX`](keys::protocol::TICKET_BYTES_MAX) bytes.
     pub ticket: Option<ByteBuf>,
-    /// Protocol versions that the client supports, at most [`VERSIONS_MAX`](keys::protocol::VERSIONS_MAX).
+    /// Protocol versions that the client supports, at most
+    /// [`VERSIONS_MAX`](keys::protocol::VERSIONS_MAX).
     pub versions: Vec<u64>,
 }
 
@@ -84,8 +85,9 @@ pub struct Solution {
     pub ticket: Option<ByteBuf>,
     /// By the client's node key, over all other fields and the server's onion key.
     pub signature: Signature,
-    /// Doublings of the effort above the cookie's, at most [`EXTRA_DOUBLINGS_MAX`](keys::protocol::EXTRA_DOUBLINGS_MAX). Each doubling
-    /// also requires one more inner bit.
+    /// Doublings of the effort above the cookie's, at most
+    /// [`EXTRA_DOUBLINGS_MAX`](keys::protocol::EXTRA_DOUBLINGS_MAX). Each doubling also requires
+    /// one more inner bit.
     pub extra_doublings: u8,
 }
 
