@@ -13,14 +13,6 @@
 )]
 
 mod hostile;
-#[path = "../../common/process.rs"]
-#[allow(
-    dead_code,
-    missing_docs,
-    unreachable_pub,
-    reason = "shared by several programs"
-)]
-mod process;
 mod say;
 mod stage;
 
@@ -82,7 +74,7 @@ fn main() {
         while !playing.is_finished() {
             if interrupted.is_finished() {
                 eprintln!("interrupted");
-                process::end_all();
+                harness::process::end_all();
                 drop(network);
                 std::process::exit(130);
             }

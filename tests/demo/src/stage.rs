@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::hostile;
-use crate::process::NodeProcess;
 use crate::say::{detail, fact, section};
+use harness::process::NodeProcess;
 
 /// How long a node may take to be reachable: on the public network that is minutes.
 const REACHABLE_DEADLINE: Duration = Duration::from_secs(600);

@@ -1,13 +1,5 @@
-//! A search for secrets in files: in raw bytes, and in every text form in which a program would print or store them.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers may fail like the tests themselves"
-)]
-
+//! A search for secrets in files: as raw bytes, and in every text form in which a program might
+//! print or store them.
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -16,16 +8,18 @@ use data_encoding::{BASE32_NOPAD, BASE64_NOPAD, BASE64URL_NOPAD, Encoding, HEXLO
 /// One form of one secret.
 #[derive(Debug, Clone)]
 pub struct Needle {
+    /// The secret and the form.
     pub name: String,
+    /// The bytes to search for.
     pub bytes: Vec<u8>,
 }
 
-/// Every form of a secret that is bytes.
+/// Every form of a secret of bytes.
 pub fn forms(name: &str, secret: &[u8]) -> Vec<Needle> {
     let mut forms = vec![(format!("{name}, raw"), secret.to_vec())];
-    for (encoding, word) in [(HEXLOWER, "hex"), (HEXUPPER, "HEX")] {
+    for (encoding, form) in [(HEXLOWER, "hex"), (HEXUPPER, "HEX")] {
         forms.push((
-            format!("{name}, {word}"),
+            format!("{name}, {form}"),
             encoding.encode(secret).into_bytes(),
         ));
     }
@@ -53,12 +47,12 @@ pub fn forms(name: &str, secret: &[u8]) -> Vec<Needle> {
     named.collect()
 }
 
-/// A secret that is text: as it is, and as bytes.
+/// Every form of a secret that is text.
 pub fn text_forms(name: &str, secret: &str) -> Vec<Needle> {
     forms(name, secret.as_bytes())
 }
 
-/// The digits that stand for the secret whatever `shift` bytes come before it and whatever comes behind.
+/// The digits that encode the secret alone where `shift` bytes precede it and any bytes follow.
 fn shifted(encoding: &Encoding, bits: usize, secret: &[u8], shift: usize) -> Vec<u8> {
     let padded = [&vec![0; shift], secret].concat();
     let text = encoding.encode(&padded).into_bytes();
@@ -79,9 +73,9 @@ pub fn files_below(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// What of the needles is in a file, or in its name.
+/// The needles that a file or its path contains, each with the path.
 pub fn found_in(path: &Path, needles: &[Needle]) -> Vec<String> {
-    // A file of the running node may be gone again.
+    // The running node may have removed the file.
     let Ok(mut bytes) = fs::read(path) else {
         return Vec::new();
     };

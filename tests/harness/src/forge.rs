@@ -1,14 +1,14 @@
-//! Packages and objects as a hostile peer makes them: it holds its own keys and may say anything with them.
+//! Packages and objects of a hostile peer, which signs any content with the keys that it holds.
 
 use keys::{Oid, SecretKey, SignedObject};
 use postern::object::{Attrs, Object};
 use postern::state_engine::{AppliedPackage, Package};
 
-use super::TestNode;
-use super::sync::NotTaken;
+use crate::TestNode;
+use crate::pull::TakeError;
 
 impl TestNode {
-    /// A package of this node with the header that an honest one would have.
+    /// A package of this node with an honest header.
     pub fn package(
         &self,
         to: &TestNode,
@@ -29,20 +29,20 @@ impl TestNode {
         }
     }
 
-    /// Sends objects of its own making in the window that the other awaits.
+    /// Sends objects to another node in the window that it expects next.
     pub fn force(
         &self,
         to: &TestNode,
         domain: &str,
         objects: Vec<SignedObject>,
-    ) -> Result<AppliedPackage, NotTaken> {
+    ) -> Result<AppliedPackage, TakeError> {
         let last_seq = to.request(self, domain).last_seq;
         let from_seq = if last_seq == 0 { 0 } else { last_seq + 1 };
         let package = self.package(to, domain, (from_seq, last_seq + 1), objects);
         to.take(self, &package.sign(&self.keys))
     }
 
-    /// Forces one object; gives the code with which it was refused, if it was.
+    /// Sends one object. Returns the code of its refusal, if it was refused.
     pub fn force_one(&self, to: &TestNode, domain: &str, object: SignedObject) -> Option<String> {
         let before = to.rejects().len();
         let applied = self.force(to, domain, vec![object]).unwrap();
@@ -51,7 +51,7 @@ impl TestNode {
         (applied.rejected > 0).then(|| rejects[0].clone())
     }
 
-    /// An object in the name of an identity whose key this node holds, whatever the object says.
+    /// Signs an object with the key of its owner, which this node must hold.
     pub fn sign(&self, object: &Object) -> SignedObject {
         self.keys
             .sign_object(object.owner, object.to_bytes())
@@ -59,11 +59,12 @@ impl TestNode {
     }
 }
 
-/// An object with a signature that is nobody's.
-pub fn sign_as_nobody(object: &Object) -> SignedObject {
+/// Signs an object with a key that belongs to no identity.
+pub fn sign_with_unknown_key(object: &Object) -> SignedObject {
     SignedObject::sign(0, &SecretKey::from_seed(&[0x66; 32]), object.to_bytes())
 }
 
+/// An object, field by field.
 pub fn object(
     app: &str,
     type_number: u16,
@@ -82,7 +83,7 @@ pub fn object(
     }
 }
 
-/// An oid that nothing else has.
+/// An object id of 16 equal bytes, which no other object has.
 pub fn oid(number: u8) -> Oid {
     Oid::from_bytes([number; 16])
 }

@@ -1,6 +1,6 @@
-//! Nodes as separate processes, as a person runs them: the `postern` binary, its files and its API, nothing inside.
+//! Nodes as separate processes: the `postern` binary, its files and its API.
 //!
-//! Contacts 127.0.0.1 only. Every process is ended by its handle when its [`NodeProcess`] is dropped, also on a panic.
+//! Contacts 127.0.0.1 only. Dropping a [`NodeProcess`] ends its process, also on a panic.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,13 +14,13 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-/// Ids of the processes that run, for a program that must go without unwinding.
+/// Ids of the running processes, for a program that exits without unwinding.
 static RUNNING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
-/// Ends every node process that this program started and has not waited for yet, by its id.
+/// Ends every node process that this program started and has not yet waited for.
 pub fn end_all() {
     for pid in RUNNING.lock().iter() {
-        // One that has just ended is not waited for yet, so its id is still its own.
+        // The id still names that process, because the process was not waited for.
         let _ = Command::new("kill")
             .arg("-KILL")
             .arg(pid.to_string())
@@ -37,27 +37,31 @@ fn note_running(pid: u32, runs: bool) {
     }
 }
 
-/// How often a condition is looked at again.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Interval at which a condition is checked again.
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A node's folder and, while it runs, its process.
 pub struct NodeProcess {
+    /// Name of the node's identity.
     pub name: String,
+    /// The node's folder.
     pub folder: PathBuf,
     binary: PathBuf,
     passphrase: PathBuf,
     child: Option<Child>,
 }
 
-/// An answer of the API.
+/// A reply of the API.
 #[derive(Debug)]
 pub struct Answer {
+    /// HTTP status.
     pub status: u16,
+    /// The body as JSON, or as a JSON string if it is something else.
     pub body: Value,
 }
 
 impl NodeProcess {
-    /// `postern init`, then the given config in the place of the default one.
+    /// Runs `postern init`, and replaces the configuration.
     pub fn init(binary: &Path, parent: &Path, name: &str, config: &str) -> Self {
         let folder = parent.join(name.to_lowercase());
         let passphrase = parent.join(format!("{}.passphrase", name.to_lowercase()));
@@ -85,7 +89,7 @@ impl NodeProcess {
         }
     }
 
-    /// A folder with a node in it that somebody else made.
+    /// A node in an existing folder.
     pub fn over(binary: &Path, name: &str, folder: &Path, passphrase: &Path) -> Self {
         Self {
             name: name.to_owned(),
@@ -96,10 +100,10 @@ impl NodeProcess {
         }
     }
 
-    /// Another folder with a node in it, of the same program and passphrase.
+    /// A node in another folder, with the same program and passphrase.
     pub fn at(other: &Self, folder: &Path) -> Self {
         Self {
-            name: format!("{} again", other.name),
+            name: format!("{} (copy)", other.name),
             folder: folder.to_owned(),
             binary: other.binary.clone(),
             passphrase: other.passphrase.clone(),
@@ -107,19 +111,22 @@ impl NodeProcess {
         }
     }
 
+    /// The configuration file.
     pub fn config(&self) -> PathBuf {
         self.folder.join("postern.toml")
     }
 
+    /// The file that holds the passphrase.
     pub fn passphrase(&self) -> &Path {
         &self.passphrase
     }
 
+    /// The file that takes standard output and standard error of `postern run`.
     pub fn log(&self) -> PathBuf {
         self.folder.with_extension("log")
     }
 
-    /// `postern run`, and waits for its API.
+    /// Runs `postern run` and waits for its API.
     pub fn start(&mut self) {
         let log = fs::File::options()
             .create(true)
@@ -136,23 +143,23 @@ impl NodeProcess {
             .stderr(log)
             .spawn()
             .unwrap();
-        // One left from a process that was killed would lead nowhere.
+        // A killed process leaves its file behind.
         let _ = fs::remove_file(self.folder.join("api.addr"));
         note_running(child.id(), true);
         self.child = Some(child);
-        self.until("its API answers", Duration::from_secs(60), |node| {
+        self.until("the API answers", Duration::from_secs(60), |node| {
             node.try_api("GET", "/healthz", None)
                 .filter(|answer| answer.status == 200)
                 .map(drop)
         });
     }
 
-    /// The process's id, while it runs.
+    /// Id of the process, while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
     }
 
-    /// SIGKILL: no chance to tidy up.
+    /// Ends the process with SIGKILL.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
@@ -161,19 +168,19 @@ impl NodeProcess {
         }
     }
 
-    /// SIGTERM, and waits for a clean end.
+    /// Sends SIGTERM and waits for a successful exit.
     pub fn stop(&mut self) {
         let Some(mut child) = self.child.take() else {
             return;
         };
         note_running(child.id(), false);
-        let told = Command::new("kill")
+        let sent = Command::new("kill")
             .arg("-TERM")
             .arg(child.id().to_string())
             .status()
             .unwrap();
-        assert!(told.success());
-        let begun = Instant::now();
+        assert!(sent.success());
+        let started = Instant::now();
         loop {
             if let Some(status) = child.try_wait().unwrap() {
                 assert!(
@@ -184,7 +191,7 @@ impl NodeProcess {
                 );
                 return;
             }
-            if begun.elapsed() > Duration::from_secs(30) {
+            if started.elapsed() > Duration::from_secs(30) {
                 child.kill().unwrap();
                 panic!(
                     "{} did not stop within 30 s: {}",
@@ -192,18 +199,19 @@ impl NodeProcess {
                     self.last_log()
                 );
             }
-            std::thread::park_timeout(LOOK_EVERY);
+            std::thread::park_timeout(CHECK_INTERVAL);
         }
     }
 
-    /// Looks until `condition` gives something, and says what was waited for if it never does.
+    /// Waits until `condition` returns a value. Panics with `what` at the deadline or when the
+    /// process ends.
     pub fn until<T>(
         &mut self,
         what: &str,
         deadline: Duration,
         mut condition: impl FnMut(&Self) -> Option<T>,
     ) -> T {
-        let begun = Instant::now();
+        let started = Instant::now();
         loop {
             if let Some(found) = condition(self) {
                 return found;
@@ -220,12 +228,12 @@ impl NodeProcess {
                 );
             }
             assert!(
-                begun.elapsed() < deadline,
+                started.elapsed() < deadline,
                 "{}: not within {deadline:?}: {what}; {}",
                 self.name,
                 self.last_log()
             );
-            std::thread::park_timeout(LOOK_EVERY);
+            std::thread::park_timeout(CHECK_INTERVAL);
         }
     }
 
@@ -235,18 +243,18 @@ impl NodeProcess {
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 
-    /// A request to the node's API with the operator's token.
+    /// Sends a request to the node's API with the operator's token.
     pub fn api(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
         self.try_api(method, path, body)
-            .unwrap_or_else(|| panic!("{}: its API does not answer", self.name))
+            .unwrap_or_else(|| panic!("{}: the API does not answer", self.name))
     }
 
-    /// A request that must succeed.
+    /// Sends a GET request, which must succeed. Returns the body.
     pub fn get(&self, path: &str) -> Value {
         self.expect_ok("GET", path, None)
     }
 
-    /// A request that must succeed.
+    /// Sends a POST request, which must succeed. Returns the body.
     pub fn post(&self, path: &str, body: Value) -> Value {
         self.expect_ok("POST", path, Some(body))
     }
@@ -298,7 +306,7 @@ impl NodeProcess {
 impl Drop for NodeProcess {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // It may have ended by itself; either way nothing is left behind.
+            // The process may have ended already.
             let _ = child.kill();
             note_running(child.id(), false);
             let _ = child.wait();

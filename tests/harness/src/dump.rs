@@ -1,4 +1,4 @@
-//! The database from outside: every row of every table as text, so that "nothing moved" can be said of all of them.
+//! A node's database as text: every row of every table, so that a test can compare all of them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,15 +6,15 @@ use std::path::Path;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 
-use super::TestNode;
+use crate::node::TestNode;
 
 /// Table to rows, each row as text, sorted.
 pub type Dump = BTreeMap<String, Vec<String>>;
 
 impl TestNode {
-    /// Everything that is committed.
+    /// Every committed row.
     pub fn dump(&self) -> Dump {
-        dump(&self.path())
+        dump(&self.database())
     }
 
     /// The rows of one table.
@@ -23,6 +23,7 @@ impl TestNode {
     }
 }
 
+/// Every committed row of a database file.
 pub fn dump(path: &Path) -> Dump {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     let tables = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
@@ -59,30 +60,4 @@ fn text(value: ValueRef<'_>) -> String {
         ValueRef::Text(text) => format!("{:?}", String::from_utf8_lossy(text)),
         ValueRef::Blob(bytes) => data_encoding::HEXLOWER.encode(bytes),
     }
-}
-
-/// Makes the local ids of Parents and apps go on behind an offset, as if other rows had come and gone.
-pub fn shift_ids(path: &Path, apps: &[String], offset: i64) {
-    let connection = Connection::open(path).unwrap();
-    for app in apps {
-        let mut oid = [0xee; 16];
-        oid[8..].copy_from_slice(&offset.to_be_bytes());
-        connection
-            .execute(
-                &format!(
-                    "INSERT INTO app_{app}_parent VALUES (?1, ?2, 65535, ?2, NULL, 1, 1, 0, zeroblob(64), NULL, 0, 0)"
-                ),
-                (offset, oid),
-            )
-            .unwrap();
-    }
-    connection
-        .execute("UPDATE sqlite_sequence SET seq = seq + ?1", [offset])
-        .unwrap();
-    connection
-        .execute(
-            "INSERT OR IGNORE INTO sqlite_sequence (name, seq) VALUES ('peers', ?1)",
-            [offset],
-        )
-        .unwrap();
 }

@@ -1,32 +1,38 @@
-//! What a handshake and a session do with the core, by hand and at once.
+//! The core's side of a handshake and of a session, called by hand between two [`TestNode`]s.
 
 use bastion::Tier;
 use keys::Epoch;
+use postern::op_context::Timestamp;
 use postern::services::identities;
 use postern::state_engine::{
     Answer, AppliedPackage, ApplyPackageError, PackageFault, PullRequest, VerifiedPackage, Window,
 };
-use postern::store::{Cursor, Direction, PeerRow, StoreError, SyncStateRow};
+use postern::store::{Cursor, Direction, PeerRow, SyncStateRow};
 
-use super::{START, TestNode, finish};
+use crate::node::finish;
+use crate::{START, TestNode};
 
-/// Why a package was not taken.
+/// Why a node did not apply a package.
 #[derive(Debug)]
-pub enum NotTaken {
+pub enum TakeError {
+    /// The package is malformed, forged or of a domain outside the intersection.
     Fault(PackageFault),
+    /// The core refused the package.
     Apply(ApplyPackageError),
 }
 
 /// One round of a pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pulled {
-    /// As asked.
+    /// The cursor of the request.
     pub last_seq: u64,
-    /// The window that came; none: up to date.
+    /// The window of the package; none if the node is up to date.
     pub window: Option<Window>,
-    /// Objects in the package.
+    /// Number of objects in the package.
     pub objects: usize,
+    /// Whether another package follows.
     pub more: bool,
+    /// The result of applying the package.
     pub applied: AppliedPackage,
 }
 
@@ -37,7 +43,7 @@ impl Pulled {
     }
 }
 
-/// Two nodes learn of each other, as in a handshake.
+/// Stores each node at the other as a trusted peer, as a handshake does.
 pub fn meet(one: &TestNode, other: &TestNode) {
     one.learn_of(other);
     other.learn_of(one);
@@ -46,12 +52,9 @@ pub fn meet(one: &TestNode, other: &TestNode) {
 impl TestNode {
     /// Stores the other as a peer, then takes its identities (docs/STORY.md 1.1 steps 4 and 5).
     pub fn learn_of(&self, other: &TestNode) {
-        let theirs = other.sync_domains();
-        let domains: Vec<String> = self
-            .sync_domains()
-            .into_iter()
-            .filter(|name| theirs.contains(name))
-            .collect();
+        let offered = other.sync_domains();
+        let mut domains = self.sync_domains();
+        domains.retain(|name| offered.contains(name));
         self.note_peer(other, &domains);
         let objects = other.read(|view| identities::for_handshake(&view, 8));
         let checked = finish(self.engine.check(objects)).unwrap();
@@ -67,28 +70,27 @@ impl TestNode {
         let row = PeerRow {
             peer_id: other.peer_id(),
             server_oid: other.keys.server_oid(),
-            peer_apps: other.apps.clone(),
+            peer_apps: other.apps().to_vec(),
             peer_sync_domains: other.sync_domains(),
             domains: domains.to_vec(),
             onion: other.keys.onion(),
             epoch: other.epoch(),
             tier: Tier::Trusted,
-            last_contact: postern::op_context::Timestamp(START),
+            last_contact: Timestamp(START),
         };
-        self.write(move |core, now| {
-            core.write(now, |graph| {
-                graph.save_server(&chain, &verified)?;
-                graph.tx().put_peer(&row)
-            })
+        self.graph(move |graph| {
+            graph.save_server(&chain, &verified)?;
+            graph.tx().put_peer(&row)
         })
         .unwrap();
     }
 
+    /// The node's epoch.
     pub fn epoch(&self) -> Epoch {
         self.engine.ground().epoch
     }
 
-    /// Where a cursor of ours stands.
+    /// This node's cursor for a domain of another node.
     pub fn cursor(
         &self,
         other: &TestNode,
@@ -105,7 +107,7 @@ impl TestNode {
         })
     }
 
-    /// What we would ask the other.
+    /// The pull request that this node would send next.
     pub fn request(&self, from: &TestNode, domain: &str) -> PullRequest {
         let state = self.cursor(from, domain, Direction::In);
         PullRequest {
@@ -116,7 +118,7 @@ impl TestNode {
         }
     }
 
-    /// Answers a pull: builds, and notes what is sent.
+    /// Builds the reply to a pull request and records what it sends.
     pub fn answer(&self, request: &PullRequest) -> Answer {
         let asked = request.clone();
         let answer = finish(self.engine.read(move |view| view.build_package(&asked))).unwrap();
@@ -134,7 +136,7 @@ impl TestNode {
         answer
     }
 
-    /// What we would push: everything since the acknowledged sequence number.
+    /// Builds a push: everything after the acknowledged sequence number.
     pub fn push(&self, to: &TestNode, domain: &str) -> Answer {
         let state = self.cursor(to, domain, Direction::Out);
         let (peer, domain, epoch) = (to.peer_id(), domain.to_owned(), Some(self.epoch()));
@@ -146,21 +148,23 @@ impl TestNode {
         })
     }
 
-    /// Verifies and applies a package of the other, as a session does.
-    pub fn take(&self, from: &TestNode, bytes: &[u8]) -> Result<AppliedPackage, NotTaken> {
-        let key = from.keys.node_chain().verify().unwrap().current();
+    /// Verifies and applies a package of another node, as a session does.
+    pub fn take(&self, from: &TestNode, bytes: &[u8]) -> Result<AppliedPackage, TakeError> {
+        let key = from.public_key();
         let limits = &self.limits().package;
         let mut package =
             VerifiedPackage::verify(bytes, limits, (&from.peer_id(), &key), &self.peer_id())
-                .map_err(NotTaken::Fault)?;
-        let sender = from.peer_id();
-        let peer = self.read(move |view| view.rows.peer(&sender));
-        if !peer.is_some_and(|peer| peer.domains.iter().any(|domain| domain == package.domain())) {
-            return Err(NotTaken::Fault(PackageFault::Domain));
+                .map_err(TakeError::Fault)?;
+        let is_shared = |domain| {
+            self.stored_peer(from)
+                .is_some_and(|peer| peer.domains.contains(domain))
+        };
+        if !is_shared(&package.domain().to_owned()) {
+            return Err(TakeError::Fault(PackageFault::Domain));
         }
         let checked = finish(self.engine.check(package.take_objects())).unwrap();
         self.write(move |core, now| core.apply_package(now, &package, checked))
-            .map_err(NotTaken::Apply)
+            .map_err(TakeError::Apply)
     }
 
     /// One round of a pull.
@@ -170,7 +174,7 @@ impl TestNode {
             Answer::UpToDate { last_seq, .. } => {
                 assert_eq!(
                     last_seq, request.last_seq,
-                    "up to date is said at what was asked"
+                    "a node that is up to date repeats the cursor"
                 );
                 let applied = AppliedPackage {
                     last_seq,
@@ -215,7 +219,7 @@ impl TestNode {
         }
     }
 
-    /// Pulls every domain that both have. Says how many objects were written.
+    /// Pulls every domain that both nodes have. Returns how many objects were written.
     pub fn pull_everything(&self, from: &TestNode) -> usize {
         let rounds = self
             .sync_domains()
@@ -224,7 +228,7 @@ impl TestNode {
         rounds.map(|round| round.applied.written).sum()
     }
 
-    /// Notes an acknowledgement of the other, as after a push.
+    /// Records another node's acknowledgement of a push.
     pub fn acked_by(&self, other: &TestNode, domain: &str, last_seq: u64) {
         let (peer, domain) = (other.peer_id(), domain.to_owned());
         self.write(move |core, now| core.record_ack(now, &peer, &domain, last_seq))
@@ -232,13 +236,10 @@ impl TestNode {
     }
 }
 
-/// The bytes of an answer that is a package.
+/// The bytes of a reply that is a package.
 pub fn package_bytes(answer: Answer) -> Vec<u8> {
     match answer {
         Answer::Package { bytes, .. } => bytes,
-        Answer::UpToDate { .. } => panic!("there was nothing to send"),
+        Answer::UpToDate { .. } => panic!("the reply is no package"),
     }
 }
-
-/// For tests that only want the store's own errors.
-pub type StoreResult<T> = Result<T, StoreError>;

@@ -1,0 +1,196 @@
+//! A node that meets others over memory pipes of 64 bytes: everything but Tor, the terminal and the
+//! API.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use bastion::transport::memory::MemoryNet;
+use bastion::{Connector, Gate, GateConfig};
+use keys::vault::VaultError;
+use keys::{Oid, PeerId};
+use postern::admission::{ActivePolicy, NodeGatekeeper};
+use postern::peer::dialler::Dialler;
+use postern::peer::{Peers, PullOutcome};
+use postern::store::WriteMode;
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha20Rng;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::node::TestNode;
+use crate::setup::{Setup, boot_id};
+
+/// A [`TestNode`] with sessions and a gate.
+///
+/// Two types rather than one with a mode, because a test of the core must not be able to wait for a
+/// session that nothing opens. `meet`, `pull` and `pull_everything` do over sessions what the
+/// methods of [`TestNode`] do by hand.
+pub struct LiveNode {
+    core: TestNode,
+    /// The node's sessions.
+    pub peers: Peers,
+    /// Performs the handshakes of the dialler.
+    pub connector: Connector,
+    /// Opens sessions with other nodes.
+    pub dialler: Dialler,
+    /// The admission policy.
+    pub admission: ActivePolicy,
+    /// Admits other nodes.
+    pub gate: Gate,
+    stop: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+impl Deref for LiveNode {
+    type Target = TestNode;
+
+    fn deref(&self) -> &TestNode {
+        &self.core
+    }
+}
+
+impl Setup {
+    /// Starts the core, its sessions and its gate on a network of memory pipes. Call it within a
+    /// tokio runtime.
+    pub fn live(self, net: &MemoryNet) -> LiveNode {
+        LiveNode::run(self, net)
+    }
+}
+
+impl LiveNode {
+    /// A node with all apps and without timers, whose keys come from a seed.
+    pub fn start(net: &MemoryNet, name: &str, seed: u64) -> Self {
+        Setup::seeded(name, seed).live(net)
+    }
+
+    fn run(setup: Setup, net: &MemoryNet) -> Self {
+        let core = TestNode::start(setup);
+        let (setup, stop) = (&core.setup, CancellationToken::new());
+        let peers = Peers::new(core.engine.clone(), setup.sync.clone(), stop.clone());
+        let admission = ActivePolicy::new(setup.admission.clone());
+        let gatekeeper = Arc::new(NodeGatekeeper {
+            peers: peers.clone(),
+            policy: admission.clone(),
+            boot_id: boot_id(setup.seed, setup.start),
+            identities_max: 8,
+        });
+        let config = GateConfig {
+            effort_idle: 4,
+            effort_base: 4,
+            inner_bits: 2,
+            ..GateConfig::default()
+        };
+        let connector = Connector::new(config.clone(), core.keys.clone(), gatekeeper.clone());
+        let gate = Gate::new(
+            config,
+            core.keys.clone(),
+            gatekeeper.clone(),
+            gatekeeper,
+            Arc::new(core.clock.clone()),
+        );
+        let listener = net.listen(core.onion());
+        let dialler = Dialler::new(
+            connector.clone(),
+            Arc::new(net.transport()),
+            peers.clone(),
+            stop.clone(),
+        );
+        let (admitting, ending, serving) = (peers.clone(), stop.clone(), gate.clone());
+        let serving = tokio::spawn(async move {
+            let admitted =
+                move |session, admitted| admitting.admit_in_background(session, admitted);
+            serving.serve(Box::new(listener), admitted, ending).await;
+        });
+        Self {
+            core,
+            peers,
+            connector,
+            dialler,
+            admission,
+            gate,
+            stop,
+            serving,
+        }
+    }
+
+    /// Ends all sessions and closes the database. The result starts the same node again.
+    pub async fn stop(self) -> Setup {
+        self.stop.cancel();
+        self.peers.close().await;
+        self.dialler.close().await;
+        self.serving.await.unwrap();
+        drop((self.peers, self.dialler, self.connector, self.gate));
+        let mut setup = self.core.into_setup();
+        setup.admission = (*self.admission.get()).clone();
+        setup
+    }
+
+    /// Stops the node and starts it again over the same database.
+    pub async fn restart(self, net: &MemoryNet) -> Self {
+        self.stop().await.live(net)
+    }
+
+    /// Dials another node and waits until both have a session.
+    pub async fn meet(&self, other: &LiveNode) {
+        self.dialler.dial(&other.onion(), &|_| {}).await.unwrap();
+        other.wait_for_session(&self.peer_id()).await;
+    }
+
+    /// Whether a session with a peer is open.
+    pub fn has_session(&self, peer: &PeerId) -> bool {
+        let sessions = self.peers.sessions();
+        sessions.iter().any(|session| session.peer == *peer)
+    }
+
+    /// Waits until a session with a peer is open.
+    pub async fn wait_for_session(&self, peer: &PeerId) {
+        while !self.has_session(peer) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits until the session with a peer has ended.
+    pub async fn wait_for_session_end(&self, peer: &PeerId) {
+        while self.has_session(peer) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits until the node may write exactly this.
+    pub async fn wait_for(&self, mode: WriteMode) {
+        while self.write_mode() != mode {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Pulls a domain from a peer to the end.
+    pub async fn pull(&self, from: &LiveNode, domain: &str) -> Vec<PullOutcome> {
+        self.peers.pull(&from.peer_id(), domain).await.unwrap()
+    }
+
+    /// Pulls every domain that both nodes have.
+    pub async fn pull_everything(&self, from: &LiveNode) {
+        for domain in self.stored_peer(from).unwrap().domains {
+            self.pull(from, &domain).await;
+        }
+    }
+
+    /// Rotates a key of the node or of its identity, as the running node does on request.
+    pub fn rotate(&self, holder: Oid) -> Result<u32, VaultError> {
+        self.keys
+            .rotate(holder, &mut ChaCha20Rng::seed_from_u64(5000))?;
+        let is_node = holder == self.keys.server_oid();
+        if is_node {
+            self.write(|core, now| core.settle_node(now)).unwrap();
+        }
+        let identity = self.identity;
+        while self
+            .write(move |core, now| core.settle_identity(now, identity))
+            .unwrap()
+        {}
+        if is_node {
+            self.peers.end_all("rotated");
+        }
+        Ok(self.keys.key_id(holder)?)
+    }
+}

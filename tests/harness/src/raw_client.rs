@@ -1,0 +1,134 @@
+//! A client without a core: it dials a node and then sends any session message.
+
+use std::sync::Arc;
+
+use bastion::transport::memory::MemoryNet;
+use bastion::{Connector, GateConfig, HandshakeError, Session};
+use keys::{BootId, KeyManager, Oid, PeerId};
+use postern::peer::message::{Id, Message, Pull, Return, Returned};
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha20Rng;
+
+use crate::LiveNode;
+use crate::profile::FixedProfile;
+use crate::setup::boot_id;
+
+/// A client that holds keys and nothing else.
+pub struct RawClient {
+    /// The client's keys: those of the node with the same seed.
+    pub keys: Arc<KeyManager>,
+    connector: Connector,
+}
+
+impl RawClient {
+    /// A client with keys from a seed.
+    pub fn new(seed: u64) -> Self {
+        Self::with_boot(seed, boot_id(seed, 0))
+    }
+
+    /// A client with keys from a seed, and a boot id.
+    pub fn with_boot(seed: u64, boot_id: BootId) -> Self {
+        let (apps, domains) = (["identities", "rides"], ["identities", "rides.offers"]);
+        Self::with_profile(
+            seed,
+            FixedProfile::new(&apps, &domains, boot_id, Vec::new()),
+        )
+    }
+
+    /// A client with keys from a seed, and a profile.
+    pub fn with_profile(seed: u64, profile: FixedProfile) -> Self {
+        let keys = Arc::new(KeyManager::generate(&mut ChaCha20Rng::seed_from_u64(seed)));
+        // Repeats a request once where the server is busy, and then gives up rather than solve a
+        // harder puzzle.
+        let config = GateConfig {
+            attempts_max: 2,
+            ..GateConfig::default()
+        };
+        let connector = Connector::new(config, keys.clone(), Arc::new(profile));
+        Self { keys, connector }
+    }
+
+    /// The client's peer id.
+    pub fn peer_id(&self) -> PeerId {
+        self.keys.peer_id()
+    }
+
+    /// Performs a handshake with a node.
+    pub async fn dial(&self, net: &MemoryNet, node: &LiveNode) -> Result<Session, HandshakeError> {
+        let dialled = self
+            .connector
+            .dial(&net.transport(), &node.onion(), None, &|_| {})
+            .await;
+        dialled.map(|(session, _)| session)
+    }
+
+    /// A pull of a domain from the start.
+    pub fn pull(&self, id: u64, domain: &str) -> Message {
+        Message::Pull(Pull {
+            id,
+            epoch: None,
+            domain: domain.into(),
+            wait_s: 0,
+            peer_id: self.peer_id(),
+            last_seq: 0,
+        })
+    }
+}
+
+/// Sends a message.
+pub async fn send(session: &mut Session, message: &Message) {
+    session.writer.write(&message.encode()).await.unwrap();
+}
+
+/// Receives the next message other than `epoch`, with which every session begins; none at the end
+/// of the stream.
+pub async fn receive(session: &mut Session) -> Option<Message> {
+    loop {
+        let frame = session.reader.read().await.ok().flatten()?;
+        match Message::decode(&frame).unwrap() {
+            Message::Epoch(_) => continue,
+            message => return Some(message),
+        }
+    }
+}
+
+/// Receives messages until the node closes the session. Returns the code of `bye`.
+pub async fn receive_bye(session: &mut Session) -> String {
+    loop {
+        match receive(session).await.unwrap() {
+            Message::Bye(bye) => return bye.code,
+            _ => continue,
+        }
+    }
+}
+
+/// Confirms every epoch that the node sends, and returns its next recovery request; none after
+/// `bye`.
+pub async fn next_recovery_request(session: &mut Session) -> Option<Return> {
+    loop {
+        let frame = session.reader.read().await.ok().flatten()?;
+        match Message::decode(&frame).unwrap() {
+            Message::Epoch(note) | Message::Heard(note) => {
+                send(session, &Message::Noted(Id { id: note.id })).await
+            }
+            Message::Return(request) => return Some(request),
+            Message::Bye(_) => return None,
+            _ => continue,
+        }
+    }
+}
+
+/// Answers a recovery request with these bytes.
+pub async fn answer_recovery(
+    session: &mut Session,
+    request: &Return,
+    body: Vec<u8>,
+    next: Option<Oid>,
+) {
+    let reply = Returned {
+        id: request.id,
+        body,
+        next,
+    };
+    send(session, &Message::Returned(reply)).await;
+}
