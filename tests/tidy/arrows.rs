@@ -1,9 +1,9 @@
-//! Which module of the node may name which: arrows point down only.
+//! Which module of the node may import which: lower layers only.
 
 use crate::paths::paths;
 use crate::source::Source;
 
-/// Module by module from the bottom up, and what it may name. A module may always name itself.
+/// The modules from the bottom up, each with the modules that it may import.
 pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
     ("object", &[]),
     ("domain", &[]),
@@ -20,7 +20,7 @@ pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
         "state_engine",
         &["acl", "graph", "op_context", "schema", "store"],
     ),
-    // The verbs read through `state_engine::View`, as everybody does.
+    // All reads go through `state_engine::View`.
     (
         "services",
         &[
@@ -75,7 +75,7 @@ pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
             "store",
         ],
     ),
-    // Never `peer`: what the API shows of sessions, it is given by the node through a trait.
+    // Not `peer`: the node hands sessions to the API through a trait.
     (
         "api",
         &[
@@ -110,14 +110,14 @@ pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
             "store",
         ],
     ),
-    // A client of the API, and what starts a node. It reads no data itself.
+    // A client of the API, and the start of a node. It reads no data itself.
     (
         "cli",
         &["api", "backup", "config", "data_dir", "node", "schema"],
     ),
 ];
 
-/// The modules that may name the Bastion, and what of it; everything where nothing is named.
+/// The modules that may import the Bastion, each with an item; an empty item stands for all.
 const BASTION_IN: &[(&str, &str)] = &[
     // How far a peer is trusted: a plain value, so that the program has one type for it.
     ("store", "Tier"),
@@ -130,7 +130,7 @@ const BASTION_IN: &[(&str, &str)] = &[
     ("config", "TorConfig"),
     ("config", "TorError"),
     ("config", "TorLimits"),
-    // A word that the operator writes; the Bastion's own, so that the two cannot differ.
+    // A value in the configuration, of the Bastion's own type so that the two cannot differ.
     ("config", "Vanguards"),
     ("clock", "Clock"),
     ("admission", ""),
@@ -156,7 +156,7 @@ fn may_name_bastion(module: &str, path: &[&str]) -> bool {
     allowed.any(|(_, what)| what.is_empty() || path.contains(what))
 }
 
-/// Arrows of a file that point up or sideways.
+/// Imports of a file that do not lead to a lower layer.
 pub(crate) fn violations(source: &Source) -> Vec<String> {
     let Some(module) = module(&source.path) else {
         return Vec::new();
@@ -165,7 +165,7 @@ pub(crate) fn violations(source: &Source) -> Vec<String> {
     let Some((_, allowed)) = MAY_NAME.iter().find(|(name, _)| *name == module) else {
         return vec![wrong(
             1,
-            format!("the module `{module}` has no line in the table of arrows"),
+            format!("the module `{module}` is not in the table of layers"),
         )];
     };
     let is_root =
@@ -177,28 +177,23 @@ pub(crate) fn violations(source: &Source) -> Vec<String> {
             ["crate", target, ..] if *target != module && !allowed.contains(target) => {
                 found.push(wrong(
                     path.line,
-                    format!("`{module}` may not name `{target}`"),
+                    format!("`{module}` may not import `{target}`"),
                 ));
             }
-            ["super", "super", ..] => found.push(wrong(
-                path.line,
-                "write the path from `crate` on".to_owned(),
-            )),
+            ["super", "super", ..] => {
+                found.push(wrong(path.line, "write the path from `crate`".to_owned()))
+            }
             ["super", target, ..] if is_root && MAY_NAME.iter().any(|(name, _)| name == target) => {
-                found.push(wrong(
-                    path.line,
-                    "write the path from `crate` on".to_owned(),
-                ));
+                found.push(wrong(path.line, "write the path from `crate`".to_owned()));
             }
-            ["postern", ..] => found.push(wrong(
-                path.line,
-                "write the path from `crate` on".to_owned(),
-            )),
+            ["postern", ..] => {
+                found.push(wrong(path.line, "write the path from `crate`".to_owned()))
+            }
             ["bastion", rest @ ..] if !rest.is_empty() && !may_name_bastion(module, rest) => {
                 found.push(wrong(
                     path.line,
                     format!(
-                        "`{module}` may not name the Bastion's `{}`",
+                        "`{module}` may not import the Bastion's `{}`",
                         rest.join("::")
                     ),
                 ));
@@ -218,7 +213,7 @@ fn check(path: &str, text: &str, count: usize) {
 }
 
 #[test]
-fn arrows_that_point_up_are_found_however_they_are_written() {
+fn violations_finds_an_upward_import_in_every_notation() {
     check("src/acl/mod.rs", "use crate::store::Rows;", 1);
     check(
         "src/acl/mod.rs",
@@ -234,11 +229,11 @@ fn arrows_that_point_up_are_found_however_they_are_written() {
         "use crate::peer::Peers;\nuse bastion::{Gate, GateStatus};",
         2,
     );
-    check("src/unheard_of.rs", "", 1);
+    check("src/unknown.rs", "", 1);
 }
 
 #[test]
-fn arrows_that_point_down_are_not() {
+fn violations_allows_downward_imports_and_tests() {
     check(
         "src/store/parents.rs",
         "use super::Rows;\nuse crate::acl::Granted;\nuse crate::store::Apps;",
@@ -255,13 +250,13 @@ fn arrows_that_point_down_are_not() {
 }
 
 #[test]
-fn the_table_itself_has_no_circle() {
+fn table_of_layers_has_no_cycle() {
     for (place, (module, allowed)) in MAY_NAME.iter().enumerate() {
         for target in *allowed {
             let below = MAY_NAME.iter().position(|(name, _)| name == target);
             assert!(
                 below.is_some_and(|below| below < place),
-                "{module} -> {target} does not point down"
+                "{module} -> {target} is no downward import"
             );
         }
     }

@@ -1,9 +1,9 @@
-//! Paths in code, imports multiplied out, so that a rule sees a word however it came in.
+//! Paths in code, with the braces of imports expanded.
 
 use crate::source::{Piece, is_word};
 
-/// Every path in `code` with its line, braces of imports multiplied out: `use a::{b, c::d}` is `a::b` and `a::c::d`. A
-/// macro's name keeps its `!`. A bare name is a path too.
+/// Every path in `code` with its line: `use a::{b, c::d}` gives `a::b` and `a::c::d`. The name of a
+/// macro keeps its `!`. A bare name is a path too.
 pub(crate) fn paths(code: &str) -> Vec<Piece> {
     let mut reader = PathReader {
         code,
@@ -54,7 +54,7 @@ impl PathReader<'_> {
         self.code[start..self.at].to_owned()
     }
 
-    /// Skips white space and `::`, if they lead to a name, a brace or a star.
+    /// Skips white space and `::` before a name, a brace or a star.
     fn joint(&mut self) -> bool {
         let Some(behind) = self.code[self.at..].trim_start().strip_prefix("::") else {
             return false;
@@ -110,7 +110,7 @@ impl PathReader<'_> {
                 }
                 byte if is_name(byte) => {
                     self.path(prefix);
-                    // Another name for it, `as x`, is none of ours.
+                    // Skips `as x`.
                     while !matches!(self.peek(0), b',' | b'}' | 0) {
                         self.step();
                     }
@@ -122,7 +122,7 @@ impl PathReader<'_> {
 }
 
 #[test]
-fn imports_are_multiplied_out() {
+fn paths_expands_the_braces_of_imports() {
     let code = "use crate::{acl, graph::{Draft as D, place::*}, store::self};\nlet x = std :: thread::spawn(1u8); todo!(); a != b;";
     let found = paths(code);
     let wanted = [

@@ -1,221 +1,171 @@
-//! What documents and comments point at must be there: links, files in backquotes, numbered sections.
+//! Plain English in comments, documents and texts: no banned word, no sentence that begins with a
+//! relative clause, no line over 100 columns.
 
-use std::path::{Component, Path, PathBuf};
+use crate::open;
+use crate::source::{Piece, Source, is_word};
 
-use crate::source::Source;
+/// Longest line, in columns. Tables, links and code in Markdown may be longer.
+const COLUMNS_MAX: usize = 100;
 
-/// A Markdown file, from the repository's root on.
-pub(crate) struct Document {
-    pub(crate) path: String,
-    pub(crate) text: String,
-}
-
-/// Headings, each as the anchor by which it is linked.
-fn anchors(text: &str) -> Vec<String> {
-    let mut fenced = false;
-    let mut found = Vec::new();
-    for line in text.lines() {
-        fenced ^= line.starts_with("```");
-        if !fenced && line.starts_with('#') {
-            let heading = line.trim_start_matches('#').trim().to_lowercase();
-            let kept = heading
-                .chars()
-                .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
-            found.push(kept.map(|c| if c == ' ' { '-' } else { c }).collect());
-        }
-    }
-    found
-}
-
-/// What stands between `open` and `close`, outside of code blocks, with its line.
-fn between<'a>(text: &'a str, open: &str, close: char) -> Vec<(usize, &'a str)> {
-    let mut fenced = false;
-    let mut found = Vec::new();
-    for (number, line) in (1..).zip(text.lines()) {
-        fenced ^= line.trim_start().starts_with("```");
-        let mut rest = line;
-        while let Some((inner, behind)) = (!fenced)
-            .then(|| rest.split_once(open))
-            .flatten()
-            .and_then(|(_, it)| it.split_once(close))
-        {
-            found.push((number, inner));
-            rest = behind;
-        }
-    }
-    found
-}
-
-fn resolved(path: &Path) -> PathBuf {
-    let mut clean = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::ParentDir => _ = clean.pop(),
-            Component::Normal(name) => clean.push(name),
-            _ => {}
-        }
-    }
-    clean
-}
-
-/// Links that lead nowhere. `text_of` gives a file's text, an empty one for a folder.
-pub(crate) fn broken_links(
-    document: &Document,
-    text_of: &dyn Fn(&Path) -> Option<String>,
-) -> Vec<String> {
-    let mut found = Vec::new();
-    for (line, target) in between(&document.text, "](", ')') {
-        let target = target.split_whitespace().next().unwrap_or_default();
-        if ["https://", "http://", "mailto:"]
-            .iter()
-            .any(|scheme| target.starts_with(scheme))
-        {
-            continue;
-        }
-        let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
-        let folder = Path::new(&document.path).parent().unwrap_or(Path::new(""));
-        let file = if file.is_empty() {
-            PathBuf::from(&document.path)
-        } else {
-            resolved(&folder.join(file))
-        };
-        let is_there = text_of(&file)
-            .is_some_and(|text| anchor.is_empty() || anchors(&text).iter().any(|it| it == anchor));
-        if !is_there {
-            found.push(format!(
-                "{}:{line}: the link to {target} leads nowhere",
-                document.path
-            ));
-        }
-    }
-    found
-}
-
-/// Places in the tree that a file can be in; a word in backquotes that begins so is taken for a file.
-const ROOTS: [&str; 8] = [
-    "src/", "keys/", "bastion/", "tests/", "docs/", "deploy/", ".ci/", ".config/",
+/// Words that no text uses, in lower case; each with the ending `*` where longer forms count too.
+const BANNED: &[&str] = &[
+    "anew",
+    "anybody*",
+    "arrow*",
+    "as good as",
+    "calm*",
+    "crowd*",
+    "dear",
+    "dearer",
+    "everybody*",
+    "for ever",
+    "heed*",
+    "knock*",
+    "lest",
+    "lobby*",
+    "minted",
+    "nobody*",
+    "nought",
+    "ours",
+    "somebody*",
+    "storm*",
+    "stranger*",
+    "thaw*",
+    "theirs",
+    "thereof",
+    "whence",
+    "wherein",
+    "whoever",
+    "whom",
+    "whomever",
 ];
 
-/// Files named in backquotes that are not there. A module may be named without its `.rs`.
-pub(crate) fn missing_files(document: &Document, is_there: &dyn Fn(&Path) -> bool) -> Vec<String> {
-    let named = between(&document.text, "`", '`').into_iter();
-    let named = named.filter(|(_, word)| ROOTS.iter().any(|root| word.starts_with(root)));
-    let is_file_or_module =
-        |path: &str| is_there(Path::new(path)) || is_there(Path::new(&format!("{path}.rs")));
-    // Whole paths only: no arguments, placeholders or patterns.
-    let named = named.filter(|(_, word)| !word.contains([' ', '<', '*', '{', '$']));
-    let missing =
-        named.filter(|(_, word)| !is_file_or_module(word.split([':', '#']).next().unwrap_or(word)));
-    missing
-        .map(|(line, word)| format!("{}:{line}: there is no {word}", document.path))
-        .collect()
-}
+/// Words that begin no sentence of a comment: its subject would be a relative clause.
+const NO_SUBJECT: &[&str] = &[
+    "Whatever", "What", "Who", "Whoever", "Whom", "Whomever", "Whose",
+];
 
-/// The numbers of a document's sections: `## 2. Data` is 2, `### 2.1 Messages` is 2.1.
-pub(crate) fn sections(text: &str) -> Vec<String> {
-    let headings = text.lines().filter(|line| line.starts_with("##"));
-    let numbers =
-        headings.filter_map(|line| line.trim_start_matches('#').split_whitespace().next());
-    let numbers = numbers.map(|number| number.trim_end_matches('.').to_owned());
-    numbers
-        .filter(|number| number.starts_with(|c: char| c.is_ascii_digit()))
-        .collect()
-}
+/// Files that keep to none of these rules: the story is quoted, and this file names the words.
+const EXEMPT: &[&str] = &["docs/STORY.md", "tests/tidy/open.rs", "tests/tidy/prose.rs"];
 
-/// Sections cited in comments as `WORD 2.1, 3` that the document behind the word does not have.
-pub(crate) fn unknown_sections(source: &Source, word: &str, known: &[String]) -> Vec<String> {
+/// Faults in the comments, the string literals and the lines of a source.
+pub(crate) fn in_source(source: &Source) -> Vec<String> {
     let mut found = Vec::new();
-    for comment in &source.comments {
-        for (_, behind) in comment
-            .text
-            .match_indices(word)
-            .map(|(place, _)| comment.text.split_at(place + word.len()))
-        {
-            for number in cited(behind) {
-                if !known.contains(&number) {
-                    found.push(format!(
-                        "{}:{}: there is no section {word} {number}",
-                        source.path, comment.line
-                    ));
-                }
+    for piece in source.comments.iter().chain(&source.strings) {
+        found.extend(banned(&source.path, piece.line, &piece.text));
+    }
+    found.extend(relative_clauses(source));
+    found.extend(long_lines(&source.path, &source.text));
+    permitted(&source.path, found)
+}
+
+/// Faults in a file that is not Rust. In Markdown, code blocks are not considered.
+pub(crate) fn in_text(path: &str, text: &str) -> Vec<String> {
+    let mut found = long_lines(path, text);
+    let lines = (1..).zip(text.lines());
+    for (number, line) in lines.filter(|(number, _)| !is_fenced(path, text, *number)) {
+        found.extend(banned(path, number, line));
+    }
+    permitted(path, found)
+}
+
+fn permitted(path: &str, found: Vec<String>) -> Vec<String> {
+    let is_exempt = EXEMPT.contains(&path) || open::PROSE.contains(&path);
+    if is_exempt { Vec::new() } else { found }
+}
+
+fn banned(path: &str, line: usize, text: &str) -> Vec<String> {
+    let text = text.to_lowercase();
+    let holds = |word: &str| {
+        let stem = word.trim_end_matches('*');
+        text.match_indices(stem).any(|(start, _)| {
+            let behind = &text[start + stem.len()..];
+            let is_end = stem.len() < word.len() || !behind.starts_with(is_word);
+            is_end && !text[..start].ends_with(is_word)
+        })
+    };
+    let words = BANNED.iter().filter(|word| holds(word));
+    words
+        .map(|word| format!("{path}:{line}: `{word}` is banned"))
+        .collect()
+}
+
+/// Sentences of comments that begin with a word of [`NO_SUBJECT`].
+fn relative_clauses(source: &Source) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut before: Option<(usize, String)> = None;
+    for Piece { line, text } in &source.comments {
+        let text = text.trim_start_matches(['/', '!', '*']).trim();
+        let is_continued = before.as_ref().is_some_and(|(at, before)| {
+            at + 1 == *line && !before.is_empty() && !before.ends_with(['.', ':', '!', '?'])
+        });
+        let sentences = text.split_inclusive(". ").skip(usize::from(is_continued));
+        for sentence in sentences {
+            let first = sentence.split(|c| !is_word(c)).next().unwrap_or_default();
+            if NO_SUBJECT.contains(&first) && !sentence.trim_end().ends_with('?') {
+                found.push(format!("{}:{line}: begins with `{first}`", source.path));
             }
         }
+        before = Some((*line, text.to_owned()));
     }
     found
 }
 
-/// `" 2.1 steps 2-7, 4, 6.2; more"` cites 2.1, 4 and 6.2: numbers, each perhaps with its steps, between commas.
-fn cited(text: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for part in text
-        .split([';', ')', '/'])
-        .next()
-        .unwrap_or_default()
-        .split(',')
-    {
-        let number: String = part
-            .trim_start()
-            .chars()
-            .take_while(|c| c.is_ascii_digit() || *c == '.')
-            .collect();
-        if !number.starts_with(|c: char| c.is_ascii_digit()) {
-            break;
-        }
-        found.push(number.trim_end_matches('.').to_owned());
-    }
-    found
+fn long_lines(path: &str, text: &str) -> Vec<String> {
+    let is_markdown = path.ends_with(".md");
+    let lines = (1..).zip(text.lines());
+    let long = lines.filter(|(number, line)| {
+        let may_be_long = is_markdown && (line.starts_with('|') || line.contains("]("));
+        line.chars().count() > COLUMNS_MAX && !may_be_long && !is_fenced(path, text, *number)
+    });
+    long.map(|(number, _)| format!("{path}:{number}: longer than {COLUMNS_MAX} columns"))
+        .collect()
+}
+
+/// Whether a line of a Markdown file is in a code block.
+fn is_fenced(path: &str, text: &str, number: usize) -> bool {
+    let before = text.lines().take(number);
+    path.ends_with(".md")
+        && before
+            .filter(|line| line.trim_start().starts_with("```"))
+            .count()
+            % 2
+            == 1
 }
 
 #[test]
-fn a_link_that_leads_nowhere_is_found() {
-    let text_of = |path: &Path| match path.to_str() {
-        Some("docs/A.md") => Some("# One title\n## 2. Two, *more*\n".to_owned()),
-        Some("src") => Some(String::new()),
-        _ => None,
-    };
-    let check = |text: &str, count: usize| {
-        let document = Document {
-            path: "docs/B.md".into(),
-            text: text.into(),
+fn finds_banned_words_and_long_lines() {
+    let check = |path: &str, text: &str, count: usize| {
+        let found = match path.ends_with(".rs") {
+            true => in_source(&Source::new(path, text)),
+            false => in_text(path, text),
         };
-        assert_eq!(broken_links(&document, &text_of).len(), count, "{text}");
+        assert_eq!(found.len(), count, "{path}: {text}");
     };
+    check("src/x.rs", "// Whoever knocks.\nfn storm() {}", 3);
+    check("src/x.rs", "const T: &str = \"told nobody, for ever\";", 2);
+    check("src/x.rs", "// Largest of orders; a knoll.", 0);
+    check("a.toml", "# Made anew.\n", 1);
+    check("docs/A.md", "Nobody.\n```\nnobody\n```\n", 1);
+    let long = "x".repeat(COLUMNS_MAX + 1);
+    check("src/x.rs", &format!("// {long}"), 1);
+    check("a.sql", &long, 1);
     check(
-        "[a](A.md), [b](../docs/A.md#one-title), [c](A.md#2-two-more), [d](../src), [e](https://example.org/x)",
-        0,
-    );
-    check("[a](C.md)", 1);
-    check("[a](A.md#three) and [b](#nothing)", 2);
-    check("```\n[a](C.md)\n```", 0);
-}
-
-#[test]
-fn a_file_that_is_not_there_is_found() {
-    let is_there = |path: &Path| path == Path::new("src/lib.rs");
-    let document = Document {
-        path: "README.md".into(),
-        text: "`src/lib.rs` `src/lib.rs:3` `src/lib` `src/nothing.rs`\n`src/*.rs` `keys`".into(),
-    };
-    assert_eq!(
-        missing_files(&document, &is_there),
-        ["README.md:1: there is no src/nothing.rs"]
+        "docs/A.md",
+        &format!("{long}\n| {long} |\n[a](b) {long}\n```\n{long}\n```"),
+        1,
     );
 }
 
 #[test]
-fn a_section_that_is_not_there_is_found() {
-    let known = sections("# Story\n## 2. Pull\n### 2.1 Messages\n## 6. ACL\ntext 9\n");
-    assert_eq!(known, ["2", "2.1", "6"]);
-    let check = |comment: &str, count: usize| {
-        let source = Source::new("src/x.rs", &format!("// {comment}\nfn f() {{}}"));
-        assert_eq!(
-            unknown_sections(&source, "SEED", &known).len(),
-            count,
-            "{comment}"
-        );
+fn finds_sentences_that_begin_with_a_relative_clause() {
+    let check = |text: &str, count: usize| {
+        let source = Source::new("src/x.rs", text);
+        assert_eq!(relative_clauses(&source).len(), count, "{text}");
     };
-    check("(SEED 2.1 steps 2-7, 6; 99)", 0);
-    check("SEED.md, SEED's nouns are kept. SEED 2.1 step 3.", 0);
-    check("(SEED 3)", 1);
-    check("(SEED 2.1, 3, 4, DESIGN 6)", 2);
+    check("/// What is sent.\nfn f() {}", 1);
+    check("/// A peer. Who asks, waits.", 1);
+    check("/// The peer knows\n/// Who is who.", 0);
+    check("/// The peer knows.\n/// Who is who.", 1);
+    check("/// Whether it is open. Why so?", 0);
 }

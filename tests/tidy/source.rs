@@ -1,7 +1,7 @@
-//! A Rust file as the rules see it: code without comments and literals, literals and comments apart, paths in full.
+//! A Rust file as the rules read it: code without comments and literals, and both of these apart.
 //!
-//! A reader of tokens, no parser: it knows just enough of Rust not to be fooled by a word in a comment, a brace in a
-//! string or an import in braces. Invariant: `code` has as many lines as the file.
+//! A lexer, not a parser: it recognises comments, literals and test items. Invariant: `code` has as
+//! many lines as the file.
 
 use std::path::Path;
 
@@ -13,9 +13,9 @@ pub(crate) struct Piece {
 }
 
 pub(crate) struct Source {
-    /// From the repository's root on, with `/`.
+    /// From the root of the repository, with `/`.
     pub(crate) path: String,
-    /// As it is.
+    /// The whole text.
     pub(crate) text: String,
     /// Comments and the insides of literals blanked.
     pub(crate) code: String,
@@ -31,6 +31,7 @@ impl Source {
         lexer.run();
         let is_test =
             path.starts_with("tests/") && !path.contains("/src/") || path.contains("/tests/");
+        let is_test = is_test || path.starts_with("tests/harness/");
         let is_test = is_test || path.ends_with("/tests.rs") || path.ends_with("_tests.rs");
         Self {
             path: path.to_owned(),
@@ -60,7 +61,7 @@ impl Source {
         }
     }
 
-    /// Files that hold modules declared here for tests only: both places where such a file may lie.
+    /// Files of the modules that this file declares for tests only, at both possible places.
     pub(crate) fn test_modules(&self) -> Vec<String> {
         let path = Path::new(&self.path);
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -114,7 +115,7 @@ impl<'a> Lexer<'a> {
         self.text.get(self.at + ahead).copied().unwrap_or(0)
     }
 
-    /// Goes on by one byte, which stays in `code` or is blanked.
+    /// Reads one byte, which stays in `code` or is blanked.
     fn step(&mut self, keep: bool) {
         let byte = self.peek(0);
         self.line += usize::from(byte == b'\n');
@@ -123,7 +124,7 @@ impl<'a> Lexer<'a> {
         self.at += 1;
     }
 
-    /// Blanks up to `end`, and gives what was there.
+    /// Blanks up to `end`, and returns the blanked text.
     fn blank(&mut self, end: usize) -> Piece {
         let line = self.line;
         let text =
@@ -220,7 +221,7 @@ impl<'a> Lexer<'a> {
     }
 }
 
-/// Code for always, code for tests: each with the other blanked.
+/// Production code and test code, each with the other blanked.
 fn split_tests(code: &str) -> (String, String) {
     let bytes = code.as_bytes();
     let (mut always, mut tests) = (bytes.to_vec(), vec![b' '; bytes.len()]);
@@ -248,7 +249,7 @@ fn split_tests(code: &str) -> (String, String) {
     )
 }
 
-/// Where the item ends whose attributes begin at `start`.
+/// The end of the item whose attributes begin at `start`.
 fn item_end(code: &[u8], start: usize) -> usize {
     let (mut depth, mut braces) = (0, 0);
     for (place, byte) in code.iter().enumerate().skip(start) {
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_and_literals_are_no_code() {
+    fn code_has_no_comments_and_no_literals() {
         let text = "let a = \"x \\\" {\"; // tokio\n/* a /* b */ } */ let b = r#\"\"{\"#; let c = ('{', '\\'', b'\"', 'é');\nfn f<'a>(x: &'a str) {}";
         let source = Source::new("src/x.rs", text);
         assert_eq!(source.code.lines().count(), text.lines().count());
@@ -298,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_tests_is_told_apart() {
+    fn test_items_are_separated_from_production_code() {
         let text = "use a::b;\n#[cfg(test)]\nmod tests {\n    fn c() { d() }\n}\n#[cfg(test)]\nmod extra;\nfn e() {}\n";
         let source = Source::new("src/x/mod.rs", text);
         assert_eq!(names(&source.production()), ["use", "a::b", "fn", "e"]);

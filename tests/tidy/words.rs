@@ -1,22 +1,22 @@
-//! Which word may stand where: the arrows of docs/ARCHITECTURE.md, as a table.
+//! Names that only some modules may use, as a table.
 
 use crate::paths::paths;
 use crate::source::Source;
 
-/// Words with a place of their own.
-pub(crate) struct Words {
+/// Names that belong to some modules.
+pub(crate) struct Restricted {
     /// Paths or parts of paths; with `!`, a macro.
-    pub(crate) words: &'static [&'static str],
-    /// Where the rule holds; everywhere when empty.
+    pub(crate) names: &'static [&'static str],
+    /// Paths that the rule covers; all if empty.
     pub(crate) within: &'static [&'static str],
-    /// Where the words belong.
+    /// Paths that may use the names.
     pub(crate) except: &'static [&'static str],
-    /// Whether tests must keep to it too.
+    /// Whether the rule covers tests too.
     pub(crate) tests_too: bool,
     pub(crate) why: &'static str,
 }
 
-/// The modules that run inside the engine's one writer, or in its readers.
+/// The modules that run in the writer thread of the engine or in its readers.
 pub(crate) const BELOW_ENGINE: &[&str] = &[
     "src/object",
     "src/domain",
@@ -38,23 +38,23 @@ const BASTION_PURE: &[&str] = &[
     "bastion/src/puzzle",
 ];
 
-pub(crate) const RULES: &[Words] = &[
-    Words {
-        words: &["rusqlite"],
+pub(crate) const RULES: &[Restricted] = &[
+    Restricted {
+        names: &["rusqlite"],
         within: &[],
         except: &["src/store/", "tests/"],
         tests_too: true,
         why: "all SQL is in src/store",
     },
-    Words {
-        words: &["serde_cbor", "serde_cbor_2", "ciborium"],
+    Restricted {
+        names: &["serde_cbor", "serde_cbor_2", "ciborium"],
         within: &[],
         except: &["keys/src/codec.rs"],
         tests_too: true,
-        why: "every decoder stands behind the scan of keys::codec",
+        why: "every decoder runs after the scan of keys::codec",
     },
-    Words {
-        words: &[
+    Restricted {
+        names: &[
             "arti_client",
             "safelog",
             "tor_cell",
@@ -67,10 +67,10 @@ pub(crate) const RULES: &[Words] = &[
         within: &[],
         except: &["bastion/src/transport/tor/"],
         tests_too: true,
-        why: "arti stays behind one folder, so that all else builds without it",
+        why: "one folder contains arti, so that the rest builds without it",
     },
-    Words {
-        words: &[
+    Restricted {
+        names: &[
             "tokio",
             "tokio_util",
             "futures",
@@ -83,10 +83,10 @@ pub(crate) const RULES: &[Words] = &[
         within: BELOW_ENGINE,
         except: &[],
         tests_too: false,
-        why: "below the engine everything is a plain function",
+        why: "below the engine, all code is synchronous",
     },
-    Words {
-        words: &[
+    Restricted {
+        names: &[
             "SystemTime",
             "Instant",
             "rand::rng",
@@ -98,17 +98,17 @@ pub(crate) const RULES: &[Words] = &[
         within: BELOW_ENGINE,
         except: &[],
         tests_too: false,
-        why: "time and chance are arguments below the engine",
+        why: "below the engine, time and randomness are arguments",
     },
-    Words {
-        words: &["HashMap", "HashSet"],
+    Restricted {
+        names: &["HashMap", "HashSet"],
         within: BELOW_ENGINE,
         except: &[],
         tests_too: false,
-        why: "no order of a hash map may reach what is sent or stored: BTreeMap",
+        why: "the order of a hash map must not reach stored or sent data: use BTreeMap",
     },
-    Words {
-        words: &[
+    Restricted {
+        names: &[
             "tokio",
             "tokio_util",
             "futures",
@@ -121,10 +121,10 @@ pub(crate) const RULES: &[Words] = &[
         within: &["keys/"],
         except: &[],
         tests_too: true,
-        why: "keys has no runtime, no SQL, no sockets, and logs nothing",
+        why: "keys has no runtime, no SQL, no sockets and no log",
     },
-    Words {
-        words: &[
+    Restricted {
+        names: &[
             "SystemTime",
             "Instant",
             "rand::rng",
@@ -134,17 +134,17 @@ pub(crate) const RULES: &[Words] = &[
         within: &["keys/src/"],
         except: &[],
         tests_too: false,
-        why: "time and chance are arguments in keys",
+        why: "in keys, time and randomness are arguments",
     },
-    Words {
-        words: &["rusqlite", "postern"],
+    Restricted {
+        names: &["rusqlite", "postern"],
         within: &["bastion/"],
         except: &[],
         tests_too: true,
-        why: "the Bastion knows no graph and no SQL",
+        why: "the Bastion has no graph and no SQL",
     },
-    Words {
-        words: &[
+    Restricted {
+        names: &[
             "tokio",
             "async",
             "await",
@@ -156,39 +156,39 @@ pub(crate) const RULES: &[Words] = &[
         within: BASTION_PURE,
         except: &[],
         tests_too: false,
-        why: "the handshake is values; streams, clocks and chance are the gate's",
+        why: "the handshake is pure; the gate has the streams, clocks and randomness",
     },
-    Words {
-        words: &["ed25519_dalek", "chacha20poly1305", "zeroize", "subtle"],
+    Restricted {
+        names: &["ed25519_dalek", "chacha20poly1305", "zeroize", "subtle"],
         within: &[],
         except: &["keys/src/"],
         tests_too: false,
-        why: "the only code that touches a secret byte is keys",
+        why: "only keys handles secret bytes",
     },
-    Words {
-        words: &["from_seed", "with_seed", "expose_secret"],
+    Restricted {
+        names: &["from_seed", "with_seed", "expose_secret"],
         within: &[],
         except: &["keys/src/"],
         tests_too: false,
-        why: "a secret enters and leaves only through the vault",
+        why: "a secret enters and leaves through the vault only",
     },
-    Words {
-        words: &["with_onion_secret"],
+    Restricted {
+        names: &["with_onion_secret"],
         within: &[],
-        // The flooded node of the benchmark is none of the library's, and has keys that nobody uses.
+        // The node of the flood benchmark has keys of its own, used for nothing else.
         except: &["keys/src/", "src/node/", "tests/bench/src/flood/reach.rs"],
         tests_too: false,
-        why: "the onion's key is handed to the transport by the node, and to nobody else",
+        why: "only the node passes the onion key to the transport",
     },
-    Words {
-        words: &["verify_batch"],
+    Restricted {
+        names: &["verify_batch"],
         within: &[],
         except: &[],
         tests_too: true,
         why: "it accepts weak keys that verify_strict refuses",
     },
-    Words {
-        words: &[
+    Restricted {
+        names: &[
             "insert_parent",
             "update_parent",
             "put_reader",
@@ -197,47 +197,47 @@ pub(crate) const RULES: &[Words] = &[
         within: &["src/", "tests/"],
         except: &["src/store/", "src/graph/"],
         tests_too: false,
-        why: "GraphManager alone writes objects and what is derived from them",
+        why: "only GraphManager writes objects and derived rows",
     },
-    Words {
-        words: &["put_sync_state", "put_reject", "unpark"],
+    Restricted {
+        names: &["put_sync_state", "put_reject", "unpark"],
         within: &["src/", "tests/"],
         except: &["src/store/", "src/state_engine/"],
         tests_too: false,
-        why: "cursors move with the rows: StateEngine alone moves them",
+        why: "only StateEngine moves cursors, in the transaction of the rows",
     },
-    Words {
-        words: &["apply_package", "apply_message"],
+    Restricted {
+        names: &["apply_package", "apply_message"],
         within: &["src/"],
         except: &["src/graph/", "src/state_engine/", "src/peer/"],
         tests_too: false,
-        why: "a peer's writes come through the verified packages of a session",
+        why: "a peer's writes arrive in verified packages of a session",
     },
-    Words {
-        words: &["axum"],
+    Restricted {
+        names: &["axum"],
         within: &[],
         except: &["src/api/", "tests/"],
         tests_too: true,
-        why: "HTTP is the local API's business",
+        why: "only the local API speaks HTTP",
     },
-    Words {
-        words: &["clap", "rpassword"],
+    Restricted {
+        names: &["clap", "rpassword"],
         within: &["src/", "keys/", "bastion/"],
         except: &["src/cli", "src/main.rs"],
         tests_too: true,
-        why: "the terminal is the command line's business",
+        why: "only the command line uses the terminal",
     },
-    Words {
-        words: &["todo!", "unimplemented!", "dbg!"],
+    Restricted {
+        names: &["todo!", "unimplemented!", "dbg!"],
         within: &[],
         except: &[],
         tests_too: true,
-        why: "what is unfinished is not merged",
+        why: "unfinished code is not merged",
     },
 ];
 
 /// Lines of `source` that break a rule.
-pub(crate) fn violations(source: &Source, rule: &Words) -> Vec<String> {
+pub(crate) fn violations(source: &Source, rule: &Restricted) -> Vec<String> {
     let begins = |places: &[&str]| places.iter().any(|place| source.path.starts_with(place));
     if (!rule.within.is_empty() && !begins(rule.within)) || begins(rule.except) {
         return Vec::new();
@@ -249,7 +249,7 @@ pub(crate) fn violations(source: &Source, rule: &Words) -> Vec<String> {
     };
     let found = paths(&code)
         .into_iter()
-        .filter(|path| rule.words.iter().any(|word| contains(&path.text, word)));
+        .filter(|path| rule.names.iter().any(|word| contains(&path.text, word)));
     found
         .map(|path| {
             format!(
@@ -260,14 +260,14 @@ pub(crate) fn violations(source: &Source, rule: &Words) -> Vec<String> {
         .collect()
 }
 
-/// Whether the segments of `word` follow one another in `path`.
+/// Whether the segments of `word` are consecutive segments of `path`.
 fn contains(path: &str, word: &str) -> bool {
     let (path, word): (Vec<_>, Vec<_>) = (path.split("::").collect(), word.split("::").collect());
     path.windows(word.len()).any(|window| window == word)
 }
 
 #[test]
-fn every_rule_finds_its_words_where_they_do_not_belong_and_only_there() {
+fn every_rule_finds_its_names_outside_their_modules_only() {
     for rule in RULES {
         let wrong = rule
             .within
@@ -275,7 +275,7 @@ fn every_rule_finds_its_words_where_they_do_not_belong_and_only_there() {
             .map_or("src/nowhere.rs".to_owned(), |place| {
                 format!("{place}/nowhere.rs")
             });
-        for word in rule.words {
+        for word in rule.names {
             let check = |path: &str, text: &str| violations(&Source::new(path, text), rule);
             let line = if word.ends_with('!') {
                 format!("fn f() {{ {word}() }}")

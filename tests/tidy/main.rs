@@ -1,7 +1,6 @@
-//! The house rules of docs/ARCHITECTURE.md, read off the sources: who may name what, and the form of files.
+//! The rules of docs/ARCHITECTURE.md and CONTRIBUTING.md, checked on the source text.
 //!
-//! Each rule is a function over one file, and has a test that shows it failing. A rule that stands in somebody's way is
-//! changed here, with its reason, or the code is.
+//! Each rule is a function over one file or over all files, and has a test that shows it failing.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,36 +9,41 @@
     reason = "a test that cannot go on ends here"
 )]
 
-#[path = "tidy/arrows.rs"]
 mod arrows;
-#[path = "tidy/paths.rs"]
+mod cycles;
+mod documents;
+mod names;
+mod open;
 mod paths;
-#[path = "tidy/prose.rs"]
 mod prose;
-#[path = "tidy/source.rs"]
 mod source;
-#[path = "tidy/words.rs"]
 mod words;
 
 use std::fs;
 use std::path::Path;
 
+use documents::Document;
 use paths::paths;
-use prose::Document;
 use source::Source;
 
-/// Longest file, in lines; 300 is what to aim at.
+/// Longest file, in lines. The aim is 300.
 const LINES_MAX: usize = 450;
 
-/// Test files that may wait by looking again: they watch other processes, which announce nothing.
-const MAY_LOOK_AGAIN: &[&str] = &["tests/testnet/tests/processes.rs"];
+/// Test files that may poll, because they watch processes that report nothing.
+const MAY_POLL: &[&str] = &["tests/testnet/tests/processes.rs"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every file of the tree with this ending, by path from the root on.
+/// Every file of the repository with this ending: path from the root, and text.
 fn files(ending: &str) -> Vec<(String, String)> {
+    let found = files_where(|path| path.ends_with(ending));
+    assert!(!found.is_empty(), "no file ends in {ending}");
+    found
+}
+
+fn files_where(is_wanted: impl Fn(&str) -> bool) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut folders = vec![root().to_owned()];
     while let Some(folder) = folders.pop() {
@@ -50,19 +54,15 @@ fn files(ending: &str) -> Vec<(String, String)> {
                 if !is_hidden && name != "target" {
                     folders.push(path);
                 }
-            } else if name.ends_with(ending) {
-                let short = path
-                    .strip_prefix(root())
-                    .unwrap()
-                    .to_str()
-                    .unwrap()
-                    .to_owned();
-                found.push((short, fs::read_to_string(&path).unwrap()));
+                continue;
+            }
+            let short = path.strip_prefix(root()).unwrap().to_str().unwrap();
+            if is_wanted(short) {
+                found.push((short.to_owned(), fs::read_to_string(&path).unwrap()));
             }
         }
     }
     found.sort();
-    assert!(!found.is_empty(), "no file ends in {ending}");
     found
 }
 
@@ -87,7 +87,7 @@ fn documents() -> Vec<Document> {
         .collect()
 }
 
-/// Runs a rule over every source and says all that is wrong at once.
+/// Runs a rule over every source and reports all violations at once.
 fn all_keep(rule: impl Fn(&Source) -> Vec<String>) {
     no_violations(sources().iter().flat_map(rule).collect());
 }
@@ -97,7 +97,7 @@ fn no_violations(found: Vec<String>) {
 }
 
 #[test]
-fn words_stay_in_their_places() {
+fn restricted_names_stay_in_their_modules() {
     all_keep(|source| {
         words::RULES
             .iter()
@@ -107,50 +107,77 @@ fn words_stay_in_their_places() {
 }
 
 #[test]
-fn arrows_point_down() {
+fn modules_import_lower_layers_only() {
     all_keep(arrows::violations);
 }
 
 #[test]
-fn files_have_the_house_form() {
+fn files_have_no_import_cycles() {
+    no_violations(cycles::violations(&sources()));
+}
+
+#[test]
+fn types_have_names_of_their_own() {
+    no_violations(names::violations(&sources()));
+}
+
+#[test]
+fn texts_are_plain_english() {
+    let is_text = |path: &str| {
+        let endings = [".md", ".toml", ".sql"];
+        endings.iter().any(|ending| path.ends_with(ending))
+            || path.starts_with("deploy/")
+            || path.starts_with(".ci/")
+    };
+    let texts = files_where(is_text);
+    let texts = texts
+        .iter()
+        .flat_map(|(path, text)| prose::in_text(path, text));
+    let sources = sources();
+    no_violations(
+        sources
+            .iter()
+            .flat_map(prose::in_source)
+            .chain(texts)
+            .collect(),
+    );
+}
+
+#[test]
+fn files_have_the_required_form() {
     all_keep(form);
 }
 
-/// Header, length, `forbid(unsafe_code)`, nothing left undone or switched off.
+/// Header, length, `forbid(unsafe_code)`, no ignored test, no mark of unfinished work.
 fn form(source: &Source) -> Vec<String> {
     let mut found = Vec::new();
-    let mut wrong = |what: String| found.push(format!("{}: {what}", source.path));
+    let mut fault = |what: String| found.push(format!("{}: {what}", source.path));
     if !source.text.starts_with("//!") {
-        wrong(
-            "begins without `//!`, which says what it is, what it must never do, and its invariant"
-                .into(),
-        );
+        fault("begins without a `//!` header: what the module is, and its invariant".into());
     }
     let lines = source.text.lines().count();
     if lines > LINES_MAX {
-        wrong(format!(
-            "{lines} lines, more than {LINES_MAX}: split it by what a reader looks for"
-        ));
+        fault(format!("{lines} lines, more than {LINES_MAX}: split it"));
     }
     let is_root = ["src/lib.rs", "src/main.rs"]
         .iter()
         .any(|end| source.path.ends_with(end));
     if is_root && !source.code.contains("#![forbid(unsafe_code)]") {
-        wrong("a crate root without `#![forbid(unsafe_code)]`".into());
+        fault("a crate root without `#![forbid(unsafe_code)]`".into());
     }
     if source.code.contains("#[ignore") {
-        wrong("a test that is switched off".into());
+        fault("an ignored test".into());
     }
     for comment in &source.comments {
         if comment.text.contains("FIXME") || comment.text.contains("XXX") {
-            wrong(format!("line {}: unfinished", comment.line));
+            fault(format!("line {}: unfinished", comment.line));
         }
     }
     found
 }
 
 #[test]
-fn the_form_is_seen() {
+fn form_finds_each_fault() {
     let check = |path: &str, text: &str, count: usize| {
         assert_eq!(form(&Source::new(path, text)).len(), count, "{text}")
     };
@@ -176,24 +203,29 @@ fn the_form_is_seen() {
 }
 
 #[test]
-fn tests_wait_for_conditions_and_never_for_time() {
+fn tests_wait_for_conditions_not_for_time() {
     all_keep(sleeps);
 }
 
 fn sleeps(source: &Source) -> Vec<String> {
-    if MAY_LOOK_AGAIN.contains(&&*source.path) {
+    if MAY_POLL.contains(&&*source.path) {
         return Vec::new();
     }
     let calls = paths(&source.tests())
         .into_iter()
         .filter(|path| path.text.split("::").any(|part| part == "sleep"));
     calls
-        .map(|path| format!("{}:{}: await the condition itself", source.path, path.line))
+        .map(|path| {
+            format!(
+                "{}:{}: a test waits for a condition, not for time",
+                source.path, path.line
+            )
+        })
         .collect()
 }
 
 #[test]
-fn a_sleeping_test_is_found() {
+fn sleeps_finds_a_sleeping_test() {
     let check = |path: &str, text: &str, count: usize| {
         assert_eq!(sleeps(&Source::new(path, text)).len(), count, "{text}")
     };
@@ -208,7 +240,7 @@ fn a_sleeping_test_is_found() {
 }
 
 #[test]
-fn sql_is_written_in_the_store_alone() {
+fn sql_is_in_the_store_only() {
     all_keep(sql);
 }
 
@@ -234,7 +266,7 @@ fn sql(source: &Source) -> Vec<String> {
 }
 
 #[test]
-fn sql_elsewhere_is_found() {
+fn sql_finds_statements_outside_the_store() {
     let check = |path: &str, text: &str, count: usize| {
         assert_eq!(sql(&Source::new(path, text)).len(), count, "{text}")
     };
@@ -253,12 +285,12 @@ fn sql_elsewhere_is_found() {
 }
 
 #[test]
-fn manifests_name_what_their_crate_may_use() {
+fn manifests_name_allowed_dependencies_only() {
     let manifests = files("Cargo.toml");
     let lines = manifests
         .iter()
         .flat_map(|(path, text)| text.lines().map(move |line| (&**path, line)));
-    let found = lines.filter(|(path, line)| manifest_is_wrong(path, line));
+    let found = lines.filter(|(path, line)| manifest_is_fault(path, line));
     no_violations(
         found
             .map(|(path, line)| format!("{path}: {line}"))
@@ -266,11 +298,19 @@ fn manifests_name_what_their_crate_may_use() {
     );
 }
 
-/// Whether a manifest names a dependency that its crate may not have. The root's table of versions is no use.
-fn manifest_is_wrong(path: &str, line: &str) -> bool {
+/// Whether a manifest names a dependency that its crate may not have. The version table in the root
+/// manifest may name all.
+fn manifest_is_fault(path: &str, line: &str) -> bool {
     const ONLY_IN: [(&str, &[&str]); 6] = [
         ("serde_cbor", &["Cargo.toml", "keys/Cargo.toml"]),
-        ("rusqlite", &["Cargo.toml", "tests/bench/Cargo.toml"]),
+        (
+            "rusqlite",
+            &[
+                "Cargo.toml",
+                "tests/bench/Cargo.toml",
+                "tests/harness/Cargo.toml",
+            ],
+        ),
         ("arti-", &["Cargo.toml", "bastion/Cargo.toml"]),
         ("tor-", &["Cargo.toml", "bastion/Cargo.toml"]),
         ("ed25519-dalek", &["Cargo.toml", "keys/Cargo.toml"]),
@@ -281,6 +321,7 @@ fn manifest_is_wrong(path: &str, line: &str) -> bool {
                 "tests/bench/Cargo.toml",
                 "tests/demo/Cargo.toml",
                 "tests/fuzz/Cargo.toml",
+                "tests/harness/Cargo.toml",
             ],
         ),
     ];
@@ -295,29 +336,29 @@ fn manifest_is_wrong(path: &str, line: &str) -> bool {
 }
 
 #[test]
-fn a_wrong_manifest_is_found() {
+fn manifest_is_wrong_finds_a_forbidden_dependency() {
     for (path, line) in [
         ("bastion/Cargo.toml", "rusqlite = { workspace = true }"),
         ("keys/Cargo.toml", "tokio = { workspace = true }"),
         ("bastion/Cargo.toml", "postern = { workspace = true }"),
         ("tests/bench/Cargo.toml", "arti-client = \"1\""),
     ] {
-        assert!(manifest_is_wrong(path, line), "{path}: {line}");
+        assert!(manifest_is_fault(path, line), "{path}: {line}");
     }
-    assert!(!manifest_is_wrong(
+    assert!(!manifest_is_fault(
         "Cargo.toml",
         "rusqlite = { workspace = true }"
     ));
 }
 
 #[test]
-fn the_name_of_the_story_leads_to_the_acl_manager() {
+fn acl_module_has_its_name_of_the_story_as_an_alias() {
     let text = fs::read_to_string(root().join("src/acl/mod.rs")).unwrap();
     assert!(text.contains("#[doc(alias = \"ACLManager\")]"));
 }
 
 #[test]
-fn links_and_file_names_in_documents_resolve() {
+fn links_and_file_names_in_documents_exist() {
     let text_of = |path: &Path| {
         let path = root().join(path);
         if path.is_dir() {
@@ -326,28 +367,28 @@ fn links_and_file_names_in_documents_resolve() {
             fs::read_to_string(path).ok()
         }
     };
-    let is_there = |path: &Path| root().join(path).exists();
+    let exists = |path: &Path| root().join(path).exists();
     let found = documents().into_iter().flat_map(|document| {
-        let mut found = prose::broken_links(&document, &text_of);
-        found.extend(prose::missing_files(&document, &is_there));
+        let mut found = documents::broken_links(&document, &text_of);
+        found.extend(documents::missing_files(&document, &exists));
         found
     });
     no_violations(found.collect());
 }
 
 #[test]
-fn sections_cited_in_comments_are_there() {
+fn sections_cited_in_comments_exist() {
     for (word, document) in [
         ("docs/STORY.md", "docs/STORY.md"),
         ("docs/DECISIONS.md", "docs/DECISIONS.md"),
     ] {
-        let known = prose::sections(&fs::read_to_string(root().join(document)).unwrap());
+        let known = documents::sections(&fs::read_to_string(root().join(document)).unwrap());
         all_keep(|source| {
-            let is_ours = source.path.starts_with("tests/tidy");
-            if is_ours {
+            let is_tidy = source.path.starts_with("tests/tidy");
+            if is_tidy {
                 Vec::new()
             } else {
-                prose::unknown_sections(source, word, &known)
+                documents::unknown_sections(source, word, &known)
             }
         });
     }

@@ -1,0 +1,57 @@
+//! One name for one type: no two production types of the node's three crates share a name.
+
+use std::collections::BTreeMap;
+
+use crate::open;
+use crate::source::{Source, is_word};
+
+/// Where each type is defined: structs, enums, traits, unions and aliases outside of tests.
+fn definitions<'s>(source: &'s Source) -> Vec<(String, &'s str)> {
+    let code = source.production();
+    let words: Vec<_> = code
+        .split(|c| !is_word(c))
+        .filter(|word| !word.is_empty())
+        .collect();
+    let keywords = ["struct", "enum", "trait", "union"];
+    let pairs = words.windows(2).filter(|pair| keywords.contains(&pair[0]));
+    pairs
+        .map(|pair| (pair[1].to_owned(), &*source.path))
+        .collect()
+}
+
+/// Types that share a name.
+pub(crate) fn violations(sources: &[Source]) -> Vec<String> {
+    let mut places = BTreeMap::<_, Vec<_>>::new();
+    let is_ours = |source: &&Source| {
+        ["src/", "keys/src/", "bastion/src/"]
+            .iter()
+            .any(|root| source.path.starts_with(root))
+    };
+    for (name, path) in sources.iter().filter(is_ours).flat_map(definitions) {
+        places.entry(name).or_default().push(path);
+    }
+    let shared = places
+        .into_iter()
+        .filter(|(name, paths)| paths.len() > 1 && !open::NAMES.contains(&&**name));
+    shared
+        .map(|(name, paths)| format!("`{name}` is defined in {}", paths.join(", ")))
+        .collect()
+}
+
+#[test]
+fn finds_a_name_of_two_types() {
+    let check = |first: &str, second: &str, count: usize| {
+        let sources = [
+            Source::new("src/a.rs", first),
+            Source::new("keys/src/b.rs", second),
+        ];
+        assert_eq!(violations(&sources).len(), count, "{first} {second}");
+    };
+    check("pub struct Name<T>(T);", "pub(crate) trait Name {}", 1);
+    check("struct Name;", "enum Other { Name }", 0);
+    check(
+        "struct Name;",
+        "#[cfg(test)]\nmod tests { struct Name; }",
+        0,
+    );
+}
