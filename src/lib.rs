@@ -14,7 +14,7 @@
 //!   gets a session.
 //! - [`api`]: the local HTTP API. [`node`]: composes everything. [`cli`]: the command line.
 //!
-//! `docs/ARCHITECTURE.md` follows the data through these modules. `tests/tidy.rs` checks which
+//! `docs/ARCHITECTURE.md` follows the data through these modules. `tests/tidy/main.rs` checks which
 //! module imports which.
 #![forbid(unsafe_code)]
 

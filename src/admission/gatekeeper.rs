@@ -3,7 +3,7 @@
 //! [`NodeGatekeeper`] gathers the facts of one committed state and passes them to the rule of
 //! `rule.rs`. An applicant that needs the operator's approval becomes a pending request. Invariant:
 //! an applicant learns nothing of this node's identities before it is admitted. Tested in
-//! `tests/admission.rs`.
+//! `tests/net/admission.rs`.
 
 use bastion::{
     AdmissionPolicy, Applicant, Decision, Internal, LocalProfile, NodeProfile, RefusalCode, Tier,

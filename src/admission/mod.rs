@@ -3,7 +3,7 @@
 //!
 //! The gate asks [`NodeGatekeeper`] in each handshake. It reads the facts from the database and the
 //! sessions, and passes them to the pure rule of `rule.rs`. Tested in these files and in
-//! `tests/admission.rs`.
+//! `tests/net/admission.rs`.
 
 mod current;
 mod gatekeeper;

@@ -5,7 +5,7 @@
 //! because the original node may have continued after the backup: objects that may be older than
 //! the peers' copies wait until the peers were asked (docs/DECISIONS.md 5). Invariant: a folder
 //! that has its final name holds a node that starts. Tested in `tests/backup.rs`,
-//! `tests/restore.rs` and `tests/crash.rs`.
+//! `tests/net/restore.rs` and `tests/crash.rs`.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, BufReader, Read, Write as _};

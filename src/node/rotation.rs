@@ -2,7 +2,7 @@
 //!
 //! Each operation changes the vault first and the database after it. Once the vault holds the new
 //! key, the old one signs nothing more. Invariant: an interrupted rotation is resumed by the next
-//! start (`StateEngine::settle_keys`). Tested in `tests/rotation.rs` and `tests/crash.rs`.
+//! start (`StateEngine::settle_keys`). Tested in `tests/net/rotation.rs` and `tests/crash.rs`.
 
 use std::sync::Arc;
 

@@ -5,42 +5,34 @@ use std::sync::mpsc::channel;
 
 use futures::FutureExt as _;
 use keys::{Oid, SignedObject};
-use postern::engine::{Clock, Engine, EngineError};
-use postern::op_context::Timestamp;
+use postern::engine::{Engine, EngineError, WriterThread};
 use postern::services::messages;
 
-use crate::common::dump::{Dump, dump};
-use crate::common::forge::{object, oid, sign_as_nobody};
-use crate::common::sync::meet;
-use crate::common::{START, Setup, TestNode, context_of, ride};
+use harness::dump::{Dump, dump};
+use harness::forge::{object, oid, sign_with_unknown_key};
+use harness::pull::meet;
+use harness::{ManualClock, Setup, context_of, ride};
 
-struct Standing;
-
-impl Clock for Standing {
-    fn now(&self) -> Timestamp {
-        Timestamp(START)
-    }
+/// A core on a writer thread, with the setup that keeps its folder.
+fn spawned(queue_max: usize) -> (Engine, WriterThread, Setup) {
+    let mut setup = Setup::new("alice");
+    let core = setup.open();
+    let clock = Arc::new(ManualClock::default());
+    let (engine, thread) = Engine::spawn(core, clock, queue_max, 1).unwrap();
+    (engine, thread, setup)
 }
 
 /// Alice and Bob live a little; their databases, row by row.
 fn a_day(readers: usize) -> ((Dump, Dump), Vec<String>) {
-    let node = |name: &str| {
-        TestNode::with(
-            name,
-            Setup {
-                readers,
-                ..Setup::default()
-            },
-        )
-    };
+    let node = |name: &str| Setup::new(name).readers(readers).node();
     let (alice, bob) = (node("alice"), node("bob"));
     meet(&alice, &bob);
     for number in 0..80 {
         alice.make("rides", 1, ride("Bern", number)).unwrap();
     }
-    alice.send(bob.identity, "Hi").unwrap();
+    alice.send(bob.identity, "Hi");
     bob.pull_everything(&alice);
-    bob.send(alice.identity, "Hi yourself").unwrap();
+    bob.send(alice.identity, "Hi yourself");
     alice.pull_everything(&bob);
     // Above the number from which objects are verified on several threads, with faults at known places.
     let objects: Vec<SignedObject> = (1..=100)
@@ -56,7 +48,7 @@ fn a_day(readers: usize) -> ((Dump, Dump), Vec<String>) {
         })
         .map(|object| {
             if object.oid.as_bytes()[0] % 10 == 0 {
-                sign_as_nobody(&object)
+                sign_with_unknown_key(&object)
             } else {
                 alice.sign(&object)
             }
@@ -80,13 +72,13 @@ async fn both_drivers_do_the_same() {
 
 #[tokio::test]
 async fn a_write_is_on_the_disk_before_its_reply() {
-    let (core, folder, _keys, identity) = TestNode::core("alice", Timestamp(START));
-    let (engine, thread) = Engine::spawn(core, Arc::new(Standing), 8, 1).unwrap();
+    let (engine, thread, setup) = spawned(8);
+    let identity = setup.identity();
     let copy = tempfile::tempdir().unwrap();
     for number in 0..5 {
         let saved = write_ride(&engine, identity, number).await;
         // What a crash at this very moment would leave: the files as they are now, with the log that is in them.
-        for file in std::fs::read_dir(folder.path()).unwrap() {
+        for file in std::fs::read_dir(setup.path()).unwrap() {
             let file = file.unwrap();
             std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
         }
@@ -126,8 +118,8 @@ async fn write_ride(engine: &Engine, identity: Oid, number: i64) -> Oid {
 
 #[tokio::test]
 async fn the_writer_ends_when_its_last_handle_goes_and_finishes_what_it_accepted() {
-    let (core, folder, _keys, identity) = TestNode::core("alice", Timestamp(START));
-    let (engine, thread) = Engine::spawn(core, Arc::new(Standing), 64, 1).unwrap();
+    let (engine, thread, setup) = spawned(64);
+    let identity = setup.identity();
     let handles: Vec<Engine> = (0..4).map(|_| engine.clone()).collect();
     let writes = handles
         .iter()
@@ -149,7 +141,7 @@ async fn the_writer_ends_when_its_last_handle_goes_and_finishes_what_it_accepted
     tokio::task::spawn_blocking(move || thread.join())
         .await
         .unwrap();
-    let rows = dump(&folder.path().join("postern.db"));
+    let rows = dump(&setup.database());
     assert!(saved.iter().all(|oid| {
         rows["app_rides_parent"]
             .iter()
@@ -160,8 +152,7 @@ async fn the_writer_ends_when_its_last_handle_goes_and_finishes_what_it_accepted
 
 #[tokio::test]
 async fn a_read_that_is_given_up_keeps_its_connection_until_it_is_done() {
-    let (core, _folder, _keys, _) = TestNode::core("alice", Timestamp(START));
-    let (engine, thread) = Engine::spawn(core, Arc::new(Standing), 8, 1).unwrap();
+    let (engine, thread, _setup) = spawned(8);
     let (go_on, waits) = channel::<()>();
     let mut abandoned = Box::pin(engine.read(move |view| {
         waits.recv().ok();
@@ -182,9 +173,9 @@ async fn a_read_that_is_given_up_keeps_its_connection_until_it_is_done() {
 
 #[tokio::test]
 async fn a_failed_write_says_its_own_error_and_leaves_nothing() {
-    let (core, folder, _keys, identity) = TestNode::core("alice", Timestamp(START));
-    let (engine, thread) = Engine::spawn(core, Arc::new(Standing), 8, 1).unwrap();
-    let before = dump(&folder.path().join("postern.db"));
+    let (engine, thread, setup) = spawned(8);
+    let identity = setup.identity();
+    let before = dump(&setup.database());
     let failed = engine
         .write(move |core, now| {
             core.write(now, |graph| {
@@ -196,7 +187,7 @@ async fn a_failed_write_says_its_own_error_and_leaves_nothing() {
         failed,
         Err(EngineError::Work(messages::SendError::UnknownRecipient(_)))
     ));
-    assert_eq!(dump(&folder.path().join("postern.db")), before);
+    assert_eq!(dump(&setup.database()), before);
     drop(engine);
     thread.join();
 }

@@ -5,11 +5,10 @@ use postern::graph::{Draft, SaveError};
 use postern::object::{Attrs, Value};
 use postern::schema::{SchemaViolation, identities};
 use postern::state_engine::CoreLimits;
-use proptest::prelude::*;
 
-use crate::common::forge::oid;
-use crate::common::sync::meet;
-use crate::common::{Setup, TestNode, card, conversation, message, ride};
+use harness::forge::oid;
+use harness::pull::meet;
+use harness::{Setup, TestNode, card, conversation, message, ride};
 
 const MESSAGE: u16 = 2;
 
@@ -32,7 +31,7 @@ fn all_rows_of_one_write_share_one_change_seq_and_carry_their_domains_bit() {
     let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 500));
     meet(&alice, &bob);
     let before = alice.head();
-    let sent = alice.send(bob.identity, "Hi").unwrap();
+    let sent = alice.send(bob.identity, "Hi");
     assert_eq!(
         (sent.change_seq, alice.head()),
         (before + 1, before + 1),
@@ -46,7 +45,7 @@ fn all_rows_of_one_write_share_one_change_seq_and_carry_their_domains_bit() {
         (vec![mask; 2], vec![mask; 5])
     );
 
-    let second = alice.send(bob.identity, "Hi again").unwrap();
+    let second = alice.send(bob.identity, "Hi again");
     assert_eq!(
         (second.change_seq, second.conversation),
         (sent.change_seq + 1, sent.conversation)
@@ -142,11 +141,7 @@ fn nobody_takes_over_what_another_identity_of_the_same_node_owns() {
     use rand::SeedableRng as _;
     let carol = alice.keys.add_identity(&mut rng).unwrap();
     alice
-        .write(move |core, now| {
-            core.write(now, |graph| {
-                postern::services::identities::publish(graph, carol, Some("carol"))
-            })
-        })
+        .graph(move |graph| postern::services::identities::publish(graph, carol, Some("carol")))
         .unwrap();
     let context = alice.context(carol, "rides");
     let draft = Draft {
@@ -228,7 +223,7 @@ fn values_that_do_not_fit_the_schema_are_refused_whole() {
 fn references_lead_to_a_live_parent_of_the_right_type() {
     let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 0));
     meet(&alice, &bob);
-    let sent = alice.send(bob.identity, "Hi").unwrap();
+    let sent = alice.send(bob.identity, "Hi");
     let missing = alice.make("messages", MESSAGE, message(oid(9), "into the void"));
     assert!(
         matches!(missing, Err(SaveError::Missing(gone)) if gone == oid(9)),
@@ -360,15 +355,9 @@ fn limits_of_an_object_hold_here_as_they_do_at_peers() {
     let mut limits = CoreLimits::default();
     limits.graph.object.bytes_max = 10_000;
     limits.graph.object.attrs_max = 20;
-    let alice = TestNode::with(
-        "alice",
-        Setup {
-            limits,
-            ..Setup::default()
-        },
-    );
+    let alice = Setup::new("alice").limits(limits).node();
     let long = alice.make("market", 1, {
-        let mut attrs = crate::common::offer("a bike");
+        let mut attrs = harness::offer("a bike");
         attrs.insert(2, vec![Value::from("x".repeat(8000).as_str())]);
         attrs
     });
@@ -387,126 +376,4 @@ fn limits_of_an_object_hold_here_as_they_do_at_peers() {
         matches!(long, Err(SaveError::TooLong(bytes, 10_000)) if bytes > 12_000),
         "{long:?}"
     );
-}
-
-/// An app whose types have every kind of attribute in several cardinalities.
-const GARDEN: &str = r#"
-slug = "garden"
-version = 1
-[[type]]
-number = 1
-name = "garden.bed"
-visibility = "public"
-  [[type.attr]]
-  number = 1
-  name = "label"
-  kind = "text"
-  min = 0
-  max = 5
-  bytes_max = 400
-  [[type.attr]]
-  number = 2
-  name = "count"
-  kind = "integer"
-  min = 0
-  max = 4
-  [[type.attr]]
-  number = 300
-  name = "seed"
-  kind = "bytes"
-  min = 0
-  max = 3
-  bytes_max = 64
-  [[type.attr]]
-  number = 4
-  name = "friends"
-  kind = "identity"
-  min = 0
-  max = 8
-  [[type.attr]]
-  number = 5
-  name = "beside"
-  kind = { parent = "garden.bed" }
-  min = 0
-  max = 3
-  [[type.attr]]
-  number = 6
-  name = "plan"
-  kind = "json"
-  min = 0
-  max = 1
-  bytes_max = 100
-[[domain]]
-name = "garden"
-parent_types = ["garden.bed"]
-mode = "allow_update"
-"#;
-
-/// A node with the garden app.
-pub(crate) fn gardener(name: &str, id_offset: i64) -> TestNode {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("garden.toml"), GARDEN).unwrap();
-    let apps = vec!["identities".into(), "garden".into()];
-    let schema_dir = Some(folder.path().to_owned());
-    TestNode::with(
-        name,
-        Setup {
-            apps,
-            id_offset,
-            schema_dir,
-            ..Setup::default()
-        },
-    )
-}
-
-fn any_bed() -> impl Strategy<Value = Attrs> {
-    use proptest::collection::{btree_set, vec};
-    let texts = vec(".{0,40}".prop_map(Value::Text), 0..=5);
-    let integers = vec(any::<i64>().prop_map(Value::Integer), 0..=4);
-    let bytes = vec(vec(any::<u8>(), 0..=64).prop_map(Value::Bytes), 0..=3);
-    let identities = btree_set(any::<[u8; 16]>(), 0..=8);
-    let identities =
-        identities.prop_map(|oids| oids.iter().map(|oid| Value::Bytes(oid.to_vec())).collect());
-    let json = vec(Just(Value::from("{\"rows\":[1,2]}")), 0..=1);
-    (texts, integers, bytes, identities, json).prop_map(
-        |(texts, integers, bytes, identities, json)| {
-            Attrs::from([
-                (1, texts),
-                (2, integers),
-                (300, bytes),
-                (4, identities),
-                (6, json),
-            ])
-        },
-    )
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
-
-    /// Beds that refer to earlier ones go to rows and back, here and at a peer with other local ids.
-    #[test]
-    fn rows_give_back_exactly_the_bytes_that_were_signed(beds in proptest::collection::vec((any_bed(), any::<u8>()), 1..8)) {
-        let (alice, bob) = (gardener("alice", 0), gardener("bob", 7000));
-        meet(&alice, &bob);
-        let mut made = Vec::new();
-        for (mut attrs, reference) in beds {
-            if !made.is_empty() {
-                let beside: postern::graph::Saved = made[usize::from(reference) % made.len()];
-                attrs.insert(5, vec![Value::from(&beside.oid)]);
-            }
-            made.push(alice.make("garden", 1, attrs).unwrap());
-        }
-        let edited = made[0];
-        alice.change("garden", 1, edited.oid, Some(Attrs::from([(2, vec![Value::from(1)])]))).unwrap();
-        bob.pull_everything(&alice);
-        prop_assert_eq!(bob.rejects(), Vec::<String>::new());
-        let key = alice.keys.identity_chain(alice.identity).unwrap().verify().unwrap().current();
-        for saved in made {
-            let (object, signed) = alice.object("garden", saved.oid).unwrap();
-            prop_assert_eq!(signed.bytes(), object.to_bytes());
-            prop_assert!(signed.verify(&key).is_ok());
-            prop_assert_eq!(bob.object("garden", saved.oid).unwrap(), (object, signed));
-        }
-    }
 }

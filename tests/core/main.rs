@@ -6,15 +6,18 @@
     reason = "helpers of tests may fail like the tests themselves"
 )]
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod engines;
+mod garden;
+mod hostile;
 mod local_writes;
+mod package_checks;
 mod packages;
 mod quotas;
+mod remote_checks;
 mod remote_identities;
 mod remote_writes;
 mod services;
+mod simulation;
 mod thieves;
+mod vectors;
 mod windows;

@@ -7,9 +7,9 @@ use postern::object::{Attrs, Object};
 use postern::state_engine::{ApplyPackageError, CoreLimits};
 use postern::store::{Stored, Usage};
 
-use crate::common::forge::{object, oid};
-use crate::common::sync::{NotTaken, meet, package_bytes};
-use crate::common::{Setup, TestNode, conversation, message, ride};
+use harness::forge::{object, oid};
+use harness::pull::{TakeError, meet, package_bytes};
+use harness::{Setup, TestNode, conversation, message, ride};
 
 /// What a node has counted of a peer.
 fn counted(node: &TestNode, of: &TestNode) -> Usage {
@@ -49,13 +49,7 @@ fn assert_counted(node: &TestNode, of: &TestNode) {
 fn alice_and_bob(objects_max: u64) -> (TestNode, TestNode) {
     let mut limits = CoreLimits::default();
     limits.quotas.trusted.stored_objects_max = objects_max;
-    let alice = TestNode::with(
-        "alice",
-        Setup {
-            limits,
-            ..Setup::default()
-        },
-    );
+    let alice = Setup::new("alice").limits(limits).node();
     let bob = TestNode::new("bob", 400);
     meet(&alice, &bob);
     (alice, bob)
@@ -77,7 +71,7 @@ fn new_objects_updates_deletions_and_repeats_are_counted_as_they_are() {
     let (alice, bob) = alice_and_bob(100);
     assert_counted(&alice, &bob);
     let made = bob.make("rides", 1, ride("Bern", 1)).unwrap();
-    let sent = bob.send(alice.identity, "a message").unwrap();
+    let sent = bob.send(alice.identity, "a message");
     alice.pull_everything(&bob);
     let first = counted(&alice, &bob);
     assert_eq!(first.objects, 4);
@@ -163,7 +157,7 @@ fn a_package_beyond_a_quota_moves_nothing_and_another_peers_full_quota_is_in_nob
     bob.make("rides", 1, ride("Bern", 1)).unwrap();
     let package = package_bytes(bob.answer(&alice.request(&bob, "rides.offers")));
     let before = alice.dump();
-    let Err(NotTaken::Apply(ApplyPackageError::Quota(fault))) = alice.take(&bob, &package) else {
+    let Err(TakeError::Apply(ApplyPackageError::Quota(fault))) = alice.take(&bob, &package) else {
         panic!("taken beyond the quota");
     };
     assert_eq!(
@@ -193,7 +187,7 @@ fn a_tiers_total_is_the_sum_of_its_peers_whichever_way_they_go() {
     let (alice, bob) = alice_and_bob(100);
     let carol = TestNode::new("carol", 0);
     meet(&alice, &carol);
-    bob.send(alice.identity, "a message").unwrap();
+    bob.send(alice.identity, "a message");
     alice.pull_everything(&bob);
     let (bobs, carols) = (counted(&alice, &bob), counted(&alice, &carol));
     let totals = |node: &TestNode| {
@@ -214,7 +208,7 @@ fn a_tiers_total_is_the_sum_of_its_peers_whichever_way_they_go() {
         (Tier::Trusted, (Usage::default(), sum)),
     ] {
         alice
-            .write(move |core, now| core.write(now, |graph| graph.tx().set_tier(&peer, tier)))
+            .graph(move |graph| graph.tx().set_tier(&peer, tier))
             .unwrap();
         assert_eq!(totals(&alice), expected);
         let stored = alice.read(move |view| view.rows.stored_by(&peer));

@@ -7,8 +7,8 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 
 use super::remote_writes::Scene;
-use crate::common::TestNode;
-use crate::common::forge::oid;
+use harness::TestNode;
+use harness::forge::oid;
 
 /// Mallory's identity object with another chain, home or name.
 fn identity(scene: &Scene, rev: u64, change: impl FnOnce(&mut Attrs)) -> Object {
@@ -45,11 +45,7 @@ fn after_a_rotation_nothing_is_taken_under_the_old_key() {
     let id = scene.mallory.identity;
     scene
         .mallory
-        .write(move |core, now| {
-            core.write(now, |graph| {
-                postern::services::identities::publish(graph, id, Some("m"))
-            })
-        })
+        .graph(move |graph| postern::services::identities::publish(graph, id, Some("m")))
         .unwrap();
     scene.alice.pull_everything(&scene.mallory);
     let row = scene

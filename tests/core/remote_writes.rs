@@ -1,14 +1,13 @@
 //! A peer's objects, one fault each: what is refused, with which word, and that nothing else changes.
 
-use keys::SignedObject;
-use postern::object::{Attrs, Object, Value};
+use postern::object::Object;
 use postern::state_engine::{AsideLimits, CoreLimits};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 
-use crate::common::forge::{object, oid, sign_as_nobody};
-use crate::common::sync::meet;
-use crate::common::{NO_MARKET, Setup, TestNode, card, conversation, message, offer, ride};
+use harness::forge::{object, oid, sign_with_unknown_key};
+use harness::pull::meet;
+use harness::{Setup, TestNode, card, conversation, message, ride};
 
 /// Alice receives, Mallory sends what she likes.
 pub(crate) struct Scene {
@@ -140,7 +139,7 @@ fn nobody_writes_in_the_name_of_somebody_who_lives_elsewhere() {
     meet(&scene.alice, &bob);
     let alices_own = scene.alice.identity;
     for victim in [alices_own, bob.identity] {
-        let forged = sign_as_nobody(&object(
+        let forged = sign_with_unknown_key(&object(
             "rides",
             1,
             oid(1),
@@ -242,7 +241,7 @@ fn append_only_takes_no_edit_and_no_deletion() {
     );
     scene.assert_refused(&object("messages", 2, oid(8), mallory, 2, None), "mode");
     scene.assert_refused(&object("messages", 2, oid(9), mallory, 2, None), "mode");
-    assert_eq!(scene.alice.inbox(), [(mallory, "I owe you".to_owned())]);
+    assert_eq!(scene.alice.texts(), [(mallory, "I owe you".to_owned())]);
 }
 
 #[test]
@@ -250,7 +249,7 @@ fn only_participants_write_into_a_conversation_and_only_readers_get_one() {
     let scene = Scene::new();
     let bob = TestNode::new("bob", 0);
     meet(&scene.alice, &bob);
-    let private = scene.alice.send(bob.identity, "between us").unwrap();
+    let private = scene.alice.send(bob.identity, "between us");
     let mallory = scene.mallory.identity;
     let intruding = object(
         "messages",
@@ -297,11 +296,7 @@ fn an_update_may_not_change_who_reads() {
     let second = scene.alice.keys.add_identity(&mut rng).unwrap();
     scene
         .alice
-        .write(move |core, now| {
-            core.write(now, |graph| {
-                postern::services::identities::publish(graph, second, None)
-            })
-        })
+        .graph(move |graph| postern::services::identities::publish(graph, second, None))
         .unwrap();
     let mallory = scene.mallory.identity;
     let first = object(
@@ -334,147 +329,6 @@ fn an_update_may_not_change_who_reads() {
 }
 
 #[test]
-fn types_belong_to_their_domain_and_to_an_app_that_is_here() {
-    let scene = Scene::new();
-    let ride = scene.ride(1, 1, "Bern");
-    let code = scene.mallory.force_one(
-        &scene.alice,
-        "market.public_offers",
-        scene.mallory.sign(&ride),
-    );
-    assert_eq!(code.as_deref(), Some("type_not_in_domain"));
-    let unknown = object(
-        "rides",
-        77,
-        oid(1),
-        scene.mallory.identity,
-        1,
-        Some(Attrs::new()),
-    );
-    scene.assert_refused(&unknown, "unknown_type");
-    let local = object("identities", 2, oid(1), scene.mallory.identity, 1, {
-        Some(Attrs::from([
-            (1, vec![Value::Bytes(vec![1; 32])]),
-            (2, vec![Value::Bytes(vec![0x80])]),
-        ]))
-    });
-    scene.assert_refused(&local, "type_not_in_domain");
-
-    let bob = TestNode::with_apps("bob", 0, &NO_MARKET);
-    meet(&bob, &scene.mallory);
-    let offer = object(
-        "market",
-        1,
-        oid(2),
-        scene.mallory.identity,
-        1,
-        Some(offer("a bike")),
-    );
-    let code = scene
-        .mallory
-        .force_one(&bob, "rides.offers", scene.mallory.sign(&offer));
-    assert_eq!(code.as_deref(), Some("unknown_type"));
-}
-
-#[test]
-fn what_does_not_fit_the_schema_or_is_no_object_is_refused() {
-    let scene = Scene::new();
-    let mut attrs = ride("Bern", 3);
-    attrs.remove(&4);
-    scene.assert_refused(
-        &object("rides", 1, oid(1), scene.mallory.identity, 1, Some(attrs)),
-        "schema",
-    );
-    let garbage = scene
-        .mallory
-        .keys
-        .sign_object(scene.mallory.identity, vec![0xff; 40])
-        .unwrap();
-    assert_eq!(
-        scene
-            .mallory
-            .force_one(&scene.alice, "rides.offers", garbage)
-            .as_deref(),
-        Some("malformed")
-    );
-    let mut long = ride("Bern", 3);
-    long.insert(6, vec![Value::from("x".repeat(70_000).as_str())]);
-    let long = scene.mallory.sign(&object(
-        "rides",
-        1,
-        oid(1),
-        scene.mallory.identity,
-        1,
-        Some(long),
-    ));
-    assert_eq!(
-        scene
-            .mallory
-            .force_one(&scene.alice, "rides.offers", long)
-            .as_deref(),
-        Some("malformed")
-    );
-}
-
-#[test]
-fn a_reference_to_another_type_is_refused() {
-    let scene = Scene::new();
-    let mallory = scene.mallory.identity;
-    let begun = object(
-        "messages",
-        1,
-        oid(7),
-        mallory,
-        1,
-        Some(conversation(&[scene.alice.identity, mallory])),
-    );
-    let said = object(
-        "messages",
-        2,
-        oid(8),
-        mallory,
-        1,
-        Some(message(oid(7), "x")),
-    );
-    assert_eq!((scene.refused(&begun), scene.refused(&said)), (None, None));
-    let under_a_message = object(
-        "messages",
-        2,
-        oid(9),
-        mallory,
-        1,
-        Some(message(oid(8), "x")),
-    );
-    scene.assert_refused(&under_a_message, "wrong_reference");
-}
-
-#[test]
-fn a_signature_of_another_key_or_over_other_bytes_is_refused() {
-    let scene = Scene::new();
-    let ride = scene.ride(1, 1, "Bern");
-    let true_one = scene.mallory.sign(&ride);
-    let bytes = scene.ride(1, 1, "Basel").to_bytes();
-    let moved = SignedObject::from_parts(0, bytes, *true_one.signature());
-    assert_eq!(
-        scene
-            .mallory
-            .force_one(&scene.alice, "rides.offers", moved)
-            .as_deref(),
-        Some("bad_signature")
-    );
-    // Under a key that is not known it waits for the owner's next record, which alone can prove it.
-    let renumbered = SignedObject::from_parts(1, ride.to_bytes(), *true_one.signature());
-    assert_eq!(
-        scene
-            .mallory
-            .force_one(&scene.alice, "rides.offers", renumbered),
-        None
-    );
-    assert_eq!(scene.alice.rows("sync_parked").len(), 1);
-    assert_eq!(scene.alice.parent("rides", oid(1)), None);
-}
-
-#[test]
 fn waiting_objects_are_bounded_per_peer() {
     let aside = AsideLimits {
         parked_per_peer_max: 2,
@@ -484,13 +338,7 @@ fn waiting_objects_are_bounded_per_peer() {
         aside,
         ..CoreLimits::default()
     };
-    let alice = TestNode::with(
-        "alice",
-        Setup {
-            limits,
-            ..Setup::default()
-        },
-    );
+    let alice = Setup::new("alice").limits(limits).node();
     let scene = Scene {
         alice,
         mallory: TestNode::new("mallory", 0),

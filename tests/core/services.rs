@@ -3,27 +3,26 @@
 use postern::services::identities;
 use postern::services::messages::{self, SendError};
 
-use crate::common::forge::oid;
-use crate::common::sync::meet;
-use crate::common::{TestNode, conversation, message};
+use harness::forge::oid;
+use harness::pull::meet;
+use harness::{TestNode, conversation, message};
 
 #[test]
 fn a_message_needs_somebody_here_and_somebody_known() {
     let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 0));
     let before = alice.dump();
     assert!(
-        matches!(alice.send(bob.identity, "Hi"), Err(SendError::UnknownRecipient(who)) if who == bob.identity)
+        matches!(alice.try_send(bob.identity, "Hi"), Err(SendError::UnknownRecipient(who)) if who == bob.identity)
     );
     assert!(matches!(
-        alice.send(alice.identity, "note to self"),
+        alice.try_send(alice.identity, "note to self"),
         Err(SendError::Alone)
     ));
     let (nobody, to) = (oid(1), alice.identity);
-    let forged = alice
-        .write(move |core, now| core.write(now, |graph| messages::send(graph, nobody, to, "Hi")));
+    let forged = alice.graph(move |graph| messages::send(graph, nobody, to, "Hi"));
     assert!(matches!(forged, Err(SendError::UnknownSender(who)) if who == nobody));
     assert!(matches!(
-        alice.send(bob.identity, ""),
+        alice.try_send(bob.identity, ""),
         Err(SendError::UnknownRecipient(_))
     ));
     assert_eq!(alice.dump(), before);
@@ -33,14 +32,14 @@ fn a_message_needs_somebody_here_and_somebody_known() {
 fn two_who_write_to_each_other_at_once_end_in_one_conversation() {
     let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 50));
     meet(&alice, &bob);
-    let first = alice.send(bob.identity, "Hi Bob").unwrap();
-    let second = bob.send(alice.identity, "Hi Alice").unwrap();
+    let first = alice.send(bob.identity, "Hi Bob");
+    let second = bob.send(alice.identity, "Hi Alice");
     assert_ne!(first.conversation, second.conversation);
     alice.pull_everything(&bob);
     bob.pull_everything(&alice);
     let (third, fourth) = (
-        alice.send(bob.identity, "again").unwrap(),
-        bob.send(alice.identity, "again").unwrap(),
+        alice.send(bob.identity, "again"),
+        bob.send(alice.identity, "again"),
     );
     assert_eq!(third.conversation, fourth.conversation);
     assert_eq!(
@@ -65,10 +64,10 @@ fn a_word_to_one_does_not_go_into_a_conversation_of_three() {
             conversation(&[alice.identity, bob.identity, carol.identity]),
         )
         .unwrap();
-    let sent = alice.send(bob.identity, "just you").unwrap();
+    let sent = alice.send(bob.identity, "just you");
     assert_ne!(sent.conversation, three.oid);
     carol.pull_everything(&alice);
-    assert_eq!(carol.inbox(), []);
+    assert_eq!(carol.texts(), []);
 }
 
 #[test]
@@ -76,7 +75,7 @@ fn an_inbox_is_read_in_parts_and_shows_what_its_reader_may_read() {
     let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 0));
     meet(&alice, &bob);
     let sent: Vec<_> = (0..5)
-        .map(|number| alice.send(bob.identity, &format!("{number}")).unwrap())
+        .map(|number| alice.send(bob.identity, &format!("{number}")))
         .collect();
     let (mut after, mut bodies) = (0, Vec::new());
     loop {

@@ -9,10 +9,10 @@ use postern::store::{EpochReason, PeerEpoch, WriteMode};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha20Rng;
 
-use crate::common::forge::object;
-use crate::common::sync::meet;
-use crate::common::{Setup, TestNode, conversation, message, ride};
 use crate::remote_writes::Scene;
+use harness::forge::object;
+use harness::pull::meet;
+use harness::{Setup, TestNode, conversation, message, ride};
 
 /// The current keys of a node of that name and of its identity: its vault is made from its name.
 fn stolen(name: &str) -> (SecretKey, SecretKey) {
@@ -104,10 +104,10 @@ fn a_key_that_was_rotated_away_signs_nothing_that_is_taken_back() {
     let unknown = object(
         "rides",
         1,
-        crate::common::forge::oid(9),
+        harness::forge::oid(9),
         id,
         1,
-        Some(crate::common::ride("Rome", 1)),
+        Some(harness::ride("Rome", 1)),
     );
     let back = Object { rev: 99, ..record };
     let forged: Vec<_> = [gone, unknown, back]
@@ -137,24 +137,13 @@ fn a_newcomer_after_a_rotation_gets_a_conversation_before_what_is_said_in_it() {
         ..CoreLimits::default()
     };
     let a = TestNode::new("a", 0);
-    let c = TestNode::with(
-        "c",
-        Setup {
-            id_offset: 500,
-            limits,
-            ..Setup::default()
-        },
-    );
+    let c = Setup::new("c").id_offset(500).limits(limits).node();
     let second = a
         .keys
         .add_identity(&mut ChaCha20Rng::from_seed([7; 32]))
         .unwrap();
-    a.write(move |core, now| {
-        core.write(now, |graph| {
-            identities::publish(graph, second, Some("second"))
-        })
-    })
-    .unwrap();
+    a.graph(move |graph| identities::publish(graph, second, Some("second")))
+        .unwrap();
     meet(&a, &c);
     let talk = a
         .make(
@@ -186,11 +175,7 @@ fn a_deleted_parent_is_in_the_way_of_no_rotation() {
     let a = TestNode::new("a", 0);
     let id = a.identity;
     let talk = a
-        .make(
-            "messages",
-            1,
-            conversation(&[id, crate::common::forge::oid(7)]),
-        )
+        .make("messages", 1, conversation(&[id, harness::forge::oid(7)]))
         .unwrap();
     let line = a.make("messages", 2, message(talk.oid, "Hi")).unwrap();
     // No app that is built in allows it; own ones may.

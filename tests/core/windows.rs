@@ -6,8 +6,8 @@ use postern::state_engine::{Answer, BuildError, CoreLimits, PackageLimits, PullR
 use postern::store::Direction;
 use proptest::prelude::*;
 
-use crate::common::sync::{meet, package_bytes};
-use crate::common::{NO_MARKET, Setup, TestNode, conversation, message, offer, ride};
+use harness::pull::{meet, package_bytes};
+use harness::{NO_MARKET, Setup, TestNode, conversation, message, offer, ride};
 
 fn pair() -> (TestNode, TestNode) {
     let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 400));
@@ -15,18 +15,17 @@ fn pair() -> (TestNode, TestNode) {
     (alice, bob)
 }
 
-fn small(bytes_max: usize, objects_max: usize) -> Setup {
+/// A node whose packages hold at most so much.
+fn small(name: &str, bytes_max: usize, objects_max: usize) -> TestNode {
     let package = PackageLimits {
         bytes_max,
         objects_max,
     };
-    Setup {
-        limits: CoreLimits {
-            package,
-            ..CoreLimits::default()
-        },
-        ..Setup::default()
-    }
+    let limits = CoreLimits {
+        package,
+        ..CoreLimits::default()
+    };
+    Setup::new(name).limits(limits).node()
 }
 
 #[test]
@@ -77,12 +76,12 @@ fn a_quiet_stretch_costs_nothing_until_it_is_long() {
     let n = bob.pull(&alice, "rides.offers").applied.last_seq;
     for _ in 0..1023 {
         alice
-            .make("contacts", 1, crate::common::card(alice.identity, "me"))
+            .make("contacts", 1, harness::card(alice.identity, "me"))
             .unwrap();
     }
     assert_eq!(bob.pull(&alice, "rides.offers").seqs(), None);
     alice
-        .make("contacts", 1, crate::common::card(alice.identity, "me"))
+        .make("contacts", 1, harness::card(alice.identity, "me"))
         .unwrap();
     let pulled = bob.pull(&alice, "rides.offers");
     assert_eq!(
@@ -95,10 +94,7 @@ fn a_quiet_stretch_costs_nothing_until_it_is_long() {
 
 #[test]
 fn package_limits_cut_between_change_groups_and_say_more() {
-    let (alice, bob) = (
-        TestNode::with("alice", small(960 * 1024, 3)),
-        TestNode::with("bob", small(960 * 1024, 3)),
-    );
+    let (alice, bob) = (small("alice", 960 * 1024, 3), small("bob", 960 * 1024, 3));
     meet(&alice, &bob);
     // Two change groups of two objects each, then two of one.
     for name in ["one", "two"] {
@@ -106,19 +102,17 @@ fn package_limits_cut_between_change_groups_and_say_more() {
         let context = alice.context(identity, "messages");
         let name = name.to_owned();
         alice
-            .write(move |core, now| {
-                core.write(now, |graph| {
-                    let draft = |type_number, attrs| Draft {
-                        app: "messages".into(),
-                        type_number,
-                        oid: None,
-                        owner: identity,
-                        attrs: Some(attrs),
-                    };
-                    let begun = graph
-                        .save_with_sync(&context, draft(1, conversation(&[identity, other])))?;
-                    graph.save_with_sync(&context, draft(2, message(begun.oid, &name)))
-                })
+            .graph(move |graph| {
+                let draft = |type_number, attrs| Draft {
+                    app: "messages".into(),
+                    type_number,
+                    oid: None,
+                    owner: identity,
+                    attrs: Some(attrs),
+                };
+                let begun =
+                    graph.save_with_sync(&context, draft(1, conversation(&[identity, other])))?;
+                graph.save_with_sync(&context, draft(2, message(begun.oid, &name)))
             })
             .unwrap();
     }
@@ -136,17 +130,14 @@ fn package_limits_cut_between_change_groups_and_say_more() {
         ]
     );
     assert_eq!(bob.rejects(), Vec::<String>::new());
-    assert_eq!(bob.inbox().len(), 2);
+    assert_eq!(bob.texts().len(), 2);
 }
 
 #[test]
 fn a_change_group_that_fits_no_package_is_said_and_not_cut() {
-    let (alice, bob) = (
-        TestNode::with("alice", small(960 * 1024, 1)),
-        TestNode::new("bob", 0),
-    );
+    let (alice, bob) = (small("alice", 960 * 1024, 1), TestNode::new("bob", 0));
     meet(&alice, &bob);
-    let sent = alice.send(bob.identity, "Hi").unwrap();
+    let sent = alice.send(bob.identity, "Hi");
     let request = bob.request(&alice, "messages");
     let built = alice.read(move |view| Ok(view.build_package(&request)));
     let Err(BuildError::GroupTooLarge { change_seq, .. }) = built else {
@@ -159,7 +150,7 @@ fn a_change_group_that_fits_no_package_is_said_and_not_cut() {
 fn a_domain_outside_the_intersection_looks_like_an_empty_one_and_changes_nothing() {
     let (alice, bob) = (
         TestNode::new("alice", 0),
-        TestNode::with_apps("bob", 0, &NO_MARKET),
+        Setup::new("bob").apps(&NO_MARKET).node(),
     );
     meet(&alice, &bob);
     alice.make("market", 1, offer("a bike")).unwrap();
@@ -333,7 +324,7 @@ fn private_messages_are_never_built_for_somebody_else() {
     for (one, other) in [(&alice, &bob), (&alice, &carol), (&bob, &carol)] {
         meet(one, other);
     }
-    alice.send(bob.identity, "for Bob only").unwrap();
+    alice.send(bob.identity, "for Bob only");
     let begun = alice
         .make(
             "messages",
@@ -345,11 +336,7 @@ fn private_messages_are_never_built_for_somebody_else() {
         .make("messages", 2, message(begun.oid, "for Carol only"))
         .unwrap();
     alice
-        .make(
-            "contacts",
-            1,
-            crate::common::card(bob.identity, "my friend Bob"),
-        )
+        .make("contacts", 1, harness::card(bob.identity, "my friend Bob"))
         .unwrap();
     for domain in alice.sync_domains() {
         let rounds = carol.pull_all(&alice, &domain);
@@ -367,9 +354,9 @@ fn private_messages_are_never_built_for_somebody_else() {
         );
     }
     bob.pull_everything(&alice);
-    assert_eq!(bob.inbox(), [(alice.identity, "for Bob only".to_owned())]);
+    assert_eq!(bob.texts(), [(alice.identity, "for Bob only".to_owned())]);
     assert_eq!(
-        carol.inbox(),
+        carol.texts(),
         [(alice.identity, "for Carol only".to_owned())]
     );
     assert!(!format!("{:?}", carol.dump()).contains("Bob only"));
@@ -386,7 +373,7 @@ proptest! {
         (bytes_max, objects_max) in (3000..20_000usize, 1..9usize),
         notes in proptest::collection::vec(0..1500usize, 1..12),
     ) {
-        let (alice, bob) = (TestNode::with("alice", small(bytes_max, objects_max)), TestNode::with("bob", small(bytes_max, objects_max)));
+        let (alice, bob) = (small("alice", bytes_max, objects_max), small("bob", bytes_max, objects_max));
         meet(&alice, &bob);
         let mut made = Vec::new();
         for length in notes {

@@ -132,7 +132,7 @@ const BASTION_IN: &[(&str, &str)] = &[
     ("config", "TorLimits"),
     // A value in the configuration, of the Bastion's own type so that the two cannot differ.
     ("config", "Vanguards"),
-    ("clock", "Clock"),
+    ("clock", "SecondsClock"),
     ("admission", ""),
     ("peer", ""),
     ("api", "GateStatus"),

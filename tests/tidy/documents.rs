@@ -104,6 +104,7 @@ pub(crate) fn missing_files(document: &Document, exists: &dyn Fn(&Path) -> bool)
         |path: &str| exists(Path::new(path)) || exists(Path::new(&format!("{path}.rs")));
     // Whole paths only: no arguments, placeholders or patterns.
     let named = named.filter(|(_, word)| !word.contains([' ', '<', '*', '{', '$']));
+    let named = named.filter(|(_, word)| !word.contains("NAME"));
     let missing =
         named.filter(|(_, word)| !is_file_or_module(word.split([':', '#']).next().unwrap_or(word)));
     missing

@@ -6,7 +6,7 @@ use crate::open;
 use crate::source::{Source, is_word};
 
 /// Where each type is defined: structs, enums, traits, unions and aliases outside of tests.
-fn definitions<'s>(source: &'s Source) -> Vec<(String, &'s str)> {
+fn definitions(source: &Source) -> Vec<(String, &str)> {
     let code = source.production();
     let words: Vec<_> = code
         .split(|c| !is_word(c))

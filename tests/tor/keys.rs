@@ -1,4 +1,5 @@
-//! Keys over real onion services: rotated while peers are in a session, restored from a backup, exchanged with C tor.
+//! Keys over onion services: rotated during a session, restored from a backup, exchanged with C
+//! tor.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
@@ -8,13 +9,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::process::NodeProcess;
 use super::{
     Two, binary, has_session, inbox, no_errors_in_logs, no_secrets_in_logs, reachable,
     start_network,
 };
+use harness::process::NodeProcess;
 
-/// Runs the program to its end, with the passphrase's file of a node.
+/// Runs a command of the program with the passphrase file of a node.
 fn postern(node: &NodeProcess, arguments: &[&str]) -> String {
     let output = Command::new(binary())
         .args(arguments)
@@ -22,13 +23,13 @@ fn postern(node: &NodeProcess, arguments: &[&str]) -> String {
         .arg(node.passphrase())
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{arguments:?}: {said}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {stderr}");
     String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]
-fn keys_change_and_a_node_comes_back_from_a_backup_over_onion_services() {
+fn rotated_and_restored_node_keeps_its_peers_over_onion_services() {
     let (_runtime, _network, tor) = start_network();
     let folder = tempfile::tempdir().unwrap();
     let live =
@@ -59,10 +60,13 @@ fn keys_change_and_a_node_comes_back_from_a_backup_over_onion_services() {
         let reader = b_identity.clone();
         move |node: &NodeProcess| (inbox(node, &reader).len() == many).then_some(())
     };
-    two.b
-        .until("the first message is here", Duration::from_secs(60), got(1));
+    two.b.until(
+        "the first message has arrived",
+        Duration::from_secs(60),
+        got(1),
+    );
 
-    // Both kinds of keys are rotated while B is in a session; the name and the session's history stay.
+    // Rotates the keys of the node and of its identity during a session. Peer id and cursors stay.
     two.a
         .post(&format!("/api/identities/{a_identity}/rotate"), json!({}));
     two.b
@@ -81,13 +85,13 @@ fn keys_change_and_a_node_comes_back_from_a_backup_over_onion_services() {
     );
     two.send_from_a("under new keys");
     two.b.until(
-        "what the new keys sign is taken",
+        "B accepts objects under the new keys",
         Duration::from_secs(60),
         got(2),
     );
     assert_eq!(two.b.get("/api/rejects")["rejects"], json!([]));
 
-    // A backup of the running node; then A goes on, and is lost.
+    // Backs up the running node, which then writes more and is lost.
     let backup = folder.path().join("backup");
     two.a.post("/api/backup", json!({ "path": backup }));
     two.a
@@ -95,8 +99,11 @@ fn keys_change_and_a_node_comes_back_from_a_backup_over_onion_services() {
             (node.get("/api/backup")["backup"]["state"] == "done").then_some(())
         });
     two.send_from_a("after the backup");
-    two.b
-        .until("the last message is here", Duration::from_secs(60), got(3));
+    two.b.until(
+        "the last message has arrived",
+        Duration::from_secs(60),
+        got(3),
+    );
     let before = two.a.get("/api/status");
     two.a.stop();
     let again = folder.path().join("again");
@@ -106,12 +113,13 @@ fn keys_change_and_a_node_comes_back_from_a_backup_over_onion_services() {
     let lost = std::mem::replace(&mut two.a, restored);
     two.a.start();
     reachable(&mut two.a);
-    // Usually seconds. B still has the descriptor from before the loss, whose introduction points are gone, and each dial
-    // that begins with it may last its whole deadline.
-    two.a
-        .until("B was asked", Duration::from_secs(600), |node| {
-            (node.get("/api/recovery")["state"] == "open").then_some(())
-        });
+    // Usually seconds. B may still have the old descriptor, whose introduction points are gone; a
+    // dial with it lasts until its deadline.
+    two.a.until(
+        "A has reclaimed its objects from B",
+        Duration::from_secs(600),
+        |node| (node.get("/api/recovery")["state"] == "open").then_some(()),
+    );
     let status = two.a.get("/api/status");
     assert_eq!(
         (&status["peer_id"], &status["onion"]),
@@ -124,9 +132,9 @@ fn keys_change_and_a_node_comes_back_from_a_backup_over_onion_services() {
     };
     let all = ["before", "under new keys", "after the backup"].map(str::to_owned);
     assert_eq!(bodies(&two.a, &a_identity), BTreeSet::from(all.clone()));
-    two.send_from_a("from the restored one");
+    two.send_from_a("from the restored node");
     two.b.until(
-        "the restored node is heard",
+        "the message of the restored node has arrived",
         Duration::from_secs(120),
         got(4),
     );
@@ -142,7 +150,7 @@ fn keys_change_and_a_node_comes_back_from_a_backup_over_onion_services() {
     drop(lost);
 }
 
-/// The onion's key as it is exported lies nowhere in the node's folder, Tor's state included.
+/// Asserts that the onion key is in no file of the node's folder, Tor's state included.
 fn no_onion_key_on_disk(node: &NodeProcess, parent: &Path) {
     let out = tempfile::Builder::new()
         .prefix("onion")
@@ -182,11 +190,11 @@ fn no_onion_key_on_disk(node: &NodeProcess, parent: &Path) {
             }
         }
     }
-    assert!(files > 5, "there is something to search");
+    assert!(files > 5, "too few files were searched");
 }
 
 #[test]
-fn c_tor_and_postern_take_each_others_onion_keys() {
+fn c_tor_and_postern_accept_each_others_onion_keys() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let node = NodeProcess::init(binary(), folder.path(), "Alice", "");
@@ -200,7 +208,7 @@ fn c_tor_and_postern_take_each_others_onion_keys() {
         .unwrap();
         listed["onion"].as_str().unwrap().to_owned()
     };
-    // Tor writes the file `hostname` of a folder with a key in it, and makes a key where there is none.
+    // C tor writes `hostname` into a folder with a key, and creates a key where there is none.
     let hostname = |service: &Path, data: &str| {
         let torrc = at(&format!("{data}.torrc"));
         std::fs::write(&torrc, "").unwrap();
@@ -227,45 +235,45 @@ fn c_tor_and_postern_take_each_others_onion_keys() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        // The last that it says before it would use a network; by then the folder is in order.
+        // C tor writes this line after the folder is complete, before it uses the network.
         let lines = BufReader::new(tor.stdout.take().unwrap()).lines();
-        let said: Vec<_> = lines
+        let lines: Vec<_> = lines
             .map_while(Result::ok)
             .take_while(|line| !line.contains("Delaying directory fetches"))
             .collect();
         let name = std::fs::read_to_string(service.join("hostname"));
         let name = name
-            .unwrap_or_else(|error| panic!("{error}: {said:?}"))
+            .unwrap_or_else(|error| panic!("{error}: {lines:?}"))
             .trim()
             .to_owned();
         tor.kill().unwrap();
         tor.wait().unwrap();
         name
     };
-    let ours = at("ours");
+    let exported = at("exported");
     postern(
         &node,
         &[
             "keys",
             "export-onion",
             "--out",
-            ours.to_str().unwrap(),
+            exported.to_str().unwrap(),
             "--config",
             config,
         ],
     );
-    std::fs::remove_file(ours.join("hostname")).unwrap();
-    assert_eq!(hostname(&ours, "data1"), onion());
+    std::fs::remove_file(exported.join("hostname")).unwrap();
+    assert_eq!(hostname(&exported, "data1"), onion());
 
-    let theirs = at("theirs");
-    let expected = hostname(&theirs, "data2");
+    let created = at("created");
+    let expected = hostname(&created, "data2");
     assert_ne!(expected, onion());
     postern(
         &node,
         &[
             "keys",
             "import-onion",
-            theirs.to_str().unwrap(),
+            created.to_str().unwrap(),
             "--config",
             config,
         ],

@@ -1,7 +1,7 @@
-//! The story over real onion services of a private Tor network, with the `postern` program as people run it, and a
-//! node that is killed in the middle of its first pull.
+//! The story over onion services of a private Tor network, with the `postern` program as an
+//! operator runs it, and a node that is killed during its first pull.
 //!
-//! Fails, saying so, where C tor is not installed. Contacts 127.0.0.1 only.
+//! Fails with an explanation where C tor is not installed. Contacts 127.0.0.1 only.
 #![cfg(feature = "tor")]
 #![allow(
     clippy::unwrap_used,
@@ -11,22 +11,13 @@
     reason = "a test that cannot go on ends here; real processes take real time"
 )]
 
-#[path = "../common/process.rs"]
-#[allow(
-    dead_code,
-    missing_docs,
-    unreachable_pub,
-    reason = "shared by several programs"
-)]
-mod process;
-
 mod keys;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use process::NodeProcess;
+use harness::process::NodeProcess;
 use serde_json::{Value, json};
 use testnet::{Options, Testnet};
 
@@ -47,7 +38,7 @@ fn config(apps: &[&str], sync: &Value, tor: &toml::Table) -> String {
     toml::to_string(&table).unwrap()
 }
 
-/// Two nodes on one network; A seeded, B without market.
+/// Two nodes on one network: A with all apps, B without the market.
 struct Two {
     a: NodeProcess,
     b: NodeProcess,
@@ -122,7 +113,7 @@ impl Two {
 
 fn reachable(node: &mut NodeProcess) {
     node.until(
-        "its onion service is reachable",
+        "the onion service is reachable",
         REACHABLE_DEADLINE,
         |node| (node.get("/api/status")["network"] == "reachable").then_some(()),
     );
@@ -155,11 +146,11 @@ fn start_network() -> (tokio::runtime::Runtime, Testnet, toml::Table) {
 }
 
 #[test]
-fn the_story_over_onion_services() {
+fn nodes_sync_messages_over_onion_services() {
     let (_runtime, _network, tor) = start_network();
     let folder = tempfile::tempdir().unwrap();
-    let by_hand = json!({ "pull_interval_s": 0, "pull_wait_s": 0 });
-    let mut two = Two::start(folder.path(), &tor, &by_hand);
+    let manual = json!({ "pull_interval_s": 0, "pull_wait_s": 0 });
+    let mut two = Two::start(folder.path(), &tor, &manual);
     two.b_dials_a();
 
     let first = two.send_from_a("first")["change_seq"].as_u64().unwrap();
@@ -185,25 +176,25 @@ fn the_story_over_onion_services() {
 }
 
 #[test]
-fn who_gets_in_over_onion_services() {
+fn admission_policy_ticket_and_ban_work_over_onion_services() {
     let (_runtime, _network, tor) = start_network();
     let folder = tempfile::tempdir().unwrap();
-    let by_hand = json!({ "pull_interval_s": 0, "pull_wait_s": 0 });
-    let mut two = Two::start(folder.path(), &tor, &by_hand);
+    let manual = json!({ "pull_interval_s": 0, "pull_wait_s": 0 });
+    let mut two = Two::start(folder.path(), &tor, &manual);
     let onion = json!({ "onion": two.a.get("/api/status")["onion"] });
     let b_peer = two.b.get("/api/status")["peer_id"].clone();
     let named = json!({ "peer_id": b_peer });
 
-    // A stranger waits for the operator's word, and goes on knocking.
+    // An unadmitted node waits for the operator's verdict and repeats its request.
     let changed = two.a.api(
         "PUT",
         "/api/admission",
         Some(json!({ "policy": "approve" })),
     );
     assert_eq!(changed.status, 200, "{}", changed.body);
-    let told = two.b.api("POST", "/api/peers", Some(onion.clone()));
-    assert_ne!(told.status, 200);
-    assert_eq!(told.body["error"]["code"], "pending", "{}", told.body);
+    let refused = two.b.api("POST", "/api/peers", Some(onion.clone()));
+    assert_ne!(refused.status, 200);
+    assert_eq!(refused.body["error"]["code"], "pending", "{}", refused.body);
     let waiting = two.a.get("/api/admission/pending")["pending"].clone();
     assert_eq!(
         (waiting[0]["peer_id"].clone(), waiting[1].clone()),
@@ -211,32 +202,32 @@ fn who_gets_in_over_onion_services() {
     );
     two.a.post("/api/admission/approve", named.clone());
     two.b
-        .until("it is let in", Duration::from_secs(90), has_session);
+        .until("B is admitted", Duration::from_secs(90), has_session);
 
-    // A ticket spares the work after both have started anew.
+    // A ticket replaces the puzzle after both nodes have restarted.
     for node in [&mut two.a, &mut two.b] {
         node.stop();
         node.start();
         reachable(node);
     }
     two.b
-        .until("it is let in again", Duration::from_secs(180), has_session);
+        .until("B is admitted again", Duration::from_secs(180), has_session);
     let gate = two.a.get("/api/status")["gate"].clone();
     assert!(gate["by_ticket_total"].as_u64() >= Some(1), "{gate}");
     assert_eq!(gate["admissions_per_minute"], 0, "{gate}");
 
-    // A ban ends the session, and neither ticket nor work helps.
+    // A ban ends the session and voids ticket and puzzle.
     let banned = two.a.post("/api/admission/ban", named);
     assert_eq!(banned["session_ended"], true, "{banned}");
-    let told = two.b.api("POST", "/api/peers", Some(onion));
-    assert_ne!(told.status, 200);
+    let refused = two.b.api("POST", "/api/peers", Some(onion));
+    assert_ne!(refused.status, 200);
     assert!(
-        told.body["error"]["message"]
+        refused.body["error"]["message"]
             .as_str()
             .unwrap()
             .contains("banned"),
         "{}",
-        told.body
+        refused.body
     );
     assert_eq!(two.a.get("/api/status")["sessions"], json!([]));
     two.a.stop();
@@ -245,7 +236,7 @@ fn who_gets_in_over_onion_services() {
     no_errors_in_logs(&two);
 }
 
-/// A restart is nothing to raise an alarm about.
+/// Asserts that no log has an error, because a restart is none.
 fn no_errors_in_logs(two: &Two) {
     for node in [&two.a, &two.b] {
         let log = std::fs::read_to_string(node.log()).unwrap();
@@ -257,7 +248,7 @@ fn no_errors_in_logs(two: &Two) {
     }
 }
 
-/// Neither full onion addresses nor peer ids nor what people wrote.
+/// Asserts that no log has a full onion address, a full peer id or a text of a message.
 fn no_secrets_in_logs(two: &Two) {
     for node in [&two.a, &two.b] {
         let log = std::fs::read_to_string(node.log()).unwrap();
@@ -267,31 +258,27 @@ fn no_secrets_in_logs(two: &Two) {
         for line in events {
             assert!(
                 !line.contains(&two.a_peer),
-                "a whole peer id in a log: {line}"
+                "a full peer id in a log: {line}"
             );
             assert!(!line.contains("Hi"), "a message in a log: {line}");
             let words = line.split(|letter: char| !letter.is_ascii_alphanumeric());
             let mut onions = words.filter(|word| word.len() == 56);
-            assert_eq!(
-                onions.next(),
-                None,
-                "a whole onion address in a log: {line}"
-            );
+            assert_eq!(onions.next(), None, "a full onion address in a log: {line}");
         }
     }
 }
 
 #[test]
-fn a_node_that_is_killed_in_its_first_pull_finishes_it_after_a_restart() {
+fn node_killed_during_its_first_pull_finishes_it_after_a_restart() {
     const MESSAGES: usize = 600;
     const BODY_BYTES: usize = 16_000;
     let (_runtime, _network, tor) = start_network();
     let folder = tempfile::tempdir().unwrap();
-    // Long messages, and pulls without pauses: the kill falls between two of about ten packages.
+    // Long messages: the kill falls between two of about ten packages.
     let sync = json!({ "pull_interval_s": 1, "pull_wait_s": 30 });
     let mut two = Two::start(folder.path(), &tor, &sync);
     let onion = two.a.get("/api/status")["onion"].clone();
-    // A must know B's identity to write to it: B knocks, and is stopped before there is anything to pull.
+    // A must know B's identity to write to it, so B dials A once and is then killed.
     two.b_dials_a();
     let b_identity = two.b_identity.clone();
     two.a
@@ -311,7 +298,8 @@ fn a_node_that_is_killed_in_its_first_pull_finishes_it_after_a_restart() {
     }
 
     two.b.start();
-    // The dialled peer is trusted, so B dials it again by itself and begins to pull, before it is reachable itself.
+    // B trusts A, which it dialled before, so it dials A again and pulls before B itself is
+    // reachable.
     two.b.until(
         "the first pull is under way",
         Duration::from_secs(120),
@@ -320,8 +308,8 @@ fn a_node_that_is_killed_in_its_first_pull_finishes_it_after_a_restart() {
     two.b.kill();
     two.b.start();
     let before = inbox(&two.b, &b_identity).len();
-    assert!(before > 0, "what was applied before the kill is there");
-    assert!(before < MESSAGES, "the kill came in the middle");
+    assert!(before > 0, "applied packages survive the kill");
+    assert!(before < MESSAGES, "the kill came during the pull");
     reachable(&mut two.b);
     assert_eq!(onion, two.a.get("/api/status")["onion"]);
     two.b
@@ -330,11 +318,11 @@ fn a_node_that_is_killed_in_its_first_pull_finishes_it_after_a_restart() {
         });
 
     let (sent, got) = (inbox(&two.a, &two.a_identity), inbox(&two.b, &b_identity));
-    assert_eq!(got.len(), MESSAGES, "nothing doubled");
+    assert_eq!(got.len(), MESSAGES, "an object is doubled");
     assert_eq!(
         got.iter().collect::<BTreeSet<_>>(),
         sent.iter().collect::<BTreeSet<_>>(),
-        "nothing lost"
+        "an object is lost"
     );
     assert_eq!(two.b.get("/api/rejects")["rejects"], json!([]));
     two.a.stop();

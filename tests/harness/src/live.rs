@@ -72,7 +72,6 @@ impl LiveNode {
             peers: peers.clone(),
             policy: admission.clone(),
             boot_id: boot_id(setup.seed, setup.start),
-            identities_max: 8,
         });
         let config = GateConfig {
             effort_idle: 4,

@@ -1,10 +1,4 @@
-//! Backups and what comes out of them, without the program: one sealed file, made while somebody writes.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests"
-)]
+//! Backup and restore without the program: one sealed file, made while the node writes.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -34,7 +28,7 @@ fn passphrase() -> Passphrase {
     Passphrase::from_string("correct horse".into())
 }
 
-/// A node's folder beside others.
+/// A folder with a node in it.
 struct Folder {
     parent: TempDir,
 }
@@ -71,7 +65,7 @@ impl Folder {
         backup::create(&config, &keys, out, hear)
     }
 
-    /// Names beside the node and in its folder, to see that nothing was left behind.
+    /// File names beside the node and in its folder, to find files left behind.
     fn names(&self) -> Vec<String> {
         let mut names: Vec<_> = [self.parent.path().to_owned(), self.at("node")]
             .iter()
@@ -128,7 +122,7 @@ fn names_here(core: &StateEngine) -> Vec<String> {
 }
 
 #[test]
-fn what_was_committed_before_is_restored_while_a_writer_goes_on() {
+fn backup_beside_a_writer_restores_every_earlier_commit() {
     let folder = Folder::new();
     let (file, elsewhere) = (folder.at("backup"), folder.at("elsewhere"));
     let epoch = core(&folder.at("node")).ground().epoch;
@@ -136,7 +130,7 @@ fn what_was_committed_before_is_restored_while_a_writer_goes_on() {
     let before = std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut core = core(&folder.at("node"));
-            // Fewer than a vault holds.
+            // Fewer identities than a vault holds.
             for number in 0..400 {
                 add_identity(&mut core, &format!("name {number:06}"));
                 written.store(number + 1, Ordering::SeqCst);
@@ -150,7 +144,7 @@ fn what_was_committed_before_is_restored_while_a_writer_goes_on() {
         }
         let before = written.load(Ordering::SeqCst);
         folder.backup(&file).unwrap();
-        // The writer was alive all the time.
+        // The writer wrote during the backup.
         let after = written.load(Ordering::SeqCst);
         stop.store(true, Ordering::SeqCst);
         assert!(after >= before);
@@ -172,7 +166,7 @@ fn what_was_committed_before_is_restored_while_a_writer_goes_on() {
             "{number} of {before}"
         );
     }
-    // Who is in the database has its keys in the vault.
+    // Every identity in the database has its keys in the vault.
     let held = there.ground().keys.identities();
     let known = identities::known(&there.view()).unwrap();
     assert!(
@@ -184,9 +178,9 @@ fn what_was_committed_before_is_restored_while_a_writer_goes_on() {
     assert_eq!(known.iter().filter(|card| card.here).count(), names.len());
 }
 
-/// Else a person whose identity was made in between would be in the database, with its keys nowhere.
+/// Otherwise the keys of an identity that is created in between would be lost.
 #[test]
-fn the_vault_is_read_after_the_database_was_copied() {
+fn backup_reads_the_vault_after_the_database() {
     let folder = Folder::new();
     let (file, elsewhere) = (folder.at("backup"), folder.at("elsewhere"));
     let mut late = None;
@@ -204,7 +198,7 @@ fn the_vault_is_read_after_the_database_was_copied() {
 }
 
 #[test]
-fn a_restored_node_has_a_token_of_its_own() {
+fn restored_node_has_a_new_token() {
     let folder = Folder::new();
     let (file, elsewhere) = (folder.at("backup"), folder.at("elsewhere"));
     folder.backup(&file).unwrap();
@@ -216,21 +210,21 @@ fn a_restored_node_has_a_token_of_its_own() {
     assert!(there.view().rows.has_token(&new).unwrap());
     assert!(
         !there.view().rows.has_token(&old).unwrap(),
-        "the old machine's token lets nobody in"
+        "the token of the old node is invalid"
     );
 }
 
 #[test]
-fn nothing_but_the_backup_is_left_behind_and_it_is_not_written_over() {
+fn backup_leaves_no_temporary_file_and_overwrites_nothing() {
     let folder = Folder::new();
     let before = folder.names();
     let file = folder.at("backup");
-    // What a backup that was killed has left.
+    // Temporary files of a killed backup.
     fs::write(folder.at("node").join("postern.db.backup"), "half").unwrap();
-    fs::write(folder.at("backup.new"), "somebody's draft").unwrap();
+    fs::write(folder.at("backup.new"), "another file").unwrap();
     assert!(
         matches!(folder.backup(&file), Err(CreateBackupError::Exists(_))),
-        "it is not ours"
+        "a file of another program is kept"
     );
     fs::write(folder.at("backup.new"), "postern-backup\nhalf").unwrap();
     let done = folder.backup(&file).unwrap();
@@ -261,7 +255,7 @@ fn nothing_but_the_backup_is_left_behind_and_it_is_not_written_over() {
 }
 
 #[test]
-fn a_backup_that_is_stopped_leaves_nothing() {
+fn stopped_backup_leaves_no_file() {
     let folder = Folder::new();
     let before = folder.names();
     for stop_at in [
@@ -285,7 +279,7 @@ fn a_backup_that_is_stopped_leaves_nothing() {
 }
 
 #[test]
-fn cut_or_changed_files_and_other_passphrases_restore_nothing() {
+fn restore_refuses_cut_or_changed_files_and_wrong_passphrases() {
     let folder = Folder::new();
     let (file, elsewhere) = (folder.at("backup"), folder.at("elsewhere"));
     folder.backup(&file).unwrap();
@@ -316,14 +310,16 @@ fn cut_or_changed_files_and_other_passphrases_restore_nothing() {
     );
     assert!(matches!(
         wrong,
-        Err(RestoreError::Backup(keys::SealError::WrongPassphrase))
+        Err(RestoreError::Backup(
+            keys::CreateBackupError::WrongPassphrase
+        ))
     ));
     assert_eq!(folder.names(), names);
     restore(&file, &elsewhere).unwrap();
 }
 
 #[test]
-fn a_folder_that_holds_something_is_left_alone() {
+fn restore_refuses_a_folder_that_is_not_empty() {
     let folder = Folder::new();
     let file = folder.at("backup");
     folder.backup(&file).unwrap();
@@ -342,7 +338,7 @@ fn a_folder_that_holds_something_is_left_alone() {
 }
 
 #[test]
-fn own_apps_come_along_and_folders_elsewhere_are_brought_in() {
+fn restore_brings_own_schemas_and_moves_outside_folders_in() {
     let folder = Folder::new();
     let (file, outside) = (folder.at("backup"), folder.at("outside"));
     let own = "slug = \"notes\"\nversion = 1\n";
@@ -350,7 +346,7 @@ fn own_apps_come_along_and_folders_elsewhere_are_brought_in() {
     let config = folder.at("node").join("postern.toml");
     let text = format!("[node]\nschema_dir = {:?}\n", outside.display().to_string());
     fs::write(&config, text).unwrap();
-    // A file that is no schema at all would not load: the built-in text under another name is one.
+    // The text of a built-in schema, because the file must be a valid schema.
     let built_in = include_str!("../src/schema/apps/market.toml");
     let own = if built_in.contains("market") {
         built_in.replace("market", "bazaar")
@@ -369,7 +365,7 @@ fn own_apps_come_along_and_folders_elsewhere_are_brought_in() {
     );
     assert!(!elsewhere.join("schemas/notes.txt").exists());
     core(&elsewhere);
-    // A name that no backup takes.
+    // A file name that no backup accepts.
     fs::write(outside.join("a:b.toml"), &own).unwrap();
     assert!(matches!(
         folder.backup(&folder.at("other")),
@@ -378,14 +374,14 @@ fn own_apps_come_along_and_folders_elsewhere_are_brought_in() {
 }
 
 #[test]
-fn what_a_restore_would_refuse_is_no_backup() {
+fn backup_refuses_a_node_that_restore_would_refuse() {
     let folder = Folder::new();
     let path = folder.at("node").join("postern.toml");
     let config = Config::load(&path).unwrap();
     let keys = KeyManager::open(&DataDir::of(&config).keys(), &passphrase()).unwrap();
     fs::create_dir(folder.at("node").join("own")).unwrap();
     let before = folder.names();
-    // Edited since the node started, each in another way.
+    // Configuration files that were edited since the node started.
     let after = |text: &str, name: &str| {
         fs::write(&path, text).unwrap();
         backup::create(&config, &keys, &folder.at(name), &mut |_| {

@@ -1,13 +1,7 @@
-//! The worked example of docs/PROTOCOL.md, byte by byte: the page cannot say something else than the program.
+//! The worked example of docs/PROTOCOL.md, compared byte by byte.
 //!
-//! All keys come from seeds of one repeated byte, so that another implementation can make the same bytes.
-
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test that cannot go on ends here"
-)]
+//! All keys come from seeds of one repeated byte, so that another implementation can compute the
+//! same bytes.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -21,12 +15,12 @@ use postern::object::{Attrs, Object, ObjectLimits, Value};
 use postern::peer::message::{Message, PackageBody, Pull};
 use postern::state_engine::{Package, PackageLimits, VerifiedPackage};
 
-/// The section's lines as they must stand in the page.
+/// The lines that the section must have.
 #[derive(Default)]
 struct Page(String);
 
 impl Page {
-    /// A name and hex behind it, in lines of at most 104 digits.
+    /// A name followed by hexadecimal digits, in lines of at most 104 digits.
     fn hex(&mut self, name: &str, bytes: &[u8]) {
         let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         for (number, place) in (0..digits.len()).step_by(104).enumerate() {
@@ -41,7 +35,7 @@ fn secret(byte: u8) -> SecretKey {
     SecretKey::from_seed(&[byte; 32])
 }
 
-/// The chain of somebody whose first key has the seed `byte` and whose next one `byte + 1`, repeated.
+/// A chain whose first key has the seed `byte` and whose next key `byte + 1`, repeated.
 fn chain(byte: u8) -> KeyChain {
     KeyChain::new(Genesis::new(
         secret(byte).public(),
@@ -123,7 +117,7 @@ fn package(example: &Example) -> Package {
 }
 
 #[test]
-fn the_page_shows_what_the_program_makes() {
+fn example_in_the_protocol_matches_the_code() {
     let example = example();
     let (alice, message) = (chain(0x0a), &example.message);
     let mut page = Page::default();
@@ -172,7 +166,7 @@ fn the_page_shows_what_the_program_makes() {
 }
 
 #[test]
-fn the_example_is_taken_by_a_receiver() {
+fn receiver_accepts_the_example() {
     let example = example();
     let bytes = secret(0x01).sign1(Context::Package, &codec::encode(&package(&example)));
     let (node, us) = (secret(0x01), secret(0x03).peer_id());

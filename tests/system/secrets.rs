@@ -1,23 +1,6 @@
-//! No secret of a node is anywhere in the clear: not in its folder, not in a backup, not in what it prints. Searched byte by
-//! byte, while the program itself runs and after it has ended.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    reason = "a test that cannot go on ends here; real processes take real time"
-)]
-
-#[path = "common/needles.rs"]
-mod needles;
-#[allow(
-    dead_code,
-    unreachable_pub,
-    missing_docs,
-    reason = "shared by several test programs, each of which uses a part"
-)]
-#[path = "common/process.rs"]
-mod process;
+//! No secret of a node is in the clear in its folder, its backup or its output.
+//!
+//! The search reads every byte of these files, while the program runs and after it has ended.
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -26,24 +9,30 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use harness::ALL_APPS;
+use harness::needles::{Needle, files_below, forms, found_in, text_forms};
+use harness::process::NodeProcess;
 use keys::{ApiToken, KdfCost, KeyManager, Oid, OnionKey, Passphrase, SecretKey};
-use needles::{Needle, files_below, forms, found_in, text_forms};
-use postern::data_dir::DataDir;
 use postern::graph::SaveError;
 use postern::op_context::Timestamp;
 use postern::schema::Schemas;
 use postern::services::identities;
 use postern::state_engine::{CoreLimits, StateEngine};
-use process::NodeProcess;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 use serde_json::json;
 
-const WORD: &str = "harbour-lantern-thimble-orchard";
-const CONFIG: &str = "[api]\nlisten = \"127.0.0.1:0\"\n[transport]\nkind = \"loopback\"\nloopback_listen = \"127.0.0.1:0\"\n[log]\nfilter = \"trace\"\n";
-const APPS: [&str; 5] = ["contacts", "identities", "market", "messages", "rides"];
+const PASSPHRASE: &str = "harbour-lantern-thimble-orchard";
+const CONFIG: &str = "[api]
+listen = \"127.0.0.1:0\"
+[transport]
+kind = \"loopback\"
+loopback_listen = \"127.0.0.1:0\"
+[log]
+filter = \"trace\"
+";
 
-/// A node's folder whose secrets are known here.
+/// A node's folder whose secrets are known to the test.
 struct Known {
     parent: tempfile::TempDir,
     identity: Oid,
@@ -51,7 +40,7 @@ struct Known {
     token: Vec<Needle>,
 }
 
-/// The forms of a signing key: its seed, and what a signature is computed with.
+/// The forms of a signing key: its seed, its expanded key and its scalar.
 fn key_forms(name: &str, secret: &SecretKey) -> Vec<Needle> {
     secret.with_seed(|seed| {
         let mut all = forms(&format!("{name}, seed"), seed);
@@ -69,7 +58,7 @@ impl Known {
         let folder = parent.path().join("node");
         fs::DirBuilder::new().mode(0o700).create(&folder).unwrap();
         let data = DataDir::at(&folder);
-        let passphrase = Passphrase::from_string(WORD.into());
+        let passphrase = Passphrase::from_string(PASSPHRASE.into());
         let (mut first, mut second) = (
             ChaCha20Rng::seed_from_u64(71),
             ChaCha20Rng::seed_from_u64(72),
@@ -78,7 +67,7 @@ impl Known {
             KeyManager::create(&data.keys(), &passphrase, KdfCost::TEST, &mut first).unwrap();
         let identity = keys.add_identity(&mut second).unwrap();
 
-        // The same once more, in the order in which the vault makes them.
+        // The same keys again, in the order in which the vault creates them.
         let (mut first, mut second) = (
             ChaCha20Rng::seed_from_u64(71),
             ChaCha20Rng::seed_from_u64(72),
@@ -87,9 +76,9 @@ impl Known {
         assert_eq!(onion.onion_addr(), keys.onion());
         let [node, node_next] = std::array::from_fn(|_| SecretKey::generate(&mut first));
         let [person, person_next] = std::array::from_fn(|_| SecretKey::generate(&mut second));
-        let held: Vec<_> = keys.holders().iter().map(|holder| holder.public).collect();
-        assert_eq!(held, [node.public(), person.public()]);
-        let mut secrets = text_forms("the passphrase", WORD);
+        let public: Vec<_> = keys.holders().iter().map(|holder| holder.public).collect();
+        assert_eq!(public, [node.public(), person.public()]);
+        let mut secrets = text_forms("the passphrase", PASSPHRASE);
         onion.with_secret(|expanded| {
             secrets.extend(forms("the onion's key", expanded));
             secrets.extend(forms("the onion's scalar", &expanded[..32]));
@@ -105,7 +94,7 @@ impl Known {
 
         let token = ApiToken::generate(&mut ChaCha20Rng::seed_from_u64(73));
         token.write_new(&data.token()).unwrap();
-        let schemas = Arc::new(Schemas::load(&APPS.map(str::to_owned), None).unwrap());
+        let schemas = Arc::new(Schemas::load(&ALL_APPS.map(str::to_owned), None).unwrap());
         let (rng, now) = (
             Box::new(ChaCha20Rng::seed_from_u64(74)),
             Timestamp(1_700_000_000_000),
@@ -121,9 +110,9 @@ impl Known {
         .unwrap();
         drop(core);
         fs::write(folder.join("postern.toml"), CONFIG).unwrap();
-        let word = parent.path().join("word");
-        fs::write(&word, format!("{WORD}\n")).unwrap();
-        fs::set_permissions(&word, fs::Permissions::from_mode(0o600)).unwrap();
+        let file = parent.path().join("passphrase");
+        fs::write(&file, format!("{PASSPHRASE}\n")).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
         let text = token.to_text().to_string();
         let mut token = text_forms("the token", &text);
         let digits = text.strip_prefix("postern_").unwrap();
@@ -143,14 +132,14 @@ impl Known {
 
     fn node(&self) -> NodeProcess {
         let binary = Path::new(env!("CARGO_BIN_EXE_postern"));
-        NodeProcess::over(binary, "Alice", &self.at("node"), &self.at("word"))
+        NodeProcess::over(binary, "Alice", &self.at("node"), &self.at("passphrase"))
     }
 
-    /// Looks into every file but the one with the passphrase, which this test wrote.
-    fn search(&self, least: usize) {
+    /// Searches every file except the passphrase file, which this test wrote.
+    fn search(&self, files_min: usize) {
         let mut files = files_below(self.parent.path());
-        files.retain(|path| *path != self.at("word"));
-        assert!(files.len() >= least, "{files:?}");
+        files.retain(|path| *path != self.at("passphrase"));
+        assert!(files.len() >= files_min, "{files:?}");
         let (own, mut found) = (self.at("node").join("api.token"), Vec::new());
         for path in files {
             found.extend(found_in(&path, &self.secrets));
@@ -161,13 +150,13 @@ impl Known {
         assert!(found.is_empty(), "\n{}\n", found.join("\n"));
         assert!(
             !found_in(&own, &self.token).is_empty(),
-            "the token's own file has it"
+            "the token file holds the token"
         );
     }
 }
 
 #[test]
-fn no_secret_is_in_the_clear_in_any_file_or_line_of_a_node() {
+fn node_writes_no_secret_in_the_clear() {
     let known = Known::new();
     known.search(5);
     let mut node = known.node();
@@ -176,7 +165,7 @@ fn no_secret_is_in_the_clear_in_any_file_or_line_of_a_node() {
     let sent = json!({
         "sender_identity_oid": known.identity.to_hex(),
         "recipient_identity_oid": second["oid"],
-        "body": "a word that is no secret here",
+        "body": "a text that is no secret",
     });
     node.post("/api/messages/send", sent);
     known.search(6);
@@ -189,9 +178,9 @@ fn no_secret_is_in_the_clear_in_any_file_or_line_of_a_node() {
         node.post("/api/keys/rotate-node", json!({}))["key_id"],
         json!(1)
     );
-    // Refused, and so logged or not: without a token there is nothing to see.
+    // A refused request must not log the token.
     assert_eq!(
-        node.api("POST", "/api/identities", Some(json!({ "nobody": 1 })))
+        node.api("POST", "/api/identities", Some(json!({ "unknown": 1 })))
             .status,
         400
     );
@@ -209,13 +198,13 @@ fn no_secret_is_in_the_clear_in_any_file_or_line_of_a_node() {
     node.stop();
     known.search(8);
     let log = fs::read(node.log()).unwrap();
-    assert!(!log.is_empty(), "what it prints was looked at");
+    assert!(!log.is_empty(), "the output was searched");
 
     let restored = Command::new(env!("CARGO_BIN_EXE_postern"))
         .arg("restore")
         .args([&backup, &known.at("restored")])
         .arg("--passphrase-file")
-        .arg(known.at("word"))
+        .arg(known.at("passphrase"))
         .stdin(Stdio::null())
         .output()
         .unwrap();
@@ -225,7 +214,7 @@ fn no_secret_is_in_the_clear_in_any_file_or_line_of_a_node() {
         String::from_utf8_lossy(&restored.stderr)
     );
     fs::write(
-        known.at("said"),
+        known.at("output"),
         [restored.stdout, restored.stderr].concat(),
     )
     .unwrap();
@@ -233,7 +222,7 @@ fn no_secret_is_in_the_clear_in_any_file_or_line_of_a_node() {
 }
 
 #[test]
-fn the_search_finds_every_form_of_every_secret() {
+fn search_finds_every_form_of_every_secret() {
     let known = Known::new();
     let path = known.at("found");
     let all = [&known.secrets[..], &known.token].concat();
@@ -243,12 +232,12 @@ fn the_search_finds_every_form_of_every_secret() {
         let found = found_in(&path, std::slice::from_ref(needle));
         assert_eq!(found, [format!("{}: {}", path.display(), needle.name)]);
     }
-    // And as a program would come by such text, wherever the secret stands in what it encodes.
+    // Also where the secret is only a part of the encoded bytes, at any offset.
     let secret: Vec<u8> = (0..32).map(|number| number * 7 + 3).collect();
     let needles = forms("it", &secret);
     for before in 0..8 {
         let whole = [&vec![0xa5; before], &secret[..], &[0x5a; 9]].concat();
-        for (word, text) in [
+        for (form, text) in [
             ("hex", data_encoding::HEXLOWER.encode(&whole)),
             ("HEX", data_encoding::HEXUPPER.encode(&whole)),
             ("base32,", data_encoding::BASE32.encode(&whole)),
@@ -262,8 +251,8 @@ fn the_search_finds_every_form_of_every_secret() {
             fs::write(&path, text).unwrap();
             let found = found_in(&path, &needles);
             assert!(
-                found.iter().any(|name| name.contains(word)),
-                "{word}, {before}: {found:?}"
+                found.iter().any(|name| name.contains(form)),
+                "{form}, {before}: {found:?}"
             );
         }
         fs::write(&path, &whole).unwrap();

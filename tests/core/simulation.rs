@@ -1,13 +1,7 @@
-//! Many nodes, a bad network, and chance from a seed: whatever was lost, doubled or late, in the end each node has
-//! exactly what it may read, byte for byte as its owner signed it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests may fail like the tests themselves"
-)]
-
-mod common;
+//! Many nodes and a network that loses, doubles and delays packages, by chance from a seed.
+//!
+//! In the end each node has exactly the objects that it may read, with the bytes that their owners
+//! signed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,22 +11,23 @@ use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha20Rng;
 
-use common::sync::{NotTaken, meet};
-use common::{ALL_APPS, NO_MARKET, Setup, TestNode, card, conversation, message, offer, ride};
+use harness::pull::{TakeError, meet};
+use harness::{ALL_APPS, NO_MARKET, Setup, TestNode, card, conversation, message, offer, ride};
 
-/// What somebody made, as the test itself remembers it.
+/// An object, as the test itself remembers it.
 #[derive(Debug, Clone)]
 struct Made {
     app: &'static str,
     owner: usize,
-    /// Nodes whose identities read it; none: everybody.
+    /// Nodes whose identities may read it; none if all may.
     readers: Option<BTreeSet<usize>>,
     /// The conversation that it belongs to.
     within: Option<Oid>,
     deleted: bool,
 }
 
-/// A package on its way.
+/// A package in flight.
+#[derive(Clone)]
 struct Flight {
     from: usize,
     to: usize,
@@ -68,17 +63,10 @@ impl World {
             } else {
                 &NO_MARKET
             };
-            let apps = apps.iter().map(ToString::to_string).collect();
             let id_offset = rng.random_range(2..1000);
-            Some(TestNode::with(
-                &format!("node {number}"),
-                Setup {
-                    apps,
-                    id_offset,
-                    limits,
-                    ..Setup::default()
-                },
-            ))
+            let setup = Setup::new(&format!("node {number}")).apps(apps);
+            let setup = setup.id_offset(id_offset).limits(limits);
+            Some(setup.node())
         });
         let nodes: Vec<_> = nodes.collect();
         let mut world = Self {
@@ -107,7 +95,7 @@ impl World {
         self.rng.random_range(0..self.nodes.len())
     }
 
-    /// Somebody whom this node has met.
+    /// A random node that this node has met.
     fn acquaintance(&mut self, of: usize) -> Option<usize> {
         let known: Vec<_> = self
             .met
@@ -138,14 +126,14 @@ impl World {
         );
     }
 
-    /// Conversations that a node holds and takes part in.
+    /// Conversations that a node has stored and takes part in.
     fn conversations(&self, of: usize) -> Vec<Oid> {
-        let mine = self.made.iter().filter(|(_, made)| {
+        let own = self.made.iter().filter(|(_, made)| {
             made.app == "messages"
                 && made.within.is_none()
                 && made.readers.as_ref().is_some_and(|it| it.contains(&of))
         });
-        mine.map(|(oid, _)| *oid)
+        own.map(|(oid, _)| *oid)
             .filter(|oid| self.node(of).parent("messages", *oid).is_some())
             .collect()
     }
@@ -153,11 +141,11 @@ impl World {
     fn step(&mut self) {
         let number = self.any();
         let late = self.rng.random_range(0..5000);
-        self.node(number).clock.advance(late);
+        self.node(number).clock.advance_ms(late);
         match self.rng.random_range(0..100) {
             0..12 => self.send(number),
-            12..16 => self.begin_group(number),
-            16..24 => self.say(number),
+            12..16 => self.start_group(number),
+            16..24 => self.write_message(number),
             24..36 => self.make(number),
             36..46 => self.change(number),
             46..62 => self.ask(number, false),
@@ -174,8 +162,8 @@ impl World {
         let Some(to) = self.acquaintance(from) else {
             return;
         };
-        let body = format!("word {}", self.rng.random::<u32>());
-        let sent = self.node(from).send(self.node(to).identity, &body).unwrap();
+        let body = format!("text {}", self.rng.random::<u32>());
+        let sent = self.node(from).send(self.node(to).identity, &body);
         let readers = Some(BTreeSet::from([from, to]));
         if !self.made.contains_key(&sent.conversation) {
             self.note(sent.conversation, "messages", from, readers.clone(), None);
@@ -183,7 +171,7 @@ impl World {
         self.note(sent.oid, "messages", from, readers, Some(sent.conversation));
     }
 
-    fn begin_group(&mut self, from: usize) {
+    fn start_group(&mut self, from: usize) {
         let (Some(one), Some(other)) = (self.acquaintance(from), self.acquaintance(from)) else {
             return;
         };
@@ -202,12 +190,12 @@ impl World {
         self.note(saved.oid, "messages", from, Some(members), None);
     }
 
-    fn say(&mut self, from: usize) {
+    fn write_message(&mut self, from: usize) {
         let conversations = self.conversations(from);
         let Some(within) = conversations.choose(&mut self.rng).copied() else {
             return;
         };
-        let body = format!("word {}", self.rng.random::<u32>());
+        let body = format!("text {}", self.rng.random::<u32>());
         let saved = self
             .node(from)
             .make("messages", 2, message(within, &body))
@@ -226,7 +214,7 @@ impl World {
                     .unwrap();
                 self.note(saved.oid, "rides", owner, None, None);
             }
-            1 if self.node(owner).apps.iter().any(|app| app == "market") => {
+            1 if self.node(owner).apps().iter().any(|app| app == "market") => {
                 let saved = self
                     .node(owner)
                     .make("market", 1, offer(&format!("{number} bikes")))
@@ -250,7 +238,7 @@ impl World {
         }
     }
 
-    /// Changes or deletes something of one's own that may change.
+    /// Changes or deletes an object of the owner that may change.
     fn change(&mut self, owner: usize) {
         let own = self
             .made
@@ -276,7 +264,7 @@ impl World {
         self.made.get_mut(&oid).unwrap().deleted = deleted;
     }
 
-    /// A pull is asked and answered, or a push sent; the package is on its way.
+    /// Puts the package of a pull or a push in flight.
     fn ask(&mut self, to: usize, is_push: bool) {
         let Some(from) = self.acquaintance(to) else {
             return;
@@ -300,7 +288,7 @@ impl World {
         }
     }
 
-    /// Any package on its way arrives, is lost, or arrives and is sent once more.
+    /// Takes a random package in flight, which arrives, is lost, or arrives and stays in flight.
     fn deliver(&mut self) {
         if self.flights.is_empty() {
             return;
@@ -308,22 +296,7 @@ impl World {
         let place = self.rng.random_range(0..self.flights.len());
         let flight = match self.rng.random_range(0..10) {
             0 | 1 => return drop(self.flights.swap_remove(place)),
-            2 => {
-                let Flight {
-                    from, to, is_push, ..
-                } = self.flights[place];
-                let (domain, bytes) = (
-                    self.flights[place].domain.clone(),
-                    self.flights[place].bytes.clone(),
-                );
-                Flight {
-                    from,
-                    to,
-                    domain,
-                    is_push,
-                    bytes,
-                }
-            }
+            2 => self.flights[place].clone(),
             _ => self.flights.swap_remove(place),
         };
         let ack_arrives = self.rng.random_bool(0.6);
@@ -332,16 +305,16 @@ impl World {
             Ok(applied) if flight.is_push && ack_arrives => {
                 sender.acked_by(receiver, &flight.domain, applied.last_seq)
             }
-            Ok(_) | Err(NotTaken::Apply(ApplyPackageError::Window(_))) => (),
+            Ok(_) | Err(TakeError::Apply(ApplyPackageError::Window(_))) => (),
             Err(error) => panic!("{error:?}"),
         }
     }
 
-    /// Everybody pulls everything from everybody until nothing is new.
+    /// All nodes pull everything from each other until nothing is new.
     fn settle(&mut self) {
         let mut pairs: Vec<_> = self.met.iter().copied().collect();
         for round in 0.. {
-            assert!(round < 8, "it never comes to rest");
+            assert!(round < 8, "the nodes do not converge");
             pairs.shuffle(&mut self.rng);
             let written: usize = pairs
                 .iter()
@@ -353,14 +326,14 @@ impl World {
         }
     }
 
-    /// Whether a node is to have an object in the end.
+    /// Whether a node must have an object in the end.
     fn may_have(&self, node: usize, made: &Made) -> bool {
         let knows = |other: usize| node == other || self.met.contains(&(node, other));
         let reads = made
             .readers
             .as_ref()
             .is_none_or(|readers| readers.contains(&node));
-        let has_app = self.node(node).apps.iter().any(|app| app == made.app);
+        let has_app = self.node(node).apps().iter().any(|app| app == made.app);
         let has_scope = made
             .within
             .is_none_or(|within| knows(self.made[&within].owner));
@@ -373,12 +346,12 @@ impl World {
             assert_eq!(
                 node.rejects(),
                 Vec::<String>::new(),
-                "honest nodes refuse each other nothing"
+                "honest nodes refuse nothing"
             );
             let mut held: BTreeSet<Oid> = BTreeSet::new();
             for (oid, made) in &self.made {
                 let here = node
-                    .apps
+                    .apps()
                     .iter()
                     .any(|app| app == made.app)
                     .then(|| node.object(made.app, *oid))
@@ -389,11 +362,11 @@ impl World {
                     Some(here) => {
                         assert!(
                             self.may_have(number, made),
-                            "node {number} has what it may not read: {made:?}"
+                            "node {number} may not read {made:?}"
                         );
-                        assert_eq!(here, at_owner, "as its owner signed it");
+                        assert_eq!(here, at_owner, "the owner signed other bytes");
                     }
-                    // Who never had it needs no word of its end.
+                    // A node that never had a deleted object needs no tombstone.
                     None => assert!(
                         made.deleted || !self.may_have(number, made),
                         "node {number} lacks {made:?}"
@@ -402,14 +375,14 @@ impl World {
             }
             let parents = |app: &String| node.rows(&format!("app_{app}_parent")).len() - 1;
             let others: Vec<_> = node
-                .apps
+                .apps()
                 .iter()
                 .filter(|app| *app != "identities")
                 .collect();
             assert_eq!(
                 others.iter().map(|app| parents(app)).sum::<usize>(),
                 held.len(),
-                "and nothing besides"
+                "no further objects"
             );
             let waiting = self.made.iter().filter(|(_, made)| {
                 let is_reader = made
@@ -424,7 +397,7 @@ impl World {
             assert_eq!(
                 node.rows("sync_parked").len(),
                 waiting.count(),
-                "what waits for a node that was never met"
+                "objects that wait for a node that was never met"
             );
         }
     }
@@ -446,29 +419,29 @@ fn run(seed: u64, steps: usize) -> Digest {
 }
 
 #[test]
-fn after_a_bad_network_everybody_has_what_they_may_read_seed_1() {
+fn nodes_converge_after_a_bad_network_seed_1() {
     run(1, 400);
 }
 
 #[test]
-fn after_a_bad_network_everybody_has_what_they_may_read_seed_2() {
+fn nodes_converge_after_a_bad_network_seed_2() {
     run(2, 400);
 }
 
 #[test]
-fn after_a_bad_network_everybody_has_what_they_may_read_seed_3() {
+fn nodes_converge_after_a_bad_network_seed_3() {
     run(3, 400);
 }
 
 #[test]
-fn after_a_bad_network_everybody_has_what_they_may_read_many_short_seeds() {
+fn nodes_converge_in_many_short_runs() {
     for seed in 100..112 {
         run(seed, 80);
     }
 }
 
 #[test]
-fn the_same_seed_gives_the_same_rows_everywhere() {
+fn equal_seeds_give_equal_rows() {
     assert_eq!(run(7, 150), run(7, 150));
     assert_ne!(run(7, 150), run(8, 150));
 }

@@ -1,52 +1,46 @@
-//! What a peer may take of a node, by its tier: places, disk, requests, memory of it. Over memory pipes.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "helpers of tests may fail like the tests themselves"
-)]
-
-#[path = "common/live.rs"]
-mod live;
-
-#[path = "common/stranger.rs"]
-mod stranger;
+//! Limits of a peer by its tier: session slots, storage, requests, and how long the node remembers
+//! it.
 
 use std::time::Duration;
 
 use bastion::transport::memory::MemoryNet;
 use bastion::{HandshakeError, Tier};
 use futures::future::join_all;
+use harness::raw_client::{RawClient, receive, receive_bye, send};
+use harness::{LiveNode, Setup, manual_sync};
 use keys::PeerId;
-use live::{ALL_APPS, LiveNode, Setup, by_hand};
 use postern::config::{AdmissionConfig, SyncConfig};
 use postern::peer::SyncError;
 use postern::peer::message::{Id, Message};
 use postern::state_engine::{CoreLimits, QuotaFault, Quotas};
 use postern::store::{self, Usage};
-use stranger::{Stranger, goodbye, hear, say};
 
-fn places(sessions_max: usize, sessions_untrusted_max: usize) -> SyncConfig {
+fn session_slots(sessions_max: usize, sessions_untrusted_max: usize) -> SyncConfig {
     SyncConfig {
         sessions_max,
         sessions_untrusted_max,
-        ..by_hand()
+        ..manual_sync()
     }
 }
 
-/// Alice, whose untrusted peers have other quotas than usual.
-fn alice(net: &MemoryNet, setup: Setup, change: impl FnOnce(&mut Quotas)) -> LiveNode {
+/// Default limits with other quotas.
+fn quotas(change: impl FnOnce(&mut Quotas)) -> CoreLimits {
     let mut limits = CoreLimits::default();
     change(&mut limits.quotas);
-    LiveNode::set_up(net, "Alice", 1, &ALL_APPS, Setup { limits, ..setup })
+    limits
 }
 
-async fn start(net: &MemoryNet, name: &str, seed: u64) -> LiveNode {
-    LiveNode::start(net, name, seed, &ALL_APPS, by_hand()).await
+/// Alice, with other quotas than by default.
+fn alice(net: &MemoryNet, change: impl FnOnce(&mut Quotas)) -> LiveNode {
+    Setup::seeded("Alice", 1).limits(quotas(change)).live(net)
 }
 
-/// What a node has stored of a peer, and of that peer's tier.
-async fn stored(node: &LiveNode, peer: PeerId) -> (Tier, Usage, Usage) {
+fn start(net: &MemoryNet, name: &str, seed: u64) -> LiveNode {
+    LiveNode::start(net, name, seed)
+}
+
+/// The tier of a peer, its storage, and the storage of its tier.
+fn stored(node: &LiveNode, peer: PeerId) -> (Tier, Usage, Usage) {
     node.read(move |view| {
         let stored = view.rows.stored_by(&peer)?.unwrap();
         Ok((
@@ -55,7 +49,6 @@ async fn stored(node: &LiveNode, peer: PeerId) -> (Tier, Usage, Usage) {
             view.rows.tier_usage(stored.tier)?,
         ))
     })
-    .await
 }
 
 fn quota_key(error: &SyncError) -> &'static str {
@@ -63,29 +56,30 @@ fn quota_key(error: &SyncError) -> &'static str {
 }
 
 #[tokio::test]
-async fn a_full_quota_stops_a_peer_and_a_larger_one_lets_it_go_on_with_nothing_missing() {
+async fn full_quota_stops_a_peer_until_the_quota_grows() {
     let net = MemoryNet::new();
-    let node = alice(&net, Setup::new(by_hand()), |quotas| {
-        quotas.untrusted.stored_objects_max = 6
-    });
-    let bob = start(&net, "Bob", 2).await;
+    let node = alice(&net, |quotas| quotas.untrusted.stored_objects_max = 6);
+    let bob = start(&net, "Bob", 2);
     let from = bob.peer_id();
     bob.meet(&node).await;
-    let (tier, handshake, total) = stored(&node, from).await;
+    let (tier, handshake, total) = stored(&node, from);
     assert_eq!(
         (tier, handshake.objects, total),
         (Tier::Untrusted, 1, handshake),
-        "Bob's identity"
+        "Bob's identity record"
     );
-    bob.send(node.identity, "0").await;
+    bob.send(node.identity, "0");
     node.pull(&bob, "messages").await;
-    let (_, before, _) = stored(&node, from).await;
-    assert_eq!(before.objects, 3, "and a conversation with a message");
+    let (_, before, _) = stored(&node, from);
+    assert_eq!(
+        before.objects, 3,
+        "the record, a conversation and a message"
+    );
 
     for body in ["1", "2", "3", "4"] {
-        bob.send(node.identity, body).await;
+        bob.send(node.identity, body);
     }
-    let cursor = node.read(move |view| view.rows.sync_states(&from)).await;
+    let cursor = node.read(move |view| view.rows.sync_states(&from));
     let refused = node.peers.pull(&from, "messages").await.unwrap_err();
     assert_eq!(quota_key(&refused), "stored_objects_max");
     let pushed = bob
@@ -94,31 +88,21 @@ async fn a_full_quota_stops_a_peer_and_a_larger_one_lets_it_go_on_with_nothing_m
         .await
         .unwrap_err();
     assert!(matches!(pushed, SyncError::Refused(code) if code == "quota"));
-    assert_eq!(node.inbox().await.len(), 1, "all or nothing");
-    assert_eq!(
-        node.read(move |view| view.rows.sync_states(&from)).await,
-        cursor
-    );
-    assert_eq!(stored(&node, from).await.1, before);
-    assert_eq!(node.peers.sessions().len(), 1, "the session goes on");
+    assert_eq!(node.inbox().len(), 1, "all or nothing");
+    assert_eq!(node.read(move |view| view.rows.sync_states(&from)), cursor);
+    assert_eq!(stored(&node, from).1, before);
+    assert_eq!(node.peers.sessions().len(), 1, "the session stays open");
 
-    let folder = node.stop_and_keep().await;
-    let again = Setup {
-        folder,
-        start: 1,
-        ..Setup::new(by_hand())
-    };
-    let node = alice(&net, again, |quotas| {
-        quotas.untrusted.stored_objects_max = 7
-    });
+    let limits = quotas(|quotas| quotas.untrusted.stored_objects_max = 7);
+    let node = node.stop().await.limits(limits).live(&net);
     bob.meet(&node).await;
     let pulled = node.pull(&bob, "messages").await;
     assert_eq!(
         (pulled[0].applied.written, pulled[0].applied.rejected),
         (4, 0)
     );
-    assert_eq!(node.inbox().await.len(), 5);
-    let (_, after, total) = stored(&node, from).await;
+    assert_eq!(node.inbox().len(), 5);
+    let (_, after, total) = stored(&node, from);
     assert_eq!((after.objects, total), (7, after));
     assert!(after.bytes > before.bytes);
     node.stop().await;
@@ -126,20 +110,18 @@ async fn a_full_quota_stops_a_peer_and_a_larger_one_lets_it_go_on_with_nothing_m
 }
 
 #[tokio::test]
-async fn peers_of_a_tier_share_a_total_and_one_without_room_still_has_a_session() {
+async fn peers_of_a_tier_share_a_total_and_keep_their_sessions_when_it_is_full() {
     let net = MemoryNet::new();
-    let node = alice(&net, Setup::new(by_hand()), |quotas| {
-        quotas.untrusted.total_objects_max = 3
-    });
-    let (bob, carol) = (start(&net, "Bob", 2).await, start(&net, "Carol", 3).await);
+    let node = alice(&net, |quotas| quotas.untrusted.total_objects_max = 3);
+    let (bob, carol) = (start(&net, "Bob", 2), start(&net, "Carol", 3));
     bob.meet(&node).await;
-    bob.send(node.identity, "Hi").await;
+    bob.send(node.identity, "Hi");
     node.pull(&bob, "messages").await;
     carol.meet(&node).await;
     assert_eq!(
-        stored(&node, carol.peer_id()).await.1,
+        stored(&node, carol.peer_id()).1,
         Usage::default(),
-        "not even its identity"
+        "no identity record is stored"
     );
     let refused = node
         .peers
@@ -147,19 +129,19 @@ async fn peers_of_a_tier_share_a_total_and_one_without_room_still_has_a_session(
         .await
         .unwrap_err();
     assert_eq!(quota_key(&refused), "total_objects_max");
-    node.send(bob.identity, "Hello").await;
+    node.send(bob.identity, "Hello");
     assert_eq!(
         bob.pull(&node, "messages").await[0].applied.written,
         1,
-        "it still gives"
+        "a peer without storage can still pull"
     );
 
-    // Trusted now, Bob takes what he has stored along, and Carol finds room.
+    // Bob becomes trusted and his storage counts there, so Carol's record fits.
     node.dialler.dial(&bob.onion(), &|_| {}).await.unwrap();
-    let (tier, usage, total) = stored(&node, bob.peer_id()).await;
+    let (tier, usage, total) = stored(&node, bob.peer_id());
     assert_eq!((tier, usage.objects, total), (Tier::Trusted, 3, usage));
     node.pull(&carol, "identities").await;
-    let (tier, usage, total) = stored(&node, carol.peer_id()).await;
+    let (tier, usage, total) = stored(&node, carol.peer_id());
     assert_eq!((tier, usage.objects, total), (Tier::Untrusted, 1, usage));
     node.stop().await;
     bob.stop().await;
@@ -167,10 +149,12 @@ async fn peers_of_a_tier_share_a_total_and_one_without_room_still_has_a_session(
 }
 
 #[tokio::test]
-async fn a_trusted_peer_takes_the_place_of_the_newest_worked_one() {
+async fn trusted_peer_evicts_the_newest_untrusted_session() {
     let net = MemoryNet::new();
-    let node = LiveNode::start(&net, "Alice", 1, &ALL_APPS, places(2, 2)).await;
-    let (first, second, third) = (Stranger::new(11), Stranger::new(12), Stranger::new(13));
+    let node = Setup::seeded("Alice", 1)
+        .sync(session_slots(2, 2))
+        .live(&net);
+    let (first, second, third) = (RawClient::new(11), RawClient::new(12), RawClient::new(13));
     let mut first_session = first.dial(&net, &node).await.unwrap();
     node.wait_for_session(&first.peer_id()).await;
     let mut second_session = second.dial(&net, &node).await.unwrap();
@@ -178,20 +162,23 @@ async fn a_trusted_peer_takes_the_place_of_the_newest_worked_one() {
     let refused = third.dial(&net, &node).await;
     assert!(
         matches!(refused, Err(HandshakeError::Refused { .. })),
-        "all places are taken"
+        "all slots are in use"
     );
 
     let (bob, carol, dave) = (
-        start(&net, "Bob", 2).await,
-        start(&net, "Carol", 3).await,
-        start(&net, "Dave", 4).await,
+        start(&net, "Bob", 2),
+        start(&net, "Carol", 3),
+        start(&net, "Dave", 4),
     );
     node.dialler.dial(&bob.onion(), &|_| {}).await.unwrap();
-    assert_eq!(goodbye(&mut second_session).await, "busy");
-    say(&mut first_session, &first.pull(1)).await;
+    assert_eq!(receive_bye(&mut second_session).await, "busy");
+    send(&mut first_session, &first.pull(1, "rides.offers")).await;
     assert!(
-        matches!(hear(&mut first_session).await, Some(Message::UpToDate(_))),
-        "the older one goes on"
+        matches!(
+            receive(&mut first_session).await,
+            Some(Message::UpToDate(_))
+        ),
+        "the older session stays open"
     );
     let tiers: Vec<_> = node
         .peers
@@ -205,9 +192,9 @@ async fn a_trusted_peer_takes_the_place_of_the_newest_worked_one() {
             && tiers.contains(&(bob.peer_id(), Tier::Trusted))
     );
 
-    // Among the trusted nobody is sent away for another.
+    // No trusted peer is evicted for another trusted peer.
     node.dialler.dial(&carol.onion(), &|_| {}).await.unwrap();
-    assert_eq!(goodbye(&mut first_session).await, "busy");
+    assert_eq!(receive_bye(&mut first_session).await, "busy");
     node.dialler.dial(&dave.onion(), &|_| {}).await.unwrap();
     let mut here: Vec<_> = node
         .peers
@@ -224,19 +211,24 @@ async fn a_trusted_peer_takes_the_place_of_the_newest_worked_one() {
     }
 }
 
-/// Twelve strangers at once at a node with three places. How many of them the gate let in.
-async fn twelve_at_three_places() -> usize {
+/// Twelve clients dial a node with three slots at once. Returns how many the gate admitted.
+async fn twelve_at_three_slots() -> usize {
     let net = MemoryNet::new();
-    let node = LiveNode::start(&net, "Alice", 1, &ALL_APPS, places(8, 3)).await;
-    let strangers: Vec<_> = (20..32).map(Stranger::new).collect();
-    let come = strangers.iter().map(|stranger| async {
-        let mut session = stranger.dial(&net, &node).await.ok()?;
+    let node = Setup::seeded("Alice", 1)
+        .sync(session_slots(8, 3))
+        .live(&net);
+    let clients: Vec<_> = (20..32).map(RawClient::new).collect();
+    let dials = clients.iter().map(|client| async {
+        let mut session = client.dial(&net, &node).await.ok()?;
         assert!(node.peers.sessions().len() <= 3);
-        // Who was let in by the gate and finds no place hears why; who has one is answered.
-        let _ = session.writer.write(&stranger.pull(1).encode()).await;
+        // An admitted client without a slot receives `bye`; one with a slot receives a reply.
+        let _ = session
+            .writer
+            .write(&client.pull(1, "rides.offers").encode())
+            .await;
         loop {
             assert!(node.peers.sessions().len() <= 3);
-            match hear(&mut session).await? {
+            match receive(&mut session).await? {
                 Message::UpToDate(_) => return Some((session, true)),
                 Message::Bye(bye) => {
                     assert_eq!(bye.code, "busy");
@@ -246,67 +238,65 @@ async fn twelve_at_three_places() -> usize {
             }
         }
     });
-    let came = join_all(come).await;
-    let answered = came
+    let admitted = join_all(dials).await;
+    let answered = admitted
         .iter()
         .flatten()
         .filter(|(_, is_answered)| *is_answered)
         .count();
-    let admitted = came.iter().flatten().count();
+    let admitted = admitted.iter().flatten().count();
     assert_eq!((answered, node.peers.sessions().len()), (3, 3));
     node.stop().await;
     admitted
 }
 
 #[tokio::test]
-async fn many_that_are_admitted_at_once_find_no_more_places_than_there_are() {
-    // Where the first three are listed before the next one is judged, the gate tells all others, and the list was not tried.
+async fn concurrent_admissions_get_no_more_sessions_than_slots() {
+    // The registry is tested only if the gate admits more than three before it sees three sessions.
     for _ in 0..30 {
-        if twelve_at_three_places().await > 3 {
+        if twelve_at_three_slots().await > 3 {
             return;
         }
     }
-    panic!("this has tested nothing: all were told at the gate");
+    panic!("the gate refused all further clients, so the registry was not tested");
 }
 
 #[tokio::test]
-async fn who_asks_too_much_hears_busy_loses_nothing_and_wins_nothing_by_coming_back() {
+async fn request_limit_answers_busy_and_outlives_the_session() {
     let net = MemoryNet::new();
-    let node = alice(&net, Setup::new(by_hand()), |quotas| {
-        quotas.untrusted.requests_per_minute_max = 2
-    });
-    let bob = start(&net, "Bob", 2).await;
+    let node = alice(&net, |quotas| quotas.untrusted.requests_per_minute_max = 2);
+    let bob = start(&net, "Bob", 2);
     bob.meet(&node).await;
-    node.send(bob.identity, "Hi").await;
+    node.send(bob.identity, "Hi");
     bob.pull(&node, "messages").await;
     bob.pull(&node, "messages").await;
-    node.send(bob.identity, "Hello").await;
+    node.send(bob.identity, "Hello");
     let busy = bob
         .peers
         .pull(&node.peer_id(), "messages")
         .await
         .unwrap_err();
     assert!(matches!(busy, SyncError::Refused(code) if code == "busy"));
-    bob.send(node.identity, "Hi").await;
+    bob.send(node.identity, "Hi");
     let busy = bob
         .peers
         .push(&node.peer_id(), "messages")
         .await
         .unwrap_err();
     assert!(matches!(busy, SyncError::Refused(code) if code == "busy"));
-    assert_eq!(bob.inbox().await.len(), 2, "Alice's first and his own");
-    // Answering is not asking: Alice, trusted there, gets what was not taken.
+    assert_eq!(bob.inbox().len(), 2, "Alice's first message and his own");
+    // Replies do not count as requests, so Alice receives the refused objects with her own pull.
     node.pull(&bob, "messages").await;
-    assert_eq!(node.inbox().await.len(), 3);
+    assert_eq!(node.inbox().len(), 3);
 
-    let stranger = Stranger::new(11);
-    let mut session = stranger.dial(&net, &node).await.unwrap();
+    let client = RawClient::new(11);
+    let mut session = client.dial(&net, &node).await.unwrap();
     for id in 1..=3 {
-        say(&mut session, &stranger.pull(id)).await;
+        send(&mut session, &client.pull(id, "rides.offers")).await;
     }
     let mut codes = Vec::new();
     while codes.len() < 3 {
-        match hear(&mut session).await.unwrap() {
+        match receive(&mut session).await.unwrap() {
             Message::Refused(refused) => codes.push(refused.code),
             Message::UpToDate(_) => codes.push("ok".into()),
             _ => {}
@@ -314,30 +304,37 @@ async fn who_asks_too_much_hears_busy_loses_nothing_and_wins_nothing_by_coming_b
     }
     codes.sort_unstable();
     assert_eq!(codes, ["busy", "ok", "ok"]);
-    say(&mut session, &Message::Ping(Id { id: 4 })).await;
-    assert_eq!(hear(&mut session).await, Some(Message::Pong(Id { id: 4 })));
+    send(&mut session, &Message::Ping(Id { id: 4 })).await;
+    assert_eq!(
+        receive(&mut session).await,
+        Some(Message::Pong(Id { id: 4 }))
+    );
     drop(session);
-    let mut session = stranger.dial(&net, &node).await.unwrap();
-    say(&mut session, &stranger.pull(1)).await;
-    let answer = hear(&mut session).await.unwrap();
+    let mut session = client.dial(&net, &node).await.unwrap();
+    send(&mut session, &client.pull(1, "rides.offers")).await;
+    let answer = receive(&mut session).await.unwrap();
     assert!(matches!(answer, Message::Refused(refused) if refused.code == "busy"));
     node.stop().await;
     bob.stop().await;
 }
 
 #[tokio::test]
-async fn an_idle_worked_peer_is_forgotten_and_comes_back_without_doubling_anything() {
+async fn forgotten_untrusted_peer_returns_without_duplicate_objects() {
     let net = MemoryNet::new();
-    let (node, bob) = (start(&net, "Alice", 1).await, start(&net, "Bob", 2).await);
+    let (node, bob) = (start(&net, "Alice", 1), start(&net, "Bob", 2));
     let (from, to) = (bob.peer_id(), node.peer_id());
     bob.meet(&node).await;
     for body in ["1", "2", "3"] {
-        bob.send(node.identity, body).await;
+        bob.send(node.identity, body);
     }
     node.pull(&bob, "messages").await;
     let days = |days| [&node, &bob].map(|node| node.clock.advance_days(days));
     days(31);
-    assert_eq!(node.peers.forget_idle(30).await.unwrap(), 0, "it is here");
+    assert_eq!(
+        node.peers.forget_idle(30).await.unwrap(),
+        0,
+        "a connected peer is kept"
+    );
     let (_, over) = node.peers.session_at(&bob.onion()).unwrap();
     net.cut_all();
     over.cancelled().await;
@@ -348,36 +345,34 @@ async fn an_idle_worked_peer_is_forgotten_and_comes_back_without_doubling_anythi
         "exactly 30 days"
     );
     days(1);
-    assert_eq!(node.peers.forget_idle(0).await.unwrap(), 0, "never");
+    assert_eq!(
+        node.peers.forget_idle(0).await.unwrap(),
+        0,
+        "0 days means never"
+    );
     assert_eq!(
         bob.peers.forget_idle(30).await.unwrap(),
         0,
-        "whom Bob dialled he trusts"
+        "Bob dialled Alice and so trusts her"
     );
-    assert!(bob.read(move |view| view.rows.peer(&to)).await.is_some());
-    let before = stored(&node, from).await;
+    assert!(bob.read(move |view| view.rows.peer(&to)).is_some());
+    let before = stored(&node, from);
     assert_eq!(node.peers.forget_idle(30).await.unwrap(), 1);
 
-    let (row, all, states) = node
-        .read(move |view| {
-            Ok((
-                view.rows.peer(&from)?,
-                view.rows.peers()?,
-                view.rows.sync_states(&from)?,
-            ))
-        })
-        .await;
+    let (row, all, states) = node.read(move |view| {
+        Ok((
+            view.rows.peer(&from)?,
+            view.rows.peers()?,
+            view.rows.sync_states(&from)?,
+        ))
+    });
     assert_eq!((row, all, states), (None, vec![], vec![]));
-    assert_eq!(
-        stored(&node, from).await,
-        before,
-        "what it stored is counted on"
-    );
-    assert_eq!(node.inbox().await.len(), 3, "people keep what they got");
-    // To whom nobody can send now, there is something to send later.
-    node.send(bob.identity, "still here?").await;
+    assert_eq!(stored(&node, from), before, "its storage still counts");
+    assert_eq!(node.inbox().len(), 3, "received messages stay");
+    // A message to the forgotten peer waits for its return.
+    node.send(bob.identity, "still here?");
 
-    bob.send(node.identity, "4").await;
+    bob.send(node.identity, "4");
     bob.meet(&node).await;
     let pulled = node.pull(&bob, "messages").await;
     let (window, applied) = (pulled[0].window.unwrap(), pulled[0].applied);
@@ -385,22 +380,22 @@ async fn an_idle_worked_peer_is_forgotten_and_comes_back_without_doubling_anythi
         (window.from_seq, applied.written, applied.already_here),
         (0, 1, 4)
     );
-    assert_eq!(node.inbox().await.len(), 5, "Bob's four and her own");
-    let (tier, usage, total) = stored(&node, from).await;
+    assert_eq!(node.inbox().len(), 5, "Bob's four and her own");
+    let (tier, usage, total) = stored(&node, from);
     assert_eq!(
         (tier, usage.objects, total),
         (Tier::Untrusted, before.1.objects + 1, usage)
     );
     bob.pull(&node, "messages").await;
-    assert_eq!(bob.inbox().await.len(), 5);
+    assert_eq!(bob.inbox().len(), 5);
     node.stop().await;
     bob.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_running_node_forgets_by_itself_soon_after_its_start_and_then_hourly() {
+async fn timer_forgets_idle_peers_after_a_minute_and_then_hourly() {
     let net = MemoryNet::new();
-    let (node, bob) = (start(&net, "Alice", 1).await, start(&net, "Bob", 2).await);
+    let (node, bob) = (start(&net, "Alice", 1), start(&net, "Bob", 2));
     let from = bob.peer_id();
     let row = |node: &LiveNode, bob: &LiveNode| store::PeerRow {
         peer_id: from,
@@ -418,29 +413,25 @@ async fn a_running_node_forgets_by_itself_soon_after_its_start_and_then_hourly()
         .keep_forgetting(move || admission.get().untrusted_idle_days);
     for wait in [Duration::from_secs(61), Duration::from_secs(3600)] {
         let row = row(&node, &bob);
-        node.write(move |core, now| core.write(now, |graph| Ok(graph.tx().put_peer(&row)?)))
-            .await
-            .unwrap();
+        node.graph(move |graph| graph.tx().put_peer(&row)).unwrap();
         node.clock.advance_days(31);
         tokio::task::yield_now().await;
-        assert!(node.read(move |view| view.rows.peer(&from)).await.is_some());
+        assert!(node.read(move |view| view.rows.peer(&from)).is_some());
         tokio::time::advance(wait).await;
-        while node.read(move |view| view.rows.peer(&from)).await.is_some() {
+        while node.read(move |view| view.rows.peer(&from)).is_some() {
             tokio::task::yield_now().await;
         }
     }
-    // The operator wrote another time into the file, and had it read again.
+    // A reloaded configuration takes effect without a restart.
     let row = row(&node, &bob);
-    node.write(move |core, now| core.write(now, |graph| Ok(graph.tx().put_peer(&row)?)))
-        .await
-        .unwrap();
+    node.graph(move |graph| graph.tx().put_peer(&row)).unwrap();
     node.clock.advance_days(2);
     node.admission.replace(AdmissionConfig {
         untrusted_idle_days: 1,
         ..AdmissionConfig::default()
     });
     tokio::time::advance(Duration::from_secs(3600)).await;
-    while node.read(move |view| view.rows.peer(&from)).await.is_some() {
+    while node.read(move |view| view.rows.peer(&from)).is_some() {
         tokio::task::yield_now().await;
     }
     node.stop().await;

@@ -1,0 +1,147 @@
+//! Packages that are faulty as a whole: nothing of them is applied.
+
+use harness::forge::{object, oid};
+use harness::pull::{meet, package_bytes};
+use harness::{Setup, TestNode, ride};
+use keys::{Context, Malformed, codec};
+use postern::object::Value;
+use postern::state_engine::{CoreLimits, Package, PackageFault, PackageLimits};
+
+use crate::packages::Scene;
+
+#[test]
+fn each_field_of_the_header_is_checked() {
+    let scene = Scene::new();
+    let fault = |change: fn(&mut Package)| scene.fault(&scene.changed(change));
+    assert_eq!(
+        fault(|package| package.version = 2),
+        PackageFault::Version(2)
+    );
+    assert_eq!(
+        fault(|package| package.domain = "no.such_domain".into()),
+        PackageFault::Domain
+    );
+    assert_eq!(fault(|package| package.to_seq = 0), PackageFault::Window);
+    assert_eq!(
+        fault(|package| package.from_seq = package.to_seq + 1),
+        PackageFault::Window
+    );
+    assert_eq!(
+        fault(|package| package.to_seq = u64::MAX),
+        PackageFault::Window
+    );
+    assert_eq!(
+        fault(|package| package.sender = package.recipient),
+        PackageFault::Sender
+    );
+    assert_eq!(
+        fault(|package| package.recipient = package.sender),
+        PackageFault::Recipient
+    );
+    assert_eq!(
+        scene
+            .bob
+            .take(&scene.alice, &scene.changed(|_| ()))
+            .unwrap()
+            .last_seq,
+        scene.alice.head()
+    );
+}
+
+#[test]
+fn a_package_signed_by_another_node_or_for_another_purpose_is_refused() {
+    let scene = Scene::new();
+    let carol = TestNode::new("carol", 0);
+    let package = scene
+        .alice
+        .package(&scene.bob, "rides.offers", (0, 5), Vec::new());
+    assert_eq!(
+        scene.fault(&package.sign(&carol.keys)),
+        PackageFault::BadSignature
+    );
+    let other_context = scene
+        .alice
+        .keys
+        .sign1_as_node(Context::Welcome, &codec::encode(&package));
+    assert_eq!(scene.fault(&other_context), PackageFault::BadSignature);
+}
+
+#[test]
+fn a_package_for_somebody_else_is_of_no_use_here() {
+    let scene = Scene::new();
+    let carol = TestNode::new("carol", 0);
+    meet(&scene.alice, &carol);
+    let hers = package_bytes(
+        scene
+            .alice
+            .answer(&carol.request(&scene.alice, "rides.offers")),
+    );
+    assert_eq!(scene.fault(&hers), PackageFault::Recipient);
+}
+
+#[test]
+fn what_is_no_package_is_malformed() {
+    let scene = Scene::new();
+    let honest = scene.honest();
+    assert!(matches!(scene.fault(&[]), PackageFault::Malformed(_)));
+    assert!(matches!(
+        scene.fault(&honest[..honest.len() - 1]),
+        PackageFault::Malformed(_)
+    ));
+    let mut longer = honest.clone();
+    longer.push(0);
+    assert!(matches!(scene.fault(&longer), PackageFault::Malformed(_)));
+    let not_a_package = scene
+        .alice
+        .keys
+        .sign1_as_node(Context::Package, &codec::encode(&"hello"));
+    assert!(matches!(
+        scene.fault(&not_a_package),
+        PackageFault::Malformed(_)
+    ));
+    scene.bob.take(&scene.alice, &honest).unwrap();
+}
+
+#[test]
+fn a_package_beyond_its_limits_is_refused_before_it_is_decoded() {
+    let package = PackageLimits {
+        bytes_max: 4000,
+        objects_max: 3,
+    };
+    let limits = CoreLimits {
+        package,
+        ..CoreLimits::default()
+    };
+    let bob = Setup::new("bob").limits(limits).node();
+    let scene = Scene {
+        bob,
+        ..Scene::new()
+    };
+    meet(&scene.alice, &scene.bob);
+    let mut note = ride("Bern", 1);
+    note.insert(6, vec![Value::from("x".repeat(1900).as_str())]);
+    for _ in 0..2 {
+        scene.alice.make("rides", 1, note.clone()).unwrap();
+    }
+    assert!(matches!(
+        scene.fault(&scene.honest()),
+        PackageFault::Malformed(Malformed::TooLong(_))
+    ));
+    let tiny = |number| {
+        scene.alice.sign(&object(
+            "rides",
+            1,
+            oid(number),
+            scene.alice.identity,
+            1,
+            None,
+        ))
+    };
+    let many = scene.changed(|package| package.objects = (1..5).map(tiny).collect());
+    assert_eq!(scene.fault(&many), PackageFault::TooManyObjects);
+    let too_many_items = scene.changed(|package| package.objects = (1..20).map(tiny).collect());
+    assert!(matches!(
+        scene.fault(&too_many_items),
+        PackageFault::Malformed(Malformed::TooManyItems)
+    ));
+}

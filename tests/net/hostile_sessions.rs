@@ -1,0 +1,151 @@
+//! Admitted peers that misbehave in a session, and the work that must continue.
+
+use std::time::Duration;
+
+use bastion::Session;
+use bastion::transport::memory::MemoryNet;
+use harness::raw_client::{RawClient, receive, send};
+use harness::{LiveNode, NO_MARKET, Setup, manual_sync};
+use keys::Epoch;
+use postern::config::SyncConfig;
+use postern::peer::message::{Id, Message, PackageBody, Refused, UpToDate};
+use postern::peer::{PushOutcome, SyncError};
+use tokio::time::Instant;
+
+/// An admitted client that sends any message.
+struct Mallory {
+    client: RawClient,
+    session: Session,
+}
+
+impl Mallory {
+    async fn at(net: &MemoryNet, alice: &LiveNode) -> Self {
+        let client = RawClient::new(9);
+        let session = client.dial(net, alice).await.unwrap();
+        alice.wait_for_session(&client.peer_id()).await;
+        Self { client, session }
+    }
+
+    async fn send(&mut self, message: &Message) {
+        send(&mut self.session, message).await;
+    }
+
+    async fn receive(&mut self) -> Message {
+        receive(&mut self.session).await.unwrap()
+    }
+}
+
+fn alice(net: &MemoryNet, sync: SyncConfig) -> LiveNode {
+    Setup::seeded("Alice", 1).sync(sync).live(net)
+}
+
+#[tokio::test]
+async fn dialler_backs_off_from_a_peer_that_disconnects_at_once() {
+    let net = MemoryNet::new();
+    let alice = alice(&net, manual_sync());
+    let bob = Setup::seeded("Bob", 2).apps(&NO_MARKET).live(&net);
+    let started = Instant::now();
+    bob.dialler.keep(alice.onion());
+    for _ in 0..3 {
+        bob.wait_for_session(&alice.peer_id()).await;
+        let (_, over) = bob.peers.session_at(&alice.onion()).unwrap();
+        net.cut_all();
+        over.cancelled().await;
+    }
+    // Two pauses lie between three sessions: 1 s and 2 s, each shortened by a quarter at most.
+    assert!(
+        started.elapsed() >= Duration::from_millis(2250),
+        "{:?}",
+        started.elapsed()
+    );
+    alice.stop().await;
+    bob.stop().await;
+}
+
+#[tokio::test]
+async fn false_gap_or_stale_ack_ends_a_push() {
+    let net = MemoryNet::new();
+    let alice = alice(&net, manual_sync());
+    let mut mallory = Mallory::at(&net, &alice).await;
+    let epoch = alice.engine.ground().epoch;
+    let answers: [fn(u64, Epoch) -> Message; 2] = [
+        |id, _| {
+            Message::Refused(Refused {
+                id,
+                code: "gap".into(),
+                last_seq: Some(0),
+            })
+        },
+        |id, epoch| {
+            Message::Ack(UpToDate {
+                id,
+                epoch,
+                last_seq: 0,
+            })
+        },
+    ];
+    for answer in answers {
+        let (peers, peer) = (alice.peers.clone(), mallory.client.peer_id());
+        let pushing: tokio::task::JoinHandle<Result<Vec<PushOutcome>, SyncError>> =
+            tokio::spawn(async move { peers.push(&peer, "identities").await });
+        let Message::Push(PackageBody { id, .. }) = mallory.receive().await else {
+            panic!("not a push")
+        };
+        mallory.send(&answer(id, epoch)).await;
+        assert!(matches!(pushing.await.unwrap(), Err(SyncError::Session(_))));
+    }
+    alice.stop().await;
+}
+
+#[tokio::test]
+async fn peer_that_floods_without_reading_receives_every_reply() {
+    let net = MemoryNet::new();
+    let alice = alice(&net, manual_sync());
+    let mut mallory = Mallory::at(&net, &alice).await;
+    for id in 1..=20 {
+        let pull = mallory.client.pull(id, "identities");
+        mallory.send(&pull).await;
+    }
+    // More pings than the queue holds. The node drops pongs that do not fit.
+    for id in 100..200 {
+        mallory.send(&Message::Ping(Id { id })).await;
+    }
+    let mut answered = std::collections::BTreeSet::new();
+    while answered.len() < 20 {
+        if let Message::Package(package) = mallory.receive().await {
+            answered.insert(package.id);
+        }
+    }
+    assert_eq!(answered, (1..=20).collect());
+    alice.stop().await;
+}
+
+#[tokio::test]
+async fn trusted_peer_gets_a_slot_when_untrusted_peers_hold_all() {
+    let net = MemoryNet::new();
+    let one = SyncConfig {
+        sessions_max: 1,
+        ..manual_sync()
+    };
+    let alice = alice(&net, one);
+    let bob = Setup::seeded("Bob", 2).apps(&NO_MARKET).live(&net);
+    alice.dialler.dial(&bob.onion(), &|_| {}).await.unwrap();
+    alice.wait_for_session(&bob.peer_id()).await;
+    let (_, over) = alice.peers.session_at(&bob.onion()).unwrap();
+    net.cut_all();
+    over.cancelled().await;
+    while !bob.peers.sessions().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let _client = Mallory::at(&net, &alice).await;
+    let carol = LiveNode::start(&net, "Carol", 4);
+    // The gate replies "busy" until Carol solves a harder puzzle than the holder of the slot. The
+    // number of sessions stays 1.
+    carol.dialler.dial(&alice.onion(), &|_| {}).await.unwrap();
+    alice.wait_for_session(&carol.peer_id()).await;
+    assert_eq!(alice.peers.sessions().len(), 1);
+    bob.dialler.dial(&alice.onion(), &|_| {}).await.unwrap();
+    for node in [alice, bob, carol] {
+        node.stop().await;
+    }
+}

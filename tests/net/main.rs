@@ -1,0 +1,19 @@
+//! Whole nodes over memory pipes: handshakes, sessions, admission, recovery, and peers that
+//! misbehave.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests may fail like the tests themselves"
+)]
+
+mod admission;
+mod clone;
+mod deadlines;
+mod hostile_restore;
+mod hostile_sessions;
+mod restore;
+mod rollback;
+mod rotation;
+mod sessions;
+mod tiers;

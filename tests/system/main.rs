@@ -1,0 +1,16 @@
+//! The program as an operator runs it: its files, its commands, its output, and its end at any
+//! step.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "helpers of tests may fail like the tests themselves; processes run in real time"
+)]
+
+mod backup;
+// A release build has no crash points.
+#[cfg(debug_assertions)]
+mod crash;
+mod operating;
+mod secrets;
