@@ -27,6 +27,9 @@ pub struct PubkeyAttrId(pub i64);
 pub struct AppId(pub i64);
 
 /// The authority under which an operation runs, and the path by which it arrived.
+///
+/// The rules of `acl` read the requester, the peer and the domain. The story also asks for `app_id` and
+/// `trace_id`, which are fields of log events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OpContext {
     /// An identity of this node, through the local API.
@@ -70,6 +73,20 @@ impl OpContext {
                 requester_pubkey_attr_id,
                 ..
             } => *requester_pubkey_attr_id,
+        }
+    }
+
+    /// App that the operation is for.
+    pub fn app_id(&self) -> AppId {
+        match self {
+            Self::Local { app_id, .. } | Self::Remote { app_id, .. } => *app_id,
+        }
+    }
+
+    /// Request or session that caused the operation.
+    pub fn trace_id(&self) -> TraceId {
+        match self {
+            Self::Local { trace_id, .. } | Self::Remote { trace_id, .. } => *trace_id,
         }
     }
 }

@@ -17,8 +17,8 @@ use super::rule::{Facts, Judgement, judge};
 use crate::config::AdmissionConfig;
 use crate::engine::EngineError;
 use crate::peer::Peers;
-use crate::services::admission::claimed_names;
 use crate::services::identities;
+use crate::services::verdicts::claimed_names;
 use crate::store::{IdentityRow, PendingBounds, PendingRequest, StoreError};
 
 /// The gatekeeper of a running node.
@@ -34,20 +34,20 @@ pub struct NodeGatekeeper {
 impl LocalProfile for NodeGatekeeper {
     fn profile(&self) -> BoxFuture<'_, Result<NodeProfile, Internal>> {
         Box::pin(async {
-            let ground = self.peers.engine().ground();
+            let context = self.peers.engine().context();
             let identities = self
                 .peers
                 .engine()
                 .read(move |view| identities::for_handshake(&view, CLAIMED_IDENTITIES_MAX))
                 .await;
             Ok(NodeProfile {
-                apps: ground.schemas.apps().map(|app| app.slug.clone()).collect(),
-                sync_domains: ground
+                apps: context.schemas.apps().map(|app| app.slug.clone()).collect(),
+                sync_domains: context
                     .schemas
                     .sync_domains()
                     .map(|domain| domain.name.clone())
                     .collect(),
-                epoch: ground.epoch,
+                epoch: context.epoch,
                 boot_id: self.boot_id,
                 identities: identities.map_err(|error| Internal(error.to_string()))?,
             })
@@ -129,7 +129,7 @@ impl NodeGatekeeper {
         let (peer, identities, limits) = (
             claims.peer_id(),
             claims.identities.clone(),
-            engine.ground().limits.graph,
+            engine.context().limits.graph,
         );
         let bounds = PendingBounds {
             rows_max: config.pending_max,
@@ -156,9 +156,8 @@ impl NodeGatekeeper {
             names: reading.await.unwrap_or_default(),
             effort: applicant.effort,
         };
-        let noting = engine.write(move |core, now| {
-            core.write(now, |graph| graph.tx().put_pending(&request, now, &bounds))
-        });
+        let noting =
+            engine.graph(move |graph| graph.tx().put_pending(&request, graph.now(), &bounds));
         if noting.await? {
             tracing::info!(%peer, "an unadmitted node waits for approval");
             Ok(Decision::Refuse(RefusalCode::Pending))

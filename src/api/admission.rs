@@ -16,7 +16,7 @@ use super::read::Body;
 use crate::config::Policy;
 use crate::graph::GraphManager;
 use crate::op_context::Timestamp;
-use crate::services::admission::{self as verbs, Reason, VerdictError};
+use crate::services::verdicts::{self as verbs, Reason, VerdictError};
 use crate::store::{PendingRow, StoreError, Verdict, VerdictRow};
 
 /// Fewest digits of a peer id that may stand for it.

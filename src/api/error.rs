@@ -10,9 +10,9 @@ use serde_json::json;
 use super::control::ControlError;
 use crate::engine::EngineError;
 use crate::graph::SaveError;
-use crate::services::admission::VerdictError;
 use crate::services::identities::IdentityError;
 use crate::services::messages::SendError;
+use crate::services::verdicts::VerdictError;
 use crate::store::StoreError;
 
 /// A refusal or a failure.

@@ -51,12 +51,10 @@ pub(super) async fn rename(
     Body(request): Body<Create>,
 ) -> Result<Json<Value>, ApiError> {
     let identity = oid("identity", &identity)?;
-    let rename = move |core: &mut crate::state_engine::StateEngine, now| {
-        core.write(now, |graph| {
-            identities::rename(graph, identity, request.name.as_deref())
-        })
-    };
-    let saved = state.engine.write(rename).await?;
+    let saved = state
+        .engine
+        .graph(move |graph| identities::rename(graph, identity, request.name.as_deref()))
+        .await?;
     Ok(Json(
         json!({ "oid": identity.to_hex(), "change_seq": saved.change_seq }),
     ))
@@ -81,10 +79,10 @@ pub(super) async fn retire(
     Body(request): Body<Retire>,
 ) -> Result<Json<Value>, ApiError> {
     let (identity, retired) = (oid("identity", &identity)?, request.retired);
-    let retire = move |core: &mut crate::state_engine::StateEngine, now| {
-        core.write(now, |graph| identities::retire(graph, identity, retired))
-    };
-    let saved = state.engine.write(retire).await?;
+    let saved = state
+        .engine
+        .graph(move |graph| identities::retire(graph, identity, retired))
+        .await?;
     Ok(Json(
         json!({ "oid": identity.to_hex(), "retired": retired, "change_seq": saved.change_seq }),
     ))
@@ -96,10 +94,10 @@ pub(super) async fn unfreeze(
     Path(identity): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     let identity = oid("identity", &identity)?;
-    let unfreeze = move |core: &mut crate::state_engine::StateEngine, now| {
-        core.write(now, |graph| identities::unfreeze(graph, identity))
-    };
-    state.engine.write::<_, IdentityError>(unfreeze).await?;
+    state
+        .engine
+        .graph::<_, IdentityError>(move |graph| identities::unfreeze(graph, identity))
+        .await?;
     Ok(Json(json!({ "oid": identity.to_hex(), "frozen": false })))
 }
 

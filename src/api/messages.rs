@@ -34,12 +34,10 @@ pub(super) async fn send(
 ) -> Result<Json<Value>, ApiError> {
     let sender = oid("sender_identity_oid", &request.sender_identity_oid)?;
     let recipient = oid("recipient_identity_oid", &request.recipient_identity_oid)?;
-    let write = move |core: &mut crate::state_engine::StateEngine, now| {
-        core.write(now, |graph| {
-            messages::send(graph, sender, recipient, &request.body)
-        })
-    };
-    let sent = state.engine.write(write).await?;
+    let sent = state
+        .engine
+        .graph(move |graph| messages::send(graph, sender, recipient, &request.body))
+        .await?;
     Ok(Json(json!({
         "oid": sent.oid.to_hex(),
         "conversation_oid": sent.conversation.to_hex(),
@@ -98,7 +96,7 @@ async fn read_inbox(
     after: u64,
     limit: usize,
 ) -> Result<Value, ApiError> {
-    let us = state.engine.ground().keys.peer_id();
+    let us = state.engine.context().keys.peer_id();
     let found = state
         .engine
         .read(move |view| {

@@ -37,12 +37,12 @@ pub use routes::router;
 pub use server::serve;
 
 use crate::config::ApiConfig;
-use crate::engine::Engine;
+use crate::engine::CoreHandle;
 
 /// What every handler works with. Cheap to clone.
 #[derive(Clone)]
 pub struct ApiState {
-    engine: Engine,
+    engine: CoreHandle,
     control: Arc<dyn Control>,
     config: Arc<ApiConfig>,
     /// Places for requests that are worked on.
@@ -53,7 +53,7 @@ pub struct ApiState {
 impl ApiState {
     /// State over the engine and the node.
     pub fn new(
-        engine: Engine,
+        engine: CoreHandle,
         control: Arc<dyn Control>,
         config: ApiConfig,
         stop: CancellationToken,

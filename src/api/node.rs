@@ -60,7 +60,7 @@ fn tier_rows(view: &View<'_>) -> Result<Value, StoreError> {
     let mut rows = serde_json::Map::new();
     for tier in [Tier::Untrusted, Tier::Trusted] {
         let usage = view.rows.tier_usage(tier)?;
-        let quota = view.ground.limits.quotas.of(tier);
+        let quota = view.context.limits.quotas.of(tier);
         let row = json!({
             "stored_objects": usage.objects,
             "stored_bytes": usage.bytes,
@@ -94,16 +94,16 @@ pub(super) async fn status(State(state): State<ApiState>) -> Result<Json<Value>,
             ))
         })
         .await?;
-    let (ground, admission) = (state.engine.ground(), admission::summary(&state).await?);
+    let (context, admission) = (state.engine.context(), admission::summary(&state).await?);
     let (gate, handshakes) = (&node.gate, &node.gate.handshakes);
     Ok(Json(json!({
         "peer_id": node.peer_id.to_hex(),
         "onion": node.onion.to_onion_string(),
         "network": node.network,
-        "epoch": ground.epoch.to_hex(),
+        "epoch": context.epoch.to_hex(),
         "change_seq": head,
-        "apps": ground.schemas.apps().map(|app| &app.slug).collect::<Vec<_>>(),
-        "sync_domains": ground.schemas.sync_domains().map(|domain| &domain.name).collect::<Vec<_>>(),
+        "apps": context.schemas.apps().map(|app| &app.slug).collect::<Vec<_>>(),
+        "sync_domains": context.schemas.sync_domains().map(|domain| &domain.name).collect::<Vec<_>>(),
         "admission": admission,
         "frozen_identities": frozen,
         "recovery": after_restore::summary(&recovery, state.engine.now()),

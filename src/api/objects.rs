@@ -12,11 +12,10 @@ use serde_json::{Map, Value as Json_, json};
 use super::ApiState;
 use super::error::ApiError;
 use super::read::{Asked, Body, oid, page};
-use crate::graph::{Draft, SaveError, Saved, load_object};
+use crate::graph::{SaveError, Saved, WriteRequest, load_object};
 use crate::object::{Attrs, Object, Value};
 use crate::schema::{Kind, Schemas, TypeSchema};
 use crate::services::local_context;
-use crate::state_engine::StateEngine;
 use crate::store::StoreError;
 
 #[derive(Deserialize)]
@@ -40,7 +39,7 @@ pub(super) async fn list(
     State(state): State<ApiState>,
     Asked(query): Asked<List>,
 ) -> Result<Json<Json_>, ApiError> {
-    let schemas = state.engine.ground().schemas.clone();
+    let schemas = state.engine.context().schemas.clone();
     let (app, schema) = find_type(&schemas, &query.r#type)?;
     let (number, schema) = (schema.number, schema.clone());
     let (after, limit) = (query.after.unwrap_or(0), page(query.limit)?);
@@ -121,7 +120,7 @@ pub(super) async fn save(
     State(state): State<ApiState>,
     Body(request): Body<Save>,
 ) -> Result<Json<Json_>, ApiError> {
-    let schemas = state.engine.ground().schemas.clone();
+    let schemas = state.engine.context().schemas.clone();
     let (app, schema) = find_type(&schemas, &request.r#type)?;
     let owner = oid("owner", &request.owner)?;
     let attrs = read_attrs(schema, request.attrs)?;
@@ -130,14 +129,14 @@ pub(super) async fn save(
         .as_deref()
         .map(|text| oid("oid", text))
         .transpose()?;
-    let draft = Draft {
+    let request = WriteRequest {
         app,
         type_number: schema.number,
         oid,
         owner,
         attrs: Some(attrs),
     };
-    write(&state, draft).await
+    write(&state, request).await
 }
 
 fn read_attrs(schema: &TypeSchema, given: Map<String, Json_>) -> Result<Attrs, ApiError> {
@@ -219,7 +218,7 @@ pub(super) async fn delete(
         .ok_or_else(|| ApiError::not_found(format!("there is no object {object} in `{app}`")))?;
     write(
         &state,
-        Draft {
+        WriteRequest {
             app,
             type_number: parent.type_number,
             oid: Some(object),
@@ -230,14 +229,14 @@ pub(super) async fn delete(
     .await
 }
 
-async fn write(state: &ApiState, draft: Draft) -> Result<Json<Json_>, ApiError> {
-    let work = move |core: &mut StateEngine, now| {
-        core.write(now, |graph| {
-            let context = local_context(graph, &draft.owner, &draft.app)?;
-            graph.save_with_sync(&context, draft)
+async fn write(state: &ApiState, request: WriteRequest) -> Result<Json<Json_>, ApiError> {
+    let saved: Saved = state
+        .engine
+        .graph::<_, SaveError>(move |graph| {
+            let context = local_context(graph, &request.owner, &request.app)?;
+            graph.save_with_sync(&context, request)
         })
-    };
-    let saved: Saved = state.engine.write::<_, SaveError>(work).await?;
+        .await?;
     Ok(Json(
         json!({ "oid": saved.oid.to_hex(), "rev": saved.rev, "change_seq": saved.change_seq }),
     ))

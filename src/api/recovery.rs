@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::ApiState;
 use super::error::ApiError;
 use crate::op_context::Timestamp;
-use crate::state_engine::Recovery;
+use crate::state_engine::RecoveryStatus;
 use crate::store::WriteMode;
 
 /// How it stands: `open`, `recovering` or `read_only`.
@@ -16,7 +16,7 @@ pub(super) async fn show(State(state): State<ApiState>) -> Result<Json<Value>, A
     Ok(Json(summary(&recovery, state.engine.now())))
 }
 
-pub(super) fn summary(recovery: &Recovery, now: Timestamp) -> Value {
+pub(super) fn summary(recovery: &RecoveryStatus, now: Timestamp) -> Value {
     let row = recovery.write_mode.as_ref();
     let until = row.and_then(|row| row.until);
     json!({

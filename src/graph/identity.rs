@@ -1,33 +1,36 @@
-//! Records of identities and servers: written, and noted in the index of keys and homes (docs/DECISIONS.md 5).
+//! Records of identities and servers, and the index of their keys and homes (docs/DECISIONS.md 5).
 //!
-//! They prove themselves, so that no requester stands behind them. Never writes a record that goes back behind one that is
-//! known. Invariant: the index says what the record beside it proves.
+//! A record certifies itself, so that writing one needs no requester. A local record never gets a
+//! lower counter than the known one. Invariant: the index holds what the stored record proves.
+//! Tested in `tests/core/local_writes.rs` and `tests/core/remote_identities.rs`.
 
 use keys::vault::UnknownIdentity;
 use keys::{HomeRecord, KeyChain, Oid, PeerId, Signature, VerifiedChain, codec};
 
-use super::place::{Place, Scope};
-use super::record::{IdentityRecord, chain_in, home_in};
-use super::{GraphManager, SaveError, Saved};
+use super::error::SaveError;
+use super::local::Saved;
+use super::manager::GraphManager;
+use super::record::{IdentityRecord, chain_in, home_in, new_identity_attrs};
+use super::resolve::{Resolved, Scope};
 use crate::acl::{AclManager, ScopeRight};
 use crate::object::{Object, Value};
 use crate::op_context::PubkeyAttrId;
 use crate::schema::identities;
 use crate::store::{IdentityRow, ParentRow, StoreError, StoredValue};
 
-/// What an identity says of itself besides its keys and its home.
+/// The fields of an identity record that its owner chooses; keys and home are not among them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Profile {
-    /// Its name for people.
+pub struct IdentityProfile {
+    /// The name that people see; neither unique nor verified.
     pub name: Option<String>,
-    /// Whether every peer is shown it.
+    /// Whether the record is exported to peers.
     pub listed: bool,
-    /// Whether its owner writes no more.
+    /// Whether the owner has stopped writing under this identity.
     pub retired: bool,
 }
 
-impl Profile {
-    /// Of a new identity.
+impl IdentityProfile {
+    /// The profile of a new identity: listed, not retired.
     pub fn named(name: Option<&str>) -> Self {
         Self {
             name: name.map(str::to_owned),
@@ -38,20 +41,21 @@ impl Profile {
 }
 
 impl GraphManager<'_> {
-    /// Writes the identity object of an identity that lives here: new, renamed, or with a new chain or home record.
+    /// Writes the record of a local identity with this name, and keeps the other fields of a known one.
+    /// Creates the record, or replaces it with the present name, key chain and home.
     pub fn save_identity(&mut self, identity: Oid, name: Option<&str>) -> Result<Saved, SaveError> {
         let profile = match self.profile(&identity)? {
-            Some(known) => Profile {
+            Some(known) => IdentityProfile {
                 name: name.map(str::to_owned),
                 ..known
             },
-            None => Profile::named(name),
+            None => IdentityProfile::named(name),
         };
         self.save_profile(identity, &profile)
     }
 
-    /// What an identity that is known here says of itself.
-    pub fn profile(&self, identity: &Oid) -> Result<Option<Profile>, StoreError> {
+    /// The profile of a known identity.
+    pub fn profile(&self, identity: &Oid) -> Result<Option<IdentityProfile>, StoreError> {
         let app = self.table(identities::APP)?;
         let Some(parent) = self.tx.parent(app, identity)? else {
             return Ok(None);
@@ -63,7 +67,7 @@ impl GraphManager<'_> {
                 .find(|(it, _)| *it == number)
                 .map(|(_, value)| value)
         };
-        Ok(Some(Profile {
+        Ok(Some(IdentityProfile {
             name: first(identities::NAME)
                 .and_then(Value::as_text)
                 .map(str::to_owned),
@@ -72,8 +76,13 @@ impl GraphManager<'_> {
         }))
     }
 
-    /// Writes the record of an identity that lives here, signed with its key of now and countersigned with the node's.
-    pub fn save_profile(&mut self, identity: Oid, profile: &Profile) -> Result<Saved, SaveError> {
+    /// Writes the record of a local identity, signed with its current key and countersigned with the
+    /// node's.
+    pub fn save_profile(
+        &mut self,
+        identity: Oid,
+        profile: &IdentityProfile,
+    ) -> Result<Saved, SaveError> {
         let app = self.table(identities::APP)?;
         let existing = self.tx.parent(app, &identity)?;
         self.may_write(existing.is_some())?;
@@ -83,7 +92,7 @@ impl GraphManager<'_> {
             .ok_or(UnknownIdentity(identity))?;
         let verified = chain
             .verify()
-            .map_err(|_| StoreError::Inconsistent("a key chain of our own"))?;
+            .map_err(|_| StoreError::Inconsistent("a key chain of a local identity"))?;
         let home = self
             .keys()
             .home_record(identity, self.next_counter(&identity, &verified)?)?;
@@ -91,8 +100,7 @@ impl GraphManager<'_> {
         let schema = schemas
             .type_(identities::APP, identities::IDENTITY)
             .ok_or(SaveError::UnknownType)?;
-        let mut attrs =
-            super::new_identity_attrs(&chain, &verified, &home, profile.name.as_deref());
+        let mut attrs = new_identity_attrs(&chain, &verified, &home, profile.name.as_deref());
         if !profile.listed {
             attrs.insert(identities::LISTED, vec![Value::from(0)]);
         }
@@ -109,13 +117,13 @@ impl GraphManager<'_> {
             rev,
             attrs: Some(attrs),
         };
-        let place = self.place(app, schema, &object)?;
+        let resolved = self.resolve(app, schema, &object)?;
         let granted = AclManager::check_self_certified(&verified);
-        self.sign_and_write(app, schema, &object, &place, existing, &granted)
+        self.sign_and_write(app, schema, &object, &resolved, existing, &granted)
     }
 
-    /// The counter of the next home record: the same while nothing changes, one more with another key of either side, so
-    /// that no two records of one counter differ.
+    /// The counter of the next home record. It is the known one while both keys are the same, and one
+    /// more after either changed, so that no two records with one counter differ.
     fn next_counter(&self, identity: &Oid, chain: &VerifiedChain) -> Result<u64, StoreError> {
         let Some(known) = self.tx.identity(identity)? else {
             return Ok(1);
@@ -127,7 +135,7 @@ impl GraphManager<'_> {
         Ok(known.home_counter + u64::from(!is_same))
     }
 
-    /// Whether the record of an identity that lives here is of the keys of now: its own and the node's.
+    /// Whether the stored record of a local identity names the current keys: its own and the node's.
     pub fn is_record_current(&self, identity: &Oid) -> Result<bool, StoreError> {
         let (Some(known), Some(chain)) = (
             self.tx.identity(identity)?,
@@ -141,17 +149,19 @@ impl GraphManager<'_> {
             && home.is_some_and(|home| home.node == node))
     }
 
+    /// The home record that is stored with an identity.
     fn home_of(&self, known: &IdentityRow) -> Result<Option<HomeRecord>, StoreError> {
         let attrs = self
             .tx
             .attrs(self.table(identities::APP)?, known.parent_id)?;
         let home = attrs.iter().find(|(number, _)| *number == identities::HOME);
-        Ok(home.and_then(|(_, home)| home_in(home, self.limits().key_events_max)))
+        Ok(home.and_then(|(_, home)| home_in(home)))
     }
 
-    /// Notes a node's server identity in the graph: our own, or a peer's whose handshake proved its chain
-    /// (docs/STORY.md 1.1 step 4). Never leaves this node, so it carries no signature and no domain.
-    /// `None` where another chain is known, or more of it: then nothing is written, and the node is not who it says.
+    /// Writes the server identity of this node, or of a peer whose handshake proved its key chain
+    /// (docs/STORY.md 1.1 step 4). A server row is never exported, so it has no signature and no
+    /// domain. Returns `None` and writes nothing if `chain` does not continue the known chain: the
+    /// peer then uses an old key or a forked chain.
     pub fn save_server(
         &mut self,
         chain: &KeyChain,
@@ -176,7 +186,7 @@ impl GraphManager<'_> {
             (identities::PUBLIC_KEY, 0, StoredValue::Plain(&key)),
             (identities::CHAIN, 0, StoredValue::Plain(&chain)),
         ];
-        let place = Place {
+        let resolved = Resolved {
             attrs,
             scope: Scope::None,
             right: ScopeRight::Open,
@@ -196,12 +206,12 @@ impl GraphManager<'_> {
             sync_flags: 0,
         };
         let granted = AclManager::check_self_certified(verified);
-        let row = self.write(app, row, &place, existing.as_ref(), &granted)?;
+        let row = self.write(app, row, &resolved, existing.as_ref(), &granted)?;
         self.index(&row, verified, (verified.peer_id(), 0), false)
             .map(|identity| Some(identity.pubkey_attr_id))
     }
 
-    /// The key chain of an identity or server that is known here.
+    /// The stored key chain of an identity or server.
     pub(super) fn known_chain(&self, known: &IdentityRow) -> Result<Option<KeyChain>, StoreError> {
         let attrs = self
             .tx
@@ -209,10 +219,10 @@ impl GraphManager<'_> {
         let chain = attrs
             .iter()
             .find(|(number, _)| *number == identities::CHAIN);
-        Ok(chain.and_then(|(_, chain)| chain_in(chain, self.limits().key_events_max)))
+        Ok(chain.and_then(|(_, chain)| chain_in(chain)))
     }
 
-    /// Keeps the index of keys and homes beside an identity's Parent.
+    /// Writes the index row of an identity whose record was just written.
     pub(super) fn note_identity(
         &self,
         parent: &ParentRow,
@@ -222,6 +232,7 @@ impl GraphManager<'_> {
         self.index(parent, record.chain(), home, record.is_retired())
     }
 
+    /// Writes the row in the index of keys and homes.
     fn index(
         &self,
         parent: &ParentRow,
@@ -243,28 +254,31 @@ impl GraphManager<'_> {
             home,
             home_counter,
             retired,
-            // A key that was committed to beforehand is its owner's: who had stolen the one before does not have it.
+            // A rotation ends a freeze: the new key was committed to in advance, so the thief of
+            // the old key does not have it.
             frozen: known.is_some_and(|known| known.frozen && known.key_id == chain.key_id()),
         };
         self.tx.put_identity(&row)?;
-        self.memory.borrow_mut().forget_identity(&row.oid);
+        self.cache.borrow_mut().invalidate_identity(&row.oid);
         Ok(row)
     }
 
-    /// Takes what an identity signs again.
-    pub fn thaw(&self, identity: &Oid) -> Result<(), StoreError> {
+    /// Accepts objects of a frozen identity again.
+    pub fn unfreeze(&self, identity: &Oid) -> Result<(), StoreError> {
         self.tx.set_frozen(identity, false)?;
-        self.memory.borrow_mut().forget_identity(identity);
+        self.cache.borrow_mut().invalidate_identity(identity);
         Ok(())
     }
 
-    /// Takes nothing more of an identity until its key is rotated, or until the operator says so.
+    /// Rejects objects of an identity until its key is rotated or the operator unfreezes it.
     pub(super) fn freeze(&self, identity: &Oid) -> Result<(), StoreError> {
-        let why = "two homes were claimed for an identity: it is frozen. If it is yours, somebody has its key: rotate it \
-                   (`postern identity rotate`)";
-        tracing::error!(identity = %identity, why);
+        tracing::error!(
+            identity = %identity,
+            "froze an identity, because two homes were claimed for it; if the identity is local, its \
+             key was stolen: rotate it (`postern identity rotate`)"
+        );
         self.tx.set_frozen(identity, true)?;
-        self.memory.borrow_mut().forget_identity(identity);
+        self.cache.borrow_mut().invalidate_identity(identity);
         Ok(())
     }
 }

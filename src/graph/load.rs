@@ -1,11 +1,11 @@
-//! Rows back into an object: exactly the bytes that its owner signed. Reads only.
+//! From rows to an object: exactly the bytes that its owner signed. Reads only.
 
 use keys::SignedObject;
 
 use crate::object::{Attrs, Object};
 use crate::store::{AppTable, ParentRow, Rows, StoreError};
 
-/// Puts a stored object together again, with its owner's signature beside it.
+/// Loads a stored object and returns it with its owner's signature.
 pub fn load_object(
     rows: &Rows<'_>,
     app: &AppTable,

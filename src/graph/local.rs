@@ -1,150 +1,92 @@
-//! Local writes: what a person or an app of this node makes, changes or deletes (docs/STORY.md 3, 6.1).
+//! Local writes: objects that a person or an app of this node creates, changes or deletes
+//! (docs/STORY.md 3, 6.1).
 //!
-//! Never writes in the name of an identity that does not live here. Invariant: what is saved is signed by its owner
-//! over exactly the bytes that will be sent.
+//! Invariants: the owner of a saved object is local; its signature covers exactly the bytes that
+//! peers will receive. Tested in `tests/core/local_writes.rs`.
 
-use keys::vault::UnknownIdentity;
 use keys::{Oid, SignedObject};
 
-use super::place::{NoPlace, Place};
+use super::error::SaveError;
+use super::load::load_object;
+use super::manager::GraphManager;
 use super::record::{IdentityRecord, RecordFault};
-use super::{GraphManager, load_object};
-use crate::acl::{AclManager, Denied, Existing, Granted, LocalFacts, ScopeRight};
+use super::resolve::Resolved;
+use crate::acl::{AclManager, Existing, Granted, LocalFacts, ScopeRight};
 use crate::object::{Attrs, Object, Value};
 use crate::op_context::OpContext;
-use crate::schema::{SchemaViolation, TypeSchema, Visibility, identities};
+use crate::schema::{TypeSchema, Visibility, identities};
 use crate::store::{AppTable, ParentRow, StoreError, WriteMode};
 
-/// What is to be written.
+/// An object to create, change or delete.
 #[derive(Debug, Clone)]
-pub struct Draft {
-    /// Slug of the app.
+pub struct WriteRequest {
+    /// The app's slug.
     pub app: String,
-    /// The schema's number of the type.
+    /// The number of the type in the app's schema.
     pub type_number: u16,
-    /// The object to change; none makes a new one.
+    /// The object to change; `None` creates one.
     pub oid: Option<Oid>,
-    /// In whose name.
+    /// The local identity that will own the object and sign it.
     pub owner: Oid,
-    /// Its values; none deletes it.
+    /// The values; `None` deletes the object.
     pub attrs: Option<Attrs>,
 }
 
-/// What was written.
+/// The result of a local write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Saved {
-    /// The object.
+    /// The oid of the object.
     pub oid: Oid,
-    /// Its revision.
+    /// The revision that was written, from 1.
     pub rev: u64,
-    /// The `change_seq` of its change group.
+    /// The `change_seq` of the change group.
     pub change_seq: u64,
 }
 
-/// Why a local write did not happen. All but `Store` are the caller's.
-#[derive(Debug, thiserror::Error)]
-pub enum SaveError {
-    /// No installed app has that type.
-    #[error("no installed app has this type")]
-    UnknownType,
-    /// The values do not fit the schema.
-    #[error(transparent)]
-    Schema(#[from] SchemaViolation),
-    /// The rules say no.
-    #[error(transparent)]
-    Denied(#[from] Denied),
-    /// The object, or one that it refers to, is not here.
-    #[error("there is no object {0} here")]
-    Missing(Oid),
-    /// A reference leads to an object of another type.
-    #[error("a reference leads to an object of another type")]
-    WrongReference,
-    /// The update would change who may read it.
-    #[error("an update may not change who reads the object")]
-    ScopeChanged,
-    /// The object is larger than the limit.
-    #[error("the object has {0} bytes, more than the limit {1}")]
-    TooLong(usize, usize),
-    /// More Attrs than the limit.
-    #[error("the object has {0} attributes, more than the limit {1}")]
-    TooManyAttrs(usize, usize),
-    /// An identity that does not prove itself, which no peer would take. Identities are not deleted either.
-    #[error("the identity proves nothing")]
-    Record(#[from] RecordFault),
-    /// The node was restored, and what exists may have changed after the backup.
-    #[error(
-        "this node was restored and has not asked all its peers yet for what they hold of it: until then nothing that \
-         exists is changed, and no key (`postern recovery` shows whom it waits for)"
-    )]
-    Recovering,
-    /// Another node signs with the same keys, or did.
-    #[error(
-        "this node is read-only: a peer has heard of another copy of it, or of a later one (`postern recovery` says what \
-         to do)"
-    )]
-    ReadOnly,
-    /// The node has no key for the owner.
-    #[error(transparent)]
-    UnknownIdentity(#[from] UnknownIdentity),
-    /// The database failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl From<NoPlace> for SaveError {
-    fn from(error: NoPlace) -> Self {
-        match error {
-            NoPlace::Missing(oid) => Self::Missing(oid),
-            NoPlace::WrongReference => Self::WrongReference,
-            NoPlace::Store(error) => Self::Store(error),
-        }
-    }
-}
-
 impl GraphManager<'_> {
-    /// Makes, changes or deletes an object: checks it, signs it, stamps it with `change_seq` and `sync_flags`.
-    /// Several calls without [`GraphManager::end_group`] between them share one `change_seq`.
+    /// Creates, changes or deletes an object: checks it, signs it, and gives it a `change_seq` and
+    /// `sync_flags`. Calls without [`GraphManager::end_group`] between them share one `change_seq`.
     pub fn save_with_sync(
         &mut self,
         context: &OpContext,
-        mut draft: Draft,
+        mut request: WriteRequest,
     ) -> Result<Saved, SaveError> {
-        self.may_write(draft.oid.is_some())?;
+        self.may_write(request.oid.is_some())?;
         let schemas = self.schemas();
         let schema = schemas
-            .type_(&draft.app, draft.type_number)
+            .type_(&request.app, request.type_number)
             .ok_or(SaveError::UnknownType)?;
-        let app = self.table(&draft.app)?;
-        if let Some(attrs) = &mut draft.attrs {
-            // An attribute without values has no row, so it must not be among the signed bytes either.
+        let app = self.table(&request.app)?;
+        if let Some(attrs) = &mut request.attrs {
+            // An attribute without values has no row, so the signed bytes must not contain it.
             attrs.retain(|_, values| !values.is_empty());
             schema.check(attrs)?;
         }
-        let (oid, existing) = self.find(app, draft.oid)?;
+        let (oid, existing) = self.find(app, request.oid)?;
         let rev = existing.as_ref().map_or(1, |existing| existing.rev + 1);
-        let (type_number, owner) = (draft.type_number, draft.owner);
+        let (type_number, owner) = (request.type_number, request.owner);
         let object = Object {
-            app: draft.app,
+            app: request.app,
             type_number,
             oid,
             owner,
             rev,
-            attrs: draft.attrs,
+            attrs: request.attrs,
         };
-        let place = self.place(app, schema, &object)?;
-        let granted = self.may_save(context, &object, existing.as_ref(), place.right)?;
+        let resolved = self.resolve(app, schema, &object)?;
+        let granted = self.may_save(context, &object, existing.as_ref(), resolved.right)?;
         if let (Some(existing), false) = (&existing, object.is_deleted()) {
             if existing.type_number != type_number {
                 return Err(SaveError::WrongReference);
             }
-            if self.moves_scope(app, existing, &place.scope)? {
+            if self.moves_scope(app, existing, &resolved.scope)? {
                 return Err(SaveError::ScopeChanged);
             }
         }
-        self.sign_and_write(app, schema, &object, &place, existing, &granted)
+        self.sign_and_write(app, schema, &object, &resolved, existing, &granted)
     }
 
-    /// Whether this node may write of its own now: something new, or a change of what exists.
+    /// Whether this node's write mode permits a change of an existing object, or a new object.
     pub(super) fn may_write(&self, is_change: bool) -> Result<(), SaveError> {
         match self.env.write_mode {
             WriteMode::ReadOnly => Err(SaveError::ReadOnly),
@@ -153,7 +95,7 @@ impl GraphManager<'_> {
         }
     }
 
-    /// An oid to change must be here; a new one is made from time and chance.
+    /// Finds the object to change, or makes a new oid from the time and 80 random bits.
     fn find(
         &mut self,
         app: &AppTable,
@@ -168,6 +110,7 @@ impl GraphManager<'_> {
         Ok((Oid::time_ordered(self.env.now.0, random), None))
     }
 
+    /// Gathers the facts of a local write and asks the rules.
     fn may_save(
         &self,
         context: &OpContext,
@@ -184,7 +127,7 @@ impl GraphManager<'_> {
             oid: object.oid,
             owner: object.owner,
             requester: requester.map(|identity| identity.oid),
-            owner_at_home: owner.is_some_and(|identity| identity.home == self.us),
+            owner_at_home: owner.is_some_and(|identity| identity.home == self.this_node),
             owner_retired: owner.is_some_and(|identity| identity.retired),
             owner_frozen: owner.is_some_and(|identity| identity.frozen),
             scope_right,
@@ -200,12 +143,13 @@ impl GraphManager<'_> {
         Ok(AclManager::check_access(context, &facts)?)
     }
 
+    /// Checks the limits, signs the object, and writes its row, Attrs and index.
     pub(super) fn sign_and_write(
         &mut self,
         app: &AppTable,
         schema: &TypeSchema,
         object: &Object,
-        place: &Place<'_>,
+        resolved: &Resolved<'_>,
         existing: Option<ParentRow>,
         granted: &Granted,
     ) -> Result<Saved, SaveError> {
@@ -219,7 +163,7 @@ impl GraphManager<'_> {
             return Err(SaveError::TooManyAttrs(attrs, attrs_max));
         }
         let signed = self.keys().sign_object(object.owner, bytes)?;
-        let record = IdentityRecord::read(object, self.limits().key_events_max).transpose()?;
+        let record = IdentityRecord::read(object).transpose()?;
         if record
             .as_ref()
             .is_some_and(|record| record.chain().key_id() != signed.key_id())
@@ -228,7 +172,7 @@ impl GraphManager<'_> {
         }
         let sync_flags = self.sync_flags(schema, object, record.as_ref());
         let row = self.parent_row(object, &signed, None, sync_flags);
-        let row = self.write(app, row, place, existing.as_ref(), granted)?;
+        let row = self.write(app, row, resolved, existing.as_ref(), granted)?;
         if let Some(record) = record {
             self.note_identity(&row, &record)?;
         }
@@ -239,7 +183,7 @@ impl GraphManager<'_> {
         })
     }
 
-    /// The bits of the domains in which this node exports an object of its own (docs/STORY.md 3 step 2).
+    /// The bits of the domains in which this node exports a local object (docs/STORY.md 3 step 2).
     pub(super) fn sync_flags(
         &self,
         schema: &TypeSchema,
@@ -259,7 +203,7 @@ impl GraphManager<'_> {
         domains.fold(0, |flags, domain| flags | self.tx.apps().mask(&domain.name))
     }
 
-    /// The row of an object that is written now; id and scope come with the writing.
+    /// The row of an object in this change group. [`GraphManager::write`] fills in `id` and `scope_id`.
     pub(super) fn parent_row(
         &mut self,
         object: &Object,
@@ -283,7 +227,7 @@ impl GraphManager<'_> {
         }
     }
 
-    /// Whether a stored object equals `object`, byte by byte.
+    /// Whether the stored object equals `object`, byte by byte.
     pub(super) fn is_same(
         &self,
         app: &AppTable,

@@ -1,14 +1,16 @@
-//! Identity records: objects that prove themselves (docs/DECISIONS.md 5).
+//! Identity records: objects that certify themselves (docs/DECISIONS.md 5).
 //!
-//! An identity's oid is the digest of its genesis, its chain gives its key, and its home record, signed by both sides,
-//! says where it lives. Never trusts a field that these do not prove. Invariant: an [`IdentityRecord`] was checked whole.
+//! An identity's oid is the digest of its genesis event. Its key chain proves its current key. Its home
+//! record, signed by the identity and the node, names its home. Fields that these do not prove are
+//! ignored. Invariant: every part of an [`IdentityRecord`] was verified.
 
+use keys::protocol::KEY_EVENTS_MAX;
 use keys::{ChainError, HomeError, HomeRecord, KeyChain, Limits, PeerId, VerifiedChain, codec};
 
 use crate::object::{Attrs, Object, Value};
 use crate::schema::identities;
 
-/// What a verified identity object says.
+/// The content of a verified identity object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdentityRecord {
     chain: VerifiedChain,
@@ -17,43 +19,42 @@ pub struct IdentityRecord {
     retired: bool,
 }
 
-/// Why an identity object proves nothing.
+/// Why an identity record is not valid.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordFault {
-    /// A field is missing or cannot be read.
-    #[error("its {0} cannot be read")]
+    /// A field is missing or malformed.
+    #[error("its {0} is missing or malformed")]
     Unreadable(&'static str),
-    /// The chain does not hold.
-    #[error("its key chain does not hold")]
+    /// The key chain is not valid.
+    #[error("its key chain is not valid")]
     Chain(#[from] ChainError),
-    /// The home record does not hold.
-    #[error("its home record does not hold")]
+    /// The home record is not valid.
+    #[error("its home record is not valid")]
     Home(#[from] HomeError),
-    /// The oid or the owner is not the one that the genesis gives.
-    #[error("its oid is not that of its genesis")]
+    /// The oid or the owner is not the digest of the genesis event.
+    #[error("its oid is not that of its genesis event")]
     OtherOid,
-    /// The public key is not the chain's current one.
-    #[error("its public key is not the current one of its chain")]
+    /// The public key is not the current one of the chain.
+    #[error("its public key is not the current one of its key chain")]
     OtherKey,
 }
 
 impl IdentityRecord {
-    /// Reads and checks an identity object. `None` where the object is of another type.
-    pub fn read(object: &Object, key_events_max: usize) -> Option<Result<Self, RecordFault>> {
+    /// Decodes and verifies the record of an identity object. Returns `None` for other types.
+    pub fn read(object: &Object) -> Option<Result<Self, RecordFault>> {
         let is_identity =
             object.app == identities::APP && object.type_number == identities::IDENTITY;
-        is_identity.then(|| Self::check(object, key_events_max))
+        is_identity.then(|| Self::check(object))
     }
 
-    fn check(object: &Object, key_events_max: usize) -> Result<Self, RecordFault> {
+    fn check(object: &Object) -> Result<Self, RecordFault> {
         let bytes = |attr, what| {
             object
                 .first(attr)
                 .and_then(Value::as_bytes)
                 .ok_or(RecordFault::Unreadable(what))
         };
-        let limits = record_limits(key_events_max);
-        let chain: KeyChain = codec::decode(bytes(identities::CHAIN, "key chain")?, &limits)
+        let chain: KeyChain = codec::decode(bytes(identities::CHAIN, "key chain")?, &RECORD_LIMITS)
             .map_err(|_| RecordFault::Unreadable("key chain"))?;
         let chain = chain.verify()?;
         if (chain.oid(), chain.oid()) != (object.oid, object.owner) {
@@ -62,8 +63,9 @@ impl IdentityRecord {
         if bytes(identities::PUBLIC_KEY, "public key")? != chain.current().as_bytes() {
             return Err(RecordFault::OtherKey);
         }
-        let home: HomeRecord = codec::decode(bytes(identities::HOME, "home record")?, &limits)
-            .map_err(|_| RecordFault::Unreadable("home record"))?;
+        let home: HomeRecord =
+            codec::decode(bytes(identities::HOME, "home record")?, &RECORD_LIMITS)
+                .map_err(|_| RecordFault::Unreadable("home record"))?;
         let home = home.verify(&chain)?;
         if home.counter() > i64::MAX as u64 {
             return Err(RecordFault::Unreadable("home record's counter"));
@@ -84,41 +86,46 @@ impl IdentityRecord {
         &self.chain
     }
 
-    /// The node where the identity lives.
+    /// The identity's home.
     pub fn home(&self) -> PeerId {
         self.home
     }
 
-    /// The home record's counter: the highest under one key wins.
+    /// The home record's counter. Under one key the record with the highest counter applies.
     pub fn home_counter(&self) -> u64 {
         self.home_counter
     }
 
-    /// Whether the identity says that it writes no more.
+    /// Decides between two records of one identity: the later key wins, then the higher counter. A
+    /// thief of a key can sign any counter with it, but does not have the key after it.
+    pub(super) fn precedence(&self) -> (u32, u64) {
+        (self.chain.key_id(), self.home_counter)
+    }
+
+    /// Whether the owner has stopped writing under this identity.
     pub fn is_retired(&self) -> bool {
         self.retired
     }
 }
 
-fn record_limits(key_events_max: usize) -> Limits {
-    Limits {
-        bytes_max: 16 * 1024,
-        depth_max: 5,
-        items_max: 32 + 8 * 2 * key_events_max,
-    }
+/// Decoder limits for a chain or a home record: up to eight items for each event of two chains.
+const RECORD_LIMITS: Limits = Limits {
+    bytes_max: 16 * 1024,
+    depth_max: 5,
+    items_max: 32 + 8 * 2 * KEY_EVENTS_MAX,
+};
+
+/// Decodes the key chain in an Attr of an identity or a server; `None` if it is malformed.
+pub(super) fn chain_in(value: &Value) -> Option<KeyChain> {
+    codec::decode(value.as_bytes()?, &RECORD_LIMITS).ok()
 }
 
-/// The chain in an Attr of an identity or a server.
-pub(super) fn chain_in(value: &Value, key_events_max: usize) -> Option<KeyChain> {
-    codec::decode(value.as_bytes()?, &record_limits(key_events_max)).ok()
+/// Decodes the home record in an Attr of an identity; `None` if it is malformed.
+pub(super) fn home_in(value: &Value) -> Option<HomeRecord> {
+    codec::decode(value.as_bytes()?, &RECORD_LIMITS).ok()
 }
 
-/// The home record in an Attr of an identity.
-pub(super) fn home_in(value: &Value, key_events_max: usize) -> Option<HomeRecord> {
-    codec::decode(value.as_bytes()?, &record_limits(key_events_max)).ok()
-}
-
-/// The Attrs of an identity object.
+/// The Attrs of a new identity object: listed, not retired.
 pub fn new_identity_attrs(
     chain: &KeyChain,
     verified: &VerifiedChain,

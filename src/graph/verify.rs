@@ -1,14 +1,16 @@
-//! From a signed byte string to an object whose owner's signature held.
+//! From signed bytes to an object whose owner's signature is valid.
 //!
-//! Pure, so that it can run on every core beside the writer. Never decides whether the object may be written.
-//! Invariant: a [`VerifiedObject`] was signed by the key that it names, over exactly its bytes.
+//! Pure, so that it runs on every core concurrently with the writer. Whether the object may be written
+//! is decided later. Invariant: a [`VerifiedObject`] was signed over exactly its bytes, by the key that
+//! it names. Tested in `tests/core/remote_writes.rs`.
 
 use std::collections::BTreeMap;
 
-use keys::{KeyChain, Malformed, Oid, PublicKey, SignedObject};
+use keys::{KeyChain, Oid, PublicKey, SignedObject};
 
-use super::record::{IdentityRecord, RecordFault, chain_in};
-use super::{Fault, GraphLimits};
+use super::error::{Fault, ObjectFault};
+use super::limits::GraphLimits;
+use super::record::{IdentityRecord, chain_in};
 use crate::object::Object;
 use crate::schema::identities;
 
@@ -32,7 +34,7 @@ impl KnownKeys {
     }
 }
 
-/// An object that was read but not verified.
+/// An object that was decoded; its owner's signature is not verified yet.
 #[derive(Debug)]
 pub struct DecodedObject {
     object: Object,
@@ -40,56 +42,23 @@ pub struct DecodedObject {
     record: Option<IdentityRecord>,
 }
 
-/// Why an object of a package goes no further.
-#[derive(Debug, thiserror::Error)]
-pub enum ObjectFault {
-    /// Its bytes are no object.
-    #[error("the object's bytes are malformed")]
-    Malformed(#[from] Malformed),
-    /// It claims to be an identity and does not prove it.
-    #[error("the identity record of {oid} proves nothing")]
-    Record {
-        /// The object.
-        oid: Oid,
-        /// What is wrong with it.
-        source: RecordFault,
-    },
-}
-
-impl ObjectFault {
-    /// A short stable word for records.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Malformed(_) => "malformed",
-            Self::Record { .. } => "identity_record",
-        }
-    }
-
-    /// The object's name, where it could be read.
-    pub fn oid(&self) -> Option<Oid> {
-        match self {
-            Self::Malformed(_) => None,
-            Self::Record { oid, .. } => Some(*oid),
-        }
-    }
-}
-
-/// An object that its owner signed.
+/// An object whose owner's signature is valid.
 #[derive(Debug)]
 pub struct VerifiedObject {
     pub(super) object: Object,
     pub(super) signed: SignedObject,
+    /// The key that signed it.
     pub(super) by: PublicKey,
     pub(super) record: Option<IdentityRecord>,
 }
 
-/// Reads an object; checks an identity's own record.
+/// Decodes an object, and verifies its record if it is an identity.
 pub fn decode_object(
     signed: SignedObject,
     limits: &GraphLimits,
 ) -> Result<DecodedObject, ObjectFault> {
     let object = Object::from_bytes(signed.bytes(), &limits.object)?;
-    let record = IdentityRecord::read(&object, limits.key_events_max)
+    let record = IdentityRecord::read(&object)
         .transpose()
         .map_err(|source| ObjectFault::Record {
             oid: object.oid,
@@ -103,17 +72,17 @@ pub fn decode_object(
 }
 
 impl DecodedObject {
-    /// Its name.
+    /// The oid that the object claims.
     pub fn oid(&self) -> Oid {
         self.object.oid
     }
 
-    /// Its owner, whose key must have signed it.
+    /// The owner, whose key must have signed the object.
     pub fn owner(&self) -> Oid {
         self.object.owner
     }
 
-    /// The key that its own identity record proves, where it is one.
+    /// The owner's key that the object's own record proves, if the object is an identity.
     pub fn own_key(&self) -> Option<(Oid, (u32, PublicKey))> {
         self.record.as_ref().map(|record| {
             (
@@ -123,17 +92,17 @@ impl DecodedObject {
         })
     }
 
-    /// The key chain in its own identity record, where it is one.
-    pub fn own_chain(&self, key_events_max: usize) -> Option<KeyChain> {
+    /// The key chain in the object's own record, if the object is an identity.
+    pub fn own_chain(&self) -> Option<KeyChain> {
         self.record.as_ref()?;
-        chain_in(self.object.first(identities::CHAIN)?, key_events_max)
+        chain_in(self.object.first(identities::CHAIN)?)
     }
 
-    /// Verifies the owner's signature. An owner that is not known, or whose key of that number is not known yet, makes it
-    /// wait ([`Fault::Missing`]).
+    /// Verifies the owner's signature. The object has to wait ([`Fault::Missing`]) if the owner, or the
+    /// owner's key of that number, is not known yet.
     #[expect(
         clippy::result_large_err,
-        reason = "an object that fails is as large as one that holds, and both are moved once"
+        reason = "both variants hold an object, and each is moved once"
     )]
     pub fn verify(self, known: &KnownKeys) -> Result<VerifiedObject, (Fault, Self)> {
         let own = self.own_key().map(|(_, key)| key);
@@ -141,7 +110,7 @@ impl DecodedObject {
             return Err((Fault::Missing(self.object.owner), self));
         };
         if key_id < self.signed.key_id() && own.is_none() {
-            // The domains of a node are pulled side by side: the rotation is on its way.
+            // The domains of a node are pulled concurrently, so the rotation may still arrive.
             return Err((Fault::Missing(self.object.owner), self));
         }
         if key_id != self.signed.key_id() {
@@ -158,29 +127,29 @@ impl DecodedObject {
         }
     }
 
-    /// The object as it was sent.
+    /// The object as the peer sent it.
     pub fn into_signed(self) -> SignedObject {
         self.signed
     }
 }
 
 impl VerifiedObject {
-    /// The object.
+    /// The decoded object.
     pub fn object(&self) -> &Object {
         &self.object
     }
 
-    /// How long its signed bytes are.
+    /// The length of the signed bytes.
     pub fn signed_len(&self) -> usize {
         self.signed.bytes().len()
     }
 
-    /// What it proves of itself, where it is an identity's own record.
+    /// The verified record, if the object is an identity.
     pub fn record(&self) -> Option<&IdentityRecord> {
         self.record.as_ref()
     }
 
-    /// The object as it was sent.
+    /// The object as the peer sent it.
     pub fn into_signed(self) -> SignedObject {
         self.signed
     }

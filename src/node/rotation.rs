@@ -72,7 +72,7 @@ impl VaultOperations {
 
     async fn add_identity(&self, name: Option<String>) -> Result<Oid, ControlError> {
         self.check_may_write(false).await?;
-        let schemas = &self.peers.engine().ground().schemas;
+        let schemas = &self.peers.engine().context().schemas;
         if let Some(name) = &name
             && let Err(error) = identities::check_name(schemas, name)
         {
@@ -80,11 +80,10 @@ impl VaultOperations {
         }
         let keys = self.keys.clone();
         let identity = in_vault(move || keys.add_identity(&mut rand::rng())).await?;
-        let write = self.peers.engine().write(move |core, now| {
-            core.write(now, |graph| {
-                identities::publish(graph, identity, name.as_deref())
-            })
-        });
+        let write = self
+            .peers
+            .engine()
+            .graph(move |graph| identities::publish(graph, identity, name.as_deref()));
         match write.await {
             Ok(_) => Ok(identity),
             Err(EngineError::Work(error @ SaveError::Schema(_))) => {

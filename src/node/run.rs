@@ -26,7 +26,7 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::core_limits::core_limits;
 use crate::data_dir::DataDir;
-use crate::engine::{Clock as _, Engine, WriterThread};
+use crate::engine::{Clock as _, CoreHandle, WriterThread};
 use crate::peer::{Peers, dialler::Dialler};
 use crate::schema::Schemas;
 use crate::state_engine::StateEngine;
@@ -80,7 +80,7 @@ fn open_core(
     config: &Config,
     data: &DataDir,
     keys: Arc<KeyManager>,
-) -> Result<(Engine, WriterThread), RunError> {
+) -> Result<(CoreHandle, WriterThread), RunError> {
     let schemas = Schemas::load(&config.node.apps, config.schema_dir().as_deref())?;
     let core = StateEngine::open(
         &data.database(),
@@ -91,7 +91,12 @@ fn open_core(
         SystemClock.now(),
     )?;
     let clock = Arc::new(SystemClock);
-    Ok(Engine::spawn(core, clock, WRITE_QUEUE_MAX, READERS_MAX)?)
+    Ok(CoreHandle::spawn(
+        core,
+        clock,
+        WRITE_QUEUE_MAX,
+        READERS_MAX,
+    )?)
 }
 
 /// Waits for the writer, which ends once every handle to the core is dropped: it finishes its queue
@@ -103,7 +108,7 @@ async fn join(writer: WriterThread) -> Result<(), RunError> {
 
 /// The parts of a running node.
 struct RunningNode {
-    engine: Engine,
+    engine: CoreHandle,
     keys: Arc<KeyManager>,
     peers: Peers,
     policy: ActivePolicy,
@@ -114,7 +119,7 @@ struct RunningNode {
 }
 
 impl RunningNode {
-    fn new(config: &Config, engine: Engine, keys: Arc<KeyManager>) -> Self {
+    fn new(config: &Config, engine: CoreHandle, keys: Arc<KeyManager>) -> Self {
         let stop = CancellationToken::new();
         let peers = Peers::new(engine.clone(), config.sync_config(), stop.clone());
         let mut boot_id = [0; 16];

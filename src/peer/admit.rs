@@ -5,8 +5,8 @@
 use bastion::{Admitted, Tier};
 use keys::PeerId;
 
-use crate::engine::{Engine, EngineError};
-use crate::state_engine::{ApplyPackageError, StateEngine};
+use crate::engine::{CoreHandle, EngineError};
+use crate::state_engine::ApplyPackageError;
 use crate::store::{PeerRow, StoreError, Verdict};
 
 /// Why an admitted stream became no session.
@@ -27,7 +27,7 @@ impl From<EngineError<StoreError>> for AdmitError {
 }
 
 /// Notes a peer in the graph and in `peers`, and the ticket that it gave us where we dialled (docs/STORY.md 1.1 steps 4 and 5).
-pub(super) async fn note(engine: &Engine, admitted: &Admitted) -> Result<(), AdmitError> {
+pub(super) async fn note(engine: &CoreHandle, admitted: &Admitted) -> Result<(), AdmitError> {
     let claims = admitted.claims();
     let (node, chain, onion) = (claims.node.clone(), claims.chain.clone(), claims.onion);
     let (apps, sync_domains, epoch) = (
@@ -39,10 +39,10 @@ pub(super) async fn note(engine: &Engine, admitted: &Admitted) -> Result<(), Adm
     let tier = admitted.tier();
     let dialled = admitted.we_dialled();
     let ticket = admitted.ticket().map(|ticket| ticket.as_bytes().to_vec());
-    let note = move |core: &mut StateEngine, now| {
-        core.write(now, |graph| {
+    if engine
+        .graph(move |graph| {
             let peer = chain.peer_id();
-            if graph.tx().is_banned(&peer, now)? {
+            if graph.tx().is_banned(&peer, graph.now())? {
                 return Ok(false);
             }
             graph
@@ -57,7 +57,7 @@ pub(super) async fn note(engine: &Engine, admitted: &Admitted) -> Result<(), Adm
                 onion,
                 epoch,
                 tier,
-                last_contact: now,
+                last_contact: graph.now(),
             })?;
             if dialled {
                 graph.tx().put_ticket(&peer, ticket.as_deref())?;
@@ -65,8 +65,8 @@ pub(super) async fn note(engine: &Engine, admitted: &Admitted) -> Result<(), Adm
             graph.tx().remove_pending(&peer)?;
             Ok::<_, ApplyPackageError>(true)
         })
-    };
-    if engine.write(note).await? {
+        .await?
+    {
         Ok(())
     } else {
         Err(AdmitError::Banned)
@@ -75,7 +75,7 @@ pub(super) async fn note(engine: &Engine, admitted: &Admitted) -> Result<(), Adm
 
 /// Whether the operator keeps a peer out now: by a ban, or by a refusal where it is not trusted. Where that cannot be
 /// told, it is taken to be: the safe side, and the next session asks again.
-pub(super) async fn is_kept_out(engine: &Engine, peer: PeerId) -> bool {
+pub(super) async fn is_kept_out(engine: &CoreHandle, peer: PeerId) -> bool {
     let now = engine.now();
     let looking = engine.read(move |view| {
         let said = view.rows.verdict(&peer)?.filter(|row| row.holds(now));

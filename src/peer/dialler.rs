@@ -21,7 +21,7 @@ use super::admit::AdmitError;
 use super::registry::Peers;
 use super::timers::Backoff;
 use crate::engine::EngineError;
-use crate::state_engine::{ApplyPackageError, StateEngine};
+use crate::state_engine::ApplyPackageError;
 use crate::store::{LastPeerAt, StoreError};
 
 /// Why a dial brought no session.
@@ -204,10 +204,11 @@ impl Dialler {
                 }),
                 Some(met),
             ) => {
-                let forget = move |core: &mut StateEngine, now| {
-                    core.write(now, |graph| graph.tx().put_ticket(&met.peer_id, None))
-                };
-                self.0.peers.engine().write::<_, StoreError>(forget).await?;
+                self.0
+                    .peers
+                    .engine()
+                    .graph::<_, StoreError>(move |graph| graph.tx().put_ticket(&met.peer_id, None))
+                    .await?;
                 Ok(connector.dial(transport, onion, None, progress).await?)
             }
             (result, _) => Ok(result?),

@@ -30,19 +30,23 @@ impl Peers {
             .into_iter()
             .map(|session| session.peer)
             .collect();
-        let work = move |core: &mut crate::state_engine::StateEngine, now: Timestamp| {
-            core.write(now, |graph| {
+        self.engine()
+            .graph(move |graph| {
                 for peer in &here {
-                    graph.tx().touch_peer(peer, now)?;
+                    graph.tx().touch_peer(peer, graph.now())?;
                 }
                 if idle_days == 0 {
                     return Ok(0);
                 }
-                let before = Timestamp(now.0.saturating_sub(idle_days.saturating_mul(DAY_MS)));
+                let before = Timestamp(
+                    graph
+                        .now()
+                        .0
+                        .saturating_sub(idle_days.saturating_mul(DAY_MS)),
+                );
                 graph.tx().forget_untrusted_peers(before, FORGOTTEN_MAX)
             })
-        };
-        self.engine().write(work).await
+            .await
     }
 
     /// [`Peers::forget_idle`] again and again, from a minute after the start on, until the node stops. `idle_days` is asked

@@ -9,12 +9,12 @@ use keys::{Epoch, PeerId};
 
 use super::message::{Message, Pull};
 use super::session::{Handle, SessionError};
-use crate::engine::{Engine, EngineError};
+use crate::engine::{CoreHandle, EngineError};
 use crate::state_engine::{
     AppliedPackage, ApplyPackageError, PackageFault, PackageLimits, QuotaFault, VerifiedPackage,
     Window,
 };
-use crate::store::{Cursor, Direction, StoreError};
+use crate::store::{Direction, StoreError};
 
 /// Why a pull or push did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -77,23 +77,17 @@ pub(super) struct Taken {
 
 /// One pull of one domain, waiting up to `wait_s` seconds for something new.
 pub async fn pull_once(
-    engine: &Engine,
+    engine: &CoreHandle,
     handle: &Handle,
     domain: &str,
     wait_s: u32,
 ) -> Result<PullOutcome, SyncError> {
     let (peer, name) = (*handle.peer(), domain.to_owned());
     let state = engine
-        .read(move |view| {
-            view.rows.sync_state(Cursor {
-                peer: &peer,
-                domain: &name,
-                direction: Direction::In,
-            })
-        })
+        .read(move |view| view.cursor(&peer, &name, Direction::In))
         .await?;
     let (epoch, last_seq) = state.map_or((None, 0), |state| (Some(state.epoch), state.last_seq));
-    let us = engine.ground().keys.peer_id();
+    let us = engine.context().keys.peer_id();
     let ask = |id| {
         Message::Pull(Pull {
             id,
@@ -147,7 +141,7 @@ pub async fn pull_once(
 /// Verifies a package against the session, checks its objects on every core, and applies it.
 /// `asked` is the domain of the pull that it answers; a push may be of any domain of the intersection.
 pub(super) async fn take_package(
-    engine: &Engine,
+    engine: &CoreHandle,
     peer: &PeerId,
     asked: Option<&str>,
     bytes: &[u8],
@@ -166,13 +160,13 @@ pub(super) async fn take_package(
         })
         .await?;
     let (key, domains) = known.ok_or(SyncError::NoSession)?;
-    let us = engine.ground().keys.peer_id();
+    let us = engine.context().keys.peer_id();
     let mut package = VerifiedPackage::verify(bytes, &PackageLimits::PROTOCOL, (peer, &key), &us)?;
     let is_asked = asked.is_none_or(|domain| domain == package.domain());
     if !is_asked || !domains.iter().any(|domain| domain == package.domain()) {
         return Err(PackageFault::Domain.into());
     }
-    let objects = engine.check(package.take_objects()).await?;
+    let objects = engine.verify_objects(package.take_objects()).await?;
     let (epoch, window, more) = (package.epoch(), package.window(), package.more());
     let applied = engine
         .write(move |core, now| core.apply_package(now, &package, objects))

@@ -8,9 +8,9 @@ use std::time::Duration;
 use super::message::{Message, PackageBody, Refused};
 use super::pull::SyncError;
 use super::session::{Handle, SessionError};
-use crate::engine::Engine;
-use crate::state_engine::{Answer, PullRequest, Window};
-use crate::store::{Cursor, Direction};
+use crate::engine::CoreHandle;
+use crate::state_engine::{PullReply, PullRequest, Window};
+use crate::store::Direction;
 
 /// What one push did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,19 +29,13 @@ pub struct PushOutcome {
 
 /// One push of one domain.
 pub async fn push_once(
-    engine: &Engine,
+    engine: &CoreHandle,
     handle: &Handle,
     domain: &str,
 ) -> Result<PushOutcome, SyncError> {
-    let (peer, name, ours) = (*handle.peer(), domain.to_owned(), engine.ground().epoch);
+    let (peer, name, ours) = (*handle.peer(), domain.to_owned(), engine.context().epoch);
     let state = engine
-        .read(move |view| {
-            view.rows.sync_state(Cursor {
-                peer: &peer,
-                domain: &name,
-                direction: Direction::Out,
-            })
-        })
+        .read(move |view| view.cursor(&peer, &name, Direction::Out))
         .await?;
     let acked_seq = state
         .filter(|state| state.epoch == ours)
@@ -57,7 +51,7 @@ pub async fn push_once(
         .read(move |view| view.build_package(&asked))
         .await
         .map_err(SyncError::Build)?;
-    let Answer::Package {
+    let PullReply::Package {
         window,
         objects,
         more,

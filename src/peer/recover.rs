@@ -15,7 +15,7 @@ use super::registry::Peers;
 use super::session::{Handle, SessionError};
 use super::timers::Backoff;
 use crate::engine::EngineError;
-use crate::state_engine::TakenBack;
+use crate::state_engine::ReclaimSummary;
 use crate::store::{PeerEpoch, StoreError, WriteMode};
 
 /// Answers for one domain, at most: a bound against a peer that always says "more".
@@ -117,8 +117,8 @@ impl Peers {
         &self,
         handle: &Handle,
         domains: &[String],
-    ) -> Result<TakenBack, SyncError> {
-        let (mut sum, mut backoff) = (TakenBack::default(), Backoff::new(self.config()));
+    ) -> Result<ReclaimSummary, SyncError> {
+        let (mut sum, mut backoff) = (ReclaimSummary::default(), Backoff::new(self.config()));
         let is_first = |domain: &&String| *domain == crate::schema::identities::DOMAIN;
         let ordered = domains.iter().filter(is_first);
         for domain in ordered.chain(domains.iter().filter(|domain| !is_first(domain))) {
@@ -157,7 +157,7 @@ impl Peers {
                 let objects = answer.objects().map_err(SessionError::Malformed)?;
                 let taken = self
                     .engine()
-                    .write(move |core, now| core.take_back(now, objects))
+                    .write(move |core, now| core.reclaim(now, objects))
                     .await?;
                 sum += taken;
                 match answer.next {

@@ -24,10 +24,9 @@ use super::serve::Server;
 use super::session::{Handle, SessionError, Starting};
 use super::slots::{Place, Seated, place, worth};
 use crate::config::SyncConfig;
-use crate::engine::{Engine, EngineError};
+use crate::engine::{CoreHandle, EngineError};
 use crate::schema::identities;
 use crate::state_engine::ApplyPackageError;
-use crate::store::StoreError;
 
 /// Rounds of one push or pull that was asked for by hand: a bound against a peer that always says "more".
 const ROUNDS_MAX: usize = 10_000;
@@ -79,7 +78,7 @@ enum Entered {
 pub struct Peers(Arc<Inner>);
 
 struct Inner {
-    engine: Engine,
+    engine: CoreHandle,
     config: SyncConfig,
     server: Arc<Server>,
     live: Mutex<BTreeMap<PeerId, Live>>,
@@ -90,7 +89,7 @@ struct Inner {
 
 impl Peers {
     /// An empty registry; its sessions end with `stop`.
-    pub fn new(engine: Engine, config: SyncConfig, stop: CancellationToken) -> Self {
+    pub fn new(engine: CoreHandle, config: SyncConfig, stop: CancellationToken) -> Self {
         let server = Arc::new(Server::new(engine.clone(), &config));
         let live = Mutex::new(BTreeMap::new());
         Self(Arc::new(Inner {
@@ -105,7 +104,7 @@ impl Peers {
     }
 
     /// The engine.
-    pub fn engine(&self) -> &Engine {
+    pub fn engine(&self) -> &CoreHandle {
         &self.0.engine
     }
 
@@ -144,7 +143,11 @@ impl Peers {
         let claims = admitted.claims();
         let peer = claims.peer_id();
         admit::note(&self.0.engine, &admitted).await?;
-        let checked = self.0.engine.check(claims.identities.clone()).await?;
+        let checked = self
+            .0
+            .engine
+            .verify_objects(claims.identities.clone())
+            .await?;
         let epoch = claims.epoch;
         let taken = self
             .0
@@ -252,7 +255,7 @@ impl Peers {
 
     /// Lists a session, or says what becomes of it.
     fn enter(&self, peer: PeerId, new: Live) -> Entered {
-        let preferred = self.0.engine.ground().keys.peer_id() < peer;
+        let preferred = self.0.engine.context().keys.peer_id() < peer;
         let contender = |live: &Live| Contender {
             boot_id: live.boot_id,
             dialled_by_smaller: live.we_dialled == preferred,
@@ -447,14 +450,4 @@ fn seated(live: &BTreeMap<PeerId, Live>) -> impl Iterator<Item = Seated> + Clone
 async fn refuse(starting: Starting, peer: PeerId, code: &'static str) {
     tracing::debug!(%peer, code, "a session ends before it begins");
     starting.refuse(code).await;
-}
-
-/// Turns a failed read into the error of an admission.
-impl From<EngineError<StoreError>> for EngineError<ApplyPackageError> {
-    fn from(error: EngineError<StoreError>) -> Self {
-        match error {
-            EngineError::Stopped(stopped) => Self::Stopped(stopped),
-            EngineError::Work(error) => Self::Work(error.into()),
-        }
-    }
 }

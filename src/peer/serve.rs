@@ -17,9 +17,9 @@ use super::message::{
 };
 use super::pull::{self, SyncError};
 use crate::config::SyncConfig;
-use crate::engine::{Engine, EngineError};
+use crate::engine::{CoreHandle, EngineError};
 use crate::state_engine::{
-    Answer, ApplyPackageError, HearError, OwnEpoch, PullRequest, ReturnRequest, WindowFault,
+    ApplyPackageError, HearError, OwnEpoch, PullReply, PullRequest, RecoveryRequest, WindowFault,
 };
 use crate::store::{PeerEpoch, StoreError};
 
@@ -32,7 +32,7 @@ const OLD_KEY: &str = "this peer shows an epoch that is signed with a key of thi
 
 /// Answers the requests of any peer.
 pub struct Server {
-    engine: Engine,
+    engine: CoreHandle,
     /// Places for pulls that wait, of all peers together.
     waiting: Semaphore,
     requests: Requests,
@@ -41,8 +41,8 @@ pub struct Server {
 
 impl Server {
     /// A server over the engine.
-    pub fn new(engine: Engine, config: &SyncConfig) -> Self {
-        let requests = Requests::new(engine.ground().limits.quotas);
+    pub fn new(engine: CoreHandle, config: &SyncConfig) -> Self {
+        let requests = Requests::new(engine.context().limits.quotas);
         let waiting = Semaphore::new(config.waiting_pulls_max);
         Self {
             engine,
@@ -123,7 +123,7 @@ impl Server {
                 .read(move |view| view.build_package(&asked))
                 .await;
             let answer = built.map_err(|error| internal(pull.id, &error))?;
-            if matches!(answer, Answer::Package { .. }) {
+            if matches!(answer, PullReply::Package { .. }) {
                 break (answer, Some(room));
             }
             drop(room);
@@ -132,14 +132,14 @@ impl Server {
             }
         };
         self.note_sent(pull.id, request, &answer).await?;
-        let epoch = self.engine.ground().epoch;
+        let epoch = self.engine.context().epoch;
         let message = match answer {
-            Answer::UpToDate { last_seq, .. } => Message::UpToDate(UpToDate {
+            PullReply::UpToDate { last_seq, .. } => Message::UpToDate(UpToDate {
                 id: pull.id,
                 epoch,
                 last_seq,
             }),
-            Answer::Package { bytes, .. } => Message::Package(PackageBody {
+            PullReply::Package { bytes, .. } => Message::Package(PackageBody {
                 id: pull.id,
                 body: bytes,
             }),
@@ -152,15 +152,15 @@ impl Server {
         &self,
         id: u64,
         request: PullRequest,
-        answer: &Answer,
+        answer: &PullReply,
     ) -> Result<(), Refused> {
         let sent = match answer {
-            Answer::UpToDate {
+            PullReply::UpToDate {
                 in_intersection: false,
                 ..
             } => return Ok(()),
-            Answer::UpToDate { .. } => None,
-            Answer::Package { window, .. } => Some(*window),
+            PullReply::UpToDate { .. } => None,
+            PullReply::Package { window, .. } => Some(*window),
         };
         let noted = self
             .engine
@@ -215,7 +215,7 @@ impl Server {
         ask: Return,
         building: &'b Semaphore,
     ) -> Result<(Message, Option<SemaphorePermit<'b>>), Refused> {
-        let request = ReturnRequest {
+        let request = RecoveryRequest {
             peer: *peer,
             domain: ask.domain,
             after: ask.after,
@@ -224,7 +224,10 @@ impl Server {
             .acquire()
             .await
             .map_err(|_| refused(ask.id, "internal"))?;
-        let given = self.engine.read(move |view| view.give_back(&request)).await;
+        let given = self
+            .engine
+            .read(move |view| view.recovery_batch(&request))
+            .await;
         let given = given.map_err(|error| internal(ask.id, &error))?;
         let returned = Returned {
             id: ask.id,

@@ -2,7 +2,7 @@
 
 use keys::{Oid, PeerId, SignedObject};
 
-use crate::graph::{GraphManager, Profile, SaveError, Saved, load_object};
+use crate::graph::{GraphManager, IdentityProfile, SaveError, Saved, load_object};
 use crate::object::Value;
 use crate::schema::{SchemaViolation, Schemas, identities};
 use crate::state_engine::View;
@@ -72,7 +72,7 @@ pub fn rename(
     identity: Oid,
     name: Option<&str>,
 ) -> Result<Saved, IdentityError> {
-    let profile = Profile {
+    let profile = IdentityProfile {
         name: name.map(str::to_owned),
         ..own_profile(graph, identity)?
     };
@@ -86,7 +86,7 @@ pub fn retire(
     identity: Oid,
     retired: bool,
 ) -> Result<Saved, IdentityError> {
-    let profile = Profile {
+    let profile = IdentityProfile {
         retired,
         ..own_profile(graph, identity)?
     };
@@ -102,10 +102,10 @@ pub fn unfreeze(graph: &mut GraphManager<'_>, identity: Oid) -> Result<(), Ident
     if !row.frozen {
         return Err(IdentityError::NotFrozen);
     }
-    Ok(graph.thaw(&identity)?)
+    Ok(graph.unfreeze(&identity)?)
 }
 
-fn own_profile(graph: &GraphManager<'_>, identity: Oid) -> Result<Profile, IdentityError> {
+fn own_profile(graph: &GraphManager<'_>, identity: Oid) -> Result<IdentityProfile, IdentityError> {
     if graph.keys().identity_chain(identity).is_none() {
         return Err(IdentityError::NotHere(identity));
     }
@@ -138,7 +138,7 @@ pub fn known(view: &View<'_>) -> Result<Vec<IdentityCard>, StoreError> {
             oid: parent.oid,
             name,
             home: row.home,
-            here: row.home == view.us(),
+            here: row.home == view.this_node(),
             key_id: row.key_id,
             retired: row.retired,
             frozen: row.frozen,
@@ -157,7 +157,7 @@ pub fn for_handshake(view: &View<'_>, most: usize) -> Result<Vec<SignedObject>, 
         .ok_or(StoreError::Inconsistent("an app without tables"))?;
     let mask = view.rows.apps().mask(identities::DOMAIN);
     let mut objects = Vec::new();
-    for row in view.rows.identities_at(&view.us())? {
+    for row in view.rows.identities_at(&view.this_node())? {
         let Some(parent) = view.rows.parent(app, &row.oid)? else {
             continue;
         };

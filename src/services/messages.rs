@@ -5,8 +5,8 @@
 
 use keys::Oid;
 
-use super::local_context;
-use crate::graph::{Draft, GraphManager, SaveError};
+use super::context::local_context;
+use crate::graph::{GraphManager, SaveError, WriteRequest};
 use crate::object::{Attrs, Value};
 use crate::state_engine::View;
 use crate::store::{AppTable, StoreError};
@@ -87,7 +87,7 @@ pub fn send(
         Some(_) => {}
     }
     let context = local_context(graph, &sender, APP)?;
-    let draft = |type_number, attrs| Draft {
+    let request = |type_number, attrs| WriteRequest {
         app: APP.into(),
         type_number,
         oid: None,
@@ -101,7 +101,7 @@ pub fn send(
             graph
                 .save_with_sync(
                     &context,
-                    draft(CONVERSATION, Attrs::from([(PARTICIPANTS, participants)])),
+                    request(CONVERSATION, Attrs::from([(PARTICIPANTS, participants)])),
                 )?
                 .oid
         }
@@ -112,7 +112,7 @@ pub fn send(
         (BODY, vec![Value::from(body)]),
         (SENT_AT, vec![Value::from(sent_at)]),
     ]);
-    let saved = graph.save_with_sync(&context, draft(MESSAGE, attrs))?;
+    let saved = graph.save_with_sync(&context, request(MESSAGE, attrs))?;
     Ok(Sent {
         oid: saved.oid,
         conversation,
@@ -147,7 +147,7 @@ fn table(apps: &crate::store::Apps) -> Result<&AppTable, StoreError> {
 
 /// A message as a person reads it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Message {
+pub struct InboxMessage {
     /// The message.
     pub oid: Oid,
     /// Its conversation.
@@ -168,7 +168,7 @@ pub struct Message {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Inbox {
     /// Oldest first.
-    pub messages: Vec<Message>,
+    pub messages: Vec<InboxMessage>,
     /// Ask for what follows with this.
     pub after: u64,
     /// Whether something follows.
@@ -202,7 +202,7 @@ pub fn inbox(view: &View<'_>, reader: &Oid, after: u64, limit: usize) -> Result<
                 "a message without conversation or body",
             ));
         };
-        inbox.messages.push(Message {
+        inbox.messages.push(InboxMessage {
             oid: object.oid,
             conversation,
             sender: object.owner,

@@ -5,9 +5,10 @@
 
 use keys::{Epoch, Oid, PeerId, SignedObject};
 
+use super::engine::StateEngine;
+use super::limits::CoreLimits;
 use super::package::{VerifiedPackage, Window};
-use super::quota::{Ledger, QuotaFault};
-use super::{CoreLimits, StateEngine};
+use super::quota::{QuotaFault, QuotaLedger};
 use crate::graph::{
     Applied, ApplyError, DecodedObject, Fault, GraphManager, KnownKeys, ObjectFault,
     VerifiedObject, decode_object,
@@ -15,7 +16,6 @@ use crate::graph::{
 use crate::op_context::{AppId, OpContext, Timestamp};
 use crate::schema::identities;
 use crate::store::{Cursor, Direction, Parked, RejectRow, Rows, StoreError, SyncStateRow, Usage};
-use keys::TraceId;
 
 /// What became of a package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -115,7 +115,7 @@ pub fn check_objects(
 }
 
 /// Where a package comes from, for each of its objects.
-struct Source<'s> {
+struct PackageSource<'s> {
     context: OpContext,
     peer: PeerId,
     origin: i64,
@@ -124,7 +124,7 @@ struct Source<'s> {
     seq: u64,
 }
 
-impl<'s> Source<'s> {
+impl<'s> PackageSource<'s> {
     fn find(
         graph: &GraphManager<'_>,
         peer: PeerId,
@@ -145,7 +145,7 @@ impl<'s> Source<'s> {
             context: OpContext::Remote {
                 requester_pubkey_attr_id: server.pubkey_attr_id,
                 app_id: app.map_or(AppId(0), |app| app.id),
-                trace_id: TraceId(seq),
+                trace_id: graph.trace(),
                 peer,
                 sync_domain: domain.to_owned(),
             },
@@ -191,9 +191,10 @@ impl StateEngine {
             return Err(WindowFault::Gap { last_seq }.into());
         }
         let count = objects.len();
-        let limits = self.ground.limits;
+        let limits = self.context.limits;
         self.write(now, |graph| {
-            let source = Source::find(graph, peer, package.domain(), package.epoch(), to_seq)?;
+            let source =
+                PackageSource::find(graph, peer, package.domain(), package.epoch(), to_seq)?;
             let source = source.ok_or(ApplyPackageError::UnknownPeer)?;
             let tx = graph.tx();
             let done = Applying::new(graph, limits)?.all(&source, objects)?;
@@ -221,9 +222,9 @@ impl StateEngine {
         epoch: Epoch,
         objects: Vec<CheckedObject>,
     ) -> Result<AppliedPackage, ApplyPackageError> {
-        let limits = self.ground.limits;
+        let limits = self.context.limits;
         self.write(now, |graph| {
-            let source = Source::find(graph, peer, identities::DOMAIN, epoch, 0)?;
+            let source = PackageSource::find(graph, peer, identities::DOMAIN, epoch, 0)?;
             let source = source.ok_or(ApplyPackageError::UnknownPeer)?;
             Applying::new(graph, limits)?.all(&source, objects)
         })
@@ -234,7 +235,7 @@ impl StateEngine {
 struct Applying<'a, 'g> {
     graph: &'a mut GraphManager<'g>,
     limits: CoreLimits,
-    ledger: Ledger,
+    quotas: QuotaLedger,
     done: AppliedPackage,
     /// Written objects that others may wait for.
     arrived: Vec<Oid>,
@@ -248,7 +249,7 @@ impl<'a, 'g> Applying<'a, 'g> {
         Ok(Self {
             graph,
             limits,
-            ledger: Ledger::new(limits.quotas),
+            quotas: QuotaLedger::new(limits.quotas),
             done: AppliedPackage::default(),
             arrived: Vec::new(),
             waiting,
@@ -258,21 +259,25 @@ impl<'a, 'g> Applying<'a, 'g> {
     /// Takes all objects of one package, and counts what is stored of them.
     fn all(
         mut self,
-        source: &Source<'_>,
+        source: &PackageSource<'_>,
         objects: Vec<CheckedObject>,
     ) -> Result<AppliedPackage, ApplyPackageError> {
         for object in objects {
             let stored = self.take(source, object)?;
-            self.ledger
+            self.quotas
                 .count(self.graph.tx(), &source.peer, &stored)??;
             self.wake()?;
         }
-        self.ledger.settle(self.graph.tx())?;
+        self.quotas.settle(self.graph.tx())?;
         Ok(self.done)
     }
 
     /// Writes, parks or refuses one object. What is stored more than before.
-    fn take(&mut self, source: &Source<'_>, object: CheckedObject) -> Result<Usage, StoreError> {
+    fn take(
+        &mut self,
+        source: &PackageSource<'_>,
+        object: CheckedObject,
+    ) -> Result<Usage, StoreError> {
         let (oid, fault, signed) = match self.check_again(object)? {
             CheckedObject::Verified(verified) => {
                 match self
@@ -290,7 +295,7 @@ impl<'a, 'g> Applying<'a, 'g> {
                         }
                         return Ok(stored);
                     }
-                    Ok(Applied::AlreadyHere | Applied::Older) => {
+                    Ok(Applied::AlreadyStored | Applied::Older) => {
                         self.done.already_here += 1;
                         return Ok(Usage::default());
                     }
@@ -335,7 +340,7 @@ impl<'a, 'g> Applying<'a, 'g> {
     /// What waits counts as stored from now on, so that nothing can be in the way of it when it is woken.
     fn park(
         &mut self,
-        source: &Source<'_>,
+        source: &PackageSource<'_>,
         oid: Oid,
         missing: Oid,
         object: SignedObject,
@@ -367,10 +372,18 @@ impl<'a, 'g> Applying<'a, 'g> {
 
     fn refuse(
         &mut self,
-        source: &Source<'_>,
+        source: &PackageSource<'_>,
         oid: Option<Oid>,
         fault: &Fault,
     ) -> Result<(), StoreError> {
+        tracing::debug!(
+            app_id = source.context.app_id().0,
+            trace_id = %source.context.trace_id(),
+            domain = source.domain,
+            oid = oid.map(tracing::field::display),
+            code = fault.code(),
+            "rejected an object of a package"
+        );
         let reject = RejectRow {
             peer: source.peer,
             domain: source.domain.to_owned(),
@@ -398,7 +411,7 @@ impl<'a, 'g> Applying<'a, 'g> {
                 self.graph.tx().unpark(id)?;
                 let mut stored = -Usage::one(parked.object.bytes().len());
                 let peer = parked.peer;
-                let source = Source::find(
+                let source = PackageSource::find(
                     self.graph,
                     parked.peer,
                     &parked.domain,
@@ -412,7 +425,7 @@ impl<'a, 'g> Applying<'a, 'g> {
                 for object in check_objects(vec![decoded], &known) {
                     stored += self.take(&source, object)?;
                 }
-                self.ledger.count(self.graph.tx(), &peer, &stored)??;
+                self.quotas.count(self.graph.tx(), &peer, &stored)??;
             }
         }
         Ok(())

@@ -5,8 +5,9 @@
 
 use keys::{Epoch, PeerId, SignedObject};
 
+use super::engine::StateEngine;
 use super::package::{Package, VERSION, Window};
-use super::{StateEngine, View};
+use super::view::View;
 use crate::graph::load_object;
 use crate::op_context::Timestamp;
 use crate::store::{Changed, Cursor, Direction, Selection, StoreError, SyncStateRow};
@@ -30,7 +31,7 @@ pub struct PullRequest {
 
 /// The answer to a pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum PullReply {
     /// Nothing new: the peer stays where it is.
     UpToDate {
         /// As asked.
@@ -77,19 +78,19 @@ struct Collected {
 
 impl View<'_> {
     /// Answers a pull, or makes what is to be pushed (docs/STORY.md 5: "build package since last_seq").
-    pub fn build_package(&self, request: &PullRequest) -> Result<Answer, BuildError> {
+    pub fn build_package(&self, request: &PullRequest) -> Result<PullReply, BuildError> {
         let last_seq = match request.epoch {
-            Some(epoch) if epoch != self.ground.epoch => 0,
+            Some(epoch) if epoch != self.context.epoch => 0,
             _ => request.last_seq,
         };
         let peer = self.rows.peer(&request.peer)?;
         let in_intersection = peer.is_some_and(|peer| peer.domains.contains(&request.domain));
         let domain = self
-            .ground
+            .context
             .schemas
             .domain(&request.domain)
             .filter(|_| in_intersection);
-        let up_to_date = Answer::UpToDate {
+        let up_to_date = PullReply::UpToDate {
             last_seq: request.last_seq,
             in_intersection,
         };
@@ -128,9 +129,9 @@ impl View<'_> {
         };
         let package = Package {
             more: to_seq < scanned || collected.full || scanned < head,
-            epoch: self.ground.epoch,
+            epoch: self.context.epoch,
             domain: domain.name.clone(),
-            sender: self.us(),
+            sender: self.this_node(),
             to_seq,
             objects: collected.objects,
             version: VERSION,
@@ -138,11 +139,11 @@ impl View<'_> {
             recipient: request.peer,
         };
         let (objects, more) = (package.objects.len(), package.more);
-        Ok(Answer::Package {
+        Ok(PullReply::Package {
             window,
             objects,
             more,
-            bytes: package.sign(&self.ground.keys),
+            bytes: package.sign(&self.context.keys),
         })
     }
 
@@ -153,7 +154,7 @@ impl View<'_> {
         group: &[crate::store::ParentRow],
         collected: &mut Collected,
     ) -> Result<Changed, BuildError> {
-        let limits = &self.ground.limits.package;
+        let limits = &self.context.limits.package;
         let mut objects = Vec::with_capacity(group.len());
         let mut bytes = 0;
         for parent in group {
@@ -192,7 +193,7 @@ impl StateEngine {
         request: &PullRequest,
         sent: Option<Window>,
     ) -> Result<(), StoreError> {
-        let (peer, domain, ours) = (request.peer, request.domain.clone(), self.ground.epoch);
+        let (peer, domain, ours) = (request.peer, request.domain.clone(), self.context.epoch);
         let cursor = Cursor {
             peer: &peer,
             domain: &domain,
@@ -234,7 +235,7 @@ impl StateEngine {
             peer: *peer,
             domain: domain.to_owned(),
             last_seq,
-            epoch: Some(self.ground.epoch),
+            epoch: Some(self.context.epoch),
         };
         self.record_sent(now, &request, None)
     }

@@ -101,7 +101,7 @@ pub struct QuotaFault {
 
 /// A peer while a package is applied: what it and its tier had, and what changes.
 #[derive(Debug)]
-struct Account {
+struct QuotaAccount {
     before: Stored,
     tier_before: Usage,
     change: Usage,
@@ -109,12 +109,12 @@ struct Account {
 
 /// The accounts of one transaction.
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub(super) struct QuotaLedger {
     quotas: Quotas,
-    accounts: BTreeMap<PeerId, Account>,
+    accounts: BTreeMap<PeerId, QuotaAccount>,
 }
 
-impl Ledger {
+impl QuotaLedger {
     pub(super) fn new(quotas: Quotas) -> Self {
         Self {
             quotas,
@@ -140,7 +140,7 @@ impl Ledger {
                     return Ok(Ok(()));
                 };
                 let tier_before = rows.tier_usage(before.tier)?;
-                new.insert(Account {
+                new.insert(QuotaAccount {
                     before,
                     tier_before,
                     change: Usage::default(),
@@ -160,7 +160,7 @@ impl Ledger {
     }
 }
 
-impl Account {
+impl QuotaAccount {
     fn fits(&self, quota: &TierQuota, step: &Usage) -> Result<(), QuotaFault> {
         let (peer, all, change) = (&self.before.usage, &self.tier_before, &self.change);
         let bounds = [
@@ -211,9 +211,9 @@ impl Account {
 mod tests {
     use super::*;
 
-    fn account(peer: i64, all: i64) -> Account {
+    fn account(peer: i64, all: i64) -> QuotaAccount {
         let usage = |bytes| Usage { objects: 1, bytes };
-        Account {
+        QuotaAccount {
             before: Stored {
                 tier: Tier::Untrusted,
                 usage: usage(peer),
@@ -232,7 +232,7 @@ mod tests {
             total_objects_max: 4,
             requests_per_minute_max: 1,
         };
-        let add = |account: &mut Account, objects, bytes| {
+        let add = |account: &mut QuotaAccount, objects, bytes| {
             let step = Usage { objects, bytes };
             account.change += step;
             account.fits(&quota, &step).map_err(|fault| fault.key)

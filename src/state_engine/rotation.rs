@@ -7,7 +7,7 @@
 use keys::Oid;
 use keys::crash::crash_point;
 
-use super::StateEngine;
+use super::engine::StateEngine;
 use crate::graph::SaveError;
 use crate::op_context::Timestamp;
 use crate::store::{StoreError, WriteMode};
@@ -22,7 +22,7 @@ impl StateEngine {
         if self.write_mode_at(now) != WriteMode::ReadWrite {
             return Ok(());
         }
-        for identity in self.ground.keys.identities() {
+        for identity in self.context.keys.identities() {
             let settled = loop {
                 match self.settle_identity(now, identity) {
                     Ok(true) => {}
@@ -51,7 +51,7 @@ impl StateEngine {
                 graph.save_profile(identity, &profile)?;
                 return Ok(true);
             }
-            Ok(graph.sign_again(&identity, AT_ONCE)? == AT_ONCE)
+            Ok(graph.resign_all(&identity, AT_ONCE)? == AT_ONCE)
         });
         crash_point("rotation: a step settled");
         more

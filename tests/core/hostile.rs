@@ -39,7 +39,7 @@ fn owner_that_arrives_between_check_and_apply_is_recognised() {
     // Two concurrent pulls: this package is checked before the writer has stored the identity.
     let checked = bob
         .engine
-        .check(package.take_objects())
+        .verify_objects(package.take_objects())
         .now_or_never()
         .unwrap()
         .unwrap();

@@ -1,7 +1,7 @@
 //! Local writes: stamping, access, schema, references, and the way back to the signed bytes.
 
 use postern::acl::Denied;
-use postern::graph::{Draft, SaveError};
+use postern::graph::{SaveError, WriteRequest};
 use postern::object::{Attrs, Value};
 use postern::schema::{SchemaViolation, identities};
 use postern::state_engine::CoreLimits;
@@ -106,7 +106,7 @@ fn only_the_owner_who_lives_here_writes() {
     meet(&alice, &bob);
     let made = alice.make("rides", 1, ride("Bern", 2)).unwrap();
     let before = alice.dump();
-    let draft = |oid, owner| Draft {
+    let draft = |oid, owner| WriteRequest {
         app: "rides".into(),
         type_number: 1,
         oid,
@@ -144,7 +144,7 @@ fn nobody_takes_over_what_another_identity_of_the_same_node_owns() {
         .graph(move |graph| postern::services::identities::publish(graph, carol, Some("carol")))
         .unwrap();
     let context = alice.context(carol, "rides");
-    let draft = Draft {
+    let draft = WriteRequest {
         app: "rides".into(),
         type_number: 1,
         oid: Some(made.oid),

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use keys::{Digest, Oid};
-use postern::state_engine::{Answer, ApplyPackageError, CoreLimits, PackageLimits};
+use postern::state_engine::{ApplyPackageError, CoreLimits, PackageLimits, PullReply};
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha20Rng;
@@ -277,7 +277,7 @@ impl World {
         } else {
             sender.answer(&receiver.request(sender, &domain))
         };
-        if let Answer::Package { bytes, .. } = answer {
+        if let PullReply::Package { bytes, .. } = answer {
             self.flights.push(Flight {
                 from,
                 to,

@@ -1,7 +1,7 @@
 //! Thieves of keys, current ones and such as were rotated away, and copies of a node: what they win, and for how long.
 
 use keys::{Context, Epoch, HomeRecord, SecretKey, SignedObject, codec};
-use postern::graph::Draft;
+use postern::graph::WriteRequest;
 use postern::object::{Object, Value};
 use postern::services::identities;
 use postern::state_engine::{AsideLimits, CoreLimits, OwnEpoch};
@@ -115,7 +115,7 @@ fn a_key_that_was_rotated_away_signs_nothing_that_is_taken_back() {
         .map(|it| SignedObject::sign(0, &key, it.to_bytes()))
         .collect();
     let taken = alice
-        .write(move |core, now| core.take_back(now, forged))
+        .write(move |core, now| core.reclaim(now, forged))
         .unwrap();
     assert_eq!(taken.written + taken.kept, 0, "{taken:?}");
     assert_eq!(
@@ -154,7 +154,7 @@ fn a_newcomer_after_a_rotation_gets_a_conversation_before_what_is_said_in_it() {
         .unwrap();
     let said: Vec<_> = (0..50)
         .map(|number| {
-            let draft = Draft {
+            let draft = WriteRequest {
                 app: "messages".into(),
                 type_number: 2,
                 oid: None,

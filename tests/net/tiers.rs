@@ -404,7 +404,7 @@ async fn timer_forgets_idle_peers_after_a_minute_and_then_hourly() {
         peer_sync_domains: Vec::new(),
         domains: Vec::new(),
         onion: bob.onion(),
-        epoch: bob.engine.ground().epoch,
+        epoch: bob.engine.context().epoch,
         tier: Tier::Untrusted,
         last_contact: node.engine.now(),
     };

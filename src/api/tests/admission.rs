@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Here, NOW, list};
 use crate::api::{SessionEffect, SessionRow};
 use crate::op_context::Timestamp;
-use crate::services::admission::REASON_BYTES_MAX;
+use crate::services::verdicts::REASON_BYTES_MAX;
 use crate::store::{PendingBounds, PendingRequest, StoreError};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -28,9 +28,9 @@ async fn knock(here: &Here, number: u8, days_ago: u64) -> PeerId {
         since: Timestamp(0),
     };
     let then = Timestamp(NOW.0 - days_ago * DAY_MS);
-    let note = here.engine.write(move |core, now| {
-        core.write(now, |graph| graph.tx().put_pending(&knock, then, &bounds))
-    });
+    let note = here
+        .engine
+        .graph(move |graph| graph.tx().put_pending(&knock, then, &bounds));
     assert!(
         note.await
             .map_err(|error: crate::engine::EngineError<StoreError>| error)

@@ -28,7 +28,7 @@ use super::{
     SessionEffect, SessionRow, SyncDirection, SyncReport, router,
 };
 use crate::config::{AdmissionConfig, ApiConfig, Policy};
-use crate::engine::{Clock, Engine};
+use crate::engine::{Clock, CoreHandle};
 use crate::graph::SaveError;
 use crate::op_context::Timestamp;
 use crate::schema::Schemas;
@@ -202,7 +202,7 @@ impl Control for PlayedNode {
 
 /// A node with Alice and Carol at home, that knows Bob, who lives elsewhere.
 pub(super) struct Here {
-    pub(super) engine: Engine,
+    pub(super) engine: CoreHandle,
     pub(super) node: Arc<PlayedNode>,
     pub(super) token: String,
     pub(super) config: ApiConfig,
@@ -282,12 +282,12 @@ fn core(
 }
 
 /// Makes a peer and the identities that live there known, as an admission does.
-async fn meet(engine: &Engine, other: &StateEngine, keys: &KeyManager) {
-    let (chain, epoch) = (keys.node_chain(), other.ground().epoch);
+async fn meet(engine: &CoreHandle, other: &StateEngine, keys: &KeyManager) {
+    let (chain, epoch) = (keys.node_chain(), other.context().epoch);
     let verified = chain.verify().unwrap();
     let (peer, onion) = (keys.peer_id(), keys.onion());
-    let note = move |core: &mut StateEngine, now| {
-        core.write(now, |graph| {
+    engine
+        .graph::<_, StoreError>(move |graph| {
             graph.save_server(&chain, &verified)?;
             graph.tx().put_peer(&PeerRow {
                 peer_id: peer,
@@ -298,13 +298,13 @@ async fn meet(engine: &Engine, other: &StateEngine, keys: &KeyManager) {
                 onion,
                 epoch,
                 tier: Tier::Trusted,
-                last_contact: now,
+                last_contact: graph.now(),
             })
         })
-    };
-    engine.write::<_, StoreError>(note).await.unwrap();
+        .await
+        .unwrap();
     let claimed = identities::for_handshake(&other.view(), 8).unwrap();
-    let checked = engine.check(claimed).await.unwrap();
+    let checked = engine.verify_objects(claimed).await.unwrap();
     let apply = move |core: &mut StateEngine, now| core.apply_identities(now, peer, epoch, checked);
     engine.write::<_, ApplyPackageError>(apply).await.unwrap();
 }
@@ -314,7 +314,7 @@ impl Here {
         let folder = tempfile::tempdir().unwrap();
         let (core, keys, oids) = core(folder.path(), 1, &["Alice", "Carol"]);
         Self::over(
-            Engine::inline(core, Arc::new(StoppedClock)),
+            CoreHandle::inline(core, Arc::new(StoppedClock)),
             &keys,
             &oids,
             folder,
@@ -323,7 +323,7 @@ impl Here {
     }
 
     async fn over(
-        engine: Engine,
+        engine: CoreHandle,
         keys: &KeyManager,
         oids: &[Oid],
         folder: tempfile::TempDir,
@@ -332,12 +332,12 @@ impl Here {
         meet(&engine, &bobs_core, &bobs_keys).await;
         let token = ApiToken::generate(&mut ChaCha20Rng::seed_from_u64(3));
         let hash = token.hash();
-        let note = move |core: &mut StateEngine, now| {
-            core.write(now, |graph| {
-                Ok::<_, SaveError>(graph.tx().put_token(&hash, "operator", now)?)
+        engine
+            .graph(move |graph| {
+                Ok::<_, SaveError>(graph.tx().put_token(&hash, "operator", graph.now())?)
             })
-        };
-        engine.write(note).await.unwrap();
+            .await
+            .unwrap();
         let node = Arc::new(PlayedNode {
             peer: keys.peer_id(),
             onion: keys.onion(),

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::{Here, NOW, StoppedClock, core};
 use crate::api::SessionEffect;
 use crate::api::server::{Patience, check_loopback, serve_with};
-use crate::engine::Engine;
+use crate::engine::CoreHandle;
 use crate::store::StoreError;
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -44,7 +44,7 @@ async fn healthz(address: std::net::SocketAddr) -> String {
 async fn half_a_request_cannot_keep_the_node_from_stopping() {
     let folder = tempfile::tempdir().unwrap();
     let (core, keys, oids) = core(folder.path(), 1, &["Alice", "Carol"]);
-    let (engine, writer) = Engine::spawn(core, Arc::new(StoppedClock), 8, 2).unwrap();
+    let (engine, writer) = CoreHandle::spawn(core, Arc::new(StoppedClock), 8, 2).unwrap();
     let here = Here::over(engine, &keys, &oids, folder).await;
     let (listener, address) = listen().await;
     let brief = Patience {
@@ -110,7 +110,7 @@ fn other_machines_are_not_listened_to() {
 async fn applies_a_ban_although_its_request_was_cancelled() {
     let folder = tempfile::tempdir().unwrap();
     let (core, keys, oids) = core(folder.path(), 1, &["Alice", "Carol"]);
-    let (engine, _writer) = Engine::spawn(core, Arc::new(StoppedClock), 8, 2).unwrap();
+    let (engine, _writer) = CoreHandle::spawn(core, Arc::new(StoppedClock), 8, 2).unwrap();
     let here = Here::over(engine, &keys, &oids, folder).await;
     let bob = here.bobs_node;
     // Whether the word has reached the busy writer cannot be seen from here: given up later and later, at last it has.

@@ -11,7 +11,7 @@ use bastion::Tier;
 use keys::TraceId;
 use keys::{KeyManager, Oid, PublicKey, SignedObject};
 use postern::engine::Clock;
-use postern::graph::{Draft, SaveError, decode_object};
+use postern::graph::{SaveError, WriteRequest, decode_object};
 use postern::object::{Attrs, Value};
 use postern::op_context::{OpContext, Timestamp};
 use postern::schema::Schemas;
@@ -20,7 +20,7 @@ use postern::services::messages::{
 };
 use postern::services::{identities, messages};
 use postern::state_engine::{
-    Answer, CheckedObject, CoreLimits, PackageLimits, PullRequest, StateEngine, VerifiedPackage,
+    CheckedObject, CoreLimits, PackageLimits, PullReply, PullRequest, StateEngine, VerifiedPackage,
     View, check_objects, known_keys,
 };
 use postern::store::{Cursor, Direction, PeerRow, StoreError};
@@ -129,7 +129,7 @@ impl Node {
             peer_sync_domains: domains.clone(),
             domains,
             onion: other.keys.onion(),
-            epoch: other_core.ground().epoch,
+            epoch: other_core.context().epoch,
             tier: Tier::Trusted,
             last_contact: Timestamp(START),
         };
@@ -208,8 +208,8 @@ impl Writer {
             .ok_or(StoreError::Inconsistent("no such author"))
     }
 
-    fn draft(&self, author: usize, type_number: u16, attrs: Attrs) -> Draft {
-        Draft {
+    fn draft(&self, author: usize, type_number: u16, attrs: Attrs) -> WriteRequest {
+        WriteRequest {
             app: APP.into(),
             type_number,
             oid: None,
@@ -221,7 +221,7 @@ impl Writer {
         }
     }
 
-    fn conversation(&mut self, author: usize) -> Draft {
+    fn conversation(&mut self, author: usize) -> WriteRequest {
         let reader = self.rng.random_range(0..self.readers.len());
         let both = self.authors.get(author).map(|author| author.0);
         let both = both.into_iter().chain(self.readers.get(reader).copied());
@@ -229,7 +229,7 @@ impl Writer {
         self.draft(author, CONVERSATION, attrs)
     }
 
-    fn message(&mut self, author: usize, conversation: Oid, now: Timestamp) -> Draft {
+    fn message(&mut self, author: usize, conversation: Oid, now: Timestamp) -> WriteRequest {
         let length = self.rng.random_range(BODY_BYTES);
         let mut bytes = vec![0; length];
         self.rng.fill_bytes(&mut bytes);
@@ -285,7 +285,7 @@ pub(crate) fn pull_all(
     mut take: impl FnMut(Vec<u8>) -> Result<()>,
 ) -> Result<usize> {
     let mut count = 0;
-    while let Answer::Package {
+    while let PullReply::Package {
         window,
         objects,
         more,
@@ -294,7 +294,7 @@ pub(crate) fn pull_all(
     {
         count += objects;
         take(bytes)?;
-        (request.last_seq, request.epoch) = (window.to_seq, Some(view.ground.epoch));
+        (request.last_seq, request.epoch) = (window.to_seq, Some(view.context.epoch));
         if !more {
             break;
         }
@@ -321,7 +321,7 @@ pub(crate) fn verify(
 
 /// Reads and verifies objects in this thread.
 pub(crate) fn check(core: &StateEngine, objects: Vec<SignedObject>) -> Result<Vec<CheckedObject>> {
-    let limits = core.ground().limits.graph;
+    let limits = core.context().limits.graph;
     let decoded: Vec<_> = objects
         .into_iter()
         .map(|object| decode_object(object, &limits))

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use keys::{Genesis, HomeRecord, KeyChain, PeerId, SecretKey, SignedObject};
 use postern::graph::{GraphLimits, new_identity_attrs};
 use postern::object::Object;
-use postern::services::admission::claimed_names;
+use postern::services::verdicts::claimed_names;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 

@@ -14,7 +14,7 @@ use keys::BootId;
 use postern::admission::{ActivePolicy, NodeGatekeeper};
 use postern::clock::SystemClock;
 use postern::config::{AdmissionConfig, SyncConfig};
-use postern::engine::Engine;
+use postern::engine::CoreHandle;
 use postern::peer::Peers;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -96,7 +96,7 @@ pub(super) async fn run(setting: &Value) -> Result<()> {
     Ok(())
 }
 
-fn fill(folder: &Path, messages: usize, package: usize) -> Result<(Node, Engine)> {
+fn fill(folder: &Path, messages: usize, package: usize) -> Result<(Node, CoreHandle)> {
     let (node, reader) = (Node::new(VICTIM)?, Node::new(READER)?);
     let mut core = node.open_with(&folder.join("victim.db"), package)?;
     let mut reader_core = reader.open(&folder.join("reader.db"))?;
@@ -105,7 +105,7 @@ fn fill(folder: &Path, messages: usize, package: usize) -> Result<(Node, Engine)
     node.meet(&mut core, &reader, &reader_core)?;
     Writer::new(&node, &core, &reader)?.write(&mut core, messages)?;
     // The writer's thread ends with the process.
-    let (engine, _) = Engine::spawn(core, Arc::new(SystemClock), WRITE_QUEUE_MAX, READERS_MAX)?;
+    let (engine, _) = CoreHandle::spawn(core, Arc::new(SystemClock), WRITE_QUEUE_MAX, READERS_MAX)?;
     Ok((node, engine))
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use keys::PublicKey;
-use postern::engine::Engine;
+use postern::engine::CoreHandle;
 use postern::graph::decode_object;
 use postern::state_engine::{PullRequest, StateEngine, View, check_objects, known_keys};
 use postern::store::StoreError;
@@ -282,7 +282,7 @@ impl Load {
     fn turns(&self, number: usize) -> Result<Turns> {
         let mut connection = raw::open(&self.copy("raw.db")?)?;
         let mut core = self.bob.open(&self.copy("apply.db")?)?;
-        let limits = core.ground().limits.graph;
+        let limits = core.context().limits.graph;
         let mut turns = Turns::default();
         for (place, (bytes, rows)) in self.packages.iter().zip(&self.rows).enumerate() {
             let raw_first = (place + number).is_multiple_of(2);
@@ -319,10 +319,10 @@ impl Load {
     /// Builds and signs every package again, through a reading connection.
     fn build(&self) -> Result<f64> {
         let mut reader = self.alice_core.reader()?;
-        let ground = self.alice_core.ground();
+        let context = self.alice_core.context();
         let (count, seconds) = timed(|| {
             reader.snapshot(|rows| {
-                nodes::pull_all(&View { rows, ground }, self.request.clone(), |_| Ok(()))
+                nodes::pull_all(&View { rows, context }, self.request.clone(), |_| Ok(()))
             })
         });
         nodes::expect(count?, self.objects, "objects built")?;
@@ -333,7 +333,7 @@ impl Load {
     /// checked on all cores; else each package waits for the one before it to be written.
     fn engine(&self, pipeline: bool) -> Result<f64> {
         let core = self.bob.open(&self.copy("engine.db")?)?;
-        let (engine, writer) = Engine::spawn(core, Arc::new(StandingClock), 4, 2)?;
+        let (engine, writer) = CoreHandle::spawn(core, Arc::new(StandingClock), 4, 2)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .build()?;
@@ -344,12 +344,12 @@ impl Load {
         Ok(seconds)
     }
 
-    async fn take_all(&self, engine: &Engine, pipeline: bool) -> Result<()> {
+    async fn take_all(&self, engine: &CoreHandle, pipeline: bool) -> Result<()> {
         let mut writing: Option<tokio::task::JoinHandle<Result<usize>>> = None;
         let mut written = 0;
         for bytes in &self.packages {
             let mut package = nodes::verify(bytes, &self.alice, &self.key, &self.bob)?;
-            let checked = engine.check(package.take_objects()).await?;
+            let checked = engine.verify_objects(package.take_objects()).await?;
             if let Some(before) = writing.take() {
                 written += before.await??;
             }
@@ -375,12 +375,13 @@ impl Load {
 /// By how much the process grows while it builds every package and keeps none.
 fn growth(alice: &StateEngine, request: &PullRequest) -> Result<Option<f64>> {
     let mut reader = alice.reader()?;
-    let ground = alice.ground();
+    let context = alice.context();
     if !stopwatch::forget_peak() {
         return Ok(None);
     }
     let before = stopwatch::resident("VmRSS");
-    reader.snapshot(|rows| nodes::pull_all(&View { rows, ground }, request.clone(), |_| Ok(())))?;
+    reader
+        .snapshot(|rows| nodes::pull_all(&View { rows, context }, request.clone(), |_| Ok(())))?;
     Ok(stopwatch::resident("VmHWM")
         .zip(before)
         .map(|(peak, before)| peak - before))

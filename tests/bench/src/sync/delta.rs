@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use keys::PublicKey;
 use postern::op_context::Timestamp;
-use postern::state_engine::{Answer, StateEngine, View};
+use postern::state_engine::{PullReply, StateEngine, View};
 use postern::store::ReadStore;
 
 use super::{Setting, quiet};
@@ -154,12 +154,12 @@ impl World {
         let (mut build, mut note) = (Stopwatch::default(), Stopwatch::default());
         let (mut check, mut apply) = (Stopwatch::default(), Stopwatch::default());
         let request = nodes::request(&self.bob, &self.bob_core, &self.alice)?;
-        let ground = self.alice_core.ground();
+        let context = self.alice_core.context();
         let answer = build.run(|| {
             self.alice_reader
-                .snapshot(|rows| anyhow::Ok(View { rows, ground }.build_package(&request)?))
+                .snapshot(|rows| anyhow::Ok(View { rows, context }.build_package(&request)?))
         })?;
-        let Answer::Package { window, bytes, .. } = answer else {
+        let PullReply::Package { window, bytes, .. } = answer else {
             bail!("nothing was new");
         };
         note.run(|| {

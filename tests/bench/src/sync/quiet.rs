@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use keys::PeerId;
 use postern::config::SyncConfig;
-use postern::engine::Engine;
+use postern::engine::CoreHandle;
 use postern::peer::message::{Message, Pull};
 use postern::peer::serve::Server;
 use postern::state_engine::{PullRequest, StateEngine};
@@ -31,7 +31,7 @@ pub(super) fn run(core: StateEngine, request: &PullRequest, report: &mut Report)
         Ok(())
     });
     alone?;
-    let (engine, writer) = Engine::spawn(core, Arc::new(StandingClock), 4, 2)?;
+    let (engine, writer) = CoreHandle::spawn(core, Arc::new(StandingClock), 4, 2)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_time()

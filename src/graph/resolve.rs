@@ -1,59 +1,62 @@
-//! Where an object belongs: its references, the scope whose readers decide, and the last lines of every write.
+//! Resolving an object's references and scope, and writing its rows.
 //!
-//! Never judges. Invariant: readers of a scope are written in the transaction that writes the scope.
+//! Judging is left to `acl`. Invariant: the readers of a scope are written in the transaction that
+//! writes the scope's Parent.
 
 use keys::Oid;
 
-use super::GraphManager;
+use super::manager::GraphManager;
 use crate::acl::{Granted, ScopeRight};
 use crate::object::Object;
 use crate::schema::{Kind, TypeSchema, Visibility};
 use crate::store::{AppTable, ParentRow, StoreError, StoredValue};
 
-/// The scope of an object.
+/// The scope of an object: whose readers may read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// Nobody's list decides: public, or never leaving.
+    /// No reader list applies: the type is public, or never exported.
     None,
-    /// The object itself, read by these.
+    /// The object is a scope itself, with these readers.
     This(Vec<Oid>),
-    /// Another Parent.
+    /// The scope is another Parent, by local id.
     Other(i64),
 }
 
-/// An object's rows-to-be.
+/// An object whose references were resolved, ready to be judged and written.
 #[derive(Debug)]
-pub(super) struct Place<'o> {
+pub(super) struct Resolved<'o> {
+    /// The Attr rows: attribute number, ordinal and value.
     pub(super) attrs: Vec<(u16, u16, StoredValue<'o>)>,
     pub(super) scope: Scope,
+    /// Whether the owner may write in the scope.
     pub(super) right: ScopeRight,
 }
 
-/// Why an object has no place yet, or none at all.
+/// Why an object could not be resolved.
 #[derive(Debug)]
-pub(super) enum NoPlace {
-    /// A referenced Parent is not here.
+pub(super) enum ResolveError {
+    /// A referenced Parent is not stored, so the object has to wait.
     Missing(Oid),
-    /// A reference leads to a Parent of another type or a deleted one.
+    /// A reference leads to a Parent of another type, or to a deleted one.
     WrongReference,
     /// The database failed.
     Store(StoreError),
 }
 
-impl From<StoreError> for NoPlace {
+impl From<StoreError> for ResolveError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
 }
 
 impl GraphManager<'_> {
-    /// Resolves references and finds the scope of an object whose Attrs fit its schema.
-    pub(super) fn place<'o>(
+    /// Resolves the references and the scope of an object whose Attrs passed the schema.
+    pub(super) fn resolve<'o>(
         &self,
         app: &AppTable,
         schema: &TypeSchema,
         object: &'o Object,
-    ) -> Result<Place<'o>, NoPlace> {
+    ) -> Result<Resolved<'o>, ResolveError> {
         let mut attrs = Vec::with_capacity(4);
         let mut scope = Scope::None;
         let mut right = ScopeRight::Open;
@@ -62,12 +65,14 @@ impl GraphManager<'_> {
             for (ordinal, value) in (0..).zip(values) {
                 let stored = match (kind, value.as_oid()) {
                     (Some(Kind::Parent { type_number }), Some(oid)) => {
-                        let parent = self.referenced(app, &oid)?.ok_or(NoPlace::Missing(oid))?;
+                        let parent = self
+                            .referenced(app, &oid)?
+                            .ok_or(ResolveError::Missing(oid))?;
                         if parent.type_number != *type_number || parent.deleted {
-                            return Err(NoPlace::WrongReference);
+                            return Err(ResolveError::WrongReference);
                         }
                         if schema.visibility == (Visibility::Participants { through: *number }) {
-                            let scope_id = parent.scope_id.ok_or(NoPlace::WrongReference)?;
+                            let scope_id = parent.scope_id.ok_or(ResolveError::WrongReference)?;
                             scope = Scope::Other(scope_id);
                             right =
                                 membership(self.readers(app, scope_id)?.contains(&object.owner));
@@ -98,14 +103,39 @@ impl GraphManager<'_> {
             }
             Visibility::Participants { .. } | Visibility::Public | Visibility::Local => {}
         }
-        Ok(Place {
+        Ok(Resolved {
             attrs,
             scope,
             right,
         })
     }
 
-    /// Whether anybody who lives here may read what has this scope.
+    /// Resolves a tombstone, which names no scope: it stays in the scope of the object.
+    pub(super) fn resolve_deletion(
+        &self,
+        app: &AppTable,
+        row: &ParentRow,
+        object: &Object,
+    ) -> Result<Resolved<'static>, StoreError> {
+        let (scope, right) = match row.scope_id {
+            None => (Scope::None, ScopeRight::Open),
+            Some(scope_id) if scope_id == row.id => (
+                Scope::This(self.readers(app, scope_id)?.to_vec()),
+                ScopeRight::Open,
+            ),
+            Some(scope_id) if self.readers(app, scope_id)?.contains(&object.owner) => {
+                (Scope::Other(scope_id), ScopeRight::Participant)
+            }
+            Some(scope_id) => (Scope::Other(scope_id), ScopeRight::Outsider),
+        };
+        Ok(Resolved {
+            attrs: Vec::new(),
+            scope,
+            right,
+        })
+    }
+
+    /// Whether a local identity may read objects of this scope.
     pub(super) fn read_here(&self, app: &AppTable, scope: &Scope) -> Result<bool, StoreError> {
         let readers = match scope {
             Scope::None => return Ok(true),
@@ -113,50 +143,48 @@ impl GraphManager<'_> {
             Scope::Other(scope_id) => &*self.readers(app, *scope_id)?,
         };
         for reader in readers {
-            if self
-                .identity(reader)?
-                .is_some_and(|identity| identity.home == self.us)
-            {
+            if self.is_local(reader)? {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// Writes a Parent, new or over `existing`, with its Attrs and readers. `row` comes without id and scope.
+    /// Writes a Parent with its Attrs and readers, new or over `existing`. Fills in `id` and `scope_id`
+    /// of `row`, and returns it.
     pub(super) fn write(
         &mut self,
         app: &AppTable,
         mut row: ParentRow,
-        place: &Place<'_>,
+        resolved: &Resolved<'_>,
         existing: Option<&ParentRow>,
         granted: &Granted,
     ) -> Result<ParentRow, StoreError> {
         if let Some(existing) = existing {
             (row.id, row.scope_id) = (existing.id, existing.scope_id);
             self.parents(app)?
-                .update_parent(&row, &place.attrs, granted)?;
-            self.memory.borrow_mut().forget_parent(app.id, &row);
+                .update_parent(&row, &resolved.attrs, granted)?;
+            self.cache.borrow_mut().invalidate_parent(app.id, &row);
             return Ok(row);
         }
         row.id = self.env.counters.next_id(app);
-        row.scope_id = match &place.scope {
+        row.scope_id = match &resolved.scope {
             Scope::None => None,
             Scope::This(_) => Some(row.id),
             Scope::Other(scope_id) => Some(*scope_id),
         };
         self.parents(app)?
-            .insert_parent(&row, &place.attrs, granted)?;
-        if let Scope::This(readers) = &place.scope {
+            .insert_parent(&row, &resolved.attrs, granted)?;
+        if let Scope::This(readers) = &resolved.scope {
             for reader in readers {
                 self.tx.put_reader(app.id, row.id, reader)?;
             }
-            self.memory.borrow_mut().forget_parent(app.id, &row);
+            self.cache.borrow_mut().invalidate_parent(app.id, &row);
         }
         Ok(row)
     }
 
-    /// Whether an update would move an existing object to other readers, which no update may.
+    /// Whether an update would move an existing object to other readers, which is never permitted.
     pub(super) fn moves_scope(
         &self,
         app: &AppTable,

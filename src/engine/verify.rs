@@ -7,7 +7,8 @@ use std::num::NonZero;
 
 use keys::{Oid, SignedObject};
 
-use super::{Driver, Engine, EngineError, Stopped};
+use super::error::{CoreStopped, EngineError};
+use super::handle::{CoreHandle, Driver};
 use crate::graph::{DecodedObject, GraphLimits, ObjectFault, decode_object};
 use crate::state_engine::{CheckedObject, check_objects, known_keys};
 use crate::store::StoreError;
@@ -17,13 +18,13 @@ type Decoded = Vec<Result<DecodedObject, ObjectFault>>;
 /// Below this many objects one thread is faster than starting others.
 const PARALLEL_OBJECTS_MIN: usize = 32;
 
-impl Engine {
+impl CoreHandle {
     /// Reads objects, finds their owners' keys, and verifies their signatures.
-    pub async fn check(
+    pub async fn verify_objects(
         &self,
         objects: Vec<SignedObject>,
     ) -> Result<Vec<CheckedObject>, EngineError<StoreError>> {
-        let limits = self.ground.limits.graph;
+        let limits = self.context.limits.graph;
         let decoded = self
             .spread(objects, move |part| decode(part, &limits))
             .await?;
@@ -44,14 +45,14 @@ impl Engine {
         &self,
         items: Vec<T>,
         work: impl Fn(Vec<T>) -> Vec<R> + Send + Sync + 'static,
-    ) -> Result<Vec<R>, Stopped> {
+    ) -> Result<Vec<R>, CoreStopped> {
         let is_inline = matches!(&*self.driver, Driver::Inline(_));
         if is_inline || items.len() < PARALLEL_OBJECTS_MIN {
             return Ok(work(items));
         }
         tokio::task::spawn_blocking(move || in_parts(items, &work))
             .await
-            .map_err(|_| Stopped)
+            .map_err(|_| CoreStopped)
     }
 }
 

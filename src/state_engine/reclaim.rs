@@ -5,10 +5,12 @@
 
 use keys::{CaughtUp, Oid, PeerId, SignedObject, VaultError};
 
-use super::{Package, StateEngine, View};
+use super::engine::StateEngine;
+use super::package::Package;
+use super::view::View;
 use crate::acl::Denied;
 use crate::graph::{
-    ApplyError, DecodedObject, Fault, KnownKeys, Returned, VerifiedObject, decode_object,
+    ApplyError, DecodedObject, Fault, KnownKeys, ReclaimOutcome, VerifiedObject, decode_object,
     load_object,
 };
 use crate::op_context::Timestamp;
@@ -19,7 +21,7 @@ const ROWS_AT_ONCE: usize = 4096;
 
 /// A node asks for what it once sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReturnRequest {
+pub struct RecoveryRequest {
     /// Who asks.
     pub peer: PeerId,
     /// The domain.
@@ -30,7 +32,7 @@ pub struct ReturnRequest {
 
 /// What a node is given back.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct GivenBack {
+pub struct RecoveryBatch {
     /// The objects as they were signed, by oid.
     pub objects: Vec<SignedObject>,
     /// Where to go on; none: that was all.
@@ -39,7 +41,7 @@ pub struct GivenBack {
 
 /// What became of objects that a peer gave back.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct TakenBack {
+pub struct ReclaimSummary {
     /// Missing here or older here; written.
     pub written: usize,
     /// Here already.
@@ -52,7 +54,7 @@ pub struct TakenBack {
     pub refused: usize,
 }
 
-impl std::ops::AddAssign for TakenBack {
+impl std::ops::AddAssign for ReclaimSummary {
     fn add_assign(&mut self, other: Self) {
         self.written += other.written;
         self.here += other.here;
@@ -62,7 +64,7 @@ impl std::ops::AddAssign for TakenBack {
     }
 }
 
-impl TakenBack {
+impl ReclaimSummary {
     /// One line of log for an answer at most, whatever is in it.
     fn refuse(&mut self, fault: &Fault) {
         if self.refused == 0 {
@@ -77,23 +79,23 @@ impl TakenBack {
 
 impl View<'_> {
     /// What that peer once sent in a domain, a part at a time. Empty for a domain that is not shared.
-    pub fn give_back(&self, request: &ReturnRequest) -> Result<GivenBack, StoreError> {
-        let limits = &self.ground.limits.package;
+    pub fn recovery_batch(&self, request: &RecoveryRequest) -> Result<RecoveryBatch, StoreError> {
+        let limits = &self.context.limits.package;
         let known = self.rows.peer(&request.peer)?;
         let shared = known.is_some_and(|known| known.domains.contains(&request.domain));
         let domain = self
-            .ground
+            .context
             .schemas
             .domain(&request.domain)
             .filter(|_| shared);
         let (Some(domain), Some(origin)) = (domain, self.rows.peer_number(&request.peer)?) else {
-            return Ok(GivenBack::default());
+            return Ok(RecoveryBatch::default());
         };
         let app = self.rows.apps().get(&domain.app);
         let app = app.ok_or(StoreError::Inconsistent("a domain without tables"))?;
         let rows = self.rows.by_oid(app, request.after, ROWS_AT_ONCE)?;
         let is_all = rows.len() < ROWS_AT_ONCE;
-        let (mut given, mut bytes, mut last) = (GivenBack::default(), 0, None);
+        let (mut given, mut bytes, mut last) = (RecoveryBatch::default(), 0, None);
         for row in rows {
             if row.origin == Some(origin) && domain.has_type(row.type_number) {
                 let (_, signed) = load_object(&self.rows, app, &row)?;
@@ -116,12 +118,12 @@ impl View<'_> {
 impl StateEngine {
     /// Takes back objects of this node's own, in one transaction. What refers to objects that are not here is counted as
     /// missing: it is asked for again when those have come.
-    pub fn take_back(
+    pub fn reclaim(
         &mut self,
         now: Timestamp,
         objects: Vec<SignedObject>,
-    ) -> Result<TakenBack, StoreError> {
-        let mut taken = TakenBack::default();
+    ) -> Result<ReclaimSummary, StoreError> {
+        let mut taken = ReclaimSummary::default();
         let mut waiting = Vec::with_capacity(objects.len());
         for object in objects {
             match self.check_own(object) {
@@ -135,10 +137,10 @@ impl StateEngine {
                 let before = waiting.len();
                 let mut again = Vec::new();
                 for object in std::mem::take(&mut waiting) {
-                    match graph.take_back(&object) {
-                        Ok(Returned::Written) => taken.written += 1,
-                        Ok(Returned::Here) => taken.here += 1,
-                        Ok(Returned::Kept) => taken.kept += 1,
+                    match graph.reclaim(&object) {
+                        Ok(ReclaimOutcome::Written) => taken.written += 1,
+                        Ok(ReclaimOutcome::AlreadyStored) => taken.here += 1,
+                        Ok(ReclaimOutcome::TombstoneKept) => taken.kept += 1,
                         Err(ApplyError::Fault(Fault::Missing(_))) => again.push(object),
                         Err(ApplyError::Fault(fault)) => taken.refuse(&fault),
                         Err(ApplyError::Store(error)) => return Err(error),
@@ -155,12 +157,12 @@ impl StateEngine {
 
     /// An object that an identity signed whose key is held here, whatever the number of that key.
     fn check_own(&mut self, object: SignedObject) -> Result<VerifiedObject, Fault> {
-        let limits = self.ground.limits.graph;
+        let limits = self.context.limits.graph;
         let key_id = object.key_id();
         let decoded = decode_object(object, &limits)?;
         let owner = decoded.owner();
         self.catch_up(&decoded)?;
-        let chain = self.ground.keys.identity_chain(owner);
+        let chain = self.context.keys.identity_chain(owner);
         let chain = chain.ok_or(Fault::Denied(Denied::OwnerNotHere))?;
         let chain = chain.verify().map_err(|_| Fault::OldKey)?;
         let key = chain.key(key_id).ok_or(Fault::OldKey)?;
@@ -171,10 +173,10 @@ impl StateEngine {
 
     /// An identity's own record may know of a rotation that the restored vault does not.
     fn catch_up(&mut self, decoded: &DecodedObject) -> Result<(), Fault> {
-        let Some(chain) = decoded.own_chain(self.ground.limits.graph.key_events_max) else {
+        let Some(chain) = decoded.own_chain() else {
             return Ok(());
         };
-        let keys = self.ground.keys.clone();
+        let keys = self.context.keys.clone();
         match keys.catch_up(decoded.oid(), &chain, &mut *self.rng) {
             Ok(CaughtUp::Same) => Ok(()),
             Ok(CaughtUp::Adopted) => {

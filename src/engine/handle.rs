@@ -1,0 +1,274 @@
+//! [`CoreHandle`]: the only way from async code to the core.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use keys::TraceId;
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tracing::Span;
+
+use super::clock::Clock;
+use super::error::{CoreStopped, EngineError};
+use crate::graph::GraphManager;
+use crate::op_context::Timestamp;
+use crate::state_engine::{CoreContext, StateEngine, View};
+use crate::store::{ReadStore, StoreError};
+
+/// A write on its way to the writer thread.
+type WriteJob = Box<dyn FnOnce(&mut StateEngine) + Send>;
+
+pub(super) enum Driver {
+    /// The caller's thread does the work.
+    Inline(Box<Mutex<StateEngine>>),
+    /// One thread writes; reads run on the blocking threads of the runtime.
+    Thread {
+        jobs: mpsc::Sender<WriteJob>,
+        readers: Arc<Readers>,
+    },
+}
+
+/// The pool of reading connections.
+pub(super) struct Readers {
+    idle: Mutex<Vec<ReadStore>>,
+    /// As many permits as connections, so that a permit holder always finds one in `idle`.
+    permits: Arc<Semaphore>,
+}
+
+/// A handle on the core: runs reads and writes, and tells which `change_seq` was committed last.
+///
+/// All clones share one core. Clones are cheap.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::sync::Arc;
+///
+/// use keys::{PeerId, TraceId};
+/// use postern::engine::{Clock, CoreHandle, EngineError};
+/// use postern::op_context::Timestamp;
+/// use postern::state_engine::StateEngine;
+/// use postern::store::StoreError;
+///
+/// struct FixedClock;
+///
+/// impl Clock for FixedClock {
+///     fn now(&self) -> Timestamp {
+///         Timestamp(1_700_000_000_000)
+///     }
+/// }
+///
+/// async fn forget(core: StateEngine, peer: PeerId) -> Result<u64, EngineError<StoreError>> {
+///     let handle = CoreHandle::inline(core, Arc::new(FixedClock));
+///     let request = handle.traced(TraceId(1));
+///     request
+///         .graph(move |graph| graph.tx().remove_pending(&peer).map(|_| ()))
+///         .await?;
+///     request.read(|view| view.head()).await
+/// }
+/// ```
+#[derive(Clone)]
+pub struct CoreHandle {
+    pub(super) driver: Arc<Driver>,
+    clock: Arc<dyn Clock>,
+    pub(super) context: CoreContext,
+    changed: watch::Sender<u64>,
+    trace: TraceId,
+}
+
+/// The writer thread. Join it after every [`CoreHandle`] is dropped; until then it does not end.
+pub struct WriterThread(JoinHandle<()>);
+
+impl WriterThread {
+    /// Waits until every accepted write is committed and the database is closed.
+    pub fn join(self) {
+        // The panic hook has reported a panic of the writer; there is nothing to save here.
+        let _ = self.0.join();
+    }
+}
+
+impl CoreHandle {
+    /// Creates a handle whose work runs on the caller's thread: deterministic, for tests and
+    /// simulation.
+    pub fn inline(core: StateEngine, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            context: core.context().clone(),
+            changed: watch::Sender::new(core.change_seq()),
+            driver: Arc::new(Driver::Inline(Box::new(Mutex::new(core)))),
+            clock,
+            trace: TraceId(0),
+        }
+    }
+
+    /// Starts a writer thread with a queue of `queue_max` writes, and opens `readers_max` reading
+    /// connections.
+    pub fn spawn(
+        mut core: StateEngine,
+        clock: Arc<dyn Clock>,
+        queue_max: usize,
+        readers_max: usize,
+    ) -> Result<(Self, WriterThread), StoreError> {
+        let context = core.context().clone();
+        let changed = watch::Sender::new(core.change_seq());
+        let idle = (0..readers_max)
+            .map(|_| core.reader())
+            .collect::<Result<Vec<_>, _>>()?;
+        let readers = Arc::new(Readers {
+            idle: Mutex::new(idle),
+            permits: Arc::new(Semaphore::new(readers_max)),
+        });
+        let (jobs, mut queue) = mpsc::channel::<WriteJob>(queue_max);
+        let publish = changed.clone();
+        let run = move || {
+            while let Some(job) = queue.blocking_recv() {
+                job(&mut core);
+                publish_change(&publish, core.change_seq());
+            }
+        };
+        let thread = std::thread::Builder::new().name("writer".into()).spawn(run);
+        let thread = thread.map_err(StoreError::Thread)?;
+        let driver = Arc::new(Driver::Thread { jobs, readers });
+        let handle = Self {
+            driver,
+            clock,
+            context,
+            changed,
+            trace: TraceId(0),
+        };
+        Ok((handle, WriterThread(thread)))
+    }
+
+    /// Returns a handle for one request or session. Its writes carry `trace` in their log span and in
+    /// the `OpContext` of every object that they write. A handle that was not traced has trace id 0.
+    #[must_use]
+    pub fn traced(&self, trace: TraceId) -> Self {
+        Self {
+            trace,
+            ..self.clone()
+        }
+    }
+
+    /// The id under which this handle's writes are logged.
+    pub fn trace(&self) -> TraceId {
+        self.trace
+    }
+
+    /// Schemas, keys, limits and epoch, which do not change while the node runs.
+    pub fn context(&self) -> &CoreContext {
+        &self.context
+    }
+
+    /// The present time, in milliseconds since 1970.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Subscribes to the last committed `change_seq`; a receiver is woken when it changes.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Runs `work` on the writer and returns its result once it is committed. A caller that stops
+    /// waiting does not undo the write. Most writes need only the graph: use [`CoreHandle::graph`].
+    pub async fn write<R: Send + 'static, E: std::error::Error + Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut StateEngine, Timestamp) -> Result<R, E> + Send + 'static,
+    ) -> Result<R, EngineError<E>> {
+        let (now, trace) = (self.now(), self.trace);
+        // The caller's span is entered too, because `write` is disabled above the level "debug".
+        let (caller, span) = (
+            Span::current(),
+            tracing::debug_span!("write", trace = %trace),
+        );
+        let traced_work = move |core: &mut StateEngine| {
+            let _caller = caller.entered();
+            let _span = span.entered();
+            core.set_trace(trace);
+            work(core, now)
+        };
+        match &*self.driver {
+            Driver::Inline(core) => {
+                let mut core = core.lock();
+                let result = traced_work(&mut core);
+                publish_change(&self.changed, core.change_seq());
+                result.map_err(EngineError::Work)
+            }
+            Driver::Thread { jobs, .. } => {
+                let (reply, result) = oneshot::channel();
+                let job: WriteJob = Box::new(move |core| {
+                    // The receiver is gone if the caller has stopped waiting.
+                    let _ = reply.send(traced_work(core));
+                });
+                jobs.send(job).await.map_err(|_| CoreStopped)?;
+                result
+                    .await
+                    .map_err(|_| CoreStopped)?
+                    .map_err(EngineError::Work)
+            }
+        }
+    }
+
+    /// Runs `work` in one transaction on the graph and returns its result once it is committed.
+    pub async fn graph<
+        R: Send + 'static,
+        E: std::error::Error + From<StoreError> + Send + 'static,
+    >(
+        &self,
+        work: impl FnOnce(&mut GraphManager<'_>) -> Result<R, E> + Send + 'static,
+    ) -> Result<R, EngineError<E>> {
+        self.write(move |core, now| core.write(now, work)).await
+    }
+
+    /// Runs `work` on one committed state, concurrently with the writer.
+    pub async fn read<
+        R: Send + 'static,
+        E: std::error::Error + From<StoreError> + Send + 'static,
+    >(
+        &self,
+        work: impl FnOnce(View<'_>) -> Result<R, E> + Send + 'static,
+    ) -> Result<R, EngineError<E>> {
+        match &*self.driver {
+            Driver::Inline(core) => {
+                let core = core.lock();
+                work(core.view()).map_err(EngineError::Work)
+            }
+            Driver::Thread { readers, .. } => {
+                let permit = readers
+                    .permits
+                    .clone()
+                    .acquire_owned()
+                    .await
+                    .map_err(|_| CoreStopped)?;
+                let taken = readers.idle.lock().pop();
+                let mut reader = taken.ok_or(CoreStopped)?;
+                let context = self.context.clone();
+                let pool = readers.clone();
+                let done = tokio::task::spawn_blocking(move || {
+                    let result = reader.snapshot(|rows| {
+                        work(View {
+                            rows,
+                            context: &context,
+                        })
+                    });
+                    pool.idle.lock().push(reader);
+                    // Released here, because the connection must be back in the pool first and the
+                    // caller may have stopped waiting.
+                    drop(permit);
+                    result
+                });
+                done.await
+                    .map_err(|_| CoreStopped)?
+                    .map_err(EngineError::Work)
+            }
+        }
+    }
+}
+
+/// Wakes the receivers of [`CoreHandle::changes`] if the `change_seq` is a new one.
+fn publish_change(changed: &watch::Sender<u64>, change_seq: u64) {
+    changed.send_if_modified(|known| {
+        let is_new = *known != change_seq;
+        *known = change_seq;
+        is_new
+    });
+}

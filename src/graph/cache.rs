@@ -1,0 +1,37 @@
+//! Cache of one transaction: a package names the same few owners and scopes a thousand times.
+//!
+//! A `TxCache` lives in a `GraphManager`, so no longer than its transaction, and only one transaction
+//! writes at a time. It keeps only rows that exist: a missing row may arrive within the transaction,
+//! and a package could name any number of missing ones. Invariant: a row that is written is
+//! invalidated in the same call.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use keys::Oid;
+
+use crate::op_context::AppId;
+use crate::store::{IdentityRow, ParentRow};
+
+/// Rows that were read in this transaction, by the key of the query.
+#[derive(Debug, Default)]
+pub(super) struct TxCache {
+    pub(super) identities: BTreeMap<Oid, IdentityRow>,
+    /// Reader lists by app and by the local id of the scope's Parent.
+    pub(super) readers: BTreeMap<(AppId, i64), Rc<[Oid]>>,
+    /// Parents that other objects refer to.
+    pub(super) referenced: BTreeMap<(AppId, Oid), ParentRow>,
+}
+
+impl TxCache {
+    /// Removes an identity, because its row is being written.
+    pub(super) fn invalidate_identity(&mut self, oid: &Oid) {
+        self.identities.remove(oid);
+    }
+
+    /// Removes a Parent and its readers, because one of them is being written.
+    pub(super) fn invalidate_parent(&mut self, app: AppId, row: &ParentRow) {
+        self.referenced.remove(&(app, row.oid));
+        self.readers.remove(&(app, row.id));
+    }
+}

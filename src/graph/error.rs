@@ -1,0 +1,201 @@
+//! Errors of the graph: why a local write did not happen, and why a peer's object was not applied.
+//!
+//! Invariant: `Store` variants are failures of the database; every other variant is caused by the
+//! caller ([`SaveError`]) or by the peer ([`Fault`]).
+
+use keys::vault::UnknownIdentity;
+use keys::{Malformed, Oid};
+
+use super::record::RecordFault;
+use super::resolve::ResolveError;
+use crate::acl::Denied;
+use crate::schema::SchemaViolation;
+use crate::store::StoreError;
+
+/// Why a local write failed. The caller causes every variant except `Store`.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// No installed app has that type.
+    #[error("no installed app has this type")]
+    UnknownType,
+    /// The values violate the schema.
+    #[error(transparent)]
+    Schema(#[from] SchemaViolation),
+    /// A rule of `acl` denies the write.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// This node does not store the object, or one that it refers to.
+    #[error("there is no object {0} on this node")]
+    Missing(Oid),
+    /// A reference leads to an object of another type.
+    #[error("a reference leads to an object of another type")]
+    WrongReference,
+    /// The update would move the object to another scope, and so to other readers.
+    #[error("an update may not change who reads the object")]
+    ScopeChanged,
+    /// The encoded object exceeds [`ObjectLimits::bytes_max`](crate::object::ObjectLimits).
+    #[error("the object has {0} bytes, more than the limit {1}")]
+    TooLong(usize, usize),
+    /// The object exceeds [`ObjectLimits::attrs_max`](crate::object::ObjectLimits).
+    #[error("the object has {0} attributes, more than the limit {1}")]
+    TooManyAttrs(usize, usize),
+    /// The identity's record is not valid, so every peer would reject it. A deletion of an identity
+    /// has no record and fails in the same way.
+    #[error("the identity record is not valid")]
+    Record(#[from] RecordFault),
+    /// The node was restored, and its objects may have changed after the backup.
+    #[error(
+        "this node was restored and has not yet reclaimed its objects from all peers; until then \
+         existing objects and keys cannot be changed (`postern recovery` lists the missing peers)"
+    )]
+    Recovering,
+    /// A peer has proof of another copy of this node, or of a later state of it.
+    #[error(
+        "this node is read-only, because a peer has seen another copy of it or a later state of it \
+         (`postern recovery` explains what to do)"
+    )]
+    ReadOnly,
+    /// The vault has no key for the owner.
+    #[error(transparent)]
+    UnknownIdentity(#[from] UnknownIdentity),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<ResolveError> for SaveError {
+    fn from(error: ResolveError) -> Self {
+        match error {
+            ResolveError::Missing(oid) => Self::Missing(oid),
+            ResolveError::WrongReference => Self::WrongReference,
+            ResolveError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+/// Why one object of a package was not applied. It is rejected or waits; the other objects of the
+/// package are applied.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// A rule of `acl` denies the write.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// The values violate the schema.
+    #[error(transparent)]
+    Schema(#[from] SchemaViolation),
+    /// The bytes are malformed, or the identity record is not valid.
+    #[error(transparent)]
+    Object(#[from] ObjectFault),
+    /// No installed app has that type.
+    #[error("no installed app has this type")]
+    UnknownType,
+    /// A reference leads to an object of another type.
+    #[error("a reference leads to an object of another type")]
+    WrongReference,
+    /// The update would move the object to another scope, and so to other readers.
+    #[error("the update changes who reads the object")]
+    ScopeChanged,
+    /// The owner's signature is not valid.
+    #[error("the owner's signature is not valid")]
+    BadSignature,
+    /// The signing key is not the owner's current one.
+    #[error("the object is not signed with its owner's current key")]
+    OldKey,
+    /// The owner's key chain forks from the known one: a stolen key signed it, or the owner made a
+    /// mistake.
+    #[error("the key chain does not continue the known one")]
+    ChainForked,
+    /// Another home was claimed under the same key and counter; the identity is frozen now.
+    #[error("the home record contradicts the known one")]
+    HomeConflict,
+    /// The home record is older than the known one.
+    #[error("the home record is older than the known one")]
+    OldHome,
+    /// The owner is frozen: two homes were claimed for it, so its objects are rejected until its key
+    /// is rotated.
+    #[error("the owner is frozen")]
+    OwnerFrozen,
+    /// The object waits for another one, which it refers to or which proves its owner's key.
+    #[error("the object waits for {0}")]
+    Missing(Oid),
+    /// The object would wait, and the sender has the largest permitted number of waiting objects.
+    #[error("the object waits for another one, and the sender has too many waiting objects")]
+    NoRoom,
+}
+
+impl Fault {
+    /// The stable code that is stored with a reject.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Denied(denied) => denied.code(),
+            Self::Schema(_) => "schema",
+            Self::Object(fault) => fault.code(),
+            Self::UnknownType => "unknown_type",
+            Self::WrongReference => "wrong_reference",
+            Self::ScopeChanged => "scope_changed",
+            Self::BadSignature => "bad_signature",
+            Self::OldKey => "old_key",
+            Self::ChainForked => "chain_forked",
+            Self::HomeConflict => "home_conflict",
+            Self::OldHome => "old_home",
+            Self::OwnerFrozen => "owner_frozen",
+            Self::Missing(_) => "missing",
+            Self::NoRoom => "no_room",
+        }
+    }
+}
+
+/// Why [`GraphManager::apply_message`](super::GraphManager::apply_message) failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The object is rejected or waits.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// The database failed, which undoes the whole package.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<ResolveError> for ApplyError {
+    fn from(error: ResolveError) -> Self {
+        match error {
+            ResolveError::Missing(oid) => Self::Fault(Fault::Missing(oid)),
+            ResolveError::WrongReference => Self::Fault(Fault::WrongReference),
+            ResolveError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+/// Why an object of a package could not be decoded.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectFault {
+    /// The bytes do not encode an object.
+    #[error("the object's bytes are malformed")]
+    Malformed(#[from] Malformed),
+    /// The object is an identity, and its record is not valid.
+    #[error("the identity record of {oid} is not valid")]
+    Record {
+        /// The oid of the object.
+        oid: Oid,
+        /// The invalid part of the record.
+        source: RecordFault,
+    },
+}
+
+impl ObjectFault {
+    /// The stable code that is stored with a reject.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed",
+            Self::Record { .. } => "identity_record",
+        }
+    }
+
+    /// The oid, if the bytes could be decoded.
+    pub fn oid(&self) -> Option<Oid> {
+        match self {
+            Self::Malformed(_) => None,
+            Self::Record { oid, .. } => Some(*oid),
+        }
+    }
+}

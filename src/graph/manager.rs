@@ -1,0 +1,174 @@
+//! [`GraphManager`]: one transaction on the graph, with its counters, cache and row writers.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::rc::Rc;
+
+use keys::{KeyManager, Oid, PeerId, TraceId};
+use rand::CryptoRng;
+
+use super::cache::TxCache;
+use super::counters::Counters;
+use super::limits::GraphLimits;
+use crate::op_context::{AppId, Timestamp};
+use crate::schema::Schemas;
+use crate::store::{
+    AppTable, IdentityRow, ParentRow, ParentWriter, StoreError, WriteMode, WriteTx,
+};
+
+/// The inputs of a `GraphManager` besides its transaction.
+pub struct Environment<'e> {
+    /// The apps' schemas.
+    pub schemas: &'e Schemas,
+    /// The node's and its identities' keys.
+    pub keys: &'e KeyManager,
+    /// Limits of objects and key chains.
+    pub limits: &'e GraphLimits,
+    /// The writer's counters.
+    pub counters: &'e mut Counters,
+    /// Whether this node may create and change its own objects.
+    pub write_mode: WriteMode,
+    /// Randomness for new oids.
+    pub rng: &'e mut (dyn CryptoRng + Send),
+    /// The time of this write.
+    pub now: Timestamp,
+    /// The id of the operation that this write belongs to, for the logs and for `OpContext`.
+    pub trace: TraceId,
+}
+
+/// The single write path to objects, for the length of one transaction.
+pub struct GraphManager<'e> {
+    pub(super) tx: &'e WriteTx<'e>,
+    pub(super) env: Environment<'e>,
+    /// This node's peer identity: an object's owner is local if its home is this node.
+    pub(super) this_node: PeerId,
+    change_seq: Option<u64>,
+    pub(super) cache: RefCell<TxCache>,
+    writers: BTreeMap<AppId, ParentWriter<'e>>,
+}
+
+impl<'e> GraphManager<'e> {
+    /// Starts work in an open transaction.
+    pub fn new(tx: &'e WriteTx<'e>, env: Environment<'e>) -> Self {
+        let this_node = env.keys.peer_id();
+        Self {
+            tx,
+            env,
+            this_node,
+            change_seq: None,
+            cache: RefCell::default(),
+            writers: BTreeMap::new(),
+        }
+    }
+
+    /// The transaction, for reads and for rows that do not belong to objects.
+    pub fn tx(&self) -> &'e WriteTx<'e> {
+        self.tx
+    }
+
+    /// The time of this write.
+    pub fn now(&self) -> Timestamp {
+        self.env.now
+    }
+
+    /// The id of the operation that this write belongs to.
+    pub fn trace(&self) -> TraceId {
+        self.env.trace
+    }
+
+    /// The node's and its identities' keys.
+    pub fn keys(&self) -> &'e KeyManager {
+        self.env.keys
+    }
+
+    /// Limits of objects and key chains.
+    pub fn limits(&self) -> &'e GraphLimits {
+        self.env.limits
+    }
+
+    /// The apps' schemas.
+    pub fn schemas(&self) -> &'e Schemas {
+        self.env.schemas
+    }
+
+    /// Ends the change group: the next write takes the next `change_seq`.
+    pub fn end_group(&mut self) {
+        self.change_seq = None;
+    }
+
+    /// The `change_seq` of the change group; the group's first write takes it.
+    pub(super) fn stamp(&mut self) -> u64 {
+        let counters = &mut self.env.counters;
+        *self.change_seq.get_or_insert_with(|| {
+            counters.change_seq += 1;
+            counters.change_seq
+        })
+    }
+
+    /// The writer of an app's Parents, with its prepared statements.
+    pub(super) fn parents(&mut self, app: &AppTable) -> Result<&mut ParentWriter<'e>, StoreError> {
+        match self.writers.entry(app.id) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(new) => Ok(new.insert(self.tx.parents(app)?)),
+        }
+    }
+
+    pub(super) fn table(&self, slug: &str) -> Result<&'e AppTable, StoreError> {
+        let apps: &'e crate::store::Apps = self.tx.apps();
+        apps.get(slug)
+            .ok_or(StoreError::Inconsistent("an app without tables"))
+    }
+}
+
+impl GraphManager<'_> {
+    /// The row of an identity or server, by oid.
+    pub(super) fn identity(&self, oid: &Oid) -> Result<Option<IdentityRow>, StoreError> {
+        if let Some(known) = self.cache.borrow().identities.get(oid) {
+            return Ok(Some(*known));
+        }
+        let row = self.tx.identity(oid)?;
+        if let Some(row) = row {
+            self.cache.borrow_mut().identities.insert(*oid, row);
+        }
+        Ok(row)
+    }
+
+    /// Whether an identity is local.
+    pub(super) fn is_local(&self, owner: &Oid) -> Result<bool, StoreError> {
+        Ok(self
+            .identity(owner)?
+            .is_some_and(|owner| owner.home == self.this_node))
+    }
+
+    /// The oids of the identities that may read a scope.
+    pub(super) fn readers(&self, app: &AppTable, scope_id: i64) -> Result<Rc<[Oid]>, StoreError> {
+        let scope = (app.id, scope_id);
+        if let Some(known) = self.cache.borrow().readers.get(&scope) {
+            return Ok(known.clone());
+        }
+        let readers: Rc<[Oid]> = self.tx.readers(app.id, scope_id)?.into();
+        self.cache
+            .borrow_mut()
+            .readers
+            .insert(scope, readers.clone());
+        Ok(readers)
+    }
+
+    /// The row of a Parent that another object refers to.
+    pub(super) fn referenced(
+        &self,
+        app: &AppTable,
+        oid: &Oid,
+    ) -> Result<Option<ParentRow>, StoreError> {
+        let key = (app.id, *oid);
+        if let Some(known) = self.cache.borrow().referenced.get(&key) {
+            return Ok(Some(known.clone()));
+        }
+        let row = self.tx.parent(app, oid)?;
+        if let Some(row) = &row {
+            self.cache.borrow_mut().referenced.insert(key, row.clone());
+        }
+        Ok(row)
+    }
+}

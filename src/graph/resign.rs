@@ -1,0 +1,79 @@
+//! Re-signing after a key rotation: the same objects under the owner's new key (docs/DECISIONS.md 5).
+//!
+//! Invariants: content and revision of a re-signed object do not change; each gets a new `change_seq`.
+//! Tested in `tests/rotation.rs`.
+
+use keys::Oid;
+
+use super::error::SaveError;
+use super::load::load_object;
+use super::manager::GraphManager;
+use crate::acl::{AclManager, Existing};
+use crate::store::{AppTable, ParentRow};
+
+impl GraphManager<'_> {
+    /// Re-signs objects that a local owner signed with earlier keys: at most `most`, oldest first.
+    /// Returns how many it found. Each keeps its revision and content, and gets a change group of its
+    /// own, so that peers that know of the rotation accept it.
+    pub fn resign_all(&mut self, owner: &Oid, most: usize) -> Result<usize, SaveError> {
+        self.may_write(true)?;
+        let key_id = self.keys().key_id(*owner)?;
+        let apps = self.tx.apps();
+        let mut found = 0;
+        for app in apps.iter() {
+            for row in self.tx.signed_before(app, owner, key_id, most - found)? {
+                found += 1;
+                self.resign(app, row)?;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Changes key number, signature and `change_seq` of one object. References are not checked again.
+    ///
+    /// Objects of other local owners in the object's scope are restamped after it. A peer that pulls
+    /// for the first time would otherwise receive them before their scope, and all of them would wait.
+    fn resign(&mut self, app: &AppTable, row: ParentRow) -> Result<(), SaveError> {
+        let (object, _) = load_object(self.tx, app, &row)?;
+        let signed = self.keys().sign_object(row.owner, object.to_bytes())?;
+        let (id, owner, is_scope) = (row.id, row.owner, row.scope_id == Some(row.id));
+        let resigned = ParentRow {
+            key_id: signed.key_id(),
+            signature: *signed.signature(),
+            ..row
+        };
+        self.restamp(app, resigned)?;
+        if is_scope {
+            for below in self.tx.local_in_scope(app, id)? {
+                if below.owner != owner && self.is_local(&below.owner)? {
+                    self.restamp(app, below)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives an object a new `change_seq` in a change group of its own, with the key number and
+    /// signature of `row`.
+    fn restamp(&mut self, app: &AppTable, row: ParentRow) -> Result<(), SaveError> {
+        let owner_at_home = self.is_local(&row.owner)?;
+        let existing = Existing {
+            owner: row.owner,
+            rev: row.rev,
+            is_local: row.origin.is_none(),
+            deleted: row.deleted,
+            same: true,
+        };
+        let granted = AclManager::check_resign(row.oid, owner_at_home, &existing)?;
+        self.end_group();
+        let restamped = ParentRow {
+            change_seq: self.stamp(),
+            ..row
+        };
+        self.parents(app)?.restamp_parent(&restamped, &granted)?;
+        self.cache
+            .borrow_mut()
+            .invalidate_parent(app.id, &restamped);
+        Ok(())
+    }
+}
