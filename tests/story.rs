@@ -23,7 +23,6 @@ use postern::domain::Mode;
 use postern::object::Value;
 use postern::peer::PullOutcome;
 use postern::schema::identities;
-use postern::schema::identities;
 use postern::services::messages;
 use postern::store::Direction;
 
@@ -183,7 +182,7 @@ async fn section_2_initial_pull_sync() {
         applied.written,
         "all messages, and the conversation"
     );
-    let by_alice = |message: &messages::Message| message.sender == a.identity;
+    let by_alice = |message: &messages::InboxMessage| message.sender == a.identity;
     assert!(inbox.iter().all(by_alice));
     assert!(inbox.iter().all(|message| !message.made_here));
     // B received nothing of the conversation with Carol.

@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 
 use futures::FutureExt as _;
 use keys::{Oid, SignedObject};
-use postern::engine::{Engine, EngineError, WriterThread};
+use postern::engine::{CoreHandle, EngineError, WriterThread};
 use postern::services::messages;
 
 use harness::dump::{Dump, dump};
@@ -14,11 +14,11 @@ use harness::pull::meet;
 use harness::{ManualClock, Setup, context_of, ride};
 
 /// A core on a writer thread, with the setup that keeps its folder.
-fn spawned(queue_max: usize) -> (Engine, WriterThread, Setup) {
+fn spawned(queue_max: usize) -> (CoreHandle, WriterThread, Setup) {
     let mut setup = Setup::new("alice");
     let core = setup.open();
     let clock = Arc::new(ManualClock::default());
-    let (engine, thread) = Engine::spawn(core, clock, queue_max, 1).unwrap();
+    let (engine, thread) = CoreHandle::spawn(core, clock, queue_max, 1).unwrap();
     (engine, thread, setup)
 }
 
@@ -98,12 +98,12 @@ async fn a_write_is_on_the_disk_before_its_reply() {
     thread.join();
 }
 
-async fn write_ride(engine: &Engine, identity: Oid, number: i64) -> Oid {
+async fn write_ride(engine: &CoreHandle, identity: Oid, number: i64) -> Oid {
     let context = engine
         .read(move |view| context_of(&view, identity, "rides"))
         .await
         .unwrap();
-    let draft = postern::graph::Draft {
+    let draft = postern::graph::WriteRequest {
         app: "rides".into(),
         type_number: 1,
         oid: None,
@@ -120,7 +120,7 @@ async fn write_ride(engine: &Engine, identity: Oid, number: i64) -> Oid {
 async fn the_writer_ends_when_its_last_handle_goes_and_finishes_what_it_accepted() {
     let (engine, thread, setup) = spawned(64);
     let identity = setup.identity();
-    let handles: Vec<Engine> = (0..4).map(|_| engine.clone()).collect();
+    let handles: Vec<CoreHandle> = (0..4).map(|_| engine.clone()).collect();
     let writes = handles
         .iter()
         .zip(0..)

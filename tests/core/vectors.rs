@@ -180,6 +180,6 @@ fn receiver_accepts_the_example() {
         decode_object(signed, &GraphLimits::default()).unwrap();
     }
     let back = Object::from_bytes(&example.alice.to_bytes(), &ObjectLimits::default()).unwrap();
-    let record = IdentityRecord::read(&back, 32).unwrap().unwrap();
+    let record = IdentityRecord::read(&back).unwrap().unwrap();
     assert_eq!(record.home(), node.peer_id());
 }

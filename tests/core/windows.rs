@@ -1,8 +1,8 @@
 //! Windows and cursors: what is sent, up to where, and how far each side remembers.
 
 use keys::Epoch;
-use postern::graph::Draft;
-use postern::state_engine::{Answer, BuildError, CoreLimits, PackageLimits, PullRequest};
+use postern::graph::WriteRequest;
+use postern::state_engine::{BuildError, CoreLimits, PackageLimits, PullReply, PullRequest};
 use postern::store::Direction;
 use proptest::prelude::*;
 
@@ -103,7 +103,7 @@ fn package_limits_cut_between_change_groups_and_say_more() {
         let name = name.to_owned();
         alice
             .graph(move |graph| {
-                let draft = |type_number, attrs| Draft {
+                let draft = |type_number, attrs| WriteRequest {
                     app: "messages".into(),
                     type_number,
                     oid: None,
@@ -165,7 +165,7 @@ fn a_domain_outside_the_intersection_looks_like_an_empty_one_and_changes_nothing
             };
             assert_eq!(
                 alice.answer(&request),
-                Answer::UpToDate {
+                PullReply::UpToDate {
                     last_seq,
                     in_intersection: false
                 }
@@ -184,7 +184,7 @@ fn a_domain_outside_the_intersection_looks_like_an_empty_one_and_changes_nothing
     assert!(
         matches!(
             answer,
-            Answer::UpToDate {
+            PullReply::UpToDate {
                 last_seq: 5,
                 in_intersection: true
             }
@@ -202,7 +202,7 @@ fn a_stranger_is_answered_like_somebody_without_domains() {
     let before = alice.dump();
     assert!(matches!(
         alice.answer(&carol.request(&alice, "rides.offers")),
-        Answer::UpToDate {
+        PullReply::UpToDate {
             in_intersection: false,
             ..
         }
@@ -219,7 +219,7 @@ fn a_cursor_of_another_epoch_means_nothing() {
         epoch: Some(Epoch::from_bytes([9; 16])),
         ..bob.request(&alice, "rides.offers")
     };
-    let Answer::Package { window, .. } = alice.answer(&old) else {
+    let PullReply::Package { window, .. } = alice.answer(&old) else {
         panic!("nothing was sent")
     };
     assert_eq!((window.from_seq, window.to_seq), (0, n));
@@ -260,7 +260,7 @@ fn a_request_ahead_of_the_head_gets_nothing_and_does_not_acknowledge_the_future(
     };
     assert!(matches!(
         alice.answer(&ahead),
-        Answer::UpToDate {
+        PullReply::UpToDate {
             last_seq: u64::MAX,
             ..
         }
@@ -286,7 +286,7 @@ fn push_sends_what_was_not_acknowledged_and_mixes_with_pull() {
     alice.acked_by(&bob, "rides.offers", applied.last_seq);
     assert!(matches!(
         alice.push(&bob, "rides.offers"),
-        Answer::UpToDate { .. }
+        PullReply::UpToDate { .. }
     ));
     assert_eq!(bob.pull(&alice, "rides.offers").seqs(), None);
     let late = bob.take(&alice, &lost).unwrap();
@@ -384,7 +384,7 @@ proptest! {
         let (mut last_seq, mut objects) = (0, 0);
         loop {
             let request = bob.request(&alice, "rides.offers");
-            let Answer::Package { window, objects: count, more, bytes } = alice.answer(&request) else { panic!("ended early") };
+            let PullReply::Package { window, objects: count, more, bytes } = alice.answer(&request) else { panic!("ended early") };
             prop_assert!(bytes.len() <= bytes_max && count <= objects_max && count > 0);
             prop_assert_eq!(window.from_seq, if last_seq == 0 { 0 } else { last_seq + 1 });
             prop_assert_eq!(bob.take(&alice, &bytes).unwrap().written, count);

@@ -15,8 +15,8 @@ use postern::op_context::Timestamp;
 use postern::peer::DialError;
 use postern::peer::dialler::Reached;
 use postern::peer::message::Message;
-use postern::services::admission::{self, Reason, VerdictError};
 use postern::services::identities;
+use postern::services::verdicts::{self, Reason, VerdictError};
 use postern::store::{PendingRow, VerdictRow};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
@@ -70,17 +70,17 @@ fn decide(
 }
 
 fn approve(node: &LiveNode, peer: PeerId) {
-    decide(node, false, move |graph| admission::approve(graph, peer));
+    decide(node, false, move |graph| verdicts::approve(graph, peer));
 }
 
 fn ban(node: &LiveNode, peer: PeerId) {
     decide(node, true, move |graph| {
-        admission::ban(graph, peer, Reason::default(), None)
+        verdicts::ban(graph, peer, Reason::default(), None)
     });
 }
 
 fn unban(node: &LiveNode, peer: PeerId) {
-    decide(node, false, move |graph| admission::unban(graph, peer));
+    decide(node, false, move |graph| verdicts::unban(graph, peer));
 }
 
 /// Cuts all streams, and waits until both nodes have noticed.
@@ -154,7 +154,7 @@ async fn refused_node_cannot_request_again_before_the_refusal_expires() {
     refused(dial(&bob, &alice).await, RefusalCode::Pending);
     let (peer, until) = (bob.peer_id(), Timestamp(alice.engine.now().0 + 60_000));
     decide(&alice, true, move |graph| {
-        admission::refuse(graph, peer, Reason::default(), Some(until))
+        verdicts::refuse(graph, peer, Reason::default(), Some(until))
     });
     refused(dial(&bob, &alice).await, RefusalCode::Policy);
     alice.admission.set_policy(Policy::Open);
@@ -197,7 +197,7 @@ async fn verdict_between_admission_and_session_refuses_the_session() {
         let (session, peer) = admissions.recv().await.unwrap();
         let id = bob.peer_id();
         decide(&alice, true, move |graph| {
-            admission::refuse(graph, id, Reason::default(), None)
+            verdicts::refuse(graph, id, Reason::default(), None)
         });
         alice.peers.admit(session, peer).await.unwrap();
         // Without the verdict, the node would reply to this pull first.

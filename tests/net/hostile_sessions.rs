@@ -67,7 +67,7 @@ async fn false_gap_or_stale_ack_ends_a_push() {
     let net = MemoryNet::new();
     let alice = alice(&net, manual_sync());
     let mut mallory = Mallory::at(&net, &alice).await;
-    let epoch = alice.engine.ground().epoch;
+    let epoch = alice.engine.context().epoch;
     let answers: [fn(u64, Epoch) -> Message; 2] = [
         |id, _| {
             Message::Refused(Refused {

@@ -117,7 +117,7 @@ fn assert_changes_refused(node: &LiveNode, oid: Oid) {
     let renamed = rename(node, "Too early");
     assert!(matches!(renamed, Err(SaveError::Recovering)), "{renamed:?}");
     let identity = node.identity;
-    let signed = node.graph(move |graph| graph.sign_again(&identity, 1));
+    let signed = node.graph(move |graph| graph.resign_all(&identity, 1));
     assert!(matches!(signed, Err(SaveError::Recovering)));
 }
 
@@ -330,7 +330,7 @@ async fn recovery_waits_for_every_peer_or_the_operator() {
 async fn recovery_ends_at_its_deadline() {
     let net = MemoryNet::new();
     let (alice, bob, carol, ride) = restored_with_two_peers(&net).await;
-    let wait_ms = alice.engine.ground().limits.recovery.wait_ms;
+    let wait_ms = alice.engine.context().limits.recovery.wait_ms;
     alice.clock.advance_s(wait_ms / 1000 - 1);
     assert_changes_refused(&alice, ride);
     let late = alice

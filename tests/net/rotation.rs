@@ -13,8 +13,8 @@ use postern::acl::Denied;
 use postern::graph::SaveError;
 use postern::object::Value;
 use postern::schema::identities as attributes;
-use postern::services::admission::{self, Reason};
 use postern::services::identities;
+use postern::services::verdicts::{self, Reason};
 use postern::store::Verdict;
 
 fn node(net: &MemoryNet, name: &str, seed: u64) -> LiveNode {
@@ -120,7 +120,7 @@ async fn rotated_node_keeps_its_peer_id_tickets_and_cursors() {
     let banned = RawClient::new(9).peer_id();
     let reason = Reason::new("a test".into()).unwrap();
     alice
-        .graph(move |graph| admission::ban(graph, banned, reason, None))
+        .graph(move |graph| verdicts::ban(graph, banned, reason, None))
         .unwrap();
     let cursors = bob.read(move |view| view.rows.sync_states(&us));
     let peer = bob.read(move |view| view.rows.peer(&us)).unwrap();

@@ -3,7 +3,7 @@
 use harness::forge::object;
 use harness::{NO_MARKET, Setup, TestNode, card, meet, message, offer, ride};
 use postern::acl::Denied;
-use postern::graph::{Draft, SaveError};
+use postern::graph::{SaveError, WriteRequest};
 use postern::object::Value;
 use postern::schema::identities;
 use postern::store::Direction;
@@ -18,7 +18,7 @@ async fn section_6_1_acls_at_write_time() {
 
     // Only valid objects enter the domain: no node writes in the name of an identity that lives
     // elsewhere.
-    let draft = Draft {
+    let draft = WriteRequest {
         app: "rides".into(),
         type_number: 1,
         oid: None,

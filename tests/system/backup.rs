@@ -102,7 +102,7 @@ fn core(folder: &Path) -> StateEngine {
 }
 
 fn add_identity(core: &mut StateEngine, name: &str) -> Oid {
-    let keys = core.ground().keys.clone();
+    let keys = core.context().keys.clone();
     let oid = keys
         .add_identity(&mut ChaCha20Rng::from_rng(&mut rand::rng()))
         .unwrap();
@@ -125,7 +125,7 @@ fn names_here(core: &StateEngine) -> Vec<String> {
 fn backup_beside_a_writer_restores_every_earlier_commit() {
     let folder = Folder::new();
     let (file, elsewhere) = (folder.at("backup"), folder.at("elsewhere"));
-    let epoch = core(&folder.at("node")).ground().epoch;
+    let epoch = core(&folder.at("node")).context().epoch;
     let (written, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let before = std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -152,10 +152,10 @@ fn backup_beside_a_writer_restores_every_earlier_commit() {
     });
     let restored = restore(&file, &elsewhere).unwrap();
     let (here, there) = (core(&folder.at("node")), core(&elsewhere));
-    assert_eq!(restored.peer_id, here.ground().keys.peer_id());
-    assert_eq!(restored.onion, here.ground().keys.onion());
+    assert_eq!(restored.peer_id, here.context().keys.peer_id());
+    assert_eq!(restored.onion, here.context().keys.onion());
     assert_ne!(
-        there.ground().epoch,
+        there.context().epoch,
         epoch,
         "cursors of the old database mean nothing in the new one"
     );
@@ -167,7 +167,7 @@ fn backup_beside_a_writer_restores_every_earlier_commit() {
         );
     }
     // Every identity in the database has its keys in the vault.
-    let held = there.ground().keys.identities();
+    let held = there.context().keys.identities();
     let known = identities::known(&there.view()).unwrap();
     assert!(
         known
@@ -193,7 +193,7 @@ fn backup_reads_the_vault_after_the_database() {
     done.unwrap();
     restore(&file, &elsewhere).unwrap();
     let there = core(&elsewhere);
-    assert!(there.ground().keys.identities().contains(&late.unwrap()));
+    assert!(there.context().keys.identities().contains(&late.unwrap()));
     assert_eq!(names_here(&there), ["Alice"]);
 }
 
@@ -310,9 +310,7 @@ fn restore_refuses_cut_or_changed_files_and_wrong_passphrases() {
     );
     assert!(matches!(
         wrong,
-        Err(RestoreError::Backup(
-            keys::CreateBackupError::WrongPassphrase
-        ))
+        Err(RestoreError::Backup(keys::SealError::WrongPassphrase))
     ));
     assert_eq!(folder.names(), names);
     restore(&file, &elsewhere).unwrap();
@@ -347,7 +345,7 @@ fn restore_brings_own_schemas_and_moves_outside_folders_in() {
     let text = format!("[node]\nschema_dir = {:?}\n", outside.display().to_string());
     fs::write(&config, text).unwrap();
     // The text of a built-in schema, because the file must be a valid schema.
-    let built_in = include_str!("../src/schema/apps/market.toml");
+    let built_in = include_str!("../../src/schema/apps/market.toml");
     let own = if built_in.contains("market") {
         built_in.replace("market", "bazaar")
     } else {

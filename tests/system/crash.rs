@@ -15,7 +15,7 @@ use keys::crash::CRASH_AT;
 use keys::{ApiToken, KdfCost, KeyManager, Oid, Passphrase, PeerId};
 use postern::config::Config;
 use postern::data_dir::DataDir;
-use postern::graph::{Draft, SaveError};
+use postern::graph::{SaveError, WriteRequest};
 use postern::node;
 use postern::op_context::Timestamp;
 use postern::schema::Schemas;
@@ -294,7 +294,7 @@ fn with_unfinished_rotation() -> Place {
     let context = context_of(&core.view(), identity, "contacts").unwrap();
     core.write(NOW, |graph| {
         for _ in 0..CARDS {
-            let draft = Draft {
+            let draft = WriteRequest {
                 app: "contacts".into(),
                 type_number: 1,
                 oid: None,

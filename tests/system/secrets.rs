@@ -13,6 +13,7 @@ use harness::ALL_APPS;
 use harness::needles::{Needle, files_below, forms, found_in, text_forms};
 use harness::process::NodeProcess;
 use keys::{ApiToken, KdfCost, KeyManager, Oid, OnionKey, Passphrase, SecretKey};
+use postern::data_dir::DataDir;
 use postern::graph::SaveError;
 use postern::op_context::Timestamp;
 use postern::schema::Schemas;

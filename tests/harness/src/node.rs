@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use keys::{KeyManager, Oid, OnionAddr, PeerId, PublicKey, SignedObject, TraceId};
-use postern::engine::{Engine, EngineError};
-use postern::graph::{Draft, GraphManager, SaveError, Saved, load_object};
+use postern::engine::{CoreHandle, EngineError};
+use postern::graph::{GraphManager, SaveError, Saved, WriteRequest, load_object};
 use postern::object::{Attrs, Object};
 use postern::op_context::{OpContext, Timestamp};
 use postern::schema::Schemas;
@@ -24,7 +24,7 @@ pub struct TestNode {
     /// Keys of the node and of its identity.
     pub keys: Arc<KeyManager>,
     /// The handle to the core.
-    pub engine: Engine,
+    pub engine: CoreHandle,
     /// The node's clock.
     pub clock: ManualClock,
     /// The node's identity.
@@ -49,9 +49,9 @@ impl TestNode {
         let core = setup.open();
         let clock = Arc::new(setup.clock.clone());
         let engine = match setup.readers {
-            0 => Engine::inline(core, clock),
+            0 => CoreHandle::inline(core, clock),
             // The thread ends soon after its last handle.
-            readers => Engine::spawn(core, clock, 64, readers).unwrap().0,
+            readers => CoreHandle::spawn(core, clock, 64, readers).unwrap().0,
         };
         Self {
             keys: setup.keys.clone(),
@@ -101,7 +101,7 @@ impl TestNode {
 
     /// The schemas of the node's apps.
     pub fn schemas(&self) -> &Schemas {
-        &self.engine.ground().schemas
+        &self.engine.context().schemas
     }
 
     /// The node's limits.
@@ -162,19 +162,19 @@ impl TestNode {
     }
 
     /// Saves a draft in the name of the node's identity.
-    pub fn save(&self, draft: Draft) -> Result<Saved, SaveError> {
+    pub fn save(&self, draft: WriteRequest) -> Result<Saved, SaveError> {
         let context = self.context(self.identity, &draft.app);
         self.save_as(context, draft)
     }
 
     /// Saves a draft in a given context.
-    pub fn save_as(&self, context: OpContext, draft: Draft) -> Result<Saved, SaveError> {
+    pub fn save_as(&self, context: OpContext, draft: WriteRequest) -> Result<Saved, SaveError> {
         self.graph(move |graph| graph.save_with_sync(&context, draft))
     }
 
     /// Saves a new object of the node's identity.
     pub fn make(&self, app: &str, type_number: u16, attrs: Attrs) -> Result<Saved, SaveError> {
-        self.save(Draft {
+        self.save(WriteRequest {
             app: app.into(),
             type_number,
             oid: None,
@@ -191,7 +191,7 @@ impl TestNode {
         oid: Oid,
         attrs: Option<Attrs>,
     ) -> Result<Saved, SaveError> {
-        self.save(Draft {
+        self.save(WriteRequest {
             app: app.into(),
             type_number,
             oid: Some(oid),
@@ -216,7 +216,7 @@ impl TestNode {
     }
 
     /// Messages that the node's identity can read, oldest first.
-    pub fn inbox(&self) -> Vec<messages::Message> {
+    pub fn inbox(&self) -> Vec<messages::InboxMessage> {
         let reader = self.identity;
         self.read(move |view| messages::inbox(&view, &reader, 0, 100_000))
             .messages

@@ -53,7 +53,7 @@ pub struct NodeProcess {
 
 /// A reply of the API.
 #[derive(Debug)]
-pub struct Answer {
+pub struct PullReply {
     /// HTTP status.
     pub status: u16,
     /// The body as JSON, or as a JSON string if it is something else.
@@ -244,7 +244,7 @@ impl NodeProcess {
     }
 
     /// Sends a request to the node's API with the operator's token.
-    pub fn api(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
+    pub fn api(&self, method: &str, path: &str, body: Option<Value>) -> PullReply {
         self.try_api(method, path, body)
             .unwrap_or_else(|| panic!("{}: the API does not answer", self.name))
     }
@@ -265,7 +265,7 @@ impl NodeProcess {
         answer.body
     }
 
-    fn try_api(&self, method: &str, path: &str, body: Option<Value>) -> Option<Answer> {
+    fn try_api(&self, method: &str, path: &str, body: Option<Value>) -> Option<PullReply> {
         let address: SocketAddr = fs::read_to_string(self.folder.join("api.addr"))
             .ok()?
             .trim()
@@ -296,7 +296,7 @@ impl NodeProcess {
         } else {
             body.to_owned()
         };
-        Some(Answer {
+        Some(PullReply {
             status,
             body: serde_json::from_str(&body).unwrap_or(json!(body)),
         })

@@ -5,7 +5,8 @@ use keys::Epoch;
 use postern::op_context::Timestamp;
 use postern::services::identities;
 use postern::state_engine::{
-    Answer, AppliedPackage, ApplyPackageError, PackageFault, PullRequest, VerifiedPackage, Window,
+    AppliedPackage, ApplyPackageError, PackageFault, PullReply, PullRequest, VerifiedPackage,
+    Window,
 };
 use postern::store::{Cursor, Direction, PeerRow, SyncStateRow};
 
@@ -57,7 +58,7 @@ impl TestNode {
         domains.retain(|name| offered.contains(name));
         self.note_peer(other, &domains);
         let objects = other.read(|view| identities::for_handshake(&view, 8));
-        let checked = finish(self.engine.check(objects)).unwrap();
+        let checked = finish(self.engine.verify_objects(objects)).unwrap();
         let (peer, epoch) = (other.peer_id(), other.epoch());
         self.write(move |core, now| core.apply_identities(now, peer, epoch, checked))
             .unwrap();
@@ -87,7 +88,7 @@ impl TestNode {
 
     /// The node's epoch.
     pub fn epoch(&self) -> Epoch {
-        self.engine.ground().epoch
+        self.engine.context().epoch
     }
 
     /// This node's cursor for a domain of another node.
@@ -119,16 +120,16 @@ impl TestNode {
     }
 
     /// Builds the reply to a pull request and records what it sends.
-    pub fn answer(&self, request: &PullRequest) -> Answer {
+    pub fn answer(&self, request: &PullRequest) -> PullReply {
         let asked = request.clone();
         let answer = finish(self.engine.read(move |view| view.build_package(&asked))).unwrap();
         let sent = match &answer {
-            Answer::UpToDate {
+            PullReply::UpToDate {
                 in_intersection: false,
                 ..
             } => return answer,
-            Answer::UpToDate { .. } => None,
-            Answer::Package { window, .. } => Some(*window),
+            PullReply::UpToDate { .. } => None,
+            PullReply::Package { window, .. } => Some(*window),
         };
         let asked = request.clone();
         self.write(move |core, now| core.record_sent(now, &asked, sent))
@@ -137,7 +138,7 @@ impl TestNode {
     }
 
     /// Builds a push: everything after the acknowledged sequence number.
-    pub fn push(&self, to: &TestNode, domain: &str) -> Answer {
+    pub fn push(&self, to: &TestNode, domain: &str) -> PullReply {
         let state = self.cursor(to, domain, Direction::Out);
         let (peer, domain, epoch) = (to.peer_id(), domain.to_owned(), Some(self.epoch()));
         self.answer(&PullRequest {
@@ -162,7 +163,7 @@ impl TestNode {
         if !is_shared(&package.domain().to_owned()) {
             return Err(TakeError::Fault(PackageFault::Domain));
         }
-        let checked = finish(self.engine.check(package.take_objects())).unwrap();
+        let checked = finish(self.engine.verify_objects(package.take_objects())).unwrap();
         self.write(move |core, now| core.apply_package(now, &package, checked))
             .map_err(TakeError::Apply)
     }
@@ -171,7 +172,7 @@ impl TestNode {
     pub fn pull(&self, from: &TestNode, domain: &str) -> Pulled {
         let request = self.request(from, domain);
         match from.answer(&request) {
-            Answer::UpToDate { last_seq, .. } => {
+            PullReply::UpToDate { last_seq, .. } => {
                 assert_eq!(
                     last_seq, request.last_seq,
                     "a node that is up to date repeats the cursor"
@@ -188,7 +189,7 @@ impl TestNode {
                     applied,
                 }
             }
-            Answer::Package {
+            PullReply::Package {
                 window,
                 objects,
                 more,
@@ -237,9 +238,9 @@ impl TestNode {
 }
 
 /// The bytes of a reply that is a package.
-pub fn package_bytes(answer: Answer) -> Vec<u8> {
+pub fn package_bytes(answer: PullReply) -> Vec<u8> {
     match answer {
-        Answer::Package { bytes, .. } => bytes,
-        Answer::UpToDate { .. } => panic!("the reply is no package"),
+        PullReply::Package { bytes, .. } => bytes,
+        PullReply::UpToDate { .. } => panic!("the reply is no package"),
     }
 }
