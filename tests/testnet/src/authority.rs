@@ -1,7 +1,8 @@
-//! What a directory authority has before it runs: its keys, its certificate and its fingerprints.
+//! Creates the keys, the certificate and the fingerprints of a directory authority before it
+//! starts.
 //!
-//! Made by `tor-gencert` and `tor --list-fingerprint`. The keys are for a network that lives for minutes, on a
-//! passphrase that everybody knows; nothing else may ever use them.
+//! Runs `tor-gencert` and `tor --list-fingerprint`. The keys are for this test network only,
+//! because their passphrase is a constant in this file.
 
 use std::{
     fs,
@@ -18,7 +19,7 @@ use crate::{
     ports::Reserved,
 };
 
-/// Makes an authority of a planned node.
+/// Turns a planned node into a directory authority.
 pub(crate) async fn equip(plan: &mut Plan) -> Result<(), Error> {
     let dir_port = Reserved::any()?;
     let v3ident = certificate(&plan.dir, dir_port.port()).await?;
@@ -31,7 +32,9 @@ pub(crate) async fn equip(plan: &mut Plan) -> Result<(), Error> {
     Ok(())
 }
 
-/// Makes the authority's keys and certificate in its data directory; returns the fingerprint of its identity key.
+/// Creates the authority's keys and certificate in its data directory.
+///
+/// Returns the fingerprint of its identity key.
 async fn certificate(data_dir: &Path, dir_port: u16) -> Result<String, Error> {
     let keys = data_dir.join("keys");
     fs::DirBuilder::new()
@@ -60,7 +63,7 @@ async fn certificate(data_dir: &Path, dir_port: u16) -> Result<String, Error> {
     })
 }
 
-/// Makes the node's relay keys in its data directory; returns their fingerprints.
+/// Creates the node's relay keys in its data directory and returns their fingerprints.
 async fn fingerprints(plan: &Plan) -> Result<Fingerprints, Error> {
     let mut command = Command::new("tor");
     command
@@ -79,7 +82,7 @@ async fn fingerprints(plan: &Plan) -> Result<Fingerprints, Error> {
             "--Nickname",
             &plan.nickname,
         ])
-        // Only says that it is a relay; this run does not listen.
+        // Declares a relay; `--list-fingerprint` does not listen on this port.
         .args(["--ORPort", &format!("127.0.0.1:{}", plan.or_port.port())])
         .arg("--DataDirectory")
         .arg(&plan.dir);
@@ -99,7 +102,7 @@ async fn fingerprints(plan: &Plan) -> Result<Fingerprints, Error> {
     })
 }
 
-/// Runs a program to its end. It is killed when this future is dropped.
+/// Runs a program until it exits and returns its output. Dropping the future kills the program.
 async fn run(program: &'static str, mut command: Command, input: &[u8]) -> Result<Output, Error> {
     command
         .stdin(Stdio::piped())
@@ -115,7 +118,7 @@ async fn run(program: &'static str, mut command: Command, input: &[u8]) -> Resul
         },
     })?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A program that ended before it read us says why in its output.
+        // The program may exit before it reads its input; its output then states the reason.
         let _ = stdin.write_all(input).await;
     }
     let output = child
@@ -142,7 +145,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_missing_program_is_named_with_the_remedy() {
+    async fn missing_program_error_names_the_package_to_install() {
         let error = run("tor-gencert", Command::new("/nonexistent/tor-gencert"), b"")
             .await
             .unwrap_err();
@@ -153,7 +156,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failing_program_is_quoted() {
+    async fn failed_program_error_quotes_its_output() {
         let mut command = Command::new("sh");
         command.args(["-c", "echo no such key >&2; exit 3"]);
         let error = run("tor", command, b"").await.unwrap_err();

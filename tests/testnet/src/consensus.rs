@@ -1,13 +1,14 @@
-//! Reads the one thing that matters in a consensus: which relays it lists, and whether clients may use them.
+//! Reads from a consensus document which of the listed relays clients can use.
 //!
-//! Pure: text in, names out. A relay counts when it is `Running`, `Valid` and an `HSDir`: before every relay is an
-//! onion-service directory, services and clients would compute different places for the same descriptor.
+//! Input is the text, output is a set of nicknames. A usable relay has the flags `Running`, `Valid`
+//! and `HSDir`. Every relay must be an onion-service directory, because otherwise services and
+//! clients choose different directories for the same descriptor.
 
 use std::collections::BTreeSet;
 
 const FLAGS: [&str; 3] = ["HSDir", "Running", "Valid"];
 
-/// The nicknames of the relays in a consensus (any flavour) that have all the flags we need.
+/// Returns the nicknames of the relays that have all [`FLAGS`]. Reads any consensus flavour.
 pub(crate) fn usable_relays(consensus: &str) -> BTreeSet<&str> {
     let mut usable = BTreeSet::new();
     let mut relay = None;
@@ -34,11 +35,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_relay_counts_with_all_flags_only() {
+    fn usable_relays_have_all_required_flags() {
         let text = "network-status-version 3 microdesc\n\
                     known-flags Exit Fast HSDir Running Valid\n\
-                    r relay1 AAAA 2026-01-01 00:00:00 127.0.0.1 5001 0\nm digest\ns Fast HSDir Running V2Dir Valid\n\
-                    r relay2 BBBB 2026-01-01 00:00:00 127.0.0.1 5002 0\nm digest\ns Fast Running Valid\n\
+                    r relay1 AAAA 2026-01-01 00:00:00 127.0.0.1 5001 0\n\
+                    m digest\n\
+                    s Fast HSDir Running V2Dir Valid\n\
+                    r relay2 BBBB 2026-01-01 00:00:00 127.0.0.1 5002 0\n\
+                    m digest\n\
+                    s Fast Running Valid\n\
                     r relay3 CCCC 2026-01-01 00:00:00 127.0.0.1 5003 0\n";
         assert_eq!(usable_relays(text), BTreeSet::from(["relay1"]));
         assert!(usable_relays("").is_empty());

@@ -1,15 +1,17 @@
-//! A private Tor network on 127.0.0.1, for tests and demonstrations: three directory authorities and six relays.
+//! A private Tor network on 127.0.0.1, for tests and demonstrations: three directory authorities
+//! and six relays.
 //!
-//! Each is one `tor` process on its own free ports, with its folder in one directory. It must never contact another
-//! address than 127.0.0.1, and never end a process that it did not start.
-//! Invariant: the processes live no longer than their [`Testnet`]: it ends them by handle when dropped, and each one
-//! watches the process that started it and ends by itself (within about 15 s) when that one was killed.
+//! Each node is one `tor` process with its own ports and its own folder in one directory. The nodes
+//! contact no address but 127.0.0.1.
+//! Invariant: no process outlives its [`Testnet`]. Dropping the value kills its child processes by
+//! handle. Each node also watches its owner process and exits within about 15 s when the owner was
+//! killed. Tested by `tests/processes.rs`.
 //!
-//! - `network`: the whole network, from nothing to a usable consensus
-//! - `authority`: the keys and fingerprints that an authority has before it runs
-//! - `node`: one process: its `torrc`, its start and its end
-//! - `consensus`: reading what the authorities agreed on
-//! - `ports`: free ports, reserved until they are used
+//! - `network`: starts the whole network and waits for a usable consensus
+//! - `authority`: creates an authority's keys and fingerprints before it starts
+//! - `node`: one process with its `torrc`
+//! - `consensus`: reads the usable relays from a consensus
+//! - `ports`: free ports, reserved until their node starts
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Holds a private Tor network open until it is told to stop (Ctrl-C or SIGTERM).
+//! Runs a private Tor network until SIGINT (Ctrl-C) or SIGTERM.
 
 #![forbid(unsafe_code)]
 
@@ -15,17 +15,18 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// A private Tor network on 127.0.0.1: three directory authorities and six relays.
 ///
-/// Prints the client configuration for it (the content of a node's [tor] table) when it can be used, and holds it
-/// open until Ctrl-C or SIGTERM.
+/// Prints the client configuration (the content of a node's [tor] table) once the network is
+/// usable, and runs until Ctrl-C or SIGTERM.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Where the nodes' folders, logs and `client.toml` go: absent or empty. Otherwise a temporary directory.
+    /// Directory for the nodes' folders, logs and `client.toml`; it must be absent or empty.
+    /// Default: a temporary directory.
     #[arg(long)]
     dir: Option<PathBuf>,
-    /// A file that is made, whole, when the network can be used; it holds the client configuration.
+    /// File to create atomically once the network is usable; it contains the client configuration.
     #[arg(long)]
     ready_file: Option<PathBuf>,
-    /// Limit of each relay's traffic a second, as torrc writes it ("1 MB").
+    /// Traffic limit of each relay per second, in the syntax of torrc ("1 MB").
     #[arg(long)]
     bandwidth: Option<String>,
 }
@@ -41,7 +42,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Holds the network until a signal comes or something fails.
+/// Runs the network until a signal arrives or an error occurs.
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("watch for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("watch for SIGTERM")?;
@@ -52,7 +53,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
     };
     tokio::select! {
-        // Dropping `hold` ends the nodes, at whatever point it was.
+        // Dropping `hold` kills the nodes, also during their start.
         () = stop => {
             eprintln!("stopping");
             Ok(())
@@ -61,7 +62,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
 }
 
-/// Starts the network and never returns while it is well.
+/// Starts the network; returns only on an error.
 async fn hold(arguments: Arguments) -> anyhow::Result<()> {
     let options = Options {
         dir: arguments.dir,
@@ -80,7 +81,7 @@ async fn hold(arguments: Arguments) -> anyhow::Result<()> {
     std::future::pending().await
 }
 
-/// A reader sees all of the file or no file.
+/// Writes a temporary file and renames it, so that a reader finds the complete file or none.
 fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".part");

@@ -1,8 +1,8 @@
-//! The whole network, from nothing to a consensus that clients can use.
+//! Starts the whole network and waits for a consensus that clients can use.
 //!
-//! It must never leave a process behind: nodes are held by value from the moment they run, so an error, a panic or a
-//! dropped future ends those already started. Invariant: a [`Testnet`] exists only once every authority holds a
-//! consensus that lists every node as usable.
+//! Nodes are held by value from the moment they run. An error, a panic or a dropped future
+//! therefore ends the nodes that were started. Invariant: a [`Testnet`] exists only when every node
+//! holds a consensus that lists every node as usable.
 
 use std::{
     collections::BTreeSet,
@@ -22,14 +22,16 @@ use crate::{
     node::{COMMON_LINES, Node, Plan, VOTING_INTERVAL},
 };
 
-/// How a network is to be started.
+/// Parameters of a network.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where the nodes' folders go: absent or empty. It stays when the network ends. `None`: a temporary one.
+    /// Directory for the nodes' folders; it must be absent or empty and is kept afterwards. `None`
+    /// means a temporary directory.
     pub dir: Option<PathBuf>,
-    /// Limit of each relay's traffic a second, as torrc writes it ("1 MB"; Tor wants at least 75 KB). `None`: no limit.
+    /// Traffic limit of each relay per second, in the syntax of torrc ("1 MB"; at least 75 KB).
+    /// `None` means no limit.
     pub bandwidth: Option<String>,
-    /// How long all of it may take. Usually 15 to 45 s; the default is 180 s, for a busy machine.
+    /// Time limit of the start. The default is 180 s; a start usually takes 15 to 45 s.
     pub deadline: Duration,
 }
 
@@ -46,7 +48,7 @@ impl Default for Options {
 /// A running private Tor network. Dropping it ends its processes.
 #[derive(Debug)]
 pub struct Testnet {
-    // Before `_temporary`: the processes end before their folders vanish.
+    // Declared before `_temporary`, so that the processes end before their folders are removed.
     nodes: Vec<Node>,
     client_toml: String,
     dir: PathBuf,
@@ -57,15 +59,15 @@ impl Testnet {
     /// Starts a network and waits until clients can use it.
     ///
     /// # Errors
-    /// [`Error`] says what is missing or what to do.
+    /// Returns [`Error`] when a program is missing or fails, or at the deadline.
     pub async fn start(options: Options) -> Result<Self, Error> {
         Self::start_reporting(options, |_| {}).await
     }
 
-    /// As [`Testnet::start`], telling `progress` in a line what is being waited for.
+    /// Starts a network as [`Testnet::start`] does and reports each step to `progress` as one line.
     ///
     /// # Errors
-    /// [`Error`] says what is missing or what to do.
+    /// Returns [`Error`] when a program is missing or fails, or at the deadline.
     pub async fn start_reporting(
         options: Options,
         mut progress: impl FnMut(&str),
@@ -103,7 +105,7 @@ impl Testnet {
                 }
                 Err(Error::PortTaken { node }) if attempt < ATTEMPTS => {
                     progress(&format!(
-                        "{node}: a port was taken meanwhile; starting again with other ports"
+                        "{node}: another process took a port; starting again with other ports"
                     ));
                 }
                 Err(error) => return Err(error),
@@ -112,18 +114,18 @@ impl Testnet {
         }
     }
 
-    /// The client configuration of arti for this network: the content of a node's `[tor]` table, which has no
-    /// `[storage]`. It names no host but 127.0.0.1.
+    /// Returns arti's client configuration for this network: the content of a node's `[tor]` table,
+    /// without `[storage]`. The only host in it is 127.0.0.1.
     pub fn client_toml(&self) -> &str {
         &self.client_toml
     }
 
-    /// The directory with the nodes' folders and logs.
+    /// Returns the directory of the nodes' folders and logs.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The ids of the nodes' processes.
+    /// Returns the process ids of all nodes.
     pub fn process_ids(&self) -> Vec<u32> {
         self.nodes.iter().map(Node::process_id).collect()
     }
@@ -167,15 +169,15 @@ async fn start_nodes(
     Ok((nodes, client_toml))
 }
 
-/// Waits until no node lacks anything.
+/// Waits until every node holds a consensus that lists every node as usable.
 async fn wait_until_usable(
     nodes: &mut [Node],
     begun: Instant,
     deadline: Duration,
     progress: &mut impl FnMut(&str),
 ) -> Result<(), Error> {
-    let mut said = String::new();
-    let mut hurried = Instant::now();
+    let mut reported = String::new();
+    let mut fetched = Instant::now();
     loop {
         for node in nodes.iter_mut() {
             node.check()?;
@@ -187,9 +189,9 @@ async fn wait_until_usable(
             None => match lacks(&relays, nodes) {
                 None => return Ok(()),
                 Some(missing) => {
-                    if hurried.elapsed() >= HURRY_AGAIN {
+                    if fetched.elapsed() >= FETCH_INTERVAL {
                         relays.iter().for_each(|relay| relay.fetch_now());
-                        hurried = Instant::now();
+                        fetched = Instant::now();
                     }
                     missing
                 }
@@ -199,22 +201,23 @@ async fn wait_until_usable(
         if waited >= deadline {
             return Err(Error::NotReady { waited, missing });
         }
-        if missing != said {
+        if missing != reported {
             progress(&format!("waiting: {missing}"));
-            said = missing;
+            reported = missing;
         }
-        sleep(LOOK_AGAIN).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 
-/// The `torrc` line that places the first consensus: late enough for every node to be known to the authorities when
-/// they vote (4 s earlier), for a relay that misses it waits for the next.
+/// Returns the `torrc` line that sets the time of the first consensus.
 ///
-/// Tor counts intervals from midnight, shifted by this offset.
+/// The authorities must know every node when they vote, 4 s before the consensus. A relay that
+/// misses the vote waits for the next consensus. Tor counts voting intervals from midnight plus
+/// this offset.
 fn first_consensus_line() -> String {
     #[expect(
         clippy::disallowed_methods,
-        reason = "Tor's timetable is laid on the system's clock"
+        reason = "Tor's voting schedule follows the system clock"
     )]
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -223,7 +226,8 @@ fn first_consensus_line() -> String {
     format!("TestingV3AuthVotingStartOffset {offset}\n")
 }
 
-/// What the consensus of one of `holders` lacks, in words; `None` when each lists every node as usable.
+/// Describes the first defect in the consensuses of `holders`; `None` when each of them lists every
+/// node as usable.
 fn lacks(holders: &[&Node], nodes: &[Node]) -> Option<String> {
     let wanted: BTreeSet<&str> = nodes.iter().map(|node| node.nickname.as_str()).collect();
     for node in holders {
@@ -244,7 +248,7 @@ fn lacks(holders: &[&Node], nodes: &[Node]) -> Option<String> {
     None
 }
 
-/// What arti must be told to live in this network, as TOML.
+/// Returns arti's client configuration for this network, as TOML.
 fn client_toml(plans: &[Plan]) -> String {
     let mut caches = String::new();
     let mut v3idents = Vec::new();
@@ -263,12 +267,22 @@ fn client_toml(plans: &[Plan]) -> String {
         );
     }
     format!(
-        "{CLIENT_LINES}\n[tor_network]\nfallback_caches = [\n{caches}]\n\n[tor_network.authorities]\nv3idents = [{}]\nuploads = []\ndownloads = []\nvotes = []\n",
+        "{CLIENT_LINES}\n\
+         [tor_network]\n\
+         fallback_caches = [\n{caches}]\n\n\
+         [tor_network.authorities]\n\
+         v3idents = [{}]\n\
+         uploads = []\n\
+         downloads = []\n\
+         votes = []\n",
         v3idents.join(", ")
     )
 }
 
-/// An absent or empty directory, made if need be, as an absolute path.
+/// Creates the directory if it is absent and returns its absolute path.
+///
+/// # Errors
+/// Returns [`Error::NotEmpty`] when the directory has entries.
 fn prepare(dir: &Path) -> Result<PathBuf, Error> {
     fs::create_dir_all(dir).map_err(Error::io(format!("create {}", dir.display())))?;
     let mut entries = fs::read_dir(dir).map_err(Error::io(format!("read {}", dir.display())))?;
@@ -285,7 +299,9 @@ fn create(dir: &Path) -> Result<(), Error> {
         .map_err(Error::io(format!("create {}", dir.display())))
 }
 
-/// The `torrc` lines of a bandwidth limit. The form is checked, so that nothing else can slip into the file.
+/// Returns the `torrc` lines of a bandwidth limit.
+///
+/// The syntax is checked, so that the value cannot add other options to the file.
 fn bandwidth_lines(bandwidth: Option<&str>) -> Result<String, Error> {
     let Some(rate) = bandwidth else {
         return Ok(String::new());
@@ -304,20 +320,21 @@ fn bandwidth_lines(bandwidth: Option<&str>) -> Result<String, Error> {
 const AUTHORITIES: usize = 3;
 const RELAYS: usize = 6;
 
-/// How often the network is planned anew when somebody took one of its ports.
+/// Number of attempts when another process takes a reserved port.
 const ATTEMPTS: usize = 5;
 
-/// From the start of the processes to the first consensus.
+/// Time from the start of the processes to the first consensus.
 const FIRST_CONSENSUS: Duration = Duration::from_secs(12);
 
-/// Between two looks at what the nodes hold.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// Time between two checks of the nodes' consensuses.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Between two requests to the relays to fetch the consensus at once.
-const HURRY_AGAIN: Duration = Duration::from_secs(2);
+/// Time between two rounds of SIGHUP, which makes the relays fetch the consensus.
+const FETCH_INTERVAL: Duration = Duration::from_secs(2);
 
-/// All relays share one address, which arti would otherwise never use twice in one path. A descriptor that was not
-/// found is asked for again after seconds, since tests start services at their own pace.
+/// Prefix lengths of 33 and 129 bits switch off the subnet rule of arti, because all relays share
+/// one address. A missing descriptor is requested again after 5 s, because tests start their
+/// services at any time.
 const CLIENT_LINES: &str = "\
 [path_rules]
 ipv4_subnet_family_prefix = 33
@@ -335,7 +352,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bandwidth_is_torrc_and_nothing_else() {
+    fn bandwidth_accepts_only_the_torrc_syntax() {
         assert_eq!(bandwidth_lines(None).unwrap(), "");
         assert_eq!(
             bandwidth_lines(Some("1 MB")).unwrap(),
@@ -350,9 +367,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_used_directory_is_left_alone() {
+    async fn start_refuses_a_non_empty_directory() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("diary"), "mine").unwrap();
+        fs::write(dir.path().join("file"), "content").unwrap();
         let options = Options {
             dir: Some(dir.path().to_owned()),
             ..Options::default()

@@ -1,7 +1,8 @@
 //! One `tor` process: its configuration, its start and its end.
 //!
-//! It must never outlive this value: [`Node`] kills its own child, by handle, when it is dropped, also when a test
-//! panics. Where nothing is left to drop it (SIGKILL), `__OwningControllerProcess` makes `tor` end by itself.
+//! Invariant: the process does not outlive its [`Node`], which kills its child by handle when it is
+//! dropped, also during a panic. After a SIGKILL of the owner, `__OwningControllerProcess` makes
+//! `tor` exit by itself.
 
 use std::{
     fmt::Write as _,
@@ -15,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{Error, ports::Reserved};
 
-/// The identities of a node, which it has before it first runs.
+/// The key fingerprints of a node, created before its first start.
 #[derive(Debug, Clone)]
 pub(crate) struct Fingerprints {
     /// 40 hex digits.
@@ -24,16 +25,16 @@ pub(crate) struct Fingerprints {
     pub(crate) ed25519: String,
 }
 
-/// What only an authority has.
+/// The additional data of a directory authority.
 #[derive(Debug)]
 pub(crate) struct AuthorityPart {
     pub(crate) dir_port: Reserved,
-    /// The fingerprint of its authority identity key, 40 hex digits.
+    /// Fingerprint of the authority identity key, 40 hex digits.
     pub(crate) v3ident: String,
     pub(crate) fingerprints: Fingerprints,
 }
 
-/// A node as planned: it has a folder and reserved ports, and does not run.
+/// A node that is not running yet: it has a folder and reserved ports.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) nickname: String,
@@ -43,7 +44,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Makes the folder and takes a port.
+    /// Creates the folder and reserves a port.
     pub(crate) fn new(network_dir: &Path, nickname: String) -> Result<Self, Error> {
         let dir = network_dir.join(&nickname);
         fs::DirBuilder::new()
@@ -58,7 +59,7 @@ impl Plan {
         })
     }
 
-    /// The `DirAuthority` line by which all nodes know this one; none for a relay.
+    /// Returns the `DirAuthority` line for every node's `torrc`; `None` for a relay.
     pub(crate) fn dir_authority_line(&self) -> Option<String> {
         let authority = self.authority.as_ref()?;
         Some(format!(
@@ -71,7 +72,7 @@ impl Plan {
         ))
     }
 
-    /// The node's `torrc`. `network_lines` are the same for all nodes.
+    /// Returns the node's `torrc`. `network_lines` are the same for all nodes.
     fn torrc(&self, network_lines: &str) -> String {
         let mut torrc = format!(
             "# Written by `testnet`.\n\
@@ -97,7 +98,7 @@ impl Plan {
         torrc
     }
 
-    /// Writes the `torrc`, lets go of the ports and starts the process.
+    /// Writes the `torrc`, releases the ports and starts the process.
     pub(crate) fn start(self, network_lines: &str) -> Result<Node, Error> {
         let torrc = self.dir.join("torrc");
         fs::write(&torrc, self.torrc(network_lines))
@@ -111,14 +112,15 @@ impl Plan {
             authority.dir_port.release();
         }
         let child = Command::new("tor")
-            // No file of this machine's own Tor has a say.
+            // Ignores the configuration of a Tor that is installed on this machine.
             .args(["--defaults-torrc", "/dev/null", "-f"])
             .arg(&torrc)
             .stdin(Stdio::null())
-            // Not a `Log` line to a file: what is wrong with a `torrc` is said before that file is opened.
+            // Not a `Log` line to a file, because `tor` reports `torrc` errors before it opens that
+            // file.
             .stdout(log)
             .stderr(log_too)
-            // Ctrl-C on a terminal reaches the group: ending the nodes is this value's task alone.
+            // A group of its own: Ctrl-C must not reach the nodes, because `Node` ends them.
             .process_group(0)
             .spawn()
             .map_err(|source| match source.kind() {
@@ -151,12 +153,12 @@ impl Node {
         self.child.id()
     }
 
-    /// An error when the process has ended.
+    /// Returns an error when the process has exited.
     pub(crate) fn check(&mut self) -> Result<(), Error> {
         let ended = self
             .child
             .try_wait()
-            .map_err(Error::io(format!("look after {}", self.nickname)))?;
+            .map_err(Error::io(format!("check {}", self.nickname)))?;
         if ended.is_none() {
             return Ok(());
         }
@@ -173,16 +175,17 @@ impl Node {
         })
     }
 
-    /// Makes the node forget its failed downloads and fetch the consensus now, not when its back-off is over.
+    /// Makes the node fetch the consensus now, because SIGHUP resets the backoff of failed
+    /// downloads.
     pub(crate) fn fetch_now(&self) {
-        // The child was not waited for since `check`, so its id is still its own.
+        // The child has not been reaped since `check`, so the kernel has not reused its id.
         let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         if let Some(id) = id {
             let _ = kill_process(id, Signal::HUP);
         }
     }
 
-    /// The consensus that this node holds; empty while it has none.
+    /// Returns the consensus that this node has cached; empty if there is none.
     pub(crate) fn consensus(&self) -> String {
         fs::read_to_string(self.dir.join("cached-microdesc-consensus")).unwrap_or_default()
     }
@@ -190,7 +193,8 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // Its data are thrown away, so there is nothing to stop gracefully. Both fail only when it has ended already.
+        // A graceful stop is not necessary, because the data are discarded. Both calls fail only
+        // when the process has exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -198,7 +202,7 @@ impl Drop for Node {
 
 const LOG: &str = "notice.log";
 
-/// What every node's `torrc` holds.
+/// The part of `torrc` that all nodes share.
 pub(crate) const COMMON_LINES: &str = "\
 TestingTorNetwork 1
 AssumeReachable 1
@@ -216,12 +220,15 @@ V3AuthNIntervalsValid 2
 ServerDNSDetectHijacking 0
 ";
 
-/// The time between two consensuses; with `hsdir_interval` it makes C tor and arti agree on the time periods of onion
-/// services (24 x 75 s = 30 min).
+/// Seconds between two consensuses. With `hsdir_interval` C tor and arti compute the same time
+/// periods of onion services (24 x 75 s = 30 min).
 pub(crate) const VOTING_INTERVAL: u64 = 75;
 
-/// Clients give up a circuit after five seconds, always. Left alone they wait a minute until they have seen a hundred
-/// circuits, and then learn from a network without distances to give up after some 30 ms: too soon on a busy machine.
+/// The part of `torrc` that only authorities have.
+///
+/// The two `cbt` parameters fix the timeout of a circuit at 5 s. By default clients wait 60 s until
+/// they have measured 100 circuits. On loopback they then learn a timeout of about 30 ms, which is
+/// too short on a busy machine.
 const AUTHORITY_LINES: &str = "\
 AuthoritativeDirectory 1
 V3AuthoritativeDirectory 1
@@ -239,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_relay_is_no_authority_and_names_its_owner() {
+    fn relay_torrc_names_the_owner_process_and_no_authority_options() {
         let dir = tempfile::tempdir().unwrap();
         let plan = Plan::new(dir.path(), "relay1".into()).unwrap();
         assert_eq!(plan.dir_authority_line(), None);
@@ -253,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_is_named_to_all_with_both_ports() {
+    fn dir_authority_line_contains_both_ports() {
         let dir = tempfile::tempdir().unwrap();
         let mut plan = Plan::new(dir.path(), "auth1".into()).unwrap();
         let dir_port = Reserved::any().unwrap();

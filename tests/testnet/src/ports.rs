@@ -1,22 +1,22 @@
-//! Free ports on 127.0.0.1, kept from others until their user starts.
+//! Free ports on 127.0.0.1, reserved until the process that needs them starts.
 //!
-//! The listener that found a port keeps it; it is let go right before the process that wants it starts. Somebody else
-//! may take it in that moment: the network then starts again with other ports.
+//! A listener reserves the port and is closed immediately before that process starts. Another
+//! process may take the port in between; `network` then starts again with other ports.
 
 use std::net::{Ipv4Addr, TcpListener};
 
 use crate::Error;
 
-/// A free port, held.
+/// A reserved port.
 #[derive(Debug)]
 pub(crate) struct Reserved {
-    /// Holds the port until it is dropped.
+    /// Reserves the port until it is dropped.
     listener: TcpListener,
     port: u16,
 }
 
 impl Reserved {
-    /// Finds a free port and holds it.
+    /// Finds a free port and reserves it.
     pub(crate) fn any() -> Result<Self, Error> {
         let listener =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(Error::io("find a free port"))?;
@@ -31,7 +31,7 @@ impl Reserved {
         self.port
     }
 
-    /// Lets go of the port: its user starts now.
+    /// Releases the port for the process that starts next.
     pub(crate) fn release(self) {
         drop(self.listener);
     }
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_is_held_until_released() {
+    fn reserved_port_cannot_be_bound_until_released() {
         let reserved = Reserved::any().unwrap();
         let port = reserved.port();
         assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_err());

@@ -1,9 +1,10 @@
-//! What is started ends, however its owner ends, and nothing else does.
+//! The nodes of a network end with their owner: on drop, panic, error, SIGINT, SIGTERM and SIGKILL.
+//! Other processes continue.
 
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
-    reason = "a test that cannot go on ends here"
+    reason = "a test fails by panicking"
 )]
 
 use std::{
@@ -21,7 +22,7 @@ use tokio::time::{sleep, timeout};
 /// 3 authorities and 6 relays.
 const NODES: usize = 9;
 
-/// The processes with this directory on their command line.
+/// Returns the ids of the `tor` processes with this directory on their command line.
 fn processes_of(dir: &Path) -> BTreeSet<u32> {
     let dir = dir.to_str().unwrap();
     let mut found = BTreeSet::new();
@@ -42,7 +43,7 @@ fn processes_of(dir: &Path) -> BTreeSet<u32> {
     found
 }
 
-/// Waits for a condition; what is waited for comes soon or never.
+/// Waits until a condition holds, 120 s at most.
 async fn until(what: &str, condition: impl Fn() -> bool) {
     let waiting = async {
         while !condition() {
@@ -50,11 +51,11 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
         }
     };
     if timeout(Duration::from_secs(120), waiting).await.is_err() {
-        panic!("never: {what}");
+        panic!("not within 120 s: {what}");
     }
 }
 
-/// The command, ended by id when a test fails.
+/// A running `testnet` command, killed by its handle when the value is dropped.
 struct Program(Child);
 
 impl Program {
@@ -90,7 +91,7 @@ fn folder() -> (tempfile::TempDir, std::path::PathBuf) {
 }
 
 #[tokio::test]
-async fn the_command_holds_the_network_until_terminated_and_ends_no_other() {
+async fn command_ends_only_its_own_network_on_sigterm() {
     let (_folder, dir) = folder();
     let (other_folder, other_dir) = folder();
     let ready = other_folder.path().join("ready");
@@ -124,7 +125,7 @@ async fn the_command_holds_the_network_until_terminated_and_ends_no_other() {
 }
 
 #[tokio::test]
-async fn nothing_survives_an_interrupt_during_the_start() {
+async fn nodes_end_on_sigint_during_the_start() {
     let (folder, dir) = folder();
     let mut program = Program::start(&dir, &folder.path().join("ready"));
     until("nodes run", || processes_of(&dir).len() == NODES).await;
@@ -134,18 +135,18 @@ async fn nothing_survives_an_interrupt_during_the_start() {
 }
 
 #[tokio::test]
-async fn nothing_survives_a_killed_owner() {
+async fn nodes_end_after_a_sigkill_of_their_owner() {
     let (folder, dir) = folder();
     let mut program = Program::start(&dir, &folder.path().join("ready"));
     until("nodes run", || processes_of(&dir).len() == NODES).await;
     program.signal(Signal::KILL);
     program.0.wait().unwrap();
-    // Each node looks after its owner four times a minute.
+    // Each node checks its owner every 15 s.
     until("the nodes end", || processes_of(&dir).is_empty()).await;
 }
 
 #[tokio::test]
-async fn nothing_survives_a_panic() {
+async fn nodes_end_on_a_panic_during_the_start() {
     let (_folder, dir) = folder();
     let options = Options {
         dir: Some(dir.clone()),
@@ -153,7 +154,7 @@ async fn nothing_survives_a_panic() {
     };
     let panicking = tokio::spawn(async {
         Testnet::start_reporting(options, |line| {
-            assert!(!line.contains("waiting"), "so far and no further")
+            assert!(!line.contains("waiting"), "panics as the test requires")
         })
         .await
     });
@@ -162,7 +163,7 @@ async fn nothing_survives_a_panic() {
 }
 
 #[tokio::test]
-async fn a_deadline_names_what_is_missing_and_leaves_nothing() {
+async fn deadline_error_names_the_missing_condition_and_nodes_end() {
     let (_folder, dir) = folder();
     let options = Options {
         dir: Some(dir.clone()),
