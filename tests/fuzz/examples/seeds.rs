@@ -1,6 +1,7 @@
-//! Writes the seeds of every target into the corpus, after a change of what travels.
+//! Writes the seeds of every target into the corpus. Run this after a change of a wire format.
 //!
-//! Never removes a file: what was found stays. Invariant: two runs write the same.
+//! Existing files that are not seeds are kept, because they are findings. Invariant: two runs write
+//! the same bytes.
 
 use std::path::Path;
 use std::{fs, io};

@@ -1,8 +1,10 @@
-//! The called side as a whole: a first frame or one after the challenge, up to the welcome.
+//! The server side of the handshake: a first frame or a frame after the challenge, up to the
+//! welcome.
 //!
-//! The first byte asks for what no stranger can guess, so that what lies behind a seal or a signature is reached.
-//! Invariant: nobody is admitted but Bob, for a challenge of Alice's, in time, once, with his signature over all of it,
-//! and with the work done or a ticket of his.
+//! The first input byte holds flags that insert sealed or signed fields, because mutation cannot
+//! find them. Invariant: the server admits only Bob, for an unexpired challenge of Alice that was
+//! not used before. Bob's signature must cover the solution, and the work must be done or the
+//! ticket be Bob's.
 
 use bastion::handshake::{
     AwaitHello, FirstMessage, Moment, PrecheckedSolution, ReservedSolution, Verified,
@@ -12,35 +14,39 @@ use bastion::ticket::TicketClaims;
 use bastion::{HandshakeError, Misbehaviour, Tier};
 use serde_bytes::{ByteArray, ByteBuf};
 
-use crate::Orders;
+use crate::Flags;
 use crate::claims::{FRAME_BYTES_MAX, Wire, in_common};
-use crate::stage::{EFFORT, Fresh, NOW, stage};
+use crate::fixture::{EFFORT, FreshServer, NOW, fixture};
 
-/// Puts in the challenge that asks for work, or else the one that asks for a ticket.
+/// Inserts the challenge that requires work.
 pub(crate) const WORK: u8 = 1;
+/// Inserts the challenge that requires a ticket.
 pub(crate) const SHOW: u8 = 2;
-/// Puts in Bob's ticket, Bob's claims, a nonce that solves the first challenge; then signs as Bob.
+/// Inserts Bob's ticket.
 pub(crate) const TICKET: u8 = 4;
+/// Inserts Bob's claims.
 pub(crate) const CLAIMS: u8 = 8;
+/// Inserts a nonce that solves the challenge of [`WORK`].
 pub(crate) const SOLVE: u8 = 16;
+/// Signs the solution as Bob, after all other changes.
 pub(crate) const SIGN: u8 = 32;
-/// Comes when every challenge has expired.
+/// Delivers the frame after every challenge has expired.
 pub(crate) const LATE: u8 = 64;
-/// Comes as the stream's first frame.
+/// Delivers the frame as the first one of the stream.
 pub(crate) const FIRST: u8 = 128;
 
-/// Seconds after [`NOW`] at which a challenge of [`NOW`] has expired; tickets have not.
+/// Seconds after [`NOW`] at which a challenge from [`NOW`] has expired and a ticket has not.
 const LATE_S: u64 = 601;
 
-/// One frame to the called side.
+/// Delivers one frame to the server side.
 pub fn called(data: &[u8]) -> bool {
-    let Some((orders, frame)) = Orders::split(data) else {
+    let Some((flags, frame)) = Flags::split(data) else {
         return false;
     };
-    let mut fresh = stage().server();
-    let frame = mended(orders, frame, &fresh);
-    let now = if orders.has(LATE) { NOW + LATE_S } else { NOW };
-    match receive(orders.has(FIRST), &frame, &mut fresh, now) {
+    let mut fresh = fixture().server();
+    let frame = mended(flags, frame, &fresh);
+    let now = if flags.has(LATE) { NOW + LATE_S } else { NOW };
+    match receive(flags.has(FIRST), &frame, &mut fresh, now) {
         Ok(FirstMessage::Solution(prechecked)) => judge(*prechecked, &frame, &mut fresh, now),
         Ok(FirstMessage::Hello {
             challenge, ticket, ..
@@ -48,7 +54,7 @@ pub fn called(data: &[u8]) -> bool {
             check_challenge(&frame, &challenge, ticket, now);
             true
         }
-        // Whatever is wrong, there is a word for it.
+        // Every error must have a message.
         Err(error) => {
             assert!(!error.to_string().is_empty());
             false
@@ -59,10 +65,10 @@ pub fn called(data: &[u8]) -> bool {
 fn receive(
     first: bool,
     frame: &[u8],
-    fresh: &mut Fresh,
+    fresh: &mut FreshServer,
     now: u64,
 ) -> Result<FirstMessage, HandshakeError> {
-    let begin = || AwaitHello::new(stage().alice.context.clone());
+    let begin = || AwaitHello::new(fixture().alice.context.clone());
     let moment = Moment {
         effort: EFFORT,
         now,
@@ -78,24 +84,24 @@ fn receive(
         Ok(FirstMessage::Hello { next, .. }) => next
             .receive(frame, &mut fresh.server, moment)
             .map(|prechecked| FirstMessage::Solution(Box::new(prechecked))),
-        _ => panic!("a hello gets a challenge"),
+        _ => panic!("the reply to a hello is not a challenge"),
     }
 }
 
-/// The frame, with what was ordered put in.
-fn mended(orders: Orders, frame: &[u8], fresh: &Fresh) -> Vec<u8> {
-    let stage = stage();
-    let ticket = || Some(ByteBuf::from(stage.ticket.as_bytes()));
+/// Returns the frame with the fields that `flags` select inserted.
+fn mended(flags: Flags, frame: &[u8], fresh: &FreshServer) -> Vec<u8> {
+    let fixture = fixture();
+    let ticket = || Some(ByteBuf::from(fixture.ticket.as_bytes()));
     match HandshakeMessage::decode(frame, FRAME_BYTES_MAX) {
         Ok(HandshakeMessage::Hello(mut hello)) => {
-            if orders.has(TICKET) {
+            if flags.has(TICKET) {
                 hello.ticket = ticket();
             }
             HandshakeMessage::Hello(hello).encode()
         }
         Ok(HandshakeMessage::Solution(mut solution)) => {
-            if orders.has(WORK | SHOW) {
-                let challenge = if orders.has(WORK) {
+            if flags.has(WORK | SHOW) {
+                let challenge = if flags.has(WORK) {
                     &fresh.work
                 } else {
                     &fresh.show
@@ -103,17 +109,17 @@ fn mended(orders: Orders, frame: &[u8], fresh: &Fresh) -> Vec<u8> {
                 solution.cookie = challenge.cookie.clone();
                 solution.sealed = challenge.sealed.clone();
             }
-            if orders.has(TICKET) {
+            if flags.has(TICKET) {
                 solution.ticket = ticket();
             }
-            if orders.has(CLAIMS) {
-                solution.claims = stage.bob_claims.clone().into();
+            if flags.has(CLAIMS) {
+                solution.claims = fixture.bob_claims.clone().into();
             }
-            if orders.has(SOLVE) {
-                solution.nonce = ByteArray::new(stage.nonce(solution.extra_doublings));
+            if flags.has(SOLVE) {
+                solution.nonce = ByteArray::new(fixture.nonce(solution.extra_doublings));
             }
-            if orders.has(SIGN) {
-                solution.signature = stage.sign(&solution);
+            if flags.has(SIGN) {
+                solution.signature = fixture.sign(&solution);
             }
             HandshakeMessage::Solution(solution).encode()
         }
@@ -121,35 +127,39 @@ fn mended(orders: Orders, frame: &[u8], fresh: &Fresh) -> Vec<u8> {
     }
 }
 
-/// What a hello got: Alice's own challenge, without work only for whose ticket holds.
+/// Checks the reply to a hello: a challenge of Alice, with effort 0 only for a valid ticket.
 fn check_challenge(hello: &[u8], challenge: &[u8], known: Option<TicketClaims>, now: u64) {
     let Ok(HandshakeMessage::Hello(hello)) = HandshakeMessage::decode(hello, FRAME_BYTES_MAX)
     else {
-        panic!("a challenge for what is no hello");
+        panic!("a challenge in reply to a frame that is no hello");
     };
     assert!(hello.versions.contains(&1) && hello.versions.len() <= 16);
     let has_ticket = hello
         .ticket
-        .is_some_and(|ticket| ticket == stage().ticket.as_bytes());
-    let known = known.map(|standing| (standing.peer, standing.tier));
-    let expected = (stage().bob.peer_id(), Tier::Trusted);
-    assert_eq!(known, has_ticket.then_some(expected), "who is known");
+        .is_some_and(|ticket| ticket == fixture().ticket.as_bytes());
+    let known = known.map(|claims| (claims.peer, claims.tier));
+    let expected = (fixture().bob.peer_id(), Tier::Trusted);
+    assert_eq!(
+        known,
+        has_ticket.then_some(expected),
+        "claims of the ticket"
+    );
     let Ok(HandshakeMessage::Challenge(challenge)) =
         HandshakeMessage::decode(challenge, FRAME_BYTES_MAX)
     else {
-        panic!("a challenge that is none");
+        panic!("the challenge does not decode");
     };
     let cookie = Cookie::decode(&challenge.cookie).unwrap();
-    assert_eq!(cookie.onion, stage().alice.onion());
+    assert_eq!(cookie.onion, fixture().alice.onion());
     assert_eq!(cookie.effort, if has_ticket { 0 } else { EFFORT });
     assert!(cookie.expiry >= now);
 }
 
-/// Everything behind the cheap checks.
-fn judge(prechecked: PrecheckedSolution, frame: &[u8], fresh: &mut Fresh, now: u64) -> bool {
+/// Checks the steps after the precheck: reservation, verification and welcome.
+fn judge(prechecked: PrecheckedSolution, frame: &[u8], fresh: &mut FreshServer, now: u64) -> bool {
     let Ok(HandshakeMessage::Solution(solution)) = HandshakeMessage::decode(frame, FRAME_BYTES_MAX)
     else {
-        panic!("prechecked what is no solution");
+        panic!("a frame that is no solution passed the precheck");
     };
     let sent = Challenge {
         cookie: solution.cookie.clone(),
@@ -157,26 +167,26 @@ fn judge(prechecked: PrecheckedSolution, frame: &[u8], fresh: &mut Fresh, now: u
     };
     assert!(
         sent == fresh.work || sent == fresh.show,
-        "a challenge that nobody sent"
+        "a challenge that was not sent"
     );
     let cookie = Cookie::decode(&sent.cookie).unwrap();
-    assert!(now <= cookie.expiry, "an answer too late");
+    assert!(now <= cookie.expiry, "the challenge has expired");
     assert_eq!(prechecked.effort().is_none(), cookie.effort == 0);
     assert_eq!(prechecked.ticket().is_some(), cookie.effort == 0);
     assert!(prechecked.expiry() == cookie.expiry);
 
     let taken = prechecked
         .reserve(&mut fresh.server.sealer)
-        .unwrap_or_else(|error| panic!("the first to come: {error}"));
+        .unwrap_or_else(|error| panic!("the first use of a challenge: {error}"));
     let again = receive(true, frame, fresh, now);
     assert!(
         matches!(
             again,
             Err(HandshakeError::PeerMisbehaved(Misbehaviour::CookieUsed))
         ),
-        "one challenge was answered twice"
+        "a challenge was accepted twice"
     );
-    let verified = stage().with_memory(|memory| ReservedSolution::verify(taken, memory));
+    let verified = fixture().with_memory(|memory| ReservedSolution::verify(taken, memory));
     let is_proved = is_proved(&solution, &cookie);
     assert_eq!(verified.is_ok(), is_proved, "{:?}", verified.as_ref().err());
     verified.is_ok_and(|verified| {
@@ -185,10 +195,10 @@ fn judge(prechecked: PrecheckedSolution, frame: &[u8], fresh: &mut Fresh, now: u
     })
 }
 
-/// Whether Bob may come in, found out another way.
+/// Decides independently of the code under test whether Bob must be admitted.
 fn is_proved(solution: &Solution, cookie: &Cookie) -> bool {
-    let stage = stage();
-    let bob = Wire::read(&stage.bob_claims).unwrap();
+    let fixture = fixture();
+    let bob = Wire::read(&fixture.bob_claims).unwrap();
     let is_bob = Wire::read(&solution.claims).is_some_and(|claims| {
         let same = (&claims.node, claims.onion) == (&bob.node, bob.onion);
         same && claims.onion_signature == bob.onion_signature && claims.is_well_formed()
@@ -197,26 +207,26 @@ fn is_proved(solution: &Solution, cookie: &Cookie) -> bool {
         0 => solution
             .ticket
             .as_ref()
-            .is_some_and(|ticket| ticket == stage.ticket.as_bytes()),
+            .is_some_and(|ticket| ticket == fixture.ticket.as_bytes()),
         _ => {
             solution.ticket.is_none()
                 && solution.extra_doublings <= 4
-                && stage.is_solved(solution, cookie)
+                && fixture.is_solved(solution, cookie)
         }
     };
-    is_bob && stage.is_signed(solution) && is_paid
+    is_bob && fixture.is_signed(solution) && is_paid
 }
 
 fn welcome(verified: Verified, solution: &Solution) {
-    let stage = stage();
+    let fixture = fixture();
     let claims = Wire::read(&solution.claims).unwrap();
-    assert_eq!(verified.claims().peer_id(), stage.bob.peer_id());
-    let (frame, admitted) = verified.welcome(stage.alice.profile.clone(), Tier::Untrusted, None);
-    let domains = in_common(&stage.alice.profile.sync_domains, &claims.sync_domains);
+    assert_eq!(verified.claims().peer_id(), fixture.bob.peer_id());
+    let (frame, admitted) = verified.welcome(fixture.alice.profile.clone(), Tier::Untrusted, None);
+    let domains = in_common(&fixture.alice.profile.sync_domains, &claims.sync_domains);
     assert_eq!(admitted.domains(), domains);
     assert!(!admitted.we_dialled());
     match HandshakeMessage::decode(&frame, FRAME_BYTES_MAX) {
         Ok(HandshakeMessage::Welcome(welcome)) => assert_eq!(welcome.domains, domains),
-        _ => panic!("a welcome that is none"),
+        _ => panic!("the welcome does not decode"),
     }
 }

@@ -1,7 +1,8 @@
-//! The calling side as a whole: what answers a hello, and what answers a solution.
+//! The client side of the handshake: the reply to a hello, and the reply to a solution.
 //!
-//! Never works: no puzzle is solved for a stranger's bytes. Invariant: Bob takes a challenge only of the onion service
-//! that he dialled and within his limits, and believes to be welcome only where Alice signed exactly that.
+//! The target solves no puzzle. Invariant: Bob accepts a challenge only from the onion service that
+//! he dialled and within his limits, and a welcome only with Alice's signature over exactly its
+//! content.
 
 use std::time::Duration;
 
@@ -12,44 +13,44 @@ use keys::codec::encode;
 use keys::protocol::EXTRA_DOUBLINGS_MAX;
 use serde_bytes::ByteBuf;
 
-use crate::Orders;
+use crate::Flags;
 use crate::claims::{FRAME_BYTES_MAX, Wire, in_common};
-use crate::stage::stage;
+use crate::fixture::fixture;
 
-/// Answers Bob's solution; otherwise his hello.
+/// Delivers the frame as the reply to Bob's solution; otherwise to his hello.
 pub(crate) const WELCOME: u8 = 1;
-/// Bob showed a ticket in his hello.
+/// Bob's hello contained a ticket.
 pub(crate) const TICKET: u8 = 2;
-/// Puts Alice's onion address into the challenge, or her claims into the welcome.
+/// Inserts Alice's onion address into the challenge, or her claims into the welcome.
 pub(crate) const GENUINE: u8 = 4;
 /// Signs the welcome as Alice.
 pub(crate) const SIGN: u8 = 8;
 
-/// One frame to the calling side.
+/// Delivers one frame to the client side.
 pub fn calling(data: &[u8]) -> bool {
-    match Orders::split(data) {
+    match Flags::split(data) {
         None => false,
-        Some((orders, frame)) if orders.has(WELCOME) => awaits_welcome(orders, frame),
-        Some((orders, frame)) => awaits_challenge(orders, frame),
+        Some((flags, frame)) if flags.has(WELCOME) => awaits_welcome(flags, frame),
+        Some((flags, frame)) => awaits_challenge(flags, frame),
     }
 }
 
-fn awaits_challenge(orders: Orders, frame: &[u8]) -> bool {
-    let stage = stage();
+fn awaits_challenge(flags: Flags, frame: &[u8]) -> bool {
+    let fixture = fixture();
     let mut frame = frame.to_vec();
     if let Ok(HandshakeMessage::Challenge(mut challenge)) =
         HandshakeMessage::decode(&frame, FRAME_BYTES_MAX)
-        && orders.has(GENUINE)
+        && flags.has(GENUINE)
         && let Ok(mut cookie) = Cookie::decode(&challenge.cookie)
     {
-        cookie.onion = stage.alice.onion();
+        cookie.onion = fixture.alice.onion();
         challenge.cookie = ByteBuf::from(cookie.encode());
         frame = HandshakeMessage::Challenge(challenge).encode();
     }
-    let ticket = orders.has(TICKET).then(|| stage.ticket.clone());
+    let ticket = flags.has(TICKET).then(|| fixture.ticket.clone());
     let (_, waiting) = AwaitChallenge::begin(
-        stage.bob.context.clone(),
-        stage.alice.onion(),
+        fixture.bob.context.clone(),
+        fixture.alice.onion(),
         ticket.clone(),
     );
     let Ok(solving) = waiting.receive(&frame) else {
@@ -60,14 +61,14 @@ fn awaits_challenge(orders: Orders, frame: &[u8]) -> bool {
         sealed,
     })) = HandshakeMessage::decode(&frame, FRAME_BYTES_MAX)
     else {
-        panic!("accepted what is no challenge");
+        panic!("a frame that is no challenge was accepted");
     };
     let cookie = Cookie::decode(&bytes).unwrap();
-    let config = &stage.bob.context.config;
+    let config = &fixture.bob.context.config;
     assert_eq!(
         cookie.onion,
-        stage.alice.onion(),
-        "a challenge of somebody else"
+        fixture.alice.onion(),
+        "a challenge of another onion service"
     );
     assert_eq!(cookie.algorithm, "argon2id-1m");
     assert!(
@@ -76,7 +77,7 @@ fn awaits_challenge(orders: Orders, frame: &[u8]) -> bool {
     );
     assert!(
         cookie.effort > 0 || ticket.is_some(),
-        "without work and without a ticket"
+        "effort 0 without a ticket"
     );
     for extra_doublings in 0..=EXTRA_DOUBLINGS_MAX {
         if let Ok(puzzle) = solving.puzzle(extra_doublings) {
@@ -86,70 +87,70 @@ fn awaits_challenge(orders: Orders, frame: &[u8]) -> bool {
             assert!(effort <= config.effort_accept_max, "more work than allowed");
         }
     }
-    let (solution, _) = solving.solved(Work::NONE, stage.bob.profile.clone(), Duration::ZERO);
+    let (solution, _) = solving.solved(Work::NONE, fixture.bob.profile.clone(), Duration::ZERO);
     let Ok(HandshakeMessage::Solution(solution)) =
         HandshakeMessage::decode(&solution, 3 * FRAME_BYTES_MAX)
     else {
-        panic!("a solution that is none");
+        panic!("the solution does not decode");
     };
     assert!(
         solution.cookie == bytes && solution.sealed == sealed,
         "the challenge was changed"
     );
     assert_eq!(solution.ticket.is_some(), cookie.effort == 0);
-    assert!(stage.is_signed(&solution));
+    assert!(fixture.is_signed(&solution));
     true
 }
 
-/// What the welcome's signature covers (docs/PROTOCOL.md).
+/// Calls `use_them` with the parts that the welcome's signature covers (docs/PROTOCOL.md).
 fn with_parts<R>(welcome: &Welcome, use_them: impl FnOnce(&[&[u8]]) -> R) -> R {
     let ticket: &[u8] = welcome
         .ticket
         .as_ref()
         .map_or(&[], |ticket| ticket.as_slice());
     use_them(&[
-        stage().transcript.as_bytes(),
+        fixture().transcript.as_bytes(),
         &welcome.claims,
         &encode(&welcome.domains),
         ticket,
     ])
 }
 
-fn awaits_welcome(orders: Orders, frame: &[u8]) -> bool {
-    let stage = stage();
-    let keys = &stage.alice.context.keys;
+fn awaits_welcome(flags: Flags, frame: &[u8]) -> bool {
+    let fixture = fixture();
+    let keys = &fixture.alice.context.keys;
     let mut frame = frame.to_vec();
     if let Ok(HandshakeMessage::Welcome(mut welcome)) =
         HandshakeMessage::decode(&frame, FRAME_BYTES_MAX)
     {
-        if orders.has(GENUINE) {
-            welcome.claims = stage.alice_claims.clone().into();
+        if flags.has(GENUINE) {
+            welcome.claims = fixture.alice_claims.clone().into();
         }
-        if orders.has(SIGN) {
+        if flags.has(SIGN) {
             welcome.signature =
                 with_parts(&welcome, |parts| keys.sign_as_node(Context::Welcome, parts));
         }
         frame = HandshakeMessage::Welcome(welcome).encode();
     }
-    let Ok(admitted) = stage.await_welcome.clone().receive(&frame) else {
+    let Ok(admitted) = fixture.await_welcome.clone().receive(&frame) else {
         return false;
     };
     let Ok(HandshakeMessage::Welcome(welcome)) = HandshakeMessage::decode(&frame, FRAME_BYTES_MAX)
     else {
-        panic!("welcome by what is no welcome");
+        panic!("a frame that is no welcome was accepted");
     };
     let current = keys.node_chain().verify().unwrap().current();
     let held = with_parts(&welcome, |parts| {
         current.verify(Context::Welcome, parts, &welcome.signature)
     });
-    assert!(held.is_ok(), "Alice never said so");
+    assert!(held.is_ok(), "Alice did not sign this welcome");
     let claims = Wire::read(&welcome.claims).unwrap();
-    assert!(claims.is_well_formed() && claims.onion == stage.alice.onion());
+    assert!(claims.is_well_formed() && claims.onion == fixture.alice.onion());
     assert_eq!(
         welcome.domains,
-        in_common(&stage.bob.profile.sync_domains, &claims.sync_domains)
+        in_common(&fixture.bob.profile.sync_domains, &claims.sync_domains)
     );
-    assert_eq!(admitted.claims().peer_id(), stage.alice.peer_id());
+    assert_eq!(admitted.claims().peer_id(), fixture.alice.peer_id());
     assert_eq!(admitted.domains(), welcome.domains);
     let ticket = welcome
         .ticket

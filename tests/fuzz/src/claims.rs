@@ -1,7 +1,8 @@
-//! Claims as they travel: lists, names, chain, onion address, and the signed objects of identities.
+//! Encoded claims: lists of names, key chain, onion address, and the signed objects of identities.
 //!
-//! They come inside a welcome that Alice signs for Bob, whatever they say: what is judged is the claims alone.
-//! Invariant: the Bastion takes exactly the claims that the rules of docs/PROTOCOL.md take when written down again here.
+//! The claims arrive in a welcome that Alice signs for Bob in any case, so that only the claims
+//! decide. Invariant: the Bastion accepts exactly the claims that this module's second
+//! implementation of the rules in docs/PROTOCOL.md accepts.
 
 use std::collections::BTreeSet;
 
@@ -10,22 +11,23 @@ use keys::codec::{decode, encode};
 use keys::{BootId, Context, Epoch, KeyChain, Limits, OnionAddr, Signature, SignedObject};
 use serde::{Deserialize, Serialize};
 
-use crate::Orders;
-use crate::stage::stage;
+use crate::Flags;
+use crate::fixture::fixture;
 
-/// Puts in who Alice is and that her onion service says so.
+/// Inserts Alice's key chain, onion address and onion signature.
 pub(crate) const PROVED: u8 = 1;
-/// The rest is not claims, but names for Alice's: apps or sync domains, one a line.
+/// The input holds app names for Alice's claims, one per line.
 pub(crate) const APPS: u8 = 2;
+/// The input holds sync domains for Alice's claims, one per line.
 pub(crate) const DOMAINS: u8 = 4;
 
-/// Longest frame before admission, by the config's default.
+/// Longest frame before admission, in bytes.
 pub(crate) const FRAME_BYTES_MAX: usize = 8192;
 const NAMES_MAX: usize = 64;
 const NAME_BYTES_MAX: usize = 64;
 const IDENTITIES_MAX: usize = 8;
 
-/// Claims, field by field.
+/// The wire format of claims.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Wire {
@@ -49,21 +51,21 @@ impl Wire {
         decode(bytes, &limits).ok()
     }
 
-    /// Whether the lists follow the rules.
+    /// Returns whether the lists follow the rules of docs/PROTOCOL.md.
     pub(crate) fn is_well_formed(&self) -> bool {
         are_names(&self.apps, 1)
             && are_names(&self.sync_domains, 2)
             && self.identities.len() <= IDENTITIES_MAX
     }
 
-    /// Whether another says the same of who speaks.
+    /// Returns whether key chain, onion address and onion signature equal those of `other`.
     fn is_of(&self, other: &Self) -> bool {
         (&self.node, self.onion, self.onion_signature)
             == (&other.node, other.onion, other.onion_signature)
     }
 }
 
-/// Sorted, each once, each of one slug up to that many, joined by dots.
+/// Returns whether the names are sorted and unique, with 1 to `slugs_max` slugs joined by dots.
 fn are_names(names: &[String], slugs_max: usize) -> bool {
     let in_order: Vec<_> = names.iter().collect::<BTreeSet<_>>().into_iter().collect();
     let is_slug = |slug: &str| match slug.as_bytes() {
@@ -79,49 +81,56 @@ fn are_names(names: &[String], slugs_max: usize) -> bool {
     names.len() <= NAMES_MAX && names.iter().eq(in_order) && names.iter().all(is_name)
 }
 
-/// The domains of both sides, sorted.
-pub(crate) fn in_common(ours: &[String], theirs: &[String]) -> Vec<String> {
-    let ours: BTreeSet<_> = ours.iter().collect();
-    let theirs: BTreeSet<_> = theirs.iter().collect();
-    ours.intersection(&theirs)
+/// Returns the intersection of the domains of both sides, sorted.
+pub(crate) fn in_common(local: &[String], remote: &[String]) -> Vec<String> {
+    let local: BTreeSet<_> = local.iter().collect();
+    let remote: BTreeSet<_> = remote.iter().collect();
+    local
+        .intersection(&remote)
         .map(|name| (*name).clone())
         .collect()
 }
 
-/// Alice's claims with other names: short inputs, in which a mutation hits a name.
-fn named(orders: Orders, text: &[u8]) -> Vec<u8> {
-    let mut wire = Wire::read(&stage().alice_claims).unwrap();
+/// Returns Alice's claims with the names of the input, so that mutations of a short input change
+/// names.
+fn named(flags: Flags, text: &[u8]) -> Vec<u8> {
+    let mut wire = Wire::read(&fixture().alice_claims).unwrap();
     let text = String::from_utf8_lossy(text);
     let names: Vec<_> = text.split('\n').map(str::to_owned).collect();
-    match orders.has(APPS) {
+    match flags.has(APPS) {
         true => wire.apps = names,
         false => wire.sync_domains = names,
     }
     encode(&wire)
 }
 
-/// Claims in a welcome. With the first byte's lowest bit, the parts that prove who speaks are put in.
+/// Decodes claims inside a welcome. The first byte holds the flags of this module.
 pub fn claims(data: &[u8]) -> bool {
-    let Some((orders, bytes)) = Orders::split(data) else {
+    let Some((flags, bytes)) = Flags::split(data) else {
         return false;
     };
-    let stage = stage();
-    let alice = Wire::read(&stage.alice_claims).unwrap();
+    let fixture = fixture();
+    let alice = Wire::read(&fixture.alice_claims).unwrap();
     let mut bytes = bytes.to_vec();
-    if orders.has(APPS | DOMAINS) {
-        bytes = named(orders, &bytes);
+    if flags.has(APPS | DOMAINS) {
+        bytes = named(flags, &bytes);
     }
     let mut wire = Wire::read(&bytes);
-    if let Some(wire) = wire.as_mut().filter(|_| orders.has(PROVED)) {
+    if let Some(wire) = wire.as_mut().filter(|_| flags.has(PROVED)) {
         wire.node = alice.node.clone();
         wire.onion = alice.onion;
         wire.onion_signature = alice.onion_signature;
         bytes = encode(wire);
     }
-    let theirs = wire.as_ref().map_or(&[][..], |wire| &wire.sync_domains);
-    let domains = in_common(&stage.bob.profile.sync_domains, theirs);
-    let signed: [&[u8]; 4] = [stage.transcript.as_bytes(), &bytes, &encode(&domains), &[]];
-    let signature = stage
+    let remote = wire.as_ref().map_or(&[][..], |wire| &wire.sync_domains);
+    let domains = in_common(&fixture.bob.profile.sync_domains, remote);
+    let signed: [&[u8]; 4] = [
+        fixture.transcript.as_bytes(),
+        &bytes,
+        &encode(&domains),
+        &[],
+    ];
+    let signature = fixture
         .alice
         .context
         .keys
@@ -136,13 +145,13 @@ pub fn claims(data: &[u8]) -> bool {
 
     let fits = bytes.len() <= FRAME_BYTES_MAX && frame.len() <= FRAME_BYTES_MAX;
     let good = wire.filter(|wire| fits && wire.is_well_formed() && wire.is_of(&alice));
-    let admitted = stage.await_welcome.clone().receive(&frame);
+    let admitted = fixture.await_welcome.clone().receive(&frame);
     assert_eq!(admitted.is_ok(), good.is_some(), "{:?}", admitted.err());
     let (Ok(admitted), Some(good)) = (admitted, good) else {
         return false;
     };
     let taken = admitted.claims();
-    assert_eq!(taken.peer_id(), stage.alice.peer_id());
+    assert_eq!(taken.peer_id(), fixture.alice.peer_id());
     assert_eq!(
         (&taken.apps, &taken.sync_domains),
         (&good.apps, &good.sync_domains)

@@ -1,13 +1,14 @@
-//! CBOR read a second way: into items, and written again in the one canonical form.
+//! A second CBOR reader, which decodes items and encodes them in canonical form (RFC 8949 section
+//! 4.2.1).
 //!
-//! Slow and generous with memory where `keys::codec::scan` may be neither. Never used but to contradict it.
-//! Invariant: bytes are canonical exactly where reading and writing gives them back.
+//! Slow and without memory limits; used only to check `keys::codec::scan`.
+//! Invariant: bytes are canonical exactly when encoding the decoded item returns the same bytes.
 
 use std::collections::BTreeMap;
 
 use keys::Limits;
 
-/// Deeper than any limit that is scanned with; deeper items are none.
+/// Maximum depth that this reader accepts; larger than every limit that is scanned with.
 const DEPTH_MAX: usize = 32;
 
 enum Item {
@@ -16,11 +17,11 @@ enum Item {
     /// Byte strings (2) and text (3).
     String(u8, Vec<u8>),
     Array(Vec<Item>),
-    /// Keys by their bytes. RFC 8949 section 4.2.1 orders by these.
+    /// Sorted by the encoded bytes of the keys, as RFC 8949 section 4.2.1 requires.
     Map(BTreeMap<Vec<u8>, Item>),
 }
 
-/// Whether bytes are exactly one canonical item within the limits.
+/// Returns whether `bytes` are exactly one canonical item within the limits.
 pub(crate) fn is_canonical(bytes: &[u8], limits: &Limits) -> bool {
     let mut rest = bytes;
     let Some(item) = read(&mut rest, DEPTH_MAX) else {
@@ -56,7 +57,7 @@ fn read(rest: &mut &[u8], depth_left: usize) -> Option<Item> {
     };
     match major {
         0 => Some(Item::Plain(major, argument)),
-        // What fits into 64 bits with its sign.
+        // Only values that fit into an `i64`.
         1 => (argument < 1 << 63).then_some(Item::Plain(major, argument)),
         2 => Some(Item::String(major, take(rest, argument)?.to_vec())),
         3 => {
@@ -119,7 +120,7 @@ fn write_head(major: u8, argument: u64, out: &mut Vec<u8>) {
     out.extend(all.iter().skip(8 - width));
 }
 
-/// Depth of containers, and data items in all; a key is an item.
+/// Returns the depth of containers and the number of data items. A key of a map is an item.
 fn size(item: &Item) -> (usize, usize) {
     let inside: Vec<_> = match item {
         Item::Plain(..) | Item::String(..) => return (0, 1),

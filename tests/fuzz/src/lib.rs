@@ -1,27 +1,28 @@
-//! Fuzz targets: one function for each decoder of bytes that come before admission, on either side of the handshake; and
-//! for what an admitted peer says, and for what an operator types back from paper.
+//! Fuzz targets, one function each. They cover the decoders that run before admission on both sides
+//! of the handshake, the messages of an admitted peer, and the text of a recovery file.
 //!
-//! A target takes any bytes and panics where a rule is broken; it says whether they got all the way through. Never on a
-//! clock, chance or a thread: the same bytes do the same again, so that the corpus is a regression test.
-//! Called by `src/bin/`, which libFuzzer drives, and by `tests/corpus.rs`, which replays what is committed.
-//! Invariant: what a target accepts was checked a second time here, by another way than the code under test went.
+//! A target takes any bytes, panics when a rule is broken, and returns whether the input was
+//! accepted. Targets use no clock, no randomness and no threads, so that an input always has the
+//! same result. Called by `src/bin/` under libFuzzer, and by `tests/corpus.rs`, which replays the
+//! committed corpus. Invariant: a target checks every accepted input a second time, independently
+//! of the code under test.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a target says what it found by panicking, and what it sets up itself holds"
+    reason = "a target reports a finding by panicking, and its own fixtures are valid"
 )]
 
 mod called;
 mod calling;
 mod claims;
+mod fixture;
 mod items;
 mod names;
 mod proofs;
 mod seeds;
 mod session;
-mod stage;
 mod wire;
 
 pub use called::called;
@@ -33,10 +34,10 @@ pub use seeds::{Seed, seeds};
 pub use session::{recovery, session};
 pub use wire::{cookie, frames, message, scan};
 
-/// Takes any bytes; says whether they were accepted.
+/// Takes any bytes and returns whether they were accepted.
 pub type Target = fn(&[u8]) -> bool;
 
-/// Every target by its name, which is also its binary's and its corpus folder's.
+/// Every target by its name, which is also the name of its binary and of its corpus folder.
 pub const TARGETS: [(&str, Target); 12] = [
     ("called", called),
     ("calling", calling),
@@ -52,15 +53,15 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("ticket", ticket),
 ];
 
-/// One byte of the input that asks the target for what no mutation finds: a seal, a signature, a solved puzzle.
+/// The first byte of an input. Its bits insert values that mutation cannot find: a seal, a
+/// signature, a solved puzzle.
 #[derive(Clone, Copy)]
-struct Orders(u8);
+struct Flags(u8);
 
-impl Orders {
-    /// The first byte, and what it is about.
+impl Flags {
+    /// Splits the input into the flags and the remaining bytes.
     fn split(data: &[u8]) -> Option<(Self, &[u8])> {
-        data.split_first()
-            .map(|(orders, rest)| (Self(*orders), rest))
+        data.split_first().map(|(flags, rest)| (Self(*flags), rest))
     }
 
     fn has(self, bit: u8) -> bool {

@@ -1,7 +1,7 @@
-//! What a stranger that waits for approval shows of its identities: the one decoder that reads objects before admission.
+//! The identity names of a pending request: the only decoder that reads objects before admission.
 //!
-//! Never a name that its owner did not sign for the node that shows it. Invariant: names are few and short, and each is
-//! one that was signed here, of an identity that lives at the node in question.
+//! Invariant: a name is returned only if its identity signed it and a home record binds that
+//! identity to the requesting node. At most 8 names of at most 64 bytes are returned.
 
 use std::sync::LazyLock;
 
@@ -12,12 +12,13 @@ use postern::services::verdicts::claimed_names;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 
-use crate::Orders;
+use crate::Flags;
 
-/// As many and as long as are ever shown.
+/// Upper bounds of the returned names.
 const NAMES_MAX: usize = 8;
 const NAME_BYTES_MAX: usize = 64;
-/// Names of the genuine records, in order: short, none, too long, hostile.
+/// Names of the genuine records: a short one, none, one that is too long, one with control
+/// characters.
 const NAMES: [Option<&str>; 4] = [
     Some("Alice"),
     None,
@@ -28,7 +29,7 @@ const NAMES: [Option<&str>; 4] = [
 struct Records {
     here: PeerId,
     elsewhere: PeerId,
-    /// Live at `here`.
+    /// Signed records of identities whose home is `here`.
     genuine: Vec<SignedObject>,
 }
 
@@ -63,15 +64,18 @@ static RECORDS: LazyLock<Records> = LazyLock::new(|| {
     }
 });
 
-/// The bytes of a genuine record, for seeds.
+/// Returns the bytes of a genuine record, for seeds.
 pub(crate) fn genuine(number: usize) -> Vec<u8> {
     RECORDS.genuine[number].bytes().to_vec()
 }
 
-/// The first byte orders: bits 0 and 1 which genuine record, bit 2 shown by another node, bit 3 the bytes that follow in
-/// its place under its signature, bit 4 up to twenty of it. Accepted where a name is shown.
+/// Reads the names of identity records; accepts the input when a name is returned.
+///
+/// The first byte holds flags. Bits 0 and 1 select a genuine record. Bit 2: another node presents
+/// it. Bit 3: the following bytes replace its content under its signature. Bit 4: it is sent twenty
+/// times.
 pub fn names(data: &[u8]) -> bool {
-    let Some((orders, bytes)) = Orders::split(data) else {
+    let Some((flags, bytes)) = Flags::split(data) else {
         return false;
     };
     let Records {
@@ -79,22 +83,22 @@ pub fn names(data: &[u8]) -> bool {
         elsewhere,
         genuine,
     } = &*RECORDS;
-    let number = usize::from(orders.0 & 3);
+    let number = usize::from(flags.0 & 3);
     let mut record = genuine[number].clone();
-    let is_changed = orders.has(8) && bytes != record.bytes();
-    if orders.has(8) {
+    let is_changed = flags.has(8) && bytes != record.bytes();
+    if flags.has(8) {
         record = SignedObject::from_parts(record.key_id(), bytes.to_vec(), *record.signature());
     }
-    let peer = if orders.has(4) { elsewhere } else { here };
-    let count = if orders.has(16) { 20 } else { 1 };
+    let peer = if flags.has(4) { elsewhere } else { here };
+    let count = if flags.has(16) { 20 } else { 1 };
     let shown = claimed_names(peer, vec![record; count], &GraphLimits::default());
     assert!(shown.len() <= NAMES_MAX.min(count), "{} names", shown.len());
     assert!(
         shown.iter().all(|name| name.len() <= NAME_BYTES_MAX),
-        "too long a name"
+        "a name is too long"
     );
-    if is_changed || orders.has(4) {
-        assert!(shown.is_empty(), "a name that nobody signed for this node");
+    if is_changed || flags.has(4) {
+        assert!(shown.is_empty(), "a name without a valid signature");
     }
     if let (Some(name), Some(shown)) = (NAMES[number], shown.first()) {
         assert!(

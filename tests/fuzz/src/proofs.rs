@@ -1,7 +1,8 @@
-//! What proves itself: key chains and tickets.
+//! Key chains and tickets.
 //!
-//! Never believes the code under test: a chain's links are known from the order that made them. Invariant: a chain
-//! holds exactly where every link is one that its maker could make; a ticket says what was sealed, in time.
+//! The expected result is computed independently, because the target knows which keys made each
+//! link. Invariant: a chain is valid exactly when every link reveals the key that the previous link
+//! committed to. A ticket opens exactly when Alice sealed it and it has not expired.
 
 use std::sync::LazyLock;
 
@@ -14,10 +15,10 @@ use keys::{Context, Genesis, KeyChain, Limits, PeerId, SecretKey};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 
-use crate::Orders;
-use crate::stage::{NOW, stage};
+use crate::Flags;
+use crate::fixture::{NOW, fixture};
 
-/// Keys of [`chain`].
+/// Number of keys that [`chain`] uses.
 const KEYS: u8 = 8;
 
 static SECRETS: LazyLock<Vec<SecretKey>> = LazyLock::new(|| {
@@ -29,13 +30,16 @@ fn secret(number: u8) -> &'static SecretKey {
     SECRETS.get(usize::from(number % KEYS)).unwrap()
 }
 
-/// An even first byte: a key chain as it travels. An odd one: a chain made here, link by link, in which each byte names
-/// the key that is revealed (low half) and the one that is committed to (high half), and the last one may bend a byte.
+/// Verifies a key chain.
+///
+/// After an even first byte the input is an encoded chain. After an odd first byte each byte
+/// describes a link: its low half is the revealed key, its high half the committed key. Bit 1 of
+/// the first byte rotates the order of the links.
 pub fn chain(data: &[u8]) -> bool {
-    match Orders::split(data) {
+    match Flags::split(data) {
         None => false,
-        Some((orders, bytes)) if !orders.has(1) => chain_from_bytes(bytes),
-        Some((orders, links)) => chain_from_links(orders, links),
+        Some((flags, bytes)) if !flags.has(1) => chain_from_bytes(bytes),
+        Some((flags, links)) => chain_from_links(flags, links),
     }
 }
 
@@ -53,7 +57,10 @@ fn chain_from_bytes(bytes: &[u8]) -> bool {
     let Ok(verified) = chain.verify() else {
         return false;
     };
-    assert!(chain.events.len() <= KEY_EVENTS_MAX, "too long a chain");
+    assert!(
+        chain.events.len() <= KEY_EVENTS_MAX,
+        "the chain is too long"
+    );
     assert_eq!(verified.oid(), chain.oid());
     assert_eq!(verified.key_id() as usize, chain.events.len());
     assert_eq!(verified.key(verified.key_id()), Some(verified.current()));
@@ -64,7 +71,7 @@ fn chain_from_bytes(bytes: &[u8]) -> bool {
     true
 }
 
-fn chain_from_links(orders: Orders, links: &[u8]) -> bool {
+fn chain_from_links(flags: Flags, links: &[u8]) -> bool {
     let (begin, links) = links
         .split_first()
         .map_or((0, links), |(begin, rest)| (*begin, rest));
@@ -76,8 +83,8 @@ fn chain_from_links(orders: Orders, links: &[u8]) -> bool {
         holds &= link % KEYS == committed;
         committed = (link >> 4) % KEYS;
     }
-    if orders.has(2) && !chain.events.is_empty() {
-        // The links in another order, or one of them left out: no link fits another's place.
+    if flags.has(2) && !chain.events.is_empty() {
+        // Another order of two or more links is invalid, because each link commits to the next.
         let count = chain.events.len();
         chain.events.rotate_left(1);
         holds &= count == 1;
@@ -87,14 +94,15 @@ fn chain_from_links(orders: Orders, links: &[u8]) -> bool {
     assert_eq!(verified.is_ok(), holds, "{verified:?}");
     assert!(
         chain_from_bytes(&encode(&chain)) == holds,
-        "what travels is another chain"
+        "encoding and decoding changed the chain"
     );
     holds
 }
 
-/// A ticket as a stranger shows it (even first byte), or as it would be, had Alice sealed that (odd).
+/// Opens a ticket: the input itself after an even first byte, or the input sealed by Alice after an
+/// odd one.
 pub fn ticket(data: &[u8]) -> bool {
-    let Some((orders, bytes)) = Orders::split(data) else {
+    let Some((flags, bytes)) = Flags::split(data) else {
         return false;
     };
     let kept = Ticket::from_bytes(bytes);
@@ -107,29 +115,33 @@ pub fn ticket(data: &[u8]) -> bool {
         "a ticket was changed"
     );
 
-    let stage = stage();
-    let mut fresh = stage.server();
-    if !orders.has(1) {
-        let standing = fresh.server.tickets.open(bytes, NOW);
-        let is_genuine = bytes == stage.ticket.as_bytes();
-        assert_eq!(standing.is_some(), is_genuine, "a ticket out of nothing");
+    let fixture = fixture();
+    let mut fresh = fixture.server();
+    if !flags.has(1) {
+        let claims = fresh.server.tickets.open(bytes, NOW);
+        let is_genuine = bytes == fixture.ticket.as_bytes();
+        assert_eq!(
+            claims.is_some(),
+            is_genuine,
+            "a ticket that Alice did not seal"
+        );
         return is_genuine;
     }
-    let keys = &stage.alice.context.keys;
+    let keys = &fixture.alice.context.keys;
     let readable = signing_input(Context::Ticket, &[keys.onion().public_key().as_bytes()]);
     let sealed = keys.ticket_key().seal(&readable, bytes, &mut fresh.rng);
-    let standing = fresh.server.tickets.open(&sealed, NOW);
+    let claims = fresh.server.tickets.open(&sealed, NOW);
     assert_eq!(
-        standing,
-        standing_of(bytes),
+        claims,
+        claims_of(bytes),
         "{} bytes, {TICKET_BYTES} sealed",
         bytes.len()
     );
-    standing.is_some()
+    claims.is_some()
 }
 
-/// A ticket's plaintext: tier, issued, until when, whose.
-fn standing_of(plain: &[u8]) -> Option<TicketClaims> {
+/// Decodes a ticket's plaintext independently: tier, time of issue, expiry, peer.
+fn claims_of(plain: &[u8]) -> Option<TicketClaims> {
     let plain: &[u8; 49] = plain.try_into().ok()?;
     let number = |from: usize| {
         plain

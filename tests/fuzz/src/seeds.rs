@@ -1,7 +1,8 @@
-//! What a search begins with: real messages between Alice and Bob, and one broken thing of each kind.
+//! The initial corpus: real messages between Alice and Bob, and one invalid input of each kind.
 //!
-//! `cargo run -p fuzz --example seeds` writes them into the corpus; nothing else is written there but finds, which are named
-//! by their digest. Invariant: a seed named `good-…` gets all the way through its target, one named `bad-…` does not.
+//! `cargo run -p fuzz --example seeds` writes them into the corpus. The other files there are
+//! findings, named by their digest. Invariant: a target accepts its seeds named `good-…` and
+//! rejects those named `bad-…`.
 
 use bastion::messages::{Challenge, HandshakeMessage, Hello, Refusal, Solution, Welcome};
 use bastion::{RefusalCode, Tier};
@@ -12,7 +13,7 @@ use rand_chacha::ChaCha20Rng;
 use serde_bytes::{ByteArray, ByteBuf};
 
 use crate::claims::{APPS, DOMAINS, PROVED, Wire, in_common};
-use crate::stage::{Fresh, NOW, Stage, stage};
+use crate::fixture::{Fixture, FreshServer, NOW, fixture};
 use crate::{called, calling};
 
 /// An input by target and name.
@@ -39,10 +40,10 @@ impl Seeds {
     }
 }
 
-/// All of them, the same each time.
+/// Returns all seeds; each call returns the same bytes.
 pub fn seeds() -> Vec<Seed> {
     let mut seeds = Seeds::default();
-    let messages = messages(stage());
+    let messages = messages(fixture());
     for (name, bytes) in &messages {
         seeds.add("message", &format!("good-{name}"), &[bytes]);
         seeds.add("scan", &format!("good-{name}"), &[&[0], bytes]);
@@ -50,10 +51,10 @@ pub fn seeds() -> Vec<Seed> {
     frames(&mut seeds, &messages);
     forms(&mut seeds);
     records(&mut seeds);
-    proofs(&mut seeds, stage());
-    claims(&mut seeds, stage());
-    handshakes(&mut seeds, stage());
-    sessions(&mut seeds, stage());
+    proofs(&mut seeds, fixture());
+    claims(&mut seeds, fixture());
+    handshakes(&mut seeds, fixture());
+    sessions(&mut seeds, fixture());
     seeds.0
 }
 
@@ -65,13 +66,13 @@ fn hello(ticket: Option<&[u8]>, versions: &[u64]) -> Vec<u8> {
     .encode()
 }
 
-fn welcome(stage: &Stage, ticket: Option<&[u8]>) -> Vec<u8> {
+fn welcome(fixture: &Fixture, ticket: Option<&[u8]>) -> Vec<u8> {
     HandshakeMessage::Welcome(Welcome {
-        claims: stage.alice_claims.clone().into(),
+        claims: fixture.alice_claims.clone().into(),
         ticket: ticket.map(ByteBuf::from),
         domains: in_common(
-            &stage.bob.profile.sync_domains,
-            &stage.alice.profile.sync_domains,
+            &fixture.bob.profile.sync_domains,
+            &fixture.alice.profile.sync_domains,
         ),
         signature: Signature::from_bytes([0; 64]),
     })
@@ -82,21 +83,21 @@ fn refused(code: RefusalCode, retry_s: Option<u32>) -> Vec<u8> {
     HandshakeMessage::Refused(Refusal { code, retry_s }).encode()
 }
 
-fn messages(stage: &Stage) -> Vec<(&'static str, Vec<u8>)> {
-    let Fresh { work, show, .. } = stage.server();
+fn messages(fixture: &Fixture) -> Vec<(&'static str, Vec<u8>)> {
+    let FreshServer { work, show, .. } = fixture.server();
     vec![
         ("hello", hello(None, &[1])),
         (
             "hello-ticket",
-            hello(Some(stage.ticket.as_bytes()), &[1, 2]),
+            hello(Some(fixture.ticket.as_bytes()), &[1, 2]),
         ),
         ("challenge", HandshakeMessage::Challenge(work).encode()),
         (
             "challenge-ticket",
             HandshakeMessage::Challenge(show).encode(),
         ),
-        ("solution", stage.solution.clone()),
-        ("welcome", welcome(stage, None)),
+        ("solution", fixture.solution.clone()),
+        ("welcome", welcome(fixture, None)),
         ("refused", refused(RefusalCode::Banned, None)),
         ("refused-busy", refused(RefusalCode::Busy, Some(3))),
     ]
@@ -116,7 +117,7 @@ fn frames(seeds: &mut Seeds, messages: &[(&str, Vec<u8>)]) {
         &[&[4, 32, 32, 1, 0, 3, 0], &all],
     );
     seeds.add("frames", "good-at-once", &[&[0, 0, 0], &one]);
-    // Longer than a reader asks for at once, and just as long as it may be.
+    // Longer than one read of the reader, and exactly as long as the limit.
     seeds.add(
         "frames",
         "good-long",
@@ -134,9 +135,9 @@ fn frames(seeds: &mut Seeds, messages: &[(&str, Vec<u8>)]) {
     seeds.add("frames", "bad-most", &[&[1, 255, 255, 9], &[255; 8]]);
 }
 
-fn sessions(seeds: &mut Seeds, stage: &Stage) {
+fn sessions(seeds: &mut Seeds, fixture: &Fixture) {
     use postern::peer::message::{EpochNote, Id, Message, Return, Returned};
-    let keys = &stage.bob.context.keys;
+    let keys = &fixture.bob.context.keys;
     let epoch = keys::Epoch::from_bytes([3; 16]);
     let head = 9u64;
     let parts: [&[u8]; 2] = [epoch.as_bytes(), &head.to_be_bytes()];
@@ -198,7 +199,7 @@ fn sessions(seeds: &mut Seeds, stage: &Stage) {
 }
 
 fn forms(seeds: &mut Seeds) {
-    let Fresh { work, show, .. } = stage().server();
+    let FreshServer { work, show, .. } = fixture().server();
     seeds.add("cookie", "good-work", &[&work.cookie]);
     seeds.add("cookie", "good-ticket", &[&show.cookie]);
     seeds.add("cookie", "bad-cut", &[&work.cookie[..60]]);
@@ -219,7 +220,7 @@ fn forms(seeds: &mut Seeds) {
     seeds.add(
         "scan",
         "good-chain",
-        &[&[0], &encode(&stage().bob.context.keys.node_chain())],
+        &[&[0], &encode(&fixture().bob.context.keys.node_chain())],
     );
     for (name, bytes) in [
         ("indefinite", &b"\x9f\xff"[..]),
@@ -258,7 +259,7 @@ fn records(seeds: &mut Seeds) {
     );
 }
 
-fn proofs(seeds: &mut Seeds, stage: &Stage) {
+fn proofs(seeds: &mut Seeds, fixture: &Fixture) {
     let mut rng = ChaCha20Rng::seed_from_u64(4);
     let mut secret = || SecretKey::generate(&mut rng);
     let (first, second, third) = (secret(), secret(), secret());
@@ -276,14 +277,14 @@ fn proofs(seeds: &mut Seeds, stage: &Stage) {
 
     let plain = |tier: u8, issued: u64, until: u64| {
         let times = [issued.to_be_bytes(), until.to_be_bytes()].concat();
-        [&[tier], &times[..], stage.bob.peer_id().as_bytes()].concat()
+        [&[tier], &times[..], fixture.bob.peer_id().as_bytes()].concat()
     };
-    let fresh = stage.server();
+    let fresh = fixture.server();
     let old = fresh
         .server
         .tickets
-        .issue(&stage.bob.peer_id(), Tier::Untrusted, 0, &mut rng);
-    seeds.add("ticket", "good-shown", &[&[0], stage.ticket.as_bytes()]);
+        .issue(&fixture.bob.peer_id(), Tier::Untrusted, 0, &mut rng);
+    seeds.add("ticket", "good-shown", &[&[0], fixture.ticket.as_bytes()]);
     seeds.add("ticket", "bad-old", &[&[0], &old.unwrap_or_default()]);
     seeds.add("ticket", "good-trusted", &[&[1], &plain(1, NOW, NOW)]);
     seeds.add("ticket", "good-worked", &[&[1], &plain(0, 0, u64::MAX)]);
@@ -297,11 +298,11 @@ fn proofs(seeds: &mut Seeds, stage: &Stage) {
     seeds.add("ticket", "bad-cut", &[&[1], &plain(0, 0, u64::MAX)[..48]]);
 }
 
-fn claims(seeds: &mut Seeds, stage: &Stage) {
-    let mut bent = |name: &str, orders: u8, bend: &dyn Fn(&mut Wire)| {
-        let mut wire = Wire::read(&stage.alice_claims).unwrap();
+fn claims(seeds: &mut Seeds, fixture: &Fixture) {
+    let mut bent = |name: &str, flags: u8, bend: &dyn Fn(&mut Wire)| {
+        let mut wire = Wire::read(&fixture.alice_claims).unwrap();
         bend(&mut wire);
-        seeds.add("claims", name, &[&[orders], &encode(&wire)]);
+        seeds.add("claims", name, &[&[flags], &encode(&wire)]);
     };
     let names = |list: &[&str]| {
         list.iter()
@@ -337,7 +338,7 @@ fn claims(seeds: &mut Seeds, stage: &Stage) {
     bent("bad-twice", 0, &|wire| wire.apps = names(&["a", "a"]));
     bent("bad-too-many", 0, &|wire| wire.apps = many(65));
     bent("bad-grammar", 0, &|wire| wire.apps = names(&["A"]));
-    bent("bad-onion", 0, &|wire| wire.onion = stage.bob.onion());
+    bent("bad-onion", 0, &|wire| wire.onion = fixture.bob.onion());
     bent("bad-onion-unproved", 0, &|wire| {
         wire.onion_signature = Signature::from_bytes([1; 64])
     });
@@ -353,10 +354,10 @@ fn claims(seeds: &mut Seeds, stage: &Stage) {
         "good-domain-lines",
         &[&[DOMAINS], b"a\na.b\nmessages"],
     );
-    seeds.add("claims", "bad-bob", &[&[0], &stage.bob_claims]);
+    seeds.add("claims", "bad-bob", &[&[0], &fixture.bob_claims]);
 }
 
-fn handshakes(seeds: &mut Seeds, stage: &Stage) {
+fn handshakes(seeds: &mut Seeds, fixture: &Fixture) {
     use called::{CLAIMS, FIRST, LATE, SHOW, SIGN, SOLVE, TICKET, WORK};
     let bare = |extra_doublings: u8, claims: &[u8]| {
         let solution = Solution {
@@ -370,19 +371,19 @@ fn handshakes(seeds: &mut Seeds, stage: &Stage) {
         };
         HandshakeMessage::Solution(solution).encode()
     };
-    let ticket = stage.ticket.as_bytes();
+    let ticket = fixture.ticket.as_bytes();
     let empty = bare(0, &[]);
-    for (name, orders, frame) in [
+    for (name, flags, frame) in [
         ("good-hello", FIRST, &hello(None, &[1])),
         ("good-hello-ticket", FIRST, &hello(Some(ticket), &[1])),
         ("good-hello-bad-ticket", FIRST, &hello(Some(&[1; 89]), &[1])),
         ("bad-hello-versions", FIRST, &hello(None, &[0, 2, u64::MAX])),
         ("bad-hello-too-many", FIRST, &hello(None, &[1; 17])),
         ("bad-hello-again", 0, &hello(None, &[1])),
-        ("good-solution", 0, &stage.solution),
-        ("good-solution-first", FIRST, &stage.solution),
-        ("bad-solution-late", LATE, &stage.solution),
-        ("bad-solution-for-ticket", SHOW | SIGN, &stage.solution),
+        ("good-solution", 0, &fixture.solution),
+        ("good-solution-first", FIRST, &fixture.solution),
+        ("bad-solution-late", LATE, &fixture.solution),
+        ("bad-solution-for-ticket", SHOW | SIGN, &fixture.solution),
         ("good-mended", WORK | CLAIMS | SOLVE | SIGN, &empty),
         ("good-more", WORK | CLAIMS | SOLVE | SIGN, &bare(4, &[])),
         ("bad-more", WORK | CLAIMS | SOLVE | SIGN, &bare(5, &[])),
@@ -402,24 +403,24 @@ fn handshakes(seeds: &mut Seeds, stage: &Stage) {
         (
             "bad-ticket-of-another",
             SHOW | TICKET | SIGN,
-            &bare(0, &stage.alice_claims),
+            &bare(0, &fixture.alice_claims),
         ),
         (
             "bad-claims-of-alice",
             WORK | SOLVE | SIGN,
-            &bare(0, &stage.alice_claims),
+            &bare(0, &fixture.alice_claims),
         ),
         (
             "bad-challenge-to-caller",
             FIRST,
-            &HandshakeMessage::Challenge(stage.server().work).encode(),
+            &HandshakeMessage::Challenge(fixture.server().work).encode(),
         ),
     ] {
-        seeds.add("called", name, &[&[orders], frame]);
+        seeds.add("called", name, &[&[flags], frame]);
     }
 
     use calling::{GENUINE, WELCOME};
-    let Fresh { work, show, .. } = stage.server();
+    let FreshServer { work, show, .. } = fixture.server();
     let (work, show) = (
         HandshakeMessage::Challenge(work).encode(),
         HandshakeMessage::Challenge(show).encode(),
@@ -429,9 +430,9 @@ fn handshakes(seeds: &mut Seeds, stage: &Stage) {
         sealed: ByteBuf::new(),
     };
     let none = HandshakeMessage::Challenge(none).encode();
-    let (welcomed, ticketed) = (welcome(stage, None), welcome(stage, Some(ticket)));
+    let (welcomed, ticketed) = (welcome(fixture, None), welcome(fixture, Some(ticket)));
     let sign = calling::SIGN;
-    for (name, orders, frame) in [
+    for (name, flags, frame) in [
         ("good-challenge", 0, &work),
         ("good-challenge-mended", GENUINE, &work),
         ("good-challenge-after-ticket", calling::TICKET, &work),
@@ -450,7 +451,7 @@ fn handshakes(seeds: &mut Seeds, stage: &Stage) {
         (
             "bad-welcome-long-ticket",
             WELCOME | sign,
-            &welcome(stage, Some(&[1; 257])),
+            &welcome(fixture, Some(&[1; 257])),
         ),
         ("bad-welcome-unsigned", WELCOME | GENUINE, &welcomed),
         (
@@ -460,6 +461,6 @@ fn handshakes(seeds: &mut Seeds, stage: &Stage) {
         ),
         ("bad-welcome-challenge", WELCOME, &work),
     ] {
-        seeds.add("calling", name, &[&[orders], frame]);
+        seeds.add("calling", name, &[&[flags], frame]);
     }
 }

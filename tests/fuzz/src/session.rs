@@ -1,12 +1,14 @@
-//! What an admitted peer says, and what a restored node gets back from one; and the text of a recovery file.
+//! The messages of a session, including the objects that a restored node reclaims, and the text of
+//! a recovery file.
 //!
-//! Never asks whether what was read is true: signatures are other targets'. Invariant: what is read has one form.
+//! Signatures are not verified, because other targets do that. Invariant: every accepted input is
+//! the canonical form of its value.
 
 use keys::{RecoveryKey, codec};
 use postern::object::{Object, ObjectLimits};
 use postern::peer::message::Message;
 
-/// A message of a session, of any kind; of objects that a peer gives back, each.
+/// Decodes a message of a session, and each object of a recovery batch.
 pub fn session(data: &[u8]) -> bool {
     let Ok(message) = Message::decode(data) else {
         return false;
@@ -19,7 +21,7 @@ pub fn session(data: &[u8]) -> bool {
         assert_eq!(
             codec::encode(&objects),
             returned.body,
-            "what came back has two forms"
+            "the recovery batch has two forms"
         );
         for signed in &objects {
             if let Ok(object) = Object::from_bytes(signed.bytes(), &ObjectLimits::default()) {
@@ -30,7 +32,7 @@ pub fn session(data: &[u8]) -> bool {
     true
 }
 
-/// A recovery file's text: what is read is what was written, however it was typed.
+/// Decodes the text of a recovery file; encoding it again must give a text with the same key.
 pub fn recovery(data: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(data) else {
         return false;
@@ -40,7 +42,7 @@ pub fn recovery(data: &[u8]) -> bool {
     };
     let written = read.to_text();
     let again = RecoveryKey::from_text(&written);
-    let again = again.unwrap_or_else(|error| panic!("what was written is not read: {error}"));
+    let again = again.unwrap_or_else(|error| panic!("the written text is not accepted: {error}"));
     assert_eq!(
         (again.holder(), again.key_id()),
         (read.holder(), read.key_id())

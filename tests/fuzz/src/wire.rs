@@ -1,6 +1,7 @@
-//! What travels, before anybody asks what it means: frames, the canonical form, messages, cookies.
+//! Encodings without their meaning: frames, canonical CBOR, handshake messages, cookies.
 //!
-//! Never a signature or a seal. Invariant: what is accepted has one form, and a stream means the same however it is cut.
+//! Signatures and seals are not verified. Invariant: every accepted input is canonical, and frames
+//! do not depend on the pieces in which a stream arrives.
 
 use std::io;
 use std::pin::Pin;
@@ -18,7 +19,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::items::is_canonical;
 
-/// Gives its bytes in pieces of the sizes asked for, over and over; a piece of none makes the reader wait.
+/// Returns its bytes in pieces of the given sizes, repeated cyclically. A size of 0 makes a read
+/// pending.
 struct Pieces {
     bytes: Vec<u8>,
     at: usize,
@@ -40,7 +42,7 @@ impl AsyncRead for Pieces {
             .copied()
             .unwrap_or(1);
         this.turn += 1;
-        // Never twice in a row: there would be no end to it.
+        // Not pending twice in a row, because the loop would not end.
         this.waited = size == 0 && !this.waited;
         if this.waited {
             return Poll::Pending;
@@ -56,7 +58,7 @@ impl AsyncRead for Pieces {
     }
 }
 
-/// How a stream of frames ends.
+/// The end of a stream of frames.
 #[derive(Debug, PartialEq, Eq)]
 enum End {
     Clean,
@@ -65,7 +67,7 @@ enum End {
     TooLong(usize),
 }
 
-/// The frames of a stream and its end, read off all the bytes at once.
+/// Splits the complete bytes of a stream into its frames and its end.
 fn frames_of(mut bytes: &[u8], limits: [usize; 2]) -> (Vec<Vec<u8>>, End) {
     let mut frames = Vec::new();
     loop {
@@ -90,8 +92,10 @@ fn frames_of(mut bytes: &[u8], limits: [usize; 2]) -> (Vec<Vec<u8>>, End) {
     }
 }
 
-/// A stream of frames that comes in pieces. The first byte says how many bytes of sizes follow, the next two how long a
-/// first and a later frame may be. Frames must be those that are there when all is read at once, no byte more or less.
+/// Reads a stream of frames that arrives in pieces; the frames must equal those of a single read.
+///
+/// The first byte is the number of piece sizes that follow, modulo 16. The next two bytes are the
+/// limits of the first frame and of later frames, in units of 256 bytes.
 pub fn frames(data: &[u8]) -> bool {
     let Some(([count, first, later], rest)) = data.split_first_chunk::<3>() else {
         return false;
@@ -99,7 +103,7 @@ pub fn frames(data: &[u8]) -> bool {
     let Some((sizes, bytes)) = rest.split_at_checked(usize::from(*count % 16)) else {
         return false;
     };
-    // Up to 65 KB: longer than what is asked of a stream at once.
+    // Up to 65 KB, which is longer than one read of the reader.
     let limits = [usize::from(*first) * 256 + 8, usize::from(*later) * 256 + 8];
     let (expected, end) = frames_of(bytes, limits);
     let pieces = Pieces {
@@ -112,7 +116,7 @@ pub fn frames(data: &[u8]) -> bool {
     let mut reader = FrameReader::new(pieces, limits[0]);
     let mut found = Vec::new();
     let found_end = loop {
-        // A read that waits is dropped and begun again, as a `select!` does.
+        // A pending read is dropped and started again, as in a `select!`.
         let Some(result) = reader.read().now_or_never() else {
             continue;
         };
@@ -125,7 +129,7 @@ pub fn frames(data: &[u8]) -> bool {
                 assert!(declared > limit, "{declared} is not above {limit}");
                 break End::TooLong(declared);
             }
-            Err(FrameError::Io(error)) => panic!("memory does not fail: {error}"),
+            Err(FrameError::Io(error)) => panic!("I/O error of an in-memory reader: {error}"),
         }
         reader.set_max(limits[1]);
     };
@@ -136,7 +140,7 @@ pub fn frames(data: &[u8]) -> bool {
     found_end == End::Clean && !found.is_empty()
 }
 
-/// A message before admission, of any kind: it has one form, and no shorter one.
+/// Decodes a handshake message; it must be canonical and longer than a limit of one byte less.
 pub fn message(data: &[u8]) -> bool {
     let Ok(message) = HandshakeMessage::decode(data, 8192) else {
         return false;
@@ -144,12 +148,12 @@ pub fn message(data: &[u8]) -> bool {
     assert_eq!(message.encode(), data, "{} has two forms", message.kind());
     assert!(
         HandshakeMessage::decode(data, data.len() - 1).is_err(),
-        "the limit does not hold"
+        "the limit was not applied"
     );
     true
 }
 
-/// A cookie's readable part.
+/// Decodes the readable part of a cookie.
 pub fn cookie(data: &[u8]) -> bool {
     let Ok(cookie) = Cookie::decode(data) else {
         return false;
@@ -162,8 +166,8 @@ pub fn cookie(data: &[u8]) -> bool {
     true
 }
 
-/// The scan that stands before every decoder, beside another reading of the same bytes; and every kind of value decoded
-/// behind it. The first byte gives the limits.
+/// Compares `codec::scan`, which runs before every decoder, with [`is_canonical`], and decodes the
+/// bytes as every kind of value. The first byte selects the limits.
 pub fn scan(data: &[u8]) -> bool {
     let Some((selector, bytes)) = data.split_first() else {
         return false;
@@ -185,7 +189,7 @@ pub fn scan(data: &[u8]) -> bool {
     assert_eq!(
         accepted,
         is_canonical(bytes, &limits),
-        "scanned and read differ"
+        "the two readers differ"
     );
     has_one_form::<(u64, String)>(bytes, &limits, accepted);
     has_one_form::<Vec<Option<i64>>>(bytes, &limits, accepted);
@@ -200,7 +204,7 @@ pub fn scan(data: &[u8]) -> bool {
 
 fn has_one_form<T: Serialize + DeserializeOwned>(bytes: &[u8], limits: &Limits, scanned: bool) {
     if let Ok(value) = decode::<T>(bytes, limits) {
-        assert!(scanned, "decoded what the scan refuses");
+        assert!(scanned, "decoded bytes that the scan refuses");
         assert_eq!(encode(&value), bytes, "another form of the same value");
     }
 }

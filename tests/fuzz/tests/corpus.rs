@@ -1,9 +1,10 @@
-//! The corpus, replayed: what a search found once is found no more, and what it begins with is what travels today.
+//! Replays the corpus: past findings stay fixed, and the committed seeds match the current
+//! encodings.
 
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
-    reason = "a test that cannot go on ends here"
+    reason = "a test fails by panicking"
 )]
 
 use std::collections::BTreeSet;
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use fuzz::TARGETS;
 
-/// Bytes of the whole corpus; it is to stay small enough to be read.
+/// Maximum size of the whole corpus in bytes, so that it can be reviewed.
 const CORPUS_BYTES_MAX: u64 = 300_000;
 
 fn corpus() -> PathBuf {
@@ -28,12 +29,12 @@ fn names(folder: &Path) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_committed_input_keeps_the_rules_of_its_target() {
+fn committed_inputs_give_the_expected_result() {
     for (name, target) in TARGETS {
         let folder = corpus().join(name);
         for input in names(&folder) {
             let bytes = fs::read(folder.join(&input)).unwrap();
-            // A panic does not say which input it was.
+            // Names the input, because a panic in the target does not.
             println!("{name}/{input}");
             let accepted = target(&bytes);
             let expected = match input.split('-').next() {
@@ -47,7 +48,7 @@ fn every_committed_input_keeps_the_rules_of_its_target() {
 }
 
 #[test]
-fn the_committed_seeds_are_what_travels_today() {
+fn committed_seeds_match_the_current_encodings() {
     let mut wanted = BTreeSet::new();
     for seed in fuzz::seeds() {
         let path = corpus().join(seed.target).join(&seed.name);
@@ -57,7 +58,7 @@ fn the_committed_seeds_are_what_travels_today() {
             "{}: cargo run -p fuzz --example seeds",
             path.display()
         );
-        assert!(wanted.insert(path), "two seeds of one name");
+        assert!(wanted.insert(path), "two seeds with the same name");
     }
     for (name, _) in TARGETS {
         let folder = corpus().join(name);
@@ -65,14 +66,14 @@ fn the_committed_seeds_are_what_travels_today() {
         for input in names(&folder).iter().filter(is_seed) {
             assert!(
                 wanted.contains(&folder.join(input)),
-                "{name}/{input} is no seed any more"
+                "{name}/{input} is not a seed any more"
             );
         }
     }
 }
 
 #[test]
-fn every_target_has_a_binary_and_a_corpus_and_the_corpus_is_small() {
+fn targets_have_a_binary_and_a_corpus_of_bounded_size() {
     let targets: BTreeSet<_> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(names(&corpus()), targets);
     let binaries = names(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bin"));

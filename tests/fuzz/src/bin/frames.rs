@@ -1,6 +1,8 @@
-//! Searches with [`fuzz::frames`], which says what it looks for. Never anything else: what is found must show up in a replay.
+//! libFuzzer binary of the target [`fuzz::frames`], which documents its inputs and rules.
 //!
-//! Holds the entry points that libFuzzer calls by name, which is why it cannot forbid unsafe code as the library does.
+//! The library target does all the work, so that `tests/corpus.rs` reproduces every finding. The
+//! macro defines entry points that libFuzzer calls by name; `forbid(unsafe_code)` is therefore not
+//! possible.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {

@@ -1,7 +1,8 @@
-//! Alice, who is called, and Bob, who calls: fixed keys, one moment, and everything that only they can make.
+//! Fixed data of all targets: Alice is the server, Bob is the client. Keys and the time are
+//! constants, so that the sealed and signed values are the same in every run.
 //!
-//! Never drawn at random. Invariant: every [`Stage::desk`] has issued the same two challenges, so that a solution in the
-//! corpus stays one.
+//! Invariant: every [`Fixture::server`] has issued the same two challenges, so that the solutions
+//! in the corpus stay valid.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -20,53 +21,55 @@ use parking_lot::Mutex;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 
-/// When everything happens, in unix seconds.
+/// The time of every target, in Unix seconds.
 pub(crate) const NOW: u64 = 1_700_000_000;
-/// The work asked: so little that the search goes on, so much that a nonce that nobody looked for mostly fails.
+/// Effort of the challenge: low enough for many executions per second, high enough that a nonce
+/// found by chance mostly fails.
 pub(crate) const EFFORT: u64 = 4;
 const INNER_BITS: u8 = 2;
 
-/// A node.
+/// One side of the handshake.
 pub(crate) struct Side {
     pub(crate) context: Arc<HandshakeContext>,
     pub(crate) profile: NodeProfile,
 }
 
-/// Both nodes, and what passed between them once.
-pub(crate) struct Stage {
+/// Both nodes, and the messages of one handshake between them.
+pub(crate) struct Fixture {
     pub(crate) alice: Side,
     pub(crate) bob: Side,
-    /// A ticket of Alice's for Bob.
+    /// A ticket that Alice issued to Bob.
     pub(crate) ticket: Ticket,
-    /// Solves Alice's first challenge for Bob: one for each number of doublings.
+    /// Bob's nonces for Alice's first challenge, one for each number of extra doublings.
     nonces: Vec<Nonce>,
-    /// Bob's claims, signed for as they stand in his solution.
+    /// Bob's claims, as encoded in his solution.
     pub(crate) bob_claims: Vec<u8>,
-    /// Alice's, as they stand in her welcome.
+    /// Alice's claims, as encoded in her welcome.
     pub(crate) alice_claims: Vec<u8>,
-    /// Bob's solution of Alice's first challenge, and what he awaits then.
+    /// Bob's solution of Alice's first challenge.
     pub(crate) solution: Vec<u8>,
+    /// Bob's state after he sent `solution`.
     pub(crate) await_welcome: AwaitWelcome,
     /// Digest of the challenge and that solution, as docs/PROTOCOL.md defines it.
     pub(crate) transcript: Digest,
     memory: Mutex<Memory>,
 }
 
-/// What Alice has lying on her desk.
-pub(crate) struct Fresh {
+/// Alice's server state with the two challenges that it has issued.
+pub(crate) struct FreshServer {
     pub(crate) server: ServerState,
-    /// Asks for work.
+    /// The challenge that requires work.
     pub(crate) work: Challenge,
-    /// Asks for a ticket.
+    /// The challenge with effort 0, which requires a ticket.
     pub(crate) show: Challenge,
     pub(crate) rng: ChaCha20Rng,
 }
 
-static STAGE: LazyLock<Stage> = LazyLock::new(Stage::new);
+static FIXTURE: LazyLock<Fixture> = LazyLock::new(Fixture::new);
 
-/// The one stage.
-pub(crate) fn stage() -> &'static Stage {
-    &STAGE
+/// Returns the shared fixture.
+pub(crate) fn fixture() -> &'static Fixture {
+    &FIXTURE
 }
 
 fn config() -> GateConfig {
@@ -108,15 +111,15 @@ impl Side {
     }
 }
 
-/// What Alice's desk looks like at [`NOW`].
-fn fresh(alice: &Side) -> Fresh {
+/// Creates Alice's server state at [`NOW`].
+fn fresh(alice: &Side) -> FreshServer {
     let mut rng = ChaCha20Rng::seed_from_u64(1);
     let HandshakeContext { config, keys } = &*alice.context;
     let mut sealer = ChallengeSealer::new(config, NOW, &mut rng);
     let work = sealer.challenge(keys.onion(), EFFORT, NOW, &mut rng);
     let show = sealer.challenge(keys.onion(), 0, NOW, &mut rng);
     let tickets = Tickets::new(config, keys.ticket_key(), &keys.onion());
-    Fresh {
+    FreshServer {
         server: ServerState { sealer, tickets },
         work,
         show,
@@ -127,15 +130,15 @@ fn fresh(alice: &Side) -> Fresh {
 fn solution_of(frame: &[u8]) -> Solution {
     match HandshakeMessage::decode(frame, UNADMITTED_FRAME_BYTES_MAX) {
         Ok(HandshakeMessage::Solution(solution)) => solution,
-        _ => panic!("Bob's solution is none"),
+        _ => panic!("Bob's solution does not decode"),
     }
 }
 
-impl Stage {
+impl Fixture {
     fn new() -> Self {
         let alice = Side::new(1, &["market", "messages", "rides.offers"]);
         let bob = Side::new(2, &["identities", "messages", "rides.offers"]);
-        let Fresh {
+        let FreshServer {
             server,
             work,
             mut rng,
@@ -164,7 +167,8 @@ impl Stage {
             bob.profile.clone(),
             Duration::ZERO,
         );
-        // The claims of a side do not depend on the other: Alice's come out of a solution that she never sends.
+        // Claims do not depend on the other side, so a solution by Alice that is not sent contains
+        // them.
         let solving = AwaitChallenge::begin(alice.context.clone(), alice.onion(), None).1;
         let (shown, _) = solving.receive(&challenge).unwrap().solved(
             Work::NONE,
@@ -188,12 +192,13 @@ impl Stage {
         }
     }
 
-    /// Alice's desk, the same each time.
-    pub(crate) fn server(&self) -> Fresh {
+    /// Returns Alice's server state; each call returns the same state.
+    pub(crate) fn server(&self) -> FreshServer {
         fresh(&self.alice)
     }
 
-    /// What solves Alice's first challenge for Bob with that many doublings; with too many, what solves it with the most.
+    /// Returns Bob's nonce for Alice's first challenge with that many extra doublings, or with the
+    /// maximum when there are too many.
     pub(crate) fn nonce(&self, extra_doublings: u8) -> Nonce {
         let nonce = self
             .nonces
@@ -202,12 +207,12 @@ impl Stage {
         *nonce.unwrap()
     }
 
-    /// Hands over the memory of the work function.
+    /// Calls `use_it` with the memory of the work function.
     pub(crate) fn with_memory<R>(&self, use_it: impl FnOnce(&mut Memory) -> R) -> R {
         use_it(&mut self.memory.lock())
     }
 
-    /// Whether a solution is what its cookie asks of Bob, by the definitions in docs/PROTOCOL.md.
+    /// Returns whether Bob's solution fulfils its cookie, by the definitions in docs/PROTOCOL.md.
     pub(crate) fn is_solved(&self, solution: &Solution, cookie: &Cookie) -> bool {
         let puzzle = Puzzle::new(
             Difficulty {
@@ -226,14 +231,14 @@ impl Stage {
             .is_ok()
     }
 
-    /// Signs a solution as Bob, for Alice.
+    /// Signs a solution with Bob's key and Alice's onion address.
     pub(crate) fn sign(&self, solution: &Solution) -> Signature {
         with_parts(solution, &self.alice.onion(), |parts| {
             self.bob.context.keys.sign_as_node(Context::Solution, parts)
         })
     }
 
-    /// Whether Bob signed a solution for Alice.
+    /// Returns whether Bob signed the solution for Alice.
     pub(crate) fn is_signed(&self, solution: &Solution) -> bool {
         let chain = self.bob.context.keys.node_chain().verify().unwrap();
         with_parts(solution, &self.alice.onion(), |parts| {
@@ -245,7 +250,7 @@ impl Stage {
     }
 }
 
-/// What a solution's signature covers (docs/PROTOCOL.md).
+/// Calls `use_them` with the parts that the solution's signature covers (docs/PROTOCOL.md).
 fn with_parts<R>(
     solution: &Solution,
     onion: &OnionAddr,
