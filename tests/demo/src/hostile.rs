@@ -1,7 +1,8 @@
-//! A peer that does what no honest node does: with Bob's real keys it is admitted like Bob, and pushes a package that
-//! holds an "edit" of a message that was written on Alice's node.
+//! A hostile peer with Bob's real keys. Alice's node admits it as Bob's node.
 //!
-//! Everything about the package is right, signatures included, but the one thing that the story forbids (docs/STORY.md 6.3).
+//! The peer pushes a package with an edit of a message that was written on Alice's node. The
+//! package and its signatures are valid; only the edit of a remote object is forbidden
+//! (docs/STORY.md 6.3).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,29 +18,29 @@ use postern::peer::message::{Message, PackageBody};
 use postern::services::messages;
 use postern::state_engine::Package;
 
-/// What the hostile peer needs to know.
-pub(crate) struct Plot<'p> {
-    /// Bob's folder: his keys.
+/// The parameters of the hostile peer.
+pub(crate) struct Attack<'p> {
+    /// Bob's data directory, which holds his keys.
     pub(crate) folder: &'p Path,
-    /// Bob's passphrase.
+    /// The file with Bob's passphrase.
     pub(crate) passphrase: &'p Path,
-    /// Bob's epoch.
+    /// The epoch of Bob's database.
     pub(crate) epoch: Epoch,
-    /// Alice's node.
+    /// The peer id and onion address of Alice's node.
     pub(crate) victim: (PeerId, OnionAddr),
-    /// A message that Alice wrote, and its conversation.
+    /// A message that Alice wrote.
     pub(crate) message: Oid,
-    /// The conversation that it is in.
+    /// The conversation of the message.
     pub(crate) conversation: Oid,
-    /// How to join the network.
+    /// The `[tor]` table of the network.
     pub(crate) tor: toml::Table,
 }
 
-struct Mask {
+struct BobProfile {
     epoch: Epoch,
 }
 
-impl LocalProfile for Mask {
+impl LocalProfile for BobProfile {
     fn profile(&self) -> BoxFuture<'_, Result<NodeProfile, Internal>> {
         let names = |names: &[&str]| names.iter().map(ToString::to_string).collect();
         let profile = NodeProfile {
@@ -53,30 +54,33 @@ impl LocalProfile for Mask {
     }
 }
 
-/// Is admitted by Alice's node as Bob's, pushes the forged package, and returns what the node answered.
-pub(crate) async fn push_a_forged_edit(plot: &Plot<'_>, tor_folder: &Path) -> Result<String> {
-    let passphrase = Passphrase::from_file(plot.passphrase)?;
-    let data = DataDir::at(plot.folder);
+/// Dials Alice's node as Bob's node, pushes the forged package, and returns a description of the
+/// reply.
+pub(crate) async fn push_forged_edit(attack: &Attack<'_>, tor_folder: &Path) -> Result<String> {
+    let passphrase = Passphrase::from_file(attack.passphrase)?;
+    let data = DataDir::at(attack.folder);
     let keys = Arc::new(KeyManager::open(&data.keys(), &passphrase)?);
     let bob = *keys.identities().first().context("Bob has an identity")?;
     let mut config = TorConfig::new(tor_folder.join("state"), tor_folder.join("cache"));
-    config.arti = plot.tor.clone();
+    config.arti = attack.tor.clone();
     let tor = TorNode::bootstrap(config, |_| {}).await?;
-    let mask = Arc::new(Mask { epoch: plot.epoch });
-    let connector = Connector::new(GateConfig::default(), keys.clone(), mask);
+    let profile = Arc::new(BobProfile {
+        epoch: attack.epoch,
+    });
+    let connector = Connector::new(GateConfig::default(), keys.clone(), profile);
     let (mut session, _admitted) = connector
-        .dial(&tor.transport(), &plot.victim.1, None, &|_| {})
+        .dial(&tor.transport(), &attack.victim.1, None, &|_| {})
         .await?;
     let edit = Object {
         app: messages::APP.into(),
         type_number: messages::MESSAGE,
-        oid: plot.message,
+        oid: attack.message,
         owner: bob,
         rev: 2,
         attrs: Some(Attrs::from([
             (
                 messages::IN_CONVERSATION,
-                vec![Value::from(&plot.conversation)],
+                vec![Value::from(&attack.conversation)],
             ),
             (messages::BODY, vec![Value::from("I never said that")]),
             (messages::SENT_AT, vec![Value::from(0)]),
@@ -84,14 +88,14 @@ pub(crate) async fn push_a_forged_edit(plot: &Plot<'_>, tor_folder: &Path) -> Re
     };
     let package = Package {
         more: false,
-        epoch: plot.epoch,
+        epoch: attack.epoch,
         domain: "messages".into(),
         sender: keys.peer_id(),
         to_seq: 1,
         objects: vec![keys.sign_object(bob, edit.to_bytes())?],
         version: 1,
         from_seq: 0,
-        recipient: plot.victim.0,
+        recipient: attack.victim.0,
     };
     let push = Message::Push(PackageBody {
         id: 1,
@@ -103,11 +107,11 @@ pub(crate) async fn push_a_forged_edit(plot: &Plot<'_>, tor_folder: &Path) -> Re
             .reader
             .read()
             .await?
-            .context("Alice's node hung up")?;
+            .context("Alice's node closed the session")?;
         match Message::decode(&frame)? {
             Message::Ack(ack) => return Ok(format!("acknowledged up to {}", ack.last_seq)),
             Message::Refused(refused) => bail!("the whole package was refused: {}", refused.code),
-            // Alice's node may ask for things of its own meanwhile.
+            // Requests of Alice's node are ignored.
             _ => {}
         }
     }

@@ -1,7 +1,9 @@
-//! The founding story, step by step: two nodes as separate processes, each behind its own onion service.
+//! Plays the founding story (docs/STORY.md) with two node processes, each behind its own onion
+//! service.
 //!
-//! Drives the nodes as people do, through their files and their local API, and checks every number on the way. Ends
-//! with a panic, and so a non-zero exit, at the first step that is not as the story says; every process is ended.
+//! Uses the nodes' files and their local API only, and checks every number. The first step that
+//! differs from the story panics and gives a non-zero exit status. All processes are ended in any
+//! case.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::unwrap_used,
@@ -9,57 +11,57 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
-    reason = "a step that is not as the story says ends the demonstration, which measures real time"
+    reason = "a step that differs from the story panics, and the program measures real time"
 )]
 
 mod hostile;
-mod say;
-mod stage;
+mod print;
+mod scenario;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use say::{detail, section};
-use stage::Stage;
+use print::{detail, section};
+use scenario::Scenario;
 use testnet::{Options, Testnet};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Plays the founding story with two nodes over onion services.
 #[derive(Parser)]
 struct Arguments {
-    /// On the public Tor network instead of a private one on this machine.
+    /// Use the public Tor network instead of a private one on this machine.
     #[arg(long)]
     live: bool,
-    /// The `postern` program. Default: the one beside this program.
+    /// Path of the `postern` program. Default: the directory of this program.
     #[arg(long)]
     postern: Option<PathBuf>,
 }
 
 fn main() {
     let arguments = Arguments::parse();
-    let beside = || std::env::current_exe().unwrap().with_file_name("postern");
-    let binary = arguments.postern.unwrap_or_else(beside);
+    let default_path = || std::env::current_exe().unwrap().with_file_name("postern");
+    let binary = arguments.postern.unwrap_or_else(default_path);
     assert!(
         binary.is_file(),
-        "{} is not there: build it with `cargo build`",
+        "{} does not exist: build it with `cargo build`",
         binary.display()
     );
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let begun = Instant::now();
+    let started = Instant::now();
     let (network, tor) = runtime.block_on(network(arguments.live));
     let play = || {
-        let mut stage = Stage::set(&binary, folder.path(), &tor);
-        stage.handshake();
-        let sent = stage.first_pull();
-        stage.local_write_and_next_pull();
-        stage.a_domain_that_is_not_shared();
-        stage.a_forged_edit(&runtime, folder.path(), &tor, &sent);
-        stage.timer_push(&tor);
-        stage.end();
+        let mut scenario = Scenario::start(&binary, folder.path(), &tor);
+        scenario.handshake();
+        let sent = scenario.first_pull();
+        scenario.local_write_and_next_pull();
+        scenario.pull_of_a_domain_outside_the_intersection();
+        scenario.forged_edit(&runtime, folder.path(), &tor, &sent);
+        scenario.timer_push(&tor);
+        scenario.end();
     };
-    // Ctrl-C and SIGTERM end the nodes and the network before this program goes.
+    // Ctrl-C and SIGTERM end the nodes and the network before this program exits.
     let mut terminate = runtime
         .block_on(async { signal(SignalKind::terminate()) })
         .unwrap();
@@ -81,18 +83,19 @@ fn main() {
             std::thread::park_timeout(Duration::from_millis(100));
         }
         if playing.join().is_err() {
-            eprintln!("\nThis is not what the story says.");
+            eprintln!("\nThis step differs from the story.");
             std::process::exit(1);
         }
         drop(network);
     });
     println!(
-        "\nEvery step was as the story says. ({:.0} s)",
-        begun.elapsed().as_secs_f64()
+        "\nEvery step matched the story. ({:.0} s)",
+        started.elapsed().as_secs_f64()
     );
 }
 
-/// A private network with its client's table, or the public one with an empty table.
+/// Starts a private network and returns it with its client's `[tor]` table. Returns an empty table
+/// for the public network.
 async fn network(live: bool) -> (Option<Testnet>, toml::Table) {
     if live {
         return (None, toml::Table::new());

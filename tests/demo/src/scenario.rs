@@ -1,6 +1,6 @@
-//! The two nodes and the steps of the story, each checked as it goes.
+//! The two nodes and the steps of the story. Each step checks its result.
 //!
-//! Never looks into a node but through its local API, as a frontend would.
+//! Reads the state of a node through its local API only, as a frontend does.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -8,15 +8,16 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::hostile;
-use crate::say::{detail, fact, section};
+use crate::print::{detail, fact, section};
 use harness::process::NodeProcess;
 
-/// How long a node may take to be reachable: on the public network that is minutes.
+/// Time limit for a node to become reachable, which takes minutes on the public network.
 const REACHABLE_DEADLINE: Duration = Duration::from_secs(600);
-/// The last sequence number before the first pull, as in the story.
+/// The last sequence number before the first pull (docs/STORY.md 2).
 const SEEDED: u64 = 1432;
 
-/// A node's config: everything by hand, so that each step happens when the story says.
+/// Returns a node's config. Automatic sync is off, so that each step happens at its place in the
+/// story.
 fn config(apps: &[&str], push_interval_s: u64, tor: &toml::Table) -> String {
     let table = json!({
         "node": { "apps": apps },
@@ -35,8 +36,8 @@ fn config(apps: &[&str], push_interval_s: u64, tor: &toml::Table) -> String {
 const A_APPS: [&str; 5] = ["identities", "contacts", "messages", "market", "rides"];
 const B_APPS: [&str; 4] = ["identities", "contacts", "messages", "rides"];
 
-/// Two nodes and what is known of them.
-pub(crate) struct Stage {
+/// Two running nodes with their peer ids and identities.
+pub(crate) struct Scenario {
     a: NodeProcess,
     b: NodeProcess,
     a_peer: String,
@@ -62,9 +63,9 @@ fn short(id: &str) -> &str {
     id.get(..10).unwrap_or(id)
 }
 
-impl Stage {
-    /// `postern init` twice, `postern run` twice, and both reachable.
-    pub(crate) fn set(binary: &Path, folder: &Path, tor: &toml::Table) -> Self {
+impl Scenario {
+    /// Runs `postern init` and `postern run` for both nodes and waits until both are reachable.
+    pub(crate) fn start(binary: &Path, folder: &Path, tor: &toml::Table) -> Self {
         section("Two nodes");
         let mut a = NodeProcess::init(binary, folder, "Alice", &config(&A_APPS, 0, tor));
         let mut b = NodeProcess::init(binary, folder, "Bob", &config(&B_APPS, 0, tor));
@@ -99,11 +100,11 @@ impl Stage {
         }
     }
 
-    /// Section 1: the knock at the Bastion.
+    /// Section 1: the handshake with the Bastion of A.
     pub(crate) fn handshake(&mut self) {
-        section("1. Handshake: B knocks at A's Bastion");
+        section("1. Handshake: B requests a challenge from A's Bastion");
         let onion = text(&self.a.get("/api/status")["onion"]);
-        let begun = Instant::now();
+        let started = Instant::now();
         let dialled = self.b.post("/api/peers", json!({ "onion": onion }));
         assert_eq!(text(&dialled["peer_id"]), self.a_peer);
         fact(
@@ -118,7 +119,7 @@ impl Stage {
             format!(
                 "{} ms, admitted after {} ms",
                 number(&dialled["solving_ms"]),
-                begun.elapsed().as_millis()
+                started.elapsed().as_millis()
             ),
         );
         let expected = json!(["contacts", "identities", "messages", "rides.offers"]);
@@ -138,7 +139,10 @@ impl Stage {
             "intersection",
             "contacts, identities, messages, rides.offers (stored on both sides)",
         );
-        fact("not in it", "market.public_offers: B did not list it");
+        fact(
+            "outside the intersection",
+            "market.public_offers: B does not list it",
+        );
         for (node, identity) in [(&self.a, &self.b_identity), (&self.b, &self.a_identity)] {
             let known = node.get("/api/identities");
             let known = known["identities"]
@@ -148,10 +152,11 @@ impl Stage {
                 .any(|card| text(&card["oid"]) == **identity);
             assert!(known, "{} knows the other's identity", node.name);
         }
-        detail("each node now has the other's server and identity in its graph");
+        detail("each node has stored the other's server and identity in its graph");
     }
 
-    /// Section 2: real changes up to 1432, then B's first pull. Returns one message and its conversation.
+    /// Section 2: real changes up to number 1432, then B's first pull. Returns the oids of one
+    /// message and its conversation.
     pub(crate) fn first_pull(&mut self) -> (String, String) {
         section("2. Initial pull: messages");
         let mut sent = Value::Null;
@@ -166,9 +171,9 @@ impl Stage {
         }
         assert_eq!(number(&sent["change_seq"]), SEEDED);
         fact("GLOBAL_CHANGE_SEQ on A", SEEDED);
-        let begun = Instant::now();
+        let started = Instant::now();
         let report = self.sync("messages");
-        let took = begun.elapsed();
+        let took = started.elapsed();
         assert_eq!(report["window"], json!([0, SEEDED]), "{report}");
         assert_eq!(
             (number(&report["rejected"]), number(&report["parked"])),
@@ -200,7 +205,7 @@ impl Stage {
         (text(&sent["oid"]), text(&sent["conversation_oid"]))
     }
 
-    /// Sections 3 and 4: "Hi", and a pull that brings nothing else.
+    /// Sections 3 and 4: a local write, and a pull that transfers only this message.
     pub(crate) fn local_write_and_next_pull(&mut self) {
         section("3. A local write on A");
         let sent = self.send_from_a("Hi");
@@ -237,9 +242,9 @@ impl Stage {
         detail("a third pull: up to date");
     }
 
-    /// Section 7: A has an offer, B never hears that there is one.
-    pub(crate) fn a_domain_that_is_not_shared(&mut self) {
-        section("7. A domain that B does not have");
+    /// Section 7: A has an offer in a domain that B does not list. A's reply does not reveal it.
+    pub(crate) fn pull_of_a_domain_outside_the_intersection(&mut self) {
+        section("7. A domain outside the intersection");
         let offer = json!({ "type": "market.offer", "owner": self.a_identity,
             "attrs": { "title": "A bicycle", "description": "Rides well", "price": "40" } });
         self.a.post("/api/objects", offer);
@@ -262,12 +267,12 @@ impl Stage {
         );
         fact(
             "pull of market.public_offers",
-            "answered like an empty domain; no state changed on either side",
+            "same reply as for an empty domain; no state changed on either side",
         );
     }
 
-    /// Section 6.3: B's keys in the wrong hands do not get an edit of A's message past A's rules.
-    pub(crate) fn a_forged_edit(
+    /// Section 6.3: A rejects an edit of its message from a peer with B's keys.
+    pub(crate) fn forged_edit(
         &mut self,
         runtime: &tokio::runtime::Runtime,
         folder: &Path,
@@ -278,7 +283,7 @@ impl Stage {
         let epoch = text(&self.b.get("/api/status")["epoch"]);
         let onion = text(&self.a.get("/api/status")["onion"]);
         self.b.stop();
-        let plot = hostile::Plot {
+        let attack = hostile::Attack {
             folder: &self.b.folder,
             passphrase: self.b.passphrase(),
             epoch: epoch.parse().unwrap(),
@@ -288,10 +293,11 @@ impl Stage {
             tor: tor.clone(),
         };
         let answer = runtime
-            .block_on(hostile::push_a_forged_edit(&plot, &folder.join("hostile")))
+            .block_on(hostile::push_forged_edit(&attack, &folder.join("hostile")))
             .unwrap();
         detail(&format!(
-            "a peer with B's real keys pushed a signed edit of A's message; the package was {answer}"
+            "a peer with B's real keys pushed a signed edit of A's message; \
+             the package was {answer}"
         ));
         let rejects = self.a.get("/api/rejects");
         let reject = &rejects["rejects"][0];
@@ -299,7 +305,7 @@ impl Stage {
             (text(&reject["oid"]), text(&reject["code"])),
             (sent.0.clone(), "local_object".into())
         );
-        fact("A's ACLManager", "refused the object: local_object");
+        fact("A's ACLManager", "rejected the object: local_object");
         let inbox = self.a.get(&format!(
             "/api/messages/inbox?identity={}&limit=5000",
             self.a_identity
@@ -310,18 +316,18 @@ impl Stage {
             .iter()
             .find(|message| message["oid"] == sent.0.as_str());
         assert!(text(&message.unwrap()["body"]).starts_with("an older message"));
-        detail("the message on A is as it was");
+        detail("the message on A is unchanged");
     }
 
-    /// Section 5: B pushes by a timer, A asks for nothing.
+    /// Section 5: B pushes by its timer, without a request from A.
     pub(crate) fn timer_push(&mut self, tor: &toml::Table) {
-        section("5. Push by a timer");
+        section("5. Push by the timer");
         std::fs::write(self.b.config(), config(&B_APPS, 1, tor)).unwrap();
         self.b.start();
         wait_until_reachable(&mut self.b);
         let a_peer = self.a_peer.clone();
         self.b.until(
-            "it has a session with A again",
+            "it has a new session with A",
             Duration::from_secs(120),
             |node| {
                 let status = node.get("/api/status");
@@ -332,15 +338,19 @@ impl Stage {
                     .then_some(())
             },
         );
-        let body = "Hello Alice, nobody asked for this";
+        let body = "Hello Alice, this message was pushed";
         let sent = self.b.post(
             "/api/messages/send",
-            json!({ "sender_identity_oid": self.b_identity, "recipient_identity_oid": self.a_identity, "body": body }),
+            json!({
+                "sender_identity_oid": self.b_identity,
+                "recipient_identity_oid": self.a_identity,
+                "body": body,
+            }),
         );
         let identity = self.a_identity.clone();
-        let begun = Instant::now();
+        let started = Instant::now();
         self.a.until(
-            "the pushed message is there",
+            "the pushed message has arrived",
             Duration::from_secs(60),
             |node| {
                 let inbox = node.get(&format!(
@@ -354,10 +364,10 @@ impl Stage {
             },
         );
         fact(
-            "B's timer pushed",
+            "pushed by B's timer",
             format!(
                 "\"{body}\" reached A {} ms after it was written",
-                begun.elapsed().as_millis()
+                started.elapsed().as_millis()
             ),
         );
         let (a_peer, wanted) = (self.a_peer.clone(), number(&sent["change_seq"]));
@@ -374,8 +384,9 @@ impl Stage {
         fact("acked_seq on B", wanted);
     }
 
+    /// Stops both nodes.
     pub(crate) fn end(mut self) {
-        section("The end");
+        section("End");
         self.a.stop();
         self.b.stop();
         detail("both nodes stopped cleanly");
@@ -384,11 +395,15 @@ impl Stage {
     fn send_from_a(&self, body: &str) -> Value {
         self.a.post(
             "/api/messages/send",
-            json!({ "sender_identity_oid": self.a_identity, "recipient_identity_oid": self.b_identity, "body": body }),
+            json!({
+                "sender_identity_oid": self.a_identity,
+                "recipient_identity_oid": self.b_identity,
+                "body": body,
+            }),
         )
     }
 
-    /// One pull by B from A; it must be the only round.
+    /// Pulls once from A to B. The pull must need exactly one package.
     fn sync(&self, domain: &str) -> Value {
         let answer = self.b.post(
             "/api/sync",
@@ -435,7 +450,7 @@ fn find_peer(node: &NodeProcess, peer: &str) -> Option<Value> {
 }
 
 fn wait_until_reachable(node: &mut NodeProcess) {
-    let begun = Instant::now();
+    let started = Instant::now();
     node.until(
         "its onion service is reachable",
         REACHABLE_DEADLINE,
@@ -444,6 +459,6 @@ fn wait_until_reachable(node: &mut NodeProcess) {
     detail(&format!(
         "{} is reachable after {:.1} s",
         node.name,
-        begun.elapsed().as_secs_f64()
+        started.elapsed().as_secs_f64()
     ));
 }

@@ -1,18 +1,18 @@
-//! What the demonstration prints: sections, facts and asides, as a person would want to read them.
+//! Prints the output of the demonstration: sections, facts and details.
 
 use std::fmt::Display;
 
-/// Begins a section of the story.
+/// Prints the heading of a section of the story.
 pub(crate) fn section(title: &str) {
     println!("\n== {title}");
 }
 
-/// A fact with its name.
+/// Prints a named value.
 pub(crate) fn fact(name: &str, value: impl Display) {
     println!("   {name}: {value}");
 }
 
-/// An aside.
+/// Prints additional information.
 pub(crate) fn detail(text: &str) {
     println!("   … {text}");
 }
