@@ -86,7 +86,7 @@ fn wrong_address_is_named_but_not_quoted() {
     wrong(
         &format!("[[peer]]\nname = \"x\"\nonion = \"{bent}\"\n"),
         "p:3: peer.onion: not a valid onion address: its checksum is wrong; \
-         was it typed correctly?",
+         check for a typing error",
     );
     wrong(
         "[admission]\nallow = [\"abc\"]\n",

@@ -1,7 +1,7 @@
 //! Changes of a parsed file before it is read: entries that are taken out or renamed.
 //!
-//! The caller decides what to report. Invariant: an entry keeps its place in the text, so that later
-//! problems name its line. Tested in `src/config/removed.rs`.
+//! The caller decides what to report. Invariant: an entry keeps its place in the text, so that
+//! later problems name its line. Tested in `src/config/removed.rs`.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
