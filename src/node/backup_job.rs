@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use keys::KeyManager;
+use keys::{KeyManager, TraceId};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::task::JoinHandle;
 
@@ -85,7 +85,10 @@ impl BackupJob {
         };
         *row = Some(started.clone());
         let (state, config, keys) = (self.state.clone(), self.config.clone(), self.keys.clone());
+        let trace = TraceId(rand::random());
+        let span = tracing::info_span!("backup", %trace, id = started.id);
         let making = tokio::task::spawn_blocking(move || {
+            let _span = span.entered();
             let done = backup::create(&config, &keys, &path, &mut |progress| {
                 state.report(progress)
             });

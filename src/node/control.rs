@@ -76,10 +76,7 @@ impl NodeControl {
     }
 
     fn vault(&self) -> VaultOperations {
-        VaultOperations {
-            peers: self.peers.clone(),
-            keys: self.keys.clone(),
-        }
+        VaultOperations::new(self.peers.clone(), self.keys.clone())
     }
 
     /// Cancels a backup, and waits for it and for the dialler's tasks.

@@ -7,12 +7,13 @@
 use std::sync::Arc;
 
 use keys::vault::VaultError;
-use keys::{KeyManager, Oid, UnknownIdentity, error_chain};
+use keys::{KeyManager, Oid, TraceId, UnknownIdentity, error_chain};
+use tracing::{Instrument as _, Span};
 
 use crate::api::{ControlError, KeyOwner};
 use crate::clock::SystemClock;
 use crate::data_dir::DataDir;
-use crate::engine::{Clock as _, EngineError};
+use crate::engine::{Clock as _, CoreHandle, EngineError};
 use crate::graph::SaveError;
 use crate::peer::Peers;
 use crate::services::identities;
@@ -36,31 +37,44 @@ pub fn check_may_rotate(data: &DataDir) -> Result<(), SaveError> {
 /// that it completes although its request was cancelled.
 #[derive(Clone)]
 pub(super) struct VaultOperations {
-    pub(super) peers: Peers,
-    pub(super) keys: Arc<KeyManager>,
+    /// Its writes carry the trace id of `span`.
+    core: CoreHandle,
+    peers: Peers,
+    keys: Arc<KeyManager>,
+    span: Span,
 }
 
 impl VaultOperations {
+    /// Prepares one operation, with a trace id of its own.
+    pub(super) fn new(peers: Peers, keys: Arc<KeyManager>) -> Self {
+        let trace = TraceId(rand::random());
+        Self {
+            core: peers.engine().traced(trace),
+            peers,
+            keys,
+            span: tracing::info_span!("vault", %trace),
+        }
+    }
+
     /// Adds an identity to the vault, then to the graph.
     pub(super) async fn add(&self, name: Option<String>) -> Result<Oid, ControlError> {
         let this = self.clone();
-        spawn_detached(async move { this.add_identity(name).await }).await
+        spawn_detached(async move { this.add_identity(name).await }.instrument(self.span.clone()))
+            .await
     }
 
     /// Rotates a key; returns its new number once every object is re-signed.
     pub(super) async fn rotate(&self, owner: KeyOwner) -> Result<u32, ControlError> {
         let this = self.clone();
-        spawn_detached(async move { this.rotate_key(owner).await }).await
+        spawn_detached(async move { this.rotate_key(owner).await }.instrument(self.span.clone()))
+            .await
     }
 
     /// Checks the write mode before the vault is changed, because that cannot be undone.
     /// `is_change`: whether existing objects will be re-signed.
     async fn check_may_write(&self, is_change: bool) -> Result<(), ControlError> {
-        let now = self.peers.engine().now();
-        let looking = self
-            .peers
-            .engine()
-            .read(move |view| view.write_mode_at(now));
+        let now = self.core.now();
+        let looking = self.core.read(move |view| view.write_mode_at(now));
         match looking.await.map_err(internal)? {
             WriteMode::ReadOnly => Err(ControlError::ReadOnly(SaveError::ReadOnly.to_string())),
             WriteMode::NewObjectsOnly if is_change => {
@@ -72,7 +86,7 @@ impl VaultOperations {
 
     async fn add_identity(&self, name: Option<String>) -> Result<Oid, ControlError> {
         self.check_may_write(false).await?;
-        let schemas = &self.peers.engine().context().schemas;
+        let schemas = &self.core.context().schemas;
         if let Some(name) = &name
             && let Err(error) = identities::check_name(schemas, name)
         {
@@ -81,8 +95,7 @@ impl VaultOperations {
         let keys = self.keys.clone();
         let identity = in_vault(move || keys.add_identity(&mut rand::rng())).await?;
         let write = self
-            .peers
-            .engine()
+            .core
             .graph(move |graph| identities::publish(graph, identity, name.as_deref()));
         match write.await {
             Ok(_) => Ok(identity),
@@ -114,11 +127,7 @@ impl VaultOperations {
     }
 
     async fn resume_node_rotation(&self) -> Result<(), ControlError> {
-        let settled = self
-            .peers
-            .engine()
-            .write(|core, now| core.settle_node(now))
-            .await;
+        let settled = self.core.write(|core, now| core.settle_node(now)).await;
         // Peers verify packages with the key chain of the handshake. New sessions transfer the new
         // chain.
         self.peers.end_all("rotated");
@@ -134,8 +143,7 @@ impl VaultOperations {
     async fn resume_rotation(&self, identity: Oid) -> Result<(), ControlError> {
         loop {
             let step = self
-                .peers
-                .engine()
+                .core
                 .write(move |core, now| core.settle_identity(now, identity));
             match step.await {
                 Ok(true) => {}

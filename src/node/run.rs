@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use bastion::{Connector, Gate, Tier};
-use keys::{BootId, KeyManager, MemoryLock, Passphrase};
+use keys::{BootId, KeyManager, MemoryLock, Passphrase, TraceId};
 use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -91,12 +91,11 @@ fn open_core(
         SystemClock.now(),
     )?;
     let clock = Arc::new(SystemClock);
-    Ok(CoreHandle::spawn(
-        core,
-        clock,
-        WRITE_QUEUE_MAX,
-        READERS_MAX,
-    )?)
+    let (core, writer) = CoreHandle::spawn(core, clock, WRITE_QUEUE_MAX, READERS_MAX)?;
+    // The trace id of the node's own jobs. Requests and sessions have others.
+    let trace = TraceId(rand::random());
+    tracing::info!(%trace, "the core is open");
+    Ok((core.traced(trace), writer))
 }
 
 /// Waits for the writer, which ends once every handle to the core is dropped: it finishes its queue
