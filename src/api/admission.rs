@@ -3,16 +3,15 @@
 //! Never shows a stranger anything. What strangers claim is shown as they said it: JSON escapes, a terminal has to.
 
 use axum::Json;
-use axum::extract::State;
 use axum::http::StatusCode;
 use keys::PeerId;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::ApiState;
 use super::control::SessionEffect;
 use super::error::ApiError;
 use super::read::Body;
+use super::state::{ApiState, Traced};
 use crate::config::Policy;
 use crate::graph::GraphManager;
 use crate::op_context::Timestamp;
@@ -53,7 +52,7 @@ pub(super) async fn summary(state: &ApiState) -> Result<Value, ApiError> {
     }))
 }
 
-pub(super) async fn show(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
+pub(super) async fn show(Traced(state): Traced) -> Result<Json<Value>, ApiError> {
     Ok(Json(summary(&state).await?))
 }
 
@@ -64,11 +63,11 @@ pub(super) struct Change {
 }
 
 pub(super) async fn change(
-    State(state): State<ApiState>,
+    Traced(state): Traced,
     Body(request): Body<Change>,
 ) -> Result<Json<Value>, ApiError> {
     state.control.set_policy(request.policy);
-    show(State(state)).await
+    show(Traced(state)).await
 }
 
 /// Who last knocked before then is forgotten.
@@ -80,7 +79,7 @@ fn since(state: &ApiState) -> Timestamp {
         .pending_since(state.engine.now())
 }
 
-pub(super) async fn pending(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
+pub(super) async fn pending(Traced(state): Traced) -> Result<Json<Value>, ApiError> {
     let since = since(&state);
     let rows = state
         .engine
@@ -104,7 +103,7 @@ fn show_pending(row: &PendingRow) -> Value {
     })
 }
 
-pub(super) async fn bans(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
+pub(super) async fn bans(Traced(state): Traced) -> Result<Json<Value>, ApiError> {
     let now = state.engine.now();
     let rows = state
         .engine
@@ -144,7 +143,7 @@ pub(super) struct KeptOut {
 }
 
 pub(super) async fn approve(
-    State(state): State<ApiState>,
+    Traced(state): Traced,
     Body(said): Body<Named>,
 ) -> Result<Json<Value>, ApiError> {
     let peer = find(&state, &said.peer_id).await?;
@@ -155,7 +154,7 @@ pub(super) async fn approve(
 }
 
 pub(super) async fn refuse(
-    State(state): State<ApiState>,
+    Traced(state): Traced,
     Body(said): Body<KeptOut>,
 ) -> Result<Json<Value>, ApiError> {
     let peer = find(&state, &said.peer_id).await?;
@@ -176,7 +175,7 @@ pub(super) async fn refuse(
 }
 
 pub(super) async fn ban(
-    State(state): State<ApiState>,
+    Traced(state): Traced,
     Body(said): Body<KeptOut>,
 ) -> Result<Json<Value>, ApiError> {
     let peer = find(&state, &said.peer_id).await?;
@@ -188,7 +187,7 @@ pub(super) async fn ban(
 }
 
 pub(super) async fn unban(
-    State(state): State<ApiState>,
+    Traced(state): Traced,
     Body(said): Body<Named>,
 ) -> Result<Json<Value>, ApiError> {
     let peer = find(&state, &said.peer_id).await?;

@@ -1,18 +1,19 @@
 //! Who may ask: the operator's token, from this machine, from no web page.
 //!
-//! A page of another origin can make a browser send requests to loopback, and can point its own name there; so an
-//! `Origin` header and a `Host` that is not loopback are refused before the token is looked at. Never says which of a
-//! token's parts was wrong.
+//! A page of another origin can make a browser send requests to loopback, and can point its own
+//! name there; so an `Origin` header and a `Host` that is not loopback are refused before the token
+//! is looked at. Never says which of a token's parts was wrong.
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use keys::ApiToken;
+use keys::{ApiToken, TraceId};
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
-use super::ApiState;
 use super::error::ApiError;
+use super::state::ApiState;
 
 /// Longest `Authorization` header that is looked at.
 const HEADER_BYTES_MAX: usize = 256;
@@ -20,7 +21,7 @@ const HEADER_BYTES_MAX: usize = 256;
 /// Stands before every route: origin, host, a place among the requests, a deadline.
 pub(super) async fn gate(
     State(state): State<ApiState>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
     if request.headers().contains_key(header::ORIGIN) {
@@ -31,7 +32,7 @@ pub(super) async fn gate(
         let why = "the Host header must name a loopback address";
         return Err(ApiError::new(StatusCode::FORBIDDEN, "host", why));
     }
-    let Ok(_place) = state.places.try_acquire() else {
+    let Ok(_slot) = state.slots.try_acquire() else {
         return Err(ApiError::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "busy",
@@ -46,7 +47,20 @@ pub(super) async fn gate(
             "the request took longer than api.request_deadline_s",
         )
     };
-    timeout(deadline, next.run(request)).await.map_err(late)
+    let trace = TraceId(rand::random());
+    request.extensions_mut().insert(trace);
+    let span = request_span(&request, trace);
+    timeout(deadline, next.run(request))
+        .instrument(span)
+        .await
+        .map_err(late)
+}
+
+/// The span of a request. It names the route and not the path, which may contain an identity.
+fn request_span(request: &Request, trace: TraceId) -> tracing::Span {
+    let route = request.extensions().get::<MatchedPath>();
+    let route = route.map_or("none", MatchedPath::as_str);
+    tracing::info_span!("request", %trace, method = %request.method(), route)
 }
 
 /// Stands before every route but `/healthz`: the token.

@@ -5,13 +5,12 @@
 use std::path::PathBuf;
 
 use axum::Json;
-use axum::extract::State;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::ApiState;
 use super::error::ApiError;
 use super::read::Body;
+use super::state::Traced;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -20,7 +19,7 @@ pub(super) struct Start {
 }
 
 pub(super) async fn start(
-    State(state): State<ApiState>,
+    Traced(state): Traced,
     Body(request): Body<Start>,
 ) -> Result<Json<Value>, ApiError> {
     let path = PathBuf::from(request.path);
@@ -32,6 +31,6 @@ pub(super) async fn start(
     Ok(Json(json!(state.control.start_backup(path)?)))
 }
 
-pub(super) async fn show(State(state): State<ApiState>) -> Json<Value> {
+pub(super) async fn show(Traced(state): Traced) -> Json<Value> {
     Json(json!({ "backup": state.control.last_backup() }))
 }

@@ -1,17 +1,17 @@
 //! `/api/identities`: who lives here, who is known, new ones, and the verbs of those that live here.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::ApiState;
 use super::control::KeyOwner;
 use super::error::ApiError;
 use super::read::{Body, oid};
+use super::state::Traced;
 use crate::services::identities::{self, IdentityError};
 
-pub(super) async fn list(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
+pub(super) async fn list(Traced(state): Traced) -> Result<Json<Value>, ApiError> {
     let cards = state.engine.read(|view| identities::known(&view)).await?;
     let cards: Vec<_> = cards
         .into_iter()
@@ -37,7 +37,7 @@ pub(super) struct Create {
 }
 
 pub(super) async fn create(
-    State(state): State<ApiState>,
+    Traced(state): Traced,
     Body(request): Body<Create>,
 ) -> Result<Json<Value>, ApiError> {
     let oid = state.control.new_identity(request.name).await?;
@@ -46,7 +46,7 @@ pub(super) async fn create(
 
 /// Gives an identity that lives here another name; without one it has none.
 pub(super) async fn rename(
-    State(state): State<ApiState>,
+    Traced(state): Traced,
     Path(identity): Path<String>,
     Body(request): Body<Create>,
 ) -> Result<Json<Value>, ApiError> {
@@ -74,7 +74,7 @@ fn yes() -> bool {
 
 /// Says that an identity that lives here writes no more.
 pub(super) async fn retire(
-    State(state): State<ApiState>,
+    Traced(state): Traced,
     Path(identity): Path<String>,
     Body(request): Body<Retire>,
 ) -> Result<Json<Value>, ApiError> {
@@ -90,7 +90,7 @@ pub(super) async fn retire(
 
 /// Takes what a frozen identity signs again.
 pub(super) async fn unfreeze(
-    State(state): State<ApiState>,
+    Traced(state): Traced,
     Path(identity): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     let identity = oid("identity", &identity)?;
@@ -103,7 +103,7 @@ pub(super) async fn unfreeze(
 
 /// Makes the next key of an identity that lives here the current one.
 pub(super) async fn rotate(
-    State(state): State<ApiState>,
+    Traced(state): Traced,
     Path(identity): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     let identity = oid("identity", &identity)?;
@@ -112,7 +112,7 @@ pub(super) async fn rotate(
 }
 
 /// The same for the node's own key.
-pub(super) async fn rotate_node(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
+pub(super) async fn rotate_node(Traced(state): Traced) -> Result<Json<Value>, ApiError> {
     let key_id = state.control.rotate(KeyOwner::Node).await?;
     Ok(Json(json!({ "key_id": key_id })))
 }

@@ -3,16 +3,15 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
 use axum::http::StatusCode;
 use keys::Oid;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
-use super::ApiState;
 use super::error::ApiError;
 use super::read::{Asked, Body, oid, page};
+use super::state::{ApiState, Traced};
 use crate::services::identities;
 use crate::services::messages::{self, Inbox};
 use crate::store::StoreError;
@@ -29,7 +28,7 @@ pub(super) struct Send {
 }
 
 pub(super) async fn send(
-    State(state): State<ApiState>,
+    Traced(state): Traced,
     Body(request): Body<Send>,
 ) -> Result<Json<Value>, ApiError> {
     let sender = oid("sender_identity_oid", &request.sender_identity_oid)?;
@@ -55,7 +54,7 @@ pub(super) struct InboxQuery {
 }
 
 pub(super) async fn inbox(
-    State(state): State<ApiState>,
+    Traced(state): Traced,
     Asked(query): Asked<InboxQuery>,
 ) -> Result<Json<Value>, ApiError> {
     let reader = oid("identity", &query.identity)?;

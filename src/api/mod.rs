@@ -22,12 +22,8 @@ mod read;
 mod recovery;
 mod routes;
 mod server;
+mod state;
 mod tor;
-
-use std::sync::Arc;
-
-use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 
 pub use control::{
     AdmissionStatus, BackupRow, Control, ControlError, DialRow, Dialled, KeyOwner, NodeStatus,
@@ -35,39 +31,7 @@ pub use control::{
 };
 pub use routes::router;
 pub use server::serve;
-
-use crate::config::ApiConfig;
-use crate::engine::CoreHandle;
-
-/// What every handler works with. Cheap to clone.
-#[derive(Clone)]
-pub struct ApiState {
-    engine: CoreHandle,
-    control: Arc<dyn Control>,
-    config: Arc<ApiConfig>,
-    /// Places for requests that are worked on.
-    places: Arc<Semaphore>,
-    stop: CancellationToken,
-}
-
-impl ApiState {
-    /// State over the engine and the node.
-    pub fn new(
-        engine: CoreHandle,
-        control: Arc<dyn Control>,
-        config: ApiConfig,
-        stop: CancellationToken,
-    ) -> Self {
-        let places = Arc::new(Semaphore::new(config.requests_max));
-        Self {
-            engine,
-            control,
-            config: Arc::new(config),
-            places,
-            stop,
-        }
-    }
-}
+pub use state::ApiState;
 
 #[cfg(test)]
 mod tests;

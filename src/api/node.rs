@@ -1,7 +1,6 @@
 //! `/api/status`, `/api/dials`, `/api/peers`, `/api/sync`, `/api/rejects`: the node and its peers, for the operator.
 
 use axum::Json;
-use axum::extract::State;
 use axum::http::StatusCode;
 use bastion::Tier;
 use futures::future::join_all;
@@ -12,7 +11,8 @@ use serde_json::{Value, json};
 use super::control::{SyncDirection, SyncReport};
 use super::error::ApiError;
 use super::read::{Asked, Body, page, peer_id};
-use super::{ApiState, admission, recovery as after_restore};
+use super::state::{ApiState, Traced};
+use super::{admission, recovery as after_restore};
 use crate::state_engine::View;
 use crate::store::{StoreError, Usage};
 
@@ -76,11 +76,11 @@ fn tier_rows(view: &View<'_>) -> Result<Value, StoreError> {
 }
 
 /// The dials that are under way: of the status what is asked for again and again.
-pub(super) async fn dials(State(state): State<ApiState>) -> Json<Value> {
+pub(super) async fn dials(Traced(state): Traced) -> Json<Value> {
     Json(json!({ "dials": state.control.status().dials }))
 }
 
-pub(super) async fn status(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
+pub(super) async fn status(Traced(state): Traced) -> Result<Json<Value>, ApiError> {
     let node = state.control.status();
     let (head, peers, tiers, recovery, frozen) = state
         .engine
@@ -137,7 +137,7 @@ pub(super) async fn status(State(state): State<ApiState>) -> Result<Json<Value>,
     })))
 }
 
-pub(super) async fn peers(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
+pub(super) async fn peers(Traced(state): Traced) -> Result<Json<Value>, ApiError> {
     let peers = state.engine.read(|view| peer_rows(&view)).await?;
     Ok(Json(json!({ "peers": peers })))
 }
@@ -149,7 +149,7 @@ pub(super) struct Dial {
 }
 
 pub(super) async fn dial(
-    State(state): State<ApiState>,
+    Traced(state): Traced,
     Body(request): Body<Dial>,
 ) -> Result<Json<Value>, ApiError> {
     let onion: OnionAddr = request
@@ -177,7 +177,7 @@ pub(super) struct Sync {
 /// Of one peer or of all with a session; one domain or the whole intersection. Asked for one domain of one peer, a
 /// failure is the answer; else it is one report among others, so that one peer does not hide what the others brought.
 pub(super) async fn sync(
-    State(state): State<ApiState>,
+    Traced(state): Traced,
     Body(request): Body<Sync>,
 ) -> Result<Json<Value>, ApiError> {
     let asked = request
@@ -259,7 +259,7 @@ pub(super) struct Rejects {
 }
 
 pub(super) async fn rejects(
-    State(state): State<ApiState>,
+    Traced(state): Traced,
     Asked(query): Asked<Rejects>,
 ) -> Result<Json<Value>, ApiError> {
     let peer = query

@@ -4,14 +4,14 @@
 //! hex; several values as an array. A reader sees what an identity of this node may read: that is, all that is here.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use keys::Oid;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json_, json};
 
-use super::ApiState;
 use super::error::ApiError;
 use super::read::{Asked, Body, oid, page};
+use super::state::{ApiState, Traced};
 use crate::graph::{SaveError, Saved, WriteRequest, load_object};
 use crate::object::{Attrs, Object, Value};
 use crate::schema::{Kind, Schemas, TypeSchema};
@@ -36,7 +36,7 @@ fn find_type<'s>(schemas: &'s Schemas, name: &str) -> Result<(String, &'s TypeSc
 }
 
 pub(super) async fn list(
-    State(state): State<ApiState>,
+    Traced(state): Traced,
     Asked(query): Asked<List>,
 ) -> Result<Json<Json_>, ApiError> {
     let schemas = state.engine.context().schemas.clone();
@@ -117,7 +117,7 @@ pub(super) struct Save {
 }
 
 pub(super) async fn save(
-    State(state): State<ApiState>,
+    Traced(state): Traced,
     Body(request): Body<Save>,
 ) -> Result<Json<Json_>, ApiError> {
     let schemas = state.engine.context().schemas.clone();
@@ -201,7 +201,7 @@ pub(super) struct Delete {
 }
 
 pub(super) async fn delete(
-    State(state): State<ApiState>,
+    Traced(state): Traced,
     Path((app, object)): Path<(String, String)>,
     Asked(query): Asked<Delete>,
 ) -> Result<Json<Json_>, ApiError> {

@@ -1,17 +1,16 @@
 //! `/api/recovery`: what stands in the way of writing after a restore, and the operator's word on it.
 
 use axum::Json;
-use axum::extract::State;
 use serde_json::{Value, json};
 
-use super::ApiState;
 use super::error::ApiError;
+use super::state::Traced;
 use crate::op_context::Timestamp;
 use crate::state_engine::RecoveryStatus;
 use crate::store::WriteMode;
 
 /// How it stands: `open`, `recovering` or `read_only`.
-pub(super) async fn show(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
+pub(super) async fn show(Traced(state): Traced) -> Result<Json<Value>, ApiError> {
     let recovery = state.engine.read(|view| view.recovery()).await?;
     Ok(Json(summary(&recovery, state.engine.now())))
 }
@@ -36,7 +35,7 @@ pub(super) fn summary(recovery: &RecoveryStatus, now: Timestamp) -> Value {
 }
 
 /// Waits for nobody any more.
-pub(super) async fn finish(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
+pub(super) async fn finish(Traced(state): Traced) -> Result<Json<Value>, ApiError> {
     let finished = state
         .engine
         .write(|core, now| core.end_recovery(now))
@@ -45,7 +44,7 @@ pub(super) async fn finish(State(state): State<ApiState>) -> Result<Json<Value>,
 }
 
 /// No other copy of this node runs: from the next start on it is a restored one.
-pub(super) async fn resolve(State(state): State<ApiState>) -> Result<Json<Value>, ApiError> {
+pub(super) async fn resolve(Traced(state): Traced) -> Result<Json<Value>, ApiError> {
     let resolved = state.engine.write(|core, _| core.resolve()).await?;
     Ok(Json(json!({ "resolved": resolved })))
 }

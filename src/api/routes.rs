@@ -7,7 +7,8 @@ use axum::{Json, Router, middleware};
 use serde_json::{Value, json};
 
 use super::error::ApiError;
-use super::{ApiState, admission, auth, backups, identities, messages, node, objects, recovery};
+use super::state::ApiState;
+use super::{admission, auth, backups, identities, messages, node, objects, recovery};
 
 /// All routes, with what stands before them.
 pub fn router(state: ApiState) -> Router {

@@ -20,7 +20,8 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{ApiState, router};
+use super::routes::router;
+use super::state::ApiState;
 
 /// Longest request head, in bytes. A token, a path and a few headers need less than one.
 const HEAD_BYTES_MAX: usize = 16 * 1024;

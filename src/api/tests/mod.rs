@@ -6,6 +6,7 @@ mod messages;
 mod node;
 mod objects;
 mod serving;
+mod trace;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,0 +1,63 @@
+//! The state of the API's handlers, and the state of one request.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use keys::TraceId;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::control::Control;
+use crate::config::ApiConfig;
+use crate::engine::CoreHandle;
+
+/// The state that every handler shares. Cheap to clone.
+#[derive(Clone)]
+pub struct ApiState {
+    pub(super) engine: CoreHandle,
+    pub(super) control: Arc<dyn Control>,
+    pub(super) config: Arc<ApiConfig>,
+    /// One permit for each request that may run at the same time.
+    pub(super) slots: Arc<Semaphore>,
+    pub(super) stop: CancellationToken,
+}
+
+impl ApiState {
+    /// Makes the state of a node's API. `stop` ends the server.
+    pub fn new(
+        engine: CoreHandle,
+        control: Arc<dyn Control>,
+        config: ApiConfig,
+        stop: CancellationToken,
+    ) -> Self {
+        let slots = Arc::new(Semaphore::new(config.requests_max));
+        Self {
+            engine,
+            control,
+            config: Arc::new(config),
+            slots,
+            stop,
+        }
+    }
+}
+
+/// Extracts the state for one request: its reads and writes carry the request's trace id, which
+/// `auth::gate` generates.
+pub(super) struct Traced(pub(super) ApiState);
+
+impl FromRequestParts<ApiState> for Traced {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &ApiState,
+    ) -> Result<Self, Self::Rejection> {
+        let mut state = state.clone();
+        if let Some(trace) = parts.extensions.get::<TraceId>() {
+            state.engine = state.engine.traced(*trace);
+        }
+        Ok(Self(state))
+    }
+}
