@@ -120,14 +120,14 @@ impl Manifest {
         if self.files.len() > FILES_MAX {
             return Err(content("too many files"));
         }
-        for (place, part) in self.files.iter().enumerate() {
+        for (index, part) in self.files.iter().enumerate() {
             let is_known = NEEDED.contains(&part.name.as_str())
                 || part.name.strip_prefix(SCHEMAS).is_some_and(is_schema_name);
             if !is_known {
                 return Err(content(format!("a file of unknown name, {:?}", part.name)));
             }
-            if names().take(place).any(|earlier| earlier == part.name) {
-                return Err(content(format!("{} twice", part.name)));
+            if names().take(index).any(|earlier| earlier == part.name) {
+                return Err(content(format!("{} is named twice", part.name)));
             }
             if part.name != DATABASE && part.bytes > SMALL_BYTES_MAX {
                 return Err(content(format!("{} is too long", part.name)));
@@ -138,7 +138,7 @@ impl Manifest {
                 .iter()
                 .all(|needed| names().any(|name| name == *needed))
         {
-            return Err(content("not all files are there, or not in order"));
+            return Err(content("a needed file is missing, or the order is wrong"));
         }
         Ok(())
     }
@@ -249,7 +249,9 @@ pub(super) fn read<R: Read, E: From<ArchiveError>>(
             return Err(content(format!("another entry where {name} belongs")));
         }
         match header.size().map_err(failed)? {
-            bytes if bytes > bytes_max => Err(content(format!("{name} is longer than it says"))),
+            bytes if bytes > bytes_max => {
+                Err(content(format!("{name} is longer than the manifest says")))
+            }
             bytes => Ok((entry, bytes)),
         }
     };
@@ -267,11 +269,11 @@ pub(super) fn read<R: Read, E: From<ArchiveError>>(
             take(&manifest, part, &mut counted)?;
         }
         if counted.read != part.bytes {
-            return Err(content(format!("{} is shorter than it says", part.name)).into());
+            return Err(content(format!("{} is shorter than the manifest says", part.name)).into());
         }
     }
     if entries.next().is_some() {
-        return Err(content("more than the manifest names").into());
+        return Err(content("more entries than the manifest names").into());
     }
     // A tar ends in two blocks of zeros, of which the reader has taken one. Reading past the second
     // also reads the final chunk of the sealed stream, which authenticates the end.

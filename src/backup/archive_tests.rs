@@ -122,7 +122,7 @@ fn unsafe_names_other_entry_kinds_and_wrong_order_are_refused() {
     let json = serde_json::to_vec(&none).unwrap();
     refused(
         &tar_of(&[(MANIFEST, EntryType::Regular, &json)]),
-        "not all files",
+        "a needed file is missing",
     );
 
     let json = serde_json::to_vec(&manifest()).unwrap();
@@ -152,11 +152,11 @@ fn unsafe_names_other_entry_kinds_and_wrong_order_are_refused() {
     }
     refused(
         &tar_of(&[first, (CONFIG, EntryType::Regular, b"xx")]),
-        "shorter than it says",
+        "shorter than the manifest says",
     );
     refused(
         &tar_of(&[first, (CONFIG, EntryType::Regular, b"xxxx")]),
-        "longer than it says",
+        "longer than the manifest says",
     );
 }
 
@@ -171,7 +171,7 @@ fn entry_that_the_manifest_does_not_name_is_refused() {
     }
     assert!(files_of(&tar_of(&entries)).is_ok());
     entries.push((CONFIG, EntryType::Regular, b"xxx"));
-    refused(&tar_of(&entries), "more than the manifest");
+    refused(&tar_of(&entries), "more entries than the manifest names");
 }
 
 #[test]

@@ -73,9 +73,9 @@ impl Made {
     }
 }
 
-fn overwrite(path: &Path, place: u64, bytes: &[u8]) {
+fn overwrite(path: &Path, position: u64, bytes: &[u8]) {
     let mut file = File::options().write(true).open(path).unwrap();
-    file.seek(SeekFrom::Start(place)).unwrap();
+    file.seek(SeekFrom::Start(position)).unwrap();
     file.write_all(bytes).unwrap();
 }
 
@@ -85,12 +85,12 @@ fn verify_refuses_a_file_that_the_disk_changed() {
     let draft = made.sealed();
     made.verify(&draft).unwrap();
     let bytes = length(&draft).unwrap();
-    for place in [0, 20, 50, 200, bytes / 2, bytes - 1] {
+    for position in [0, 20, 50, 200, bytes / 2, bytes - 1] {
         let draft = made.sealed();
-        overwrite(&draft, place, b"\0\xff\0");
+        overwrite(&draft, position, b"\0\xff\0");
         assert!(
             made.verify(&draft).is_err(),
-            "changed at {place} of {bytes}"
+            "changed at {position} of {bytes}"
         );
     }
     let draft = made.sealed();

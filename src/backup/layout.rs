@@ -4,7 +4,7 @@
 //! folders that it leads to. A `data_dir` or `schema_dir` that leads out of the folder (an absolute
 //! path, a `..`) is changed, because it may belong to the lost machine or to a node that still
 //! runs. Only these two lines change. Invariant: the written config leads to the files as they were
-//! placed. Tested here and in `tests/backup.rs`.
+//! placed. Tested in this file and in `tests/backup.rs`.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -32,7 +32,7 @@ pub enum LayoutError {
     Config(#[from] Problems),
     /// A key leads out of the folder, and the file does not have it on a line of its own.
     #[error(
-        "node.{0} in the backup's config leads out of the folder and cannot be changed there: \
+        "node.{0} in the backup's config leads out of the folder and cannot be changed: \
          write it on a line of its own under [node], and make a backup again"
     )]
     Outside(&'static str),

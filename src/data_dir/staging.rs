@@ -3,7 +3,7 @@
 //! Input: the path of a folder that does not exist or is empty. Output: that folder, after
 //! [`StagedDir::publish`] renamed the staged one to it. Invariant: at every moment, a crash
 //! included, the final folder is unchanged or complete. Each staged folder is locked by the process
-//! that fills it, so that the next process removes only abandoned ones. Tested here and in
+//! that fills it, so that the next process removes only abandoned ones. Tested in this file and in
 //! `tests/crash.rs`.
 
 use std::ffi::OsStr;

@@ -2,7 +2,7 @@
 //!
 //! Input: configs that arrive through a channel. `[admission]` takes effect at once; every other
 //! key that changed is named in the log, because it takes effect at the next start. Invariant: an
-//! invalid file changes nothing. Tested here.
+//! invalid file changes nothing. Tested in this file.
 
 use std::convert::Infallible;
 
