@@ -10,7 +10,6 @@ use anyhow::{Context as _, Result, anyhow};
 use bastion::Tier;
 use keys::TraceId;
 use keys::{KeyManager, Oid, PublicKey, SignedObject};
-use postern::engine::Clock;
 use postern::graph::{SaveError, WriteRequest, decode_object};
 use postern::object::{Attrs, Value};
 use postern::op_context::{OpContext, Timestamp};
@@ -39,15 +38,6 @@ const BODY_BYTES: std::ops::Range<usize> = 100..300;
 const PEOPLE: usize = 8;
 /// When the first message is written: 14 November 2023.
 const START: u64 = 1_700_000_000_000;
-
-/// A clock that stands: the time of day plays no part here.
-pub(crate) struct StandingClock;
-
-impl Clock for StandingClock {
-    fn now(&self) -> Timestamp {
-        Timestamp(START)
-    }
-}
 
 /// A node's keys and people; its database is opened at a path.
 pub(crate) struct Node {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use harness::ManualClock;
 use keys::PublicKey;
 use postern::engine::CoreHandle;
 use postern::graph::decode_object;
@@ -14,7 +15,7 @@ use postern::state_engine::{PullRequest, StateEngine, View, check_objects, known
 use postern::store::StoreError;
 
 use super::Setting;
-use crate::nodes::{self, Node, StandingClock, Writer};
+use crate::nodes::{self, Node, Writer};
 use crate::raw::{self, Entity};
 use crate::report::{Goal, Report};
 use crate::stopwatch::{self, Stopwatch, median, timed};
@@ -333,7 +334,7 @@ impl Load {
     /// checked on all cores; else each package waits for the one before it to be written.
     fn engine(&self, pipeline: bool) -> Result<f64> {
         let core = self.bob.open(&self.copy("engine.db")?)?;
-        let (engine, writer) = CoreHandle::spawn(core, Arc::new(StandingClock), 4, 2)?;
+        let (engine, writer) = CoreHandle::spawn(core, Arc::new(ManualClock::default()), 4, 2)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .build()?;

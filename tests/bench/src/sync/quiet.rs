@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
+use harness::ManualClock;
 use keys::PeerId;
 use postern::config::SyncConfig;
 use postern::engine::CoreHandle;
@@ -13,7 +14,6 @@ use postern::peer::serve::Server;
 use postern::state_engine::{PullRequest, StateEngine};
 use tokio::sync::Semaphore;
 
-use crate::nodes::StandingClock;
 use crate::report::{Goal, Report};
 use crate::stopwatch::{process_seconds, timed};
 
@@ -31,7 +31,7 @@ pub(super) fn run(core: StateEngine, request: &PullRequest, report: &mut Report)
         Ok(())
     });
     alone?;
-    let (engine, writer) = CoreHandle::spawn(core, Arc::new(StandingClock), 4, 2)?;
+    let (engine, writer) = CoreHandle::spawn(core, Arc::new(ManualClock::default()), 4, 2)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_time()
