@@ -115,8 +115,11 @@ fn backup_of_a_running_node_restores_to_a_node_that_runs() {
     assert_eq!(holders.len(), 3);
     assert!(holders.iter().any(|holder| holder["oid"] == second["oid"]));
     let rotate = format!("keys rotate node {vault}");
-    refused(&rotate, "the node runs");
-    refused(&format!("keys change-passphrase {vault}"), "the node runs");
+    refused(&rotate, "the node is running");
+    refused(
+        &format!("keys change-passphrase {vault}"),
+        "the node is running",
+    );
     operated.node.stop();
     ok(&rotate);
     assert_eq!(json_of(&list)["holders"][0]["key_id"], json!(1));
@@ -144,7 +147,7 @@ fn onion_key_is_exported_to_c_tor_and_imported_again() {
     let folder = alice.at("hidden_service");
     let export = format!("keys export-onion --out {folder} {}", bob.vault);
     ok(&export);
-    refused(&export, "exists already");
+    refused(&export, "already exists");
     let hostname = fs::read_to_string(format!("{folder}/hostname")).unwrap();
     assert_eq!(hostname.trim(), onion(&bob));
     ok(&format!("keys import-onion {folder} {}", alice.vault));
@@ -157,7 +160,7 @@ fn exported_recovery_key_is_needed_for_the_next_rotation() {
     let (vault, file) = (&operated.vault, operated.at("recovery"));
     ok(&format!("keys export-recovery node --out {file} {vault}"));
     let rotate = format!("keys rotate node {vault}");
-    refused(&rotate, "not here");
+    refused(&rotate, "not in this vault");
     let with_file = format!("{rotate} --recovery-file {file}");
     ok(&with_file);
     refused(&with_file, "not the next key");
@@ -189,9 +192,9 @@ fn operator_renames_retires_and_rotates_identities() {
     done("identity new Bob");
     done("identity rename Bob Robert");
     done("send --from Alice --to Robert Hi");
-    fails("send --from Alice --to Bob Hi", "nobody called Bob");
+    fails("send --from Alice --to Bob Hi", "no identity named Bob");
     done("identity retire Robert");
-    assert!(done("identity list").contains("here, retired"));
+    assert!(done("identity list").contains("on this node, retired"));
     fails("send --from Alice --to Robert Hi", "is retired");
     fails("send --from Robert --to Alice Hi", "retired");
     done("identity retire Robert --undo");
@@ -201,7 +204,7 @@ fn operator_renames_retires_and_rotates_identities() {
     assert!(done("identity rotate node").contains("number 1"));
     fails(&format!("identity new {}", "x".repeat(65)), "64");
     fails("recovery resolve --no-such", "unexpected argument");
-    assert!(done("recovery").contains("Nothing is in the way"));
+    assert!(done("recovery").contains("No recovery"));
     let identities = operated.node.get("/api/identities")["identities"].clone();
     let keys = identities.as_array().unwrap().iter();
     let mut keys: Vec<_> = keys
@@ -223,7 +226,7 @@ fn restored_node_refuses_changes_until_its_recovery_ends() {
     restored.start();
     let config = format!("--config {}", restored.config().display());
     assert_eq!(restored.get("/api/recovery")["state"], json!("recovering"));
-    let reason = "has not asked all its peers yet";
+    let reason = "not yet reclaimed its objects";
     refused(&format!("identity rename Alice Al {config}"), reason);
     refused(&format!("identity rotate Alice {config}"), reason);
     restored.stop();
