@@ -182,7 +182,8 @@ fn broken_links_finds_a_missing_target() {
         assert_eq!(broken_links(&document, &text_of).len(), count, "{text}");
     };
     check(
-        "[a](A.md), [b](../docs/A.md#one-title), [c](A.md#2-two-more), [d](../src), [e](https://example.org/x)",
+        "[a](A.md), [b](../docs/A.md#one-title), [c](A.md#2-two-more), \
+         [d](../src), [e](https://example.org/x)",
         0,
     );
     check("[a](C.md)", 1);

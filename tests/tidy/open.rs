@@ -169,10 +169,6 @@ pub(crate) const PROSE: &[&str] = &[
     "tests/fuzz/src/stage.rs",
     "tests/fuzz/src/wire.rs",
     "tests/fuzz/tests/corpus.rs",
-    "tests/harness/src/node.rs",
-    "tests/harness/src/process.rs",
-    "tests/harness/src/profile.rs",
-    "tests/system/operating.rs",
     "tests/testnet/Cargo.toml",
     "tests/testnet/src/authority.rs",
     "tests/testnet/src/consensus.rs",
@@ -183,9 +179,6 @@ pub(crate) const PROSE: &[&str] = &[
     "tests/testnet/src/node.rs",
     "tests/testnet/src/ports.rs",
     "tests/testnet/tests/processes.rs",
-    "tests/tidy/documents.rs",
-    "tests/tidy/paths.rs",
-    "tests/tidy/source.rs",
 ];
 
 /// Files that are part of an import cycle.

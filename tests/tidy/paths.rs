@@ -123,7 +123,8 @@ impl PathReader<'_> {
 
 #[test]
 fn paths_expands_the_braces_of_imports() {
-    let code = "use crate::{acl, graph::{Draft as D, place::*}, store::self};\nlet x = std :: thread::spawn(1u8); todo!(); a != b;";
+    let code = "use crate::{acl, graph::{Draft as D, place::*}, store::self};\n\
+                let x = std :: thread::spawn(1u8); todo!(); a != b;";
     let found = paths(code);
     let wanted = [
         "crate::acl",

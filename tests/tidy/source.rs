@@ -52,7 +52,7 @@ impl Source {
         }
     }
 
-    /// What is compiled for tests only.
+    /// `code` without production code.
     pub(crate) fn tests(&self) -> String {
         if self.is_test {
             self.code.clone()
@@ -279,7 +279,9 @@ mod tests {
 
     #[test]
     fn code_has_no_comments_and_no_literals() {
-        let text = "let a = \"x \\\" {\"; // tokio\n/* a /* b */ } */ let b = r#\"\"{\"#; let c = ('{', '\\'', b'\"', 'é');\nfn f<'a>(x: &'a str) {}";
+        let text = "let a = \"x \\\" {\"; // tokio\n\
+                    /* a /* b */ } */ let b = r#\"\"{\"#; let c = ('{', '\\'', b'\"', 'é');\n\
+                    fn f<'a>(x: &'a str) {}";
         let source = Source::new("src/x.rs", text);
         assert_eq!(source.code.lines().count(), text.lines().count());
         assert!(
@@ -300,7 +302,8 @@ mod tests {
 
     #[test]
     fn test_items_are_separated_from_production_code() {
-        let text = "use a::b;\n#[cfg(test)]\nmod tests {\n    fn c() { d() }\n}\n#[cfg(test)]\nmod extra;\nfn e() {}\n";
+        let text = "use a::b;\n#[cfg(test)]\nmod tests {\n    fn c() { d() }\n}\n\
+                    #[cfg(test)]\nmod extra;\nfn e() {}\n";
         let source = Source::new("src/x/mod.rs", text);
         assert_eq!(names(&source.production()), ["use", "a::b", "fn", "e"]);
         assert!(names(&source.tests()).contains(&"d".to_owned()));

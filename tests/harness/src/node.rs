@@ -149,7 +149,7 @@ impl TestNode {
         self.read(|view| view.head())
     }
 
-    /// What the node may write now.
+    /// The current write mode of the node.
     pub fn write_mode(&self) -> WriteMode {
         self.write(|core, now| Ok::<_, StoreError>(core.write_mode_at(now)))
             .unwrap()
@@ -251,7 +251,7 @@ impl TestNode {
         })
     }
 
-    /// What the node has stored of another node as a peer.
+    /// The stored row of another node as a peer.
     pub fn stored_peer(&self, other: &TestNode) -> Option<PeerRow> {
         let peer = other.peer_id();
         self.read(move |view| view.rows.peer(&peer))

@@ -1,4 +1,4 @@
-//! What a client without a core claims of itself.
+//! The profile of a client without a core.
 
 use bastion::{Internal, LocalProfile, NodeProfile};
 use futures::future::BoxFuture;
