@@ -14,7 +14,7 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::TorLimits;
+use super::limits::TorLimits;
 use crate::transport::CircuitCounts;
 
 /// A circuit's id in the table. Not reused.

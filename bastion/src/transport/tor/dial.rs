@@ -3,14 +3,18 @@
 //! Only onion services are dialled. arti's errors may contain a full address, so they pass through
 //! `chain`, which removes it.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use arti_client::{ErrorKind, HasKind, StreamPrefs, config::BoolOrAuto};
+use arti_client::{ErrorKind, HasKind, StreamPrefs, TorClient, config::BoolOrAuto};
 use keys::OnionAddr;
 use tokio::time::timeout;
+use tor_rtcompat::PreferredRuntime;
 
-use super::{Client, chain};
+use super::error::chain;
 use crate::transport::{BoxFuture, DialError, ONION_PORT, Stream, Transport};
+
+/// The shared arti client.
+pub(super) type Client = Arc<TorClient<PreferredRuntime>>;
 
 /// Dials onion services through the client of a [`TorNode`](super::TorNode). The client lives as
 /// long as its transports.

@@ -23,8 +23,9 @@ use tor_hsservice::{RendRequest, RunningOnionService, StreamRequest};
 use tor_proto::client::stream::{ClientDataStreamCtrl, ClientStreamCtrl as _};
 use tor_proto::stream::IncomingStreamRequest;
 
-use super::TorLimits;
 use super::circuit_table::{CircuitEnd, CircuitId, CircuitTable, RequestQueue};
+use super::error::chain;
+use super::limits::TorLimits;
 use crate::transport::{
     AcceptError, BoxFuture, Circuit, Incoming, Listener, TorStatus, TorWatch,
     abortable::AbortableStream,
@@ -202,7 +203,7 @@ async fn hold_circuit<R: Stream<Item = StreamRequest> + Unpin, E: std::error::Er
     let mut streams = match timeout(context.limits.accept_deadline, accepting).await {
         Ok(Ok(streams)) => streams,
         Ok(Err(error)) => {
-            tracing::debug!(error = super::chain(&error), "rendezvous failed");
+            tracing::debug!(error = chain(&error), "rendezvous failed");
             return CircuitEnd::NotBuilt;
         }
         Err(_) => return CircuitEnd::NotBuilt,
@@ -280,7 +281,7 @@ async fn serve_stream(
             Ok(control)
         }
         Ok(Err(error)) => {
-            tracing::debug!(error = super::chain(&error), "could not accept a stream");
+            tracing::debug!(error = chain(&error), "could not accept a stream");
             Ok(None)
         }
         Err(_) => Ok(None),
