@@ -94,6 +94,16 @@ impl Two {
         );
     }
 
+    /// Dials until A admits B, as an operator does who does not wait for the backoff.
+    fn b_dials_a_again(&mut self) {
+        let onion = json!({ "onion": self.a.get("/api/status")["onion"] });
+        self.b
+            .until("A admits B again", Duration::from_secs(300), |node| {
+                let reply = node.api("POST", "/api/peers", Some(onion.clone()));
+                (reply.status == 200).then_some(())
+            });
+    }
+
     fn send_from_a(&self, body: &str) -> Value {
         let (from, to) = (&self.a_identity, &self.b_identity);
         self.a.post(
