@@ -16,7 +16,7 @@ use super::current::ActivePolicy;
 use super::rule::{Facts, Judgement, judge};
 use crate::config::AdmissionConfig;
 use crate::engine::EngineError;
-use crate::peer::Peers;
+use crate::peer::SyncService;
 use crate::services::identities;
 use crate::services::verdicts::claimed_names;
 use crate::store::{IdentityRow, PendingBounds, PendingRequest, StoreError};
@@ -24,7 +24,7 @@ use crate::store::{IdentityRow, PendingBounds, PendingRequest, StoreError};
 /// The gatekeeper of a running node.
 pub struct NodeGatekeeper {
     /// The open sessions, and the handle to the core.
-    pub peers: Peers,
+    pub peers: SyncService,
     /// The policy in force at each decision.
     pub policy: ActivePolicy,
     /// The id of this start of the node, which peers compare to detect a restart.
@@ -107,9 +107,11 @@ impl NodeGatekeeper {
             ticket_issued: applicant.ticket_issued,
             is_full: self
                 .peers
+                .registry()
                 .is_full_without(&peer, Tier::Untrusted, applicant.effort),
             is_full_for_trusted: self
                 .peers
+                .registry()
                 .is_full_without(&peer, Tier::Trusted, applicant.effort),
             now: engine.now(),
         };

@@ -23,12 +23,12 @@ use crate::api::{
     SessionEffect, SessionRow, SyncDirection, SyncReport,
 };
 use crate::config::{Config, Policy};
-use crate::peer::dialler::{DialError, Dialler};
-use crate::peer::{Peers, PullOutcome, PushOutcome, SyncError};
+use crate::peer::dialler::{Dialler, PeerDialError};
+use crate::peer::{PullOutcome, PushOutcome, SyncError, SyncService};
 
 /// The running node, as the API sees it.
 pub(super) struct NodeControl {
-    peers: Peers,
+    peers: SyncService,
     gate: Gate,
     keys: Arc<KeyManager>,
     policy: ActivePolicy,
@@ -42,7 +42,7 @@ pub(super) struct NodeControl {
 impl NodeControl {
     pub(super) fn new(
         config: &Config,
-        peers: Peers,
+        peers: SyncService,
         gate: Gate,
         keys: Arc<KeyManager>,
         policy: ActivePolicy,
@@ -132,12 +132,17 @@ impl NodeControl {
 
 impl Control for NodeControl {
     fn status(&self) -> NodeStatus {
-        let sessions = self.peers.sessions().into_iter().map(|session| SessionRow {
-            peer_id: session.peer.to_hex(),
-            domains: session.domains,
-            we_dialled: session.we_dialled,
-            tier: session.tier.as_str(),
-        });
+        let sessions = self
+            .peers
+            .registry()
+            .sessions()
+            .into_iter()
+            .map(|session| SessionRow {
+                peer_id: session.peer.to_hex(),
+                domains: session.domains,
+                we_dialled: session.we_dialled,
+                tier: session.tier.as_str(),
+            });
         NodeStatus {
             peer_id: self.keys.peer_id(),
             onion: self.keys.onion(),
@@ -201,8 +206,8 @@ impl Control for NodeControl {
     fn apply_verdict(&self, peer: &PeerId, effect: SessionEffect) -> bool {
         self.gate.forget_replies(peer);
         match effect {
-            SessionEffect::Trust => self.peers.trust(peer),
-            SessionEffect::Close => return self.peers.end(peer, "refused"),
+            SessionEffect::Trust => self.peers.registry().trust(peer),
+            SessionEffect::Close => return self.peers.registry().end(peer, "refused"),
             SessionEffect::None => {}
         }
         false
@@ -220,10 +225,10 @@ fn log_wait(progress: Progress) {
 }
 
 /// Whether the other node's operator has to decide first.
-fn is_pending(error: &DialError) -> bool {
+fn is_pending(error: &PeerDialError) -> bool {
     matches!(
         error,
-        DialError::Handshake(HandshakeError::Refused {
+        PeerDialError::Handshake(HandshakeError::Refused {
             code: RefusalCode::Pending,
             ..
         })
@@ -271,23 +276,23 @@ fn dial_rows(dialler: &Dialler) -> Vec<DialRow> {
     dialler.underway().into_iter().map(row).collect()
 }
 
-fn dial_error(error: &DialError) -> ControlError {
+fn dial_error(error: &PeerDialError) -> ControlError {
     match error {
         error if is_pending(error) => ControlError::Pending,
-        DialError::Banned => ControlError::Banned,
-        DialError::Handshake(HandshakeError::Refused {
+        PeerDialError::Banned => ControlError::Banned,
+        PeerDialError::Handshake(HandshakeError::Refused {
             code: RefusalCode::Signature,
             ..
         }) => ControlError::KeysRejected,
-        DialError::Handshake(HandshakeError::Refused { code, .. }) => {
+        PeerDialError::Handshake(HandshakeError::Refused { code, .. }) => {
             ControlError::Refused(code.to_string())
         }
-        DialError::Handshake(error @ HandshakeError::Dial(_)) => {
+        PeerDialError::Handshake(error @ HandshakeError::Dial(_)) => {
             ControlError::Unreachable(error.to_string())
         }
-        DialError::Handshake(error) => ControlError::Handshake(error.to_string()),
-        DialError::Store(error) => ControlError::Internal(error_chain(error)),
-        DialError::Stopped => ControlError::Stopping,
+        PeerDialError::Handshake(error) => ControlError::Handshake(error.to_string()),
+        PeerDialError::Store(error) => ControlError::Internal(error_chain(error)),
+        PeerDialError::Stopped => ControlError::Stopping,
     }
 }
 

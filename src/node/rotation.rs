@@ -15,7 +15,7 @@ use crate::clock::SystemClock;
 use crate::data_dir::DataDir;
 use crate::engine::{Clock as _, CoreHandle, EngineError};
 use crate::graph::SaveError;
-use crate::peer::Peers;
+use crate::peer::SyncService;
 use crate::services::identities;
 use crate::store::{StoreError, WriteMode, write_mode_of};
 
@@ -39,14 +39,14 @@ pub fn check_may_rotate(data: &DataDir) -> Result<(), SaveError> {
 pub(super) struct VaultOperations {
     /// Its writes carry the trace id of `span`.
     core: CoreHandle,
-    peers: Peers,
+    peers: SyncService,
     keys: Arc<KeyManager>,
     span: Span,
 }
 
 impl VaultOperations {
     /// Prepares one operation, with a trace id of its own.
-    pub(super) fn new(peers: Peers, keys: Arc<KeyManager>) -> Self {
+    pub(super) fn new(peers: SyncService, keys: Arc<KeyManager>) -> Self {
         let trace = TraceId(rand::random());
         Self {
             core: peers.engine().traced(trace),
@@ -128,9 +128,9 @@ impl VaultOperations {
 
     async fn resume_node_rotation(&self) -> Result<(), ControlError> {
         let settled = self.core.write(|core, now| core.settle_node(now)).await;
-        // Peers verify packages with the key chain of the handshake. New sessions transfer the new
+        // SyncService verify packages with the key chain of the handshake. New sessions transfer the new
         // chain.
-        self.peers.end_all("rotated");
+        self.peers.registry().end_all("rotated");
         settled.map_err(|error: EngineError<StoreError>| rotation_incomplete(&error))?;
         for identity in self.keys.identities() {
             self.resume_rotation(identity).await?;

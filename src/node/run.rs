@@ -27,7 +27,7 @@ use crate::config::Config;
 use crate::core_limits::core_limits;
 use crate::data_dir::DataDir;
 use crate::engine::{Clock as _, CoreHandle, WriterThread};
-use crate::peer::{Peers, dialler::Dialler};
+use crate::peer::{SyncService, dialler::Dialler};
 use crate::schema::Schemas;
 use crate::state_engine::StateEngine;
 
@@ -109,7 +109,7 @@ async fn join(writer: WriterThread) -> Result<(), RunError> {
 struct RunningNode {
     engine: CoreHandle,
     keys: Arc<KeyManager>,
-    peers: Peers,
+    peers: SyncService,
     policy: ActivePolicy,
     gate: Gate,
     connector: Connector,
@@ -120,7 +120,7 @@ struct RunningNode {
 impl RunningNode {
     fn new(config: &Config, engine: CoreHandle, keys: Arc<KeyManager>) -> Self {
         let stop = CancellationToken::new();
-        let peers = Peers::new(engine.clone(), config.sync_config(), stop.clone());
+        let peers = SyncService::new(engine.clone(), config.sync_config(), stop.clone());
         let mut boot_id = [0; 16];
         rand::rng().fill_bytes(&mut boot_id);
         let policy = ActivePolicy::new(config.admission_config());

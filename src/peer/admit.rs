@@ -1,6 +1,7 @@
-//! What is stored of a peer when it is admitted, by us or by it: its keys, what it says of itself, its ticket.
+//! Stores a peer when it is admitted: its keys, its claims and its ticket.
 //!
-//! Never begins a session: the registry does. Invariant: nothing is stored of a peer that is banned, whoever dialled.
+//! Input is the result of a handshake, whichever side dialled; output is rows. [`super::service`]
+//! starts the session. Invariant: nothing is stored of a banned peer.
 
 use bastion::{Admitted, Tier};
 use keys::PeerId;
@@ -9,13 +10,13 @@ use crate::engine::{CoreHandle, EngineError};
 use crate::state_engine::ApplyPackageError;
 use crate::store::{PeerRow, StoreError, Verdict};
 
-/// Why an admitted stream became no session.
+/// Why an admitted stream did not become a session.
 #[derive(Debug, thiserror::Error)]
 pub enum AdmitError {
     /// The operator banned the peer.
     #[error("the peer is banned here")]
     Banned,
-    /// The peer could not be noted.
+    /// The peer could not be written to the database.
     #[error("the peer could not be stored")]
     Store(#[from] EngineError<ApplyPackageError>),
 }
@@ -26,8 +27,9 @@ impl From<EngineError<StoreError>> for AdmitError {
     }
 }
 
-/// Notes a peer in the graph and in `peers`, and the ticket that it gave us where we dialled (docs/STORY.md 1.1 steps 4 and 5).
-pub(super) async fn note(engine: &CoreHandle, admitted: &Admitted) -> Result<(), AdmitError> {
+/// Stores a peer in the graph and in `peers`, and the ticket that it issued if this node dialled
+/// (docs/STORY.md 1.1 steps 4 and 5).
+pub(super) async fn note(core: &CoreHandle, admitted: &Admitted) -> Result<(), AdmitError> {
     let claims = admitted.claims();
     let (node, chain, onion) = (claims.node.clone(), claims.chain.clone(), claims.onion);
     let (apps, sync_domains, epoch) = (
@@ -39,7 +41,7 @@ pub(super) async fn note(engine: &CoreHandle, admitted: &Admitted) -> Result<(),
     let tier = admitted.tier();
     let dialled = admitted.we_dialled();
     let ticket = admitted.ticket().map(|ticket| ticket.as_bytes().to_vec());
-    if engine
+    let is_stored = core
         .graph(move |graph| {
             let peer = chain.peer_id();
             if graph.tx().is_banned(&peer, graph.now())? {
@@ -65,21 +67,21 @@ pub(super) async fn note(engine: &CoreHandle, admitted: &Admitted) -> Result<(),
             graph.tx().remove_pending(&peer)?;
             Ok::<_, ApplyPackageError>(true)
         })
-        .await?
-    {
+        .await?;
+    if is_stored {
         Ok(())
     } else {
         Err(AdmitError::Banned)
     }
 }
 
-/// Whether the operator keeps a peer out now: by a ban, or by a refusal where it is not trusted. Where that cannot be
-/// told, it is taken to be: the safe side, and the next session asks again.
-pub(super) async fn is_kept_out(engine: &CoreHandle, peer: PeerId) -> bool {
-    let now = engine.now();
-    let looking = engine.read(move |view| {
-        let said = view.rows.verdict(&peer)?.filter(|row| row.holds(now));
-        match said.map(|row| row.verdict) {
+/// Returns whether the operator's verdict keeps a peer out now: a ban, or a refusal of a peer that
+/// is not trusted. If the database fails, the peer is kept out, and its next session checks again.
+pub(super) async fn is_kept_out(core: &CoreHandle, peer: PeerId) -> bool {
+    let now = core.now();
+    let kept_out = core.read(move |view| {
+        let verdict = view.rows.verdict(&peer)?.filter(|row| row.holds(now));
+        match verdict.map(|row| row.verdict) {
             Some(Verdict::Banned) => Ok(true),
             Some(Verdict::Refused) => Ok(view
                 .rows
@@ -88,10 +90,10 @@ pub(super) async fn is_kept_out(engine: &CoreHandle, peer: PeerId) -> bool {
             Some(Verdict::Approved) | None => Ok(false),
         }
     });
-    looking
+    kept_out
         .await
         .unwrap_or_else(|error: EngineError<StoreError>| {
-            tracing::error!(%peer, %error, "could not look for a word on a peer");
+            tracing::error!(%peer, %error, "could not read the verdict on a peer");
             true
         })
 }

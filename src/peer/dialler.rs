@@ -1,7 +1,10 @@
-//! Keeping in touch: dialling the peers that the operator named, again and again with backoff (docs/DECISIONS.md 7).
+//! Dialling: opens a session with an onion service once, or keeps one open with backoff
+//! (docs/DECISIONS.md 7).
 //!
-//! Never dials an address that nobody asked for, and never more than `dials_max` at once: a dead peer costs the living
-//! nothing. Invariant: one task per address.
+//! Inputs are the addresses of configured and trusted peers, and of requested dials; output is
+//! sessions of the [`SyncService`]. At most `dials_max` dials run at once, so that unreachable
+//! peers do not exhaust the node. Invariants: one task keeps an address; an address is dialled once
+//! at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,22 +21,22 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::admit::AdmitError;
-use super::registry::Peers;
-use super::timers::Backoff;
+use super::backoff::Backoff;
+use super::service::SyncService;
 use crate::engine::EngineError;
 use crate::state_engine::ApplyPackageError;
 use crate::store::{LastPeerAt, StoreError};
 
-/// Why a dial brought no session.
+/// Why a dial did not end in a session.
 #[derive(Debug, thiserror::Error)]
-pub enum DialError {
+pub enum PeerDialError {
     /// The handshake failed.
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
-    /// The operator banned the peer that was met there last, or is met there now.
+    /// The operator banned a peer that was reached at this address before, or is reached there now.
     #[error("the peer is banned here")]
     Banned,
-    /// The peer could not be looked up or noted.
+    /// The peer could not be read from or written to the database.
     #[error("the peer could not be stored")]
     Store(#[source] EngineError<ApplyPackageError>),
     /// The node is shutting down.
@@ -41,7 +44,7 @@ pub enum DialError {
     Stopped,
 }
 
-impl From<AdmitError> for DialError {
+impl From<AdmitError> for PeerDialError {
     fn from(error: AdmitError) -> Self {
         match error {
             AdmitError::Banned => Self::Banned,
@@ -50,7 +53,7 @@ impl From<AdmitError> for DialError {
     }
 }
 
-impl From<EngineError<StoreError>> for DialError {
+impl From<EngineError<StoreError>> for PeerDialError {
     fn from(error: EngineError<StoreError>) -> Self {
         Self::Store(error.into())
     }
@@ -59,61 +62,64 @@ impl From<EngineError<StoreError>> for DialError {
 /// A dial that ended in a session.
 #[derive(Debug, Clone, Copy)]
 pub struct Reached {
-    /// The peer.
+    /// The peer that was reached.
     pub peer: PeerId,
-    /// Expected evaluations of the puzzle that was solved; 0 with a ticket.
+    /// Effort of the puzzle that was solved, in expected evaluations; 0 with a ticket.
     pub effort: u64,
-    /// How long solving took.
+    /// Time that solving took.
     pub solving: Duration,
 }
 
-/// A dial that is shown for as long as it lasts.
-struct Underway<'d>(&'d Mutex<BTreeMap<OnionAddr, Progress>>, OnionAddr);
+/// Lists a dial in [`Dialler::underway`] until it is dropped.
+struct DialGuard<'d>(&'d Mutex<BTreeMap<OnionAddr, Progress>>, OnionAddr);
 
-impl Underway<'_> {
+impl DialGuard<'_> {
     fn note(&self, step: Progress) {
         let mut underway = self.0.lock();
         underway.insert(self.1, step);
     }
 }
 
-impl Drop for Underway<'_> {
+impl Drop for DialGuard<'_> {
     fn drop(&mut self) {
         self.0.lock().remove(&self.1);
     }
 }
 
-/// Dials onion services.
+/// Dials onion services. Cheap to clone.
 #[derive(Clone)]
-pub struct Dialler(Arc<Inner>);
+pub struct Dialler(Arc<DiallerState>);
 
-struct Inner {
+struct DiallerState {
     connector: Connector,
     transport: Arc<dyn Transport>,
-    peers: Peers,
+    sync: SyncService,
+    /// One permit for each dial in progress.
     slots: Semaphore,
+    /// Addresses that have a task which keeps a session open.
     kept: Mutex<BTreeSet<OnionAddr>>,
+    /// One lock for each address that is being dialled.
     turns: Mutex<BTreeMap<OnionAddr, Arc<AsyncMutex<()>>>>,
-    /// How far each dial is that is under way.
+    /// The step that each dial in progress has reached.
     underway: Mutex<BTreeMap<OnionAddr, Progress>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Dialler {
-    /// A dialler; its tasks end with `stop`.
+    /// A dialler that keeps no address yet; its tasks end with `stop`.
     pub fn new(
         connector: Connector,
         transport: Arc<dyn Transport>,
-        peers: Peers,
+        sync: SyncService,
         stop: CancellationToken,
     ) -> Self {
-        let slots = Semaphore::new(peers.config().dials_max);
+        let slots = Semaphore::new(sync.config().dials_max);
         let (kept, tasks) = (Mutex::new(BTreeSet::new()), TaskTracker::new());
-        Self(Arc::new(Inner {
+        Self(Arc::new(DiallerState {
             connector,
             transport,
-            peers,
+            sync,
             slots,
             kept,
             turns: Mutex::default(),
@@ -123,14 +129,16 @@ impl Dialler {
         }))
     }
 
-    /// Dials once, is admitted, and begins a session. Shows the ticket that the node there gave us, if it did; where that
-    /// is void, works instead. An address is dialled once at a time, so that both sides see the sessions in the same order
-    /// and keep the same one.
+    /// Dials once, passes the handshake and starts a session.
+    ///
+    /// Shows the ticket that the node at `onion` issued to this node, and solves the puzzle if
+    /// there is none or it has expired. An address is dialled once at a time, so that both sides
+    /// see the sessions in the same order and keep the same one.
     pub async fn dial(
         &self,
         onion: &OnionAddr,
         progress: &(dyn Fn(Progress) + Send + Sync),
-    ) -> Result<Reached, DialError> {
+    ) -> Result<Reached, PeerDialError> {
         let turn = {
             let mut turns = self.0.turns.lock();
             turns.retain(|_, turn| Arc::strong_count(turn) > 1);
@@ -142,16 +150,16 @@ impl Dialler {
             .slots
             .acquire()
             .await
-            .map_err(|_| DialError::Stopped)?;
-        let shown = Underway(&self.0.underway, *onion);
+            .map_err(|_| PeerDialError::Stopped)?;
+        let guard = DialGuard(&self.0.underway, *onion);
         let noting = |step| {
-            shown.note(step);
+            guard.note(step);
             progress(step);
         };
         let (session, admitted) = tokio::select! {
             biased;
-            () = self.0.stop.cancelled() => return Err(DialError::Stopped),
-            result = self.knock(onion, &noting) => result?,
+            () = self.0.stop.cancelled() => return Err(PeerDialError::Stopped),
+            result = self.dial_known(onion, &noting) => result?,
         };
         tracing::info!(
             peer = %admitted.claims().peer_id(),
@@ -161,7 +169,7 @@ impl Dialler {
             "admitted by a peer"
         );
         let (effort, solving) = (admitted.effort(), admitted.solving_time());
-        let peer = self.0.peers.admit(session, admitted).await?;
+        let peer = self.0.sync.admit(session, admitted).await?;
         Ok(Reached {
             peer,
             effort,
@@ -174,7 +182,7 @@ impl Dialler {
         self.0.connector.admitted_total()
     }
 
-    /// The dials that are under way, and how far each is.
+    /// The dials in progress, and the step that each has reached.
     pub fn underway(&self) -> Vec<(OnionAddr, Progress)> {
         let underway = self.0.underway.lock();
         underway
@@ -183,11 +191,11 @@ impl Dialler {
             .collect()
     }
 
-    async fn knock(
+    async fn dial_known(
         &self,
         onion: &OnionAddr,
         progress: &(dyn Fn(Progress) + Send + Sync),
-    ) -> Result<(Session, Admitted), DialError> {
+    ) -> Result<(Session, Admitted), PeerDialError> {
         let (connector, transport) = (&self.0.connector, &*self.0.transport);
         let met = self.met_at(onion).await?;
         let ticket = met
@@ -196,7 +204,7 @@ impl Dialler {
         let shown = met.filter(|_| ticket.is_some());
         let dialled = connector.dial(transport, onion, ticket, progress).await;
         match (dialled, shown) {
-            // A ban that is over left it void.
+            // The peer had banned this node, which revoked the ticket.
             (
                 Err(HandshakeError::Refused {
                     code: RefusalCode::Expired,
@@ -205,7 +213,7 @@ impl Dialler {
                 Some(met),
             ) => {
                 self.0
-                    .peers
+                    .sync
                     .engine()
                     .graph::<_, StoreError>(move |graph| graph.tx().put_ticket(&met.peer_id, None))
                     .await?;
@@ -215,10 +223,11 @@ impl Dialler {
         }
     }
 
-    /// Whom we met at an address last. Fails where anybody was met there who is banned: a node does not get round its ban
-    /// with a new key, let alone become trusted because we still dial it.
-    async fn met_at(&self, onion: &OnionAddr) -> Result<Option<LastPeerAt>, DialError> {
-        let engine = self.0.peers.engine();
+    /// Returns the peer that was reached at an address last. Fails if any peer that was reached
+    /// there is banned, because a banned node must not evade its ban with a new key, let alone be
+    /// trusted because this node dials it.
+    async fn met_at(&self, onion: &OnionAddr) -> Result<Option<LastPeerAt>, PeerDialError> {
+        let engine = self.0.sync.engine();
         let (onion, now) = (*onion, engine.now());
         let looking = engine.read(move |view| {
             Ok::<_, StoreError>((
@@ -227,70 +236,73 @@ impl Dialler {
             ))
         });
         match looking.await? {
-            (_, true) => Err(DialError::Banned),
+            (_, true) => Err(PeerDialError::Banned),
             (met, false) => Ok(met),
         }
     }
 
-    /// Keeps a session with the node at `onion` from now on. Asking twice changes nothing.
+    /// Keeps a session open with the node at `onion` from now on. A second call changes nothing.
     pub fn keep(&self, onion: OnionAddr) {
-        self.keep_from(onion, false);
+        self.keep_after(onion, false);
     }
 
-    /// The same, with a pause before the first dial: one has just failed.
+    /// [`Dialler::keep`] with a pause before the first dial, because a dial has just failed.
     pub fn keep_later(&self, onion: OnionAddr) {
-        self.keep_from(onion, true);
+        self.keep_after(onion, true);
     }
 
-    fn keep_from(&self, onion: OnionAddr, later: bool) {
+    fn keep_after(&self, onion: OnionAddr, pause_first: bool) {
         if self.0.kept.lock().insert(onion) {
             let this = self.clone();
             self.0.tasks.spawn(async move {
                 tokio::select! {
                     biased;
                     () = this.0.stop.cancelled() => {}
-                    () = this.keep_dialling(onion, later) => {}
+                    () = this.keep_dialling(onion, pause_first) => {}
                 }
             });
         }
     }
 
-    async fn keep_dialling(&self, onion: OnionAddr, later: bool) {
-        let config = self.0.peers.config();
-        let lasting = Duration::from_secs(config.backoff_s_min);
+    async fn keep_dialling(&self, onion: OnionAddr, pause_first: bool) {
+        let config = self.0.sync.config();
+        let stable_after = Duration::from_secs(config.backoff_s_min);
         let mut backoff = Backoff::new(config);
-        if later {
+        if pause_first {
             sleep(backoff.next()).await;
         }
         loop {
-            let dialled = match self.0.peers.session_at(&onion) {
+            let dialled = match self.0.sync.registry().session_at(&onion) {
                 Some(_) => Ok(()),
                 None => self.dial(&onion, &|_| {}).await.map(drop),
             };
             match dialled {
                 Ok(()) => {
-                    let begun = Instant::now();
-                    if let Some((_, over)) = self.0.peers.session_at(&onion) {
-                        over.cancelled().await;
+                    let started = Instant::now();
+                    if let Some(closed) = self.0.sync.registry().session_at(&onion) {
+                        closed.cancelled().await;
                     }
-                    if begun.elapsed() >= lasting {
+                    if started.elapsed() >= stable_after {
                         backoff.reset();
                         continue;
                     }
-                    // Each dial costs us the puzzle: one that hangs up on us at once must not make us work all day.
+                    // Each dial costs us the puzzle: one that hangs up on us at once must not make
+                    // us work all day.
                 }
-                Err(DialError::Stopped) => return,
-                // Nobody was dialled; the ban may end.
-                Err(DialError::Banned) => tracing::debug!(%onion, "a banned peer is not dialled"),
+                Err(PeerDialError::Stopped) => return,
+                // No dial was made; the ban may end.
+                Err(PeerDialError::Banned) => {
+                    tracing::debug!(%onion, "did not dial a banned peer")
+                }
                 Err(error) => tracing::warn!(%onion, %error, "could not reach a peer"),
             }
             let pause = backoff.next();
-            tracing::debug!(%onion, retry_s = pause.as_secs(), "dialling again later");
+            tracing::debug!(%onion, retry_s = pause.as_secs(), "dial will be retried");
             sleep(pause).await;
         }
     }
 
-    /// Waits for the end of every task.
+    /// Waits for the end of every task; they end with the token `stop`.
     pub async fn close(&self) {
         self.0.tasks.close();
         self.0.tasks.wait().await;

@@ -1,15 +1,15 @@
-//! Two sessions with one peer: which of them stays.
+//! Duplicate sessions: which of two sessions with one peer stays.
 //!
-//! Pure, so that both sides can be held against each other. Never looks at a stream: whether the session that is there
-//! still lives is for the caller to find out. Invariant: whatever the order in which they come to know of the same living
-//! sessions, both sides keep the same one.
+//! Pure, so that tests compare both sides. Input is what a side knows of both sessions; the caller
+//! finds out whether the old one is alive. Invariant: both sides keep the same one of the same live
+//! sessions, in whatever order they learn of them.
 
 use keys::BootId;
 
-/// What a side knows of a session that matters here.
+/// What decides between two sessions, as one side knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Contender {
-    /// The other node's start, as it said in the handshake.
+pub struct Candidate {
+    /// The peer's start, from its claims.
     pub boot_id: BootId,
     /// Whether the node with the smaller peer id dialled.
     pub dialled_by_smaller: bool,
@@ -19,34 +19,37 @@ pub struct Contender {
 
 /// Which of two sessions stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stays {
-    /// The new one.
+pub enum Winner {
+    /// The new session.
     New,
-    /// The one that is there.
+    /// The old session.
     Old,
-    /// The one that is there, if it lives: it would win, but its end may not have been noticed here, while the peer has
-    /// noticed and dialled again.
+    /// The old session, if it is alive. The peer may have noticed its end and dialled again, while
+    /// this side has not noticed.
     OldIfAlive,
 }
 
-/// Which of two sessions with one peer stays (docs/DECISIONS.md 6): that of another start of the peer, if it came later; else the
-/// one that the smaller peer id dialled; else the later one.
+/// Decides which of two sessions with one peer stays (docs/DECISIONS.md 6).
 ///
-/// Arrivals mean the same on both sides wherever they decide: a node ends before it starts anew, and dials an address
-/// only once at a time.
-pub fn stays(old: &Contender, new: &Contender) -> Stays {
+/// 1. If the peer has restarted in between, the later session.
+/// 2. Otherwise, if each side dialled one, the session that the smaller peer id dialled.
+/// 3. Otherwise the later session.
+///
+/// Arrivals decide only where both sides number the sessions in the same order: a node ends before
+/// it restarts, and dials an address once at a time.
+pub fn resolve_duplicate(old: &Candidate, new: &Candidate) -> Winner {
     let is_same_start = old.boot_id == new.boot_id;
     if is_same_start && old.dialled_by_smaller != new.dialled_by_smaller {
         return if new.dialled_by_smaller {
-            Stays::New
+            Winner::New
         } else {
-            Stays::OldIfAlive
+            Winner::OldIfAlive
         };
     }
     if new.arrival > old.arrival {
-        Stays::New
+        Winner::New
     } else {
-        Stays::Old
+        Winner::Old
     }
 }
 
@@ -55,17 +58,18 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A session between two nodes, seen from above.
+    /// A session between two nodes, as an observer of both sees it.
     #[derive(Debug, Clone, Copy)]
     struct Link {
         by_smaller: bool,
-        /// Which start of the larger node this is: the smaller one never restarts here.
+        /// Number of the larger node's start; the smaller node never restarts in these tests.
         start: u8,
     }
 
-    /// How a side numbers the sessions: each as a contender, in the order of `links`. Those of one dialler arrive in the
-    /// order in which they were dialled; those of the two diallers mix as `early` says. Starts follow each other.
-    fn numbered(links: &[Link], early: bool) -> Vec<Contender> {
+    /// Returns the sessions as a side numbers them, in the order of `links`. Sessions of one
+    /// dialler arrive in the order of the dials; `early` says whose sessions arrive first. Starts
+    /// follow each other.
+    fn numbered(links: &[Link], early: bool) -> Vec<Candidate> {
         let rank = |place: usize, link: &Link| (link.start, link.by_smaller != early, place);
         let mut order: Vec<_> = links
             .iter()
@@ -74,21 +78,24 @@ mod tests {
             .collect();
         order.sort_unstable();
         let arrival = |rank| order.iter().position(|other| *other == rank).unwrap() as u64;
-        let contender = |(place, link): (usize, &Link)| Contender {
+        let candidate = |(place, link): (usize, &Link)| Candidate {
             boot_id: BootId::from_bytes([link.start; 16]),
             dialled_by_smaller: link.by_smaller,
             arrival: arrival(rank(place, link)),
         };
-        links.iter().enumerate().map(contender).collect()
+        links.iter().enumerate().map(candidate).collect()
     }
 
-    /// Which one a side keeps that comes to know them in that order, while all of them live.
-    fn kept(seen: &[Contender], order: &[usize]) -> usize {
+    /// Returns the session that a side keeps if it learns of them in that order while all are
+    /// alive.
+    fn kept(seen: &[Candidate], order: &[usize]) -> usize {
         let mut order = order.iter().copied();
         let first = order.next().unwrap();
-        order.fold(first, |old, new| match stays(&seen[old], &seen[new]) {
-            Stays::New => new,
-            Stays::Old | Stays::OldIfAlive => old,
+        order.fold(first, |old, new| {
+            match resolve_duplicate(&seen[old], &seen[new]) {
+                Winner::New => new,
+                Winner::Old | Winner::OldIfAlive => old,
+            }
         })
     }
 
@@ -108,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn both_sides_keep_the_same_of_up_to_four_sessions_in_any_order() {
+    fn both_sides_keep_the_same_of_four_sessions_in_any_order() {
         let kinds = [(true, 1), (false, 1), (true, 2), (false, 2)];
         for count in 1..=4 {
             for code in 0..4usize.pow(count as u32) {
@@ -123,7 +130,7 @@ mod tests {
                     let seen = numbered(&links, early);
                     all.extend(orders(count).iter().map(|order| kept(&seen, order)));
                 }
-                // The side that restarted knows the sessions of its new start alone.
+                // The side that restarted knows only the sessions of its new start.
                 let own: Vec<usize> = (0..count)
                     .filter(|at| links[*at].start == newest_start)
                     .collect();
@@ -144,25 +151,34 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_later_start_of_the_peer_is_never_kept_out(old_by: bool, new_by: bool, old in 0u64..100, later in 1u64..100) {
-            let old = Contender { boot_id: BootId::from_bytes([1; 16]), dialled_by_smaller: old_by, arrival: old };
-            let new = Contender {
+        fn session_of_a_later_start_replaces_the_old_one(
+            old_by: bool,
+            new_by: bool,
+            old in 0u64..100,
+            later in 1u64..100,
+        ) {
+            let old = Candidate {
+                boot_id: BootId::from_bytes([1; 16]),
+                dialled_by_smaller: old_by,
+                arrival: old,
+            };
+            let new = Candidate {
                 boot_id: BootId::from_bytes([2; 16]),
                 dialled_by_smaller: new_by,
                 arrival: old.arrival + later,
             };
-            prop_assert_eq!(stays(&old, &new), Stays::New);
-            // And an old handshake that is worked on late does not push it out again.
-            prop_assert_eq!(stays(&new, &old), Stays::Old);
+            prop_assert_eq!(resolve_duplicate(&old, &new), Winner::New);
+            // An old handshake that is processed late does not replace it.
+            prop_assert_eq!(resolve_duplicate(&new, &old), Winner::Old);
         }
 
         #[test]
-        fn who_dials_again_is_never_kept_out_unasked(by: bool, at in 0u64..100) {
+        fn second_dial_replaces_the_old_session_or_probes_it(by: bool, at in 0u64..100) {
             let boot_id = BootId::from_bytes([1; 16]);
-            let old = Contender { boot_id, dialled_by_smaller: true, arrival: at };
-            let new = Contender { boot_id, dialled_by_smaller: by, arrival: at + 1 };
-            let expected = if by { Stays::New } else { Stays::OldIfAlive };
-            prop_assert_eq!(stays(&old, &new), expected);
+            let old = Candidate { boot_id, dialled_by_smaller: true, arrival: at };
+            let new = Candidate { boot_id, dialled_by_smaller: by, arrival: at + 1 };
+            let expected = if by { Winner::New } else { Winner::OldIfAlive };
+            prop_assert_eq!(resolve_duplicate(&old, &new), expected);
         }
     }
 }

@@ -1,72 +1,75 @@
-//! What admitted peers say to each other. Each message is one frame: a canonical CBOR map with one text key.
+//! The messages of a session. Each message is one frame: a canonical CBOR map with one text key
+//! (docs/PROTOCOL.md 4).
 //!
-//! Never decoded without the scan, under limits of its kind. Invariant: requests carry an id that their answer repeats;
-//! ids are the asking side's own.
+//! Input and output are frames. Decoding checks the canonical form and the limits of the message
+//! first. Invariant: a request carries an id of the requesting side, and its reply repeats the id.
+//! Fuzzed by the target `session`.
 
 use keys::{Epoch, Limits, Malformed, Oid, PeerId, Signature, SignedObject, codec};
 use serde::{Deserialize, Serialize};
 
 use crate::state_engine::PackageLimits;
 
-/// A message between admitted peers (`docs/PROTOCOL.md`, "Sync").
+/// A message between admitted peers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Message {
-    /// What changed since `last_seq`? (docs/STORY.md 2.1 step 1)
+pub enum SessionMessage {
+    /// Requests what changed since `last_seq` (docs/STORY.md 2.1 step 1).
     Pull(Pull),
-    /// A package, as the answer to a pull.
+    /// A package, as the reply to a pull.
     Package(PackageBody),
-    /// Nothing new.
+    /// The reply to a pull without changes.
     UpToDate(UpToDate),
-    /// A package that was not asked for (docs/STORY.md 5).
+    /// A package that was not requested (docs/STORY.md 5).
     Push(PackageBody),
-    /// A pushed package was applied, or had been.
+    /// The reply to a push: the package is applied, now or earlier.
     Ack(UpToDate),
-    /// A request or a push is refused.
-    Refused(Refused),
-    /// "My sequence numbers count in this epoch": said at the begin of a session.
+    /// The reply to a request that is refused.
+    Refused(RequestRefusal),
+    /// The epoch in which the sender's sequence numbers count; sent when a session starts.
     Epoch(EpochNote),
-    /// "You once signed this epoch as yours": shown to who comes with another one.
+    /// An epoch that the receiver once signed as its own, so that it can detect a clone or a
+    /// rollback.
     Heard(EpochNote),
-    /// One of these two was read.
-    Noted(Id),
-    /// What do you hold of mine? (After a restore.)
-    Return(Return),
-    /// Objects that the asking side once sent.
-    Returned(Returned),
-    /// A sign of life is asked for.
-    Ping(Id),
-    /// A sign of life.
-    Pong(Id),
-    /// The session ends.
+    /// The reply to an epoch that was accepted.
+    Noted(IdOnly),
+    /// Requests the sender's own objects, after a restore.
+    Reclaim(ReclaimRequest),
+    /// The reply to a reclaim: objects that the requesting side once sent.
+    Reclaimed(ReclaimedBatch),
+    /// Requests a [`SessionMessage::Pong`].
+    Ping(IdOnly),
+    /// The reply to a ping.
+    Pong(IdOnly),
+    /// Announces the end of the session.
     Bye(Bye),
 }
 
-/// A pull.
+/// Requests what changed in a domain since a sequence number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pull {
-    /// Of the request.
+    /// Id of the request.
     pub id: u64,
     /// The epoch in which `last_seq` counts; none at the first pull.
     pub epoch: Option<Epoch>,
-    /// The domain.
+    /// The domain, which may be outside the intersection.
     pub domain: String,
-    /// Seconds that the answer may wait for something new, at most 60.
+    /// Seconds that the reply may wait for a change, at most 60.
     pub wait_s: u32,
-    /// Who asks: must be the session's peer.
+    /// The requesting node; must be the session's peer.
     pub peer_id: PeerId,
-    /// What the asking side has, up to and including.
+    /// Highest sequence number that the requesting side holds.
     pub last_seq: u64,
 }
 
-/// A package in a message.
+/// A package, pulled or pushed.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PackageBody {
-    /// Of the request.
+    /// Id of the request.
     pub id: u64,
-    /// COSE_Sign1.
+    /// The package as COSE_Sign1 (docs/PROTOCOL.md 5.1).
     #[serde(with = "serde_bytes")]
     pub body: Vec<u8>,
 }
@@ -82,84 +85,84 @@ impl std::fmt::Debug for PackageBody {
     }
 }
 
-/// Where a cursor stands.
+/// Up to where one side holds the changes of the other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpToDate {
-    /// Of the request.
+    /// Id of the request.
     pub id: u64,
     /// The epoch of the side that made the changes.
     pub epoch: Epoch,
-    /// Up to and including.
+    /// Highest sequence number that is held.
     pub last_seq: u64,
 }
 
-/// A refusal.
+/// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Refused {
-    /// Of the request.
+pub struct RequestRefusal {
+    /// Id of the request.
     pub id: u64,
-    /// A short word: `busy`, `quota`, `gap`, `peer_id`, `domain`, `internal`, or a package fault's.
+    /// A short code: `busy`, `quota`, `gap`, `peer_id`, `domain`, `internal`, or a package fault's.
     pub code: String,
-    /// For `gap`: where the sender is to start again.
+    /// For `gap`: the sequence number behind which the sender has to start again.
     pub last_seq: Option<u64>,
 }
 
-/// An epoch that its node signed.
+/// An epoch, signed by its node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EpochNote {
-    /// Of the request.
+    /// Id of the request.
     pub id: u64,
-    /// The last `change_seq` of then.
+    /// The last `change_seq` when it was signed.
     pub head: u64,
-    /// The epoch.
+    /// The epoch that is signed.
     pub epoch: Epoch,
     /// Number of the node's key that signed.
     pub key_id: u32,
-    /// By that key, over epoch and head.
+    /// Signature by that key over epoch and head.
     pub signature: Signature,
 }
 
-/// Asks for what the asking side once sent.
+/// Requests a batch of the objects that the requesting side once sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Return {
-    /// Of the request.
+pub struct ReclaimRequest {
+    /// Id of the request.
     pub id: u64,
-    /// The last object that was given back; none at first.
+    /// Last object of the previous batch; none at first.
     pub after: Option<Oid>,
-    /// The domain.
+    /// The domain of the objects.
     pub domain: String,
 }
 
-/// Objects that the asking side once sent, by oid.
+/// A batch of objects that the requesting side once sent, by ascending oid.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Returned {
-    /// Of the request.
+pub struct ReclaimedBatch {
+    /// Id of the request.
     pub id: u64,
     /// Canonical CBOR: an array of signed objects.
     #[serde(with = "serde_bytes")]
     pub body: Vec<u8>,
-    /// Where to go on; none: that was all.
+    /// Object after which the next batch starts; none if this is the last batch.
     pub next: Option<Oid>,
 }
 
-impl std::fmt::Debug for Returned {
+impl std::fmt::Debug for ReclaimedBatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "Returned {{ id: {}, {} bytes }}",
+            "ReclaimedBatch {{ id: {}, {} bytes }}",
             self.id,
             self.body.len()
         )
     }
 }
 
-impl Returned {
-    /// The objects in it, which prove nothing yet.
+impl ReclaimedBatch {
+    /// Decodes the objects; their signatures are not verified yet.
     pub fn objects(&self) -> Result<Vec<SignedObject>, Malformed> {
         let limits = Limits {
             bytes_max: PackageLimits::PROTOCOL.bytes_max,
@@ -170,11 +173,11 @@ impl Returned {
     }
 }
 
-/// An id alone.
+/// The body of a message that has an id and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Id {
-    /// Of the request.
+pub struct IdOnly {
+    /// Id of the request.
     pub id: u64,
 }
 
@@ -182,20 +185,21 @@ pub struct Id {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bye {
-    /// A short word: `shutdown`, `busy`, `duplicate`, `refused`, `misbehaviour`, `silence`, `end`.
+    /// A short code: `shutdown`, `busy`, `duplicate`, `refused`, `rotated`, `misbehaviour`,
+    /// `silence`, `end`.
     pub code: String,
 }
 
 /// Longest text of a code or domain name, in bytes.
-pub const WORD_BYTES_MAX: usize = 64;
+pub const TEXT_BYTES_MAX: usize = 64;
 
-impl Message {
-    /// The frame's bytes.
+impl SessionMessage {
+    /// Encodes the message as a frame.
     pub fn encode(&self) -> Vec<u8> {
         codec::encode(self)
     }
 
-    /// Reads a frame. Only the two package messages may be long.
+    /// Decodes a frame of at most the longest package plus 64 bytes.
     pub fn decode(frame: &[u8]) -> Result<Self, Malformed> {
         let limits = Limits {
             bytes_max: PackageLimits::PROTOCOL.bytes_max + 64,
@@ -203,39 +207,19 @@ impl Message {
             items_max: 16,
         };
         let message = codec::decode(frame, &limits)?;
-        let word = match &message {
+        let text = match &message {
             Self::Pull(pull) => &pull.domain,
-            Self::Return(ask) => &ask.domain,
+            Self::Reclaim(request) => &request.domain,
             Self::Refused(refused) => &refused.code,
             Self::Bye(bye) => &bye.code,
             _ => return Ok(message),
         };
-        if word.len() <= WORD_BYTES_MAX && word.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if text.len() <= TEXT_BYTES_MAX && text.bytes().all(|byte| byte.is_ascii_graphic()) {
             Ok(message)
         } else {
             Err(Malformed::Unexpected(
-                "a word that is too long or not plain".into(),
+                "a code or name that is too long or not printable ASCII".into(),
             ))
-        }
-    }
-
-    /// The id of the request that this answers, if it is an answer.
-    pub fn answers(&self) -> Option<u64> {
-        match self {
-            Self::Package(PackageBody { id, .. })
-            | Self::UpToDate(UpToDate { id, .. })
-            | Self::Ack(UpToDate { id, .. })
-            | Self::Refused(Refused { id, .. })
-            | Self::Noted(Id { id })
-            | Self::Returned(Returned { id, .. })
-            | Self::Pong(Id { id }) => Some(*id),
-            Self::Pull(_)
-            | Self::Push(_)
-            | Self::Epoch(_)
-            | Self::Heard(_)
-            | Self::Return(_)
-            | Self::Ping(_)
-            | Self::Bye(_) => None,
         }
     }
 }
@@ -245,12 +229,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn check(message: Message) {
-        assert_eq!(Message::decode(&message.encode()), Ok(message));
+    fn check(message: SessionMessage) {
+        assert_eq!(SessionMessage::decode(&message.encode()), Ok(message));
     }
 
     #[test]
-    fn every_message_is_canonical_and_comes_back() {
+    fn every_message_round_trips() {
         let (epoch, peer_id) = (Epoch::from_bytes([1; 16]), PeerId::from_bytes([2; 32]));
         let pull = Pull {
             id: 1,
@@ -260,30 +244,30 @@ mod tests {
             peer_id,
             last_seq: 1432,
         };
-        check(Message::Pull(Pull {
+        check(SessionMessage::Pull(Pull {
             epoch: None,
             ..pull.clone()
         }));
-        check(Message::Pull(pull));
-        check(Message::Package(PackageBody {
+        check(SessionMessage::Pull(pull));
+        check(SessionMessage::Package(PackageBody {
             id: 1,
             body: vec![1, 2, 3],
         }));
-        check(Message::UpToDate(UpToDate {
+        check(SessionMessage::UpToDate(UpToDate {
             id: 1,
             epoch,
             last_seq: 7,
         }));
-        check(Message::Push(PackageBody {
+        check(SessionMessage::Push(PackageBody {
             id: 1,
             body: vec![],
         }));
-        check(Message::Ack(UpToDate {
+        check(SessionMessage::Ack(UpToDate {
             id: 1,
             epoch,
             last_seq: 7,
         }));
-        check(Message::Refused(Refused {
+        check(SessionMessage::Refused(RequestRefusal {
             id: 1,
             code: "gap".into(),
             last_seq: Some(9),
@@ -295,51 +279,51 @@ mod tests {
             key_id: 3,
             signature: Signature::from_bytes([4; 64]),
         };
-        check(Message::Epoch(note.clone()));
-        check(Message::Heard(note));
-        check(Message::Noted(Id { id: 1 }));
+        check(SessionMessage::Epoch(note.clone()));
+        check(SessionMessage::Heard(note));
+        check(SessionMessage::Noted(IdOnly { id: 1 }));
         for oid in [None, Some(Oid::from_bytes([5; 16]))] {
-            check(Message::Return(Return {
+            check(SessionMessage::Reclaim(ReclaimRequest {
                 id: 1,
                 after: oid,
                 domain: "messages".into(),
             }));
             let object = SignedObject::from_parts(2, vec![0x80], Signature::from_bytes([4; 64]));
-            let returned = Returned {
+            let batch = ReclaimedBatch {
                 id: 1,
                 body: codec::encode(&vec![object.clone(), object.clone()]),
                 next: oid,
             };
-            assert_eq!(returned.objects().unwrap(), [object.clone(), object]);
-            check(Message::Returned(returned));
+            assert_eq!(batch.objects().unwrap(), [object.clone(), object]);
+            check(SessionMessage::Reclaimed(batch));
         }
-        check(Message::Ping(Id { id: 1 }));
-        check(Message::Pong(Id { id: 1 }));
-        check(Message::Bye(Bye {
+        check(SessionMessage::Ping(IdOnly { id: 1 }));
+        check(SessionMessage::Pong(IdOnly { id: 1 }));
+        check(SessionMessage::Bye(Bye {
             code: "shutdown".into(),
         }));
     }
 
     #[test]
-    fn long_words_and_long_frames_are_refused() {
-        let bye = |code: &str| Message::Bye(Bye { code: code.into() }).encode();
-        assert!(Message::decode(&bye(&"x".repeat(65))).is_err());
-        assert!(Message::decode(&bye("new\nline")).is_err());
-        let package = Message::Package(PackageBody {
+    fn refuses_long_codes_and_long_frames() {
+        let bye = |code: &str| SessionMessage::Bye(Bye { code: code.into() }).encode();
+        assert!(SessionMessage::decode(&bye(&"x".repeat(65))).is_err());
+        assert!(SessionMessage::decode(&bye("new\nline")).is_err());
+        let package = SessionMessage::Package(PackageBody {
             id: 1,
             body: vec![0; PackageLimits::PROTOCOL.bytes_max + 65],
         })
         .encode();
         assert!(matches!(
-            Message::decode(&package),
+            SessionMessage::decode(&package),
             Err(Malformed::TooLong(_))
         ));
     }
 
     proptest! {
         #[test]
-        fn no_frame_makes_it_panic(frame: Vec<u8>) {
-            let _ = Message::decode(&frame);
+        fn decode_never_panics(frame: Vec<u8>) {
+            let _ = SessionMessage::decode(&frame);
         }
     }
 }

@@ -1,30 +1,45 @@
-//! Peers: one session per admitted peer, over which both sides ask, answer and push (docs/DECISIONS.md 7).
+//! Peers: one session per admitted peer, on which both sides send requests, replies and pushes
+//! (docs/DECISIONS.md 7).
 //!
-//! - [`message`]: what is said. [`session`]: one stream. [`serve`]: answering. [`pull`], [`push`]: asking.
-//! - `admit`: what is stored of who comes. [`registry`]: who is here. [`duplicates`]: of two sessions with one peer, which
-//!   stays. [`recover`]: epochs, and what comes back after a restore. [`slots`]: who finds a place. [`budget`]: how much a peer may ask. [`timers`]: pulls and pushes that go on by
-//!   themselves. [`forget`]: who has been away too long. [`dialler`]: keeping in touch.
+//! - [`message`]: the wire format. [`handle`]: requesting. [`session`]: one stream. [`serve`]:
+//!   replying.
+//! - [`pull`], [`push`], `receive`: packages. `recover`: epochs, and reclaiming after a restore.
+//!   `timers`: both at intervals.
+//! - [`registry`]: the live sessions. [`duplicates`] and [`slots`]: its rules. [`service`]: what
+//!   runs them. `admit`: what is stored of a peer. `maintenance`: what belongs to no session.
+//! - [`dialler`]: outgoing sessions. [`token_bucket`], `quota_log`, `backoff`: limits.
 //!
-//! Never sees an unadmitted stream, and hands nothing to the engine that was not verified. Invariant: at most one live
-//! session per peer, each task of it ends with it.
+//! Inputs are streams that the gate has admitted; the core gets nothing that was not verified.
+//! Invariants: at most one live session per peer; every task of a session ends with it.
 
 mod admit;
-pub mod budget;
+mod backoff;
+mod context;
 pub mod dialler;
 pub mod duplicates;
-pub mod forget;
+pub mod handle;
+mod maintenance;
 pub mod message;
 pub mod pull;
 pub mod push;
-pub mod recover;
+mod quota_log;
+mod receive;
+mod recover;
 pub mod registry;
 pub mod serve;
+pub mod service;
 pub mod session;
 pub mod slots;
-pub mod timers;
+#[cfg(test)]
+mod testing;
+mod timers;
+pub mod token_bucket;
 
 pub use admit::AdmitError;
-pub use dialler::DialError;
-pub use pull::{PullOutcome, SyncError};
+pub use dialler::PeerDialError;
+pub use handle::SessionError;
+pub use pull::PullOutcome;
 pub use push::PushOutcome;
-pub use registry::{Peers, SessionStatus};
+pub use receive::SyncError;
+pub use registry::{SessionRegistry, SessionStatus};
+pub use service::SyncService;

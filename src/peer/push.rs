@@ -1,62 +1,95 @@
-//! Pushing: sending a peer what changed without being asked (docs/STORY.md 5, the timer).
+//! Pushing: sends a peer what changed, without a request (docs/STORY.md 5, the timer).
 //!
-//! What is pushed is everything since the acknowledged sequence number, as in a pull. Never frees or skips what was not
-//! acknowledged. Invariant: `acked_seq` is what the peer itself last said that it holds.
+//! A push carries everything since the acknowledged sequence number, as the reply to a pull does.
+//! Invariant: `acked_seq` is what the peer itself last reported that it holds.
 
 use std::time::Duration;
 
-use super::message::{Message, PackageBody, Refused};
-use super::pull::SyncError;
-use super::session::{Handle, SessionError};
+use keys::{Epoch, PeerId};
+
+use super::handle::{SessionError, SessionHandle};
+use super::message::{PackageBody, RequestRefusal, SessionMessage};
+use super::receive::SyncError;
 use crate::engine::CoreHandle;
 use crate::state_engine::{PullReply, PullRequest, Window};
 use crate::store::Direction;
 
-/// What one push did.
+/// The result of one push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushOutcome {
     /// The domain.
     pub domain: String,
-    /// The window that was sent; none: there was nothing new.
+    /// The window that was sent; none if nothing was new.
     pub window: Option<Window>,
-    /// How many objects were sent.
+    /// Number of objects that were sent.
     pub objects: usize,
-    /// What the peer acknowledged, up to and including.
+    /// Sequence number up to which the peer acknowledged.
     pub acked_seq: u64,
-    /// Whether more is ready, or the peer asked to start earlier.
+    /// Whether a further window is ready, or the peer asked for an earlier one.
     pub more: bool,
 }
 
-/// One push of one domain.
+/// How the peer replied to a push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PushReply {
+    /// The peer holds everything up to here.
+    Acked(u64),
+    /// The peer holds less than this node believed: the next push starts behind this.
+    RestartAfter(u64),
+}
+
+/// Judges the reply to a push of `window` in `epoch`.
+fn judge_ack(reply: SessionMessage, epoch: Epoch, window: Window) -> Result<PushReply, SyncError> {
+    match reply {
+        SessionMessage::Ack(ack) if ack.epoch == epoch && ack.last_seq >= window.to_seq => {
+            Ok(PushReply::Acked(ack.last_seq))
+        }
+        SessionMessage::Refused(RequestRefusal { code, last_seq, .. }) if code == "gap" => {
+            let held = last_seq.unwrap_or(0);
+            if held.saturating_add(1) >= window.from_seq {
+                // The window that follows what the peer holds was just sent: every retry would get
+                // the same reply.
+                return Err(SessionError::Misbehaved("a gap where there is none").into());
+            }
+            Ok(PushReply::RestartAfter(held))
+        }
+        SessionMessage::Refused(refusal) => Err(SyncError::Refused(refusal.code)),
+        _ => Err(SessionError::Misbehaved("a reply of a wrong kind to a push").into()),
+    }
+}
+
+/// Returns the sequence number up to which `peer` acknowledged in this node's present epoch.
+async fn acked_seq(engine: &CoreHandle, peer: PeerId, domain: &str) -> Result<u64, SyncError> {
+    let (domain, epoch) = (domain.to_owned(), engine.context().epoch);
+    let state = engine
+        .read(move |view| view.cursor(&peer, &domain, Direction::Out))
+        .await?;
+    let state = state.filter(|state| state.epoch == epoch);
+    Ok(state.map_or(0, |state| state.acked_seq))
+}
+
+/// Pushes a domain once.
 pub async fn push_once(
     engine: &CoreHandle,
-    handle: &Handle,
+    handle: &SessionHandle,
     domain: &str,
 ) -> Result<PushOutcome, SyncError> {
-    let (peer, name, ours) = (*handle.peer(), domain.to_owned(), engine.context().epoch);
-    let state = engine
-        .read(move |view| view.cursor(&peer, &name, Direction::Out))
-        .await?;
-    let acked_seq = state
-        .filter(|state| state.epoch == ours)
-        .map_or(0, |state| state.acked_seq);
+    let (peer, epoch) = (*handle.peer(), engine.context().epoch);
+    let acked_seq = acked_seq(engine, peer, domain).await?;
     let request = PullRequest {
         peer,
         domain: domain.to_owned(),
         last_seq: acked_seq,
-        epoch: Some(ours),
+        epoch: Some(epoch),
     };
-    let asked = request.clone();
-    let answer = engine
-        .read(move |view| view.build_package(&asked))
-        .await
-        .map_err(SyncError::Build)?;
+    let built = request.clone();
+    let built = engine.read(move |view| view.build_package(&built)).await;
     let PullReply::Package {
         window,
         objects,
         more,
         bytes,
-    } = answer
+    } = built.map_err(SyncError::Build)?
     else {
         return Ok(PushOutcome {
             domain: domain.to_owned(),
@@ -69,28 +102,11 @@ pub async fn push_once(
     engine
         .write(move |core, now| core.record_sent(now, &request, Some(window)))
         .await?;
-    let answer = handle
-        .request(Duration::ZERO, |id| {
-            Message::Push(PackageBody { id, body: bytes })
-        })
-        .await?;
-    let (acked_seq, more) = match answer {
-        Message::Ack(ack) if ack.epoch == ours && ack.last_seq >= window.to_seq => {
-            (ack.last_seq, more)
-        }
-        // The peer is further back than we believed: start again where it says.
-        Message::Refused(Refused { code, last_seq, .. }) if code == "gap" => {
-            let held = last_seq.unwrap_or(0);
-            if held.saturating_add(1) >= window.from_seq {
-                // What follows what it holds was just sent: it would be sent for ever.
-                return Err(SessionError::Misbehaved("a gap where there is none").into());
-            }
-            (held, true)
-        }
-        Message::Refused(refused) => return Err(SyncError::Refused(refused.code)),
-        _ => {
-            return Err(SessionError::Misbehaved("a push was answered with something else").into());
-        }
+    let push = |id| SessionMessage::Push(PackageBody { id, body: bytes });
+    let reply = handle.request(Duration::ZERO, push).await?;
+    let (acked_seq, more) = match judge_ack(reply, epoch, window)? {
+        PushReply::Acked(seq) => (seq, more),
+        PushReply::RestartAfter(seq) => (seq, true),
     };
     let name = domain.to_owned();
     engine

@@ -1,230 +1,201 @@
-//! What a session begins with besides pulls: epochs are shown to each other, and a node that was restored asks for what is
-//! its own (docs/DECISIONS.md 2, 5).
+//! Epochs and recovery: shows a peer this node's epochs, and after a restore requests this node's
+//! own objects from it (docs/DECISIONS.md 2, 5).
 //!
-//! Never counts a peer as asked before all of its answers were taken. Invariant: each task ends with its session, and what
-//! failed is asked for again while it lasts.
+//! Input is a session that has started; outputs are the objects that the peer holds of this node,
+//! reclaimed into the graph. Invariants: a peer counts as asked only after all its batches were
+//! reclaimed; the task ends with its session.
 
 use std::time::Duration;
 
-use keys::{Oid, PeerId};
-use tokio::time::sleep;
+use keys::Oid;
 
-use super::message::{EpochNote, Message, Return};
-use super::pull::SyncError;
-use super::registry::Peers;
-use super::session::{Handle, SessionError};
-use super::timers::Backoff;
-use crate::engine::EngineError;
+use super::backoff::Backoff;
+use super::context::SessionContext;
+use super::handle::SessionError;
+use super::message::{EpochNote, ReclaimRequest, ReclaimedBatch, SessionMessage};
+use super::receive::SyncError;
+use crate::schema::identities;
 use crate::state_engine::ReclaimSummary;
 use crate::store::{PeerEpoch, StoreError, WriteMode};
 
-/// Answers for one domain, at most: a bound against a peer that always says "more".
-const ANSWERS_MAX: usize = 100_000;
-/// Time between two looks whether a recovery's time is up.
-const EVERY: Duration = Duration::from_secs(600);
+/// Most batches for one domain: a bound against a peer that always names a next one.
+const BATCHES_MAX: usize = 100_000;
 
-impl Peers {
-    /// Shows the peer this node's epoch, and what else it once signed as its own; then asks for what it holds of this node,
-    /// if this node was restored. Tries again until all is done or the session is over.
-    pub(super) async fn keep_recovering(&self, handle: &Handle, domains: &[String]) {
-        let mut backoff = Backoff::new(self.config());
-        let mut are_shown = false;
-        loop {
-            let done = async {
-                if !are_shown {
-                    self.show_epochs(handle).await?;
-                    are_shown = true;
-                }
-                self.recover(handle, domains).await
-            };
-            match done.await {
-                Ok(()) | Err(SyncError::Session(SessionError::Over)) => return,
-                Err(SyncError::Session(
-                    error @ (SessionError::Malformed(_) | SessionError::Misbehaved(_)),
-                )) => {
-                    // Asked again it would say the same, and has the questions of a whole session to do so.
-                    tracing::warn!(peer = %handle.peer(), %error, "ended the session with a peer that misbehaved");
-                    handle.end("misbehaviour");
-                    return;
-                }
-                Err(error) => {
-                    tracing::warn!(peer = %handle.peer(), %error, "could not make epochs and own objects good")
-                }
+/// Shows the peer this node's epochs, then reclaims this node's objects from it after a restore.
+/// Retries until all is done or the session ends.
+pub(super) async fn keep_recovering(session: &SessionContext) {
+    let mut backoff = Backoff::new(&session.config);
+    let mut are_shown = false;
+    loop {
+        let done = async {
+            if !are_shown {
+                show_epochs(session).await?;
+                are_shown = true;
             }
-            tokio::select! {
-                biased;
-                () = handle.over().cancelled() => return,
-                () = sleep(backoff.next()) => {}
+            recover(session).await
+        };
+        let peer = session.handle.peer();
+        match done.await {
+            Ok(()) | Err(SyncError::Session(SessionError::Over)) => return,
+            Err(SyncError::Session(
+                error @ (SessionError::Malformed(_) | SessionError::Misbehaved(_)),
+            )) => {
+                // Do not retry: a misbehaving peer would give the same reply on every retry.
+                tracing::warn!(%peer, %error, "ended the session with a peer that misbehaved");
+                session.handle.end("misbehaviour");
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(%peer, %error, "could not show epochs or reclaim objects")
             }
         }
-    }
-
-    async fn show_epochs(&self, handle: &Handle) -> Result<(), SyncError> {
-        let peer = *handle.peer();
-        let read = self.engine().read(move |view| {
-            // The present one too: it may once have counted further.
-            let heard = view.rows.peer_epochs(&peer)?;
-            Ok::<_, StoreError>((view.own_epoch()?, heard))
-        });
-        let (own, heard) = read.await?;
-        self.tell(handle, |id| Message::Epoch(note(id, own)))
-            .await?;
-        for heard in heard {
-            self.tell(handle, |id| Message::Heard(note(id, heard)))
-                .await?;
-        }
-        Ok(())
-    }
-
-    async fn recover(&self, handle: &Handle, domains: &[String]) -> Result<(), SyncError> {
-        let peer = *handle.peer();
-        let asks = self.engine().read(move |view| view.is_to_be_asked(&peer));
-        if !asks.await? {
-            return Ok(());
-        }
-        let mut backoff = Backoff::new(self.config());
-        loop {
-            let taken = self.ask_for_own(handle, domains).await?;
-            tracing::info!(%peer, written = taken.written, here = taken.here, missing = taken.missing, refused = taken.refused,
-                "a peer gave back what it holds of this node");
-            if taken.missing == 0 || !self.is_recovering().await? {
-                break;
-            }
-            // What is missing comes with pulls, this peer's or another's; until then this peer was not asked.
-            tokio::select! {
-                biased;
-                () = handle.over().cancelled() => return Err(SessionError::Over.into()),
-                () = sleep(backoff.next()) => {}
-            }
-        }
-        let ended = self
-            .engine()
-            .write(move |core, now| core.peer_was_asked(now, &peer));
-        if ended.await? {
-            tracing::info!("every peer was asked: this node changes what exists again");
-        }
-        Ok(())
-    }
-
-    async fn is_recovering(&self) -> Result<bool, SyncError> {
-        let now = self.engine().now();
-        let write_mode = self.engine().read(move |view| view.write_mode_at(now));
-        Ok(write_mode.await? == WriteMode::NewObjectsOnly)
-    }
-
-    /// All that the peer holds of this node, in every shared domain. Identities first: the others are signed with their keys.
-    async fn ask_for_own(
-        &self,
-        handle: &Handle,
-        domains: &[String],
-    ) -> Result<ReclaimSummary, SyncError> {
-        let (mut sum, mut backoff) = (ReclaimSummary::default(), Backoff::new(self.config()));
-        let is_first = |domain: &&String| *domain == crate::schema::identities::DOMAIN;
-        let ordered = domains.iter().filter(is_first);
-        for domain in ordered.chain(domains.iter().filter(|domain| !is_first(domain))) {
-            let mut after: Option<Oid> = None;
-            let mut answers = 0;
-            loop {
-                if answers == ANSWERS_MAX {
-                    return Err(SessionError::Misbehaved("what is ours has no end").into());
-                }
-                answers += 1;
-                let ask = |id| {
-                    Message::Return(Return {
-                        id,
-                        after,
-                        domain: domain.clone(),
-                    })
-                };
-                let answer = match handle.request(Duration::ZERO, ask).await? {
-                    Message::Returned(returned) => returned,
-                    Message::Refused(refused) if refused.code == "busy" => {
-                        // From here on, and not from the beginning: there may be more than it answers in a minute.
-                        tokio::select! {
-                            biased;
-                            () = handle.over().cancelled() => return Err(SessionError::Over.into()),
-                            () = sleep(backoff.next()) => continue,
-                        }
-                    }
-                    Message::Refused(refused) => return Err(SyncError::Refused(refused.code)),
-                    _ => {
-                        return Err(SessionError::Misbehaved(
-                            "what is ours was answered with something else",
-                        )
-                        .into());
-                    }
-                };
-                let objects = answer.objects().map_err(SessionError::Malformed)?;
-                let taken = self
-                    .engine()
-                    .write(move |core, now| core.reclaim(now, objects))
-                    .await?;
-                sum += taken;
-                match answer.next {
-                    None => break,
-                    // By oid, upwards: else it could go on for ever.
-                    next if next <= after => {
-                        return Err(SessionError::Misbehaved("what is ours goes back").into());
-                    }
-                    next => after = next,
-                }
-            }
-        }
-        Ok(sum)
-    }
-
-    async fn tell(
-        &self,
-        handle: &Handle,
-        make: impl FnOnce(u64) -> Message,
-    ) -> Result<(), SyncError> {
-        match handle.request(Duration::ZERO, make).await? {
-            Message::Noted(_) => Ok(()),
-            Message::Refused(refused) => {
-                // Said again it would be refused again.
-                tracing::warn!(peer = %handle.peer(), code = refused.code, "the peer does not take an epoch");
-                Ok(())
-            }
-            _ => Err(SessionError::Misbehaved("an epoch was answered with something else").into()),
-        }
-    }
-
-    /// Ends a recovery whose time is up, until the node stops.
-    pub fn keep_watching_recovery(&self) {
-        let this = self.clone();
-        self.in_background(async move {
-            loop {
-                sleep(EVERY).await;
-                let ended = this
-                    .engine()
-                    .write(|core, now| core.end_late_recovery(now))
-                    .await;
-                match ended {
-                    Ok(true) => tracing::warn!(
-                        "time is up: peers that were not asked are no longer waited for"
-                    ),
-                    Ok(false) => {}
-                    Err(error) => say(&error),
-                }
-            }
-        });
-    }
-
-    /// Ends the sessions with everybody: they begin again with what has changed of this node.
-    pub fn end_all(&self, code: &'static str) {
-        let peers: Vec<PeerId> = self
-            .sessions()
-            .into_iter()
-            .map(|session| session.peer)
-            .collect();
-        for peer in peers {
-            self.end(&peer, code);
+        if session.pause(backoff.next()).await.is_err() {
+            return;
         }
     }
 }
 
-fn say(error: &EngineError<StoreError>) {
-    tracing::error!(%error, "could not end a recovery");
+/// Sends this node's epoch, and each epoch that the peer once signed as its own.
+async fn show_epochs(session: &SessionContext) -> Result<(), SyncError> {
+    let peer = *session.handle.peer();
+    let read = session.core.read(move |view| {
+        // The peer's present epoch is sent too: its sequence number may have been higher once.
+        let heard = view.rows.peer_epochs(&peer)?;
+        Ok::<_, StoreError>((view.own_epoch()?, heard))
+    });
+    let (own, heard) = read.await?;
+    show_epoch(session, |id| SessionMessage::Epoch(note(id, own))).await?;
+    for heard in heard {
+        show_epoch(session, |id| SessionMessage::Heard(note(id, heard))).await?;
+    }
+    Ok(())
+}
+
+async fn show_epoch(
+    session: &SessionContext,
+    make: impl FnOnce(u64) -> SessionMessage,
+) -> Result<(), SyncError> {
+    match session.handle.request(Duration::ZERO, make).await? {
+        SessionMessage::Noted(_) => Ok(()),
+        SessionMessage::Refused(refusal) => {
+            // Do not retry: the peer would refuse the same epoch again.
+            let peer = session.handle.peer();
+            tracing::warn!(%peer, code = refusal.code, "the peer refused an epoch");
+            Ok(())
+        }
+        _ => Err(SessionError::Misbehaved("a reply of a wrong kind to an epoch").into()),
+    }
+}
+
+/// Reclaims this node's objects from the peer, if this node was restored and has not asked this
+/// peer yet.
+async fn recover(session: &SessionContext) -> Result<(), SyncError> {
+    let peer = *session.handle.peer();
+    let asks = session
+        .core
+        .read(move |view| view.is_to_be_asked(&peer))
+        .await?;
+    if !asks {
+        return Ok(());
+    }
+    let mut backoff = Backoff::new(&session.config);
+    loop {
+        let sum = reclaim_all(session).await?;
+        tracing::info!(
+            %peer,
+            written = sum.written,
+            here = sum.here,
+            missing = sum.missing,
+            refused = sum.refused,
+            "reclaimed what a peer holds of this node"
+        );
+        if sum.missing == 0 || !is_recovering(session).await? {
+            break;
+        }
+        // Missing objects arrive with pulls from this or another peer; until then this peer does
+        // not count as asked.
+        session.pause(backoff.next()).await?;
+    }
+    let is_over = session
+        .core
+        .write(move |core, now| core.peer_was_asked(now, &peer))
+        .await?;
+    if is_over {
+        tracing::info!("every peer was asked: this node changes existing objects again");
+    }
+    Ok(())
+}
+
+async fn is_recovering(session: &SessionContext) -> Result<bool, SyncError> {
+    let now = session.core.now();
+    let write_mode = session.core.read(move |view| view.write_mode_at(now));
+    Ok(write_mode.await? == WriteMode::NewObjectsOnly)
+}
+
+/// Reclaims this node's objects in every shared domain. Identities come first, because the other
+/// objects are signed with their keys.
+async fn reclaim_all(session: &SessionContext) -> Result<ReclaimSummary, SyncError> {
+    let (mut sum, mut backoff) = (ReclaimSummary::default(), Backoff::new(&session.config));
+    let (first, rest): (Vec<_>, Vec<_>) = session
+        .domains
+        .iter()
+        .partition(|domain| *domain == identities::DOMAIN);
+    for domain in first.into_iter().chain(rest) {
+        sum += reclaim_domain(session, domain, &mut backoff).await?;
+    }
+    Ok(sum)
+}
+
+async fn reclaim_domain(
+    session: &SessionContext,
+    domain: &str,
+    backoff: &mut Backoff,
+) -> Result<ReclaimSummary, SyncError> {
+    let mut sum = ReclaimSummary::default();
+    let mut after: Option<Oid> = None;
+    for _ in 0..BATCHES_MAX {
+        let Some(batch) = request_batch(session, domain, after).await? else {
+            // The retry asks for the same batch: a peer may hold more batches than it sends in a
+            // minute.
+            session.pause(backoff.next()).await?;
+            continue;
+        };
+        let objects = batch.objects().map_err(SessionError::Malformed)?;
+        sum += session
+            .core
+            .write(move |core, now| core.reclaim(now, objects))
+            .await?;
+        match batch.next {
+            None => return Ok(sum),
+            // Object ids ascend, so that the batches have an end.
+            next if next <= after => {
+                return Err(SessionError::Misbehaved("recovery batches do not ascend").into());
+            }
+            next => after = next,
+        }
+    }
+    Err(SessionError::Misbehaved("recovery batches have no end").into())
+}
+
+/// Requests one batch of this node's objects behind `after`; none if the peer is busy.
+async fn request_batch(
+    session: &SessionContext,
+    domain: &str,
+    after: Option<Oid>,
+) -> Result<Option<ReclaimedBatch>, SyncError> {
+    let reclaim = |id| {
+        SessionMessage::Reclaim(ReclaimRequest {
+            id,
+            after,
+            domain: domain.to_owned(),
+        })
+    };
+    match session.handle.request(Duration::ZERO, reclaim).await? {
+        SessionMessage::Reclaimed(batch) => Ok(Some(batch)),
+        SessionMessage::Refused(refusal) if refusal.code == "busy" => Ok(None),
+        SessionMessage::Refused(refusal) => Err(SyncError::Refused(refusal.code)),
+        _ => Err(SessionError::Misbehaved("a reply of a wrong kind to a reclaim").into()),
+    }
 }
 
 fn note(id: u64, heard: PeerEpoch) -> EpochNote {

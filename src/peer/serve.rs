@@ -1,8 +1,11 @@
-//! Answering a peer: pulls and pushes, against the engine (docs/STORY.md 2.1, 4, 5).
+//! Replies to a peer's requests from the core (docs/STORY.md 2.1, 4, 5).
 //!
-//! Never tells a peer why beyond a short word. A domain outside the intersection is answered like an empty one, after
-//! the same wait. Invariant: what is sent was noted in `sync_state` before.
+//! Inputs are requests that [`super::session`] admitted; outputs are replies. A refusal carries a
+//! short code and no reason beyond it. A domain outside the intersection gets the reply of an empty
+//! one, after the same wait, so that a peer cannot tell them apart. Invariant: what is sent was
+//! recorded in `sync_state` before.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bastion::Tier;
@@ -11,11 +14,13 @@ use keys::{PeerId, codec};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
-use super::budget::{QuotaNotes, Requests};
 use super::message::{
-    EpochNote, Id, Message, PackageBody, Pull, Refused, Return, Returned, UpToDate,
+    EpochNote, IdOnly, PackageBody, Pull, ReclaimRequest, ReclaimedBatch, RequestRefusal, SessionMessage,
+    UpToDate,
 };
-use super::pull::{self, SyncError};
+use super::quota_log::QuotaLog;
+use super::receive::{SyncError, receive_package};
+use super::token_bucket::TokenBuckets;
 use crate::config::SyncConfig;
 use crate::engine::{CoreHandle, EngineError};
 use crate::state_engine::{
@@ -23,77 +28,89 @@ use crate::state_engine::{
 };
 use crate::store::{PeerEpoch, StoreError};
 
-/// What the operator's log says once a foreign epoch was shown.
-const CLONE: &str = "clone or rollback: this peer has heard an epoch that is signed with this node's key and was never begun \
-                     here, or counted further. This node writes nothing more. `postern recovery` says what to do";
+/// Logged when a peer shows an epoch of this node that this database does not contain.
+const CLONE: &str = "clone or rollback detected: this peer has seen an epoch or sequence number \
+                     signed by our key that this database does not contain; the node is now \
+                     read-only: see `postern recovery`";
+/// Logged when a peer shows an unknown epoch that is signed with a rotated key of this node.
+const OLD_KEY: &str = "this peer shows an epoch that this database does not contain, signed with \
+                       a rotated key of this node: another party holds that key, or an old copy \
+                       of this node is running";
 
-const OLD_KEY: &str = "this peer shows an epoch that is signed with a key of this node's which was rotated away, and was \
-                       never begun here: somebody has that key, or a copy of this node from before";
-
-/// Answers the requests of any peer.
-pub struct Server {
-    engine: CoreHandle,
-    /// Places for pulls that wait, of all peers together.
-    waiting: Semaphore,
-    requests: Requests,
-    quota_notes: QuotaNotes,
+/// The reply to a request, and the permit that it holds until it is queued.
+pub struct ServerReply<'b> {
+    /// The message to be queued.
+    pub message: SessionMessage,
+    /// The session's permit to build a package, if the reply carries one.
+    pub build_permit: Option<SemaphorePermit<'b>>,
 }
 
-impl Server {
-    /// A server over the engine.
-    pub fn new(engine: CoreHandle, config: &SyncConfig) -> Self {
-        let requests = Requests::new(engine.context().limits.quotas);
-        let waiting = Semaphore::new(config.waiting_pulls_max);
+impl From<SessionMessage> for ServerReply<'_> {
+    fn from(message: SessionMessage) -> Self {
         Self {
-            engine,
-            waiting,
-            requests,
-            quota_notes: QuotaNotes::default(),
+            message,
+            build_permit: None,
+        }
+    }
+}
+
+/// Replies to the requests of all peers.
+pub struct RequestServer {
+    core: CoreHandle,
+    /// One permit for each pull that waits for changes, of all peers together.
+    waiting: Semaphore,
+    buckets: TokenBuckets,
+    quota_log: Arc<QuotaLog>,
+}
+
+impl RequestServer {
+    /// A server over the core, with full token buckets.
+    pub fn new(core: CoreHandle, config: &SyncConfig) -> Self {
+        Self {
+            buckets: TokenBuckets::new(core.context().limits.quotas),
+            waiting: Semaphore::new(config.waiting_pulls_max),
+            core,
+            quota_log: Arc::default(),
         }
     }
 
-    /// Whether a peer may ask once more now: takes one request out of its bucket. A pull that waits counts once.
+    /// Takes one token from a peer's bucket; false if it is empty. A pull takes one token, however
+    /// long it waits.
     pub fn may_ask(&self, peer: &PeerId, tier: Tier) -> bool {
-        self.requests.take(peer, tier)
+        self.buckets.take(peer, tier)
     }
 
-    /// What was said of full quotas.
-    pub(super) fn quota_notes(&self) -> &QuotaNotes {
-        &self.quota_notes
+    /// The log of full quotas, shared with the sessions' own pulls.
+    pub(super) fn quota_log(&self) -> &Arc<QuotaLog> {
+        &self.quota_log
     }
 
-    /// The answer to a pull or a push of that peer. A package holds the session's one place for building until it is
-    /// queued.
-    pub async fn answer<'b>(
+    /// Returns the reply to a request of `peer`. A reply with a package holds `build_permit` until
+    /// it is queued.
+    pub async fn reply<'b>(
         &self,
         peer: &PeerId,
-        message: Message,
-        building: &'b Semaphore,
-    ) -> (Message, Option<SemaphorePermit<'b>>) {
-        let (id, result) = match message {
-            Message::Pull(pull) => (pull.id, self.pull(peer, pull, building).await),
-            Message::Push(push) => (push.id, self.push(peer, push).await.map(|ack| (ack, None))),
-            Message::Epoch(note) => (
-                note.id,
-                self.hear(peer, note).await.map(|noted| (noted, None)),
-            ),
-            Message::Heard(note) => (
-                note.id,
-                self.hear_own(peer, note).await.map(|noted| (noted, None)),
-            ),
-            Message::Return(ask) => (ask.id, self.give_back(peer, ask, building).await),
-            // The session hands over nothing else.
-            _ => (0, Err(refused(0, "internal"))),
+        request: SessionMessage,
+        build_permit: &'b Semaphore,
+    ) -> ServerReply<'b> {
+        let reply = match request {
+            SessionMessage::Pull(pull) => self.pull(peer, pull, build_permit).await,
+            SessionMessage::Push(push) => self.push(peer, push).await.map(ServerReply::from),
+            SessionMessage::Epoch(note) => self.hear(peer, note).await.map(ServerReply::from),
+            SessionMessage::Heard(note) => self.hear_own(peer, note).await.map(ServerReply::from),
+            SessionMessage::Reclaim(request) => self.reclaim(peer, request, build_permit).await,
+            // The session passes on nothing else.
+            _ => Err(refused(0, "internal")),
         };
-        result.unwrap_or_else(|refused| (Message::Refused(Refused { id, ..refused }), None))
+        reply.unwrap_or_else(|refusal| SessionMessage::Refused(refusal).into())
     }
 
     async fn pull<'b>(
         &self,
         peer: &PeerId,
         pull: Pull,
-        building: &'b Semaphore,
-    ) -> Result<(Message, Option<SemaphorePermit<'b>>), Refused> {
+        build_permit: &'b Semaphore,
+    ) -> Result<ServerReply<'b>, RequestRefusal> {
         if pull.peer_id != *peer {
             return Err(refused(pull.id, "peer_id"));
         }
@@ -103,57 +120,57 @@ impl Server {
             last_seq: pull.last_seq,
             epoch: pull.epoch,
         };
-        let place = self.waiting.try_acquire();
-        let wait_s = if place.is_ok() {
+        let waiting = self.waiting.try_acquire();
+        let wait_s = if waiting.is_ok() {
             u64::from(pull.wait_s).min(PULL_WAIT_S_MAX)
         } else {
             0
         };
         let until = Instant::now() + Duration::from_secs(wait_s);
-        let mut changes = self.engine.changes();
-        let (answer, built_in) = loop {
+        let mut changes = self.core.changes();
+        let (answer, build_permit) = loop {
             changes.mark_unchanged();
             let asked = request.clone();
-            let room = building
+            let permit = build_permit
                 .acquire()
                 .await
                 .map_err(|_| refused(pull.id, "internal"))?;
-            let built = self
-                .engine
-                .read(move |view| view.build_package(&asked))
-                .await;
+            let built = self.core.read(move |view| view.build_package(&asked)).await;
             let answer = built.map_err(|error| internal(pull.id, &error))?;
             if matches!(answer, PullReply::Package { .. }) {
-                break (answer, Some(room));
+                break (answer, Some(permit));
             }
-            drop(room);
+            drop(permit);
             if !matches!(timeout_at(until, changes.changed()).await, Ok(Ok(()))) {
                 break (answer, None);
             }
         };
-        self.note_sent(pull.id, request, &answer).await?;
-        let epoch = self.engine.context().epoch;
+        self.record_sent(pull.id, request, &answer).await?;
         let message = match answer {
-            PullReply::UpToDate { last_seq, .. } => Message::UpToDate(UpToDate {
+            PullReply::UpToDate { last_seq, .. } => SessionMessage::UpToDate(UpToDate {
                 id: pull.id,
-                epoch,
+                epoch: self.core.context().epoch,
                 last_seq,
             }),
-            PullReply::Package { bytes, .. } => Message::Package(PackageBody {
+            PullReply::Package { bytes, .. } => SessionMessage::Package(PackageBody {
                 id: pull.id,
                 body: bytes,
             }),
         };
-        Ok((message, built_in))
+        Ok(ServerReply {
+            message,
+            build_permit,
+        })
     }
 
-    /// A domain outside the intersection changes no state.
-    async fn note_sent(
+    /// Records in `sync_state` what the reply to a pull sends; nothing for a domain outside the
+    /// intersection.
+    async fn record_sent(
         &self,
         id: u64,
         request: PullRequest,
         answer: &PullReply,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), RequestRefusal> {
         let sent = match answer {
             PullReply::UpToDate {
                 in_intersection: false,
@@ -162,96 +179,100 @@ impl Server {
             PullReply::UpToDate { .. } => None,
             PullReply::Package { window, .. } => Some(*window),
         };
-        let noted = self
-            .engine
+        let recorded = self
+            .core
             .write(move |core, now| core.record_sent(now, &request, sent))
             .await;
-        noted.map_err(|error: EngineError<StoreError>| internal(id, &error))
+        recorded.map_err(|error: EngineError<StoreError>| internal(id, &error))
     }
 
-    /// The epoch in which the peer's sequence numbers count, signed by it.
-    async fn hear(&self, peer: &PeerId, note: EpochNote) -> Result<Message, Refused> {
+    /// Stores the epoch in which the peer's sequence numbers count, signed by the peer.
+    async fn hear(&self, peer: &PeerId, note: EpochNote) -> Result<SessionMessage, RequestRefusal> {
         let (id, peer, heard) = (note.id, *peer, heard(note));
-        let noted = self
-            .engine
+        let stored = self
+            .core
             .write(move |core, now| core.put_peer_epoch(now, &peer, &heard));
-        match noted.await {
-            Ok(()) => Ok(Message::Noted(Id { id })),
+        match stored.await {
+            Ok(()) => Ok(SessionMessage::Noted(IdOnly { id })),
             Err(EngineError::Work(HearError::Fault(fault))) => {
-                tracing::warn!(%peer, %fault, "refused what a peer says of its epoch");
+                tracing::warn!(%peer, %fault, "refused the epoch that a peer shows as its own");
                 Err(refused(id, "epoch"))
             }
             Err(error) => Err(internal(id, &error)),
         }
     }
 
-    /// An epoch that this node, or another one with its keys, once said is its own.
-    async fn hear_own(&self, peer: &PeerId, note: EpochNote) -> Result<Message, Refused> {
+    /// Compares an epoch that was once signed with a key of this node with those of this database.
+    async fn hear_own(&self, peer: &PeerId, note: EpochNote) -> Result<SessionMessage, RequestRefusal> {
         let (id, peer, heard) = (note.id, *peer, heard(note));
-        let heard = self
-            .engine
+        let compared = self
+            .core
             .write(move |core, now| core.hear_own_epoch(now, &peer, &heard));
-        match heard.await {
+        match compared.await {
             Ok(outcome) => {
                 match outcome {
                     OwnEpoch::Known => {}
                     OwnEpoch::OldKey => tracing::error!(%peer, "{OLD_KEY}"),
                     OwnEpoch::Foreign => tracing::error!(%peer, "{CLONE}"),
                 }
-                Ok(Message::Noted(Id { id }))
+                Ok(SessionMessage::Noted(IdOnly { id }))
             }
             Err(EngineError::Work(HearError::Fault(fault))) => {
-                tracing::warn!(%peer, %fault, "refused what a peer says of this node's epochs");
+                tracing::warn!(%peer, %fault, "refused an epoch that a peer shows as this node's");
                 Err(refused(id, "epoch"))
             }
             Err(error) => Err(internal(id, &error)),
         }
     }
 
-    /// What the peer once sent, for a node that was restored. One answer at a time is built, as with packages.
-    async fn give_back<'b>(
+    /// Sends a restored node one batch of the objects that it once sent. One batch is built at a
+    /// time, as with packages.
+    async fn reclaim<'b>(
         &self,
         peer: &PeerId,
-        ask: Return,
-        building: &'b Semaphore,
-    ) -> Result<(Message, Option<SemaphorePermit<'b>>), Refused> {
+        request: ReclaimRequest,
+        build_permit: &'b Semaphore,
+    ) -> Result<ServerReply<'b>, RequestRefusal> {
+        let id = request.id;
         let request = RecoveryRequest {
             peer: *peer,
-            domain: ask.domain,
-            after: ask.after,
+            domain: request.domain,
+            after: request.after,
         };
-        let room = building
+        let permit = build_permit
             .acquire()
             .await
-            .map_err(|_| refused(ask.id, "internal"))?;
-        let given = self
-            .engine
+            .map_err(|_| refused(id, "internal"))?;
+        let batch = self
+            .core
             .read(move |view| view.recovery_batch(&request))
             .await;
-        let given = given.map_err(|error| internal(ask.id, &error))?;
-        let returned = Returned {
-            id: ask.id,
-            body: codec::encode(&given.objects),
-            next: given.next,
-        };
-        Ok((Message::Returned(returned), Some(room)))
+        let batch = batch.map_err(|error| internal(id, &error))?;
+        Ok(ServerReply {
+            message: SessionMessage::Reclaimed(ReclaimedBatch {
+                id,
+                body: codec::encode(&batch.objects),
+                next: batch.next,
+            }),
+            build_permit: Some(permit),
+        })
     }
 
-    async fn push(&self, peer: &PeerId, push: PackageBody) -> Result<Message, Refused> {
-        match pull::take_package(&self.engine, peer, None, &push.body).await {
-            Ok((epoch, taken)) => {
-                if taken.applied.written > 0 {
-                    self.quota_notes.taken(peer);
+    async fn push(&self, peer: &PeerId, push: PackageBody) -> Result<SessionMessage, RequestRefusal> {
+        match receive_package(&self.core, peer, None, &push.body).await {
+            Ok(package) => {
+                if package.applied.written > 0 {
+                    self.quota_log.accepted(peer);
                 }
-                Ok(Message::Ack(UpToDate {
+                Ok(SessionMessage::Ack(UpToDate {
                     id: push.id,
-                    epoch,
-                    last_seq: taken.applied.last_seq,
+                    epoch: package.epoch,
+                    last_seq: package.applied.last_seq,
                 }))
             }
             Err(SyncError::Apply(EngineError::Work(ApplyPackageError::Window(
                 WindowFault::Gap { last_seq },
-            )))) => Err(Refused {
+            )))) => Err(RequestRefusal {
                 last_seq: Some(last_seq),
                 ..refused(push.id, "gap")
             }),
@@ -261,7 +282,7 @@ impl Server {
             }
             Err(error) => match error.quota() {
                 Some(fault) => {
-                    self.quota_notes.refused(peer, fault);
+                    self.quota_log.refused(peer, fault);
                     Err(refused(push.id, "quota"))
                 }
                 None => Err(internal(push.id, &error)),
@@ -279,16 +300,16 @@ fn heard(note: EpochNote) -> PeerEpoch {
     }
 }
 
-fn refused(id: u64, code: &str) -> Refused {
-    Refused {
+fn refused(id: u64, code: &str) -> RequestRefusal {
+    RequestRefusal {
         id,
         code: code.to_owned(),
         last_seq: None,
     }
 }
 
-/// Our own fault: the log gets the chain, the peer a word.
-fn internal(id: u64, error: &(dyn std::error::Error + 'static)) -> Refused {
+/// Logs a fault of this node with its causes; the peer gets the code alone.
+fn internal(id: u64, error: &(dyn std::error::Error + 'static)) -> RequestRefusal {
     tracing::error!(error = %keys::error_chain(error), "could not answer a peer");
     refused(id, "internal")
 }

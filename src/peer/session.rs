@@ -1,210 +1,49 @@
-//! One session: a stream on which both sides ask and answer, several requests at once.
+//! One session: a stream on which both sides send requests and replies, several at once.
 //!
-//! One task reads, one writes; an answer finds its request by id. Never waits without a deadline, never reads ahead of
-//! what it may work on. Invariant: when [`Starting::run`] returns, every task of the session is gone and every request
-//! of ours has failed.
+//! One task reads frames and one writes them. Requests of the peer go to [`RequestServer`]; replies
+//! go to the [`SessionHandle`]. Every step has a deadline. Invariant: when [`SessionDriver::run`]
+//! returns, every task of the session has ended and every request of this node has failed.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bastion::{FrameError, FrameReader, FrameWriter, Session, Tier};
-use keys::{Malformed, PeerId};
-use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use bastion::{FrameReader, FrameWriter, Session, Tier};
+use keys::PeerId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::message::{Bye, Id, Message, Refused};
-use super::serve::Server;
+use super::handle::{SessionError, SessionHandle};
+use super::message::{Bye, IdOnly, RequestRefusal, SessionMessage};
+use super::serve::RequestServer;
 use crate::config::SyncConfig;
 
-/// Frames that wait to be written. Small: what waits here is memory.
-const OUTGOING_MAX: usize = 4;
-/// Messages about epochs in one session: what a node says once, several times over. They do not count as requests.
+/// Most `epoch` and `heard` messages in one session. They do not count as requests, and an honest
+/// node sends at most five.
 const EPOCHS_MAX: u64 = 32;
-/// What a session that is over may still take to write, and again to close its stream.
-const GOODBYE: Duration = Duration::from_secs(1);
-
-/// Why a request got no answer, or a session ended.
-#[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    /// The session is over.
-    #[error("the session is over")]
-    Over,
-    /// The other side said goodbye.
-    #[error("the peer ended the session: {0}")]
-    Bye(String),
-    /// No answer in time.
-    #[error("no answer in time")]
-    Timeout,
-    /// The stream failed.
-    #[error("the stream failed")]
-    Frame(#[from] FrameError),
-    /// A frame is no message.
-    #[error("the peer sent a malformed message")]
-    Malformed(#[from] Malformed),
-    /// An answer to nothing, or of a wrong kind.
-    #[error("the peer misbehaved: {0}")]
-    Misbehaved(&'static str),
-    /// Nothing came, not even a sign of life.
-    #[error("the peer fell silent")]
-    Silent,
-}
-
-/// The asking end of a session.
-#[derive(Debug)]
-pub struct Handle {
-    peer: PeerId,
-    is_trusted: AtomicBool,
-    outgoing: mpsc::Sender<Vec<u8>>,
-    pending: Mutex<BTreeMap<u64, oneshot::Sender<Message>>>,
-    next_id: AtomicU64,
-    over: CancellationToken,
-    /// Why we end it, where there is a reason of its own: the first one counts.
-    ended_for: OnceLock<&'static str>,
-    /// Told of every frame.
-    heard: watch::Sender<()>,
-    deadline: Duration,
-}
-
-impl Handle {
-    /// The peer.
-    pub fn peer(&self) -> &PeerId {
-        &self.peer
-    }
-
-    /// How far the peer is trusted.
-    pub fn tier(&self) -> Tier {
-        if self.is_trusted.load(Ordering::Relaxed) {
-            Tier::Trusted
-        } else {
-            Tier::Untrusted
-        }
-    }
-
-    /// The peer is trusted from now on.
-    pub fn trust(&self) {
-        self.is_trusted.store(true, Ordering::Relaxed);
-    }
-
-    /// Ends the session; `code` is what the peer is told in `bye`.
-    pub fn end(&self, code: &'static str) {
-        // Whoever ended it first has said why.
-        let _ = self.ended_for.set(code);
-        self.over.cancel();
-    }
-
-    /// Whether anything comes from the peer within `patience`, or a ping of ours is answered.
-    pub async fn is_alive(&self, patience: Duration) -> bool {
-        let mut heard = self.heard.subscribe();
-        let ping = async {
-            let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-            // Where this cannot be sent, nothing will be heard.
-            let _ = self.send(&Message::Ping(Id { id })).await;
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            biased;
-            () = self.over.cancelled() => false,
-            () = ping => false,
-            heard = timeout(patience, heard.changed()) => matches!(heard, Ok(Ok(()))),
-        }
-    }
-
-    /// Ends with the session.
-    pub fn over(&self) -> &CancellationToken {
-        &self.over
-    }
-
-    /// Asks, and waits for the answer: `wait` beyond the usual deadline.
-    pub async fn request(
-        &self,
-        wait: Duration,
-        make: impl FnOnce(u64) -> Message,
-    ) -> Result<Message, SessionError> {
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let (reply, answer) = oneshot::channel();
-        self.pending.lock().insert(id, reply);
-        let answered = async {
-            self.send(&make(id)).await?;
-            answer.await.map_err(|_| SessionError::Over)
-        };
-        let result = tokio::select! {
-            biased;
-            () = self.over.cancelled() => Err(SessionError::Over),
-            result = timeout(self.deadline + wait, answered) => result.unwrap_or(Err(SessionError::Timeout)),
-        };
-        self.pending.lock().remove(&id);
-        result
-    }
-
-    /// Queues a message. Waits while the queue is full.
-    pub async fn send(&self, message: &Message) -> Result<(), SessionError> {
-        self.outgoing
-            .send(message.encode())
-            .await
-            .map_err(|_| SessionError::Over)
-    }
-
-    fn answer(&self, id: u64, message: Message) -> Result<(), SessionError> {
-        let waiting = self.pending.lock().remove(&id);
-        match waiting {
-            Some(reply) => {
-                // The asking task may have given up just now.
-                let _ = reply.send(message);
-                Ok(())
-            }
-            // An answer after our deadline is late, not hostile; one to an id never given out is.
-            None if id < self.next_id.load(Ordering::Relaxed) => Ok(()),
-            None => Err(SessionError::Misbehaved("an answer to no request")),
-        }
-    }
-}
-
-/// Where the peer's requests are worked on.
-struct Desk {
-    work: TaskTracker,
-    /// A place for each request in work.
-    slots: Arc<Semaphore>,
-    /// One push at a time, and nothing is read meanwhile: its bytes are here already.
-    taking: Arc<Semaphore>,
-    /// How often the peer spoke of epochs: at most [`EPOCHS_MAX`].
-    epochs: AtomicU64,
-    /// One package at a time from its building until it is queued: a peer that asks for many and reads none costs one.
-    building: Arc<Semaphore>,
-}
+/// Time that a session that has ended may take to write what is queued, and again to close its
+/// stream.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A session that is about to run.
-pub struct Starting {
-    handle: Arc<Handle>,
+pub struct SessionDriver {
+    handle: Arc<SessionHandle>,
     reader: FrameReader,
     writer: FrameWriter,
     outgoing: mpsc::Receiver<Vec<u8>>,
 }
 
-impl Starting {
-    /// Takes over an admitted stream.
+impl SessionDriver {
+    /// Takes over an admitted stream; the session ends with `stop`.
     pub fn new(
         session: Session,
-        (peer, tier): (PeerId, Tier),
+        peer: PeerId,
+        tier: Tier,
         config: &SyncConfig,
         stop: &CancellationToken,
     ) -> Self {
-        let (sender, outgoing) = mpsc::channel(OUTGOING_MAX);
-        let handle = Handle {
-            peer,
-            is_trusted: AtomicBool::new(tier == Tier::Trusted),
-            outgoing: sender,
-            pending: Mutex::new(BTreeMap::new()),
-            next_id: AtomicU64::new(1),
-            over: stop.child_token(),
-            ended_for: OnceLock::new(),
-            heard: watch::Sender::new(()),
-            deadline: Duration::from_secs(config.reply_deadline_s),
-        };
+        let (handle, outgoing) = SessionHandle::new(peer, tier, config, stop);
         Self {
             handle: Arc::new(handle),
             reader: session.reader,
@@ -213,194 +52,317 @@ impl Starting {
         }
     }
 
-    /// The asking end.
-    pub fn handle(&self) -> &Arc<Handle> {
+    /// The requesting half.
+    pub fn handle(&self) -> &Arc<SessionHandle> {
         &self.handle
     }
 
-    /// Ends it before it begins; `code` is what the peer is told.
+    /// Ends the session before it runs: sends `bye` with `code` and closes the stream.
     pub async fn refuse(mut self, code: &str) {
-        let bye = Message::Bye(Bye { code: code.into() }).encode();
-        // Best effort, as at any end.
-        let _ = timeout(GOODBYE, self.writer.write(&bye)).await;
-        let _ = timeout(GOODBYE, self.writer.close()).await;
+        let bye = SessionMessage::Bye(Bye { code: code.into() }).encode();
+        // Best effort: the peer may not read.
+        let _ = timeout(CLOSE_TIMEOUT, self.writer.write(&bye)).await;
+        let _ = timeout(CLOSE_TIMEOUT, self.writer.close()).await;
     }
 
-    /// Runs the session to its end: cancelled, said goodbye to, failed or silent.
-    pub async fn run(self, server: Arc<Server>, config: &SyncConfig) -> SessionError {
+    /// Runs the session until it is cancelled, either side ends it, the stream fails or the peer is
+    /// silent.
+    pub async fn run(self, server: Arc<RequestServer>, config: &SyncConfig) -> SessionError {
         let Self {
             handle,
-            mut reader,
+            reader,
             writer,
             outgoing,
         } = self;
-        let send_deadline = Duration::from_secs(config.reply_deadline_s);
-        let said_all = CancellationToken::new();
-        let ends = (handle.over.clone(), said_all.clone());
-        let writing = tokio::spawn(write_all(writer, outgoing, send_deadline, ends));
-        let desk = Desk {
-            work: TaskTracker::new(),
-            slots: Arc::new(Semaphore::new(config.requests_in_flight_max)),
-            taking: Arc::new(Semaphore::new(1)),
-            epochs: AtomicU64::new(0),
-            building: Arc::new(Semaphore::new(1)),
+        let writing = SessionWriter {
+            writer,
+            outgoing,
+            deadline: Duration::from_secs(config.reply_deadline_s),
+            closed: handle.closed().clone(),
+            all_queued: CancellationToken::new(),
         };
-        let end = read_all(&mut reader, &handle, &server, config, &desk).await;
-        let code = match &end {
-            SessionError::Over => handle.ended_for.get().copied().unwrap_or("shutdown"),
-            SessionError::Silent => "silence",
-            SessionError::Malformed(_) | SessionError::Misbehaved(_) => "misbehaviour",
-            _ => "end",
+        let all_queued = writing.all_queued.clone();
+        let writing = tokio::spawn(writing.run());
+        let mut reading = SessionReader {
+            handle: handle.clone(),
+            server,
+            limits: RequestLimits::new(config),
+            tasks: TaskTracker::new(),
         };
-        let bye = Message::Bye(Bye { code: code.into() }).encode();
+        let end = reading.run(reader, config).await;
+        let code = close_code(&end, handle.end_code()).into();
         // Best effort: the stream may be gone.
-        let _ = handle.outgoing.try_send(bye);
-        said_all.cancel();
-        handle.over.cancel();
-        handle.pending.lock().clear();
-        desk.work.close();
-        desk.work.wait().await;
+        handle.try_send(&SessionMessage::Bye(Bye { code }));
+        all_queued.cancel();
+        handle.shut_down();
+        reading.tasks.close();
+        reading.tasks.wait().await;
         // The writer ends with the token; it never panics.
         let _ = writing.await;
         end
     }
 }
 
-/// Writes frame after frame until all is said. When the session is over, what is queued already, the `bye` among it, may
-/// still go out, shortly: a peer that reads nothing holds up no end.
-async fn write_all(
-    mut writer: FrameWriter,
-    mut outgoing: mpsc::Receiver<Vec<u8>>,
-    deadline: Duration,
-    (over, said_all): (CancellationToken, CancellationToken),
-) {
-    loop {
-        let frame = tokio::select! {
-            biased;
-            frame = outgoing.recv() => frame,
-            () = said_all.cancelled() => None,
-        };
-        let Some(frame) = frame else { break };
-        let too_late = async {
-            over.cancelled().await;
-            sleep(GOODBYE).await;
-        };
-        let is_written = tokio::select! {
-            biased;
-            written = timeout(deadline, writer.write(&frame)) => matches!(written, Ok(Ok(()))),
-            () = too_late => false,
-        };
-        if !is_written {
-            break;
-        }
+/// Returns the code that `bye` carries for this end; `requested` is the one that this node ended
+/// the session with.
+fn close_code(end: &SessionError, requested: Option<&'static str>) -> &'static str {
+    match end {
+        SessionError::Over => requested.unwrap_or("shutdown"),
+        SessionError::Silent => "silence",
+        SessionError::Malformed(_) | SessionError::Misbehaved(_) => "misbehaviour",
+        SessionError::Bye(_) | SessionError::Timeout | SessionError::Frame(_) => "end",
     }
-    over.cancel();
-    // Best effort, as above.
-    let _ = timeout(GOODBYE, writer.close()).await;
 }
 
-async fn read_all(
-    reader: &mut FrameReader,
-    handle: &Arc<Handle>,
-    server: &Arc<Server>,
-    config: &SyncConfig,
-    desk: &Desk,
-) -> SessionError {
-    let ping_interval = Duration::from_secs(config.ping_interval_s);
-    let silence = Duration::from_secs(config.silence_s_max);
-    let mut heard = Instant::now();
-    loop {
-        let frame = tokio::select! {
-            biased;
-            () = handle.over.cancelled() => return SessionError::Over,
-            frame = timeout(ping_interval, reader.read()) => frame,
-        };
-        let frame = match frame {
-            Ok(Ok(Some(frame))) => frame,
-            Ok(Ok(None)) => return SessionError::Over,
-            Ok(Err(error)) => return error.into(),
-            Err(_) if heard.elapsed() >= silence => return SessionError::Silent,
-            Err(_) => {
-                let id = handle.next_id.fetch_add(1, Ordering::Relaxed);
-                // Where the queue is full, frames are on their way and say the same.
-                let _ = handle.outgoing.try_send(Message::Ping(Id { id }).encode());
-                continue;
+/// The writing task's state.
+struct SessionWriter {
+    writer: FrameWriter,
+    outgoing: mpsc::Receiver<Vec<u8>>,
+    /// For each frame.
+    deadline: Duration,
+    closed: CancellationToken,
+    /// Cancelled when no more frames will be queued.
+    all_queued: CancellationToken,
+}
+
+impl SessionWriter {
+    /// Writes frame after frame until all are written. Once the session has ended, the queued
+    /// frames, `bye` among them, have [`CLOSE_TIMEOUT`] left, because a peer that does not read
+    /// must not delay the end.
+    async fn run(mut self) {
+        loop {
+            let frame = tokio::select! {
+                biased;
+                frame = self.outgoing.recv() => frame,
+                () = self.all_queued.cancelled() => None,
+            };
+            let Some(frame) = frame else { break };
+            let too_late = async {
+                self.closed.cancelled().await;
+                sleep(CLOSE_TIMEOUT).await;
+            };
+            let is_written = tokio::select! {
+                biased;
+                written = timeout(self.deadline, self.writer.write(&frame)) => {
+                    matches!(written, Ok(Ok(())))
+                }
+                () = too_late => false,
+            };
+            if !is_written {
+                break;
+            }
+        }
+        self.closed.cancel();
+        // Best effort, as above.
+        let _ = timeout(CLOSE_TIMEOUT, self.writer.close()).await;
+    }
+}
+
+/// Limits on the peer's requests in one session.
+struct RequestLimits {
+    /// One permit for each request in progress.
+    slots: Arc<Semaphore>,
+    /// One push at a time; no frame is read meanwhile, because a package of 1 MiB is in memory
+    /// already.
+    push_permit: Arc<Semaphore>,
+    /// One package at a time from its building until it is queued, so that a peer that requests
+    /// many and reads none costs the memory of one.
+    build_permit: Arc<Semaphore>,
+    /// `epoch` and `heard` messages read so far, at most [`EPOCHS_MAX`].
+    epochs: u64,
+}
+
+impl RequestLimits {
+    fn new(config: &SyncConfig) -> Self {
+        Self {
+            slots: Arc::new(Semaphore::new(config.requests_in_flight_max)),
+            push_permit: Arc::new(Semaphore::new(1)),
+            build_permit: Arc::new(Semaphore::new(1)),
+            epochs: 0,
+        }
+    }
+}
+
+/// Which limits a request falls under, besides the slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RequestKind {
+    /// `epoch` and `heard`: bounded by [`EPOCHS_MAX`], free of the token bucket.
+    Epoch,
+    /// Takes a token.
+    Metered,
+    /// Takes a token and the one push permit.
+    Push,
+}
+
+/// How the reader treats a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum MessageClass {
+    /// The reply to the request with this id.
+    Reply(u64),
+    /// A request with this id.
+    Request(u64, RequestKind),
+    /// A ping with this id.
+    Ping(u64),
+    /// The end of the session, with its code.
+    Bye(String),
+}
+
+fn classify(message: &SessionMessage) -> MessageClass {
+    match message {
+        SessionMessage::Package(body) => MessageClass::Reply(body.id),
+        SessionMessage::UpToDate(reply) | SessionMessage::Ack(reply) => {
+            MessageClass::Reply(reply.id)
+        }
+        SessionMessage::Refused(refusal) => MessageClass::Reply(refusal.id),
+        SessionMessage::Reclaimed(batch) => MessageClass::Reply(batch.id),
+        SessionMessage::Noted(reply) | SessionMessage::Pong(reply) => MessageClass::Reply(reply.id),
+        SessionMessage::Pull(pull) => MessageClass::Request(pull.id, RequestKind::Metered),
+        SessionMessage::Reclaim(request) => MessageClass::Request(request.id, RequestKind::Metered),
+        SessionMessage::Push(push) => MessageClass::Request(push.id, RequestKind::Push),
+        SessionMessage::Epoch(note) | SessionMessage::Heard(note) => {
+            MessageClass::Request(note.id, RequestKind::Epoch)
+        }
+        SessionMessage::Ping(ping) => MessageClass::Ping(ping.id),
+        SessionMessage::Bye(bye) => MessageClass::Bye(bye.code.clone()),
+    }
+}
+
+/// What a request holds while it is in progress.
+struct RequestPermits {
+    slot: OwnedSemaphorePermit,
+    push: Option<OwnedSemaphorePermit>,
+}
+
+/// The reading task's state.
+struct SessionReader {
+    handle: Arc<SessionHandle>,
+    server: Arc<RequestServer>,
+    limits: RequestLimits,
+    /// One task for each request in progress.
+    tasks: TaskTracker,
+}
+
+impl SessionReader {
+    async fn run(&mut self, mut reader: FrameReader, config: &SyncConfig) -> SessionError {
+        let ping_interval = Duration::from_secs(config.ping_interval_s);
+        let silence = Duration::from_secs(config.silence_s_max);
+        let mut last_frame = Instant::now();
+        loop {
+            let frame = tokio::select! {
+                biased;
+                () = self.handle.closed().cancelled() => return SessionError::Over,
+                frame = timeout(ping_interval, reader.read()) => frame,
+            };
+            let frame = match frame {
+                Ok(Ok(Some(frame))) => frame,
+                Ok(Ok(None)) => return SessionError::Over,
+                Ok(Err(error)) => return error.into(),
+                Err(_) if last_frame.elapsed() >= silence => return SessionError::Silent,
+                Err(_) => {
+                    let id = self.handle.next_id();
+                    // If the queue is full, outgoing frames already act as keep-alives; drop the
+                    // ping.
+                    self.handle.try_send(&SessionMessage::Ping(IdOnly { id }));
+                    continue;
+                }
+            };
+            last_frame = Instant::now();
+            self.handle.note_frame();
+            let message = match SessionMessage::decode(&frame) {
+                Ok(message) => message,
+                Err(error) => return error.into(),
+            };
+            if let Err(error) = self.dispatch(message).await {
+                return error;
+            }
+        }
+    }
+
+    async fn dispatch(&mut self, message: SessionMessage) -> Result<(), SessionError> {
+        match (classify(&message), message) {
+            (MessageClass::Reply(id), reply) => self.handle.deliver_reply(id, reply),
+            (MessageClass::Request(id, kind), request) => {
+                if let Some(permits) = self.admit_request(id, kind).await? {
+                    self.spawn_request(request, permits);
+                }
+                Ok(())
+            }
+            (MessageClass::Ping(id), _) => {
+                // If the queue is full, outgoing frames already act as keep-alives; drop the pong.
+                // Waiting here could block both sides: each would wait to write, and neither would
+                // read.
+                self.handle.try_send(&SessionMessage::Pong(IdOnly { id }));
+                Ok(())
+            }
+            (MessageClass::Bye(code), _) => Err(SessionError::Bye(code)),
+        }
+    }
+
+    /// Returns the permits of a request, or nothing if it was refused as `busy`.
+    async fn admit_request(
+        &mut self,
+        id: u64,
+        kind: RequestKind,
+    ) -> Result<Option<RequestPermits>, SessionError> {
+        let is_allowed = match kind {
+            RequestKind::Epoch if self.limits.epochs >= EPOCHS_MAX => {
+                return Err(SessionError::Misbehaved("more epochs than a node can have"));
+            }
+            RequestKind::Epoch => {
+                self.limits.epochs += 1;
+                true
+            }
+            RequestKind::Metered | RequestKind::Push => {
+                self.server.may_ask(self.handle.peer(), self.handle.tier())
             }
         };
-        heard = Instant::now();
-        handle.heard.send_replace(());
-        let message = match Message::decode(&frame) {
-            Ok(message) => message,
-            Err(error) => return error.into(),
+        let slot = is_allowed.then(|| self.limits.slots.clone().try_acquire_owned());
+        let Some(Ok(slot)) = slot else {
+            let busy = SessionMessage::Refused(RequestRefusal {
+                id,
+                code: "busy".into(),
+                last_seq: None,
+            });
+            // The reader never waits for the writer: a peer that keeps requesting and does not read
+            // is misbehaving.
+            return if self.handle.try_send(&busy) {
+                Ok(None)
+            } else {
+                Err(SessionError::Misbehaved(
+                    "more requests than it may have, and it does not read",
+                ))
+            };
         };
-        if let Err(error) = dispatch(message, handle, server, desk).await {
-            return error;
-        }
+        let push = match kind {
+            RequestKind::Push => Some(tokio::select! {
+                biased;
+                () = self.handle.closed().cancelled() => return Err(SessionError::Over),
+                permit = self.limits.push_permit.clone().acquire_owned() => {
+                    permit.map_err(|_| SessionError::Over)?
+                }
+            }),
+            RequestKind::Epoch | RequestKind::Metered => None,
+        };
+        Ok(Some(RequestPermits { slot, push }))
+    }
+
+    fn spawn_request(&self, request: SessionMessage, permits: RequestPermits) {
+        let (handle, server) = (self.handle.clone(), self.server.clone());
+        let build_permit = self.limits.build_permit.clone();
+        self.tasks.spawn(async move {
+            let RequestPermits { slot, push } = permits;
+            let reply = tokio::select! {
+                biased;
+                () = handle.closed().cancelled() => return,
+                reply = server.reply(handle.peer(), request, &build_permit) => reply,
+            };
+            drop(push);
+            // If the session has ended, the reply is dropped.
+            let _ = handle.send(&reply.message).await;
+            drop((reply.build_permit, slot));
+        });
     }
 }
 
-async fn dispatch(
-    message: Message,
-    handle: &Arc<Handle>,
-    server: &Arc<Server>,
-    desk: &Desk,
-) -> Result<(), SessionError> {
-    if let Some(id) = message.answers() {
-        return handle.answer(id, message);
-    }
-    let id = match &message {
-        Message::Bye(bye) => return Err(SessionError::Bye(bye.code.clone())),
-        Message::Ping(ping) => {
-            // Where the queue is full, frames are on their way and say the same. To wait here could be for ever: two sides
-            // that both wait to write would both stop reading.
-            let _ = handle
-                .outgoing
-                .try_send(Message::Pong(ping.clone()).encode());
-            return Ok(());
-        }
-        Message::Pull(pull) => pull.id,
-        Message::Push(push) => push.id,
-        Message::Epoch(note) | Message::Heard(note) => note.id,
-        Message::Return(ask) => ask.id,
-        _ => return Err(SessionError::Misbehaved("an answer without an id")),
-    };
-    let is_free = matches!(message, Message::Epoch(_) | Message::Heard(_));
-    if is_free && desk.epochs.fetch_add(1, Ordering::Relaxed) >= EPOCHS_MAX {
-        return Err(SessionError::Misbehaved("more epochs than a node can have"));
-    }
-    let slot = (is_free || server.may_ask(&handle.peer, handle.tier()))
-        .then(|| desk.slots.clone().try_acquire_owned());
-    let Some(Ok(slot)) = slot else {
-        let busy = Message::Refused(Refused {
-            id,
-            code: "busy".into(),
-            last_seq: None,
-        });
-        // The reader never waits for the writer: a peer that asks on without reading is let go.
-        let queued = handle.outgoing.try_send(busy.encode());
-        return queued.map_err(|_| {
-            SessionError::Misbehaved("more requests than it may have, and it does not read")
-        });
-    };
-    let taking = match message {
-        Message::Push(_) => Some(tokio::select! {
-            biased;
-            () = handle.over.cancelled() => return Err(SessionError::Over),
-            place = desk.taking.clone().acquire_owned() => place.map_err(|_| SessionError::Over)?,
-        }),
-        _ => None,
-    };
-    let (handle, server, building) = (handle.clone(), server.clone(), desk.building.clone());
-    desk.work.spawn(async move {
-        let (answer, place) = tokio::select! {
-            biased;
-            () = handle.over.cancelled() => return,
-            answer = server.answer(&handle.peer, message, &building) => answer,
-        };
-        drop(taking);
-        // Where the session is over there is nobody left to answer.
-        let _ = handle.send(&answer).await;
-        drop((place, slot));
-    });
-    Ok(())
-}
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,8 @@
-//! Places for sessions, by tier: who finds one, and who has to give one up.
+//! Session slots, by tier: which session gets one, and which session is evicted for it.
 //!
-//! Pure: knows of peers what the bounds need. Never gives a trusted peer's place away. Invariant: with its answers kept
-//! to, no more sessions are listed than `sessions_max`, and no more of untrusted peers than `sessions_untrusted_max`.
+//! Pure. A trusted peer's session is never evicted. Invariant: if the registry follows the
+//! allocations, it lists at most `sessions_max` sessions, and at most `sessions_untrusted_max` of
+//! untrusted peers.
 
 use std::cmp::Reverse;
 
@@ -10,70 +11,85 @@ use keys::PeerId;
 
 use crate::config::SyncConfig;
 
-/// Somebody who has a place.
+/// A slot that is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seated {
-    /// The peer.
+pub struct SessionSlot {
+    /// The peer whose session takes it.
     pub peer: PeerId,
-    /// How far it is trusted.
+    /// How far the peer is trusted.
     pub tier: Tier,
-    /// Whether its session has ended already and only winds up.
+    /// Whether the session has ended and only its tasks are left.
     pub is_over: bool,
-    /// What it worked to be let in: see [`worth`].
-    pub work: u64,
-    /// In which order sessions came: higher is later.
+    /// See [`priority`].
+    pub priority: u64,
+    /// In which order sessions arrived: higher is later.
     pub arrival: u64,
 }
 
-/// What a ticket counts for, where work decides who keeps a place: as much as the base effort of a gate's defaults.
-const TICKET_WORTH: u64 = 1024;
+/// The priority of a peer that was admitted with a ticket: the base effort of a gate's defaults.
+const TICKET_PRIORITY: u64 = 1024;
 
-/// The work of who was admitted with this effort, in evaluations; none came with a ticket.
-pub fn worth(effort: u64) -> u64 {
+/// Returns the priority of a peer that was admitted with this effort, in evaluations; 0 is a
+/// ticket.
+pub fn priority(effort: u64) -> u64 {
     match effort {
-        0 => TICKET_WORTH,
+        0 => TICKET_PRIORITY,
         effort => effort,
     }
 }
 
-/// Whether there is a place.
+/// A request for a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// There is.
-    Free,
-    /// There is, once this peer has given up its own.
-    Of(PeerId),
-    /// There is none.
-    None,
+pub struct SlotRequest {
+    /// The peer that requests it.
+    pub peer: PeerId,
+    /// How far the peer is trusted.
+    pub tier: Tier,
+    /// See [`priority`].
+    pub priority: u64,
 }
 
-/// A place for a peer of that tier that worked so much. A peer that has a place already takes over its own: that one counts
-/// for nothing here. For a trusted peer, all places being taken, the worked one that came last goes. For a worked one, its
-/// places being taken, the one that worked least goes if that is less, and of equals the newest: places that were got
-/// cheaply keep nobody out for long. One whose session is over goes first.
-pub fn place(
+/// Whether there is a slot for a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allocation {
+    /// A slot is free.
+    Free,
+    /// A slot is free once this peer's session is evicted.
+    Evict(PeerId),
+    /// There is no slot.
+    Full,
+}
+
+/// Allocates a slot for a session. A peer that has a slot takes over its own: that one is not
+/// counted.
+///
+/// - A trusted peer evicts the newest untrusted session if all slots are taken.
+/// - An untrusted peer evicts the untrusted session of the lowest priority if that is lower than
+///   its own and the slots of untrusted peers are taken; of equal ones, the newest. So slots that
+///   were obtained with little work are not kept for long.
+/// - A session that has ended is evicted first.
+pub fn allocate_slot(
     config: &SyncConfig,
-    peer: &PeerId,
-    (tier, work): (Tier, u64),
-    seated: impl Iterator<Item = Seated> + Clone,
-) -> Place {
-    let others = seated.filter(|other| other.peer != *peer);
+    request: &SlotRequest,
+    taken: impl Iterator<Item = SessionSlot> + Clone,
+) -> Allocation {
+    let others = taken.filter(|other| other.peer != request.peer);
     let mut untrusted = others.clone().filter(|other| other.tier == Tier::Untrusted);
     let is_full = others.count() >= config.sessions_max;
-    let goes = match tier {
+    let evicted = match request.tier {
         Tier::Untrusted
             if is_full || untrusted.clone().count() >= config.sessions_untrusted_max =>
         {
-            let least =
-                untrusted.max_by_key(|other| (other.is_over, Reverse(other.work), other.arrival));
-            least.filter(|other| other.is_over || other.work < work)
+            let lowest = untrusted
+                .max_by_key(|other| (other.is_over, Reverse(other.priority), other.arrival));
+            lowest.filter(|other| other.is_over || other.priority < request.priority)
         }
         Tier::Trusted if is_full => untrusted
             .by_ref()
             .max_by_key(|other| (other.is_over, other.arrival)),
-        Tier::Untrusted | Tier::Trusted => return Place::Free,
+        Tier::Untrusted | Tier::Trusted => return Allocation::Free,
     };
-    goes.map_or(Place::None, |other| Place::Of(other.peer))
+    evicted.map_or(Allocation::Full, |other| Allocation::Evict(other.peer))
 }
 
 #[cfg(test)]
@@ -96,120 +112,136 @@ mod tests {
         PeerId::from_bytes([number; 32])
     }
 
-    fn seated(list: &[(u8, Tier)]) -> impl Iterator<Item = Seated> + Clone {
-        let seats = (0..).zip(list).map(|(arrival, (number, tier))| Seated {
-            peer: peer(*number),
-            tier: *tier,
-            is_over: false,
-            work: 8,
-            arrival,
-        });
-        seats.collect::<Vec<_>>().into_iter()
+    fn request(number: u8, tier: Tier, priority: u64) -> SlotRequest {
+        SlotRequest {
+            peer: peer(number),
+            tier,
+            priority,
+        }
+    }
+
+    fn slots(list: &[(u8, Tier)]) -> impl Iterator<Item = SessionSlot> + Clone {
+        let slots = (0..)
+            .zip(list)
+            .map(|(arrival, (number, tier))| SessionSlot {
+                peer: peer(*number),
+                tier: *tier,
+                is_over: false,
+                priority: 8,
+                arrival,
+            });
+        slots.collect::<Vec<_>>().into_iter()
     }
 
     #[test]
-    fn worked_peers_leave_room_and_the_newest_of_them_goes_for_a_trusted_one() {
+    fn trusted_peer_evicts_the_newest_untrusted_session() {
         let config = config(3, 2);
         let two = [(1, UNTRUSTED), (2, UNTRUSTED)];
         assert_eq!(
-            place(&config, &peer(3), (UNTRUSTED, 8), seated(&two)),
-            Place::None
+            allocate_slot(&config, &request(3, UNTRUSTED, 8), slots(&two)),
+            Allocation::Full
         );
         assert_eq!(
-            place(&config, &peer(3), (TRUSTED, 8), seated(&two)),
-            Place::Free
+            allocate_slot(&config, &request(3, TRUSTED, 8), slots(&two)),
+            Allocation::Free
         );
         assert_eq!(
-            place(&config, &peer(2), (UNTRUSTED, 8), seated(&two)),
-            Place::Free,
+            allocate_slot(&config, &request(2, UNTRUSTED, 8), slots(&two)),
+            Allocation::Free,
             "its own"
         );
         let three = [(1, UNTRUSTED), (2, UNTRUSTED), (3, TRUSTED)];
         assert_eq!(
-            place(&config, &peer(4), (TRUSTED, 8), seated(&three)),
-            Place::Of(peer(2))
+            allocate_slot(&config, &request(4, TRUSTED, 8), slots(&three)),
+            Allocation::Evict(peer(2))
         );
         let trusted = [(1, TRUSTED), (2, TRUSTED), (3, TRUSTED)];
         assert_eq!(
-            place(&config, &peer(4), (TRUSTED, 8), seated(&trusted)),
-            Place::None
+            allocate_slot(&config, &request(4, TRUSTED, 8), slots(&trusted)),
+            Allocation::Full
         );
         assert_eq!(
-            place(&config, &peer(4), (UNTRUSTED, 8), seated(&trusted)),
-            Place::None
+            allocate_slot(&config, &request(4, UNTRUSTED, 8), slots(&trusted)),
+            Allocation::Full
         );
     }
 
     #[test]
-    fn who_worked_more_takes_the_place_of_the_worked_peer_that_worked_least() {
+    fn untrusted_peer_evicts_only_a_lower_priority() {
         let config = config(4, 3);
         let works = [(1, 1024), (2, 8), (3, 8)];
-        let seats = |works: [(u8, u64); 3]| {
-            let seats = (0..).zip(works).map(|(arrival, (number, work))| Seated {
-                peer: peer(number),
-                tier: UNTRUSTED,
-                is_over: false,
-                work,
-                arrival,
-            });
-            seats.collect::<Vec<_>>().into_iter()
+        let with = |works: [(u8, u64); 3]| {
+            let slots = (0..)
+                .zip(works)
+                .map(|(arrival, (number, priority))| SessionSlot {
+                    peer: peer(number),
+                    tier: UNTRUSTED,
+                    is_over: false,
+                    priority,
+                    arrival,
+                });
+            slots.collect::<Vec<_>>().into_iter()
         };
         assert_eq!(
-            place(&config, &peer(4), (UNTRUSTED, 8), seats(works)),
-            Place::None
+            allocate_slot(&config, &request(4, UNTRUSTED, 8), with(works)),
+            Allocation::Full
         );
         assert_eq!(
-            place(&config, &peer(4), (UNTRUSTED, 9), seats(works)),
-            Place::Of(peer(3))
+            allocate_slot(&config, &request(4, UNTRUSTED, 9), with(works)),
+            Allocation::Evict(peer(3))
         );
         assert_eq!(
-            place(
+            allocate_slot(
                 &config,
-                &peer(4),
-                (UNTRUSTED, worth(0)),
-                seats([(1, 2048), (2, 2048), (3, 4096)])
+                &request(4, UNTRUSTED, priority(0)),
+                with([(1, 2048), (2, 2048), (3, 4096)])
             ),
-            Place::None
+            Allocation::Full
         );
-        assert_eq!((worth(0), worth(7)), (1024, 7));
+        assert_eq!((priority(0), priority(7)), (1024, 7));
     }
 
     #[test]
-    fn a_session_that_is_over_goes_before_one_that_lives() {
-        let mut three: Vec<_> = seated(&[(1, UNTRUSTED), (2, UNTRUSTED), (3, TRUSTED)]).collect();
+    fn evicts_a_session_that_has_ended_first() {
+        let mut three: Vec<_> = slots(&[(1, UNTRUSTED), (2, UNTRUSTED), (3, TRUSTED)]).collect();
         three[0].is_over = true;
         assert_eq!(
-            place(&config(3, 2), &peer(4), (TRUSTED, 8), three.into_iter()),
-            Place::Of(peer(1))
+            allocate_slot(&config(3, 2), &request(4, TRUSTED, 8), three.into_iter()),
+            Allocation::Evict(peer(1))
         );
     }
 
     proptest! {
         #[test]
-        fn the_bounds_hold_whoever_comes_and_goes(
+        fn sessions_stay_within_the_bounds(
             all in 1usize..6,
             untrusted in 1usize..6,
             steps in prop::collection::vec((0u8..10, any::<bool>(), any::<bool>()), 0..60),
         ) {
             let config = config(all, untrusted);
-            let mut here: Vec<Seated> = Vec::new();
+            let mut here: Vec<SessionSlot> = Vec::new();
             for (arrival, (number, is_trusted, comes)) in (0..).zip(steps) {
                 let (peer, tier) = (peer(number), if is_trusted { TRUSTED } else { UNTRUSTED });
                 if !comes {
-                    here.retain(|seat| seat.peer != peer);
+                    here.retain(|slot| slot.peer != peer);
                     continue;
                 }
-                let trusted_before = here.iter().filter(|seat| seat.tier == TRUSTED && seat.peer != peer).count();
-                match place(&config, &peer, (tier, 1), here.iter().copied()) {
-                    Place::None => continue,
-                    Place::Of(other) => here.retain(|seat| seat.peer != other),
-                    Place::Free => {}
+                let others = |slot: &&SessionSlot| slot.tier == TRUSTED && slot.peer != peer;
+                let trusted_before = here.iter().filter(others).count();
+                let request = SlotRequest { peer, tier, priority: 1 };
+                match allocate_slot(&config, &request, here.iter().copied()) {
+                    Allocation::Full => continue,
+                    Allocation::Evict(other) => here.retain(|slot| slot.peer != other),
+                    Allocation::Free => {}
                 }
-                here.retain(|seat| seat.peer != peer);
-                prop_assert_eq!(here.iter().filter(|seat| seat.tier == TRUSTED).count(), trusted_before);
-                here.push(Seated { peer, tier, is_over: false, work: arrival % 3, arrival });
+                here.retain(|slot| slot.peer != peer);
+                let trusted = here.iter().filter(|slot| slot.tier == TRUSTED).count();
+                prop_assert_eq!(trusted, trusted_before);
+                let priority = arrival % 3;
+                here.push(SessionSlot { peer, tier, is_over: false, priority, arrival });
                 prop_assert!(here.len() <= all);
-                prop_assert!(here.iter().filter(|seat| seat.tier == UNTRUSTED).count() <= untrusted);
+                let listed = here.iter().filter(|slot| slot.tier == UNTRUSTED).count();
+                prop_assert!(listed <= untrusted);
             }
         }
     }

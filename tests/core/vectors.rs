@@ -12,7 +12,7 @@ use keys::signing::signing_input;
 use keys::{Context, Epoch, HomeRecord, KeyChain, Oid, SecretKey, SignedObject, codec};
 use postern::graph::{GraphLimits, IdentityRecord, decode_object, new_identity_attrs};
 use postern::object::{Attrs, Object, ObjectLimits, Value};
-use postern::peer::message::{Message, PackageBody, Pull};
+use postern::peer::message::{PackageBody, Pull, SessionMessage};
 use postern::state_engine::{Package, PackageLimits, VerifiedPackage};
 
 /// The lines that the section must have.
@@ -148,8 +148,8 @@ fn example_in_the_protocol_matches_the_code() {
         peer_id: secret(0x03).peer_id(),
         last_seq: 1432,
     };
-    page.hex("pull", &Message::Pull(pull).encode());
-    let answer = Message::Package(PackageBody {
+    page.hex("pull", &SessionMessage::Pull(pull).encode());
+    let answer = SessionMessage::Package(PackageBody {
         id: 1,
         body: signed,
     })

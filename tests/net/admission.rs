@@ -12,9 +12,9 @@ use postern::admission::NodeGatekeeper;
 use postern::config::{AdmissionConfig, Policy};
 use postern::graph::GraphManager;
 use postern::op_context::Timestamp;
-use postern::peer::DialError;
+use postern::peer::PeerDialError;
 use postern::peer::dialler::Reached;
-use postern::peer::message::Message;
+use postern::peer::message::SessionMessage;
 use postern::services::identities;
 use postern::services::verdicts::{self, Reason, VerdictError};
 use postern::store::{PendingRow, VerdictRow};
@@ -34,14 +34,14 @@ fn node(net: &MemoryNet, name: &str, seed: u64) -> LiveNode {
     LiveNode::start(net, name, seed)
 }
 
-async fn dial(from: &LiveNode, to: &LiveNode) -> Result<Reached, DialError> {
+async fn dial(from: &LiveNode, to: &LiveNode) -> Result<Reached, PeerDialError> {
     from.dialler.dial(&to.onion(), &|_| {}).await
 }
 
 #[track_caller]
-fn refused(result: Result<Reached, DialError>, expected: RefusalCode) {
+fn refused(result: Result<Reached, PeerDialError>, expected: RefusalCode) {
     match result {
-        Err(DialError::Handshake(HandshakeError::Refused { code, .. })) => {
+        Err(PeerDialError::Handshake(HandshakeError::Refused { code, .. })) => {
             assert_eq!(code, expected)
         }
         other => panic!("{other:?} and not refused: {expected}"),
@@ -65,7 +65,7 @@ fn decide(
     let peer = node.graph(verb).unwrap().peer_id;
     node.gate.forget_replies(&peer);
     if kept_out {
-        node.peers.end(&peer, "end");
+        node.peers.registry().end(&peer, "end");
     }
 }
 
@@ -139,7 +139,10 @@ async fn dialler_repeats_a_pending_dial_and_stops_for_a_banned_peer() {
     assert_eq!(bob.connector.admitted_total(), 1);
     ban(&bob, alice.peer_id());
     alice.wait_for_session_end(&bob.peer_id()).await;
-    assert!(matches!(dial(&bob, &alice).await, Err(DialError::Banned)));
+    assert!(matches!(
+        dial(&bob, &alice).await,
+        Err(PeerDialError::Banned)
+    ));
     unban(&bob, alice.peer_id());
     bob.wait_for_session(&alice.peer_id()).await;
     assert_eq!(bob.connector.admitted_total(), 2);
@@ -207,7 +210,7 @@ async fn verdict_between_admission_and_session_refuses_the_session() {
             .await;
         let first = harness::raw_client::receive(&mut session_of_bob).await;
         assert!(
-            matches!(&first, Some(Message::Bye(bye)) if bye.code == "refused"),
+            matches!(&first, Some(SessionMessage::Bye(bye)) if bye.code == "refused"),
             "{first:?}"
         );
         stop.cancel();
@@ -290,7 +293,10 @@ async fn ban_ends_the_session_and_outlives_restart_and_rotation() {
     bob.wait_for_session_end(&alice.peer_id()).await;
     assert_eq!(tier(&alice, bob.peer_id()), Some(Tier::Untrusted));
     refused(dial(&bob, &alice).await, RefusalCode::Banned);
-    assert!(matches!(dial(&alice, &bob).await, Err(DialError::Banned)));
+    assert!(matches!(
+        dial(&alice, &bob).await,
+        Err(PeerDialError::Banned)
+    ));
     assert_eq!(
         alice.connector.admitted_total(),
         1,
@@ -305,7 +311,7 @@ async fn ban_ends_the_session_and_outlives_restart_and_rotation() {
         .unwrap();
     assert_eq!(bob.keys.node_chain().events.len(), 1);
     refused(dial(&bob, &alice).await, RefusalCode::Banned);
-    assert!(alice.peers.sessions().is_empty());
+    assert!(alice.peers.registry().sessions().is_empty());
     alice.stop().await;
     bob.stop().await;
 }
@@ -324,7 +330,10 @@ async fn forgotten_banned_peer_is_not_dialled() {
     alice.clock.advance_days(31);
     assert_eq!(alice.peers.forget_idle(30).await.unwrap(), 1);
     assert_eq!(tier(&alice, bob.peer_id()), None);
-    assert!(matches!(dial(&alice, &bob).await, Err(DialError::Banned)));
+    assert!(matches!(
+        dial(&alice, &bob).await,
+        Err(PeerDialError::Banned)
+    ));
     assert_eq!(
         alice.connector.admitted_total(),
         1,
@@ -360,9 +369,12 @@ async fn banned_peer_behind_an_unknown_address_gets_no_session() {
     let net = MemoryNet::new();
     let (alice, bob) = (alice(&net, Policy::Open), node(&net, "Bob", 2));
     ban(&alice, bob.peer_id());
-    assert!(matches!(dial(&alice, &bob).await, Err(DialError::Banned)));
+    assert!(matches!(
+        dial(&alice, &bob).await,
+        Err(PeerDialError::Banned)
+    ));
     assert_eq!(tier(&alice, bob.peer_id()), None);
-    assert!(alice.peers.sessions().is_empty());
+    assert!(alice.peers.registry().sessions().is_empty());
     alice.stop().await;
     bob.stop().await;
 }

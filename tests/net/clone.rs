@@ -9,7 +9,7 @@ use harness::raw_client::{RawClient, receive, receive_bye, send};
 use harness::{LiveNode, Setup, ride};
 use keys::{Context, Epoch, KeyManager};
 use postern::graph::SaveError;
-use postern::peer::message::{EpochNote, Message};
+use postern::peer::message::{EpochNote, SessionMessage};
 use postern::store::{EpochReason, WriteMode, snapshot};
 
 /// A node that has met Bob, was stopped, and was copied: the original and the copy.
@@ -113,7 +113,7 @@ async fn original_that_connected_before_its_restored_copy_is_read_only_when_it_r
     old.meet(&bob).await;
     old.make("rides", 1, ride("Davos", 2)).unwrap();
     bob.pull_everything(&old).await;
-    let (_, over) = old.peers.session_at(&bob.onion()).unwrap();
+    let over = old.peers.registry().session_at(&bob.onion()).unwrap();
     // Bob keeps one session per peer: that of the later start.
     restored.meet(&bob).await;
     restored.wait_for(WriteMode::ReadWrite).await;
@@ -147,10 +147,10 @@ fn note(id: u64, epoch: Epoch, by: &KeyManager) -> EpochNote {
     }
 }
 
-async fn answer(session: &mut Session, message: &Message) -> Message {
+async fn answer(session: &mut Session, message: &SessionMessage) -> SessionMessage {
     send(session, message).await;
     let id = match message {
-        Message::Heard(note) | Message::Epoch(note) => note.id,
+        SessionMessage::Heard(note) | SessionMessage::Epoch(note) => note.id,
         other => panic!("{other:?}"),
     };
     loop {
@@ -189,27 +189,27 @@ async fn forged_epoch_note_does_not_make_a_node_read_only() {
         },
     ];
     for forged in forgeries {
-        let reply = answer(&mut session, &Message::Heard(forged)).await;
+        let reply = answer(&mut session, &SessionMessage::Heard(forged)).await;
         assert!(
-            matches!(&reply, Message::Refused(refused) if refused.code == "epoch"),
+            matches!(&reply, SessionMessage::Refused(refused) if refused.code == "epoch"),
             "{reply:?}"
         );
     }
     let own = note(1005, alice.epoch(), &alice.keys);
-    let reply = answer(&mut session, &Message::Heard(own)).await;
-    assert!(matches!(reply, Message::Noted(_)), "{reply:?}");
+    let reply = answer(&mut session, &SessionMessage::Heard(own)).await;
+    assert!(matches!(reply, SessionMessage::Noted(_)), "{reply:?}");
     assert_eq!(alice.write_mode(), WriteMode::ReadWrite);
     alice.make("rides", 1, ride("Bern", 2)).unwrap();
     // Mallory cannot announce another epoch than that of the handshake.
     let other = note(1006, foreign, &mallory.keys);
-    let reply = answer(&mut session, &Message::Epoch(other)).await;
+    let reply = answer(&mut session, &SessionMessage::Epoch(other)).await;
     assert!(
-        matches!(&reply, Message::Refused(refused) if refused.code == "epoch"),
+        matches!(&reply, SessionMessage::Refused(refused) if refused.code == "epoch"),
         "{reply:?}"
     );
     // The same note under Alice's key makes her node read-only.
-    let reply = answer(&mut session, &Message::Heard(genuine)).await;
-    assert!(matches!(reply, Message::Noted(_)), "{reply:?}");
+    let reply = answer(&mut session, &SessionMessage::Heard(genuine)).await;
+    assert!(matches!(reply, SessionMessage::Noted(_)), "{reply:?}");
     assert_read_only(&alice);
     alice.stop().await;
 }
@@ -227,10 +227,10 @@ async fn restored_node_recognises_its_earlier_epoch() {
     let mut session = mallory.dial(&net, &restored).await.unwrap();
     let reply = answer(
         &mut session,
-        &Message::Heard(note(1000, earlier, &restored.keys)),
+        &SessionMessage::Heard(note(1000, earlier, &restored.keys)),
     )
     .await;
-    assert!(matches!(reply, Message::Noted(_)), "{reply:?}");
+    assert!(matches!(reply, SessionMessage::Noted(_)), "{reply:?}");
     assert_eq!(restored.write_mode(), WriteMode::NewObjectsOnly);
     restored.stop().await;
     bob.stop().await;
@@ -245,13 +245,13 @@ async fn peer_that_sends_too_many_epoch_notes_is_disconnected() {
     for id in 1000..1032 {
         let reply = answer(
             &mut session,
-            &Message::Heard(note(id, alice.epoch(), &alice.keys)),
+            &SessionMessage::Heard(note(id, alice.epoch(), &alice.keys)),
         )
         .await;
-        assert!(matches!(reply, Message::Noted(_)), "{reply:?}");
+        assert!(matches!(reply, SessionMessage::Noted(_)), "{reply:?}");
     }
     let one_more = note(1032, alice.epoch(), &alice.keys);
-    send(&mut session, &Message::Heard(one_more)).await;
+    send(&mut session, &SessionMessage::Heard(one_more)).await;
     assert_eq!(receive_bye(&mut session).await, "misbehaviour");
     alice.stop().await;
 }

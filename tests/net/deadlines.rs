@@ -9,9 +9,9 @@ use bastion::transport::memory::MemoryNet;
 use harness::raw_client::{RawClient, receive, send};
 use harness::{LiveNode, Setup, manual_sync};
 use postern::config::SyncConfig;
+use postern::peer::SessionError;
 use postern::peer::SyncError;
-use postern::peer::message::Message;
-use postern::peer::session::SessionError;
+use postern::peer::message::SessionMessage;
 use tokio::time::Instant;
 
 /// A node with a session to a client. Pauses the clock of tokio.
@@ -32,8 +32,8 @@ async fn silent_peer_is_pinged_and_then_disconnected() {
     let mut pings = 0;
     let code = loop {
         match receive(&mut session).await.unwrap() {
-            Message::Ping(_) => pings += 1,
-            Message::Bye(bye) => break bye.code,
+            SessionMessage::Ping(_) => pings += 1,
+            SessionMessage::Bye(bye) => break bye.code,
             other => panic!("{other:?}"),
         }
     };
@@ -52,8 +52,8 @@ async fn request_without_a_reply_times_out() {
     let started = Instant::now();
     let answering = async {
         loop {
-            if let Message::Ping(ping) = receive(&mut session).await.unwrap() {
-                send(&mut session, &Message::Pong(ping)).await;
+            if let SessionMessage::Ping(ping) = receive(&mut session).await.unwrap() {
+                send(&mut session, &SessionMessage::Pong(ping)).await;
             }
         }
     };
@@ -67,7 +67,11 @@ async fn request_without_a_reply_times_out() {
         Err(SyncError::Session(SessionError::Timeout))
     ));
     assert_eq!(started.elapsed().as_secs(), 180);
-    assert_eq!(node.peers.sessions().len(), 1, "the session stays open");
+    assert_eq!(
+        node.peers.registry().sessions().len(),
+        1,
+        "the session stays open"
+    );
     node.stop().await;
 }
 
@@ -90,7 +94,11 @@ async fn stalled() -> (LiveNode, RawClient, Session, Instant) {
 #[tokio::test]
 async fn blocked_frame_write_ends_at_the_deadline() {
     let (node, client, _session, started) = stalled().await;
-    let (_, over) = node.peers.session_at(&client.keys.onion()).unwrap();
+    let over = node
+        .peers
+        .registry()
+        .session_at(&client.keys.onion())
+        .unwrap();
     over.cancelled().await;
     assert!(started.elapsed().as_secs() <= 181);
     node.stop().await;

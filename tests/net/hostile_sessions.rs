@@ -8,7 +8,7 @@ use harness::raw_client::{RawClient, receive, send};
 use harness::{LiveNode, NO_MARKET, Setup, manual_sync};
 use keys::Epoch;
 use postern::config::SyncConfig;
-use postern::peer::message::{Id, Message, PackageBody, Refused, UpToDate};
+use postern::peer::message::{IdOnly, PackageBody, RequestRefusal, SessionMessage, UpToDate};
 use postern::peer::{PushOutcome, SyncError};
 use tokio::time::Instant;
 
@@ -26,11 +26,11 @@ impl Mallory {
         Self { client, session }
     }
 
-    async fn send(&mut self, message: &Message) {
+    async fn send(&mut self, message: &SessionMessage) {
         send(&mut self.session, message).await;
     }
 
-    async fn receive(&mut self) -> Message {
+    async fn receive(&mut self) -> SessionMessage {
         receive(&mut self.session).await.unwrap()
     }
 }
@@ -48,7 +48,7 @@ async fn dialler_backs_off_from_a_peer_that_disconnects_at_once() {
     bob.dialler.keep(alice.onion());
     for _ in 0..3 {
         bob.wait_for_session(&alice.peer_id()).await;
-        let (_, over) = bob.peers.session_at(&alice.onion()).unwrap();
+        let over = bob.peers.registry().session_at(&alice.onion()).unwrap();
         net.cut_all();
         over.cancelled().await;
     }
@@ -68,16 +68,16 @@ async fn false_gap_or_stale_ack_ends_a_push() {
     let alice = alice(&net, manual_sync());
     let mut mallory = Mallory::at(&net, &alice).await;
     let epoch = alice.engine.context().epoch;
-    let answers: [fn(u64, Epoch) -> Message; 2] = [
+    let answers: [fn(u64, Epoch) -> SessionMessage; 2] = [
         |id, _| {
-            Message::Refused(Refused {
+            SessionMessage::Refused(RequestRefusal {
                 id,
                 code: "gap".into(),
                 last_seq: Some(0),
             })
         },
         |id, epoch| {
-            Message::Ack(UpToDate {
+            SessionMessage::Ack(UpToDate {
                 id,
                 epoch,
                 last_seq: 0,
@@ -88,7 +88,7 @@ async fn false_gap_or_stale_ack_ends_a_push() {
         let (peers, peer) = (alice.peers.clone(), mallory.client.peer_id());
         let pushing: tokio::task::JoinHandle<Result<Vec<PushOutcome>, SyncError>> =
             tokio::spawn(async move { peers.push(&peer, "identities").await });
-        let Message::Push(PackageBody { id, .. }) = mallory.receive().await else {
+        let SessionMessage::Push(PackageBody { id, .. }) = mallory.receive().await else {
             panic!("not a push")
         };
         mallory.send(&answer(id, epoch)).await;
@@ -108,11 +108,11 @@ async fn peer_that_floods_without_reading_receives_every_reply() {
     }
     // More pings than the queue holds. The node drops pongs that do not fit.
     for id in 100..200 {
-        mallory.send(&Message::Ping(Id { id })).await;
+        mallory.send(&SessionMessage::Ping(IdOnly { id })).await;
     }
     let mut answered = std::collections::BTreeSet::new();
     while answered.len() < 20 {
-        if let Message::Package(package) = mallory.receive().await {
+        if let SessionMessage::Package(package) = mallory.receive().await {
             answered.insert(package.id);
         }
     }
@@ -131,10 +131,10 @@ async fn trusted_peer_gets_a_slot_when_untrusted_peers_hold_all() {
     let bob = Setup::seeded("Bob", 2).apps(&NO_MARKET).live(&net);
     alice.dialler.dial(&bob.onion(), &|_| {}).await.unwrap();
     alice.wait_for_session(&bob.peer_id()).await;
-    let (_, over) = alice.peers.session_at(&bob.onion()).unwrap();
+    let over = alice.peers.registry().session_at(&bob.onion()).unwrap();
     net.cut_all();
     over.cancelled().await;
-    while !bob.peers.sessions().is_empty() {
+    while !bob.peers.registry().sessions().is_empty() {
         tokio::task::yield_now().await;
     }
     let _client = Mallory::at(&net, &alice).await;
@@ -143,7 +143,7 @@ async fn trusted_peer_gets_a_slot_when_untrusted_peers_hold_all() {
     // number of sessions stays 1.
     carol.dialler.dial(&alice.onion(), &|_| {}).await.unwrap();
     alice.wait_for_session(&carol.peer_id()).await;
-    assert_eq!(alice.peers.sessions().len(), 1);
+    assert_eq!(alice.peers.registry().sessions().len(), 1);
     bob.dialler.dial(&alice.onion(), &|_| {}).await.unwrap();
     for node in [alice, bob, carol] {
         node.stop().await;

@@ -125,7 +125,7 @@ async fn rotated_node_keeps_its_peer_id_tickets_and_cursors() {
     let cursors = bob.read(move |view| view.rows.sync_states(&us));
     let peer = bob.read(move |view| view.rows.peer(&us)).unwrap();
     let tickets = alice.gate.status().by_ticket_total;
-    let (_, over) = bob.peers.session_at(&alice.onion()).unwrap();
+    let over = bob.peers.registry().session_at(&alice.onion()).unwrap();
     assert_eq!(alice.rotate(server).unwrap(), 1);
     over.cancelled().await;
 
@@ -169,7 +169,7 @@ async fn rotated_node_keeps_its_peer_id_tickets_and_cursors() {
     // A client with the old node key is refused.
     let thief = RawClient::new(1);
     assert_eq!(thief.peer_id(), us);
-    let sessions = bob.peers.sessions().len();
+    let sessions = bob.peers.registry().sessions().len();
     let refused = thief.dial(&net, &bob).await.err();
     assert!(
         matches!(
@@ -181,7 +181,7 @@ async fn rotated_node_keeps_its_peer_id_tickets_and_cursors() {
         ),
         "the client learns the refusal code only: {refused:?}"
     );
-    assert_eq!(bob.peers.sessions().len(), sessions);
+    assert_eq!(bob.peers.registry().sessions().len(), sessions);
     assert_eq!(
         bob.read(move |view| view.rows.identity(&server)).unwrap(),
         known

@@ -7,7 +7,7 @@ use harness::{LiveNode, NO_MARKET, Setup, boot_id, manual_sync};
 use parking_lot::Mutex;
 use postern::config::SyncConfig;
 use postern::peer::SyncError;
-use postern::peer::message::Message;
+use postern::peer::message::SessionMessage;
 
 fn two_nodes(net: &MemoryNet, sync: SyncConfig) -> (LiveNode, LiveNode) {
     let alice = Setup::seeded("Alice", 1).sync(sync.clone()).live(net);
@@ -148,7 +148,10 @@ async fn two_nodes_that_dial_each_other_keep_one_session() {
         tokio::task::yield_now().await;
     }
     assert_eq!(
-        (alice.peers.sessions().len(), bob.peers.sessions().len()),
+        (
+            alice.peers.registry().sessions().len(),
+            bob.peers.registry().sessions().len()
+        ),
         (1, 1)
     );
     alice.stop().await;
@@ -161,7 +164,7 @@ async fn dialler_opens_a_new_session_after_a_cut_stream() {
     let (alice, bob) = two_nodes(&net, manual_sync());
     bob.dialler.keep(alice.onion());
     bob.wait_for_session(&alice.peer_id()).await;
-    let (_, over) = bob.peers.session_at(&alice.onion()).unwrap();
+    let over = bob.peers.registry().session_at(&alice.onion()).unwrap();
     net.cut_all();
     over.cancelled().await;
     bob.wait_for_session(&alice.peer_id()).await;
@@ -198,13 +201,14 @@ async fn session_that_answers_no_ping_loses_to_its_duplicate() {
     large.dialler.dial(&node.onion(), &|_| {}).await.unwrap();
     while !large
         .peers
+        .registry()
         .sessions()
         .iter()
         .any(|session| session.we_dialled)
     {
         tokio::task::yield_now().await;
     }
-    assert_eq!(large.peers.sessions().len(), 1);
+    assert_eq!(large.peers.registry().sessions().len(), 1);
     large.pull(&node, "identities").await;
     node.stop().await;
     large.stop().await;
@@ -224,16 +228,23 @@ async fn session_that_answers_a_ping_wins_over_its_duplicate() {
         .dial(&listener.onion(), &|_| {})
         .await
         .unwrap();
-    let Some(Message::Ping(ping)) = receive(&mut session).await else {
+    let Some(SessionMessage::Ping(ping)) = receive(&mut session).await else {
         panic!("the session was not pinged");
     };
-    send(&mut session, &Message::Pong(ping)).await;
+    send(&mut session, &SessionMessage::Pong(ping)).await;
     listener.wait_for_session(&large.peer_id()).await;
-    let (_, over) = listener.peers.session_at(&large.onion()).unwrap();
+    let over = listener
+        .peers
+        .registry()
+        .session_at(&large.onion())
+        .unwrap();
     over.cancelled().await;
     send(&mut session, &alive.pull(1, "rides.offers")).await;
-    while !matches!(receive(&mut session).await.unwrap(), Message::UpToDate(_)) {}
-    let sessions = large.peers.sessions();
+    while !matches!(
+        receive(&mut session).await.unwrap(),
+        SessionMessage::UpToDate(_)
+    ) {}
+    let sessions = large.peers.registry().sessions();
     assert_eq!((sessions.len(), sessions[0].we_dialled), (1, false));
     listener.stop().await;
     large.stop().await;

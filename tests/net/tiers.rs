@@ -11,7 +11,7 @@ use harness::{LiveNode, Setup, manual_sync};
 use keys::PeerId;
 use postern::config::{AdmissionConfig, SyncConfig};
 use postern::peer::SyncError;
-use postern::peer::message::{Id, Message};
+use postern::peer::message::{IdOnly, SessionMessage};
 use postern::state_engine::{CoreLimits, QuotaFault, Quotas};
 use postern::store::{self, Usage};
 
@@ -91,7 +91,11 @@ async fn full_quota_stops_a_peer_until_the_quota_grows() {
     assert_eq!(node.inbox().len(), 1, "all or nothing");
     assert_eq!(node.read(move |view| view.rows.sync_states(&from)), cursor);
     assert_eq!(stored(&node, from).1, before);
-    assert_eq!(node.peers.sessions().len(), 1, "the session stays open");
+    assert_eq!(
+        node.peers.registry().sessions().len(),
+        1,
+        "the session stays open"
+    );
 
     let limits = quotas(|quotas| quotas.untrusted.stored_objects_max = 7);
     let node = node.stop().await.limits(limits).live(&net);
@@ -176,12 +180,13 @@ async fn trusted_peer_evicts_the_newest_untrusted_session() {
     assert!(
         matches!(
             receive(&mut first_session).await,
-            Some(Message::UpToDate(_))
+            Some(SessionMessage::UpToDate(_))
         ),
         "the older session stays open"
     );
     let tiers: Vec<_> = node
         .peers
+        .registry()
         .sessions()
         .iter()
         .map(|session| (session.peer, session.tier))
@@ -198,6 +203,7 @@ async fn trusted_peer_evicts_the_newest_untrusted_session() {
     node.dialler.dial(&dave.onion(), &|_| {}).await.unwrap();
     let mut here: Vec<_> = node
         .peers
+        .registry()
         .sessions()
         .iter()
         .map(|session| session.peer)
@@ -220,17 +226,17 @@ async fn twelve_at_three_slots() -> usize {
     let clients: Vec<_> = (20..32).map(RawClient::new).collect();
     let dials = clients.iter().map(|client| async {
         let mut session = client.dial(&net, &node).await.ok()?;
-        assert!(node.peers.sessions().len() <= 3);
+        assert!(node.peers.registry().sessions().len() <= 3);
         // An admitted client without a slot receives `bye`; one with a slot receives a reply.
         let _ = session
             .writer
             .write(&client.pull(1, "rides.offers").encode())
             .await;
         loop {
-            assert!(node.peers.sessions().len() <= 3);
+            assert!(node.peers.registry().sessions().len() <= 3);
             match receive(&mut session).await? {
-                Message::UpToDate(_) => return Some((session, true)),
-                Message::Bye(bye) => {
+                SessionMessage::UpToDate(_) => return Some((session, true)),
+                SessionMessage::Bye(bye) => {
                     assert_eq!(bye.code, "busy");
                     return Some((session, false));
                 }
@@ -245,7 +251,7 @@ async fn twelve_at_three_slots() -> usize {
         .filter(|(_, is_answered)| *is_answered)
         .count();
     let admitted = admitted.iter().flatten().count();
-    assert_eq!((answered, node.peers.sessions().len()), (3, 3));
+    assert_eq!((answered, node.peers.registry().sessions().len()), (3, 3));
     node.stop().await;
     admitted
 }
@@ -297,23 +303,23 @@ async fn request_limit_answers_busy_and_outlives_the_session() {
     let mut codes = Vec::new();
     while codes.len() < 3 {
         match receive(&mut session).await.unwrap() {
-            Message::Refused(refused) => codes.push(refused.code),
-            Message::UpToDate(_) => codes.push("ok".into()),
+            SessionMessage::Refused(refused) => codes.push(refused.code),
+            SessionMessage::UpToDate(_) => codes.push("ok".into()),
             _ => {}
         }
     }
     codes.sort_unstable();
     assert_eq!(codes, ["busy", "ok", "ok"]);
-    send(&mut session, &Message::Ping(Id { id: 4 })).await;
+    send(&mut session, &SessionMessage::Ping(IdOnly { id: 4 })).await;
     assert_eq!(
         receive(&mut session).await,
-        Some(Message::Pong(Id { id: 4 }))
+        Some(SessionMessage::Pong(IdOnly { id: 4 }))
     );
     drop(session);
     let mut session = client.dial(&net, &node).await.unwrap();
     send(&mut session, &client.pull(1, "rides.offers")).await;
     let answer = receive(&mut session).await.unwrap();
-    assert!(matches!(answer, Message::Refused(refused) if refused.code == "busy"));
+    assert!(matches!(answer, SessionMessage::Refused(refused) if refused.code == "busy"));
     node.stop().await;
     bob.stop().await;
 }
@@ -335,7 +341,7 @@ async fn forgotten_untrusted_peer_returns_without_duplicate_objects() {
         0,
         "a connected peer is kept"
     );
-    let (_, over) = node.peers.session_at(&bob.onion()).unwrap();
+    let over = node.peers.registry().session_at(&bob.onion()).unwrap();
     net.cut_all();
     over.cancelled().await;
     days(30);

@@ -226,7 +226,7 @@ fn violations_finds_an_upward_import_in_every_notation() {
     check("src/store/select.rs", "use bastion::Gate;", 1);
     check(
         "src/api/mod.rs",
-        "use crate::peer::Peers;\nuse bastion::{Gate, GateStatus};",
+        "use crate::peer::SyncService;\nuse bastion::{Gate, GateStatus};",
         2,
     );
     check("src/unknown.rs", "", 1);

@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use keys::{BootId, Epoch, KeyManager, Oid, OnionAddr, Passphrase, PeerId};
 use postern::data_dir::DataDir;
 use postern::object::{Attrs, Object, Value};
-use postern::peer::message::{Message, PackageBody};
+use postern::peer::message::{PackageBody, SessionMessage};
 use postern::services::messages;
 use postern::state_engine::Package;
 
@@ -97,7 +97,7 @@ pub(crate) async fn push_forged_edit(attack: &Attack<'_>, tor_folder: &Path) -> 
         from_seq: 0,
         recipient: attack.victim.0,
     };
-    let push = Message::Push(PackageBody {
+    let push = SessionMessage::Push(PackageBody {
         id: 1,
         body: package.sign(&keys),
     });
@@ -108,9 +108,11 @@ pub(crate) async fn push_forged_edit(attack: &Attack<'_>, tor_folder: &Path) -> 
             .read()
             .await?
             .context("Alice's node closed the session")?;
-        match Message::decode(&frame)? {
-            Message::Ack(ack) => return Ok(format!("acknowledged up to {}", ack.last_seq)),
-            Message::Refused(refused) => bail!("the whole package was refused: {}", refused.code),
+        match SessionMessage::decode(&frame)? {
+            SessionMessage::Ack(ack) => return Ok(format!("acknowledged up to {}", ack.last_seq)),
+            SessionMessage::Refused(refused) => {
+                bail!("the whole package was refused: {}", refused.code)
+            }
             // Requests of Alice's node are ignored.
             _ => {}
         }

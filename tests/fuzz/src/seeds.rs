@@ -136,7 +136,9 @@ fn frames(seeds: &mut Seeds, messages: &[(&str, Vec<u8>)]) {
 }
 
 fn sessions(seeds: &mut Seeds, fixture: &Fixture) {
-    use postern::peer::message::{EpochNote, Id, Message, Return, Returned};
+    use postern::peer::message::{
+        EpochNote, IdOnly, ReclaimRequest, ReclaimedBatch, SessionMessage,
+    };
     let keys = &fixture.bob.context.keys;
     let epoch = keys::Epoch::from_bytes([3; 16]);
     let head = 9u64;
@@ -149,12 +151,12 @@ fn sessions(seeds: &mut Seeds, fixture: &Fixture) {
         key_id,
         signature,
     };
-    let returned = |objects: &[u8]| {
+    let reclaimed = |objects: &[u8]| {
         let (body, next) = (objects.to_vec(), Some(keys::Oid::from_bytes([4; 16])));
-        Message::Returned(Returned { id: 3, body, next }).encode()
+        SessionMessage::Reclaimed(ReclaimedBatch { id: 3, body, next }).encode()
     };
     let object = keys::SignedObject::from_parts(0, crate::names::genuine(0), signature);
-    let ask = Return {
+    let ask = ReclaimRequest {
         id: 2,
         after: None,
         domain: "messages".into(),
@@ -162,17 +164,29 @@ fn sessions(seeds: &mut Seeds, fixture: &Fixture) {
     seeds.add(
         "session",
         "good-epoch",
-        &[&Message::Epoch(note.clone()).encode()],
+        &[&SessionMessage::Epoch(note.clone()).encode()],
     );
-    seeds.add("session", "good-heard", &[&Message::Heard(note).encode()]);
+    seeds.add(
+        "session",
+        "good-heard",
+        &[&SessionMessage::Heard(note).encode()],
+    );
     seeds.add(
         "session",
         "good-noted",
-        &[&Message::Noted(Id { id: 1 }).encode()],
+        &[&SessionMessage::Noted(IdOnly { id: 1 }).encode()],
     );
-    seeds.add("session", "good-return", &[&Message::Return(ask).encode()]);
-    seeds.add("session", "good-returned", &[&returned(&encode(&[object]))]);
-    seeds.add("session", "bad-returned", &[&returned(b"\x81\x80")]);
+    seeds.add(
+        "session",
+        "good-reclaim",
+        &[&SessionMessage::Reclaim(ask).encode()],
+    );
+    seeds.add(
+        "session",
+        "good-reclaimed",
+        &[&reclaimed(&encode(&[object]))],
+    );
+    seeds.add("session", "bad-reclaimed", &[&reclaimed(b"\x81\x80")]);
     seeds.add(
         "session",
         "bad-kind",

@@ -6,15 +6,15 @@
 
 use keys::{RecoveryKey, codec};
 use postern::object::{Object, ObjectLimits};
-use postern::peer::message::Message;
+use postern::peer::message::SessionMessage;
 
 /// Decodes a message of a session, and each object of a recovery batch.
 pub fn session(data: &[u8]) -> bool {
-    let Ok(message) = Message::decode(data) else {
+    let Ok(message) = SessionMessage::decode(data) else {
         return false;
     };
     assert_eq!(message.encode(), data, "a message has two forms");
-    if let Message::Returned(returned) = &message {
+    if let SessionMessage::Reclaimed(returned) = &message {
         let Ok(objects) = returned.objects() else {
             return false;
         };

@@ -10,7 +10,7 @@ use keys::vault::VaultError;
 use keys::{Oid, PeerId};
 use postern::admission::{ActivePolicy, NodeGatekeeper};
 use postern::peer::dialler::Dialler;
-use postern::peer::{Peers, PullOutcome};
+use postern::peer::{PullOutcome, SyncService};
 use postern::store::WriteMode;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
@@ -28,7 +28,7 @@ use crate::setup::{Setup, boot_id};
 pub struct LiveNode {
     core: TestNode,
     /// The node's sessions.
-    pub peers: Peers,
+    pub peers: SyncService,
     /// Performs the handshakes of the dialler.
     pub connector: Connector,
     /// Opens sessions with other nodes.
@@ -66,7 +66,7 @@ impl LiveNode {
     fn run(setup: Setup, net: &MemoryNet) -> Self {
         let core = TestNode::start(setup);
         let (setup, stop) = (&core.setup, CancellationToken::new());
-        let peers = Peers::new(core.engine.clone(), setup.sync.clone(), stop.clone());
+        let peers = SyncService::new(core.engine.clone(), setup.sync.clone(), stop.clone());
         let admission = ActivePolicy::new(setup.admission.clone());
         let gatekeeper = Arc::new(NodeGatekeeper {
             peers: peers.clone(),
@@ -137,7 +137,7 @@ impl LiveNode {
 
     /// Whether a session with a peer is open.
     pub fn has_session(&self, peer: &PeerId) -> bool {
-        let sessions = self.peers.sessions();
+        let sessions = self.peers.registry().sessions();
         sessions.iter().any(|session| session.peer == *peer)
     }
 
@@ -188,7 +188,7 @@ impl LiveNode {
             .unwrap()
         {}
         if is_node {
-            self.peers.end_all("rotated");
+            self.peers.registry().end_all("rotated");
         }
         Ok(self.keys.key_id(holder)?)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bastion::transport::memory::MemoryNet;
 use bastion::{Connector, GateConfig, HandshakeError, Session};
 use keys::{BootId, KeyManager, Oid, PeerId};
-use postern::peer::message::{Id, Message, Pull, Return, Returned};
+use postern::peer::message::{IdOnly, Pull, ReclaimRequest, ReclaimedBatch, SessionMessage};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 
@@ -63,8 +63,8 @@ impl RawClient {
     }
 
     /// A pull of a domain from the start.
-    pub fn pull(&self, id: u64, domain: &str) -> Message {
-        Message::Pull(Pull {
+    pub fn pull(&self, id: u64, domain: &str) -> SessionMessage {
+        SessionMessage::Pull(Pull {
             id,
             epoch: None,
             domain: domain.into(),
@@ -76,17 +76,17 @@ impl RawClient {
 }
 
 /// Sends a message.
-pub async fn send(session: &mut Session, message: &Message) {
+pub async fn send(session: &mut Session, message: &SessionMessage) {
     session.writer.write(&message.encode()).await.unwrap();
 }
 
 /// Receives the next message other than `epoch`, with which every session begins; none at the end
 /// of the stream.
-pub async fn receive(session: &mut Session) -> Option<Message> {
+pub async fn receive(session: &mut Session) -> Option<SessionMessage> {
     loop {
         let frame = session.reader.read().await.ok().flatten()?;
-        match Message::decode(&frame).unwrap() {
-            Message::Epoch(_) => continue,
+        match SessionMessage::decode(&frame).unwrap() {
+            SessionMessage::Epoch(_) => continue,
             message => return Some(message),
         }
     }
@@ -96,7 +96,7 @@ pub async fn receive(session: &mut Session) -> Option<Message> {
 pub async fn receive_bye(session: &mut Session) -> String {
     loop {
         match receive(session).await.unwrap() {
-            Message::Bye(bye) => return bye.code,
+            SessionMessage::Bye(bye) => return bye.code,
             _ => continue,
         }
     }
@@ -104,15 +104,15 @@ pub async fn receive_bye(session: &mut Session) -> String {
 
 /// Confirms every epoch that the node sends, and returns its next recovery request; none after
 /// `bye`.
-pub async fn next_recovery_request(session: &mut Session) -> Option<Return> {
+pub async fn next_recovery_request(session: &mut Session) -> Option<ReclaimRequest> {
     loop {
         let frame = session.reader.read().await.ok().flatten()?;
-        match Message::decode(&frame).unwrap() {
-            Message::Epoch(note) | Message::Heard(note) => {
-                send(session, &Message::Noted(Id { id: note.id })).await
+        match SessionMessage::decode(&frame).unwrap() {
+            SessionMessage::Epoch(note) | SessionMessage::Heard(note) => {
+                send(session, &SessionMessage::Noted(IdOnly { id: note.id })).await
             }
-            Message::Return(request) => return Some(request),
-            Message::Bye(_) => return None,
+            SessionMessage::Reclaim(request) => return Some(request),
+            SessionMessage::Bye(_) => return None,
             _ => continue,
         }
     }
@@ -121,14 +121,14 @@ pub async fn next_recovery_request(session: &mut Session) -> Option<Return> {
 /// Answers a recovery request with these bytes.
 pub async fn answer_recovery(
     session: &mut Session,
-    request: &Return,
+    request: &ReclaimRequest,
     body: Vec<u8>,
     next: Option<Oid>,
 ) {
-    let reply = Returned {
+    let reply = ReclaimedBatch {
         id: request.id,
         body,
         next,
     };
-    send(session, &Message::Returned(reply)).await;
+    send(session, &SessionMessage::Reclaimed(reply)).await;
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::{Context as _, Result, bail, ensure};
 use bastion::Session;
 use keys::Epoch;
-use postern::peer::message::{Id, Message, Pull};
+use postern::peer::message::{IdOnly, Pull, SessionMessage};
 
 use super::victim::{READER, VICTIM};
 use crate::nodes::{self, DOMAIN, Node};
@@ -80,7 +80,7 @@ impl Puller {
         while windows.len() < WINDOWS_MAX {
             self.ask(last_seq, epoch).await?;
             let frame = self.hear().await?;
-            let Message::Package(package) = Message::decode(&frame)? else {
+            let SessionMessage::Package(package) = SessionMessage::decode(&frame)? else {
                 bail!("no package");
             };
             let mut verified = nodes::verify(&package.body, &victim, &key, &self.reader)?;
@@ -101,7 +101,7 @@ impl Puller {
     async fn ask(&mut self, last_seq: u64, epoch: Option<Epoch>) -> Result<u64> {
         let id = self.next_id;
         self.next_id += 1;
-        let pull = Message::Pull(Pull {
+        let pull = SessionMessage::Pull(Pull {
             id,
             epoch,
             domain: DOMAIN.to_owned(),
@@ -133,10 +133,13 @@ impl Puller {
 /// Replies to a ping and to the epoch messages that open a session; any other message ends the
 /// session.
 pub(super) async fn answer(session: &mut Session, frame: &[u8]) -> Result<()> {
-    match Message::decode(frame)? {
-        Message::Ping(ping) => Ok(session.writer.write(&Message::Pong(ping).encode()).await?),
-        Message::Epoch(note) | Message::Heard(note) => {
-            let noted = Message::Noted(Id { id: note.id });
+    match SessionMessage::decode(frame)? {
+        SessionMessage::Ping(ping) => Ok(session
+            .writer
+            .write(&SessionMessage::Pong(ping).encode())
+            .await?),
+        SessionMessage::Epoch(note) | SessionMessage::Heard(note) => {
+            let noted = SessionMessage::Noted(IdOnly { id: note.id });
             Ok(session.writer.write(&noted.encode()).await?)
         }
         other => bail!("{other:?}"),
@@ -166,7 +169,7 @@ mod tests {
     #[test]
     fn the_id_is_read_without_the_package() {
         for id in [0, 23, 24, 255, 256, 70_000, 1 << 40] {
-            let frame = Message::Package(PackageBody {
+            let frame = SessionMessage::Package(PackageBody {
                 id,
                 body: vec![1; 50],
             })

@@ -15,7 +15,7 @@ use postern::admission::{ActivePolicy, NodeGatekeeper};
 use postern::clock::SystemClock;
 use postern::config::{AdmissionConfig, SyncConfig};
 use postern::engine::CoreHandle;
-use postern::peer::Peers;
+use postern::peer::SyncService;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -60,7 +60,7 @@ pub(super) async fn run(setting: &Value) -> Result<()> {
     let size = |name| anyhow::Ok(usize::try_from(number(setting, name)?)?);
     let (node, engine) = fill(Path::new(folder), size("messages")?, size("package")?)?;
     let stop = CancellationToken::new();
-    let peers = Peers::new(engine, answering(), stop.clone());
+    let peers = SyncService::new(engine, answering(), stop.clone());
     let config = GateConfig::default();
     let gatekeeper = Arc::new(NodeGatekeeper {
         peers: peers.clone(),
@@ -109,7 +109,7 @@ fn fill(folder: &Path, messages: usize, package: usize) -> Result<(Node, CoreHan
     Ok((node, engine))
 }
 
-fn status(gate: &Gate, peers: &Peers, watch: Option<&TorWatch>) -> Value {
+fn status(gate: &Gate, peers: &SyncService, watch: Option<&TorWatch>) -> Value {
     let status = gate.status();
     json!({
         "effort": status.effort,
@@ -127,7 +127,7 @@ fn status(gate: &Gate, peers: &Peers, watch: Option<&TorWatch>) -> Value {
         "by_ticket": status.by_ticket_total,
         "refused": status.refused_total,
         "busy": status.busy_total,
-        "sessions": peers.sessions().len(),
+        "sessions": peers.registry().sessions().len(),
         "circuits": circuits(watch),
     })
 }

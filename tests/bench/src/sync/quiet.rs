@@ -9,8 +9,8 @@ use harness::ManualClock;
 use keys::PeerId;
 use postern::config::SyncConfig;
 use postern::engine::CoreHandle;
-use postern::peer::message::{Message, Pull};
-use postern::peer::serve::Server;
+use postern::peer::message::{Pull, SessionMessage};
+use postern::peer::serve::RequestServer;
 use postern::state_engine::{PullRequest, StateEngine};
 use tokio::sync::Semaphore;
 
@@ -36,7 +36,7 @@ pub(super) fn run(core: StateEngine, request: &PullRequest, report: &mut Report)
         .worker_threads(2)
         .enable_time()
         .build()?;
-    let server = Server::new(engine, &SyncConfig::default());
+    let server = RequestServer::new(engine, &SyncConfig::default());
     let question = question(request).encode();
     let answer = runtime.block_on(answer(&server, &request.peer, &question))?;
     let bytes = question.len() + answer.len() + 2 * FRAME_HEAD_BYTES;
@@ -74,8 +74,8 @@ pub(super) fn run(core: StateEngine, request: &PullRequest, report: &mut Report)
     Ok(())
 }
 
-fn question(request: &PullRequest) -> Message {
-    Message::Pull(Pull {
+fn question(request: &PullRequest) -> SessionMessage {
+    SessionMessage::Pull(Pull {
         id: 1000,
         epoch: request.epoch,
         domain: request.domain.clone(),
@@ -85,15 +85,19 @@ fn question(request: &PullRequest) -> Message {
     })
 }
 
-async fn answer(server: &Server, peer: &PeerId, question: &[u8]) -> Result<Vec<u8>> {
-    let message = Message::decode(question)?;
-    let (answer, _) = server.answer(peer, message, &Semaphore::new(1)).await;
-    ensure!(matches!(answer, Message::UpToDate(_)), "something was new");
+async fn answer(server: &RequestServer, peer: &PeerId, question: &[u8]) -> Result<Vec<u8>> {
+    let message = SessionMessage::decode(question)?;
+    let build_permit = Semaphore::new(1);
+    let answer = server.reply(peer, message, &build_permit).await.message;
+    ensure!(
+        matches!(answer, SessionMessage::UpToDate(_)),
+        "something was new"
+    );
     Ok(answer.encode())
 }
 
 async fn answer_again(
-    server: &Server,
+    server: &RequestServer,
     peer: &PeerId,
     question: &[u8],
     expected: &[u8],

@@ -1,0 +1,32 @@
+//! State that the tasks of one session share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::handle::{SessionError, SessionHandle};
+use super::quota_log::QuotaLog;
+use crate::config::SyncConfig;
+use crate::engine::CoreHandle;
+
+/// What the tasks of one session need; shared by them.
+pub(super) struct SessionContext {
+    pub(super) core: CoreHandle,
+    pub(super) config: SyncConfig,
+    pub(super) handle: Arc<SessionHandle>,
+    /// The intersection of both nodes' domains.
+    pub(super) domains: Vec<String>,
+    pub(super) quota_log: Arc<QuotaLog>,
+}
+
+impl SessionContext {
+    /// Waits, at most until the session ends: then the error is [`SessionError::Over`].
+    pub(super) async fn pause(&self, pause: Duration) -> Result<(), SessionError> {
+        tokio::select! {
+            biased;
+            () = self.handle.closed().cancelled() => Err(SessionError::Over),
+            () = sleep(pause) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! The requesting half of a session: sends requests, matches replies to them by id, and ends the
+//! session.
+//!
+//! Inputs are requests of this node's tasks and frames that [`super::session`] reads; output is the
+//! queue of frames that it writes. Invariant: every request ends with its reply, its deadline or
+//! the session.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bastion::{FrameError, Tier};
+use keys::{Malformed, PeerId};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::message::{IdOnly, SessionMessage};
+use crate::config::SyncConfig;
+
+/// Frames that wait to be written. Small, because each may hold a package of 1 MiB.
+const OUTGOING_MAX: usize = 4;
+
+/// Why a request got no reply, or why a session ended.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// This node ended the session, or the peer closed its stream.
+    #[error("the session is over")]
+    Over,
+    /// The peer sent `bye` with this code.
+    #[error("the peer ended the session: {0}")]
+    Bye(String),
+    /// No reply arrived before the deadline.
+    #[error("no reply in time")]
+    Timeout,
+    /// Reading a frame failed.
+    #[error("the stream failed")]
+    Frame(#[from] FrameError),
+    /// A frame does not contain a session message.
+    #[error("the peer sent a malformed message")]
+    Malformed(#[from] Malformed),
+    /// The peer sent a reply to no request or of a wrong kind, or exceeded a limit.
+    #[error("the peer misbehaved: {0}")]
+    Misbehaved(&'static str),
+    /// The peer sent nothing for `silence_s_max` seconds, not even a `pong`.
+    #[error("the peer fell silent")]
+    Silent,
+}
+
+/// The requesting half of a session, shared by all its tasks.
+#[derive(Debug)]
+pub struct SessionHandle {
+    peer: PeerId,
+    is_trusted: AtomicBool,
+    outgoing: mpsc::Sender<Vec<u8>>,
+    pending: Mutex<BTreeMap<u64, oneshot::Sender<SessionMessage>>>,
+    next_id: AtomicU64,
+    closed: CancellationToken,
+    /// The code for `bye`, if this node ended the session for a reason; the first one counts.
+    end_code: OnceLock<&'static str>,
+    /// Notified of every frame that arrives.
+    frames_read: watch::Sender<()>,
+    reply_deadline: Duration,
+}
+
+impl SessionHandle {
+    /// Creates the handle of a session that ends with `stop`, and the queue of frames to be
+    /// written.
+    pub(super) fn new(
+        peer: PeerId,
+        tier: Tier,
+        config: &SyncConfig,
+        stop: &CancellationToken,
+    ) -> (Self, mpsc::Receiver<Vec<u8>>) {
+        let (outgoing, frames) = mpsc::channel(OUTGOING_MAX);
+        let handle = Self {
+            peer,
+            is_trusted: AtomicBool::new(tier == Tier::Trusted),
+            outgoing,
+            pending: Mutex::new(BTreeMap::new()),
+            next_id: AtomicU64::new(1),
+            closed: stop.child_token(),
+            end_code: OnceLock::new(),
+            frames_read: watch::Sender::new(()),
+            reply_deadline: Duration::from_secs(config.reply_deadline_s),
+        };
+        (handle, frames)
+    }
+
+    /// The peer at the other end.
+    pub fn peer(&self) -> &PeerId {
+        &self.peer
+    }
+
+    /// The peer's tier now: [`SessionHandle::trust`] may have raised it since the handshake.
+    pub fn tier(&self) -> Tier {
+        if self.is_trusted.load(Ordering::Relaxed) {
+            Tier::Trusted
+        } else {
+            Tier::Untrusted
+        }
+    }
+
+    /// Treats the peer as trusted for the rest of the session.
+    pub fn trust(&self) {
+        self.is_trusted.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends the session and sends the peer `bye` with `code`.
+    pub fn end(&self, code: &'static str) {
+        // An earlier code stays, because it is the reason why the session ended.
+        let _ = self.end_code.set(code);
+        self.closed.cancel();
+    }
+
+    /// The code of the first [`SessionHandle::end`].
+    pub(super) fn end_code(&self) -> Option<&'static str> {
+        self.end_code.get().copied()
+    }
+
+    /// Cancelled when the session ends.
+    pub fn closed(&self) -> &CancellationToken {
+        &self.closed
+    }
+
+    /// Sends a ping, and returns whether any frame arrives from the peer within `patience`.
+    pub async fn is_alive(&self, patience: Duration) -> bool {
+        let mut frames_read = self.frames_read.subscribe();
+        let ping = async {
+            let id = self.next_id();
+            // If the ping cannot be sent, no frame arrives either.
+            let _ = self.send(&SessionMessage::Ping(IdOnly { id })).await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            biased;
+            () = self.closed.cancelled() => false,
+            () = ping => false,
+            frame = timeout(patience, frames_read.changed()) => matches!(frame, Ok(Ok(()))),
+        }
+    }
+
+    /// Sends a request and waits for its reply, at most the reply deadline plus `wait`.
+    pub async fn request(
+        &self,
+        wait: Duration,
+        make: impl FnOnce(u64) -> SessionMessage,
+    ) -> Result<SessionMessage, SessionError> {
+        let id = self.next_id();
+        let (sender, reply) = oneshot::channel();
+        self.pending.lock().insert(id, sender);
+        let replied = async {
+            self.send(&make(id)).await?;
+            reply.await.map_err(|_| SessionError::Over)
+        };
+        let result = tokio::select! {
+            biased;
+            () = self.closed.cancelled() => Err(SessionError::Over),
+            result = timeout(self.reply_deadline + wait, replied) => {
+                result.unwrap_or(Err(SessionError::Timeout))
+            }
+        };
+        self.pending.lock().remove(&id);
+        result
+    }
+
+    /// Queues a message. Waits while the queue is full.
+    pub async fn send(&self, message: &SessionMessage) -> Result<(), SessionError> {
+        self.outgoing
+            .send(message.encode())
+            .await
+            .map_err(|_| SessionError::Over)
+    }
+
+    /// Queues a message if the queue has space, and returns whether it had.
+    pub(super) fn try_send(&self, message: &SessionMessage) -> bool {
+        self.outgoing.try_send(message.encode()).is_ok()
+    }
+
+    /// Returns an id that no request of this session has had.
+    pub(super) fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Notes that a frame arrived, for [`SessionHandle::is_alive`].
+    pub(super) fn note_frame(&self) {
+        self.frames_read.send_replace(());
+    }
+
+    /// Hands a reply to the request that waits for it. A late reply is dropped.
+    pub(super) fn deliver_reply(&self, id: u64, reply: SessionMessage) -> Result<(), SessionError> {
+        let waiting = self.pending.lock().remove(&id);
+        match waiting {
+            Some(sender) => {
+                // The requesting task may have given up just now.
+                let _ = sender.send(reply);
+                Ok(())
+            }
+            // A reply after the deadline is late. A reply to an id that was never used is hostile.
+            None if id < self.next_id.load(Ordering::Relaxed) => Ok(()),
+            None => Err(SessionError::Misbehaved("a reply to no request")),
+        }
+    }
+
+    /// Ends the session for all its tasks; every pending request fails.
+    pub(super) fn shut_down(&self) {
+        self.closed.cancel();
+        self.pending.lock().clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::peer::testing::{handle, manual, peer_id, ping, pong};
+
+    const WAIT: Duration = Duration::from_secs(30);
+
+    /// Sends a ping as a request, in a task of its own.
+    fn request(
+        handle: &Arc<SessionHandle>,
+        wait: Duration,
+    ) -> tokio::task::JoinHandle<Result<SessionMessage, SessionError>> {
+        let handle = handle.clone();
+        tokio::spawn(async move { handle.request(wait, ping).await })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn request_returns_the_reply_with_its_id() {
+        let (handle, mut frames) = handle(peer_id(1), &manual());
+        let (first, second) = (request(&handle, WAIT), request(&handle, WAIT));
+        let sent = [frames.recv().await.unwrap(), frames.recv().await.unwrap()];
+        assert_eq!(sent, [ping(1).encode(), ping(2).encode()]);
+        handle.deliver_reply(2, pong(2)).unwrap();
+        handle.deliver_reply(1, pong(1)).unwrap();
+        assert_eq!(first.await.unwrap().unwrap(), pong(1));
+        assert_eq!(second.await.unwrap().unwrap(), pong(2));
+        assert!(handle.pending.lock().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn request_times_out_after_the_deadline_and_its_wait() {
+        let config = manual();
+        let (handle, _frames) = handle(peer_id(1), &config);
+        let start = tokio::time::Instant::now();
+        let result = request(&handle, WAIT).await.unwrap();
+        assert!(matches!(result, Err(SessionError::Timeout)));
+        let deadline = Duration::from_secs(config.reply_deadline_s);
+        assert_eq!(start.elapsed().as_secs(), (deadline + WAIT).as_secs());
+        assert!(handle.pending.lock().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn request_fails_when_the_session_ends() {
+        let (handle, mut frames) = handle(peer_id(1), &manual());
+        let asking = request(&handle, WAIT);
+        frames.recv().await.unwrap();
+        handle.end("end");
+        assert!(matches!(asking.await.unwrap(), Err(SessionError::Over)));
+        let late = request(&handle, WAIT).await.unwrap();
+        assert!(matches!(late, Err(SessionError::Over)));
+        assert!(frames.try_recv().is_err(), "nothing more is sent");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn shut_down_fails_pending_requests() {
+        let (handle, mut frames) = handle(peer_id(1), &manual());
+        let asking = request(&handle, WAIT);
+        frames.recv().await.unwrap();
+        handle.shut_down();
+        assert!(handle.pending.lock().is_empty());
+        assert!(handle.closed().is_cancelled());
+        assert!(matches!(asking.await.unwrap(), Err(SessionError::Over)));
+    }
+
+    #[test]
+    fn reply_to_an_unused_id_is_misbehaviour_and_a_late_one_is_dropped() {
+        let (handle, _frames) = handle(peer_id(1), &manual());
+        let id = handle.next_id();
+        assert!(handle.deliver_reply(id, pong(id)).is_ok());
+        assert!(matches!(
+            handle.deliver_reply(id + 1, pong(id + 1)),
+            Err(SessionError::Misbehaved("a reply to no request"))
+        ));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn is_alive_if_any_frame_arrives_in_time() {
+        let (handle, mut frames) = handle(peer_id(1), &manual());
+        let probing = tokio::spawn({
+            let handle = handle.clone();
+            async move { handle.is_alive(WAIT).await }
+        });
+        assert_eq!(frames.recv().await.unwrap(), ping(1).encode());
+        handle.note_frame();
+        assert!(probing.await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn is_not_alive_without_a_frame_or_after_the_end() {
+        let (handle, _frames) = handle(peer_id(1), &manual());
+        let start = tokio::time::Instant::now();
+        assert!(!handle.is_alive(WAIT).await);
+        assert_eq!(start.elapsed().as_secs(), WAIT.as_secs());
+        handle.end("end");
+        handle.note_frame();
+        assert!(!handle.is_alive(WAIT).await);
+        assert_eq!(start.elapsed().as_secs(), WAIT.as_secs(), "known at once");
+    }
+
+    #[test]
+    fn trust_raises_the_tier() {
+        let (handle, _frames) = handle(peer_id(1), &manual());
+        assert_eq!(handle.tier(), Tier::Untrusted);
+        handle.trust();
+        assert_eq!(handle.tier(), Tier::Trusted);
+    }
+
+    #[test]
+    fn end_keeps_the_first_code() {
+        let (handle, _frames) = handle(peer_id(1), &manual());
+        assert_eq!(handle.end_code(), None);
+        assert!(!handle.closed().is_cancelled());
+        handle.end("duplicate");
+        handle.end("busy");
+        assert_eq!(handle.end_code(), Some("duplicate"));
+        assert!(handle.closed().is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn try_send_fails_and_send_waits_while_the_queue_is_full() {
+        let (handle, mut frames) = handle(peer_id(1), &manual());
+        for id in 0..OUTGOING_MAX as u64 {
+            assert!(handle.try_send(&ping(id)));
+        }
+        assert!(!handle.try_send(&ping(9)));
+        assert!(timeout(WAIT, handle.send(&ping(9))).await.is_err());
+        frames.recv().await.unwrap();
+        assert!(timeout(WAIT, handle.send(&ping(9))).await.is_ok());
+        drop(frames);
+        let closed = handle.send(&ping(10)).await;
+        assert!(matches!(closed, Err(SessionError::Over)));
+    }
+}

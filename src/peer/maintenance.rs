@@ -1,0 +1,100 @@
+//! Maintenance that belongs to no session: forgets idle untrusted peers, and ends a recovery at its
+//! deadline.
+//!
+//! Inputs are the clock of the core and the operator's setting; output is removed rows. A trusted
+//! peer, a peer with a session and objects are never removed. Invariant: a forgotten peer that
+//! returns is admitted as a new one and starts each domain at 0; objects that are stored already
+//! are not stored twice.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::service::SyncService;
+use crate::engine::EngineError;
+use crate::op_context::Timestamp;
+use crate::store::StoreError;
+
+/// Time between two runs of forgetting.
+const FORGET_INTERVAL: Duration = Duration::from_secs(60 * 60);
+/// Time from the start of the node to its first run, because peers that it keeps dialling have
+/// sessions by then; also the time to the next run after a full one.
+const FORGET_SOON: Duration = Duration::from_secs(60);
+/// Most peers that one run forgets, so that no write takes long. A day's runs forget more peers
+/// than can be admitted in a day.
+const FORGOTTEN_MAX: usize = 500;
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+/// Time between two checks whether a recovery has reached its deadline.
+const RECOVERY_CHECK_INTERVAL: Duration = Duration::from_secs(600);
+
+impl SyncService {
+    /// Forgets untrusted peers that had no session for `idle_days`, and returns how many; 0 days
+    /// forgets none.
+    pub async fn forget_idle(&self, idle_days: u64) -> Result<usize, EngineError<StoreError>> {
+        let live: Vec<_> = self
+            .registry()
+            .sessions()
+            .into_iter()
+            .map(|session| session.peer)
+            .collect();
+        self.engine()
+            .graph(move |graph| {
+                let now = graph.now();
+                for peer in &live {
+                    graph.tx().touch_peer(peer, now)?;
+                }
+                if idle_days == 0 {
+                    return Ok(0);
+                }
+                let before = Timestamp(now.0.saturating_sub(idle_days.saturating_mul(DAY_MS)));
+                graph.tx().forget_untrusted_peers(before, FORGOTTEN_MAX)
+            })
+            .await
+    }
+
+    /// Runs [`SyncService::forget_idle`] at an interval until the node stops. Each run calls
+    /// `idle_days`, because the operator may change the setting.
+    pub fn keep_forgetting(&self, idle_days: impl Fn() -> u64 + Send + Sync + 'static) {
+        let this = self.clone();
+        self.in_background(async move {
+            let mut pause = FORGET_SOON;
+            loop {
+                sleep(pause).await;
+                pause = FORGET_INTERVAL;
+                let idle_days = idle_days();
+                match this.forget_idle(idle_days).await {
+                    Ok(0) => {}
+                    Ok(forgotten) => {
+                        tracing::info!(forgotten, idle_days, "forgot idle untrusted peers");
+                        if forgotten == FORGOTTEN_MAX {
+                            pause = FORGET_SOON;
+                        }
+                    }
+                    Err(error) => tracing::error!(%error, "could not forget idle peers"),
+                }
+            }
+        });
+    }
+
+    /// Ends a recovery that has reached its deadline; checks until the node stops.
+    pub fn keep_watching_recovery(&self) {
+        let this = self.clone();
+        self.in_background(async move {
+            loop {
+                sleep(RECOVERY_CHECK_INTERVAL).await;
+                let ended = this
+                    .engine()
+                    .write(|core, now| core.end_late_recovery(now))
+                    .await;
+                let ended: Result<bool, EngineError<StoreError>> = ended;
+                match ended {
+                    Ok(true) => tracing::warn!(
+                        "the recovery reached its deadline: it no longer waits for peers"
+                    ),
+                    Ok(false) => {}
+                    Err(error) => tracing::error!(%error, "could not end a recovery"),
+                }
+            }
+        });
+    }
+}

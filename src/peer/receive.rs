@@ -1,0 +1,110 @@
+//! Receiving a package: verifies it against the session and applies it (docs/STORY.md 2.1, 4).
+//!
+//! Input is the bytes of a package, the reply to a pull or a push; output is what was applied.
+//! Objects are read only after the package's signature was verified. The core moves the cursor, in
+//! the transaction that writes the rows. Invariant: a package is applied whole or not at all.
+
+use keys::{Epoch, PeerId};
+
+use super::handle::SessionError;
+use crate::engine::{CoreHandle, EngineError};
+use crate::state_engine::{
+    AppliedPackage, ApplyPackageError, BuildError, PackageFault, PackageLimits, QuotaFault,
+    VerifiedPackage, Window,
+};
+use crate::store::StoreError;
+
+/// Why a pull or push did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    /// There is no session with the peer.
+    #[error("there is no session with this peer")]
+    NoSession,
+    /// The domain is not in the intersection of both nodes' domains.
+    #[error("the domain {0} is not shared with this peer")]
+    NotShared(String),
+    /// The session failed or ended.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The peer refused with this code.
+    #[error("the peer refused: {0}")]
+    Refused(String),
+    /// The peer's package is faulty; no cursor moved.
+    #[error("the peer sent a faulty package")]
+    Package(#[from] PackageFault),
+    /// The package was not applied; no cursor moved.
+    #[error("the package was not applied")]
+    Apply(#[source] EngineError<ApplyPackageError>),
+    /// This node's database failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError<StoreError>),
+    /// A package to be sent could not be built.
+    #[error(transparent)]
+    Build(EngineError<BuildError>),
+}
+
+impl SyncError {
+    /// The quota that a package would have exceeded, if that is why it was not applied.
+    pub fn quota(&self) -> Option<&QuotaFault> {
+        match self {
+            Self::Apply(EngineError::Work(ApplyPackageError::Quota(fault))) => Some(fault),
+            _ => None,
+        }
+    }
+}
+
+/// A package that was verified and applied.
+pub(super) struct ReceivedPackage {
+    /// The sender's epoch, in which the window counts.
+    pub(super) epoch: Epoch,
+    pub(super) window: Window,
+    /// Whether the sender has a further window ready.
+    pub(super) more: bool,
+    pub(super) applied: AppliedPackage,
+}
+
+/// Verifies a package against the session, checks its objects' signatures on every core, and
+/// applies it.
+///
+/// `requested` is the domain of the pull that the package answers. A push may be of any domain of
+/// the intersection.
+pub(super) async fn receive_package(
+    engine: &CoreHandle,
+    peer: &PeerId,
+    requested: Option<&str>,
+    bytes: &[u8],
+) -> Result<ReceivedPackage, SyncError> {
+    let sender = *peer;
+    let known = engine
+        .read(move |view| {
+            let Some(row) = view.rows.peer(&sender)? else {
+                return Ok(None);
+            };
+            Ok::<_, StoreError>(
+                view.rows
+                    .identity(&row.server_oid)?
+                    .map(|server| (server.public_key, row.domains)),
+            )
+        })
+        .await?;
+    let (key, domains) = known.ok_or(SyncError::NoSession)?;
+    let local = engine.context().keys.peer_id();
+    let limits = &PackageLimits::PROTOCOL;
+    let mut package = VerifiedPackage::verify(bytes, limits, (peer, &key), &local)?;
+    let is_requested = requested.is_none_or(|domain| domain == package.domain());
+    if !is_requested || !domains.iter().any(|domain| domain == package.domain()) {
+        return Err(PackageFault::Domain.into());
+    }
+    let objects = engine.verify_objects(package.take_objects()).await?;
+    let (epoch, window, more) = (package.epoch(), package.window(), package.more());
+    let applied = engine
+        .write(move |core, now| core.apply_package(now, &package, objects))
+        .await
+        .map_err(SyncError::Apply)?;
+    Ok(ReceivedPackage {
+        epoch,
+        window,
+        more,
+        applied,
+    })
+}

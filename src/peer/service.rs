@@ -1,0 +1,283 @@
+//! The sync service: turns admitted streams into sessions, runs their tasks, and pulls and pushes
+//! on request.
+//!
+//! Inputs are streams that the gate admitted and requests of the local API; outputs are sessions in
+//! the [`SessionRegistry`] and what their tasks apply. Invariants: a banned peer gets no session,
+//! whichever side dialled; all tasks of a session have ended when it leaves the registry.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bastion::{Admitted, Session, Tier};
+use keys::PeerId;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::admit::{self, AdmitError};
+use super::context::SessionContext;
+use super::handle::SessionError;
+use super::pull::{PullOutcome, pull_once};
+use super::push::{PushOutcome, push_once};
+use super::receive::SyncError;
+use super::recover::keep_recovering;
+use super::registry::{EnterOutcome, LiveSession, SessionRegistry};
+use super::serve::RequestServer;
+use super::session::SessionDriver;
+use super::timers::{keep_pulling, keep_pushing};
+use crate::config::SyncConfig;
+use crate::engine::{CoreHandle, EngineError};
+use crate::schema::identities;
+use crate::state_engine::ApplyPackageError;
+
+/// Most rounds of one requested push or pull: a bound against a peer that always sets `more`.
+const ROUNDS_MAX: usize = 10_000;
+
+/// The sync service of a node. Cheap to clone.
+#[derive(Clone)]
+pub struct SyncService(Arc<ServiceState>);
+
+struct ServiceState {
+    core: CoreHandle,
+    config: SyncConfig,
+    server: Arc<RequestServer>,
+    registry: SessionRegistry,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl SyncService {
+    /// A service without sessions; its sessions end with `stop`.
+    pub fn new(core: CoreHandle, config: SyncConfig, stop: CancellationToken) -> Self {
+        let server = Arc::new(RequestServer::new(core.clone(), &config));
+        let registry = SessionRegistry::new(core.context().keys.peer_id(), config.clone());
+        Self(Arc::new(ServiceState {
+            core,
+            config,
+            server,
+            registry,
+            tasks: TaskTracker::new(),
+            stop,
+        }))
+    }
+
+    /// The core that sessions read and write.
+    pub fn engine(&self) -> &CoreHandle {
+        &self.0.core
+    }
+
+    /// Limits and intervals of all sessions.
+    pub fn config(&self) -> &SyncConfig {
+        &self.0.config
+    }
+
+    /// The live sessions.
+    pub fn registry(&self) -> &SessionRegistry {
+        &self.0.registry
+    }
+
+    /// Takes over an admitted stream: stores the peer in the graph and in `peers`, applies its
+    /// identities and starts the session (docs/STORY.md 1.1 steps 4 and 5). Refuses a banned peer,
+    /// whichever side dialled.
+    pub async fn admit(&self, session: Session, admitted: Admitted) -> Result<PeerId, AdmitError> {
+        let arrival = self.0.registry.next_arrival();
+        self.admit_as(arrival, session, admitted).await
+    }
+
+    async fn admit_as(
+        &self,
+        arrival: u64,
+        session: Session,
+        admitted: Admitted,
+    ) -> Result<PeerId, AdmitError> {
+        let claims = admitted.claims();
+        let peer = claims.peer_id();
+        admit::note(&self.0.core, &admitted).await?;
+        let checked = self
+            .0
+            .core
+            .verify_objects(claims.identities.clone())
+            .await?;
+        let epoch = claims.epoch;
+        let applied = self
+            .0
+            .core
+            .write(move |core, now| core.apply_identities(now, peer, epoch, checked))
+            .await;
+        match applied {
+            // The peer may still read, and its quota may be raised later.
+            Err(EngineError::Work(ApplyPackageError::Quota(fault))) => {
+                self.0.server.quota_log().refused(&peer, &fault);
+            }
+            applied => drop(applied?),
+        }
+        self.start(arrival, session, &admitted);
+        Ok(peer)
+    }
+
+    /// Takes over an admitted stream in a task of its own, so that the accept loop continues
+    /// meanwhile.
+    pub fn admit_in_background(&self, session: Session, admitted: Admitted) {
+        // Numbered now, not in the task: the order of two sessions with one peer decides which of
+        // them stays.
+        let (this, arrival) = (self.clone(), self.0.registry.next_arrival());
+        self.0.tasks.spawn(async move {
+            let claims = admitted.claims();
+            let (peer, effort) = (claims.peer_id(), admitted.effort());
+            tracing::info!(%peer, effort, domains = admitted.domains().len(), "admitted a peer");
+            match this.admit_as(arrival, session, admitted).await {
+                Ok(_) => {}
+                Err(error @ AdmitError::Banned) => tracing::info!(%peer, %error, "no session"),
+                Err(error) => tracing::error!(%peer, %error, "could not store an admitted peer"),
+            }
+        });
+    }
+
+    /// Lists a session and runs it, refuses it, or first finds out whether an older one is alive.
+    fn start(&self, arrival: u64, session: Session, admitted: &Admitted) {
+        let peer = admitted.claims().peer_id();
+        let (config, registry) = (&self.0.config, &self.0.registry);
+        let driver = SessionDriver::new(session, peer, admitted.tier(), config, &self.0.stop);
+        let live = LiveSession::new(driver.handle().clone(), admitted, arrival);
+        if admitted.tier() == Tier::Trusted {
+            registry.trust(&peer);
+        }
+        let (this, domains) = (self.clone(), live.domains.clone());
+        match registry.enter(live.clone()) {
+            EnterOutcome::Listed => self
+                .0
+                .tasks
+                .spawn(async move { this.run(driver, domains).await }),
+            EnterOutcome::Refused(code) => self.0.tasks.spawn(refuse(driver, code)),
+            EnterOutcome::Probe(old) => self.0.tasks.spawn(async move {
+                let registry = &this.0.registry;
+                let patience = Duration::from_secs(this.0.config.ping_interval_s);
+                if !old.is_alive(patience).await {
+                    old.end("silence");
+                }
+                registry.clear_probing(&old);
+                match registry.enter(live) {
+                    EnterOutcome::Listed => this.run(driver, domains).await,
+                    EnterOutcome::Refused(code) => refuse(driver, code).await,
+                    EnterOutcome::Probe(old) => {
+                        registry.clear_probing(&old);
+                        refuse(driver, "duplicate").await;
+                    }
+                }
+            }),
+        };
+    }
+
+    /// Runs a listed session with all its tasks, to its end.
+    async fn run(&self, driver: SessionDriver, domains: Vec<String>) {
+        let handle = driver.handle().clone();
+        let peer = *handle.peer();
+        tracing::info!(%peer, domains = domains.len(), "session started");
+        // A decision of the operator from now on finds the session listed; an earlier one is found
+        // here.
+        if admit::is_kept_out(&self.0.core, peer).await {
+            handle.end("refused");
+        }
+        let session = Arc::new(SessionContext {
+            core: self.0.core.clone(),
+            config: self.0.config.clone(),
+            handle: handle.clone(),
+            domains,
+            quota_log: self.0.server.quota_log().clone(),
+        });
+        let tasks = spawn_tasks(&session);
+        let end = driver.run(self.0.server.clone(), &self.0.config).await;
+        tasks.wait().await;
+        self.0.registry.remove(&handle);
+        match end {
+            SessionError::Malformed(_) | SessionError::Misbehaved(_) => {
+                tracing::warn!(%peer, %end, "session ended")
+            }
+            end => tracing::info!(%peer, %end, "session ended"),
+        }
+    }
+
+    /// The live session with a peer.
+    fn session(&self, peer: &PeerId) -> Result<LiveSession, SyncError> {
+        self.0.registry.session(peer).ok_or(SyncError::NoSession)
+    }
+
+    /// Pulls a domain now, window after window, until none is left. A peer replies to a domain that
+    /// is not shared as if it had no changes.
+    pub async fn pull(&self, peer: &PeerId, domain: &str) -> Result<Vec<PullOutcome>, SyncError> {
+        let session = self.session(peer)?;
+        let mut outcomes = Vec::new();
+        for _ in 0..ROUNDS_MAX {
+            let outcome = pull_once(&self.0.core, &session.handle, domain, 0).await?;
+            let more = outcome.more;
+            outcomes.push(outcome);
+            if !more {
+                break;
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// Pushes a shared domain now, window after window, until none is left.
+    pub async fn push(&self, peer: &PeerId, domain: &str) -> Result<Vec<PushOutcome>, SyncError> {
+        let session = self.session(peer)?;
+        if !session.domains.iter().any(|shared| shared == domain) {
+            return Err(SyncError::NotShared(domain.to_owned()));
+        }
+        let mut outcomes = Vec::new();
+        for _ in 0..ROUNDS_MAX {
+            let outcome = push_once(&self.0.core, &session.handle, domain).await?;
+            let more = outcome.more;
+            outcomes.push(outcome);
+            if !more {
+                break;
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// Runs `work` until it ends or the node stops.
+    pub(super) fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.0.stop.clone();
+        self.0.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = work => {}
+            }
+        });
+    }
+
+    /// Ends every session at a frame boundary and waits for its tasks.
+    pub async fn close(&self) {
+        self.0.stop.cancel();
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+}
+
+/// Spawns what goes on in a session besides replies: pulls and pushes of each domain, and recovery.
+fn spawn_tasks(session: &Arc<SessionContext>) -> TaskTracker {
+    let tasks = TaskTracker::new();
+    // Identities are pulled first, because objects of unknown owners would exceed the limit of
+    // waiting objects. Cancelled when they are here, or cannot be had now.
+    let identified = CancellationToken::new();
+    if !session.domains.iter().any(|domain| domain == identities::DOMAIN) {
+        identified.cancel();
+    }
+    for domain in &session.domains {
+        let (pulling, name, identified) = (session.clone(), domain.clone(), identified.clone());
+        tasks.spawn(async move { keep_pulling(&pulling, &name, &identified).await });
+        let (pushing, name) = (session.clone(), domain.clone());
+        tasks.spawn(async move { keep_pushing(&pushing, &name).await });
+    }
+    let recovering = session.clone();
+    tasks.spawn(async move { keep_recovering(&recovering).await });
+    tasks.close();
+    tasks
+}
+
+/// Ends a session that was not listed.
+async fn refuse(driver: SessionDriver, code: &'static str) {
+    tracing::debug!(peer = %driver.handle().peer(), code, "refused a session");
+    driver.refuse(code).await;
+}

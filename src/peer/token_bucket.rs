@@ -1,0 +1,133 @@
+//! Token buckets: how many requests a peer may send, by its tier.
+//!
+//! A bucket outlives its session, so that reconnecting does not refill it. Invariant: within any
+//! minute a peer gets at most twice `requests_per_minute_max` requests answered, and on average at
+//! most that number per minute.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bastion::Tier;
+use keys::PeerId;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::state_engine::Quotas;
+
+/// Time in which an empty bucket fills.
+const MINUTE: Duration = Duration::from_secs(60);
+/// Most buckets that are not full. Each takes some 50 bytes; a node has far fewer sessions.
+const BUCKETS_MAX: usize = 16_384;
+
+/// The buckets of all peers. Token buckets survive reconnects. Full buckets are equivalent to absent
+/// ones and may be removed.
+#[derive(Debug)]
+pub struct TokenBuckets {
+    quotas: Quotas,
+    /// When each bucket is full again.
+    full_at: Mutex<BTreeMap<PeerId, Instant>>,
+}
+
+impl TokenBuckets {
+    /// Creates the buckets, all full, with the limits of each tier.
+    pub fn new(quotas: Quotas) -> Self {
+        Self {
+            quotas,
+            full_at: Mutex::default(),
+        }
+    }
+
+    /// Takes a token from a peer's bucket; returns false if the bucket is empty.
+    pub fn take(&self, peer: &PeerId, tier: Tier) -> bool {
+        let now = Instant::now();
+        let limit = self.quotas.of(tier).requests_per_minute_max.max(1);
+        let each = MINUTE / limit;
+        let mut buckets = self.full_at.lock();
+        let full_at = buckets.get(peer).map_or(now, |at| now.max(*at)) + each;
+        if full_at > now + MINUTE {
+            return false;
+        }
+        if buckets.len() >= BUCKETS_MAX && !buckets.contains_key(peer) {
+            buckets.retain(|_, at| *at > now);
+            // The fullest buckets are removed, because they restrict their peers least.
+            while buckets.len() >= BUCKETS_MAX {
+                let Some(fullest) = buckets
+                    .iter()
+                    .min_by_key(|(_, at)| **at)
+                    .map(|(peer, _)| *peer)
+                else {
+                    break;
+                };
+                buckets.remove(&fullest);
+            }
+        }
+        buckets.insert(*peer, full_at);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state_engine::TierQuota;
+    use tokio::time::advance;
+
+    fn buckets(limit: u32) -> TokenBuckets {
+        let untrusted = TierQuota {
+            requests_per_minute_max: limit,
+            ..Quotas::default().untrusted
+        };
+        TokenBuckets::new(Quotas {
+            untrusted,
+            ..Quotas::default()
+        })
+    }
+
+    fn burst(buckets: &TokenBuckets, peer: &PeerId) -> usize {
+        (0..1000)
+            .take_while(|_| buckets.take(peer, Tier::Untrusted))
+            .count()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bucket_refills_with_time() {
+        let (buckets, peer) = (buckets(60), PeerId::from_bytes([1; 32]));
+        assert_eq!(burst(&buckets, &peer), 60);
+        advance(Duration::from_millis(999)).await;
+        assert_eq!(burst(&buckets, &peer), 0);
+        advance(Duration::from_millis(1)).await;
+        assert_eq!(burst(&buckets, &peer), 1);
+        advance(MINUTE * 10).await;
+        assert_eq!(burst(&buckets, &peer), 60, "at most a full bucket");
+        assert_eq!(
+            burst(&buckets, &PeerId::from_bytes([2; 32])),
+            60,
+            "each peer has its own bucket"
+        );
+        let trusted = PeerId::from_bytes([3; 32]);
+        assert!((0..6000).all(|_| buckets.take(&trusted, Tier::Trusted)));
+        assert!(!buckets.take(&trusted, Tier::Trusted));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn removes_the_fullest_buckets_beyond_the_bound() {
+        let buckets = buckets(2);
+        let peer = |number: usize| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&number.to_be_bytes());
+            PeerId::from_bytes(bytes)
+        };
+        for number in 0..BUCKETS_MAX {
+            assert!(buckets.take(&peer(number), Tier::Untrusted));
+        }
+        advance(MINUTE).await;
+        let emptiest = peer(BUCKETS_MAX);
+        assert_eq!(burst(&buckets, &emptiest), 2);
+        assert_eq!(buckets.full_at.lock().len(), 1);
+        for number in 0..BUCKETS_MAX + 5 {
+            buckets.take(&peer(number), Tier::Untrusted);
+        }
+        assert_eq!(buckets.full_at.lock().len(), BUCKETS_MAX);
+        assert_eq!(burst(&buckets, &emptiest), 0, "the emptiest bucket is kept");
+    }
+}
