@@ -105,14 +105,16 @@ impl NodeGatekeeper {
             is_listed: config.allow.contains(&peer),
             verdict,
             ticket_issued: applicant.ticket_issued,
-            is_full: self
-                .peers
-                .registry()
-                .is_full_without(&peer, Tier::Untrusted, applicant.effort),
-            is_full_for_trusted: self
-                .peers
-                .registry()
-                .is_full_without(&peer, Tier::Trusted, applicant.effort),
+            is_full: self.peers.registry().is_full_without(
+                &peer,
+                Tier::Untrusted,
+                applicant.effort,
+            ),
+            is_full_for_trusted: self.peers.registry().is_full_without(
+                &peer,
+                Tier::Trusted,
+                applicant.effort,
+            ),
             now: engine.now(),
         };
         match judge(config.policy, &facts) {

@@ -93,7 +93,7 @@ pub(super) async fn is_kept_out(core: &CoreHandle, peer: PeerId) -> bool {
     kept_out
         .await
         .unwrap_or_else(|error: EngineError<StoreError>| {
-            tracing::error!(%peer, %error, "could not read the verdict on a peer");
+            tracing::error!(%error, "could not read the verdict on a peer");
             true
         })
 }

@@ -13,12 +13,13 @@ use std::time::Duration;
 use bastion::{
     Admitted, Connector, HandshakeError, Progress, RefusalCode, Session, Ticket, Transport,
 };
-use keys::{OnionAddr, PeerId};
+use keys::{OnionAddr, PeerId, TraceId};
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use super::admit::AdmitError;
 use super::backoff::Backoff;
@@ -139,6 +140,19 @@ impl Dialler {
         onion: &OnionAddr,
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Reached, PeerDialError> {
+        let trace = TraceId(rand::random());
+        let span = tracing::info_span!("dial", %onion, %trace);
+        self.dial_traced(trace, onion, progress)
+            .instrument(span)
+            .await
+    }
+
+    async fn dial_traced(
+        &self,
+        trace: TraceId,
+        onion: &OnionAddr,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<Reached, PeerDialError> {
         let turn = {
             let mut turns = self.0.turns.lock();
             turns.retain(|_, turn| Arc::strong_count(turn) > 1);
@@ -159,7 +173,7 @@ impl Dialler {
         let (session, admitted) = tokio::select! {
             biased;
             () = self.0.stop.cancelled() => return Err(PeerDialError::Stopped),
-            result = self.dial_known(onion, &noting) => result?,
+            result = self.dial_known(trace, onion, &noting) => result?,
         };
         tracing::info!(
             peer = %admitted.claims().peer_id(),
@@ -169,7 +183,7 @@ impl Dialler {
             "admitted by a peer"
         );
         let (effort, solving) = (admitted.effort(), admitted.solving_time());
-        let peer = self.0.sync.admit(session, admitted).await?;
+        let peer = self.0.sync.admit_traced(trace, session, admitted).await?;
         Ok(Reached {
             peer,
             effort,
@@ -191,8 +205,10 @@ impl Dialler {
             .collect()
     }
 
+    /// Dials with the ticket that the node at `onion` issued; if it has expired, once more without.
     async fn dial_known(
         &self,
+        trace: TraceId,
         onion: &OnionAddr,
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<(Session, Admitted), PeerDialError> {
@@ -215,6 +231,7 @@ impl Dialler {
                 self.0
                     .sync
                     .engine()
+                    .traced(trace)
                     .graph::<_, StoreError>(move |graph| graph.tx().put_ticket(&met.peer_id, None))
                     .await?;
                 Ok(connector.dial(transport, onion, None, progress).await?)
@@ -308,3 +325,6 @@ impl Dialler {
         self.0.tasks.wait().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bastion::{FrameError, Tier};
-use keys::{Malformed, PeerId};
+use keys::{Malformed, PeerId, TraceId};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
@@ -49,10 +49,22 @@ pub enum SessionError {
     Silent,
 }
 
+/// Which peer a session is with, and how its log lines are found.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionInfo {
+    /// The peer at the other end.
+    pub peer: PeerId,
+    /// How far the peer is trusted when the session starts.
+    pub tier: Tier,
+    /// Trace id of the session's span and writes.
+    pub trace: TraceId,
+}
+
 /// The requesting half of a session, shared by all its tasks.
 #[derive(Debug)]
 pub struct SessionHandle {
     peer: PeerId,
+    trace: TraceId,
     is_trusted: AtomicBool,
     outgoing: mpsc::Sender<Vec<u8>>,
     pending: Mutex<BTreeMap<u64, oneshot::Sender<SessionMessage>>>,
@@ -69,15 +81,15 @@ impl SessionHandle {
     /// Creates the handle of a session that ends with `stop`, and the queue of frames to be
     /// written.
     pub(super) fn new(
-        peer: PeerId,
-        tier: Tier,
+        info: SessionInfo,
         config: &SyncConfig,
         stop: &CancellationToken,
     ) -> (Self, mpsc::Receiver<Vec<u8>>) {
         let (outgoing, frames) = mpsc::channel(OUTGOING_MAX);
         let handle = Self {
-            peer,
-            is_trusted: AtomicBool::new(tier == Tier::Trusted),
+            peer: info.peer,
+            trace: info.trace,
+            is_trusted: AtomicBool::new(info.tier == Tier::Trusted),
             outgoing,
             pending: Mutex::new(BTreeMap::new()),
             next_id: AtomicU64::new(1),
@@ -92,6 +104,11 @@ impl SessionHandle {
     /// The peer at the other end.
     pub fn peer(&self) -> &PeerId {
         &self.peer
+    }
+
+    /// Trace id of the session's span and writes.
+    pub fn trace(&self) -> TraceId {
+        self.trace
     }
 
     /// The peer's tier now: [`SessionHandle::trust`] may have raised it since the handshake.

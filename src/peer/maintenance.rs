@@ -98,3 +98,6 @@ impl SyncService {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

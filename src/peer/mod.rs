@@ -18,6 +18,8 @@ mod context;
 pub mod dialler;
 pub mod duplicates;
 pub mod handle;
+#[cfg(test)]
+mod handshake_testing;
 mod maintenance;
 pub mod message;
 pub mod pull;

@@ -99,3 +99,6 @@ pub async fn pull_once(
         _ => Err(SessionError::Misbehaved("a reply of a wrong kind to a pull").into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

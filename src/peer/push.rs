@@ -120,3 +120,6 @@ pub async fn push_once(
         more,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,7 +26,6 @@ impl QuotaLog {
         let is_first = logged.insert(*peer);
         if is_first {
             tracing::warn!(
-                %peer,
                 %error,
                 "a peer reached its quota: its packages are refused until you raise it"
             );

@@ -34,19 +34,18 @@ pub(super) async fn keep_recovering(session: &SessionContext) {
             }
             recover(session).await
         };
-        let peer = session.handle.peer();
         match done.await {
             Ok(()) | Err(SyncError::Session(SessionError::Over)) => return,
             Err(SyncError::Session(
                 error @ (SessionError::Malformed(_) | SessionError::Misbehaved(_)),
             )) => {
                 // Do not retry: a misbehaving peer would give the same reply on every retry.
-                tracing::warn!(%peer, %error, "ended the session with a peer that misbehaved");
+                tracing::warn!(%error, "ended the session with a peer that misbehaved");
                 session.handle.end("misbehaviour");
                 return;
             }
             Err(error) => {
-                tracing::warn!(%peer, %error, "could not show epochs or reclaim objects")
+                tracing::warn!(%error, "could not show epochs or reclaim objects")
             }
         }
         if session.pause(backoff.next()).await.is_err() {
@@ -79,8 +78,7 @@ async fn show_epoch(
         SessionMessage::Noted(_) => Ok(()),
         SessionMessage::Refused(refusal) => {
             // Do not retry: the peer would refuse the same epoch again.
-            let peer = session.handle.peer();
-            tracing::warn!(%peer, code = refusal.code, "the peer refused an epoch");
+            tracing::warn!(code = refusal.code, "the peer refused an epoch");
             Ok(())
         }
         _ => Err(SessionError::Misbehaved("a reply of a wrong kind to an epoch").into()),
@@ -102,7 +100,6 @@ async fn recover(session: &SessionContext) -> Result<(), SyncError> {
     loop {
         let sum = reclaim_all(session).await?;
         tracing::info!(
-            %peer,
             written = sum.written,
             here = sum.here,
             missing = sum.missing,
@@ -141,19 +138,21 @@ async fn reclaim_all(session: &SessionContext) -> Result<ReclaimSummary, SyncErr
         .iter()
         .partition(|domain| *domain == identities::DOMAIN);
     for domain in first.into_iter().chain(rest) {
-        sum += reclaim_domain(session, domain, &mut backoff).await?;
+        sum += reclaim_domain(session, domain, BATCHES_MAX, &mut backoff).await?;
     }
     Ok(sum)
 }
 
+/// Reclaims this node's objects in one domain, in at most `batches_max` batches.
 async fn reclaim_domain(
     session: &SessionContext,
     domain: &str,
+    batches_max: usize,
     backoff: &mut Backoff,
 ) -> Result<ReclaimSummary, SyncError> {
     let mut sum = ReclaimSummary::default();
     let mut after: Option<Oid> = None;
-    for _ in 0..BATCHES_MAX {
+    for _ in 0..batches_max {
         let Some(batch) = request_batch(session, domain, after).await? else {
             // The retry asks for the same batch: a peer may hold more batches than it sends in a
             // minute.
@@ -207,3 +206,6 @@ fn note(id: u64, heard: PeerEpoch) -> EpochNote {
         signature: heard.signature,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,6 +62,27 @@ impl LiveSession {
         }
     }
 
+    /// A session of an untrusted peer at an unknown address.
+    #[cfg(test)]
+    pub(super) fn for_test(handle: Arc<SessionHandle>, we_dialled: bool, arrival: u64) -> Self {
+        Self {
+            handle,
+            domains: vec!["identities".into()],
+            boot_id: BootId::from_bytes([1; 16]),
+            we_dialled,
+            onion: OnionAddr::from_public_key(keys::PublicKey::from_bytes([0; 32])),
+            priority: 8,
+            arrival,
+            probing: false,
+        }
+    }
+
+    /// The same session at this address.
+    #[cfg(test)]
+    pub(super) fn at(self, onion: OnionAddr) -> Self {
+        Self { onion, ..self }
+    }
+
     fn is_over(&self) -> bool {
         self.handle.closed().is_cancelled()
     }
@@ -147,7 +168,7 @@ impl SessionRegistry {
             Allocation::Evict(other) => {
                 if let Some(evicted) = sessions.remove(&other) {
                     tracing::info!(
-                        peer = %other,
+                        evicted = %other,
                         "evicted an untrusted session in favour of a higher-priority peer"
                     );
                     evicted.handle.end("busy");

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use bastion::Tier;
 use keys::protocol::PULL_WAIT_S_MAX;
-use keys::{PeerId, codec};
+use keys::{PeerId, TraceId, codec};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 use super::message::{
-    EpochNote, IdOnly, PackageBody, Pull, ReclaimRequest, ReclaimedBatch, RequestRefusal, SessionMessage,
-    UpToDate,
+    EpochNote, IdOnly, PackageBody, Pull, ReclaimRequest, ReclaimedBatch, RequestRefusal,
+    SessionMessage, UpToDate,
 };
 use super::quota_log::QuotaLog;
 use super::receive::{SyncError, receive_package};
@@ -54,30 +54,47 @@ impl From<SessionMessage> for ServerReply<'_> {
     }
 }
 
-/// Replies to the requests of all peers.
+/// Replies to the requests of all peers. Cheap to clone.
+#[derive(Clone)]
 pub struct RequestServer {
     core: CoreHandle,
+    limits: Arc<ServerLimits>,
+    quota_log: Arc<QuotaLog>,
+}
+
+/// Limits that all sessions share.
+struct ServerLimits {
     /// One permit for each pull that waits for changes, of all peers together.
     waiting: Semaphore,
     buckets: TokenBuckets,
-    quota_log: Arc<QuotaLog>,
 }
 
 impl RequestServer {
     /// A server over the core, with full token buckets.
     pub fn new(core: CoreHandle, config: &SyncConfig) -> Self {
-        Self {
+        let limits = ServerLimits {
             buckets: TokenBuckets::new(core.context().limits.quotas),
             waiting: Semaphore::new(config.waiting_pulls_max),
+        };
+        Self {
             core,
+            limits: Arc::new(limits),
             quota_log: Arc::default(),
+        }
+    }
+
+    /// Returns a server with the same limits, whose writes carry `trace` in the logs.
+    pub(super) fn traced(&self, trace: TraceId) -> Self {
+        Self {
+            core: self.core.traced(trace),
+            ..self.clone()
         }
     }
 
     /// Takes one token from a peer's bucket; false if it is empty. A pull takes one token, however
     /// long it waits.
     pub fn may_ask(&self, peer: &PeerId, tier: Tier) -> bool {
-        self.buckets.take(peer, tier)
+        self.limits.buckets.take(peer, tier)
     }
 
     /// The log of full quotas, shared with the sessions' own pulls.
@@ -120,7 +137,7 @@ impl RequestServer {
             last_seq: pull.last_seq,
             epoch: pull.epoch,
         };
-        let waiting = self.waiting.try_acquire();
+        let waiting = self.limits.waiting.try_acquire();
         let wait_s = if waiting.is_ok() {
             u64::from(pull.wait_s).min(PULL_WAIT_S_MAX)
         } else {
@@ -195,7 +212,7 @@ impl RequestServer {
         match stored.await {
             Ok(()) => Ok(SessionMessage::Noted(IdOnly { id })),
             Err(EngineError::Work(HearError::Fault(fault))) => {
-                tracing::warn!(%peer, %fault, "refused the epoch that a peer shows as its own");
+                tracing::warn!(%fault, "refused the epoch that a peer shows as its own");
                 Err(refused(id, "epoch"))
             }
             Err(error) => Err(internal(id, &error)),
@@ -203,7 +220,11 @@ impl RequestServer {
     }
 
     /// Compares an epoch that was once signed with a key of this node with those of this database.
-    async fn hear_own(&self, peer: &PeerId, note: EpochNote) -> Result<SessionMessage, RequestRefusal> {
+    async fn hear_own(
+        &self,
+        peer: &PeerId,
+        note: EpochNote,
+    ) -> Result<SessionMessage, RequestRefusal> {
         let (id, peer, heard) = (note.id, *peer, heard(note));
         let compared = self
             .core
@@ -212,13 +233,13 @@ impl RequestServer {
             Ok(outcome) => {
                 match outcome {
                     OwnEpoch::Known => {}
-                    OwnEpoch::OldKey => tracing::error!(%peer, "{OLD_KEY}"),
-                    OwnEpoch::Foreign => tracing::error!(%peer, "{CLONE}"),
+                    OwnEpoch::OldKey => tracing::error!("{OLD_KEY}"),
+                    OwnEpoch::Foreign => tracing::error!("{CLONE}"),
                 }
                 Ok(SessionMessage::Noted(IdOnly { id }))
             }
             Err(EngineError::Work(HearError::Fault(fault))) => {
-                tracing::warn!(%peer, %fault, "refused an epoch that a peer shows as this node's");
+                tracing::warn!(%fault, "refused an epoch that a peer shows as this node's");
                 Err(refused(id, "epoch"))
             }
             Err(error) => Err(internal(id, &error)),
@@ -258,7 +279,11 @@ impl RequestServer {
         })
     }
 
-    async fn push(&self, peer: &PeerId, push: PackageBody) -> Result<SessionMessage, RequestRefusal> {
+    async fn push(
+        &self,
+        peer: &PeerId,
+        push: PackageBody,
+    ) -> Result<SessionMessage, RequestRefusal> {
         match receive_package(&self.core, peer, None, &push.body).await {
             Ok(package) => {
                 if package.applied.written > 0 {
@@ -277,7 +302,7 @@ impl RequestServer {
                 ..refused(push.id, "gap")
             }),
             Err(SyncError::Package(fault)) => {
-                tracing::warn!(%peer, %fault, "refused a pushed package");
+                tracing::warn!(%fault, "refused a pushed package");
                 Err(refused(push.id, fault.code()))
             }
             Err(error) => match error.quota() {
@@ -313,3 +338,6 @@ fn internal(id: u64, error: &(dyn std::error::Error + 'static)) -> RequestRefusa
     tracing::error!(error = %keys::error_chain(error), "could not answer a peer");
     refused(id, "internal")
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,13 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bastion::{Admitted, Session, Tier};
-use keys::PeerId;
+use futures::FutureExt as _;
+use keys::{PeerId, TraceId};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument as _, Span};
 
 use super::admit::{self, AdmitError};
 use super::context::SessionContext;
-use super::handle::SessionError;
+use super::handle::{SessionError, SessionHandle, SessionInfo};
 use super::pull::{PullOutcome, pull_once};
 use super::push::{PushOutcome, push_once};
 use super::receive::SyncError;
@@ -39,7 +41,7 @@ pub struct SyncService(Arc<ServiceState>);
 struct ServiceState {
     core: CoreHandle,
     config: SyncConfig,
-    server: Arc<RequestServer>,
+    server: RequestServer,
     registry: SessionRegistry,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -48,7 +50,7 @@ struct ServiceState {
 impl SyncService {
     /// A service without sessions; its sessions end with `stop`.
     pub fn new(core: CoreHandle, config: SyncConfig, stop: CancellationToken) -> Self {
-        let server = Arc::new(RequestServer::new(core.clone(), &config));
+        let server = RequestServer::new(core.clone(), &config);
         let registry = SessionRegistry::new(core.context().keys.peer_id(), config.clone());
         Self(Arc::new(ServiceState {
             core,
@@ -79,28 +81,67 @@ impl SyncService {
     /// identities and starts the session (docs/STORY.md 1.1 steps 4 and 5). Refuses a banned peer,
     /// whichever side dialled.
     pub async fn admit(&self, session: Session, admitted: Admitted) -> Result<PeerId, AdmitError> {
-        let arrival = self.0.registry.next_arrival();
-        self.admit_as(arrival, session, admitted).await
+        self.admit_traced(TraceId(rand::random()), session, admitted)
+            .await
     }
 
-    async fn admit_as(
+    /// [`SyncService::admit`] with the trace id of the dial, which the session takes over.
+    pub(super) async fn admit_traced(
         &self,
-        arrival: u64,
+        trace: TraceId,
         session: Session,
         admitted: Admitted,
     ) -> Result<PeerId, AdmitError> {
+        let arrival = self.0.registry.next_arrival();
+        let span = session_span(&admitted.claims().peer_id(), trace);
+        self.store_and_start(arrival, trace, session, admitted)
+            .instrument(span)
+            .await
+    }
+
+    /// Takes over an admitted stream in a task of its own, so that the accept loop continues
+    /// meanwhile.
+    pub fn admit_in_background(&self, session: Session, admitted: Admitted) {
+        // Numbered now, not in the task: the order of two sessions with one peer decides which of
+        // them stays.
+        let (this, arrival) = (self.clone(), self.0.registry.next_arrival());
+        let (peer, trace) = (admitted.claims().peer_id(), TraceId(rand::random()));
+        // The current span is the handshake's: this event links both trace ids.
+        tracing::info!(
+            %peer,
+            session = %trace,
+            effort = admitted.effort(),
+            domains = admitted.domains().len(),
+            "admitted a peer"
+        );
+        let work = async move {
+            match this
+                .store_and_start(arrival, trace, session, admitted)
+                .await
+            {
+                Ok(_) => {}
+                Err(error @ AdmitError::Banned) => tracing::info!(%error, "no session"),
+                Err(error) => tracing::error!(%error, "could not store an admitted peer"),
+            }
+        };
+        let span = session_span(&peer, trace);
+        self.0.tasks.spawn(work.instrument(span));
+    }
+
+    /// Stores an admitted peer and starts its session in the current span.
+    async fn store_and_start(
+        &self,
+        arrival: u64,
+        trace: TraceId,
+        session: Session,
+        admitted: Admitted,
+    ) -> Result<PeerId, AdmitError> {
+        let core = self.0.core.traced(trace);
         let claims = admitted.claims();
-        let peer = claims.peer_id();
-        admit::note(&self.0.core, &admitted).await?;
-        let checked = self
-            .0
-            .core
-            .verify_objects(claims.identities.clone())
-            .await?;
-        let epoch = claims.epoch;
-        let applied = self
-            .0
-            .core
+        let (peer, epoch) = (claims.peer_id(), claims.epoch);
+        admit::note(&core, &admitted).await?;
+        let checked = core.verify_objects(claims.identities.clone()).await?;
+        let applied = core
             .write(move |core, now| core.apply_identities(now, peer, epoch, checked))
             .await;
         match applied {
@@ -110,104 +151,92 @@ impl SyncService {
             }
             applied => drop(applied?),
         }
-        self.start(arrival, session, &admitted);
+        let tier = admitted.tier();
+        let info = SessionInfo { peer, tier, trace };
+        let driver = SessionDriver::new(session, info, &self.0.config, &self.0.stop);
+        let live = LiveSession::new(driver.handle().clone(), &admitted, arrival);
+        if tier == Tier::Trusted {
+            self.0.registry.trust(&peer);
+        }
+        self.enter(driver, live);
         Ok(peer)
     }
 
-    /// Takes over an admitted stream in a task of its own, so that the accept loop continues
-    /// meanwhile.
-    pub fn admit_in_background(&self, session: Session, admitted: Admitted) {
-        // Numbered now, not in the task: the order of two sessions with one peer decides which of
-        // them stays.
-        let (this, arrival) = (self.clone(), self.0.registry.next_arrival());
-        self.0.tasks.spawn(async move {
-            let claims = admitted.claims();
-            let (peer, effort) = (claims.peer_id(), admitted.effort());
-            tracing::info!(%peer, effort, domains = admitted.domains().len(), "admitted a peer");
-            match this.admit_as(arrival, session, admitted).await {
-                Ok(_) => {}
-                Err(error @ AdmitError::Banned) => tracing::info!(%peer, %error, "no session"),
-                Err(error) => tracing::error!(%peer, %error, "could not store an admitted peer"),
-            }
-        });
+    /// Lists a session and runs it, refuses it, or first finds out whether an older one is alive.
+    /// All of its tasks run in the current span.
+    fn enter(&self, driver: SessionDriver, live: LiveSession) {
+        let (this, domains) = (self.clone(), live.domains.clone());
+        let work = match self.0.registry.enter(live.clone()) {
+            EnterOutcome::Listed => async move { this.run(driver, domains).await }.boxed(),
+            EnterOutcome::Refused(code) => refuse(driver, code).boxed(),
+            EnterOutcome::Probe(old) => async move { this.probe(&old, driver, live).await }.boxed(),
+        };
+        self.0.tasks.spawn(work.in_current_span());
     }
 
-    /// Lists a session and runs it, refuses it, or first finds out whether an older one is alive.
-    fn start(&self, arrival: u64, session: Session, admitted: &Admitted) {
-        let peer = admitted.claims().peer_id();
-        let (config, registry) = (&self.0.config, &self.0.registry);
-        let driver = SessionDriver::new(session, peer, admitted.tier(), config, &self.0.stop);
-        let live = LiveSession::new(driver.handle().clone(), admitted, arrival);
-        if admitted.tier() == Tier::Trusted {
-            registry.trust(&peer);
+    /// Ends an old session that is not alive, and enters the new one again.
+    async fn probe(&self, old: &Arc<SessionHandle>, driver: SessionDriver, live: LiveSession) {
+        let registry = &self.0.registry;
+        let patience = Duration::from_secs(self.0.config.ping_interval_s);
+        if !old.is_alive(patience).await {
+            old.end("silence");
         }
-        let (this, domains) = (self.clone(), live.domains.clone());
-        match registry.enter(live.clone()) {
-            EnterOutcome::Listed => self
-                .0
-                .tasks
-                .spawn(async move { this.run(driver, domains).await }),
-            EnterOutcome::Refused(code) => self.0.tasks.spawn(refuse(driver, code)),
-            EnterOutcome::Probe(old) => self.0.tasks.spawn(async move {
-                let registry = &this.0.registry;
-                let patience = Duration::from_secs(this.0.config.ping_interval_s);
-                if !old.is_alive(patience).await {
-                    old.end("silence");
-                }
+        registry.clear_probing(old);
+        let domains = live.domains.clone();
+        match registry.enter(live) {
+            EnterOutcome::Listed => self.run(driver, domains).await,
+            EnterOutcome::Refused(code) => refuse(driver, code).await,
+            EnterOutcome::Probe(old) => {
                 registry.clear_probing(&old);
-                match registry.enter(live) {
-                    EnterOutcome::Listed => this.run(driver, domains).await,
-                    EnterOutcome::Refused(code) => refuse(driver, code).await,
-                    EnterOutcome::Probe(old) => {
-                        registry.clear_probing(&old);
-                        refuse(driver, "duplicate").await;
-                    }
-                }
-            }),
-        };
+                refuse(driver, "duplicate").await;
+            }
+        }
     }
 
     /// Runs a listed session with all its tasks, to its end.
     async fn run(&self, driver: SessionDriver, domains: Vec<String>) {
         let handle = driver.handle().clone();
-        let peer = *handle.peer();
-        tracing::info!(%peer, domains = domains.len(), "session started");
+        tracing::info!(domains = domains.len(), "session started");
         // A decision of the operator from now on finds the session listed; an earlier one is found
         // here.
-        if admit::is_kept_out(&self.0.core, peer).await {
+        let core = self.0.core.traced(handle.trace());
+        if admit::is_kept_out(&core, *handle.peer()).await {
             handle.end("refused");
         }
         let session = Arc::new(SessionContext {
-            core: self.0.core.clone(),
+            core,
             config: self.0.config.clone(),
             handle: handle.clone(),
             domains,
             quota_log: self.0.server.quota_log().clone(),
         });
         let tasks = spawn_tasks(&session);
-        let end = driver.run(self.0.server.clone(), &self.0.config).await;
+        let server = self.0.server.traced(handle.trace());
+        let end = driver.run(server, &self.0.config).await;
         tasks.wait().await;
         self.0.registry.remove(&handle);
         match end {
             SessionError::Malformed(_) | SessionError::Misbehaved(_) => {
-                tracing::warn!(%peer, %end, "session ended")
+                tracing::warn!(%end, "session ended")
             }
-            end => tracing::info!(%peer, %end, "session ended"),
+            end => tracing::info!(%end, "session ended"),
         }
     }
 
-    /// The live session with a peer.
-    fn session(&self, peer: &PeerId) -> Result<LiveSession, SyncError> {
-        self.0.registry.session(peer).ok_or(SyncError::NoSession)
+    /// The live session with a peer, and the core with its trace id.
+    fn session(&self, peer: &PeerId) -> Result<(LiveSession, CoreHandle), SyncError> {
+        let session = self.0.registry.session(peer).ok_or(SyncError::NoSession)?;
+        let core = self.0.core.traced(session.handle.trace());
+        Ok((session, core))
     }
 
     /// Pulls a domain now, window after window, until none is left. A peer replies to a domain that
     /// is not shared as if it had no changes.
     pub async fn pull(&self, peer: &PeerId, domain: &str) -> Result<Vec<PullOutcome>, SyncError> {
-        let session = self.session(peer)?;
+        let (session, core) = self.session(peer)?;
         let mut outcomes = Vec::new();
         for _ in 0..ROUNDS_MAX {
-            let outcome = pull_once(&self.0.core, &session.handle, domain, 0).await?;
+            let outcome = pull_once(&core, &session.handle, domain, 0).await?;
             let more = outcome.more;
             outcomes.push(outcome);
             if !more {
@@ -219,13 +248,13 @@ impl SyncService {
 
     /// Pushes a shared domain now, window after window, until none is left.
     pub async fn push(&self, peer: &PeerId, domain: &str) -> Result<Vec<PushOutcome>, SyncError> {
-        let session = self.session(peer)?;
+        let (session, core) = self.session(peer)?;
         if !session.domains.iter().any(|shared| shared == domain) {
             return Err(SyncError::NotShared(domain.to_owned()));
         }
         let mut outcomes = Vec::new();
         for _ in 0..ROUNDS_MAX {
-            let outcome = push_once(&self.0.core, &session.handle, domain).await?;
+            let outcome = push_once(&core, &session.handle, domain).await?;
             let more = outcome.more;
             outcomes.push(outcome);
             if !more {
@@ -261,23 +290,38 @@ fn spawn_tasks(session: &Arc<SessionContext>) -> TaskTracker {
     // Identities are pulled first, because objects of unknown owners would exceed the limit of
     // waiting objects. Cancelled when they are here, or cannot be had now.
     let identified = CancellationToken::new();
-    if !session.domains.iter().any(|domain| domain == identities::DOMAIN) {
+    if !session
+        .domains
+        .iter()
+        .any(|domain| domain == identities::DOMAIN)
+    {
         identified.cancel();
     }
     for domain in &session.domains {
         let (pulling, name, identified) = (session.clone(), domain.clone(), identified.clone());
-        tasks.spawn(async move { keep_pulling(&pulling, &name, &identified).await });
+        let work = async move { keep_pulling(&pulling, &name, &identified).await };
+        tasks.spawn(work.in_current_span());
         let (pushing, name) = (session.clone(), domain.clone());
-        tasks.spawn(async move { keep_pushing(&pushing, &name).await });
+        let work = async move { keep_pushing(&pushing, &name).await };
+        tasks.spawn(work.in_current_span());
     }
     let recovering = session.clone();
-    tasks.spawn(async move { keep_recovering(&recovering).await });
+    let work = async move { keep_recovering(&recovering).await };
+    tasks.spawn(work.in_current_span());
     tasks.close();
     tasks
 }
 
+/// The span of a session, without a parent: it outlives the handshake.
+fn session_span(peer: &PeerId, trace: TraceId) -> Span {
+    tracing::info_span!(parent: None, "session", %peer, %trace)
+}
+
 /// Ends a session that was not listed.
 async fn refuse(driver: SessionDriver, code: &'static str) {
-    tracing::debug!(peer = %driver.handle().peer(), code, "refused a session");
+    tracing::debug!(code, "refused a session");
     driver.refuse(code).await;
 }
+
+#[cfg(test)]
+mod tests;

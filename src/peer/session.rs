@@ -7,14 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bastion::{FrameReader, FrameWriter, Session, Tier};
-use keys::PeerId;
+use bastion::{FrameReader, FrameWriter, Session};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
-use super::handle::{SessionError, SessionHandle};
+use super::handle::{SessionError, SessionHandle, SessionInfo};
 use super::message::{Bye, IdOnly, RequestRefusal, SessionMessage};
 use super::serve::RequestServer;
 use crate::config::SyncConfig;
@@ -38,12 +38,11 @@ impl SessionDriver {
     /// Takes over an admitted stream; the session ends with `stop`.
     pub fn new(
         session: Session,
-        peer: PeerId,
-        tier: Tier,
+        info: SessionInfo,
         config: &SyncConfig,
         stop: &CancellationToken,
     ) -> Self {
-        let (handle, outgoing) = SessionHandle::new(peer, tier, config, stop);
+        let (handle, outgoing) = SessionHandle::new(info, config, stop);
         Self {
             handle: Arc::new(handle),
             reader: session.reader,
@@ -65,9 +64,9 @@ impl SessionDriver {
         let _ = timeout(CLOSE_TIMEOUT, self.writer.close()).await;
     }
 
-    /// Runs the session until it is cancelled, either side ends it, the stream fails or the peer is
-    /// silent.
-    pub async fn run(self, server: Arc<RequestServer>, config: &SyncConfig) -> SessionError {
+    /// Runs the session in the current span until it is cancelled, either side ends it, the stream
+    /// fails or the peer is silent.
+    pub async fn run(self, server: RequestServer, config: &SyncConfig) -> SessionError {
         let Self {
             handle,
             reader,
@@ -82,7 +81,7 @@ impl SessionDriver {
             all_queued: CancellationToken::new(),
         };
         let all_queued = writing.all_queued.clone();
-        let writing = tokio::spawn(writing.run());
+        let writing = tokio::spawn(writing.run().in_current_span());
         let mut reading = SessionReader {
             handle: handle.clone(),
             server,
@@ -236,7 +235,7 @@ struct RequestPermits {
 /// The reading task's state.
 struct SessionReader {
     handle: Arc<SessionHandle>,
-    server: Arc<RequestServer>,
+    server: RequestServer,
     limits: RequestLimits,
     /// One task for each request in progress.
     tasks: TaskTracker,
@@ -349,7 +348,7 @@ impl SessionReader {
     fn spawn_request(&self, request: SessionMessage, permits: RequestPermits) {
         let (handle, server) = (self.handle.clone(), self.server.clone());
         let build_permit = self.limits.build_permit.clone();
-        self.tasks.spawn(async move {
+        let work = async move {
             let RequestPermits { slot, push } = permits;
             let reply = tokio::select! {
                 biased;
@@ -360,9 +359,12 @@ impl SessionReader {
             // If the session has ended, the reply is dropped.
             let _ = handle.send(&reply.message).await;
             drop((reply.build_permit, slot));
-        });
+        };
+        self.tasks.spawn(work.in_current_span());
     }
 }
 
+#[cfg(test)]
+mod limit_tests;
 #[cfg(test)]
 mod tests;

@@ -70,7 +70,7 @@ pub(super) async fn keep_pulling(
                         session.quota_log.refused(session.handle.peer(), fault);
                     }
                     None => {
-                        tracing::warn!(peer = %session.handle.peer(), domain, %error, "pull failed")
+                        tracing::warn!(domain, %error, "pull failed")
                     }
                 }
                 backoff.next()
@@ -117,9 +117,12 @@ pub(super) async fn keep_pushing(session: &SessionContext, domain: &str) {
             }
             Err(SyncError::Session(SessionError::Over)) => return,
             Err(error) => {
-                tracing::warn!(peer = %session.handle.peer(), domain, %error, "push failed");
+                tracing::warn!(domain, %error, "push failed");
                 backoff.next()
             }
         };
     }
 }
+
+#[cfg(test)]
+mod tests;

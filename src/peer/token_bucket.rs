@@ -19,8 +19,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Most buckets that are not full. Each takes some 50 bytes; a node has far fewer sessions.
 const BUCKETS_MAX: usize = 16_384;
 
-/// The buckets of all peers. Token buckets survive reconnects. Full buckets are equivalent to absent
-/// ones and may be removed.
+/// The buckets of all peers. Token buckets survive reconnects. Full buckets are equivalent to
+/// absent ones and may be removed.
 #[derive(Debug)]
 pub struct TokenBuckets {
     quotas: Quotas,

@@ -154,9 +154,14 @@ async fn answer(session: &mut Session, message: &SessionMessage) -> SessionMessa
         other => panic!("{other:?}"),
     };
     loop {
-        let heard = receive(session).await.unwrap();
-        if heard.answers() == Some(id) {
-            return heard;
+        let reply = receive(session).await.unwrap();
+        let is_reply = match &reply {
+            SessionMessage::Noted(noted) => noted.id == id,
+            SessionMessage::Refused(refused) => refused.id == id,
+            _ => false,
+        };
+        if is_reply {
+            return reply;
         }
     }
 }

@@ -1,0 +1,113 @@
+//! Tests of forgetting idle peers and of a recovery's deadline, with a clock that the test sets.
+
+use bastion::Tier;
+use tokio::time::advance;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::peer::registry::LiveSession;
+use crate::peer::testing::{TestCore, handle, manual};
+
+/// A node that knows an untrusted peer since `idle_days`.
+async fn node_with_idle_peer(idle_days: u64, tier: Tier) -> (TestCore, TestCore, SyncService) {
+    let (node, peer) = (TestCore::new(1), TestCore::new(2));
+    node.meet(&peer, tier).await;
+    node.clock.advance_ms(idle_days * DAY_MS);
+    let sync = SyncService::new(node.core.clone(), manual(), CancellationToken::new());
+    (node, peer, sync)
+}
+
+async fn is_known(node: &TestCore, peer: &TestCore) -> bool {
+    let peer = peer.peer_id();
+    let row = node.core.read(move |view| view.rows.peer(&peer)).await;
+    row.unwrap().is_some()
+}
+
+#[tokio::test(start_paused = true)]
+async fn forgets_an_untrusted_peer_that_was_idle() {
+    let (node, peer, sync) = node_with_idle_peer(31, Tier::Untrusted).await;
+    assert_eq!(sync.forget_idle(30).await.unwrap(), 1);
+    assert!(!is_known(&node, &peer).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keeps_recent_and_trusted_peers_and_forgets_none_with_0_days() {
+    let (node, peer, sync) = node_with_idle_peer(29, Tier::Untrusted).await;
+    assert_eq!(sync.forget_idle(30).await.unwrap(), 0);
+    assert!(is_known(&node, &peer).await);
+    assert_eq!(sync.forget_idle(0).await.unwrap(), 0);
+    let (node, peer, sync) = node_with_idle_peer(31, Tier::Trusted).await;
+    assert_eq!(sync.forget_idle(30).await.unwrap(), 0);
+    assert!(is_known(&node, &peer).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_with_a_session_is_not_idle() {
+    let (node, peer, sync) = node_with_idle_peer(31, Tier::Untrusted).await;
+    let (handle, _frames) = handle(peer.peer_id(), &manual());
+    let live = LiveSession::for_test(handle.clone(), true, 0);
+    sync.registry().enter(live);
+    assert_eq!(sync.forget_idle(30).await.unwrap(), 0);
+    handle.end("end");
+    node.clock.advance_ms(29 * DAY_MS);
+    assert_eq!(sync.forget_idle(30).await.unwrap(), 0, "it was here");
+    node.clock.advance_ms(2 * DAY_MS);
+    assert_eq!(sync.forget_idle(30).await.unwrap(), 1);
+}
+
+/// Lets every task run that is ready.
+async fn settle() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn forgets_soon_after_the_start_and_then_at_an_interval() {
+    let (node, peer, sync) = node_with_idle_peer(29, Tier::Untrusted).await;
+    sync.keep_forgetting(|| 30);
+    settle().await;
+    advance(FORGET_SOON).await;
+    settle().await;
+    node.clock.advance_ms(2 * DAY_MS);
+    advance(FORGET_INTERVAL - FORGET_SOON).await;
+    settle().await;
+    assert!(is_known(&node, &peer).await, "not before the interval");
+    advance(FORGET_SOON).await;
+    settle().await;
+    assert!(!is_known(&node, &peer).await);
+    sync.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn first_run_of_forgetting_waits_for_sessions() {
+    let (node, peer, sync) = node_with_idle_peer(31, Tier::Untrusted).await;
+    sync.keep_forgetting(|| 30);
+    settle().await;
+    advance(FORGET_SOON - Duration::from_millis(1)).await;
+    settle().await;
+    assert!(is_known(&node, &peer).await);
+    advance(Duration::from_millis(1)).await;
+    settle().await;
+    assert!(!is_known(&node, &peer).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ends_a_recovery_at_its_deadline() {
+    let peer = TestCore::new(2);
+    let node = TestCore::new(1).met_and_restored(&peer).await;
+    let sync = SyncService::new(node.core.clone(), manual(), CancellationToken::new());
+    sync.keep_watching_recovery();
+    settle().await;
+    advance(RECOVERY_CHECK_INTERVAL).await;
+    settle().await;
+    let mode = node.core.read(|view| view.rows.write_mode()).await;
+    assert!(mode.unwrap().is_some(), "before the deadline");
+    let wait_ms = node.core.context().limits.recovery.wait_ms;
+    node.clock.advance_ms(wait_ms + 1);
+    advance(RECOVERY_CHECK_INTERVAL).await;
+    settle().await;
+    let mode = node.core.read(|view| view.rows.write_mode()).await;
+    assert_eq!(mode.unwrap(), None, "the recovery is over");
+    sync.close().await;
+}

@@ -1,0 +1,170 @@
+//! Tests of each reply to a pull.
+
+use super::*;
+use crate::peer::message::{IdOnly, PackageBody, RequestRefusal, UpToDate};
+use crate::peer::testing::{DOMAIN, RunningSession, TestCore, manual, run_session};
+use crate::state_engine::{PullReply, PullRequest};
+use bastion::Tier;
+
+/// A node that pulls from a scripted peer, which holds one message for it.
+struct Fixture {
+    node: TestCore,
+    peer: TestCore,
+    session: RunningSession,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        let (node, peer) = (TestCore::new(1), TestCore::new(2));
+        node.meet(&peer, Tier::Untrusted).await;
+        peer.meet(&node, Tier::Untrusted).await;
+        peer.send_message(&node, "hello").await;
+        let session = run_session(&node, peer.peer_id(), &manual());
+        Self {
+            node,
+            peer,
+            session,
+        }
+    }
+
+    /// Pulls `domain`; `reply` makes the reply of the pull that the peer receives.
+    async fn pull(
+        &mut self,
+        domain: &'static str,
+        reply: impl FnOnce(Pull) -> SessionMessage,
+    ) -> Result<PullOutcome, SyncError> {
+        let (core, handle) = (self.node.core.clone(), self.session.handle.clone());
+        let pulling = tokio::spawn(async move { pull_once(&core, &handle, domain, 5).await });
+        let Some(SessionMessage::Pull(pull)) = self.session.peer.receive().await else {
+            panic!("no pull");
+        };
+        self.session.peer.send(&reply(pull)).await;
+        pulling.await.unwrap()
+    }
+
+    async fn package(&self) -> Vec<u8> {
+        let request = PullRequest {
+            peer: self.node.peer_id(),
+            domain: DOMAIN.into(),
+            last_seq: 0,
+            epoch: None,
+        };
+        let built = self
+            .peer
+            .core
+            .read(move |view| view.build_package(&request));
+        match built.await.unwrap() {
+            PullReply::Package { bytes, .. } => bytes,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn body(id: u64, body: Vec<u8>) -> SessionMessage {
+    SessionMessage::Package(PackageBody { id, body })
+}
+
+#[tokio::test(start_paused = true)]
+async fn applies_a_package_and_continues_behind_it() {
+    let mut fixture = Fixture::new().await;
+    let package = fixture.package().await;
+    let node = fixture.node.peer_id();
+    let outcome = fixture.pull(DOMAIN, |pull| {
+        let asked = (pull.epoch, pull.last_seq, pull.wait_s, pull.peer_id);
+        assert_eq!(asked, (None, 0, 5, node));
+        body(pull.id, package)
+    });
+    let outcome = outcome.await.unwrap();
+    let window = outcome.window.unwrap();
+    assert_eq!((outcome.applied.written, outcome.more), (2, false));
+    let epoch = fixture.peer.epoch();
+    let up_to_date = fixture.pull(DOMAIN, |pull| {
+        assert_eq!((pull.epoch, pull.last_seq), (Some(epoch), window.to_seq));
+        SessionMessage::UpToDate(UpToDate {
+            id: pull.id,
+            epoch,
+            last_seq: window.to_seq,
+        })
+    });
+    let outcome = up_to_date.await.unwrap();
+    assert_eq!((outcome.window, outcome.more), (None, false));
+    assert_eq!(outcome.applied.last_seq, window.to_seq);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refuses_a_package_that_brings_nothing_new() {
+    let mut fixture = Fixture::new().await;
+    let package = fixture.package().await;
+    let again = package.clone();
+    let first = fixture.pull(DOMAIN, |pull| body(pull.id, package)).await;
+    first.unwrap();
+    let second = fixture.pull(DOMAIN, |pull| body(pull.id, again)).await;
+    assert!(matches!(
+        second,
+        Err(SyncError::Package(PackageFault::Window))
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn refuses_a_package_of_another_domain_than_requested() {
+    let mut fixture = Fixture::new().await;
+    let package = fixture.package().await;
+    let outcome = fixture
+        .pull("identities", |pull| body(pull.id, package))
+        .await;
+    assert!(matches!(
+        outcome,
+        Err(SyncError::Package(PackageFault::Domain))
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn passes_on_a_refusal() {
+    let mut fixture = Fixture::new().await;
+    let outcome = fixture.pull(DOMAIN, |pull| {
+        SessionMessage::Refused(RequestRefusal {
+            id: pull.id,
+            code: "busy".into(),
+            last_seq: None,
+        })
+    });
+    assert!(matches!(outcome.await, Err(SyncError::Refused(code)) if code == "busy"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn reply_of_a_wrong_kind_is_misbehaviour() {
+    let mut fixture = Fixture::new().await;
+    let outcome = fixture
+        .pull(DOMAIN, |pull| SessionMessage::Noted(IdOnly { id: pull.id }))
+        .await;
+    assert!(matches!(
+        outcome,
+        Err(SyncError::Session(SessionError::Misbehaved(_)))
+    ));
+}
+
+#[test]
+fn cursor_is_repeated_only_within_its_epoch_and_number() {
+    let epoch = Epoch::from_bytes([1; 16]);
+    let package = |epoch, to_seq| ReceivedPackage {
+        epoch,
+        window: Window {
+            from_seq: 0,
+            to_seq,
+        },
+        more: false,
+        applied: AppliedPackage::default(),
+    };
+    let cursor = InCursor {
+        epoch: Some(epoch),
+        last_seq: 9,
+    };
+    assert!(cursor.is_repeated_by(&package(epoch, 9)));
+    assert!(!cursor.is_repeated_by(&package(epoch, 10)));
+    assert!(!cursor.is_repeated_by(&package(Epoch::from_bytes([2; 16]), 9)));
+    let start = InCursor {
+        epoch: None,
+        last_seq: 0,
+    };
+    assert!(!start.is_repeated_by(&package(epoch, 0)));
+}

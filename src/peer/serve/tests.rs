@@ -1,0 +1,373 @@
+//! Tests of the replies to each request and of each refusal, over a core with a temporary database.
+
+use keys::{Epoch, Signature};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::peer::testing::{DOMAIN, TestCore, manual, pull};
+use crate::state_engine::{CoreLimits, Quotas, TierQuota};
+use crate::store::WriteMode;
+
+/// A node that knows a peer, and the server of its core.
+struct Fixture {
+    node: TestCore,
+    peer: TestCore,
+    server: RequestServer,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        Self::with(manual(), CoreLimits::default()).await
+    }
+
+    async fn with(config: SyncConfig, limits: CoreLimits) -> Self {
+        let (node, peer) = (TestCore::with_limits(1, limits), TestCore::new(2));
+        node.meet(&peer, Tier::Untrusted).await;
+        peer.meet(&node, Tier::Untrusted).await;
+        let server = RequestServer::new(node.core.clone(), &config);
+        Self { node, peer, server }
+    }
+
+    /// The reply to a request of the peer.
+    async fn reply(&self, request: SessionMessage) -> SessionMessage {
+        let build_permit = Semaphore::new(1);
+        let peer = self.peer.peer_id();
+        self.server
+            .reply(&peer, request, &build_permit)
+            .await
+            .message
+    }
+
+    fn reply_later(&self, request: SessionMessage) -> JoinHandle<SessionMessage> {
+        let (server, peer) = (self.server.clone(), self.peer.peer_id());
+        tokio::spawn(async move {
+            let build_permit = Semaphore::new(1);
+            server.reply(&peer, request, &build_permit).await.message
+        })
+    }
+
+    fn pull(&self, wait_s: u32) -> SessionMessage {
+        pull(7, self.peer.peer_id(), DOMAIN, wait_s)
+    }
+
+    /// The package that the peer would push.
+    async fn package(&self, last_seq: u64) -> Vec<u8> {
+        let request = PullRequest {
+            peer: self.node.peer_id(),
+            domain: DOMAIN.into(),
+            last_seq,
+            epoch: Some(self.peer.epoch()),
+        };
+        let built = self
+            .peer
+            .core
+            .read(move |view| view.build_package(&request))
+            .await
+            .unwrap();
+        match built {
+            PullReply::Package { bytes, .. } => bytes,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn push(&self, body: Vec<u8>) -> SessionMessage {
+        self.reply(SessionMessage::Push(PackageBody { id: 7, body }))
+            .await
+    }
+
+    async fn standing(&self) -> WriteMode {
+        let now = self.node.core.now();
+        let standing = self.node.core.read(move |view| view.write_mode_at(now));
+        standing.await.unwrap()
+    }
+}
+
+#[track_caller]
+fn code(reply: &SessionMessage) -> &str {
+    match reply {
+        SessionMessage::Refused(refusal) if refusal.id == 7 => &refusal.code,
+        other => panic!("expected a refusal, got {other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn refuses_a_pull_in_the_name_of_another_peer() {
+    let fixture = Fixture::new().await;
+    let other = pull(7, fixture.node.peer_id(), DOMAIN, 0);
+    assert_eq!(code(&fixture.reply(other).await), "peer_id");
+}
+
+#[tokio::test(start_paused = true)]
+async fn replies_up_to_date_without_changes_after_the_wait() {
+    let fixture = Fixture::new().await;
+    let start = Instant::now();
+    let reply = fixture.reply(fixture.pull(20)).await;
+    let expected = UpToDate {
+        id: 7,
+        epoch: fixture.node.epoch(),
+        last_seq: 0,
+    };
+    assert_eq!(reply, SessionMessage::UpToDate(expected));
+    assert_eq!(start.elapsed().as_secs(), 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn replies_the_same_for_a_domain_outside_the_intersection() {
+    let fixture = Fixture::new().await;
+    let start = Instant::now();
+    let inside = fixture.reply(fixture.pull(20)).await;
+    let outside = pull(7, fixture.peer.peer_id(), "contacts", 20);
+    assert_eq!(fixture.reply(outside).await, inside);
+    assert_eq!(start.elapsed().as_secs(), 40, "the same wait");
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_at_most_as_long_as_the_protocol_allows() {
+    let fixture = Fixture::new().await;
+    let start = Instant::now();
+    fixture.reply(fixture.pull(u32::MAX)).await;
+    assert_eq!(start.elapsed().as_secs(), PULL_WAIT_S_MAX);
+}
+
+#[tokio::test(start_paused = true)]
+async fn replies_at_once_while_all_waiting_permits_are_taken() {
+    let config = SyncConfig {
+        waiting_pulls_max: 1,
+        ..manual()
+    };
+    let fixture = Fixture::with(config, CoreLimits::default()).await;
+    let start = Instant::now();
+    let first = fixture.reply_later(fixture.pull(30));
+    tokio::task::yield_now().await;
+    let second = fixture.reply(fixture.pull(30)).await;
+    assert!(matches!(second, SessionMessage::UpToDate(_)));
+    assert_eq!(start.elapsed().as_secs(), 0);
+    first.await.unwrap();
+    fixture.reply(fixture.pull(30)).await;
+    assert_eq!(start.elapsed().as_secs(), 60, "the permit is free again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_pull_gets_a_package_when_something_changes() {
+    let fixture = Fixture::new().await;
+    let start = Instant::now();
+    let waiting = fixture.reply_later(fixture.pull(60));
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished());
+    fixture.node.send_message(&fixture.peer, "hello").await;
+    let reply = waiting.await.unwrap();
+    assert!(matches!(reply, SessionMessage::Package(body) if body.id == 7));
+    assert_eq!(start.elapsed().as_secs(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn package_holds_the_build_permit_and_is_recorded() {
+    let fixture = Fixture::new().await;
+    fixture.node.send_message(&fixture.peer, "hello").await;
+    let (peer, permits) = (fixture.peer.peer_id(), Semaphore::new(1));
+    let reply = fixture.server.reply(&peer, fixture.pull(0), &permits).await;
+    assert!(matches!(reply.message, SessionMessage::Package(_)));
+    assert_eq!(permits.available_permits(), 0);
+    drop(reply);
+    assert_eq!(permits.available_permits(), 1);
+    let epoch = fixture.node.epoch();
+    let state = fixture
+        .node
+        .core
+        .read(move |view| view.rows.sync_states(&peer))
+        .await
+        .unwrap();
+    let sent = state
+        .iter()
+        .filter(|(domain, _, state)| domain == DOMAIN && state.epoch == epoch);
+    assert_eq!(sent.count(), 1, "{state:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn up_to_date_holds_no_build_permit() {
+    let fixture = Fixture::new().await;
+    let (peer, permits) = (fixture.peer.peer_id(), Semaphore::new(1));
+    let reply = fixture.server.reply(&peer, fixture.pull(0), &permits).await;
+    assert!(reply.build_permit.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn notes_an_epoch_that_the_peer_signed() {
+    let fixture = Fixture::new().await;
+    let note = fixture.peer.signed_epoch(7, fixture.peer.epoch(), 3);
+    let reply = fixture.reply(SessionMessage::Epoch(note)).await;
+    assert_eq!(reply, SessionMessage::Noted(IdOnly { id: 7 }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn refuses_an_epoch_that_the_peer_did_not_sign_or_claim() {
+    let fixture = Fixture::new().await;
+    let unsigned = EpochNote {
+        signature: Signature::from_bytes([1; 64]),
+        ..fixture.peer.signed_epoch(7, fixture.peer.epoch(), 3)
+    };
+    let reply = fixture.reply(SessionMessage::Epoch(unsigned)).await;
+    assert_eq!(code(&reply), "epoch");
+    let another = fixture.peer.signed_epoch(7, Epoch::from_bytes([7; 16]), 3);
+    let reply = fixture.reply(SessionMessage::Epoch(another)).await;
+    assert_eq!(code(&reply), "epoch");
+}
+
+#[tokio::test(start_paused = true)]
+async fn notes_a_known_epoch_of_this_node() {
+    let fixture = Fixture::new().await;
+    let known = fixture.node.signed_epoch(7, fixture.node.epoch(), 0);
+    let reply = fixture.reply(SessionMessage::Heard(known)).await;
+    assert_eq!(reply, SessionMessage::Noted(IdOnly { id: 7 }));
+    assert_eq!(fixture.standing().await, WriteMode::ReadWrite);
+}
+
+#[tokio::test(start_paused = true)]
+async fn unknown_epoch_with_this_nodes_key_makes_it_read_only() {
+    let fixture = Fixture::new().await;
+    let foreign = fixture.node.signed_epoch(7, Epoch::from_bytes([7; 16]), 0);
+    let reply = fixture.reply(SessionMessage::Heard(foreign)).await;
+    assert_eq!(reply, SessionMessage::Noted(IdOnly { id: 7 }));
+    assert_eq!(fixture.standing().await, WriteMode::ReadOnly);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refuses_an_unknown_epoch_with_another_key() {
+    let fixture = Fixture::new().await;
+    let foreign = fixture.peer.signed_epoch(7, Epoch::from_bytes([7; 16]), 0);
+    let reply = fixture.reply(SessionMessage::Heard(foreign)).await;
+    assert_eq!(code(&reply), "epoch");
+    assert_eq!(fixture.standing().await, WriteMode::ReadWrite);
+}
+
+#[tokio::test(start_paused = true)]
+async fn acknowledges_a_pushed_package_once_and_again() {
+    let fixture = Fixture::new().await;
+    fixture.peer.send_message(&fixture.node, "hello").await;
+    let package = fixture.package(0).await;
+    let first = fixture.push(package.clone()).await;
+    let SessionMessage::Ack(ack) = &first else {
+        panic!("{first:?}");
+    };
+    assert_eq!((ack.id, ack.epoch), (7, fixture.peer.epoch()));
+    assert!(ack.last_seq > 0);
+    assert_eq!(fixture.push(package).await, first);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refuses_a_pushed_package_behind_a_gap_with_the_cursor() {
+    let fixture = Fixture::new().await;
+    fixture.peer.send_message(&fixture.node, "one").await;
+    let SessionMessage::Ack(ack) = fixture.push(fixture.package(0).await).await else {
+        panic!("no ack");
+    };
+    fixture.peer.send_message(&fixture.node, "two").await;
+    fixture.peer.send_message(&fixture.node, "three").await;
+    let reply = fixture.push(fixture.package(ack.last_seq + 1).await).await;
+    assert_eq!(code(&reply), "gap");
+    assert!(matches!(reply, SessionMessage::Refused(refusal)
+        if refusal.last_seq == Some(ack.last_seq)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn refuses_a_pushed_package_with_the_code_of_its_fault() {
+    let fixture = Fixture::new().await;
+    assert_eq!(code(&fixture.push(b"\x80".to_vec()).await), "malformed");
+    fixture.peer.send_message(&fixture.node, "hello").await;
+    let mut package = fixture.package(0).await;
+    let last = package.len() - 1;
+    package[last] ^= 1;
+    assert_eq!(code(&fixture.push(package).await), "signature");
+}
+
+#[tokio::test(start_paused = true)]
+async fn refuses_a_pushed_package_beyond_the_quota() {
+    let none = TierQuota {
+        stored_objects_max: 1,
+        ..Quotas::default().untrusted
+    };
+    let limits = CoreLimits {
+        quotas: Quotas {
+            untrusted: none,
+            ..Quotas::default()
+        },
+        ..CoreLimits::default()
+    };
+    let fixture = Fixture::with(manual(), limits).await;
+    fixture.peer.send_message(&fixture.node, "hello").await;
+    let reply = fixture.push(fixture.package(0).await).await;
+    assert_eq!(code(&reply), "quota");
+    let peer = fixture.peer.peer_id();
+    assert!(
+        !fixture.server.quota_log.refused(&peer, &"full"),
+        "it was logged"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn accepted_push_makes_the_next_full_quota_logged_again() {
+    let fixture = Fixture::new().await;
+    let peer = fixture.peer.peer_id();
+    fixture.server.quota_log.refused(&peer, &"full");
+    fixture.peer.send_message(&fixture.node, "hello").await;
+    fixture.push(fixture.package(0).await).await;
+    assert!(fixture.server.quota_log.refused(&peer, &"full"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn refuses_a_push_of_an_unknown_peer_as_its_own_fault() {
+    let fixture = Fixture::new().await;
+    let build_permit = Semaphore::new(1);
+    let push = SessionMessage::Push(PackageBody {
+        id: 7,
+        body: vec![0x80],
+    });
+    let unknown = crate::peer::testing::peer_id(9);
+    let reply = fixture.server.reply(&unknown, push, &build_permit).await;
+    assert_eq!(code(&reply.message), "internal");
+}
+
+#[tokio::test(start_paused = true)]
+async fn reclaims_what_came_from_the_peer() {
+    let fixture = Fixture::new().await;
+    fixture.peer.send_message(&fixture.node, "hello").await;
+    fixture.push(fixture.package(0).await).await;
+    let request = |domain: &str| {
+        SessionMessage::Reclaim(ReclaimRequest {
+            id: 7,
+            after: None,
+            domain: domain.into(),
+        })
+    };
+    let SessionMessage::Reclaimed(batch) = fixture.reply(request(DOMAIN)).await else {
+        panic!("no batch");
+    };
+    assert_eq!((batch.id, batch.next), (7, None));
+    assert_eq!(
+        batch.objects().unwrap().len(),
+        2,
+        "conversation and message"
+    );
+    let SessionMessage::Reclaimed(batch) = fixture.reply(request("contacts")).await else {
+        panic!("no batch");
+    };
+    assert_eq!(batch.objects().unwrap(), [], "outside the intersection");
+}
+
+#[tokio::test(start_paused = true)]
+async fn refuses_a_message_that_is_no_request() {
+    let fixture = Fixture::new().await;
+    let reply = fixture.reply(crate::peer::testing::pong(7)).await;
+    assert!(matches!(reply, SessionMessage::Refused(refusal) if refusal.code == "internal"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn may_ask_until_the_bucket_of_the_tier_is_empty() {
+    let fixture = Fixture::new().await;
+    let peer = fixture.peer.peer_id();
+    let quotas = fixture.node.core.context().limits.quotas;
+    for _ in 0..quotas.untrusted.requests_per_minute_max {
+        assert!(fixture.server.may_ask(&peer, Tier::Untrusted));
+    }
+    assert!(!fixture.server.may_ask(&peer, Tier::Untrusted));
+}

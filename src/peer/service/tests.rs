@@ -1,0 +1,313 @@
+//! Tests of admission, of the start of sessions and of requested syncs, with scripted peers.
+
+use bastion::transport::memory::MemoryNet;
+use tokio::time::Instant;
+
+use super::*;
+use crate::peer::handshake_testing::admitted;
+use crate::peer::message::SessionMessage;
+use crate::peer::testing::{
+    CapturedLog, DOMAIN, ScriptedPeer, TestCore, manual, ping, pong, session,
+};
+use crate::store::Verdict;
+
+struct Fixture {
+    node: TestCore,
+    peer: TestCore,
+    sync: SyncService,
+    config: SyncConfig,
+}
+
+impl Fixture {
+    async fn new(config: SyncConfig) -> Self {
+        let (node, peer) = (TestCore::new(1), TestCore::new(2));
+        node.meet(&peer, Tier::Untrusted).await;
+        peer.meet(&node, Tier::Untrusted).await;
+        let stop = CancellationToken::new();
+        let sync = SyncService::new(node.core.clone(), config.clone(), stop);
+        Self {
+            node,
+            peer,
+            sync,
+            config,
+        }
+    }
+
+    /// Enters a session with the peer; returns its other end.
+    fn enter(&self, we_dialled: bool) -> ScriptedPeer {
+        let (driver, remote) = session(
+            self.peer.peer_id(),
+            Tier::Untrusted,
+            &self.config,
+            &self.sync.0.stop,
+        );
+        let arrival = self.sync.registry().next_arrival();
+        let live = LiveSession::for_test(driver.handle().clone(), we_dialled, arrival);
+        self.sync.enter(driver, live);
+        remote
+    }
+
+    /// Whether this node's id is the smaller one: its dials are preferred.
+    fn is_smaller(&self) -> bool {
+        self.node.peer_id() < self.peer.peer_id()
+    }
+
+    fn sessions(&self) -> usize {
+        self.sync.registry().sessions().len()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn listed_session_runs_and_leaves_the_registry_at_its_end() {
+    let fixture = Fixture::new(manual()).await;
+    let mut peer = fixture.enter(true);
+    assert_eq!(fixture.sessions(), 1);
+    peer.send(&ping(5)).await;
+    while peer.receive().await != Some(pong(5)) {}
+    fixture.sync.registry().end(&fixture.peer.peer_id(), "end");
+    assert_eq!(peer.bye().await, "end");
+    fixture.sync.close().await;
+    assert!(
+        fixture
+            .sync
+            .registry()
+            .session(&fixture.peer.peer_id())
+            .is_none()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn session_shows_its_epoch_first() {
+    let fixture = Fixture::new(manual()).await;
+    let mut peer = fixture.enter(true);
+    assert!(
+        matches!(peer.receive().await, Some(SessionMessage::Epoch(note))
+        if note.epoch == fixture.node.epoch())
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn session_without_a_slot_is_refused() {
+    let config = SyncConfig {
+        sessions_max: 0,
+        ..manual()
+    };
+    let fixture = Fixture::new(config).await;
+    assert_eq!(fixture.enter(true).bye().await, "busy");
+    assert_eq!(fixture.sessions(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn duplicate_is_refused_if_the_old_session_is_alive() {
+    let fixture = Fixture::new(manual()).await;
+    let preferred = fixture.is_smaller();
+    let mut old = fixture.enter(preferred);
+    let mut new = fixture.enter(!preferred);
+    loop {
+        match old.receive().await {
+            Some(SessionMessage::Ping(probe)) => {
+                old.send(&SessionMessage::Pong(probe)).await;
+                break;
+            }
+            Some(_) => {}
+            None => panic!("the old session ended"),
+        }
+    }
+    assert_eq!(new.bye().await, "duplicate");
+    // The old session can be probed again.
+    let mut third = fixture.enter(!preferred);
+    loop {
+        match old.receive().await {
+            Some(SessionMessage::Ping(probe)) => {
+                old.send(&SessionMessage::Pong(probe)).await;
+                break;
+            }
+            Some(_) => {}
+            None => panic!("the old session ended"),
+        }
+    }
+    assert_eq!(third.bye().await, "duplicate");
+    assert_eq!(fixture.sessions(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn duplicate_replaces_an_old_session_that_is_silent() {
+    let fixture = Fixture::new(manual()).await;
+    let preferred = fixture.is_smaller();
+    let start = Instant::now();
+    let mut old = fixture.enter(preferred);
+    let mut new = fixture.enter(!preferred);
+    assert_eq!(old.bye().await, "silence");
+    assert_eq!(start.elapsed().as_secs(), fixture.config.ping_interval_s);
+    new.send(&ping(5)).await;
+    while new.receive().await != Some(pong(5)) {}
+    assert_eq!(fixture.sessions(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn session_of_a_peer_that_was_kept_out_meanwhile_ends_at_once() {
+    let fixture = Fixture::new(manual()).await;
+    for verdict in [Verdict::Banned, Verdict::Refused] {
+        fixture.node.set_verdict(&fixture.peer, verdict, None).await;
+        assert_eq!(fixture.enter(true).bye().await, "refused", "{verdict:?}");
+        fixture.sync.0.registry.end_all("end");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_peer_that_is_trusted_and_approved_peer_are_not_kept_out() {
+    let fixture = Fixture::new(manual()).await;
+    let (core, peer) = (&fixture.node.core, fixture.peer.peer_id());
+    fixture
+        .node
+        .set_verdict(&fixture.peer, Verdict::Refused, None)
+        .await;
+    assert!(admit::is_kept_out(core, peer).await);
+    fixture.node.meet(&fixture.peer, Tier::Trusted).await;
+    assert!(!admit::is_kept_out(core, peer).await);
+    fixture
+        .node
+        .set_verdict(&fixture.peer, Verdict::Banned, None)
+        .await;
+    assert!(admit::is_kept_out(core, peer).await);
+    fixture
+        .node
+        .set_verdict(&fixture.peer, Verdict::Banned, Some(1))
+        .await;
+    assert!(!admit::is_kept_out(core, peer).await, "the ban has ended");
+    fixture
+        .node
+        .set_verdict(&fixture.peer, Verdict::Approved, None)
+        .await;
+    assert!(!admit::is_kept_out(core, peer).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sync_without_a_session_is_refused() {
+    let fixture = Fixture::new(manual()).await;
+    let peer = fixture.peer.peer_id();
+    let pull = fixture.sync.pull(&peer, DOMAIN).await;
+    assert!(matches!(pull, Err(SyncError::NoSession)));
+    let push = fixture.sync.push(&peer, DOMAIN).await;
+    assert!(matches!(push, Err(SyncError::NoSession)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn push_of_a_domain_that_is_not_shared_is_refused() {
+    let fixture = Fixture::new(manual()).await;
+    let _remote = fixture.enter(true);
+    let push = fixture.sync.push(&fixture.peer.peer_id(), "contacts").await;
+    assert!(matches!(push, Err(SyncError::NotShared(domain)) if domain == "contacts"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn close_ends_sessions_and_background_work() {
+    let fixture = Fixture::new(manual()).await;
+    let mut remote = fixture.enter(true);
+    fixture.sync.in_background(std::future::pending());
+    let closing = fixture.sync.clone();
+    let closing = tokio::spawn(async move { closing.close().await });
+    assert_eq!(remote.bye().await, "shutdown");
+    closing.await.unwrap();
+    assert_eq!(fixture.sessions(), 0);
+}
+
+#[tokio::test]
+async fn admission_stores_the_peer_and_its_ticket_and_starts_a_session() {
+    let net = MemoryNet::new();
+    let (node, peer) = (TestCore::new(1), TestCore::new(2));
+    let stop = CancellationToken::new();
+    let dialler = SyncService::new(node.core.clone(), manual(), stop.clone());
+    let server = SyncService::new(peer.core.clone(), manual(), stop.clone());
+    let handshake = admitted(&net, &node, &peer).await;
+    let (session, outcome) = handshake.dialled;
+    let reached = dialler.admit(session, outcome).await.unwrap();
+    assert_eq!(reached, peer.peer_id());
+    let (session, outcome) = handshake.accepted;
+    server.admit_in_background(session, outcome);
+    assert_eq!(dialler.registry().sessions()[0].tier, Tier::Trusted);
+    let onion = peer.keys.onion();
+    let met = node
+        .core
+        .read(move |view| view.rows.last_peer_at(&onion))
+        .await;
+    assert!(met.unwrap().unwrap().ticket.is_some());
+    assert!(node.knows(&peer.identity).await);
+    dialler.pull(&reached, DOMAIN).await.unwrap();
+    assert!(peer.knows(&node.identity).await);
+    let accepted = server.registry().sessions();
+    assert_eq!(accepted[0].peer, node.peer_id());
+    assert_eq!(
+        (accepted[0].tier, accepted[0].we_dialled),
+        (Tier::Untrusted, false)
+    );
+    dialler.close().await;
+    server.close().await;
+}
+
+#[tokio::test]
+async fn admission_of_a_banned_peer_is_refused() {
+    let net = MemoryNet::new();
+    let (node, peer) = (TestCore::new(1), TestCore::new(2));
+    let stop = CancellationToken::new();
+    let sync = SyncService::new(node.core.clone(), manual(), stop);
+    node.set_verdict(&peer, Verdict::Banned, None).await;
+    let handshake = admitted(&net, &node, &peer).await;
+    let (session, outcome) = handshake.dialled;
+    let refused = sync.admit(session, outcome).await;
+    assert!(matches!(refused, Err(AdmitError::Banned)));
+    assert!(sync.registry().sessions().is_empty());
+    assert!(!node.knows(&peer.identity).await, "nothing is stored of it");
+}
+
+#[tokio::test]
+async fn admission_beyond_the_quota_starts_a_session_all_the_same() {
+    let net = MemoryNet::new();
+    let mut limits = crate::state_engine::CoreLimits::default();
+    limits.quotas.untrusted.stored_objects_max = 0;
+    let (node, peer) = (TestCore::new(1), TestCore::with_limits(2, limits));
+    let stop = CancellationToken::new();
+    let server = SyncService::new(peer.core.clone(), manual(), stop);
+    let handshake = admitted(&net, &node, &peer).await;
+    let (session, outcome) = handshake.accepted;
+    server.admit(session, outcome).await.unwrap();
+    assert_eq!(server.registry().sessions().len(), 1);
+    assert!(!peer.knows(&node.identity).await);
+    let id = node.peer_id();
+    assert!(!server.0.server.quota_log().refused(&id, &"full"), "logged");
+}
+
+#[tokio::test]
+async fn trusted_admission_trusts_the_session_that_is_there() {
+    let net = MemoryNet::new();
+    let fixture = Fixture::new(manual()).await;
+    let preferred = fixture.is_smaller();
+    let _old = fixture.enter(preferred);
+    assert_eq!(fixture.sync.registry().sessions()[0].tier, Tier::Untrusted);
+    let handshake = admitted(&net, &fixture.node, &fixture.peer).await;
+    let (session, outcome) = handshake.dialled;
+    fixture.sync.admit(session, outcome).await.unwrap();
+    assert_eq!(fixture.sync.registry().sessions()[0].tier, Tier::Trusted);
+}
+
+#[tokio::test]
+async fn session_logs_and_writes_carry_its_trace_id() {
+    let log = CapturedLog::start();
+    let net = MemoryNet::new();
+    let (node, peer) = (TestCore::new(1), TestCore::new(2));
+    let sync = SyncService::new(node.core.clone(), manual(), CancellationToken::new());
+    let (session, outcome) = admitted(&net, &node, &peer).await.dialled;
+    let trace = TraceId(0xabc);
+    sync.admit_traced(trace, session, outcome).await.unwrap();
+    let live = sync.registry().session(&peer.peer_id()).unwrap();
+    assert_eq!(live.handle.trace(), trace);
+    sync.close().await;
+    let span = format!("session{{peer={} trace={trace}}}", peer.peer_id());
+    for event in ["session started", "session ended"] {
+        let lines = log.lines(event);
+        assert!(lines[0].contains(&span), "{lines:?}");
+        assert!(!lines[0].contains("handshake"), "{lines:?}");
+    }
+    let write = format!("{span}:write{{trace={trace}}}");
+    assert!(!log.lines(&write).is_empty(), "{:?}", log.lines("write{"));
+}

@@ -1,0 +1,448 @@
+//! Shared parts of the peer tests: a core over a temporary database, sessions over memory pipes,
+//! and a scripted peer.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bastion::{Session, Tier};
+use keys::{Context, Epoch, KeyManager, Oid, PeerId, SignedObject, TraceId};
+use parking_lot::Mutex;
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha20Rng;
+use tokio_util::sync::CancellationToken;
+
+use super::handle::{SessionHandle, SessionInfo};
+use super::message::{EpochNote, IdOnly, Pull, SessionMessage};
+use super::serve::RequestServer;
+use super::session::SessionDriver;
+use crate::config::SyncConfig;
+use crate::engine::{Clock, CoreHandle};
+use crate::graph::load_object;
+use crate::op_context::Timestamp;
+use crate::schema::Schemas;
+use crate::services::{identities, messages};
+use crate::state_engine::{ApplyPackageError, CoreLimits, StateEngine};
+use crate::store::{EpochReason, PeerRow, StoreError, Verdict, VerdictRow};
+
+pub(super) const NOW: u64 = 1_700_000_000_000;
+/// The domain that the tests synchronise beside identities.
+pub(super) const DOMAIN: &str = "messages";
+const FRAME_BYTES_MAX: usize = 1 << 20;
+
+/// A clock that a test sets, in milliseconds.
+#[derive(Clone)]
+pub(super) struct TestClock(Arc<AtomicU64>);
+
+impl TestClock {
+    pub(super) fn advance_ms(&self, ms: u64) {
+        self.0.fetch_add(ms, Ordering::Relaxed);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::Relaxed))
+    }
+}
+
+impl bastion::SecondsClock for TestClock {
+    fn unix_seconds(&self) -> u64 {
+        self.0.load(Ordering::Relaxed) / 1000
+    }
+}
+
+/// A node's core with one identity, over a temporary database. Reads and writes run in the caller.
+pub(super) struct TestCore {
+    pub(super) core: CoreHandle,
+    pub(super) keys: Arc<KeyManager>,
+    pub(super) identity: Oid,
+    pub(super) clock: TestClock,
+    limits: CoreLimits,
+    folder: tempfile::TempDir,
+}
+
+impl TestCore {
+    pub(super) fn new(seed: u64) -> Self {
+        Self::with_limits(seed, CoreLimits::default())
+    }
+
+    pub(super) fn with_limits(seed: u64, limits: CoreLimits) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let keys = Arc::new(KeyManager::generate(&mut rng));
+        let identity = keys.add_identity(&mut rng).unwrap();
+        let clock = TestClock(Arc::new(AtomicU64::new(NOW)));
+        let mut core = open(folder.path(), &keys, limits, rng);
+        core.write(Timestamp(NOW), |graph| {
+            identities::publish(graph, identity, Some("Test"))
+        })
+        .unwrap();
+        Self {
+            core: CoreHandle::inline(core, Arc::new(clock.clone())),
+            keys,
+            identity,
+            clock,
+            limits,
+            folder,
+        }
+    }
+
+    /// The same node after a restore: it has a new epoch and recovers.
+    pub(super) fn restored(self) -> Self {
+        let Self {
+            core,
+            keys,
+            identity,
+            clock,
+            limits,
+            folder,
+        } = self;
+        // The database is closed before it is opened again.
+        drop(core);
+        let open = |seed| {
+            let rng = ChaCha20Rng::seed_from_u64(seed);
+            open(folder.path(), &keys, limits, rng)
+        };
+        open(100)
+            .begin_recovery(EpochReason::Restored, Timestamp(NOW))
+            .unwrap();
+        Self {
+            core: CoreHandle::inline(open(101), Arc::new(clock.clone())),
+            keys: keys.clone(),
+            identity,
+            clock,
+            limits,
+            folder,
+        }
+    }
+
+    /// The same node after it had met `peer` and was restored.
+    pub(super) async fn met_and_restored(self, peer: &Self) -> Self {
+        self.meet(peer, Tier::Untrusted).await;
+        self.restored()
+    }
+
+    pub(super) fn peer_id(&self) -> PeerId {
+        self.keys.peer_id()
+    }
+
+    pub(super) fn epoch(&self) -> Epoch {
+        self.core.context().epoch
+    }
+
+    /// Stores `other` as a peer with shared domains, and its identities, as an admission does.
+    pub(super) async fn meet(&self, other: &Self, tier: Tier) {
+        let (chain, epoch) = (other.keys.node_chain(), other.epoch());
+        let verified = chain.verify().unwrap();
+        let row = PeerRow {
+            peer_id: other.peer_id(),
+            server_oid: verified.oid(),
+            peer_apps: vec!["identities".into(), "messages".into()],
+            peer_sync_domains: vec!["identities".into(), DOMAIN.into()],
+            domains: vec!["identities".into(), DOMAIN.into()],
+            onion: other.keys.onion(),
+            epoch,
+            tier,
+            last_contact: Timestamp(NOW),
+        };
+        self.core
+            .write(move |core, now| {
+                core.write(now, |graph| {
+                    graph.save_server(&chain, &verified)?;
+                    graph.tx().put_peer(&row)?;
+                    Ok::<_, ApplyPackageError>(())
+                })
+            })
+            .await
+            .unwrap();
+        let identities = other
+            .core
+            .read(|view| identities::for_handshake(&view, 8))
+            .await
+            .unwrap();
+        let (peer, checked) = (
+            other.peer_id(),
+            self.core.verify_objects(identities).await.unwrap(),
+        );
+        self.core
+            .write(move |core, now| core.apply_identities(now, peer, epoch, checked))
+            .await
+            .unwrap();
+    }
+
+    /// Writes a message to an identity of another node.
+    pub(super) async fn send_message(&self, to: &Self, body: &'static str) {
+        let (sender, recipient) = (self.identity, to.identity);
+        self.core
+            .write(move |core, now| {
+                core.write(now, |graph| messages::send(graph, sender, recipient, body))
+            })
+            .await
+            .unwrap();
+    }
+
+    /// Writes a message to an identity of another node, and returns it as signed.
+    pub(super) async fn message_object(&self, to: &Self, body: &'static str) -> SignedObject {
+        let (sender, recipient) = (self.identity, to.identity);
+        let sent = self
+            .core
+            .write(move |core, now| {
+                core.write(now, |graph| messages::send(graph, sender, recipient, body))
+            })
+            .await
+            .unwrap();
+        let object = self.core.read(move |view| {
+            let app = view.rows.apps().get(messages::APP).unwrap();
+            let parent = view.rows.parent(app, &sent.oid)?.unwrap();
+            load_object(&view.rows, app, &parent)
+        });
+        object.await.unwrap().1
+    }
+
+    /// The operator decides on a peer; the verdict ends at `until` in milliseconds.
+    pub(super) async fn set_verdict(&self, peer: &Self, verdict: Verdict, until: Option<u64>) {
+        let row = VerdictRow {
+            peer_id: peer.peer_id(),
+            verdict,
+            reason: String::new(),
+            at: Timestamp(0),
+            until: until.map(Timestamp),
+            tickets_void_until: 0,
+        };
+        self.core
+            .graph::<_, StoreError>(move |graph| graph.tx().put_verdict(&row))
+            .await
+            .unwrap();
+    }
+
+    /// Whether an identity is stored.
+    pub(super) async fn knows(&self, identity: &Oid) -> bool {
+        let identity = *identity;
+        let row = self.core.read(move |view| view.rows.identity(&identity));
+        row.await.unwrap().is_some()
+    }
+
+    /// The last sequence number.
+    pub(super) async fn head(&self) -> u64 {
+        self.core.read(|view| view.own_epoch()).await.unwrap().head
+    }
+
+    /// This node's signature of an epoch with a head.
+    pub(super) fn signed_epoch(&self, id: u64, epoch: Epoch, head: u64) -> EpochNote {
+        let parts: [&[u8]; 2] = [epoch.as_bytes(), &head.to_be_bytes()];
+        let (key_id, signature) = self.keys.sign_as_node_numbered(Context::Epoch, &parts);
+        EpochNote {
+            id,
+            head,
+            epoch,
+            key_id,
+            signature,
+        }
+    }
+}
+
+fn open(
+    folder: &Path,
+    keys: &Arc<KeyManager>,
+    limits: CoreLimits,
+    rng: ChaCha20Rng,
+) -> StateEngine {
+    let apps = ["identities", "contacts", "messages"].map(str::to_owned);
+    let schemas = Arc::new(Schemas::load(&apps, None).unwrap());
+    StateEngine::open(
+        &folder.join("test.db"),
+        schemas,
+        keys.clone(),
+        limits,
+        Box::new(rng),
+        Timestamp(NOW),
+    )
+    .unwrap()
+}
+
+/// Intervals and limits in which nothing happens unless a test asks for it.
+pub(super) fn manual() -> SyncConfig {
+    SyncConfig {
+        pull_interval_s: 0,
+        push_interval_s: 0,
+        pull_wait_s: 0,
+        backoff_s_min: 4,
+        backoff_s_max: 16,
+        ..SyncConfig::default()
+    }
+}
+
+pub(super) fn peer_id(number: u8) -> PeerId {
+    PeerId::from_bytes([number; 32])
+}
+
+pub(super) fn info(peer: PeerId, tier: Tier) -> SessionInfo {
+    let trace = TraceId(7);
+    SessionInfo { peer, tier, trace }
+}
+
+/// Both ends of a memory pipe that holds `bytes` in each direction.
+pub(super) fn pipe(bytes: usize) -> (Session, Session) {
+    let (a, b) = tokio::io::duplex(bytes);
+    (
+        Session::new(a, FRAME_BYTES_MAX),
+        Session::new(b, FRAME_BYTES_MAX),
+    )
+}
+
+/// The other end of a session, which sends and receives what a test says.
+pub(super) struct ScriptedPeer(pub(super) Session);
+
+impl ScriptedPeer {
+    pub(super) async fn send(&mut self, message: &SessionMessage) {
+        self.send_frame(&message.encode()).await;
+    }
+
+    pub(super) async fn send_frame(&mut self, frame: &[u8]) {
+        self.0.writer.write(frame).await.unwrap();
+    }
+
+    /// The next message, or none at the end of the stream.
+    pub(super) async fn receive(&mut self) -> Option<SessionMessage> {
+        let frame = self.0.reader.read().await.ok().flatten()?;
+        Some(SessionMessage::decode(&frame).unwrap())
+    }
+
+    /// The next message that is no ping.
+    pub(super) async fn receive_reply(&mut self) -> Option<SessionMessage> {
+        loop {
+            match self.receive().await {
+                Some(SessionMessage::Ping(_)) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// The code of the next message, which must be a refusal.
+    pub(super) async fn refusal(&mut self) -> String {
+        match self.receive().await {
+            Some(SessionMessage::Refused(refusal)) => refusal.code,
+            other => panic!("expected a refusal, got {other:?}"),
+        }
+    }
+
+    /// The code of `bye`, after whatever comes before it.
+    pub(super) async fn bye(&mut self) -> String {
+        loop {
+            match self.receive().await {
+                Some(SessionMessage::Bye(bye)) => return bye.code,
+                Some(_) => {}
+                None => panic!("the stream ended without bye"),
+            }
+        }
+    }
+}
+
+/// A session that is ready to run, and its other end.
+pub(super) fn session(
+    peer: PeerId,
+    tier: Tier,
+    config: &SyncConfig,
+    stop: &CancellationToken,
+) -> (SessionDriver, ScriptedPeer) {
+    let (local, remote) = pipe(64);
+    let driver = SessionDriver::new(local, info(peer, tier), config, stop);
+    (driver, ScriptedPeer(remote))
+}
+
+/// A handle without a running session, and the frames that it queues.
+pub(super) fn handle(
+    peer: PeerId,
+    config: &SyncConfig,
+) -> (Arc<SessionHandle>, tokio::sync::mpsc::Receiver<Vec<u8>>) {
+    let stop = CancellationToken::new();
+    let (handle, frames) = SessionHandle::new(info(peer, Tier::Untrusted), config, &stop);
+    (Arc::new(handle), frames)
+}
+
+/// A session that runs over `node`'s core with a scripted peer.
+pub(super) struct RunningSession {
+    pub(super) handle: Arc<SessionHandle>,
+    pub(super) peer: ScriptedPeer,
+    pub(super) end: tokio::task::JoinHandle<super::handle::SessionError>,
+    pub(super) stop: CancellationToken,
+}
+
+pub(super) fn run_session(node: &TestCore, peer: PeerId, config: &SyncConfig) -> RunningSession {
+    let stop = CancellationToken::new();
+    let (driver, remote) = session(peer, Tier::Untrusted, config, &stop);
+    let handle = driver.handle().clone();
+    let server = RequestServer::new(node.core.clone(), config);
+    let config = config.clone();
+    RunningSession {
+        handle,
+        peer: remote,
+        end: tokio::spawn(async move { driver.run(server, &config).await }),
+        stop,
+    }
+}
+
+pub(super) fn ping(id: u64) -> SessionMessage {
+    SessionMessage::Ping(IdOnly { id })
+}
+
+pub(super) fn pong(id: u64) -> SessionMessage {
+    SessionMessage::Pong(IdOnly { id })
+}
+
+/// A pull of a domain by `peer`.
+pub(super) fn pull(id: u64, peer_id: PeerId, domain: &str, wait_s: u32) -> SessionMessage {
+    SessionMessage::Pull(Pull {
+        id,
+        epoch: None,
+        domain: domain.into(),
+        wait_s,
+        peer_id,
+        last_seq: 0,
+    })
+}
+
+/// The log of this thread's tasks, with a line for each span that is opened.
+pub(super) struct CapturedLog {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    _guard: tracing::subscriber::DefaultGuard,
+}
+
+impl CapturedLog {
+    pub(super) fn start() -> Self {
+        let bytes = Arc::<Mutex<Vec<u8>>>::default();
+        let writer = LogWriter(bytes.clone());
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_max_level(tracing::Level::DEBUG)
+            .with_span_events(tracing_subscriber::fmt::format::FmtSpan::NEW)
+            .with_writer(move || writer.clone())
+            .finish();
+        Self {
+            bytes,
+            _guard: tracing::subscriber::set_default(subscriber),
+        }
+    }
+
+    /// The lines that contain `text`.
+    pub(super) fn lines(&self, text: &str) -> Vec<String> {
+        let log = String::from_utf8(self.bytes.lock().clone()).unwrap();
+        let lines = log.lines().filter(|line| line.contains(text));
+        lines.map(str::to_owned).collect()
+    }
+}
+
+#[derive(Clone)]
+struct LogWriter(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for LogWriter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
