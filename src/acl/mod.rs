@@ -27,9 +27,9 @@ impl Granted {
 /// The home of an object's owner, from the view of the node that applies the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Home {
-    /// On this node (the story's "ours").
+    /// On this node.
     Local,
-    /// On the sending node (the story's "theirs").
+    /// On the sending node.
     Sender,
     /// On a third node.
     Elsewhere,

@@ -12,10 +12,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use super::args::ApiArgs;
 use super::client::ApiClient;
+use super::failure::Failure;
 use super::progress::ERASE;
 use super::show::{number, print, print_json, text, utc};
-use super::{ApiArgs, Failure, folder, passphrase};
+use super::{folder, passphrase};
 use crate::backup::{self, BackupProgress};
 use crate::data_dir::{self, DataDir};
 

@@ -14,7 +14,7 @@ use keys::ApiToken;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::config::Config;
 use crate::data_dir::DataDir;
 

@@ -6,9 +6,11 @@ use std::io::Read as _;
 
 use serde_json::{Value, json};
 
+use super::args::ApiArgs;
 use super::client::ApiClient;
+use super::failure::Failure;
+use super::progress;
 use super::show::{list, number, print, print_json, sanitize, short, text, words};
-use super::{ApiArgs, Failure, progress};
 
 /// Longest message read from standard input, in bytes. The API has its own limit.
 const STDIN_BYTES_MAX: u64 = 1 << 20;

@@ -8,7 +8,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
-use super::{Failure, passphrase};
+use super::failure::Failure;
+use super::passphrase;
 use crate::config::{Config, ConfigError, LogConfig, LogFormat};
 use crate::data_dir::{self, DataDir, DirLock, DirLockError};
 use crate::node::{self, Event, NetworkState, Reloads};

@@ -3,11 +3,12 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+use super::args::ApiArgs;
 use super::client::ApiClient;
 use super::commands::find_identity;
+use super::failure::Failure;
 use super::keyring::KEY_BACKUP;
 use super::show::{list, number, print, print_json, sanitize, short, text};
-use super::{ApiArgs, Failure};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum IdentityCommand {

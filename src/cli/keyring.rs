@@ -10,8 +10,10 @@ use clap::{Args, Subcommand};
 use keys::{HolderInfo, KeyManager, OnionKey, RecoveryKey};
 use serde_json::json;
 
+use super::args::NodeArgs;
+use super::failure::Failure;
 use super::show::{print, print_json};
-use super::{Failure, NodeArgs, folder, passphrase};
+use super::{folder, passphrase};
 use crate::config::Config;
 use crate::data_dir::{DataDir, DirLock};
 use crate::node;
@@ -361,7 +363,7 @@ mod tests {
         for digits in [&hex[..4], &hex, &hex.to_ascii_uppercase()[..8]] {
             assert_eq!(find(&keys, digits).unwrap().oid, oid);
         }
-        for none in ["", &hex[..3], "nobody", "ffff0000ffff"] {
+        for none in ["", &hex[..3], "unknown", "ffff0000ffff"] {
             assert!(find(&keys, none).is_err(), "{none}");
         }
     }

@@ -7,9 +7,11 @@
 //! No command takes a passphrase as an argument or from the environment. Exit codes: 0 success,
 //! 1 failure, 2 wrong usage or a wrong configuration.
 
+mod args;
 mod backup;
 mod client;
 mod commands;
+mod failure;
 mod folder;
 mod identity;
 mod keyring;
@@ -24,6 +26,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+
+use args::{ApiArgs, NodeArgs};
+use failure::Failure;
 
 /// Longest duration of a ban or refusal, in days (ten years). The API has the same bound.
 const DAYS_MAX: u64 = 3650;
@@ -199,50 +204,6 @@ struct VerdictArgs {
     /// Duration in days, at most ten years. Default: 30 for a refusal, no end for a ban.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=DAYS_MAX))]
     days: Option<u64>,
-}
-
-#[derive(Debug, Args)]
-struct NodeArgs {
-    /// The node's configuration file.
-    #[arg(long, value_name = "FILE", default_value = "postern.toml")]
-    config: PathBuf,
-}
-
-#[derive(Debug, Args)]
-struct ApiArgs {
-    #[command(flatten)]
-    node: NodeArgs,
-    /// Print the API's JSON instead of text.
-    #[arg(long)]
-    json: bool,
-}
-
-/// The error of a command, with its exit code.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    code: u8,
-    message: String,
-}
-
-impl Failure {
-    fn failed(message: impl Into<String>) -> Self {
-        Self {
-            code: 1,
-            message: message.into(),
-        }
-    }
-
-    fn usage(message: impl Into<String>) -> Self {
-        Self {
-            code: 2,
-            message: message.into(),
-        }
-    }
-
-    /// A failure with the error and its causes on one line.
-    fn of(error: &(dyn std::error::Error + 'static)) -> Self {
-        Self::failed(keys::error_chain(error))
-    }
 }
 
 impl PeerArgs {

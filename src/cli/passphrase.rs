@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use keys::Passphrase;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::config::Config;
 
 /// Name of the systemd credential (systemd.exec(5), `LoadCredential=`).

@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::Failure;
 use super::client::ApiClient;
+use super::failure::Failure;
 use super::show::{list, number, text};
 
 /// Interval between progress updates.

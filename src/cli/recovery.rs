@@ -4,9 +4,10 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::args::ApiArgs;
 use super::client::ApiClient;
+use super::failure::Failure;
 use super::show::{list, number, print, print_json, short, text};
-use super::{ApiArgs, Failure};
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]

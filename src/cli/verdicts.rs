@@ -4,9 +4,10 @@
 
 use serde_json::{Map, Value, json};
 
+use super::args::ApiArgs;
 use super::client::ApiClient;
+use super::failure::Failure;
 use super::show::{line, list, number, print, print_json, text, utc, words};
-use super::{ApiArgs, Failure};
 
 const DAY_S: u64 = 24 * 60 * 60;
 

@@ -154,9 +154,9 @@ fn check_tor(config: &Config, note: Note<'_>) {
             format!("tor.{key}"),
             "the node sets this key itself: remove it".to_owned(),
         ),
-        Err(TorError::Contradiction { key, ours }) => (
+        Err(TorError::Contradiction { key, configured }) => (
             format!("tor.{key}"),
-            format!("contradicts transport.vanguards, which is \"{ours}\": remove it"),
+            format!("contradicts transport.vanguards, which is \"{configured}\": remove it"),
         ),
         Err(TorError::NotBuiltIn(feature)) => (format!("tor.{feature}"), not_built_in(feature)),
         Err(error) => ("tor".to_owned(), error.to_string()),

@@ -51,7 +51,7 @@ impl TomlFile<'_> {
     }
 }
 
-/// What [`TomlFile::rename`] did; lines are counted from 1.
+/// The result of [`TomlFile::rename`]; lines are counted from 1.
 pub(crate) enum Rename {
     /// There was no such entry.
     Absent,

@@ -1,7 +1,7 @@
 //! The search for a nonce on one or more threads.
 //!
-//! On one thread the search is deterministic. The search ends at most one evaluation after its [`Attempt`]
-//! is cancelled. Invariant: a returned nonce solves the puzzle.
+//! On one thread the search is deterministic. The search ends at most one evaluation after its
+//! [`Attempt`] is cancelled. Invariant: a returned nonce solves the puzzle.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

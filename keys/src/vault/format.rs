@@ -12,8 +12,8 @@
 //! | 88 | n | XChaCha20-Poly1305 ciphertext and tag; associated data: the 88 bytes before |
 //! | 88+n | 32 | SHA-256 of all bytes before |
 //!
-//! The checksum protects nothing, because anybody can compute it. The checksum distinguishes a
-//! damaged file from a wrong passphrase, before Argon2id takes memory. The key check distinguishes
+//! The checksum needs no key, so it gives no protection. It distinguishes a damaged
+//! file from a wrong passphrase, before Argon2id takes memory. The key check distinguishes
 //! a wrong passphrase from a file that was changed on purpose. Invariant: only an authenticated
 //! plaintext is returned. Tested below.
 

@@ -100,7 +100,7 @@ impl TorConfig {
         if value(&table, &["vanguards", "mode"]) != Some(vanguards) {
             return Err(TorError::Contradiction {
                 key: "vanguards.mode",
-                ours: vanguards,
+                configured: vanguards,
             });
         }
         set_default(

@@ -19,12 +19,12 @@ pub enum TorError {
     #[error("[tor]: {0}")]
     BadConfig(String),
     /// The `[tor]` table contradicts another key of the configuration.
-    #[error("[tor] {key} contradicts the configured value {ours:?}")]
+    #[error("[tor] {key} contradicts the configured value {configured:?}")]
     Contradiction {
         /// The key in the table.
         key: &'static str,
         /// The value of the other key.
-        ours: &'static str,
+        configured: &'static str,
     },
     /// This build lacks the named feature.
     #[error("this build lacks the feature `{0}`")]

@@ -1,7 +1,7 @@
 //! Bootstrap of the Tor client, and launch of onion services.
 //!
-//! Everything ends when the [`TorNode`], its transports and its listeners are dropped. Tested by the
-//! echo tests over Tor.
+//! Everything ends when the [`TorNode`], its transports and its listeners are dropped. Tested by
+//! the echo tests over Tor.
 
 use std::{
     collections::BTreeMap, error::Error as StdError, fmt, path::PathBuf, sync::Arc, time::Duration,

@@ -1,0 +1,29 @@
+//! The error of a command.
+
+/// The error of a command, with its exit code.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) code: u8,
+    pub(super) message: String,
+}
+
+impl Failure {
+    pub(super) fn failed(message: impl Into<String>) -> Self {
+        Self {
+            code: 1,
+            message: message.into(),
+        }
+    }
+
+    pub(super) fn usage(message: impl Into<String>) -> Self {
+        Self {
+            code: 2,
+            message: message.into(),
+        }
+    }
+
+    /// A failure with the error and its causes on one line.
+    pub(super) fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::failed(keys::error_chain(error))
+    }
+}
