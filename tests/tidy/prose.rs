@@ -45,8 +45,13 @@ const NO_SUBJECT: &[&str] = &[
     "Whatever", "What", "Who", "Whoever", "Whom", "Whomever", "Whose",
 ];
 
-/// Files that keep to none of these rules: the story is quoted, and this file names the words.
-const EXEMPT: &[&str] = &["docs/STORY.md", "tests/tidy/open.rs", "tests/tidy/prose.rs"];
+/// Files without these rules: they list configuration keys of earlier versions, or the words.
+const EXEMPT: &[&str] = &[
+    "docs/CONFIG.md",
+    "src/config/removed.rs",
+    "tests/tidy/open.rs",
+    "tests/tidy/prose.rs",
+];
 
 /// Faults in the comments, the string literals and the lines of a source.
 pub(crate) fn in_source(source: &Source) -> Vec<String> {
@@ -77,7 +82,8 @@ fn permitted(path: &str, found: Vec<String>) -> Vec<String> {
 }
 
 fn banned(path: &str, line: usize, text: &str) -> Vec<String> {
-    let text = text.to_lowercase();
+    // The name of a file of these rules is no word of the prose.
+    let text = text.to_lowercase().replace("arrows.rs", "");
     let holds = |word: &str| {
         let stem = word.trim_end_matches('*');
         text.match_indices(stem).any(|(start, _)| {
