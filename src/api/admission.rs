@@ -1,6 +1,7 @@
-//! `/api/admission`: who is let in, who waits, and the operator's word on them.
+//! `/api/admission`: the admission policy, pending requests, and the operator's verdicts.
 //!
-//! Never shows a stranger anything. What strangers claim is shown as they said it: JSON escapes, a terminal has to.
+//! Claims of unadmitted nodes are returned unchanged. JSON escapes control characters; a terminal
+//! must do so itself.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -18,31 +19,32 @@ use crate::op_context::Timestamp;
 use crate::services::verdicts::{self as verbs, Reason, VerdictError};
 use crate::store::{PendingRow, StoreError, Verdict, VerdictRow};
 
-/// Fewest digits of a peer id that may stand for it.
+/// Shortest accepted prefix of a peer id, in digits.
 const PREFIX_DIGITS_MIN: usize = 8;
-/// Longest time that a refusal or a ban may be given, in seconds: ten years. What is meant to last longer has no end.
+/// Longest duration of a refusal or ban, in seconds: ten years. A ban without a duration has no
+/// end.
 const FOR_S_MAX: u64 = 3650 * 24 * 60 * 60;
-/// How long a policy that was set here holds.
-const UNTIL_READ_AGAIN: &str = "the next start or SIGHUP: the config file is the operator's word";
+/// End of a policy that was set through the API.
+const OVERRIDE_END: &str = "the next start or SIGHUP";
 
-/// Who is let in, and how many wait or are kept out. Part of the status too.
+/// The policy and the number of pending requests and verdicts. Also part of the status.
 pub(super) async fn summary(state: &ApiState) -> Result<Value, ApiError> {
     let admission = state.control.admission();
     let (now, since) = (state.engine.now(), since(state));
     let counting = state.engine.read(move |view| {
         let count = |verdict| view.rows.verdict_count(verdict, now);
-        let said = [
+        let verdicts = [
             count(Verdict::Approved)?,
             count(Verdict::Refused)?,
             count(Verdict::Banned)?,
         ];
-        Ok::<_, StoreError>((view.rows.pending_count(since)?, said))
+        Ok::<_, StoreError>((view.rows.pending_count(since)?, verdicts))
     });
     let (pending, [approvals, refusals, bans]) = counting.await?;
     Ok(json!({
         "policy": admission.config.policy,
         "set_by": if admission.is_overridden { "operator" } else { "config" },
-        "holds_until": admission.is_overridden.then_some(UNTIL_READ_AGAIN),
+        "holds_until": admission.is_overridden.then_some(OVERRIDE_END),
         "allow": admission.config.allow.len(),
         "pending": pending,
         "pending_max": admission.config.pending_max,
@@ -58,19 +60,19 @@ pub(super) async fn show(Traced(state): Traced) -> Result<Json<Value>, ApiError>
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Change {
+pub(super) struct PolicyRequest {
     policy: Policy,
 }
 
 pub(super) async fn change(
     Traced(state): Traced,
-    Body(request): Body<Change>,
+    Body(request): Body<PolicyRequest>,
 ) -> Result<Json<Value>, ApiError> {
     state.control.set_policy(request.policy);
     show(Traced(state)).await
 }
 
-/// Who last knocked before then is forgotten.
+/// Pending requests that were last seen before this time have expired.
 fn since(state: &ApiState) -> Timestamp {
     state
         .control
@@ -109,9 +111,9 @@ pub(super) async fn bans(Traced(state): Traced) -> Result<Json<Value>, ApiError>
         .engine
         .read(move |view| view.rows.verdicts(now))
         .await?;
-    let kept_out = rows.iter().filter(|row| row.verdict != Verdict::Approved);
+    let denied = rows.iter().filter(|row| row.verdict != Verdict::Approved);
     Ok(Json(
-        json!({ "bans": kept_out.map(show_verdict).collect::<Vec<_>>() }),
+        json!({ "bans": denied.map(show_verdict).collect::<Vec<_>>() }),
     ))
 }
 
@@ -125,17 +127,17 @@ fn show_verdict(row: &VerdictRow) -> Value {
     })
 }
 
-/// A word on a peer. Its id may be cut short where only one that is known begins so.
+/// Names a peer, by its whole id or by a unique prefix of a known one.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Named {
+pub(super) struct PeerRequest {
     peer_id: String,
 }
 
-/// A word that keeps a peer out.
+/// A refusal or a ban.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct KeptOut {
+pub(super) struct VerdictRequest {
     peer_id: String,
     #[serde(default)]
     reason: String,
@@ -144,10 +146,10 @@ pub(super) struct KeptOut {
 
 pub(super) async fn approve(
     Traced(state): Traced,
-    Body(said): Body<Named>,
+    Body(request): Body<PeerRequest>,
 ) -> Result<Json<Value>, ApiError> {
-    let peer = find(&state, &said.peer_id).await?;
-    say(&state, SessionEffect::Trust, move |graph| {
+    let peer = find(&state, &request.peer_id).await?;
+    write_verdict(&state, SessionEffect::Trust, move |graph| {
         verbs::approve(graph, peer)
     })
     .await
@@ -155,20 +157,20 @@ pub(super) async fn approve(
 
 pub(super) async fn refuse(
     Traced(state): Traced,
-    Body(said): Body<KeptOut>,
+    Body(request): Body<VerdictRequest>,
 ) -> Result<Json<Value>, ApiError> {
-    let peer = find(&state, &said.peer_id).await?;
+    let peer = find(&state, &request.peer_id).await?;
     let config = state.control.admission().config;
     if config.allow.contains(&peer) {
-        let why = "this peer is listed under admission.allow: take it out there, or ban it";
+        let why = "the peer is listed under admission.allow: remove it there, or ban it";
         return Err(ApiError::new(StatusCode::CONFLICT, "trusted", why));
     }
-    let until = match end(&state, said.for_s)? {
+    let until = match end(&state, request.for_s)? {
         Some(until) => until,
         None => Timestamp(state.engine.now().0.saturating_add(config.refused_ms())),
     };
-    let reason = reason(said.reason)?;
-    say(&state, SessionEffect::Close, move |graph| {
+    let reason = reason(request.reason)?;
+    write_verdict(&state, SessionEffect::Close, move |graph| {
         verbs::refuse(graph, peer, reason, Some(until))
     })
     .await
@@ -176,11 +178,11 @@ pub(super) async fn refuse(
 
 pub(super) async fn ban(
     Traced(state): Traced,
-    Body(said): Body<KeptOut>,
+    Body(request): Body<VerdictRequest>,
 ) -> Result<Json<Value>, ApiError> {
-    let peer = find(&state, &said.peer_id).await?;
-    let (until, reason) = (end(&state, said.for_s)?, reason(said.reason)?);
-    say(&state, SessionEffect::Close, move |graph| {
+    let peer = find(&state, &request.peer_id).await?;
+    let (until, reason) = (end(&state, request.for_s)?, reason(request.reason)?);
+    write_verdict(&state, SessionEffect::Close, move |graph| {
         verbs::ban(graph, peer, reason, until)
     })
     .await
@@ -188,18 +190,18 @@ pub(super) async fn ban(
 
 pub(super) async fn unban(
     Traced(state): Traced,
-    Body(said): Body<Named>,
+    Body(request): Body<PeerRequest>,
 ) -> Result<Json<Value>, ApiError> {
-    let peer = find(&state, &said.peer_id).await?;
-    say(&state, SessionEffect::None, move |graph| {
+    let peer = find(&state, &request.peer_id).await?;
+    write_verdict(&state, SessionEffect::None, move |graph| {
         verbs::unban(graph, peer)
     })
     .await
 }
 
-/// Writes a verdict, then applies it to the peer's session. Both happen on the writer, because the request may be
-/// cancelled in between and no session may outlive a ban.
-async fn say(
+/// Writes a verdict, then applies it to the peer's session. Both happen on the writer, because the
+/// request may be cancelled in between and no session may outlive a ban.
+async fn write_verdict(
     state: &ApiState,
     effect: SessionEffect,
     verb: impl FnOnce(&mut GraphManager<'_>) -> Result<VerdictRow, VerdictError> + Send + 'static,
@@ -212,7 +214,8 @@ async fn say(
     });
     let (row, ended) = writing.await?;
     let holds = row.holds(state.engine.now());
-    tracing::info!(peer = %row.peer_id, verdict = row.verdict.as_str(), holds, ended, "the operator decided on a peer");
+    let verdict = row.verdict.as_str();
+    tracing::info!(peer = %row.peer_id, verdict, holds, ended, "verdict written");
     let mut shown = show_verdict(&row);
     if let Some(fields) = shown.as_object_mut() {
         fields.insert("session_ended".into(), json!(ended));
@@ -220,7 +223,7 @@ async fn say(
     Ok(Json(shown))
 }
 
-/// A peer by its whole id, known or not, or by the start of one that is known.
+/// Returns the peer with this id, known or not, or the only known peer whose id has this prefix.
 async fn find(state: &ApiState, text: &str) -> Result<PeerId, ApiError> {
     if let Ok(peer) = text.parse() {
         return Ok(peer);
@@ -229,7 +232,8 @@ async fn find(state: &ApiState, text: &str) -> Result<PeerId, ApiError> {
         text.len() >= PREFIX_DIGITS_MIN && text.bytes().all(|digit| digit.is_ascii_hexdigit());
     if !is_prefix {
         let why = format!(
-            "peer_id: 64 hexadecimal digits, or the first {PREFIX_DIGITS_MIN} or more of a known one"
+            "peer_id: must be 64 hexadecimal digits, or the first {PREFIX_DIGITS_MIN} or more of a \
+             known peer's id"
         );
         return Err(ApiError::bad_request(why));
     }
@@ -240,9 +244,11 @@ async fn find(state: &ApiState, text: &str) -> Result<PeerId, ApiError> {
         .await?;
     match found.as_slice() {
         [peer] => Ok(*peer),
-        [] => Err(ApiError::not_found("peer_id: no known peer's id begins so")),
+        [] => Err(ApiError::not_found(
+            "peer_id: no known peer's id has this prefix",
+        )),
         _ => {
-            let why = "peer_id: the ids of several peers begin so: give more digits";
+            let why = "peer_id: several peers' ids have this prefix: give more digits";
             Err(ApiError::new(StatusCode::CONFLICT, "ambiguous", why))
         }
     }
@@ -252,7 +258,7 @@ fn reason(text: String) -> Result<Reason, ApiError> {
     Reason::new(text).map_err(|error| ApiError::bad_request(format!("reason: {error}")))
 }
 
-/// When a word that holds for so long ends.
+/// The end of a verdict of this duration.
 fn end(state: &ApiState, for_s: Option<u64>) -> Result<Option<Timestamp>, ApiError> {
     match for_s {
         None => Ok(None),

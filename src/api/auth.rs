@@ -1,8 +1,8 @@
-//! Who may ask: the operator's token, from this machine, from no web page.
+//! Checks that apply to every request: origin, host, slot, deadline and token.
 //!
-//! A page of another origin can make a browser send requests to loopback, and can point its own
-//! name there; so an `Origin` header and a `Host` that is not loopback are refused before the token
-//! is looked at. Never says which of a token's parts was wrong.
+//! A page of another origin can make a browser send requests to loopback, and can resolve its own
+//! name to it. Therefore requests with an `Origin` header, or with a `Host` that is not loopback,
+//! are refused before the token is checked. The error does not say in which way a token is wrong.
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -15,10 +15,10 @@ use tracing::Instrument as _;
 use super::error::ApiError;
 use super::state::ApiState;
 
-/// Longest `Authorization` header that is looked at.
+/// Longest accepted `Authorization` header, in bytes.
 const HEADER_BYTES_MAX: usize = 256;
 
-/// Stands before every route: origin, host, a place among the requests, a deadline.
+/// Runs before every route: checks origin and host, takes a request slot, and sets the deadline.
 pub(super) async fn gate(
     State(state): State<ApiState>,
     mut request: Request,
@@ -36,17 +36,18 @@ pub(super) async fn gate(
         return Err(ApiError::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "busy",
-            "too many requests at once",
+            "too many requests at the same time; retry later",
         ));
     };
-    let deadline = std::time::Duration::from_secs(state.config.request_deadline_s);
+    let deadline_s = state.config.request_deadline_s;
     let late = |_| {
         ApiError::new(
             StatusCode::GATEWAY_TIMEOUT,
             "deadline",
-            "the request took longer than api.request_deadline_s",
+            format!("the request took longer than {deadline_s} s"),
         )
     };
+    let deadline = std::time::Duration::from_secs(deadline_s);
     let trace = TraceId(rand::random());
     request.extensions_mut().insert(trace);
     let span = request_span(&request, trace);
@@ -63,7 +64,7 @@ fn request_span(request: &Request, trace: TraceId) -> tracing::Span {
     tracing::info_span!("request", %trace, method = %request.method(), route)
 }
 
-/// Stands before every route but `/healthz`: the token.
+/// Runs before every route except `/healthz`: checks the token.
 pub(super) async fn token(
     State(state): State<ApiState>,
     request: Request,
@@ -84,8 +85,8 @@ pub(super) async fn token(
     if known {
         return Ok(next.run(request).await);
     }
-    let why =
-        "a token is needed: Authorization: Bearer <the text in api.token in the node's folder>";
+    let why = "send the header `Authorization: Bearer TOKEN`, with the text of the file api.token \
+               in the node's folder";
     Err(ApiError::new(StatusCode::UNAUTHORIZED, "token", why))
 }
 
@@ -98,7 +99,8 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     text.strip_prefix("Bearer ").map(str::trim)
 }
 
-/// Exactly one `Host`, and a target that names no other host beside it.
+/// Whether the request has exactly one `Host`, which is loopback, and its target names no other
+/// host.
 fn is_for_this_machine(request: &Request) -> bool {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else {

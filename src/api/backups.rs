@@ -1,6 +1,7 @@
-//! `/api/backup`: makes a backup, and tells how far it is.
+//! `/api/backup`: starts a backup and shows its progress.
 //!
-//! Never sends a backup over HTTP: the node writes the file. A backup outlives the request that began it.
+//! The node writes the file; no backup is sent over HTTP. A backup continues after the request that
+//! started it has ended.
 
 use std::path::PathBuf;
 
@@ -14,18 +15,18 @@ use super::state::Traced;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Start {
+pub(super) struct BackupRequest {
     path: String,
 }
 
 pub(super) async fn start(
     Traced(state): Traced,
-    Body(request): Body<Start>,
+    Body(request): Body<BackupRequest>,
 ) -> Result<Json<Value>, ApiError> {
     let path = PathBuf::from(request.path);
     if !path.is_absolute() {
         return Err(ApiError::bad_request(
-            "path: must be absolute, since the node has another working folder than you",
+            "path: must be absolute, because the node's working folder differs from the client's",
         ));
     }
     Ok(Json(json!(state.control.start_backup(path)?)))

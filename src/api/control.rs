@@ -97,15 +97,15 @@ pub enum ControlError {
     Banned,
     /// The other node rejected this node's key chain or signature.
     #[error(
-        "the other node rejected this node's keys or signature: it probably knows a later key than \
-         the local one, which was restored from before a rotation (docs/OPERATIONS.md, 3)"
+        "the other node rejected this node's keys or signature: it probably knows a later key, \
+         because this node was restored from a backup older than a rotation (docs/OPERATIONS.md, 3)"
     )]
     KeysRejected,
     /// The other node refused this one. Carries the refusal code.
     #[error("the other node did not admit this one: {0}")]
     Refused(String),
     /// No connection to the address. Carries the cause.
-    #[error("{0}: is the address right, and is that node running?")]
+    #[error("{0}: check the address, and that the other node runs")]
     Unreachable(String),
     /// The handshake failed in another way. Carries the cause.
     #[error("{0}")]
@@ -175,7 +175,7 @@ pub enum ControlError {
 impl ControlError {
     /// A task of the node panicked; only the log has the cause.
     pub fn panicked() -> Self {
-        Self::Internal("the node failed to do this; its log says why".into())
+        Self::Internal("the node failed; its log has the cause".into())
     }
 
     /// The stable code (`docs/ERRORS.md`).
@@ -363,7 +363,7 @@ pub struct SyncReport {
     /// Pull only: objects written, including waiting ones that were completed.
     pub written: usize,
     /// Pull only: objects that this node had already.
-    pub already_here: usize,
+    pub already_stored: usize,
     /// Pull only: objects that wait for another object.
     pub parked: usize,
     /// Pull only: objects rejected.

@@ -1,6 +1,6 @@
-//! How the API says no: a status, a short stable code, and a sentence that helps.
+//! Error responses: an HTTP status, a stable code (`docs/ERRORS.md`) and a message.
 //!
-//! Our own faults show their code only; the log has the chain. Never quotes a body.
+//! Internal errors show the code only; the log has the chain of causes. No message quotes a body.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -15,7 +15,7 @@ use crate::services::messages::SendError;
 use crate::services::verdicts::VerdictError;
 use crate::store::StoreError;
 
-/// A refusal or a failure.
+/// An error response.
 #[derive(Debug)]
 pub(super) struct ApiError {
     status: StatusCode,
@@ -42,11 +42,11 @@ impl ApiError {
 
     fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
         let chain = keys::error_chain(error);
-        tracing::error!(error = %chain, "a request to the local API failed");
+        tracing::error!(error = %chain, "local API request failed");
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
-            "the node failed to do this; its log says why",
+            "the node failed; its log has the cause",
         )
     }
 

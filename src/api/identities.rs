@@ -1,4 +1,5 @@
-//! `/api/identities`: who lives here, who is known, new ones, and the verbs of those that live here.
+//! `/api/identities`: lists known identities, creates local ones, and renames, retires, rotates and
+//! unfreezes them.
 
 use axum::Json;
 use axum::extract::Path;
@@ -20,7 +21,7 @@ pub(super) async fn list(Traced(state): Traced) -> Result<Json<Value>, ApiError>
                 "oid": card.oid.to_hex(),
                 "name": card.name,
                 "home_peer_id": card.home.to_hex(),
-                "here": card.here,
+                "local": card.here,
                 "key_id": card.key_id,
                 "retired": card.retired,
                 "frozen": card.frozen,
@@ -32,23 +33,23 @@ pub(super) async fn list(Traced(state): Traced) -> Result<Json<Value>, ApiError>
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Create {
+pub(super) struct NameRequest {
     name: Option<String>,
 }
 
 pub(super) async fn create(
     Traced(state): Traced,
-    Body(request): Body<Create>,
+    Body(request): Body<NameRequest>,
 ) -> Result<Json<Value>, ApiError> {
     let oid = state.control.new_identity(request.name).await?;
     Ok(Json(json!({ "oid": oid.to_hex() })))
 }
 
-/// Gives an identity that lives here another name; without one it has none.
+/// Renames a local identity. Without `name`, the identity has no name.
 pub(super) async fn rename(
     Traced(state): Traced,
     Path(identity): Path<String>,
-    Body(request): Body<Create>,
+    Body(request): Body<NameRequest>,
 ) -> Result<Json<Value>, ApiError> {
     let identity = oid("identity", &identity)?;
     let saved = state
@@ -62,8 +63,8 @@ pub(super) async fn rename(
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Retire {
-    /// `false` takes it back.
+pub(super) struct RetireRequest {
+    /// `false` undoes the retirement.
     #[serde(default = "yes")]
     retired: bool,
 }
@@ -72,11 +73,11 @@ fn yes() -> bool {
     true
 }
 
-/// Says that an identity that lives here writes no more.
+/// Retires a local identity, or undoes it.
 pub(super) async fn retire(
     Traced(state): Traced,
     Path(identity): Path<String>,
-    Body(request): Body<Retire>,
+    Body(request): Body<RetireRequest>,
 ) -> Result<Json<Value>, ApiError> {
     let (identity, retired) = (oid("identity", &identity)?, request.retired);
     let saved = state
@@ -88,7 +89,7 @@ pub(super) async fn retire(
     ))
 }
 
-/// Takes what a frozen identity signs again.
+/// Unfreezes an identity: its objects are accepted again.
 pub(super) async fn unfreeze(
     Traced(state): Traced,
     Path(identity): Path<String>,
@@ -101,7 +102,7 @@ pub(super) async fn unfreeze(
     Ok(Json(json!({ "oid": identity.to_hex(), "frozen": false })))
 }
 
-/// Makes the next key of an identity that lives here the current one.
+/// Rotates the key of a local identity to the next key of its chain.
 pub(super) async fn rotate(
     Traced(state): Traced,
     Path(identity): Path<String>,
@@ -111,7 +112,7 @@ pub(super) async fn rotate(
     Ok(Json(json!({ "oid": identity.to_hex(), "key_id": key_id })))
 }
 
-/// The same for the node's own key.
+/// Rotates the node's own key.
 pub(super) async fn rotate_node(Traced(state): Traced) -> Result<Json<Value>, ApiError> {
     let key_id = state.control.rotate(KeyOwner::Node).await?;
     Ok(Json(json!({ "key_id": key_id })))

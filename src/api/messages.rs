@@ -1,4 +1,4 @@
-//! `/api/messages`: what a person writes and reads (docs/STORY.md 3).
+//! `/api/messages`: sends messages and lists an identity's inbox (`docs/STORY.md` 3).
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use super::error::ApiError;
-use super::read::{Asked, Body, oid, page};
+use super::read::{Body, QueryParams, oid, page};
 use super::state::{ApiState, Traced};
 use crate::services::identities;
 use crate::services::messages::{self, Inbox};
 use crate::store::StoreError;
 
-/// Longest wait of an inbox for something new, in seconds.
+/// Longest wait for a new message, in seconds. Longer values are lowered to it.
 const WAIT_S_MAX: u64 = 60;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Send {
+pub(super) struct SendRequest {
     sender_identity_oid: String,
     recipient_identity_oid: String,
     body: String,
@@ -29,7 +29,7 @@ pub(super) struct Send {
 
 pub(super) async fn send(
     Traced(state): Traced,
-    Body(request): Body<Send>,
+    Body(request): Body<SendRequest>,
 ) -> Result<Json<Value>, ApiError> {
     let sender = oid("sender_identity_oid", &request.sender_identity_oid)?;
     let recipient = oid("recipient_identity_oid", &request.recipient_identity_oid)?;
@@ -55,11 +55,11 @@ pub(super) struct InboxQuery {
 
 pub(super) async fn inbox(
     Traced(state): Traced,
-    Asked(query): Asked<InboxQuery>,
+    QueryParams(query): QueryParams<InboxQuery>,
 ) -> Result<Json<Value>, ApiError> {
     let reader = oid("identity", &query.identity)?;
     let (after, limit) = (query.after.unwrap_or(0), page(query.limit)?);
-    // The request's own deadline stays above the wait, so that a quiet inbox is an answer and no failure.
+    // The wait ends 2 s before the request's deadline, so that an empty inbox is not an error.
     let wait_s = query
         .wait_s
         .unwrap_or(0)
@@ -95,14 +95,14 @@ async fn read_inbox(
     after: u64,
     limit: usize,
 ) -> Result<Value, ApiError> {
-    let us = state.engine.context().keys.peer_id();
+    let local = state.engine.context().keys.peer_id();
     let found = state
         .engine
         .read(move |view| {
             if view
                 .rows
                 .identity(&reader)?
-                .is_none_or(|row| row.home != us)
+                .is_none_or(|row| row.home != local)
             {
                 return Ok(None);
             }
@@ -121,7 +121,7 @@ async fn read_inbox(
                     "body": message.body,
                     "sent_at": message.sent_at,
                     "change_seq": message.change_seq,
-                    "made_here": message.made_here,
+                    "local": message.made_here,
                 }));
             }
             Ok::<_, StoreError>(Some(
@@ -130,8 +130,10 @@ async fn read_inbox(
         })
         .await?;
     found.ok_or_else(|| {
-        let why =
-            format!("the identity {reader} does not live on this node: GET /api/identities lists who does (`here`)");
+        let why = format!(
+            "the home of identity {reader} is not this node: GET /api/identities marks local \
+             identities with `local`"
+        );
         ApiError::new(StatusCode::NOT_FOUND, "not_here", why)
     })
 }

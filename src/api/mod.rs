@@ -1,13 +1,17 @@
-//! The local HTTP API: what people and frontends of this node can do (docs/STORY.md 3, docs/DECISIONS.md 8).
+//! The local HTTP API for the operator and frontends (`docs/STORY.md` 3, `docs/DECISIONS.md` 8).
 //!
-//! - [`auth`]: who may ask at all. [`routes`]: what can be asked. [`messages`], [`identities`], [`objects`], [`node`],
-//!   [`tor`], [`admission`], [`recovery`], [`backups`]: the answers. [`server`]: connections. [`control`]: what the node
-//!   must do for the API that is
-//!   not data.
-//!   [`error`]: how it says no.
+//! - [`server`]: connections.
+//! - [`routes`]: the table of routes.
+//! - [`auth`]: checks that apply to every request.
+//! - [`messages`], [`identities`], [`objects`], [`node`], [`tor`], [`admission`], [`recovery`],
+//!   [`backups`]: the handlers.
+//! - [`read`]: request bodies, queries and ids.
+//! - [`control`]: the operations that the node implements for the API.
+//! - [`error`]: error responses.
 //!
-//! Never listens beyond loopback, never answers a page of another origin, never logs a body. Works before and without
-//! Tor. Invariant: every route but `/healthz` demands the operator's token.
+//! The API listens on loopback only, refuses pages of other origins, logs no bodies, and works
+//! without Tor. Invariant: every route except `/healthz` requires the operator's token
+//! (`tests/access.rs`).
 
 mod admission;
 mod auth;

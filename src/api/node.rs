@@ -1,4 +1,5 @@
-//! `/api/status`, `/api/dials`, `/api/peers`, `/api/sync`, `/api/rejects`: the node and its peers, for the operator.
+//! `/api/status`, `/api/dials`, `/api/peers`, `/api/sync`, `/api/rejects`: the node, its peers and
+//! their sync.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -10,13 +11,13 @@ use serde_json::{Value, json};
 
 use super::control::{SyncDirection, SyncReport};
 use super::error::ApiError;
-use super::read::{Asked, Body, page, peer_id};
+use super::read::{Body, QueryParams, page, peer_id};
 use super::state::{ApiState, Traced};
-use super::{admission, recovery as after_restore};
+use super::{admission, recovery as recovery_api};
 use crate::state_engine::View;
 use crate::store::{StoreError, Usage};
 
-/// All peers with their cursors.
+/// All peers with their usage and cursors.
 fn peer_rows(view: &View<'_>) -> Result<Vec<Value>, StoreError> {
     let mut rows = Vec::new();
     for peer in view.rows.peers()? {
@@ -55,7 +56,7 @@ fn peer_rows(view: &View<'_>) -> Result<Vec<Value>, StoreError> {
     Ok(rows)
 }
 
-/// What each tier has stored, and what it may.
+/// Usage and quota of each tier.
 fn tier_rows(view: &View<'_>) -> Result<Value, StoreError> {
     let mut rows = serde_json::Map::new();
     for tier in [Tier::Untrusted, Tier::Trusted] {
@@ -75,7 +76,7 @@ fn tier_rows(view: &View<'_>) -> Result<Value, StoreError> {
     Ok(Value::Object(rows))
 }
 
-/// The dials that are under way: of the status what is asked for again and again.
+/// Returns the dials in progress only, because clients poll them during a dial.
 pub(super) async fn dials(Traced(state): Traced) -> Json<Value> {
     Json(json!({ "dials": state.control.status().dials }))
 }
@@ -95,6 +96,8 @@ pub(super) async fn status(Traced(state): Traced) -> Result<Json<Value>, ApiErro
         })
         .await?;
     let (context, admission) = (state.engine.context(), admission::summary(&state).await?);
+    let domains = context.schemas.sync_domains();
+    let domains = domains.map(|domain| &domain.name).collect::<Vec<_>>();
     let (gate, handshakes) = (&node.gate, &node.gate.handshakes);
     Ok(Json(json!({
         "peer_id": node.peer_id.to_hex(),
@@ -103,10 +106,10 @@ pub(super) async fn status(Traced(state): Traced) -> Result<Json<Value>, ApiErro
         "epoch": context.epoch.to_hex(),
         "change_seq": head,
         "apps": context.schemas.apps().map(|app| &app.slug).collect::<Vec<_>>(),
-        "sync_domains": context.schemas.sync_domains().map(|domain| &domain.name).collect::<Vec<_>>(),
+        "sync_domains": domains,
         "admission": admission,
         "frozen_identities": frozen,
-        "recovery": after_restore::summary(&recovery, state.engine.now()),
+        "recovery": recovery_api::summary(&recovery, state.engine.now()),
         "gate": {
             "effort": gate.effort,
             "load_permille": gate.load_permille,
@@ -144,13 +147,13 @@ pub(super) async fn peers(Traced(state): Traced) -> Result<Json<Value>, ApiError
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Dial {
+pub(super) struct DialRequest {
     onion: String,
 }
 
 pub(super) async fn dial(
     Traced(state): Traced,
-    Body(request): Body<Dial>,
+    Body(request): Body<DialRequest>,
 ) -> Result<Json<Value>, ApiError> {
     let onion: OnionAddr = request
         .onion
@@ -167,26 +170,29 @@ pub(super) async fn dial(
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Sync {
+pub(super) struct SyncRequest {
     peer: Option<String>,
     domain: Option<String>,
     #[serde(default)]
     direction: SyncDirection,
 }
 
-/// Of one peer or of all with a session; one domain or the whole intersection. Asked for one domain of one peer, a
-/// failure is the answer; else it is one report among others, so that one peer does not hide what the others brought.
+/// Syncs one peer, or all with a session; one domain, or the whole intersection.
+///
+/// # Errors
+/// If peer and domain are given, the sync's error. Otherwise a failed sync is one of the reports,
+/// so that the reports of other peers are returned too.
 pub(super) async fn sync(
     Traced(state): Traced,
-    Body(request): Body<Sync>,
+    Body(request): Body<SyncRequest>,
 ) -> Result<Json<Value>, ApiError> {
-    let asked = request
+    let only_peer = request
         .peer
         .as_deref()
         .map(|text| peer_id("peer", text))
         .transpose()?;
     let direction = request.direction;
-    if let (Some(peer), Some(domain)) = (asked, request.domain.clone()) {
+    if let (Some(peer), Some(domain)) = (only_peer, request.domain.clone()) {
         let done = state.control.sync(peer, domain, direction).await?;
         let reports: Vec<_> = done
             .iter()
@@ -197,14 +203,15 @@ pub(super) async fn sync(
     let mut wanted = Vec::new();
     for session in state.control.status().sessions {
         let peer = peer_id("peer", &session.peer_id)?;
-        let is_wanted = |name: &String| request.domain.as_ref().is_none_or(|it| it == name);
+        let is_wanted = |name: &String| request.domain.as_ref().is_none_or(|domain| domain == name);
         let domains: Vec<String> = session.domains.into_iter().filter(is_wanted).collect();
-        if asked.is_none_or(|asked| asked == peer) {
+        if only_peer.is_none_or(|only| only == peer) {
             wanted.push((peer, domains));
         }
     }
-    if asked.is_some() && wanted.is_empty() {
-        let why = "there is no session with this peer: dial it first (POST /api/peers, or `postern peer add`)";
+    if only_peer.is_some() && wanted.is_empty() {
+        let why =
+            "no session with this peer: dial it first (POST /api/peers, or `postern peer add`)";
         return Err(ApiError::new(StatusCode::CONFLICT, "no_session", why));
     }
     let syncs = wanted
@@ -253,14 +260,14 @@ fn show_report(report: &SyncReport, peer: &PeerId) -> Value {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Rejects {
+pub(super) struct RejectsQuery {
     peer: Option<String>,
     limit: Option<usize>,
 }
 
 pub(super) async fn rejects(
     Traced(state): Traced,
-    Asked(query): Asked<Rejects>,
+    QueryParams(query): QueryParams<RejectsQuery>,
 ) -> Result<Json<Value>, ApiError> {
     let peer = query
         .peer

@@ -1,16 +1,18 @@
-//! `/api/objects`: the graph, read and written through the schemas, so that an app needs no code in the node.
+//! `/api/objects`: reads and writes objects of any app through its schema, so that an app needs no
+//! code in the node.
 //!
-//! Attributes go by name: text and integers as such, JSON as JSON, bytes as hex, references and identities as oids in
-//! hex; several values as an array. A reader sees what an identity of this node may read: that is, all that is here.
+//! Attributes are keyed by name. Text and integers are JSON strings and numbers, JSON is JSON,
+//! bytes are hex, references and identities are oids in hex, several values are an array. The
+//! caller sees every stored object, because each is readable by an identity of this node.
 
 use axum::Json;
 use axum::extract::Path;
 use keys::Oid;
 use serde::Deserialize;
-use serde_json::{Map, Value as Json_, json};
+use serde_json::{Map, Value as JsonValue, json};
 
 use super::error::ApiError;
-use super::read::{Asked, Body, oid, page};
+use super::read::{Body, QueryParams, oid, page};
 use super::state::{ApiState, Traced};
 use crate::graph::{SaveError, Saved, WriteRequest, load_object};
 use crate::object::{Attrs, Object, Value};
@@ -20,7 +22,7 @@ use crate::store::StoreError;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct List {
+pub(super) struct ListQuery {
     r#type: String,
     after: Option<u64>,
     limit: Option<usize>,
@@ -30,20 +32,18 @@ fn find_type<'s>(schemas: &'s Schemas, name: &str) -> Result<(String, &'s TypeSc
     let found = schemas
         .type_named(name)
         .map(|(app, schema)| (app.slug.clone(), schema));
-    found.ok_or_else(|| {
-        ApiError::not_found(format!("no app that is turned on has the type `{name}`"))
-    })
+    found.ok_or_else(|| ApiError::not_found(format!("no enabled app has the type `{name}`")))
 }
 
 pub(super) async fn list(
     Traced(state): Traced,
-    Asked(query): Asked<List>,
-) -> Result<Json<Json_>, ApiError> {
+    QueryParams(query): QueryParams<ListQuery>,
+) -> Result<Json<JsonValue>, ApiError> {
     let schemas = state.engine.context().schemas.clone();
     let (app, schema) = find_type(&schemas, &query.r#type)?;
     let (number, schema) = (schema.number, schema.clone());
     let (after, limit) = (query.after.unwrap_or(0), page(query.limit)?);
-    let answer = state.engine.read(move |view| {
+    let reading = state.engine.read(move |view| {
         let table = view
             .rows
             .apps()
@@ -64,10 +64,10 @@ pub(super) async fn list(
         }
         Ok::<_, StoreError>(json!({ "objects": objects, "after": last, "more": more }))
     });
-    Ok(Json(answer.await?))
+    Ok(Json(reading.await?))
 }
 
-fn show(object: &Object, schema: &TypeSchema, change_seq: u64, made_here: bool) -> Json_ {
+fn show(object: &Object, schema: &TypeSchema, change_seq: u64, local: bool) -> JsonValue {
     let mut attrs = Map::new();
     for (number, values) in object.attrs.iter().flatten() {
         let Some(attr) = schema.attr(*number) else {
@@ -80,7 +80,7 @@ fn show(object: &Object, schema: &TypeSchema, change_seq: u64, made_here: bool) 
         let value = if attr.max == 1 {
             shown.pop().unwrap_or_default()
         } else {
-            Json_::from(shown)
+            JsonValue::from(shown)
         };
         attrs.insert(attr.name.clone(), value);
     }
@@ -91,12 +91,12 @@ fn show(object: &Object, schema: &TypeSchema, change_seq: u64, made_here: bool) 
         "rev": object.rev,
         "deleted": object.is_deleted(),
         "change_seq": change_seq,
-        "made_here": made_here,
+        "local": local,
         "attrs": attrs,
     })
 }
 
-fn show_value(value: &Value, kind: &Kind) -> Json_ {
+fn show_value(value: &Value, kind: &Kind) -> JsonValue {
     match (value, kind) {
         (Value::Text(text), Kind::Json) => {
             serde_json::from_str(text).unwrap_or_else(|_| json!(text))
@@ -109,17 +109,17 @@ fn show_value(value: &Value, kind: &Kind) -> Json_ {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Save {
+pub(super) struct SaveRequest {
     r#type: String,
     owner: String,
     oid: Option<String>,
-    attrs: Map<String, Json_>,
+    attrs: Map<String, JsonValue>,
 }
 
 pub(super) async fn save(
     Traced(state): Traced,
-    Body(request): Body<Save>,
-) -> Result<Json<Json_>, ApiError> {
+    Body(request): Body<SaveRequest>,
+) -> Result<Json<JsonValue>, ApiError> {
     let schemas = state.engine.context().schemas.clone();
     let (app, schema) = find_type(&schemas, &request.r#type)?;
     let owner = oid("owner", &request.owner)?;
@@ -139,19 +139,19 @@ pub(super) async fn save(
     write(&state, request).await
 }
 
-fn read_attrs(schema: &TypeSchema, given: Map<String, Json_>) -> Result<Attrs, ApiError> {
+fn read_attrs(schema: &TypeSchema, given: Map<String, JsonValue>) -> Result<Attrs, ApiError> {
     let mut attrs = Attrs::new();
     for (name, value) in given {
         let attr = schema.attr_named(&name).ok_or_else(|| {
             let known: Vec<_> = schema.attrs.iter().map(|attr| attr.name.as_str()).collect();
             ApiError::bad_request(format!(
-                "attrs.{name}: {} has no such attribute; it has {}",
+                "attrs.{name}: {} has no such attribute; its attributes are {}",
                 schema.name,
                 known.join(", ")
             ))
         })?;
         let values = match value {
-            Json_::Array(values) if attr.kind != Kind::Json || attr.max > 1 => values,
+            JsonValue::Array(values) if attr.kind != Kind::Json || attr.max > 1 => values,
             value => vec![value],
         };
         let read = |value| {
@@ -167,7 +167,7 @@ fn read_attrs(schema: &TypeSchema, given: Map<String, Json_>) -> Result<Attrs, A
     Ok(attrs)
 }
 
-fn read_value(value: Json_, kind: &Kind) -> Option<Value> {
+fn read_value(value: JsonValue, kind: &Kind) -> Option<Value> {
     match kind {
         Kind::Json => Some(Value::Text(value.to_string())),
         Kind::Text => value.as_str().map(Value::from),
@@ -188,7 +188,7 @@ fn describe(kind: &Kind) -> &'static str {
     match kind {
         Kind::Json => "JSON",
         Kind::Text => "text",
-        Kind::Integer => "an integer of 64 bits",
+        Kind::Integer => "a 64-bit integer",
         Kind::Bytes => "bytes in lower-case hex",
         Kind::Parent { .. } | Kind::Identity => "an oid in lower-case hex",
     }
@@ -196,15 +196,15 @@ fn describe(kind: &Kind) -> &'static str {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Delete {
+pub(super) struct DeleteQuery {
     owner: String,
 }
 
 pub(super) async fn delete(
     Traced(state): Traced,
     Path((app, object)): Path<(String, String)>,
-    Asked(query): Asked<Delete>,
-) -> Result<Json<Json_>, ApiError> {
+    QueryParams(query): QueryParams<DeleteQuery>,
+) -> Result<Json<JsonValue>, ApiError> {
     let (object, owner) = (oid("the path", &object)?, oid("owner", &query.owner)?);
     let slug = app.clone();
     let found = state
@@ -215,7 +215,7 @@ pub(super) async fn delete(
         });
     let parent = found
         .await?
-        .ok_or_else(|| ApiError::not_found(format!("there is no object {object} in `{app}`")))?;
+        .ok_or_else(|| ApiError::not_found(format!("app `{app}` has no object {object}")))?;
     write(
         &state,
         WriteRequest {
@@ -229,7 +229,7 @@ pub(super) async fn delete(
     .await
 }
 
-async fn write(state: &ApiState, request: WriteRequest) -> Result<Json<Json_>, ApiError> {
+async fn write(state: &ApiState, request: WriteRequest) -> Result<Json<JsonValue>, ApiError> {
     let saved: Saved = state
         .engine
         .graph::<_, SaveError>(move |graph| {

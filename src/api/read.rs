@@ -1,4 +1,4 @@
-//! Reading what a request says: its body and its query, with errors that name what is wrong and quote nothing.
+//! Extractors for request bodies, queries and ids. Errors name the field and do not quote the body.
 
 use axum::Json;
 use axum::body::Bytes;
@@ -9,8 +9,12 @@ use keys::{Oid, PeerId};
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
+use crate::config::ApiConfig;
 
-/// A JSON body.
+/// Longest request body, in bytes. The router enforces it.
+const BODY_BYTES_MAX: usize = ApiConfig::DEFAULT.body_bytes_max;
+
+/// Extracts a JSON body.
 pub(super) struct Body<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
@@ -21,57 +25,53 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             .await
             .map_err(|rejection| {
                 let status = rejection.status();
-                let code = if status == StatusCode::PAYLOAD_TOO_LARGE {
-                    "too_long"
+                if status == StatusCode::PAYLOAD_TOO_LARGE {
+                    let why = format!("the body is longer than {BODY_BYTES_MAX} bytes");
+                    ApiError::new(status, "too_long", why)
                 } else {
-                    "bad_request"
-                };
-                ApiError::new(
-                    status,
-                    code,
-                    "the body cannot be read, or is longer than api.body_bytes_max",
-                )
+                    ApiError::new(status, "bad_request", "the body cannot be read")
+                }
             })?;
-        // Unlike serde_json alone, axum says in which field a value is wrong.
+        // axum's error names the wrong field, and serde_json's alone does not.
         let read =
             Json::<T>::from_bytes(&bytes).map_err(|error| wrong("the body", &error.body_text()));
-        read.map(|Json(said)| Self(said))
+        read.map(|Json(body)| Self(body))
     }
 }
 
-/// A query string.
-pub(super) struct Asked<T>(pub(super) T);
+/// Extracts the parameters of a query string.
+pub(super) struct QueryParams<T>(pub(super) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryParams<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let query = Query::<T>::try_from_uri(&parts.uri);
         query
-            .map(|Query(asked)| Self(asked))
+            .map(|Query(params)| Self(params))
             .map_err(|error| wrong("the query", &error.body_text()))
     }
 }
 
-/// axum begins with a sentence about its own types, which helps nobody who asked.
-fn wrong(what: &str, said: &str) -> ApiError {
-    let said = said.split_once(": ").map_or(said, |(_, why)| why);
-    ApiError::bad_request(format!("{what}: {said}"))
+/// Drops the first part of axum's message, because it is about axum's own types.
+fn wrong(part: &str, message: &str) -> ApiError {
+    let cause = message.split_once(": ").map_or(message, |(_, cause)| cause);
+    ApiError::bad_request(format!("{part}: {cause}"))
 }
 
-/// An oid in a request.
+/// Parses an oid; the error names `field`.
 pub(super) fn oid(field: &str, text: &str) -> Result<Oid, ApiError> {
     text.parse()
         .map_err(|error| ApiError::bad_request(format!("{field}: {error}")))
 }
 
-/// A peer id in a request.
+/// Parses a peer id; the error names `field`.
 pub(super) fn peer_id(field: &str, text: &str) -> Result<PeerId, ApiError> {
     text.parse()
         .map_err(|error| ApiError::bad_request(format!("{field}: {error}")))
 }
 
-/// How many rows a page may have.
+/// Checks the number of rows of a page: 1 to 10,000, default 100.
 pub(super) fn page(limit: Option<usize>) -> Result<usize, ApiError> {
     const PAGE_MAX: usize = 10_000;
     match limit.unwrap_or(100) {

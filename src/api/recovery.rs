@@ -1,4 +1,5 @@
-//! `/api/recovery`: what stands in the way of writing after a restore, and the operator's word on it.
+//! `/api/recovery`: shows why writes are restricted, and ends the restriction by the operator's
+//! decision.
 
 use axum::Json;
 use serde_json::{Value, json};
@@ -9,19 +10,20 @@ use crate::op_context::Timestamp;
 use crate::state_engine::RecoveryStatus;
 use crate::store::WriteMode;
 
-/// How it stands: `open`, `recovering` or `read_only`.
+/// Returns the write mode (`read_write`, `new_objects_only` or `read_only`) and its cause.
 pub(super) async fn show(Traced(state): Traced) -> Result<Json<Value>, ApiError> {
     let recovery = state.engine.read(|view| view.recovery()).await?;
     Ok(Json(summary(&recovery, state.engine.now())))
 }
 
+/// The write mode as JSON. `now` gives the hours left.
 pub(super) fn summary(recovery: &RecoveryStatus, now: Timestamp) -> Value {
     let row = recovery.write_mode.as_ref();
     let until = row.and_then(|row| row.until);
     json!({
-        "state": row.map_or("open", |row| match row.mode {
-            WriteMode::ReadWrite => "open",
-            WriteMode::NewObjectsOnly => "recovering",
+        "write_mode": row.map_or("read_write", |row| match row.mode {
+            WriteMode::ReadWrite => "read_write",
+            WriteMode::NewObjectsOnly => "new_objects_only",
             WriteMode::ReadOnly => "read_only",
         }),
         "reason": row.map(|row| &row.reason),
@@ -34,7 +36,7 @@ pub(super) fn summary(recovery: &RecoveryStatus, now: Timestamp) -> Value {
     })
 }
 
-/// Waits for nobody any more.
+/// Ends the recovery without waiting for further peers.
 pub(super) async fn finish(Traced(state): Traced) -> Result<Json<Value>, ApiError> {
     let finished = state
         .engine
@@ -43,7 +45,8 @@ pub(super) async fn finish(Traced(state): Traced) -> Result<Json<Value>, ApiErro
     Ok(Json(json!({ "finished": finished })))
 }
 
-/// No other copy of this node runs: from the next start on it is a restored one.
+/// Records that no other copy of this node runs. After the next start the node continues as a
+/// restored one.
 pub(super) async fn resolve(Traced(state): Traced) -> Result<Json<Value>, ApiError> {
     let resolved = state.engine.write(|core, _| core.resolve()).await?;
     Ok(Json(json!({ "resolved": resolved })))

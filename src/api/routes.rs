@@ -1,4 +1,4 @@
-//! What can be asked: every route in one place.
+//! The table of all routes.
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
@@ -10,7 +10,7 @@ use super::error::ApiError;
 use super::state::ApiState;
 use super::{admission, auth, backups, identities, messages, node, objects, recovery};
 
-/// All routes, with what stands before them.
+/// Creates the router: all routes and the checks of [`auth`].
 pub fn router(state: ApiState) -> Router {
     let guarded = Router::new()
         .route("/api/messages/send", post(messages::send))
@@ -45,8 +45,8 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/backup", get(backups::show).post(backups::start))
         .route("/api/objects", get(objects::list).post(objects::save))
         .route("/api/objects/{app}/{oid}", delete(objects::delete))
-        .fallback(nothing_here)
-        .method_not_allowed_fallback(other_method)
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(unsupported_method)
         .layer(middleware::from_fn_with_state(state.clone(), auth::token));
     Router::new()
         .route("/healthz", get(healthz))
@@ -60,11 +60,15 @@ async fn healthz() -> Json<Value> {
     Json(json!({ "ok": true }))
 }
 
-async fn other_method() -> ApiError {
-    let why = "the route does not answer to this method";
+async fn unsupported_method() -> ApiError {
+    let why = "the route does not support this method";
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method", why)
 }
 
-async fn nothing_here() -> ApiError {
-    ApiError::new(StatusCode::NOT_FOUND, "no_route", "there is no such route")
+async fn unknown_route() -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        "no_route",
+        "the route does not exist",
+    )
 }

@@ -1,8 +1,8 @@
-//! Connections: accepted, bounded, and all over when serving ends.
+//! Accepts connections, limits them, and closes them all when the node stops.
 //!
-//! Any user of this machine can connect, so a connection must show a whole request head in time and has a place among
-//! a few. Never listens beyond loopback. Invariant: when [`serve`] returns no task of it is left, so that nothing holds
-//! the engine, whatever the other ends do.
+//! Every user of this machine can connect. Therefore the number of connections is limited, and a
+//! request head must arrive in time. Invariant: when [`serve`] returns, all its tasks have ended,
+//! so that no task holds the [`CoreHandle`](crate::engine::CoreHandle).
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,29 +23,30 @@ use tokio_util::sync::CancellationToken;
 use super::routes::router;
 use super::state::ApiState;
 
-/// Longest request head, in bytes. A token, a path and a few headers need less than one.
+/// Longest request head, in bytes. A token, a path and a few headers need less than 1 KiB.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// How long to wait when a connection could not be accepted: descriptors may be short for a moment.
+/// Pause after a failed accept, because file descriptors may be short for a moment.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What connections are allowed.
+/// The limits of connections.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
-    /// For a request's head to arrive, and for a kept connection to ask again.
-    pub(super) head: Duration,
-    /// For open requests to end once the node stops.
-    pub(super) farewell: Duration,
-    /// Connections at once; further ones wait to be accepted.
+pub(super) struct ServerLimits {
+    /// Time for a request's head to arrive. Also the longest idle time between two requests.
+    pub(super) head_timeout: Duration,
+    /// Time for open requests to end after the node stops.
+    pub(super) shutdown_timeout: Duration,
+    /// Connections at the same time. Further ones wait in the system's queue.
     pub(super) connections_max: usize,
 }
 
-impl Patience {
-    /// 10 s for a head: it comes at once from this machine. 3 s at the end: what was acknowledged is on disk already.
-    /// Four connections for each request that is worked on: frontends keep some open between requests.
+impl ServerLimits {
+    /// - Head: 10 s, because it comes from this machine.
+    /// - Shutdown: 3 s, because acknowledged writes are on disk already.
+    /// - Connections: 4 for each request slot, because frontends keep idle ones open.
     fn new(requests_max: usize) -> Self {
         Self {
-            head: Duration::from_secs(10),
-            farewell: Duration::from_secs(3),
+            head_timeout: Duration::from_secs(10),
+            shutdown_timeout: Duration::from_secs(3),
             connections_max: requests_max.saturating_mul(4),
         }
     }
@@ -54,31 +55,34 @@ impl Patience {
 /// Serves the API until the state's token is cancelled.
 ///
 /// # Errors
-/// Where the listener is not on loopback.
+/// `InvalidInput` if the listener's address is not loopback.
 pub async fn serve(listener: TcpListener, state: ApiState) -> io::Result<()> {
-    let patience = Patience::new(state.config.requests_max);
-    serve_with(listener, state, patience).await
+    let limits = ServerLimits::new(state.config.requests_max);
+    serve_with(listener, state, limits).await
 }
 
 pub(super) async fn serve_with(
     listener: TcpListener,
     state: ApiState,
-    patience: Patience,
+    limits: ServerLimits,
 ) -> io::Result<()> {
     check_loopback(listener.local_addr()?)?;
     let stop = state.stop.clone();
     let router = router(state);
-    let places = Arc::new(Semaphore::new(patience.connections_max));
+    let slots = Arc::new(Semaphore::new(limits.connections_max));
     let mut open = JoinSet::new();
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
             Some(_) = open.join_next() => {}
-            accepted = accept(&listener, &places) => match accepted {
-                Ok((stream, place)) => _ = open.spawn(converse(stream, place, router.clone(), patience, stop.clone())),
+            accepted = accept(&listener, &slots) => match accepted {
+                Ok((stream, slot)) => {
+                    let router = router.clone();
+                    open.spawn(serve_connection(stream, slot, router, limits, stop.clone()));
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "the local API could not accept a connection");
+                    tracing::warn!(%error, "local API failed to accept a connection");
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -86,7 +90,7 @@ pub(super) async fn serve_with(
     }
     drop(listener);
     let all = async { while open.join_next().await.is_some() {} };
-    if timeout(patience.farewell, all).await.is_err() {
+    if timeout(limits.shutdown_timeout, all).await.is_err() {
         open.shutdown().await;
     }
     Ok(())
@@ -96,36 +100,36 @@ pub(super) fn check_loopback(address: SocketAddr) -> io::Result<()> {
     if address.ip().is_loopback() {
         Ok(())
     } else {
-        let why =
-            format!("the local API must not listen on {address}: other machines could reach it");
+        let why = format!("the local API must listen on a loopback address, not on {address}");
         Err(io::Error::new(io::ErrorKind::InvalidInput, why))
     }
 }
 
-/// A place first, so that who finds none waits in the system's queue and not in our memory.
+/// Waits for a connection slot before accepting, so that further connections wait in the system's
+/// queue and use no memory of the node.
 async fn accept(
     listener: &TcpListener,
-    places: &Arc<Semaphore>,
+    slots: &Arc<Semaphore>,
 ) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let place = places
+    let slot = slots
         .clone()
         .acquire_owned()
         .await
         .map_err(io::Error::other)?;
     let (stream, _) = listener.accept().await?;
-    Ok((stream, place))
+    Ok((stream, slot))
 }
 
-async fn converse(
+async fn serve_connection(
     stream: TcpStream,
-    _place: OwnedSemaphorePermit,
+    _slot: OwnedSemaphorePermit,
     router: Router,
-    patience: Patience,
+    limits: ServerLimits,
     stop: CancellationToken,
 ) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(patience.head)
+        .header_read_timeout(limits.head_timeout)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut connection = pin!(connection);
@@ -137,8 +141,8 @@ async fn converse(
             connection.await
         }
     };
-    // Clients that leave, stall or talk nonsense are no event for the operator.
+    // Logged at debug, because clients that close, stall or send garbage need no action.
     if let Err(error) = ended {
-        tracing::debug!(%error, "a connection to the local API ended early");
+        tracing::debug!(%error, "local API connection ended early");
     }
 }

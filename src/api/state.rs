@@ -13,19 +13,19 @@ use super::control::Control;
 use crate::config::ApiConfig;
 use crate::engine::CoreHandle;
 
-/// The state that every handler shares. Cheap to clone.
+/// The state that all handlers share. Cheap to clone.
 #[derive(Clone)]
 pub struct ApiState {
     pub(super) engine: CoreHandle,
     pub(super) control: Arc<dyn Control>,
     pub(super) config: Arc<ApiConfig>,
-    /// One permit for each request that may run at the same time.
+    /// One permit for each request slot.
     pub(super) slots: Arc<Semaphore>,
     pub(super) stop: CancellationToken,
 }
 
 impl ApiState {
-    /// Makes the state of a node's API. `stop` ends the server.
+    /// Creates the state of a node's API. The server ends when `stop` is cancelled.
     pub fn new(
         engine: CoreHandle,
         control: Arc<dyn Control>,

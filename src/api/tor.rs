@@ -1,28 +1,28 @@
-//! The onion service in `/api/status`: what protects it, how full it is, what it turned away.
+//! The onion service in `/api/status`: its protection, its circuits and its counters.
 
 use bastion::TorStatus;
 use serde_json::{Value, json};
 
-/// `null` where peers are not reached over Tor.
+/// The status as JSON; `null` on the loopback transport.
 pub(super) fn show(tor: Option<TorStatus>) -> Value {
     let Some(tor) = tor else { return Value::Null };
-    let (asked, now) = (tor.hardening, tor.circuits);
+    let (hardening, circuits) = (tor.hardening, tor.circuits);
     json!({
-        "intro_points": asked.intro_points,
-        "intro_rate_per_s": asked.intro_rate_per_s,
-        "intro_burst": asked.intro_burst,
-        "vanguards": asked.vanguards.as_str(),
+        "intro_points": hardening.intro_points,
+        "intro_rate_per_s": hardening.intro_rate_per_s,
+        "intro_burst": hardening.intro_burst,
+        "vanguards": hardening.vanguards.as_str(),
         "streams_per_circuit_max": tor.streams_per_circuit_max,
-        "circuits": now.open,
+        "circuits": circuits.open,
         "circuits_max": tor.circuits_max,
-        "building": now.building,
+        "building": circuits.building,
         "accepts_max": tor.accepts_max,
-        "waiting": now.waiting,
-        "built_total": now.built_total,
-        "failed_total": now.failed_total,
-        "evicted_total": now.evicted_total,
-        "refused_total": now.refused_total,
-        "abused_total": now.abused_total,
+        "waiting": circuits.waiting,
+        "built_total": circuits.built_total,
+        "failed_total": circuits.failed_total,
+        "evicted_total": circuits.evicted_total,
+        "refused_total": circuits.refused_total,
+        "abused_total": circuits.abused_total,
         "pow": { "built_in": tor.pow.built_in, "on": tor.pow.on },
         "bridges": { "built_in": tor.bridges.built_in, "on": tor.bridges.on },
     })

@@ -162,16 +162,16 @@ pub(super) async fn peer_list(api: &ApiArgs) -> Result<(), Failure> {
 pub(super) async fn find_identity(
     client: &ApiClient,
     wanted: &str,
-    must_be_here: bool,
+    must_be_local: bool,
 ) -> Result<String, Failure> {
     if wanted.parse::<keys::Oid>().is_ok() {
         return Ok(wanted.to_owned());
     }
     let known = client.get("/api/identities").await?;
-    let is_here = |card: &Value| card.get("here") == Some(&Value::Bool(true));
+    let is_local = |card: &Value| card.get("local") == Some(&Value::Bool(true));
     let mut found = list(&known, "identities")
         .iter()
-        .filter(|card| text(card, "name") == wanted && (!must_be_here || is_here(card)));
+        .filter(|card| text(card, "name") == wanted && (!must_be_local || is_local(card)));
     match (found.next(), found.next()) {
         (Some(card), None) => Ok(text(card, "oid").to_owned()),
         (None, _) => Err(Failure::failed(format!(
@@ -266,7 +266,7 @@ async fn only_identity(client: &ApiClient) -> Result<String, Failure> {
     let known = client.get("/api/identities").await?;
     let mut here = list(&known, "identities")
         .iter()
-        .filter(|card| card.get("here") == Some(&Value::Bool(true)));
+        .filter(|card| card.get("local") == Some(&Value::Bool(true)));
     match (here.next(), here.next()) {
         (Some(card), None) => Ok(text(card, "oid").to_owned()),
         (None, _) => Err(Failure::failed(

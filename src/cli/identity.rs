@@ -101,7 +101,7 @@ async fn known(api: &ApiArgs) -> Result<(), Failure> {
     }
     for card in list(&known, "identities") {
         let is = |field: &str| card.get(field) == Some(&Value::Bool(true));
-        let mut place = if is("here") {
+        let mut place = if is("local") {
             "on this node".to_owned()
         } else {
             format!("on peer {}", short(text(card, "home_peer_id")))
@@ -183,7 +183,11 @@ async fn unfreeze(identity: &str, api: &ApiArgs) -> Result<(), Failure> {
     let done = client
         .post(&format!("/api/identities/{oid}/unfreeze"), &json!({}))
         .await?;
-    print_result(api, &done, "Unfreezeed: what it signs is taken again");
+    print_result(
+        api,
+        &done,
+        "Unfrozen: the identity's objects are accepted again",
+    );
     Ok(())
 }
 

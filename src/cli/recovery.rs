@@ -72,8 +72,8 @@ fn print_result(api: &ApiArgs, done: &Value, is_done: bool, yes: &str, no: &str)
 
 /// One line for the status, if writes are restricted.
 pub(super) fn summary(recovery: &Value) -> Option<String> {
-    match text(recovery, "state") {
-        "recovering" => Some(match list(recovery, "waits_for").len() {
+    match text(recovery, "write_mode") {
+        "new_objects_only" => Some(match list(recovery, "waits_for").len() {
             0 => "changes wait for the first peer to connect (`postern recovery`)".to_owned(),
             peers => {
                 format!("changes wait until {peers} more peers reply (`postern recovery`)")
@@ -94,8 +94,8 @@ async fn status(api: &ApiArgs) -> Result<(), Failure> {
         print_json(&recovery);
         return Ok(());
     }
-    match text(&recovery, "state") {
-        "recovering" => {
+    match text(&recovery, "write_mode") {
+        "new_objects_only" => {
             print(format_args!(
                 "Recovery ({}). New objects are written as usual. Updates, deletions and key \
                  changes wait, because they could contradict changes made after the backup.",

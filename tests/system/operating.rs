@@ -225,7 +225,10 @@ fn restored_node_refuses_changes_until_its_recovery_ends() {
     let (_, mut restored) = operated.restored(&file, &operated.at("again"));
     restored.start();
     let config = format!("--config {}", restored.config().display());
-    assert_eq!(restored.get("/api/recovery")["state"], json!("recovering"));
+    assert_eq!(
+        restored.get("/api/recovery")["write_mode"],
+        json!("new_objects_only")
+    );
     let reason = "not yet reclaimed its objects";
     refused(&format!("identity rename Alice Al {config}"), reason);
     refused(&format!("identity rotate Alice {config}"), reason);

@@ -111,7 +111,7 @@ fn rotated_and_restored_node_keeps_its_peers_over_onion_services() {
     two.a.until(
         "A has reclaimed its objects from B",
         Duration::from_secs(600),
-        |node| (node.get("/api/recovery")["state"] == "open").then_some(()),
+        |node| (node.get("/api/recovery")["write_mode"] == "read_write").then_some(()),
     );
     let status = two.a.get("/api/status");
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Who gets in at all.
+//! Checks of every request: token, host, origin and limits.
 
 use std::sync::atomic::Ordering;
 
@@ -9,7 +9,7 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 use serde_json::json;
 
-use super::{HOST, Here};
+use super::{ApiFixture, HOST};
 
 fn with(header: Option<(&str, &str)>, host: &str, path: &str) -> Request<Body> {
     let mut request = Request::builder().uri(path).header("host", host);
@@ -20,14 +20,14 @@ fn with(header: Option<(&str, &str)>, host: &str, path: &str) -> Request<Body> {
 }
 
 #[tokio::test]
-async fn without_the_token_there_is_nothing() {
-    let here = Here::new().await;
+async fn every_route_but_healthz_requires_the_token() {
+    let api = ApiFixture::new().await;
     let other = ApiToken::generate(&mut ChaCha20Rng::seed_from_u64(9));
     let (right, wrong) = (
-        format!("Bearer {}", here.token),
+        format!("Bearer {}", api.token),
         format!("Bearer {}", *other.to_text()),
     );
-    let (bare, basic) = (here.token.clone(), format!("Basic {}", here.token));
+    let (bare, basic) = (api.token.clone(), format!("Basic {}", api.token));
     let refused = [
         None,
         Some(&wrong),
@@ -39,20 +39,20 @@ async fn without_the_token_there_is_nothing() {
     for text in refused {
         let header = text.map(|text| ("authorization", text.as_str()));
         for path in ["/api/status", "/api/messages/inbox", "/api/nothing", "/"] {
-            here.ask(with(header, HOST, path))
+            api.ask(with(header, HOST, path))
                 .await
                 .refused(401, "token");
         }
     }
-    here.ask(with(Some(("authorization", &right)), HOST, "/api/status"))
+    api.ask(with(Some(("authorization", &right)), HOST, "/api/status"))
         .await
         .ok();
-    here.ask(with(None, HOST, "/healthz")).await.ok();
+    api.ask(with(None, HOST, "/healthz")).await.ok();
 }
 
 #[tokio::test]
-async fn only_names_of_this_machine_are_answered() {
-    let here = Here::new().await;
+async fn only_loopback_hosts_are_accepted() {
+    let api = ApiFixture::new().await;
     for host in [
         "127.0.0.1",
         "127.0.0.1:1",
@@ -61,7 +61,7 @@ async fn only_names_of_this_machine_are_answered() {
         "[::1]:8470",
         "[::1]",
     ] {
-        here.ask(with(None, host, "/healthz")).await.ok();
+        api.ask(with(None, host, "/healthz")).await.ok();
     }
     for host in [
         "evil.example",
@@ -71,7 +71,7 @@ async fn only_names_of_this_machine_are_answered() {
         "127.0.0.1.nip.io",
         "",
     ] {
-        here.ask(with(None, host, "/healthz"))
+        api.ask(with(None, host, "/healthz"))
             .await
             .refused(403, "host");
     }
@@ -79,53 +79,53 @@ async fn only_names_of_this_machine_are_answered() {
         .uri("/healthz")
         .body(Body::empty())
         .unwrap();
-    here.ask(none).await.refused(403, "host");
+    api.ask(none).await.refused(403, "host");
     let mut two = with(None, HOST, "/healthz");
     two.headers_mut()
         .append("host", "evil.example".parse().unwrap());
-    here.ask(two).await.refused(403, "host");
+    api.ask(two).await.refused(403, "host");
     let absolute = Request::builder()
         .uri("http://evil.example/healthz")
         .header("host", HOST);
-    here.ask(absolute.body(Body::empty()).unwrap())
+    api.ask(absolute.body(Body::empty()).unwrap())
         .await
         .refused(403, "host");
 }
 
 #[tokio::test]
-async fn pages_of_other_origins_are_refused_even_with_the_token() {
-    let here = Here::new().await;
+async fn requests_with_an_origin_are_refused_even_with_the_token() {
+    let api = ApiFixture::new().await;
     for origin in ["https://evil.example", "null", "http://127.0.0.1:8470"] {
-        let mut request = here.request("GET", "/api/status", "");
+        let mut request = api.request("GET", "/api/status", "");
         request
             .headers_mut()
             .insert("origin", origin.parse().unwrap());
-        here.ask(request).await.refused(403, "origin");
+        api.ask(request).await.refused(403, "origin");
     }
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_said_in_the_same_form() {
-    let here = Here::new().await;
-    here.get("/api/nothing").await.refused(404, "no_route");
-    here.get("/api/messages/send").await.refused(405, "method");
+async fn unknown_routes_and_methods_return_error_bodies() {
+    let api = ApiFixture::new().await;
+    api.get("/api/nothing").await.refused(404, "no_route");
+    api.get("/api/messages/send").await.refused(405, "method");
 }
 
 #[tokio::test]
-async fn places_deadline_and_body_have_limits() {
-    let mut here = Here::new().await;
-    here.config.body_bytes_max = 200;
+async fn slots_deadline_and_body_are_limited() {
+    let mut api = ApiFixture::new().await;
+    api.config.body_bytes_max = 200;
     let long = "x".repeat(200);
-    here.send(here.alice, here.bob, &long)
+    api.send(api.alice, api.bob, &long)
         .await
         .refused(413, "too_long");
-    here.config.body_bytes_max = 1 << 20;
-    here.config.request_deadline_s = 0;
-    here.node.dials_hang.store(true, Ordering::Relaxed);
-    let onion = here.node.onion.to_onion_string();
-    here.post("/api/peers", json!({ "onion": onion }))
+    api.config.body_bytes_max = 1 << 20;
+    api.config.request_deadline_s = 0;
+    api.node.dials_hang.store(true, Ordering::Relaxed);
+    let onion = api.node.onion.to_onion_string();
+    api.post("/api/peers", json!({ "onion": onion }))
         .await
         .refused(504, "deadline");
-    here.config.requests_max = 0;
-    here.get("/api/status").await.refused(503, "busy");
+    api.config.requests_max = 0;
+    api.get("/api/status").await.refused(503, "busy");
 }

@@ -1,10 +1,10 @@
-//! What is written, and who reads it (docs/STORY.md 3).
+//! Sending messages and reading inboxes (`docs/STORY.md` 3).
 
 use axum::http::StatusCode;
 use keys::Oid;
 use serde_json::{Value, json};
 
-use super::{Here, list};
+use super::{ApiFixture, list};
 
 fn inbox_of(identity: Oid, more: &str) -> String {
     format!("/api/messages/inbox?identity={}{more}", identity.to_hex())
@@ -18,44 +18,44 @@ fn bodies(inbox: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn a_message_is_one_change_group_and_stays_in_its_conversation() {
-    let here = Here::new().await;
-    let head = here.get("/api/status").await.ok()["change_seq"]
+async fn message_is_one_change_group_in_its_conversation() {
+    let api = ApiFixture::new().await;
+    let head = api.get("/api/status").await.ok()["change_seq"]
         .as_u64()
         .unwrap();
-    let first = here.send(here.alice, here.bob, "Hi").await.ok();
+    let first = api.send(api.alice, api.bob, "Hi").await.ok();
     assert_eq!(first["change_seq"], head + 1);
-    let second = here.send(here.alice, here.bob, "Are you there?").await.ok();
+    let second = api.send(api.alice, api.bob, "Are you there?").await.ok();
     assert_eq!(
         (&second["change_seq"], &second["conversation_oid"]),
         (&json!(head + 2), &first["conversation_oid"])
     );
-    let inbox = here.get(&inbox_of(here.alice, "")).await.ok();
+    let inbox = api.get(&inbox_of(api.alice, "")).await.ok();
     let message = &list(&inbox, "messages")[0];
     let expected = json!({
         "oid": first["oid"],
         "conversation_oid": first["conversation_oid"],
-        "sender_identity_oid": here.alice.to_hex(),
+        "sender_identity_oid": api.alice.to_hex(),
         "sender_name": "Alice",
         "body": "Hi",
         "sent_at": super::NOW.0,
         "change_seq": head + 1,
-        "made_here": true,
+        "local": true,
     });
     assert_eq!(message, &expected);
 }
 
 #[tokio::test]
-async fn a_message_that_cannot_be_sent_says_why() {
-    let here = Here::new().await;
-    let nobody = Oid::from_bytes([9; 16]);
-    here.send(nobody, here.bob, "Hi")
+async fn send_reports_each_cause_of_failure() {
+    let api = ApiFixture::new().await;
+    let unknown_oid = Oid::from_bytes([9; 16]);
+    api.send(unknown_oid, api.bob, "Hi")
         .await
         .refused(404, "unknown_sender");
-    here.send(here.bob, here.alice, "Hi")
+    api.send(api.bob, api.alice, "Hi")
         .await
         .refused(404, "unknown_sender");
-    let unknown = here.send(here.alice, nobody, "Hi").await;
+    let unknown = api.send(api.alice, unknown_oid, "Hi").await;
     assert!(
         unknown
             .refused(404, "unknown_recipient")
@@ -64,34 +64,37 @@ async fn a_message_that_cannot_be_sent_says_why() {
         "{}",
         unknown.message()
     );
-    here.send(here.alice, here.alice, "Hi")
+    api.send(api.alice, api.alice, "Hi")
         .await
         .refused(422, "alone");
-    let long = here.send(here.alice, here.bob, &"x".repeat(16_385)).await;
+    let long = api.send(api.alice, api.bob, &"x".repeat(16_385)).await;
     assert!(long.refused(422, "schema").message().contains("body"));
-    let inbox = here.get(&inbox_of(here.alice, "")).await.ok();
+    let inbox = api.get(&inbox_of(api.alice, "")).await.ok();
     assert_eq!(bodies(&inbox), [""; 0]);
-    let talks = here
+    let talks = api
         .get("/api/objects?type=messages.conversation")
         .await
         .ok();
     assert!(
         list(&talks, "objects").is_empty(),
-        "a message that fails leaves no conversation behind"
+        "a failed send creates no conversation"
     );
 }
 
 #[tokio::test]
-async fn a_request_that_makes_no_sense_is_told_which_field() {
-    let here = Here::new().await;
-    let (alice, bob) = (here.alice.to_hex(), here.bob.to_hex());
+async fn invalid_request_error_names_the_field() {
+    let api = ApiFixture::new().await;
+    let (alice, bob) = (api.alice.to_hex(), api.bob.to_hex());
     let wrong = [
         (
             json!({ "sender_identity_oid": alice, "body": "Hi" }),
             "recipient_identity_oid",
         ),
         (
-            json!({ "sender_identity_oid": alice, "recipient_identity_oid": bob, "body": "Hi", "colour": 1 }),
+            json!({
+                "sender_identity_oid": alice, "recipient_identity_oid": bob, "body": "Hi",
+                "colour": 1,
+            }),
             "colour",
         ),
         (
@@ -108,23 +111,18 @@ async fn a_request_that_makes_no_sense_is_told_which_field() {
         ),
     ];
     for (body, field) in wrong {
-        let answer = here.post("/api/messages/send", body).await;
+        let reply = api.post("/api/messages/send", body).await;
         assert!(
-            answer.refused(400, "bad_request").message().contains(field),
+            reply.refused(400, "bad_request").message().contains(field),
             "{field}: {}",
-            answer.message()
+            reply.message()
         );
     }
     for text in ["", "{", "[]", "{\"body\": \"hush\""] {
-        let answer = here
-            .ask(here.request("POST", "/api/messages/send", text))
+        let reply = api
+            .ask(api.request("POST", "/api/messages/send", text))
             .await;
-        assert!(
-            !answer
-                .refused(400, "bad_request")
-                .message()
-                .contains("hush")
-        );
+        assert!(!reply.refused(400, "bad_request").message().contains("hush"));
     }
     let queries = [
         ("", "identity"),
@@ -132,11 +130,11 @@ async fn a_request_that_makes_no_sense_is_told_which_field() {
         ("?identity=00&colour=1", "colour"),
     ];
     for (query, field) in queries {
-        let answer = here.get(&format!("/api/messages/inbox{query}")).await;
+        let reply = api.get(&format!("/api/messages/inbox{query}")).await;
         assert!(
-            answer.refused(400, "bad_request").message().contains(field),
+            reply.refused(400, "bad_request").message().contains(field),
             "{field}: {}",
-            answer.message()
+            reply.message()
         );
     }
     for (more, field) in [
@@ -144,30 +142,30 @@ async fn a_request_that_makes_no_sense_is_told_which_field() {
         ("&limit=1000000", "limit"),
         ("&after=-1", "after"),
     ] {
-        let answer = here.get(&inbox_of(here.alice, more)).await;
+        let reply = api.get(&inbox_of(api.alice, more)).await;
         assert!(
-            answer.refused(400, "bad_request").message().contains(field),
+            reply.refused(400, "bad_request").message().contains(field),
             "{field}: {}",
-            answer.message()
+            reply.message()
         );
     }
 }
 
 #[tokio::test]
-async fn an_inbox_comes_in_pages_and_none_is_lost() {
-    let here = Here::new().await;
-    for place in 0..5 {
-        here.send(here.alice, here.bob, &format!("to Bob {place}"))
+async fn inbox_pages_contain_every_message_once() {
+    let api = ApiFixture::new().await;
+    for number in 0..5 {
+        api.send(api.alice, api.bob, &format!("to Bob {number}"))
             .await
             .ok();
-        here.send(here.carol, here.bob, &format!("not Alice's {place}"))
+        api.send(api.carol, api.bob, &format!("not Alice's {number}"))
             .await
             .ok();
     }
     let (mut after, mut seen) = (0, Vec::new());
     loop {
-        let page = here
-            .get(&inbox_of(here.alice, &format!("&after={after}&limit=3")))
+        let page = api
+            .get(&inbox_of(api.alice, &format!("&after={after}&limit=3")))
             .await
             .ok();
         assert!(list(&page, "messages").len() <= 3);
@@ -180,26 +178,26 @@ async fn an_inbox_comes_in_pages_and_none_is_lost() {
     assert_eq!(
         seen,
         (0..5)
-            .map(|place| format!("to Bob {place}"))
+            .map(|number| format!("to Bob {number}"))
             .collect::<Vec<_>>()
     );
 }
 
 #[tokio::test]
-async fn a_reader_sees_its_own_conversations_only() {
-    let here = Here::new().await;
-    here.send(here.alice, here.bob, "between Alice and Bob")
+async fn inbox_shows_only_the_identitys_conversations() {
+    let api = ApiFixture::new().await;
+    api.send(api.alice, api.bob, "between Alice and Bob")
         .await
         .ok();
-    here.send(here.carol, here.bob, "between Carol and Bob")
+    api.send(api.carol, api.bob, "between Carol and Bob")
         .await
         .ok();
-    here.send(here.alice, here.carol, "between Alice and Carol")
+    api.send(api.alice, api.carol, "between Alice and Carol")
         .await
         .ok();
     let (alices, carols) = (
-        here.get(&inbox_of(here.alice, "")).await.ok(),
-        here.get(&inbox_of(here.carol, "")).await.ok(),
+        api.get(&inbox_of(api.alice, "")).await.ok(),
+        api.get(&inbox_of(api.carol, "")).await.ok(),
     );
     assert_eq!(
         bodies(&alices),
@@ -209,23 +207,23 @@ async fn a_reader_sees_its_own_conversations_only() {
         bodies(&carols),
         ["between Carol and Bob", "between Alice and Carol"]
     );
-    for stranger in [here.bob, Oid::from_bytes([9; 16])] {
-        here.get(&inbox_of(stranger, ""))
+    for not_local in [api.bob, Oid::from_bytes([9; 16])] {
+        api.get(&inbox_of(not_local, ""))
             .await
             .refused(404, "not_here");
     }
 }
 
 #[tokio::test]
-async fn a_waiting_inbox_answers_when_something_comes_and_when_the_node_stops() {
-    let here = Here::new().await;
-    let path = inbox_of(here.alice, "&wait_s=60");
-    let (inbox, sent) = tokio::join!(here.get(&path), here.send(here.carol, here.alice, "now"));
+async fn waiting_inbox_returns_on_a_message_and_on_shutdown() {
+    let api = ApiFixture::new().await;
+    let path = inbox_of(api.alice, "&wait_s=60");
+    let (inbox, sent) = tokio::join!(api.get(&path), api.send(api.carol, api.alice, "now"));
     assert_eq!(sent.status, StatusCode::OK);
     assert_eq!(bodies(&inbox.ok()), ["now"]);
-    let path = inbox_of(here.bob, "");
-    here.get(&path).await.refused(404, "not_here");
-    let path = inbox_of(here.carol, "&after=1000&wait_s=60");
-    let (inbox, ()) = tokio::join!(here.get(&path), async { here.stop.cancel() });
+    let path = inbox_of(api.bob, "");
+    api.get(&path).await.refused(404, "not_here");
+    let path = inbox_of(api.carol, "&after=1000&wait_s=60");
+    let (inbox, ()) = tokio::join!(api.get(&path), async { api.stop.cancel() });
     assert_eq!(bodies(&inbox.ok()), [""; 0]);
 }

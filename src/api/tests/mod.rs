@@ -1,4 +1,4 @@
-//! The API as a client meets it: requests into the router, answers out, over a real database and a node that is played.
+//! Tests of the router, over a real database and a fake node.
 
 mod access;
 mod admission;
@@ -48,7 +48,7 @@ impl Clock for StoppedClock {
     }
 }
 
-/// Every number another, so that one in the wrong place shows.
+/// All numbers differ, so that swapped fields fail a test.
 const GATE: GateStatus = GateStatus {
     effort: 1,
     load_permille: 2,
@@ -70,24 +70,24 @@ const GATE: GateStatus = GateStatus {
     busy_total: 16,
 };
 
-/// A node that is played: sessions as set, dials that succeed or never end.
-pub(super) struct PlayedNode {
+/// A fake node: its sessions are set by tests, its dials succeed or never end.
+pub(super) struct FakeNode {
     peer: PeerId,
     onion: OnionAddr,
     identity: Oid,
     pub(super) sessions: Mutex<Vec<SessionRow>>,
-    /// Peers that do not answer a sync.
+    /// Peers with which a sync fails.
     pub(super) silent: Mutex<Vec<PeerId>>,
     pub(super) dials_hang: AtomicBool,
     pub(super) tor: Mutex<Option<TorStatus>>,
     pub(super) admission: Mutex<AdmissionStatus>,
-    /// Verdicts that the node was told of.
+    /// Verdicts that were applied.
     pub(super) applied: Mutex<Vec<(PeerId, SessionEffect)>>,
-    /// The backup that goes on, once one was begun.
+    /// The running backup, once started.
     backup: Mutex<Option<BackupRow>>,
 }
 
-impl Control for PlayedNode {
+impl Control for FakeNode {
     fn rotate(&self, _: super::KeyOwner) -> BoxFuture<'_, Result<u32, ControlError>> {
         Box::pin(async { Ok(1) })
     }
@@ -127,9 +127,7 @@ impl Control for PlayedNode {
     ) -> BoxFuture<'_, Result<Vec<SyncReport>, ControlError>> {
         Box::pin(async move {
             if self.silent.lock().contains(&peer) {
-                return Err(ControlError::NoSession(
-                    "there is no session with this peer".into(),
-                ));
+                return Err(ControlError::NoSession("no session with this peer".into()));
             }
             Ok(vec![SyncReport {
                 domain,
@@ -137,7 +135,7 @@ impl Control for PlayedNode {
                 window: Some((0, 7)),
                 objects: 3,
                 written: 3,
-                already_here: 0,
+                already_stored: 0,
                 parked: 0,
                 rejected: 0,
                 last_seq: 7,
@@ -201,10 +199,10 @@ impl Control for PlayedNode {
     }
 }
 
-/// A node with Alice and Carol at home, that knows Bob, who lives elsewhere.
-pub(super) struct Here {
+/// A node with the local identities Alice and Carol, and with Bob of another node.
+pub(super) struct ApiFixture {
     pub(super) engine: CoreHandle,
-    pub(super) node: Arc<PlayedNode>,
+    pub(super) node: Arc<FakeNode>,
     pub(super) token: String,
     pub(super) config: ApiConfig,
     pub(super) stop: CancellationToken,
@@ -215,14 +213,14 @@ pub(super) struct Here {
     _folder: tempfile::TempDir,
 }
 
-/// An answer of the API.
+/// A reply of the API.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct Reply {
     pub(super) status: StatusCode,
     pub(super) body: Value,
 }
 
-impl Answer {
+impl Reply {
     pub(super) fn code(&self) -> &str {
         self.body["error"]["code"].as_str().unwrap_or("")
     }
@@ -231,7 +229,7 @@ impl Answer {
         self.body["error"]["message"].as_str().unwrap_or("")
     }
 
-    /// The body of an answer that must be a success.
+    /// The body of a successful reply.
     #[track_caller]
     pub(super) fn ok(self) -> Value {
         assert_eq!(self.status, StatusCode::OK, "{}", self.body);
@@ -251,7 +249,7 @@ impl Answer {
     }
 }
 
-/// A core with keys from `seed`, and an identity for each name.
+/// Creates a core with keys from `seed` and an identity for each name.
 fn core(
     folder: &std::path::Path,
     seed: u64,
@@ -282,7 +280,7 @@ fn core(
     (core, keys, oids)
 }
 
-/// Makes a peer and the identities that live there known, as an admission does.
+/// Stores a peer and its identities, as an admission does.
 async fn meet(engine: &CoreHandle, other: &StateEngine, keys: &KeyManager) {
     let (chain, epoch) = (keys.node_chain(), other.context().epoch);
     let verified = chain.verify().unwrap();
@@ -310,7 +308,7 @@ async fn meet(engine: &CoreHandle, other: &StateEngine, keys: &KeyManager) {
     engine.write::<_, ApplyPackageError>(apply).await.unwrap();
 }
 
-impl Here {
+impl ApiFixture {
     pub(super) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (core, keys, oids) = core(folder.path(), 1, &["Alice", "Carol"]);
@@ -339,7 +337,7 @@ impl Here {
             })
             .await
             .unwrap();
-        let node = Arc::new(PlayedNode {
+        let node = Arc::new(FakeNode {
             peer: keys.peer_id(),
             onion: keys.onion(),
             identity: oids[1],
@@ -377,7 +375,7 @@ impl Here {
         )
     }
 
-    /// A request with the token and everything else as it should be.
+    /// A request with a valid token and valid headers.
     pub(super) fn request(&self, method: &str, path: &str, body: impl Into<Body>) -> Request<Body> {
         Request::builder()
             .method(method)
@@ -389,40 +387,42 @@ impl Here {
             .unwrap()
     }
 
-    pub(super) async fn ask(&self, request: Request<Body>) -> Answer {
+    pub(super) async fn ask(&self, request: Request<Body>) -> Reply {
         let response = router(self.state()).oneshot(request).await.unwrap();
         let status = response.status();
         let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
-        // What is not JSON shows as a text that no test expects.
+        // Text that is not JSON becomes a string, which no test expects.
         let body = serde_json::from_slice(&bytes)
             .unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into());
-        Answer { status, body }
+        Reply { status, body }
     }
 
-    pub(super) async fn get(&self, path: &str) -> Answer {
+    pub(super) async fn get(&self, path: &str) -> Reply {
         self.ask(self.request("GET", path, "")).await
     }
 
-    pub(super) async fn delete(&self, path: &str) -> Answer {
+    pub(super) async fn delete(&self, path: &str) -> Reply {
         self.ask(self.request("DELETE", path, "")).await
     }
 
-    pub(super) async fn put(&self, path: &str, body: Value) -> Answer {
+    pub(super) async fn put(&self, path: &str, body: Value) -> Reply {
         self.ask(self.request("PUT", path, body.to_string())).await
     }
 
-    pub(super) async fn post(&self, path: &str, body: Value) -> Answer {
+    pub(super) async fn post(&self, path: &str, body: Value) -> Reply {
         self.ask(self.request("POST", path, body.to_string())).await
     }
 
-    pub(super) async fn send(&self, from: Oid, to: Oid, body: &str) -> Answer {
+    pub(super) async fn send(&self, from: Oid, to: Oid, body: &str) -> Reply {
         let (from, to) = (from.to_hex(), to.to_hex());
-        let message = serde_json::json!({ "sender_identity_oid": from, "recipient_identity_oid": to, "body": body });
+        let message = serde_json::json!({
+            "sender_identity_oid": from, "recipient_identity_oid": to, "body": body
+        });
         self.post("/api/messages/send", message).await
     }
 }
 
-/// The elements of an array in an answer.
+/// The elements of an array in a reply.
 pub(super) fn list<'v>(value: &'v Value, field: &str) -> &'v Vec<Value> {
     value[field].as_array().unwrap()
 }

@@ -1,11 +1,11 @@
-//! The node and its peers, as the operator sees them.
+//! Status, identities, dials, syncs, rejects and backups.
 
 use bastion::transport::{CircuitCounts, OptionalFeature};
 use bastion::{Hardening, TorStatus};
 use keys::PeerId;
 use serde_json::{Value, json};
 
-use super::{Here, list};
+use super::{ApiFixture, list};
 use crate::api::SessionRow;
 
 fn session(peer: PeerId, domains: &[&str]) -> SessionRow {
@@ -19,15 +19,15 @@ fn session(peer: PeerId, domains: &[&str]) -> SessionRow {
 }
 
 #[tokio::test]
-async fn status_shows_the_node_and_where_each_peer_stands() {
-    let here = Here::new().await;
-    here.node
+async fn status_shows_node_peers_and_usage() {
+    let api = ApiFixture::new().await;
+    api.node
         .sessions
         .lock()
-        .push(session(here.bobs_node, &["identities", "messages"]));
-    let status = here.get("/api/status").await.ok();
-    assert_eq!(status["peer_id"], here.node.peer.to_hex());
-    assert_eq!(status["onion"], here.node.onion.to_onion_string());
+        .push(session(api.bobs_node, &["identities", "messages"]));
+    let status = api.get("/api/status").await.ok();
+    assert_eq!(status["peer_id"], api.node.peer.to_hex());
+    assert_eq!(status["onion"], api.node.onion.to_onion_string());
     assert_eq!(
         (&status["network"], &status["admission"]["policy"]),
         (&json!("reachable"), &json!("open"))
@@ -53,10 +53,10 @@ async fn status_shows_the_node_and_where_each_peer_stands() {
     };
     assert_eq!(
         (&peer["peer_id"], &peer["tier"]),
-        (&json!(here.bobs_node.to_hex()), &json!("trusted"))
+        (&json!(api.bobs_node.to_hex()), &json!("trusted"))
     );
     assert_eq!(peer["domains"], json!(["identities", "messages"]));
-    assert_eq!(status["sessions"][0]["peer_id"], here.bobs_node.to_hex());
+    assert_eq!(status["sessions"][0]["peer_id"], api.bobs_node.to_hex());
     assert_eq!(status["sessions"][0]["tier"], "trusted");
     let (stored, all) = (&peer["stored_bytes"], &status["tiers"]["trusted"]);
     assert!(stored.as_u64().unwrap() > 0 && peer["stored_objects"] == 1);
@@ -67,14 +67,14 @@ async fn status_shows_the_node_and_where_each_peer_stands() {
     let quota = crate::state_engine::Quotas::default().trusted;
     assert_eq!(all["total_objects_max"], quota.total_objects_max);
     assert_eq!(status["tiers"]["untrusted"]["stored_bytes"], 0);
-    assert_eq!(here.get("/api/peers").await.ok()["peers"], status["peers"]);
+    assert_eq!(api.get("/api/peers").await.ok()["peers"], status["peers"]);
 }
 
 #[tokio::test]
-async fn status_shows_the_onion_service_and_nothing_of_the_kind_on_loopback() {
-    let here = Here::new().await;
-    assert_eq!(here.get("/api/status").await.ok()["tor"], Value::Null);
-    *here.node.tor.lock() = Some(TorStatus {
+async fn status_shows_the_onion_service_only_over_tor() {
+    let api = ApiFixture::new().await;
+    assert_eq!(api.get("/api/status").await.ok()["tor"], Value::Null);
+    *api.node.tor.lock() = Some(TorStatus {
         hardening: Hardening::DEFAULT,
         streams_per_circuit_max: 8,
         circuits_max: 640,
@@ -100,45 +100,43 @@ async fn status_shows_the_onion_service_and_nothing_of_the_kind_on_loopback() {
     });
     let expected = json!({
         "intro_points": 3, "intro_rate_per_s": 10, "intro_burst": 100, "vanguards": "lite",
-        "streams_per_circuit_max": 8, "circuits": 1, "circuits_max": 640, "building": 2, "accepts_max": 16,
-        "waiting": 3, "built_total": 4, "failed_total": 5, "evicted_total": 6, "refused_total": 7, "abused_total": 8,
+        "streams_per_circuit_max": 8, "circuits": 1, "circuits_max": 640, "building": 2,
+        "accepts_max": 16, "waiting": 3, "built_total": 4, "failed_total": 5, "evicted_total": 6,
+        "refused_total": 7, "abused_total": 8,
         "pow": { "built_in": true, "on": false }, "bridges": { "built_in": false, "on": false },
     });
-    assert_eq!(here.get("/api/status").await.ok()["tor"], expected);
+    assert_eq!(api.get("/api/status").await.ok()["tor"], expected);
 }
 
 #[tokio::test]
-async fn identities_of_this_node_come_first() {
-    let here = Here::new().await;
-    let known = here.get("/api/identities").await.ok();
+async fn identities_list_starts_with_local_ones() {
+    let api = ApiFixture::new().await;
+    let known = api.get("/api/identities").await.ok();
     let homes: Vec<_> = list(&known, "identities")
         .iter()
-        .map(|card| card["here"].as_bool().unwrap())
+        .map(|card| card["local"].as_bool().unwrap())
         .collect();
     assert_eq!(homes, [true, true, false]);
     let bob = &list(&known, "identities")[2];
     assert_eq!(
         (&bob["oid"], &bob["name"]),
-        (&json!(here.bob.to_hex()), &json!("Bob"))
+        (&json!(api.bob.to_hex()), &json!("Bob"))
     );
-    let made = here
+    let made = api
         .post("/api/identities", json!({ "name": "Carol" }))
         .await
         .ok();
-    assert_eq!(made["oid"], here.carol.to_hex());
-    here.post("/api/identities", json!({ "nom": "Carol" }))
+    assert_eq!(made["oid"], api.carol.to_hex());
+    api.post("/api/identities", json!({ "nom": "Carol" }))
         .await
         .refused(400, "bad_request");
 }
 
 #[tokio::test]
-async fn a_dial_tells_who_answered_and_a_mistyped_address_is_told() {
-    let here = Here::new().await;
-    let onion = here.node.onion.to_onion_string();
-    let dialled = here
-        .post("/api/peers", json!({ "onion": onion }))
-        .await
-        .ok();
+async fn dial_reports_its_cost_and_refuses_an_invalid_address() {
+    let api = ApiFixture::new().await;
+    let onion = api.node.onion.to_onion_string();
+    let dialled = api.post("/api/peers", json!({ "onion": onion })).await.ok();
     assert_eq!(
         (&dialled["effort"], &dialled["solving_ms"]),
         (&json!(1024), &json!(700))
@@ -148,28 +146,28 @@ async fn a_dial_tells_who_answered_and_a_mistyped_address_is_told() {
     } else {
         format!("a{}", &onion[1..])
     };
-    let answer = here.post("/api/peers", json!({ "onion": mistyped })).await;
+    let reply = api.post("/api/peers", json!({ "onion": mistyped })).await;
     assert!(
-        answer
+        reply
             .refused(400, "bad_request")
             .message()
             .contains("checksum"),
         "{}",
-        answer.message()
+        reply.message()
     );
 }
 
 #[tokio::test]
-async fn one_peer_that_fails_does_not_hide_what_the_others_brought() {
-    let here = Here::new().await;
+async fn sync_reports_failures_beside_successes() {
+    let api = ApiFixture::new().await;
     let silent = PeerId::from_bytes([7; 32]);
-    here.node.silent.lock().push(silent);
+    api.node.silent.lock().push(silent);
     let sessions = [
         session(silent, &["messages"]),
-        session(here.bobs_node, &["identities", "messages"]),
+        session(api.bobs_node, &["identities", "messages"]),
     ];
-    here.node.sessions.lock().extend(sessions);
-    let all = here.post("/api/sync", json!({})).await.ok();
+    api.node.sessions.lock().extend(sessions);
+    let all = api.post("/api/sync", json!({})).await.ok();
     let shown = |report: &Value| {
         (
             report["peer"].clone(),
@@ -177,7 +175,7 @@ async fn one_peer_that_fails_does_not_hide_what_the_others_brought() {
             report["outcome"].clone(),
         )
     };
-    let bob = json!(here.bobs_node.to_hex());
+    let bob = json!(api.bobs_node.to_hex());
     let expected = [
         (json!(silent.to_hex()), json!("messages"), json!("failed")),
         (bob.clone(), json!("identities"), json!("applied")),
@@ -193,7 +191,7 @@ async fn one_peer_that_fails_does_not_hide_what_the_others_brought() {
             .unwrap()
             .contains("no session")
     );
-    let one = here
+    let one = api
         .post(
             "/api/sync",
             json!({ "peer": bob, "domain": "messages", "direction": "push" }),
@@ -207,56 +205,50 @@ async fn one_peer_that_fails_does_not_hide_what_the_others_brought() {
         (&report["window"], &report["outcome"], &report["direction"]),
         (&json!([0, 7]), &json!("acknowledged"), &json!("push"))
     );
-    // Asked for alone, its failure is the answer.
+    // With peer and domain given, the failure is the reply.
     let alone = json!({ "peer": silent.to_hex(), "domain": "messages" });
-    here.post("/api/sync", alone)
+    api.post("/api/sync", alone)
         .await
         .refused(409, "no_session");
-    here.post(
+    api.post(
         "/api/sync",
         json!({ "peer": PeerId::from_bytes([8; 32]).to_hex() }),
     )
     .await
     .refused(409, "no_session");
-    here.post("/api/sync", json!({ "direction": "sideways" }))
+    api.post("/api/sync", json!({ "direction": "sideways" }))
         .await
         .refused(400, "bad_request");
 }
 
 #[tokio::test]
-async fn rejects_are_listed() {
-    let here = Here::new().await;
-    assert_eq!(
-        here.get("/api/rejects").await.ok(),
-        json!({ "rejects": [] })
-    );
-    let one = format!("/api/rejects?peer={}&limit=5", here.bobs_node.to_hex());
-    assert_eq!(here.get(&one).await.ok(), json!({ "rejects": [] }));
-    here.get("/api/rejects?peer=x")
+async fn rejects_route_returns_an_empty_list() {
+    let api = ApiFixture::new().await;
+    assert_eq!(api.get("/api/rejects").await.ok(), json!({ "rejects": [] }));
+    let one = format!("/api/rejects?peer={}&limit=5", api.bobs_node.to_hex());
+    assert_eq!(api.get(&one).await.ok(), json!({ "rejects": [] }));
+    api.get("/api/rejects?peer=x")
         .await
         .refused(400, "bad_request");
 }
 
 #[tokio::test]
-async fn a_backup_is_begun_once_and_looked_at() {
-    let here = Here::new().await;
-    assert_eq!(
-        here.get("/api/backup").await.ok(),
-        json!({ "backup": null })
-    );
-    here.post("/api/backup", json!({ "path": "backup" }))
+async fn backup_starts_once_and_shows_its_progress() {
+    let api = ApiFixture::new().await;
+    assert_eq!(api.get("/api/backup").await.ok(), json!({ "backup": null }));
+    api.post("/api/backup", json!({ "path": "backup" }))
         .await
         .refused(400, "bad_request");
-    let begun = here
+    let started = api
         .post("/api/backup", json!({ "path": "/safe/backup" }))
         .await
         .ok();
     assert_eq!(
-        (&begun["id"], &begun["state"]),
+        (&started["id"], &started["state"]),
         (&json!(1), &json!("running"))
     );
-    assert_eq!(here.get("/api/backup").await.ok()["backup"], begun);
-    here.post("/api/backup", json!({ "path": "/safe/other" }))
+    assert_eq!(api.get("/api/backup").await.ok()["backup"], started);
+    api.post("/api/backup", json!({ "path": "/safe/other" }))
         .await
         .refused(409, "underway");
 }

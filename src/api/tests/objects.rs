@@ -1,27 +1,30 @@
-//! Any app's objects, by the names in its schema.
+//! Objects of any app, with attributes by name.
 
 use keys::Oid;
 use serde_json::{Value, json};
 
-use super::{Here, list};
+use super::{ApiFixture, list};
 
 fn offer(owner: Oid, attrs: Value) -> Value {
     json!({ "type": "rides.offer", "owner": owner.to_hex(), "attrs": attrs })
 }
 
 fn ride() -> Value {
-    json!({ "origin": "Berlin", "destination": "Prague", "departs_at": 1_700_000_000_000_i64, "seats": 3 })
+    json!({
+        "origin": "Berlin", "destination": "Prague", "departs_at": 1_700_000_000_000_i64,
+        "seats": 3,
+    })
 }
 
 #[tokio::test]
-async fn an_object_is_written_read_changed_and_deleted() {
-    let here = Here::new().await;
-    let made = here
-        .post("/api/objects", offer(here.alice, ride()))
+async fn object_can_be_created_read_updated_and_deleted() {
+    let api = ApiFixture::new().await;
+    let made = api
+        .post("/api/objects", offer(api.alice, ride()))
         .await
         .ok();
     assert_eq!(made["rev"], 1);
-    let page = here.get("/api/objects?type=rides.offer").await.ok();
+    let page = api.get("/api/objects?type=rides.offer").await.ok();
     let [object] = list(&page, "objects").as_slice() else {
         panic!("{page}")
     };
@@ -30,34 +33,34 @@ async fn an_object_is_written_read_changed_and_deleted() {
         (&made["oid"], &ride(), &json!(false))
     );
     assert_eq!(
-        (&object["owner"], &object["made_here"]),
-        (&json!(here.alice.to_hex()), &json!(true))
+        (&object["owner"], &object["local"]),
+        (&json!(api.alice.to_hex()), &json!(true))
     );
 
-    let mut fewer = offer(here.alice, ride());
+    let mut fewer = offer(api.alice, ride());
     fewer["attrs"]["seats"] = json!(2);
     fewer["oid"] = made["oid"].clone();
-    let changed = here.post("/api/objects", fewer).await.ok();
+    let changed = api.post("/api/objects", fewer).await.ok();
     assert_eq!(
         (&changed["oid"], &changed["rev"]),
         (&made["oid"], &json!(2))
     );
     let after = format!("/api/objects?type=rides.offer&after={}", made["change_seq"]);
     assert_eq!(
-        list(&here.get(&after).await.ok(), "objects")[0]["attrs"]["seats"],
+        list(&api.get(&after).await.ok(), "objects")[0]["attrs"]["seats"],
         2
     );
 
     let path = format!("/api/objects/rides/{}", made["oid"].as_str().unwrap());
-    here.delete(&format!("{path}?owner={}", here.carol.to_hex()))
+    api.delete(&format!("{path}?owner={}", api.carol.to_hex()))
         .await
         .refused(403, "owner_changed");
-    let deleted = here
-        .delete(&format!("{path}?owner={}", here.alice.to_hex()))
+    let deleted = api
+        .delete(&format!("{path}?owner={}", api.alice.to_hex()))
         .await
         .ok();
     assert_eq!(deleted["rev"], 3);
-    let page = here.get("/api/objects?type=rides.offer").await.ok();
+    let page = api.get("/api/objects?type=rides.offer").await.ok();
     assert_eq!(
         (
             &list(&page, "objects")[0]["deleted"],
@@ -65,25 +68,25 @@ async fn an_object_is_written_read_changed_and_deleted() {
         ),
         (&json!(true), &json!({}))
     );
-    here.delete(&format!("{path}?owner={}", here.alice.to_hex()))
+    api.delete(&format!("{path}?owner={}", api.alice.to_hex()))
         .await
         .refused(403, "deleted");
 }
 
 #[tokio::test]
-async fn pages_follow_one_another() {
-    let here = Here::new().await;
+async fn listing_continues_after_the_previous_page() {
+    let api = ApiFixture::new().await;
     for _ in 0..3 {
-        here.post("/api/objects", offer(here.alice, ride()))
+        api.post("/api/objects", offer(api.alice, ride()))
             .await
             .ok();
     }
-    let first = here.get("/api/objects?type=rides.offer&limit=2").await.ok();
+    let first = api.get("/api/objects?type=rides.offer&limit=2").await.ok();
     assert_eq!(
         (list(&first, "objects").len(), &first["more"]),
         (2, &json!(true))
     );
-    let rest = here
+    let rest = api
         .get(&format!(
             "/api/objects?type=rides.offer&limit=2&after={}",
             first["after"]
@@ -97,26 +100,26 @@ async fn pages_follow_one_another() {
 }
 
 #[tokio::test]
-async fn several_values_and_references_go_by_hex() {
-    let here = Here::new().await;
-    let participants = json!([here.alice.to_hex(), here.bob.to_hex(), here.carol.to_hex()]);
+async fn multiple_values_and_references_are_hex_arrays() {
+    let api = ApiFixture::new().await;
+    let participants = json!([api.alice.to_hex(), api.bob.to_hex(), api.carol.to_hex()]);
     let attrs = json!({ "participant_identity_oids": participants, "title": "All three" });
-    let owner = here.alice.to_hex();
+    let owner = api.alice.to_hex();
     let talk = json!({ "type": "messages.conversation", "owner": owner, "attrs": attrs });
-    let talk = here.post("/api/objects", talk).await.ok();
-    let said =
+    let talk = api.post("/api/objects", talk).await.ok();
+    let message =
         json!({ "conversation_parent_oid": talk["oid"], "body": "Hello both", "sent_at": 1 });
-    let said = json!({ "type": "messages.message", "owner": owner, "attrs": said });
-    here.post("/api/objects", said).await.ok();
-    let carols = here
+    let message = json!({ "type": "messages.message", "owner": owner, "attrs": message });
+    api.post("/api/objects", message).await.ok();
+    let carols = api
         .get(&format!(
             "/api/messages/inbox?identity={}",
-            here.carol.to_hex()
+            api.carol.to_hex()
         ))
         .await
         .ok();
     assert_eq!(list(&carols, "messages")[0]["body"], "Hello both");
-    let page = here
+    let page = api
         .get("/api/objects?type=messages.conversation")
         .await
         .ok();
@@ -127,12 +130,12 @@ async fn several_values_and_references_go_by_hex() {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_is_named() {
-    let here = Here::new().await;
+async fn invalid_attribute_error_names_the_attribute() {
+    let api = ApiFixture::new().await;
     let changed = |field: &str, value: Value| {
         let mut attrs = ride();
         attrs[field] = value;
-        offer(here.alice, attrs)
+        offer(api.alice, attrs)
     };
     let wrong = [
         (
@@ -155,8 +158,8 @@ async fn what_does_not_fit_is_named() {
             "schema",
             "origin",
         ),
-        (offer(here.alice, json!({})), 422, "schema", "origin"),
-        (offer(here.bob, ride()), 403, "owner_not_here", "owner"),
+        (offer(api.alice, json!({})), 422, "schema", "origin"),
+        (offer(api.bob, ride()), 403, "owner_not_here", "owner"),
         (
             offer(Oid::from_bytes([9; 16]), ride()),
             404,
@@ -164,43 +167,44 @@ async fn what_does_not_fit_is_named() {
             "0909",
         ),
     ];
-    for (body, status, code, word) in wrong {
-        let answer = here.post("/api/objects", body).await;
+    for (body, status, code, text) in wrong {
+        let reply = api.post("/api/objects", body).await;
         assert!(
-            answer.refused(status, code).message().contains(word),
-            "{word}: {}",
-            answer.message()
+            reply.refused(status, code).message().contains(text),
+            "{text}: {}",
+            reply.message()
         );
     }
-    here.get("/api/objects?type=rides.nothing")
+    api.get("/api/objects?type=rides.nothing")
         .await
         .refused(404, "not_found");
-    here.delete(&format!(
+    api.delete(&format!(
         "/api/objects/rides/{}?owner={}",
         "09".repeat(16),
-        here.alice.to_hex()
+        api.alice.to_hex()
     ))
     .await
     .refused(404, "not_found");
-    here.delete(&format!(
+    api.delete(&format!(
         "/api/objects/rides/x?owner={}",
-        here.alice.to_hex()
+        api.alice.to_hex()
     ))
     .await
     .refused(400, "bad_request");
 }
 
 #[tokio::test]
-async fn nobody_speaks_for_an_identity_through_the_generic_door() {
-    let here = Here::new().await;
-    let page = here.get("/api/objects?type=identities.identity").await.ok();
+async fn identity_records_cannot_be_forged_through_objects() {
+    let api = ApiFixture::new().await;
+    let page = api.get("/api/objects?type=identities.identity").await.ok();
     let bob = list(&page, "objects")
         .iter()
-        .find(|object| object["oid"] == json!(here.bob.to_hex()))
+        .find(|object| object["oid"] == json!(api.bob.to_hex()))
         .unwrap()
         .clone();
-    let forged = json!({ "type": "identities.identity", "owner": here.alice.to_hex(), "attrs": bob["attrs"] });
-    here.post("/api/objects", forged)
+    let owner = api.alice.to_hex();
+    let forged = json!({ "type": "identities.identity", "owner": owner, "attrs": bob["attrs"] });
+    api.post("/api/objects", forged)
         .await
         .refused(422, "schema");
 }

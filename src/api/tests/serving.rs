@@ -1,4 +1,4 @@
-//! Real connections: those that say nothing, and those that are open when the node stops.
+//! Real connections: silent ones, and ones that are open when the node stops.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -9,9 +9,9 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Here, NOW, StoppedClock, core};
+use super::{ApiFixture, NOW, StoppedClock, core};
 use crate::api::SessionEffect;
-use crate::api::server::{Patience, check_loopback, serve_with};
+use crate::api::server::{ServerLimits, check_loopback, serve_with};
 use crate::engine::CoreHandle;
 use crate::store::StoreError;
 
@@ -23,10 +23,10 @@ async fn listen() -> (TcpListener, std::net::SocketAddr) {
     (listener, address)
 }
 
-fn patience() -> Patience {
-    Patience {
-        head: LONG,
-        farewell: LONG,
+fn server_limits() -> ServerLimits {
+    ServerLimits {
+        head_timeout: LONG,
+        shutdown_timeout: LONG,
         connections_max: 8,
     }
 }
@@ -35,64 +35,64 @@ async fn healthz(address: std::net::SocketAddr) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).await.unwrap();
+    reply
 }
 
 #[tokio::test]
-async fn half_a_request_cannot_keep_the_node_from_stopping() {
+async fn serve_ends_although_a_request_is_incomplete() {
     let folder = tempfile::tempdir().unwrap();
     let (core, keys, oids) = core(folder.path(), 1, &["Alice", "Carol"]);
     let (engine, writer) = CoreHandle::spawn(core, Arc::new(StoppedClock), 8, 2).unwrap();
-    let here = Here::over(engine, &keys, &oids, folder).await;
+    let api = ApiFixture::over(engine, &keys, &oids, folder).await;
     let (listener, address) = listen().await;
-    let brief = Patience {
-        farewell: Duration::from_millis(1),
-        ..patience()
+    let brief = ServerLimits {
+        shutdown_timeout: Duration::from_millis(1),
+        ..server_limits()
     };
-    let serving = tokio::spawn(serve_with(listener, here.state(), brief));
+    let serving = tokio::spawn(serve_with(listener, api.state(), brief));
     let mut half = TcpStream::connect(address).await.unwrap();
     half.write_all(b"GET /healthz HT").await.unwrap();
-    // The half one was accepted before this one, which is answered.
+    // The incomplete request was accepted before this one.
     assert!(healthz(address).await.starts_with("HTTP/1.1 200"));
-    here.stop.cancel();
+    api.stop.cancel();
     serving.await.unwrap().unwrap();
     assert_eq!(
         half.read(&mut [0; 1]).await.unwrap_or(0),
         0,
-        "it is cut off"
+        "the connection is closed"
     );
-    let Here { engine, .. } = here;
+    let ApiFixture { engine, .. } = api;
     drop(engine);
-    // Ends only where nothing of the API holds the engine any more.
+    // Ends only if no task of the API holds the `CoreHandle`.
     tokio::task::spawn_blocking(move || writer.join())
         .await
         .unwrap();
 }
 
 #[tokio::test]
-async fn who_connects_and_says_nothing_makes_place_for_others() {
-    let here = Here::new().await;
+async fn silent_connection_is_closed_and_frees_its_slot() {
+    let api = ApiFixture::new().await;
     let (listener, address) = listen().await;
-    let brief = Patience {
-        head: Duration::from_millis(10),
+    let brief = ServerLimits {
+        head_timeout: Duration::from_millis(10),
         connections_max: 1,
-        ..patience()
+        ..server_limits()
     };
-    let serving = tokio::spawn(serve_with(listener, here.state(), brief));
+    let serving = tokio::spawn(serve_with(listener, api.state(), brief));
     let mut silent = TcpStream::connect(address).await.unwrap();
     assert!(healthz(address).await.starts_with("HTTP/1.1 200"));
-    let mut said = Vec::new();
-    // It may be told that it was too slow, or only be hung up on.
-    let _ = silent.read_to_end(&mut said).await;
-    here.stop.cancel();
+    let mut received = Vec::new();
+    // The server may send an error before it closes the connection.
+    let _ = silent.read_to_end(&mut received).await;
+    api.stop.cancel();
     serving.await.unwrap().unwrap();
 }
 
 #[test]
-fn other_machines_are_not_listened_to() {
-    for (address, is_here) in [
+fn check_loopback_refuses_other_addresses() {
+    for (address, is_loopback) in [
         ("127.0.0.1:1", true),
         ("[::1]:1", true),
         ("0.0.0.0:1", false),
@@ -100,41 +100,42 @@ fn other_machines_are_not_listened_to() {
     ] {
         assert_eq!(
             check_loopback(address.parse().unwrap()).is_ok(),
-            is_here,
+            is_loopback,
             "{address}"
         );
     }
 }
 
 #[tokio::test]
-async fn applies_a_ban_although_its_request_was_cancelled() {
+async fn ban_is_applied_although_its_request_was_cancelled() {
     let folder = tempfile::tempdir().unwrap();
     let (core, keys, oids) = core(folder.path(), 1, &["Alice", "Carol"]);
     let (engine, _writer) = CoreHandle::spawn(core, Arc::new(StoppedClock), 8, 2).unwrap();
-    let here = Here::over(engine, &keys, &oids, folder).await;
-    let bob = here.bobs_node;
-    // Whether the word has reached the busy writer cannot be seen from here: given up later and later, at last it has.
-    for patience in 1.. {
+    let api = ApiFixture::over(engine, &keys, &oids, folder).await;
+    let bob = api.bobs_node;
+    // The test cannot see whether the write has reached the busy writer. It polls one more time in
+    // each round before it cancels the request, until the write was queued.
+    for polls in 1.. {
         let (release, held) = std::sync::mpsc::channel::<()>();
-        let holding = here.engine.write(move |_, _| {
+        let holding = api.engine.write(move |_, _| {
             let _ = held.recv();
             Ok::<_, StoreError>(())
         });
         let mut holding = pin!(holding);
         assert!(poll!(&mut holding).is_pending());
         let mut banning =
-            Box::pin(here.post("/api/admission/ban", json!({ "peer_id": bob.to_hex() })));
-        for _ in 0..patience {
+            Box::pin(api.post("/api/admission/ban", json!({ "peer_id": bob.to_hex() })));
+        for _ in 0..polls {
             assert!(poll!(&mut banning).is_pending());
             tokio::task::yield_now().await;
         }
         drop((banning, release));
         holding.await.unwrap();
-        here.engine
+        api.engine
             .write(|_, _| Ok::<_, StoreError>(()))
             .await
             .unwrap();
-        if here
+        if api
             .engine
             .read(move |view| view.rows.is_banned(&bob, NOW))
             .await
@@ -143,5 +144,5 @@ async fn applies_a_ban_although_its_request_was_cancelled() {
             break;
         }
     }
-    assert_eq!(*here.node.applied.lock(), [(bob, SessionEffect::Close)]);
+    assert_eq!(*api.node.applied.lock(), [(bob, SessionEffect::Close)]);
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde_json::json;
 
-use super::Here;
+use super::ApiFixture;
 
 /// The text of a log.
 #[derive(Clone, Default)]
@@ -25,7 +25,7 @@ impl io::Write for Log {
 
 #[tokio::test]
 async fn log_line_of_a_request_names_its_trace_id_and_route() {
-    let here = Here::new().await;
+    let api = ApiFixture::new().await;
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -33,8 +33,8 @@ async fn log_line_of_a_request_names_its_trace_id_and_route() {
         .with_ansi(false)
         .finish();
     let guard = tracing::subscriber::set_default(subscriber);
-    let peer = here.bobs_node.to_hex();
-    here.post("/api/admission/ban", json!({ "peer_id": peer }))
+    let peer = api.bobs_node.to_hex();
+    api.post("/api/admission/ban", json!({ "peer_id": peer }))
         .await
         .ok();
     drop(guard);
