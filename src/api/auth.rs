@@ -57,7 +57,8 @@ pub(super) async fn gate(
         .map_err(late)
 }
 
-/// The span of a request. It names the route and not the path, which may contain an identity.
+/// Creates the span of a request. The span has the route and not the path, because a path may
+/// contain an identity's oid.
 fn request_span(request: &Request, trace: TraceId) -> tracing::Span {
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map_or("none", MatchedPath::as_str);

@@ -73,12 +73,12 @@ async fn of_running(out: &Path, api: &ApiArgs) -> Result<Value, Failure> {
     let path = out
         .to_str()
         .ok_or_else(|| Failure::usage("the file name is not UTF-8"))?;
-    let begun = client.post("/api/backup", &json!({ "path": path })).await?;
+    let started = client.post("/api/backup", &json!({ "path": path })).await?;
     let mut line = ProgressLine::new(api.json);
     loop {
         let answer = client.get("/api/backup").await?;
         let row = answer.get("backup").unwrap_or(&Value::Null);
-        if number(row, "id") != number(&begun, "id") {
+        if number(row, "id") != number(&started, "id") {
             return Err(Failure::failed(
                 "the node has started another backup meanwhile; see its log",
             ));

@@ -93,7 +93,7 @@ fn show_peers(status: &Value) {
     }
     for peer in peers {
         let id = text(peer, "peer_id");
-        let here = sessions
+        let is_connected = sessions
             .iter()
             .any(|session| text(session, "peer_id") == id);
         print("");
@@ -101,7 +101,11 @@ fn show_peers(status: &Value) {
             "peer {}  {}, {}",
             short(id),
             text(peer, "tier"),
-            if here { "connected" } else { "not connected" }
+            if is_connected {
+                "connected"
+            } else {
+                "not connected"
+            }
         ));
         print(format_args!("  onion    {}", text(peer, "onion")));
         print(format_args!("  domains  {}", words(peer, "domains")));
@@ -264,10 +268,10 @@ pub(super) async fn inbox(
 
 async fn only_identity(client: &ApiClient) -> Result<String, Failure> {
     let known = client.get("/api/identities").await?;
-    let mut here = list(&known, "identities")
+    let mut local = list(&known, "identities")
         .iter()
         .filter(|card| card.get("local") == Some(&Value::Bool(true)));
-    match (here.next(), here.next()) {
+    match (local.next(), local.next()) {
         (Some(card), None) => Ok(text(card, "oid").to_owned()),
         (None, _) => Err(Failure::failed(
             "this node has no identity: `postern identity new NAME` creates one",

@@ -113,8 +113,8 @@ async fn ban_is_applied_although_its_request_was_cancelled() {
     let (engine, _writer) = CoreHandle::spawn(core, Arc::new(StoppedClock), 8, 2).unwrap();
     let api = ApiFixture::over(engine, &keys, &oids, folder).await;
     let bob = api.bobs_node;
-    // The test cannot see whether the write has reached the busy writer. It polls one more time in
-    // each round before it cancels the request, until the write was queued.
+    // The test cannot see whether the write has reached the busy writer. Each round
+    // polls once more before it cancels the request, until the write was queued.
     for polls in 1.. {
         let (release, held) = std::sync::mpsc::channel::<()>();
         let holding = api.engine.write(move |_, _| {
