@@ -1,6 +1,6 @@
 //! From a configuration to the limits of the core.
 //!
-//! A pure mapping. It is a module of its own because both `node` (start) and `backup` (restore)
+//! A pure mapping. This module exists because both `node` (start) and `backup` (restore)
 //! open the core, and neither `config` nor the core imports the other.
 
 use crate::config::Config;

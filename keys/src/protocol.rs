@@ -49,7 +49,7 @@ pub const CLAIMED_DOMAINS_MAX: usize = 64;
 /// this time.
 pub const PULL_WAIT_S_MAX: u64 = 60;
 
-/// Longest package, in bytes, envelope included. It leaves room for the message around it in a
+/// Longest package, in bytes, envelope included. The message around the package fits the rest of a
 /// frame of [`FRAME_BYTES_MAX`].
 pub const PACKAGE_BYTES_MAX: usize = 960 * 1024;
 

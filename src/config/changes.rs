@@ -86,7 +86,8 @@ mod tests {
         );
         check("[node]\nschema_dir = \"apps\"\n", &["node.schema_dir"]);
         check(
-            "[quota.untrusted]\nstored_bytes_max = 983040\n[quota.trusted]\ntotal_bytes_max = 68719476737\n",
+            "[quota.untrusted]\nstored_bytes_max = 983040\n\
+             [quota.trusted]\ntotal_bytes_max = 68719476737\n",
             &[
                 "quota.untrusted.stored_bytes_max",
                 "quota.trusted.total_bytes_max",

@@ -3,8 +3,6 @@
 //! Invariant: the new file is a valid configuration with all defaults, and has at most 30 lines;
 //! `docs/CONFIG.md` equals [`reference`] (tested in `tests.rs`).
 
-use std::fmt::Write as _;
-
 use super::keys::{Key, Kind, TABLES, Table};
 use super::removed::{REMOVED, RENAMED, new_path};
 
@@ -51,12 +49,12 @@ pub fn reference() -> String {
     }
     page += REMOVED_INTRODUCTION;
     for (path, now) in REMOVED {
-        // Writing to a string does not fail.
-        let _ = writeln!(page, "| `{path}` | {now} |");
+        page += &format!("{path:<40} {now}\n");
     }
     for (path, name) in RENAMED {
-        let _ = writeln!(page, "| `{path}` | renamed to `{}` |", new_path(path, name));
+        page += &format!("{path:<40} renamed to {}\n", new_path(path, name));
     }
+    page += "```\n";
     page
 }
 
@@ -82,8 +80,7 @@ const REMOVED_INTRODUCTION: &str = "
 A file with one of these keys is still accepted. `postern check`, `postern run` and `SIGHUP` warn
 about it. The value of a renamed key is used; that of a removed key is not.
 
-| key | now |
-| --- | --- |
+```text
 ";
 
 fn write_table(page: &mut String, table: &Table) {

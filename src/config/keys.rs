@@ -2,7 +2,7 @@
 //!
 //! `docs/CONFIG.md` and the file that `postern init` writes are made from [`TABLES`] (`docs.rs`),
 //! and `check.rs` enforces its ranges. Invariant: the table names exactly the fields of the
-//! configuration structs, and its defaults are theirs (tested in `tests.rs`).
+//! configuration structs, with the same defaults (tested in `tests.rs`).
 
 mod local;
 mod network;
@@ -12,7 +12,7 @@ mod network;
 pub struct Table {
     /// The name as in the file, such as `quota.untrusted`.
     pub name: &'static str,
-    /// What the table is for, and when a change takes effect.
+    /// Purpose of the table, and when a change takes effect.
     pub about: &'static str,
     /// The keys, in the order of the documentation.
     pub keys: &'static [Key],
@@ -27,9 +27,9 @@ pub struct Key {
     pub kind: Kind,
     /// The default as TOML; `None` if an absent key means that there is no value.
     pub default: Option<&'static str>,
-    /// What the key does: whole sentences.
+    /// Effect of the key, in whole sentences.
     pub about: &'static str,
-    /// Why the default is what it is.
+    /// Reason for the default.
     pub reason: &'static str,
     /// Comment above the key in the file that `postern init` writes; `None` if the key is not in
     /// it, empty if the comment above its table is enough.
@@ -80,7 +80,7 @@ pub static TABLES: &[Table] = &[
 ];
 
 impl Kind {
-    /// What a value must be, for the operator; `None` if the type says all.
+    /// Condition on a value, for the operator; `None` if the type says all.
     pub(super) fn range(&self) -> Option<String> {
         match *self {
             Self::Integer {

@@ -3,7 +3,9 @@
 //! One struct for each part of the node; `limits.rs` fills them from the tables of the file. All
 //! numbers are fields, so that tests can set them. The values that an operator cannot decide
 //! better are fixed here.
-//! Invariant: for all values that `check.rs` accepts, every wait is finite and every buffer bounded.
+//!
+//! Invariant: for all values that `check.rs` accepts, every wait is finite and every buffer is
+//! bounded.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;

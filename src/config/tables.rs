@@ -29,7 +29,7 @@ pub struct Config {
     pub bastion: GateTable,
     /// When and with how many peers data is exchanged.
     pub sync: SyncTable,
-    /// What peers of each tier may store.
+    /// Quota of each tier of peers.
     pub quota: QuotaTables,
     /// How peers are reached.
     pub transport: TransportConfig,
