@@ -184,7 +184,7 @@ async fn section_2_initial_pull_sync() {
     );
     let by_alice = |message: &messages::InboxMessage| message.sender == a.identity;
     assert!(inbox.iter().all(by_alice));
-    assert!(inbox.iter().all(|message| !message.made_here));
+    assert!(inbox.iter().all(|message| !message.is_local));
     // B received nothing of the conversation with Carol.
     let to_carol = c.pull(a, "messages").await[0].applied.written - 1;
     assert_eq!(to_carol + inbox.len(), a.inbox().len());
@@ -238,7 +238,7 @@ async fn section_4_next_pull_from_node_b() {
     let outcomes = b.pull(a, "messages").await;
     assert_eq!(windows(&outcomes), [Some((1433, 1433))]);
     let applied = outcomes[0].applied;
-    assert_eq!((applied.written, applied.already_here), (1, 0));
+    assert_eq!((applied.written, applied.already_stored), (1, 0));
     let inbox = b.inbox();
     assert_eq!(inbox.len(), before + 1);
     assert_eq!(inbox.last().unwrap().oid, sent.oid);

@@ -106,7 +106,7 @@ impl From<IdentityError> for ApiError {
     fn from(error: IdentityError) -> Self {
         let (status, code) = match error {
             IdentityError::Save(error) => return error.into(),
-            IdentityError::NotHere(_) | IdentityError::Unknown(_) => {
+            IdentityError::NotLocal(_) | IdentityError::Unknown(_) => {
                 (StatusCode::NOT_FOUND, "unknown_identity")
             }
             IdentityError::NotFrozen => (StatusCode::CONFLICT, "not_frozen"),
@@ -121,7 +121,7 @@ impl From<VerdictError> for ApiError {
             VerdictError::Store(error) => return Self::internal(error),
             VerdictError::Banned => (StatusCode::CONFLICT, "banned"),
             VerdictError::Trusted => (StatusCode::CONFLICT, "trusted"),
-            VerdictError::NotKeptOut => (StatusCode::NOT_FOUND, "not_found"),
+            VerdictError::NotExcluded => (StatusCode::NOT_FOUND, "not_found"),
             VerdictError::Itself => (StatusCode::UNPROCESSABLE_ENTITY, "self"),
         };
         Self::new(status, code, error.to_string())

@@ -21,7 +21,7 @@ pub(super) async fn list(Traced(state): Traced) -> Result<Json<Value>, ApiError>
                 "oid": card.oid.to_hex(),
                 "name": card.name,
                 "home_peer_id": card.home.to_hex(),
-                "local": card.here,
+                "local": card.is_local,
                 "key_id": card.key_id,
                 "retired": card.retired,
                 "frozen": card.frozen,

@@ -121,7 +121,7 @@ async fn read_inbox(
                     "body": message.body,
                     "sent_at": message.sent_at,
                     "change_seq": message.change_seq,
-                    "local": message.made_here,
+                    "local": message.is_local,
                 }));
             }
             Ok::<_, StoreError>(Some(

@@ -48,6 +48,9 @@ pub(super) async fn finish(Traced(state): Traced) -> Result<Json<Value>, ApiErro
 /// Records that no other copy of this node runs. After the next start the node continues as a
 /// restored one.
 pub(super) async fn resolve(Traced(state): Traced) -> Result<Json<Value>, ApiError> {
-    let resolved = state.engine.write(|core, _| core.resolve()).await?;
+    let resolved = state
+        .engine
+        .write(|core, _| core.resolve_read_only())
+        .await?;
     Ok(Json(json!({ "resolved": resolved })))
 }

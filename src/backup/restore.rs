@@ -260,7 +260,7 @@ fn make_distinct(
         graph.tx().put_token(&token.hash(), OPERATOR_LABEL, now)
     })?;
     crash_point("restore: token noted");
-    core.begin_recovery(EpochReason::Restored, now)?;
+    core.start_recovery(EpochReason::Restored, now)?;
     crash_point("restore: recovery begun");
     Ok(())
 }

@@ -1,9 +1,9 @@
-//! The clock of the core.
+//! The clock of the core. Modules below `engine` take the time as an argument.
 
 use crate::op_context::Timestamp;
 
-/// Where time comes from.
+/// The source of time, in milliseconds since 1970. Tests use clocks that stand still.
 pub trait Clock: Send + Sync + 'static {
-    /// Now.
+    /// The present time.
     fn now(&self) -> Timestamp;
 }

@@ -1,26 +1,26 @@
-//! Errors of the core as its callers see them.
+//! Errors of reads and writes through a `CoreHandle`.
 
 use crate::state_engine::ApplyPackageError;
 use crate::store::StoreError;
 
-/// The engine was stopped: the node is shutting down.
+/// The writer thread has ended, because the node is shutting down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the engine has stopped")]
+#[error("the core has stopped")]
 pub struct CoreStopped;
 
-/// A failed read or write, or an engine that has stopped.
+/// Why a read or write failed.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError<E: std::error::Error + 'static> {
     /// The node is shutting down.
     #[error(transparent)]
     Stopped(#[from] CoreStopped),
-    /// The work itself failed.
+    /// The work itself returned an error.
     #[error(transparent)]
     Work(E),
 }
 
 impl<E: std::error::Error + 'static> EngineError<E> {
-    /// The work's own error, or what stands for "stopped".
+    /// Returns the work's own error, or `stopped` if the core has stopped.
     pub fn unwrap_or_stopped(self, stopped: E) -> E {
         match self {
             Self::Work(error) => error,

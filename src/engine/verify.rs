@@ -1,7 +1,8 @@
-//! Verification of a package's objects on every core, beside the writer.
+//! Verification of a package's objects on every core, concurrently with the writer.
 //!
-//! The one place with threads besides the writer's. Never decides: it finds keys and checks signatures. Invariant: the
-//! result has the objects' order, whatever the number of threads.
+//! Besides the writer thread, only this file starts threads. It finds keys and verifies signatures;
+//! whether an object may be written is decided by the writer. Invariant: the result has the order of the
+//! objects for any number of threads. Tested in `tests/core/engines.rs`.
 
 use std::num::NonZero;
 
@@ -15,11 +16,11 @@ use crate::store::StoreError;
 
 type Decoded = Vec<Result<DecodedObject, ObjectFault>>;
 
-/// Below this many objects one thread is faster than starting others.
+/// Number of objects from which several threads are faster than one.
 const PARALLEL_OBJECTS_MIN: usize = 32;
 
 impl CoreHandle {
-    /// Reads objects, finds their owners' keys, and verifies their signatures.
+    /// Decodes objects, finds their owners' keys, and verifies their signatures.
     pub async fn verify_objects(
         &self,
         objects: Vec<SignedObject>,
@@ -40,7 +41,8 @@ impl CoreHandle {
             .await?)
     }
 
-    /// Runs `work` over parts of `items`, one part per core where there are threads, and joins the results in order.
+    /// Runs `work` over parts of `items`, one part per core, and joins the results in order. An inline
+    /// core does all the work in one part.
     async fn spread<T: Send + 'static, R: Send + 'static>(
         &self,
         items: Vec<T>,
@@ -63,6 +65,7 @@ fn decode(objects: Vec<SignedObject>, limits: &GraphLimits) -> Decoded {
         .collect()
 }
 
+/// Runs `work` on one scoped thread per part.
 fn in_parts<T: Send, R: Send>(
     mut items: Vec<T>,
     work: &(impl Fn(Vec<T>) -> Vec<R> + Sync),
@@ -79,7 +82,7 @@ fn in_parts<T: Send, R: Send>(
             .into_iter()
             .map(|part| scope.spawn(move || work(part)))
             .collect();
-        // A panic goes on in this thread and fails the whole package: no part of it may go missing.
+        // A panic continues in this thread and fails the whole package, so that no part is missing.
         let joined = running.into_iter().map(|thread| {
             thread
                 .join()

@@ -321,7 +321,7 @@ fn pulled(outcome: PullOutcome) -> SyncReport {
             .map(|window| (window.from_seq, window.to_seq)),
         objects: done.objects,
         written: done.written,
-        already_stored: done.already_here,
+        already_stored: done.already_stored,
         parked: done.parked,
         rejected: done.rejected,
         last_seq: done.last_seq,

@@ -127,8 +127,8 @@ impl VaultOperations {
     }
 
     async fn resume_node_rotation(&self) -> Result<(), ControlError> {
-        let settled = self.core.write(|core, now| core.settle_node(now)).await;
-        // SyncService verify packages with the key chain of the handshake. New sessions transfer the new
+        let settled = self.core.write(|core, now| core.save_own_server(now)).await;
+        // Peers verify packages with the key chain of the handshake. New sessions transfer the new
         // chain.
         self.peers.registry().end_all("rotated");
         settled.map_err(|error: EngineError<StoreError>| rotation_incomplete(&error))?;

@@ -1,4 +1,6 @@
-//! Identities of this node: their records in the graph, and who is known.
+//! Identities: creating and changing local ones, and listing the known ones.
+//!
+//! Tested in `tests/core/services.rs` and `tests/rotation.rs`.
 
 use keys::{Oid, PeerId, SignedObject};
 
@@ -8,38 +10,39 @@ use crate::schema::{SchemaViolation, Schemas, identities};
 use crate::state_engine::View;
 use crate::store::StoreError;
 
-/// An identity as people see it.
+/// A known identity, as the API shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdentityCard {
-    /// Its name in the protocol.
+    /// The oid: the digest of the identity's genesis event.
     pub oid: Oid,
-    /// Its name for people, as it says itself; not unique, not proven.
+    /// The name that the identity gives itself; neither unique nor verified.
     pub name: Option<String>,
-    /// The node where it lives.
+    /// The home: the node where the identity lives.
     pub home: PeerId,
-    /// Whether that is this node.
-    pub here: bool,
-    /// How often its key was rotated.
+    /// Whether the home is this node.
+    pub is_local: bool,
+    /// The number of its current key: how often the key was rotated.
     pub key_id: u32,
-    /// Whether its owner says that it writes no more.
+    /// Whether the owner has stopped writing under this identity.
     pub retired: bool,
-    /// Whether two homes were claimed for it: nothing of it is taken until its key is rotated, or the operator thaws it.
+    /// Whether two homes were claimed for the identity. Its objects are then rejected until its key is
+    /// rotated or the operator unfreezes it.
     pub frozen: bool,
 }
 
-/// Why a verb on an identity was not carried out.
+/// Why an operation on an identity failed.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// Nobody of that oid lives here.
+    /// The identity is not local.
     #[error("no identity {0} lives on this node")]
-    NotHere(Oid),
-    /// Nobody of that oid is known here.
-    #[error("no identity {0} is known here")]
+    NotLocal(Oid),
+    /// The identity is not known.
+    #[error("no identity {0} is known to this node")]
     Unknown(Oid),
-    /// It is so already.
+    /// The identity to unfreeze is not frozen.
     #[error("the identity is not frozen")]
     NotFrozen,
-    /// The write did not happen.
+    /// The write failed.
     #[error(transparent)]
     Save(#[from] SaveError),
 }
@@ -50,7 +53,7 @@ impl From<StoreError> for IdentityError {
     }
 }
 
-/// Writes the record of an identity whose keys the vault holds already.
+/// Writes the record of an identity whose keys are in the vault.
 pub fn publish(
     graph: &mut GraphManager<'_>,
     identity: Oid,
@@ -59,14 +62,14 @@ pub fn publish(
     graph.save_identity(identity, name)
 }
 
-/// Whether that may be an identity's name, before anything is made that would bear it.
+/// Checks a name against the schema, before an identity is created with it.
 pub fn check_name(schemas: &Schemas, name: &str) -> Result<(), SchemaViolation> {
     let schema = schemas.type_(identities::APP, identities::IDENTITY);
     let attr = schema.and_then(|schema| schema.attr(identities::NAME));
     attr.map_or(Ok(()), |attr| attr.check(&[Value::from(name)]))
 }
 
-/// Gives an identity that lives here another name, or none.
+/// Changes or removes the name of a local identity.
 pub fn rename(
     graph: &mut GraphManager<'_>,
     identity: Oid,
@@ -79,8 +82,8 @@ pub fn rename(
     Ok(graph.save_profile(identity, &profile)?)
 }
 
-/// Says to everybody that an identity that lives here writes no more, and lets it write no more. What it wrote stays, and
-/// so do its keys: with `retired` false it is taken back.
+/// Retires a local identity: its record says so, and further writes are denied. Its objects and keys
+/// stay. With `retired` false, the identity may write again.
 pub fn retire(
     graph: &mut GraphManager<'_>,
     identity: Oid,
@@ -93,7 +96,7 @@ pub fn retire(
     Ok(graph.save_profile(identity, &profile)?)
 }
 
-/// Takes what a frozen identity signs again: the operator knows whose key it is.
+/// Accepts objects of a frozen identity again, because the operator has verified the owner of its key.
 pub fn unfreeze(graph: &mut GraphManager<'_>, identity: Oid) -> Result<(), IdentityError> {
     let row = graph
         .tx()
@@ -105,16 +108,17 @@ pub fn unfreeze(graph: &mut GraphManager<'_>, identity: Oid) -> Result<(), Ident
     Ok(graph.unfreeze(&identity)?)
 }
 
+/// The profile of a local identity.
 fn own_profile(graph: &GraphManager<'_>, identity: Oid) -> Result<IdentityProfile, IdentityError> {
     if graph.keys().identity_chain(identity).is_none() {
-        return Err(IdentityError::NotHere(identity));
+        return Err(IdentityError::NotLocal(identity));
     }
     graph
         .profile(&identity)?
-        .ok_or(IdentityError::NotHere(identity))
+        .ok_or(IdentityError::NotLocal(identity))
 }
 
-/// All identities known here, ours first. Servers are not among them.
+/// All known identities without servers, local ones first, then by oid.
 pub fn known(view: &View<'_>) -> Result<Vec<IdentityCard>, StoreError> {
     let mut cards = Vec::new();
     let app = view
@@ -138,17 +142,18 @@ pub fn known(view: &View<'_>) -> Result<Vec<IdentityCard>, StoreError> {
             oid: parent.oid,
             name,
             home: row.home,
-            here: row.home == view.this_node(),
+            is_local: row.home == view.this_node(),
             key_id: row.key_id,
             retired: row.retired,
             frozen: row.frozen,
         });
     }
-    cards.sort_by_key(|card| (!card.here, card.oid));
+    cards.sort_by_key(|card| (!card.is_local, card.oid));
     Ok(cards)
 }
 
-/// The identity objects that a handshake carries: the listed ones that live here and write, by oid (docs/DECISIONS.md 6).
+/// The identity objects that a handshake carries: at most `most` local ones that are listed and not
+/// retired, by oid (docs/DECISIONS.md 6).
 pub fn for_handshake(view: &View<'_>, most: usize) -> Result<Vec<SignedObject>, StoreError> {
     let app = view
         .rows
@@ -172,7 +177,7 @@ pub fn for_handshake(view: &View<'_>, most: usize) -> Result<Vec<SignedObject>, 
     Ok(objects)
 }
 
-/// The name that an identity gives itself.
+/// The name that an identity gives itself; `None` if it has none or is not known.
 pub fn name_of(view: &View<'_>, identity: &Oid) -> Result<Option<String>, StoreError> {
     let app = view
         .rows

@@ -1,7 +1,8 @@
-//! MessagesService: conversations and what is said in them (docs/STORY.md 2, 3).
+//! `MessagesService`: conversations and their messages (docs/STORY.md 2, 3).
 //!
-//! A message to somebody makes the conversation of the two where there is none, in the same change group. Never lists
-//! a message to somebody who is not a participant. Invariant: a message belongs to exactly one conversation.
+//! The first message between two identities creates their conversation, in the same change group.
+//! Invariants: a message belongs to exactly one conversation; an inbox contains only messages whose
+//! conversation its reader takes part in. Tested in `tests/core/services.rs`.
 
 use keys::Oid;
 
@@ -11,7 +12,7 @@ use crate::object::{Attrs, Value};
 use crate::state_engine::View;
 use crate::store::{AppTable, StoreError};
 
-/// The app's slug and its domain.
+/// The app's slug, which is also its sync domain.
 pub const APP: &str = "messages";
 /// Type `messages.conversation`.
 pub const CONVERSATION: u16 = 1;
@@ -26,33 +27,35 @@ pub const BODY: u16 = 2;
 /// Attribute `sent_at` of a message.
 pub const SENT_AT: u16 = 3;
 
-/// A message that was accepted.
+/// A message that was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sent {
-    /// The message.
+    /// The oid of the message.
     pub oid: Oid,
-    /// Its conversation.
+    /// The oid of its conversation.
     pub conversation: Oid,
-    /// The change group.
+    /// The `change_seq` of the change group.
     pub change_seq: u64,
 }
 
-/// Why a message was not accepted.
+/// Why a message was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// Nobody of that oid lives here.
+    /// The sender is not a local identity.
     #[error("the sender {0} does not live on this node")]
     UnknownSender(Oid),
-    /// Nobody of that oid is known here.
-    #[error("the recipient {0} is not known here: sync the identities domain with its node first")]
+    /// The recipient is not known.
+    #[error(
+        "the recipient {0} is not known: synchronise the identities domain with its node first"
+    )]
     UnknownRecipient(Oid),
-    /// The recipient said that it writes no more.
-    #[error("the recipient {0} is retired: nobody reads what is sent to it")]
+    /// The recipient is retired.
+    #[error("the recipient {0} is retired and does not read messages")]
     Retired(Oid),
-    /// A conversation takes two.
+    /// A conversation needs two identities.
     #[error("sender and recipient are the same identity")]
     Alone,
-    /// The write did not happen.
+    /// The write failed.
     #[error(transparent)]
     Save(#[from] SaveError),
 }
@@ -63,7 +66,7 @@ impl From<StoreError> for SendError {
     }
 }
 
-/// Sends a message from an identity that lives here to one that is known.
+/// Sends a message from a local identity to a known one.
 pub fn send(
     graph: &mut GraphManager<'_>,
     sender: Oid,
@@ -73,12 +76,12 @@ pub fn send(
     if sender == recipient {
         return Err(SendError::Alone);
     }
-    let us = graph.keys().peer_id();
-    let here = graph
+    let this_node = graph.keys().peer_id();
+    let is_local = graph
         .tx()
         .identity(&sender)?
-        .is_some_and(|row| row.home == us);
-    if !here {
+        .is_some_and(|row| row.home == this_node);
+    if !is_local {
         return Err(SendError::UnknownSender(sender));
     }
     match graph.tx().identity(&recipient)? {
@@ -120,7 +123,8 @@ pub fn send(
     })
 }
 
-/// The conversation of exactly these two. Both nodes may have begun one: the smaller oid serves, the same on both.
+/// The conversation of exactly these two. If both nodes created one, the one with the smaller oid is
+/// used, so that both nodes agree.
 fn conversation_of_two(
     graph: &GraphManager<'_>,
     one: &Oid,
@@ -145,23 +149,23 @@ fn table(apps: &crate::store::Apps) -> Result<&AppTable, StoreError> {
         .ok_or(StoreError::Inconsistent("an app without tables"))
 }
 
-/// A message as a person reads it.
+/// A message as the API shows it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct InboxMessage {
-    /// The message.
+    /// The oid of the message.
     pub oid: Oid,
-    /// Its conversation.
+    /// The oid of its conversation.
     pub conversation: Oid,
-    /// Its author.
+    /// The oid of its author.
     pub sender: Oid,
-    /// What it says.
+    /// The text.
     pub body: String,
-    /// When its author says that it was written, milliseconds since 1970.
+    /// The time of writing that the author states, in milliseconds since 1970.
     pub sent_at: i64,
-    /// Where it stands in this node's sequence.
+    /// This node's `change_seq` of the message, which orders the inbox.
     pub change_seq: u64,
-    /// Whether it was written on this node.
-    pub made_here: bool,
+    /// Whether the message was written on this node.
+    pub is_local: bool,
 }
 
 /// A part of the messages that an identity may read.
@@ -169,13 +173,14 @@ pub struct InboxMessage {
 pub struct Inbox {
     /// Oldest first.
     pub messages: Vec<InboxMessage>,
-    /// Ask for what follows with this.
+    /// `after` for the next part.
     pub after: u64,
-    /// Whether something follows.
+    /// Whether there may be a next part.
     pub more: bool,
 }
 
-/// Messages that `reader` may read, behind `after`, oldest first; `limit` messages are looked at.
+/// Messages that `reader` may read, with a `change_seq` above `after`, oldest first. Examines at most
+/// `limit` messages, of which the reader may see fewer.
 pub fn inbox(view: &View<'_>, reader: &Oid, after: u64, limit: usize) -> Result<Inbox, StoreError> {
     let app = table(view.rows.apps())?;
     let rows = view.rows.listing(app, MESSAGE, after, limit)?;
@@ -212,7 +217,7 @@ pub fn inbox(view: &View<'_>, reader: &Oid, after: u64, limit: usize) -> Result<
                 .and_then(Value::as_integer)
                 .unwrap_or_default(),
             change_seq: parent.change_seq,
-            made_here: parent.origin.is_none(),
+            is_local: parent.origin.is_none(),
         });
     }
     Ok(inbox)

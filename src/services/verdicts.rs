@@ -1,7 +1,7 @@
-//! The operator's word on who may come in: approve, refuse, ban, unban (docs/DECISIONS.md 6).
+//! The operator's verdicts on peers: approve, refuse, ban, unban (docs/DECISIONS.md 6).
 //!
-//! Never ends a session and changes no policy: the node does. Invariant: a peer that is banned is trusted by nothing
-//! that stands in the database, and no word but "unban" lifts a ban.
+//! Stores the verdict; `node` ends sessions and applies the policy. Invariants: no row in the database
+//! makes a banned peer trusted; only `unban` lifts a ban. Tested in `tests/admission.rs`.
 
 use bastion::Tier;
 use keys::PeerId;
@@ -11,24 +11,25 @@ use crate::op_context::Timestamp;
 use crate::schema::identities;
 use crate::store::{StoreError, Verdict, VerdictRow};
 
-/// Longest reason, in bytes: a line that a person reads.
+/// Longest reason in bytes: one line of text.
 pub const REASON_BYTES_MAX: usize = 256;
-/// Most names of a stranger's identities that are kept.
+/// Largest number of identity names that are kept of a pending request.
 const NAMES_MAX: usize = 8;
-/// Longest of them, in bytes.
+/// Longest of these names in bytes.
 const NAME_BYTES_MAX: usize = 64;
 
-/// Why a word was given, for the operator's own eyes: one line, bounded.
+/// The operator's note on a verdict: one line of at most [`REASON_BYTES_MAX`] bytes. Never sent to a
+/// peer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reason(String);
 
-/// A reason that is too long or no line of text.
+/// The reason is too long or contains a control character.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a reason has at most {REASON_BYTES_MAX} bytes, without control characters")]
 pub struct BadReason;
 
 impl Reason {
-    /// Takes a reason as it was typed.
+    /// Checks a reason as it was typed.
     pub fn new(text: String) -> Result<Self, BadReason> {
         let is_line = text.len() <= REASON_BYTES_MAX && !text.chars().any(char::is_control);
         if is_line {
@@ -39,19 +40,19 @@ impl Reason {
     }
 }
 
-/// Why a word was not taken.
+/// Why a verdict was not stored.
 #[derive(Debug, thiserror::Error)]
 pub enum VerdictError {
-    /// Only "unban" lifts a ban.
+    /// The peer is banned, and only `unban` lifts a ban.
     #[error("this peer is banned: lift the ban first")]
     Banned,
-    /// It is trusted, and a refusal is for strangers.
-    #[error("this peer is trusted: only a ban keeps it out")]
+    /// The peer is trusted, and only untrusted peers can be refused.
+    #[error("this peer is trusted: ban it instead")]
     Trusted,
-    /// Nothing is there to be lifted.
+    /// There is no ban and no refusal to lift.
     #[error("this peer is neither banned nor refused")]
-    NotKeptOut,
-    /// This node itself.
+    NotExcluded,
+    /// The peer is this node.
     #[error("this is the node itself")]
     Itself,
     /// The database failed.
@@ -59,7 +60,7 @@ pub enum VerdictError {
     Store(#[from] StoreError),
 }
 
-/// Lets a node in from now on, and trusts it.
+/// Admits a peer from now on, as a trusted one.
 pub fn approve(graph: &mut GraphManager<'_>, peer: PeerId) -> Result<VerdictRow, VerdictError> {
     not_itself(graph, &peer)?;
     not_banned(graph, &peer)?;
@@ -70,7 +71,7 @@ pub fn approve(graph: &mut GraphManager<'_>, peer: PeerId) -> Result<VerdictRow,
     Ok(row)
 }
 
-/// Sends a stranger away until then, without asking again.
+/// Refuses an untrusted peer until a time, without asking the operator again.
 pub fn refuse(
     graph: &mut GraphManager<'_>,
     peer: PeerId,
@@ -92,7 +93,7 @@ pub fn refuse(
     Ok(row)
 }
 
-/// Keeps a node out until then: it is trusted no longer, and the tickets that it holds are void for good.
+/// Bans a peer until a time. It loses its trust, and its present tickets stay void after the ban.
 pub fn ban(
     graph: &mut GraphManager<'_>,
     peer: PeerId,
@@ -110,14 +111,14 @@ pub fn ban(
     Ok(row)
 }
 
-/// Lifts a ban or a refusal: the node is a stranger again. Tickets that the ban made void stay void.
+/// Lifts a ban or a refusal; the peer is unadmitted again. Tickets that the ban made void stay void.
 pub fn unban(graph: &mut GraphManager<'_>, peer: PeerId) -> Result<VerdictRow, VerdictError> {
     let now = graph.now();
     let known = graph.tx().verdict(&peer)?;
     let row = known
         .filter(|row| row.verdict != Verdict::Approved && row.holds(now))
-        .ok_or(VerdictError::NotKeptOut)?;
-    // The row stays, over as of now: it still says which tickets are void.
+        .ok_or(VerdictError::NotExcluded)?;
+    // The row stays and ends now, because it also says which tickets are void.
     let row = VerdictRow {
         until: Some(now),
         ..row
@@ -157,8 +158,9 @@ fn row(
     }
 }
 
-/// What the identities call themselves that a stranger showed: only those that prove that they live at its node, so that
-/// nobody waits under a name that was seen elsewhere. Bounded; costs signature checks.
+/// The names of the identities that an unadmitted node claims. Only identities whose records prove that
+/// they live at that node count, so that no pending request can use the name of another node's
+/// identity. Verifies at most eight records.
 pub fn claimed_names(
     peer: &PeerId,
     identities: Vec<keys::SignedObject>,
@@ -171,6 +173,7 @@ pub fn claimed_names(
         .collect()
 }
 
+/// The name in an identity's record, if the record is valid and names `peer` as the home.
 fn name(peer: &PeerId, decoded: DecodedObject) -> Option<String> {
     let verified = decoded.verify(&KnownKeys::default()).ok()?;
     if verified.record()?.home() != *peer {
@@ -180,7 +183,7 @@ fn name(peer: &PeerId, decoded: DecodedObject) -> Option<String> {
     Some(shortened(name))
 }
 
-/// A name that is too long, with a mark where it was cut.
+/// Shortens a name to [`NAME_BYTES_MAX`] bytes, at a character boundary and with a mark.
 fn shortened(name: &str) -> String {
     const MARK: char = '…';
     if name.len() <= NAME_BYTES_MAX {
@@ -199,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reason_is_one_line_of_bounded_length() {
+    fn reason_is_one_line_of_bounded_length() {
         let longest = "x".repeat(REASON_BYTES_MAX);
         assert!(Reason::new(longest.clone()).is_ok() && Reason::new(String::new()).is_ok());
         assert!(Reason::new("sent spam, twice: «nein»".into()).is_ok());
@@ -210,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_name_is_cut_with_a_mark_and_within_a_letter_never() {
+    fn long_name_is_shortened_at_a_character_boundary_with_a_mark() {
         assert_eq!(shortened("Bob"), "Bob");
         let just = "b".repeat(NAME_BYTES_MAX);
         assert_eq!(shortened(&just), just);

@@ -1,7 +1,9 @@
-//! Packages in: one transaction applies the rows and moves the cursor (docs/STORY.md 2.1 step 8, docs/DECISIONS.md 7).
+//! Packages in: one transaction applies the objects and moves the cursor (docs/STORY.md 2.1 step 8,
+//! docs/DECISIONS.md 7).
 //!
-//! A fault of the package moves nothing; a fault of an object refuses or parks that object and the rest goes on. Never
-//! applies a window twice or over a gap. Invariant: the inbound cursor stands where the committed rows end.
+//! A fault of the package undoes everything. A fault of one object rejects it or makes it wait, and
+//! the others are applied. Invariants: no window is applied twice or over a gap; the inbound cursor is
+//! the last sequence number whose objects are committed. Tested in `tests/core/packages.rs`.
 
 use keys::{Epoch, Oid, PeerId, SignedObject};
 
@@ -17,47 +19,47 @@ use crate::op_context::{AppId, OpContext, Timestamp};
 use crate::schema::identities;
 use crate::store::{Cursor, Direction, Parked, RejectRow, Rows, StoreError, SyncStateRow, Usage};
 
-/// What became of a package.
+/// The result of applying a package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AppliedPackage {
-    /// Where the cursor stands now.
+    /// The cursor after the package.
     pub last_seq: u64,
     /// Objects in the package.
     pub objects: usize,
-    /// Objects written, parked ones that found what they waited for included.
+    /// Objects written, including waiting ones that this package released.
     pub written: usize,
-    /// Objects that were here already, in this or a later revision.
-    pub already_here: usize,
+    /// Objects that were stored already, in this or a later revision.
+    pub already_stored: usize,
     /// Objects that wait for another one.
     pub parked: usize,
-    /// Objects refused.
+    /// Objects rejected.
     pub rejected: usize,
 }
 
-/// Why a window cannot follow what was applied.
+/// Why a window cannot follow the applied ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WindowFault {
-    /// It begins behind the next change awaited: the sender starts again at `last_seq`.
-    #[error("the window leaves a gap behind {last_seq}")]
+    /// The window begins after `last_seq + 1`. The sender starts again at `last_seq`.
+    #[error("the window leaves a gap after {last_seq}")]
     Gap {
-        /// Where the cursor stands.
+        /// The cursor.
         last_seq: u64,
     },
 }
 
-/// Why a package was not applied. Nothing moved.
+/// Why a package was not applied. Neither rows nor cursor changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyPackageError {
-    /// The sender's.
+    /// The window does not follow the applied ones.
     #[error(transparent)]
     Window(#[from] WindowFault),
     /// The peer was never admitted.
     #[error("the sender is not a known peer")]
     UnknownPeer,
-    /// A later key of the peer is known, or another chain: who came holds an old key only.
-    #[error("the peer's keys are not those that are known, nor later ones")]
+    /// The peer's key chain does not continue the known one: it uses an old key or a forked chain.
+    #[error("the peer's key chain does not continue the known one")]
     StaleKeys,
-    /// The peer, or all of its tier, would have stored more than they may.
+    /// The peer, or its whole tier, would store more than its quota.
     #[error(transparent)]
     Quota(#[from] QuotaFault),
     /// The database failed.
@@ -95,8 +97,8 @@ impl CheckedObject {
     }
 }
 
-/// Reads and verifies objects. `known` are the current keys of owners, by oid; identity objects among them bring their
-/// own. Pure: run it on any thread, on parts of a package, with the keys of the whole.
+/// Verifies decoded objects. `known` holds the current keys of their owners; an identity object brings
+/// its own. Pure: any thread may run it on a part of a package, with the keys for the whole package.
 pub fn check_objects(
     decoded: Vec<Result<DecodedObject, ObjectFault>>,
     known: &KnownKeys,
@@ -114,10 +116,11 @@ pub fn check_objects(
         .collect()
 }
 
-/// Where a package comes from, for each of its objects.
+/// The origin of a package, for each of its objects.
 struct PackageSource<'s> {
     context: OpContext,
     peer: PeerId,
+    /// The peer's local number.
     origin: i64,
     domain: &'s str,
     epoch: Epoch,
@@ -125,6 +128,7 @@ struct PackageSource<'s> {
 }
 
 impl<'s> PackageSource<'s> {
+    /// Returns `None` if the peer is not known.
     fn find(
         graph: &GraphManager<'_>,
         peer: PeerId,
@@ -159,7 +163,8 @@ impl<'s> PackageSource<'s> {
 }
 
 impl StateEngine {
-    /// Applies a package whose objects were checked. A window that was applied before is acknowledged and nothing else.
+    /// Applies a package whose objects were verified. A window that was applied before is only
+    /// acknowledged.
     pub fn apply_package(
         &mut self,
         now: Timestamp,
@@ -183,7 +188,7 @@ impl StateEngine {
             return Ok(AppliedPackage {
                 last_seq,
                 objects: objects.len(),
-                already_here: objects.len(),
+                already_stored: objects.len(),
                 ..AppliedPackage::default()
             });
         }
@@ -197,7 +202,7 @@ impl StateEngine {
                 PackageSource::find(graph, peer, package.domain(), package.epoch(), to_seq)?;
             let source = source.ok_or(ApplyPackageError::UnknownPeer)?;
             let tx = graph.tx();
-            let done = Applying::new(graph, limits)?.all(&source, objects)?;
+            let done = PackageIngest::new(graph, limits)?.apply_all(&source, objects)?;
             tx.put_sync_state(
                 cursor,
                 &SyncStateRow {
@@ -214,7 +219,8 @@ impl StateEngine {
         })
     }
 
-    /// Takes identity objects that came with a handshake, before the first pull brings the same ones (docs/DECISIONS.md 6).
+    /// Applies identity objects that arrived in a handshake, before the first pull brings the same ones
+    /// (docs/DECISIONS.md 6).
     pub fn apply_identities(
         &mut self,
         now: Timestamp,
@@ -226,24 +232,24 @@ impl StateEngine {
         self.write(now, |graph| {
             let source = PackageSource::find(graph, peer, identities::DOMAIN, epoch, 0)?;
             let source = source.ok_or(ApplyPackageError::UnknownPeer)?;
-            Applying::new(graph, limits)?.all(&source, objects)
+            PackageIngest::new(graph, limits)?.apply_all(&source, objects)
         })
     }
 }
 
-/// The objects of one transaction, one after the other.
-struct Applying<'a, 'g> {
+/// Applies the objects of one transaction one after the other.
+struct PackageIngest<'a, 'g> {
     graph: &'a mut GraphManager<'g>,
     limits: CoreLimits,
     quotas: QuotaLedger,
     done: AppliedPackage,
-    /// Written objects that others may wait for.
+    /// Written objects for which others may wait.
     arrived: Vec<Oid>,
-    /// Whether any object may wait at all.
+    /// Whether any object waits; `false` saves the lookups.
     waiting: bool,
 }
 
-impl<'a, 'g> Applying<'a, 'g> {
+impl<'a, 'g> PackageIngest<'a, 'g> {
     fn new(graph: &'a mut GraphManager<'g>, limits: CoreLimits) -> Result<Self, StoreError> {
         let waiting = graph.tx().is_any_parked()?;
         Ok(Self {
@@ -256,29 +262,30 @@ impl<'a, 'g> Applying<'a, 'g> {
         })
     }
 
-    /// Takes all objects of one package, and counts what is stored of them.
-    fn all(
+    /// Applies all objects of one package and charges the quotas.
+    fn apply_all(
         mut self,
         source: &PackageSource<'_>,
         objects: Vec<CheckedObject>,
     ) -> Result<AppliedPackage, ApplyPackageError> {
         for object in objects {
-            let stored = self.take(source, object)?;
+            let stored = self.apply_one(source, object)?;
             self.quotas
                 .count(self.graph.tx(), &source.peer, &stored)??;
-            self.wake()?;
+            self.apply_waiting()?;
         }
         self.quotas.settle(self.graph.tx())?;
         Ok(self.done)
     }
 
-    /// Writes, parks or refuses one object. What is stored more than before.
-    fn take(
+    /// Writes one object, makes it wait or rejects it. Returns the change of the stored bytes and
+    /// objects.
+    fn apply_one(
         &mut self,
         source: &PackageSource<'_>,
         object: CheckedObject,
     ) -> Result<Usage, StoreError> {
-        let (oid, fault, signed) = match self.check_again(object)? {
+        let (oid, fault, signed) = match self.verify_again(object)? {
             CheckedObject::Verified(verified) => {
                 match self
                     .graph
@@ -296,7 +303,7 @@ impl<'a, 'g> Applying<'a, 'g> {
                         return Ok(stored);
                     }
                     Ok(Applied::AlreadyStored | Applied::Older) => {
-                        self.done.already_here += 1;
+                        self.done.already_stored += 1;
                         return Ok(Usage::default());
                     }
                     Err(ApplyError::Store(error)) => return Err(error),
@@ -317,13 +324,13 @@ impl<'a, 'g> Applying<'a, 'g> {
             (Fault::Missing(missing), Some(oid), Some(object)) => {
                 self.park(source, oid, missing, object)
             }
-            (fault, oid, _) => self.refuse(source, oid, &fault).map(|()| Usage::default()),
+            (fault, oid, _) => self.reject(source, oid, &fault).map(|()| Usage::default()),
         }
     }
 
-    /// The owner, or its new key, may have been written since the object was checked beside the writer. Who waited for
-    /// it only now would wait for ever.
-    fn check_again(&self, object: CheckedObject) -> Result<CheckedObject, StoreError> {
+    /// Verifies an object again whose owner or owner's key was missing. It may have been written since
+    /// the first verification, and nothing would release an object that waits for it.
+    fn verify_again(&self, object: CheckedObject) -> Result<CheckedObject, StoreError> {
         match object {
             CheckedObject::Failed {
                 fault: Fault::Missing(_) | Fault::OldKey,
@@ -337,7 +344,7 @@ impl<'a, 'g> Applying<'a, 'g> {
         }
     }
 
-    /// What waits counts as stored from now on, so that nothing can be in the way of it when it is woken.
+    /// Makes an object wait. It counts as stored at once, so that no quota can block its release.
     fn park(
         &mut self,
         source: &PackageSource<'_>,
@@ -346,7 +353,7 @@ impl<'a, 'g> Applying<'a, 'g> {
         object: SignedObject,
     ) -> Result<Usage, StoreError> {
         if self.graph.tx().parked_count(&source.peer)? >= self.limits.aside.parked_per_peer_max {
-            self.refuse(source, Some(oid), &Fault::NoRoom)?;
+            self.reject(source, Some(oid), &Fault::NoRoom)?;
             return Ok(Usage::default());
         }
         let (peer, domain) = (source.peer, source.domain.to_owned());
@@ -370,7 +377,8 @@ impl<'a, 'g> Applying<'a, 'g> {
         })
     }
 
-    fn refuse(
+    /// Records a rejected object.
+    fn reject(
         &mut self,
         source: &PackageSource<'_>,
         oid: Option<Oid>,
@@ -399,11 +407,12 @@ impl<'a, 'g> Applying<'a, 'g> {
             .put_reject(&reject, self.limits.aside.rejects_per_peer_max)
     }
 
-    /// Takes up what waited for objects that are here now; each of these may in turn be waited for. All of it was counted
-    /// when it was parked: so no quota, least of all another peer's, can make this package fail.
-    fn wake(&mut self) -> Result<(), ApplyPackageError> {
+    /// Applies objects that waited for written ones. Each of them may release others in turn. They were
+    /// charged when they began to wait, so no quota can make this package fail, in particular not
+    /// another peer's.
+    fn apply_waiting(&mut self) -> Result<(), ApplyPackageError> {
         while let Some(here) = self.arrived.pop() {
-            // One at a time: together they may be as large as all that may wait.
+            // Loaded one at a time, because together they may be as large as all waiting objects.
             for id in self.graph.tx().parked_for(&here)? {
                 let Some(parked) = self.graph.tx().parked(id)? else {
                     continue;
@@ -423,7 +432,7 @@ impl<'a, 'g> Applying<'a, 'g> {
                 let owner = decoded.as_ref().ok().map(DecodedObject::owner);
                 let known = self.keys_of(owner.as_slice())?;
                 for object in check_objects(vec![decoded], &known) {
-                    stored += self.take(&source, object)?;
+                    stored += self.apply_one(&source, object)?;
                 }
                 self.quotas.count(self.graph.tx(), &peer, &stored)??;
             }
@@ -436,7 +445,7 @@ impl<'a, 'g> Applying<'a, 'g> {
     }
 }
 
-/// The current keys of those owners that are known here.
+/// The current keys of those owners that are known.
 pub fn known_keys(rows: &Rows<'_>, owners: &[Oid]) -> Result<KnownKeys, StoreError> {
     let mut known = KnownKeys::default();
     for owner in owners {

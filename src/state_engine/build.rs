@@ -1,7 +1,8 @@
-//! Packages out: the answer to "what changed since `last_seq`" (docs/STORY.md 2.1 steps 2-7, 4, 6.2, 7.1).
+//! Packages out: what changed since `last_seq` (docs/STORY.md 2.1 steps 2-7, 4, 6.2, 7.1).
 //!
-//! Reads one committed state. Never includes a row that the peer may not read, and never says that one exists. A domain
-//! outside the intersection is answered like an empty one. Invariant: change groups are whole; `to_seq` was scanned.
+//! Reads one committed state. Invariants: a package contains and mentions only rows that the peer may
+//! read; a domain outside the intersection looks like an empty one; change groups are whole; every row
+//! up to `to_seq` was scanned. Tested in `tests/core/windows.rs`.
 
 use keys::{Epoch, PeerId, SignedObject};
 
@@ -12,62 +13,63 @@ use crate::graph::load_object;
 use crate::op_context::Timestamp;
 use crate::store::{Changed, Cursor, Direction, Selection, StoreError, SyncStateRow};
 
-/// A stretch of changes of which the peer may read none is passed over by an empty package once it is this long;
-/// shorter ones are scanned again, which costs less than a package.
+/// Length of a stretch of changes, none readable by the peer, from which an empty package moves the
+/// cursor past it. Scanning a shorter stretch again costs less than a package.
 const QUIET_STRETCH: u64 = 1024;
 
-/// A pull, as asked (SEED: `peer_id`, `domain`, `last_seq`).
+/// A pull request (docs/STORY.md 2.1: `peer_id`, `domain`, `last_seq`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PullRequest {
-    /// Who asks.
+    /// The requesting peer.
     pub peer: PeerId,
-    /// The domain.
+    /// The sync domain.
     pub domain: String,
-    /// What the peer has, up to and including.
+    /// The last sequence number that the peer has applied.
     pub last_seq: u64,
-    /// The epoch in which `last_seq` counts; none at the first pull.
+    /// The epoch in which `last_seq` counts; `None` at the first pull.
     pub epoch: Option<Epoch>,
 }
 
-/// The answer to a pull.
+/// The reply to a pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PullReply {
-    /// Nothing new: the peer stays where it is.
+    /// Nothing changed; the peer's cursor stays.
     UpToDate {
-        /// As asked.
+        /// The requested `last_seq`.
         last_seq: u64,
-        /// Whether the peer may sync this domain at all; it is told the same either way.
+        /// Whether the peer may sync this domain. The reply on the wire is the same in both cases.
         in_intersection: bool,
     },
     /// A signed package.
     Package {
-        /// Its window.
+        /// The window of the package.
         window: Window,
-        /// How many objects it holds.
+        /// Number of objects in the package.
         objects: usize,
         /// Whether a further window is ready.
         more: bool,
-        /// COSE_Sign1, as sent.
+        /// The COSE_Sign1 bytes to send.
         bytes: Vec<u8>,
     },
 }
 
-/// Why no package could be built. The operator's or our own fault, never the peer's.
+/// Why no package could be built. The cause is always this node, not the peer.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// One change group is larger than a package may be.
+    /// One change group is larger than the limits of a package.
     #[error("the change group {change_seq} has {bytes} bytes and fits no package")]
     GroupTooLarge {
-        /// The group.
+        /// The `change_seq` of the group.
         change_seq: u64,
-        /// Its size.
+        /// Encoded bytes of the group.
         bytes: usize,
     },
 }
 
+/// The objects of a package under construction.
 #[derive(Default)]
 struct Collected {
     objects: Vec<SignedObject>,
@@ -77,7 +79,8 @@ struct Collected {
 }
 
 impl View<'_> {
-    /// Answers a pull, or makes what is to be pushed (docs/STORY.md 5: "build package since last_seq").
+    /// Builds the reply to a pull, or the package to push (docs/STORY.md 5: "build package since
+    /// last_seq").
     pub fn build_package(&self, request: &PullRequest) -> Result<PullReply, BuildError> {
         let last_seq = match request.epoch {
             Some(epoch) if epoch != self.context.epoch => 0,
@@ -147,7 +150,7 @@ impl View<'_> {
         })
     }
 
-    /// Adds a whole change group, or stops before it.
+    /// Adds a whole change group, or stops before it if it does not fit.
     fn collect(
         &self,
         app: &crate::store::AppTable,
@@ -186,21 +189,22 @@ impl View<'_> {
 }
 
 impl StateEngine {
-    /// Notes what the peer is known to hold, and what was sent to it (docs/STORY.md 2.1 step 7). Writes only what changes.
+    /// Records what the peer acknowledged and what was sent to it (docs/STORY.md 2.1 step 7). Writes
+    /// only if one of them changed.
     pub fn record_sent(
         &mut self,
         now: Timestamp,
         request: &PullRequest,
         sent: Option<Window>,
     ) -> Result<(), StoreError> {
-        let (peer, domain, ours) = (request.peer, request.domain.clone(), self.context.epoch);
+        let (peer, domain, epoch) = (request.peer, request.domain.clone(), self.context.epoch);
         let cursor = Cursor {
             peer: &peer,
             domain: &domain,
             direction: Direction::Out,
         };
         let fresh = SyncStateRow {
-            epoch: ours,
+            epoch,
             last_seq: 0,
             acked_seq: 0,
         };
@@ -208,9 +212,9 @@ impl StateEngine {
             .view()
             .rows
             .sync_state(cursor)?
-            .filter(|state| state.epoch == ours);
+            .filter(|state| state.epoch == epoch);
         let mut state = before.unwrap_or(fresh);
-        if request.epoch == Some(ours) {
+        if request.epoch == Some(epoch) {
             state.acked_seq = request.last_seq.min(self.counters.change_seq);
             state.last_seq = state.last_seq.max(state.acked_seq);
         }
@@ -223,7 +227,7 @@ impl StateEngine {
         self.write(now, |graph| graph.tx().put_sync_state(cursor, &state))
     }
 
-    /// Notes that a peer acknowledged a push.
+    /// Records that a peer acknowledged a push.
     pub fn record_ack(
         &mut self,
         now: Timestamp,

@@ -1,4 +1,4 @@
-//! [`StateEngine`]: the one writer, over one store.
+//! [`StateEngine`]: the store, its writer and the writer's counters.
 
 use keys::TraceId;
 use rand::CryptoRng;
@@ -8,12 +8,13 @@ use crate::graph::{Counters, Environment, GraphManager};
 use crate::op_context::Timestamp;
 use crate::store::{ReadStore, Reserve, Store, StoreError, WriteModeRow};
 
-/// The core: one store, one writer.
+/// The core: one store and its only writer. `tests/core/engines.rs` runs it behind both drivers.
 pub struct StateEngine {
     pub(super) store: Store,
     pub(super) context: CoreContext,
     pub(super) counters: Counters,
     pub(super) reserve: Reserve,
+    /// The row in the database, so that a write needs no read.
     pub(super) write_mode: Option<WriteModeRow>,
     pub(super) rng: Box<dyn CryptoRng + Send>,
     /// The id of the operation that is running, for the logs and for `OpContext`.
@@ -21,22 +22,22 @@ pub struct StateEngine {
 }
 
 impl StateEngine {
-    /// What does not change while the node runs.
+    /// Schemas, keys, limits and epoch.
     pub fn context(&self) -> &CoreContext {
         &self.context
     }
 
-    /// The last `GLOBAL_CHANGE_SEQ` given out.
+    /// `GLOBAL_CHANGE_SEQ`: the last number that a change group took.
     pub fn change_seq(&self) -> u64 {
         self.counters.change_seq
     }
 
-    /// A connection for reads beside the writer.
+    /// Opens a connection for reads concurrent with the writer.
     pub fn reader(&self) -> Result<ReadStore, StoreError> {
         self.store.reader()
     }
 
-    /// Reads between writes.
+    /// The committed state, read on the writer's connection.
     pub fn view(&self) -> View<'_> {
         View {
             rows: self.store.rows(),
@@ -50,7 +51,7 @@ impl StateEngine {
         self.trace = trace;
     }
 
-    /// One transaction on the graph: durable when it returns `Ok`, undone otherwise.
+    /// Runs one transaction on the graph. It is durable if `work` returns `Ok`, and undone otherwise.
     pub fn write<R, E: From<StoreError>>(
         &mut self,
         now: Timestamp,
@@ -84,7 +85,7 @@ impl StateEngine {
                 trace: *trace,
             };
             let done = work(&mut GraphManager::new(tx, env))?;
-            // A transaction that needed more numbers than were left: they are reserved before they are committed.
+            // The transaction took more numbers than were left; they are reserved before the commit.
             if counters.change_seq > reserve.reserved() {
                 reserve
                     .extend(counters.change_seq, None)
@@ -96,7 +97,8 @@ impl StateEngine {
 }
 
 impl Drop for StateEngine {
-    /// A clean end leaves no gap in the sequence numbers, and makes any later falling back visible.
+    /// Releases the reserved sequence numbers. After a clean end no number is skipped, and any later
+    /// rollback of the database is detected.
     fn drop(&mut self) {
         let closed = self.store.rows().heads().map_err(|error| error.to_string());
         let closed = closed.and_then(|(head, _)| {
@@ -106,8 +108,8 @@ impl Drop for StateEngine {
                 .map_err(|error| error.to_string())
         });
         if let Err(error) = closed {
-            // The block that is reserved already stands: the next start skips it.
-            tracing::warn!(%error, "the reserved sequence numbers were not given back");
+            // The reserved block stays on disk, and the next start skips it.
+            tracing::warn!(%error, "could not release the reserved sequence numbers");
         }
     }
 }

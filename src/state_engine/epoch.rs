@@ -12,29 +12,30 @@ use super::view::View;
 use crate::op_context::Timestamp;
 use crate::store::{EpochReason, PeerEpoch, StoreError, WriteMode, WriteModeRow};
 
-/// What an epoch that a peer shows proves.
+/// Why an epoch that a peer sent is not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EpochFault {
-    /// It is not signed by the node that it is said of.
+    /// The signature of the node that owns the epoch is not valid.
     #[error("the epoch is not signed by its node")]
     BadSignature,
-    /// The peer claimed another epoch when it was admitted.
+    /// The peer was admitted with another epoch.
     #[error("the peer was admitted with another epoch")]
     Another,
 }
 
-/// What came of an epoch of this node's that a peer showed.
+/// The result of checking an epoch of this node that a peer sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwnEpoch {
-    /// It was minted here and counted no further, or is one more that the operator has to decide on.
+    /// This database created the epoch and counted at least as far; or the node is read-only already,
+    /// and the operator will decide on this epoch too.
     Known,
-    /// It is signed with a key that was rotated away: somebody has that key.
+    /// An earlier key signed it, so that key was stolen. The node is not affected.
     OldKey,
-    /// This node is a copy, or has fallen back. It is read-only from now on.
+    /// Another copy of this node exists, or the database was rolled back. The node is read-only now.
     Foreign,
 }
 
-/// Whether a node's key signed an epoch and how far it counted.
+/// Whether `key` signed an epoch and its highest `change_seq`.
 fn is_signed(heard: &PeerEpoch, key: &PublicKey) -> bool {
     let head = heard.head.to_be_bytes();
     key.verify(
@@ -45,25 +46,25 @@ fn is_signed(heard: &PeerEpoch, key: &PublicKey) -> bool {
     .is_ok()
 }
 
-/// Why an epoch was not noted.
+/// Why an epoch was not stored.
 #[derive(Debug, thiserror::Error)]
-pub enum HearError {
-    /// The peer's.
+pub enum EpochError {
+    /// The epoch is not valid.
     #[error(transparent)]
     Fault(#[from] EpochFault),
-    /// The database's.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl StateEngine {
-    /// Notes an epoch that a peer signed as its own, the one with which it was admitted.
+    /// Stores an epoch that a peer signed, which must be the one with which it was admitted.
     pub fn put_peer_epoch(
         &mut self,
         now: Timestamp,
         peer: &PeerId,
         heard: &PeerEpoch,
-    ) -> Result<(), HearError> {
+    ) -> Result<(), EpochError> {
         let rows = self.store.rows();
         let known = rows.peer(peer)?.ok_or(EpochFault::Another)?;
         if known.epoch != heard.epoch {
@@ -79,7 +80,7 @@ impl StateEngine {
             .peer_epochs(peer)?
             .into_iter()
             .find(|known| known.epoch == heard.epoch);
-        // What it once said stays, where it says less now: it is shown that.
+        // A higher head is kept, so that the peer is shown its own rollback.
         if known.is_some_and(|known| known == *heard || known.head > heard.head) {
             return Ok(());
         }
@@ -88,14 +89,16 @@ impl StateEngine {
             .transaction(|tx| tx.put_peer_epoch(peer, heard, now))?)
     }
 
-    /// A peer shows an epoch that it heard from this node, or from one with its keys. Where it was not minted here, or counted
-    /// further than this database does, this node is a copy or has fallen back, and writes nothing more.
-    pub fn hear_own_epoch(
+    /// Checks an epoch that a peer received from this node, or from another one with its keys.
+    ///
+    /// If this database did not create it, or counted less far in it, then another copy of this node
+    /// exists or the database was rolled back, and the node becomes read-only.
+    pub fn check_own_epoch(
         &mut self,
         now: Timestamp,
         peer: &PeerId,
         heard: &PeerEpoch,
-    ) -> Result<OwnEpoch, HearError> {
+    ) -> Result<OwnEpoch, EpochError> {
         let rows = self.store.rows();
         let is_known = rows.is_own_epoch(&heard.epoch)?;
         let is_behind = heard.epoch == self.context.epoch && heard.head > rows.heads()?.0;
@@ -110,11 +113,11 @@ impl StateEngine {
             return Err(EpochFault::BadSignature.into());
         }
         if heard.key_id != chain.key_id() {
-            // Who stole a key that was rotated away could stop this node again and again.
+            // Otherwise the thief of an earlier key could stop this node again and again.
             return Ok(OwnEpoch::OldKey);
         }
         if self.write_mode_at(now) == WriteMode::ReadOnly {
-            // The operator decides on all that was heard until then.
+            // The operator decides on every foreign epoch that is stored by then.
             self.store
                 .transaction(|tx| tx.adopt_epoch(&heard.epoch, EpochReason::Foreign, now))?;
             return Ok(OwnEpoch::Known);
@@ -127,13 +130,13 @@ impl StateEngine {
             foreign_epoch: Some(heard.epoch),
         };
         self.store.transaction(|tx| tx.put_write_mode(&row))?;
-        self.follow_write_mode()?;
+        self.reload_write_mode()?;
         Ok(OwnEpoch::Foreign)
     }
 }
 
 impl View<'_> {
-    /// This node's epoch and how far it counted, signed.
+    /// This node's epoch and its highest `change_seq`, signed.
     pub fn own_epoch(&self) -> Result<PeerEpoch, StoreError> {
         let (keys, epoch, head) = (&self.context.keys, self.context.epoch, self.head()?);
         let (key_id, signature) =
@@ -147,7 +150,7 @@ impl View<'_> {
     }
 }
 
-/// A new epoch.
+/// Creates a random epoch.
 pub(super) fn new_epoch(rng: &mut dyn CryptoRng) -> Epoch {
     let mut epoch = [0; 16];
     rng.fill_bytes(&mut epoch);

@@ -4,30 +4,30 @@ use super::package::PackageLimits;
 use super::quota::Quotas;
 use crate::graph::GraphLimits;
 
-/// Limits of the core.
+/// Limits of the core; configuration and protocol set them, tests others.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CoreLimits {
-    /// Of the graph.
+    /// Limits of objects and key chains.
     pub graph: GraphLimits,
-    /// Of a package.
+    /// Limits of a package.
     pub package: PackageLimits,
-    /// Of what is kept aside.
+    /// Limits of waiting and rejected objects.
     pub aside: AsideLimits,
-    /// Of what peers may store and ask.
+    /// Quotas of peers.
     pub quotas: Quotas,
-    /// Of the wait after a restore.
+    /// Duration of a recovery.
     pub recovery: RecoveryLimits,
 }
 
-/// How long changes wait after a restore.
+/// How long a restored node postpones changes of existing objects.
 #[derive(Debug, Clone, Copy)]
 pub struct RecoveryLimits {
-    /// Milliseconds after which nobody is waited for any more.
+    /// Milliseconds after which a recovery ends, even if peers are missing.
     pub wait_ms: u64,
 }
 
 impl Default for RecoveryLimits {
-    /// Three days: whoever is away over a weekend is back.
+    /// Three days, because a peer that is offline over a weekend is back by then.
     fn default() -> Self {
         Self {
             wait_ms: 3 * 24 * 3_600_000,
@@ -35,17 +35,17 @@ impl Default for RecoveryLimits {
     }
 }
 
-/// How much that could not be applied is kept.
+/// How many objects that could not be applied are kept.
 #[derive(Debug, Clone, Copy)]
 pub struct AsideLimits {
-    /// Most objects of one peer that wait for another object.
+    /// Largest number of waiting objects of one peer.
     pub parked_per_peer_max: u64,
-    /// Most refusals of one peer that are remembered; the oldest go first.
+    /// Largest number of stored rejects of one peer; the oldest are removed first.
     pub rejects_per_peer_max: u64,
 }
 
 impl Default for AsideLimits {
-    /// A thousand of each: enough to see what is wrong, too few to fill a disk.
+    /// A thousand of each are enough for a diagnosis and too few to fill a disk.
     fn default() -> Self {
         Self {
             parked_per_peer_max: 1000,

@@ -24,7 +24,7 @@ pub use apply::{
 };
 pub use build::{BuildError, PullReply, PullRequest};
 pub use engine::StateEngine;
-pub use epoch::{EpochFault, HearError, OwnEpoch};
+pub use epoch::{EpochError, EpochFault, OwnEpoch};
 pub use limits::{AsideLimits, CoreLimits, RecoveryLimits};
 pub use package::{Package, PackageFault, PackageLimits, VerifiedPackage, Window};
 pub use quota::{QuotaFault, Quotas, TierQuota};

@@ -1,4 +1,7 @@
-//! Opening the core: the database, the reserve of sequence numbers, and work left from before.
+//! Opening the core: the database, the reserve of sequence numbers, and unfinished work.
+//!
+//! Invariant: no sequence number is used twice, also not after a rollback of the database. Tested in
+//! `tests/clone.rs`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +20,10 @@ use crate::schema::Schemas;
 use crate::store::{EpochReason, Reserve, Store, StoreError};
 
 impl StateEngine {
-    /// Opens or makes the database at `path`. `rng` mints the epoch and later oids.
+    /// Opens or creates the database at `path`. `rng` makes the epoch and later oids.
+    ///
+    /// Starts a recovery if the database was rolled back, or if the operator has resolved a read-only
+    /// state. Completes interrupted key rotations.
     pub fn open(
         path: &Path,
         schemas: Arc<Schemas>,
@@ -28,7 +34,7 @@ impl StateEngine {
     ) -> Result<Self, StoreError> {
         let mut store = Store::open(path, &schemas, new_epoch(&mut *rng))?;
         let mut counters = Counters::new(store.rows().heads()?);
-        let (reserve, fell_back) = reserve(path, &mut store, &mut counters, now)?;
+        let (reserve, was_rolled_back) = reserve(path, &mut store, &mut counters, now)?;
         let context = CoreContext {
             schemas,
             keys,
@@ -45,19 +51,19 @@ impl StateEngine {
             rng,
             trace: TraceId(0),
         };
-        if fell_back {
-            engine.begin_recovery(EpochReason::RolledBack, now)?;
+        if was_rolled_back {
+            engine.start_recovery(EpochReason::RolledBack, now)?;
         } else if engine.write_mode.as_ref().is_some_and(is_resolved) {
-            engine.begin_recovery(EpochReason::Resolved, now)?;
+            engine.start_recovery(EpochReason::Resolved, now)?;
         }
-        engine.begin_waiting(now)?;
-        engine.note_own_server(now)?;
-        engine.settle_keys(now)?;
+        engine.set_recovery_end(now)?;
+        engine.save_own_server(now)?;
+        engine.resume_rotations(now)?;
         Ok(engine)
     }
 
-    /// The node's own server identity stands in the graph from the first start on.
-    fn note_own_server(&mut self, now: Timestamp) -> Result<(), StoreError> {
+    /// Writes the node's server identity, at the first start and after a rotation of the node key.
+    pub fn save_own_server(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let chain = self.context.keys.node_chain();
         let verified = chain
             .verify()
@@ -66,14 +72,10 @@ impl StateEngine {
             graph.save_server(&chain, &verified).map(|_| ())
         })
     }
-
-    /// Makes the node's own key known here, after a rotation.
-    pub fn settle_node(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        self.note_own_server(now)
-    }
 }
 
-/// Goes on behind what was given out, and tells whether the database fell back behind that.
+/// Continues after the last reserved sequence number. Returns also whether the database was rolled back
+/// behind a number that it had used.
 fn reserve(
     path: &Path,
     store: &mut Store,
@@ -83,14 +85,15 @@ fn reserve(
     let file = Reserve::path_beside(path);
     let (head, epoch) = (counters.change_seq, store.epoch());
     let before = Reserve::read(&file)?;
-    let fell_back = match &before {
+    let was_rolled_back = match &before {
         None => store.rows().has_reserved()?,
         Some(before) if before.epoch() == epoch => head < before.floor(),
-        // The database minted an epoch and the file was not written any more; or it is a database from before.
+        // An epoch that the database does not know was created after this state of the database. A known
+        // one is earlier: the node ended between creating an epoch and writing the file.
         Some(before) => !store.rows().is_own_epoch(&before.epoch())?,
     };
-    if let Some(before) = before.as_ref().filter(|_| fell_back) {
-        // This machine's own, from after what the database is: peers will show it.
+    if let Some(before) = before.as_ref().filter(|_| was_rolled_back) {
+        // Adopted as this node's own, because a peer that sends it later proves no second copy.
         store.transaction(|tx| tx.adopt_epoch(&before.epoch(), EpochReason::RolledBack, now))?;
     }
     if let Some(before) = &before {
@@ -100,5 +103,5 @@ fn reserve(
     if !store.rows().has_reserved()? {
         store.transaction(|tx| tx.note_reserved())?;
     }
-    Ok((reserve, fell_back))
+    Ok((reserve, was_rolled_back))
 }

@@ -1,7 +1,9 @@
-//! A package: what changed in one domain, for one recipient, signed by the sending node (docs/STORY.md 2.1 step 5).
+//! A package: what changed in one domain, for one recipient, signed by the sending node
+//! (docs/STORY.md 2.1 step 5).
 //!
-//! COSE_Sign1 over the exact bytes sent; the signature is verified before anything inside is looked at. Never trusts a
-//! header field that contradicts the session. Invariant: a [`VerifiedPackage`] is from that sender, for this node.
+//! A package is a COSE_Sign1 over the exact bytes sent. Its signature is verified before its payload is
+//! decoded, and its header must agree with the session. Invariant: a [`VerifiedPackage`] is signed by
+//! the session's peer for this node. Tested in `tests/core/packages.rs`.
 
 use keys::cose::Sign1;
 use keys::protocol::{PACKAGE_BYTES_MAX, PACKAGE_OBJECTS_MAX};
@@ -10,20 +12,21 @@ use keys::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Version of the package's form.
+/// Version of the package format.
 pub(super) const VERSION: u32 = 1;
 
 /// Limits of a package.
 #[derive(Debug, Clone, Copy)]
 pub struct PackageLimits {
-    /// Longest package in bytes, envelope included. It must fit a frame.
+    /// Largest package in bytes, including its envelope. It must fit into a frame.
     pub bytes_max: usize,
-    /// Most objects, and so the most that one change group may have: groups are never split.
+    /// Largest number of objects, and so the largest change group, because groups are never split.
     pub objects_max: usize,
 }
 
 impl PackageLimits {
-    /// What the protocol allows, and so what every node takes, however small the packages are that it builds itself.
+    /// The protocol's limits. Every node accepts packages up to these limits, even if it builds smaller
+    /// ones itself.
     pub const PROTOCOL: Self = Self {
         bytes_max: PACKAGE_BYTES_MAX,
         objects_max: PACKAGE_OBJECTS_MAX,
@@ -36,70 +39,70 @@ impl Default for PackageLimits {
     }
 }
 
-/// Which sequence numbers a package stands for, both ends included. `from_seq` is 0 in the first one.
+/// The sequence numbers that a package covers, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    /// The first.
+    /// The first number; 0 in the first window.
     pub from_seq: u64,
-    /// The last that was scanned.
+    /// The last number that was scanned.
     pub to_seq: u64,
 }
 
-/// The signed content (fields in canonical order).
+/// The signed payload. Its fields are in canonical order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Package {
-    /// Whether a further window is ready behind this one.
+    /// Whether the next window is ready.
     pub more: bool,
-    /// The sender's epoch, in which the window counts.
+    /// The sender's epoch, in which the window's numbers count.
     pub epoch: Epoch,
-    /// The domain.
+    /// The sync domain.
     pub domain: String,
     /// The sending node.
     pub sender: PeerId,
-    /// Last sequence number scanned.
+    /// The last sequence number that was scanned.
     pub to_seq: u64,
     /// Whole objects with their owners' signatures, in `change_seq` order.
     pub objects: Vec<SignedObject>,
-    /// [`VERSION`].
+    /// The version of the format, 1.
     pub version: u32,
-    /// First sequence number, 0 in the first window.
+    /// The first sequence number; 0 in the first window.
     pub from_seq: u64,
-    /// The node that it is for.
+    /// The receiving node.
     pub recipient: PeerId,
 }
 
-/// A fault of the whole package: it is rejected and moves nothing.
+/// Why a whole package is rejected. Neither rows nor cursor change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PackageFault {
-    /// It cannot be read.
+    /// The bytes are not a package in canonical form.
     #[error("the package is malformed")]
     Malformed(#[from] Malformed),
-    /// The sender's signature does not hold.
+    /// The sender's signature is not valid.
     #[error("the package is not signed by its sender")]
     BadSignature,
-    /// Of another version.
+    /// The format has another version.
     #[error("the package has version {0}")]
     Version(u32),
-    /// It names another sender than the session's peer.
+    /// The sender is not the session's peer.
     #[error("the package names another sender")]
     Sender,
-    /// It is for another node.
+    /// The recipient is another node.
     #[error("the package is for another node")]
     Recipient,
-    /// Of another domain than was asked for, or of one outside the intersection.
-    #[error("the package is of another domain")]
+    /// The domain was not requested, or is outside the intersection.
+    #[error("the package is for another domain")]
     Domain,
-    /// Its window is no window.
+    /// The window is empty or inverted.
     #[error("the package's window is empty or inverted")]
     Window,
-    /// More objects than the limit.
+    /// The package has more objects than [`PackageLimits::objects_max`].
     #[error("the package has too many objects")]
     TooManyObjects,
 }
 
 impl PackageFault {
-    /// A short stable word, which the peer may see.
+    /// The stable code, which is sent to the peer.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Malformed(_) => "malformed",
@@ -114,14 +117,14 @@ impl PackageFault {
     }
 }
 
-/// A package whose sender, signature and recipient held. Its objects are not judged yet.
+/// A package whose sender, signature and recipient are valid. Its objects are not verified yet.
 #[derive(Debug, Clone)]
 pub struct VerifiedPackage {
     package: Package,
 }
 
-/// What the scan allows of a package: each object is four items (array, number, two byte strings).
-fn package_limits_wire(limits: &PackageLimits) -> Limits {
+/// Decoder limits for a package. Each object has four items: array, number, two byte strings.
+fn decoder_limits(limits: &PackageLimits) -> Limits {
     Limits {
         bytes_max: limits.bytes_max,
         depth_max: 3,
@@ -135,18 +138,19 @@ impl Package {
         keys.sign1_as_node(Context::Package, &codec::encode(self))
     }
 
-    /// Bytes that an object adds to a package.
+    /// Bytes that an object adds to a package, at most.
     pub fn object_bytes(object: &SignedObject) -> usize {
-        // Array head, key number (5 at most), two byte-string heads (5 and 2), the bytes, the signature.
+        // Array head, key number (at most 5), two byte-string heads (5 and 2), bytes, signature.
         1 + 5 + 5 + object.bytes().len() + 2 + 64
     }
 
-    /// Bytes of a package without objects, envelope included, at most.
+    /// Largest number of bytes of a package without objects, including its envelope.
     pub const EMPTY_BYTES_MAX: usize = cose::OVERHEAD_BYTES + 384;
 }
 
 impl VerifiedPackage {
-    /// Checks a package as it came: size, envelope, signature by `sender_key`, then the header against the session.
+    /// Verifies a received package: size, envelope, signature by the sender's key, then the header
+    /// against the session.
     pub fn verify(
         bytes: &[u8],
         limits: &PackageLimits,
@@ -156,7 +160,7 @@ impl VerifiedPackage {
         let payload = Sign1::parse(bytes, limits.bytes_max)?
             .verify(sender.1, Context::Package)
             .map_err(|_| PackageFault::BadSignature)?;
-        let package: Package = codec::decode(&payload, &package_limits_wire(limits))?;
+        let package: Package = codec::decode(&payload, &decoder_limits(limits))?;
         if package.version != VERSION {
             return Err(PackageFault::Version(package.version));
         }
@@ -178,7 +182,7 @@ impl VerifiedPackage {
         Ok(Self { package })
     }
 
-    /// Its window.
+    /// The window that the package covers.
     pub fn window(&self) -> Window {
         Window {
             from_seq: self.package.from_seq,
@@ -186,7 +190,7 @@ impl VerifiedPackage {
         }
     }
 
-    /// Its domain.
+    /// The sync domain.
     pub fn domain(&self) -> &str {
         &self.package.domain
     }
@@ -201,12 +205,12 @@ impl VerifiedPackage {
         self.package.sender
     }
 
-    /// Whether a further window is ready.
+    /// Whether the next window is ready.
     pub fn more(&self) -> bool {
         self.package.more
     }
 
-    /// Takes the objects out, to be verified beside the writer.
+    /// Moves the objects out, to be verified concurrently with the writer.
     pub fn take_objects(&mut self) -> Vec<SignedObject> {
         std::mem::take(&mut self.package.objects)
     }

@@ -1,8 +1,9 @@
-//! Quotas: how much each peer, and each tier together, may have stored here (docs/DECISIONS.md 6, 9).
+//! Quotas: how much this node stores of each peer and of each tier (docs/DECISIONS.md 6, 9).
 //!
-//! Counts in memory while a package is applied and writes two sums at its end, so that counting costs nothing per object.
-//! Never cuts a package: one that does not fit is refused whole and moves nothing, and comes again. Invariant: with `settle`
-//! called in the transaction that wrote, the sums are those of what is stored.
+//! Usage is counted in memory while a package is applied and written once at its end, so that counting
+//! needs no row per object. A package that does not fit is refused as a whole; the peer sends it again.
+//! Invariant: with `settle` called in the transaction that wrote the objects, the stored sums equal the
+//! usage. Tested below and in `tests/core/quotas.rs`.
 
 use std::collections::BTreeMap;
 
@@ -12,18 +13,18 @@ use keys::protocol::PACKAGE_OBJECTS_MAX;
 
 use crate::store::{Rows, StoreError, Stored, Usage, WriteTx};
 
-/// What peers of one tier may use.
+/// The quota of one tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TierQuota {
-    /// Most bytes of objects of one peer.
+    /// Largest sum of object bytes of one peer.
     pub stored_bytes_max: u64,
-    /// Most objects of one peer.
+    /// Largest number of objects of one peer.
     pub stored_objects_max: u64,
-    /// Most bytes of objects of all peers of the tier.
+    /// Largest sum of object bytes of all peers of the tier.
     pub total_bytes_max: u64,
-    /// Most objects of all peers of the tier.
+    /// Largest number of objects of all peers of the tier.
     pub total_objects_max: u64,
-    /// Most pulls and pushes of one peer in a minute. Kept here beside the others; sessions count it.
+    /// Largest number of pulls and pushes of one peer per minute. The sessions count them.
     pub requests_per_minute_max: u32,
 }
 
@@ -61,14 +62,14 @@ impl TierQuota {
 /// The quotas of both tiers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quotas {
-    /// Of untrusted peers.
+    /// Quota of untrusted peers.
     pub untrusted: TierQuota,
-    /// Of trusted ones.
+    /// Quota of trusted peers.
     pub trusted: TierQuota,
 }
 
 impl Quotas {
-    /// Those of a tier.
+    /// The quota of a tier.
     pub fn of(&self, tier: Tier) -> &TierQuota {
         match tier {
             Tier::Untrusted => &self.untrusted,
@@ -87,19 +88,19 @@ impl Default for Quotas {
     }
 }
 
-/// A package would exceed a quota.
+/// The quota that a package would exceed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("quota.{}.{key} ({max}) is reached", .tier.as_str())]
 pub struct QuotaFault {
     /// The peer's tier.
     pub tier: Tier,
-    /// The key in the config.
+    /// The field of [`TierQuota`].
     pub key: &'static str,
-    /// Its value.
+    /// The value of that field.
     pub max: u64,
 }
 
-/// A peer while a package is applied: what it and its tier had, and what changes.
+/// A peer's usage while a package is applied: before, its tier's before, and the change.
 #[derive(Debug)]
 struct QuotaAccount {
     before: Stored,
@@ -107,7 +108,7 @@ struct QuotaAccount {
     change: Usage,
 }
 
-/// The accounts of one transaction.
+/// The usage of all peers whose objects one transaction changes.
 #[derive(Debug)]
 pub(super) struct QuotaLedger {
     quotas: Quotas,
@@ -122,8 +123,8 @@ impl QuotaLedger {
         }
     }
 
-    /// Counts a change of what a peer has stored. A change that adds nothing always fits: who has too much already, since
-    /// a quota was lowered, may still delete.
+    /// Counts a change of a peer's usage. A change that adds nothing always fits, so that a peer above
+    /// a lowered quota may still delete.
     pub(super) fn count(
         &mut self,
         rows: &Rows<'_>,
@@ -151,7 +152,7 @@ impl QuotaLedger {
         Ok(account.fits(self.quotas.of(account.before.tier), change))
     }
 
-    /// Writes the sums.
+    /// Writes the changed sums to the database.
     pub(super) fn settle(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
         for (peer, account) in &self.accounts {
             tx.add_usage(peer, &account.change)?;
@@ -161,6 +162,7 @@ impl QuotaLedger {
 }
 
 impl QuotaAccount {
+    /// Fails with the first quota that `step` would exceed.
     fn fits(&self, quota: &TierQuota, step: &Usage) -> Result<(), QuotaFault> {
         let (peer, all, change) = (&self.before.usage, &self.tier_before, &self.change);
         let bounds = [
@@ -224,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_bound_that_is_passed_is_named_and_less_always_fits() {
+    fn reports_the_first_exceeded_quota_and_always_accepts_less() {
         let quota = TierQuota {
             stored_bytes_max: 100,
             stored_objects_max: 3,
@@ -238,11 +240,7 @@ mod tests {
             account.fits(&quota, &step).map_err(|fault| fault.key)
         };
         let mut some = account(60, 60);
-        assert_eq!(
-            add(&mut some, 1, 40),
-            Ok(()),
-            "exactly as much as there may be"
-        );
+        assert_eq!(add(&mut some, 1, 40), Ok(()), "exactly the quota");
         assert_eq!(add(&mut some, 0, 1), Err("stored_bytes_max"));
         assert_eq!(add(&mut some, 0, -1), Ok(()));
         assert_eq!(add(&mut some, 2, 0), Err("stored_objects_max"));
@@ -251,12 +249,12 @@ mod tests {
         assert_eq!(
             add(&mut full, 0, -10),
             Ok(()),
-            "who has too much may delete"
+            "a peer above its quota may delete"
         );
         assert_eq!(
             add(&mut full, 1, -10),
             Ok(()),
-            "and write what takes less than it gave back"
+            "and write an object that takes less space than it freed"
         );
         let mut many = account(1, 1);
         many.tier_before.objects = 4;

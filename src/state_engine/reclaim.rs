@@ -1,9 +1,11 @@
-//! Giving a node back what it once sent, and taking back what peers hold of this one (docs/DECISIONS.md 5).
+//! Reclaiming after a restore, on both sides: a peer returns a node's objects, and the restored node
+//! applies them (docs/DECISIONS.md 5).
 //!
-//! A peer gives back exactly the objects that came from the node that asks, with their owners' signatures. Never trusts a
-//! peer with more: what is taken back was signed by a key that this node holds. Invariant: no lower revision wins.
+//! A peer returns exactly the objects that it received from the requesting node, with their owners'
+//! signatures. Invariants: a reclaimed object was signed by a key that this node holds; no lower
+//! revision replaces a higher one. Tested in `tests/restore.rs` and `tests/hostile_restore.rs`.
 
-use keys::{CaughtUp, Oid, PeerId, SignedObject, VaultError};
+use keys::{CaughtUp, Oid, PeerId, SignedObject, VaultError, error_chain};
 
 use super::engine::StateEngine;
 use super::package::Package;
@@ -16,61 +18,61 @@ use crate::graph::{
 use crate::op_context::Timestamp;
 use crate::store::StoreError;
 
-/// Rows that are looked at for one answer at most.
-const ROWS_AT_ONCE: usize = 4096;
+/// Largest number of rows that are read for one reply, so that a read ends soon.
+const ROWS_PER_REPLY: usize = 4096;
 
-/// A node asks for what it once sent.
+/// A restored node's request for the objects that it once sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecoveryRequest {
-    /// Who asks.
+    /// The requesting peer.
     pub peer: PeerId,
-    /// The domain.
+    /// The sync domain.
     pub domain: String,
-    /// The last object that it was given; none at first.
+    /// The last object of the previous batch; `None` at first.
     pub after: Option<Oid>,
 }
 
-/// What a node is given back.
+/// A part of the objects that a node reclaims.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RecoveryBatch {
-    /// The objects as they were signed, by oid.
+    /// The objects as they were signed, in the order of their oids.
     pub objects: Vec<SignedObject>,
-    /// Where to go on; none: that was all.
+    /// `after` of the next request; `None` after the last batch.
     pub next: Option<Oid>,
 }
 
-/// What became of objects that a peer gave back.
+/// What happened to the objects that a peer returned, as counts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ReclaimSummary {
-    /// Missing here or older here; written.
+    /// The object was missing or had a lower revision, and was written.
     pub written: usize,
-    /// Here already.
-    pub here: usize,
-    /// Deletions that wait for what they delete.
-    pub kept: usize,
-    /// They refer to objects that are not here (yet).
+    /// The same or a later revision was stored already.
+    pub already_stored: usize,
+    /// A tombstone was kept until its object is reclaimed.
+    pub tombstones_kept: usize,
+    /// The object refers to one that is not stored yet.
     pub missing: usize,
-    /// Not ours, not signed by us, or contradicting what is here.
+    /// The object does not belong to this node, or contradicts the stored one.
     pub refused: usize,
 }
 
 impl std::ops::AddAssign for ReclaimSummary {
     fn add_assign(&mut self, other: Self) {
         self.written += other.written;
-        self.here += other.here;
-        self.kept += other.kept;
+        self.already_stored += other.already_stored;
+        self.tombstones_kept += other.tombstones_kept;
         self.missing += other.missing;
         self.refused += other.refused;
     }
 }
 
 impl ReclaimSummary {
-    /// One line of log for an answer at most, whatever is in it.
+    /// Counts a refused object. Logs the first one only, so that a reply causes at most one line.
     fn refuse(&mut self, fault: &Fault) {
         if self.refused == 0 {
             tracing::warn!(
                 code = fault.code(),
-                "refused objects that a peer gave back; the first is"
+                "refused an object that a peer returned; further ones are not logged"
             );
         }
         self.refused += 1;
@@ -78,7 +80,7 @@ impl ReclaimSummary {
 }
 
 impl View<'_> {
-    /// What that peer once sent in a domain, a part at a time. Empty for a domain that is not shared.
+    /// The next part of the objects that a peer sent in a domain. Empty for a domain that is not shared.
     pub fn recovery_batch(&self, request: &RecoveryRequest) -> Result<RecoveryBatch, StoreError> {
         let limits = &self.context.limits.package;
         let known = self.rows.peer(&request.peer)?;
@@ -93,8 +95,8 @@ impl View<'_> {
         };
         let app = self.rows.apps().get(&domain.app);
         let app = app.ok_or(StoreError::Inconsistent("a domain without tables"))?;
-        let rows = self.rows.by_oid(app, request.after, ROWS_AT_ONCE)?;
-        let is_all = rows.len() < ROWS_AT_ONCE;
+        let rows = self.rows.by_oid(app, request.after, ROWS_PER_REPLY)?;
+        let is_all = rows.len() < ROWS_PER_REPLY;
         let (mut given, mut bytes, mut last) = (RecoveryBatch::default(), 0, None);
         for row in rows {
             if row.origin == Some(origin) && domain.has_type(row.type_number) {
@@ -116,8 +118,8 @@ impl View<'_> {
 }
 
 impl StateEngine {
-    /// Takes back objects of this node's own, in one transaction. What refers to objects that are not here is counted as
-    /// missing: it is asked for again when those have come.
+    /// Reclaims objects of this node in one transaction. An object that refers to a missing one is
+    /// counted as missing, and is requested again later.
     pub fn reclaim(
         &mut self,
         now: Timestamp,
@@ -126,21 +128,21 @@ impl StateEngine {
         let mut taken = ReclaimSummary::default();
         let mut waiting = Vec::with_capacity(objects.len());
         for object in objects {
-            match self.check_own(object) {
+            match self.verify_own(object) {
                 Ok(verified) => waiting.push(verified),
                 Err(fault) => taken.refuse(&fault),
             }
         }
         self.write(now, |graph| {
-            // What refers to others of the same answer finds them in the next round.
+            // An object that refers to another one of the same batch is applied in a later round.
             loop {
                 let before = waiting.len();
                 let mut again = Vec::new();
                 for object in std::mem::take(&mut waiting) {
                     match graph.reclaim(&object) {
                         Ok(ReclaimOutcome::Written) => taken.written += 1,
-                        Ok(ReclaimOutcome::AlreadyStored) => taken.here += 1,
-                        Ok(ReclaimOutcome::TombstoneKept) => taken.kept += 1,
+                        Ok(ReclaimOutcome::AlreadyStored) => taken.already_stored += 1,
+                        Ok(ReclaimOutcome::TombstoneKept) => taken.tombstones_kept += 1,
                         Err(ApplyError::Fault(Fault::Missing(_))) => again.push(object),
                         Err(ApplyError::Fault(fault)) => taken.refuse(&fault),
                         Err(ApplyError::Store(error)) => return Err(error),
@@ -155,8 +157,8 @@ impl StateEngine {
         })
     }
 
-    /// An object that an identity signed whose key is held here, whatever the number of that key.
-    fn check_own(&mut self, object: SignedObject) -> Result<VerifiedObject, Fault> {
+    /// Verifies that a local identity signed the object, with any key of its chain.
+    fn verify_own(&mut self, object: SignedObject) -> Result<VerifiedObject, Fault> {
         let limits = self.context.limits.graph;
         let key_id = object.key_id();
         let decoded = decode_object(object, &limits)?;
@@ -171,7 +173,8 @@ impl StateEngine {
         decoded.verify(&known).map_err(|(fault, _)| fault)
     }
 
-    /// An identity's own record may know of a rotation that the restored vault does not.
+    /// Updates the vault from an identity's record, which may contain a rotation that the restored vault
+    /// does not know.
     fn catch_up(&mut self, decoded: &DecodedObject) -> Result<(), Fault> {
         let Some(chain) = decoded.own_chain() else {
             return Ok(());
@@ -180,22 +183,34 @@ impl StateEngine {
         match keys.catch_up(decoded.oid(), &chain, &mut *self.rng) {
             Ok(CaughtUp::Same) => Ok(()),
             Ok(CaughtUp::Adopted) => {
-                let why = "its key was rotated after the backup: the vault had that key, the one after it is lost";
-                tracing::warn!(identity = %decoded.oid(), why);
+                tracing::warn!(
+                    identity = %decoded.oid(),
+                    "the key was rotated after the backup; the vault holds the new key, but the key \
+                     after it is lost"
+                );
                 Ok(())
             }
             Ok(CaughtUp::Lost) => {
-                let why = "its key was rotated after the backup, and that key is not in it: it cannot sign any more";
-                tracing::error!(identity = %decoded.oid(), why);
+                tracing::error!(
+                    identity = %decoded.oid(),
+                    "the key was rotated after the backup, and the backup does not contain the new key; \
+                     the identity can no longer sign"
+                );
                 Err(Fault::OldKey)
             }
             Err(VaultError::UnknownIdentity(_)) => {
-                let why = "an identity of this node's that is not in its vault: it was made after the backup, and its keys are lost";
-                tracing::error!(identity = %decoded.oid(), why);
+                tracing::error!(
+                    identity = %decoded.oid(),
+                    "a peer returned an identity that was created after the backup; its keys are lost"
+                );
                 Err(Fault::Denied(Denied::OwnerNotHere))
             }
             Err(error) => {
-                tracing::error!(identity = %decoded.oid(), %error, "a peer gave back a record with another key chain");
+                tracing::error!(
+                    identity = %decoded.oid(),
+                    error = %error_chain(&error),
+                    "a peer returned an identity record with another key chain"
+                );
                 Err(Fault::ChainForked)
             }
         }

@@ -1,9 +1,10 @@
-//! After a restore, a rollback or a clone: what this node may write, and until when (docs/DECISIONS.md 2).
+//! Recovery after a restore or a rollback: the node's write mode and its end (docs/DECISIONS.md 2).
 //!
-//! A node that was restored makes new objects at once, under a new epoch. What exists may have been changed after the
-//! backup, so changes wait until every peer was asked for what it holds of this node's. Never lets two copies of a node go
-//! on as one: an epoch that is signed with this node's key and was not minted here makes it read-only. Invariant: the
-//! write_mode in memory is the one in the database.
+//! A restored node creates objects at once, under a new epoch. Its existing objects may have changed
+//! after the backup, so changes of them are refused until every peer was asked to return this node's
+//! objects, or the recovery has lasted [`RecoveryLimits::wait_ms`](super::RecoveryLimits).
+//! Invariant: the write mode in memory equals the one in the database. Tested in `tests/restore.rs` and
+//! `tests/core/thieves.rs`.
 
 use keys::PeerId;
 
@@ -13,34 +14,36 @@ use super::view::View;
 use crate::op_context::Timestamp;
 use crate::store::{EpochReason, Reserve, StoreError, WriteMode, WriteModeRow};
 
-/// The reason of a read-only write_mode that the operator has resolved: it ends with the next start.
+/// The reason of a read-only mode that the operator has resolved. It ends at the next start.
 const RESOLVED: &str = "resolved";
 
-/// How a recovery stands, for the operator.
+/// The state of a recovery, for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecoveryStatus {
-    /// What is in the way; none: nothing.
+    /// The restricted write mode; `None` if the node may write everything.
     pub write_mode: Option<WriteModeRow>,
-    /// Peers that were not asked yet.
+    /// Peers that have not returned this node's objects yet.
     pub waits_for: Vec<PeerId>,
-    /// Whether the operator has resolved a read-only write_mode, which takes effect with the next start.
+    /// Whether the operator has resolved a read-only mode, which takes effect at the next start.
     pub is_resolved: bool,
 }
 
-/// What the operator resolved ends with the next start.
+/// Whether the operator has resolved this read-only mode.
 pub(super) fn is_resolved(write_mode: &WriteModeRow) -> bool {
     write_mode.mode == WriteMode::ReadOnly && write_mode.reason == RESOLVED
 }
 
 impl StateEngine {
-    /// What this node may write at a moment.
+    /// This node's write mode at a time.
     pub fn write_mode_at(&self, now: Timestamp) -> WriteMode {
         WriteMode::of(self.write_mode.as_ref(), now)
     }
 
-    /// Begins a new epoch: all that peers had of the old one they are sent again, and changes wait until they were asked for
-    /// what they hold. Not to be called while an engine's handles are about, which know the old epoch.
-    pub fn begin_recovery(
+    /// Starts a new epoch and a recovery. Peers receive all objects again, and changes of existing
+    /// objects wait until every peer was asked to return this node's objects.
+    ///
+    /// Must not be called while a `CoreHandle` exists, because handles keep the old epoch.
+    pub fn start_recovery(
         &mut self,
         reason: EpochReason,
         now: Timestamp,
@@ -60,7 +63,7 @@ impl StateEngine {
                 mode: WriteMode::NewObjectsOnly,
                 reason: reason.as_str().to_owned(),
                 since: now,
-                // Time runs from the first start on: a restored node may lie about for days.
+                // Set at the first start, because a restored node may stay offline for days.
                 until: None,
                 foreign_epoch: None,
             })
@@ -69,11 +72,11 @@ impl StateEngine {
         let (head, _) = self.store.rows().heads()?;
         let path = self.reserve.path().to_owned();
         self.reserve = Reserve::create(&path, self.context.epoch, head, self.counters.change_seq)?;
-        self.follow_write_mode()
+        self.reload_write_mode()
     }
 
-    /// From now on a recovery waits no longer than its limit. Called as a node starts.
-    pub(super) fn begin_waiting(&mut self, now: Timestamp) -> Result<(), StoreError> {
+    /// Sets the end of a recovery that has none yet. Called at each start.
+    pub(super) fn set_recovery_end(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let waits =
             |row: &WriteModeRow| row.mode == WriteMode::NewObjectsOnly && row.until.is_none();
         let Some(row) = self.write_mode.clone().filter(waits) else {
@@ -84,11 +87,16 @@ impl StateEngine {
         ));
         self.store
             .transaction(|tx| tx.put_write_mode(&WriteModeRow { until, ..row }))?;
-        self.follow_write_mode()
+        self.reload_write_mode()
     }
 
-    /// A peer gave back all that it holds of this node's. Ends the recovery where it was the last. Says whether it did.
-    pub fn peer_was_asked(&mut self, now: Timestamp, peer: &PeerId) -> Result<bool, StoreError> {
+    /// Notes that a peer has returned all objects of this node. Ends the recovery after the last peer.
+    /// Returns whether it ended.
+    pub fn note_reclaimed_from(
+        &mut self,
+        now: Timestamp,
+        peer: &PeerId,
+    ) -> Result<bool, StoreError> {
         let is_waiting = self.write_mode_at(now) == WriteMode::NewObjectsOnly;
         let is_last = self.store.transaction(|tx| {
             tx.note_reclaimed_from(peer)?;
@@ -100,19 +108,20 @@ impl StateEngine {
         Ok(is_last && is_waiting)
     }
 
-    /// Nobody is waited for any more: by the operator's word, or because time is up. Key events that waited are made good.
+    /// Ends a recovery, and completes key rotations that waited for its end. Returns whether the node was
+    /// recovering.
     pub fn end_recovery(&mut self, now: Timestamp) -> Result<bool, StoreError> {
         if self.write_mode.as_ref().map(|row| row.mode) != Some(WriteMode::NewObjectsOnly) {
             return Ok(false);
         }
         self.store.transaction(|tx| tx.clear_write_mode())?;
-        self.follow_write_mode()?;
-        self.settle_keys(now)?;
+        self.reload_write_mode()?;
+        self.resume_rotations(now)?;
         Ok(true)
     }
 
-    /// Ends a recovery whose time is up. Says whether it did.
-    pub fn end_late_recovery(&mut self, now: Timestamp) -> Result<bool, StoreError> {
+    /// Ends a recovery that has reached its time limit. Returns whether it ended.
+    pub fn end_overdue_recovery(&mut self, now: Timestamp) -> Result<bool, StoreError> {
         let is_late = self.write_mode.is_some() && self.write_mode_at(now) == WriteMode::ReadWrite;
         if is_late {
             self.end_recovery(now)
@@ -121,8 +130,9 @@ impl StateEngine {
         }
     }
 
-    /// The operator says that no other copy of this node runs: with the next start it begins a new epoch and asks its peers.
-    pub fn resolve(&mut self) -> Result<bool, StoreError> {
+    /// Records the operator's statement that no other copy of this node runs. The next start creates a
+    /// new epoch and reclaims from all peers. Returns whether the node was read-only.
+    pub fn resolve_read_only(&mut self) -> Result<bool, StoreError> {
         let Some(row) = self
             .write_mode
             .clone()
@@ -135,18 +145,19 @@ impl StateEngine {
             ..row
         };
         self.store.transaction(|tx| tx.put_write_mode(&resolved))?;
-        self.follow_write_mode()?;
+        self.reload_write_mode()?;
         Ok(true)
     }
 
-    pub(super) fn follow_write_mode(&mut self) -> Result<(), StoreError> {
+    /// Reloads the write mode from the database.
+    pub(super) fn reload_write_mode(&mut self) -> Result<(), StoreError> {
         self.write_mode = self.store.rows().write_mode()?;
         Ok(())
     }
 }
 
 impl View<'_> {
-    /// How a recovery stands.
+    /// The state of the recovery.
     pub fn recovery(&self) -> Result<RecoveryStatus, StoreError> {
         let write_mode = self.rows.write_mode()?;
         Ok(RecoveryStatus {
@@ -156,13 +167,13 @@ impl View<'_> {
         })
     }
 
-    /// Whether that peer is to be asked for what it holds of this node's: once after each new epoch, also where it is not
-    /// waited for.
-    pub fn is_to_be_asked(&self, peer: &PeerId) -> Result<bool, StoreError> {
+    /// Whether this node must still reclaim from a peer: once after each new epoch, also from a peer that
+    /// the recovery does not wait for.
+    pub fn needs_reclaim_from(&self, peer: &PeerId) -> Result<bool, StoreError> {
         Ok(self.rows.has_later_epoch()? && !self.rows.is_reclaimed_from(peer)?)
     }
 
-    /// What this node may write at a moment.
+    /// This node's write mode at a time.
     pub fn write_mode_at(&self, now: Timestamp) -> Result<WriteMode, StoreError> {
         Ok(WriteMode::of(self.rows.write_mode()?.as_ref(), now))
     }

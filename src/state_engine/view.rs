@@ -1,4 +1,4 @@
-//! [`View`]: one committed state, to read from and to build packages of.
+//! [`View`]: one committed state, for reads and for building packages.
 
 use std::sync::Arc;
 
@@ -8,35 +8,35 @@ use super::limits::CoreLimits;
 use crate::schema::Schemas;
 use crate::store::{Cursor, Direction, Rows, StoreError, SyncStateRow};
 
-/// What does not change while the node runs.
+/// Values that do not change while the node runs.
 #[derive(Debug, Clone)]
 pub struct CoreContext {
-    /// The apps' schemas: `SYNC_DOMAINS` comes from them.
+    /// The apps' schemas, which also define the sync domains.
     pub schemas: Arc<Schemas>,
     /// The node's and its identities' keys.
     pub keys: Arc<KeyManager>,
-    /// Limits.
+    /// Limits of the core.
     pub limits: CoreLimits,
     /// The epoch of the database.
     pub epoch: Epoch,
 }
 
-/// One committed state, to read from and to build packages of.
+/// One committed state, for reads and for building packages.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'v> {
-    /// The rows.
+    /// The rows of that state.
     pub rows: Rows<'v>,
-    /// What does not change.
+    /// Schemas, keys, limits and epoch.
     pub context: &'v CoreContext,
 }
 
 impl View<'_> {
-    /// This node.
+    /// This node's peer identity.
     pub fn this_node(&self) -> PeerId {
         self.context.keys.peer_id()
     }
 
-    /// How far a domain was synchronised with a peer in one direction; `None` before the first package.
+    /// The cursor of a domain, for one peer and direction; `None` before the first package.
     pub fn cursor(
         &self,
         peer: &PeerId,

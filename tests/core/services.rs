@@ -85,7 +85,7 @@ fn an_inbox_is_read_in_parts_and_shows_what_its_reader_may_read() {
         bodies.extend(
             part.messages
                 .into_iter()
-                .map(|message| (message.body, message.change_seq, message.made_here)),
+                .map(|message| (message.body, message.change_seq, message.is_local)),
         );
         if !part.more {
             break;
@@ -133,7 +133,7 @@ fn who_is_known_is_listed_ours_first_and_only_ours_go_into_a_handshake() {
     let cards = alice.read(|view| identities::known(&view));
     let cards: Vec<_> = cards
         .iter()
-        .map(|card| (card.oid, card.name.as_deref(), card.home, card.here))
+        .map(|card| (card.oid, card.name.as_deref(), card.home, card.is_local))
         .collect();
     let expected = [
         (alice.identity, Some("alice"), alice.peer_id(), true),
@@ -165,7 +165,7 @@ fn what_a_handshake_brought_is_what_a_later_pull_brings() {
         (
             pulled.objects,
             pulled.applied.written,
-            pulled.applied.already_here
+            pulled.applied.already_stored
         ),
         (1, 0, 1)
     );

@@ -27,8 +27,11 @@ fn stolen(name: &str) -> (SecretKey, SecretKey) {
 fn rotate(node: &TestNode, holder: keys::Oid) {
     let mut rng = ChaCha20Rng::from_seed([2; 32]);
     node.keys.rotate(holder, &mut rng).unwrap();
-    node.write(|core, now| core.settle_node(now).and_then(|()| core.settle_keys(now)))
-        .unwrap();
+    node.write(|core, now| {
+        core.save_own_server(now)
+            .and_then(|()| core.resume_rotations(now))
+    })
+    .unwrap();
 }
 
 #[test]
@@ -93,7 +96,7 @@ fn a_key_that_was_rotated_away_signs_nothing_that_is_taken_back() {
     rotate(alice, id);
     assert_eq!(alice.parent("rides", ride.oid).unwrap().key_id, 1);
     alice
-        .write(|core, now| core.begin_recovery(EpochReason::Restored, now))
+        .write(|core, now| core.start_recovery(EpochReason::Restored, now))
         .unwrap();
     let before = (
         alice.object("rides", ride.oid),
@@ -117,7 +120,7 @@ fn a_key_that_was_rotated_away_signs_nothing_that_is_taken_back() {
     let taken = alice
         .write(move |core, now| core.reclaim(now, forged))
         .unwrap();
-    assert_eq!(taken.written + taken.kept, 0, "{taken:?}");
+    assert_eq!(taken.written + taken.tombstones_kept, 0, "{taken:?}");
     assert_eq!(
         (
             alice.object("rides", ride.oid),
@@ -209,7 +212,7 @@ fn an_old_node_key_stops_no_node() {
         shown(&key, 0, alice.epoch(), 1 << 40),
     ] {
         let came = alice
-            .write(move |core, now| core.hear_own_epoch(now, &peer, &heard))
+            .write(move |core, now| core.check_own_epoch(now, &peer, &heard))
             .unwrap();
         assert_eq!(came, OwnEpoch::OldKey);
     }
@@ -231,7 +234,7 @@ fn a_node_that_was_put_back_with_all_its_files_learns_it_from_whom_it_told_more(
         (alice.epoch(), alice.peer_id())
     );
     let came = |node: &TestNode| {
-        node.write(move |core, now| core.hear_own_epoch(now, &peer, &told))
+        node.write(move |core, now| core.check_own_epoch(now, &peer, &told))
             .unwrap()
     };
     assert_eq!(came(alice), OwnEpoch::Known, "it holds as much");

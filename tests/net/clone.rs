@@ -82,7 +82,7 @@ async fn original_that_reconnects_after_its_restored_copy_is_read_only_until_res
     );
     let old = old.restart(&net).await;
     assert_read_only(&old);
-    assert!(old.write(|core, _| core.resolve()).unwrap());
+    assert!(old.write(|core, _| core.resolve_read_only()).unwrap());
     assert_read_only(&old);
     let before = old.epoch();
     let old = old.restart(&net).await;

@@ -334,13 +334,13 @@ async fn recovery_ends_at_its_deadline() {
     alice.clock.advance_s(wait_ms / 1000 - 1);
     assert_changes_refused(&alice, ride);
     let late = alice
-        .write(|core, now| core.end_late_recovery(now))
+        .write(|core, now| core.end_overdue_recovery(now))
         .unwrap();
     assert!(!late, "the deadline is a second away");
     alice.clock.advance_s(1);
     assert_eq!(alice.write_mode(), WriteMode::ReadWrite);
     let late = alice
-        .write(|core, now| core.end_late_recovery(now))
+        .write(|core, now| core.end_overdue_recovery(now))
         .unwrap();
     assert!(late);
     assert_eq!(alice.read(|view| view.recovery()).write_mode, None);

@@ -383,7 +383,7 @@ async fn forgotten_untrusted_peer_returns_without_duplicate_objects() {
     let pulled = node.pull(&bob, "messages").await;
     let (window, applied) = (pulled[0].window.unwrap(), pulled[0].applied);
     assert_eq!(
-        (window.from_seq, applied.written, applied.already_here),
+        (window.from_seq, applied.written, applied.already_stored),
         (0, 1, 4)
     );
     assert_eq!(node.inbox().len(), 5, "Bob's four and her own");

@@ -172,10 +172,13 @@ fn backup_beside_a_writer_restores_every_earlier_commit() {
     assert!(
         known
             .iter()
-            .filter(|card| card.here)
+            .filter(|card| card.is_local)
             .all(|card| held.contains(&card.oid))
     );
-    assert_eq!(known.iter().filter(|card| card.here).count(), names.len());
+    assert_eq!(
+        known.iter().filter(|card| card.is_local).count(),
+        names.len()
+    );
 }
 
 /// Otherwise the keys of an identity that is created in between would be lost.

@@ -129,7 +129,7 @@ impl Place {
         let view = core.view();
         assert!(view.rows.has_token(&token.hash()).unwrap(), "{what}: token");
         let cards = identities::known(&view).unwrap().into_iter();
-        let local = cards.filter(|card| card.here).map(|card| card.oid);
+        let local = cards.filter(|card| card.is_local).map(|card| card.oid);
         let local: Vec<_> = local.collect();
         assert_eq!(local, keys.identities(), "{what}");
         match &self.node {

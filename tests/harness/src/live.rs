@@ -180,11 +180,11 @@ impl LiveNode {
             .rotate(holder, &mut ChaCha20Rng::seed_from_u64(5000))?;
         let is_node = holder == self.keys.server_oid();
         if is_node {
-            self.write(|core, now| core.settle_node(now)).unwrap();
+            self.write(|core, now| core.save_own_server(now)).unwrap();
         }
         let identity = self.identity;
         while self
-            .write(move |core, now| core.settle_identity(now, identity))
+            .write(move |core, now| core.rotation_step(now, identity))
             .unwrap()
         {}
         if is_node {

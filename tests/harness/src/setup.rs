@@ -209,7 +209,7 @@ impl Setup {
         }
         let now = self.clock.timestamp();
         if let Some(reason) = self.new_epoch.take() {
-            core.begin_recovery(reason, now).unwrap();
+            core.start_recovery(reason, now).unwrap();
             // `postern restore` ends here; the node is started later.
             drop(core);
             core = self.try_open().unwrap();
