@@ -9,6 +9,7 @@ use rand_chacha::ChaCha20Rng;
 use super::remote_writes::Scene;
 use harness::TestNode;
 use harness::forge::oid;
+use harness::stolen_keys::StolenKeys;
 
 /// Mallory's identity object with another chain, home or name.
 fn identity(scene: &Scene, rev: u64, change: impl FnOnce(&mut Attrs)) -> Object {
@@ -141,10 +142,8 @@ fn a_home_moves_by_a_higher_counter_only() {
             keys::SecretKey::from_seed(&[6; 32]),
         );
         let chain = KeyChain::new(keys::Genesis::new(node.public(), &next.public()));
-        // The identity's own key is in Mallory's vault, so a second vault from the same seed signs in her place.
-        let mut rng = ChaCha20Rng::from_seed(*keys::Digest::of(b"mallory/keys").as_bytes());
-        drop(keys::KeyManager::generate(&mut rng));
-        let secret = keys::SecretKey::generate(&mut rng);
+        // The identity's key does not leave its vault, so a copy of it signs.
+        let secret = StolenKeys::of_name("mallory").identity;
         vec![Value::Bytes(codec::encode(&HomeRecord::sign(
             id,
             (0, &secret),

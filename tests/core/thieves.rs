@@ -6,23 +6,14 @@ use postern::object::{Object, Value};
 use postern::services::identities;
 use postern::state_engine::{AsideLimits, CoreLimits, OwnEpoch};
 use postern::store::{EpochReason, PeerEpoch, WriteMode};
-use rand::{Rng as _, SeedableRng as _};
+use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 
 use crate::remote_writes::Scene;
 use harness::forge::object;
 use harness::pull::meet;
+use harness::stolen_keys::StolenKeys;
 use harness::{Setup, TestNode, conversation, message, ride};
-
-/// The current keys of a node of that name and of its identity: its vault is made from its name.
-fn stolen(name: &str) -> (SecretKey, SecretKey) {
-    let mut rng =
-        ChaCha20Rng::from_seed(*keys::Digest::of(format!("{name}/keys").as_bytes()).as_bytes());
-    rng.fill_bytes(&mut [0; 32]);
-    let node = SecretKey::generate(&mut rng);
-    drop(SecretKey::generate(&mut rng));
-    (node, SecretKey::generate(&mut rng))
-}
 
 fn rotate(node: &TestNode, holder: keys::Oid) {
     let mut rng = ChaCha20Rng::from_seed([2; 32]);
@@ -43,7 +34,8 @@ fn what_a_thief_of_the_current_key_did_elsewhere_yields_to_the_owners_next_key()
     alice.pull_everything(owner);
     let thief = TestNode::new("thief", 600);
     meet(alice, &thief);
-    let ((node, _), (_, key)) = (stolen("thief"), stolen("mallory"));
+    let node = StolenKeys::of_name("thief").node;
+    let key = StolenKeys::of_name("mallory").identity;
     assert_eq!(node.peer_id(), thief.peer_id());
     // He moves her to his node, counts up as far as he can, changes one of her offers and deletes the other.
     let (record, _) = owner.object("identities", id).unwrap();
@@ -102,7 +94,7 @@ fn a_key_that_was_rotated_away_signs_nothing_that_is_taken_back() {
         alice.object("rides", ride.oid),
         alice.read(move |view| view.rows.identity(&id)),
     );
-    let (_, key) = stolen("alice");
+    let key = StolenKeys::of_name("alice").identity;
     let gone = object("rides", 1, ride.oid, id, 99, None);
     let unknown = object(
         "rides",
@@ -204,7 +196,7 @@ fn shown(by: &SecretKey, key_id: u32, epoch: Epoch, head: u64) -> PeerEpoch {
 fn an_old_node_key_stops_no_node() {
     let scene = Scene::new();
     let alice = &scene.alice;
-    let (key, _) = stolen("alice");
+    let key = StolenKeys::of_name("alice").node;
     rotate(alice, alice.keys.server_oid());
     let (peer, foreign) = (scene.mallory.peer_id(), Epoch::from_bytes([9; 16]));
     for heard in [

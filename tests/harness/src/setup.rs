@@ -62,6 +62,12 @@ pub fn boot_id(seed: u64, start: u64) -> BootId {
     BootId::from_bytes([(seed ^ (start << 4)) as u8; 16])
 }
 
+/// The seed that [`Setup::new`] makes from a name.
+pub fn seed_of(name: &str) -> u64 {
+    let digest = Digest::of(name.as_bytes());
+    u64::from_be_bytes(*digest.as_bytes().first_chunk().unwrap())
+}
+
 fn names(apps: &[&str]) -> Vec<String> {
     apps.iter().map(ToString::to_string).collect()
 }
@@ -69,9 +75,7 @@ fn names(apps: &[&str]) -> Vec<String> {
 impl Setup {
     /// A node whose seed is made from its name.
     pub fn new(name: &str) -> Self {
-        let digest = Digest::of(name.as_bytes());
-        let seed = digest.as_bytes().first_chunk().unwrap();
-        Self::seeded(name, u64::from_be_bytes(*seed))
+        Self::seeded(name, seed_of(name))
     }
 
     /// A node with all apps. Its seed decides its keys, epoch and object ids.

@@ -6,6 +6,7 @@ use postern::schema::identities;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 
+use crate::setup::seed_of;
 use crate::stored::StoredObject;
 
 /// The first keys of the node that has a seed.
@@ -30,6 +31,11 @@ impl StolenKeys {
             node_next,
             identity,
         }
+    }
+
+    /// The first keys of the node that [`crate::Setup::new`] makes of a name.
+    pub fn of_name(name: &str) -> Self {
+        Self::of(seed_of(name))
     }
 
     /// A stored object, decoded, to be changed and signed again.
