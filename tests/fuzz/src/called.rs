@@ -14,9 +14,9 @@ use bastion::ticket::TicketClaims;
 use bastion::{HandshakeError, Misbehaviour, Tier};
 use serde_bytes::{ByteArray, ByteBuf};
 
-use crate::Flags;
 use crate::claims::{FRAME_BYTES_MAX, Wire, in_common};
 use crate::fixture::{EFFORT, FreshServer, NOW, fixture};
+use crate::flags::Flags;
 
 /// Inserts the challenge that requires work.
 pub(crate) const WORK: u8 = 1;

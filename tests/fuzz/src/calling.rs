@@ -13,9 +13,9 @@ use keys::codec::encode;
 use keys::protocol::EXTRA_DOUBLINGS_MAX;
 use serde_bytes::ByteBuf;
 
-use crate::Flags;
 use crate::claims::{FRAME_BYTES_MAX, Wire, in_common};
 use crate::fixture::fixture;
+use crate::flags::Flags;
 
 /// Delivers the frame as the reply to Bob's solution; otherwise to his hello.
 pub(crate) const WELCOME: u8 = 1;

@@ -11,8 +11,8 @@ use keys::codec::{decode, encode};
 use keys::{BootId, Context, Epoch, KeyChain, Limits, OnionAddr, Signature, SignedObject};
 use serde::{Deserialize, Serialize};
 
-use crate::Flags;
 use crate::fixture::fixture;
+use crate::flags::Flags;
 
 /// Inserts Alice's key chain, onion address and onion signature.
 pub(crate) const PROVED: u8 = 1;

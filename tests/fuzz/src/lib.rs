@@ -18,6 +18,7 @@ mod called;
 mod calling;
 mod claims;
 mod fixture;
+mod flags;
 mod items;
 mod names;
 mod proofs;
@@ -52,19 +53,3 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("session", session),
     ("ticket", ticket),
 ];
-
-/// The first byte of an input. Its bits insert values that mutation cannot find: a seal, a
-/// signature, a solved puzzle.
-#[derive(Clone, Copy)]
-struct Flags(u8);
-
-impl Flags {
-    /// Splits the input into the flags and the remaining bytes.
-    fn split(data: &[u8]) -> Option<(Self, &[u8])> {
-        data.split_first().map(|(flags, rest)| (Self(*flags), rest))
-    }
-
-    fn has(self, bit: u8) -> bool {
-        self.0 & bit != 0
-    }
-}

@@ -12,7 +12,7 @@ use postern::services::verdicts::claimed_names;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 
-use crate::Flags;
+use crate::flags::Flags;
 
 /// Upper bounds of the returned names.
 const NAMES_MAX: usize = 8;

@@ -15,8 +15,8 @@ use keys::{Context, Genesis, KeyChain, Limits, PeerId, SecretKey};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 
-use crate::Flags;
 use crate::fixture::{NOW, fixture};
+use crate::flags::Flags;
 
 /// Number of keys that [`chain`] uses.
 const KEYS: u8 = 8;

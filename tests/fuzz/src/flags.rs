@@ -1,0 +1,18 @@
+//! The flags with which an input of a target begins.
+
+/// The first byte of an input. Its bits insert values that mutation cannot find: a seal, a
+/// signature, a solved puzzle.
+#[derive(Clone, Copy)]
+pub(crate) struct Flags(u8);
+
+impl Flags {
+    /// Splits the input into the flags and the remaining bytes.
+    pub(crate) fn split(data: &[u8]) -> Option<(Self, &[u8])> {
+        data.split_first().map(|(flags, rest)| (Self(*flags), rest))
+    }
+
+    /// Whether a bit is set.
+    pub(crate) fn has(self, bit: u8) -> bool {
+        self.0 & bit != 0
+    }
+}
