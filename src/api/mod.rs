@@ -1,17 +1,17 @@
 //! The local HTTP API for the operator and frontends (`docs/STORY.md` 3, `docs/DECISIONS.md` 8).
 //!
-//! - [`server`]: connections.
-//! - [`routes`]: the table of routes.
-//! - [`auth`]: checks that apply to every request.
-//! - [`messages`], [`identities`], [`objects`], [`node`], [`tor`], [`admission`], [`recovery`],
-//!   [`backups`]: the handlers.
-//! - [`read`]: request bodies, queries and ids.
-//! - [`control`]: the operations that the node implements for the API.
-//! - [`error`]: error responses.
+//! - `server`: connections.
+//! - `routes`: the table of routes.
+//! - `auth`: checks that apply to every request.
+//! - `messages`, `identities`, `objects`, `node`, `tor`, `admission`, `recovery`,
+//!   `backups`: the handlers.
+//! - `read`: request bodies, queries and ids.
+//! - `control`: the operations that the node implements for the API.
+//! - `error`: error responses.
 //!
 //! The API listens on loopback only, refuses pages of other origins, logs no bodies, and works
 //! without Tor. Invariant: every route except `/healthz` requires the operator's token
-//! (`tests/access.rs`).
+//! (`src/api/tests/access.rs`).
 
 mod admission;
 mod auth;

@@ -2,7 +2,7 @@
 //!
 //! Each operation changes the vault first and the database after it. Once the vault holds the new
 //! key, the old one signs nothing more. Invariant: an interrupted rotation is resumed by the next
-//! start (`StateEngine::settle_keys`). Tested in `tests/net/rotation.rs` and `tests/crash.rs`.
+//! start (`StateEngine::resume_rotations`). Tested in `tests/net/rotation.rs` and `tests/crash.rs`.
 
 use std::sync::Arc;
 
@@ -144,7 +144,7 @@ impl VaultOperations {
         loop {
             let step = self
                 .core
-                .write(move |core, now| core.settle_identity(now, identity));
+                .write(move |core, now| core.rotation_step(now, identity));
             match step.await {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),

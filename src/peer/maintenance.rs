@@ -84,7 +84,7 @@ impl SyncService {
                 sleep(RECOVERY_CHECK_INTERVAL).await;
                 let ended = this
                     .engine()
-                    .write(|core, now| core.end_late_recovery(now))
+                    .write(|core, now| core.end_overdue_recovery(now))
                     .await;
                 let ended: Result<bool, EngineError<StoreError>> = ended;
                 match ended {

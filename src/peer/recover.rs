@@ -91,7 +91,7 @@ async fn recover(session: &SessionContext) -> Result<(), SyncError> {
     let peer = *session.handle.peer();
     let asks = session
         .core
-        .read(move |view| view.is_to_be_asked(&peer))
+        .read(move |view| view.needs_reclaim_from(&peer))
         .await?;
     if !asks {
         return Ok(());
@@ -101,7 +101,7 @@ async fn recover(session: &SessionContext) -> Result<(), SyncError> {
         let sum = reclaim_all(session).await?;
         tracing::info!(
             written = sum.written,
-            here = sum.here,
+            already_stored = sum.already_stored,
             missing = sum.missing,
             refused = sum.refused,
             "reclaimed what a peer holds of this node"
@@ -115,7 +115,7 @@ async fn recover(session: &SessionContext) -> Result<(), SyncError> {
     }
     let is_over = session
         .core
-        .write(move |core, now| core.peer_was_asked(now, &peer))
+        .write(move |core, now| core.note_reclaimed_from(now, &peer))
         .await?;
     if is_over {
         tracing::info!("every peer was asked: this node changes existing objects again");

@@ -24,7 +24,7 @@ use super::token_bucket::TokenBuckets;
 use crate::config::SyncConfig;
 use crate::engine::{CoreHandle, EngineError};
 use crate::state_engine::{
-    ApplyPackageError, HearError, OwnEpoch, PullReply, PullRequest, RecoveryRequest, WindowFault,
+    ApplyPackageError, EpochError, OwnEpoch, PullReply, PullRequest, RecoveryRequest, WindowFault,
 };
 use crate::store::{PeerEpoch, StoreError};
 
@@ -211,7 +211,7 @@ impl RequestServer {
             .write(move |core, now| core.put_peer_epoch(now, &peer, &heard));
         match stored.await {
             Ok(()) => Ok(SessionMessage::Noted(IdOnly { id })),
-            Err(EngineError::Work(HearError::Fault(fault))) => {
+            Err(EngineError::Work(EpochError::Fault(fault))) => {
                 tracing::warn!(%fault, "refused the epoch that a peer shows as its own");
                 Err(refused(id, "epoch"))
             }
@@ -228,7 +228,7 @@ impl RequestServer {
         let (id, peer, heard) = (note.id, *peer, heard(note));
         let compared = self
             .core
-            .write(move |core, now| core.hear_own_epoch(now, &peer, &heard));
+            .write(move |core, now| core.check_own_epoch(now, &peer, &heard));
         match compared.await {
             Ok(outcome) => {
                 match outcome {
@@ -238,7 +238,7 @@ impl RequestServer {
                 }
                 Ok(SessionMessage::Noted(IdOnly { id }))
             }
-            Err(EngineError::Work(HearError::Fault(fault))) => {
+            Err(EngineError::Work(EpochError::Fault(fault))) => {
                 tracing::warn!(%fault, "refused an epoch that a peer shows as this node's");
                 Err(refused(id, "epoch"))
             }

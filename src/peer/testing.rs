@@ -105,7 +105,7 @@ impl TestCore {
             open(folder.path(), &keys, limits, rng)
         };
         open(100)
-            .begin_recovery(EpochReason::Restored, Timestamp(NOW))
+            .start_recovery(EpochReason::Restored, Timestamp(NOW))
             .unwrap();
         Self {
             core: CoreHandle::inline(open(101), Arc::new(clock.clone())),

@@ -99,9 +99,12 @@ impl Fixture {
             .await;
     }
 
-    async fn is_to_be_asked(&self) -> bool {
+    async fn needs_reclaim_from(&self) -> bool {
         let peer = self.peer.peer_id();
-        let asks = self.node.core.read(move |view| view.is_to_be_asked(&peer));
+        let asks = self
+            .node
+            .core
+            .read(move |view| view.needs_reclaim_from(&peer));
         asks.await.unwrap()
     }
 }
@@ -172,7 +175,7 @@ async fn reclaims_nothing_without_a_restore() {
     let task = fixture.start();
     fixture.note_epochs(1).await;
     task.await.unwrap();
-    assert!(!fixture.is_to_be_asked().await);
+    assert!(!fixture.needs_reclaim_from().await);
 }
 
 #[tokio::test(start_paused = true)]
@@ -193,12 +196,12 @@ async fn asks_for_each_domain_identities_first_and_counts_the_peer_as_asked() {
         (identities::DOMAIN, next)
     );
     fixture.send_batch(second.id, None).await;
-    assert!(fixture.is_to_be_asked().await, "a domain is left");
+    assert!(fixture.needs_reclaim_from().await, "a domain is left");
     let third = fixture.next_reclaim().await;
     assert_eq!((third.domain.as_str(), third.after), (DOMAIN, None));
     fixture.send_batch(third.id, None).await;
     task.await.unwrap();
-    assert!(!fixture.is_to_be_asked().await);
+    assert!(!fixture.needs_reclaim_from().await);
 }
 
 #[tokio::test(start_paused = true)]
@@ -232,7 +235,7 @@ async fn starts_again_after_another_refusal() {
         (again.domain.as_str(), again.after),
         (identities::DOMAIN, None)
     );
-    assert!(fixture.is_to_be_asked().await);
+    assert!(fixture.needs_reclaim_from().await);
 }
 
 #[tokio::test(start_paused = true)]
@@ -249,7 +252,7 @@ async fn ends_the_session_if_batches_do_not_ascend() {
         fixture.send_batch(second.id, next).await;
         task.await.unwrap();
         assert_eq!(fixture.session.handle.end_code(), Some("misbehaviour"));
-        assert!(fixture.is_to_be_asked().await);
+        assert!(fixture.needs_reclaim_from().await);
     }
 }
 
@@ -325,7 +328,7 @@ async fn peer_is_asked_until_no_reference_is_missing() {
         };
         let batch = SessionMessage::Reclaimed(batch);
         fixture.session.peer.send(&batch).await;
-        assert!(fixture.is_to_be_asked().await);
+        assert!(fixture.needs_reclaim_from().await);
     }
 }
 

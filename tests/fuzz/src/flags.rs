@@ -3,7 +3,7 @@
 /// The first byte of an input. Its bits insert values that mutation cannot find: a seal, a
 /// signature, a solved puzzle.
 #[derive(Clone, Copy)]
-pub(crate) struct Flags(u8);
+pub(crate) struct Flags(pub(crate) u8);
 
 impl Flags {
     /// Splits the input into the flags and the remaining bytes.

@@ -36,5 +36,5 @@ pub use live::LiveNode;
 pub use node::{TestNode, context_of};
 pub use pull::meet;
 pub use raw_client::RawClient;
-pub use setup::{ALL_APPS, NO_MARKET, Setup, boot_id, manual_sync};
+pub use setup::{ALL_APPS, NO_MARKET, Setup, boot_id, manual_sync, seed_of};
 pub use values::{card, conversation, message, offer, ride};
