@@ -30,7 +30,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The limits of connections.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ServerLimits {
+pub(super) struct HttpLimits {
     /// Time for a request's head to arrive. Also the longest idle time between two requests.
     pub(super) head_timeout: Duration,
     /// Time for open requests to end after the node stops.
@@ -39,7 +39,7 @@ pub(super) struct ServerLimits {
     pub(super) connections_max: usize,
 }
 
-impl ServerLimits {
+impl HttpLimits {
     /// - Head: 10 s, because it comes from this machine.
     /// - Shutdown: 3 s, because acknowledged writes are on disk already.
     /// - Connections: 4 for each request slot, because frontends keep idle ones open.
@@ -57,14 +57,14 @@ impl ServerLimits {
 /// # Errors
 /// `InvalidInput` if the listener's address is not loopback.
 pub async fn serve(listener: TcpListener, state: ApiState) -> io::Result<()> {
-    let limits = ServerLimits::new(state.config.requests_max);
+    let limits = HttpLimits::new(state.config.requests_max);
     serve_with(listener, state, limits).await
 }
 
 pub(super) async fn serve_with(
     listener: TcpListener,
     state: ApiState,
-    limits: ServerLimits,
+    limits: HttpLimits,
 ) -> io::Result<()> {
     check_loopback(listener.local_addr()?)?;
     let stop = state.stop.clone();
@@ -124,7 +124,7 @@ async fn serve_connection(
     stream: TcpStream,
     _slot: OwnedSemaphorePermit,
     router: Router,
-    limits: ServerLimits,
+    limits: HttpLimits,
     stop: CancellationToken,
 ) {
     let connection = http1::Builder::new()

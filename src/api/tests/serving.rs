@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::{ApiFixture, NOW, StoppedClock, core};
 use crate::api::SessionEffect;
-use crate::api::server::{ServerLimits, check_loopback, serve_with};
+use crate::api::server::{HttpLimits, check_loopback, serve_with};
 use crate::engine::CoreHandle;
 use crate::store::StoreError;
 
@@ -23,8 +23,8 @@ async fn listen() -> (TcpListener, std::net::SocketAddr) {
     (listener, address)
 }
 
-fn server_limits() -> ServerLimits {
-    ServerLimits {
+fn server_limits() -> HttpLimits {
+    HttpLimits {
         head_timeout: LONG,
         shutdown_timeout: LONG,
         connections_max: 8,
@@ -47,7 +47,7 @@ async fn serve_ends_although_a_request_is_incomplete() {
     let (engine, writer) = CoreHandle::spawn(core, Arc::new(StoppedClock), 8, 2).unwrap();
     let api = ApiFixture::over(engine, &keys, &oids, folder).await;
     let (listener, address) = listen().await;
-    let brief = ServerLimits {
+    let brief = HttpLimits {
         shutdown_timeout: Duration::from_millis(1),
         ..server_limits()
     };
@@ -75,7 +75,7 @@ async fn serve_ends_although_a_request_is_incomplete() {
 async fn silent_connection_is_closed_and_frees_its_slot() {
     let api = ApiFixture::new().await;
     let (listener, address) = listen().await;
-    let brief = ServerLimits {
+    let brief = HttpLimits {
         head_timeout: Duration::from_millis(10),
         connections_max: 1,
         ..server_limits()
