@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use keys::protocol::{FRAME_BYTES_MAX, UNADMITTED_FRAME_BYTES_MAX};
-use keys::{KeyManager, OnionAddr, TraceId};
+use keys::{KeyManager, OnionAddr};
 use rand::Rng as _;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::Instrument as _;
@@ -116,14 +116,13 @@ impl Connector {
         ticket: Option<Ticket>,
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<(Session, Admitted), HandshakeError> {
-        let trace = TraceId(rand::random());
         let target = DialTarget {
             transport,
             onion,
             progress,
         };
         self.dial_target(&target, ticket)
-            .instrument(tracing::info_span!("dial", %trace))
+            .instrument(tracing::info_span!("handshake", side = "client"))
             .await
     }
 
