@@ -1,4 +1,4 @@
-//! State that the tasks of one session share.
+//! The context of a session's tasks: its core, limits, handle and domains.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::quota_log::QuotaLog;
 use crate::config::SyncConfig;
 use crate::engine::CoreHandle;
 
-/// What the tasks of one session need; shared by them.
+/// State that the tasks of one session share.
 pub(super) struct SessionContext {
     pub(super) core: CoreHandle,
     pub(super) config: SyncConfig,

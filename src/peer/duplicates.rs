@@ -6,7 +6,7 @@
 
 use keys::BootId;
 
-/// What decides between two sessions, as one side knows it.
+/// The facts that decide between two sessions, as one side knows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
     /// The peer's start, from its claims.

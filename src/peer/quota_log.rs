@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 /// Most peers whose full quota is remembered as logged; at 40 bytes each, some 160 KiB.
 const PEERS_MAX: usize = 4096;
 
-/// Peers whose full quota was logged, until a package of theirs is applied again.
+/// Peers whose full quota was logged with no package applied since.
 #[derive(Debug, Default)]
 pub(super) struct QuotaLog(Mutex<BTreeSet<PeerId>>);
 

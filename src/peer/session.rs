@@ -226,7 +226,7 @@ fn classify(message: &SessionMessage) -> MessageClass {
     }
 }
 
-/// What a request holds while it is in progress.
+/// Permits that a request holds while it is in progress.
 struct RequestPermits {
     slot: OwnedSemaphorePermit,
     push: Option<OwnedSemaphorePermit>,
