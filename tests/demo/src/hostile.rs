@@ -82,7 +82,7 @@ pub(crate) async fn push_forged_edit(attack: &Attack<'_>, tor_folder: &Path) -> 
                 messages::IN_CONVERSATION,
                 vec![Value::from(&attack.conversation)],
             ),
-            (messages::BODY, vec![Value::from("I never said that")]),
+            (messages::BODY, vec![Value::from("A forged edit")]),
             (messages::SENT_AT, vec![Value::from(0)]),
         ])),
     };

@@ -44,7 +44,7 @@ pub fn called(data: &[u8]) -> bool {
         return false;
     };
     let mut fresh = fixture().server();
-    let frame = mended(flags, frame, &fresh);
+    let frame = with_flags(flags, frame, &fresh);
     let now = if flags.has(LATE) { NOW + LATE_S } else { NOW };
     match receive(flags.has(FIRST), &frame, &mut fresh, now) {
         Ok(FirstMessage::Solution(prechecked)) => judge(*prechecked, &frame, &mut fresh, now),
@@ -89,7 +89,7 @@ fn receive(
 }
 
 /// Returns the frame with the fields that `flags` select inserted.
-fn mended(flags: Flags, frame: &[u8], fresh: &FreshServer) -> Vec<u8> {
+fn with_flags(flags: Flags, frame: &[u8], fresh: &FreshServer) -> Vec<u8> {
     let fixture = fixture();
     let ticket = || Some(ByteBuf::from(fixture.ticket.as_bytes()));
     match HandshakeMessage::decode(frame, FRAME_BYTES_MAX) {

@@ -140,10 +140,10 @@ fn awaits_welcome(flags: Flags, frame: &[u8]) -> bool {
         panic!("a frame that is no welcome was accepted");
     };
     let current = keys.node_chain().verify().unwrap().current();
-    let held = with_parts(&welcome, |parts| {
+    let signature = with_parts(&welcome, |parts| {
         current.verify(Context::Welcome, parts, &welcome.signature)
     });
-    assert!(held.is_ok(), "Alice did not sign this welcome");
+    assert!(signature.is_ok(), "Alice did not sign this welcome");
     let claims = Wire::read(&welcome.claims).unwrap();
     assert!(claims.is_well_formed() && claims.onion == fixture.alice.onion());
     assert_eq!(

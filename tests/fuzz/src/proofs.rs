@@ -105,13 +105,13 @@ pub fn ticket(data: &[u8]) -> bool {
     let Some((flags, bytes)) = Flags::split(data) else {
         return false;
     };
-    let kept = Ticket::from_bytes(bytes);
+    let ticket = Ticket::from_bytes(bytes);
     assert_eq!(
-        kept.is_some(),
+        ticket.is_some(),
         !bytes.is_empty() && bytes.len() <= TICKET_BYTES_MAX
     );
     assert!(
-        kept.is_none_or(|kept| kept.as_bytes() == bytes),
+        ticket.is_none_or(|ticket| ticket.as_bytes() == bytes),
         "a ticket was changed"
     );
 

@@ -313,9 +313,9 @@ fn proofs(seeds: &mut Seeds, fixture: &Fixture) {
 }
 
 fn claims(seeds: &mut Seeds, fixture: &Fixture) {
-    let mut bent = |name: &str, flags: u8, bend: &dyn Fn(&mut Wire)| {
+    let mut add_modified = |name: &str, flags: u8, modify: &dyn Fn(&mut Wire)| {
         let mut wire = Wire::read(&fixture.alice_claims).unwrap();
-        bend(&mut wire);
+        modify(&mut wire);
         seeds.add("claims", name, &[&[flags], &encode(&wire)]);
     };
     let names = |list: &[&str]| {
@@ -328,36 +328,36 @@ fn claims(seeds: &mut Seeds, fixture: &Fixture) {
             .map(|number| format!("n{number}"))
             .collect::<Vec<_>>()
     };
-    bent("good-alice", 0, &|_| {});
-    bent("good-bare", PROVED, &|wire| {
+    add_modified("good-alice", 0, &|_| {});
+    add_modified("good-bare", PROVED, &|wire| {
         (wire.apps, wire.sync_domains, wire.identities) = Default::default();
     });
-    bent("good-names", 0, &|wire| {
+    add_modified("good-names", 0, &|wire| {
         wire.sync_domains = names(&["a", "a.b", "a1_.b_2", "messages"])
     });
-    bent("good-most", 0, &|wire| {
+    add_modified("good-most", 0, &|wire| {
         (wire.apps, wire.sync_domains) = (many(64), many(64));
         let object = wire.identities.first().cloned();
         wire.identities = (0..8).filter_map(|_| object.clone()).collect();
     });
-    bent("good-longest-name", 0, &|wire| {
+    add_modified("good-longest-name", 0, &|wire| {
         wire.apps = vec!["a".repeat(64)]
     });
-    bent("bad-long-name", 0, &|wire| wire.apps = vec!["a".repeat(65)]);
-    bent("bad-dotted-app", 0, &|wire| wire.apps = names(&["a.b"]));
-    bent("bad-three-parts", 0, &|wire| {
+    add_modified("bad-long-name", 0, &|wire| wire.apps = vec!["a".repeat(65)]);
+    add_modified("bad-dotted-app", 0, &|wire| wire.apps = names(&["a.b"]));
+    add_modified("bad-three-parts", 0, &|wire| {
         wire.sync_domains = names(&["a.b.c"])
     });
-    bent("bad-unsorted", 0, &|wire| wire.apps = names(&["b", "a"]));
-    bent("bad-twice", 0, &|wire| wire.apps = names(&["a", "a"]));
-    bent("bad-too-many", 0, &|wire| wire.apps = many(65));
-    bent("bad-grammar", 0, &|wire| wire.apps = names(&["A"]));
-    bent("bad-onion", 0, &|wire| wire.onion = fixture.bob.onion());
-    bent("bad-onion-unproved", 0, &|wire| {
+    add_modified("bad-unsorted", 0, &|wire| wire.apps = names(&["b", "a"]));
+    add_modified("bad-twice", 0, &|wire| wire.apps = names(&["a", "a"]));
+    add_modified("bad-too-many", 0, &|wire| wire.apps = many(65));
+    add_modified("bad-grammar", 0, &|wire| wire.apps = names(&["A"]));
+    add_modified("bad-onion", 0, &|wire| wire.onion = fixture.bob.onion());
+    add_modified("bad-onion-unproved", 0, &|wire| {
         wire.onion_signature = Signature::from_bytes([1; 64])
     });
-    bent("bad-before-rotation", 0, &|wire| wire.node.events.clear());
-    bent("bad-identities", 0, &|wire| {
+    add_modified("bad-before-rotation", 0, &|wire| wire.node.events.clear());
+    add_modified("bad-identities", 0, &|wire| {
         let object = wire.identities.first().cloned();
         wire.identities = (0..9).filter_map(|_| object.clone()).collect();
     });

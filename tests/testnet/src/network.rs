@@ -1,6 +1,6 @@
 //! Starts the whole network and waits for a consensus that clients can use.
 //!
-//! Nodes are held by value from the moment they run. An error, a panic or a dropped future
+//! Nodes are owned by value from the moment they run. An error, a panic or a dropped future
 //! therefore ends the nodes that were started. Invariant: a [`Testnet`] exists only when every node
 //! holds a consensus that lists every node as usable.
 
@@ -72,7 +72,7 @@ impl Testnet {
         options: Options,
         mut progress: impl FnMut(&str),
     ) -> Result<Self, Error> {
-        let begun = Instant::now();
+        let started = Instant::now();
         let network_lines = bandwidth_lines(options.bandwidth.as_deref())?;
         let (dir, temporary) = match options.dir {
             Some(dir) => (prepare(&dir)?, None),
@@ -89,7 +89,7 @@ impl Testnet {
             match start_nodes(
                 &nodes_dir,
                 &network_lines,
-                begun,
+                started,
                 options.deadline,
                 &mut progress,
             )
@@ -135,7 +135,7 @@ impl Testnet {
 async fn start_nodes(
     dir: &Path,
     network_lines: &str,
-    begun: Instant,
+    started: Instant,
     deadline: Duration,
     progress: &mut impl FnMut(&str),
 ) -> Result<(Vec<Node>, String), Error> {
@@ -165,14 +165,14 @@ async fn start_nodes(
     for plan in plans {
         nodes.push(plan.start(&network_lines)?);
     }
-    wait_until_usable(&mut nodes, begun, deadline, progress).await?;
+    wait_until_usable(&mut nodes, started, deadline, progress).await?;
     Ok((nodes, client_toml))
 }
 
 /// Waits until every node holds a consensus that lists every node as usable.
 async fn wait_until_usable(
     nodes: &mut [Node],
-    begun: Instant,
+    started: Instant,
     deadline: Duration,
     progress: &mut impl FnMut(&str),
 ) -> Result<(), Error> {
@@ -197,7 +197,7 @@ async fn wait_until_usable(
                 }
             },
         };
-        let waited = begun.elapsed();
+        let waited = started.elapsed();
         if waited >= deadline {
             return Err(Error::NotReady { waited, missing });
         }
