@@ -1,19 +1,19 @@
-//! On what and with what a run was made.
+//! The facts of a run: date, processor, load, versions and build.
 //!
-//! Never names the machine itself. Invariant: what cannot be found out is called unknown.
+//! The host name is not included. Invariant: a fact that cannot be read is printed as "unknown".
 
 use std::fs;
 use std::process::Command;
 use std::thread::available_parallelism;
 
-/// The facts, by name.
+/// Returns the facts with their names.
 pub(crate) fn facts() -> Vec<(&'static str, String)> {
     vec![
-        ("date", said_by("date", &["-u", "+%Y-%m-%d %H:%M UTC"])),
+        ("date", output_of("date", &["-u", "+%Y-%m-%d %H:%M UTC"])),
         ("processor", processor()),
         ("load before", load()),
         ("SQLite", rusqlite::version().to_owned()),
-        ("rustc", said_by("rustc", &["--version"])),
+        ("rustc", output_of("rustc", &["--version"])),
         (
             "build",
             if cfg!(debug_assertions) {
@@ -26,7 +26,7 @@ pub(crate) fn facts() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Processes that were running or wanted to, over 1, 5 and 15 minutes.
+/// Returns the load averages over 1, 5 and 15 minutes.
 pub(crate) fn load() -> String {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load: Vec<_> = load.split(' ').take(3).collect();
@@ -49,7 +49,7 @@ fn processor() -> String {
     format!("{model}, {cores} cores")
 }
 
-fn said_by(program: &str, arguments: &[&str]) -> String {
+fn output_of(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     let text = output
         .ok()

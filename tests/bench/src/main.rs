@@ -1,7 +1,9 @@
-//! Postern's benchmarks: each goal of `docs/BENCHMARKS.md` as a ratio of two sides that were measured in the same run.
+//! Postern's benchmarks. Each goal of `docs/BENCHMARKS.md` is a ratio of two sides that are
+//! measured in the same run.
 //!
-//! Never prints a goal as held that was not measured, and never hides one that was missed. Invariant: every ratio comes
-//! from rounds in which both sides ran in turns, and is the median of these rounds. Results: `docs/BENCHMARKS.md`.
+//! Missed goals and goals that were not measured are printed as such. Invariant: both sides of a
+//! ratio run in turns in every round, and the ratio is the median of the rounds. Results:
+//! `docs/BENCHMARKS.md`.
 #![forbid(unsafe_code)]
 
 mod flood;
@@ -29,7 +31,7 @@ use report::Report;
     disable_help_subcommand = true
 )]
 struct Cli {
-    /// One JSON object a line instead of a table.
+    /// Print one JSON object per line instead of a table.
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -38,11 +40,11 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Benchmark {
-    /// Packages in and out beside raw SQLite, and what a delta costs (goals 1 to 3).
+    /// Building and applying packages against raw SQLite, and the cost of a delta (goals 1 to 3).
     Sync(sync::Options),
-    /// What work costs who does it, and what bogus work costs us (goal 8).
+    /// The client's cost of a puzzle, and the server's cost of bogus solutions (goal 8).
     Puzzle(puzzle::Options),
-    /// Sync and admission under a flood of bogus strangers, beside the same flood aimed elsewhere.
+    /// Sync and admission under a flood of bogus handshakes, against the same flood at a sink.
     Flood(flood::Options),
 }
 
@@ -60,7 +62,7 @@ fn main() -> ExitCode {
     if let Benchmark::Flood(options) = &cli.benchmark
         && options.is_role()
     {
-        return ended(options.play());
+        return ended(options.run_role());
     }
     let mut report = Report::new(cli.json);
     let result = run(&cli.benchmark, &mut report);
@@ -88,7 +90,7 @@ fn run(benchmark: &Benchmark, report: &mut Report) -> Result<()> {
     }
 }
 
-/// What there is, a line each.
+/// Lists the benchmarks, one per line.
 fn list() -> String {
     let command = Cli::command();
     let lines = command.get_subcommands().map(|it| {

@@ -1,7 +1,8 @@
-//! Two nodes without a network: Alice's people write messages, Bob's read them.
+//! Two nodes without a network: Alice's identities write messages, Bob's identities read them.
 //!
-//! Does by hand what a handshake and a session do, through the core's public functions alone. Chance comes from a seed,
-//! so every run has the same rows. Invariant: both know each other before anything is measured.
+//! Performs the steps of a handshake and a session with the core's public functions. Randomness
+//! comes from a seed, so every run has the same rows. Invariant: each node has stored the other
+//! before a measurement starts.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,52 +29,52 @@ use rand_chacha::ChaCha20Rng;
 
 /// The domain that is synced.
 pub(crate) const DOMAIN: &str = "messages";
-/// Messages of one package, so that both sides of a comparison commit transactions of the same size.
+/// Messages per package, so that both sides of a comparison commit transactions of the same size.
 pub(crate) const PACKAGE_MESSAGES: usize = 1000;
-/// Messages of one conversation, on average.
+/// Average number of messages per conversation.
 const CONVERSATION_MESSAGES: usize = 100;
-/// Bytes of a body: 200 on average.
+/// Bytes of a message body; 200 on average.
 const BODY_BYTES: std::ops::Range<usize> = 100..300;
-/// Identities of a node.
-const PEOPLE: usize = 8;
-/// When the first message is written: 14 November 2023.
+/// Number of identities per node.
+const IDENTITIES: usize = 8;
+/// Time of the first message in milliseconds: 14 November 2023.
 const START: u64 = 1_700_000_000_000;
 
-/// A node's keys and people; its database is opened at a path.
+/// A node's keys and identities. Its database is opened at a path.
 pub(crate) struct Node {
     pub(crate) keys: Arc<KeyManager>,
-    people: Vec<Oid>,
+    identity_oids: Vec<Oid>,
     schemas: Arc<Schemas>,
     seed: u64,
 }
 
 impl Node {
-    /// A node with keys from `seed`.
+    /// Creates a node with keys from `seed`.
     pub(crate) fn new(seed: u64) -> Result<Self> {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let keys = KeyManager::generate(&mut rng);
-        let people = (0..PEOPLE)
+        let identity_oids = (0..IDENTITIES)
             .map(|_| keys.add_identity(&mut rng))
             .collect::<Result<_, _>>()?;
         let apps = ["identities", APP].map(str::to_owned);
         Ok(Self {
             keys: Arc::new(keys),
-            people,
+            identity_oids,
             schemas: Arc::new(Schemas::load(&apps, None)?),
             seed,
         })
     }
 
-    /// Opens or makes the node's database.
+    /// Opens or creates the node's database.
     pub(crate) fn open(&self, path: &Path) -> Result<StateEngine> {
         self.open_with(path, PACKAGE_MESSAGES)
     }
 
-    /// The same, with so many objects in a package.
+    /// Opens or creates the node's database with at most `package` objects per package.
     pub(crate) fn open_with(&self, path: &Path, package: usize) -> Result<StateEngine> {
         let mut limits = CoreLimits::default();
         limits.package.objects_max = package;
-        // A peer that pulls without a pause is no peer that a quota is made for.
+        // The benchmark pulls without pauses, which the default quota does not allow.
         limits.quotas.trusted.requests_per_minute_max = u32::MAX;
         let rng = Box::new(ChaCha20Rng::seed_from_u64(self.seed + 1));
         let (schemas, keys) = (self.schemas.clone(), self.keys.clone());
@@ -87,22 +88,22 @@ impl Node {
         )?)
     }
 
-    /// The key with which the node signs packages.
+    /// Returns the key with which the node signs packages.
     pub(crate) fn package_key(&self) -> Result<PublicKey> {
         Ok(self.keys.node_chain().verify()?.current())
     }
 
-    /// Writes the records of its people.
+    /// Writes the records of its identities.
     pub(crate) fn publish(&self, core: &mut StateEngine) -> Result<()> {
-        for person in &self.people {
+        for identity in &self.identity_oids {
             core.write(Timestamp(START), |graph| {
-                identities::publish(graph, *person, None)
+                identities::publish(graph, *identity, None)
             })?;
         }
         Ok(())
     }
 
-    /// Notes another node and its people, as a handshake does.
+    /// Stores another node and its identities, as a handshake does.
     pub(crate) fn meet(
         &self,
         core: &mut StateEngine,
@@ -127,14 +128,15 @@ impl Node {
             graph.save_server(&chain, &verified)?;
             graph.tx().put_peer(&row)
         })?;
-        let records = identities::for_handshake(&other_core.view(), PEOPLE)?;
+        let records = identities::for_handshake(&other_core.view(), IDENTITIES)?;
         let checked = check(core, records)?;
         let applied = core.apply_identities(Timestamp(START), row.peer_id, row.epoch, checked)?;
-        expect(applied.written, PEOPLE, "identities")
+        expect(applied.written, IDENTITIES, "identities")
     }
 }
 
-/// Writes messages in Alice's database, each a change of its own, as many conversations as it takes.
+/// Writes messages into Alice's database, each as its own change group, and creates the
+/// conversations.
 pub(crate) struct Writer {
     rng: ChaCha20Rng,
     authors: Vec<(Oid, OpContext)>,
@@ -144,22 +146,23 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// A writer in the names of Alice's people, to Bob's.
+    /// Creates a writer of messages from Alice's identities to Bob's.
     pub(crate) fn new(alice: &Node, core: &StateEngine, bob: &Node) -> Result<Self> {
         let authors = alice
-            .people
+            .identity_oids
             .iter()
-            .map(|person| Ok((*person, context(&core.view(), person)?)));
+            .map(|identity| Ok((*identity, context(&core.view(), identity)?)));
         Ok(Self {
             rng: ChaCha20Rng::seed_from_u64(3),
             authors: authors.collect::<Result<_>>()?,
-            readers: bob.people.clone(),
+            readers: bob.identity_oids.clone(),
             conversations: Vec::new(),
             written: 0,
         })
     }
 
-    /// Writes `count` messages, a thousand in a transaction. A message costs ten milliseconds of the nodes' time.
+    /// Writes `count` messages, at most 1,000 per transaction. Each message advances the nodes'
+    /// time by 10 ms.
     pub(crate) fn write(&mut self, core: &mut StateEngine, count: usize) -> Result<()> {
         let end = self.written + count;
         while self.written < end {
@@ -176,8 +179,8 @@ impl Writer {
                         graph.end_group();
                         self.conversations.push((author, saved.oid));
                     }
-                    let place = self.rng.random_range(0..self.conversations.len());
-                    let Some((author, conversation)) = self.conversations.get(place).copied()
+                    let index = self.rng.random_range(0..self.conversations.len());
+                    let Some((author, conversation)) = self.conversations.get(index).copied()
                     else {
                         continue;
                     };
@@ -192,9 +195,9 @@ impl Writer {
         Ok(())
     }
 
-    fn author(&self, place: usize) -> Result<&(Oid, OpContext), StoreError> {
+    fn author(&self, index: usize) -> Result<&(Oid, OpContext), StoreError> {
         self.authors
-            .get(place)
+            .get(index)
             .ok_or(StoreError::Inconsistent("no such author"))
     }
 
@@ -252,7 +255,7 @@ fn context(view: &View<'_>, identity: &Oid) -> Result<OpContext> {
     })
 }
 
-/// What Bob would ask Alice now.
+/// Returns Bob's next pull request to Alice.
 pub(crate) fn request(bob: &Node, bob_core: &StateEngine, alice: &Node) -> Result<PullRequest> {
     let cursor = Cursor {
         peer: &alice.keys.peer_id(),
@@ -268,7 +271,8 @@ pub(crate) fn request(bob: &Node, bob_core: &StateEngine, alice: &Node) -> Resul
     })
 }
 
-/// Hands over every package from where `request` stands to the end, and says how many objects they hold.
+/// Calls `take` with every package from the position of `request`, and returns the number of
+/// objects.
 pub(crate) fn pull_all(
     view: &View<'_>,
     mut request: PullRequest,
@@ -292,7 +296,7 @@ pub(crate) fn pull_all(
     Ok(count)
 }
 
-/// A package as Bob's session takes it up to the point where objects are read.
+/// Verifies a package as Bob's session does, without its objects.
 pub(crate) fn verify(
     bytes: &[u8],
     alice: &Node,
@@ -309,7 +313,7 @@ pub(crate) fn verify(
     )?)
 }
 
-/// Reads and verifies objects in this thread.
+/// Decodes and verifies objects in this thread.
 pub(crate) fn check(core: &StateEngine, objects: Vec<SignedObject>) -> Result<Vec<CheckedObject>> {
     let limits = core.context().limits.graph;
     let decoded: Vec<_> = objects
@@ -328,7 +332,7 @@ pub(crate) fn check(core: &StateEngine, objects: Vec<SignedObject>) -> Result<Ve
     Ok(check_objects(decoded, &known))
 }
 
-/// Applies a package whose objects were checked; all of them must be written.
+/// Applies a package with verified objects; every object must be written.
 pub(crate) fn apply(
     core: &mut StateEngine,
     package: &VerifiedPackage,
@@ -339,7 +343,7 @@ pub(crate) fn apply(
     expect(applied.written, count, "objects of a package")
 }
 
-/// A benchmark that does not do all of its work measures nothing.
+/// Returns an error unless all of the work was done.
 pub(crate) fn expect(done: usize, awaited: usize, what: &str) -> Result<()> {
     if done == awaited {
         Ok(())

@@ -1,8 +1,8 @@
-//! `bench puzzle`: goal 8, what work costs who does it, and what bogus work costs us.
+//! `bench puzzle`: goal 8, the client's cost of a puzzle and the server's cost of bogus solutions.
 //!
-//! Never counts the making of what is verified, nor the other way round. All but whole puzzles is processor time, which
-//! other programs on the machine change little. Invariant: each solution is refused for the very
-//! reason that its row names, or the run fails.
+//! Creating and verifying a solution are measured separately. All values except those of whole
+//! puzzles are processor time, which other programs affect little. Invariant: each solution is
+//! refused for the reason that its row names; otherwise the run fails.
 
 use std::num::NonZero;
 use std::sync::Arc;
@@ -27,26 +27,27 @@ use crate::stopwatch::{Stopwatch, median, process_seconds, timed};
 
 const NOW: u64 = 1_700_000_000;
 const FRAME_BYTES_MAX: usize = 8192;
-/// Solutions of one kind that are verified in a round.
+/// Number of solutions per kind and round.
 const SOLUTIONS: usize = 64;
-/// Hashes and evaluations of a round.
+/// Number of hashes and evaluations per round.
 const HASHES: u64 = 100_000;
 const EVALUATIONS: u64 = 100;
-/// The effort of the many small puzzles, and how many of them are solved in a round.
+/// Effort and number of the small puzzles that are solved in a round.
 const SMALL_EFFORT: u64 = 16;
 const SMALL_PUZZLES: u64 = 8;
-/// Expected hashes of a round must not take for ever, whatever the config says.
+/// Upper bound of the inner bits, because the number of hashes doubles with each bit.
 const INNER_BITS_MAX: u8 = 20;
-const PUBLISHED: &str = "as its author publishes them (README of github.com/tevador/equix, not measured here): 1.8 MiB, \
-    a solution of 16 bytes, about 50 us to verify, 2400 solutions a second on the author's processor";
+const PUBLISHED: &str = "as published by its author (README of github.com/tevador/equix), \
+    not measured by this benchmark: 1.8 MiB, a solution of 16 bytes, about 50 us to verify, \
+    2400 solutions a second on the author's processor";
 
-/// How long.
+/// Duration of the benchmark.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Rounds, in each of which every side runs once.
+    /// Number of rounds; every side runs once per round.
     #[arg(long, default_value_t = 21)]
     rounds: usize,
-    /// Whole puzzles at base effort, on one thread and on all.
+    /// Number of whole puzzles at base effort, on one thread and on all threads.
     #[arg(long, default_value_t = 12)]
     whole: u64,
     /// Smallest size of everything: shows that the benchmark runs, not for figures.
@@ -54,7 +55,7 @@ pub(crate) struct Options {
     tiny: bool,
 }
 
-/// A way for a solution to fail, or not to.
+/// The check that a solution fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Malformed,
@@ -74,24 +75,24 @@ const KINDS: [(Kind, &str); 6] = [
     (Kind::Valid, "valid, up to the welcome"),
 ];
 
-/// Both sides, without a stream.
+/// Both sides of the handshake, without a stream.
 struct Sides {
     context: Arc<HandshakeContext>,
     server: ServerState,
-    caller: Arc<HandshakeContext>,
+    client: Arc<HandshakeContext>,
     profile: NodeProfile,
     rng: ChaCha20Rng,
     memory: Memory,
 }
 
-/// Seconds of one round, each for one of what it names.
+/// The measurements of one round, in seconds per operation.
 struct Round {
     hash: f64,
     evaluation: f64,
-    /// Solving, for each evaluation, the inner condition included.
+    /// Solving, per evaluation, including the inner condition.
     solving: f64,
     hello: f64,
-    /// Producing a solution that passes the inner condition and fails the work.
+    /// Creating a solution that passes the inner condition and fails the work.
     producing: f64,
     kinds: [f64; 6],
 }
@@ -116,20 +117,20 @@ pub(crate) fn run(options: &Options, report: &mut Report) -> Result<()> {
     report.fact("work function", Algorithm::Argon2id1m.name());
     report.fact("base effort", &effort.to_string());
     report.fact("inner bits", &inner_bits.to_string());
-    tell(&rounds, (effort, inner_bits), report);
+    print_rounds(&rounds, (effort, inner_bits), report);
     whole(&mut sides, whole_count, report)?;
-    report.heading("Beside it");
+    report.heading("For comparison");
     report.fact("  Equi-X", PUBLISHED);
     Ok(())
 }
 
-fn tell(rounds: &[Round], (effort, inner_bits): (u64, u8), report: &mut Report) {
+fn print_rounds(rounds: &[Round], (effort, inner_bits): (u64, u8), report: &mut Report) {
     let middle = |part: &dyn Fn(&Round) -> f64| median(rounds.iter().map(part));
     let us = |report: &Report, name: &str, part: &dyn Fn(&Round) -> f64| {
         report.value(name, 1e6 * middle(part), "us")
     };
     let tries = f64::from(1u32 << inner_bits);
-    report.heading("Who works (goal 8)");
+    report.heading("Cost of the client (goal 8)");
     us(report, "one hash of the inner condition", &|round| {
         round.hash
     });
@@ -145,10 +146,10 @@ fn tell(rounds: &[Round], (effort, inner_bits): (u64, u8), report: &mut Report) 
     let solving = |round: &Round| effort as f64 * round.solving;
     report.value("solving at base effort, one thread", middle(&solving), "s");
 
-    report.heading("What it costs us");
+    report.heading("Cost of the server");
     us(report, "hello to challenge", &|round| round.hello);
-    for (place, (kind, name)) in KINDS.into_iter().enumerate() {
-        let cost = move |round: &Round| of(round, place);
+    for (index, (kind, name)) in KINDS.into_iter().enumerate() {
+        let cost = move |round: &Round| of(round, index);
         if kind == Kind::Forged {
             report.goal(name, 1e6 * middle(&cost), "us", Goal::AtMost(5.0));
         } else {
@@ -157,24 +158,24 @@ fn tell(rounds: &[Round], (effort, inner_bits): (u64, u8), report: &mut Report) 
     }
 
     report.heading("Goals");
-    let dearest = |round: &Round| of(round, 3);
-    let ratio = |over: &dyn Fn(&Round) -> f64| middle(&|round| over(round) / dearest(round));
+    let costliest = |round: &Round| of(round, 3);
+    let ratio = |over: &dyn Fn(&Round) -> f64| middle(&|round| over(round) / costliest(round));
     report.goal(
-        "solving / dearest bogus without work",
+        "solving / costliest bogus without work",
         ratio(&solving),
         "",
         Goal::AtLeast(1000.0),
     );
     report.goal(
-        "making the dearest bogus / refusing it",
+        "making the costliest bogus / refusing it",
         ratio(&|round| round.producing),
         "",
-        // "About what it costs us".
+        // The attacker's cost must be about the server's cost.
         Goal::AtLeast(0.8),
     );
     report.value(
         "  the same with its hello",
-        middle(&|round| round.producing / (dearest(round) + round.hello)),
+        middle(&|round| round.producing / (costliest(round) + round.hello)),
         "",
     );
     report.value(
@@ -184,11 +185,11 @@ fn tell(rounds: &[Round], (effort, inner_bits): (u64, u8), report: &mut Report) 
     );
 }
 
-fn of(round: &Round, place: usize) -> f64 {
-    round.kinds.get(place).copied().unwrap_or(f64::NAN)
+fn of(round: &Round, index: usize) -> f64 {
+    round.kinds.get(index).copied().unwrap_or(f64::NAN)
 }
 
-/// Some puzzles at base effort from beginning to end.
+/// Solves whole puzzles at base effort.
 fn whole(sides: &mut Sides, count: u64, report: &Report) -> Result<()> {
     let all = available_parallelism().map_or(1, NonZero::get);
     report.heading("Whole puzzles at base effort");
@@ -200,7 +201,7 @@ fn whole(sides: &mut Sides, count: u64, report: &Report) -> Result<()> {
             let puzzle = sides
                 .solving(effort)?
                 .puzzle(0)?
-                .context("no work is asked")?;
+                .context("no work is required")?;
             let attempt = Attempt::default();
             let (found, took) = timed(|| solve(&puzzle, [0; 16], threads, &attempt));
             ensure!(found.is_some(), "no solution");
@@ -208,7 +209,7 @@ fn whole(sides: &mut Sides, count: u64, report: &Report) -> Result<()> {
             evaluations += attempt.evaluations();
         }
         let sum: f64 = seconds.iter().sum();
-        let name = format!("{count} of them, {threads} threads");
+        let name = format!("{count} puzzles, {threads} threads");
         report.value(&format!("{name}: mean"), sum / count as f64, "s");
         report.value("  median", median(seconds), "s");
         report.value("  evaluations, mean", evaluations as f64 / count as f64, "");
@@ -232,14 +233,14 @@ impl Sides {
                 keys: Arc::new(KeyManager::generate(rng)),
             })
         };
-        let (ours, caller) = (context(&mut rng), context(&mut rng));
+        let (server, client) = (context(&mut rng), context(&mut rng));
         Self {
             server: ServerState {
                 sealer: ChallengeSealer::new(&config, NOW, &mut rng),
-                tickets: Tickets::new(&config, ours.keys.ticket_key(), &ours.keys.onion()),
+                tickets: Tickets::new(&config, server.keys.ticket_key(), &server.keys.onion()),
             },
-            context: ours,
-            caller,
+            context: server,
+            client,
             profile: NodeProfile {
                 apps: vec!["messages".into()],
                 sync_domains: vec!["messages".into()],
@@ -261,10 +262,10 @@ impl Sides {
         )
     }
 
-    /// A challenge of that effort, accepted by the caller.
+    /// Issues a challenge with the effort and lets the client accept it.
     fn solving(&mut self, effort: u64) -> Result<Solving> {
         let (hello, next) =
-            AwaitChallenge::begin(self.caller.clone(), self.context.keys.onion(), None);
+            AwaitChallenge::begin(self.client.clone(), self.context.keys.onion(), None);
         match self.open(&hello, effort)? {
             FirstMessage::Hello { challenge, .. } => Ok(next.receive(&challenge)?),
             FirstMessage::Solution(_) => bail!("a hello is no solution"),
@@ -272,7 +273,7 @@ impl Sides {
     }
 
     fn round(&mut self, inner_bits: u8) -> Result<Round> {
-        let puzzle = self.solving(1)?.puzzle(0)?.context("no work is asked")?;
+        let puzzle = self.solving(1)?.puzzle(0)?.context("no work is required")?;
         let (hash, _) = hashing(&puzzle);
         let evaluation = self.evaluating(&puzzle);
         let (mut solving, mut evaluations) = (0.0, 0);
@@ -280,7 +281,7 @@ impl Sides {
             let puzzle = self
                 .solving(SMALL_EFFORT)?
                 .puzzle(0)?
-                .context("no work is asked")?;
+                .context("no work is required")?;
             let attempt = Attempt::default();
             solving += worked(|| solve(&puzzle, [0; 16], 1, &attempt)).1;
             evaluations += attempt.evaluations();
@@ -293,7 +294,7 @@ impl Sides {
             hash,
             evaluation,
             solving: solving / evaluations as f64,
-            hello: self.greeting()?,
+            hello: self.replying_to_hello()?,
             producing: self.producing(inner_bits, hash)?,
             kinds,
         })
@@ -310,17 +311,19 @@ impl Sides {
         seconds / EVALUATIONS as f64
     }
 
-    fn greeting(&mut self) -> Result<f64> {
+    fn replying_to_hello(&mut self) -> Result<f64> {
         let (hello, _) =
-            AwaitChallenge::begin(self.caller.clone(), self.context.keys.onion(), None);
-        // All at once: reading the processor's clock takes about as long as a hello.
+            AwaitChallenge::begin(self.client.clone(), self.context.keys.onion(), None);
+        // One measurement of all, because reading the processor clock takes about as long as a
+        // hello.
         let (opened, seconds) =
             worked(|| (0..SOLUTIONS).try_for_each(|_| self.open(&hello, 1024).map(drop)));
         opened?;
         Ok(seconds / SOLUTIONS as f64)
     }
 
-    /// The trial for the inner condition as it is expected, since its length is a matter of luck, and the message.
+    /// Returns the expected cost of the trial for the inner condition plus the cost of encoding the
+    /// message. The trial itself is not measured, because its length is random.
     fn producing(&mut self, inner_bits: u8, hash: f64) -> Result<f64> {
         let solution = self.template()?;
         let (_, seconds) = worked(|| {
@@ -337,24 +340,24 @@ impl Sides {
         solution(&frame)
     }
 
-    /// What one solution of this kind costs us, from its frame to the verdict.
+    /// Measures the server's cost of one solution of the kind, from its frame to the decision.
     fn verifying(&mut self, kind: Kind) -> Result<f64> {
         let frames = (0..SOLUTIONS)
             .map(|_| self.make(kind))
             .collect::<Result<Vec<_>>>()?;
-        let mut judge = |frame: &Vec<u8>| {
-            let verified = self.judge(frame)?;
+        let mut verify = |frame: &Vec<u8>| {
+            let verified = self.verify(frame)?;
             drop(verified.welcome(self.profile.clone(), Tier::Untrusted, None));
             Ok(())
         };
-        let (verdicts, seconds) = worked(|| frames.iter().map(&mut judge).collect::<Vec<_>>());
+        let (verdicts, seconds) = worked(|| frames.iter().map(&mut verify).collect::<Vec<_>>());
         for verdict in &verdicts {
             ensure!(is_so(kind, verdict), "{kind:?}: {verdict:?}");
         }
         Ok(seconds / SOLUTIONS as f64)
     }
 
-    fn judge(&mut self, frame: &[u8]) -> Result<Verified, HandshakeError> {
+    fn verify(&mut self, frame: &[u8]) -> Result<Verified, HandshakeError> {
         match self.open(frame, 1)? {
             FirstMessage::Hello { .. } => Err(Misbehaviour::Claims("a hello").into()),
             FirstMessage::Solution(prechecked) => prechecked
@@ -364,10 +367,10 @@ impl Sides {
     }
 
     fn make(&mut self, kind: Kind) -> Result<Vec<u8>> {
-        // Where the work is to fail it must be hard, else any.
+        // A high effort makes the work fail; otherwise effort 1.
         let hopeless = self.context.config.effort_max;
         let solving = self.solving(if kind == Kind::Work { hopeless } else { 1 })?;
-        let puzzle = solving.puzzle(0)?.context("no work is asked")?;
+        let puzzle = solving.puzzle(0)?.context("no work is required")?;
         let passes = kind != Kind::Inner;
         let nonce = (0..u64::from(u32::MAX))
             .map(|number| u128::from(number).to_be_bytes())
@@ -383,11 +386,11 @@ impl Sides {
         );
         match kind {
             Kind::Malformed => frame.push(0),
-            Kind::Forged => frame = bend(&frame, |solution| flip_last(&mut solution.sealed))?,
-            // A good signature, of something else.
+            Kind::Forged => frame = modify(&frame, |solution| flip_last(&mut solution.sealed))?,
+            // A valid signature of another solution.
             Kind::Signature => {
                 let other: Signature = self.template()?.signature;
-                frame = bend(&frame, |solution| solution.signature = other)?;
+                frame = modify(&frame, |solution| solution.signature = other)?;
             }
             Kind::Inner | Kind::Work | Kind::Valid => {}
         }
@@ -401,14 +404,14 @@ fn flip_last(bytes: &mut [u8]) {
     }
 }
 
-/// Does the work and says how many seconds the processor took for it.
+/// Runs the closure and returns its result and the processor time in seconds.
 fn worked<R>(work: impl FnOnce() -> R) -> (R, f64) {
     let mut watch = Stopwatch::default();
     let result = watch.run(work);
     (result, watch.processor())
 }
 
-/// Seconds of one hash, and how many passed.
+/// Returns the seconds of one hash, and the number of hashes that passed.
 fn hashing(puzzle: &Puzzle) -> (f64, usize) {
     let (passed, seconds) = worked(|| {
         let passing =
@@ -447,8 +450,8 @@ fn solution(frame: &[u8]) -> Result<Solution> {
     }
 }
 
-fn bend(frame: &[u8], bend: impl FnOnce(&mut Solution)) -> Result<Vec<u8>> {
+fn modify(frame: &[u8], modify: impl FnOnce(&mut Solution)) -> Result<Vec<u8>> {
     let mut solution = solution(frame)?;
-    bend(&mut solution);
+    modify(&mut solution);
     Ok(HandshakeMessage::Solution(solution).encode())
 }

@@ -1,7 +1,8 @@
-//! The limit: the same rows written with SQLite alone, into the same tables with the same indexes and settings.
+//! The reference: the same rows written with SQLite only, into the same tables, indexes and
+//! settings.
 //!
-//! Checks nothing and derives nothing: every value of every row is there before the clock runs. Invariant: afterwards
-//! the database holds exactly the rows of the one that they were read from.
+//! Nothing is verified or computed, because all values are read before the measurement. Invariant:
+//! the database then holds exactly the rows of the database from which they were read.
 
 use std::path::Path;
 
@@ -11,7 +12,7 @@ use rusqlite::{Connection, ToSql, TransactionBehavior, params};
 
 type Oid = [u8; 16];
 
-/// An object's rows: its Parent, its Attrs, its readers.
+/// The rows of an object: Parent, Attrs and readers.
 #[derive(Debug)]
 pub(crate) struct Entity {
     parent: Parent,
@@ -50,7 +51,7 @@ struct Attr {
 #[derive(Debug)]
 struct AnyValue(Value);
 
-/// Bound by reference: the clock must not count copies that the other side does not make.
+/// Binds by reference, because the measurement must not include copies that the other side avoids.
 impl ToSql for AnyValue {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(ToSqlOutput::Borrowed(ValueRef::from(&self.0)))
@@ -64,11 +65,12 @@ struct Reader {
     scope_id: i64,
 }
 
-/// Reads the objects of the messages app behind a local id, in the order in which they were written.
+/// Reads the objects of the messages app with local ids above `after_id`, in the order of the ids.
 pub(crate) fn read(path: &Path, after_id: i64) -> Result<Vec<Entity>> {
     let connection = Connection::open(path)?;
     let mut parents = connection.prepare(
-        "SELECT id, oid, type, owner_oid, scope_id, rev, deleted, key_id, signature, origin, change_seq, sync_flags
+        "SELECT id, oid, type, owner_oid, scope_id, rev, deleted, key_id, signature, origin, \
+         change_seq, sync_flags
          FROM app_messages_parent WHERE id > ?1 ORDER BY id",
     )?;
     let mut attrs = connection.prepare(
@@ -77,7 +79,8 @@ pub(crate) fn read(path: &Path, after_id: i64) -> Result<Vec<Entity>> {
     )?;
     let mut readers = connection.prepare(
         "SELECT identity_oid, app_id, scope_id FROM reader
-         WHERE app_id = (SELECT id FROM app WHERE slug = 'messages') AND scope_id = ?1 ORDER BY identity_oid",
+         WHERE app_id = (SELECT id FROM app WHERE slug = 'messages') AND scope_id = ?1
+         ORDER BY identity_oid",
     )?;
     let parents = parents.query_map([after_id], |row| {
         Ok(Parent {
@@ -128,14 +131,14 @@ pub(crate) fn read(path: &Path, after_id: i64) -> Result<Vec<Entity>> {
     Ok(entities)
 }
 
-/// The highest local id of the messages app.
+/// Returns the highest local id of the messages app.
 pub(crate) fn last_id(path: &Path) -> Result<i64> {
     let connection = Connection::open(path)?;
     let sql = "SELECT COALESCE(MAX(id), 0) FROM app_messages_parent";
     Ok(connection.query_row(sql, [], |row| row.get(0))?)
 }
 
-/// A connection with the settings of the store's writer.
+/// Opens a connection with the settings of the store's writer.
 pub(crate) fn open(path: &Path) -> Result<Connection> {
     let connection = Connection::open(path)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -152,7 +155,8 @@ pub(crate) fn write(connection: &mut Connection, entities: &[Entity]) -> rusqlit
     {
         let mut parents = transaction.prepare_cached(
             "INSERT INTO app_messages_parent
-               (id, oid, type, owner_oid, scope_id, rev, deleted, key_id, signature, origin, change_seq, sync_flags)
+               (id, oid, type, owner_oid, scope_id, rev, deleted, key_id, signature, origin,
+                change_seq, sync_flags)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )?;
         let mut attrs = transaction.prepare_cached(

@@ -1,18 +1,18 @@
-//! Results: a readable table, or one JSON object a line.
+//! Prints the results as a table, or as one JSON object per line.
 //!
-//! Never leaves a row out: what was not reached says so, what could not be measured says why. Invariant: a row holds,
-//! does not hold, or makes no claim.
+//! Missed goals are marked, and goals that were not measured state the reason. Invariant: a row
+//! with a measured goal says whether the goal holds; all other rows make no claim.
 
 use serde_json::json;
 
 use crate::machine;
 
-/// What a value is held to.
+/// The bound of a value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Goal {
-    /// At least so much.
+    /// A lower bound, inclusive.
     AtLeast(f64),
-    /// At most so much.
+    /// An upper bound, inclusive.
     AtMost(f64),
 }
 
@@ -32,7 +32,7 @@ impl Goal {
     }
 }
 
-/// The rows of one run, printed as they come.
+/// The report of one run. Rows are printed immediately.
 #[derive(Debug)]
 pub(crate) struct Report {
     json: bool,
@@ -40,7 +40,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Begins with the machine, the date and the versions.
+    /// Creates a report and prints the facts of the run.
     pub(crate) fn new(json: bool) -> Self {
         let report = Self {
             json,
@@ -52,7 +52,7 @@ impl Report {
         report
     }
 
-    /// A fact of this run.
+    /// Prints a fact of this run.
     pub(crate) fn fact(&self, name: &str, value: &str) {
         if self.json {
             self.line(name, &json!(value), "", None, None);
@@ -61,7 +61,7 @@ impl Report {
         }
     }
 
-    /// Begins a part of the table.
+    /// Prints the heading of a table.
     pub(crate) fn heading(&self, text: &str) {
         if !self.json {
             println!(
@@ -71,7 +71,7 @@ impl Report {
         }
     }
 
-    /// A value that is held to a goal.
+    /// Prints a value with its goal.
     pub(crate) fn goal(&mut self, name: &str, value: f64, unit: &str, goal: Goal) {
         let holds = goal.holds(value);
         if !holds {
@@ -80,12 +80,12 @@ impl Report {
         self.row(name, Some(value), unit, Some(goal), Some(holds));
     }
 
-    /// A value that makes no claim.
+    /// Prints a value without a goal.
     pub(crate) fn value(&self, name: &str, value: f64, unit: &str) {
         self.row(name, Some(value), unit, None, None);
     }
 
-    /// A goal that cannot be measured here.
+    /// Prints a goal that cannot be measured, and the reason.
     pub(crate) fn not_measured(&self, name: &str, goal: Goal, why: &str) {
         self.row(
             name,
@@ -96,7 +96,7 @@ impl Report {
         );
     }
 
-    /// Says at the end what was missed.
+    /// Prints the missed goals at the end of the run.
     pub(crate) fn end(&self) {
         if self.json {
             return;
@@ -150,7 +150,7 @@ impl Report {
     }
 }
 
-/// Three digits are all that such a measurement can promise.
+/// Rounds to three significant digits, the precision of the measurements.
 fn rounded(value: f64) -> f64 {
     if value == 0.0 || !value.is_finite() {
         return value;
@@ -164,9 +164,9 @@ fn number(value: f64) -> String {
     let text = rounded(value).to_string();
     let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
     let mut grouped = String::new();
-    for (place, digit) in whole.chars().enumerate() {
-        if place > 0
-            && (whole.len() - place).is_multiple_of(3)
+    for (index, digit) in whole.chars().enumerate() {
+        if index > 0
+            && (whole.len() - index).is_multiple_of(3)
             && digit.is_ascii_digit()
             && !grouped.ends_with('-')
         {
@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_keep_three_digits() {
+    fn number_prints_three_significant_digits_and_groups() {
         let check = |value: f64, expected: &str| assert_eq!(number(value), expected);
         check(0.0, "0");
         check(0.80049, "0.8");
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_goal_has_a_direction() {
+    fn goal_holds_at_its_bound() {
         assert!(Goal::AtLeast(0.8).holds(0.8) && !Goal::AtLeast(0.8).holds(0.799));
         assert!(Goal::AtMost(1.2).holds(1.2) && !Goal::AtMost(1.2).holds(1.21));
     }

@@ -1,10 +1,10 @@
-//! Runs every benchmark once at its smallest size, so that none stops working unnoticed.
+//! Runs every benchmark once at its smallest size, so that a broken benchmark is detected.
 //!
-//! Figures of such a run mean nothing: only the end of the run and its report are checked.
+//! The values of such a run have no meaning. Only the end of the run and its report are checked.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "a test that cannot continue ends here"
+    reason = "a test fails by panicking"
 )]
 
 use std::process::Command;
@@ -26,19 +26,19 @@ fn rows(name: &str) -> Vec<String> {
 }
 
 #[test]
-fn bench_sync_runs_to_its_end() {
+fn bench_sync_completes() {
     let rows = rows("sync");
     assert!(rows.iter().any(|row| row == "load after"), "{rows:?}");
 }
 
 #[test]
-fn bench_puzzle_runs_to_its_end() {
+fn bench_puzzle_completes() {
     let rows = rows("puzzle");
     assert!(rows.iter().any(|row| row == "Equi-X"), "{rows:?}");
 }
 
 #[test]
-fn bench_flood_runs_to_its_end() {
+fn bench_flood_completes() {
     let rows = rows("flood");
     assert!(rows.iter().any(|row| row == "load after"), "{rows:?}");
 }

@@ -1,6 +1,6 @@
-//! What a stranger sends who does not mean it: each kind is refused at another step.
+//! Bogus handshake messages. The gate refuses each kind at another step.
 //!
-//! Never solves a puzzle. Invariant: what is made here is well formed as far as its kind says, and no further.
+//! No puzzle is solved. Invariant: a message passes all checks before the one that its kind names.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,17 +15,17 @@ use keys::{BootId, Epoch, KeyManager};
 use rand::{Rng as _, RngExt as _};
 use serde_bytes::{ByteArray, ByteBuf};
 
-use super::reach;
+use super::access;
 
-/// How a hello begins.
+/// The first bytes of an encoded hello.
 pub(super) const HELLO: &[u8] = b"\xa1\x65hello";
 /// Bytes of a garbage frame.
 const GARBAGE_BYTES: usize = 300;
-/// The effort of the sink's challenge: nobody works on it.
+/// Effort of the sink's challenge, which no client solves.
 const EFFORT: u64 = 1024;
 const FRAME_BYTES_MAX: usize = 8192;
 
-/// The kinds, and how many of a hundred messages are of each.
+/// The kinds with their shares in percent.
 pub(super) const MIX: [(Kind, u32); 6] = [
     (Kind::Hello, 30),
     (Kind::Ticket, 15),
@@ -38,25 +38,25 @@ pub(super) const MIX: [(Kind, u32); 6] = [
 /// A kind of bogus message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A good hello whose challenge is never answered.
+    /// A valid hello; no reply to its challenge follows.
     Hello,
-    /// The same with a ticket that is none.
+    /// A hello with an invalid ticket.
     Ticket,
-    /// A frame that is no message.
+    /// A frame that does not decode.
     Garbage,
-    /// A solution whose cookie was tampered with.
+    /// A solution with a modified cookie.
     Forged,
-    /// A solution with a good cookie whose nonce fails the inner condition.
+    /// A solution with a valid cookie whose nonce fails the inner condition.
     Inner,
-    /// A solution with a good cookie whose nonce passes the inner condition, by trial, and fails the work.
+    /// A solution with a valid cookie whose nonce passes the inner condition and fails the work.
     Work,
 }
 
 impl Kind {
-    /// A word for the table.
+    /// Returns the row label.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Hello => "hello, never answered",
+            Self::Hello => "hello, no solution",
             Self::Ticket => "hello, garbage ticket",
             Self::Garbage => "garbage frame",
             Self::Forged => "solution, forged cookie",
@@ -66,21 +66,21 @@ impl Kind {
     }
 }
 
-/// A challenge of the victim's onion service as another node would forge it.
+/// Returns a challenge that names the victim's onion service and is sealed with another key.
 pub(super) fn challenge() -> Result<Vec<u8>> {
     let mut rng = rand::rng();
     let mut sealer = ChallengeSealer::new(&GateConfig::default(), 0, &mut rng);
-    let onion = reach::victim()?;
+    let onion = access::victim()?;
     Ok(
         HandshakeMessage::Challenge(sealer.challenge(onion, EFFORT, u64::from(u32::MAX), &mut rng))
             .encode(),
     )
 }
 
-/// Makes bogus messages.
+/// Creates bogus messages.
 pub(super) struct Forger {
     hello: Vec<u8>,
-    /// Well formed and signed, for a challenge that nobody gave.
+    /// A well-formed, signed solution of a challenge that the victim did not issue.
     template: Solution,
 }
 
@@ -95,7 +95,7 @@ impl Forger {
             boot_id: BootId::from_bytes([1; 16]),
             identities: Vec::new(),
         };
-        let onion = reach::victim()?;
+        let onion = access::victim()?;
         let (hello, next) =
             AwaitChallenge::begin(Arc::new(HandshakeContext { config, keys }), onion, None);
         let work = Work {
@@ -111,12 +111,12 @@ impl Forger {
         }
     }
 
-    /// A good hello.
+    /// Returns a valid hello.
     pub(super) fn hello(&self) -> &[u8] {
         &self.hello
     }
 
-    /// A hello with a ticket of the right length.
+    /// Returns a hello with a random ticket of the correct length.
     pub(super) fn hello_with_ticket(&self) -> Vec<u8> {
         let mut ticket = vec![0; TICKET_BYTES];
         rand::rng().fill_bytes(&mut ticket);
@@ -127,14 +127,14 @@ impl Forger {
         .encode()
     }
 
-    /// Anything.
+    /// Returns a frame of random bytes.
     pub(super) fn garbage(&self) -> Vec<u8> {
         let mut bytes = vec![0; GARBAGE_BYTES];
         rand::rng().fill_bytes(&mut bytes);
         bytes
     }
 
-    /// A solution of this challenge with this nonce; its signature is of another.
+    /// Returns a solution of the challenge with the nonce and the signature of another solution.
     pub(super) fn solution(&self, challenge: &Challenge, nonce: Nonce) -> Vec<u8> {
         HandshakeMessage::Solution(Solution {
             nonce: ByteArray::new(nonce),
@@ -145,7 +145,7 @@ impl Forger {
         .encode()
     }
 
-    /// A solution of a challenge that was tampered with.
+    /// Returns a solution of the challenge with a modified seal.
     pub(super) fn forged(&self, challenge: &Challenge) -> Vec<u8> {
         let mut sealed = challenge.sealed.clone();
         if let Some(byte) = sealed.last_mut() {
@@ -159,7 +159,7 @@ impl Forger {
     }
 }
 
-/// The challenge in a frame; an error for a refusal.
+/// Decodes a challenge. Every other message is an error.
 pub(super) fn read_challenge(frame: &[u8]) -> Result<Challenge> {
     match HandshakeMessage::decode(frame, FRAME_BYTES_MAX)? {
         HandshakeMessage::Challenge(challenge) => Ok(challenge),
@@ -167,20 +167,20 @@ pub(super) fn read_challenge(frame: &[u8]) -> Result<Challenge> {
     }
 }
 
-/// A nonce that passes the inner condition, or fails it, found by trial.
+/// Finds a nonce that passes or fails the inner condition, by trial.
 pub(super) fn nonce(challenge: &Challenge, passes: bool) -> Result<Nonce> {
     let inner_bits = bastion::messages::Cookie::decode(&challenge.cookie)?.inner_bits;
     let parts = ChallengeBytes {
         cookie: &challenge.cookie,
         sealed: &challenge.sealed,
     };
-    let mut place: u128 = rand::rng().random();
+    let mut candidate: u128 = rand::rng().random();
     for _ in 0..1u64 << 24 {
-        let nonce = place.to_be_bytes();
+        let nonce = candidate.to_be_bytes();
         if Puzzle::inner_condition(inner_bits, parts, &nonce) == passes {
             return Ok(nonce);
         }
-        place = place.wrapping_add(1);
+        candidate = candidate.wrapping_add(1);
     }
     None.context("no such nonce within 2^24")
 }

@@ -1,9 +1,10 @@
-//! The attackers: bogus messages on connections of their own, and a crowd that stalls at every step.
+//! The attackers: bogus messages, each on its own connection, and connections that stall at each
+//! step.
 //!
-//! On loopback at a steady rate; over Tor by so many attackers, each of whom begins again when done: who knows what rate
-//! a network carries must find out how many it takes.
-//! Aimed at the victim or at the sink by command, and the same to both: it learns what it learns from the answers alone.
-//! Never more connections than its places. Invariant: a message is counted when all of its bytes were handed over.
+//! On loopback attacks start at a constant rate. Over Tor a number of attackers repeat their
+//! attacks, because the rate that a network carries is unknown. A command aims the flood at the
+//! victim or at the sink; the attack is the same for both. At most [`SLOTS`] attacks run at once.
+//! Invariant: a message is counted when all of its bytes were written.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,107 +20,113 @@ use serde_json::{Value, json};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
+use super::access::{self, NetworkAccess};
 use super::bogus::{Forger, Kind, MIX, nonce, read_challenge};
-use super::reach::{self, Ground};
-use super::role::{commands, number, say, verb};
+use super::role::{commands, number, reply, verb};
 use super::stall;
 
-/// How long a connection stays after its last word, if it is not hung up on before.
+/// Time that a connection stays open after its last message, unless the other side closes it first.
 const HOLD: Duration = Duration::from_millis(250);
-/// Streams that every second attacker over Tor opens on one circuit, one after the other, before it builds another; the
-/// others open one. The victim's limit is 30 within a minute.
-pub(super) const STREAMS_A_CIRCUIT: u32 = 24;
-/// Before an attacker over Tor tries again after a failure.
+/// Consecutive streams per circuit of every second attacker over Tor; the others open one stream
+/// per circuit. The victim's limit is 30 streams per minute.
+pub(super) const STREAMS_PER_CIRCUIT: u32 = 24;
+/// Pause of an attacker over Tor after a failure.
 const PAUSE: Duration = Duration::from_millis(250);
-/// Connections that speak at once, at most.
-const PLACES: usize = 1500;
+/// Maximum number of concurrent attacks, without stalled connections.
+const SLOTS: usize = 1500;
 const TICK: Duration = Duration::from_millis(5);
 pub(super) const FRAME_BYTES_MAX: usize = 8192;
 
-/// What was done since the counters were last read.
+/// Counters since they were last read.
 #[derive(Default)]
 pub(super) struct Counters {
-    /// Messages handed over, by kind as in [`MIX`].
+    /// Messages written, by kind as in [`MIX`].
     kinds: [AtomicU64; 6],
     /// Hellos that only fetched a challenge for a bogus solution.
     fetching: AtomicU64,
-    /// Connections that were wanted.
+    /// Attacks started.
     attempts: AtomicU64,
     connections: AtomicU64,
-    /// No connection, or hung up on before the message was out.
+    /// Attacks without a connection, or closed by the other side before the message was written.
     lost: AtomicU64,
-    /// Not begun because all places were taken.
-    late: AtomicU64,
+    /// Attacks not started because all slots were in use.
+    skipped: AtomicU64,
     pub(super) stalls: AtomicU64,
 }
 
-/// What all connections share.
+/// State that all connections share.
 pub(super) struct Shared {
     pub(super) forger: Forger,
-    /// The last challenge that was seen: its cookie is good for any number of solutions that fail before the work.
-    seen: Mutex<Option<Challenge>>,
+    /// The most recent challenge. Its cookie is accepted any number of times until a solution
+    /// passes the inner condition.
+    last_challenge: Mutex<Option<Challenge>>,
     pub(super) counters: Counters,
-    /// For connections that speak.
-    places: Arc<Semaphore>,
-    pub(super) ground: Ground,
-    /// How long anything may take but the wait for being hung up on.
-    pub(super) patience: Duration,
+    /// Limits the number of concurrent attacks to [`SLOTS`].
+    slots: Arc<Semaphore>,
+    pub(super) access: NetworkAccess,
+    /// Time limit of an attack, and of a stalled connection's dial.
+    pub(super) attack_timeout: Duration,
 }
 
-/// What is attacked, and by how many of those who begin again when done.
+/// The target of the flood, and the number of active attackers over Tor.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Aim {
-    /// Nothing: rest.
+    /// `None` pauses the flood.
     pub(super) at: Option<OnionAddr>,
     attackers: u64,
 }
 
 impl Shared {
-    fn seen(&self) -> Option<Challenge> {
-        self.seen.lock().clone()
+    fn last_challenge(&self) -> Option<Challenge> {
+        self.last_challenge.lock().clone()
     }
 
-    fn see(&self, challenge: Option<Challenge>) {
-        *self.seen.lock() = challenge;
+    fn set_last_challenge(&self, challenge: Option<Challenge>) {
+        *self.last_challenge.lock() = challenge;
     }
 }
 
-/// Floods by command until the end of its input.
+/// Runs the flood as commanded until standard input ends.
 pub(super) async fn run(setting: &Value) -> Result<()> {
     let stallers = number(setting, "stallers")?;
-    let ground = Ground::join(setting).await?;
+    let access = NetworkAccess::join(setting).await?;
     let shared = Arc::new(Shared {
         forger: Forger::new()?,
-        seen: Mutex::new(None),
+        last_challenge: Mutex::new(None),
         counters: Counters::default(),
-        places: Arc::new(Semaphore::new(PLACES)),
-        patience: ground.patience(),
-        ground,
+        slots: Arc::new(Semaphore::new(SLOTS)),
+        attack_timeout: access.attack_timeout(),
+        access,
     });
     let (aim, aimed) = watch::channel(Aim::default());
     for number in 0..stallers {
-        tokio::spawn(stall::keep(number, shared.clone(), aimed.clone()));
+        tokio::spawn(stall::stall_repeatedly(
+            number,
+            shared.clone(),
+            aimed.clone(),
+        ));
     }
     match setting.get("rate") {
         Some(_) => {
-            tokio::spawn(pace(number(setting, "rate")?, shared.clone(), aimed));
+            let rate = number(setting, "rate")?;
+            tokio::spawn(attack_at_rate(rate, shared.clone(), aimed));
         }
         None => {
             for number in 0..number(setting, "attackers")? {
-                tokio::spawn(press(number, shared.clone(), aimed.clone()));
+                tokio::spawn(attack_repeatedly(number, shared.clone(), aimed.clone()));
             }
         }
     }
     let mut since = Instant::now();
-    say(&json!({}))?;
+    reply(&json!({}))?;
     let mut commands = commands();
     while let Some(command) = commands.recv().await {
         if verb(&command) == "aim" {
-            shared.see(None);
+            shared.set_last_challenge(None);
             aim.send_replace(Aim {
                 at: match command.get("at").and_then(Value::as_str) {
-                    Some("victim") => Some(reach::victim()?),
-                    Some("sink") => Some(reach::sink()?),
+                    Some("victim") => Some(access::victim()?),
+                    Some("sink") => Some(access::sink()?),
                     _ => None,
                 },
                 attackers: number(&command, "attackers")?,
@@ -127,13 +134,14 @@ pub(super) async fn run(setting: &Value) -> Result<()> {
         }
         let seconds = since.elapsed().as_secs_f64();
         since = Instant::now();
-        let speaking = PLACES - shared.places.available_permits();
-        say(&counted(&shared.counters, seconds, speaking))?;
+        let active = SLOTS - shared.slots.available_permits();
+        reply(&counted(&shared.counters, seconds, active))?;
     }
     Ok(())
 }
 
-fn counted(counters: &Counters, seconds: f64, speaking: usize) -> Value {
+/// Reads and resets the counters.
+fn counted(counters: &Counters, seconds: f64, active: usize) -> Value {
     let take = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed);
     let kinds: Vec<u64> = counters.kinds.iter().map(take).collect();
     json!({
@@ -143,48 +151,49 @@ fn counted(counters: &Counters, seconds: f64, speaking: usize) -> Value {
         "attempts": take(&counters.attempts),
         "connections": take(&counters.connections),
         "lost": take(&counters.lost),
-        "late": take(&counters.late),
+        "skipped": take(&counters.skipped),
         "stalls": take(&counters.stalls),
-        "speaking": speaking,
+        "active": active,
     })
 }
 
-/// Begins connections at a steady rate.
-async fn pace(rate: u64, shared: Arc<Shared>, aimed: watch::Receiver<Aim>) {
+/// Starts `rate` attacks per second.
+async fn attack_at_rate(rate: u64, shared: Arc<Shared>, aimed: watch::Receiver<Aim>) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let (mut begun, mut due) = (Instant::now(), 0f64);
+    let (mut last, mut due) = (Instant::now(), 0f64);
     loop {
         ticks.tick().await;
         let at = aimed.borrow().at;
-        // What could not be begun within a second is not made up for.
-        due = (due + begun.elapsed().as_secs_f64() * rate as f64).min(rate as f64);
-        begun = Instant::now();
+        // At most the attacks of one second are made up for after a delay.
+        due = (due + last.elapsed().as_secs_f64() * rate as f64).min(rate as f64);
+        last = Instant::now();
         let Some(at) = at else {
             due = 0.0;
             continue;
         };
         while due >= 1.0 {
             due -= 1.0;
-            let Ok(place) = shared.places.clone().try_acquire_owned() else {
-                shared.counters.late.fetch_add(1, Ordering::Relaxed);
+            let Ok(permit) = shared.slots.clone().try_acquire_owned() else {
+                shared.counters.skipped.fetch_add(1, Ordering::Relaxed);
                 continue;
             };
             let shared = shared.clone();
             tokio::spawn(async move {
-                once(&shared, &*shared.ground.dialler(), &at).await;
-                drop(place);
+                run_attack(&shared, &*shared.access.dialler(), &at).await;
+                drop(permit);
             });
         }
     }
 }
 
-/// Attacks without end: one stream after the other, on circuits of its own. Rests while fewer attackers are wanted.
-async fn press(number: u64, shared: Arc<Shared>, mut aimed: watch::Receiver<Aim>) {
+/// Attacks without end, one stream after the other, on circuits of its own. Pauses while `number`
+/// is not below the number of active attackers.
+async fn attack_repeatedly(number: u64, shared: Arc<Shared>, mut aimed: watch::Receiver<Aim>) {
     let streams = if number.is_multiple_of(2) {
         1
     } else {
-        STREAMS_A_CIRCUIT
+        STREAMS_PER_CIRCUIT
     };
     loop {
         let aim = *aimed.borrow_and_update();
@@ -193,11 +202,11 @@ async fn press(number: u64, shared: Arc<Shared>, mut aimed: watch::Receiver<Aim>
                 return std::future::pending().await;
             };
             loop {
-                let dialler = shared.ground.dialler();
+                let dialler = shared.access.dialler();
                 for _ in 0..streams {
-                    let place = shared.places.acquire().await;
-                    let done = once(&shared, &*dialler, &at).await;
-                    drop(place);
+                    let permit = shared.slots.acquire().await;
+                    let done = run_attack(&shared, &*dialler, &at).await;
+                    drop(permit);
                     if !done {
                         sleep(PAUSE).await;
                         break;
@@ -212,11 +221,12 @@ async fn press(number: u64, shared: Arc<Shared>, mut aimed: watch::Receiver<Aim>
     }
 }
 
-/// One attack of a kind that is drawn, and whether its message was handed over.
-async fn once(shared: &Shared, dialler: &dyn Transport, at: &OnionAddr) -> bool {
+/// Runs one attack of a random kind. Returns whether its message was written.
+async fn run_attack(shared: &Shared, dialler: &dyn Transport, at: &OnionAddr) -> bool {
     let (number, kind) = drawn();
     shared.counters.attempts.fetch_add(1, Ordering::Relaxed);
-    let done = timeout(shared.patience, attack(shared, number, kind, dialler, at)).await;
+    let attack = attack(shared, number, kind, dialler, at);
+    let done = timeout(shared.attack_timeout, attack).await;
     let is_done = matches!(done, Ok(Ok(())));
     if !is_done {
         shared.counters.lost.fetch_add(1, Ordering::Relaxed);
@@ -224,7 +234,7 @@ async fn once(shared: &Shared, dialler: &dyn Transport, at: &OnionAddr) -> bool 
     is_done
 }
 
-/// A kind and its place, as often as the mix says.
+/// Draws a kind and its index with the probabilities of [`MIX`].
 fn drawn() -> (usize, Kind) {
     let mut left = rand::rng().random_range(0..100);
     for (number, (kind, share)) in MIX.into_iter().enumerate() {
@@ -236,21 +246,25 @@ fn drawn() -> (usize, Kind) {
     (0, Kind::Hello)
 }
 
-/// Reaches what is aimed at.
+/// Connects to the target.
 async fn connect(shared: &Shared, dialler: &dyn Transport, at: &OnionAddr) -> Result<Session> {
     let stream = dialler.dial(at).await?;
     shared.counters.connections.fetch_add(1, Ordering::Relaxed);
     Ok(Session::new(stream, FRAME_BYTES_MAX))
 }
 
-/// Says hello and hears the challenge.
+/// Sends a hello and receives the challenge.
 async fn challenged(session: &mut Session, hello: &[u8]) -> Result<Challenge> {
     session.writer.write(hello).await?;
-    let frame = session.reader.read().await?.context("hung up on")?;
+    let frame = session
+        .reader
+        .read()
+        .await?
+        .context("the target closed the connection")?;
     read_challenge(&frame)
 }
 
-/// One connection that ends badly.
+/// Opens one connection and sends a message of the kind.
 async fn attack(
     shared: &Shared,
     number: usize,
@@ -273,13 +287,13 @@ async fn attack(
             if let Ok(Some(frame)) = session.reader.read().await
                 && let Ok(challenge) = read_challenge(&frame)
             {
-                shared.see(Some(challenge));
+                shared.set_last_challenge(Some(challenge));
             }
             return hold(session).await;
         }
         Kind::Garbage => forger.garbage(),
         Kind::Forged | Kind::Inner => {
-            let challenge = match shared.seen() {
+            let challenge = match shared.last_challenge() {
                 Some(challenge) => challenge,
                 None => {
                     let challenge = challenged(&mut session, forger.hello()).await?;
@@ -303,7 +317,7 @@ async fn attack(
     hold(session).await
 }
 
-/// Stays a while, or until hung up on.
+/// Keeps the connection open for [`HOLD`], or until the other side closes it.
 async fn hold(mut session: Session) -> Result<()> {
     let _ = timeout(HOLD, async {
         while let Ok(Some(_)) = session.reader.read().await {}

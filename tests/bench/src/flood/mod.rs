@@ -1,20 +1,20 @@
-//! `bench flood`: what an attack on the gate costs those who are inside, and those who come honestly.
+//! `bench flood`: the effect of an attack on the gate on admitted peers and on honest clients.
 //!
-//! In processes of their own. On loopback victim and sink are on one core, attackers and guests on another; over a private
-//! Tor network, where the relays want both, nothing is kept from a core. The same attack is aimed at the sink and at the
-//! victim in turns, so that what the system itself spends on it counts for both.
-//! Never judges a limit that was loosened for it: the victim's gate has its defaults. Invariant: every process ends with
-//! the run, whatever happens.
+//! Each role is a process. On loopback the victim and the sink run on one core, attackers and
+//! clients on another. Over a private Tor network no process is pinned, because the relays need
+//! both cores. The flood targets the sink and the victim in turns, so that the cost of the
+//! operating system counts for both. The victim's gate has its default limits. Invariant: every
+//! process ends with the run.
 
+mod access;
 mod bogus;
-mod cast;
 mod child;
+mod clients;
 mod generator;
-mod guests;
 mod phases;
-mod puller;
+mod processes;
+mod pull_client;
 mod ramp;
-mod reach;
 mod role;
 mod sink;
 mod stall;
@@ -29,48 +29,50 @@ use serde_json::Value;
 
 use crate::report::Report;
 
-/// How hard, and how long.
+/// Size and duration of the flood.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Bogus messages a second, hellos that only fetch a challenge not counted. Not with `--tor`.
+    /// Bogus messages per second, without hellos that only fetch a challenge. Not used with
+    /// `--tor`.
     #[arg(long, default_value_t = 2300)]
     rate: u64,
-    /// Connections that stall.
+    /// Number of stalled connections.
     #[arg(long, default_value_t = 300)]
     stallers: u64,
-    /// Messages in the victim's database.
+    /// Number of messages in the victim's database.
     #[arg(long, default_value_t = 30_000)]
     messages: u64,
-    /// Rounds, in each of which sink and victim are aimed at in turns.
+    /// Number of rounds; in each round the flood targets the sink and the victim in turns.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Honest strangers during the flood.
+    /// Number of honest unadmitted clients during the flood.
     #[arg(long, default_value_t = 30)]
-    strangers: usize,
-    /// Over onion services in a private Tor network on this machine, at the highest rate that it carries.
+    unadmitted: usize,
+    /// Use onion services in a private Tor network on this machine, at the highest rate that it
+    /// carries.
     #[arg(long)]
     tor: bool,
-    /// Shorter and fewer of everything: to see that all works, not for figures.
+    /// Shorter phases and fewer rounds: shows that the benchmark runs, not for figures.
     #[arg(long)]
     quick: bool,
     /// Smallest size of everything: shows that the benchmark runs, not for figures.
     #[arg(long, conflicts_with = "quick")]
     tiny: bool,
-    /// What this process is; the benchmark itself sets it.
+    /// Role of this process; set by the benchmark itself.
     #[arg(long, hide = true, requires = "setting")]
     role: Option<Role>,
     #[arg(long, hide = true)]
     setting: Option<String>,
 }
 
-/// The processes.
+/// The roles of the processes.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Role {
     Victim,
     Sink,
     Generator,
-    Guests,
-    Strangers,
+    AdmittedClients,
+    UnadmittedClients,
 }
 
 /// Runs the benchmark.
@@ -79,18 +81,18 @@ pub(crate) fn run(options: &Options, report: &mut Report) -> Result<()> {
 }
 
 impl Options {
-    /// Whether this process is one of the benchmark's others.
+    /// Returns whether this process was started by the benchmark in a role.
     pub(crate) fn is_role(&self) -> bool {
         self.role.is_some()
     }
 
-    /// Plays that part to its end.
-    pub(crate) fn play(&self) -> Result<()> {
+    /// Runs the role until its input ends.
+    pub(crate) fn run_role(&self) -> Result<()> {
         let (Some(role), Some(setting)) = (self.role, &self.setting) else {
             bail!("no role");
         };
         let setting: Value = serde_json::from_str(setting).context("the setting is no JSON")?;
-        // Before the runtime begins: it takes as many threads as it sees cores.
+        // Before the runtime starts, because it starts one thread per available core.
         if setting.get("core").is_some() {
             role::pin(usize::try_from(role::number(&setting, "core")?)?)?;
         }
@@ -102,7 +104,7 @@ impl Options {
                 Role::Victim => victim::run(&setting).await,
                 Role::Sink => sink::run(&setting).await,
                 Role::Generator => generator::run(&setting).await,
-                Role::Guests | Role::Strangers => guests::run(&setting).await,
+                Role::AdmittedClients | Role::UnadmittedClients => clients::run(&setting).await,
             }
         })
     }

@@ -1,15 +1,16 @@
-//! The course of a flood: who does what when, and what is measured meanwhile.
+//! The phases of a flood, and the measurements in each.
 //!
-//! Never measures while it settles. Invariant: what is aimed at the sink and at the victim is the same, for the same time.
+//! Each measurement starts after a settling time. Invariant: sink and victim receive the same flood
+//! for the same time.
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
-use super::cast::{At, Cast, Stretch};
-use super::guests::IDLE;
-use super::ramp::{self, Step};
+use super::clients::IDLE_SESSIONS;
+use super::processes::{FloodTarget, Measurement, Processes};
+use super::ramp::{self, RampStep};
 use super::role::{fraction, number};
 use super::tor::Network;
 use super::{Options, tables};
@@ -17,105 +18,109 @@ use crate::machine;
 use crate::report::Report;
 use crate::stopwatch::pause;
 
-/// Before anything is measured after a change.
+/// Pause between a change of the target and a measurement.
 const SETTLE: Duration = Duration::from_millis(1500);
-/// The same over Tor: attackers build circuits first.
+/// The same pause over Tor, where attackers build circuits first.
 const SETTLE_TOR: Duration = Duration::from_secs(4);
-/// For the effort to follow the load before strangers come.
+/// Pause in which the effort rises, before unadmitted clients dial.
 const RISE: Duration = Duration::from_secs(6);
 /// Every pause and measurement of a run with `--tiny`.
 const TINY: Duration = Duration::from_millis(500);
-/// Looks for something to become so.
-const LOOKS: u32 = 300;
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// What the gate's clock is put forward by at a look, once the flood is over, and how far in all.
+/// Maximum number of polls for a condition, and the time between two polls.
+const POLLS: u32 = 300;
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// Seconds by which a poll after the flood moves the gate's clock forward, and their maximum sum.
 const FORWARD_S: u64 = 10;
 const FORWARD_S_MAX: u64 = 3600;
-/// Strangers between two uses of the ticket; no more than six a minute are allowed.
-const STRANGERS_A_TICKET: usize = 6;
-/// Objects of a package. Over Tor few, so that a stretch holds many; three of them still fill a stream's window.
+/// Number of unadmitted clients between two uses of the ticket; the limit is six uses per minute.
+const DIALS_PER_TICKET: usize = 6;
+/// Objects in a package. Over Tor packages are smaller, so that a measurement contains many; three
+/// of them still fill a stream's window.
 const PACKAGE: usize = 1000;
 const PACKAGE_TOR: usize = 250;
-/// Over Tor the machine carries less of everything.
+/// Upper bounds over Tor, because every connection costs more there.
 const MESSAGES_TOR_MAX: u64 = 10_000;
 const STALLERS_TOR_MAX: u64 = 100;
-const STRANGERS_TOR_MAX: usize = 10;
+const UNADMITTED_TOR_MAX: usize = 10;
 
-/// How long and how often.
-pub(super) struct Course {
-    /// Over a Tor network.
+/// The sizes and durations of a run.
+pub(super) struct Plan {
+    /// Whether the run uses a Tor network.
     pub(super) tor: bool,
     pub(super) messages: u64,
     pub(super) package: usize,
     pub(super) stallers: u64,
     rounds: usize,
     settle: Duration,
-    /// Before unadmitted clients come, for the effort to follow the load.
+    /// Pause in which the effort rises, before unadmitted clients dial.
     rise: Duration,
     measure: Duration,
-    strangers: usize,
-    /// After which no further stranger comes.
-    strangers_time: Duration,
-    /// Who come while the flood is aimed at the sink: over Tor the dial itself takes time.
-    strangers_at_sink: usize,
+    unadmitted: usize,
+    /// Total dial time after which no further unadmitted client dials.
+    unadmitted_time: Duration,
+    /// Number of unadmitted clients during the flood at the sink: over Tor the dial itself takes
+    /// time.
+    unadmitted_at_sink: usize,
 }
 
-/// Everything that was seen.
-pub(super) struct Seen {
-    /// How the number of attackers was found, over Tor.
-    pub(super) ramp: Option<Vec<Step>>,
+/// All measurements of a run.
+pub(super) struct Results {
+    /// The search for the number of attackers, over Tor.
+    pub(super) ramp: Option<Vec<RampStep>>,
     pub(super) relays: usize,
     pub(super) attackers: u64,
     pub(super) stallers: u64,
-    pub(super) alone: Vec<Stretch>,
-    pub(super) at_sink: Vec<Stretch>,
-    pub(super) at_victim: Vec<Stretch>,
-    /// The time of the strangers.
-    pub(super) strangers_time: Stretch,
-    pub(super) strangers: Vec<Value>,
-    pub(super) strangers_at_sink: Vec<Value>,
-    /// Who could not come, since the others took so long.
-    pub(super) strangers_missing: usize,
+    pub(super) alone: Vec<Measurement>,
+    pub(super) at_sink: Vec<Measurement>,
+    pub(super) at_victim: Vec<Measurement>,
+    /// The time in which unadmitted clients dialled.
+    pub(super) during_dials: Measurement,
+    pub(super) dials: Vec<Value>,
+    pub(super) dials_at_sink: Vec<Value>,
+    /// Number of unadmitted clients that did not dial, because the time was over.
+    pub(super) dials_missing: usize,
     pub(super) tickets: Vec<Value>,
-    pub(super) calm: Value,
-    /// The fullest moments' status.
+    /// The victim's status before the flood.
+    pub(super) idle: Value,
+    /// The victim's status under flood, once per round and once per dial.
     pub(super) during: Vec<Value>,
-    pub(super) after: After,
+    pub(super) after: AfterFlood,
     pub(super) sessions: Value,
+    /// Peak memory of the victim before and during the flood, in MiB.
     pub(super) peak_before: f64,
     pub(super) peak_during: f64,
-    /// The same of the sink: before it was ever aimed at, and during the flood.
+    /// Peak memory of the sink before and during the flood, in MiB.
     pub(super) sink_peaks: (f64, f64),
 }
 
-/// What became of it when the flood was over.
-pub(super) struct After {
-    /// Seconds until nobody was left in the lobby.
+/// Measurements after the end of the flood.
+pub(super) struct AfterFlood {
+    /// Seconds until all handshake slots and the verification queue were empty.
     pub(super) empty_s: Option<f64>,
-    /// Seconds of the gate's clock until the effort was calm.
-    pub(super) calm_s: Option<u64>,
-    /// A stranger who came then.
-    pub(super) stranger: Value,
+    /// Seconds of the gate's clock until the effort was the idle effort.
+    pub(super) idle_effort_s: Option<u64>,
+    /// An unadmitted client's dial afterwards.
+    pub(super) dial: Value,
     pub(super) status: Value,
-    /// Seconds until no more circuits were open than there are peers inside; over Tor.
+    /// Seconds until no more circuits were open than there are admitted peers; over Tor.
     pub(super) circuits_s: Option<f64>,
 }
 
 pub(super) fn run(options: &Options, report: &mut Report) -> Result<()> {
-    let course = options.course();
-    report.fact("messages", &course.messages.to_string());
-    report.fact("rounds", &course.rounds.to_string());
-    let mut cast = Cast::start(options, &course)?;
-    let seen = play(&mut cast, &course)?;
-    drop(cast);
-    tables::tell(&seen, report)?;
+    let plan = options.plan();
+    report.fact("messages", &plan.messages.to_string());
+    report.fact("rounds", &plan.rounds.to_string());
+    let mut processes = Processes::start(options, &plan)?;
+    let results = run_phases(&mut processes, &plan)?;
+    drop(processes);
+    tables::print(&results, report)?;
     report.fact("load after", &machine::load());
     Ok(())
 }
 
 impl Options {
-    fn course(&self) -> Course {
-        let mut course = Course {
+    fn plan(&self) -> Plan {
+        let mut plan = Plan {
             tor: self.tor,
             messages: self.messages,
             package: PACKAGE,
@@ -124,89 +129,93 @@ impl Options {
             settle: SETTLE,
             rise: RISE,
             measure: Duration::from_secs(8),
-            strangers: self.strangers.max(1),
-            strangers_time: Duration::from_secs(420),
-            strangers_at_sink: 0,
+            unadmitted: self.unadmitted.max(1),
+            unadmitted_time: Duration::from_secs(420),
+            unadmitted_at_sink: 0,
         };
         if self.quick {
-            course.rounds = 2;
-            course.measure = Duration::from_secs(4);
-            course.strangers = 5;
-            course.strangers_time = Duration::from_secs(25);
-            course.messages = self.messages.min(10_000);
+            plan.rounds = 2;
+            plan.measure = Duration::from_secs(4);
+            plan.unadmitted = 5;
+            plan.unadmitted_time = Duration::from_secs(25);
+            plan.messages = self.messages.min(10_000);
         }
         if self.tiny {
-            course.rounds = 1;
-            course.settle = TINY;
-            course.rise = TINY;
-            course.measure = TINY;
-            course.strangers = 1;
-            course.stallers = 20;
-            course.messages = 2000;
+            plan.rounds = 1;
+            plan.settle = TINY;
+            plan.rise = TINY;
+            plan.measure = TINY;
+            plan.unadmitted = 1;
+            plan.stallers = 20;
+            plan.messages = 2000;
         }
         if self.tor {
-            course.messages = self.messages.min(MESSAGES_TOR_MAX);
-            course.package = PACKAGE_TOR;
-            course.stallers = course.stallers.min(STALLERS_TOR_MAX);
-            course.settle = course.settle.max(SETTLE_TOR);
-            course.strangers = course.strangers.min(STRANGERS_TOR_MAX);
-            course.strangers_at_sink = course.strangers.div_ceil(2);
+            plan.messages = self.messages.min(MESSAGES_TOR_MAX);
+            plan.package = PACKAGE_TOR;
+            plan.stallers = plan.stallers.min(STALLERS_TOR_MAX);
+            plan.settle = plan.settle.max(SETTLE_TOR);
+            plan.unadmitted = plan.unadmitted.min(UNADMITTED_TOR_MAX);
+            plan.unadmitted_at_sink = plan.unadmitted.div_ceil(2);
         }
-        course
+        plan
     }
 }
 
-fn play(cast: &mut Cast, course: &Course) -> Result<Seen> {
-    let calm = cast.victim.ask("status")?;
-    warm_up(cast, course)?;
-    let (settle, measure) = (course.settle, course.measure);
+fn run_phases(processes: &mut Processes, plan: &Plan) -> Result<Results> {
+    let idle = processes.victim.query("status")?;
+    warm_up(processes, plan)?;
+    let (settle, measure) = (plan.settle, plan.measure);
     let (mut alone, mut at_sink, mut at_victim) = (Vec::new(), Vec::new(), Vec::new());
     let (mut during, mut tickets) = (Vec::new(), Vec::new());
-    alone.push(cast.stretch(At::Nobody, settle, measure)?);
-    let sink_before = cast.sink.resident("VmHWM")?;
-    let ramp = course.tor.then(|| ramp::climb(cast)).transpose()?;
-    // Once past the sink before memory is noted: what serving alone takes is no growth.
-    at_sink.push(cast.stretch(At::Sink, settle, measure)?);
-    let peak_before = cast.victim.resident("VmHWM")?;
-    for round in 0..course.rounds {
-        eprintln!("round {} of {}", round + 1, course.rounds);
-        at_victim.push(cast.stretch(At::Victim, settle, measure)?);
-        during.push(cast.victim.ask("status")?);
-        tickets.push(cast.ticket()?);
-        at_sink.push(cast.stretch(At::Sink, settle, measure)?);
+    alone.push(processes.measure(FloodTarget::Off, settle, measure)?);
+    let sink_before = processes.sink.resident("VmHWM")?;
+    let ramp = plan
+        .tor
+        .then(|| ramp::find_attackers(processes))
+        .transpose()?;
+    // The flood at the sink precedes the memory baseline, so that memory for serving the pulling
+    // peer does not count as growth.
+    at_sink.push(processes.measure(FloodTarget::Sink, settle, measure)?);
+    let peak_before = processes.victim.resident("VmHWM")?;
+    for round in 0..plan.rounds {
+        eprintln!("round {} of {}", round + 1, plan.rounds);
+        at_victim.push(processes.measure(FloodTarget::Victim, settle, measure)?);
+        during.push(processes.victim.query("status")?);
+        tickets.push(processes.dial_with_ticket()?);
+        at_sink.push(processes.measure(FloodTarget::Sink, settle, measure)?);
     }
-    let strangers_at_sink = come(cast, course, course.strangers_at_sink, |_, _| Ok(()))?;
-    alone.push(cast.stretch(At::Nobody, settle, measure)?);
+    let dials_at_sink = dial_unadmitted(processes, plan, plan.unadmitted_at_sink, |_, _| Ok(()))?;
+    alone.push(processes.measure(FloodTarget::Off, settle, measure)?);
 
-    cast.aim(At::Victim)?;
-    pause(course.rise);
-    let mark = cast.mark()?;
-    let strangers = come(cast, course, course.strangers, |cast, number| {
-        during.push(cast.victim.ask("status")?);
-        if number % STRANGERS_A_TICKET == 0 {
-            tickets.push(cast.ticket()?);
+    processes.aim(FloodTarget::Victim)?;
+    pause(plan.rise);
+    let snapshot = processes.snapshot()?;
+    let dials = dial_unadmitted(processes, plan, plan.unadmitted, |processes, number| {
+        during.push(processes.victim.query("status")?);
+        if number % DIALS_PER_TICKET == 0 {
+            tickets.push(processes.dial_with_ticket()?);
         }
         Ok(())
     })?;
-    let strangers_time = cast.since(&mark)?;
-    let peak_during = cast.victim.resident("VmHWM")?;
-    let sink_peaks = (sink_before, cast.sink.resident("VmHWM")?);
-    let sessions = cast.guests.ask("count")?;
-    let after = afterwards(cast, course)?;
-    Ok(Seen {
+    let during_dials = processes.since(&snapshot)?;
+    let peak_during = processes.victim.resident("VmHWM")?;
+    let sink_peaks = (sink_before, processes.sink.resident("VmHWM")?);
+    let sessions = processes.admitted.query("count")?;
+    let after = after_flood(processes, plan)?;
+    Ok(Results {
         ramp,
-        relays: cast.network.as_ref().map_or(0, Network::relays),
-        attackers: cast.attackers,
-        stallers: course.stallers,
+        relays: processes.network.as_ref().map_or(0, Network::relays),
+        attackers: processes.attackers,
+        stallers: plan.stallers,
         alone,
         at_sink,
         at_victim,
-        strangers_time,
-        strangers_missing: course.strangers - strangers.len(),
-        strangers,
-        strangers_at_sink,
+        during_dials,
+        dials_missing: plan.unadmitted - dials.len(),
+        dials,
+        dials_at_sink,
         tickets,
-        calm,
+        idle,
         during,
         after,
         sessions,
@@ -216,105 +225,108 @@ fn play(cast: &mut Cast, course: &Course) -> Result<Seen> {
     })
 }
 
-/// Until everything was pulled twice: caches are warm, and the puller is past its checks.
-fn warm_up(cast: &mut Cast, course: &Course) -> Result<()> {
-    let looks = if course.tor { 4 * LOOKS } else { LOOKS };
-    for _ in 0..looks {
-        if number(&cast.guests.ask("count")?, "objects")? >= 2 * course.messages {
+/// Waits until all objects were pulled twice, because caches are warm then and the first, verifying
+/// round of the pulling peer is over.
+fn warm_up(processes: &mut Processes, plan: &Plan) -> Result<()> {
+    let polls = if plan.tor { 4 * POLLS } else { POLLS };
+    for _ in 0..polls {
+        if number(&processes.admitted.query("count")?, "objects")? >= 2 * plan.messages {
             return Ok(());
         }
-        pause(LOOK_AGAIN);
+        pause(POLL_INTERVAL);
     }
-    let told = cast.guests.ask("count")?;
-    ensure!(false, "the pull does not get on: {told}");
+    let counters = processes.admitted.query("count")?;
+    ensure!(false, "the pull makes no progress: {counters}");
     Ok(())
 }
 
-/// Strangers, one after the other, as long as there is time; `then` is done after each.
-fn come(
-    cast: &mut Cast,
-    course: &Course,
+/// Dials with new keys `count` times, one dial after the other, until the time is over. Calls
+/// `then` after each dial.
+fn dial_unadmitted(
+    processes: &mut Processes,
+    plan: &Plan,
     count: usize,
-    mut then: impl FnMut(&mut Cast, usize) -> Result<()>,
+    mut then: impl FnMut(&mut Processes, usize) -> Result<()>,
 ) -> Result<Vec<Value>> {
-    let mut strangers = Vec::new();
+    let mut dials = Vec::new();
     let mut took = 0.0;
     for number in 0..count {
-        if took > course.strangers_time.as_secs_f64() {
+        if took > plan.unadmitted_time.as_secs_f64() {
             break;
         }
-        eprintln!("stranger {} of {count}", number + 1);
-        let stranger = cast.stranger()?;
-        took += fraction(&stranger, "seconds")?;
-        strangers.push(stranger);
-        then(cast, number)?;
+        eprintln!("unadmitted client {} of {count}", number + 1);
+        let dial = processes.dial_unadmitted()?;
+        took += fraction(&dial, "seconds")?;
+        dials.push(dial);
+        then(processes, number)?;
     }
-    Ok(strangers)
+    Ok(dials)
 }
 
-/// Rest, and what the gate makes of it.
-fn afterwards(cast: &mut Cast, course: &Course) -> Result<After> {
-    cast.aim(At::Nobody)?;
+/// Ends the flood and measures until the victim is idle.
+fn after_flood(processes: &mut Processes, plan: &Plan) -> Result<AfterFlood> {
+    processes.aim(FloodTarget::Off)?;
     eprintln!("the flood is over");
-    let empty_s = until(cast, LOOKS, nobody_waits)?;
-    let circuits_s = if course.tor {
-        let inside = IDLE as u64 + 1;
-        let waited = until(cast, LOOKS * 5, |status| {
-            Ok(circuits(status, "open")? <= inside)
+    let empty_s = until(processes, POLLS, is_idle)?;
+    let circuits_s = if plan.tor {
+        let admitted = IDLE_SESSIONS as u64 + 1;
+        let waited = until(processes, POLLS * 5, |status| {
+            Ok(circuits(status, "open")? <= admitted)
         })?;
-        // From the end of the flood on.
+        // Counted from the end of the flood.
         waited.map(|seconds| seconds + empty_s.unwrap_or_default())
     } else {
         None
     };
-    let calm_effort = bastion::GateConfig::default().effort_idle;
-    let mut calm_s = None;
+    let idle_effort = bastion::GateConfig::default().effort_idle;
+    let mut idle_effort_s = None;
     let mut forward = 0;
     while forward <= FORWARD_S_MAX {
-        let status = cast.victim.ask("status")?;
-        if number(&status, "effort")? == calm_effort {
-            calm_s = Some(forward);
+        let status = processes.victim.query("status")?;
+        if number(&status, "effort")? == idle_effort {
+            idle_effort_s = Some(forward);
             break;
         }
-        cast.forward(FORWARD_S)?;
+        processes.forward(FORWARD_S)?;
         forward += FORWARD_S;
     }
-    cast.forward(FORWARD_S_MAX)?;
-    let stranger = cast.stranger()?;
-    until(cast, LOOKS, nobody_waits)?;
-    Ok(After {
+    processes.forward(FORWARD_S_MAX)?;
+    let dial = processes.dial_unadmitted()?;
+    until(processes, POLLS, is_idle)?;
+    Ok(AfterFlood {
         empty_s,
-        calm_s,
-        stranger,
-        status: cast.victim.ask("status")?,
+        idle_effort_s,
+        dial,
+        status: processes.victim.query("status")?,
         circuits_s,
     })
 }
 
-/// Seconds until the victim's status is as wanted; none where that does not come.
+/// Polls the victim's status until the condition holds. Returns the seconds, or `None` after the
+/// last poll.
 fn until(
-    cast: &mut Cast,
-    looks: u32,
-    wanted: impl Fn(&Value) -> Result<bool>,
+    processes: &mut Processes,
+    polls: u32,
+    condition: impl Fn(&Value) -> Result<bool>,
 ) -> Result<Option<f64>> {
-    for look in 0..looks {
-        if wanted(&cast.victim.ask("status")?)? {
-            return Ok(Some(f64::from(look) * LOOK_AGAIN.as_secs_f64()));
+    for poll in 0..polls {
+        if condition(&processes.victim.query("status")?)? {
+            return Ok(Some(f64::from(poll) * POLL_INTERVAL.as_secs_f64()));
         }
-        pause(LOOK_AGAIN);
+        pause(POLL_INTERVAL);
     }
     Ok(None)
 }
 
-/// Whether nobody is in the lobby or before the verifiers.
-fn nobody_waits(status: &Value) -> Result<bool> {
+/// Returns whether all handshake slots and the verification queue are empty.
+fn is_idle(status: &Value) -> Result<bool> {
     for name in [
-        "silent",
-        "thinking",
-        "presenting",
-        "known",
-        "queue",
+        "awaiting_hello",
+        "challenged",
         "verifying",
+        "with_ticket",
+        "verify_queue",
+        "verify_running",
     ] {
         if number(status, name)? > 0 {
             return Ok(false);
@@ -323,7 +335,7 @@ fn nobody_waits(status: &Value) -> Result<bool> {
     Ok(true)
 }
 
-/// A count of circuits in the victim's status.
+/// Returns a circuit counter of a status.
 pub(super) fn circuits(status: &Value, name: &str) -> Result<u64> {
     number(status.get("circuits").unwrap_or(&Value::Null), name)
 }

@@ -1,7 +1,8 @@
-//! How many attackers a network carries: twice as many again and again, until more of them bring no more through.
+//! Finds the number of attackers that saturates the network, by doubling it until the rate stops
+//! rising.
 //!
-//! Never beyond what the generator holds. Invariant: aimed at the sink alone, so that what is found is the network's limit
-//! and not the victim's.
+//! Bounded by [`ATTACKERS_MAX`]. Invariant: only the sink is attacked, so that the network is the
+//! limit and not the victim.
 
 use std::time::Duration;
 
@@ -9,52 +10,55 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::bogus::MIX;
-use super::cast::{ATTACKERS_MAX, At, Cast, Stretch};
+use super::processes::{ATTACKERS_MAX, FloodTarget, Measurement, Processes};
 use super::role::fraction;
 
-/// Attackers to begin with.
+/// Number of attackers in the first step.
 const FIRST: u64 = 24;
-/// So much more must twice as many bring to be worth it.
-const WORTH: f64 = 1.1;
+/// The minimum ratio of the rates of two steps; a lower ratio ends the search.
+const GAIN_MIN: f64 = 1.1;
 const SETTLE: Duration = Duration::from_secs(4);
 const MEASURE: Duration = Duration::from_secs(5);
 
-/// What so many attackers brought through.
-pub(super) struct Step {
+/// The measurement with one number of attackers.
+pub(super) struct RampStep {
     pub(super) attackers: u64,
-    pub(super) stretch: Stretch,
+    pub(super) measurement: Measurement,
 }
 
-/// Finds the number and leaves the generator set to it, still aimed at the sink.
-pub(super) fn climb(cast: &mut Cast) -> Result<Vec<Step>> {
+/// Finds the number and sets it; the flood still targets the sink afterwards.
+pub(super) fn find_attackers(processes: &mut Processes) -> Result<Vec<RampStep>> {
     let mut steps = Vec::new();
     let (mut best, mut found) = (0.0, FIRST);
     let mut attackers = FIRST;
     while attackers <= ATTACKERS_MAX {
         eprintln!("{attackers} attackers at the sink");
-        cast.attackers = attackers;
-        let stretch = cast.stretch(At::Sink, SETTLE, MEASURE)?;
-        let rate = messages(&stretch.sent)? as f64 / fraction(&stretch.sent, "seconds")?;
-        steps.push(Step { attackers, stretch });
-        if rate < WORTH * best {
+        processes.attackers = attackers;
+        let measurement = processes.measure(FloodTarget::Sink, SETTLE, MEASURE)?;
+        let rate = messages(&measurement.sent)? as f64 / fraction(&measurement.sent, "seconds")?;
+        steps.push(RampStep {
+            attackers,
+            measurement,
+        });
+        if rate < GAIN_MIN * best {
             break;
         }
         (best, found) = (rate, attackers);
         attackers *= 2;
     }
-    cast.attackers = found;
+    processes.attackers = found;
     Ok(steps)
 }
 
-/// Bogus messages that were handed over, of every kind.
+/// Returns the number of bogus messages of all kinds.
 pub(super) fn messages(sent: &Value) -> Result<u64> {
-    (0..MIX.len()).map(|place| of_kind(sent, place)).sum()
+    (0..MIX.len()).map(|index| of_kind(sent, index)).sum()
 }
 
-/// Bogus messages of one kind.
-pub(super) fn of_kind(sent: &Value, place: usize) -> Result<u64> {
+/// Returns the number of bogus messages of one kind.
+pub(super) fn of_kind(sent: &Value, index: usize) -> Result<u64> {
     let kinds = sent.get("kinds").and_then(Value::as_array);
     kinds
-        .and_then(|kinds| kinds.get(place)?.as_u64())
-        .with_context(|| format!("no kind {place} in {sent}"))
+        .and_then(|kinds| kinds.get(index)?.as_u64())
+        .with_context(|| format!("no kind {index} in {sent}"))
 }

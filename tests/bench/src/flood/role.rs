@@ -1,7 +1,7 @@
-//! What every process of the flood does: stay on its core, take commands, answer them.
+//! Functions that all roles share: CPU affinity, commands and replies.
 //!
-//! A command and its answer are one line of JSON each. Never outlives the process that commands it: the end of its input
-//! is the end of it. Invariant: one answer a command, in their order.
+//! A command and its reply are one line of JSON each. The process exits when its standard input
+//! ends, so it does not outlive the benchmark. Invariant: one reply for each command, in order.
 
 use std::io::{BufRead as _, Write as _};
 
@@ -10,22 +10,22 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-/// The cores that this process may run on.
+/// Returns the cores that this process may run on.
 pub(super) fn cores() -> Result<Vec<usize>> {
-    let allowed = sched_getaffinity(None).context("the cores are not known")?;
+    let allowed = sched_getaffinity(None).context("could not read the CPU affinity")?;
     Ok((0..CpuSet::MAX_CPU)
         .filter(|core| allowed.is_set(*core))
         .collect())
 }
 
-/// Keeps this thread, and all that it starts, on one core.
+/// Pins this thread, and all threads that it starts, to one core.
 pub(super) fn pin(core: usize) -> Result<()> {
     let mut only = CpuSet::new();
     only.set(core);
-    sched_setaffinity(None, &only).context("a core of one's own is not allowed")
+    sched_setaffinity(None, &only).context("could not set the CPU affinity")
 }
 
-/// The commands as they come. Ends the process when there can be no more.
+/// Returns the commands from standard input. The process exits when the input ends.
 pub(super) fn commands() -> UnboundedReceiver<Value> {
     let (sender, receiver) = unbounded_channel();
     std::thread::spawn(move || {
@@ -41,14 +41,14 @@ pub(super) fn commands() -> UnboundedReceiver<Value> {
     receiver
 }
 
-/// Answers.
-pub(super) fn say(answer: &Value) -> Result<()> {
+/// Writes a reply to standard output.
+pub(super) fn reply(reply: &Value) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{answer}")?;
+    writeln!(out, "{reply}")?;
     Ok(out.flush()?)
 }
 
-/// What is to be done.
+/// Returns the name of a command.
 pub(super) fn verb(command: &Value) -> &str {
     command
         .get("do")
@@ -56,7 +56,7 @@ pub(super) fn verb(command: &Value) -> &str {
         .unwrap_or_default()
 }
 
-/// A number of a command or an answer.
+/// Returns an integer of a command or a reply.
 pub(super) fn number(value: &Value, name: &str) -> Result<u64> {
     value
         .get(name)
@@ -64,7 +64,7 @@ pub(super) fn number(value: &Value, name: &str) -> Result<u64> {
         .with_context(|| format!("no {name} in {value}"))
 }
 
-/// A number with a fraction.
+/// Returns a floating-point number of a command or a reply.
 pub(super) fn fraction(value: &Value, name: &str) -> Result<f64> {
     value
         .get(name)
@@ -72,7 +72,7 @@ pub(super) fn fraction(value: &Value, name: &str) -> Result<f64> {
         .with_context(|| format!("no {name} in {value}"))
 }
 
-/// A port of a command or an answer.
+/// Returns a port of a command or a reply.
 pub(super) fn port(value: &Value, name: &str) -> Result<u16> {
     Ok(u16::try_from(number(value, name)?)?)
 }

@@ -1,8 +1,8 @@
-//! The sink: takes what the victim would take, and thinks nothing.
+//! The sink: a server that accepts the same connections as the victim, without a gate.
 //!
-//! Accepts, reads frames, answers a hello with a challenge that is always the same and anything else with a refusal, so
-//! that the system's own share of a flood is the same for both. Never decodes, hashes or keeps anything.
-//! Invariant: it answers every whole frame with one frame of the size that the victim's would have.
+//! Replies to a hello with a constant challenge, and to any other frame with a refusal. The cost of
+//! the operating system is therefore the same as for the victim. Nothing is decoded, hashed or
+//! stored. Invariant: each complete frame gets one reply of the same size as the victim's reply.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,71 +13,75 @@ use bastion::{RefusalCode, Session};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use super::access::{NetworkAccess, circuits};
 use super::bogus;
-use super::reach::{Ground, circuits};
-use super::role::{commands, say};
+use super::role::{commands, reply};
 use crate::nodes::Node;
 
-/// Seed of the sink's keys: an address that has nothing to do with the victim's.
+/// Seed of the sink's keys, which are unrelated to the victim's.
 pub(super) const SINK: u64 = 3;
-/// As long as the gate waits for a refusal to be read.
+/// The gate's time limit for the client to close the stream after a refusal.
 const LINGER: Duration = Duration::from_secs(2);
-/// As long as the gate waits for a frame at most.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The gate's longest time limit for a frame.
+const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
 const FRAME_BYTES_MAX: usize = 8192;
 
-struct Words {
+/// The encoded replies.
+struct Replies {
     challenge: Vec<u8>,
     refused: Vec<u8>,
 }
 
-/// Serves until the end of its input.
+/// Serves until standard input ends.
 pub(super) async fn run(setting: &Value) -> Result<()> {
     let refused = HandshakeMessage::Refused(Refusal {
         code: RefusalCode::Malformed,
         retry_s: None,
     });
-    let words = Arc::new(Words {
+    let replies = Arc::new(Replies {
         challenge: bogus::challenge()?,
         refused: refused.encode(),
     });
-    let (ground, keys) = (Ground::join(setting).await?, Node::new(SINK)?.keys);
-    let served = ground.listen(&keys).await?;
-    let mut listener = served.listener;
+    let (access, keys) = (NetworkAccess::join(setting).await?, Node::new(SINK)?.keys);
+    let service = access.listen(&keys).await?;
+    let mut listener = service.listener;
     tokio::spawn(async move {
         loop {
-            // A failed accept is a connection that is gone again; the generator counts what it reached.
+            // A failed accept is a closed connection; the generator counts the successful ones.
             if let Ok(incoming) = listener.accept().await {
-                let words = words.clone();
+                let replies = replies.clone();
                 tokio::spawn(async move {
-                    serve(Session::new(incoming.stream, FRAME_BYTES_MAX), &words).await
+                    serve(Session::new(incoming.stream, FRAME_BYTES_MAX), &replies).await
                 });
             }
         }
     });
-    ground.reachable(&keys.onion()).await?;
-    say(&json!({ "port": served.port }))?;
+    access.reachable(&keys.onion()).await?;
+    reply(&json!({ "port": service.port }))?;
     let mut commands = commands();
     while commands.recv().await.is_some() {
-        say(&json!({ "circuits": circuits(served.watch.as_ref()) }))?;
+        reply(&json!({ "circuits": circuits(service.watch.as_ref()) }))?;
     }
     Ok(())
 }
 
-/// One connection, to its end.
-async fn serve(mut session: Session, words: &Words) -> Option<()> {
+/// Serves one connection until it ends.
+async fn serve(mut session: Session, replies: &Replies) -> Option<()> {
     let mut frame = read(&mut session).await?;
     if frame.starts_with(bogus::HELLO) {
-        session.writer.write(&words.challenge).await.ok()?;
+        session.writer.write(&replies.challenge).await.ok()?;
         frame = read(&mut session).await?;
     }
     drop(frame);
-    session.writer.write(&words.refused).await.ok()?;
+    session.writer.write(&replies.refused).await.ok()?;
     session.writer.close().await.ok()?;
     let _ = timeout(LINGER, session.reader.read()).await;
     Some(())
 }
 
 async fn read(session: &mut Session) -> Option<Vec<u8>> {
-    timeout(PATIENCE, session.reader.read()).await.ok()?.ok()?
+    timeout(FRAME_TIMEOUT, session.reader.read())
+        .await
+        .ok()?
+        .ok()?
 }

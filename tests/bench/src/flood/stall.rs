@@ -1,6 +1,7 @@
-//! The crowd that stalls: connections that stop at every step of a handshake and come again when hung up on.
+//! Stalled connections: each stops at one step of the handshake and is dialled again when it is
+//! closed.
 //!
-//! Never says a whole word too many. Invariant: each waits where it stopped until the other side ends it.
+//! Invariant: a stalled connection sends nothing more and waits until the other side closes it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,13 +17,17 @@ use tokio::time::{sleep, timeout};
 use super::bogus::{nonce, read_challenge};
 use super::generator::{Aim, FRAME_BYTES_MAX, Shared};
 
-/// Steps to stop at.
+/// Number of steps at which connections stall.
 const STEPS: u64 = 5;
-/// Pause before coming again, in milliseconds.
+/// Pause before the next dial, in milliseconds.
 const PAUSE_MS: std::ops::Range<u64> = 50..150;
 
-/// Stalls for ever, one connection after another, at whatever is aimed at.
-pub(super) async fn keep(number: u64, shared: Arc<Shared>, mut aimed: watch::Receiver<Aim>) {
+/// Stalls one connection after another at the current target, without end.
+pub(super) async fn stall_repeatedly(
+    number: u64,
+    shared: Arc<Shared>,
+    mut aimed: watch::Receiver<Aim>,
+) {
     loop {
         let Some(at) = aimed.borrow_and_update().at else {
             if aimed.changed().await.is_err() {
@@ -32,7 +37,7 @@ pub(super) async fn keep(number: u64, shared: Arc<Shared>, mut aimed: watch::Rec
         };
         tokio::select! {
             changed = aimed.changed() => if changed.is_err() { return },
-            // However it ends, the next one begins.
+            // The result does not matter, because the next connection follows in any case.
             _ = stall(number % STEPS, &shared, &at) => {
                 let pause = rand::rng().random_range(PAUSE_MS);
                 sleep(Duration::from_millis(pause)).await;
@@ -41,20 +46,20 @@ pub(super) async fn keep(number: u64, shared: Arc<Shared>, mut aimed: watch::Rec
     }
 }
 
-/// One connection, until it is ended.
+/// Stalls one connection until it is closed.
 async fn stall(step: u64, shared: &Shared, at: &OnionAddr) -> Result<()> {
-    let dialler = shared.ground.dialler();
-    let mut stream = timeout(shared.patience, dialler.dial(at)).await??;
+    let dialler = shared.access.dialler();
+    let mut stream = timeout(shared.attack_timeout, dialler.dial(at)).await??;
     shared.counters.stalls.fetch_add(1, Ordering::Relaxed);
     let hello = framed(shared.forger.hello());
     match step {
-        // Connected and silent.
+        // Connected, no bytes sent.
         0 => {}
-        // Half of a length.
+        // Half of a frame's length field.
         1 => stream.write_all(&[0, 0]).await?,
         // Half of a frame.
         2 => stream.write_all(half(&hello)).await?,
-        // Hello, and no answer to the challenge.
+        // A complete hello, and no reply to the challenge.
         3 => stream.write_all(&hello).await?,
         // Half of a solution.
         _ => {
@@ -72,7 +77,7 @@ async fn stall(step: u64, shared: &Shared, at: &OnionAddr) -> Result<()> {
             stream.write_all(half(&solution)).await?;
         }
     }
-    // Over Tor a part of a cell waits for this.
+    // Over Tor a partly filled cell is sent only after a flush.
     stream.flush().await?;
     let mut scratch = [0; 1024];
     while stream.read(&mut scratch).await? > 0 {}

@@ -1,6 +1,6 @@
-//! What a flood did, as tables.
+//! The tables of a flood, on loopback and over Tor.
 //!
-//! Never measures. Invariant: every goal of the flood is printed, held or not.
+//! Invariant: every goal of the flood is printed, whether it holds or not.
 
 use std::collections::BTreeMap;
 
@@ -11,180 +11,193 @@ use keys::protocol::UNADMITTED_FRAME_BYTES_MAX;
 use serde_json::Value;
 
 use super::bogus::MIX;
-use super::cast::Stretch;
-use super::guests::IDLE;
-use super::phases::Seen;
+use super::clients::IDLE_SESSIONS;
+use super::phases::Results;
+use super::processes::Measurement;
 use super::ramp::{messages, of_kind};
 use super::role::{fraction, number};
 use super::tables_tor;
 use crate::report::{Goal, Report};
 use crate::stopwatch::median;
 
-/// Most that one place in the lobby takes: a frame as it came and as it was read, each at most [`UNADMITTED_FRAME_BYTES_MAX`],
-/// and 16 KiB for its stream, task and timers.
-const PLACE_BYTES: usize = 16 * 1024;
-/// A remembered answer, as `cached_replies_max` says.
-const ANSWER_BYTES: usize = 24 * 1024;
-/// Counted uses of a ticket, as `ticket_peers_max` says.
+/// Bytes of a handshake slot for its stream, task and timers. The received frame and the decoded
+/// frame add at most [`UNADMITTED_FRAME_BYTES_MAX`] each.
+const SLOT_BYTES: usize = 16 * 1024;
+/// Bytes of a reply in the reply cache (see the key `cached_replies_max`).
+const CACHED_REPLY_BYTES: usize = 24 * 1024;
+/// Bytes of a peer's counted ticket uses (see the key `ticket_peers_max`).
 const TICKET_PEER_BYTES: usize = 75;
-/// "Minutes": nine halvings of a minute each lead from the effort of a full lobby to the calm one, and what is counted over
-/// a minute fades before.
-const CALM_S_MAX: f64 = 900.0;
+/// Seconds until the effort is idle again. The effort halves every minute; nine halvings lead from
+/// the effort of full handshake slots to the idle effort. Counters over a minute decay before that.
+const IDLE_EFFORT_S_MAX: f64 = 900.0;
 const MIB: f64 = 1048576.0;
 
-pub(super) fn tell(seen: &Seen, report: &mut Report) -> Result<()> {
-    if let Some(ramp) = &seen.ramp {
-        tables_tor::network(seen, ramp, report)?;
+/// Prints all tables.
+pub(super) fn print(results: &Results, report: &mut Report) -> Result<()> {
+    if let Some(ramp) = &results.ramp {
+        tables_tor::network(results, ramp, report)?;
     }
-    attack(seen, report)?;
-    sync(seen, report);
-    processor(seen, report);
-    strangers(seen, report)?;
-    memory(seen, report);
-    afterwards(seen, report)
+    attack(results, report)?;
+    sync(results, report);
+    processor(results, report);
+    admissions(results, report)?;
+    memory(results, report);
+    afterwards(results, report)
 }
 
+/// Returns the median rate of a generator counter.
 pub(super) fn per_second(
-    stretches: &[Stretch],
+    measurements: &[Measurement],
     count: impl Fn(&Value) -> Result<u64>,
 ) -> Result<f64> {
-    let rates = stretches.iter().map(|stretch| {
-        let seconds = fraction(&stretch.sent, "seconds")?;
-        anyhow::Ok(count(&stretch.sent)? as f64 / seconds)
+    let rates = measurements.iter().map(|measurement| {
+        let seconds = fraction(&measurement.sent, "seconds")?;
+        anyhow::Ok(count(&measurement.sent)? as f64 / seconds)
     });
     Ok(median(rates.collect::<Result<Vec<_>>>()?))
 }
 
-/// One value of each dial.
+/// Returns one value of each dial.
 pub(super) fn seconds(dials: &[Value], name: &str) -> Result<Vec<f64>> {
     dials.iter().map(|dial| fraction(dial, name)).collect()
 }
 
-fn attack(seen: &Seen, report: &mut Report) -> Result<()> {
-    report.heading("The attack on the victim, handed over whole");
-    let rate = per_second(&seen.at_victim, messages)?;
-    match seen.ramp {
-        // Whatever the network carries.
-        Some(_) => report.value("bogus messages", rate, "a second"),
-        None => report.goal("bogus messages", rate, "a second", Goal::AtLeast(2000.0)),
+fn attack(results: &Results, report: &mut Report) -> Result<()> {
+    report.heading("The attack on the victim, completely written messages");
+    let rate = per_second(&results.at_victim, messages)?;
+    match results.ramp {
+        // Without a goal, because the network limits the rate.
+        Some(_) => report.value("bogus messages", rate, "per second"),
+        None => report.goal("bogus messages", rate, "per second", Goal::AtLeast(2000.0)),
     }
     for (place, (kind, _)) in MIX.into_iter().enumerate() {
-        let rate = per_second(&seen.at_victim, |sent| of_kind(sent, place))?;
-        report.value(&format!("  {}", kind.name()), rate, "a second");
+        let rate = per_second(&results.at_victim, |sent| of_kind(sent, place))?;
+        report.value(&format!("  {}", kind.name()), rate, "per second");
     }
     for (name, key) in [
-        ("hellos that fetched a cookie beside", "fetching"),
+        ("hellos that only fetched a challenge", "fetching"),
         ("connections", "connections"),
-        ("lost before they spoke", "lost"),
-        ("not begun in time", "late"),
+        ("lost before the message was written", "lost"),
+        ("not started, all slots in use", "skipped"),
         ("stalled connections dialled again", "stalls"),
     ] {
-        let rate = per_second(&seen.at_victim, |sent| number(sent, key))?;
-        report.value(name, rate, "a second");
+        let rate = per_second(&results.at_victim, |sent| number(sent, key))?;
+        report.value(name, rate, "per second");
     }
-    let at_once = seen
+    let at_once = results
         .at_victim
         .iter()
-        .map(|stretch| fraction(&stretch.sent, "speaking"));
+        .map(|measurement| fraction(&measurement.sent, "active"));
     let at_once = median(at_once.collect::<Result<Vec<_>>>()?);
-    report.value("connections that speak, at once", at_once, "");
-    report.value("connections that stall, at once", seen.stallers as f64, "");
-    let rate = per_second(&seen.at_sink, messages)?;
-    report.value("bogus messages, at the sink", rate, "a second");
-    let rate = per_second(std::slice::from_ref(&seen.strangers_time), messages)?;
-    report.value("bogus messages, while strangers come", rate, "a second");
-    let fullest = |name| {
-        let values = seen
+    report.value("concurrent attacks", at_once, "");
+    report.value(
+        "concurrent stalled connections",
+        results.stallers as f64,
+        "",
+    );
+    let rate = per_second(&results.at_sink, messages)?;
+    report.value("bogus messages, at the sink", rate, "per second");
+    let rate = per_second(std::slice::from_ref(&results.during_dials), messages)?;
+    report.value("bogus messages, during the dials", rate, "per second");
+    let maximum = |name| {
+        let values = results
             .during
             .iter()
             .filter_map(|status| number(status, name).ok());
         values.max().unwrap_or_default() as f64
     };
     for (name, key) in [
-        ("silent in the lobby, most seen", "silent"),
-        ("thinking in the lobby, most seen", "thinking"),
-        ("presenting, most seen", "presenting"),
-        ("waiting to be verified, most seen", "queue"),
-        ("effort asked, most seen", "effort"),
-        ("pressure, most seen", "pressure"),
+        ("slots awaiting a hello, maximum", "awaiting_hello"),
+        ("slots challenged, maximum", "challenged"),
+        ("slots verifying, maximum", "verifying"),
+        ("verification queue, maximum", "verify_queue"),
+        ("effort required, maximum", "effort"),
+        ("load, maximum, permille", "load_permille"),
     ] {
-        report.value(name, fullest(key), "");
+        report.value(name, maximum(key), "");
     }
     Ok(())
 }
 
-fn sync(seen: &Seen, report: &mut Report) {
-    report.heading("An admitted peer pulls meanwhile");
-    let rate =
-        |stretches: &[Stretch]| median(stretches.iter().map(|stretch| stretch.objects_per_s));
+fn sync(results: &Results, report: &mut Report) {
+    report.heading("Pulls of an admitted peer during the flood");
+    let rate = |measurements: &[Measurement]| {
+        median(
+            measurements
+                .iter()
+                .map(|measurement| measurement.objects_per_s),
+        )
+    };
     let (alone, at_sink, at_victim) = (
-        rate(&seen.alone),
-        rate(&seen.at_sink),
-        rate(&seen.at_victim),
+        rate(&results.alone),
+        rate(&results.at_sink),
+        rate(&results.at_victim),
     );
     report.value("without any flood", alone, "objects/s");
     report.value("flood aimed at the sink", at_sink, "objects/s");
     report.value("flood aimed at the victim", at_victim, "objects/s");
     report.goal("victim / sink", at_victim / at_sink, "", Goal::AtLeast(0.8));
-    // Where other programs take a part of the core, this is what tells.
-    let by_processor = |stretches: &[Stretch]| {
-        let rates = stretches.iter().map(|stretch| {
-            let spent = stretch.sink + stretch.victim;
-            stretch.objects_per_s * stretch.seconds / spent
+    // Not affected by other programs that use the core.
+    let by_processor = |measurements: &[Measurement]| {
+        let rates = measurements.iter().map(|measurement| {
+            let spent = measurement.sink + measurement.victim;
+            measurement.objects_per_s * measurement.seconds / spent
         });
         median(rates)
     };
     report.value(
         "  the same, by processor time",
-        by_processor(&seen.at_victim) / by_processor(&seen.at_sink),
+        by_processor(&results.at_victim) / by_processor(&results.at_sink),
         "",
     );
     report.value("victim / without any flood", at_victim / alone, "");
     report.value(
-        "while strangers come / sink",
-        seen.strangers_time.objects_per_s / at_sink,
+        "during the dials / sink",
+        results.during_dials.objects_per_s / at_sink,
         "",
     );
-    let range = |stretches: &[Stretch], pick: fn(f64, f64) -> f64| {
-        let rates = stretches.iter().map(|stretch| stretch.objects_per_s);
+    let range = |measurements: &[Measurement], pick: fn(f64, f64) -> f64| {
+        let rates = measurements
+            .iter()
+            .map(|measurement| measurement.objects_per_s);
         rates.reduce(pick).unwrap_or(f64::NAN)
     };
     report.value(
         "sink, slowest round",
-        range(&seen.at_sink, f64::min),
+        range(&results.at_sink, f64::min),
         "objects/s",
     );
     report.value(
         "sink, fastest round",
-        range(&seen.at_sink, f64::max),
+        range(&results.at_sink, f64::max),
         "objects/s",
     );
     report.value(
         "victim, slowest round",
-        range(&seen.at_victim, f64::min),
+        range(&results.at_victim, f64::min),
         "objects/s",
     );
     report.value(
         "victim, fastest round",
-        range(&seen.at_victim, f64::max),
+        range(&results.at_victim, f64::max),
         "objects/s",
     );
 }
 
-/// Shares of the one core, in percent.
-fn processor(seen: &Seen, report: &Report) {
-    report.heading("Where the victim's core goes, in percent of it");
-    let shares = |stretches: &[Stretch]| {
+/// Prints the shares of the victim's core in percent.
+fn processor(results: &Results, report: &Report) {
+    report.heading("Use of the victim's core, in percent");
+    let shares = |measurements: &[Measurement]| {
         let mut sum = BTreeMap::<String, f64>::new();
-        for stretch in stretches {
-            for (name, seconds) in &stretch.threads {
+        for measurement in measurements {
+            for (name, seconds) in &measurement.threads {
                 *sum.entry(name.clone()).or_default() +=
-                    100.0 * seconds / stretch.seconds / stretches.len() as f64;
+                    100.0 * seconds / measurement.seconds / measurements.len() as f64;
             }
         }
         sum
     };
-    let (quiet, flooded) = (shares(&seen.at_sink), shares(&seen.at_victim));
+    let (quiet, flooded) = (shares(&results.at_sink), shares(&results.at_victim));
     let of = |sum: &BTreeMap<String, f64>, name: &str| sum.get(name).copied().unwrap_or_default();
     for name in flooded
         .keys()
@@ -197,55 +210,56 @@ fn processor(seen: &Seen, report: &Report) {
             "%",
         );
     }
-    let share = |stretches: &[Stretch], part: fn(&Stretch) -> f64| {
+    let share = |measurements: &[Measurement], part: fn(&Measurement) -> f64| {
         median(
-            stretches
+            measurements
                 .iter()
-                .map(|stretch| 100.0 * part(stretch) / stretch.seconds),
+                .map(|measurement| 100.0 * part(measurement) / measurement.seconds),
         )
     };
     report.value(
         "the sink, flood at the sink",
-        share(&seen.at_sink, |it| it.sink),
+        share(&results.at_sink, |it| it.sink),
         "%",
     );
-    let both = |it: &Stretch| it.sink + it.victim;
+    let both = |it: &Measurement| it.sink + it.victim;
     report.value(
         "victim and sink, flood at the sink",
-        share(&seen.at_sink, both),
+        share(&results.at_sink, both),
         "%",
     );
     report.value(
         "victim and sink, flood at the victim",
-        share(&seen.at_victim, both),
+        share(&results.at_victim, both),
         "%",
     );
     report.value(
         "attackers, of their core",
-        share(&seen.at_victim, |it| it.generator),
+        share(&results.at_victim, |it| it.generator),
         "%",
     );
     report.value(
-        "peers inside, of that core",
-        share(&seen.at_victim, |it| it.guests),
+        "admitted peers, of that core",
+        share(&results.at_victim, |it| it.admitted),
         "%",
     );
 }
 
-fn strangers(seen: &Seen, report: &mut Report) -> Result<()> {
-    report.heading("Peers with a ticket, and honest strangers, during the flood");
+fn admissions(results: &Results, report: &mut Report) -> Result<()> {
+    report.heading("Peers with a ticket, and unadmitted clients, during the flood");
     let admitted = |dials: &[Value]| {
-        let is_in = |dial: &&Value| dial.get("admitted").and_then(Value::as_bool) == Some(true);
-        dials.iter().filter(is_in).count() as f64
+        let is_admitted =
+            |dial: &&Value| dial.get("admitted").and_then(Value::as_bool) == Some(true);
+        dials.iter().filter(is_admitted).count() as f64
     };
-    let asked = seen.tickets.len() as f64;
+    let uses = results.tickets.len() as f64;
     report.goal(
         "admitted with a ticket",
-        admitted(&seen.tickets),
-        &format!("of {asked}"),
-        Goal::AtLeast(asked),
+        admitted(&results.tickets),
+        &format!("of {uses}"),
+        Goal::AtLeast(uses),
     );
-    let took = seconds(&seen.tickets, "seconds")?;
+    let took = seconds(&results.tickets, "seconds")?;
     report.value("  median time", 1e3 * median(took.iter().copied()), "ms");
     report.value(
         "  longest",
@@ -253,59 +267,59 @@ fn strangers(seen: &Seen, report: &mut Report) -> Result<()> {
         "ms",
     );
 
-    let count = seen.strangers.len() as f64;
+    let count = results.dials.len() as f64;
     report.goal(
-        "strangers admitted",
-        admitted(&seen.strangers),
+        "clients admitted by proof of work",
+        admitted(&results.dials),
         &format!("of {count}"),
         Goal::AtLeast(count),
     );
     report.value(
-        "strangers for whom no time was left",
-        seen.strangers_missing as f64,
+        "clients that did not dial, time over",
+        results.dials_missing as f64,
         "",
     );
-    let sum = |name| -> Result<f64> { Ok(seconds(&seen.strangers, name)?.iter().sum()) };
-    let evaluations: u64 = seen
-        .strangers
+    let sum = |name| -> Result<f64> { Ok(seconds(&results.dials, name)?.iter().sum()) };
+    let evaluations: u64 = results
+        .dials
         .iter()
         .filter_map(|dial| number(dial, "evaluations").ok())
         .sum();
     let per_evaluation = sum("solving")? / evaluations as f64;
     report.value("one evaluation, core shared", 1e3 * per_evaluation, "ms");
-    let asked: u64 = seen
-        .strangers
+    let required: u64 = results
+        .dials
         .iter()
-        .filter_map(|dial| number(dial, "asked").ok())
+        .filter_map(|dial| number(dial, "effort").ok())
         .sum();
     report.value(
-        "evaluations done / asked",
-        evaluations as f64 / asked as f64,
+        "evaluations done / required",
+        evaluations as f64 / required as f64,
         "",
     );
     let mut ratios = Vec::new();
     let (mut efforts, mut expected) = (Vec::new(), Vec::new());
-    for dial in &seen.strangers {
-        let effort = number(dial, "asked")? as f64;
+    for dial in &results.dials {
+        let effort = number(dial, "effort")? as f64;
         efforts.push(effort);
         expected.push(effort * per_evaluation);
-        // Who was not admitted took for ever.
-        let is_in = dial.get("admitted").and_then(Value::as_bool) == Some(true);
-        let took = if is_in {
+        // A client that was not admitted counts with an infinite time.
+        let is_admitted = dial.get("admitted").and_then(Value::as_bool) == Some(true);
+        let took = if is_admitted {
             fraction(dial, "seconds")?
         } else {
             f64::INFINITY
         };
         ratios.push(took / (effort * per_evaluation));
-        if !is_in {
+        if !is_admitted {
             report.fact("not admitted", &dial.to_string());
         }
     }
-    report.value("effort asked, median", median(efforts), "evaluations");
+    report.value("effort required, median", median(efforts), "evaluations");
     report.value("expected solving time, median", median(expected), "s");
     report.value(
         "from dial to admission, median",
-        median(seconds(&seen.strangers, "seconds")?),
+        median(seconds(&results.dials, "seconds")?),
         "s",
     );
     report.goal(
@@ -315,57 +329,57 @@ fn strangers(seen: &Seen, report: &mut Report) -> Result<()> {
         Goal::AtMost(3.0),
     );
     report.value("  worst", ratios.into_iter().fold(0.0, f64::max), "");
-    let dials: u64 = seen
-        .strangers
+    let dials: u64 = results
+        .dials
         .iter()
         .filter_map(|dial| number(dial, "dials").ok())
         .sum();
-    let waits: u64 = seen
-        .strangers
+    let waits: u64 = results
+        .dials
         .iter()
         .filter_map(|dial| number(dial, "waits").ok())
         .sum();
-    report.value("  dials a stranger, mean", dials as f64 / count, "");
-    report.value("  told to wait, mean", waits as f64 / count, "");
-    if seen.ramp.is_some() {
-        tables_tor::dials(seen, report)?;
+    report.value("  dials of a client, mean", dials as f64 / count, "");
+    report.value("  \"busy\" refusals, mean", waits as f64 / count, "");
+    if results.ramp.is_some() {
+        tables_tor::dials(results, report)?;
     }
-    let open = number(&seen.sessions, "open")? as f64;
+    let open = number(&results.sessions, "open")? as f64;
     report.goal(
-        "sessions of before still open",
+        "earlier sessions still open",
         open,
-        &format!("of {}", IDLE + 1),
-        Goal::AtLeast((IDLE + 1) as f64),
+        &format!("of {}", IDLE_SESSIONS + 1),
+        Goal::AtLeast((IDLE_SESSIONS + 1) as f64),
     );
     Ok(())
 }
 
-/// What the flood may take of the victim's memory, by its config, in MiB.
+/// Returns the maximum growth of the victim's memory by its config, in MiB.
 fn bound(config: &GateConfig) -> f64 {
     let own = config.ticket_handshakes_max + config.trusted_handshakes_max;
-    let places =
-        (config.open_handshakes_max + own) * (2 * UNADMITTED_FRAME_BYTES_MAX + PLACE_BYTES);
+    let slots = (config.open_handshakes_max + own) * (2 * UNADMITTED_FRAME_BYTES_MAX + SLOT_BYTES);
     let queue = (config.verify_queue_max + own) * 2 * UNADMITTED_FRAME_BYTES_MAX;
-    let answers = config.cached_replies_max * ANSWER_BYTES;
+    let replies = config.cached_replies_max * CACHED_REPLY_BYTES;
     let serials = 2 * config.serials_max as usize / 8;
     let tickets = 2 * config.ticket_peers_max * TICKET_PEER_BYTES;
-    (places + queue + answers + serials + tickets) as f64 / MIB
+    (slots + queue + replies + serials + tickets) as f64 / MIB
 }
 
-fn memory(seen: &Seen, report: &mut Report) {
+fn memory(results: &Results, report: &mut Report) {
     report.heading("The victim's memory");
     let bound = bound(&GateConfig::default());
-    report.value("peak before the flood", seen.peak_before, "MiB");
-    report.value("peak during the flood", seen.peak_during, "MiB");
-    let growth = seen.peak_during - seen.peak_before;
-    match seen.ramp {
-        // The bound is the gate's; circuits are Tor's, and the sink has as many.
+    report.value("peak before the flood", results.peak_before, "MiB");
+    report.value("peak during the flood", results.peak_during, "MiB");
+    let growth = results.peak_during - results.peak_before;
+    match results.ramp {
+        // The bound covers the gate only. The sink has the same circuits, so its growth is
+        // subtracted.
         Some(_) => {
             report.value("growth", growth, "MiB");
-            tables_tor::memory(seen, bound, report);
+            tables_tor::memory(results, bound, report);
         }
         None => report.goal(
-            "growth; bound: places, queue, answers",
+            "growth; bound: slots, queue, replies",
             growth,
             "MiB",
             Goal::AtMost(bound),
@@ -373,41 +387,49 @@ fn memory(seen: &Seen, report: &mut Report) {
     }
 }
 
-fn afterwards(seen: &Seen, report: &mut Report) -> Result<()> {
-    report.heading("Afterwards");
-    let after = &seen.after;
+fn afterwards(results: &Results, report: &mut Report) -> Result<()> {
+    report.heading("After the flood");
+    let after = &results.after;
     report.goal(
-        "until nobody is left in the lobby",
+        "until all handshake slots are free",
         after.empty_s.unwrap_or(f64::INFINITY),
         "s",
         Goal::AtMost(30.0),
     );
     report.goal(
-        "until the effort is calm, by its clock",
-        after.calm_s.map_or(f64::INFINITY, |seconds| seconds as f64),
+        "until the effort is idle, gate's clock",
+        after
+            .idle_effort_s
+            .map_or(f64::INFINITY, |seconds| seconds as f64),
         "s",
-        Goal::AtMost(CALM_S_MAX),
+        Goal::AtMost(IDLE_EFFORT_S_MAX),
     );
     let effort = GateConfig::default().effort_idle as f64;
-    let asked = number(&after.stranger, "asked")? as f64;
+    let required = number(&after.dial, "effort")? as f64;
     report.goal(
-        "effort asked of a stranger then",
-        asked,
+        "effort required of a client then",
+        required,
         "evaluations",
         Goal::AtMost(effort),
     );
-    for name in ["silent", "thinking", "presenting", "queue", "verifying"] {
-        let value = number(&after.status, name)? as f64;
-        report.goal(&format!("{name} then"), value, "", Goal::AtMost(0.0));
+    for (name, key) in [
+        ("slots awaiting a hello then", "awaiting_hello"),
+        ("slots challenged then", "challenged"),
+        ("slots verifying then", "verifying"),
+        ("verification queue then", "verify_queue"),
+        ("running verifications then", "verify_running"),
+    ] {
+        let value = number(&after.status, key)? as f64;
+        report.goal(name, value, "", Goal::AtMost(0.0));
     }
-    // Its own: every other answer's cookie has expired.
-    let answers = number(&after.status, "answers")? as f64;
-    report.goal("answers remembered then", answers, "", Goal::AtMost(1.0));
-    if seen.ramp.is_some() {
-        tables_tor::afterwards(seen, report)?;
+    // The reply to the last client remains, because only its cookie has not expired.
+    let replies = number(&after.status, "cached_replies")? as f64;
+    report.goal("cached replies then", replies, "", Goal::AtMost(1.0));
+    if results.ramp.is_some() {
+        tables_tor::afterwards(results, report)?;
     }
     let algorithm = Algorithm::Argon2id1m.name();
-    report.fact("before", &format!("{algorithm}: {}", seen.calm));
+    report.fact("before", &format!("{algorithm}: {}", results.idle));
     report.fact("then", &after.status.to_string());
     Ok(())
 }

@@ -1,96 +1,105 @@
-//! What a flood over Tor did beyond what one on loopback does, as tables.
+//! The additional tables of a flood over Tor.
 //!
-//! Never measures. Invariant: what limited the flood stands beside its rate.
+//! Invariant: the processor time of all processes is printed with the rate, because it limits the
+//! flood.
 
 use std::thread::available_parallelism;
 
 use anyhow::Result;
 use serde_json::Value;
 
-use super::cast::Stretch;
-use super::generator::STREAMS_A_CIRCUIT;
-use super::guests::IDLE;
-use super::phases::{Seen, circuits};
-use super::ramp::{Step, messages};
+use super::clients::IDLE_SESSIONS;
+use super::generator::STREAMS_PER_CIRCUIT;
+use super::phases::{Results, circuits};
+use super::processes::Measurement;
+use super::ramp::{RampStep, messages};
 use super::role::{fraction, number};
 use super::tables::{per_second, seconds};
 use crate::report::{Goal, Report};
 use crate::stopwatch::median;
 
-/// A circuit is looked at once in `circuit_idle`, and ended once it was without a stream for that long: twice 60 s, and
-/// what it takes to notice.
+/// Seconds until idle circuits are closed. A circuit is checked once per `circuit_idle` (60 s) and
+/// closed when it had no stream for that long: at most twice 60 s, plus 10 s to observe it.
 const CIRCUITS_S_MAX: f64 = 130.0;
 
-/// Somebody's processor time.
-type Part = fn(&Stretch) -> f64;
+/// Selects the processor time of one process.
+type Part = fn(&Measurement) -> f64;
 
-/// Processor time of everybody who takes part, in percent of one core.
-fn of_all(stretch: &Stretch) -> f64 {
-    let spent = stretch.victim + stretch.sink + stretch.generator + stretch.guests + stretch.relays;
-    100.0 * spent / stretch.seconds
+/// Returns the processor time of all processes in percent of one core.
+fn of_all(measurement: &Measurement) -> f64 {
+    let spent = measurement.victim
+        + measurement.sink
+        + measurement.generator
+        + measurement.admitted
+        + measurement.relays;
+    100.0 * spent / measurement.seconds
 }
 
-/// How the rate was found, what came through at both, and where the processors went.
-pub(super) fn network(seen: &Seen, ramp: &[Step], report: &mut Report) -> Result<()> {
-    report.heading("What the private Tor network carries, at the sink");
+/// Prints the search for the rate, the rates at sink and victim, and the use of the processors.
+pub(super) fn network(results: &Results, ramp: &[RampStep], report: &mut Report) -> Result<()> {
+    report.heading("Capacity of the private Tor network, at the sink");
     report.value(
-        "authorities and relays, no limit set",
-        seen.relays as f64,
+        "authorities and relays, no bandwidth limit",
+        results.relays as f64,
         "processes",
     );
     let cores = available_parallelism().map_or(f64::NAN, |cores| cores.get() as f64);
-    report.value("processor there is", 100.0 * cores, "% of a core");
+    report.value("available processors", 100.0 * cores, "% of a core");
     for step in ramp {
-        let sent = &step.stretch.sent;
+        let sent = &step.measurement.sent;
         let rate = messages(sent)? as f64 / fraction(sent, "seconds")?;
         report.value(
             &format!("{} attackers: bogus messages", step.attackers),
             rate,
-            "a second",
+            "per second",
         );
         report.value(
-            "  processor of all who take part",
-            of_all(&step.stretch),
+            "  processor time of all processes",
+            of_all(&step.measurement),
             "% of a core",
         );
     }
-    report.value("attackers from here on", seen.attackers as f64, "");
     report.value(
-        "streams a circuit, every second one",
-        f64::from(STREAMS_A_CIRCUIT),
+        "attackers in all phases below",
+        results.attackers as f64,
         "",
     );
-    report.value("streams a circuit, the others", 1.0, "");
+    report.value(
+        "streams per circuit, every second one",
+        f64::from(STREAMS_PER_CIRCUIT),
+        "",
+    );
+    report.value("streams per circuit, the others", 1.0, "");
 
-    report.heading("What came through, a second");
-    for (whom, stretches) in [("sink", &seen.at_sink), ("victim", &seen.at_victim)] {
+    report.heading("Rates at the sink and the victim");
+    for (target, measurements) in [("sink", &results.at_sink), ("victim", &results.at_victim)] {
         for (name, key) in [
-            ("streams wanted", "attempts"),
+            ("attacks started", "attempts"),
             ("streams opened", "connections"),
-            ("failed before the message was out", "lost"),
+            ("lost before the message", "lost"),
         ] {
-            let rate = per_second(stretches, |sent| number(sent, key))?;
-            report.value(&format!("{name}, {whom}"), rate, "a second");
+            let rate = per_second(measurements, |sent| number(sent, key))?;
+            report.value(&format!("{name}, {target}"), rate, "per second");
         }
-        let built = stretches.iter().map(|it| it.built as f64 / it.seconds);
+        let built = measurements.iter().map(|it| it.built as f64 / it.seconds);
         report.value(
-            &format!("circuits built, {whom}"),
+            &format!("circuits built, {target}"),
             median(built),
-            "a second",
+            "per second",
         );
         report.value(
-            &format!("messages handed over, {whom}"),
-            per_second(stretches, messages)?,
-            "a second",
+            &format!("messages written, {target}"),
+            per_second(measurements, messages)?,
+            "per second",
         );
     }
 
-    report.heading("Where the processors go, in percent of one core");
-    let part = |stretches: &[Stretch], part: Part| {
+    report.heading("Use of the processors, in percent of one core");
+    let part = |measurements: &[Measurement], part: Part| {
         median(
-            stretches
+            measurements
                 .iter()
-                .map(|stretch| 100.0 * part(stretch) / stretch.seconds),
+                .map(|measurement| 100.0 * part(measurement) / measurement.seconds),
         )
     };
     let parts: [(&str, Part); 5] = [
@@ -98,106 +107,102 @@ pub(super) fn network(seen: &Seen, ramp: &[Step], report: &mut Report) -> Result
         ("attackers", |it| it.generator),
         ("victim", |it| it.victim),
         ("sink", |it| it.sink),
-        ("peers inside", |it| it.guests),
+        ("admitted peers", |it| it.admitted),
     ];
     for (name, of) in parts {
-        report.value(
-            &format!("{name}, flood at nobody"),
-            part(&seen.alone, of),
-            "%",
-        );
+        report.value(&format!("{name}, no flood"), part(&results.alone, of), "%");
         report.value(
             &format!("{name}, flood at the sink"),
-            part(&seen.at_sink, of),
+            part(&results.at_sink, of),
             "%",
         );
         report.value(
             &format!("{name}, flood at the victim"),
-            part(&seen.at_victim, of),
+            part(&results.at_victim, of),
             "%",
         );
     }
     report.value(
-        "all, flood at nobody",
-        median(seen.alone.iter().map(of_all)),
+        "all, no flood",
+        median(results.alone.iter().map(of_all)),
         "%",
     );
     report.value(
         "all, flood at the sink",
-        median(seen.at_sink.iter().map(of_all)),
+        median(results.at_sink.iter().map(of_all)),
         "%",
     );
     report.value(
         "all, flood at the victim",
-        median(seen.at_victim.iter().map(of_all)),
+        median(results.at_victim.iter().map(of_all)),
         "%",
     );
     Ok(())
 }
 
-/// Dialling takes time over Tor whatever the gate does.
-pub(super) fn dials(seen: &Seen, report: &mut Report) -> Result<()> {
-    for (whom, dials) in [
-        ("tickets, flood at the victim", &seen.tickets),
-        ("strangers, flood at the victim", &seen.strangers),
-        ("strangers, flood at the sink", &seen.strangers_at_sink),
+/// Prints the share of Tor's dials in the time of an admission, which does not depend on the gate.
+pub(super) fn dials(results: &Results, report: &mut Report) -> Result<()> {
+    for (name, dials) in [
+        ("tickets, flood at the victim", &results.tickets),
+        ("clients, flood at the victim", &results.dials),
+        ("clients, flood at the sink", &results.dials_at_sink),
     ] {
         let (all, dialling) = (seconds(dials, "seconds")?, seconds(dials, "dialling")?);
-        report.value(&format!("{whom}: in all"), median(all), "s");
-        report.value("  of it Tor's dials", median(dialling), "s");
+        report.value(&format!("{name}: total"), median(all), "s");
+        report.value("  of it: Tor's dials", median(dialling), "s");
     }
-    let admitted = seen
-        .strangers_at_sink
+    let admitted = results
+        .dials_at_sink
         .iter()
         .filter(|dial| dial.get("admitted").and_then(Value::as_bool) == Some(true));
     report.value(
-        "strangers admitted, flood at the sink",
+        "clients admitted, flood at the sink",
         admitted.count() as f64,
-        &format!("of {}", seen.strangers_at_sink.len()),
+        &format!("of {}", results.dials_at_sink.len()),
     );
     Ok(())
 }
 
-/// Memory of a service with the same circuits that thinks nothing.
-pub(super) fn memory(seen: &Seen, bound: f64, report: &mut Report) {
-    let (before, during) = seen.sink_peaks;
+/// Prints the memory growth of the sink, which has the same circuits, and the growth beyond it.
+pub(super) fn memory(results: &Results, bound: f64, report: &mut Report) {
+    let (before, during) = results.sink_peaks;
     report.value(
-        "growth of the sink, which keeps nothing",
+        "growth of the sink, which has no gate",
         during - before,
         "MiB",
     );
-    let beyond = (seen.peak_during - seen.peak_before) - (during - before);
+    let beyond = (results.peak_during - results.peak_before) - (during - before);
     report.goal(
-        "growth beyond it; places, queue, answers",
+        "growth beyond it; slots, queue, replies",
         beyond,
         "MiB",
         Goal::AtMost(bound),
     );
 }
 
-/// What became of the circuits.
-pub(super) fn afterwards(seen: &Seen, report: &mut Report) -> Result<()> {
+/// Prints the circuit counters after the flood.
+pub(super) fn afterwards(results: &Results, report: &mut Report) -> Result<()> {
     report.goal(
-        &format!("until no more than {} circuits are open", IDLE + 1),
-        seen.after.circuits_s.unwrap_or(f64::INFINITY),
+        &format!("until at most {} circuits are open", IDLE_SESSIONS + 1),
+        results.after.circuits_s.unwrap_or(f64::INFINITY),
         "s",
         Goal::AtMost(CIRCUITS_S_MAX),
     );
-    let fullest = seen.during.iter().map(|status| circuits(status, "open"));
-    let fullest = fullest.collect::<Result<Vec<_>>>()?.into_iter().max();
+    let open = results.during.iter().map(|status| circuits(status, "open"));
+    let maximum = open.collect::<Result<Vec<_>>>()?.into_iter().max();
     report.value(
-        "circuits open during the flood, most",
-        fullest.unwrap_or_default() as f64,
+        "circuits open during the flood, maximum",
+        maximum.unwrap_or_default() as f64,
         "",
     );
     for (name, key) in [
-        ("circuits built, all in all", "built"),
-        ("failed while being built", "failed"),
-        ("shed to make room", "shed"),
-        ("requests and streams turned away", "refused"),
-        ("shut on abuse", "abused"),
+        ("circuits built, total", "built"),
+        ("circuits failed during the build", "failed"),
+        ("circuits evicted", "evicted"),
+        ("requests and streams refused", "refused"),
+        ("circuits closed after misbehaviour", "abused"),
     ] {
-        report.value(name, circuits(&seen.after.status, key)? as f64, "");
+        report.value(name, circuits(&results.after.status, key)? as f64, "");
     }
     Ok(())
 }

@@ -1,11 +1,11 @@
-//! The private Tor network that the flood goes over, where it is asked for.
+//! The private Tor network of `bench flood --tor`.
 //!
-//! Never contacts anything but 127.0.0.1. Invariant: the relays' processes end with the [`Network`].
+//! Contacts 127.0.0.1 only. Invariant: the relays' processes end with the [`Network`].
 
 use anyhow::Result;
 use serde_json::Value;
 
-/// A running network, and folders for its clients.
+/// A running network, and a directory for its clients.
 pub(super) struct Network {
     #[cfg(feature = "tor")]
     folder: tempfile::TempDir,
@@ -17,7 +17,7 @@ pub(super) struct Network {
 
 #[cfg(feature = "tor")]
 impl Network {
-    /// Starts authorities and relays, without a limit on what they carry.
+    /// Starts authorities and relays without a bandwidth limit.
     pub(super) fn start() -> Result<Self> {
         let runtime = tokio::runtime::Runtime::new()?;
         let starting = testnet::Testnet::start_reporting(testnet::Options::default(), |line| {
@@ -30,17 +30,17 @@ impl Network {
         })
     }
 
-    /// What a role must be told to join.
+    /// Returns the setting with which a role joins the network.
     pub(super) fn setting(&self) -> Value {
         serde_json::json!({ "table": self.testnet.client_toml(), "folder": self.folder.path() })
     }
 
-    /// How many processes it has.
+    /// Returns the number of its processes.
     pub(super) fn relays(&self) -> usize {
         self.testnet.process_ids().len()
     }
 
-    /// Processor time of all of them so far, in seconds.
+    /// Returns the processor time of all its processes in seconds.
     pub(super) fn spent(&self) -> f64 {
         self.testnet
             .process_ids()
@@ -52,24 +52,22 @@ impl Network {
 
 #[cfg(not(feature = "tor"))]
 impl Network {
-    /// There is none in this build.
+    /// Returns an error, because this build has no Tor.
     pub(super) fn start() -> Result<Self> {
         anyhow::bail!(
-            "this build is without Tor: `cargo run --release -p bench --features tor -- flood --tor`"
+            "this build is without Tor; use \
+             `cargo run --release -p bench --features tor -- flood --tor`"
         )
     }
 
-    /// Nothing.
     pub(super) fn setting(&self) -> Value {
         Value::Null
     }
 
-    /// None.
     pub(super) fn relays(&self) -> usize {
         0
     }
 
-    /// None.
     pub(super) fn spent(&self) -> f64 {
         0.0
     }

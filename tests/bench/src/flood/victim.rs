@@ -1,7 +1,9 @@
-//! The node that is flooded: engine, sessions and gate as a node has them, on loopback or behind an onion service.
+//! The flooded node: core, sessions and gate of a real node, on loopback or behind an onion
+//! service.
 //!
-//! Never told apart from a real one by its limits: the gate has its defaults. Only its clock can be put forward, so that
-//! what fades over minutes need not be waited for. Invariant: it writes nothing on its own account once it serves.
+//! The gate has its default limits. A command can move its clock forward, so that the benchmark
+//! does not wait for values that decay over minutes. Invariant: the node creates no objects while
+//! it serves.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,19 +21,19 @@ use postern::peer::SyncService;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::reach::{Ground, circuits};
-use super::role::{commands, number, say, verb};
+use super::access::{NetworkAccess, circuits};
+use super::role::{commands, number, reply, verb};
 use crate::nodes::{Node, Writer};
 
 /// Seed of the victim's keys.
 pub(super) const VICTIM: u64 = 1;
-/// Seed of the keys of the peer that pulls.
+/// Seed of the keys of the pulling peer.
 pub(super) const READER: u64 = 2;
-/// As the node has them.
+/// The node's defaults.
 const WRITE_QUEUE_MAX: usize = 256;
 const READERS_MAX: usize = 4;
 
-/// The time of day, and what it was put forward.
+/// The system clock plus an offset in seconds.
 #[derive(Default)]
 struct GateClock(AtomicU64);
 
@@ -41,7 +43,7 @@ impl SecondsClock for GateClock {
     }
 }
 
-/// Sessions that only answer: what is pulled is what the peer asks for.
+/// Returns a config without automatic pulls and pushes, so that sessions only serve requests.
 fn answering() -> SyncConfig {
     SyncConfig {
         pull_interval_s: 0,
@@ -51,7 +53,7 @@ fn answering() -> SyncConfig {
     }
 }
 
-/// Fills a database with messages that the reader may have, serves it, and answers commands.
+/// Fills a database with messages for the reader, serves it, and executes commands.
 pub(super) async fn run(setting: &Value) -> Result<()> {
     let folder = setting
         .get("folder")
@@ -75,15 +77,15 @@ pub(super) async fn run(setting: &Value) -> Result<()> {
         gatekeeper,
         clock.clone(),
     );
-    let ground = Ground::join(setting).await?;
-    let served = ground.listen(&node.keys).await?;
+    let access = NetworkAccess::join(setting).await?;
+    let service = access.listen(&node.keys).await?;
     let (serving, admitting) = (gate.clone(), peers.clone());
     tokio::spawn(async move {
         let admitted = move |session, admitted| admitting.admit_in_background(session, admitted);
-        serving.serve(served.listener, admitted, stop).await;
+        serving.serve(service.listener, admitted, stop).await;
     });
-    ground.reachable(&node.keys.onion()).await?;
-    say(&json!({ "port": served.port }))?;
+    access.reachable(&node.keys.onion()).await?;
+    reply(&json!({ "port": service.port }))?;
     let mut commands = commands();
     while let Some(command) = commands.recv().await {
         if verb(&command) == "forward" {
@@ -91,7 +93,7 @@ pub(super) async fn run(setting: &Value) -> Result<()> {
                 .0
                 .fetch_add(number(&command, "seconds")?, Ordering::Relaxed);
         }
-        say(&status(&gate, &peers, served.watch.as_ref()))?;
+        reply(&status(&gate, &peers, service.watch.as_ref()))?;
     }
     Ok(())
 }
@@ -113,16 +115,16 @@ fn status(gate: &Gate, peers: &SyncService, watch: Option<&TorWatch>) -> Value {
     let status = gate.status();
     json!({
         "effort": status.effort,
-        "pressure": status.load_permille,
-        "silent": status.handshakes.awaiting_hello,
-        "thinking": status.handshakes.challenged,
-        "presenting": status.handshakes.verifying,
-        "known": status.handshakes.untrusted_ticket + status.handshakes.trusted_ticket,
-        "queue": status.queue,
-        "verifying": status.verifying,
+        "load_permille": status.load_permille,
+        "awaiting_hello": status.handshakes.awaiting_hello,
+        "challenged": status.handshakes.challenged,
+        "verifying": status.handshakes.verifying,
+        "with_ticket": status.handshakes.untrusted_ticket + status.handshakes.trusted_ticket,
+        "verify_queue": status.queue,
+        "verify_running": status.verifying,
         "failures": status.failures_per_minute,
         "admissions": status.admissions_per_minute,
-        "answers": status.cached_replies,
+        "cached_replies": status.cached_replies,
         "admitted": status.admitted_total,
         "by_ticket": status.by_ticket_total,
         "refused": status.refused_total,

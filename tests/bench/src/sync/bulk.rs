@@ -1,7 +1,8 @@
-//! Goals 1 and 2: a first pull of many messages, out of one store and into another, beside raw SQLite.
+//! Goals 1 and 2: building and applying a first pull of many messages, against raw SQLite.
 //!
-//! Never compares sides of different rounds. Invariant: each side begins a round with a copy of the same database, and
-//! raw SQLite and the plain apply take turns package by package, so that whatever slows the machine slows both.
+//! Ratios compare sides of the same round. Invariant: each side starts a round with a copy of the
+//! same database. Raw SQLite and apply alternate package by package, so that load on the machine
+//! affects both.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,14 +21,14 @@ use crate::raw::{self, Entity};
 use crate::report::{Goal, Report};
 use crate::stopwatch::{self, Stopwatch, median, timed};
 
-/// Messages in the store before the clock runs, with `--large`.
+/// Messages in the store before the measurement, with `--large`.
 const LARGE: usize = 1_000_000;
 
 const MIB: f64 = 1024.0 * 1024.0;
-/// Two packages of 960 KiB, and a reading connection's cache of 8 MiB.
+/// MiB: two packages of 960 KiB, and the cache of a reading connection of 8 MiB.
 const GROWTH_MAX: Goal = Goal::AtMost(10.0);
 
-/// What one round measured, in seconds.
+/// The measurements of one round, in seconds.
 struct Round {
     turns: Turns,
     session: f64,
@@ -35,13 +36,13 @@ struct Round {
     build: f64,
 }
 
-/// What took turns, package by package, in one thread.
+/// The times of the sides that alternate package by package in one thread.
 #[derive(Default)]
 struct Turns {
     raw: Stopwatch,
-    /// Verification and decoding of the package, without its objects' signatures.
+    /// Verification and decoding of the package, without the signatures of its objects.
     reading: Stopwatch,
-    /// Verification of the objects' signatures.
+    /// Verification of the signatures of objects.
     checking: Stopwatch,
     applying: Stopwatch,
 }
@@ -51,13 +52,14 @@ impl Turns {
         self.raw.seconds()
     }
 
-    /// From a package as it came to committed rows, but for the objects' signatures.
+    /// Returns the time from a received package to committed rows, without the signatures of
+    /// objects.
     fn unsigned(&self) -> f64 {
         self.reading.seconds() + self.applying.seconds()
     }
 }
 
-/// Both nodes, Bob's database before the pull, and the pull as packages and as rows.
+/// Both nodes, and the content of the pull as packages and as rows.
 struct Load {
     alice: Node,
     bob: Node,
@@ -68,7 +70,7 @@ struct Load {
     packages: Vec<Vec<u8>>,
     rows: Vec<Vec<Entity>>,
     objects: usize,
-    /// By how much the process grew while all packages were built, in bytes.
+    /// Growth of the process during the build of all packages, in bytes.
     growth: Option<f64>,
 }
 
@@ -147,12 +149,12 @@ fn part(setting: &Setting, report: &mut Report, before: usize) -> Result<()> {
     );
     if before == 0 {
         report.value(
-            "all verified, beside the writer",
+            "all verified, parallel to the writer",
             rate(|round| round.pipeline),
             "messages/s",
         );
         report.goal(
-            "all verified, beside the writer / raw",
+            "all verified, parallel to the writer / raw",
             ratio(|round| round.pipeline),
             "",
             Goal::AtLeast(0.3),
@@ -175,10 +177,10 @@ fn part(setting: &Setting, report: &mut Report, before: usize) -> Result<()> {
             "",
             Goal::AtLeast(1.0),
         );
-        let name = "resident growth while all is built";
+        let name = "resident growth during the build";
         match load.growth {
             Some(bytes) => report.goal(name, bytes / MIB, "MiB", GROWTH_MAX),
-            None => report.not_measured(name, GROWTH_MAX, "the system does not say"),
+            None => report.not_measured(name, GROWTH_MAX, "not supported by this system"),
         }
     }
     Ok(())
@@ -216,7 +218,7 @@ impl Load {
             packages.push(bytes);
             Ok(())
         })?;
-        // The last connection to close brings all that is in the log into the file.
+        // Closing the last connection checkpoints the WAL into the database file.
         drop(bob_core);
         let mut load = Self {
             alice,
@@ -234,7 +236,7 @@ impl Load {
         Ok(load)
     }
 
-    /// A fresh copy of Bob's database as it was before the pull.
+    /// Copies Bob's database as it was before the pull.
     fn copy(&self, name: &str) -> Result<PathBuf> {
         let path = self.folder.join(name);
         for ending in ["", "-wal", "-shm"] {
@@ -244,7 +246,7 @@ impl Load {
         Ok(path)
     }
 
-    /// Applies the packages once, off the clock, to know the rows that they become.
+    /// Applies the packages once without measuring, and reads the resulting rows.
     fn read_rows(&mut self) -> Result<()> {
         let path = self.copy("rows.db")?;
         let last_id = raw::last_id(&path)?;
@@ -267,7 +269,7 @@ impl Load {
             self.objects,
             "objects in rows",
         )?;
-        nodes::expect(entities.count(), 0, "objects more")
+        nodes::expect(entities.count(), 0, "additional objects")
     }
 
     fn round(&mut self, number: usize) -> Result<Round> {
@@ -279,14 +281,14 @@ impl Load {
         })
     }
 
-    /// Raw SQLite and apply in turns, a package at a time; who begins changes too.
+    /// Alternates raw SQLite and apply package by package. The order of the two alternates as well.
     fn turns(&self, number: usize) -> Result<Turns> {
         let mut connection = raw::open(&self.copy("raw.db")?)?;
         let mut core = self.bob.open(&self.copy("apply.db")?)?;
         let limits = core.context().limits.graph;
         let mut turns = Turns::default();
-        for (place, (bytes, rows)) in self.packages.iter().zip(&self.rows).enumerate() {
-            let raw_first = (place + number).is_multiple_of(2);
+        for (index, (bytes, rows)) in self.packages.iter().zip(&self.rows).enumerate() {
+            let raw_first = (index + number).is_multiple_of(2);
             if raw_first {
                 turns.raw.run(|| raw::write(&mut connection, rows))?;
             }
@@ -317,7 +319,7 @@ impl Load {
         Ok(turns)
     }
 
-    /// Builds and signs every package again, through a reading connection.
+    /// Builds and signs every package on a reading connection.
     fn build(&self) -> Result<f64> {
         let mut reader = self.alice_core.reader()?;
         let context = self.alice_core.context();
@@ -330,8 +332,10 @@ impl Load {
         Ok(seconds)
     }
 
-    /// Takes every package through the engine, as sessions do. In a pipeline the writer works while the next package is
-    /// checked on all cores; else each package waits for the one before it to be written.
+    /// Applies every package through [`CoreHandle`], as sessions do.
+    ///
+    /// With `pipeline` the next package is verified on all cores while the writer applies the
+    /// current one. Otherwise each package waits until the previous one is written.
     fn engine(&self, pipeline: bool) -> Result<f64> {
         let core = self.bob.open(&self.copy("engine.db")?)?;
         let (engine, writer) = CoreHandle::spawn(core, Arc::new(ManualClock::default()), 4, 2)?;
@@ -373,11 +377,11 @@ impl Load {
     }
 }
 
-/// By how much the process grows while it builds every package and keeps none.
+/// Returns the growth of the process in bytes while it builds every package and discards it.
 fn growth(alice: &StateEngine, request: &PullRequest) -> Result<Option<f64>> {
     let mut reader = alice.reader()?;
     let context = alice.context();
-    if !stopwatch::forget_peak() {
+    if !stopwatch::reset_peak() {
         return Ok(None);
     }
     let before = stopwatch::resident("VmRSS");

@@ -1,6 +1,7 @@
-//! Goal 3: what a pull of a hundred new messages costs in a small store and in a large one.
+//! Goal 3: the cost of a pull of 100 new messages in a small store and in a large store.
 //!
-//! Never counts the writing of what is pulled. Invariant: both stores are in use in every round, one after the other.
+//! Writing the new messages on Alice's side is not measured. Invariant: every round uses both
+//! stores, one after the other.
 
 use std::path::Path;
 
@@ -20,11 +21,11 @@ const LARGE: usize = 1_000_000;
 /// The larger store without `--large`.
 const MIDDLE: usize = 100_000;
 const CHANGED: usize = 100;
-/// A pull takes milliseconds: many rounds cost little.
+/// Number of rounds; a pull takes milliseconds.
 const ROUNDS: usize = 31;
 const GOAL: Goal = Goal::AtMost(1.2);
 
-/// What one pull cost, in seconds.
+/// The cost of one pull, in seconds.
 struct Cost {
     build: f64,
     note: f64,
@@ -38,8 +39,8 @@ impl Cost {
     }
 }
 
-/// Two nodes that hold the same messages.
-struct World {
+/// Two nodes with the same messages.
+struct NodePair {
     alice: Node,
     bob: Node,
     alice_core: StateEngine,
@@ -56,8 +57,8 @@ pub(super) fn run(setting: &Setting, report: &mut Report) -> Result<()> {
         (false, true) => setting.messages,
     };
     let small_size = SMALL.min(setting.messages / 2);
-    let mut small = World::make(setting.folder.path(), small_size)?;
-    let mut large = World::make(setting.folder.path(), size)?;
+    let mut small = NodePair::make(setting.folder.path(), small_size)?;
+    let mut large = NodePair::make(setting.folder.path(), size)?;
     let mut costs = Vec::new();
     for _ in 0..ROUNDS {
         costs.push((small.pull()?, large.pull()?));
@@ -85,7 +86,7 @@ pub(super) fn run(setting: &Setting, report: &mut Report) -> Result<()> {
         "ms",
     );
     report.value(
-        "  of it: note what was sent, durably",
+        "  of it: record the sent window, durably",
         1e3 * middle(|(_, large)| large.note),
         "ms",
     );
@@ -107,7 +108,7 @@ pub(super) fn run(setting: &Setting, report: &mut Report) -> Result<()> {
         GOAL,
     );
     report.goal("apply, large / small", ratio(|cost| cost.apply), "", GOAL);
-    let World {
+    let NodePair {
         alice,
         bob,
         alice_core,
@@ -118,7 +119,7 @@ pub(super) fn run(setting: &Setting, report: &mut Report) -> Result<()> {
     quiet::run(alice_core, &request, report)
 }
 
-impl World {
+impl NodePair {
     fn make(folder: &Path, size: usize) -> Result<Self> {
         eprintln!("two stores of {size} messages");
         let (alice, bob) = (Node::new(1)?, Node::new(2)?);
@@ -148,7 +149,7 @@ impl World {
         })
     }
 
-    /// Writes some messages off the clock, and pulls them.
+    /// Writes new messages without measuring, and measures their pull.
     fn pull(&mut self) -> Result<Cost> {
         self.writer.write(&mut self.alice_core, CHANGED)?;
         let (mut build, mut note) = (Stopwatch::default(), Stopwatch::default());

@@ -1,6 +1,7 @@
-//! `bench sync`: goals 1 to 3, packages in and out and what a delta costs.
+//! `bench sync`: goals 1 to 3, building and applying packages, and the cost of a delta.
 //!
-//! Never touches a network. Invariant: all databases lie in one temporary folder, which goes with the run.
+//! Uses no network. Invariant: all databases are in one temporary folder, which is removed at the
+//! end.
 
 mod bulk;
 mod delta;
@@ -15,30 +16,30 @@ use tempfile::TempDir;
 use crate::machine;
 use crate::report::Report;
 
-/// What to measure, and how long.
+/// Size and duration of the benchmark.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Messages of a first pull.
+    /// Number of messages in the first pull.
     #[arg(long, default_value_t = 100_000)]
     messages: usize,
-    /// Rounds, in each of which every side runs once.
+    /// Number of rounds; every side runs once per round.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// A fifth of the messages and three rounds: to see that all works, not for figures.
+    /// A fifth of the messages and three rounds: shows that the benchmark runs, not for figures.
     #[arg(long)]
     quick: bool,
     /// Smallest size of everything: shows that the benchmark runs, not for figures.
     #[arg(long, conflicts_with_all = ["quick", "large"])]
     tiny: bool,
-    /// Also with 1,000,000 messages in the store, which takes some minutes and gigabytes.
+    /// Measure also with 1,000,000 messages in the store, which takes minutes and gigabytes.
     #[arg(long)]
     large: bool,
-    /// Where the databases are made: on the disk that is to be measured.
+    /// Folder for the databases, on the disk to measure.
     #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
 }
 
-/// Options after their shortcuts are worked out, and the folder.
+/// The resolved options, and the temporary folder.
 struct Setting {
     messages: usize,
     rounds: usize,
@@ -70,7 +71,7 @@ impl Options {
     }
 }
 
-/// Runs all parts.
+/// Runs all parts of the benchmark.
 pub(crate) fn run(options: &Options, report: &mut Report) -> Result<()> {
     let setting = options.setting()?;
     report.fact("messages", &setting.messages.to_string());

@@ -1,6 +1,6 @@
-//! Goal 3: what a pull costs when nothing is new.
+//! Goal 3: the cost of a pull when nothing is new.
 //!
-//! Never counts the asking side. Invariant: every answer is the one that it should be.
+//! The requesting side is not measured. Invariant: every reply is the expected one.
 
 use std::sync::Arc;
 
@@ -17,9 +17,9 @@ use tokio::sync::Semaphore;
 use crate::report::{Goal, Report};
 use crate::stopwatch::{process_seconds, timed};
 
-/// Requests of one measurement.
+/// Number of requests per measurement.
 const REQUESTS: u32 = 5000;
-/// A frame's length stands before it.
+/// Bytes of the length field before a frame.
 const FRAME_HEAD_BYTES: usize = 4;
 
 pub(super) fn run(core: StateEngine, request: &PullRequest, report: &mut Report) -> Result<()> {
@@ -37,9 +37,9 @@ pub(super) fn run(core: StateEngine, request: &PullRequest, report: &mut Report)
         .enable_time()
         .build()?;
     let server = RequestServer::new(engine, &SyncConfig::default());
-    let question = question(request).encode();
-    let answer = runtime.block_on(answer(&server, &request.peer, &question))?;
-    let bytes = question.len() + answer.len() + 2 * FRAME_HEAD_BYTES;
+    let pull_message = pull_message(request).encode();
+    let answer = runtime.block_on(answer(&server, &request.peer, &pull_message))?;
+    let bytes = pull_message.len() + answer.len() + 2 * FRAME_HEAD_BYTES;
     report.goal(
         "bytes, both ways, before padding",
         bytes as f64,
@@ -51,7 +51,7 @@ pub(super) fn run(core: StateEngine, request: &PullRequest, report: &mut Report)
     let (all, elapsed) = timed(|| {
         runtime.block_on(async {
             for _ in 0..REQUESTS {
-                answer_again(&server, &request.peer, &question, &answer).await?;
+                repeat_request(&server, &request.peer, &pull_message, &answer).await?;
             }
             anyhow::Ok(())
         })
@@ -59,7 +59,7 @@ pub(super) fn run(core: StateEngine, request: &PullRequest, report: &mut Report)
     all?;
     let spent = process_seconds() - before;
     report.value(
-        "server's time, one after the other",
+        "server's time, sequential requests",
         1e6 * elapsed / f64::from(REQUESTS),
         "us",
     );
@@ -74,7 +74,7 @@ pub(super) fn run(core: StateEngine, request: &PullRequest, report: &mut Report)
     Ok(())
 }
 
-fn question(request: &PullRequest) -> SessionMessage {
+fn pull_message(request: &PullRequest) -> SessionMessage {
     SessionMessage::Pull(Pull {
         id: 1000,
         epoch: request.epoch,
@@ -85,26 +85,26 @@ fn question(request: &PullRequest) -> SessionMessage {
     })
 }
 
-async fn answer(server: &RequestServer, peer: &PeerId, question: &[u8]) -> Result<Vec<u8>> {
-    let message = SessionMessage::decode(question)?;
+async fn answer(server: &RequestServer, peer: &PeerId, pull_message: &[u8]) -> Result<Vec<u8>> {
+    let message = SessionMessage::decode(pull_message)?;
     let build_permit = Semaphore::new(1);
     let answer = server.reply(peer, message, &build_permit).await.message;
     ensure!(
         matches!(answer, SessionMessage::UpToDate(_)),
-        "something was new"
+        "the reply contains new objects"
     );
     Ok(answer.encode())
 }
 
-async fn answer_again(
+async fn repeat_request(
     server: &RequestServer,
     peer: &PeerId,
-    question: &[u8],
+    pull_message: &[u8],
     expected: &[u8],
 ) -> Result<()> {
     ensure!(
-        answer(server, peer, question).await? == expected,
-        "another answer than before"
+        answer(server, peer, pull_message).await? == expected,
+        "the reply has changed"
     );
     Ok(())
 }

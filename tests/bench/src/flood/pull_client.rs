@@ -1,8 +1,8 @@
-//! The admitted peer that pulls everything, again and again, as fast as it is answered.
+//! The admitted peer that pulls all objects repeatedly, as fast as the victim replies.
 //!
-//! Verifies and reads every package the first time round; after that it only counts, so that the victim's core is the
-//! limit and not its own. Never stores anything. Invariant: what is counted are objects of packages that came whole and
-//! have the length of the ones that were verified.
+//! In the first round every package is verified. Later rounds only count, so that the victim's core
+//! is the bottleneck. Nothing is stored. Invariant: an object counts when its complete package has
+//! the length of the package that was verified, within 16 bytes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,16 +16,16 @@ use postern::peer::message::{IdOnly, Pull, SessionMessage};
 use super::victim::{READER, VICTIM};
 use crate::nodes::{self, DOMAIN, Node};
 
-/// Pulls that are asked for ahead, so that the victim never waits for us.
+/// Number of concurrent pulls, so that the victim does not wait for this client.
 const IN_FLIGHT: usize = 3;
-/// A package's answer begins so; its id follows.
+/// The first bytes of an encoded package message; its id follows.
 const PACKAGE: &[u8] = b"\xa1\x67package\xa2\x62id";
-/// Frames that are no packages are short.
-const WORDS_BYTES_MAX: usize = 1024;
-/// Packages of one round at most: an end to asking whatever comes.
+/// Maximum size of a frame that is not a package.
+const SHORT_FRAME_BYTES_MAX: usize = 1024;
+/// Maximum number of packages in a round, so that the first round ends in any case.
 const WINDOWS_MAX: usize = 100_000;
 
-/// What one pull brings.
+/// A pull request and the size of its reply.
 struct Window {
     last_seq: u64,
     epoch: Option<Epoch>,
@@ -33,14 +33,14 @@ struct Window {
     bytes: usize,
 }
 
-/// Asks on an admitted session.
-pub(super) struct Puller {
+/// A client with an admitted session.
+pub(super) struct PullClient {
     session: Session,
     reader: Node,
     next_id: u64,
 }
 
-impl Puller {
+impl PullClient {
     pub(super) fn new(session: Session) -> Result<Self> {
         Ok(Self {
             session,
@@ -49,37 +49,37 @@ impl Puller {
         })
     }
 
-    /// Pulls until the session ends, and says why it did.
+    /// Pulls until the session ends, and returns the error that ended it.
     pub(super) async fn run(mut self, objects: Arc<AtomicU64>) -> Result<()> {
-        let windows = self.learn().await?;
+        let windows = self.first_round().await?;
         let mut awaited = BTreeMap::new();
         let mut round = windows.iter().cycle();
         loop {
             while awaited.len() < IN_FLIGHT {
                 let window = round.next().context("nothing to pull")?;
-                let id = self.ask(window.last_seq, window.epoch).await?;
+                let id = self.request(window.last_seq, window.epoch).await?;
                 awaited.insert(id, window);
             }
-            let frame = self.hear().await?;
+            let frame = self.receive().await?;
             let id = package_id(&frame).context("no package")?;
-            let window = awaited.remove(&id).context("an answer to nothing")?;
+            let window = awaited.remove(&id).context("a reply without a request")?;
             ensure!(
                 frame.len().abs_diff(window.bytes) < 16,
-                "another package than before"
+                "the size of a package has changed"
             );
             objects.fetch_add(window.objects, Ordering::Relaxed);
         }
     }
 
-    /// One round with every check.
-    async fn learn(&mut self) -> Result<Vec<Window>> {
+    /// Pulls all packages once with full verification.
+    async fn first_round(&mut self) -> Result<Vec<Window>> {
         let victim = Node::new(VICTIM)?;
         let key = victim.package_key()?;
         let (mut last_seq, mut epoch) = (0, None);
         let mut windows = Vec::new();
         while windows.len() < WINDOWS_MAX {
-            self.ask(last_seq, epoch).await?;
-            let frame = self.hear().await?;
+            self.request(last_seq, epoch).await?;
+            let frame = self.receive().await?;
             let SessionMessage::Package(package) = SessionMessage::decode(&frame)? else {
                 bail!("no package");
             };
@@ -95,10 +95,10 @@ impl Puller {
                 return Ok(windows);
             }
         }
-        bail!("the pull has no end")
+        bail!("more than {WINDOWS_MAX} packages in a round")
     }
 
-    async fn ask(&mut self, last_seq: u64, epoch: Option<Epoch>) -> Result<u64> {
+    async fn request(&mut self, last_seq: u64, epoch: Option<Epoch>) -> Result<u64> {
         let id = self.next_id;
         self.next_id += 1;
         let pull = SessionMessage::Pull(Pull {
@@ -113,8 +113,8 @@ impl Puller {
         Ok(id)
     }
 
-    /// The next frame that is a package.
-    async fn hear(&mut self) -> Result<Vec<u8>> {
+    /// Receives the next package, and replies to other messages.
+    async fn receive(&mut self) -> Result<Vec<u8>> {
         loop {
             let frame = self
                 .session
@@ -122,17 +122,17 @@ impl Puller {
                 .read()
                 .await?
                 .context("the session ended")?;
-            if frame.len() > WORDS_BYTES_MAX {
+            if frame.len() > SHORT_FRAME_BYTES_MAX {
                 return Ok(frame);
             }
-            answer(&mut self.session, &frame).await?;
+            reply_to_peer(&mut self.session, &frame).await?;
         }
     }
 }
 
 /// Replies to a ping and to the epoch messages that open a session; any other message ends the
 /// session.
-pub(super) async fn answer(session: &mut Session, frame: &[u8]) -> Result<()> {
+pub(super) async fn reply_to_peer(session: &mut Session, frame: &[u8]) -> Result<()> {
     match SessionMessage::decode(frame)? {
         SessionMessage::Ping(ping) => Ok(session
             .writer
@@ -142,11 +142,11 @@ pub(super) async fn answer(session: &mut Session, frame: &[u8]) -> Result<()> {
             let noted = SessionMessage::Noted(IdOnly { id: note.id });
             Ok(session.writer.write(&noted.encode()).await?)
         }
-        other => bail!("{other:?}"),
+        other => bail!("unexpected message: {other:?}"),
     }
 }
 
-/// The id of a package's answer: the number behind a fixed beginning.
+/// Reads the id of a package message, which follows the constant first bytes.
 fn package_id(frame: &[u8]) -> Option<u64> {
     let (head, rest) = frame.strip_prefix(PACKAGE)?.split_first()?;
     let big_endian = |bytes: &[u8]| {
@@ -167,7 +167,7 @@ mod tests {
     use postern::peer::message::PackageBody;
 
     #[test]
-    fn the_id_is_read_without_the_package() {
+    fn package_id_is_read_without_decoding_the_package() {
         for id in [0, 23, 24, 255, 256, 70_000, 1 << 40] {
             let frame = SessionMessage::Package(PackageBody {
                 id,

@@ -1,7 +1,7 @@
-//! How the roles reach each other: TCP on loopback, or onion services in a private Tor network.
+//! Network access of the roles: TCP on loopback, or onion services in a private Tor network.
 //!
-//! Never dials anything but the victim and the sink. Invariant: who asks for a dialler of its own shares no circuit, and no
-//! descriptor, with any other.
+//! Only the victim and the sink are dialled. Invariant: two diallers share no circuit and no
+//! descriptor.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,36 +18,36 @@ use super::sink::SINK;
 use super::victim::VICTIM;
 use crate::nodes::Node;
 
-/// Where the roles are.
-pub(super) enum Ground {
-    /// Ports of 127.0.0.1.
+/// The network of a role.
+pub(super) enum NetworkAccess {
+    /// TCP ports of 127.0.0.1.
     Loopback(LoopbackDirectory),
-    /// Onion services, by an arti client of this process.
+    /// The arti client of this process.
     #[cfg(feature = "tor")]
     Tor(Box<bastion::transport::tor::TorNode>),
 }
 
-/// An address that is listened at.
-pub(super) struct Served {
+/// A listening service.
+pub(super) struct Service {
     pub(super) listener: Box<dyn Listener>,
-    /// What the others must know to find it on loopback; 0 in Tor, where the address is enough.
+    /// The loopback port; 0 over Tor, where diallers use only the onion address.
     pub(super) port: u16,
-    /// Circuits; none on loopback.
+    /// Circuit counters; `None` on loopback.
     pub(super) watch: Option<TorWatch>,
 }
 
-/// The victim's address.
+/// Returns the victim's address.
 pub(super) fn victim() -> Result<OnionAddr> {
     Ok(Node::new(VICTIM)?.keys.onion())
 }
 
-/// The sink's address.
+/// Returns the sink's address.
 pub(super) fn sink() -> Result<OnionAddr> {
     Ok(Node::new(SINK)?.keys.onion())
 }
 
-impl Ground {
-    /// Joins what the setting names: a Tor network, or the ports of those who listen already.
+impl NetworkAccess {
+    /// Joins the Tor network of the setting, or registers the loopback ports in it.
     pub(super) async fn join(setting: &Value) -> Result<Self> {
         if let Some(network) = setting.get("network") {
             return Self::join_tor(network).await;
@@ -76,8 +76,8 @@ impl Ground {
         let folder = std::path::Path::new(text("folder")?).join(std::process::id().to_string());
         let mut config = TorConfig::new(folder.join("state"), folder.join("cache"));
         config.arti = text("table")?.parse()?;
-        // Everything else is as a node has it by default. This limit holds at relays that are not ours: with it the flood
-        // would not arrive, and there would be nothing to measure.
+        // All other values are a node's defaults. This limit applies at the introduction points;
+        // with it the flood would not reach the victim.
         config.hardening.intro_rate_per_s = 0;
         Ok(Self::Tor(Box::new(
             TorNode::bootstrap(config, |_| {}).await?,
@@ -86,10 +86,10 @@ impl Ground {
 
     #[cfg(not(feature = "tor"))]
     async fn join_tor(_: &Value) -> Result<Self> {
-        bail!("this build is without Tor: build it with `--features tor`")
+        bail!("this build has no Tor; build with `--features tor`")
     }
 
-    /// A dialler that shares nothing with the others.
+    /// Returns a new dialler that shares nothing with other diallers.
     pub(super) fn dialler(&self) -> Arc<dyn Transport> {
         match self {
             Self::Loopback(directory) => Arc::new(directory.transport()),
@@ -98,22 +98,22 @@ impl Ground {
         }
     }
 
-    /// How long an attacker waits for anything.
-    pub(super) fn patience(&self) -> Duration {
+    /// Returns the time limit of an attack.
+    pub(super) fn attack_timeout(&self) -> Duration {
         match self {
             Self::Loopback(_) => Duration::from_secs(5),
-            // As long as our client itself would wait for one stream.
+            // The default `dial_deadline` of the node's transport.
             #[cfg(feature = "tor")]
             Self::Tor(_) => Duration::from_secs(60),
         }
     }
 
-    /// Listens at the address of these keys.
-    pub(super) async fn listen(&self, keys: &KeyManager) -> Result<Served> {
+    /// Listens at the onion address of the keys.
+    pub(super) async fn listen(&self, keys: &KeyManager) -> Result<Service> {
         match self {
             Self::Loopback(directory) => {
                 let listener = directory.listen(keys.onion()).await?;
-                Ok(Served {
+                Ok(Service {
                     port: listener.addr().socket_addr().port(),
                     listener: Box::new(listener),
                     watch: None,
@@ -124,7 +124,7 @@ impl Ground {
                 let port = bastion::transport::ONION_PORT;
                 let listener =
                     keys.with_onion_secret(|secret| node.listen("flooded", secret, port))?;
-                Ok(Served {
+                Ok(Service {
                     port: 0,
                     watch: Some(listener.watch()),
                     listener: Box::new(listener),
@@ -133,12 +133,12 @@ impl Ground {
         }
     }
 
-    /// Waits until others can dial what is listened at here.
+    /// Waits until other processes can dial the address.
     pub(super) async fn reachable(&self, onion: &OnionAddr) -> Result<()> {
         match self {
             Self::Loopback(directory) => match directory.find(onion) {
                 Some(_) => Ok(()),
-                None => bail!("nobody listens"),
+                None => bail!("no listener at this address"),
             },
             #[cfg(feature = "tor")]
             Self::Tor(node) => Ok(node.wait_reachable(onion, REACHABLE).await?),
@@ -146,11 +146,11 @@ impl Ground {
     }
 }
 
-/// A service in a private network is found within seconds.
+/// Time limit for a service to become reachable; a private network needs seconds.
 #[cfg(feature = "tor")]
 const REACHABLE: Duration = Duration::from_secs(120);
 
-/// What there is to see of circuits.
+/// Returns the circuit counters as JSON; `null` on loopback.
 pub(super) fn circuits(watch: Option<&TorWatch>) -> Value {
     let Some(watch) = watch else {
         return Value::Null;
@@ -162,7 +162,7 @@ pub(super) fn circuits(watch: Option<&TorWatch>) -> Value {
         "waiting": circuits.waiting,
         "built": circuits.built_total,
         "failed": circuits.failed_total,
-        "shed": circuits.evicted_total,
+        "evicted": circuits.evicted_total,
         "refused": circuits.refused_total,
         "abused": circuits.abused_total,
     })
