@@ -176,7 +176,7 @@ pub(crate) const RULES: &[Restricted] = &[
         names: &["with_onion_secret"],
         within: &[],
         // The node of the flood benchmark has keys of its own, used for nothing else.
-        except: &["keys/src/", "src/node/", "tests/bench/src/flood/reach.rs"],
+        except: &["keys/src/", "src/node/", "tests/bench/src/flood/access.rs"],
         tests_too: false,
         why: "only the node passes the onion key to the transport",
     },

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod flood;
+mod frames;
 mod machine;
 mod nodes;
 mod puzzle;

@@ -22,11 +22,11 @@ use keys::{BootId, Epoch, KeyManager, Signature};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 
+use crate::frames::{flip_last, modify, solution};
 use crate::report::{Goal, Report};
 use crate::stopwatch::{Stopwatch, median, process_seconds, timed};
 
 const NOW: u64 = 1_700_000_000;
-const FRAME_BYTES_MAX: usize = 8192;
 /// Number of solutions per kind and round.
 const SOLUTIONS: usize = 64;
 /// Number of hashes and evaluations per round.
@@ -398,12 +398,6 @@ impl Sides {
     }
 }
 
-fn flip_last(bytes: &mut [u8]) {
-    if let Some(byte) = bytes.last_mut() {
-        *byte ^= 1;
-    }
-}
-
 /// Runs the closure and returns its result and the processor time in seconds.
 fn worked<R>(work: impl FnOnce() -> R) -> (R, f64) {
     let mut watch = Stopwatch::default();
@@ -441,17 +435,4 @@ fn is_so(kind: Kind, judged: &Result<(), HandshakeError>) -> bool {
             )
             | (Kind::Valid, Ok(()))
     )
-}
-
-fn solution(frame: &[u8]) -> Result<Solution> {
-    match HandshakeMessage::decode(frame, FRAME_BYTES_MAX)? {
-        HandshakeMessage::Solution(solution) => Ok(solution),
-        other => bail!("{} is no solution", other.kind()),
-    }
-}
-
-fn modify(frame: &[u8], modify: impl FnOnce(&mut Solution)) -> Result<Vec<u8>> {
-    let mut solution = solution(frame)?;
-    modify(&mut solution);
-    Ok(HandshakeMessage::Solution(solution).encode())
 }

@@ -14,6 +14,7 @@
     reason = "a step that differs from the story panics, and the program measures real time"
 )]
 
+mod api;
 mod hostile;
 mod print;
 mod scenario;

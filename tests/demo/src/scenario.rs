@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::api::{find_peer, number, short, text, wait_until_reachable};
 use crate::hostile;
 use crate::print::{detail, fact, section};
 use harness::process::NodeProcess;
 
-/// Time limit for a node to become reachable, which takes minutes on the public network.
-const REACHABLE_DEADLINE: Duration = Duration::from_secs(600);
 /// The last sequence number before the first pull (docs/STORY.md 2).
 const SEEDED: u64 = 1432;
 
@@ -44,23 +43,6 @@ pub(crate) struct Scenario {
     b_peer: String,
     a_identity: String,
     b_identity: String,
-}
-
-fn text(value: &Value) -> String {
-    value
-        .as_str()
-        .unwrap_or_else(|| panic!("not text: {value}"))
-        .to_owned()
-}
-
-fn number(value: &Value) -> u64 {
-    value
-        .as_u64()
-        .unwrap_or_else(|| panic!("not a number: {value}"))
-}
-
-fn short(id: &str) -> &str {
-    id.get(..10).unwrap_or(id)
 }
 
 impl Scenario {
@@ -438,27 +420,4 @@ impl Scenario {
         ));
         inbox["messages"].as_array().unwrap().clone()
     }
-}
-
-fn find_peer(node: &NodeProcess, peer: &str) -> Option<Value> {
-    let status = node.get("/api/status");
-    status["peers"]
-        .as_array()?
-        .iter()
-        .find(|row| row["peer_id"] == peer)
-        .cloned()
-}
-
-fn wait_until_reachable(node: &mut NodeProcess) {
-    let started = Instant::now();
-    node.until(
-        "its onion service is reachable",
-        REACHABLE_DEADLINE,
-        |node| (node.get("/api/status")["network"] == "reachable").then_some(()),
-    );
-    detail(&format!(
-        "{} is reachable after {:.1} s",
-        node.name,
-        started.elapsed().as_secs_f64()
-    ));
 }

@@ -1,4 +1,4 @@
-//! The flags with which an input of a target begins.
+//! The flags in the first byte of an input. Each target defines its own bits.
 
 /// The first byte of an input. Its bits insert values that mutation cannot find: a seal, a
 /// signature, a solved puzzle.
@@ -11,7 +11,6 @@ impl Flags {
         data.split_first().map(|(flags, rest)| (Self(*flags), rest))
     }
 
-    /// Whether a bit is set.
     pub(crate) fn has(self, bit: u8) -> bool {
         self.0 & bit != 0
     }

@@ -22,7 +22,7 @@ const NAME_BYTES_MAX: usize = 64;
 const NAMES: [Option<&str>; 4] = [
     Some("Alice"),
     None,
-    Some("a name that goes on and on and on, well beyond what anybody would care to read through"),
+    Some("a name that is much longer than the sixty-four bytes that a node returns for one name"),
     Some("\u{1b}[2J\u{202e}ecilA"),
 ];
 

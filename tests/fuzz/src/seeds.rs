@@ -4,41 +4,17 @@
 //! findings, named by their digest. Invariant: a target accepts its seeds named `good-…` and
 //! rejects those named `bad-…`.
 
-use bastion::messages::{Challenge, HandshakeMessage, Hello, Refusal, Solution, Welcome};
+use bastion::messages::HandshakeMessage;
 use bastion::{RefusalCode, Tier};
 use keys::codec::encode;
 use keys::{Genesis, KeyChain, SecretKey, Signature};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
-use serde_bytes::{ByteArray, ByteBuf};
 
-use crate::claims::{APPS, DOMAINS, PROVED, Wire, in_common};
+use crate::claims::{APPS, DOMAINS, PROVED, Wire};
 use crate::fixture::{Fixture, FreshServer, NOW, fixture};
-use crate::{called, calling};
-
-/// An input by target and name.
-pub struct Seed {
-    /// The target's name.
-    pub target: &'static str,
-    /// The file's name.
-    pub name: String,
-    /// The input.
-    pub bytes: Vec<u8>,
-}
-
-#[derive(Default)]
-struct Seeds(Vec<Seed>);
-
-impl Seeds {
-    fn add(&mut self, target: &'static str, name: &str, parts: &[&[u8]]) {
-        let (name, bytes) = (name.to_owned(), parts.concat());
-        self.0.push(Seed {
-            target,
-            name,
-            bytes,
-        });
-    }
-}
+use crate::handshake_seeds;
+use crate::seed_list::{Seed, Seeds, hello, refused, welcome};
 
 /// Returns all seeds; each call returns the same bytes.
 pub fn seeds() -> Vec<Seed> {
@@ -53,34 +29,9 @@ pub fn seeds() -> Vec<Seed> {
     records(&mut seeds);
     proofs(&mut seeds, fixture());
     claims(&mut seeds, fixture());
-    handshakes(&mut seeds, fixture());
+    handshake_seeds::add(&mut seeds, fixture());
     sessions(&mut seeds, fixture());
     seeds.0
-}
-
-fn hello(ticket: Option<&[u8]>, versions: &[u64]) -> Vec<u8> {
-    HandshakeMessage::Hello(Hello {
-        ticket: ticket.map(ByteBuf::from),
-        versions: versions.to_vec(),
-    })
-    .encode()
-}
-
-fn welcome(fixture: &Fixture, ticket: Option<&[u8]>) -> Vec<u8> {
-    HandshakeMessage::Welcome(Welcome {
-        claims: fixture.alice_claims.clone().into(),
-        ticket: ticket.map(ByteBuf::from),
-        domains: in_common(
-            &fixture.bob.profile.sync_domains,
-            &fixture.alice.profile.sync_domains,
-        ),
-        signature: Signature::from_bytes([0; 64]),
-    })
-    .encode()
-}
-
-fn refused(code: RefusalCode, retry_s: Option<u32>) -> Vec<u8> {
-    HandshakeMessage::Refused(Refusal { code, retry_s }).encode()
 }
 
 fn messages(fixture: &Fixture) -> Vec<(&'static str, Vec<u8>)> {
@@ -369,112 +320,4 @@ fn claims(seeds: &mut Seeds, fixture: &Fixture) {
         &[&[DOMAINS], b"a\na.b\nmessages"],
     );
     seeds.add("claims", "bad-bob", &[&[0], &fixture.bob_claims]);
-}
-
-fn handshakes(seeds: &mut Seeds, fixture: &Fixture) {
-    use called::{CLAIMS, FIRST, LATE, SHOW, SIGN, SOLVE, TICKET, WORK};
-    let bare = |extra_doublings: u8, claims: &[u8]| {
-        let solution = Solution {
-            extra_doublings,
-            nonce: ByteArray::new([0; 16]),
-            claims: ByteBuf::from(claims),
-            cookie: ByteBuf::new(),
-            sealed: ByteBuf::new(),
-            ticket: None,
-            signature: Signature::from_bytes([0; 64]),
-        };
-        HandshakeMessage::Solution(solution).encode()
-    };
-    let ticket = fixture.ticket.as_bytes();
-    let empty = bare(0, &[]);
-    for (name, flags, frame) in [
-        ("good-hello", FIRST, &hello(None, &[1])),
-        ("good-hello-ticket", FIRST, &hello(Some(ticket), &[1])),
-        ("good-hello-bad-ticket", FIRST, &hello(Some(&[1; 89]), &[1])),
-        ("bad-hello-versions", FIRST, &hello(None, &[0, 2, u64::MAX])),
-        ("bad-hello-too-many", FIRST, &hello(None, &[1; 17])),
-        ("bad-hello-again", 0, &hello(None, &[1])),
-        ("good-solution", 0, &fixture.solution),
-        ("good-solution-first", FIRST, &fixture.solution),
-        ("bad-solution-late", LATE, &fixture.solution),
-        ("bad-solution-for-ticket", SHOW | SIGN, &fixture.solution),
-        ("good-mended", WORK | CLAIMS | SOLVE | SIGN, &empty),
-        ("good-more", WORK | CLAIMS | SOLVE | SIGN, &bare(4, &[])),
-        ("bad-more", WORK | CLAIMS | SOLVE | SIGN, &bare(5, &[])),
-        ("bad-unsolved", WORK | CLAIMS | SIGN, &bare(4, &[])),
-        ("bad-unsigned", WORK | CLAIMS | SOLVE, &empty),
-        ("good-ticket", SHOW | TICKET | CLAIMS | SIGN, &empty),
-        (
-            "good-ticket-first",
-            SHOW | TICKET | CLAIMS | SIGN | FIRST,
-            &empty,
-        ),
-        (
-            "bad-ticket-and-work",
-            WORK | TICKET | CLAIMS | SOLVE | SIGN,
-            &empty,
-        ),
-        (
-            "bad-ticket-of-another",
-            SHOW | TICKET | SIGN,
-            &bare(0, &fixture.alice_claims),
-        ),
-        (
-            "bad-claims-of-alice",
-            WORK | SOLVE | SIGN,
-            &bare(0, &fixture.alice_claims),
-        ),
-        (
-            "bad-challenge-to-caller",
-            FIRST,
-            &HandshakeMessage::Challenge(fixture.server().work).encode(),
-        ),
-    ] {
-        seeds.add("called", name, &[&[flags], frame]);
-    }
-
-    use calling::{GENUINE, WELCOME};
-    let FreshServer { work, show, .. } = fixture.server();
-    let (work, show) = (
-        HandshakeMessage::Challenge(work).encode(),
-        HandshakeMessage::Challenge(show).encode(),
-    );
-    let none = Challenge {
-        cookie: ByteBuf::new(),
-        sealed: ByteBuf::new(),
-    };
-    let none = HandshakeMessage::Challenge(none).encode();
-    let (welcomed, ticketed) = (welcome(fixture, None), welcome(fixture, Some(ticket)));
-    let sign = calling::SIGN;
-    for (name, flags, frame) in [
-        ("good-challenge", 0, &work),
-        ("good-challenge-mended", GENUINE, &work),
-        ("good-challenge-after-ticket", calling::TICKET, &work),
-        ("good-challenge-ticket", calling::TICKET, &show),
-        ("bad-challenge-absurd", 0, &show),
-        ("bad-challenge-empty", GENUINE, &none),
-        (
-            "bad-challenge-refused",
-            0,
-            &refused(RefusalCode::Busy, Some(u32::MAX)),
-        ),
-        ("bad-hello", 0, &hello(None, &[1])),
-        ("good-welcome", WELCOME | sign, &welcomed),
-        ("good-welcome-mended", WELCOME | GENUINE | sign, &welcomed),
-        ("good-welcome-ticket", WELCOME | sign, &ticketed),
-        (
-            "bad-welcome-long-ticket",
-            WELCOME | sign,
-            &welcome(fixture, Some(&[1; 257])),
-        ),
-        ("bad-welcome-unsigned", WELCOME | GENUINE, &welcomed),
-        (
-            "bad-welcome-refused",
-            WELCOME,
-            &refused(RefusalCode::Pending, None),
-        ),
-        ("bad-welcome-challenge", WELCOME, &work),
-    ] {
-        seeds.add("calling", name, &[&[flags], frame]);
-    }
 }

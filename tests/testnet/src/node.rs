@@ -209,7 +209,7 @@ AssumeReachable 1
 SocksPort 0
 ExitRelay 0
 Address 127.0.0.1
-ContactInfo nobody
+ContactInfo none
 ShutdownWaitLength 0
 PathsNeededToBuildCircuits 0.67
 TestingDirAuthVoteExit *
