@@ -138,8 +138,9 @@ impl CoreHandle {
         Ok((handle, WriterThread(thread)))
     }
 
-    /// Returns a handle for one request or session. Its writes carry `trace` in their log span and in
-    /// the `OpContext` of every object that they write. A handle that was not traced has trace id 0.
+    /// Returns a handle for one request or session. Its writes carry `trace` in their log span and
+    /// in the `OpContext` of every object that they write. A handle that was not traced has trace
+    /// id 0.
     #[must_use]
     pub fn traced(&self, trace: TraceId) -> Self {
         Self {

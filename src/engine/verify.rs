@@ -1,8 +1,8 @@
 //! Verification of a package's objects on every core, concurrently with the writer.
 //!
 //! Besides the writer thread, only this file starts threads. It finds keys and verifies signatures;
-//! whether an object may be written is decided by the writer. Invariant: the result has the order of the
-//! objects for any number of threads. Tested in `tests/core/engines.rs`.
+//! whether an object may be written is decided by the writer. Invariant: the result has the order
+//! of the objects for any number of threads. Tested in `tests/core/engines.rs`.
 
 use std::num::NonZero;
 
@@ -41,8 +41,8 @@ impl CoreHandle {
             .await?)
     }
 
-    /// Runs `work` over parts of `items`, one part per core, and joins the results in order. An inline
-    /// core does all the work in one part.
+    /// Runs `work` over parts of `items`, one part per core, and joins the results in order. An
+    /// inline core does all the work in one part.
     async fn spread<T: Send + 'static, R: Send + 'static>(
         &self,
         items: Vec<T>,

@@ -111,8 +111,8 @@ pub enum Fault {
     /// The home record is older than the known one.
     #[error("the home record is older than the known one")]
     OldHome,
-    /// The owner is frozen: two homes were claimed for it, so its objects are rejected until its key
-    /// is rotated.
+    /// The owner is frozen: two homes were claimed for it, so its objects are rejected until its
+    /// key is rotated.
     #[error("the owner is frozen")]
     OwnerFrozen,
     /// The object waits for another one, which it refers to or which proves its owner's key.

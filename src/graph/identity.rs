@@ -41,8 +41,8 @@ impl IdentityProfile {
 }
 
 impl GraphManager<'_> {
-    /// Writes the record of a local identity with this name, and keeps the other fields of a known one.
-    /// Creates the record, or replaces it with the present name, key chain and home.
+    /// Writes the record of a local identity with this name, and keeps the other fields of a known
+    /// one. Creates the record, or replaces it with the present name, key chain and home.
     pub fn save_identity(&mut self, identity: Oid, name: Option<&str>) -> Result<Saved, SaveError> {
         let profile = match self.profile(&identity)? {
             Some(known) => IdentityProfile {
@@ -76,8 +76,8 @@ impl GraphManager<'_> {
         }))
     }
 
-    /// Writes the record of a local identity, signed with its current key and countersigned with the
-    /// node's.
+    /// Writes the record of a local identity, signed with its current key and countersigned with
+    /// the node's.
     pub fn save_profile(
         &mut self,
         identity: Oid,
@@ -122,8 +122,8 @@ impl GraphManager<'_> {
         self.sign_and_write(app, schema, &object, &resolved, existing, &granted)
     }
 
-    /// The counter of the next home record. It is the known one while both keys are the same, and one
-    /// more after either changed, so that no two records with one counter differ.
+    /// The counter of the next home record. It is the known one while both keys are the same, and
+    /// one more after either changed, so that no two records with one counter differ.
     fn next_counter(&self, identity: &Oid, chain: &VerifiedChain) -> Result<u64, StoreError> {
         let Some(known) = self.tx.identity(identity)? else {
             return Ok(1);
@@ -135,7 +135,8 @@ impl GraphManager<'_> {
         Ok(known.home_counter + u64::from(!is_same))
     }
 
-    /// Whether the stored record of a local identity names the current keys: its own and the node's.
+    /// Whether the stored record of a local identity names the current keys: its own and the
+    /// node's.
     pub fn is_record_current(&self, identity: &Oid) -> Result<bool, StoreError> {
         let (Some(known), Some(chain)) = (
             self.tx.identity(identity)?,
@@ -274,8 +275,8 @@ impl GraphManager<'_> {
     pub(super) fn freeze(&self, identity: &Oid) -> Result<(), StoreError> {
         tracing::error!(
             identity = %identity,
-            "froze an identity, because two homes were claimed for it; if the identity is local, its \
-             key was stolen: rotate it (`postern identity rotate`)"
+            "froze an identity, because two homes were claimed for it; if the identity is local, \
+             its key was stolen: rotate it (`postern identity rotate`)"
         );
         self.tx.set_frozen(identity, true)?;
         self.cache.borrow_mut().invalidate_identity(identity);

@@ -203,7 +203,8 @@ impl GraphManager<'_> {
         domains.fold(0, |flags, domain| flags | self.tx.apps().mask(&domain.name))
     }
 
-    /// The row of an object in this change group. [`GraphManager::write`] fills in `id` and `scope_id`.
+    /// The row of an object in this change group. [`GraphManager::write`] fills in `id` and
+    /// `scope_id`.
     pub(super) fn parent_row(
         &mut self,
         object: &Object,

@@ -1,8 +1,8 @@
-//! Reclaiming after a restore: this node's own objects, which its peers stored before the backup was
-//! restored (docs/DECISIONS.md 5).
+//! Reclaiming after a restore: this node's own objects, which its peers stored before the backup
+//! was restored (docs/DECISIONS.md 5).
 //!
-//! Invariants: a reclaimed object was signed by an owner whose key this node holds; no lower revision
-//! replaces a higher one. Tested in `tests/restore.rs` and `tests/core/thieves.rs`.
+//! Invariants: a reclaimed object was signed by an owner whose key this node holds; no lower
+//! revision replaces a higher one. Tested in `tests/net/restore.rs` and `tests/core/thieves.rs`.
 
 use keys::SignedObject;
 

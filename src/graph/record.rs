@@ -1,8 +1,8 @@
 //! Identity records: objects that certify themselves (docs/DECISIONS.md 5).
 //!
-//! An identity's oid is the digest of its genesis event. Its key chain proves its current key. Its home
-//! record, signed by the identity and the node, names its home. Fields that these do not prove are
-//! ignored. Invariant: every part of an [`IdentityRecord`] was verified.
+//! An identity's oid is the digest of its genesis event. Its key chain proves its current key. Its
+//! home record, signed by the identity and the node, names its home. Fields that these do not prove
+//! are ignored. Invariant: every part of an [`IdentityRecord`] was verified.
 
 use keys::protocol::KEY_EVENTS_MAX;
 use keys::{ChainError, HomeError, HomeRecord, KeyChain, Limits, PeerId, VerifiedChain, codec};

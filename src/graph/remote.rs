@@ -1,9 +1,9 @@
 //! Remote writes: the objects of a verified package, one at a time (docs/STORY.md 2.1 step 8, 6.3).
 //!
 //! Gathers the facts, asks `AclManager::check_remote_write`, and writes the object or returns a
-//! [`Fault`]. Invariants: a local object is never changed; a written object was signed by its owner's
-//! current key, and the owner's home is the sender. Tested in `tests/core/remote_writes.rs`,
-//! `tests/core/remote_identities.rs` and `tests/core/thieves.rs`.
+//! [`Fault`]. Invariants: a local object is never changed; a written object was signed by its
+//! owner's current key, and the owner's home is the sender. Tested in
+//! `tests/core/remote_writes.rs`, `tests/core/remote_identities.rs` and `tests/core/thieves.rs`.
 
 use super::error::{ApplyError, Fault};
 use super::load::load_object;
@@ -49,8 +49,9 @@ impl<'e> GraphManager<'e> {
         verified: &VerifiedObject,
         origin: i64,
     ) -> Result<Applied, ApplyError> {
-        // Most objects are new, so the first try inserts without a lookup (an optimisation, measured by
-        // `bench sync`). Only if it fails is the object looked up. A tombstone is never new.
+        // Most objects are new, so the first try inserts without a lookup (an optimisation,
+        // measured by `bench sync`). Only if it fails is the object looked up. A tombstone is never
+        // new.
         if !verified.object.is_deleted() {
             match self.apply_as(context, verified, origin, Expected::New) {
                 Err(ApplyError::Fault(_) | ApplyError::Store(StoreError::Exists)) => {}
@@ -175,8 +176,8 @@ impl<'e> GraphManager<'e> {
         Ok(())
     }
 
-    /// Stores the signature of an object that the sender re-signed after a rotation, so that the peer
-    /// can be given the object in a form that it accepts when it reclaims.
+    /// Stores the signature of an object that the sender re-signed after a rotation, so that the
+    /// peer can be given the object in a form that it accepts when it reclaims.
     fn note_later_signature(
         &self,
         app: &AppTable,
@@ -192,8 +193,8 @@ impl<'e> GraphManager<'e> {
             .put_signature(app, row.id, signed.key_id(), signed.signature())
     }
 
-    /// The home of the owner: from the object's own record if it is an identity, else from the index.
-    /// Fails if the signing key is not the owner's current one.
+    /// The home of the owner: from the object's own record if it is an identity, else from the
+    /// index. Fails if the signing key is not the owner's current one.
     fn owner_home(
         &self,
         verified: &VerifiedObject,
@@ -222,9 +223,9 @@ impl<'e> GraphManager<'e> {
     /// The home of an identity for which a second record arrives. The record with the later key
     /// applies; under one key, the one with the higher counter.
     ///
-    /// Two homes under one key and counter freeze the identity, because a thief signed one of them or
-    /// the owner made a mistake. A later record that claims another home for a local identity freezes
-    /// it too.
+    /// Two homes under one key and counter freeze the identity, because a thief signed one of them
+    /// or the owner made a mistake. A later record that claims another home for a local identity
+    /// freezes it too.
     fn home_by_record(
         &self,
         verified: &VerifiedObject,

@@ -1,7 +1,8 @@
-//! Re-signing after a key rotation: the same objects under the owner's new key (docs/DECISIONS.md 5).
+//! Re-signing after a key rotation: the same objects under the owner's new key (docs/DECISIONS.md
+//! 5).
 //!
-//! Invariants: content and revision of a re-signed object do not change; each gets a new `change_seq`.
-//! Tested in `tests/rotation.rs`.
+//! Invariants: content and revision of a re-signed object do not change; each gets a new
+//! `change_seq`. Tested in `tests/net/rotation.rs`.
 
 use keys::Oid;
 
@@ -13,8 +14,8 @@ use crate::store::{AppTable, ParentRow};
 
 impl GraphManager<'_> {
     /// Re-signs objects that a local owner signed with earlier keys: at most `most`, oldest first.
-    /// Returns how many it found. Each keeps its revision and content, and gets a change group of its
-    /// own, so that peers that know of the rotation accept it.
+    /// Returns how many it found. Each keeps its revision and content, and gets a change group of
+    /// its own, so that peers that know of the rotation accept it.
     pub fn resign_all(&mut self, owner: &Oid, most: usize) -> Result<usize, SaveError> {
         self.may_write(true)?;
         let key_id = self.keys().key_id(*owner)?;
@@ -29,10 +30,12 @@ impl GraphManager<'_> {
         Ok(found)
     }
 
-    /// Changes key number, signature and `change_seq` of one object. References are not checked again.
+    /// Changes key number, signature and `change_seq` of one object. References are not checked
+    /// again.
     ///
-    /// Objects of other local owners in the object's scope are restamped after it. A peer that pulls
-    /// for the first time would otherwise receive them before their scope, and all of them would wait.
+    /// Objects of other local owners in the object's scope are restamped after it. A peer that
+    /// pulls for the first time would otherwise receive them before their scope, and all of them
+    /// would wait.
     fn resign(&mut self, app: &AppTable, row: ParentRow) -> Result<(), SaveError> {
         let (object, _) = load_object(self.tx, app, &row)?;
         let signed = self.keys().sign_object(row.owner, object.to_bytes())?;

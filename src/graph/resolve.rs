@@ -150,8 +150,8 @@ impl GraphManager<'_> {
         Ok(false)
     }
 
-    /// Writes a Parent with its Attrs and readers, new or over `existing`. Fills in `id` and `scope_id`
-    /// of `row`, and returns it.
+    /// Writes a Parent with its Attrs and readers, new or over `existing`. Fills in `id` and
+    /// `scope_id` of `row`, and returns it.
     pub(super) fn write(
         &mut self,
         app: &AppTable,

@@ -1,8 +1,8 @@
 //! From signed bytes to an object whose owner's signature is valid.
 //!
-//! Pure, so that it runs on every core concurrently with the writer. Whether the object may be written
-//! is decided later. Invariant: a [`VerifiedObject`] was signed over exactly its bytes, by the key that
-//! it names. Tested in `tests/core/remote_writes.rs`.
+//! Pure, so that it runs on every core concurrently with the writer. Whether the object may be
+//! written is decided later. Invariant: a [`VerifiedObject`] was signed over exactly its bytes, by
+//! the key that it names. Tested in `tests/core/remote_writes.rs`.
 
 use std::collections::BTreeMap;
 
@@ -98,8 +98,8 @@ impl DecodedObject {
         chain_in(self.object.first(identities::CHAIN)?)
     }
 
-    /// Verifies the owner's signature. The object has to wait ([`Fault::Missing`]) if the owner, or the
-    /// owner's key of that number, is not known yet.
+    /// Verifies the owner's signature. The object has to wait ([`Fault::Missing`]) if the owner, or
+    /// the owner's key of that number, is not known yet.
     #[expect(
         clippy::result_large_err,
         reason = "both variants hold an object, and each is moved once"

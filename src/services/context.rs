@@ -6,8 +6,8 @@ use crate::graph::{GraphManager, SaveError};
 use crate::op_context::OpContext;
 use crate::store::StoreError;
 
-/// The context of a person of this node who acts as `identity` in an app. Fails if the identity is not
-/// known.
+/// The context of a person of this node who acts as `identity` in an app. Fails if the identity is
+/// not known.
 pub(crate) fn local_context(
     graph: &GraphManager<'_>,
     identity: &Oid,

@@ -1,6 +1,6 @@
 //! Identities: creating and changing local ones, and listing the known ones.
 //!
-//! Tested in `tests/core/services.rs` and `tests/rotation.rs`.
+//! Tested in `tests/core/services.rs` and `tests/net/rotation.rs`.
 
 use keys::{Oid, PeerId, SignedObject};
 
@@ -25,8 +25,8 @@ pub struct IdentityCard {
     pub key_id: u32,
     /// Whether the owner has stopped writing under this identity.
     pub retired: bool,
-    /// Whether two homes were claimed for the identity. Its objects are then rejected until its key is
-    /// rotated or the operator unfreezes it.
+    /// Whether two homes were claimed for the identity. Its objects are then rejected until its key
+    /// is rotated or the operator unfreezes it.
     pub frozen: bool,
 }
 
@@ -82,8 +82,8 @@ pub fn rename(
     Ok(graph.save_profile(identity, &profile)?)
 }
 
-/// Retires a local identity: its record says so, and further writes are denied. Its objects and keys
-/// stay. With `retired` false, the identity may write again.
+/// Retires a local identity: its record says so, and further writes are denied. Its objects and
+/// keys stay. With `retired` false, the identity may write again.
 pub fn retire(
     graph: &mut GraphManager<'_>,
     identity: Oid,
@@ -96,7 +96,8 @@ pub fn retire(
     Ok(graph.save_profile(identity, &profile)?)
 }
 
-/// Accepts objects of a frozen identity again, because the operator has verified the owner of its key.
+/// Accepts objects of a frozen identity again, because the operator has verified the owner of its
+/// key.
 pub fn unfreeze(graph: &mut GraphManager<'_>, identity: Oid) -> Result<(), IdentityError> {
     let row = graph
         .tx()

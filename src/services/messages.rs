@@ -123,8 +123,8 @@ pub fn send(
     })
 }
 
-/// The conversation of exactly these two. If both nodes created one, the one with the smaller oid is
-/// used, so that both nodes agree.
+/// The conversation of exactly these two. If both nodes created one, the one with the smaller oid
+/// is used, so that both nodes agree.
 fn conversation_of_two(
     graph: &GraphManager<'_>,
     one: &Oid,
@@ -179,8 +179,8 @@ pub struct Inbox {
     pub more: bool,
 }
 
-/// Messages that `reader` may read, with a `change_seq` above `after`, oldest first. Examines at most
-/// `limit` messages, of which the reader may see fewer.
+/// Messages that `reader` may read, with a `change_seq` above `after`, oldest first. Examines at
+/// most `limit` messages, of which the reader may see fewer.
 pub fn inbox(view: &View<'_>, reader: &Oid, after: u64, limit: usize) -> Result<Inbox, StoreError> {
     let app = table(view.rows.apps())?;
     let rows = view.rows.listing(app, MESSAGE, after, limit)?;

@@ -1,6 +1,7 @@
 //! The apps' operations in terms of objects, and the operator's verdicts on peers.
 //!
-//! Everything else that an app needs is its schema. An operation writes objects through `graph` only.
+//! Everything else that an app needs is its schema. An operation writes objects through `graph`
+//! only.
 //! Invariant: an operation is one change group, or one transaction of rows that are not objects.
 
 mod context;

@@ -1,7 +1,8 @@
 //! The operator's verdicts on peers: approve, refuse, ban, unban (docs/DECISIONS.md 6).
 //!
-//! Stores the verdict; `node` ends sessions and applies the policy. Invariants: no row in the database
-//! makes a banned peer trusted; only `unban` lifts a ban. Tested in `tests/admission.rs`.
+//! Stores the verdict; `node` ends sessions and applies the policy. Invariants: no row in the
+//! database makes a banned peer trusted; only `unban` lifts a ban. Tested in
+//! `tests/net/admission.rs`.
 
 use bastion::Tier;
 use keys::PeerId;
@@ -18,8 +19,8 @@ const NAMES_MAX: usize = 8;
 /// Longest of these names in bytes.
 const NAME_BYTES_MAX: usize = 64;
 
-/// The operator's note on a verdict: one line of at most [`REASON_BYTES_MAX`] bytes. Never sent to a
-/// peer.
+/// The operator's note on a verdict: one line of at most [`REASON_BYTES_MAX`] bytes. Never sent to
+/// a peer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reason(String);
 
@@ -111,7 +112,8 @@ pub fn ban(
     Ok(row)
 }
 
-/// Lifts a ban or a refusal; the peer is unadmitted again. Tickets that the ban made void stay void.
+/// Lifts a ban or a refusal; the peer is unadmitted again. Tickets that the ban made void stay
+/// void.
 pub fn unban(graph: &mut GraphManager<'_>, peer: PeerId) -> Result<VerdictRow, VerdictError> {
     let now = graph.now();
     let known = graph.tx().verdict(&peer)?;
@@ -158,8 +160,8 @@ fn row(
     }
 }
 
-/// The names of the identities that an unadmitted node claims. Only identities whose records prove that
-/// they live at that node count, so that no pending request can use the name of another node's
+/// The names of the identities that an unadmitted node claims. Only identities whose records prove
+/// that they live at that node count, so that no pending request can use the name of another node's
 /// identity. Verifies at most eight records.
 pub fn claimed_names(
     peer: &PeerId,

@@ -2,8 +2,8 @@
 //! docs/DECISIONS.md 7).
 //!
 //! A fault of the package undoes everything. A fault of one object rejects it or makes it wait, and
-//! the others are applied. Invariants: no window is applied twice or over a gap; the inbound cursor is
-//! the last sequence number whose objects are committed. Tested in `tests/core/packages.rs`.
+//! the others are applied. Invariants: no window is applied twice or over a gap; the inbound cursor
+//! is the last sequence number whose objects are committed. Tested in `tests/core/packages.rs`.
 
 use keys::{Epoch, Oid, PeerId, SignedObject};
 
@@ -97,8 +97,9 @@ impl CheckedObject {
     }
 }
 
-/// Verifies decoded objects. `known` holds the current keys of their owners; an identity object brings
-/// its own. Pure: any thread may run it on a part of a package, with the keys for the whole package.
+/// Verifies decoded objects. `known` holds the current keys of their owners; an identity object
+/// brings its own. Pure: any thread may run it on a part of a package, with the keys for the whole
+/// package.
 pub fn check_objects(
     decoded: Vec<Result<DecodedObject, ObjectFault>>,
     known: &KnownKeys,
@@ -219,8 +220,8 @@ impl StateEngine {
         })
     }
 
-    /// Applies identity objects that arrived in a handshake, before the first pull brings the same ones
-    /// (docs/DECISIONS.md 6).
+    /// Applies identity objects that arrived in a handshake, before the first pull brings the same
+    /// ones (docs/DECISIONS.md 6).
     pub fn apply_identities(
         &mut self,
         now: Timestamp,
@@ -328,8 +329,8 @@ impl<'a, 'g> PackageIngest<'a, 'g> {
         }
     }
 
-    /// Verifies an object again whose owner or owner's key was missing. It may have been written since
-    /// the first verification, and nothing would release an object that waits for it.
+    /// Verifies an object again whose owner or owner's key was missing. It may have been written
+    /// since the first verification, and nothing would release an object that waits for it.
     fn verify_again(&self, object: CheckedObject) -> Result<CheckedObject, StoreError> {
         match object {
             CheckedObject::Failed {
@@ -407,9 +408,9 @@ impl<'a, 'g> PackageIngest<'a, 'g> {
             .put_reject(&reject, self.limits.aside.rejects_per_peer_max)
     }
 
-    /// Applies objects that waited for written ones. Each of them may release others in turn. They were
-    /// charged when they began to wait, so no quota can make this package fail, in particular not
-    /// another peer's.
+    /// Applies objects that waited for written ones. Each of them may release others in turn. They
+    /// were charged when they began to wait, so no quota can make this package fail, in particular
+    /// not another peer's.
     fn apply_waiting(&mut self) -> Result<(), ApplyPackageError> {
         while let Some(here) = self.arrived.pop() {
             // Loaded one at a time, because together they may be as large as all waiting objects.

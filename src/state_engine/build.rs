@@ -1,8 +1,8 @@
 //! Packages out: what changed since `last_seq` (docs/STORY.md 2.1 steps 2-7, 4, 6.2, 7.1).
 //!
-//! Reads one committed state. Invariants: a package contains and mentions only rows that the peer may
-//! read; a domain outside the intersection looks like an empty one; change groups are whole; every row
-//! up to `to_seq` was scanned. Tested in `tests/core/windows.rs`.
+//! Reads one committed state. Invariants: a package contains and mentions only rows that the peer
+//! may read; a domain outside the intersection looks like an empty one; change groups are whole;
+//! every row up to `to_seq` was scanned. Tested in `tests/core/windows.rs`.
 
 use keys::{Epoch, PeerId, SignedObject};
 
@@ -189,8 +189,8 @@ impl View<'_> {
 }
 
 impl StateEngine {
-    /// Records what the peer acknowledged and what was sent to it (docs/STORY.md 2.1 step 7). Writes
-    /// only if one of them changed.
+    /// Records what the peer acknowledged and what was sent to it (docs/STORY.md 2.1 step 7).
+    /// Writes only if one of them changed.
     pub fn record_sent(
         &mut self,
         now: Timestamp,

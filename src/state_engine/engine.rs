@@ -51,7 +51,8 @@ impl StateEngine {
         self.trace = trace;
     }
 
-    /// Runs one transaction on the graph. It is durable if `work` returns `Ok`, and undone otherwise.
+    /// Runs one transaction on the graph. It is durable if `work` returns `Ok`, and undone
+    /// otherwise.
     pub fn write<R, E: From<StoreError>>(
         &mut self,
         now: Timestamp,
@@ -85,7 +86,8 @@ impl StateEngine {
                 trace: *trace,
             };
             let done = work(&mut GraphManager::new(tx, env))?;
-            // The transaction took more numbers than were left; they are reserved before the commit.
+            // The transaction took more numbers than were left; they are reserved before the
+            // commit.
             if counters.change_seq > reserve.reserved() {
                 reserve
                     .extend(counters.change_seq, None)
@@ -97,8 +99,8 @@ impl StateEngine {
 }
 
 impl Drop for StateEngine {
-    /// Releases the reserved sequence numbers. After a clean end no number is skipped, and any later
-    /// rollback of the database is detected.
+    /// Releases the reserved sequence numbers. After a clean end no number is skipped, and any
+    /// later rollback of the database is detected.
     fn drop(&mut self) {
         let closed = self.store.rows().heads().map_err(|error| error.to_string());
         let closed = closed.and_then(|(head, _)| {

@@ -2,9 +2,9 @@
 //! (docs/STORY.md 2, 4, 7; docs/DECISIONS.md 7).
 //!
 //! Synchronous and deterministic: time and randomness are arguments, and nothing below this module
-//! uses a network. Invariants: a cursor moves only in the transaction that commits what it counts; a
-//! package holds every change in `from_seq..=to_seq` that the recipient may read, and a change group
-//! is never split over two packages. Tested in `tests/core` and `tests/simulation.rs`.
+//! uses a network. Invariants: a cursor moves only in the transaction that commits what it counts;
+//! a package holds every change in `from_seq..=to_seq` that the recipient may read, and a change
+//! group is never split over two packages. Tested in `tests/core` and `tests/core/simulation.rs`.
 
 mod apply;
 mod build;

@@ -1,7 +1,7 @@
 //! Opening the core: the database, the reserve of sequence numbers, and unfinished work.
 //!
-//! Invariant: no sequence number is used twice, also not after a rollback of the database. Tested in
-//! `tests/clone.rs`.
+//! Invariant: no sequence number is used twice, also not after a rollback of the database. Tested
+//! in `tests/net/clone.rs`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,8 +22,8 @@ use crate::store::{EpochReason, Reserve, Store, StoreError};
 impl StateEngine {
     /// Opens or creates the database at `path`. `rng` makes the epoch and later oids.
     ///
-    /// Starts a recovery if the database was rolled back, or if the operator has resolved a read-only
-    /// state. Completes interrupted key rotations.
+    /// Starts a recovery if the database was rolled back, or if the operator has resolved a
+    /// read-only state. Completes interrupted key rotations.
     pub fn open(
         path: &Path,
         schemas: Arc<Schemas>,
@@ -74,8 +74,8 @@ impl StateEngine {
     }
 }
 
-/// Continues after the last reserved sequence number. Returns also whether the database was rolled back
-/// behind a number that it had used.
+/// Continues after the last reserved sequence number. Returns also whether the database was rolled
+/// back behind a number that it had used.
 fn reserve(
     path: &Path,
     store: &mut Store,
@@ -88,8 +88,8 @@ fn reserve(
     let was_rolled_back = match &before {
         None => store.rows().has_reserved()?,
         Some(before) if before.epoch() == epoch => head < before.floor(),
-        // An epoch that the database does not know was created after this state of the database. A known
-        // one is earlier: the node ended between creating an epoch and writing the file.
+        // An epoch that the database does not know was created after this state of the database. A
+        // known one is earlier: the node ended between creating an epoch and writing the file.
         Some(before) => !store.rows().is_own_epoch(&before.epoch())?,
     };
     if let Some(before) = before.as_ref().filter(|_| was_rolled_back) {

@@ -1,9 +1,9 @@
 //! A package: what changed in one domain, for one recipient, signed by the sending node
 //! (docs/STORY.md 2.1 step 5).
 //!
-//! A package is a COSE_Sign1 over the exact bytes sent. Its signature is verified before its payload is
-//! decoded, and its header must agree with the session. Invariant: a [`VerifiedPackage`] is signed by
-//! the session's peer for this node. Tested in `tests/core/packages.rs`.
+//! A package is a COSE_Sign1 over the exact bytes sent. Its signature is verified before its
+//! payload is decoded, and its header must agree with the session. Invariant: a [`VerifiedPackage`]
+//! is signed by the session's peer for this node. Tested in `tests/core/packages.rs`.
 
 use keys::cose::Sign1;
 use keys::protocol::{PACKAGE_BYTES_MAX, PACKAGE_OBJECTS_MAX};
@@ -25,8 +25,8 @@ pub struct PackageLimits {
 }
 
 impl PackageLimits {
-    /// The protocol's limits. Every node accepts packages up to these limits, even if it builds smaller
-    /// ones itself.
+    /// The protocol's limits. Every node accepts packages up to these limits, even if it builds
+    /// smaller ones itself.
     pub const PROTOCOL: Self = Self {
         bytes_max: PACKAGE_BYTES_MAX,
         objects_max: PACKAGE_OBJECTS_MAX,

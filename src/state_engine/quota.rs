@@ -1,9 +1,10 @@
 //! Quotas: how much this node stores of each peer and of each tier (docs/DECISIONS.md 6, 9).
 //!
-//! Usage is counted in memory while a package is applied and written once at its end, so that counting
-//! needs no row per object. A package that does not fit is refused as a whole; the peer sends it again.
-//! Invariant: with `settle` called in the transaction that wrote the objects, the stored sums equal the
-//! usage. Tested below and in `tests/core/quotas.rs`.
+//! Usage is counted in memory while a package is applied and written once at its end, so that
+//! counting needs no row per object. A package that does not fit is refused as a whole; the peer
+//! sends it again.
+//! Invariant: with `settle` called in the transaction that wrote the objects, the stored sums equal
+//! the usage. Tested below and in `tests/core/quotas.rs`.
 
 use std::collections::BTreeMap;
 
@@ -123,8 +124,8 @@ impl QuotaLedger {
         }
     }
 
-    /// Counts a change of a peer's usage. A change that adds nothing always fits, so that a peer above
-    /// a lowered quota may still delete.
+    /// Counts a change of a peer's usage. A change that adds nothing always fits, so that a peer
+    /// above a lowered quota may still delete.
     pub(super) fn count(
         &mut self,
         rows: &Rows<'_>,

@@ -1,9 +1,10 @@
-//! Reclaiming after a restore, on both sides: a peer returns a node's objects, and the restored node
-//! applies them (docs/DECISIONS.md 5).
+//! Reclaiming after a restore, on both sides: a peer returns a node's objects, and the restored
+//! node applies them (docs/DECISIONS.md 5).
 //!
 //! A peer returns exactly the objects that it received from the requesting node, with their owners'
 //! signatures. Invariants: a reclaimed object was signed by a key that this node holds; no lower
-//! revision replaces a higher one. Tested in `tests/restore.rs` and `tests/hostile_restore.rs`.
+//! revision replaces a higher one. Tested in `tests/net/restore.rs` and
+//! `tests/net/hostile_restore.rs`.
 
 use keys::{CaughtUp, Oid, PeerId, SignedObject, VaultError, error_chain};
 
@@ -80,7 +81,8 @@ impl ReclaimSummary {
 }
 
 impl View<'_> {
-    /// The next part of the objects that a peer sent in a domain. Empty for a domain that is not shared.
+    /// The next part of the objects that a peer sent in a domain. Empty for a domain that is not
+    /// shared.
     pub fn recovery_batch(&self, request: &RecoveryRequest) -> Result<RecoveryBatch, StoreError> {
         let limits = &self.context.limits.package;
         let known = self.rows.peer(&request.peer)?;
@@ -173,8 +175,8 @@ impl StateEngine {
         decoded.verify(&known).map_err(|(fault, _)| fault)
     }
 
-    /// Updates the vault from an identity's record, which may contain a rotation that the restored vault
-    /// does not know.
+    /// Updates the vault from an identity's record, which may contain a rotation that the restored
+    /// vault does not know.
     fn catch_up(&mut self, decoded: &DecodedObject) -> Result<(), Fault> {
         let Some(chain) = decoded.own_chain() else {
             return Ok(());
@@ -185,23 +187,24 @@ impl StateEngine {
             Ok(CaughtUp::Adopted) => {
                 tracing::warn!(
                     identity = %decoded.oid(),
-                    "the key was rotated after the backup; the vault holds the new key, but the key \
-                     after it is lost"
+                    "the key was rotated after the backup; the vault holds the new key, but the \
+                     key after it is lost"
                 );
                 Ok(())
             }
             Ok(CaughtUp::Lost) => {
                 tracing::error!(
                     identity = %decoded.oid(),
-                    "the key was rotated after the backup, and the backup does not contain the new key; \
-                     the identity can no longer sign"
+                    "the key was rotated after the backup, and the backup does not contain the \
+                     new key; the identity can no longer sign"
                 );
                 Err(Fault::OldKey)
             }
             Err(VaultError::UnknownIdentity(_)) => {
                 tracing::error!(
                     identity = %decoded.oid(),
-                    "a peer returned an identity that was created after the backup; its keys are lost"
+                    "a peer returned an identity that was created after the backup; its keys are \
+                     lost"
                 );
                 Err(Fault::Denied(Denied::OwnerNotHere))
             }

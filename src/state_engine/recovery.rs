@@ -1,10 +1,11 @@
 //! Recovery after a restore or a rollback: the node's write mode and its end (docs/DECISIONS.md 2).
 //!
-//! A restored node creates objects at once, under a new epoch. Its existing objects may have changed
-//! after the backup, so changes of them are refused until every peer was asked to return this node's
-//! objects, or the recovery has lasted [`RecoveryLimits::wait_ms`](super::RecoveryLimits).
-//! Invariant: the write mode in memory equals the one in the database. Tested in `tests/restore.rs` and
-//! `tests/core/thieves.rs`.
+//! A restored node creates objects at once, under a new epoch. Its existing objects may have
+//! changed after the backup, so changes of them are refused until every peer was asked to return
+//! this node's objects, or the recovery has lasted
+//! [`RecoveryLimits::wait_ms`](super::RecoveryLimits).
+//! Invariant: the write mode in memory equals the one in the database. Tested in
+//! `tests/net/restore.rs` and `tests/core/thieves.rs`.
 
 use keys::PeerId;
 
@@ -90,8 +91,8 @@ impl StateEngine {
         self.reload_write_mode()
     }
 
-    /// Notes that a peer has returned all objects of this node. Ends the recovery after the last peer.
-    /// Returns whether it ended.
+    /// Notes that a peer has returned all objects of this node. Ends the recovery after the last
+    /// peer. Returns whether it ended.
     pub fn note_reclaimed_from(
         &mut self,
         now: Timestamp,
@@ -108,8 +109,8 @@ impl StateEngine {
         Ok(is_last && is_waiting)
     }
 
-    /// Ends a recovery, and completes key rotations that waited for its end. Returns whether the node was
-    /// recovering.
+    /// Ends a recovery, and completes key rotations that waited for its end. Returns whether the
+    /// node was recovering.
     pub fn end_recovery(&mut self, now: Timestamp) -> Result<bool, StoreError> {
         if self.write_mode.as_ref().map(|row| row.mode) != Some(WriteMode::NewObjectsOnly) {
             return Ok(false);
@@ -130,8 +131,8 @@ impl StateEngine {
         }
     }
 
-    /// Records the operator's statement that no other copy of this node runs. The next start creates a
-    /// new epoch and reclaims from all peers. Returns whether the node was read-only.
+    /// Records the operator's statement that no other copy of this node runs. The next start
+    /// creates a new epoch and reclaims from all peers. Returns whether the node was read-only.
     pub fn resolve_read_only(&mut self) -> Result<bool, StoreError> {
         let Some(row) = self
             .write_mode
@@ -167,8 +168,8 @@ impl View<'_> {
         })
     }
 
-    /// Whether this node must still reclaim from a peer: once after each new epoch, also from a peer that
-    /// the recovery does not wait for.
+    /// Whether this node must still reclaim from a peer: once after each new epoch, also from a
+    /// peer that the recovery does not wait for.
     pub fn needs_reclaim_from(&self, peer: &PeerId) -> Result<bool, StoreError> {
         Ok(self.rows.has_later_epoch()? && !self.rows.is_reclaimed_from(peer)?)
     }

@@ -3,7 +3,7 @@
 //!
 //! The vault changes first, so that no key signs that could be lost. The work here resumes from any
 //! point. Invariant: after [`StateEngine::resume_rotations`] every local object is signed with the
-//! vault's current key. Tested in `tests/rotation.rs` and `tests/crash.rs`.
+//! vault's current key. Tested in `tests/net/rotation.rs` and `tests/system/crash.rs`.
 
 use keys::crash::crash_point;
 use keys::{Oid, error_chain};
@@ -17,8 +17,8 @@ use crate::store::{StoreError, WriteMode};
 const OBJECTS_PER_STEP: usize = 256;
 
 impl StateEngine {
-    /// Completes rotations that are in the vault but not in the database: made offline, or interrupted.
-    /// Does nothing unless the write mode permits changes.
+    /// Completes rotations that are in the vault but not in the database: made offline, or
+    /// interrupted. Does nothing unless the write mode permits changes.
     pub fn resume_rotations(&mut self, now: Timestamp) -> Result<(), StoreError> {
         if self.write_mode_at(now) != WriteMode::ReadWrite {
             return Ok(());
@@ -46,8 +46,8 @@ impl StateEngine {
         Ok(())
     }
 
-    /// One step for one identity: writes its record, or re-signs some of its objects. Returns whether
-    /// more steps are needed.
+    /// One step for one identity: writes its record, or re-signs some of its objects. Returns
+    /// whether more steps are needed.
     pub fn rotation_step(&mut self, now: Timestamp, identity: Oid) -> Result<bool, SaveError> {
         let more = self.write(now, |graph| {
             let Some(profile) = graph.profile(&identity)? else {

@@ -1,4 +1,4 @@
-//! The engine's two drivers: the same results, durable before the reply, and an orderly end.
+//! The two drivers of `CoreHandle`: equal results, durability before the reply, and an orderly end.
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -22,8 +22,8 @@ fn spawned(queue_max: usize) -> (CoreHandle, WriterThread, Setup) {
     (engine, thread, setup)
 }
 
-/// Alice and Bob live a little; their databases, row by row.
-fn a_day(readers: usize) -> ((Dump, Dump), Vec<String>) {
+/// Two nodes write and synchronise. Returns their databases row by row, and the rejected oids.
+fn write_and_sync(readers: usize) -> ((Dump, Dump), Vec<String>) {
     let node = |name: &str| Setup::new(name).readers(readers).node();
     let (alice, bob) = (node("alice"), node("bob"));
     meet(&alice, &bob);
@@ -34,7 +34,7 @@ fn a_day(readers: usize) -> ((Dump, Dump), Vec<String>) {
     bob.pull_everything(&alice);
     bob.send(alice.identity, "Hi yourself");
     alice.pull_everything(&bob);
-    // Above the number from which objects are verified on several threads, with faults at known places.
+    // More objects than the limit for one thread, and every tenth with a wrong signature.
     let objects: Vec<SignedObject> = (1..=100)
         .map(|number| {
             object(
@@ -65,19 +65,21 @@ fn a_day(readers: usize) -> ((Dump, Dump), Vec<String>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn both_drivers_do_the_same() {
-    let threaded = tokio::task::spawn_blocking(|| a_day(2)).await.unwrap();
-    assert_eq!(threaded, a_day(0));
+async fn inline_and_threaded_drivers_give_equal_rows() {
+    let threaded = tokio::task::spawn_blocking(|| write_and_sync(2))
+        .await
+        .unwrap();
+    assert_eq!(threaded, write_and_sync(0));
 }
 
 #[tokio::test]
-async fn a_write_is_on_the_disk_before_its_reply() {
+async fn write_is_on_disk_before_its_reply() {
     let (engine, thread, setup) = spawned(8);
     let identity = setup.identity();
     let copy = tempfile::tempdir().unwrap();
     for number in 0..5 {
         let saved = write_ride(&engine, identity, number).await;
-        // What a crash at this very moment would leave: the files as they are now, with the log that is in them.
+        // A crash now would leave these files, including the write-ahead log.
         for file in std::fs::read_dir(setup.path()).unwrap() {
             let file = file.unwrap();
             std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
@@ -103,7 +105,7 @@ async fn write_ride(engine: &CoreHandle, identity: Oid, number: i64) -> Oid {
         .read(move |view| context_of(&view, identity, "rides"))
         .await
         .unwrap();
-    let draft = postern::graph::WriteRequest {
+    let request = postern::graph::WriteRequest {
         app: "rides".into(),
         type_number: 1,
         oid: None,
@@ -111,13 +113,13 @@ async fn write_ride(engine: &CoreHandle, identity: Oid, number: i64) -> Oid {
         attrs: Some(ride("Bern", number)),
     };
     let saved = engine
-        .write(move |core, now| core.write(now, |graph| graph.save_with_sync(&context, draft)))
+        .write(move |core, now| core.write(now, |graph| graph.save_with_sync(&context, request)))
         .await;
     saved.unwrap().oid
 }
 
 #[tokio::test]
-async fn the_writer_ends_when_its_last_handle_goes_and_finishes_what_it_accepted() {
+async fn writer_finishes_accepted_writes_and_ends_with_the_last_handle() {
     let (engine, thread, setup) = spawned(64);
     let identity = setup.identity();
     let handles: Vec<CoreHandle> = (0..4).map(|_| engine.clone()).collect();
@@ -126,7 +128,7 @@ async fn the_writer_ends_when_its_last_handle_goes_and_finishes_what_it_accepted
         .zip(0..)
         .map(|(handle, number)| write_ride(handle, identity, number));
     let saved = futures::future::join_all(writes).await;
-    // Begun and given up: what was accepted is written all the same.
+    // A write whose caller stops waiting is committed all the same.
     let (began, waits) = channel::<()>();
     let mut abandoned = Box::pin(engine.write(move |core, now| {
         waits.recv().ok();
@@ -151,7 +153,7 @@ async fn the_writer_ends_when_its_last_handle_goes_and_finishes_what_it_accepted
 }
 
 #[tokio::test]
-async fn a_read_that_is_given_up_keeps_its_connection_until_it_is_done() {
+async fn abandoned_read_keeps_its_connection_until_it_ends() {
     let (engine, thread, _setup) = spawned(8);
     let (go_on, waits) = channel::<()>();
     let mut abandoned = Box::pin(engine.read(move |view| {
@@ -172,14 +174,14 @@ async fn a_read_that_is_given_up_keeps_its_connection_until_it_is_done() {
 }
 
 #[tokio::test]
-async fn a_failed_write_says_its_own_error_and_leaves_nothing() {
+async fn failed_write_returns_its_error_and_changes_nothing() {
     let (engine, thread, setup) = spawned(8);
     let identity = setup.identity();
     let before = dump(&setup.database());
     let failed = engine
         .write(move |core, now| {
             core.write(now, |graph| {
-                messages::send(graph, identity, oid(1), "to nobody")
+                messages::send(graph, identity, oid(1), "to an unknown identity")
             })
         })
         .await;

@@ -95,7 +95,7 @@ proptest! {
 
     /// Beds that refer to earlier ones keep their bytes, also at a peer with other local ids.
     #[test]
-    fn rows_give_back_exactly_the_bytes_that_were_signed(
+    fn rows_reproduce_the_signed_bytes(
         beds in proptest::collection::vec((any_bed(), any::<u8>()), 1..8),
     ) {
         let (alice, bob) = (gardener("alice", 0), gardener("bob", 7000));

@@ -1,4 +1,4 @@
-//! Local writes: stamping, access, schema, references, and the way back to the signed bytes.
+//! Local writes: `change_seq` and `sync_flags`, access, schema, references and limits.
 
 use postern::acl::Denied;
 use postern::graph::{SaveError, WriteRequest};
@@ -12,7 +12,7 @@ use harness::{Setup, TestNode, card, conversation, message, ride};
 
 const MESSAGE: u16 = 2;
 
-/// `change_seq` and `sync_flags` of an app's rows that have this `change_seq`, Parents and Attrs.
+/// The `sync_flags` of an app's Parents and of its Attrs that have this `change_seq`.
 fn stamps(node: &TestNode, app: &str, change_seq: u64) -> (Vec<i64>, Vec<i64>) {
     let read = |table: &str, place: usize| {
         let rows = node.rows(&format!("app_{app}_{table}"));
@@ -27,7 +27,7 @@ fn stamps(node: &TestNode, app: &str, change_seq: u64) -> (Vec<i64>, Vec<i64>) {
 }
 
 #[test]
-fn all_rows_of_one_write_share_one_change_seq_and_carry_their_domains_bit() {
+fn rows_of_one_write_share_a_change_seq_and_the_bit_of_their_domain() {
     let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 500));
     meet(&alice, &bob);
     let before = alice.head();
@@ -35,7 +35,7 @@ fn all_rows_of_one_write_share_one_change_seq_and_carry_their_domains_bit() {
     assert_eq!(
         (sent.change_seq, alice.head()),
         (before + 1, before + 1),
-        "one write, one step"
+        "one write takes one number"
     );
     let mask = alice.read(|view| Ok(view.rows.apps().mask("messages")));
     assert_ne!(mask, 0);
@@ -57,7 +57,7 @@ fn all_rows_of_one_write_share_one_change_seq_and_carry_their_domains_bit() {
 }
 
 #[test]
-fn a_change_raises_the_revision_and_stamps_the_object_anew() {
+fn change_increments_the_revision_and_restamps_the_object() {
     let alice = TestNode::new("alice", 0);
     let made = alice.make("rides", 1, ride("Bern", 2)).unwrap();
     let changed = alice
@@ -71,7 +71,7 @@ fn a_change_raises_the_revision_and_stamps_the_object_anew() {
     assert_eq!(
         stamps(&alice, "rides", made.change_seq),
         (vec![], vec![]),
-        "nothing is left of the old state"
+        "no row keeps the old number"
     );
     assert_eq!(
         stamps(&alice, "rides", changed.change_seq),
@@ -84,7 +84,7 @@ fn a_change_raises_the_revision_and_stamps_the_object_anew() {
 }
 
 #[test]
-fn a_deletion_drops_the_values_for_good() {
+fn deletion_removes_the_values_permanently() {
     let alice = TestNode::new("alice", 0);
     let made = alice.make("rides", 1, ride("a secret garden", 2)).unwrap();
     let deleted = alice.change("rides", 1, made.oid, None).unwrap();
@@ -101,31 +101,31 @@ fn a_deletion_drops_the_values_for_good() {
 }
 
 #[test]
-fn only_the_owner_who_lives_here_writes() {
+fn write_requires_the_local_owner() {
     let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 0));
     meet(&alice, &bob);
     let made = alice.make("rides", 1, ride("Bern", 2)).unwrap();
     let before = alice.dump();
-    let draft = |oid, owner| WriteRequest {
+    let request = |oid, owner| WriteRequest {
         app: "rides".into(),
         type_number: 1,
         oid,
         owner,
         attrs: Some(ride("Basel", 9)),
     };
-    // Bob is known at Alice's node, but does not live there.
+    // Alice's node knows Bob, who is not local.
     let as_bob = alice.context(bob.identity, "rides");
-    let theirs = alice.save_as(as_bob.clone(), draft(None, bob.identity));
+    let theirs = alice.save_as(as_bob.clone(), request(None, bob.identity));
     assert!(
         matches!(theirs, Err(SaveError::Denied(Denied::OwnerNotHere))),
         "{theirs:?}"
     );
-    let over_hers = alice.save_as(as_bob, draft(Some(made.oid), alice.identity));
+    let over_hers = alice.save_as(as_bob, request(Some(made.oid), alice.identity));
     assert!(
         matches!(over_hers, Err(SaveError::Denied(Denied::NotOwner))),
         "{over_hers:?}"
     );
-    let in_his_name = alice.save(draft(None, bob.identity));
+    let in_his_name = alice.save(request(None, bob.identity));
     assert!(
         matches!(in_his_name, Err(SaveError::Denied(Denied::NotOwner))),
         "{in_his_name:?}"
@@ -134,7 +134,7 @@ fn only_the_owner_who_lives_here_writes() {
 }
 
 #[test]
-fn nobody_takes_over_what_another_identity_of_the_same_node_owns() {
+fn identity_cannot_take_over_an_object_of_another_local_identity() {
     let alice = TestNode::new("alice", 0);
     let made = alice.make("rides", 1, ride("Bern", 2)).unwrap();
     let mut rng = rand_chacha::ChaCha20Rng::from_seed([1; 32]);
@@ -144,14 +144,14 @@ fn nobody_takes_over_what_another_identity_of_the_same_node_owns() {
         .graph(move |graph| postern::services::identities::publish(graph, carol, Some("carol")))
         .unwrap();
     let context = alice.context(carol, "rides");
-    let draft = WriteRequest {
+    let request = WriteRequest {
         app: "rides".into(),
         type_number: 1,
         oid: Some(made.oid),
         owner: carol,
         attrs: Some(ride("x", 1)),
     };
-    let taken = alice.save_as(context, draft);
+    let taken = alice.save_as(context, request);
     assert!(
         matches!(taken, Err(SaveError::Denied(Denied::OwnerChanged))),
         "{taken:?}"
@@ -159,7 +159,7 @@ fn nobody_takes_over_what_another_identity_of_the_same_node_owns() {
 }
 
 #[test]
-fn a_message_is_its_participants() {
+fn message_requires_a_participant_of_its_conversation() {
     let (alice, bob, carol) = (
         TestNode::new("alice", 0),
         TestNode::new("bob", 0),
@@ -180,7 +180,7 @@ fn a_message_is_its_participants() {
     assert_eq!(
         alice.pull(&bob, "messages").objects,
         0,
-        "what one may not read is absent"
+        "objects without read access are not sent"
     );
     let unseen = alice.make("messages", MESSAGE, message(begun.oid, "let me in"));
     assert!(
@@ -190,7 +190,7 @@ fn a_message_is_its_participants() {
 }
 
 #[test]
-fn values_that_do_not_fit_the_schema_are_refused_whole() {
+fn write_that_violates_the_schema_changes_nothing() {
     let alice = TestNode::new("alice", 0);
     let before = alice.dump();
     let refused = |attrs: Attrs| match alice.make("rides", 1, attrs) {
@@ -220,7 +220,7 @@ fn values_that_do_not_fit_the_schema_are_refused_whole() {
 }
 
 #[test]
-fn references_lead_to_a_live_parent_of_the_right_type() {
+fn reference_requires_a_live_parent_of_the_right_type() {
     let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 0));
     meet(&alice, &bob);
     let sent = alice.send(bob.identity, "Hi");
@@ -234,7 +234,7 @@ fn references_lead_to_a_live_parent_of_the_right_type() {
 }
 
 #[test]
-fn an_update_never_moves_an_object_to_other_readers() {
+fn update_cannot_move_an_object_to_other_readers() {
     let (alice, bob, carol) = (
         TestNode::new("alice", 0),
         TestNode::new("bob", 0),
@@ -262,7 +262,7 @@ fn an_update_never_moves_an_object_to_other_readers() {
 }
 
 #[test]
-fn an_unlisted_identity_carries_no_bit() {
+fn unlisted_identity_has_no_sync_flags() {
     let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 0));
     let listed = alice.parent("identities", alice.identity).unwrap();
     let mask = alice.read(|view| Ok(view.rows.apps().mask("identities")));
@@ -303,7 +303,7 @@ fn an_unlisted_identity_carries_no_bit() {
 }
 
 #[test]
-fn an_identity_is_neither_broken_nor_deleted_by_a_plain_write() {
+fn plain_write_cannot_break_or_delete_an_identity() {
     let alice = TestNode::new("alice", 0);
     let before = alice.dump();
     let (object, _) = alice.object("identities", alice.identity).unwrap();
@@ -327,7 +327,7 @@ fn an_identity_is_neither_broken_nor_deleted_by_a_plain_write() {
 }
 
 #[test]
-fn the_nodes_own_server_and_those_of_its_peers_never_leave() {
+fn server_identities_are_never_exported() {
     let (alice, bob, carol) = (
         TestNode::new("alice", 0),
         TestNode::new("bob", 0),
@@ -351,7 +351,7 @@ fn the_nodes_own_server_and_those_of_its_peers_never_leave() {
 }
 
 #[test]
-fn limits_of_an_object_hold_here_as_they_do_at_peers() {
+fn local_write_enforces_the_object_limits() {
     let mut limits = CoreLimits::default();
     limits.graph.object.bytes_max = 10_000;
     limits.graph.object.attrs_max = 20;

@@ -1,4 +1,4 @@
-//! The core without a network: graph, state engine and engine over real databases.
+//! The core without a network: `graph`, `state_engine` and `engine` over real databases.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

@@ -10,7 +10,7 @@ use postern::state_engine::{CoreLimits, Package, PackageFault, PackageLimits};
 use crate::packages::Scene;
 
 #[test]
-fn each_field_of_the_header_is_checked() {
+fn package_header_fields_are_each_checked() {
     let scene = Scene::new();
     let fault = |change: fn(&mut Package)| scene.fault(&scene.changed(change));
     assert_eq!(
@@ -49,7 +49,7 @@ fn each_field_of_the_header_is_checked() {
 }
 
 #[test]
-fn a_package_signed_by_another_node_or_for_another_purpose_is_refused() {
+fn package_signed_by_another_node_or_context_is_refused() {
     let scene = Scene::new();
     let carol = TestNode::new("carol", 0);
     let package = scene
@@ -67,7 +67,7 @@ fn a_package_signed_by_another_node_or_for_another_purpose_is_refused() {
 }
 
 #[test]
-fn a_package_for_somebody_else_is_of_no_use_here() {
+fn package_for_another_recipient_is_refused() {
     let scene = Scene::new();
     let carol = TestNode::new("carol", 0);
     meet(&scene.alice, &carol);
@@ -80,7 +80,7 @@ fn a_package_for_somebody_else_is_of_no_use_here() {
 }
 
 #[test]
-fn what_is_no_package_is_malformed() {
+fn bytes_that_are_not_a_package_are_malformed() {
     let scene = Scene::new();
     let honest = scene.honest();
     assert!(matches!(scene.fault(&[]), PackageFault::Malformed(_)));
@@ -103,7 +103,7 @@ fn what_is_no_package_is_malformed() {
 }
 
 #[test]
-fn a_package_beyond_its_limits_is_refused_before_it_is_decoded() {
+fn package_beyond_the_limits_is_refused_before_decoding() {
     let package = PackageLimits {
         bytes_max: 4000,
         objects_max: 3,

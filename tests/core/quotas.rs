@@ -1,4 +1,4 @@
-//! What a peer has stored is counted as it is, whatever became of each object, and a full quota moves nothing.
+//! Quotas: the counted usage equals the stored objects, and a full quota refuses a whole package.
 
 use bastion::Tier;
 use keys::Oid;
@@ -11,7 +11,7 @@ use harness::forge::{object, oid};
 use harness::pull::{TakeError, meet, package_bytes};
 use harness::{Setup, TestNode, conversation, message, ride};
 
-/// What a node has counted of a peer.
+/// The usage that a node has counted for a peer.
 fn counted(node: &TestNode, of: &TestNode) -> Usage {
     let peer = of.peer_id();
     let (stored, tier) = node.read(move |view| {
@@ -22,7 +22,7 @@ fn counted(node: &TestNode, of: &TestNode) -> Usage {
     stored.usage
 }
 
-/// What is really there of it, waiting objects apart.
+/// The usage of the peer's stored objects, without waiting ones.
 fn written(node: &TestNode, of: &TestNode) -> Usage {
     let peer = of.peer_id();
     node.read(move |view| {
@@ -45,7 +45,7 @@ fn assert_counted(node: &TestNode, of: &TestNode) {
     assert_eq!(counted(node, of), written(node, of));
 }
 
-/// A node in which trusted peers have this quota of objects, and one that it has met.
+/// A node with this object quota for trusted peers, and a peer that it has met.
 fn alice_and_bob(objects_max: u64) -> (TestNode, TestNode) {
     let mut limits = CoreLimits::default();
     limits.quotas.trusted.stored_objects_max = objects_max;
@@ -67,7 +67,7 @@ fn of_bob(bob: &TestNode, type_number: u16, name: u8, attrs: Attrs) -> Object {
 }
 
 #[test]
-fn new_objects_updates_deletions_and_repeats_are_counted_as_they_are() {
+fn usage_follows_new_changed_deleted_and_repeated_objects() {
     let (alice, bob) = alice_and_bob(100);
     assert_counted(&alice, &bob);
     let made = bob.make("rides", 1, ride("Bern", 1)).unwrap();
@@ -98,7 +98,7 @@ fn new_objects_updates_deletions_and_repeats_are_counted_as_they_are() {
 }
 
 #[test]
-fn what_waits_counts_from_the_start_and_once() {
+fn waiting_object_counts_once_from_its_arrival() {
     let (alice, bob) = alice_and_bob(100);
     let before = counted(&alice, &bob);
     let group = |people: &[Oid]| bob.sign(&of_bob(&bob, 1, 7, conversation(people)));
@@ -124,11 +124,11 @@ fn what_waits_counts_from_the_start_and_once() {
 }
 
 #[test]
-fn what_waited_and_is_refused_counts_no_more() {
+fn rejected_waiting_object_no_longer_counts() {
     let (alice, bob) = alice_and_bob(100);
     let carol = TestNode::new("carol", 0);
     meet(&alice, &carol);
-    let early = bob.sign(&of_bob(&bob, 2, 8, message(oid(7), "not for him to say")));
+    let early = bob.sign(&of_bob(&bob, 2, 8, message(oid(7), "not a participant")));
     bob.force(&alice, "messages", vec![early]).unwrap();
     let theirs = object(
         "messages",
@@ -147,18 +147,18 @@ fn what_waited_and_is_refused_counts_no_more() {
 }
 
 #[test]
-fn a_package_beyond_a_quota_moves_nothing_and_another_peers_full_quota_is_in_nobodys_way() {
+fn package_beyond_the_quota_changes_nothing_and_blocks_no_other_peer() {
     let (alice, bob) = alice_and_bob(2);
     let carol = TestNode::new("carol", 0);
     meet(&alice, &carol);
-    // Bob's identity and what waits for Carol's conversation: his quota is full.
+    // Bob's identity and a message that waits for Carol's conversation fill his quota.
     let early = bob.sign(&of_bob(&bob, 2, 8, message(oid(7), "hi, Carol and Alice")));
     bob.force(&alice, "messages", vec![early]).unwrap();
     bob.make("rides", 1, ride("Bern", 1)).unwrap();
     let package = package_bytes(bob.answer(&alice.request(&bob, "rides.offers")));
     let before = alice.dump();
     let Err(TakeError::Apply(ApplyPackageError::Quota(fault))) = alice.take(&bob, &package) else {
-        panic!("taken beyond the quota");
+        panic!("applied beyond the quota");
     };
     assert_eq!(
         (fault.tier, fault.key, fault.max),
@@ -183,7 +183,7 @@ fn a_package_beyond_a_quota_moves_nothing_and_another_peers_full_quota_is_in_nob
 }
 
 #[test]
-fn a_tiers_total_is_the_sum_of_its_peers_whichever_way_they_go() {
+fn tier_total_stays_the_sum_of_its_peers_when_they_change_tier() {
     let (alice, bob) = alice_and_bob(100);
     let carol = TestNode::new("carol", 0);
     meet(&alice, &carol);

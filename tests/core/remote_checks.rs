@@ -8,7 +8,7 @@ use postern::object::{Attrs, Value};
 use crate::remote_writes::Scene;
 
 #[test]
-fn types_belong_to_their_domain_and_to_an_app_that_is_here() {
+fn type_must_belong_to_the_domain_and_to_an_installed_app() {
     let scene = Scene::new();
     let ride = scene.ride(1, 1, "Bern");
     let code = scene.mallory.force_one(
@@ -51,7 +51,7 @@ fn types_belong_to_their_domain_and_to_an_app_that_is_here() {
 }
 
 #[test]
-fn what_does_not_fit_the_schema_or_is_no_object_is_refused() {
+fn malformed_object_and_schema_violation_are_rejected() {
     let scene = Scene::new();
     let mut attrs = ride("Bern", 3);
     attrs.remove(&4);
@@ -91,7 +91,7 @@ fn what_does_not_fit_the_schema_or_is_no_object_is_refused() {
 }
 
 #[test]
-fn a_reference_to_another_type_is_refused() {
+fn reference_to_another_type_is_rejected() {
     let scene = Scene::new();
     let mallory = scene.mallory.identity;
     let begun = object(
@@ -123,7 +123,7 @@ fn a_reference_to_another_type_is_refused() {
 }
 
 #[test]
-fn a_signature_of_another_key_or_over_other_bytes_is_refused() {
+fn signature_of_another_key_or_over_other_bytes_is_rejected() {
     let scene = Scene::new();
     let ride = scene.ride(1, 1, "Bern");
     let true_one = scene.mallory.sign(&ride);

@@ -1,4 +1,4 @@
-//! A peer's identities: what they must prove, how their keys and homes change, and what is refused meanwhile.
+//! Identities of a peer: their records, rotations and moves, and the rejects of each.
 
 use keys::{HomeRecord, KeyChain, Oid, codec};
 use postern::object::{Attrs, Object, Value};
@@ -29,7 +29,7 @@ fn home(node: &TestNode, identity: Oid, counter: u64) -> Vec<Value> {
 }
 
 #[test]
-fn after_a_rotation_nothing_is_taken_under_the_old_key() {
+fn object_under_an_old_key_is_rejected_after_a_rotation() {
     let scene = Scene::new();
     let old = scene.mallory.sign(&scene.ride(1, 1, "Bern"));
     let (before, _) = scene
@@ -68,12 +68,12 @@ fn after_a_rotation_nothing_is_taken_under_the_old_key() {
     assert_eq!(
         scene.refused(&scene.ride(1, 1, "Bern")),
         None,
-        "signed anew, it is taken"
+        "accepted when signed with the new key"
     );
 }
 
 #[test]
-fn an_identity_proves_itself_or_is_refused() {
+fn identity_with_an_invalid_record_is_rejected() {
     let scene = Scene::new();
     scene.assert_refused(
         &identity(&scene, 2, |attrs| {
@@ -111,7 +111,7 @@ fn an_identity_proves_itself_or_is_refused() {
 }
 
 #[test]
-fn a_home_moves_by_a_higher_counter_only() {
+fn home_record_needs_a_higher_counter_and_a_conflict_freezes() {
     let scene = Scene::new();
     let id = scene.mallory.identity;
     let known = |scene: &Scene| {
@@ -120,7 +120,7 @@ fn a_home_moves_by_a_higher_counter_only() {
             .read(move |view| view.rows.identity(&id))
             .unwrap()
     };
-    // At home at Mallory's with counter 4.
+    // The home is Mallory's node, with counter 4.
     let at_four = home(&scene.mallory, id, 4);
     assert_eq!(
         scene.refused(&identity(&scene, 2, |attrs| drop(
@@ -135,7 +135,7 @@ fn a_home_moves_by_a_higher_counter_only() {
         "old_home",
     );
 
-    // Another node agrees to be the home, with the same counter: a conflict.
+    // Records in which another node is the home.
     let elsewhere = |counter| {
         let (node, next) = (
             keys::SecretKey::from_seed(&[5; 32]),
@@ -152,14 +152,14 @@ fn a_home_moves_by_a_higher_counter_only() {
             counter,
         )))]
     };
-    // With a higher one she has moved out, and Mallory's node may speak for her no more.
+    // A higher counter is a move, so Mallory's node may no longer send the identity.
     let moved = elsewhere(5);
     scene.assert_refused(
         &identity(&scene, 3, |attrs| drop(attrs.insert(HOME, moved))),
         "owner_not_at_sender",
     );
     assert_eq!(known(&scene).home_counter, 4);
-    // With the same one somebody lies: nothing of her is taken any more, not even under a higher counter.
+    // The same counter is a conflict: the identity is frozen, also for a higher counter.
     let same_counter = elsewhere(4);
     scene.assert_refused(
         &identity(&scene, 3, |attrs| drop(attrs.insert(HOME, same_counter))),
@@ -181,7 +181,7 @@ fn a_home_moves_by_a_higher_counter_only() {
 }
 
 #[test]
-fn a_name_may_change_under_the_same_home() {
+fn identity_may_change_its_name() {
     let scene = Scene::new();
     let renamed = identity(&scene, 2, |attrs| {
         drop(attrs.insert(NAME, vec![Value::from("Mal")]))

@@ -1,4 +1,4 @@
-//! A peer's objects, one fault each: what is refused, with which word, and that nothing else changes.
+//! Objects of a peer with one fault each: the code of the reject, and that nothing else changes.
 
 use postern::object::Object;
 use postern::state_engine::{AsideLimits, CoreLimits};
@@ -9,7 +9,7 @@ use harness::forge::{object, oid, sign_with_unknown_key};
 use harness::pull::meet;
 use harness::{Setup, TestNode, card, conversation, message, ride};
 
-/// Alice receives, Mallory sends what she likes.
+/// Alice receives; Mallory sends any object.
 pub(crate) struct Scene {
     pub(crate) alice: TestNode,
     pub(crate) mallory: TestNode,
@@ -22,7 +22,7 @@ impl Scene {
         Self { alice, mallory }
     }
 
-    /// Mallory sends an object in the domain of its app; gives the word with which it was refused.
+    /// Mallory sends an object in the domain of its app. Returns the code of the reject, if any.
     pub(crate) fn refused(&self, object: &Object) -> Option<String> {
         let domain = match object.app.as_str() {
             "rides" => "rides.offers",
@@ -39,7 +39,7 @@ impl Scene {
         assert_eq!(
             self.alice.object(&object.app, object.oid),
             before,
-            "a refused object changes nothing"
+            "a rejected object changes nothing"
         );
     }
 
@@ -56,29 +56,29 @@ impl Scene {
 }
 
 #[test]
-fn an_object_of_its_own_is_taken_and_a_second_time_is_nothing_new() {
+fn object_of_the_sender_is_written_once() {
     let scene = Scene::new();
     let ride = scene.ride(1, 1, "Bern");
     assert_eq!(scene.refused(&ride), None);
     let row = scene.alice.parent("rides", oid(1)).unwrap();
-    assert_eq!(row.sync_flags, 0, "what came from a peer is never sent on");
+    assert_eq!(row.sync_flags, 0, "an object of a peer is never sent on");
     assert!(row.origin.is_some());
     assert_eq!(scene.refused(&ride), None);
     assert_eq!(
         scene.alice.parent("rides", oid(1)),
         Some(row),
-        "not even a new change_seq"
+        "the change_seq stays too"
     );
 }
 
 #[test]
-fn revisions_decide_and_an_equal_one_with_other_content_is_a_fork() {
+fn higher_revision_replaces_and_an_equal_one_with_other_content_is_a_fork() {
     let scene = Scene::new();
     assert_eq!(scene.refused(&scene.ride(1, 5, "Bern")), None);
     assert_eq!(
         scene.refused(&scene.ride(1, 4, "Basel")),
         None,
-        "an older one is ignored"
+        "an older revision is ignored"
     );
     scene.assert_refused(&scene.ride(1, 5, "Basel"), "fork");
     assert_eq!(
@@ -97,7 +97,7 @@ fn revisions_decide_and_an_equal_one_with_other_content_is_a_fork() {
 }
 
 #[test]
-fn a_deleted_object_stays_deleted() {
+fn deleted_object_stays_deleted() {
     let scene = Scene::new();
     assert_eq!(scene.refused(&scene.ride(1, 1, "Bern")), None);
     let gone = object("rides", 1, oid(1), scene.mallory.identity, 2, None);
@@ -109,12 +109,12 @@ fn a_deleted_object_stays_deleted() {
     assert_eq!(
         scene.alice.parent("rides", oid(2)),
         None,
-        "nothing to delete, nothing to remember"
+        "a tombstone for an unknown object is discarded"
     );
 }
 
 #[test]
-fn what_was_made_here_is_out_of_reach() {
+fn peer_cannot_change_a_local_object() {
     let scene = Scene::new();
     let hers = scene.alice.make("rides", 1, ride("Bern", 2)).unwrap();
     let before = scene.alice.dump();
@@ -133,7 +133,7 @@ fn what_was_made_here_is_out_of_reach() {
 }
 
 #[test]
-fn nobody_writes_in_the_name_of_somebody_who_lives_elsewhere() {
+fn peer_cannot_write_for_an_identity_of_another_home() {
     let scene = Scene::new();
     let bob = TestNode::new("bob", 0);
     meet(&scene.alice, &bob);
@@ -152,7 +152,7 @@ fn nobody_writes_in_the_name_of_somebody_who_lives_elsewhere() {
             .force_one(&scene.alice, "rides.offers", forged);
         assert_eq!(code.as_deref(), Some("bad_signature"));
     }
-    // Bob's true object, carried by Mallory: authorship holds, but he does not live with her.
+    // Mallory sends a genuine object of Bob, whose home is another node.
     let true_one = bob.sign(&object(
         "rides",
         1,
@@ -169,7 +169,7 @@ fn nobody_writes_in_the_name_of_somebody_who_lives_elsewhere() {
 }
 
 #[test]
-fn an_object_never_changes_its_owner_or_type() {
+fn object_cannot_change_its_owner_or_type() {
     let scene = Scene::new();
     let bob = TestNode::new("bob", 0);
     meet(&scene.alice, &bob);
@@ -207,7 +207,7 @@ fn an_object_never_changes_its_owner_or_type() {
 }
 
 #[test]
-fn append_only_takes_no_edit_and_no_deletion() {
+fn append_only_domain_rejects_changes_and_deletions() {
     let scene = Scene::new();
     let participants = [scene.alice.identity, scene.mallory.identity];
     let mallory = scene.mallory.identity;
@@ -245,7 +245,7 @@ fn append_only_takes_no_edit_and_no_deletion() {
 }
 
 #[test]
-fn only_participants_write_into_a_conversation_and_only_readers_get_one() {
+fn conversation_requires_participating_writers_and_a_local_reader() {
     let scene = Scene::new();
     let bob = TestNode::new("bob", 0);
     meet(&scene.alice, &bob);
@@ -290,7 +290,7 @@ fn only_participants_write_into_a_conversation_and_only_readers_get_one() {
 }
 
 #[test]
-fn an_update_may_not_change_who_reads() {
+fn remote_update_cannot_change_the_readers() {
     let scene = Scene::new();
     let mut rng = ChaCha20Rng::from_seed([1; 32]);
     let second = scene.alice.keys.add_identity(&mut rng).unwrap();
@@ -367,7 +367,7 @@ fn waiting_objects_are_bounded_per_peer() {
 }
 
 impl Scene {
-    /// As [`Scene::assert_refused`], where old refusals make room for new ones.
+    /// Like [`Scene::assert_refused`], when the list of rejects is full and drops old ones.
     fn assert_refused_quietly(&self, object: &Object, code: &str) {
         let applied = self
             .mallory

@@ -1,4 +1,4 @@
-//! The apps' few verbs.
+//! Operations of the apps: messages and identities.
 
 use postern::services::identities;
 use postern::services::messages::{self, SendError};
@@ -8,19 +8,18 @@ use harness::pull::meet;
 use harness::{TestNode, conversation, message};
 
 #[test]
-fn a_message_needs_somebody_here_and_somebody_known() {
+fn message_needs_a_local_sender_and_a_known_recipient() {
     let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 0));
     let before = alice.dump();
-    assert!(
-        matches!(alice.try_send(bob.identity, "Hi"), Err(SendError::UnknownRecipient(who)) if who == bob.identity)
-    );
+    let unknown = alice.try_send(bob.identity, "Hi");
+    assert!(matches!(unknown, Err(SendError::UnknownRecipient(to)) if to == bob.identity));
     assert!(matches!(
         alice.try_send(alice.identity, "note to self"),
         Err(SendError::Alone)
     ));
-    let (nobody, to) = (oid(1), alice.identity);
-    let forged = alice.graph(move |graph| messages::send(graph, nobody, to, "Hi"));
-    assert!(matches!(forged, Err(SendError::UnknownSender(who)) if who == nobody));
+    let (unknown, to) = (oid(1), alice.identity);
+    let forged = alice.graph(move |graph| messages::send(graph, unknown, to, "Hi"));
+    assert!(matches!(forged, Err(SendError::UnknownSender(sender)) if sender == unknown));
     assert!(matches!(
         alice.try_send(bob.identity, ""),
         Err(SendError::UnknownRecipient(_))
@@ -29,7 +28,7 @@ fn a_message_needs_somebody_here_and_somebody_known() {
 }
 
 #[test]
-fn two_who_write_to_each_other_at_once_end_in_one_conversation() {
+fn concurrent_first_messages_end_in_one_conversation() {
     let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 50));
     meet(&alice, &bob);
     let first = alice.send(bob.identity, "Hi Bob");
@@ -49,7 +48,7 @@ fn two_who_write_to_each_other_at_once_end_in_one_conversation() {
 }
 
 #[test]
-fn a_word_to_one_does_not_go_into_a_conversation_of_three() {
+fn message_to_one_identity_does_not_use_a_conversation_of_three() {
     let (alice, bob, carol) = (
         TestNode::new("alice", 0),
         TestNode::new("bob", 0),
@@ -71,7 +70,7 @@ fn a_word_to_one_does_not_go_into_a_conversation_of_three() {
 }
 
 #[test]
-fn an_inbox_is_read_in_parts_and_shows_what_its_reader_may_read() {
+fn inbox_is_paged_and_shows_only_readable_messages() {
     let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 0));
     meet(&alice, &bob);
     let sent: Vec<_> = (0..5)
@@ -97,12 +96,15 @@ fn an_inbox_is_read_in_parts_and_shows_what_its_reader_may_read() {
         .map(|(sent, number)| (format!("{number}"), sent.change_seq, true))
         .collect();
     assert_eq!(bodies, expected);
-    let stranger = bob.identity;
-    let hers = alice
-        .read(move |view| messages::inbox(&view, &stranger, 0, 10))
+    let remote_reader = bob.identity;
+    let count = alice
+        .read(move |view| messages::inbox(&view, &remote_reader, 0, 10))
         .messages
         .len();
-    assert_eq!(hers, 5, "Bob is a reader wherever the messages are");
+    assert_eq!(
+        count, 5,
+        "the result does not depend on the home of the reader"
+    );
     assert_eq!(
         alice
             .read(move |view| messages::inbox(&view, &oid(1), 0, 10))
@@ -115,11 +117,11 @@ fn an_inbox_is_read_in_parts_and_shows_what_its_reader_may_read() {
         .make("messages", 1, conversation(&[alice.identity, oid(9)]))
         .unwrap();
     alice
-        .make("messages", 2, message(group.oid, "to somebody unknown"))
+        .make("messages", 2, message(group.oid, "to an unknown identity"))
         .unwrap();
     assert_eq!(
         alice
-            .read(move |view| messages::inbox(&view, &stranger, 0, 10))
+            .read(move |view| messages::inbox(&view, &remote_reader, 0, 10))
             .messages
             .len(),
         5
@@ -127,7 +129,7 @@ fn an_inbox_is_read_in_parts_and_shows_what_its_reader_may_read() {
 }
 
 #[test]
-fn who_is_known_is_listed_ours_first_and_only_ours_go_into_a_handshake() {
+fn known_identities_list_local_ones_first_and_handshake_carries_only_those() {
     let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 0));
     meet(&alice, &bob);
     let cards = alice.read(|view| identities::known(&view));
@@ -156,7 +158,7 @@ fn who_is_known_is_listed_ours_first_and_only_ours_go_into_a_handshake() {
 }
 
 #[test]
-fn what_a_handshake_brought_is_what_a_later_pull_brings() {
+fn pull_after_a_handshake_brings_the_same_identity() {
     let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 0));
     meet(&alice, &bob);
     let before = bob.parent("identities", alice.identity);
@@ -172,5 +174,5 @@ fn what_a_handshake_brought_is_what_a_later_pull_brings() {
     assert_eq!(bob.parent("identities", alice.identity), before);
     let state = bob.dump();
     bob.learn_of(&alice);
-    assert_eq!(bob.dump(), state, "meeting again changes nothing");
+    assert_eq!(bob.dump(), state, "a second handshake changes nothing");
 }

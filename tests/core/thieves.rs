@@ -1,4 +1,4 @@
-//! Thieves of keys, current ones and such as were rotated away, and copies of a node: what they win, and for how long.
+//! Attacks with stolen keys, current or earlier ones, and copies of a node.
 
 use keys::{Context, Epoch, HomeRecord, SecretKey, SignedObject, codec};
 use postern::graph::WriteRequest;
@@ -26,7 +26,7 @@ fn rotate(node: &TestNode, holder: keys::Oid) {
 }
 
 #[test]
-fn what_a_thief_of_the_current_key_did_elsewhere_yields_to_the_owners_next_key() {
+fn next_key_of_the_owner_overrides_the_writes_of_a_thief() {
     let scene = Scene::new();
     let (alice, owner) = (&scene.alice, &scene.mallory);
     let id = owner.identity;
@@ -37,7 +37,8 @@ fn what_a_thief_of_the_current_key_did_elsewhere_yields_to_the_owners_next_key()
     let node = StolenKeys::of_name("thief").node;
     let key = StolenKeys::of_name("mallory").identity;
     assert_eq!(node.peer_id(), thief.peer_id());
-    // He moves her to his node, counts up as far as he can, changes one of her offers and deletes the other.
+    // The thief moves the identity to its node, with the largest counter, changes one offer and
+    // deletes the other.
     let (record, _) = owner.object("identities", id).unwrap();
     let home = HomeRecord::sign(
         id,
@@ -64,7 +65,7 @@ fn what_a_thief_of_the_current_key_did_elsewhere_yields_to_the_owners_next_key()
         assert_eq!(
             thief.force_one(alice, domain, signed),
             None,
-            "so far he is she"
+            "the stolen key is still the current one"
         );
     }
     rotate(owner, id);
@@ -79,7 +80,7 @@ fn what_a_thief_of_the_current_key_did_elsewhere_yields_to_the_owners_next_key()
 }
 
 #[test]
-fn a_key_that_was_rotated_away_signs_nothing_that_is_taken_back() {
+fn reclaim_rejects_objects_signed_with_an_earlier_key() {
     let scene = Scene::new();
     let alice = &scene.alice;
     let id = alice.identity;
@@ -123,7 +124,7 @@ fn a_key_that_was_rotated_away_signs_nothing_that_is_taken_back() {
 }
 
 #[test]
-fn a_newcomer_after_a_rotation_gets_a_conversation_before_what_is_said_in_it() {
+fn new_peer_receives_a_conversation_before_its_messages_after_a_rotation() {
     let limits = CoreLimits {
         aside: AsideLimits {
             parked_per_peer_max: 10,
@@ -149,14 +150,16 @@ fn a_newcomer_after_a_rotation_gets_a_conversation_before_what_is_said_in_it() {
         .unwrap();
     let said: Vec<_> = (0..50)
         .map(|number| {
-            let draft = WriteRequest {
+            let request = WriteRequest {
                 app: "messages".into(),
                 type_number: 2,
                 oid: None,
                 owner: second,
                 attrs: Some(message(talk.oid, &number.to_string())),
             };
-            a.save_as(a.context(second, "messages"), draft).unwrap().oid
+            a.save_as(a.context(second, "messages"), request)
+                .unwrap()
+                .oid
         })
         .collect();
     rotate(&a, a.identity);
@@ -166,14 +169,14 @@ fn a_newcomer_after_a_rotation_gets_a_conversation_before_what_is_said_in_it() {
 }
 
 #[test]
-fn a_deleted_parent_is_in_the_way_of_no_rotation() {
+fn rotation_succeeds_with_a_deleted_parent() {
     let a = TestNode::new("a", 0);
     let id = a.identity;
     let talk = a
         .make("messages", 1, conversation(&[id, harness::forge::oid(7)]))
         .unwrap();
     let line = a.make("messages", 2, message(talk.oid, "Hi")).unwrap();
-    // No app that is built in allows it; own ones may.
+    // No built-in app permits this; a custom app may.
     let database = rusqlite::Connection::open(a.database()).unwrap();
     let sql = "UPDATE app_messages_parent SET deleted = 1 WHERE type = 1";
     assert_eq!(database.execute(sql, []).unwrap(), 1);
@@ -183,7 +186,8 @@ fn a_deleted_parent_is_in_the_way_of_no_rotation() {
     }
 }
 
-fn shown(by: &SecretKey, key_id: u32, epoch: Epoch, head: u64) -> PeerEpoch {
+/// An epoch and its head, signed with a node key.
+fn signed_epoch(by: &SecretKey, key_id: u32, epoch: Epoch, head: u64) -> PeerEpoch {
     PeerEpoch {
         epoch,
         key_id,
@@ -193,44 +197,48 @@ fn shown(by: &SecretKey, key_id: u32, epoch: Epoch, head: u64) -> PeerEpoch {
 }
 
 #[test]
-fn an_old_node_key_stops_no_node() {
+fn epoch_under_an_earlier_node_key_has_no_effect() {
     let scene = Scene::new();
     let alice = &scene.alice;
     let key = StolenKeys::of_name("alice").node;
     rotate(alice, alice.keys.server_oid());
     let (peer, foreign) = (scene.mallory.peer_id(), Epoch::from_bytes([9; 16]));
-    for heard in [
-        shown(&key, 0, foreign, 1),
-        shown(&key, 0, alice.epoch(), 1 << 40),
+    for epoch in [
+        signed_epoch(&key, 0, foreign, 1),
+        signed_epoch(&key, 0, alice.epoch(), 1 << 40),
     ] {
-        let came = alice
-            .write(move |core, now| core.check_own_epoch(now, &peer, &heard))
+        let result = alice
+            .write(move |core, now| core.check_own_epoch(now, &peer, &epoch))
             .unwrap();
-        assert_eq!(came, OwnEpoch::OldKey);
+        assert_eq!(result, OwnEpoch::OldKey);
     }
     assert_eq!(alice.read(|view| view.rows.write_mode()), None);
 }
 
 #[test]
-fn a_node_that_was_put_back_with_all_its_files_learns_it_from_whom_it_told_more() {
+fn rolled_back_copy_becomes_read_only_after_a_peer_shows_a_later_epoch() {
     let scene = Scene::new();
     let (alice, peer) = (&scene.alice, scene.mallory.peer_id());
     for seats in 1..=5 {
         alice.make("rides", 1, ride("Bern", seats)).unwrap();
     }
-    let told = alice.read(|view| view.own_epoch());
-    // The same name gives the same keys and the same epoch: a copy of the folder from before the rides.
+    let shown = alice.read(|view| view.own_epoch());
+    // The same name gives the same keys and epoch: a copy of the folder from before the rides.
     let older = TestNode::new("alice", 0);
     assert_eq!(
         (older.epoch(), older.peer_id()),
         (alice.epoch(), alice.peer_id())
     );
-    let came = |node: &TestNode| {
-        node.write(move |core, now| core.check_own_epoch(now, &peer, &told))
+    let check = |node: &TestNode| {
+        node.write(move |core, now| core.check_own_epoch(now, &peer, &shown))
             .unwrap()
     };
-    assert_eq!(came(alice), OwnEpoch::Known, "it holds as much");
-    assert_eq!(came(&older), OwnEpoch::Foreign);
+    assert_eq!(
+        check(alice),
+        OwnEpoch::Known,
+        "this database has the same head"
+    );
+    assert_eq!(check(&older), OwnEpoch::Foreign);
     let write_mode = older.read(|view| view.rows.write_mode()).unwrap();
     assert_eq!(write_mode.mode, WriteMode::ReadOnly);
     assert!(older.make("rides", 1, ride("Lost", 1)).is_err());

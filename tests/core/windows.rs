@@ -1,4 +1,4 @@
-//! Windows and cursors: what is sent, up to where, and how far each side remembers.
+//! Windows and cursors: the content of packages, and the cursors of both sides.
 
 use keys::Epoch;
 use postern::graph::WriteRequest;
@@ -15,7 +15,7 @@ fn pair() -> (TestNode, TestNode) {
     (alice, bob)
 }
 
-/// A node whose packages hold at most so much.
+/// A node with these package limits.
 fn small(name: &str, bytes_max: usize, objects_max: usize) -> TestNode {
     let package = PackageLimits {
         bytes_max,
@@ -29,7 +29,7 @@ fn small(name: &str, bytes_max: usize, objects_max: usize) -> TestNode {
 }
 
 #[test]
-fn the_first_window_begins_at_zero_and_each_next_one_behind_the_last() {
+fn first_window_begins_at_zero_and_the_next_after_the_last() {
     let (alice, bob) = pair();
     alice.make("rides", 1, ride("Bern", 1)).unwrap();
     let n = alice.head();
@@ -43,7 +43,7 @@ fn the_first_window_begins_at_zero_and_each_next_one_behind_the_last() {
     assert_eq!(
         (pulled.seqs(), pulled.objects),
         (Some((n + 1, m)), 1),
-        "scanned to the head, quiet stretch included"
+        "scanned to the head, including the quiet stretch"
     );
     let (sent, applied) = (
         alice.cursor(&bob, "rides.offers", Direction::Out),
@@ -57,7 +57,7 @@ fn the_first_window_begins_at_zero_and_each_next_one_behind_the_last() {
     assert_eq!(
         sent.unwrap().acked_seq,
         n,
-        "what the peer asked behind is what it holds"
+        "a request acknowledges its last_seq"
     );
     bob.pull(&alice, "rides.offers");
     assert_eq!(
@@ -70,7 +70,7 @@ fn the_first_window_begins_at_zero_and_each_next_one_behind_the_last() {
 }
 
 #[test]
-fn a_quiet_stretch_costs_nothing_until_it_is_long() {
+fn empty_package_is_sent_only_after_a_long_quiet_stretch() {
     let (alice, bob) = pair();
     alice.make("rides", 1, ride("Bern", 1)).unwrap();
     let n = bob.pull(&alice, "rides.offers").applied.last_seq;
@@ -87,13 +87,13 @@ fn a_quiet_stretch_costs_nothing_until_it_is_long() {
     assert_eq!(
         (pulled.seqs(), pulled.objects),
         (Some((n + 1, n + 1024)), 0),
-        "an empty package moves the cursor on"
+        "an empty package moves the cursor"
     );
     assert_eq!(bob.pull(&alice, "rides.offers").seqs(), None);
 }
 
 #[test]
-fn package_limits_cut_between_change_groups_and_say_more() {
+fn package_limits_cut_between_change_groups_and_set_more() {
     let (alice, bob) = (small("alice", 960 * 1024, 3), small("bob", 960 * 1024, 3));
     meet(&alice, &bob);
     // Two change groups of two objects each, then two of one.
@@ -103,16 +103,16 @@ fn package_limits_cut_between_change_groups_and_say_more() {
         let name = name.to_owned();
         alice
             .graph(move |graph| {
-                let draft = |type_number, attrs| WriteRequest {
+                let request = |type_number, attrs| WriteRequest {
                     app: "messages".into(),
                     type_number,
                     oid: None,
                     owner: identity,
                     attrs: Some(attrs),
                 };
-                let begun =
-                    graph.save_with_sync(&context, draft(1, conversation(&[identity, other])))?;
-                graph.save_with_sync(&context, draft(2, message(begun.oid, &name)))
+                let group =
+                    graph.save_with_sync(&context, request(1, conversation(&[identity, other])))?;
+                graph.save_with_sync(&context, request(2, message(group.oid, &name)))
             })
             .unwrap();
     }
@@ -134,7 +134,7 @@ fn package_limits_cut_between_change_groups_and_say_more() {
 }
 
 #[test]
-fn a_change_group_that_fits_no_package_is_said_and_not_cut() {
+fn change_group_larger_than_a_package_is_an_error() {
     let (alice, bob) = (small("alice", 960 * 1024, 1), TestNode::new("bob", 0));
     meet(&alice, &bob);
     let sent = alice.send(bob.identity, "Hi");
@@ -147,7 +147,7 @@ fn a_change_group_that_fits_no_package_is_said_and_not_cut() {
 }
 
 #[test]
-fn a_domain_outside_the_intersection_looks_like_an_empty_one_and_changes_nothing() {
+fn domain_outside_the_intersection_looks_empty_and_changes_nothing() {
     let (alice, bob) = (
         TestNode::new("alice", 0),
         Setup::new("bob").apps(&NO_MARKET).node(),
@@ -196,7 +196,7 @@ fn a_domain_outside_the_intersection_looks_like_an_empty_one_and_changes_nothing
 }
 
 #[test]
-fn a_stranger_is_answered_like_somebody_without_domains() {
+fn unknown_peer_gets_the_reply_of_a_peer_without_domains() {
     let (alice, carol) = (TestNode::new("alice", 0), TestNode::new("carol", 0));
     alice.make("rides", 1, ride("Bern", 1)).unwrap();
     let before = alice.dump();
@@ -211,7 +211,7 @@ fn a_stranger_is_answered_like_somebody_without_domains() {
 }
 
 #[test]
-fn a_cursor_of_another_epoch_means_nothing() {
+fn cursor_of_another_epoch_is_ignored() {
     let (alice, bob) = pair();
     alice.make("rides", 1, ride("Bern", 1)).unwrap();
     let n = bob.pull(&alice, "rides.offers").applied.last_seq;
@@ -220,11 +220,11 @@ fn a_cursor_of_another_epoch_means_nothing() {
         ..bob.request(&alice, "rides.offers")
     };
     let PullReply::Package { window, .. } = alice.answer(&old) else {
-        panic!("nothing was sent")
+        panic!("no package was sent")
     };
     assert_eq!((window.from_seq, window.to_seq), (0, n));
 
-    // Alice's database was restored: another epoch, and numbers that begin again.
+    // After a restore Alice's node has another epoch, whose numbers begin again.
     let restored = Epoch::from_bytes([8; 16]);
     let mut package = alice.package(&bob, "rides.offers", (0, 2), Vec::new());
     package.epoch = restored;
@@ -243,12 +243,12 @@ fn a_cursor_of_another_epoch_means_nothing() {
     (package.epoch, package.from_seq, package.to_seq) = (Epoch::from_bytes([7; 16]), 3, 4);
     assert!(
         bob.take(&alice, &package.sign(&alice.keys)).is_err(),
-        "a third epoch begins at its beginning"
+        "a window of a new epoch must begin at 0"
     );
 }
 
 #[test]
-fn a_request_ahead_of_the_head_gets_nothing_and_does_not_acknowledge_the_future() {
+fn request_beyond_the_head_acknowledges_only_the_head() {
     let (alice, bob) = pair();
     alice.make("rides", 1, ride("Bern", 1)).unwrap();
     let (domain, epoch) = ("rides.offers".to_owned(), Some(alice.epoch()));
@@ -275,7 +275,7 @@ fn a_request_ahead_of_the_head_gets_nothing_and_does_not_acknowledge_the_future(
 }
 
 #[test]
-fn push_sends_what_was_not_acknowledged_and_mixes_with_pull() {
+fn push_repeats_unacknowledged_objects_and_mixes_with_pull() {
     let (alice, bob) = pair();
     alice.make("rides", 1, ride("Bern", 1)).unwrap();
     let lost = package_bytes(alice.push(&bob, "rides.offers"));
@@ -293,12 +293,12 @@ fn push_sends_what_was_not_acknowledged_and_mixes_with_pull() {
     assert_eq!(
         (late.written, late.last_seq),
         (0, applied.last_seq),
-        "the late one is acknowledged at the cursor"
+        "the late package is acknowledged at the cursor"
     );
 }
 
 #[test]
-fn a_restart_forgets_no_cursor_and_gives_out_no_number_twice() {
+fn restart_keeps_cursors_and_reuses_no_change_seq() {
     let (alice, bob) = pair();
     alice.make("rides", 1, ride("Bern", 1)).unwrap();
     bob.pull_everything(&alice);
@@ -315,7 +315,7 @@ fn a_restart_forgets_no_cursor_and_gives_out_no_number_twice() {
 }
 
 #[test]
-fn private_messages_are_never_built_for_somebody_else() {
+fn package_contains_only_readable_objects() {
     let (alice, bob, carol) = (
         TestNode::new("alice", 0),
         TestNode::new("bob", 10),
@@ -360,20 +360,22 @@ fn private_messages_are_never_built_for_somebody_else() {
         [(alice.identity, "for Carol only".to_owned())]
     );
     assert!(!format!("{:?}", carol.dump()).contains("Bob only"));
-    // What came from Alice does not travel on from Bob, even to somebody who may read it.
+    // Bob does not send on Alice's objects, even to a reader.
     assert_eq!(carol.pull_everything(&bob), 0);
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
-    /// Any package limits that hold the largest group give the same objects in packages within the limits.
+    /// Any limits that hold the largest change group give the same objects, in packages within the
+    /// limits.
     #[test]
-    fn limits_change_the_cut_and_nothing_else(
+    fn package_limits_change_only_the_windows(
         (bytes_max, objects_max) in (3000..20_000usize, 1..9usize),
         notes in proptest::collection::vec(0..1500usize, 1..12),
     ) {
-        let (alice, bob) = (small("alice", bytes_max, objects_max), small("bob", bytes_max, objects_max));
+        let alice = small("alice", bytes_max, objects_max);
+        let bob = small("bob", bytes_max, objects_max);
         meet(&alice, &bob);
         let mut made = Vec::new();
         for length in notes {
@@ -384,7 +386,11 @@ proptest! {
         let (mut last_seq, mut objects) = (0, 0);
         loop {
             let request = bob.request(&alice, "rides.offers");
-            let PullReply::Package { window, objects: count, more, bytes } = alice.answer(&request) else { panic!("ended early") };
+            let PullReply::Package { window, objects: count, more, bytes } =
+                alice.answer(&request)
+            else {
+                panic!("ended early")
+            };
             prop_assert!(bytes.len() <= bytes_max && count <= objects_max && count > 0);
             prop_assert_eq!(window.from_seq, if last_seq == 0 { 0 } else { last_seq + 1 });
             prop_assert_eq!(bob.take(&alice, &bytes).unwrap().written, count);
