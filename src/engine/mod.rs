@@ -1,7 +1,7 @@
 //! The core's handle: the only way from async code to data.
 //!
-//! One handle type over two drivers: a writer thread with reading connections (the node), and an
-//! inline one for tests and simulation, where the caller's thread does the work and a seed decides
+//! One handle type has two drivers. The node uses a writer thread with reading connections. Tests
+//! and simulation use the inline driver: the caller's thread does the work, and a seed decides
 //! everything. No lock is held across an `await`.
 //! Invariants: there is one writer, so commit order is `change_seq` order; a caller gets its result
 //! after the commit. Tested in `tests/core/engines.rs`.

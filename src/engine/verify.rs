@@ -1,8 +1,8 @@
 //! Verification of a package's objects on every core, concurrently with the writer.
 //!
-//! Besides the writer thread, only this file starts threads. It finds keys and verifies signatures;
-//! whether an object may be written is decided by the writer. Invariant: the result has the order
-//! of the objects for any number of threads. Tested in `tests/core/engines.rs`.
+//! Besides the writer thread, only this file starts threads. The writer decides later whether an
+//! object may be written. Invariant: the result has the order of the objects for any number of
+//! threads. Tested in `tests/core/engines.rs`.
 
 use std::num::NonZero;
 

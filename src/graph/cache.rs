@@ -1,9 +1,9 @@
 //! Cache of one transaction: a package names the same few owners and scopes a thousand times.
 //!
 //! A `TxCache` lives in a `GraphManager`, so no longer than its transaction, and only one
-//! transaction writes at a time. It keeps only rows that exist: a missing row may arrive within the
-//! transaction, and a package could name any number of missing ones. Invariant: a row that is
-//! written is invalidated in the same call.
+//! transaction writes at a time. Missing rows are not cached, because they may arrive within the
+//! transaction and a package could name any number of them. Invariant: a row that is written is
+//! invalidated in the same call.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;

@@ -73,8 +73,8 @@ impl From<ResolveError> for SaveError {
     }
 }
 
-/// Why one object of a package was not applied. It is rejected or waits; the other objects of the
-/// package are applied.
+/// Why one object of a package was not applied. The object is rejected or waits; the other objects
+/// of the package are applied.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// A rule of `acl` denies the write.

@@ -122,8 +122,8 @@ impl GraphManager<'_> {
         self.sign_and_write(app, schema, &object, &resolved, existing, &granted)
     }
 
-    /// The counter of the next home record. It is the known one while both keys are the same, and
-    /// one more after either changed, so that no two records with one counter differ.
+    /// The counter of the next home record. The known counter applies while both keys are the same,
+    /// and one more after either changed. So no two records with one counter differ.
     fn next_counter(&self, identity: &Oid, chain: &VerifiedChain) -> Result<u64, StoreError> {
         let Some(known) = self.tx.identity(identity)? else {
             return Ok(1);

@@ -15,7 +15,7 @@ use crate::domain::Mode;
 use crate::object::Object;
 use crate::store::{AppTable, ParentRow, StoreError};
 
-/// What happened to one object that a peer returned.
+/// Result for one object that a peer returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReclaimOutcome {
     /// The object was missing or had a lower revision, and was written.

@@ -17,7 +17,7 @@ use crate::op_context::OpContext;
 use crate::schema::{TypeSchema, identities};
 use crate::store::{AppTable, IdentityRow, ParentRow, StoreError};
 
-/// What happened to one object of a package.
+/// Result for one object of a package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applied {
     /// The object was written.
@@ -34,9 +34,9 @@ pub enum Applied {
 /// Whether [`GraphManager::apply_as`] looks for a stored revision of the object.
 #[derive(Debug, Clone, Copy)]
 enum Expected {
-    /// Not here yet. Writing it fails with [`StoreError::Exists`] where it is.
+    /// Assumes a new object; the insert fails with [`StoreError::Exists`] otherwise.
     New,
-    /// Perhaps here.
+    /// Looks up a stored revision.
     Known,
 }
 
@@ -176,8 +176,8 @@ impl<'e> GraphManager<'e> {
         Ok(())
     }
 
-    /// Stores the signature of an object that the sender re-signed after a rotation, so that the
-    /// peer can be given the object in a form that it accepts when it reclaims.
+    /// Stores the later signature of an object that the sender re-signed after a rotation. The
+    /// sender accepts only this form when it reclaims the object.
     fn note_later_signature(
         &self,
         app: &AppTable,
@@ -263,9 +263,9 @@ impl<'e> GraphManager<'e> {
 
     /// The stored object's state for conflict resolution.
     ///
-    /// An object that a later key of its owner signed replaces any revision under an earlier key,
-    /// tombstones included, because the thief of the earlier key could sign any revision. The owner
-    /// loses nothing, because it re-signs all its objects after a rotation.
+    /// An object under a later key of its owner replaces any revision under an earlier key,
+    /// tombstones included. The reason is that the thief of the earlier key could sign any
+    /// revision. The owner loses nothing, because it re-signs all its objects after a rotation.
     fn existing_before(
         &self,
         app: &AppTable,

@@ -94,7 +94,8 @@ pub fn refuse(
     Ok(row)
 }
 
-/// Bans a peer until a time. It loses its trust, and its present tickets stay void after the ban.
+/// Bans a peer until a time. The peer loses its trust, and its present tickets stay void after the
+/// ban.
 pub fn ban(
     graph: &mut GraphManager<'_>,
     peer: PeerId,

@@ -7,6 +7,7 @@
 
 use keys::{Epoch, Oid, PeerId, SignedObject};
 
+use super::checked::{CheckedObject, check_objects, known_keys};
 use super::engine::StateEngine;
 use super::limits::CoreLimits;
 use super::package::{VerifiedPackage, Window};
@@ -65,56 +66,6 @@ pub enum ApplyPackageError {
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// One object of a package after verification.
-#[derive(Debug)]
-pub enum CheckedObject {
-    /// Its owner's signature holds.
-    Verified(VerifiedObject),
-    /// It waits for another object, or is refused.
-    Failed {
-        /// Its oid, where its bytes could be read.
-        oid: Option<Oid>,
-        /// Why it did not pass.
-        fault: Fault,
-        /// The object, where its bytes could be read.
-        decoded: Option<DecodedObject>,
-    },
-}
-
-impl CheckedObject {
-    fn verify(object: DecodedObject, known: &KnownKeys) -> Self {
-        let oid = Some(object.oid());
-        match object.verify(known) {
-            Ok(verified) => Self::Verified(verified),
-            Err((fault, object)) => Self::Failed {
-                oid,
-                fault,
-                decoded: Some(object),
-            },
-        }
-    }
-}
-
-/// Verifies decoded objects. `known` holds the current keys of their owners; an identity object
-/// brings its own. Pure: any thread may run it on a part of a package, with the keys for the whole
-/// package.
-pub fn check_objects(
-    decoded: Vec<Result<DecodedObject, ObjectFault>>,
-    known: &KnownKeys,
-) -> Vec<CheckedObject> {
-    decoded
-        .into_iter()
-        .map(|object| match object {
-            Ok(object) => CheckedObject::verify(object, known),
-            Err(fault) => CheckedObject::Failed {
-                oid: fault.oid(),
-                fault: Fault::Object(fault),
-                decoded: None,
-            },
-        })
-        .collect()
 }
 
 /// The origin of a package, for each of its objects.
@@ -329,8 +280,9 @@ impl<'a, 'g> PackageIngest<'a, 'g> {
         }
     }
 
-    /// Verifies an object again whose owner or owner's key was missing. It may have been written
-    /// since the first verification, and nothing would release an object that waits for it.
+    /// Verifies an object again whose owner or owner's key was missing. The missing one may have
+    /// been written since the first verification, and nothing would release an object that waits
+    /// for it.
     fn verify_again(&self, object: CheckedObject) -> Result<CheckedObject, StoreError> {
         match object {
             CheckedObject::Failed {
@@ -345,7 +297,8 @@ impl<'a, 'g> PackageIngest<'a, 'g> {
         }
     }
 
-    /// Makes an object wait. It counts as stored at once, so that no quota can block its release.
+    /// Makes an object wait. Waiting objects count as stored at once, so that no quota can block
+    /// their release.
     fn park(
         &mut self,
         source: &PackageSource<'_>,
@@ -412,9 +365,9 @@ impl<'a, 'g> PackageIngest<'a, 'g> {
     /// were charged when they began to wait, so no quota can make this package fail, in particular
     /// not another peer's.
     fn apply_waiting(&mut self) -> Result<(), ApplyPackageError> {
-        while let Some(here) = self.arrived.pop() {
+        while let Some(arrived) = self.arrived.pop() {
             // Loaded one at a time, because together they may be as large as all waiting objects.
-            for id in self.graph.tx().parked_for(&here)? {
+            for id in self.graph.tx().parked_for(&arrived)? {
                 let Some(parked) = self.graph.tx().parked(id)? else {
                     continue;
                 };
@@ -444,15 +397,4 @@ impl<'a, 'g> PackageIngest<'a, 'g> {
     fn keys_of(&self, owners: &[Oid]) -> Result<KnownKeys, StoreError> {
         known_keys(self.graph.tx(), owners)
     }
-}
-
-/// The current keys of those owners that are known.
-pub fn known_keys(rows: &Rows<'_>, owners: &[Oid]) -> Result<KnownKeys, StoreError> {
-    let mut known = KnownKeys::default();
-    for owner in owners {
-        if let Some(row) = rows.identity(owner)? {
-            known.insert(*owner, row.key_id, row.public_key);
-        }
-    }
-    Ok(known)
 }

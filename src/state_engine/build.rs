@@ -1,8 +1,8 @@
 //! Packages out: what changed since `last_seq` (docs/STORY.md 2.1 steps 2-7, 4, 6.2, 7.1).
 //!
 //! Reads one committed state. Invariants: a package contains and mentions only rows that the peer
-//! may read; a domain outside the intersection looks like an empty one; change groups are whole;
-//! every row up to `to_seq` was scanned. Tested in `tests/core/windows.rs`.
+//! may read. A domain outside the intersection looks like an empty one. Change groups are whole,
+//! and every row up to `to_seq` was scanned. Tested in `tests/core/windows.rs`.
 
 use keys::{Epoch, PeerId, SignedObject};
 
@@ -166,10 +166,10 @@ impl View<'_> {
             objects.push(signed);
         }
         let change_seq = group.first().map_or(0, |parent| parent.change_seq);
-        let room = limits
+        let bytes_left = limits
             .bytes_max
             .saturating_sub(Package::EMPTY_BYTES_MAX + collected.bytes);
-        if bytes > room || collected.objects.len() + objects.len() > limits.objects_max {
+        if bytes > bytes_left || collected.objects.len() + objects.len() > limits.objects_max {
             if collected.objects.is_empty() {
                 return Err(BuildError::GroupTooLarge { change_seq, bytes });
             }

@@ -51,8 +51,8 @@ impl StateEngine {
         self.trace = trace;
     }
 
-    /// Runs one transaction on the graph. It is durable if `work` returns `Ok`, and undone
-    /// otherwise.
+    /// Runs one transaction on the graph. The transaction is durable if `work` returns `Ok`, and
+    /// undone otherwise.
     pub fn write<R, E: From<StoreError>>(
         &mut self,
         now: Timestamp,

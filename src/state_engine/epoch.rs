@@ -1,8 +1,8 @@
 //! Epochs: new ones, those that peers sign, and proof that another copy of this node exists
 //! (docs/DECISIONS.md 2).
 //!
-//! An epoch that is signed with this node's key and was not created by it makes the node read-only,
-//! so that two copies of a node never go on as one.
+//! An epoch that is signed with this node's key, but was not created by this database, makes the
+//! node read-only. So two copies of a node never continue as one.
 
 use keys::{Context, Epoch, PeerId, PublicKey};
 use rand::CryptoRng;
@@ -26,8 +26,8 @@ pub enum EpochFault {
 /// The result of checking an epoch of this node that a peer sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwnEpoch {
-    /// This database created the epoch and counted at least as far; or the node is read-only
-    /// already, and the operator will decide on this epoch too.
+    /// This database created the epoch and counted at least as far. Also returned if the node is
+    /// read-only already; the operator will then decide on this epoch too.
     Known,
     /// An earlier key signed it, so that key was stolen. The node is not affected.
     OldKey,
@@ -92,8 +92,8 @@ impl StateEngine {
 
     /// Checks an epoch that a peer received from this node, or from another one with its keys.
     ///
-    /// If this database did not create it, or counted less far in it, then another copy of this
-    /// node exists or the database was rolled back, and the node becomes read-only.
+    /// If this database did not create it, or counted less far in it, the node becomes read-only.
+    /// Another copy of this node exists then, or the database was rolled back.
     pub fn check_own_epoch(
         &mut self,
         now: Timestamp,

@@ -2,12 +2,13 @@
 //! (docs/STORY.md 2, 4, 7; docs/DECISIONS.md 7).
 //!
 //! Synchronous and deterministic: time and randomness are arguments, and nothing below this module
-//! uses a network. Invariants: a cursor moves only in the transaction that commits what it counts;
-//! a package holds every change in `from_seq..=to_seq` that the recipient may read, and a change
-//! group is never split over two packages. Tested in `tests/core` and `tests/core/simulation.rs`.
+//! uses a network. Invariants: a cursor moves only in the transaction that commits what it counts.
+//! A package holds every change in `from_seq..=to_seq` that the recipient may read. A change group
+//! is never split over two packages. Tested in `tests/core`.
 
 mod apply;
 mod build;
+mod checked;
 mod engine;
 mod epoch;
 mod limits;
@@ -19,10 +20,9 @@ mod recovery;
 mod rotation;
 mod view;
 
-pub use apply::{
-    AppliedPackage, ApplyPackageError, CheckedObject, WindowFault, check_objects, known_keys,
-};
+pub use apply::{AppliedPackage, ApplyPackageError, WindowFault};
 pub use build::{BuildError, PullReply, PullRequest};
+pub use checked::{CheckedObject, check_objects, known_keys};
 pub use engine::StateEngine;
 pub use epoch::{EpochError, EpochFault, OwnEpoch};
 pub use limits::{AsideLimits, CoreLimits, RecoveryLimits};

@@ -18,7 +18,7 @@ pub(super) const VERSION: u32 = 1;
 /// Limits of a package.
 #[derive(Debug, Clone, Copy)]
 pub struct PackageLimits {
-    /// Largest package in bytes, including its envelope. It must fit into a frame.
+    /// Largest package in bytes, including its envelope. A package must fit into a frame.
     pub bytes_max: usize,
     /// Largest number of objects, and so the largest change group, because groups are never split.
     pub objects_max: usize,

@@ -42,7 +42,7 @@ pub struct RecoveryBatch {
     pub next: Option<Oid>,
 }
 
-/// What happened to the objects that a peer returned, as counts.
+/// Counts of the results for the objects that a peer returned.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ReclaimSummary {
     /// The object was missing or had a lower revision, and was written.
@@ -103,9 +103,9 @@ impl View<'_> {
         for row in rows {
             if row.origin == Some(origin) && domain.has_type(row.type_number) {
                 let (_, signed) = load_object(&self.rows, app, &row)?;
-                let room = limits.bytes_max.saturating_sub(Package::EMPTY_BYTES_MAX);
+                let bytes_max = limits.bytes_max.saturating_sub(Package::EMPTY_BYTES_MAX);
                 bytes += Package::object_bytes(&signed);
-                let is_full = bytes > room || given.objects.len() >= limits.objects_max;
+                let is_full = bytes > bytes_max || given.objects.len() >= limits.objects_max;
                 if is_full && !given.objects.is_empty() {
                     given.next = last;
                     return Ok(given);

@@ -1,9 +1,8 @@
 //! Recovery after a restore or a rollback: the node's write mode and its end (docs/DECISIONS.md 2).
 //!
 //! A restored node creates objects at once, under a new epoch. Its existing objects may have
-//! changed after the backup, so changes of them are refused until every peer was asked to return
-//! this node's objects, or the recovery has lasted
-//! [`RecoveryLimits::wait_ms`](super::RecoveryLimits).
+//! changed after the backup. Changes of them are therefore refused until every peer was asked to
+//! return this node's objects, at most for [`RecoveryLimits::wait_ms`](super::RecoveryLimits).
 //! Invariant: the write mode in memory equals the one in the database. Tested in
 //! `tests/net/restore.rs` and `tests/core/thieves.rs`.
 
@@ -15,7 +14,7 @@ use super::view::View;
 use crate::op_context::Timestamp;
 use crate::store::{EpochReason, Reserve, StoreError, WriteMode, WriteModeRow};
 
-/// The reason of a read-only mode that the operator has resolved. It ends at the next start.
+/// The reason of a read-only mode that the operator has resolved and that ends at the next start.
 const RESOLVED: &str = "resolved";
 
 /// The state of a recovery, for the operator.

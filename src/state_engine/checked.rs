@@ -1,0 +1,69 @@
+//! Verification of a package's objects, concurrently with the writer and again on the writer.
+//!
+//! Pure functions, so that any thread may run them on a part of a package.
+
+use keys::Oid;
+
+use crate::graph::{DecodedObject, Fault, KnownKeys, ObjectFault, VerifiedObject};
+use crate::store::{Rows, StoreError};
+
+/// One object of a package after verification.
+#[derive(Debug)]
+pub enum CheckedObject {
+    /// The owner's signature is valid.
+    Verified(VerifiedObject),
+    /// The object has to wait, or is rejected.
+    Failed {
+        /// The oid, if the bytes could be decoded.
+        oid: Option<Oid>,
+        /// Why the verification failed.
+        fault: Fault,
+        /// The object, if the bytes could be decoded.
+        decoded: Option<DecodedObject>,
+    },
+}
+
+impl CheckedObject {
+    pub(super) fn verify(object: DecodedObject, known: &KnownKeys) -> Self {
+        let oid = Some(object.oid());
+        match object.verify(known) {
+            Ok(verified) => Self::Verified(verified),
+            Err((fault, object)) => Self::Failed {
+                oid,
+                fault,
+                decoded: Some(object),
+            },
+        }
+    }
+}
+
+/// Verifies decoded objects. `known` holds the current keys of their owners; an identity object
+/// brings its own. Pure: any thread may run it on a part of a package, with the keys for the whole
+/// package.
+pub fn check_objects(
+    decoded: Vec<Result<DecodedObject, ObjectFault>>,
+    known: &KnownKeys,
+) -> Vec<CheckedObject> {
+    decoded
+        .into_iter()
+        .map(|object| match object {
+            Ok(object) => CheckedObject::verify(object, known),
+            Err(fault) => CheckedObject::Failed {
+                oid: fault.oid(),
+                fault: Fault::Object(fault),
+                decoded: None,
+            },
+        })
+        .collect()
+}
+
+/// The current keys of those owners that are known.
+pub fn known_keys(rows: &Rows<'_>, owners: &[Oid]) -> Result<KnownKeys, StoreError> {
+    let mut known = KnownKeys::default();
+    for owner in owners {
+        if let Some(row) = rows.identity(owner)? {
+            known.insert(*owner, row.key_id, row.public_key);
+        }
+    }
+    Ok(known)
+}
