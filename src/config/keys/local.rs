@@ -4,7 +4,7 @@
 
 use keys::protocol::PACKAGE_BYTES_MAX;
 
-use super::{INTEGER_MAX, Key, Kind, Table};
+use super::key::{INTEGER_MAX, Key, Kind, Table};
 
 pub(super) const NODE: Table = Table {
     name: "node",

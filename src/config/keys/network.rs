@@ -4,7 +4,7 @@
 
 use keys::protocol::PULL_WAIT_S_MAX;
 
-use super::{Key, Kind, Table};
+use super::key::{Key, Kind, Table};
 
 /// Largest number of things that are held in memory.
 const COUNT_MAX: u64 = 1_000_000;
