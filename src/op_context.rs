@@ -28,8 +28,8 @@ pub struct AppId(pub i64);
 
 /// The authority under which an operation runs, and the path by which it arrived.
 ///
-/// The rules of `acl` read the requester, the peer and the domain. The story also asks for `app_id` and
-/// `trace_id`, which are fields of log events.
+/// The rules of `acl` read the requester, the peer and the domain. The story also requires `app_id`
+/// and `trace_id`, which are fields of log events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OpContext {
     /// An identity of this node, through the local API.

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 use tracing_subscriber::EnvFilter;
 
-use super::keys::{Kind, TABLES};
+use super::keys::{KeyType, TABLES};
 use super::tables::{AdmissionTable, Config, NodeConfig};
 use super::transport::{TransportConfig, TransportKind};
 use crate::schema::{Schemas, identities};
@@ -43,7 +43,7 @@ fn check_ranges(config: &Config, note: Note<'_>) {
     let values = config.values();
     for table in TABLES {
         for key in table.keys {
-            let Kind::Integer { min, max, .. } = key.kind else {
+            let KeyType::Integer { min, max, .. } = key.kind else {
                 continue;
             };
             let value = values

@@ -3,7 +3,7 @@
 //! Invariant: the new file is a valid configuration with all defaults, and has at most 30 lines;
 //! `docs/CONFIG.md` equals [`reference`] (tested in `tests.rs`).
 
-use super::keys::{Key, Kind, TABLES, Table};
+use super::keys::{Key, KeyType, TABLES, Table};
 use super::removed::{REMOVED, RENAMED, new_path};
 
 /// Longest line of the page outside its tables.
@@ -101,11 +101,11 @@ fn write_table(page: &mut String, table: &Table) {
 
 fn row(key: &Key) -> String {
     let kind = match key.kind {
-        Kind::Integer { unit: "", .. } => "number".to_owned(),
-        Kind::Integer { unit, .. } => format!("number of {unit}"),
-        Kind::Boolean => "`true` or `false`".to_owned(),
-        Kind::Word(_) => "word".to_owned(),
-        Kind::Other { kind, .. } => kind.to_owned(),
+        KeyType::Integer { unit: "", .. } => "number".to_owned(),
+        KeyType::Integer { unit, .. } => format!("number of {unit}"),
+        KeyType::Boolean => "`true` or `false`".to_owned(),
+        KeyType::Word(_) => "word".to_owned(),
+        KeyType::Other { kind, .. } => kind.to_owned(),
     };
     let default = key
         .default

@@ -8,7 +8,7 @@ mod key;
 mod local;
 mod network;
 
-pub use self::key::{Key, Kind, Table};
+pub use self::key::{Key, KeyType, Table};
 
 /// All tables and keys, in the order of the documentation.
 pub static TABLES: &[Table] = &[

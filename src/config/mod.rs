@@ -21,7 +21,7 @@ mod tables;
 mod transport;
 
 pub use self::docs::{new_file, reference};
-pub use self::keys::{Key, Kind, TABLES, Table};
+pub use self::keys::{Key, KeyType, TABLES, Table};
 pub use self::load::{ConfigError, FILE_NAME};
 pub use self::settings::{AdmissionConfig, ApiConfig, Policy, SyncConfig};
 pub use self::tables::{

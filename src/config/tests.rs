@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::keys::{Key, Kind, TABLES};
+use super::keys::{Key, KeyType, TABLES};
 use super::*;
 
 const ONION: &str = "2gzyxa5ihm7nsggfxnu52rck2vv4rvmdlkiu3zzui5du4xyclen53wid.onion";
@@ -90,7 +90,7 @@ fn every_struct_field_is_documented() {
 #[test]
 fn documented_ranges_are_enforced() {
     for (table, key) in plain_keys() {
-        let Kind::Integer { min, max, .. } = key.kind else {
+        let KeyType::Integer { min, max, .. } = key.kind else {
             continue;
         };
         let problem = |value: i128| parse(&line(table, key, &value.to_string())).err();
@@ -122,7 +122,7 @@ fn documented_ranges_are_enforced() {
 #[test]
 fn documented_words_are_the_accepted_ones() {
     for (table, key) in plain_keys() {
-        let Kind::Word(words) = key.kind else {
+        let KeyType::Word(words) = key.kind else {
             continue;
         };
         for word in words {

@@ -13,12 +13,11 @@ use super::limits::CoreLimits;
 use super::package::{VerifiedPackage, Window};
 use super::quota::{QuotaFault, QuotaLedger};
 use crate::graph::{
-    Applied, ApplyError, DecodedObject, Fault, GraphManager, KnownKeys, ObjectFault,
-    VerifiedObject, decode_object,
+    Applied, ApplyError, DecodedObject, Fault, GraphManager, KnownKeys, decode_object,
 };
 use crate::op_context::{AppId, OpContext, Timestamp};
 use crate::schema::identities;
-use crate::store::{Cursor, Direction, Parked, RejectRow, Rows, StoreError, SyncStateRow, Usage};
+use crate::store::{Cursor, Direction, Parked, RejectRow, StoreError, SyncStateRow, Usage};
 
 /// The result of applying a package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -115,10 +115,10 @@ fn write_requires_the_local_owner() {
     };
     // Alice's node knows Bob, who is not local.
     let as_bob = alice.context(bob.identity, "rides");
-    let theirs = alice.save_as(as_bob.clone(), request(None, bob.identity));
+    let remote = alice.save_as(as_bob.clone(), request(None, bob.identity));
     assert!(
-        matches!(theirs, Err(SaveError::Denied(Denied::OwnerNotHere))),
-        "{theirs:?}"
+        matches!(remote, Err(SaveError::Denied(Denied::OwnerNotHere))),
+        "{remote:?}"
     );
     let over_hers = alice.save_as(as_bob, request(Some(made.oid), alice.identity));
     assert!(
@@ -167,10 +167,10 @@ fn message_requires_a_participant_of_its_conversation() {
     );
     meet(&alice, &bob);
     meet(&alice, &carol);
-    let theirs = alice.make("messages", 1, conversation(&[bob.identity, carol.identity]));
+    let remote = alice.make("messages", 1, conversation(&[bob.identity, carol.identity]));
     assert!(
-        matches!(theirs, Err(SaveError::Denied(Denied::NotParticipant))),
-        "{theirs:?}"
+        matches!(remote, Err(SaveError::Denied(Denied::NotParticipant))),
+        "{remote:?}"
     );
 
     meet(&bob, &carol);

@@ -13,7 +13,6 @@ mod arrows;
 mod cycles;
 mod documents;
 mod names;
-mod open;
 mod paths;
 mod prose;
 mod source;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::open;
 use crate::source::{Source, is_word};
 
 /// Where each type is defined: structs, enums, traits, unions and aliases outside of tests.
@@ -30,9 +29,7 @@ pub(crate) fn violations(sources: &[Source]) -> Vec<String> {
     for (name, path) in sources.iter().filter(is_ours).flat_map(definitions) {
         places.entry(name).or_default().push(path);
     }
-    let shared = places
-        .into_iter()
-        .filter(|(name, paths)| paths.len() > 1 && !open::NAMES.contains(&&**name));
+    let shared = places.into_iter().filter(|(_, paths)| paths.len() > 1);
     shared
         .map(|(name, paths)| format!("`{name}` is defined in {}", paths.join(", ")))
         .collect()

@@ -49,7 +49,7 @@ impl<S, K> AbortableStream<S, K> {
     fn poll_inner<T>(
         &mut self,
         cx: &mut Context<'_>,
-        direction: Direction,
+        direction: IoSide,
         poll: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>>
     where
@@ -65,8 +65,8 @@ impl<S, K> AbortableStream<S, K> {
             return Poll::Ready(result);
         }
         let waits = match direction {
-            Direction::Read => &mut self.reader_waits,
-            Direction::Write => &mut self.writer_waits,
+            IoSide::Read => &mut self.reader_waits,
+            IoSide::Write => &mut self.writer_waits,
         };
         match waits.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(self.drop_inner())),
@@ -76,7 +76,7 @@ impl<S, K> AbortableStream<S, K> {
 }
 
 #[derive(Clone, Copy)]
-enum Direction {
+enum IoSide {
     Read,
     Write,
 }
@@ -88,7 +88,7 @@ impl<S: AsyncRead + Unpin, K: Unpin> AsyncRead for AbortableStream<S, K> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.get_mut()
-            .poll_inner(cx, Direction::Read, |inner, cx| inner.poll_read(cx, buf))
+            .poll_inner(cx, IoSide::Read, |inner, cx| inner.poll_read(cx, buf))
     }
 }
 
@@ -99,17 +99,17 @@ impl<S: AsyncWrite + Unpin, K: Unpin> AsyncWrite for AbortableStream<S, K> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.get_mut()
-            .poll_inner(cx, Direction::Write, |inner, cx| inner.poll_write(cx, buf))
+            .poll_inner(cx, IoSide::Write, |inner, cx| inner.poll_write(cx, buf))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.get_mut()
-            .poll_inner(cx, Direction::Write, |inner, cx| inner.poll_flush(cx))
+            .poll_inner(cx, IoSide::Write, |inner, cx| inner.poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.get_mut()
-            .poll_inner(cx, Direction::Write, |inner, cx| inner.poll_shutdown(cx))
+            .poll_inner(cx, IoSide::Write, |inner, cx| inner.poll_shutdown(cx))
     }
 }
 

@@ -1,6 +1,6 @@
-//! The same conversation over every transport: bytes go there and come back, whatever carries them.
+//! The same conversation over every transport: memory, loopback and Tor.
 //!
-//! The Tor part starts a private network on loopback (`testnet`); it fails, saying so, where C tor is not installed.
+//! The Tor part starts a private network on loopback (`testnet`) and fails if C tor is missing.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,10 +19,10 @@ use keys::{OnionAddr, PublicKey};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, split};
 use tokio::time::timeout;
 
-/// Far above what the slowest conversation takes.
+/// Deadline of a conversation, far above the slowest one.
 const STALLED: std::time::Duration = std::time::Duration::from_secs(120);
 
-/// Echoes what strangers say, each stream until it ends, until the listener does.
+/// Echoes the bytes of every accepted stream until the listener ends.
 fn echo_server(mut listener: impl Listener) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
         while let Ok(incoming) = listener.accept().await {
@@ -51,15 +51,20 @@ async fn conversation(transport: &dyn Transport, onion: &OnionAddr, length: usiz
         writer
     });
     let mut heard = vec![0; length];
-    // A relay that stalls says nothing; the test then says so, and not the runner after a quarter of an hour.
+    // A stalled relay sends no error, so the test has a deadline of its own.
     let hearing = timeout(STALLED, reader.read_exact(&mut heard));
     hearing.await.expect("the stream stalled").unwrap();
-    assert!(heard == said, "other bytes came back");
+    assert!(heard == said, "the echo differs");
     says.await.unwrap();
 }
 
-/// What every transport does.
-async fn story(transport: Arc<dyn Transport>, alice: OnionAddr, bob: OnionAddr, nobody: OnionAddr) {
+/// The steps that every transport passes.
+async fn story(
+    transport: Arc<dyn Transport>,
+    alice: OnionAddr,
+    bob: OnionAddr,
+    unknown: OnionAddr,
+) {
     conversation(&*transport, &alice, 64 * 1024).await;
     // A second address, and the first one again, at the same time.
     tokio::join!(
@@ -67,7 +72,7 @@ async fn story(transport: Arc<dyn Transport>, alice: OnionAddr, bob: OnionAddr, 
         conversation(&*transport, &alice, 5_000),
         conversation(&*transport, &alice, 1),
     );
-    let error = transport.dial(&nobody).await.err();
+    let error = transport.dial(&unknown).await.err();
     assert_eq!(error, Some(DialError::Unreachable));
 }
 
@@ -81,7 +86,7 @@ async fn end_is_seen(transport: &dyn Transport, onion: &OnionAddr, listener: &mu
     assert!(!matches!(stream.read(&mut byte).await, Ok(1..)));
 }
 
-/// Shutting a stranger's circuit is seen by the stranger.
+/// The dialling side sees that its circuit was shut.
 async fn shutting_is_seen(
     transport: &dyn Transport,
     onion: &OnionAddr,
@@ -196,16 +201,16 @@ mod tor {
         end_is_seen(&*transport, &carol_onion, &mut carol).await;
         another_port_is_not_served(&*transport, &dave).await;
         drop(dave);
-        circuits::many_strangers_at_once(&stage.dialling, alice_onion).await;
+        circuits::many_clients_at_once(&stage.dialling, alice_onion).await;
         let small = small_node(&stage.network, stage.dir.path()).await;
-        circuits::a_small_service_holds(&small, &stage.dialling).await;
+        circuits::small_service_keeps_its_limits(&small, &stage.dialling).await;
         drop(small);
-        a_service_ends_with_its_listener_and_can_return(serving, &*transport, carol).await;
+        service_ends_with_its_listener_and_can_restart(serving, &*transport, carol).await;
 
-        no_key_is_on_disk(&stage.dir.path().join("serving"));
+        disk_holds_no_key(&stage.dir.path().join("serving"));
         end(alice).await;
         end(bob).await;
-        a_restarted_node_is_found_by_who_knew_it(stage).await;
+        restarted_node_is_reachable_for_its_peers(stage).await;
     }
 
     async fn end(server: tokio::task::JoinHandle<()>) {
@@ -214,7 +219,7 @@ mod tor {
     }
 
     /// The dialler still holds the descriptor of before, whose introduction points are gone.
-    async fn a_restarted_node_is_found_by_who_knew_it(stage: Stage) {
+    async fn restarted_node_is_reachable_for_its_peers(stage: Stage) {
         let Stage {
             dir,
             serving,
@@ -295,7 +300,7 @@ mod tor {
         listener
     }
 
-    /// Tor carries several streams of one dialler on one circuit: shutting it for one ends the others.
+    /// Tor carries several streams of one client on one circuit, so shutting it for one ends all.
     async fn shutting_ends_the_whole_circuit(
         transport: &dyn Transport,
         onion: &OnionAddr,
@@ -310,7 +315,7 @@ mod tor {
         assert!(two.unwrap().read_u8().await.is_err());
     }
 
-    /// Dave serves another port: once he is found, his circuit is shut on whoever asks for ours.
+    /// Dave serves another port: a dial of the usual port shuts the circuit.
     async fn another_port_is_not_served(transport: &dyn Transport, dave: &TorListener) {
         let begun = Instant::now();
         loop {
@@ -328,7 +333,7 @@ mod tor {
         }
     }
 
-    async fn a_service_ends_with_its_listener_and_can_return(
+    async fn service_ends_with_its_listener_and_can_restart(
         node: &TorNode,
         transport: &dyn Transport,
         carol: TorListener,
@@ -353,7 +358,7 @@ mod tor {
         carol.abort();
     }
 
-    fn no_key_is_on_disk(dir: &Path) {
+    fn disk_holds_no_key(dir: &Path) {
         let mut folders = vec![dir.to_owned()];
         let mut files = 0;
         while let Some(folder) = folders.pop() {

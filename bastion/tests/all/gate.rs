@@ -208,7 +208,7 @@ async fn dropped_or_late_dial_stops_solving() {
     };
     let onion = alice.keys.onion();
     tokio::select! {
-        _ = bob.connector.dial(&transport, &onion, None, &note) => panic!("the puzzle is not solvable"),
+        _ = bob.connector.dial(&transport, &onion, None, &note) => panic!("puzzle was solved"),
         () = working.notified() => (),
     }
     let hasty = GateConfig {

@@ -1,6 +1,6 @@
 //! The form of a documented table and of a documented key.
 //!
-//! Plain data, except that [`Kind::range`] writes a range as text.
+//! Plain data, except that [`KeyType::range`] writes a range as text.
 
 /// A table of the configuration file.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub struct Key {
     /// The name within its table.
     pub name: &'static str,
     /// The type of the value, with unit and range.
-    pub kind: Kind,
+    pub kind: KeyType,
     /// The default as TOML; `None` if an absent key means that there is no value.
     pub default: Option<&'static str>,
     /// Effect of the key, in whole sentences.
@@ -33,7 +33,7 @@ pub struct Key {
 
 /// Type, unit and range of a key's value.
 #[derive(Debug, Clone, Copy)]
-pub enum Kind {
+pub enum KeyType {
     /// A whole number.
     Integer {
         /// Unit of the number; empty if the name says what is counted.
@@ -59,7 +59,7 @@ pub enum Kind {
 /// Largest integer of TOML and of the database: a limit of this size is no limit.
 pub(crate) const INTEGER_MAX: u64 = i64::MAX as u64;
 
-impl Kind {
+impl KeyType {
     /// Condition on a value, for the operator; `None` if the type says all.
     pub(crate) fn range(&self) -> Option<String> {
         match *self {

@@ -4,7 +4,7 @@
 
 use keys::protocol::PACKAGE_BYTES_MAX;
 
-use super::key::{INTEGER_MAX, Key, Kind, Table};
+use super::key::{INTEGER_MAX, Key, KeyType, Table};
 
 pub(super) const NODE: Table = Table {
     name: "node",
@@ -12,7 +12,7 @@ pub(super) const NODE: Table = Table {
     keys: &[
         Key {
             name: "name",
-            kind: Kind::Other {
+            kind: KeyType::Other {
                 kind: "text",
                 range: "at most 64 bytes, no control characters",
             },
@@ -23,7 +23,7 @@ pub(super) const NODE: Table = Table {
         },
         Key {
             name: "data_dir",
-            kind: Kind::Other {
+            kind: KeyType::Other {
                 kind: "path",
                 range: "not empty",
             },
@@ -34,7 +34,7 @@ pub(super) const NODE: Table = Table {
         },
         Key {
             name: "apps",
-            kind: Kind::Other {
+            kind: KeyType::Other {
                 kind: "list of names",
                 range: "each once; `identities` among them",
             },
@@ -45,7 +45,7 @@ pub(super) const NODE: Table = Table {
         },
         Key {
             name: "schema_dir",
-            kind: Kind::Other {
+            kind: KeyType::Other {
                 kind: "path",
                 range: "",
             },
@@ -57,7 +57,7 @@ pub(super) const NODE: Table = Table {
         },
         Key {
             name: "passphrase_file",
-            kind: Kind::Other {
+            kind: KeyType::Other {
                 kind: "path",
                 range: "a file of mode 0600",
             },
@@ -71,7 +71,7 @@ pub(super) const NODE: Table = Table {
         },
         Key {
             name: "recovery_hours",
-            kind: Kind::Integer {
+            kind: KeyType::Integer {
                 unit: "hours",
                 min: 1,
                 max: 1440,
@@ -91,7 +91,7 @@ pub(super) const API: Table = Table {
     about: "The local HTTP API. A change takes effect at the next start.",
     keys: &[Key {
         name: "listen",
-        kind: Kind::Other {
+        kind: KeyType::Other {
             kind: "IP address and port",
             range: "loopback addresses",
         },
@@ -108,7 +108,7 @@ pub(super) const ADMISSION: Table = Table {
     keys: &[
         Key {
             name: "policy",
-            kind: Kind::Word(&["open", "approve", "allowlist"]),
+            kind: KeyType::Word(&["open", "approve", "allowlist"]),
             default: Some("\"open\""),
             about: "\"open\" admits every peer that solves the puzzle, with the untrusted quota. \
                     \"approve\" keeps its request until `postern peer approve`. \"allowlist\" \
@@ -119,7 +119,7 @@ pub(super) const ADMISSION: Table = Table {
         },
         Key {
             name: "allow",
-            kind: Kind::Other {
+            kind: KeyType::Other {
                 kind: "list of peer ids",
                 range: "64 hexadecimal digits each, at most 10000",
             },
@@ -130,7 +130,7 @@ pub(super) const ADMISSION: Table = Table {
         },
         Key {
             name: "untrusted_idle_days",
-            kind: Kind::Integer {
+            kind: KeyType::Integer {
                 unit: "days",
                 min: 0,
                 max: 3650,
@@ -145,7 +145,7 @@ pub(super) const ADMISSION: Table = Table {
 };
 
 /// The smallest quota: a peer with an empty account must be able to send one package.
-const STORED_BYTES: Kind = Kind::Integer {
+const STORED_BYTES: KeyType = KeyType::Integer {
     unit: "bytes",
     min: PACKAGE_BYTES_MAX as u64,
     max: INTEGER_MAX,
@@ -207,7 +207,7 @@ pub(super) const LOG: Table = Table {
     keys: &[
         Key {
             name: "format",
-            kind: Kind::Word(&["human", "json"]),
+            kind: KeyType::Word(&["human", "json"]),
             default: Some("\"human\""),
             about: "\"human\" for terminals, \"json\" for programs: one object per line.",
             reason: "people read the log first",
@@ -215,7 +215,7 @@ pub(super) const LOG: Table = Table {
         },
         Key {
             name: "filter",
-            kind: Kind::Other {
+            kind: KeyType::Other {
                 kind: "text",
                 range: "directives of `tracing-subscriber`",
             },
@@ -236,7 +236,7 @@ pub(super) const PEER: Table = Table {
     keys: &[
         Key {
             name: "onion",
-            kind: Kind::Other {
+            kind: KeyType::Other {
                 kind: "onion address",
                 range: "version 3; required, each once",
             },
@@ -247,7 +247,7 @@ pub(super) const PEER: Table = Table {
         },
         Key {
             name: "name",
-            kind: Kind::Other {
+            kind: KeyType::Other {
                 kind: "text",
                 range: "at most 64 bytes, no control characters",
             },

@@ -4,7 +4,7 @@
 
 use keys::protocol::PULL_WAIT_S_MAX;
 
-use super::key::{Key, Kind, Table};
+use super::key::{Key, KeyType, Table};
 
 /// Largest number of things that are held in memory.
 const COUNT_MAX: u64 = 1_000_000;
@@ -20,7 +20,7 @@ pub(super) const BASTION: Table = Table {
     keys: &[
         Key {
             name: "effort_max",
-            kind: Kind::Integer {
+            kind: KeyType::Integer {
                 unit: "evaluations",
                 min: 1,
                 max: EFFORT_MAX,
@@ -33,7 +33,7 @@ pub(super) const BASTION: Table = Table {
         },
         Key {
             name: "effort_accept_max",
-            kind: Kind::Integer {
+            kind: KeyType::Integer {
                 unit: "evaluations",
                 min: 0,
                 max: EFFORT_MAX,
@@ -46,7 +46,7 @@ pub(super) const BASTION: Table = Table {
         },
         Key {
             name: "open_handshakes_max",
-            kind: Kind::Integer {
+            kind: KeyType::Integer {
                 unit: "",
                 min: 1,
                 max: COUNT_MAX,
@@ -59,7 +59,7 @@ pub(super) const BASTION: Table = Table {
         },
         Key {
             name: "verify_workers",
-            kind: Kind::Integer {
+            kind: KeyType::Integer {
                 unit: "threads",
                 min: 1,
                 max: 1024,
@@ -71,7 +71,7 @@ pub(super) const BASTION: Table = Table {
         },
         Key {
             name: "solver_threads",
-            kind: Kind::Integer {
+            kind: KeyType::Integer {
                 unit: "threads",
                 min: 0,
                 max: 1024,
@@ -91,7 +91,7 @@ pub(super) const SYNC: Table = Table {
     keys: &[
         Key {
             name: "pull_interval_s",
-            kind: Kind::Integer {
+            kind: KeyType::Integer {
                 unit: "seconds",
                 min: 0,
                 max: SECONDS_MAX,
@@ -104,7 +104,7 @@ pub(super) const SYNC: Table = Table {
         },
         Key {
             name: "push_interval_s",
-            kind: Kind::Integer {
+            kind: KeyType::Integer {
                 unit: "seconds",
                 min: 0,
                 max: SECONDS_MAX,
@@ -116,7 +116,7 @@ pub(super) const SYNC: Table = Table {
         },
         Key {
             name: "pull_wait_s",
-            kind: Kind::Integer {
+            kind: KeyType::Integer {
                 unit: "seconds",
                 min: 0,
                 max: PULL_WAIT_S_MAX,
@@ -128,7 +128,7 @@ pub(super) const SYNC: Table = Table {
         },
         Key {
             name: "sessions_max",
-            kind: Kind::Integer {
+            kind: KeyType::Integer {
                 unit: "",
                 min: 2,
                 max: COUNT_MAX,
@@ -140,7 +140,7 @@ pub(super) const SYNC: Table = Table {
         },
         Key {
             name: "dials_max",
-            kind: Kind::Integer {
+            kind: KeyType::Integer {
                 unit: "",
                 min: 1,
                 max: COUNT_MAX,
@@ -160,7 +160,7 @@ pub(super) const TRANSPORT: Table = Table {
     keys: &[
         Key {
             name: "kind",
-            kind: Kind::Word(&["tor", "loopback"]),
+            kind: KeyType::Word(&["tor", "loopback"]),
             default: Some("\"tor\""),
             about: "\"tor\" uses onion services. \"loopback\" uses TCP on this machine, for tests \
                     and demonstrations only.",
@@ -169,7 +169,7 @@ pub(super) const TRANSPORT: Table = Table {
         },
         Key {
             name: "intro_points",
-            kind: Kind::Integer {
+            kind: KeyType::Integer {
                 unit: "",
                 min: 3,
                 max: 20,
@@ -182,7 +182,7 @@ pub(super) const TRANSPORT: Table = Table {
         },
         Key {
             name: "intro_rate_per_s",
-            kind: Kind::Integer {
+            kind: KeyType::Integer {
                 unit: "requests per second",
                 min: 0,
                 max: 1_000_000,
@@ -194,7 +194,7 @@ pub(super) const TRANSPORT: Table = Table {
         },
         Key {
             name: "vanguards",
-            kind: Kind::Word(&["lite", "full"]),
+            kind: KeyType::Word(&["lite", "full"]),
             default: Some("\"lite\""),
             about: "\"lite\" keeps second hops for long, so that circuits that clients cause do \
                     not reveal the guard. \"full\" keeps third hops too, against attackers that \
@@ -204,7 +204,7 @@ pub(super) const TRANSPORT: Table = Table {
         },
         Key {
             name: "tor_pow",
-            kind: Kind::Boolean,
+            kind: KeyType::Boolean,
             default: Some("false"),
             about: "Tor's own proof of work: under load, introduction requests with more effort \
                     are served first. Only in builds with the feature `tor-pow`.",
@@ -213,7 +213,7 @@ pub(super) const TRANSPORT: Table = Table {
         },
         Key {
             name: "loopback_listen",
-            kind: Kind::Other {
+            kind: KeyType::Other {
                 kind: "IP address and port",
                 range: "loopback addresses",
             },
@@ -224,7 +224,7 @@ pub(super) const TRANSPORT: Table = Table {
         },
         Key {
             name: "loopback_directory",
-            kind: Kind::Other {
+            kind: KeyType::Other {
                 kind: "table",
                 range: "onion address = loopback address and port",
             },

@@ -1,4 +1,4 @@
-//! An onion service that runs into its limits: what is abuse ends the circuit, and who is idle makes room.
+//! An onion service at its limits: abuse ends the circuit, and idle circuits are evicted.
 
 use std::time::Duration;
 
@@ -17,11 +17,11 @@ const DEADLINE: Duration = Duration::from_secs(120);
 struct Small<'n> {
     listener: TorListener,
     onion: OnionAddr,
-    strangers: &'n TorNode,
+    clients: &'n TorNode,
 }
 
 /// The service of a node with three circuits, two streams on each and four within a minute.
-pub(crate) async fn a_small_service_holds(small: &TorNode, strangers: &TorNode) {
+pub(crate) async fn small_service_keeps_its_limits(small: &TorNode, clients: &TorNode) {
     let key = OnionKey::from_seed(&[7; 32]);
     let listener = key
         .with_secret(|secret| small.listen("small", secret, ONION_PORT))
@@ -29,15 +29,13 @@ pub(crate) async fn a_small_service_holds(small: &TorNode, strangers: &TorNode) 
     let mut small = Small {
         onion: listener.onion(),
         listener,
-        strangers,
+        clients,
     };
     small.reachable().await;
-    small.what_the_gate_shuts_ends_as_a_whole().await;
-    small.too_many_streams_at_once_end_the_circuit().await;
-    small
-        .opening_and_closing_in_a_circle_ends_the_circuit()
-        .await;
-    small.idle_circuits_make_room_and_busy_ones_stay().await;
+    small.shut_circuit_ends_with_all_streams().await;
+    small.too_many_streams_end_the_circuit().await;
+    small.frequent_reopening_ends_the_circuit().await;
+    small.idle_circuits_are_evicted_and_busy_ones_stay().await;
 }
 
 impl Small<'_> {
@@ -56,14 +54,14 @@ impl Small<'_> {
         assert!(seen.await.is_ok(), "{what}: {:?}", self.counts());
     }
 
-    /// Dials until somebody is met: the service may not be published yet.
+    /// Dials until a dial succeeds, because the service may not be published yet.
     async fn reachable(&mut self) {
         let begun = Instant::now();
         loop {
-            let stranger = self.strangers.isolated_transport();
+            let client = self.clients.isolated_transport();
             let onion = self.onion;
             tokio::select! {
-                dialled = stranger.dial(&onion) => match dialled {
+                dialled = client.dial(&onion) => match dialled {
                     Ok(_) => {}
                     Err(error) => assert!(begun.elapsed() < DEADLINE, "{error}"),
                 },
@@ -87,17 +85,17 @@ impl Small<'_> {
         );
     }
 
-    async fn meet(&mut self, stranger: &TorTransport) -> (Stream, Incoming) {
-        let (stream, incoming) = tokio::join!(stranger.dial(&self.onion), self.listener.accept());
+    async fn meet(&mut self, client: &TorTransport) -> (Stream, Incoming) {
+        let (stream, incoming) = tokio::join!(client.dial(&self.onion), self.listener.accept());
         (stream.unwrap(), incoming.unwrap())
     }
 
-    /// The stream of which nobody reads here ends as well: the circuit itself is gone.
-    async fn what_the_gate_shuts_ends_as_a_whole(&mut self) {
-        let stranger = self.strangers.isolated_transport();
+    /// A stream that the test does not read ends as well, because the circuit ends.
+    async fn shut_circuit_ends_with_all_streams(&mut self) {
+        let client = self.clients.isolated_transport();
         let before = self.counts();
-        let (mut one, first) = self.meet(&stranger).await;
-        let (mut two, untouched) = self.meet(&stranger).await;
+        let (mut one, first) = self.meet(&client).await;
+        let (mut two, untouched) = self.meet(&client).await;
         assert_eq!(
             self.counts().built_total,
             before.built_total + 1,
@@ -111,12 +109,12 @@ impl Small<'_> {
         drop((first, untouched));
     }
 
-    async fn too_many_streams_at_once_end_the_circuit(&mut self) {
-        let stranger = self.strangers.isolated_transport();
+    async fn too_many_streams_end_the_circuit(&mut self) {
+        let client = self.clients.isolated_transport();
         let before = self.counts();
-        let (mut one, first) = self.meet(&stranger).await;
-        let (mut two, second) = self.meet(&stranger).await;
-        assert!(stranger.dial(&self.onion).await.is_err());
+        let (mut one, first) = self.meet(&client).await;
+        let (mut two, second) = self.meet(&client).await;
+        assert!(client.dial(&self.onion).await.is_err());
         ends(&mut one).await;
         ends(&mut two).await;
         self.until("too many", |now| now.abused_total > before.abused_total)
@@ -124,37 +122,37 @@ impl Small<'_> {
         drop((first, second));
     }
 
-    async fn opening_and_closing_in_a_circle_ends_the_circuit(&mut self) {
-        let stranger = self.strangers.isolated_transport();
+    async fn frequent_reopening_ends_the_circuit(&mut self) {
+        let client = self.clients.isolated_transport();
         let before = self.counts();
-        let (mut kept, first) = self.meet(&stranger).await;
+        let (mut kept, first) = self.meet(&client).await;
         for _ in 0..3 {
-            drop(self.meet(&stranger).await);
+            drop(self.meet(&client).await);
         }
         assert_eq!(self.counts().abused_total, before.abused_total);
-        assert!(stranger.dial(&self.onion).await.is_err());
+        assert!(client.dial(&self.onion).await.is_err());
         ends(&mut kept).await;
         self.until("circling", |now| now.abused_total > before.abused_total)
             .await;
         drop(first);
     }
 
-    async fn idle_circuits_make_room_and_busy_ones_stay(&mut self) {
-        let busy = self.strangers.isolated_transport();
+    async fn idle_circuits_are_evicted_and_busy_ones_stay(&mut self) {
+        let busy = self.clients.isolated_transport();
         let (mut near, mut far) = self.meet(&busy).await;
         let before = self.counts();
         let mut idle = Vec::new();
         for _ in 0..5 {
-            let stranger = self.strangers.isolated_transport();
-            drop(self.meet(&stranger).await);
-            // Kept, so that the stranger's Tor keeps the circuit.
-            idle.push(stranger);
+            let client = self.clients.isolated_transport();
+            drop(self.meet(&client).await);
+            // Keeps the client's circuit open.
+            idle.push(client);
             assert!(self.counts().open <= 3);
         }
         let now = self.counts();
         assert_eq!(now.built_total, before.built_total + 5);
         assert!(now.evicted_total >= before.evicted_total + 3, "{now:?}");
-        // Whoever was shed gets in again, on a circuit of its own.
+        // An evicted client reconnects on a new circuit.
         drop(self.meet(&idle[0]).await);
         near.write_all(b"still here").await.unwrap();
         near.flush().await.unwrap();
@@ -170,16 +168,16 @@ async fn ends(stream: &mut Stream) {
     assert!(end.expect("the stream goes on").is_err());
 }
 
-/// How quickly strangers get a circuit each, when many come at once: reported, not asserted.
-pub(crate) async fn many_strangers_at_once(strangers: &TorNode, onion: OnionAddr) {
+/// Reports how fast many concurrent clients get a circuit each. Asserts no timing.
+pub(crate) async fn many_clients_at_once(clients: &TorNode, onion: OnionAddr) {
     const MANY: usize = 24;
-    let transports: Vec<_> = (0..MANY).map(|_| strangers.isolated_transport()).collect();
+    let transports: Vec<_> = (0..MANY).map(|_| clients.isolated_transport()).collect();
     let begun = Instant::now();
-    let streams = join_all(transports.iter().map(|stranger| stranger.dial(&onion))).await;
+    let streams = join_all(transports.iter().map(|client| client.dial(&onion))).await;
     let met = streams.iter().filter(|stream| stream.is_ok()).count();
     let seconds = begun.elapsed().as_secs_f64();
     println!(
-        "{met} of {MANY} strangers at once: {seconds:.2} s, {:.1} circuits a second",
+        "{met} of {MANY} clients at once: {seconds:.2} s, {:.1} circuits a second",
         met as f64 / seconds
     );
     assert_eq!(met, MANY);
