@@ -92,7 +92,7 @@ struct ConnectorState {
 }
 
 impl Connector {
-    /// Creates a connector. `config` must have passed [`GateConfig::check`].
+    /// Creates a connector.
     pub fn new(config: GateConfig, keys: Arc<KeyManager>, profile: Arc<dyn LocalProfile>) -> Self {
         Self(Arc::new(ConnectorState {
             context: Arc::new(HandshakeContext { config, keys }),

@@ -1,7 +1,7 @@
 //! Texts made from the table of keys: the file that `postern init` writes, and `docs/CONFIG.md`.
 //!
 //! Invariant: the new file is a valid configuration with all defaults, and has at most 30 lines;
-//! `docs/CONFIG.md` equals [`reference`] (tested in `tests.rs`).
+//! `docs/CONFIG.md` equals [`reference()`] (tested in `tests.rs`).
 
 use super::keys::{Key, KeyType, TABLES, Table};
 use super::removed::{REMOVED, RENAMED, new_path};

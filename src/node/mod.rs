@@ -1,4 +1,4 @@
-//! The composition of a node: [`init`] makes one, [`run()`] runs one.
+//! The composition of a node: [`init()`] makes one, [`run()`] runs one.
 //!
 //! The only module that imports all others below it. Its own logic is order: what starts before
 //! what, and what stops first. Invariant: when [`run()`] returns, every task has ended, every

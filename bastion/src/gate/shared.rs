@@ -84,8 +84,7 @@ pub(super) struct GateState {
 }
 
 impl Gate {
-    /// Creates a gate with new cookie keys, and starts its verification threads. `config` must have
-    /// passed [`GateConfig::check`].
+    /// Creates a gate with new cookie keys, and starts its verification threads.
     pub fn new(
         config: GateConfig,
         keys: Arc<KeyManager>,
