@@ -407,6 +407,9 @@ pub(super) fn pull(id: u64, peer_id: PeerId, domain: &str, wait_s: u32) -> Sessi
 pub(super) struct CapturedLog {
     bytes: Arc<Mutex<Vec<u8>>>,
     _guard: tracing::subscriber::DefaultGuard,
+    /// With one dispatcher only, tracing asks the thread that reaches a span first whether it is
+    /// logged, and threads of other tests answer no. With two it asks both dispatchers.
+    _second: tracing::Dispatch,
 }
 
 impl CapturedLog {
@@ -419,9 +422,11 @@ impl CapturedLog {
             .with_span_events(tracing_subscriber::fmt::format::FmtSpan::NEW)
             .with_writer(move || writer.clone())
             .finish();
+        let second = tracing::Dispatch::new(tracing_subscriber::registry());
         Self {
             bytes,
             _guard: tracing::subscriber::set_default(subscriber),
+            _second: second,
         }
     }
 
