@@ -7,7 +7,7 @@ use super::*;
 use crate::peer::handshake_testing::admitted;
 use crate::peer::message::SessionMessage;
 use crate::peer::testing::{
-    CapturedLog, DOMAIN, ScriptedPeer, TestCore, manual, ping, pong, session,
+    CapturedLog, DOMAIN, ScriptedPeer, TestCore, manual, peer_id, ping, pong, session,
 };
 use crate::store::Verdict;
 
@@ -58,22 +58,24 @@ impl Fixture {
 }
 
 #[tokio::test(start_paused = true)]
-async fn listed_session_runs_and_leaves_the_registry_at_its_end() {
-    let fixture = Fixture::new(manual()).await;
+async fn listed_session_runs_and_frees_its_slot_at_its_end() {
+    let config = SyncConfig {
+        sessions_max: 1,
+        ..manual()
+    };
+    let fixture = Fixture::new(config).await;
     let mut peer = fixture.enter(true);
     assert_eq!(fixture.sessions(), 1);
     peer.send(&ping(5)).await;
     while peer.receive().await != Some(pong(5)) {}
-    fixture.sync.registry().end(&fixture.peer.peer_id(), "end");
+    let registry = fixture.sync.registry();
+    registry.trust(&fixture.peer.peer_id());
+    let is_full = || registry.is_full_without(&peer_id(9), Tier::Trusted, 8);
+    assert!(is_full());
+    registry.end(&fixture.peer.peer_id(), "end");
     assert_eq!(peer.bye().await, "end");
     fixture.sync.close().await;
-    assert!(
-        fixture
-            .sync
-            .registry()
-            .session(&fixture.peer.peer_id())
-            .is_none()
-    );
+    assert!(!is_full());
 }
 
 #[tokio::test(start_paused = true)]
@@ -278,16 +280,29 @@ async fn admission_beyond_the_quota_starts_a_session_all_the_same() {
 }
 
 #[tokio::test]
-async fn trusted_admission_trusts_the_session_that_is_there() {
+async fn trusted_admission_trusts_the_session_that_is_listed() {
     let net = MemoryNet::new();
-    let fixture = Fixture::new(manual()).await;
-    let preferred = fixture.is_smaller();
-    let _old = fixture.enter(preferred);
-    assert_eq!(fixture.sync.registry().sessions()[0].tier, Tier::Untrusted);
+    let mut nodes = [TestCore::new(1), TestCore::new(2)];
+    // The dial of the larger peer id does not replace the listed session: it waits for a probe.
+    nodes.sort_by_key(|node| std::cmp::Reverse(node.peer_id()));
+    let [node, peer] = nodes;
+    node.meet(&peer, Tier::Untrusted).await;
+    let sync = SyncService::new(node.core.clone(), manual(), CancellationToken::new());
+    let fixture = Fixture {
+        node,
+        peer,
+        sync,
+        config: manual(),
+    };
+    let _old = fixture.enter(false);
+    let listed = fixture.sync.registry().session(&fixture.peer.peer_id());
     let handshake = admitted(&net, &fixture.node, &fixture.peer).await;
     let (session, outcome) = handshake.dialled;
     fixture.sync.admit(session, outcome).await.unwrap();
-    assert_eq!(fixture.sync.registry().sessions()[0].tier, Tier::Trusted);
+    let after = fixture.sync.registry().session(&fixture.peer.peer_id());
+    let (listed, after) = (listed.unwrap().handle, after.unwrap().handle);
+    assert!(Arc::ptr_eq(&listed, &after));
+    assert_eq!(after.tier(), Tier::Trusted);
 }
 
 #[tokio::test]

@@ -126,13 +126,12 @@ async fn ends_when_the_peer_exceeds_its_slots_and_does_not_read() {
         ..manual()
     };
     let (mut reader, frames) = reader(&node, &config);
-    let end = loop {
-        match reader.admit_request(1, RequestKind::Metered).await {
-            Ok(permits) => assert!(permits.is_none(), "there are no slots"),
-            Err(end) => break end,
-        }
-    };
-    assert!(matches!(end, SessionError::Misbehaved(_)));
+    for _ in 0..frames.max_capacity() {
+        let permits = reader.admit_request(1, RequestKind::Metered).await;
+        assert!(permits.unwrap().is_none(), "there are no slots");
+    }
+    let end = reader.admit_request(1, RequestKind::Metered).await;
+    assert!(matches!(end, Err(SessionError::Misbehaved(_))));
     assert_eq!(frames.len(), frames.max_capacity());
 }
 
