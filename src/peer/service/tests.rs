@@ -116,7 +116,8 @@ async fn duplicate_is_refused_if_the_old_session_is_alive() {
         }
     }
     assert_eq!(new.bye().await, "duplicate");
-    // The old session can be probed again.
+    // The old session can be probed again, at once.
+    let start = Instant::now();
     let mut third = fixture.enter(!preferred);
     loop {
         match old.receive().await {
@@ -128,6 +129,7 @@ async fn duplicate_is_refused_if_the_old_session_is_alive() {
             None => panic!("the old session ended"),
         }
     }
+    assert_eq!(start.elapsed().as_secs(), 0);
     assert_eq!(third.bye().await, "duplicate");
     assert_eq!(fixture.sessions(), 1);
 }
