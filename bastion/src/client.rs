@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use keys::protocol::{FRAME_BYTES_MAX, UNADMITTED_FRAME_BYTES_MAX};
+use keys::protocol::{FRAME_BYTES_MAX, NONCE_BYTES, UNADMITTED_FRAME_BYTES_MAX};
 use keys::{KeyManager, OnionAddr};
 use rand::Rng as _;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
@@ -23,7 +23,7 @@ use crate::config::GateConfig;
 use crate::error::{HandshakeError, HandshakeStep, Internal};
 use crate::frames::Session;
 use crate::handshake::{Admitted, AwaitChallenge, AwaitWelcome, HandshakeContext, Solving, Work};
-use crate::messages::{NONCE_BYTES, RefusalCode};
+use crate::messages::RefusalCode;
 use crate::policy::LocalProfile;
 use crate::puzzle::{Attempt, Nonce, Puzzle, solve};
 use crate::ticket::Ticket;

@@ -5,15 +5,10 @@
 //! the bytes. Tested below and by `tests/fuzz`.
 
 use keys::codec::{self, Limits, Malformed};
-use keys::protocol::COOKIE_BYTES_MAX;
+use keys::protocol::{COOKIE_BYTES_MAX, NONCE_BYTES};
 use keys::{OnionAddr, Signature};
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
-
-/// The protocol version. The context string of each signature names it too ("postern/1/…").
-pub const VERSION: u64 = 1;
-/// Length of a nonce in bytes.
-pub const NONCE_BYTES: usize = 16;
 
 /// A message of the handshake.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

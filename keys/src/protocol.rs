@@ -10,6 +10,15 @@
 /// check.
 pub const KEY_EVENTS_MAX: usize = 32;
 
+/// Version of the protocol. The context string of each signature names it too (`postern/1/...`).
+pub const PROTOCOL_VERSION: u64 = 1;
+
+/// Version of the package format.
+pub const PACKAGE_VERSION: u32 = 1;
+
+/// Length of a puzzle's nonce, in bytes.
+pub const NONCE_BYTES: usize = 16;
+
 /// Longest frame before admission, in bytes: a solution that presents eight identities fits.
 pub const UNADMITTED_FRAME_BYTES_MAX: usize = 8 * 1024;
 
@@ -35,6 +44,12 @@ pub const TICKET_BYTES_MAX: usize = 256;
 /// Longest name of an app or a sync domain, in bytes.
 pub const NAME_BYTES_MAX: usize = 64;
 
+/// Longest code of a refusal or of the end of a session, in bytes.
+pub const CODE_BYTES_MAX: usize = 64;
+
+/// Longest message of a session, in bytes: a package of the largest size and 64 bytes around it.
+pub const SESSION_MESSAGE_BYTES_MAX: usize = PACKAGE_BYTES_MAX + 64;
+
 /// Most identities in the claims of a handshake: they fit a frame before admission. Further ones
 /// are exchanged by sync.
 pub const CLAIMED_IDENTITIES_MAX: usize = 8;
@@ -44,6 +59,10 @@ pub const CLAIMED_APPS_MAX: usize = 64;
 
 /// Most sync domains in the claims of a handshake: `sync_flags` has 63 bits.
 pub const CLAIMED_DOMAINS_MAX: usize = 64;
+
+/// Most `epoch` and `heard` messages of one side in one session. They do not count as requests, and
+/// an honest node sends at most five.
+pub const EPOCH_MESSAGES_MAX: u64 = 32;
 
 /// Longest time that a pull may wait for changes, in seconds. A peer answers a longer one after
 /// this time.
@@ -61,6 +80,9 @@ pub const PACKAGE_OBJECTS_MAX: usize = 4096;
 /// Longest object, in bytes of its CBOR encoding: any written message fits.
 pub const OBJECT_BYTES_MAX: usize = 64 * 1024;
 
+/// Longest encoding of an identity's key chain, and of its home record, in bytes.
+pub const IDENTITY_PART_BYTES_MAX: usize = 16 * 1024;
+
 /// Most attrs of one object: more than any built-in type allows.
 pub const OBJECT_ATTRS_MAX: usize = 256;
 
@@ -69,5 +91,5 @@ const ENVELOPE_BYTES: usize = 4096;
 
 // A frame holds the largest package. A package holds two of the largest objects, because the
 // largest change group is a conversation with its first message.
-const _: () = assert!(PACKAGE_BYTES_MAX + ENVELOPE_BYTES <= FRAME_BYTES_MAX);
+const _: () = assert!(SESSION_MESSAGE_BYTES_MAX + ENVELOPE_BYTES <= FRAME_BYTES_MAX);
 const _: () = assert!(2 * OBJECT_BYTES_MAX + ENVELOPE_BYTES <= PACKAGE_BYTES_MAX);

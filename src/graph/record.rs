@@ -4,7 +4,7 @@
 //! home record, signed by the identity and the node, names its home. Fields that these do not prove
 //! are ignored. Invariant: every part of an [`IdentityRecord`] was verified.
 
-use keys::protocol::KEY_EVENTS_MAX;
+use keys::protocol::{IDENTITY_PART_BYTES_MAX, KEY_EVENTS_MAX};
 use keys::{ChainError, HomeError, HomeRecord, KeyChain, Limits, PeerId, VerifiedChain, codec};
 
 use crate::object::{Attrs, Object, Value};
@@ -110,7 +110,7 @@ impl IdentityRecord {
 
 /// Decoder limits for a chain or a home record: up to eight items for each event of two chains.
 const RECORD_LIMITS: Limits = Limits {
-    bytes_max: 16 * 1024,
+    bytes_max: IDENTITY_PART_BYTES_MAX,
     depth_max: 5,
     items_max: 32 + 8 * 2 * KEY_EVENTS_MAX,
 };

@@ -5,6 +5,7 @@
 //! first. Invariant: a request carries an id of the requesting side, and its reply repeats the id.
 //! Fuzzed by the target `session`.
 
+use keys::protocol::{CODE_BYTES_MAX, NAME_BYTES_MAX, SESSION_MESSAGE_BYTES_MAX};
 use keys::{Epoch, Limits, Malformed, Oid, PeerId, Signature, SignedObject, codec};
 use serde::{Deserialize, Serialize};
 
@@ -190,9 +191,6 @@ pub struct Bye {
     pub code: String,
 }
 
-/// Longest text of a code or domain name, in bytes.
-pub const TEXT_BYTES_MAX: usize = 64;
-
 impl SessionMessage {
     /// Encodes the message as a frame.
     pub fn encode(&self) -> Vec<u8> {
@@ -202,19 +200,19 @@ impl SessionMessage {
     /// Decodes a frame of at most the longest package plus 64 bytes.
     pub fn decode(frame: &[u8]) -> Result<Self, Malformed> {
         let limits = Limits {
-            bytes_max: PackageLimits::PROTOCOL.bytes_max + 64,
+            bytes_max: SESSION_MESSAGE_BYTES_MAX,
             depth_max: 2,
             items_max: 16,
         };
         let message = codec::decode(frame, &limits)?;
-        let text = match &message {
-            Self::Pull(pull) => &pull.domain,
-            Self::Reclaim(request) => &request.domain,
-            Self::Refused(refused) => &refused.code,
-            Self::Bye(bye) => &bye.code,
+        let (text, bytes_max) = match &message {
+            Self::Pull(pull) => (&pull.domain, NAME_BYTES_MAX),
+            Self::Reclaim(request) => (&request.domain, NAME_BYTES_MAX),
+            Self::Refused(refused) => (&refused.code, CODE_BYTES_MAX),
+            Self::Bye(bye) => (&bye.code, CODE_BYTES_MAX),
             _ => return Ok(message),
         };
-        if text.len() <= TEXT_BYTES_MAX && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if text.len() <= bytes_max && text.bytes().all(|byte| byte.is_ascii_graphic()) {
             Ok(message)
         } else {
             Err(Malformed::Unexpected(

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bastion::{FrameReader, FrameWriter, Session};
+use keys::protocol::EPOCH_MESSAGES_MAX;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -19,9 +20,6 @@ use super::message::{Bye, IdOnly, RequestRefusal, SessionMessage};
 use super::serve::RequestServer;
 use crate::config::SyncConfig;
 
-/// Most `epoch` and `heard` messages in one session. They do not count as requests, and an honest
-/// node sends at most five.
-const EPOCHS_MAX: u64 = 32;
 /// Time that a session that has ended may take to write what is queued, and again to close its
 /// stream.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -167,7 +165,7 @@ struct RequestLimits {
     /// One package at a time from its building until it is queued, so that a peer that requests
     /// many and reads none costs the memory of one.
     build_permit: Arc<Semaphore>,
-    /// `epoch` and `heard` messages read so far, at most [`EPOCHS_MAX`].
+    /// `epoch` and `heard` messages read so far, at most [`EPOCH_MESSAGES_MAX`].
     epochs: u64,
 }
 
@@ -185,7 +183,7 @@ impl RequestLimits {
 /// Which limits a request falls under, besides the slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RequestKind {
-    /// `epoch` and `heard`: bounded by [`EPOCHS_MAX`], free of the token bucket.
+    /// `epoch` and `heard`: bounded by [`EPOCH_MESSAGES_MAX`], free of the token bucket.
     Epoch,
     /// Takes a token.
     Metered,
@@ -304,7 +302,7 @@ impl SessionReader {
         kind: RequestKind,
     ) -> Result<Option<RequestPermits>, SessionError> {
         let is_allowed = match kind {
-            RequestKind::Epoch if self.limits.epochs >= EPOCHS_MAX => {
+            RequestKind::Epoch if self.limits.epochs >= EPOCH_MESSAGES_MAX => {
                 return Err(SessionError::Misbehaved("more epochs than a node can have"));
             }
             RequestKind::Epoch => {

@@ -4,10 +4,11 @@
 //! may read. A domain outside the intersection looks like an empty one. Change groups are whole,
 //! and every row up to `to_seq` was scanned. Tested in `tests/core/windows.rs`.
 
+use keys::protocol::PACKAGE_VERSION;
 use keys::{Epoch, PeerId, SignedObject};
 
 use super::engine::StateEngine;
-use super::package::{Package, VERSION, Window};
+use super::package::{Package, Window};
 use super::view::View;
 use crate::graph::load_object;
 use crate::op_context::Timestamp;
@@ -137,7 +138,7 @@ impl View<'_> {
             sender: self.this_node(),
             to_seq,
             objects: collected.objects,
-            version: VERSION,
+            version: PACKAGE_VERSION,
             from_seq: window.from_seq,
             recipient: request.peer,
         };

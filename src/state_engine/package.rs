@@ -6,14 +6,11 @@
 //! is signed by the session's peer for this node. Tested in `tests/core/packages.rs`.
 
 use keys::cose::Sign1;
-use keys::protocol::{PACKAGE_BYTES_MAX, PACKAGE_OBJECTS_MAX};
+use keys::protocol::{PACKAGE_BYTES_MAX, PACKAGE_OBJECTS_MAX, PACKAGE_VERSION};
 use keys::{
     Context, Epoch, KeyManager, Limits, Malformed, PeerId, PublicKey, SignedObject, codec, cose,
 };
 use serde::{Deserialize, Serialize};
-
-/// Version of the package format.
-pub(super) const VERSION: u32 = 1;
 
 /// Limits of a package.
 #[derive(Debug, Clone, Copy)]
@@ -161,7 +158,7 @@ impl VerifiedPackage {
             .verify(sender.1, Context::Package)
             .map_err(|_| PackageFault::BadSignature)?;
         let package: Package = codec::decode(&payload, &decoder_limits(limits))?;
-        if package.version != VERSION {
+        if package.version != PACKAGE_VERSION {
             return Err(PackageFault::Version(package.version));
         }
         if package.sender != *sender.0 {

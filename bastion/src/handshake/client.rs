@@ -8,7 +8,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keys::protocol::{SEALED_BYTES_MAX, TICKET_BYTES_MAX, UNADMITTED_FRAME_BYTES_MAX};
+use keys::protocol::{
+    NONCE_BYTES, PROTOCOL_VERSION, SEALED_BYTES_MAX, TICKET_BYTES_MAX, UNADMITTED_FRAME_BYTES_MAX,
+};
 use keys::{Context, Digest, OnionAddr, Signature, codec};
 use serde_bytes::{ByteArray, ByteBuf};
 
@@ -17,9 +19,7 @@ use super::context::HandshakeContext;
 use super::signed_parts::{transcript, with_solution_parts};
 use crate::claims::{Claims, NodeProfile, claims_space, encode_claims, intersection, sorted};
 use crate::error::{HandshakeError, Incompatibility, Misbehaviour};
-use crate::messages::{
-    Challenge, Cookie, HandshakeMessage, Hello, NONCE_BYTES, Solution, VERSION, Welcome,
-};
+use crate::messages::{Challenge, Cookie, HandshakeMessage, Hello, Solution, Welcome};
 use crate::puzzle::{ChallengeBytes, Difficulty, Nonce, Puzzle};
 use crate::ticket::{Ticket, Tier};
 
@@ -95,7 +95,7 @@ impl AwaitChallenge {
             ticket: ticket
                 .as_ref()
                 .map(|ticket| ByteBuf::from(ticket.as_bytes())),
-            versions: vec![VERSION],
+            versions: vec![PROTOCOL_VERSION],
         });
         let next = Self {
             context,

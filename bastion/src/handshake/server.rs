@@ -11,7 +11,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keys::protocol::{EXTRA_DOUBLINGS_MAX, UNADMITTED_FRAME_BYTES_MAX, VERSIONS_MAX};
+use keys::protocol::{
+    EXTRA_DOUBLINGS_MAX, PROTOCOL_VERSION, UNADMITTED_FRAME_BYTES_MAX, VERSIONS_MAX,
+};
 use keys::{Context, Digest, PeerId, Signature, codec};
 use rand::CryptoRng;
 use serde_bytes::ByteBuf;
@@ -23,7 +25,7 @@ use crate::claims::{
     Claims, NodeProfile, PeerClaims, claims_space, encode_claims, intersection, sorted,
 };
 use crate::error::{HandshakeError, Incompatibility, Misbehaviour};
-use crate::messages::{Challenge, Cookie, HandshakeMessage, Hello, Solution, VERSION, Welcome};
+use crate::messages::{Challenge, Cookie, HandshakeMessage, Hello, Solution, Welcome};
 use crate::puzzle::{ChallengeBytes, ChallengeSealer, Difficulty, Memory, Puzzle, Serial};
 use crate::ticket::{TicketClaims, Tier};
 
@@ -106,7 +108,7 @@ impl AwaitHello {
                 if versions.len() > VERSIONS_MAX {
                     return Err(Misbehaviour::Claims("too many versions").into());
                 }
-                if !versions.contains(&VERSION) {
+                if !versions.contains(&PROTOCOL_VERSION) {
                     return Err(Incompatibility::Version.into());
                 }
                 // A client whose ticket is invalid or used too often has to work.

@@ -4,14 +4,14 @@
 //! condition is checked first. Tested here and against the vectors of another implementation
 //! (`vector_tests`).
 
-use keys::protocol::EXTRA_DOUBLINGS_MAX;
+use keys::protocol::{EXTRA_DOUBLINGS_MAX, NONCE_BYTES};
 use keys::signing::signing_input;
 use keys::{Context, Digest, OnionAddr, PeerId};
 use sha2::{Digest as _, Sha256};
 
 use super::work::{Algorithm, Memory};
 use crate::error::Misbehaviour;
-use crate::messages::{Cookie, NONCE_BYTES};
+use crate::messages::Cookie;
 
 /// The bytes that a solver searches for.
 pub type Nonce = [u8; NONCE_BYTES];

@@ -103,7 +103,7 @@ async fn a_trusted_peer_has_the_tokens_of_its_tier() {
 async fn ends_at_more_epochs_than_an_honest_node_sends() {
     let node = TestCore::new(1);
     let mut session = run_session(&node, peer_id(9), &manual());
-    for id in 0..EPOCHS_MAX {
+    for id in 0..EPOCH_MESSAGES_MAX {
         let note = epoch_note(id);
         let message = if id % 2 == 0 {
             SessionMessage::Epoch(note)
