@@ -20,6 +20,8 @@ pub mod duplicates;
 pub mod handle;
 #[cfg(test)]
 mod handshake_testing;
+#[cfg(test)]
+mod log_testing;
 mod maintenance;
 pub mod message;
 pub mod pull;

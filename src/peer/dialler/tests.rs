@@ -10,8 +10,9 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::peer::handshake_testing::{connector, serve};
+use crate::peer::log_testing::CapturedLog;
 use crate::peer::registry::LiveSession;
-use crate::peer::testing::{CapturedLog, TestCore, handle, manual};
+use crate::peer::testing::{TestCore, handle, manual};
 use crate::store::Verdict;
 
 /// Records when each address was dialled; then fails or hangs.

@@ -5,10 +5,9 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::peer::handshake_testing::admitted;
+use crate::peer::log_testing::CapturedLog;
 use crate::peer::message::SessionMessage;
-use crate::peer::testing::{
-    CapturedLog, DOMAIN, ScriptedPeer, TestCore, manual, peer_id, ping, pong, session,
-};
+use crate::peer::testing::{DOMAIN, ScriptedPeer, TestCore, manual, peer_id, ping, pong, session};
 use crate::store::Verdict;
 
 struct Fixture {
