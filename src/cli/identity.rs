@@ -41,7 +41,7 @@ pub(super) enum IdentityCommand {
         #[command(flatten)]
         api: ApiArgs,
     },
-    /// Rotate an identity's key. A stolen current key is useless from then on.
+    /// Replace an identity's key by the next one. Peers then refuse what the earlier key signs.
     Rotate {
         /// The identity, by name or oid, or `node` for the node's own key.
         identity: String,

@@ -25,6 +25,7 @@ mod verdicts;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand};
 
 use args::{ApiArgs, NodeArgs};
@@ -61,12 +62,13 @@ enum Command {
     Run {
         #[command(flatten)]
         node: NodeArgs,
-        /// File with the passphrase (mode 0600). Default: node.passphrase_file, else a systemd
-        /// credential, else ask at the terminal.
+        /// File with the passphrase (mode 0600). Default: node.passphrase_file, else the systemd
+        /// credential `postern-passphrase`, else ask at the terminal.
         #[arg(long)]
         passphrase_file: Option<PathBuf>,
     },
     /// Check a configuration: report each fault with file, line and the nearest known key.
+    /// Obsolete keys are warnings.
     Check {
         #[command(flatten)]
         node: NodeArgs,
@@ -76,8 +78,9 @@ enum Command {
         /// The file. Must not exist. A running node writes it with its own permissions.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
-        /// If the node is stopped: file with the passphrase. Default: node.passphrase_file, else a
-        /// systemd credential, else ask at the terminal.
+        /// If the node is stopped: file with the passphrase (mode 0600). Default:
+        /// node.passphrase_file, else the systemd credential `postern-passphrase`, else ask at
+        /// the terminal.
         #[arg(long, value_name = "FILE")]
         passphrase_file: Option<PathBuf>,
         #[command(flatten)]
@@ -89,8 +92,8 @@ enum Command {
         file: PathBuf,
         /// The folder. Must not exist, or must be empty.
         dir: PathBuf,
-        /// File with the passphrase that was valid when the backup was made. Default: a systemd
-        /// credential, else ask at the terminal.
+        /// File (mode 0600) with the passphrase that was valid when the backup was made. Default:
+        /// the systemd credential `postern-passphrase`, else ask at the terminal.
         #[arg(long, value_name = "FILE")]
         passphrase_file: Option<PathBuf>,
         /// Print one JSON object instead of text.
@@ -104,8 +107,8 @@ enum Command {
     Status(ApiArgs),
     /// Show the admission policy, or change it until the next start or SIGHUP.
     Policy {
-        /// Admit every node that solves the puzzle, approved nodes, or known nodes only.
-        #[arg(value_parser = ["open", "approve", "allowlist"])]
+        /// The policy to put in force. Default: show the present one.
+        #[arg(value_parser = policies())]
         policy: Option<String>,
         #[command(flatten)]
         api: ApiArgs,
@@ -145,12 +148,12 @@ enum Command {
         #[command(flatten)]
         api: ApiArgs,
     },
-    /// Pull (or push) now instead of at the next interval.
+    /// Pull (or push) now, without waiting for the next interval.
     Sync {
-        /// Only with this peer, by peer id.
+        /// Only with this peer, by its full peer id.
         #[arg(long)]
         peer: Option<String>,
-        /// Only this domain.
+        /// Only this domain, such as `messages` or `rides.offers`. `postern status` lists them.
         #[arg(long)]
         domain: Option<String>,
         /// Push local changes instead of pulling the peer's.
@@ -163,9 +166,9 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum PeerCommand {
-    /// Connect to a node: solve its puzzle, and stay connected from then on.
+    /// Connect to a node: solve its puzzle, trust it, and stay connected from then on.
     Add {
-        /// The node's onion address.
+        /// The node's onion address, which its `postern init` printed.
         onion: String,
         #[command(flatten)]
         api: ApiArgs,
@@ -177,9 +180,21 @@ enum PeerCommand {
     /// Admit a node from now on, and trust it.
     Approve(PeerArgs),
     /// Refuse an unadmitted node or untrusted peer for a time, and end its session.
-    Refuse(VerdictArgs),
+    Refuse {
+        #[command(flatten)]
+        verdict: VerdictArgs,
+        /// Duration in days, at most 3650. Default: 30.
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..=DAYS_MAX))]
+        days: Option<u64>,
+    },
     /// Ban a node, end its session and void its tickets.
-    Ban(VerdictArgs),
+    Ban {
+        #[command(flatten)]
+        verdict: VerdictArgs,
+        /// Duration in days, at most 3650. Default: no end.
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..=DAYS_MAX))]
+        days: Option<u64>,
+    },
     /// Lift a ban or refusal. The node must be admitted again.
     Unban(PeerArgs),
     /// List bans and refusals with reason and end.
@@ -201,9 +216,15 @@ struct VerdictArgs {
     /// The reason, stored locally and never sent, at most 256 bytes.
     #[arg(long)]
     reason: Option<String>,
-    /// Duration in days, at most ten years. Default: 30 for a refusal, no end for a ban.
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=DAYS_MAX))]
-    days: Option<u64>,
+}
+
+/// The admission policies, with their meaning.
+fn policies() -> [PossibleValue; 3] {
+    [
+        PossibleValue::new("open").help("admits every node that solves the puzzle"),
+        PossibleValue::new("approve").help("admits nodes that the operator approved"),
+        PossibleValue::new("allowlist").help("admits known nodes only"),
+    ]
 }
 
 impl PeerArgs {
@@ -213,8 +234,8 @@ impl PeerArgs {
 }
 
 impl VerdictArgs {
-    async fn send(self, verb: &str) -> Result<(), Failure> {
-        let Self { who, reason, days } = self;
+    async fn send(self, verb: &str, days: Option<u64>) -> Result<(), Failure> {
+        let Self { who, reason } = self;
         verdicts::send_verdict(verb, &who.id, reason, days, &who.api).await
     }
 }
@@ -253,8 +274,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Peer(PeerCommand::Bans(api)) => verdicts::bans(&api).await,
         Command::Peer(PeerCommand::Approve(who)) => who.send("approve").await,
         Command::Peer(PeerCommand::Unban(who)) => who.send("unban").await,
-        Command::Peer(PeerCommand::Refuse(what)) => what.send("refuse").await,
-        Command::Peer(PeerCommand::Ban(what)) => what.send("ban").await,
+        Command::Peer(PeerCommand::Refuse { verdict, days }) => verdict.send("refuse", days).await,
+        Command::Peer(PeerCommand::Ban { verdict, days }) => verdict.send("ban", days).await,
         Command::Identity(command) => identity::run(command).await,
         Command::Recovery(arguments) => recovery::run(arguments).await,
         Command::Send {

@@ -27,7 +27,10 @@ pub(super) async fn follow(
         match replace(running, active, read) {
             Ok(deferred) => {
                 let policy = active.get().policy.as_str();
-                tracing::info!(policy, "the config was read again: [admission] is in force");
+                tracing::info!(
+                    policy,
+                    "reloaded the configuration: [admission] is in force"
+                );
                 for key in deferred {
                     tracing::warn!(key, "a changed key takes effect at the next start");
                 }

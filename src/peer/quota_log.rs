@@ -27,7 +27,8 @@ impl QuotaLog {
         if is_first {
             tracing::warn!(
                 %error,
-                "a peer reached its quota: its packages are refused until you raise it"
+                "a peer reached its quota; its packages are refused until the quota is raised or \
+                 the peer is approved"
             );
         }
         is_first

@@ -45,7 +45,7 @@ pub(super) async fn keep_recovering(session: &SessionContext) {
                 return;
             }
             Err(error) => {
-                tracing::warn!(%error, "could not show epochs or reclaim objects")
+                tracing::warn!(%error, "could not exchange epochs or reclaim objects")
             }
         }
         if session.pause(backoff.next()).await.is_err() {
@@ -118,7 +118,10 @@ async fn recover(session: &SessionContext) -> Result<(), SyncError> {
         .write(move |core, now| core.note_reclaimed_from(now, &peer))
         .await?;
     if is_over {
-        tracing::info!("every peer was asked: this node changes existing objects again");
+        tracing::info!(
+            "the recovery has ended: every peer has returned this node's objects, and existing \
+             objects can be changed again"
+        );
     }
     Ok(())
 }

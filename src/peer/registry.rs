@@ -169,7 +169,8 @@ impl SessionRegistry {
                 if let Some(evicted) = sessions.remove(&other) {
                     tracing::info!(
                         evicted = %other,
-                        "evicted an untrusted session in favour of a higher-priority peer"
+                        admitted = %peer,
+                        "all slots are in use: a session with an untrusted peer was evicted"
                     );
                     evicted.handle.end("busy");
                 }

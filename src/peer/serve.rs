@@ -212,7 +212,7 @@ impl RequestServer {
         match stored.await {
             Ok(()) => Ok(SessionMessage::Noted(IdOnly { id })),
             Err(EngineError::Work(EpochError::Fault(fault))) => {
-                tracing::warn!(%fault, "refused the epoch that a peer shows as its own");
+                tracing::warn!(%fault, "refused the peer's statement of its own epoch");
                 Err(refused(id, "epoch"))
             }
             Err(error) => Err(internal(id, &error)),
@@ -239,7 +239,7 @@ impl RequestServer {
                 Ok(SessionMessage::Noted(IdOnly { id }))
             }
             Err(EngineError::Work(EpochError::Fault(fault))) => {
-                tracing::warn!(%fault, "refused an epoch that a peer shows as this node's");
+                tracing::warn!(%fault, "refused the peer's statement of an epoch of this node");
                 Err(refused(id, "epoch"))
             }
             Err(error) => Err(internal(id, &error)),
