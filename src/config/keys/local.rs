@@ -154,7 +154,8 @@ const STORED_BYTES: KeyType = KeyType::Integer {
 pub(super) const QUOTA_UNTRUSTED: Table = Table {
     name: "quota.untrusted",
     about: "Quota of peers that are admitted by proof of work only. The number of objects is \
-            limited too, to one for each 1638 bytes. A change takes effect at the next start.",
+            limited too, to one for each 1638 bytes and at least 4096. A change takes effect at \
+            the next start.",
     keys: &[
         Key {
             name: "stored_bytes_max",
@@ -179,7 +180,8 @@ pub(super) const QUOTA_UNTRUSTED: Table = Table {
 pub(super) const QUOTA_TRUSTED: Table = Table {
     name: "quota.trusted",
     about: "Quota of peers that the operator approved, listed or dials. The number of objects is \
-            limited too, to one for each 1638 bytes. A change takes effect at the next start.",
+            limited too, to one for each 1638 bytes and at least 4096. A change takes effect at \
+            the next start.",
     keys: &[
         Key {
             name: "stored_bytes_max",
