@@ -13,6 +13,9 @@ pub const KEY_EVENTS_MAX: usize = 32;
 /// Version of the protocol. The context string of each signature names it too (`postern/1/...`).
 pub const PROTOCOL_VERSION: u64 = 1;
 
+/// Virtual port of every node's onion service. No socket of the host listens on it.
+pub const ONION_PORT: u16 = 1984;
+
 /// Version of the package format.
 pub const PACKAGE_VERSION: u32 = 1;
 
@@ -57,7 +60,7 @@ pub const CLAIMED_IDENTITIES_MAX: usize = 8;
 /// Most apps in the claims of a handshake.
 pub const CLAIMED_APPS_MAX: usize = 64;
 
-/// Most sync domains in the claims of a handshake: `sync_flags` has 63 bits.
+/// Most sync domains in the claims of a handshake: one more than the bits of `sync_flags`.
 pub const CLAIMED_DOMAINS_MAX: usize = 64;
 
 /// Most `epoch` and `heard` messages of one side in one session. They do not count as requests, and

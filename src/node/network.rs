@@ -89,8 +89,8 @@ impl Network {
         control: &NodeControl,
         state: &watch::Sender<NetworkState>,
     ) -> Result<Self, RunError> {
-        use bastion::transport::ONION_PORT;
         use bastion::transport::tor::{BootstrapProgress, TorError, TorNode};
+        use keys::protocol::ONION_PORT;
         let tor_config = config.tor_config(&data.tor());
         let before_bootstrap = tor_config.status();
         control.watch_tor(Arc::new(move || before_bootstrap));

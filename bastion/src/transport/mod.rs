@@ -24,9 +24,6 @@ use tokio_util::sync::CancellationToken;
 pub use hardening::{CircuitCounts, Hardening, OptionalFeature, TorStatus, TorWatch, Vanguards};
 pub use redact::redact_onions;
 
-/// The virtual port of every node's onion service. No socket of the host listens on it.
-pub const ONION_PORT: u16 = 1984;
-
 /// A bidirectional byte stream.
 pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 

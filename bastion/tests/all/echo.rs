@@ -140,11 +140,9 @@ mod circuits;
 mod tor {
     use std::{fs, path::Path, time::Duration};
 
-    use bastion::transport::{
-        ONION_PORT,
-        tor::{TorConfig, TorError, TorListener, TorNode},
-    };
+    use bastion::transport::tor::{TorConfig, TorError, TorListener, TorNode};
     use keys::OnionKey;
+    use keys::protocol::ONION_PORT;
     use testnet::{Options, Testnet};
     use tokio::time::Instant;
 

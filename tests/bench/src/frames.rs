@@ -2,8 +2,7 @@
 
 use anyhow::{Result, bail};
 use bastion::messages::{HandshakeMessage, Solution};
-
-const FRAME_BYTES_MAX: usize = 8192;
+use keys::protocol::UNADMITTED_FRAME_BYTES_MAX;
 
 pub(crate) fn flip_last(bytes: &mut [u8]) {
     if let Some(byte) = bytes.last_mut() {
@@ -12,7 +11,7 @@ pub(crate) fn flip_last(bytes: &mut [u8]) {
 }
 
 pub(crate) fn solution(frame: &[u8]) -> Result<Solution> {
-    match HandshakeMessage::decode(frame, FRAME_BYTES_MAX)? {
+    match HandshakeMessage::decode(frame, UNADMITTED_FRAME_BYTES_MAX)? {
         HandshakeMessage::Solution(solution) => Ok(solution),
         other => bail!("{} is no solution", other.kind()),
     }

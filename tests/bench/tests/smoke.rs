@@ -11,8 +11,14 @@ use std::process::Command;
 
 /// Runs `bench NAME --tiny --json` and returns the names of the reported rows.
 fn rows(name: &str) -> Vec<String> {
+    rows_of(&[name])
+}
+
+fn rows_of(arguments: &[&str]) -> Vec<String> {
+    let name = arguments.join(" ");
     let output = Command::new(env!("CARGO_BIN_EXE_bench"))
-        .args([name, "--tiny", "--json"])
+        .args(arguments)
+        .args(["--tiny", "--json"])
         .output()
         .unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -41,4 +47,14 @@ fn bench_puzzle_completes() {
 fn bench_flood_completes() {
     let rows = rows("flood");
     assert!(rows.iter().any(|row| row == "load after"), "{rows:?}");
+}
+
+/// The module's name puts the test into the group that runs one private Tor network at a time.
+#[cfg(feature = "tor")]
+mod tor {
+    #[test]
+    fn bench_flood_over_tor_completes() {
+        let rows = super::rows_of(&["flood", "--tor"]);
+        assert!(rows.iter().any(|row| row == "load after"), "{rows:?}");
+    }
 }

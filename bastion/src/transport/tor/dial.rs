@@ -7,11 +7,12 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use arti_client::{ErrorKind, HasKind, StreamPrefs, TorClient, config::BoolOrAuto};
 use keys::OnionAddr;
+use keys::protocol::ONION_PORT;
 use tokio::time::timeout;
 use tor_rtcompat::PreferredRuntime;
 
 use super::error::chain;
-use crate::transport::{BoxFuture, DialError, ONION_PORT, Stream, Transport};
+use crate::transport::{BoxFuture, DialError, Stream, Transport};
 
 /// The shared arti client.
 pub(super) type Client = Arc<TorClient<PreferredRuntime>>;

@@ -133,7 +133,7 @@ impl TorNode {
         })
     }
 
-    /// A transport that dials onion services at [`ONION_PORT`](crate::transport::ONION_PORT).
+    /// A transport that dials onion services at [`ONION_PORT`](keys::protocol::ONION_PORT).
     pub fn transport(&self) -> TorTransport {
         TorTransport::new(self.client.clone(), self.limits.dial_deadline)
     }
@@ -150,7 +150,7 @@ impl TorNode {
     ///   one process a nickname can be used again for the same key only; with the feature `tor-pow`
     ///   it cannot be used again, because arti's threads keep the state.
     /// - `secret` has 64 bytes: the clamped scalar and the prefix (RFC 8032, section 5.1.5).
-    /// - `port` is the virtual port, usually [`ONION_PORT`](crate::transport::ONION_PORT).
+    /// - `port` is the virtual port, usually [`ONION_PORT`](keys::protocol::ONION_PORT).
     ///
     /// The service ends when the listener is dropped; open streams stay open.
     ///

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use bastion::transport::tor::{TorListener, TorNode, TorTransport};
-use bastion::transport::{
-    CircuitCounts, Incoming, Listener as _, ONION_PORT, Stream, Transport as _,
-};
+use bastion::transport::{CircuitCounts, Incoming, Listener as _, Stream, Transport as _};
 use futures::future::join_all;
+use keys::protocol::ONION_PORT;
 use keys::{OnionAddr, OnionKey};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, interval, timeout};

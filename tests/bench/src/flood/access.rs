@@ -121,7 +121,7 @@ impl NetworkAccess {
             }
             #[cfg(feature = "tor")]
             Self::Tor(node) => {
-                let port = bastion::transport::ONION_PORT;
+                let port = keys::protocol::ONION_PORT;
                 let listener =
                     keys.with_onion_secret(|secret| node.listen("flooded", secret, port))?;
                 Ok(Service {

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use bastion::handshake::{AwaitChallenge, HandshakeContext, Work};
-use bastion::messages::{Challenge, HandshakeMessage, Hello, NONCE_BYTES, Solution, VERSION};
+use bastion::messages::{Challenge, HandshakeMessage, Hello, Solution};
 use bastion::puzzle::{ChallengeBytes, ChallengeSealer, Nonce, Puzzle};
 use bastion::ticket::TICKET_BYTES;
 use bastion::{GateConfig, NodeProfile};
+use keys::protocol::{NONCE_BYTES, PROTOCOL_VERSION, UNADMITTED_FRAME_BYTES_MAX};
 use keys::{BootId, Epoch, KeyManager};
 use rand::{Rng as _, RngExt as _};
 use serde_bytes::{ByteArray, ByteBuf};
@@ -23,7 +24,6 @@ pub(super) const HELLO: &[u8] = b"\xa1\x65hello";
 const GARBAGE_BYTES: usize = 300;
 /// Effort of the sink's challenge, which no client solves.
 const EFFORT: u64 = 1024;
-const FRAME_BYTES_MAX: usize = 8192;
 
 /// The kinds with their shares in percent.
 pub(super) const MIX: [(Kind, u32); 6] = [
@@ -105,7 +105,7 @@ impl Forger {
         let (frame, _) = next
             .receive(&challenge()?)?
             .solved(work, profile, Duration::ZERO);
-        match HandshakeMessage::decode(&frame, FRAME_BYTES_MAX)? {
+        match HandshakeMessage::decode(&frame, UNADMITTED_FRAME_BYTES_MAX)? {
             HandshakeMessage::Solution(template) => Ok(Self { hello, template }),
             other => bail!("{} is no solution", other.kind()),
         }
@@ -122,7 +122,7 @@ impl Forger {
         rand::rng().fill_bytes(&mut ticket);
         HandshakeMessage::Hello(Hello {
             ticket: Some(ByteBuf::from(ticket)),
-            versions: vec![VERSION],
+            versions: vec![PROTOCOL_VERSION],
         })
         .encode()
     }
@@ -161,7 +161,7 @@ impl Forger {
 
 /// Decodes a challenge. Every other message is an error.
 pub(super) fn read_challenge(frame: &[u8]) -> Result<Challenge> {
-    match HandshakeMessage::decode(frame, FRAME_BYTES_MAX)? {
+    match HandshakeMessage::decode(frame, UNADMITTED_FRAME_BYTES_MAX)? {
         HandshakeMessage::Challenge(challenge) => Ok(challenge),
         other => bail!("a {} instead of a challenge", other.kind()),
     }

@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result};
 use bastion::messages::Challenge;
 use bastion::{Session, Transport};
 use keys::OnionAddr;
+use keys::protocol::UNADMITTED_FRAME_BYTES_MAX;
 use parking_lot::Mutex;
 use rand::RngExt as _;
 use serde_json::{Value, json};
@@ -35,7 +36,6 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// Maximum number of concurrent attacks, without stalled connections.
 const SLOTS: usize = 1500;
 const TICK: Duration = Duration::from_millis(5);
-pub(super) const FRAME_BYTES_MAX: usize = 8192;
 
 /// Counters since they were last read.
 #[derive(Default)]
@@ -250,7 +250,7 @@ fn drawn() -> (usize, Kind) {
 async fn connect(shared: &Shared, dialler: &dyn Transport, at: &OnionAddr) -> Result<Session> {
     let stream = dialler.dial(at).await?;
     shared.counters.connections.fetch_add(1, Ordering::Relaxed);
-    Ok(Session::new(stream, FRAME_BYTES_MAX))
+    Ok(Session::new(stream, UNADMITTED_FRAME_BYTES_MAX))
 }
 
 /// Sends a hello and receives the challenge.

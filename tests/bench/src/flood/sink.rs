@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Result;
 use bastion::messages::{HandshakeMessage, Refusal};
 use bastion::{RefusalCode, Session};
+use keys::protocol::UNADMITTED_FRAME_BYTES_MAX;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -24,7 +25,6 @@ pub(super) const SINK: u64 = 3;
 const LINGER: Duration = Duration::from_secs(2);
 /// The gate's longest time limit for a frame.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
-const FRAME_BYTES_MAX: usize = 8192;
 
 /// The encoded replies.
 struct Replies {
@@ -51,7 +51,11 @@ pub(super) async fn run(setting: &Value) -> Result<()> {
             if let Ok(incoming) = listener.accept().await {
                 let replies = replies.clone();
                 tokio::spawn(async move {
-                    serve(Session::new(incoming.stream, FRAME_BYTES_MAX), &replies).await
+                    serve(
+                        Session::new(incoming.stream, UNADMITTED_FRAME_BYTES_MAX),
+                        &replies,
+                    )
+                    .await
                 });
             }
         }

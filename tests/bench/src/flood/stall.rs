@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 use keys::OnionAddr;
+use keys::protocol::UNADMITTED_FRAME_BYTES_MAX;
 use rand::RngExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::bogus::{nonce, read_challenge};
-use super::generator::{Aim, FRAME_BYTES_MAX, Shared};
+use super::generator::{Aim, Shared};
 
 /// Number of steps at which connections stall.
 const STEPS: u64 = 5;
@@ -65,7 +66,7 @@ async fn stall(step: u64, shared: &Shared, at: &OnionAddr) -> Result<()> {
         _ => {
             stream.write_all(&hello).await?;
             stream.flush().await?;
-            let length = usize::try_from(stream.read_u32().await?)?.min(FRAME_BYTES_MAX);
+            let length = usize::try_from(stream.read_u32().await?)?.min(UNADMITTED_FRAME_BYTES_MAX);
             let mut frame = vec![0; length];
             stream.read_exact(&mut frame).await?;
             let challenge = read_challenge(&frame)?;
