@@ -62,7 +62,7 @@ pub enum Progress {
 }
 
 /// Receives the progress of a dial.
-type ProgressFn<'p> = &'p (dyn Fn(Progress) + Send + Sync);
+type DialProgressFn<'p> = &'p (dyn Fn(Progress) + Send + Sync);
 
 /// Cancels the search when the dial is dropped.
 struct SearchGuard(Arc<Attempt>);
@@ -78,7 +78,7 @@ impl Drop for SearchGuard {
 struct DialTarget<'t> {
     transport: &'t dyn Transport,
     onion: &'t OnionAddr,
-    progress: ProgressFn<'t>,
+    progress: DialProgressFn<'t>,
 }
 
 /// Dials onion services and completes the client side of the handshake. Clones share one state.
@@ -229,7 +229,7 @@ impl Connector {
         &self,
         error: &HandshakeError,
         attempt: u32,
-        progress: ProgressFn<'_>,
+        progress: DialProgressFn<'_>,
     ) {
         let wait = match error {
             HandshakeError::Refused { retry_s, .. } => self.config().retry_delay(*retry_s),
@@ -286,7 +286,7 @@ impl Connector {
         solving: &Solving,
         extra_doublings: u8,
         started: Instant,
-        progress: ProgressFn<'_>,
+        progress: DialProgressFn<'_>,
     ) -> Result<(Vec<u8>, AwaitWelcome), HandshakeError> {
         let work = match solving.puzzle(extra_doublings)? {
             None => Work::NONE,
@@ -304,7 +304,7 @@ impl Connector {
         &self,
         puzzle: Puzzle,
         started: Instant,
-        progress: ProgressFn<'_>,
+        progress: DialProgressFn<'_>,
     ) -> Result<Nonce, HandshakeError> {
         let threads = match self.config().solver_threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),

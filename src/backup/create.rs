@@ -19,7 +19,9 @@ use super::archive::{
     self, ArchiveError, ArchiveWriter, CHUNK_BYTES, CONFIG, DATABASE, KEYS, Manifest, Part, SCHEMAS,
 };
 use super::layout::{Layout, LayoutError};
-use super::progress::{BackupStep, Cancelled, ProgressFn, ProgressReader, is_cancelled, report};
+use super::progress::{
+    BackupProgressFn, BackupStep, Cancelled, ProgressReader, is_cancelled, report,
+};
 use crate::clock::SystemClock;
 use crate::config::{Config, Problems};
 use crate::data_dir::{DataDir, StagingError, create_new, files, sync_folder};
@@ -148,7 +150,7 @@ pub fn create(
     config: &Config,
     keys: &KeyManager,
     out: &Path,
-    on_progress: &mut ProgressFn<'_>,
+    on_progress: &mut BackupProgressFn<'_>,
 ) -> Result<BackedUp, CreateBackupError> {
     let folder = check_target(out)?;
     let data = DataDir::of(config);
@@ -328,9 +330,9 @@ fn seal(
     manifest: &Manifest,
     parts: &[SmallFile],
     snapshot: &Path,
-    on_progress: &mut ProgressFn<'_>,
+    on_progress: &mut BackupProgressFn<'_>,
 ) -> Result<(), CreateBackupError> {
-    let failed = |doing| move |error| CreateBackupError::Files(files(doing, draft)(error));
+    let failed = |action| move |error| CreateBackupError::Files(files(action, draft)(error));
     let file = create_new(draft)?;
     let sealer = keys.backup_sealer(&mut rand::rng())?;
     let writer = sealer
@@ -376,7 +378,7 @@ fn verify(
     manifest: &Manifest,
     parts: &[SmallFile],
     snapshot: &Path,
-    on_progress: &mut ProgressFn<'_>,
+    on_progress: &mut BackupProgressFn<'_>,
 ) -> Result<(), CreateBackupError> {
     let opened = keys.open_backup(open(draft)?)?;
     let read = archive::read(opened, |_, part, reader| {

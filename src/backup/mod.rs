@@ -14,5 +14,5 @@ pub use archive::ArchiveError;
 pub use create::{BackedUp, CreateBackupError, create};
 pub(crate) use create::{check_target, remove_stale_files};
 pub use layout::LayoutError;
-pub use progress::{BackupProgress, BackupStep, Cancelled, ProgressFn};
+pub use progress::{BackupProgress, BackupProgressFn, BackupStep, Cancelled};
 pub use restore::{RestoreError, Restored, restore};

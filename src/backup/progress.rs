@@ -1,8 +1,8 @@
 //! The progress of a backup or a restore, and its cancellation.
 //!
-//! The caller passes a [`ProgressFn`], which receives the progress after each chunk and returns
-//! whether to continue. Invariant: a cancellation takes effect within one chunk (256 KiB), except
-//! while the database is copied or checked.
+//! The caller passes a [`BackupProgressFn`], which receives the progress after each chunk and
+//! returns whether to continue. Invariant: a cancellation takes effect within one chunk (256 KiB),
+//! except while the database is copied or checked.
 
 use std::io::{self, Read};
 use std::ops::ControlFlow;
@@ -47,16 +47,16 @@ impl BackupStep {
 }
 
 /// Receives the progress, and returns [`ControlFlow::Break`] to cancel.
-pub type ProgressFn<'h> = dyn FnMut(BackupProgress) -> ControlFlow<()> + 'h;
+pub type BackupProgressFn<'h> = dyn FnMut(BackupProgress) -> ControlFlow<()> + 'h;
 
-/// The caller's [`ProgressFn`] cancelled the operation.
+/// The caller's [`BackupProgressFn`] cancelled the operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("cancelled")]
 pub struct Cancelled;
 
 /// Reports the start or the end of a step.
 pub(super) fn report(
-    on_progress: &mut ProgressFn<'_>,
+    on_progress: &mut BackupProgressFn<'_>,
     step: BackupStep,
     done_bytes: u64,
     total_bytes: u64,
@@ -76,14 +76,14 @@ pub(super) fn report(
 /// [`Cancelled`].
 pub(super) struct ProgressReader<'r, 'h, R> {
     reader: R,
-    on_progress: &'r mut ProgressFn<'h>,
+    on_progress: &'r mut BackupProgressFn<'h>,
     at: BackupProgress,
 }
 
 impl<'r, 'h, R: Read> ProgressReader<'r, 'h, R> {
     pub(super) fn new(
         reader: R,
-        on_progress: &'r mut ProgressFn<'h>,
+        on_progress: &'r mut BackupProgressFn<'h>,
         step: BackupStep,
         total_bytes: u64,
     ) -> Self {

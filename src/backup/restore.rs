@@ -19,7 +19,9 @@ use rand::SeedableRng as _;
 
 use super::archive::{self, ArchiveError, CHUNK_BYTES, CONFIG, DATABASE, KEYS, Part, SCHEMAS};
 use super::layout::{Layout, LayoutError};
-use super::progress::{BackupStep, Cancelled, ProgressFn, ProgressReader, is_cancelled, report};
+use super::progress::{
+    BackupProgressFn, BackupStep, Cancelled, ProgressReader, is_cancelled, report,
+};
 use crate::clock::SystemClock;
 use crate::config::{Config, FILE_NAME};
 use crate::core_limits::core_limits;
@@ -109,7 +111,7 @@ pub fn restore(
     file: &Path,
     folder: &Path,
     passphrase: &Passphrase,
-    on_progress: &mut ProgressFn<'_>,
+    on_progress: &mut BackupProgressFn<'_>,
 ) -> Result<Restored, RestoreError> {
     check_free(folder)?;
     let cannot = |source| RestoreError::File {
@@ -172,7 +174,7 @@ impl Unpacking<'_> {
         &mut self,
         part: &Part,
         reader: &mut dyn Read,
-        on_progress: &mut ProgressFn<'_>,
+        on_progress: &mut BackupProgressFn<'_>,
     ) -> Result<(), RestoreError> {
         if part.name == CONFIG {
             let bytes = archive::read_small(reader)?;

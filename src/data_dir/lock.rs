@@ -20,10 +20,10 @@ pub enum DirLockError {
     #[error("{0}: another process runs this node")]
     Running(PathBuf),
     /// The lock file cannot be opened or locked.
-    #[error("{path}: cannot {doing}")]
+    #[error("{path}: cannot {action}")]
     Files {
         /// The operation, as a verb.
-        doing: &'static str,
+        action: &'static str,
         /// The lock file.
         path: PathBuf,
         /// The error of the system call.
@@ -38,8 +38,8 @@ impl DataDir {
     /// [`DirLockError::Running`] where another process has locked it.
     pub fn lock(&self) -> Result<DirLock, DirLockError> {
         let path = self.lock_file();
-        let failed = |doing, source| DirLockError::Files {
-            doing,
+        let failed = |action, source| DirLockError::Files {
+            action,
             path: path.clone(),
             source,
         };

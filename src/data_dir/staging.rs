@@ -45,10 +45,10 @@ pub enum StagingError {
     #[error("{0} is not a folder's name")]
     NoName(PathBuf),
     /// An operation on a file or a folder failed.
-    #[error("{path}: cannot {doing}")]
+    #[error("{path}: cannot {action}")]
     Files {
         /// The operation, as a verb.
-        doing: &'static str,
+        action: &'static str,
         /// The file or folder.
         path: PathBuf,
         /// The error of the system call.
@@ -57,10 +57,10 @@ pub enum StagingError {
 }
 
 /// Makes a [`StagingError::Files`] of the error of an operation on `path`.
-pub(crate) fn files(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StagingError {
+pub(crate) fn files(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StagingError {
     let path = path.to_owned();
     move |source| StagingError::Files {
-        doing,
+        action,
         path,
         source,
     }

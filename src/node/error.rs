@@ -19,10 +19,10 @@ pub enum RunError {
     #[error(transparent)]
     Lock(#[from] DirLockError),
     /// A file of the node's folder cannot be written.
-    #[error("{path}: cannot {doing}")]
+    #[error("{path}: cannot {action}")]
     Files {
         /// The operation, as a verb.
-        doing: &'static str,
+        action: &'static str,
         /// The file.
         path: PathBuf,
         /// The error of the system call.
@@ -69,10 +69,10 @@ pub enum RunError {
 }
 
 /// Makes a [`RunError::Files`] of the error of an operation on `path`.
-pub(super) fn files(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RunError {
+pub(super) fn files(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RunError {
     let path = path.to_owned();
     move |source| RunError::Files {
-        doing,
+        action,
         path,
         source,
     }

@@ -1,4 +1,6 @@
 //! One name for one type: no two production types of the node's three crates share a name.
+//!
+//! An alias counts if it is not indented, because an indented one is an associated type.
 
 use std::collections::BTreeMap;
 
@@ -13,9 +15,17 @@ fn definitions(source: &Source) -> Vec<(String, &str)> {
         .collect();
     let keywords = ["struct", "enum", "trait", "union"];
     let pairs = words.windows(2).filter(|pair| keywords.contains(&pair[0]));
-    pairs
-        .map(|pair| (pair[1].to_owned(), &*source.path))
-        .collect()
+    let types = pairs.map(|pair| pair[1]);
+    let aliases = code.lines().filter_map(|line| {
+        let rest = match line.strip_prefix("pub") {
+            Some(rest) => rest.split_once(' ')?.1,
+            None => line,
+        };
+        let name = rest.strip_prefix("type ")?;
+        name.split(|c| !is_word(c)).next()
+    });
+    let names = types.chain(aliases);
+    names.map(|name| (name.to_owned(), &*source.path)).collect()
 }
 
 /// Types that share a name.
@@ -45,7 +55,10 @@ fn finds_a_name_of_two_types() {
         assert_eq!(violations(&sources).len(), count, "{first} {second}");
     };
     check("pub struct Name<T>(T);", "pub(crate) trait Name {}", 1);
+    check("pub(crate) type Name<'n> = &'n str;", "struct Name;", 1);
+    check("type Name = u8;", "pub type Name = u16;", 1);
     check("struct Name;", "enum Other { Name }", 0);
+    check("struct Name;", "impl X for Y {\n    type Name = u8;\n}", 0);
     check(
         "struct Name;",
         "#[cfg(test)]\nmod tests { struct Name; }",
