@@ -170,13 +170,7 @@ impl Apps {
             bits: BTreeMap::new(),
         };
         for schema in schemas.apps() {
-            connection
-                .execute(
-                    "INSERT INTO app (slug, version) VALUES (?1, ?2)
-                     ON CONFLICT (slug) DO UPDATE SET version = MAX(version, excluded.version)",
-                    (&schema.slug, schema.version),
-                )
-                .context("writing an app")?;
+            note_version(connection, &schema.slug, schema.version)?;
             AppTable::create(connection, &schema.slug)?;
             let several = schema.domains.len() > 1;
             for domain in &schema.domains {
@@ -225,6 +219,29 @@ impl Apps {
     pub fn mask(&self, domain: &str) -> i64 {
         self.bits.get(domain).map_or(0, |bit| 1 << bit)
     }
+}
+
+/// Stores the version of an app's schema.
+///
+/// # Errors
+/// [`StoreError::Version`] if the database was used with a later version.
+fn note_version(connection: &Connection, slug: &str, version: u32) -> Result<(), StoreError> {
+    let known: u32 = connection
+        .query_row(
+            "INSERT INTO app (slug, version) VALUES (?1, ?2)
+             ON CONFLICT (slug) DO UPDATE SET version = MAX(version, excluded.version)
+             RETURNING version",
+            (slug, version),
+            |row| row.get(0),
+        )
+        .context("writing an app")?;
+    if known > version {
+        return Err(StoreError::Version(format!(
+            "the schema of the app {slug} has version {version}, and the database was used with \
+             version {known}: use the later schema file"
+        )));
+    }
+    Ok(())
 }
 
 /// The bit of a domain. A new domain gets the next free bit.

@@ -35,10 +35,13 @@ pub enum StoreError {
     /// The operating system refused to start the writer thread.
     #[error("cannot start the writer thread")]
     Thread(#[source] io::Error),
-    /// The file was made by another program, or by a later version of this one.
+    /// The file was made by another program.
     #[error("{0}")]
     Foreign(String),
-    /// This program cannot work with this SQLite, this file name or this version of the tables.
+    /// The tables, or the objects of an app, have a version that this program cannot read.
+    #[error("{0}")]
+    Version(String),
+    /// This program cannot work with this SQLite or this file name.
     #[error("{0}")]
     Unsupported(String),
     /// The oid of a new Parent exists already. Nothing was written.

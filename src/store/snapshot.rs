@@ -55,7 +55,7 @@ pub fn snapshot(database: &Path, out: &Path) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// [`StoreError::Damaged`] with the first fault that SQLite finds; [`StoreError::Foreign`] for a
-/// file of another program or of a later version.
+/// file of another program; [`StoreError::Version`] for one of a later version.
 pub fn check_whole(database: &Path) -> Result<(), StoreError> {
     let connection = open(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let damaged = |source: rusqlite::Error| StoreError::Damaged(source.to_string());

@@ -23,7 +23,8 @@ pub(super) enum FileContent {
 /// programs leave `application_id` and `user_version` at 0.
 ///
 /// # Errors
-/// [`StoreError::Foreign`] for a file of another program or of a later version of this one.
+/// [`StoreError::Foreign`] for a file of another program, [`StoreError::Version`] for one of a
+/// later version of this program.
 pub(super) fn inspect(connection: &Connection) -> Result<FileContent, StoreError> {
     let pragma = |name| {
         connection
@@ -37,7 +38,7 @@ pub(super) fn inspect(connection: &Connection) -> Result<FileContent, StoreError
     match (application, version, tables) {
         (APPLICATION_ID, 1..=SCHEMA_VERSION, _) => Ok(FileContent::Version(version)),
         (0, 0, 0) => Ok(FileContent::Empty),
-        (APPLICATION_ID, later, _) => Err(StoreError::Foreign(format!(
+        (APPLICATION_ID, later, _) => Err(StoreError::Version(format!(
             "the database has version {later}, and this program knows versions up to \
              {SCHEMA_VERSION}: use a later program"
         ))),

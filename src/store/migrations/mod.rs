@@ -21,7 +21,7 @@ pub(super) fn run(connection: &Connection, from: i32, to: i32) -> Result<(), Sto
         return Ok(());
     }
     let unsupported = || {
-        StoreError::Unsupported(format!(
+        StoreError::Version(format!(
             "there is no migration from version {from} of the database to version {to}"
         ))
     };

@@ -235,6 +235,18 @@ fn write_mode_is_read_before_a_migration() {
 }
 
 #[test]
+fn refuses_an_earlier_version_of_a_schema() {
+    let folder = Folder::new();
+    drop(folder.open(&["identities"]).unwrap());
+    Connection::open(folder.file())
+        .unwrap()
+        .execute_batch("UPDATE app SET version = version + 1")
+        .unwrap();
+    let error = folder.open(&["identities"]).unwrap_err();
+    assert!(matches!(error, StoreError::Version(_)), "{error}");
+}
+
+#[test]
 fn every_version_has_a_step_and_unknown_versions_have_none() {
     assert_eq!(super::STEPS.len() as i32 + 1, SCHEMA_VERSION);
     let connection = Connection::open_in_memory().unwrap();
@@ -245,7 +257,7 @@ fn every_version_has_a_step_and_unknown_versions_have_none() {
     ] {
         let refused = super::run(&connection, from, to);
         assert!(
-            matches!(refused, Err(StoreError::Unsupported(_))),
+            matches!(refused, Err(StoreError::Version(_))),
             "{from} to {to}"
         );
     }
