@@ -12,5 +12,7 @@ mod handle;
 mod verify;
 
 pub use clock::Clock;
+#[cfg(test)]
+pub(crate) use clock::TestClock;
 pub use error::{CoreStopped, EngineError};
 pub use handle::{CoreHandle, WriterThread};

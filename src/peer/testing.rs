@@ -3,7 +3,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bastion::{Session, Tier};
 use keys::protocol::FRAME_BYTES_MAX;
@@ -17,7 +16,7 @@ use super::message::{EpochNote, IdOnly, Pull, SessionMessage};
 use super::serve::RequestServer;
 use super::session::SessionDriver;
 use crate::config::SyncConfig;
-use crate::engine::{Clock, CoreHandle};
+use crate::engine::{CoreHandle, TestClock};
 use crate::graph::load_object;
 use crate::op_context::Timestamp;
 use crate::schema::Schemas;
@@ -28,28 +27,6 @@ use crate::store::{EpochReason, PeerRow, StoreError, Verdict, VerdictRow};
 pub(super) const NOW: u64 = 1_700_000_000_000;
 /// The domain that the tests synchronise beside identities.
 pub(super) const DOMAIN: &str = "messages";
-
-/// A clock that a test sets, in milliseconds.
-#[derive(Clone)]
-pub(super) struct TestClock(Arc<AtomicU64>);
-
-impl TestClock {
-    pub(super) fn advance_ms(&self, ms: u64) {
-        self.0.fetch_add(ms, Ordering::Relaxed);
-    }
-}
-
-impl Clock for TestClock {
-    fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::Relaxed))
-    }
-}
-
-impl bastion::SecondsClock for TestClock {
-    fn unix_seconds(&self) -> u64 {
-        self.0.load(Ordering::Relaxed) / 1000
-    }
-}
 
 /// A node's core with one identity, over a temporary database. Reads and writes run in the caller.
 pub(super) struct TestCore {
@@ -71,7 +48,7 @@ impl TestCore {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
         let keys = Arc::new(KeyManager::generate(&mut rng));
         let identity = keys.add_identity(&mut rng).unwrap();
-        let clock = TestClock(Arc::new(AtomicU64::new(NOW)));
+        let clock = TestClock::at(NOW);
         let mut core = open(folder.path(), &keys, limits, rng);
         core.write(Timestamp(NOW), |graph| {
             identities::publish(graph, identity, Some("Test"))

@@ -29,7 +29,7 @@ use super::{
     SessionEffect, SessionRow, SyncDirection, SyncReport, router,
 };
 use crate::config::{AdmissionConfig, ApiConfig, Policy};
-use crate::engine::{Clock, CoreHandle};
+use crate::engine::{CoreHandle, TestClock};
 use crate::graph::SaveError;
 use crate::op_context::Timestamp;
 use crate::schema::Schemas;
@@ -39,14 +39,6 @@ use crate::store::{PeerRow, StoreError};
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 const HOST: &str = "127.0.0.1:8470";
-
-struct StoppedClock;
-
-impl Clock for StoppedClock {
-    fn now(&self) -> Timestamp {
-        NOW
-    }
-}
 
 /// All numbers differ, so that swapped fields fail a test.
 const GATE: GateStatus = GateStatus {
@@ -313,7 +305,7 @@ impl ApiFixture {
         let folder = tempfile::tempdir().unwrap();
         let (core, keys, oids) = core(folder.path(), 1, &["Alice", "Carol"]);
         Self::over(
-            CoreHandle::inline(core, Arc::new(StoppedClock)),
+            CoreHandle::inline(core, Arc::new(TestClock::at(NOW.0))),
             &keys,
             &oids,
             folder,

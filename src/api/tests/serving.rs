@@ -9,10 +9,10 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{ApiFixture, NOW, StoppedClock, core};
+use super::{ApiFixture, NOW, core};
 use crate::api::SessionEffect;
 use crate::api::server::{HttpLimits, check_loopback, serve_with};
-use crate::engine::CoreHandle;
+use crate::engine::{CoreHandle, TestClock};
 use crate::store::StoreError;
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -44,7 +44,7 @@ async fn healthz(address: std::net::SocketAddr) -> String {
 async fn serve_ends_although_a_request_is_incomplete() {
     let folder = tempfile::tempdir().unwrap();
     let (core, keys, oids) = core(folder.path(), 1, &["Alice", "Carol"]);
-    let (engine, writer) = CoreHandle::spawn(core, Arc::new(StoppedClock), 8, 2).unwrap();
+    let (engine, writer) = CoreHandle::spawn(core, Arc::new(TestClock::at(NOW.0)), 8, 2).unwrap();
     let api = ApiFixture::over(engine, &keys, &oids, folder).await;
     let (listener, address) = listen().await;
     let brief = HttpLimits {
@@ -110,7 +110,7 @@ fn check_loopback_refuses_other_addresses() {
 async fn ban_is_applied_although_its_request_was_cancelled() {
     let folder = tempfile::tempdir().unwrap();
     let (core, keys, oids) = core(folder.path(), 1, &["Alice", "Carol"]);
-    let (engine, _writer) = CoreHandle::spawn(core, Arc::new(StoppedClock), 8, 2).unwrap();
+    let (engine, _writer) = CoreHandle::spawn(core, Arc::new(TestClock::at(NOW.0)), 8, 2).unwrap();
     let api = ApiFixture::over(engine, &keys, &oids, folder).await;
     let bob = api.bobs_node;
     // The test cannot see whether the write has reached the busy writer. Each round
