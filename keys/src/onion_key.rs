@@ -2,7 +2,7 @@
 //!
 //! The key is 64 bytes, the expanded form of RFC 8032, section 5.1.5: the clamped scalar, then the
 //! prefix that nonces are derived from. The seed is not kept, because C tor's files do not have it.
-//! The key is never printed, and export refuses an existing directory. Invariant: the scalar is
+//! The key is never printed, and export refuses an existing folder. Invariant: the scalar is
 //! clamped and the public key is the scalar's, because signing with another public key would reveal
 //! the secret key. Tested below.
 
@@ -32,7 +32,7 @@ const SECRET_TAG: &[u8; 32] = b"== ed25519v1-secret: type0 ==\0\0\0";
 const PUBLIC_TAG: &[u8; 32] = b"== ed25519v1-public: type0 ==\0\0\0";
 const FILE_BYTES_MAX: usize = 128;
 
-/// Why an onion key was not read from or written to C tor's directory.
+/// Why an onion key was not read from or written to C tor's folder.
 #[derive(Debug, thiserror::Error)]
 pub enum OnionKeyError {
     /// A file cannot be read or written, or is not private.
@@ -54,7 +54,7 @@ pub enum OnionKeyError {
     #[error("{0}: not a valid Ed25519 key (its scalar is not clamped)")]
     NotClamped(PathBuf),
     /// The public key or hostname file belongs to another key: files of two services were mixed up.
-    #[error("{0} does not belong to the secret key in the same directory")]
+    #[error("{0} does not belong to the secret key in the same folder")]
     OtherKey(PathBuf),
 }
 
@@ -123,7 +123,7 @@ impl OnionKey {
         self.secret.fault()
     }
 
-    /// Reads the key in C tor's directory (`HiddenServiceDir`), or in its file
+    /// Reads the key in C tor's folder (`HiddenServiceDir`), or in its file
     /// `hs_ed25519_secret_key`.
     ///
     /// The file must be private (mode 0600 or stricter). The public key and hostname files, if
@@ -169,12 +169,12 @@ impl OnionKey {
         }
     }
 
-    /// Creates a directory (mode 0700) with C tor's three files (mode 0600).
+    /// Creates a folder (mode 0700) with C tor's three files (mode 0600).
     ///
-    /// After an error the directory may be incomplete, and can be removed.
+    /// After an error the folder may be incomplete, and can be removed.
     ///
     /// # Errors
-    /// [`FileError::AlreadyExists`] for an existing directory; every error of writing.
+    /// [`FileError::AlreadyExists`] for an existing folder; every error of writing.
     pub fn write_tor_folder(&self, path: &Path) -> Result<(), OnionKeyError> {
         DirBuilder::new()
             .mode(0o700)
@@ -299,7 +299,7 @@ mod tests {
         OnionKey::from_tor_folder(&folder).unwrap();
     }
 
-    /// Applies `change` to one file of a directory. Returns the error of reading the directory.
+    /// Applies `change` to one file of a folder. Returns the error of reading the folder.
     fn changed(file: &str, change: impl FnOnce(&mut Vec<u8>)) -> OnionKeyError {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("service");

@@ -37,7 +37,7 @@ impl Passphrase {
     /// [`from_file`](Self::from_file), except that the group may have read permission.
     ///
     /// systemd grants the service's user access by an access control list. Such a list shows as
-    /// mode 0440, in a directory of that user alone. So `path` must lie in
+    /// mode 0440, in a folder of that user alone. So `path` must lie in
     /// `$CREDENTIALS_DIRECTORY`.
     ///
     /// # Errors

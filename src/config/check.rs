@@ -62,7 +62,7 @@ fn check_ranges(config: &Config, note: Note<'_>) {
 fn check_node(node: &NodeConfig, note: Note<'_>) {
     check_name(note, "node.name", &node.name);
     if node.data_dir.as_os_str().is_empty() {
-        let why = "must not be empty; \".\" is the directory of this file";
+        let why = "must not be empty; \".\" is the folder of this file";
         note("node.data_dir", why);
     }
     let apps: BTreeSet<_> = node.apps.iter().collect();

@@ -62,10 +62,10 @@ const INTRODUCTION: &str = "\
 # Configuration
 
 `postern init` writes the file `postern.toml`; `postern check` reports every mistake in it. An
-absent key has its default. Relative paths start at the directory of the file. Names end in their
-unit (`_s` seconds, `_bytes` bytes), and in `_max` where they limit something. An unknown key is an
-error. `SIGHUP` makes a running node read the file again: table `[admission]` takes effect at once,
-and the log names the other keys that wait for the next start.
+absent key has its default. Relative paths start at the folder of the file. Names end in their unit
+(`_s` seconds, `_bytes` bytes), and in `_max` where they limit something. An unknown key is an
+error. `SIGHUP` makes a running node read the file again. Table `[admission]` then takes effect at
+once, and the log names the other keys that wait for the next start.
 
 All other numbers are fixed or derived from these keys, because an operator has no better
 information about them. Numbers that two nodes must share are in `docs/PROTOCOL.md`.
@@ -104,7 +104,7 @@ fn row(key: &Key) -> String {
         KeyType::Integer { unit: "", .. } => "number".to_owned(),
         KeyType::Integer { unit, .. } => format!("number of {unit}"),
         KeyType::Boolean => "`true` or `false`".to_owned(),
-        KeyType::Word(_) => "word".to_owned(),
+        KeyType::OneOf(_) => "one of the range".to_owned(),
         KeyType::Other { kind, .. } => kind.to_owned(),
     };
     let default = key

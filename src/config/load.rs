@@ -8,7 +8,7 @@ use super::removed;
 use super::tables::Config;
 use crate::toml_file::{Problems, ReadTextError, TomlFile, read_text};
 
-/// Name of the file in a node's directory.
+/// Name of the file in a node's folder.
 pub const FILE_NAME: &str = "postern.toml";
 
 /// Longest file, in bytes. One with every key and a hundred peers is below 64 KiB.

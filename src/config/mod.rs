@@ -1,8 +1,8 @@
 //! The node's configuration file, `postern.toml`.
 //!
 //! `load` reads and checks the file; `limits` turns its tables into the limits that the node runs
-//! with. A wrong file never starts a node: unknown keys, wrong types and values out of range are
-//! all reported at once, with file, line and the nearest right word. Keys of earlier versions are
+//! with. A wrong file never starts a node. Unknown keys, wrong types and values out of range are
+//! all reported at once, with file, line and the nearest known name. Keys of earlier versions are
 //! warnings. The node reads the file again on SIGHUP; a wrong file then changes nothing.
 //!
 //! Invariant: a [`Config`] that was loaded has been checked. Documentation of the keys:

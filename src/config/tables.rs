@@ -40,7 +40,7 @@ pub struct Config {
     pub peers: Vec<PeerConfig>,
     /// Settings for arti, in arti's own words.
     pub tor: toml::Table,
-    /// Path of the file; relative paths in the file start at its directory.
+    /// Path of the file; relative paths in the file start at its folder.
     #[serde(skip)]
     pub(super) file: PathBuf,
     /// Keys of earlier versions in the file.
@@ -54,11 +54,11 @@ pub struct Config {
 pub struct NodeConfig {
     /// Name of the node for its operator.
     pub name: String,
-    /// Directory of vault, database and Tor's state, as written; see [`Config::data_dir`].
+    /// Folder of vault, database and Tor's state, as written; see [`Config::data_dir`].
     pub data_dir: PathBuf,
     /// Slugs of the apps that are turned on.
     pub apps: Vec<String>,
-    /// Directory of further schema files, as written; see [`Config::schema_dir`].
+    /// Folder of further schema files, as written; see [`Config::schema_dir`].
     pub schema_dir: Option<PathBuf>,
     /// Passphrase file, as written; see [`Config::passphrase_file`].
     pub passphrase_file: Option<PathBuf>,
@@ -196,12 +196,12 @@ impl Config {
         self.file.parent().unwrap_or(Path::new(""))
     }
 
-    /// Directory of vault, database and Tor's state.
+    /// Folder of vault, database and Tor's state.
     pub fn data_dir(&self) -> PathBuf {
         self.folder().join(&self.node.data_dir)
     }
 
-    /// Directory of further schema files, if one is set.
+    /// Folder of further schema files, if one is set.
     pub fn schema_dir(&self) -> Option<PathBuf> {
         let dir = self.node.schema_dir.as_ref();
         dir.map(|path| self.folder().join(path))

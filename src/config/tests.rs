@@ -120,16 +120,16 @@ fn documented_ranges_are_enforced() {
 }
 
 #[test]
-fn documented_words_are_the_accepted_ones() {
+fn documented_names_are_the_accepted_ones() {
     for (table, key) in plain_keys() {
-        let KeyType::Word(words) = key.kind else {
+        let KeyType::OneOf(names) = key.kind else {
             continue;
         };
-        for word in words {
-            parse(&line(table, key, &format!("\"{word}\""))).unwrap();
+        for name in names {
+            parse(&line(table, key, &format!("\"{name}\""))).unwrap();
         }
         let problem = parse(&line(table, key, "\"zzzzzzzzzzzzzzz\"")).unwrap_err();
-        let expected = format!("possible: {}", words.join(", "));
+        let expected = format!("possible: {}", names.join(", "));
         assert!(problem.ends_with(&expected), "{problem}");
     }
 }

@@ -60,7 +60,7 @@ impl KeyManager {
         saved
     }
 
-    /// Writes the onion key, unencrypted, as a new directory that C tor accepts as
+    /// Writes the onion key, unencrypted, as a new folder that C tor accepts as
     /// `HiddenServiceDir`.
     ///
     /// # Errors

@@ -26,8 +26,8 @@ pub struct Key {
     pub about: &'static str,
     /// Reason for the default.
     pub reason: &'static str,
-    /// Comment above the key in the file that `postern init` writes; `None` if the key is not in
-    /// it, empty if the comment above its table is enough.
+    /// Comment above the key in the file that `postern init` writes. `None` if the key is not in
+    /// that file, empty if the comment above its table is enough.
     pub in_new_file: Option<&'static str>,
 }
 
@@ -45,8 +45,8 @@ pub enum KeyType {
     },
     /// `true` or `false`.
     Boolean,
-    /// One of these words.
-    Word(&'static [&'static str]),
+    /// One of these names.
+    OneOf(&'static [&'static str]),
     /// Any other value, with type and range in plain English.
     Other {
         /// The type.
@@ -69,8 +69,8 @@ impl KeyType {
                 ..
             } => Some(format!("at least {min}")),
             Self::Integer { min, max, .. } => Some(format!("{min} to {max}")),
-            Self::Word(words) => {
-                let quoted: Vec<_> = words.iter().map(|word| format!("\"{word}\"")).collect();
+            Self::OneOf(names) => {
+                let quoted: Vec<_> = names.iter().map(|name| format!("\"{name}\"")).collect();
                 Some(quoted.join(", "))
             }
             Self::Other { range: "", .. } | Self::Boolean => None,

@@ -28,8 +28,8 @@ pub(super) const NODE: Table = Table {
                 range: "not empty",
             },
             default: Some("\".\""),
-            about: "Directory of the vault, the database and Tor's state, relative to this file.",
-            reason: "one directory holds the whole node",
+            about: "Folder of the vault, the database and Tor's state, relative to this file.",
+            reason: "one folder holds the whole node",
             in_new_file: None,
         },
         Key {
@@ -50,8 +50,7 @@ pub(super) const NODE: Table = Table {
                 range: "",
             },
             default: None,
-            about: "Directory of the schema files (`*.toml`) of further apps, relative to this \
-                    file.",
+            about: "Folder of the schema files (`*.toml`) of further apps, relative to this file.",
             reason: "the built-in apps need no files",
             in_new_file: None,
         },
@@ -108,7 +107,7 @@ pub(super) const ADMISSION: Table = Table {
     keys: &[
         Key {
             name: "policy",
-            kind: KeyType::Word(&["open", "approve", "allowlist"]),
+            kind: KeyType::OneOf(&["open", "approve", "allowlist"]),
             default: Some("\"open\""),
             about: "\"open\" admits every peer that solves the puzzle, with the untrusted quota. \
                     \"approve\" keeps its request until `postern peer approve`. \"allowlist\" \
@@ -209,7 +208,7 @@ pub(super) const LOG: Table = Table {
     keys: &[
         Key {
             name: "format",
-            kind: KeyType::Word(&["human", "json"]),
+            kind: KeyType::OneOf(&["human", "json"]),
             default: Some("\"human\""),
             about: "\"human\" for terminals, \"json\" for programs: one object per line.",
             reason: "people read the log first",

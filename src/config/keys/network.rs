@@ -160,7 +160,7 @@ pub(super) const TRANSPORT: Table = Table {
     keys: &[
         Key {
             name: "kind",
-            kind: KeyType::Word(&["tor", "loopback"]),
+            kind: KeyType::OneOf(&["tor", "loopback"]),
             default: Some("\"tor\""),
             about: "\"tor\" uses onion services. \"loopback\" uses TCP on this machine, for tests \
                     and demonstrations only.",
@@ -194,7 +194,7 @@ pub(super) const TRANSPORT: Table = Table {
         },
         Key {
             name: "vanguards",
-            kind: KeyType::Word(&["lite", "full"]),
+            kind: KeyType::OneOf(&["lite", "full"]),
             default: Some("\"lite\""),
             about: "\"lite\" keeps second hops for long, so that circuits that clients cause do \
                     not reveal the guard. \"full\" keeps third hops too, against attackers that \
@@ -239,7 +239,7 @@ pub(super) const TRANSPORT: Table = Table {
 pub(super) const TOR: Table = Table {
     name: "tor",
     about: "Passed to arti, the Tor client, unchanged; arti's documentation names the keys. Its \
-            directories and keys are the node's own and cannot be set. A change takes effect at \
+            folders and keys are the node's own and cannot be set. A change takes effect at \
             the next start.",
     keys: &[],
 };

@@ -32,7 +32,7 @@ pub(crate) async fn equip(plan: &mut Plan) -> Result<(), Error> {
     Ok(())
 }
 
-/// Creates the authority's keys and certificate in its data directory.
+/// Creates the authority's keys and certificate in its data folder.
 ///
 /// Returns the fingerprint of its identity key.
 async fn certificate(data_dir: &Path, dir_port: u16) -> Result<String, Error> {
@@ -63,7 +63,7 @@ async fn certificate(data_dir: &Path, dir_port: u16) -> Result<String, Error> {
     })
 }
 
-/// Creates the node's relay keys in its data directory and returns their fingerprints.
+/// Creates the node's relay keys in its data folder and returns their fingerprints.
 async fn fingerprints(plan: &Plan) -> Result<Fingerprints, Error> {
     let mut command = Command::new("tor");
     command

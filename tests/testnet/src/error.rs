@@ -19,8 +19,8 @@ pub enum Error {
         /// Its standard output followed by its standard error, trimmed.
         output: String,
     },
-    /// The requested directory is not empty; perhaps it belongs to another network.
-    #[error("{0} is not empty: name another directory, or remove what is in it")]
+    /// The requested folder is not empty; perhaps it belongs to another network.
+    #[error("{0} is not empty: name another folder, or remove what is in it")]
     NotEmpty(PathBuf),
     /// The relay bandwidth does not follow the syntax of torrc.
     #[error("{0:?} is not a bandwidth as torrc writes it, for example \"1 MB\"")]

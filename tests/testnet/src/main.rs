@@ -19,8 +19,8 @@ use tokio::signal::unix::{SignalKind, signal};
 /// usable, and runs until Ctrl-C or SIGTERM.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Directory for the nodes' folders, logs and `client.toml`; it must be absent or empty.
-    /// Default: a temporary directory.
+    /// Folder for the nodes' folders, logs and `client.toml`; it must be absent or empty.
+    /// Default: a temporary folder.
     #[arg(long)]
     dir: Option<PathBuf>,
     /// File to create atomically once the network is usable; it contains the client configuration.

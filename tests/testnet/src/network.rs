@@ -25,8 +25,8 @@ use crate::{
 /// Parameters of a network.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Directory for the nodes' folders; it must be absent or empty and is kept afterwards. `None`
-    /// means a temporary directory.
+    /// Folder for the nodes' folders; it must be absent or empty and is kept afterwards. `None`
+    /// means a temporary folder.
     pub dir: Option<PathBuf>,
     /// Traffic limit of each relay per second, in the syntax of torrc ("1 MB"; at least 75 KB).
     /// `None` means no limit.
@@ -78,7 +78,7 @@ impl Testnet {
             Some(dir) => (prepare(&dir)?, None),
             None => {
                 let temporary = tempfile::Builder::new().prefix("testnet-").tempdir();
-                let temporary = temporary.map_err(Error::io("create a temporary directory"))?;
+                let temporary = temporary.map_err(Error::io("create a temporary folder"))?;
                 (temporary.path().to_owned(), Some(temporary))
             }
         };
@@ -120,7 +120,7 @@ impl Testnet {
         &self.client_toml
     }
 
-    /// Returns the directory of the nodes' folders and logs.
+    /// Returns the folder of the nodes' folders and logs.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -279,10 +279,10 @@ fn client_toml(plans: &[Plan]) -> String {
     )
 }
 
-/// Creates the directory if it is absent and returns its absolute path.
+/// Creates the folder if it is absent and returns its absolute path.
 ///
 /// # Errors
-/// Returns [`Error::NotEmpty`] when the directory has entries.
+/// Returns [`Error::NotEmpty`] when the folder has entries.
 fn prepare(dir: &Path) -> Result<PathBuf, Error> {
     fs::create_dir_all(dir).map_err(Error::io(format!("create {}", dir.display())))?;
     let mut entries = fs::read_dir(dir).map_err(Error::io(format!("read {}", dir.display())))?;
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn start_refuses_a_non_empty_directory() {
+    async fn start_refuses_a_non_empty_folder() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("file"), "content").unwrap();
         let options = Options {

@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 /// 3 authorities and 6 relays.
 const NODES: usize = 9;
 
-/// Returns the ids of the `tor` processes with this directory on their command line.
+/// Returns the ids of the `tor` processes with this folder on their command line.
 fn processes_of(dir: &Path) -> BTreeSet<u32> {
     let dir = dir.to_str().unwrap();
     let mut found = BTreeSet::new();
