@@ -2,9 +2,9 @@
 //!
 //! A [`NodeProfile`] becomes the claims that this node sends; verified claims of a peer become
 //! [`PeerClaims`]. The objects in `identities` stay unverified: the node verifies them like synced
-//! objects. Invariant: [`PeerClaims`] exist only if the key chain verifies, the onion address is
-//! signed by its own key, every name follows the grammar, and the lists are sorted without repeats.
-//! Tested below, in `handshake/hostile_tests.rs` and by `tests/fuzz`.
+//! objects. Invariant: [`PeerClaims`] exist only if the key chain verifies and the onion address is
+//! signed by its own key. Every name in them follows the grammar, and the lists are sorted without
+//! repeats. Tested below, in `handshake/hostile_tests.rs` and by `tests/fuzz`.
 
 use std::fmt;
 

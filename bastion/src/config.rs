@@ -18,7 +18,7 @@ pub struct GateConfig {
     pub effort_idle: u64,
     /// Effort of challenges as soon as the load exceeds `idle_load_percent`, in evaluations.
     ///
-    /// Default 1,024: about 0.8 s of one core, which is short beside a first dial over Tor, and
+    /// Default 1,024: about 0.8 s of one core, which is short beside a first dial over Tor. This is
     /// 2,500 times the cost of rejecting the most expensive bogus solution.
     pub effort_base: u64,
     /// Highest effort of a challenge, in evaluations.
@@ -54,8 +54,8 @@ pub struct GateConfig {
     pub admissions_per_minute_max: u64,
     /// Leading zero bits of the inner condition, which is cheap to verify.
     ///
-    /// Default 13: finding a bogus nonce by trial (0.5 ms) costs the client more than one
-    /// evaluation of the work function costs the server (0.3 ms).
+    /// Default 13: a bogus nonce by trial costs the client 0.5 ms. Its evaluation of the work
+    /// function costs the server 0.3 ms, which is less.
     pub inner_bits: u8,
     /// Most inner bits that this node accepts as a client.
     ///
@@ -67,8 +67,8 @@ pub struct GateConfig {
     pub cookie_lifetime_s: u64,
     /// Challenges per sealing key; the gate then takes a new key.
     ///
-    /// Default 4,194,304: the bitmap of used serials stays below 512 KiB per key, and a flood of
-    /// first messages does not use up the serials within the lifetime of a cookie.
+    /// Default 4,194,304: the bitmap of used serials stays below 512 KiB per key. A flood of first
+    /// messages does not use up the serials within the lifetime of a cookie.
     pub serials_max: u32,
     /// Handshake slots for clients without a ticket.
     ///

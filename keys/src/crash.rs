@@ -1,10 +1,9 @@
 //! Crash points: places where a test ends the process, to check that the disk is consistent there.
 //!
 //! For tests only: builds without debug assertions (every release build) contain no crash points. A
-//! process is not affected unless the environment variable `POSTERN_CRASH_AT` is set. Invariant: of
-//! several processes that do the same with `POSTERN_CRASH_AT` set to 1, 2, 3 and so on, each ends
-//! one crash point later than the one before. Used by `tests/all/crash.rs` and postern's
-//! `tests/crash.rs`.
+//! process is not affected unless the environment variable `POSTERN_CRASH_AT` is set. Invariant: if
+//! several processes do the same with `POSTERN_CRASH_AT` set to 1, 2, 3 and so on, each ends one
+//! crash point later. Used by `tests/all/crash.rs` and postern's `tests/crash.rs`.
 
 /// Environment variable: the number of the [`crash_point`] call that ends the process.
 ///

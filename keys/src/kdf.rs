@@ -2,8 +2,8 @@
 //! files.
 //!
 //! Input: a passphrase's bytes, a salt and a [`KdfCost`]. Output: a 32-byte key in locked memory.
-//! Invariant: a cost out of bounds is refused before any memory is reserved, because a cost is read
-//! from a file before that file is authenticated. Tested below; used by `vault` and `backup`.
+//! Invariant: a cost out of bounds is refused before any memory is reserved. A cost is read from a
+//! file before that file is authenticated. Tested below; used by `vault` and `backup`.
 
 use std::time::Duration;
 
@@ -76,11 +76,11 @@ impl KdfCost {
     /// Returns the cost at which one derivation takes about `target`, at least
     /// [`FLOOR`](Self::FLOOR).
     ///
-    /// `time` returns how long a derivation of a given cost takes: it calls
-    /// [`try_out`](Self::try_out) between two readings of its clock, because this crate has no
-    /// clock. Memory grows first, because memory is what a guesser's hardware lacks. Memory doubles
-    /// while a derivation takes at most half the target, up to `memory_kib_max` (256 MiB suits a
-    /// node that shares its machine). Passes are then added in proportion, up to 16.
+    /// `time` returns how long a derivation of a given cost takes, by a call of
+    /// [`try_out`](Self::try_out) between two readings of a clock. This crate has no clock. Memory
+    /// grows first, because memory is what a guesser's hardware lacks. Memory doubles while a
+    /// derivation takes at most half the target, up to `memory_kib_max` (256 MiB suits a node that
+    /// shares its machine). Passes are then added in proportion, up to 16.
     ///
     /// `time` is called once, and once more for each doubling. No call takes longer than about the
     /// target, unless the floor does.

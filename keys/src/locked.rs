@@ -1,6 +1,6 @@
 //! Locked memory for long-lived secrets: pages that the system does not write to its swap space.
 //!
-//! Pages stay locked until the process ends, because page locks do not nest: two secrets may share
+//! Pages stay locked until the process ends, because page locks do not nest. Two secrets may share
 //! a page, and unlocking it for one would unlock the other. Freed memory is reused by later
 //! secrets, so the number of locked pages follows the most secrets alive at once. Not covered:
 //! registers, the stack of a running signature, the plaintext of a vault during a write,

@@ -2,8 +2,8 @@
 //!
 //! Reading refuses a file that others may access, and a file longer than the caller's limit. Errors
 //! do not contain file content. Invariant: at every instant of a write, the file has all of the old
-//! bytes or all of the new bytes, because the new bytes are synced to the disk as `<name>.new`
-//! before the rename. Tested below and in `tests/all/crash.rs`.
+//! bytes or all of the new bytes. The new bytes are synced to the disk as `<name>.new` before the
+//! rename. Tested below and in `tests/all/crash.rs`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -50,7 +50,7 @@ pub enum FileError {
     /// The operating system reported an error.
     #[error("{path}: cannot {action}")]
     Io {
-        /// Path of the file or its directory.
+        /// Path of the file or its folder.
         path: PathBuf,
         /// The failed action, as a verb phrase such as "open it".
         action: &'static str,
@@ -197,12 +197,12 @@ fn write(
         }
     }
     done(WriteStep::Named)?;
-    // Without this sync, a power loss could still restore the old directory entry.
+    // Without this sync, a power loss could still restore the old entry of the folder.
     sync_parent(path)?;
     done(WriteStep::FolderSynced)
 }
 
-/// Syncs the parent directory, so that a file's name is on the disk.
+/// Syncs the parent folder, so that a file's name is on the disk.
 pub(crate) fn sync_parent(path: &Path) -> Result<(), FileError> {
     let folder = path
         .parent()
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_file_and_directory_are_reported() {
+    fn missing_file_and_folder_are_reported() {
         let dir = tempfile::tempdir().unwrap();
         assert!(matches!(
             read(&dir.path().join("none"), 3),

@@ -3,7 +3,7 @@
 //!
 //! `graph` gathers the facts, and this module loads nothing. `store::select` decides what a peer
 //! may read, by the same readers. Invariant: a [`Granted`] comes from a rule that allowed the write
-//! of the one object that it names, and every function that writes rows demands one. Tested in
+//! of the one object that it names. Every function that writes rows demands one. Tested in
 //! `tests.rs` by tables.
 
 use keys::Oid;
@@ -260,8 +260,8 @@ impl AclManager {
         Ok(Granted { oid: facts.oid })
     }
 
-    /// Decides on a write by a peer (docs/STORY.md 6.3), by the mode of the domain, the home of the
-    /// owner, and its right in the scope.
+    /// Decides on a write by a peer (docs/STORY.md 6.3). Considers the mode of the domain, the home
+    /// of the owner, and its right in the scope.
     pub fn check_remote_write(
         context: &OpContext,
         facts: &RemoteFacts,

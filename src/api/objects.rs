@@ -1,8 +1,8 @@
 //! `/api/objects`: reads and writes objects of any app through its schema, so that an app needs no
 //! code in the node.
 //!
-//! Attributes are keyed by name. Text and integers are JSON strings and numbers, JSON is JSON,
-//! bytes are hex, references and identities are oids in hex, several values are an array. The
+//! Attributes are keyed by name. Text and integers are JSON strings and numbers, and JSON is JSON.
+//! Bytes are hex, references and identities are oids in hex, several values are an array. The
 //! caller sees every stored object, because each is readable by an identity of this node.
 
 use axum::Json;

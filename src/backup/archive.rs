@@ -3,9 +3,9 @@
 //!
 //! [`ArchiveWriter`] writes the stream, [`read`] reads it. Both run inside the sealed stream of
 //! `keys`, which encrypts and authenticates. [`read`] refuses every entry whose name, size, kind or
-//! order differs from the manifest, because a crafted entry could otherwise write outside the
-//! folder or over another file. Invariant: [`read`] returns `Ok` only after it read the stream to
-//! its authenticated end. Tested in `archive_tests.rs` and `tests/backup.rs`.
+//! order differs from the manifest. A crafted entry could otherwise write outside the folder or
+//! over another file. Invariant: [`read`] returns `Ok` only after it read the stream to its
+//! authenticated end. Tested in `archive_tests.rs` and `tests/backup.rs`.
 
 use std::io::{self, Read, Write};
 use std::path::Path;

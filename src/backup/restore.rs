@@ -1,8 +1,8 @@
 //! `postern restore`: makes a node's folder from a backup.
 //!
 //! The files are written and checked in a staged folder (`src/data_dir/staging.rs`), which becomes
-//! the final one when it is complete. The restored node gets a new API token. It begins a recovery,
-//! because the original node may have continued after the backup: objects that may be older than
+//! the final one when it is complete. The restored node gets a new API token. A recovery begins,
+//! because the original node may have continued after the backup. Objects that may be older than
 //! the peers' copies wait until the peers were asked (docs/DECISIONS.md 5). Invariant: a folder
 //! that has its final name holds a node that starts. Tested in `tests/backup.rs`,
 //! `tests/net/restore.rs` and `tests/crash.rs`.
@@ -35,7 +35,7 @@ use crate::schema::{SchemaError, Schemas};
 use crate::state_engine::StateEngine;
 use crate::store::{self, EpochReason, StoreError};
 
-/// A node that was restored. It has not run yet.
+/// A node that was restored and has not run yet.
 #[derive(Debug)]
 pub struct Restored {
     /// The folder.

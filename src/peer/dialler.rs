@@ -241,8 +241,8 @@ impl Dialler {
     }
 
     /// Returns the peer that was reached at an address last. Fails if any peer that was reached
-    /// there is banned, because a banned node must not evade its ban with a new key, let alone be
-    /// trusted because this node dials it.
+    /// there is banned. A banned node must not evade its ban with a new key, or be trusted because
+    /// this node dials it.
     async fn met_at(&self, onion: &OnionAddr) -> Result<Option<LastPeerAt>, PeerDialError> {
         let engine = self.0.sync.engine();
         let (onion, now) = (*onion, engine.now());

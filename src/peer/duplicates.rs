@@ -35,7 +35,7 @@ pub enum Winner {
 /// 2. Otherwise, if each side dialled one, the session that the smaller peer id dialled.
 /// 3. Otherwise the later session.
 ///
-/// Arrivals decide only where both sides number the sessions in the same order: a node ends before
+/// Arrivals decide only where both sides number the sessions in the same order. A node ends before
 /// it restarts, and dials an address once at a time.
 pub fn resolve_duplicate(old: &Candidate, new: &Candidate) -> Winner {
     let is_same_start = old.boot_id == new.boot_id;

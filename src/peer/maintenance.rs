@@ -3,7 +3,7 @@
 //!
 //! Inputs are the clock of the core and the operator's setting; output is removed rows. A trusted
 //! peer, a peer with a session and objects are never removed. Invariant: a forgotten peer that
-//! returns is admitted as a new one and starts each domain at 0; objects that are stored already
+//! returns is admitted as a new one and starts each domain at 0. Objects that are stored already
 //! are not stored twice.
 
 use std::time::Duration;
@@ -17,8 +17,8 @@ use crate::store::StoreError;
 
 /// Time between two runs of forgetting.
 const FORGET_INTERVAL: Duration = Duration::from_secs(60 * 60);
-/// Time from the start of the node to its first run, because peers that it keeps dialling have
-/// sessions by then; also the time to the next run after a full one.
+/// Time from the start of the node to its first run. Peers that it keeps dialling have sessions by
+/// then. Also the time to the next run after a full one.
 const FORGET_SOON: Duration = Duration::from_secs(60);
 /// Most peers that one run forgets, so that no write takes long. A day's runs forget more peers
 /// than can be admitted in a day.

@@ -3,7 +3,7 @@
 //! Inputs are admitted sessions, their ends and the operator's decisions; outputs are the codes
 //! that sessions are refused or ended with. Both sides keep the same one of two sessions with one
 //! peer ([`super::duplicates`]). Invariants: no more sessions are listed than there are slots
-//! ([`super::slots`]); a session is listed until its tasks have ended or another session has taken
+//! ([`super::slots`]). A session is listed until its tasks have ended or another session has taken
 //! its slot.
 
 use std::collections::BTreeMap;

@@ -77,8 +77,8 @@ impl SyncService {
         &self.0.registry
     }
 
-    /// Takes over an admitted stream: stores the peer in the graph and in `peers`, applies its
-    /// identities and starts the session (docs/STORY.md 1.1 steps 4 and 5). Refuses a banned peer,
+    /// Takes over an admitted stream (docs/STORY.md 1.1 steps 4 and 5). Stores the peer in the
+    /// graph and in `peers`, applies its identities and starts the session. Refuses a banned peer,
     /// whichever side dialled.
     pub async fn admit(&self, session: Session, admitted: Admitted) -> Result<PeerId, AdmitError> {
         self.admit_traced(TraceId(rand::random()), session, admitted)

@@ -124,8 +124,8 @@ struct SessionWriter {
 
 impl SessionWriter {
     /// Writes frame after frame until all are written. Once the session has ended, the queued
-    /// frames, `bye` among them, have [`CLOSE_TIMEOUT`] left, because a peer that does not read
-    /// must not delay the end.
+    /// frames, `bye` among them, have [`CLOSE_TIMEOUT`] left. A peer that does not read must not
+    /// delay the end.
     async fn run(mut self) {
         loop {
             let frame = tokio::select! {
@@ -162,8 +162,8 @@ struct RequestLimits {
     /// One push at a time; no frame is read meanwhile, because a package of 1 MiB is in memory
     /// already.
     push_permit: Arc<Semaphore>,
-    /// One package at a time from its building until it is queued, so that a peer that requests
-    /// many and reads none costs the memory of one.
+    /// One package at a time from its building until it is queued. A peer that requests many and
+    /// reads none therefore costs the memory of one.
     build_permit: Arc<Semaphore>,
     /// `epoch` and `heard` messages read so far, at most [`EPOCH_MESSAGES_MAX`].
     epochs: u64,

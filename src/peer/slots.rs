@@ -64,9 +64,9 @@ pub enum Allocation {
 /// counted.
 ///
 /// - A trusted peer evicts the newest untrusted session if all slots are taken.
-/// - An untrusted peer evicts the untrusted session of the lowest priority if that is lower than
-///   its own and the slots of untrusted peers are taken; of equal ones, the newest. So slots that
-///   were obtained with little work are not kept for long.
+/// - If the slots of untrusted peers are taken, an untrusted peer evicts the untrusted session of
+///   the lowest priority, if its own is higher. Among equal ones the newest is evicted. So slots
+///   that were obtained with little work are not kept for long.
 /// - A session that has ended is evicted first.
 pub fn allocate_slot(
     config: &SyncConfig,

@@ -41,7 +41,7 @@ pub struct AttrSchema {
     pub bytes_max: u32,
 }
 
-/// Which identities may read the objects of a type. It also decides who may write in a scope.
+/// Which identities may read the objects of a type, and who may write in a scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Visibility {
     /// The identities of every peer that takes the domain.

@@ -3,7 +3,7 @@
 //!
 //! Holds only claims that a handshake verified. A forgotten peer keeps its row, because objects
 //! that it sent refer to the row. That row keeps the peer id, the usage and, of a banned peer, the
-//! onion address. Invariants: one row for each `peer_id`, which never changes; `tier_usage` is the
+//! onion address. Invariants: one row for each `peer_id`, which never changes. `tier_usage` is the
 //! sum of what the peers of a tier have stored, where forgotten peers count as untrusted.
 
 use bastion::Tier;

@@ -135,8 +135,8 @@ impl Rows<'_> {
 impl WriteTx<'_> {
     /// Stores a request, and returns whether the node is pending now. Deletes expired requests.
     ///
-    /// Refuses the request if all slots hold requests of at least its effort, or if the operator
-    /// has decided on the node since admission judged it.
+    /// Refuses the request if all slots hold requests of at least its effort. Refuses it too if the
+    /// operator has decided on the node since admission judged it.
     pub fn put_pending(
         &self,
         request: &PendingRequest,

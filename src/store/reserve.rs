@@ -1,9 +1,9 @@
 //! Sequence numbers reserved in blocks, in a small file beside the database (docs/DECISIONS.md 2).
 //!
-//! The file detects a rollback of the database, such as an old copy put in its place or a disk that
-//! lost writes, because it is usually not rolled back together with the database. It is written
-//! once for each block, not for each commit. Invariants: no `change_seq` above `reserved` was ever
-//! committed; the database once held `floor`.
+//! The file detects a rollback of the database: an old copy was put in its place, or a disk lost
+//! writes. This works because the file is usually not rolled back together with the database. One
+//! write of the file serves a whole block, not one commit. Invariants: no `change_seq` above
+//! `reserved` was ever committed; the database once held `floor`.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -139,7 +139,7 @@ impl Reserve {
         Ok(())
     }
 
-    /// Writes the final state at a clean shutdown: `last` was the last number that was given out,
+    /// Writes the final state at a clean shutdown. `last` was the last number that was given out,
     /// and `head` is the highest one in the database.
     pub fn close(&self, head: u64, last: u64) -> Result<(), ReserveError> {
         let block = Block {

@@ -16,7 +16,7 @@ use super::version::{FileContent, inspect};
 /// Copies the database at `database` to the new file `out` of mode 0600.
 ///
 /// This or another process may have the database open. The copy is on the disk when this function
-/// returns. It contains no free pages.
+/// returns, and contains no free pages.
 ///
 /// # Errors
 /// `out` exists, `database` was not made by Postern, or the disk failed. The caller removes the

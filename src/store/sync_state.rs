@@ -1,7 +1,7 @@
 //! Table `sync_state`: the cursors of each peer in each domain, in both directions
 //! (docs/STORY.md 2.1 step 7, docs/DECISIONS.md 7).
 //!
-//! Invariants: an inbound cursor moves in the transaction that applies the rows; a cursor counts in
+//! Invariants: an inbound cursor moves in the transaction that applies the rows. A cursor counts in
 //! one epoch, and the caller treats a cursor of another epoch as zero.
 
 use keys::{Epoch, PeerId};

@@ -110,7 +110,7 @@ pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
             "store",
         ],
     ),
-    // A client of the API, and the start of a node. It reads no data itself.
+    // A client of the API, and the start of a node. The module reads no data itself.
     (
         "cli",
         &["api", "backup", "config", "data_dir", "node", "schema"],

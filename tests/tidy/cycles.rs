@@ -91,7 +91,7 @@ impl<'s> Crate<'s> {
             .collect()
     }
 
-    /// The file that defines the item of a path in a module; none for a module, and for an item of
+    /// The file that defines the item of a path in a module. None for a module, and for an item of
     /// no file of this crate.
     fn definer(&self, module: &[String], path: &[String], depth: usize) -> Option<&'s str> {
         let (first, mut rest) = path.split_first()?;

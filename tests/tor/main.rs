@@ -1,5 +1,5 @@
 //! The story over onion services of a private Tor network, with the `postern` program as an
-//! operator runs it, and a node that is killed during its first pull.
+//! operator runs it. One node is killed during its first pull.
 //!
 //! Fails with an explanation where C tor is not installed. Contacts 127.0.0.1 only.
 #![cfg(feature = "tor")]

@@ -1,7 +1,7 @@
 //! A stream that another task can abort.
 //!
-//! After its token is cancelled, the stream drops the inner stream (over Tor this releases the
-//! circuit) and returns `ConnectionReset`, also to a read or write that was waiting.
+//! After its token is cancelled, the stream drops the inner stream, which over Tor releases the
+//! circuit. Every read and write then returns `ConnectionReset`, also one that was waiting.
 
 use std::{
     io,
@@ -127,8 +127,8 @@ mod tests {
         let reads = tokio::spawn(async move { reader.read_u8().await.unwrap_err().kind() });
         let writes =
             tokio::spawn(async move { writer.write_all(&[0; 100]).await.unwrap_err().kind() });
-        // The first byte shows that the writer has started. It cannot end, because the pipe holds
-        // four bytes.
+        // The first byte shows that the writer has started. The write cannot end, because the pipe
+        // holds four bytes.
         far.read_u8().await.unwrap();
         token.cancel();
         assert_eq!(reads.await.unwrap(), io::ErrorKind::ConnectionReset);

@@ -1,8 +1,10 @@
 //! Streams to and from onion addresses.
 //!
-//! A [`Transport`] dials, a [`Listener`] accepts. Three implementations exist: `memory` (one
-//! process, pipes so narrow that reads are always partial), `loopback` (TCP on 127.0.0.1, for tests
-//! and demonstrations) and, with the feature `tor`, onion services.
+//! A [`Transport`] dials, a [`Listener`] accepts. Three implementations exist:
+//!
+//! - `memory`: one process, pipes so narrow that reads are always partial
+//! - `loopback`: TCP on 127.0.0.1, for tests and demonstrations
+//! - with the feature `tor`: onion services
 //!
 //! A transport does not interpret the bytes, and no error or log line contains a full onion
 //! address. A stream proves nothing about its other end: the handshake authenticates it.

@@ -14,10 +14,10 @@
 //!
 //! The chunks are STREAM (Hoang, Reyhanitabar, Rogaway, Vizár 2015, "Online
 //! Authenticated-Encryption and its Nonce-Reuse Misuse-Resistance") over XChaCha20-Poly1305. The
-//! nonce of a chunk has 19 fixed bytes, a counter of 4 bytes and a byte that marks the last chunk,
-//! so chunks cannot be exchanged, left out or cut off. The associated data of each chunk is the
-//! header. The key is SHA-256 over context, the vault's key and the file nonce. Each file has its
-//! own key, so the 19 fixed bytes may be the first bytes of the file nonce.
+//! nonce of a chunk has 19 fixed bytes, a counter of 4 bytes and a byte that marks the last chunk.
+//! Chunks can therefore not be exchanged, left out or cut off. The associated data of each chunk is
+//! the header. The key is SHA-256 over context, the vault's key and the file nonce. Each file has
+//! its own key, so the 19 fixed bytes may be the first bytes of the file nonce.
 //!
 //! Input and output: [`BackupSealer`] and [`SealingWriter`] seal; [`BackupOpener`] and
 //! [`OpeningReader`] open. Invariant: a reader returns only authenticated bytes, and reports the

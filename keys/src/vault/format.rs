@@ -12,10 +12,10 @@
 //! | 88 | n | XChaCha20-Poly1305 ciphertext and tag; associated data: the 88 bytes before |
 //! | 88+n | 32 | SHA-256 of all bytes before |
 //!
-//! The checksum needs no key, so it gives no protection. It distinguishes a damaged
-//! file from a wrong passphrase, before Argon2id takes memory. The key check distinguishes
-//! a wrong passphrase from a file that was changed on purpose. Invariant: only an authenticated
-//! plaintext is returned. Tested below.
+//! The checksum needs no key, so it gives no protection. The checksum distinguishes a damaged file
+//! from a wrong passphrase, before Argon2id takes memory. The key check distinguishes a wrong
+//! passphrase from a file that was changed on purpose. Invariant: only an authenticated plaintext
+//! is returned. Tested below.
 
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};

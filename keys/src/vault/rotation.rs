@@ -104,9 +104,11 @@ impl KeyManager {
 
     /// Returns a copy of the next key, to be exported as a recovery key.
     ///
-    /// The order keeps at least one copy at any instant: write the key to a file
-    /// ([`RecoveryKey::write_new`]), read that file back ([`RecoveryKey::from_file`]), then call
-    /// [`forget_next`](Self::forget_next) with the key that was read.
+    /// This order keeps at least one copy at any instant:
+    ///
+    /// 1. Write the key to a file ([`RecoveryKey::write_new`]).
+    /// 2. Read that file back ([`RecoveryKey::from_file`]).
+    /// 3. Call [`forget_next`](Self::forget_next) with the key that was read.
     ///
     /// # Errors
     /// [`VaultError::NextKeyOffline`] if it was exported before.

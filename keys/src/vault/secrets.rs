@@ -1,12 +1,17 @@
 //! The plaintext of the vault: the onion key, and for the node and each identity its chain and
 //! keys.
 //!
-//! Version 2 has, in this order: the onion key (64 bytes); the number of seeds (4 bytes,
-//! big-endian); the seeds, 32 bytes each; canonical CBOR `[node, [identity, …]]`, each `[has_next,
-//! chain]`. The seeds are the node's current and next key, then each identity's, without offline
-//! next keys. Seeds are not in the CBOR, because an encoder's growing buffer would leave copies of
-//! them in memory. Invariant: the current key of every holder is the last of its chain, and its
-//! next key, if present, is the one that the chain commits to. Tested below.
+//! Version 2 has, in this order:
+//!
+//! 1. the onion key (64 bytes)
+//! 2. the number of seeds (4 bytes, big-endian)
+//! 3. the seeds, 32 bytes each
+//! 4. canonical CBOR `[node, [identity, …]]`, each `[has_next, chain]`
+//!
+//! The seeds are the node's current and next key, then each identity's, without offline next keys.
+//! Seeds are not in the CBOR, because an encoder's growing buffer would leave copies of them in
+//! memory. Invariant: the current key of every holder is the last of its chain. Its next key, if
+//! present, is the one that the chain commits to. Tested below.
 
 use rand::CryptoRng;
 use zeroize::Zeroizing;

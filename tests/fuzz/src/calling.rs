@@ -1,8 +1,8 @@
 //! The client side of the handshake: the reply to a hello, and the reply to a solution.
 //!
 //! The target solves no puzzle. Invariant: Bob accepts a challenge only from the onion service that
-//! he dialled and within his limits, and a welcome only with Alice's signature over exactly its
-//! content.
+//! he dialled and within his limits. He accepts a welcome only with Alice's signature over exactly
+//! its content.
 
 use std::time::Duration;
 

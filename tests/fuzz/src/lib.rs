@@ -1,5 +1,6 @@
 //! Fuzz targets, one function each. They cover the decoders that run before admission on both sides
-//! of the handshake, the messages of an admitted peer, and the text of a recovery file.
+//! of the handshake. They also cover the messages of an admitted peer, and the text of a recovery
+//! file.
 //!
 //! A target takes any bytes, panics when a rule is broken, and returns whether the input was
 //! accepted. Targets use no clock, no randomness and no threads, so that an input always has the

@@ -1,10 +1,10 @@
 //! Nodes, clients and attackers for the tests, benchmarks and demonstrations of this workspace.
 //!
 //! [`Setup`] starts a [`TestNode`] (a core that a test calls by hand) or a [`LiveNode`] (the same
-//! with sessions over memory pipes), or starts it again. Keys come from a seed and [`ManualClock`]
-//! moves only when a test moves it, so every run does the same. [`RawClient`] dials a node and
-//! sends any message; `StolenKeys` signs as an attacker; `NodeProcess` runs the program itself.
-//! Contacts 127.0.0.1 only.
+//! with sessions over memory pipes). A setup can start its node again. Keys come from a seed and
+//! [`ManualClock`] moves only when a test moves it, so every run does the same. [`RawClient`] dials
+//! a node and sends any message; `StolenKeys` signs as an attacker; `NodeProcess` runs the program
+//! itself. Contacts 127.0.0.1 only.
 //!
 //! Panics on every failure, because a failed helper is a failed test.
 #![forbid(unsafe_code)]

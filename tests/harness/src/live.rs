@@ -22,8 +22,8 @@ use crate::setup::{Setup, boot_id};
 
 /// A [`TestNode`] with sessions and a gate.
 ///
-/// Two types rather than one with a mode, because a test of the core must not be able to wait for a
-/// session that nothing opens. `meet`, `pull` and `pull_everything` do over sessions what the
+/// There are two types rather than one with a mode. A test of the core must not be able to wait for
+/// a session that nothing opens. `meet`, `pull` and `pull_everything` do over sessions what the
 /// methods of [`TestNode`] do by hand.
 pub struct LiveNode {
     core: TestNode,

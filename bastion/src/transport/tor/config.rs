@@ -1,8 +1,8 @@
 //! From the node's `[tor]` table to arti's configuration.
 //!
 //! The table is arti's own, so that bridges, guards or a private network need no code here. Keys
-//! and folders belong to the node and are refused in the table. arti ignores unknown keys; here
-//! they are errors, because a misspelt limit would have no effect.
+//! and folders belong to the node and are refused in the table. Unknown keys, which arti ignores,
+//! are errors here, because a misspelt limit would have no effect.
 
 use std::{fs, os::unix::fs::DirBuilderExt as _, path::PathBuf};
 

@@ -146,9 +146,9 @@ impl TorNode {
 
     /// Starts an onion service with this identity key.
     ///
-    /// - `nickname` names its state in the state directory: letters, digits, `-` and `_`. Within
-    ///   one process a nickname can be used again for the same key only; with the feature `tor-pow`
-    ///   it cannot be used again, because arti's threads keep the state.
+    /// - `nickname` names its state in the state folder: letters, digits, `-` and `_`. Within
+    ///   one process a nickname can be used again for the same key only. With the feature `tor-pow`
+    ///   a nickname cannot be used again, because arti's threads keep the state.
     /// - `secret` has 64 bytes: the clamped scalar and the prefix (RFC 8032, section 5.1.5).
     /// - `port` is the virtual port, usually [`ONION_PORT`](keys::protocol::ONION_PORT).
     ///
@@ -295,7 +295,7 @@ fn launch(
 /// Deadline of the first dial of this node's own address. Doubles up to the deadline of a dial.
 const FIRST_DIAL_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Pause after the first dial of this node's own address. Doubles, to spare the directories.
+/// Pause after the first dial of this node's own address. Doubles, to spare Tor's directories.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
 /// Longest pause between two dials of this node's own address.

@@ -19,7 +19,8 @@ use crate::report::{Goal, Report};
 use crate::stopwatch::median;
 
 /// Seconds until idle circuits are closed. A circuit is checked once per `circuit_idle` (60 s) and
-/// closed when it had no stream for that long: at most twice 60 s, plus 10 s to observe it.
+/// closed when it had no stream for that long. This takes at most twice 60 s, plus 10 s to observe
+/// it.
 const CIRCUITS_S_MAX: f64 = 130.0;
 
 /// Selects the processor time of one process.
