@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
 """Test vectors of the puzzle, by an implementation that shares nothing with the program.
 
-Written from docs/PROTOCOL.md, section 3.3, alone: the canonical CBOR of the few items needed is made here by hand, SHA-256
-is hashlib's, Argon2id is the reference C implementation as argon2-cffi wraps it. The committed puzzle.json was made
-with Python 3.11 and argon2-cffi 25.1.0:
+Written from docs/PROTOCOL.md, section 3.3, alone. This file encodes the canonical CBOR of the few
+items that occur. SHA-256 is hashlib's, and Argon2id is the reference C implementation in
+argon2-cffi. Python 3.11 and argon2-cffi 25.1.0 made the committed puzzle.json:
 
     python3 -m venv venv && venv/bin/pip install argon2-cffi==25.1.0
     venv/bin/python tests/vectors/puzzle.py > tests/vectors/puzzle.json
 
-A cookie demands `effort` and `inner_bits`. With `extra_doublings` the solver works on
-effort * 2^extra_doublings and inner_bits + extra_doublings. `nonce` is the smallest that solves, counted from 0; `evaluations` is how many nonces up to it pass
-the inner condition. All bytes are hex.
+A cookie requires `effort` and `inner_bits`. With `extra_doublings`, a solution must meet
+effort * 2^extra_doublings and inner_bits + extra_doublings. `nonce` is the smallest solution,
+counted from 0. `evaluations` is the number of nonces up to it that pass the inner condition. All
+bytes are hex.
 """
 
 import hashlib
@@ -30,7 +31,7 @@ def head(major: int, number: int) -> bytes:
 
 
 def cbor(item) -> bytes:
-    """Canonical CBOR of what occurs here: natural numbers, byte strings, text, lists, maps with text keys."""
+    """Encodes natural numbers, byte strings, text, lists and maps with text keys."""
     if isinstance(item, int):
         return head(0, item)
     if isinstance(item, bytes):
@@ -52,7 +53,14 @@ def work(nonce: bytes, salt: bytes) -> bytes:
     """The work function argon2id-1m."""
     assert ARGON2_VERSION == 0x13
     return hash_secret_raw(
-        secret=nonce, salt=salt, time_cost=1, memory_cost=1024, parallelism=1, hash_len=32, type=Type.ID, version=0x13
+        secret=nonce,
+        salt=salt,
+        time_cost=1,
+        memory_cost=1024,
+        parallelism=1,
+        hash_len=32,
+        type=Type.ID,
+        version=0x13,
     )
 
 
@@ -64,9 +72,23 @@ def zero_bits(digest: bytes) -> int:
     return 256 - int.from_bytes(digest, "big").bit_length()
 
 
-def solved(onion: bytes, peer: bytes, sealed: bytes, expiry: int, effort: int, inner_bits: int, extra_doublings: int) -> dict:
+def solved(
+    onion: bytes,
+    peer: bytes,
+    sealed: bytes,
+    expiry: int,
+    effort: int,
+    inner_bits: int,
+    extra_doublings: int,
+) -> dict:
     cookie = cbor(
-        {"onion": onion, "effort": effort, "expiry": expiry, "algorithm": "argon2id-1m", "inner_bits": inner_bits}
+        {
+            "onion": onion,
+            "effort": effort,
+            "expiry": expiry,
+            "algorithm": "argon2id-1m",
+            "inner_bits": inner_bits,
+        }
     )
     salt = sha256(cbor(["postern/1/work", cookie, sealed, onion, peer]))
     limit, bits = target(effort << extra_doublings), inner_bits + extra_doublings
@@ -134,7 +156,8 @@ def main() -> None:
             for nonce, salt in NONCES_AND_SALTS
         ],
         "targets": [
-            {"effort": effort, "target": target(effort).to_bytes(32, "big").hex()} for effort in EFFORTS
+            {"effort": effort, "target": target(effort).to_bytes(32, "big").hex()}
+            for effort in EFFORTS
         ],
     }
     print(json.dumps(vectors, indent=1))
