@@ -16,6 +16,7 @@ mod documents;
 mod names;
 mod paths;
 mod prose;
+mod sentences;
 mod source;
 mod words;
 
@@ -125,23 +126,22 @@ fn types_have_names_of_their_own() {
 #[test]
 fn texts_are_plain_english() {
     let is_text = |path: &str| {
-        let endings = [".md", ".toml", ".sql"];
+        let endings = [".md", ".toml", ".sql", ".py"];
         endings.iter().any(|ending| path.ends_with(ending))
             || path.starts_with("deploy/")
             || path.starts_with(".ci/")
     };
     let texts = files_where(is_text);
-    let texts = texts
-        .iter()
-        .flat_map(|(path, text)| prose::in_text(path, text));
-    let sources = sources();
-    no_violations(
-        sources
-            .iter()
-            .flat_map(prose::in_source)
-            .chain(texts)
-            .collect(),
-    );
+    let mut found = Vec::new();
+    for (path, text) in &texts {
+        found.extend(prose::in_text(path, text));
+        found.extend(sentences::in_text(path, text));
+    }
+    for source in &sources() {
+        found.extend(prose::in_source(source));
+        found.extend(sentences::in_source(source));
+    }
+    no_violations(found);
 }
 
 #[test]

@@ -1,7 +1,8 @@
-//! Plain English in comments, documents and texts: no banned word, no sentence that begins with a
-//! relative clause, no line over 100 columns.
+//! Plain English in comments, documents and texts: no banned word, no line over 100 columns.
+//!
+//! The rules for sentences are in `sentences.rs`.
 
-use crate::source::{Piece, Source, is_word};
+use crate::source::{Source, is_word};
 
 /// Longest line, in columns. Tables, links and code in Markdown may be longer.
 const COLUMNS_MAX: usize = 100;
@@ -39,16 +40,12 @@ const BANNED: &[&str] = &[
     "whomever",
 ];
 
-/// Words that begin no sentence of a comment: its subject would be a relative clause.
-const NO_SUBJECT: &[&str] = &[
-    "Whatever", "What", "Who", "Whoever", "Whom", "Whomever", "Whose",
-];
-
 /// Files without these rules: they list configuration keys of earlier versions, or the words.
 const EXEMPT: &[&str] = &[
     "docs/CONFIG.md",
     "src/config/removed/list.rs",
     "tests/tidy/prose.rs",
+    "tests/tidy/sentences.rs",
 ];
 
 /// Faults in the comments, the string literals and the lines of a source.
@@ -57,7 +54,6 @@ pub(crate) fn in_source(source: &Source) -> Vec<String> {
     for piece in source.comments.iter().chain(&source.strings) {
         found.extend(banned(&source.path, piece.line, &piece.text));
     }
-    found.extend(relative_clauses(source));
     found.extend(long_lines(&source.path, &source.text));
     permitted(&source.path, found)
 }
@@ -96,27 +92,6 @@ fn banned(path: &str, line: usize, text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Sentences of comments that begin with a word of [`NO_SUBJECT`].
-fn relative_clauses(source: &Source) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut before: Option<(usize, String)> = None;
-    for Piece { line, text } in &source.comments {
-        let text = text.trim_start_matches(['/', '!', '*']).trim();
-        let is_continued = before.as_ref().is_some_and(|(at, before)| {
-            at + 1 == *line && !before.is_empty() && !before.ends_with(['.', ':', '!', '?'])
-        });
-        let sentences = text.split_inclusive(". ").skip(usize::from(is_continued));
-        for sentence in sentences {
-            let first = sentence.split(|c| !is_word(c)).next().unwrap_or_default();
-            if NO_SUBJECT.contains(&first) && !sentence.trim_end().ends_with('?') {
-                found.push(format!("{}:{line}: begins with `{first}`", source.path));
-            }
-        }
-        before = Some((*line, text.to_owned()));
-    }
-    found
-}
-
 fn long_lines(path: &str, text: &str) -> Vec<String> {
     let is_markdown = path.ends_with(".md");
     let lines = (1..).zip(text.lines());
@@ -148,7 +123,7 @@ fn finds_banned_words_and_long_lines() {
         };
         assert_eq!(found.len(), count, "{path}: {text}");
     };
-    check("src/x.rs", "// Whoever knocks.\nfn storm() {}", 3);
+    check("src/x.rs", "// Whoever knocks.\nfn storm() {}", 2);
     check("src/x.rs", "const T: &str = \"told nobody, for ever\";", 2);
     check("src/x.rs", "// Largest of orders; a knoll.", 0);
     check("a.toml", "# Made anew.\n", 1);
@@ -161,17 +136,4 @@ fn finds_banned_words_and_long_lines() {
         &format!("{long}\n| {long} |\n[a](b) {long}\n```\n{long}\n```"),
         1,
     );
-}
-
-#[test]
-fn finds_sentences_that_begin_with_a_relative_clause() {
-    let check = |text: &str, count: usize| {
-        let source = Source::new("src/x.rs", text);
-        assert_eq!(relative_clauses(&source).len(), count, "{text}");
-    };
-    check("/// What is sent.\nfn f() {}", 1);
-    check("/// A peer. Who asks, waits.", 1);
-    check("/// The peer knows\n/// Who is who.", 0);
-    check("/// The peer knows.\n/// Who is who.", 1);
-    check("/// Whether it is open. Why so?", 0);
 }
