@@ -53,8 +53,9 @@ pub(crate) fn in_text(path: &str, text: &str) -> Vec<String> {
     }
     let marker = if path.ends_with(".sql") { "--" } else { "#" };
     // A mark in a string or within a word begins no comment.
-    let begins_comment =
-        |code: &str| (code.is_empty() || code.ends_with(' ')) && code.matches('"').count() % 2 == 0;
+    let begins_comment = |code: &str| {
+        (code.is_empty() || code.ends_with(' ')) && code.matches('"').count().is_multiple_of(2)
+    };
     let comments = lines.filter_map(|(number, line)| {
         let mut places = line
             .match_indices(marker)
