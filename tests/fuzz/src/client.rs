@@ -27,7 +27,7 @@ pub(crate) const GENUINE: u8 = 4;
 pub(crate) const SIGN: u8 = 8;
 
 /// Delivers one frame to the client side.
-pub fn calling(data: &[u8]) -> bool {
+pub fn client(data: &[u8]) -> bool {
     match Flags::split(data) {
         None => false,
         Some((flags, frame)) if flags.has(WELCOME) => awaits_welcome(flags, frame),

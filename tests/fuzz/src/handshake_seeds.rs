@@ -1,4 +1,4 @@
-//! The seeds of both sides of the handshake: the targets `called` and `calling`.
+//! The seeds of both sides of the handshake: the targets `server` and `client`.
 
 use bastion::RefusalCode;
 use bastion::messages::{Challenge, HandshakeMessage, Solution};
@@ -7,11 +7,11 @@ use serde_bytes::{ByteArray, ByteBuf};
 
 use crate::fixture::{Fixture, FreshServer};
 use crate::seed_list::{Seeds, hello, refused, welcome};
-use crate::{called, calling};
+use crate::{client, server};
 
 /// Adds the seeds of both targets.
 pub(crate) fn add(seeds: &mut Seeds, fixture: &Fixture) {
-    use called::{CLAIMS, FIRST, LATE, SHOW, SIGN, SOLVE, TICKET, WORK};
+    use server::{CLAIMS, FIRST, LATE, SHOW, SIGN, SOLVE, TICKET, WORK};
     let bare = |extra_doublings: u8, claims: &[u8]| {
         let solution = Solution {
             extra_doublings,
@@ -37,9 +37,17 @@ pub(crate) fn add(seeds: &mut Seeds, fixture: &Fixture) {
         ("good-solution-first", FIRST, &fixture.solution),
         ("bad-solution-late", LATE, &fixture.solution),
         ("bad-solution-for-ticket", SHOW | SIGN, &fixture.solution),
-        ("good-mended", WORK | CLAIMS | SOLVE | SIGN, &empty),
-        ("good-more", WORK | CLAIMS | SOLVE | SIGN, &bare(4, &[])),
-        ("bad-more", WORK | CLAIMS | SOLVE | SIGN, &bare(5, &[])),
+        ("good-repaired", WORK | CLAIMS | SOLVE | SIGN, &empty),
+        (
+            "good-extra-doublings",
+            WORK | CLAIMS | SOLVE | SIGN,
+            &bare(4, &[]),
+        ),
+        (
+            "bad-extra-doublings",
+            WORK | CLAIMS | SOLVE | SIGN,
+            &bare(5, &[]),
+        ),
         ("bad-unsolved", WORK | CLAIMS | SIGN, &bare(4, &[])),
         ("bad-unsigned", WORK | CLAIMS | SOLVE, &empty),
         ("good-ticket", SHOW | TICKET | CLAIMS | SIGN, &empty),
@@ -64,15 +72,15 @@ pub(crate) fn add(seeds: &mut Seeds, fixture: &Fixture) {
             &bare(0, &fixture.alice_claims),
         ),
         (
-            "bad-challenge-to-caller",
+            "bad-challenge",
             FIRST,
             &HandshakeMessage::Challenge(fixture.server().work).encode(),
         ),
     ] {
-        seeds.add("called", name, &[&[flags], frame]);
+        seeds.add("server", name, &[&[flags], frame]);
     }
 
-    use calling::{GENUINE, WELCOME};
+    use client::{GENUINE, WELCOME};
     let FreshServer { work, show, .. } = fixture.server();
     let (work, show) = (
         HandshakeMessage::Challenge(work).encode(),
@@ -84,12 +92,12 @@ pub(crate) fn add(seeds: &mut Seeds, fixture: &Fixture) {
     };
     let none = HandshakeMessage::Challenge(none).encode();
     let (welcomed, ticketed) = (welcome(fixture, None), welcome(fixture, Some(ticket)));
-    let sign = calling::SIGN;
+    let sign = client::SIGN;
     for (name, flags, frame) in [
         ("good-challenge", 0, &work),
-        ("good-challenge-mended", GENUINE, &work),
-        ("good-challenge-after-ticket", calling::TICKET, &work),
-        ("good-challenge-ticket", calling::TICKET, &show),
+        ("good-challenge-repaired", GENUINE, &work),
+        ("good-challenge-after-ticket", client::TICKET, &work),
+        ("good-challenge-ticket", client::TICKET, &show),
         ("bad-challenge-absurd", 0, &show),
         ("bad-challenge-empty", GENUINE, &none),
         (
@@ -99,7 +107,7 @@ pub(crate) fn add(seeds: &mut Seeds, fixture: &Fixture) {
         ),
         ("bad-hello", 0, &hello(None, &[1])),
         ("good-welcome", WELCOME | sign, &welcomed),
-        ("good-welcome-mended", WELCOME | GENUINE | sign, &welcomed),
+        ("good-welcome-repaired", WELCOME | GENUINE | sign, &welcomed),
         ("good-welcome-ticket", WELCOME | sign, &ticketed),
         (
             "bad-welcome-long-ticket",
@@ -114,6 +122,6 @@ pub(crate) fn add(seeds: &mut Seeds, fixture: &Fixture) {
         ),
         ("bad-welcome-challenge", WELCOME, &work),
     ] {
-        seeds.add("calling", name, &[&[flags], frame]);
+        seeds.add("client", name, &[&[flags], frame]);
     }
 }

@@ -15,9 +15,8 @@
     reason = "a target reports a finding by panicking, and its own fixtures are valid"
 )]
 
-mod called;
-mod calling;
 mod claims;
+mod client;
 mod fixture;
 mod flags;
 mod handshake_seeds;
@@ -26,16 +25,17 @@ mod names;
 mod proofs;
 mod seed_list;
 mod seeds;
+mod server;
 mod session;
 mod wire;
 
-pub use called::called;
-pub use calling::calling;
 pub use claims::claims;
+pub use client::client;
 pub use names::names;
 pub use proofs::{chain, ticket};
 pub use seed_list::Seed;
 pub use seeds::seeds;
+pub use server::server;
 pub use session::{recovery, session};
 pub use wire::{cookie, frames, message, scan};
 
@@ -44,16 +44,16 @@ pub type Target = fn(&[u8]) -> bool;
 
 /// Every target by its name, which is also the name of its binary and of its corpus folder.
 pub const TARGETS: [(&str, Target); 12] = [
-    ("called", called),
-    ("calling", calling),
     ("chain", chain),
     ("claims", claims),
+    ("client", client),
     ("cookie", cookie),
     ("frames", frames),
     ("message", message),
     ("names", names),
     ("recovery", recovery),
     ("scan", scan),
+    ("server", server),
     ("session", session),
     ("ticket", ticket),
 ];

@@ -252,7 +252,7 @@ fn proofs(seeds: &mut Seeds, fixture: &Fixture) {
     seeds.add("ticket", "good-shown", &[&[0], fixture.ticket.as_bytes()]);
     seeds.add("ticket", "bad-old", &[&[0], &old.unwrap_or_default()]);
     seeds.add("ticket", "good-trusted", &[&[1], &plain(1, NOW, NOW)]);
-    seeds.add("ticket", "good-worked", &[&[1], &plain(0, 0, u64::MAX)]);
+    seeds.add("ticket", "good-untrusted", &[&[1], &plain(0, 0, u64::MAX)]);
     seeds.add("ticket", "bad-tier", &[&[1], &plain(2, NOW, NOW)]);
     seeds.add("ticket", "bad-over", &[&[1], &plain(0, 0, NOW - 1)]);
     seeds.add(

@@ -39,7 +39,7 @@ pub(crate) const FIRST: u8 = 128;
 const LATE_S: u64 = 601;
 
 /// Delivers one frame to the server side.
-pub fn called(data: &[u8]) -> bool {
+pub fn server(data: &[u8]) -> bool {
     let Some((flags, frame)) = Flags::split(data) else {
         return false;
     };

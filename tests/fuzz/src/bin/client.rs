@@ -1,4 +1,4 @@
-//! libFuzzer binary of the target [`fuzz::calling`], which documents its inputs and rules.
+//! libFuzzer binary of the target [`fuzz::client`], which documents its inputs and rules.
 //!
 //! The library target does all the work, so that `tests/corpus.rs` reproduces every finding. The
 //! macro defines entry points that libFuzzer calls by name; `forbid(unsafe_code)` is therefore not
@@ -6,5 +6,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    fuzz::calling(data);
+    fuzz::client(data);
 });
