@@ -107,7 +107,7 @@ async fn section_1_handshake_between_nodes() {
     assert_eq!((reached.peer, reached.effort), (a.peer_id(), 4));
     let steps = steps.into_inner();
     assert_eq!(steps.first(), Some(&Progress::Dialling));
-    assert_eq!(steps.last(), Some(&Progress::Presenting));
+    assert_eq!(steps.last(), Some(&Progress::Verifying));
     a.wait_for_session(&b.peer_id()).await;
 
     // Step 4: A verifies B, and stores it in the graph: a server identity with its public key.

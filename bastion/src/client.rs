@@ -55,8 +55,8 @@ pub enum Progress {
         /// Expected remaining time at the rate so far; none before the first evaluation.
         expected: Option<Duration>,
     },
-    /// The client has a solution or a ticket and waits for admission.
-    Presenting,
+    /// The server verifies the solution or the ticket, and the client waits for admission.
+    Verifying,
     /// The server is busy. The client dials again after this time.
     Waiting(Duration),
 }
@@ -163,7 +163,7 @@ impl Connector {
         let (mut solution, mut awaiting) = self.solve(&solving, 0, started, progress).await?;
         let (mut extra_doublings, mut busy) = (0, 0);
         for attempt in 0..self.config().attempts_max.saturating_sub(1) {
-            progress(Progress::Presenting);
+            progress(Progress::Verifying);
             let presented = self.present(&mut session, &solution, awaiting.clone());
             let error = match presented.await {
                 Err(error) if is_retryable(&error) => error,
@@ -181,7 +181,7 @@ impl Connector {
             }
             session = self.connect(target).await?;
         }
-        progress(Progress::Presenting);
+        progress(Progress::Verifying);
         let result = self.present(&mut session, &solution, awaiting).await;
         self.finish(session, result)
     }

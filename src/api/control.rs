@@ -314,7 +314,7 @@ pub struct SessionRow {
 pub struct DialRow {
     /// The onion address.
     pub onion: String,
-    /// `dialling`, `solving`, `presenting`, `waiting` (the other node is busy).
+    /// `dialling`, `solving`, `verifying`, `waiting` (the other node is busy).
     pub step: &'static str,
     /// Evaluations of the work function so far.
     pub evaluations: u64,

@@ -68,7 +68,7 @@ fn words(dial: &Value) -> String {
                 None => begin,
             }
         }
-        "presenting" => "Puzzle solved; waiting for admission …".to_owned(),
+        "verifying" => "Puzzle solved; waiting for admission …".to_owned(),
         "waiting" => format!(
             "The node is busy; retrying in {} s",
             expected_ms.unwrap_or_default().div_ceil(1000)

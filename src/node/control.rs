@@ -249,8 +249,8 @@ fn dial_rows(dialler: &Dialler) -> Vec<DialRow> {
         };
         match progress {
             Progress::Dialling => row,
-            Progress::Presenting => DialRow {
-                step: "presenting",
+            Progress::Verifying => DialRow {
+                step: "verifying",
                 ..row
             },
             Progress::Waiting(wait) => DialRow {

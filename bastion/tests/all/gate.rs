@@ -49,7 +49,7 @@ async fn dial_and_exchange_frames(alice: Node, listener: impl Listener, transpor
     let steps = steps.into_inner();
     assert_eq!(
         (steps.first(), steps.last()),
-        (Some(&Progress::Dialling), Some(&Progress::Presenting))
+        (Some(&Progress::Dialling), Some(&Progress::Verifying))
     );
     let (status, dialled) = (alice.gate.status(), bob.connector.admitted_total());
     assert_eq!(
@@ -81,7 +81,7 @@ async fn client_presents_its_solution_on_a_new_stream_after_losing_one() {
     let note = |step| match step {
         Progress::Dialling => drop(dials.fetch_add(1, Ordering::Relaxed)),
         // Closes the stream once, after the client has solved.
-        Progress::Presenting if presented.fetch_add(1, Ordering::Relaxed) == 0 => net.cut_all(),
+        Progress::Verifying if presented.fetch_add(1, Ordering::Relaxed) == 0 => net.cut_all(),
         _ => (),
     };
     let transport = net.transport();

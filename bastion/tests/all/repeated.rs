@@ -153,7 +153,7 @@ async fn ticket_replaces_the_work_also_after_a_restart() {
         .unwrap();
     let (_, at_alice) = admitted.recv().await.unwrap();
     assert_eq!((at_bob.effort(), at_alice.effort()), (0, 0));
-    assert_eq!(*steps.lock(), [Progress::Dialling, Progress::Presenting]);
+    assert_eq!(*steps.lock(), [Progress::Dialling, Progress::Verifying]);
     assert_eq!(*restarted.policy.ticket_issued.lock(), Some(NOW));
     let status = restarted.gate.status();
     assert_eq!(

@@ -135,7 +135,7 @@ fn note(stats: &Mutex<DialStats>, progress: Progress) {
             stats.evaluations = evaluations;
             stats.seconds = elapsed.as_secs_f64();
         }
-        Progress::Presenting => {}
+        Progress::Verifying => {}
     }
 }
 
