@@ -45,11 +45,11 @@ impl Made {
     }
 
     fn sealed(&self) -> PathBuf {
-        let draft = self.parent.path().join("draft");
-        let _ = fs::remove_file(&draft);
+        let backup = self.parent.path().join("unnamed");
+        let _ = fs::remove_file(&backup);
         let mut on_progress = |_| ControlFlow::Continue(());
         seal(
-            &draft,
+            &backup,
             &self.keys,
             &self.manifest,
             &self.parts,
@@ -57,7 +57,7 @@ impl Made {
             &mut on_progress,
         )
         .unwrap();
-        draft
+        backup
     }
 
     fn verify(&self, draft: &Path) -> Result<(), CreateBackupError> {
@@ -82,43 +82,43 @@ fn overwrite(path: &Path, position: u64, bytes: &[u8]) {
 #[test]
 fn verify_refuses_a_file_that_the_disk_changed() {
     let made = Made::new();
-    let draft = made.sealed();
-    made.verify(&draft).unwrap();
-    let bytes = length(&draft).unwrap();
+    let backup = made.sealed();
+    made.verify(&backup).unwrap();
+    let bytes = length(&backup).unwrap();
     for position in [0, 20, 50, 200, bytes / 2, bytes - 1] {
-        let draft = made.sealed();
-        overwrite(&draft, position, b"\0\xff\0");
+        let backup = made.sealed();
+        overwrite(&backup, position, b"\0\xff\0");
         assert!(
-            made.verify(&draft).is_err(),
+            made.verify(&backup).is_err(),
             "changed at {position} of {bytes}"
         );
     }
-    let draft = made.sealed();
+    let backup = made.sealed();
     File::options()
         .write(true)
-        .open(&draft)
+        .open(&backup)
         .unwrap()
         .set_len(bytes - 1)
         .unwrap();
-    assert!(made.verify(&draft).is_err());
+    assert!(made.verify(&backup).is_err());
 }
 
 #[test]
 fn verify_refuses_a_valid_backup_of_other_content() {
     let mut made = Made::new();
-    let draft = made.sealed();
+    let backup = made.sealed();
     overwrite(&made.snapshot, 5000, b"another byte");
     assert!(
-        matches!(made.verify(&draft), Err(CreateBackupError::Differs(name)) if name == DATABASE)
+        matches!(made.verify(&backup), Err(CreateBackupError::Differs(name)) if name == DATABASE)
     );
-    let draft = made.sealed();
-    made.verify(&draft).unwrap();
+    let backup = made.sealed();
+    made.verify(&backup).unwrap();
     made.parts[1].bytes[40] ^= 1;
-    assert!(matches!(made.verify(&draft), Err(CreateBackupError::Differs(name)) if name == KEYS));
+    assert!(matches!(made.verify(&backup), Err(CreateBackupError::Differs(name)) if name == KEYS));
     made.parts[1].bytes[40] ^= 1;
     made.manifest.created_ms += 1;
     assert!(matches!(
-        made.verify(&draft),
+        made.verify(&backup),
         Err(CreateBackupError::Differs(_))
     ));
 }
@@ -129,7 +129,7 @@ fn publish_does_not_overwrite_a_file_made_meanwhile() {
     let (draft, out) = (made.sealed(), made.parent.path().join("out"));
     fs::write(&out, "mine").unwrap();
     assert!(matches!(
-        publish(&draft, &out),
+        publish(&backup, &out),
         Err(CreateBackupError::Exists(_))
     ));
     assert_eq!(fs::read(&out).unwrap(), b"mine");

@@ -117,7 +117,7 @@ impl StagedDir {
         lock.try_lock()
             .map_err(io::Error::from)
             .map_err(files("lock", &path))?;
-        crash_point("draft: made");
+        crash_point("staged folder: created");
         Ok(Self {
             path,
             folder: folder.to_owned(),
@@ -135,11 +135,11 @@ impl StagedDir {
     /// Syncs the staged folder and renames it to the final one.
     pub(crate) fn publish(mut self) -> Result<(), StagingError> {
         sync_folder(&self.path)?;
-        crash_point("draft: filled");
+        crash_point("staged folder: filled");
         // The rename replaces an empty folder of that name.
         fs::rename(&self.path, &self.folder).map_err(files("name the folder", &self.folder))?;
         self.is_published = true;
-        crash_point("draft: named");
+        crash_point("staged folder: renamed");
         sync_folder(&self.parent)
     }
 }

@@ -59,8 +59,8 @@ impl LocalApi {
 
 /// Writes a small file so that a reader sees all of it or none.
 fn write_atomically(path: &Path, text: &str) -> io::Result<()> {
-    let draft = path.with_extension("new");
-    let mut file = File::create(&draft)?;
+    let unfinished = path.with_extension("new");
+    let mut file = File::create(&unfinished)?;
     file.write_all(text.as_bytes())?;
-    fs::rename(&draft, path)
+    fs::rename(&unfinished, path)
 }

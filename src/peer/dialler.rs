@@ -303,8 +303,7 @@ impl Dialler {
                         backoff.reset();
                         continue;
                     }
-                    // Each dial costs us the puzzle: one that hangs up on us at once must not make
-                    // us work all day.
+                    // A short session counts as a failed dial, because each dial costs a puzzle.
                 }
                 Err(PeerDialError::Stopped) => return,
                 // No dial was made; the ban may end.

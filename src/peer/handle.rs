@@ -45,8 +45,8 @@ pub enum SessionError {
     #[error("the peer misbehaved: {0}")]
     Misbehaved(&'static str),
     /// The peer sent nothing for `silence_s_max` seconds, not even a `pong`.
-    #[error("the peer fell silent")]
-    Silent,
+    #[error("the peer sent nothing for {} s", .0.as_secs())]
+    Silent(Duration),
 }
 
 /// Which peer a session is with, and how its log lines are found.
@@ -142,8 +142,8 @@ impl SessionHandle {
         &self.closed
     }
 
-    /// Sends a ping, and returns whether any frame arrives from the peer within `patience`.
-    pub async fn is_alive(&self, patience: Duration) -> bool {
+    /// Sends a ping, and returns whether any frame arrives from the peer within `deadline`.
+    pub async fn is_alive(&self, deadline: Duration) -> bool {
         let mut frames_read = self.frames_read.subscribe();
         let ping = async {
             let id = self.next_id();
@@ -155,7 +155,7 @@ impl SessionHandle {
             biased;
             () = self.closed.cancelled() => false,
             () = ping => false,
-            frame = timeout(patience, frames_read.changed()) => matches!(frame, Ok(Ok(()))),
+            frame = timeout(deadline, frames_read.changed()) => matches!(frame, Ok(Ok(()))),
         }
     }
 

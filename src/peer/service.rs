@@ -177,8 +177,8 @@ impl SyncService {
     /// Ends an old session that is not alive, and enters the new one again.
     async fn probe(&self, old: &Arc<SessionHandle>, driver: SessionDriver, live: LiveSession) {
         let registry = &self.0.registry;
-        let patience = Duration::from_secs(self.0.config.ping_interval_s);
-        if !old.is_alive(patience).await {
+        let deadline = Duration::from_secs(self.0.config.ping_interval_s);
+        if !old.is_alive(deadline).await {
             old.end("silence");
         }
         registry.clear_probing(old);

@@ -105,7 +105,7 @@ impl SessionDriver {
 fn close_code(end: &SessionError, requested: Option<&'static str>) -> &'static str {
     match end {
         SessionError::Over => requested.unwrap_or("shutdown"),
-        SessionError::Silent => "silence",
+        SessionError::Silent(_) => "silence",
         SessionError::Malformed(_) | SessionError::Misbehaved(_) => "misbehaviour",
         SessionError::Bye(_) | SessionError::Timeout | SessionError::Frame(_) => "end",
     }
@@ -254,7 +254,7 @@ impl SessionReader {
                 Ok(Ok(Some(frame))) => frame,
                 Ok(Ok(None)) => return SessionError::Over,
                 Ok(Err(error)) => return error.into(),
-                Err(_) if last_frame.elapsed() >= silence => return SessionError::Silent,
+                Err(_) if last_frame.elapsed() >= silence => return SessionError::Silent(silence),
                 Err(_) => {
                     let id = self.handle.next_id();
                     // If the queue is full, outgoing frames already act as keep-alives; drop the

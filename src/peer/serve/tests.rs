@@ -75,10 +75,10 @@ impl Fixture {
             .await
     }
 
-    async fn standing(&self) -> WriteMode {
+    async fn write_mode(&self) -> WriteMode {
         let now = self.node.core.now();
-        let standing = self.node.core.read(move |view| view.write_mode_at(now));
-        standing.await.unwrap()
+        let write_mode = self.node.core.read(move |view| view.write_mode_at(now));
+        write_mode.await.unwrap()
     }
 }
 
@@ -219,7 +219,7 @@ async fn notes_a_known_epoch_of_this_node() {
     let known = fixture.node.signed_epoch(7, fixture.node.epoch(), 0);
     let reply = fixture.reply(SessionMessage::Heard(known)).await;
     assert_eq!(reply, SessionMessage::Noted(IdOnly { id: 7 }));
-    assert_eq!(fixture.standing().await, WriteMode::ReadWrite);
+    assert_eq!(fixture.write_mode().await, WriteMode::ReadWrite);
 }
 
 #[tokio::test(start_paused = true)]
@@ -228,7 +228,7 @@ async fn unknown_epoch_with_this_nodes_key_makes_it_read_only() {
     let foreign = fixture.node.signed_epoch(7, Epoch::from_bytes([7; 16]), 0);
     let reply = fixture.reply(SessionMessage::Heard(foreign)).await;
     assert_eq!(reply, SessionMessage::Noted(IdOnly { id: 7 }));
-    assert_eq!(fixture.standing().await, WriteMode::ReadOnly);
+    assert_eq!(fixture.write_mode().await, WriteMode::ReadOnly);
 }
 
 #[tokio::test(start_paused = true)]
@@ -237,7 +237,7 @@ async fn refuses_an_unknown_epoch_with_another_key() {
     let foreign = fixture.peer.signed_epoch(7, Epoch::from_bytes([7; 16]), 0);
     let reply = fixture.reply(SessionMessage::Heard(foreign)).await;
     assert_eq!(code(&reply), "epoch");
-    assert_eq!(fixture.standing().await, WriteMode::ReadWrite);
+    assert_eq!(fixture.write_mode().await, WriteMode::ReadWrite);
 }
 
 #[tokio::test(start_paused = true)]

@@ -95,7 +95,11 @@ fn close_code_names_the_cause() {
     let cases = [
         (SessionError::Over, None, "shutdown"),
         (SessionError::Over, Some("refused"), "refused"),
-        (SessionError::Silent, None, "silence"),
+        (
+            SessionError::Silent(Duration::from_secs(240)),
+            None,
+            "silence",
+        ),
         (
             SessionError::Malformed(keys::Malformed::Unexpected("x".into())),
             None,
@@ -238,7 +242,10 @@ async fn pings_at_each_interval_and_ends_after_silence() {
     };
     assert_eq!(code, "silence");
     assert_eq!(start.elapsed().as_secs(), config.silence_s_max);
-    assert!(matches!(session.end.await.unwrap(), SessionError::Silent));
+    assert!(matches!(
+        session.end.await.unwrap(),
+        SessionError::Silent(_)
+    ));
 }
 
 #[tokio::test(start_paused = true)]
