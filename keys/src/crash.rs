@@ -3,7 +3,7 @@
 //! For tests only: builds without debug assertions (every release build) contain no crash points. A
 //! process is not affected unless the environment variable `POSTERN_CRASH_AT` is set. Invariant: if
 //! several processes do the same with `POSTERN_CRASH_AT` set to 1, 2, 3 and so on, each ends one
-//! crash point later. Used by `tests/all/crash.rs` and postern's `tests/crash.rs`.
+//! crash point later. Used by `tests/all/crash.rs` and postern's `tests/system/crash.rs`.
 
 /// Environment variable: the number of the [`crash_point`] call that ends the process.
 ///

@@ -5,7 +5,7 @@
 //! `keys`, which encrypts and authenticates. [`read`] refuses every entry whose name, size, kind or
 //! order differs from the manifest. A crafted entry could otherwise write outside the folder or
 //! over another file. Invariant: [`read`] returns `Ok` only after it read the stream to its
-//! authenticated end. Tested in `archive_tests.rs` and `tests/backup.rs`.
+//! authenticated end. Tested in `archive_tests.rs` and `tests/system/backup.rs`.
 
 use std::io::{self, Read, Write};
 use std::path::Path;

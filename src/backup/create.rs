@@ -5,7 +5,7 @@
 //! another), Tor's state, and the passphrase. No plain copy of a key is written, and no existing
 //! file is overwritten. Invariant: the file gets its final name only after it was read back and
 //! compared whole. A file with that name can be restored with the passphrase that the vault had.
-//! Tested in `create_tests.rs`, `tests/backup.rs` and `tests/crash.rs`.
+//! Tested in `create_tests.rs`, `tests/system/backup.rs` and `tests/system/crash.rs`.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write as _};

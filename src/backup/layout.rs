@@ -4,7 +4,7 @@
 //! folders that it leads to. A `data_dir` or `schema_dir` that leads out of the folder (an absolute
 //! path, a `..`) is changed. Such a path may belong to the lost machine or to a node that still
 //! runs. Only these two lines change. Invariant: the written config leads to the files as they were
-//! placed. Tested in this file and in `tests/backup.rs`.
+//! placed. Tested in this file and in `tests/system/backup.rs`.
 
 use std::path::{Component, Path, PathBuf};
 

@@ -4,8 +4,8 @@
 //! the final one when it is complete. The restored node gets a new API token. A recovery begins,
 //! because the original node may have continued after the backup. Objects that may be older than
 //! the peers' copies wait until the peers were asked (docs/DECISIONS.md 5). Invariant: a folder
-//! that has its final name holds a node that starts. Tested in `tests/backup.rs`,
-//! `tests/net/restore.rs` and `tests/crash.rs`.
+//! that has its final name holds a node that starts. Tested in `tests/system/backup.rs`,
+//! `tests/net/restore.rs` and `tests/system/crash.rs`.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, BufReader, Read, Write as _};

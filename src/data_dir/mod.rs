@@ -1,6 +1,7 @@
 //! A node's data folder: its files, the lock on it, and how a new one is staged.
 //!
-//! Tested in the files themselves and in `tests/crash.rs`, which kills a process after each step.
+//! Tested in the files themselves and in `tests/system/crash.rs`, which kills a process after each
+//! step.
 
 mod lock;
 mod paths;

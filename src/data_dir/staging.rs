@@ -4,7 +4,7 @@
 //! [`StagedDir::publish`] renamed the staged one to it. Invariant: at every moment, a crash
 //! included, the final folder is unchanged or complete. Each staged folder is locked by the process
 //! that fills it, so that the next process removes only abandoned ones. Tested in this file and in
-//! `tests/crash.rs`.
+//! `tests/system/crash.rs`.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};

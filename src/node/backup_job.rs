@@ -2,7 +2,8 @@
 //!
 //! The API starts a backup and reads its progress. A stop of the node cancels the backup within one
 //! chunk, except while the database is copied and checked; no file remains. Invariant: when
-//! [`BackupJob::close`] returns, no backup runs. Tested in this file and in `tests/backup.rs`.
+//! [`BackupJob::close`] returns, no backup runs. Tested in this file and in
+//! `tests/system/backup.rs`.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;

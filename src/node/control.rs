@@ -1,8 +1,8 @@
 //! The node's side of the API's [`Control`] trait: status, dials, manual syncs, keys, backups,
 //! admission.
 //!
-//! No lock is held across an await. Tested in `tests/operating.rs`; `src/api/tests` uses another
-//! implementation.
+//! No lock is held across an await. Tested in `tests/system/operating.rs`; `src/api/tests` uses
+//! another implementation.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};

@@ -3,7 +3,7 @@
 //! The files are written in a staged folder (`src/data_dir/staging.rs`), which becomes the final
 //! one when it is complete. A crash leaves either no node or a node that starts. Invariant: keys,
 //! database and token exist before the folder has its final name. Tested in this file and in
-//! `tests/crash.rs`.
+//! `tests/system/crash.rs`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 //! The only module that imports all others below it. Its own logic is order: what starts before
 //! what, and what stops first. Invariant: when [`run()`] returns, every task has ended, every
 //! acknowledged write is on the disk, and no second process ran on the same folder. Tested in
-//! `tests/operating.rs` and `tests/crash.rs`.
+//! `tests/system/operating.rs` and `tests/system/crash.rs`.
 
 mod backup_job;
 mod calibrate;

@@ -3,7 +3,7 @@
 //!
 //! Input: the config and the onion key. Output: a [`Network`], and changes of the [`NetworkState`].
 //! A bootstrap that does not finish in time is repeated, because the API works meanwhile and the
-//! network may come back. Tested in `tests/operating.rs` (loopback) and `tests/tor/`.
+//! network may come back. Tested in `tests/system/operating.rs` (loopback) and `tests/tor/`.
 
 use std::sync::Arc;
 #[cfg(feature = "tor")]

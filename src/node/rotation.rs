@@ -2,7 +2,8 @@
 //!
 //! Each operation changes the vault first and the database after it. Once the vault holds the new
 //! key, the old one signs nothing more. Invariant: an interrupted rotation is resumed by the next
-//! start (`StateEngine::resume_rotations`). Tested in `tests/net/rotation.rs` and `tests/crash.rs`.
+//! start (`StateEngine::resume_rotations`). Tested in `tests/net/rotation.rs` and
+//! `tests/system/crash.rs`.
 
 use std::sync::Arc;
 

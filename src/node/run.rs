@@ -3,7 +3,7 @@
 //! Order of starting: lock, keys, core, API, network, so that the API works before and without Tor.
 //! Order of stopping: the listener, backups and dials, the API, sessions at a frame boundary, the
 //! writer. Invariant: the writer thread is joined before [`run`] returns. Tested in
-//! `tests/operating.rs`.
+//! `tests/system/operating.rs`.
 
 use std::sync::Arc;
 

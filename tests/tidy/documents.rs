@@ -112,6 +112,40 @@ pub(crate) fn missing_files(document: &Document, exists: &dyn Fn(&Path) -> bool)
         .collect()
 }
 
+/// Endings of the files that a text outside of Markdown may name without backquotes.
+const ENDINGS: [&str; 7] = [".rs", ".md", ".toml", ".sql", ".json", ".py", ".service"];
+
+/// Files named in a text of the file at `path` that do not exist, neither from the root nor from
+/// the folder of its crate. Each text has its first line.
+pub(crate) fn missing_in_text<'t>(
+    path: &str,
+    texts: impl Iterator<Item = (usize, &'t str)>,
+    exists: &dyn Fn(&Path) -> bool,
+) -> Vec<String> {
+    let crate_folder = match path.split('/').collect::<Vec<_>>()[..] {
+        ["tests", member, _, ..] => format!("tests/{member}"),
+        [member, ..] => member.to_owned(),
+        [] => String::new(),
+    };
+    let exists =
+        |word: &str| exists(Path::new(word)) || exists(&Path::new(&crate_folder).join(word));
+    let lines = texts.flat_map(|(first, text)| (first..).zip(text.lines()));
+    let words = lines.flat_map(|(line, text)| {
+        let is_name = |c: char| c.is_ascii_alphanumeric() || "_./-*{".contains(c);
+        let words = text.split(move |c| !is_name(c));
+        words.map(move |word| (line, word.trim_end_matches('.')))
+    });
+    let named = words.filter(|(_, word)| {
+        ROOTS.iter().any(|root| word.starts_with(root))
+            && ENDINGS.iter().any(|ending| word.ends_with(ending))
+            && !word.contains(['*', '{'])
+    });
+    let missing = named.filter(|(_, word)| !exists(word));
+    missing
+        .map(|(line, word)| format!("{path}:{line}: {word} does not exist"))
+        .collect()
+}
+
 /// The numbers of the sections: `## 2. Data` is 2, `### 2.1 Messages` is 2.1.
 pub(crate) fn sections(text: &str) -> Vec<String> {
     let headings = text.lines().filter(|line| line.starts_with("##"));
@@ -202,6 +236,21 @@ fn missing_files_finds_a_missing_file() {
         missing_files(&document, &exists),
         ["README.md:1: src/nothing.rs does not exist"]
     );
+}
+
+#[test]
+fn missing_in_text_finds_a_missing_file() {
+    let exists =
+        |path: &Path| path == Path::new("src/lib.rs") || path == Path::new("keys/src/a.rs");
+    let check = |path: &str, text: &str, count: usize| {
+        let found = missing_in_text(path, [(3, text)].into_iter(), &exists);
+        assert_eq!(found.len(), count, "{path}: {text}: {found:?}");
+    };
+    check("a.toml", "the clock is in src/clock.rs.", 1);
+    check("a.toml", "see src/lib.rs, `src/*.rs` and src/{a,b}.rs", 0);
+    check("keys/src/b.rs", "Tested in `src/a.rs` and src/lib.rs.", 0);
+    check("src/b.rs", "Tested in `src/a.rs`.", 1);
+    check("tests/fuzz/src/b.rs", "/tmp/src/a.rs and a/src/a.rs", 0);
 }
 
 #[test]

@@ -123,14 +123,16 @@ fn types_have_names_of_their_own() {
     no_violations(names::violations(&sources()));
 }
 
+/// Whether a file that is not Rust has text for people.
+fn is_text(path: &str) -> bool {
+    let endings = [".md", ".toml", ".sql", ".py"];
+    endings.iter().any(|ending| path.ends_with(ending))
+        || path.starts_with("deploy/")
+        || path.starts_with(".ci/")
+}
+
 #[test]
 fn texts_are_plain_english() {
-    let is_text = |path: &str| {
-        let endings = [".md", ".toml", ".sql", ".py"];
-        endings.iter().any(|ending| path.ends_with(ending))
-            || path.starts_with("deploy/")
-            || path.starts_with(".ci/")
-    };
     let texts = files_where(is_text);
     let mut found = Vec::new();
     for (path, text) in &texts {
@@ -391,6 +393,27 @@ fn links_and_file_names_in_documents_exist() {
         found
     });
     no_violations(found.collect());
+}
+
+#[test]
+fn files_named_in_comments_and_texts_exist() {
+    let exists = |path: &Path| root().join(path).exists();
+    let mut found = Vec::new();
+    for source in sources() {
+        // The rules themselves have examples.
+        if source.path.starts_with("tests/tidy/") {
+            continue;
+        }
+        let pieces = source.comments.iter().chain(&source.strings);
+        let pieces = pieces.map(|piece| (piece.line, &*piece.text));
+        found.extend(documents::missing_in_text(&source.path, pieces, &exists));
+    }
+    let texts = files_where(|path| is_text(path) && !path.ends_with(".md"));
+    for (path, text) in &texts {
+        let whole = [(1, &**text)].into_iter();
+        found.extend(documents::missing_in_text(path, whole, &exists));
+    }
+    no_violations(found);
 }
 
 #[test]
