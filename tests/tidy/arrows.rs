@@ -204,6 +204,33 @@ pub(crate) fn violations(source: &Source) -> Vec<String> {
     found
 }
 
+/// The table of layers of docs/ARCHITECTURE.md: each module with the modules that it may import.
+pub(crate) fn in_document(text: &str) -> Vec<(&str, Vec<&str>)> {
+    let rows = text
+        .lines()
+        .skip_while(|line| !line.starts_with("| module |"));
+    let rows = rows.skip(2).take_while(|line| line.starts_with('|'));
+    let cells = rows.map(|row| row.split(" | ").collect::<Vec<_>>());
+    cells
+        .filter_map(|cells| Some((*names(cells.first()?).first()?, names(cells.last()?))))
+        .collect()
+}
+
+/// The texts in backquotes.
+fn names(cell: &str) -> Vec<&str> {
+    cell.split('`').skip(1).step_by(2).collect()
+}
+
+/// The table of layers as docs/ARCHITECTURE.md should have it.
+pub(crate) fn wanted_in_document() -> Vec<(&'static str, Vec<&'static str>)> {
+    let rows = MAY_NAME.iter().map(|(module, allowed)| {
+        let may_name_bastion = BASTION_IN.iter().any(|(name, _)| name == module);
+        let bastion = may_name_bastion.then_some("bastion");
+        (*module, allowed.iter().copied().chain(bastion).collect())
+    });
+    rows.collect()
+}
+
 fn check(path: &str, text: &str, count: usize) {
     assert_eq!(
         violations(&Source::new(path, text)).len(),
@@ -247,6 +274,14 @@ fn violations_allows_downward_imports_and_tests() {
     check("src/lib.rs", "pub mod store;", 0);
     check("src/peer/mod.rs", "use bastion::{Gate, Session};", 0);
     check("keys/src/ids.rs", "use crate::signing::Context;", 0);
+}
+
+#[test]
+fn in_document_reads_the_table_of_layers() {
+    let text = "| a | `b` |\n\n| module | contents | may import |\n| --- | --- | --- |\n\
+                | `acl` | `Granted` | `domain`, `bastion` |\n| `domain` | x | none |\n\nend";
+    let wanted = vec![("acl", vec!["domain", "bastion"]), ("domain", vec![])];
+    assert_eq!(in_document(text), wanted);
 }
 
 #[test]

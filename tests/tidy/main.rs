@@ -13,6 +13,7 @@ mod arrows;
 mod codes;
 mod cycles;
 mod documents;
+mod manifests;
 mod names;
 mod paths;
 mod prose;
@@ -111,6 +112,12 @@ fn restricted_names_stay_in_their_modules() {
 #[test]
 fn modules_import_lower_layers_only() {
     all_keep(arrows::violations);
+}
+
+#[test]
+fn documented_layers_are_those_of_the_rule() {
+    let text = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap();
+    assert_eq!(arrows::in_document(&text), arrows::wanted_in_document());
 }
 
 #[test]
@@ -293,65 +300,12 @@ fn manifests_name_allowed_dependencies_only() {
     let lines = manifests
         .iter()
         .flat_map(|(path, text)| text.lines().map(move |line| (&**path, line)));
-    let found = lines.filter(|(path, line)| manifest_is_fault(path, line));
+    let found = lines.filter(|(path, line)| manifests::is_fault(path, line));
     no_violations(
         found
             .map(|(path, line)| format!("{path}: {line}"))
             .collect(),
     );
-}
-
-/// Whether a manifest names a dependency that its crate may not have. The version table in the root
-/// manifest may name all.
-fn manifest_is_fault(path: &str, line: &str) -> bool {
-    const ONLY_IN: [(&str, &[&str]); 6] = [
-        ("serde_cbor", &["Cargo.toml", "keys/Cargo.toml"]),
-        (
-            "rusqlite",
-            &[
-                "Cargo.toml",
-                "tests/bench/Cargo.toml",
-                "tests/harness/Cargo.toml",
-            ],
-        ),
-        ("arti-", &["Cargo.toml", "bastion/Cargo.toml"]),
-        ("tor-", &["Cargo.toml", "bastion/Cargo.toml"]),
-        ("ed25519-dalek", &["Cargo.toml", "keys/Cargo.toml"]),
-        (
-            "postern",
-            &[
-                "Cargo.toml",
-                "tests/bench/Cargo.toml",
-                "tests/demo/Cargo.toml",
-                "tests/fuzz/Cargo.toml",
-                "tests/harness/Cargo.toml",
-            ],
-        ),
-    ];
-    let is_keys = path == "keys/Cargo.toml";
-    ONLY_IN
-        .iter()
-        .any(|(name, places)| line.starts_with(name) && !places.contains(&path))
-        || is_keys
-            && ["tokio", "rusqlite", "bastion", "tracing"]
-                .iter()
-                .any(|name| line.starts_with(name))
-}
-
-#[test]
-fn manifest_is_wrong_finds_a_forbidden_dependency() {
-    for (path, line) in [
-        ("bastion/Cargo.toml", "rusqlite = { workspace = true }"),
-        ("keys/Cargo.toml", "tokio = { workspace = true }"),
-        ("bastion/Cargo.toml", "postern = { workspace = true }"),
-        ("tests/bench/Cargo.toml", "arti-client = \"1\""),
-    ] {
-        assert!(manifest_is_fault(path, line), "{path}: {line}");
-    }
-    assert!(!manifest_is_fault(
-        "Cargo.toml",
-        "rusqlite = { workspace = true }"
-    ));
 }
 
 #[test]
