@@ -60,10 +60,10 @@ impl Made {
         backup
     }
 
-    fn verify(&self, draft: &Path) -> Result<(), CreateBackupError> {
+    fn verify(&self, backup: &Path) -> Result<(), CreateBackupError> {
         let mut on_progress = |_| ControlFlow::Continue(());
         verify(
-            draft,
+            backup,
             &self.keys,
             &self.manifest,
             &self.parts,
@@ -126,7 +126,7 @@ fn verify_refuses_a_valid_backup_of_other_content() {
 #[test]
 fn publish_does_not_overwrite_a_file_made_meanwhile() {
     let made = Made::new();
-    let (draft, out) = (made.sealed(), made.parent.path().join("out"));
+    let (backup, out) = (made.sealed(), made.parent.path().join("out"));
     fs::write(&out, "mine").unwrap();
     assert!(matches!(
         publish(&backup, &out),
