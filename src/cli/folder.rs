@@ -162,6 +162,14 @@ fn on_hangup(mut hangup: Signal, path: PathBuf) -> Reloads {
 fn show(event: Event) {
     match event {
         Event::Opened { onion, .. } => eprintln!("Onion address: {}", onion.to_onion_string()),
+        Event::Migrated(migration) => {
+            let (from, copy) = (migration.from, migration.copy.display());
+            eprintln!("The database had version {from}; a copy is in {copy}");
+            for it in &migration.apps {
+                let (app, kept, dropped) = (&it.app, it.kept, it.dropped);
+                eprintln!("  {app}: {kept} objects kept, {dropped} not carried over");
+            }
+        }
         Event::ApiReady(address) => eprintln!("Local API: http://{address}"),
         Event::Network(state) => show_network(state),
         Event::Stopping => eprintln!("Stopping …"),

@@ -11,14 +11,14 @@ use std::rc::Rc;
 use keys::Oid;
 
 use crate::op_context::AppId;
-use crate::store::{IdentityRow, ParentRow};
+use crate::store::{IdentityRow, ParentRow, ScopeId};
 
 /// Rows that were read in this transaction, by the key of the query.
 #[derive(Debug, Default)]
 pub(super) struct TxCache {
     pub(super) identities: BTreeMap<Oid, IdentityRow>,
-    /// Reader lists by app and by the local id of the scope's Parent.
-    pub(super) readers: BTreeMap<(AppId, i64), Rc<[Oid]>>,
+    /// Reader lists by scope.
+    pub(super) readers: BTreeMap<ScopeId, Rc<[Oid]>>,
     /// Parents that other objects refer to.
     pub(super) referenced: BTreeMap<(AppId, Oid), ParentRow>,
 }
@@ -32,6 +32,6 @@ impl TxCache {
     /// Removes a Parent and its readers, because one of them is being written.
     pub(super) fn invalidate_parent(&mut self, app: AppId, row: &ParentRow) {
         self.referenced.remove(&(app, row.oid));
-        self.readers.remove(&(app, row.id));
+        self.readers.remove(&row.scope_id);
     }
 }

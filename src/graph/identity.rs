@@ -16,7 +16,7 @@ use crate::acl::{AclManager, ScopeRight};
 use crate::object::{Object, Value};
 use crate::op_context::PubkeyAttrId;
 use crate::schema::identities;
-use crate::store::{IdentityRow, ParentRow, StoreError, StoredValue};
+use crate::store::{IdentityRow, ParentRow, ScopeId, StoreError, StoredValue};
 
 /// The fields of an identity record that its owner chooses; keys and home are not among them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,21 +189,23 @@ impl GraphManager<'_> {
         ];
         let resolved = Resolved {
             attrs,
-            scope: Scope::None,
+            scope: Scope::Stored(ScopeId::LOCAL),
             right: ScopeRight::Open,
         };
+        let change_seq = self.stamp();
         let row = ParentRow {
             id: 0,
             oid: verified.oid(),
             type_number: identities::SERVER,
             owner: verified.oid(),
-            scope_id: None,
+            scope_id: ScopeId::LOCAL,
             rev: existing.as_ref().map_or(1, |row| row.rev + 1),
             deleted: false,
             key_id: verified.key_id(),
             signature: Signature::from_bytes([0; Signature::LEN]),
             origin: None,
-            change_seq: self.stamp(),
+            created_seq: change_seq,
+            change_seq,
             sync_flags: 0,
         };
         let granted = AclManager::check_self_certified(verified);
@@ -258,6 +260,7 @@ impl GraphManager<'_> {
             // A rotation ends a freeze: the new key was committed to in advance, so the thief of
             // the old key does not have it.
             frozen: known.is_some_and(|known| known.frozen && known.key_id == chain.key_id()),
+            home_since_seq: known.map_or(0, |known| known.home_since_seq),
         };
         self.tx.put_identity(&row)?;
         self.cache.borrow_mut().invalidate_identity(&row.oid);

@@ -15,7 +15,7 @@ use crate::acl::{AclManager, Existing, Granted, LocalFacts, ScopeRight};
 use crate::object::{Attrs, Object, Value};
 use crate::op_context::OpContext;
 use crate::schema::{TypeSchema, Visibility, identities};
-use crate::store::{AppTable, ParentRow, StoreError, WriteMode};
+use crate::store::{AppTable, ParentRow, ScopeId, StoreError, WriteMode};
 
 /// An object to create, change or delete.
 #[derive(Debug, Clone)]
@@ -79,7 +79,7 @@ impl GraphManager<'_> {
             if existing.type_number != type_number {
                 return Err(SaveError::WrongReference);
             }
-            if self.moves_scope(app, existing, &resolved.scope)? {
+            if self.moves_scope(existing, &resolved.scope)? {
                 return Err(SaveError::ScopeChanged);
             }
         }
@@ -203,8 +203,8 @@ impl GraphManager<'_> {
         domains.fold(0, |flags, domain| flags | self.tx.apps().mask(&domain.name))
     }
 
-    /// The row of an object in this change group. [`GraphManager::write`] fills in `id` and
-    /// `scope_id`.
+    /// The row of an object in this change group. [`GraphManager::write`] fills in `id`, `scope_id`
+    /// and, for a stored object, `created_seq`.
     pub(super) fn parent_row(
         &mut self,
         object: &Object,
@@ -212,18 +212,20 @@ impl GraphManager<'_> {
         origin: Option<i64>,
         sync_flags: i64,
     ) -> ParentRow {
+        let change_seq = self.stamp();
         ParentRow {
             id: 0,
             oid: object.oid,
             type_number: object.type_number,
             owner: object.owner,
-            scope_id: None,
+            scope_id: ScopeId::LOCAL,
             rev: object.rev,
             deleted: object.is_deleted(),
             key_id: signed.key_id(),
             signature: *signed.signature(),
             origin,
-            change_seq: self.stamp(),
+            created_seq: change_seq,
+            change_seq,
             sync_flags,
         }
     }

@@ -14,7 +14,7 @@ use super::limits::GraphLimits;
 use crate::op_context::{AppId, Timestamp};
 use crate::schema::Schemas;
 use crate::store::{
-    AppTable, IdentityRow, ParentRow, ParentWriter, StoreError, WriteMode, WriteTx,
+    AppTable, IdentityRow, ParentRow, ParentWriter, ScopeId, StoreError, WriteMode, WriteTx,
 };
 
 /// The inputs of a `GraphManager` besides its transaction.
@@ -142,12 +142,11 @@ impl GraphManager<'_> {
     }
 
     /// The oids of the identities that may read a scope.
-    pub(super) fn readers(&self, app: &AppTable, scope_id: i64) -> Result<Rc<[Oid]>, StoreError> {
-        let scope = (app.id, scope_id);
+    pub(super) fn readers(&self, scope: ScopeId) -> Result<Rc<[Oid]>, StoreError> {
         if let Some(known) = self.cache.borrow().readers.get(&scope) {
             return Ok(known.clone());
         }
-        let readers: Rc<[Oid]> = self.tx.readers(app.id, scope_id)?.into();
+        let readers: Rc<[Oid]> = self.tx.readers(scope)?.into();
         self.cache
             .borrow_mut()
             .readers

@@ -70,7 +70,7 @@ impl GraphManager<'_> {
             RemoteWrite::Apply(granted) => granted,
         };
         let resolved = self.resolve_over(app, schema, object, existing.as_ref())?;
-        self.refuse_move(app, existing.as_ref(), object, &resolved)?;
+        self.refuse_move(existing.as_ref(), object, &resolved)?;
         self.write_back(app, verified, &resolved, existing.as_ref(), &granted)?;
         self.apply_kept_tombstone(object)?;
         Ok(ReclaimOutcome::Written)
@@ -151,7 +151,7 @@ impl GraphManager<'_> {
         if let RemoteWrite::Apply(granted) =
             AclManager::check_reclaim(&facts).map_err(Fault::Denied)?
         {
-            let resolved = self.resolve_deletion(app, &row, &deletion)?;
+            let resolved = self.resolve_deletion(&row, &deletion)?;
             self.end_group();
             let deleted = self.parent_row(&deletion, &kept, None, row.sync_flags);
             self.write(app, deleted, &resolved, Some(&row), &granted)?;

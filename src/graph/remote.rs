@@ -95,7 +95,7 @@ impl<'e> GraphManager<'e> {
             mode: domain.map(|domain| domain.mode),
             owner_home,
             scope_right: resolved.right,
-            has_local_reader: self.read_here(app, &resolved.scope)?,
+            has_local_reader: self.read_here(&resolved.scope)?,
             existing: self.existing_before(app, existing.as_ref(), verified)?,
         };
         let granted =
@@ -109,7 +109,7 @@ impl<'e> GraphManager<'e> {
                 RemoteWrite::Older => return Ok(Applied::Older),
                 RemoteWrite::Apply(granted) => granted,
             };
-        self.refuse_move(app, existing.as_ref(), object, &resolved)?;
+        self.refuse_move(existing.as_ref(), object, &resolved)?;
         if let Some(record) = &verified.record
             && let Some(known) = self.identity(&object.oid)?
             && record.precedence() < (known.key_id, known.home_counter)
@@ -154,7 +154,7 @@ impl<'e> GraphManager<'e> {
         existing: Option<&ParentRow>,
     ) -> Result<Resolved<'o>, ApplyError> {
         Ok(match existing {
-            Some(row) if object.is_deleted() => self.resolve_deletion(app, row, object)?,
+            Some(row) if object.is_deleted() => self.resolve_deletion(row, object)?,
             _ => self.resolve(app, schema, object)?,
         })
     }
@@ -162,14 +162,12 @@ impl<'e> GraphManager<'e> {
     /// Fails if an object would change the type or the scope of the one that it replaces.
     pub(super) fn refuse_move(
         &self,
-        app: &AppTable,
         existing: Option<&ParentRow>,
         object: &Object,
         resolved: &Resolved<'_>,
     ) -> Result<(), ApplyError> {
         if let Some(row) = existing
-            && (row.type_number != object.type_number
-                || self.moves_scope(app, row, &resolved.scope)?)
+            && (row.type_number != object.type_number || self.moves_scope(row, &resolved.scope)?)
         {
             return Err(Fault::ScopeChanged.into());
         }

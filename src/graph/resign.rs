@@ -39,7 +39,9 @@ impl GraphManager<'_> {
     fn resign(&mut self, app: &AppTable, row: ParentRow) -> Result<(), SaveError> {
         let (object, _) = load_object(self.tx, app, &row)?;
         let signed = self.keys().sign_object(row.owner, object.to_bytes())?;
-        let (id, owner, is_scope) = (row.id, row.owner, row.scope_id == Some(row.id));
+        let (owner, scope_id) = (row.owner, row.scope_id);
+        let scope = self.tx.scope(scope_id)?;
+        let is_scope = scope.is_some_and(|scope| scope.parent_id == row.id);
         let resigned = ParentRow {
             key_id: signed.key_id(),
             signature: *signed.signature(),
@@ -47,7 +49,7 @@ impl GraphManager<'_> {
         };
         self.restamp(app, resigned)?;
         if is_scope {
-            for below in self.tx.local_in_scope(app, id)? {
+            for below in self.tx.local_in_scope(app, scope_id)? {
                 if below.owner != owner && self.is_local(&below.owner)? {
                     self.restamp(app, below)?;
                 }

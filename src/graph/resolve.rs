@@ -9,17 +9,15 @@ use super::manager::GraphManager;
 use crate::acl::{Granted, ScopeRight};
 use crate::object::Object;
 use crate::schema::{Kind, TypeSchema, Visibility};
-use crate::store::{AppTable, ParentRow, StoreError, StoredValue};
+use crate::store::{AppTable, ParentRow, ScopeId, StoreError, StoredValue};
 
 /// The scope of an object: whose readers may read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// No reader list applies: the type is public, or never exported.
-    None,
+    /// A stored scope: local, public, or another Parent.
+    Stored(ScopeId),
     /// The object is a scope itself, with these readers.
     This(Vec<Oid>),
-    /// The scope is another Parent, by local id.
-    Other(i64),
 }
 
 /// An object whose references were resolved, ready to be judged and written.
@@ -58,7 +56,10 @@ impl GraphManager<'_> {
         object: &'o Object,
     ) -> Result<Resolved<'o>, ResolveError> {
         let mut attrs = Vec::with_capacity(4);
-        let mut scope = Scope::None;
+        let mut scope = Scope::Stored(match schema.visibility {
+            Visibility::Local => ScopeId::LOCAL,
+            _ => ScopeId::PUBLIC,
+        });
         let mut right = ScopeRight::Open;
         for (number, values) in object.attrs.iter().flatten() {
             let kind = schema.attr(*number).map(|attr| &attr.kind);
@@ -72,10 +73,12 @@ impl GraphManager<'_> {
                             return Err(ResolveError::WrongReference);
                         }
                         if schema.visibility == (Visibility::Participants { through: *number }) {
-                            let scope_id = parent.scope_id.ok_or(ResolveError::WrongReference)?;
-                            scope = Scope::Other(scope_id);
+                            if !parent.scope_id.has_readers() {
+                                return Err(ResolveError::WrongReference);
+                            }
+                            scope = Scope::Stored(parent.scope_id);
                             right =
-                                membership(self.readers(app, scope_id)?.contains(&object.owner));
+                                membership(self.readers(parent.scope_id)?.contains(&object.owner));
                         }
                         StoredValue::Parent(parent.id)
                     }
@@ -113,34 +116,29 @@ impl GraphManager<'_> {
     /// Resolves a tombstone, which names no scope: it stays in the scope of the object.
     pub(super) fn resolve_deletion(
         &self,
-        app: &AppTable,
         row: &ParentRow,
         object: &Object,
     ) -> Result<Resolved<'static>, StoreError> {
-        let (scope, right) = match row.scope_id {
-            None => (Scope::None, ScopeRight::Open),
-            Some(scope_id) if scope_id == row.id => (
-                Scope::This(self.readers(app, scope_id)?.to_vec()),
-                ScopeRight::Open,
-            ),
-            Some(scope_id) if self.readers(app, scope_id)?.contains(&object.owner) => {
-                (Scope::Other(scope_id), ScopeRight::Participant)
-            }
-            Some(scope_id) => (Scope::Other(scope_id), ScopeRight::Outsider),
+        let scope = self.tx.scope(row.scope_id)?;
+        let is_within_another = scope.is_some_and(|scope| scope.parent_id != row.id);
+        let right = if is_within_another {
+            membership(self.readers(row.scope_id)?.contains(&object.owner))
+        } else {
+            ScopeRight::Open
         };
         Ok(Resolved {
             attrs: Vec::new(),
-            scope,
+            scope: Scope::Stored(row.scope_id),
             right,
         })
     }
 
     /// Whether a local identity may read objects of this scope.
-    pub(super) fn read_here(&self, app: &AppTable, scope: &Scope) -> Result<bool, StoreError> {
+    pub(super) fn read_here(&self, scope: &Scope) -> Result<bool, StoreError> {
         let readers = match scope {
-            Scope::None => return Ok(true),
+            Scope::Stored(scope) if !scope.has_readers() => return Ok(true),
+            Scope::Stored(scope) => &*self.readers(*scope)?,
             Scope::This(readers) => readers,
-            Scope::Other(scope_id) => &*self.readers(app, *scope_id)?,
         };
         for reader in readers {
             if self.is_local(reader)? {
@@ -162,24 +160,31 @@ impl GraphManager<'_> {
     ) -> Result<ParentRow, StoreError> {
         if let Some(existing) = existing {
             (row.id, row.scope_id) = (existing.id, existing.scope_id);
+            row.created_seq = existing.created_seq;
             self.parents(app)?
                 .update_parent(&row, &resolved.attrs, granted)?;
             self.cache.borrow_mut().invalidate_parent(app.id, &row);
             return Ok(row);
         }
-        row.id = self.env.counters.next_id(app);
-        row.scope_id = match &resolved.scope {
-            Scope::None => None,
-            Scope::This(_) => Some(row.id),
-            Scope::Other(scope_id) => Some(*scope_id),
+        let readers = match &resolved.scope {
+            // Checked before the scope's own row is written.
+            Scope::This(_) if self.tx.parent(app, &row.oid)?.is_some() => {
+                return Err(StoreError::Exists);
+            }
+            Scope::This(readers) => Some(readers),
+            Scope::Stored(scope) => {
+                row.scope_id = *scope;
+                None
+            }
         };
+        row.id = self.env.counters.next_id(app);
+        if readers.is_some() {
+            row.scope_id = self.tx.insert_scope(app, row.id, &row.oid)?;
+        }
         self.parents(app)?
             .insert_parent(&row, &resolved.attrs, granted)?;
-        if let Scope::This(readers) = &resolved.scope {
-            for reader in readers {
-                self.tx.put_reader(app.id, row.id, reader)?;
-            }
-            self.cache.borrow_mut().invalidate_parent(app.id, &row);
+        for reader in readers.into_iter().flatten() {
+            self.tx.put_reader(row.scope_id, reader)?;
         }
         Ok(row)
     }
@@ -187,21 +192,21 @@ impl GraphManager<'_> {
     /// Whether an update would move an existing object to other readers, which is never permitted.
     pub(super) fn moves_scope(
         &self,
-        app: &AppTable,
         existing: &ParentRow,
         scope: &Scope,
     ) -> Result<bool, StoreError> {
-        Ok(match (scope, existing.scope_id) {
-            (Scope::None, None) => false,
-            (Scope::Other(new), Some(old)) => *new != old,
-            (Scope::This(readers), Some(old)) if old == existing.id => {
-                let mut readers = readers.clone();
-                readers.sort();
-                readers.dedup();
-                *readers != *self.readers(app, old)?
-            }
-            _ => true,
-        })
+        let readers = match scope {
+            Scope::Stored(scope) => return Ok(*scope != existing.scope_id),
+            Scope::This(readers) => readers,
+        };
+        let scope = self.tx.scope(existing.scope_id)?;
+        if scope.is_none_or(|scope| scope.parent_id != existing.id) {
+            return Ok(true);
+        }
+        let mut readers = readers.clone();
+        readers.sort();
+        readers.dedup();
+        Ok(*readers != *self.readers(existing.scope_id)?)
     }
 }
 

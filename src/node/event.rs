@@ -10,6 +10,8 @@ use std::net::SocketAddr;
 use keys::{OnionAddr, PeerId};
 use tokio::sync::{mpsc, watch};
 
+use crate::store::Migration;
+
 /// The sending half of the channel of events. Unbounded: a node sends a few dozen of them.
 pub type Events = mpsc::UnboundedSender<Event>;
 
@@ -23,6 +25,8 @@ pub enum Event {
         /// The address of its onion service.
         onion: OnionAddr,
     },
+    /// The database had the tables of an earlier version, and was migrated.
+    Migrated(Migration),
     /// The local API listens on this address.
     ApiReady(SocketAddr),
     /// The network's state changed.

@@ -55,7 +55,7 @@ pub async fn run(
     }
     let keys = open_keys(&data, &passphrase)?;
     drop(passphrase);
-    let (engine, writer) = open_core(&config, &data, keys.clone())?;
+    let (engine, writer) = open_core(&config, &data, keys.clone(), &events)?;
     let (peer_id, onion) = (keys.peer_id(), keys.onion());
     event::send(&events, Event::Opened { peer_id, onion });
     let node = RunningNode::new(&config, engine, keys);
@@ -80,6 +80,7 @@ fn open_core(
     config: &Config,
     data: &DataDir,
     keys: Arc<KeyManager>,
+    events: &Events,
 ) -> Result<(CoreHandle, WriterThread), RunError> {
     let schemas = Schemas::load(&config.node.apps, config.schema_dir().as_deref())?;
     let core = StateEngine::open(
@@ -90,6 +91,9 @@ fn open_core(
         Box::new(rand::rngs::StdRng::from_rng(&mut rand::rng())),
         SystemClock.now(),
     )?;
+    if let Some(migration) = core.migration() {
+        event::send(events, Event::Migrated(migration.clone()));
+    }
     let clock = Arc::new(SystemClock);
     let (core, writer) = CoreHandle::spawn(core, clock, WRITE_QUEUE_MAX, READERS_MAX)?;
     // The trace id of the node's own jobs. Requests and sessions have others.

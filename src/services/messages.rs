@@ -133,12 +133,9 @@ fn conversation_of_two(
     let tx = graph.tx();
     let app = table(tx.apps())?;
     let mut found: Option<Oid> = None;
-    for scope_id in tx.common_scopes(app.id, one, other)? {
-        if tx.readers(app.id, scope_id)?.len() != 2 {
-            continue;
-        }
-        if let Some(parent) = tx.parent_by_id(app, scope_id)? {
-            found = Some(found.map_or(parent.oid, |oid| oid.min(parent.oid)));
+    for scope in tx.common_scopes(app.id, one, other)? {
+        if tx.readers(scope.id)?.len() == 2 {
+            found = Some(found.map_or(scope.oid, |oid| oid.min(scope.oid)));
         }
     }
     Ok(found)
@@ -191,10 +188,7 @@ pub fn inbox(view: &View<'_>, reader: &Oid, after: u64, limit: usize) -> Result<
     };
     for parent in rows {
         inbox.after = parent.change_seq;
-        let Some(scope_id) = parent.scope_id.filter(|_| !parent.deleted) else {
-            continue;
-        };
-        if !view.rows.is_reader(app.id, scope_id, reader)? {
+        if parent.deleted || !view.rows.is_reader(parent.scope_id, reader)? {
             continue;
         }
         let (object, _) = crate::graph::load_object(&view.rows, app, &parent)?;

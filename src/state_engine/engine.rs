@@ -6,7 +6,7 @@ use rand::CryptoRng;
 use super::view::{CoreContext, View};
 use crate::graph::{Counters, Environment, GraphManager};
 use crate::op_context::Timestamp;
-use crate::store::{ReadStore, Reserve, Store, StoreError, WriteModeRow};
+use crate::store::{Migration, ReadStore, Reserve, Store, StoreError, WriteModeRow};
 
 /// The core: one store and its only writer. `tests/core/engines.rs` runs it behind both drivers.
 pub struct StateEngine {
@@ -25,6 +25,11 @@ impl StateEngine {
     /// Schemas, keys, limits and epoch.
     pub fn context(&self) -> &CoreContext {
         &self.context
+    }
+
+    /// The migration that opening the database made; `None` if none was needed.
+    pub fn migration(&self) -> Option<&Migration> {
+        self.store.migration()
     }
 
     /// `GLOBAL_CHANGE_SEQ`: the last number that a change group took.

@@ -17,7 +17,7 @@ use super::view::CoreContext;
 use crate::graph::Counters;
 use crate::op_context::Timestamp;
 use crate::schema::Schemas;
-use crate::store::{EpochReason, Reserve, Store, StoreError};
+use crate::store::{EpochReason, MigratedApp, Migration, Reserve, Store, StoreError};
 
 impl StateEngine {
     /// Opens or creates the database at `path`. `rng` makes the epoch and later oids.
@@ -34,6 +34,9 @@ impl StateEngine {
     ) -> Result<Self, StoreError> {
         let mut store = Store::open(path, &schemas, new_epoch(&mut *rng))?;
         let mut counters = Counters::new(store.rows().heads()?);
+        if let Some(migration) = store.migration() {
+            log_migration(migration);
+        }
         let (reserve, was_rolled_back) = reserve(path, &mut store, &mut counters, now)?;
         let context = CoreContext {
             schemas,
@@ -71,6 +74,17 @@ impl StateEngine {
         self.write(now, |graph| {
             graph.save_server(&chain, &verified).map(|_| ())
         })
+    }
+}
+
+fn log_migration(migration: &Migration) {
+    tracing::warn!(
+        from = migration.from,
+        copy = %migration.copy.display(),
+        "migrated the tables of an earlier version; a copy of the earlier file is kept"
+    );
+    for MigratedApp { app, kept, dropped } in &migration.apps {
+        tracing::warn!(app, kept, dropped, "carried objects over");
     }
 }
 

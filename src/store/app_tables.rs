@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::error::{SqlContext as _, StoreError};
+use super::scope_id::ScopeId;
 use crate::op_context::AppId;
 use crate::schema::Schemas;
 
@@ -45,7 +46,8 @@ pub struct Apps {
 
 /// The columns that `parents::parent_row` reads, in its order.
 const PARENT_COLUMNS: &str = "p.id, p.oid, p.type, p.owner_oid, p.scope_id, p.rev, p.deleted, \
-                              p.key_id, p.signature, p.origin, p.change_seq, p.sync_flags";
+                              p.key_id, p.signature, p.origin, p.created_seq, p.change_seq, \
+                              p.sync_flags";
 
 /// The ids of all Attrs of the Parent `?1` (see `AppTable::create`).
 const ATTR_IDS: &str = "BETWEEN (?1 << 16) AND ((?1 << 16) | 65535)";
@@ -59,12 +61,12 @@ impl AppTable {
             slug: slug.to_owned(),
             insert_parent: format!(
                 "INSERT INTO {parent} (id, oid, type, owner_oid, scope_id, rev, deleted, key_id,
-                   signature, origin, change_seq, sync_flags)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"
+                   signature, origin, created_seq, change_seq, sync_flags)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"
             ),
             update_parent: format!(
                 "UPDATE {parent} SET rev = ?6, deleted = ?7, key_id = ?8, signature = ?9,
-                   origin = ?10, change_seq = ?11, sync_flags = ?12
+                   origin = ?10, change_seq = ?12, sync_flags = ?13
                  WHERE id = ?1"
             ),
             insert_attr: format!(
@@ -108,23 +110,25 @@ impl AppTable {
 
     /// Selects the changes of one domain that a peer may read (docs/STORY.md 2.1 step 3).
     ///
-    /// Parameters: `?1` the last `change_seq` that the peer has, `?2` the peer, `?3` the app. The
-    /// mask is a literal, because the planner uses a partial index only for a literal.
+    /// Parameters: `?1` the last `change_seq` that the peer has, `?2` the peer. The mask is a
+    /// literal, because the planner uses a partial index only for a literal.
     pub(super) fn changed(&self, mask: i64) -> String {
         format!(
             "SELECT {PARENT_COLUMNS} FROM app_{slug}_parent AS p
              WHERE p.change_seq > ?1 AND (p.sync_flags & {mask}) != 0
-               AND (p.scope_id IS NULL OR EXISTS (
-                     SELECT 1 FROM reader AS r JOIN identity AS i ON i.oid = r.identity_oid
-                     WHERE r.app_id = ?3 AND r.scope_id = p.scope_id AND i.home_peer = ?2))
+               AND (p.scope_id = {public} OR EXISTS (
+                     SELECT 1 FROM reader AS r CROSS JOIN identity AS i ON i.oid = r.identity_oid
+                     WHERE r.scope_id = p.scope_id AND r.until_seq IS NULL
+                       AND i.home_peer = ?2))
              ORDER BY p.change_seq, p.id",
-            slug = self.slug
+            slug = self.slug,
+            public = ScopeId::PUBLIC.0
         )
     }
 
     /// Creates an app's tables, unless they exist. The comments in this text are the documentation
     /// of the columns.
-    fn create(connection: &Connection, slug: &str) -> Result<(), StoreError> {
+    pub(super) fn create(connection: &Connection, slug: &str) -> Result<(), StoreError> {
         connection
             .execute_batch(&format!(
                 "CREATE TABLE IF NOT EXISTS app_{slug}_parent (
@@ -132,19 +136,24 @@ impl AppTable {
                    oid        BLOB    NOT NULL UNIQUE,
                    type       INTEGER NOT NULL,   -- number in the schema
                    owner_oid  BLOB    NOT NULL,
-                   scope_id   INTEGER,            -- Parent whose readers decide, or NULL
+                   scope_id   INTEGER NOT NULL REFERENCES scope (id),  -- never changes
                    rev        INTEGER NOT NULL,
                    deleted    INTEGER NOT NULL,
                    key_id     INTEGER NOT NULL,   -- number of the owner's key that signed
                    signature  BLOB    NOT NULL,
                    origin     INTEGER REFERENCES peers (id),  -- sending peer; NULL: made locally
+                   salt       BLOB,               -- 8 bytes that the oid covers; NULL: identity
+                   rights_id  INTEGER REFERENCES rights_list (id),  -- NULL: founding list or none
+                   created_seq INTEGER NOT NULL,  -- first change_seq; re-stamping keeps it
                    change_seq INTEGER NOT NULL,
                    sync_flags INTEGER NOT NULL    -- domains in which this node exports it
                  ) STRICT;
                  CREATE INDEX IF NOT EXISTS app_{slug}_parent_seq
-                   ON app_{slug}_parent (change_seq);
+                   ON app_{slug}_parent (change_seq, scope_id, sync_flags);
                  CREATE INDEX IF NOT EXISTS app_{slug}_parent_scope
-                   ON app_{slug}_parent (scope_id, change_seq);
+                   ON app_{slug}_parent (scope_id, change_seq, sync_flags);
+                 CREATE INDEX IF NOT EXISTS app_{slug}_parent_created
+                   ON app_{slug}_parent (created_seq);
                  -- An id is parent_id << 16 | position, so that an object's Attrs are adjacent.
                  CREATE TABLE IF NOT EXISTS app_{slug}_attr (
                    id              INTEGER NOT NULL PRIMARY KEY,
@@ -180,8 +189,11 @@ impl Apps {
                     connection
                         .execute_batch(&format!(
                             "CREATE INDEX IF NOT EXISTS app_{slug}_parent_bit{bit}
-                             ON app_{slug}_parent (change_seq)
-                             WHERE (sync_flags & {mask}) != 0"
+                               ON app_{slug}_parent (change_seq, scope_id)
+                               WHERE (sync_flags & {mask}) != 0;
+                             CREATE INDEX IF NOT EXISTS app_{slug}_parent_scope_bit{bit}
+                               ON app_{slug}_parent (scope_id, change_seq)
+                               WHERE (sync_flags & {mask}) != 0;"
                         ))
                         .context("creating a domain's index")?;
                 }

@@ -10,6 +10,7 @@ use super::app_tables::AppTable;
 use super::error::{SqlContext as _, StoreError};
 use super::parents::{ParentRow, parent_row};
 use super::rows::{Rows, WriteTx};
+use super::scope_id::ScopeId;
 
 impl Rows<'_> {
     /// At most `limit` objects whose oid follows `after`, sorted by oid, from all owners and
@@ -56,7 +57,7 @@ impl Rows<'_> {
     pub fn local_in_scope(
         &self,
         app: &AppTable,
-        scope_id: i64,
+        scope_id: ScopeId,
     ) -> Result<Vec<ParentRow>, StoreError> {
         let context = "reading local objects in a scope";
         let mut statement = self
@@ -64,7 +65,7 @@ impl Rows<'_> {
             .prepare_cached(&app.local_in_scope)
             .context(context)?;
         let rows = statement
-            .query_map([scope_id], parent_row)
+            .query_map([scope_id.0], parent_row)
             .context(context)?;
         rows.collect::<rusqlite::Result<_>>().context(context)
     }

@@ -16,7 +16,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use super::app_tables::Apps;
 use super::epochs::{insert_first_epoch, read_epoch};
 use super::error::{SqlContext as _, StoreError};
-use super::migrations;
+use super::migrations::{self, Migration};
 use super::rows::{Rows, WriteTx};
 use super::version::{APPLICATION_ID, FileContent, SCHEMA_VERSION, inspect};
 use crate::schema::Schemas;
@@ -39,6 +39,7 @@ pub struct Store {
     pub(super) writer: Connection,
     apps: Arc<Apps>,
     epoch: Epoch,
+    migration: Option<Migration>,
 }
 
 /// A reading connection.
@@ -51,8 +52,9 @@ pub struct ReadStore {
 impl Store {
     /// Opens or creates the database at `path`, with tables for every app of `schemas`.
     ///
-    /// Migrates the tables of an earlier version. A new database starts in `new_epoch`; an existing
-    /// one keeps its epoch.
+    /// Migrates the tables of an earlier version, after copying its file. A new database starts in
+    /// `new_epoch`, and so does one whose objects could not all be carried over. Any other keeps
+    /// its epoch.
     pub fn open(path: &Path, schemas: &Schemas, new_epoch: Epoch) -> Result<Self, StoreError> {
         let open = |source| StoreError::Open {
             path: path.to_owned(),
@@ -67,16 +69,25 @@ impl Store {
         create_private(path)?;
         let mut writer = Connection::open(path).map_err(open)?;
         let content = inspect(&writer)?;
+        let copy = match content {
+            FileContent::Version(version) if version < SCHEMA_VERSION => {
+                Some((version, migrations::keep_copy(path, version)?))
+            }
+            _ => None,
+        };
         configure(&writer, WRITER_CACHE_KIB).map_err(open)?;
         let transaction = writer
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(open)?;
-        match content {
+        let migrated = match content {
             FileContent::Version(version) => {
-                migrations::run(&transaction, version, SCHEMA_VERSION)?;
+                migrations::run(&transaction, version, SCHEMA_VERSION, &new_epoch)?
             }
-            FileContent::Empty => create_tables(&transaction, new_epoch)?,
-        }
+            FileContent::Empty => {
+                create_tables(&transaction, new_epoch)?;
+                Vec::new()
+            }
+        };
         let apps = Apps::open(&transaction, schemas)?;
         let epoch = read_epoch(&transaction)?;
         transaction.commit().context("committing the migration")?;
@@ -85,7 +96,17 @@ impl Store {
             writer,
             apps: Arc::new(apps),
             epoch,
+            migration: copy.map(|(from, copy)| Migration {
+                from,
+                copy,
+                apps: migrated,
+            }),
         })
+    }
+
+    /// The migration of the tables that opening the database made; `None` if none was needed.
+    pub fn migration(&self) -> Option<&Migration> {
+        self.migration.as_ref()
     }
 
     /// The epoch in which this database's sequence numbers count.

@@ -29,6 +29,8 @@ pub enum EpochReason {
     Resolved,
     /// Another copy of this node began it, and the operator has confirmed that this is known.
     Foreign,
+    /// The tables were migrated, and objects could not be carried over.
+    Migrated,
 }
 
 impl EpochReason {
@@ -40,6 +42,7 @@ impl EpochReason {
             Self::RolledBack => "rolled_back",
             Self::Resolved => "resolved",
             Self::Foreign => "foreign",
+            Self::Migrated => "migrated",
         }
     }
 }

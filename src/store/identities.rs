@@ -1,5 +1,4 @@
-//! Tables derived from objects: the current key and home of each identity, and the readers of each
-//! scope.
+//! A table derived from objects: the current key and home of each identity.
 //!
 //! `graph` verified the records. Invariant: every row can be rebuilt from the objects.
 
@@ -9,7 +8,7 @@ use rusqlite::{OptionalExtension as _, Row};
 use super::columns::fixed;
 use super::error::{SqlContext as _, StoreError};
 use super::rows::{Rows, WriteTx};
-use crate::op_context::{AppId, PubkeyAttrId};
+use crate::op_context::PubkeyAttrId;
 
 /// An identity or server whose record was verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,10 +32,12 @@ pub struct IdentityRow {
     /// Two home records with one counter exist. Its objects are refused until its owner rotates the
     /// key or the operator unfreezes it.
     pub frozen: bool,
+    /// `change_seq` of the write that noted this home; 0 if every object counts for it.
+    pub home_since_seq: u64,
 }
 
-const COLUMNS: &str =
-    "oid, parent_id, pubkey_attr_id, key_id, public_key, home_peer, home_counter, retired, frozen";
+const COLUMNS: &str = "oid, parent_id, pubkey_attr_id, key_id, public_key, home_peer, \
+                       home_counter, retired, frozen, home_since_seq";
 
 fn identity_row(row: &Row<'_>) -> rusqlite::Result<IdentityRow> {
     Ok(IdentityRow {
@@ -49,6 +50,7 @@ fn identity_row(row: &Row<'_>) -> rusqlite::Result<IdentityRow> {
         home_counter: row.get(6)?,
         retired: row.get(7)?,
         frozen: row.get(8)?,
+        home_since_seq: row.get(9)?,
     })
 }
 
@@ -128,59 +130,6 @@ impl Rows<'_> {
             .context(context)?;
         rows.collect::<rusqlite::Result<_>>().context(context)
     }
-
-    /// Whether an identity may read a scope.
-    pub fn is_reader(&self, app: AppId, scope_id: i64, identity: &Oid) -> Result<bool, StoreError> {
-        let context = "reading readers";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT 1 FROM reader WHERE identity_oid = ?1 AND app_id = ?2 AND scope_id = ?3",
-            )
-            .context(context)?;
-        statement
-            .exists((identity.as_bytes(), app.0, scope_id))
-            .context(context)
-    }
-
-    /// The identities that may read a scope, sorted by oid.
-    pub fn readers(&self, app: AppId, scope_id: i64) -> Result<Vec<Oid>, StoreError> {
-        let context = "reading readers";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT identity_oid FROM reader
-                 WHERE app_id = ?1 AND scope_id = ?2 ORDER BY identity_oid",
-            )
-            .context(context)?;
-        let rows = statement
-            .query_map((app.0, scope_id), |row| fixed(row, 0).map(Oid::from_bytes))
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
-    }
-
-    /// Scopes of an app that both identities may read, oldest first.
-    pub fn common_scopes(
-        &self,
-        app: AppId,
-        one: &Oid,
-        other: &Oid,
-    ) -> Result<Vec<i64>, StoreError> {
-        let context = "reading common scopes";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT a.scope_id FROM reader AS a
-                   JOIN reader AS b ON b.app_id = a.app_id AND b.scope_id = a.scope_id
-                 WHERE a.app_id = ?1 AND a.identity_oid = ?2 AND b.identity_oid = ?3
-                 ORDER BY a.scope_id",
-            )
-            .context(context)?;
-        let rows = statement
-            .query_map((app.0, one.as_bytes(), other.as_bytes()), |row| row.get(0))
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
-    }
 }
 
 impl WriteTx<'_> {
@@ -191,7 +140,7 @@ impl WriteTx<'_> {
             .connection
             .prepare_cached(&format!(
                 "INSERT OR REPLACE INTO identity ({COLUMNS})
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
             ))
             .context(context)?;
         statement
@@ -205,6 +154,7 @@ impl WriteTx<'_> {
                 row.home_counter,
                 row.retired,
                 row.frozen,
+                row.home_since_seq,
             ))
             .context(context)?;
         Ok(())
@@ -219,22 +169,6 @@ impl WriteTx<'_> {
             .context(context)?;
         statement
             .execute((identity.as_bytes(), frozen))
-            .context(context)?;
-        Ok(())
-    }
-
-    /// Makes an identity a reader of a scope.
-    pub fn put_reader(&self, app: AppId, scope_id: i64, identity: &Oid) -> Result<(), StoreError> {
-        let context = "writing a reader";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "INSERT INTO reader (identity_oid, app_id, scope_id) VALUES (?1, ?2, ?3)
-                 ON CONFLICT DO NOTHING",
-            )
-            .context(context)?;
-        statement
-            .execute((identity.as_bytes(), app.0, scope_id))
             .context(context)?;
         Ok(())
     }

@@ -11,6 +11,7 @@ use super::app_tables::AppTable;
 use super::columns::fixed;
 use super::error::{SqlContext as _, StoreError};
 use super::rows::{Rows, WriteTx};
+use super::scope_id::ScopeId;
 use crate::acl::Granted;
 use crate::object::Value;
 
@@ -25,8 +26,8 @@ pub struct ParentRow {
     pub type_number: u16,
     /// The identity that owns it.
     pub owner: Oid,
-    /// Local id of the Parent whose readers decide. `None`: public or local.
-    pub scope_id: Option<i64>,
+    /// Its scope, which never changes.
+    pub scope_id: ScopeId,
     /// Revision, raised by the owner at each change.
     pub rev: u64,
     /// Whether its owner deleted it. Then the row is a tombstone without Attrs.
@@ -37,6 +38,8 @@ pub struct ParentRow {
     pub signature: Signature,
     /// Local number of the peer that sent it. `None`: made on this node.
     pub origin: Option<i64>,
+    /// Sequence number of the write that inserted the object. Re-stamping does not change it.
+    pub created_seq: u64,
     /// Sequence number of the last write of the object.
     pub change_seq: u64,
     /// One bit for each domain in which this node exports it.
@@ -69,14 +72,15 @@ pub(super) fn parent_row(row: &Row<'_>) -> rusqlite::Result<ParentRow> {
         oid: Oid::from_bytes(fixed(row, 1)?),
         type_number: row.get(2)?,
         owner: Oid::from_bytes(fixed(row, 3)?),
-        scope_id: row.get(4)?,
+        scope_id: ScopeId(row.get(4)?),
         rev: row.get(5)?,
         deleted: row.get(6)?,
         key_id: row.get(7)?,
         signature: Signature::from_bytes(fixed(row, 8)?),
         origin: row.get(9)?,
-        change_seq: row.get(10)?,
-        sync_flags: row.get(11)?,
+        created_seq: row.get(10)?,
+        change_seq: row.get(11)?,
+        sync_flags: row.get(12)?,
     })
 }
 
@@ -255,7 +259,8 @@ impl ParentWriter<'_> {
         self.insert_attrs(parent, attrs)
     }
 
-    /// Replaces a Parent's revision and all its Attrs. Owner, type, oid and scope do not change.
+    /// Replaces a Parent's revision and all its Attrs. Owner, type, oid, scope and `created_seq` do
+    /// not change.
     pub fn update_parent(
         &mut self,
         parent: &ParentRow,
@@ -323,12 +328,13 @@ fn execute(statement: &mut CachedStatement<'_>, parent: &ParentRow) -> rusqlite:
         parent.oid.as_bytes(),
         parent.type_number,
         parent.owner.as_bytes(),
-        parent.scope_id,
+        parent.scope_id.0,
         parent.rev,
         parent.deleted,
         parent.key_id,
         parent.signature.as_bytes(),
         parent.origin,
+        parent.created_seq,
         parent.change_seq,
         parent.sync_flags,
     ))

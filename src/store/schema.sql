@@ -32,19 +32,51 @@ CREATE TABLE identity (
   home_peer      BLOB    NOT NULL,    -- a server is its own home
   home_counter   INTEGER NOT NULL,
   retired        INTEGER NOT NULL DEFAULT 0, -- 1: its owner writes no more objects
-  frozen         INTEGER NOT NULL DEFAULT 0  -- 1: two homes with one counter; objects are refused
+  frozen         INTEGER NOT NULL DEFAULT 0, -- 1: two homes with one counter; objects are refused
+  home_since_seq INTEGER NOT NULL DEFAULT 0  -- change_seq of the write that noted this home
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX identity_home   ON identity (home_peer);
 CREATE INDEX identity_pubkey ON identity (pubkey_attr_id);
 
+-- Scopes: each object is in exactly one, which never changes. Rows 0 (local: never leaves this
+-- node) and 1 (public) always exist. Every other scope is a Parent of one app.
+CREATE TABLE scope (
+  id        INTEGER NOT NULL PRIMARY KEY,
+  app_id    INTEGER,                  -- NULL: local or public
+  parent_id INTEGER,                  -- in app_<slug>_parent; NULL: local or public
+  oid       BLOB                      -- the oid of that Parent, which never changes
+) STRICT;
+INSERT INTO scope (id) VALUES (0), (1);
+
+-- Every rights list of a scope that was ever valid. Version 0 is the founding list, which is part
+-- of the scope's Parent.
+CREATE TABLE rights_list (
+  id         INTEGER NOT NULL PRIMARY KEY,
+  scope_id   INTEGER NOT NULL REFERENCES scope (id),
+  digest     BLOB    NOT NULL,
+  key_number INTEGER NOT NULL,        -- number of the owner's key that signed the list
+  version    INTEGER NOT NULL,
+  parent_id  INTEGER,                 -- Parent of the object that holds the list; NULL: version 0
+  UNIQUE (scope_id, digest)
+) STRICT;
+
+-- The entries of each rights list. 1: read, 2: write, 3: both.
+CREATE TABLE rights_entry (
+  list_id      INTEGER NOT NULL REFERENCES rights_list (id),
+  identity_oid BLOB    NOT NULL,
+  rights       INTEGER NOT NULL,
+  PRIMARY KEY (list_id, identity_oid)
+) STRICT, WITHOUT ROWID;
+
 -- Derived: the identities that may read each scope. GraphManager writes it.
 CREATE TABLE reader (
   identity_oid BLOB    NOT NULL,
-  app_id       INTEGER NOT NULL,
-  scope_id     INTEGER NOT NULL,      -- in app_<slug>_parent
-  PRIMARY KEY (identity_oid, app_id, scope_id)
+  scope_id     INTEGER NOT NULL REFERENCES scope (id),
+  since_seq    INTEGER NOT NULL,      -- change_seq of the write that opened the row; 0: all
+  until_seq    INTEGER,               -- change_seq of the write that closed it; NULL: open
+  PRIMARY KEY (identity_oid, scope_id)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX reader_scope ON reader (app_id, scope_id, identity_oid);
+CREATE INDEX reader_scope ON reader (scope_id, identity_oid);
 
 -- Peers that were admitted (docs/STORY.md 1.1 step 5). Their server identities are in the graph.
 -- Of a forgotten peer only peer_id, the usage and, if it is banned, the onion address count.
@@ -112,7 +144,8 @@ CREATE TABLE sync_state (
 -- another epoch that this node's key signed, another copy of this node exists.
 CREATE TABLE epoch (
   epoch  BLOB    NOT NULL PRIMARY KEY,
-  reason TEXT    NOT NULL,            -- 'new', 'restored', 'rolled_back', 'resolved', 'foreign'
+  -- 'new', 'restored', 'rolled_back', 'resolved', 'foreign' or 'migrated'
+  reason TEXT    NOT NULL,
   at     INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 

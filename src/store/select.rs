@@ -49,7 +49,7 @@ impl Rows<'_> {
             .prepare_cached(&app.changed(selection.mask))
             .context(context)?;
         let mut rows = statement
-            .query((selection.after, selection.peer.as_bytes(), app.id.0))
+            .query((selection.after, selection.peer.as_bytes()))
             .context(context)?;
         let mut group: Vec<ParentRow> = Vec::new();
         loop {

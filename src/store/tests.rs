@@ -54,12 +54,13 @@ fn parent(granted: &Granted, id: i64, change_seq: u64) -> ParentRow {
         oid: granted.oid(),
         type_number: 1,
         owner: granted.oid(),
-        scope_id: None,
+        scope_id: ScopeId::PUBLIC,
         rev: 1,
         deleted: false,
         key_id: 0,
         signature: Signature::from_bytes([0; 64]),
         origin: None,
+        created_seq: change_seq,
         change_seq,
         sync_flags: 1,
     }
@@ -100,6 +101,9 @@ fn new_database_has_the_tables_of_the_schema_and_a_pair_for_each_app() {
         "recovery_key",
         "recovery_peer",
         "recovery_tombstone",
+        "rights_entry",
+        "rights_list",
+        "scope",
         "sync_parked",
         "sync_rejects",
         "sync_state",
@@ -230,7 +234,8 @@ fn failed_transaction_leaves_no_row() {
             &[(1, 0, StoredValue::Plain(&"x".into()))],
             &granted,
         )?;
-        tx.put_reader(app.id, 1, &granted.oid())?;
+        let scope = tx.insert_scope(app, 1, &granted.oid())?;
+        tx.put_reader(scope, &granted.oid())?;
         assert!(
             tx.parent(app, &granted.oid())?.is_some(),
             "a transaction sees its own rows"
@@ -239,7 +244,7 @@ fn failed_transaction_leaves_no_row() {
     });
     assert!(failed.is_err());
     assert_eq!(store.rows().parent(app, &granted.oid()).unwrap(), None);
-    assert_eq!(store.rows().readers(app.id, 1).unwrap(), []);
+    assert_eq!(store.rows().readers(ScopeId(2)).unwrap(), []);
     write(&mut store, 1, 1, 1).unwrap();
 }
 
@@ -269,7 +274,7 @@ fn selection_searches_indexes_by_change_seq_and_by_scope() {
         "{plan}"
     );
     assert!(
-        plan.contains("SEARCH r USING COVERING INDEX reader_scope (app_id=? AND scope_id=?)"),
+        plan.contains("SEARCH r USING INDEX reader_scope (scope_id=?)"),
         "{plan}"
     );
     assert!(
@@ -350,10 +355,8 @@ fn queries_of_every_pull_search_indexes() {
             "{sql}\n{plan}"
         );
     }
-    let waiting = plan(
-        &store,
-        "SELECT id FROM sync_parked WHERE missing = ?1 ORDER BY id",
-    );
+    let sql = "SELECT id FROM sync_parked WHERE missing = ?1 ORDER BY id";
+    let waiting = plan(&store, sql);
     assert!(waiting.contains("SEARCH"), "{waiting}");
 }
 
@@ -440,7 +443,6 @@ fn reader_snapshot_does_not_see_later_writes() {
             Ok::<_, StoreError>(())
         })
         .unwrap();
-    let head = reader.snapshot(|rows| rows.heads()).unwrap().0;
-    assert_eq!(head, 8);
+    assert_eq!(reader.snapshot(|rows| rows.heads()).unwrap().0, 8);
     assert!(store.apps().get("rides").unwrap().id > AppId(0));
 }

@@ -23,7 +23,7 @@ fn stamps(node: &TestNode, app: &str, change_seq: u64) -> (Vec<i64>, Vec<i64>) {
         rows.map(|row| row[place + 1].parse().unwrap())
             .collect::<Vec<i64>>()
     };
-    (read("parent", 10), read("attr", 6))
+    (read("parent", 13), read("attr", 6))
 }
 
 #[test]

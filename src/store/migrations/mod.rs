@@ -1,24 +1,70 @@
 //! Migrations: from the tables of an earlier version to those of this one, step by step.
 //!
 //! [`run`] works inside the transaction that opens the database, so that a failure changes nothing.
-//! Each step is an SQL file. Invariant: a migrated database has exactly the tables of a new one,
-//! and every row that it had. `tests.rs` checks both from every earlier version.
+//! [`keep_copy`] copies the old file before. Each step is an SQL file; the step to version 5 also
+//! carries objects over. Invariants: a migrated database has exactly the tables of a new one. All
+//! rows are kept, except those that [`Migration`] counts as not carried over. `tests.rs` checks
+//! both from every earlier version.
 
+mod report;
+mod to_version_5;
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use keys::Epoch;
 use rusqlite::Connection;
 
 use super::error::{SqlContext as _, StoreError};
+use super::snapshot::snapshot;
+
+pub use report::{MigratedApp, Migration};
 
 /// The steps, oldest first. The step at index `n` leads from version `n + 1` to `n + 2`.
 const STEPS: &[&str] = &[
     include_str!("to_version_2.sql"),
     include_str!("to_version_3.sql"),
     include_str!("to_version_4.sql"),
+    include_str!("to_version_5.sql"),
 ];
 
-/// Migrates the tables from version `from` to version `to`. Does nothing if they are equal.
-pub(super) fn run(connection: &Connection, from: i32, to: i32) -> Result<(), StoreError> {
+/// The first version whose objects have oids that bind their owners.
+const BOUND_OIDS: i32 = 5;
+
+/// Copies the database of an earlier version to `<name>.v<version>` beside it. Replaces the copy of
+/// an earlier attempt, because that attempt changed nothing.
+pub(super) fn keep_copy(database: &Path, version: i32) -> Result<PathBuf, StoreError> {
+    let beside = |ending: &str| {
+        let mut name = OsString::from(database);
+        name.push(format!(".v{version}{ending}"));
+        PathBuf::from(name)
+    };
+    let (copy, part) = (beside(""), beside(".part"));
+    let create = |source| StoreError::Create {
+        path: copy.clone(),
+        source,
+    };
+    match fs::remove_file(&part) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(create(error)),
+        _ => {}
+    }
+    snapshot(database, &part)?;
+    fs::rename(&part, &copy).map_err(create)?;
+    Ok(copy)
+}
+
+/// Migrates the tables from version `from` to version `to`. Does nothing if they are equal. Begins
+/// `epoch` if objects could not be carried over. Returns the numbers for [`Migration::apps`].
+pub(super) fn run(
+    connection: &Connection,
+    from: i32,
+    to: i32,
+    epoch: &Epoch,
+) -> Result<Vec<MigratedApp>, StoreError> {
     if from == to {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let unsupported = || {
         StoreError::Version(format!(
@@ -32,9 +78,15 @@ pub(super) fn run(connection: &Connection, from: i32, to: i32) -> Result<(), Sto
             .execute_batch(sql)
             .context("migrating the tables")?;
     }
+    let apps = if from < BOUND_OIDS {
+        to_version_5::run(connection, epoch)?
+    } else {
+        Vec::new()
+    };
     connection
         .pragma_update(None, "user_version", to)
-        .context("writing the version of the tables")
+        .context("writing the version of the tables")?;
+    Ok(apps)
 }
 
 /// Index in [`STEPS`] of the step that follows a version.

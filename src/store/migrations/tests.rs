@@ -1,22 +1,28 @@
 //! Each earlier version of the tables, filled with rows, becomes the present one.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use keys::Epoch;
+use bastion::Tier;
+use keys::{Epoch, Oid, PeerId};
 use rusqlite::Connection;
 
+use super::MigratedApp;
+use crate::object::{Attrs, Object, Value};
 use crate::store::testing::{EPOCH, Folder};
 use crate::store::version::{APPLICATION_ID, SCHEMA_VERSION};
-use crate::store::{StoreError, WriteMode, write_mode_of};
+use crate::store::{ScopeId, Store, StoreError, Usage, WriteMode, write_mode_of};
 
-/// Epoch of the earlier database. `Folder::open` would give a new one the epoch [`EPOCH`].
+const APPS: &[&str] = &["identities", "rides"];
+/// Epoch of the earlier database. The migrated one begins [`EPOCH`].
 const OLD_EPOCH: Epoch = Epoch::from_bytes([8; 16]);
 
 /// Rows that version 1 could hold.
 const ROWS_1: &str = "
 INSERT INTO meta VALUES ('epoch', x'08080808080808080808080808080808');
-INSERT INTO app VALUES (1, 'identities', 1);
+INSERT INTO app VALUES (1, 'identities', 1), (2, 'rides', 1);
 INSERT INTO domain_bit VALUES ('identities', 0), ('rides.offers', 1);
 INSERT INTO identity (oid, parent_id, pubkey_attr_id, key_id, public_key, home_peer, home_counter)
   VALUES (x'01', 1, 65536, 2, x'02', x'03', 4);
@@ -45,13 +51,29 @@ INSERT INTO tier_usage VALUES ('worked', 3, 300), ('trusted', 4, 400);
 /// Rows that version 3 could hold besides.
 const ROWS_3: &str = "
 UPDATE identity SET retired = 1, frozen = 1;
-INSERT INTO epoch VALUES (x'0808', 'new', 0), (x'0809', 'fell_back', 15);
+INSERT INTO epoch VALUES (x'08080808080808080808080808080808', 'new', 0),
+  (x'0809', 'fell_back', 15);
 INSERT INTO heard_epoch VALUES (x'01', x'05', 1, x'0c', 16, 17);
 INSERT INTO standing VALUES (1, 'recovering', 'fell_back', 18, 19, NULL);
 INSERT INTO recovery_peer VALUES (x'01');
 INSERT INTO recovery_asked VALUES (x'02');
 INSERT INTO recovery_key VALUES (x'01', 2);
 INSERT INTO recovery_deletion VALUES (x'0d', 1, x'0e', x'0f');
+";
+
+/// The objects of each version: an identity that a peer sent, a server, and a ride.
+const OBJECTS: &str = "
+INSERT INTO app_identities_parent VALUES
+  (1, x'11111111111111111111111111111111', 1, x'11111111111111111111111111111111', NULL, 3, 0, 2,
+    zeroblob(64), 1, 7, 1),
+  (2, x'22222222222222222222222222222222', 2, x'22222222222222222222222222222222', NULL, 1, 0, 0,
+    zeroblob(64), NULL, 5, 0);
+INSERT INTO app_identities_attr VALUES (65536, 1, 1, 0, x'0203', NULL, 7, 1),
+  (65537, 1, 4, 0, 'Eve', NULL, 7, 1), (131072, 2, 1, 0, x'04', NULL, 5, 0);
+INSERT INTO app_rides_parent VALUES
+  (1, x'33333333333333333333333333333333', 1, x'11111111111111111111111111111111', NULL, 1, 0, 2,
+    zeroblob(64), 1, 9, 2);
+INSERT INTO app_rides_attr VALUES (65536, 1, 1, 0, 'Bern', NULL, 9, 2);
 ";
 
 /// Tables and columns that migrations renamed: old name, new name.
@@ -63,8 +85,26 @@ const RENAMED: &[(&str, &str)] = &[
     ("recovery_asked", "reclaimed_peer"),
     ("recovery_deletion", "recovery_tombstone"),
 ];
-/// Columns that migrations removed.
-const REMOVED: &[&str] = &["reader.since_seq", "sync_state.scope"];
+/// Columns that migrations change.
+const REMOVED: &[&str] = &[
+    // Counted again.
+    "peers.stored_objects",
+    "peers.stored_bytes",
+];
+/// Tables whose rows are not carried over, under their present names, and `meta`, which holds the
+/// new epoch.
+const DROPPED: &[&str] = &[
+    "app_rides_attr",
+    "app_rides_parent",
+    "app_identities_parent",
+    "meta",
+    "reader",
+    "recovery_tombstone",
+    "sync_parked",
+    "sync_rejects",
+    "sync_state",
+    "tier_usage",
+];
 /// Values that migrations replaced: old value, new value.
 const REPLACED: &[(&str, &str)] = &[
     ("'worked'", "'untrusted'"),
@@ -79,9 +119,15 @@ fn create(path: &Path, version: i32) {
         2 => (include_str!("version_2.sql"), vec![ROWS_1, ROWS_2]),
         _ => (include_str!("version_3.sql"), vec![ROWS_1, ROWS_2, ROWS_3]),
     };
+    let apps = include_str!("apps_to_version_4.sql");
+    let apps = ["identities", "rides"].map(|slug| apps.replace("SLUG", slug));
     let connection = Connection::open(path).unwrap();
-    connection.execute_batch(tables).unwrap();
-    connection.execute_batch(&rows.concat()).unwrap();
+    for sql in [tables, &apps.concat(), &rows.concat(), OBJECTS] {
+        connection.execute_batch(sql).unwrap();
+    }
+    if version == 4 {
+        connection.execute_batch(super::STEPS[2]).unwrap();
+    }
     connection
         .execute_batch(&format!(
             "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version};"
@@ -186,25 +232,93 @@ fn check_migration_from(version: i32) {
         before.values().all(|rows| !rows.is_empty()),
         "a table without rows"
     );
-    assert_eq!(old.open(&["identities"]).unwrap().epoch(), OLD_EPOCH);
-    assert_eq!(new.open(&["identities"]).unwrap().epoch(), EPOCH);
+    let store = old.open(APPS).unwrap();
+    assert_eq!(store.epoch(), EPOCH, "objects were dropped");
+    assert!(store.rows().is_own_epoch(&OLD_EPOCH).unwrap());
+    check_objects(&store);
+    let migration = store.migration().unwrap().clone();
+    drop(store);
+    assert_eq!(new.open(APPS).unwrap().epoch(), EPOCH);
     assert_eq!(tables(&old.file()), tables(&new.file()));
+
+    assert_eq!(migration.from, version);
+    let app = |app: &str, kept, dropped| MigratedApp {
+        app: app.into(),
+        kept,
+        dropped,
+    };
+    assert_eq!(
+        migration.apps,
+        [app("identities", 2, 0), app("rides", 0, 1)]
+    );
+    assert_eq!(rows(&migration.copy), before, "the copy of the old file");
+    let mode = fs::metadata(&migration.copy).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
 
     let after = rows(&old.file());
     for (table, expected) in migrated(before) {
+        if DROPPED.contains(&table.as_str()) {
+            continue;
+        }
         let columns = expected[0].keys().cloned().collect::<Vec<_>>();
         let mut found = after[&table].clone();
         found
             .iter_mut()
             .for_each(|row| row.retain(|column, _| columns.contains(column)));
-        assert_eq!(found, expected, "{table}");
+        let is_kept = |row: &Cells| expected.contains(row);
+        let others = found.iter().filter(|row| !is_kept(row)).count();
+        // Only `epoch` gets a row.
+        assert_eq!(others, usize::from(table == "epoch"), "{table}");
+        assert_eq!(found.len() - others, expected.len(), "{table}");
+    }
+    for table in ["app_rides_parent", "app_rides_attr", "reader", "sync_state"] {
+        assert!(after[table].is_empty(), "{table}");
     }
     // The migrated database opens again, with the version of a new one.
-    let store = old.open(&["identities"]).unwrap();
+    let store = old.open(APPS).unwrap();
+    assert_eq!(store.migration(), None);
     let version = store
         .writer
         .pragma_query_value(None, "user_version", |row| row.get::<_, i32>(0));
     assert_eq!(version.unwrap(), SCHEMA_VERSION);
+}
+
+/// Identities and servers are kept, and the usage of their senders was counted again.
+fn check_objects(store: &Store) {
+    let (rows, apps) = (store.rows(), store.apps());
+    let identities = apps.get("identities").unwrap();
+    let parent = |byte| {
+        rows.parent(identities, &Oid::from_bytes([byte; 16]))
+            .unwrap()
+    };
+    let (identity, server) = (parent(0x11).unwrap(), parent(0x22).unwrap());
+    assert_eq!(
+        (identity.scope_id, identity.created_seq, identity.rev),
+        (ScopeId::PUBLIC, 7, 3)
+    );
+    assert_eq!((server.scope_id, server.created_seq), (ScopeId::LOCAL, 5));
+    assert_eq!(
+        rows.attrs(identities, identity.id).unwrap(),
+        [(1, Value::Bytes(vec![2, 3])), (4, Value::from("Eve"))]
+    );
+    let bytes = Object {
+        app: "identities".into(),
+        type_number: 1,
+        oid: identity.oid,
+        owner: identity.oid,
+        rev: 3,
+        attrs: Some(Attrs::from([
+            (1, vec![Value::Bytes(vec![2, 3])]),
+            (4, vec![Value::from("Eve")]),
+        ])),
+    };
+    let stored = rows
+        .stored_by(&PeerId::from_bytes([0; 32]))
+        .unwrap()
+        .unwrap();
+    assert_eq!(stored.usage, Usage::one(bytes.to_bytes().len()));
+    assert_eq!(rows.tier_usage(Tier::Trusted).unwrap(), stored.usage);
+    assert!(rows.tier_usage(Tier::Untrusted).unwrap().is_zero());
 }
 
 #[test]
@@ -223,13 +337,38 @@ fn version_3_becomes_the_present_one_and_keeps_its_rows() {
 }
 
 #[test]
+fn version_4_becomes_the_present_one_and_keeps_its_rows() {
+    check_migration_from(4);
+}
+
+#[test]
+fn migration_that_fails_leaves_the_old_file_and_a_later_one_succeeds() {
+    let folder = Folder::new();
+    create(&folder.file(), 4);
+    let connection = Connection::open(folder.file()).unwrap();
+    connection.execute_batch("CREATE TABLE scope (x)").unwrap();
+    let before = rows(&folder.file());
+    assert!(folder.open(APPS).is_err());
+    assert_eq!(rows(&folder.file()), before);
+    connection.execute_batch("DROP TABLE scope").unwrap();
+    drop(connection);
+    let store = folder.open(APPS).unwrap();
+    let copy = rows(&store.migration().unwrap().copy);
+    assert!(
+        !copy.contains_key("scope"),
+        "the copy is that of the second attempt"
+    );
+}
+
+#[test]
 fn write_mode_is_read_before_a_migration() {
-    for (version, expected) in [(1, None), (2, None), (3, Some(WriteMode::NewObjectsOnly))] {
+    let mode = Some(WriteMode::NewObjectsOnly);
+    for (version, expected) in [(1, None), (2, None), (3, mode), (4, mode)] {
         let folder = Folder::new();
         create(&folder.file(), version);
         let mode = || write_mode_of(&folder.file()).unwrap().map(|row| row.mode);
         assert_eq!(mode(), expected, "version {version}");
-        folder.open(&["identities"]).unwrap();
+        folder.open(APPS).unwrap();
         assert_eq!(mode(), expected, "version {version}, migrated");
     }
 }
@@ -255,7 +394,7 @@ fn every_version_has_a_step_and_unknown_versions_have_none() {
         (SCHEMA_VERSION, 1),
         (1, SCHEMA_VERSION + 1),
     ] {
-        let refused = super::run(&connection, from, to);
+        let refused = super::run(&connection, from, to, &EPOCH);
         assert!(
             matches!(refused, Err(StoreError::Version(_))),
             "{from} to {to}"

@@ -8,15 +8,16 @@ use std::path::Path;
 
 use anyhow::Result;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
-use rusqlite::{Connection, ToSql, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, ToSql, TransactionBehavior, params};
 
 type Oid = [u8; 16];
 
-/// The rows of an object: Parent, Attrs and readers.
+/// The rows of an object: Parent, Attrs, and scope with readers.
 #[derive(Debug)]
 pub(crate) struct Entity {
     parent: Parent,
     attrs: Vec<Attr>,
+    scope: Option<Scope>,
     readers: Vec<Reader>,
 }
 
@@ -26,12 +27,13 @@ struct Parent {
     oid: Oid,
     type_number: i64,
     owner_oid: Oid,
-    scope_id: Option<i64>,
+    scope_id: i64,
     rev: i64,
     deleted: i64,
     key_id: i64,
     signature: [u8; 64],
     origin: Option<i64>,
+    created_seq: i64,
     change_seq: i64,
     sync_flags: i64,
 }
@@ -59,10 +61,18 @@ impl ToSql for AnyValue {
 }
 
 #[derive(Debug)]
+struct Scope {
+    id: i64,
+    app_id: i64,
+    parent_id: i64,
+    oid: Oid,
+}
+
+#[derive(Debug)]
 struct Reader {
     identity_oid: Oid,
-    app_id: i64,
     scope_id: i64,
+    since_seq: i64,
 }
 
 /// Reads the objects of the messages app with local ids above `after_id`, in the order of the ids.
@@ -70,7 +80,7 @@ pub(crate) fn read(path: &Path, after_id: i64) -> Result<Vec<Entity>> {
     let connection = Connection::open(path)?;
     let mut parents = connection.prepare(
         "SELECT id, oid, type, owner_oid, scope_id, rev, deleted, key_id, signature, origin, \
-         change_seq, sync_flags
+         created_seq, change_seq, sync_flags
          FROM app_messages_parent WHERE id > ?1 ORDER BY id",
     )?;
     let mut attrs = connection.prepare(
@@ -78,10 +88,11 @@ pub(crate) fn read(path: &Path, after_id: i64) -> Result<Vec<Entity>> {
          FROM app_messages_attr WHERE id BETWEEN (?1 << 16) AND ((?1 << 16) | 65535) ORDER BY id",
     )?;
     let mut readers = connection.prepare(
-        "SELECT identity_oid, app_id, scope_id FROM reader
-         WHERE app_id = (SELECT id FROM app WHERE slug = 'messages') AND scope_id = ?1
+        "SELECT identity_oid, scope_id, since_seq FROM reader WHERE scope_id = ?1
          ORDER BY identity_oid",
     )?;
+    let mut scopes = connection
+        .prepare("SELECT id, app_id, parent_id, oid FROM scope WHERE id = ?1 AND parent_id = ?2")?;
     let parents = parents.query_map([after_id], |row| {
         Ok(Parent {
             id: row.get(0)?,
@@ -94,8 +105,9 @@ pub(crate) fn read(path: &Path, after_id: i64) -> Result<Vec<Entity>> {
             key_id: row.get(7)?,
             signature: row.get(8)?,
             origin: row.get(9)?,
-            change_seq: row.get(10)?,
-            sync_flags: row.get(11)?,
+            created_seq: row.get(10)?,
+            change_seq: row.get(11)?,
+            sync_flags: row.get(12)?,
         })
     })?;
     let mut entities = Vec::new();
@@ -114,17 +126,29 @@ pub(crate) fn read(path: &Path, after_id: i64) -> Result<Vec<Entity>> {
             })
         })?;
         let attrs = attrs.collect::<rusqlite::Result<_>>()?;
-        let readers = readers.query_map([parent.id], |row| {
-            Ok(Reader {
-                identity_oid: row.get(0)?,
-                app_id: row.get(1)?,
-                scope_id: row.get(2)?,
+        let scope = scopes
+            .query_row([parent.scope_id, parent.id], |row| {
+                Ok(Scope {
+                    id: row.get(0)?,
+                    app_id: row.get(1)?,
+                    parent_id: row.get(2)?,
+                    oid: row.get(3)?,
+                })
             })
-        })?;
+            .optional()?;
+        let readers =
+            readers.query_map(scope.as_ref().map(|it| [it.id]).unwrap_or([-1]), |row| {
+                Ok(Reader {
+                    identity_oid: row.get(0)?,
+                    scope_id: row.get(1)?,
+                    since_seq: row.get(2)?,
+                })
+            })?;
         let readers = readers.collect::<rusqlite::Result<_>>()?;
         entities.push(Entity {
             parent,
             attrs,
+            scope,
             readers,
         });
     }
@@ -156,8 +180,8 @@ pub(crate) fn write(connection: &mut Connection, entities: &[Entity]) -> rusqlit
         let mut parents = transaction.prepare_cached(
             "INSERT INTO app_messages_parent
                (id, oid, type, owner_oid, scope_id, rev, deleted, key_id, signature, origin,
-                change_seq, sync_flags)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                created_seq, change_seq, sync_flags)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         )?;
         let mut attrs = transaction.prepare_cached(
             "INSERT INTO app_messages_attr
@@ -165,9 +189,15 @@ pub(crate) fn write(connection: &mut Connection, entities: &[Entity]) -> rusqlit
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?;
         let mut readers = transaction.prepare_cached(
-            "INSERT INTO reader (identity_oid, app_id, scope_id) VALUES (?1, ?2, ?3)",
+            "INSERT INTO reader (identity_oid, scope_id, since_seq) VALUES (?1, ?2, ?3)",
+        )?;
+        let mut scopes = transaction.prepare_cached(
+            "INSERT INTO scope (id, app_id, parent_id, oid) VALUES (?1, ?2, ?3, ?4)",
         )?;
         for entity in entities {
+            if let Some(it) = &entity.scope {
+                scopes.execute(params![it.id, it.app_id, it.parent_id, it.oid])?;
+            }
             let it = &entity.parent;
             parents.execute(params![
                 it.id,
@@ -180,6 +210,7 @@ pub(crate) fn write(connection: &mut Connection, entities: &[Entity]) -> rusqlit
                 it.key_id,
                 it.signature,
                 it.origin,
+                it.created_seq,
                 it.change_seq,
                 it.sync_flags
             ])?;
@@ -196,7 +227,7 @@ pub(crate) fn write(connection: &mut Connection, entities: &[Entity]) -> rusqlit
                 ])?;
             }
             for it in &entity.readers {
-                readers.execute(params![it.identity_oid, it.app_id, it.scope_id])?;
+                readers.execute(params![it.identity_oid, it.scope_id, it.since_seq])?;
             }
         }
     }

@@ -275,7 +275,7 @@ impl TestNode {
         self.read(move |view| {
             let app = view.rows.apps().get(&app).unwrap();
             let scope = view.rows.parent(app, &scope)?.unwrap();
-            view.rows.readers(app.id, scope.id)
+            view.rows.readers(scope.scope_id)
         })
     }
 

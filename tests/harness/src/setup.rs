@@ -252,8 +252,9 @@ impl Setup {
             let mut oid = [0xee; 16];
             oid[8..].copy_from_slice(&offset.to_be_bytes());
             let sql = format!(
-                "INSERT INTO app_{app}_parent \
-                 VALUES (?1, ?2, 65535, ?2, NULL, 1, 1, 0, zeroblob(64), NULL, 0, 0)"
+                "INSERT INTO app_{app}_parent (id, oid, type, owner_oid, scope_id, rev, deleted, \
+                   key_id, signature, created_seq, change_seq, sync_flags) \
+                 VALUES (?1, ?2, 65535, ?2, 0, 1, 1, 0, zeroblob(64), 0, 0, 0)"
             );
             connection.execute(&sql, (offset, oid)).unwrap();
         }

@@ -1,0 +1,39 @@
+-- From version 4 to 5: scopes, rights lists, and objects whose oids bind their owners. Objects of
+-- earlier versions have no such oids, so that only identities are kept (to_version_5.rs).
+ALTER TABLE identity ADD COLUMN home_since_seq INTEGER NOT NULL DEFAULT 0;
+DROP TABLE reader;
+CREATE TABLE scope (
+  id        INTEGER NOT NULL PRIMARY KEY,
+  app_id    INTEGER,
+  parent_id INTEGER,
+  oid       BLOB
+) STRICT;
+INSERT INTO scope (id) VALUES (0), (1);
+CREATE TABLE rights_list (
+  id         INTEGER NOT NULL PRIMARY KEY,
+  scope_id   INTEGER NOT NULL REFERENCES scope (id),
+  digest     BLOB    NOT NULL,
+  key_number INTEGER NOT NULL,
+  version    INTEGER NOT NULL,
+  parent_id  INTEGER,
+  UNIQUE (scope_id, digest)
+) STRICT;
+CREATE TABLE rights_entry (
+  list_id      INTEGER NOT NULL REFERENCES rights_list (id),
+  identity_oid BLOB    NOT NULL,
+  rights       INTEGER NOT NULL,
+  PRIMARY KEY (list_id, identity_oid)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE reader (
+  identity_oid BLOB    NOT NULL,
+  scope_id     INTEGER NOT NULL REFERENCES scope (id),
+  since_seq    INTEGER NOT NULL,
+  until_seq    INTEGER,
+  PRIMARY KEY (identity_oid, scope_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX reader_scope ON reader (scope_id, identity_oid);
+-- Cursors count objects that are dropped, and the other tables hold such objects.
+DELETE FROM sync_state;
+DELETE FROM sync_rejects;
+DELETE FROM sync_parked;
+DELETE FROM recovery_tombstone;

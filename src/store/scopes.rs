@@ -1,0 +1,155 @@
+//! Scopes and their readers: who may read an object (docs/DECISIONS.md 2).
+//!
+//! A scope's id is local to this database and counts over all apps. Invariant: the rows of
+//! [`ScopeId::LOCAL`] and [`ScopeId::PUBLIC`] always exist, and no scope ever changes.
+
+use keys::Oid;
+use rusqlite::OptionalExtension as _;
+
+use super::app_tables::AppTable;
+use super::columns::fixed;
+use super::error::{SqlContext as _, StoreError};
+use super::rows::{Rows, WriteTx};
+use super::scope_id::ScopeId;
+use crate::op_context::AppId;
+
+/// A scope that is a Parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScopeRow {
+    /// Its local id.
+    pub id: ScopeId,
+    /// The app of its Parent.
+    pub app: AppId,
+    /// Local id of its Parent.
+    pub parent_id: i64,
+    /// Oid of its Parent.
+    pub oid: Oid,
+}
+
+impl Rows<'_> {
+    /// A scope by its id. `None` for the local and the public scope.
+    pub fn scope(&self, id: ScopeId) -> Result<Option<ScopeRow>, StoreError> {
+        let context = "reading a scope";
+        if !id.has_readers() {
+            return Ok(None);
+        }
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT app_id, parent_id, oid FROM scope WHERE id = ?1")
+            .context(context)?;
+        let row = statement
+            .query_row([id.0], |row| {
+                Ok(ScopeRow {
+                    id,
+                    app: AppId(row.get(0)?),
+                    parent_id: row.get(1)?,
+                    oid: Oid::from_bytes(fixed(row, 2)?),
+                })
+            })
+            .optional()
+            .context(context)?;
+        row.map(Some)
+            .ok_or(StoreError::Inconsistent("an object in an unknown scope"))
+    }
+
+    /// Whether an identity may read a scope.
+    pub fn is_reader(&self, scope: ScopeId, identity: &Oid) -> Result<bool, StoreError> {
+        let context = "reading readers";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT 1 FROM reader
+                 WHERE identity_oid = ?1 AND scope_id = ?2 AND until_seq IS NULL",
+            )
+            .context(context)?;
+        statement
+            .exists((identity.as_bytes(), scope.0))
+            .context(context)
+    }
+
+    /// The identities that may read a scope, sorted by oid.
+    pub fn readers(&self, scope: ScopeId) -> Result<Vec<Oid>, StoreError> {
+        let context = "reading readers";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT identity_oid FROM reader
+                 WHERE scope_id = ?1 AND until_seq IS NULL ORDER BY identity_oid",
+            )
+            .context(context)?;
+        let rows = statement
+            .query_map([scope.0], |row| fixed(row, 0).map(Oid::from_bytes))
+            .context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
+    }
+
+    /// Scopes of an app that both identities may read, oldest first.
+    pub fn common_scopes(
+        &self,
+        app: AppId,
+        one: &Oid,
+        other: &Oid,
+    ) -> Result<Vec<ScopeRow>, StoreError> {
+        let context = "reading common scopes";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT s.id, s.parent_id, s.oid FROM reader AS a
+                   JOIN reader AS b ON b.scope_id = a.scope_id
+                   JOIN scope AS s ON s.id = a.scope_id
+                 WHERE a.identity_oid = ?2 AND b.identity_oid = ?3 AND s.app_id = ?1
+                   AND a.until_seq IS NULL AND b.until_seq IS NULL
+                 ORDER BY s.id",
+            )
+            .context(context)?;
+        let rows = statement
+            .query_map((app.0, one.as_bytes(), other.as_bytes()), |row| {
+                Ok(ScopeRow {
+                    id: ScopeId(row.get(0)?),
+                    app,
+                    parent_id: row.get(1)?,
+                    oid: Oid::from_bytes(fixed(row, 2)?),
+                })
+            })
+            .context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
+    }
+}
+
+impl WriteTx<'_> {
+    /// Makes a scope of a Parent that is about to be written.
+    pub fn insert_scope(
+        &self,
+        app: &AppTable,
+        parent_id: i64,
+        oid: &Oid,
+    ) -> Result<ScopeId, StoreError> {
+        let context = "writing a scope";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "INSERT INTO scope (app_id, parent_id, oid) VALUES (?1, ?2, ?3) RETURNING id",
+            )
+            .context(context)?;
+        statement
+            .query_row((app.id.0, parent_id, oid.as_bytes()), |row| row.get(0))
+            .map(ScopeId)
+            .context(context)
+    }
+
+    /// Makes an identity a reader of a scope, from its first change on.
+    pub fn put_reader(&self, scope: ScopeId, identity: &Oid) -> Result<(), StoreError> {
+        let context = "writing a reader";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "INSERT INTO reader (identity_oid, scope_id, since_seq) VALUES (?1, ?2, 0)
+                 ON CONFLICT DO NOTHING",
+            )
+            .context(context)?;
+        statement
+            .execute((identity.as_bytes(), scope.0))
+            .map(drop)
+            .context(context)
+    }
+}
