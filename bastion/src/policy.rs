@@ -4,6 +4,7 @@
 //! side. The node implements both; this crate holds no policy.
 
 use futures::future::BoxFuture;
+use keys::TraceId;
 
 use crate::claims::{NodeProfile, PeerClaims};
 use crate::error::Internal;
@@ -20,6 +21,8 @@ pub struct Applicant<'a> {
     /// Unix seconds at which the ticket was issued, if the peer used one. A later ban of the peer
     /// voids the ticket.
     pub ticket_issued: Option<u64>,
+    /// Trace id of the handshake's span, which writes of the policy carry too.
+    pub trace: TraceId,
 }
 
 /// The decision of an [`AdmissionPolicy`] about an [`Applicant`].

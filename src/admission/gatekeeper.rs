@@ -10,12 +10,12 @@ use bastion::{
 };
 use futures::future::BoxFuture;
 use keys::protocol::CLAIMED_IDENTITIES_MAX;
-use keys::{BootId, VerifiedChain};
+use keys::{BootId, VerifiedChain, error_chain};
 
 use super::current::ActivePolicy;
 use super::rule::{Facts, Judgement, judge};
 use crate::config::AdmissionConfig;
-use crate::engine::EngineError;
+use crate::engine::{CoreHandle, EngineError};
 use crate::peer::SyncService;
 use crate::services::identities;
 use crate::services::verdicts::claimed_names;
@@ -49,7 +49,7 @@ impl LocalProfile for NodeGatekeeper {
                     .collect(),
                 epoch: context.epoch,
                 boot_id: self.boot_id,
-                identities: identities.map_err(|error| Internal(error.to_string()))?,
+                identities: identities.map_err(|error| Internal(error_chain(&error)))?,
             })
         })
     }
@@ -61,7 +61,7 @@ impl AdmissionPolicy for NodeGatekeeper {
             self.judge_applicant(&applicant)
                 .await
                 .unwrap_or_else(|error| {
-                    tracing::error!(%error, "cannot judge an applicant");
+                    tracing::error!(error = %error_chain(&error), "cannot judge an applicant");
                     Decision::Refuse(RefusalCode::Internal)
                 })
         })
@@ -77,11 +77,16 @@ fn is_behind(chain: &VerifiedChain, known: &IdentityRow) -> bool {
 }
 
 impl NodeGatekeeper {
+    /// The handle whose writes carry the trace id of the applicant's handshake.
+    fn engine_for(&self, applicant: &Applicant<'_>) -> CoreHandle {
+        self.peers.engine().traced(applicant.trace)
+    }
+
     async fn judge_applicant(
         &self,
         applicant: &Applicant<'_>,
     ) -> Result<Decision, EngineError<StoreError>> {
-        let (peer, engine) = (applicant.claims.peer_id(), self.peers.engine());
+        let (peer, engine) = (applicant.claims.peer_id(), self.engine_for(applicant));
         let server = applicant.claims.chain.oid();
         let known = engine.read(move |view| {
             let rows = view.rows;
@@ -129,7 +134,7 @@ impl NodeGatekeeper {
         applicant: &Applicant<'_>,
         config: &AdmissionConfig,
     ) -> Result<Decision, EngineError<StoreError>> {
-        let (claims, engine) = (applicant.claims, self.peers.engine());
+        let (claims, engine) = (applicant.claims, self.engine_for(applicant));
         let (peer, identities, limits) = (
             claims.peer_id(),
             claims.identities.clone(),
@@ -168,5 +173,42 @@ impl NodeGatekeeper {
         } else {
             Ok(Decision::Refuse(RefusalCode::Busy))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bastion::transport::memory::MemoryNet;
+    use keys::TraceId;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::config::Policy;
+    use crate::peer::handshake_testing::admitted;
+    use crate::peer::log_testing::CapturedLog;
+    use crate::peer::testing::{TestCore, manual};
+
+    #[tokio::test]
+    async fn request_is_written_under_the_trace_id_of_its_handshake() {
+        let (node, peer) = (TestCore::new(1), TestCore::new(2));
+        let (_, admitted) = admitted(&MemoryNet::new(), &peer, &node).await.accepted;
+        let policy = ActivePolicy::new(AdmissionConfig::default());
+        policy.set_policy(Policy::Approve);
+        let gatekeeper = NodeGatekeeper {
+            peers: SyncService::new(node.core.clone(), manual(), CancellationToken::new()),
+            policy,
+            boot_id: BootId::from_bytes([1; 16]),
+        };
+        let log = CapturedLog::start_at(tracing::Level::INFO);
+        let applicant = Applicant {
+            claims: admitted.claims(),
+            effort: 8,
+            ticket_issued: None,
+            trace: TraceId(0xabc),
+        };
+        let decision = gatekeeper.decide(applicant).await;
+        assert_eq!(decision, Decision::Refuse(RefusalCode::Pending));
+        let writes = log.lines("write{trace=0000000000000abc}");
+        assert!(!writes.is_empty(), "{:?}", log.lines(""));
     }
 }

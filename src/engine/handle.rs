@@ -6,7 +6,6 @@ use std::thread::JoinHandle;
 use keys::TraceId;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tracing::Span;
 
 use super::clock::Clock;
 use super::error::{CoreStopped, EngineError};
@@ -176,13 +175,9 @@ impl CoreHandle {
         work: impl FnOnce(&mut StateEngine, Timestamp) -> Result<R, E> + Send + 'static,
     ) -> Result<R, EngineError<E>> {
         let (now, trace) = (self.now(), self.trace);
-        // The caller's span is entered too, because `write` is disabled above the level "debug".
-        let (caller, span) = (
-            Span::current(),
-            tracing::debug_span!("write", trace = %trace),
-        );
+        // A child of the caller's span, so that a line of the writer thread names both.
+        let span = tracing::info_span!("write", %trace);
         let traced_work = move |core: &mut StateEngine| {
-            let _caller = caller.entered();
             let _span = span.entered();
             core.set_trace(trace);
             work(core, now)

@@ -123,13 +123,13 @@ pub(super) async fn serve(
 }
 
 /// Both ends of a handshake.
-pub(super) struct Handshake {
-    pub(super) dialled: (Session, Admitted),
-    pub(super) accepted: (Session, Admitted),
+pub(crate) struct Handshake {
+    pub(crate) dialled: (Session, Admitted),
+    pub(crate) accepted: (Session, Admitted),
 }
 
 /// A handshake in which `node` dialled `peer`.
-pub(super) async fn admitted(net: &MemoryNet, node: &TestCore, peer: &TestCore) -> Handshake {
+pub(crate) async fn admitted(net: &MemoryNet, node: &TestCore, peer: &TestCore) -> Handshake {
     let (sender, mut accepted) = tokio::sync::mpsc::unbounded_channel();
     serve_gate(net, peer, move |session, admitted| {
         sender.send((session, admitted)).unwrap();

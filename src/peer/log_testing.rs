@@ -1,11 +1,11 @@
-//! A captured log for the peer tests.
+//! A captured log for tests.
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 /// The log of this thread's tasks, with a line for each span that is opened.
-pub(super) struct CapturedLog {
+pub(crate) struct CapturedLog {
     bytes: Arc<Mutex<Vec<u8>>>,
     _guard: tracing::subscriber::DefaultGuard,
     /// With one dispatcher only, tracing asks the thread that reaches a span first whether it is
@@ -14,12 +14,18 @@ pub(super) struct CapturedLog {
 }
 
 impl CapturedLog {
-    pub(super) fn start() -> Self {
+    /// Captures all levels from "debug" on.
+    pub(crate) fn start() -> Self {
+        Self::start_at(tracing::Level::DEBUG)
+    }
+
+    /// Captures `level` and the more severe ones.
+    pub(crate) fn start_at(level: tracing::Level) -> Self {
         let bytes = Arc::<Mutex<Vec<u8>>>::default();
         let writer = LogWriter(bytes.clone());
         let subscriber = tracing_subscriber::fmt()
             .with_ansi(false)
-            .with_max_level(tracing::Level::DEBUG)
+            .with_max_level(level)
             .with_span_events(tracing_subscriber::fmt::format::FmtSpan::NEW)
             .with_writer(move || writer.clone())
             .finish();
@@ -32,7 +38,7 @@ impl CapturedLog {
     }
 
     /// The lines that contain `text`.
-    pub(super) fn lines(&self, text: &str) -> Vec<String> {
+    pub(crate) fn lines(&self, text: &str) -> Vec<String> {
         let log = String::from_utf8(self.bytes.lock().clone()).unwrap();
         let lines = log.lines().filter(|line| line.contains(text));
         lines.map(str::to_owned).collect()

@@ -4,14 +4,16 @@
 //! Inputs are the clock of the core and the operator's setting; output is removed rows. A trusted
 //! peer, a peer with a session and objects are never removed. Invariant: a forgotten peer that
 //! returns is admitted as a new one and starts each domain at 0. Objects that are stored already
-//! are not stored twice.
+//! are not stored twice. Each run has a span with a trace id of its own.
 
 use std::time::Duration;
 
+use keys::{TraceId, error_chain};
 use tokio::time::sleep;
+use tracing::{Instrument as _, Span};
 
 use super::service::SyncService;
-use crate::engine::EngineError;
+use crate::engine::{CoreHandle, EngineError};
 use crate::op_context::Timestamp;
 use crate::store::StoreError;
 
@@ -31,25 +33,40 @@ impl SyncService {
     /// Forgets untrusted peers that had no session for `idle_days`, and returns how many; 0 days
     /// forgets none.
     pub async fn forget_idle(&self, idle_days: u64) -> Result<usize, EngineError<StoreError>> {
+        let (core, span) = self.traced_run();
+        self.forget_with(&core, idle_days).instrument(span).await
+    }
+
+    /// The core with the trace id of one run, and the run's span.
+    fn traced_run(&self) -> (CoreHandle, Span) {
+        let trace = TraceId(rand::random());
+        let span = tracing::info_span!("maintenance", %trace);
+        (self.engine().traced(trace), span)
+    }
+
+    async fn forget_with(
+        &self,
+        core: &CoreHandle,
+        idle_days: u64,
+    ) -> Result<usize, EngineError<StoreError>> {
         let live: Vec<_> = self
             .registry()
             .sessions()
             .into_iter()
             .map(|session| session.peer)
             .collect();
-        self.engine()
-            .graph(move |graph| {
-                let now = graph.now();
-                for peer in &live {
-                    graph.tx().touch_peer(peer, now)?;
-                }
-                if idle_days == 0 {
-                    return Ok(0);
-                }
-                let before = Timestamp(now.0.saturating_sub(idle_days.saturating_mul(DAY_MS)));
-                graph.tx().forget_untrusted_peers(before, FORGOTTEN_MAX)
-            })
-            .await
+        core.graph(move |graph| {
+            let now = graph.now();
+            for peer in &live {
+                graph.tx().touch_peer(peer, now)?;
+            }
+            if idle_days == 0 {
+                return Ok(0);
+            }
+            let before = Timestamp(now.0.saturating_sub(idle_days.saturating_mul(DAY_MS)));
+            graph.tx().forget_untrusted_peers(before, FORGOTTEN_MAX)
+        })
+        .await
     }
 
     /// Runs [`SyncService::forget_idle`] at an interval until the node stops. Each run calls
@@ -60,20 +77,28 @@ impl SyncService {
             let mut pause = FORGET_SOON;
             loop {
                 sleep(pause).await;
-                pause = FORGET_INTERVAL;
-                let idle_days = idle_days();
-                match this.forget_idle(idle_days).await {
-                    Ok(0) => {}
-                    Ok(forgotten) => {
-                        tracing::info!(forgotten, idle_days, "forgot idle untrusted peers");
-                        if forgotten == FORGOTTEN_MAX {
-                            pause = FORGET_SOON;
-                        }
-                    }
-                    Err(error) => tracing::error!(%error, "could not forget idle peers"),
-                }
+                let (core, span) = this.traced_run();
+                let run = this.forget_and_log(&core, idle_days());
+                pause = run.instrument(span).await;
             }
         });
+    }
+
+    /// Makes one run of forgetting; returns the time until the next one.
+    async fn forget_and_log(&self, core: &CoreHandle, idle_days: u64) -> Duration {
+        match self.forget_with(core, idle_days).await {
+            Ok(0) => {}
+            Ok(forgotten) => {
+                tracing::info!(forgotten, idle_days, "forgot idle untrusted peers");
+                if forgotten == FORGOTTEN_MAX {
+                    return FORGET_SOON;
+                }
+            }
+            Err(error) => {
+                tracing::error!(error = %error_chain(&error), "could not forget idle peers")
+            }
+        }
+        FORGET_INTERVAL
     }
 
     /// Ends a recovery that has reached its deadline; checks until the node stops.
@@ -82,20 +107,22 @@ impl SyncService {
         self.in_background(async move {
             loop {
                 sleep(RECOVERY_CHECK_INTERVAL).await;
-                let ended = this
-                    .engine()
-                    .write(|core, now| core.end_overdue_recovery(now))
-                    .await;
-                let ended: Result<bool, EngineError<StoreError>> = ended;
-                match ended {
-                    Ok(true) => tracing::warn!(
-                        "the recovery reached its deadline: it no longer waits for peers"
-                    ),
-                    Ok(false) => {}
-                    Err(error) => tracing::error!(%error, "could not end a recovery"),
-                }
+                let (core, span) = this.traced_run();
+                end_overdue_recovery(&core).instrument(span).await;
             }
         });
+    }
+}
+
+async fn end_overdue_recovery(core: &CoreHandle) {
+    let ended = core.write(|core, now| core.end_overdue_recovery(now)).await;
+    let ended: Result<bool, EngineError<StoreError>> = ended;
+    match ended {
+        Ok(true) => {
+            tracing::warn!("the recovery reached its deadline: it no longer waits for peers")
+        }
+        Ok(false) => {}
+        Err(error) => tracing::error!(error = %error_chain(&error), "could not end a recovery"),
     }
 }
 

@@ -19,9 +19,9 @@ pub mod dialler;
 pub mod duplicates;
 pub mod handle;
 #[cfg(test)]
-mod handshake_testing;
+pub(crate) mod handshake_testing;
 #[cfg(test)]
-mod log_testing;
+pub(crate) mod log_testing;
 mod maintenance;
 pub mod message;
 pub mod pull;
@@ -35,7 +35,7 @@ pub mod service;
 pub mod session;
 pub mod slots;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod timers;
 pub mod token_bucket;
 

@@ -29,8 +29,8 @@ pub(super) const NOW: u64 = 1_700_000_000_000;
 pub(super) const DOMAIN: &str = "messages";
 
 /// A node's core with one identity, over a temporary database. Reads and writes run in the caller.
-pub(super) struct TestCore {
-    pub(super) core: CoreHandle,
+pub(crate) struct TestCore {
+    pub(crate) core: CoreHandle,
     pub(super) keys: Arc<KeyManager>,
     pub(super) identity: Oid,
     pub(super) clock: TestClock,
@@ -39,7 +39,7 @@ pub(super) struct TestCore {
 }
 
 impl TestCore {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self::with_limits(seed, CoreLimits::default())
     }
 
@@ -238,7 +238,7 @@ fn open(
 }
 
 /// Intervals and limits in which nothing happens unless a test asks for it.
-pub(super) fn manual() -> SyncConfig {
+pub(crate) fn manual() -> SyncConfig {
     SyncConfig {
         pull_interval_s: 0,
         push_interval_s: 0,

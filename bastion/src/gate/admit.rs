@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use keys::Digest;
 use keys::protocol::{FRAME_BYTES_MAX, UNADMITTED_FRAME_BYTES_MAX};
+use keys::{Digest, TraceId};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tracing::Instrument as _;
@@ -37,10 +37,19 @@ const REFUSAL_DRAIN_BYTES_MAX: usize = 64 * 1024;
 const STALE_EFFORT_FACTOR: u64 = 4;
 
 impl Gate {
-    /// Runs one handshake. On failure the client receives a refusal code, and the reason is
-    /// returned. Fails with `Busy` at once when no slot is free.
+    /// Runs one handshake, with a trace id of its own. On failure the client receives a refusal
+    /// code, and the reason is returned. Fails with `Busy` at once when no slot is free.
     pub async fn admit(
         &self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    ) -> Result<(Session, Admitted), HandshakeError> {
+        self.admit_traced(TraceId(rand::random()), stream).await
+    }
+
+    /// [`Gate::admit`] with the trace id of the current span.
+    pub(super) async fn admit_traced(
+        &self,
+        trace: TraceId,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     ) -> Result<(Session, Admitted), HandshakeError> {
         let mut session = Session::new(stream, UNADMITTED_FRAME_BYTES_MAX);
@@ -53,7 +62,7 @@ impl Gate {
         let evicted = permit.evicted().clone();
         let result = tokio::select! {
             biased;
-            result = self.exchange_messages(&mut session, &mut permit) => result,
+            result = self.exchange_messages(trace, &mut session, &mut permit) => result,
             () = evicted.cancelled() => Err(HandshakeError::Evicted),
         };
         match result {
@@ -81,6 +90,7 @@ impl Gate {
 
     async fn exchange_messages(
         &self,
+        trace: TraceId,
         session: &mut Session,
         permit: &mut SlotPermit,
     ) -> Result<Admitted, HandshakeError> {
@@ -90,7 +100,8 @@ impl Gate {
         let frame = receive(session, HandshakeStep::Hello, deadline).await?;
         let welcome = match self.receive_first(&frame) {
             Ok(FirstMessage::Solution(prechecked)) => {
-                self.handle_solution(*prechecked, &frame, permit).await?
+                self.handle_solution(trace, *prechecked, &frame, permit)
+                    .await?
             }
             Ok(FirstMessage::Hello {
                 challenge,
@@ -104,11 +115,20 @@ impl Gate {
                 let moment = self.moment();
                 let prechecked = next.receive(&frame, &mut self.state().server, moment);
                 match prechecked {
-                    Ok(prechecked) => self.handle_solution(prechecked, &frame, permit).await?,
-                    Err(error) => self.replay_cached_reply(error, &frame, permit).await?,
+                    Ok(prechecked) => {
+                        self.handle_solution(trace, prechecked, &frame, permit)
+                            .await?
+                    }
+                    Err(error) => {
+                        self.replay_cached_reply(trace, error, &frame, permit)
+                            .await?
+                    }
                 }
             }
-            Err(error) => self.replay_cached_reply(error, &frame, permit).await?,
+            Err(error) => {
+                self.replay_cached_reply(trace, error, &frame, permit)
+                    .await?
+            }
         };
         // A client that does not read may be evicted. Its reply stays in the cache.
         permit.mark_evictable();
@@ -130,6 +150,7 @@ impl Gate {
     /// Verifies a prechecked solution and decides about it, within the decision deadline.
     async fn handle_solution(
         &self,
+        trace: TraceId,
         prechecked: PrecheckedSolution,
         frame: &[u8],
         permit: &mut SlotPermit,
@@ -137,12 +158,12 @@ impl Gate {
         permit.mark_verifying(prechecked.ticket());
         let (gate, digest) = (self.clone(), Digest::of(frame));
         // A task of its own, so that the solution is decided even when the stream is lost.
-        let deciding = async move { gate.verify_and_decide(prechecked, digest).await };
+        let deciding = async move { gate.verify_and_decide(trace, prechecked, digest).await };
         let deciding = tokio::spawn(deciding.in_current_span());
         match timeout(self.config().decision_deadline(), deciding).await {
             // The same solution came on another stream, which reserved the serial first.
             Ok(Ok(Err(error @ HandshakeError::PeerMisbehaved(Misbehaviour::CookieUsed)))) => {
-                self.replay_cached_reply(error, frame, permit).await
+                self.replay_cached_reply(trace, error, frame, permit).await
             }
             Ok(Ok(decided)) => decided,
             Ok(Err(_)) => Err(HandshakeError::Internal(Internal(
@@ -156,6 +177,7 @@ impl Gate {
     /// as it is.
     async fn replay_cached_reply(
         &self,
+        trace: TraceId,
         error: HandshakeError,
         frame: &[u8],
         permit: &mut SlotPermit,
@@ -176,7 +198,7 @@ impl Gate {
             }
             Some(Lookup::Replied(CachedReply::Welcome(welcome))) => {
                 permit.mark_verifying(None);
-                match self.decide_again(&welcome.admitted).await? {
+                match self.decide_again(trace, &welcome.admitted).await? {
                     Decision::Admit(tier) if tier == welcome.admitted.tier() => Ok(welcome),
                     // The cached welcome carries a ticket of another tier.
                     Decision::Admit(_) => Err(error),
@@ -189,11 +211,16 @@ impl Gate {
 
     /// Asks the policy again about an admitted peer. Since the first decision the peer may have
     /// been banned, the policy may have changed, or the session slots may have been taken.
-    async fn decide_again(&self, admitted: &Admitted) -> Result<Decision, HandshakeError> {
+    async fn decide_again(
+        &self,
+        trace: TraceId,
+        admitted: &Admitted,
+    ) -> Result<Decision, HandshakeError> {
         let applicant = Applicant {
             claims: admitted.claims(),
             effort: admitted.effort(),
             ticket_issued: None,
+            trace,
         };
         let deciding = self.0.policy.decide(applicant);
         timeout(self.config().decision_deadline(), deciding)
@@ -204,6 +231,7 @@ impl Gate {
     /// Verifies on a worker thread, asks the policy, and caches the reply.
     async fn verify_and_decide(
         &self,
+        trace: TraceId,
         prechecked: PrecheckedSolution,
         digest: Digest,
     ) -> Result<Arc<CachedWelcome>, HandshakeError> {
@@ -215,6 +243,7 @@ impl Gate {
             claims: verified.claims(),
             effort: verified.effort(),
             ticket_issued: verified.ticket().map(|ticket| ticket.issued),
+            trace,
         };
         let result = match self.0.policy.decide(applicant).await {
             Decision::Refuse(RefusalCode::Busy) => {

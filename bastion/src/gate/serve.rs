@@ -22,7 +22,7 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
 impl Gate {
     /// Runs a handshake on every accepted stream, until `stop` is cancelled or the listener ends.
-    /// `on_admitted` takes over the session and must not block.
+    /// `on_admitted` takes over the session, runs in the handshake's span and must not block.
     pub async fn serve(
         &self,
         mut listener: Box<dyn Listener>,
@@ -43,12 +43,13 @@ impl Gate {
                     let (gate, on_admitted) = (self.clone(), on_admitted.clone());
                     let trace = TraceId(rand::random());
                     let span = tracing::info_span!("handshake", side = "server", %trace);
-                    handshakes.spawn(async move {
-                        let handshake = gate.run_handshake(incoming).instrument(span);
-                        if let Some((session, admitted)) = handshake.await {
+                    let handshake = async move {
+                        if let Some((session, admitted)) = gate.run_handshake(trace, incoming).await
+                        {
                             on_admitted(session, admitted);
                         }
-                    });
+                    };
+                    handshakes.spawn(handshake.instrument(span));
                 }
                 Err(AcceptError::Once(error)) => {
                     tracing::warn!(%error, "could not accept a stream");
@@ -63,9 +64,13 @@ impl Gate {
         handshakes.shutdown().await;
     }
 
-    async fn run_handshake(&self, incoming: Incoming) -> Option<(Session, Admitted)> {
+    async fn run_handshake(
+        &self,
+        trace: TraceId,
+        incoming: Incoming,
+    ) -> Option<(Session, Admitted)> {
         let Incoming { stream, circuit } = incoming;
-        match self.admit(stream).await {
+        match self.admit_traced(trace, stream).await {
             Ok(admitted) => Some(admitted),
             Err(error) => {
                 tracing::debug!(%error, "handshake ended without admission");

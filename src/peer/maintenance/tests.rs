@@ -111,3 +111,25 @@ async fn ends_a_recovery_at_its_deadline() {
     assert_eq!(mode.unwrap(), None, "the recovery is over");
     sync.close().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn each_run_writes_under_a_trace_id_of_its_own() {
+    let log = CapturedLog::start_at(tracing::Level::INFO);
+    let (_node, _peer, sync) = node_with_idle_peer(31, Tier::Untrusted).await;
+    sync.keep_forgetting(|| 30);
+    sync.keep_watching_recovery();
+    settle().await;
+    advance(RECOVERY_CHECK_INTERVAL).await;
+    settle().await;
+    let forgot = log.lines("forgot idle untrusted peers");
+    assert!(forgot[0].contains("maintenance{trace="), "{forgot:?}");
+    let writes = log.lines("}:write{trace=");
+    let trace = |line: &String| line.split("maintenance{trace=").nth(1).unwrap()[..16].to_owned();
+    let traces: Vec<_> = writes.iter().map(trace).collect();
+    assert_eq!(traces.len(), 2, "{writes:?}");
+    assert_ne!(traces[0], traces[1]);
+    for (line, trace) in writes.iter().zip(traces) {
+        assert!(line.contains(&format!("write{{trace={trace}}}")), "{line}");
+    }
+    sync.close().await;
+}

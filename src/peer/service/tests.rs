@@ -4,7 +4,7 @@ use bastion::transport::memory::MemoryNet;
 use tokio::time::Instant;
 
 use super::*;
-use crate::peer::handshake_testing::admitted;
+use crate::peer::handshake_testing::{admitted, connector, serve};
 use crate::peer::log_testing::CapturedLog;
 use crate::peer::message::SessionMessage;
 use crate::peer::testing::{DOMAIN, ScriptedPeer, TestCore, manual, peer_id, ping, pong, session};
@@ -326,4 +326,29 @@ async fn session_logs_and_writes_carry_its_trace_id() {
     }
     let write = format!("{span}:write{{trace={trace}}}");
     assert!(!log.lines(&write).is_empty(), "{:?}", log.lines("write{"));
+}
+
+#[tokio::test]
+async fn admission_is_logged_in_the_span_of_its_handshake() {
+    let log = CapturedLog::start_at(tracing::Level::INFO);
+    let net = MemoryNet::new();
+    let (node, peer) = (TestCore::new(1), TestCore::new(2));
+    let stop = CancellationToken::new();
+    serve(&net, &peer, stop.clone()).await;
+    let connector = connector(&node).await;
+    let onion = peer.keys.onion();
+    let _session = connector
+        .dial(&net.transport(), &onion, None, &|_| {})
+        .await
+        .unwrap();
+    while log.lines("session started").is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let lines = log.lines("admitted a peer");
+    assert!(
+        lines[0].contains("handshake{side=\"server\" trace="),
+        "{lines:?}"
+    );
+    assert!(lines[0].contains("session="), "{lines:?}");
+    stop.cancel();
 }
