@@ -139,7 +139,7 @@ pub enum HandshakeError {
     Malformed(#[source] Malformed),
     /// The other side broke a rule.
     #[error("peer misbehaved: {0}")]
-    PeerMisbehaved(Misbehaviour),
+    PeerMisbehaved(#[source] Misbehaviour),
     /// The nodes do not fit together.
     #[error("peer incompatible: {0}")]
     PeerIncompatible(Incompatibility),

@@ -255,7 +255,7 @@ async fn find(state: &ApiState, text: &str) -> Result<PeerId, ApiError> {
 }
 
 fn reason(text: String) -> Result<Reason, ApiError> {
-    Reason::new(text).map_err(|error| ApiError::bad_request(format!("reason: {error}")))
+    Reason::new(text).map_err(|error| ApiError::bad_field("reason", &error))
 }
 
 /// The end of a verdict of this duration.

@@ -5,6 +5,7 @@
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use keys::error_chain;
 use serde_json::json;
 
 use super::control::ControlError;
@@ -36,13 +37,17 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
     }
 
+    /// A field of the request that cannot be read.
+    pub(super) fn bad_field(field: &str, error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::bad_request(format!("{field}: {}", error_chain(error)))
+    }
+
     pub(super) fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
     fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
-        let chain = keys::error_chain(error);
-        tracing::error!(error = %chain, "local API request failed");
+        tracing::error!(error = %error_chain(error), "local API request failed");
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
@@ -85,7 +90,7 @@ impl From<SaveError> for ApiError {
             SaveError::TooLong(..) => (StatusCode::PAYLOAD_TOO_LARGE, "too_long"),
             _ => (StatusCode::UNPROCESSABLE_ENTITY, "schema"),
         };
-        Self::new(status, code, error.to_string())
+        Self::new(status, code, error_chain(&error))
     }
 }
 
@@ -98,7 +103,7 @@ impl From<SendError> for ApiError {
             SendError::Retired(_) => (StatusCode::CONFLICT, "retired"),
             SendError::Alone => (StatusCode::UNPROCESSABLE_ENTITY, "alone"),
         };
-        Self::new(status, code, error.to_string())
+        Self::new(status, code, error_chain(&error))
     }
 }
 
@@ -111,7 +116,7 @@ impl From<IdentityError> for ApiError {
             }
             IdentityError::NotFrozen => (StatusCode::CONFLICT, "not_frozen"),
         };
-        Self::new(status, code, error.to_string())
+        Self::new(status, code, error_chain(&error))
     }
 }
 
@@ -124,7 +129,7 @@ impl From<VerdictError> for ApiError {
             VerdictError::NotExcluded => (StatusCode::NOT_FOUND, "not_found"),
             VerdictError::Itself => (StatusCode::UNPROCESSABLE_ENTITY, "self"),
         };
-        Self::new(status, code, error.to_string())
+        Self::new(status, code, error_chain(&error))
     }
 }
 

@@ -159,7 +159,7 @@ pub(super) async fn dial(
         .onion
         .trim()
         .parse()
-        .map_err(|error| ApiError::bad_request(format!("onion: {error}")))?;
+        .map_err(|error| ApiError::bad_field("onion", &error))?;
     let dialled = state.control.dial(onion).await?;
     Ok(Json(json!({
         "peer_id": dialled.peer.to_hex(),
@@ -237,7 +237,7 @@ async fn sync_peer(
                 "direction": direction,
                 "window": null,
                 "outcome": "failed",
-                "error": error.to_string(),
+                "error": keys::error_chain(&error),
             })),
         }
     }

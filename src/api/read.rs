@@ -62,13 +62,13 @@ fn wrong(part: &str, message: &str) -> ApiError {
 /// Parses an oid; the error names `field`.
 pub(super) fn oid(field: &str, text: &str) -> Result<Oid, ApiError> {
     text.parse()
-        .map_err(|error| ApiError::bad_request(format!("{field}: {error}")))
+        .map_err(|error| ApiError::bad_field(field, &error))
 }
 
 /// Parses a peer id; the error names `field`.
 pub(super) fn peer_id(field: &str, text: &str) -> Result<PeerId, ApiError> {
     text.parse()
-        .map_err(|error| ApiError::bad_request(format!("{field}: {error}")))
+        .map_err(|error| ApiError::bad_field(field, &error))
 }
 
 /// Checks the number of rows of a page: 1 to 10,000, default 100.

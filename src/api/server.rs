@@ -82,7 +82,10 @@ pub(super) async fn serve_with(
                     open.spawn(serve_connection(stream, slot, router, limits, stop.clone()));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "local API failed to accept a connection");
+                    tracing::warn!(
+                        error = %keys::error_chain(&error),
+                        "local API failed to accept a connection"
+                    );
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -143,6 +146,6 @@ async fn serve_connection(
     };
     // Logged at debug, because clients that close, stall or send garbage need no action.
     if let Err(error) = ended {
-        tracing::debug!(%error, "local API connection ended early");
+        tracing::debug!(error = %keys::error_chain(&error), "local API connection ended early");
     }
 }

@@ -103,7 +103,9 @@ impl Manifest {
         struct Version {
             format: u64,
         }
-        let wrong = |error: serde_json::Error| content(format!("its manifest: {error}"));
+        let wrong = |error: serde_json::Error| {
+            content(format!("its manifest: {}", keys::error_chain(&error)))
+        };
         let Version { format } = serde_json::from_slice(bytes).map_err(wrong)?;
         if format != u64::from(FORMAT) {
             return Err(ArchiveError::UnknownFormat(format));
@@ -161,7 +163,8 @@ impl<W: Write> ArchiveWriter<W> {
     /// Writes the manifest.
     pub(super) fn begin(writer: W, manifest: &Manifest) -> Result<Self, ArchiveError> {
         manifest.check()?;
-        let bytes = serde_json::to_vec(manifest).map_err(|error| content(error.to_string()))?;
+        let bytes =
+            serde_json::to_vec(manifest).map_err(|error| content(keys::error_chain(&error)))?;
         let mut archive = Self(Builder::new(writer));
         archive.add(
             MANIFEST,

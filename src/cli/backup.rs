@@ -170,7 +170,7 @@ async fn on_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Failure::failed(error.to_string()))?
+    done.map_err(|error| Failure::of(&error))?
 }
 
 /// A progress line that overwrites itself. Shown only on a terminal, and erased on drop.

@@ -10,7 +10,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
-use keys::ApiToken;
+use keys::{ApiToken, error_chain};
 use serde_json::Value;
 use tokio::net::TcpStream;
 
@@ -103,7 +103,7 @@ impl ApiClient {
             .collect()
             .await;
         let bytes = body
-            .map_err(|error| Failure::failed(format!("the node's API: {error}")))?
+            .map_err(|error| Failure::failed(format!("the node's API: {}", error_chain(&*error))))?
             .to_bytes();
         driving.abort();
         let value: Value = serde_json::from_slice(&bytes).map_err(|error| broken(&error))?;

@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
+use keys::error_chain;
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -34,7 +35,7 @@ pub(super) async fn init(
     };
     let made = tokio::task::spawn_blocking(making)
         .await
-        .map_err(|error| Failure::failed(error.to_string()))?;
+        .map_err(|error| Failure::of(&error))?;
     let made = made.map_err(|error| Failure::of(&error))?;
     let (onion, peer_id, identity) = (
         made.onion.to_onion_string(),
@@ -195,7 +196,7 @@ fn show_network(state: NetworkState) {
 
 fn start_logging(config: &LogConfig) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(&config.filter)
-        .map_err(|error| Failure::usage(format!("log.filter: {error}")))?;
+        .map_err(|error| Failure::usage(format!("log.filter: {}", error_chain(&error))))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
@@ -205,5 +206,5 @@ fn start_logging(config: &LogConfig) -> Result<(), Failure> {
             .try_init(),
         LogFormat::Json => builder.json().try_init(),
     };
-    started.map_err(|error| Failure::failed(error.to_string()))
+    started.map_err(|error| Failure::of(&*error))
 }

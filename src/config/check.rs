@@ -34,7 +34,7 @@ pub(super) fn check(config: &Config, note: Note<'_>) {
     check_peers(config, note);
     check_tor(config, note);
     if let Err(error) = EnvFilter::try_new(&config.log.filter) {
-        note("log.filter", &error.to_string());
+        note("log.filter", &keys::error_chain(&error));
     }
 }
 
@@ -159,7 +159,7 @@ fn check_tor(config: &Config, note: Note<'_>) {
             format!("contradicts transport.vanguards, which is \"{configured}\": remove it"),
         ),
         Err(TorError::NotBuiltIn(feature)) => (format!("tor.{feature}"), not_built_in(feature)),
-        Err(error) => ("tor".to_owned(), error.to_string()),
+        Err(error) => ("tor".to_owned(), keys::error_chain(&error)),
     };
     note(&key, &why);
 }

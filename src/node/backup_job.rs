@@ -65,7 +65,7 @@ impl BackupJob {
             return Err(ControlError::BackupUnderway);
         }
         backup::check_target(&path).map_err(|error| {
-            let text = error.to_string();
+            let text = keys::error_chain(&error);
             match error {
                 CreateBackupError::Exists(_) => ControlError::BackupExists(text),
                 CreateBackupError::Reserved(_) => ControlError::BackupReservedName(text),
@@ -159,10 +159,10 @@ impl BackupState {
                 row.created = Some(done.created.0);
             }
             Err(error) => {
-                let why = keys::error_chain(&error);
-                tracing::warn!(error = %why, "a backup failed");
+                let causes = keys::error_chain(&error);
+                tracing::warn!(error = %causes, "a backup failed");
                 row.state = "failed";
-                row.error = Some(why);
+                row.error = Some(causes);
             }
         }
     }

@@ -288,9 +288,9 @@ fn dial_error(error: &PeerDialError) -> ControlError {
             ControlError::Refused(code.to_string())
         }
         PeerDialError::Handshake(error @ HandshakeError::Dial(_)) => {
-            ControlError::Unreachable(error.to_string())
+            ControlError::Unreachable(error_chain(error))
         }
-        PeerDialError::Handshake(error) => ControlError::Handshake(error.to_string()),
+        PeerDialError::Handshake(error) => ControlError::Handshake(error_chain(error)),
         PeerDialError::Store(error) => ControlError::Internal(error_chain(error)),
         PeerDialError::Stopped => ControlError::Stopping,
     }
@@ -343,3 +343,6 @@ fn pushed(outcome: PushOutcome) -> SyncReport {
         last_seq: outcome.acked_seq,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,7 +37,7 @@ impl LocalApi {
             .map_err(files("write", &address_file))?;
         let serving = tokio::spawn(async move {
             if let Err(error) = api::serve(listener, state).await {
-                tracing::error!(%error, "the local API ended");
+                tracing::error!(error = %keys::error_chain(&error), "the local API ended");
             }
         });
         Ok(Self {

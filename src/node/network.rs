@@ -103,7 +103,10 @@ impl Network {
             };
             match TorNode::bootstrap(tor_config.clone(), progress).await {
                 Err(error @ TorError::BootstrapDeadline(_)) => {
-                    tracing::warn!(%error, "the Tor bootstrap is repeated");
+                    tracing::warn!(
+                        error = %keys::error_chain(&error),
+                        "the Tor bootstrap is repeated"
+                    );
                 }
                 joined => break joined?,
             }
@@ -116,7 +119,10 @@ impl Network {
         let (onion, state) = (keys.onion(), state.clone());
         let reachable = Box::pin(async move {
             while let Err(error) = joined.wait_reachable(&onion, REACHABLE_DEADLINE).await {
-                set_state(&state, NetworkState::NotReachable(error.to_string()));
+                set_state(
+                    &state,
+                    NetworkState::NotReachable(keys::error_chain(&error)),
+                );
             }
             set_state(&state, NetworkState::Reachable);
         });

@@ -6,6 +6,7 @@
 
 use std::convert::Infallible;
 
+use keys::error_chain;
 use tokio::sync::mpsc;
 
 use crate::admission::ActivePolicy;
@@ -41,9 +42,8 @@ pub(super) async fn follow(
                 }
             }
             Err(error) => {
-                let error: &dyn std::error::Error = &error;
                 tracing::error!(
-                    error,
+                    error = %error_chain(&error),
                     "the config cannot be read: the old one stays in force"
                 );
             }

@@ -91,7 +91,7 @@ impl VaultOperations {
         if let Some(name) = &name
             && let Err(error) = identities::check_name(schemas, name)
         {
-            return Err(ControlError::Schema(error.to_string()));
+            return Err(ControlError::Schema(error_chain(&error)));
         }
         let keys = self.keys.clone();
         let identity = in_vault(move || keys.add_identity(&mut rand::rng())).await?;
@@ -101,7 +101,7 @@ impl VaultOperations {
         match write.await {
             Ok(_) => Ok(identity),
             Err(EngineError::Work(error @ SaveError::Schema(_))) => {
-                Err(ControlError::Schema(error.to_string()))
+                Err(ControlError::Schema(error_chain(&error)))
             }
             Err(error) => Err(internal(error)),
         }
@@ -185,10 +185,10 @@ fn internal(error: impl std::error::Error + 'static) -> ControlError {
 fn vault_error(error: &VaultError) -> ControlError {
     match error {
         VaultError::UnknownIdentity(UnknownIdentity(_)) => {
-            ControlError::UnknownIdentity(error.to_string())
+            ControlError::UnknownIdentity(error_chain(error))
         }
         VaultError::NextKeyOffline => ControlError::NextKeyOffline,
-        VaultError::ChainFull => ControlError::ChainFull(error.to_string()),
+        VaultError::ChainFull => ControlError::ChainFull(error_chain(error)),
         error => {
             let cause = error_chain(error);
             ControlError::Internal(format!("the vault was not written: {cause}"))

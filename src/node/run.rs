@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use bastion::{Connector, Gate, Tier};
-use keys::{BootId, KeyManager, MemoryLock, Passphrase, TraceId};
+use keys::{BootId, KeyManager, MemoryLock, Passphrase, TraceId, error_chain};
 use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -51,7 +51,10 @@ pub async fn run(
     let data = DataDir::of(&config);
     let _lock = data.lock()?;
     if let Err(error) = backup::remove_stale_files(&data) {
-        tracing::warn!(%error, "cannot remove the files of an interrupted backup");
+        tracing::warn!(
+            error = %error_chain(&error),
+            "cannot remove the files of an interrupted backup"
+        );
     }
     let keys = open_keys(&data, &passphrase)?;
     drop(passphrase);
@@ -69,8 +72,11 @@ fn open_keys(data: &DataDir, passphrase: &Passphrase) -> Result<Arc<KeyManager>,
     let keys = KeyManager::open(&data.keys(), passphrase)?;
     match keys.memory() {
         MemoryLock::Locked => tracing::info!("the keys are locked in memory"),
-        MemoryLock::NotLocked(why) => {
-            tracing::warn!(%why, "the keys are not locked in memory: they may be written to swap");
+        MemoryLock::NotLocked(reason) => {
+            tracing::warn!(
+                %reason,
+                "the keys are not locked in memory: they may be written to swap"
+            );
         }
     }
     Ok(Arc::new(keys))

@@ -4,7 +4,7 @@
 //! starts the session. Invariant: nothing is stored of a banned peer.
 
 use bastion::{Admitted, Tier};
-use keys::PeerId;
+use keys::{PeerId, error_chain};
 
 use crate::engine::{CoreHandle, EngineError};
 use crate::state_engine::ApplyPackageError;
@@ -93,7 +93,7 @@ pub(super) async fn is_kept_out(core: &CoreHandle, peer: PeerId) -> bool {
     kept_out
         .await
         .unwrap_or_else(|error: EngineError<StoreError>| {
-            tracing::error!(%error, "could not read the verdict on a peer");
+            tracing::error!(error = %error_chain(&error), "could not read the verdict on a peer");
             true
         })
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bastion::{
     Admitted, Connector, HandshakeError, Progress, RefusalCode, Session, Ticket, Transport,
 };
-use keys::{OnionAddr, PeerId, TraceId};
+use keys::{OnionAddr, PeerId, TraceId, error_chain};
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio::time::{Instant, sleep};
@@ -310,7 +310,9 @@ impl Dialler {
                 Err(PeerDialError::Banned) => {
                     tracing::debug!(%onion, "did not dial a banned peer")
                 }
-                Err(error) => tracing::warn!(%onion, %error, "could not reach a peer"),
+                Err(error) => {
+                    tracing::warn!(%onion, error = %error_chain(&error), "could not reach a peer")
+                }
             }
             let pause = backoff.next();
             tracing::debug!(%onion, retry_s = pause.as_secs(), "dial will be retried");

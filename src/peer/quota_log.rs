@@ -18,7 +18,7 @@ pub(super) struct QuotaLog(Mutex<BTreeSet<PeerId>>);
 impl QuotaLog {
     /// Logs that a package of the peer was refused, if that was not logged yet; returns whether it
     /// was logged now.
-    pub(super) fn refused(&self, peer: &PeerId, error: &dyn std::fmt::Display) -> bool {
+    pub(super) fn refused(&self, peer: &PeerId, reason: &dyn std::fmt::Display) -> bool {
         let mut logged = self.0.lock();
         if logged.len() >= PEERS_MAX {
             logged.clear();
@@ -26,7 +26,7 @@ impl QuotaLog {
         let is_first = logged.insert(*peer);
         if is_first {
             tracing::warn!(
-                %error,
+                %reason,
                 "a peer reached its quota; its packages are refused until the quota is raised or \
                  the peer is approved"
             );

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use keys::Oid;
+use keys::{Oid, error_chain};
 
 use super::backoff::Backoff;
 use super::context::SessionContext;
@@ -45,7 +45,10 @@ pub(super) async fn keep_recovering(session: &SessionContext) {
                 return;
             }
             Err(error) => {
-                tracing::warn!(%error, "could not exchange epochs or reclaim objects")
+                tracing::warn!(
+                    error = %error_chain(&error),
+                    "could not exchange epochs or reclaim objects"
+                )
             }
         }
         if session.pause(backoff.next()).await.is_err() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bastion::Tier;
 use keys::protocol::PULL_WAIT_S_MAX;
-use keys::{PeerId, TraceId, codec};
+use keys::{PeerId, TraceId, codec, error_chain};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
@@ -212,7 +212,10 @@ impl RequestServer {
         match stored.await {
             Ok(()) => Ok(SessionMessage::Noted(IdOnly { id })),
             Err(EngineError::Work(EpochError::Fault(fault))) => {
-                tracing::warn!(%fault, "refused the peer's statement of its own epoch");
+                tracing::warn!(
+                    error = %error_chain(&fault),
+                    "refused the peer's statement of its own epoch"
+                );
                 Err(refused(id, "epoch"))
             }
             Err(error) => Err(internal(id, &error)),
@@ -239,7 +242,10 @@ impl RequestServer {
                 Ok(SessionMessage::Noted(IdOnly { id }))
             }
             Err(EngineError::Work(EpochError::Fault(fault))) => {
-                tracing::warn!(%fault, "refused the peer's statement of an epoch of this node");
+                tracing::warn!(
+                    error = %error_chain(&fault),
+                    "refused the peer's statement of an epoch of this node"
+                );
                 Err(refused(id, "epoch"))
             }
             Err(error) => Err(internal(id, &error)),
@@ -302,7 +308,7 @@ impl RequestServer {
                 ..refused(push.id, "gap")
             }),
             Err(SyncError::Package(fault)) => {
-                tracing::warn!(%fault, "refused a pushed package");
+                tracing::warn!(error = %error_chain(&fault), "refused a pushed package");
                 Err(refused(push.id, fault.code()))
             }
             Err(error) => match error.quota() {
@@ -335,7 +341,7 @@ fn refused(id: u64, code: &str) -> RequestRefusal {
 
 /// Logs a fault of this node with its causes; the peer gets the code alone.
 fn internal(id: u64, error: &(dyn std::error::Error + 'static)) -> RequestRefusal {
-    tracing::error!(error = %keys::error_chain(error), "could not answer a peer");
+    tracing::error!(error = %error_chain(error), "could not answer a peer");
     refused(id, "internal")
 }
 

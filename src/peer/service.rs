@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bastion::{Admitted, Session, Tier};
 use futures::FutureExt as _;
-use keys::{PeerId, TraceId};
+use keys::{PeerId, TraceId, error_chain};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span};
@@ -120,8 +120,15 @@ impl SyncService {
                 .await
             {
                 Ok(_) => {}
-                Err(error @ AdmitError::Banned) => tracing::info!(%error, "no session"),
-                Err(error) => tracing::error!(%error, "could not store an admitted peer"),
+                Err(error @ AdmitError::Banned) => {
+                    tracing::info!(error = %error_chain(&error), "no session")
+                }
+                Err(error) => {
+                    tracing::error!(
+                        error = %error_chain(&error),
+                        "could not store an admitted peer"
+                    )
+                }
             }
         };
         let span = session_span(&peer, trace);
@@ -216,10 +223,11 @@ impl SyncService {
         tasks.wait().await;
         self.0.registry.remove(&handle);
         match end {
+        let reason = error_chain(&end);
             SessionError::Malformed(_) | SessionError::Misbehaved(_) => {
-                tracing::warn!(%end, "session ended")
+                tracing::warn!(%reason, "session ended")
             }
-            end => tracing::info!(%end, "session ended"),
+            _ => tracing::info!(%reason, "session ended"),
         }
     }
 

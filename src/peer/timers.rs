@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use keys::error_chain;
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
@@ -70,7 +71,7 @@ pub(super) async fn keep_pulling(
                         session.quota_log.refused(session.handle.peer(), fault);
                     }
                     None => {
-                        tracing::warn!(domain, %error, "pull failed")
+                        tracing::warn!(domain, error = %error_chain(&error), "pull failed")
                     }
                 }
                 backoff.next()
@@ -117,7 +118,7 @@ pub(super) async fn keep_pushing(session: &SessionContext, domain: &str) {
             }
             Err(SyncError::Session(SessionError::Over)) => return,
             Err(error) => {
-                tracing::warn!(domain, %error, "push failed");
+                tracing::warn!(domain, error = %error_chain(&error), "push failed");
                 backoff.next()
             }
         };

@@ -1,6 +1,6 @@
 //! [`StateEngine`]: the store, its writer and the writer's counters.
 
-use keys::TraceId;
+use keys::{TraceId, error_chain};
 use rand::CryptoRng;
 
 use super::view::{CoreContext, View};
@@ -107,16 +107,17 @@ impl Drop for StateEngine {
     /// Releases the reserved sequence numbers. After a clean end no number is skipped, and any
     /// later rollback of the database is detected.
     fn drop(&mut self) {
-        let closed = self.store.rows().heads().map_err(|error| error.to_string());
-        let closed = closed.and_then(|(head, _)| {
+        let heads = self.store.rows().heads();
+        let closed = heads.and_then(|(head, _)| {
             let last = self.counters.change_seq;
-            self.reserve
-                .close(head, last)
-                .map_err(|error| error.to_string())
+            Ok(self.reserve.close(head, last)?)
         });
         if let Err(error) = closed {
             // The reserved block stays on disk, and the next start skips it.
-            tracing::warn!(%error, "could not release the reserved sequence numbers");
+            tracing::warn!(
+                error = %error_chain(&error),
+                "could not release the reserved sequence numbers"
+            );
         }
     }
 }

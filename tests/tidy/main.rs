@@ -10,6 +10,7 @@
 )]
 
 mod arrows;
+mod causes;
 mod codes;
 mod cycles;
 mod documents;
@@ -123,6 +124,11 @@ fn documented_layers_are_those_of_the_rule() {
 #[test]
 fn files_have_no_import_cycles() {
     no_violations(cycles::violations(&sources()));
+}
+
+#[test]
+fn errors_are_shown_with_their_causes() {
+    all_keep(causes::violations);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::thread;
 
+use keys::error_chain;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
@@ -62,7 +63,10 @@ impl VerifyPool {
             match thread::Builder::new().name("verify".into()).spawn(work) {
                 Ok(_) => shared.queue().workers += 1,
                 Err(error) => {
-                    tracing::error!(%error, "could not start a verification thread")
+                    tracing::error!(
+                        error = %error_chain(&error),
+                        "could not start a verification thread"
+                    )
                 }
             }
         }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keys::TraceId;
+use keys::{TraceId, error_chain};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -52,7 +52,7 @@ impl Gate {
                     handshakes.spawn(handshake.instrument(span));
                 }
                 Err(AcceptError::Once(error)) => {
-                    tracing::warn!(%error, "could not accept a stream");
+                    tracing::warn!(error = %error_chain(&error), "could not accept a stream");
                     sleep(ACCEPT_RETRY_DELAY).await;
                 }
                 Err(AcceptError::Closed) => {
@@ -73,7 +73,7 @@ impl Gate {
         match self.admit_traced(trace, stream).await {
             Ok(admitted) => Some(admitted),
             Err(error) => {
-                tracing::debug!(%error, "handshake ended without admission");
+                tracing::debug!(error = %error_chain(&error), "handshake ended without admission");
                 if error.is_abuse() {
                     circuit.shut();
                 }

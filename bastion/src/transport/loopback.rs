@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use keys::OnionAddr;
+use keys::{OnionAddr, error_chain};
 use parking_lot::RwLock;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -165,11 +165,11 @@ impl Transport for LoopbackTransport {
             let stream = stream.map_err(|error| match error.kind() {
                 // No listener: the equivalent of an onion service that does not run.
                 io::ErrorKind::ConnectionRefused => DialError::Unreachable,
-                _ => DialError::Failed(error.to_string()),
+                _ => DialError::Failed(error_chain(&error)),
             })?;
             stream
                 .set_nodelay(true)
-                .map_err(|error| DialError::Failed(error.to_string()))?;
+                .map_err(|error| DialError::Failed(error_chain(&error)))?;
             Ok(Box::new(stream) as Stream)
         })
     }

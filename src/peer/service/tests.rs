@@ -352,3 +352,17 @@ async fn admission_is_logged_in_the_span_of_its_handshake() {
     assert!(lines[0].contains("session="), "{lines:?}");
     stop.cancel();
 }
+
+#[tokio::test(start_paused = true)]
+async fn end_of_a_session_is_logged_with_every_cause() {
+    let log = CapturedLog::start_at(tracing::Level::INFO);
+    let fixture = Fixture::new(manual()).await;
+    let mut peer = fixture.enter(true);
+    peer.send_frame(b"\xff").await;
+    assert_eq!(peer.bye().await, "misbehaviour");
+    fixture.sync.close().await;
+    let [line] = log.lines("session ended").try_into().unwrap();
+    let cause = SessionMessage::decode(b"\xff").unwrap_err();
+    let reason = format!("reason=the peer sent a malformed message: {cause}");
+    assert!(line.contains(&reason), "{line}");
+}
