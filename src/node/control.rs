@@ -24,7 +24,7 @@ use crate::api::{
 };
 use crate::config::{Config, Policy};
 use crate::peer::dialler::{Dialler, PeerDialError};
-use crate::peer::{PullOutcome, PushOutcome, SyncError, SyncService};
+use crate::peer::{EndCode, PullOutcome, PushOutcome, SyncError, SyncService};
 
 /// The running node, as the API sees it.
 pub(super) struct NodeControl {
@@ -207,7 +207,7 @@ impl Control for NodeControl {
         self.gate.forget_replies(peer);
         match effect {
             SessionEffect::Trust => self.peers.registry().trust(peer),
-            SessionEffect::Close => return self.peers.registry().end(peer, "refused"),
+            SessionEffect::Close => return self.peers.registry().end(peer, EndCode::Refused),
             SessionEffect::None => {}
         }
         false

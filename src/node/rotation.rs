@@ -16,7 +16,7 @@ use crate::clock::SystemClock;
 use crate::data_dir::DataDir;
 use crate::engine::{Clock as _, CoreHandle, EngineError};
 use crate::graph::SaveError;
-use crate::peer::SyncService;
+use crate::peer::{EndCode, SyncService};
 use crate::services::identities;
 use crate::store::{StoreError, WriteMode, write_mode_of};
 
@@ -131,7 +131,7 @@ impl VaultOperations {
         let settled = self.core.write(|core, now| core.save_own_server(now)).await;
         // Peers verify packages with the key chain of the handshake. New sessions transfer the new
         // chain.
-        self.peers.registry().end_all("rotated");
+        self.peers.registry().end_all(EndCode::Rotated);
         settled.map_err(|error: EngineError<StoreError>| rotation_incomplete(&error))?;
         for identity in self.keys.identities() {
             self.resume_rotation(identity).await?;

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::end_code::EndCode;
 use super::message::{IdOnly, SessionMessage};
 use crate::config::SyncConfig;
 
@@ -71,7 +72,7 @@ pub struct SessionHandle {
     next_id: AtomicU64,
     closed: CancellationToken,
     /// The code for `bye`, if this node ended the session for a reason; the first one counts.
-    end_code: OnceLock<&'static str>,
+    end_code: OnceLock<EndCode>,
     /// Notified of every frame that arrives.
     frames_read: watch::Sender<()>,
     reply_deadline: Duration,
@@ -126,14 +127,14 @@ impl SessionHandle {
     }
 
     /// Ends the session and sends the peer `bye` with `code`.
-    pub fn end(&self, code: &'static str) {
+    pub fn end(&self, code: EndCode) {
         // An earlier code stays, because it is the reason why the session ended.
         let _ = self.end_code.set(code);
         self.closed.cancel();
     }
 
     /// The code of the first [`SessionHandle::end`].
-    pub(super) fn end_code(&self) -> Option<&'static str> {
+    pub(super) fn end_code(&self) -> Option<EndCode> {
         self.end_code.get().copied()
     }
 
@@ -276,7 +277,7 @@ mod tests {
         let (handle, mut frames) = handle(peer_id(1), &manual());
         let asking = request(&handle, WAIT);
         frames.recv().await.unwrap();
-        handle.end("end");
+        handle.end(EndCode::End);
         assert!(matches!(asking.await.unwrap(), Err(SessionError::Over)));
         let late = request(&handle, WAIT).await.unwrap();
         assert!(matches!(late, Err(SessionError::Over)));
@@ -323,7 +324,7 @@ mod tests {
         let start = tokio::time::Instant::now();
         assert!(!handle.is_alive(WAIT).await);
         assert_eq!(start.elapsed().as_secs(), WAIT.as_secs());
-        handle.end("end");
+        handle.end(EndCode::End);
         handle.note_frame();
         assert!(!handle.is_alive(WAIT).await);
         assert_eq!(start.elapsed().as_secs(), WAIT.as_secs(), "known at once");
@@ -342,9 +343,9 @@ mod tests {
         let (handle, _frames) = handle(peer_id(1), &manual());
         assert_eq!(handle.end_code(), None);
         assert!(!handle.closed().is_cancelled());
-        handle.end("duplicate");
-        handle.end("busy");
-        assert_eq!(handle.end_code(), Some("duplicate"));
+        handle.end(EndCode::Duplicate);
+        handle.end(EndCode::Busy);
+        assert_eq!(handle.end_code(), Some(EndCode::Duplicate));
         assert!(handle.closed().is_cancelled());
     }
 

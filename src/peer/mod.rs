@@ -7,7 +7,8 @@
 //!   `timers`: both at intervals.
 //! - [`registry`]: the live sessions. [`duplicates`] and [`slots`]: its rules. [`service`]: what
 //!   runs them. `admit`: what is stored of a peer. `maintenance`: what belongs to no session.
-//! - [`dialler`]: outgoing sessions. [`token_bucket`], `quota_log`, `backoff`: limits.
+//! - [`dialler`]: outgoing sessions. [`token_bucket`], `quota_log`, `backoff`: limits. `end_code`:
+//!   why a session ends.
 //!
 //! Inputs are streams that the gate has admitted; the core gets nothing that was not verified.
 //! Invariants: at most one live session per peer; every task of a session ends with it.
@@ -17,6 +18,7 @@ mod backoff;
 mod context;
 pub mod dialler;
 pub mod duplicates;
+mod end_code;
 pub mod handle;
 #[cfg(test)]
 pub(crate) mod handshake_testing;
@@ -41,6 +43,7 @@ pub mod token_bucket;
 
 pub use admit::AdmitError;
 pub use dialler::PeerDialError;
+pub use end_code::EndCode;
 pub use handle::SessionError;
 pub use pull::PullOutcome;
 pub use push::PushOutcome;

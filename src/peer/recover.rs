@@ -11,6 +11,7 @@ use keys::{Oid, error_chain};
 
 use super::backoff::Backoff;
 use super::context::SessionContext;
+use super::end_code::EndCode;
 use super::handle::SessionError;
 use super::message::{EpochNote, ReclaimRequest, ReclaimedBatch, SessionMessage};
 use super::receive::SyncError;
@@ -40,8 +41,11 @@ pub(super) async fn keep_recovering(session: &SessionContext) {
                 error @ (SessionError::Malformed(_) | SessionError::Misbehaved(_)),
             )) => {
                 // Do not retry: a misbehaving peer would give the same reply on every retry.
-                tracing::warn!(%error, "ended the session with a peer that misbehaved");
-                session.handle.end("misbehaviour");
+                tracing::warn!(
+                    error = %error_chain(&error),
+                    "ended the session with a peer that misbehaved"
+                );
+                session.handle.end(EndCode::Misbehaviour);
                 return;
             }
             Err(error) => {

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::duplicates::{Candidate, Winner, resolve_duplicate};
+use super::end_code::EndCode;
 use super::handle::SessionHandle;
 use super::slots::{Allocation, SessionSlot, SlotRequest, allocate_slot, priority};
 use crate::config::SyncConfig;
@@ -103,7 +104,7 @@ pub(super) enum EnterOutcome {
     /// The session is listed.
     Listed,
     /// The session is to be ended with this code.
-    Refused(&'static str),
+    Refused(EndCode),
     /// The session waits until it is known whether this older one is alive.
     Probe(Arc<SessionHandle>),
 }
@@ -148,9 +149,11 @@ impl SessionRegistry {
         if let Some(old) = sessions.get_mut(&peer).filter(|old| !old.is_over()) {
             match resolve_duplicate(&candidate(old), &candidate(&new)) {
                 Winner::New => {}
-                Winner::Old => return EnterOutcome::Refused("duplicate"),
+                Winner::Old => return EnterOutcome::Refused(EndCode::Duplicate),
                 // One new session waits at a time, because waiting ones have no slot.
-                Winner::OldIfAlive if old.probing => return EnterOutcome::Refused("duplicate"),
+                Winner::OldIfAlive if old.probing => {
+                    return EnterOutcome::Refused(EndCode::Duplicate);
+                }
                 Winner::OldIfAlive => {
                     old.probing = true;
                     return EnterOutcome::Probe(old.handle.clone());
@@ -172,13 +175,13 @@ impl SessionRegistry {
                         admitted = %peer,
                         "all slots are in use: a session with an untrusted peer was evicted"
                     );
-                    evicted.handle.end("busy");
+                    evicted.handle.end(EndCode::Busy);
                 }
             }
-            Allocation::Full => return EnterOutcome::Refused("busy"),
+            Allocation::Full => return EnterOutcome::Refused(EndCode::Busy),
         }
         if let Some(old) = sessions.insert(peer, new) {
-            old.handle.end("duplicate");
+            old.handle.end(EndCode::Duplicate);
         }
         EnterOutcome::Listed
     }
@@ -260,14 +263,14 @@ impl SessionRegistry {
 
     /// Ends the session with a peer and sends it `bye` with `code`; returns whether there was a
     /// live one.
-    pub fn end(&self, peer: &PeerId, code: &'static str) -> bool {
+    pub fn end(&self, peer: &PeerId, code: EndCode) -> bool {
         let sessions = self.0.sessions.lock();
         let live = sessions.get(peer).filter(|session| !session.is_over());
         live.inspect(|session| session.handle.end(code)).is_some()
     }
 
     /// Ends the sessions with all peers; the next ones show what has changed on this node.
-    pub fn end_all(&self, code: &'static str) {
+    pub fn end_all(&self, code: EndCode) {
         for session in self.0.sessions.lock().values() {
             session.handle.end(code);
         }

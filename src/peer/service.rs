@@ -17,6 +17,7 @@ use tracing::{Instrument as _, Span};
 
 use super::admit::{self, AdmitError};
 use super::context::SessionContext;
+use super::end_code::EndCode;
 use super::handle::{SessionError, SessionHandle, SessionInfo};
 use super::pull::{PullOutcome, pull_once};
 use super::push::{PushOutcome, push_once};
@@ -186,7 +187,7 @@ impl SyncService {
         let registry = &self.0.registry;
         let deadline = Duration::from_secs(self.0.config.ping_interval_s);
         if !old.is_alive(deadline).await {
-            old.end("silence");
+            old.end(EndCode::Silence);
         }
         registry.clear_probing(old);
         let domains = live.domains.clone();
@@ -195,7 +196,7 @@ impl SyncService {
             EnterOutcome::Refused(code) => refuse(driver, code).await,
             EnterOutcome::Probe(old) => {
                 registry.clear_probing(&old);
-                refuse(driver, "duplicate").await;
+                refuse(driver, EndCode::Duplicate).await;
             }
         }
     }
@@ -208,7 +209,7 @@ impl SyncService {
         // here.
         let core = self.0.core.traced(handle.trace());
         if admit::is_kept_out(&core, *handle.peer()).await {
-            handle.end("refused");
+            handle.end(EndCode::Refused);
         }
         let session = Arc::new(SessionContext {
             core,
@@ -222,8 +223,8 @@ impl SyncService {
         let end = driver.run(server, &self.0.config).await;
         tasks.wait().await;
         self.0.registry.remove(&handle);
-        match end {
         let reason = error_chain(&end);
+        match end {
             SessionError::Malformed(_) | SessionError::Misbehaved(_) => {
                 tracing::warn!(%reason, "session ended")
             }
@@ -326,8 +327,8 @@ fn session_span(peer: &PeerId, trace: TraceId) -> Span {
 }
 
 /// Ends a session that was not listed.
-async fn refuse(driver: SessionDriver, code: &'static str) {
-    tracing::debug!(code, "refused a session");
+async fn refuse(driver: SessionDriver, code: EndCode) {
+    tracing::debug!(code = code.code(), "refused a session");
     driver.refuse(code).await;
 }
 

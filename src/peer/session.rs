@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
+use super::end_code::EndCode;
 use super::handle::{SessionError, SessionHandle, SessionInfo};
 use super::message::{Bye, IdOnly, RequestRefusal, SessionMessage};
 use super::serve::RequestServer;
@@ -55,8 +56,8 @@ impl SessionDriver {
     }
 
     /// Ends the session before it runs: sends `bye` with `code` and closes the stream.
-    pub async fn refuse(mut self, code: &str) {
-        let bye = SessionMessage::Bye(Bye { code: code.into() }).encode();
+    pub async fn refuse(mut self, code: EndCode) {
+        let bye = bye(code).encode();
         // Best effort: the peer may not read.
         let _ = timeout(CLOSE_TIMEOUT, self.writer.write(&bye)).await;
         let _ = timeout(CLOSE_TIMEOUT, self.writer.close()).await;
@@ -87,9 +88,9 @@ impl SessionDriver {
             tasks: TaskTracker::new(),
         };
         let end = reading.run(reader, config).await;
-        let code = close_code(&end, handle.end_code()).into();
+        let code = close_code(&end, handle.end_code());
         // Best effort: the stream may be gone.
-        handle.try_send(&SessionMessage::Bye(Bye { code }));
+        handle.try_send(&bye(code));
         all_queued.cancel();
         handle.shut_down();
         reading.tasks.close();
@@ -102,13 +103,19 @@ impl SessionDriver {
 
 /// Returns the code that `bye` carries for this end; `requested` is the one that this node ended
 /// the session with.
-fn close_code(end: &SessionError, requested: Option<&'static str>) -> &'static str {
+fn close_code(end: &SessionError, requested: Option<EndCode>) -> EndCode {
     match end {
-        SessionError::Over => requested.unwrap_or("shutdown"),
-        SessionError::Silent(_) => "silence",
-        SessionError::Malformed(_) | SessionError::Misbehaved(_) => "misbehaviour",
-        SessionError::Bye(_) | SessionError::Timeout | SessionError::Frame(_) => "end",
+        SessionError::Over => requested.unwrap_or(EndCode::Shutdown),
+        SessionError::Silent(_) => EndCode::Silence,
+        SessionError::Malformed(_) | SessionError::Misbehaved(_) => EndCode::Misbehaviour,
+        SessionError::Bye(_) | SessionError::Timeout | SessionError::Frame(_) => EndCode::End,
     }
+}
+
+/// The message that tells the peer why the session ends.
+fn bye(code: EndCode) -> SessionMessage {
+    let code = code.code().to_owned();
+    SessionMessage::Bye(Bye { code })
 }
 
 /// The writing task's state.

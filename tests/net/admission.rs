@@ -12,9 +12,9 @@ use postern::admission::NodeGatekeeper;
 use postern::config::{AdmissionConfig, Policy};
 use postern::graph::GraphManager;
 use postern::op_context::Timestamp;
-use postern::peer::PeerDialError;
 use postern::peer::dialler::Reached;
 use postern::peer::message::SessionMessage;
+use postern::peer::{EndCode, PeerDialError};
 use postern::services::identities;
 use postern::services::verdicts::{self, Reason, VerdictError};
 use postern::store::{PendingRow, VerdictRow};
@@ -65,7 +65,7 @@ fn decide(
     let peer = node.graph(verb).unwrap().peer_id;
     node.gate.forget_replies(&peer);
     if kept_out {
-        node.peers.registry().end(&peer, "end");
+        node.peers.registry().end(&peer, EndCode::End);
     }
 }
 

@@ -9,6 +9,7 @@ use keys::PublicKey;
 use tokio::time::timeout;
 
 use super::*;
+use crate::peer::EndCode;
 use crate::peer::handshake_testing::{connector, serve};
 use crate::peer::log_testing::CapturedLog;
 use crate::peer::registry::LiveSession;
@@ -246,7 +247,7 @@ async fn kept_address_with_a_session_is_dialled_after_its_end() {
     tokio::time::advance(Duration::from_secs(600)).await;
     settle().await;
     assert_eq!(fixture.dials(), 0, "the session is open");
-    session.end("end");
+    session.end(EndCode::End);
     settle().await;
     assert_eq!(fixture.dials(), 1, "at once, because the session lasted");
 }
@@ -259,7 +260,7 @@ async fn short_session_counts_as_a_failure() {
     fixture.dialler.keep(peer.keys.onion());
     settle().await;
     tokio::time::advance(Duration::from_secs(3)).await;
-    session.end("end");
+    session.end(EndCode::End);
     let ended = Instant::now();
     settle().await;
     assert_eq!(fixture.dials(), 0);

@@ -5,6 +5,8 @@ use tokio::time::advance;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::peer::EndCode;
+use crate::peer::log_testing::CapturedLog;
 use crate::peer::registry::LiveSession;
 use crate::peer::testing::{TestCore, handle, manual};
 
@@ -48,7 +50,7 @@ async fn peer_with_a_session_is_not_idle() {
     let live = LiveSession::for_test(handle.clone(), true, 0);
     sync.registry().enter(live);
     assert_eq!(sync.forget_idle(30).await.unwrap(), 0);
-    handle.end("end");
+    handle.end(EndCode::End);
     node.clock.advance_ms(29 * DAY_MS);
     assert_eq!(sync.forget_idle(30).await.unwrap(), 0, "it was here");
     node.clock.advance_ms(2 * DAY_MS);

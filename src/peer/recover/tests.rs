@@ -166,7 +166,10 @@ async fn ends_the_session_at_a_reply_of_a_wrong_kind() {
     };
     fixture.send_batch(own.id, None).await;
     task.await.unwrap();
-    assert_eq!(fixture.session.handle.end_code(), Some("misbehaviour"));
+    assert_eq!(
+        fixture.session.handle.end_code(),
+        Some(EndCode::Misbehaviour)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -251,7 +254,10 @@ async fn ends_the_session_if_batches_do_not_ascend() {
         let next = Some(Oid::from_bytes(next));
         fixture.send_batch(second.id, next).await;
         task.await.unwrap();
-        assert_eq!(fixture.session.handle.end_code(), Some("misbehaviour"));
+        assert_eq!(
+            fixture.session.handle.end_code(),
+            Some(EndCode::Misbehaviour)
+        );
         assert!(fixture.needs_reclaim_from().await);
     }
 }
@@ -291,14 +297,17 @@ async fn malformed_batch_ends_the_session() {
     let malformed = SessionMessage::Reclaimed(batch);
     fixture.session.peer.send(&malformed).await;
     task.await.unwrap();
-    assert_eq!(fixture.session.handle.end_code(), Some("misbehaviour"));
+    assert_eq!(
+        fixture.session.handle.end_code(),
+        Some(EndCode::Misbehaviour)
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn ends_with_the_session() {
     let fixture = Fixture::met().await;
     let task = fixture.start();
-    fixture.session.handle.end("end");
+    fixture.session.handle.end(EndCode::End);
     task.await.unwrap();
 }
 

@@ -30,7 +30,7 @@ fn trusted(session: LiveSession) -> LiveSession {
 fn enter(registry: &SessionRegistry, session: &LiveSession) -> &'static str {
     match registry.enter(session.clone()) {
         EnterOutcome::Listed => "listed",
-        EnterOutcome::Refused(code) => code,
+        EnterOutcome::Refused(code) => code.code(),
         EnterOutcome::Probe(_) => "probe",
     }
 }
@@ -41,7 +41,7 @@ fn listed(registry: &SessionRegistry) -> Vec<PeerId> {
 }
 
 fn code(session: &LiveSession) -> Option<&'static str> {
-    session.handle.end_code()
+    session.handle.end_code().map(EndCode::code)
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn session_that_the_larger_peer_id_dialled_probes_the_other_once() {
         assert_eq!(enter(&registry, &third), "duplicate", "not this session");
         registry.clear_probing(&old.handle);
         assert_eq!(enter(&registry, &new), "probe");
-        old.handle.end("silence");
+        old.handle.end(EndCode::Silence);
         assert_eq!(enter(&registry, &new), "listed");
     }
 }
@@ -173,7 +173,7 @@ fn ended_session_is_not_shown_and_is_replaced() {
     let registry = registry(1, 1);
     let old = live(&registry, LOCAL + 1, true);
     enter(&registry, &old);
-    old.handle.end("end");
+    old.handle.end(EndCode::End);
     assert_eq!(listed(&registry), []);
     assert!(registry.session(&peer_id(LOCAL + 1)).is_none());
     assert!(registry.session_at(&old.onion).is_none());
@@ -203,7 +203,7 @@ fn session_at_follows_the_end_of_the_session_at_an_address() {
     assert!(registry.session_at(&second.onion).is_none());
     let closed = registry.session_at(&first.onion).unwrap();
     assert!(!closed.is_cancelled());
-    first.handle.end("end");
+    first.handle.end(EndCode::End);
     assert!(closed.is_cancelled());
 }
 
@@ -237,10 +237,10 @@ fn end_ends_the_live_session_of_one_peer() {
     let (first, second) = (live(&registry, 1, false), live(&registry, 2, false));
     enter(&registry, &first);
     enter(&registry, &second);
-    assert!(registry.end(&peer_id(1), "refused"));
+    assert!(registry.end(&peer_id(1), EndCode::Refused));
     assert_eq!((code(&first), code(&second)), (Some("refused"), None));
-    assert!(!registry.end(&peer_id(1), "end"), "it has ended");
-    assert!(!registry.end(&peer_id(3), "end"), "there is none");
+    assert!(!registry.end(&peer_id(1), EndCode::End), "it has ended");
+    assert!(!registry.end(&peer_id(3), EndCode::End), "there is none");
 }
 
 #[test]
@@ -249,8 +249,8 @@ fn end_all_ends_every_live_session() {
     let (first, second) = (live(&registry, 1, false), live(&registry, 2, false));
     enter(&registry, &first);
     enter(&registry, &second);
-    registry.end(&peer_id(1), "refused");
-    registry.end_all("rotated");
+    registry.end(&peer_id(1), EndCode::Refused);
+    registry.end_all(EndCode::Rotated);
     let codes = (code(&first), code(&second));
     assert_eq!(codes, (Some("refused"), Some("rotated")));
 }

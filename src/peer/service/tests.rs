@@ -71,7 +71,7 @@ async fn listed_session_runs_and_frees_its_slot_at_its_end() {
     registry.trust(&fixture.peer.peer_id());
     let is_full = || registry.is_full_without(&peer_id(9), Tier::Trusted, 8);
     assert!(is_full());
-    registry.end(&fixture.peer.peer_id(), "end");
+    registry.end(&fixture.peer.peer_id(), EndCode::End);
     assert_eq!(peer.bye().await, "end");
     fixture.sync.close().await;
     assert!(!is_full());
@@ -153,7 +153,7 @@ async fn session_of_a_peer_that_was_kept_out_meanwhile_ends_at_once() {
     for verdict in [Verdict::Banned, Verdict::Refused] {
         fixture.node.set_verdict(&fixture.peer, verdict, None).await;
         assert_eq!(fixture.enter(true).bye().await, "refused", "{verdict:?}");
-        fixture.sync.0.registry.end_all("end");
+        fixture.sync.0.registry.end_all(EndCode::End);
     }
 }
 

@@ -159,7 +159,7 @@ async fn a_waiting_push_ends_with_the_session() {
     let _first = reader.admit_request(1, RequestKind::Push).await.unwrap();
     let handle = reader.handle.clone();
     let (second, ()) = tokio::join!(reader.admit_request(2, RequestKind::Push), async {
-        handle.end("end");
+        handle.end(EndCode::End);
     });
     assert!(matches!(second, Err(SessionError::Over)));
 }

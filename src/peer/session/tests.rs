@@ -93,22 +93,26 @@ fn classifies_every_message() {
 fn close_code_names_the_cause() {
     let io = || FrameError::Io(std::io::ErrorKind::BrokenPipe.into());
     let cases = [
-        (SessionError::Over, None, "shutdown"),
-        (SessionError::Over, Some("refused"), "refused"),
+        (SessionError::Over, None, EndCode::Shutdown),
+        (SessionError::Over, Some(EndCode::Refused), EndCode::Refused),
         (
             SessionError::Silent(Duration::from_secs(240)),
             None,
-            "silence",
+            EndCode::Silence,
         ),
         (
             SessionError::Malformed(keys::Malformed::Unexpected("x".into())),
             None,
-            "misbehaviour",
+            EndCode::Misbehaviour,
         ),
-        (SessionError::Misbehaved("x"), Some("busy"), "misbehaviour"),
-        (SessionError::Bye("end".into()), None, "end"),
-        (SessionError::Timeout, None, "end"),
-        (SessionError::Frame(io()), None, "end"),
+        (
+            SessionError::Misbehaved("x"),
+            Some(EndCode::Busy),
+            EndCode::Misbehaviour,
+        ),
+        (SessionError::Bye("end".into()), None, EndCode::End),
+        (SessionError::Timeout, None, EndCode::End),
+        (SessionError::Frame(io()), None, EndCode::End),
     ];
     for (end, requested, code) in cases {
         assert_eq!(close_code(&end, requested), code, "{end:?}");
@@ -209,8 +213,8 @@ async fn ends_at_half_a_frame() {
 async fn sends_bye_with_the_code_of_its_end() {
     let node = TestCore::new(1);
     let mut session = run_session(&node, peer_id(9), &manual());
-    session.handle.end("refused");
-    session.handle.end("busy");
+    session.handle.end(EndCode::Refused);
+    session.handle.end(EndCode::Busy);
     assert_eq!(session.peer.bye().await, "refused");
     assert_eq!(session.peer.receive().await, None, "the stream is closed");
     assert!(matches!(session.end.await.unwrap(), SessionError::Over));
@@ -340,7 +344,7 @@ async fn a_peer_that_does_not_read_delays_the_end_by_the_close_timeout() {
     });
     session.handle.send(&long).await.unwrap();
     let start = Instant::now();
-    session.handle.end("end");
+    session.handle.end(EndCode::End);
     session.end.await.unwrap();
     assert!(start.elapsed() <= 2 * CLOSE_TIMEOUT);
 }
@@ -352,7 +356,7 @@ async fn writes_queued_frames_before_bye() {
     for id in 1..=3 {
         session.handle.send(&ping(id)).await.unwrap();
     }
-    session.handle.end("busy");
+    session.handle.end(EndCode::Busy);
     for id in 1..=3 {
         assert_eq!(session.peer.receive().await, Some(ping(id)));
     }
@@ -368,7 +372,7 @@ async fn requests_in_progress_end_with_the_session() {
     session.peer.send(&ping(2)).await;
     assert_eq!(session.peer.receive().await, Some(pong(2)));
     let start = Instant::now();
-    session.handle.end("end");
+    session.handle.end(EndCode::End);
     assert_eq!(session.peer.bye().await, "end");
     session.end.await.unwrap();
     assert!(start.elapsed() <= CLOSE_TIMEOUT, "the pull waits no longer");
@@ -379,7 +383,7 @@ async fn refuse_sends_the_code_and_closes() {
     let (local, remote) = pipe(64);
     let (config, stop) = (manual(), CancellationToken::new());
     let driver = SessionDriver::new(local, untrusted(), &config, &stop);
-    let refusing = tokio::spawn(async move { driver.refuse("duplicate").await });
+    let refusing = tokio::spawn(async move { driver.refuse(EndCode::Duplicate).await });
     let mut remote = ScriptedPeer(remote);
     assert_eq!(remote.bye().await, "duplicate");
     assert_eq!(remote.receive().await, None, "the stream is closed");
@@ -392,6 +396,6 @@ async fn refuse_ends_although_the_peer_does_not_read() {
     let (config, stop) = (manual(), CancellationToken::new());
     let driver = SessionDriver::new(local, untrusted(), &config, &stop);
     let start = Instant::now();
-    driver.refuse("duplicate").await;
+    driver.refuse(EndCode::Duplicate).await;
     assert!(start.elapsed() <= 2 * CLOSE_TIMEOUT);
 }

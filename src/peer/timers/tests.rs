@@ -6,6 +6,7 @@ use bastion::Tier;
 use tokio::time::Instant;
 
 use super::*;
+use crate::peer::EndCode;
 use crate::peer::message::{PackageBody, Pull, RequestRefusal, SessionMessage, UpToDate};
 use crate::peer::testing::{DOMAIN, RunningSession, TestCore, manual, run_session};
 use crate::state_engine::{AppliedPackage, CoreLimits, PullReply, PullRequest, Quotas, Window};
@@ -178,7 +179,7 @@ async fn pulls_at_the_interval_until_the_session_ends() {
         assert_eq!(start.elapsed().as_secs(), if round == 0 { 0 } else { 20 });
         fixture.reply_up_to_date(&pull).await;
     }
-    fixture.session.handle.end("end");
+    fixture.session.handle.end(EndCode::End);
     task.await.unwrap();
 }
 
@@ -211,7 +212,7 @@ async fn other_domains_stop_waiting_if_the_identities_cannot_be_pulled() {
 async fn domain_that_waits_for_identities_ends_with_the_session() {
     let fixture = Fixture::new(interval()).await;
     let task = fixture.start_pulling(DOMAIN);
-    fixture.session.handle.end("end");
+    fixture.session.handle.end(EndCode::End);
     task.await.unwrap();
 }
 
@@ -318,7 +319,7 @@ async fn pushes_at_the_interval_with_backoff_after_a_failure() {
     let start = Instant::now();
     fixture.next_push().await;
     assert_eq!(start.elapsed().as_secs(), 20);
-    fixture.session.handle.end("end");
+    fixture.session.handle.end(EndCode::End);
     task.await.unwrap();
 }
 

@@ -10,7 +10,7 @@ use keys::vault::VaultError;
 use keys::{Oid, PeerId};
 use postern::admission::{ActivePolicy, NodeGatekeeper};
 use postern::peer::dialler::Dialler;
-use postern::peer::{PullOutcome, SyncService};
+use postern::peer::{EndCode, PullOutcome, SyncService};
 use postern::store::WriteMode;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
@@ -188,7 +188,7 @@ impl LiveNode {
             .unwrap()
         {}
         if is_node {
-            self.peers.registry().end_all("rotated");
+            self.peers.registry().end_all(EndCode::Rotated);
         }
         Ok(self.keys.key_id(holder)?)
     }
