@@ -88,7 +88,11 @@ impl From<SaveError> for ApiError {
             SaveError::Recovering => (StatusCode::CONFLICT, "recovering"),
             SaveError::ReadOnly => (StatusCode::CONFLICT, "read_only"),
             SaveError::TooLong(..) => (StatusCode::PAYLOAD_TOO_LARGE, "too_long"),
-            _ => (StatusCode::UNPROCESSABLE_ENTITY, "schema"),
+            SaveError::Schema(_) => (StatusCode::UNPROCESSABLE_ENTITY, "schema"),
+            SaveError::WrongReference => (StatusCode::UNPROCESSABLE_ENTITY, "wrong_reference"),
+            SaveError::ScopeChanged => (StatusCode::UNPROCESSABLE_ENTITY, "scope_changed"),
+            SaveError::TooManyAttrs(..) => (StatusCode::UNPROCESSABLE_ENTITY, "too_many_attrs"),
+            SaveError::Record(_) => (StatusCode::UNPROCESSABLE_ENTITY, "identity_record"),
         };
         Self::new(status, code, error_chain(&error))
     }
@@ -144,6 +148,38 @@ impl<E: std::error::Error + Into<Self> + 'static> From<EngineError<E>> for ApiEr
 
 impl From<ControlError> for ApiError {
     fn from(error: ControlError) -> Self {
-        Self::new(error.status(), error.code(), error.to_string())
+        Self::new(error.status(), error.code(), error_chain(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::RecordFault;
+    use crate::schema::SchemaViolation;
+
+    #[test]
+    fn each_fault_of_an_object_has_a_code_of_its_own() {
+        let faults = [
+            (SaveError::Schema(SchemaViolation::UnknownAttr(9)), "schema"),
+            (SaveError::WrongReference, "wrong_reference"),
+            (SaveError::ScopeChanged, "scope_changed"),
+            (SaveError::TooManyAttrs(2, 1), "too_many_attrs"),
+            (SaveError::Record(RecordFault::OtherOid), "identity_record"),
+        ];
+        for (fault, code) in faults {
+            let error = ApiError::from(fault);
+            let status = StatusCode::UNPROCESSABLE_ENTITY;
+            assert_eq!((error.status, error.code), (status, code));
+        }
+    }
+
+    #[test]
+    fn message_names_every_cause() {
+        let fault = SaveError::Record(RecordFault::OtherOid);
+        let cause = RecordFault::OtherOid.to_string();
+        let error = ApiError::from(fault);
+        let expected = format!("the identity record is not valid: {cause}");
+        assert_eq!(error.message, expected);
     }
 }

@@ -206,5 +206,5 @@ async fn identity_records_cannot_be_forged_through_objects() {
     let forged = json!({ "type": "identities.identity", "owner": owner, "attrs": bob["attrs"] });
     api.post("/api/objects", forged)
         .await
-        .refused(422, "schema");
+        .refused(422, "identity_record");
 }
