@@ -6,6 +6,7 @@
 //! problem was noted.
 
 pub(crate) mod edit;
+mod reword;
 
 use std::fmt;
 use std::fs::File;
@@ -16,6 +17,8 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
+
+use self::reword::reword;
 
 /// Most problems reported for one file. Later ones are mostly consequences of earlier ones.
 const PROBLEMS_MAX: usize = 50;
@@ -344,32 +347,6 @@ fn line_at(text: &str, start: usize) -> usize {
 
 fn covers(outer: &Range<usize>, inner: &Range<usize>) -> bool {
     outer.start <= inner.start && inner.end <= outer.end
-}
-
-/// Rewrites an error message of serde for an operator. Returns the message and the most similar
-/// valid word. For a missing key, returns no message and the key.
-fn reword(message: &str) -> (Option<String>, Option<String>) {
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    let first = quoted.next().unwrap_or_default();
-    let valid: Vec<&str> = quoted.collect();
-    let suggestion = nearest(first, valid.iter().copied()).map(str::to_owned);
-    let listed = if suggestion.is_some() || valid.is_empty() {
-        String::new()
-    } else {
-        format!("; possible: {}", valid.join(", "))
-    };
-    if message.starts_with("unknown field") {
-        (Some("unknown key".to_owned() + &listed), suggestion)
-    } else if message.starts_with("unknown variant") {
-        (
-            Some(format!("`{first}` is not a valid value{listed}")),
-            suggestion,
-        )
-    } else if message.starts_with("missing field") {
-        (None, Some(first.to_owned()))
-    } else {
-        (Some(message.to_owned()), None)
-    }
 }
 
 #[cfg(test)]

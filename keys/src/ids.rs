@@ -37,7 +37,7 @@ impl<const N: usize> Visitor<'_> for FixedBytes<N> {
 }
 
 macro_rules! fixed_bytes {
-    ($(#[$doc:meta])* $name:ident, $len:literal, $shown:literal) => {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $len:literal, $shown:literal) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name([u8; $len]);
@@ -86,7 +86,7 @@ macro_rules! fixed_bytes {
             type Err = ParseIdError;
 
             fn from_str(text: &str) -> Result<Self, ParseIdError> {
-                let fail = |why| ParseIdError { what: stringify!($name), why };
+                let fail = |why| ParseIdError { what: $what, why };
                 let bytes = HEXLOWER
                     .decode(text.as_bytes())
                     .map_err(|_| fail("not lower-case hex"))?;
@@ -111,36 +111,36 @@ macro_rules! fixed_bytes {
 fixed_bytes!(
     /// Identifies an object on every node (docs/DECISIONS.md 2). Printed whole, because it is not
     /// secret.
-    Oid, 16, 32
+    Oid, "object id", 16, 32
 );
 fixed_bytes!(
     /// Identifies one life of a database (docs/DECISIONS.md 2).
     ///
     /// Created with the database. Sequence numbers are comparable only within one epoch.
-    Epoch, 16, 8
+    Epoch, "epoch", 16, 8
 );
 fixed_bytes!(
     /// Identifies one start of a node (docs/DECISIONS.md 6).
     ///
     /// A peer with two sessions of one node uses it to tell which start is newer.
-    BootId, 16, 8
+    BootId, "boot id", 16, 8
 );
 fixed_bytes!(
     /// Identifies a node: its first Ed25519 public key, which rotation does not change
     /// (docs/DECISIONS.md 2).
-    PeerId, 32, 8
+    PeerId, "peer id", 32, 8
 );
 fixed_bytes!(
     /// An Ed25519 public key (RFC 8032). The bytes may not be a valid point.
-    PublicKey, 32, 8
+    PublicKey, "public key", 32, 8
 );
 fixed_bytes!(
     /// An Ed25519 signature (RFC 8032). Proves nothing until it is verified.
-    Signature, 64, 8
+    Signature, "signature", 64, 8
 );
 fixed_bytes!(
     /// A SHA-256 digest (FIPS 180-4).
-    Digest, 32, 8
+    Digest, "digest", 32, 8
 );
 
 impl Digest {

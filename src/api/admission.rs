@@ -59,7 +59,7 @@ pub(super) async fn show(Traced(state): Traced) -> Result<Json<Value>, ApiError>
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct PolicyRequest {
     policy: Policy,
 }
@@ -129,14 +129,14 @@ fn show_verdict(row: &VerdictRow) -> Value {
 
 /// Names a peer, by its whole id or by a unique prefix of a known one.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct PeerRequest {
     peer_id: String,
 }
 
 /// A refusal or a ban.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct VerdictRequest {
     peer_id: String,
     #[serde(default)]

@@ -14,7 +14,7 @@ use super::read::Body;
 use super::state::Traced;
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct BackupRequest {
     path: String,
 }

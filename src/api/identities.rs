@@ -32,7 +32,7 @@ pub(super) async fn list(Traced(state): Traced) -> Result<Json<Value>, ApiError>
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct NameRequest {
     name: Option<String>,
 }
@@ -62,7 +62,7 @@ pub(super) async fn rename(
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct RetireRequest {
     /// `false` undoes the retirement.
     #[serde(default = "yes")]

@@ -20,7 +20,7 @@ use crate::store::StoreError;
 const WAIT_S_MAX: u64 = 60;
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct SendRequest {
     sender_identity_oid: String,
     recipient_identity_oid: String,
@@ -45,7 +45,7 @@ pub(super) async fn send(
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct InboxQuery {
     identity: String,
     after: Option<u64>,

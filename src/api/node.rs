@@ -146,7 +146,7 @@ pub(super) async fn peers(Traced(state): Traced) -> Result<Json<Value>, ApiError
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct DialRequest {
     onion: String,
 }
@@ -169,7 +169,7 @@ pub(super) async fn dial(
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct SyncRequest {
     peer: Option<String>,
     domain: Option<String>,
@@ -259,7 +259,7 @@ fn show_report(report: &SyncReport, peer: &PeerId) -> Value {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct RejectsQuery {
     peer: Option<String>,
     limit: Option<usize>,

@@ -21,7 +21,7 @@ use crate::services::local_context;
 use crate::store::StoreError;
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct ListQuery {
     r#type: String,
     after: Option<u64>,
@@ -108,7 +108,7 @@ fn show_value(value: &Value, kind: &Kind) -> JsonValue {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct SaveRequest {
     r#type: String,
     owner: String,
@@ -195,7 +195,7 @@ fn describe(kind: &Kind) -> &'static str {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct DeleteQuery {
     owner: String,
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::keys::TABLES;
 use super::load::FILE_BYTES_MAX;
 use super::*;
 
@@ -55,11 +56,11 @@ fn removed_key_does_not_hide_other_mistakes() {
 fn wrong_type_or_word_is_an_error() {
     wrong(
         "[sync]\ndials_max = \"4\"\n",
-        "p:2: sync.dials_max: invalid type: string \"4\", expected usize",
+        "p:2: sync.dials_max: must be a whole number, not the text \"4\"",
     );
     wrong(
         "[sync]\ndials_max = -4\n",
-        "p:2: sync.dials_max: invalid value: integer `-4`, expected usize",
+        "p:2: sync.dials_max: must be a whole number of at least 0, not -4",
     );
     wrong(
         "[admission]\npolicy = \"opne\"\n",
@@ -80,6 +81,42 @@ fn wrong_type_or_word_is_an_error() {
     wrong("[sync\n", "p:1: invalid TOML: unclosed table, expected `]`");
 }
 
+/// Values of every type of TOML.
+const VALUES: [&str; 7] = [
+    "-4",
+    "1.5",
+    "true",
+    "\"x\"",
+    "[5]",
+    "{ zzz = 1 }",
+    "1979-05-27",
+];
+
+#[test]
+fn no_message_names_a_type_of_the_program() {
+    let keys = TABLES.iter().flat_map(|table| {
+        let keys = table.keys.iter();
+        keys.map(|key| format!("{}.{}", table.name, key.name))
+    });
+    let tables = TABLES.iter().map(|table| table.name.to_owned());
+    for path in keys.chain(tables).filter(|path| path != "tor") {
+        for value in VALUES {
+            let Err(text) = parse(&format!("{path} = {value}\n")) else {
+                continue;
+            };
+            let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            let is_type = |word: &str| {
+                let is_number = ["u8", "u16", "u32", "u64", "usize", "i64"].contains(&word);
+                let humps = word.chars().skip(1).filter(char::is_ascii_uppercase);
+                let is_camel = humps.count() > 0 && word.contains(|c: char| c.is_lowercase());
+                is_number || is_camel || ["struct", "enum", "sequence", "map"].contains(&word)
+            };
+            let found: Vec<_> = words.filter(|word| is_type(word)).collect();
+            assert!(found.is_empty(), "{path} = {value}: {text}");
+        }
+    }
+}
+
 #[test]
 fn wrong_address_is_named_but_not_quoted() {
     let bent = ONION.replacen("2g", "2h", 1);
@@ -90,7 +127,7 @@ fn wrong_address_is_named_but_not_quoted() {
     );
     wrong(
         "[admission]\nallow = [\"abc\"]\n",
-        "p:2: admission.allow: not a valid PeerId: not lower-case hex",
+        "p:2: admission.allow: not a valid peer id: not lower-case hex",
     );
     wrong(
         "[transport]\nkind = \"loopback\"\n\

@@ -50,7 +50,7 @@ fn reports_all_problems_at_once_with_their_lines() {
         "f.toml:2: onee: unknown key; did you mean `one`?\n\
          f.toml:5: inner.colour: `gren` is not a valid value; did you mean `green`?\n\
          f.toml:6: inner.sise: unknown key; did you mean `size`?\n\
-         f.toml:9: inner.size: invalid value: integer `300`, expected u8\n\
+         f.toml:9: inner.size: must be a whole number from 0 to 255, not 300\n\
          f.toml:11: inner.zzz: unknown key; possible: colour, size\n\
          f.toml:12: inner: the key `colour` is missing"
     );

@@ -129,3 +129,23 @@ async fn slots_deadline_and_body_are_limited() {
     api.config.requests_max = 0;
     api.get("/api/status").await.refused(503, "busy");
 }
+
+#[tokio::test]
+async fn refusal_of_a_wrong_body_names_no_type_of_the_program() {
+    let api = ApiFixture::new().await;
+    let paths = [
+        "/api/messages/send",
+        "/api/peers",
+        "/api/sync",
+        "/api/backup",
+        "/api/objects",
+        "/api/identities",
+        "/api/admission/ban",
+    ];
+    for path in paths {
+        let reply = api.post(path, json!(5)).await;
+        let message = reply.refused(400, "bad_request").message();
+        assert!(message.contains("an object"), "{path}: {message}");
+        assert!(!message.contains("struct"), "{path}: {message}");
+    }
+}
