@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
+pub(crate) use self::reword::nearest;
 use self::reword::reword;
 
 /// Most problems reported for one file. Later ones are mostly consequences of earlier ones.
@@ -69,11 +70,16 @@ impl fmt::Display for Problem {
 
 /// All problems in a file, sorted by line. Displays as one line of text for each.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problems(pub Vec<Problem>);
+pub struct Problems {
+    /// Entries that are wrong.
+    pub errors: Vec<Problem>,
+    /// Entries of earlier versions, which have no effect on the result. Not displayed.
+    pub warnings: Vec<Problem>,
+}
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.0.iter().enumerate() {
+        for (index, problem) in self.errors.iter().enumerate() {
             let newline = if index == 0 { "" } else { "\n" };
             write!(f, "{newline}{problem}")?;
         }
@@ -82,22 +88,6 @@ impl fmt::Display for Problems {
 }
 
 impl std::error::Error for Problems {}
-
-/// The valid word that is most similar to `wrong`. Its edit distance must be at most a third of the
-/// length of `wrong`, or 1.
-pub(crate) fn nearest<'a>(
-    wrong: &str,
-    valid: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
-    let distance_max = (wrong.chars().count() / 3).max(1);
-    let distances = valid
-        .into_iter()
-        .map(|word| (strsim::damerau_levenshtein(wrong, word), word));
-    distances
-        .filter(|(distance, _)| *distance <= distance_max)
-        .min()
-        .map(|(_, word)| word)
-}
 
 /// A parsed file, and the problems found so far.
 pub(crate) struct TomlFile<'t> {
@@ -268,7 +258,10 @@ impl<'t> TomlFile<'t> {
         self.problems.dedup();
         match value {
             Some(value) if self.problems.is_empty() => Ok(value),
-            _ => Err(Problems(self.problems)),
+            _ => Err(Problems {
+                errors: self.problems,
+                warnings: Vec::new(),
+            }),
         }
     }
 }

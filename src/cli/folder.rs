@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::failure::Failure;
 use super::passphrase;
-use crate::config::{Config, ConfigError, LogConfig, LogFormat};
+use crate::config::{Config, ConfigError, LogConfig, LogFormat, Problem};
 use crate::data_dir::{self, DataDir, DirLock, DirLockError};
 use crate::node::{self, Event, NetworkState, Reloads};
 use crate::schema::Schemas;
@@ -69,6 +69,7 @@ pub(super) async fn init(
 pub(super) fn load(path: &Path) -> Result<Config, Failure> {
     Config::load(path).map_err(|error| match error {
         ConfigError::Invalid(problems) => {
+            print_warnings(&problems.warnings);
             Failure::usage(format!("the configuration is invalid\n{problems}"))
         }
         error => Failure {
@@ -76,6 +77,12 @@ pub(super) fn load(path: &Path) -> Result<Config, Failure> {
             ..Failure::of(&error)
         },
     })
+}
+
+fn print_warnings(warnings: &[Problem]) {
+    for warning in warnings {
+        eprintln!("{warning}");
+    }
 }
 
 /// Locks the node's folder, so that the node does not start meanwhile.
@@ -92,9 +99,7 @@ pub(super) fn hold(config: &Config, instead: &str) -> Result<DirLock, Failure> {
 pub(super) fn check(path: &Path) -> Result<(), Failure> {
     let config = load(path)?;
     check_apps(&config)?;
-    for warning in config.warnings() {
-        eprintln!("{warning}");
-    }
+    print_warnings(config.warnings());
     println!("{}: valid", path.display());
     Ok(())
 }

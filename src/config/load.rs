@@ -53,16 +53,19 @@ impl Config {
     /// Checks the text of a file. Messages and relative paths in the file refer to `path`.
     ///
     /// # Errors
-    /// The text has problems; all of them are reported.
+    /// The text has problems; all of them are reported, with the warnings.
     pub fn parse(path: &Path, text: &str) -> Result<Self, Problems> {
         let mut file = TomlFile::parse(path, text);
         let warnings = removed::take_out(&mut file);
         let mut config: Option<Self> = file.read();
         if let Some(config) = &mut config {
             config.file = path.into();
-            config.warnings = warnings;
+            config.warnings.clone_from(&warnings);
             check(config, &mut |key, why| file.note_key(key, why));
         }
-        file.finish(config)
+        file.finish(config).map_err(|problems| Problems {
+            warnings,
+            ..problems
+        })
     }
 }

@@ -18,47 +18,69 @@ pub(super) fn new_path(old: &str, name: &str) -> String {
     }
 }
 
-/// Takes removed keys out of a file, and gives renamed ones their new name.
+/// Takes removed keys and tables out of a file, and gives renamed ones their new name.
 ///
-/// Returns a warning for each, by line. A file with both the old and the new name of a key is
-/// wrong; that problem is noted in `file`.
+/// Returns a warning for each, by line, with its path in the file. A file with both the old and the
+/// new name of a key is wrong, and so is an unknown key of a removed table. These problems are
+/// noted in `file`.
 pub(super) fn take_out(file: &mut TomlFile<'_>) -> Vec<Problem> {
     let mut warnings = Vec::new();
-    for (path, name) in RENAMED {
-        let new = new_path(path, name);
-        match file.rename(path, name) {
-            Rename::Absent => {}
-            Rename::Done(line) => {
-                let message = format!("{path}: renamed to `{new}`; the value is used");
-                warnings.push(file.problem(line, message));
-            }
-            Rename::Both(line) => {
-                let message = format!("{path}: renamed to `{new}`, which is set too: remove one");
-                file.note_line(line, message);
-            }
-        }
-    }
-    let empty = |table: &&&str| file.is_empty_table(table);
-    let empty_tables: Vec<_> = REMOVED_TABLES.iter().filter(empty).collect();
-    for table in empty_tables {
-        if let Some(line) = file.remove(table) {
-            let message = format!("{table}: no longer a table");
-            warnings.push(file.problem(line, message));
+    for table in REMOVED_TABLES {
+        if file.entries(table) == Some(0)
+            && let Some(line) = file.remove(table)
+        {
+            warnings.push(file.problem(line, format!("{table}: no longer a table")));
         }
     }
     for (path, now) in REMOVED {
-        if let Some(line) = file.remove(path) {
-            let message = format!("{path}: no longer a key; {now}");
-            warnings.push(file.problem(line, message));
+        for path in std::iter::once((*path).to_owned()).chain(renamed(path)) {
+            if let Some(line) = file.remove(&path) {
+                let message = format!("{path}: no longer a key; {now}");
+                warnings.push(file.problem(line, message));
+            }
         }
     }
     for table in REMOVED_TABLES {
-        if file.is_empty_table(table) {
-            file.remove(table);
+        let prefix = format!("{table}.");
+        let keys: Vec<_> = REMOVED
+            .iter()
+            .filter_map(|(path, _)| path.strip_prefix(&prefix))
+            .collect();
+        file.refuse_keys(table, &keys);
+        let is_table = file.entries(table).is_some();
+        if let Some(line) = file.remove(table).filter(|_| !is_table) {
+            let message = format!("{table}: no longer a table; this entry has no effect");
+            warnings.push(file.problem(line, message));
         }
+    }
+    for (path, name) in RENAMED {
+        rename(file, path, name, &mut warnings);
     }
     warnings.sort_by_key(|warning| warning.line);
     warnings
+}
+
+/// The path of a removed key in a table that was renamed, with the new name of the table.
+fn renamed(path: &str) -> Option<String> {
+    RENAMED.iter().find_map(|(old, name)| {
+        let key = path.strip_prefix(old)?.strip_prefix('.')?;
+        Some(format!("{}.{key}", new_path(old, name)))
+    })
+}
+
+fn rename(file: &mut TomlFile<'_>, path: &str, name: &'static str, warnings: &mut Vec<Problem>) {
+    let new = new_path(path, name);
+    match file.rename(path, name) {
+        Rename::Absent => {}
+        Rename::Done(line) => {
+            let message = format!("{path}: renamed to `{new}`; the value is used");
+            warnings.push(file.problem(line, message));
+        }
+        Rename::Both(line) => {
+            let message = format!("{path}: renamed to `{new}`, which is set too: remove one");
+            file.note_line(line, message);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -69,16 +91,20 @@ mod tests {
 
     use super::list::Now;
     use super::*;
-    use crate::config::Config;
     use crate::config::keys::TABLES;
+    use crate::config::{Config, Problems};
 
     fn warnings(text: &str) -> Vec<String> {
         let config = Config::parse(Path::new("p"), text).unwrap();
         config.warnings().iter().map(ToString::to_string).collect()
     }
 
+    fn problems(text: &str) -> Problems {
+        Config::parse(Path::new("p"), text).unwrap_err()
+    }
+
     fn error(text: &str) -> String {
-        Config::parse(Path::new("p"), text).unwrap_err().to_string()
+        problems(text).to_string()
     }
 
     /// One line that sets a key by its dotted path.
@@ -90,8 +116,10 @@ mod tests {
     fn every_removed_key_is_a_warning_that_names_its_number() {
         assert_eq!(REMOVED.len(), 75);
         for (path, now) in REMOVED {
+            let mut warnings = warnings(&line(path));
+            warnings.retain(|warning| !warning.contains("renamed to"));
             let expected = format!("p:1: {path}: no longer a key; {now}");
-            assert_eq!(warnings(&line(path)), [expected]);
+            assert_eq!(warnings, [expected]);
         }
     }
 
@@ -99,7 +127,8 @@ mod tests {
     fn removed_keys_do_not_change_the_configuration() {
         let text: String = REMOVED.iter().map(|(path, _)| line(path)).collect();
         let mut config = Config::parse(Path::new("p"), &text).unwrap();
-        assert_eq!(config.warnings.len(), REMOVED.len());
+        // The table of three of them was renamed.
+        assert_eq!(config.warnings.len(), REMOVED.len() + 1);
         config.warnings.clear();
         assert_eq!(config, Config::parse(Path::new("p"), "").unwrap());
     }
@@ -172,7 +201,49 @@ mod tests {
             warnings("[limits]\nkey_events_max = 48\n"),
             ["p:2: limits.key_events_max: no longer a key; fixed at 32"]
         );
-        let text = error("[limits]\nkey_events_max = 48\nspeed_max = 1\n");
-        assert!(text.starts_with("p:1: limits: unknown key"), "{text}");
+        for text in [
+            "limits = 5\n",
+            "[[limits]]\n",
+            "[[limits]]\nkey_events_max = 48\n",
+        ] {
+            let expected = "p:1: limits: no longer a table; this entry has no effect";
+            assert_eq!(warnings(text), [expected], "{text}");
+        }
+        let text = "[limits]\nkey_events_max = 48\nspeed_max = 1\nkey_events_mx = 1\n";
+        assert_eq!(
+            error(text),
+            "p:3: limits.speed_max: unknown key\n\
+             p:4: limits.key_events_mx: unknown key; did you mean `key_events_max`?"
+        );
+    }
+
+    #[test]
+    fn wrong_file_has_its_warnings_too() {
+        let text = "[limits]\nkey_events_max = 48\n[sync]\ndials_max = 0\nbackoff_s_min = 9\n";
+        let problems = problems(text);
+        let warnings: Vec<_> = problems.warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            warnings,
+            [
+                "p:2: limits.key_events_max: no longer a key; fixed at 32",
+                "p:5: sync.backoff_s_min: no longer a key; fixed at 30",
+            ]
+        );
+        assert_eq!(
+            problems.to_string(),
+            "p:4: sync.dials_max: must be 1 to 1000000"
+        );
+    }
+
+    #[test]
+    fn removed_key_of_a_renamed_table_is_named_as_in_the_file() {
+        for table in ["quota.worked", "quota.untrusted"] {
+            let text = format!("[{table}]\nstored_objects_max = 9\n");
+            let expected = format!(
+                "p:2: {table}.stored_objects_max: no longer a key; \
+                 derived: stored_bytes_max / 1638, at least 4096"
+            );
+            assert!(warnings(&text).contains(&expected), "{:?}", warnings(&text));
+        }
     }
 }

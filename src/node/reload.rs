@@ -10,7 +10,7 @@ use keys::error_chain;
 use tokio::sync::mpsc;
 
 use crate::admission::ActivePolicy;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Problem};
 
 /// Yields the config each time that the operator asked to read it again (SIGHUP).
 pub type Reloads = mpsc::Receiver<Result<Config, ConfigError>>;
@@ -37,7 +37,8 @@ pub(super) async fn follow(
                 }
             }
             Err(ConfigError::Invalid(problems)) => {
-                for problem in &problems.0 {
+                log_warnings(&problems.warnings);
+                for problem in &problems.errors {
                     tracing::error!(%problem, "the config is invalid: the old one stays in force");
                 }
             }
@@ -52,6 +53,12 @@ pub(super) async fn follow(
     std::future::pending().await
 }
 
+fn log_warnings(warnings: &[Problem]) {
+    for warning in warnings {
+        tracing::warn!(%warning, "obsolete key in the configuration");
+    }
+}
+
 /// Puts `[admission]` in force; returns the other keys that differ from the running config.
 fn replace(
     running: &Config,
@@ -59,9 +66,7 @@ fn replace(
     read: Result<Config, ConfigError>,
 ) -> Result<Vec<String>, ConfigError> {
     let read = read?;
-    for warning in read.warnings() {
-        tracing::warn!(%warning, "obsolete key in the configuration");
-    }
+    log_warnings(read.warnings());
     let mut deferred = running.differences(&read);
     deferred.retain(|key| !key.starts_with(CHANGEABLE));
     active.replace(read.admission_config());

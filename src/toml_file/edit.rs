@@ -6,7 +6,7 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{TomlFile, line_at};
+use super::{TomlFile, line_at, nearest};
 
 impl TomlFile<'_> {
     /// Takes the entry at a dotted path out of the file; returns its line.
@@ -38,16 +38,34 @@ impl TomlFile<'_> {
         Rename::Done(line)
     }
 
-    /// Whether there is a table at a dotted path, without any entry.
-    pub(crate) fn is_empty_table(&self, path: &str) -> bool {
+    /// Notes every key of a table as unknown. `similar`: words to suggest.
+    pub(crate) fn refuse_keys(&mut self, path: &str, similar: &[&str]) {
+        let Some((table, name)) = table_of(self.root.get_mut(), path) else {
+            return;
+        };
+        let Some(DeValue::Table(table)) = table.get(name).map(Spanned::get_ref) else {
+            return;
+        };
+        let keys: Vec<(usize, String)> = table
+            .keys()
+            .map(|key| (key.span().start, key.get_ref().to_string()))
+            .collect();
+        for (start, key) in keys {
+            let suggestion = nearest(&key, similar.iter().copied()).map(str::to_owned);
+            self.note(start, format!("{path}.{key}: unknown key"), suggestion);
+        }
+    }
+
+    /// The number of entries of the table at a dotted path; none if there is no table.
+    pub(crate) fn entries(&self, path: &str) -> Option<usize> {
         let mut table = self.root.get_ref();
         for part in path.split('.') {
             match table.get(part).map(Spanned::get_ref) {
                 Some(DeValue::Table(inner)) => table = inner,
-                _ => return false,
+                _ => return None,
             }
         }
-        table.is_empty()
+        Some(table.len())
     }
 }
 

@@ -2,7 +2,21 @@
 //!
 //! Invariant: no message names a type of the program (tested here and in `src/config`).
 
-use super::nearest;
+/// The valid word that is most similar to `wrong`. Its edit distance must be at most a third of the
+/// length of `wrong`, or 1.
+pub(crate) fn nearest<'a>(
+    wrong: &str,
+    valid: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let distance_max = (wrong.chars().count() / 3).max(1);
+    let distances = valid
+        .into_iter()
+        .map(|word| (strsim::damerau_levenshtein(wrong, word), word));
+    distances
+        .filter(|(distance, _)| *distance <= distance_max)
+        .min()
+        .map(|(_, word)| word)
+}
 
 /// Rewrites an error message of serde for an operator. Returns the message and the most similar
 /// valid word. For a missing key, returns no message and the key.

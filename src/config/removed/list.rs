@@ -30,7 +30,7 @@ pub(crate) static RENAMED: &[(&str, &str)] = &[
 /// Removed tables. An empty one is left behind by a file in which all keys are comments.
 pub(super) static REMOVED_TABLES: &[&str] = &["limits"];
 
-/// Removed keys, with renamed tables under their new name.
+/// Removed keys, under the names that earlier versions gave them and their tables.
 #[rustfmt::skip]
 pub(crate) static REMOVED: &[(&str, Now)] = &[
     ("api.body_bytes_max", Now::Fixed(API.body_bytes_max as u64)),
@@ -84,9 +84,9 @@ pub(crate) static REMOVED: &[(&str, Now)] = &[
     ("sync.silence_s_max", Now::Fixed(SYNC.silence_s_max)),
     ("sync.backoff_s_min", Now::Fixed(SYNC.backoff_s_min)),
     ("sync.backoff_s_max", Now::Fixed(SYNC.backoff_s_max)),
-    ("quota.untrusted.stored_objects_max", Now::Derived("stored_bytes_max / 1638, at least 4096")),
-    ("quota.untrusted.total_objects_max", Now::Derived("total_bytes_max / 1638, at least 4096")),
-    ("quota.untrusted.requests_per_minute_max", Now::Fixed(120)),
+    ("quota.worked.stored_objects_max", Now::Derived("stored_bytes_max / 1638, at least 4096")),
+    ("quota.worked.total_objects_max", Now::Derived("total_bytes_max / 1638, at least 4096")),
+    ("quota.worked.requests_per_minute_max", Now::Fixed(120)),
     ("quota.trusted.stored_objects_max", Now::Derived("stored_bytes_max / 1638, at least 4096")),
     ("quota.trusted.total_objects_max", Now::Derived("total_bytes_max / 1638, at least 4096")),
     ("quota.trusted.requests_per_minute_max", Now::Fixed(6000)),
