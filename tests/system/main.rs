@@ -8,6 +8,7 @@
     reason = "helpers of tests may fail like the tests themselves; processes run in real time"
 )]
 
+mod acknowledged;
 mod backup;
 // A release build has no crash points.
 #[cfg(debug_assertions)]

@@ -265,7 +265,9 @@ impl NodeProcess {
         answer.body
     }
 
-    fn try_api(&self, method: &str, path: &str, body: Option<Value>) -> Option<PullReply> {
+    /// Like [`Self::api`]. Returns `None` if the API does not answer, or if its reply is cut off in
+    /// the head.
+    pub fn try_api(&self, method: &str, path: &str, body: Option<Value>) -> Option<PullReply> {
         let address: SocketAddr = fs::read_to_string(self.folder.join("api.addr"))
             .ok()?
             .trim()
