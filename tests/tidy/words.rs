@@ -228,6 +228,28 @@ pub(crate) const RULES: &[Restricted] = &[
         why: "only the command line uses the terminal",
     },
     Restricted {
+        names: &[
+            "env::var",
+            "env::var_os",
+            "env::vars",
+            "env::vars_os",
+            "env::args",
+            "env::args_os",
+        ],
+        within: &["src/", "keys/src/", "bastion/src/"],
+        // The folder of systemd's credentials; the number of a crash point of tests.
+        except: &["src/cli/passphrase.rs", "keys/src/crash.rs"],
+        tests_too: false,
+        why: "no secret or setting comes from the environment",
+    },
+    Restricted {
+        names: &["Passphrase::from_string"],
+        within: &["src/", "bastion/src/"],
+        except: &["src/cli/passphrase.rs"],
+        tests_too: false,
+        why: "a passphrase comes from the terminal, a private file or a credential",
+    },
+    Restricted {
         names: &["todo!", "unimplemented!", "dbg!"],
         within: &[],
         except: &[],
