@@ -46,6 +46,10 @@ const NAMES: &[(&str, &str)] = &[
     ("", "arrows.rs"),
     // A column of an earlier version.
     ("src/store/migrations/", "knocks"),
+    // Names of the API of an earlier version.
+    ("CHANGELOG.md", "`crowd"),
+    ("CHANGELOG.md", "`knocks`"),
+    ("CHANGELOG.md", "/thaw`"),
 ];
 
 /// Files without these rules: they list configuration keys of earlier versions, or the words.
