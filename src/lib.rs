@@ -9,7 +9,8 @@
 //! - [`store`]: all SQL. [`graph`]: the only write path. [`state_engine`]: packages and cursors.
 //! - [`services`]: the operations of the apps. [`engine`]: the handle by which async code reads and
 //!   writes data.
-//! - [`config`]: the config file. [`clock`]: the system's clock. [`data_dir`]: a node's folder.
+//! - [`config`]: the configuration file. [`clock`]: the system's clock. [`data_dir`]: a node's
+//!   folder.
 //! - [`backup`]: sealed backups. [`peer`]: one session per peer. [`admission`]: the decision on who
 //!   gets a session.
 //! - [`api`]: the local HTTP API. [`node`]: composes everything. [`cli`]: the command line.

@@ -1,5 +1,5 @@
-//! The admission policy in force: the config file's, or the operator's until the file is read
-//! again.
+//! The admission policy in force: the configuration file's, or the operator's until the file is
+//! read again.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ struct Active {
 }
 
 impl ActivePolicy {
-    /// Starts with the config file's policy.
+    /// Starts with the configuration file's policy.
     pub fn new(config: AdmissionConfig) -> Self {
         let config = Arc::new(config);
         Self(Arc::new(RwLock::new(Active {

@@ -14,7 +14,7 @@ use crate::store::{Verdict, VerdictRow};
 pub(super) struct Facts {
     /// The stored tier of a known peer.
     pub(super) tier: Option<Tier>,
-    /// Whether the config's `admission.allow` lists it.
+    /// Whether the configuration's `admission.allow` lists it.
     pub(super) is_listed: bool,
     /// The operator's latest verdict on it.
     pub(super) verdict: Option<VerdictRow>,

@@ -47,7 +47,8 @@ pub trait Control: Send + Sync + 'static {
     /// The admission policy in force.
     fn admission(&self) -> AdmissionStatus;
 
-    /// Sets the admission policy until the next start, or until the config file is read again.
+    /// Sets the admission policy until the next start, or until the configuration file is read
+    /// again.
     fn set_policy(&self, policy: Policy);
 
     /// Applies a verdict that was written: forgets what the gate remembers of the peer, and changes
@@ -87,7 +88,7 @@ pub enum ControlError {
     /// The other node's operator has to approve this node first.
     #[error(
         "the other node's operator has to approve this node; dialling continues (after a restart \
-         only if its onion is under [[peer]] in the config)"
+         only if its onion is under [[peer]] in the configuration)"
     )]
     Pending,
     /// The peer is banned on this node.
@@ -269,9 +270,9 @@ pub struct BackupRow {
 /// The admission policy in force.
 #[derive(Debug, Clone)]
 pub struct AdmissionStatus {
-    /// The config in force, with the operator's policy where that replaced the file's.
+    /// The configuration in force, with the operator's policy where that replaced the file's.
     pub config: Arc<AdmissionConfig>,
-    /// Whether the operator has replaced the config file's policy.
+    /// Whether the operator has replaced the configuration file's policy.
     pub is_overridden: bool,
 }
 

@@ -15,7 +15,7 @@ use tar::{Archive, Builder, EntryType, Header};
 
 /// The manifest's entry, the first of the stream.
 const MANIFEST: &str = "manifest.json";
-/// The config file, unchanged.
+/// The configuration file, unchanged.
 pub(super) const CONFIG: &str = "postern.toml";
 /// The vault, sealed under the passphrase as on the disk.
 pub(super) const KEYS: &str = "keys.vault";
@@ -54,7 +54,7 @@ pub(super) struct Manifest {
     pub(super) created_ms: u64,
     /// The peer id of the node, as 64 hexadecimal digits.
     pub(super) peer_id: String,
-    /// The files, in the order of the stream; the config is the first.
+    /// The files, in the order of the stream; the configuration is the first.
     pub(super) files: Vec<Part>,
 }
 
@@ -87,7 +87,7 @@ fn content(what: impl Into<String>) -> ArchiveError {
 }
 
 impl Manifest {
-    /// Describes `files`, whose first has to be the config.
+    /// Describes `files`, whose first has to be the configuration.
     pub(super) fn new(created_ms: u64, peer_id: String, files: Vec<Part>) -> Self {
         Self {
             format: FORMAT,

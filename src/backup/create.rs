@@ -1,5 +1,5 @@
-//! `postern backup`: writes a node's config, vault, own schema files and database into one sealed
-//! file.
+//! `postern backup`: writes a node's configuration, vault, own schema files and database into one
+//! sealed file.
 //!
 //! The node may be running or stopped. Not in the backup: the API token (a restore generates
 //! another), Tor's state, and the passphrase. No plain copy of a key is written, and no existing
@@ -53,13 +53,14 @@ pub enum CreateBackupError {
     /// The path has no file name, or its folder does not exist.
     #[error("{0} is not a file name in an existing folder")]
     NoName(PathBuf),
-    /// The config file has become invalid since the node started: a restored node would not start.
-    #[error("the config is invalid; correct it first\n{0}")]
+    /// The configuration file has become invalid since the node started: a restored node would not
+    /// start.
+    #[error("the configuration is invalid; correct it first\n{0}")]
     Config(#[from] Problems),
-    /// A restore could not place the files as the config says.
+    /// A restore could not place the files as the configuration says.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// The schema files that the config names now do not load: a restore would refuse them.
+    /// The schema files that the configuration names now do not load: a restore would refuse them.
     #[error("the apps' schemas do not load; correct them first")]
     Schemas(#[from] SchemaError),
     /// The name ends like that of an unfinished backup.
@@ -138,7 +139,8 @@ struct SmallFile {
     bytes: Vec<u8>,
 }
 
-/// Backs up the node of `config` into the new file `out`. The config file is included as it is now.
+/// Backs up the node of `config` into the new file `out`. The configuration file is included as it
+/// is now.
 ///
 /// Writers of the database continue; their commits after the start of the copy are not in the
 /// backup. Needs space for a copy of the database in the data folder. Blocks until the backup is
@@ -298,8 +300,8 @@ fn read(name: String, path: &Path) -> Result<SmallFile, CreateBackupError> {
     Ok(SmallFile { name, bytes })
 }
 
-/// Describes the files. The database is the last and the config the first, because a restore needs
-/// the config's paths.
+/// Describes the files. The database is the last and the configuration the first, because a restore
+/// needs the configuration's paths.
 fn manifest(
     created: Timestamp,
     keys: &KeyManager,

@@ -1,22 +1,23 @@
 //! The places of a restored node's files: all of them inside its one folder.
 //!
-//! Input: the text of the backed-up config and the new folder. Output: the config to write, and the
-//! folders that it leads to. A `data_dir` or `schema_dir` that leads out of the folder (an absolute
-//! path, a `..`) is changed. Such a path may belong to the lost machine or to a node that still
-//! runs. Only these two lines change. Invariant: the written config leads to the files as they were
-//! placed. Tested in this file and in `tests/system/backup.rs`.
+//! Input: the text of the backed-up configuration and the new folder. Output: the configuration to
+//! write, and the folders that it leads to. A `data_dir` or `schema_dir` that leads out of the
+//! folder (an absolute path, a `..`) is changed. Such a path may belong to the lost machine or to a
+//! node that still runs. Only these two lines change. Invariant: the written configuration leads to
+//! the files as they were placed. Tested in this file and in `tests/system/backup.rs`.
 
 use std::path::{Component, Path, PathBuf};
 
 use crate::config::{Config, FILE_NAME, Problems};
 
-/// Folder of the operator's schema files, where the config's own leads out of the node's folder.
+/// Folder of the operator's schema files, where the configuration's own leads out of the node's
+/// folder.
 const SCHEMAS: &str = "schemas";
 
-/// A config, and the folders that it leads to.
+/// A configuration, and the folders that it leads to.
 #[derive(Debug)]
 pub(super) struct Layout {
-    /// The text of the config file to write.
+    /// The text of the configuration file to write.
     pub(super) text: String,
     /// The parsed text; its relative paths start at the new folder.
     pub(super) config: Config,
@@ -24,11 +25,11 @@ pub(super) struct Layout {
     pub(super) changed: Vec<&'static str>,
 }
 
-/// The cause for which the files cannot be placed as the config says.
+/// The cause for which the files cannot be placed as the configuration says.
 #[derive(Debug, thiserror::Error)]
 pub enum LayoutError {
-    /// The config is invalid for this version of the program.
-    #[error("the config in the backup is invalid\n{0}")]
+    /// The configuration is invalid for this version of the program.
+    #[error("the configuration in the backup is invalid\n{0}")]
     Config(#[from] Problems),
     /// A key leads out of the folder, and the file does not have it on a line of its own.
     #[error(
@@ -39,7 +40,7 @@ pub enum LayoutError {
 }
 
 impl Layout {
-    /// Derives the layout of a node in `folder` from the text of its config.
+    /// Derives the layout of a node in `folder` from the text of its configuration.
     pub(super) fn of(text: &str, folder: &Path) -> Result<Self, LayoutError> {
         let path = folder.join(FILE_NAME);
         let before = Config::parse(&path, text)?;
@@ -84,7 +85,7 @@ impl Layout {
         self.config.data_dir()
     }
 
-    /// The folder of the operator's schema files, if the config has one.
+    /// The folder of the operator's schema files, if the configuration has one.
     pub(super) fn schemas(&self) -> Option<PathBuf> {
         self.config.schema_dir()
     }

@@ -1,8 +1,9 @@
 //! Sealed backups of a node: their format, how one is made, and how one becomes a node again.
 //!
-//! Input: a config, a vault and a database, or a backup file with its passphrase. Output: a file,
-//! or a data folder. A file has its final name only after its content was read back and compared.
-//! Tested in the files beside this one, `tests/system/backup.rs`, and `tests/system/crash.rs`.
+//! Input: a configuration, a vault and a database, or a backup file with its passphrase. Output: a
+//! file, or a data folder. A file has its final name only after its content was read back and
+//! compared. Tested in the files beside this one, `tests/system/backup.rs`, and
+//! `tests/system/crash.rs`.
 
 mod archive;
 mod create;

@@ -40,7 +40,7 @@ use crate::store::{self, EpochReason, StoreError};
 pub struct Restored {
     /// The folder.
     pub folder: PathBuf,
-    /// The config file in it.
+    /// The configuration file in it.
     pub config: PathBuf,
     /// The node's identity in the protocol.
     pub peer_id: PeerId,
@@ -52,9 +52,9 @@ pub struct Restored {
     pub created: Timestamp,
     /// Length of the database, in bytes.
     pub database_bytes: u64,
-    /// Keys of the config's table `[node]` that led out of the folder and were changed.
+    /// Keys of the configuration's table `[node]` that led out of the folder and were changed.
     pub changed: Vec<&'static str>,
-    /// The passphrase file that the config names, where it does not exist. A backup does not
+    /// The passphrase file that the configuration names, where it does not exist. A backup does not
     /// contain it.
     pub passphrase_file_missing: Option<PathBuf>,
 }
@@ -79,7 +79,7 @@ pub enum RestoreError {
     /// The backup was changed or truncated, or breaks a rule of the format.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
-    /// The config in the backup is invalid or leads out of the folder.
+    /// The configuration in the backup is invalid or leads out of the folder.
     #[error(transparent)]
     Layout(#[from] LayoutError),
     /// The vault in the backup does not open.
@@ -165,7 +165,7 @@ pub fn restore(
 /// Writes the files of the stream into the staged folder.
 struct Unpacking<'d> {
     staged: &'d Path,
-    /// Set by the config, which is the first file.
+    /// Set by the configuration, which is the first file.
     layout: Option<Layout>,
 }
 
@@ -196,7 +196,9 @@ impl Unpacking<'_> {
             }
             name => {
                 let folder = layout.schemas().ok_or_else(|| {
-                    ArchiveError::Content("schema files, and a config without schema_dir".into())
+                    ArchiveError::Content(
+                        "schema files, and a configuration without schema_dir".into(),
+                    )
                 })?;
                 make_folder(&folder)?;
                 let name = name.strip_prefix(SCHEMAS).unwrap_or(name);
@@ -209,7 +211,7 @@ impl Unpacking<'_> {
 }
 
 fn no_config() -> RestoreError {
-    ArchiveError::Content("its config is not the first file".into()).into()
+    ArchiveError::Content("its configuration is not the first file".into()).into()
 }
 
 fn make_folder(folder: &Path) -> Result<(), StagingError> {

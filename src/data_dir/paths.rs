@@ -27,7 +27,7 @@ pub(crate) const OPERATOR_LABEL: &str = "operator";
 pub struct DataDir(PathBuf);
 
 impl DataDir {
-    /// The data folder that a config names.
+    /// The data folder that a configuration names.
     pub fn of(config: &Config) -> Self {
         Self(config.data_dir())
     }

@@ -40,7 +40,7 @@ pub enum RunError {
     /// The API's address is taken, or the process may not listen on it.
     #[error("the local API cannot listen on {0}")]
     Api(SocketAddr, #[source] io::Error),
-    /// A loopback address in the config is none.
+    /// A loopback address in the configuration is none.
     #[error("loopback transport: {0}")]
     LoopbackAddress(#[from] NotLoopback),
     /// The loopback transport's address is taken, or the process may not listen on it.

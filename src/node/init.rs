@@ -27,7 +27,7 @@ use crate::store::StoreError;
 pub struct Initialised {
     /// The folder.
     pub folder: PathBuf,
-    /// The config file in it.
+    /// The configuration file in it.
     pub config: PathBuf,
     /// The node's identity in the protocol.
     pub peer_id: PeerId,

@@ -1,9 +1,10 @@
 //! The network of a running node: the configured transport, its listener, and the wait until it is
 //! reachable.
 //!
-//! Input: the config and the onion key. Output: a [`Network`], and changes of the [`NetworkState`].
-//! A bootstrap that does not finish in time is repeated, because the API works meanwhile and the
-//! network may come back. Tested in `tests/system/operating.rs` (loopback) and `tests/tor/`.
+//! Input: the configuration and the onion key. Output: a [`Network`], and changes of the
+//! [`NetworkState`]. A bootstrap that does not finish in time is repeated, because the API works
+//! meanwhile and the network may come back. Tested in `tests/system/operating.rs` (loopback) and
+//! `tests/tor/`.
 
 use std::sync::Arc;
 #[cfg(feature = "tor")]

@@ -36,8 +36,8 @@ const WRITE_QUEUE_MAX: usize = 256;
 /// Reading connections: the number of reads that run at the same time.
 const READERS_MAX: usize = 4;
 
-/// Runs a node until `stop` completes, or until it cannot go on. `reloads` yields the config each
-/// time that the operator asks to read it again.
+/// Runs a node until `stop` completes, or until it cannot go on. `reloads` yields the configuration
+/// each time that the operator asks to read it again.
 ///
 /// # Errors
 /// See [`RunError`].

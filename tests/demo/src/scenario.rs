@@ -15,8 +15,8 @@ use harness::process::NodeProcess;
 /// The last sequence number before the first pull (docs/STORY.md 2).
 const SEEDED: u64 = 1432;
 
-/// Returns a node's config. Automatic sync is off, so that each step happens at its place in the
-/// story.
+/// Returns a node's configuration. Automatic sync is off, so that each step happens at its place in
+/// the story.
 fn config(apps: &[&str], push_interval_s: u64, tor: &toml::Table) -> String {
     let table = json!({
         "node": { "apps": apps },

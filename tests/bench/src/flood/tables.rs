@@ -354,7 +354,7 @@ fn admissions(results: &Results, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Returns the maximum growth of the victim's memory by its config, in MiB.
+/// Returns the maximum growth of the victim's memory by its configuration, in MiB.
 fn bound(config: &GateConfig) -> f64 {
     let own = config.ticket_handshakes_max + config.trusted_handshakes_max;
     let slots = (config.open_handshakes_max + own) * (2 * UNADMITTED_FRAME_BYTES_MAX + SLOT_BYTES);

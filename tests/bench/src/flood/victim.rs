@@ -43,7 +43,8 @@ impl SecondsClock for GateClock {
     }
 }
 
-/// Returns a config without automatic pulls and pushes, so that sessions only serve requests.
+/// Returns a configuration without automatic pulls and pushes, so that sessions only serve
+/// requests.
 fn answering() -> SyncConfig {
     SyncConfig {
         pull_interval_s: 0,
