@@ -83,7 +83,8 @@ pub const PACKAGE_OBJECTS_MAX: usize = 4096;
 /// Longest object, in bytes of its CBOR encoding: any written message fits.
 pub const OBJECT_BYTES_MAX: usize = 64 * 1024;
 
-/// Longest encoding of an identity's key chain, and of its home record, in bytes.
+/// Longest encoding of an identity's key chain, and of its home record, that is decoded, in bytes.
+/// The schema of the app `identities` allows less: 8,192 and 8,704 bytes.
 pub const IDENTITY_PART_BYTES_MAX: usize = 16 * 1024;
 
 /// Most attrs of one object: more than any built-in type allows.
