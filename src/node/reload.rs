@@ -1,8 +1,8 @@
-//! The config file read again while the node runs.
+//! The configuration file, read again while the node runs.
 //!
-//! Input: configs that arrive through a channel. `[admission]` takes effect at once; every other
-//! key that changed is named in the log, because it takes effect at the next start. Invariant: an
-//! invalid file changes nothing. Tested in this file.
+//! Input: configurations that arrive through a channel. `[admission]` takes effect at once; every
+//! other key that changed is named in the log, because it takes effect at the next start.
+//! Invariant: an invalid file changes nothing. Tested in this file.
 
 use std::convert::Infallible;
 
@@ -12,13 +12,13 @@ use tokio::sync::mpsc;
 use crate::admission::ActivePolicy;
 use crate::config::{Config, ConfigError, Problem};
 
-/// Yields the config each time that the operator asked to read it again (SIGHUP).
+/// Yields the configuration each time that the operator asked to read it again (SIGHUP).
 pub type Reloads = mpsc::Receiver<Result<Config, ConfigError>>;
 
 /// Prefix of the keys that take effect while the node runs.
 const CHANGEABLE: &str = "admission.";
 
-/// Applies each config that arrives, for as long as it is polled.
+/// Applies each configuration that arrives, for as long as it is polled.
 pub(super) async fn follow(
     running: &Config,
     active: &ActivePolicy,
@@ -39,13 +39,16 @@ pub(super) async fn follow(
             Err(ConfigError::Invalid(problems)) => {
                 log_warnings(&problems.warnings);
                 for problem in &problems.errors {
-                    tracing::error!(%problem, "the config is invalid: the old one stays in force");
+                    tracing::error!(
+                        %problem,
+                        "the configuration is invalid: the old one stays in force"
+                    );
                 }
             }
             Err(error) => {
                 tracing::error!(
                     error = %error_chain(&error),
-                    "the config cannot be read: the old one stays in force"
+                    "the configuration cannot be read: the old one stays in force"
                 );
             }
         }
@@ -59,7 +62,7 @@ fn log_warnings(warnings: &[Problem]) {
     }
 }
 
-/// Puts `[admission]` in force; returns the other keys that differ from the running config.
+/// Puts `[admission]` in force; returns the other keys that differ from the running configuration.
 fn replace(
     running: &Config,
     active: &ActivePolicy,
@@ -126,7 +129,7 @@ mod tests {
             send.send(read("[admission]\npolicy = \"approve\"\n"))
                 .await
                 .unwrap();
-            // The channel holds one config: `reserve` returns once the second was received.
+            // The channel holds one configuration: `reserve` returns once the second was received.
             send.send(read("[admission]\npolicy = 5\n")).await.unwrap();
             send.reserve().await.unwrap();
         };

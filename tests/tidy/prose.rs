@@ -9,6 +9,7 @@ const COLUMNS_MAX: usize = 100;
 
 /// Words that no text uses, in lower case; each with the ending `*` where longer forms count too.
 const BANNED: &[&str] = &[
+    "a config",
     "anew",
     "anybody*",
     "arrow*",
@@ -20,6 +21,7 @@ const BANNED: &[&str] = &[
     "everybody*",
     "for ever",
     "heed*",
+    "its config",
     "knock*",
     "lest",
     "lobby*",
@@ -31,6 +33,7 @@ const BANNED: &[&str] = &[
     "storm*",
     "stranger*",
     "thaw*",
+    "the config",
     "theirs",
     "thereof",
     "whence",
