@@ -150,21 +150,6 @@ impl Digest {
     }
 }
 
-impl Oid {
-    /// Returns a time-ordered oid: 48 bits of milliseconds since 1970, then 80 random bits.
-    ///
-    /// Ordered oids keep the unique index append-mostly, which is three times faster at a million
-    /// objects. They reveal the creation time, which the object contains anyway.
-    pub fn time_ordered(unix_ms: u64, random: [u8; 10]) -> Self {
-        let [_, _, time @ ..] = unix_ms.to_be_bytes();
-        let mut bytes = [0; 16];
-        for (place, byte) in bytes.iter_mut().zip(time.into_iter().chain(random)) {
-            *place = byte;
-        }
-        Self(bytes)
-    }
-}
-
 /// The address of an onion service, version 3: its Ed25519 identity key (Tor rend-spec-v3, section
 /// 6).
 ///
@@ -297,16 +282,5 @@ mod tests {
             assert!(text.len() < 30, "{text}");
         }
         assert_eq!(peer.to_hex().parse::<PeerId>().unwrap(), peer);
-    }
-
-    #[test]
-    fn time_ordered_oids_sort_by_time() {
-        let early = Oid::time_ordered(1_700_000_000_000, [0xff; 10]);
-        let late = Oid::time_ordered(1_700_000_000_001, [0; 10]);
-        assert!(early < late);
-        assert_eq!(
-            early.as_bytes()[..6],
-            1_700_000_000_000u64.to_be_bytes()[2..]
-        );
     }
 }

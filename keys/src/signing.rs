@@ -30,6 +30,10 @@ pub enum Context {
     HomeIdentity,
     /// Countersignature of a home record, by the node.
     HomeNode,
+    /// Digest of which an object's oid is made.
+    Oid,
+    /// Digest that names a rights list.
+    Rights,
     /// Signature of an object, by its owner.
     Object,
     /// Signature of a package, by the sending node (the `external_aad` of COSE_Sign1).
@@ -67,6 +71,8 @@ impl Context {
             Self::KeyEvent => "postern/1/key-event",
             Self::HomeIdentity => "postern/1/home-identity",
             Self::HomeNode => "postern/1/home-node",
+            Self::Oid => "postern/1/oid",
+            Self::Rights => "postern/1/rights",
             Self::Object => "postern/1/object",
             Self::Package => "postern/1/package",
             Self::OnionBinding => "postern/1/onion-binding",

@@ -44,6 +44,27 @@ pub enum ScopeRight {
     Participant,
     /// The owner is not a participant of the scope.
     Outsider,
+    /// The scope ended, because its Parent was deleted.
+    Ended,
+}
+
+/// How an object compares with the stored one. The key number decides first, then the revision,
+/// then the digest of the bytes, in all modes (docs/DECISIONS.md 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precedence {
+    /// Both have the same bytes.
+    Same,
+    /// The stored object wins, by its key number or its revision.
+    Older,
+    /// A later key of the owner signed the object, whatever its revision.
+    LaterKey,
+    /// Under the same key, the object has a higher revision.
+    LaterRev,
+    /// Key and revision are equal, and the bytes are not: a fork.
+    Fork {
+        /// Whether the object's bytes have the lower SHA-256.
+        wins: bool,
+    },
 }
 
 /// Facts about a stored object that a write would replace.
@@ -51,14 +72,12 @@ pub enum ScopeRight {
 pub struct Existing {
     /// Its owner.
     pub owner: Oid,
-    /// Its revision.
-    pub rev: u64,
     /// Whether it was made on this node.
     pub is_local: bool,
     /// Whether its owner deleted it.
     pub deleted: bool,
-    /// Whether its bytes equal those of the object to be written.
-    pub same: bool,
+    /// How the object to be written compares with it.
+    pub precedence: Precedence,
 }
 
 /// Facts for `check_access`: a local write.
@@ -114,17 +133,11 @@ pub struct ReclaimFacts {
     pub oid: Oid,
     /// Its owner.
     pub owner: Oid,
-    /// Its revision.
-    pub rev: u64,
-    /// Whether the object is a tombstone.
-    pub deleted: bool,
     /// Whether this node holds the owner's key.
     pub owner_here: bool,
     /// Whether the key that signed was rotated before the backup. The backup contains every live
     /// object that such a key signed, so this object was signed with a stolen key.
     pub key_is_old: bool,
-    /// Whether a later key signed the stored object.
-    pub existing_key_is_later: bool,
     /// Mode of the domain in which the type travels. `None`: the type is local.
     pub mode: Option<Mode>,
     /// The stored object, if there is one.
@@ -176,10 +189,9 @@ pub enum Denied {
     /// The object was deleted. A deletion is final.
     #[error("the object was deleted")]
     Deleted,
-    /// The stored object has the same revision and other content. The owner resolves it with the
-    /// next revision.
-    #[error("the object forked: equal revision, different content")]
-    Fork,
+    /// The scope of the object ended, because its Parent was deleted.
+    #[error("the object's scope ended: its Parent was deleted")]
+    ScopeEnded,
 }
 
 impl Denied {
@@ -200,7 +212,7 @@ impl Denied {
             Self::Mode => "mode",
             Self::OldKey => "old_key",
             Self::Deleted => "deleted",
-            Self::Fork => "fork",
+            Self::ScopeEnded => "scope_ended",
         }
     }
 }
@@ -210,10 +222,16 @@ impl Denied {
 pub enum RemoteWrite {
     /// Write the object.
     Apply(Granted),
-    /// The object is stored already, or is a tombstone for an unknown object. Acknowledge it.
-    AlreadyHere,
+    /// The object is stored already. Only a later signature of it may be written.
+    AlreadyHere(Granted),
     /// A later revision is stored. Acknowledge it.
     Older,
+    /// Write the object, and record that it forked: the stored one has the same key and revision.
+    ForkWon(Granted),
+    /// Keep the stored object, and record the fork.
+    ForkLost,
+    /// The scope ended. Acknowledge the object and drop it.
+    Ended,
 }
 
 /// The rules. Stateless: each decision depends on its arguments only.
@@ -242,8 +260,10 @@ impl AclManager {
         if facts.owner_frozen {
             return Err(Denied::OwnerFrozen);
         }
-        if facts.scope_right == ScopeRight::Outsider {
-            return Err(Denied::NotParticipant);
+        match facts.scope_right {
+            ScopeRight::Outsider => return Err(Denied::NotParticipant),
+            ScopeRight::Ended => return Err(Denied::ScopeEnded),
+            ScopeRight::Open | ScopeRight::Participant => {}
         }
         if let Some(existing) = facts.existing {
             if existing.owner != facts.owner {
@@ -270,8 +290,10 @@ impl AclManager {
             return Err(Denied::WrongContext("local"));
         }
         let mode = facts.mode.ok_or(Denied::TypeNotInDomain)?;
+        let granted = Granted { oid: facts.oid };
+        let precedence = facts.existing.map(|existing| existing.precedence);
         if let Some(existing) = facts.existing {
-            if existing.is_local && !existing.same {
+            if existing.is_local && existing.precedence != Precedence::Same {
                 return Err(Denied::LocalObject);
             }
             if existing.owner != facts.owner {
@@ -281,20 +303,20 @@ impl AclManager {
         if facts.owner_home != Home::Sender {
             return Err(Denied::OwnerNotAtSender);
         }
-        match facts.existing {
-            None if facts.deleted => {
-                return if mode == Mode::AllowUpdate {
-                    Ok(RemoteWrite::AlreadyHere)
-                } else {
-                    Err(Denied::Mode)
-                };
-            }
-            Some(existing) if existing.same => return Ok(RemoteWrite::AlreadyHere),
-            Some(existing) if facts.rev < existing.rev => return Ok(RemoteWrite::Older),
-            Some(existing) if facts.rev == existing.rev => return Err(Denied::Fork),
-            Some(_) if mode != Mode::AllowUpdate => return Err(Denied::Mode),
-            Some(existing) if existing.deleted => return Err(Denied::Deleted),
+        match precedence {
+            Some(Precedence::Same) => return Ok(RemoteWrite::AlreadyHere(granted)),
+            Some(Precedence::Older) => return Ok(RemoteWrite::Older),
             _ => {}
+        }
+        if facts.scope_right == ScopeRight::Ended {
+            return Ok(RemoteWrite::Ended);
+        }
+        // Judged without the stored object, so that every node judges alike whatever came first.
+        if mode != Mode::AllowUpdate && (facts.deleted || facts.rev > 1) {
+            return Err(Denied::Mode);
+        }
+        if precedence == Some(Precedence::LaterRev) && facts.existing.is_some_and(|it| it.deleted) {
+            return Err(Denied::Deleted);
         }
         if facts.scope_right == ScopeRight::Outsider {
             return Err(Denied::NotParticipant);
@@ -302,7 +324,11 @@ impl AclManager {
         if !facts.has_local_reader {
             return Err(Denied::NoReaderHere);
         }
-        Ok(RemoteWrite::Apply(Granted { oid: facts.oid }))
+        Ok(match precedence {
+            Some(Precedence::Fork { wins: true }) => RemoteWrite::ForkWon(granted),
+            Some(Precedence::Fork { wins: false }) => RemoteWrite::ForkLost,
+            _ => RemoteWrite::Apply(granted),
+        })
     }
 
     /// Decides on an object of this node that a peer returns after a restore (docs/DECISIONS.md 5).
@@ -313,20 +339,24 @@ impl AclManager {
         if !facts.owner_here {
             return Err(Denied::OwnerNotHere);
         }
-        if facts.key_is_old && facts.existing.is_none_or(|existing| !existing.same) {
+        let precedence = facts.existing.map(|existing| existing.precedence);
+        if facts.key_is_old && precedence != Some(Precedence::Same) {
             return Err(Denied::OldKey);
         }
-        match facts.existing {
-            None if facts.deleted => Ok(RemoteWrite::AlreadyHere),
-            None => Ok(RemoteWrite::Apply(Granted { oid: facts.oid })),
-            Some(existing) if existing.owner != facts.owner => Err(Denied::OwnerChanged),
-            Some(existing) if existing.same => Ok(RemoteWrite::AlreadyHere),
-            Some(existing) if facts.rev < existing.rev => Ok(RemoteWrite::Older),
-            Some(existing) if facts.rev == existing.rev => Err(Denied::Fork),
-            Some(_) if facts.existing_key_is_later => Err(Denied::OldKey),
-            Some(_) if facts.mode != Some(Mode::AllowUpdate) => Err(Denied::Mode),
-            Some(existing) if existing.deleted => Err(Denied::Deleted),
-            Some(_) => Ok(RemoteWrite::Apply(Granted { oid: facts.oid })),
+        let granted = Granted { oid: facts.oid };
+        let Some(existing) = facts.existing else {
+            return Ok(RemoteWrite::Apply(granted));
+        };
+        match existing.precedence {
+            _ if existing.owner != facts.owner => Err(Denied::OwnerChanged),
+            Precedence::Same => Ok(RemoteWrite::AlreadyHere(granted)),
+            Precedence::Older => Ok(RemoteWrite::Older),
+            Precedence::Fork { wins: true } => Ok(RemoteWrite::ForkWon(granted)),
+            Precedence::Fork { wins: false } => Ok(RemoteWrite::ForkLost),
+            Precedence::LaterKey => Ok(RemoteWrite::Apply(granted)),
+            Precedence::LaterRev if facts.mode != Some(Mode::AllowUpdate) => Err(Denied::Mode),
+            Precedence::LaterRev if existing.deleted => Err(Denied::Deleted),
+            Precedence::LaterRev => Ok(RemoteWrite::Apply(granted)),
         }
     }
 
@@ -340,7 +370,7 @@ impl AclManager {
         if !owner_at_home {
             return Err(Denied::OwnerNotHere);
         }
-        if !existing.is_local || !existing.same {
+        if !existing.is_local || existing.precedence != Precedence::Same {
             return Err(Denied::OwnerChanged);
         }
         Ok(Granted { oid })

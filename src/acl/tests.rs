@@ -41,13 +41,12 @@ fn allowed() -> RemoteFacts {
     }
 }
 
-fn remote_object(rev: u64) -> Existing {
+fn stored(precedence: Precedence) -> Existing {
     Existing {
         owner: ALICE,
-        rev,
         is_local: false,
         deleted: false,
-        same: false,
+        precedence,
     }
 }
 
@@ -56,6 +55,9 @@ enum Outcome {
     Apply,
     AlreadyHere,
     Older,
+    ForkWon,
+    ForkLost,
+    Ended,
     Denied(Denied),
 }
 
@@ -65,8 +67,11 @@ fn check(facts: RemoteFacts, expected: Outcome) {
             assert_eq!(granted.oid(), facts.oid);
             Outcome::Apply
         }
-        Ok(RemoteWrite::AlreadyHere) => Outcome::AlreadyHere,
+        Ok(RemoteWrite::AlreadyHere(_)) => Outcome::AlreadyHere,
         Ok(RemoteWrite::Older) => Outcome::Older,
+        Ok(RemoteWrite::ForkWon(_)) => Outcome::ForkWon,
+        Ok(RemoteWrite::ForkLost) => Outcome::ForkLost,
+        Ok(RemoteWrite::Ended) => Outcome::Ended,
         Err(denied) => Outcome::Denied(denied),
     };
     assert_eq!(outcome, expected, "{facts:?}");
@@ -133,37 +138,32 @@ fn mode_decides_on_updates_and_tombstones() {
     let update = |mode| RemoteFacts {
         mode: Some(mode),
         rev: 2,
-        existing: Some(remote_object(1)),
+        existing: Some(stored(Precedence::LaterRev)),
         ..allowed()
     };
-    check(update(Mode::AppendOnly), No(Denied::Mode));
-    check(update(Mode::NoUpdate), No(Denied::Mode));
+    let tombstone = |facts| RemoteFacts {
+        deleted: true,
+        ..facts
+    };
+    let unknown = |facts| RemoteFacts {
+        existing: None,
+        ..facts
+    };
     check(update(Mode::AllowUpdate), Outcome::Apply);
+    check(tombstone(update(Mode::AllowUpdate)), Outcome::Apply);
     check(
-        RemoteFacts {
-            deleted: true,
-            ..update(Mode::AllowUpdate)
-        },
+        unknown(tombstone(update(Mode::AllowUpdate))),
         Outcome::Apply,
     );
-    check(
-        RemoteFacts {
-            deleted: true,
-            ..update(Mode::AppendOnly)
-        },
-        No(Denied::Mode),
-    );
-    check(
-        RemoteFacts {
-            deleted: true,
-            existing: None,
-            ..update(Mode::AllowUpdate)
-        },
-        Outcome::AlreadyHere,
-    );
+    for mode in [Mode::AppendOnly, Mode::NoUpdate] {
+        check(update(mode), No(Denied::Mode));
+        check(tombstone(update(mode)), No(Denied::Mode));
+        check(unknown(tombstone(update(mode))), No(Denied::Mode));
+        check(unknown(update(mode)), No(Denied::Mode));
+    }
     let deleted = Existing {
         deleted: true,
-        ..remote_object(1)
+        ..stored(Precedence::LaterRev)
     };
     check(
         RemoteFacts {
@@ -175,42 +175,93 @@ fn mode_decides_on_updates_and_tombstones() {
 }
 
 #[test]
-fn stored_revision_decides_on_a_further_one() {
-    let at = |rev, existing| RemoteFacts {
-        mode: Some(Mode::AllowUpdate),
-        rev,
-        existing: Some(existing),
+fn precedence_decides_over_the_stored_object_in_all_modes() {
+    for mode in [Mode::AppendOnly, Mode::NoUpdate, Mode::AllowUpdate] {
+        for deleted in [false, true] {
+            let over = |precedence| RemoteFacts {
+                mode: Some(mode),
+                existing: Some(Existing {
+                    deleted,
+                    ..stored(precedence)
+                }),
+                ..allowed()
+            };
+            check(over(Precedence::Same), Outcome::AlreadyHere);
+            check(over(Precedence::Older), Outcome::Older);
+            check(over(Precedence::LaterKey), Outcome::Apply);
+            check(over(Precedence::Fork { wins: true }), Outcome::ForkWon);
+            check(over(Precedence::Fork { wins: false }), Outcome::ForkLost);
+            let of_another = RemoteFacts {
+                owner: BOB,
+                ..over(Precedence::LaterKey)
+            };
+            check(of_another, Outcome::Denied(Denied::OwnerChanged));
+        }
+    }
+}
+
+#[test]
+fn object_of_an_ended_scope_is_acknowledged_and_a_local_one_refused() {
+    let facts = RemoteFacts {
+        scope_right: ScopeRight::Ended,
         ..allowed()
     };
-    check(at(1, remote_object(2)), Outcome::Older);
+    check(facts, Outcome::Ended);
     check(
-        at(
-            2,
-            Existing {
-                same: true,
-                ..remote_object(2)
-            },
-        ),
-        Outcome::AlreadyHere,
+        RemoteFacts {
+            owner_home: Home::Elsewhere,
+            ..facts
+        },
+        Outcome::Denied(Denied::OwnerNotAtSender),
     );
-    check(at(2, remote_object(2)), Outcome::Denied(Denied::Fork));
-    check(
-        at(
-            3,
-            Existing {
-                owner: BOB,
-                ..remote_object(2)
-            },
-        ),
-        Outcome::Denied(Denied::OwnerChanged),
-    );
+}
+
+#[test]
+fn reclaimed_object_follows_the_same_precedence() {
+    let over = |existing| ReclaimFacts {
+        oid: OID,
+        owner: ALICE,
+        owner_here: true,
+        key_is_old: false,
+        mode: Some(Mode::AppendOnly),
+        existing,
+    };
+    let outcome = |existing| AclManager::check_reclaim(&over(existing));
+    assert!(matches!(outcome(None), Ok(RemoteWrite::Apply(_))));
+    let by = |precedence| outcome(Some(stored(precedence)));
+    assert!(matches!(
+        by(Precedence::Same),
+        Ok(RemoteWrite::AlreadyHere(_))
+    ));
+    assert!(matches!(by(Precedence::Older), Ok(RemoteWrite::Older)));
+    assert!(matches!(
+        by(Precedence::LaterKey),
+        Ok(RemoteWrite::Apply(_))
+    ));
+    assert!(matches!(
+        by(Precedence::Fork { wins: true }),
+        Ok(RemoteWrite::ForkWon(_))
+    ));
+    assert!(matches!(
+        by(Precedence::Fork { wins: false }),
+        Ok(RemoteWrite::ForkLost)
+    ));
+    assert!(matches!(by(Precedence::LaterRev), Err(Denied::Mode)));
+    let stolen = ReclaimFacts {
+        key_is_old: true,
+        ..over(None)
+    };
+    assert!(matches!(
+        AclManager::check_reclaim(&stolen),
+        Err(Denied::OldKey)
+    ));
 }
 
 #[test]
 fn refuses_a_remote_change_of_a_local_object() {
     let local = Existing {
         is_local: true,
-        ..remote_object(1)
+        ..stored(Precedence::LaterRev)
     };
     for mode in [Mode::AppendOnly, Mode::AllowUpdate, Mode::NoUpdate] {
         let facts = RemoteFacts {
@@ -276,9 +327,16 @@ fn local_write_requires_the_owner() {
     );
     assert_eq!(
         check(LocalFacts {
+            scope_right: ScopeRight::Ended,
+            ..facts
+        }),
+        Err(Denied::ScopeEnded)
+    );
+    assert_eq!(
+        check(LocalFacts {
             existing: Some(Existing {
                 owner: BOB,
-                ..remote_object(1)
+                ..stored(Precedence::LaterRev)
             }),
             ..facts
         }),
@@ -288,7 +346,7 @@ fn local_write_requires_the_owner() {
         check(LocalFacts {
             existing: Some(Existing {
                 deleted: true,
-                ..remote_object(1)
+                ..stored(Precedence::LaterRev)
             }),
             ..facts
         }),
@@ -307,7 +365,7 @@ fn refuses_a_local_change_that_no_peer_would_accept() {
         owner_frozen: false,
         scope_right: ScopeRight::Participant,
         mode,
-        existing: Some(remote_object(1)),
+        existing: Some(stored(Precedence::LaterRev)),
     };
     let check =
         |mode| AclManager::check_access(&local(), &update(mode)).map(|granted| granted.oid());

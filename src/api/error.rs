@@ -90,7 +90,7 @@ impl From<SaveError> for ApiError {
             SaveError::TooLong(..) => (StatusCode::PAYLOAD_TOO_LARGE, "too_long"),
             SaveError::Schema(_) => (StatusCode::UNPROCESSABLE_ENTITY, "schema"),
             SaveError::WrongReference => (StatusCode::UNPROCESSABLE_ENTITY, "wrong_reference"),
-            SaveError::ScopeChanged => (StatusCode::UNPROCESSABLE_ENTITY, "scope_changed"),
+            SaveError::ScopeChanged => (StatusCode::UNPROCESSABLE_ENTITY, "wrong_scope"),
             SaveError::TooManyAttrs(..) => (StatusCode::UNPROCESSABLE_ENTITY, "too_many_attrs"),
             SaveError::Record(_) => (StatusCode::UNPROCESSABLE_ENTITY, "identity_record"),
         };
@@ -163,7 +163,7 @@ mod tests {
         let faults = [
             (SaveError::Schema(SchemaViolation::UnknownAttr(9)), "schema"),
             (SaveError::WrongReference, "wrong_reference"),
-            (SaveError::ScopeChanged, "scope_changed"),
+            (SaveError::ScopeChanged, "wrong_scope"),
             (SaveError::TooManyAttrs(2, 1), "too_many_attrs"),
             (SaveError::Record(RecordFault::OtherOid), "identity_record"),
         ];

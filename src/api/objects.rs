@@ -49,11 +49,9 @@ pub(super) async fn list(
             .apps()
             .get(&app)
             .ok_or(StoreError::Inconsistent("an app without tables"))?;
-        let parents = view.rows.listing(table, number, after, limit)?;
-        let (mut objects, mut last) = (Vec::new(), after);
-        let more = parents.len() == limit;
-        for parent in parents {
-            last = parent.change_seq;
+        let page = view.rows.listing(table, number, after, limit)?;
+        let (mut objects, last, more) = (Vec::new(), page.after, page.more);
+        for parent in page.rows {
             let (object, _) = load_object(&view.rows, table, &parent)?;
             objects.push(show(
                 &object,

@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use keys::Oid;
 
+use crate::object::RightsList;
 use crate::op_context::AppId;
 use crate::store::{IdentityRow, ParentRow, ScopeId};
 
@@ -19,6 +20,8 @@ pub(super) struct TxCache {
     pub(super) identities: BTreeMap<Oid, IdentityRow>,
     /// Reader lists by scope.
     pub(super) readers: BTreeMap<ScopeId, Rc<[Oid]>>,
+    /// Rights lists by scope; `None`: the founding list.
+    pub(super) rights: BTreeMap<(ScopeId, Option<i64>), Rc<RightsList>>,
     /// Parents that other objects refer to.
     pub(super) referenced: BTreeMap<(AppId, Oid), ParentRow>,
 }
@@ -29,9 +32,10 @@ impl TxCache {
         self.identities.remove(oid);
     }
 
-    /// Removes a Parent and its readers, because one of them is being written.
+    /// Removes a Parent, its readers and its founding list, because one of them is being written.
     pub(super) fn invalidate_parent(&mut self, app: AppId, row: &ParentRow) {
         self.referenced.remove(&(app, row.oid));
         self.readers.remove(&row.scope_id);
+        self.rights.remove(&(row.scope_id, None));
     }
 }

@@ -68,6 +68,8 @@ impl From<ResolveError> for SaveError {
         match error {
             ResolveError::Missing(oid) => Self::Missing(oid),
             ResolveError::WrongReference => Self::WrongReference,
+            // A local object names the place that its values gave when it was created.
+            ResolveError::WrongScope | ResolveError::UnknownRights => Self::ScopeChanged,
             ResolveError::Store(error) => Self::Store(error),
         }
     }
@@ -92,9 +94,12 @@ pub enum Fault {
     /// A reference leads to an object of another type.
     #[error("a reference leads to an object of another type")]
     WrongReference,
-    /// The update would move the object to another scope, and so to other readers.
-    #[error("the update changes who reads the object")]
-    ScopeChanged,
+    /// The object is not in the scope that its type, its values or its reference give.
+    #[error("the object is not in the scope that its values give")]
+    WrongScope,
+    /// The object names a rights list that this node lacks.
+    #[error("the object names an unknown rights list")]
+    UnknownRights,
     /// The owner's signature is not valid.
     #[error("the owner's signature is not valid")]
     BadSignature,
@@ -132,7 +137,8 @@ impl Fault {
             Self::Object(fault) => fault.code(),
             Self::UnknownType => "unknown_type",
             Self::WrongReference => "wrong_reference",
-            Self::ScopeChanged => "scope_changed",
+            Self::WrongScope => "wrong_scope",
+            Self::UnknownRights => "unknown_rights",
             Self::BadSignature => "bad_signature",
             Self::OldKey => "old_key",
             Self::ChainForked => "chain_forked",
@@ -161,6 +167,8 @@ impl From<ResolveError> for ApplyError {
         match error {
             ResolveError::Missing(oid) => Self::Fault(Fault::Missing(oid)),
             ResolveError::WrongReference => Self::Fault(Fault::WrongReference),
+            ResolveError::WrongScope => Self::Fault(Fault::WrongScope),
+            ResolveError::UnknownRights => Self::Fault(Fault::UnknownRights),
             ResolveError::Store(error) => Self::Store(error),
         }
     }
@@ -172,6 +180,9 @@ pub enum ObjectFault {
     /// The bytes do not encode an object.
     #[error("the object's bytes are malformed")]
     Malformed(#[from] Malformed),
+    /// The oid does not cover owner, app, type, place and salt.
+    #[error("the oid {0} is not that of its owner, type and place")]
+    Oid(Oid),
     /// The object is an identity, and its record is not valid.
     #[error("the identity record of {oid} is not valid")]
     Record {
@@ -187,6 +198,7 @@ impl ObjectFault {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Malformed(_) => "malformed",
+            Self::Oid(_) => "oid",
             Self::Record { .. } => "identity_record",
         }
     }
@@ -195,7 +207,7 @@ impl ObjectFault {
     pub fn oid(&self) -> Option<Oid> {
         match self {
             Self::Malformed(_) => None,
-            Self::Record { oid, .. } => Some(*oid),
+            Self::Oid(oid) | Self::Record { oid, .. } => Some(*oid),
         }
     }
 }

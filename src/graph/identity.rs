@@ -7,13 +7,14 @@
 use keys::vault::UnknownIdentity;
 use keys::{HomeRecord, KeyChain, Oid, PeerId, Signature, VerifiedChain, codec};
 
+use super::commit::Change;
 use super::error::SaveError;
 use super::local::Saved;
 use super::manager::GraphManager;
 use super::record::{IdentityRecord, chain_in, home_in, new_identity_attrs};
 use super::resolve::{Resolved, Scope};
 use crate::acl::{AclManager, ScopeRight};
-use crate::object::{Object, Value};
+use crate::object::{Object, OidProof, Value};
 use crate::op_context::PubkeyAttrId;
 use crate::schema::identities;
 use crate::store::{IdentityRow, ParentRow, ScopeId, StoreError, StoredValue};
@@ -115,9 +116,11 @@ impl GraphManager<'_> {
             oid: identity,
             owner: identity,
             rev,
+            proof: OidProof::Genesis,
+            rights: None,
             attrs: Some(attrs),
         };
-        let resolved = self.resolve(app, schema, &object)?;
+        let resolved = self.resolve(app, schema, &object, existing.as_ref())?;
         let granted = AclManager::check_self_certified(&verified);
         self.sign_and_write(app, schema, &object, &resolved, existing, &granted)
     }
@@ -190,9 +193,10 @@ impl GraphManager<'_> {
         let resolved = Resolved {
             attrs,
             scope: Scope::Stored(ScopeId::LOCAL),
+            founding: None,
+            rights_id: None,
             right: ScopeRight::Open,
         };
-        let change_seq = self.stamp();
         let row = ParentRow {
             id: 0,
             oid: verified.oid(),
@@ -204,12 +208,15 @@ impl GraphManager<'_> {
             key_id: verified.key_id(),
             signature: Signature::from_bytes([0; Signature::LEN]),
             origin: None,
-            created_seq: change_seq,
-            change_seq,
+            salt: None,
+            rights_id: None,
+            created_seq: 0,
+            change_seq: 0,
             sync_flags: 0,
         };
         let granted = AclManager::check_self_certified(verified);
-        let row = self.write(app, row, &resolved, existing.as_ref(), &granted)?;
+        let change = Change::Content(&resolved, existing.as_ref());
+        let row = self.commit_row(&granted, app, row, change)?;
         self.index(&row, verified, (verified.peer_id(), 0), false)
             .map(|identity| Some(identity.pubkey_attr_id))
     }

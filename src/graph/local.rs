@@ -6,16 +6,17 @@
 
 use keys::{Oid, SignedObject};
 
+use super::commit::Change;
 use super::error::SaveError;
-use super::load::load_object;
+use super::load::proof_of;
 use super::manager::GraphManager;
 use super::record::{IdentityRecord, RecordFault};
 use super::resolve::Resolved;
-use crate::acl::{AclManager, Existing, Granted, LocalFacts, ScopeRight};
-use crate::object::{Attrs, Object, Value};
+use crate::acl::{AclManager, Existing, Granted, LocalFacts, Precedence, ScopeRight};
+use crate::object::{Attrs, Object, OidParts, OidProof, Value};
 use crate::op_context::OpContext;
 use crate::schema::{TypeSchema, Visibility, identities};
-use crate::store::{AppTable, ParentRow, ScopeId, StoreError, WriteMode};
+use crate::store::{AppTable, ParentRow, ScopeId, WriteMode};
 
 /// An object to create, change or delete.
 #[derive(Debug, Clone)]
@@ -62,27 +63,16 @@ impl GraphManager<'_> {
             attrs.retain(|_, values| !values.is_empty());
             schema.check(attrs)?;
         }
-        let (oid, existing) = self.find(app, request.oid)?;
-        let rev = existing.as_ref().map_or(1, |existing| existing.rev + 1);
-        let (type_number, owner) = (request.type_number, request.owner);
-        let object = Object {
-            app: request.app,
-            type_number,
-            oid,
-            owner,
-            rev,
-            attrs: request.attrs,
+        let existing = match request.oid {
+            Some(oid) => Some(self.tx.parent(app, &oid)?.ok_or(SaveError::Missing(oid))?),
+            None => None,
         };
-        let resolved = self.resolve(app, schema, &object)?;
+        let object = match &existing {
+            Some(row) => self.next_revision(row, request)?,
+            None => self.new_object(app, schema, request)?,
+        };
+        let resolved = self.resolve(app, schema, &object, existing.as_ref())?;
         let granted = self.may_save(context, &object, existing.as_ref(), resolved.right)?;
-        if let (Some(existing), false) = (&existing, object.is_deleted()) {
-            if existing.type_number != type_number {
-                return Err(SaveError::WrongReference);
-            }
-            if self.moves_scope(existing, &resolved.scope)? {
-                return Err(SaveError::ScopeChanged);
-            }
-        }
         self.sign_and_write(app, schema, &object, &resolved, existing, &granted)
     }
 
@@ -95,19 +85,44 @@ impl GraphManager<'_> {
         }
     }
 
-    /// Finds the object to change, or makes a new oid from the time and 80 random bits.
-    fn find(
+    /// The next revision of a stored object. Salt and place stay, because the oid covers them.
+    fn next_revision(&self, row: &ParentRow, request: WriteRequest) -> Result<Object, SaveError> {
+        if row.type_number != request.type_number {
+            return Err(SaveError::WrongReference);
+        }
+        Ok(Object {
+            app: request.app,
+            type_number: row.type_number,
+            oid: row.oid,
+            owner: request.owner,
+            rev: row.rev + 1,
+            proof: proof_of(self.tx, row)?,
+            rights: None,
+            attrs: request.attrs,
+        })
+    }
+
+    /// A new object, whose oid covers its place and a new salt.
+    fn new_object(
         &mut self,
         app: &AppTable,
-        oid: Option<Oid>,
-    ) -> Result<(Oid, Option<ParentRow>), SaveError> {
-        if let Some(oid) = oid {
-            let existing = self.tx.parent(app, &oid)?.ok_or(SaveError::Missing(oid))?;
-            return Ok((oid, Some(existing)));
-        }
-        let mut random = [0; 10];
-        self.env.rng.fill_bytes(&mut random);
-        Ok((Oid::time_ordered(self.env.now.0, random), None))
+        schema: &TypeSchema,
+        request: WriteRequest,
+    ) -> Result<Object, SaveError> {
+        let values = request.attrs.clone().unwrap_or_default();
+        let place = self.place_of(app, schema, &request.owner, &values)?;
+        let mut salt = [0; 8];
+        self.env.rng.fill_bytes(&mut salt);
+        let parts = OidParts {
+            owner: &request.owner,
+            app: &request.app,
+            type_number: request.type_number,
+            place: &place,
+        };
+        Ok(Object {
+            attrs: request.attrs,
+            ..Object::create(&parts, self.env.now.0, salt)
+        })
     }
 
     /// Gathers the facts of a local write and asks the rules.
@@ -134,10 +149,9 @@ impl GraphManager<'_> {
             mode: domain.map(|domain| domain.mode),
             existing: existing.map(|row| Existing {
                 owner: row.owner,
-                rev: row.rev,
                 is_local: row.origin.is_none(),
                 deleted: row.deleted,
-                same: false,
+                precedence: Precedence::LaterRev,
             }),
         };
         Ok(AclManager::check_access(context, &facts)?)
@@ -171,8 +185,9 @@ impl GraphManager<'_> {
             return Err(RecordFault::OtherKey.into());
         }
         let sync_flags = self.sync_flags(schema, object, record.as_ref());
-        let row = self.parent_row(object, &signed, None, sync_flags);
-        let row = self.write(app, row, resolved, existing.as_ref(), granted)?;
+        let row = new_row(object, &signed, None, sync_flags);
+        let change = Change::Content(resolved, existing.as_ref());
+        let row = self.commit_row(granted, app, row, change)?;
         if let Some(record) = record {
             self.note_identity(&row, &record)?;
         }
@@ -202,42 +217,34 @@ impl GraphManager<'_> {
             .flat_map(|app| app.domains_of(object.type_number));
         domains.fold(0, |flags, domain| flags | self.tx.apps().mask(&domain.name))
     }
+}
 
-    /// The row of an object in this change group. [`GraphManager::write`] fills in `id`, `scope_id`
-    /// and, for a stored object, `created_seq`.
-    pub(super) fn parent_row(
-        &mut self,
-        object: &Object,
-        signed: &SignedObject,
-        origin: Option<i64>,
-        sync_flags: i64,
-    ) -> ParentRow {
-        let change_seq = self.stamp();
-        ParentRow {
-            id: 0,
-            oid: object.oid,
-            type_number: object.type_number,
-            owner: object.owner,
-            scope_id: ScopeId::LOCAL,
-            rev: object.rev,
-            deleted: object.is_deleted(),
-            key_id: signed.key_id(),
-            signature: *signed.signature(),
-            origin,
-            created_seq: change_seq,
-            change_seq,
-            sync_flags,
-        }
-    }
-
-    /// Whether the stored object equals `object`, byte by byte.
-    pub(super) fn is_same(
-        &self,
-        app: &AppTable,
-        existing: &ParentRow,
-        object: &Object,
-    ) -> Result<bool, StoreError> {
-        let same_head = existing.rev == object.rev && existing.type_number == object.type_number;
-        Ok(same_head && load_object(self.tx, app, existing)?.0 == *object)
+/// The row of an object. [`GraphManager::commit_row`] fills in ids and sequence numbers.
+pub(super) fn new_row(
+    object: &Object,
+    signed: &SignedObject,
+    origin: Option<i64>,
+    sync_flags: i64,
+) -> ParentRow {
+    let salt = match object.proof {
+        OidProof::Genesis => None,
+        OidProof::Bound { salt, .. } => Some(salt),
+    };
+    ParentRow {
+        id: 0,
+        oid: object.oid,
+        type_number: object.type_number,
+        owner: object.owner,
+        scope_id: ScopeId::LOCAL,
+        rev: object.rev,
+        deleted: object.is_deleted(),
+        key_id: signed.key_id(),
+        signature: *signed.signature(),
+        origin,
+        salt,
+        rights_id: None,
+        created_seq: 0,
+        change_seq: 0,
+        sync_flags,
     }
 }

@@ -11,6 +11,7 @@ use rand::CryptoRng;
 use super::cache::TxCache;
 use super::counters::Counters;
 use super::limits::GraphLimits;
+use crate::object::RightsList;
 use crate::op_context::{AppId, Timestamp};
 use crate::schema::Schemas;
 use crate::store::{
@@ -152,6 +153,25 @@ impl GraphManager<'_> {
             .readers
             .insert(scope, readers.clone());
         Ok(readers)
+    }
+
+    /// The rights list with a local id in a scope; `None`: the founding list.
+    pub(super) fn rights(
+        &self,
+        scope: ScopeId,
+        list: Option<i64>,
+    ) -> Result<Rc<RightsList>, StoreError> {
+        let key = (scope, list);
+        if let Some(known) = self.cache.borrow().rights.get(&key) {
+            return Ok(known.clone());
+        }
+        let id = match list {
+            Some(id) => id,
+            None => self.tx.founding_list(scope)?.id,
+        };
+        let rights = Rc::new(self.tx.rights(id)?);
+        self.cache.borrow_mut().rights.insert(key, rights.clone());
+        Ok(rights)
     }
 
     /// The row of a Parent that another object refers to.

@@ -2,13 +2,14 @@
 //!
 //! Local writes enter through [`GraphManager::save_with_sync`], a peer's objects through
 //! [`GraphManager::apply_message`], and this node's own objects after a restore through
-//! [`GraphManager::reclaim`]. All three end in the same function that writes a Parent. Network,
-//! clock and randomness are arguments.
+//! [`GraphManager::reclaim`]. All three end in `commit_row`, the only function that writes an
+//! object. Network, clock and randomness are arguments.
 //! Invariants: every row was granted by `AclManager`. All rows of one write share one `change_seq`
 //! (a change group). An object from a peer has no `sync_flags`, so it is never sent on. Tested in
 //! `tests/core`.
 
 mod cache;
+mod commit;
 mod counters;
 mod error;
 mod identity;

@@ -42,9 +42,7 @@ pub enum RecordFault {
 impl IdentityRecord {
     /// Decodes and verifies the record of an identity object. Returns `None` for other types.
     pub fn read(object: &Object) -> Option<Result<Self, RecordFault>> {
-        let is_identity =
-            object.app == identities::APP && object.type_number == identities::IDENTITY;
-        is_identity.then(|| Self::check(object))
+        is_identity(object).then(|| Self::check(object))
     }
 
     fn check(object: &Object) -> Result<Self, RecordFault> {
@@ -106,6 +104,11 @@ impl IdentityRecord {
     pub fn is_retired(&self) -> bool {
         self.retired
     }
+}
+
+/// Whether an object is an identity.
+pub(super) fn is_identity(object: &Object) -> bool {
+    object.app == identities::APP && object.type_number == identities::IDENTITY
 }
 
 /// Decoder limits for a chain or a home record: up to eight items for each event of two chains.

@@ -5,13 +5,20 @@
 //! owner's current key, and the owner's home is the sender. Tested in
 //! `tests/core/remote_writes.rs`, `tests/core/remote_identities.rs` and `tests/core/thieves.rs`.
 
+use std::cmp::Ordering;
+
+use keys::Digest;
+
+use super::commit::Change;
 use super::error::{ApplyError, Fault};
 use super::load::load_object;
+use super::local::new_row;
 use super::manager::GraphManager;
 use super::record::{IdentityRecord, chain_in};
-use super::resolve::Resolved;
 use super::verify::VerifiedObject;
-use crate::acl::{AclManager, Denied, Existing, Home, RemoteFacts, RemoteWrite};
+use crate::acl::{
+    AclManager, Denied, Existing, Granted, Home, Precedence, RemoteFacts, RemoteWrite,
+};
 use crate::object::Object;
 use crate::op_context::OpContext;
 use crate::schema::{TypeSchema, identities};
@@ -24,11 +31,25 @@ pub enum Applied {
     Written {
         /// Signed bytes of the replaced revision, if the same peer had sent that one.
         replaced: Option<usize>,
+        /// Whether the replaced one had the same key and revision: a fork, to be recorded.
+        forked: bool,
     },
-    /// The same revision was stored already.
+    /// The same revision was stored already, or the scope of the object ended.
     AlreadyStored,
     /// A later revision was stored already.
     Older,
+    /// Other content with the same key and revision stays: a fork, to be recorded.
+    Forked,
+}
+
+impl Applied {
+    /// The stable code to record; `None` unless the object forked.
+    pub fn code(&self) -> Option<&'static str> {
+        match self {
+            Self::Written { forked: true, .. } | Self::Forked => Some("fork"),
+            _ => None,
+        }
+    }
 }
 
 /// Whether [`GraphManager::apply_as`] looks for a stored revision of the object.
@@ -82,7 +103,7 @@ impl<'e> GraphManager<'e> {
             Expected::New => None,
             Expected::Known => self.tx.parent(app, &object.oid)?,
         };
-        let resolved = self.resolve_over(app, schema, object, existing.as_ref())?;
+        let resolved = self.resolve(app, schema, object, existing.as_ref())?;
         let domain = self
             .schemas()
             .domain(sync_domain)
@@ -95,21 +116,23 @@ impl<'e> GraphManager<'e> {
             mode: domain.map(|domain| domain.mode),
             owner_home,
             scope_right: resolved.right,
-            has_local_reader: self.read_here(&resolved.scope)?,
-            existing: self.existing_before(app, existing.as_ref(), verified)?,
+            has_local_reader: self.read_here(&resolved)?,
+            existing: self.existing(app, existing.as_ref(), verified)?,
         };
-        let granted =
+        let (granted, forked) =
             match AclManager::check_remote_write(context, &facts).map_err(Fault::Denied)? {
-                RemoteWrite::AlreadyHere => {
-                    if let Some(row) = &existing {
-                        self.note_later_signature(app, row, verified, origin)?;
+                RemoteWrite::AlreadyHere(granted) => {
+                    if let Some(row) = existing.filter(|row| row.origin == Some(origin)) {
+                        self.note_later_signature(&granted, app, row, verified)?;
                     }
                     return Ok(Applied::AlreadyStored);
                 }
+                RemoteWrite::Ended => return Ok(Applied::AlreadyStored),
                 RemoteWrite::Older => return Ok(Applied::Older),
-                RemoteWrite::Apply(granted) => granted,
+                RemoteWrite::ForkLost => return Ok(Applied::Forked),
+                RemoteWrite::ForkWon(granted) => (granted, true),
+                RemoteWrite::Apply(granted) => (granted, false),
             };
-        self.refuse_move(existing.as_ref(), object, &resolved)?;
         if let Some(record) = &verified.record
             && let Some(known) = self.identity(&object.oid)?
             && record.precedence() < (known.key_id, known.home_counter)
@@ -123,12 +146,13 @@ impl<'e> GraphManager<'e> {
             _ => None,
         };
         self.end_group();
-        let row = self.parent_row(object, &verified.signed, Some(origin), 0);
-        let row = self.write(app, row, &resolved, existing.as_ref(), &granted)?;
+        let row = new_row(object, &verified.signed, Some(origin), 0);
+        let change = Change::Content(&resolved, existing.as_ref());
+        let row = self.commit_row(&granted, app, row, change)?;
         if let Some(record) = &verified.record {
             self.note_identity(&row, record)?;
         }
-        Ok(Applied::Written { replaced })
+        Ok(Applied::Written { replaced, forked })
     }
 
     /// The schema and tables of an object, whose Attrs are checked.
@@ -145,50 +169,27 @@ impl<'e> GraphManager<'e> {
         Ok((app, schema))
     }
 
-    /// Resolves an object that is new or replaces `existing`.
-    pub(super) fn resolve_over<'o>(
-        &self,
-        app: &AppTable,
-        schema: &TypeSchema,
-        object: &'o Object,
-        existing: Option<&ParentRow>,
-    ) -> Result<Resolved<'o>, ApplyError> {
-        Ok(match existing {
-            Some(row) if object.is_deleted() => self.resolve_deletion(row, object)?,
-            _ => self.resolve(app, schema, object)?,
-        })
-    }
-
-    /// Fails if an object would change the type or the scope of the one that it replaces.
-    pub(super) fn refuse_move(
-        &self,
-        existing: Option<&ParentRow>,
-        object: &Object,
-        resolved: &Resolved<'_>,
-    ) -> Result<(), ApplyError> {
-        if let Some(row) = existing
-            && (row.type_number != object.type_number || self.moves_scope(row, &resolved.scope)?)
-        {
-            return Err(Fault::ScopeChanged.into());
-        }
-        Ok(())
-    }
-
-    /// Stores the later signature of an object that the sender re-signed after a rotation. The
+    /// Stores the later signature of an object that its sender re-signed after a rotation. The
     /// sender accepts only this form when it reclaims the object.
-    fn note_later_signature(
-        &self,
+    pub(super) fn note_later_signature(
+        &mut self,
+        granted: &Granted,
         app: &AppTable,
-        row: &ParentRow,
+        row: ParentRow,
         verified: &VerifiedObject,
-        origin: i64,
     ) -> Result<(), StoreError> {
         let signed = &verified.signed;
-        if row.origin != Some(origin) || signed.key_id() <= row.key_id {
+        if signed.key_id() <= row.key_id {
             return Ok(());
         }
-        self.tx
-            .put_signature(app, row.id, signed.key_id(), signed.signature())
+        self.end_group();
+        let resigned = ParentRow {
+            key_id: signed.key_id(),
+            signature: *signed.signature(),
+            ..row
+        };
+        self.commit_row(granted, app, resigned, Change::Signature)?;
+        Ok(())
     }
 
     /// The home of the owner: from the object's own record if it is an identity, else from the
@@ -259,45 +260,54 @@ impl<'e> GraphManager<'e> {
         })
     }
 
-    /// The stored object's state for conflict resolution.
-    ///
-    /// An object under a later key of its owner replaces any revision under an earlier key,
-    /// tombstones included. The reason is that the thief of the earlier key could sign any
-    /// revision. The owner loses nothing, because it re-signs all its objects after a rotation.
-    fn existing_before(
-        &self,
-        app: &AppTable,
-        row: Option<&ParentRow>,
-        verified: &VerifiedObject,
-    ) -> Result<Option<Existing>, StoreError> {
-        let existing = self.existing(app, row, &verified.object)?;
-        let (Some(existing), Some(row)) = (existing, row) else {
-            return Ok(existing);
-        };
-        if row.origin.is_none() || existing.same || verified.signed.key_id() <= row.key_id {
-            return Ok(Some(existing));
-        }
-        Ok(Some(Existing {
-            rev: 0,
-            deleted: false,
-            ..existing
-        }))
-    }
-
     /// The stored object's state as `acl` needs it.
     pub(super) fn existing(
         &self,
         app: &AppTable,
         row: Option<&ParentRow>,
-        object: &Object,
+        verified: &VerifiedObject,
     ) -> Result<Option<Existing>, StoreError> {
         let Some(row) = row else { return Ok(None) };
         Ok(Some(Existing {
             owner: row.owner,
-            rev: row.rev,
             is_local: row.origin.is_none(),
             deleted: row.deleted,
-            same: self.is_same(app, row, object)?,
+            precedence: self.precedence(app, row, verified)?,
         }))
+    }
+
+    /// Compares an object with the stored one: key number, then revision, then the lower SHA-256 of
+    /// the bytes.
+    ///
+    /// An object under a later key of its owner replaces any revision under an earlier key,
+    /// tombstones included. The reason is that the thief of the earlier key could sign any
+    /// revision. The owner loses nothing, because it re-signs all its objects after a rotation.
+    fn precedence(
+        &self,
+        app: &AppTable,
+        row: &ParentRow,
+        verified: &VerifiedObject,
+    ) -> Result<Precedence, StoreError> {
+        let (object, signed) = (&verified.object, &verified.signed);
+        let stored = if row.rev == object.rev {
+            Some(load_object(self.tx, app, row)?.1)
+        } else {
+            None
+        };
+        if stored
+            .as_ref()
+            .is_some_and(|stored| stored.bytes() == signed.bytes())
+        {
+            return Ok(Precedence::Same);
+        }
+        Ok(match (signed.key_id().cmp(&row.key_id), stored) {
+            (Ordering::Less, _) => Precedence::Older,
+            (Ordering::Greater, _) => Precedence::LaterKey,
+            (Ordering::Equal, Some(stored)) => Precedence::Fork {
+                wins: Digest::of(signed.bytes()) < Digest::of(stored.bytes()),
+            },
+            (Ordering::Equal, None) if object.rev < row.rev => Precedence::Older,
+            (Ordering::Equal, None) => Precedence::LaterRev,
+        })
     }
 }

@@ -6,10 +6,11 @@
 
 use keys::Oid;
 
+use super::commit::Change;
 use super::error::SaveError;
 use super::load::load_object;
 use super::manager::GraphManager;
-use crate::acl::{AclManager, Existing};
+use crate::acl::{AclManager, Existing, Precedence};
 use crate::store::{AppTable, ParentRow};
 
 impl GraphManager<'_> {
@@ -64,21 +65,13 @@ impl GraphManager<'_> {
         let owner_at_home = self.is_local(&row.owner)?;
         let existing = Existing {
             owner: row.owner,
-            rev: row.rev,
             is_local: row.origin.is_none(),
             deleted: row.deleted,
-            same: true,
+            precedence: Precedence::Same,
         };
         let granted = AclManager::check_resign(row.oid, owner_at_home, &existing)?;
         self.end_group();
-        let restamped = ParentRow {
-            change_seq: self.stamp(),
-            ..row
-        };
-        self.parents(app)?.restamp_parent(&restamped, &granted)?;
-        self.cache
-            .borrow_mut()
-            .invalidate_parent(app.id, &restamped);
+        self.commit_row(&granted, app, row, Change::Signature)?;
         Ok(())
     }
 }

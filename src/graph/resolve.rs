@@ -1,23 +1,32 @@
-//! Resolving an object's references and scope, and writing its rows.
+//! Resolving an object: its scope, its references, and the right of its owner.
 //!
-//! Judging is left to `acl`. Invariant: the readers of a scope are written in the transaction that
-//! writes the scope's Parent.
+//! One function for local, remote and reclaimed objects. Judging is left to `acl`, writing to
+//! `commit.rs`. Nothing here writes.
 
-use keys::Oid;
+use keys::{Digest, Oid};
 
 use super::manager::GraphManager;
-use crate::acl::{Granted, ScopeRight};
-use crate::object::Object;
+use crate::acl::ScopeRight;
+use crate::object::{Attrs, Object, Place, RightsList};
 use crate::schema::{Kind, TypeSchema, Visibility};
 use crate::store::{AppTable, ParentRow, ScopeId, StoreError, StoredValue};
 
 /// The scope of an object: whose readers may read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// A stored scope: local, public, or another Parent.
+    /// A stored scope: local, public, or that of a stored Parent.
     Stored(ScopeId),
-    /// The object is a scope itself, with these readers.
-    This(Vec<Oid>),
+    /// The object founds a scope that this node does not know yet.
+    New,
+}
+
+/// The founding list of an object that is itself a scope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Founding {
+    /// The digest that the oid covers.
+    pub(super) digest: Digest,
+    /// The entries. `None`: a tombstone, which has no values.
+    pub(super) list: Option<RightsList>,
 }
 
 /// An object whose references were resolved, ready to be judged and written.
@@ -25,7 +34,12 @@ pub(super) enum Scope {
 pub(super) struct Resolved<'o> {
     /// The Attr rows: attribute number, ordinal and value.
     pub(super) attrs: Vec<(u16, u16, StoredValue<'o>)>,
+    /// Where it is.
     pub(super) scope: Scope,
+    /// Its founding list, if it is itself a scope.
+    pub(super) founding: Option<Founding>,
+    /// Local id of the rights list that it names. `None`: the founding list, or no list.
+    pub(super) rights_id: Option<i64>,
     /// Whether the owner may write in the scope.
     pub(super) right: ScopeRight,
 }
@@ -33,10 +47,14 @@ pub(super) struct Resolved<'o> {
 /// Why an object could not be resolved.
 #[derive(Debug)]
 pub(super) enum ResolveError {
-    /// A referenced Parent is not stored, so the object has to wait.
+    /// A referenced Parent, or the scope, is not stored, so the object has to wait.
     Missing(Oid),
-    /// A reference leads to a Parent of another type, or to a deleted one.
+    /// A reference leads to a Parent of another type.
     WrongReference,
+    /// The place contradicts the type, the values or a reference.
+    WrongScope,
+    /// The rights list that the object names is not stored.
+    UnknownRights,
     /// The database failed.
     Store(StoreError),
 }
@@ -47,38 +65,141 @@ impl From<StoreError> for ResolveError {
     }
 }
 
+/// The scope, the named rights list and the right of the owner.
+type InScope = (ScopeId, Option<i64>, ScopeRight);
+
 impl GraphManager<'_> {
-    /// Resolves the references and the scope of an object whose Attrs passed the schema.
+    /// The place of a new object with these values.
+    pub(super) fn place_of(
+        &self,
+        app: &AppTable,
+        schema: &TypeSchema,
+        owner: &Oid,
+        attrs: &Attrs,
+    ) -> Result<Place, ResolveError> {
+        if let Some(list) = schema.founding_list(owner, attrs) {
+            return Ok(Place::Founds(list.digest()));
+        }
+        let Visibility::Participants { through } = schema.visibility else {
+            return Ok(Place::Public);
+        };
+        let reference = attrs
+            .get(&through)
+            .and_then(|values| values.first()?.as_oid());
+        let oid = reference.ok_or(ResolveError::WrongScope)?;
+        let parent = self.referenced(app, &oid)?;
+        let parent = parent.ok_or(ResolveError::Missing(oid))?;
+        let scope = self.tx.scope(parent.scope_id)?;
+        scope
+            .map(|scope| Place::In(scope.oid))
+            .ok_or(ResolveError::WrongReference)
+    }
+
+    /// Resolves an object whose Attrs passed the schema. `existing` is the stored revision; its oid
+    /// proves that type, owner and place are the same.
     pub(super) fn resolve<'o>(
         &self,
         app: &AppTable,
         schema: &TypeSchema,
         object: &'o Object,
+        existing: Option<&ParentRow>,
     ) -> Result<Resolved<'o>, ResolveError> {
+        let place = object.place();
+        let mut founding = None;
+        let (scope, rights_id, right) = match (schema.visibility, place) {
+            (Visibility::Local, Place::Public) if object.rights.is_none() => {
+                (Scope::Stored(ScopeId::LOCAL), None, ScopeRight::Open)
+            }
+            (Visibility::Public, Place::Public) if object.rights.is_none() => {
+                (Scope::Stored(ScopeId::PUBLIC), None, ScopeRight::Open)
+            }
+            (Visibility::Participants { .. }, Place::In(scope)) => {
+                let (scope, rights_id, right) = self.resolve_within(app, object, &scope)?;
+                (Scope::Stored(scope), rights_id, right)
+            }
+            (visibility, Place::Founds(digest)) if visibility.founds_scopes() => {
+                let attrs = object.attrs.as_ref();
+                let list = attrs.and_then(|attrs| schema.founding_list(&object.owner, attrs));
+                let right = founder_right(object, list.as_ref(), &digest)?;
+                founding = Some(Founding { digest, list });
+                let scope = existing.map_or(Scope::New, |row| Scope::Stored(row.scope_id));
+                let rights_id = match (&scope, object.rights) {
+                    (_, None) => None,
+                    (Scope::New, Some(_)) => return Err(ResolveError::UnknownRights),
+                    (Scope::Stored(scope), Some(list)) => Some(self.named_list(*scope, &list)?),
+                };
+                (scope, rights_id, right)
+            }
+            _ => return Err(ResolveError::WrongScope),
+        };
+        let attrs = self.resolve_attrs(app, schema, object, &scope)?;
+        Ok(Resolved {
+            attrs,
+            scope,
+            founding,
+            rights_id,
+            right,
+        })
+    }
+
+    /// Resolves the scope of an object within another Parent.
+    fn resolve_within(
+        &self,
+        app: &AppTable,
+        object: &Object,
+        scope: &Oid,
+    ) -> Result<InScope, ResolveError> {
+        let parent = self.referenced(app, scope)?;
+        let parent = parent.ok_or(ResolveError::Missing(*scope))?;
+        let schema = self.schemas().type_(&object.app, parent.type_number);
+        if !schema.is_some_and(|schema| schema.visibility.founds_scopes()) {
+            return Err(ResolveError::WrongScope);
+        }
+        if parent.deleted {
+            return Ok((parent.scope_id, None, ScopeRight::Ended));
+        }
+        let named = match &object.rights {
+            Some(list) => Some(self.named_list(parent.scope_id, list)?),
+            None => None,
+        };
+        let list = self.rights(parent.scope_id, named)?;
+        let may_write = list.of(&object.owner).is_some_and(|it| it.may_write());
+        let right = if may_write {
+            ScopeRight::Participant
+        } else {
+            ScopeRight::Outsider
+        };
+        Ok((parent.scope_id, named, right))
+    }
+
+    fn named_list(&self, scope: ScopeId, list: &Digest) -> Result<i64, ResolveError> {
+        self.tx
+            .rights_list(scope, list)?
+            .ok_or(ResolveError::UnknownRights)
+    }
+
+    /// Resolves the values. A deleted Parent is a valid target of a reference.
+    fn resolve_attrs<'o>(
+        &self,
+        app: &AppTable,
+        schema: &TypeSchema,
+        object: &'o Object,
+        scope: &Scope,
+    ) -> Result<Vec<(u16, u16, StoredValue<'o>)>, ResolveError> {
         let mut attrs = Vec::with_capacity(4);
-        let mut scope = Scope::Stored(match schema.visibility {
-            Visibility::Local => ScopeId::LOCAL,
-            _ => ScopeId::PUBLIC,
-        });
-        let mut right = ScopeRight::Open;
         for (number, values) in object.attrs.iter().flatten() {
             let kind = schema.attr(*number).map(|attr| &attr.kind);
+            let decides_scope = schema.visibility == Visibility::Participants { through: *number };
             for (ordinal, value) in (0..).zip(values) {
                 let stored = match (kind, value.as_oid()) {
                     (Some(Kind::Parent { type_number }), Some(oid)) => {
-                        let parent = self
-                            .referenced(app, &oid)?
-                            .ok_or(ResolveError::Missing(oid))?;
-                        if parent.type_number != *type_number || parent.deleted {
+                        let parent = self.referenced(app, &oid)?;
+                        let parent = parent.ok_or(ResolveError::Missing(oid))?;
+                        if parent.type_number != *type_number {
                             return Err(ResolveError::WrongReference);
                         }
-                        if schema.visibility == (Visibility::Participants { through: *number }) {
-                            if !parent.scope_id.has_readers() {
-                                return Err(ResolveError::WrongReference);
-                            }
-                            scope = Scope::Stored(parent.scope_id);
-                            right =
-                                membership(self.readers(parent.scope_id)?.contains(&object.owner));
+                        if decides_scope && *scope != Scope::Stored(parent.scope_id) {
+                            return Err(ResolveError::WrongScope);
                         }
                         StoredValue::Parent(parent.id)
                     }
@@ -87,58 +208,26 @@ impl GraphManager<'_> {
                 attrs.push((*number, ordinal, stored));
             }
         }
-        match schema.visibility {
-            Visibility::ParticipantsHere { attr } => {
-                let readers: Vec<Oid> = object
-                    .all(attr)
-                    .iter()
-                    .filter_map(|value| value.as_oid())
-                    .collect();
-                right = membership(readers.contains(&object.owner));
-                scope = Scope::This(readers);
-            }
-            Visibility::OwnerAndSubject { subject } => {
-                let subject = object
-                    .all(subject)
-                    .iter()
-                    .filter_map(|value| value.as_oid());
-                scope = Scope::This(std::iter::once(object.owner).chain(subject).collect());
-            }
-            Visibility::Participants { .. } | Visibility::Public | Visibility::Local => {}
-        }
-        Ok(Resolved {
-            attrs,
-            scope,
-            right,
-        })
+        Ok(attrs)
     }
 
-    /// Resolves a tombstone, which names no scope: it stays in the scope of the object.
-    pub(super) fn resolve_deletion(
-        &self,
-        row: &ParentRow,
-        object: &Object,
-    ) -> Result<Resolved<'static>, StoreError> {
-        let scope = self.tx.scope(row.scope_id)?;
-        let is_within_another = scope.is_some_and(|scope| scope.parent_id != row.id);
-        let right = if is_within_another {
-            membership(self.readers(row.scope_id)?.contains(&object.owner))
-        } else {
-            ScopeRight::Open
-        };
-        Ok(Resolved {
-            attrs: Vec::new(),
-            scope: Scope::Stored(row.scope_id),
-            right,
-        })
-    }
-
-    /// Whether a local identity may read objects of this scope.
-    pub(super) fn read_here(&self, scope: &Scope) -> Result<bool, StoreError> {
-        let readers = match scope {
-            Scope::Stored(scope) if !scope.has_readers() => return Ok(true),
-            Scope::Stored(scope) => &*self.readers(*scope)?,
-            Scope::This(readers) => readers,
+    /// Whether a local identity may read an object. A tombstone has nothing to read.
+    pub(super) fn read_here(&self, resolved: &Resolved<'_>) -> Result<bool, StoreError> {
+        let founders = resolved.founding.as_ref();
+        let stored;
+        let readers: Box<dyn Iterator<Item = &Oid>> = match (founders, &resolved.scope) {
+            (Some(Founding { list: None, .. }), _) => return Ok(true),
+            (
+                Some(Founding {
+                    list: Some(list), ..
+                }),
+                _,
+            ) => Box::new(list.readers()),
+            (None, Scope::Stored(scope)) if scope.has_readers() => {
+                stored = self.readers(*scope)?;
+                Box::new(stored.iter())
+            }
+            (None, _) => return Ok(true),
         };
         for reader in readers {
             if self.is_local(reader)? {
@@ -147,73 +236,19 @@ impl GraphManager<'_> {
         }
         Ok(false)
     }
-
-    /// Writes a Parent with its Attrs and readers, new or over `existing`. Fills in `id` and
-    /// `scope_id` of `row`, and returns it.
-    pub(super) fn write(
-        &mut self,
-        app: &AppTable,
-        mut row: ParentRow,
-        resolved: &Resolved<'_>,
-        existing: Option<&ParentRow>,
-        granted: &Granted,
-    ) -> Result<ParentRow, StoreError> {
-        if let Some(existing) = existing {
-            (row.id, row.scope_id) = (existing.id, existing.scope_id);
-            row.created_seq = existing.created_seq;
-            self.parents(app)?
-                .update_parent(&row, &resolved.attrs, granted)?;
-            self.cache.borrow_mut().invalidate_parent(app.id, &row);
-            return Ok(row);
-        }
-        let readers = match &resolved.scope {
-            // Checked before the scope's own row is written.
-            Scope::This(_) if self.tx.parent(app, &row.oid)?.is_some() => {
-                return Err(StoreError::Exists);
-            }
-            Scope::This(readers) => Some(readers),
-            Scope::Stored(scope) => {
-                row.scope_id = *scope;
-                None
-            }
-        };
-        row.id = self.env.counters.next_id(app);
-        if readers.is_some() {
-            row.scope_id = self.tx.insert_scope(app, row.id, &row.oid)?;
-        }
-        self.parents(app)?
-            .insert_parent(&row, &resolved.attrs, granted)?;
-        for reader in readers.into_iter().flatten() {
-            self.tx.put_reader(row.scope_id, reader)?;
-        }
-        Ok(row)
-    }
-
-    /// Whether an update would move an existing object to other readers, which is never permitted.
-    pub(super) fn moves_scope(
-        &self,
-        existing: &ParentRow,
-        scope: &Scope,
-    ) -> Result<bool, StoreError> {
-        let readers = match scope {
-            Scope::Stored(scope) => return Ok(*scope != existing.scope_id),
-            Scope::This(readers) => readers,
-        };
-        let scope = self.tx.scope(existing.scope_id)?;
-        if scope.is_none_or(|scope| scope.parent_id != existing.id) {
-            return Ok(true);
-        }
-        let mut readers = readers.clone();
-        readers.sort();
-        readers.dedup();
-        Ok(*readers != *self.readers(existing.scope_id)?)
-    }
 }
 
-fn membership(is_member: bool) -> ScopeRight {
-    if is_member {
-        ScopeRight::Participant
-    } else {
-        ScopeRight::Outsider
+/// The right of an owner to found a scope with this list, or to change or delete its Parent.
+fn founder_right(
+    object: &Object,
+    list: Option<&RightsList>,
+    digest: &Digest,
+) -> Result<ScopeRight, ResolveError> {
+    match list {
+        Some(list) if list.digest() != *digest => Err(ResolveError::WrongScope),
+        Some(list) if !list.of(&object.owner).is_some_and(|it| it.may_write()) => {
+            Ok(ScopeRight::Outsider)
+        }
+        _ => Ok(ScopeRight::Open),
     }
 }

@@ -10,7 +10,7 @@ use keys::{KeyChain, Oid, PublicKey, SignedObject};
 
 use super::error::{Fault, ObjectFault};
 use super::limits::GraphLimits;
-use super::record::{IdentityRecord, chain_in};
+use super::record::{IdentityRecord, chain_in, is_identity};
 use crate::object::Object;
 use crate::schema::identities;
 
@@ -52,12 +52,19 @@ pub struct VerifiedObject {
     pub(super) record: Option<IdentityRecord>,
 }
 
-/// Decodes an object, and verifies its record if it is an identity.
+/// Decodes an object, checks its oid, and verifies its record if it is an identity.
 pub fn decode_object(
     signed: SignedObject,
     limits: &GraphLimits,
 ) -> Result<DecodedObject, ObjectFault> {
     let object = Object::from_bytes(signed.bytes(), &limits.object)?;
+    // The key chain of an identity proves its oid, and nothing else may have an unbound one.
+    if !object
+        .is_oid_proved()
+        .unwrap_or_else(|| is_identity(&object))
+    {
+        return Err(ObjectFault::Oid(object.oid));
+    }
     let record = IdentityRecord::read(&object)
         .transpose()
         .map_err(|source| ObjectFault::Record {

@@ -8,6 +8,7 @@
 
 mod check;
 mod convert;
+mod founding;
 pub mod identities;
 mod load;
 mod raw;

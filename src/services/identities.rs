@@ -129,7 +129,8 @@ pub fn known(view: &View<'_>) -> Result<Vec<IdentityCard>, StoreError> {
         .ok_or(StoreError::Inconsistent("an app without tables"))?;
     for parent in view
         .rows
-        .listing(app, identities::IDENTITY, 0, usize::MAX >> 1)?
+        .listing(app, identities::IDENTITY, 0, usize::MAX)?
+        .rows
     {
         let Some(row) = view.rows.identity(&parent.oid)? else {
             continue;

@@ -159,7 +159,8 @@ pub struct InboxMessage {
     pub body: String,
     /// The time of writing that the author states, in milliseconds since 1970.
     pub sent_at: i64,
-    /// This node's `change_seq` of the message, which orders the inbox.
+    /// The first `change_seq` of the message on this node, which orders the inbox. A rotation does
+    /// not change it.
     pub change_seq: u64,
     /// Whether the message was written on this node.
     pub is_local: bool,
@@ -176,18 +177,17 @@ pub struct Inbox {
     pub more: bool,
 }
 
-/// Messages that `reader` may read, with a `change_seq` above `after`, oldest first. Examines at
-/// most `limit` messages, of which the reader may see fewer.
+/// Messages that `reader` may read and that this node first stored after `after`, oldest first.
+/// Examines `limit` messages and the rest of the last change group; the reader may see fewer.
 pub fn inbox(view: &View<'_>, reader: &Oid, after: u64, limit: usize) -> Result<Inbox, StoreError> {
     let app = table(view.rows.apps())?;
-    let rows = view.rows.listing(app, MESSAGE, after, limit)?;
+    let page = view.rows.created(app, MESSAGE, after, limit)?;
     let mut inbox = Inbox {
         messages: Vec::new(),
-        after,
-        more: rows.len() == limit,
+        after: page.after,
+        more: page.more,
     };
-    for parent in rows {
-        inbox.after = parent.change_seq;
+    for parent in page.rows {
         if parent.deleted || !view.rows.is_reader(parent.scope_id, reader)? {
             continue;
         }
@@ -210,7 +210,7 @@ pub fn inbox(view: &View<'_>, reader: &Oid, after: u64, limit: usize) -> Result<
                 .first(SENT_AT)
                 .and_then(Value::as_integer)
                 .unwrap_or_default(),
-            change_seq: parent.change_seq,
+            change_seq: parent.created_seq,
             is_local: parent.origin.is_none(),
         });
     }

@@ -238,11 +238,14 @@ impl<'a, 'g> PackageIngest<'a, 'g> {
     ) -> Result<Usage, StoreError> {
         let (oid, fault, signed) = match self.verify_again(object)? {
             CheckedObject::Verified(verified) => {
-                match self
+                let applied = self
                     .graph
-                    .apply_message(&source.context, &verified, source.origin)
-                {
-                    Ok(Applied::Written { replaced }) => {
+                    .apply_message(&source.context, &verified, source.origin);
+                if let Some(code) = applied.as_ref().ok().and_then(Applied::code) {
+                    self.record(source, Some(verified.object().oid), code)?;
+                }
+                match applied {
+                    Ok(Applied::Written { replaced, .. }) => {
                         self.done.written += 1;
                         if self.waiting {
                             self.arrived.push(verified.object().oid);
@@ -253,7 +256,7 @@ impl<'a, 'g> PackageIngest<'a, 'g> {
                         }
                         return Ok(stored);
                     }
-                    Ok(Applied::AlreadyStored | Applied::Older) => {
+                    Ok(Applied::AlreadyStored | Applied::Older | Applied::Forked) => {
                         self.done.already_stored += 1;
                         return Ok(Usage::default());
                     }
@@ -337,13 +340,24 @@ impl<'a, 'g> PackageIngest<'a, 'g> {
         oid: Option<Oid>,
         fault: &Fault,
     ) -> Result<(), StoreError> {
+        self.done.rejected += 1;
+        self.record(source, oid, fault.code())
+    }
+
+    /// Records a rejected object, or one that forked.
+    fn record(
+        &self,
+        source: &PackageSource<'_>,
+        oid: Option<Oid>,
+        code: &str,
+    ) -> Result<(), StoreError> {
         tracing::debug!(
             app_id = source.context.app_id().0,
             trace_id = %source.context.trace_id(),
             domain = source.domain,
             oid = oid.map(tracing::field::display),
-            code = fault.code(),
-            "rejected an object of a package"
+            code,
+            "recorded an object of a package as rejected or forked"
         );
         let reject = RejectRow {
             peer: source.peer,
@@ -351,10 +365,9 @@ impl<'a, 'g> PackageIngest<'a, 'g> {
             epoch: source.epoch,
             seq: source.seq,
             oid,
-            code: fault.code().to_owned(),
+            code: code.to_owned(),
             at: self.graph.now(),
         };
-        self.done.rejected += 1;
         self.graph
             .tx()
             .put_reject(&reject, self.limits.aside.rejects_per_peer_max)

@@ -49,8 +49,6 @@ pub struct ReclaimSummary {
     pub written: usize,
     /// The same or a later revision was stored already.
     pub already_stored: usize,
-    /// A tombstone was kept until its object is reclaimed.
-    pub tombstones_kept: usize,
     /// The object refers to one that is not stored yet.
     pub missing: usize,
     /// The object does not belong to this node, or contradicts the stored one.
@@ -61,7 +59,6 @@ impl std::ops::AddAssign for ReclaimSummary {
     fn add_assign(&mut self, other: Self) {
         self.written += other.written;
         self.already_stored += other.already_stored;
-        self.tombstones_kept += other.tombstones_kept;
         self.missing += other.missing;
         self.refused += other.refused;
     }
@@ -144,7 +141,6 @@ impl StateEngine {
                     match graph.reclaim(&object) {
                         Ok(ReclaimOutcome::Written) => taken.written += 1,
                         Ok(ReclaimOutcome::AlreadyStored) => taken.already_stored += 1,
-                        Ok(ReclaimOutcome::TombstoneKept) => taken.tombstones_kept += 1,
                         Err(ApplyError::Fault(Fault::Missing(_))) => again.push(object),
                         Err(ApplyError::Fault(fault)) => taken.refuse(&fault),
                         Err(ApplyError::Store(error)) => return Err(error),

@@ -28,13 +28,13 @@ pub struct AppTable {
     pub(super) oid_by_id: String,
     pub(super) attrs: String,
     pub(super) listing: String,
+    pub(super) created: String,
     pub(super) head: String,
     pub(super) by_oid: String,
     pub(super) local_in_scope: String,
     pub(super) restamp_parent: String,
     pub(super) restamp_attrs: String,
     pub(super) signed_before: String,
-    pub(super) put_signature: String,
 }
 
 /// The tables of all apps, and the bits of all domains.
@@ -46,8 +46,8 @@ pub struct Apps {
 
 /// The columns that `parents::parent_row` reads, in its order.
 const PARENT_COLUMNS: &str = "p.id, p.oid, p.type, p.owner_oid, p.scope_id, p.rev, p.deleted, \
-                              p.key_id, p.signature, p.origin, p.created_seq, p.change_seq, \
-                              p.sync_flags";
+                              p.key_id, p.signature, p.origin, p.salt, p.rights_id, \
+                              p.created_seq, p.change_seq, p.sync_flags";
 
 /// The ids of all Attrs of the Parent `?1` (see `AppTable::create`).
 const ATTR_IDS: &str = "BETWEEN (?1 << 16) AND ((?1 << 16) | 65535)";
@@ -61,12 +61,12 @@ impl AppTable {
             slug: slug.to_owned(),
             insert_parent: format!(
                 "INSERT INTO {parent} (id, oid, type, owner_oid, scope_id, rev, deleted, key_id,
-                   signature, origin, created_seq, change_seq, sync_flags)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"
+                   signature, origin, salt, rights_id, created_seq, change_seq, sync_flags)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
             ),
             update_parent: format!(
                 "UPDATE {parent} SET rev = ?6, deleted = ?7, key_id = ?8, signature = ?9,
-                   origin = ?10, change_seq = ?12, sync_flags = ?13
+                   origin = ?10, rights_id = ?12, change_seq = ?14, sync_flags = ?15
                  WHERE id = ?1"
             ),
             insert_attr: format!(
@@ -84,7 +84,11 @@ impl AppTable {
             ),
             listing: format!(
                 "{select} WHERE p.type = ?1 AND p.change_seq > ?2
-                 ORDER BY p.change_seq, p.id LIMIT ?3"
+                 ORDER BY p.change_seq, p.id"
+            ),
+            created: format!(
+                "{select} WHERE p.type = ?1 AND p.created_seq > ?2
+                 ORDER BY p.created_seq, p.id"
             ),
             // Two scalar queries: SQLite answers a single MAX from the end of the index, but reads
             // every row for two of them in one query.
@@ -104,7 +108,6 @@ impl AppTable {
                 "{select} WHERE p.owner_oid = ?1 AND p.key_id < ?2 AND p.origin IS NULL
                  ORDER BY p.change_seq, p.id LIMIT ?3"
             ),
-            put_signature: format!("UPDATE {parent} SET key_id = ?2, signature = ?3 WHERE id = ?1"),
         }
     }
 
@@ -118,7 +121,9 @@ impl AppTable {
              WHERE p.change_seq > ?1 AND (p.sync_flags & {mask}) != 0
                AND (p.scope_id = {public} OR EXISTS (
                      SELECT 1 FROM reader AS r CROSS JOIN identity AS i ON i.oid = r.identity_oid
-                     WHERE r.scope_id = p.scope_id AND r.until_seq IS NULL
+                     WHERE r.scope_id = p.scope_id
+                       AND (r.until_seq IS NULL
+                            OR (p.deleted AND p.created_seq <= r.until_seq))
                        AND i.home_peer = ?2))
              ORDER BY p.change_seq, p.id",
             slug = self.slug,

@@ -1,15 +1,14 @@
 //! Objects by owner and signing key: those that a rotation re-signs, and those that a peer reclaims
 //! after a restore (docs/DECISIONS.md 5).
 //!
-//! Invariant: these functions do not change the content of an object. [`WriteTx::put_signature`]
-//! replaces the signature only.
+//! Only reads.
 
-use keys::{Oid, Signature};
+use keys::Oid;
 
 use super::app_tables::AppTable;
 use super::error::{SqlContext as _, StoreError};
 use super::parents::{ParentRow, parent_row};
-use super::rows::{Rows, WriteTx};
+use super::rows::Rows;
 use super::scope_id::ScopeId;
 
 impl Rows<'_> {
@@ -68,26 +67,5 @@ impl Rows<'_> {
             .query_map([scope_id.0], parent_row)
             .context(context)?;
         rows.collect::<rusqlite::Result<_>>().context(context)
-    }
-}
-
-impl WriteTx<'_> {
-    /// Replaces the signature of an object whose content does not change.
-    pub fn put_signature(
-        &self,
-        app: &AppTable,
-        id: i64,
-        key_id: u32,
-        signature: &Signature,
-    ) -> Result<(), StoreError> {
-        let context = "replacing a signature";
-        let mut statement = self
-            .connection
-            .prepare_cached(&app.put_signature)
-            .context(context)?;
-        statement
-            .execute((id, key_id, signature.as_bytes()))
-            .context(context)?;
-        Ok(())
     }
 }

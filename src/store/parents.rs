@@ -13,7 +13,7 @@ use super::error::{SqlContext as _, StoreError};
 use super::rows::{Rows, WriteTx};
 use super::scope_id::ScopeId;
 use crate::acl::Granted;
-use crate::object::Value;
+use crate::object::{Salt, Value};
 
 /// A Parent as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,12 +38,28 @@ pub struct ParentRow {
     pub signature: Signature,
     /// Local number of the peer that sent it. `None`: made on this node.
     pub origin: Option<i64>,
+    /// Random bytes that its oid covers. `None`: an identity or a server.
+    pub salt: Option<Salt>,
+    /// Local id of the rights list that the author knew. `None`: the founding list, or no list.
+    pub rights_id: Option<i64>,
     /// Sequence number of the write that inserted the object. Re-stamping does not change it.
     pub created_seq: u64,
     /// Sequence number of the last write of the object.
     pub change_seq: u64,
     /// One bit for each domain in which this node exports it.
     pub sync_flags: i64,
+}
+
+/// A part of a list. A change group is never cut, so that a page may exceed its limit by the rest
+/// of its last group.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Page {
+    /// The rows, in order of their sequence numbers.
+    pub rows: Vec<ParentRow>,
+    /// `after` of the next page.
+    pub after: u64,
+    /// Whether further rows follow.
+    pub more: bool,
 }
 
 /// The value of an Attr as stored. A reference to a Parent is stored as the Parent's local id.
@@ -78,9 +94,11 @@ pub(super) fn parent_row(row: &Row<'_>) -> rusqlite::Result<ParentRow> {
         key_id: row.get(7)?,
         signature: Signature::from_bytes(fixed(row, 8)?),
         origin: row.get(9)?,
-        created_seq: row.get(10)?,
-        change_seq: row.get(11)?,
-        sync_flags: row.get(12)?,
+        salt: row.get(10)?,
+        rights_id: row.get(11)?,
+        created_seq: row.get(12)?,
+        change_seq: row.get(13)?,
+        sync_flags: row.get(14)?,
     })
 }
 
@@ -167,23 +185,54 @@ impl Rows<'_> {
             .context("reading an oid")
     }
 
-    /// At most `limit` Parents of one type whose `change_seq` follows `after`, oldest first.
+    /// Parents of one type whose `change_seq` follows `after`, oldest first: see [`Page`].
     pub fn listing(
         &self,
         app: &AppTable,
         type_number: u16,
         after: u64,
         limit: usize,
-    ) -> Result<Vec<ParentRow>, StoreError> {
-        let mut statement = self
-            .connection
-            .prepare_cached(&app.listing)
-            .context("listing Parents")?;
-        let rows = statement
-            .query_map((type_number, after, limit), parent_row)
-            .context("listing Parents")?;
-        rows.collect::<rusqlite::Result<_>>()
-            .context("listing Parents")
+    ) -> Result<Page, StoreError> {
+        self.page(&app.listing, (type_number, after, limit), |row| {
+            row.change_seq
+        })
+    }
+
+    /// Parents of one type whose `created_seq` follows `after`, oldest first: see [`Page`].
+    pub fn created(
+        &self,
+        app: &AppTable,
+        type_number: u16,
+        after: u64,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        self.page(&app.created, (type_number, after, limit), |row| {
+            row.created_seq
+        })
+    }
+
+    fn page(
+        &self,
+        sql: &str,
+        (type_number, after, limit): (u16, u64, usize),
+        seq: impl Fn(&ParentRow) -> u64,
+    ) -> Result<Page, StoreError> {
+        let context = "listing Parents";
+        let mut statement = self.connection.prepare_cached(sql).context(context)?;
+        let mut rows = statement
+            .query_map((type_number, after), parent_row)
+            .context(context)?;
+        let (mut page, mut last) = (Page::default(), after);
+        while let Some(row) = rows.next().transpose().context(context)? {
+            if page.rows.len() >= limit && seq(&row) != last {
+                page.more = true;
+                break;
+            }
+            last = seq(&row);
+            page.rows.push(row);
+        }
+        page.after = last;
+        Ok(page)
     }
 
     /// The highest `change_seq` of all apps, and the highest local id of each app.
@@ -334,6 +383,8 @@ fn execute(statement: &mut CachedStatement<'_>, parent: &ParentRow) -> rusqlite:
         parent.key_id,
         parent.signature.as_bytes(),
         parent.origin,
+        parent.salt,
+        parent.rights_id,
         parent.created_seq,
         parent.change_seq,
         parent.sync_flags,

@@ -189,14 +189,6 @@ CREATE TABLE recovery_key (
   key_id INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Tombstones of this node that arrived before the objects that they delete.
-CREATE TABLE recovery_tombstone (
-  oid       BLOB    NOT NULL PRIMARY KEY,
-  key_id    INTEGER NOT NULL,
-  bytes     BLOB    NOT NULL,
-  signature BLOB    NOT NULL
-) STRICT, WITHOUT ROWID;
-
 -- Rejected objects of packages, for the operator. Bounded for each peer.
 CREATE TABLE sync_rejects (
   id      INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,

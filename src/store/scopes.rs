@@ -137,18 +137,33 @@ impl WriteTx<'_> {
             .context(context)
     }
 
-    /// Makes an identity a reader of a scope, from its first change on.
+    /// Makes an identity a reader of a scope, from its first change on. Opens a closed row.
     pub fn put_reader(&self, scope: ScopeId, identity: &Oid) -> Result<(), StoreError> {
         let context = "writing a reader";
         let mut statement = self
             .connection
             .prepare_cached(
                 "INSERT INTO reader (identity_oid, scope_id, since_seq) VALUES (?1, ?2, 0)
-                 ON CONFLICT DO NOTHING",
+                 ON CONFLICT DO UPDATE SET until_seq = NULL",
             )
             .context(context)?;
         statement
             .execute((identity.as_bytes(), scope.0))
+            .map(drop)
+            .context(context)
+    }
+
+    /// Closes all readers of a scope that ended with the write `change_seq`.
+    pub fn close_readers(&self, scope: ScopeId, change_seq: u64) -> Result<(), StoreError> {
+        let context = "closing the readers of a scope";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "UPDATE reader SET until_seq = ?2 WHERE scope_id = ?1 AND until_seq IS NULL",
+            )
+            .context(context)?;
+        statement
+            .execute((scope.0, change_seq))
             .map(drop)
             .context(context)
     }

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use keys::{Epoch, Oid, PeerId, Signature, SignedObject};
+use keys::{Epoch, Oid, PeerId};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row};
 
 use super::columns::fixed;
@@ -157,28 +157,6 @@ impl Rows<'_> {
             .context(context)
             .map(Option::unwrap_or_default)
     }
-
-    /// A tombstone of this node that arrived before the object that it deletes.
-    pub fn kept_tombstone(&self, oid: &Oid) -> Result<Option<SignedObject>, StoreError> {
-        let context = "looking for a kept tombstone";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT key_id, bytes, signature FROM recovery_tombstone WHERE oid = ?1",
-            )
-            .context(context)?;
-        statement
-            .query_row([oid.as_bytes()], |row| {
-                let signature = Signature::from_bytes(fixed(row, 2)?);
-                Ok(SignedObject::from_parts(
-                    row.get(0)?,
-                    row.get(1)?,
-                    signature,
-                ))
-            })
-            .optional()
-            .context(context)
-    }
 }
 
 impl WriteTx<'_> {
@@ -243,24 +221,6 @@ impl WriteTx<'_> {
         statement.execute([peer.as_bytes()]).context(context)?;
         Ok(())
     }
-
-    /// Keeps a tombstone until the object that it deletes arrives. Replaces an earlier one: the
-    /// caller compares revisions.
-    pub fn keep_tombstone(&self, oid: &Oid, object: &SignedObject) -> Result<(), StoreError> {
-        let context = "writing a kept tombstone";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "INSERT OR REPLACE INTO recovery_tombstone (oid, key_id, bytes, signature)
-                 VALUES (?1, ?2, ?3, ?4)",
-            )
-            .context(context)?;
-        let signature = object.signature().as_bytes();
-        statement
-            .execute((oid.as_bytes(), object.key_id(), object.bytes(), signature))
-            .context(context)?;
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -269,7 +229,7 @@ mod tests {
     use crate::store::testing::Folder;
 
     #[test]
-    fn clearing_the_write_mode_deletes_its_row_and_keeps_tombstones() {
+    fn clearing_the_write_mode_deletes_its_row() {
         let folder = Folder::new();
         let mut store = folder.open(&["identities"]).unwrap();
         assert_eq!(store.rows().write_mode().unwrap(), None);
@@ -287,23 +247,11 @@ mod tests {
             foreign_epoch: Some(Epoch::from_bytes([3; 16])),
             ..recovering.clone()
         };
-        let tombstone = SignedObject::from_parts(2, vec![1, 2], Signature::from_bytes([5; 64]));
-        let oid = Oid::from_bytes([4; 16]);
         for row in [&recovering, &read_only] {
-            store
-                .transaction(|tx| {
-                    tx.keep_tombstone(&oid, &tombstone)?;
-                    tx.put_write_mode(row)
-                })
-                .unwrap();
+            store.transaction(|tx| tx.put_write_mode(row)).unwrap();
             assert_eq!(store.rows().write_mode().unwrap().as_ref(), Some(row));
         }
-        assert_eq!(store.rows().kept_tombstone(&oid).unwrap(), Some(tombstone));
         store.transaction(|tx| tx.clear_write_mode()).unwrap();
         assert_eq!(store.rows().write_mode().unwrap(), None);
-        assert!(
-            store.rows().kept_tombstone(&oid).unwrap().is_some(),
-            "a peer that is reclaimed from later may return the object"
-        );
     }
 }

@@ -36,18 +36,10 @@ fn write_and_sync(readers: usize) -> ((Dump, Dump), Vec<String>) {
     alice.pull_everything(&bob);
     // More objects than the limit for one thread, and every tenth with a wrong signature.
     let objects: Vec<SignedObject> = (1..=100)
-        .map(|number| {
-            object(
-                "rides",
-                1,
-                oid(number),
-                alice.identity,
-                1,
-                Some(ride("Chur", 1)),
-            )
-        })
-        .map(|object| {
-            if object.oid.as_bytes()[0] % 10 == 0 {
+        .map(|number| object("rides", 1, number, alice.identity, 1, Some(ride("Chur", 1))))
+        .zip(1..)
+        .map(|(object, number)| {
+            if number % 10 == 0 {
                 sign_with_unknown_key(&object)
             } else {
                 alice.sign(&object)

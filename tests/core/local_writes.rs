@@ -255,10 +255,7 @@ fn update_cannot_move_an_object_to_other_readers() {
         .unwrap();
     let grown = conversation(&[alice.identity, bob.identity, carol.identity]);
     let grown = alice.change("messages", 1, begun.oid, Some(grown));
-    assert!(
-        matches!(grown, Err(SaveError::Denied(Denied::Mode))),
-        "{grown:?}"
-    );
+    assert!(matches!(grown, Err(SaveError::ScopeChanged)), "{grown:?}");
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod quotas;
 mod remote_checks;
 mod remote_identities;
 mod remote_writes;
+mod scopes;
 mod services;
 mod simulation;
 mod thieves;

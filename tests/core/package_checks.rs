@@ -1,6 +1,6 @@
 //! Packages that are faulty as a whole: nothing of them is applied.
 
-use harness::forge::{object, oid};
+use harness::forge::object;
 use harness::pull::{meet, package_bytes};
 use harness::{Setup, TestNode, ride};
 use keys::{Context, Malformed, codec};
@@ -128,14 +128,9 @@ fn package_beyond_the_limits_is_refused_before_decoding() {
         PackageFault::Malformed(Malformed::TooLong(_))
     ));
     let tiny = |number| {
-        scene.alice.sign(&object(
-            "rides",
-            1,
-            oid(number),
-            scene.alice.identity,
-            1,
-            None,
-        ))
+        scene
+            .alice
+            .sign(&object("rides", 1, number, scene.alice.identity, 1, None))
     };
     let many = scene.changed(|package| package.objects = (1..5).map(tiny).collect());
     assert_eq!(scene.fault(&many), PackageFault::TooManyObjects);

@@ -4,7 +4,7 @@ use postern::state_engine::{ApplyPackageError, Package, PackageFault, PackageLim
 use postern::store::Direction;
 use proptest::prelude::*;
 
-use harness::forge::{object, oid, sign_with_unknown_key};
+use harness::forge::{object, sign_with_unknown_key};
 use harness::pull::{TakeError, meet, package_bytes};
 use harness::{Setup, TestNode, conversation, message, ride};
 
@@ -96,19 +96,11 @@ fn window_with_a_gap_is_refused_with_the_cursor() {
 fn one_invalid_object_does_not_block_the_package() {
     let scene = Scene::new();
     let alice = scene.alice.identity;
-    let good = |number| {
-        scene.alice.sign(&object(
-            "rides",
-            1,
-            oid(number),
-            alice,
-            1,
-            Some(ride("Bern", 1)),
-        ))
-    };
-    let poison =
-        sign_with_unknown_key(&object("rides", 1, oid(2), alice, 1, Some(ride("Bern", 1))));
+    let of = |number| object("rides", 1, number, alice, 1, Some(ride("Bern", 1)));
+    let [first, second, third] = [1, 2, 3].map(|number| of(number).oid);
+    let poison = sign_with_unknown_key(&of(2));
     let garbage = scene.alice.keys.sign_object(alice, vec![0xff; 9]).unwrap();
+    let good = |number| scene.alice.sign(&of(number));
     let objects = vec![good(1), poison, garbage, good(3)];
     let applied = scene
         .alice
@@ -119,9 +111,9 @@ fn one_invalid_object_does_not_block_the_package() {
         (2, 2, 0)
     );
     assert!(
-        scene.bob.parent("rides", oid(1)).is_some() && scene.bob.parent("rides", oid(3)).is_some()
+        scene.bob.parent("rides", first).is_some() && scene.bob.parent("rides", third).is_some()
     );
-    assert_eq!(scene.bob.parent("rides", oid(2)), None);
+    assert_eq!(scene.bob.parent("rides", second), None);
     assert_eq!(scene.bob.rejects(), ["malformed", "bad_signature"]);
     let peer = scene.alice.peer_id();
     let kept = scene
@@ -133,7 +125,7 @@ fn one_invalid_object_does_not_block_the_package() {
         .unwrap();
     assert_eq!(
         (kept[1].oid, kept[1].seq, kept[1].epoch),
-        (Some(oid(2)), head.last_seq, scene.alice.epoch())
+        (Some(second), head.last_seq, scene.alice.epoch())
     );
     assert_eq!(kept[0].oid, None, "malformed bytes have no oid");
 }
@@ -142,13 +134,21 @@ fn one_invalid_object_does_not_block_the_package() {
 fn message_waits_for_its_conversation() {
     let scene = Scene::new();
     let alice = scene.alice.identity;
+    let begun = object(
+        "messages",
+        1,
+        7,
+        alice,
+        1,
+        Some(conversation(&[alice, scene.bob.identity])),
+    );
     let said = object(
         "messages",
         2,
-        oid(8),
+        8,
         alice,
         1,
-        Some(message(oid(7), "early")),
+        Some(message(begun.oid, "early")),
     );
     let applied = scene
         .alice
@@ -166,14 +166,6 @@ fn message_waits_for_its_conversation() {
         "the same object waits once"
     );
 
-    let begun = object(
-        "messages",
-        1,
-        oid(7),
-        alice,
-        1,
-        Some(conversation(&[alice, scene.bob.identity])),
-    );
     let applied = scene
         .alice
         .force(&scene.bob, "messages", vec![scene.alice.sign(&begun)])
@@ -182,7 +174,7 @@ fn message_waits_for_its_conversation() {
     assert_eq!(scene.bob.texts(), [(alice, "early".to_owned())]);
     assert_eq!(scene.bob.rows("sync_parked"), Vec::<String>::new());
     assert_eq!(
-        scene.bob.object("messages", oid(8)).unwrap().1,
+        scene.bob.object("messages", said.oid).unwrap().1,
         scene.alice.sign(&said)
     );
 }
@@ -191,29 +183,29 @@ fn message_waits_for_its_conversation() {
 fn waiting_object_is_judged_when_it_is_released() {
     let scene = Scene::new();
     let alice = scene.alice.identity;
-    let said = object(
-        "messages",
-        2,
-        oid(8),
-        alice,
-        1,
-        Some(message(oid(7), "early")),
-    );
-    scene
-        .alice
-        .force(&scene.bob, "messages", vec![scene.alice.sign(&said)])
-        .unwrap();
     // The conversation belongs to Carol and Bob.
     let carol = TestNode::new("carol", 0);
     meet(&scene.bob, &carol);
     let begun = object(
         "messages",
         1,
-        oid(7),
+        7,
         carol.identity,
         1,
         Some(conversation(&[carol.identity, scene.bob.identity])),
     );
+    let said = object(
+        "messages",
+        2,
+        8,
+        alice,
+        1,
+        Some(message(begun.oid, "early")),
+    );
+    scene
+        .alice
+        .force(&scene.bob, "messages", vec![scene.alice.sign(&said)])
+        .unwrap();
     carol
         .force(&scene.bob, "messages", vec![carol.sign(&begun)])
         .unwrap();
@@ -229,13 +221,22 @@ fn waiting_copy_of_a_wrong_sender_does_not_block_the_right_one() {
     let scene = Scene::new();
     let mallory = TestNode::new("mallory", 0);
     meet(&scene.bob, &mallory);
+    let participants = [scene.alice.identity, scene.bob.identity];
+    let begun = object(
+        "messages",
+        1,
+        7,
+        scene.alice.identity,
+        1,
+        Some(conversation(&participants)),
+    );
     let said = object(
         "messages",
         2,
-        oid(8),
+        8,
         scene.alice.identity,
         1,
-        Some(message(oid(7), "early")),
+        Some(message(begun.oid, "early")),
     );
     let said = scene.alice.sign(&said);
     mallory
@@ -245,15 +246,6 @@ fn waiting_copy_of_a_wrong_sender_does_not_block_the_right_one() {
         .alice
         .force(&scene.bob, "messages", vec![said])
         .unwrap();
-    let participants = [scene.alice.identity, scene.bob.identity];
-    let begun = object(
-        "messages",
-        1,
-        oid(7),
-        scene.alice.identity,
-        1,
-        Some(conversation(&participants)),
-    );
     scene
         .alice
         .force(&scene.bob, "messages", vec![scene.alice.sign(&begun)])
@@ -272,14 +264,8 @@ fn object_of_an_unknown_owner_waits_for_the_identity() {
         TestNode::new("bob", 0),
     );
     meet(&alice, &bob);
-    let early = alice.sign(&object(
-        "rides",
-        1,
-        oid(1),
-        alice.identity,
-        1,
-        Some(ride("Bern", 1)),
-    ));
+    let ride = object("rides", 1, 1, alice.identity, 1, Some(ride("Bern", 1)));
+    let early = alice.sign(&ride);
     let applied = alice.force(&bob, "rides.offers", vec![early]).unwrap();
     assert_eq!((applied.parked, applied.written), (1, 0));
     let identity = alice.identity;
@@ -291,7 +277,7 @@ fn object_of_an_unknown_owner_waits_for_the_identity() {
         2,
         "the identity and the waiting object"
     );
-    assert!(bob.parent("rides", oid(1)).is_some());
+    assert!(bob.parent("rides", ride.oid).is_some());
 }
 
 #[test]

@@ -1,13 +1,12 @@
 //! Quotas: the counted usage equals the stored objects, and a full quota refuses a whole package.
 
 use bastion::Tier;
-use keys::Oid;
 use postern::graph::load_object;
 use postern::object::{Attrs, Object};
 use postern::state_engine::{ApplyPackageError, CoreLimits};
 use postern::store::{Stored, Usage};
 
-use harness::forge::{object, oid};
+use harness::forge::object;
 use harness::pull::{TakeError, meet, package_bytes};
 use harness::{Setup, TestNode, conversation, message, ride};
 
@@ -30,7 +29,7 @@ fn written(node: &TestNode, of: &TestNode) -> Usage {
         let mut sum = Usage::default();
         for app in view.rows.apps().iter() {
             for type_number in 1..10 {
-                for row in view.rows.listing(app, type_number, 0, 1000)? {
+                for row in view.rows.listing(app, type_number, 0, 1000)?.rows {
                     if row.origin == origin {
                         sum += Usage::one(load_object(&view.rows, app, &row)?.1.bytes().len());
                     }
@@ -56,14 +55,7 @@ fn alice_and_bob(objects_max: u64) -> (TestNode, TestNode) {
 }
 
 fn of_bob(bob: &TestNode, type_number: u16, name: u8, attrs: Attrs) -> Object {
-    object(
-        "messages",
-        type_number,
-        oid(name),
-        bob.identity,
-        1,
-        Some(attrs),
-    )
+    object("messages", type_number, name, bob.identity, 1, Some(attrs))
 }
 
 #[test]
@@ -101,8 +93,8 @@ fn usage_follows_new_changed_deleted_and_repeated_objects() {
 fn waiting_object_counts_once_from_its_arrival() {
     let (alice, bob) = alice_and_bob(100);
     let before = counted(&alice, &bob);
-    let group = |people: &[Oid]| bob.sign(&of_bob(&bob, 1, 7, conversation(people)));
-    let early = bob.sign(&of_bob(&bob, 2, 8, message(oid(7), "early")));
+    let group = of_bob(&bob, 1, 7, conversation(&[alice.identity, bob.identity]));
+    let early = bob.sign(&of_bob(&bob, 2, 8, message(group.oid, "early")));
     let len = early.bytes().len() as i64;
     for _ in 0..2 {
         bob.force(&alice, "messages", vec![early.clone()]).unwrap();
@@ -112,12 +104,8 @@ fn waiting_object_counts_once_from_its_arrival() {
             (before.objects + 1, before.bytes + len)
         );
     }
-    bob.force(
-        &alice,
-        "messages",
-        vec![group(&[alice.identity, bob.identity])],
-    )
-    .unwrap();
+    bob.force(&alice, "messages", vec![bob.sign(&group)])
+        .unwrap();
     assert_eq!(alice.rows("sync_parked").len(), 0);
     assert_eq!(counted(&alice, &bob).objects, before.objects + 2);
     assert_counted(&alice, &bob);
@@ -128,16 +116,21 @@ fn rejected_waiting_object_no_longer_counts() {
     let (alice, bob) = alice_and_bob(100);
     let carol = TestNode::new("carol", 0);
     meet(&alice, &carol);
-    let early = bob.sign(&of_bob(&bob, 2, 8, message(oid(7), "not a participant")));
-    bob.force(&alice, "messages", vec![early]).unwrap();
     let theirs = object(
         "messages",
         1,
-        oid(7),
+        7,
         carol.identity,
         1,
         Some(conversation(&[alice.identity, carol.identity])),
     );
+    let early = bob.sign(&of_bob(
+        &bob,
+        2,
+        8,
+        message(theirs.oid, "not a participant"),
+    ));
+    bob.force(&alice, "messages", vec![early]).unwrap();
     let applied = carol
         .force(&alice, "messages", vec![carol.sign(&theirs)])
         .unwrap();
@@ -152,7 +145,21 @@ fn package_beyond_the_quota_changes_nothing_and_blocks_no_other_peer() {
     let carol = TestNode::new("carol", 0);
     meet(&alice, &carol);
     // Bob's identity and a message that waits for Carol's conversation fill his quota.
-    let early = bob.sign(&of_bob(&bob, 2, 8, message(oid(7), "hi, Carol and Alice")));
+    let people = [alice.identity, bob.identity, carol.identity];
+    let theirs = object(
+        "messages",
+        1,
+        7,
+        carol.identity,
+        1,
+        Some(conversation(&people)),
+    );
+    let early = bob.sign(&of_bob(
+        &bob,
+        2,
+        8,
+        message(theirs.oid, "hi, Carol and Alice"),
+    ));
     bob.force(&alice, "messages", vec![early]).unwrap();
     bob.make("rides", 1, ride("Bern", 1)).unwrap();
     let package = package_bytes(bob.answer(&alice.request(&bob, "rides.offers")));
@@ -165,15 +172,6 @@ fn package_beyond_the_quota_changes_nothing_and_blocks_no_other_peer() {
         (Tier::Trusted, "stored_objects_max", 2)
     );
     assert_eq!(alice.dump(), before);
-    let people = [alice.identity, bob.identity, carol.identity];
-    let theirs = object(
-        "messages",
-        1,
-        oid(7),
-        carol.identity,
-        1,
-        Some(conversation(&people)),
-    );
     let applied = carol
         .force(&alice, "messages", vec![carol.sign(&theirs)])
         .unwrap();

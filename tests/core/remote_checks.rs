@@ -1,7 +1,7 @@
 //! Objects of a peer that fail a check: domain, app, schema, reference, signature.
 
-use harness::forge::{object, oid};
-use harness::{NO_MARKET, Setup, conversation, meet, message, offer, ride};
+use harness::forge::object;
+use harness::{NO_MARKET, Setup, meet, message, offer, ride};
 use keys::SignedObject;
 use postern::object::{Attrs, Value};
 
@@ -20,13 +20,13 @@ fn type_must_belong_to_the_domain_and_to_an_installed_app() {
     let unknown = object(
         "rides",
         77,
-        oid(1),
+        1,
         scene.mallory.identity,
         1,
         Some(Attrs::new()),
     );
     scene.assert_refused(&unknown, "unknown_type");
-    let local = object("identities", 2, oid(1), scene.mallory.identity, 1, {
+    let local = object("identities", 2, 1, scene.mallory.identity, 1, {
         Some(Attrs::from([
             (1, vec![Value::Bytes(vec![1; 32])]),
             (2, vec![Value::Bytes(vec![0x80])]),
@@ -39,7 +39,7 @@ fn type_must_belong_to_the_domain_and_to_an_installed_app() {
     let offer = object(
         "market",
         1,
-        oid(2),
+        2,
         scene.mallory.identity,
         1,
         Some(offer("a bike")),
@@ -56,7 +56,7 @@ fn malformed_object_and_schema_violation_are_rejected() {
     let mut attrs = ride("Bern", 3);
     attrs.remove(&4);
     scene.assert_refused(
-        &object("rides", 1, oid(1), scene.mallory.identity, 1, Some(attrs)),
+        &object("rides", 1, 1, scene.mallory.identity, 1, Some(attrs)),
         "schema",
     );
     let garbage = scene
@@ -76,7 +76,7 @@ fn malformed_object_and_schema_violation_are_rejected() {
     let long = scene.mallory.sign(&object(
         "rides",
         1,
-        oid(1),
+        1,
         scene.mallory.identity,
         1,
         Some(long),
@@ -91,35 +91,17 @@ fn malformed_object_and_schema_violation_are_rejected() {
 }
 
 #[test]
-fn reference_to_another_type_is_rejected() {
+fn scope_must_be_a_parent_that_founds_one() {
     let scene = Scene::new();
     let mallory = scene.mallory.identity;
-    let begun = object(
-        "messages",
-        1,
-        oid(7),
-        mallory,
-        1,
-        Some(conversation(&[scene.alice.identity, mallory])),
-    );
-    let said = object(
-        "messages",
-        2,
-        oid(8),
-        mallory,
-        1,
-        Some(message(oid(7), "x")),
-    );
-    assert_eq!((scene.refused(&begun), scene.refused(&said)), (None, None));
-    let under_a_message = object(
-        "messages",
-        2,
-        oid(9),
-        mallory,
-        1,
-        Some(message(oid(8), "x")),
-    );
-    scene.assert_refused(&under_a_message, "wrong_reference");
+    let begun = scene.conversation(7);
+    let said = |number, parent| {
+        let attrs = Some(message(parent, "x"));
+        object("messages", 2, number, mallory, 1, attrs)
+    };
+    let first = said(8, begun.oid);
+    assert_eq!((scene.refused(&begun), scene.refused(&first)), (None, None));
+    scene.assert_refused(&said(9, first.oid), "wrong_scope");
 }
 
 #[test]
@@ -145,5 +127,5 @@ fn signature_of_another_key_or_over_other_bytes_is_rejected() {
         None
     );
     assert_eq!(scene.alice.rows("sync_parked").len(), 1);
-    assert_eq!(scene.alice.parent("rides", oid(1)), None);
+    assert_eq!(scene.alice.parent("rides", ride.oid), None);
 }

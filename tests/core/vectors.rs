@@ -9,9 +9,11 @@ use std::path::Path;
 
 use keys::chain::{Genesis, commitment};
 use keys::signing::signing_input;
-use keys::{Context, Epoch, HomeRecord, KeyChain, Oid, SecretKey, SignedObject, codec};
+use keys::{Context, Digest, Epoch, HomeRecord, KeyChain, SecretKey, SignedObject, codec};
 use postern::graph::{GraphLimits, IdentityRecord, decode_object, new_identity_attrs};
-use postern::object::{Attrs, Object, ObjectLimits, Value};
+use postern::object::{
+    Attrs, Object, ObjectLimits, OidParts, OidProof, Place, Rights, RightsList, Value,
+};
 use postern::peer::message::{PackageBody, Pull, SessionMessage};
 use postern::state_engine::{Package, PackageLimits, VerifiedPackage};
 
@@ -46,6 +48,7 @@ fn chain(byte: u8) -> KeyChain {
 struct Example {
     alice: Object,
     alice_home: HomeRecord,
+    founding: Digest,
     conversation: Object,
     message: Object,
 }
@@ -54,47 +57,52 @@ fn example() -> Example {
     let (alice, node) = (chain(0x0a), chain(0x01));
     let verified = alice.verify().unwrap();
     let home = HomeRecord::sign(alice.oid(), (0, &secret(0x0a)), node, &secret(0x01), 1);
-    let identity = |owner, oid, app: &str, type_number, attrs| Object {
-        app: app.into(),
-        type_number,
-        oid,
-        owner,
-        rev: 1,
-        attrs: Some(attrs),
+    let bob = chain(0x0c).oid();
+    let members = [alice.oid(), bob];
+    let list = RightsList::from_iter(members.map(|oid| (oid, Rights::READ_WRITE)));
+    let made = |type_number, place, after_ms: u8, attrs| {
+        let parts = OidParts {
+            owner: &alice.oid(),
+            app: "messages",
+            type_number,
+            place: &place,
+        };
+        Object {
+            attrs: Some(attrs),
+            ..Object::create(
+                &parts,
+                1_700_000_000_000 + u64::from(after_ms),
+                [0xcc + 0x11 * after_ms; 8],
+            )
+        }
     };
-    let (bob, conversation) = (
-        chain(0x0c).oid(),
-        Oid::time_ordered(1_700_000_000_000, [0xcc; 10]),
+    let members = members.iter().map(Value::from).collect();
+    let conversation = made(
+        1,
+        Place::Founds(list.digest()),
+        0,
+        Attrs::from([(1, members)]),
     );
-    let members = vec![Value::from(&alice.oid()), Value::from(&bob)];
     let said = Attrs::from([
-        (1, vec![Value::from(&conversation)]),
+        (1, vec![Value::from(&conversation.oid)]),
         (2, vec![Value::from("Hi")]),
         (3, vec![Value::from(1_700_000_000_001)]),
     ]);
     Example {
-        alice: identity(
-            alice.oid(),
-            alice.oid(),
-            "identities",
-            1,
-            new_identity_attrs(&alice, &verified, &home, Some("Alice")),
-        ),
+        alice: Object {
+            app: "identities".into(),
+            type_number: 1,
+            oid: alice.oid(),
+            owner: alice.oid(),
+            rev: 1,
+            proof: OidProof::Genesis,
+            rights: None,
+            attrs: Some(new_identity_attrs(&alice, &verified, &home, Some("Alice"))),
+        },
         alice_home: home,
-        conversation: identity(
-            alice.oid(),
-            conversation,
-            "messages",
-            1,
-            Attrs::from([(1, members)]),
-        ),
-        message: identity(
-            alice.oid(),
-            Oid::time_ordered(1_700_000_000_001, [0xdd; 10]),
-            "messages",
-            2,
-            said,
-        ),
+        message: made(2, Place::In(conversation.oid), 1, said),
+        founding: list.digest(),
+        conversation,
     }
 }
 
@@ -130,6 +138,7 @@ fn example_in_the_protocol_matches_the_code() {
     page.hex("node B", secret(0x03).public().as_bytes());
     page.hex("home", &codec::encode(&example.alice_home));
     page.hex("identity", &example.alice.to_bytes());
+    page.hex("founding", example.founding.as_bytes());
     page.hex("conversation", &example.conversation.to_bytes());
     page.hex("message", &message.to_bytes());
     page.hex(

@@ -1,10 +1,9 @@
 //! Sections 6 to 8: where access is decided, what is synced at all, and what sync costs.
 
-use harness::forge::object;
 use harness::{NO_MARKET, Setup, TestNode, card, meet, message, offer, ride};
 use postern::acl::Denied;
 use postern::graph::{SaveError, WriteRequest};
-use postern::object::Value;
+use postern::object::{Object, Value};
 use postern::schema::identities;
 use postern::store::Direction;
 
@@ -78,27 +77,34 @@ fn section_6_3_acls_at_package_apply_time() {
     // append_only: a remote cannot update or delete.
     let forged = message(sent.conversation, "You owe me 5");
     for attrs in [Some(forged), None] {
-        let forged = object("messages", 2, sent.oid, a.identity, 2, attrs);
+        let forged = Object {
+            rev: 2,
+            attrs,
+            ..a.object("messages", sent.oid).unwrap().0
+        };
         let refusal = a.force_one(&b, "messages", a.sign(&forged));
         assert_eq!(refusal.as_deref(), Some("mode"));
     }
     assert_eq!(b.texts(), [(a.identity, "I owe you 5".to_owned())]);
 
     // allow_update: a remote can update its own objects, but not those of this node.
-    let changed = object(
-        "rides",
-        1,
-        alices.oid,
-        a.identity,
-        2,
-        Some(ride("Basel", 2)),
-    );
+    let changed = Object {
+        rev: 2,
+        attrs: Some(ride("Basel", 2)),
+        ..a.object("rides", alices.oid).unwrap().0
+    };
     assert_eq!(a.force_one(&b, "rides.offers", a.sign(&changed)), None);
     assert_eq!(b.object("rides", alices.oid).unwrap().0, changed);
     for attrs in [Some(ride("Basel", 9)), None] {
-        let forged = object("rides", 1, bobs.oid, a.identity, 9, attrs);
+        // The oid is bound to its owner, so that the forged object does not even claim it.
+        let forged = Object {
+            owner: a.identity,
+            rev: 9,
+            attrs,
+            ..b.object("rides", bobs.oid).unwrap().0
+        };
         let refusal = a.force_one(&b, "rides.offers", a.sign(&forged));
-        assert_eq!(refusal.as_deref(), Some("local_object"));
+        assert_eq!(refusal.as_deref(), Some("oid"));
     }
     let (kept, _) = b.object("rides", bobs.oid).unwrap();
     assert_eq!(kept.attrs, Some(ride("Chur", 1)));

@@ -132,7 +132,13 @@ const KINDS: &[Kind] = &[
         }
     }),
     (OBJECTS, |found, source| {
-        if ["src/acl/mod.rs", "src/graph/error.rs"].contains(&&*source.path) {
+        if [
+            "src/acl/mod.rs",
+            "src/graph/error.rs",
+            "src/graph/remote.rs",
+        ]
+        .contains(&&*source.path)
+        {
             found.take_functions(source);
         }
     }),

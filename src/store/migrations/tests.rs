@@ -10,7 +10,7 @@ use keys::{Epoch, Oid, PeerId};
 use rusqlite::Connection;
 
 use super::MigratedApp;
-use crate::object::{Attrs, Object, Value};
+use crate::object::{Attrs, Object, OidProof, Value};
 use crate::store::testing::{EPOCH, Folder};
 use crate::store::version::{APPLICATION_ID, SCHEMA_VERSION};
 use crate::store::{ScopeId, Store, StoreError, Usage, WriteMode, write_mode_of};
@@ -307,6 +307,8 @@ fn check_objects(store: &Store) {
         oid: identity.oid,
         owner: identity.oid,
         rev: 3,
+        proof: OidProof::Genesis,
+        rights: None,
         attrs: Some(Attrs::from([
             (1, vec![Value::Bytes(vec![2, 3])]),
             (4, vec![Value::from("Eve")]),

@@ -8,7 +8,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 
 use super::report::MigratedApp;
-use crate::object::{Attrs, Object, Value};
+use crate::object::{Attrs, Object, OidProof, Value};
 use crate::schema::identities;
 use crate::store::app_tables::AppTable;
 use crate::store::columns::fixed;
@@ -146,6 +146,8 @@ fn sent_object(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<Objec
         oid: Oid::from_bytes(fixed(row, 2)?),
         owner: Oid::from_bytes(fixed(row, 4)?),
         rev: row.get(5)?,
+        proof: OidProof::Genesis,
+        rights: None,
         attrs: (!is_deleted).then_some(attrs),
     })
 }

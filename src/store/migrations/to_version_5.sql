@@ -36,4 +36,5 @@ CREATE INDEX reader_scope ON reader (scope_id, identity_oid);
 DELETE FROM sync_state;
 DELETE FROM sync_rejects;
 DELETE FROM sync_parked;
-DELETE FROM recovery_tombstone;
+-- A tombstone proves its scope now, so that it is stored as an object.
+DROP TABLE recovery_tombstone;

@@ -33,6 +33,8 @@ struct Parent {
     key_id: i64,
     signature: [u8; 64],
     origin: Option<i64>,
+    salt: Option<[u8; 8]>,
+    rights_id: Option<i64>,
     created_seq: i64,
     change_seq: i64,
     sync_flags: i64,
@@ -66,6 +68,16 @@ struct Scope {
     app_id: i64,
     parent_id: i64,
     oid: Oid,
+    list: List,
+}
+
+/// The founding rights list of a scope.
+#[derive(Debug)]
+struct List {
+    id: i64,
+    digest: [u8; 32],
+    key_number: i64,
+    entries: Vec<(Oid, i64)>,
 }
 
 #[derive(Debug)]
@@ -80,7 +92,7 @@ pub(crate) fn read(path: &Path, after_id: i64) -> Result<Vec<Entity>> {
     let connection = Connection::open(path)?;
     let mut parents = connection.prepare(
         "SELECT id, oid, type, owner_oid, scope_id, rev, deleted, key_id, signature, origin, \
-         created_seq, change_seq, sync_flags
+         salt, rights_id, created_seq, change_seq, sync_flags
          FROM app_messages_parent WHERE id > ?1 ORDER BY id",
     )?;
     let mut attrs = connection.prepare(
@@ -91,8 +103,13 @@ pub(crate) fn read(path: &Path, after_id: i64) -> Result<Vec<Entity>> {
         "SELECT identity_oid, scope_id, since_seq FROM reader WHERE scope_id = ?1
          ORDER BY identity_oid",
     )?;
-    let mut scopes = connection
-        .prepare("SELECT id, app_id, parent_id, oid FROM scope WHERE id = ?1 AND parent_id = ?2")?;
+    let mut scopes = connection.prepare(
+        "SELECT s.id, s.app_id, s.parent_id, s.oid, l.id, l.digest, l.key_number
+         FROM scope AS s JOIN rights_list AS l ON l.scope_id = s.id AND l.version = 0
+         WHERE s.id = ?1 AND s.parent_id = ?2",
+    )?;
+    let mut entries =
+        connection.prepare("SELECT identity_oid, rights FROM rights_entry WHERE list_id = ?1")?;
     let parents = parents.query_map([after_id], |row| {
         Ok(Parent {
             id: row.get(0)?,
@@ -105,9 +122,11 @@ pub(crate) fn read(path: &Path, after_id: i64) -> Result<Vec<Entity>> {
             key_id: row.get(7)?,
             signature: row.get(8)?,
             origin: row.get(9)?,
-            created_seq: row.get(10)?,
-            change_seq: row.get(11)?,
-            sync_flags: row.get(12)?,
+            salt: row.get(10)?,
+            rights_id: row.get(11)?,
+            created_seq: row.get(12)?,
+            change_seq: row.get(13)?,
+            sync_flags: row.get(14)?,
         })
     })?;
     let mut entities = Vec::new();
@@ -126,16 +145,27 @@ pub(crate) fn read(path: &Path, after_id: i64) -> Result<Vec<Entity>> {
             })
         })?;
         let attrs = attrs.collect::<rusqlite::Result<_>>()?;
-        let scope = scopes
+        let mut scope = scopes
             .query_row([parent.scope_id, parent.id], |row| {
                 Ok(Scope {
                     id: row.get(0)?,
                     app_id: row.get(1)?,
                     parent_id: row.get(2)?,
                     oid: row.get(3)?,
+                    list: List {
+                        id: row.get(4)?,
+                        digest: row.get(5)?,
+                        key_number: row.get(6)?,
+                        entries: Vec::new(),
+                    },
                 })
             })
             .optional()?;
+        if let Some(scope) = &mut scope {
+            let entries =
+                entries.query_map([scope.list.id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            scope.list.entries = entries.collect::<rusqlite::Result<_>>()?;
+        }
         let readers =
             readers.query_map(scope.as_ref().map(|it| [it.id]).unwrap_or([-1]), |row| {
                 Ok(Reader {
@@ -180,8 +210,8 @@ pub(crate) fn write(connection: &mut Connection, entities: &[Entity]) -> rusqlit
         let mut parents = transaction.prepare_cached(
             "INSERT INTO app_messages_parent
                (id, oid, type, owner_oid, scope_id, rev, deleted, key_id, signature, origin,
-                created_seq, change_seq, sync_flags)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                salt, rights_id, created_seq, change_seq, sync_flags)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
         )?;
         let mut attrs = transaction.prepare_cached(
             "INSERT INTO app_messages_attr
@@ -194,9 +224,21 @@ pub(crate) fn write(connection: &mut Connection, entities: &[Entity]) -> rusqlit
         let mut scopes = transaction.prepare_cached(
             "INSERT INTO scope (id, app_id, parent_id, oid) VALUES (?1, ?2, ?3, ?4)",
         )?;
+        let mut lists = transaction.prepare_cached(
+            "INSERT INTO rights_list (id, scope_id, digest, key_number, version)
+             VALUES (?1, ?2, ?3, ?4, 0)",
+        )?;
+        let mut entries = transaction.prepare_cached(
+            "INSERT INTO rights_entry (list_id, identity_oid, rights) VALUES (?1, ?2, ?3)",
+        )?;
         for entity in entities {
             if let Some(it) = &entity.scope {
                 scopes.execute(params![it.id, it.app_id, it.parent_id, it.oid])?;
+                let list = &it.list;
+                lists.execute(params![list.id, it.id, list.digest, list.key_number])?;
+                for (identity, rights) in &list.entries {
+                    entries.execute(params![list.id, identity, rights])?;
+                }
             }
             let it = &entity.parent;
             parents.execute(params![
@@ -210,6 +252,8 @@ pub(crate) fn write(connection: &mut Connection, entities: &[Entity]) -> rusqlit
                 it.key_id,
                 it.signature,
                 it.origin,
+                it.salt,
+                it.rights_id,
                 it.created_seq,
                 it.change_seq,
                 it.sync_flags

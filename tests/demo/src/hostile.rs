@@ -13,7 +13,7 @@ use bastion::{Connector, GateConfig, Internal, LocalProfile, NodeProfile};
 use futures::future::BoxFuture;
 use keys::{BootId, Epoch, KeyManager, Oid, OnionAddr, Passphrase, PeerId};
 use postern::data_dir::DataDir;
-use postern::object::{Attrs, Object, Value};
+use postern::object::{Attrs, Object, OidParts, Place, Value};
 use postern::peer::message::{PackageBody, SessionMessage};
 use postern::services::messages;
 use postern::state_engine::Package;
@@ -71,11 +71,14 @@ pub(crate) async fn push_forged_edit(attack: &Attack<'_>, tor_folder: &Path) -> 
     let (mut session, _admitted) = connector
         .dial(&tor.transport(), &attack.victim.1, None, &|_| {})
         .await?;
-    let edit = Object {
-        app: messages::APP.into(),
+    let parts = OidParts {
+        owner: &bob,
+        app: messages::APP,
         type_number: messages::MESSAGE,
+        place: &Place::In(attack.conversation),
+    };
+    let edit = Object {
         oid: attack.message,
-        owner: bob,
         rev: 2,
         attrs: Some(Attrs::from([
             (
@@ -85,6 +88,7 @@ pub(crate) async fn push_forged_edit(attack: &Attack<'_>, tor_folder: &Path) -> 
             (messages::BODY, vec![Value::from("A forged edit")]),
             (messages::SENT_AT, vec![Value::from(0)]),
         ])),
+        ..Object::create(&parts, 0, [0; 8])
     };
     let package = Package {
         more: false,

@@ -285,9 +285,9 @@ impl Scenario {
         let reject = &rejects["rejects"][0];
         assert_eq!(
             (text(&reject["oid"]), text(&reject["code"])),
-            (sent.0.clone(), "local_object".into())
+            (sent.0.clone(), "oid".into())
         );
-        fact("A's ACLManager", "rejected the object: local_object");
+        fact("A's core", "rejected the object: oid");
         let inbox = self.a.get(&format!(
             "/api/messages/inbox?identity={}&limit=5000",
             self.a_identity

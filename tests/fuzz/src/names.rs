@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use keys::{Genesis, HomeRecord, KeyChain, PeerId, SecretKey, SignedObject};
 use postern::graph::{GraphLimits, new_identity_attrs};
-use postern::object::Object;
+use postern::object::{Object, OidProof};
 use postern::services::verdicts::claimed_names;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -53,6 +53,8 @@ static RECORDS: LazyLock<Records> = LazyLock::new(|| {
             oid: own.oid(),
             owner: own.oid(),
             rev: 1,
+            proof: OidProof::Genesis,
+            rights: None,
             attrs: Some(attrs),
         };
         SignedObject::sign(0, secret(number), object.to_bytes())

@@ -1,11 +1,12 @@
 //! Packages and objects of a hostile peer, which signs any content with the keys that it holds.
 
 use keys::{Oid, SecretKey, SignedObject};
-use postern::object::{Attrs, Object};
+use postern::object::{Attrs, Object, OidParts, Place};
+use postern::schema::{Schemas, Visibility};
 use postern::state_engine::{AppliedPackage, Package};
 
-use crate::TestNode;
 use crate::pull::TakeError;
+use crate::{ALL_APPS, TestNode};
 
 impl TestNode {
     /// A package of this node with an honest header.
@@ -64,22 +65,56 @@ pub fn sign_with_unknown_key(object: &Object) -> SignedObject {
     SignedObject::sign(0, &SecretKey::from_seed(&[0x66; 32]), object.to_bytes())
 }
 
-/// An object, field by field.
+/// Revision `rev` of the object with this number. Its oid is bound to its owner, and its place is
+/// the one that its values give: equal numbers, owners and places give equal oids.
+///
+/// A tombstone of a type in a scope is [`tombstone`] of its object.
 pub fn object(
     app: &str,
     type_number: u16,
-    oid: Oid,
+    number: u8,
     owner: Oid,
     rev: u64,
     attrs: Option<Attrs>,
 ) -> Object {
-    Object {
-        app: app.to_owned(),
+    let place = place_of(app, type_number, &owner, attrs.as_ref());
+    let parts = OidParts {
+        owner: &owner,
+        app,
         type_number,
-        oid,
-        owner,
+        place: &place,
+    };
+    Object {
         rev,
         attrs,
+        ..Object::create(&parts, 1_700_000_000_000, [number; 8])
+    }
+}
+
+/// The place of an object of a built-in app.
+fn place_of(app: &str, type_number: u16, owner: &Oid, attrs: Option<&Attrs>) -> Place {
+    let schemas = Schemas::load(&ALL_APPS.map(str::to_owned), None).unwrap();
+    let (Some(schema), Some(attrs)) = (schemas.type_(app, type_number), attrs) else {
+        return Place::Public;
+    };
+    if let Some(list) = schema.founding_list(owner, attrs) {
+        return Place::Founds(list.digest());
+    }
+    match schema.visibility {
+        Visibility::Participants { through } => attrs
+            .get(&through)
+            .and_then(|values| values[0].as_oid())
+            .map_or(Place::Public, Place::In),
+        _ => Place::Public,
+    }
+}
+
+/// A tombstone of an object.
+pub fn tombstone(object: &Object, rev: u64) -> Object {
+    Object {
+        rev,
+        attrs: None,
+        ..object.clone()
     }
 }
 

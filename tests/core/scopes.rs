@@ -1,0 +1,257 @@
+//! Scopes that end, references to deleted Parents, and an inbox that pages whole change groups.
+
+use harness::{Setup, TestNode, meet, message};
+use keys::Oid;
+use postern::acl::Denied;
+use postern::graph::{SaveError, WriteRequest};
+use postern::object::{Attrs, Value};
+use postern::services::messages::{self, Inbox};
+
+use crate::garden::gardener;
+use crate::thieves::rotate;
+
+/// An app with folders that name their readers, and pages in a folder.
+const WIKI: &str = r#"
+slug = "wiki"
+version = 1
+[[type]]
+number = 1
+name = "wiki.folder"
+visibility = { participants_here = "members" }
+  [[type.attr]]
+  number = 1
+  name = "members"
+  kind = "identity"
+  min = 1
+  max = 8
+  [[type.attr]]
+  number = 2
+  name = "title"
+  kind = "text"
+  bytes_max = 100
+[[type]]
+number = 2
+name = "wiki.page"
+visibility = { participants = "folder" }
+  [[type.attr]]
+  number = 1
+  name = "folder"
+  kind = { parent = "wiki.folder" }
+  [[type.attr]]
+  number = 2
+  name = "text"
+  kind = "text"
+  bytes_max = 1000
+[[domain]]
+name = "wiki"
+parent_types = ["wiki.folder", "wiki.page"]
+mode = "allow_update"
+"#;
+const FOLDER: u16 = 1;
+const PAGE: u16 = 2;
+
+/// A node with the wiki app.
+fn writer(name: &str, id_offset: i64) -> TestNode {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("wiki.toml"), WIKI).unwrap();
+    Setup::new(name)
+        .apps(&["identities", "wiki"])
+        .id_offset(id_offset)
+        .schema_dir(folder.path())
+        .node()
+}
+
+fn folder(members: &[&TestNode], title: &str) -> Attrs {
+    let members = members.iter().map(|node| Value::from(&node.identity));
+    Attrs::from([(1, members.collect()), (2, vec![Value::from(title)])])
+}
+
+fn page(folder: Oid, text: &str) -> Attrs {
+    Attrs::from([
+        (1, vec![Value::from(&folder)]),
+        (2, vec![Value::from(text)]),
+    ])
+}
+
+/// Two members of one folder, each with a page in it that both have.
+struct Wiki {
+    alice: TestNode,
+    bob: TestNode,
+    folder: Oid,
+    pages: [Oid; 2],
+}
+
+impl Wiki {
+    fn new() -> Self {
+        let (alice, bob) = (writer("alice", 0), writer("bob", 700));
+        meet(&alice, &bob);
+        let attrs = folder(&[&alice, &bob], "plans");
+        let folder = alice.make("wiki", FOLDER, attrs).unwrap().oid;
+        bob.pull_everything(&alice);
+        let write = |node: &TestNode| node.make("wiki", PAGE, page(folder, "text")).unwrap().oid;
+        let pages = [write(&alice), write(&bob)];
+        bob.pull_everything(&alice);
+        alice.pull_everything(&bob);
+        Self {
+            alice,
+            bob,
+            folder,
+            pages,
+        }
+    }
+}
+
+#[test]
+fn owner_deletes_an_object_that_names_its_own_readers() {
+    let Wiki {
+        alice, bob, folder, ..
+    } = Wiki::new();
+    let deleted = alice.change("wiki", FOLDER, folder, None).unwrap();
+    assert_eq!(deleted.rev, 2);
+    assert_eq!(alice.readers("wiki", folder), []);
+    bob.pull_everything(&alice);
+    assert!(bob.parent("wiki", folder).unwrap().deleted);
+    assert_eq!(bob.readers("wiki", folder), []);
+    assert_eq!(bob.object("wiki", folder), alice.object("wiki", folder));
+    assert_eq!((alice.rejects().len(), bob.rejects().len()), (0, 0));
+}
+
+#[test]
+fn member_who_does_not_own_a_scope_cannot_delete_it() {
+    let Wiki { bob, folder, .. } = Wiki::new();
+    let refused = bob.change("wiki", FOLDER, folder, None);
+    assert!(
+        matches!(refused, Err(SaveError::Denied(Denied::OwnerChanged))),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn object_that_is_a_scope_changes_and_keeps_its_readers() {
+    let Wiki {
+        alice, bob, folder, ..
+    } = Wiki::new();
+    let renamed = self::folder(&[&alice, &bob], "better plans");
+    alice.change("wiki", FOLDER, folder, Some(renamed)).unwrap();
+    bob.pull_everything(&alice);
+    assert_eq!(bob.parent("wiki", folder).unwrap().rev, 2);
+    assert_eq!(bob.readers("wiki", folder).len(), 2);
+    assert_eq!(bob.object("wiki", folder), alice.object("wiki", folder));
+}
+
+#[test]
+fn objects_of_an_ended_scope_are_acknowledged_and_dropped() {
+    let Wiki {
+        alice,
+        bob,
+        folder,
+        pages,
+    } = Wiki::new();
+    alice.change("wiki", FOLDER, folder, None).unwrap();
+    // Bob has not heard of the deletion: his page and his change arrive without a reject.
+    let late = bob.make("wiki", PAGE, page(folder, "late")).unwrap().oid;
+    bob.change("wiki", PAGE, pages[1], Some(page(folder, "edited")))
+        .unwrap();
+    alice.pull_everything(&bob);
+    assert_eq!(alice.parent("wiki", late), None);
+    assert_eq!(alice.parent("wiki", pages[1]).unwrap().rev, 1);
+    assert_eq!(alice.rejects().len(), 0);
+    let after = alice.cursor(&bob, "wiki", postern::store::Direction::In);
+    assert_eq!(after.unwrap().last_seq, bob.head(), "the cursor goes on");
+
+    bob.pull_everything(&alice);
+    for node in [&alice, &bob] {
+        let more = node.make("wiki", PAGE, page(folder, "more"));
+        assert!(
+            matches!(more, Err(SaveError::Denied(Denied::ScopeEnded))),
+            "{more:?}"
+        );
+    }
+    // A newcomer who never had the folder reads nothing of it.
+    let carol = writer("carol", 0);
+    meet(&alice, &carol);
+    carol.pull_everything(&alice);
+    assert_eq!(carol.parent("wiki", folder), None);
+}
+
+#[test]
+fn child_of_a_deleted_parent_reaches_a_newcomer() {
+    let (alice, bob) = (gardener("alice", 0), gardener("bob", 900));
+    meet(&alice, &bob);
+    let bed = |beside: Option<Oid>| {
+        let beside = beside.iter().map(Value::from).collect();
+        Attrs::from([(1, vec![Value::from("bed")]), (5, beside)])
+    };
+    let first = alice.make("garden", 1, bed(None)).unwrap().oid;
+    let second = alice.make("garden", 1, bed(Some(first))).unwrap().oid;
+    alice.change("garden", 1, first, None).unwrap();
+    let third = alice.make("garden", 1, bed(Some(first))).unwrap().oid;
+    bob.pull_everything(&alice);
+    for oid in [first, second, third] {
+        assert_eq!(bob.object("garden", oid), alice.object("garden", oid));
+    }
+    assert!(bob.rejects().is_empty() && bob.rows("sync_parked").is_empty());
+}
+
+fn inbox(node: &TestNode, after: u64, limit: usize) -> Inbox {
+    let reader = node.identity;
+    node.read(move |view| messages::inbox(&view, &reader, after, limit))
+}
+
+#[test]
+fn rotation_shows_no_old_message_as_new() {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 0));
+    meet(&alice, &bob);
+    alice.send(bob.identity, "one");
+    alice.send(bob.identity, "two");
+    bob.pull_everything(&alice);
+    let seen = [&alice, &bob].map(|node| inbox(node, 0, 100));
+    assert_eq!(seen.each_ref().map(|it| it.messages.len()), [2, 2]);
+    rotate(&alice, alice.identity);
+    bob.pull_everything(&alice);
+    for (node, seen) in [&alice, &bob].into_iter().zip(&seen) {
+        let oid = seen.messages[0].oid;
+        assert_eq!(node.parent("messages", oid).unwrap().key_id, 1, "re-signed");
+        let after = inbox(node, seen.after, 100);
+        assert_eq!((after.messages.len(), after.after), (0, seen.after));
+        let all = inbox(node, 0, 100);
+        assert!(all.messages == seen.messages, "order and numbers stay");
+    }
+    alice.send(bob.identity, "three");
+    let new = inbox(&alice, seen[0].after, 100);
+    assert_eq!(new.messages.len(), 1);
+}
+
+#[test]
+fn page_of_the_inbox_ends_with_a_whole_change_group() {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 0));
+    meet(&alice, &bob);
+    let talk = alice.send(bob.identity, "zero").conversation;
+    let (context, owner) = (alice.context(alice.identity, "messages"), alice.identity);
+    alice
+        .graph(move |graph| {
+            for text in ["one", "two", "three"] {
+                let request = WriteRequest {
+                    app: messages::APP.into(),
+                    type_number: messages::MESSAGE,
+                    oid: None,
+                    owner,
+                    attrs: Some(message(talk, text)),
+                };
+                graph.save_with_sync(&context, request)?;
+            }
+            Ok::<_, SaveError>(())
+        })
+        .unwrap();
+    alice.send(bob.identity, "four");
+    let (mut after, mut pages) = (0, Vec::new());
+    loop {
+        let page = inbox(&alice, after, 2);
+        pages.push(page.messages.len());
+        after = page.after;
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(pages, [4, 1], "no message is skipped");
+}
