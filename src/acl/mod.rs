@@ -133,6 +133,8 @@ pub struct ReclaimFacts {
     pub oid: Oid,
     /// Its owner.
     pub owner: Oid,
+    /// Whether the object is a tombstone.
+    pub deleted: bool,
     /// Whether this node holds the owner's key.
     pub owner_here: bool,
     /// Whether the key that signed was rotated before the backup. The backup contains every live
@@ -315,7 +317,8 @@ impl AclManager {
         if mode != Mode::AllowUpdate && (facts.deleted || facts.rev > 1) {
             return Err(Denied::Mode);
         }
-        if precedence == Some(Precedence::LaterRev) && facts.existing.is_some_and(|it| it.deleted) {
+        let was_deleted = facts.existing.is_some_and(|existing| existing.deleted);
+        if precedence == Some(Precedence::LaterRev) && was_deleted && !facts.deleted {
             return Err(Denied::Deleted);
         }
         if facts.scope_right == ScopeRight::Outsider {
@@ -355,7 +358,7 @@ impl AclManager {
             Precedence::Fork { wins: false } => Ok(RemoteWrite::ForkLost),
             Precedence::LaterKey => Ok(RemoteWrite::Apply(granted)),
             Precedence::LaterRev if facts.mode != Some(Mode::AllowUpdate) => Err(Denied::Mode),
-            Precedence::LaterRev if existing.deleted => Err(Denied::Deleted),
+            Precedence::LaterRev if existing.deleted && !facts.deleted => Err(Denied::Deleted),
             Precedence::LaterRev => Ok(RemoteWrite::Apply(granted)),
         }
     }
@@ -374,6 +377,15 @@ impl AclManager {
             return Err(Denied::OwnerChanged);
         }
         Ok(Granted { oid })
+    }
+
+    /// Decides on dropping the values of an object, which only the end of its scope permits.
+    pub fn check_drop(oid: Oid, scope_right: ScopeRight) -> Result<Granted, Denied> {
+        if scope_right == ScopeRight::Ended {
+            Ok(Granted { oid })
+        } else {
+            Err(Denied::NotOwner)
+        }
     }
 
     /// Grants the write of the record of a server or an identity by itself (docs/DECISIONS.md 5).

@@ -172,6 +172,14 @@ fn mode_decides_on_updates_and_tombstones() {
         },
         No(Denied::Deleted),
     );
+    check(
+        RemoteFacts {
+            deleted: true,
+            existing: Some(deleted),
+            ..update(Mode::AllowUpdate)
+        },
+        Outcome::Apply,
+    );
 }
 
 #[test]
@@ -221,6 +229,7 @@ fn reclaimed_object_follows_the_same_precedence() {
     let over = |existing| ReclaimFacts {
         oid: OID,
         owner: ALICE,
+        deleted: false,
         owner_here: true,
         key_is_old: false,
         mode: Some(Mode::AppendOnly),

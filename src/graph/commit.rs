@@ -83,9 +83,10 @@ impl GraphManager<'_> {
     ) -> Result<(), StoreError> {
         let was_live = existing.is_some_and(|row| !row.deleted);
         match &founding.list {
-            None => self.tx.close_readers(scope, change_seq),
+            None => self.tx.end_scope(scope, change_seq),
             Some(_) if was_live => Ok(()),
             Some(list) => {
+                self.tx.remove_ended_scope(scope)?;
                 let founding = self.tx.founding_list(scope)?;
                 self.tx.put_rights(founding.id, list)?;
                 list.readers()

@@ -11,6 +11,7 @@
 mod cache;
 mod commit;
 mod counters;
+mod ended;
 mod error;
 mod identity;
 mod limits;

@@ -40,6 +40,7 @@ impl GraphManager<'_> {
         let facts = ReclaimFacts {
             oid: object.oid,
             owner: object.owner,
+            deleted: object.is_deleted(),
             owner_here: self.keys().identity_chain(object.owner).is_some(),
             key_is_old: verified.signed.key_id() < self.tx.recovery_key(&object.owner)?,
             mode: self.mode_of(object),

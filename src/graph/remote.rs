@@ -140,7 +140,7 @@ impl<'e> GraphManager<'e> {
             return Err(Fault::OldHome.into());
         }
         let replaced = match &existing {
-            Some(row) if row.origin == Some(origin) => {
+            Some(row) if row.origin == Some(origin) && row.rev > 0 => {
                 Some(load_object(self.tx, app, row)?.1.bytes().len())
             }
             _ => None,
@@ -267,7 +267,10 @@ impl<'e> GraphManager<'e> {
         row: Option<&ParentRow>,
         verified: &VerifiedObject,
     ) -> Result<Option<Existing>, StoreError> {
-        let Some(row) = row else { return Ok(None) };
+        // A row without values counts as absent.
+        let Some(row) = row.filter(|row| row.rev > 0) else {
+            return Ok(None);
+        };
         Ok(Some(Existing {
             owner: row.owner,
             is_local: row.origin.is_none(),
@@ -276,8 +279,11 @@ impl<'e> GraphManager<'e> {
         }))
     }
 
-    /// Compares an object with the stored one: key number, then revision, then the lower SHA-256 of
-    /// the bytes.
+    /// Compares an object with the stored one: key number, then tombstone before live object, then
+    /// revision, then the lower SHA-256 of the bytes.
+    ///
+    /// A tombstone precedes every live revision under the same key, because a deletion is final:
+    /// the nodes would otherwise differ by the order of arrival.
     ///
     /// An object under a later key of its owner replaces any revision under an earlier key,
     /// tombstones included. The reason is that the thief of the earlier key could sign any
@@ -299,6 +305,14 @@ impl<'e> GraphManager<'e> {
             .is_some_and(|stored| stored.bytes() == signed.bytes())
         {
             return Ok(Precedence::Same);
+        }
+        if signed.key_id() == row.key_id && object.is_deleted() != row.deleted {
+            let is_higher = object.rev > row.rev;
+            return Ok(if object.is_deleted() || is_higher {
+                Precedence::LaterRev
+            } else {
+                Precedence::Older
+            });
         }
         Ok(match (signed.key_id().cmp(&row.key_id), stored) {
             (Ordering::Less, _) => Precedence::Older,

@@ -219,6 +219,7 @@ impl RunningNode {
         self.peers
             .keep_forgetting(move || policy.get().untrusted_idle_days);
         self.peers.keep_watching_recovery();
+        self.peers.keep_dropping_ended();
         for peer in &config.peers {
             dialler.keep(peer.onion);
         }

@@ -28,6 +28,8 @@ const FORGOTTEN_MAX: usize = 500;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// Time between two checks whether a recovery has reached its deadline.
 const RECOVERY_CHECK_INTERVAL: Duration = Duration::from_secs(600);
+/// Time between two checks whether values of ended scopes are left to drop.
+const ENDED_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 impl SyncService {
     /// Forgets untrusted peers that had no session for `idle_days`, and returns how many; 0 days
@@ -101,6 +103,18 @@ impl SyncService {
         FORGET_INTERVAL
     }
 
+    /// Drops the values of ended scopes in small writes; checks until the node stops.
+    pub fn keep_dropping_ended(&self) {
+        let this = self.clone();
+        self.in_background(async move {
+            loop {
+                sleep(ENDED_CHECK_INTERVAL).await;
+                let (core, span) = this.traced_run();
+                drop_ended(&core).instrument(span).await;
+            }
+        });
+    }
+
     /// Ends a recovery that has reached its deadline; checks until the node stops.
     pub fn keep_watching_recovery(&self) {
         let this = self.clone();
@@ -111,6 +125,21 @@ impl SyncService {
                 end_overdue_recovery(&core).instrument(span).await;
             }
         });
+    }
+}
+
+async fn drop_ended(core: &CoreHandle) {
+    loop {
+        let more = core.write(|core, now| core.drop_ended_step(now)).await;
+        let more: Result<bool, EngineError<StoreError>> = more;
+        match more {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                tracing::error!(error = %error_chain(&error), "could not drop an ended scope");
+                return;
+            }
+        }
     }
 }
 

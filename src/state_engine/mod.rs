@@ -9,6 +9,7 @@
 mod apply;
 mod build;
 mod checked;
+mod ended;
 mod engine;
 mod epoch;
 mod limits;

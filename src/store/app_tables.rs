@@ -32,6 +32,8 @@ pub struct AppTable {
     pub(super) head: String,
     pub(super) by_oid: String,
     pub(super) local_in_scope: String,
+    pub(super) live_in_scope: String,
+    pub(super) drop_values: String,
     pub(super) restamp_parent: String,
     pub(super) restamp_attrs: String,
     pub(super) signed_before: String,
@@ -83,11 +85,11 @@ impl AppTable {
                  WHERE a.id {ATTR_IDS} ORDER BY a.id"
             ),
             listing: format!(
-                "{select} WHERE p.type = ?1 AND p.change_seq > ?2
+                "{select} WHERE p.type = ?1 AND p.change_seq > ?2 AND p.rev > 0
                  ORDER BY p.change_seq, p.id"
             ),
             created: format!(
-                "{select} WHERE p.type = ?1 AND p.created_seq > ?2
+                "{select} WHERE p.type = ?1 AND p.created_seq > ?2 AND p.rev > 0
                  ORDER BY p.created_seq, p.id"
             ),
             // Two scalar queries: SQLite answers a single MAX from the end of the index, but reads
@@ -96,9 +98,19 @@ impl AppTable {
                 "SELECT COALESCE((SELECT MAX(change_seq) FROM {parent}), 0),
                         COALESCE((SELECT MAX(id) FROM {parent}), 0)"
             ),
-            by_oid: format!("{select} WHERE p.oid > ?1 ORDER BY p.oid LIMIT ?2"),
+            by_oid: format!("{select} WHERE p.oid > ?1 AND p.rev > 0 ORDER BY p.oid LIMIT ?2"),
             local_in_scope: format!(
-                "{select} WHERE p.scope_id = ?1 AND p.origin IS NULL ORDER BY p.change_seq, p.id"
+                "{select} WHERE p.scope_id = ?1 AND p.origin IS NULL AND p.rev > 0
+                 ORDER BY p.change_seq, p.id"
+            ),
+            live_in_scope: format!(
+                "{select} WHERE p.scope_id = ?1 AND p.change_seq >= ?2 AND NOT p.deleted
+                 ORDER BY p.change_seq LIMIT ?3"
+            ),
+            drop_values: format!(
+                "UPDATE {parent} SET rev = 0, deleted = 1, key_id = 0, signature = zeroblob(64),
+                   rights_id = NULL, sync_flags = 0
+                 WHERE id = ?1"
             ),
             restamp_parent: format!(
                 "UPDATE {parent} SET key_id = ?2, signature = ?3, change_seq = ?4 WHERE id = ?1"
@@ -106,6 +118,7 @@ impl AppTable {
             restamp_attrs: format!("UPDATE {attr} SET change_seq = ?2 WHERE id {ATTR_IDS}"),
             signed_before: format!(
                 "{select} WHERE p.owner_oid = ?1 AND p.key_id < ?2 AND p.origin IS NULL
+                   AND p.rev > 0
                  ORDER BY p.change_seq, p.id LIMIT ?3"
             ),
         }

@@ -45,7 +45,7 @@ pub use reserve::{Reserve, ReserveError};
 pub use rights::RightsRow;
 pub use rows::{Rows, WriteTx};
 pub use scope_id::ScopeId;
-pub use scopes::ScopeRow;
+pub use scopes::{EndedScope, ScopeRow};
 pub use select::{Changed, Selection};
 pub use snapshot::{check_whole, snapshot};
 pub use sync_state::{Cursor, Direction, SyncStateRow};

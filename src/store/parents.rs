@@ -28,7 +28,8 @@ pub struct ParentRow {
     pub owner: Oid,
     /// Its scope, which never changes.
     pub scope_id: ScopeId,
-    /// Revision, raised by the owner at each change.
+    /// Revision, raised by the owner at each change. 0: the object's scope ended and its values
+    /// were dropped, so that the row counts as absent.
     pub rev: u64,
     /// Whether its owner deleted it. Then the row is a tombstone without Attrs.
     pub deleted: bool,
@@ -261,6 +262,7 @@ pub struct ParentWriter<'c> {
     delete_attrs: CachedStatement<'c>,
     restamp_parent: CachedStatement<'c>,
     restamp_attrs: CachedStatement<'c>,
+    drop_values: CachedStatement<'c>,
 }
 
 impl<'c> WriteTx<'c> {
@@ -279,6 +281,7 @@ impl<'c> WriteTx<'c> {
             delete_attrs: prepare(&app.delete_attrs)?,
             restamp_parent: prepare(&app.restamp_parent)?,
             restamp_attrs: prepare(&app.restamp_attrs)?,
+            drop_values: prepare(&app.drop_values)?,
         })
     }
 }
@@ -339,6 +342,16 @@ impl ParentWriter<'_> {
         self.restamp_attrs
             .execute((parent.id, change_seq))
             .context(context)?;
+        Ok(())
+    }
+
+    /// Deletes the values of an object whose scope ended. The row stays, as revision 0, because
+    /// other objects may refer to it.
+    pub fn drop_values(&mut self, parent: &ParentRow, granted: &Granted) -> Result<(), StoreError> {
+        check_granted(parent, granted)?;
+        let context = "dropping the values of an object";
+        self.delete_attrs.execute([parent.id]).context(context)?;
+        self.drop_values.execute([parent.id]).context(context)?;
         Ok(())
     }
 

@@ -93,6 +93,19 @@ impl Rows<'_> {
             .context(context)
     }
 
+    /// The peer that has a local number.
+    pub fn peer_by_number(&self, number: i64) -> Result<Option<PeerId>, StoreError> {
+        let context = "reading a peer by its number";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT peer_id FROM peers WHERE id = ?1")
+            .context(context)?;
+        statement
+            .query_row([number], |row| fixed(row, 0).map(PeerId::from_bytes))
+            .optional()
+            .context(context)
+    }
+
     /// The peer that was last reached at an onion address.
     pub fn last_peer_at(&self, onion: &OnionAddr) -> Result<Option<LastPeerAt>, StoreError> {
         let context = "looking for a peer by its address";

@@ -78,6 +78,13 @@ CREATE TABLE reader (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX reader_scope ON reader (scope_id, identity_oid);
 
+-- Scopes that ended, because their Parents were deleted, while some of their objects still have
+-- values.
+CREATE TABLE ended_scope (
+  scope_id  INTEGER NOT NULL PRIMARY KEY REFERENCES scope (id),
+  after_seq INTEGER NOT NULL          -- change_seq of the last object that was dropped
+) STRICT;
+
 -- Peers that were admitted (docs/STORY.md 1.1 step 5). Their server identities are in the graph.
 -- Of a forgotten peer only peer_id, the usage and, if it is banned, the onion address count.
 CREATE TABLE peers (

@@ -9,6 +9,7 @@ use rusqlite::OptionalExtension as _;
 use super::app_tables::AppTable;
 use super::columns::fixed;
 use super::error::{SqlContext as _, StoreError};
+use super::parents::{ParentRow, parent_row};
 use super::rows::{Rows, WriteTx};
 use super::scope_id::ScopeId;
 use crate::op_context::AppId;
@@ -24,6 +25,15 @@ pub struct ScopeRow {
     pub parent_id: i64,
     /// Oid of its Parent.
     pub oid: Oid,
+}
+
+/// A scope that ended, because its Parent was deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndedScope {
+    /// The scope.
+    pub id: ScopeId,
+    /// `change_seq` of the last object whose values were dropped.
+    pub after_seq: u64,
 }
 
 impl Rows<'_> {
@@ -116,6 +126,45 @@ impl Rows<'_> {
     }
 }
 
+impl Rows<'_> {
+    /// A scope that ended and may have values to drop.
+    pub fn ended_scope(&self) -> Result<Option<EndedScope>, StoreError> {
+        let context = "looking for ended scopes";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT scope_id, after_seq FROM ended_scope LIMIT 1")
+            .context(context)?;
+        statement
+            .query_row([], |row| {
+                Ok(EndedScope {
+                    id: ScopeId(row.get(0)?),
+                    after_seq: row.get(1)?,
+                })
+            })
+            .optional()
+            .context(context)
+    }
+
+    /// At most `limit` live objects in a scope, from the sequence number `from_seq` on.
+    pub fn live_in_scope(
+        &self,
+        app: &AppTable,
+        scope: ScopeId,
+        from_seq: u64,
+        limit: usize,
+    ) -> Result<Vec<ParentRow>, StoreError> {
+        let context = "reading the objects of an ended scope";
+        let mut statement = self
+            .connection
+            .prepare_cached(&app.live_in_scope)
+            .context(context)?;
+        let rows = statement
+            .query_map((scope.0, from_seq, limit), parent_row)
+            .context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
+    }
+}
+
 impl WriteTx<'_> {
     /// Makes a scope of a Parent that is about to be written.
     pub fn insert_scope(
@@ -153,18 +202,46 @@ impl WriteTx<'_> {
             .context(context)
     }
 
-    /// Closes all readers of a scope that ended with the write `change_seq`.
-    pub fn close_readers(&self, scope: ScopeId, change_seq: u64) -> Result<(), StoreError> {
-        let context = "closing the readers of a scope";
+    /// Ends a scope whose Parent was deleted by the write `change_seq`: closes its readers, and
+    /// notes that its objects have values to drop.
+    pub fn end_scope(&self, scope: ScopeId, change_seq: u64) -> Result<(), StoreError> {
+        let context = "ending a scope";
         let mut statement = self
             .connection
             .prepare_cached(
                 "UPDATE reader SET until_seq = ?2 WHERE scope_id = ?1 AND until_seq IS NULL",
             )
             .context(context)?;
+        statement.execute((scope.0, change_seq)).context(context)?;
+        self.put_ended_scope(&EndedScope {
+            id: scope,
+            after_seq: 0,
+        })
+    }
+
+    /// Notes how far the values of an ended scope were dropped.
+    pub fn put_ended_scope(&self, ended: &EndedScope) -> Result<(), StoreError> {
+        let context = "writing an ended scope";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO ended_scope (scope_id, after_seq) VALUES (?1, ?2)",
+            )
+            .context(context)?;
         statement
-            .execute((scope.0, change_seq))
+            .execute((ended.id.0, ended.after_seq))
             .map(drop)
             .context(context)
+    }
+
+    /// Deletes the note that a scope has values to drop: all are dropped, or the scope exists
+    /// again.
+    pub fn remove_ended_scope(&self, scope: ScopeId) -> Result<(), StoreError> {
+        let context = "deleting an ended scope";
+        let mut statement = self
+            .connection
+            .prepare_cached("DELETE FROM ended_scope WHERE scope_id = ?1")
+            .context(context)?;
+        statement.execute([scope.0]).map(drop).context(context)
     }
 }

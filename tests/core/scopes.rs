@@ -1,11 +1,13 @@
 //! Scopes that end, references to deleted Parents, and an inbox that pages whole change groups.
 
-use harness::{Setup, TestNode, meet, message};
+use harness::forge::object;
+use harness::{Setup, TestNode, meet, message, ride};
 use keys::Oid;
 use postern::acl::Denied;
 use postern::graph::{SaveError, WriteRequest};
-use postern::object::{Attrs, Value};
+use postern::object::{Attrs, Object, Value};
 use postern::services::messages::{self, Inbox};
+use proptest::prelude::*;
 
 use crate::garden::gardener;
 use crate::thieves::rotate;
@@ -172,6 +174,80 @@ fn objects_of_an_ended_scope_are_acknowledged_and_dropped() {
     meet(&alice, &carol);
     carol.pull_everything(&alice);
     assert_eq!(carol.parent("wiki", folder), None);
+}
+
+#[test]
+fn values_of_an_ended_scope_are_dropped_and_no_longer_charged() {
+    let Wiki {
+        alice,
+        bob,
+        folder,
+        pages,
+    } = Wiki::new();
+    let peer = bob.peer_id();
+    let charged = || {
+        let stored = alice.read(move |view| view.rows.stored_by(&peer));
+        stored.unwrap().usage.objects
+    };
+    let before = charged();
+    let step = |node: &TestNode| node.write(|core, now| core.drop_ended_step(now)).unwrap();
+    assert!(!step(&alice), "no scope has ended");
+    alice.change("wiki", FOLDER, folder, None).unwrap();
+    assert!(step(&alice));
+    assert!(!step(&alice));
+    for oid in pages {
+        let row = alice.parent("wiki", oid).unwrap();
+        assert_eq!((row.rev, row.deleted, row.sync_flags), (0, true, 0));
+        assert_eq!(alice.readers("wiki", folder), []);
+    }
+    assert_eq!(alice.rows("app_wiki_attr"), Vec::<String>::new());
+    assert_eq!(charged(), before - 1, "Bob's page");
+    let listed = alice.read(|view| {
+        let app = view.rows.apps().get("wiki").unwrap();
+        view.rows.listing(app, PAGE, 0, 100)
+    });
+    assert!(listed.rows.is_empty());
+    // A rotation leaves rows without values alone, and the tombstone still travels.
+    rotate(&alice, alice.identity);
+    bob.pull_everything(&alice);
+    assert!(bob.parent("wiki", folder).unwrap().deleted);
+    assert_eq!(bob.rejects().len(), 0);
+}
+
+/// A version of one offer: revision, and its text; `None` for a tombstone.
+type Version = (u64, Option<u8>);
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Two nodes that receive the owner's versions in different orders end with the same one.
+    #[test]
+    fn versions_of_an_object_converge_in_any_order(
+        versions in proptest::collection::vec((1u64..4, proptest::option::of(0u8..3)), 1..6),
+        order in Just((0..6usize).collect::<Vec<_>>()).prop_shuffle(),
+    ) {
+        let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 0));
+        let mallory = TestNode::new("mallory", 300);
+        meet(&alice, &mallory);
+        meet(&bob, &mallory);
+        let object = |(rev, text): Version| {
+            let live = object("rides", 1, 1, mallory.identity, rev, Some(ride("Bern", 0)));
+            let attrs = text.map(|text| ride("Bern", i64::from(text)));
+            Object { attrs, ..live }
+        };
+        let send = |to: &TestNode, version| {
+            let sent = mallory.sign(&object(version));
+            mallory.force(to, "rides.offers", vec![sent]).unwrap();
+        };
+        for version in &versions {
+            send(&alice, *version);
+        }
+        for version in order.iter().filter_map(|place| versions.get(*place)) {
+            send(&bob, *version);
+        }
+        let oid = object(versions[0]).oid;
+        prop_assert_eq!(alice.object("rides", oid), bob.object("rides", oid));
+    }
 }
 
 #[test]

@@ -32,6 +32,10 @@ CREATE TABLE reader (
   PRIMARY KEY (identity_oid, scope_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX reader_scope ON reader (scope_id, identity_oid);
+CREATE TABLE ended_scope (
+  scope_id  INTEGER NOT NULL PRIMARY KEY REFERENCES scope (id),
+  after_seq INTEGER NOT NULL
+) STRICT;
 -- Cursors count objects that are dropped, and the other tables hold such objects.
 DELETE FROM sync_state;
 DELETE FROM sync_rejects;

@@ -1,0 +1,58 @@
+//! Dropping the values of objects whose scope ended, because its Parent was deleted.
+//!
+//! Work is done in portions, each in a transaction of its own, and the position is stored. A row
+//! without values has revision 0 and counts as absent. Tested in `tests/core/scopes.rs`.
+
+use std::collections::BTreeMap;
+
+use super::load::load_object;
+use super::manager::GraphManager;
+use crate::acl::{AclManager, ScopeRight};
+use crate::store::{EndedScope, StoreError, Usage};
+
+impl GraphManager<'_> {
+    /// Drops the values of at most `most` objects of one ended scope. Returns whether there may be
+    /// more to drop. Their senders are no longer charged for them.
+    pub fn drop_ended(&mut self, most: usize) -> Result<bool, StoreError> {
+        let Some(ended) = self.tx.ended_scope()? else {
+            return Ok(false);
+        };
+        let scope = self.tx.scope(ended.id)?;
+        let scope = scope.ok_or(StoreError::Inconsistent("a fixed scope that ended"))?;
+        let app = self.tx.apps().iter().find(|app| app.id == scope.app);
+        let app = app.ok_or(StoreError::Inconsistent("an app without tables"))?;
+        let parent = self.tx.parent_by_id(app, scope.parent_id)?;
+        let right = if parent.is_some_and(|parent| parent.deleted) {
+            ScopeRight::Ended
+        } else {
+            ScopeRight::Open
+        };
+        let rows = self
+            .tx
+            .live_in_scope(app, ended.id, ended.after_seq, most)?;
+        let mut freed: BTreeMap<i64, Usage> = BTreeMap::new();
+        for row in &rows {
+            if let Some(origin) = row.origin {
+                let (_, signed) = load_object(self.tx, app, row)?;
+                *freed.entry(origin).or_default() += -Usage::one(signed.bytes().len());
+            }
+            let granted = AclManager::check_drop(row.oid, right)
+                .map_err(|_| StoreError::Inconsistent("an ended scope with a live Parent"))?;
+            self.parents(app)?.drop_values(row, &granted)?;
+            self.cache.borrow_mut().invalidate_parent(app.id, row);
+        }
+        for (origin, usage) in freed {
+            if let Some(peer) = self.tx.peer_by_number(origin)? {
+                self.tx.add_usage(&peer, &usage)?;
+            }
+        }
+        match rows.last() {
+            Some(last) if rows.len() == most => self.tx.put_ended_scope(&EndedScope {
+                after_seq: last.change_seq,
+                ..ended
+            })?,
+            _ => self.tx.remove_ended_scope(ended.id)?,
+        }
+        Ok(true)
+    }
+}
