@@ -237,7 +237,11 @@ impl Connector {
             _ => self.config().retry_delay(Some(attempt)),
         };
         // Jitter: other clients received the same `retry_s`.
-        let wait = wait.mul_f64(rand::random_range(0.5..=1.0));
+        let wait = if self.config().is_inline {
+            wait
+        } else {
+            wait.mul_f64(rand::random_range(0.5..=1.0))
+        };
         progress(Progress::Waiting(wait));
         sleep(wait).await;
     }
@@ -315,6 +319,9 @@ impl Connector {
         rand::rng().fill_bytes(&mut start);
         let search = SearchGuard(Arc::default());
         let attempt = search.0.clone();
+        if self.config().is_inline {
+            return solve(&puzzle, start, 1, &attempt).ok_or_else(search_ended);
+        }
         let mut found =
             tokio::task::spawn_blocking(move || solve(&puzzle, start, threads, &attempt));
 
@@ -336,9 +343,7 @@ impl Connector {
         });
         match nonce.await {
             Ok(Ok(Some(nonce))) => Ok(nonce),
-            Ok(_) => Err(HandshakeError::Internal(Internal(
-                "the thread that solves ended".into(),
-            ))),
+            Ok(_) => Err(search_ended()),
             Err(_) => Err(HandshakeError::Timeout(HandshakeStep::Solve)),
         }
     }
@@ -346,6 +351,10 @@ impl Connector {
     fn config(&self) -> &GateConfig {
         &self.0.context.config
     }
+}
+
+fn search_ended() -> HandshakeError {
+    HandshakeError::Internal(Internal("the thread that solves ended".into()))
 }
 
 /// Returns whether the same message may succeed a little later, on another stream.

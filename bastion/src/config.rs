@@ -155,6 +155,12 @@ pub struct GateConfig {
     ///
     /// Default 0.
     pub solver_threads: usize,
+    /// Whether the calling task solves and verifies, instead of threads, and retries have no
+    /// jitter.
+    ///
+    /// Default false. With one thread and a paused clock, true makes handshakes deterministic, for
+    /// simulations.
+    pub is_inline: bool,
 }
 
 /// Smallest time beyond the server's decision that a client waits for a reply, in seconds.
@@ -196,6 +202,7 @@ impl GateConfig {
         attempts_max: 8,
         retry_delay_s_max: 30,
         solver_threads: 0,
+        is_inline: false,
     };
 
     /// Sets `effort_max`, and lowers the idle and base effort where they exceed it.

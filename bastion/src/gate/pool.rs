@@ -26,6 +26,8 @@ type VerifyJob = Box<dyn FnOnce(&mut Memory) + Send>;
 pub(super) struct VerifyPool(Arc<PoolShared>);
 
 struct PoolShared {
+    /// See [`GateConfig::is_inline`].
+    is_inline: bool,
     queue: Mutex<VerifyQueue>,
     wake: Condvar,
     waiting_max: usize,
@@ -45,15 +47,21 @@ struct VerifyQueue {
 }
 
 impl VerifyPool {
-    /// Starts the threads. They end when the pool is dropped.
+    /// Starts the threads, none for an inline gate. They end when the pool is dropped.
     pub(super) fn new(config: &GateConfig) -> Self {
         let shared = Arc::new(PoolShared {
+            is_inline: config.is_inline,
             queue: Mutex::default(),
             wake: Condvar::new(),
             waiting_max: config.verify_queue_max,
             ticketed_max: config.ticket_handshakes_max + config.trusted_handshakes_max,
         });
-        for _ in 0..config.verify_workers.max(1) {
+        let workers = if config.is_inline {
+            0
+        } else {
+            config.verify_workers.max(1)
+        };
+        for _ in 0..workers {
             let (worker, niceness) = (shared.clone(), config.verify_niceness);
             let work = move || {
                 // Without permission the thread keeps the priority of the process.
@@ -90,6 +98,9 @@ impl VerifyPool {
         effort: Option<u64>,
         work: impl FnOnce(&mut Memory) -> R + Send + 'static,
     ) -> Result<R, HandshakeError> {
+        if self.0.is_inline {
+            return Ok(work(&mut Algorithm::Argon2id1m.memory()));
+        }
         let (reply, result) = oneshot::channel();
         let job: VerifyJob = Box::new(move |memory| {
             // The caller may have ended. `work` keeps its result where it is needed.
