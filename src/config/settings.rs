@@ -128,6 +128,11 @@ pub struct SyncConfig {
     ///
     /// Default 1,800: a peer that returns is dialled within half an hour.
     pub backoff_s_max: u64,
+    /// Whether chance shortens each delay, so that peers that failed together do not retry
+    /// together.
+    ///
+    /// Default true. Without it a simulation can be repeated.
+    pub has_jitter: bool,
 }
 
 /// See [`AdmissionConfig::pending_max`].
@@ -185,6 +190,7 @@ impl SyncConfig {
         dials_max: 4,
         backoff_s_min: 30,
         backoff_s_max: 1800,
+        has_jitter: true,
     };
 
     /// Sets `sessions_max` and the limits that are derived from it.

@@ -17,6 +17,7 @@ pub(super) struct Backoff {
     next_s: u64,
     min_s: u64,
     max_s: u64,
+    has_jitter: bool,
 }
 
 impl Backoff {
@@ -26,6 +27,7 @@ impl Backoff {
             next_s: config.backoff_s_min,
             min_s: config.backoff_s_min,
             max_s: config.backoff_s_max,
+            has_jitter: config.has_jitter,
         }
     }
 
@@ -34,9 +36,15 @@ impl Backoff {
         self.next_s = self.min_s;
     }
 
-    /// Returns the delay after a failure, with random jitter, and doubles the next one.
+    /// Returns the delay after a failure, with jitter if the configuration has it, and doubles the
+    /// next one.
     pub(super) fn next(&mut self) -> Duration {
-        self.next_with(rand::random_range(0.0..=1.0))
+        let jitter = if self.has_jitter {
+            rand::random_range(0.0..=1.0)
+        } else {
+            1.0
+        };
+        self.next_with(jitter)
     }
 
     /// [`Backoff::next`] with the jitter given, from 0 (the shortest delay) to 1 (the longest).
