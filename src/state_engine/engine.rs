@@ -37,6 +37,11 @@ impl StateEngine {
         self.counters.change_seq
     }
 
+    /// Runs `hook` after every commit, for tests of crashes.
+    pub fn on_commit(&mut self, hook: Box<dyn Fn() + Send + Sync>) {
+        self.store.on_commit(hook);
+    }
+
     /// Opens a connection for reads concurrent with the writer.
     pub fn reader(&self) -> Result<ReadStore, StoreError> {
         self.store.reader()

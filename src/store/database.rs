@@ -3,6 +3,7 @@
 //! Invariants: rows change only inside [`Store::transaction`]. A transaction commits whole or not
 //! at all, and is on the disk when it returns (`synchronous=FULL`). Tested in `src/store/tests.rs`.
 
+use std::fmt;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -40,6 +41,17 @@ pub struct Store {
     apps: Arc<Apps>,
     epoch: Epoch,
     migration: Option<Migration>,
+    commit_hook: CommitHook,
+}
+
+/// Runs after every commit. For tests, which copy the files there as a crash would leave them.
+#[derive(Default)]
+struct CommitHook(Option<Box<dyn Fn() + Send + Sync>>);
+
+impl fmt::Debug for CommitHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CommitHook")
+    }
 }
 
 /// A reading connection.
@@ -101,7 +113,13 @@ impl Store {
                 copy,
                 apps: migrated,
             }),
+            commit_hook: CommitHook::default(),
         })
+    }
+
+    /// Runs `hook` after every commit from now on.
+    pub fn on_commit(&mut self, hook: Box<dyn Fn() + Send + Sync>) {
+        self.commit_hook = CommitHook(Some(hook));
     }
 
     /// The migration of the tables that opening the database made; `None` if none was needed.
@@ -143,6 +161,9 @@ impl Store {
             .commit()
             .context("committing a transaction")
             .map_err(E::from)?;
+        if let Some(hook) = &self.commit_hook.0 {
+            hook();
+        }
         Ok(result)
     }
 
