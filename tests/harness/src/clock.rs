@@ -5,29 +5,45 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use postern::engine::Clock;
 use postern::op_context::Timestamp;
+use tokio::time::Instant;
 
 /// Initial time of every [`ManualClock`], in Unix milliseconds: 14 November 2023, 22:13:20 UTC.
 pub const START: u64 = 1_700_000_000_000;
 
 /// A clock that only tests move. Clones share one time.
 #[derive(Debug, Clone)]
-pub struct ManualClock(Arc<AtomicU64>);
+pub struct ManualClock {
+    moved_to: Arc<AtomicU64>,
+    /// The start of the virtual time that is added.
+    follows: Option<Instant>,
+}
 
 impl Default for ManualClock {
     fn default() -> Self {
-        Self(Arc::new(AtomicU64::new(START)))
+        Self {
+            moved_to: Arc::new(AtomicU64::new(START)),
+            follows: None,
+        }
     }
 }
 
 impl ManualClock {
+    /// A clock that also moves with the virtual time of the present tokio runtime.
+    pub fn following() -> Self {
+        Self {
+            follows: Some(Instant::now()),
+            ..Self::default()
+        }
+    }
+
     /// Sets the time, in Unix milliseconds.
     pub fn set(&self, unix_ms: u64) {
-        self.0.store(unix_ms, Ordering::SeqCst);
+        self.moved_to.store(unix_ms, Ordering::SeqCst);
     }
 
     /// Moves the time forward, in milliseconds.
     pub fn advance_ms(&self, ms: u64) {
-        self.0.fetch_add(ms, Ordering::SeqCst);
+        self.moved_to.fetch_add(ms, Ordering::SeqCst);
     }
 
     /// Moves the time forward, in seconds.
@@ -42,7 +58,8 @@ impl ManualClock {
 
     /// The current time.
     pub fn timestamp(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
+        let passed = self.follows.map_or(0, |start| start.elapsed().as_millis());
+        Timestamp(self.moved_to.load(Ordering::SeqCst) + u64::try_from(passed).unwrap())
     }
 }
 

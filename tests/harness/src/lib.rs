@@ -27,12 +27,13 @@ pub mod profile;
 pub mod pull;
 pub mod raw_client;
 mod setup;
+pub mod sim;
 pub mod stolen_keys;
 pub mod stored;
 mod values;
 
 pub use clock::{ManualClock, START};
-pub use live::LiveNode;
+pub use live::{LiveNode, Wiring};
 pub use node::{TestNode, context_of};
 pub use pull::meet;
 pub use raw_client::RawClient;

@@ -4,6 +4,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use bastion::transport::Transport;
 use bastion::transport::memory::MemoryNet;
 use bastion::{Connector, Gate, GateConfig};
 use keys::vault::VaultError;
@@ -49,11 +50,42 @@ impl Deref for LiveNode {
     }
 }
 
+/// How a live node reaches others, and how it admits them.
+pub struct Wiring {
+    /// The network on which the node listens.
+    pub net: MemoryNet,
+    /// The node's way to other nodes.
+    pub transport: Arc<dyn Transport>,
+    /// Puzzle, slots and deadlines of handshakes.
+    pub gate: GateConfig,
+}
+
+impl Wiring {
+    /// The plain way over memory pipes, with easy puzzles.
+    pub fn plain(net: &MemoryNet) -> Self {
+        Self {
+            net: net.clone(),
+            transport: Arc::new(net.transport()),
+            gate: GateConfig {
+                effort_idle: 4,
+                effort_base: 4,
+                inner_bits: 2,
+                ..GateConfig::default()
+            },
+        }
+    }
+}
+
 impl Setup {
     /// Starts the core, its sessions and its gate on a network of memory pipes. Call it within a
     /// tokio runtime.
     pub fn live(self, net: &MemoryNet) -> LiveNode {
-        LiveNode::run(self, net)
+        self.live_over(Wiring::plain(net))
+    }
+
+    /// [`Setup::live`] with another way to other nodes.
+    pub fn live_over(self, wiring: Wiring) -> LiveNode {
+        LiveNode::run(self, wiring)
     }
 }
 
@@ -63,7 +95,7 @@ impl LiveNode {
         Setup::seeded(name, seed).live(net)
     }
 
-    fn run(setup: Setup, net: &MemoryNet) -> Self {
+    fn run(setup: Setup, wiring: Wiring) -> Self {
         let core = TestNode::start(setup);
         let (setup, stop) = (&core.setup, CancellationToken::new());
         let peers = SyncService::new(core.engine.clone(), setup.sync.clone(), stop.clone());
@@ -73,12 +105,7 @@ impl LiveNode {
             policy: admission.clone(),
             boot_id: boot_id(setup.seed, setup.start),
         });
-        let config = GateConfig {
-            effort_idle: 4,
-            effort_base: 4,
-            inner_bits: 2,
-            ..GateConfig::default()
-        };
+        let config = wiring.gate;
         let connector = Connector::new(config.clone(), core.keys.clone(), gatekeeper.clone());
         let gate = Gate::new(
             config,
@@ -87,10 +114,10 @@ impl LiveNode {
             gatekeeper,
             Arc::new(core.clock.clone()),
         );
-        let listener = net.listen(core.onion());
+        let listener = wiring.net.listen(core.onion());
         let dialler = Dialler::new(
             connector.clone(),
-            Arc::new(net.transport()),
+            wiring.transport,
             peers.clone(),
             stop.clone(),
         );
@@ -176,17 +203,22 @@ impl LiveNode {
 
     /// Rotates a key of the node or of its identity, as the running node does on request.
     pub fn rotate(&self, holder: Oid) -> Result<u32, VaultError> {
-        self.keys
-            .rotate(holder, &mut ChaCha20Rng::seed_from_u64(5000))?;
+        self.rotate_with(holder, &mut ChaCha20Rng::seed_from_u64(5000))
+    }
+
+    /// [`LiveNode::rotate`] with keys from `rng`.
+    pub fn rotate_with(&self, holder: Oid, rng: &mut ChaCha20Rng) -> Result<u32, VaultError> {
+        self.keys.rotate(holder, rng)?;
         let is_node = holder == self.keys.server_oid();
         if is_node {
             self.write(|core, now| core.save_own_server(now)).unwrap();
         }
-        let identity = self.identity;
-        while self
-            .write(move |core, now| core.rotation_step(now, identity))
-            .unwrap()
-        {}
+        for identity in self.keys.identities() {
+            while self
+                .write(move |core, now| core.rotation_step(now, identity))
+                .unwrap()
+            {}
+        }
         if is_node {
             self.peers.registry().end_all(EndCode::Rotated);
         }

@@ -42,6 +42,7 @@ pub struct Setup {
     /// How often the node was started before.
     pub(crate) start: u64,
     pub(crate) new_epoch: Option<EpochReason>,
+    pub(crate) commit_hook: Option<Box<dyn Fn() + Send + Sync>>,
     pub(crate) folder: TempDir,
 }
 
@@ -99,6 +100,7 @@ impl Setup {
             clock: ManualClock::default(),
             start: 0,
             new_epoch: None,
+            commit_hook: None,
             folder: tempfile::tempdir().unwrap(),
         }
     }
@@ -131,6 +133,18 @@ impl Setup {
     /// Runs the core on a writer thread with this many reading connections, instead of inline.
     pub fn readers(mut self, readers: usize) -> Self {
         self.readers = readers;
+        self
+    }
+
+    /// Uses another clock.
+    pub fn clock(mut self, clock: ManualClock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Runs `hook` after every commit of the next start.
+    pub fn on_commit(mut self, hook: Box<dyn Fn() + Send + Sync>) -> Self {
+        self.commit_hook = Some(hook);
         self
     }
 
@@ -182,6 +196,7 @@ impl Setup {
             clock: self.clock.clone(),
             folder: tempfile::tempdir().unwrap(),
             start: self.start + 1,
+            commit_hook: None,
             ..*self
         }
     }
@@ -225,6 +240,9 @@ impl Setup {
             })
             .unwrap();
             self.publishes = false;
+        }
+        if let Some(hook) = self.commit_hook.take() {
+            core.on_commit(hook);
         }
         core
     }

@@ -7,13 +7,13 @@ use postern::graph::load_object;
 use postern::schema::identities;
 use rusqlite::{Connection, OpenFlags};
 
-use crate::{ALL_APPS, TestNode};
+use crate::TestNode;
 
 /// An object as a node has stored it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredObject {
     /// The object's app.
-    pub app: &'static str,
+    pub app: String,
     /// The object's owner.
     pub owner: Oid,
     /// The object's revision.
@@ -68,7 +68,7 @@ impl TestNode {
         self.read(move |view| {
             let mut all = BTreeMap::new();
             for (app, oid) in oids {
-                let table = view.rows.apps().get(app).unwrap();
+                let table = view.rows.apps().get(&app).unwrap();
                 let row = view.rows.parent(table, &oid)?.unwrap();
                 let (_, signed) = load_object(&view.rows, table, &row)?;
                 let object = StoredObject {
@@ -87,11 +87,11 @@ impl TestNode {
         })
     }
 
-    fn stored_oids(&self) -> Vec<(&'static str, Oid)> {
+    fn stored_oids(&self) -> Vec<(String, Oid)> {
         let mut oids = Vec::new();
         let connection =
             Connection::open_with_flags(self.database(), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
-        for app in ALL_APPS {
+        for app in self.apps() {
             let sql = format!("SELECT oid, type FROM app_{app}_parent");
             let mut statement = connection.prepare(&sql).unwrap();
             let rows = statement.query_map([], |row| {
@@ -99,8 +99,8 @@ impl TestNode {
             });
             for row in rows.unwrap() {
                 let (oid, type_number) = row.unwrap();
-                if (app, type_number) != (identities::APP, identities::SERVER) {
-                    oids.push((app, Oid::from_slice(&oid).unwrap()));
+                if (&**app, type_number) != (identities::APP, identities::SERVER) {
+                    oids.push((app.clone(), Oid::from_slice(&oid).unwrap()));
                 }
             }
         }

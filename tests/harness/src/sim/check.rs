@@ -1,0 +1,214 @@
+//! The oracle: compares what every node has in the end with what was written.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keys::Oid;
+use postern::schema::identities;
+
+use super::club;
+use super::memory::Made;
+use super::world::World;
+use crate::stored::{StoredObject, StoredObjects};
+
+impl World {
+    /// Compares every node with the memory. The error names the first difference.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let nodes = 0..self.nodes.len();
+        let stored: Vec<_> = nodes
+            .map(|number| self.up(number).unwrap().stored_objects())
+            .collect();
+        self.check_secrecy()?;
+        self.check_owners(&stored)?;
+        for (number, objects) in stored.iter().enumerate() {
+            for (oid, object) in objects {
+                self.check_held(&stored, number, oid, object)?;
+            }
+            for (oid, made) in &self.memory.made {
+                let lacks = !objects.contains_key(oid);
+                if lacks && self.must_have(&stored, number, oid, made) {
+                    let home = self.memory.home(made);
+                    let aside = self.aside(number);
+                    return Err(format!(
+                        "node {number} lacks {oid} of node {home}, which it may see: {made:?}; \
+                         there {aside}"
+                    ));
+                }
+            }
+            self.check_identities(&stored, number)?;
+            self.check_readers(number, objects)?;
+        }
+        Ok(())
+    }
+
+    /// The objects that a node could not apply.
+    fn aside(&self, number: usize) -> String {
+        let node = self.up(number).unwrap();
+        let mut tables = node.dump();
+        tables.retain(|name, _| name.contains("parked") || name.contains("waiting"));
+        let waiting: usize = tables.values().map(Vec::len).sum();
+        format!(
+            "{waiting} objects wait, and these were refused: {:?}",
+            node.rejects()
+        )
+    }
+
+    /// Nothing that must survive is missing at its owner's home, or there in a lower revision.
+    fn check_owners(&self, stored: &[StoredObjects]) -> Result<(), String> {
+        for (oid, made) in self.memory.made.iter().filter(|(_, made)| made.rev > 0) {
+            let home = self.memory.home(made);
+            match stored[home].get(oid) {
+                None => return Err(format!("node {home} lost its own {oid}: {made:?}")),
+                Some(object) if object.rev < made.rev => {
+                    let rev = object.rev;
+                    return Err(format!("a lower revision, {rev}, won at home: {made:?}"));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A stored object is one that the node may see, as it is at its owner's home.
+    fn check_held(
+        &self,
+        stored: &[StoredObjects],
+        number: usize,
+        oid: &Oid,
+        object: &StoredObject,
+    ) -> Result<(), String> {
+        if object.app == identities::APP {
+            return Ok(());
+        }
+        if self.is_hostile(&object.owner) {
+            return match self.memory.made.get(oid) {
+                None => Ok(()),
+                Some(made) => Err(format!("the hostile peer took {oid} at {number}: {made:?}")),
+            };
+        }
+        let Some(made) = self.memory.made.get(oid) else {
+            return Err(format!(
+                "node {number} has {oid}, which no node wrote: {object:?}"
+            ));
+        };
+        if !self.may_have(number, made) {
+            return Err(format!(
+                "node {number} has {oid}, which it may not see: {made:?}"
+            ));
+        }
+        let home = self.memory.home(made);
+        match stored[home].get(oid) {
+            None => Err(format!(
+                "node {number} has {oid}, its home {home} has not: {made:?}"
+            )),
+            Some(at_home)
+                if at_home.replica() != object.replica() && !self.is_ended(stored, made) =>
+            {
+                Err(format!(
+                    "node {number} has another {oid} than its home {home}: {object:?}, {at_home:?}"
+                ))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Whether a node may have an object.
+    fn may_have(&self, number: usize, made: &Made) -> bool {
+        let home = self.memory.home(made);
+        let has_app = self.nodes[number].apps.contains(&made.app);
+        let is_met = number == home || self.knows(number, home);
+        has_app && is_met && (number == home || self.memory.reads(number, made))
+    }
+
+    /// Whether a node must have an object: its home has it, and nothing that it needs is missing.
+    fn must_have(&self, stored: &[StoredObjects], number: usize, oid: &Oid, made: &Made) -> bool {
+        let at_home = stored[self.memory.home(made)].get(oid);
+        let has_needed = |oid: &Oid| {
+            self.memory.made.get(oid).is_some_and(|made| {
+                let home = self.memory.home(made);
+                let is_deleted = stored[home].get(oid).map(|object| object.is_deleted);
+                match is_deleted {
+                    None => false,
+                    Some(_) if home == number => true,
+                    Some(false) => self.must_have(stored, number, oid, made),
+                    Some(true) => self.may_have(number, made),
+                }
+            })
+        };
+        at_home.is_some_and(|object| !object.is_deleted)
+            && self.may_have(number, made)
+            && !self.is_ended(stored, made)
+            && made.needs.iter().all(has_needed)
+    }
+
+    /// Whether the scope of an object was deleted.
+    fn is_ended(&self, stored: &[StoredObjects], made: &Made) -> bool {
+        made.needs.iter().any(|needed| {
+            self.memory.made.get(needed).is_some_and(|scope| {
+                let at_home = stored[self.memory.home(scope)].get(needed);
+                is_scope(scope) && at_home.is_some_and(|object| object.is_deleted)
+            })
+        })
+    }
+
+    /// Every node that has met an identity's home has its record as it is there, and no other.
+    fn check_identities(&self, stored: &[StoredObjects], number: usize) -> Result<(), String> {
+        let here = stored[number]
+            .iter()
+            .filter(|(_, object)| object.app == identities::APP);
+        let here: BTreeMap<_, _> = here.collect();
+        for (oid, person) in self.memory.people.iter().filter(|it| it.1.published) {
+            let is_met = number == person.home || self.knows(number, person.home);
+            let at_home = stored[person.home].get(oid);
+            match (here.get(oid), at_home) {
+                (None, Some(_)) if is_met => {
+                    return Err(format!(
+                        "node {number} lacks the record of {oid}: {person:?}"
+                    ));
+                }
+                (Some(_), _) if !is_met => {
+                    return Err(format!("node {number} has the record of {oid}: {person:?}"));
+                }
+                (Some(object), Some(at_home)) if object.replica() != at_home.replica() => {
+                    return Err(format!(
+                        "node {number} has another record of {oid} than its home: {person:?}"
+                    ));
+                }
+                _ => {}
+            }
+        }
+        let is_known = |oid: &Oid| self.memory.people.contains_key(oid) || self.is_hostile(oid);
+        match here.keys().find(|oid| !is_known(oid)) {
+            Some(oid) => Err(format!(
+                "node {number} has the record of {oid}, which belongs to no node"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The stored readers of every scope are those that the objects name.
+    fn check_readers(&self, number: usize, objects: &StoredObjects) -> Result<(), String> {
+        for (oid, object) in objects.iter().filter(|(_, object)| !object.is_deleted) {
+            let Some(made) = self.memory.made.get(oid).filter(|made| is_scope(made)) else {
+                continue;
+            };
+            let readers: BTreeSet<_> = self
+                .up(number)
+                .unwrap()
+                .readers(&object.app, *oid)
+                .into_iter()
+                .collect();
+            if Some(&readers) != made.readers.as_ref() {
+                return Err(format!("node {number} has readers {readers:?} of {made:?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether an object is a scope itself.
+fn is_scope(made: &Made) -> bool {
+    matches!(
+        (&*made.app, made.type_number),
+        ("messages" | "contacts", 1) | (club::APP, club::ROOM)
+    )
+}

@@ -1,0 +1,233 @@
+//! A hostile peer of the simulation: forged, replayed and malformed messages, and nosy pulls.
+//!
+//! Invariant: it holds its own keys only, so that nothing that it sends may change what an honest
+//! node shows, and nothing private reaches it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bastion::{Connector, GateConfig};
+use keys::{Oid, OnionAddr, SignedObject};
+use parking_lot::Mutex;
+use postern::object::{Attrs, Object, ObjectLimits, Value};
+use postern::peer::message::{PackageBody, Pull, SessionMessage};
+use postern::services::identities;
+use postern::state_engine::{PackageLimits, VerifiedPackage};
+use rand::RngExt as _;
+use rand::seq::IteratorRandom as _;
+use rand_chacha::ChaCha20Rng;
+use tokio::time::timeout;
+
+use super::net::{SimNet, SimTransport};
+use super::scenario::Feature;
+use super::world::{World, folder};
+use crate::clock::ManualClock;
+use crate::node::TestNode;
+use crate::profile::FixedProfile;
+use crate::setup::{ALL_APPS, Setup, boot_id};
+use crate::values::ride;
+
+/// Time for which the hostile peer reads replies.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The hostile peer. Its core is used to sign, never to sync.
+pub(super) struct Mallory {
+    core: TestNode,
+    connector: Connector,
+    transport: Arc<SimTransport>,
+    /// The objects that nodes have sent it.
+    pub(super) received: Arc<Mutex<Vec<Oid>>>,
+}
+
+impl Mallory {
+    pub(super) fn new(rng: &mut ChaCha20Rng, net: &SimNet, clock: &ManualClock) -> Self {
+        let seed = rng.random();
+        let core = Setup::seeded("mallory", seed)
+            .clock(clock.clone())
+            .folder(folder())
+            .node();
+        let domains = core.sync_domains();
+        let domains: Vec<_> = domains.iter().map(String::as_str).collect();
+        let objects = core.read(|view| identities::for_handshake(&view, 8));
+        let profile = FixedProfile::new(&ALL_APPS, &domains, boot_id(seed, 0), objects);
+        Self {
+            connector: Connector::new(gate(), core.keys.clone(), Arc::new(profile)),
+            transport: Arc::new(net.transport(core.onion())),
+            received: Arc::default(),
+            core,
+        }
+    }
+}
+
+/// Handshakes without threads, and with the least work.
+pub(super) fn gate() -> GateConfig {
+    GateConfig {
+        inner_bits: 0,
+        is_inline: true,
+        ..GateConfig::default().with_effort_max(1)
+    }
+}
+
+impl World {
+    /// Lets the hostile peer attack a node.
+    pub(super) fn attack(&mut self, node: usize) {
+        let frames = match self.rng.random_range(0..4) {
+            0 => vec![(0..self.rng.random_range(0..300)).map(|_| 0x9f).collect()],
+            1 => self.nosy_pulls(),
+            _ => self.forged_push(node),
+        };
+        let onion = self.nodes[node].onion;
+        let mallory = &self.mallory;
+        tokio::spawn(send(
+            mallory.connector.clone(),
+            mallory.transport.clone(),
+            onion,
+            frames,
+            Receiver::new(mallory, self.up(node).unwrap()),
+        ));
+    }
+
+    /// Pulls of every domain, from any sequence number.
+    fn nosy_pulls(&mut self) -> Vec<Vec<u8>> {
+        let mut frames = Vec::new();
+        let domains = self.mallory.core.sync_domains();
+        for (id, domain) in (1..).zip(domains.into_iter().chain(["club".to_owned()])) {
+            frames.push(SessionMessage::Pull(Pull {
+                id,
+                epoch: None,
+                domain,
+                wait_s: self.rng.random_range(0..90),
+                peer_id: self.mallory.core.peer_id(),
+                last_seq: [0, 0, 7, u64::MAX][self.rng.random_range(0..4)],
+            }));
+        }
+        frames.iter().map(SessionMessage::encode).collect()
+    }
+
+    /// A push of objects that mimic those of an honest node.
+    fn forged_push(&mut self, node: usize) -> Vec<Vec<u8>> {
+        let mut objects = Vec::new();
+        let domain = ["rides.offers", "messages", "contacts"][self.rng.random_range(0..3)];
+        let app = domain.split('.').next().unwrap_or_default();
+        for _ in 0..self.rng.random_range(1..20) {
+            objects.extend(self.forged(app));
+        }
+        let mallory = &self.mallory.core;
+        let victim = self.up(node).unwrap();
+        let last_seq = victim.request(mallory, domain).last_seq;
+        let from_seq = if last_seq == 0 { 0 } else { last_seq + 1 };
+        let package = mallory.package(victim, domain, (from_seq, last_seq + 1), objects);
+        let body = package.sign(&mallory.keys);
+        vec![SessionMessage::Push(PackageBody { id: 1, body }).encode()]
+    }
+
+    /// An object that mimics one that an honest node wrote in an app.
+    fn forged(&mut self, app: &str) -> Option<SignedObject> {
+        let made = self.memory.made.iter().filter(|(_, made)| made.app == app);
+        let (oid, made) = made.choose(&mut self.rng)?;
+        let (oid, home, is_public) = (*oid, self.memory.home(made), made.readers.is_none());
+        let (mut object, signed) = self
+            .up(home)
+            .filter(|live| live.parent(app, oid).is_some())
+            .and_then(|live| live.object(app, oid))?;
+        let mallory = &self.mallory.core;
+        match self.rng.random_range(0..5) {
+            // As its owner signed it, which only its home may send.
+            0 => return is_public.then_some(signed),
+            // With another owner.
+            1 if self.has(Feature::OidThieves) => object.owner = mallory.identity,
+            2 => object.attrs = None,
+            3 if self.has(Feature::OidThieves) => {
+                object.owner = mallory.identity;
+                object.attrs = Some(if app == "rides" {
+                    ride("hell", 1)
+                } else {
+                    Attrs::new()
+                });
+            }
+            _ => {
+                let attrs = object.attrs.iter_mut().flatten();
+                for (_, values) in attrs.take(2) {
+                    values.push(Value::from("forged"));
+                }
+            }
+        }
+        object.rev += self.rng.random_range(0..3);
+        let signed = mallory
+            .keys
+            .sign_object(mallory.identity, object.to_bytes())
+            .unwrap();
+        Some(signed)
+    }
+
+    /// Whether an identity belongs to the hostile peer.
+    pub(super) fn is_hostile(&self, identity: &Oid) -> bool {
+        *identity == self.mallory.core.identity
+    }
+
+    /// Nothing private was sent to the hostile peer.
+    pub(super) fn check_secrecy(&self) -> Result<(), String> {
+        for oid in self.mallory.received.lock().iter() {
+            let made = self.memory.made.get(oid);
+            if let Some(made) = made.filter(|made| made.readers.is_some()) {
+                return Err(format!("the hostile peer received {oid}: {made:?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads packages that a node sends to the hostile peer.
+struct Receiver {
+    received: Arc<Mutex<Vec<Oid>>>,
+    sender: (keys::PeerId, keys::PublicKey),
+    recipient: keys::PeerId,
+}
+
+impl Receiver {
+    fn new(mallory: &Mallory, sender: &TestNode) -> Self {
+        Self {
+            received: mallory.received.clone(),
+            sender: (sender.peer_id(), sender.public_key()),
+            recipient: mallory.core.peer_id(),
+        }
+    }
+
+    fn note(&self, frame: &[u8]) {
+        let Ok(SessionMessage::Package(body)) = SessionMessage::decode(frame) else {
+            return;
+        };
+        let (peer, key) = &self.sender;
+        let limits = &PackageLimits::PROTOCOL;
+        let package = VerifiedPackage::verify(&body.body, limits, (peer, key), &self.recipient);
+        for object in package.into_iter().flat_map(|mut it| it.take_objects()) {
+            let object = Object::from_bytes(object.bytes(), &ObjectLimits::default()).unwrap();
+            self.received.lock().push(object.oid);
+        }
+    }
+}
+
+/// Sends frames to a node and reads what it replies, for a while.
+async fn send(
+    connector: Connector,
+    transport: Arc<SimTransport>,
+    onion: OnionAddr,
+    frames: Vec<Vec<u8>>,
+    receiver: Receiver,
+) {
+    let Ok((mut session, _)) = connector.dial(&*transport, &onion, None, &|_| {}).await else {
+        return;
+    };
+    for frame in frames {
+        if session.writer.write(&frame).await.is_err() {
+            return;
+        }
+    }
+    let reading = async {
+        while let Ok(Some(frame)) = session.reader.read().await {
+            receiver.note(&frame);
+        }
+    };
+    // The session ends with this task.
+    let _ = timeout(PATIENCE, reading).await;
+}

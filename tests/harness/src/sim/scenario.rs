@@ -1,0 +1,248 @@
+//! The features and sizes of one run, drawn from the seed.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use postern::config::SyncConfig;
+use postern::state_engine::{AsideLimits, CoreLimits, PackageLimits};
+use rand::RngExt as _;
+use rand_chacha::ChaCha20Rng;
+
+use super::net::Weather;
+
+/// A kind of event that may happen in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Feature {
+    /// Conversations of more than two.
+    Groups,
+    /// Conversations with members whose nodes have not met, and references to objects of others.
+    FarMembers,
+    /// Identities that are created while others write to them.
+    LateIdentities,
+    /// An own app with references between objects of several owners.
+    OwnApps,
+    /// Deletions of objects to which none refers.
+    Deletions,
+    /// With [`Feature::Deletions`]: also of scopes, and of objects to which others refer.
+    ScopeDeletions,
+    /// Rotations of the keys of identities and nodes.
+    Rotations,
+    /// Crashes after any commit, and orderly restarts.
+    Crashes,
+    /// Restores from a backup.
+    Restores,
+    /// An older copy of the database put in place.
+    Rollbacks,
+    /// Links that are cut within a frame, or fall silent.
+    Cuts,
+    /// Links that both sides dial.
+    Duplicates,
+    /// Pushes beside pulls.
+    Pushes,
+    /// Little room for waiting objects.
+    SmallRoom,
+    /// Long stretches in which parts of the network are unreachable.
+    Quiet,
+    /// A hostile peer.
+    Hostile,
+    /// A hostile peer that takes the oids of others.
+    OidThieves,
+}
+
+/// Every feature with its name on the command line.
+const NAMES: [(Feature, &str); 17] = [
+    (Feature::Groups, "groups"),
+    (Feature::FarMembers, "far-members"),
+    (Feature::LateIdentities, "late-identities"),
+    (Feature::OwnApps, "own-apps"),
+    (Feature::Deletions, "deletions"),
+    (Feature::ScopeDeletions, "scope-deletions"),
+    (Feature::Rotations, "rotations"),
+    (Feature::Crashes, "crashes"),
+    (Feature::Restores, "restores"),
+    (Feature::Rollbacks, "rollbacks"),
+    (Feature::Cuts, "cuts"),
+    (Feature::Duplicates, "duplicates"),
+    (Feature::Pushes, "pushes"),
+    (Feature::SmallRoom, "small-room"),
+    (Feature::Quiet, "quiet"),
+    (Feature::Hostile, "hostile"),
+    (Feature::OidThieves, "oid-thieves"),
+];
+
+/// Features in which a property does not hold yet.
+const OPEN: [Feature; 6] = [
+    // An object for which there is no room to wait is lost.
+    Feature::SmallRoom,
+    // The first messages to an identity that is not known yet are lost.
+    Feature::LateIdentities,
+    // A reply that arrives before the conversation is returned waits without end.
+    Feature::Restores,
+    Feature::Rollbacks,
+    // An owner cannot delete a scope, and a reference to a deleted object is refused.
+    Feature::ScopeDeletions,
+    // The oid of an object does not bind its owner.
+    Feature::OidThieves,
+];
+
+/// Features that a run may contain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Features(BTreeSet<Feature>);
+
+impl Features {
+    /// Every feature.
+    pub fn all() -> Self {
+        Self(NAMES.iter().map(|(feature, _)| *feature).collect())
+    }
+
+    /// No feature: writes, pulls and nothing else.
+    pub fn none() -> Self {
+        Self(BTreeSet::new())
+    }
+
+    /// The features in which every property holds.
+    pub fn held() -> Self {
+        let mut held = Self::all();
+        held.0.retain(|feature| !OPEN.contains(feature));
+        held
+    }
+
+    pub(super) fn has(&self, feature: Feature) -> bool {
+        self.0.contains(&feature)
+    }
+
+    /// Each feature is in a run with a chance of two thirds. The draw does not depend on which
+    /// features are permitted.
+    fn drawn(&self, rng: &mut ChaCha20Rng) -> Self {
+        let drawn = NAMES.iter().map(|(feature, _)| *feature);
+        let drawn: BTreeSet<_> = drawn.filter(|_| rng.random_bool(0.66)).collect();
+        Self(drawn.intersection(&self.0).copied().collect())
+    }
+}
+
+impl FromStr for Features {
+    type Err = String;
+
+    /// `all`, `held`, `none`, or the names of features, separated by commas.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "all" => Ok(Self::all()),
+            "held" => Ok(Self::held()),
+            "none" => Ok(Self::none()),
+            names => names
+                .split(',')
+                .map(str::parse)
+                .collect::<Result<_, _>>()
+                .map(Self),
+        }
+    }
+}
+
+impl fmt::Display for Features {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.0.iter().map(ToString::to_string).collect();
+        let names = names.join(",");
+        f.write_str(if names.is_empty() { "none" } else { &names })
+    }
+}
+
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = NAMES.iter().find(|(feature, _)| feature == self);
+        f.write_str(name.unwrap().1)
+    }
+}
+
+impl FromStr for Feature {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let found = NAMES.iter().find(|(_, known)| *known == name);
+        let names = || NAMES.map(|(_, name)| name).join(", ");
+        found
+            .map(|(feature, _)| *feature)
+            .ok_or_else(|| format!("no feature {name}; the features are {}", names()))
+    }
+}
+
+/// The sizes and settings of one run.
+pub(super) struct Scenario {
+    pub(super) features: Features,
+    pub(super) nodes: usize,
+    /// Chance that two nodes know each other.
+    pub(super) density: f64,
+    pub(super) steps: usize,
+    pub(super) limits: CoreLimits,
+    pub(super) weather: Weather,
+    /// Capacity of a pipe, in bytes.
+    pub(super) width: usize,
+}
+
+impl Scenario {
+    pub(super) fn draw(permitted: &Features, rng: &mut ChaCha20Rng) -> Self {
+        let features = permitted.drawn(rng);
+        let nodes = match rng.random_range(0..100) {
+            0 => rng.random_range(30..=50),
+            1..4 => rng.random_range(10..=16),
+            4..40 => 3,
+            _ => rng.random_range(4..=7),
+        };
+        // A large network is sparse, so that its number of links grows with its nodes.
+        let density: f64 = rng.random_range(0.4..=1.0);
+        let density = density.min(4.0 / nodes as f64);
+        let room = rng.random_range(5..=20);
+        let package = PackageLimits {
+            bytes_max: 16 * 1024,
+            objects_max: rng.random_range(2..=20),
+        };
+        let mut limits = CoreLimits {
+            package,
+            ..CoreLimits::default()
+        };
+        if features.has(Feature::SmallRoom) {
+            limits.aside = AsideLimits {
+                parked_per_peer_max: room,
+                ..limits.aside
+            };
+        }
+        let bytes_max = rng.random_range(2_000..=60_000);
+        let weather = Weather {
+            delay_ms_max: rng.random_range(1..=400),
+            bytes_max: features.has(Feature::Cuts).then_some(bytes_max),
+            silent: 0.2,
+        };
+        Self {
+            nodes,
+            density,
+            steps: rng.random_range(30..=120) + nodes * 4,
+            limits,
+            weather,
+            width: [64, 300, 2000][rng.random_range(0..3)],
+            features,
+        }
+    }
+
+    /// Timers of one node.
+    pub(super) fn sync(&self, rng: &mut ChaCha20Rng) -> SyncConfig {
+        let push_interval_s = [0, 9, 25][rng.random_range(0..3)];
+        SyncConfig {
+            pull_interval_s: 20,
+            pull_wait_s: [0, 45, 45][rng.random_range(0..3)],
+            push_interval_s: if self.features.has(Feature::Pushes) {
+                push_interval_s
+            } else {
+                0
+            },
+            backoff_s_min: 1,
+            backoff_s_max: 20,
+            has_jitter: false,
+            ping_interval_s: 20,
+            reply_deadline_s: 40,
+            silence_s_max: 80,
+            dials_max: 8,
+            ..SyncConfig::default()
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The end of a run: the links are healthy, every node runs, and nothing changes any more.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use postern::store::WriteMode;
+
+use super::net::Weather;
+use super::scenario::Feature;
+use super::world::{NodeState, World};
+
+/// Virtual time without a change after which nothing is expected to change: longer than every
+/// timer.
+const STILL: Duration = Duration::from_secs(100);
+/// Most periods of [`STILL`] until nothing changes.
+const PERIODS_MAX: usize = 60;
+/// Most days until a day changes nothing.
+const DAYS_MAX: usize = 12;
+
+impl World {
+    /// Heals everything and waits until nothing changes, also not on the next day.
+    pub(super) async fn settle(&mut self) -> Result<(), String> {
+        self.end_crashes().await;
+        self.net.reset_all(Weather::CALM);
+        for number in 0..self.nodes.len() {
+            if matches!(self.nodes[number].state, NodeState::Down(_)) {
+                self.start(number);
+            }
+        }
+        self.become_still().await?;
+        while self.resolve_read_only().await {
+            self.become_still().await?;
+        }
+        self.write_lost_identities();
+        self.become_still().await?;
+        for number in 0..self.nodes.len() {
+            let mode = self.up(number).unwrap().write_mode();
+            if mode != WriteMode::ReadWrite {
+                return Err(format!("node {number} is {mode:?} in the end"));
+            }
+        }
+        self.pass_days().await
+    }
+
+    /// Lets whole days pass without links, with some work after each.
+    async fn pass_days(&mut self) -> Result<(), String> {
+        for _ in 0..DAYS_MAX {
+            let before = self.state();
+            self.clock.advance_s(25 * 3600);
+            self.net.reset_all(Weather::CALM);
+            self.become_still().await?;
+            if self.state() == before {
+                return Ok(());
+            }
+        }
+        Err(format!("the nodes still change after {DAYS_MAX} days"))
+    }
+
+    /// Waits until all links have sessions and nothing changes.
+    async fn become_still(&mut self) -> Result<(), String> {
+        let mut before = None;
+        for _ in 0..PERIODS_MAX {
+            self.pass(STILL).await;
+            let state = (self.state(), self.without_session());
+            if state.1.is_empty() && before.as_ref() == Some(&state) {
+                return Ok(());
+            }
+            before = Some(state);
+        }
+        let missing = self.without_session();
+        Err(format!(
+            "the nodes do not become still; links without a session: {missing:?}"
+        ))
+    }
+
+    /// Linked nodes without a session.
+    fn without_session(&self) -> BTreeSet<(usize, usize)> {
+        let has_session = |(one, other): &&(usize, usize)| {
+            let (one, other) = (self.up(*one).unwrap(), self.up(*other).unwrap());
+            one.has_session(&other.peer_id()) && other.has_session(&one.peer_id())
+        };
+        let links = self.links.iter();
+        links.filter(|link| !has_session(link)).copied().collect()
+    }
+
+    /// For each node its last change and the number of rows in each table.
+    fn state(&self) -> Vec<(u64, Vec<usize>)> {
+        let nodes = 0..self.nodes.len();
+        nodes
+            .map(|number| {
+                let node = self.up(number).unwrap();
+                let rows = node.dump().into_values().map(|rows| rows.len()).collect();
+                (node.head(), rows)
+            })
+            .collect()
+    }
+
+    /// The operator of each read-only node says that no other copy of it runs. Returns whether
+    /// there was one.
+    async fn resolve_read_only(&mut self) -> bool {
+        let mut is_any = false;
+        for number in 0..self.nodes.len() {
+            let node = self.up(number).unwrap();
+            if node.write(|core, _| core.resolve_read_only()).unwrap() {
+                is_any = true;
+                self.stop(number).await;
+                self.start(number);
+            }
+        }
+        is_any
+    }
+
+    /// Writes the records of identities again that a restore has lost for good.
+    fn write_lost_identities(&mut self) {
+        if !self.has(Feature::Restores) && !self.has(Feature::Rollbacks) {
+            return;
+        }
+        for number in 0..self.nodes.len() {
+            for identity in self.memory.people_at(number) {
+                let node = self.up(number).unwrap();
+                if node.home_of(identity).is_none() {
+                    let person = self.memory.people.get_mut(&identity).unwrap();
+                    person.published = false;
+                    self.publish(number);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! Writes of people in a simulation, changes and deletions, which the memory notes.
+
+use std::collections::BTreeSet;
+
+use keys::Oid;
+use postern::graph::{SaveError, Saved, WriteRequest};
+use postern::object::{Attrs, Value};
+use postern::schema::identities;
+use rand::seq::{IndexedRandom as _, IteratorRandom as _};
+use rand::{RngExt as _, SeedableRng as _};
+
+use super::club;
+use super::memory::{Made, Person};
+use super::scenario::Feature;
+use super::world::World;
+use crate::values::{card, conversation, message, offer, ride};
+
+/// A draft of a new object.
+struct Draft {
+    app: &'static str,
+    type_number: u16,
+    attrs: Attrs,
+    readers: Option<BTreeSet<Oid>>,
+    needs: Vec<Oid>,
+}
+
+impl Draft {
+    fn public(app: &'static str, type_number: u16, attrs: Attrs) -> Self {
+        Self {
+            app,
+            type_number,
+            attrs,
+            readers: None,
+            needs: Vec::new(),
+        }
+    }
+}
+
+/// Whether a write was refused because its node is recovering or read-only.
+fn is_postponed(error: &SaveError) -> bool {
+    matches!(error, SaveError::Recovering | SaveError::ReadOnly)
+}
+
+impl World {
+    /// One person of a node writes something.
+    pub(super) fn write(&mut self, node: usize) {
+        let people = self.memory.people_at(node);
+        let Some(writer) = people.choose(&mut self.rng).copied() else {
+            return;
+        };
+        let draft = match self.rng.random_range(0..20) {
+            0..6 => return self.send(node, writer),
+            6..9 if self.has(Feature::Groups) => self.group(node, writer),
+            9..12 => self.message(node, writer),
+            12..15 => self.offer(node),
+            15..20 if self.has(Feature::OwnApps) => self.club(node, writer),
+            _ => self.card(node, writer),
+        };
+        if let Some(draft) = draft {
+            self.save(node, writer, draft);
+        }
+    }
+
+    /// Many writes at once.
+    pub(super) fn write_much(&mut self, node: usize) {
+        for _ in 0..self.rng.random_range(5..40) {
+            if self.up(node).is_some() {
+                self.write(node);
+            }
+        }
+    }
+
+    /// A message to one identity that the node knows, in their conversation of two.
+    fn send(&mut self, node: usize, sender: Oid) {
+        let Some(recipient) = self.person_known_at(node, sender) else {
+            return;
+        };
+        let body = self.text();
+        let live = self.up(node).unwrap();
+        if live.public_key_of(sender).is_none() {
+            return;
+        }
+        let sent = live
+            .graph(move |graph| postern::services::messages::send(graph, sender, recipient, &body));
+        let sent = match sent {
+            Ok(sent) => sent,
+            Err(postern::services::messages::SendError::Save(error)) if is_postponed(&error) => {
+                return;
+            }
+            Err(error) => panic!("send failed: {error:?}"),
+        };
+        let made = |type_number, needs| Made {
+            app: "messages".into(),
+            type_number,
+            owner: sender,
+            readers: Some(BTreeSet::from([sender, recipient])),
+            needs,
+            rev: 0,
+            deleted: false,
+        };
+        if !self.memory.made.contains_key(&sent.conversation) {
+            self.note(node, sent.conversation, 1, || made(1, Vec::new()));
+        }
+        self.note(node, sent.oid, 1, || made(2, vec![sent.conversation]));
+    }
+
+    /// Notes a write of an object, which may be lost if its node crashed before the commit.
+    fn note(&mut self, node: usize, oid: Oid, rev: u64, new: impl FnOnce() -> Made) {
+        let is_safe = self.up(node).is_some();
+        let made = self.memory.made.entry(oid).or_insert_with(new);
+        if is_safe {
+            made.rev = rev;
+        }
+    }
+
+    fn save(&mut self, node: usize, owner: Oid, draft: Draft) -> Option<Oid> {
+        let request = WriteRequest {
+            app: draft.app.into(),
+            type_number: draft.type_number,
+            oid: None,
+            owner,
+            attrs: Some(draft.attrs),
+        };
+        let saved = self.try_save(node, request)?;
+        self.note(node, saved.oid, saved.rev, || Made {
+            app: draft.app.into(),
+            type_number: draft.type_number,
+            owner,
+            readers: draft.readers,
+            needs: draft.needs,
+            rev: 0,
+            deleted: false,
+        });
+        Some(saved.oid)
+    }
+
+    fn try_save(&mut self, node: usize, request: WriteRequest) -> Option<Saved> {
+        let live = self.up(node).unwrap();
+        // Lost in a restore, and not written again yet.
+        live.public_key_of(request.owner)?;
+        let context = live.context(request.owner, &request.app);
+        match live.save_as(context, request.clone()) {
+            Ok(saved) => Some(saved),
+            Err(error) if is_postponed(&error) => None,
+            Err(error) => panic!("node {node} could not write {request:?}: {error:?}"),
+        }
+    }
+
+    fn group(&mut self, node: usize, owner: Oid) -> Option<Draft> {
+        let mut members = BTreeSet::from([owner]);
+        for _ in 0..self.rng.random_range(2..=4) {
+            members.extend(self.person_known_at(node, owner));
+        }
+        if self.has(Feature::FarMembers) {
+            // Also of nodes that have never met, and identities without a record.
+            members.extend(self.memory.people.keys().choose(&mut self.rng));
+        }
+        if members.len() < 2 {
+            return None;
+        }
+        let list: Vec<_> = members.iter().copied().collect();
+        Some(Draft {
+            readers: Some(members),
+            ..Draft::public("messages", 1, conversation(&list))
+        })
+    }
+
+    /// A message in a conversation that the node has stored.
+    fn message(&mut self, node: usize, writer: Oid) -> Option<Draft> {
+        let within = self.held(node, "messages", 1, Some(writer))?;
+        let readers = self.memory.made[&within].readers.clone();
+        let mut body = self.text();
+        if self.rng.random_bool(0.05) {
+            body = body.repeat(200);
+        }
+        Some(Draft {
+            readers,
+            needs: vec![within],
+            ..Draft::public("messages", 2, message(within, &body))
+        })
+    }
+
+    fn offer(&mut self, node: usize) -> Option<Draft> {
+        let text = self.text();
+        let has_market = self.nodes[node].apps.iter().any(|app| app == "market");
+        Some(if has_market && self.rng.random_bool(0.5) {
+            Draft::public("market", 1, offer(&text))
+        } else {
+            Draft::public("rides", 1, ride(&text, 2))
+        })
+    }
+
+    fn card(&mut self, node: usize, writer: Oid) -> Option<Draft> {
+        let subject = self.person_known_at(node, writer)?;
+        let text = self.text();
+        Some(Draft {
+            readers: Some(BTreeSet::from([writer, subject])),
+            ..Draft::public("contacts", 1, card(subject, &text))
+        })
+    }
+
+    fn club(&mut self, node: usize, writer: Oid) -> Option<Draft> {
+        if !self.nodes[node].apps.iter().any(|app| app == club::APP) {
+            return None;
+        }
+        let text = self.text();
+        match self.rng.random_range(0..3) {
+            0 => {
+                let members: BTreeSet<_> = [Some(writer), self.person_known_at(node, writer)]
+                    .into_iter()
+                    .flatten()
+                    .collect();
+                let list: Vec<_> = members.iter().copied().collect();
+                Some(Draft {
+                    readers: Some(members),
+                    ..Draft::public(club::APP, club::ROOM, club::room(&list, &text))
+                })
+            }
+            1 => {
+                let room = self.held(node, club::APP, club::ROOM, Some(writer))?;
+                let about = self.held(node, club::APP, club::NOTE, Some(writer));
+                let about: Vec<_> = about
+                    .filter(|_| self.refers_to_others())
+                    .into_iter()
+                    .collect();
+                Some(Draft {
+                    readers: self.memory.made[&room].readers.clone(),
+                    needs: [&[room], &*about].concat(),
+                    ..Draft::public(club::APP, club::NOTE, club::note(room, &text, &about))
+                })
+            }
+            _ => {
+                let after: BTreeSet<_> = (0..self.rng.random_range(0..3))
+                    .filter_map(|_| self.held(node, club::APP, club::EVENT, None))
+                    .collect();
+                let after: Vec<_> = after
+                    .into_iter()
+                    .filter(|_| self.refers_to_others())
+                    .collect();
+                Some(Draft {
+                    needs: after.clone(),
+                    ..Draft::public(club::APP, club::EVENT, club::event(&text, &after))
+                })
+            }
+        }
+    }
+
+    fn refers_to_others(&self) -> bool {
+        self.has(Feature::FarMembers) || self.has(Feature::ScopeDeletions)
+    }
+
+    /// A live object of this type that a node has stored, and that one of its identities may read.
+    fn held(
+        &mut self,
+        node: usize,
+        app: &str,
+        type_number: u16,
+        reader: Option<Oid>,
+    ) -> Option<Oid> {
+        let live = self.up(node)?;
+        let made = self.memory.made.iter();
+        let fitting = made.filter(|(oid, made)| {
+            let is_reader = match (reader, &made.readers) {
+                (Some(reader), Some(readers)) => readers.contains(&reader),
+                _ => true,
+            };
+            made.app == app
+                && made.type_number == type_number
+                && is_reader
+                && live.parent(app, **oid).is_some_and(|row| !row.deleted)
+        });
+        let fitting: Vec<_> = fitting.map(|(oid, _)| *oid).collect();
+        fitting.choose(&mut self.rng).copied()
+    }
+
+    /// Another identity that the node knows.
+    fn person_known_at(&mut self, node: usize, besides: Oid) -> Option<Oid> {
+        let live = self.up(node)?;
+        let people = self.memory.people.iter();
+        let known: Vec<_> = people
+            .filter(|(oid, _)| **oid != besides && live.public_key_of(**oid).is_some())
+            .map(|(oid, _)| *oid)
+            .collect();
+        known.choose(&mut self.rng).copied()
+    }
+
+    fn text(&mut self) -> String {
+        format!("text {}", self.rng.random::<u32>())
+    }
+
+    /// Changes or deletes an object of a node.
+    pub(super) fn change(&mut self, node: usize) {
+        let memory = &self.memory;
+        let own = memory.made.iter().filter(|(_, made)| {
+            let may_change = !made.deleted && made.app != "messages" && made.app != identities::APP;
+            may_change && memory.home(made) == node
+        });
+        let own: Vec<_> = own.map(|(oid, _)| *oid).collect();
+        let Some(oid) = own.choose(&mut self.rng).copied() else {
+            return;
+        };
+        let made = self.memory.made[&oid].clone();
+        let Some((object, _)) = self
+            .up(node)
+            .filter(|live| live.parent(&made.app, oid).is_some())
+            .and_then(|live| live.object(&made.app, oid))
+        else {
+            return;
+        };
+        if object.attrs.is_none() {
+            return;
+        }
+        let may_be_referred_to = made.app == club::APP;
+        let deletes = self.has(Feature::Deletions)
+            && self.rng.random_bool(0.35)
+            && (!may_be_referred_to || self.has(Feature::ScopeDeletions));
+        let text = self.text();
+        let attrs = object.attrs.filter(|_| !deletes).map(|mut attrs| {
+            let is_card = made.app == "contacts";
+            let number = match (&*made.app, made.type_number) {
+                (club::APP, club::ROOM | club::NOTE) => 2,
+                _ => 1 + u16::from(is_card),
+            };
+            attrs.insert(number, vec![Value::from(text.as_str())]);
+            attrs
+        });
+        let request = WriteRequest {
+            app: made.app.clone(),
+            type_number: made.type_number,
+            oid: Some(oid),
+            owner: made.owner,
+            attrs,
+        };
+        if let Some(saved) = self.try_save(node, request) {
+            self.note(node, oid, saved.rev, || made);
+            self.memory.made.get_mut(&oid).unwrap().deleted = deletes;
+        }
+    }
+
+    /// Creates an identity, whose record is published now or later.
+    pub(super) fn new_identity(&mut self, node: usize) {
+        let mut rng = self.rng.fork();
+        let live = self.up(node).unwrap();
+        let identity = live.keys.add_identity(&mut rng).unwrap();
+        let person = Person {
+            home: node,
+            published: false,
+        };
+        self.memory.people.insert(identity, person);
+    }
+
+    /// Publishes the record of one identity that has none yet.
+    pub(super) fn publish(&mut self, node: usize) {
+        let people = self.memory.people.iter();
+        let unpublished = people.filter(|(_, person)| person.home == node && !person.published);
+        let Some(identity) = unpublished.map(|(oid, _)| *oid).next() else {
+            return;
+        };
+        let live = self.up(node).unwrap();
+        let name = format!("person {}", identity);
+        let written = live.graph(move |graph| {
+            postern::services::identities::publish(graph, identity, Some(&name[..12]))
+        });
+        match written {
+            Ok(_) => self.memory.people.get_mut(&identity).unwrap().published = true,
+            Err(error) if is_postponed(&error) => {}
+            Err(error) => panic!("node {node} could not publish an identity: {error:?}"),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The simulation of the real stack: 200 seeds, and what the simulation itself promises.
+//!
+//! Eight tests, so that they run beside each other. A failure prints the command that repeats it.
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+use harness::sim::{self, Features, Tamper};
+
+/// Runs the seeds of one test.
+fn seeds(part: u64) {
+    let violations: Vec<_> = (part * 25..(part + 1) * 25)
+        .filter_map(|seed| sim::run(seed, &Features::held()).err())
+        .collect();
+    if let Some(first) = violations.first() {
+        panic!("{} of 25 seeds; the first is {first}", violations.len());
+    }
+}
+
+#[test]
+fn properties_hold_for_seeds_0_to_24() {
+    seeds(0);
+}
+
+#[test]
+fn properties_hold_for_seeds_25_to_49() {
+    seeds(1);
+}
+
+#[test]
+fn properties_hold_for_seeds_50_to_74() {
+    seeds(2);
+}
+
+#[test]
+fn properties_hold_for_seeds_75_to_99() {
+    seeds(3);
+}
+
+#[test]
+fn properties_hold_for_seeds_100_to_124() {
+    seeds(4);
+}
+
+#[test]
+fn properties_hold_for_seeds_125_to_149() {
+    seeds(5);
+}
+
+#[test]
+fn properties_hold_for_seeds_150_to_174() {
+    seeds(6);
+}
+
+#[test]
+fn properties_hold_for_seeds_175_to_199() {
+    seeds(7);
+}
+
+#[test]
+fn equal_seeds_give_equal_rows() {
+    let first = sim::run(1000, &Features::held()).unwrap();
+    assert_eq!(sim::run(1000, &Features::held()).unwrap(), first);
+    let other = sim::run(1001, &Features::held()).unwrap();
+    assert_ne!(other.digest, first.digest);
+}
+
+#[test]
+fn oracle_finds_every_kind_of_damage() {
+    for (tamper, text) in [
+        (Tamper::Loss, "lacks"),
+        (Tamper::OwnLoss, "lost its own"),
+        (Tamper::Revision, "has another"),
+        (Tamper::Invention, "which no node wrote"),
+    ] {
+        let found = sim::run_tampered(1002, &Features::none(), Some(tamper)).unwrap_err();
+        assert!(found.text.contains(text), "{tamper:?}: {found}");
+    }
+}
