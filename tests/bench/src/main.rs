@@ -13,6 +13,7 @@ mod nodes;
 mod puzzle;
 mod raw;
 mod report;
+mod simulate;
 mod stopwatch;
 mod sync;
 
@@ -47,6 +48,8 @@ enum Benchmark {
     Puzzle(puzzle::Options),
     /// Sync and admission under a flood of bogus handshakes, against the same flood at a sink.
     Flood(flood::Options),
+    /// The simulation of many nodes, seed after seed. Fails if a property does not hold.
+    Simulate(simulate::Options),
 }
 
 fn main() -> ExitCode {
@@ -64,6 +67,9 @@ fn main() -> ExitCode {
         && options.is_role()
     {
         return ended(options.run_role());
+    }
+    if let Benchmark::Simulate(options) = &cli.benchmark {
+        return ended(simulate::run(options, cli.json));
     }
     let mut report = Report::new(cli.json);
     let result = run(&cli.benchmark, &mut report);
@@ -88,6 +94,7 @@ fn run(benchmark: &Benchmark, report: &mut Report) -> Result<()> {
         Benchmark::Sync(options) => sync::run(options, report),
         Benchmark::Puzzle(options) => puzzle::run(options, report),
         Benchmark::Flood(options) => flood::run(options, report),
+        Benchmark::Simulate(options) => simulate::run(options, false),
     }
 }
 

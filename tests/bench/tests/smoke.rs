@@ -49,6 +49,21 @@ fn bench_flood_completes() {
     assert!(rows.iter().any(|row| row == "load after"), "{rows:?}");
 }
 
+#[test]
+fn bench_simulate_completes() {
+    let output = Command::new(env!("CARGO_BIN_EXE_bench"))
+        .args(["simulate", "--first-seed", "4", "--seeds", "2", "--json"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let rows = lines
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let seeds: Vec<_> = rows.filter_map(|row| row["seed"].as_u64()).collect();
+    assert!(seeds.contains(&4) && seeds.contains(&5), "{lines}");
+}
+
 /// The module's name puts the test into the group that runs one private Tor network at a time.
 #[cfg(feature = "tor")]
 mod tor {
