@@ -51,7 +51,7 @@ mod tests {
             ),
             (
                 "limits.parked_per_peer_max",
-                limits.aside.parked_per_peer_max,
+                limits.aside.waiting_per_peer_max,
             ),
             (
                 "limits.rejects_per_peer_max",

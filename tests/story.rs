@@ -167,7 +167,7 @@ async fn section_2_initial_pull_sync() {
     let outcomes = b.pull(a, "messages").await;
     assert_eq!(windows(&outcomes), [Some((0, 1432))]);
     let applied = outcomes[0].applied;
-    assert_eq!((applied.rejected, applied.parked), (0, 0));
+    assert_eq!((applied.rejected, applied.waiting), (0, 0));
 
     // Step 7: A records what it sent.
     let sent = a.cursor(b, "messages", Direction::Out).unwrap();

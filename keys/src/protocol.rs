@@ -71,6 +71,9 @@ pub const EPOCH_MESSAGES_MAX: u64 = 32;
 /// this time.
 pub const PULL_WAIT_S_MAX: u64 = 60;
 
+/// Most scopes that a package names, and most that a pull requests again.
+pub const SCOPES_NAMED_MAX: usize = 1024;
+
 /// Longest package, in bytes, envelope included. The message around the package fits the rest of a
 /// frame of [`FRAME_BYTES_MAX`].
 pub const PACKAGE_BYTES_MAX: usize = 960 * 1024;

@@ -366,7 +366,7 @@ pub struct SyncReport {
     /// Pull only: objects that this node had already.
     pub already_stored: usize,
     /// Pull only: objects that wait for another object.
-    pub parked: usize,
+    pub waiting: usize,
     /// Pull only: objects rejected.
     pub rejected: usize,
     /// The cursor: the last sequence number that this node applied (pull) or that the peer

@@ -49,7 +49,7 @@ fn peer_rows(view: &View<'_>) -> Result<Vec<Value>, StoreError> {
             "last_contact": peer.last_contact.0,
             "stored_objects": stored.objects,
             "stored_bytes": stored.bytes,
-            "parked": view.rows.parked_count(&peer.peer_id)?,
+            "waiting": view.rows.waiting_count(&peer.peer_id)?.all,
             "sync_state": states.collect::<Vec<_>>(),
         }));
     }

@@ -328,7 +328,7 @@ pub(super) async fn sync(
                  refused",
                 number(report, "objects"),
                 number(report, "written"),
-                number(report, "parked"),
+                number(report, "waiting"),
                 number(report, "rejected")
             )),
             _ if text(report, "outcome") == "failed" => {

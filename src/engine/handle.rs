@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 
 use keys::TraceId;
 use parking_lot::Mutex;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::clock::Clock;
@@ -117,10 +118,27 @@ impl CoreHandle {
             permits: Arc::new(Semaphore::new(readers_max)),
         });
         let (jobs, mut queue) = mpsc::channel::<WriteJob>(queue_max);
-        let publish = changed.clone();
+        let (publish, writer_clock) = (changed.clone(), clock.clone());
         let run = move || {
-            while let Some(job) = queue.blocking_recv() {
-                job(&mut core);
+            let mut is_settling = false;
+            loop {
+                // Between two jobs, or as long as there is none, one portion is settled.
+                let job = if is_settling {
+                    match queue.try_recv() {
+                        Err(TryRecvError::Disconnected) => return,
+                        job => job.ok(),
+                    }
+                } else {
+                    match queue.blocking_recv() {
+                        None => return,
+                        job => job,
+                    }
+                };
+                if let Some(job) = job {
+                    job(&mut core);
+                    publish_change(&publish, core.change_seq());
+                }
+                is_settling = settle(&mut core, writer_clock.now());
                 publish_change(&publish, core.change_seq());
             }
         };
@@ -186,6 +204,7 @@ impl CoreHandle {
             Driver::Inline(core) => {
                 let mut core = core.lock();
                 let result = traced_work(&mut core);
+                while settle(&mut core, now) {}
                 publish_change(&self.changed, core.change_seq());
                 result.map_err(EngineError::Work)
             }
@@ -258,6 +277,15 @@ impl CoreHandle {
             }
         }
     }
+}
+
+/// Settles one portion of waiting objects. Returns whether there was one. After an error the next
+/// write tries again.
+fn settle(core: &mut StateEngine, now: Timestamp) -> bool {
+    core.settle_step(now).unwrap_or_else(|error| {
+        tracing::error!(error = %keys::error_chain(&error), "could not settle waiting objects");
+        false
+    })
 }
 
 /// Wakes the receivers of [`CoreHandle::changes`] if the `change_seq` is a new one.

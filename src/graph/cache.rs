@@ -24,6 +24,8 @@ pub(super) struct TxCache {
     pub(super) rights: BTreeMap<(ScopeId, Option<i64>), Rc<RightsList>>,
     /// Parents that other objects refer to.
     pub(super) referenced: BTreeMap<(AppId, Oid), ParentRow>,
+    /// Whether any object waits; `None` before the first look.
+    pub(super) is_any_waiting: Option<bool>,
 }
 
 impl TxCache {

@@ -8,7 +8,7 @@
 use super::manager::GraphManager;
 use super::resolve::{Founding, Resolved, Scope};
 use crate::acl::Granted;
-use crate::store::{AppTable, ParentRow, ScopeId, StoreError};
+use crate::store::{AppTable, Cause, ParentRow, ScopeId, StoreError};
 
 /// Parts of an object that a commit changes.
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +61,7 @@ impl GraphManager<'_> {
                 }
                 self.parents(app)?
                     .insert_parent(&row, &resolved.attrs, granted)?;
+                self.fulfil(&Cause::Arrived(app.id, row.oid))?;
             }
         }
         if let Change::Content(resolved, existing) = change

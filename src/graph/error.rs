@@ -10,7 +10,7 @@ use super::record::RecordFault;
 use super::resolve::ResolveError;
 use crate::acl::Denied;
 use crate::schema::SchemaViolation;
-use crate::store::StoreError;
+use crate::store::{Cause, StoreError};
 
 /// Why a local write failed. The caller causes every variant except `Store`.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +66,7 @@ pub enum SaveError {
 impl From<ResolveError> for SaveError {
     fn from(error: ResolveError) -> Self {
         match error {
-            ResolveError::Missing(oid) => Self::Missing(oid),
+            ResolveError::Missing(_, oid) => Self::Missing(oid),
             ResolveError::WrongReference => Self::WrongReference,
             // A local object names the place that its values gave when it was created.
             ResolveError::WrongScope | ResolveError::UnknownRights => Self::ScopeChanged,
@@ -116,16 +116,12 @@ pub enum Fault {
     /// The home record is older than the known one.
     #[error("the home record is older than the known one")]
     OldHome,
-    /// The owner is frozen: two homes were claimed for it, so its objects are rejected until its
-    /// key is rotated.
-    #[error("the owner is frozen")]
-    OwnerFrozen,
-    /// The object waits for another one, which it refers to or which proves its owner's key.
-    #[error("the object waits for {0}")]
-    Missing(Oid),
-    /// The object would wait, and the sender has the largest permitted number of waiting objects.
-    #[error("the object waits for another one, and the sender has too many waiting objects")]
-    NoRoom,
+    /// The key number is larger than that of any key of a valid chain.
+    #[error("no key chain has a key of this number")]
+    KeyNumber,
+    /// The object needs something that this node lacks, and is tried again when it is here.
+    #[error("the object waits for {0:?}")]
+    Waits(Cause),
 }
 
 impl Fault {
@@ -144,9 +140,8 @@ impl Fault {
             Self::ChainForked => "chain_forked",
             Self::HomeConflict => "home_conflict",
             Self::OldHome => "old_home",
-            Self::OwnerFrozen => "owner_frozen",
-            Self::Missing(_) => "missing",
-            Self::NoRoom => "no_room",
+            Self::KeyNumber => "key_number",
+            Self::Waits(_) => "waits",
         }
     }
 }
@@ -165,7 +160,7 @@ pub enum ApplyError {
 impl From<ResolveError> for ApplyError {
     fn from(error: ResolveError) -> Self {
         match error {
-            ResolveError::Missing(oid) => Self::Fault(Fault::Missing(oid)),
+            ResolveError::Missing(app, oid) => Self::Fault(Fault::Waits(Cause::Arrived(app, oid))),
             ResolveError::WrongReference => Self::Fault(Fault::WrongReference),
             ResolveError::WrongScope => Self::Fault(Fault::WrongScope),
             ResolveError::UnknownRights => Self::Fault(Fault::UnknownRights),

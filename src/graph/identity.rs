@@ -17,7 +17,7 @@ use crate::acl::{AclManager, ScopeRight};
 use crate::object::{Object, OidProof, Value};
 use crate::op_context::PubkeyAttrId;
 use crate::schema::identities;
-use crate::store::{IdentityRow, ParentRow, ScopeId, StoreError, StoredValue};
+use crate::store::{Cause, IdentityRow, ParentRow, ScopeId, StoreError, StoredValue};
 
 /// The fields of an identity record that its owner chooses; keys and home are not among them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -271,6 +271,15 @@ impl GraphManager<'_> {
         };
         self.tx.put_identity(&row)?;
         self.cache.borrow_mut().invalidate_identity(&row.oid);
+        if known.is_none_or(|known| known.key_id < row.key_id) {
+            self.fulfil(&Cause::KeyKnown(row.oid, row.key_id))?;
+        }
+        if known.is_some_and(|known| known.frozen && !row.frozen) {
+            self.fulfil(&Cause::Unfrozen(row.oid))?;
+        }
+        if known.is_some_and(|known| known.home != row.home) {
+            self.fulfil(&Cause::Home(row.oid, row.home))?;
+        }
         Ok(row)
     }
 
@@ -278,10 +287,10 @@ impl GraphManager<'_> {
     pub fn unfreeze(&self, identity: &Oid) -> Result<(), StoreError> {
         self.tx.set_frozen(identity, false)?;
         self.cache.borrow_mut().invalidate_identity(identity);
-        Ok(())
+        self.fulfil(&Cause::Unfrozen(*identity))
     }
 
-    /// Rejects objects of an identity until its key is rotated or the operator unfreezes it.
+    /// Lets objects of an identity wait until its key is rotated or the operator unfreezes it.
     pub(super) fn freeze(&self, identity: &Oid) -> Result<(), StoreError> {
         tracing::error!(
             identity = %identity,

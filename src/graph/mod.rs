@@ -24,6 +24,7 @@ mod remote;
 mod resign;
 mod resolve;
 mod verify;
+mod waiting;
 
 pub use counters::Counters;
 pub use error::{ApplyError, Fault, ObjectFault, SaveError};

@@ -22,7 +22,7 @@ use crate::acl::{
 use crate::object::Object;
 use crate::op_context::OpContext;
 use crate::schema::{TypeSchema, identities};
-use crate::store::{AppTable, IdentityRow, ParentRow, StoreError};
+use crate::store::{AppTable, Cause, IdentityRow, ParentRow, StoreError};
 
 /// Result for one object of a package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,20 +119,21 @@ impl<'e> GraphManager<'e> {
             has_local_reader: self.read_here(&resolved)?,
             existing: self.existing(app, existing.as_ref(), verified)?,
         };
-        let (granted, forked) =
-            match AclManager::check_remote_write(context, &facts).map_err(Fault::Denied)? {
-                RemoteWrite::AlreadyHere(granted) => {
-                    if let Some(row) = existing.filter(|row| row.origin == Some(origin)) {
-                        self.note_later_signature(&granted, app, row, verified)?;
-                    }
-                    return Ok(Applied::AlreadyStored);
+        let (granted, forked) = match AclManager::check_remote_write(context, &facts)
+            .map_err(|denied| fault_of(denied, &facts, verified, *peer))?
+        {
+            RemoteWrite::AlreadyHere(granted) => {
+                if let Some(row) = existing.filter(|row| row.origin == Some(origin)) {
+                    self.note_later_signature(&granted, app, row, verified)?;
                 }
-                RemoteWrite::Ended => return Ok(Applied::AlreadyStored),
-                RemoteWrite::Older => return Ok(Applied::Older),
-                RemoteWrite::ForkLost => return Ok(Applied::Forked),
-                RemoteWrite::ForkWon(granted) => (granted, true),
-                RemoteWrite::Apply(granted) => (granted, false),
-            };
+                return Ok(Applied::AlreadyStored);
+            }
+            RemoteWrite::Ended => return Ok(Applied::AlreadyStored),
+            RemoteWrite::Older => return Ok(Applied::Older),
+            RemoteWrite::ForkLost => return Ok(Applied::Forked),
+            RemoteWrite::ForkWon(granted) => (granted, true),
+            RemoteWrite::Apply(granted) => (granted, false),
+        };
         if let Some(record) = &verified.record
             && let Some(known) = self.identity(&object.oid)?
             && record.precedence() < (known.key_id, known.home_counter)
@@ -203,12 +204,17 @@ impl<'e> GraphManager<'e> {
         let home = match (&verified.record, known) {
             (Some(record), Some(known)) => self.home_by_record(verified, record, &known)?,
             (Some(record), None) => record.home(),
-            (None, Some(known)) if known.frozen => return Err(Fault::OwnerFrozen.into()),
+            (None, Some(known)) if known.frozen => {
+                return Err(Fault::Waits(Cause::Unfrozen(known.oid)).into());
+            }
             (None, Some(known)) if known.public_key != verified.by => {
                 return Err(Fault::OldKey.into());
             }
             (None, Some(known)) => known.home,
-            (None, None) => return Err(Fault::Missing(verified.object.owner).into()),
+            (None, None) => {
+                let cause = Cause::KeyKnown(verified.object.owner, verified.signed.key_id());
+                return Err(Fault::Waits(cause).into());
+            }
         };
         Ok(if home == self.this_node {
             Home::Local
@@ -251,7 +257,7 @@ impl<'e> GraphManager<'e> {
             return Err(Fault::HomeConflict.into());
         }
         if known.frozen && record.chain().key_id() == known.key_id {
-            return Err(Fault::OwnerFrozen.into());
+            return Err(Fault::Waits(Cause::Unfrozen(known.oid)).into());
         }
         Ok(if claimed < present {
             known.home
@@ -324,4 +330,19 @@ impl<'e> GraphManager<'e> {
             (Ordering::Equal, None) => Precedence::LaterRev,
         })
     }
+}
+
+/// The fault of a denied object. An object that another node than its owner's home sent waits until
+/// that node is the home. The record of a move may arrive later. A record proves its home itself.
+fn fault_of(
+    denied: Denied,
+    facts: &RemoteFacts,
+    verified: &VerifiedObject,
+    peer: keys::PeerId,
+) -> Fault {
+    let is_elsewhere = denied == Denied::OwnerNotAtSender && facts.owner_home == Home::Elsewhere;
+    if is_elsewhere && verified.record.is_none() {
+        return Fault::Waits(Cause::Home(facts.owner, peer));
+    }
+    Fault::Denied(denied)
 }

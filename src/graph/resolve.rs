@@ -8,6 +8,7 @@ use keys::{Digest, Oid};
 use super::manager::GraphManager;
 use crate::acl::ScopeRight;
 use crate::object::{Attrs, Object, Place, RightsList};
+use crate::op_context::AppId;
 use crate::schema::{Kind, TypeSchema, Visibility};
 use crate::store::{AppTable, ParentRow, ScopeId, StoreError, StoredValue};
 
@@ -48,7 +49,7 @@ pub(super) struct Resolved<'o> {
 #[derive(Debug)]
 pub(super) enum ResolveError {
     /// A referenced Parent, or the scope, is not stored, so the object has to wait.
-    Missing(Oid),
+    Missing(AppId, Oid),
     /// A reference leads to a Parent of another type.
     WrongReference,
     /// The place contradicts the type, the values or a reference.
@@ -88,7 +89,7 @@ impl GraphManager<'_> {
             .and_then(|values| values.first()?.as_oid());
         let oid = reference.ok_or(ResolveError::WrongScope)?;
         let parent = self.referenced(app, &oid)?;
-        let parent = parent.ok_or(ResolveError::Missing(oid))?;
+        let parent = parent.ok_or(ResolveError::Missing(app.id, oid))?;
         let scope = self.tx.scope(parent.scope_id)?;
         scope
             .map(|scope| Place::In(scope.oid))
@@ -150,7 +151,7 @@ impl GraphManager<'_> {
         scope: &Oid,
     ) -> Result<InScope, ResolveError> {
         let parent = self.referenced(app, scope)?;
-        let parent = parent.ok_or(ResolveError::Missing(*scope))?;
+        let parent = parent.ok_or(ResolveError::Missing(app.id, *scope))?;
         let schema = self.schemas().type_(&object.app, parent.type_number);
         if !schema.is_some_and(|schema| schema.visibility.founds_scopes()) {
             return Err(ResolveError::WrongScope);
@@ -194,7 +195,7 @@ impl GraphManager<'_> {
                 let stored = match (kind, value.as_oid()) {
                     (Some(Kind::Parent { type_number }), Some(oid)) => {
                         let parent = self.referenced(app, &oid)?;
-                        let parent = parent.ok_or(ResolveError::Missing(oid))?;
+                        let parent = parent.ok_or(ResolveError::Missing(app.id, oid))?;
                         if parent.type_number != *type_number {
                             return Err(ResolveError::WrongReference);
                         }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use keys::protocol::KEY_EVENTS_MAX;
 use keys::{KeyChain, Oid, PublicKey, SignedObject};
 
 use super::error::{Fault, ObjectFault};
@@ -13,6 +14,7 @@ use super::limits::GraphLimits;
 use super::record::{IdentityRecord, chain_in, is_identity};
 use crate::object::Object;
 use crate::schema::identities;
+use crate::store::Cause;
 
 /// The current key of each known owner, with the key's number in its chain.
 #[derive(Debug, Clone, Default)]
@@ -105,20 +107,24 @@ impl DecodedObject {
         chain_in(self.object.first(identities::CHAIN)?)
     }
 
-    /// Verifies the owner's signature. The object has to wait ([`Fault::Missing`]) if the owner, or
-    /// the owner's key of that number, is not known yet.
+    /// Verifies the owner's signature. The object has to wait ([`Cause::KeyKnown`]) if the owner,
+    /// or the owner's key of that number, is not known yet.
     #[expect(
         clippy::result_large_err,
         reason = "both variants hold an object, and each is moved once"
     )]
     pub fn verify(self, known: &KnownKeys) -> Result<VerifiedObject, (Fault, Self)> {
         let own = self.own_key().map(|(_, key)| key);
+        let waits = Cause::KeyKnown(self.object.owner, self.signed.key_id());
+        if self.signed.key_id() as usize > KEY_EVENTS_MAX {
+            return Err((Fault::KeyNumber, self));
+        }
         let Some((key_id, by)) = own.or_else(|| known.get(&self.object.owner)) else {
-            return Err((Fault::Missing(self.object.owner), self));
+            return Err((Fault::Waits(waits), self));
         };
         if key_id < self.signed.key_id() && own.is_none() {
             // The domains of a node are pulled concurrently, so the rotation may still arrive.
-            return Err((Fault::Missing(self.object.owner), self));
+            return Err((Fault::Waits(waits), self));
         }
         if key_id != self.signed.key_id() {
             return Err((Fault::OldKey, self));

@@ -322,7 +322,7 @@ fn pulled(outcome: PullOutcome) -> SyncReport {
         objects: done.objects,
         written: done.written,
         already_stored: done.already_stored,
-        parked: done.parked,
+        waiting: done.waiting,
         rejected: done.rejected,
         last_seq: done.last_seq,
     }
@@ -338,7 +338,7 @@ fn pushed(outcome: PushOutcome) -> SyncReport {
         objects: outcome.objects,
         written: 0,
         already_stored: 0,
-        parked: 0,
+        waiting: 0,
         rejected: 0,
         last_seq: outcome.acked_seq,
     }

@@ -220,6 +220,7 @@ impl RunningNode {
             .keep_forgetting(move || policy.get().untrusted_idle_days);
         self.peers.keep_watching_recovery();
         self.peers.keep_dropping_ended();
+        self.peers.keep_expiring();
         for peer in &config.peers {
             dialler.keep(peer.onion);
         }

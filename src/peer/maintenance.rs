@@ -115,6 +115,18 @@ impl SyncService {
         });
     }
 
+    /// Gives up objects that have waited too long; checks until the node stops.
+    pub fn keep_expiring(&self) {
+        let this = self.clone();
+        self.in_background(async move {
+            loop {
+                sleep(FORGET_INTERVAL).await;
+                let (core, span) = this.traced_run();
+                expire_waiting(&core).instrument(span).await;
+            }
+        });
+    }
+
     /// Ends a recovery that has reached its deadline; checks until the node stops.
     pub fn keep_watching_recovery(&self) {
         let this = self.clone();
@@ -137,6 +149,23 @@ async fn drop_ended(core: &CoreHandle) {
             Ok(false) => return,
             Err(error) => {
                 tracing::error!(error = %error_chain(&error), "could not drop an ended scope");
+                return;
+            }
+        }
+    }
+}
+
+/// Gives up waiting objects portion after portion; other writes run between two portions.
+async fn expire_waiting(core: &CoreHandle) {
+    loop {
+        let expired = core.write(|core, now| core.expire_step(now)).await;
+        let expired: Result<bool, EngineError<StoreError>> = expired;
+        match expired {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                let causes = error_chain(&error);
+                tracing::error!(error = %causes, "could not give up waiting objects");
                 return;
             }
         }

@@ -5,7 +5,7 @@
 //! first. Invariant: a request carries an id of the requesting side, and its reply repeats the id.
 //! Fuzzed by the target `session`.
 
-use keys::protocol::{CODE_BYTES_MAX, NAME_BYTES_MAX, SESSION_MESSAGE_BYTES_MAX};
+use keys::protocol::{CODE_BYTES_MAX, NAME_BYTES_MAX, SCOPES_NAMED_MAX, SESSION_MESSAGE_BYTES_MAX};
 use keys::{Epoch, Limits, Malformed, Oid, PeerId, Signature, SignedObject, codec};
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +52,9 @@ pub enum SessionMessage {
 pub struct Pull {
     /// Id of the request.
     pub id: u64,
+    /// Scopes that are pulled again, sorted and different, at most 1,024; an empty list: the whole
+    /// domain. None: what is new.
+    pub again: Option<Vec<Oid>>,
     /// The epoch in which `last_seq` counts; none at the first pull.
     pub epoch: Option<Epoch>,
     /// The domain, which may be outside the intersection.
@@ -201,10 +204,20 @@ impl SessionMessage {
     pub fn decode(frame: &[u8]) -> Result<Self, Malformed> {
         let limits = Limits {
             bytes_max: SESSION_MESSAGE_BYTES_MAX,
-            depth_max: 2,
-            items_max: 16,
+            depth_max: 3,
+            items_max: 18 + SCOPES_NAMED_MAX,
         };
         let message = codec::decode(frame, &limits)?;
+        if let Self::Pull(Pull {
+            again: Some(scopes),
+            ..
+        }) = &message
+            && (scopes.len() > SCOPES_NAMED_MAX || !scopes.is_sorted_by(|one, next| one < next))
+        {
+            return Err(Malformed::Unexpected(
+                "scopes that are too many or not in ascending order".into(),
+            ));
+        }
         let (text, bytes_max) = match &message {
             Self::Pull(pull) => (&pull.domain, NAME_BYTES_MAX),
             Self::Reclaim(request) => (&request.domain, NAME_BYTES_MAX),
@@ -236,16 +249,23 @@ mod tests {
         let (epoch, peer_id) = (Epoch::from_bytes([1; 16]), PeerId::from_bytes([2; 32]));
         let pull = Pull {
             id: 1,
+            again: None,
             epoch: Some(epoch),
             domain: "messages".into(),
             wait_s: 30,
             peer_id,
             last_seq: 1432,
         };
-        check(SessionMessage::Pull(Pull {
-            epoch: None,
-            ..pull.clone()
-        }));
+        for again in [
+            vec![],
+            vec![Oid::from_bytes([1; 16]), Oid::from_bytes([2; 16])],
+        ] {
+            check(SessionMessage::Pull(Pull {
+                epoch: None,
+                again: Some(again),
+                ..pull.clone()
+            }));
+        }
         check(SessionMessage::Pull(pull));
         check(SessionMessage::Package(PackageBody {
             id: 1,
@@ -300,6 +320,31 @@ mod tests {
         check(SessionMessage::Bye(Bye {
             code: "shutdown".into(),
         }));
+    }
+
+    #[test]
+    fn refuses_scopes_that_are_too_many_repeated_or_unsorted() {
+        let scope = |number: u16| {
+            let mut oid = [0; 16];
+            oid[..2].copy_from_slice(&number.to_be_bytes());
+            Oid::from_bytes(oid)
+        };
+        let decoded = |again: Vec<Oid>| {
+            let pull = SessionMessage::Pull(Pull {
+                id: 1,
+                again: Some(again),
+                epoch: None,
+                domain: "messages".into(),
+                wait_s: 0,
+                peer_id: PeerId::from_bytes([2; 32]),
+                last_seq: 0,
+            });
+            SessionMessage::decode(&pull.encode())
+        };
+        assert!(decoded((0..1024).map(scope).collect()).is_ok());
+        assert!(decoded((0..1025).map(scope).collect()).is_err());
+        assert!(decoded(vec![scope(1), scope(1)]).is_err());
+        assert!(decoded(vec![scope(2), scope(1)]).is_err());
     }
 
     #[test]

@@ -1,18 +1,15 @@
 //! Pulling: requests what changed at a peer, and receives the package (docs/STORY.md 2, 4).
 //!
 //! Input is a domain and this node's cursor in it; output is the window that was applied.
-//! Invariant: a pull applies a whole window or changes nothing.
+//! Invariant: the cursor moves by whole windows.
 
 use std::time::Duration;
-
-use keys::{Epoch, PeerId};
 
 use super::handle::{SessionError, SessionHandle};
 use super::message::{Pull, SessionMessage};
 use super::receive::{ReceivedPackage, SyncError, receive_package};
 use crate::engine::CoreHandle;
-use crate::state_engine::{AppliedPackage, PackageFault, Window};
-use crate::store::Direction;
+use crate::state_engine::{AppliedPackage, NextPull, PackageFault, Window};
 
 /// The result of one round of a pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,74 +24,91 @@ pub struct PullOutcome {
     pub more: bool,
 }
 
-/// Up to where this node holds a peer's changes in a domain.
-#[derive(Debug, Clone, Copy)]
-struct InCursor {
-    /// The epoch in which `last_seq` counts; none before the first package.
-    epoch: Option<Epoch>,
-    last_seq: u64,
-}
-
-impl InCursor {
-    /// Whether a package brings nothing beyond this cursor. Its sender misbehaves: the next pull
-    /// would be the same.
-    fn is_repeated_by(&self, package: &ReceivedPackage) -> bool {
-        self.epoch == Some(package.epoch) && package.window.to_seq <= self.last_seq
-    }
-}
-
-async fn in_cursor(engine: &CoreHandle, peer: PeerId, domain: &str) -> Result<InCursor, SyncError> {
-    let domain = domain.to_owned();
-    let state = engine
-        .read(move |view| view.cursor(&peer, &domain, Direction::In))
-        .await?;
-    Ok(InCursor {
-        epoch: state.as_ref().map(|state| state.epoch),
-        last_seq: state.map_or(0, |state| state.last_seq),
-    })
+/// Whether a package brings nothing beyond the requested position. Its sender misbehaves: the next
+/// pull would be the same.
+fn is_repeated(next: &NextPull, package: &ReceivedPackage) -> bool {
+    next.epoch == Some(package.epoch) && package.window.to_seq <= next.last_seq
 }
 
 /// Pulls a domain once; the peer may wait up to `wait_s` seconds for a change before it replies.
+///
+/// Scopes that are to be pulled again come first, without waiting. If their request fails, they are
+/// put off, so that they do not block what is new.
 pub async fn pull_once(
     engine: &CoreHandle,
     handle: &SessionHandle,
     domain: &str,
     wait_s: u32,
 ) -> Result<PullOutcome, SyncError> {
-    let cursor = in_cursor(engine, *handle.peer(), domain).await?;
+    let (peer, name, now) = (*handle.peer(), domain.to_owned(), engine.now());
+    let next = engine
+        .read(move |view| view.next_pull(&peer, &name, now))
+        .await?;
+    let is_again = next.again.is_some();
+    let wait_s = if is_again { 0 } else { wait_s };
+    let pulled = pull_at(engine, handle, domain, wait_s, next).await;
+    let is_over = matches!(pulled, Err(SyncError::Session(SessionError::Over)));
+    if is_again && pulled.is_err() && !is_over {
+        let name = domain.to_owned();
+        engine
+            .write(move |core, now| core.postpone_pull_again(now, &peer, &name))
+            .await?;
+    }
+    pulled
+}
+
+/// Pulls a domain once from a position.
+async fn pull_at(
+    engine: &CoreHandle,
+    handle: &SessionHandle,
+    domain: &str,
+    wait_s: u32,
+    next: NextPull,
+) -> Result<PullOutcome, SyncError> {
     let pull = |id| {
         SessionMessage::Pull(Pull {
             id,
-            epoch: cursor.epoch,
+            again: next.again.as_ref().map(|again| again.scopes.clone()),
+            epoch: next.epoch,
             domain: domain.to_owned(),
             wait_s,
             peer_id: engine.context().keys.peer_id(),
-            last_seq: cursor.last_seq,
+            last_seq: next.last_seq,
         })
     };
     let wait = Duration::from_secs(u64::from(wait_s));
     match handle.request(wait, pull).await? {
         SessionMessage::Package(body) => {
-            let package = receive_package(engine, handle.peer(), Some(domain), &body.body).await?;
-            if cursor.is_repeated_by(&package) {
+            let requested = Some((domain, next.again.clone()));
+            let package = receive_package(engine, handle.peer(), requested, &body.body).await?;
+            if is_repeated(&next, &package) {
                 return Err(PackageFault::Window.into());
             }
             Ok(PullOutcome {
                 domain: domain.to_owned(),
                 window: Some(package.window),
                 applied: package.applied,
-                more: package.more,
+                more: package.more || next.again.is_some(),
             })
         }
-        SessionMessage::UpToDate(_) => Ok(PullOutcome {
-            domain: domain.to_owned(),
-            window: None,
-            applied: AppliedPackage {
-                last_seq: cursor.last_seq,
-                ..AppliedPackage::default()
-            },
-            more: false,
-        }),
+        SessionMessage::UpToDate(_) => {
+            let (last_seq, more) = (next.last_seq, next.again.is_some());
+            if let Some(again) = next.again {
+                let (peer, name) = (*handle.peer(), domain.to_owned());
+                engine
+                    .write(move |core, now| core.finish_pull_again(now, &peer, &name, &again))
+                    .await?;
+            }
+            Ok(PullOutcome {
+                domain: domain.to_owned(),
+                window: None,
+                applied: AppliedPackage {
+                    last_seq,
+                    ..AppliedPackage::default()
+                },
+                more,
+            })
+        }
         SessionMessage::Refused(refusal) => Err(SyncError::Refused(refusal.code)),
         _ => Err(SessionError::Misbehaved("a reply of a wrong kind to a pull").into()),
     }

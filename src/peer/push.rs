@@ -81,6 +81,7 @@ pub async fn push_once(
         domain: domain.to_owned(),
         last_seq: acked_seq,
         epoch: Some(epoch),
+        again: None,
     };
     let built = request.clone();
     let built = engine.read(move |view| view.build_package(&built)).await;

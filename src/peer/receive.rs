@@ -2,17 +2,23 @@
 //!
 //! Input is the bytes of a package, the reply to a pull or a push; output is what was applied.
 //! Objects are read only after the package's signature was verified. The core moves the cursor, in
-//! the transaction that writes the rows. Invariant: a package is applied whole or not at all.
+//! the transaction that writes the rows. Invariant: the cursor moves with a package's last part.
+
+use std::time::Duration;
 
 use keys::{Epoch, PeerId};
 
 use super::handle::SessionError;
 use crate::engine::{CoreHandle, EngineError};
 use crate::state_engine::{
-    AppliedPackage, ApplyPackageError, BuildError, PackageFault, PackageLimits, QuotaFault,
-    VerifiedPackage, Window,
+    AppliedPackage, ApplyPackageError, BuildError, PackageFault, PackageLimits, PackageProgress,
+    PackageWork, QuotaFault, VerifiedPackage, Window,
 };
-use crate::store::StoreError;
+use crate::store::{PullAgain, StoreError};
+
+/// Pause for each rejected object of a package, before the sender's next one is applied: faulty
+/// objects cost their sender time. Verifying the costliest object takes some 4 ms.
+const REJECT_PAUSE: Duration = Duration::from_millis(25);
 
 /// Why a pull or push did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -66,12 +72,12 @@ pub(super) struct ReceivedPackage {
 /// Verifies a package against the session, checks its objects' signatures on every core, and
 /// applies it.
 ///
-/// `requested` is the domain of the pull that the package answers. A push may be of any domain of
-/// the intersection.
+/// `requested` is the domain of the pull that the package answers, and what it pulled again. A push
+/// may be of any domain of the intersection.
 pub(super) async fn receive_package(
     engine: &CoreHandle,
     peer: &PeerId,
-    requested: Option<&str>,
+    requested: Option<(&str, Option<PullAgain>)>,
     bytes: &[u8],
 ) -> Result<ReceivedPackage, SyncError> {
     let sender = *peer;
@@ -91,14 +97,14 @@ pub(super) async fn receive_package(
     let local = engine.context().keys.peer_id();
     let limits = &PackageLimits::PROTOCOL;
     let mut package = VerifiedPackage::verify(bytes, limits, (peer, &key), &local)?;
-    let is_requested = requested.is_none_or(|domain| domain == package.domain());
+    let (domain, again) = requested.unzip();
+    let is_requested = domain.is_none_or(|domain| domain == package.domain());
     if !is_requested || !domains.iter().any(|domain| domain == package.domain()) {
         return Err(PackageFault::Domain.into());
     }
     let objects = engine.verify_objects(package.take_objects()).await?;
     let (epoch, window, more) = (package.epoch(), package.window(), package.more());
-    let applied = engine
-        .write(move |core, now| core.apply_package(now, &package, objects))
+    let applied = apply_parts(engine, PackageWork::new(&package, again.flatten(), objects))
         .await
         .map_err(SyncError::Apply)?;
     Ok(ReceivedPackage {
@@ -107,4 +113,25 @@ pub(super) async fn receive_package(
         more,
         applied,
     })
+}
+
+/// Applies a package part after part; other writes run between two parts.
+pub(super) async fn apply_parts(
+    engine: &CoreHandle,
+    mut work: PackageWork,
+) -> Result<AppliedPackage, EngineError<ApplyPackageError>> {
+    loop {
+        let progress = engine
+            .write(move |core, now| core.apply_part(now, work))
+            .await?;
+        match progress {
+            PackageProgress::More(rest) => work = rest,
+            PackageProgress::Done(applied) => return Ok(applied),
+        }
+    }
+}
+
+/// The pause after a package: at most 103 s, because a package has at most 4,096 objects.
+pub(super) fn reject_pause(applied: &AppliedPackage) -> Duration {
+    REJECT_PAUSE.saturating_mul(u32::try_from(applied.rejected).unwrap_or(u32::MAX))
 }

@@ -22,6 +22,9 @@ use crate::store::{PeerEpoch, StoreError, WriteMode};
 /// Most batches for one domain: a bound against a peer that always names a next one.
 const BATCHES_MAX: usize = 100_000;
 
+/// Objects that one write reclaims. Most of the time goes into their signatures.
+const RECLAIM_PART: usize = 64;
+
 /// Shows the peer this node's epochs, then reclaims this node's objects from it after a restore.
 /// Retries until all is done or the session ends.
 pub(super) async fn keep_recovering(session: &SessionContext) {
@@ -109,6 +112,7 @@ async fn recover(session: &SessionContext) -> Result<(), SyncError> {
         tracing::info!(
             written = sum.written,
             already_stored = sum.already_stored,
+            waiting = sum.waiting,
             missing = sum.missing,
             refused = sum.refused,
             "reclaimed what a peer holds of this node"
@@ -170,10 +174,13 @@ async fn reclaim_domain(
             continue;
         };
         let objects = batch.objects().map_err(SessionError::Malformed)?;
-        sum += session
-            .core
-            .write(move |core, now| core.reclaim(now, objects))
-            .await?;
+        for part in objects.chunks(RECLAIM_PART) {
+            let (peer, part) = (*session.handle.peer(), part.to_vec());
+            sum += session
+                .core
+                .write(move |core, now| core.reclaim(now, peer, part))
+                .await?;
+        }
         match batch.next {
             None => return Ok(sum),
             // Object ids ascend, so that the batches have an end.

@@ -12,14 +12,14 @@ use bastion::Tier;
 use keys::protocol::PULL_WAIT_S_MAX;
 use keys::{PeerId, TraceId, codec, error_chain};
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::message::{
     EpochNote, IdOnly, PackageBody, Pull, ReclaimRequest, ReclaimedBatch, RequestRefusal,
     SessionMessage, UpToDate,
 };
 use super::quota_log::QuotaLog;
-use super::receive::{SyncError, receive_package};
+use super::receive::{SyncError, receive_package, reject_pause};
 use super::token_bucket::TokenBuckets;
 use crate::config::SyncConfig;
 use crate::engine::{CoreHandle, EngineError};
@@ -136,6 +136,7 @@ impl RequestServer {
             domain: pull.domain,
             last_seq: pull.last_seq,
             epoch: pull.epoch,
+            again: pull.again,
         };
         let waiting = self.limits.waiting.try_acquire();
         let wait_s = if waiting.is_ok() {
@@ -295,6 +296,8 @@ impl RequestServer {
                 if package.applied.written > 0 {
                     self.quota_log.accepted(peer);
                 }
+                // The session holds the permit for pushes meanwhile, and ends this with itself.
+                sleep(reject_pause(&package.applied)).await;
                 Ok(SessionMessage::Ack(UpToDate {
                     id: push.id,
                     epoch: package.epoch,

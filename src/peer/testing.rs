@@ -370,6 +370,7 @@ pub(super) fn pong(id: u64) -> SessionMessage {
 /// A pull of a domain by `peer`.
 pub(super) fn pull(id: u64, peer_id: PeerId, domain: &str, wait_s: u32) -> SessionMessage {
     SessionMessage::Pull(Pull {
+        again: None,
         id,
         epoch: None,
         domain: domain.into(),

@@ -1,177 +1,166 @@
-//! Packages in: one transaction applies the objects and moves the cursor (docs/STORY.md 2.1 step 8,
-//! docs/DECISIONS.md 7).
+//! Packages in: parts of a package are applied, and the last one moves the cursor
+//! (docs/STORY.md 2.1 step 8, docs/DECISIONS.md 7).
 //!
-//! A fault of the package undoes everything. A fault of one object rejects it or makes it wait, and
-//! the others are applied. Invariants: no window is applied twice or over a gap; the inbound cursor
-//! is the last sequence number whose objects are committed. Tested in `tests/core/packages.rs`.
+//! Each part is a transaction of its own, so that no package holds the writer for long. A fault of
+//! a part undoes that part and stops the package; the cursor then stays, and the package comes
+//! again. A fault of one object rejects it or makes it wait, and the others are applied.
+//! Invariants: no window is applied twice or over a gap; the inbound cursor is the last sequence
+//! number whose objects are committed. Tested in `tests/core/packages.rs` and
+//! `tests/core/parts.rs`.
 
-use keys::{Epoch, Oid, PeerId, SignedObject};
+use keys::{Epoch, PeerId};
 
-use super::checked::{CheckedObject, check_objects, known_keys};
+use super::applied::{AppliedPackage, ApplyPackageError, WindowFault};
+use super::checked::CheckedObject;
 use super::engine::StateEngine;
-use super::limits::CoreLimits;
+use super::ingest::{PackageSource, PartIngest};
 use super::package::{VerifiedPackage, Window};
-use super::quota::{QuotaFault, QuotaLedger};
-use crate::graph::{
-    Applied, ApplyError, DecodedObject, Fault, GraphManager, KnownKeys, decode_object,
-};
-use crate::op_context::{AppId, OpContext, Timestamp};
+use super::rejects::RejectLog;
+use crate::op_context::Timestamp;
 use crate::schema::identities;
-use crate::store::{Cursor, Direction, Parked, RejectRow, StoreError, SyncStateRow, Usage};
+use crate::store::{Cursor, Direction, PullAgain, StoreError, SyncStateRow, WriteTx};
 
-/// The result of applying a package.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct AppliedPackage {
-    /// The cursor after the package.
-    pub last_seq: u64,
-    /// Objects in the package.
-    pub objects: usize,
-    /// Objects written, including waiting ones that this package released.
-    pub written: usize,
-    /// Objects that were stored already, in this or a later revision.
-    pub already_stored: usize,
-    /// Objects that wait for another one.
-    pub parked: usize,
-    /// Objects rejected.
-    pub rejected: usize,
+/// Most objects of one part. Writing as many small objects takes some 10 ms.
+const PART_OBJECTS_MAX: usize = 256;
+/// Milliseconds until the next try after a request for something again has failed.
+const RETRY_AGAIN_MS: u64 = 60 * 60 * 1000;
+/// Most writes of one part, unless it has one object only.
+const PART_WRITES_MAX: usize = 4096;
+
+/// The position that a package moves.
+#[derive(Debug)]
+enum Route {
+    /// None: identities of a handshake.
+    Handshake,
+    /// The cursor of the domain.
+    News,
+    /// The position of scopes that are pulled again.
+    Again(PullAgain),
 }
 
-/// Why a window cannot follow the applied ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum WindowFault {
-    /// The window begins after `last_seq + 1`. The sender starts again at `last_seq`.
-    #[error("the window leaves a gap after {last_seq}")]
-    Gap {
-        /// The cursor.
-        last_seq: u64,
-    },
-}
-
-/// Why a package was not applied. Neither rows nor cursor changed.
-#[derive(Debug, thiserror::Error)]
-pub enum ApplyPackageError {
-    /// The window does not follow the applied ones.
-    #[error(transparent)]
-    Window(#[from] WindowFault),
-    /// The peer was never admitted.
-    #[error("the sender is not a known peer")]
-    UnknownPeer,
-    /// The peer's key chain does not continue the known one: it uses an old key or a forked chain.
-    #[error("the peer's key chain does not continue the known one")]
-    StaleKeys,
-    /// The peer, or its whole tier, would store more than its quota.
-    #[error(transparent)]
-    Quota(#[from] QuotaFault),
-    /// The database failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// The origin of a package, for each of its objects.
-struct PackageSource<'s> {
-    context: OpContext,
-    peer: PeerId,
-    /// The peer's local number.
-    origin: i64,
-    domain: &'s str,
+/// A package whose objects were verified, on its way into the database.
+#[derive(Debug)]
+pub struct PackageWork {
+    sender: PeerId,
+    domain: String,
     epoch: Epoch,
-    seq: u64,
+    window: Window,
+    route: Route,
+    rest: std::vec::IntoIter<CheckedObject>,
+    done: AppliedPackage,
+    rejects: RejectLog,
 }
 
-impl<'s> PackageSource<'s> {
-    /// Returns `None` if the peer is not known.
-    fn find(
-        graph: &GraphManager<'_>,
-        peer: PeerId,
-        domain: &'s str,
-        epoch: Epoch,
-        seq: u64,
-    ) -> Result<Option<Self>, StoreError> {
-        let tx = graph.tx();
-        let Some(known) = tx.peer(&peer)? else {
-            return Ok(None);
-        };
-        let (server, number) = (tx.identity(&known.server_oid)?, tx.peer_number(&peer)?);
-        let app = graph
-            .schemas()
-            .domain(domain)
-            .and_then(|domain| tx.apps().get(&domain.app));
-        Ok(server.zip(number).map(|(server, origin)| Self {
-            context: OpContext::Remote {
-                requester_pubkey_attr_id: server.pubkey_attr_id,
-                app_id: app.map_or(AppId(0), |app| app.id),
-                trace_id: graph.trace(),
-                peer,
-                sync_domain: domain.to_owned(),
-            },
-            peer,
-            origin,
-            domain,
+/// The state of a package after one part.
+#[derive(Debug)]
+pub enum PackageProgress {
+    /// Further parts follow.
+    More(PackageWork),
+    /// Every object is applied and the cursor has moved.
+    Done(AppliedPackage),
+}
+
+impl PackageWork {
+    /// A package whose objects were taken out and verified. `again` is what the request pulled
+    /// again; `None` for a pull of what is new, and for a push.
+    pub fn new(
+        package: &VerifiedPackage,
+        again: Option<PullAgain>,
+        objects: Vec<CheckedObject>,
+    ) -> Self {
+        let (sender, epoch, window) = (package.sender(), package.epoch(), package.window());
+        let route = again.map_or(Route::News, Route::Again);
+        Self {
+            window,
+            route,
+            ..Self::identities(sender, epoch, objects).of_domain(package.domain())
+        }
+    }
+
+    /// Identity objects that arrived in a handshake, before the first pull brings the same ones
+    /// (docs/DECISIONS.md 6).
+    pub fn identities(sender: PeerId, epoch: Epoch, objects: Vec<CheckedObject>) -> Self {
+        Self {
+            sender,
+            domain: identities::DOMAIN.to_owned(),
             epoch,
-            seq,
-        }))
+            window: Window {
+                from_seq: 0,
+                to_seq: 0,
+            },
+            route: Route::Handshake,
+            done: AppliedPackage {
+                objects: objects.len(),
+                ..AppliedPackage::default()
+            },
+            rest: objects.into_iter(),
+            rejects: RejectLog::default(),
+        }
+    }
+
+    fn of_domain(self, domain: &str) -> Self {
+        Self {
+            domain: domain.to_owned(),
+            ..self
+        }
+    }
+
+    fn cursor(&self) -> Cursor<'_> {
+        Cursor {
+            peer: &self.sender,
+            domain: &self.domain,
+            direction: Direction::In,
+        }
+    }
+
+    /// Moves the position to the end of the window.
+    fn move_position(&self, tx: &WriteTx<'_>, now: Timestamp) -> Result<(), StoreError> {
+        let (peer, domain, to_seq) = (&self.sender, &self.domain, self.window.to_seq);
+        match &self.route {
+            Route::Handshake => Ok(()),
+            Route::Again(again) => tx.move_pull_again(peer, domain, again, Some(to_seq), now),
+            Route::News => {
+                let before = tx.sync_state(self.cursor())?;
+                if before.is_none_or(|before| before.epoch != self.epoch) {
+                    tx.drop_pull_again_of_other_epochs(peer, domain, &self.epoch)?;
+                }
+                let state = SyncStateRow {
+                    epoch: self.epoch,
+                    last_seq: to_seq,
+                    acked_seq: to_seq,
+                };
+                tx.put_sync_state(self.cursor(), &state)
+            }
+        }
+    }
+
+    fn take_part(&mut self) -> Vec<CheckedObject> {
+        let (mut part, mut writes) = (Vec::new(), 0);
+        while let Some(next) = self.rest.as_slice().first() {
+            writes += next.writes();
+            let is_full = part.len() == PART_OBJECTS_MAX || writes > PART_WRITES_MAX;
+            if is_full && !part.is_empty() {
+                break;
+            }
+            part.extend(self.rest.next());
+        }
+        part
     }
 }
 
 impl StateEngine {
-    /// Applies a package whose objects were verified. A window that was applied before is only
-    /// acknowledged.
+    /// Applies a whole package, part after part. A session applies each part in a job of its own
+    /// instead, so that other writes run between them.
     pub fn apply_package(
         &mut self,
         now: Timestamp,
         package: &VerifiedPackage,
         objects: Vec<CheckedObject>,
     ) -> Result<AppliedPackage, ApplyPackageError> {
-        let peer = package.sender();
-        let cursor = Cursor {
-            peer: &peer,
-            domain: package.domain(),
-            direction: Direction::In,
-        };
-        let Window { from_seq, to_seq } = package.window();
-        let state = self
-            .view()
-            .rows
-            .sync_state(cursor)?
-            .filter(|state| state.epoch == package.epoch());
-        let last_seq = state.map_or(0, |state| state.last_seq);
-        if to_seq <= last_seq {
-            return Ok(AppliedPackage {
-                last_seq,
-                objects: objects.len(),
-                already_stored: objects.len(),
-                ..AppliedPackage::default()
-            });
-        }
-        if from_seq > last_seq + 1 {
-            return Err(WindowFault::Gap { last_seq }.into());
-        }
-        let count = objects.len();
-        let limits = self.context.limits;
-        self.write(now, |graph| {
-            let source =
-                PackageSource::find(graph, peer, package.domain(), package.epoch(), to_seq)?;
-            let source = source.ok_or(ApplyPackageError::UnknownPeer)?;
-            let tx = graph.tx();
-            let done = PackageIngest::new(graph, limits)?.apply_all(&source, objects)?;
-            tx.put_sync_state(
-                cursor,
-                &SyncStateRow {
-                    epoch: package.epoch(),
-                    last_seq: to_seq,
-                    acked_seq: to_seq,
-                },
-            )?;
-            Ok(AppliedPackage {
-                last_seq: to_seq,
-                objects: count,
-                ..done
-            })
-        })
+        self.apply_all_parts(now, PackageWork::new(package, None, objects))
     }
 
-    /// Applies identity objects that arrived in a handshake, before the first pull brings the same
-    /// ones (docs/DECISIONS.md 6).
+    /// Applies identity objects that arrived in a handshake.
     pub fn apply_identities(
         &mut self,
         now: Timestamp,
@@ -179,234 +168,129 @@ impl StateEngine {
         epoch: Epoch,
         objects: Vec<CheckedObject>,
     ) -> Result<AppliedPackage, ApplyPackageError> {
-        let limits = self.context.limits;
-        self.write(now, |graph| {
-            let source = PackageSource::find(graph, peer, identities::DOMAIN, epoch, 0)?;
-            let source = source.ok_or(ApplyPackageError::UnknownPeer)?;
-            PackageIngest::new(graph, limits)?.apply_all(&source, objects)
-        })
-    }
-}
-
-/// Applies the objects of one transaction one after the other.
-struct PackageIngest<'a, 'g> {
-    graph: &'a mut GraphManager<'g>,
-    limits: CoreLimits,
-    quotas: QuotaLedger,
-    done: AppliedPackage,
-    /// Written objects for which others may wait.
-    arrived: Vec<Oid>,
-    /// Whether any object waits; `false` saves the lookups.
-    waiting: bool,
-}
-
-impl<'a, 'g> PackageIngest<'a, 'g> {
-    fn new(graph: &'a mut GraphManager<'g>, limits: CoreLimits) -> Result<Self, StoreError> {
-        let waiting = graph.tx().is_any_parked()?;
-        Ok(Self {
-            graph,
-            limits,
-            quotas: QuotaLedger::new(limits.quotas),
-            done: AppliedPackage::default(),
-            arrived: Vec::new(),
-            waiting,
-        })
+        self.apply_all_parts(now, PackageWork::identities(peer, epoch, objects))
     }
 
-    /// Applies all objects of one package and charges the quotas.
-    fn apply_all(
-        mut self,
-        source: &PackageSource<'_>,
-        objects: Vec<CheckedObject>,
+    fn apply_all_parts(
+        &mut self,
+        now: Timestamp,
+        mut work: PackageWork,
     ) -> Result<AppliedPackage, ApplyPackageError> {
-        for object in objects {
-            let stored = self.apply_one(source, object)?;
-            self.quotas
-                .count(self.graph.tx(), &source.peer, &stored)??;
-            self.apply_waiting()?;
+        loop {
+            match self.apply_part(now, work)? {
+                PackageProgress::More(rest) => work = rest,
+                PackageProgress::Done(applied) => return Ok(applied),
+            }
         }
-        self.quotas.settle(self.graph.tx())?;
-        Ok(self.done)
     }
 
-    /// Writes one object, makes it wait or rejects it. Returns the change of the stored bytes and
-    /// objects.
-    fn apply_one(
+    /// Applies the next part of a package in one transaction; the last part moves the position. A
+    /// window that was applied before is only acknowledged.
+    pub fn apply_part(
         &mut self,
-        source: &PackageSource<'_>,
-        object: CheckedObject,
-    ) -> Result<Usage, StoreError> {
-        let (oid, fault, signed) = match self.verify_again(object)? {
-            CheckedObject::Verified(verified) => {
-                let applied = self
-                    .graph
-                    .apply_message(&source.context, &verified, source.origin);
-                if let Some(code) = applied.as_ref().ok().and_then(Applied::code) {
-                    self.record(source, Some(verified.object().oid), code)?;
-                }
-                match applied {
-                    Ok(Applied::Written { replaced, .. }) => {
-                        self.done.written += 1;
-                        if self.waiting {
-                            self.arrived.push(verified.object().oid);
-                        }
-                        let mut stored = Usage::one(verified.signed_len());
-                        if let Some(bytes) = replaced {
-                            stored += -Usage::one(bytes);
-                        }
-                        return Ok(stored);
-                    }
-                    Ok(Applied::AlreadyStored | Applied::Older | Applied::Forked) => {
-                        self.done.already_stored += 1;
-                        return Ok(Usage::default());
-                    }
-                    Err(ApplyError::Store(error)) => return Err(error),
-                    Err(ApplyError::Fault(fault)) => (
-                        Some(verified.object().oid),
-                        fault,
-                        Some(verified.into_signed()),
-                    ),
-                }
-            }
-            CheckedObject::Failed {
-                oid,
-                fault,
-                decoded,
-            } => (oid, fault, decoded.map(DecodedObject::into_signed)),
-        };
-        match (fault, oid, signed) {
-            (Fault::Missing(missing), Some(oid), Some(object)) => {
-                self.park(source, oid, missing, object)
-            }
-            (fault, oid, _) => self.reject(source, oid, &fault).map(|()| Usage::default()),
+        now: Timestamp,
+        mut work: PackageWork,
+    ) -> Result<PackageProgress, ApplyPackageError> {
+        // Checked for each part, because another package may have moved the position meanwhile.
+        if let Some(last_seq) = self.applied_before(now, &work)? {
+            let left = work.rest.len();
+            return Ok(PackageProgress::Done(AppliedPackage {
+                last_seq,
+                already_stored: work.done.already_stored + left,
+                ..work.done
+            }));
         }
-    }
-
-    /// Verifies an object again whose owner or owner's key was missing. The missing one may have
-    /// been written since the first verification, and nothing would release an object that waits
-    /// for it.
-    fn verify_again(&self, object: CheckedObject) -> Result<CheckedObject, StoreError> {
-        match object {
-            CheckedObject::Failed {
-                fault: Fault::Missing(_) | Fault::OldKey,
-                decoded: Some(decoded),
-                ..
-            } => {
-                let known = self.keys_of(&[decoded.owner()])?;
-                Ok(CheckedObject::verify(decoded, &known))
+        let limits = self.context.limits;
+        let part = work.take_part();
+        let is_last = work.rest.as_slice().is_empty();
+        let to_seq = work.window.to_seq;
+        self.write(now, |graph| {
+            let (peer, domain, epoch) = (work.sender, &work.domain, work.epoch);
+            let source = PackageSource::find(graph, peer, domain, epoch, to_seq)?;
+            let source = source.ok_or(ApplyPackageError::UnknownPeer)?;
+            let source = source.again(matches!(work.route, Route::Again(_)));
+            let mut ingest = PartIngest::new(graph, limits, &mut work.done, &mut work.rejects);
+            ingest.apply_all(&source, part)?;
+            ingest.finish(is_last)?;
+            if is_last {
+                work.move_position(graph.tx(), now)?;
             }
-            object => Ok(object),
-        }
-    }
-
-    /// Makes an object wait. Waiting objects count as stored at once, so that no quota can block
-    /// their release.
-    fn park(
-        &mut self,
-        source: &PackageSource<'_>,
-        oid: Oid,
-        missing: Oid,
-        object: SignedObject,
-    ) -> Result<Usage, StoreError> {
-        if self.graph.tx().parked_count(&source.peer)? >= self.limits.aside.parked_per_peer_max {
-            self.reject(source, Some(oid), &Fault::NoRoom)?;
-            return Ok(Usage::default());
-        }
-        let (peer, domain) = (source.peer, source.domain.to_owned());
-        let parked = Parked {
-            id: 0,
-            peer,
-            domain,
-            epoch: source.epoch,
-            seq: source.seq,
-            oid,
-            missing,
-            object,
-        };
-        self.done.parked += 1;
-        self.waiting = true;
-        let is_new = self.graph.tx().park(&parked, self.graph.now())?;
-        Ok(if is_new {
-            Usage::one(parked.object.bytes().len())
+            Ok::<_, ApplyPackageError>(())
+        })?;
+        Ok(if is_last {
+            PackageProgress::Done(AppliedPackage {
+                last_seq: to_seq,
+                ..work.done
+            })
         } else {
-            Usage::default()
+            PackageProgress::More(work)
         })
     }
 
-    /// Records a rejected object.
-    fn reject(
+    /// The position, if it stands at or behind the end of the window. Fails if the window leaves a
+    /// gap.
+    fn applied_before(
         &mut self,
-        source: &PackageSource<'_>,
-        oid: Option<Oid>,
-        fault: &Fault,
-    ) -> Result<(), StoreError> {
-        self.done.rejected += 1;
-        self.record(source, oid, fault.code())
-    }
-
-    /// Records a rejected object, or one that forked.
-    fn record(
-        &self,
-        source: &PackageSource<'_>,
-        oid: Option<Oid>,
-        code: &str,
-    ) -> Result<(), StoreError> {
-        tracing::debug!(
-            app_id = source.context.app_id().0,
-            trace_id = %source.context.trace_id(),
-            domain = source.domain,
-            oid = oid.map(tracing::field::display),
-            code,
-            "recorded an object of a package as rejected or forked"
-        );
-        let reject = RejectRow {
-            peer: source.peer,
-            domain: source.domain.to_owned(),
-            epoch: source.epoch,
-            seq: source.seq,
-            oid,
-            code: code.to_owned(),
-            at: self.graph.now(),
-        };
-        self.graph
-            .tx()
-            .put_reject(&reject, self.limits.aside.rejects_per_peer_max)
-    }
-
-    /// Applies objects that waited for written ones. Each of them may release others in turn. They
-    /// were charged when they began to wait, so no quota can make this package fail, in particular
-    /// not another peer's.
-    fn apply_waiting(&mut self) -> Result<(), ApplyPackageError> {
-        while let Some(arrived) = self.arrived.pop() {
-            // Loaded one at a time, because together they may be as large as all waiting objects.
-            for id in self.graph.tx().parked_for(&arrived)? {
-                let Some(parked) = self.graph.tx().parked(id)? else {
-                    continue;
-                };
-                self.graph.tx().unpark(id)?;
-                let mut stored = -Usage::one(parked.object.bytes().len());
-                let peer = parked.peer;
-                let source = PackageSource::find(
-                    self.graph,
-                    parked.peer,
-                    &parked.domain,
-                    parked.epoch,
-                    parked.seq,
-                )?;
-                let Some(source) = source else { continue };
-                let decoded = decode_object(parked.object, self.graph.limits());
-                let owner = decoded.as_ref().ok().map(DecodedObject::owner);
-                let known = self.keys_of(owner.as_slice())?;
-                for object in check_objects(vec![decoded], &known) {
-                    stored += self.apply_one(&source, object)?;
-                }
-                self.quotas.count(self.graph.tx(), &peer, &stored)??;
+        now: Timestamp,
+        work: &PackageWork,
+    ) -> Result<Option<u64>, ApplyPackageError> {
+        let last_seq = match &work.route {
+            Route::Handshake => return Ok(None),
+            Route::News => {
+                let state = self.store.rows().sync_state(work.cursor())?;
+                let state = state.filter(|state| state.epoch == work.epoch);
+                state.map_or(0, |state| state.last_seq)
             }
+            Route::Again(again) => {
+                let (peer, domain) = (&work.sender, &work.domain);
+                if again.epoch != work.epoch {
+                    // The domain is pulled from 0 in the new epoch.
+                    self.write(now, |graph| {
+                        let tx = graph.tx();
+                        tx.drop_pull_again_of_other_epochs(peer, domain, &work.epoch)
+                    })?;
+                    return Ok(Some(again.cursor));
+                }
+                let rows = self.store.rows();
+                if !rows.is_pull_again_current(peer, domain, again)? {
+                    return Ok(Some(again.cursor));
+                }
+                again.cursor
+            }
+        };
+        let Window { from_seq, to_seq } = work.window;
+        if to_seq <= last_seq {
+            return Ok(Some(last_seq));
         }
-        Ok(())
+        if from_seq > last_seq + 1 {
+            return Err(WindowFault::Gap { last_seq }.into());
+        }
+        Ok(None)
     }
 
-    fn keys_of(&self, owners: &[Oid]) -> Result<KnownKeys, StoreError> {
-        known_keys(self.graph.tx(), owners)
+    /// Notes that a peer has nothing left of what is pulled again.
+    pub fn finish_pull_again(
+        &mut self,
+        now: Timestamp,
+        peer: &PeerId,
+        domain: &str,
+        again: &PullAgain,
+    ) -> Result<(), StoreError> {
+        self.write(now, |graph| {
+            graph.tx().move_pull_again(peer, domain, again, None, now)
+        })
+    }
+
+    /// Puts off what is to be pulled again of a domain, because a request failed.
+    pub fn postpone_pull_again(
+        &mut self,
+        now: Timestamp,
+        peer: &PeerId,
+        domain: &str,
+    ) -> Result<(), StoreError> {
+        let until = Timestamp(now.0.saturating_add(RETRY_AGAIN_MS));
+        self.write(now, |graph| {
+            graph.tx().postpone_pull_again(peer, domain, until)
+        })
     }
 }

@@ -5,7 +5,7 @@
 //! and every row up to `to_seq` was scanned. Tested in `tests/core/windows.rs`.
 
 use keys::protocol::PACKAGE_VERSION;
-use keys::{Epoch, PeerId, SignedObject};
+use keys::{Epoch, Oid, PeerId, SignedObject};
 
 use super::engine::StateEngine;
 use super::package::{Package, Window};
@@ -29,6 +29,8 @@ pub struct PullRequest {
     pub last_seq: u64,
     /// The epoch in which `last_seq` counts; `None` at the first pull.
     pub epoch: Option<Epoch>,
+    /// Scopes that the peer pulls again; an empty list: the whole domain. `None`: what is new.
+    pub again: Option<Vec<Oid>>,
 }
 
 /// The reply to a pull.
@@ -198,6 +200,10 @@ impl StateEngine {
         request: &PullRequest,
         sent: Option<Window>,
     ) -> Result<(), StoreError> {
+        if request.again.is_some() {
+            // The peer's position in what is new does not move.
+            return Ok(());
+        }
         let (peer, domain, epoch) = (request.peer, request.domain.clone(), self.context.epoch);
         let cursor = Cursor {
             peer: &peer,
@@ -241,6 +247,7 @@ impl StateEngine {
             domain: domain.to_owned(),
             last_seq,
             epoch: Some(self.context.epoch),
+            again: None,
         };
         self.record_sent(now, &request, None)
     }

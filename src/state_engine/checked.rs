@@ -7,6 +7,11 @@ use keys::Oid;
 use crate::graph::{DecodedObject, Fault, KnownKeys, ObjectFault, VerifiedObject};
 use crate::store::{Rows, StoreError};
 
+/// Writes of an object without values.
+const WRITES_PER_OBJECT: usize = 3;
+/// Writes of an identity that becomes a reader. Each oid among the values may be one.
+const WRITES_PER_READER: usize = 4;
+
 /// One object of a package after verification.
 #[derive(Debug)]
 pub enum CheckedObject {
@@ -24,6 +29,18 @@ pub enum CheckedObject {
 }
 
 impl CheckedObject {
+    /// The number of table rows and index entries that writing the object changes, roughly.
+    pub(super) fn writes(&self) -> usize {
+        let Self::Verified(verified) = self else {
+            return WRITES_PER_OBJECT;
+        };
+        let values = verified.object().attrs.iter().flatten();
+        let writes = values
+            .flat_map(|(_, values)| values)
+            .map(|value| 1 + value.as_oid().map_or(0, |_| WRITES_PER_READER));
+        WRITES_PER_OBJECT + writes.sum::<usize>()
+    }
+
     pub(super) fn verify(object: DecodedObject, known: &KnownKeys) -> Self {
         let oid = Some(object.oid());
         match object.verify(known) {

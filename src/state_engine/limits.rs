@@ -39,16 +39,20 @@ impl Default for RecoveryLimits {
 #[derive(Debug, Clone, Copy)]
 pub struct AsideLimits {
     /// Largest number of waiting objects of one peer.
-    pub parked_per_peer_max: u64,
+    pub waiting_per_peer_max: u64,
+    /// Largest number of waiting objects of one peer whose signature cannot be verified yet.
+    pub unverified_per_peer_max: u64,
     /// Largest number of stored rejects of one peer; the oldest are removed first.
     pub rejects_per_peer_max: u64,
 }
 
 impl Default for AsideLimits {
-    /// A thousand of each are enough for a diagnosis and too few to fill a disk.
+    /// A thousand are enough for a diagnosis and too few to fill a disk. Unverified objects are
+    /// few, because the identities of a peer are pulled before its other domains.
     fn default() -> Self {
         Self {
-            parked_per_peer_max: 1000,
+            waiting_per_peer_max: 1000,
+            unverified_per_peer_max: 64,
             rejects_per_peer_max: 1000,
         }
     }

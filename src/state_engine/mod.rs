@@ -6,22 +6,27 @@
 //! A package holds every change in `from_seq..=to_seq` that the recipient may read. A change group
 //! is never split over two packages. Tested in `tests/core`.
 
+mod applied;
 mod apply;
 mod build;
 mod checked;
 mod ended;
 mod engine;
 mod epoch;
+mod ingest;
 mod limits;
 mod open;
 mod package;
 mod quota;
 mod reclaim;
 mod recovery;
+mod rejects;
 mod rotation;
+mod settle;
 mod view;
 
-pub use apply::{AppliedPackage, ApplyPackageError, WindowFault};
+pub use applied::{AppliedPackage, ApplyPackageError, WindowFault};
+pub use apply::{PackageProgress, PackageWork};
 pub use build::{BuildError, PullReply, PullRequest};
 pub use checked::{CheckedObject, check_objects, known_keys};
 pub use engine::StateEngine;
@@ -31,4 +36,4 @@ pub use package::{Package, PackageFault, PackageLimits, VerifiedPackage, Window}
 pub use quota::{QuotaFault, Quotas, TierQuota};
 pub use reclaim::{ReclaimSummary, RecoveryBatch, RecoveryRequest};
 pub use recovery::RecoveryStatus;
-pub use view::{CoreContext, View};
+pub use view::{CoreContext, NextPull, View};

@@ -153,6 +153,21 @@ impl QuotaLedger {
         Ok(account.fits(self.quotas.of(account.before.tier), change))
     }
 
+    /// Counts a change of a peer's usage if no quota forbids it. Returns whether it was counted.
+    pub(super) fn count_if_it_fits(
+        &mut self,
+        rows: &Rows<'_>,
+        peer: &PeerId,
+        change: &Usage,
+    ) -> Result<bool, StoreError> {
+        let fits = self.count(rows, peer, change)?.is_ok();
+        if !fits {
+            let undone = self.count(rows, peer, &-*change)?;
+            debug_assert!(undone.is_ok(), "taking back fits every quota");
+        }
+        Ok(fits)
+    }
+
     /// Writes the changed sums to the database.
     pub(super) fn settle(&self, tx: &WriteTx<'_>) -> Result<(), StoreError> {
         for (peer, account) in &self.accounts {

@@ -6,18 +6,24 @@
 //! revision replaces a higher one. Tested in `tests/net/restore.rs` and
 //! `tests/net/hostile_restore.rs`.
 
-use keys::{CaughtUp, Oid, PeerId, SignedObject, VaultError, error_chain};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use keys::{
+    CaughtUp, Epoch, KeyManager, Oid, PeerId, PublicKey, SignedObject, VaultError, VerifiedChain,
+    error_chain,
+};
 
 use super::engine::StateEngine;
 use super::package::Package;
 use super::view::View;
 use crate::acl::Denied;
 use crate::graph::{
-    ApplyError, DecodedObject, Fault, KnownKeys, ReclaimOutcome, VerifiedObject, decode_object,
+    ApplyError, Fault, GraphManager, KnownKeys, ReclaimOutcome, VerifiedObject, decode_object,
     load_object,
 };
 use crate::op_context::Timestamp;
-use crate::store::StoreError;
+use crate::store::{StoreError, WaitingRow};
 
 /// Largest number of rows that are read for one reply, so that a read ends soon.
 const ROWS_PER_REPLY: usize = 4096;
@@ -49,7 +55,9 @@ pub struct ReclaimSummary {
     pub written: usize,
     /// The same or a later revision was stored already.
     pub already_stored: usize,
-    /// The object refers to one that is not stored yet.
+    /// The object waits for another one.
+    pub waiting: usize,
+    /// The object needs another one, and the peer has the largest number of waiting objects.
     pub missing: usize,
     /// The object does not belong to this node, or contradicts the stored one.
     pub refused: usize,
@@ -59,6 +67,7 @@ impl std::ops::AddAssign for ReclaimSummary {
     fn add_assign(&mut self, other: Self) {
         self.written += other.written;
         self.already_stored += other.already_stored;
+        self.waiting += other.waiting;
         self.missing += other.missing;
         self.refused += other.refused;
     }
@@ -116,64 +125,117 @@ impl View<'_> {
     }
 }
 
+/// The verified key chains of local identities, so that a batch verifies each once.
+#[derive(Debug, Default)]
+pub(super) struct OwnChains(BTreeMap<Oid, VerifiedChain>);
+
+impl OwnChains {
+    /// The key of a local identity with this number.
+    fn key(&mut self, keys: &KeyManager, owner: Oid, key_id: u32) -> Result<PublicKey, Fault> {
+        let chain = match self.0.entry(owner) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let chain = keys.identity_chain(owner);
+                let chain = chain.ok_or(Fault::Denied(Denied::OwnerNotHere))?;
+                new.insert(chain.verify().map_err(|_| Fault::OldKey)?)
+            }
+        };
+        chain.key(key_id).ok_or(Fault::OldKey)
+    }
+}
+
+/// An object that was not reclaimed, with its oid if its signature is valid.
+type NotReclaimed = (Fault, Option<(Oid, SignedObject)>);
+
+/// Reclaims one object that a local identity signed with any key of its chain.
+pub(super) fn reclaim_one(
+    graph: &mut GraphManager<'_>,
+    chains: &mut OwnChains,
+    object: SignedObject,
+) -> Result<Result<ReclaimOutcome, NotReclaimed>, StoreError> {
+    let verified = match verify_own(graph, chains, object) {
+        Ok(verified) => verified,
+        Err(fault) => return Ok(Err((fault, None))),
+    };
+    match graph.reclaim(&verified) {
+        Ok(outcome) => Ok(Ok(outcome)),
+        Err(ApplyError::Store(error)) => Err(error),
+        Err(ApplyError::Fault(fault)) => {
+            let oid = verified.object().oid;
+            Ok(Err((fault, Some((oid, verified.into_signed())))))
+        }
+    }
+}
+
+fn verify_own(
+    graph: &GraphManager<'_>,
+    chains: &mut OwnChains,
+    object: SignedObject,
+) -> Result<VerifiedObject, Fault> {
+    let key_id = object.key_id();
+    let decoded = decode_object(object, graph.limits())?;
+    let owner = decoded.owner();
+    let mut known = KnownKeys::default();
+    known.insert(owner, key_id, chains.key(graph.keys(), owner, key_id)?);
+    decoded.verify(&known).map_err(|(fault, _)| fault)
+}
+
 impl StateEngine {
-    /// Reclaims objects of this node in one transaction. An object that refers to a missing one is
-    /// counted as missing, and is requested again later.
+    /// Reclaims objects of this node that a peer returned, in one transaction. The caller passes
+    /// few at a time, so that other writes run between them. An object that refers to a missing one
+    /// waits for it, as far as the peer has room.
     pub fn reclaim(
         &mut self,
         now: Timestamp,
+        peer: PeerId,
         objects: Vec<SignedObject>,
     ) -> Result<ReclaimSummary, StoreError> {
         let mut taken = ReclaimSummary::default();
-        let mut waiting = Vec::with_capacity(objects.len());
-        for object in objects {
-            match self.verify_own(object) {
-                Ok(verified) => waiting.push(verified),
-                Err(fault) => taken.refuse(&fault),
-            }
-        }
+        let objects: Vec<_> = objects
+            .into_iter()
+            .filter(|object| match self.catch_up(object) {
+                Ok(()) => true,
+                Err(fault) => {
+                    taken.refuse(&fault);
+                    false
+                }
+            })
+            .collect();
+        let waiting_max = self.context.limits.aside.waiting_per_peer_max;
         self.write(now, |graph| {
-            // An object that refers to another one of the same batch is applied in a later round.
-            loop {
-                let before = waiting.len();
-                let mut again = Vec::new();
-                for object in std::mem::take(&mut waiting) {
-                    match graph.reclaim(&object) {
-                        Ok(ReclaimOutcome::Written) => taken.written += 1,
-                        Ok(ReclaimOutcome::AlreadyStored) => taken.already_stored += 1,
-                        Err(ApplyError::Fault(Fault::Missing(_))) => again.push(object),
-                        Err(ApplyError::Fault(fault)) => taken.refuse(&fault),
-                        Err(ApplyError::Store(error)) => return Err(error),
+            let (mut chains, tx) = (OwnChains::default(), graph.tx());
+            let mut room = waiting_max.saturating_sub(tx.waiting_count(&peer)?.all);
+            for object in objects {
+                match reclaim_one(graph, &mut chains, object)? {
+                    Ok(ReclaimOutcome::Written) => taken.written += 1,
+                    Ok(ReclaimOutcome::AlreadyStored) => taken.already_stored += 1,
+                    Err((Fault::Waits(_), _)) if room == 0 => taken.missing += 1,
+                    Err((Fault::Waits(cause), Some((oid, object)))) => {
+                        graph.put_waiting(&WaitingRow {
+                            id: 0,
+                            peer,
+                            domain: String::new(),
+                            epoch: Epoch::from_bytes([0; 16]),
+                            seq: 0,
+                            oid,
+                            cause,
+                            is_reclaimed: true,
+                            object,
+                        })?;
+                        room -= 1;
+                        taken.waiting += 1;
                     }
-                }
-                waiting = again;
-                if waiting.is_empty() || waiting.len() == before {
-                    taken.missing = waiting.len();
-                    return Ok(taken);
+                    Err((fault, _)) => taken.refuse(&fault),
                 }
             }
+            Ok(taken)
         })
-    }
-
-    /// Verifies that a local identity signed the object, with any key of its chain.
-    fn verify_own(&mut self, object: SignedObject) -> Result<VerifiedObject, Fault> {
-        let limits = self.context.limits.graph;
-        let key_id = object.key_id();
-        let decoded = decode_object(object, &limits)?;
-        let owner = decoded.owner();
-        self.catch_up(&decoded)?;
-        let chain = self.context.keys.identity_chain(owner);
-        let chain = chain.ok_or(Fault::Denied(Denied::OwnerNotHere))?;
-        let chain = chain.verify().map_err(|_| Fault::OldKey)?;
-        let key = chain.key(key_id).ok_or(Fault::OldKey)?;
-        let mut known = KnownKeys::default();
-        known.insert(owner, key_id, key);
-        decoded.verify(&known).map_err(|(fault, _)| fault)
     }
 
     /// Updates the vault from an identity's record, which may contain a rotation that the restored
     /// vault does not know.
-    fn catch_up(&mut self, decoded: &DecodedObject) -> Result<(), Fault> {
+    fn catch_up(&mut self, object: &SignedObject) -> Result<(), Fault> {
+        let decoded = decode_object(object.clone(), &self.context.limits.graph)?;
         let Some(chain) = decoded.own_chain() else {
             return Ok(());
         };

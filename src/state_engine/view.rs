@@ -5,8 +5,9 @@ use std::sync::Arc;
 use keys::{Epoch, KeyManager, PeerId};
 
 use super::limits::CoreLimits;
+use crate::op_context::Timestamp;
 use crate::schema::Schemas;
-use crate::store::{Cursor, Direction, Rows, StoreError, SyncStateRow};
+use crate::store::{Cursor, Direction, PullAgain, Rows, StoreError, SyncStateRow};
 
 /// Values that do not change while the node runs.
 #[derive(Debug, Clone)]
@@ -30,7 +31,40 @@ pub struct View<'v> {
     pub context: &'v CoreContext,
 }
 
+/// The position at which the next pull of a domain starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NextPull {
+    /// The epoch in which `last_seq` counts; `None` before the first package.
+    pub epoch: Option<Epoch>,
+    /// The last sequence number that this node holds.
+    pub last_seq: u64,
+    /// The scopes that are pulled again; `None` for a pull of what is new.
+    pub again: Option<PullAgain>,
+}
+
 impl View<'_> {
+    /// The position of the next pull. Scopes that are to be pulled again come before what is new.
+    pub fn next_pull(
+        &self,
+        peer: &PeerId,
+        domain: &str,
+        now: Timestamp,
+    ) -> Result<NextPull, StoreError> {
+        if let Some(again) = self.rows.next_pull_again(peer, domain, now)? {
+            return Ok(NextPull {
+                epoch: Some(again.epoch),
+                last_seq: again.cursor,
+                again: Some(again),
+            });
+        }
+        let state = self.cursor(peer, domain, Direction::In)?;
+        Ok(NextPull {
+            epoch: state.map(|state| state.epoch),
+            last_seq: state.map_or(0, |state| state.last_seq),
+            again: None,
+        })
+    }
+
     /// This node's peer identity.
     pub fn this_node(&self) -> PeerId {
         self.context.keys.peer_id()

@@ -241,11 +241,13 @@ impl WriteTx<'_> {
             .collect::<rusqlite::Result<Vec<_>>>()
             .context(context)?;
         for peer in &idle {
-            let waiting = self.parked_usage(peer)?;
-            self.add_usage(peer, &-waiting)?;
+            let mut usage = self.waiting_usage(peer)?;
+            usage.objects += i64::try_from(self.reject_count(peer)?).unwrap_or(0);
+            self.add_usage(peer, &-usage)?;
             for sql in [
                 "DELETE FROM sync_state WHERE peer_id = ?1",
-                "DELETE FROM sync_parked WHERE peer_id = ?1",
+                "DELETE FROM waiting WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1)",
+                "DELETE FROM pull_again WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1)",
                 "DELETE FROM sync_rejects WHERE peer_id = ?1",
                 "UPDATE peers SET tier = 'forgotten', peer_apps = '[]', peer_sync_domains = '[]',
                    domains = '[]',

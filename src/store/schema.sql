@@ -209,25 +209,56 @@ CREATE TABLE sync_rejects (
 ) STRICT;
 CREATE INDEX sync_rejects_peer ON sync_rejects (peer_id, id);
 
--- Waiting objects: the Parent that they refer to, or their owner's identity, has not arrived.
--- Unique for each peer, because an object of a peer without the right to send it must not replace
--- another peer's.
-CREATE TABLE sync_parked (
-  id        INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
-  peer_id   BLOB    NOT NULL,
-  domain    TEXT    NOT NULL,
-  epoch     BLOB    NOT NULL,         -- of the sender
-  seq       INTEGER NOT NULL,         -- to_seq of the package
-  oid       BLOB    NOT NULL,
-  missing   BLOB    NOT NULL,         -- oid of the object for which it waits
-  key_id    INTEGER NOT NULL,
-  bytes     BLOB    NOT NULL,
-  signature BLOB    NOT NULL,
-  at        INTEGER NOT NULL,
-  UNIQUE (peer_id, oid, key_id, bytes)
+-- Waiting objects: something that they need is missing (waiting.rs lists the causes). Unique for
+-- each peer, because an object of a peer without the right to send it must not replace another
+-- peer's.
+CREATE TABLE waiting (
+  id           INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+  peer_no      INTEGER NOT NULL REFERENCES peers (id),
+  domain       TEXT    NOT NULL,
+  epoch        BLOB    NOT NULL,      -- of the sender
+  seq          INTEGER NOT NULL,      -- to_seq of the package
+  oid          BLOB    NOT NULL,
+  needs_kind   INTEGER NOT NULL,      -- 1: object, 2: key of an identity, 3: unfreezing, 4: home
+  needs        BLOB    NOT NULL,      -- oid of it, then what the kind adds
+  is_reclaimed INTEGER NOT NULL,      -- 1: of this node, returned after a restore
+  key_id       INTEGER NOT NULL,
+  digest       BLOB    NOT NULL,      -- SHA-256 of bytes
+  bytes        BLOB    NOT NULL,
+  signature    BLOB    NOT NULL,
+  at           INTEGER NOT NULL,
+  UNIQUE (peer_no, oid, key_id, digest)
 ) STRICT;
-CREATE INDEX sync_parked_missing ON sync_parked (missing);
-CREATE INDEX sync_parked_peer    ON sync_parked (peer_id);
+CREATE INDEX waiting_needs ON waiting (needs_kind, needs);
+
+-- Causes that have occurred. The objects that waited for them then are tried in portions.
+CREATE TABLE settling (
+  id         INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+  needs_kind INTEGER NOT NULL,
+  needs      BLOB    NOT NULL,
+  after_id   INTEGER NOT NULL,        -- last waiting object that was tried
+  until_id   INTEGER NOT NULL,        -- last waiting object when the cause occurred
+  UNIQUE (needs_kind, needs)
+) STRICT;
+
+-- Scopes and domains of peers that this node pulls again from 0. An object of them found no room
+-- to wait or waited too long, or this node may read more than before. Bounded for each domain.
+CREATE TABLE pull_again (
+  peer_no     INTEGER NOT NULL REFERENCES peers (id),
+  domain      TEXT    NOT NULL,
+  scope_oid   BLOB    NOT NULL,       -- empty: the whole domain
+  epoch       BLOB    NOT NULL,       -- of the peer, in which the next two count
+  cursor      INTEGER NOT NULL,       -- last number that was pulled again; 0: not started
+  until_seq   INTEGER NOT NULL,       -- number at which it ends
+  cause       TEXT    NOT NULL CHECK (cause IN ('no_room', 'expired', 'named')),
+  noted_again INTEGER NOT NULL,       -- 1: noted again since its start, so it starts once more
+  not_before  INTEGER NOT NULL,       -- earliest time of the next request
+  pause_ms    INTEGER NOT NULL,       -- pause before the next start unless something settles
+  starts      INTEGER NOT NULL,       -- starts within 'day'
+  rounds      INTEGER NOT NULL,       -- windows within 'day'
+  day         INTEGER NOT NULL,       -- number of the day of the last start, UTC
+  PRIMARY KEY (peer_no, domain, scope_oid)
+) STRICT, WITHOUT ROWID;
 
 -- Tokens of the local API, by their hash.
 CREATE TABLE api_token (

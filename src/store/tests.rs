@@ -1,13 +1,13 @@
 //! Tests of the store as a whole: its tables, its settings, and how SQLite runs its statements.
 
-use keys::{Oid, PeerId, Signature};
+use keys::{PeerId, Signature};
 use rusqlite::Connection;
 
 use super::testing::{EPOCH, Folder, schemas};
 use super::version::{APPLICATION_ID, SCHEMA_VERSION};
 use super::*;
 use crate::acl::{AclManager, Granted};
-use crate::op_context::{AppId, Timestamp};
+use crate::op_context::AppId;
 use crate::schema::Schemas;
 
 const LATER: keys::Epoch = keys::Epoch::from_bytes([8; 16]);
@@ -99,6 +99,7 @@ fn new_database_has_the_tables_of_the_schema_and_a_pair_for_each_app() {
         "peer_epoch",
         "peers",
         "pending",
+        "pull_again",
         "reader",
         "reclaimed_peer",
         "recovery_key",
@@ -106,11 +107,12 @@ fn new_database_has_the_tables_of_the_schema_and_a_pair_for_each_app() {
         "rights_entry",
         "rights_list",
         "scope",
-        "sync_parked",
+        "settling",
         "sync_rejects",
         "sync_state",
         "tier_usage",
         "verdict",
+        "waiting",
         "write_mode",
     ];
     assert_eq!(tables(&store), expected);
@@ -357,9 +359,12 @@ fn queries_of_every_pull_search_indexes() {
             "{sql}\n{plan}"
         );
     }
-    let sql = "SELECT id FROM sync_parked WHERE missing = ?1 ORDER BY id";
+    let sql = "SELECT id FROM waiting WHERE needs_kind = 1 AND needs = ?1 AND id > 0 ORDER BY id";
     let waiting = plan(&store, sql);
-    assert!(waiting.contains("SEARCH"), "{waiting}");
+    assert!(
+        waiting.contains("SEARCH") && !waiting.contains("TEMP"),
+        "{waiting}"
+    );
 }
 
 #[test]
@@ -403,33 +408,6 @@ fn walk_visits_whole_change_groups_and_returns_how_far_it_got() {
         "stopped at the last change"
     );
     assert_eq!(walk(9, 0), (vec![], 20));
-}
-
-#[test]
-fn rejects_are_bounded_per_peer_and_the_newest_stay() {
-    let folder = Folder::new();
-    let mut store = folder.open(&["identities"]).unwrap();
-    let (one, other) = (PeerId::from_bytes([1; 32]), PeerId::from_bytes([2; 32]));
-    let reject = |peer, seq| RejectRow {
-        peer,
-        domain: "rides.offers".into(),
-        epoch: EPOCH,
-        seq,
-        oid: (seq % 2 == 0).then(|| Oid::from_bytes([seq as u8; 16])),
-        code: "mode".into(),
-        at: Timestamp(seq),
-    };
-    store
-        .transaction(|tx| tx.put_reject(&reject(other, 1), 3))
-        .unwrap();
-    for seq in 1..=10 {
-        store
-            .transaction(|tx| tx.put_reject(&reject(one, seq), 3))
-            .unwrap();
-    }
-    let kept = store.rows().rejects(Some(&one), 100).unwrap();
-    assert_eq!(kept, [reject(one, 10), reject(one, 9), reject(one, 8)]);
-    assert_eq!(store.rows().rejects(None, 100).unwrap().len(), 4);
 }
 
 #[test]

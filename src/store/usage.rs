@@ -107,21 +107,6 @@ impl Rows<'_> {
             .context(context)?;
         Ok(usage.unwrap_or_default())
     }
-
-    /// The usage of a peer's waiting objects.
-    pub(super) fn parked_usage(&self, peer: &PeerId) -> Result<Usage, StoreError> {
-        let context = "summing the waiting objects of a peer";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT COUNT(*), COALESCE(SUM(LENGTH(bytes)), 0) FROM sync_parked
-                 WHERE peer_id = ?1",
-            )
-            .context(context)?;
-        statement
-            .query_row([peer.as_bytes()], |row| usage(row, 0))
-            .context(context)
-    }
 }
 
 impl WriteTx<'_> {

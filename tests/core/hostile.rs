@@ -48,7 +48,7 @@ fn owner_that_arrives_between_check_and_apply_is_recognised() {
         .write(move |core, now| core.apply_package(now, &package, checked))
         .unwrap();
     assert_eq!(
-        (applied.written, applied.parked, applied.rejected),
+        (applied.written, applied.waiting, applied.rejected),
         (2, 0, 0)
     );
     assert_eq!(bob.texts(), [(carol, "Hi".to_owned())]);
@@ -69,7 +69,7 @@ fn object_under_an_unknown_key_waits_for_the_identity_record() {
     alice.send(bob.identity, "under the new key");
     let rounds = bob.pull_all(&alice, "messages");
     assert_eq!(
-        (rounds[0].applied.parked, rounds[0].applied.rejected),
+        (rounds[0].applied.waiting, rounds[0].applied.rejected),
         (2, 0)
     );
     bob.pull_all(&alice, "identities");

@@ -126,6 +126,6 @@ fn signature_of_another_key_or_over_other_bytes_is_rejected() {
             .force_one(&scene.alice, "rides.offers", renumbered),
         None
     );
-    assert_eq!(scene.alice.rows("sync_parked").len(), 1);
+    assert_eq!(scene.alice.rows("waiting").len(), 1);
     assert_eq!(scene.alice.parent("rides", ride.oid), None);
 }

@@ -2,13 +2,12 @@
 
 use keys::Digest;
 use postern::object::{Object, OidParts, OidProof, Place};
-use postern::state_engine::{AsideLimits, CoreLimits};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 
-use harness::forge::{object, oid, sign_with_unknown_key, tombstone};
+use harness::forge::{object, sign_with_unknown_key, tombstone};
 use harness::pull::meet;
-use harness::{Setup, TestNode, card, conversation, message, offer, ride};
+use harness::{TestNode, card, conversation, message, offer, ride};
 
 /// Alice receives; Mallory sends any object.
 pub(crate) struct Scene {
@@ -217,7 +216,8 @@ fn peer_cannot_write_for_an_identity_of_another_home() {
     let code = scene
         .mallory
         .force_one(&scene.alice, "rides.offers", bob.sign(&true_one));
-    assert_eq!(code.as_deref(), Some("owner_not_at_sender"));
+    assert_eq!(code, None, "it waits until Mallory is Bob's home");
+    assert_eq!(scene.alice.rows("waiting").len(), 1);
     assert_eq!(scene.alice.parent("rides", true_one.oid), None);
 }
 
@@ -361,56 +361,4 @@ fn remote_update_cannot_change_the_readers() {
         ..first
     };
     scene.assert_refused(&moved, "wrong_scope");
-}
-
-#[test]
-fn waiting_objects_are_bounded_per_peer() {
-    let aside = AsideLimits {
-        parked_per_peer_max: 2,
-        rejects_per_peer_max: 3,
-    };
-    let limits = CoreLimits {
-        aside,
-        ..CoreLimits::default()
-    };
-    let alice = Setup::new("alice").limits(limits).node();
-    let scene = Scene {
-        alice,
-        mallory: TestNode::new("mallory", 0),
-    };
-    meet(&scene.alice, &scene.mallory);
-    let waiting = |number| {
-        object(
-            "messages",
-            2,
-            number,
-            scene.mallory.identity,
-            1,
-            Some(message(oid(99), "x")),
-        )
-    };
-    assert_eq!(
-        (scene.refused(&waiting(1)), scene.refused(&waiting(2))),
-        (None, None)
-    );
-    scene.assert_refused(&waiting(3), "no_room");
-    for number in 4..9 {
-        scene.assert_refused_quietly(&waiting(number), "no_room");
-    }
-    assert_eq!(scene.alice.rows("sync_parked").len(), 2);
-    assert_eq!(scene.alice.rows("sync_rejects").len(), 3);
-}
-
-impl Scene {
-    /// Like [`Scene::assert_refused`], when the list of rejects is full and drops old ones.
-    fn assert_refused_quietly(&self, object: &Object, code: &str) {
-        let applied = self
-            .mallory
-            .force(&self.alice, &object.app, vec![self.mallory.sign(object)])
-            .unwrap();
-        assert_eq!(
-            (applied.rejected, self.alice.rejects()[0].as_str()),
-            (1, code)
-        );
-    }
 }

@@ -266,7 +266,7 @@ fn child_of_a_deleted_parent_reaches_a_newcomer() {
     for oid in [first, second, third] {
         assert_eq!(bob.object("garden", oid), alice.object("garden", oid));
     }
-    assert!(bob.rejects().is_empty() && bob.rows("sync_parked").is_empty());
+    assert!(bob.rejects().is_empty() && bob.rows("waiting").is_empty());
 }
 
 fn inbox(node: &TestNode, after: u64, limit: usize) -> Inbox {

@@ -395,7 +395,7 @@ impl World {
                     && !self.may_have(number, made)
             });
             assert_eq!(
-                node.rows("sync_parked").len(),
+                node.rows("waiting").len(),
                 waiting.count(),
                 "objects that wait for a node that was never met"
             );

@@ -108,8 +108,9 @@ fn reclaim_rejects_objects_signed_with_an_earlier_key() {
         .iter()
         .map(|it| SignedObject::sign(0, &key, it.to_bytes()))
         .collect();
+    let peer = scene.alice.peer_id();
     let taken = alice
-        .write(move |core, now| core.reclaim(now, forged))
+        .write(move |core, now| core.reclaim(now, peer, forged))
         .unwrap();
     assert_eq!(taken.written, 0, "{taken:?}");
     assert_eq!(
@@ -125,7 +126,8 @@ fn reclaim_rejects_objects_signed_with_an_earlier_key() {
 fn new_peer_receives_a_conversation_before_its_messages_after_a_rotation() {
     let limits = CoreLimits {
         aside: AsideLimits {
-            parked_per_peer_max: 10,
+            waiting_per_peer_max: 10,
+            unverified_per_peer_max: 64,
             rejects_per_peer_max: 1000,
         },
         ..CoreLimits::default()

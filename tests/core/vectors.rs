@@ -150,6 +150,7 @@ fn example_in_the_protocol_matches_the_code() {
     let signed = secret(0x01).sign1(Context::Package, &payload);
     page.hex("package", &signed);
     let pull = Pull {
+        again: None,
         id: 1,
         epoch: Some(Epoch::from_bytes([0xee; 16])),
         domain: "messages".into(),

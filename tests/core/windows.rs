@@ -158,6 +158,7 @@ fn domain_outside_the_intersection_looks_empty_and_changes_nothing() {
     for domain in ["market.public_offers", "no.such_domain", ""] {
         for last_seq in [0, 5, u64::MAX] {
             let request = PullRequest {
+                again: None,
                 peer: bob.peer_id(),
                 domain: domain.into(),
                 last_seq,
@@ -173,6 +174,7 @@ fn domain_outside_the_intersection_looks_empty_and_changes_nothing() {
         }
     }
     let empty = PullRequest {
+        again: None,
         peer: bob.peer_id(),
         domain: "rides.offers".into(),
         last_seq: 5,
@@ -253,6 +255,7 @@ fn request_beyond_the_head_acknowledges_only_the_head() {
     alice.make("rides", 1, ride("Bern", 1)).unwrap();
     let (domain, epoch) = ("rides.offers".to_owned(), Some(alice.epoch()));
     let ahead = PullRequest {
+        again: None,
         peer: bob.peer_id(),
         domain,
         last_seq: u64::MAX,

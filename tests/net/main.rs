@@ -17,3 +17,4 @@ mod rollback;
 mod rotation;
 mod sessions;
 mod tiers;
+mod waiting;

@@ -34,7 +34,7 @@ async fn pull_delivers_a_new_message() {
         (
             last.applied.written,
             last.applied.rejected,
-            last.applied.parked
+            last.applied.waiting
         ),
         (2, 0, 0)
     );

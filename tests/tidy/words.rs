@@ -200,14 +200,19 @@ pub(crate) const RULES: &[Restricted] = &[
         why: "only GraphManager writes objects and derived rows",
     },
     Restricted {
-        names: &["put_sync_state", "put_reject", "unpark"],
+        names: &[
+            "put_sync_state",
+            "put_rejects",
+            "remove_waiting",
+            "move_pull_again",
+        ],
         within: &["src/", "tests/"],
         except: &["src/store/", "src/state_engine/"],
         tests_too: false,
         why: "only StateEngine moves cursors, in the transaction of the rows",
     },
     Restricted {
-        names: &["apply_package", "apply_message"],
+        names: &["apply_package", "apply_part", "apply_message"],
         within: &["src/"],
         except: &["src/graph/", "src/state_engine/", "src/peer/"],
         tests_too: false,

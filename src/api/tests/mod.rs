@@ -128,7 +128,7 @@ impl Control for FakeNode {
                 objects: 3,
                 written: 3,
                 already_stored: 0,
-                parked: 0,
+                waiting: 0,
                 rejected: 0,
                 last_seq: 7,
             }])

@@ -5,6 +5,7 @@ use crate::peer::message::{IdOnly, PackageBody, RequestRefusal, UpToDate};
 use crate::peer::testing::{DOMAIN, RunningSession, TestCore, manual, run_session};
 use crate::state_engine::{PullReply, PullRequest};
 use bastion::Tier;
+use keys::Epoch;
 
 /// A node that pulls from a scripted peer, which holds one message for it.
 struct Fixture {
@@ -44,6 +45,7 @@ impl Fixture {
 
     async fn package(&self) -> Vec<u8> {
         let request = PullRequest {
+            again: None,
             peer: self.node.peer_id(),
             domain: DOMAIN.into(),
             last_seq: 0,
@@ -144,7 +146,7 @@ async fn reply_of_a_wrong_kind_is_misbehaviour() {
 }
 
 #[test]
-fn cursor_is_repeated_only_within_its_epoch_and_number() {
+fn position_is_repeated_only_within_its_epoch_and_number() {
     let epoch = Epoch::from_bytes([1; 16]);
     let package = |epoch, to_seq| ReceivedPackage {
         epoch,
@@ -155,16 +157,19 @@ fn cursor_is_repeated_only_within_its_epoch_and_number() {
         more: false,
         applied: AppliedPackage::default(),
     };
-    let cursor = InCursor {
+    let cursor = NextPull {
         epoch: Some(epoch),
         last_seq: 9,
+        again: None,
     };
-    assert!(cursor.is_repeated_by(&package(epoch, 9)));
-    assert!(!cursor.is_repeated_by(&package(epoch, 10)));
-    assert!(!cursor.is_repeated_by(&package(Epoch::from_bytes([2; 16]), 9)));
-    let start = InCursor {
+    assert!(is_repeated(&cursor, &package(epoch, 9)));
+    assert!(!is_repeated(&cursor, &package(epoch, 10)));
+    let other = Epoch::from_bytes([2; 16]);
+    assert!(!is_repeated(&cursor, &package(other, 9)));
+    let start = NextPull {
         epoch: None,
         last_seq: 0,
+        again: None,
     };
-    assert!(!start.is_repeated_by(&package(epoch, 0)));
+    assert!(!is_repeated(&start, &package(epoch, 0)));
 }

@@ -312,7 +312,7 @@ async fn ends_with_the_session() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn peer_is_asked_until_no_reference_is_missing() {
+async fn object_without_its_conversation_waits_and_the_peer_counts_as_asked() {
     // The peer holds a message of the restored node, in a conversation that the node does not hold.
     let (node, peer) = (TestCore::new(1), TestCore::new(2));
     node.meet(&peer, Tier::Untrusted).await;
@@ -321,23 +321,19 @@ async fn peer_is_asked_until_no_reference_is_missing() {
     let mut fixture = Fixture::new(TestCore::new(1).met_and_restored(&peer).await, peer).await;
     let _task = fixture.start();
     fixture.note_epochs(1).await;
-    for round in 0..2 {
-        let start = Instant::now();
-        let identities = fixture.next_reclaim().await;
-        assert_eq!(identities.domain, identities::DOMAIN);
-        if round > 0 {
-            assert!((3..=4).contains(&start.elapsed().as_secs()));
-        }
-        fixture.send_batch(identities.id, None).await;
-        let request = fixture.next_reclaim().await;
-        let batch = ReclaimedBatch {
-            id: request.id,
-            body: keys::codec::encode(&vec![message.clone()]),
-            next: None,
-        };
-        let batch = SessionMessage::Reclaimed(batch);
-        fixture.session.peer.send(&batch).await;
-        assert!(fixture.needs_reclaim_from().await);
+    let identities = fixture.next_reclaim().await;
+    assert_eq!(identities.domain, identities::DOMAIN);
+    fixture.send_batch(identities.id, None).await;
+    let request = fixture.next_reclaim().await;
+    let batch = ReclaimedBatch {
+        id: request.id,
+        body: keys::codec::encode(&vec![message]),
+        next: None,
+    };
+    let batch = SessionMessage::Reclaimed(batch);
+    fixture.session.peer.send(&batch).await;
+    while fixture.needs_reclaim_from().await {
+        tokio::task::yield_now().await;
     }
 }
 

@@ -53,6 +53,7 @@ impl Fixture {
     /// The package that the peer would push.
     async fn package(&self, last_seq: u64) -> Vec<u8> {
         let request = PullRequest {
+            again: None,
             peer: self.node.peer_id(),
             domain: DOMAIN.into(),
             last_seq,

@@ -44,6 +44,7 @@ fn classifies_every_message() {
         last_seq: None,
     };
     let pull = Pull {
+        again: None,
         id,
         epoch: None,
         domain: "d".into(),

@@ -104,6 +104,7 @@ impl Fixture {
     /// Replies with the package of a message that the peer wrote for the node.
     async fn reply_package(&mut self, pull: &Pull) {
         let request = PullRequest {
+            again: None,
             peer: self.node.peer_id(),
             domain: pull.domain.clone(),
             last_seq: pull.last_seq,

@@ -84,6 +84,7 @@ const RENAMED: &[(&str, &str)] = &[
     ("heard_epoch", "peer_epoch"),
     ("recovery_asked", "reclaimed_peer"),
     ("recovery_deletion", "recovery_tombstone"),
+    ("sync_parked", "waiting"),
 ];
 /// Columns that migrations change.
 const REMOVED: &[&str] = &[
@@ -100,10 +101,10 @@ const DROPPED: &[&str] = &[
     "meta",
     "reader",
     "recovery_tombstone",
-    "sync_parked",
     "sync_rejects",
     "sync_state",
     "tier_usage",
+    "waiting",
 ];
 /// Values that migrations replaced: old value, new value.
 const REPLACED: &[(&str, &str)] = &[

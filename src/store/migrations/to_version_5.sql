@@ -39,6 +39,48 @@ CREATE TABLE ended_scope (
 -- Cursors count objects that are dropped, and the other tables hold such objects.
 DELETE FROM sync_state;
 DELETE FROM sync_rejects;
-DELETE FROM sync_parked;
+DROP TABLE sync_parked;
 -- A tombstone proves its scope now, so that it is stored as an object.
 DROP TABLE recovery_tombstone;
+CREATE TABLE waiting (
+  id           INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+  peer_no      INTEGER NOT NULL REFERENCES peers (id),
+  domain       TEXT    NOT NULL,
+  epoch        BLOB    NOT NULL,
+  seq          INTEGER NOT NULL,
+  oid          BLOB    NOT NULL,
+  needs_kind   INTEGER NOT NULL,
+  needs        BLOB    NOT NULL,
+  is_reclaimed INTEGER NOT NULL,
+  key_id       INTEGER NOT NULL,
+  digest       BLOB    NOT NULL,
+  bytes        BLOB    NOT NULL,
+  signature    BLOB    NOT NULL,
+  at           INTEGER NOT NULL,
+  UNIQUE (peer_no, oid, key_id, digest)
+) STRICT;
+CREATE INDEX waiting_needs ON waiting (needs_kind, needs);
+CREATE TABLE settling (
+  id         INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+  needs_kind INTEGER NOT NULL,
+  needs      BLOB    NOT NULL,
+  after_id   INTEGER NOT NULL,
+  until_id   INTEGER NOT NULL,
+  UNIQUE (needs_kind, needs)
+) STRICT;
+CREATE TABLE pull_again (
+  peer_no     INTEGER NOT NULL REFERENCES peers (id),
+  domain      TEXT    NOT NULL,
+  scope_oid   BLOB    NOT NULL,
+  epoch       BLOB    NOT NULL,
+  cursor      INTEGER NOT NULL,
+  until_seq   INTEGER NOT NULL,
+  cause       TEXT    NOT NULL CHECK (cause IN ('no_room', 'expired', 'named')),
+  noted_again INTEGER NOT NULL,
+  not_before  INTEGER NOT NULL,
+  pause_ms    INTEGER NOT NULL,
+  starts      INTEGER NOT NULL,
+  rounds      INTEGER NOT NULL,
+  day         INTEGER NOT NULL,
+  PRIMARY KEY (peer_no, domain, scope_oid)
+) STRICT, WITHOUT ROWID;

@@ -264,6 +264,7 @@ pub(crate) fn request(bob: &Node, bob_core: &StateEngine, alice: &Node) -> Resul
     };
     let state = bob_core.view().rows.sync_state(cursor)?;
     Ok(PullRequest {
+        again: None,
         peer: bob.keys.peer_id(),
         domain: DOMAIN.to_owned(),
         last_seq: state.map_or(0, |state| state.last_seq),

@@ -158,7 +158,7 @@ impl Scenario {
         let took = started.elapsed();
         assert_eq!(report["window"], json!([0, SEEDED]), "{report}");
         assert_eq!(
-            (number(&report["rejected"]), number(&report["parked"])),
+            (number(&report["rejected"]), number(&report["waiting"])),
             (0, 0)
         );
         fact("window", format!("from_seq 0, to_seq {SEEDED}"));

@@ -88,7 +88,7 @@ fn frames(seeds: &mut Seeds, messages: &[(&str, Vec<u8>)]) {
 
 fn sessions(seeds: &mut Seeds, fixture: &Fixture) {
     use postern::peer::message::{
-        EpochNote, IdOnly, ReclaimRequest, ReclaimedBatch, SessionMessage,
+        EpochNote, IdOnly, Pull, ReclaimRequest, ReclaimedBatch, SessionMessage,
     };
     let keys = &fixture.bob.context.keys;
     let epoch = keys::Epoch::from_bytes([3; 16]);
@@ -106,6 +106,7 @@ fn sessions(seeds: &mut Seeds, fixture: &Fixture) {
         let (body, next) = (objects.to_vec(), Some(keys::Oid::from_bytes([4; 16])));
         SessionMessage::Reclaimed(ReclaimedBatch { id: 3, body, next }).encode()
     };
+    let oid = |number| keys::Oid::from_bytes([number; 16]);
     let object = keys::SignedObject::from_parts(0, crate::names::genuine(0), signature);
     let ask = ReclaimRequest {
         id: 2,
@@ -127,6 +128,23 @@ fn sessions(seeds: &mut Seeds, fixture: &Fixture) {
         "good-noted",
         &[&SessionMessage::Noted(IdOnly { id: 1 }).encode()],
     );
+    for (name, again) in [
+        ("good-pull", None),
+        ("good-pull-domain-again", Some(vec![])),
+        ("good-pull-again", Some(vec![oid(1), oid(2)])),
+        ("bad-pull-again", Some(vec![oid(2), oid(1)])),
+    ] {
+        let pull = Pull {
+            id: 4,
+            again,
+            epoch: Some(epoch),
+            domain: "messages".into(),
+            wait_s: 0,
+            peer_id: keys::PeerId::from_bytes([5; 32]),
+            last_seq: 0,
+        };
+        seeds.add("session", name, &[&SessionMessage::Pull(pull).encode()]);
+    }
     seeds.add(
         "session",
         "good-reclaim",

@@ -77,6 +77,17 @@ pub fn object(
     rev: u64,
     attrs: Option<Attrs>,
 ) -> Object {
+    salted((app, type_number), [number; 8], owner, rev, attrs)
+}
+
+/// [`object`] with any salt.
+pub fn salted(
+    (app, type_number): (&str, u16),
+    salt: [u8; 8],
+    owner: Oid,
+    rev: u64,
+    attrs: Option<Attrs>,
+) -> Object {
     let place = place_of(app, type_number, &owner, attrs.as_ref());
     let parts = OidParts {
         owner: &owner,
@@ -87,7 +98,7 @@ pub fn object(
     Object {
         rev,
         attrs,
-        ..Object::create(&parts, 1_700_000_000_000, [number; 8])
+        ..Object::create(&parts, 1_700_000_000_000, salt)
     }
 }
 

@@ -5,10 +5,10 @@ use keys::Epoch;
 use postern::op_context::Timestamp;
 use postern::services::identities;
 use postern::state_engine::{
-    AppliedPackage, ApplyPackageError, PackageFault, PullReply, PullRequest, VerifiedPackage,
-    Window,
+    AppliedPackage, ApplyPackageError, PackageFault, PackageProgress, PackageWork, PullReply,
+    PullRequest, VerifiedPackage, Window,
 };
-use postern::store::{Cursor, Direction, PeerRow, SyncStateRow};
+use postern::store::{Cursor, Direction, PeerRow, PullAgain, SyncStateRow};
 
 use crate::node::finish;
 use crate::{START, TestNode};
@@ -108,7 +108,7 @@ impl TestNode {
         })
     }
 
-    /// The pull request that this node would send next.
+    /// The pull request for what is new that this node would send next.
     pub fn request(&self, from: &TestNode, domain: &str) -> PullRequest {
         let state = self.cursor(from, domain, Direction::In);
         PullRequest {
@@ -116,7 +116,15 @@ impl TestNode {
             domain: domain.to_owned(),
             last_seq: state.map_or(0, |state| state.last_seq),
             epoch: state.map(|state| state.epoch),
+            again: None,
         }
+    }
+
+    /// The scopes that this node would pull again before what is new.
+    pub fn next_again(&self, from: &TestNode, domain: &str) -> Option<PullAgain> {
+        let (peer, domain, now) = (from.peer_id(), domain.to_owned(), self.clock.timestamp());
+        self.read(move |view| view.next_pull(&peer, &domain, now))
+            .again
     }
 
     /// Builds the reply to a pull request and records what it sends.
@@ -146,11 +154,22 @@ impl TestNode {
             domain,
             last_seq: state.map_or(0, |state| state.acked_seq),
             epoch,
+            again: None,
         })
     }
 
     /// Verifies and applies a package of another node, as a session does.
     pub fn take(&self, from: &TestNode, bytes: &[u8]) -> Result<AppliedPackage, TakeError> {
+        self.take_again(from, None, bytes)
+    }
+
+    /// Verifies and applies a package that answers a pull of `again`.
+    pub fn take_again(
+        &self,
+        from: &TestNode,
+        again: Option<PullAgain>,
+        bytes: &[u8],
+    ) -> Result<AppliedPackage, TakeError> {
         let key = from.public_key();
         let limits = &self.limits().package;
         let mut package =
@@ -164,19 +183,42 @@ impl TestNode {
             return Err(TakeError::Fault(PackageFault::Domain));
         }
         let checked = finish(self.engine.verify_objects(package.take_objects())).unwrap();
-        self.write(move |core, now| core.apply_package(now, &package, checked))
-            .map_err(TakeError::Apply)
+        let mut work = PackageWork::new(&package, again, checked);
+        loop {
+            let part = self.write(move |core, now| core.apply_part(now, work));
+            match part.map_err(TakeError::Apply)? {
+                PackageProgress::More(rest) => work = rest,
+                PackageProgress::Done(applied) => return Ok(applied),
+            }
+        }
     }
 
     /// One round of a pull.
     pub fn pull(&self, from: &TestNode, domain: &str) -> Pulled {
-        let request = self.request(from, domain);
+        let again = self.next_again(from, domain);
+        let request = match &again {
+            Some(again) => PullRequest {
+                last_seq: again.cursor,
+                epoch: Some(again.epoch),
+                again: Some(again.scopes.clone()),
+                ..self.request(from, domain)
+            },
+            None => self.request(from, domain),
+        };
+        let is_again = again.is_some();
         match from.answer(&request) {
             PullReply::UpToDate { last_seq, .. } => {
                 assert_eq!(
                     last_seq, request.last_seq,
                     "a node that is up to date repeats the cursor"
                 );
+                if let Some(again) = again {
+                    let (peer, domain) = (from.peer_id(), domain.to_owned());
+                    self.write(move |core, now| {
+                        core.finish_pull_again(now, &peer, &domain, &again)
+                    })
+                    .unwrap();
+                }
                 let applied = AppliedPackage {
                     last_seq,
                     ..AppliedPackage::default()
@@ -185,7 +227,7 @@ impl TestNode {
                     last_seq,
                     window: None,
                     objects: 0,
-                    more: false,
+                    more: is_again,
                     applied,
                 }
             }
@@ -195,12 +237,12 @@ impl TestNode {
                 more,
                 bytes,
             } => {
-                let applied = self.take(from, &bytes).unwrap();
+                let applied = self.take_again(from, again, &bytes).unwrap();
                 Pulled {
                     last_seq: request.last_seq,
                     window: Some(window),
                     objects,
-                    more,
+                    more: more || is_again,
                     applied,
                 }
             }

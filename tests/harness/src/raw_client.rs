@@ -65,6 +65,7 @@ impl RawClient {
     /// A pull of a domain from the start.
     pub fn pull(&self, id: u64, domain: &str) -> SessionMessage {
         SessionMessage::Pull(Pull {
+            again: None,
             id,
             epoch: None,
             domain: domain.into(),

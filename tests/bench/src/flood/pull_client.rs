@@ -102,6 +102,7 @@ impl PullClient {
         let id = self.next_id;
         self.next_id += 1;
         let pull = SessionMessage::Pull(Pull {
+            again: None,
             id,
             epoch,
             domain: DOMAIN.to_owned(),

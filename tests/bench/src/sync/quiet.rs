@@ -76,6 +76,7 @@ pub(super) fn run(core: StateEngine, request: &PullRequest, report: &mut Report)
 
 fn pull_message(request: &PullRequest) -> SessionMessage {
     SessionMessage::Pull(Pull {
+        again: None,
         id: 1000,
         epoch: request.epoch,
         domain: request.domain.clone(),

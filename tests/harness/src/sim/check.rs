@@ -44,7 +44,7 @@ impl World {
     fn aside(&self, number: usize) -> String {
         let node = self.up(number).unwrap();
         let mut tables = node.dump();
-        tables.retain(|name, _| name.contains("parked") || name.contains("waiting"));
+        tables.retain(|name, _| name == "waiting");
         let waiting: usize = tables.values().map(Vec::len).sum();
         format!(
             "{waiting} objects wait, and these were refused: {:?}",

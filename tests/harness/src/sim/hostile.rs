@@ -94,6 +94,7 @@ impl World {
         for (id, domain) in (1..).zip(domains.into_iter().chain(["club".to_owned()])) {
             frames.push(SessionMessage::Pull(Pull {
                 id,
+                again: None,
                 epoch: None,
                 domain,
                 wait_s: self.rng.random_range(0..90),

@@ -203,7 +203,7 @@ impl Scenario {
         };
         if features.has(Feature::SmallRoom) {
             limits.aside = AsideLimits {
-                parked_per_peer_max: room,
+                waiting_per_peer_max: room,
                 ..limits.aside
             };
         }

@@ -1,0 +1,52 @@
+//! Results and errors of applying a package.
+
+use super::quota::QuotaFault;
+use crate::store::StoreError;
+
+/// The result of applying a package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AppliedPackage {
+    /// The cursor after the package.
+    pub last_seq: u64,
+    /// Objects in the package.
+    pub objects: usize,
+    /// Objects written.
+    pub written: usize,
+    /// Objects that were stored already, in this or a later revision.
+    pub already_stored: usize,
+    /// Objects that wait for an event, or are pulled again after it.
+    pub waiting: usize,
+    /// Objects rejected.
+    pub rejected: usize,
+}
+
+/// Why a window cannot follow the applied ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WindowFault {
+    /// The window begins after `last_seq + 1`. The sender starts again at `last_seq`.
+    #[error("the window leaves a gap after {last_seq}")]
+    Gap {
+        /// The cursor.
+        last_seq: u64,
+    },
+}
+
+/// Why a package was not applied to its end. The cursor did not move.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyPackageError {
+    /// The window does not follow the applied ones.
+    #[error(transparent)]
+    Window(#[from] WindowFault),
+    /// The peer was never admitted.
+    #[error("the sender is not a known peer")]
+    UnknownPeer,
+    /// The peer's key chain does not continue the known one: it uses an old key or a forked chain.
+    #[error("the peer's key chain does not continue the known one")]
+    StaleKeys,
+    /// The peer, or its whole tier, would store more than its quota.
+    #[error(transparent)]
+    Quota(#[from] QuotaFault),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

@@ -1,0 +1,360 @@
+//! Applying objects inside one transaction: each is written, waits, or is rejected.
+//!
+//! Used for the parts of packages and for waiting objects. Invariant: the usage that is charged
+//! equals what the transaction stored. Tested in `tests/core/packages.rs`, `tests/core/quotas.rs`
+//! and `tests/core/waiting.rs`.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use keys::{Epoch, Oid, PeerId, SignedObject};
+
+use super::applied::{AppliedPackage, ApplyPackageError};
+use super::checked::{CheckedObject, check_objects, known_keys};
+use super::limits::CoreLimits;
+use super::quota::QuotaLedger;
+use super::reclaim::{OwnChains, reclaim_one};
+use super::rejects::RejectLog;
+use crate::graph::{Applied, ApplyError, DecodedObject, Fault, GraphManager, decode_object};
+use crate::op_context::{AppId, OpContext};
+use crate::store::{
+    Cause, PullAgainCause, PullAgainNote, RejectRow, StoreError, Usage, WaitingCount, WaitingRow,
+};
+
+/// The origin of a package, for each of its objects.
+pub(super) struct PackageSource<'s> {
+    context: OpContext,
+    peer: PeerId,
+    /// The peer's local number.
+    origin: i64,
+    domain: &'s str,
+    epoch: Epoch,
+    seq: u64,
+    /// Whether the domain is pulled again.
+    is_again: bool,
+}
+
+impl<'s> PackageSource<'s> {
+    /// Returns `None` if the peer is not known.
+    pub(super) fn find(
+        graph: &GraphManager<'_>,
+        peer: PeerId,
+        domain: &'s str,
+        epoch: Epoch,
+        seq: u64,
+    ) -> Result<Option<Self>, StoreError> {
+        let tx = graph.tx();
+        let Some(known) = tx.peer(&peer)? else {
+            return Ok(None);
+        };
+        let (server, number) = (tx.identity(&known.server_oid)?, tx.peer_number(&peer)?);
+        let app = graph
+            .schemas()
+            .domain(domain)
+            .and_then(|domain| tx.apps().get(&domain.app));
+        Ok(server.zip(number).map(|(server, origin)| Self {
+            context: OpContext::Remote {
+                requester_pubkey_attr_id: server.pubkey_attr_id,
+                app_id: app.map_or(AppId(0), |app| app.id),
+                trace_id: graph.trace(),
+                peer,
+                sync_domain: domain.to_owned(),
+            },
+            peer,
+            origin,
+            domain,
+            epoch,
+            seq,
+            is_again: false,
+        }))
+    }
+
+    /// The same source, of a package that was pulled again.
+    pub(super) fn again(self, is_again: bool) -> Self {
+        Self { is_again, ..self }
+    }
+}
+
+/// The outcome for one object.
+enum Judged {
+    /// Nothing of it waits. The change of the stored bytes and objects.
+    Settled(Usage),
+    /// The object has to wait.
+    Waits(Oid, Cause, SignedObject),
+}
+
+/// Applies the objects of one transaction one after the other.
+pub(super) struct PartIngest<'a, 'g> {
+    graph: &'a mut GraphManager<'g>,
+    limits: CoreLimits,
+    quotas: QuotaLedger,
+    done: &'a mut AppliedPackage,
+    rejects: &'a mut RejectLog,
+    waiting: BTreeMap<PeerId, WaitingCount>,
+}
+
+impl<'a, 'g> PartIngest<'a, 'g> {
+    pub(super) fn new(
+        graph: &'a mut GraphManager<'g>,
+        limits: CoreLimits,
+        done: &'a mut AppliedPackage,
+        rejects: &'a mut RejectLog,
+    ) -> Self {
+        Self {
+            graph,
+            limits,
+            quotas: QuotaLedger::new(limits.quotas),
+            done,
+            rejects,
+            waiting: BTreeMap::new(),
+        }
+    }
+
+    /// Applies all objects of one part and charges the quotas.
+    pub(super) fn apply_all(
+        &mut self,
+        source: &PackageSource<'_>,
+        objects: Vec<CheckedObject>,
+    ) -> Result<(), ApplyPackageError> {
+        for object in objects {
+            let stored = match self.judge(source, object)? {
+                Judged::Settled(stored) => stored,
+                Judged::Waits(oid, cause, object) => {
+                    self.put_aside(source, waiting_row(source, oid, cause, object))?
+                }
+            };
+            self.quotas
+                .count(self.graph.tx(), &source.peer, &stored)??;
+        }
+        Ok(())
+    }
+
+    /// Tries a waiting object again, whose cause has occurred. No quota prevents it, because it was
+    /// charged when it began to wait.
+    pub(super) fn retry(&mut self, waiting: WaitingRow) -> Result<(), StoreError> {
+        let (id, peer, domain) = (waiting.id, waiting.peer, &waiting.domain);
+        let source = PackageSource::find(self.graph, peer, domain, waiting.epoch, waiting.seq)?;
+        let mut stored = -Usage::one(waiting.object.bytes().len());
+        if let Some(source) = source {
+            let decoded = decode_object(waiting.object, self.graph.limits());
+            let owner = decoded.as_ref().ok().map(DecodedObject::owner);
+            let known = known_keys(self.graph.tx(), owner.as_slice())?;
+            for object in check_objects(vec![decoded], &known) {
+                match self.judge(&source, object)? {
+                    Judged::Settled(written) => stored += written,
+                    Judged::Waits(_, cause, _) => {
+                        return self.graph.tx().put_waiting_cause(id, &cause);
+                    }
+                }
+            }
+        }
+        self.graph.tx().remove_waiting(id)?;
+        let fits = self.quotas.count(self.graph.tx(), &peer, &stored)?;
+        debug_assert!(
+            fits.is_ok(),
+            "a settled object needs no more than it did before"
+        );
+        let now = self.graph.now();
+        self.graph.tx().wake_pull_again(&peer, domain, now)
+    }
+
+    /// Tries again a waiting object of this node that a peer returned after a restore.
+    pub(super) fn retry_reclaimed(
+        &mut self,
+        waiting: WaitingRow,
+        chains: &mut OwnChains,
+    ) -> Result<(), StoreError> {
+        let reclaimed = reclaim_one(self.graph, chains, waiting.object)?;
+        match reclaimed {
+            Err((Fault::Waits(cause), _)) => self.graph.tx().put_waiting_cause(waiting.id, &cause),
+            Ok(_) | Err(_) => self.graph.tx().remove_waiting(waiting.id),
+        }
+    }
+
+    /// Deletes an object that has waited too long, and notes that it is to be pulled again.
+    pub(super) fn give_up(&mut self, waiting: &WaitingRow) -> Result<(), StoreError> {
+        self.graph.tx().remove_waiting(waiting.id)?;
+        if waiting.is_reclaimed {
+            return Ok(());
+        }
+        let stored = -Usage::one(waiting.object.bytes().len());
+        let fits = self.quotas.count(self.graph.tx(), &waiting.peer, &stored)?;
+        debug_assert!(fits.is_ok(), "less fits every quota");
+        self.note_again(waiting, PullAgainCause::Expired, false)
+    }
+
+    /// Writes the changed usage, and after the last part the rejects.
+    pub(super) fn finish(mut self, is_last: bool) -> Result<(), StoreError> {
+        if is_last {
+            let rows_max = self.limits.aside.rejects_per_peer_max;
+            self.rejects
+                .write(self.graph.tx(), &mut self.quotas, rows_max)?;
+        }
+        self.quotas.settle(self.graph.tx())
+    }
+
+    /// Writes one object, rejects it, or returns the cause for which it has to wait.
+    fn judge(
+        &mut self,
+        source: &PackageSource<'_>,
+        object: CheckedObject,
+    ) -> Result<Judged, StoreError> {
+        let (oid, fault, signed) = match self.verify_again(object)? {
+            CheckedObject::Verified(verified) => {
+                let applied = self
+                    .graph
+                    .apply_message(&source.context, &verified, source.origin);
+                if let Some(code) = applied.as_ref().ok().and_then(Applied::code) {
+                    self.record(source, Some(verified.object().oid), code);
+                }
+                match applied {
+                    Ok(Applied::Written { replaced, .. }) => {
+                        self.done.written += 1;
+                        let mut stored = Usage::one(verified.signed_len());
+                        if let Some(bytes) = replaced {
+                            stored += -Usage::one(bytes);
+                        }
+                        return Ok(Judged::Settled(stored));
+                    }
+                    Ok(Applied::AlreadyStored | Applied::Older | Applied::Forked) => {
+                        self.done.already_stored += 1;
+                        return Ok(Judged::Settled(Usage::default()));
+                    }
+                    Err(ApplyError::Store(error)) => return Err(error),
+                    Err(ApplyError::Fault(fault)) => (
+                        Some(verified.object().oid),
+                        fault,
+                        Some(verified.into_signed()),
+                    ),
+                }
+            }
+            CheckedObject::Failed {
+                oid,
+                fault,
+                decoded,
+            } => (oid, fault, decoded.map(DecodedObject::into_signed)),
+        };
+        Ok(match (fault, oid, signed) {
+            (Fault::Waits(cause), Some(oid), Some(object)) => Judged::Waits(oid, cause, object),
+            (fault, oid, _) => {
+                self.reject(source, oid, &fault);
+                Judged::Settled(Usage::default())
+            }
+        })
+    }
+
+    /// Verifies an object again whose owner or owner's key was missing. The missing one may have
+    /// been written since the first verification, and nothing would release an object that waits
+    /// for it.
+    fn verify_again(&self, object: CheckedObject) -> Result<CheckedObject, StoreError> {
+        match object {
+            CheckedObject::Failed {
+                fault: Fault::Waits(_) | Fault::OldKey,
+                decoded: Some(decoded),
+                ..
+            } => {
+                let known = known_keys(self.graph.tx(), &[decoded.owner()])?;
+                Ok(CheckedObject::verify(decoded, &known))
+            }
+            object => Ok(object),
+        }
+    }
+
+    /// Makes an object wait, or notes that it is to be pulled again if the sender has no room.
+    /// Waiting objects count as stored at once, so that no quota can block their release.
+    fn put_aside(
+        &mut self,
+        source: &PackageSource<'_>,
+        waiting: WaitingRow,
+    ) -> Result<Usage, StoreError> {
+        let tx = self.graph.tx();
+        let count = match self.waiting.entry(source.peer) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(tx.waiting_count(&source.peer)?),
+        };
+        let limits = &self.limits.aside;
+        let is_unverified = waiting.cause.is_unverified();
+        let has_room = count.all < limits.waiting_per_peer_max
+            && (!is_unverified || count.unverified < limits.unverified_per_peer_max);
+        self.done.waiting += 1;
+        if !has_room && tx.is_waiting(&waiting)? {
+            return Ok(Usage::default());
+        }
+        if !has_room {
+            self.note_again(&waiting, PullAgainCause::NoRoom, source.is_again)?;
+            return Ok(Usage::default());
+        }
+        if !self.graph.put_waiting(&waiting)? {
+            return Ok(Usage::default());
+        }
+        count.all += 1;
+        count.unverified += u64::from(is_unverified);
+        Ok(Usage::one(waiting.object.bytes().len()))
+    }
+
+    /// Notes that the scope or domain of an object that this node does not keep is to be pulled
+    /// again.
+    fn note_again(
+        &self,
+        waiting: &WaitingRow,
+        cause: PullAgainCause,
+        is_again: bool,
+    ) -> Result<(), StoreError> {
+        let note = PullAgainNote {
+            peer: &waiting.peer,
+            domain: &waiting.domain,
+            scope: None,
+            epoch: waiting.epoch,
+            until_seq: waiting.seq,
+            cause,
+            is_again,
+        };
+        self.graph.tx().note_pull_again(&note, self.graph.now())
+    }
+
+    /// Notes a rejected object.
+    fn reject(&mut self, source: &PackageSource<'_>, oid: Option<Oid>, fault: &Fault) {
+        self.done.rejected += 1;
+        self.record(source, oid, fault.code());
+    }
+
+    /// Notes a rejected object, or one that forked.
+    fn record(&mut self, source: &PackageSource<'_>, oid: Option<Oid>, code: &str) {
+        tracing::debug!(
+            app_id = source.context.app_id().0,
+            trace_id = %source.context.trace_id(),
+            domain = source.domain,
+            oid = oid.map(tracing::field::display),
+            code,
+            "recorded an object of a package as rejected or forked"
+        );
+        self.rejects.add(RejectRow {
+            peer: source.peer,
+            domain: source.domain.to_owned(),
+            epoch: source.epoch,
+            seq: source.seq,
+            oid,
+            code: code.to_owned(),
+            at: self.graph.now(),
+        });
+    }
+}
+
+fn waiting_row(
+    source: &PackageSource<'_>,
+    oid: Oid,
+    cause: Cause,
+    object: SignedObject,
+) -> WaitingRow {
+    WaitingRow {
+        id: 0,
+        peer: source.peer,
+        domain: source.domain.to_owned(),
+        epoch: source.epoch,
+        seq: source.seq,
+        oid,
+        cause,
+        is_reclaimed: false,
+        object,
+    }
+}

@@ -1,0 +1,52 @@
+//! Rejects of one package, collected in memory and written in bulk.
+//!
+//! The rows that stay are few, and each counts as one stored object of the sender. Invariant: a
+//! package adds at most [`ROWS_MAX`] rows for each peer, and no reject makes a package fail. Tested
+//! in `tests/core/parts.rs`.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use keys::PeerId;
+
+use super::quota::QuotaLedger;
+use crate::store::{RejectRow, StoreError, Usage, WriteTx};
+
+/// Most rejects of one peer that a package stores: the newest, which are enough for a diagnosis.
+const ROWS_MAX: usize = 64;
+
+/// Rejects that are not written yet: the newest of each peer.
+#[derive(Debug, Default)]
+pub(super) struct RejectLog(BTreeMap<PeerId, VecDeque<RejectRow>>);
+
+impl RejectLog {
+    /// Adds a reject, and drops the peer's oldest one beyond [`ROWS_MAX`].
+    pub(super) fn add(&mut self, row: RejectRow) {
+        let rows = self.0.entry(row.peer).or_default();
+        if rows.len() == ROWS_MAX {
+            rows.pop_front();
+        }
+        rows.push_back(row);
+    }
+
+    /// Writes the rows, of each peer at most `kept_max` in all, and counts them as stored objects.
+    /// A peer without room in its quota gets no further rows.
+    pub(super) fn write(
+        &mut self,
+        tx: &WriteTx<'_>,
+        quotas: &mut QuotaLedger,
+        kept_max: u64,
+    ) -> Result<(), StoreError> {
+        for (peer, rows) in std::mem::take(&mut self.0) {
+            let (rows, stored) = (Vec::from(rows), tx.reject_count(&peer)?);
+            let after = (stored + rows.len() as u64).min(kept_max);
+            let added = Usage {
+                objects: after as i64 - stored as i64,
+                bytes: 0,
+            };
+            if quotas.count_if_it_fits(tx, &peer, &added)? {
+                tx.put_rejects(&peer, &rows, kept_max)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,110 @@
+//! Settling: waiting objects are tried again when their cause has occurred, portion after portion
+//! (docs/DECISIONS.md 7).
+//!
+//! Each portion is a transaction of its own, so that no cause holds the writer for long. Invariant:
+//! a waiting object is tried once for each occurrence of its cause; the position is stored. Tested
+//! in `tests/core/waiting.rs`.
+
+use keys::TraceId;
+
+use super::applied::AppliedPackage;
+use super::engine::StateEngine;
+use super::ingest::PartIngest;
+use super::reclaim::OwnChains;
+use super::rejects::RejectLog;
+use crate::op_context::Timestamp;
+use crate::schema::identities;
+use crate::store::{StoreError, WaitingRow};
+
+/// Most objects of one portion.
+const PORTION_OBJECTS_MAX: usize = 64;
+/// Largest cost of a portion, unless it has one object only. The unit is a small object.
+const PORTION_COST_MAX: usize = 64;
+/// Cost of an identity: its two key chains have up to 32 signatures each.
+const IDENTITY_COST: usize = 32;
+/// Bytes that cost as much as a small object.
+const BYTES_PER_COST: usize = 4096;
+/// Milliseconds after which an object waits no longer: 30 days.
+const WAITING_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
+
+fn cost(waiting: &WaitingRow) -> usize {
+    let bytes = waiting.object.bytes().len() / BYTES_PER_COST;
+    let chains = if waiting.domain == identities::DOMAIN {
+        IDENTITY_COST
+    } else {
+        0
+    };
+    1 + bytes + chains
+}
+
+impl StateEngine {
+    /// Tries one portion of the objects whose cause has occurred. Returns `false` if there was
+    /// none.
+    pub fn settle_step(&mut self, now: Timestamp) -> Result<bool, StoreError> {
+        let Some(next) = self.store.rows().next_settling()? else {
+            return Ok(false);
+        };
+        self.trace = TraceId(0);
+        let limits = self.context.limits;
+        self.write(now, |graph| {
+            let tx = graph.tx();
+            let ids = tx.waiting_for(&next, PORTION_OBJECTS_MAX)?;
+            let (mut done, mut rejects) = (AppliedPackage::default(), RejectLog::default());
+            let (mut chains, mut tried, mut spent) = (OwnChains::default(), 0, 0);
+            let mut ingest = PartIngest::new(graph, limits, &mut done, &mut rejects);
+            for id in &ids {
+                let waiting = tx.waiting(*id)?;
+                spent += waiting.as_ref().map_or(1, cost);
+                if tried > 0 && spent > PORTION_COST_MAX {
+                    break;
+                }
+                tried += 1;
+                match waiting {
+                    Some(waiting) if waiting.is_reclaimed => {
+                        ingest.retry_reclaimed(waiting, &mut chains)?;
+                    }
+                    Some(waiting) => ingest.retry(waiting)?,
+                    None => {}
+                }
+            }
+            ingest.finish(true)?;
+            let is_all = tried == ids.len() && ids.len() < PORTION_OBJECTS_MAX;
+            let position = ids.get(..tried).and_then(<[i64]>::last).copied();
+            tx.put_settled(&next.cause, position.filter(|_| !is_all))?;
+            Ok::<_, StoreError>(())
+        })?;
+        Ok(true)
+    }
+
+    /// Tries all objects whose cause has occurred, as a start of the node does.
+    pub fn settle_all(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        while self.settle_step(now)? {}
+        Ok(())
+    }
+
+    /// Gives up one portion of the objects that have waited for 30 days; they are to be pulled
+    /// again. Returns `false` if there was none.
+    pub fn expire_step(&mut self, now: Timestamp) -> Result<bool, StoreError> {
+        let before = Timestamp(now.0.saturating_sub(WAITING_MS_MAX));
+        let expired = self
+            .store
+            .rows()
+            .waiting_since(before, PORTION_OBJECTS_MAX)?;
+        if expired.is_empty() {
+            return Ok(false);
+        }
+        let limits = self.context.limits;
+        self.write(now, |graph| {
+            let tx = graph.tx();
+            let (mut done, mut rejects) = (AppliedPackage::default(), RejectLog::default());
+            let mut ingest = PartIngest::new(graph, limits, &mut done, &mut rejects);
+            for id in expired {
+                if let Some(waiting) = tx.waiting(id)? {
+                    ingest.give_up(&waiting)?;
+                }
+            }
+            ingest.finish(true)
+        })?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,317 @@
+//! Table `pull_again`: scopes and domains of peers that are pulled again from 0
+//! (docs/PROTOCOL.md 6.4).
+//!
+//! Invariants: a cursor moves in the transaction that stores the rows that it counts. One peer and
+//! domain have at most [`ROWS_MAX`] rows. Tested in `tests/core/pull_again.rs`.
+
+use keys::protocol::SCOPES_NAMED_MAX;
+use keys::{Epoch, Oid, PeerId};
+use rusqlite::Row;
+
+use super::columns::fixed;
+use super::error::{SqlContext as _, StoreError};
+use super::pull_again_state::State;
+pub use super::pull_again_state::{PullAgainCause, PullAgainNote};
+use super::rows::{Rows, WriteTx};
+use crate::op_context::Timestamp;
+
+/// Most rows of one peer and domain. With more, the whole domain is pulled again.
+const ROWS_MAX: usize = 256;
+/// The scopes of one peer and domain that the next request pulls again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullAgain {
+    /// The scopes, sorted; none: the whole domain.
+    pub scopes: Vec<Oid>,
+    /// The peer's epoch.
+    pub epoch: Epoch,
+    /// The last number that was pulled again; 0: none.
+    pub cursor: u64,
+}
+
+impl PullAgain {
+    /// Whether a row is part of the request.
+    fn has(&self, scope: Option<&Oid>) -> bool {
+        match scope {
+            None => self.scopes.is_empty(),
+            Some(scope) => self.scopes.binary_search(scope).is_ok(),
+        }
+    }
+}
+
+/// Row of the peer `?1` in the domain `?2`.
+const OF_DOMAIN: &str = "peer_no = (SELECT id FROM peers WHERE peer_id = ?1) AND domain = ?2";
+const COLUMNS: &str = "epoch, cursor, until_seq, cause, noted_again, not_before, pause_ms, \
+                       starts, rounds, day";
+
+fn scope_and_state(row: &Row<'_>) -> rusqlite::Result<(Option<Oid>, State)> {
+    let (scope, cause): (Vec<u8>, String) = (row.get(0)?, row.get(4)?);
+    let state = State {
+        epoch: Epoch::from_bytes(fixed(row, 1)?),
+        cursor: row.get(2)?,
+        until_seq: row.get(3)?,
+        cause: PullAgainCause::of(&cause),
+        noted_again: row.get(5)?,
+        not_before: Timestamp(row.get(6)?),
+        pause_ms: row.get(7)?,
+        starts: row.get(8)?,
+        rounds: row.get(9)?,
+        day: row.get(10)?,
+    };
+    Ok((Oid::from_slice(&scope), state))
+}
+
+impl Rows<'_> {
+    /// The scopes that the next request to a peer in a domain pulls again. `None`: none is due.
+    pub fn next_pull_again(
+        &self,
+        peer: &PeerId,
+        domain: &str,
+        now: Timestamp,
+    ) -> Result<Option<PullAgain>, StoreError> {
+        let mut due = self.pull_again_rows(peer, domain)?;
+        due.retain(|(_, state)| state.is_due(now));
+        // A request that has begun continues first. The whole domain has no scope and sorts first.
+        let first = due
+            .iter()
+            .max_by_key(|(scope, state)| (state.cursor, scope.is_none()));
+        Ok(first.map(|(scope, first)| {
+            let together =
+                |state: &State| (state.epoch, state.cursor) == (first.epoch, first.cursor);
+            let scopes = match scope {
+                None => Vec::new(),
+                Some(_) => due
+                    .iter()
+                    .filter(|(_, state)| together(state))
+                    .filter_map(|(scope, _)| *scope)
+                    .take(SCOPES_NAMED_MAX)
+                    .collect(),
+            };
+            PullAgain {
+                scopes,
+                epoch: first.epoch,
+                cursor: first.cursor,
+            }
+        }))
+    }
+
+    /// Whether these scopes still stand at the position at which a request began.
+    pub fn is_pull_again_current(
+        &self,
+        peer: &PeerId,
+        domain: &str,
+        again: &PullAgain,
+    ) -> Result<bool, StoreError> {
+        let rows = self.pull_again_rows(peer, domain)?;
+        let position = (again.epoch, again.cursor);
+        Ok(rows.iter().any(|(scope, state)| {
+            again.has(scope.as_ref()) && (state.epoch, state.cursor) == position
+        }))
+    }
+
+    /// The number of rows of a peer in all domains, for the operator.
+    pub fn pull_again_count(&self, peer: &PeerId) -> Result<u64, StoreError> {
+        let context = "counting what is to be pulled again";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT COUNT(*) FROM pull_again
+                 WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1)",
+            )
+            .context(context)?;
+        statement
+            .query_row([peer.as_bytes()], |row| row.get(0))
+            .context(context)
+    }
+
+    /// All rows of a peer and domain, at most [`ROWS_MAX`] and one, sorted by scope.
+    fn pull_again_rows(
+        &self,
+        peer: &PeerId,
+        domain: &str,
+    ) -> Result<Vec<(Option<Oid>, State)>, StoreError> {
+        let context = "reading what is to be pulled again";
+        let mut statement = self
+            .connection
+            .prepare_cached(&format!(
+                "SELECT scope_oid, {COLUMNS} FROM pull_again WHERE {OF_DOMAIN} ORDER BY scope_oid"
+            ))
+            .context(context)?;
+        let rows = statement
+            .query_map((peer.as_bytes(), domain), scope_and_state)
+            .context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
+    }
+}
+
+impl WriteTx<'_> {
+    /// Notes a scope or domain. Too many scopes of a domain are replaced by the whole domain.
+    pub fn note_pull_again(
+        &self,
+        note: &PullAgainNote<'_>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (peer, domain) = (note.peer, note.domain);
+        let rows = self.pull_again_rows(peer, domain)?;
+        let known = rows.iter().find(|(scope, _)| *scope == note.scope);
+        if known.is_none() && note.scope.is_some() && rows.len() >= ROWS_MAX {
+            let same_epoch = rows.iter().filter(|(_, state)| state.epoch == note.epoch);
+            let ends = same_epoch.map(|(_, state)| state.until_seq);
+            let whole = PullAgainNote {
+                scope: None,
+                until_seq: ends.fold(note.until_seq, u64::max),
+                ..*note
+            };
+            self.delete_pull_again(peer, domain, None)?;
+            return self.put_pull_again(peer, domain, None, &State::new(&whole, now));
+        }
+        let state = match known {
+            Some(&(_, mut state)) => {
+                state.note(note, now);
+                state
+            }
+            None => State::new(note, now),
+        };
+        self.put_pull_again(peer, domain, note.scope.as_ref(), &state)
+    }
+
+    /// Moves the position of scopes whose next window was applied; `None`: nothing is left. A row
+    /// that has reached its end is deleted, or starts once more after a pause if it was noted
+    /// meanwhile.
+    pub fn move_pull_again(
+        &self,
+        peer: &PeerId,
+        domain: &str,
+        again: &PullAgain,
+        to_seq: Option<u64>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        for (scope, state) in self.pull_again_rows(peer, domain)? {
+            if !again.has(scope.as_ref())
+                || (state.epoch, state.cursor) != (again.epoch, again.cursor)
+            {
+                continue;
+            }
+            match state.advance(to_seq.unwrap_or(u64::MAX), now) {
+                Some(state) => self.put_pull_again(peer, domain, scope.as_ref(), &state)?,
+                None => self.delete_pull_again(peer, domain, Some(scope.as_ref()))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets everything of a domain start now, because an object of it was settled.
+    pub fn wake_pull_again(
+        &self,
+        peer: &PeerId,
+        domain: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        for (scope, state) in self.pull_again_rows(peer, domain)? {
+            let woken = state.woken(now);
+            if woken != state {
+                self.put_pull_again(peer, domain, scope.as_ref(), &woken)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts off everything of a domain until a time, because a request failed.
+    pub fn postpone_pull_again(
+        &self,
+        peer: &PeerId,
+        domain: &str,
+        until: Timestamp,
+    ) -> Result<(), StoreError> {
+        for (scope, state) in self.pull_again_rows(peer, domain)? {
+            let postponed = State {
+                not_before: state.not_before.max(until),
+                ..state
+            };
+            self.put_pull_again(peer, domain, scope.as_ref(), &postponed)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the rows of a domain that count in another epoch than the peer's present one,
+    /// because the domain is pulled from 0 then.
+    pub fn drop_pull_again_of_other_epochs(
+        &self,
+        peer: &PeerId,
+        domain: &str,
+        epoch: &Epoch,
+    ) -> Result<(), StoreError> {
+        let context = "deleting what was to be pulled again";
+        let mut statement = self
+            .connection
+            .prepare_cached(&format!(
+                "DELETE FROM pull_again WHERE {OF_DOMAIN} AND epoch != ?3"
+            ))
+            .context(context)?;
+        statement
+            .execute((peer.as_bytes(), domain, epoch.as_bytes()))
+            .context(context)?;
+        Ok(())
+    }
+
+    /// Deletes one row, or all rows of a domain.
+    fn delete_pull_again(
+        &self,
+        peer: &PeerId,
+        domain: &str,
+        scope: Option<Option<&Oid>>,
+    ) -> Result<(), StoreError> {
+        let context = "deleting what was pulled again";
+        let mut statement = self
+            .connection
+            .prepare_cached(&format!(
+                "DELETE FROM pull_again WHERE {OF_DOMAIN} AND (?3 IS NULL OR scope_oid = ?3)"
+            ))
+            .context(context)?;
+        let scope = scope.map(scope_column);
+        statement
+            .execute((peer.as_bytes(), domain, scope))
+            .context(context)?;
+        Ok(())
+    }
+
+    fn put_pull_again(
+        &self,
+        peer: &PeerId,
+        domain: &str,
+        scope: Option<&Oid>,
+        state: &State,
+    ) -> Result<(), StoreError> {
+        let context = "writing what is to be pulled again";
+        let mut statement = self
+            .connection
+            .prepare_cached(&format!(
+                "INSERT OR REPLACE INTO pull_again (peer_no, domain, scope_oid, {COLUMNS})
+                 SELECT id, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13
+                 FROM peers WHERE peer_id = ?1"
+            ))
+            .context(context)?;
+        statement
+            .execute((
+                peer.as_bytes(),
+                domain,
+                scope_column(scope),
+                state.epoch.as_bytes(),
+                state.cursor,
+                state.until_seq,
+                state.cause.as_str(),
+                state.noted_again,
+                state.not_before.0,
+                state.pause_ms,
+                state.starts,
+                state.rounds,
+                state.day,
+            ))
+            .context(context)?;
+        Ok(())
+    }
+}
+
+/// The value of the column `scope_oid`.
+fn scope_column(scope: Option<&Oid>) -> &[u8] {
+    scope.map_or(&[], |oid| oid.as_bytes())
+}

@@ -1,0 +1,157 @@
+//! When a scope or domain is pulled again: starts, windows and pauses. Pure.
+//!
+//! Invariant: a row starts at most [`STARTS_PER_DAY_MAX`] times a day, and is requested at most
+//! [`ROUNDS_PER_DAY_MAX`] times.
+
+use keys::{Epoch, Oid, PeerId};
+
+use crate::op_context::Timestamp;
+
+/// Most times that a scope or domain is pulled again from 0 within a day.
+const STARTS_PER_DAY_MAX: u64 = 8;
+/// Most windows that a scope or domain is pulled again within a day, against a peer whose windows
+/// are small without end.
+const ROUNDS_PER_DAY_MAX: u64 = 4096;
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+/// Longest pause between two starts of which the first brought nothing: 30 days.
+const PAUSE_MS_MAX: u64 = 30 * DAY_MS;
+
+/// Why a scope or domain is pulled again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PullAgainCause {
+    /// An object of it found no room to wait. The next start is when another object has been
+    /// settled, or after a day.
+    NoRoom,
+    /// An object of it waited too long. The next start is after a day.
+    Expired,
+    /// The peer named the scope, because this node may read more of it than before. The next start
+    /// is at once.
+    Named,
+}
+
+impl PullAgainCause {
+    /// The value of the column `cause`.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::NoRoom => "no_room",
+            Self::Expired => "expired",
+            Self::Named => "named",
+        }
+    }
+
+    /// The cause of a column's value.
+    pub(super) fn of(column: &str) -> Self {
+        match column {
+            "named" => Self::Named,
+            "expired" => Self::Expired,
+            _ => Self::NoRoom,
+        }
+    }
+
+    /// Milliseconds until it starts, unless something settles.
+    fn pause_ms(self) -> u64 {
+        match self {
+            Self::NoRoom | Self::Expired => DAY_MS,
+            Self::Named => 0,
+        }
+    }
+}
+
+/// A scope or domain to be noted.
+#[derive(Debug, Clone, Copy)]
+pub struct PullAgainNote<'a> {
+    /// The peer.
+    pub peer: &'a PeerId,
+    /// Name of the domain.
+    pub domain: &'a str,
+    /// The scope; `None`: the whole domain.
+    pub scope: Option<Oid>,
+    /// The peer's epoch.
+    pub epoch: Epoch,
+    /// The number up to which it has to be pulled again.
+    pub until_seq: u64,
+    /// The reason.
+    pub cause: PullAgainCause,
+    /// Whether the object came while the domain was pulled again.
+    pub is_again: bool,
+}
+
+/// One row, without its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct State {
+    pub(super) epoch: Epoch,
+    pub(super) cursor: u64,
+    pub(super) until_seq: u64,
+    pub(super) cause: PullAgainCause,
+    pub(super) noted_again: bool,
+    pub(super) not_before: Timestamp,
+    pub(super) pause_ms: u64,
+    pub(super) starts: u64,
+    pub(super) rounds: u64,
+    pub(super) day: u64,
+}
+
+impl State {
+    pub(super) fn new(note: &PullAgainNote<'_>, now: Timestamp) -> Self {
+        Self {
+            epoch: note.epoch,
+            cursor: 0,
+            until_seq: note.until_seq,
+            cause: note.cause,
+            noted_again: false,
+            not_before: Timestamp(now.0.saturating_add(note.cause.pause_ms())),
+            pause_ms: DAY_MS,
+            starts: 0,
+            rounds: 0,
+            day: 0,
+        }
+    }
+
+    pub(super) fn is_due(&self, now: Timestamp) -> bool {
+        let is_new_day = self.day != now.0 / DAY_MS;
+        let may_start = self.cursor > 0 || self.starts < STARTS_PER_DAY_MAX;
+        now >= self.not_before && (is_new_day || (may_start && self.rounds < ROUNDS_PER_DAY_MAX))
+    }
+
+    /// Adds a note to a row that exists.
+    pub(super) fn note(&mut self, note: &PullAgainNote<'_>, now: Timestamp) {
+        let new = Self::new(note, now);
+        if self.epoch != note.epoch {
+            *self = new;
+            return;
+        }
+        self.until_seq = self.until_seq.max(note.until_seq);
+        self.noted_again |= note.is_again || self.cursor > 0;
+        self.not_before = self.not_before.min(new.not_before);
+    }
+
+    /// Moves to the end of a window. Returns `None` if the row is finished.
+    pub(super) fn advance(mut self, to_seq: u64, now: Timestamp) -> Option<Self> {
+        let day = now.0 / DAY_MS;
+        if self.day != day {
+            (self.day, self.starts, self.rounds) = (day, 0, 0);
+        }
+        self.rounds += 1;
+        self.starts += u64::from(self.cursor == 0);
+        self.cursor = to_seq;
+        if to_seq < self.until_seq {
+            return Some(self);
+        }
+        self.noted_again.then(|| Self {
+            cursor: 0,
+            noted_again: false,
+            not_before: Timestamp(now.0.saturating_add(self.pause_ms)),
+            pause_ms: self.pause_ms.saturating_mul(2).min(PAUSE_MS_MAX),
+            ..self
+        })
+    }
+
+    /// The row after an object of the domain was settled: it may start now.
+    pub(super) fn woken(self, now: Timestamp) -> Self {
+        Self {
+            not_before: self.not_before.min(now),
+            pause_ms: DAY_MS,
+            ..self
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Rejects: objects of packages that a rule refused permanently, for the operator.
+//!
+//! Bounded for each peer. The caller counts each row as a stored object of the sender.
+
+use keys::{Epoch, Oid, PeerId};
+
+use super::columns::fixed;
+use super::error::{SqlContext as _, StoreError};
+use super::rows::{Rows, WriteTx};
+use crate::op_context::Timestamp;
+
+/// A rejected object, for the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RejectRow {
+    /// The peer that sent it.
+    pub peer: PeerId,
+    /// Domain of its package.
+    pub domain: String,
+    /// Epoch of the sender.
+    pub epoch: Epoch,
+    /// `to_seq` of its package.
+    pub seq: u64,
+    /// Its oid, where its bytes could be read.
+    pub oid: Option<Oid>,
+    /// Stable code of the reason.
+    pub code: String,
+    /// Time of the rejection.
+    pub at: Timestamp,
+}
+
+impl Rows<'_> {
+    /// The number of stored rejects of a peer.
+    pub fn reject_count(&self, peer: &PeerId) -> Result<u64, StoreError> {
+        let context = "counting rejects";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT COUNT(*) FROM sync_rejects WHERE peer_id = ?1")
+            .context(context)?;
+        statement
+            .query_row([peer.as_bytes()], |row| row.get(0))
+            .context(context)
+    }
+
+    /// At most `limit` rejects, newest first, of all peers or of one.
+    pub fn rejects(
+        &self,
+        peer: Option<&PeerId>,
+        limit: usize,
+    ) -> Result<Vec<RejectRow>, StoreError> {
+        let context = "reading rejects";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT peer_id, domain, epoch, seq, oid, code, at FROM sync_rejects
+                 WHERE ?1 IS NULL OR peer_id = ?1 ORDER BY id DESC LIMIT ?2",
+            )
+            .context(context)?;
+        let rows = statement
+            .query_map((peer.map(|peer| peer.as_bytes()), limit), |row| {
+                Ok(RejectRow {
+                    peer: PeerId::from_bytes(fixed(row, 0)?),
+                    domain: row.get(1)?,
+                    epoch: Epoch::from_bytes(fixed(row, 2)?),
+                    seq: row.get(3)?,
+                    oid: Oid::from_slice(&row.get::<_, Vec<u8>>(4)?),
+                    code: row.get(5)?,
+                    at: Timestamp(row.get(6)?),
+                })
+            })
+            .context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
+    }
+}
+
+impl WriteTx<'_> {
+    /// Stores rejects of one peer and deletes its oldest beyond `kept_max`.
+    pub fn put_rejects(
+        &self,
+        peer: &PeerId,
+        rejects: &[RejectRow],
+        kept_max: u64,
+    ) -> Result<(), StoreError> {
+        let context = "writing rejects";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "INSERT INTO sync_rejects (peer_id, domain, epoch, seq, oid, code, at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )
+            .context(context)?;
+        for reject in rejects {
+            statement
+                .execute((
+                    peer.as_bytes(),
+                    &reject.domain,
+                    reject.epoch.as_bytes(),
+                    reject.seq,
+                    reject.oid.as_ref().map_or(&[][..], |oid| oid.as_bytes()),
+                    &reject.code,
+                    reject.at.0,
+                ))
+                .context(context)?;
+        }
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "DELETE FROM sync_rejects WHERE peer_id = ?1 AND id <= (
+                   SELECT id FROM sync_rejects WHERE peer_id = ?1
+                   ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+            )
+            .context(context)?;
+        statement
+            .execute((peer.as_bytes(), kept_max))
+            .context(context)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing::{EPOCH, Folder};
+
+    #[test]
+    fn rejects_are_bounded_per_peer_and_the_newest_stay() {
+        let folder = Folder::new();
+        let mut store = folder.open(&["identities"]).unwrap();
+        let (one, other) = (PeerId::from_bytes([1; 32]), PeerId::from_bytes([2; 32]));
+        let reject = |peer, seq| RejectRow {
+            peer,
+            domain: "rides.offers".into(),
+            epoch: EPOCH,
+            seq,
+            oid: (seq % 2 == 0).then(|| Oid::from_bytes([seq as u8; 16])),
+            code: "mode".into(),
+            at: Timestamp(seq),
+        };
+        store
+            .transaction(|tx| tx.put_rejects(&other, &[reject(other, 1)], 3))
+            .unwrap();
+        for seq in 1..=10 {
+            store
+                .transaction(|tx| tx.put_rejects(&one, &[reject(one, seq)], 3))
+                .unwrap();
+        }
+        let kept = store.rows().rejects(Some(&one), 100).unwrap();
+        assert_eq!(kept, [reject(one, 10), reject(one, 9), reject(one, 8)]);
+        assert_eq!(store.rows().rejects(None, 100).unwrap().len(), 4);
+    }
+}

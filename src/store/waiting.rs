@@ -1,0 +1,382 @@
+//! Waiting objects: they arrived in a valid package, and something that they need is missing
+//! (docs/PROTOCOL.md 6.4).
+//!
+//! Bounded for each peer by the caller. Invariant: a waiting object is stored exactly as it was
+//! sent, before any rule judged it.
+
+use keys::{Digest, Epoch, Oid, PeerId, Signature, SignedObject};
+use rusqlite::types::Type;
+use rusqlite::{OptionalExtension as _, Row};
+
+use super::columns::fixed;
+use super::error::{SqlContext as _, StoreError};
+use super::rows::{Rows, WriteTx};
+use super::usage::Usage;
+use crate::op_context::{AppId, Timestamp};
+
+/// The event for which an object waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// The object of this app that it refers to is stored.
+    Arrived(AppId, Oid),
+    /// The key of this number of the identity is known, or a later one.
+    KeyKnown(Oid, u32),
+    /// The identity is no longer frozen.
+    Unfrozen(Oid),
+    /// The home of the identity is this peer.
+    Home(Oid, PeerId),
+}
+
+impl Cause {
+    /// Value of `needs_kind` for [`Cause::KeyKnown`].
+    const KEY_KNOWN: u8 = 2;
+
+    /// Whether no key could verify the object yet.
+    pub fn is_unverified(&self) -> bool {
+        matches!(self, Self::KeyKnown(..))
+    }
+
+    /// The values of the columns `needs_kind` and `needs`.
+    fn columns(&self) -> (u8, Vec<u8>) {
+        match self {
+            Self::Arrived(app, oid) => (1, [oid.as_bytes(), &app.0.to_be_bytes()[..]].concat()),
+            Self::KeyKnown(identity, key_id) => (
+                Self::KEY_KNOWN,
+                [identity.as_bytes(), &key_id.to_be_bytes()[..]].concat(),
+            ),
+            Self::Unfrozen(identity) => (3, identity.as_bytes().to_vec()),
+            Self::Home(identity, home) => (4, [&identity.as_bytes()[..], home.as_bytes()].concat()),
+        }
+    }
+
+    fn from_columns(kind: u8, needs: &[u8]) -> Option<Self> {
+        let (identity, rest) = needs.split_first_chunk::<16>()?;
+        let oid = Oid::from_bytes(*identity);
+        match kind {
+            1 => Some(Self::Arrived(
+                AppId(i64::from_be_bytes(rest.try_into().ok()?)),
+                oid,
+            )),
+            Self::KEY_KNOWN => Some(Self::KeyKnown(
+                oid,
+                u32::from_be_bytes(rest.try_into().ok()?),
+            )),
+            3 if rest.is_empty() => Some(Self::Unfrozen(oid)),
+            4 => Some(Self::Home(oid, PeerId::from_bytes(rest.try_into().ok()?))),
+            _ => None,
+        }
+    }
+}
+
+/// Reads a cause from two columns, starting at `column`.
+fn cause(row: &Row<'_>, column: usize) -> rusqlite::Result<Cause> {
+    let needs: Vec<u8> = row.get(column + 1)?;
+    Cause::from_columns(row.get(column)?, &needs).ok_or_else(|| {
+        rusqlite::Error::FromSqlConversionFailure(column + 1, Type::Blob, "unknown cause".into())
+    })
+}
+
+/// A waiting object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingRow {
+    /// Local number, in order of arrival.
+    pub id: i64,
+    /// The peer that sent it.
+    pub peer: PeerId,
+    /// Domain of its package.
+    pub domain: String,
+    /// Epoch of the sender.
+    pub epoch: Epoch,
+    /// `to_seq` of its package.
+    pub seq: u64,
+    /// Its oid.
+    pub oid: Oid,
+    /// The event for which it waits.
+    pub cause: Cause,
+    /// Whether it is an object of this node that the peer returned after a restore.
+    pub is_reclaimed: bool,
+    /// The object as sent.
+    pub object: SignedObject,
+}
+
+/// The number of waiting objects of one peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WaitingCount {
+    /// All of them.
+    pub all: u64,
+    /// Those whose signature could not be verified yet.
+    pub unverified: u64,
+}
+
+/// A cause that has occurred, with the waiting objects that are still to be tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SettlingRow {
+    /// The cause.
+    pub cause: Cause,
+    /// The last waiting object that was tried.
+    pub after_id: i64,
+    /// The last waiting object that is to be tried.
+    pub until_id: i64,
+}
+
+impl Rows<'_> {
+    /// Whether any object waits.
+    pub fn is_any_waiting(&self) -> Result<bool, StoreError> {
+        let context = "looking for waiting objects";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT 1 FROM waiting LIMIT 1")
+            .context(context)?;
+        statement.exists([]).context(context)
+    }
+
+    /// A waiting object by its local number.
+    pub fn waiting(&self, id: i64) -> Result<Option<WaitingRow>, StoreError> {
+        let context = "reading a waiting object";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT p.peer_id, w.domain, w.epoch, w.seq, w.oid, w.needs_kind, w.needs,
+                   w.is_reclaimed, w.key_id, w.bytes, w.signature
+                 FROM waiting AS w JOIN peers AS p ON p.id = w.peer_no WHERE w.id = ?1",
+            )
+            .context(context)?;
+        let waiting = |row: &Row<'_>| {
+            let signature = Signature::from_bytes(fixed(row, 10)?);
+            Ok(WaitingRow {
+                id,
+                peer: PeerId::from_bytes(fixed(row, 0)?),
+                domain: row.get(1)?,
+                epoch: Epoch::from_bytes(fixed(row, 2)?),
+                seq: row.get(3)?,
+                oid: Oid::from_bytes(fixed(row, 4)?),
+                cause: cause(row, 5)?,
+                is_reclaimed: row.get(7)?,
+                object: SignedObject::from_parts(row.get(8)?, row.get(9)?, signature),
+            })
+        };
+        statement
+            .query_row([id], waiting)
+            .optional()
+            .context(context)
+    }
+
+    /// Whether the same object of the same peer waits already.
+    pub fn is_waiting(&self, waiting: &WaitingRow) -> Result<bool, StoreError> {
+        let context = "looking for a waiting object";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT 1 FROM waiting WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1)
+                   AND oid = ?2 AND key_id = ?3 AND digest = ?4",
+            )
+            .context(context)?;
+        let (object, oid) = (&waiting.object, waiting.oid.as_bytes());
+        let digest = Digest::of(object.bytes());
+        statement
+            .exists((
+                waiting.peer.as_bytes(),
+                oid,
+                object.key_id(),
+                digest.as_bytes(),
+            ))
+            .context(context)
+    }
+
+    /// The number of waiting objects of a peer.
+    pub fn waiting_count(&self, peer: &PeerId) -> Result<WaitingCount, StoreError> {
+        let context = "counting waiting objects";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT COUNT(*), COALESCE(SUM(w.needs_kind = ?2), 0)
+                 FROM waiting AS w JOIN peers AS p ON p.id = w.peer_no WHERE p.peer_id = ?1",
+            )
+            .context(context)?;
+        let count = |row: &Row<'_>| {
+            Ok(WaitingCount {
+                all: row.get(0)?,
+                unverified: row.get(1)?,
+            })
+        };
+        statement
+            .query_row((peer.as_bytes(), Cause::KEY_KNOWN), count)
+            .context(context)
+    }
+
+    /// The usage of a peer's waiting objects, except returned objects of this node.
+    pub(super) fn waiting_usage(&self, peer: &PeerId) -> Result<Usage, StoreError> {
+        let context = "summing the waiting objects of a peer";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT COUNT(*), COALESCE(SUM(LENGTH(w.bytes)), 0)
+                 FROM waiting AS w JOIN peers AS p ON p.id = w.peer_no
+                 WHERE p.peer_id = ?1 AND NOT w.is_reclaimed",
+            )
+            .context(context)?;
+        let usage = |row: &Row<'_>| {
+            Ok(Usage {
+                objects: row.get(0)?,
+                bytes: row.get(1)?,
+            })
+        };
+        statement
+            .query_row([peer.as_bytes()], usage)
+            .context(context)
+    }
+
+    /// Local numbers of at most `limit` objects that have waited since before a time.
+    pub fn waiting_since(&self, before: Timestamp, limit: usize) -> Result<Vec<i64>, StoreError> {
+        let context = "reading the oldest waiting objects";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT id FROM (SELECT id, at FROM waiting ORDER BY id LIMIT ?2) WHERE at < ?1",
+            )
+            .context(context)?;
+        let rows = statement
+            .query_map((before.0, limit), |row| row.get(0))
+            .context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
+    }
+
+    /// The oldest cause that has occurred and has objects left to be tried.
+    pub fn next_settling(&self) -> Result<Option<SettlingRow>, StoreError> {
+        let context = "reading the next cause";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT needs_kind, needs, after_id, until_id FROM settling ORDER BY id LIMIT 1",
+            )
+            .context(context)?;
+        let settling = |row: &Row<'_>| {
+            Ok(SettlingRow {
+                cause: cause(row, 0)?,
+                after_id: row.get(2)?,
+                until_id: row.get(3)?,
+            })
+        };
+        statement
+            .query_row([], settling)
+            .optional()
+            .context(context)
+    }
+
+    /// Local numbers of at most `limit` objects that wait for a cause, the oldest first.
+    pub fn waiting_for(&self, next: &SettlingRow, limit: usize) -> Result<Vec<i64>, StoreError> {
+        let context = "reading waiting objects";
+        let (kind, needs) = next.cause.columns();
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT id FROM waiting WHERE needs_kind = ?1 AND needs = ?2
+                   AND id > ?3 AND id <= ?4 ORDER BY id LIMIT ?5",
+            )
+            .context(context)?;
+        let rows = statement
+            .query_map((kind, needs, next.after_id, next.until_id, limit), |row| {
+                row.get(0)
+            })
+            .context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
+    }
+}
+
+impl WriteTx<'_> {
+    /// Stores a waiting object, whose `id` is ignored. Returns `false` if the same object of the
+    /// same peer waits already.
+    pub fn put_waiting(&self, waiting: &WaitingRow, at: Timestamp) -> Result<bool, StoreError> {
+        let context = "writing a waiting object";
+        let (kind, needs) = waiting.cause.columns();
+        let object = &waiting.object;
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "INSERT INTO waiting (peer_no, domain, epoch, seq, oid, needs_kind, needs,
+                   is_reclaimed, key_id, digest, bytes, signature, at)
+                 SELECT id, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13
+                 FROM peers WHERE peer_id = ?1
+                 ON CONFLICT DO NOTHING",
+            )
+            .context(context)?;
+        statement
+            .execute((
+                waiting.peer.as_bytes(),
+                &waiting.domain,
+                waiting.epoch.as_bytes(),
+                waiting.seq,
+                waiting.oid.as_bytes(),
+                kind,
+                needs,
+                waiting.is_reclaimed,
+                object.key_id(),
+                Digest::of(object.bytes()).as_bytes(),
+                object.bytes(),
+                object.signature().as_bytes(),
+                at.0,
+            ))
+            .map(|rows| rows > 0)
+            .context(context)
+    }
+
+    /// Notes that a waiting object needs something else now.
+    pub fn put_waiting_cause(&self, id: i64, cause: &Cause) -> Result<(), StoreError> {
+        let context = "changing the cause of a waiting object";
+        let (kind, needs) = cause.columns();
+        let mut statement = self
+            .connection
+            .prepare_cached("UPDATE waiting SET needs_kind = ?2, needs = ?3 WHERE id = ?1")
+            .context(context)?;
+        statement.execute((id, kind, needs)).context(context)?;
+        Ok(())
+    }
+
+    /// Deletes a waiting object, which the caller has applied, refused or given up.
+    pub fn remove_waiting(&self, id: i64) -> Result<(), StoreError> {
+        let context = "deleting a waiting object";
+        let mut statement = self
+            .connection
+            .prepare_cached("DELETE FROM waiting WHERE id = ?1")
+            .context(context)?;
+        statement.execute([id]).context(context)?;
+        Ok(())
+    }
+
+    /// Notes that a cause has occurred: the objects that wait for it now are to be tried again. A
+    /// known key also satisfies objects that wait for an earlier one.
+    pub fn fulfil(&self, cause: &Cause) -> Result<(), StoreError> {
+        let context = "noting a cause";
+        let (kind, needs) = cause.columns();
+        let lowest = match cause {
+            Cause::KeyKnown(identity, _) => Cause::KeyKnown(*identity, 0).columns().1,
+            _ => needs.clone(),
+        };
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "INSERT INTO settling (needs_kind, needs, after_id, until_id)
+                 SELECT DISTINCT needs_kind, needs, 0, (SELECT MAX(id) FROM waiting)
+                 FROM waiting WHERE needs_kind = ?1 AND needs BETWEEN ?2 AND ?3
+                 ON CONFLICT DO UPDATE SET after_id = 0, until_id = excluded.until_id",
+            )
+            .context(context)?;
+        statement.execute((kind, lowest, needs)).context(context)?;
+        Ok(())
+    }
+
+    /// Notes up to which waiting object a cause was tried; `None` removes the cause.
+    pub fn put_settled(&self, cause: &Cause, after_id: Option<i64>) -> Result<(), StoreError> {
+        let context = "noting the position of a cause";
+        let (kind, needs) = cause.columns();
+        let sql = match after_id {
+            Some(_) => "UPDATE settling SET after_id = ?3 WHERE needs_kind = ?1 AND needs = ?2",
+            None => "DELETE FROM settling WHERE needs_kind = ?1 AND needs = ?2 AND ?3 IS NULL",
+        };
+        let mut statement = self.connection.prepare_cached(sql).context(context)?;
+        statement
+            .execute((kind, needs, after_id))
+            .context(context)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,149 @@
+//! Packages are applied in parts: other writes run between them, and the last part moves the
+//! cursor.
+
+use keys::SignedObject;
+use postern::object::Object;
+use postern::state_engine::{
+    ApplyPackageError, CoreLimits, PackageProgress, PackageWork, VerifiedPackage,
+};
+use postern::store::Direction;
+
+use harness::forge::{salted, sign_with_unknown_key};
+use harness::pull::meet;
+use harness::{Setup, TestNode, ride};
+
+/// Ride `number` of a node.
+fn ride_of(of: &TestNode, number: u32) -> Object {
+    let salt = u64::from(number).to_be_bytes();
+    salted(("rides", 1), salt, of.identity, 1, Some(ride("Bern", 1)))
+}
+
+fn rides(of: &TestNode, count: u32) -> Vec<SignedObject> {
+    let rides = (0..count).map(|number| of.sign(&ride_of(of, number)));
+    rides.collect()
+}
+
+/// A package of Bob with these objects, verified at Alice.
+fn work(alice: &TestNode, bob: &TestNode, objects: Vec<SignedObject>) -> PackageWork {
+    let package = bob.package(alice, "rides.offers", (0, 9), objects);
+    let (key, limits) = (bob.public_key(), &alice.limits().package);
+    let bytes = package.sign(&bob.keys);
+    let mut package =
+        VerifiedPackage::verify(&bytes, limits, (&bob.peer_id(), &key), &alice.peer_id()).unwrap();
+    let checked = alice.engine.verify_objects(package.take_objects());
+    let checked = futures::executor::block_on(checked).unwrap();
+    PackageWork::new(&package, None, checked)
+}
+
+fn step(alice: &TestNode, work: PackageWork) -> Result<PackageProgress, ApplyPackageError> {
+    alice.write(move |core, now| core.apply_part(now, work))
+}
+
+#[test]
+fn large_package_is_applied_in_parts_and_other_writes_run_between_them() {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 400));
+    meet(&alice, &bob);
+    let mut work = work(&alice, &bob, rides(&bob, 600));
+    let mut parts = 1;
+    let applied = loop {
+        match step(&alice, work).unwrap() {
+            PackageProgress::Done(applied) => break applied,
+            PackageProgress::More(rest) => work = rest,
+        }
+        parts += 1;
+        assert_eq!(alice.cursor(&bob, "rides.offers", Direction::In), None);
+        alice.make("rides", 1, ride("between", 1)).unwrap();
+    };
+    assert_eq!((parts, applied.written, applied.last_seq), (3, 600, 9));
+    let cursor = alice.cursor(&bob, "rides.offers", Direction::In).unwrap();
+    assert_eq!(cursor.last_seq, 9);
+}
+
+#[test]
+fn part_beyond_the_quota_stops_the_package_and_nothing_is_missing_later() {
+    let limits = |objects_max| {
+        let mut limits = CoreLimits::default();
+        limits.quotas.trusted.stored_objects_max = objects_max;
+        limits
+    };
+    let alice = Setup::new("alice").limits(limits(400)).node();
+    let bob = TestNode::new("bob", 400);
+    meet(&alice, &bob);
+    let objects = rides(&bob, 600);
+    for _ in 0..2 {
+        let PackageProgress::More(rest) =
+            step(&alice, work(&alice, &bob, objects.clone())).unwrap()
+        else {
+            panic!("one part has 600 objects");
+        };
+        let stopped = step(&alice, rest).unwrap_err();
+        assert!(matches!(stopped, ApplyPackageError::Quota(_)), "{stopped}");
+        assert_eq!(alice.cursor(&bob, "rides.offers", Direction::In), None);
+    }
+    let alice = alice.into_setup().limits(limits(1000)).node();
+    let applied = bob.force(&alice, "rides.offers", objects).unwrap();
+    assert_eq!((applied.written, applied.already_stored), (344, 256));
+}
+
+#[test]
+fn package_that_another_one_overtook_moves_no_cursor_back() {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 400));
+    meet(&alice, &bob);
+    let objects = rides(&bob, 300);
+    let PackageProgress::More(rest) = step(&alice, work(&alice, &bob, objects.clone())).unwrap()
+    else {
+        panic!("one part has 300 objects");
+    };
+    let package = bob.package(&alice, "rides.offers", (0, 20), objects);
+    alice.take(&bob, &package.sign(&bob.keys)).unwrap();
+    let PackageProgress::Done(applied) = step(&alice, rest).unwrap() else {
+        panic!("an overtaken package has no further part");
+    };
+    assert_eq!(applied.last_seq, 20);
+    let cursor = alice.cursor(&bob, "rides.offers", Direction::In).unwrap();
+    assert_eq!(cursor.last_seq, 20);
+}
+
+#[test]
+fn rejects_are_few_rows_and_count_as_stored_objects() {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 400));
+    meet(&alice, &bob);
+    let usage = || {
+        let peer = bob.peer_id();
+        let stored = alice.read(move |view| view.rows.stored_by(&peer));
+        stored.unwrap().usage.objects
+    };
+    let before = usage();
+    let forged = |count: u32| -> Vec<SignedObject> {
+        let forge = |number| sign_with_unknown_key(&ride_of(&bob, number));
+        (0..count).map(forge).collect()
+    };
+    let applied = bob.force(&alice, "rides.offers", forged(4096)).unwrap();
+    assert_eq!(applied.rejected, 4096);
+    assert_eq!(
+        alice.rows("sync_rejects").len(),
+        64,
+        "the newest of a package"
+    );
+    let newest = alice.read(|view| view.rows.rejects(None, 1));
+    assert_eq!(newest[0].oid, Some(ride_of(&bob, 4095).oid));
+    assert_eq!(usage(), before + 64);
+    for _ in 0..20 {
+        bob.force(&alice, "rides.offers", forged(64)).unwrap();
+    }
+    assert_eq!(alice.rows("sync_rejects").len(), 1000);
+    assert_eq!(usage(), before + 1000);
+}
+
+#[test]
+fn rejects_of_a_peer_with_a_full_quota_are_dropped_and_its_package_is_applied() {
+    let mut limits = CoreLimits::default();
+    limits.quotas.trusted.stored_objects_max = 1;
+    let alice = Setup::new("alice").limits(limits).node();
+    let bob = TestNode::new("bob", 400);
+    meet(&alice, &bob);
+    let forged = sign_with_unknown_key(&ride_of(&bob, 1));
+    let applied = bob.force(&alice, "rides.offers", vec![forged]).unwrap();
+    assert_eq!((applied.rejected, applied.last_seq), (1, 1));
+    assert_eq!(alice.rejects(), Vec::<String>::new());
+}

@@ -1,0 +1,176 @@
+//! An object without room to wait is not lost: its domain is pulled again.
+
+use harness::pull::meet;
+use harness::{Setup, TestNode, conversation, message};
+use postern::state_engine::CoreLimits;
+use postern::store::{Direction, PullAgainCause, PullAgainNote};
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+fn with_room(name: &str, waiting_max: u64) -> TestNode {
+    let mut limits = CoreLimits::default();
+    limits.aside.waiting_per_peer_max = waiting_max;
+    Setup::new(name).limits(limits).node()
+}
+
+/// Founder, and two members of a conversation of which the second does not know yet. The first has
+/// written `count` messages.
+fn three(waiting_max: u64, count: usize) -> (TestNode, TestNode, TestNode) {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 300));
+    let carol = with_room("carol", waiting_max);
+    for (one, other) in [(&alice, &bob), (&alice, &carol), (&bob, &carol)] {
+        meet(one, other);
+    }
+    let people = [alice.identity, bob.identity, carol.identity];
+    let talk = alice.make("messages", 1, conversation(&people)).unwrap();
+    bob.pull_everything(&alice);
+    for number in 0..count {
+        let text = format!("message {number}");
+        bob.make("messages", 2, message(talk.oid, &text)).unwrap();
+    }
+    (alice, bob, carol)
+}
+
+#[test]
+fn members_sync_more_than_may_wait_while_the_founder_is_away() {
+    let (alice, bob, carol) = three(1000, 1100);
+    carol.pull_all(&bob, "messages");
+    assert_eq!(
+        (carol.texts().len(), carol.rows("waiting").len()),
+        (0, 1000)
+    );
+    carol.pull_everything(&alice);
+    assert_eq!(carol.texts().len(), 1000);
+    carol.pull_all(&bob, "messages");
+    assert_eq!(carol.texts().len(), 1100);
+    assert_eq!(carol.rows("pull_again"), Vec::<String>::new());
+    assert!(carol.rejects().is_empty());
+}
+
+#[test]
+fn domain_is_pulled_again_at_most_daily_while_nothing_settles() {
+    let (_alice, bob, carol) = three(3, 10);
+    carol.pull_all(&bob, "messages");
+    assert_eq!(carol.next_again(&bob, "messages"), None);
+    let rounds = carol.pull_all(&bob, "messages");
+    assert_eq!(rounds.len(), 1);
+    for pause in [1, 1, 2, 4] {
+        carol.clock.advance_ms(pause * DAY_MS - 1);
+        assert_eq!(carol.next_again(&bob, "messages"), None);
+        carol.clock.advance_ms(1);
+        let again = carol.next_again(&bob, "messages").unwrap();
+        assert_eq!((again.cursor, again.scopes.len()), (0, 0));
+        carol.pull_all(&bob, "messages");
+    }
+}
+
+#[test]
+fn server_records_nothing_of_what_is_pulled_again() {
+    let (alice, bob, carol) = three(3, 10);
+    carol.pull_all(&bob, "messages");
+    let before = bob.cursor(&carol, "messages", Direction::Out);
+    let applied = carol.cursor(&bob, "messages", Direction::In);
+    carol.pull_everything(&alice);
+    carol.pull_all(&bob, "messages");
+    assert_eq!(carol.texts().len(), 10);
+    assert_eq!(
+        bob.cursor(&carol, "messages", Direction::Out)
+            .unwrap()
+            .last_seq,
+        before.unwrap().last_seq
+    );
+    assert_eq!(carol.cursor(&bob, "messages", Direction::In), applied);
+}
+
+#[test]
+fn new_epoch_of_the_peer_ends_what_was_to_be_pulled_again() {
+    let (_alice, bob, carol) = three(3, 10);
+    carol.pull_all(&bob, "messages");
+    assert_eq!(carol.rows("pull_again").len(), 1);
+    let bob = bob
+        .into_setup()
+        .new_epoch(postern::store::EpochReason::Restored)
+        .node();
+    meet(&carol, &bob);
+    carol.clock.advance_ms(DAY_MS);
+    carol.pull_all(&bob, "messages");
+    // Pulled from 0 in the new epoch, and noted there.
+    let again = {
+        carol.clock.advance_ms(DAY_MS);
+        carol.next_again(&bob, "messages").unwrap()
+    };
+    assert_eq!(again.epoch, bob.epoch());
+}
+
+#[test]
+fn scopes_share_a_request_and_too_many_become_the_whole_domain() {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 300));
+    meet(&alice, &bob);
+    let note = |number: u16| {
+        let mut scope = [4; 16];
+        scope[..2].copy_from_slice(&number.to_be_bytes());
+        let (peer, epoch) = (bob.peer_id(), bob.epoch());
+        alice
+            .graph(move |graph| {
+                let note = PullAgainNote {
+                    peer: &peer,
+                    domain: "messages",
+                    scope: Some(keys::Oid::from_bytes(scope)),
+                    epoch,
+                    until_seq: 5,
+                    cause: PullAgainCause::Named,
+                    is_again: false,
+                };
+                graph.tx().note_pull_again(&note, graph.now())
+            })
+            .unwrap();
+    };
+    (0..256).for_each(note);
+    assert_eq!(
+        alice.next_again(&bob, "messages").unwrap().scopes.len(),
+        256
+    );
+    note(256);
+    let whole = alice.next_again(&bob, "messages").unwrap();
+    assert_eq!((whole.scopes.len(), alice.rows("pull_again").len()), (0, 1));
+    alice.pull_all(&bob, "messages");
+    assert_eq!(alice.next_again(&bob, "messages"), None);
+}
+
+#[test]
+fn scope_starts_at_most_eight_times_a_day() {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 300));
+    meet(&alice, &bob);
+    let (peer, epoch) = (bob.peer_id(), bob.epoch());
+    let mut starts = 0;
+    for _ in 0..12 {
+        alice
+            .graph(move |graph| {
+                let note = PullAgainNote {
+                    peer: &peer,
+                    domain: "messages",
+                    scope: None,
+                    epoch,
+                    until_seq: 1 << 40,
+                    cause: PullAgainCause::Named,
+                    is_again: true,
+                };
+                graph.tx().note_pull_again(&note, graph.now())?;
+                // Noted again, so that the row stays after each end.
+                graph.tx().note_pull_again(&note, graph.now())
+            })
+            .unwrap();
+        if let Some(again) = alice.next_again(&bob, "messages") {
+            starts += 1;
+            let end = move |graph: &mut postern::graph::GraphManager<'_>| {
+                let (tx, now) = (graph.tx(), graph.now());
+                tx.move_pull_again(&peer, "messages", &again, Some(1 << 40), now)?;
+                tx.wake_pull_again(&peer, "messages", now)
+            };
+            alice.graph(end).unwrap();
+        }
+    }
+    assert_eq!(starts, 8);
+    alice.clock.advance_ms(DAY_MS);
+    assert!(alice.next_again(&bob, "messages").is_some());
+}

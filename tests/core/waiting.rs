@@ -1,0 +1,329 @@
+//! Waiting objects: each is tried once its cause has occurred, in portions, across restarts.
+
+use harness::forge::{object, oid, salted, tombstone};
+use harness::pull::meet;
+use harness::{Setup, TestNode, conversation, message, ride};
+use keys::{Oid, SecretKey, SignedObject};
+use postern::object::Object;
+use postern::op_context::Timestamp;
+use postern::services::identities;
+use postern::state_engine::{CoreLimits, RecoveryRequest};
+use postern::store::StoreError;
+
+use crate::remote_writes::Scene;
+
+fn salt(number: u32) -> [u8; 8] {
+    u64::from(number).to_be_bytes()
+}
+
+/// A conversation of the sender with others.
+fn talk(sender: &TestNode, others: &[Oid]) -> Object {
+    let people = [&[sender.identity], others].concat();
+    let attrs = Some(conversation(&people));
+    object("messages", 1, 7, sender.identity, 1, attrs)
+}
+
+/// Messages of the sender in a conversation that the receiver does not have yet.
+fn early(sender: &TestNode, talk: &Object, count: u32) -> Vec<SignedObject> {
+    let message = |number| {
+        let attrs = Some(message(talk.oid, &format!("message {number}")));
+        let kind = ("messages", 2);
+        sender.sign(&salted(kind, salt(number), sender.identity, 1, attrs))
+    };
+    (0..count).map(message).collect()
+}
+
+fn set_frozen(node: &TestNode, identity: Oid) {
+    node.graph(move |graph| graph.tx().set_frozen(&identity, true))
+        .unwrap();
+}
+
+#[test]
+fn object_of_a_frozen_owner_comes_after_the_unfreezing() {
+    let scene = Scene::new();
+    let mallory = scene.mallory.identity;
+    set_frozen(&scene.alice, mallory);
+    let ride = scene.ride(1, 1, "Bern");
+    assert_eq!(scene.refused(&ride), None);
+    assert_eq!(scene.alice.parent("rides", ride.oid), None);
+    scene
+        .alice
+        .graph(move |graph| graph.unfreeze(&mallory))
+        .unwrap();
+    assert!(scene.alice.parent("rides", ride.oid).is_some());
+    assert_eq!(scene.alice.rows("waiting").len(), 0);
+}
+
+#[test]
+fn object_that_is_frozen_again_waits_again_and_is_tried_again() {
+    let scene = Scene::new();
+    let mallory = scene.mallory.identity;
+    set_frozen(&scene.alice, mallory);
+    let ride = scene.ride(1, 1, "Bern");
+    scene.refused(&ride);
+    // Frozen again before the waiting object is tried.
+    scene
+        .alice
+        .graph(move |graph| {
+            graph.unfreeze(&mallory)?;
+            graph.tx().set_frozen(&mallory, true)
+        })
+        .unwrap();
+    assert_eq!(scene.alice.rows("waiting").len(), 1);
+    scene
+        .alice
+        .graph(move |graph| graph.unfreeze(&mallory))
+        .unwrap();
+    assert!(scene.alice.parent("rides", ride.oid).is_some());
+}
+
+#[test]
+fn rotation_ends_a_freeze_and_its_new_signatures_are_accepted() {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 300));
+    meet(&alice, &bob);
+    let id = bob.identity;
+    set_frozen(&alice, id);
+    bob.make("rides", 1, ride("Bern", 1)).unwrap();
+    alice.pull_everything(&bob);
+    assert_eq!(alice.rows("waiting").len(), 2, "the record waits too");
+    use rand::SeedableRng as _;
+    let mut rng = rand_chacha::ChaCha20Rng::from_seed([3; 32]);
+    bob.keys.rotate(id, &mut rng).unwrap();
+    while bob
+        .write(move |core, now| core.rotation_step(now, id))
+        .unwrap()
+    {}
+    alice.pull_everything(&bob);
+    assert_eq!(alice.rows("app_rides_parent").len(), 1);
+    assert_eq!(alice.rows("waiting").len(), 0);
+}
+
+#[test]
+fn objects_that_no_key_verifies_have_a_small_allowance() {
+    let scene = Scene::new();
+    let (alice, mallory) = (&scene.alice, &scene.mallory);
+    let later = |number| {
+        let attrs = Some(ride("Bern", 1));
+        let ride = salted(("rides", 1), salt(number), mallory.identity, 1, attrs);
+        SignedObject::sign(1, &SecretKey::from_seed(&[5; 32]), ride.to_bytes())
+    };
+    let many = (0..1000).map(later).collect();
+    let applied = mallory.force(alice, "rides.offers", many).unwrap();
+    assert_eq!((applied.waiting, applied.rejected), (1000, 0));
+    let waiting = alice.rows("waiting");
+    assert_eq!(waiting.len(), 64);
+    // Revisions of the identity under the known key are no cause for any of them.
+    let id = mallory.identity;
+    for _ in 0..10 {
+        mallory
+            .graph(move |graph| identities::rename(graph, id, Some("M")).map(|_| ()))
+            .unwrap();
+        let (record, _) = mallory.object("identities", id).unwrap();
+        let record = mallory.sign(&record);
+        assert_eq!(mallory.force_one(alice, "identities", record), None);
+        assert_eq!(alice.rows("settling"), Vec::<String>::new());
+    }
+    assert_eq!(alice.rows("waiting"), waiting);
+}
+
+#[test]
+fn key_number_beyond_every_chain_is_refused() {
+    let scene = Scene::new();
+    let ride = scene.ride(1, 1, "Bern").to_bytes();
+    let signed = SignedObject::sign(33, &SecretKey::from_seed(&[5; 32]), ride);
+    let code = scene
+        .mallory
+        .force_one(&scene.alice, "rides.offers", signed);
+    assert_eq!(code.as_deref(), Some("key_number"));
+}
+
+#[test]
+fn forged_object_does_not_wait() {
+    let scene = Scene::new();
+    let attrs = Some(message(oid(7), "x"));
+    let forged = object("messages", 2, 8, scene.mallory.identity, 1, attrs);
+    let forged = harness::forge::sign_with_unknown_key(&forged);
+    let code = scene.mallory.force_one(&scene.alice, "messages", forged);
+    assert_eq!(code.as_deref(), Some("bad_signature"));
+    assert_eq!(scene.alice.rows("waiting").len(), 0);
+}
+
+#[test]
+fn thousand_waiting_objects_are_settled_in_portions() {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 300));
+    meet(&alice, &bob);
+    let talk = talk(&bob, &[alice.identity]);
+    bob.force(&alice, "messages", early(&bob, &talk, 1000))
+        .unwrap();
+    assert_eq!(alice.rows("waiting").len(), 1000);
+    let founding = bob.sign(&talk);
+    let package = bob.package(&alice, "messages", (2, 2), vec![founding]);
+    let (steps, between) = alice
+        .write(move |core, now| {
+            // The driver settles only after this closure.
+            apply(core, now, &bob, package);
+            let (mut steps, mut between) = (0, Vec::new());
+            while core.settle_step(now)? {
+                steps += 1;
+                between.push(waiting_rows(core));
+            }
+            Ok::<_, StoreError>((steps, between))
+        })
+        .unwrap();
+    assert!((16..=17).contains(&steps), "{steps} portions");
+    assert_eq!((between[0], between[1]), (936, 872));
+    assert_eq!(alice.texts().len(), 1000);
+}
+
+fn waiting_rows(core: &postern::state_engine::StateEngine) -> usize {
+    let rows = core.view().rows;
+    rows.waiting_since(Timestamp(u64::MAX >> 1), 10_000)
+        .unwrap()
+        .len()
+}
+
+/// Applies a package of Bob on a core, without settling.
+fn apply(
+    core: &mut postern::state_engine::StateEngine,
+    now: Timestamp,
+    bob: &TestNode,
+    package: postern::state_engine::Package,
+) {
+    let bytes = package.sign(&bob.keys);
+    let limits = core.context().limits;
+    let (key, local) = (bob.public_key(), core.view().this_node());
+    let sender = (&bob.peer_id(), &key);
+    let mut package =
+        postern::state_engine::VerifiedPackage::verify(&bytes, &limits.package, sender, &local)
+            .unwrap();
+    let objects = package.take_objects().into_iter();
+    let decoded: Vec<_> = objects
+        .map(|object| postern::graph::decode_object(object, &limits.graph))
+        .collect();
+    let owners: Vec<Oid> = decoded.iter().flatten().map(|it| it.owner()).collect();
+    let known = postern::state_engine::known_keys(&core.view().rows, &owners).unwrap();
+    let checked = postern::state_engine::check_objects(decoded, &known);
+    core.apply_package(now, &package, checked).unwrap();
+}
+
+#[test]
+fn settling_continues_after_a_restart() {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 300));
+    meet(&alice, &bob);
+    let talk = talk(&bob, &[alice.identity]);
+    bob.force(&alice, "messages", early(&bob, &talk, 300))
+        .unwrap();
+    let founding = vec![bob.sign(&talk)];
+    let package = bob.package(&alice, "messages", (2, 2), founding);
+    let mut setup = alice.into_setup();
+    let mut core = setup.open();
+    let now = Timestamp(harness::START);
+    apply(&mut core, now, &bob, package);
+    assert!(core.settle_step(now).unwrap());
+    drop(core);
+    let alice = setup.node();
+    assert_eq!(alice.texts().len(), 300);
+    assert_eq!(alice.rows("settling"), Vec::<String>::new());
+}
+
+#[test]
+fn reply_comes_when_the_own_conversation_is_returned_after_a_restore() {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 300));
+    meet(&alice, &bob);
+    alice.send(bob.identity, "Hi");
+    bob.pull_everything(&alice);
+    bob.send(alice.identity, "Hi yourself");
+    // Restored from a backup that was made before the conversation.
+    let alice = alice.into_setup().elsewhere().node();
+    meet(&alice, &bob);
+    reclaim(&alice, &bob, "identities");
+    alice.pull_everything(&bob);
+    assert_eq!((alice.texts().len(), alice.rows("waiting").len()), (0, 1));
+    reclaim(&alice, &bob, "messages");
+    let mut texts: Vec<_> = alice.texts().into_iter().map(|(_, text)| text).collect();
+    texts.sort();
+    assert_eq!(texts, ["Hi", "Hi yourself"]);
+    assert_eq!(alice.rows("waiting").len(), 0);
+}
+
+/// Returns to a node what a peer holds of it in a domain.
+fn reclaim(node: &TestNode, peer: &TestNode, domain: &str) {
+    let request = RecoveryRequest {
+        peer: node.peer_id(),
+        domain: domain.to_owned(),
+        after: None,
+    };
+    let batch = peer.read(move |view| view.recovery_batch(&request));
+    let peer = peer.peer_id();
+    node.write(move |core, now| core.reclaim(now, peer, batch.objects))
+        .unwrap();
+}
+
+#[test]
+fn returned_object_waits_for_the_conversation_of_a_peer() {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 300));
+    meet(&alice, &bob);
+    bob.send(alice.identity, "Hi");
+    alice.pull_everything(&bob);
+    alice.send(bob.identity, "Hi yourself");
+    bob.pull_everything(&alice);
+    let alice = alice.into_setup().elsewhere().node();
+    meet(&alice, &bob);
+    reclaim(&alice, &bob, "identities");
+    reclaim(&alice, &bob, "messages");
+    assert_eq!((alice.texts().len(), alice.rows("waiting").len()), (0, 1));
+    alice.pull_everything(&bob);
+    assert_eq!(alice.texts().len(), 2);
+    let own = alice.rows("app_messages_parent");
+    assert_eq!((own.len(), alice.rows("waiting").len()), (3, 0));
+}
+
+#[test]
+fn waiting_object_is_pulled_again_after_thirty_days() {
+    const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 300));
+    meet(&alice, &bob);
+    let talk = talk(&bob, &[alice.identity]);
+    bob.force(&alice, "messages", early(&bob, &talk, 3))
+        .unwrap();
+    let expire = || alice.write(|core, now| core.expire_step(now)).unwrap();
+    alice.clock.advance_ms(29 * DAY_MS);
+    assert!(!expire());
+    alice.clock.advance_ms(2 * DAY_MS);
+    assert!(expire() && !expire());
+    assert_eq!(alice.rows("waiting").len(), 0);
+    assert_eq!(alice.next_again(&bob, "messages"), None);
+    alice.clock.advance_ms(DAY_MS);
+    assert!(alice.next_again(&bob, "messages").is_some());
+}
+
+#[test]
+fn waiting_objects_are_bounded_for_each_peer() {
+    let mut limits = CoreLimits::default();
+    limits.aside.waiting_per_peer_max = 2;
+    let alice = Setup::new("alice").limits(limits).node();
+    let bob = TestNode::new("bob", 300);
+    meet(&alice, &bob);
+    let talk = talk(&bob, &[alice.identity]);
+    let sent = |count| bob.force(&alice, "messages", early(&bob, &talk, count));
+    let applied = sent(5).unwrap();
+    assert_eq!((applied.waiting, applied.rejected), (5, 0));
+    assert_eq!(alice.rows("waiting").len(), 2);
+    assert_eq!(alice.rows("pull_again").len(), 1);
+    sent(2).unwrap();
+    assert_eq!(alice.rows("waiting").len(), 2, "the same objects wait once");
+}
+
+#[test]
+fn object_whose_tombstone_came_while_it_waited_stays_deleted() {
+    let scene = Scene::new();
+    let (alice, mallory) = (&scene.alice, scene.mallory.identity);
+    // Waits, because its owner is frozen.
+    set_frozen(alice, mallory);
+    let ride = scene.ride(1, 1, "Bern");
+    assert_eq!(scene.refused(&ride), None);
+    assert_eq!(scene.refused(&tombstone(&ride, 2)), None);
+    alice.graph(move |graph| graph.unfreeze(&mallory)).unwrap();
+    assert!(alice.parent("rides", ride.oid).unwrap().deleted);
+    assert_eq!(alice.rows("waiting").len(), 0);
+}
