@@ -11,7 +11,11 @@ use super::error::SaveError;
 use super::load::load_object;
 use super::manager::GraphManager;
 use crate::acl::{AclManager, Existing, Precedence};
-use crate::store::{AppTable, ParentRow};
+use crate::op_context::AppId;
+use crate::store::{AppTable, ParentRow, ScopeId};
+
+/// Most objects that one portion restamps. No local write has as many in one scope.
+const RESTAMPED_MAX: usize = 256;
 
 impl GraphManager<'_> {
     /// Re-signs objects that a local owner signed with earlier keys: at most `most`, oldest first.
@@ -34,13 +38,13 @@ impl GraphManager<'_> {
     /// Changes key number, signature and `change_seq` of one object. References are not checked
     /// again.
     ///
-    /// Objects of other local owners in the object's scope are restamped after it. A peer that
-    /// pulls for the first time would otherwise receive them before their scope, and all of them
-    /// would wait.
+    /// Objects of other local owners in the object's scope are restamped after it, in later
+    /// transactions. A peer that pulls for the first time would otherwise receive them before their
+    /// scope, and all of them would wait.
     fn resign(&mut self, app: &AppTable, row: ParentRow) -> Result<(), SaveError> {
         let (object, _) = load_object(self.tx, app, &row)?;
         let signed = self.keys().sign_object(row.owner, object.to_bytes())?;
-        let (owner, scope_id) = (row.owner, row.scope_id);
+        let scope_id = row.scope_id;
         let scope = self.tx.scope(scope_id)?;
         let is_scope = scope.is_some_and(|scope| scope.parent_id == row.id);
         let resigned = ParentRow {
@@ -50,13 +54,39 @@ impl GraphManager<'_> {
         };
         self.restamp(app, resigned)?;
         if is_scope {
-            for below in self.tx.local_in_scope(app, scope_id)? {
-                if below.owner != owner && self.is_local(&below.owner)? {
-                    self.restamp(app, below)?;
-                }
-            }
+            let until_seq = self.stamp().saturating_sub(1);
+            self.tx.note_restamp(app.id, scope_id, until_seq)?;
         }
         Ok(())
+    }
+
+    /// Restamps one portion of the objects in a re-signed scope: those of local owners that are not
+    /// to be re-signed themselves. `span` is the last `change_seq` that is done, and the last that
+    /// is to be done. Returns how far it got; `None`: all is done.
+    pub fn restamp_portion(
+        &mut self,
+        (app, scope): (AppId, ScopeId),
+        span: (i64, i64),
+    ) -> Result<Option<i64>, SaveError> {
+        let apps = self.tx.apps();
+        let Some(app) = apps.iter().find(|known| known.id == app) else {
+            return Ok(None);
+        };
+        let mut rows = self.tx.local_in_scope(app, scope, span, RESTAMPED_MAX)?;
+        let last_seq = rows.last().map(|row| row.change_seq);
+        let is_all = rows.len() < RESTAMPED_MAX;
+        if !is_all && rows.first().map(|row| row.change_seq) != last_seq {
+            // The last change group may be cut; the next portion takes it whole.
+            rows.retain(|row| Some(row.change_seq) != last_seq);
+        }
+        let position = rows.last().map(|row| row.change_seq.cast_signed());
+        for row in rows {
+            let is_current = self.keys().key_id(row.owner) == Ok(row.key_id);
+            if is_current && self.is_local(&row.owner)? {
+                self.restamp(app, row)?;
+            }
+        }
+        Ok(position.filter(|_| !is_all))
     }
 
     /// Gives an object a new `change_seq` in a change group of its own, with the key number and

@@ -5,16 +5,17 @@
 //! a waiting object is tried once for each occurrence of its cause; the position is stored. Tested
 //! in `tests/core/waiting.rs`.
 
-use keys::TraceId;
+use keys::{TraceId, error_chain};
 
 use super::applied::AppliedPackage;
 use super::engine::StateEngine;
 use super::ingest::PartIngest;
 use super::reclaim::OwnChains;
 use super::rejects::RejectLog;
-use crate::op_context::Timestamp;
+use crate::graph::SaveError;
+use crate::op_context::{AppId, Timestamp};
 use crate::schema::identities;
-use crate::store::{StoreError, WaitingRow};
+use crate::store::{Cause, ScopeId, SettlingRow, SettlingWork, StoreError, WaitingRow};
 
 /// Most objects of one portion.
 const PORTION_OBJECTS_MAX: usize = 64;
@@ -38,17 +39,52 @@ fn cost(waiting: &WaitingRow) -> usize {
 }
 
 impl StateEngine {
-    /// Tries one portion of the objects whose cause has occurred. Returns `false` if there was
-    /// none.
+    /// Does one portion of the work that is left. Returns `false` if there was none.
     pub fn settle_step(&mut self, now: Timestamp) -> Result<bool, StoreError> {
         let Some(next) = self.store.rows().next_settling()? else {
             return Ok(false);
         };
         self.trace = TraceId(0);
+        match next.work {
+            SettlingWork::Retry(cause) => self.retry_portion(now, next, cause)?,
+            SettlingWork::Restamp(app, scope) => self.restamp_portion(now, next, (app, scope))?,
+        }
+        Ok(true)
+    }
+
+    fn restamp_portion(
+        &mut self,
+        now: Timestamp,
+        next: SettlingRow,
+        within: (AppId, ScopeId),
+    ) -> Result<(), StoreError> {
+        let done = self.write(now, |graph| {
+            let position = graph.restamp_portion(within, (next.after, next.until))?;
+            graph.tx().put_settled(&next.work, position)?;
+            Ok::<_, SaveError>(())
+        });
+        match done {
+            Err(SaveError::Store(error)) => Err(error),
+            Err(error) => {
+                let causes = error_chain(&error);
+                tracing::error!(error = %causes, "could not restamp the objects in a scope");
+                self.write(now, |graph| graph.tx().put_settled(&next.work, None))
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Tries one portion of the objects that wait for a cause.
+    fn retry_portion(
+        &mut self,
+        now: Timestamp,
+        next: SettlingRow,
+        cause: Cause,
+    ) -> Result<(), StoreError> {
         let limits = self.context.limits;
         self.write(now, |graph| {
             let tx = graph.tx();
-            let ids = tx.waiting_for(&next, PORTION_OBJECTS_MAX)?;
+            let ids = tx.waiting_for(&cause, (next.after, next.until), PORTION_OBJECTS_MAX)?;
             let (mut done, mut rejects) = (AppliedPackage::default(), RejectLog::default());
             let (mut chains, mut tried, mut spent) = (OwnChains::default(), 0, 0);
             let mut ingest = PartIngest::new(graph, limits, &mut done, &mut rejects);
@@ -70,13 +106,11 @@ impl StateEngine {
             ingest.finish(true)?;
             let is_all = tried == ids.len() && ids.len() < PORTION_OBJECTS_MAX;
             let position = ids.get(..tried).and_then(<[i64]>::last).copied();
-            tx.put_settled(&next.cause, position.filter(|_| !is_all))?;
-            Ok::<_, StoreError>(())
-        })?;
-        Ok(true)
+            tx.put_settled(&next.work, position.filter(|_| !is_all))
+        })
     }
 
-    /// Tries all objects whose cause has occurred, as a start of the node does.
+    /// Does all work that is left, as a start of the node does.
     pub fn settle_all(&mut self, now: Timestamp) -> Result<(), StoreError> {
         while self.settle_step(now)? {}
         Ok(())

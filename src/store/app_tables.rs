@@ -100,8 +100,9 @@ impl AppTable {
             ),
             by_oid: format!("{select} WHERE p.oid > ?1 AND p.rev > 0 ORDER BY p.oid LIMIT ?2"),
             local_in_scope: format!(
-                "{select} WHERE p.scope_id = ?1 AND p.origin IS NULL AND p.rev > 0
-                 ORDER BY p.change_seq, p.id"
+                "{select} WHERE p.scope_id = ?1 AND p.change_seq > ?2 AND p.change_seq <= ?3
+                   AND p.origin IS NULL AND p.rev > 0
+                 ORDER BY p.change_seq, p.id LIMIT ?4"
             ),
             live_in_scope: format!(
                 "{select} WHERE p.scope_id = ?1 AND p.change_seq >= ?2 AND NOT p.deleted

@@ -52,11 +52,14 @@ impl Rows<'_> {
         rows.collect::<rusqlite::Result<_>>().context(context)
     }
 
-    /// The objects in a scope that were made on this node, oldest first.
+    /// At most `limit` objects in a scope that were made on this node, with a `change_seq` above
+    /// `after` and up to `until`, oldest first.
     pub fn local_in_scope(
         &self,
         app: &AppTable,
         scope_id: ScopeId,
+        (after, until): (i64, i64),
+        limit: usize,
     ) -> Result<Vec<ParentRow>, StoreError> {
         let context = "reading local objects in a scope";
         let mut statement = self
@@ -64,7 +67,7 @@ impl Rows<'_> {
             .prepare_cached(&app.local_in_scope)
             .context(context)?;
         let rows = statement
-            .query_map([scope_id.0], parent_row)
+            .query_map((scope_id.0, after, until, limit), parent_row)
             .context(context)?;
         rows.collect::<rusqlite::Result<_>>().context(context)
     }

@@ -25,6 +25,7 @@ mod rows;
 mod scope_id;
 mod scopes;
 mod select;
+mod settling;
 mod snapshot;
 mod sync_state;
 mod tokens;
@@ -51,11 +52,12 @@ pub use rows::{Rows, WriteTx};
 pub use scope_id::ScopeId;
 pub use scopes::{EndedScope, ScopeRow};
 pub use select::{Changed, Selection};
+pub use settling::{SettlingRow, SettlingWork};
 pub use snapshot::{check_whole, snapshot};
 pub use sync_state::{Cursor, Direction, SyncStateRow};
 pub use usage::{Stored, Usage};
 pub use verdicts::{Verdict, VerdictRow};
-pub use waiting::{Cause, SettlingRow, WaitingCount, WaitingRow};
+pub use waiting::{Cause, WaitingCount, WaitingRow};
 pub use write_mode::{WriteMode, WriteModeRow, write_mode_of};
 
 #[cfg(test)]

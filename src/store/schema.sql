@@ -231,13 +231,14 @@ CREATE TABLE waiting (
 ) STRICT;
 CREATE INDEX waiting_needs ON waiting (needs_kind, needs);
 
--- Causes that have occurred. The objects that waited for them then are tried in portions.
+-- Work that is done in portions: causes that have occurred, whose waiting objects are tried, and
+-- scopes whose objects are restamped (settling.rs).
 CREATE TABLE settling (
   id         INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
   needs_kind INTEGER NOT NULL,
   needs      BLOB    NOT NULL,
-  after_id   INTEGER NOT NULL,        -- last waiting object that was tried
-  until_id   INTEGER NOT NULL,        -- last waiting object when the cause occurred
+  after_id   INTEGER NOT NULL,        -- last position that is done: waiting.id or change_seq
+  until_id   INTEGER NOT NULL,        -- last position that is to be done
   UNIQUE (needs_kind, needs)
 ) STRICT;
 

@@ -37,7 +37,7 @@ impl Cause {
     }
 
     /// The values of the columns `needs_kind` and `needs`.
-    fn columns(&self) -> (u8, Vec<u8>) {
+    pub(super) fn columns(&self) -> (u8, Vec<u8>) {
         match self {
             Self::Arrived(app, oid) => (1, [oid.as_bytes(), &app.0.to_be_bytes()[..]].concat()),
             Self::KeyKnown(identity, key_id) => (
@@ -49,7 +49,8 @@ impl Cause {
         }
     }
 
-    fn from_columns(kind: u8, needs: &[u8]) -> Option<Self> {
+    /// The cause of the columns' values.
+    pub(super) fn from_columns(kind: u8, needs: &[u8]) -> Option<Self> {
         let (identity, rest) = needs.split_first_chunk::<16>()?;
         let oid = Oid::from_bytes(*identity);
         match kind {
@@ -106,17 +107,6 @@ pub struct WaitingCount {
     pub all: u64,
     /// Those whose signature could not be verified yet.
     pub unverified: u64,
-}
-
-/// A cause that has occurred, with the waiting objects that are still to be tried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SettlingRow {
-    /// The cause.
-    pub cause: Cause,
-    /// The last waiting object that was tried.
-    pub after_id: i64,
-    /// The last waiting object that is to be tried.
-    pub until_id: i64,
 }
 
 impl Rows<'_> {
@@ -241,32 +231,15 @@ impl Rows<'_> {
         rows.collect::<rusqlite::Result<_>>().context(context)
     }
 
-    /// The oldest cause that has occurred and has objects left to be tried.
-    pub fn next_settling(&self) -> Result<Option<SettlingRow>, StoreError> {
-        let context = "reading the next cause";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT needs_kind, needs, after_id, until_id FROM settling ORDER BY id LIMIT 1",
-            )
-            .context(context)?;
-        let settling = |row: &Row<'_>| {
-            Ok(SettlingRow {
-                cause: cause(row, 0)?,
-                after_id: row.get(2)?,
-                until_id: row.get(3)?,
-            })
-        };
-        statement
-            .query_row([], settling)
-            .optional()
-            .context(context)
-    }
-
     /// Local numbers of at most `limit` objects that wait for a cause, the oldest first.
-    pub fn waiting_for(&self, next: &SettlingRow, limit: usize) -> Result<Vec<i64>, StoreError> {
+    pub fn waiting_for(
+        &self,
+        cause: &Cause,
+        (after_id, until_id): (i64, i64),
+        limit: usize,
+    ) -> Result<Vec<i64>, StoreError> {
         let context = "reading waiting objects";
-        let (kind, needs) = next.cause.columns();
+        let (kind, needs) = cause.columns();
         let mut statement = self
             .connection
             .prepare_cached(
@@ -275,9 +248,7 @@ impl Rows<'_> {
             )
             .context(context)?;
         let rows = statement
-            .query_map((kind, needs, next.after_id, next.until_id, limit), |row| {
-                row.get(0)
-            })
+            .query_map((kind, needs, after_id, until_id, limit), |row| row.get(0))
             .context(context)?;
         rows.collect::<rusqlite::Result<_>>().context(context)
     }
@@ -340,43 +311,6 @@ impl WriteTx<'_> {
             .prepare_cached("DELETE FROM waiting WHERE id = ?1")
             .context(context)?;
         statement.execute([id]).context(context)?;
-        Ok(())
-    }
-
-    /// Notes that a cause has occurred: the objects that wait for it now are to be tried again. A
-    /// known key also satisfies objects that wait for an earlier one.
-    pub fn fulfil(&self, cause: &Cause) -> Result<(), StoreError> {
-        let context = "noting a cause";
-        let (kind, needs) = cause.columns();
-        let lowest = match cause {
-            Cause::KeyKnown(identity, _) => Cause::KeyKnown(*identity, 0).columns().1,
-            _ => needs.clone(),
-        };
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "INSERT INTO settling (needs_kind, needs, after_id, until_id)
-                 SELECT DISTINCT needs_kind, needs, 0, (SELECT MAX(id) FROM waiting)
-                 FROM waiting WHERE needs_kind = ?1 AND needs BETWEEN ?2 AND ?3
-                 ON CONFLICT DO UPDATE SET after_id = 0, until_id = excluded.until_id",
-            )
-            .context(context)?;
-        statement.execute((kind, lowest, needs)).context(context)?;
-        Ok(())
-    }
-
-    /// Notes up to which waiting object a cause was tried; `None` removes the cause.
-    pub fn put_settled(&self, cause: &Cause, after_id: Option<i64>) -> Result<(), StoreError> {
-        let context = "noting the position of a cause";
-        let (kind, needs) = cause.columns();
-        let sql = match after_id {
-            Some(_) => "UPDATE settling SET after_id = ?3 WHERE needs_kind = ?1 AND needs = ?2",
-            None => "DELETE FROM settling WHERE needs_kind = ?1 AND needs = ?2 AND ?3 IS NULL",
-        };
-        let mut statement = self.connection.prepare_cached(sql).context(context)?;
-        statement
-            .execute((kind, needs, after_id))
-            .context(context)?;
         Ok(())
     }
 }

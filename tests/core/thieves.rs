@@ -148,7 +148,8 @@ fn new_peer_receives_a_conversation_before_its_messages_after_a_rotation() {
             conversation(&[a.identity, second, c.identity]),
         )
         .unwrap();
-    let said: Vec<_> = (0..50)
+    // More than one portion restamps.
+    let said: Vec<_> = (0..300)
         .map(|number| {
             let request = WriteRequest {
                 app: "messages".into(),

@@ -1,0 +1,145 @@
+//! Table `settling`: work that is done in portions, between other writes (docs/DECISIONS.md 7).
+//!
+//! Invariant: work that a transaction causes is noted in that transaction, so that no crash loses
+//! it.
+
+use rusqlite::types::Type;
+use rusqlite::{OptionalExtension as _, Row};
+
+use super::error::{SqlContext as _, StoreError};
+use super::rows::{Rows, WriteTx};
+use super::scope_id::ScopeId;
+use super::waiting::Cause;
+use crate::op_context::AppId;
+
+/// Work that is done in portions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SettlingWork {
+    /// Tries the waiting objects of a cause that has occurred. The position is their local number.
+    Retry(Cause),
+    /// Restamps objects in a scope whose Parent was re-signed. The position is their `change_seq`.
+    Restamp(AppId, ScopeId),
+}
+
+impl SettlingWork {
+    /// Value of `needs_kind` for [`SettlingWork::Restamp`]. Lower ones are causes.
+    const RESTAMP: u8 = 5;
+
+    fn columns(&self) -> (u8, Vec<u8>) {
+        match self {
+            Self::Retry(cause) => cause.columns(),
+            Self::Restamp(app, scope) => (
+                Self::RESTAMP,
+                [app.0.to_be_bytes(), scope.0.to_be_bytes()].concat(),
+            ),
+        }
+    }
+
+    fn from_columns(kind: u8, needs: &[u8]) -> Option<Self> {
+        if kind != Self::RESTAMP {
+            return Cause::from_columns(kind, needs).map(Self::Retry);
+        }
+        let (app, scope) = needs.split_first_chunk()?;
+        let scope = ScopeId(i64::from_be_bytes(scope.try_into().ok()?));
+        Some(Self::Restamp(AppId(i64::from_be_bytes(*app)), scope))
+    }
+}
+
+/// Work with its position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SettlingRow {
+    /// The work.
+    pub work: SettlingWork,
+    /// The last position that is done.
+    pub after: i64,
+    /// The last position that is to be done.
+    pub until: i64,
+}
+
+fn settling_row(row: &Row<'_>) -> rusqlite::Result<SettlingRow> {
+    let needs: Vec<u8> = row.get(1)?;
+    let work = SettlingWork::from_columns(row.get(0)?, &needs);
+    let unknown =
+        || rusqlite::Error::FromSqlConversionFailure(1, Type::Blob, "unknown work".into());
+    Ok(SettlingRow {
+        work: work.ok_or_else(unknown)?,
+        after: row.get(2)?,
+        until: row.get(3)?,
+    })
+}
+
+impl Rows<'_> {
+    /// The oldest work that is not done.
+    pub fn next_settling(&self) -> Result<Option<SettlingRow>, StoreError> {
+        let context = "reading the next portion of work";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT needs_kind, needs, after_id, until_id FROM settling ORDER BY id LIMIT 1",
+            )
+            .context(context)?;
+        statement
+            .query_row([], settling_row)
+            .optional()
+            .context(context)
+    }
+}
+
+impl WriteTx<'_> {
+    /// Notes that a cause has occurred: the objects that wait for it now are to be tried again. A
+    /// known key also satisfies objects that wait for an earlier one.
+    pub fn fulfil(&self, cause: &Cause) -> Result<(), StoreError> {
+        let context = "noting a cause";
+        let (kind, needs) = cause.columns();
+        let lowest = match cause {
+            Cause::KeyKnown(identity, _) => Cause::KeyKnown(*identity, 0).columns().1,
+            _ => needs.clone(),
+        };
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "INSERT INTO settling (needs_kind, needs, after_id, until_id)
+                 SELECT DISTINCT needs_kind, needs, 0, (SELECT MAX(id) FROM waiting)
+                 FROM waiting WHERE needs_kind = ?1 AND needs BETWEEN ?2 AND ?3
+                 ON CONFLICT DO UPDATE SET after_id = 0, until_id = excluded.until_id",
+            )
+            .context(context)?;
+        statement.execute((kind, lowest, needs)).context(context)?;
+        Ok(())
+    }
+
+    /// Notes that objects in a scope up to a `change_seq` are to be restamped.
+    pub fn note_restamp(
+        &self,
+        app: AppId,
+        scope: ScopeId,
+        until_seq: u64,
+    ) -> Result<(), StoreError> {
+        let context = "noting a scope to be restamped";
+        let (kind, needs) = SettlingWork::Restamp(app, scope).columns();
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "INSERT INTO settling (needs_kind, needs, after_id, until_id) VALUES (?1, ?2, 0, ?3)
+                 ON CONFLICT DO UPDATE SET after_id = 0, until_id = excluded.until_id",
+            )
+            .context(context)?;
+        statement
+            .execute((kind, needs, until_seq))
+            .context(context)?;
+        Ok(())
+    }
+
+    /// Notes the position of work; `None`: it is done.
+    pub fn put_settled(&self, work: &SettlingWork, after: Option<i64>) -> Result<(), StoreError> {
+        let context = "noting the position of work";
+        let (kind, needs) = work.columns();
+        let sql = match after {
+            Some(_) => "UPDATE settling SET after_id = ?3 WHERE needs_kind = ?1 AND needs = ?2",
+            None => "DELETE FROM settling WHERE needs_kind = ?1 AND needs = ?2 AND ?3 IS NULL",
+        };
+        let mut statement = self.connection.prepare_cached(sql).context(context)?;
+        statement.execute((kind, needs, after)).context(context)?;
+        Ok(())
+    }
+}
