@@ -146,6 +146,14 @@ impl Object {
         }
     }
 
+    /// The scope in which the object lies. `None`: it is public, or a scope itself.
+    pub fn scope(&self) -> Option<Oid> {
+        match self.place() {
+            Place::In(scope) => Some(scope),
+            Place::Public | Place::Founds(_) => None,
+        }
+    }
+
     /// The number of its Attrs.
     pub fn attrs_count(&self) -> usize {
         self.attrs

@@ -91,6 +91,11 @@ impl DecodedObject {
         self.object.owner
     }
 
+    /// The scope in which the object lies, if any.
+    pub fn scope(&self) -> Option<Oid> {
+        self.object.scope()
+    }
+
     /// The owner's key that the object's own record proves, if the object is an identity.
     pub fn own_key(&self) -> Option<(Oid, (u32, PublicKey))> {
         self.record.as_ref().map(|record| {

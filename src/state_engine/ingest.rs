@@ -75,12 +75,21 @@ impl<'s> PackageSource<'s> {
     }
 }
 
+/// An object that has to wait.
+struct Unsettled {
+    oid: Oid,
+    /// The scope in which it lies, if any.
+    scope: Option<Oid>,
+    cause: Cause,
+    object: SignedObject,
+}
+
 /// The outcome for one object.
 enum Judged {
     /// Nothing of it waits. The change of the stored bytes and objects.
     Settled(Usage),
     /// The object has to wait.
-    Waits(Oid, Cause, SignedObject),
+    Waits(Unsettled),
 }
 
 /// Applies the objects of one transaction one after the other.
@@ -119,9 +128,7 @@ impl<'a, 'g> PartIngest<'a, 'g> {
         for object in objects {
             let stored = match self.judge(source, object)? {
                 Judged::Settled(stored) => stored,
-                Judged::Waits(oid, cause, object) => {
-                    self.put_aside(source, waiting_row(source, oid, cause, object))?
-                }
+                Judged::Waits(unsettled) => self.put_aside(source, unsettled)?,
             };
             self.quotas
                 .count(self.graph.tx(), &source.peer, &stored)??;
@@ -142,7 +149,7 @@ impl<'a, 'g> PartIngest<'a, 'g> {
             for object in check_objects(vec![decoded], &known) {
                 match self.judge(&source, object)? {
                     Judged::Settled(written) => stored += written,
-                    Judged::Waits(_, cause, _) => {
+                    Judged::Waits(Unsettled { cause, .. }) => {
                         return self.graph.tx().put_waiting_cause(id, &cause);
                     }
                 }
@@ -180,7 +187,7 @@ impl<'a, 'g> PartIngest<'a, 'g> {
         let stored = -Usage::one(waiting.object.bytes().len());
         let fits = self.quotas.count(self.graph.tx(), &waiting.peer, &stored)?;
         debug_assert!(fits.is_ok(), "less fits every quota");
-        self.note_again(waiting, PullAgainCause::Expired, false)
+        self.note_again(waiting, None, PullAgainCause::Expired, false)
     }
 
     /// Writes the changed usage, and after the last part the rejects.
@@ -199,7 +206,7 @@ impl<'a, 'g> PartIngest<'a, 'g> {
         source: &PackageSource<'_>,
         object: CheckedObject,
     ) -> Result<Judged, StoreError> {
-        let (oid, fault, signed) = match self.verify_again(object)? {
+        let (oid, scope, fault, signed) = match self.verify_again(object)? {
             CheckedObject::Verified(verified) => {
                 let applied = self
                     .graph
@@ -223,6 +230,7 @@ impl<'a, 'g> PartIngest<'a, 'g> {
                     Err(ApplyError::Store(error)) => return Err(error),
                     Err(ApplyError::Fault(fault)) => (
                         Some(verified.object().oid),
+                        verified.object().scope(),
                         fault,
                         Some(verified.into_signed()),
                     ),
@@ -232,10 +240,18 @@ impl<'a, 'g> PartIngest<'a, 'g> {
                 oid,
                 fault,
                 decoded,
-            } => (oid, fault, decoded.map(DecodedObject::into_signed)),
+            } => {
+                let scope = decoded.as_ref().and_then(DecodedObject::scope);
+                (oid, scope, fault, decoded.map(DecodedObject::into_signed))
+            }
         };
         Ok(match (fault, oid, signed) {
-            (Fault::Waits(cause), Some(oid), Some(object)) => Judged::Waits(oid, cause, object),
+            (Fault::Waits(cause), Some(oid), Some(object)) => Judged::Waits(Unsettled {
+                oid,
+                scope,
+                cause,
+                object,
+            }),
             (fault, oid, _) => {
                 self.reject(source, oid, &fault);
                 Judged::Settled(Usage::default())
@@ -265,9 +281,11 @@ impl<'a, 'g> PartIngest<'a, 'g> {
     fn put_aside(
         &mut self,
         source: &PackageSource<'_>,
-        waiting: WaitingRow,
+        unsettled: Unsettled,
     ) -> Result<Usage, StoreError> {
         let tx = self.graph.tx();
+        let scope = unsettled.scope;
+        let waiting = waiting_row(source, unsettled);
         let count = match self.waiting.entry(source.peer) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => new.insert(tx.waiting_count(&source.peer)?),
@@ -281,7 +299,8 @@ impl<'a, 'g> PartIngest<'a, 'g> {
             return Ok(Usage::default());
         }
         if !has_room {
-            self.note_again(&waiting, PullAgainCause::NoRoom, source.is_again)?;
+            let cause = PullAgainCause::NoRoom;
+            self.note_again(&waiting, scope, cause, source.is_again)?;
             return Ok(Usage::default());
         }
         if !self.graph.put_waiting(&waiting)? {
@@ -297,13 +316,14 @@ impl<'a, 'g> PartIngest<'a, 'g> {
     fn note_again(
         &self,
         waiting: &WaitingRow,
+        scope: Option<Oid>,
         cause: PullAgainCause,
         is_again: bool,
     ) -> Result<(), StoreError> {
         let note = PullAgainNote {
             peer: &waiting.peer,
             domain: &waiting.domain,
-            scope: None,
+            scope,
             epoch: waiting.epoch,
             until_seq: waiting.seq,
             cause,
@@ -340,21 +360,16 @@ impl<'a, 'g> PartIngest<'a, 'g> {
     }
 }
 
-fn waiting_row(
-    source: &PackageSource<'_>,
-    oid: Oid,
-    cause: Cause,
-    object: SignedObject,
-) -> WaitingRow {
+fn waiting_row(source: &PackageSource<'_>, unsettled: Unsettled) -> WaitingRow {
     WaitingRow {
         id: 0,
         peer: source.peer,
         domain: source.domain.to_owned(),
         epoch: source.epoch,
         seq: source.seq,
-        oid,
-        cause,
+        oid: unsettled.oid,
+        cause: unsettled.cause,
         is_reclaimed: false,
-        object,
+        object: unsettled.object,
     }
 }
