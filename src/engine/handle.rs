@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use keys::TraceId;
+use keys::{PeerId, TraceId};
 use parking_lot::Mutex;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::clock::Clock;
 use super::error::{CoreStopped, EngineError};
+use super::news::{News, Watchers};
 use crate::graph::GraphManager;
 use crate::op_context::Timestamp;
 use crate::state_engine::{CoreContext, StateEngine, View};
-use crate::store::{ReadStore, StoreError};
+use crate::store::{Apps, ReadStore, StoreError};
 
 /// A write on its way to the writer thread.
 type WriteJob = Box<dyn FnOnce(&mut StateEngine) + Send>;
@@ -72,8 +73,37 @@ pub struct CoreHandle {
     pub(super) driver: Arc<Driver>,
     clock: Arc<dyn Clock>,
     pub(super) context: CoreContext,
-    changed: watch::Sender<u64>,
+    apps: Arc<Apps>,
+    commits: Commits,
     trace: TraceId,
+}
+
+/// The audience of commits. All clones share one.
+#[derive(Clone)]
+struct Commits {
+    /// The last committed `change_seq`.
+    changed: watch::Sender<u64>,
+    watchers: Arc<Watchers>,
+}
+
+impl Commits {
+    fn new(core: &StateEngine) -> Self {
+        Self {
+            changed: watch::Sender::new(core.change_seq()),
+            watchers: Arc::default(),
+        }
+    }
+
+    /// Tells what the writer has committed since the last call.
+    fn publish(&self, core: &mut StateEngine) {
+        let change_seq = core.change_seq();
+        self.changed.send_if_modified(|known| {
+            let is_new = *known != change_seq;
+            *known = change_seq;
+            is_new
+        });
+        self.watchers.publish(&core.take_touched());
+    }
 }
 
 /// The writer thread. Join it after every [`CoreHandle`] is dropped; until then it does not end.
@@ -93,7 +123,8 @@ impl CoreHandle {
     pub fn inline(core: StateEngine, clock: Arc<dyn Clock>) -> Self {
         Self {
             context: core.context().clone(),
-            changed: watch::Sender::new(core.change_seq()),
+            apps: core.apps().clone(),
+            commits: Commits::new(&core),
             driver: Arc::new(Driver::Inline(Box::new(Mutex::new(core)))),
             clock,
             trace: TraceId(0),
@@ -109,7 +140,7 @@ impl CoreHandle {
         readers_max: usize,
     ) -> Result<(Self, WriterThread), StoreError> {
         let context = core.context().clone();
-        let changed = watch::Sender::new(core.change_seq());
+        let (apps, commits) = (core.apps().clone(), Commits::new(&core));
         let idle = (0..readers_max)
             .map(|_| core.reader())
             .collect::<Result<Vec<_>, _>>()?;
@@ -118,7 +149,7 @@ impl CoreHandle {
             permits: Arc::new(Semaphore::new(readers_max)),
         });
         let (jobs, mut queue) = mpsc::channel::<WriteJob>(queue_max);
-        let (publish, writer_clock) = (changed.clone(), clock.clone());
+        let (audience, writer_clock) = (commits.clone(), clock.clone());
         let run = move || {
             let mut is_settling = false;
             loop {
@@ -136,10 +167,10 @@ impl CoreHandle {
                 };
                 if let Some(job) = job {
                     job(&mut core);
-                    publish_change(&publish, core.change_seq());
+                    audience.publish(&mut core);
                 }
                 is_settling = settle(&mut core, writer_clock.now());
-                publish_change(&publish, core.change_seq());
+                audience.publish(&mut core);
             }
         };
         let thread = std::thread::Builder::new().name("writer".into()).spawn(run);
@@ -149,7 +180,8 @@ impl CoreHandle {
             driver,
             clock,
             context,
-            changed,
+            apps,
+            commits,
             trace: TraceId(0),
         };
         Ok((handle, WriterThread(thread)))
@@ -183,7 +215,15 @@ impl CoreHandle {
 
     /// Subscribes to the last committed `change_seq`; a receiver is woken when it changes.
     pub fn changes(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+        self.commits.changed.subscribe()
+    }
+
+    /// Watches for what a commit may hold for `peer` in a domain. The watcher is not woken by
+    /// commits that the peer may not read, and by none in an unknown domain.
+    pub fn watch(&self, peer: &PeerId, domain: &str) -> News {
+        let domain = self.context.schemas.domain(domain);
+        let app = domain.and_then(|domain| self.apps.get(&domain.app));
+        self.commits.watchers.watch(peer, app.map(|app| app.id))
     }
 
     /// Runs `work` on the writer and returns its result once it is committed. A caller that stops
@@ -205,7 +245,7 @@ impl CoreHandle {
                 let mut core = core.lock();
                 let result = traced_work(&mut core);
                 while settle(&mut core, now) {}
-                publish_change(&self.changed, core.change_seq());
+                self.commits.publish(&mut core);
                 result.map_err(EngineError::Work)
             }
             Driver::Thread { jobs, .. } => {
@@ -286,13 +326,4 @@ fn settle(core: &mut StateEngine, now: Timestamp) -> bool {
         tracing::error!(error = %keys::error_chain(&error), "could not settle waiting objects");
         false
     })
-}
-
-/// Wakes the receivers of [`CoreHandle::changes`] if the `change_seq` is a new one.
-fn publish_change(changed: &watch::Sender<u64>, change_seq: u64) {
-    changed.send_if_modified(|known| {
-        let is_new = *known != change_seq;
-        *known = change_seq;
-        is_new
-    });
 }

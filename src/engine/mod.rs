@@ -9,6 +9,7 @@
 mod clock;
 mod error;
 mod handle;
+mod news;
 mod verify;
 
 pub use clock::Clock;
@@ -16,3 +17,4 @@ pub use clock::Clock;
 pub(crate) use clock::TestClock;
 pub use error::{CoreStopped, EngineError};
 pub use handle::{CoreHandle, WriterThread};
+pub use news::News;

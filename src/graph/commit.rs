@@ -5,6 +5,8 @@
 //! of the insert and never changes. The readers of a scope change in the transaction that writes
 //! the scope's Parent. Tested in `tests/core`.
 
+use keys::Oid;
+
 use super::manager::GraphManager;
 use super::resolve::{Founding, Resolved, Scope};
 use crate::acl::Granted;
@@ -53,7 +55,12 @@ impl GraphManager<'_> {
                 (row.created_seq, row.rights_id) = (row.change_seq, resolved.rights_id);
                 row.scope_id = match resolved.scope {
                     Scope::Stored(scope) => scope,
-                    Scope::New => self.tx.insert_scope(app, row.id, &row.oid)?,
+                    Scope::New => {
+                        let list = resolved.founding.as_ref().and_then(|it| it.list.as_ref());
+                        let founders = list.iter().flat_map(|list| list.readers());
+                        let founders: Vec<Oid> = founders.copied().collect();
+                        self.tx.insert_scope(app, row.id, &row.oid, &founders)?
+                    }
                 };
                 if let Some(founding) = resolved.founding.as_ref().filter(|_| is_new_scope) {
                     let (scope, digest) = (row.scope_id, &founding.digest);
@@ -70,13 +77,14 @@ impl GraphManager<'_> {
             self.update_readers(row.scope_id, founding, existing, row.change_seq)?;
         }
         self.cache.borrow_mut().invalidate_parent(app.id, &row);
+        self.touch(app, &row)?;
         Ok(row)
     }
 
     /// Opens the readers of a scope whose Parent begins to exist, and closes them when the Parent
     /// is deleted.
     fn update_readers(
-        &self,
+        &mut self,
         scope: ScopeId,
         founding: &Founding,
         existing: Option<&ParentRow>,
@@ -84,15 +92,37 @@ impl GraphManager<'_> {
     ) -> Result<(), StoreError> {
         let was_live = existing.is_some_and(|row| !row.deleted);
         match &founding.list {
-            None => self.tx.end_scope(scope, change_seq),
+            None => {
+                let readers = self.tx.readers(scope)?;
+                self.tx.end_scope(scope, change_seq)?;
+                self.touch_homes(readers.iter(), change_seq)
+            }
             Some(_) if was_live => Ok(()),
             Some(list) => {
                 self.tx.remove_ended_scope(scope)?;
                 let founding = self.tx.founding_list(scope)?;
                 self.tx.put_rights(founding.id, list)?;
                 list.readers()
-                    .try_for_each(|reader| self.tx.put_reader(scope, reader))
+                    .try_for_each(|reader| self.tx.put_reader(scope, reader))?;
+                match existing {
+                    Some(_) => self.touch_homes(list.readers(), change_seq),
+                    None => Ok(()),
+                }
             }
         }
+    }
+
+    /// Notes that the homes of these identities read other scopes since `change_seq`.
+    fn touch_homes<'i>(
+        &mut self,
+        readers: impl Iterator<Item = &'i Oid>,
+        change_seq: u64,
+    ) -> Result<(), StoreError> {
+        for reader in readers {
+            if let Some(known) = self.identity(reader)? {
+                self.touch_readers_of(known.home, change_seq);
+            }
+        }
+        Ok(())
     }
 }

@@ -234,7 +234,7 @@ impl GraphManager<'_> {
 
     /// Writes the index row of an identity whose record was just written.
     pub(super) fn note_identity(
-        &self,
+        &mut self,
         parent: &ParentRow,
         record: &IdentityRecord,
     ) -> Result<IdentityRow, StoreError> {
@@ -244,7 +244,7 @@ impl GraphManager<'_> {
 
     /// Writes the row in the index of keys and homes.
     fn index(
-        &self,
+        &mut self,
         parent: &ParentRow,
         chain: &VerifiedChain,
         (home, home_counter): (PeerId, u64),
@@ -253,6 +253,11 @@ impl GraphManager<'_> {
         let app = self.table(identities::APP)?;
         let attr = self.tx.attr_id(app, parent.id, identities::PUBLIC_KEY)?;
         let known = self.tx.identity(&parent.oid)?;
+        let same_home = known.filter(|known| known.home == home);
+        let (home_since_seq, home_since_scope) = match same_home {
+            Some(known) => (known.home_since_seq, known.home_since_scope),
+            None => self.home_since(&home, parent.change_seq)?,
+        };
         let row = IdentityRow {
             oid: parent.oid,
             parent_id: parent.id,
@@ -267,7 +272,8 @@ impl GraphManager<'_> {
             // A rotation ends a freeze: the new key was committed to in advance, so the thief of
             // the old key does not have it.
             frozen: known.is_some_and(|known| known.frozen && known.key_id == chain.key_id()),
-            home_since_seq: known.map_or(0, |known| known.home_since_seq),
+            home_since_seq,
+            home_since_scope,
         };
         self.tx.put_identity(&row)?;
         self.cache.borrow_mut().invalidate_identity(&row.oid);
@@ -280,7 +286,23 @@ impl GraphManager<'_> {
         if known.is_some_and(|known| known.home != row.home) {
             self.fulfil(&Cause::Home(row.oid, row.home))?;
         }
+        if same_home.is_none() {
+            for home in known.map(|known| known.home).into_iter().chain([home]) {
+                self.touch_readers_of(home, parent.change_seq);
+            }
+        }
         Ok(row)
+    }
+
+    /// From which change on, and in which scopes, a new home reads by its cursors alone. A node
+    /// that was admitted before may have passed earlier changes already.
+    fn home_since(&self, home: &PeerId, change_seq: u64) -> Result<(u64, ScopeId), StoreError> {
+        let was_admitted = self.tx.peer_number(home)?.is_some();
+        if was_admitted && *home != self.this_node {
+            Ok((change_seq, self.tx.last_scope()?))
+        } else {
+            Ok((0, ScopeId::LOCAL))
+        }
     }
 
     /// Accepts objects of a frozen identity again.

@@ -11,6 +11,8 @@ use rand::CryptoRng;
 use super::cache::TxCache;
 use super::counters::Counters;
 use super::limits::GraphLimits;
+use super::scope_memory::ScopeMemory;
+use super::touched::Touched;
 use crate::object::RightsList;
 use crate::op_context::{AppId, Timestamp};
 use crate::schema::Schemas;
@@ -28,6 +30,10 @@ pub struct Environment<'e> {
     pub limits: &'e GraphLimits,
     /// The writer's counters.
     pub counters: &'e mut Counters,
+    /// Collects which peers this write touches.
+    pub touched: &'e mut Touched,
+    /// The newest changes, raised by this write.
+    pub memory: &'e ScopeMemory,
     /// Whether this node may create and change its own objects.
     pub write_mode: WriteMode,
     /// Randomness for new oids.
@@ -153,6 +159,43 @@ impl GraphManager<'_> {
             .readers
             .insert(scope, readers.clone());
         Ok(readers)
+    }
+
+    /// Notes which peers may read a row that was just written.
+    pub(super) fn touch(&mut self, app: &AppTable, row: &ParentRow) -> Result<(), StoreError> {
+        if row.sync_flags == 0 {
+            return Ok(());
+        }
+        let memory = self.env.memory;
+        let is_first = memory.newest().of(app.id, row.scope_id) == 0;
+        memory.raise(app.id, row.scope_id, row.change_seq);
+        if row.scope_id == ScopeId::PUBLIC {
+            self.env.touched.add_public(app.id);
+        }
+        if !row.scope_id.has_readers() {
+            return Ok(());
+        }
+        for reader in self.readers(row.scope_id)?.iter() {
+            let Some(home) = self.identity(reader)?.map(|reader| reader.home) else {
+                continue;
+            };
+            if home != self.this_node {
+                self.env.touched.add_scope_of(app.id, home);
+                // A scope without an exported row is in no peer's way.
+                if is_first {
+                    memory.raise_readers(home, row.change_seq);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that a node reads other scopes since `change_seq`.
+    pub(super) fn touch_readers_of(&mut self, home: PeerId, change_seq: u64) {
+        if home != self.this_node {
+            self.env.touched.add_readers_of(home);
+            self.env.memory.raise_readers(home, change_seq);
+        }
     }
 
     /// The rights list with a local id in a scope; `None`: the founding list.

@@ -50,7 +50,7 @@ pub(super) async fn note(core: &CoreHandle, admitted: &Admitted) -> Result<(), A
             graph
                 .save_server(&node, &chain)?
                 .ok_or(ApplyPackageError::StaleKeys)?;
-            graph.tx().put_peer(&PeerRow {
+            graph.save_peer(&PeerRow {
                 peer_id: peer,
                 server_oid: chain.oid(),
                 peer_apps: apps,

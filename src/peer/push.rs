@@ -77,11 +77,11 @@ pub async fn push_once(
     let (peer, epoch) = (*handle.peer(), engine.context().epoch);
     let acked_seq = acked_seq(engine, peer, domain).await?;
     let request = PullRequest {
+        again: None,
         peer,
         domain: domain.to_owned(),
         last_seq: acked_seq,
         epoch: Some(epoch),
-        again: None,
     };
     let built = request.clone();
     let built = engine.read(move |view| view.build_package(&built)).await;

@@ -43,6 +43,8 @@ pub struct ServerReply<'b> {
     pub message: SessionMessage,
     /// The session's permit to build a package, if the reply carries one.
     pub build_permit: Option<SemaphorePermit<'b>>,
+    /// Whether the reply carries news for which the request waited. Such a request costs no token.
+    pub is_news: bool,
 }
 
 impl From<SessionMessage> for ServerReply<'_> {
@@ -50,6 +52,7 @@ impl From<SessionMessage> for ServerReply<'_> {
         Self {
             message,
             build_permit: None,
+            is_news: false,
         }
     }
 }
@@ -91,10 +94,15 @@ impl RequestServer {
         }
     }
 
-    /// Takes one token from a peer's bucket; false if it is empty. A pull takes one token, however
-    /// long it waits.
+    /// Takes one token from a peer's bucket; false if it is empty.
     pub fn may_ask(&self, peer: &PeerId, tier: Tier) -> bool {
         self.limits.buckets.take(peer, tier)
+    }
+
+    /// Returns the token of a request that waited and got news, because its peer did not decide how
+    /// many there are.
+    pub(super) fn give_back(&self, peer: &PeerId, tier: Tier) {
+        self.limits.buckets.give_back(peer, tier);
     }
 
     /// The log of full quotas, shared with the sessions' own pulls.
@@ -132,22 +140,22 @@ impl RequestServer {
             return Err(refused(pull.id, "peer_id"));
         }
         let request = PullRequest {
+            again: pull.again,
             peer: *peer,
             domain: pull.domain,
             last_seq: pull.last_seq,
             epoch: pull.epoch,
-            again: pull.again,
         };
         let waiting = self.limits.waiting.try_acquire();
-        let wait_s = if waiting.is_ok() {
+        let wait_s = if waiting.is_ok() && request.again.is_none() {
             u64::from(pull.wait_s).min(PULL_WAIT_S_MAX)
         } else {
             0
         };
         let until = Instant::now() + Duration::from_secs(wait_s);
-        let mut changes = self.core.changes();
+        let news = self.core.watch(peer, &request.domain);
+        let mut has_waited = false;
         let (answer, build_permit) = loop {
-            changes.mark_unchanged();
             let asked = request.clone();
             let permit = build_permit
                 .acquire()
@@ -159,11 +167,16 @@ impl RequestServer {
                 break (answer, Some(permit));
             }
             drop(permit);
-            if !matches!(timeout_at(until, changes.changed()).await, Ok(Ok(()))) {
+            if timeout_at(until, news.wait()).await.is_err() {
                 break (answer, None);
             }
+            has_waited = true;
         };
-        self.record_sent(pull.id, request, &answer).await?;
+        // A pull of scopes again says nothing about the peer's cursor.
+        let is_news = match &request.again {
+            None => self.record_sent(pull.id, request, &answer).await?,
+            Some(_) => false,
+        };
         let message = match answer {
             PullReply::UpToDate { last_seq, .. } => SessionMessage::UpToDate(UpToDate {
                 id: pull.id,
@@ -178,22 +191,23 @@ impl RequestServer {
         Ok(ServerReply {
             message,
             build_permit,
+            is_news: has_waited && is_news,
         })
     }
 
     /// Records in `sync_state` what the reply to a pull sends; nothing for a domain outside the
-    /// intersection.
+    /// intersection. Returns whether the peer was never sent as much before.
     async fn record_sent(
         &self,
         id: u64,
         request: PullRequest,
         answer: &PullReply,
-    ) -> Result<(), RequestRefusal> {
+    ) -> Result<bool, RequestRefusal> {
         let sent = match answer {
             PullReply::UpToDate {
                 in_intersection: false,
                 ..
-            } => return Ok(()),
+            } => return Ok(false),
             PullReply::UpToDate { .. } => None,
             PullReply::Package { window, .. } => Some(*window),
         };
@@ -283,6 +297,7 @@ impl RequestServer {
                 next: batch.next,
             }),
             build_permit: Some(permit),
+            is_news: false,
         })
     }
 

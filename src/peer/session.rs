@@ -192,7 +192,7 @@ impl RequestLimits {
 enum RequestKind {
     /// `epoch` and `heard`: bounded by [`EPOCH_MESSAGES_MAX`], free of the token bucket.
     Epoch,
-    /// Takes a token.
+    /// Takes a token, which comes back if the request waited and got news.
     Metered,
     /// Takes a token and the one push permit.
     Push,
@@ -360,6 +360,9 @@ impl SessionReader {
                 () = handle.closed().cancelled() => return,
                 reply = server.reply(handle.peer(), request, &build_permit) => reply,
             };
+            if reply.is_news {
+                server.give_back(handle.peer(), handle.tier());
+            }
             drop(push);
             // If the session has ended, the reply is dropped.
             let _ = handle.send(&reply.message).await;

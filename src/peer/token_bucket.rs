@@ -2,7 +2,7 @@
 //!
 //! A bucket outlives its session, so that reconnecting does not refill it. Invariant: within any
 //! minute a peer gets at most twice `requests_per_minute_max` requests answered, and on average at
-//! most that number per minute.
+//! most that number per minute. Requests whose token returned do not count.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -40,8 +40,7 @@ impl TokenBuckets {
     /// Takes a token from a peer's bucket; returns false if the bucket is empty.
     pub fn take(&self, peer: &PeerId, tier: Tier) -> bool {
         let now = Instant::now();
-        let limit = self.quotas.of(tier).requests_per_minute_max.max(1);
-        let each = MINUTE / limit;
+        let each = self.each(tier);
         let mut buckets = self.full_at.lock();
         let full_at = buckets.get(peer).map_or(now, |at| now.max(*at)) + each;
         if full_at > now + MINUTE {
@@ -63,6 +62,19 @@ impl TokenBuckets {
         }
         buckets.insert(*peer, full_at);
         true
+    }
+
+    /// Returns a token to a peer's bucket, which never holds more than when it is full.
+    pub fn give_back(&self, peer: &PeerId, tier: Tier) {
+        let each = self.each(tier);
+        if let Some(full_at) = self.full_at.lock().get_mut(peer) {
+            *full_at = full_at.checked_sub(each).unwrap_or(*full_at);
+        }
+    }
+
+    /// Time in which one token returns.
+    fn each(&self, tier: Tier) -> Duration {
+        MINUTE / self.quotas.of(tier).requests_per_minute_max.max(1)
     }
 }
 
@@ -107,6 +119,18 @@ mod tests {
         let trusted = PeerId::from_bytes([3; 32]);
         assert!((0..6000).all(|_| buckets.take(&trusted, Tier::Trusted)));
         assert!(!buckets.take(&trusted, Tier::Trusted));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_returns_can_be_taken_again_and_overfills_nothing() {
+        let (buckets, peer) = (buckets(60), PeerId::from_bytes([1; 32]));
+        buckets.give_back(&peer, Tier::Untrusted);
+        assert_eq!(burst(&buckets, &peer), 60, "the bucket was full");
+        buckets.give_back(&peer, Tier::Untrusted);
+        assert_eq!(burst(&buckets, &peer), 1);
+        advance(MINUTE).await;
+        buckets.give_back(&peer, Tier::Untrusted);
+        assert_eq!(burst(&buckets, &peer), 60, "the bucket was full again");
     }
 
     #[tokio::test(start_paused = true)]

@@ -50,6 +50,23 @@ impl Schemas {
         self.app(slug)?.domains_of(type_number).next()
     }
 
+    /// The domains that hold objects whose scopes travel in a domain, which may be one of them.
+    pub fn domains_within(&self, domain: &str) -> impl Iterator<Item = &SyncDomain> {
+        let of = self.domain(domain);
+        let app = of.and_then(|of| self.app(&of.app));
+        let domains = app.into_iter().flat_map(|app| &app.domains);
+        domains.filter(move |it| {
+            let (Some(app), Some(of)) = (app, of) else {
+                return false;
+            };
+            let mut types = app.types.iter().filter(|type_| it.has_type(type_.number));
+            types.any(|type_| {
+                let scope = app.scope_type(type_.number);
+                scope.is_some_and(|scope| scope != type_.number && of.has_type(scope))
+            })
+        })
+    }
+
     /// The domain with that name.
     pub fn domain(&self, name: &str) -> Option<&SyncDomain> {
         self.sync_domains().find(|domain| domain.name == name)

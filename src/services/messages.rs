@@ -123,22 +123,15 @@ pub fn send(
     })
 }
 
-/// The conversation of exactly these two. If both nodes created one, the one with the smaller oid
-/// is used, so that both nodes agree.
+/// The conversation that was founded for exactly these two. If both nodes founded one, the one with
+/// the smaller oid is used, so that both nodes agree.
 fn conversation_of_two(
     graph: &GraphManager<'_>,
     one: &Oid,
     other: &Oid,
 ) -> Result<Option<Oid>, StoreError> {
     let tx = graph.tx();
-    let app = table(tx.apps())?;
-    let mut found: Option<Oid> = None;
-    for scope in tx.common_scopes(app.id, one, other)? {
-        if tx.readers(scope.id)?.len() == 2 {
-            found = Some(found.map_or(scope.oid, |oid| oid.min(scope.oid)));
-        }
-    }
-    Ok(found)
+    tx.scope_of_founders(table(tx.apps())?.id, &[*one, *other])
 }
 
 fn table(apps: &crate::store::Apps) -> Result<&AppTable, StoreError> {

@@ -8,7 +8,7 @@
 //! number whose objects are committed. Tested in `tests/core/packages.rs` and
 //! `tests/core/parts.rs`.
 
-use keys::{Epoch, PeerId};
+use keys::{Epoch, Oid, PeerId};
 
 use super::applied::{AppliedPackage, ApplyPackageError, WindowFault};
 use super::checked::CheckedObject;
@@ -18,7 +18,9 @@ use super::package::{VerifiedPackage, Window};
 use super::rejects::RejectLog;
 use crate::op_context::Timestamp;
 use crate::schema::identities;
-use crate::store::{Cursor, Direction, PullAgain, StoreError, SyncStateRow, WriteTx};
+use crate::store::{
+    Cursor, Direction, PullAgain, PullAgainCause, PullAgainNote, StoreError, SyncStateRow, WriteTx,
+};
 
 /// Most objects of one part. Writing as many small objects takes some 10 ms.
 const PART_OBJECTS_MAX: usize = 256;
@@ -46,6 +48,8 @@ pub struct PackageWork {
     epoch: Epoch,
     window: Window,
     route: Route,
+    /// The scopes that the peer named; `None`: the whole domain.
+    named: Box<Option<Vec<Oid>>>,
     rest: std::vec::IntoIter<CheckedObject>,
     done: AppliedPackage,
     rejects: RejectLog,
@@ -73,6 +77,7 @@ impl PackageWork {
         Self {
             window,
             route,
+            named: Box::new(package.scopes().map(<[Oid]>::to_vec)),
             ..Self::identities(sender, epoch, objects).of_domain(package.domain())
         }
     }
@@ -89,6 +94,7 @@ impl PackageWork {
                 to_seq: 0,
             },
             route: Route::Handshake,
+            named: Box::new(Some(Vec::new())),
             done: AppliedPackage {
                 objects: objects.len(),
                 ..AppliedPackage::default()
@@ -129,8 +135,26 @@ impl PackageWork {
                     last_seq: to_seq,
                     acked_seq: to_seq,
                 };
-                tx.put_sync_state(self.cursor(), &state)
+                tx.put_sync_state(self.cursor(), &state)?;
+                self.note_named(tx, now)
             }
+        }
+    }
+
+    /// Notes that the scopes which the peer named are pulled again from the beginning.
+    fn note_named(&self, tx: &WriteTx<'_>, now: Timestamp) -> Result<(), StoreError> {
+        let note = PullAgainNote {
+            peer: &self.sender,
+            domain: &self.domain,
+            scope: None,
+            epoch: self.epoch,
+            until_seq: self.window.to_seq,
+            cause: PullAgainCause::Named,
+            is_again: false,
+        };
+        match &*self.named {
+            Some(scopes) => tx.note_scopes_again(&note, scopes, now),
+            None => tx.note_pull_again(&note, now),
         }
     }
 

@@ -2,21 +2,27 @@
 //!
 //! Reads one committed state. Invariants: a package contains and mentions only rows that the peer
 //! may read. A domain outside the intersection looks like an empty one. Change groups are whole,
-//! and every row up to `to_seq` was scanned. Tested in `tests/core/windows.rs`.
+//! and every row up to `to_seq` was examined. Tested in `tests/core/windows.rs`.
 
-use keys::protocol::PACKAGE_VERSION;
+use keys::protocol::{PACKAGE_VERSION, SCOPES_NAMED_MAX};
 use keys::{Epoch, Oid, PeerId, SignedObject};
 
 use super::engine::StateEngine;
 use super::package::{Package, Window};
+use super::peer_scopes::PeerScopes;
+use super::select::{Selected, Selection, Selector, Wanted};
 use super::view::View;
 use crate::graph::load_object;
 use crate::op_context::Timestamp;
-use crate::store::{Changed, Cursor, Direction, Selection, StoreError, SyncStateRow};
+use crate::store::{AppTable, Cursor, Direction, ParentRow, ScopeId, StoreError, SyncStateRow};
 
 /// Length of a stretch of changes, none readable by the peer, from which an empty package moves the
-/// cursor past it. Scanning a shorter stretch again costs less than a package.
+/// cursor past it. Examining a shorter stretch again costs less than a package.
 const QUIET_STRETCH: u64 = 1024;
+/// Loading an object that is not sent costs as much as examining so many entries of an index.
+const LOAD_COST: usize = 64;
+/// Most scopes, of all apps, that one request looks up to name them.
+const LATE_SCOPES_MAX: usize = 4 * SCOPES_NAMED_MAX;
 
 /// A pull request (docs/STORY.md 2.1: `peer_id`, `domain`, `last_seq`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +35,8 @@ pub struct PullRequest {
     pub last_seq: u64,
     /// The epoch in which `last_seq` counts; `None` at the first pull.
     pub epoch: Option<Epoch>,
-    /// Scopes that the peer pulls again; an empty list: the whole domain. `None`: what is new.
+    /// The scopes to send again from the beginning; empty: the whole domain. `None`: an ordinary
+    /// pull.
     pub again: Option<Vec<Oid>>,
 }
 
@@ -78,7 +85,30 @@ struct Collected {
     objects: Vec<SignedObject>,
     bytes: usize,
     last_group: u64,
-    full: bool,
+    is_full: bool,
+}
+
+/// The part of a domain that one request examines.
+struct Answer {
+    collected: Collected,
+    /// Every change up to here was examined.
+    to_seq: u64,
+    head: u64,
+    named: Named,
+}
+
+/// The scopes of which a window tells that the peer has to pull them from the beginning.
+#[derive(Debug, PartialEq, Eq)]
+enum Named {
+    Scopes(Vec<Oid>),
+    /// More than a package can name.
+    WholeDomain,
+}
+
+impl Named {
+    fn is_empty(&self) -> bool {
+        *self == Self::Scopes(Vec::new())
+    }
 }
 
 impl View<'_> {
@@ -89,77 +119,208 @@ impl View<'_> {
             Some(epoch) if epoch != self.context.epoch => 0,
             _ => request.last_seq,
         };
-        let peer = self.rows.peer(&request.peer)?;
-        let in_intersection = peer.is_some_and(|peer| peer.domains.contains(&request.domain));
-        let domain = self
-            .context
-            .schemas
-            .domain(&request.domain)
-            .filter(|_| in_intersection);
+        let shared = self.rows.peer(&request.peer)?.map(|peer| peer.domains);
+        let shared = shared.filter(|shared| shared.contains(&request.domain));
+        let is_known = self.context.schemas.domain(&request.domain).is_some();
         let up_to_date = PullReply::UpToDate {
             last_seq: request.last_seq,
-            in_intersection,
+            in_intersection: shared.is_some(),
         };
-        let Some(domain) = domain else {
+        let Some(shared) = shared.filter(|_| is_known) else {
             return Ok(up_to_date);
         };
         let head = self.head()?;
         if head <= last_seq {
             return Ok(up_to_date);
         }
-        let app = self
-            .rows
-            .apps()
-            .get(&domain.app)
-            .ok_or(StoreError::Inconsistent("a domain without tables"))?;
-        let selection = Selection {
-            mask: self.rows.apps().mask(&domain.name),
-            peer: &request.peer,
-            after: last_seq,
-        };
-        let mut collected = Collected::default();
-        let scanned = self.rows.walk_changed(app, selection, head, |group| {
-            self.collect(app, group, &mut collected)
-        })?;
-        let to_seq = if collected.full {
-            collected.last_group
-        } else {
-            scanned
-        };
-        if collected.objects.is_empty() && to_seq - last_seq < QUIET_STRETCH {
+        let answer = self.answer(request, &shared, last_seq, head)?;
+        let is_short = answer.to_seq == head && head - last_seq < QUIET_STRETCH;
+        if answer.collected.objects.is_empty()
+            && answer.named.is_empty()
+            && is_short
+            && request.again.is_none()
+        {
             return Ok(up_to_date);
         }
+        Ok(self.reply(request, last_seq, answer))
+    }
+
+    /// Signs the answer as a package.
+    fn reply(&self, request: &PullRequest, last_seq: u64, answer: Answer) -> PullReply {
         let window = Window {
             from_seq: if last_seq == 0 { 0 } else { last_seq + 1 },
-            to_seq,
+            to_seq: answer.to_seq,
         };
         let package = Package {
-            more: to_seq < scanned || collected.full || scanned < head,
+            more: answer.to_seq < answer.head,
             epoch: self.context.epoch,
-            domain: domain.name.clone(),
+            domain: request.domain.clone(),
+            scopes: match answer.named {
+                Named::Scopes(scopes) => Some(scopes),
+                Named::WholeDomain => None,
+            },
             sender: self.this_node(),
-            to_seq,
-            objects: collected.objects,
+            to_seq: answer.to_seq,
+            objects: answer.collected.objects,
             version: PACKAGE_VERSION,
             from_seq: window.from_seq,
             recipient: request.peer,
         };
-        let (objects, more) = (package.objects.len(), package.more);
-        Ok(PullReply::Package {
+        PullReply::Package {
             window,
-            objects,
-            more,
+            objects: package.objects.len(),
+            more: package.more,
             bytes: package.sign(&self.context.keys),
+        }
+    }
+
+    /// Selects and loads what the peer may read of a domain in which it shares.
+    fn answer(
+        &self,
+        request: &PullRequest,
+        shared: &[String],
+        last_seq: u64,
+        head: u64,
+    ) -> Result<Answer, BuildError> {
+        let without_tables = StoreError::Inconsistent("a domain without tables");
+        let (apps, schemas) = (self.rows.apps(), &self.context.schemas);
+        let table = apps.domain(&request.domain);
+        let app = schemas.domain(&request.domain);
+        let app = app.and_then(|domain| apps.get(&domain.app));
+        let (Some(app), Some(table)) = (app, table) else {
+            return Err(without_tables.into());
+        };
+        let memory = &self.context.memory;
+        let scopes = memory
+            .peers
+            .get(&self.rows, &memory.scopes, &request.peer, head)?;
+        let again = self.scopes_again(app, request)?;
+        let mut selector = Selector::new(Selection {
+            rows: self.rows,
+            app: app.id,
+            domain: table,
+            memory: &memory.scopes,
+            scopes: &scopes,
+            wanted: match &again {
+                None => Wanted::News,
+                Some(scopes) if scopes.is_empty() => Wanted::Whole,
+                Some(scopes) => Wanted::Scopes(scopes),
+            },
+            after: last_seq,
+            head,
+            entries_max: self.context.limits.entries_max,
+        });
+        let hidden = self.hidden_types(&request.domain, shared);
+        let late = scopes.late_in(last_seq, head).take(SCOPES_NAMED_MAX);
+        let mut collected = Collected {
+            bytes: late.count() * Package::NAME_BYTES,
+            ..Collected::default()
+        };
+        while let Some(batch) = selector.next_batch()? {
+            let mut groups = batch.chunk_by(|one, other| one.change_seq == other.change_seq);
+            let is_full = groups.try_fold(false, |is_full, group| {
+                if is_full {
+                    return Ok(true);
+                }
+                let rows = self.load_group(app, group, &hidden)?;
+                selector.charge(LOAD_COST * (group.len() - rows.len()));
+                self.collect(app, &rows, &mut collected)?;
+                Ok::<_, BuildError>(collected.is_full)
+            });
+            if is_full? {
+                break;
+            }
+        }
+        let to_seq = if collected.is_full {
+            collected.last_group
+        } else {
+            selector.reached()
+        };
+        let named = match again {
+            None => self.named(app, &scopes, last_seq, to_seq)?,
+            Some(_) => Named::Scopes(Vec::new()),
+        };
+        Ok(Answer {
+            collected,
+            to_seq,
+            head,
+            named,
         })
+    }
+
+    /// The scopes that a peer asks for again, sorted. Empty: all of them.
+    fn scopes_again(
+        &self,
+        app: &AppTable,
+        request: &PullRequest,
+    ) -> Result<Option<Vec<ScopeId>>, StoreError> {
+        let Some(oids) = &request.again else {
+            return Ok(None);
+        };
+        let mut scopes = Vec::with_capacity(oids.len());
+        for oid in oids {
+            let scope = self.rows.parent(app, oid)?.map(|parent| parent.scope_id);
+            // A scope that does not exist is asked for like one without changes.
+            scopes.push(scope.unwrap_or(ScopeId::LOCAL));
+        }
+        scopes.sort_unstable();
+        scopes.dedup();
+        Ok(Some(scopes))
+    }
+
+    /// Types of which the peer receives nothing: the Parents that are their scopes travel in a
+    /// domain that both nodes do not share.
+    fn hidden_types(&self, domain: &str, shared: &[String]) -> Vec<u16> {
+        let schemas = &self.context.schemas;
+        let domain = schemas.domain(domain);
+        let schema = domain.and_then(|domain| schemas.app(&domain.app));
+        let (Some(domain), Some(schema)) = (domain, schema) else {
+            return Vec::new();
+        };
+        let is_shared = |number| {
+            let mut domains = schema.domains_of(number);
+            domains.any(|domain| shared.contains(&domain.name))
+        };
+        let hidden = schema.types.iter().filter(|it| {
+            domain.has_type(it.number)
+                && schema
+                    .scope_type(it.number)
+                    .is_some_and(|scope| !is_shared(scope))
+        });
+        hidden.map(|it| it.number).collect()
+    }
+
+    /// Loads the rows of a change group that the peer may have.
+    fn load_group(
+        &self,
+        app: &AppTable,
+        group: &[Selected],
+        hidden: &[u16],
+    ) -> Result<Vec<ParentRow>, StoreError> {
+        let mut rows = Vec::with_capacity(group.len());
+        for selected in group {
+            let row = self.rows.parent_by_id(app, selected.id)?;
+            let row = row.ok_or(StoreError::Inconsistent("an index entry without a row"))?;
+            let is_late = selected
+                .until
+                .is_some_and(|until| !row.deleted || row.created_seq > until);
+            if !is_late && !hidden.contains(&row.type_number) {
+                rows.push(row);
+            }
+        }
+        Ok(rows)
     }
 
     /// Adds a whole change group, or stops before it if it does not fit.
     fn collect(
         &self,
-        app: &crate::store::AppTable,
-        group: &[crate::store::ParentRow],
+        app: &AppTable,
+        group: &[ParentRow],
         collected: &mut Collected,
-    ) -> Result<Changed, BuildError> {
+    ) -> Result<(), BuildError> {
+        let Some(change_seq) = group.first().map(|parent| parent.change_seq) else {
+            return Ok(());
+        };
         let limits = &self.context.limits.package;
         let mut objects = Vec::with_capacity(group.len());
         let mut bytes = 0;
@@ -168,7 +329,6 @@ impl View<'_> {
             bytes += Package::object_bytes(&signed);
             objects.push(signed);
         }
-        let change_seq = group.first().map_or(0, |parent| parent.change_seq);
         let bytes_left = limits
             .bytes_max
             .saturating_sub(Package::EMPTY_BYTES_MAX + collected.bytes);
@@ -176,33 +336,54 @@ impl View<'_> {
             if collected.objects.is_empty() {
                 return Err(BuildError::GroupTooLarge { change_seq, bytes });
             }
-            collected.full = true;
-            return Ok(Changed::Enough);
+            collected.is_full = true;
+            return Ok(());
         }
         collected.bytes += bytes;
         collected.objects.append(&mut objects);
         collected.last_group = change_seq;
-        let is_full = collected.objects.len() == limits.objects_max;
-        Ok(if is_full {
-            Changed::Enough
-        } else {
-            Changed::More
-        })
+        collected.is_full = collected.objects.len() == limits.objects_max;
+        Ok(())
+    }
+
+    /// The scopes that become readable in a window, so that the peer pulls their earlier changes.
+    fn named(
+        &self,
+        app: &AppTable,
+        scopes: &PeerScopes,
+        after: u64,
+        to: u64,
+    ) -> Result<Named, StoreError> {
+        let mut named = Vec::new();
+        for (count, id) in scopes.late_in(after, to).enumerate() {
+            // Scopes of other apps count too, so that their number costs bounded time.
+            if count == LATE_SCOPES_MAX || named.len() == SCOPES_NAMED_MAX {
+                return Ok(Named::WholeDomain);
+            }
+            named.extend(
+                self.rows
+                    .scope(id)?
+                    .filter(|scope| scope.app == app.id)
+                    .map(|scope| scope.oid),
+            );
+        }
+        Ok(Named::Scopes(named))
     }
 }
 
 impl StateEngine {
     /// Records what the peer acknowledged and what was sent to it (docs/STORY.md 2.1 step 7).
-    /// Writes only if one of them changed.
+    /// Writes only if one of them changed. Returns whether the window reaches beyond all that was
+    /// sent before in this epoch.
     pub fn record_sent(
         &mut self,
         now: Timestamp,
         request: &PullRequest,
         sent: Option<Window>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         if request.again.is_some() {
             // The peer's position in what is new does not move.
-            return Ok(());
+            return Ok(false);
         }
         let (peer, domain, epoch) = (request.peer, request.domain.clone(), self.context.epoch);
         let cursor = Cursor {
@@ -225,13 +406,16 @@ impl StateEngine {
             state.acked_seq = request.last_seq.min(self.counters.change_seq);
             state.last_seq = state.last_seq.max(state.acked_seq);
         }
+        let sent_before = state.last_seq;
         if let Some(window) = sent {
             state.last_seq = window.to_seq;
         }
+        let is_news = sent.is_some_and(|window| window.to_seq > sent_before);
         if before == Some(state) || (before.is_none() && state == fresh) {
-            return Ok(());
+            return Ok(is_news);
         }
-        self.write(now, |graph| graph.tx().put_sync_state(cursor, &state))
+        self.write(now, |graph| graph.tx().put_sync_state(cursor, &state))?;
+        Ok(is_news)
     }
 
     /// Records that a peer acknowledged a push.
@@ -249,6 +433,6 @@ impl StateEngine {
             epoch: Some(self.context.epoch),
             again: None,
         };
-        self.record_sent(now, &request, None)
+        self.record_sent(now, &request, None).map(|_| ())
     }
 }

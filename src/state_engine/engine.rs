@@ -1,18 +1,21 @@
 //! [`StateEngine`]: the store, its writer and the writer's counters.
 
+use std::sync::Arc;
+
 use keys::{TraceId, error_chain};
 use rand::CryptoRng;
 
 use super::view::{CoreContext, View};
-use crate::graph::{Counters, Environment, GraphManager};
+use crate::graph::{Counters, Environment, GraphManager, Touched};
 use crate::op_context::Timestamp;
-use crate::store::{Migration, ReadStore, Reserve, Store, StoreError, WriteModeRow};
+use crate::store::{Apps, Migration, ReadStore, Reserve, Store, StoreError, WriteModeRow};
 
 /// The core: one store and its only writer. `tests/core/engines.rs` runs it behind both drivers.
 pub struct StateEngine {
     pub(super) store: Store,
     pub(super) context: CoreContext,
     pub(super) counters: Counters,
+    pub(super) touched: Touched,
     pub(super) reserve: Reserve,
     /// The row in the database, so that a write needs no read.
     pub(super) write_mode: Option<WriteModeRow>,
@@ -40,6 +43,17 @@ impl StateEngine {
     /// Runs `hook` after every commit, for tests of crashes.
     pub fn on_commit(&mut self, hook: Box<dyn Fn() + Send + Sync>) {
         self.store.on_commit(hook);
+    }
+
+    /// Returns which peers the commits since the last call touched. A write that was undone may
+    /// have touched some too.
+    pub fn take_touched(&mut self) -> Touched {
+        self.touched.take()
+    }
+
+    /// The tables of each app.
+    pub fn apps(&self) -> &Arc<Apps> {
+        self.store.apps()
     }
 
     /// Opens a connection for reads concurrent with the writer.
@@ -73,6 +87,7 @@ impl StateEngine {
             store,
             context,
             counters,
+            touched,
             reserve,
             rng,
             trace,
@@ -90,6 +105,8 @@ impl StateEngine {
                 keys: &context.keys,
                 limits: &context.limits.graph,
                 counters: &mut *counters,
+                touched: &mut *touched,
+                memory: &context.memory.scopes,
                 write_mode,
                 rng: &mut **rng,
                 now,

@@ -5,7 +5,7 @@ use super::quota::Quotas;
 use crate::graph::GraphLimits;
 
 /// Limits of the core; configuration and protocol set them, tests others.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct CoreLimits {
     /// Limits of objects and key chains.
     pub graph: GraphLimits,
@@ -17,6 +17,22 @@ pub struct CoreLimits {
     pub quotas: Quotas,
     /// Duration of a recovery.
     pub recovery: RecoveryLimits,
+    /// Entries of an index of changes that one pull examines; it may exceed this by one batch.
+    pub entries_max: usize,
+}
+
+impl Default for CoreLimits {
+    /// 65,536 entries take some 7 ms.
+    fn default() -> Self {
+        Self {
+            graph: GraphLimits::default(),
+            package: PackageLimits::default(),
+            aside: AsideLimits::default(),
+            quotas: Quotas::default(),
+            recovery: RecoveryLimits::default(),
+            entries_max: 65_536,
+        }
+    }
 }
 
 /// How long a restored node postpones changes of existing objects.

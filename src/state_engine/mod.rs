@@ -17,11 +17,14 @@ mod ingest;
 mod limits;
 mod open;
 mod package;
+mod peer_scopes;
 mod quota;
 mod reclaim;
 mod recovery;
 mod rejects;
 mod rotation;
+mod scope_set;
+mod select;
 mod settle;
 mod view;
 
@@ -36,4 +39,4 @@ pub use package::{Package, PackageFault, PackageLimits, VerifiedPackage, Window}
 pub use quota::{QuotaFault, Quotas, TierQuota};
 pub use reclaim::{ReclaimSummary, RecoveryBatch, RecoveryRequest};
 pub use recovery::RecoveryStatus;
-pub use view::{CoreContext, NextPull, View};
+pub use view::{CoreContext, CoreMemory, NextPull, View};

@@ -13,8 +13,8 @@ use super::engine::StateEngine;
 use super::epoch::new_epoch;
 use super::limits::CoreLimits;
 use super::recovery::is_resolved;
-use super::view::CoreContext;
-use crate::graph::Counters;
+use super::view::{CoreContext, CoreMemory};
+use crate::graph::{Counters, Touched};
 use crate::op_context::Timestamp;
 use crate::schema::Schemas;
 use crate::store::{EpochReason, MigratedApp, Migration, Reserve, Store, StoreError};
@@ -43,12 +43,14 @@ impl StateEngine {
             keys,
             limits,
             epoch: store.epoch(),
+            memory: Arc::new(memory(&store)?),
         };
         let write_mode = store.rows().write_mode()?;
         let mut engine = Self {
             store,
             context,
             counters,
+            touched: Touched::default(),
             reserve,
             write_mode,
             rng,
@@ -87,6 +89,17 @@ fn log_migration(migration: &Migration) {
     for MigratedApp { app, kept, dropped } in &migration.apps {
         tracing::warn!(app, kept, dropped, "carried objects over");
     }
+}
+
+/// Reads the newest change of each scope.
+fn memory(store: &Store) -> Result<CoreMemory, StoreError> {
+    let (memory, rows) = (CoreMemory::default(), store.rows());
+    for app in rows.apps().iter() {
+        rows.newest_of_scopes(app, |scope, newest| {
+            memory.scopes.raise(app.id, scope, newest);
+        })?;
+    }
+    Ok(memory)
 }
 
 /// Continues after the last reserved sequence number. Returns also whether the database was rolled

@@ -6,9 +6,10 @@
 //! is signed by the session's peer for this node. Tested in `tests/core/packages.rs`.
 
 use keys::cose::Sign1;
-use keys::protocol::{PACKAGE_BYTES_MAX, PACKAGE_OBJECTS_MAX, PACKAGE_VERSION};
+use keys::protocol::{PACKAGE_BYTES_MAX, PACKAGE_OBJECTS_MAX, PACKAGE_VERSION, SCOPES_NAMED_MAX};
 use keys::{
-    Context, Epoch, KeyManager, Limits, Malformed, PeerId, PublicKey, SignedObject, codec, cose,
+    Context, Epoch, KeyManager, Limits, Malformed, Oid, PeerId, PublicKey, SignedObject, codec,
+    cose,
 };
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +56,9 @@ pub struct Package {
     pub epoch: Epoch,
     /// The sync domain.
     pub domain: String,
+    /// The scopes that became readable in the window. Their earlier changes come by a pull that
+    /// asks for them again. `None`: the whole domain.
+    pub scopes: Option<Vec<Oid>>,
     /// The sending node.
     pub sender: PeerId,
     /// The last sequence number that was scanned.
@@ -93,7 +97,7 @@ pub enum PackageFault {
     /// The window is empty or inverted.
     #[error("the package's window is empty or inverted")]
     Window,
-    /// The package has more objects than [`PackageLimits::objects_max`].
+    /// The package has more objects than [`PackageLimits::objects_max`], or names too many scopes.
     #[error("the package has too many objects")]
     TooManyObjects,
 }
@@ -125,7 +129,7 @@ fn decoder_limits(limits: &PackageLimits) -> Limits {
     Limits {
         bytes_max: limits.bytes_max,
         depth_max: 3,
-        items_max: 32 + 4 * limits.objects_max,
+        items_max: 32 + SCOPES_NAMED_MAX + 4 * limits.objects_max,
     }
 }
 
@@ -140,6 +144,9 @@ impl Package {
         // Array head, key number (at most 5), two byte-string heads (5 and 2), bytes, signature.
         1 + 5 + 5 + object.bytes().len() + 2 + 64
     }
+
+    /// Bytes that a named scope adds to a package.
+    pub const NAME_BYTES: usize = 1 + Oid::LEN;
 
     /// Largest number of bytes of a package without objects, including its envelope.
     pub const EMPTY_BYTES_MAX: usize = cose::OVERHEAD_BYTES + 384;
@@ -173,7 +180,8 @@ impl VerifiedPackage {
         {
             return Err(PackageFault::Window);
         }
-        if package.objects.len() > limits.objects_max {
+        let named = package.scopes.as_ref().map_or(0, Vec::len);
+        if package.objects.len() > limits.objects_max || named > SCOPES_NAMED_MAX {
             return Err(PackageFault::TooManyObjects);
         }
         Ok(Self { package })
@@ -185,6 +193,11 @@ impl VerifiedPackage {
             from_seq: self.package.from_seq,
             to_seq: self.package.to_seq,
         }
+    }
+
+    /// The scopes to pull again from the beginning; `None`: the whole domain.
+    pub fn scopes(&self) -> Option<&[Oid]> {
+        self.package.scopes.as_deref()
     }
 
     /// The sync domain.

@@ -51,6 +51,7 @@ impl StateEngine {
         let epoch = new_epoch(&mut *self.rng);
         self.store.transaction(|tx| {
             tx.mint_epoch(&epoch, reason, now)?;
+            tx.clear_since_seqs()?;
             if let Some(foreign) = tx
                 .write_mode()?
                 .and_then(|write_mode| write_mode.foreign_epoch)

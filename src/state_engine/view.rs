@@ -5,6 +5,8 @@ use std::sync::Arc;
 use keys::{Epoch, KeyManager, PeerId};
 
 use super::limits::CoreLimits;
+use super::peer_scopes::PeerScopesCache;
+use crate::graph::ScopeMemory;
 use crate::op_context::Timestamp;
 use crate::schema::Schemas;
 use crate::store::{Cursor, Direction, PullAgain, Rows, StoreError, SyncStateRow};
@@ -20,6 +22,16 @@ pub struct CoreContext {
     pub limits: CoreLimits,
     /// The epoch of the database.
     pub epoch: Epoch,
+    /// Numbers and sets that the writer and all readers share in memory.
+    pub memory: Arc<CoreMemory>,
+}
+
+/// Numbers and sets that the writer and all readers of a database share in memory.
+#[derive(Debug, Default)]
+pub struct CoreMemory {
+    /// The newest change of each scope.
+    pub scopes: ScopeMemory,
+    pub(super) peers: PeerScopesCache,
 }
 
 /// One committed state, for reads and for building packages.

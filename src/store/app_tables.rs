@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension as _};
 
+use super::domain_table::DomainTable;
 use super::error::{SqlContext as _, StoreError};
-use super::scope_id::ScopeId;
 use crate::op_context::AppId;
 use crate::schema::Schemas;
 
@@ -37,13 +37,14 @@ pub struct AppTable {
     pub(super) restamp_parent: String,
     pub(super) restamp_attrs: String,
     pub(super) signed_before: String,
+    pub(super) newest_of_scopes: String,
 }
 
-/// The tables of all apps, and the bits of all domains.
+/// The tables of all apps, and the statements of all domains.
 #[derive(Debug)]
 pub struct Apps {
     by_slug: BTreeMap<String, AppTable>,
-    bits: BTreeMap<String, u32>,
+    domains: BTreeMap<String, DomainTable>,
 }
 
 /// The columns that `parents::parent_row` reads, in its order.
@@ -122,27 +123,13 @@ impl AppTable {
                    AND p.rev > 0
                  ORDER BY p.change_seq, p.id LIMIT ?3"
             ),
+            newest_of_scopes: format!(
+                "SELECT s.id, (SELECT p.change_seq FROM {parent} AS p INDEXED BY {parent}_scope
+                               WHERE p.scope_id = s.id AND p.sync_flags <> 0
+                               ORDER BY p.change_seq DESC LIMIT 1)
+                 FROM scope AS s WHERE s.app_id = ?1 OR s.id = ?2"
+            ),
         }
-    }
-
-    /// Selects the changes of one domain that a peer may read (docs/STORY.md 2.1 step 3).
-    ///
-    /// Parameters: `?1` the last `change_seq` that the peer has, `?2` the peer. The mask is a
-    /// literal, because the planner uses a partial index only for a literal.
-    pub(super) fn changed(&self, mask: i64) -> String {
-        format!(
-            "SELECT {PARENT_COLUMNS} FROM app_{slug}_parent AS p
-             WHERE p.change_seq > ?1 AND (p.sync_flags & {mask}) != 0
-               AND (p.scope_id = {public} OR EXISTS (
-                     SELECT 1 FROM reader AS r CROSS JOIN identity AS i ON i.oid = r.identity_oid
-                     WHERE r.scope_id = p.scope_id
-                       AND (r.until_seq IS NULL
-                            OR (p.deleted AND p.created_seq <= r.until_seq))
-                       AND i.home_peer = ?2))
-             ORDER BY p.change_seq, p.id",
-            slug = self.slug,
-            public = ScopeId::PUBLIC.0
-        )
     }
 
     /// Creates an app's tables, unless they exist. The comments in this text are the documentation
@@ -195,7 +182,7 @@ impl Apps {
     pub(super) fn open(connection: &Connection, schemas: &Schemas) -> Result<Self, StoreError> {
         let mut apps = Self {
             by_slug: BTreeMap::new(),
-            bits: BTreeMap::new(),
+            domains: BTreeMap::new(),
         };
         for schema in schemas.apps() {
             note_version(connection, &schema.slug, schema.version)?;
@@ -208,15 +195,16 @@ impl Apps {
                     connection
                         .execute_batch(&format!(
                             "CREATE INDEX IF NOT EXISTS app_{slug}_parent_bit{bit}
-                               ON app_{slug}_parent (change_seq, scope_id)
+                               ON app_{slug}_parent (change_seq, scope_id, sync_flags)
                                WHERE (sync_flags & {mask}) != 0;
                              CREATE INDEX IF NOT EXISTS app_{slug}_parent_scope_bit{bit}
-                               ON app_{slug}_parent (scope_id, change_seq)
+                               ON app_{slug}_parent (scope_id, change_seq, sync_flags)
                                WHERE (sync_flags & {mask}) != 0;"
                         ))
                         .context("creating a domain's index")?;
                 }
-                apps.bits.insert(domain.name.clone(), bit);
+                let table = DomainTable::new(&schema.slug, bit, several);
+                apps.domains.insert(domain.name.clone(), table);
             }
         }
         // Disabled apps count too, because their rows hold sequence numbers that must not be
@@ -248,7 +236,12 @@ impl Apps {
     /// The mask of a domain in `sync_flags` (the story's `messages_domain_mask`). 0 for an unknown
     /// domain, which selects no rows.
     pub fn mask(&self, domain: &str) -> i64 {
-        self.bits.get(domain).map_or(0, |bit| 1 << bit)
+        self.domain(domain).map_or(0, |domain| domain.mask)
+    }
+
+    /// The statements of a domain of an enabled app.
+    pub fn domain(&self, domain: &str) -> Option<&DomainTable> {
+        self.domains.get(domain)
     }
 }
 

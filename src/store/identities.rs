@@ -8,6 +8,7 @@ use rusqlite::{OptionalExtension as _, Row};
 use super::columns::fixed;
 use super::error::{SqlContext as _, StoreError};
 use super::rows::{Rows, WriteTx};
+use super::scope_id::ScopeId;
 use crate::op_context::PubkeyAttrId;
 
 /// An identity or server whose record was verified.
@@ -32,12 +33,15 @@ pub struct IdentityRow {
     /// Two home records with one counter exist. Its objects are refused until its owner rotates the
     /// key or the operator unfreezes it.
     pub frozen: bool,
-    /// `change_seq` of the write that noted this home; 0 if every object counts for it.
+    /// `change_seq` of the write that noted this home; 0 if its node had no session before, so that
+    /// it gets every object by its cursors.
     pub home_since_seq: u64,
+    /// Highest id of a scope at that write. Later scopes hold nothing from before it.
+    pub home_since_scope: ScopeId,
 }
 
 const COLUMNS: &str = "oid, parent_id, pubkey_attr_id, key_id, public_key, home_peer, \
-                       home_counter, retired, frozen, home_since_seq";
+                       home_counter, retired, frozen, home_since_seq, home_since_scope";
 
 fn identity_row(row: &Row<'_>) -> rusqlite::Result<IdentityRow> {
     Ok(IdentityRow {
@@ -51,6 +55,7 @@ fn identity_row(row: &Row<'_>) -> rusqlite::Result<IdentityRow> {
         retired: row.get(7)?,
         frozen: row.get(8)?,
         home_since_seq: row.get(9)?,
+        home_since_scope: ScopeId(row.get(10)?),
     })
 }
 
@@ -140,7 +145,7 @@ impl WriteTx<'_> {
             .connection
             .prepare_cached(&format!(
                 "INSERT OR REPLACE INTO identity ({COLUMNS})
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
             ))
             .context(context)?;
         statement
@@ -155,6 +160,7 @@ impl WriteTx<'_> {
                 row.retired,
                 row.frozen,
                 row.home_since_seq,
+                row.home_since_scope.0,
             ))
             .context(context)?;
         Ok(())

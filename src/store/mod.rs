@@ -1,7 +1,7 @@
 //! The store: all SQL of the program, over one writing connection and any number of reading ones.
 //!
 //! Takes and returns typed rows; no connection leaves this module. `acl` and `graph` decide what
-//! may be written. The one rule of access here is the join of readers in `select.rs`. Invariant:
+//! may be written. Invariant:
 //! commit order is `change_seq` order, because there is one writer. Tested in `tests.rs` and beside
 //! each file.
 
@@ -9,6 +9,7 @@ mod app_tables;
 mod by_owner;
 mod columns;
 mod database;
+mod domain_table;
 mod epochs;
 mod error;
 mod identities;
@@ -37,6 +38,7 @@ mod write_mode;
 
 pub use app_tables::{AppTable, Apps};
 pub use database::{ReadStore, Store};
+pub use domain_table::DomainTable;
 pub use epochs::{EpochReason, PeerEpoch};
 pub use error::StoreError;
 pub use identities::IdentityRow;
@@ -50,8 +52,8 @@ pub use reserve::{Reserve, ReserveError};
 pub use rights::RightsRow;
 pub use rows::{Rows, WriteTx};
 pub use scope_id::ScopeId;
-pub use scopes::{EndedScope, ScopeRow};
-pub use select::{Changed, Selection};
+pub use scopes::{EndedScope, PeerReader, ScopeRow};
+pub use select::{ChangeEntry, ChangePart};
 pub use settling::{SettlingRow, SettlingWork};
 pub use snapshot::{check_whole, snapshot};
 pub use sync_state::{Cursor, Direction, SyncStateRow};
@@ -60,6 +62,8 @@ pub use verdicts::{Verdict, VerdictRow};
 pub use waiting::{Cause, WaitingCount, WaitingRow};
 pub use write_mode::{WriteMode, WriteModeRow, write_mode_of};
 
+#[cfg(test)]
+mod select_tests;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -174,6 +174,40 @@ impl WriteTx<'_> {
         self.put_pull_again(peer, domain, note.scope.as_ref(), &state)
     }
 
+    /// Notes scopes that a peer named; `note` says all but the scope. Reads the rows once, because
+    /// a package may name many.
+    pub fn note_scopes_again(
+        &self,
+        note: &PullAgainNote<'_>,
+        scopes: &[Oid],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (peer, domain) = (note.peer, note.domain);
+        let rows = self.pull_again_rows(peer, domain)?;
+        let known = |oid: &Oid| rows.iter().find(|(scope, _)| *scope == Some(*oid));
+        let new = scopes.iter().filter(|oid| known(oid).is_none()).count();
+        if rows.len() + new > ROWS_MAX {
+            return self.note_pull_again(
+                &PullAgainNote {
+                    scope: None,
+                    ..*note
+                },
+                now,
+            );
+        }
+        for oid in scopes {
+            let state = match known(oid) {
+                Some(&(_, mut state)) => {
+                    state.note(note, now);
+                    state
+                }
+                None => State::new(note, now),
+            };
+            self.put_pull_again(peer, domain, Some(oid), &state)?;
+        }
+        Ok(())
+    }
+
     /// Moves the position of scopes whose next window was applied; `None`: nothing is left. A row
     /// that has reached its end is deleted, or starts once more after a pause if it was noted
     /// meanwhile.

@@ -33,7 +33,9 @@ CREATE TABLE identity (
   home_counter   INTEGER NOT NULL,
   retired        INTEGER NOT NULL DEFAULT 0, -- 1: its owner writes no more objects
   frozen         INTEGER NOT NULL DEFAULT 0, -- 1: two homes with one counter; objects are refused
-  home_since_seq INTEGER NOT NULL DEFAULT 0  -- change_seq of the write that noted this home
+  home_since_seq   INTEGER NOT NULL DEFAULT 0, -- change_seq of the write that noted this home;
+                                              -- 0: its node had no session before
+  home_since_scope INTEGER NOT NULL DEFAULT 0 -- highest id of a scope at that write
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX identity_home   ON identity (home_peer);
 CREATE INDEX identity_pubkey ON identity (pubkey_attr_id);
@@ -44,8 +46,10 @@ CREATE TABLE scope (
   id        INTEGER NOT NULL PRIMARY KEY,
   app_id    INTEGER,                  -- NULL: local or public
   parent_id INTEGER,                  -- in app_<slug>_parent; NULL: local or public
-  oid       BLOB                      -- the oid of that Parent, which never changes
+  oid       BLOB,                     -- the oid of that Parent, which never changes
+  founders  BLOB                      -- digest of the identities that could read it at first
 ) STRICT;
+CREATE INDEX scope_founders ON scope (app_id, founders, oid);
 INSERT INTO scope (id) VALUES (0), (1);
 
 -- Every rights list of a scope that was ever valid. Version 0 is the founding list, which is part

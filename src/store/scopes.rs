@@ -3,8 +3,8 @@
 //! A scope's id is local to this database and counts over all apps. Invariant: the rows of
 //! [`ScopeId::LOCAL`] and [`ScopeId::PUBLIC`] always exist, and no scope ever changes.
 
-use keys::Oid;
-use rusqlite::OptionalExtension as _;
+use keys::{Digest, Oid, PeerId};
+use rusqlite::{OptionalExtension as _, Row};
 
 use super::app_tables::AppTable;
 use super::columns::fixed;
@@ -13,6 +13,18 @@ use super::parents::{ParentRow, parent_row};
 use super::rows::{Rows, WriteTx};
 use super::scope_id::ScopeId;
 use crate::op_context::AppId;
+
+/// The right of one identity to read a scope, as its node has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerReader {
+    /// The scope.
+    pub scope: ScopeId,
+    /// The node reads later changes by its cursors; up to this one it has to ask for the scope. 0:
+    /// all come by its cursors.
+    pub since_seq: u64,
+    /// `change_seq` of the write that ended the right; `None`: it holds.
+    pub until_seq: Option<u64>,
+}
 
 /// A scope that is a Parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,37 +105,109 @@ impl Rows<'_> {
         rows.collect::<rusqlite::Result<_>>().context(context)
     }
 
-    /// Scopes of an app that both identities may read, oldest first.
-    pub fn common_scopes(
+    /// Oid of the scope of an app that was founded for exactly these identities; the lowest one of
+    /// several.
+    pub fn scope_of_founders(
         &self,
         app: AppId,
-        one: &Oid,
-        other: &Oid,
-    ) -> Result<Vec<ScopeRow>, StoreError> {
-        let context = "reading common scopes";
+        founders: &[Oid],
+    ) -> Result<Option<Oid>, StoreError> {
+        let context = "reading a scope by its founders";
         let mut statement = self
             .connection
             .prepare_cached(
-                "SELECT s.id, s.parent_id, s.oid FROM reader AS a
-                   JOIN reader AS b ON b.scope_id = a.scope_id
-                   JOIN scope AS s ON s.id = a.scope_id
-                 WHERE a.identity_oid = ?2 AND b.identity_oid = ?3 AND s.app_id = ?1
-                   AND a.until_seq IS NULL AND b.until_seq IS NULL
-                 ORDER BY s.id",
+                "SELECT oid FROM scope WHERE app_id = ?1 AND founders = ?2 ORDER BY oid LIMIT 1",
             )
             .context(context)?;
-        let rows = statement
-            .query_map((app.0, one.as_bytes(), other.as_bytes()), |row| {
-                Ok(ScopeRow {
-                    id: ScopeId(row.get(0)?),
-                    app,
-                    parent_id: row.get(1)?,
-                    oid: Oid::from_bytes(fixed(row, 2)?),
-                })
+        statement
+            .query_row((app.0, digest_of(founders).as_bytes()), |row| {
+                fixed(row, 0).map(Oid::from_bytes)
             })
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+            .optional()
+            .context(context)
     }
+
+    /// Calls `visit` with each right to read that an identity of a node has, or had.
+    pub fn readers_at(
+        &self,
+        home: &PeerId,
+        mut visit: impl FnMut(PeerReader),
+    ) -> Result<(), StoreError> {
+        let context = "reading the scopes of a node";
+        let mut statement = self
+            .connection
+            .prepare_cached(READERS_AT)
+            .context(context)?;
+        let mut rows = statement.query([home.as_bytes()]).context(context)?;
+        while let Some(row) = rows.next().context(context)? {
+            let reader = peer_reader(row).context(context)?;
+            visit(reader);
+        }
+        Ok(())
+    }
+
+    /// Calls `visit` with each scope of an app that holds an exported row, and with the newest
+    /// `change_seq` of such a row. The public scope is one of them.
+    pub fn newest_of_scopes(
+        &self,
+        app: &AppTable,
+        mut visit: impl FnMut(ScopeId, u64),
+    ) -> Result<(), StoreError> {
+        let context = "reading the newest change of each scope";
+        let mut statement = self
+            .connection
+            .prepare(&app.newest_of_scopes)
+            .context(context)?;
+        let mut rows = statement
+            .query((app.id.0, ScopeId::PUBLIC.0))
+            .context(context)?;
+        while let Some(row) = rows.next().context(context)? {
+            let newest: Option<u64> = row.get(1).context(context)?;
+            if let Some(newest) = newest {
+                visit(ScopeId(row.get(0).context(context)?), newest);
+            }
+        }
+        Ok(())
+    }
+
+    /// The highest id of a scope.
+    pub fn last_scope(&self) -> Result<ScopeId, StoreError> {
+        let context = "reading the highest id of a scope";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT MAX(id) FROM scope")
+            .context(context)?;
+        statement
+            .query_row([], |row| row.get(0).map(ScopeId))
+            .context(context)
+    }
+}
+
+/// Every right to read of the identities of the node `?1`.
+pub(super) const READERS_AT: &str = "SELECT r.scope_id, r.since_seq, r.until_seq, \
+     i.home_since_seq, i.home_since_scope \
+     FROM identity AS i CROSS JOIN reader AS r \
+     WHERE i.home_peer = ?1 AND r.identity_oid = i.oid";
+
+fn peer_reader(row: &Row<'_>) -> rusqlite::Result<PeerReader> {
+    let scope = ScopeId(row.get(0)?);
+    let (since_seq, home_since_seq): (u64, u64) = (row.get(1)?, row.get(3)?);
+    // A scope that was made after the home was noted holds nothing from before.
+    let is_older = scope <= ScopeId(row.get(4)?);
+    Ok(PeerReader {
+        scope,
+        since_seq: since_seq.max(if is_older { home_since_seq } else { 0 }),
+        until_seq: row.get(2)?,
+    })
+}
+
+/// Digest of a set of identities, in which neither order nor repetition counts.
+fn digest_of(identities: &[Oid]) -> Digest {
+    let mut sorted = identities.to_vec();
+    sorted.sort_unstable();
+    sorted.dedup();
+    let bytes: Vec<u8> = sorted.iter().flat_map(|oid| *oid.as_bytes()).collect();
+    Digest::of(&bytes)
 }
 
 impl Rows<'_> {
@@ -172,18 +256,39 @@ impl WriteTx<'_> {
         app: &AppTable,
         parent_id: i64,
         oid: &Oid,
+        founders: &[Oid],
     ) -> Result<ScopeId, StoreError> {
         let context = "writing a scope";
         let mut statement = self
             .connection
             .prepare_cached(
-                "INSERT INTO scope (app_id, parent_id, oid) VALUES (?1, ?2, ?3) RETURNING id",
+                "INSERT INTO scope (app_id, parent_id, oid, founders) VALUES (?1, ?2, ?3, ?4)
+                 RETURNING id",
             )
             .context(context)?;
         statement
-            .query_row((app.id.0, parent_id, oid.as_bytes()), |row| row.get(0))
+            .query_row(
+                (
+                    app.id.0,
+                    parent_id,
+                    oid.as_bytes(),
+                    digest_of(founders).as_bytes(),
+                ),
+                |row| row.get(0),
+            )
             .map(ScopeId)
             .context(context)
+    }
+
+    /// Forgets from when on nodes read scopes, because cursors start at 0 in a new epoch.
+    pub fn clear_since_seqs(&self) -> Result<(), StoreError> {
+        self.connection
+            .execute_batch(
+                "UPDATE reader SET since_seq = 0 WHERE since_seq <> 0;
+                 UPDATE identity SET home_since_seq = 0, home_since_scope = 0
+                 WHERE home_since_seq <> 0;",
+            )
+            .context("resetting from when on nodes read scopes")
     }
 
     /// Makes an identity a reader of a scope, from its first change on. Opens a closed row.

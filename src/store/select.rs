@@ -1,78 +1,132 @@
-//! The changes of a domain that a peer may read (docs/STORY.md 2.1 steps 3 and 4, 6.2).
+//! The rows of a domain that changed after a sequence number, in all scopes or in some
+//! (docs/STORY.md 2.1 steps 3 and 4, 6.2).
 //!
-//! Pulls and pushes use the same query. A change group is returned whole. No peer reads a scope
-//! without readers. Invariant: rows come in order of `change_seq`, and all follow `after`.
+//! Both queries read an index alone, never a row. `state_engine` decides between them and drops
+//! what the peer may not read. Invariants: entries come in order of `change_seq`, then of the local
+//! id; all entries of a change group come together.
 
-use keys::PeerId;
+use std::fmt::Write as _;
 
-use super::app_tables::AppTable;
+use rusqlite::Row;
+
+use super::domain_table::DomainTable;
 use super::error::{SqlContext as _, StoreError};
-use super::parents::{ParentRow, parent_row};
 use super::rows::Rows;
+use super::scope_id::ScopeId;
 
-/// Parameters of a selection.
-#[derive(Debug, Clone, Copy)]
-pub struct Selection<'a> {
-    /// Mask of the domain in `sync_flags`.
-    pub mask: i64,
-    /// The peer whose identities must be among the readers.
-    pub peer: &'a PeerId,
-    /// Selects only changes with a higher `change_seq`.
-    pub after: u64,
+/// An entry of an index of changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ChangeEntry {
+    /// Sequence number of the last write of the object.
+    pub change_seq: u64,
+    /// Local id of the Parent.
+    pub id: i64,
+    /// The scope of the object.
+    pub scope: ScopeId,
+    /// The domains in which this node exports it.
+    pub sync_flags: i64,
 }
 
-/// Whether the walk continues after a change group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Changed {
-    /// Continue with the next change group.
-    More,
-    /// Stop before the next change group.
-    Enough,
+fn entry(row: &Row<'_>) -> rusqlite::Result<ChangeEntry> {
+    Ok(ChangeEntry {
+        change_seq: row.get(0)?,
+        scope: ScopeId(row.get(1)?),
+        sync_flags: row.get(2)?,
+        id: row.get(3)?,
+    })
+}
+
+/// A part of an index of changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangePart {
+    /// The entries, exported or not.
+    pub entries: Vec<ChangeEntry>,
+    /// No entry up to this number is missing. `None`: none is missing at all.
+    pub reached: Option<u64>,
 }
 
 impl Rows<'_> {
-    /// Calls `visit` with the rows of each change group, in order, until it returns
-    /// [`Changed::Enough`].
-    ///
-    /// Returns the `change_seq` up to which all changes were visited: `head` if the walk reached
-    /// the end.
-    pub fn walk_changed<E: From<StoreError>>(
+    /// The changes of a domain after `after` in all scopes: `most` entries, and the rest of the
+    /// last one's change group.
+    pub fn changes_in_order(
         &self,
-        app: &AppTable,
-        selection: Selection<'_>,
-        head: u64,
-        mut visit: impl FnMut(&[ParentRow]) -> Result<Changed, E>,
-    ) -> Result<u64, E> {
+        domain: &DomainTable,
+        after: u64,
+        most: usize,
+    ) -> Result<ChangePart, StoreError> {
         let context = "selecting changes";
         let mut statement = self
             .connection
-            .prepare_cached(&app.changed(selection.mask))
+            .prepare_cached(&domain.in_order)
             .context(context)?;
-        let mut rows = statement
-            .query((selection.after, selection.peer.as_bytes()))
-            .context(context)?;
-        let mut group: Vec<ParentRow> = Vec::new();
-        loop {
-            let next = rows
-                .next()
-                .context(context)?
-                .map(parent_row)
-                .transpose()
-                .context(context)?;
-            let group_seq = group.last().map(|row| row.change_seq);
-            if let Some(seq) =
-                group_seq.filter(|seq| next.as_ref().is_none_or(|row| row.change_seq != *seq))
+        let mut rows = statement.query([after]).context(context)?;
+        let mut entries: Vec<ChangeEntry> = Vec::with_capacity(most.min(1024));
+        let mut reached = None;
+        while let Some(row) = rows.next().context(context)? {
+            let next = entry(row).context(context)?;
+            if let Some(last) = entries.last().filter(|_| entries.len() >= most)
+                && last.change_seq != next.change_seq
             {
-                let more = visit(&group)?;
-                group.clear();
-                if more == Changed::Enough && next.is_some() {
-                    return Ok(seq);
-                }
+                reached = Some(last.change_seq);
+                break;
             }
-            match next {
-                Some(row) => group.push(row),
-                None => return Ok(head),
-            }
+            entries.push(next);
         }
+        entries.sort_unstable();
+        Ok(ChangePart { entries, reached })
+    }
+
+    /// The changes of a domain in some scopes, each after its own number. Returns `most` entries of
+    /// each scope, and the rest of the last one's change group.
+    pub fn changes_by_scope(
+        &self,
+        domain: &DomainTable,
+        scopes: &[(ScopeId, u64)],
+        most: usize,
+    ) -> Result<ChangePart, StoreError> {
+        let context = "selecting the changes of scopes";
+        let mut starts = String::from("{");
+        for (index, (scope, after)) in scopes.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            // Writing to a string cannot fail.
+            let _ = write!(starts, "{comma}\"{}\":{after}", scope.0);
+        }
+        starts.push('}');
+        let mut statement = self
+            .connection
+            .prepare_cached(&domain.by_scope)
+            .context(context)?;
+        let mut rows = statement.query((starts, most)).context(context)?;
+        let mut entries: Vec<ChangeEntry> = Vec::new();
+        let mut reached: Option<u64> = None;
+        let mut of_scope = 0;
+        while let Some(row) = rows.next().context(context)? {
+            let next = entry(row).context(context)?;
+            if let Some(last) = entries.last()
+                && last.scope != next.scope
+            {
+                reached = end_of(reached, last, of_scope >= most);
+                of_scope = 0;
+            }
+            of_scope += 1;
+            entries.push(next);
+        }
+        if let Some(last) = entries.last() {
+            reached = end_of(reached, last, of_scope >= most);
+        }
+        if let Some(reached) = reached {
+            entries.retain(|entry| entry.change_seq <= reached);
+        }
+        entries.sort_unstable();
+        Ok(ChangePart { entries, reached })
+    }
+}
+
+/// The lowest number at which a scope was cut, `last` being the last entry of one more scope.
+fn end_of(reached: Option<u64>, last: &ChangeEntry, is_cut: bool) -> Option<u64> {
+    match reached {
+        _ if !is_cut => reached,
+        None => Some(last.change_seq),
+        Some(reached) => Some(reached.min(last.change_seq)),
     }
 }

@@ -111,6 +111,19 @@ impl Rows<'_> {
 }
 
 impl WriteTx<'_> {
+    /// Forgets both cursors of a domain: both sides start again at 0.
+    pub fn restart_sync(&self, peer: &PeerId, domain: &str) -> Result<(), StoreError> {
+        let context = "forgetting cursors";
+        let mut statement = self
+            .connection
+            .prepare_cached("DELETE FROM sync_state WHERE peer_id = ?1 AND domain = ?2")
+            .context(context)?;
+        statement
+            .execute((peer.as_bytes(), domain))
+            .map(drop)
+            .context(context)
+    }
+
     /// Moves a cursor.
     pub fn put_sync_state(
         &self,

@@ -1,6 +1,6 @@
 //! Tests of the store as a whole: its tables, its settings, and how SQLite runs its statements.
 
-use keys::{PeerId, Signature};
+use keys::Signature;
 use rusqlite::Connection;
 
 use super::testing::{EPOCH, Folder, schemas};
@@ -8,7 +8,6 @@ use super::version::{APPLICATION_ID, SCHEMA_VERSION};
 use super::*;
 use crate::acl::{AclManager, Granted};
 use crate::op_context::AppId;
-use crate::schema::Schemas;
 
 const LATER: keys::Epoch = keys::Epoch::from_bytes([8; 16]);
 
@@ -27,7 +26,7 @@ fn tables(store: &Store) -> Vec<String> {
 }
 
 /// The plan by which SQLite runs a statement, one step in each line.
-fn plan(store: &Store, sql: &str) -> String {
+pub(super) fn plan(store: &Store, sql: &str) -> String {
     let mut statement = store
         .writer
         .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
@@ -39,7 +38,7 @@ fn plan(store: &Store, sql: &str) -> String {
     rows.unwrap().join("\n")
 }
 
-fn granted(seed: u8) -> Granted {
+pub(super) fn granted(seed: u8) -> Granted {
     let (first, next) = (
         keys::SecretKey::from_seed(&[seed; 32]),
         keys::SecretKey::from_seed(&[seed ^ 0xff; 32]),
@@ -48,7 +47,7 @@ fn granted(seed: u8) -> Granted {
     AclManager::check_self_certified(&chain.verify().unwrap())
 }
 
-fn parent(granted: &Granted, id: i64, change_seq: u64) -> ParentRow {
+pub(super) fn parent(granted: &Granted, id: i64, change_seq: u64) -> ParentRow {
     ParentRow {
         id,
         oid: granted.oid(),
@@ -68,7 +67,12 @@ fn parent(granted: &Granted, id: i64, change_seq: u64) -> ParentRow {
     }
 }
 
-fn write(store: &mut Store, seed: u8, id: i64, change_seq: u64) -> Result<(), StoreError> {
+pub(super) fn write(
+    store: &mut Store,
+    seed: u8,
+    id: i64,
+    change_seq: u64,
+) -> Result<(), StoreError> {
     let apps = store.apps().clone();
     let granted = granted(seed);
     store.transaction(|tx| {
@@ -238,7 +242,7 @@ fn failed_transaction_leaves_no_row() {
             &[(1, 0, StoredValue::Plain(&"x".into()))],
             &granted,
         )?;
-        let scope = tx.insert_scope(app, 1, &granted.oid())?;
+        let scope = tx.insert_scope(app, 1, &granted.oid(), &[granted.oid()])?;
         tx.put_reader(scope, &granted.oid())?;
         assert!(
             tx.parent(app, &granted.oid())?.is_some(),
@@ -268,80 +272,6 @@ fn grant_for_another_object_writes_nothing() {
 }
 
 #[test]
-fn selection_searches_indexes_by_change_seq_and_by_scope() {
-    let folder = Folder::new();
-    let store = folder.open(&["identities", "messages"]).unwrap();
-    let app = store.apps().get("messages").unwrap();
-    let plan = plan(&store, &app.changed(store.apps().mask("messages")));
-    assert!(
-        plan.contains("SEARCH p USING INDEX app_messages_parent_seq (change_seq>?)"),
-        "{plan}"
-    );
-    assert!(
-        plan.contains("SEARCH r USING INDEX reader_scope (scope_id=?)"),
-        "{plan}"
-    );
-    assert!(
-        plan.contains("SEARCH i USING COVERING INDEX identity_home (home_peer=? AND oid=?)"),
-        "{plan}"
-    );
-    assert!(
-        !plan.contains("SCAN") && !plan.contains("TEMP B-TREE ORDER BY"),
-        "{plan}"
-    );
-}
-
-#[test]
-fn app_with_several_domains_has_a_partial_index_for_each() {
-    let folder = Folder::new();
-    let own = folder.0.path().join("apps");
-    std::fs::create_dir(&own).unwrap();
-    let app = r#"
-slug = "garden"
-version = 1
-[[type]]
-number = 1
-name = "garden.seed"
-visibility = "public"
-[[type.attr]]
-number = 1
-name = "name"
-kind = "text"
-bytes_max = 64
-[[type]]
-number = 2
-name = "garden.tool"
-visibility = "public"
-[[type.attr]]
-number = 1
-name = "name"
-kind = "text"
-bytes_max = 64
-[[domain]]
-name = "garden.seeds"
-parent_types = ["garden.seed"]
-mode = "no_update"
-[[domain]]
-name = "garden.tools"
-parent_types = ["garden.tool"]
-mode = "allow_update"
-"#;
-    std::fs::write(own.join("garden.toml"), app).unwrap();
-    let schemas = Schemas::load(&["identities".into(), "garden".into()], Some(&own)).unwrap();
-    let store = Store::open(&folder.file(), &schemas, EPOCH).unwrap();
-    let app = store.apps().get("garden").unwrap();
-    for domain in ["garden.seeds", "garden.tools"] {
-        let mask = store.apps().mask(domain);
-        let index = format!(
-            "SEARCH p USING INDEX app_garden_parent_bit{} (change_seq>?)",
-            mask.trailing_zeros()
-        );
-        let plan = plan(&store, &app.changed(mask));
-        assert!(plan.contains(&index), "{plan}");
-    }
-}
-
-#[test]
 fn queries_of_every_pull_search_indexes() {
     let folder = Folder::new();
     let store = folder.open(&["identities", "messages"]).unwrap();
@@ -365,49 +295,6 @@ fn queries_of_every_pull_search_indexes() {
         waiting.contains("SEARCH") && !waiting.contains("TEMP"),
         "{waiting}"
     );
-}
-
-#[test]
-fn walk_visits_whole_change_groups_and_returns_how_far_it_got() {
-    let folder = Folder::new();
-    let mut store = folder.open(&["identities", "rides"]).unwrap();
-    for (id, change_seq) in [(1, 3), (2, 3), (3, 5), (4, 9), (5, 9)] {
-        write(&mut store, id as u8, id, change_seq).unwrap();
-    }
-    let walk = |after: u64, stop_at: u64| {
-        let peer = PeerId::from_bytes([1; 32]);
-        let mut groups = Vec::new();
-        let selection = Selection {
-            mask: 1,
-            peer: &peer,
-            after,
-        };
-        let app = store.apps().get("rides").unwrap();
-        let scanned = store.rows().walk_changed(app, selection, 20, |group| {
-            let seq = group[0].change_seq;
-            assert!(group.iter().all(|row| row.change_seq == seq));
-            groups.push((seq, group.len()));
-            Ok::<_, StoreError>(if seq == stop_at {
-                Changed::Enough
-            } else {
-                Changed::More
-            })
-        });
-        (groups, scanned.unwrap())
-    };
-    assert_eq!(walk(0, 0), (vec![(3, 2), (5, 1), (9, 2)], 20));
-    assert_eq!(walk(3, 0), (vec![(5, 1), (9, 2)], 20));
-    assert_eq!(
-        walk(0, 3),
-        (vec![(3, 2)], 3),
-        "stopped before later changes"
-    );
-    assert_eq!(
-        walk(0, 9),
-        (vec![(3, 2), (5, 1), (9, 2)], 20),
-        "stopped at the last change"
-    );
-    assert_eq!(walk(9, 0), (vec![], 20));
 }
 
 #[test]

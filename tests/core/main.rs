@@ -9,6 +9,7 @@
 mod engines;
 mod garden;
 mod hostile;
+mod late_readers;
 mod local_writes;
 mod package_checks;
 mod packages;

@@ -134,7 +134,26 @@ fn package_beyond_the_limits_is_refused_before_decoding() {
     };
     let many = scene.changed(|package| package.objects = (1..5).map(tiny).collect());
     assert_eq!(scene.fault(&many), PackageFault::TooManyObjects);
-    let too_many_items = scene.changed(|package| package.objects = (1..20).map(tiny).collect());
+    let bob = Setup::new("carol").limits(CoreLimits {
+        package: PackageLimits {
+            objects_max: 3,
+            ..PackageLimits::default()
+        },
+        ..CoreLimits::default()
+    });
+    let scene = Scene {
+        bob: bob.node(),
+        ..scene
+    };
+    meet(&scene.alice, &scene.bob);
+    let name_too_many = |count| {
+        scene.changed(|package| package.scopes = Some(vec![keys::Oid::from_bytes([1; 16]); count]))
+    };
+    assert_eq!(
+        scene.fault(&name_too_many(1025)),
+        PackageFault::TooManyObjects
+    );
+    let too_many_items = name_too_many(1200);
     assert!(matches!(
         scene.fault(&too_many_items),
         PackageFault::Malformed(Malformed::TooManyItems)

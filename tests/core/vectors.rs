@@ -112,6 +112,7 @@ fn sign(object: &Object) -> SignedObject {
 
 fn package(example: &Example) -> Package {
     Package {
+        scopes: Some(Vec::new()),
         more: false,
         epoch: Epoch::from_bytes([0xee; 16]),
         domain: "messages".into(),

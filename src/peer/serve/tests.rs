@@ -1,5 +1,6 @@
 //! Tests of the replies to each request and of each refusal, over a core with a temporary database.
 
+use futures::FutureExt as _;
 use keys::{Epoch, Signature};
 use tokio::task::JoinHandle;
 
@@ -159,6 +160,40 @@ async fn waiting_pull_gets_a_package_when_something_changes() {
     let reply = waiting.await.unwrap();
     assert!(matches!(reply, SessionMessage::Package(body) if body.id == 7));
     assert_eq!(start.elapsed().as_secs(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_wakes_only_the_pulls_of_peers_that_may_read_it() {
+    let fixture = Fixture::new().await;
+    let (node, stranger) = (&fixture.node, TestCore::new(3));
+    node.meet(&stranger, Tier::Untrusted).await;
+    let news = |peer: &TestCore, domain| node.core.watch(&peer.peer_id(), domain);
+    let (own, others) = (news(&fixture.peer, DOMAIN), news(&stranger, DOMAIN));
+    let identities = news(&fixture.peer, "identities");
+    let is_woken = |news: &crate::engine::News| news.wait().now_or_never().is_some();
+    node.send_message(&fixture.peer, "hello").await;
+    assert!(is_woken(&own), "its conversation");
+    assert!(!is_woken(&others), "a conversation of others");
+    assert!(!is_woken(&identities), "another app");
+    // Objects that a peer sends are not sent on, so they are no news.
+    fixture.peer.send_message(node, "hello").await;
+    fixture.push(fixture.package(0).await).await;
+    assert!(!is_woken(&own) && !is_woken(&others));
+    let identity = node.identity;
+    let rename = move |graph: &mut crate::graph::GraphManager<'_>| {
+        graph.save_identity(identity, Some("Other"))
+    };
+    node.core.graph(rename).await.unwrap();
+    assert!(is_woken(&identities), "a public object");
+    assert!(!is_woken(&own) && !is_woken(&others));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiting_pull_is_woken_when_an_identity_of_its_peer_becomes_known() {
+    let (node, peer) = (TestCore::new(1), TestCore::new(2));
+    let news = node.core.watch(&peer.peer_id(), DOMAIN);
+    node.meet(&peer, Tier::Untrusted).await;
+    assert!(news.wait().now_or_never().is_some());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,11 +1,14 @@
 //! Tests of the limits on a peer's requests in one session, with a paused clock.
 
-use tokio::time::Instant;
+use bastion::Tier;
+use tokio::time::{Instant, advance};
 
 use super::tests::{epoch_note, untrusted};
 use super::*;
-use crate::peer::message::PackageBody;
-use crate::peer::testing::{DOMAIN, TestCore, manual, peer_id, pull, run_session};
+use crate::peer::message::{PackageBody, Pull};
+use crate::peer::testing::{
+    DOMAIN, RunningSession, TestCore, manual, peer_id, ping, pong, pull, run_session,
+};
 
 fn reader(node: &TestCore, config: &SyncConfig) -> (SessionReader, mpsc::Receiver<Vec<u8>>) {
     let stop = CancellationToken::new();
@@ -162,4 +165,96 @@ async fn a_waiting_push_ends_with_the_session() {
         handle.end(EndCode::End);
     });
     assert!(matches!(second, Err(SessionError::Over)));
+}
+
+/// A node that has met an untrusted peer, and the session between them.
+async fn met() -> (TestCore, TestCore, RunningSession) {
+    let (node, peer) = (TestCore::new(1), TestCore::new(2));
+    node.meet(&peer, Tier::Untrusted).await;
+    peer.meet(&node, Tier::Untrusted).await;
+    let session = run_session(&node, peer.peer_id(), &manual());
+    (node, peer, session)
+}
+
+/// A pull after everything that the node has committed, which waits as long as it may.
+async fn live_pull(id: u64, node: &TestCore, peer: &TestCore) -> SessionMessage {
+    SessionMessage::Pull(Pull {
+        again: None,
+        id,
+        epoch: Some(node.epoch()),
+        domain: DOMAIN.into(),
+        wait_s: 60,
+        peer_id: peer.peer_id(),
+        last_seq: node.head().await,
+    })
+}
+
+/// Whether the session replies to a ping: then it has read all earlier requests.
+async fn has_read(session: &mut RunningSession) -> bool {
+    session.peer.send(&ping(1)).await;
+    session.peer.receive().await == Some(pong(1))
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_untrusted_peer_receives_300_live_messages_in_a_minute() {
+    let (node, peer, mut session) = met().await;
+    let start = Instant::now();
+    for id in 1..=300 {
+        session.peer.send(&live_pull(id, &node, &peer).await).await;
+        assert!(has_read(&mut session).await);
+        advance(Duration::from_millis(150)).await;
+        node.send_message(&peer, "hello").await;
+        let reply = session.peer.receive().await;
+        assert!(
+            matches!(&reply, Some(SessionMessage::Package(body)) if body.id == id),
+            "message {id}: {reply:?}"
+        );
+    }
+    assert_eq!(start.elapsed(), Duration::from_secs(45), "no delay");
+}
+
+#[tokio::test(start_paused = true)]
+async fn news_that_was_ready_or_sent_before_costs_a_token() {
+    let (node, peer, mut session) = met().await;
+    let waiting = live_pull(1, &node, &peer).await;
+    for _ in 0..60 {
+        session.peer.send(&waiting).await;
+        assert!(has_read(&mut session).await);
+    }
+    node.send_message(&peer, "hello").await;
+    for _ in 0..60 {
+        let reply = session.peer.receive().await;
+        assert!(matches!(reply, Some(SessionMessage::Package(_))));
+    }
+    // 60 pulls of one message took 60 tokens and got one back.
+    let mut replies = 0;
+    loop {
+        session.peer.send(&pull(2, peer.peer_id(), DOMAIN, 0)).await;
+        match session.peer.receive().await {
+            Some(SessionMessage::Package(_)) => replies += 1,
+            Some(SessionMessage::Refused(refusal)) => break assert_eq!(refusal.code, "busy"),
+            other => panic!("{other:?}"),
+        }
+    }
+    let tokens = node.core.context().limits.quotas.untrusted;
+    assert_eq!(replies, tokens.requests_per_minute_max - 60 + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refuses_what_a_peer_asks_at_once_beyond_its_tokens() {
+    let (node, peer, mut session) = met().await;
+    node.send_message(&peer, "hello").await;
+    let (mut packages, mut refused) = (0, 0);
+    for id in 0..200 {
+        session
+            .peer
+            .send(&pull(id, peer.peer_id(), DOMAIN, 60))
+            .await;
+        match session.peer.receive().await {
+            Some(SessionMessage::Package(_)) => packages += 1,
+            Some(SessionMessage::Refused(refusal)) if refusal.code == "busy" => refused += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((packages, refused), (120, 80));
 }

@@ -1,13 +1,16 @@
 -- From version 4 to 5: scopes, rights lists, and objects whose oids bind their owners. Objects of
 -- earlier versions have no such oids, so that only identities are kept (to_version_5.rs).
 ALTER TABLE identity ADD COLUMN home_since_seq INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE identity ADD COLUMN home_since_scope INTEGER NOT NULL DEFAULT 0;
 DROP TABLE reader;
 CREATE TABLE scope (
   id        INTEGER NOT NULL PRIMARY KEY,
   app_id    INTEGER,
   parent_id INTEGER,
-  oid       BLOB
+  oid       BLOB,
+  founders  BLOB
 ) STRICT;
+CREATE INDEX scope_founders ON scope (app_id, founders, oid);
 INSERT INTO scope (id) VALUES (0), (1);
 CREATE TABLE rights_list (
   id         INTEGER NOT NULL PRIMARY KEY,

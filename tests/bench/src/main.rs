@@ -8,6 +8,7 @@
 
 mod flood;
 mod frames;
+mod graph;
 mod machine;
 mod nodes;
 mod puzzle;
@@ -44,6 +45,8 @@ struct Cli {
 enum Benchmark {
     /// Building and applying packages against raw SQLite, and the cost of a delta (goals 1 to 3).
     Sync(sync::Options),
+    /// Deltas in a large store, and a send among many conversations (goals 3 to 5).
+    Graph(graph::Options),
     /// The client's cost of a puzzle, and the server's cost of bogus solutions (goal 8).
     Puzzle(puzzle::Options),
     /// Sync and admission under a flood of bogus handshakes, against the same flood at a sink.
@@ -92,6 +95,7 @@ fn ended(result: Result<()>) -> ExitCode {
 fn run(benchmark: &Benchmark, report: &mut Report) -> Result<()> {
     match benchmark {
         Benchmark::Sync(options) => sync::run(options, report),
+        Benchmark::Graph(options) => graph::run(options, report),
         Benchmark::Puzzle(options) => puzzle::run(options, report),
         Benchmark::Flood(options) => flood::run(options, report),
         Benchmark::Simulate(options) => simulate::run(options, false),

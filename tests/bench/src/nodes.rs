@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, anyhow};
 use bastion::Tier;
 use keys::TraceId;
-use keys::{KeyManager, Oid, PublicKey, SignedObject};
+use keys::{KeyManager, Oid, PeerId, PublicKey, SignedObject};
 use postern::graph::{SaveError, WriteRequest, decode_object};
 use postern::object::{Attrs, Value};
 use postern::op_context::{OpContext, Timestamp};
@@ -38,7 +38,7 @@ const BODY_BYTES: std::ops::Range<usize> = 100..300;
 /// Number of identities per node.
 const IDENTITIES: usize = 8;
 /// Time of the first message in milliseconds: 14 November 2023.
-const START: u64 = 1_700_000_000_000;
+pub(crate) const START: u64 = 1_700_000_000_000;
 
 /// A node's keys and identities. Its database is opened at a path.
 pub(crate) struct Node {
@@ -91,6 +91,11 @@ impl Node {
     /// Returns the key with which the node signs packages.
     pub(crate) fn package_key(&self) -> Result<PublicKey> {
         Ok(self.keys.node_chain().verify()?.current())
+    }
+
+    /// Returns the node's peer id.
+    pub(crate) fn peer_id(&self) -> PeerId {
+        self.keys.peer_id()
     }
 
     /// Writes the records of its identities.
@@ -239,6 +244,96 @@ impl Writer {
             ),
         ]);
         self.draft(author, MESSAGE, attrs)
+    }
+}
+
+/// Writes messages from Alice's first identity to another node's first one, each as its own change
+/// group, to their conversations in turn.
+pub(crate) struct PairWriter {
+    author: Oid,
+    reader: Oid,
+    context: OpContext,
+    conversations: Vec<Oid>,
+    written: usize,
+}
+
+impl PairWriter {
+    /// Creates a writer without conversations.
+    pub(crate) fn new(alice: &Node, other: &Node, core: &StateEngine) -> Result<Self> {
+        let first = |node: &Node| node.identity_oids.first().copied();
+        let (author, reader) = first(alice).zip(first(other)).context("no identities")?;
+        Ok(Self {
+            author,
+            reader,
+            context: context(&core.view(), &author)?,
+            conversations: Vec::new(),
+            written: 0,
+        })
+    }
+
+    /// Returns author and reader.
+    pub(crate) fn pair(&self) -> (Oid, Oid) {
+        (self.author, self.reader)
+    }
+
+    /// Starts conversations.
+    pub(crate) fn converse(&mut self, core: &mut StateEngine, count: usize) -> Result<()> {
+        let participants = [self.author, self.reader];
+        let participants: Vec<Value> = participants.iter().map(Value::from).collect();
+        for start in (0..count).step_by(PACKAGE_MESSAGES) {
+            let made = self.save_all(core, PACKAGE_MESSAGES.min(count - start), |_| {
+                (
+                    CONVERSATION,
+                    Attrs::from([(PARTICIPANTS, participants.clone())]),
+                )
+            })?;
+            self.conversations.extend(made);
+        }
+        Ok(())
+    }
+
+    /// Writes messages of 200 bytes.
+    pub(crate) fn write(&mut self, core: &mut StateEngine, count: usize) -> Result<()> {
+        for start in (0..count).step_by(PACKAGE_MESSAGES) {
+            let first = self.written;
+            let made = self.save_all(core, PACKAGE_MESSAGES.min(count - start), |number| {
+                let index = (first + number) % self.conversations.len().max(1);
+                let conversation = self.conversations.get(index).map(Value::from);
+                let attrs = Attrs::from([
+                    (IN_CONVERSATION, conversation.into_iter().collect()),
+                    (BODY, vec![Value::from(&*"x".repeat(200))]),
+                    (SENT_AT, vec![Value::from(0)]),
+                ]);
+                (MESSAGE, attrs)
+            })?;
+            self.written += made.len();
+        }
+        Ok(())
+    }
+
+    /// Saves objects in one transaction and returns their oids.
+    fn save_all(
+        &self,
+        core: &mut StateEngine,
+        count: usize,
+        attrs: impl Fn(usize) -> (u16, Attrs),
+    ) -> Result<Vec<Oid>> {
+        let saved = core.write(Timestamp(START), |graph| {
+            let objects = (0..count).map(|number| {
+                let (type_number, attrs) = attrs(number);
+                graph.end_group();
+                let request = WriteRequest {
+                    app: APP.into(),
+                    type_number,
+                    oid: None,
+                    owner: self.author,
+                    attrs: Some(attrs),
+                };
+                Ok(graph.save_with_sync(&self.context, request)?.oid)
+            });
+            objects.collect::<Result<Vec<_>, SaveError>>()
+        })?;
+        Ok(saved)
     }
 }
 

@@ -38,6 +38,12 @@ fn bench_sync_completes() {
 }
 
 #[test]
+fn bench_graph_completes() {
+    let rows = rows("graph");
+    assert!(rows.iter().any(|row| row == "load after"), "{rows:?}");
+}
+
+#[test]
 fn bench_puzzle_completes() {
     let rows = rows("puzzle");
     assert!(rows.iter().any(|row| row == "Equi-X"), "{rows:?}");

@@ -91,6 +91,7 @@ pub(crate) async fn push_forged_edit(attack: &Attack<'_>, tor_folder: &Path) -> 
         ..Object::create(&parts, 0, [0; 8])
     };
     let package = Package {
+        scopes: Some(Vec::new()),
         more: false,
         epoch: attack.epoch,
         domain: "messages".into(),

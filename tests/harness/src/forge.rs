@@ -18,6 +18,7 @@ impl TestNode {
         objects: Vec<SignedObject>,
     ) -> Package {
         Package {
+            scopes: Some(Vec::new()),
             more: false,
             epoch: self.epoch(),
             domain: domain.to_owned(),

@@ -81,7 +81,7 @@ impl TestNode {
         };
         self.graph(move |graph| {
             graph.save_server(&chain, &verified)?;
-            graph.tx().put_peer(&row)
+            graph.save_peer(&row)
         })
         .unwrap();
     }
@@ -112,11 +112,11 @@ impl TestNode {
     pub fn request(&self, from: &TestNode, domain: &str) -> PullRequest {
         let state = self.cursor(from, domain, Direction::In);
         PullRequest {
+            again: None,
             peer: self.peer_id(),
             domain: domain.to_owned(),
             last_seq: state.map_or(0, |state| state.last_seq),
             epoch: state.map(|state| state.epoch),
-            again: None,
         }
     }
 
@@ -131,6 +131,9 @@ impl TestNode {
     pub fn answer(&self, request: &PullRequest) -> PullReply {
         let asked = request.clone();
         let answer = finish(self.engine.read(move |view| view.build_package(&asked))).unwrap();
+        if request.again.is_some() {
+            return answer;
+        }
         let sent = match &answer {
             PullReply::UpToDate {
                 in_intersection: false,
@@ -150,11 +153,11 @@ impl TestNode {
         let state = self.cursor(to, domain, Direction::Out);
         let (peer, domain, epoch) = (to.peer_id(), domain.to_owned(), Some(self.epoch()));
         self.answer(&PullRequest {
+            again: None,
             peer,
             domain,
             last_seq: state.map_or(0, |state| state.acked_seq),
             epoch,
-            again: None,
         })
     }
 

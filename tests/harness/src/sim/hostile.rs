@@ -93,8 +93,8 @@ impl World {
         let domains = self.mallory.core.sync_domains();
         for (id, domain) in (1..).zip(domains.into_iter().chain(["club".to_owned()])) {
             frames.push(SessionMessage::Pull(Pull {
-                id,
                 again: None,
+                id,
                 epoch: None,
                 domain,
                 wait_s: self.rng.random_range(0..90),

@@ -1,0 +1,182 @@
+//! [`News`]: wakes a waiting pull when a commit may hold something for its peer.
+//!
+//! Inputs are the [`Touched`] of each commit; output is a wake-up of the peers in it, and of no
+//! other. Invariant: a commit that follows [`Watchers::watch`] wakes the watcher, also before it
+//! begins to wait.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use keys::PeerId;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::graph::Touched;
+use crate::op_context::AppId;
+
+/// App and peer of a watcher, and a number of its own.
+type WatcherKey = (AppId, PeerId, u64);
+
+/// All waiting pulls. The limits on requests in progress bound their number.
+#[derive(Debug, Default)]
+pub(super) struct Watchers(Mutex<WatcherTable>);
+
+#[derive(Debug, Default)]
+struct WatcherTable {
+    last_number: u64,
+    waiting: BTreeMap<WatcherKey, Arc<Notify>>,
+}
+
+impl Watchers {
+    /// Watches for rows of an app that `peer` may read. Without an app nothing is news.
+    pub(super) fn watch(self: &Arc<Self>, peer: &PeerId, app: Option<AppId>) -> News {
+        let notify = Arc::new(Notify::new());
+        let key = app.map(|app| {
+            let mut table = self.0.lock();
+            table.last_number += 1;
+            let key = (app, *peer, table.last_number);
+            table.waiting.insert(key, notify.clone());
+            key
+        });
+        News {
+            watchers: self.clone(),
+            key,
+            notify,
+        }
+    }
+
+    /// Wakes the watchers whose peer a commit touched. Call it after the commit.
+    pub(super) fn publish(&self, touched: &Touched) {
+        if touched.is_empty() {
+            return;
+        }
+        let table = self.0.lock();
+        let waiting = &table.waiting;
+        let wake = |range: RangeInclusive<WatcherKey>| {
+            for (_, notify) in waiting.range(range) {
+                notify.notify_one();
+            }
+        };
+        let (first, last) = (PeerId::from_bytes([0; 32]), PeerId::from_bytes([255; 32]));
+        for app in touched.public() {
+            wake((app, first, 0)..=(app, last, u64::MAX));
+        }
+        for (app, peer) in touched.scopes() {
+            wake((app, peer, 0)..=(app, peer, u64::MAX));
+        }
+        if touched.is_everything() || touched.readers().next().is_some() {
+            let readers: Vec<PeerId> = touched.readers().collect();
+            for ((_, peer, _), notify) in waiting {
+                if touched.is_everything() || readers.binary_search(peer).is_ok() {
+                    notify.notify_one();
+                }
+            }
+        }
+    }
+}
+
+/// The wake-up of one waiting pull. A commit after its creation is never missed.
+#[derive(Debug)]
+pub struct News {
+    watchers: Arc<Watchers>,
+    /// None if nothing can be news.
+    key: Option<WatcherKey>,
+    notify: Arc<Notify>,
+}
+
+impl News {
+    /// Waits until a commit may hold something for the peer; returns at once if one did since the
+    /// last call or since the creation.
+    pub async fn wait(&self) {
+        self.notify.notified().await;
+    }
+}
+
+impl Drop for News {
+    fn drop(&mut self) {
+        if let Some(key) = &self.key {
+            self.watchers.0.lock().waiting.remove(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    fn is_woken(news: &News) -> bool {
+        news.wait().now_or_never().is_some()
+    }
+
+    fn peer(number: u8) -> PeerId {
+        PeerId::from_bytes([number; 32])
+    }
+
+    #[test]
+    fn a_watcher_sees_a_commit_or_is_woken_by_it_in_every_order() {
+        // The watcher's steps are watch, read, wait; the writer's are commit, publish. `order` says
+        // at which of the five places the writer takes its two steps.
+        for commit_at in 0..5usize {
+            for publish_at in commit_at + 1..5 {
+                let watchers = Arc::new(Watchers::default());
+                let (mut is_committed, mut seen, mut news, mut woken) = (false, false, None, false);
+                let mut watcher_step = 0;
+                for place in 0..5 {
+                    if place == commit_at {
+                        is_committed = true;
+                    } else if place == publish_at {
+                        watchers.publish(&Touched::of_scope(AppId(1), peer(1)));
+                    } else {
+                        match watcher_step {
+                            0 => news = Some(watchers.watch(&peer(1), Some(AppId(1)))),
+                            1 => seen = is_committed,
+                            _ => woken = is_woken(news.as_ref().unwrap()),
+                        }
+                        watcher_step += 1;
+                    }
+                }
+                let woken_later = is_woken(news.as_ref().unwrap());
+                assert!(
+                    seen || woken || woken_later,
+                    "commit at {commit_at}, publish at {publish_at}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn wakes_the_touched_peers_of_the_touched_app_only() {
+        let watchers = Arc::new(Watchers::default());
+        let watch = |app, number| watchers.watch(&peer(number), Some(AppId(app)));
+        let all = [watch(1, 1), watch(1, 2), watch(2, 1), watch(2, 2)];
+        let woken = || all.iter().map(is_woken).collect::<Vec<_>>();
+        watchers.publish(&Touched::default());
+        assert_eq!(woken(), [false; 4]);
+        watchers.publish(&Touched::of_scope(AppId(1), peer(1)));
+        assert_eq!(woken(), [true, false, false, false]);
+        watchers.publish(&Touched::of_public(AppId(2)));
+        assert_eq!(woken(), [false, false, true, true]);
+        watchers.publish(&Touched::of_readers(peer(2)));
+        assert_eq!(woken(), [false, true, false, true]);
+        watchers.publish(&Touched::of_everything());
+        assert_eq!(woken(), [true; 4]);
+        let outside = watchers.watch(&peer(1), None);
+        watchers.publish(&Touched::of_everything());
+        assert!(!is_woken(&outside), "no app, no news");
+    }
+
+    #[test]
+    fn a_dropped_watcher_leaves_nothing_behind() {
+        let watchers = Arc::new(Watchers::default());
+        for _ in 0..100 {
+            drop(watchers.watch(&peer(1), Some(AppId(1))));
+        }
+        let kept = watchers.watch(&peer(1), Some(AppId(1)));
+        assert_eq!(watchers.0.lock().waiting.len(), 1);
+        drop(kept);
+        assert!(watchers.0.lock().waiting.is_empty());
+    }
+}

@@ -1,0 +1,23 @@
+//! Admitted peers: the domains that both nodes share, and which of them start again.
+//!
+//! Invariant: a domain starts again if more of it became readable because another domain is shared
+//! now. Tested in `tests/core/late_readers.rs`.
+
+use super::manager::GraphManager;
+use crate::store::{PeerRow, StoreError};
+
+impl GraphManager<'_> {
+    /// Stores an admitted peer. A domain that the peer did not share before may hold the scopes of
+    /// objects in other domains. The cursors of those domains start again, in both directions.
+    pub fn save_peer(&mut self, peer: &PeerRow) -> Result<(), StoreError> {
+        let shared_before = self.tx.peer(&peer.peer_id)?.map(|known| known.domains);
+        let shared_before = shared_before.unwrap_or_default();
+        let entered = peer.domains.iter().filter(|it| !shared_before.contains(it));
+        for domain in entered {
+            for within in self.schemas().domains_within(domain) {
+                self.tx.restart_sync(&peer.peer_id, &within.name)?;
+            }
+        }
+        self.tx.put_peer(peer)
+    }
+}

@@ -1,0 +1,138 @@
+//! [`ScopeMemory`]: the newest change of each scope, and of the readers of each peer, in memory.
+//!
+//! The writer raises the numbers before it commits. A reader of the database looks at them after
+//! its snapshot is open. Invariant: no number is too low for any snapshot. A write that was undone
+//! leaves numbers that are too high, which costs time only.
+
+use std::collections::BTreeMap;
+
+use keys::PeerId;
+use parking_lot::{RwLock, RwLockReadGuard};
+
+use crate::op_context::AppId;
+use crate::store::ScopeId;
+
+/// Most peers whose changes of readers are kept apart, at some 50 bytes each.
+const PEERS_MAX: usize = 65_536;
+
+/// The newest changes, shared by the writer and all readers.
+#[derive(Debug, Default)]
+pub struct ScopeMemory {
+    newest: RwLock<Newest>,
+    readers: RwLock<ReaderChanges>,
+}
+
+/// The newest exported change of each scope.
+#[derive(Debug, Default)]
+pub struct Newest {
+    /// By scope id: the app of the scope, and its newest change. 16 bytes for each scope.
+    scopes: Vec<(AppId, u64)>,
+    /// Of the public rows of each app.
+    public: BTreeMap<AppId, u64>,
+}
+
+/// The newest change of the readers by which each peer reads.
+#[derive(Debug, Default)]
+struct ReaderChanges {
+    peers: BTreeMap<PeerId, u64>,
+    /// The newest one of all peers that are not in `peers`.
+    others: u64,
+}
+
+impl Newest {
+    /// The newest exported change in a scope; 0 without one, and for a scope of another app.
+    pub fn of(&self, app: AppId, scope: ScopeId) -> u64 {
+        if scope == ScopeId::PUBLIC {
+            return self.public.get(&app).copied().unwrap_or(0);
+        }
+        let index = usize::try_from(scope.0).ok();
+        let known = index.and_then(|index| self.scopes.get(index));
+        known.map_or(0, |(of, newest)| if *of == app { *newest } else { 0 })
+    }
+
+    fn raise(&mut self, app: AppId, scope: ScopeId, change_seq: u64) {
+        let newest = if scope == ScopeId::PUBLIC {
+            self.public.entry(app).or_default()
+        } else {
+            let Ok(index) = usize::try_from(scope.0) else {
+                return;
+            };
+            if index >= self.scopes.len() {
+                self.scopes.resize(index + 1, (AppId(0), 0));
+            }
+            let Some((of, newest)) = self.scopes.get_mut(index) else {
+                return;
+            };
+            *of = app;
+            newest
+        };
+        *newest = (*newest).max(change_seq);
+    }
+}
+
+impl ScopeMemory {
+    /// Notes a change in a scope of an app. Call it before the commit.
+    pub fn raise(&self, app: AppId, scope: ScopeId, change_seq: u64) {
+        self.newest.write().raise(app, scope, change_seq);
+    }
+
+    /// Notes that a peer may read other scopes from `change_seq` on. Call it before the commit.
+    pub fn raise_readers(&self, peer: PeerId, change_seq: u64) {
+        let mut readers = self.readers.write();
+        if readers.peers.len() >= PEERS_MAX && !readers.peers.contains_key(&peer) {
+            let newest = readers.peers.values().copied().max().unwrap_or(0);
+            readers.others = readers.others.max(newest);
+            readers.peers.clear();
+        }
+        let newest = readers.peers.entry(peer).or_default();
+        *newest = (*newest).max(change_seq);
+    }
+
+    /// The newest change of each scope. Call it after the snapshot is open.
+    pub fn newest(&self) -> RwLockReadGuard<'_, Newest> {
+        self.newest.read()
+    }
+
+    /// The newest change of the readers by which a peer reads. Call it after the snapshot is open.
+    pub fn readers_changed(&self, peer: &PeerId) -> u64 {
+        let readers = self.readers.read();
+        let newest = readers.peers.get(peer).copied().unwrap_or(0);
+        newest.max(readers.others)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_only_rise_and_public_rows_count_for_their_app() {
+        let memory = ScopeMemory::default();
+        let newest = |app, scope| memory.newest().of(AppId(app), ScopeId(scope));
+        assert_eq!((newest(1, 7), newest(1, 1)), (0, 0));
+        memory.raise(AppId(1), ScopeId(7), 5);
+        memory.raise(AppId(1), ScopeId(7), 4);
+        memory.raise(AppId(1), ScopeId::PUBLIC, 6);
+        assert_eq!((newest(1, 7), newest(1, 6), newest(1, 8)), (5, 0, 0));
+        assert_eq!(newest(2, 7), 0, "a scope of another app");
+        assert_eq!((newest(1, 1), newest(2, 1)), (6, 0));
+    }
+
+    #[test]
+    fn readers_of_forgotten_peers_count_as_changed() {
+        let memory = ScopeMemory::default();
+        let peer = |number: usize| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&number.to_be_bytes());
+            PeerId::from_bytes(bytes)
+        };
+        for number in 0..PEERS_MAX {
+            memory.raise_readers(peer(number), 3);
+        }
+        assert_eq!(memory.readers_changed(&peer(PEERS_MAX)), 0);
+        memory.raise_readers(peer(PEERS_MAX), 2);
+        assert_eq!(memory.readers_changed(&peer(0)), 3);
+        assert_eq!(memory.readers_changed(&peer(PEERS_MAX)), 3);
+        assert_eq!(memory.readers.read().peers.len(), 1);
+    }
+}

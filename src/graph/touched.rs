@@ -1,0 +1,140 @@
+//! [`Touched`]: which peers may find something new after a commit.
+//!
+//! The graph notes each row that this node exports, and each identity whose home changed. Rows that
+//! are not exported touch no peer. Invariant: a peer for which a commit holds something new is
+//! touched; a peer that is touched may find nothing.
+
+use std::collections::BTreeSet;
+
+use keys::PeerId;
+
+use crate::op_context::AppId;
+
+/// Most entries. Beyond them every peer counts as touched, so that a write that touches many scopes
+/// costs bounded memory.
+const ENTRIES_MAX: usize = 4096;
+
+/// The peers for which commits since the last [`Touched::take`] may hold something new.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Touched {
+    everything: bool,
+    public: BTreeSet<AppId>,
+    scopes: BTreeSet<(AppId, PeerId)>,
+    readers: BTreeSet<PeerId>,
+}
+
+impl Touched {
+    /// Notes a public row of an app: every peer may read it.
+    pub(super) fn add_public(&mut self, app: AppId) {
+        self.public.insert(app);
+    }
+
+    /// Notes a row of an app in a scope that a peer reads.
+    pub(super) fn add_scope_of(&mut self, app: AppId, peer: PeerId) {
+        if self.has_room() {
+            self.scopes.insert((app, peer));
+        }
+    }
+
+    /// Notes that a peer may read other scopes than before.
+    pub(super) fn add_readers_of(&mut self, peer: PeerId) {
+        if self.has_room() {
+            self.readers.insert(peer);
+        }
+    }
+
+    fn has_room(&mut self) -> bool {
+        if self.scopes.len() + self.readers.len() >= ENTRIES_MAX {
+            self.everything = true;
+            self.scopes.clear();
+            self.readers.clear();
+        }
+        !self.everything
+    }
+
+    /// Returns what was noted, and forgets it.
+    #[must_use]
+    pub fn take(&mut self) -> Self {
+        std::mem::take(self)
+    }
+
+    /// Whether no peer was touched.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether all peers count as touched, in every app.
+    pub fn is_everything(&self) -> bool {
+        self.everything
+    }
+
+    /// Apps of which a public row changed.
+    pub fn public(&self) -> impl Iterator<Item = AppId> {
+        self.public.iter().copied()
+    }
+
+    /// Apps of which a row changed that only some peers read, each with such a peer.
+    pub fn scopes(&self) -> impl Iterator<Item = (AppId, PeerId)> {
+        self.scopes.iter().copied()
+    }
+
+    /// Peers that may read other scopes than before.
+    pub fn readers(&self) -> impl Iterator<Item = PeerId> {
+        self.readers.iter().copied()
+    }
+}
+
+#[cfg(test)]
+impl Touched {
+    pub(crate) fn of_scope(app: AppId, peer: PeerId) -> Self {
+        let mut touched = Self::default();
+        touched.add_scope_of(app, peer);
+        touched
+    }
+
+    pub(crate) fn of_public(app: AppId) -> Self {
+        let mut touched = Self::default();
+        touched.add_public(app);
+        touched
+    }
+
+    pub(crate) fn of_readers(peer: PeerId) -> Self {
+        let mut touched = Self::default();
+        touched.add_readers_of(peer);
+        touched
+    }
+
+    pub(crate) fn of_everything() -> Self {
+        Self {
+            everything: true,
+            ..Self::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(number: usize) -> PeerId {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&number.to_be_bytes());
+        PeerId::from_bytes(bytes)
+    }
+
+    #[test]
+    fn touches_everything_beyond_the_bound() {
+        let mut touched = Touched::default();
+        assert!(touched.is_empty());
+        for number in 0..ENTRIES_MAX {
+            touched.add_scope_of(AppId(1), peer(number));
+        }
+        assert!(!touched.is_everything());
+        touched.add_readers_of(peer(ENTRIES_MAX));
+        assert!(touched.is_everything());
+        touched.add_scope_of(AppId(1), peer(0));
+        assert_eq!(touched.scopes().count() + touched.readers().count(), 0);
+        assert!(touched.take().is_everything());
+        assert!(touched.is_empty());
+    }
+}
