@@ -245,7 +245,8 @@ impl TestNode {
                     last_seq: request.last_seq,
                     window: Some(window),
                     objects,
-                    more: more || is_again,
+                    // A package may name scopes that are to be pulled again at once.
+                    more: more || is_again || self.next_again(from, domain).is_some(),
                     applied,
                 }
             }
