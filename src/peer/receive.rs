@@ -64,7 +64,8 @@ pub(super) struct ReceivedPackage {
     /// The sender's epoch, in which the window counts.
     pub(super) epoch: Epoch,
     pub(super) window: Window,
-    /// Whether the sender has a further window ready.
+    /// Whether a further pull gets something at once: the next window, or scopes that the package
+    /// names.
     pub(super) more: bool,
     pub(super) applied: AppliedPackage,
 }
@@ -103,7 +104,8 @@ pub(super) async fn receive_package(
         return Err(PackageFault::Domain.into());
     }
     let objects = engine.verify_objects(package.take_objects()).await?;
-    let (epoch, window, more) = (package.epoch(), package.window(), package.more());
+    let (epoch, window) = (package.epoch(), package.window());
+    let more = package.more() || package.names_scopes();
     let applied = apply_parts(engine, PackageWork::new(&package, again.flatten(), objects))
         .await
         .map_err(SyncError::Apply)?;

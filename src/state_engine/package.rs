@@ -220,6 +220,11 @@ impl VerifiedPackage {
         self.package.more
     }
 
+    /// Whether scopes are to be pulled again from the beginning.
+    pub fn names_scopes(&self) -> bool {
+        self.scopes().is_none_or(|scopes| !scopes.is_empty())
+    }
+
     /// Moves the objects out, to be verified concurrently with the writer.
     pub fn take_objects(&mut self) -> Vec<SignedObject> {
         std::mem::take(&mut self.package.objects)

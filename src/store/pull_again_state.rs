@@ -121,7 +121,11 @@ impl State {
             return;
         }
         self.until_seq = self.until_seq.max(note.until_seq);
-        self.noted_again |= note.is_again || self.cursor > 0;
+        let must_restart = note.is_again || self.cursor > 0;
+        if note.cause == PullAgainCause::Named || (must_restart && !self.noted_again) {
+            self.cause = note.cause;
+        }
+        self.noted_again |= must_restart;
         self.not_before = self.not_before.min(new.not_before);
     }
 
@@ -137,12 +141,18 @@ impl State {
         if to_seq < self.until_seq {
             return Some(self);
         }
-        self.noted_again.then(|| Self {
+        let restarted = Self {
             cursor: 0,
             noted_again: false,
-            not_before: Timestamp(now.0.saturating_add(self.pause_ms)),
-            pause_ms: self.pause_ms.saturating_mul(2).min(PAUSE_MS_MAX),
             ..self
+        };
+        self.noted_again.then(|| match self.cause {
+            PullAgainCause::Named => restarted,
+            PullAgainCause::NoRoom | PullAgainCause::Expired => Self {
+                not_before: Timestamp(now.0.saturating_add(self.pause_ms)),
+                pause_ms: self.pause_ms.saturating_mul(2).min(PAUSE_MS_MAX),
+                ..restarted
+            },
         })
     }
 
@@ -153,5 +163,41 @@ impl State {
             pause_ms: DAY_MS,
             ..self
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+    /// When a row that was noted for `cause` while it ran starts once more, in milliseconds.
+    fn restart_after_ms(first: PullAgainCause, cause: PullAgainCause) -> u64 {
+        let peer = PeerId::from_bytes([1; 32]);
+        let note = |cause| PullAgainNote {
+            peer: &peer,
+            domain: "messages",
+            scope: None,
+            epoch: Epoch::from_bytes([2; 16]),
+            until_seq: 10,
+            cause,
+            is_again: false,
+        };
+        let running = State::new(&note(first), NOW).advance(5, NOW);
+        let mut running = running.unwrap();
+        running.note(&note(cause), NOW);
+        let restarted = running.advance(10, NOW).unwrap();
+        assert_eq!(restarted.cursor, 0);
+        restarted.not_before.0.saturating_sub(NOW.0)
+    }
+
+    #[test]
+    fn row_that_was_named_while_it_ran_starts_again_at_once() {
+        let (named, no_room) = (PullAgainCause::Named, PullAgainCause::NoRoom);
+        assert_eq!(restart_after_ms(named, named), 0);
+        assert_eq!(restart_after_ms(no_room, no_room), DAY_MS);
+        assert_eq!(restart_after_ms(no_room, named), 0);
+        assert_eq!(restart_after_ms(named, no_room), DAY_MS);
     }
 }
