@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use serde_json::Value;
 
 use super::clients::IDLE_SESSIONS;
-use super::processes::{FloodTarget, Measurement, Processes};
+use super::processes::{ATTACKERS_MAX, FloodTarget, Measurement, Processes};
 use super::ramp::{self, RampStep};
 use super::role::{fraction, number};
 use super::tor::Network;
@@ -52,6 +52,9 @@ pub(super) struct Plan {
     pub(super) stallers: u64,
     rounds: usize,
     settle: Duration,
+    /// Most attackers over Tor, and the pause and measurement for each number of them.
+    attackers_max: u64,
+    ramp: (Duration, Duration),
     /// Pause in which the effort rises, before unadmitted clients dial.
     rise: Duration,
     measure: Duration,
@@ -127,6 +130,8 @@ impl Options {
             stallers: self.stallers,
             rounds: self.rounds.max(1),
             settle: SETTLE,
+            attackers_max: ATTACKERS_MAX,
+            ramp: (SETTLE_TOR, Duration::from_secs(5)),
             rise: RISE,
             measure: Duration::from_secs(8),
             unadmitted: self.unadmitted.max(1),
@@ -140,9 +145,18 @@ impl Options {
             plan.unadmitted_time = Duration::from_secs(25);
             plan.messages = self.messages.min(10_000);
         }
+        if self.tor {
+            plan.messages = self.messages.min(MESSAGES_TOR_MAX);
+            plan.package = PACKAGE_TOR;
+            plan.stallers = plan.stallers.min(STALLERS_TOR_MAX);
+            plan.settle = plan.settle.max(SETTLE_TOR);
+            plan.unadmitted = plan.unadmitted.min(UNADMITTED_TOR_MAX);
+        }
         if self.tiny {
             plan.rounds = 1;
             plan.settle = TINY;
+            plan.attackers_max = ramp::FIRST;
+            plan.ramp = (TINY, TINY);
             plan.rise = TINY;
             plan.measure = TINY;
             plan.unadmitted = 1;
@@ -150,11 +164,6 @@ impl Options {
             plan.messages = 2000;
         }
         if self.tor {
-            plan.messages = self.messages.min(MESSAGES_TOR_MAX);
-            plan.package = PACKAGE_TOR;
-            plan.stallers = plan.stallers.min(STALLERS_TOR_MAX);
-            plan.settle = plan.settle.max(SETTLE_TOR);
-            plan.unadmitted = plan.unadmitted.min(UNADMITTED_TOR_MAX);
             plan.unadmitted_at_sink = plan.unadmitted.div_ceil(2);
         }
         plan
@@ -171,7 +180,7 @@ fn run_phases(processes: &mut Processes, plan: &Plan) -> Result<Results> {
     let sink_before = processes.sink.resident("VmHWM")?;
     let ramp = plan
         .tor
-        .then(|| ramp::find_attackers(processes))
+        .then(|| ramp::find_attackers(processes, plan.attackers_max, plan.ramp))
         .transpose()?;
     // The flood at the sink precedes the memory baseline, so that memory for serving the pulling
     // peer does not count as growth.

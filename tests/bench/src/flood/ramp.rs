@@ -1,7 +1,7 @@
 //! Finds the number of attackers that saturates the network, by doubling it until the rate stops
 //! rising.
 //!
-//! Bounded by [`ATTACKERS_MAX`]. Invariant: only the sink is attacked, so that the network is the
+//! Bounded by the caller. Invariant: only the sink is attacked, so that the network is the
 //! limit and not the victim.
 
 use std::time::Duration;
@@ -10,15 +10,13 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::bogus::MIX;
-use super::processes::{ATTACKERS_MAX, FloodTarget, Measurement, Processes};
+use super::processes::{FloodTarget, Measurement, Processes};
 use super::role::fraction;
 
 /// Number of attackers in the first step.
-const FIRST: u64 = 24;
+pub(super) const FIRST: u64 = 24;
 /// The minimum ratio of the rates of two steps; a lower ratio ends the search.
 const GAIN_MIN: f64 = 1.1;
-const SETTLE: Duration = Duration::from_secs(4);
-const MEASURE: Duration = Duration::from_secs(5);
 
 /// The measurement with one number of attackers.
 pub(super) struct RampStep {
@@ -26,15 +24,20 @@ pub(super) struct RampStep {
     pub(super) measurement: Measurement,
 }
 
-/// Finds the number and sets it; the flood still targets the sink afterwards.
-pub(super) fn find_attackers(processes: &mut Processes) -> Result<Vec<RampStep>> {
+/// Finds the number, at most `attackers_max`, and sets it; the flood still targets the sink
+/// afterwards. Each step takes a pause and then a measurement.
+pub(super) fn find_attackers(
+    processes: &mut Processes,
+    attackers_max: u64,
+    (settle, measure): (Duration, Duration),
+) -> Result<Vec<RampStep>> {
     let mut steps = Vec::new();
     let (mut best, mut found) = (0.0, FIRST);
     let mut attackers = FIRST;
-    while attackers <= ATTACKERS_MAX {
+    while attackers <= attackers_max {
         eprintln!("{attackers} attackers at the sink");
         processes.attackers = attackers;
-        let measurement = processes.measure(FloodTarget::Sink, SETTLE, MEASURE)?;
+        let measurement = processes.measure(FloodTarget::Sink, settle, measure)?;
         let rate = messages(&measurement.sent)? as f64 / fraction(&measurement.sent, "seconds")?;
         steps.push(RampStep {
             attackers,
