@@ -190,14 +190,22 @@ mod tor {
         let since = Instant::now();
         conversation(&*transport, &alice_onion, 4 * 1024 * 1024).await;
         report("4 MiB there and back", since);
-        story(transport.clone(), alice_onion, bob_onion, onion_of(9)).await;
+        let told = story(transport.clone(), alice_onion, bob_onion, onion_of(9));
+        step("story", told).await;
 
-        end_is_seen(&*transport, &carol_onion, &mut carol).await;
-        shutting_is_seen(&*transport, &carol_onion, &mut carol).await;
-        shutting_ends_the_whole_circuit(&*transport, &carol_onion, &mut carol).await;
+        step("end", end_is_seen(&*transport, &carol_onion, &mut carol)).await;
+        let shut = shutting_is_seen(&*transport, &carol_onion, &mut carol);
+        step("shut", shut).await;
+        let shut = shutting_ends_the_whole_circuit(&*transport, &carol_onion, &mut carol);
+        step("shut the whole circuit", shut).await;
         // The circuit is gone for good, not the service: the next dial builds another.
-        end_is_seen(&*transport, &carol_onion, &mut carol).await;
-        another_port_is_not_served(&*transport, &dave).await;
+        let seen = end_is_seen(&*transport, &carol_onion, &mut carol);
+        step("end on another circuit", seen).await;
+        step(
+            "another port",
+            another_port_is_not_served(&*transport, &dave),
+        )
+        .await;
         drop(dave);
         circuits::many_clients_at_once(&stage.dialling, alice_onion).await;
         let small = small_node(&stage.network, stage.dir.path()).await;
@@ -209,6 +217,14 @@ mod tor {
         end(alice).await;
         end(bob).await;
         restarted_node_is_reachable_for_its_peers(stage).await;
+    }
+
+    /// Fails, instead of hanging, if a step does not complete.
+    async fn step<T>(name: &str, work: impl Future<Output = T>) -> T {
+        let since = Instant::now();
+        let done = timeout(Duration::from_secs(60), work).await;
+        report(name, since);
+        done.unwrap_or_else(|_| panic!("the step does not complete: {name}"))
     }
 
     async fn end(server: tokio::task::JoinHandle<()>) {

@@ -11,14 +11,8 @@ use std::process::Command;
 
 /// Runs `bench NAME --tiny --json` and returns the names of the reported rows.
 fn rows(name: &str) -> Vec<String> {
-    rows_of(&[name])
-}
-
-fn rows_of(arguments: &[&str]) -> Vec<String> {
-    let name = arguments.join(" ");
     let output = Command::new(env!("CARGO_BIN_EXE_bench"))
-        .args(arguments)
-        .args(["--tiny", "--json"])
+        .args([name, "--tiny", "--json"])
         .output()
         .unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -68,14 +62,4 @@ fn bench_simulate_completes() {
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let seeds: Vec<_> = rows.filter_map(|row| row["seed"].as_u64()).collect();
     assert!(seeds.contains(&4) && seeds.contains(&5), "{lines}");
-}
-
-/// The module's name puts the test into the group that runs one private Tor network at a time.
-#[cfg(feature = "tor")]
-mod tor {
-    #[test]
-    fn bench_flood_over_tor_completes() {
-        let rows = super::rows_of(&["flood", "--tor"]);
-        assert!(rows.iter().any(|row| row == "load after"), "{rows:?}");
-    }
 }
