@@ -11,6 +11,8 @@ mod convert;
 mod founding;
 pub mod identities;
 mod load;
+#[cfg(test)]
+mod page_tests;
 mod raw;
 mod schemas;
 mod types;
