@@ -220,6 +220,20 @@ async fn forged_epoch_note_does_not_make_a_node_read_only() {
 }
 
 #[tokio::test]
+async fn epoch_note_under_a_rotated_node_key_is_noted_and_has_no_effect() {
+    let net = MemoryNet::new();
+    let alice = LiveNode::start(&net, "Alice", 1);
+    let under_the_old_key = note(1000, Epoch::from_bytes([3; 16]), &alice.keys);
+    alice.rotate(alice.keys.server_oid()).unwrap();
+    let mut session = RawClient::new(9).dial(&net, &alice).await.unwrap();
+    let reply = answer(&mut session, &SessionMessage::Heard(under_the_old_key)).await;
+    assert!(matches!(reply, SessionMessage::Noted(_)), "{reply:?}");
+    assert_eq!(alice.write_mode(), WriteMode::ReadWrite);
+    alice.make("rides", 1, ride("Bern", 2)).unwrap();
+    alice.stop().await;
+}
+
+#[tokio::test]
 async fn restored_node_recognises_its_earlier_epoch() {
     let net = MemoryNet::new();
     let bob = LiveNode::start(&net, "Bob", 2);
