@@ -189,12 +189,12 @@ fn in_page(text: &str) -> BTreeMap<String, BTreeSet<String>> {
     tables
 }
 
-fn starts(text: &str, pattern: &str) -> Vec<usize> {
+pub(crate) fn starts(text: &str, pattern: &str) -> Vec<usize> {
     text.match_indices(pattern).map(|(at, _)| at).collect()
 }
 
 /// The place of the bracket that closes the first one at or after `from`.
-fn close(code: &str, from: usize) -> usize {
+pub(crate) fn close(code: &str, from: usize) -> usize {
     let mut depth = 0;
     for (at, c) in code[from..].char_indices() {
         match c {
@@ -210,7 +210,7 @@ fn close(code: &str, from: usize) -> usize {
 }
 
 /// The parts between the bracket at `open` and its partner, as they are in `text`.
-fn split<'t>(code: &str, text: &'t str, open: usize) -> Vec<&'t str> {
+pub(crate) fn split<'t>(code: &str, text: &'t str, open: usize) -> Vec<&'t str> {
     let end = close(code, open);
     let (mut parts, mut depth, mut from) = (Vec::new(), 0, open + 1);
     for (at, c) in code[open..end].char_indices() {

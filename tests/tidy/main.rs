@@ -20,6 +20,7 @@ mod paths;
 mod prose;
 mod sentences;
 mod source;
+mod statuses;
 mod words;
 
 use std::fs;
@@ -323,6 +324,12 @@ fn acl_module_has_its_name_of_the_story_as_an_alias() {
 fn error_catalogue_equals_the_codes_of_the_source() {
     let page = fs::read_to_string(root().join("docs/ERRORS.md")).unwrap();
     no_violations(codes::differences(&page, &sources()));
+}
+
+#[test]
+fn error_catalogue_gives_the_http_statuses_of_the_source() {
+    let page = fs::read_to_string(root().join("docs/ERRORS.md")).unwrap();
+    no_violations(statuses::differences(&page, &sources()));
 }
 
 #[test]
