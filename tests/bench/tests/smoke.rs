@@ -11,12 +11,17 @@ use std::process::Command;
 
 /// Runs `bench NAME --tiny --json` and returns the names of the reported rows.
 fn rows(name: &str) -> Vec<String> {
+    rows_of(&[name])
+}
+
+fn rows_of(command: &[&str]) -> Vec<String> {
     let output = Command::new(env!("CARGO_BIN_EXE_bench"))
-        .args([name, "--tiny", "--json"])
+        .args(command)
+        .args(["--tiny", "--json"])
         .output()
         .unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "bench {name}: {errors}");
+    assert!(output.status.success(), "bench {command:?}: {errors}");
     let lines = String::from_utf8(output.stdout).unwrap();
     let row = |line| serde_json::from_str::<serde_json::Value>(line).unwrap();
     lines
@@ -46,6 +51,13 @@ fn bench_puzzle_completes() {
 #[test]
 fn bench_flood_completes() {
     let rows = rows("flood");
+    assert!(rows.iter().any(|row| row == "load after"), "{rows:?}");
+}
+
+#[cfg(feature = "tor")]
+#[test]
+fn bench_flood_over_tor_completes() {
+    let rows = rows_of(&["flood", "--tor"]);
     assert!(rows.iter().any(|row| row == "load after"), "{rows:?}");
 }
 

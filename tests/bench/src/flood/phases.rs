@@ -64,6 +64,8 @@ pub(super) struct Plan {
     /// Number of unadmitted clients during the flood at the sink: over Tor the dial itself takes
     /// time.
     unadmitted_at_sink: usize,
+    /// Number of polls in which idle circuits have to be closed, over Tor.
+    circuit_polls: u32,
 }
 
 /// All measurements of a run.
@@ -137,6 +139,7 @@ impl Options {
             unadmitted: self.unadmitted.max(1),
             unadmitted_time: Duration::from_secs(420),
             unadmitted_at_sink: 0,
+            circuit_polls: 5 * POLLS,
         };
         if self.quick {
             plan.rounds = 2;
@@ -162,6 +165,8 @@ impl Options {
             plan.unadmitted = 1;
             plan.stallers = 20;
             plan.messages = 2000;
+            // Idle circuits stay open for up to two minutes.
+            plan.circuit_polls = 1;
         }
         if self.tor {
             plan.unadmitted_at_sink = plan.unadmitted.div_ceil(2);
@@ -279,7 +284,7 @@ fn after_flood(processes: &mut Processes, plan: &Plan) -> Result<AfterFlood> {
     let empty_s = until(processes, POLLS, is_idle)?;
     let circuits_s = if plan.tor {
         let admitted = IDLE_SESSIONS as u64 + 1;
-        let waited = until(processes, POLLS * 5, |status| {
+        let waited = until(processes, plan.circuit_polls, |status| {
             Ok(circuits(status, "open")? <= admitted)
         })?;
         // Counted from the end of the flood.
