@@ -48,19 +48,17 @@ pub enum ScopeRight {
     Ended,
 }
 
-/// How an object compares with the stored one. The key number decides first, then the revision,
-/// then the digest of the bytes, in all modes (docs/DECISIONS.md 2).
+/// How an object compares with the stored one. The order is the same in all modes
+/// (docs/DECISIONS.md 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precedence {
     /// Both have the same bytes.
     Same,
-    /// The stored object wins, by its key number or its revision.
+    /// The stored object wins.
     Older,
-    /// A later key of the owner signed the object, whatever its revision.
-    LaterKey,
-    /// Under the same key, the object has a higher revision.
-    LaterRev,
-    /// Key and revision are equal, and the bytes are not: a fork.
+    /// The object wins, by its key number, as a tombstone, or by its revision.
+    Later,
+    /// All are equal except the bytes: a fork.
     Fork {
         /// Whether the object's bytes have the lower SHA-256.
         wins: bool,
@@ -133,6 +131,8 @@ pub struct ReclaimFacts {
     pub oid: Oid,
     /// Its owner.
     pub owner: Oid,
+    /// Its revision.
+    pub rev: u64,
     /// Whether the object is a tombstone.
     pub deleted: bool,
     /// Whether this node holds the owner's key.
@@ -226,14 +226,29 @@ pub enum RemoteWrite {
     Apply(Granted),
     /// The object is stored already. Only a later signature of it may be written.
     AlreadyHere(Granted),
-    /// A later revision is stored. Acknowledge it.
-    Older,
+    /// Acknowledge the object and write nothing: a later version is stored, or the scope ended.
+    Acknowledge,
     /// Write the object, and record that it forked: the stored one has the same key and revision.
     ForkWon(Granted),
     /// Keep the stored object, and record the fork.
     ForkLost,
-    /// The scope ended. Acknowledge the object and drop it.
-    Ended,
+}
+
+/// The decision by the stored object alone, in all modes.
+fn decide(granted: Granted, precedence: Option<Precedence>) -> RemoteWrite {
+    match precedence {
+        Some(Precedence::Same) => RemoteWrite::AlreadyHere(granted),
+        Some(Precedence::Older) => RemoteWrite::Acknowledge,
+        Some(Precedence::Fork { wins: true }) => RemoteWrite::ForkWon(granted),
+        Some(Precedence::Fork { wins: false }) => RemoteWrite::ForkLost,
+        None | Some(Precedence::Later) => RemoteWrite::Apply(granted),
+    }
+}
+
+/// Whether a mode has such a version at all. Does not consider the stored object, so that every
+/// node judges alike whatever came first.
+fn is_valid(mode: Mode, rev: u64, deleted: bool) -> bool {
+    mode == Mode::AllowUpdate || (rev == 1 && !deleted)
 }
 
 /// The rules. Stateless: each decision depends on its arguments only.
@@ -302,65 +317,46 @@ impl AclManager {
                 return Err(Denied::OwnerChanged);
             }
         }
+        if !is_valid(mode, facts.rev, facts.deleted) {
+            return Err(Denied::Mode);
+        }
         if facts.owner_home != Home::Sender {
             return Err(Denied::OwnerNotAtSender);
         }
-        match precedence {
-            Some(Precedence::Same) => return Ok(RemoteWrite::AlreadyHere(granted)),
-            Some(Precedence::Older) => return Ok(RemoteWrite::Older),
-            _ => {}
+        let is_older = matches!(precedence, Some(Precedence::Same | Precedence::Older));
+        match facts.scope_right {
+            _ if is_older => {}
+            ScopeRight::Ended => return Ok(RemoteWrite::Acknowledge),
+            ScopeRight::Outsider => return Err(Denied::NotParticipant),
+            _ if !facts.has_local_reader => return Err(Denied::NoReaderHere),
+            ScopeRight::Open | ScopeRight::Participant => {}
         }
-        if facts.scope_right == ScopeRight::Ended {
-            return Ok(RemoteWrite::Ended);
-        }
-        // Judged without the stored object, so that every node judges alike whatever came first.
-        if mode != Mode::AllowUpdate && (facts.deleted || facts.rev > 1) {
-            return Err(Denied::Mode);
-        }
-        let was_deleted = facts.existing.is_some_and(|existing| existing.deleted);
-        if precedence == Some(Precedence::LaterRev) && was_deleted && !facts.deleted {
-            return Err(Denied::Deleted);
-        }
-        if facts.scope_right == ScopeRight::Outsider {
-            return Err(Denied::NotParticipant);
-        }
-        if !facts.has_local_reader {
-            return Err(Denied::NoReaderHere);
-        }
-        Ok(match precedence {
-            Some(Precedence::Fork { wins: true }) => RemoteWrite::ForkWon(granted),
-            Some(Precedence::Fork { wins: false }) => RemoteWrite::ForkLost,
-            _ => RemoteWrite::Apply(granted),
-        })
+        Ok(decide(granted, precedence))
     }
 
     /// Decides on an object of this node that a peer returns after a restore (docs/DECISIONS.md 5).
     ///
-    /// Refuses objects that a rotated key signed. Ignores a revision that is lower than the stored
-    /// one.
+    /// Refuses objects that a rotated key signed. The stored object is compared as in a remote
+    /// write.
     pub fn check_reclaim(facts: &ReclaimFacts) -> Result<RemoteWrite, Denied> {
         if !facts.owner_here {
             return Err(Denied::OwnerNotHere);
         }
+        let mode = facts.mode.ok_or(Denied::TypeNotInDomain)?;
         let precedence = facts.existing.map(|existing| existing.precedence);
+        if facts
+            .existing
+            .is_some_and(|existing| existing.owner != facts.owner)
+        {
+            return Err(Denied::OwnerChanged);
+        }
         if facts.key_is_old && precedence != Some(Precedence::Same) {
             return Err(Denied::OldKey);
         }
-        let granted = Granted { oid: facts.oid };
-        let Some(existing) = facts.existing else {
-            return Ok(RemoteWrite::Apply(granted));
-        };
-        match existing.precedence {
-            _ if existing.owner != facts.owner => Err(Denied::OwnerChanged),
-            Precedence::Same => Ok(RemoteWrite::AlreadyHere(granted)),
-            Precedence::Older => Ok(RemoteWrite::Older),
-            Precedence::Fork { wins: true } => Ok(RemoteWrite::ForkWon(granted)),
-            Precedence::Fork { wins: false } => Ok(RemoteWrite::ForkLost),
-            Precedence::LaterKey => Ok(RemoteWrite::Apply(granted)),
-            Precedence::LaterRev if facts.mode != Some(Mode::AllowUpdate) => Err(Denied::Mode),
-            Precedence::LaterRev if existing.deleted && !facts.deleted => Err(Denied::Deleted),
-            Precedence::LaterRev => Ok(RemoteWrite::Apply(granted)),
+        if !is_valid(mode, facts.rev, facts.deleted) {
+            return Err(Denied::Mode);
         }
+        Ok(decide(Granted { oid: facts.oid }, precedence))
     }
 
     /// Decides on re-signing an object of this node after a key rotation. Its content must not

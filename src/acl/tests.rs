@@ -54,26 +54,38 @@ fn stored(precedence: Precedence) -> Existing {
 enum Outcome {
     Apply,
     AlreadyHere,
-    Older,
+    Acknowledge,
     ForkWon,
     ForkLost,
-    Ended,
     Denied(Denied),
 }
 
-fn check(facts: RemoteFacts, expected: Outcome) {
-    let outcome = match AclManager::check_remote_write(&remote(), &facts) {
+/// Every relation of an object to the stored one.
+const PRECEDENCES: [Option<Precedence>; 6] = [
+    None,
+    Some(Precedence::Same),
+    Some(Precedence::Older),
+    Some(Precedence::Later),
+    Some(Precedence::Fork { wins: true }),
+    Some(Precedence::Fork { wins: false }),
+];
+
+fn outcome_of(decision: Result<RemoteWrite, Denied>) -> Outcome {
+    match decision {
         Ok(RemoteWrite::Apply(granted)) => {
-            assert_eq!(granted.oid(), facts.oid);
+            assert_eq!(granted.oid(), OID);
             Outcome::Apply
         }
         Ok(RemoteWrite::AlreadyHere(_)) => Outcome::AlreadyHere,
-        Ok(RemoteWrite::Older) => Outcome::Older,
+        Ok(RemoteWrite::Acknowledge) => Outcome::Acknowledge,
         Ok(RemoteWrite::ForkWon(_)) => Outcome::ForkWon,
         Ok(RemoteWrite::ForkLost) => Outcome::ForkLost,
-        Ok(RemoteWrite::Ended) => Outcome::Ended,
         Err(denied) => Outcome::Denied(denied),
-    };
+    }
+}
+
+fn check(facts: RemoteFacts, expected: Outcome) {
+    let outcome = outcome_of(AclManager::check_remote_write(&remote(), &facts));
     assert_eq!(outcome, expected, "{facts:?}");
 }
 
@@ -138,7 +150,7 @@ fn mode_decides_on_updates_and_tombstones() {
     let update = |mode| RemoteFacts {
         mode: Some(mode),
         rev: 2,
-        existing: Some(stored(Precedence::LaterRev)),
+        existing: Some(stored(Precedence::Later)),
         ..allowed()
     };
     let tombstone = |facts| RemoteFacts {
@@ -156,30 +168,22 @@ fn mode_decides_on_updates_and_tombstones() {
         Outcome::Apply,
     );
     for mode in [Mode::AppendOnly, Mode::NoUpdate] {
-        check(update(mode), No(Denied::Mode));
-        check(tombstone(update(mode)), No(Denied::Mode));
-        check(unknown(tombstone(update(mode))), No(Denied::Mode));
-        check(unknown(update(mode)), No(Denied::Mode));
+        for precedence in PRECEDENCES {
+            let facts = RemoteFacts {
+                existing: precedence.map(stored),
+                ..update(mode)
+            };
+            check(facts, No(Denied::Mode));
+            check(tombstone(facts), No(Denied::Mode));
+            check(
+                RemoteFacts {
+                    rev: 1,
+                    ..tombstone(facts)
+                },
+                No(Denied::Mode),
+            );
+        }
     }
-    let deleted = Existing {
-        deleted: true,
-        ..stored(Precedence::LaterRev)
-    };
-    check(
-        RemoteFacts {
-            existing: Some(deleted),
-            ..update(Mode::AllowUpdate)
-        },
-        No(Denied::Deleted),
-    );
-    check(
-        RemoteFacts {
-            deleted: true,
-            existing: Some(deleted),
-            ..update(Mode::AllowUpdate)
-        },
-        Outcome::Apply,
-    );
 }
 
 #[test]
@@ -195,13 +199,13 @@ fn precedence_decides_over_the_stored_object_in_all_modes() {
                 ..allowed()
             };
             check(over(Precedence::Same), Outcome::AlreadyHere);
-            check(over(Precedence::Older), Outcome::Older);
-            check(over(Precedence::LaterKey), Outcome::Apply);
+            check(over(Precedence::Older), Outcome::Acknowledge);
+            check(over(Precedence::Later), Outcome::Apply);
             check(over(Precedence::Fork { wins: true }), Outcome::ForkWon);
             check(over(Precedence::Fork { wins: false }), Outcome::ForkLost);
             let of_another = RemoteFacts {
                 owner: BOB,
-                ..over(Precedence::LaterKey)
+                ..over(Precedence::Later)
             };
             check(of_another, Outcome::Denied(Denied::OwnerChanged));
         }
@@ -214,7 +218,7 @@ fn object_of_an_ended_scope_is_acknowledged_and_a_local_one_refused() {
         scope_right: ScopeRight::Ended,
         ..allowed()
     };
-    check(facts, Outcome::Ended);
+    check(facts, Outcome::Acknowledge);
     check(
         RemoteFacts {
             owner_home: Home::Elsewhere,
@@ -225,52 +229,66 @@ fn object_of_an_ended_scope_is_acknowledged_and_a_local_one_refused() {
 }
 
 #[test]
-fn reclaimed_object_follows_the_same_precedence() {
-    let over = |existing| ReclaimFacts {
+fn reclaimed_object_follows_the_same_precedence_and_mode() {
+    let facts = ReclaimFacts {
         oid: OID,
         owner: ALICE,
+        rev: 1,
         deleted: false,
         owner_here: true,
         key_is_old: false,
         mode: Some(Mode::AppendOnly),
-        existing,
+        existing: None,
     };
-    let outcome = |existing| AclManager::check_reclaim(&over(existing));
-    assert!(matches!(outcome(None), Ok(RemoteWrite::Apply(_))));
-    let by = |precedence| outcome(Some(stored(precedence)));
-    assert!(matches!(
-        by(Precedence::Same),
-        Ok(RemoteWrite::AlreadyHere(_))
-    ));
-    assert!(matches!(by(Precedence::Older), Ok(RemoteWrite::Older)));
-    assert!(matches!(
-        by(Precedence::LaterKey),
-        Ok(RemoteWrite::Apply(_))
-    ));
-    assert!(matches!(
-        by(Precedence::Fork { wins: true }),
-        Ok(RemoteWrite::ForkWon(_))
-    ));
-    assert!(matches!(
-        by(Precedence::Fork { wins: false }),
-        Ok(RemoteWrite::ForkLost)
-    ));
-    assert!(matches!(by(Precedence::LaterRev), Err(Denied::Mode)));
+    let check = |facts: ReclaimFacts, expected| {
+        let outcome = outcome_of(AclManager::check_reclaim(&facts));
+        assert_eq!(outcome, expected, "{facts:?}");
+    };
+    let over = |precedence| ReclaimFacts {
+        existing: Some(stored(precedence)),
+        ..facts
+    };
+    check(facts, Outcome::Apply);
+    check(over(Precedence::Same), Outcome::AlreadyHere);
+    check(over(Precedence::Older), Outcome::Acknowledge);
+    check(over(Precedence::Later), Outcome::Apply);
+    check(over(Precedence::Fork { wins: true }), Outcome::ForkWon);
+    check(over(Precedence::Fork { wins: false }), Outcome::ForkLost);
+    for precedence in PRECEDENCES {
+        let existing = precedence.map(stored);
+        for (rev, deleted) in [(2, false), (1, true), (2, true)] {
+            let changed = |mode| ReclaimFacts {
+                rev,
+                deleted,
+                existing,
+                mode,
+                ..facts
+            };
+            check(
+                changed(Some(Mode::AppendOnly)),
+                Outcome::Denied(Denied::Mode),
+            );
+            check(changed(Some(Mode::NoUpdate)), Outcome::Denied(Denied::Mode));
+            check(changed(None), Outcome::Denied(Denied::TypeNotInDomain));
+        }
+    }
     let stolen = ReclaimFacts {
         key_is_old: true,
-        ..over(None)
+        ..facts
     };
-    assert!(matches!(
-        AclManager::check_reclaim(&stolen),
-        Err(Denied::OldKey)
-    ));
+    check(stolen, Outcome::Denied(Denied::OldKey));
+    let not_ours = ReclaimFacts {
+        owner_here: false,
+        ..facts
+    };
+    check(not_ours, Outcome::Denied(Denied::OwnerNotHere));
 }
 
 #[test]
 fn refuses_a_remote_change_of_a_local_object() {
     let local = Existing {
         is_local: true,
-        ..stored(Precedence::LaterRev)
+        ..stored(Precedence::Later)
     };
     for mode in [Mode::AppendOnly, Mode::AllowUpdate, Mode::NoUpdate] {
         let facts = RemoteFacts {
@@ -345,7 +363,7 @@ fn local_write_requires_the_owner() {
         check(LocalFacts {
             existing: Some(Existing {
                 owner: BOB,
-                ..stored(Precedence::LaterRev)
+                ..stored(Precedence::Later)
             }),
             ..facts
         }),
@@ -355,7 +373,7 @@ fn local_write_requires_the_owner() {
         check(LocalFacts {
             existing: Some(Existing {
                 deleted: true,
-                ..stored(Precedence::LaterRev)
+                ..stored(Precedence::Later)
             }),
             ..facts
         }),
@@ -374,7 +392,7 @@ fn refuses_a_local_change_that_no_peer_would_accept() {
         owner_frozen: false,
         scope_right: ScopeRight::Participant,
         mode,
-        existing: Some(stored(Precedence::LaterRev)),
+        existing: Some(stored(Precedence::Later)),
     };
     let check =
         |mode| AclManager::check_access(&local(), &update(mode)).map(|granted| granted.oid());

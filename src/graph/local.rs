@@ -151,7 +151,7 @@ impl GraphManager<'_> {
                 owner: row.owner,
                 is_local: row.origin.is_none(),
                 deleted: row.deleted,
-                precedence: Precedence::LaterRev,
+                precedence: Precedence::Later,
             }),
         };
         Ok(AclManager::check_access(context, &facts)?)

@@ -19,6 +19,7 @@ mod load;
 mod local;
 mod manager;
 mod peer;
+mod precedence;
 mod reclaim;
 mod record;
 mod remote;

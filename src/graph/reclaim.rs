@@ -40,6 +40,7 @@ impl GraphManager<'_> {
         let facts = ReclaimFacts {
             oid: object.oid,
             owner: object.owner,
+            rev: object.rev,
             deleted: object.is_deleted(),
             owner_here: self.keys().identity_chain(object.owner).is_some(),
             key_is_old: verified.signed.key_id() < self.tx.recovery_key(&object.owner)?,
@@ -53,7 +54,7 @@ impl GraphManager<'_> {
                 }
                 return Ok(ReclaimOutcome::AlreadyStored);
             }
-            RemoteWrite::Older | RemoteWrite::ForkLost | RemoteWrite::Ended => {
+            RemoteWrite::Acknowledge | RemoteWrite::ForkLost => {
                 return Ok(ReclaimOutcome::AlreadyStored);
             }
             RemoteWrite::Apply(granted) | RemoteWrite::ForkWon(granted) => granted,

@@ -5,10 +5,6 @@
 //! owner's current key, and the owner's home is the sender. Tested in
 //! `tests/core/remote_writes.rs`, `tests/core/remote_identities.rs` and `tests/core/thieves.rs`.
 
-use std::cmp::Ordering;
-
-use keys::Digest;
-
 use super::commit::Change;
 use super::error::{ApplyError, Fault};
 use super::load::load_object;
@@ -16,9 +12,7 @@ use super::local::new_row;
 use super::manager::GraphManager;
 use super::record::{IdentityRecord, chain_in};
 use super::verify::VerifiedObject;
-use crate::acl::{
-    AclManager, Denied, Existing, Granted, Home, Precedence, RemoteFacts, RemoteWrite,
-};
+use crate::acl::{AclManager, Denied, Existing, Granted, Home, RemoteFacts, RemoteWrite};
 use crate::object::Object;
 use crate::op_context::OpContext;
 use crate::schema::{TypeSchema, identities};
@@ -34,10 +28,8 @@ pub enum Applied {
         /// Whether the replaced one had the same key and revision: a fork, to be recorded.
         forked: bool,
     },
-    /// The same revision was stored already, or the scope of the object ended.
+    /// The same or a later version was stored already, or the scope of the object ended.
     AlreadyStored,
-    /// A later revision was stored already.
-    Older,
     /// Other content with the same key and revision stays: a fork, to be recorded.
     Forked,
 }
@@ -128,8 +120,7 @@ impl<'e> GraphManager<'e> {
                 }
                 return Ok(Applied::AlreadyStored);
             }
-            RemoteWrite::Ended => return Ok(Applied::AlreadyStored),
-            RemoteWrite::Older => return Ok(Applied::Older),
+            RemoteWrite::Acknowledge => return Ok(Applied::AlreadyStored),
             RemoteWrite::ForkLost => return Ok(Applied::Forked),
             RemoteWrite::ForkWon(granted) => (granted, true),
             RemoteWrite::Apply(granted) => (granted, false),
@@ -283,52 +274,6 @@ impl<'e> GraphManager<'e> {
             deleted: row.deleted,
             precedence: self.precedence(app, row, verified)?,
         }))
-    }
-
-    /// Compares an object with the stored one: key number, then tombstone before live object, then
-    /// revision, then the lower SHA-256 of the bytes.
-    ///
-    /// A tombstone precedes every live revision under the same key, because a deletion is final:
-    /// the nodes would otherwise differ by the order of arrival.
-    ///
-    /// An object under a later key of its owner replaces any revision under an earlier key,
-    /// tombstones included. The reason is that the thief of the earlier key could sign any
-    /// revision. The owner loses nothing, because it re-signs all its objects after a rotation.
-    fn precedence(
-        &self,
-        app: &AppTable,
-        row: &ParentRow,
-        verified: &VerifiedObject,
-    ) -> Result<Precedence, StoreError> {
-        let (object, signed) = (&verified.object, &verified.signed);
-        let stored = if row.rev == object.rev {
-            Some(load_object(self.tx, app, row)?.1)
-        } else {
-            None
-        };
-        if stored
-            .as_ref()
-            .is_some_and(|stored| stored.bytes() == signed.bytes())
-        {
-            return Ok(Precedence::Same);
-        }
-        if signed.key_id() == row.key_id && object.is_deleted() != row.deleted {
-            let is_higher = object.rev > row.rev;
-            return Ok(if object.is_deleted() || is_higher {
-                Precedence::LaterRev
-            } else {
-                Precedence::Older
-            });
-        }
-        Ok(match (signed.key_id().cmp(&row.key_id), stored) {
-            (Ordering::Less, _) => Precedence::Older,
-            (Ordering::Greater, _) => Precedence::LaterKey,
-            (Ordering::Equal, Some(stored)) => Precedence::Fork {
-                wins: Digest::of(signed.bytes()) < Digest::of(stored.bytes()),
-            },
-            (Ordering::Equal, None) if object.rev < row.rev => Precedence::Older,
-            (Ordering::Equal, None) => Precedence::LaterRev,
-        })
     }
 }
 

@@ -223,7 +223,7 @@ impl<'a, 'g> PartIngest<'a, 'g> {
                         }
                         return Ok(Judged::Settled(stored));
                     }
-                    Ok(Applied::AlreadyStored | Applied::Older | Applied::Forked) => {
+                    Ok(Applied::AlreadyStored | Applied::Forked) => {
                         self.done.already_stored += 1;
                         return Ok(Judged::Settled(Usage::default()));
                     }

@@ -1,0 +1,64 @@
+//! Which of two versions of one object is in force: one comparison for objects of packages, waiting
+//! objects and reclaimed ones (docs/DECISIONS.md 2).
+//!
+//! Invariant: all nodes choose the same version, whatever arrives first. Tested in
+//! `tests/core/scopes.rs` and `tests/core/remote_writes.rs`.
+
+use std::cmp::Ordering;
+
+use keys::Digest;
+
+use super::load::load_object;
+use super::manager::GraphManager;
+use super::verify::VerifiedObject;
+use crate::acl::Precedence;
+use crate::store::{AppTable, ParentRow, StoreError};
+
+/// The parts of a version that decide before its bytes, the most important first. The greater one
+/// is in force.
+///
+/// A later key precedes whatever the revision is, because the thief of the earlier key could sign
+/// any revision. The owner loses nothing, because it re-signs all its objects after a rotation.
+///
+/// A tombstone precedes every live revision under the same key, because a deletion is final: the
+/// nodes would otherwise differ by the order of arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Version {
+    pub(super) key_id: u32,
+    pub(super) deleted: bool,
+    pub(super) rev: u64,
+}
+
+impl GraphManager<'_> {
+    /// Compares an object with the stored one.
+    pub(super) fn precedence(
+        &self,
+        app: &AppTable,
+        row: &ParentRow,
+        verified: &VerifiedObject,
+    ) -> Result<Precedence, StoreError> {
+        let (object, signed) = (&verified.object, &verified.signed);
+        let stored = Version {
+            key_id: row.key_id,
+            deleted: row.deleted,
+            rev: row.rev,
+        };
+        let arrived = Version {
+            key_id: signed.key_id(),
+            deleted: object.is_deleted(),
+            rev: object.rev,
+        };
+        let (_, kept) = load_object(self.tx, app, row)?;
+        if kept.bytes() == signed.bytes() {
+            // Two signatures of one version, perhaps under two keys.
+            return Ok(Precedence::Same);
+        }
+        Ok(match arrived.cmp(&stored) {
+            Ordering::Less => Precedence::Older,
+            Ordering::Greater => Precedence::Later,
+            Ordering::Equal => Precedence::Fork {
+                wins: Digest::of(signed.bytes()) < Digest::of(kept.bytes()),
+            },
+        })
+    }
+}
