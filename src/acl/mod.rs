@@ -52,6 +52,9 @@ pub enum ScopeRight {
 /// (docs/DECISIONS.md 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precedence {
+    /// The stored one is another object of that oid: its type, owner, salt or place differ. The oid
+    /// covers them, so that someone found two preimages of one oid.
+    Conflict,
     /// Both have the same bytes.
     Same,
     /// The stored object wins.
@@ -65,15 +68,20 @@ pub enum Precedence {
     },
 }
 
-/// Facts about a stored object that a write would replace.
+/// Facts about the stored object that a local write would replace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Existing {
+pub struct Replaced {
     /// Its owner.
     pub owner: Oid,
-    /// Whether it was made on this node.
-    pub is_local: bool,
     /// Whether its owner deleted it.
     pub deleted: bool,
+}
+
+/// Facts about the stored object of the same oid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Existing {
+    /// Whether it was made on this node.
+    pub is_local: bool,
     /// How the object to be written compares with it.
     pub precedence: Precedence,
 }
@@ -97,8 +105,8 @@ pub struct LocalFacts {
     pub scope_right: ScopeRight,
     /// Mode of the domain in which the type travels. `None`: the type is local.
     pub mode: Option<Mode>,
-    /// The stored object, if there is one.
-    pub existing: Option<Existing>,
+    /// The stored object that the write replaces, if there is one.
+    pub replaces: Option<Replaced>,
 }
 
 /// Facts for `check_remote_write`: one object of a verified package.
@@ -106,8 +114,6 @@ pub struct LocalFacts {
 pub struct RemoteFacts {
     /// Oid of the object.
     pub oid: Oid,
-    /// Its owner.
-    pub owner: Oid,
     /// Its revision.
     pub rev: u64,
     /// Whether the object is a tombstone.
@@ -129,8 +135,6 @@ pub struct RemoteFacts {
 pub struct ReclaimFacts {
     /// Oid of the object.
     pub oid: Oid,
-    /// Its owner.
-    pub owner: Oid,
     /// Its revision.
     pub rev: u64,
     /// Whether the object is a tombstone.
@@ -161,6 +165,9 @@ pub enum Denied {
     /// The object names another owner than the stored one. The owner of an object never changes.
     #[error("the object has another owner")]
     OwnerChanged,
+    /// Another object with the same oid is stored.
+    #[error("another object with the same oid is stored: their digests collide")]
+    OidConflict,
     /// The sender is not the home of the owner. A node may send changes of its own identities only.
     #[error("the sender is not the home of the owner")]
     OwnerNotAtSender,
@@ -204,6 +211,7 @@ impl Denied {
             Self::TypeNotInDomain => "type_not_in_domain",
             Self::LocalObject => "local_object",
             Self::OwnerChanged => "owner_changed",
+            Self::OidConflict => "oid_conflict",
             Self::OwnerNotAtSender => "owner_not_at_sender",
             Self::OwnerNotHere => "owner_not_here",
             Self::OwnerRetired => "owner_retired",
@@ -235,14 +243,15 @@ pub enum RemoteWrite {
 }
 
 /// The decision by the stored object alone, in all modes.
-fn decide(granted: Granted, precedence: Option<Precedence>) -> RemoteWrite {
-    match precedence {
+fn decide(granted: Granted, precedence: Option<Precedence>) -> Result<RemoteWrite, Denied> {
+    Ok(match precedence {
+        Some(Precedence::Conflict) => return Err(Denied::OidConflict),
         Some(Precedence::Same) => RemoteWrite::AlreadyHere(granted),
         Some(Precedence::Older) => RemoteWrite::Acknowledge,
         Some(Precedence::Fork { wins: true }) => RemoteWrite::ForkWon(granted),
         Some(Precedence::Fork { wins: false }) => RemoteWrite::ForkLost,
         None | Some(Precedence::Later) => RemoteWrite::Apply(granted),
-    }
+    })
 }
 
 /// Whether a mode has such a version at all. Does not consider the stored object, so that every
@@ -282,11 +291,11 @@ impl AclManager {
             ScopeRight::Ended => return Err(Denied::ScopeEnded),
             ScopeRight::Open | ScopeRight::Participant => {}
         }
-        if let Some(existing) = facts.existing {
-            if existing.owner != facts.owner {
+        if let Some(replaced) = facts.replaces {
+            if replaced.owner != facts.owner {
                 return Err(Denied::OwnerChanged);
             }
-            if existing.deleted {
+            if replaced.deleted {
                 return Err(Denied::Deleted);
             }
             // No peer would accept the change, so the nodes would differ permanently.
@@ -309,13 +318,12 @@ impl AclManager {
         let mode = facts.mode.ok_or(Denied::TypeNotInDomain)?;
         let granted = Granted { oid: facts.oid };
         let precedence = facts.existing.map(|existing| existing.precedence);
-        if let Some(existing) = facts.existing {
-            if existing.is_local && existing.precedence != Precedence::Same {
-                return Err(Denied::LocalObject);
-            }
-            if existing.owner != facts.owner {
-                return Err(Denied::OwnerChanged);
-            }
+        if precedence == Some(Precedence::Conflict) {
+            return Err(Denied::OidConflict);
+        }
+        let is_local = facts.existing.is_some_and(|existing| existing.is_local);
+        if is_local && precedence != Some(Precedence::Same) {
+            return Err(Denied::LocalObject);
         }
         if !is_valid(mode, facts.rev, facts.deleted) {
             return Err(Denied::Mode);
@@ -331,7 +339,7 @@ impl AclManager {
             _ if !facts.has_local_reader => return Err(Denied::NoReaderHere),
             ScopeRight::Open | ScopeRight::Participant => {}
         }
-        Ok(decide(granted, precedence))
+        decide(granted, precedence)
     }
 
     /// Decides on an object of this node that a peer returns after a restore (docs/DECISIONS.md 5).
@@ -344,19 +352,13 @@ impl AclManager {
         }
         let mode = facts.mode.ok_or(Denied::TypeNotInDomain)?;
         let precedence = facts.existing.map(|existing| existing.precedence);
-        if facts
-            .existing
-            .is_some_and(|existing| existing.owner != facts.owner)
-        {
-            return Err(Denied::OwnerChanged);
-        }
         if facts.key_is_old && precedence != Some(Precedence::Same) {
             return Err(Denied::OldKey);
         }
         if !is_valid(mode, facts.rev, facts.deleted) {
             return Err(Denied::Mode);
         }
-        Ok(decide(Granted { oid: facts.oid }, precedence))
+        decide(Granted { oid: facts.oid }, precedence)
     }
 
     /// Decides on re-signing an object of this node after a key rotation. Its content must not

@@ -30,7 +30,6 @@ fn local() -> OpContext {
 fn allowed() -> RemoteFacts {
     RemoteFacts {
         oid: OID,
-        owner: ALICE,
         rev: 1,
         deleted: false,
         mode: Some(Mode::AppendOnly),
@@ -43,9 +42,7 @@ fn allowed() -> RemoteFacts {
 
 fn stored(precedence: Precedence) -> Existing {
     Existing {
-        owner: ALICE,
         is_local: false,
-        deleted: false,
         precedence,
     }
 }
@@ -189,26 +186,20 @@ fn mode_decides_on_updates_and_tombstones() {
 #[test]
 fn precedence_decides_over_the_stored_object_in_all_modes() {
     for mode in [Mode::AppendOnly, Mode::NoUpdate, Mode::AllowUpdate] {
-        for deleted in [false, true] {
-            let over = |precedence| RemoteFacts {
-                mode: Some(mode),
-                existing: Some(Existing {
-                    deleted,
-                    ..stored(precedence)
-                }),
-                ..allowed()
-            };
-            check(over(Precedence::Same), Outcome::AlreadyHere);
-            check(over(Precedence::Older), Outcome::Acknowledge);
-            check(over(Precedence::Later), Outcome::Apply);
-            check(over(Precedence::Fork { wins: true }), Outcome::ForkWon);
-            check(over(Precedence::Fork { wins: false }), Outcome::ForkLost);
-            let of_another = RemoteFacts {
-                owner: BOB,
-                ..over(Precedence::Later)
-            };
-            check(of_another, Outcome::Denied(Denied::OwnerChanged));
-        }
+        let over = |precedence| RemoteFacts {
+            mode: Some(mode),
+            existing: Some(stored(precedence)),
+            ..allowed()
+        };
+        check(over(Precedence::Same), Outcome::AlreadyHere);
+        check(over(Precedence::Older), Outcome::Acknowledge);
+        check(over(Precedence::Later), Outcome::Apply);
+        check(over(Precedence::Fork { wins: true }), Outcome::ForkWon);
+        check(over(Precedence::Fork { wins: false }), Outcome::ForkLost);
+        check(
+            over(Precedence::Conflict),
+            Outcome::Denied(Denied::OidConflict),
+        );
     }
 }
 
@@ -232,7 +223,6 @@ fn object_of_an_ended_scope_is_acknowledged_and_a_local_one_refused() {
 fn reclaimed_object_follows_the_same_precedence_and_mode() {
     let facts = ReclaimFacts {
         oid: OID,
-        owner: ALICE,
         rev: 1,
         deleted: false,
         owner_here: true,
@@ -254,6 +244,10 @@ fn reclaimed_object_follows_the_same_precedence_and_mode() {
     check(over(Precedence::Later), Outcome::Apply);
     check(over(Precedence::Fork { wins: true }), Outcome::ForkWon);
     check(over(Precedence::Fork { wins: false }), Outcome::ForkLost);
+    check(
+        over(Precedence::Conflict),
+        Outcome::Denied(Denied::OidConflict),
+    );
     for precedence in PRECEDENCES {
         let existing = precedence.map(stored);
         for (rev, deleted) in [(2, false), (1, true), (2, true)] {
@@ -319,7 +313,7 @@ fn local_write_requires_the_owner() {
         owner_frozen: false,
         scope_right: ScopeRight::Participant,
         mode: Some(Mode::AllowUpdate),
-        existing: None,
+        replaces: None,
     };
     let check =
         |facts: LocalFacts| AclManager::check_access(&local(), &facts).map(|granted| granted.oid());
@@ -361,9 +355,9 @@ fn local_write_requires_the_owner() {
     );
     assert_eq!(
         check(LocalFacts {
-            existing: Some(Existing {
+            replaces: Some(Replaced {
                 owner: BOB,
-                ..stored(Precedence::Later)
+                deleted: false,
             }),
             ..facts
         }),
@@ -371,9 +365,9 @@ fn local_write_requires_the_owner() {
     );
     assert_eq!(
         check(LocalFacts {
-            existing: Some(Existing {
+            replaces: Some(Replaced {
+                owner: ALICE,
                 deleted: true,
-                ..stored(Precedence::Later)
             }),
             ..facts
         }),
@@ -392,7 +386,10 @@ fn refuses_a_local_change_that_no_peer_would_accept() {
         owner_frozen: false,
         scope_right: ScopeRight::Participant,
         mode,
-        existing: Some(stored(Precedence::Later)),
+        replaces: Some(Replaced {
+            owner: ALICE,
+            deleted: false,
+        }),
     };
     let check =
         |mode| AclManager::check_access(&local(), &update(mode)).map(|granted| granted.oid());

@@ -12,7 +12,7 @@ use super::load::proof_of;
 use super::manager::GraphManager;
 use super::record::{IdentityRecord, RecordFault};
 use super::resolve::Resolved;
-use crate::acl::{AclManager, Existing, Granted, LocalFacts, Precedence, ScopeRight};
+use crate::acl::{AclManager, Granted, LocalFacts, Replaced, ScopeRight};
 use crate::object::{Attrs, Object, OidParts, OidProof, Value};
 use crate::op_context::OpContext;
 use crate::schema::{TypeSchema, Visibility, identities};
@@ -147,11 +147,9 @@ impl GraphManager<'_> {
             owner_frozen: owner.is_some_and(|identity| identity.frozen),
             scope_right,
             mode: domain.map(|domain| domain.mode),
-            existing: existing.map(|row| Existing {
+            replaces: existing.map(|row| Replaced {
                 owner: row.owner,
-                is_local: row.origin.is_none(),
                 deleted: row.deleted,
-                precedence: Precedence::Later,
             }),
         };
         Ok(AclManager::check_access(context, &facts)?)

@@ -8,10 +8,10 @@ use std::cmp::Ordering;
 
 use keys::Digest;
 
-use super::load::load_object;
+use super::load::{load_object, proof_of};
 use super::manager::GraphManager;
 use super::verify::VerifiedObject;
-use crate::acl::Precedence;
+use crate::acl::{Existing, Precedence};
 use crate::store::{AppTable, ParentRow, StoreError};
 
 /// The parts of a version that decide before its bytes, the most important first. The greater one
@@ -30,8 +30,31 @@ pub(super) struct Version {
 }
 
 impl GraphManager<'_> {
-    /// Compares an object with the stored one.
-    pub(super) fn precedence(
+    /// The stored object of that oid as `acl` needs it. A row without values counts as absent, but
+    /// keeps its oid.
+    pub(super) fn existing(
+        &self,
+        app: &AppTable,
+        row: Option<&ParentRow>,
+        verified: &VerifiedObject,
+    ) -> Result<Option<Existing>, StoreError> {
+        let Some(row) = row else { return Ok(None) };
+        let object = &verified.object;
+        let is_same = (row.type_number, row.owner) == (object.type_number, object.owner)
+            && proof_of(self.tx, row)? == object.proof;
+        let precedence = match is_same {
+            true if row.rev == 0 => return Ok(None),
+            true => self.precedence(app, row, verified)?,
+            false => Precedence::Conflict,
+        };
+        Ok(Some(Existing {
+            is_local: row.origin.is_none(),
+            precedence,
+        }))
+    }
+
+    /// Compares two versions of one object.
+    fn precedence(
         &self,
         app: &AppTable,
         row: &ParentRow,

@@ -39,7 +39,6 @@ impl GraphManager<'_> {
         let existing = self.tx.parent(app, &object.oid)?;
         let facts = ReclaimFacts {
             oid: object.oid,
-            owner: object.owner,
             rev: object.rev,
             deleted: object.is_deleted(),
             owner_here: self.keys().identity_chain(object.owner).is_some(),

@@ -12,7 +12,7 @@ use super::local::new_row;
 use super::manager::GraphManager;
 use super::record::{IdentityRecord, chain_in};
 use super::verify::VerifiedObject;
-use crate::acl::{AclManager, Denied, Existing, Granted, Home, RemoteFacts, RemoteWrite};
+use crate::acl::{AclManager, Denied, Granted, Home, RemoteFacts, RemoteWrite};
 use crate::object::Object;
 use crate::op_context::OpContext;
 use crate::schema::{TypeSchema, identities};
@@ -102,7 +102,6 @@ impl<'e> GraphManager<'e> {
             .filter(|domain| domain.app == object.app && domain.has_type(object.type_number));
         let facts = RemoteFacts {
             oid: object.oid,
-            owner: object.owner,
             rev: object.rev,
             deleted: object.is_deleted(),
             mode: domain.map(|domain| domain.mode),
@@ -112,7 +111,7 @@ impl<'e> GraphManager<'e> {
             existing: self.existing(app, existing.as_ref(), verified)?,
         };
         let (granted, forked) = match AclManager::check_remote_write(context, &facts)
-            .map_err(|denied| fault_of(denied, &facts, verified, *peer))?
+            .map_err(|denied| fault_of(denied, facts.owner_home, verified, *peer))?
         {
             RemoteWrite::AlreadyHere(granted) => {
                 if let Some(row) = existing.filter(|row| row.origin == Some(origin)) {
@@ -256,38 +255,19 @@ impl<'e> GraphManager<'e> {
             record.home()
         })
     }
-
-    /// The stored object's state as `acl` needs it.
-    pub(super) fn existing(
-        &self,
-        app: &AppTable,
-        row: Option<&ParentRow>,
-        verified: &VerifiedObject,
-    ) -> Result<Option<Existing>, StoreError> {
-        // A row without values counts as absent.
-        let Some(row) = row.filter(|row| row.rev > 0) else {
-            return Ok(None);
-        };
-        Ok(Some(Existing {
-            owner: row.owner,
-            is_local: row.origin.is_none(),
-            deleted: row.deleted,
-            precedence: self.precedence(app, row, verified)?,
-        }))
-    }
 }
 
 /// The fault of a denied object. An object that another node than its owner's home sent waits until
 /// that node is the home. The record of a move may arrive later. A record proves its home itself.
 fn fault_of(
     denied: Denied,
-    facts: &RemoteFacts,
+    owner_home: Home,
     verified: &VerifiedObject,
     peer: keys::PeerId,
 ) -> Fault {
-    let is_elsewhere = denied == Denied::OwnerNotAtSender && facts.owner_home == Home::Elsewhere;
+    let is_elsewhere = denied == Denied::OwnerNotAtSender && owner_home == Home::Elsewhere;
     if is_elsewhere && verified.record.is_none() {
-        return Fault::Waits(Cause::Home(facts.owner, peer));
+        return Fault::Waits(Cause::Home(verified.object.owner, peer));
     }
     Fault::Denied(denied)
 }

@@ -94,9 +94,7 @@ impl GraphManager<'_> {
     fn restamp(&mut self, app: &AppTable, row: ParentRow) -> Result<(), SaveError> {
         let owner_at_home = self.is_local(&row.owner)?;
         let existing = Existing {
-            owner: row.owner,
             is_local: row.origin.is_none(),
-            deleted: row.deleted,
             precedence: Precedence::Same,
         };
         let granted = AclManager::check_resign(row.oid, owner_at_home, &existing)?;

@@ -271,6 +271,37 @@ fn object_cannot_take_an_oid_in_any_app_or_type() {
 }
 
 #[test]
+fn object_whose_oid_collides_with_a_stored_one_is_refused() {
+    let scene = Scene::new();
+    let (first, talk) = (scene.ride(1, 1, "Bern"), scene.conversation(7));
+    assert_eq!((scene.refused(&first), scene.refused(&talk)), (None, None));
+    // No two objects with one oid are known, so the stored ones are made others.
+    for (table, column, other) in [
+        ("app_rides_parent", "type", "9"),
+        ("app_rides_parent", "owner_oid", "zeroblob(16)"),
+        ("app_rides_parent", "salt", "zeroblob(8)"),
+        ("app_messages_parent", "scope_id", "1"),
+    ] {
+        let database = rusqlite::Connection::open(scene.alice.database()).unwrap();
+        let origin = "(SELECT MAX(id) FROM peers)";
+        let before = format!("SELECT quote({column}) FROM {table} WHERE origin = {origin}");
+        let before: String = database.query_row(&before, [], |row| row.get(0)).unwrap();
+        let set = |value: &str| {
+            let sql = format!("UPDATE {table} SET {column} = {value} WHERE origin = {origin}");
+            assert_eq!(database.execute(&sql, []).unwrap(), 1);
+        };
+        set(other);
+        if table == "app_rides_parent" {
+            scene.assert_refused(&scene.ride(1, 2, "Basel"), "oid_conflict");
+        } else {
+            scene.assert_refused(&talk, "oid_conflict");
+        }
+        set(&before);
+    }
+    assert_eq!(scene.refused(&scene.ride(1, 2, "Basel")), None);
+}
+
+#[test]
 fn place_must_be_the_one_that_type_and_values_give() {
     let scene = Scene::new();
     let mallory = scene.mallory.identity;
