@@ -122,10 +122,10 @@ pub struct RemoteFacts {
     pub mode: Option<Mode>,
     /// The home of the owner.
     pub owner_home: Home,
+    /// Whether it is public. A peer sends public objects of its own identities only.
+    pub is_public: bool,
     /// The owner's right in the scope.
     pub scope_right: ScopeRight,
-    /// Whether an identity of this node may read it.
-    pub has_local_reader: bool,
     /// The stored object, if there is one.
     pub existing: Option<Existing>,
 }
@@ -168,7 +168,7 @@ pub enum Denied {
     /// Another object with the same oid is stored.
     #[error("another object with the same oid is stored: their digests collide")]
     OidConflict,
-    /// The sender is not the home of the owner. A node may send changes of its own identities only.
+    /// The object is public, and the sender is not the home of the owner.
     #[error("the sender is not the home of the owner")]
     OwnerNotAtSender,
     /// This node is not the home of the owner.
@@ -186,9 +186,6 @@ pub enum Denied {
     /// The author is not a participant of the scope.
     #[error("the author is not a participant")]
     NotParticipant,
-    /// No identity of this node may read the object, so this node does not store it.
-    #[error("no identity of this node may read the object")]
-    NoReaderHere,
     /// The mode of the domain does not allow an update or a deletion.
     #[error("the domain's mode does not allow an update")]
     Mode,
@@ -218,7 +215,6 @@ impl Denied {
             Self::OwnerFrozen => "owner_frozen",
             Self::NotOwner => "not_owner",
             Self::NotParticipant => "not_participant",
-            Self::NoReaderHere => "no_reader_here",
             Self::Mode => "mode",
             Self::OldKey => "old_key",
             Self::Deleted => "deleted",
@@ -234,7 +230,8 @@ pub enum RemoteWrite {
     Apply(Granted),
     /// The object is stored already. Only a later signature of it may be written.
     AlreadyHere(Granted),
-    /// Acknowledge the object and write nothing: a later version is stored, or the scope ended.
+    /// Acknowledge the object and write nothing: a later version is stored, the scope ended, or the
+    /// object is this node's own.
     Acknowledge,
     /// Write the object, and record that it forked: the stored one has the same key and revision.
     ForkWon(Granted),
@@ -306,8 +303,13 @@ impl AclManager {
         Ok(Granted { oid: facts.oid })
     }
 
-    /// Decides on a write by a peer (docs/STORY.md 6.3). Considers the mode of the domain, the home
-    /// of the owner, and its right in the scope.
+    /// Decides on a write by a peer (docs/STORY.md 6.3). Considers the mode of the domain, and the
+    /// owner's right in the scope. Whether an identity here may read the object does not matter,
+    /// because it may become a reader later.
+    ///
+    /// Any admitted peer may send an object in a scope, because the owner's signature and the
+    /// rights list say all. Objects of this node are an exception: it wrote them itself, and
+    /// reclaims them after a restore ([`AclManager::check_reclaim`]).
     pub fn check_remote_write(
         context: &OpContext,
         facts: &RemoteFacts,
@@ -321,23 +323,28 @@ impl AclManager {
         if precedence == Some(Precedence::Conflict) {
             return Err(Denied::OidConflict);
         }
-        let is_local = facts.existing.is_some_and(|existing| existing.is_local);
-        if is_local && precedence != Some(Precedence::Same) {
-            return Err(Denied::LocalObject);
+        let is_older = matches!(precedence, Some(Precedence::Same | Precedence::Older));
+        if facts.existing.is_some_and(|existing| existing.is_local) {
+            return if is_older {
+                Ok(RemoteWrite::Acknowledge)
+            } else {
+                Err(Denied::LocalObject)
+            };
         }
         if !is_valid(mode, facts.rev, facts.deleted) {
             return Err(Denied::Mode);
         }
-        if facts.owner_home != Home::Sender {
+        if facts.is_public && facts.owner_home != Home::Sender {
             return Err(Denied::OwnerNotAtSender);
         }
-        let is_older = matches!(precedence, Some(Precedence::Same | Precedence::Older));
         match facts.scope_right {
             _ if is_older => {}
             ScopeRight::Ended => return Ok(RemoteWrite::Acknowledge),
             ScopeRight::Outsider => return Err(Denied::NotParticipant),
-            _ if !facts.has_local_reader => return Err(Denied::NoReaderHere),
             ScopeRight::Open | ScopeRight::Participant => {}
+        }
+        if precedence.is_none() && facts.owner_home == Home::Local {
+            return Ok(RemoteWrite::Acknowledge);
         }
         decide(granted, precedence)
     }

@@ -35,7 +35,7 @@ fn allowed() -> RemoteFacts {
         mode: Some(Mode::AppendOnly),
         owner_home: Home::Sender,
         scope_right: ScopeRight::Participant,
-        has_local_reader: true,
+        is_public: false,
         existing: None,
     }
 }
@@ -87,7 +87,7 @@ fn check(facts: RemoteFacts, expected: Outcome) {
 }
 
 #[test]
-fn applies_a_new_object_of_a_participant_whose_home_is_the_sender() {
+fn applies_a_new_object_of_a_participant() {
     for mode in [Mode::AppendOnly, Mode::AllowUpdate, Mode::NoUpdate] {
         check(
             RemoteFacts {
@@ -119,6 +119,7 @@ fn each_missing_right_has_its_own_code() {
     for home in [Home::Local, Home::Elsewhere] {
         check(
             RemoteFacts {
+                is_public: true,
                 owner_home: home,
                 ..allowed()
             },
@@ -132,13 +133,22 @@ fn each_missing_right_has_its_own_code() {
         },
         No(Denied::NotParticipant),
     );
-    check(
-        RemoteFacts {
-            has_local_reader: false,
-            ..allowed()
-        },
-        No(Denied::NoReaderHere),
-    );
+}
+
+#[test]
+fn object_in_a_scope_comes_from_any_peer_unless_its_owner_lives_here() {
+    let from = |owner_home, precedence: Option<Precedence>| RemoteFacts {
+        owner_home,
+        existing: precedence.map(stored),
+        ..allowed()
+    };
+    for home in [Home::Sender, Home::Elsewhere] {
+        check(from(home, None), Outcome::Apply);
+        check(from(home, Some(Precedence::Later)), Outcome::Apply);
+    }
+    check(from(Home::Local, None), Outcome::Acknowledge);
+    // Received before its owner moved here.
+    check(from(Home::Local, Some(Precedence::Later)), Outcome::Apply);
 }
 
 #[test]
@@ -204,19 +214,15 @@ fn precedence_decides_over_the_stored_object_in_all_modes() {
 }
 
 #[test]
-fn object_of_an_ended_scope_is_acknowledged_and_a_local_one_refused() {
-    let facts = RemoteFacts {
-        scope_right: ScopeRight::Ended,
-        ..allowed()
-    };
-    check(facts, Outcome::Acknowledge);
-    check(
-        RemoteFacts {
-            owner_home: Home::Elsewhere,
-            ..facts
-        },
-        Outcome::Denied(Denied::OwnerNotAtSender),
-    );
+fn object_of_an_ended_scope_is_acknowledged() {
+    for home in [Home::Sender, Home::Elsewhere, Home::Local] {
+        let facts = RemoteFacts {
+            scope_right: ScopeRight::Ended,
+            owner_home: home,
+            ..allowed()
+        };
+        check(facts, Outcome::Acknowledge);
+    }
 }
 
 #[test]
@@ -279,26 +285,24 @@ fn reclaimed_object_follows_the_same_precedence_and_mode() {
 }
 
 #[test]
-fn refuses_a_remote_change_of_a_local_object() {
-    let local = Existing {
-        is_local: true,
-        ..stored(Precedence::Later)
-    };
-    for mode in [Mode::AppendOnly, Mode::AllowUpdate, Mode::NoUpdate] {
-        let facts = RemoteFacts {
-            mode: Some(mode),
-            rev: 9,
-            existing: Some(local),
-            ..allowed()
-        };
-        check(facts, Outcome::Denied(Denied::LocalObject));
-        check(
-            RemoteFacts {
-                deleted: true,
-                ..facts
-            },
-            Outcome::Denied(Denied::LocalObject),
-        );
+fn peer_never_changes_a_local_object() {
+    for precedence in PRECEDENCES.into_iter().flatten() {
+        for owner_home in [Home::Sender, Home::Elsewhere, Home::Local] {
+            let facts = RemoteFacts {
+                mode: Some(Mode::AllowUpdate),
+                owner_home,
+                existing: Some(Existing {
+                    is_local: true,
+                    precedence,
+                }),
+                ..allowed()
+            };
+            let expected = match precedence {
+                Precedence::Same | Precedence::Older => Outcome::Acknowledge,
+                _ => Outcome::Denied(Denied::LocalObject),
+            };
+            check(facts, expected);
+        }
     }
 }
 

@@ -39,7 +39,7 @@ pub use local::{Saved, WriteRequest};
 pub use manager::{Environment, GraphManager};
 pub use reclaim::ReclaimOutcome;
 pub use record::{IdentityRecord, RecordFault, new_identity_attrs};
-pub use remote::Applied;
+pub use remote::{Applied, Freed};
 pub use scope_memory::{Newest, ScopeMemory};
 pub use touched::Touched;
 pub use verify::{DecodedObject, KnownKeys, VerifiedObject, decode_object};

@@ -2,7 +2,7 @@
 //!
 //! Gathers the facts, asks `AclManager::check_remote_write`, and writes the object or returns a
 //! [`Fault`]. Invariants: a local object is never changed; a written object was signed by its
-//! owner's current key, and the owner's home is the sender. Tested in
+//! owner's current key; a public one came from its owner's home. Tested in `tests/core/arrival.rs`,
 //! `tests/core/remote_writes.rs`, `tests/core/remote_identities.rs` and `tests/core/thieves.rs`.
 
 use super::commit::Change;
@@ -15,7 +15,7 @@ use super::verify::VerifiedObject;
 use crate::acl::{AclManager, Denied, Granted, Home, RemoteFacts, RemoteWrite};
 use crate::object::Object;
 use crate::op_context::OpContext;
-use crate::schema::{TypeSchema, identities};
+use crate::schema::{TypeSchema, Visibility, identities};
 use crate::store::{AppTable, Cause, IdentityRow, ParentRow, StoreError};
 
 /// Result for one object of a package.
@@ -23,8 +23,8 @@ use crate::store::{AppTable, Cause, IdentityRow, ParentRow, StoreError};
 pub enum Applied {
     /// The object was written.
     Written {
-        /// Signed bytes of the replaced revision, if the same peer had sent that one.
-        replaced: Option<usize>,
+        /// The revision that is no longer stored, if a peer had sent it.
+        replaced: Option<Freed>,
         /// Whether the replaced one had the same key and revision: a fork, to be recorded.
         forked: bool,
     },
@@ -32,6 +32,15 @@ pub enum Applied {
     AlreadyStored,
     /// Other content with the same key and revision stays: a fork, to be recorded.
     Forked,
+}
+
+/// A revision of a peer that another one replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Freed {
+    /// Local number of the peer that had sent it.
+    pub origin: i64,
+    /// The length of its signed bytes.
+    pub bytes: usize,
 }
 
 impl Applied {
@@ -64,8 +73,8 @@ impl<'e> GraphManager<'e> {
     ) -> Result<Applied, ApplyError> {
         // Most objects are new, so the first try inserts without a lookup (an optimisation,
         // measured by `bench sync`). Only if it fails is the object looked up. A tombstone is never
-        // new.
-        if !verified.object.is_deleted() {
+        // new, and neither is an object of this node.
+        if !verified.object.is_deleted() && !self.is_local(&verified.object.owner)? {
             match self.apply_as(context, verified, origin, Expected::New) {
                 Err(ApplyError::Fault(_) | ApplyError::Store(StoreError::Exists)) => {}
                 done => return done,
@@ -95,6 +104,11 @@ impl<'e> GraphManager<'e> {
             Expected::New => None,
             Expected::Known => self.tx.parent(app, &object.oid)?,
         };
+        let is_public = schema.visibility == Visibility::Public;
+        if existing.is_none() && owner_home == Home::Local && !is_public {
+            // Acknowledged before its references are looked up, so that it does not wait for them.
+            return Ok(Applied::AlreadyStored);
+        }
         let resolved = self.resolve(app, schema, object, existing.as_ref())?;
         let domain = self
             .schemas()
@@ -106,8 +120,8 @@ impl<'e> GraphManager<'e> {
             deleted: object.is_deleted(),
             mode: domain.map(|domain| domain.mode),
             owner_home,
+            is_public,
             scope_right: resolved.right,
-            has_local_reader: self.read_here(&resolved)?,
             existing: self.existing(app, existing.as_ref(), verified)?,
         };
         let (granted, forked) = match AclManager::check_remote_write(context, &facts)
@@ -130,10 +144,11 @@ impl<'e> GraphManager<'e> {
         {
             return Err(Fault::OldHome.into());
         }
-        let replaced = match &existing {
-            Some(row) if row.origin == Some(origin) && row.rev > 0 => {
-                Some(load_object(self.tx, app, row)?.1.bytes().len())
-            }
+        let replaced = match existing.as_ref().map(|row| (row, row.origin)) {
+            Some((row, Some(origin))) if row.rev > 0 => Some(Freed {
+                origin,
+                bytes: load_object(self.tx, app, row)?.1.bytes().len(),
+            }),
             _ => None,
         };
         self.end_group();
@@ -257,8 +272,9 @@ impl<'e> GraphManager<'e> {
     }
 }
 
-/// The fault of a denied object. An object that another node than its owner's home sent waits until
-/// that node is the home. The record of a move may arrive later. A record proves its home itself.
+/// The fault of a denied object. A public object that another node than its owner's home sent waits
+/// until that node is the home. The record of a move may arrive later. A record proves its home
+/// itself.
 fn fault_of(
     denied: Denied,
     owner_home: Home,

@@ -211,32 +211,6 @@ impl GraphManager<'_> {
         }
         Ok(attrs)
     }
-
-    /// Whether a local identity may read an object. A tombstone has nothing to read.
-    pub(super) fn read_here(&self, resolved: &Resolved<'_>) -> Result<bool, StoreError> {
-        let founders = resolved.founding.as_ref();
-        let stored;
-        let readers: Box<dyn Iterator<Item = &Oid>> = match (founders, &resolved.scope) {
-            (Some(Founding { list: None, .. }), _) => return Ok(true),
-            (
-                Some(Founding {
-                    list: Some(list), ..
-                }),
-                _,
-            ) => Box::new(list.readers()),
-            (None, Scope::Stored(scope)) if scope.has_readers() => {
-                stored = self.readers(*scope)?;
-                Box::new(stored.iter())
-            }
-            (None, _) => return Ok(true),
-        };
-        for reader in readers {
-            if self.is_local(reader)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
 }
 
 /// The right of an owner to found a scope with this list, or to change or delete its Parent.

@@ -15,7 +15,7 @@ use super::limits::CoreLimits;
 use super::quota::QuotaLedger;
 use super::reclaim::{OwnChains, reclaim_one};
 use super::rejects::RejectLog;
-use crate::graph::{Applied, ApplyError, DecodedObject, Fault, GraphManager, decode_object};
+use crate::graph::{Applied, ApplyError, DecodedObject, Fault, Freed, GraphManager, decode_object};
 use crate::op_context::{AppId, OpContext};
 use crate::store::{
     Cause, PullAgainCause, PullAgainNote, RejectRow, StoreError, Usage, WaitingCount, WaitingRow,
@@ -218,8 +218,8 @@ impl<'a, 'g> PartIngest<'a, 'g> {
                     Ok(Applied::Written { replaced, .. }) => {
                         self.done.written += 1;
                         let mut stored = Usage::one(verified.signed_len());
-                        if let Some(bytes) = replaced {
-                            stored += -Usage::one(bytes);
+                        if let Some(freed) = replaced {
+                            stored += self.release(source, &freed)?;
                         }
                         return Ok(Judged::Settled(stored));
                     }
@@ -257,6 +257,20 @@ impl<'a, 'g> PartIngest<'a, 'g> {
                 Judged::Settled(Usage::default())
             }
         })
+    }
+
+    /// Releases what a replaced revision counted. Returns the part that its new sender had counted,
+    /// so that an update of a peer above its quota fits.
+    fn release(&mut self, source: &PackageSource<'_>, freed: &Freed) -> Result<Usage, StoreError> {
+        let usage = -Usage::one(freed.bytes);
+        if freed.origin == source.origin {
+            return Ok(usage);
+        }
+        if let Some(peer) = self.graph.tx().peer_by_number(freed.origin)? {
+            let fits = self.quotas.count(self.graph.tx(), &peer, &usage)?;
+            debug_assert!(fits.is_ok(), "less fits every quota");
+        }
+        Ok(Usage::default())
     }
 
     /// Verifies an object again whose owner or owner's key was missing. The missing one may have

@@ -6,6 +6,7 @@
     reason = "helpers of tests may fail like the tests themselves"
 )]
 
+mod arrival;
 mod engines;
 mod garden;
 mod hostile;
