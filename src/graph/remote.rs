@@ -128,7 +128,7 @@ impl<'e> GraphManager<'e> {
             .map_err(|denied| fault_of(denied, facts.owner_home, verified, *peer))?
         {
             RemoteWrite::AlreadyHere(granted) => {
-                if let Some(row) = existing.filter(|row| row.origin == Some(origin)) {
+                if let Some(row) = existing {
                     self.note_later_signature(&granted, app, row, verified)?;
                 }
                 return Ok(Applied::AlreadyStored);
@@ -175,8 +175,9 @@ impl<'e> GraphManager<'e> {
         Ok((app, schema))
     }
 
-    /// Stores the later signature of an object that its sender re-signed after a rotation. The
-    /// sender accepts only this form when it reclaims the object.
+    /// Stores the later signature of an object that its owner re-signed after a rotation. Any peer
+    /// may send it. The owner accepts only this form when it reclaims the object, and nodes that
+    /// receive the object from this one need it too.
     pub(super) fn note_later_signature(
         &mut self,
         granted: &Granted,

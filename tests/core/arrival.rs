@@ -7,6 +7,8 @@ use keys::Oid;
 use postern::object::Object;
 use postern::store::Usage;
 
+use crate::thieves::rotate;
+
 /// Alice receives; Bob and Carol are peers of hers and of each other.
 struct Three {
     alice: TestNode,
@@ -132,4 +134,28 @@ fn peer_never_changes_a_stored_object_of_this_node() {
     let code = bob.force_one(alice, "contacts", alice.sign(&changed));
     assert_eq!(code.as_deref(), Some("local_object"));
     assert_eq!(alice.parent("contacts", made.oid), row);
+}
+
+#[test]
+fn later_signature_is_stored_whoever_sends_it_and_stamps_the_row() {
+    let three = Three::new();
+    let Three { alice, bob, carol } = &three;
+    let first = three.card_of_bob(1, "A");
+    let sent = bob.sign(&first);
+    assert_eq!(bob.force_one(alice, "contacts", sent), None);
+    let before = alice.parent("contacts", first.oid).unwrap();
+    rotate(bob, bob.identity);
+    alice.pull_all(bob, "identities");
+    let resigned = bob.sign(&first);
+    let again = resigned.clone();
+    assert_eq!(carol.force_one(alice, "contacts", resigned), None);
+    let after = alice.parent("contacts", first.oid).unwrap();
+    assert_eq!((before.key_id, after.key_id), (0, 1));
+    assert!(after.change_seq > before.change_seq);
+    assert_eq!(after.created_seq, before.created_seq);
+    assert_eq!(after.origin, before.origin, "the object counts as before");
+    assert_eq!(alice.object("contacts", first.oid).unwrap().1, again);
+    // Once only.
+    assert_eq!(carol.force_one(alice, "contacts", again), None);
+    assert_eq!(alice.parent("contacts", first.oid), Some(after));
 }
