@@ -1,10 +1,10 @@
 //! Reclaiming after a restore, on both sides: a peer returns a node's objects, and the restored
 //! node applies them (docs/DECISIONS.md 5).
 //!
-//! A peer returns exactly the objects that it received from the requesting node, with their owners'
-//! signatures. Invariants: a reclaimed object was signed by a key that this node holds; no lower
-//! revision replaces a higher one. Tested in `tests/net/restore.rs` and
-//! `tests/net/hostile_restore.rs`.
+//! A peer returns exactly the received objects whose owners live on the requesting node, with their
+//! owners' signatures. The node that had sent them does not matter. Invariants: a reclaimed object
+//! was signed by a key that this node holds; no lower version replaces a higher one. Tested in
+//! `tests/net/restore.rs`, `tests/net/hostile_restore.rs` and `tests/core/arrival.rs`.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -87,8 +87,8 @@ impl ReclaimSummary {
 }
 
 impl View<'_> {
-    /// The next part of the objects that a peer sent in a domain. Empty for a domain that is not
-    /// shared.
+    /// The next part of the objects in a domain whose owners live on a peer. Empty for a domain
+    /// that is not shared.
     pub fn recovery_batch(&self, request: &RecoveryRequest) -> Result<RecoveryBatch, StoreError> {
         let limits = &self.context.limits.package;
         let known = self.rows.peer(&request.peer)?;
@@ -98,7 +98,7 @@ impl View<'_> {
             .schemas
             .domain(&request.domain)
             .filter(|_| shared);
-        let (Some(domain), Some(origin)) = (domain, self.rows.peer_number(&request.peer)?) else {
+        let Some(domain) = domain else {
             return Ok(RecoveryBatch::default());
         };
         let app = self.rows.apps().get(&domain.app);
@@ -106,8 +106,10 @@ impl View<'_> {
         let rows = self.rows.by_oid(app, request.after, ROWS_PER_REPLY)?;
         let is_all = rows.len() < ROWS_PER_REPLY;
         let (mut given, mut bytes, mut last) = (RecoveryBatch::default(), 0, None);
+        let mut owners = BTreeMap::new();
         for row in rows {
-            if row.origin == Some(origin) && domain.has_type(row.type_number) {
+            let is_received = row.origin.is_some() && domain.has_type(row.type_number);
+            if is_received && self.lives_at(&request.peer, row.owner, &mut owners)? {
                 let (_, signed) = load_object(&self.rows, app, &row)?;
                 let bytes_max = limits.bytes_max.saturating_sub(Package::EMPTY_BYTES_MAX);
                 bytes += Package::object_bytes(&signed);
@@ -122,6 +124,22 @@ impl View<'_> {
         }
         given.next = last.filter(|_| !is_all);
         Ok(given)
+    }
+
+    /// Whether the home of an identity is a node. Looks up each identity of a batch once.
+    fn lives_at(
+        &self,
+        node: &PeerId,
+        identity: Oid,
+        known: &mut BTreeMap<Oid, bool>,
+    ) -> Result<bool, StoreError> {
+        Ok(match known.entry(identity) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(new) => {
+                let row = self.rows.identity(&identity)?;
+                *new.insert(row.is_some_and(|row| row.home == *node))
+            }
+        })
     }
 }
 

@@ -5,6 +5,7 @@ use harness::pull::meet;
 use harness::{TestNode, card, conversation, message};
 use keys::Oid;
 use postern::object::Object;
+use postern::state_engine::RecoveryRequest;
 use postern::store::Usage;
 
 use crate::thieves::rotate;
@@ -158,4 +159,26 @@ fn later_signature_is_stored_whoever_sends_it_and_stamps_the_row() {
     // Once only.
     assert_eq!(carol.force_one(alice, "contacts", again), None);
     assert_eq!(alice.parent("contacts", first.oid), Some(after));
+}
+
+#[test]
+fn peer_returns_objects_to_the_home_of_their_owner_whoever_sent_them() {
+    let three = Three::new();
+    let Three { alice, bob, carol } = &three;
+    let first = three.card_of_bob(1, "A");
+    let sent = bob.sign(&first);
+    assert_eq!(carol.force_one(alice, "contacts", sent.clone()), None);
+    alice.make("contacts", 1, card(bob.identity, "B")).unwrap();
+    let returned = |to: &TestNode| {
+        let request = RecoveryRequest {
+            peer: to.peer_id(),
+            domain: "contacts".into(),
+            after: None,
+        };
+        let batch = alice.read(move |view| view.recovery_batch(&request));
+        assert_eq!(batch.next, None);
+        batch.objects
+    };
+    assert_eq!(returned(bob), [sent]);
+    assert_eq!(returned(carol), []);
 }
