@@ -76,6 +76,9 @@ impl GraphManager<'_> {
         {
             self.update_readers(row.scope_id, founding, existing, row.change_seq)?;
         }
+        if row.deleted {
+            self.note_tombstone(app.id, &row)?;
+        }
         self.cache.borrow_mut().invalidate_parent(app.id, &row);
         self.touch(app, &row)?;
         Ok(row)

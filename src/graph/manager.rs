@@ -13,6 +13,7 @@ use super::counters::Counters;
 use super::limits::GraphLimits;
 use super::scope_memory::ScopeMemory;
 use super::touched::Touched;
+use super::version::Tombstone;
 use crate::object::RightsList;
 use crate::op_context::{AppId, Timestamp};
 use crate::schema::Schemas;
@@ -53,6 +54,7 @@ pub struct GraphManager<'e> {
     change_seq: Option<u64>,
     pub(super) cache: RefCell<TxCache>,
     writers: BTreeMap<AppId, ParentWriter<'e>>,
+    pub(super) tombstones: Vec<Tombstone>,
 }
 
 impl<'e> GraphManager<'e> {
@@ -66,6 +68,7 @@ impl<'e> GraphManager<'e> {
             change_seq: None,
             cache: RefCell::default(),
             writers: BTreeMap::new(),
+            tombstones: Vec::new(),
         }
     }
 

@@ -28,6 +28,7 @@ mod resolve;
 mod scope_memory;
 mod touched;
 mod verify;
+mod version;
 mod waiting;
 
 pub use counters::Counters;
@@ -43,3 +44,4 @@ pub use remote::{Applied, Freed};
 pub use scope_memory::{Newest, ScopeMemory};
 pub use touched::Touched;
 pub use verify::{DecodedObject, KnownKeys, VerifiedObject, decode_object};
+pub use version::Tombstone;

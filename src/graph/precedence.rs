@@ -11,23 +11,9 @@ use keys::Digest;
 use super::load::{load_object, proof_of};
 use super::manager::GraphManager;
 use super::verify::VerifiedObject;
+use super::version::ObjectVersion;
 use crate::acl::{Existing, Precedence};
 use crate::store::{AppTable, ParentRow, StoreError};
-
-/// The parts of a version that decide before its bytes, the most important first. The greater one
-/// is in force.
-///
-/// A later key precedes whatever the revision is, because the thief of the earlier key could sign
-/// any revision. The owner loses nothing, because it re-signs all its objects after a rotation.
-///
-/// A tombstone precedes every live revision under the same key, because a deletion is final: the
-/// nodes would otherwise differ by the order of arrival.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Version {
-    pub(super) key_id: u32,
-    pub(super) deleted: bool,
-    pub(super) rev: u64,
-}
 
 impl GraphManager<'_> {
     /// The stored object of that oid as `acl` needs it. A row without values counts as absent, but
@@ -61,12 +47,7 @@ impl GraphManager<'_> {
         verified: &VerifiedObject,
     ) -> Result<Precedence, StoreError> {
         let (object, signed) = (&verified.object, &verified.signed);
-        let stored = Version {
-            key_id: row.key_id,
-            deleted: row.deleted,
-            rev: row.rev,
-        };
-        let arrived = Version {
+        let arrived = ObjectVersion {
             key_id: signed.key_id(),
             deleted: object.is_deleted(),
             rev: object.rev,
@@ -76,7 +57,7 @@ impl GraphManager<'_> {
             // Two signatures of one version, perhaps under two keys.
             return Ok(Precedence::Same);
         }
-        Ok(match arrived.cmp(&stored) {
+        Ok(match arrived.cmp(&ObjectVersion::of(row)) {
             Ordering::Less => Precedence::Older,
             Ordering::Greater => Precedence::Later,
             Ordering::Equal => Precedence::Fork {

@@ -12,6 +12,7 @@ use keys::{KeyChain, Oid, PublicKey, SignedObject};
 use super::error::{Fault, ObjectFault};
 use super::limits::GraphLimits;
 use super::record::{IdentityRecord, chain_in, is_identity};
+use super::version::Tombstone;
 use crate::object::Object;
 use crate::schema::identities;
 use crate::store::Cause;
@@ -94,6 +95,16 @@ impl DecodedObject {
     /// The scope in which the object lies, if any.
     pub fn scope(&self) -> Option<Oid> {
         self.object.scope()
+    }
+
+    /// The slug of the object's app.
+    pub fn app(&self) -> &str {
+        &self.object.app
+    }
+
+    /// Whether this is a version of a deleted object that its tombstone precedes.
+    pub fn loses_to(&self, tombstone: &Tombstone) -> bool {
+        tombstone.precedes(&self.object, self.signed.key_id())
     }
 
     /// The owner's key that the object's own record proves, if the object is an identity.

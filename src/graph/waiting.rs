@@ -5,7 +5,9 @@
 //! object and notes the event.
 
 use super::manager::GraphManager;
-use crate::store::{Cause, StoreError, WaitingRow};
+use super::version::Tombstone;
+use crate::op_context::AppId;
+use crate::store::{Cause, ParentRow, StoreError, WaitingRow};
 
 impl GraphManager<'_> {
     /// Makes an object wait. Returns `false` if the same object of the same peer waits already.
@@ -17,15 +19,33 @@ impl GraphManager<'_> {
     /// Notes that a cause has occurred. The objects that wait for it are tried in later
     /// transactions.
     pub(super) fn fulfil(&self, cause: &Cause) -> Result<(), StoreError> {
+        if self.is_any_waiting()? {
+            self.tx.fulfil(cause)?;
+        }
+        Ok(())
+    }
+
+    fn is_any_waiting(&self) -> Result<bool, StoreError> {
         let known = self.cache.borrow().is_any_waiting;
         let is_any_waiting = match known {
             Some(known) => known,
             None => self.tx.is_any_waiting()?,
         };
         self.cache.borrow_mut().is_any_waiting = Some(is_any_waiting);
-        if is_any_waiting {
-            self.tx.fulfil(cause)?;
+        Ok(is_any_waiting)
+    }
+
+    /// Notes a tombstone that was written, so that the waiting versions that it precedes are
+    /// deleted.
+    pub(super) fn note_tombstone(&mut self, app: AppId, row: &ParentRow) -> Result<(), StoreError> {
+        if self.is_any_waiting()? {
+            self.tombstones.push(Tombstone::of(app, row));
         }
         Ok(())
+    }
+
+    /// The tombstones that this transaction wrote while objects waited.
+    pub fn take_tombstones(&mut self) -> Vec<Tombstone> {
+        std::mem::take(&mut self.tombstones)
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use keys::{TraceId, error_chain};
 use rand::CryptoRng;
 
+use super::preceded::drop_preceded;
 use super::view::{CoreContext, View};
 use crate::graph::{Counters, Environment, GraphManager, Touched};
 use crate::op_context::Timestamp;
@@ -112,7 +113,12 @@ impl StateEngine {
                 now,
                 trace: *trace,
             };
-            let done = work(&mut GraphManager::new(tx, env))?;
+            let done = {
+                let mut graph = GraphManager::new(tx, env);
+                let done = work(&mut graph)?;
+                drop_preceded(&mut graph)?;
+                done
+            };
             // The transaction took more numbers than were left; they are reserved before the
             // commit.
             if counters.change_seq > reserve.reserved() {

@@ -18,6 +18,7 @@ mod limits;
 mod open;
 mod package;
 mod peer_scopes;
+mod preceded;
 mod quota;
 mod reclaim;
 mod recovery;

@@ -234,6 +234,7 @@ CREATE TABLE waiting (
   UNIQUE (peer_no, oid, key_id, digest)
 ) STRICT;
 CREATE INDEX waiting_needs ON waiting (needs_kind, needs);
+CREATE INDEX waiting_oid   ON waiting (oid);
 
 -- Work that is done in portions: causes that have occurred, whose waiting objects are tried, and
 -- scopes whose objects are restamped (settling.rs).

@@ -216,6 +216,19 @@ impl Rows<'_> {
             .context(context)
     }
 
+    /// Local numbers of at most `limit` waiting objects with that oid, the oldest first.
+    pub fn waiting_of(&self, oid: &Oid, limit: usize) -> Result<Vec<i64>, StoreError> {
+        let context = "reading the waiting versions of an object";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT id FROM waiting WHERE oid = ?1 ORDER BY id LIMIT ?2")
+            .context(context)?;
+        let rows = statement
+            .query_map((oid.as_bytes(), limit), |row| row.get(0))
+            .context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
+    }
+
     /// Local numbers of at most `limit` objects that have waited since before a time.
     pub fn waiting_since(&self, before: Timestamp, limit: usize) -> Result<Vec<i64>, StoreError> {
         let context = "reading the oldest waiting objects";

@@ -8,7 +8,7 @@ use postern::object::Object;
 use postern::op_context::Timestamp;
 use postern::services::identities;
 use postern::state_engine::{CoreLimits, RecoveryRequest};
-use postern::store::StoreError;
+use postern::store::{StoreError, Usage};
 
 use crate::remote_writes::Scene;
 
@@ -326,4 +326,50 @@ fn object_whose_tombstone_came_while_it_waited_stays_deleted() {
     alice.graph(move |graph| graph.unfreeze(&mallory)).unwrap();
     assert!(alice.parent("rides", ride.oid).unwrap().deleted);
     assert_eq!(alice.rows("waiting").len(), 0);
+}
+
+#[test]
+fn tombstone_deletes_waiting_lower_versions_and_releases_their_quota() {
+    let scene = Scene::new();
+    let (alice, mallory) = (&scene.alice, &scene.mallory);
+    let peer = mallory.peer_id();
+    let counted = || {
+        alice
+            .read(move |view| view.rows.stored_by(&peer))
+            .unwrap()
+            .usage
+    };
+    let before = counted();
+    let owner = mallory.identity;
+    set_frozen(alice, owner);
+    let first = scene.ride(1, 1, "Bern");
+    let other = scene.ride(2, 1, "Bern");
+    let higher_tombstone = tombstone(&first, 9);
+    for version in [
+        &first,
+        &scene.ride(1, 3, "Basel"),
+        &tombstone(&first, 2),
+        &other,
+    ] {
+        assert_eq!(scene.refused(version), None);
+    }
+    assert_eq!(alice.rows("waiting").len(), 4);
+    assert_eq!(scene.refused(&higher_tombstone), None);
+    assert_eq!(alice.rows("waiting").len(), 5);
+    // The tombstone of revision 5 is written while the others wait.
+    let deletion = mallory.sign(&tombstone(&first, 5));
+    alice
+        .graph(move |graph| graph.tx().set_frozen(&owner, false))
+        .unwrap();
+    assert_eq!(mallory.force_one(alice, "rides.offers", deletion), None);
+    let row = alice.parent("rides", first.oid).unwrap();
+    assert_eq!((row.deleted, row.rev), (true, 5));
+    let left = alice.rows("waiting");
+    assert_eq!(left.len(), 2, "another object, and the later tombstone");
+    let bytes = [&other, &higher_tombstone, &tombstone(&first, 5)].map(|it| it.to_bytes().len());
+    let mut expected = before;
+    bytes
+        .into_iter()
+        .for_each(|bytes| expected += Usage::one(bytes));
+    assert_eq!(counted(), expected);
 }

@@ -63,6 +63,7 @@ CREATE TABLE waiting (
   UNIQUE (peer_no, oid, key_id, digest)
 ) STRICT;
 CREATE INDEX waiting_needs ON waiting (needs_kind, needs);
+CREATE INDEX waiting_oid   ON waiting (oid);
 CREATE TABLE settling (
   id         INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
   needs_kind INTEGER NOT NULL,
