@@ -107,10 +107,11 @@ impl GraphManager<'_> {
                 self.tx.put_rights(founding.id, list)?;
                 list.readers()
                     .try_for_each(|reader| self.tx.put_reader(scope, reader))?;
-                match existing {
-                    Some(_) => self.touch_homes(list.readers(), change_seq),
-                    None => Ok(()),
+                if existing.is_some() {
+                    self.touch_homes(list.readers(), change_seq)?;
+                    self.pull_scope_again(scope)?;
                 }
+                Ok(())
             }
         }
     }

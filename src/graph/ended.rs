@@ -1,4 +1,5 @@
-//! Dropping the values of objects whose scope ended, because its Parent was deleted.
+//! Dropping the values of objects whose scope ended, because its Parent was deleted, and pulling
+//! them again if that deletion is overruled.
 //!
 //! Work is done in portions, each in a transaction of its own, and the position is stored. A row
 //! without values has revision 0 and counts as absent. Tested in `tests/core/scopes.rs`.
@@ -8,7 +9,9 @@ use std::collections::BTreeMap;
 use super::load::load_object;
 use super::manager::GraphManager;
 use crate::acl::{AclManager, ScopeRight};
-use crate::store::{EndedScope, StoreError, Usage};
+use crate::store::{
+    Cursor, Direction, EndedScope, PullAgainCause, PullAgainNote, ScopeId, StoreError, Usage,
+};
 
 impl GraphManager<'_> {
     /// Drops the values of at most `most` objects of one ended scope. Returns whether there may be
@@ -54,5 +57,45 @@ impl GraphManager<'_> {
             _ => self.tx.remove_ended_scope(ended.id)?,
         }
         Ok(true)
+    }
+
+    /// Notes at every peer that a scope whose deletion was overruled is pulled again. Objects that
+    /// arrived meanwhile were dropped, and so were the values of stored ones.
+    pub(super) fn pull_scope_again(&self, scope: ScopeId) -> Result<(), StoreError> {
+        let Some(scope) = self.tx.scope(scope)? else {
+            return Ok(());
+        };
+        let app = self.schemas().apps().find(|app| {
+            let table = self.tx.apps().get(&app.slug);
+            table.is_some_and(|table| table.id == scope.app)
+        });
+        let domains = app.iter().flat_map(|app| &app.domains);
+        for domain in domains {
+            for peer in self.tx.peers()? {
+                let cursor = Cursor {
+                    peer: &peer.peer_id,
+                    domain: &domain.name,
+                    direction: Direction::In,
+                };
+                // Without a cursor the domain starts at 0 anyway.
+                let Some(state) = self.tx.sync_state(cursor)? else {
+                    continue;
+                };
+                if !peer.domains.contains(&domain.name) {
+                    continue;
+                }
+                let note = PullAgainNote {
+                    peer: &peer.peer_id,
+                    domain: &domain.name,
+                    scope: Some(scope.oid),
+                    epoch: state.epoch,
+                    until_seq: state.last_seq,
+                    cause: PullAgainCause::Named,
+                    is_again: false,
+                };
+                self.tx.note_pull_again(&note, self.env.now)?;
+            }
+        }
+        Ok(())
     }
 }

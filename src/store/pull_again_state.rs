@@ -24,8 +24,8 @@ pub enum PullAgainCause {
     NoRoom,
     /// An object of it waited too long. The next start is after a day.
     Expired,
-    /// The peer named the scope, because this node may read more of it than before. The next start
-    /// is at once.
+    /// The peer named the scope, because this node may read more of it than before, or the deletion
+    /// of the scope was overruled. The next start is at once.
     Named,
 }
 

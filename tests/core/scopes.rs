@@ -1,6 +1,7 @@
 //! Scopes that end, references to deleted Parents, and an inbox that pages whole change groups.
 
-use harness::forge::object;
+use harness::forge::{object, tombstone};
+use harness::stolen_keys::StolenKeys;
 use harness::{Setup, TestNode, meet, message, ride};
 use keys::Oid;
 use postern::acl::Denied;
@@ -212,6 +213,43 @@ fn values_of_an_ended_scope_are_dropped_and_no_longer_charged() {
     bob.pull_everything(&alice);
     assert!(bob.parent("wiki", folder).unwrap().deleted);
     assert_eq!(bob.rejects().len(), 0);
+}
+
+#[test]
+fn scope_whose_deletion_is_overruled_is_pulled_again_from_every_peer() {
+    let [alice, bob, carol, thief] = ["alice", "bob", "carol", "thief"].map(|it| writer(it, 0));
+    for (one, other) in [
+        (&alice, &bob),
+        (&alice, &carol),
+        (&bob, &carol),
+        (&bob, &thief),
+    ] {
+        meet(one, other);
+    }
+    let attrs = folder(&[&alice, &bob, &carol], "plans");
+    let folder = alice.make("wiki", FOLDER, attrs).unwrap().oid;
+    for member in [&bob, &carol] {
+        member.pull_everything(&alice);
+    }
+    bob.pull_everything(&carol);
+    // A thief of Alice's key deletes the folder at Bob.
+    let gone = tombstone(&alice.object("wiki", folder).unwrap().0, 2);
+    let forged = StolenKeys::of_name("alice").sign(&gone);
+    assert_eq!(thief.force_one(&bob, "wiki", forged), None);
+    assert!(bob.parent("wiki", folder).unwrap().deleted);
+    let page = carol.make("wiki", PAGE, page(folder, "text")).unwrap().oid;
+    bob.pull_everything(&carol);
+    assert_eq!(bob.parent("wiki", page), None, "dropped");
+    // Her next key overrules the thief.
+    rotate(&alice, alice.identity);
+    bob.pull_all(&alice, "identities");
+    bob.pull_all(&alice, "wiki");
+    assert_eq!(bob.readers("wiki", folder).len(), 3);
+    for peer in [&carol, &alice, &thief] {
+        bob.pull_everything(peer);
+    }
+    assert_eq!(bob.object("wiki", page), carol.object("wiki", page));
+    assert_eq!(bob.rows("pull_again"), Vec::<String>::new());
 }
 
 /// A version of one offer: revision, and its text; `None` for a tombstone.
