@@ -3,7 +3,7 @@
 //!
 //! Attributes are keyed by name. Text and integers are JSON strings and numbers, and JSON is JSON.
 //! Bytes are hex, references and identities are oids in hex, several values are an array. The
-//! caller sees every stored object, because each is readable by an identity of this node.
+//! caller sees the objects that an identity of this node sees (`store::Sight`).
 
 use axum::Json;
 use axum::extract::Path;
@@ -18,7 +18,7 @@ use crate::graph::{SaveError, Saved, WriteRequest, load_object};
 use crate::object::{Attrs, Object, Value};
 use crate::schema::{Kind, Schemas, TypeSchema};
 use crate::services::local_context;
-use crate::store::StoreError;
+use crate::store::{Onlooker, StoreError};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
@@ -51,7 +51,11 @@ pub(super) async fn list(
             .ok_or(StoreError::Inconsistent("an app without tables"))?;
         let page = view.rows.listing(table, number, after, limit)?;
         let (mut objects, last, more) = (Vec::new(), page.after, page.more);
+        let mut sight = view.rows.sight(Onlooker::AnyAt(view.this_node()));
         for parent in page.rows {
+            if !sight.shows(&parent)? {
+                continue;
+            }
             let (object, _) = load_object(&view.rows, table, &parent)?;
             objects.push(show(
                 &object,
@@ -205,12 +209,16 @@ pub(super) async fn delete(
 ) -> Result<Json<JsonValue>, ApiError> {
     let (object, owner) = (oid("the path", &object)?, oid("owner", &query.owner)?);
     let slug = app.clone();
-    let found = state
-        .engine
-        .read(move |view| match view.rows.apps().get(&slug) {
-            Some(table) => view.rows.parent(table, &object),
-            None => Ok(None),
-        });
+    let found = state.engine.read(move |view| -> Result<_, StoreError> {
+        let Some(table) = view.rows.apps().get(&slug) else {
+            return Ok(None);
+        };
+        let mut sight = view.rows.sight(Onlooker::AnyAt(view.this_node()));
+        match view.rows.parent(table, &object)? {
+            Some(parent) if sight.shows(&parent)? => Ok(Some(parent)),
+            _ => Ok(None),
+        }
+    });
     let parent = found
         .await?
         .ok_or_else(|| ApiError::not_found(format!("app `{app}` has no object {object}")))?;

@@ -1,8 +1,8 @@
 //! `MessagesService`: conversations and their messages (docs/STORY.md 2, 3).
 //!
 //! The first message between two identities creates their conversation, in the same change group.
-//! Invariants: a message belongs to exactly one conversation; an inbox contains only messages whose
-//! conversation its reader takes part in. Tested in `tests/core/services.rs`.
+//! Invariants: a message belongs to exactly one conversation; an inbox contains only messages that
+//! its reader sees (`store::Sight`). Tested in `tests/core/services.rs`.
 
 use keys::Oid;
 
@@ -10,7 +10,7 @@ use super::context::local_context;
 use crate::graph::{GraphManager, SaveError, WriteRequest};
 use crate::object::{Attrs, Value};
 use crate::state_engine::View;
-use crate::store::{AppTable, StoreError};
+use crate::store::{AppTable, Onlooker, StoreError};
 
 /// The app's slug, which is also its sync domain.
 pub const APP: &str = "messages";
@@ -180,8 +180,9 @@ pub fn inbox(view: &View<'_>, reader: &Oid, after: u64, limit: usize) -> Result<
         after: page.after,
         more: page.more,
     };
+    let mut sight = view.rows.sight(Onlooker::Identity(*reader));
     for parent in page.rows {
-        if parent.deleted || !view.rows.is_reader(parent.scope_id, reader)? {
+        if parent.deleted || !sight.shows(&parent)? {
             continue;
         }
         let (object, _) = crate::graph::load_object(&view.rows, app, &parent)?;

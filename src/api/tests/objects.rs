@@ -208,3 +208,44 @@ async fn identity_records_cannot_be_forged_through_objects() {
         .await
         .refused(422, "identity_record");
 }
+
+/// The numbers of messages that the API lists, and that Carol's inbox shows.
+async fn shown(api: &ApiFixture) -> (usize, usize) {
+    let objects = api.get("/api/objects?type=messages.message").await.ok();
+    let inbox = format!("/api/messages/inbox?identity={}", api.carol.to_hex());
+    let messages = api.get(&inbox).await.ok();
+    (
+        list(&objects, "objects").len(),
+        list(&messages, "messages").len(),
+    )
+}
+
+#[tokio::test]
+async fn objects_and_inbox_show_only_what_a_local_identity_may_see() {
+    for (earlier, expected) in [(0, 1), (1, 0)] {
+        let api = ApiFixture::new().await;
+        let message = json!({
+            "sender_identity_oid": api.alice.to_hex(),
+            "recipient_identity_oid": api.carol.to_hex(), "body": "between us",
+        });
+        let sent = api.post("/api/messages/send", message).await.ok();
+        assert_eq!(shown(&api).await, (1, 1));
+        // The right to read ends with the message, or with the write before it.
+        let talk: Oid = sent["conversation_oid"].as_str().unwrap().parse().unwrap();
+        let until = sent["change_seq"].as_u64().unwrap() - earlier;
+        api.engine
+            .graph(move |graph| {
+                let tx = graph.tx();
+                let parent = tx.parent(tx.apps().get("messages").unwrap(), &talk)?;
+                tx.end_scope(parent.unwrap().scope_id, until)
+            })
+            .await
+            .unwrap();
+        assert_eq!(shown(&api).await, (expected, expected));
+        let path = format!("/api/objects/messages/{}", sent["oid"].as_str().unwrap());
+        let deleted = api
+            .delete(&format!("{path}?owner={}", api.alice.to_hex()))
+            .await;
+        assert_eq!(deleted.code() == "not_found", expected == 0, "{deleted:?}");
+    }
+}

@@ -1,0 +1,85 @@
+//! The objects that the API and an inbox show: those that identities of this node may see.
+//!
+//! This node stores more, because an object arrives whether or not an identity here may read it
+//! yet. Invariant: an identity sees public and local objects, those in scopes that it reads, and
+//! those that were stored while it read their scope. Tested in `src/api/tests/objects.rs`.
+
+use std::collections::BTreeMap;
+
+use keys::{Oid, PeerId};
+use rusqlite::OptionalExtension as _;
+
+use super::error::{SqlContext as _, StoreError};
+use super::parents::ParentRow;
+use super::rows::Rows;
+use super::scope_id::ScopeId;
+
+/// Identities whose right to read counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Onlooker {
+    /// One identity.
+    Identity(Oid),
+    /// Any identity of a node.
+    AnyAt(PeerId),
+}
+
+/// The objects that an onlooker sees. Looks up each scope once.
+#[derive(Debug)]
+pub struct Sight<'r> {
+    rows: Rows<'r>,
+    onlooker: Onlooker,
+    /// Highest `created_seq` that is seen in each scope; `None`: nothing.
+    until: BTreeMap<ScopeId, Option<u64>>,
+}
+
+impl<'r> Rows<'r> {
+    /// The objects that an onlooker sees in this state.
+    pub fn sight(self, onlooker: Onlooker) -> Sight<'r> {
+        Sight {
+            rows: self,
+            onlooker,
+            until: BTreeMap::new(),
+        }
+    }
+}
+
+impl Sight<'_> {
+    /// Whether the onlooker sees an object.
+    pub fn shows(&mut self, object: &ParentRow) -> Result<bool, StoreError> {
+        let scope = object.scope_id;
+        if !scope.has_readers() {
+            return Ok(true);
+        }
+        let until = match self.until.get(&scope) {
+            Some(known) => *known,
+            None => {
+                let until = self.until_seq(scope)?;
+                self.until.insert(scope, until);
+                until
+            }
+        };
+        Ok(until.is_some_and(|until| object.created_seq <= until))
+    }
+
+    fn until_seq(&self, scope: ScopeId) -> Result<Option<u64>, StoreError> {
+        let context = "reading what an identity sees";
+        let (among, id): (_, &[u8]) = match &self.onlooker {
+            Onlooker::Identity(identity) => ("identity_oid = ?2", identity.as_bytes()),
+            Onlooker::AnyAt(home) => (
+                "(SELECT home_peer FROM identity WHERE oid = identity_oid) = ?2",
+                home.as_bytes(),
+            ),
+        };
+        let sql = format!(
+            "SELECT until_seq FROM reader WHERE scope_id = ?1 AND {among}
+             ORDER BY until_seq IS NOT NULL, until_seq DESC LIMIT 1"
+        );
+        let connection = self.rows.connection;
+        let mut statement = connection.prepare_cached(&sql).context(context)?;
+        let until: Option<Option<u64>> = statement
+            .query_row((scope.0, id), |row| row.get(0))
+            .optional()
+            .context(context)?;
+        Ok(until.map(|until| until.unwrap_or(u64::MAX)))
+    }
+}
