@@ -37,7 +37,7 @@ impl StateEngine {
         if let Some(migration) = store.migration() {
             log_migration(migration);
         }
-        let (reserve, was_rolled_back) = reserve(path, &mut store, &mut counters, now)?;
+        let reserve = reserve(path, &mut store, &mut counters, (&mut *rng, now))?;
         let context = CoreContext {
             schemas,
             keys,
@@ -56,9 +56,7 @@ impl StateEngine {
             rng,
             trace: TraceId(0),
         };
-        if was_rolled_back {
-            engine.start_recovery(EpochReason::RolledBack, now)?;
-        } else if engine.write_mode.as_ref().is_some_and(is_resolved) {
+        if engine.write_mode.as_ref().is_some_and(is_resolved) {
             engine.start_recovery(EpochReason::Resolved, now)?;
         }
         engine.set_recovery_end(now)?;
@@ -102,34 +100,28 @@ fn memory(store: &Store) -> Result<CoreMemory, StoreError> {
     Ok(memory)
 }
 
-/// Continues after the last reserved sequence number. Returns also whether the database was rolled
-/// back behind a number that it had used.
+/// Continues after the last reserved sequence number. If the database was rolled back behind a
+/// number that it had used, begins an epoch and a recovery before the file is written again.
 fn reserve(
     path: &Path,
     store: &mut Store,
     counters: &mut Counters,
-    now: Timestamp,
-) -> Result<(Reserve, bool), StoreError> {
+    (rng, now): (&mut dyn CryptoRng, Timestamp),
+) -> Result<Reserve, StoreError> {
     let file = Reserve::path_beside(path);
-    let (head, epoch) = (counters.change_seq, store.epoch());
+    let head = counters.change_seq;
     let before = Reserve::read(&file)?;
-    let was_rolled_back = match &before {
-        None => store.rows().has_reserved()?,
-        Some(before) if before.epoch() == epoch => head < before.floor(),
-        // An epoch that the database does not know was created after this state of the database. A
-        // known one is earlier: the node ended between creating an epoch and writing the file.
-        Some(before) => !store.rows().is_own_epoch(&before.epoch())?,
-    };
-    if let Some(before) = before.as_ref().filter(|_| was_rolled_back) {
-        // Adopted as this node's own, because a peer that sends it later proves no second copy.
-        store.transaction(|tx| tx.adopt_epoch(&before.epoch(), EpochReason::RolledBack, now))?;
+    if let Some(rollback) = store.rows().rollback(before.as_ref())? {
+        let epoch = new_epoch(rng);
+        store.transaction(|tx| tx.recover_from(&rollback, &epoch, now))?;
+        store.reload_epoch()?;
     }
     if let Some(before) = &before {
         counters.change_seq = head.max(before.reserved());
     }
-    let reserve = Reserve::create(&file, epoch, head, counters.change_seq)?;
+    let reserve = Reserve::create(&file, store.epoch(), head, counters.change_seq)?;
     if !store.rows().has_reserved()? {
         store.transaction(|tx| tx.note_reserved())?;
     }
-    Ok((reserve, was_rolled_back))
+    Ok(reserve)
 }

@@ -49,26 +49,8 @@ impl StateEngine {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let epoch = new_epoch(&mut *self.rng);
-        self.store.transaction(|tx| {
-            tx.mint_epoch(&epoch, reason, now)?;
-            tx.clear_since_seqs()?;
-            if let Some(foreign) = tx
-                .write_mode()?
-                .and_then(|write_mode| write_mode.foreign_epoch)
-            {
-                tx.adopt_epoch(&foreign, reason, now)?;
-            }
-            tx.clear_write_mode()?;
-            tx.reclaim_from_all_peers()?;
-            tx.put_write_mode(&WriteModeRow {
-                mode: WriteMode::NewObjectsOnly,
-                reason: reason.as_str().to_owned(),
-                since: now,
-                // Set at the first start, because a restored node may stay offline for days.
-                until: None,
-                foreign_epoch: None,
-            })
-        })?;
+        self.store
+            .transaction(|tx| tx.begin_recovery(&epoch, reason, now))?;
         self.context.epoch = self.store.reload_epoch()?;
         let (head, _) = self.store.rows().heads()?;
         let path = self.reserve.path().to_owned();
@@ -76,7 +58,8 @@ impl StateEngine {
         self.reload_write_mode()
     }
 
-    /// Sets the end of a recovery that has none yet. Called at each start.
+    /// Sets the end of a recovery that has none yet, and its begin if that is not known either.
+    /// Called at each start.
     pub(super) fn set_recovery_end(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let waits =
             |row: &WriteModeRow| row.mode == WriteMode::NewObjectsOnly && row.until.is_none();
@@ -86,8 +69,17 @@ impl StateEngine {
         let until = Some(Timestamp(
             now.0.saturating_add(self.context.limits.recovery.wait_ms),
         ));
-        self.store
-            .transaction(|tx| tx.put_write_mode(&WriteModeRow { until, ..row }))?;
+        let since = if row.since == Timestamp(0) {
+            now
+        } else {
+            row.since
+        };
+        let row = WriteModeRow {
+            since,
+            until,
+            ..row
+        };
+        self.store.transaction(|tx| tx.put_write_mode(&row))?;
         self.reload_write_mode()
     }
 

@@ -15,11 +15,14 @@ use keys::Epoch;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::app_tables::Apps;
-use super::epochs::{insert_first_epoch, read_epoch};
+use super::epochs::{EpochReason, insert_first_epoch, read_epoch};
 use super::error::{SqlContext as _, StoreError};
 use super::migrations::{self, Migration};
+use super::reserve::Reserve;
+use super::rollback::Rollback;
 use super::rows::{Rows, WriteTx};
 use super::version::{APPLICATION_ID, FileContent, SCHEMA_VERSION, inspect};
+use crate::op_context::Timestamp;
 use crate::schema::Schemas;
 
 /// 3.51.3: earlier versions can corrupt a database when its WAL is reset under concurrent readers.
@@ -66,7 +69,7 @@ impl Store {
     ///
     /// Migrates the tables of an earlier version, after copying its file. A new database starts in
     /// `new_epoch`, and so does one whose objects could not all be carried over. Any other keeps
-    /// its epoch.
+    /// its epoch. If the earlier database was rolled back, its migration begins a recovery.
     pub fn open(path: &Path, schemas: &Schemas, new_epoch: Epoch) -> Result<Self, StoreError> {
         let open = |source| StoreError::Open {
             path: path.to_owned(),
@@ -81,11 +84,16 @@ impl Store {
         create_private(path)?;
         let mut writer = Connection::open(path).map_err(open)?;
         let content = inspect(&writer)?;
-        let copy = match content {
-            FileContent::Version(version) if version < SCHEMA_VERSION => {
-                Some((version, migrations::keep_copy(path, version)?))
-            }
-            _ => None,
+        let (mut copy, mut rollback) = (None, None);
+        if let FileContent::Version(version @ ..SCHEMA_VERSION) = content {
+            // Compared before the migration drops objects and begins an epoch.
+            let reserve = Reserve::read(&Reserve::path_beside(path))?;
+            rollback = Rollback::find(&writer, reserve.as_ref())?;
+            copy = Some((version, migrations::keep_copy(path, version)?));
+        }
+        let reason = match rollback {
+            Some(_) => EpochReason::RolledBack,
+            None => EpochReason::Migrated,
         };
         configure(&writer, WRITER_CACHE_KIB).map_err(open)?;
         let transaction = writer
@@ -93,7 +101,7 @@ impl Store {
             .map_err(open)?;
         let migrated = match content {
             FileContent::Version(version) => {
-                migrations::run(&transaction, version, SCHEMA_VERSION, &new_epoch)?
+                migrations::run(&transaction, version, SCHEMA_VERSION, &new_epoch, reason)?
             }
             FileContent::Empty => {
                 create_tables(&transaction, new_epoch)?;
@@ -101,6 +109,14 @@ impl Store {
             }
         };
         let apps = Apps::open(&transaction, schemas)?;
+        if let Some(rollback) = &rollback {
+            let tx = WriteTx::new(Rows {
+                connection: &transaction,
+                apps: &apps,
+            });
+            // The store has no clock. As with the first epoch, the time is 0.
+            tx.recover_from(rollback, &new_epoch, Timestamp(0))?;
+        }
         let epoch = read_epoch(&transaction)?;
         transaction.commit().context("committing the migration")?;
         Ok(Self {

@@ -10,13 +10,14 @@ mod report;
 mod to_version_5;
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use keys::Epoch;
 use rusqlite::Connection;
 
+use super::epochs::EpochReason;
 use super::error::{SqlContext as _, StoreError};
 use super::snapshot::snapshot;
 
@@ -52,16 +53,24 @@ pub(super) fn keep_copy(database: &Path, version: i32) -> Result<PathBuf, StoreE
     }
     snapshot(database, &part)?;
     fs::rename(&part, &copy).map_err(create)?;
+    let folder = database
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))
+        .and_then(|folder| folder.sync_all())
+        .map_err(create)?;
     Ok(copy)
 }
 
 /// Migrates the tables from version `from` to version `to`. Does nothing if they are equal. Begins
-/// `epoch` if objects could not be carried over. Returns the numbers for [`Migration::apps`].
+/// `epoch` for `reason` if objects could not be carried over. Returns the numbers for
+/// [`Migration::apps`].
 pub(super) fn run(
     connection: &Connection,
     from: i32,
     to: i32,
     epoch: &Epoch,
+    reason: EpochReason,
 ) -> Result<Vec<MigratedApp>, StoreError> {
     if from == to {
         return Ok(Vec::new());
@@ -79,7 +88,7 @@ pub(super) fn run(
             .context("migrating the tables")?;
     }
     let apps = if from < BOUND_OIDS {
-        to_version_5::run(connection, epoch)?
+        to_version_5::run(connection, epoch, reason)?
     } else {
         Vec::new()
     };
@@ -94,5 +103,7 @@ fn step_after(version: i32) -> Option<usize> {
     usize::try_from(version).ok()?.checked_sub(1)
 }
 
+#[cfg(test)]
+mod earlier;
 #[cfg(test)]
 mod tests;

@@ -10,71 +10,17 @@ use keys::{Epoch, Oid, PeerId};
 use rusqlite::Connection;
 
 use super::MigratedApp;
+use super::earlier::create;
 use crate::object::{Attrs, Object, OidProof, Value};
 use crate::store::testing::{EPOCH, Folder};
-use crate::store::version::{APPLICATION_ID, SCHEMA_VERSION};
-use crate::store::{ScopeId, Store, StoreError, Usage, WriteMode, write_mode_of};
+use crate::store::version::SCHEMA_VERSION;
+use crate::store::{
+    EpochReason, Reserve, ScopeId, Store, StoreError, Usage, WriteMode, write_mode_of,
+};
 
 const APPS: &[&str] = &["identities", "rides"];
 /// Epoch of the earlier database. The migrated one begins [`EPOCH`].
 const OLD_EPOCH: Epoch = Epoch::from_bytes([8; 16]);
-
-/// Rows that version 1 could hold.
-const ROWS_1: &str = "
-INSERT INTO meta VALUES ('epoch', x'08080808080808080808080808080808');
-INSERT INTO app VALUES (1, 'identities', 1), (2, 'rides', 1);
-INSERT INTO domain_bit VALUES ('identities', 0), ('rides.offers', 1);
-INSERT INTO identity (oid, parent_id, pubkey_attr_id, key_id, public_key, home_peer, home_counter)
-  VALUES (x'01', 1, 65536, 2, x'02', x'03', 4);
-INSERT INTO reader VALUES (x'01', 1, 7, 40), (x'02', 1, 7, 41);
-INSERT INTO peers (peer_id, server_oid, peer_apps, peer_sync_domains, domains, onion, epoch, tier,
-    last_contact)
-  VALUES (zeroblob(32), zeroblob(16), '[\"rides\"]', '[]', '[]', zeroblob(32), zeroblob(16),
-      'trusted', 41),
-    (x'01', zeroblob(16), '[]', '[]', '[]', zeroblob(32), zeroblob(16), 'worked', 42);
-INSERT INTO sync_state VALUES (x'01', 'rides.offers', 'in', x'', x'05', 6, 0),
-  (x'01', 'rides.offers', 'out', x'', x'06', 7, 5);
-INSERT INTO sync_rejects VALUES (3, x'01', 'rides.offers', x'05', 6, x'', 'mode', 9);
-INSERT INTO sync_parked
-  VALUES (4, x'01', 'rides.offers', x'05', 6, x'07', x'08', 0, x'09', x'0a', 10);
-INSERT INTO api_token VALUES (zeroblob(32), 'operator', 5);
-";
-/// Rows that version 2 could hold besides.
-const ROWS_2: &str = "
-UPDATE peers SET ticket = x'0b', stored_objects = 2, stored_bytes = 200 WHERE tier = 'worked';
-INSERT INTO peers VALUES (9, x'02', zeroblob(16), '[]', '[]', '[]', zeroblob(32), zeroblob(16),
-  'forgotten', 0, NULL, 1, 100);
-INSERT INTO verdict VALUES (x'02', 'banned', 'a reason', 11, NULL, 12);
-INSERT INTO pending VALUES (x'03', x'04', '[]', '[]', '[\"Eve\"]', 64, 13, 14, 3);
-INSERT INTO tier_usage VALUES ('worked', 3, 300), ('trusted', 4, 400);
-";
-/// Rows that version 3 could hold besides.
-const ROWS_3: &str = "
-UPDATE identity SET retired = 1, frozen = 1;
-INSERT INTO epoch VALUES (x'08080808080808080808080808080808', 'new', 0),
-  (x'0809', 'fell_back', 15);
-INSERT INTO heard_epoch VALUES (x'01', x'05', 1, x'0c', 16, 17);
-INSERT INTO standing VALUES (1, 'recovering', 'fell_back', 18, 19, NULL);
-INSERT INTO recovery_peer VALUES (x'01');
-INSERT INTO recovery_asked VALUES (x'02');
-INSERT INTO recovery_key VALUES (x'01', 2);
-INSERT INTO recovery_deletion VALUES (x'0d', 1, x'0e', x'0f');
-";
-
-/// The objects of each version: an identity that a peer sent, a server, and a ride.
-const OBJECTS: &str = "
-INSERT INTO app_identities_parent VALUES
-  (1, x'11111111111111111111111111111111', 1, x'11111111111111111111111111111111', NULL, 3, 0, 2,
-    zeroblob(64), 1, 7, 1),
-  (2, x'22222222222222222222222222222222', 2, x'22222222222222222222222222222222', NULL, 1, 0, 0,
-    zeroblob(64), NULL, 5, 0);
-INSERT INTO app_identities_attr VALUES (65536, 1, 1, 0, x'0203', NULL, 7, 1),
-  (65537, 1, 4, 0, 'Eve', NULL, 7, 1), (131072, 2, 1, 0, x'04', NULL, 5, 0);
-INSERT INTO app_rides_parent VALUES
-  (1, x'33333333333333333333333333333333', 1, x'11111111111111111111111111111111', NULL, 1, 0, 2,
-    zeroblob(64), 1, 9, 2);
-INSERT INTO app_rides_attr VALUES (65536, 1, 1, 0, 'Bern', NULL, 9, 2);
-";
 
 /// Tables and columns that migrations renamed: old name, new name.
 const RENAMED: &[(&str, &str)] = &[
@@ -112,29 +58,6 @@ const REPLACED: &[(&str, &str)] = &[
     ("'recovering'", "'new_objects_only'"),
     ("'fell_back'", "'rolled_back'"),
 ];
-
-/// Creates a database of an earlier version with its rows.
-fn create(path: &Path, version: i32) {
-    let (tables, rows) = match version {
-        1 => (include_str!("version_1.sql"), vec![ROWS_1]),
-        2 => (include_str!("version_2.sql"), vec![ROWS_1, ROWS_2]),
-        _ => (include_str!("version_3.sql"), vec![ROWS_1, ROWS_2, ROWS_3]),
-    };
-    let apps = include_str!("apps_to_version_4.sql");
-    let apps = ["identities", "rides"].map(|slug| apps.replace("SLUG", slug));
-    let connection = Connection::open(path).unwrap();
-    for sql in [tables, &apps.concat(), &rows.concat(), OBJECTS] {
-        connection.execute_batch(sql).unwrap();
-    }
-    if version == 4 {
-        connection.execute_batch(super::STEPS[2]).unwrap();
-    }
-    connection
-        .execute_batch(&format!(
-            "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version};"
-        ))
-        .unwrap();
-}
 
 fn list(connection: &Connection, sql: &str) -> Vec<String> {
     let mut statement = connection.prepare(sql).unwrap();
@@ -344,6 +267,84 @@ fn version_4_becomes_the_present_one_and_keeps_its_rows() {
     check_migration_from(4);
 }
 
+/// How the epoch of a migrated database began, and the write mode that its node then has.
+fn begun(store: &Store) -> (String, Option<WriteMode>) {
+    let sql = "SELECT reason FROM epoch WHERE epoch = ?1";
+    let reason = store
+        .writer
+        .query_row(sql, [store.epoch().as_bytes()], |row| row.get(0));
+    let mode = store.rows().write_mode().unwrap();
+    (reason.unwrap(), mode.map(|row| row.mode))
+}
+
+#[test]
+fn rollback_before_a_migration_begins_a_recovery() {
+    // The newest object has `change_seq` 9. The database knows its epoch, and not epoch 6.
+    let later = Epoch::from_bytes([6; 16]);
+    for version in 1..=4 {
+        let kept = (version > 2).then_some(WriteMode::NewObjectsOnly);
+        let recovery = ("rolled_back".to_owned(), Some(WriteMode::NewObjectsOnly));
+        let migrated = ("migrated".to_owned(), kept);
+        for (epoch, floor, expected) in [
+            (OLD_EPOCH, 9, &migrated),
+            (OLD_EPOCH, 10, &recovery),
+            (later, 0, &recovery),
+        ] {
+            let folder = Folder::new();
+            create(&folder.file(), version);
+            let file = Reserve::path_beside(&folder.file());
+            Reserve::create(&file, epoch, floor, floor).unwrap();
+            let store = folder.open(APPS).unwrap();
+            assert_eq!(&begun(&store), expected, "version {version}, floor {floor}");
+            let rows = store.rows();
+            assert!(
+                rows.is_own_epoch(&epoch).unwrap(),
+                "its own, not another copy's"
+            );
+            let sql = "SELECT COUNT(*) FROM recovery_peer WHERE peer_id = zeroblob(32)";
+            let waits = store.writer.query_row(sql, [], |row| row.get::<_, bool>(0));
+            assert_eq!(waits.unwrap(), expected == &recovery, "version {version}");
+        }
+    }
+}
+
+#[test]
+fn missing_file_of_numbers_before_a_migration_begins_a_recovery() {
+    let folder = Folder::new();
+    create(&folder.file(), 4);
+    Connection::open(folder.file())
+        .unwrap()
+        .execute_batch("INSERT INTO meta VALUES ('reserved', 1); DELETE FROM write_mode;")
+        .unwrap();
+    let store = folder.open(APPS).unwrap();
+    let recovery = ("rolled_back".to_owned(), Some(WriteMode::NewObjectsOnly));
+    assert_eq!(begun(&store), recovery);
+}
+
+#[test]
+fn damaged_file_of_numbers_stops_a_migration() {
+    let folder = Folder::new();
+    create(&folder.file(), 4);
+    let before = rows(&folder.file());
+    fs::write(Reserve::path_beside(&folder.file()), "damaged").unwrap();
+    let error = folder.open(APPS).unwrap_err();
+    assert!(matches!(error, StoreError::Reserve(_)), "{error}");
+    assert_eq!(rows(&folder.file()), before);
+}
+
+#[test]
+fn frozen_tables_of_version_4_are_those_of_its_migration() {
+    let [stepped, frozen] = [3, 4].map(|version| {
+        let folder = Folder::new();
+        create(&folder.file(), version);
+        folder
+    });
+    let connection = Connection::open(stepped.file()).unwrap();
+    connection.execute_batch(super::STEPS[2]).unwrap();
+    assert_eq!(tables(&stepped.file()), tables(&frozen.file()));
+    assert_eq!(rows(&stepped.file()), rows(&frozen.file()));
+}
+
 #[test]
 fn migration_that_fails_leaves_the_old_file_and_a_later_one_succeeds() {
     let folder = Folder::new();
@@ -397,7 +398,7 @@ fn every_version_has_a_step_and_unknown_versions_have_none() {
         (SCHEMA_VERSION, 1),
         (1, SCHEMA_VERSION + 1),
     ] {
-        let refused = super::run(&connection, from, to, &EPOCH);
+        let refused = super::run(&connection, from, to, &EPOCH, EpochReason::Migrated);
         assert!(
             matches!(refused, Err(StoreError::Version(_))),
             "{from} to {to}"

@@ -17,7 +17,11 @@ use crate::store::error::{SqlContext as _, StoreError};
 use crate::store::scope_id::ScopeId;
 
 /// Carries the objects over, and returns how many of each app were kept and not carried over.
-pub(super) fn run(connection: &Connection, epoch: &Epoch) -> Result<Vec<MigratedApp>, StoreError> {
+pub(super) fn run(
+    connection: &Connection,
+    epoch: &Epoch,
+    reason: EpochReason,
+) -> Result<Vec<MigratedApp>, StoreError> {
     let context = "carrying objects over";
     let apps = slugs(connection).context(context)?;
     let mut done = Vec::with_capacity(apps.len());
@@ -41,7 +45,7 @@ pub(super) fn run(connection: &Connection, epoch: &Epoch) -> Result<Vec<Migrated
         });
     }
     count_usage(connection)?;
-    begin_epoch(connection, epoch).context("beginning an epoch")?;
+    begin_epoch(connection, epoch, reason).context("beginning an epoch")?;
     Ok(done)
 }
 
@@ -153,11 +157,15 @@ fn sent_object(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<Objec
 }
 
 /// Begins an epoch, because peers have cursors that count dropped objects.
-fn begin_epoch(connection: &Connection, epoch: &Epoch) -> rusqlite::Result<()> {
+fn begin_epoch(
+    connection: &Connection,
+    epoch: &Epoch,
+    reason: EpochReason,
+) -> rusqlite::Result<()> {
     // The store has no clock. As with the first epoch, the time is 0.
     connection.execute(
         "INSERT INTO epoch (epoch, reason, at) VALUES (?1, ?2, 0)",
-        (epoch.as_bytes(), EpochReason::Migrated.as_str()),
+        (epoch.as_bytes(), reason.as_str()),
     )?;
     connection.execute(
         "UPDATE meta SET value = ?1 WHERE name = 'epoch'",
