@@ -33,7 +33,7 @@ pub struct Object {
     pub oid: Oid,
     /// The identity that owns it. An identity owns itself.
     pub owner: Oid,
-    /// Revision, raised by the owner at each change. The higher one is in force.
+    /// Revision from 1, raised by the owner at each change. The higher one is in force.
     pub rev: u64,
     /// The part that proves the oid.
     pub proof: OidProof,
@@ -94,9 +94,10 @@ impl Object {
         } else {
             codec::decode::<GenesisWire>(bytes, &limits)?.into_object()
         };
-        if object.rev > i64::MAX as u64 {
+        // The store marks rows without values by revision 0.
+        if !(1..=i64::MAX as u64).contains(&object.rev) {
             return Err(Malformed::Unexpected(
-                "a revision of more than 63 bits".into(),
+                "a revision outside 1 to 2^63 - 1".into(),
             ));
         }
         if object.attrs_count() > attrs_max {

@@ -193,7 +193,7 @@ fn refuses_a_place_of_another_length() {
 proptest! {
     #[test]
     fn objects_round_trip_through_bytes(
-        rev in 0..=i64::MAX as u64,
+        rev in 1..=i64::MAX as u64,
         type_number: u16,
         proof in any_proof(),
         rights in proptest::option::of(any::<[u8; 32]>().prop_map(Digest::from_bytes)),
@@ -209,6 +209,15 @@ proptest! {
         let back = Object::from_bytes(&bytes, &ObjectLimits::default()).unwrap();
         prop_assert_eq!(&back, &object);
         prop_assert_eq!(back.to_bytes(), bytes);
+    }
+
+    #[test]
+    fn revisions_outside_the_range_are_refused(
+        rev in prop_oneof![Just(0), (i64::MAX as u64 + 1)..],
+    ) {
+        let object = Object { rev, ..object(None) };
+        let read = Object::from_bytes(&object.to_bytes(), &ObjectLimits::default());
+        prop_assert!(read.is_err());
     }
 
     #[test]
