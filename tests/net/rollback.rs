@@ -107,6 +107,31 @@ async fn older_database_with_newer_numbers_is_a_rollback() {
 }
 
 #[tokio::test]
+async fn crash_before_the_number_file_is_written_hides_no_rollback() {
+    let net = MemoryNet::new();
+    let (alice, bob) = met(&net).await;
+    let older = tempfile::tempdir().unwrap();
+    let copy = older.path().join("copy");
+    snapshot(&alice.database(), &copy).unwrap();
+    alice.make("rides", 1, ride("Chur", 2)).unwrap();
+    let before = alice.epoch();
+    let stopped = alice.stop().await;
+    let file = stopped.path().join("postern.seq");
+    let numbers = fs::read(&file).unwrap();
+    fs::rename(&copy, stopped.path().join("postern.db")).unwrap();
+    let alice = stopped.live(&net);
+    assert_rolled_back(&alice, before);
+    let now = alice.epoch();
+    let stopped = alice.stop().await;
+    fs::write(&file, numbers).unwrap();
+    let alice = stopped.live(&net);
+    assert_rolled_back(&alice, before);
+    assert_eq!(alice.epoch(), now);
+    alice.stop().await;
+    bob.stop().await;
+}
+
+#[tokio::test]
 async fn missing_number_file_counts_as_a_rollback() {
     let net = MemoryNet::new();
     let (alice, bob) = met(&net).await;
