@@ -1,5 +1,6 @@
-//! Dropping the values of objects whose scope ended, because its Parent was deleted, and pulling
-//! them again if that deletion is overruled.
+//! Dropping the values of received objects whose scope ended, because its Parent was deleted, and
+//! pulling them again if that deletion is overruled. Objects of this node keep their values, which
+//! no other node may have then; `store::Sight` hides them.
 //!
 //! Work is done in portions, each in a transaction of its own, and the position is stored. A row
 //! without values has revision 0 and counts as absent. Tested in `tests/core/scopes.rs`.
@@ -14,8 +15,8 @@ use crate::store::{
 };
 
 impl GraphManager<'_> {
-    /// Drops the values of at most `most` objects of one ended scope. Returns whether there may be
-    /// more to drop. Their senders are no longer charged for them.
+    /// Drops the values of at most `most` received objects of one ended scope. Returns whether
+    /// there may be more to drop. Their senders are no longer charged for them.
     pub fn drop_ended(&mut self, most: usize) -> Result<bool, StoreError> {
         let Some(ended) = self.tx.ended_scope()? else {
             return Ok(false);
@@ -32,7 +33,7 @@ impl GraphManager<'_> {
         };
         let rows = self
             .tx
-            .live_in_scope(app, ended.id, ended.after_seq, most)?;
+            .received_in_scope(app, ended.id, ended.after_seq, most)?;
         let mut freed: BTreeMap<i64, Usage> = BTreeMap::new();
         for row in &rows {
             if let Some(origin) = row.origin {

@@ -32,7 +32,7 @@ pub struct AppTable {
     pub(super) head: String,
     pub(super) by_oid: String,
     pub(super) local_in_scope: String,
-    pub(super) live_in_scope: String,
+    pub(super) received_in_scope: String,
     pub(super) drop_values: String,
     pub(super) restamp_parent: String,
     pub(super) restamp_attrs: String,
@@ -105,8 +105,9 @@ impl AppTable {
                    AND p.origin IS NULL AND p.rev > 0
                  ORDER BY p.change_seq, p.id LIMIT ?4"
             ),
-            live_in_scope: format!(
+            received_in_scope: format!(
                 "{select} WHERE p.scope_id = ?1 AND p.change_seq >= ?2 AND NOT p.deleted
+                   AND p.origin IS NOT NULL
                  ORDER BY p.change_seq LIMIT ?3"
             ),
             drop_values: format!(

@@ -229,8 +229,9 @@ impl Rows<'_> {
             .context(context)
     }
 
-    /// At most `limit` live objects in a scope, from the sequence number `from_seq` on.
-    pub fn live_in_scope(
+    /// At most `limit` live objects in a scope that peers sent, from the sequence number `from_seq`
+    /// on.
+    pub fn received_in_scope(
         &self,
         app: &AppTable,
         scope: ScopeId,
@@ -240,7 +241,7 @@ impl Rows<'_> {
         let context = "reading the objects of an ended scope";
         let mut statement = self
             .connection
-            .prepare_cached(&app.live_in_scope)
+            .prepare_cached(&app.received_in_scope)
             .context(context)?;
         let rows = statement
             .query_map((scope.0, from_seq, limit), parent_row)

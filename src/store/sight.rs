@@ -1,8 +1,9 @@
 //! The objects that the API and an inbox show: those that identities of this node may see.
 //!
 //! This node stores more, because an object arrives whether or not an identity here may read it
-//! yet. Invariant: an identity sees public and local objects, those in scopes that it reads, and
-//! those that were stored while it read their scope. Tested in `src/api/tests/objects.rs`.
+//! yet. Invariants: an identity sees public and local objects, those in scopes that it reads, and
+//! those that were stored while it read their scope. Of a scope that ended, it sees tombstones
+//! only. Tested in `src/api/tests/objects.rs` and `tests/core/scopes.rs`.
 
 use std::collections::BTreeMap;
 
@@ -28,8 +29,16 @@ pub enum Onlooker {
 pub struct Sight<'r> {
     rows: Rows<'r>,
     onlooker: Onlooker,
-    /// Highest `created_seq` that is seen in each scope; `None`: nothing.
-    until: BTreeMap<ScopeId, Option<u64>>,
+    scopes: BTreeMap<ScopeId, SeenPart>,
+}
+
+/// The part of a scope that is seen.
+#[derive(Debug, Clone, Copy)]
+struct SeenPart {
+    /// Highest `created_seq`; `None`: nothing is seen.
+    until_seq: Option<u64>,
+    /// The scope ended, so that only tombstones are seen.
+    is_ended: bool,
 }
 
 impl<'r> Rows<'r> {
@@ -38,7 +47,7 @@ impl<'r> Rows<'r> {
         Sight {
             rows: self,
             onlooker,
-            until: BTreeMap::new(),
+            scopes: BTreeMap::new(),
         }
     }
 }
@@ -50,15 +59,31 @@ impl Sight<'_> {
         if !scope.has_readers() {
             return Ok(true);
         }
-        let until = match self.until.get(&scope) {
+        let part = match self.scopes.get(&scope) {
             Some(known) => *known,
             None => {
-                let until = self.until_seq(scope)?;
-                self.until.insert(scope, until);
-                until
+                let part = SeenPart {
+                    until_seq: self.until_seq(scope)?,
+                    is_ended: self.is_ended(scope)?,
+                };
+                self.scopes.insert(scope, part);
+                part
             }
         };
-        Ok(until.is_some_and(|until| object.created_seq <= until))
+        let is_reached = part
+            .until_seq
+            .is_some_and(|until| object.created_seq <= until);
+        Ok(is_reached && (object.deleted || !part.is_ended))
+    }
+
+    fn is_ended(&self, scope: ScopeId) -> Result<bool, StoreError> {
+        let Some(scope) = self.rows.scope(scope)? else {
+            return Ok(false);
+        };
+        let app = self.rows.apps().iter().find(|app| app.id == scope.app);
+        let app = app.ok_or(StoreError::Inconsistent("an app without tables"))?;
+        let parent = self.rows.parent_by_id(app, scope.parent_id)?;
+        Ok(parent.is_some_and(|parent| parent.deleted))
     }
 
     fn until_seq(&self, scope: ScopeId) -> Result<Option<u64>, StoreError> {

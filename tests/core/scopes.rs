@@ -8,6 +8,7 @@ use postern::acl::Denied;
 use postern::graph::{SaveError, WriteRequest};
 use postern::object::{Attrs, Object, Value};
 use postern::services::messages::{self, Inbox};
+use postern::store::Onlooker;
 use proptest::prelude::*;
 
 use crate::garden::gardener;
@@ -178,7 +179,7 @@ fn objects_of_an_ended_scope_are_acknowledged_and_dropped() {
 }
 
 #[test]
-fn values_of_an_ended_scope_are_dropped_and_no_longer_charged() {
+fn received_values_of_an_ended_scope_are_dropped_and_no_longer_charged() {
     let Wiki {
         alice,
         bob,
@@ -196,18 +197,20 @@ fn values_of_an_ended_scope_are_dropped_and_no_longer_charged() {
     alice.change("wiki", FOLDER, folder, None).unwrap();
     assert!(step(&alice));
     assert!(!step(&alice));
-    for oid in pages {
-        let row = alice.parent("wiki", oid).unwrap();
-        assert_eq!((row.rev, row.deleted, row.sync_flags), (0, true, 0));
-        assert_eq!(alice.readers("wiki", folder), []);
-    }
-    assert_eq!(alice.rows("app_wiki_attr"), Vec::<String>::new());
+    let row = alice.parent("wiki", pages[1]).unwrap();
+    assert_eq!((row.rev, row.deleted, row.sync_flags), (0, true, 0));
+    assert_eq!(alice.readers("wiki", folder), []);
     assert_eq!(charged(), before - 1, "Bob's page");
-    let listed = alice.read(|view| {
+    // Her own page is kept and hidden, because no other node may have it.
+    assert_eq!(alice.rows("app_wiki_attr").len(), 2);
+    let shown = alice.read(|view| {
         let app = view.rows.apps().get("wiki").unwrap();
-        view.rows.listing(app, PAGE, 0, 100)
+        let mut sight = view.rows.sight(Onlooker::AnyAt(view.this_node()));
+        let page = view.rows.listing(app, PAGE, 0, 100)?.rows;
+        let shown = page.iter().map(|row| sight.shows(row));
+        shown.collect::<Result<Vec<_>, _>>()
     });
-    assert!(listed.rows.is_empty());
+    assert_eq!(shown, [false]);
     // A rotation leaves rows without values alone, and the tombstone still travels.
     rotate(&alice, alice.identity);
     bob.pull_everything(&alice);
@@ -232,6 +235,7 @@ fn scope_whose_deletion_is_overruled_is_pulled_again_from_every_peer() {
         member.pull_everything(&alice);
     }
     bob.pull_everything(&carol);
+    let his = bob.make("wiki", PAGE, page(folder, "his")).unwrap().oid;
     // A thief of Alice's key deletes the folder at Bob.
     let gone = tombstone(&alice.object("wiki", folder).unwrap().0, 2);
     let forged = StolenKeys::of_name("alice").sign(&gone);
@@ -240,6 +244,7 @@ fn scope_whose_deletion_is_overruled_is_pulled_again_from_every_peer() {
     let page = carol.make("wiki", PAGE, page(folder, "text")).unwrap().oid;
     bob.pull_everything(&carol);
     assert_eq!(bob.parent("wiki", page), None, "dropped");
+    while bob.write(|core, now| core.drop_ended_step(now)).unwrap() {}
     // Her next key overrules the thief.
     rotate(&alice, alice.identity);
     bob.pull_all(&alice, "identities");
@@ -249,6 +254,9 @@ fn scope_whose_deletion_is_overruled_is_pulled_again_from_every_peer() {
         bob.pull_everything(peer);
     }
     assert_eq!(bob.object("wiki", page), carol.object("wiki", page));
+    carol.pull_everything(&bob);
+    assert_eq!(carol.object("wiki", his), bob.object("wiki", his));
+    assert!(carol.object("wiki", his).is_some());
     assert_eq!(bob.rows("pull_again"), Vec::<String>::new());
 }
 
