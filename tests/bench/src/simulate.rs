@@ -24,9 +24,8 @@ pub(crate) struct Options {
     /// Number of seeds.
     #[arg(long, default_value_t = 1)]
     seeds: u64,
-    /// Features that runs may contain: `held` (all in which the properties hold), `all`, `none`,
-    /// or names separated by commas.
-    #[arg(long, default_value = "held")]
+    /// Features that runs may contain: `all`, `none`, or names separated by commas.
+    #[arg(long, default_value = "all")]
     features: Features,
     /// Threads; 0 uses all processors.
     #[arg(long, default_value_t = 0)]

@@ -72,21 +72,6 @@ const NAMES: [(Feature, &str); 17] = [
     (Feature::OidThieves, "oid-thieves"),
 ];
 
-/// Features in which a property does not hold yet.
-const OPEN: [Feature; 6] = [
-    // An object for which there is no room to wait is lost.
-    Feature::SmallRoom,
-    // The first messages to an identity that is not known yet are lost.
-    Feature::LateIdentities,
-    // A reply that arrives before the conversation is returned waits without end.
-    Feature::Restores,
-    Feature::Rollbacks,
-    // An owner cannot delete a scope, and a reference to a deleted object is refused.
-    Feature::ScopeDeletions,
-    // The oid of an object does not bind its owner.
-    Feature::OidThieves,
-];
-
 /// Features that a run may contain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Features(BTreeSet<Feature>);
@@ -100,13 +85,6 @@ impl Features {
     /// No feature: writes, pulls and nothing else.
     pub fn none() -> Self {
         Self(BTreeSet::new())
-    }
-
-    /// The features in which every property holds.
-    pub fn held() -> Self {
-        let mut held = Self::all();
-        held.0.retain(|feature| !OPEN.contains(feature));
-        held
     }
 
     pub(super) fn has(&self, feature: Feature) -> bool {
@@ -125,11 +103,10 @@ impl Features {
 impl FromStr for Features {
     type Err = String;
 
-    /// `all`, `held`, `none`, or the names of features, separated by commas.
+    /// `all`, `none`, or the names of features, separated by commas.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "all" => Ok(Self::all()),
-            "held" => Ok(Self::held()),
             "none" => Ok(Self::none()),
             names => names
                 .split(',')

@@ -14,6 +14,8 @@ use super::world::{NodeState, World};
 const STILL: Duration = Duration::from_secs(100);
 /// Most periods of [`STILL`] until nothing changes.
 const PERIODS_MAX: usize = 60;
+/// Most days for which a recovery may wait for a peer, and one more.
+const RECOVERY_DAYS_MAX: usize = 4;
 /// Most days until a day changes nothing.
 const DAYS_MAX: usize = 12;
 
@@ -31,6 +33,7 @@ impl World {
         while self.resolve_read_only().await {
             self.become_still().await?;
         }
+        self.end_recoveries().await?;
         self.write_lost_identities();
         self.become_still().await?;
         for number in 0..self.nodes.len() {
@@ -40,6 +43,22 @@ impl World {
             }
         }
         self.pass_days().await
+    }
+
+    /// Lets days pass until no node recovers. A recovery waits some days for a peer that never
+    /// comes back, such as the hostile one.
+    async fn end_recoveries(&mut self) -> Result<(), String> {
+        for _ in 0..RECOVERY_DAYS_MAX {
+            let nodes = 0..self.nodes.len();
+            let mut modes = nodes.map(|number| self.up(number).unwrap().write_mode());
+            if modes.all(|mode| mode == WriteMode::ReadWrite) {
+                break;
+            }
+            self.clock.advance_s(25 * 3600);
+            self.net.reset_all(Weather::CALM);
+            self.become_still().await?;
+        }
+        Ok(())
     }
 
     /// Lets whole days pass without links, with some work after each.

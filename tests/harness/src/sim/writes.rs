@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use keys::Oid;
+use postern::acl::Denied;
 use postern::graph::{SaveError, Saved, WriteRequest};
 use postern::object::{Attrs, Value};
 use postern::schema::identities;
@@ -36,9 +37,10 @@ impl Draft {
     }
 }
 
-/// Whether a write was refused because its node is recovering or read-only.
+/// Whether a write was refused for a passing state of its node, or because its scope ended.
 fn is_postponed(error: &SaveError) -> bool {
-    matches!(error, SaveError::Recovering | SaveError::ReadOnly)
+    use SaveError::{Denied as Refused, ReadOnly, Recovering};
+    matches!(error, Recovering | ReadOnly | Refused(Denied::ScopeEnded))
 }
 
 impl World {
