@@ -1,23 +1,20 @@
 //! [`CoreHandle`]: the only way from async code to the core.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use keys::{PeerId, TraceId};
 use parking_lot::Mutex;
-use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use super::checkpoints::Checkpoints;
 use super::clock::Clock;
 use super::error::{CoreStopped, EngineError};
-use super::news::{News, Watchers};
+use super::news::News;
+use super::writer::{Commits, Holds, WriteJob, Writer, WriterThread, bound_log, settle};
 use crate::graph::GraphManager;
 use crate::op_context::Timestamp;
 use crate::state_engine::{CoreContext, StateEngine, View};
 use crate::store::{Apps, ReadStore, StoreError};
-
-/// A write on its way to the writer thread.
-type WriteJob = Box<dyn FnOnce(&mut StateEngine) + Send>;
 
 pub(super) enum Driver {
     /// The caller's thread does the work.
@@ -75,46 +72,8 @@ pub struct CoreHandle {
     pub(super) context: CoreContext,
     apps: Arc<Apps>,
     commits: Commits,
+    holds: Holds,
     trace: TraceId,
-}
-
-/// The audience of commits. All clones share one.
-#[derive(Clone)]
-struct Commits {
-    /// The last committed `change_seq`.
-    changed: watch::Sender<u64>,
-    watchers: Arc<Watchers>,
-}
-
-impl Commits {
-    fn new(core: &StateEngine) -> Self {
-        Self {
-            changed: watch::Sender::new(core.change_seq()),
-            watchers: Arc::default(),
-        }
-    }
-
-    /// Tells what the writer has committed since the last call.
-    fn publish(&self, core: &mut StateEngine) {
-        let change_seq = core.change_seq();
-        self.changed.send_if_modified(|known| {
-            let is_new = *known != change_seq;
-            *known = change_seq;
-            is_new
-        });
-        self.watchers.publish(&core.take_touched());
-    }
-}
-
-/// The writer thread. Join it after every [`CoreHandle`] is dropped; until then it does not end.
-pub struct WriterThread(JoinHandle<()>);
-
-impl WriterThread {
-    /// Waits until every accepted write is committed and the database is closed.
-    pub fn join(self) {
-        // The panic hook has reported a panic of the writer; there is nothing to save here.
-        let _ = self.0.join();
-    }
 }
 
 impl CoreHandle {
@@ -125,6 +84,7 @@ impl CoreHandle {
             context: core.context().clone(),
             apps: core.apps().clone(),
             commits: Commits::new(&core),
+            holds: Holds::default(),
             driver: Arc::new(Driver::Inline(Box::new(Mutex::new(core)))),
             clock,
             trace: TraceId(0),
@@ -134,7 +94,7 @@ impl CoreHandle {
     /// Starts a writer thread with a queue of `queue_max` writes, and opens `readers_max` reading
     /// connections.
     pub fn spawn(
-        mut core: StateEngine,
+        core: StateEngine,
         clock: Arc<dyn Clock>,
         queue_max: usize,
         readers_max: usize,
@@ -148,33 +108,16 @@ impl CoreHandle {
             idle: Mutex::new(idle),
             permits: Arc::new(Semaphore::new(readers_max)),
         });
-        let (jobs, mut queue) = mpsc::channel::<WriteJob>(queue_max);
-        let (audience, writer_clock) = (commits.clone(), clock.clone());
-        let run = move || {
-            let mut is_settling = false;
-            loop {
-                // Between two jobs, or as long as there is none, one portion is settled.
-                let job = if is_settling {
-                    match queue.try_recv() {
-                        Err(TryRecvError::Disconnected) => return,
-                        job => job.ok(),
-                    }
-                } else {
-                    match queue.blocking_recv() {
-                        None => return,
-                        job => job,
-                    }
-                };
-                if let Some(job) = job {
-                    job(&mut core);
-                    audience.publish(&mut core);
-                }
-                is_settling = settle(&mut core, writer_clock.now());
-                audience.publish(&mut core);
-            }
+        let (jobs, queue) = mpsc::channel::<WriteJob>(queue_max);
+        let holds = Holds::default();
+        let writer = Writer {
+            checkpoints: Checkpoints::start(core.checkpointer()?)?,
+            core,
+            commits: commits.clone(),
+            clock: clock.clone(),
+            holds: holds.clone(),
         };
-        let thread = std::thread::Builder::new().name("writer".into()).spawn(run);
-        let thread = thread.map_err(StoreError::Thread)?;
+        let thread = WriterThread::start(writer, queue)?;
         let driver = Arc::new(Driver::Thread { jobs, readers });
         let handle = Self {
             driver,
@@ -182,9 +125,10 @@ impl CoreHandle {
             context,
             apps,
             commits,
+            holds,
             trace: TraceId(0),
         };
-        Ok((handle, WriterThread(thread)))
+        Ok((handle, thread))
     }
 
     /// Returns a handle for one request or session. Its writes carry `trace` in their log span and
@@ -211,6 +155,11 @@ impl CoreHandle {
     /// The present time, in milliseconds since 1970.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// How long the writer thread was held; empty for an inline core.
+    pub fn holds(&self) -> &Holds {
+        &self.holds
     }
 
     /// Subscribes to the last committed `change_seq`; a receiver is woken when it changes.
@@ -246,6 +195,7 @@ impl CoreHandle {
                 let result = traced_work(&mut core);
                 while settle(&mut core, now) {}
                 self.commits.publish(&mut core);
+                bound_log(&core);
                 result.map_err(EngineError::Work)
             }
             Driver::Thread { jobs, .. } => {
@@ -317,13 +267,4 @@ impl CoreHandle {
             }
         }
     }
-}
-
-/// Settles one portion of waiting objects. Returns whether there was one. After an error the next
-/// write tries again.
-fn settle(core: &mut StateEngine, now: Timestamp) -> bool {
-    core.settle_step(now).unwrap_or_else(|error| {
-        tracing::error!(error = %keys::error_chain(&error), "could not settle waiting objects");
-        false
-    })
 }

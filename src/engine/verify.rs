@@ -1,8 +1,7 @@
 //! Verification of a package's objects on every core, concurrently with the writer.
 //!
-//! Besides the writer thread, only this file starts threads. The writer decides later whether an
-//! object may be written. Invariant: the result has the order of the objects for any number of
-//! threads. Tested in `tests/core/engines.rs`.
+//! The writer decides later whether an object may be written. Invariant: the result has the order
+//! of the objects for any number of threads. Tested in `tests/core/engines.rs`.
 
 use std::num::NonZero;
 

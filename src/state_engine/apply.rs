@@ -201,7 +201,9 @@ impl StateEngine {
         mut work: PackageWork,
     ) -> Result<AppliedPackage, ApplyPackageError> {
         loop {
-            match self.apply_part(now, work)? {
+            let progress = self.apply_part(now, work)?;
+            self.bound_log()?;
+            match progress {
                 PackageProgress::More(rest) => work = rest,
                 PackageProgress::Done(applied) => return Ok(applied),
             }

@@ -9,7 +9,12 @@ use super::preceded::drop_preceded;
 use super::view::{CoreContext, View};
 use crate::graph::{Counters, Environment, GraphManager, Touched};
 use crate::op_context::Timestamp;
-use crate::store::{Apps, Migration, ReadStore, Reserve, Store, StoreError, WriteModeRow};
+use crate::store::{
+    Apps, Checkpointer, LogState, Migration, ReadStore, Reserve, Store, StoreError, WriteModeRow,
+};
+
+/// Pages of the log from which [`StateEngine::bound_log`] copies them: 64 MiB.
+const LOG_PAGES_MAX: u64 = 16_384;
 
 /// The core: one store and its only writer. `tests/core/engines.rs` runs it behind both drivers.
 pub struct StateEngine {
@@ -60,6 +65,30 @@ impl StateEngine {
     /// Opens a connection for reads concurrent with the writer.
     pub fn reader(&self) -> Result<ReadStore, StoreError> {
         self.store.reader()
+    }
+
+    /// Opens a connection for checkpoints concurrent with the writer.
+    pub fn checkpointer(&self) -> Result<Checkpointer, StoreError> {
+        self.store.checkpointer()
+    }
+
+    /// The write-ahead log after the last commit.
+    pub fn log_state(&self) -> Result<LogState, StoreError> {
+        self.store.log_state()
+    }
+
+    /// Copies the rest of the log and lets the next write restart it, unless a read uses the log.
+    pub fn restart_log(&self) -> Result<LogState, StoreError> {
+        self.store.restart_log()
+    }
+
+    /// Makes a checkpoint on the calling thread if the log is long. For callers that have no
+    /// checkpoint thread; call it between two writes.
+    pub fn bound_log(&self) -> Result<(), StoreError> {
+        if self.store.log_state()?.rest() >= LOG_PAGES_MAX {
+            self.store.restart_log()?;
+        }
+        Ok(())
     }
 
     /// The committed state, read on the writer's connection.

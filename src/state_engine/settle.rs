@@ -112,7 +112,9 @@ impl StateEngine {
 
     /// Does all work that is left, as a start of the node does.
     pub fn settle_all(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        while self.settle_step(now)? {}
+        while self.settle_step(now)? {
+            self.bound_log()?;
+        }
         Ok(())
     }
 

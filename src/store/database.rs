@@ -15,6 +15,7 @@ use keys::Epoch;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::app_tables::Apps;
+use super::checkpoint::{Checkpointer, Extent, LogState, checkpoint};
 use super::epochs::{EpochReason, insert_first_epoch, read_epoch};
 use super::error::{SqlContext as _, StoreError};
 use super::migrations::{self, Migration};
@@ -33,8 +34,12 @@ const WRITER_CACHE_KIB: i32 = 64 * 1024;
 const READER_CACHE_KIB: i32 = 8 * 1024;
 /// Time that a connection waits for another one's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pages of WAL between checkpoints (64 MiB), so that bulk writes copy each page once.
-const CHECKPOINT_PAGES: i32 = 16_384;
+/// Time that a restart of the log waits for reads that still use the log.
+const READERS_WAIT_MAX: Duration = Duration::from_millis(10);
+/// Page cache of the connection for checkpoints, in KiB. A checkpoint reads the log past it.
+const CHECKPOINTER_CACHE_KIB: i32 = 256;
+/// Size to which the file of the log is cut when the log is restarted, in bytes.
+const LOG_BYTES_KEPT: i64 = 64 * 1024 * 1024;
 
 /// The writing connection.
 #[derive(Debug)]
@@ -191,6 +196,36 @@ impl Store {
         }
     }
 
+    /// The write-ahead log after the last commit.
+    pub fn log_state(&self) -> Result<LogState, StoreError> {
+        checkpoint(&self.writer, Extent::Nothing)
+    }
+
+    /// Copies the rest of the log and lets the next write restart it. If a read uses the log for
+    /// longer than 10 ms, the log stays as it is.
+    pub fn restart_log(&self) -> Result<LogState, StoreError> {
+        let set_timeout = |timeout| {
+            let set = self.writer.busy_timeout(timeout);
+            set.context("setting the busy timeout")
+        };
+        set_timeout(READERS_WAIT_MAX)?;
+        let state = checkpoint(&self.writer, Extent::Restart);
+        set_timeout(BUSY_TIMEOUT)?;
+        state
+    }
+
+    /// Opens another connection, which only makes checkpoints.
+    pub fn checkpointer(&self) -> Result<Checkpointer, StoreError> {
+        let open = |source| StoreError::Open {
+            path: self.path.clone(),
+            source,
+        };
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags).map_err(open)?;
+        configure(&connection, CHECKPOINTER_CACHE_KIB).map_err(open)?;
+        Ok(Checkpointer(connection))
+    }
+
     /// Opens another connection, which can only read.
     pub fn reader(&self) -> Result<ReadStore, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -250,7 +285,9 @@ fn configure(connection: &Connection, cache_kib: i32) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "cache_size", -cache_kib)?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
+    // A checkpoint inside a commit would hold the writer; see `checkpoint.rs`.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)
 }
 
 fn create_tables(connection: &Connection, first_epoch: Epoch) -> Result<(), StoreError> {

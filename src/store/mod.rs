@@ -7,6 +7,7 @@
 
 mod app_tables;
 mod by_owner;
+mod checkpoint;
 mod columns;
 mod database;
 mod domain_table;
@@ -39,6 +40,7 @@ mod waiting;
 mod write_mode;
 
 pub use app_tables::{AppTable, Apps};
+pub use checkpoint::{Checkpointer, LogState};
 pub use database::{ReadStore, Store};
 pub use domain_table::DomainTable;
 pub use epochs::{EpochReason, PeerEpoch};

@@ -196,6 +196,7 @@ impl Writer {
                 }
                 Ok::<_, SaveError>(())
             })?;
+            core.bound_log()?;
         }
         Ok(())
     }
@@ -318,7 +319,8 @@ impl PairWriter {
         count: usize,
         attrs: impl Fn(usize) -> (u16, Attrs),
     ) -> Result<Vec<Oid>> {
-        let saved = core.write(Timestamp(START), |graph| {
+        core.bound_log()?;
+        Ok(core.write(Timestamp(START), |graph| {
             let objects = (0..count).map(|number| {
                 let (type_number, attrs) = attrs(number);
                 graph.end_group();
@@ -332,8 +334,7 @@ impl PairWriter {
                 Ok(graph.save_with_sync(&self.context, request)?.oid)
             });
             objects.collect::<Result<Vec<_>, SaveError>>()
-        })?;
-        Ok(saved)
+        })?)
     }
 }
 
