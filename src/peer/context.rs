@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::handle::{SessionError, SessionHandle};
+use super::processor_budget::ProcessorBudget;
 use super::quota_log::QuotaLog;
 use crate::config::SyncConfig;
 use crate::engine::CoreHandle;
@@ -18,6 +19,7 @@ pub(super) struct SessionContext {
     /// The intersection of both nodes' domains.
     pub(super) domains: Vec<String>,
     pub(super) quota_log: Arc<QuotaLog>,
+    pub(super) budget: Arc<ProcessorBudget>,
 }
 
 impl SessionContext {

@@ -7,8 +7,8 @@
 //!   `timers`: both at intervals.
 //! - [`registry`]: the live sessions. [`duplicates`] and [`slots`]: its rules. [`service`]: what
 //!   runs them. `admit`: what is stored of a peer. `maintenance`: what belongs to no session.
-//! - [`dialler`]: outgoing sessions. [`token_bucket`], `quota_log`, `backoff`: limits. `end_code`:
-//!   why a session ends.
+//! - [`dialler`]: outgoing sessions. [`token_bucket`], `processor_budget`, `quota_log`, `backoff`:
+//!   limits. `end_code`: why a session ends.
 //!
 //! Inputs are streams that the gate has admitted; the core gets nothing that was not verified.
 //! Invariants: at most one live session per peer; every task of a session ends with it.
@@ -26,6 +26,7 @@ pub(crate) mod handshake_testing;
 pub(crate) mod log_testing;
 mod maintenance;
 pub mod message;
+mod processor_budget;
 pub mod pull;
 pub mod push;
 mod quota_log;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::handle::{SessionError, SessionHandle};
 use super::message::{Pull, SessionMessage};
+use super::processor_budget::ProcessorBudget;
 use super::receive::{ReceivedPackage, SyncError, receive_package};
 use crate::engine::CoreHandle;
 use crate::state_engine::{AppliedPackage, NextPull, PackageFault, Window};
@@ -34,8 +35,9 @@ fn is_repeated(next: &NextPull, package: &ReceivedPackage) -> bool {
 ///
 /// Scopes that are to be pulled again come first, without waiting. If their request fails, they are
 /// put off, so that they do not block what is new.
-pub async fn pull_once(
+pub(super) async fn pull_once(
     engine: &CoreHandle,
+    budget: &ProcessorBudget,
     handle: &SessionHandle,
     domain: &str,
     wait_s: u32,
@@ -46,7 +48,7 @@ pub async fn pull_once(
         .await?;
     let is_again = next.again.is_some();
     let wait_s = if is_again { 0 } else { wait_s };
-    let pulled = pull_at(engine, handle, domain, wait_s, next).await;
+    let pulled = pull_at(engine, budget, handle, domain, wait_s, next).await;
     let is_over = matches!(pulled, Err(SyncError::Session(SessionError::Over)));
     if is_again && pulled.is_err() && !is_over {
         let name = domain.to_owned();
@@ -60,6 +62,7 @@ pub async fn pull_once(
 /// Pulls a domain once from a position.
 async fn pull_at(
     engine: &CoreHandle,
+    budget: &ProcessorBudget,
     handle: &SessionHandle,
     domain: &str,
     wait_s: u32,
@@ -77,10 +80,16 @@ async fn pull_at(
         })
     };
     let wait = Duration::from_secs(u64::from(wait_s));
+    tokio::select! {
+        biased;
+        () = handle.closed().cancelled() => return Err(SessionError::Over.into()),
+        () = budget.wait(handle.peer()) => {}
+    }
     match handle.request(wait, pull).await? {
         SessionMessage::Package(body) => {
             let requested = Some((domain, next.again.clone()));
-            let package = receive_package(engine, handle.peer(), requested, &body.body).await?;
+            let package =
+                receive_package(engine, budget, handle.peer(), requested, &body.body).await?;
             if is_repeated(&next, &package) {
                 return Err(PackageFault::Window.into());
             }

@@ -4,21 +4,16 @@
 //! Objects are read only after the package's signature was verified. The core moves the cursor, in
 //! the transaction that writes the rows. Invariant: the cursor moves with a package's last part.
 
-use std::time::Duration;
-
 use keys::{Epoch, PeerId};
 
 use super::handle::SessionError;
+use super::processor_budget::ProcessorBudget;
 use crate::engine::{CoreHandle, EngineError};
 use crate::state_engine::{
-    AppliedPackage, ApplyPackageError, BuildError, PackageFault, PackageLimits, PackageProgress,
-    PackageWork, QuotaFault, VerifiedPackage, Window,
+    AppliedPackage, ApplyPackageError, BuildError, CheckedObject, OBJECT_COST, PackageFault,
+    PackageLimits, PackageProgress, PackageWork, QuotaFault, VerifiedPackage, Window,
 };
 use crate::store::{PullAgain, StoreError};
-
-/// Pause for each rejected object of a package, before the sender's next one is applied: faulty
-/// objects cost their sender time. Verifying the costliest object takes some 4 ms.
-const REJECT_PAUSE: Duration = Duration::from_millis(25);
 
 /// Why a pull or push did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -74,9 +69,11 @@ pub(super) struct ReceivedPackage {
 /// applies it.
 ///
 /// `requested` is the domain of the pull that the package answers, and what it pulled again. A push
-/// may be of any domain of the intersection.
+/// may be of any domain of the intersection. The package is charged to the peer's `budget` of
+/// processor time, for which the caller has waited.
 pub(super) async fn receive_package(
     engine: &CoreHandle,
+    budget: &ProcessorBudget,
     peer: &PeerId,
     requested: Option<(&str, Option<PullAgain>)>,
     bytes: &[u8],
@@ -90,11 +87,12 @@ pub(super) async fn receive_package(
             Ok::<_, StoreError>(
                 view.rows
                     .identity(&row.server_oid)?
-                    .map(|server| (server.public_key, row.domains)),
+                    .map(|server| (server.public_key, row.domains, row.tier)),
             )
         })
         .await?;
-    let (key, domains) = known.ok_or(SyncError::NoSession)?;
+    let (key, domains, tier) = known.ok_or(SyncError::NoSession)?;
+    let mut charge = budget.begin(peer, tier, bytes.len());
     let local = engine.context().keys.peer_id();
     let limits = &PackageLimits::PROTOCOL;
     let mut package = VerifiedPackage::verify(bytes, limits, (peer, &key), &local)?;
@@ -104,11 +102,14 @@ pub(super) async fn receive_package(
         return Err(PackageFault::Domain.into());
     }
     let objects = engine.verify_objects(package.take_objects()).await?;
+    charge.set_objects(objects.iter().map(CheckedObject::cost).sum());
     let (epoch, window) = (package.epoch(), package.window());
     let more = package.more() || package.names_scopes();
     let applied = apply_parts(engine, PackageWork::new(&package, again.flatten(), objects))
         .await
         .map_err(SyncError::Apply)?;
+    let added = u32::try_from(applied.added).unwrap_or(u32::MAX);
+    charge.forgive(OBJECT_COST.saturating_mul(added));
     Ok(ReceivedPackage {
         epoch,
         window,
@@ -131,9 +132,4 @@ pub(super) async fn apply_parts(
             PackageProgress::Done(applied) => return Ok(applied),
         }
     }
-}
-
-/// The pause after a package: at most 103 s, because a package has at most 4,096 objects.
-pub(super) fn reject_pause(applied: &AppliedPackage) -> Duration {
-    REJECT_PAUSE.saturating_mul(u32::try_from(applied.rejected).unwrap_or(u32::MAX))
 }

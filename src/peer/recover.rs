@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use keys::{Oid, error_chain};
+use keys::{Oid, SignedObject, error_chain};
 
 use super::backoff::Backoff;
 use super::context::SessionContext;
@@ -16,14 +16,17 @@ use super::handle::SessionError;
 use super::message::{EpochNote, ReclaimRequest, ReclaimedBatch, SessionMessage};
 use super::receive::SyncError;
 use crate::schema::identities;
-use crate::state_engine::ReclaimSummary;
+use crate::state_engine::{OBJECT_COST, ReclaimSummary};
 use crate::store::{PeerEpoch, StoreError, WriteMode};
 
 /// Most batches for one domain: a bound against a peer that always names a next one.
 const BATCHES_MAX: usize = 100_000;
 
-/// Objects that one write reclaims. Most of the time goes into their signatures.
+/// Most objects that one write reclaims. Most of the time goes into their signatures.
 const RECLAIM_PART: usize = 64;
+/// Most bytes of the objects that one write reclaims, unless it is one object. Key chains of as
+/// many bytes have some 150 signatures, and each is verified up to three times.
+const RECLAIM_BYTES: usize = 16 * 1024;
 
 /// Shows the peer this node's epochs, then reclaims this node's objects from it after a restore.
 /// Retries until all is done or the session ends.
@@ -174,13 +177,26 @@ async fn reclaim_domain(
             continue;
         };
         let objects = batch.objects().map_err(SessionError::Malformed)?;
-        for part in objects.chunks(RECLAIM_PART) {
-            let (peer, part) = (*session.handle.peer(), part.to_vec());
-            sum += session
+        let (peer, tier) = (*session.handle.peer(), session.handle.tier());
+        tokio::select! {
+            biased;
+            () = session.handle.closed().cancelled() => return Err(SessionError::Over.into()),
+            () = session.budget.wait(&peer) => {}
+        }
+        let mut charge = session.budget.begin(&peer, tier, batch.body.len());
+        let (mut taken, count) = (ReclaimSummary::default(), objects.len());
+        for part in parts(objects) {
+            taken += session
                 .core
                 .write(move |core, now| core.reclaim(now, peer, part))
                 .await?;
         }
+        if taken.refused == 0 {
+            let known = u32::try_from(count.saturating_sub(taken.written)).unwrap_or(u32::MAX);
+            charge.set_objects(OBJECT_COST.saturating_mul(known));
+        }
+        drop(charge);
+        sum += taken;
         match batch.next {
             None => return Ok(sum),
             // Object ids ascend, so that the batches have an end.
@@ -191,6 +207,23 @@ async fn reclaim_domain(
         }
     }
     Err(SessionError::Misbehaved("recovery batches have no end").into())
+}
+
+/// Divides objects into parts, each for one write.
+fn parts(objects: Vec<SignedObject>) -> Vec<Vec<SignedObject>> {
+    let (mut parts, mut bytes) = (Vec::new(), 0);
+    for object in objects {
+        bytes += object.bytes().len();
+        let is_full = |part: &Vec<_>| part.len() == RECLAIM_PART || bytes > RECLAIM_BYTES;
+        match parts.last_mut().filter(|part| !is_full(part)) {
+            Some(part) => part.push(object),
+            None => {
+                bytes = object.bytes().len();
+                parts.push(vec![object]);
+            }
+        }
+    }
+    parts
 }
 
 /// Requests one batch of this node's objects behind `after`; none if the peer is busy.

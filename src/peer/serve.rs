@@ -12,14 +12,15 @@ use bastion::Tier;
 use keys::protocol::PULL_WAIT_S_MAX;
 use keys::{PeerId, TraceId, codec, error_chain};
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::message::{
     EpochNote, IdOnly, PackageBody, Pull, ReclaimRequest, ReclaimedBatch, RequestRefusal,
     SessionMessage, UpToDate,
 };
+use super::processor_budget::ProcessorBudget;
 use super::quota_log::QuotaLog;
-use super::receive::{SyncError, receive_package, reject_pause};
+use super::receive::{SyncError, receive_package};
 use super::token_bucket::TokenBuckets;
 use crate::config::SyncConfig;
 use crate::engine::{CoreHandle, EngineError};
@@ -63,6 +64,7 @@ pub struct RequestServer {
     core: CoreHandle,
     limits: Arc<ServerLimits>,
     quota_log: Arc<QuotaLog>,
+    budget: Arc<ProcessorBudget>,
 }
 
 /// Limits that all sessions share.
@@ -75,14 +77,16 @@ struct ServerLimits {
 impl RequestServer {
     /// A server over the core, with full token buckets.
     pub fn new(core: CoreHandle, config: &SyncConfig) -> Self {
+        let quotas = core.context().limits.quotas;
         let limits = ServerLimits {
-            buckets: TokenBuckets::new(core.context().limits.quotas),
+            buckets: TokenBuckets::new(quotas),
             waiting: Semaphore::new(config.waiting_pulls_max),
         };
         Self {
             core,
             limits: Arc::new(limits),
             quota_log: Arc::default(),
+            budget: Arc::new(ProcessorBudget::new(quotas)),
         }
     }
 
@@ -108,6 +112,11 @@ impl RequestServer {
     /// The log of full quotas, shared with the sessions' own pulls.
     pub(super) fn quota_log(&self) -> &Arc<QuotaLog> {
         &self.quota_log
+    }
+
+    /// The processor time of all peers, shared with the sessions' own pulls.
+    pub(super) fn budget(&self) -> &Arc<ProcessorBudget> {
+        &self.budget
     }
 
     /// Returns the reply to a request of `peer`. A reply with a package holds `build_permit` until
@@ -306,13 +315,13 @@ impl RequestServer {
         peer: &PeerId,
         push: PackageBody,
     ) -> Result<SessionMessage, RequestRefusal> {
-        match receive_package(&self.core, peer, None, &push.body).await {
+        // The session holds the permit for pushes meanwhile, and ends this with itself.
+        self.budget.wait(peer).await;
+        match receive_package(&self.core, &self.budget, peer, None, &push.body).await {
             Ok(package) => {
                 if package.applied.written > 0 {
                     self.quota_log.accepted(peer);
                 }
-                // The session holds the permit for pushes meanwhile, and ends this with itself.
-                sleep(reject_pause(&package.applied)).await;
                 Ok(SessionMessage::Ack(UpToDate {
                     id: push.id,
                     epoch: package.epoch,

@@ -217,6 +217,7 @@ impl SyncService {
             handle: handle.clone(),
             domains,
             quota_log: self.0.server.quota_log().clone(),
+            budget: self.0.server.budget().clone(),
         });
         let tasks = spawn_tasks(&session);
         let server = self.0.server.traced(handle.trace());
@@ -245,7 +246,8 @@ impl SyncService {
         let (session, core) = self.session(peer)?;
         let mut outcomes = Vec::new();
         for _ in 0..ROUNDS_MAX {
-            let outcome = pull_once(&core, &session.handle, domain, 0).await?;
+            let budget = self.0.server.budget();
+            let outcome = pull_once(&core, budget, &session.handle, domain, 0).await?;
             let more = outcome.more;
             outcomes.push(outcome);
             if !more {

@@ -14,7 +14,7 @@ use super::context::SessionContext;
 use super::handle::SessionError;
 use super::pull::{PullOutcome, pull_once};
 use super::push::push_once;
-use super::receive::{SyncError, reject_pause};
+use super::receive::SyncError;
 use crate::config::SyncConfig;
 use crate::schema::identities;
 
@@ -52,7 +52,14 @@ pub(super) async fn keep_pulling(
         } else {
             pull_wait_s(config)
         };
-        let pulled = pull_once(&session.core, &session.handle, domain, wait_s).await;
+        let pulled = pull_once(
+            &session.core,
+            &session.budget,
+            &session.handle,
+            domain,
+            wait_s,
+        )
+        .await;
         if domain == identities::DOMAIN && !pulled.as_ref().is_ok_and(|outcome| outcome.more) {
             identified.cancel();
         }
@@ -86,9 +93,7 @@ pub(super) async fn keep_pulling(
 /// Returns how long to wait after a pull that succeeded.
 fn pause_after(outcome: &PullOutcome, config: &SyncConfig) -> Duration {
     let is_live = config.pull_wait_s > 0;
-    if outcome.applied.rejected > 0 {
-        reject_pause(&outcome.applied)
-    } else if outcome.more || (is_live && outcome.window.is_some()) {
+    if outcome.more || (is_live && outcome.window.is_some()) {
         Duration::ZERO
     } else if is_live {
         LIVE_PULL_PAUSE

@@ -15,35 +15,27 @@ use tokio::time::Instant;
 use crate::state_engine::Quotas;
 
 /// Time in which an empty bucket fills.
-const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
 /// Most buckets that are not full. Each takes some 50 bytes; a node has far fewer sessions.
 const BUCKETS_MAX: usize = 16_384;
 
-/// The buckets of all peers. Token buckets survive reconnects. Full buckets are equivalent to
-/// absent ones and may be removed.
-#[derive(Debug)]
-pub struct TokenBuckets {
-    quotas: Quotas,
-    /// When each bucket is full again.
-    full_at: Mutex<BTreeMap<PeerId, Instant>>,
-}
+/// When the bucket of each peer is full again. Buckets survive reconnects. A full bucket is
+/// equivalent to an absent one and may be removed.
+#[derive(Debug, Default)]
+pub(super) struct Buckets(Mutex<BTreeMap<PeerId, Instant>>);
 
-impl TokenBuckets {
-    /// Creates the buckets, all full, with the limits of each tier.
-    pub fn new(quotas: Quotas) -> Self {
-        Self {
-            quotas,
-            full_at: Mutex::default(),
-        }
+impl Buckets {
+    /// When the peer's bucket is full again.
+    pub(super) fn full_at(&self, peer: &PeerId) -> Option<Instant> {
+        self.0.lock().get(peer).copied()
     }
 
-    /// Takes a token from a peer's bucket; returns false if the bucket is empty.
-    pub fn take(&self, peer: &PeerId, tier: Tier) -> bool {
+    /// Takes what returns in `each`, if the bucket is then full again at `latest` or before.
+    pub(super) fn take(&self, peer: &PeerId, each: Duration, latest: Instant) -> bool {
         let now = Instant::now();
-        let each = self.each(tier);
-        let mut buckets = self.full_at.lock();
+        let mut buckets = self.0.lock();
         let full_at = buckets.get(peer).map_or(now, |at| now.max(*at)) + each;
-        if full_at > now + MINUTE {
+        if full_at > latest {
             return false;
         }
         if buckets.len() >= BUCKETS_MAX && !buckets.contains_key(peer) {
@@ -64,12 +56,39 @@ impl TokenBuckets {
         true
     }
 
-    /// Returns a token to a peer's bucket, which never holds more than when it is full.
-    pub fn give_back(&self, peer: &PeerId, tier: Tier) {
-        let each = self.each(tier);
-        if let Some(full_at) = self.full_at.lock().get_mut(peer) {
+    /// Returns what was taken, at most until the bucket is full.
+    fn give_back(&self, peer: &PeerId, each: Duration) {
+        if let Some(full_at) = self.0.lock().get_mut(peer) {
             *full_at = full_at.checked_sub(each).unwrap_or(*full_at);
         }
+    }
+}
+
+/// The token buckets of all peers.
+#[derive(Debug)]
+pub struct TokenBuckets {
+    quotas: Quotas,
+    buckets: Buckets,
+}
+
+impl TokenBuckets {
+    /// Creates the buckets, all full, with the limits of each tier.
+    pub fn new(quotas: Quotas) -> Self {
+        Self {
+            quotas,
+            buckets: Buckets::default(),
+        }
+    }
+
+    /// Takes a token from a peer's bucket; returns false if the bucket is empty.
+    pub fn take(&self, peer: &PeerId, tier: Tier) -> bool {
+        let latest = Instant::now() + MINUTE;
+        self.buckets.take(peer, self.each(tier), latest)
+    }
+
+    /// Returns a token to a peer's bucket, which never holds more than when it is full.
+    pub fn give_back(&self, peer: &PeerId, tier: Tier) {
+        self.buckets.give_back(peer, self.each(tier));
     }
 
     /// Time in which one token returns.
@@ -147,11 +166,11 @@ mod tests {
         advance(MINUTE).await;
         let emptiest = peer(BUCKETS_MAX);
         assert_eq!(burst(&buckets, &emptiest), 2);
-        assert_eq!(buckets.full_at.lock().len(), 1);
+        assert_eq!(buckets.buckets.0.lock().len(), 1);
         for number in 0..BUCKETS_MAX + 5 {
             buckets.take(&peer(number), Tier::Untrusted);
         }
-        assert_eq!(buckets.full_at.lock().len(), BUCKETS_MAX);
+        assert_eq!(buckets.buckets.0.lock().len(), BUCKETS_MAX);
         assert_eq!(burst(&buckets, &emptiest), 0, "the emptiest bucket is kept");
     }
 }

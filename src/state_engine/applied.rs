@@ -12,6 +12,8 @@ pub struct AppliedPackage {
     pub objects: usize,
     /// Objects written.
     pub written: usize,
+    /// Objects among these that take the place of none, so that the sender's quota bounds them.
+    pub added: usize,
     /// Objects that were stored already, in this or a later revision.
     pub already_stored: usize,
     /// Objects that wait for an event, or are pulled again after it.

@@ -2,6 +2,8 @@
 //!
 //! Pure functions, so that any thread may run them on a part of a package.
 
+use std::time::Duration;
+
 use keys::Oid;
 
 use crate::graph::{DecodedObject, Fault, KnownKeys, ObjectFault, VerifiedObject};
@@ -11,6 +13,11 @@ use crate::store::{Rows, StoreError};
 const WRITES_PER_OBJECT: usize = 3;
 /// Writes of an identity that becomes a reader. Each oid among the values may be one.
 const WRITES_PER_READER: usize = 4;
+
+/// Processor time of verifying and judging one object.
+pub const OBJECT_COST: Duration = Duration::from_micros(100);
+/// Processor time of an identity record: its two key chains have up to 32 signatures each.
+const RECORD_COST: Duration = Duration::from_millis(3);
 
 /// One object of a package after verification.
 #[derive(Debug)]
@@ -39,6 +46,25 @@ impl CheckedObject {
             .flat_map(|(_, values)| values)
             .map(|value| 1 + value.as_oid().map_or(0, |_| WRITES_PER_READER));
         WRITES_PER_OBJECT + writes.sum::<usize>()
+    }
+
+    /// The processor time that the object costs, roughly. A faulty record counts as the longest.
+    pub fn cost(&self) -> Duration {
+        let has_record = match self {
+            Self::Verified(verified) => verified.record().is_some(),
+            Self::Failed {
+                fault: Fault::Object(ObjectFault::Record { .. }),
+                ..
+            } => true,
+            Self::Failed { decoded, .. } => decoded
+                .as_ref()
+                .is_some_and(|decoded| decoded.own_key().is_some()),
+        };
+        if has_record {
+            OBJECT_COST + RECORD_COST
+        } else {
+            OBJECT_COST
+        }
     }
 
     pub(super) fn verify(object: DecodedObject, known: &KnownKeys) -> Self {

@@ -218,8 +218,9 @@ impl<'a, 'g> PartIngest<'a, 'g> {
                     Ok(Applied::Written { replaced, .. }) => {
                         self.done.written += 1;
                         let mut stored = Usage::one(verified.signed_len());
-                        if let Some(freed) = replaced {
-                            stored += self.release(source, &freed)?;
+                        match replaced {
+                            Some(freed) => stored += self.release(source, &freed)?,
+                            None => self.done.added += 1,
                         }
                         return Ok(Judged::Settled(stored));
                     }

@@ -32,7 +32,7 @@ mod view;
 pub use applied::{AppliedPackage, ApplyPackageError, WindowFault};
 pub use apply::{PackageProgress, PackageWork};
 pub use build::{BuildError, PullReply, PullRequest};
-pub use checked::{CheckedObject, check_objects, known_keys};
+pub use checked::{CheckedObject, OBJECT_COST, check_objects, known_keys};
 pub use engine::StateEngine;
 pub use epoch::{EpochError, EpochFault, OwnEpoch};
 pub use limits::{AsideLimits, CoreLimits, RecoveryLimits};

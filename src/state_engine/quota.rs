@@ -7,6 +7,7 @@
 //! the usage. Tested below and in `tests/core/quotas.rs`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bastion::Tier;
 use keys::PeerId;
@@ -27,6 +28,9 @@ pub struct TierQuota {
     pub total_objects_max: u64,
     /// Largest number of pulls and pushes of one peer per minute. The sessions count them.
     pub requests_per_minute_max: u32,
+    /// Processor time that the packages of one peer may cost per minute, on one core, besides new
+    /// objects. The sessions count it.
+    pub processor_per_minute_max: Duration,
 }
 
 /// Bytes of a stored object for which a quota of bytes includes one object: a long message. Small
@@ -35,20 +39,29 @@ const BYTES_PER_OBJECT: u64 = 1638;
 
 impl TierQuota {
     /// Quota of untrusted peers. Each may send 120 requests per minute: five domains pulled every
-    /// half minute, and ten times that while there are changes.
+    /// half minute, and ten times that while there are changes. Its 3 s of processor time per
+    /// minute are a twentieth of a core, and enough to send 30,000 stored objects again.
     pub fn untrusted(stored_bytes_max: u64, total_bytes_max: u64) -> Self {
-        Self::of_bytes(stored_bytes_max, total_bytes_max, 120)
+        let processor = Duration::from_secs(3);
+        Self::of_bytes(stored_bytes_max, total_bytes_max, 120, processor)
     }
 
     /// Quota of trusted peers. Each may send 6,000 requests per minute: enough for a first sync
-    /// over a fast line, and a limit for a node in a loop.
+    /// over a fast line, and a limit for a node in a loop. Its 30 s of processor time per minute
+    /// are half a core.
     pub fn trusted(stored_bytes_max: u64, total_bytes_max: u64) -> Self {
-        Self::of_bytes(stored_bytes_max, total_bytes_max, 6000)
+        let processor = Duration::from_secs(30);
+        Self::of_bytes(stored_bytes_max, total_bytes_max, 6000, processor)
     }
 
     /// Derives the numbers of objects, at least those of one package, so that a peer with an empty
     /// account can send one.
-    fn of_bytes(stored_bytes_max: u64, total_bytes_max: u64, requests_per_minute_max: u32) -> Self {
+    fn of_bytes(
+        stored_bytes_max: u64,
+        total_bytes_max: u64,
+        requests_per_minute_max: u32,
+        processor_per_minute_max: Duration,
+    ) -> Self {
         let objects = |bytes: u64| (bytes / BYTES_PER_OBJECT).max(PACKAGE_OBJECTS_MAX as u64);
         Self {
             stored_bytes_max,
@@ -56,6 +69,7 @@ impl TierQuota {
             total_bytes_max,
             total_objects_max: objects(total_bytes_max),
             requests_per_minute_max,
+            processor_per_minute_max,
         }
     }
 }
@@ -249,6 +263,7 @@ mod tests {
             total_bytes_max: 150,
             total_objects_max: 4,
             requests_per_minute_max: 1,
+            processor_per_minute_max: Duration::ZERO,
         };
         let add = |account: &mut QuotaAccount, objects, bytes| {
             let step = Usage { objects, bytes };

@@ -1,17 +1,21 @@
 //! Tests of each reply to a pull.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::peer::message::{IdOnly, PackageBody, RequestRefusal, UpToDate};
 use crate::peer::testing::{DOMAIN, RunningSession, TestCore, manual, run_session};
-use crate::state_engine::{PullReply, PullRequest};
+use crate::state_engine::{PullReply, PullRequest, Quotas};
 use bastion::Tier;
 use keys::Epoch;
+use tokio::time::Instant;
 
 /// A node that pulls from a scripted peer, which holds one message for it.
 struct Fixture {
     node: TestCore,
     peer: TestCore,
     session: RunningSession,
+    budget: Arc<ProcessorBudget>,
 }
 
 impl Fixture {
@@ -25,6 +29,7 @@ impl Fixture {
             node,
             peer,
             session,
+            budget: Arc::new(ProcessorBudget::new(Quotas::default())),
         }
     }
 
@@ -35,7 +40,9 @@ impl Fixture {
         reply: impl FnOnce(Pull) -> SessionMessage,
     ) -> Result<PullOutcome, SyncError> {
         let (core, handle) = (self.node.core.clone(), self.session.handle.clone());
-        let pulling = tokio::spawn(async move { pull_once(&core, &handle, domain, 5).await });
+        let budget = self.budget.clone();
+        let pulling =
+            tokio::spawn(async move { pull_once(&core, &budget, &handle, domain, 5).await });
         let Some(SessionMessage::Pull(pull)) = self.session.peer.receive().await else {
             panic!("no pull");
         };
@@ -105,6 +112,24 @@ async fn refuses_a_package_that_brings_nothing_new() {
         second,
         Err(SyncError::Package(PackageFault::Window))
     ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn peer_that_used_up_its_processor_time_is_not_pulled_until_some_comes_back() {
+    let mut fixture = Fixture::new().await;
+    let package = fixture.package().await;
+    let each = Quotas::default().untrusted.processor_per_minute_max;
+    let peer = fixture.peer.peer_id();
+    let mut charge = fixture.budget.begin(&peer, Tier::Untrusted, 0);
+    charge.set_objects(each * 13 / 12);
+    drop(charge);
+    let (start, mut asked) = (Instant::now(), 0);
+    let outcome = fixture.pull(DOMAIN, |pull| {
+        asked = start.elapsed().as_secs();
+        body(pull.id, package)
+    });
+    outcome.await.unwrap();
+    assert_eq!(asked, 5, "a twelfth of a minute's time");
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,9 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::peer::message::{IdOnly, RequestRefusal};
+use crate::peer::processor_budget::ProcessorBudget;
 use crate::peer::testing::{DOMAIN, RunningSession, TestCore, manual, run_session};
+use crate::state_engine::Quotas;
 use keys::Epoch;
 
 /// A node that runs [`keep_recovering`] in a session with a scripted peer.
@@ -29,6 +31,7 @@ impl Fixture {
             // Identities are last here and must come first.
             domains: vec![DOMAIN.into(), identities::DOMAIN.into()],
             quota_log: Arc::default(),
+            budget: Arc::new(ProcessorBudget::new(Quotas::default())),
         });
         Self {
             node,

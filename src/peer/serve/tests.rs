@@ -6,7 +6,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::peer::testing::{DOMAIN, TestCore, manual, pull};
-use crate::state_engine::{CoreLimits, Quotas, TierQuota};
+use crate::state_engine::{CoreLimits, OBJECT_COST, Quotas, TierQuota};
 use crate::store::WriteMode;
 
 /// A node that knows a peer, and the server of its core.
@@ -348,6 +348,35 @@ async fn accepted_push_makes_the_next_full_quota_logged_again() {
     fixture.peer.send_message(&fixture.node, "hello").await;
     fixture.push(fixture.package(0).await).await;
     assert!(fixture.server.quota_log.refused(&peer, &"full"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn push_of_a_peer_that_used_up_its_processor_time_waits() {
+    let fixture = Fixture::new().await;
+    let (peer, budget) = (fixture.peer.peer_id(), fixture.server.budget());
+    let each = Quotas::default().untrusted.processor_per_minute_max;
+    let mut charge = budget.begin(&peer, Tier::Untrusted, 0);
+    charge.set_objects(each * 3 / 2);
+    drop(charge);
+    fixture.peer.send_message(&fixture.node, "hello").await;
+    let start = Instant::now();
+    let reply = fixture.push(fixture.package(0).await).await;
+    assert!(matches!(reply, SessionMessage::Ack(_)), "{reply:?}");
+    assert_eq!(start.elapsed().as_secs(), 30, "half of a minute's time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_objects_cost_no_processor_time_and_the_same_ones_again_do() {
+    let fixture = Fixture::new().await;
+    let (peer, budget) = (fixture.peer.peer_id(), fixture.server.budget());
+    fixture.peer.send_message(&fixture.node, "hello").await;
+    let package = fixture.package(0).await;
+    fixture.push(package.clone()).await;
+    let new = budget.spent(&peer);
+    fixture.push(package).await;
+    let again = budget.spent(&peer) - new;
+    let objects = budget.refill(Tier::Untrusted, OBJECT_COST * 2);
+    assert_eq!((again - new).as_millis(), objects.as_millis());
 }
 
 #[tokio::test(start_paused = true)]

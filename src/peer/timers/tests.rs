@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::peer::EndCode;
 use crate::peer::message::{PackageBody, Pull, RequestRefusal, SessionMessage, UpToDate};
+use crate::peer::processor_budget::ProcessorBudget;
 use crate::peer::testing::{DOMAIN, RunningSession, TestCore, manual, run_session};
 use crate::state_engine::{AppliedPackage, CoreLimits, PullReply, PullRequest, Quotas, Window};
 
@@ -36,6 +37,7 @@ impl Fixture {
             handle: session.handle.clone(),
             domains: vec![identities::DOMAIN.into(), DOMAIN.into()],
             quota_log: Arc::default(),
+            budget: Arc::new(ProcessorBudget::new(Quotas::default())),
         });
         Self {
             node,
