@@ -18,10 +18,11 @@ use crate::store::{AppTable, ParentRow, ScopeId};
 const RESTAMPED_MAX: usize = 256;
 
 impl GraphManager<'_> {
-    /// Re-signs objects that a local owner signed with earlier keys: at most `most`, oldest first.
-    /// Returns how many it found. Each keeps its revision and content, and gets a change group of
-    /// its own, so that peers that know of the rotation accept it.
-    pub fn resign_all(&mut self, owner: &Oid, most: usize) -> Result<usize, SaveError> {
+    /// Re-signs objects that a local owner signed with earlier keys: at most `most`, by key, oldest
+    /// first. Returns how many it found; none if all are re-signed. Each keeps its revision and
+    /// content, and gets a change group of its own, so that peers that know of the rotation accept
+    /// it.
+    pub fn resign_some(&mut self, owner: &Oid, most: usize) -> Result<usize, SaveError> {
         self.may_write(true)?;
         let key_id = self.keys().key_id(*owner)?;
         let apps = self.tx.apps();

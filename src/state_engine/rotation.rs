@@ -14,7 +14,7 @@ use crate::op_context::Timestamp;
 use crate::store::{StoreError, WriteMode};
 
 /// Objects that one transaction re-signs. Other writes run between two transactions.
-const OBJECTS_PER_STEP: usize = 256;
+const OBJECTS_PER_STEP: usize = 128;
 
 impl StateEngine {
     /// Completes rotations that are in the vault but not in the database: made offline, or
@@ -26,7 +26,7 @@ impl StateEngine {
         for identity in self.context.keys.identities() {
             let done = loop {
                 match self.rotation_step(now, identity) {
-                    Ok(true) => {}
+                    Ok(true) => self.bound_log()?,
                     Ok(false) => break Ok(()),
                     Err(error) => break Err(error),
                 }
@@ -57,7 +57,7 @@ impl StateEngine {
                 graph.save_profile(identity, &profile)?;
                 return Ok(true);
             }
-            Ok(graph.resign_all(&identity, OBJECTS_PER_STEP)? == OBJECTS_PER_STEP)
+            Ok(graph.resign_some(&identity, OBJECTS_PER_STEP)? > 0)
         });
         crash_point("rotation: a step settled");
         more

@@ -120,9 +120,11 @@ impl AppTable {
             ),
             restamp_attrs: format!("UPDATE {attr} SET change_seq = ?2 WHERE id {ATTR_IDS}"),
             signed_before: format!(
-                "{select} WHERE p.owner_oid = ?1 AND p.key_id < ?2 AND p.origin IS NULL
-                   AND p.rev > 0
-                 ORDER BY p.change_seq, p.id LIMIT ?3"
+                "{select} INDEXED BY {parent}_local
+                 WHERE p.owner_oid = ?1 AND p.origin IS NULL AND p.rev > 0 AND p.key_id = (
+                   SELECT MIN(o.key_id) FROM {parent} AS o INDEXED BY {parent}_local
+                   WHERE o.owner_oid = ?1 AND o.key_id < ?2 AND o.origin IS NULL AND o.rev > 0)
+                 ORDER BY p.change_seq LIMIT ?3"
             ),
             newest_of_scopes: format!(
                 "SELECT s.id, (SELECT p.change_seq FROM {parent} AS p INDEXED BY {parent}_scope
@@ -161,6 +163,10 @@ impl AppTable {
                    ON app_{slug}_parent (scope_id, change_seq, sync_flags);
                  CREATE INDEX IF NOT EXISTS app_{slug}_parent_created
                    ON app_{slug}_parent (created_seq);
+                 -- What a rotation re-signs: local objects by the key that signed them.
+                 CREATE INDEX IF NOT EXISTS app_{slug}_parent_local
+                   ON app_{slug}_parent (owner_oid, key_id, change_seq)
+                   WHERE origin IS NULL AND rev > 0;
                  -- An id is parent_id << 16 | position, so that an object's Attrs are adjacent.
                  CREATE TABLE IF NOT EXISTS app_{slug}_attr (
                    id              INTEGER NOT NULL PRIMARY KEY,

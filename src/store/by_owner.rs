@@ -32,8 +32,8 @@ impl Rows<'_> {
         rows.collect::<rusqlite::Result<_>>().context(context)
     }
 
-    /// At most `limit` objects of this node's `owner` that a key with a lower number than `key_id`
-    /// signed, oldest first.
+    /// At most `limit` objects of this node's `owner` that an earlier key than `key_id` signed, the
+    /// earliest that signed any; oldest first.
     pub fn signed_before(
         &self,
         app: &AppTable,

@@ -69,6 +69,8 @@ pub use waiting::{Cause, WaitingCount, WaitingRow};
 pub use write_mode::{WriteMode, WriteModeRow, write_mode_of};
 
 #[cfg(test)]
+mod plan_tests;
+#[cfg(test)]
 mod select_tests;
 #[cfg(test)]
 mod testing;

@@ -50,7 +50,7 @@ fn assert_read_only(node: &LiveNode) {
     let identity = node.identity;
     let renamed = node.graph(move |graph| graph.save_identity(identity, Some("Al")));
     assert!(matches!(renamed, Err(SaveError::ReadOnly)));
-    let signed = node.graph(move |graph| graph.resign_all(&identity, 1));
+    let signed = node.graph(move |graph| graph.resign_some(&identity, 1));
     assert!(matches!(signed, Err(SaveError::ReadOnly)));
 }
 

@@ -117,7 +117,7 @@ fn assert_changes_refused(node: &LiveNode, oid: Oid) {
     let renamed = rename(node, "Too early");
     assert!(matches!(renamed, Err(SaveError::Recovering)), "{renamed:?}");
     let identity = node.identity;
-    let signed = node.graph(move |graph| graph.resign_all(&identity, 1));
+    let signed = node.graph(move |graph| graph.resign_some(&identity, 1));
     assert!(matches!(signed, Err(SaveError::Recovering)));
 }
 
