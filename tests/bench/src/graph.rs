@@ -1,4 +1,4 @@
-//! `bench graph`: goals 3 to 5, where they depend on the graph.
+//! `bench graph`: goals 3 to 5 where they depend on the graph, and the writer's holds of goal 9.
 //!
 //! Measures a delta in a large store, a pull that finds little or nothing of what changed, and a
 //! send among many conversations.
@@ -14,6 +14,7 @@ use postern::state_engine::{PullReply, PullRequest, StateEngine, View};
 use postern::store::ReadStore;
 use tempfile::TempDir;
 
+use crate::holds;
 use crate::machine;
 use crate::nodes::{DOMAIN, Node, PairWriter, START};
 use crate::report::{Goal, Report};
@@ -21,6 +22,9 @@ use crate::stopwatch::{Stopwatch, median};
 
 /// Changed messages that the peer may read.
 const READABLE: usize = 100;
+
+/// Rounds of the longest hold of the writer.
+const HOLD_ROUNDS: usize = 5;
 
 /// Size of the benchmark.
 #[derive(Debug, Args)]
@@ -37,6 +41,9 @@ pub(crate) struct Options {
     /// 1,000,000 messages in the large store, which takes minutes and gigabytes.
     #[arg(long, conflicts_with = "tiny")]
     large: bool,
+    /// Measure the longest hold of the writer alone.
+    #[arg(long)]
+    holds: bool,
     /// Folder for the databases, on the disk to measure.
     #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
@@ -74,9 +81,18 @@ pub(crate) fn run(options: &Options, report: &mut Report) -> Result<()> {
     ensure!(scale.messages >= 1000, "at least 1,000 messages are needed");
     report.fact("messages", &scale.messages.to_string());
     report.fact("rounds", &scale.rounds.to_string());
-    selective(&scale, report)?;
-    quiet(&scale, report)?;
-    send(&scale, report)?;
+    if !options.holds {
+        selective(&scale, report)?;
+        quiet(&scale, report)?;
+        send(&scale, report)?;
+    }
+    let holds = holds::Scale {
+        rounds: if options.tiny { 1 } else { HOLD_ROUNDS },
+        messages: if options.tiny { 300 } else { 30_000 },
+        packages: if options.tiny { 1 } else { 20 },
+        folder: &scale.folder,
+    };
+    holds::run(&holds, report)?;
     report.fact("load after", &machine::load());
     Ok(())
 }

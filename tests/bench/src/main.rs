@@ -9,6 +9,7 @@
 mod flood;
 mod frames;
 mod graph;
+mod holds;
 mod machine;
 mod nodes;
 mod puzzle;
@@ -45,7 +46,8 @@ struct Cli {
 enum Benchmark {
     /// Building and applying packages against raw SQLite, and the cost of a delta (goals 1 to 3).
     Sync(sync::Options),
-    /// Deltas in a large store, and a send among many conversations (goals 3 to 5).
+    /// Deltas in a large store, a send among many conversations, and the longest hold of the
+    /// writer (goals 3 to 5 and 9).
     Graph(graph::Options),
     /// The client's cost of a puzzle, and the server's cost of bogus solutions (goal 8).
     Puzzle(puzzle::Options),

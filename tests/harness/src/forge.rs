@@ -1,8 +1,10 @@
 //! Packages and objects of a hostile peer, which signs any content with the keys that it holds.
 
-use keys::{Oid, SecretKey, SignedObject};
-use postern::object::{Attrs, Object, OidParts, Place};
-use postern::schema::{Schemas, Visibility};
+use keys::protocol::KEY_EVENTS_MAX;
+use keys::{Genesis, HomeRecord, KeyChain, Oid, SecretKey, SignedObject};
+use postern::graph::new_identity_attrs;
+use postern::object::{Attrs, Object, OidParts, OidProof, Place};
+use postern::schema::{Schemas, Visibility, identities};
 use postern::state_engine::{AppliedPackage, Package};
 
 use crate::pull::TakeError;
@@ -64,6 +66,44 @@ impl TestNode {
 /// Signs an object with a key that belongs to no identity.
 pub fn sign_with_unknown_key(object: &Object) -> SignedObject {
     SignedObject::sign(0, &SecretKey::from_seed(&[0x66; 32]), object.to_bytes())
+}
+
+/// Signs an object with a key that its owner could have after a rotation.
+pub fn sign_with_later_key(object: &Object) -> SignedObject {
+    SignedObject::sign(1, &SecretKey::from_seed(&[0x67; 32]), object.to_bytes())
+}
+
+/// An identity record with the longest key chains. Its last signature may be wrong.
+pub fn long_record(number: u8, is_valid: bool) -> SignedObject {
+    let secret = |of: u8, event: usize| {
+        let mut seed = [0x68; 32];
+        [seed[0], seed[1]] = [of, event as u8];
+        SecretKey::from_seed(&seed)
+    };
+    let chain_of = |of| {
+        let genesis = Genesis::new(secret(of, 0).public(), &secret(of, 1).public());
+        let mut chain = KeyChain::new(genesis);
+        for event in 1..=KEY_EVENTS_MAX {
+            chain.rotate(&secret(of, event), &secret(of, event + 1).public());
+        }
+        chain
+    };
+    let (chain, node) = (chain_of(number), chain_of(255));
+    let (key_id, key) = (KEY_EVENTS_MAX as u32, secret(number, KEY_EVENTS_MAX));
+    let node_key = secret(if is_valid { 255 } else { number }, KEY_EVENTS_MAX);
+    let home = HomeRecord::sign(chain.oid(), (key_id, &key), node, &node_key, 1);
+    let attrs = new_identity_attrs(&chain, &chain.verify().unwrap(), &home, None);
+    let record = Object {
+        app: identities::APP.into(),
+        type_number: identities::IDENTITY,
+        oid: chain.oid(),
+        owner: chain.oid(),
+        rev: 1,
+        proof: OidProof::Genesis,
+        rights: None,
+        attrs: Some(attrs),
+    };
+    SignedObject::sign(key_id, &key, record.to_bytes())
 }
 
 /// Revision `rev` of the object with this number. Its oid is bound to its owner, and its place is
