@@ -5,6 +5,7 @@
 //! if `to_bytes` of the result returns `b`. So the store keeps rows only, and rebuilds the signed
 //! bytes.
 
+mod core_record;
 mod oid;
 mod rights;
 mod value;
@@ -16,6 +17,7 @@ use keys::{Digest, Limits, Malformed, Oid, codec};
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf, Bytes};
 
+pub use core_record::{CoreRecord, RightsFault, ScopeList, is_core_type};
 pub use oid::{OidParts, OidProof, Place, Salt};
 pub use rights::{Rights, RightsList};
 pub use value::{Attrs, Value};

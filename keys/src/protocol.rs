@@ -93,6 +93,18 @@ pub const IDENTITY_PART_BYTES_MAX: usize = 16 * 1024;
 /// Most attrs of one object: more than any built-in type allows.
 pub const OBJECT_ATTRS_MAX: usize = 256;
 
+/// Lowest number of a core type. Core types exist in every app, and no schema file declares one.
+pub const CORE_TYPES_FROM: u16 = 65_280;
+
+/// Core type of a rights list.
+pub const RIGHTS_TYPE: u16 = 65_535;
+
+/// Core type of a `leave`: an identity ends its own right to read a scope.
+pub const LEAVE_TYPE: u16 = 65_534;
+
+/// Most entries of a rights list. One change of a list writes as many rows.
+pub const RIGHTS_ENTRIES_MAX: usize = 256;
+
 /// Bytes that a package's envelope and the message around it need in a frame at most.
 const ENVELOPE_BYTES: usize = 4096;
 

@@ -178,6 +178,25 @@ fn digest_of_a_rights_list_ignores_the_order_of_its_entries() {
 }
 
 #[test]
+fn entries_of_a_rights_list_are_canonical() {
+    let entry = |byte| (Oid::from_bytes([byte; 16]), Rights::READ_WRITE);
+    let list = RightsList::from_iter((0..=255).map(entry));
+    let bytes = list.to_bytes();
+    assert_eq!(bytes.len(), RightsList::BYTES_MAX);
+    assert_eq!(RightsList::from_bytes(&bytes), Some(list.clone()));
+    let scope = Oid::from_bytes([9; 16]);
+    assert_ne!(list.digest_in(&scope, 1), list.digest_in(&scope, 2));
+    assert_ne!(list.digest_in(&scope, 1), list.digest_in(&entry(1).0, 1));
+    assert_ne!(list.digest_in(&scope, 1), list.digest());
+    let mut longer = list;
+    longer.set(Oid::from_bytes([200; 16]), None);
+    longer.set(Oid::from_bytes(*b"one more and yet"), Some(Rights::READ));
+    longer.set(Oid::from_bytes(*b"another one more"), Some(Rights::READ));
+    assert_eq!(longer.entries(), 257);
+    assert_eq!(RightsList::from_bytes(&longer.to_bytes()), None);
+}
+
+#[test]
 fn refuses_a_place_of_another_length() {
     let OidProof::Bound { salt, .. } = object(None).proof else {
         unreachable!("a bound object");

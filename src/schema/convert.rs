@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::path::Path;
 
+use keys::protocol::CORE_TYPES_FROM;
 use toml::Spanned;
 
 use super::raw::{Name, RawApp, RawAttr, RawDomain, RawKind, RawType, RawVisibility};
 use super::types::{AppSchema, AttrSchema, Kind, TypeSchema, Visibility};
 use crate::domain::SyncDomain;
+use crate::object::is_core_type;
 use crate::toml_file::{Problems, TomlFile, nearest};
 
 /// Most types of one app.
@@ -121,6 +123,10 @@ impl<'a> Converter<'a> {
             );
         }
         self.numbered(&raw.number);
+        if is_core_type(*raw.number.get_ref()) {
+            let message = format!("type numbers from {CORE_TYPES_FROM} on belong to every app");
+            self.note(&raw.number, message);
+        }
         self.unique("attribute name", raw.attrs.iter().map(|it| &it.name));
         self.unique("attribute number", raw.attrs.iter().map(|it| &it.number));
         if raw.attrs.is_empty() || raw.attrs.len() > ATTRS_MAX {

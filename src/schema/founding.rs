@@ -32,7 +32,10 @@ impl TypeSchema {
                 // The owner's entry is the last one, so that it counts for an owner's own card.
                 Some(subject.chain([(*owner, Rights::READ_WRITE)]).collect())
             }
-            Visibility::Participants { .. } | Visibility::Public | Visibility::Local => None,
+            Visibility::Participants { .. }
+            | Visibility::Within
+            | Visibility::Public
+            | Visibility::Local => None,
         }
     }
 }

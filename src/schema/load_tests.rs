@@ -43,6 +43,17 @@ fn built_in_apps_match_the_story() {
     let identities = schemas.app("identities").unwrap();
     assert_eq!(identities.domains_of(2).count(), 0, "servers do not travel");
     assert_eq!(schemas.type_("messages", 3), None);
+    for app in schemas.apps() {
+        for (number, name) in [(65_535, "rights"), (65_534, "leave")] {
+            let core = schemas.type_(&app.slug, number).unwrap();
+            assert_eq!(
+                (core.name.as_str(), core.visibility),
+                (name, Visibility::Within)
+            );
+            assert_eq!(app.domains_of(number).count(), 0);
+        }
+        assert_eq!(schemas.type_(&app.slug, 65_533), None);
+    }
 }
 
 /// Numbers travel and are signed. Add lines to this test, but do not change one.
@@ -270,6 +281,11 @@ fn requires_unique_and_valid_numbers_and_names() {
         "number = 2\nname = \"name\"",
         "number = 0\nname = \"name\"",
         "g.toml:23: numbers must be at least 1",
+    );
+    wrong(
+        "[[type]]\nnumber = 1",
+        "[[type]]\nnumber = 65280",
+        "g.toml:5: type numbers from 65280 on belong to every app",
     );
     wrong(
         "version = 1",

@@ -8,6 +8,7 @@
 
 mod check;
 mod convert;
+mod core_types;
 mod founding;
 pub mod identities;
 mod load;

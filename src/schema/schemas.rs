@@ -2,19 +2,26 @@
 
 use std::collections::BTreeMap;
 
+use super::core_types::core_types;
 use super::types::{AppSchema, TypeSchema};
 use crate::domain::SyncDomain;
+use crate::object::is_core_type;
 
 /// The enabled apps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schemas {
     apps: BTreeMap<String, AppSchema>,
+    /// Types of every app.
+    core: Vec<TypeSchema>,
 }
 
 impl Schemas {
     /// Collects apps that `load` has checked, by slug.
     pub(super) fn new(apps: BTreeMap<String, AppSchema>) -> Self {
-        Self { apps }
+        Self {
+            apps,
+            core: core_types(),
+        }
     }
 
     /// The apps, sorted by slug.
@@ -27,9 +34,13 @@ impl Schemas {
         self.apps.get(slug)
     }
 
-    /// A type by its app and number.
+    /// A type by its app and number. Every app has the core types.
     pub fn type_(&self, slug: &str, number: u16) -> Option<&TypeSchema> {
-        self.app(slug)?.type_(number)
+        let app = self.app(slug)?;
+        if is_core_type(number) {
+            return self.core.iter().find(|it| it.number == number);
+        }
+        app.type_(number)
     }
 
     /// A type by its full name, such as `messages.message`, together with its app.

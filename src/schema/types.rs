@@ -56,6 +56,8 @@ pub enum Visibility {
         /// Number of the attribute.
         through: u16,
     },
+    /// The readers of the scope that the place of the object names: core types only.
+    Within,
     /// The owner, and the identity in an attribute.
     OwnerAndSubject {
         /// Number of the attribute.
@@ -130,7 +132,7 @@ impl AppSchema {
         for _ in 0..=self.types.len() {
             let it = self.type_(number)?;
             match it.visibility {
-                Visibility::Public | Visibility::Local => return None,
+                Visibility::Public | Visibility::Local | Visibility::Within => return None,
                 Visibility::ParticipantsHere { .. } | Visibility::OwnerAndSubject { .. } => {
                     return Some(number);
                 }

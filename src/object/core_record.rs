@@ -1,0 +1,124 @@
+//! The content of core types: rights lists and `leave`, which exist in every app (docs/DECISIONS.md
+//! 4).
+//!
+//! Both are objects in a scope, are written once, and are never changed or deleted. Invariant: a
+//! [`CoreRecord`] is well-formed; whether its author may write it is decided elsewhere.
+
+use keys::protocol::{CORE_TYPES_FROM, LEAVE_TYPE, RIGHTS_ENTRIES_MAX, RIGHTS_TYPE};
+use keys::{Digest, Oid};
+
+use super::rights::{Rights, RightsList};
+use super::value::{Attrs, Value};
+use super::{Object, Place};
+
+/// Attribute of a rights list: its version.
+const VERSION: u16 = 1;
+/// Attribute of a rights list: its entries in canonical CBOR.
+const ENTRIES: u16 = 2;
+
+/// Why a rights list is not valid, or why an object may not name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct RightsFault(pub &'static str);
+
+/// The content of an object of a core type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CoreRecord {
+    /// A rights list.
+    Rights(ScopeList),
+    /// The owner of the object ends its own right to read the scope.
+    Leave,
+}
+
+/// A rights list of a scope, other than its founding list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScopeList {
+    /// The scope.
+    pub scope: Oid,
+    /// From 1 to 2^63 - 1. Under one key the list with the highest one is in force.
+    pub version: u64,
+    /// The entries.
+    pub list: RightsList,
+}
+
+/// Whether objects of this type are rights lists or `leave`.
+pub fn is_core_type(type_number: u16) -> bool {
+    type_number >= CORE_TYPES_FROM
+}
+
+impl CoreRecord {
+    /// Reads the content of an object. `None` for a tombstone, and for other types.
+    pub fn read(object: &Object) -> Option<Result<Self, RightsFault>> {
+        let attrs = object.attrs.as_ref()?;
+        match object.type_number {
+            RIGHTS_TYPE => Some(ScopeList::read(object, attrs).map(Self::Rights)),
+            LEAVE_TYPE if !attrs.is_empty() => Some(Err(RightsFault("a `leave` has no values"))),
+            LEAVE_TYPE => Some(scope_of(object).map(|_| Self::Leave)),
+            _ => None,
+        }
+    }
+
+    /// The number of entries of a rights list; 0 for a `leave`.
+    pub fn entries(&self) -> usize {
+        match self {
+            Self::Rights(it) => it.list.entries(),
+            Self::Leave => 0,
+        }
+    }
+}
+
+impl ScopeList {
+    /// The digest that names the list.
+    pub fn digest(&self) -> Digest {
+        self.list.digest_in(&self.scope, self.version)
+    }
+
+    /// The values of the object that holds the list.
+    pub fn attrs(&self) -> Attrs {
+        let version = i64::try_from(self.version).unwrap_or(i64::MAX);
+        Attrs::from([
+            (VERSION, vec![Value::from(version)]),
+            (ENTRIES, vec![Value::Bytes(self.list.to_bytes())]),
+        ])
+    }
+
+    fn read(object: &Object, attrs: &Attrs) -> Result<Self, RightsFault> {
+        let (Some([version]), Some([entries]), 2) = (
+            attrs.get(&VERSION).map(Vec::as_slice),
+            attrs.get(&ENTRIES).map(Vec::as_slice),
+            attrs.len(),
+        ) else {
+            return Err(RightsFault(
+                "a rights list has one version and one list of entries",
+            ));
+        };
+        let version = version.as_integer().and_then(|it| u64::try_from(it).ok());
+        let version = version.filter(|it| *it > 0);
+        let list = entries.as_bytes().and_then(RightsList::from_bytes);
+        let this = Self {
+            scope: scope_of(object)?,
+            version: version.ok_or(RightsFault("a version is at least 1 and below 2^63"))?,
+            list: list.ok_or(RightsFault("the entries are not canonical"))?,
+        };
+        this.check(&object.owner)?;
+        Ok(this)
+    }
+
+    /// Checks what the encoding alone does not show. `owner` is the owner of the object.
+    pub fn check(&self, owner: &Oid) -> Result<(), RightsFault> {
+        if self.list.entries() > RIGHTS_ENTRIES_MAX {
+            return Err(RightsFault("a rights list has at most 256 entries"));
+        }
+        if self.list.of(owner) != Some(Rights::READ_WRITE) {
+            return Err(RightsFault("the owner of a scope keeps both rights"));
+        }
+        Ok(())
+    }
+}
+
+fn scope_of(object: &Object) -> Result<Oid, RightsFault> {
+    match object.place() {
+        Place::In(scope) => Ok(scope),
+        Place::Public | Place::Founds(_) => Err(RightsFault("the object is in no scope")),
+    }
+}
