@@ -44,8 +44,24 @@ pub enum ScopeRight {
     Participant,
     /// The owner is not a participant of the scope.
     Outsider,
+    /// The object is a rights list, and its author does not own the scope.
+    OtherOwner,
+    /// The object is a `leave` of the owner of the scope.
+    ScopeOwner,
     /// The scope ended, because its Parent was deleted.
     Ended,
+}
+
+impl ScopeRight {
+    /// Whether the right permits a write. A scope that ended is judged apart.
+    fn permits(self) -> Result<(), Denied> {
+        match self {
+            Self::Open | Self::Participant | Self::Ended => Ok(()),
+            Self::Outsider => Err(Denied::NotParticipant),
+            Self::OtherOwner => Err(Denied::NotScopeOwner),
+            Self::ScopeOwner => Err(Denied::ScopeOwnerStays),
+        }
+    }
 }
 
 /// How an object compares with the stored one. The order is the same in all modes
@@ -186,6 +202,12 @@ pub enum Denied {
     /// The author is not a participant of the scope.
     #[error("the author is not a participant")]
     NotParticipant,
+    /// The author of a rights list does not own the scope.
+    #[error("only the owner of a scope may write its rights lists")]
+    NotScopeOwner,
+    /// The owner of a scope cannot leave it, and keeps both rights.
+    #[error("the owner of a scope cannot leave it; it can delete it")]
+    ScopeOwnerStays,
     /// The mode of the domain does not allow an update or a deletion.
     #[error("the domain's mode does not allow an update")]
     Mode,
@@ -215,6 +237,8 @@ impl Denied {
             Self::OwnerFrozen => "owner_frozen",
             Self::NotOwner => "not_owner",
             Self::NotParticipant => "not_participant",
+            Self::NotScopeOwner => "not_scope_owner",
+            Self::ScopeOwnerStays => "scope_owner_stays",
             Self::Mode => "mode",
             Self::OldKey => "old_key",
             Self::Deleted => "deleted",
@@ -283,11 +307,10 @@ impl AclManager {
         if facts.owner_frozen {
             return Err(Denied::OwnerFrozen);
         }
-        match facts.scope_right {
-            ScopeRight::Outsider => return Err(Denied::NotParticipant),
-            ScopeRight::Ended => return Err(Denied::ScopeEnded),
-            ScopeRight::Open | ScopeRight::Participant => {}
+        if facts.scope_right == ScopeRight::Ended {
+            return Err(Denied::ScopeEnded);
         }
+        facts.scope_right.permits()?;
         if let Some(replaced) = facts.replaces {
             if replaced.owner != facts.owner {
                 return Err(Denied::OwnerChanged);
@@ -340,8 +363,7 @@ impl AclManager {
         match facts.scope_right {
             _ if is_older => {}
             ScopeRight::Ended => return Ok(RemoteWrite::Acknowledge),
-            ScopeRight::Outsider => return Err(Denied::NotParticipant),
-            ScopeRight::Open | ScopeRight::Participant => {}
+            right => right.permits()?,
         }
         if precedence.is_none() && facts.owner_home == Home::Local {
             return Ok(RemoteWrite::Acknowledge);

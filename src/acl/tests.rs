@@ -86,6 +86,12 @@ fn check(facts: RemoteFacts, expected: Outcome) {
     assert_eq!(outcome, expected, "{facts:?}");
 }
 
+const REFUSED_RIGHTS: [(ScopeRight, Denied); 3] = [
+    (ScopeRight::Outsider, Denied::NotParticipant),
+    (ScopeRight::OtherOwner, Denied::NotScopeOwner),
+    (ScopeRight::ScopeOwner, Denied::ScopeOwnerStays),
+];
+
 #[test]
 fn applies_a_new_object_of_a_participant() {
     for mode in [Mode::AppendOnly, Mode::AllowUpdate, Mode::NoUpdate] {
@@ -126,13 +132,15 @@ fn each_missing_right_has_its_own_code() {
             No(Denied::OwnerNotAtSender),
         );
     }
-    check(
-        RemoteFacts {
-            scope_right: ScopeRight::Outsider,
-            ..allowed()
-        },
-        No(Denied::NotParticipant),
-    );
+    for (scope_right, denied) in REFUSED_RIGHTS {
+        check(
+            RemoteFacts {
+                scope_right,
+                ..allowed()
+            },
+            No(denied),
+        );
+    }
 }
 
 #[test]
@@ -343,13 +351,13 @@ fn local_write_requires_the_owner() {
         }),
         Err(Denied::OwnerNotHere)
     );
-    assert_eq!(
-        check(LocalFacts {
-            scope_right: ScopeRight::Outsider,
+    for (scope_right, denied) in REFUSED_RIGHTS {
+        let refused = check(LocalFacts {
+            scope_right,
             ..facts
-        }),
-        Err(Denied::NotParticipant)
-    );
+        });
+        assert_eq!(refused, Err(denied));
+    }
     assert_eq!(
         check(LocalFacts {
             scope_right: ScopeRight::Ended,

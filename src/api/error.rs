@@ -92,6 +92,7 @@ impl From<SaveError> for ApiError {
             SaveError::WrongReference => (StatusCode::UNPROCESSABLE_ENTITY, "wrong_reference"),
             SaveError::ScopeChanged => (StatusCode::UNPROCESSABLE_ENTITY, "wrong_scope"),
             SaveError::TooManyAttrs(..) => (StatusCode::UNPROCESSABLE_ENTITY, "too_many_attrs"),
+            SaveError::Rights(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad_rights"),
             SaveError::Record(_) => (StatusCode::UNPROCESSABLE_ENTITY, "identity_record"),
         };
         Self::new(status, code, error_chain(&error))

@@ -3,14 +3,14 @@
 //!
 //! Invariants: rows of one change group share one `change_seq`. `created_seq` is the `change_seq`
 //! of the insert and never changes. The readers of a scope change in the transaction that writes
-//! the scope's Parent. Tested in `tests/core`.
+//! the scope's Parent, a rights list or a `leave`. Tested in `tests/core`.
 
-use keys::Oid;
+use keys::{Digest, Oid};
 
 use super::manager::GraphManager;
-use super::resolve::{Founding, Resolved, Scope};
+use super::resolve::{Resolved, Scope};
 use crate::acl::Granted;
-use crate::store::{AppTable, Cause, ParentRow, ScopeId, StoreError};
+use crate::store::{AppTable, Cause, ParentRow, StoreError, StoredValue};
 
 /// Parts of an object that a commit changes.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +19,20 @@ pub(super) enum Change<'c, 'o> {
     Content(&'c Resolved<'o>, Option<&'c ParentRow>),
     /// Key number and signature. The content stays, and the row has its stored id and scope.
     Signature,
+}
+
+impl Change<'_, '_> {
+    /// Digest of the list that a rights list replaces.
+    pub(super) fn replaces(&self) -> Option<Digest> {
+        let Self::Content(resolved, _) = self else {
+            return None;
+        };
+        let mut attrs = resolved.attrs.iter();
+        attrs.find_map(|(_, _, value)| match value {
+            StoredValue::Digest(digest) => Some(**digest),
+            _ => None,
+        })
+    }
 }
 
 impl GraphManager<'_> {
@@ -71,62 +85,12 @@ impl GraphManager<'_> {
                 self.fulfil(&Cause::Arrived(app.id, row.oid))?;
             }
         }
-        if let Change::Content(resolved, existing) = change
-            && let Some(founding) = &resolved.founding
-        {
-            self.update_readers(row.scope_id, founding, existing, row.change_seq)?;
-        }
+        self.note_rights(app, &row, change, is_new_scope)?;
         if row.deleted {
             self.note_tombstone(app.id, &row)?;
         }
         self.cache.borrow_mut().invalidate_parent(app.id, &row);
         self.touch(app, &row)?;
         Ok(row)
-    }
-
-    /// Opens the readers of a scope whose Parent begins to exist, and closes them when the Parent
-    /// is deleted.
-    fn update_readers(
-        &mut self,
-        scope: ScopeId,
-        founding: &Founding,
-        existing: Option<&ParentRow>,
-        change_seq: u64,
-    ) -> Result<(), StoreError> {
-        let was_live = existing.is_some_and(|row| !row.deleted);
-        match &founding.list {
-            None => {
-                let readers = self.tx.readers(scope)?;
-                self.tx.end_scope(scope, change_seq)?;
-                self.touch_homes(readers.iter(), change_seq)
-            }
-            Some(_) if was_live => Ok(()),
-            Some(list) => {
-                self.tx.remove_ended_scope(scope)?;
-                let founding = self.tx.founding_list(scope)?;
-                self.tx.put_rights(founding.id, list)?;
-                list.readers()
-                    .try_for_each(|reader| self.tx.put_reader(scope, reader))?;
-                if existing.is_some() {
-                    self.touch_homes(list.readers(), change_seq)?;
-                    self.pull_scope_again(scope)?;
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// Notes that the homes of these identities read other scopes since `change_seq`.
-    fn touch_homes<'i>(
-        &mut self,
-        readers: impl Iterator<Item = &'i Oid>,
-        change_seq: u64,
-    ) -> Result<(), StoreError> {
-        for reader in readers {
-            if let Some(known) = self.identity(reader)? {
-                self.touch_readers_of(known.home, change_seq);
-            }
-        }
-        Ok(())
     }
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use super::load::load_object;
 use super::manager::GraphManager;
+use super::verify::charged_bytes;
 use crate::acl::{AclManager, ScopeRight};
 use crate::store::{
     Cursor, Direction, EndedScope, PullAgainCause, PullAgainNote, ScopeId, StoreError, Usage,
@@ -37,8 +38,9 @@ impl GraphManager<'_> {
         let mut freed: BTreeMap<i64, Usage> = BTreeMap::new();
         for row in &rows {
             if let Some(origin) = row.origin {
-                let (_, signed) = load_object(self.tx, app, row)?;
-                *freed.entry(origin).or_default() += -Usage::one(signed.bytes().len());
+                let (object, signed) = load_object(self.tx, app, row)?;
+                let bytes = charged_bytes(&object, &signed);
+                *freed.entry(origin).or_default() += -Usage::one(bytes);
             }
             let granted = AclManager::check_drop(row.oid, right)
                 .map_err(|_| StoreError::Inconsistent("an ended scope with a live Parent"))?;

@@ -9,6 +9,7 @@ use keys::{Malformed, Oid};
 use super::record::RecordFault;
 use super::resolve::ResolveError;
 use crate::acl::Denied;
+use crate::object::RightsFault;
 use crate::schema::SchemaViolation;
 use crate::store::{Cause, StoreError};
 
@@ -43,6 +44,9 @@ pub enum SaveError {
     /// has no record and fails in the same way.
     #[error("the identity record is not valid")]
     Record(#[from] RecordFault),
+    /// The rights list would not be valid.
+    #[error("the rights list is not valid")]
+    Rights(#[from] RightsFault),
     /// The node was restored, and its objects may have changed after the backup.
     #[error(
         "this node was restored and has not yet reclaimed its objects from all peers; until then \
@@ -69,7 +73,11 @@ impl From<ResolveError> for SaveError {
             ResolveError::Missing(_, oid) => Self::Missing(oid),
             ResolveError::WrongReference => Self::WrongReference,
             // A local object names the place that its values gave when it was created.
-            ResolveError::WrongScope | ResolveError::UnknownRights => Self::ScopeChanged,
+            ResolveError::WrongScope => Self::ScopeChanged,
+            ResolveError::Rights(fault) => Self::Rights(fault),
+            ResolveError::MissingRights(_) => {
+                StoreError::Inconsistent("a list in force that counts as absent").into()
+            }
             ResolveError::Store(error) => Self::Store(error),
         }
     }
@@ -97,9 +105,9 @@ pub enum Fault {
     /// The object is not in the scope that its type, its values or its reference give.
     #[error("the object is not in the scope that its values give")]
     WrongScope,
-    /// The object names a rights list that this node lacks.
-    #[error("the object names an unknown rights list")]
-    UnknownRights,
+    /// The object may not name the rights list that it names.
+    #[error("the rights list of the object is not valid")]
+    Rights(#[from] RightsFault),
     /// The owner's signature is not valid.
     #[error("the owner's signature is not valid")]
     BadSignature,
@@ -134,7 +142,7 @@ impl Fault {
             Self::UnknownType => "unknown_type",
             Self::WrongReference => "wrong_reference",
             Self::WrongScope => "wrong_scope",
-            Self::UnknownRights => "unknown_rights",
+            Self::Rights(_) => "bad_rights",
             Self::BadSignature => "bad_signature",
             Self::OldKey => "old_key",
             Self::ChainForked => "chain_forked",
@@ -163,7 +171,8 @@ impl From<ResolveError> for ApplyError {
             ResolveError::Missing(app, oid) => Self::Fault(Fault::Waits(Cause::Arrived(app, oid))),
             ResolveError::WrongReference => Self::Fault(Fault::WrongReference),
             ResolveError::WrongScope => Self::Fault(Fault::WrongScope),
-            ResolveError::UnknownRights => Self::Fault(Fault::UnknownRights),
+            ResolveError::Rights(fault) => Self::Fault(Fault::Rights(fault)),
+            ResolveError::MissingRights(list) => Self::Fault(Fault::Waits(Cause::Rights(list))),
             ResolveError::Store(error) => Self::Store(error),
         }
     }
@@ -186,6 +195,14 @@ pub enum ObjectFault {
         /// The invalid part of the record.
         source: RecordFault,
     },
+    /// The object is a rights list or a `leave` and is not valid, or it may not name a list.
+    #[error("the rights list of {oid} is not valid")]
+    Rights {
+        /// The oid of the object.
+        oid: Oid,
+        /// The reason.
+        source: RightsFault,
+    },
 }
 
 impl ObjectFault {
@@ -195,6 +212,7 @@ impl ObjectFault {
             Self::Malformed(_) => "malformed",
             Self::Oid(_) => "oid",
             Self::Record { .. } => "identity_record",
+            Self::Rights { .. } => "bad_rights",
         }
     }
 
@@ -202,7 +220,7 @@ impl ObjectFault {
     pub fn oid(&self) -> Option<Oid> {
         match self {
             Self::Malformed(_) => None,
-            Self::Oid(oid) | Self::Record { oid, .. } => Some(*oid),
+            Self::Oid(oid) | Self::Record { oid, .. } | Self::Rights { oid, .. } => Some(*oid),
         }
     }
 }

@@ -194,6 +194,7 @@ impl GraphManager<'_> {
             attrs,
             scope: Scope::Stored(ScopeId::LOCAL),
             founding: None,
+            core: None,
             rights_id: None,
             right: ScopeRight::Open,
         };
@@ -296,7 +297,11 @@ impl GraphManager<'_> {
 
     /// From which change on, and in which scopes, a new home reads by its cursors alone. A node
     /// that was admitted before may have passed earlier changes already.
-    fn home_since(&self, home: &PeerId, change_seq: u64) -> Result<(u64, ScopeId), StoreError> {
+    pub(super) fn home_since(
+        &self,
+        home: &PeerId,
+        change_seq: u64,
+    ) -> Result<(u64, ScopeId), StoreError> {
         let was_admitted = self.tx.peer_number(home)?.is_some();
         if was_admitted && *home != self.this_node {
             Ok((change_seq, self.tx.last_scope()?))

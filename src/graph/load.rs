@@ -1,9 +1,13 @@
 //! From rows to an object: exactly the bytes that its owner signed. Reads only.
 
-use keys::SignedObject;
+use keys::{Digest, SignedObject};
 
-use crate::object::{Attrs, Object, OidProof, Place};
+use crate::object::{Attrs, Object, OidProof, Place, Value};
 use crate::store::{AppTable, ParentRow, Rows, StoreError};
+
+/// Attribute in which the store keeps the digest of the list that a rights list replaces. The list
+/// with that digest need not be stored. Attributes of objects have numbers from 1 on.
+pub(super) const REPLACES: u16 = 0;
 
 /// Loads a stored object and returns it with its owner's signature.
 pub fn load_object(
@@ -11,7 +15,7 @@ pub fn load_object(
     app: &AppTable,
     parent: &ParentRow,
 ) -> Result<(Object, SignedObject), StoreError> {
-    let attrs = if parent.deleted {
+    let mut attrs = if parent.deleted {
         None
     } else {
         let mut attrs = Attrs::new();
@@ -20,7 +24,13 @@ pub fn load_object(
         }
         Some(attrs)
     };
-    let rights = parent.rights_id.map(|list| rows.rights_digest(list));
+    let rights = match attrs.as_mut().and_then(|attrs| attrs.remove(&REPLACES)) {
+        Some(replaces) => Some(digest_of(&replaces)?),
+        None => {
+            let named = parent.rights_id.map(|list| rows.rights_digest(list));
+            named.transpose()?
+        }
+    };
     let object = Object {
         app: app.slug.clone(),
         type_number: parent.type_number,
@@ -28,11 +38,20 @@ pub fn load_object(
         owner: parent.owner,
         rev: parent.rev,
         proof: proof_of(rows, parent)?,
-        rights: rights.transpose()?,
+        rights,
         attrs,
     };
     let signed = SignedObject::from_parts(parent.key_id, object.to_bytes(), parent.signature);
     Ok((object, signed))
+}
+
+fn digest_of(values: &[Value]) -> Result<Digest, StoreError> {
+    let bytes = values.first().and_then(Value::as_bytes);
+    bytes
+        .and_then(Digest::from_slice)
+        .ok_or(StoreError::Inconsistent(
+            "the list that a rights list replaces",
+        ))
 }
 
 /// The part of a stored object that proves its oid.

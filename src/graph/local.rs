@@ -4,7 +4,7 @@
 //! Invariants: the owner of a saved object is local; its signature covers exactly the bytes that
 //! peers will receive. Tested in `tests/core/local_writes.rs`.
 
-use keys::{Oid, SignedObject};
+use keys::{Digest, Oid, SignedObject};
 
 use super::commit::Change;
 use super::error::SaveError;
@@ -13,10 +13,11 @@ use super::manager::GraphManager;
 use super::record::{IdentityRecord, RecordFault};
 use super::resolve::Resolved;
 use crate::acl::{AclManager, Granted, LocalFacts, Replaced, ScopeRight};
-use crate::object::{Attrs, Object, OidParts, OidProof, Value};
+use crate::domain::Mode;
+use crate::object::{Attrs, Object, OidParts, OidProof, Place, Value, is_core_type};
 use crate::op_context::OpContext;
 use crate::schema::{TypeSchema, Visibility, identities};
-use crate::store::{AppTable, ParentRow, ScopeId, WriteMode};
+use crate::store::{AppTable, ParentRow, ScopeId, StoreError, WriteMode};
 
 /// An object to create, change or delete.
 #[derive(Debug, Clone)]
@@ -97,7 +98,7 @@ impl GraphManager<'_> {
             owner: request.owner,
             rev: row.rev + 1,
             proof: proof_of(self.tx, row)?,
-            rights: None,
+            rights: self.rights_in_force(row)?,
             attrs: request.attrs,
         })
     }
@@ -109,6 +110,10 @@ impl GraphManager<'_> {
         schema: &TypeSchema,
         request: WriteRequest,
     ) -> Result<Object, SaveError> {
+        if is_core_type(request.type_number) {
+            // `save_rights` and `save_leave` write them.
+            return Err(SaveError::UnknownType);
+        }
         let values = request.attrs.clone().unwrap_or_default();
         let place = self.place_of(app, schema, &request.owner, &values)?;
         let mut salt = [0; 8];
@@ -119,14 +124,30 @@ impl GraphManager<'_> {
             type_number: request.type_number,
             place: &place,
         };
+        let rights = match &place {
+            Place::In(scope) => match self.referenced(app, scope)? {
+                Some(parent) => self.name_of_list_in_force(parent.scope_id)?,
+                None => None,
+            },
+            Place::Public | Place::Founds(_) => None,
+        };
         Ok(Object {
+            rights,
             attrs: request.attrs,
             ..Object::create(&parts, self.env.now.0, salt)
         })
     }
 
+    /// The list that the next revision of an object names.
+    fn rights_in_force(&self, row: &ParentRow) -> Result<Option<Digest>, StoreError> {
+        match self.tx.scope(row.scope_id)? {
+            Some(scope) if scope.parent_id != row.id => self.name_of_list_in_force(scope.id),
+            _ => Ok(None),
+        }
+    }
+
     /// Gathers the facts of a local write and asks the rules.
-    fn may_save(
+    pub(super) fn may_save(
         &self,
         context: &OpContext,
         object: &Object,
@@ -137,7 +158,6 @@ impl GraphManager<'_> {
             .tx
             .identity_by_pubkey_attr(context.requester_pubkey_attr_id())?;
         let owner = self.identity(&object.owner)?;
-        let domain = self.schemas().domain_of(&object.app, object.type_number);
         let facts = LocalFacts {
             oid: object.oid,
             owner: object.owner,
@@ -146,7 +166,7 @@ impl GraphManager<'_> {
             owner_retired: owner.is_some_and(|identity| identity.retired),
             owner_frozen: owner.is_some_and(|identity| identity.frozen),
             scope_right,
-            mode: domain.map(|domain| domain.mode),
+            mode: self.mode_of(object),
             replaces: existing.map(|row| Replaced {
                 owner: row.owner,
                 deleted: row.deleted,
@@ -182,7 +202,7 @@ impl GraphManager<'_> {
         {
             return Err(RecordFault::OtherKey.into());
         }
-        let sync_flags = self.sync_flags(schema, object, record.as_ref());
+        let sync_flags = self.sync_flags(app, schema, object, record.as_ref())?;
         let row = new_row(object, &signed, None, sync_flags);
         let change = Change::Content(resolved, existing.as_ref());
         let row = self.commit_row(granted, app, row, change)?;
@@ -199,21 +219,32 @@ impl GraphManager<'_> {
     /// The bits of the domains in which this node exports a local object (docs/STORY.md 3 step 2).
     pub(super) fn sync_flags(
         &self,
+        app: &AppTable,
         schema: &TypeSchema,
         object: &Object,
         identity: Option<&IdentityRecord>,
-    ) -> i64 {
+    ) -> Result<i64, StoreError> {
         let unlisted = identity.is_some()
             && object.first(identities::LISTED).and_then(Value::as_integer) == Some(0);
         if schema.visibility == Visibility::Local || unlisted {
-            return 0;
+            return Ok(0);
         }
+        let type_number = self.travel_type(app, object)?;
         let domains = self
             .schemas()
             .app(&object.app)
             .into_iter()
-            .flat_map(|app| app.domains_of(object.type_number));
-        domains.fold(0, |flags, domain| flags | self.tx.apps().mask(&domain.name))
+            .flat_map(|app| app.domains_of(type_number));
+        Ok(domains.fold(0, |flags, domain| flags | self.tx.apps().mask(&domain.name)))
+    }
+
+    /// The mode in which objects of this type travel. Objects of core types never change.
+    pub(super) fn mode_of(&self, object: &Object) -> Option<Mode> {
+        if is_core_type(object.type_number) {
+            return Some(Mode::NoUpdate);
+        }
+        let domain = self.schemas().domain_of(&object.app, object.type_number);
+        domain.map(|domain| domain.mode)
     }
 }
 

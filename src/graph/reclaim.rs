@@ -9,9 +9,7 @@ use super::error::{ApplyError, Fault};
 use super::local::new_row;
 use super::manager::GraphManager;
 use super::verify::VerifiedObject;
-use crate::acl::{AclManager, ReclaimFacts, RemoteWrite, ScopeRight};
-use crate::domain::Mode;
-use crate::object::Object;
+use crate::acl::{AclManager, Denied, ReclaimFacts, RemoteWrite, ScopeRight};
 
 /// Result for one object that a peer returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,10 +57,13 @@ impl GraphManager<'_> {
             RemoteWrite::Apply(granted) | RemoteWrite::ForkWon(granted) => granted,
         };
         let resolved = self.resolve(app, schema, object, existing.as_ref())?;
-        if resolved.right == ScopeRight::Ended {
-            return Ok(ReclaimOutcome::AlreadyStored);
+        match resolved.right {
+            ScopeRight::Ended => return Ok(ReclaimOutcome::AlreadyStored),
+            ScopeRight::OtherOwner => return Err(Fault::Denied(Denied::NotScopeOwner).into()),
+            ScopeRight::ScopeOwner => return Err(Fault::Denied(Denied::ScopeOwnerStays).into()),
+            ScopeRight::Open | ScopeRight::Participant | ScopeRight::Outsider => {}
         }
-        let flags = self.sync_flags(schema, object, verified.record.as_ref());
+        let flags = self.sync_flags(app, schema, object, verified.record.as_ref())?;
         self.end_group();
         let row = new_row(object, &verified.signed, None, flags);
         let change = Change::Content(&resolved, existing.as_ref());
@@ -71,12 +72,5 @@ impl GraphManager<'_> {
             self.note_identity(&row, record)?;
         }
         Ok(ReclaimOutcome::Written)
-    }
-
-    /// The mode of the domain in which objects of this type travel.
-    fn mode_of(&self, object: &Object) -> Option<Mode> {
-        self.schemas()
-            .domain_of(&object.app, object.type_number)
-            .map(|domain| domain.mode)
     }
 }

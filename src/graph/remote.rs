@@ -11,9 +11,10 @@ use super::load::load_object;
 use super::local::new_row;
 use super::manager::GraphManager;
 use super::record::{IdentityRecord, chain_in};
-use super::verify::VerifiedObject;
+use super::verify::{VerifiedObject, charged_bytes};
 use crate::acl::{AclManager, Denied, Granted, Home, RemoteFacts, RemoteWrite};
-use crate::object::Object;
+use crate::domain::Mode;
+use crate::object::{Object, is_core_type};
 use crate::op_context::OpContext;
 use crate::schema::{TypeSchema, Visibility, identities};
 use crate::store::{AppTable, Cause, IdentityRow, ParentRow, StoreError};
@@ -39,7 +40,7 @@ pub enum Applied {
 pub struct Freed {
     /// Local number of the peer that had sent it.
     pub origin: i64,
-    /// The length of its signed bytes.
+    /// The bytes that it counted for that peer.
     pub bytes: usize,
 }
 
@@ -110,15 +111,19 @@ impl<'e> GraphManager<'e> {
             return Ok(Applied::AlreadyStored);
         }
         let resolved = self.resolve(app, schema, object, existing.as_ref())?;
+        let type_number = self.travel_type(app, object)?;
         let domain = self
             .schemas()
             .domain(sync_domain)
-            .filter(|domain| domain.app == object.app && domain.has_type(object.type_number));
+            .filter(|domain| domain.app == object.app && domain.has_type(type_number));
         let facts = RemoteFacts {
             oid: object.oid,
             rev: object.rev,
             deleted: object.is_deleted(),
-            mode: domain.map(|domain| domain.mode),
+            mode: domain.map(|domain| match is_core_type(object.type_number) {
+                true => Mode::NoUpdate,
+                false => domain.mode,
+            }),
             owner_home,
             is_public,
             scope_right: resolved.right,
@@ -145,10 +150,11 @@ impl<'e> GraphManager<'e> {
             return Err(Fault::OldHome.into());
         }
         let replaced = match existing.as_ref().map(|row| (row, row.origin)) {
-            Some((row, Some(origin))) if row.rev > 0 => Some(Freed {
-                origin,
-                bytes: load_object(self.tx, app, row)?.1.bytes().len(),
-            }),
+            Some((row, Some(origin))) if row.rev > 0 => {
+                let (object, signed) = load_object(self.tx, app, row)?;
+                let bytes = charged_bytes(&object, &signed);
+                Some(Freed { origin, bytes })
+            }
             _ => None,
         };
         self.end_group();

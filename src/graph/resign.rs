@@ -18,15 +18,24 @@ use crate::store::{AppTable, ParentRow, ScopeId};
 const RESTAMPED_MAX: usize = 256;
 
 impl GraphManager<'_> {
-    /// Re-signs objects that a local owner signed with earlier keys: at most `most`, by key, oldest
-    /// first. Returns how many it found; none if all are re-signed. Each keeps its revision and
-    /// content, and gets a change group of its own, so that peers that know of the rotation accept
-    /// it.
+    /// Re-signs objects that a local owner signed with earlier keys: at most `most`. Returns how
+    /// many it found; none if all are re-signed. Each keeps its revision and content, and gets a
+    /// change group of its own, so that peers that know of the rotation accept it.
+    ///
+    /// Rights lists come first, in each scope from the highest version down. Then come all other
+    /// objects, by key, oldest first. Another order would let an old list be in force for a while,
+    /// here and on every peer.
     pub fn resign_some(&mut self, owner: &Oid, most: usize) -> Result<usize, SaveError> {
         self.may_write(true)?;
         let key_id = self.keys().key_id(*owner)?;
         let apps = self.tx.apps();
         let mut found = 0;
+        for app in apps.iter() {
+            for row in self.tx.lists_before(app, owner, key_id, most - found)? {
+                found += 1;
+                self.resign(app, row)?;
+            }
+        }
         for app in apps.iter() {
             for row in self.tx.signed_before(app, owner, key_id, most - found)? {
                 found += 1;

@@ -3,11 +3,13 @@
 //! One function for local, remote and reclaimed objects. Judging is left to `acl`, writing to
 //! `commit.rs`. Nothing here writes.
 
+use keys::protocol::RIGHTS_TYPE;
 use keys::{Digest, Oid};
 
+use super::load::REPLACES;
 use super::manager::GraphManager;
 use crate::acl::ScopeRight;
-use crate::object::{Attrs, Object, Place, RightsList};
+use crate::object::{Attrs, CoreRecord, Object, Place, RightsFault, RightsList};
 use crate::op_context::AppId;
 use crate::schema::{Kind, TypeSchema, Visibility};
 use crate::store::{AppTable, ParentRow, ScopeId, StoreError, StoredValue};
@@ -39,6 +41,8 @@ pub(super) struct Resolved<'o> {
     pub(super) scope: Scope,
     /// Its founding list, if it is itself a scope.
     pub(super) founding: Option<Founding>,
+    /// Its content, if it is of a core type and no tombstone.
+    pub(super) core: Option<CoreRecord>,
     /// Local id of the rights list that it names. `None`: the founding list, or no list.
     pub(super) rights_id: Option<i64>,
     /// Whether the owner may write in the scope.
@@ -54,8 +58,10 @@ pub(super) enum ResolveError {
     WrongReference,
     /// The place contradicts the type, the values or a reference.
     WrongScope,
-    /// The rights list that the object names is not stored.
-    UnknownRights,
+    /// The rights list that the object names is not stored, so the object has to wait.
+    MissingRights(Digest),
+    /// The object may not name the rights list that it names.
+    Rights(RightsFault),
     /// The database failed.
     Store(StoreError),
 }
@@ -67,7 +73,7 @@ impl From<StoreError> for ResolveError {
 }
 
 /// The scope, the named rights list and the right of the owner.
-type InScope = (ScopeId, Option<i64>, ScopeRight);
+pub(super) type InScope = (ScopeId, Option<i64>, ScopeRight);
 
 impl GraphManager<'_> {
     /// The place of a new object with these values.
@@ -106,6 +112,8 @@ impl GraphManager<'_> {
         existing: Option<&ParentRow>,
     ) -> Result<Resolved<'o>, ResolveError> {
         let place = object.place();
+        let core = CoreRecord::read(object).transpose();
+        let core = core.map_err(ResolveError::Rights)?;
         let mut founding = None;
         let (scope, rights_id, right) = match (schema.visibility, place) {
             (Visibility::Local, Place::Public) if object.rights.is_none() => {
@@ -118,18 +126,20 @@ impl GraphManager<'_> {
                 let (scope, rights_id, right) = self.resolve_within(app, object, &scope)?;
                 (Scope::Stored(scope), rights_id, right)
             }
-            (visibility, Place::Founds(digest)) if visibility.founds_scopes() => {
+            (Visibility::Within, Place::In(scope)) => {
+                let (scope, rights_id, right) = self.resolve_core(app, object, &scope)?;
+                (Scope::Stored(scope), rights_id, right)
+            }
+            // The owner's right is enough, so that no list is named.
+            (visibility, Place::Founds(digest))
+                if visibility.founds_scopes() && object.rights.is_none() =>
+            {
                 let attrs = object.attrs.as_ref();
                 let list = attrs.and_then(|attrs| schema.founding_list(&object.owner, attrs));
                 let right = founder_right(object, list.as_ref(), &digest)?;
                 founding = Some(Founding { digest, list });
                 let scope = existing.map_or(Scope::New, |row| Scope::Stored(row.scope_id));
-                let rights_id = match (&scope, object.rights) {
-                    (_, None) => None,
-                    (Scope::New, Some(_)) => return Err(ResolveError::UnknownRights),
-                    (Scope::Stored(scope), Some(list)) => Some(self.named_list(*scope, &list)?),
-                };
-                (scope, rights_id, right)
+                (scope, None, right)
             }
             _ => return Err(ResolveError::WrongScope),
         };
@@ -138,6 +148,7 @@ impl GraphManager<'_> {
             attrs,
             scope,
             founding,
+            core,
             rights_id,
             right,
         })
@@ -150,19 +161,11 @@ impl GraphManager<'_> {
         object: &Object,
         scope: &Oid,
     ) -> Result<InScope, ResolveError> {
-        let parent = self.referenced(app, scope)?;
-        let parent = parent.ok_or(ResolveError::Missing(app.id, *scope))?;
-        let schema = self.schemas().type_(&object.app, parent.type_number);
-        if !schema.is_some_and(|schema| schema.visibility.founds_scopes()) {
-            return Err(ResolveError::WrongScope);
-        }
+        let parent = self.scope_parent(app, scope)?;
         if parent.deleted {
             return Ok((parent.scope_id, None, ScopeRight::Ended));
         }
-        let named = match &object.rights {
-            Some(list) => Some(self.named_list(parent.scope_id, list)?),
-            None => None,
-        };
+        let named = self.named_list(parent.scope_id, object)?;
         let list = self.rights(parent.scope_id, named)?;
         let may_write = list.of(&object.owner).is_some_and(|it| it.may_write());
         let right = if may_write {
@@ -173,10 +176,20 @@ impl GraphManager<'_> {
         Ok((parent.scope_id, named, right))
     }
 
-    fn named_list(&self, scope: ScopeId, list: &Digest) -> Result<i64, ResolveError> {
-        self.tx
-            .rights_list(scope, list)?
-            .ok_or(ResolveError::UnknownRights)
+    /// The Parent that is the scope with this oid.
+    pub(super) fn scope_parent(
+        &self,
+        app: &AppTable,
+        scope: &Oid,
+    ) -> Result<ParentRow, ResolveError> {
+        let parent = self.referenced(app, scope)?;
+        let parent = parent.ok_or(ResolveError::Missing(app.id, *scope))?;
+        let schema = self.schemas().type_(&app.slug, parent.type_number);
+        if schema.is_some_and(|schema| schema.visibility.founds_scopes()) {
+            Ok(parent)
+        } else {
+            Err(ResolveError::WrongScope)
+        }
     }
 
     /// Resolves the values. A deleted Parent is a valid target of a reference.
@@ -208,6 +221,11 @@ impl GraphManager<'_> {
                 };
                 attrs.push((*number, ordinal, stored));
             }
+        }
+        if object.type_number == RIGHTS_TYPE
+            && let Some(replaces) = &object.rights
+        {
+            attrs.push((REPLACES, 0, StoredValue::Digest(replaces)));
         }
         Ok(attrs)
     }

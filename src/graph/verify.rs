@@ -13,7 +13,7 @@ use super::error::{Fault, ObjectFault};
 use super::limits::GraphLimits;
 use super::record::{IdentityRecord, chain_in, is_identity};
 use super::version::Tombstone;
-use crate::object::Object;
+use crate::object::{CoreRecord, Object, RightsFault};
 use crate::schema::identities;
 use crate::store::Cause;
 
@@ -74,11 +74,21 @@ pub fn decode_object(
             oid: object.oid,
             source,
         })?;
+    let oid = object.oid;
+    rights_fault(&object).map_err(|source| ObjectFault::Rights { oid, source })?;
     Ok(DecodedObject {
         object,
         signed,
         record,
     })
+}
+
+/// Checks the content of a core type, and whether the object may name a rights list.
+fn rights_fault(object: &Object) -> Result<(), RightsFault> {
+    if object.rights.is_some() && object.scope().is_none() {
+        return Err(RightsFault("only an object in a scope names a rights list"));
+    }
+    CoreRecord::read(object).transpose().map(drop)
 }
 
 impl DecodedObject {
@@ -162,15 +172,43 @@ impl DecodedObject {
     }
 }
 
+/// Bytes that one entry of a rights list counts besides those that were sent.
+const ENTRY_CHARGE: usize = 64;
+
+/// The bytes that a stored object counts for its sender. Those are the bytes that were sent, and 64
+/// for each entry of a rights list, which is a row.
+pub(super) fn charged_bytes(object: &Object, signed: &SignedObject) -> usize {
+    signed.bytes().len() + ENTRY_CHARGE * rights_entries(object)
+}
+
+/// The number of entries, if the bytes are a valid rights list; 0 otherwise.
+pub fn entries_of(signed: &SignedObject, limits: &GraphLimits) -> usize {
+    let object = Object::from_bytes(signed.bytes(), &limits.object);
+    object.map_or(0, |object| rights_entries(&object))
+}
+
+/// The number of entries of a rights list; 0 for other objects.
+fn rights_entries(object: &Object) -> usize {
+    match CoreRecord::read(object) {
+        Some(Ok(record)) => record.entries(),
+        _ => 0,
+    }
+}
+
 impl VerifiedObject {
     /// The decoded object.
     pub fn object(&self) -> &Object {
         &self.object
     }
 
-    /// The length of the signed bytes.
-    pub fn signed_len(&self) -> usize {
-        self.signed.bytes().len()
+    /// The number of entries, if the object is a rights list; 0 for other objects.
+    pub fn rights_entries(&self) -> usize {
+        rights_entries(&self.object)
+    }
+
+    /// The bytes that the object counts for its sender.
+    pub fn charged_bytes(&self) -> usize {
+        charged_bytes(&self.object, &self.signed)
     }
 
     /// The verified record, if the object is an identity.

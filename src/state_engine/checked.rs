@@ -11,7 +11,8 @@ use crate::store::{Rows, StoreError};
 
 /// Writes of an object without values.
 const WRITES_PER_OBJECT: usize = 3;
-/// Writes of an identity that becomes a reader. Each oid among the values may be one.
+/// Writes of an identity that becomes a reader. Each oid among the values may be one, and so may
+/// each entry of a rights list.
 const WRITES_PER_READER: usize = 4;
 
 /// Processor time of verifying and judging one object.
@@ -45,7 +46,8 @@ impl CheckedObject {
         let writes = values
             .flat_map(|(_, values)| values)
             .map(|value| 1 + value.as_oid().map_or(0, |_| WRITES_PER_READER));
-        WRITES_PER_OBJECT + writes.sum::<usize>()
+        let entries = WRITES_PER_READER * verified.rights_entries();
+        WRITES_PER_OBJECT + entries + writes.sum::<usize>()
     }
 
     /// The processor time that the object costs, roughly. A faulty record counts as the longest.

@@ -20,7 +20,7 @@ use super::view::View;
 use crate::acl::Denied;
 use crate::graph::{
     ApplyError, Fault, GraphManager, KnownKeys, ReclaimOutcome, VerifiedObject, decode_object,
-    load_object,
+    load_object, travel_type,
 };
 use crate::op_context::Timestamp;
 use crate::store::{StoreError, WaitingRow};
@@ -108,7 +108,8 @@ impl View<'_> {
         let (mut given, mut bytes, mut last) = (RecoveryBatch::default(), 0, None);
         let mut owners = BTreeMap::new();
         for row in rows {
-            let is_received = row.origin.is_some() && domain.has_type(row.type_number);
+            let is_received =
+                row.origin.is_some() && domain.has_type(travel_type(&self.rows, app, &row)?);
             if is_received && self.lives_at(&request.peer, row.owner, &mut owners)? {
                 let (_, signed) = load_object(&self.rows, app, &row)?;
                 let bytes_max = limits.bytes_max.saturating_sub(Package::EMPTY_BYTES_MAX);

@@ -12,7 +12,7 @@ use super::engine::StateEngine;
 use super::ingest::PartIngest;
 use super::reclaim::OwnChains;
 use super::rejects::RejectLog;
-use crate::graph::SaveError;
+use crate::graph::{GraphLimits, SaveError, entries_of};
 use crate::op_context::{AppId, Timestamp};
 use crate::schema::identities;
 use crate::store::{Cause, ScopeId, SettlingRow, SettlingWork, StoreError, WaitingRow};
@@ -25,17 +25,20 @@ const PORTION_COST_MAX: usize = 64;
 const IDENTITY_COST: usize = 32;
 /// Bytes that cost as much as a small object.
 const BYTES_PER_COST: usize = 4096;
+/// Entries of a rights list that cost as much as a small object: each makes some four writes.
+const ENTRIES_PER_COST: usize = 2;
 /// Milliseconds after which an object waits no longer: 30 days.
 const WAITING_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
 
-fn cost(waiting: &WaitingRow) -> usize {
+fn cost(waiting: &WaitingRow, limits: &GraphLimits) -> usize {
     let bytes = waiting.object.bytes().len() / BYTES_PER_COST;
+    let entries = entries_of(&waiting.object, limits) / ENTRIES_PER_COST;
     let chains = if waiting.domain == identities::DOMAIN {
         IDENTITY_COST
     } else {
         0
     };
-    1 + bytes + chains
+    1 + bytes + chains + entries
 }
 
 impl StateEngine {
@@ -87,10 +90,13 @@ impl StateEngine {
             let ids = tx.waiting_for(&cause, (next.after, next.until), PORTION_OBJECTS_MAX)?;
             let (mut done, mut rejects) = (AppliedPackage::default(), RejectLog::default());
             let (mut chains, mut tried, mut spent) = (OwnChains::default(), 0, 0);
+            let graph_limits = graph.limits();
             let mut ingest = PartIngest::new(graph, limits, &mut done, &mut rejects);
             for id in &ids {
                 let waiting = tx.waiting(*id)?;
-                spent += waiting.as_ref().map_or(1, cost);
+                spent += waiting
+                    .as_ref()
+                    .map_or(1, |waiting| cost(waiting, graph_limits));
                 if tried > 0 && spent > PORTION_COST_MAX {
                     break;
                 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use keys::protocol::RIGHTS_TYPE;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::domain_table::DomainTable;
@@ -37,6 +38,7 @@ pub struct AppTable {
     pub(super) restamp_parent: String,
     pub(super) restamp_attrs: String,
     pub(super) signed_before: String,
+    pub(super) lists_before: String,
     pub(super) newest_of_scopes: String,
 }
 
@@ -126,6 +128,14 @@ impl AppTable {
                    WHERE o.owner_oid = ?1 AND o.key_id < ?2 AND o.origin IS NULL AND o.rev > 0)
                  ORDER BY p.change_seq LIMIT ?3"
             ),
+            lists_before: format!(
+                "{select} INDEXED BY {parent}_lists
+                 WHERE p.owner_oid = ?1 AND p.key_id < ?2 AND p.type = {RIGHTS_TYPE}
+                   AND p.origin IS NULL AND p.rev > 0
+                 ORDER BY p.scope_id, (SELECT a.value FROM {attr} AS a
+                   WHERE a.id BETWEEN (p.id << 16) AND ((p.id << 16) | 65535) AND a.type = 1) DESC
+                 LIMIT ?3"
+            ),
             newest_of_scopes: format!(
                 "SELECT s.id, (SELECT p.change_seq FROM {parent} AS p INDEXED BY {parent}_scope
                                WHERE p.scope_id = s.id AND p.sync_flags <> 0
@@ -167,6 +177,10 @@ impl AppTable {
                  CREATE INDEX IF NOT EXISTS app_{slug}_parent_local
                    ON app_{slug}_parent (owner_oid, key_id, change_seq)
                    WHERE origin IS NULL AND rev > 0;
+                 -- Rights lists among them, which come first.
+                 CREATE INDEX IF NOT EXISTS app_{slug}_parent_lists
+                   ON app_{slug}_parent (owner_oid, key_id)
+                   WHERE origin IS NULL AND rev > 0 AND type = {RIGHTS_TYPE};
                  -- An id is parent_id << 16 | position, so that an object's Attrs are adjacent.
                  CREATE TABLE IF NOT EXISTS app_{slug}_attr (
                    id              INTEGER NOT NULL PRIMARY KEY,

@@ -53,7 +53,7 @@ pub use pending::{PendingBounds, PendingRequest, PendingRow};
 pub use pull_again::{PullAgain, PullAgainCause, PullAgainNote};
 pub use rejects::RejectRow;
 pub use reserve::{Reserve, ReserveError};
-pub use rights::RightsRow;
+pub use rights::{NewRights, RightsRow};
 pub use rollback::Rollback;
 pub use rows::{Rows, WriteTx};
 pub use scope_id::ScopeId;

@@ -3,7 +3,7 @@
 //! Every write demands a [`Granted`] for the same object. Invariant: a Parent and all its Attrs
 //! carry the same `change_seq` and `sync_flags`, those of the last write of the object.
 
-use keys::{Oid, Signature};
+use keys::{Digest, Oid, Signature};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, OptionalExtension as _, Row, ToSql, ffi};
 
@@ -68,6 +68,8 @@ pub struct Page {
 pub enum StoredValue<'v> {
     /// Column `value`: any value that is not a reference to a Parent.
     Plain(&'v Value),
+    /// Column `value`: the digest of the rights list that a rights list replaces.
+    Digest(&'v Digest),
     /// Column `value_parent_id`: the local id of the Parent.
     Parent(i64),
 }
@@ -361,8 +363,9 @@ impl ParentWriter<'_> {
         attrs: &[(u16, u16, StoredValue<'_>)],
     ) -> Result<(), StoreError> {
         for (position, (number, ordinal, stored)) in (0i64..).zip(attrs) {
-            let (value, value_parent_id) = match stored {
+            let (value, value_parent_id): (Option<&dyn ToSql>, _) = match stored {
                 StoredValue::Plain(value) => (Some(*value), None),
+                StoredValue::Digest(digest) => (Some(digest.as_bytes()), None),
                 StoredValue::Parent(id) => (None, Some(*id)),
             };
             let id = (parent.id << 16) | position;

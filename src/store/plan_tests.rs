@@ -196,6 +196,12 @@ fn statement_on_the_tables_of_an_app_searches_an_index() {
         plan(&store, &app.signed_before),
         format!("SEARCH p {local}\nSCALAR SUBQUERY 1\nSEARCH o {first}")
     );
+    let lists = "USING INDEX app_messages_parent_lists (owner_oid=? AND key_id<?)";
+    let lists_before = plan(&store, &app.lists_before);
+    assert!(
+        lists_before.starts_with(&format!("SEARCH p {lists}")),
+        "{lists_before}"
+    );
     let scope = "SEARCH p USING INDEX app_messages_parent_scope (scope_id=? AND change_seq>?";
     assert_eq!(plan(&store, &app.received_in_scope), format!("{scope})"));
     let until = format!("{scope} AND change_seq<?)");

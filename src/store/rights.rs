@@ -1,13 +1,17 @@
-//! Rights lists: their digests and entries.
+//! Rights lists: their digests, entries and order, and the identities that left a scope.
 //!
-//! Invariant: a list never changes. The founding list of a scope whose Parent was only seen as a
-//! tombstone has a digest and no entries.
+//! Invariants: the entries of a list never change; its key number only rises. The founding list of
+//! a scope whose Parent was only seen as a tombstone has a digest and no entries. Its key number is
+//! that of the Parent. A list with a lower key number counts as absent, because a thief of an
+//! earlier key may have signed it.
 
 use keys::{Digest, Oid};
-use rusqlite::OptionalExtension as _;
+use rusqlite::{OptionalExtension as _, Row};
 
+use super::app_tables::AppTable;
 use super::columns::fixed;
 use super::error::{SqlContext as _, StoreError};
+use super::parents::{ParentRow, parent_row};
 use super::rows::{Rows, WriteTx};
 use super::scope_id::ScopeId;
 use crate::object::{Rights, RightsList};
@@ -19,35 +23,75 @@ pub struct RightsRow {
     pub id: i64,
     /// The digest that names it on every node.
     pub digest: Digest,
+    /// Its version; 0 for the founding list.
+    pub version: u64,
+    /// Local id of the Parent that holds the list. `None`: the founding list.
+    pub parent_id: Option<i64>,
+}
+
+/// A rights list to be written.
+#[derive(Debug)]
+pub struct NewRights<'n> {
+    /// The scope.
+    pub scope: ScopeId,
+    /// The digest that names the list.
+    pub digest: Digest,
+    /// Number of the key that signed it.
+    pub key_number: u32,
+    /// Its version, at least 1.
+    pub version: u64,
+    /// Local id of the Parent that holds it.
+    pub parent_id: i64,
+    /// Digest of the list that it replaces. `None`: the founding list.
+    pub replaces: Option<Digest>,
+    /// Its entries.
+    pub list: &'n RightsList,
+}
+
+const COLUMNS: &str = "id, digest, version, parent_id";
+/// Key number of the founding list of the scope `?1`: that of the scope's Parent.
+const FOUNDING_KEY: &str =
+    "(SELECT key_number FROM rights_list WHERE scope_id = ?1 AND version = 0)";
+
+fn rights_row(row: &Row<'_>) -> rusqlite::Result<RightsRow> {
+    Ok(RightsRow {
+        id: row.get(0)?,
+        digest: Digest::from_bytes(fixed(row, 1)?),
+        version: row.get(2)?,
+        parent_id: row.get(3)?,
+    })
 }
 
 impl Rows<'_> {
     /// The founding list of a scope.
     pub fn founding_list(&self, scope: ScopeId) -> Result<RightsRow, StoreError> {
         let context = "reading a founding list";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT id, digest FROM rights_list WHERE scope_id = ?1 AND version = 0",
-            )
-            .context(context)?;
-        statement
-            .query_row([scope.0], |row| {
-                Ok(RightsRow {
-                    id: row.get(0)?,
-                    digest: Digest::from_bytes(fixed(row, 1)?),
-                })
-            })
-            .context(context)
+        let sql = format!("SELECT {COLUMNS} FROM rights_list WHERE scope_id = ?1 AND version = 0");
+        let mut statement = self.connection.prepare_cached(&sql).context(context)?;
+        statement.query_row([scope.0], rights_row).context(context)
     }
 
-    /// The list with that digest in a scope. `None` if this node lacks it.
+    /// The list in force in a scope whose Parent is live: the highest by key number, version and
+    /// digest.
+    pub fn list_in_force(&self, scope: ScopeId) -> Result<RightsRow, StoreError> {
+        let context = "reading the list in force";
+        let sql = format!(
+            "SELECT {COLUMNS} FROM rights_list WHERE scope_id = ?1
+             ORDER BY key_number DESC, version DESC, digest DESC LIMIT 1"
+        );
+        let mut statement = self.connection.prepare_cached(&sql).context(context)?;
+        statement.query_row([scope.0], rights_row).context(context)
+    }
+
+    /// Local id of the list with that digest in a scope. `None` if this node lacks it, or if the
+    /// list counts as absent.
     pub fn rights_list(&self, scope: ScopeId, digest: &Digest) -> Result<Option<i64>, StoreError> {
         let context = "looking up a rights list";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT id FROM rights_list WHERE scope_id = ?1 AND digest = ?2")
-            .context(context)?;
+        let sql = format!(
+            "SELECT id FROM rights_list
+             WHERE scope_id = ?1 AND digest = ?2 AND key_number >= {FOUNDING_KEY}"
+        );
+        let mut statement = self.connection.prepare_cached(&sql).context(context)?;
         statement
             .query_row((scope.0, digest.as_bytes()), |row| row.get(0))
             .optional()
@@ -82,6 +126,66 @@ impl Rows<'_> {
             entries.push((identity, rights));
         }
         Ok(entries.into_iter().collect())
+    }
+
+    /// The identities that left a scope, sorted by oid, each with the highest version it named. An
+    /// identity that was added later is one of them.
+    pub fn left(&self, scope: ScopeId) -> Result<Vec<(Oid, u64)>, StoreError> {
+        let context = "reading who left a scope";
+        let sql = format!(
+            "SELECT l.identity_oid, MAX(r.version) FROM leave AS l
+             JOIN rights_list AS r ON r.id = l.list_id
+             WHERE l.scope_id = ?1 AND r.key_number >= {FOUNDING_KEY}
+             GROUP BY l.identity_oid"
+        );
+        let mut statement = self.connection.prepare_cached(&sql).context(context)?;
+        let rows = statement
+            .query_map([scope.0], |row| {
+                Ok((Oid::from_bytes(fixed(row, 0)?), row.get(1)?))
+            })
+            .context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
+    }
+
+    /// The highest version below `version` of a list by which an identity may not read. `None`: it
+    /// could read since the scope was founded.
+    pub fn last_without(
+        &self,
+        scope: ScopeId,
+        identity: &Oid,
+        version: u64,
+    ) -> Result<Option<u64>, StoreError> {
+        let context = "reading since when an identity reads a scope";
+        let sql = format!(
+            "SELECT MAX(r.version) FROM rights_list AS r
+             WHERE r.scope_id = ?1 AND r.version < ?3 AND r.key_number >= {FOUNDING_KEY}
+               AND NOT EXISTS (SELECT 1 FROM rights_entry AS e
+                               WHERE e.list_id = r.id AND e.identity_oid = ?2 AND e.rights & 1)"
+        );
+        let mut statement = self.connection.prepare_cached(&sql).context(context)?;
+        statement
+            .query_row((scope.0, identity.as_bytes(), version), |row| row.get(0))
+            .context(context)
+    }
+
+    /// At most `limit` rights lists of this node's `owner` that a key with a lower number than
+    /// `key_id` signed. Ordered by scope, in each from the highest version down.
+    pub fn lists_before(
+        &self,
+        app: &AppTable,
+        owner: &Oid,
+        key_id: u32,
+        limit: usize,
+    ) -> Result<Vec<ParentRow>, StoreError> {
+        let context = "reading rights lists that an earlier key signed";
+        let mut statement = self
+            .connection
+            .prepare_cached(&app.lists_before)
+            .context(context)?;
+        let rows = statement
+            .query_map((owner.as_bytes(), key_id, limit), parent_row)
+            .context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
     }
 }
 
@@ -123,5 +227,82 @@ impl WriteTx<'_> {
                 .context(context)?;
         }
         Ok(())
+    }
+
+    /// Writes a list with its entries. A list that is stored already keeps its row.
+    pub fn put_list(&self, new: &NewRights<'_>) -> Result<(), StoreError> {
+        let context = "writing a rights list";
+        if self.raise_key_number(new.scope, &new.digest, new.key_number)?
+            || self.has_list(new.scope, &new.digest)?
+        {
+            return Ok(());
+        }
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "INSERT INTO rights_list (scope_id, digest, key_number, version, parent_id,
+                   replaces)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )
+            .context(context)?;
+        // RETURNING would make SQLite scan the tables that refer to lists.
+        statement
+            .execute((
+                new.scope.0,
+                new.digest.as_bytes(),
+                new.key_number,
+                new.version,
+                new.parent_id,
+                new.replaces.as_ref().map(Digest::as_bytes),
+            ))
+            .context(context)?;
+        let id = self.connection.last_insert_rowid();
+        self.put_rights(id, new.list)
+    }
+
+    fn has_list(&self, scope: ScopeId, digest: &Digest) -> Result<bool, StoreError> {
+        let context = "looking for a rights list";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT 1 FROM rights_list WHERE scope_id = ?1 AND digest = ?2")
+            .context(context)?;
+        statement
+            .exists((scope.0, digest.as_bytes()))
+            .context(context)
+    }
+
+    /// Raises the key number of a list, because a later key signed it. Returns whether it rose.
+    pub fn raise_key_number(
+        &self,
+        scope: ScopeId,
+        digest: &Digest,
+        key_number: u32,
+    ) -> Result<bool, StoreError> {
+        let context = "raising the key number of a rights list";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "UPDATE rights_list SET key_number = ?3
+                 WHERE scope_id = ?1 AND digest = ?2 AND key_number < ?3",
+            )
+            .context(context)?;
+        let raised = statement.execute((scope.0, digest.as_bytes(), key_number));
+        raised.map(|rows| rows > 0).context(context)
+    }
+
+    /// Notes that an identity left a scope, and the list that its `leave` names.
+    pub fn put_leave(&self, scope: ScopeId, identity: &Oid, list: i64) -> Result<(), StoreError> {
+        let context = "writing who left a scope";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "INSERT INTO leave (scope_id, identity_oid, list_id) VALUES (?1, ?2, ?3)
+                 ON CONFLICT DO NOTHING",
+            )
+            .context(context)?;
+        statement
+            .execute((scope.0, identity.as_bytes(), list))
+            .map(drop)
+            .context(context)
     }
 }

@@ -61,8 +61,10 @@ CREATE TABLE rights_list (
   key_number INTEGER NOT NULL,        -- number of the owner's key that signed the list
   version    INTEGER NOT NULL,
   parent_id  INTEGER,                 -- Parent of the object that holds the list; NULL: version 0
+  replaces   BLOB,                    -- digest of the list before; NULL: the founding list
   UNIQUE (scope_id, digest)
 ) STRICT;
+CREATE INDEX rights_list_order ON rights_list (scope_id, key_number, version, digest);
 
 -- The entries of each rights list. 1: read, 2: write, 3: both.
 CREATE TABLE rights_entry (
@@ -70,6 +72,14 @@ CREATE TABLE rights_entry (
   identity_oid BLOB    NOT NULL,
   rights       INTEGER NOT NULL,
   PRIMARY KEY (list_id, identity_oid)
+) STRICT, WITHOUT ROWID;
+
+-- Identities that ended their own right to read a scope, each with a list that it named.
+CREATE TABLE leave (
+  scope_id     INTEGER NOT NULL REFERENCES scope (id),
+  identity_oid BLOB    NOT NULL,
+  list_id      INTEGER NOT NULL REFERENCES rights_list (id),
+  PRIMARY KEY (scope_id, identity_oid, list_id)
 ) STRICT, WITHOUT ROWID;
 
 -- Derived: the identities that may read each scope. GraphManager writes it.
@@ -223,8 +233,9 @@ CREATE TABLE waiting (
   epoch        BLOB    NOT NULL,      -- of the sender
   seq          INTEGER NOT NULL,      -- to_seq of the package
   oid          BLOB    NOT NULL,
-  needs_kind   INTEGER NOT NULL,      -- 1: object, 2: key of an identity, 3: unfreezing, 4: home
-  needs        BLOB    NOT NULL,      -- oid of it, then what the kind adds
+  needs_kind   INTEGER NOT NULL,      -- 1: object, 2: key of an identity, 3: unfreezing, 4: home,
+                                      -- 5: rights list
+  needs        BLOB    NOT NULL,      -- its oid, then what the kind adds; 5: its digest
   is_reclaimed INTEGER NOT NULL,      -- 1: of this node, returned after a restore
   key_id       INTEGER NOT NULL,
   digest       BLOB    NOT NULL,      -- SHA-256 of bytes

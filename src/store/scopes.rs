@@ -292,18 +292,46 @@ impl WriteTx<'_> {
             .context("resetting from when on nodes read scopes")
     }
 
-    /// Makes an identity a reader of a scope, from its first change on. Opens a closed row.
-    pub fn put_reader(&self, scope: ScopeId, identity: &Oid) -> Result<(), StoreError> {
+    /// Makes an identity a reader of a scope, whose node reads changes above `since_seq` by its
+    /// cursors. An open row stays as it is.
+    pub fn put_reader(
+        &self,
+        scope: ScopeId,
+        identity: &Oid,
+        since_seq: u64,
+    ) -> Result<(), StoreError> {
         let context = "writing a reader";
         let mut statement = self
             .connection
             .prepare_cached(
-                "INSERT INTO reader (identity_oid, scope_id, since_seq) VALUES (?1, ?2, 0)
-                 ON CONFLICT DO UPDATE SET until_seq = NULL",
+                "INSERT INTO reader (identity_oid, scope_id, since_seq) VALUES (?1, ?2, ?3)
+                 ON CONFLICT DO UPDATE SET since_seq = ?3, until_seq = NULL
+                 WHERE until_seq IS NOT NULL",
             )
             .context(context)?;
         statement
-            .execute((identity.as_bytes(), scope.0))
+            .execute((identity.as_bytes(), scope.0, since_seq))
+            .map(drop)
+            .context(context)
+    }
+
+    /// Ends an identity's right to read a scope by the write `change_seq`.
+    pub fn close_reader(
+        &self,
+        scope: ScopeId,
+        identity: &Oid,
+        change_seq: u64,
+    ) -> Result<(), StoreError> {
+        let context = "closing a reader";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "UPDATE reader SET until_seq = ?3
+                 WHERE identity_oid = ?1 AND scope_id = ?2 AND until_seq IS NULL",
+            )
+            .context(context)?;
+        statement
+            .execute((identity.as_bytes(), scope.0, change_seq))
             .map(drop)
             .context(context)
     }

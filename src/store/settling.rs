@@ -23,7 +23,7 @@ pub enum SettlingWork {
 
 impl SettlingWork {
     /// Value of `needs_kind` for [`SettlingWork::Restamp`]. Lower ones are causes.
-    const RESTAMP: u8 = 5;
+    const RESTAMP: u8 = 64;
 
     fn columns(&self) -> (u8, Vec<u8>) {
         match self {
@@ -141,5 +141,30 @@ impl WriteTx<'_> {
         let mut statement = self.connection.prepare_cached(sql).context(context)?;
         statement.execute((kind, needs, after)).context(context)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keys::{Digest, Oid, PeerId};
+
+    use super::*;
+
+    #[test]
+    fn columns_return_each_kind_of_work() {
+        let (app, oid) = (AppId(7), Oid::from_bytes([3; 16]));
+        let causes = [
+            Cause::Arrived(app, oid),
+            Cause::KeyKnown(oid, 4),
+            Cause::Unfrozen(oid),
+            Cause::Home(oid, PeerId::from_bytes([5; 32])),
+            Cause::Rights(Digest::from_bytes([6; 32])),
+        ];
+        let restamp = SettlingWork::Restamp(app, ScopeId(9));
+        for work in causes.map(SettlingWork::Retry).into_iter().chain([restamp]) {
+            let (kind, needs) = work.columns();
+            assert_eq!(SettlingWork::from_columns(kind, &needs), Some(work));
+            assert_eq!(SettlingWork::from_columns(kind, &needs[1..]), None);
+        }
     }
 }

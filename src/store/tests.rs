@@ -99,6 +99,7 @@ fn new_database_has_the_tables_of_the_schema_and_a_pair_for_each_app() {
         "ended_scope",
         "epoch",
         "identity",
+        "leave",
         "meta",
         "peer_epoch",
         "peers",
@@ -243,7 +244,7 @@ fn failed_transaction_leaves_no_row() {
             &granted,
         )?;
         let scope = tx.insert_scope(app, 1, &granted.oid(), &[granted.oid()])?;
-        tx.put_reader(scope, &granted.oid())?;
+        tx.put_reader(scope, &granted.oid(), 0)?;
         assert!(
             tx.parent(app, &granted.oid())?.is_some(),
             "a transaction sees its own rows"

@@ -25,6 +25,8 @@ pub enum Cause {
     Unfrozen(Oid),
     /// The home of the identity is this peer.
     Home(Oid, PeerId),
+    /// The rights list with this digest is stored, under a key that counts.
+    Rights(Digest),
 }
 
 impl Cause {
@@ -46,11 +48,15 @@ impl Cause {
             ),
             Self::Unfrozen(identity) => (3, identity.as_bytes().to_vec()),
             Self::Home(identity, home) => (4, [&identity.as_bytes()[..], home.as_bytes()].concat()),
+            Self::Rights(list) => (5, list.as_bytes().to_vec()),
         }
     }
 
     /// The cause of the columns' values.
     pub(super) fn from_columns(kind: u8, needs: &[u8]) -> Option<Self> {
+        if kind == 5 {
+            return Digest::from_slice(needs).map(Self::Rights);
+        }
         let (identity, rest) = needs.split_first_chunk::<16>()?;
         let oid = Oid::from_bytes(*identity);
         match kind {

@@ -331,11 +331,15 @@ fn place_must_be_the_one_that_type_and_values_give() {
     for place in [Place::In(other.oid), list] {
         scene.assert_refused(&placed(&ride, place), "wrong_scope");
     }
-    let named = Object {
-        rights: Some(Digest::of(b"a list that came later")),
-        ..said
-    };
-    scene.assert_refused(&named, "unknown_rights");
+    // Only an object in a scope names a rights list.
+    for object in [&one, &ride] {
+        let rights = Some(Digest::of(b"a list"));
+        let named = Object {
+            rights,
+            ..object.clone()
+        };
+        scene.assert_refused(&named, "bad_rights");
+    }
 }
 
 #[test]

@@ -51,11 +51,11 @@ name = "wiki"
 parent_types = ["wiki.folder", "wiki.page"]
 mode = "allow_update"
 "#;
-const FOLDER: u16 = 1;
-const PAGE: u16 = 2;
+pub(crate) const FOLDER: u16 = 1;
+pub(crate) const PAGE: u16 = 2;
 
 /// A node with the wiki app.
-fn writer(name: &str, id_offset: i64) -> TestNode {
+pub(crate) fn writer(name: &str, id_offset: i64) -> TestNode {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("wiki.toml"), WIKI).unwrap();
     Setup::new(name)
@@ -65,12 +65,12 @@ fn writer(name: &str, id_offset: i64) -> TestNode {
         .node()
 }
 
-fn folder(members: &[&TestNode], title: &str) -> Attrs {
+pub(crate) fn folder(members: &[&TestNode], title: &str) -> Attrs {
     let members = members.iter().map(|node| Value::from(&node.identity));
     Attrs::from([(1, members.collect()), (2, vec![Value::from(title)])])
 }
 
-fn page(folder: Oid, text: &str) -> Attrs {
+pub(crate) fn page(folder: Oid, text: &str) -> Attrs {
     Attrs::from([
         (1, vec![Value::from(&folder)]),
         (2, vec![Value::from(text)]),

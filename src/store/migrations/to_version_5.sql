@@ -19,13 +19,21 @@ CREATE TABLE rights_list (
   key_number INTEGER NOT NULL,
   version    INTEGER NOT NULL,
   parent_id  INTEGER,
+  replaces   BLOB,
   UNIQUE (scope_id, digest)
 ) STRICT;
+CREATE INDEX rights_list_order ON rights_list (scope_id, key_number, version, digest);
 CREATE TABLE rights_entry (
   list_id      INTEGER NOT NULL REFERENCES rights_list (id),
   identity_oid BLOB    NOT NULL,
   rights       INTEGER NOT NULL,
   PRIMARY KEY (list_id, identity_oid)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE leave (
+  scope_id     INTEGER NOT NULL REFERENCES scope (id),
+  identity_oid BLOB    NOT NULL,
+  list_id      INTEGER NOT NULL REFERENCES rights_list (id),
+  PRIMARY KEY (scope_id, identity_oid, list_id)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE reader (
   identity_oid BLOB    NOT NULL,

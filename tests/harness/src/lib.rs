@@ -26,6 +26,7 @@ pub mod process;
 pub mod profile;
 pub mod pull;
 pub mod raw_client;
+pub mod rights;
 mod setup;
 pub mod sim;
 pub mod stolen_keys;

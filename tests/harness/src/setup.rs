@@ -272,7 +272,7 @@ impl Setup {
             let sql = format!(
                 "INSERT INTO app_{app}_parent (id, oid, type, owner_oid, scope_id, rev, deleted, \
                    key_id, signature, created_seq, change_seq, sync_flags) \
-                 VALUES (?1, ?2, 65535, ?2, 0, 1, 1, 0, zeroblob(64), 0, 0, 0)"
+                 VALUES (?1, ?2, 60000, ?2, 0, 1, 1, 0, zeroblob(64), 0, 0, 0)"
             );
             connection.execute(&sql, (offset, oid)).unwrap();
         }

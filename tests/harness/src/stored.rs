@@ -92,7 +92,7 @@ impl TestNode {
         let connection =
             Connection::open_with_flags(self.database(), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
         for app in self.apps() {
-            let sql = format!("SELECT oid, type FROM app_{app}_parent");
+            let sql = format!("SELECT oid, type FROM app_{app}_parent WHERE change_seq > 0");
             let mut statement = connection.prepare(&sql).unwrap();
             let rows = statement.query_map([], |row| {
                 Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, u16>(1)?))

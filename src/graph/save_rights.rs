@@ -1,0 +1,166 @@
+//! Local writes of rights lists and `leave` (docs/DECISIONS.md 4).
+//!
+//! Invariants: a list is written by the owner of its scope, replaces the list in force, and holds
+//! all rights. Tested in `tests/core/rights.rs`.
+
+use keys::protocol::{LEAVE_TYPE, RIGHTS_TYPE};
+use keys::{Digest, Oid};
+
+use super::error::SaveError;
+use super::local::Saved;
+use super::manager::GraphManager;
+use super::rights::InForce;
+use crate::acl::Denied;
+use crate::object::{Attrs, Object, OidParts, Place, Rights, RightsFault, RightsList, ScopeList};
+use crate::op_context::OpContext;
+use crate::store::{AppTable, ParentRow, RightsRow, ScopeId, StoreError};
+
+/// The highest version of a list, which an object holds as a signed integer.
+const VERSION_MAX: u64 = i64::MAX.unsigned_abs();
+
+impl GraphManager<'_> {
+    /// Changes the rights in a scope: for each identity its new rights, or `None` to remove it.
+    /// Writes the list in force with these changes, without the identities that left.
+    ///
+    /// Only the owner of the scope may do so, and it keeps both rights. Adding an identity again
+    /// that left writes a list without it first, in a change group of its own.
+    pub fn save_rights(
+        &mut self,
+        context: &OpContext,
+        app: &str,
+        scope: &Oid,
+        changes: &[(Oid, Option<Rights>)],
+    ) -> Result<Saved, SaveError> {
+        self.may_write(true)?;
+        let app = self.table(app)?;
+        let parent = self.scope_parent(app, scope)?;
+        let owner_stays = |(identity, rights): &(Oid, Option<Rights>)| {
+            *identity != parent.owner || *rights == Some(Rights::READ_WRITE)
+        };
+        if !changes.iter().all(owner_stays) {
+            return Err(Denied::ScopeOwnerStays.into());
+        }
+        let in_force = InForce::load(self.tx(), parent.scope_id)?;
+        let mut rights = self.without_left(parent.scope_id, &in_force)?;
+        let returns = |(identity, to): &(Oid, Option<Rights>)| {
+            to.is_some() && rights.of(identity).is_none() && in_force.rights.of(identity).is_some()
+        };
+        if changes.iter().any(returns) {
+            self.write_list(context, app, &parent, rights.clone())?;
+            self.end_group();
+        }
+        for (identity, to) in changes {
+            rights.set(*identity, *to);
+        }
+        self.write_list(context, app, &parent, rights)
+    }
+
+    /// Ends the right of a local identity to read a scope. The owner of a scope cannot leave it.
+    pub fn save_leave(
+        &mut self,
+        context: &OpContext,
+        app: &str,
+        scope: &Oid,
+        identity: Oid,
+    ) -> Result<Saved, SaveError> {
+        self.may_write(true)?;
+        let app = self.table(app)?;
+        let parent = self.scope_parent(app, scope)?;
+        let named = self.name_of_list_in_force(parent.scope_id)?;
+        self.write_core(
+            context,
+            app,
+            (LEAVE_TYPE, identity),
+            named,
+            Attrs::new(),
+            scope,
+        )
+    }
+
+    /// The name of the list in force, as objects state it. `None`: the founding list.
+    pub(super) fn name_of_list_in_force(
+        &self,
+        scope: ScopeId,
+    ) -> Result<Option<Digest>, StoreError> {
+        Ok(name(&self.tx.list_in_force(scope)?))
+    }
+
+    /// The entries of the list in force without identities that left and were not added again. A
+    /// `leave` counts if it names a version from which on the identity could read all the time.
+    fn without_left(&self, scope: ScopeId, in_force: &InForce) -> Result<RightsList, StoreError> {
+        let mut rights = in_force.rights.clone();
+        for (identity, version) in &in_force.left {
+            let without = self
+                .tx
+                .last_without(scope, identity, in_force.row.version)?;
+            if without.is_none_or(|without| *version > without) {
+                rights.set(*identity, None);
+            }
+        }
+        Ok(rights)
+    }
+
+    fn write_list(
+        &mut self,
+        context: &OpContext,
+        app: &AppTable,
+        parent: &ParentRow,
+        list: RightsList,
+    ) -> Result<Saved, SaveError> {
+        let replaced = self.tx.list_in_force(parent.scope_id)?;
+        let version = replaced.version + 1;
+        if version > VERSION_MAX {
+            return Err(RightsFault("no version is left: rotate the owner's key").into());
+        }
+        let list = ScopeList {
+            scope: parent.oid,
+            version,
+            list,
+        };
+        list.check(&parent.owner)?;
+        let kind = (RIGHTS_TYPE, parent.owner);
+        self.write_core(
+            context,
+            app,
+            kind,
+            name(&replaced),
+            list.attrs(),
+            &parent.oid,
+        )
+    }
+
+    /// Writes a new object of a core type.
+    fn write_core(
+        &mut self,
+        context: &OpContext,
+        app: &AppTable,
+        (type_number, owner): (u16, Oid),
+        rights: Option<Digest>,
+        attrs: Attrs,
+        scope: &Oid,
+    ) -> Result<Saved, SaveError> {
+        let schemas = self.schemas();
+        let schema = schemas.type_(&app.slug, type_number);
+        let schema = schema.ok_or(SaveError::UnknownType)?;
+        let mut salt = [0; 8];
+        self.env.rng.fill_bytes(&mut salt);
+        let parts = OidParts {
+            owner: &owner,
+            app: &app.slug,
+            type_number,
+            place: &Place::In(*scope),
+        };
+        let object = Object {
+            rights,
+            attrs: Some(attrs),
+            ..Object::create(&parts, self.env.now.0, salt)
+        };
+        let resolved = self.resolve(app, schema, &object, None)?;
+        let granted = self.may_save(context, &object, None, resolved.right)?;
+        self.sign_and_write(app, schema, &object, &resolved, None, &granted)
+    }
+}
+
+fn name(list: &RightsRow) -> Option<Digest> {
+    (list.version > 0).then_some(list.digest)
+}

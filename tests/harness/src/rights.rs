@@ -1,0 +1,166 @@
+//! Rights lists and `leave`, and the readers of every scope recomputed from nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keys::protocol::{LEAVE_TYPE, RIGHTS_TYPE};
+use keys::{Digest, Oid};
+use postern::graph::{SaveError, Saved};
+use postern::object::{
+    Attrs, CoreRecord, Object, ObjectLimits, OidParts, Place, Rights, RightsList, ScopeList,
+};
+use rusqlite::{Connection, OpenFlags};
+
+use crate::TestNode;
+use crate::stored::{StoredObject, StoredObjects};
+
+/// The open readers of each scope, by the scope's oid.
+pub type ScopeReaders = BTreeMap<Oid, BTreeSet<Oid>>;
+
+/// An object of a core type, which a hostile node may give any content.
+pub fn core_object(
+    (app, type_number): (&str, u16),
+    salt: u8,
+    owner: Oid,
+    place: Place,
+    attrs: Attrs,
+) -> Object {
+    let parts = OidParts {
+        owner: &owner,
+        app,
+        type_number,
+        place: &place,
+    };
+    Object {
+        attrs: Some(attrs),
+        ..Object::create(&parts, 1_700_000_000_000, [salt; 8])
+    }
+}
+
+/// A rights list. Its owner is one of its entries.
+pub fn list_object(
+    app: &str,
+    salt: u8,
+    scope: Oid,
+    version: u64,
+    (owner, others): (Oid, &[(Oid, Rights)]),
+) -> Object {
+    let entries = others.iter().copied();
+    let list: RightsList = entries.chain([(owner, Rights::READ_WRITE)]).collect();
+    let list = ScopeList {
+        scope,
+        version,
+        list,
+    };
+    let kind = (app, RIGHTS_TYPE);
+    core_object(kind, salt, owner, Place::In(scope), list.attrs())
+}
+
+/// The digest of a rights list object.
+pub fn digest_of(list: &Object) -> Digest {
+    match CoreRecord::read(list) {
+        Some(Ok(CoreRecord::Rights(list))) => list.digest(),
+        other => panic!("no rights list: {other:?}"),
+    }
+}
+
+impl TestNode {
+    /// Changes the rights in a scope of the node's identity.
+    pub fn set_rights(
+        &self,
+        app: &str,
+        scope: Oid,
+        changes: &[(Oid, Option<Rights>)],
+    ) -> Result<Saved, SaveError> {
+        let context = self.context(self.identity, app);
+        let (app, changes) = (app.to_owned(), changes.to_vec());
+        self.graph(move |graph| graph.save_rights(&context, &app, &scope, &changes))
+    }
+
+    /// Ends the right of the node's identity to read a scope.
+    pub fn leave(&self, app: &str, scope: Oid) -> Result<Saved, SaveError> {
+        let (context, identity) = (self.context(self.identity, app), self.identity);
+        let app = app.to_owned();
+        self.graph(move |graph| graph.save_leave(&context, &app, &scope, identity))
+    }
+
+    /// The open readers of each scope, as stored.
+    pub fn stored_readers(&self) -> ScopeReaders {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let connection = Connection::open_with_flags(self.database(), flags).unwrap();
+        let sql = "SELECT s.oid, r.identity_oid FROM reader AS r JOIN scope AS s \
+                   ON s.id = r.scope_id WHERE r.until_seq IS NULL";
+        let mut statement = connection.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+        let mut readers = ScopeReaders::new();
+        for row in rows.unwrap() {
+            let (scope, identity): ([u8; 16], [u8; 16]) = row.unwrap();
+            let scope = readers.entry(Oid::from_bytes(scope)).or_default();
+            scope.insert(Oid::from_bytes(identity));
+        }
+        readers
+    }
+
+    /// The readers of each scope, recomputed from the stored objects alone.
+    pub fn recomputed_readers(&self) -> ScopeReaders {
+        let stored = self.stored_objects();
+        let live = stored.values().filter(|it| it.rev > 0 && !it.is_deleted);
+        let parents = live.filter_map(|it| Some((it, self.founding_list(it)?)));
+        let readers = parents.map(|(parent, founding)| {
+            let scope = decoded(parent).oid;
+            (scope, readers_of(scope, parent.key_id, &founding, &stored))
+        });
+        readers.filter(|(_, it)| !it.is_empty()).collect()
+    }
+
+    fn founding_list(&self, object: &StoredObject) -> Option<RightsList> {
+        let object = decoded(object);
+        let schema = self.schemas().type_(&object.app, object.type_number)?;
+        schema.founding_list(&object.owner, object.attrs.as_ref()?)
+    }
+
+    /// Fails unless the stored readers are those that follow from the stored objects.
+    pub fn assert_readers(&self, when: &str) {
+        assert_eq!(self.stored_readers(), self.recomputed_readers(), "{when}");
+    }
+}
+
+fn decoded(object: &StoredObject) -> Object {
+    Object::from_bytes(&object.bytes, &ObjectLimits::default()).unwrap()
+}
+
+/// The order of a list: key number, version, digest.
+type Order = (u32, u64, Digest);
+
+/// The readers of one live scope whose Parent has this key number.
+fn readers_of(
+    scope: Oid,
+    key_id: u32,
+    founding: &RightsList,
+    stored: &StoredObjects,
+) -> BTreeSet<Oid> {
+    let within = stored.values().filter(|it| it.rev > 0 && !it.is_deleted);
+    let within = within.map(|it| (it.key_id, decoded(it)));
+    let within: Vec<_> = within
+        .filter(|(_, it)| it.place() == Place::In(scope))
+        .collect();
+    let founding_order: Order = (key_id, 0, founding.digest());
+    let mut lists: BTreeMap<Digest, (Order, RightsList)> =
+        BTreeMap::from([(founding.digest(), (founding_order, founding.clone()))]);
+    for (key_id, object) in within.iter().filter(|(it, _)| *it >= key_id) {
+        if let Some(Ok(CoreRecord::Rights(list))) = CoreRecord::read(object) {
+            let order = (*key_id, list.version, list.digest());
+            let known = lists.entry(list.digest()).or_insert((order, list.list));
+            known.0 = known.0.max(order);
+        }
+    }
+    let (order, rights) = lists.values().max_by_key(|(order, _)| *order).unwrap();
+    let mut readers: BTreeSet<Oid> = rights.readers().copied().collect();
+    for (_, leave) in within.iter().filter(|(_, it)| it.type_number == LEAVE_TYPE) {
+        let named = leave.rights.unwrap_or(founding.digest());
+        let version = lists.get(&named).map(|((_, version, _), _)| *version);
+        if version.is_some_and(|version| version >= order.1) {
+            readers.remove(&leave.owner);
+        }
+    }
+    readers
+}
