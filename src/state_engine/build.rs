@@ -5,16 +5,16 @@
 //! and every row up to `to_seq` was examined. Tested in `tests/core/windows.rs`.
 
 use keys::protocol::{PACKAGE_VERSION, SCOPES_NAMED_MAX};
-use keys::{Epoch, Oid, PeerId, SignedObject};
+use keys::{Epoch, Oid, PeerId};
 
+use super::collect::{BuildError, Collected};
 use super::engine::StateEngine;
 use super::package::{Package, Window};
 use super::peer_scopes::PeerScopes;
-use super::select::{Selected, Selection, Selector, Wanted};
+use super::select::{Selection, Selector, Wanted};
 use super::view::View;
-use crate::graph::load_object;
 use crate::op_context::Timestamp;
-use crate::store::{AppTable, Cursor, Direction, ParentRow, ScopeId, StoreError, SyncStateRow};
+use crate::store::{AppTable, Cursor, Direction, ScopeId, StoreError, SyncStateRow};
 
 /// Length of a stretch of changes, none readable by the peer, from which an empty package moves the
 /// cursor past it. Examining a shorter stretch again costs less than a package.
@@ -61,31 +61,6 @@ pub enum PullReply {
         /// The COSE_Sign1 bytes to send.
         bytes: Vec<u8>,
     },
-}
-
-/// Why no package could be built. The cause is always this node, not the peer.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// The database failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// One change group is larger than the limits of a package.
-    #[error("the change group {change_seq} has {bytes} bytes and fits no package")]
-    GroupTooLarge {
-        /// The `change_seq` of the group.
-        change_seq: u64,
-        /// Encoded bytes of the group.
-        bytes: usize,
-    },
-}
-
-/// The objects of a package under construction.
-#[derive(Default)]
-struct Collected {
-    objects: Vec<SignedObject>,
-    bytes: usize,
-    last_group: u64,
-    is_full: bool,
 }
 
 /// The part of a domain that one request examines.
@@ -290,62 +265,6 @@ impl View<'_> {
         hidden.map(|it| it.number).collect()
     }
 
-    /// Loads the rows of a change group that the peer may have.
-    fn load_group(
-        &self,
-        app: &AppTable,
-        group: &[Selected],
-        hidden: &[u16],
-    ) -> Result<Vec<ParentRow>, StoreError> {
-        let mut rows = Vec::with_capacity(group.len());
-        for selected in group {
-            let row = self.rows.parent_by_id(app, selected.id)?;
-            let row = row.ok_or(StoreError::Inconsistent("an index entry without a row"))?;
-            let is_late = selected
-                .until
-                .is_some_and(|until| !row.deleted || row.created_seq > until);
-            if !is_late && !hidden.contains(&row.type_number) {
-                rows.push(row);
-            }
-        }
-        Ok(rows)
-    }
-
-    /// Adds a whole change group, or stops before it if it does not fit.
-    fn collect(
-        &self,
-        app: &AppTable,
-        group: &[ParentRow],
-        collected: &mut Collected,
-    ) -> Result<(), BuildError> {
-        let Some(change_seq) = group.first().map(|parent| parent.change_seq) else {
-            return Ok(());
-        };
-        let limits = &self.context.limits.package;
-        let mut objects = Vec::with_capacity(group.len());
-        let mut bytes = 0;
-        for parent in group {
-            let (_, signed) = load_object(&self.rows, app, parent)?;
-            bytes += Package::object_bytes(&signed);
-            objects.push(signed);
-        }
-        let bytes_left = limits
-            .bytes_max
-            .saturating_sub(Package::EMPTY_BYTES_MAX + collected.bytes);
-        if bytes > bytes_left || collected.objects.len() + objects.len() > limits.objects_max {
-            if collected.objects.is_empty() {
-                return Err(BuildError::GroupTooLarge { change_seq, bytes });
-            }
-            collected.is_full = true;
-            return Ok(());
-        }
-        collected.bytes += bytes;
-        collected.objects.append(&mut objects);
-        collected.last_group = change_seq;
-        collected.is_full = collected.objects.len() == limits.objects_max;
-        Ok(())
-    }
-
     /// The scopes that become readable in a window, so that the peer pulls their earlier changes.
     fn named(
         &self,
@@ -359,6 +278,10 @@ impl View<'_> {
             // Scopes of other apps count too, so that their number costs bounded time.
             if count == LATE_SCOPES_MAX || named.len() == SCOPES_NAMED_MAX {
                 return Ok(Named::WholeDomain);
+            }
+            // A scope without exported rows would cost the peer a pull that brings nothing.
+            if self.context.memory.scopes.newest().of(app.id, id) == 0 {
+                continue;
             }
             named.extend(
                 self.rows

@@ -10,6 +10,7 @@ mod applied;
 mod apply;
 mod build;
 mod checked;
+mod collect;
 mod ended;
 mod engine;
 mod epoch;
@@ -31,8 +32,9 @@ mod view;
 
 pub use applied::{AppliedPackage, ApplyPackageError, WindowFault};
 pub use apply::{PackageProgress, PackageWork};
-pub use build::{BuildError, PullReply, PullRequest};
+pub use build::{PullReply, PullRequest};
 pub use checked::{CheckedObject, OBJECT_COST, check_objects, known_keys};
+pub use collect::BuildError;
 pub use engine::StateEngine;
 pub use epoch::{EpochError, EpochFault, OwnEpoch};
 pub use limits::{AsideLimits, CoreLimits, RecoveryLimits};

@@ -8,6 +8,7 @@ use keys::protocol::{LEAVE_TYPE, RIGHTS_TYPE};
 use postern::acl::Denied;
 use postern::graph::SaveError;
 use postern::object::{Attrs, Object, OidProof, Place, Rights};
+use postern::state_engine::{PullRequest, VerifiedPackage};
 
 pub(crate) const READ: Option<Rights> = Some(Rights::READ);
 pub(crate) const BOTH: Option<Rights> = Some(Rights::READ_WRITE);
@@ -363,4 +364,57 @@ fn only_the_owner_of_a_scope_changes_its_rights_and_only_others_leave_it() {
     );
     let made = alice.make("messages", LEAVE_TYPE, Attrs::new());
     assert!(matches!(made, Err(SaveError::UnknownType)), "{made:?}");
+}
+
+#[test]
+fn scope_without_exported_objects_is_not_named() {
+    let scene = Scene::new();
+    let Scene {
+        alice, bob, carol, ..
+    } = &scene;
+    scene.set(&[(carol.identity, BOTH)]);
+    bob.pull_everything(alice);
+    carol.pull(bob, "messages");
+    assert_eq!(carol.rows("pull_again"), Vec::<String>::new());
+    // Alice exports the scope, so that her package names it.
+    carol.pull(alice, "messages");
+    assert_eq!(carol.rows("pull_again").len(), 1);
+    scene.sync();
+    let said = scene.say(bob, "hello").unwrap();
+    scene.sync();
+    assert!(carol.parent("messages", said).is_some());
+}
+
+#[test]
+fn list_in_force_follows_directly_after_its_scope() {
+    let scene = Scene::new();
+    let Scene {
+        alice, carol, talk, ..
+    } = &scene;
+    for text in ["one", "two"] {
+        scene.say(alice, text).unwrap();
+    }
+    let list = alice
+        .set_rights("messages", *talk, &[(carol.identity, READ)])
+        .unwrap();
+    let request = PullRequest {
+        again: Some(vec![*talk]),
+        ..carol.request(alice, "messages")
+    };
+    let bytes = harness::pull::package_bytes(alice.answer(&request));
+    let (limits, key) = (carol.limits(), alice.public_key());
+    let sender = (&alice.peer_id(), &key);
+    let mut package =
+        VerifiedPackage::verify(&bytes, &limits.package, sender, &carol.peer_id()).unwrap();
+    let objects = package.take_objects();
+    let oids: Vec<Oid> = objects
+        .iter()
+        .map(|object| {
+            Object::from_bytes(object.bytes(), &limits.graph.object)
+                .unwrap()
+                .oid
+        })
+        .collect();
+    assert_eq!(oids[..2], [*talk, list.oid]);
+    assert_eq!((oids.len(), oids[4]), (5, list.oid), "it comes again last");
 }

@@ -13,6 +13,7 @@ mod deadlines;
 mod hostile_restore;
 mod hostile_sessions;
 mod restore;
+mod rights;
 mod rollback;
 mod rotation;
 mod sessions;
