@@ -7,12 +7,14 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use harness::rights::digest_of;
 use keys::chain::{Genesis, commitment};
+use keys::protocol::RIGHTS_TYPE;
 use keys::signing::signing_input;
 use keys::{Context, Digest, Epoch, HomeRecord, KeyChain, SecretKey, SignedObject, codec};
 use postern::graph::{GraphLimits, IdentityRecord, decode_object, new_identity_attrs};
 use postern::object::{
-    Attrs, Object, ObjectLimits, OidParts, OidProof, Place, Rights, RightsList, Value,
+    Attrs, Object, ObjectLimits, OidParts, OidProof, Place, Rights, RightsList, ScopeList, Value,
 };
 use postern::peer::message::{PackageBody, Pull, SessionMessage};
 use postern::state_engine::{Package, PackageLimits, VerifiedPackage};
@@ -51,6 +53,8 @@ struct Example {
     founding: Digest,
     conversation: Object,
     message: Object,
+    /// Bob may only read.
+    rights: Object,
 }
 
 fn example() -> Example {
@@ -88,7 +92,14 @@ fn example() -> Example {
         (2, vec![Value::from("Hi")]),
         (3, vec![Value::from(1_700_000_000_001)]),
     ]);
+    let only_read = RightsList::from_iter([(alice.oid(), Rights::READ_WRITE), (bob, Rights::READ)]);
+    let rights = ScopeList {
+        scope: conversation.oid,
+        version: 1,
+        list: only_read,
+    };
     Example {
+        rights: made(RIGHTS_TYPE, Place::In(conversation.oid), 2, rights.attrs()),
         alice: Object {
             app: "identities".into(),
             type_number: 1,
@@ -142,6 +153,8 @@ fn example_in_the_protocol_matches_the_code() {
     page.hex("founding", example.founding.as_bytes());
     page.hex("conversation", &example.conversation.to_bytes());
     page.hex("message", &message.to_bytes());
+    page.hex("rights list", &example.rights.to_bytes());
+    page.hex("its digest", digest_of(&example.rights).as_bytes());
     page.hex(
         "signed over",
         &signing_input(Context::Object, &[&[0; 4], &message.to_bytes()]),
