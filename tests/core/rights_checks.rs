@@ -1,9 +1,9 @@
 //! Rights lists that are hostile, contradict each other, or were signed by another key.
 
 use harness::TestNode;
-use harness::forge::salted;
-use harness::message;
+use harness::forge::{object, salted};
 use harness::rights::{core_object, digest_of, list_object};
+use harness::{conversation, message};
 use keys::protocol::{LEAVE_TYPE, RIGHTS_TYPE};
 use keys::{Digest, Oid};
 use postern::acl::Denied;
@@ -313,4 +313,28 @@ fn scope_that_ends_has_no_readers_and_no_lists() {
         assert_eq!(node.readers("contacts", card), []);
         assert!(node.parent("contacts", card).unwrap().deleted);
     }
+}
+
+#[test]
+fn entries_of_a_list_are_charged_when_it_is_stored() {
+    let scene = Scene::new();
+    let Scene { alice, bob, .. } = &scene;
+    let peer = alice.peer_id();
+    let charged = || {
+        let stored = bob.read(move |view| view.rows.stored_by(&peer));
+        stored.unwrap().usage.bytes
+    };
+    let people = conversation(&[alice.identity, bob.identity]);
+    let talk = object("messages", 1, 7, alice.identity, 1, Some(people));
+    let others = [(scene.carol.identity, Rights::READ)];
+    let list = list_object("messages", 1, talk.oid, 1, (alice.identity, &others));
+    let bytes = |object: &Object| i64::try_from(object.to_bytes().len()).unwrap();
+    let before = charged();
+    assert_eq!(scene.forced_on_bob(&list), None);
+    assert_eq!(charged() - before, bytes(&list), "it waits for its scope");
+    assert_eq!(scene.forced_on_bob(&talk), None);
+    assert_eq!(bob.rows("waiting"), Vec::<String>::new());
+    let both = bytes(&list) + bytes(&talk);
+    assert_eq!(charged() - before, both + 2 * 64);
+    assert_eq!(bob.readers("messages", talk.oid).len(), 2);
 }
