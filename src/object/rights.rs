@@ -22,6 +22,8 @@ pub struct Rights(u8);
 impl Rights {
     /// May read.
     pub const READ: Self = Self(1);
+    /// May write.
+    pub const WRITE: Self = Self(2);
     /// May read and write.
     pub const READ_WRITE: Self = Self(3);
 

@@ -1,16 +1,20 @@
 //! `MessagesService`: conversations and their messages (docs/STORY.md 2, 3).
 //!
-//! The first message between two identities creates their conversation, in the same change group.
+//! The first message between two identities founds their conversation, in the same change group.
+//! `conversations` has the verbs for larger ones.
 //! Invariants: a message belongs to exactly one conversation; an inbox contains only messages that
-//! its reader sees (`store::Sight`). Tested in `tests/core/services.rs`.
+//! its reader sees (`store::Sight`). Tested in `tests/core/services.rs` and
+//! `tests/core/conversations.rs`.
 
 use keys::Oid;
 
 use super::context::local_context;
-use crate::graph::{GraphManager, SaveError, WriteRequest};
-use crate::object::{Attrs, Value};
+use super::rights::{is_local, list_in_force};
+use crate::graph::{GraphManager, SaveError, Saved, WriteRequest};
+use crate::object::{Attrs, Rights, RightsList, Value};
+use crate::op_context::OpContext;
 use crate::state_engine::View;
-use crate::store::{AppTable, Onlooker, StoreError};
+use crate::store::{AppTable, Apps, Onlooker, ScopeId, StoreError};
 
 /// The app's slug, which is also its sync domain.
 pub const APP: &str = "messages";
@@ -20,12 +24,18 @@ pub const CONVERSATION: u16 = 1;
 pub const MESSAGE: u16 = 2;
 /// Attribute `participant_identity_oids` of a conversation.
 pub const PARTICIPANTS: u16 = 1;
+/// Attribute `title` of a conversation.
+pub const TITLE: u16 = 2;
 /// Attribute `conversation_parent_oid` of a message.
 pub const IN_CONVERSATION: u16 = 1;
 /// Attribute `body` of a message.
 pub const BODY: u16 = 2;
 /// Attribute `sent_at` of a message.
 pub const SENT_AT: u16 = 3;
+
+/// Number of conversations of two identities among which `send` looks for one to use: those that
+/// came to this node last. Bounds the work when the other one founds many and leaves them.
+const CANDIDATES_MAX: usize = 64;
 
 /// A message that was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,12 +86,7 @@ pub fn send(
     if sender == recipient {
         return Err(SendError::Alone);
     }
-    let this_node = graph.keys().peer_id();
-    let is_local = graph
-        .tx()
-        .identity(&sender)?
-        .is_some_and(|row| row.home == this_node);
-    if !is_local {
+    if !is_local(graph, &sender)? {
         return Err(SendError::UnknownSender(sender));
     }
     match graph.tx().identity(&recipient)? {
@@ -90,32 +95,57 @@ pub fn send(
         Some(_) => {}
     }
     let context = local_context(graph, &sender, APP)?;
-    let request = |type_number, attrs| WriteRequest {
-        app: APP.into(),
-        type_number,
-        oid: None,
-        owner: sender,
-        attrs: Some(attrs),
-    };
     let conversation = match conversation_of_two(graph, &sender, &recipient)? {
         Some(oid) => oid,
-        None => {
-            let participants = [sender, recipient].iter().map(Value::from).collect();
-            graph
-                .save_with_sync(
-                    &context,
-                    request(CONVERSATION, Attrs::from([(PARTICIPANTS, participants)])),
-                )?
-                .oid
-        }
+        None => found(graph, &context, sender, &[sender, recipient], None)?.oid,
     };
+    Ok(write(graph, &context, sender, conversation, body)?)
+}
+
+/// Writes a conversation.
+pub(super) fn found(
+    graph: &mut GraphManager<'_>,
+    context: &OpContext,
+    founder: Oid,
+    participants: &[Oid],
+    title: Option<&str>,
+) -> Result<Saved, SaveError> {
+    let mut attrs = Attrs::from([(PARTICIPANTS, participants.iter().map(Value::from).collect())]);
+    if let Some(title) = title {
+        attrs.insert(TITLE, vec![Value::from(title)]);
+    }
+    let request = WriteRequest {
+        app: APP.into(),
+        type_number: CONVERSATION,
+        oid: None,
+        owner: founder,
+        attrs: Some(attrs),
+    };
+    graph.save_with_sync(context, request)
+}
+
+/// Writes a message into a conversation.
+pub(super) fn write(
+    graph: &mut GraphManager<'_>,
+    context: &OpContext,
+    sender: Oid,
+    conversation: Oid,
+    body: &str,
+) -> Result<Sent, SaveError> {
     let sent_at = i64::try_from(graph.now().0).unwrap_or(i64::MAX);
     let attrs = Attrs::from([
         (IN_CONVERSATION, vec![Value::from(&conversation)]),
         (BODY, vec![Value::from(body)]),
         (SENT_AT, vec![Value::from(sent_at)]),
     ]);
-    let saved = graph.save_with_sync(&context, request(MESSAGE, attrs))?;
+    let request = WriteRequest {
+        app: APP.into(),
+        type_number: MESSAGE,
+        oid: None,
+        owner: sender,
+        attrs: Some(attrs),
+    };
+    let saved = graph.save_with_sync(context, request)?;
     Ok(Sent {
         oid: saved.oid,
         conversation,
@@ -123,18 +153,45 @@ pub fn send(
     })
 }
 
-/// The conversation that was founded for exactly these two. If both nodes founded one, the one with
-/// the smaller oid is used, so that both nodes agree.
+/// The conversation that exactly these two founded, and in which exactly these two still take part.
+/// If there are several, as when both nodes founded one, the one with the lowest oid is used, so
+/// that both nodes agree.
 fn conversation_of_two(
     graph: &GraphManager<'_>,
     one: &Oid,
     other: &Oid,
 ) -> Result<Option<Oid>, StoreError> {
     let tx = graph.tx();
-    tx.scope_of_founders(table(tx.apps())?.id, &[*one, *other])
+    let app = table(tx.apps())?.id;
+    let mut scopes = tx.scopes_of_founders(app, &[*one, *other], CANDIDATES_MAX)?;
+    scopes.sort_unstable_by_key(|(_, oid)| *oid);
+    for (scope, oid) in scopes {
+        if is_of_two(graph, scope, one, other)? {
+            return Ok(Some(oid));
+        }
+    }
+    Ok(None)
 }
 
-fn table(apps: &crate::store::Apps) -> Result<&AppTable, StoreError> {
+/// Whether these two read and write in a conversation, and no other identity may do either.
+fn is_of_two(
+    graph: &GraphManager<'_>,
+    scope: ScopeId,
+    one: &Oid,
+    other: &Oid,
+) -> Result<bool, StoreError> {
+    let tx = graph.tx();
+    let both: RightsList = [one, other]
+        .map(|oid| (*oid, Rights::READ_WRITE))
+        .into_iter()
+        .collect();
+    Ok(list_in_force(tx, scope)?.rights == both
+        && tx.is_reader(scope, one)?
+        && tx.is_reader(scope, other)?)
+}
+
+/// The tables of the app.
+pub(super) fn table(apps: &Apps) -> Result<&AppTable, StoreError> {
     apps.get(APP)
         .ok_or(StoreError::Inconsistent("an app without tables"))
 }

@@ -5,8 +5,11 @@
 //! Invariant: an operation is one change group, or one transaction of rows that are not objects.
 
 mod context;
+pub mod conversation_cards;
+pub mod conversations;
 pub mod identities;
 pub mod messages;
+pub mod rights;
 pub mod verdicts;
 
 pub(crate) use context::local_context;

@@ -34,6 +34,8 @@ pub struct AppTable {
     pub(super) by_oid: String,
     pub(super) local_in_scope: String,
     pub(super) received_in_scope: String,
+    pub(super) count_in_scope: String,
+    pub(super) list_seen: String,
     pub(super) drop_values: String,
     pub(super) restamp_parent: String,
     pub(super) restamp_attrs: String,
@@ -111,6 +113,19 @@ impl AppTable {
                 "{select} WHERE p.scope_id = ?1 AND p.change_seq >= ?2 AND NOT p.deleted
                    AND p.origin IS NOT NULL
                  ORDER BY p.change_seq LIMIT ?3"
+            ),
+            // The row with the MAX gives the id, which SQLite guarantees for a single MAX.
+            count_in_scope: format!(
+                "SELECT COUNT(*), COUNT(seq), MAX(seq), id
+                 FROM (SELECT id, CASE WHEN type = ?2 AND created_seq <= ?3 AND rev > 0
+                         AND NOT deleted THEN created_seq END AS seq
+                       FROM {parent} WHERE scope_id = ?1 ORDER BY change_seq DESC LIMIT ?4)"
+            ),
+            list_seen: format!(
+                "SELECT r.id, r.digest, r.version, r.parent_id
+                 FROM rights_list AS r LEFT JOIN {parent} AS p ON p.id = r.parent_id
+                 WHERE r.scope_id = ?1 AND (r.parent_id IS NULL OR p.created_seq <= ?2)
+                 ORDER BY r.key_number DESC, r.version DESC, r.digest DESC LIMIT 1"
             ),
             drop_values: format!(
                 "UPDATE {parent} SET rev = 0, deleted = 1, key_id = 0, signature = zeroblob(64),

@@ -161,7 +161,7 @@ fn statement_of_the_store_reads_no_large_table_from_its_beginning() {
 }
 
 /// Statements on the tables of an app, with what they are for.
-fn of_app(app: &AppTable) -> [(&'static str, &String); 15] {
+fn of_app(app: &AppTable) -> [(&'static str, &String); 17] {
     [
         ("update", &app.update_parent),
         ("delete values", &app.delete_attrs),
@@ -174,6 +174,8 @@ fn of_app(app: &AppTable) -> [(&'static str, &String); 15] {
         ("reclaim", &app.by_oid),
         ("restamp a scope", &app.local_in_scope),
         ("drop an ended scope", &app.received_in_scope),
+        ("count a scope", &app.count_in_scope),
+        ("list that is seen", &app.list_seen),
         ("drop values", &app.drop_values),
         ("restamp", &app.restamp_parent),
         ("restamp values", &app.restamp_attrs),

@@ -53,7 +53,7 @@ const COLUMNS: &str = "id, digest, version, parent_id";
 const FOUNDING_KEY: &str =
     "(SELECT key_number FROM rights_list WHERE scope_id = ?1 AND version = 0)";
 
-fn rights_row(row: &Row<'_>) -> rusqlite::Result<RightsRow> {
+pub(super) fn rights_row(row: &Row<'_>) -> rusqlite::Result<RightsRow> {
     Ok(RightsRow {
         id: row.get(0)?,
         digest: Digest::from_bytes(fixed(row, 1)?),

@@ -49,7 +49,7 @@ CREATE TABLE scope (
   oid       BLOB,                     -- the oid of that Parent, which never changes
   founders  BLOB                      -- digest of the identities that could read it at first
 ) STRICT;
-CREATE INDEX scope_founders ON scope (app_id, founders, oid);
+CREATE INDEX scope_founders ON scope (app_id, founders);
 INSERT INTO scope (id) VALUES (0), (1);
 
 -- Every rights list of a scope that was ever valid. Version 0 is the founding list, which is part

@@ -105,26 +105,26 @@ impl Rows<'_> {
         rows.collect::<rusqlite::Result<_>>().context(context)
     }
 
-    /// Oid of the scope of an app that was founded for exactly these identities; the lowest one of
-    /// several.
-    pub fn scope_of_founders(
+    /// The newest `limit` scopes of an app that were founded for exactly these identities, with the
+    /// oids of their Parents. Newest: this node stored them last.
+    pub fn scopes_of_founders(
         &self,
         app: AppId,
         founders: &[Oid],
-    ) -> Result<Option<Oid>, StoreError> {
-        let context = "reading a scope by its founders";
+        limit: usize,
+    ) -> Result<Vec<(ScopeId, Oid)>, StoreError> {
+        let context = "reading scopes by their founders";
         let mut statement = self
             .connection
-            .prepare_cached(
-                "SELECT oid FROM scope WHERE app_id = ?1 AND founders = ?2 ORDER BY oid LIMIT 1",
-            )
+            .prepare_cached(SCOPES_OF_FOUNDERS)
             .context(context)?;
-        statement
-            .query_row((app.0, digest_of(founders).as_bytes()), |row| {
-                fixed(row, 0).map(Oid::from_bytes)
+        let founders = digest_of(founders);
+        let rows = statement
+            .query_map((app.0, founders.as_bytes(), limit), |row| {
+                Ok((ScopeId(row.get(0)?), Oid::from_bytes(fixed(row, 1)?)))
             })
-            .optional()
-            .context(context)
+            .context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
     }
 
     /// Calls `visit` with each right to read that an identity of a node has, or had.
@@ -182,6 +182,10 @@ impl Rows<'_> {
             .context(context)
     }
 }
+
+/// The scopes of the app `?1` with the digest `?2` of their founders.
+pub(super) const SCOPES_OF_FOUNDERS: &str =
+    "SELECT id, oid FROM scope WHERE app_id = ?1 AND founders = ?2 ORDER BY id DESC LIMIT ?3";
 
 /// Every right to read of the identities of the node `?1`.
 pub(super) const READERS_AT: &str = "SELECT r.scope_id, r.since_seq, r.until_seq, \

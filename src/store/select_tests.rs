@@ -43,16 +43,12 @@ fn selection_reads_covering_indexes_alone() {
 }
 
 #[test]
-fn scope_of_two_founders_is_found_by_one_search() {
+fn scopes_of_founders_are_found_by_one_search() {
     let folder = Folder::new();
     let mut store = folder.open(&["identities", "messages"]).unwrap();
-    let found = plan(
-        &store,
-        "SELECT oid FROM scope WHERE app_id = ?1 AND founders = ?2 ORDER BY oid LIMIT 1",
-    );
     assert_eq!(
-        found,
-        "SEARCH scope USING COVERING INDEX scope_founders (app_id=? AND founders=?)"
+        plan(&store, scopes::SCOPES_OF_FOUNDERS),
+        "SEARCH scope USING INDEX scope_founders (app_id=? AND founders=?)"
     );
     let oid = |number| Oid::from_bytes([number; 16]);
     let apps = store.apps().clone();
@@ -72,15 +68,48 @@ fn scope_of_two_founders_is_found_by_one_search() {
             Ok::<_, StoreError>(())
         })
         .unwrap();
-    let scope = |app, founders: &[u8]| {
+    let scopes = |app, founders: &[u8], limit| {
         let founders: Vec<Oid> = founders.iter().map(|number| oid(*number)).collect();
-        store.rows().scope_of_founders(app, &founders).unwrap()
+        let found = store
+            .rows()
+            .scopes_of_founders(app, &founders, limit)
+            .unwrap();
+        found.into_iter().map(|(_, oid)| oid).collect::<Vec<_>>()
     };
-    assert_eq!(scope(app.id, &[1, 2]), Some(oid(5)), "the lowest oid");
-    assert_eq!(scope(app.id, &[2, 1]), Some(oid(5)));
-    assert_eq!(scope(app.id, &[3, 2, 1]), Some(oid(4)));
-    assert_eq!(scope(app.id, &[1]), None);
-    assert_eq!(scope(AppId(app.id.0 + 1), &[1, 2]), None);
+    assert_eq!(
+        scopes(app.id, &[1, 2], 9),
+        [oid(7), oid(5), oid(9)],
+        "the newest first"
+    );
+    assert_eq!(scopes(app.id, &[2, 1], 2), [oid(7), oid(5)]);
+    assert_eq!(scopes(app.id, &[3, 2, 1], 9), [oid(4)]);
+    assert_eq!(scopes(app.id, &[1], 9), []);
+    assert_eq!(scopes(AppId(app.id.0 + 1), &[1, 2], 9), []);
+}
+
+#[test]
+fn conversations_are_listed_without_reading_other_scopes() {
+    let folder = Folder::new();
+    let store = folder.open(&["identities", "messages"]).unwrap();
+    assert_eq!(
+        plan(&store, reading::SCOPES_READ_BY),
+        "SEARCH r USING PRIMARY KEY (identity_oid=? AND scope_id>?)\n\
+         SEARCH s USING INTEGER PRIMARY KEY (rowid=?)"
+    );
+    let app = store.apps().get("messages").unwrap();
+    let count = plan(&store, &app.count_in_scope);
+    assert!(
+        count.contains(
+            "SEARCH app_messages_parent USING INDEX app_messages_parent_scope (scope_id=?)"
+        ),
+        "{count}"
+    );
+    assert!(!count.contains("TEMP B-TREE"), "{count}");
+    let list = plan(&store, &app.list_seen);
+    assert!(
+        !list.contains("SCAN") && !list.contains("TEMP B-TREE"),
+        "{list}"
+    );
 }
 
 #[test]

@@ -86,7 +86,9 @@ impl Sight<'_> {
         Ok(parent.is_some_and(|parent| parent.deleted))
     }
 
-    fn until_seq(&self, scope: ScopeId) -> Result<Option<u64>, StoreError> {
+    /// Highest `created_seq` of an object that the onlooker sees in a scope; `u64::MAX`: all.
+    /// `None`: the onlooker sees none.
+    pub fn until_seq(&self, scope: ScopeId) -> Result<Option<u64>, StoreError> {
         let context = "reading what an identity sees";
         let (among, id): (_, &[u8]) = match &self.onlooker {
             Onlooker::Identity(identity) => ("identity_oid = ?2", identity.as_bytes()),

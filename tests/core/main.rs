@@ -7,6 +7,8 @@
 )]
 
 mod arrival;
+mod conversation_cards;
+mod conversations;
 mod engines;
 mod garden;
 mod hostile;

@@ -9,6 +9,7 @@
 
 mod admission;
 mod clone;
+mod conversations;
 mod deadlines;
 mod hostile_restore;
 mod hostile_sessions;

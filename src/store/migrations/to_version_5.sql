@@ -10,7 +10,7 @@ CREATE TABLE scope (
   oid       BLOB,
   founders  BLOB
 ) STRICT;
-CREATE INDEX scope_founders ON scope (app_id, founders, oid);
+CREATE INDEX scope_founders ON scope (app_id, founders);
 INSERT INTO scope (id) VALUES (0), (1);
 CREATE TABLE rights_list (
   id         INTEGER NOT NULL PRIMARY KEY,

@@ -31,6 +31,7 @@ mod setup;
 pub mod sim;
 pub mod stolen_keys;
 pub mod stored;
+mod talks;
 mod values;
 
 pub use clock::{ManualClock, START};

@@ -1,0 +1,265 @@
+//! Conversations of two or more: founding, members, messages (docs/DECISIONS.md 4).
+//!
+//! The owner of a conversation adds and removes members. Each member can leave, except the owner. A
+//! conversation that two founded stays one of two: adding a third founds a new one.
+//! Invariant: this node acts only for identities that live on it. Tested in
+//! `tests/core/conversations.rs`.
+
+use std::collections::BTreeSet;
+
+use keys::Oid;
+
+use super::context::local_context;
+use super::messages::{self, APP, CONVERSATION, PARTICIPANTS, Sent, TITLE};
+use super::rights::{RightsError, SharedScope, check_known, find_visible, is_local};
+use crate::graph::{GraphManager, SaveError, Saved, load_object};
+use crate::object::{Object, Rights, Value};
+use crate::store::StoreError;
+
+/// Largest number of founding members, as in `src/schema/apps/messages.toml`. More can be added.
+pub const FOUNDERS_MAX: usize = 64;
+
+/// Why an operation on a conversation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ConversationError {
+    /// The conversation is not visible here, its owner lives elsewhere, or the rights were not
+    /// changed.
+    #[error(transparent)]
+    Rights(#[from] RightsError),
+    /// The founder, sender or leaving identity does not live on this node.
+    #[error("the identity {0} does not live on this node")]
+    NotHere(Oid),
+    /// A conversation needs two identities.
+    #[error("a conversation needs at least one other identity")]
+    Alone,
+    /// The conversation would have too many founding members.
+    #[error("at most {FOUNDERS_MAX} identities can found a conversation; add the others later")]
+    TooManyFounders,
+    /// The identity is a member already, or is named twice.
+    #[error("the identity {0} is a member already")]
+    AlreadyMember(Oid),
+    /// The identity is not a member.
+    #[error("the identity {0} is not a member of the conversation")]
+    NotMember(Oid),
+    /// The member may only read.
+    #[error("the identity {0} may read the conversation and not write in it")]
+    MayNotWrite(Oid),
+}
+
+impl From<SaveError> for ConversationError {
+    fn from(error: SaveError) -> Self {
+        Self::Rights(error.into())
+    }
+}
+
+impl From<StoreError> for ConversationError {
+    fn from(error: StoreError) -> Self {
+        Self::Rights(error.into())
+    }
+}
+
+/// The result of adding a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Addition {
+    /// The rights list that contains the new member.
+    Added(Saved),
+    /// A new conversation of all, because two founded the old one.
+    Founded(Saved),
+}
+
+/// A visible conversation.
+struct Conversation<'e> {
+    scope: SharedScope<'e>,
+    object: Object,
+}
+
+impl Conversation<'_> {
+    /// The founding members.
+    fn founders(&self) -> BTreeSet<Oid> {
+        founders_of(&self.object)
+    }
+
+    fn title(&self) -> Option<&str> {
+        self.object.first(TITLE).and_then(Value::as_text)
+    }
+
+    fn is_member(
+        &self,
+        graph: &GraphManager<'_>,
+        identity: &Oid,
+    ) -> Result<bool, ConversationError> {
+        let may_read = self.rights_of(identity).is_some_and(Rights::may_read);
+        Ok(may_read && !self.scope.has_left(graph.tx(), identity)?)
+    }
+
+    fn rights_of(&self, identity: &Oid) -> Option<Rights> {
+        self.scope.list.rights.of(identity)
+    }
+}
+
+/// The founding members of a conversation.
+pub(super) fn founders_of(conversation: &Object) -> BTreeSet<Oid> {
+    let values = conversation.all(PARTICIPANTS).iter();
+    values.filter_map(Value::as_oid).collect()
+}
+
+/// Founds a conversation of a local identity with others.
+pub fn found(
+    graph: &mut GraphManager<'_>,
+    founder: Oid,
+    others: &[Oid],
+    title: Option<&str>,
+) -> Result<Saved, ConversationError> {
+    if !is_local(graph, &founder)? {
+        return Err(ConversationError::NotHere(founder));
+    }
+    if others.iter().all(|other| *other == founder) {
+        return Err(ConversationError::Alone);
+    }
+    let mut members = vec![founder];
+    for other in others {
+        check_known(graph, other)?;
+        if members.contains(other) {
+            return Err(ConversationError::AlreadyMember(*other));
+        }
+        if members.len() == FOUNDERS_MAX {
+            return Err(ConversationError::TooManyFounders);
+        }
+        members.push(*other);
+    }
+    let context = local_context(graph, &founder, APP)?;
+    Ok(messages::found(graph, &context, founder, &members, title)?)
+}
+
+/// Adds a member, who reads the whole history. If two founded the conversation, founds a new one of
+/// its members and the new one, with the same title.
+pub fn add(
+    graph: &mut GraphManager<'_>,
+    conversation: Oid,
+    identity: Oid,
+) -> Result<Addition, ConversationError> {
+    let found_here = open(graph, conversation)?;
+    if found_here.is_member(graph, &identity)? {
+        return Err(ConversationError::AlreadyMember(identity));
+    }
+    let founders = found_here.founders();
+    if founders.len() == 2 && !founders.contains(&identity) {
+        return found_larger(graph, &found_here, identity).map(Addition::Founded);
+    }
+    let change = [(identity, Some(Rights::READ_WRITE))];
+    Ok(Addition::Added(change_rights(
+        graph,
+        conversation,
+        &change,
+    )?))
+}
+
+/// Founds a conversation of the members of another one and of a new member. The founder is the
+/// owner of the other one, else a member of it that lives here.
+fn found_larger(
+    graph: &mut GraphManager<'_>,
+    other: &Conversation<'_>,
+    identity: Oid,
+) -> Result<Saved, ConversationError> {
+    let owner = other.object.owner;
+    let mut members = Vec::new();
+    for member in other.scope.list.rights.readers() {
+        if other.is_member(graph, member)? {
+            members.push(*member);
+        }
+    }
+    members.sort_by_key(|member| *member != owner);
+    let mut founder = None;
+    for member in &members {
+        if founder.is_none() && is_local(graph, member)? {
+            founder = Some(*member);
+        }
+    }
+    let founder = founder.ok_or(RightsError::NotOwner { owner })?;
+    members.retain(|member| *member != founder);
+    members.push(identity);
+    found(graph, founder, &members, other.title())
+}
+
+/// Removes a member, who keeps what it has received.
+pub fn remove(
+    graph: &mut GraphManager<'_>,
+    conversation: Oid,
+    identity: Oid,
+) -> Result<Saved, ConversationError> {
+    let found_here = open(graph, conversation)?;
+    if found_here.rights_of(&identity).is_none() {
+        return Err(ConversationError::NotMember(identity));
+    }
+    change_rights(graph, conversation, &[(identity, None)])
+}
+
+fn change_rights(
+    graph: &mut GraphManager<'_>,
+    conversation: Oid,
+    changes: &[(Oid, Option<Rights>)],
+) -> Result<Saved, ConversationError> {
+    Ok(super::rights::change(graph, APP, conversation, changes)?)
+}
+
+/// Ends the membership of a local identity, by its own decision.
+pub fn leave(
+    graph: &mut GraphManager<'_>,
+    conversation: Oid,
+    identity: Oid,
+) -> Result<Saved, ConversationError> {
+    let found_here = open(graph, conversation)?;
+    if !is_local(graph, &identity)? {
+        return Err(ConversationError::NotHere(identity));
+    }
+    if identity == found_here.object.owner {
+        return Err(RightsError::OwnerStays(identity).into());
+    }
+    if !found_here.is_member(graph, &identity)? {
+        return Err(ConversationError::NotMember(identity));
+    }
+    let context = local_context(graph, &identity, APP)?;
+    Ok(graph.save_leave(&context, APP, &conversation, identity)?)
+}
+
+/// Sends a message of a local identity into a conversation.
+pub fn send(
+    graph: &mut GraphManager<'_>,
+    conversation: Oid,
+    sender: Oid,
+    body: &str,
+) -> Result<Sent, ConversationError> {
+    if !is_local(graph, &sender)? {
+        return Err(ConversationError::NotHere(sender));
+    }
+    let found_here = open(graph, conversation)?;
+    let rights = found_here.rights_of(&sender);
+    let rights = rights.ok_or(ConversationError::NotMember(sender))?;
+    if found_here.scope.has_left(graph.tx(), &sender)? {
+        return Err(ConversationError::NotMember(sender));
+    }
+    if !rights.may_write() {
+        return Err(ConversationError::MayNotWrite(sender));
+    }
+    let context = local_context(graph, &sender, APP)?;
+    Ok(messages::write(
+        graph,
+        &context,
+        sender,
+        conversation,
+        body,
+    )?)
+}
+
+/// A visible conversation. An object of another type counts as none.
+fn open<'e>(
+    graph: &GraphManager<'e>,
+    conversation: Oid,
+) -> Result<Conversation<'e>, ConversationError> {
+    let scope = find_visible(graph, APP, conversation)?;
+    if scope.parent.type_number != CONVERSATION {
+        return Err(RightsError::NotFound(conversation).into());
+    }
+    let (object, _) = load_object(graph.tx(), scope.app, &scope.parent)?;
+    Ok(Conversation { scope, object })
+}

@@ -1,0 +1,211 @@
+//! Sharing in any app: the rights list in force in a scope, and its changes (docs/DECISIONS.md 4).
+//!
+//! A scope is visible if an identity of this node sees its Parent (`store::Sight`). Invariants:
+//! only the scope's owner changes rights, and the owner keeps all of them. Tested in
+//! `tests/core/conversations.rs` and `src/api/tests/rights.rs`.
+
+use keys::Oid;
+use std::collections::BTreeSet;
+
+use keys::protocol::RIGHTS_ENTRIES_MAX;
+
+use super::context::local_context;
+use crate::graph::{GraphManager, SaveError, Saved};
+use crate::object::{Rights, RightsList};
+use crate::store::{AppTable, Onlooker, ParentRow, RightsRow, Rows, ScopeId, StoreError};
+
+/// Why rights were not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RightsError {
+    /// No identity of this node may read a scope with this oid.
+    #[error("no identity of this node may read a scope with the oid {0}")]
+    NotFound(Oid),
+    /// The owner of the scope lives elsewhere.
+    #[error("only the owner {owner} can change who takes part, and it does not live on this node")]
+    NotOwner {
+        /// The owner of the scope.
+        owner: Oid,
+    },
+    /// The owner has all rights as long as the scope exists.
+    #[error("the owner {0} always takes part: it can neither leave nor be removed")]
+    OwnerStays(Oid),
+    /// The identity is not known.
+    #[error("the identity {0} is not known: synchronise the identities domain with its node first")]
+    UnknownIdentity(Oid),
+    /// The identity is retired.
+    #[error("the identity {0} is retired")]
+    Retired(Oid),
+    /// The list would have too many entries.
+    #[error("at most {RIGHTS_ENTRIES_MAX} identities can take part")]
+    TooMany,
+    /// The write failed.
+    #[error(transparent)]
+    Save(#[from] SaveError),
+}
+
+impl From<StoreError> for RightsError {
+    fn from(error: StoreError) -> Self {
+        Self::Save(error.into())
+    }
+}
+
+/// A scope whose Parent an onlooker sees.
+#[derive(Debug)]
+pub struct SharedScope<'r> {
+    /// The app of its Parent.
+    pub app: &'r AppTable,
+    /// Its Parent.
+    pub parent: ParentRow,
+    /// Highest `created_seq` of an object in it that the onlooker sees.
+    pub until_seq: u64,
+    /// The newest rights list that the onlooker sees: the one in force, or the one that ended its
+    /// reading.
+    pub list: ListInForce,
+}
+
+/// The rights list in force in a scope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListInForce {
+    /// The version; the founding list has version 0.
+    pub version: u64,
+    /// The entries.
+    pub rights: RightsList,
+}
+
+impl SharedScope<'_> {
+    /// The scope.
+    pub fn id(&self) -> ScopeId {
+        self.parent.scope_id
+    }
+
+    /// Whether an identity left: the list lets it read, and it does not.
+    pub fn has_left(&self, rows: &Rows<'_>, identity: &Oid) -> Result<bool, StoreError> {
+        let may_read = self.list.rights.of(identity).is_some_and(Rights::may_read);
+        Ok(may_read && !rows.is_reader(self.id(), identity)?)
+    }
+}
+
+/// The rights list in force in a scope that has not ended.
+pub(super) fn list_in_force(rows: &Rows<'_>, scope: ScopeId) -> Result<ListInForce, StoreError> {
+    load_list(rows, rows.list_in_force(scope)?)
+}
+
+fn load_list(rows: &Rows<'_>, row: RightsRow) -> Result<ListInForce, StoreError> {
+    Ok(ListInForce {
+        version: row.version,
+        rights: rows.rights(row.id)?,
+    })
+}
+
+/// The scope whose Parent has this oid, if the onlooker sees it and the scope has not ended.
+pub fn find<'r>(
+    rows: &'r Rows<'_>,
+    onlooker: Onlooker,
+    app: &str,
+    scope: &Oid,
+) -> Result<Option<SharedScope<'r>>, StoreError> {
+    let Some(app) = rows.apps().get(app) else {
+        return Ok(None);
+    };
+    let Some(parent) = rows.parent(app, scope)? else {
+        return Ok(None);
+    };
+    let is_scope = rows
+        .scope(parent.scope_id)?
+        .is_some_and(|row| row.oid == *scope);
+    let seen = rows.sight(onlooker).until_seq(parent.scope_id)?;
+    let Some(until_seq) = seen.filter(|until| is_scope && parent.created_seq <= *until) else {
+        return Ok(None);
+    };
+    if parent.deleted {
+        return Ok(None);
+    }
+    Ok(Some(SharedScope {
+        app,
+        until_seq,
+        list: load_list(rows, rows.list_seen(app, parent.scope_id, until_seq)?)?,
+        parent,
+    }))
+}
+
+/// The identities that left and are still in the list in force, sorted by oid.
+fn left(rows: &Rows<'_>, scope: &SharedScope<'_>) -> Result<Vec<Oid>, StoreError> {
+    let mut left = Vec::new();
+    for identity in scope.list.rights.readers() {
+        if scope.has_left(rows, identity)? {
+            left.push(*identity);
+        }
+    }
+    Ok(left)
+}
+
+/// Gives rights to identities, or takes them (`None`). The owner of the scope signs the new list.
+pub fn change(
+    graph: &mut GraphManager<'_>,
+    app: &str,
+    scope: Oid,
+    changes: &[(Oid, Option<Rights>)],
+) -> Result<Saved, RightsError> {
+    let shared = find_for_change(graph, app, scope)?;
+    let owner = shared.parent.owner;
+    let list = &shared.list.rights;
+    let mut entries: BTreeSet<Oid> = list.iter().map(|(oid, _)| *oid).collect();
+    for left in left(graph.tx(), &shared)? {
+        entries.remove(&left);
+    }
+    for (identity, rights) in changes {
+        if *identity == owner {
+            return Err(RightsError::OwnerStays(owner));
+        }
+        if rights.is_some() {
+            check_known(graph, identity)?;
+            entries.insert(*identity);
+        } else {
+            entries.remove(identity);
+        }
+    }
+    if entries.len() > RIGHTS_ENTRIES_MAX {
+        return Err(RightsError::TooMany);
+    }
+    let context = local_context(graph, &owner, app)?;
+    Ok(graph.save_rights(&context, app, &scope, changes)?)
+}
+
+/// Refuses an identity that is unknown or retired.
+pub(super) fn check_known(graph: &GraphManager<'_>, identity: &Oid) -> Result<(), RightsError> {
+    match graph.tx().identity(identity)? {
+        None => Err(RightsError::UnknownIdentity(*identity)),
+        Some(row) if row.retired => Err(RightsError::Retired(*identity)),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Whether an identity lives on this node.
+pub(super) fn is_local(graph: &GraphManager<'_>, identity: &Oid) -> Result<bool, StoreError> {
+    let row = graph.tx().identity(identity)?;
+    Ok(row.is_some_and(|row| row.home == graph.keys().peer_id()))
+}
+
+/// A visible scope.
+pub(super) fn find_visible<'e>(
+    graph: &GraphManager<'e>,
+    app: &str,
+    scope: Oid,
+) -> Result<SharedScope<'e>, RightsError> {
+    let onlooker = Onlooker::AnyAt(graph.keys().peer_id());
+    find(graph.tx(), onlooker, app, &scope)?.ok_or(RightsError::NotFound(scope))
+}
+
+/// A visible scope whose owner lives on this node.
+pub(super) fn find_for_change<'e>(
+    graph: &GraphManager<'e>,
+    app: &str,
+    scope: Oid,
+) -> Result<SharedScope<'e>, RightsError> {
+    let shared = find_visible(graph, app, scope)?;
+    let owner = shared.parent.owner;
+    if !is_local(graph, &owner)? {
+        return Err(RightsError::NotOwner { owner });
+    }
+    Ok(shared)
+}
