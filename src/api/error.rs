@@ -5,14 +5,16 @@
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use keys::error_chain;
+use keys::{Oid, error_chain};
 use serde_json::json;
 
 use super::control::ControlError;
 use crate::engine::EngineError;
 use crate::graph::SaveError;
+use crate::services::conversations::ConversationError;
 use crate::services::identities::IdentityError;
 use crate::services::messages::SendError;
+use crate::services::rights::RightsError;
 use crate::services::verdicts::VerdictError;
 use crate::store::StoreError;
 
@@ -44,6 +46,15 @@ impl ApiError {
 
     pub(super) fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    /// The identity's home is not this node.
+    pub(super) fn not_here(identity: &Oid) -> Self {
+        let why = format!(
+            "the home of identity {identity} is not this node: GET /api/identities marks local \
+             identities with `local`"
+        );
+        Self::new(StatusCode::NOT_FOUND, "not_here", why)
     }
 
     fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
@@ -107,6 +118,38 @@ impl From<SendError> for ApiError {
             SendError::UnknownRecipient(_) => (StatusCode::NOT_FOUND, "unknown_recipient"),
             SendError::Retired(_) => (StatusCode::CONFLICT, "retired"),
             SendError::Alone => (StatusCode::UNPROCESSABLE_ENTITY, "alone"),
+        };
+        Self::new(status, code, error_chain(&error))
+    }
+}
+
+impl From<RightsError> for ApiError {
+    fn from(error: RightsError) -> Self {
+        let (status, code) = match error {
+            RightsError::Save(error) => return error.into(),
+            RightsError::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
+            RightsError::NotOwner { .. } => (StatusCode::FORBIDDEN, "not_scope_owner"),
+            RightsError::OwnerStays(_) => (StatusCode::FORBIDDEN, "scope_owner_stays"),
+            RightsError::UnknownIdentity(_) => (StatusCode::NOT_FOUND, "unknown_identity"),
+            RightsError::Retired(_) => (StatusCode::CONFLICT, "retired"),
+            RightsError::TooMany => (StatusCode::UNPROCESSABLE_ENTITY, "too_many_members"),
+        };
+        Self::new(status, code, error_chain(&error))
+    }
+}
+
+impl From<ConversationError> for ApiError {
+    fn from(error: ConversationError) -> Self {
+        let (status, code) = match error {
+            ConversationError::Rights(error) => return error.into(),
+            ConversationError::NotHere(_) => (StatusCode::NOT_FOUND, "not_here"),
+            ConversationError::Alone => (StatusCode::UNPROCESSABLE_ENTITY, "alone"),
+            ConversationError::TooManyFounders => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "too_many_members")
+            }
+            ConversationError::AlreadyMember(_) => (StatusCode::CONFLICT, "already_member"),
+            ConversationError::NotMember(_) => (StatusCode::NOT_FOUND, "not_member"),
+            ConversationError::MayNotWrite(_) => (StatusCode::FORBIDDEN, "may_not_write"),
         };
         Self::new(status, code, error_chain(&error))
     }

@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::http::StatusCode;
 use keys::Oid;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
+use super::conversations::show_label;
 use super::error::ApiError;
 use super::read::{Body, QueryParams, oid, page};
 use super::state::{ApiState, Traced};
-use crate::services::identities;
 use crate::services::messages::{self, Inbox};
+use crate::services::{conversation_cards, identities};
 use crate::store::StoreError;
 
 /// Longest wait for a new message, in seconds. Longer values are lowered to it.
@@ -111,6 +111,9 @@ async fn read_inbox(
                 after,
                 more,
             } = messages::inbox(&view, &reader, after, limit)?;
+            let conversations = messages.iter().map(|message| message.conversation);
+            let labels = conversation_cards::labels(&view, conversations)?;
+            let labels: Vec<_> = labels.iter().map(show_label).collect();
             let mut shown = Vec::with_capacity(messages.len());
             for message in messages {
                 shown.push(json!({
@@ -124,16 +127,13 @@ async fn read_inbox(
                     "local": message.is_local,
                 }));
             }
-            Ok::<_, StoreError>(Some(
-                json!({ "messages": shown, "after": after, "more": more }),
-            ))
+            Ok::<_, StoreError>(Some(json!({
+                "messages": shown,
+                "conversations": labels,
+                "after": after,
+                "more": more,
+            })))
         })
         .await?;
-    found.ok_or_else(|| {
-        let why = format!(
-            "the home of identity {reader} is not this node: GET /api/identities marks local \
-             identities with `local`"
-        );
-        ApiError::new(StatusCode::NOT_FOUND, "not_here", why)
-    })
+    found.ok_or_else(|| ApiError::not_here(&reader))
 }

@@ -3,8 +3,8 @@
 //! - `server`: connections.
 //! - `routes`: the table of routes.
 //! - `auth`: checks that apply to every request.
-//! - `messages`, `identities`, `objects`, `node`, `tor`, `admission`, `recovery`,
-//!   `backups`: the handlers.
+//! - `messages`, `conversations`, `rights`, `identities`, `objects`, `node`, `tor`, `admission`,
+//!   `recovery`, `backups`: the handlers.
 //! - `read`: request bodies, queries and ids.
 //! - `control`: the operations that the node implements for the API.
 //! - `error`: error responses.
@@ -17,6 +17,7 @@ mod admission;
 mod auth;
 mod backups;
 mod control;
+mod conversations;
 mod error;
 mod identities;
 mod messages;
@@ -24,6 +25,7 @@ mod node;
 mod objects;
 mod read;
 mod recovery;
+mod rights;
 mod routes;
 mod server;
 mod state;

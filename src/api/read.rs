@@ -73,11 +73,17 @@ pub(super) fn peer_id(field: &str, text: &str) -> Result<PeerId, ApiError> {
 
 /// Checks the number of rows of a page: 1 to 10,000, default 100.
 pub(super) fn page(limit: Option<usize>) -> Result<usize, ApiError> {
-    const PAGE_MAX: usize = 10_000;
-    match limit.unwrap_or(100) {
-        limit @ 1..=PAGE_MAX => Ok(limit),
-        _ => Err(ApiError::bad_request(format!(
-            "limit: must be 1 to {PAGE_MAX}"
-        ))),
+    page_up_to(limit, 10_000)
+}
+
+/// Checks the number of rows of a page: 1 to `limit_max`, default 100.
+pub(super) fn page_up_to(limit: Option<usize>, limit_max: usize) -> Result<usize, ApiError> {
+    let limit = limit.unwrap_or(100);
+    if (1..=limit_max).contains(&limit) {
+        Ok(limit)
+    } else {
+        Err(ApiError::bad_request(format!(
+            "limit: must be 1 to {limit_max}"
+        )))
     }
 }

@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 
 use super::error::ApiError;
 use super::state::ApiState;
-use super::{admission, auth, backups, identities, messages, node, objects, recovery};
+use super::{
+    admission, auth, backups, conversations, identities, messages, node, objects, recovery, rights,
+};
 
 /// Creates the router: all routes and the checks of [`auth`].
 pub fn router(state: ApiState) -> Router {
@@ -45,6 +47,31 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/backup", get(backups::show).post(backups::start))
         .route("/api/objects", get(objects::list).post(objects::save))
         .route("/api/objects/{app}/{oid}", delete(objects::delete))
+        .route(
+            "/api/v1/conversations",
+            get(conversations::list).post(conversations::found),
+        )
+        .route("/api/v1/conversations/{oid}", get(conversations::show))
+        .route(
+            "/api/v1/conversations/{oid}/members",
+            post(conversations::add),
+        )
+        .route(
+            "/api/v1/conversations/{oid}/members/{identity}",
+            delete(conversations::remove),
+        )
+        .route(
+            "/api/v1/conversations/{oid}/leave",
+            post(conversations::leave),
+        )
+        .route(
+            "/api/v1/conversations/{oid}/messages",
+            post(conversations::send),
+        )
+        .route(
+            "/api/v1/rights/{app}/{oid}",
+            get(rights::show).patch(rights::change),
+        )
         .fallback(unknown_route)
         .method_not_allowed_fallback(unsupported_method)
         .layer(middleware::from_fn_with_state(state.clone(), auth::token));

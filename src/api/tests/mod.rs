@@ -2,9 +2,11 @@
 
 mod access;
 mod admission;
+mod conversations;
 mod messages;
 mod node;
 mod objects;
+mod rights;
 mod serving;
 mod trace;
 

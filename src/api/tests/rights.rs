@@ -1,0 +1,96 @@
+//! Rights of any app's scopes.
+
+use keys::Oid;
+use serde_json::{Value, json};
+
+use super::{ApiFixture, Reply, list};
+
+async fn patch(api: &ApiFixture, path: &str, changes: Value) -> Reply {
+    let body = json!({ "changes": changes }).to_string();
+    api.ask(api.request("PATCH", path, body)).await
+}
+
+fn change(who: Oid, rights: &str) -> Value {
+    json!({ "identity_oid": who.to_hex(), "rights": rights })
+}
+
+/// A contact card of Alice about Bob, which both may read.
+async fn card(api: &ApiFixture) -> String {
+    let attrs = json!({ "subject": api.bob.to_hex(), "name": "Bob" });
+    let made = api
+        .post(
+            "/api/objects",
+            json!({ "type": "contacts.card", "owner": api.alice.to_hex(), "attrs": attrs }),
+        )
+        .await
+        .ok();
+    format!("/api/v1/rights/contacts/{}", made["oid"].as_str().unwrap())
+}
+
+/// Identities with their rights.
+fn entries(shown: &Value) -> Vec<(String, String)> {
+    let text = |entry: &Value, field: &str| entry[field].as_str().unwrap().to_owned();
+    let mut entries: Vec<_> = list(shown, "entries")
+        .iter()
+        .map(|entry| (text(entry, "name"), text(entry, "rights")))
+        .collect();
+    entries.sort();
+    entries
+}
+
+#[tokio::test]
+async fn rights_of_an_object_are_shown_and_changed() {
+    let api = ApiFixture::new().await;
+    let path = card(&api).await;
+    let shown = api.get(&path).await.ok();
+    assert_eq!(
+        (&shown["version"], &shown["owner_identity_oid"]),
+        (&json!(0), &json!(api.alice.to_hex()))
+    );
+    let pair = |name: &str, rights: &str| (name.to_owned(), rights.to_owned());
+    assert_eq!(
+        entries(&shown),
+        [pair("Alice", "read_write"), pair("Bob", "read")]
+    );
+    let changes = json!([change(api.bob, "none"), change(api.carol, "read_write")]);
+    patch(&api, &path, changes).await.ok();
+    let shown = api.get(&path).await.ok();
+    assert_eq!(shown["version"], 1);
+    assert_eq!(
+        entries(&shown),
+        [pair("Alice", "read_write"), pair("Carol", "read_write")]
+    );
+}
+
+#[tokio::test]
+async fn change_of_rights_reports_each_cause_of_failure() {
+    let api = ApiFixture::new().await;
+    let path = card(&api).await;
+    let unknown = Oid::from_bytes([9; 16]);
+    for (changes, status, code) in [
+        (json!([]), 400, "bad_request"),
+        (json!([change(api.bob, "all")]), 400, "bad_request"),
+        (
+            json!([change(api.bob, "read"), change(api.bob, "none")]),
+            400,
+            "bad_request",
+        ),
+        (json!([change(unknown, "read")]), 404, "unknown_identity"),
+        (json!([change(api.alice, "none")]), 403, "scope_owner_stays"),
+    ] {
+        patch(&api, &path, changes).await.refused(status, code);
+    }
+    assert_eq!(api.get(&path).await.ok()["version"], 0);
+    let nothing = json!([change(api.carol, "read")]);
+    for path in [
+        format!("/api/v1/rights/contacts/{}", unknown.to_hex()),
+        path.replace("contacts", "messages"),
+        path.replace("contacts", "nothing"),
+    ] {
+        api.get(&path).await.refused(404, "not_found");
+        patch(&api, &path, nothing.clone())
+            .await
+            .refused(404, "not_found");
+    }
+    api.delete(&path).await.refused(405, "method");
+}
