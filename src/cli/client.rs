@@ -71,6 +71,11 @@ impl ApiClient {
         self.ask(Method::PUT, path, body.to_string().into()).await
     }
 
+    /// Sends a DELETE request.
+    pub(super) async fn delete(&self, path: &str) -> Result<Value, Failure> {
+        self.ask(Method::DELETE, path, Bytes::new()).await
+    }
+
     async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Value, Failure> {
         let stream = TcpStream::connect(self.address).await.map_err(|_| {
             Failure::failed("the node does not reply: is it running? (`postern run`)")

@@ -2,8 +2,6 @@
 //!
 //! Text from other nodes is sanitized: see [`super::show`].
 
-use std::io::Read as _;
-
 use serde_json::{Value, json};
 
 use super::args::ApiArgs;
@@ -11,9 +9,6 @@ use super::client::ApiClient;
 use super::failure::Failure;
 use super::progress;
 use super::show::{list, number, print, print_json, sanitize, short, text, words};
-
-/// Longest message read from standard input, in bytes. The API has its own limit.
-const STDIN_BYTES_MAX: u64 = 1 << 20;
 
 pub(super) async fn status(api: &ApiArgs) -> Result<(), Failure> {
     let status = ApiClient::find(&api.node.config)?
@@ -160,126 +155,6 @@ pub(super) async fn peer_list(api: &ApiArgs) -> Result<(), Failure> {
         show_peers(&client.get("/api/status").await?);
     }
     Ok(())
-}
-
-/// Returns the oid of an identity that is given by oid or by unique name.
-pub(super) async fn find_identity(
-    client: &ApiClient,
-    wanted: &str,
-    must_be_local: bool,
-) -> Result<String, Failure> {
-    if wanted.parse::<keys::Oid>().is_ok() {
-        return Ok(wanted.to_owned());
-    }
-    let known = client.get("/api/identities").await?;
-    let is_local = |card: &Value| card.get("local") == Some(&Value::Bool(true));
-    let mut found = list(&known, "identities")
-        .iter()
-        .filter(|card| text(card, "name") == wanted && (!must_be_local || is_local(card)));
-    match (found.next(), found.next()) {
-        (Some(card), None) => Ok(text(card, "oid").to_owned()),
-        (None, _) => Err(Failure::failed(format!(
-            "no identity named {wanted} is known: see `postern identity list`"
-        ))),
-        (Some(_), Some(_)) => Err(Failure::failed(format!(
-            "several identities are named {wanted}: give the oid (`postern identity list`)"
-        ))),
-    }
-}
-
-pub(super) async fn send(from: &str, to: &str, body: String, api: &ApiArgs) -> Result<(), Failure> {
-    let client = ApiClient::find(&api.node.config)?;
-    let (sender, recipient) = (
-        find_identity(&client, from, true).await?,
-        find_identity(&client, to, false).await?,
-    );
-    let body = if body == "-" { from_stdin()? } else { body };
-    let message =
-        json!({ "sender_identity_oid": sender, "recipient_identity_oid": recipient, "body": body });
-    let sent = client.post("/api/messages/send", &message).await?;
-    if api.json {
-        print_json(&sent);
-    } else {
-        print(format_args!(
-            "sent as change {}",
-            number(&sent, "change_seq")
-        ));
-    }
-    Ok(())
-}
-
-fn from_stdin() -> Result<String, Failure> {
-    let mut body = String::new();
-    let read = std::io::stdin()
-        .take(STDIN_BYTES_MAX + 1)
-        .read_to_string(&mut body);
-    read.map_err(|error| Failure::of(&error))?;
-    if body.len() as u64 > STDIN_BYTES_MAX {
-        return Err(Failure::failed("the message is too long"));
-    }
-    // The newline that `echo` and editors append is not part of the message.
-    if body.ends_with('\n') {
-        body.pop();
-    }
-    Ok(body)
-}
-
-pub(super) async fn inbox(
-    identity: Option<String>,
-    mut after: u64,
-    follow: bool,
-    api: &ApiArgs,
-) -> Result<(), Failure> {
-    let client = ApiClient::find(&api.node.config)?;
-    let identity = match identity {
-        Some(wanted) => find_identity(&client, &wanted, true).await?,
-        None => only_identity(&client).await?,
-    };
-    loop {
-        let wait_s = if follow { 30 } else { 0 };
-        let page = client
-            .get(&format!(
-                "/api/messages/inbox?identity={identity}&after={after}&limit=200&wait_s={wait_s}"
-            ))
-            .await?;
-        after = number(&page, "after");
-        for message in list(&page, "messages") {
-            if api.json {
-                print(message);
-            } else {
-                let sender = message
-                    .get("sender_name")
-                    .and_then(Value::as_str)
-                    .unwrap_or_else(|| text(message, "sender_identity_oid"));
-                print(format_args!(
-                    "[{}] {}: {}",
-                    number(message, "change_seq"),
-                    sanitize(sender),
-                    sanitize(text(message, "body"))
-                ));
-            }
-        }
-        let more = page.get("more") == Some(&Value::Bool(true));
-        if !more && !follow {
-            return Ok(());
-        }
-    }
-}
-
-async fn only_identity(client: &ApiClient) -> Result<String, Failure> {
-    let known = client.get("/api/identities").await?;
-    let mut local = list(&known, "identities")
-        .iter()
-        .filter(|card| card.get("local") == Some(&Value::Bool(true)));
-    match (local.next(), local.next()) {
-        (Some(card), None) => Ok(text(card, "oid").to_owned()),
-        (None, _) => Err(Failure::failed(
-            "this node has no identity: `postern identity new NAME` creates one",
-        )),
-        (Some(_), Some(_)) => Err(Failure::usage(
-            "this node has several identities: choose one with --identity",
-        )),
-    }
 }
 
 pub(super) async fn sync(

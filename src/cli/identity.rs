@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 
 use super::args::ApiArgs;
 use super::client::ApiClient;
-use super::commands::find_identity;
 use super::failure::Failure;
 use super::keyring::KEY_BACKUP;
+use super::lookup::find_identity;
 use super::show::{list, number, print, print_json, sanitize, short, text};
 
 #[derive(Debug, Subcommand)]

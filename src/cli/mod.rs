@@ -11,10 +11,13 @@ mod args;
 mod backup;
 mod client;
 mod commands;
+mod conversation;
 mod failure;
 mod folder;
 mod identity;
 mod keyring;
+mod lookup;
+mod messages;
 mod passphrase;
 mod progress;
 mod recovery;
@@ -121,14 +124,21 @@ enum Command {
     Identity(identity::IdentityCommand),
     /// Show or end the recovery after a restore.
     Recovery(recovery::RecoveryArgs),
-    /// Send a message.
+    /// Found, list and leave conversations, and change their members.
+    #[command(subcommand)]
+    Conversation(conversation::ConversationCommand),
+    /// Send a message to an identity or into a conversation.
+    #[command(after_help = "Example: postern send --from Alice --to Bob \"Hi\"")]
     Send {
         /// The sender: an identity of this node, by name or oid.
         #[arg(long)]
         from: String,
-        /// The recipient: a known identity, by name or oid.
-        #[arg(long)]
-        to: String,
+        /// The recipient: a known identity, by name or oid. Uses the conversation of the two.
+        #[arg(long, required_unless_present = "conversation")]
+        to: Option<String>,
+        /// The conversation: its oid, or the last 8 or more digits of it. Instead of --to.
+        #[arg(long, value_name = "OID", conflicts_with = "to")]
+        conversation: Option<String>,
         /// The message; `-` reads it from standard input.
         text: String,
         #[command(flatten)]
@@ -278,18 +288,20 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Peer(PeerCommand::Ban { verdict, days }) => verdict.send("ban", days).await,
         Command::Identity(command) => identity::run(command).await,
         Command::Recovery(arguments) => recovery::run(arguments).await,
+        Command::Conversation(command) => conversation::run(command).await,
         Command::Send {
             from,
             to,
+            conversation,
             text,
             api,
-        } => commands::send(&from, &to, text, &api).await,
+        } => messages::send(&from, to, conversation, text, &api).await,
         Command::Inbox {
             identity,
             after,
             follow,
             api,
-        } => commands::inbox(identity, after, follow, &api).await,
+        } => messages::inbox(identity, after, follow, &api).await,
         Command::Sync {
             peer,
             domain,

@@ -216,6 +216,80 @@ fn operator_renames_retires_and_rotates_identities() {
 }
 
 #[test]
+fn people_found_conversations_and_change_their_members() {
+    let mut operated = Operated::new();
+    operated.node.start();
+    let config = &operated.config;
+    let done = |line: &str| ok(&format!("{line} {config}"));
+    let fails = |line: &str, reason: &str| refused(&format!("{line} {config}"), reason);
+    for name in ["Bob", "Carol", "Dora"] {
+        done(&format!("identity new {name}"));
+    }
+    let made = done("conversation new --from Alice --to Bob --to Carol --title Hiking");
+    let oid = made.trim().strip_prefix("conversation ").unwrap();
+    // The last digits name a conversation too.
+    let talk = &oid[24..];
+    done(&format!("send --conversation {oid} --from Alice one"));
+    done(&format!("send --conversation {talk} --from Carol two"));
+    let added = done(&format!("conversation add {talk} Dora"));
+    assert!(added.contains("read the whole history"), "{added}");
+    let inbox = done("inbox --identity Dora");
+    assert!(inbox.contains("(Hiking) Alice: one") && inbox.contains("(Hiking) Carol: two"));
+    let removed = done(&format!("conversation remove {talk} Bob"));
+    assert!(removed.contains("keeps what it has received"), "{removed}");
+    done(&format!("conversation leave {talk} --as Carol"));
+    let list = done("conversation list");
+    assert!(list.contains("Hiking\n  members   "), "{list}");
+    for text in [
+        "Alice (owner)",
+        "Bob (removed)",
+        "Carol (left)",
+        "2, newest 20",
+    ] {
+        assert!(list.contains(text), "{text}: {list}");
+    }
+    let shown = done(&format!("conversation show {oid}"));
+    assert!(shown.contains("member, reads and writes"), "{shown}");
+    let shown = json_of(&format!("conversation show {talk} --json {config}"));
+    assert_eq!(
+        (&shown["oid"], &shown["messages"]),
+        (&json!(oid), &json!(2))
+    );
+
+    done("send --from Alice --to Bob Hi");
+    let listed = json_of(&format!("conversation list --identity Bob --json {config}"));
+    let cards = listed["conversations"].as_array().unwrap();
+    let two = cards.iter().find(|card| card["of_two"] == json!(true));
+    let two = two.unwrap()["oid"].as_str().unwrap();
+    let larger = done(&format!("conversation add {two} Dora"));
+    assert!(larger.contains("stays one of two"), "{larger}");
+    assert!(!done("inbox --identity Bob").contains("(Alice"));
+
+    fails("send --from Alice Hi", "--to");
+    fails(
+        &format!("send --from Alice --to Bob --conversation {oid} Hi"),
+        "cannot be used with",
+    );
+    fails(
+        &format!("conversation leave {talk}"),
+        "choose one with --as",
+    );
+    fails(
+        &format!("conversation leave {talk} --as Alice"),
+        "neither leave nor be removed",
+    );
+    fails(&format!("conversation add {talk} Dora"), "member already");
+    fails(
+        &format!("send --conversation {talk} --from Bob Hi"),
+        "not a member",
+    );
+    fails("conversation show 0123456", "last 8 or more digits");
+    fails("conversation show 0123456789", "no conversation");
+    fails("conversation new --from Alice", "--to");
+    operated.node.stop();
+}
+
+#[test]
 fn restored_node_refuses_changes_until_its_recovery_ends() {
     let mut operated = Operated::new();
     operated.node.start();

@@ -1,0 +1,87 @@
+//! Looks up the identities and conversations that a person names, by name or oid.
+
+use serde_json::Value;
+
+use super::client::ApiClient;
+use super::failure::Failure;
+use super::show::{list, number, text};
+
+/// Fewest digits of a suffix that names a conversation.
+const SUFFIX_DIGITS_MIN: usize = 8;
+
+/// Returns the oid of an identity that is given by oid or by unique name.
+pub(super) async fn find_identity(
+    client: &ApiClient,
+    wanted: &str,
+    must_be_local: bool,
+) -> Result<String, Failure> {
+    if wanted.parse::<keys::Oid>().is_ok() {
+        return Ok(wanted.to_owned());
+    }
+    let known = client.get("/api/identities").await?;
+    let is_local = |card: &Value| card.get("local") == Some(&Value::Bool(true));
+    let mut found = list(&known, "identities")
+        .iter()
+        .filter(|card| text(card, "name") == wanted && (!must_be_local || is_local(card)));
+    match (found.next(), found.next()) {
+        (Some(card), None) => Ok(text(card, "oid").to_owned()),
+        (None, _) => Err(Failure::failed(format!(
+            "no identity named {wanted} is known: see `postern identity list`"
+        ))),
+        (Some(_), Some(_)) => Err(Failure::failed(format!(
+            "several identities are named {wanted}: give the oid (`postern identity list`)"
+        ))),
+    }
+}
+
+/// Returns the oid of this node's only identity. `option` chooses one of several.
+pub(super) async fn only_identity(client: &ApiClient, option: &str) -> Result<String, Failure> {
+    let known = client.get("/api/identities").await?;
+    let mut local = list(&known, "identities")
+        .iter()
+        .filter(|card| card.get("local") == Some(&Value::Bool(true)));
+    match (local.next(), local.next()) {
+        (Some(card), None) => Ok(text(card, "oid").to_owned()),
+        (None, _) => Err(Failure::failed(
+            "this node has no identity: `postern identity new NAME` creates one",
+        )),
+        (Some(_), Some(_)) => Err(Failure::usage(format!(
+            "this node has several identities: choose one with {option}"
+        ))),
+    }
+}
+
+/// Returns the oid of a conversation that is given by its oid or by the last digits of it.
+pub(super) async fn find_conversation(client: &ApiClient, wanted: &str) -> Result<String, Failure> {
+    if wanted.parse::<keys::Oid>().is_ok() {
+        return Ok(wanted.to_owned());
+    }
+    let is_hex = wanted.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !is_hex || wanted.len() < SUFFIX_DIGITS_MIN {
+        return Err(Failure::usage(format!(
+            "{wanted} is neither the oid of a conversation nor its last {SUFFIX_DIGITS_MIN} or \
+             more digits"
+        )));
+    }
+    let suffix = wanted.to_ascii_lowercase();
+    let (mut after, mut found) = (0, Vec::new());
+    loop {
+        let path = format!("/api/v1/conversations?suffix={suffix}&after={after}&limit=2");
+        let page = client.get(&path).await?;
+        after = number(&page, "after");
+        let oids = list(&page, "conversations").iter();
+        found.extend(oids.map(|card| text(card, "oid").to_owned()));
+        if found.len() > 1 || page.get("more") != Some(&Value::Bool(true)) {
+            break;
+        }
+    }
+    match (found.pop(), found.pop()) {
+        (Some(oid), None) => Ok(oid),
+        (None, _) => Err(Failure::failed(format!(
+            "no conversation has an oid that ends in {wanted}: see `postern conversation list`"
+        ))),
+        (Some(_), Some(_)) => Err(Failure::failed(format!(
+            "several conversations have oids that end in {wanted}: give more digits"
+        ))),
+    }
+}
