@@ -15,6 +15,7 @@
 )]
 
 mod api;
+mod conversation;
 mod hostile;
 mod print;
 mod scenario;
@@ -60,6 +61,7 @@ fn main() {
         scenario.pull_of_a_domain_outside_the_intersection();
         scenario.forged_edit(&runtime, folder.path(), &tor, &sent);
         scenario.timer_push(&tor);
+        scenario.conversation_of_three();
         scenario.end();
     };
     // Ctrl-C and SIGTERM end the nodes and the network before this program exits.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::api::{find_peer, number, short, text, wait_until_reachable};
+use crate::conversation::{Side, three_identities};
 use crate::hostile;
 use crate::print::{detail, fact, section};
 use harness::process::NodeProcess;
@@ -364,6 +365,21 @@ impl Scenario {
             },
         );
         fact("acked_seq on B", wanted);
+    }
+
+    /// A conversation of three identities.
+    pub(crate) fn conversation_of_three(&mut self) {
+        let a = Side {
+            node: &mut self.a,
+            peer: &self.b_peer,
+            identity: &self.a_identity,
+        };
+        let b = Side {
+            node: &mut self.b,
+            peer: &self.a_peer,
+            identity: &self.b_identity,
+        };
+        three_identities(a, b);
     }
 
     /// Stops both nodes.
