@@ -14,17 +14,15 @@ use super::reclaim::OwnChains;
 use super::rejects::RejectLog;
 use crate::graph::{GraphLimits, SaveError, entries_of};
 use crate::op_context::{AppId, Timestamp};
-use crate::schema::identities;
 use crate::store::{Cause, ScopeId, SettlingRow, SettlingWork, StoreError, WaitingRow};
 
 /// Most objects of one portion.
 const PORTION_OBJECTS_MAX: usize = 64;
 /// Largest cost of a portion, unless it has one object only. The unit is a small object.
 const PORTION_COST_MAX: usize = 64;
-/// Cost of an identity: its two key chains have up to 32 signatures each.
-const IDENTITY_COST: usize = 32;
-/// Bytes that cost as much as a small object.
-const BYTES_PER_COST: usize = 4096;
+/// Bytes that cost as much as a small object. Key chains of as many bytes have five signatures, and
+/// an identity record may have been sent in any domain.
+const BYTES_PER_COST: usize = 512;
 /// Entries of a rights list that cost as much as a small object: each makes some four writes.
 const ENTRIES_PER_COST: usize = 2;
 /// Milliseconds after which an object waits no longer: 30 days.
@@ -32,13 +30,7 @@ const WAITING_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
 
 fn cost(waiting: &WaitingRow, limits: &GraphLimits) -> usize {
     let bytes = waiting.object.bytes().len() / BYTES_PER_COST;
-    let entries = entries_of(&waiting.object, limits) / ENTRIES_PER_COST;
-    let chains = if waiting.domain == identities::DOMAIN {
-        IDENTITY_COST
-    } else {
-        0
-    };
-    1 + bytes + chains + entries
+    1 + bytes + entries_of(&waiting.object, limits) / ENTRIES_PER_COST
 }
 
 impl StateEngine {
