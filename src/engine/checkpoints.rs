@@ -16,7 +16,7 @@ use crate::state_engine::StateEngine;
 use crate::store::{Checkpointer, LogState, StoreError};
 
 /// Pages that a round copies at least. Pages that change often are copied once a round.
-const ROUND_PAGES: u64 = 2048;
+const ROUND_PAGES: u64 = 8192;
 /// Pages from which the log is restarted: 64 MiB.
 const LOG_PAGES: u64 = 16_384;
 /// Pages that the writer itself copies at most before it restarts the log: some 5 ms.
