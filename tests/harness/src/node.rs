@@ -7,7 +7,7 @@ use futures::FutureExt as _;
 use keys::{KeyManager, Oid, OnionAddr, PeerId, PublicKey, SignedObject, TraceId};
 use postern::engine::{CoreHandle, EngineError};
 use postern::graph::{GraphManager, SaveError, Saved, WriteRequest, load_object};
-use postern::object::{Attrs, Object};
+use postern::object::{Attrs, Object, RightsList};
 use postern::op_context::{OpContext, Timestamp};
 use postern::schema::Schemas;
 use postern::services::messages;
@@ -276,6 +276,21 @@ impl TestNode {
             let app = view.rows.apps().get(&app).unwrap();
             let scope = view.rows.parent(app, &scope)?.unwrap();
             view.rows.readers(scope.scope_id)
+        })
+    }
+
+    /// Version and entries of the rights list in force in a scope. `None`: the node lacks the
+    /// scope, or its Parent was deleted.
+    pub fn list_in_force(&self, app: &str, scope: Oid) -> Option<(u64, RightsList)> {
+        let app = app.to_owned();
+        self.read(move |view| {
+            let table = view.rows.apps().get(&app);
+            let parent = table.map_or(Ok(None), |table| view.rows.parent(table, &scope))?;
+            let Some(parent) = parent.filter(|parent| !parent.deleted) else {
+                return Ok(None);
+            };
+            let list = view.rows.list_in_force(parent.scope_id)?;
+            Ok(Some((list.version, view.rows.rights(list.id)?)))
         })
     }
 

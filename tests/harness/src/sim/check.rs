@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use keys::Oid;
+use keys::protocol::{LEAVE_TYPE, RIGHTS_TYPE};
+use postern::object::{Object, ObjectLimits};
 use postern::schema::identities;
 
-use super::club;
+use super::members::is_scope;
 use super::memory::Made;
 use super::world::World;
+use crate::live::LiveNode;
 use crate::stored::{StoredObject, StoredObjects};
 
 impl World {
@@ -36,6 +39,13 @@ impl World {
             }
             self.check_identities(&stored, number)?;
             self.check_readers(number, objects)?;
+            let node = self.up(number).unwrap();
+            let (stored, recomputed) = (node.stored_readers(), node.recomputed_readers());
+            if stored != recomputed {
+                return Err(format!(
+                    "node {number} has readers {stored:?}, its objects give {recomputed:?}"
+                ));
+            }
         }
         Ok(())
     }
@@ -86,6 +96,9 @@ impl World {
             };
         }
         let Some(made) = self.memory.made.get(oid) else {
+            if self.is_list_of_home(stored, oid, object) {
+                return Ok(());
+            }
             return Err(format!(
                 "node {number} has {oid}, which no node wrote: {object:?}"
             ));
@@ -97,11 +110,18 @@ impl World {
         }
         let home = self.memory.home(made);
         match stored[home].get(oid) {
-            None => Err(format!(
-                "node {number} has {oid}, its home {home} has not: {made:?}"
-            )),
+            // A restored home lacks the scope that its own objects need, if it may not read it.
+            None if !self.is_scope_served(home, made) => Ok(()),
+            None => {
+                let aside = self.aside(home);
+                Err(format!(
+                    "node {number} has {oid}, its home {home} has not: {made:?}; there {aside}"
+                ))
+            }
             Some(at_home)
-                if at_home.replica() != object.replica() && !self.is_ended(stored, made) =>
+                if at_home.replica() != object.replica()
+                    && self.is_served(number, made)
+                    && !self.is_ended(stored, made) =>
             {
                 Err(format!(
                     "node {number} has another {oid} than its home {home}: {object:?}, {at_home:?}"
@@ -116,7 +136,7 @@ impl World {
         let home = self.memory.home(made);
         let has_app = self.nodes[number].apps.contains(&made.app);
         let is_met = number == home || self.knows(number, home);
-        has_app && is_met && (number == home || self.memory.reads(number, made))
+        has_app && is_met && (number == home || self.memory.could_read(number, made))
     }
 
     /// Whether a node must have an object: its home has it, and nothing that it needs is missing.
@@ -136,8 +156,28 @@ impl World {
         };
         at_home.is_some_and(|object| !object.is_deleted)
             && self.may_have(number, made)
+            && self.is_served(number, made)
             && !self.is_ended(stored, made)
             && made.needs.iter().all(has_needed)
+    }
+
+    /// Whether the home of an object sends it to a node: an identity there may read its scope.
+    fn is_served(&self, number: usize, made: &Made) -> bool {
+        let home = self.memory.home(made);
+        let Some(scope) = made.scope.filter(|_| number != home) else {
+            return true;
+        };
+        let at_home = self.up(home).unwrap();
+        let is_known = at_home.parent(&made.app, scope).is_some();
+        let readers = is_known.then(|| at_home.readers(&made.app, scope));
+        let mut readers = readers.into_iter().flatten();
+        readers.any(|reader| self.memory.lives_at(number, &reader))
+    }
+
+    /// Whether the home of an object's scope sends the scope to a node.
+    fn is_scope_served(&self, number: usize, made: &Made) -> bool {
+        let scope = made.scope.and_then(|scope| self.memory.made.get(&scope));
+        scope.is_none_or(|scope| self.is_served(number, scope))
     }
 
     /// Whether the scope of an object was deleted.
@@ -185,30 +225,48 @@ impl World {
         }
     }
 
-    /// The stored readers of every scope are those that the objects name.
+    /// Whether an object is a rights list that its owner's home wrote by itself and has.
+    fn is_list_of_home(&self, stored: &[StoredObjects], oid: &Oid, object: &StoredObject) -> bool {
+        let decoded = Object::from_bytes(&object.bytes, &ObjectLimits::default());
+        let is_list = decoded.is_ok_and(|decoded| decoded.type_number == RIGHTS_TYPE);
+        let owner = self.memory.people.get(&object.owner);
+        is_list && owner.is_some_and(|owner| stored[owner.home].contains_key(oid))
+    }
+
+    /// A node whose identities may read a scope knows the readers that the scope's home knows. A
+    /// leave is known only where its author's home was met.
     fn check_readers(&self, number: usize, objects: &StoredObjects) -> Result<(), String> {
         for (oid, object) in objects.iter().filter(|(_, object)| !object.is_deleted) {
             let Some(made) = self.memory.made.get(oid).filter(|made| is_scope(made)) else {
                 continue;
             };
-            let readers: BTreeSet<_> = self
-                .up(number)
-                .unwrap()
-                .readers(&object.app, *oid)
-                .into_iter()
+            let home = self.memory.home(made);
+            let at_home = self.up(home).unwrap();
+            let is_live = at_home.parent(&made.app, *oid);
+            if is_live.is_none_or(|row| row.deleted) {
+                continue;
+            }
+            let left = self
+                .memory
+                .made
+                .values()
+                .filter(|it| it.type_number == LEAVE_TYPE);
+            let left: BTreeSet<_> = left
+                .filter(|it| it.scope == Some(*oid))
+                .map(|it| it.owner)
                 .collect();
-            if Some(&readers) != made.readers.as_ref() {
-                return Err(format!("node {number} has readers {readers:?} of {made:?}"));
+            let staying = |node: &LiveNode| -> BTreeSet<Oid> {
+                let readers = node.readers(&object.app, *oid).into_iter();
+                readers.filter(|reader| !left.contains(reader)).collect()
+            };
+            let (here, there) = (staying(self.up(number).unwrap()), staying(at_home));
+            let is_reader = there.iter().any(|it| self.memory.lives_at(number, it));
+            if is_reader && self.knows(number, home) && here != there {
+                return Err(format!(
+                    "node {number} has readers {here:?} of {oid}, its home {there:?}: {made:?}"
+                ));
             }
         }
         Ok(())
     }
-}
-
-/// Whether an object is a scope itself.
-fn is_scope(made: &Made) -> bool {
-    matches!(
-        (&*made.app, made.type_number),
-        ("messages" | "contacts", 1) | (club::APP, club::ROOM)
-    )
 }

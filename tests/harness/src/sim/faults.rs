@@ -27,7 +27,9 @@ impl World {
             return;
         };
         match dice {
-            0..45 => self.write(node),
+            0..40 => self.write(node),
+            40..44 if self.has(Feature::Memberships) => self.change_members(node),
+            44..45 if self.has(Feature::Leaves) => self.leave_scope(node),
             45..47 => self.write_much(node),
             47..50 if self.has(Feature::Quiet) => self.leave(node),
             50..62 => self.change(node),

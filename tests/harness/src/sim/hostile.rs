@@ -126,7 +126,7 @@ impl World {
     fn forged(&mut self, app: &str) -> Option<SignedObject> {
         let made = self.memory.made.iter().filter(|(_, made)| made.app == app);
         let (oid, made) = made.choose(&mut self.rng)?;
-        let (oid, home, is_public) = (*oid, self.memory.home(made), made.readers.is_none());
+        let (oid, home, is_public) = (*oid, self.memory.home(made), made.scope.is_none());
         let (mut object, signed) = self
             .up(home)
             .filter(|live| live.parent(app, oid).is_some())
@@ -170,7 +170,7 @@ impl World {
     pub(super) fn check_secrecy(&self) -> Result<(), String> {
         for oid in self.mallory.received.lock().iter() {
             let made = self.memory.made.get(oid);
-            if let Some(made) = made.filter(|made| made.readers.is_some()) {
+            if let Some(made) = made.filter(|made| made.scope.is_some()) {
                 return Err(format!("the hostile peer received {oid}: {made:?}"));
             }
         }

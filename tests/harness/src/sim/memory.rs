@@ -19,8 +19,10 @@ pub(super) struct Made {
     pub(super) app: String,
     pub(super) type_number: u16,
     pub(super) owner: Oid,
-    /// Identities that may read it; none if all may.
-    pub(super) readers: Option<BTreeSet<Oid>>,
+    /// The scope that it is or in which it lies; none if all may read it.
+    pub(super) scope: Option<Oid>,
+    /// Version of the rights list that was in force at its home when it was written.
+    pub(super) version: u64,
     /// Objects without which a node cannot apply it.
     pub(super) needs: Vec<Oid>,
     /// The least revision that must survive; 0 if the object may be lost.
@@ -29,11 +31,16 @@ pub(super) struct Made {
     pub(super) deleted: bool,
 }
 
+/// A rights list that was in force somewhere: its version and its readers.
+pub(super) type ListOfReaders = (u64, BTreeSet<Oid>);
+
 /// Everything that was written.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     pub(super) people: BTreeMap<Oid, Person>,
     pub(super) made: BTreeMap<Oid, Made>,
+    /// The rights lists of each scope. A restore may lose some, so that versions repeat.
+    pub(super) lists: BTreeMap<Oid, Vec<ListOfReaders>>,
 }
 
 impl Memory {
@@ -51,16 +58,38 @@ impl Memory {
             .collect()
     }
 
-    /// Whether an identity that lives at a node may read an object.
-    pub(super) fn reads(&self, node: usize, made: &Made) -> bool {
-        let lives_here = |oid| {
-            self.people
-                .get(oid)
-                .is_some_and(|person: &Person| person.home == node && person.published)
+    /// Whether an identity that lives at a node could read an object once it was written.
+    pub(super) fn could_read(&self, node: usize, made: &Made) -> bool {
+        let Some(scope) = &made.scope else {
+            return true;
         };
-        made.readers
-            .as_ref()
-            .is_none_or(|readers| readers.iter().any(lives_here))
+        let lists = self.lists.get(scope).into_iter().flatten();
+        let later = lists.filter(|(version, _)| *version >= made.version);
+        later
+            .flat_map(|(_, readers)| readers)
+            .any(|reader| self.lives_at(node, reader))
+    }
+
+    /// Whether a published identity lives at a node.
+    pub(super) fn lives_at(&self, node: usize, identity: &Oid) -> bool {
+        let person = self.people.get(identity);
+        person.is_some_and(|person| person.home == node && person.published)
+    }
+
+    /// Whether an identity was ever a reader of a scope.
+    pub(super) fn is_known_reader(&self, scope: &Oid, identity: &Oid) -> bool {
+        let lists = self.lists.get(scope).into_iter().flatten();
+        lists
+            .into_iter()
+            .any(|(_, readers)| readers.contains(identity))
+    }
+
+    /// Notes a rights list of a scope.
+    pub(super) fn note_list(&mut self, scope: Oid, list: ListOfReaders) {
+        let lists = self.lists.entry(scope).or_default();
+        if !lists.contains(&list) {
+            lists.push(list);
+        }
     }
 
     /// The revisions that must survive, of the objects of a node.

@@ -10,6 +10,7 @@ mod check;
 mod club;
 mod faults;
 mod hostile;
+mod members;
 mod memory;
 mod net;
 mod scenario;

@@ -41,6 +41,10 @@ pub enum Feature {
     Duplicates,
     /// Pushes beside pulls.
     Pushes,
+    /// Changes of who may read and write in a scope, by its owner.
+    Memberships,
+    /// Members that leave a scope.
+    Leaves,
     /// Little room for waiting objects.
     SmallRoom,
     /// Long stretches in which parts of the network are unreachable.
@@ -52,7 +56,7 @@ pub enum Feature {
 }
 
 /// Every feature with its name on the command line.
-const NAMES: [(Feature, &str); 17] = [
+const NAMES: [(Feature, &str); 19] = [
     (Feature::Groups, "groups"),
     (Feature::FarMembers, "far-members"),
     (Feature::LateIdentities, "late-identities"),
@@ -66,6 +70,8 @@ const NAMES: [(Feature, &str); 17] = [
     (Feature::Cuts, "cuts"),
     (Feature::Duplicates, "duplicates"),
     (Feature::Pushes, "pushes"),
+    (Feature::Memberships, "memberships"),
+    (Feature::Leaves, "leaves"),
     (Feature::SmallRoom, "small-room"),
     (Feature::Quiet, "quiet"),
     (Feature::Hostile, "hostile"),

@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 
 use keys::Oid;
-use postern::acl::Denied;
-use postern::graph::{SaveError, Saved, WriteRequest};
+use postern::graph::{Saved, WriteRequest};
 use postern::object::{Attrs, Value};
 use postern::schema::identities;
+use postern::services::messages::{self, SendError};
 use rand::seq::{IndexedRandom as _, IteratorRandom as _};
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::club;
+use super::members::is_core;
 use super::memory::{Made, Person};
 use super::scenario::Feature;
 use super::world::World;
@@ -21,8 +22,17 @@ struct Draft {
     app: &'static str,
     type_number: u16,
     attrs: Attrs,
-    readers: Option<BTreeSet<Oid>>,
+    place: Place,
     needs: Vec<Oid>,
+}
+
+/// Where a new object is.
+enum Place {
+    Public,
+    /// A scope itself, with these readers.
+    Founds(BTreeSet<Oid>),
+    /// In the scope with this oid.
+    In(Oid),
 }
 
 impl Draft {
@@ -31,16 +41,10 @@ impl Draft {
             app,
             type_number,
             attrs,
-            readers: None,
+            place: Place::Public,
             needs: Vec::new(),
         }
     }
-}
-
-/// Whether a write was refused for a passing state of its node, or because its scope ended.
-fn is_postponed(error: &SaveError) -> bool {
-    use SaveError::{Denied as Refused, ReadOnly, Recovering};
-    matches!(error, Recovering | ReadOnly | Refused(Denied::ScopeEnded))
 }
 
 impl World {
@@ -82,32 +86,33 @@ impl World {
         if live.public_key_of(sender).is_none() {
             return;
         }
-        let sent = live
-            .graph(move |graph| postern::services::messages::send(graph, sender, recipient, &body));
+        let sent = live.graph(move |graph| messages::send(graph, sender, recipient, &body));
         let sent = match sent {
             Ok(sent) => sent,
-            Err(postern::services::messages::SendError::Save(error)) if is_postponed(&error) => {
-                return;
-            }
+            Err(SendError::Save(error)) if self.is_permitted(&error) => return,
             Err(error) => panic!("send failed: {error:?}"),
         };
+        let version = self.version_at(node, messages::APP, sent.conversation);
         let made = |type_number, needs| Made {
-            app: "messages".into(),
+            app: messages::APP.into(),
             type_number,
             owner: sender,
-            readers: Some(BTreeSet::from([sender, recipient])),
+            scope: Some(sent.conversation),
+            version,
             needs,
             rev: 0,
             deleted: false,
         };
         if !self.memory.made.contains_key(&sent.conversation) {
+            let readers = BTreeSet::from([sender, recipient]);
+            self.memory.note_list(sent.conversation, (0, readers));
             self.note(node, sent.conversation, 1, || made(1, Vec::new()));
         }
         self.note(node, sent.oid, 1, || made(2, vec![sent.conversation]));
     }
 
     /// Notes a write of an object, which may be lost if its node crashed before the commit.
-    fn note(&mut self, node: usize, oid: Oid, rev: u64, new: impl FnOnce() -> Made) {
+    pub(super) fn note(&mut self, node: usize, oid: Oid, rev: u64, new: impl FnOnce() -> Made) {
         let is_safe = self.up(node).is_some();
         let made = self.memory.made.entry(oid).or_insert_with(new);
         if is_safe {
@@ -123,12 +128,25 @@ impl World {
             owner,
             attrs: Some(draft.attrs),
         };
+        let version = match &draft.place {
+            Place::In(scope) => self.version_at(node, draft.app, *scope),
+            Place::Public | Place::Founds(_) => 0,
+        };
         let saved = self.try_save(node, request)?;
+        let scope = match draft.place {
+            Place::Public => None,
+            Place::In(scope) => Some(scope),
+            Place::Founds(readers) => {
+                self.memory.note_list(saved.oid, (0, readers));
+                Some(saved.oid)
+            }
+        };
         self.note(node, saved.oid, saved.rev, || Made {
             app: draft.app.into(),
             type_number: draft.type_number,
             owner,
-            readers: draft.readers,
+            scope,
+            version,
             needs: draft.needs,
             rev: 0,
             deleted: false,
@@ -143,7 +161,7 @@ impl World {
         let context = live.context(request.owner, &request.app);
         match live.save_as(context, request.clone()) {
             Ok(saved) => Some(saved),
-            Err(error) if is_postponed(&error) => None,
+            Err(error) if self.is_permitted(&error) => None,
             Err(error) => panic!("node {node} could not write {request:?}: {error:?}"),
         }
     }
@@ -162,7 +180,7 @@ impl World {
         }
         let list: Vec<_> = members.iter().copied().collect();
         Some(Draft {
-            readers: Some(members),
+            place: Place::Founds(members),
             ..Draft::public("messages", 1, conversation(&list))
         })
     }
@@ -170,13 +188,12 @@ impl World {
     /// A message in a conversation that the node has stored.
     fn message(&mut self, node: usize, writer: Oid) -> Option<Draft> {
         let within = self.held(node, "messages", 1, Some(writer))?;
-        let readers = self.memory.made[&within].readers.clone();
         let mut body = self.text();
         if self.rng.random_bool(0.05) {
             body = body.repeat(200);
         }
         Some(Draft {
-            readers,
+            place: Place::In(within),
             needs: vec![within],
             ..Draft::public("messages", 2, message(within, &body))
         })
@@ -196,7 +213,7 @@ impl World {
         let subject = self.person_known_at(node, writer)?;
         let text = self.text();
         Some(Draft {
-            readers: Some(BTreeSet::from([writer, subject])),
+            place: Place::Founds(BTreeSet::from([writer, subject])),
             ..Draft::public("contacts", 1, card(subject, &text))
         })
     }
@@ -214,7 +231,7 @@ impl World {
                     .collect();
                 let list: Vec<_> = members.iter().copied().collect();
                 Some(Draft {
-                    readers: Some(members),
+                    place: Place::Founds(members),
                     ..Draft::public(club::APP, club::ROOM, club::room(&list, &text))
                 })
             }
@@ -226,7 +243,7 @@ impl World {
                     .into_iter()
                     .collect();
                 Some(Draft {
-                    readers: self.memory.made[&room].readers.clone(),
+                    place: Place::In(room),
                     needs: [&[room], &*about].concat(),
                     ..Draft::public(club::APP, club::NOTE, club::note(room, &text, &about))
                 })
@@ -262,8 +279,8 @@ impl World {
         let live = self.up(node)?;
         let made = self.memory.made.iter();
         let fitting = made.filter(|(oid, made)| {
-            let is_reader = match (reader, &made.readers) {
-                (Some(reader), Some(readers)) => readers.contains(&reader),
+            let is_reader = match (reader, &made.scope) {
+                (Some(reader), Some(scope)) => self.memory.is_known_reader(scope, &reader),
                 _ => true,
             };
             made.app == app
@@ -276,7 +293,7 @@ impl World {
     }
 
     /// Another identity that the node knows.
-    fn person_known_at(&mut self, node: usize, besides: Oid) -> Option<Oid> {
+    pub(super) fn person_known_at(&mut self, node: usize, besides: Oid) -> Option<Oid> {
         let live = self.up(node)?;
         let people = self.memory.people.iter();
         let known: Vec<_> = people
@@ -295,7 +312,7 @@ impl World {
         let memory = &self.memory;
         let own = memory.made.iter().filter(|(_, made)| {
             let may_change = !made.deleted && made.app != "messages" && made.app != identities::APP;
-            may_change && memory.home(made) == node
+            may_change && !is_core(made) && memory.home(made) == node
         });
         let own: Vec<_> = own.map(|(oid, _)| *oid).collect();
         let Some(oid) = own.choose(&mut self.rng).copied() else {
@@ -365,7 +382,7 @@ impl World {
         });
         match written {
             Ok(_) => self.memory.people.get_mut(&identity).unwrap().published = true,
-            Err(error) if is_postponed(&error) => {}
+            Err(error) if self.is_permitted(&error) => {}
             Err(error) => panic!("node {node} could not publish an identity: {error:?}"),
         }
     }
