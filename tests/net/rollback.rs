@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use bastion::transport::memory::MemoryNet;
-use harness::{LiveNode, ride};
+use harness::{LiveNode, Setup, ride};
 use keys::Epoch;
 use postern::store::{EpochReason, ReserveError, StoreError, WriteMode, snapshot};
 use tempfile::TempDir;
@@ -12,11 +12,11 @@ use tempfile::TempDir;
 /// Sequence numbers that are reserved at once.
 const BLOCK: u64 = 4096;
 
-/// A node that has met another and made three rides.
+/// A node that has met another and made three rides. Both run inline, so that a stop is a crash.
 async fn met(net: &MemoryNet) -> (LiveNode, LiveNode) {
     let (alice, bob) = (
-        LiveNode::start(net, "Alice", 1),
-        LiveNode::start(net, "Bob", 2),
+        Setup::seeded("Alice", 1).readers(0).live(net),
+        Setup::seeded("Bob", 2).readers(0).live(net),
     );
     alice.meet(&bob).await;
     for origin in ["Bern", "Biel", "Basel"] {

@@ -401,7 +401,9 @@ async fn forgotten_untrusted_peer_returns_without_duplicate_objects() {
 #[tokio::test(start_paused = true)]
 async fn timer_forgets_idle_peers_after_a_minute_and_then_hourly() {
     let net = MemoryNet::new();
-    let (node, bob) = (start(&net, "Alice", 1), start(&net, "Bob", 2));
+    // Inline, because a paused clock does not wait for other threads.
+    let start = |name, seed| Setup::seeded(name, seed).readers(0).live(&net);
+    let (node, bob) = (start("Alice", 1), start("Bob", 2));
     let from = bob.peer_id();
     let row = |node: &LiveNode, bob: &LiveNode| store::PeerRow {
         peer_id: from,

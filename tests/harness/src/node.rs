@@ -322,7 +322,8 @@ pub fn context_of(view: &View<'_>, identity: Oid, app: &str) -> Result<OpContext
 
 /// Runs a future to its end; one of an inline engine is ready at once.
 pub(crate) fn finish<T>(work: impl Future<Output = T>) -> T {
-    let mut work = std::pin::pin!(work);
+    // Without tokio's budget, which only a task that yields to its runtime gets back.
+    let mut work = std::pin::pin!(tokio::task::unconstrained(work));
     match work.as_mut().now_or_never() {
         Some(result) => result,
         None => futures::executor::block_on(work),

@@ -73,6 +73,14 @@ fn names(apps: &[&str]) -> Vec<String> {
     apps.iter().map(ToString::to_string).collect()
 }
 
+/// Number of reading connections of a test's node, from the environment. 0, the default, runs the
+/// engine inline, and so does a test without a runtime.
+fn readers_of_tests() -> usize {
+    let readers = std::env::var("POSTERN_TEST_READERS");
+    let readers = readers.map_or(0, |readers| readers.parse().unwrap());
+    tokio::runtime::Handle::try_current().map_or(0, |_| readers)
+}
+
 impl Setup {
     /// A node whose seed is made from its name.
     pub fn new(name: &str) -> Self {
@@ -93,7 +101,7 @@ impl Setup {
             schema_dir: None,
             limits: CoreLimits::default(),
             id_offset: 0,
-            readers: 0,
+            readers: readers_of_tests(),
             publishes: true,
             sync: manual_sync(),
             admission: AdmissionConfig::default(),

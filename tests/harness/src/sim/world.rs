@@ -138,6 +138,7 @@ impl World {
             .apps(&apps)
             .schema_dir(self.schemas.path())
             .limits(self.scenario.limits)
+            .readers(0)
             .clock(self.clock.clone())
             .sync(sync)
             .folder(folder());
