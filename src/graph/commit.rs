@@ -73,7 +73,9 @@ impl GraphManager<'_> {
                         let list = resolved.founding.as_ref().and_then(|it| it.list.as_ref());
                         let founders = list.iter().flat_map(|list| list.readers());
                         let founders: Vec<Oid> = founders.copied().collect();
-                        self.tx.insert_scope(app, row.id, &row.oid, &founders)?
+                        let is_local = row.origin.is_none();
+                        self.tx
+                            .insert_scope(app, row.id, &row.oid, &founders, is_local)?
                     }
                 };
                 if let Some(founding) = resolved.founding.as_ref().filter(|_| is_new_scope) {

@@ -307,6 +307,21 @@ impl GraphManager<'_> {
         Ok(since_seq)
     }
 
+    /// Lets peers read scopes that a recovery closed. Their objects are restamped in portions,
+    /// because the cursors of the peers have passed them.
+    pub fn open_scopes(&mut self, scopes: impl Iterator<Item = ScopeId>) -> Result<(), StoreError> {
+        for scope in scopes {
+            let Some(row) = self.tx.scope(scope)? else {
+                continue;
+            };
+            let change_seq = self.stamp();
+            self.tx.note_restamp(row.app, scope, change_seq)?;
+            let readers = self.tx.readers(scope)?;
+            self.touch_homes(readers.iter(), change_seq)?;
+        }
+        Ok(())
+    }
+
     /// Notes that the homes of these identities read other scopes since `change_seq`.
     fn touch_homes<'i>(
         &mut self,

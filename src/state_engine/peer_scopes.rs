@@ -37,10 +37,15 @@ pub(super) struct PeerScopes {
 }
 
 impl PeerScopes {
-    /// Reads the scopes of a peer from the database.
+    /// Reads the scopes of a peer from the database, without those that a recovery closes.
     pub(super) fn load(rows: &Rows<'_>, peer: &PeerId) -> Result<Self, StoreError> {
         let mut loaded = Self::default();
-        rows.readers_at(peer, |reader| loaded.add(reader))?;
+        let closed = rows.closed_scopes()?;
+        rows.readers_at(peer, |reader| {
+            if !closed.contains(&reader.scope) {
+                loaded.add(reader);
+            }
+        })?;
         let late = loaded.bounds.iter().filter_map(|(scope, reading)| {
             let Reading::After(since) = reading else {
                 return None;

@@ -2,7 +2,9 @@
 //!
 //! A restored node creates objects at once, under a new epoch. Its existing objects may have
 //! changed after the backup. Changes of them are therefore refused until every peer was asked to
-//! return this node's objects, at most for [`RecoveryLimits::wait_ms`](super::RecoveryLimits).
+//! return this node's objects, at most for [`RecoveryLimits::wait_ms`](super::RecoveryLimits). A
+//! scope of this node stays closed until the homes of its readers were asked, because they may
+//! hold a later rights list.
 //! Invariant: the write mode in memory equals the one in the database. Tested in
 //! `tests/net/restore.rs` and `tests/core/thieves.rs`.
 
@@ -91,8 +93,12 @@ impl StateEngine {
         peer: &PeerId,
     ) -> Result<bool, StoreError> {
         let is_waiting = self.write_mode_at(now) == WriteMode::NewObjectsOnly;
-        let is_last = self.store.transaction(|tx| {
+        let is_last = self.write(now, |graph| {
+            let tx = graph.tx();
+            let closed = tx.closed_scopes()?;
             tx.note_reclaimed_from(peer)?;
+            let still_closed = tx.closed_scopes()?;
+            graph.open_scopes(closed.difference(&still_closed).copied())?;
             Ok::<_, StoreError>(tx.recovery_peers()?.is_empty())
         })?;
         if is_last && is_waiting {
@@ -107,7 +113,11 @@ impl StateEngine {
         if self.write_mode.as_ref().map(|row| row.mode) != Some(WriteMode::NewObjectsOnly) {
             return Ok(false);
         }
-        self.store.transaction(|tx| tx.clear_write_mode())?;
+        self.write(now, |graph| {
+            let closed = graph.tx().closed_scopes()?;
+            graph.tx().clear_write_mode()?;
+            graph.open_scopes(closed.into_iter())
+        })?;
         self.reload_write_mode()?;
         self.resume_rotations(now)?;
         Ok(true)

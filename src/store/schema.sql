@@ -47,7 +47,8 @@ CREATE TABLE scope (
   app_id    INTEGER,                  -- NULL: local or public
   parent_id INTEGER,                  -- in app_<slug>_parent; NULL: local or public
   oid       BLOB,                     -- the oid of that Parent, which never changes
-  founders  BLOB                      -- digest of the identities that could read it at first
+  founders  BLOB,                     -- digest of the identities that could read it at first
+  is_local  INTEGER NOT NULL DEFAULT 0 -- 1: its owner lives on this node
 ) STRICT;
 CREATE INDEX scope_founders ON scope (app_id, founders);
 INSERT INTO scope (id) VALUES (0), (1);

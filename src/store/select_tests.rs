@@ -63,7 +63,7 @@ fn scopes_of_founders_are_found_by_one_search() {
         .transaction(|tx| {
             for (parent_id, (number, founders)) in (1..).zip(&founded) {
                 let founders: Vec<Oid> = founders.iter().map(|number| oid(*number)).collect();
-                tx.insert_scope(app, parent_id, &oid(*number), &founders)?;
+                tx.insert_scope(app, parent_id, &oid(*number), &founders, true)?;
             }
             Ok::<_, StoreError>(())
         })
@@ -219,7 +219,7 @@ fn changes_by_scope_reach_as_far_as_the_scope_that_was_cut_first() {
         .transaction(|tx| {
             let scopes = (1..=3).map(|number| {
                 let oid = Oid::from_bytes([number; 16]);
-                tx.insert_scope(app, number.into(), &oid, &[])
+                tx.insert_scope(app, number.into(), &oid, &[], true)
             });
             scopes.collect::<Result<_, StoreError>>()
         })

@@ -243,7 +243,7 @@ fn failed_transaction_leaves_no_row() {
             &[(1, 0, StoredValue::Plain(&"x".into()))],
             &granted,
         )?;
-        let scope = tx.insert_scope(app, 1, &granted.oid(), &[granted.oid()])?;
+        let scope = tx.insert_scope(app, 1, &granted.oid(), &[granted.oid()], true)?;
         tx.put_reader(scope, &granted.oid(), 0)?;
         assert!(
             tx.parent(app, &granted.oid())?.is_some(),

@@ -72,6 +72,50 @@ async fn late_member_receives_the_history_of_all_members() {
 }
 
 #[tokio::test]
+async fn restored_owner_serves_a_scope_once_the_homes_of_its_readers_were_asked() {
+    let net = MemoryNet::new();
+    let (nodes, talk) = three(&net).await;
+    let [alice, bob, carol] = nodes;
+    alice
+        .set_rights("messages", talk, &[(carol.identity, BOTH)])
+        .unwrap();
+    for to in [&bob, &carol] {
+        to.pull_everything(&alice).await;
+    }
+    let copy = tempfile::tempdir().unwrap();
+    let copy = copy.path().join("copy.db");
+    store::snapshot(&alice.database(), &copy).unwrap();
+    // Bob alone receives the list that removes Carol.
+    alice
+        .set_rights("messages", talk, &[(carol.identity, None)])
+        .unwrap();
+    bob.pull_everything(&alice).await;
+    let again = alice.stop().await.elsewhere();
+    let again = again.new_epoch(EpochReason::Restored);
+    std::fs::rename(copy, again.database()).unwrap();
+    let alice = again.live(&net);
+    carol.meet(&alice).await;
+    let waits_for = || alice.read(|view| view.rows.recovery_peers());
+    while waits_for().contains(&carol.peer_id()) {
+        tokio::task::yield_now().await;
+    }
+    alice.make("messages", 2, message(talk, "three")).unwrap();
+    carol.pull_everything(&alice).await;
+    assert_eq!(alice.write_mode(), WriteMode::NewObjectsOnly);
+    assert!(!texts(&carol).contains(&"three".to_owned()));
+    bob.meet(&alice).await;
+    alice.wait_for(WriteMode::ReadWrite).await;
+    for to in [&bob, &carol] {
+        to.pull_everything(&alice).await;
+    }
+    assert_eq!(texts(&bob), ["one", "three", "two"]);
+    assert!(!texts(&carol).contains(&"three".to_owned()));
+    for node in [alice, bob, carol] {
+        node.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn restored_owner_gets_its_lists_and_leaves_back() {
     let net = MemoryNet::new();
     let (nodes, talk) = three(&net).await;

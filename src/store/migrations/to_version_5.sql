@@ -8,7 +8,8 @@ CREATE TABLE scope (
   app_id    INTEGER,
   parent_id INTEGER,
   oid       BLOB,
-  founders  BLOB
+  founders  BLOB,
+  is_local  INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX scope_founders ON scope (app_id, founders);
 INSERT INTO scope (id) VALUES (0), (1);
