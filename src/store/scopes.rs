@@ -189,10 +189,11 @@ impl Rows<'_> {
 pub(super) const SCOPES_OF_FOUNDERS: &str =
     "SELECT id, oid FROM scope WHERE app_id = ?1 AND founders = ?2 ORDER BY id DESC LIMIT ?3";
 
-/// The scopes of this node with a reader at a node that the recovery waits for.
+/// The scopes of this node with a reader at a node that the recovery waits for. A former reader
+/// counts too, because that node may just have returned the list that removed it.
 const CLOSED_SCOPES: &str = "SELECT r.scope_id FROM recovery_peer \
      CROSS JOIN identity AS i CROSS JOIN reader AS r CROSS JOIN scope AS s \
-     WHERE i.home_peer = peer_id AND r.identity_oid = i.oid AND r.until_seq IS NULL \
+     WHERE i.home_peer = peer_id AND r.identity_oid = i.oid \
      AND s.id = r.scope_id AND s.is_local = 1";
 
 /// Every right to read of the identities of the node `?1`.

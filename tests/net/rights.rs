@@ -116,6 +116,50 @@ async fn restored_owner_serves_a_scope_once_the_homes_of_its_readers_were_asked(
 }
 
 #[tokio::test]
+async fn scope_opens_when_the_last_home_returns_the_list_that_removed_its_reader() {
+    let net = MemoryNet::new();
+    let (nodes, talk) = three(&net).await;
+    let [alice, bob, carol] = nodes;
+    alice
+        .set_rights("messages", talk, &[(carol.identity, BOTH)])
+        .unwrap();
+    for to in [&bob, &carol] {
+        to.pull_everything(&alice).await;
+    }
+    let copy = tempfile::tempdir().unwrap();
+    let copy = copy.path().join("copy.db");
+    store::snapshot(&alice.database(), &copy).unwrap();
+    alice
+        .set_rights("messages", talk, &[(bob.identity, None)])
+        .unwrap();
+    bob.pull_everything(&alice).await;
+    let again = alice.stop().await.elsewhere();
+    let again = again.new_epoch(EpochReason::Restored);
+    std::fs::rename(copy, again.database()).unwrap();
+    let alice = again.live(&net);
+    carol.meet(&alice).await;
+    while alice
+        .read(|view| view.rows.recovery_peers())
+        .contains(&carol.peer_id())
+    {
+        tokio::task::yield_now().await;
+    }
+    alice.make("messages", 2, message(talk, "three")).unwrap();
+    // Carol's cursor passes the closed scope.
+    carol.pull_everything(&alice).await;
+    bob.meet(&alice).await;
+    alice.wait_for(WriteMode::ReadWrite).await;
+    alice.make("messages", 2, message(talk, "four")).unwrap();
+    carol.pull_everything(&alice).await;
+    assert_eq!(texts(&carol), ["four", "one", "three"]);
+    bob.pull_everything(&alice).await;
+    assert_eq!(texts(&bob), ["one", "two"]);
+    for node in [alice, bob, carol] {
+        node.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn restored_owner_gets_its_lists_and_leaves_back() {
     let net = MemoryNet::new();
     let (nodes, talk) = three(&net).await;
