@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 
 use super::load::load_object;
 use super::manager::GraphManager;
-use super::verify::charged_bytes;
 use crate::acl::{AclManager, ScopeRight};
 use crate::store::{
     Cursor, Direction, EndedScope, PullAgainCause, PullAgainNote, ScopeId, StoreError, Usage,
@@ -17,7 +16,8 @@ use crate::store::{
 
 impl GraphManager<'_> {
     /// Drops the values of at most `most` received objects of one ended scope. Returns whether
-    /// there may be more to drop. Their senders are no longer charged for them.
+    /// there may be more to drop. Their senders stay charged for the objects, whose rows remain,
+    /// and for the entries of rights lists. Only the bytes of the values are released.
     pub fn drop_ended(&mut self, most: usize) -> Result<bool, StoreError> {
         let Some(ended) = self.tx.ended_scope()? else {
             return Ok(false);
@@ -38,9 +38,12 @@ impl GraphManager<'_> {
         let mut freed: BTreeMap<i64, Usage> = BTreeMap::new();
         for row in &rows {
             if let Some(origin) = row.origin {
-                let (object, signed) = load_object(self.tx, app, row)?;
-                let bytes = charged_bytes(&object, &signed);
-                *freed.entry(origin).or_default() += -Usage::one(bytes);
+                let (_, signed) = load_object(self.tx, app, row)?;
+                let bytes = Usage::one(signed.bytes().len()).bytes;
+                *freed.entry(origin).or_default() += Usage {
+                    objects: 0,
+                    bytes: -bytes,
+                };
             }
             let granted = AclManager::check_drop(row.oid, right)
                 .map_err(|_| StoreError::Inconsistent("an ended scope with a live Parent"))?;

@@ -155,6 +155,8 @@ impl<'e> GraphManager<'e> {
                 let bytes = charged_bytes(&object, &signed);
                 Some(Freed { origin, bytes })
             }
+            // Values that were dropped are not charged, but the object is.
+            Some((_, Some(origin))) => Some(Freed { origin, bytes: 0 }),
             _ => None,
         };
         self.end_group();
