@@ -47,7 +47,8 @@ pub(super) enum ConversationCommand {
     },
     /// Add a member, who will read the whole history. Only the owner can.
     ///
-    /// If two founded the conversation, a new one of all with the same title is founded.
+    /// If two founded the conversation, either of them can. A new one of all three with the same
+    /// title is founded then.
     #[command(after_help = "Example: postern conversation add 5b7d0c1e Dora")]
     Add {
         #[command(flatten)]
@@ -58,6 +59,8 @@ pub(super) enum ConversationCommand {
         api: ApiArgs,
     },
     /// Remove a member, who keeps what it has received. Only the owner can.
+    ///
+    /// Other members' nodes send to the removed member until they have received the change.
     #[command(after_help = "Example: postern conversation remove 5b7d0c1e Dora")]
     Remove {
         #[command(flatten)]
