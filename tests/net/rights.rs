@@ -1,5 +1,7 @@
 //! Rights lists over sessions: a late member gets the history, and a restored owner its lists.
 
+use std::path::Path;
+
 use bastion::transport::memory::MemoryNet;
 use harness::{LiveNode, conversation, message};
 use keys::Oid;
@@ -27,6 +29,22 @@ async fn three(net: &MemoryNet) -> ([LiveNode; 3], Oid) {
         to.pull_everything(from).await;
     }
     (nodes, talk)
+}
+
+/// Starts a node's keys over a copy of its database, as a restore does.
+async fn restored(net: &MemoryNet, node: LiveNode, copy: &Path) -> LiveNode {
+    let again = node.stop().await.elsewhere();
+    let again = again.new_epoch(EpochReason::Restored);
+    std::fs::rename(copy, again.database()).unwrap();
+    again.live(net)
+}
+
+/// Waits until a restored node has asked a peer for its objects.
+async fn peer_was_asked(node: &LiveNode, peer: &LiveNode) {
+    let waits_for = || node.read(|view| view.rows.recovery_peers());
+    while waits_for().contains(&peer.peer_id()) {
+        tokio::task::yield_now().await;
+    }
 }
 
 fn texts(node: &LiveNode) -> Vec<String> {
@@ -90,15 +108,9 @@ async fn restored_owner_serves_a_scope_once_the_homes_of_its_readers_were_asked(
         .set_rights("messages", talk, &[(carol.identity, None)])
         .unwrap();
     bob.pull_everything(&alice).await;
-    let again = alice.stop().await.elsewhere();
-    let again = again.new_epoch(EpochReason::Restored);
-    std::fs::rename(copy, again.database()).unwrap();
-    let alice = again.live(&net);
+    let alice = restored(&net, alice, &copy).await;
     carol.meet(&alice).await;
-    let waits_for = || alice.read(|view| view.rows.recovery_peers());
-    while waits_for().contains(&carol.peer_id()) {
-        tokio::task::yield_now().await;
-    }
+    peer_was_asked(&alice, &carol).await;
     alice.make("messages", 2, message(talk, "three")).unwrap();
     carol.pull_everything(&alice).await;
     assert_eq!(alice.write_mode(), WriteMode::NewObjectsOnly);
@@ -133,17 +145,9 @@ async fn scope_opens_when_the_last_home_returns_the_list_that_removed_its_reader
         .set_rights("messages", talk, &[(bob.identity, None)])
         .unwrap();
     bob.pull_everything(&alice).await;
-    let again = alice.stop().await.elsewhere();
-    let again = again.new_epoch(EpochReason::Restored);
-    std::fs::rename(copy, again.database()).unwrap();
-    let alice = again.live(&net);
+    let alice = restored(&net, alice, &copy).await;
     carol.meet(&alice).await;
-    while alice
-        .read(|view| view.rows.recovery_peers())
-        .contains(&carol.peer_id())
-    {
-        tokio::task::yield_now().await;
-    }
+    peer_was_asked(&alice, &carol).await;
     alice.make("messages", 2, message(talk, "three")).unwrap();
     // Carol's cursor passes the closed scope.
     carol.pull_everything(&alice).await;
@@ -182,10 +186,7 @@ async fn restored_owner_gets_its_lists_and_leaves_back() {
     let before = core_objects(&alice, owner);
     assert_eq!(before.len(), 3);
     assert!(before.iter().all(|(_, flags)| *flags != 0));
-    let again = alice.stop().await.elsewhere();
-    let again = again.new_epoch(EpochReason::Restored);
-    std::fs::rename(copy, again.database()).unwrap();
-    let alice = again.live(&net);
+    let alice = restored(&net, alice, &copy).await;
     assert_eq!(core_objects(&alice, owner), []);
     let early = alice.set_rights("messages", talk, &[(carol.identity, BOTH)]);
     assert!(matches!(early, Err(SaveError::Recovering)), "{early:?}");
