@@ -71,7 +71,7 @@ impl Holds {
     }
 }
 
-/// The writer thread. Join it after every [`CoreHandle`] is dropped; until then it does not end.
+/// The writer thread. Join it after every `CoreHandle` is dropped; until then it does not end.
 pub struct WriterThread(JoinHandle<()>);
 
 impl WriterThread {
