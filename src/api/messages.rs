@@ -10,11 +10,11 @@ use tokio::time::{Instant, timeout_at};
 
 use super::conversations::show_label;
 use super::error::ApiError;
-use super::read::{Body, QueryParams, oid, page};
+use super::read::{Body, QueryParams, cursor, oid, page};
 use super::state::{ApiState, Traced};
 use crate::services::messages::{self, Inbox};
 use crate::services::{conversation_cards, identities};
-use crate::store::StoreError;
+use crate::store::{FeedCursor, StoreError};
 
 /// Longest wait for a new message, in seconds. Longer values are lowered to it.
 const WAIT_S_MAX: u64 = 60;
@@ -48,7 +48,7 @@ pub(super) async fn send(
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct InboxQuery {
     identity: String,
-    after: Option<u64>,
+    after: Option<String>,
     limit: Option<usize>,
     wait_s: Option<u64>,
 }
@@ -58,7 +58,7 @@ pub(super) async fn inbox(
     QueryParams(query): QueryParams<InboxQuery>,
 ) -> Result<Json<Value>, ApiError> {
     let reader = oid("identity", &query.identity)?;
-    let (after, limit) = (query.after.unwrap_or(0), page(query.limit)?);
+    let (after, limit) = (cursor(query.after.as_deref())?, page(query.limit)?);
     // The wait ends 2 s before the request's deadline, so that an empty inbox is not an error.
     let wait_s = query
         .wait_s
@@ -92,7 +92,7 @@ pub(super) async fn inbox(
 async fn read_inbox(
     state: &ApiState,
     reader: Oid,
-    after: u64,
+    after: FeedCursor,
     limit: usize,
 ) -> Result<Value, ApiError> {
     let local = state.engine.context().keys.peer_id();
@@ -112,7 +112,7 @@ async fn read_inbox(
                 more,
             } = messages::inbox(&view, &reader, after, limit)?;
             let conversations = messages.iter().map(|message| message.conversation);
-            let labels = conversation_cards::labels(&view, conversations)?;
+            let labels = conversation_cards::labels(&view, &reader, conversations)?;
             let labels: Vec<_> = labels.iter().map(show_label).collect();
             let mut shown = Vec::with_capacity(messages.len());
             for message in messages {
@@ -128,9 +128,10 @@ async fn read_inbox(
                 }));
             }
             Ok::<_, StoreError>(Some(json!({
+                "epoch": view.context.epoch.to_hex(),
                 "messages": shown,
                 "conversations": labels,
-                "after": after,
+                "after": after.to_string(),
                 "more": more,
             })))
         })

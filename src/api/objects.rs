@@ -3,7 +3,8 @@
 //!
 //! Attributes are keyed by name. Text and integers are JSON strings and numbers, and JSON is JSON.
 //! Bytes are hex, references and identities are oids in hex, several values are an array. The
-//! caller sees the objects that an identity of this node sees (`store::Sight`).
+//! caller sees the objects that an identity of this node sees (`store::Sight`). A list also brings
+//! the history of a scope that such an identity began to read after `after` (`store::Feed`).
 
 use axum::Json;
 use axum::extract::Path;
@@ -12,19 +13,19 @@ use serde::Deserialize;
 use serde_json::{Map, Value as JsonValue, json};
 
 use super::error::ApiError;
-use super::read::{Body, QueryParams, oid, page};
+use super::read::{Body, QueryParams, cursor, oid, page};
 use super::state::{ApiState, Traced};
 use crate::graph::{SaveError, Saved, WriteRequest, load_object};
 use crate::object::{Attrs, Object, Value};
 use crate::schema::{Kind, Schemas, TypeSchema};
 use crate::services::local_context;
-use crate::store::{Onlooker, StoreError};
+use crate::store::{Onlooker, SeenObject, SeqOrder, StoreError};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct ListQuery {
     r#type: String,
-    after: Option<u64>,
+    after: Option<String>,
     limit: Option<usize>,
 }
 
@@ -42,29 +43,27 @@ pub(super) async fn list(
     let schemas = state.engine.context().schemas.clone();
     let (app, schema) = find_type(&schemas, &query.r#type)?;
     let (number, schema) = (schema.number, schema.clone());
-    let (after, limit) = (query.after.unwrap_or(0), page(query.limit)?);
+    let (after, limit) = (cursor(query.after.as_deref())?, page(query.limit)?);
     let reading = state.engine.read(move |view| {
         let table = view
             .rows
             .apps()
             .get(&app)
             .ok_or(StoreError::Inconsistent("an app without tables"))?;
-        let page = view.rows.listing(table, number, after, limit)?;
-        let (mut objects, last, more) = (Vec::new(), page.after, page.more);
         let mut sight = view.rows.sight(Onlooker::AnyAt(view.this_node()));
-        for parent in page.rows {
-            if !sight.shows(&parent)? {
-                continue;
-            }
-            let (object, _) = load_object(&view.rows, table, &parent)?;
-            objects.push(show(
-                &object,
-                &schema,
-                parent.change_seq,
-                parent.origin.is_none(),
-            ));
+        let feed = sight.feed(table, (number, SeqOrder::Changed), after, limit)?;
+        let mut objects = Vec::new();
+        for SeenObject { row, seq } in &feed.objects {
+            let (object, _) = load_object(&view.rows, table, row)?;
+            objects.push(show(&object, &schema, *seq, row.origin.is_none()));
         }
-        Ok::<_, StoreError>(json!({ "objects": objects, "after": last, "more": more }))
+        let after = feed.after.to_string();
+        Ok::<_, StoreError>(json!({
+            "epoch": view.context.epoch.to_hex(),
+            "objects": objects,
+            "after": after,
+            "more": feed.more,
+        }))
     });
     Ok(Json(reading.await?))
 }

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
 use crate::config::ApiConfig;
+use crate::store::{FeedCursor, NoFeedCursor};
 
 /// Longest request body, in bytes. The router enforces it.
 const BODY_BYTES_MAX: usize = ApiConfig::DEFAULT.body_bytes_max;
@@ -69,6 +70,15 @@ pub(super) fn oid(field: &str, text: &str) -> Result<Oid, ApiError> {
 pub(super) fn peer_id(field: &str, text: &str) -> Result<PeerId, ApiError> {
     text.parse()
         .map_err(|error| ApiError::bad_field(field, &error))
+}
+
+/// Parses the position after which a page begins; default: the begin.
+pub(super) fn cursor(after: Option<&str>) -> Result<FeedCursor, ApiError> {
+    let parse = |text: &str| {
+        text.parse()
+            .map_err(|error: NoFeedCursor| ApiError::bad_field("after", &error))
+    };
+    after.map_or(Ok(FeedCursor::default()), parse)
 }
 
 /// Checks the number of rows of a page: 1 to 10,000, default 100.

@@ -73,7 +73,7 @@ fn from_stdin() -> Result<String, Failure> {
 
 pub(super) async fn inbox(
     identity: Option<String>,
-    mut after: u64,
+    after: u64,
     follow: bool,
     api: &ApiArgs,
 ) -> Result<(), Failure> {
@@ -82,6 +82,7 @@ pub(super) async fn inbox(
         Some(wanted) => find_identity(&client, &wanted, true).await?,
         None => only_identity(&client, "--identity").await?,
     };
+    let mut after = after.to_string();
     loop {
         let wait_s = if follow { 30 } else { 0 };
         let page = client
@@ -89,7 +90,7 @@ pub(super) async fn inbox(
                 "/api/messages/inbox?identity={identity}&after={after}&limit=200&wait_s={wait_s}"
             ))
             .await?;
-        after = number(&page, "after");
+        after = text(&page, "after").to_owned();
         let conversations = list(&page, "conversations").iter();
         let labels: BTreeMap<_, _> = conversations
             .filter_map(|conversation| Some((text(conversation, "oid"), label(conversation)?)))

@@ -2,8 +2,9 @@
 //! remote, reclaimed after a restore, or re-signed after a rotation.
 //!
 //! Invariants: rows of one change group share one `change_seq`. `created_seq` is the `change_seq`
-//! of the insert and never changes. The readers of a scope change in the transaction that writes
-//! the scope's Parent, a rights list or a `leave`. Tested in `tests/core`.
+//! of the insert, or of the write that made the object live again. The readers of a scope change in
+//! the transaction that writes the scope's Parent, a rights list or a `leave`. Tested in
+//! `tests/core`.
 
 use keys::{Digest, Oid};
 
@@ -60,7 +61,13 @@ impl GraphManager<'_> {
             Change::Signature => self.parents(app)?.restamp_parent(&row, granted)?,
             Change::Content(resolved, Some(existing)) => {
                 (row.id, row.scope_id) = (existing.id, existing.scope_id);
-                (row.created_seq, row.rights_id) = (existing.created_seq, resolved.rights_id);
+                // A scope that exists again opens the rows of its readers instead.
+                let lives_again = existing.deleted && !row.deleted && resolved.founding.is_none();
+                row.created_seq = match lives_again {
+                    true => row.change_seq,
+                    false => existing.created_seq,
+                };
+                row.rights_id = resolved.rights_id;
                 self.parents(app)?
                     .update_parent(&row, &resolved.attrs, granted)?;
             }

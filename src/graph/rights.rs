@@ -175,7 +175,8 @@ impl GraphManager<'_> {
         let stored = self.tx.founding_list(scope)?;
         self.tx.put_rights(stored.id, list)?;
         self.cache.borrow_mut().invalidate_parent(app.id, row);
-        self.rights_changed(app, scope, row.change_seq)?;
+        let (readers, change_seq) = (self.possible_readers(scope)?, row.change_seq);
+        self.update_readers(app, scope, readers, (change_seq, History::Whole))?;
         self.pull_scope_again(scope)
     }
 
@@ -219,7 +220,7 @@ impl GraphManager<'_> {
         };
         self.tx.put_leave(scope, &row.owner, list)?;
         let only = BTreeSet::from([row.owner]);
-        self.update_readers(app, scope, only, row.change_seq)
+        self.update_readers(app, scope, only, (row.change_seq, History::Missed))
     }
 
     /// Follows a later signature of a list, or of a scope's Parent.
@@ -260,10 +261,16 @@ impl GraphManager<'_> {
         scope: ScopeId,
         change_seq: u64,
     ) -> Result<(), StoreError> {
+        let readers = self.possible_readers(scope)?;
+        self.update_readers(app, scope, readers, (change_seq, History::Missed))
+    }
+
+    /// The readers of a scope, and those that the list in force names.
+    fn possible_readers(&self, scope: ScopeId) -> Result<BTreeSet<Oid>, StoreError> {
         let list = self.tx.list_in_force(scope)?;
         let mut identities: BTreeSet<Oid> = self.tx.readers(scope)?.into_iter().collect();
         identities.extend(self.tx.rights(list.id)?.readers().copied());
-        self.update_readers(app, scope, identities, change_seq)
+        Ok(identities)
     }
 
     /// Opens and closes the rows of some identities. An unchanged row stays as it is.
@@ -272,11 +279,11 @@ impl GraphManager<'_> {
         app: &AppTable,
         scope: ScopeId,
         identities: BTreeSet<Oid>,
-        change_seq: u64,
+        (change_seq, history): (u64, History),
     ) -> Result<(), StoreError> {
-        if parent_of(self.tx, app, scope)?.is_none_or(|parent| parent.deleted) {
+        let Some(parent) = parent_of(self.tx, app, scope)?.filter(|parent| !parent.deleted) else {
             return Ok(());
-        }
+        };
         let in_force = InForce::load(self.tx, scope)?;
         let mut changed = Vec::new();
         for identity in identities {
@@ -286,6 +293,14 @@ impl GraphManager<'_> {
             ) {
                 (true, false) => self.tx.close_reader(scope, &identity, change_seq)?,
                 (false, true) => {
+                    let from_seq = match history {
+                        History::Whole => None,
+                        History::Missed => self.tx.reader_until(scope, &identity)?,
+                    };
+                    if parent.created_seq < change_seq {
+                        let seqs = (from_seq.unwrap_or(0), change_seq);
+                        self.tx.put_opening(scope, &identity, seqs)?;
+                    }
                     let since_seq = self.reads_since(&identity, change_seq)?;
                     self.tx.put_reader(scope, &identity, since_seq)?;
                 }
@@ -335,6 +350,15 @@ impl GraphManager<'_> {
         }
         Ok(())
     }
+}
+
+/// The objects of a scope that are new to an identity that reads it again.
+#[derive(Debug, Clone, Copy)]
+enum History {
+    /// Those that came while it did not read the scope.
+    Missed,
+    /// All, because no object was seen while the scope had ended.
+    Whole,
 }
 
 /// The rights that hold in a scope.

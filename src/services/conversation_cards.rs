@@ -100,14 +100,14 @@ pub struct ConversationPage {
     pub more: bool,
 }
 
-/// Title and members of a conversation, for an inbox.
+/// Title and members of a conversation, as a reader of its messages knows them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConversationLabel {
     /// Its oid.
     pub oid: Oid,
     /// Its title.
     pub title: Option<String>,
-    /// Whether two founded it and no other identity reads it.
+    /// Whether two founded it and no other identity is a member.
     pub is_of_two: bool,
     /// The number of members.
     pub member_count: usize,
@@ -272,7 +272,10 @@ fn members(view: &View<'_>, scope: &SharedScope<'_>) -> Result<Vec<MemberCard>, 
         .into_iter()
         .map(|(oid, _)| oid)
         .collect();
-    for oid in view.rows.former_readers(scope.id(), FORMER_MAX)? {
+    for oid in view
+        .rows
+        .former_readers(scope.id(), scope.until_seq, FORMER_MAX)?
+    {
         if scope.list.rights.of(&oid).is_none() {
             let standing = if left.contains(&oid) {
                 Standing::Left
@@ -301,27 +304,34 @@ fn member(
     })
 }
 
-/// The labels of conversations that are stored here, each once, sorted by oid.
+/// The labels of the conversations whose messages `reader` sees, each once, sorted by oid. A former
+/// member sees the members of the time when it was one.
 pub fn labels(
     view: &View<'_>,
+    reader: &Oid,
     conversations: impl Iterator<Item = Oid>,
 ) -> Result<Vec<ConversationLabel>, StoreError> {
-    let app = table(view.rows.apps())?;
+    let onlooker = Onlooker::Identity(*reader);
     let mut labels = Vec::new();
     for oid in conversations.collect::<BTreeSet<_>>() {
-        let Some(parent) = view.rows.parent(app, &oid)?.filter(|row| !row.deleted) else {
+        let Some(scope) = rights::find(&view.rows, onlooker, APP, &oid)? else {
             continue;
         };
-        let (object, _) = load_object(&view.rows, app, &parent)?;
-        let readers = view.rows.readers(parent.scope_id)?;
+        let (object, _) = load_object(&view.rows, scope.app, &scope.parent)?;
+        let mut members = Vec::new();
+        for member in scope.list.rights.readers() {
+            if !scope.has_left(&view.rows, member)? {
+                members.push(*member);
+            }
+        }
         let mut label = ConversationLabel {
             oid,
             title: title_of(&object),
-            is_of_two: is_of_two(&object, readers.iter()),
-            member_count: readers.len(),
+            is_of_two: is_of_two(&object, scope.list.rights.iter().map(|(oid, _)| oid)),
+            member_count: members.len(),
             members: Vec::new(),
         };
-        for member in readers.iter().take(LABEL_NAMES_MAX) {
+        for member in members.iter().take(LABEL_NAMES_MAX) {
             label.members.push((*member, name_of(view, member)?));
         }
         labels.push(label);

@@ -14,7 +14,9 @@ use crate::graph::{GraphManager, SaveError, Saved, WriteRequest};
 use crate::object::{Attrs, Rights, RightsList, Value};
 use crate::op_context::OpContext;
 use crate::state_engine::View;
-use crate::store::{AppTable, Apps, Onlooker, ScopeId, StoreError};
+use crate::store::{
+    AppTable, Apps, FeedCursor, Onlooker, ScopeId, SeenObject, SeqOrder, StoreError,
+};
 
 /// The app's slug, which is also its sync domain.
 pub const APP: &str = "messages";
@@ -209,8 +211,8 @@ pub struct InboxMessage {
     pub body: String,
     /// The time of writing that the author states, in milliseconds since 1970.
     pub sent_at: i64,
-    /// The first `change_seq` of the message on this node, which orders the inbox. A rotation does
-    /// not change it.
+    /// The write by which the reader began to see the message, which orders the inbox: the message
+    /// was stored, or the reader became a member. A rotation does not change it.
     pub change_seq: u64,
     /// Whether the message was written on this node.
     pub is_local: bool,
@@ -219,27 +221,32 @@ pub struct InboxMessage {
 /// A part of the messages that an identity may read.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Inbox {
-    /// Oldest first.
+    /// In the order in which the reader began to see them.
     pub messages: Vec<InboxMessage>,
     /// `after` for the next part.
-    pub after: u64,
-    /// Whether there may be a next part.
+    pub after: FeedCursor,
+    /// Whether there may be a next part. The part can be empty then.
     pub more: bool,
 }
 
-/// Messages that `reader` may read and that this node first stored after `after`, oldest first.
-/// Examines `limit` messages and the rest of the last change group; the reader may see fewer.
-pub fn inbox(view: &View<'_>, reader: &Oid, after: u64, limit: usize) -> Result<Inbox, StoreError> {
+/// Messages that `reader` began to see after `after`. Examines `limit` rows and the rest of the
+/// last change group; the reader may see fewer.
+pub fn inbox(
+    view: &View<'_>,
+    reader: &Oid,
+    after: FeedCursor,
+    limit: usize,
+) -> Result<Inbox, StoreError> {
     let app = table(view.rows.apps())?;
-    let page = view.rows.created(app, MESSAGE, after, limit)?;
+    let mut sight = view.rows.sight(Onlooker::Identity(*reader));
+    let feed = sight.feed(app, (MESSAGE, SeqOrder::Created), after, limit)?;
     let mut inbox = Inbox {
         messages: Vec::new(),
-        after: page.after,
-        more: page.more,
+        after: feed.after,
+        more: feed.more,
     };
-    let mut sight = view.rows.sight(Onlooker::Identity(*reader));
-    for parent in page.rows {
-        if parent.deleted || !sight.shows(&parent)? {
+    for SeenObject { row: parent, seq } in feed.objects {
+        if parent.deleted {
             continue;
         }
         let (object, _) = crate::graph::load_object(&view.rows, app, &parent)?;
@@ -261,7 +268,7 @@ pub fn inbox(view: &View<'_>, reader: &Oid, after: u64, limit: usize) -> Result<
                 .first(SENT_AT)
                 .and_then(Value::as_integer)
                 .unwrap_or_default(),
-            change_seq: parent.created_seq,
+            change_seq: seq,
             is_local: parent.origin.is_none(),
         });
     }

@@ -78,10 +78,15 @@ impl SharedScope<'_> {
         self.parent.scope_id
     }
 
-    /// Whether an identity left: the list lets it read, and it does not.
+    /// Whether an identity left as far as the onlooker knows: the list lets it read, and it ended
+    /// that.
     pub fn has_left(&self, rows: &Rows<'_>, identity: &Oid) -> Result<bool, StoreError> {
         let may_read = self.list.rights.of(identity).is_some_and(Rights::may_read);
-        Ok(may_read && !rows.is_reader(self.id(), identity)?)
+        if !may_read || rows.is_reader(self.id(), identity)? {
+            return Ok(false);
+        }
+        let until_seq = rows.reader_until(self.id(), identity)?;
+        Ok(until_seq.is_none_or(|until| until <= self.until_seq))
     }
 }
 

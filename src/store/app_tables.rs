@@ -52,9 +52,9 @@ pub struct Apps {
 }
 
 /// The columns that `parents::parent_row` reads, in its order.
-const PARENT_COLUMNS: &str = "p.id, p.oid, p.type, p.owner_oid, p.scope_id, p.rev, p.deleted, \
-                              p.key_id, p.signature, p.origin, p.salt, p.rights_id, \
-                              p.created_seq, p.change_seq, p.sync_flags";
+pub(super) const PARENT_COLUMNS: &str = "p.id, p.oid, p.type, p.owner_oid, p.scope_id, p.rev, \
+    p.deleted, p.key_id, p.signature, p.origin, p.salt, p.rights_id, p.created_seq, p.change_seq, \
+    p.sync_flags";
 
 /// The ids of all Attrs of the Parent `?1` (see `AppTable::create`).
 const ATTR_IDS: &str = "BETWEEN (?1 << 16) AND ((?1 << 16) | 65535)";
@@ -73,7 +73,8 @@ impl AppTable {
             ),
             update_parent: format!(
                 "UPDATE {parent} SET rev = ?6, deleted = ?7, key_id = ?8, signature = ?9,
-                   origin = ?10, rights_id = ?12, change_seq = ?14, sync_flags = ?15
+                   origin = ?10, rights_id = ?12, created_seq = ?13, change_seq = ?14,
+                   sync_flags = ?15
                  WHERE id = ?1"
             ),
             insert_attr: format!(
@@ -178,7 +179,7 @@ impl AppTable {
                    origin     INTEGER REFERENCES peers (id),  -- sending peer; NULL: made locally
                    salt       BLOB,               -- 8 bytes that the oid covers; NULL: identity
                    rights_id  INTEGER REFERENCES rights_list (id),  -- NULL: founding list or none
-                   created_seq INTEGER NOT NULL,  -- first change_seq; re-stamping keeps it
+                   created_seq INTEGER NOT NULL,  -- change_seq since which the object is here
                    change_seq INTEGER NOT NULL,
                    sync_flags INTEGER NOT NULL    -- domains in which this node exports it
                  ) STRICT;

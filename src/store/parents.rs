@@ -43,24 +43,13 @@ pub struct ParentRow {
     pub salt: Option<Salt>,
     /// Local id of the rights list that the author knew. `None`: the founding list, or no list.
     pub rights_id: Option<i64>,
-    /// Sequence number of the write that inserted the object. Re-stamping does not change it.
+    /// Sequence number of the write that inserted the object, or that made it live again after it
+    /// was deleted or dropped. Re-stamping does not change it.
     pub created_seq: u64,
     /// Sequence number of the last write of the object.
     pub change_seq: u64,
     /// One bit for each domain in which this node exports it.
     pub sync_flags: i64,
-}
-
-/// A part of a list. A change group is never cut, so that a page may exceed its limit by the rest
-/// of its last group.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Page {
-    /// The rows, in order of their sequence numbers.
-    pub rows: Vec<ParentRow>,
-    /// `after` of the next page.
-    pub after: u64,
-    /// Whether further rows follow.
-    pub more: bool,
 }
 
 /// The value of an Attr as stored. A reference to a Parent is stored as the Parent's local id.
@@ -188,56 +177,6 @@ impl Rows<'_> {
             .context("reading an oid")
     }
 
-    /// Parents of one type whose `change_seq` follows `after`, oldest first: see [`Page`].
-    pub fn listing(
-        &self,
-        app: &AppTable,
-        type_number: u16,
-        after: u64,
-        limit: usize,
-    ) -> Result<Page, StoreError> {
-        self.page(&app.listing, (type_number, after, limit), |row| {
-            row.change_seq
-        })
-    }
-
-    /// Parents of one type whose `created_seq` follows `after`, oldest first: see [`Page`].
-    pub fn created(
-        &self,
-        app: &AppTable,
-        type_number: u16,
-        after: u64,
-        limit: usize,
-    ) -> Result<Page, StoreError> {
-        self.page(&app.created, (type_number, after, limit), |row| {
-            row.created_seq
-        })
-    }
-
-    fn page(
-        &self,
-        sql: &str,
-        (type_number, after, limit): (u16, u64, usize),
-        seq: impl Fn(&ParentRow) -> u64,
-    ) -> Result<Page, StoreError> {
-        let context = "listing Parents";
-        let mut statement = self.connection.prepare_cached(sql).context(context)?;
-        let mut rows = statement
-            .query_map((type_number, after), parent_row)
-            .context(context)?;
-        let (mut page, mut last) = (Page::default(), after);
-        while let Some(row) = rows.next().transpose().context(context)? {
-            if page.rows.len() >= limit && seq(&row) != last {
-                page.more = true;
-                break;
-            }
-            last = seq(&row);
-            page.rows.push(row);
-        }
-        page.after = last;
-        Ok(page)
-    }
-
     /// The highest `change_seq` of all apps, and the highest local id of each app.
     pub fn heads(&self) -> Result<(u64, Vec<(String, i64)>), StoreError> {
         let (mut head, mut ids) = (0, Vec::new());
@@ -313,8 +252,7 @@ impl ParentWriter<'_> {
         self.insert_attrs(parent, attrs)
     }
 
-    /// Replaces a Parent's revision and all its Attrs. Owner, type, oid, scope and `created_seq` do
-    /// not change.
+    /// Replaces a Parent's revision and all its Attrs. Owner, type, oid and scope do not change.
     pub fn update_parent(
         &mut self,
         parent: &ParentRow,

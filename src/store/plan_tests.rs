@@ -213,3 +213,23 @@ fn statement_on_the_tables_of_an_app_searches_an_index() {
         "SEARCH p USING INDEX sqlite_autoindex_app_messages_parent_1 (oid>?)"
     );
 }
+
+#[test]
+fn history_of_opened_scopes_reads_only_the_index_of_these_scopes() {
+    let folder = Folder::new();
+    let store = folder.open(&["identities", "messages"]).unwrap();
+    for identities in ["SELECT ?2", "SELECT oid FROM identity WHERE home_peer = ?2"] {
+        let found = plan(&store, &feed::opened_rows_sql("messages", identities));
+        for step in [
+            "SEARCH h USING COVERING INDEX app_messages_parent_scope (scope_id=?)",
+            "SEARCH opening USING PRIMARY KEY (identity_oid=? AND opened_seq=?)",
+            "SEARCH p USING INTEGER PRIMARY KEY (rowid=?)",
+        ] {
+            assert!(found.contains(step), "{found}");
+        }
+        assert!(
+            !found.contains("SCAN h") && !found.contains("SCAN p"),
+            "{found}"
+        );
+    }
+}

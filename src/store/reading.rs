@@ -34,18 +34,26 @@ pub struct ScopeCount {
 }
 
 impl Rows<'_> {
-    /// At most `limit` identities that could read a scope and cannot any more, sorted by oid.
-    pub fn former_readers(&self, scope: ScopeId, limit: usize) -> Result<Vec<Oid>, StoreError> {
+    /// At most `limit` identities whose right to read a scope ended by the write `until_seq` or an
+    /// earlier one, sorted by oid.
+    pub fn former_readers(
+        &self,
+        scope: ScopeId,
+        until_seq: u64,
+        limit: usize,
+    ) -> Result<Vec<Oid>, StoreError> {
         let context = "reading former readers";
         let mut statement = self
             .connection
             .prepare_cached(
                 "SELECT identity_oid FROM reader
-                 WHERE scope_id = ?1 AND until_seq IS NOT NULL ORDER BY identity_oid LIMIT ?2",
+                 WHERE scope_id = ?1 AND until_seq <= ?2 ORDER BY identity_oid LIMIT ?3",
             )
             .context(context)?;
         let rows = statement
-            .query_map((scope.0, limit), |row| fixed(row, 0).map(Oid::from_bytes))
+            .query_map((scope.0, sql_seq(until_seq), limit), |row| {
+                fixed(row, 0).map(Oid::from_bytes)
+            })
             .context(context)?;
         rows.collect::<rusqlite::Result<_>>().context(context)
     }

@@ -93,6 +93,19 @@ CREATE TABLE reader (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX reader_scope ON reader (scope_id, identity_oid);
 
+-- Derived: when an identity began to read a scope that was stored already, so that its history is
+-- new to that identity (feed.rs). Objects are its history if their created_seq is above from_seq
+-- and not above opened_seq.
+CREATE TABLE opening (
+  identity_oid BLOB    NOT NULL,
+  opened_seq   INTEGER NOT NULL,      -- change_seq of the write that opened the row in reader
+  scope_id     INTEGER NOT NULL REFERENCES scope (id),
+  from_seq     INTEGER NOT NULL,      -- change_seq of the write that closed it before; 0: none did,
+                                      -- or the scope had ended
+  PRIMARY KEY (identity_oid, opened_seq, scope_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX opening_scope ON opening (scope_id, identity_oid, opened_seq);
+
 -- Scopes that ended, because their Parents were deleted, while some of their objects still have
 -- values.
 CREATE TABLE ended_scope (

@@ -91,6 +91,23 @@ impl Rows<'_> {
             .context(context)
     }
 
+    /// The `change_seq` of the write that ended an identity's right to read a scope. `None`: it
+    /// never had the right, or has it.
+    pub fn reader_until(&self, scope: ScopeId, identity: &Oid) -> Result<Option<u64>, StoreError> {
+        let context = "reading readers";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT until_seq FROM reader WHERE identity_oid = ?1 AND scope_id = ?2",
+            )
+            .context(context)?;
+        let until = statement
+            .query_row((identity.as_bytes(), scope.0), |row| row.get(0))
+            .optional()
+            .context(context)?;
+        Ok(until.flatten())
+    }
+
     /// The identities that may read a scope, sorted by oid.
     pub fn readers(&self, scope: ScopeId) -> Result<Vec<Oid>, StoreError> {
         let context = "reading readers";
@@ -340,6 +357,29 @@ impl WriteTx<'_> {
             .context(context)?;
         statement
             .execute((identity.as_bytes(), scope.0, since_seq))
+            .map(drop)
+            .context(context)
+    }
+
+    /// Notes that the write `opened_seq` lets an identity read a scope whose objects are stored
+    /// already. Those with a `created_seq` above `from_seq` are new to it.
+    pub fn put_opening(
+        &self,
+        scope: ScopeId,
+        identity: &Oid,
+        (from_seq, opened_seq): (u64, u64),
+    ) -> Result<(), StoreError> {
+        let context = "noting that an identity reads a scope";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "INSERT INTO opening (identity_oid, opened_seq, scope_id, from_seq)
+                 VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT DO UPDATE SET from_seq = MIN(from_seq, excluded.from_seq)",
+            )
+            .context(context)?;
+        statement
+            .execute((identity.as_bytes(), opened_seq, scope.0, from_seq))
             .map(drop)
             .context(context)
     }

@@ -27,8 +27,8 @@ pub enum Onlooker {
 /// The objects that an onlooker sees. Looks up each scope once.
 #[derive(Debug)]
 pub struct Sight<'r> {
-    rows: Rows<'r>,
-    onlooker: Onlooker,
+    pub(super) rows: Rows<'r>,
+    pub(super) onlooker: Onlooker,
     scopes: BTreeMap<ScopeId, SeenPart>,
 }
 
@@ -90,13 +90,7 @@ impl Sight<'_> {
     /// `None`: the onlooker sees none.
     pub fn until_seq(&self, scope: ScopeId) -> Result<Option<u64>, StoreError> {
         let context = "reading what an identity sees";
-        let (among, id): (_, &[u8]) = match &self.onlooker {
-            Onlooker::Identity(identity) => ("identity_oid = ?2", identity.as_bytes()),
-            Onlooker::AnyAt(home) => (
-                "(SELECT home_peer FROM identity WHERE oid = identity_oid) = ?2",
-                home.as_bytes(),
-            ),
-        };
+        let (among, id) = self.among();
         let sql = format!(
             "SELECT until_seq FROM reader WHERE scope_id = ?1 AND {among}
              ORDER BY until_seq IS NOT NULL, until_seq DESC LIMIT 1"
@@ -108,5 +102,16 @@ impl Sight<'_> {
             .optional()
             .context(context)?;
         Ok(until.map(|until| until.unwrap_or(u64::MAX)))
+    }
+
+    /// The condition on `identity_oid` that selects the onlooker, and its parameter `?2`.
+    pub(super) fn among(&self) -> (&'static str, &[u8]) {
+        match &self.onlooker {
+            Onlooker::Identity(identity) => ("identity_oid = ?2", identity.as_bytes()),
+            Onlooker::AnyAt(home) => (
+                "(SELECT home_peer FROM identity WHERE oid = identity_oid) = ?2",
+                home.as_bytes(),
+            ),
+        }
     }
 }

@@ -101,6 +101,7 @@ fn new_database_has_the_tables_of_the_schema_and_a_pair_for_each_app() {
         "identity",
         "leave",
         "meta",
+        "opening",
         "peer_epoch",
         "peers",
         "pending",

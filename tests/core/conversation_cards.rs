@@ -3,7 +3,7 @@
 use keys::Oid;
 use postern::services::conversation_cards;
 use postern::services::messages;
-use postern::store::Onlooker;
+use postern::store::{FeedCursor, Onlooker};
 
 use harness::TestNode;
 use harness::forge::oid;
@@ -96,7 +96,8 @@ fn inbox_labels_conversations_that_are_not_of_two() {
     let three = alice.found(&[bob.identity, carol.identity], "Hiking");
     alice.say(three, "all").unwrap();
     let oids = [two, three, three, oid(1)].into_iter();
-    let labels = alice.read(move |view| conversation_cards::labels(&view, oids));
+    let reader = alice.identity;
+    let labels = alice.read(move |view| conversation_cards::labels(&view, &reader, oids));
     let shown: Vec<_> = labels
         .iter()
         .map(|label| {
@@ -119,7 +120,60 @@ fn inbox_labels_conversations_that_are_not_of_two() {
     assert!(names.contains(&(bob.identity, Some("bob".to_owned()))));
     let inbox = alice.read({
         let reader = alice.identity;
-        move |view| messages::inbox(&view, &reader, 0, 10)
+        move |view| messages::inbox(&view, &reader, FeedCursor::default(), 10)
     });
     assert_eq!(inbox.messages.len(), 2);
+}
+
+#[test]
+fn label_shows_a_former_member_the_members_of_its_time() {
+    let (alice, bob, carol) = three();
+    let dora = alice.another("Dora", 1);
+    let erin = alice.another("Erin", 2);
+    let frank = carol.another("Frank", 3);
+    sync(&[&alice, &bob, &carol]);
+    let removed = alice.found(&[bob.identity, carol.identity, dora], "Hiking");
+    let left = alice.found(&[bob.identity, carol.identity], "Cooking");
+    let two = alice.found(&[carol.identity], "Us");
+    for talk in [removed, left, two] {
+        alice.say(talk, "Hi").unwrap();
+    }
+    sync(&[&alice, &bob, &carol]);
+    alice.remove_member(removed, carol.identity).unwrap();
+    carol.leave_talk(left, carol.identity).unwrap();
+    carol.leave_talk(two, carol.identity).unwrap();
+    sync(&[&alice, &bob, &carol]);
+    // Another identity at Carol's node gets what happens later.
+    alice.add_member(removed, frank).unwrap();
+    alice.add_member(left, frank).unwrap();
+    alice.add_member(removed, erin).unwrap();
+    alice.remove_member(removed, dora).unwrap();
+    sync(&[&alice, &bob, &carol]);
+    bob.leave_talk(left, bob.identity).unwrap();
+    sync(&[&alice, &bob, &carol]);
+    let label = |node: &TestNode, reader: Oid, talk: Oid| {
+        let found =
+            node.read(move |view| conversation_cards::labels(&view, &reader, [talk].into_iter()));
+        let label = found.into_iter().next().unwrap();
+        let members: Vec<_> = label.members.iter().map(|(oid, _)| *oid).collect();
+        assert_eq!(label.member_count, members.len());
+        (label.is_of_two, members)
+    };
+    let sorted = |mut oids: Vec<Oid>| {
+        oids.sort_unstable();
+        oids
+    };
+    let others = sorted(vec![alice.identity, bob.identity, dora]);
+    assert_eq!(label(&carol, carol.identity, removed), (false, others));
+    let others = sorted(vec![alice.identity, bob.identity]);
+    assert_eq!(label(&carol, carol.identity, left), (false, others));
+    assert_eq!(
+        label(&carol, carol.identity, two),
+        (true, vec![alice.identity])
+    );
+    // A member sees the present ones.
+    let present = sorted(vec![alice.identity, bob.identity, erin, frank]);
+    assert_eq!(label(&alice, alice.identity, removed), (false, present));
+    let present = sorted(vec![alice.identity, frank]);
+    assert_eq!(label(&alice, alice.identity, left), (false, present));
 }

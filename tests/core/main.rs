@@ -10,6 +10,7 @@ mod arrival;
 mod conversation_cards;
 mod conversations;
 mod engines;
+mod feed;
 mod garden;
 mod hostile;
 mod late_readers;

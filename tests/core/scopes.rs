@@ -8,7 +8,7 @@ use postern::acl::Denied;
 use postern::graph::{SaveError, WriteRequest};
 use postern::object::{Attrs, Object, Value};
 use postern::services::messages::{self, Inbox};
-use postern::store::Onlooker;
+use postern::store::{FeedCursor, Onlooker};
 use proptest::prelude::*;
 
 use crate::garden::gardener;
@@ -317,7 +317,7 @@ fn child_of_a_deleted_parent_reaches_a_newcomer() {
     assert!(bob.rejects().is_empty() && bob.rows("waiting").is_empty());
 }
 
-fn inbox(node: &TestNode, after: u64, limit: usize) -> Inbox {
+fn inbox(node: &TestNode, after: FeedCursor, limit: usize) -> Inbox {
     let reader = node.identity;
     node.read(move |view| messages::inbox(&view, &reader, after, limit))
 }
@@ -329,7 +329,7 @@ fn rotation_shows_no_old_message_as_new() {
     alice.send(bob.identity, "one");
     alice.send(bob.identity, "two");
     bob.pull_everything(&alice);
-    let seen = [&alice, &bob].map(|node| inbox(node, 0, 100));
+    let seen = [&alice, &bob].map(|node| inbox(node, FeedCursor::default(), 100));
     assert_eq!(seen.each_ref().map(|it| it.messages.len()), [2, 2]);
     rotate(&alice, alice.identity);
     bob.pull_everything(&alice);
@@ -338,7 +338,7 @@ fn rotation_shows_no_old_message_as_new() {
         assert_eq!(node.parent("messages", oid).unwrap().key_id, 1, "re-signed");
         let after = inbox(node, seen.after, 100);
         assert_eq!((after.messages.len(), after.after), (0, seen.after));
-        let all = inbox(node, 0, 100);
+        let all = inbox(node, FeedCursor::default(), 100);
         assert!(all.messages == seen.messages, "order and numbers stay");
     }
     alice.send(bob.identity, "three");
@@ -368,7 +368,7 @@ fn page_of_the_inbox_ends_with_a_whole_change_group() {
         })
         .unwrap();
     alice.send(bob.identity, "four");
-    let (mut after, mut pages) = (0, Vec::new());
+    let (mut after, mut pages) = (FeedCursor::default(), Vec::new());
     loop {
         let page = inbox(&alice, after, 2);
         pages.push(page.messages.len());

@@ -2,6 +2,7 @@
 
 use postern::services::identities;
 use postern::services::messages::{self, SendError};
+use postern::store::FeedCursor;
 
 use harness::forge::oid;
 use harness::pull::meet;
@@ -76,7 +77,7 @@ fn inbox_is_paged_and_shows_only_readable_messages() {
     let sent: Vec<_> = (0..5)
         .map(|number| alice.send(bob.identity, &format!("{number}")))
         .collect();
-    let (mut after, mut bodies) = (0, Vec::new());
+    let (mut after, mut bodies) = (FeedCursor::default(), Vec::new());
     loop {
         let reader = alice.identity;
         let part = alice.read(move |view| messages::inbox(&view, &reader, after, 2));
@@ -98,7 +99,7 @@ fn inbox_is_paged_and_shows_only_readable_messages() {
     assert_eq!(bodies, expected);
     let remote_reader = bob.identity;
     let count = alice
-        .read(move |view| messages::inbox(&view, &remote_reader, 0, 10))
+        .read(move |view| messages::inbox(&view, &remote_reader, FeedCursor::default(), 10))
         .messages
         .len();
     assert_eq!(
@@ -107,7 +108,7 @@ fn inbox_is_paged_and_shows_only_readable_messages() {
     );
     assert_eq!(
         alice
-            .read(move |view| messages::inbox(&view, &oid(1), 0, 10))
+            .read(move |view| messages::inbox(&view, &oid(1), FeedCursor::default(), 10))
             .messages
             .len(),
         0
@@ -121,7 +122,7 @@ fn inbox_is_paged_and_shows_only_readable_messages() {
         .unwrap();
     assert_eq!(
         alice
-            .read(move |view| messages::inbox(&view, &remote_reader, 0, 10))
+            .read(move |view| messages::inbox(&view, &remote_reader, FeedCursor::default(), 10))
             .messages
             .len(),
         5

@@ -4,6 +4,7 @@ use bastion::transport::memory::MemoryNet;
 use harness::LiveNode;
 use keys::Oid;
 use postern::services::messages::InboxMessage;
+use postern::store::FeedCursor;
 
 /// Each node pulls from each other one, twice: what a pull names comes with the second one.
 async fn sync(nodes: &[&LiveNode]) {
@@ -21,7 +22,9 @@ async fn sync(nodes: &[&LiveNode]) {
 /// The texts that an identity of a node can read, oldest first.
 fn texts_of(node: &LiveNode, reader: Oid) -> Vec<String> {
     let inbox = node
-        .read(move |view| postern::services::messages::inbox(&view, &reader, 0, 1000))
+        .read(move |view| {
+            postern::services::messages::inbox(&view, &reader, FeedCursor::default(), 1000)
+        })
         .messages;
     inbox
         .into_iter()

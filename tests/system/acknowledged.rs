@@ -42,7 +42,7 @@ fn send_until_killed(node: &NodeProcess, message: &Value, acknowledged: &mpsc::S
 
 /// The oids of all messages in an inbox.
 fn inbox(node: &NodeProcess, identity: &str) -> BTreeSet<String> {
-    let (mut found, mut after) = (BTreeSet::new(), json!(0));
+    let (mut found, mut after) = (BTreeSet::new(), "0".to_owned());
     loop {
         let page = node.get(&format!(
             "/api/messages/inbox?identity={identity}&after={after}"
@@ -55,7 +55,7 @@ fn inbox(node: &NodeProcess, identity: &str) -> BTreeSet<String> {
         if page["more"] != json!(true) {
             return found;
         }
-        after = page["after"].clone();
+        after = page["after"].as_str().unwrap().to_owned();
     }
 }
 

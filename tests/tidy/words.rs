@@ -192,6 +192,7 @@ pub(crate) const RULES: &[Restricted] = &[
             "insert_parent",
             "update_parent",
             "put_reader",
+            "put_opening",
             "put_identity",
         ],
         within: &["src/", "tests/"],

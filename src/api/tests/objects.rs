@@ -89,7 +89,7 @@ async fn listing_continues_after_the_previous_page() {
     let rest = api
         .get(&format!(
             "/api/objects?type=rides.offer&limit=2&after={}",
-            first["after"]
+            first["after"].as_str().unwrap()
         ))
         .await
         .ok();

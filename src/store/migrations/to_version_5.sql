@@ -44,6 +44,14 @@ CREATE TABLE reader (
   PRIMARY KEY (identity_oid, scope_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX reader_scope ON reader (scope_id, identity_oid);
+CREATE TABLE opening (
+  identity_oid BLOB    NOT NULL,
+  opened_seq   INTEGER NOT NULL,
+  scope_id     INTEGER NOT NULL REFERENCES scope (id),
+  from_seq     INTEGER NOT NULL,
+  PRIMARY KEY (identity_oid, opened_seq, scope_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX opening_scope ON opening (scope_id, identity_oid, opened_seq);
 CREATE TABLE ended_scope (
   scope_id  INTEGER NOT NULL PRIMARY KEY REFERENCES scope (id),
   after_seq INTEGER NOT NULL

@@ -12,7 +12,7 @@ use postern::op_context::{OpContext, Timestamp};
 use postern::schema::Schemas;
 use postern::services::messages;
 use postern::state_engine::{CoreLimits, StateEngine, View};
-use postern::store::{ParentRow, PeerRow, StoreError, WriteMode};
+use postern::store::{FeedCursor, ParentRow, PeerRow, StoreError, WriteMode};
 
 use crate::clock::ManualClock;
 use crate::setup::Setup;
@@ -218,7 +218,7 @@ impl TestNode {
     /// Messages that the node's identity can read, oldest first.
     pub fn inbox(&self) -> Vec<messages::InboxMessage> {
         let reader = self.identity;
-        self.read(move |view| messages::inbox(&view, &reader, 0, 100_000))
+        self.read(move |view| messages::inbox(&view, &reader, FeedCursor::default(), 100_000))
             .messages
     }
 

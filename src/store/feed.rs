@@ -1,0 +1,295 @@
+//! The objects that an onlooker sees, in the order in which it began to see them, for a poller.
+//!
+//! An identity can begin to read a scope whose objects were stored long before. A later rights list
+//! names it, or the scope's deletion was overruled. Table `opening` notes the write, and the
+//! history of the scope comes at the place of that write.
+//! Invariants: a poller that follows the cursor gets each object that it may see, and re-signing
+//! brings none again in the order of [`SeqOrder::Created`]. A page examines a bounded number of
+//! rows. Tested in `tests/core/feed.rs`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use rusqlite::OptionalExtension as _;
+
+use super::app_tables::{AppTable, PARENT_COLUMNS};
+use super::error::{SqlContext as _, StoreError};
+use super::lists::{SeqOrder, SeqWindow};
+use super::parents::{ParentRow, parent_row};
+use super::sight::{Onlooker, Sight};
+
+/// A position between two objects of a feed. Its text is `17`, or `17.42` within a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FeedCursor {
+    seq: u64,
+    /// Local id of the last object of the history at `seq`. `None`: the whole history is before.
+    history_id: Option<i64>,
+}
+
+impl From<u64> for FeedCursor {
+    fn from(seq: u64) -> Self {
+        let history_id = None;
+        Self { seq, history_id }
+    }
+}
+
+impl fmt::Display for FeedCursor {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.history_id {
+            None => write!(out, "{}", self.seq),
+            Some(id) => write!(out, "{}.{id}", self.seq),
+        }
+    }
+}
+
+/// The text is no position.
+#[derive(Debug, thiserror::Error)]
+#[error("must be a change_seq, or `after` of an earlier page")]
+pub struct NoFeedCursor;
+
+impl FromStr for FeedCursor {
+    type Err = NoFeedCursor;
+
+    fn from_str(text: &str) -> Result<Self, NoFeedCursor> {
+        let (seq, id) = match text.split_once('.') {
+            None => (text, None),
+            Some((seq, id)) => (seq, Some(id)),
+        };
+        let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        let id = match id.filter(|id| is_number(id)).map(str::parse) {
+            Some(Ok(id)) => Some(id),
+            None if id.is_none() => None,
+            _ => return Err(NoFeedCursor),
+        };
+        // SQLite compares signed numbers.
+        let seq = Some(seq)
+            .filter(|seq| is_number(seq))
+            .map(str::parse::<i64>);
+        match seq {
+            Some(Ok(seq)) => Ok(Self {
+                seq: seq.unsigned_abs(),
+                history_id: id,
+            }),
+            _ => Err(NoFeedCursor),
+        }
+    }
+}
+
+/// An object of a feed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenObject {
+    /// The object.
+    pub row: ParentRow,
+    /// The write by which the onlooker began to see it, or by which it changed. Never below that of
+    /// the object before.
+    pub seq: u64,
+}
+
+/// A part of a feed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Feed {
+    /// The objects, tombstones included.
+    pub objects: Vec<SeenObject>,
+    /// `after` of the next part.
+    pub after: FeedCursor,
+    /// Whether there may be a next part. The part can be empty then.
+    pub more: bool,
+}
+
+impl Sight<'_> {
+    /// The objects of a type that the onlooker sees and that follow `after`. Examines `limit` rows
+    /// and the rest of the last change group; the onlooker may see fewer.
+    pub fn feed(
+        &mut self,
+        app: &AppTable,
+        (type_number, order): (u16, SeqOrder),
+        after: FeedCursor,
+        limit: usize,
+    ) -> Result<Feed, StoreError> {
+        let mut feed = Feed {
+            objects: Vec::new(),
+            after,
+            more: true,
+        };
+        let mut left = limit;
+        while left > 0 && feed.more {
+            let examined = match feed.after.history_id {
+                None => self.add_recent(&mut feed, app, (type_number, order), left)?,
+                Some(id) => self.add_history(&mut feed, app, (type_number, order), id, left)?,
+            };
+            // An empty history is work too.
+            left = left.saturating_sub(examined.max(1));
+        }
+        Ok(feed)
+    }
+
+    /// Adds objects in their order, up to the next history.
+    fn add_recent(
+        &mut self,
+        feed: &mut Feed,
+        app: &AppTable,
+        (type_number, order): (u16, SeqOrder),
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        let after = feed.after.seq;
+        let opened = self.next_opening(after)?;
+        let until = opened.unwrap_or(u64::MAX);
+        let window = SeqWindow { after, until };
+        let page = self
+            .rows
+            .ordered(app, (type_number, order), window, limit)?;
+        let examined = page.rows.len();
+        for row in page.rows {
+            // The history shows it later.
+            let is_later = order == SeqOrder::Created && self.opened_at(&row)?.is_some();
+            if !is_later && self.shows(&row)? {
+                let seq = order.of(&row);
+                feed.objects.push(SeenObject { row, seq });
+            }
+        }
+        feed.more = page.more || opened.is_some();
+        feed.after = match opened {
+            Some(seq) if !page.more => FeedCursor {
+                seq,
+                history_id: Some(0),
+            },
+            _ => page.after.into(),
+        };
+        Ok(examined)
+    }
+
+    /// Adds objects of the scopes that opened at the cursor, by their local ids.
+    fn add_history(
+        &mut self,
+        feed: &mut Feed,
+        app: &AppTable,
+        (type_number, order): (u16, SeqOrder),
+        after_id: i64,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        let seq = feed.after.seq;
+        let rows = self.opened_rows(app, seq, after_id, limit)?;
+        let (examined, last) = (rows.len(), rows.last().map(|row| row.id));
+        feed.after.history_id = last.filter(|_| examined == limit);
+        for row in rows {
+            // In the order of changes, an object that changed since comes at that change.
+            let is_here = match order {
+                SeqOrder::Created => true,
+                SeqOrder::Changed => row.change_seq <= seq,
+            };
+            let is_live_type = row.type_number == type_number && row.rev > 0;
+            if is_live_type && is_here && self.opened_at(&row)? == Some(seq) && self.shows(&row)? {
+                feed.objects.push(SeenObject { row, seq });
+            }
+        }
+        Ok(examined)
+    }
+
+    /// The first write above `after` that opened a scope for the onlooker.
+    fn next_opening(&self, after: u64) -> Result<Option<u64>, StoreError> {
+        let context = "looking for scopes that opened";
+        let (sql, id) = match &self.onlooker {
+            Onlooker::Identity(identity) => (
+                "SELECT MIN(opened_seq) FROM opening WHERE identity_oid = ?1 AND opened_seq > ?2",
+                &identity.as_bytes()[..],
+            ),
+            Onlooker::AnyAt(home) => (
+                "SELECT MIN((SELECT MIN(o.opened_seq) FROM opening AS o
+                             WHERE o.identity_oid = i.oid AND o.opened_seq > ?2))
+                 FROM identity AS i WHERE i.home_peer = ?1",
+                &home.as_bytes()[..],
+            ),
+        };
+        let connection = self.rows.connection;
+        let mut statement = connection.prepare_cached(sql).context(context)?;
+        statement
+            .query_row((id, after), |row| row.get(0))
+            .context(context)
+    }
+
+    /// The last write that opened the scope of an object for the onlooker, if the object is part of
+    /// the history then.
+    fn opened_at(&self, object: &ParentRow) -> Result<Option<u64>, StoreError> {
+        let context = "reading when an identity began to see an object";
+        let (among, id) = self.among();
+        let sql = format!(
+            "SELECT MAX(opened_seq) FROM opening
+             WHERE scope_id = ?1 AND {among} AND opened_seq >= ?3 AND from_seq < ?3"
+        );
+        let connection = self.rows.connection;
+        let mut statement = connection.prepare_cached(&sql).context(context)?;
+        statement
+            .query_row((object.scope_id.0, id, object.created_seq), |row| {
+                row.get(0)
+            })
+            .optional()
+            .context(context)
+            .map(Option::flatten)
+    }
+
+    /// At most `limit` rows of the scopes that the write `opened_seq` opened, with local ids above
+    /// `after_id`, by id. Reads the index of these scopes to its end.
+    fn opened_rows(
+        &self,
+        app: &AppTable,
+        opened_seq: u64,
+        after_id: i64,
+        limit: usize,
+    ) -> Result<Vec<ParentRow>, StoreError> {
+        let context = "reading the history of a scope";
+        let (identities, id) = match &self.onlooker {
+            Onlooker::Identity(identity) => ("SELECT ?2", &identity.as_bytes()[..]),
+            Onlooker::AnyAt(home) => (
+                "SELECT oid FROM identity WHERE home_peer = ?2",
+                &home.as_bytes()[..],
+            ),
+        };
+        let sql = opened_rows_sql(&app.slug, identities);
+        let connection = self.rows.connection;
+        let mut statement = connection.prepare_cached(&sql).context(context)?;
+        let rows = statement
+            .query_map((opened_seq, id, after_id, limit), parent_row)
+            .context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
+    }
+}
+
+/// The rows of scopes that the write `?1` opened for some of `identities`.
+pub(super) fn opened_rows_sql(slug: &str, identities: &str) -> String {
+    format!(
+        "SELECT {PARENT_COLUMNS} FROM (
+           SELECT h.id FROM app_{slug}_parent AS h INDEXED BY app_{slug}_parent_scope
+           WHERE h.scope_id IN (SELECT scope_id FROM opening
+                                WHERE identity_oid IN ({identities}) AND opened_seq = ?1)
+             AND h.id > ?3
+           ORDER BY h.id LIMIT ?4) AS found
+         CROSS JOIN app_{slug}_parent AS p WHERE p.id = found.id ORDER BY p.id"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_a_cursor_returns_it_and_other_texts_are_refused() {
+        for text in ["0", "17", "17.0", "9223372036854775807.42"] {
+            let cursor: FeedCursor = text.parse().unwrap();
+            assert_eq!(cursor.to_string(), text);
+        }
+        for text in [
+            "",
+            ".",
+            "1.",
+            ".1",
+            "-1",
+            "+1",
+            "1.2.3",
+            "1.-2",
+            "x",
+            "9223372036854775808",
+        ] {
+            assert!(text.parse::<FeedCursor>().is_err(), "{text}");
+        }
+    }
+}

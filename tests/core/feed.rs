@@ -1,0 +1,272 @@
+//! Polling with `after`: objects that an identity sees later than this node stored them.
+
+use harness::TestNode;
+use harness::forge::tombstone;
+use harness::pull::meet;
+use harness::stolen_keys::StolenKeys;
+use keys::Oid;
+use postern::services::messages;
+use postern::store::{FeedCursor, Onlooker, SeqOrder, StoreError};
+use proptest::prelude::*;
+
+use crate::conversations::{sync, three};
+use crate::scopes::{FOLDER, PAGE, folder, page, writer};
+use crate::thieves::rotate;
+
+/// A client that polls the inbox of an identity.
+struct Poller {
+    reader: Oid,
+    after: FeedCursor,
+    seen: Vec<String>,
+}
+
+impl Poller {
+    fn of(reader: Oid) -> Self {
+        let (after, seen) = (FeedCursor::default(), Vec::new());
+        Self {
+            reader,
+            after,
+            seen,
+        }
+    }
+
+    /// Polls until nothing follows, and returns what is new.
+    fn poll(&mut self, node: &TestNode, limit: usize) -> Vec<String> {
+        let before = self.seen.len();
+        while self.poll_once(node, limit) {}
+        self.seen[before..].to_vec()
+    }
+
+    /// Polls one page. Returns whether another one may follow.
+    fn poll_once(&mut self, node: &TestNode, limit: usize) -> bool {
+        let (reader, after) = (self.reader, self.after);
+        let page = node.read(move |view| messages::inbox(&view, &reader, after, limit));
+        let numbers: Vec<_> = page.messages.iter().map(|it| it.change_seq).collect();
+        assert!(numbers.is_sorted(), "{numbers:?}");
+        self.seen
+            .extend(page.messages.into_iter().map(|it| it.body));
+        self.after = page.after.to_string().parse().unwrap();
+        assert_eq!(self.after, page.after);
+        page.more
+    }
+}
+
+#[test]
+fn poller_of_a_new_member_gets_the_history_that_is_stored_already() {
+    let (alice, bob, carol) = three();
+    let dora = carol.another("Dora", 1);
+    sync(&[&alice, &bob, &carol]);
+    let talk = alice.found(&[bob.identity, dora], "Hiking");
+    for number in 0..5 {
+        alice.say(talk, &number.to_string()).unwrap();
+    }
+    sync(&[&alice, &bob, &carol]);
+    let mut member = Poller::of(carol.identity);
+    assert_eq!(member.poll(&carol, 100), [""; 0]);
+    let other = alice.found(&[carol.identity, bob.identity], "Other");
+    alice.say(other, "before").unwrap();
+    sync(&[&alice, &bob, &carol]);
+    assert_eq!(member.poll(&carol, 100), ["before"]);
+
+    alice.add_member(talk, carol.identity).unwrap();
+    sync(&[&alice, &bob, &carol]);
+    alice.say(other, "after").unwrap();
+    alice.say(talk, "5").unwrap();
+    sync(&[&alice, &bob, &carol]);
+    for limit in [1, 2, 3, 100] {
+        let mut again = Poller::of(carol.identity);
+        again.after = member.after;
+        let expected = ["0", "1", "2", "3", "4", "after", "5"];
+        assert_eq!(again.poll(&carol, limit), expected, "{limit}");
+        let mut new = Poller::of(carol.identity);
+        let all = [&["before"][..], &expected[..]].concat();
+        assert_eq!(new.poll(&carol, limit), all, "{limit}");
+    }
+    member.poll(&carol, 2);
+    // A member that comes back gets what it missed, and nothing again.
+    alice.remove_member(talk, carol.identity).unwrap();
+    sync(&[&alice, &bob, &carol]);
+    assert_eq!(member.poll(&carol, 2), [""; 0]);
+    bob.say(talk, "missed").unwrap();
+    sync(&[&alice, &bob, &carol]);
+    assert_eq!(member.poll(&carol, 2), [""; 0]);
+    alice.add_member(talk, carol.identity).unwrap();
+    sync(&[&alice, &bob, &carol]);
+    assert_eq!(member.poll(&carol, 2), ["missed"]);
+    // A rotation restamps all of it.
+    rotate(&alice, alice.identity);
+    sync(&[&alice, &bob, &carol]);
+    assert_eq!(member.poll(&carol, 2), [""; 0]);
+    assert_eq!(carol.texts().len(), 9);
+}
+
+/// The oids of a type that an onlooker began to see after a position, and the next one.
+fn feed(
+    node: &TestNode,
+    onlooker: Onlooker,
+    (app, type_number, order): (&'static str, u16, SeqOrder),
+    after: FeedCursor,
+) -> (Vec<Oid>, FeedCursor) {
+    node.read(move |view| {
+        let app = view.rows.apps().get(app).unwrap();
+        let mut sight = view.rows.sight(onlooker);
+        let feed = sight.feed(app, (type_number, order), after, 100)?;
+        let oids = feed.objects.iter().map(|it| it.row.oid).collect();
+        Ok::<_, StoreError>((oids, feed.after))
+    })
+}
+
+#[test]
+fn list_of_changes_brings_what_a_local_member_missed() {
+    let (alice, bob, carol) = three();
+    let talk = alice.found(&[bob.identity, carol.identity], "Hiking");
+    sync(&[&alice, &bob, &carol]);
+    alice.remove_member(talk, carol.identity).unwrap();
+    carol.pull_everything(&alice);
+    // Bob's node does not know the new list yet.
+    let late = bob.say(talk, "late").unwrap();
+    carol.pull_everything(&bob);
+    assert!(carol.parent("messages", late).is_some());
+    let messages = ("messages", messages::MESSAGE, SeqOrder::Changed);
+    let list = |after| feed(&carol, Onlooker::AnyAt(carol.peer_id()), messages, after);
+    let (seen, after) = list(FeedCursor::default());
+    assert_eq!(seen, []);
+    let after = list(after).1;
+    alice.add_member(talk, carol.identity).unwrap();
+    carol.pull_everything(&alice);
+    let (seen, after) = list(after);
+    assert_eq!(seen, [late]);
+    assert_eq!(list(after).0, []);
+}
+
+#[test]
+fn scope_that_exists_again_is_shown_again() {
+    let [alice, bob, carol, thief] = ["alice", "bob", "carol", "thief"].map(|it| writer(it, 0));
+    for (one, other) in [
+        (&alice, &bob),
+        (&alice, &carol),
+        (&bob, &carol),
+        (&bob, &thief),
+    ] {
+        meet(one, other);
+    }
+    let attrs = folder(&[&alice, &bob, &carol], "plans");
+    let plans = alice.make("wiki", FOLDER, attrs).unwrap().oid;
+    carol.pull_everything(&alice);
+    bob.pull_everything(&alice);
+    let hers = carol.make("wiki", PAGE, page(plans, "hers")).unwrap().oid;
+    bob.pull_everything(&carol);
+    let his = bob.make("wiki", PAGE, page(plans, "his")).unwrap().oid;
+    let pages = ("wiki", PAGE, SeqOrder::Created);
+    let poll = |after| feed(&bob, Onlooker::Identity(bob.identity), pages, after);
+    let (seen, after) = poll(FeedCursor::default());
+    assert_eq!(seen, [hers, his]);
+    let gone = tombstone(&alice.object("wiki", plans).unwrap().0, 2);
+    let forged = StolenKeys::of_name("alice").sign(&gone);
+    assert_eq!(thief.force_one(&bob, "wiki", forged), None);
+    while bob.write(|core, now| core.drop_ended_step(now)).unwrap() {}
+    let (seen, after) = poll(after);
+    assert_eq!(seen, []);
+    rotate(&alice, alice.identity);
+    bob.pull_all(&alice, "identities");
+    bob.pull_all(&alice, "wiki");
+    let (seen, after) = poll(after);
+    assert_eq!(seen, [his], "the values of the other were dropped");
+    bob.pull_everything(&carol);
+    let (seen, after) = poll(after);
+    assert_eq!(seen, [hers]);
+    assert_eq!(poll(after).0, []);
+}
+
+/// A step of a node with three identities, of which the first owns two conversations.
+#[derive(Debug, Clone)]
+enum Step {
+    /// The owner writes.
+    Say(bool),
+    /// The owner adds or removes one of the others.
+    Toggle(bool, bool),
+    /// One of the others leaves.
+    Leave(bool, bool),
+    /// A client polls a page of so many rows.
+    Poll(u8),
+    Rotate,
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => any::<bool>().prop_map(Step::Say),
+        4 => any::<(bool, bool)>().prop_map(|(talk, who)| Step::Toggle(talk, who)),
+        1 => any::<(bool, bool)>().prop_map(|(talk, who)| Step::Leave(talk, who)),
+        4 => (1u8..6).prop_map(Step::Poll),
+        1 => Just(Step::Rotate),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// A client gets each message that it may see once, however often it polls.
+    #[test]
+    fn poller_gets_each_message_once(steps in proptest::collection::vec(any_step(), 1..60)) {
+        let alice = TestNode::new("alice", 0);
+        let others = [alice.another("Bob", 1), alice.another("Carol", 2)];
+        let stays = alice.another("Dora", 3);
+        let talks = ["one", "two"].map(|title| {
+            let founders = [others[0], others[1], stays];
+            alice.found(&founders, title)
+        });
+        let mut pollers = others.map(Poller::of);
+        let (mut count, mut rotations) = (0, 0);
+        for step in &steps {
+            match *step {
+                Step::Say(talk) => {
+                    count += 1;
+                    alice.say(talks[usize::from(talk)], &count.to_string()).unwrap();
+                }
+                Step::Toggle(talk, who) => {
+                    let (talk, who) = (talks[usize::from(talk)], others[usize::from(who)]);
+                    if alice.add_member(talk, who).is_err() {
+                        alice.remove_member(talk, who).unwrap();
+                    }
+                }
+                Step::Leave(talk, who) => {
+                    let _ = alice.leave_talk(talks[usize::from(talk)], others[usize::from(who)]);
+                }
+                Step::Poll(limit) => {
+                    for poller in &mut pollers {
+                        poller.poll_once(&alice, usize::from(limit));
+                    }
+                }
+                Step::Rotate => {
+                    rotations += 1;
+                    if rotations == 1 {
+                        rotate(&alice, alice.identity);
+                    }
+                }
+            }
+        }
+        for poller in &mut pollers {
+            poller.poll(&alice, 3);
+            let mut fresh = Poller::of(poller.reader);
+            fresh.poll(&alice, 4);
+            let (mut seen, mut all) = (poller.seen.clone(), fresh.seen);
+            seen.sort();
+            all.sort();
+            prop_assert_eq!(&seen, &all);
+            let reader = poller.reader;
+            let visible = alice.read(move |view| {
+                let app = view.rows.apps().get("messages").unwrap();
+                let mut sight = view.rows.sight(Onlooker::Identity(reader));
+                let mut visible = 0;
+                for row in view.rows.by_oid(app, None, 10_000)? {
+                    let is_message = row.type_number == messages::MESSAGE;
+                    visible += usize::from(is_message && sight.shows(&row)?);
+                }
+                Ok::<_, StoreError>(visible)
+            });
+            prop_assert_eq!(all.len(), visible);
+            all.dedup();
+            prop_assert_eq!(all.len(), visible);
+        }
+    }
+}
