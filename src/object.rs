@@ -6,6 +6,7 @@
 //! bytes.
 
 mod core_record;
+mod merges;
 mod oid;
 mod rights;
 mod value;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf, Bytes};
 
 pub use core_record::{CoreRecord, RightsFault, ScopeList, is_core_type};
+pub use merges::Merges;
 pub use oid::{OidParts, OidProof, Place, Salt};
 pub use rights::{Rights, RightsList};
 pub use value::{Attrs, Value};

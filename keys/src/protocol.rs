@@ -105,6 +105,10 @@ pub const LEAVE_TYPE: u16 = 65_534;
 /// Most entries of a rights list. One change of a list writes as many rows.
 pub const RIGHTS_ENTRIES_MAX: usize = 256;
 
+/// Most lists that a rights list merges besides the one that it replaces. Each restore of a backup
+/// adds one at most, until the owner's node merges them.
+pub const RIGHTS_MERGED_MAX: usize = 7;
+
 /// Bytes that a package's envelope and the message around it need in a frame at most.
 const ENVELOPE_BYTES: usize = 4096;
 

@@ -11,7 +11,9 @@ use super::local::Saved;
 use super::manager::GraphManager;
 use super::rights::InForce;
 use crate::acl::Denied;
-use crate::object::{Attrs, Object, OidParts, Place, Rights, RightsFault, RightsList, ScopeList};
+use crate::object::{
+    Attrs, Merges, Object, OidParts, Place, Rights, RightsFault, RightsList, ScopeList,
+};
 use crate::op_context::OpContext;
 use crate::store::{AppTable, ParentRow, RightsRow, ScopeId, StoreError};
 
@@ -116,6 +118,7 @@ impl GraphManager<'_> {
             scope: parent.oid,
             version,
             list,
+            merges: Merges::default(),
         };
         list.check(&parent.owner)?;
         let kind = (RIGHTS_TYPE, parent.owner);

@@ -7,6 +7,7 @@
 use keys::protocol::{CORE_TYPES_FROM, LEAVE_TYPE, RIGHTS_ENTRIES_MAX, RIGHTS_TYPE};
 use keys::{Digest, Oid};
 
+use super::merges::Merges;
 use super::rights::{Rights, RightsList};
 use super::value::{Attrs, Value};
 use super::{Object, Place};
@@ -15,6 +16,8 @@ use super::{Object, Place};
 const VERSION: u16 = 1;
 /// Attribute of a rights list: its entries in canonical CBOR.
 const ENTRIES: u16 = 2;
+/// Attribute of a rights list that merges others: their digests in canonical CBOR.
+const MERGES: u16 = 3;
 
 /// Why a rights list is not valid, or why an object may not name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +42,8 @@ pub struct ScopeList {
     pub version: u64,
     /// The entries.
     pub list: RightsList,
+    /// The lists that it merges besides the one that it replaces. Its digest does not cover them.
+    pub merges: Merges,
 }
 
 /// Whether objects of this type are rights lists or `leave`.
@@ -76,22 +81,39 @@ impl ScopeList {
     /// The values of the object that holds the list.
     pub fn attrs(&self) -> Attrs {
         let version = i64::try_from(self.version).unwrap_or(i64::MAX);
-        Attrs::from([
+        let mut attrs = Attrs::from([
             (VERSION, vec![Value::from(version)]),
             (ENTRIES, vec![Value::Bytes(self.list.to_bytes())]),
-        ])
+        ]);
+        if !self.merges.is_empty() {
+            attrs.insert(MERGES, vec![Value::Bytes(self.merges.to_bytes())]);
+        }
+        attrs
     }
 
     fn read(object: &Object, attrs: &Attrs) -> Result<Self, RightsFault> {
-        let (Some([version]), Some([entries]), 2) = (
-            attrs.get(&VERSION).map(Vec::as_slice),
-            attrs.get(&ENTRIES).map(Vec::as_slice),
-            attrs.len(),
-        ) else {
+        let values = |number| attrs.get(&number).map(Vec::as_slice);
+        let merges = values(MERGES);
+        let (Some([version]), Some([entries]), None | Some([_])) =
+            (values(VERSION), values(ENTRIES), merges)
+        else {
             return Err(RightsFault(
                 "a rights list has one version and one list of entries",
             ));
         };
+        if attrs.len() != 2 + usize::from(merges.is_some()) {
+            return Err(RightsFault("a rights list has three attributes at most"));
+        }
+        let merges = match merges.and_then(<[_]>::first) {
+            Some(merges) => merges.as_bytes().and_then(Merges::from_bytes),
+            None => Some(Merges::default()),
+        };
+        let merges = merges.ok_or(RightsFault("the merged lists are not canonical"))?;
+        if merges.iter().any(|it| Some(it) == object.rights.as_ref()) {
+            return Err(RightsFault(
+                "a rights list merges the list that it replaces",
+            ));
+        }
         let version = version.as_integer().and_then(|it| u64::try_from(it).ok());
         let version = version.filter(|it| *it > 0);
         let list = entries.as_bytes().and_then(RightsList::from_bytes);
@@ -99,6 +121,7 @@ impl ScopeList {
             scope: scope_of(object)?,
             version: version.ok_or(RightsFault("a version is at least 1 and below 2^63"))?,
             list: list.ok_or(RightsFault("the entries are not canonical"))?,
+            merges,
         };
         this.check(&object.owner)?;
         Ok(this)

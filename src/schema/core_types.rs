@@ -3,22 +3,22 @@
 use keys::protocol::{LEAVE_TYPE, RIGHTS_TYPE};
 
 use super::types::{AttrSchema, Kind, TypeSchema, Visibility};
-use crate::object::RightsList;
+use crate::object::{Merges, RightsList};
 
 /// Rights lists and `leave`. Their names have no app, so that no name of a schema file is one.
 pub(super) fn core_types() -> Vec<TypeSchema> {
-    let attr = |number, name: &str, kind, bytes_max| AttrSchema {
+    let attr = |number, name: &str, kind, (min, bytes_max)| AttrSchema {
         number,
         name: name.to_owned(),
         kind,
-        min: 1,
+        min,
         max: 1,
-        bytes_max,
+        bytes_max: u32::try_from(bytes_max).unwrap_or(u32::MAX),
     };
-    let entries_max = u32::try_from(RightsList::BYTES_MAX).unwrap_or(u32::MAX);
     let of_rights = vec![
-        attr(1, "version", Kind::Integer, 8),
-        attr(2, "entries", Kind::Bytes, entries_max),
+        attr(1, "version", Kind::Integer, (1, 8)),
+        attr(2, "entries", Kind::Bytes, (1, RightsList::BYTES_MAX)),
+        attr(3, "merges", Kind::Bytes, (0, Merges::BYTES_MAX)),
     ];
     let core = |number, name: &str, attrs| TypeSchema {
         number,

@@ -26,6 +26,7 @@ mod remote_writes;
 mod rights;
 mod rights_checks;
 mod rights_property;
+mod rights_vectors;
 mod scopes;
 mod services;
 mod simulation;

@@ -54,7 +54,30 @@ fn hostile_lists_are_refused() {
     *no_right.last_mut().unwrap() = 0;
     let weak = RightsList::from_iter([(owner, Rights::READ)]);
     let without = RightsList::from_iter([(bob.identity, Rights::READ_WRITE)]);
+    let merging = |merges: Vec<u8>| {
+        let mut attrs = with(1, list.to_bytes()).attrs.unwrap();
+        attrs.insert(3, vec![Value::Bytes(merges)]);
+        core_object(("messages", RIGHTS_TYPE), 1, owner, place, attrs)
+    };
+    let named = |bytes: &[u8]| {
+        let digests: Vec<Digest> = bytes
+            .iter()
+            .map(|it| Digest::from_bytes([*it; 32]))
+            .collect();
+        keys::codec::encode(&digests)
+    };
+    let merges_replaced = Object {
+        rights: Some(Digest::from_bytes([2; 32])),
+        ..merging(named(&[1, 2]))
+    };
     let malformed = [
+        merging(named(&[])),
+        merging(named(&[2, 1])),
+        merging(named(&[1, 1])),
+        merging(named(&[1, 2, 3, 4, 5, 6, 7, 8])),
+        merging(vec![0x81, 0x41, 0x01]),
+        merging([&[0x98, 1], &named(&[1])[1..]].concat()),
+        merges_replaced,
         with(0, list.to_bytes()),
         with(-1, list.to_bytes()),
         with(1, many.to_bytes()),

@@ -14,7 +14,8 @@ use keys::signing::signing_input;
 use keys::{Context, Digest, Epoch, HomeRecord, KeyChain, SecretKey, SignedObject, codec};
 use postern::graph::{GraphLimits, IdentityRecord, decode_object, new_identity_attrs};
 use postern::object::{
-    Attrs, Object, ObjectLimits, OidParts, OidProof, Place, Rights, RightsList, ScopeList, Value,
+    Attrs, Merges, Object, ObjectLimits, OidParts, OidProof, Place, Rights, RightsList, ScopeList,
+    Value,
 };
 use postern::peer::message::{PackageBody, Pull, SessionMessage};
 use postern::state_engine::{Package, PackageLimits, VerifiedPackage};
@@ -97,6 +98,7 @@ fn example() -> Example {
         scope: conversation.oid,
         version: 1,
         list: only_read,
+        merges: Merges::default(),
     };
     Example {
         rights: made(RIGHTS_TYPE, Place::In(conversation.oid), 2, rights.attrs()),

@@ -6,7 +6,7 @@ use keys::protocol::{LEAVE_TYPE, RIGHTS_TYPE};
 use keys::{Digest, Oid};
 use postern::graph::{SaveError, Saved};
 use postern::object::{
-    Attrs, CoreRecord, Object, ObjectLimits, OidParts, Place, Rights, RightsList, ScopeList,
+    Attrs, CoreRecord, Merges, Object, ObjectLimits, OidParts, Place, Rights, RightsList, ScopeList,
 };
 use rusqlite::{Connection, OpenFlags};
 
@@ -50,6 +50,7 @@ pub fn list_object(
         scope,
         version,
         list,
+        merges: Merges::default(),
     };
     let kind = (app, RIGHTS_TYPE);
     core_object(kind, salt, owner, Place::In(scope), list.attrs())
