@@ -6,12 +6,12 @@
 //! the transaction that writes the scope's Parent, a rights list or a `leave`. Tested in
 //! `tests/core`.
 
-use keys::{Digest, Oid};
+use keys::Oid;
 
 use super::manager::GraphManager;
 use super::resolve::{Resolved, Scope};
 use crate::acl::Granted;
-use crate::store::{AppTable, Cause, ParentRow, StoreError, StoredValue};
+use crate::store::{AppTable, Cause, ParentRow, StoreError};
 
 /// Parts of an object that a commit changes.
 #[derive(Debug, Clone, Copy)]
@@ -20,20 +20,6 @@ pub(super) enum Change<'c, 'o> {
     Content(&'c Resolved<'o>, Option<&'c ParentRow>),
     /// Key number and signature. The content stays, and the row has its stored id and scope.
     Signature,
-}
-
-impl Change<'_, '_> {
-    /// Digest of the list that a rights list replaces.
-    pub(super) fn replaces(&self) -> Option<Digest> {
-        let Self::Content(resolved, _) = self else {
-            return None;
-        };
-        let mut attrs = resolved.attrs.iter();
-        attrs.find_map(|(_, _, value)| match value {
-            StoredValue::Digest(digest) => Some(**digest),
-            _ => None,
-        })
-    }
 }
 
 impl GraphManager<'_> {

@@ -51,10 +51,9 @@ impl GraphManager<'_> {
                 }
                 return Ok(ReclaimOutcome::AlreadyStored);
             }
-            RemoteWrite::Acknowledge | RemoteWrite::ForkLost => {
-                return Ok(ReclaimOutcome::AlreadyStored);
-            }
-            RemoteWrite::Apply(granted) | RemoteWrite::ForkWon(granted) => granted,
+            RemoteWrite::Acknowledge => return Ok(ReclaimOutcome::AlreadyStored),
+            RemoteWrite::ForkLost => None,
+            RemoteWrite::Apply(granted) | RemoteWrite::ForkWon(granted) => Some(granted),
         };
         let resolved = self.resolve(app, schema, object, existing.as_ref())?;
         match resolved.right {
@@ -63,6 +62,12 @@ impl GraphManager<'_> {
             ScopeRight::ScopeOwner => return Err(Fault::Denied(Denied::ScopeOwnerStays).into()),
             ScopeRight::Open | ScopeRight::Participant | ScopeRight::Outsider => {}
         }
+        let Some(granted) = granted else {
+            if let Some(stored) = &existing {
+                self.keep_forked(app, stored, verified.signed.key_id(), &resolved)?;
+            }
+            return Ok(ReclaimOutcome::AlreadyStored);
+        };
         let flags = self.sync_flags(app, schema, object, verified.record.as_ref())?;
         self.end_group();
         let row = new_row(object, &verified.signed, None, flags);

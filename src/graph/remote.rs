@@ -32,7 +32,11 @@ pub enum Applied {
     /// The same or a later version was stored already, or the scope of the object ended.
     AlreadyStored,
     /// Other content with the same key and revision stays: a fork, to be recorded.
-    Forked,
+    Forked {
+        /// Whether the object holds a rights list or a `leave` that was not known. Such a list or
+        /// `leave` was stored, and is charged like an object.
+        kept: bool,
+    },
 }
 
 /// A revision of a peer that another one replaced.
@@ -48,7 +52,7 @@ impl Applied {
     /// The stable code to record; `None` unless the object forked.
     pub fn code(&self) -> Option<&'static str> {
         match self {
-            Self::Written { forked: true, .. } | Self::Forked => Some("fork"),
+            Self::Written { forked: true, .. } | Self::Forked { .. } => Some("fork"),
             _ => None,
         }
     }
@@ -139,7 +143,14 @@ impl<'e> GraphManager<'e> {
                 return Ok(Applied::AlreadyStored);
             }
             RemoteWrite::Acknowledge => return Ok(Applied::AlreadyStored),
-            RemoteWrite::ForkLost => return Ok(Applied::Forked),
+            RemoteWrite::ForkLost => {
+                let key_number = verified.signed.key_id();
+                let kept = match &existing {
+                    Some(stored) => self.keep_forked(app, stored, key_number, &resolved)?,
+                    None => false,
+                };
+                return Ok(Applied::Forked { kept });
+            }
             RemoteWrite::ForkWon(granted) => (granted, true),
             RemoteWrite::Apply(granted) => (granted, false),
         };
@@ -150,6 +161,8 @@ impl<'e> GraphManager<'e> {
             return Err(Fault::OldHome.into());
         }
         let replaced = match existing.as_ref().map(|row| (row, row.origin)) {
+            // The list or `leave` of the replaced object stays, and so does its charge.
+            Some((row, _)) if row.rev > 0 && resolved.core.is_some() => None,
             Some((row, Some(origin))) if row.rev > 0 => {
                 let (object, signed) = load_object(self.tx, app, row)?;
                 let bytes = charged_bytes(&object, &signed);

@@ -31,9 +31,15 @@ impl GraphManager<'_> {
         let apps = self.tx.apps();
         let mut found = 0;
         for app in apps.iter() {
-            for row in self.tx.lists_before(app, owner, key_id, most - found)? {
-                found += 1;
-                self.resign(app, row)?;
+            while found < most {
+                let lists = self.tx.lists_before(app, owner, key_id, most - found)?;
+                if lists.is_empty() {
+                    break;
+                }
+                for row in lists {
+                    found += 1;
+                    self.resign(app, row)?;
+                }
             }
         }
         for app in apps.iter() {

@@ -75,6 +75,17 @@ impl From<StoreError> for ResolveError {
 /// The scope, the named rights list and the right of the owner.
 pub(super) type InScope = (ScopeId, Option<i64>, ScopeRight);
 
+impl Resolved<'_> {
+    /// Digest of the list that a rights list replaces. `None`: the founding list.
+    pub(super) fn replaces(&self) -> Option<Digest> {
+        let mut attrs = self.attrs.iter();
+        attrs.find_map(|(_, _, value)| match value {
+            StoredValue::Digest(digest) => Some(**digest),
+            _ => None,
+        })
+    }
+}
+
 impl GraphManager<'_> {
     /// The place of a new object with these values.
     pub(super) fn place_of(

@@ -12,10 +12,12 @@ use keys::{Digest, Oid};
 use super::commit::Change;
 use super::load::load_object;
 use super::manager::GraphManager;
-use super::resolve::{Founding, InScope, ResolveError};
+use super::resolve::{Founding, InScope, ResolveError, Resolved};
 use crate::acl::ScopeRight;
 use crate::object::{CoreRecord, Object, Place, RightsFault, RightsList, ScopeList, is_core_type};
-use crate::store::{AppTable, Cause, NewRights, ParentRow, RightsRow, Rows, ScopeId, StoreError};
+use crate::store::{
+    AppTable, Cause, NamedLists, NewRights, ParentRow, RightsRow, Rows, ScopeId, StoreError,
+};
 
 /// The type whose domains an object travels in: of a core type, that of the scope's Parent.
 pub fn travel_type(rows: &Rows<'_>, app: &AppTable, object: &ParentRow) -> Result<u16, StoreError> {
@@ -123,8 +125,7 @@ impl GraphManager<'_> {
             return self.note_key_number(app, row);
         };
         match (&resolved.core, &resolved.founding) {
-            (Some(CoreRecord::Rights(list)), _) => self.note_list(app, row, list, change),
-            (Some(CoreRecord::Leave), _) => self.note_leave(app, row, resolved.rights_id),
+            (Some(core), _) => self.note_core(app, row, (core, resolved)).map(drop),
             (None, Some(founding)) if is_new_scope => self.found_scope(row, founding),
             (None, Some(founding)) => {
                 let was_live = existing.is_some_and(|row| !row.deleted);
@@ -132,6 +133,43 @@ impl GraphManager<'_> {
             }
             (None, None) => Ok(()),
         }
+    }
+
+    /// Stores the list or `leave` of an object, and what follows from it. Returns whether it was
+    /// unknown.
+    fn note_core(
+        &mut self,
+        app: &AppTable,
+        row: &ParentRow,
+        (core, resolved): (&CoreRecord, &Resolved<'_>),
+    ) -> Result<bool, StoreError> {
+        match core {
+            CoreRecord::Rights(list) => self.note_list(app, row, list, resolved.replaces()),
+            CoreRecord::Leave => self.note_leave(app, row, resolved.rights_id),
+        }
+    }
+
+    /// Keeps the list or `leave` of an object that lost against another one with its oid. Other
+    /// objects may name the list, and nodes that received it first have it. `stored` is the object
+    /// that won, and `key_number` is of the key that signed the other one. Returns whether the list
+    /// or `leave` was unknown.
+    pub(super) fn keep_forked(
+        &mut self,
+        app: &AppTable,
+        stored: &ParentRow,
+        key_number: u32,
+        resolved: &Resolved<'_>,
+    ) -> Result<bool, StoreError> {
+        let Some(core) = &resolved.core else {
+            return Ok(false);
+        };
+        self.end_group();
+        let row = ParentRow {
+            key_id: key_number,
+            change_seq: self.stamp(),
+            ..stored.clone()
+        };
+        self.note_core(app, &row, (core, resolved))
     }
 
     /// Opens the readers of a scope that this write made. A tombstone has none.
@@ -186,25 +224,35 @@ impl GraphManager<'_> {
         app: &AppTable,
         row: &ParentRow,
         list: &ScopeList,
-        change: Change<'_, '_>,
-    ) -> Result<(), StoreError> {
+        replaces: Option<Digest>,
+    ) -> Result<bool, StoreError> {
         let scope = row.scope_id;
         let before = self.rights_state(scope)?;
         let digest = list.digest();
-        self.tx.put_list(&NewRights {
+        let is_new = self.tx.put_list(&NewRights {
             scope,
             digest,
             key_number: row.key_id,
             version: list.version,
             parent_id: row.id,
-            replaces: change.replaces(),
             list: &list.list,
         })?;
+        if self.tx.scope(scope)?.is_some_and(|scope| scope.is_local) {
+            let founding = self.tx.founding_list(scope)?.digest;
+            let named = std::iter::once(replaces.unwrap_or(founding));
+            let named = NamedLists {
+                scope,
+                by: &digest,
+                key_number: row.key_id,
+                digests: &named.chain(list.merges.iter().copied()).collect::<Vec<_>>(),
+            };
+            self.tx.put_named(&named, is_new)?;
+        }
         self.fulfil(&Cause::Rights(digest))?;
         if self.rights_state(scope)? != before {
             self.rights_changed(app, scope, row.change_seq)?;
         }
-        Ok(())
+        Ok(is_new)
     }
 
     fn note_leave(
@@ -212,15 +260,16 @@ impl GraphManager<'_> {
         app: &AppTable,
         row: &ParentRow,
         named: Option<i64>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let scope = row.scope_id;
         let list = match named {
             Some(list) => list,
             None => self.tx.founding_list(scope)?.id,
         };
-        self.tx.put_leave(scope, &row.owner, list)?;
+        let is_new = self.tx.put_leave(scope, &row.owner, list)?;
         let only = BTreeSet::from([row.owner]);
-        self.update_readers(app, scope, only, (row.change_seq, History::Missed))
+        self.update_readers(app, scope, only, (row.change_seq, History::Missed))?;
+        Ok(is_new)
     }
 
     /// Follows a later signature of a list, or of a scope's Parent.

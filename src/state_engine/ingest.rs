@@ -221,7 +221,11 @@ impl<'a, 'g> PartIngest<'a, 'g> {
                         }
                         return Ok(Judged::Settled(stored));
                     }
-                    Ok(Applied::AlreadyStored | Applied::Forked) => {
+                    Ok(Applied::Forked { kept: true }) => {
+                        self.done.added += 1;
+                        return Ok(Judged::Settled(Usage::one(verified.charged_bytes())));
+                    }
+                    Ok(Applied::AlreadyStored | Applied::Forked { kept: false }) => {
                         self.done.already_stored += 1;
                         return Ok(Judged::Settled(Usage::default()));
                     }

@@ -40,6 +40,7 @@ pub struct AppTable {
     pub(super) restamp_parent: String,
     pub(super) restamp_attrs: String,
     pub(super) signed_before: String,
+    pub(super) list_before: String,
     pub(super) lists_before: String,
     pub(super) newest_of_scopes: String,
 }
@@ -123,7 +124,7 @@ impl AppTable {
                        FROM {parent} WHERE scope_id = ?1 ORDER BY change_seq DESC LIMIT ?4)"
             ),
             list_seen: format!(
-                "SELECT r.id, r.digest, r.version, r.parent_id
+                "SELECT r.id, r.digest, r.key_number, r.version, r.parent_id
                  FROM rights_list AS r LEFT JOIN {parent} AS p ON p.id = r.parent_id
                  WHERE r.scope_id = ?1 AND (r.parent_id IS NULL OR p.created_seq <= ?2)
                  ORDER BY r.key_number DESC, r.version DESC, r.digest DESC LIMIT 1"
@@ -144,13 +145,17 @@ impl AppTable {
                    WHERE o.owner_oid = ?1 AND o.key_id < ?2 AND o.origin IS NULL AND o.rev > 0)
                  ORDER BY p.change_seq LIMIT ?3"
             ),
-            lists_before: format!(
+            list_before: format!(
                 "{select} INDEXED BY {parent}_lists
                  WHERE p.owner_oid = ?1 AND p.key_id < ?2 AND p.type = {RIGHTS_TYPE}
+                   AND p.origin IS NULL AND p.rev > 0 LIMIT 1"
+            ),
+            lists_before: format!(
+                "SELECT {PARENT_COLUMNS} FROM rights_list AS r INDEXED BY rights_list_order
+                 CROSS JOIN {parent} AS p ON p.id = r.parent_id
+                 WHERE r.scope_id = ?1 AND r.key_number < ?2 AND p.key_id < ?2
                    AND p.origin IS NULL AND p.rev > 0
-                 ORDER BY p.scope_id, (SELECT a.value FROM {attr} AS a
-                   WHERE a.id BETWEEN (p.id << 16) AND ((p.id << 16) | 65535) AND a.type = 1) DESC
-                 LIMIT ?3"
+                 ORDER BY r.key_number DESC, r.version DESC, r.digest DESC LIMIT ?3"
             ),
             newest_of_scopes: format!(
                 "SELECT s.id, (SELECT p.change_seq FROM {parent} AS p INDEXED BY {parent}_scope

@@ -17,7 +17,7 @@ use super::scopes::ScopeRow;
 use crate::op_context::AppId;
 
 /// The scopes above `?2` that the identity `?1` may read, or could.
-pub(super) const SCOPES_READ_BY: &str = "SELECT s.id, s.app_id, s.parent_id, s.oid \
+pub(super) const SCOPES_READ_BY: &str = "SELECT s.id, s.app_id, s.parent_id, s.oid, s.is_local \
      FROM reader AS r CROSS JOIN scope AS s \
      WHERE r.identity_oid = ?1 AND r.scope_id > ?2 AND s.id = r.scope_id \
      ORDER BY r.scope_id";
@@ -139,5 +139,6 @@ fn scope_row(row: &Row<'_>) -> rusqlite::Result<ScopeRow> {
         app: AppId(row.get(1)?),
         parent_id: row.get(2)?,
         oid: Oid::from_bytes(fixed(row, 3)?),
+        is_local: row.get(4)?,
     })
 }

@@ -23,6 +23,8 @@ pub struct RightsRow {
     pub id: i64,
     /// The digest that names it on every node.
     pub digest: Digest,
+    /// Highest number of a key that signed it.
+    pub key_number: u32,
     /// Its version; 0 for the founding list.
     pub version: u64,
     /// Local id of the Parent that holds the list. `None`: the founding list.
@@ -42,13 +44,11 @@ pub struct NewRights<'n> {
     pub version: u64,
     /// Local id of the Parent that holds it.
     pub parent_id: i64,
-    /// Digest of the list that it replaces. `None`: the founding list.
-    pub replaces: Option<Digest>,
     /// Its entries.
     pub list: &'n RightsList,
 }
 
-const COLUMNS: &str = "id, digest, version, parent_id";
+pub(super) const COLUMNS: &str = "id, digest, key_number, version, parent_id";
 /// Key number of the founding list of the scope `?1`: that of the scope's Parent.
 const FOUNDING_KEY: &str =
     "(SELECT key_number FROM rights_list WHERE scope_id = ?1 AND version = 0)";
@@ -57,8 +57,9 @@ pub(super) fn rights_row(row: &Row<'_>) -> rusqlite::Result<RightsRow> {
     Ok(RightsRow {
         id: row.get(0)?,
         digest: Digest::from_bytes(fixed(row, 1)?),
-        version: row.get(2)?,
-        parent_id: row.get(3)?,
+        key_number: row.get(2)?,
+        version: row.get(3)?,
+        parent_id: row.get(4)?,
     })
 }
 
@@ -168,8 +169,9 @@ impl Rows<'_> {
             .context(context)
     }
 
-    /// At most `limit` rights lists of this node's `owner` that a key with a lower number than
-    /// `key_id` signed. Ordered by scope, in each from the highest version down.
+    /// At most `limit` rights lists of one scope of this node's `owner` that a key with a lower
+    /// number than `key_id` signed. The highest by key number, version and digest comes first.
+    /// Empty: no scope has any.
     pub fn lists_before(
         &self,
         app: &AppTable,
@@ -180,12 +182,25 @@ impl Rows<'_> {
         let context = "reading rights lists that an earlier key signed";
         let mut statement = self
             .connection
+            .prepare_cached(&app.list_before)
+            .context(context)?;
+        let first = statement
+            .query_row((owner.as_bytes(), key_id), parent_row)
+            .optional()
+            .context(context)?;
+        let Some(first) = first else {
+            return Ok(Vec::new());
+        };
+        let mut statement = self
+            .connection
             .prepare_cached(&app.lists_before)
             .context(context)?;
         let rows = statement
-            .query_map((owner.as_bytes(), key_id, limit), parent_row)
+            .query_map((first.scope_id.0, key_id, limit), parent_row)
             .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+        let rows: Vec<_> = rows.collect::<rusqlite::Result<_>>().context(context)?;
+        // A second object with the same list is not found by the list.
+        Ok(if rows.is_empty() { vec![first] } else { rows })
     }
 }
 
@@ -229,20 +244,19 @@ impl WriteTx<'_> {
         Ok(())
     }
 
-    /// Writes a list with its entries. A list that is stored already keeps its row.
-    pub fn put_list(&self, new: &NewRights<'_>) -> Result<(), StoreError> {
+    /// Writes a list with its entries. A list that is stored already keeps its row, with the
+    /// higher key number. Returns whether it is new.
+    pub fn put_list(&self, new: &NewRights<'_>) -> Result<bool, StoreError> {
         let context = "writing a rights list";
-        if self.raise_key_number(new.scope, &new.digest, new.key_number)?
-            || self.has_list(new.scope, &new.digest)?
-        {
-            return Ok(());
+        self.raise_key_number(new.scope, &new.digest, new.key_number)?;
+        if self.list_id(new.scope, &new.digest)?.is_some() {
+            return Ok(false);
         }
         let mut statement = self
             .connection
             .prepare_cached(
-                "INSERT INTO rights_list (scope_id, digest, key_number, version, parent_id,
-                   replaces)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT INTO rights_list (scope_id, digest, key_number, version, parent_id)
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
             )
             .context(context)?;
         // RETURNING would make SQLite scan the tables that refer to lists.
@@ -253,22 +267,11 @@ impl WriteTx<'_> {
                 new.key_number,
                 new.version,
                 new.parent_id,
-                new.replaces.as_ref().map(Digest::as_bytes),
             ))
             .context(context)?;
         let id = self.connection.last_insert_rowid();
-        self.put_rights(id, new.list)
-    }
-
-    fn has_list(&self, scope: ScopeId, digest: &Digest) -> Result<bool, StoreError> {
-        let context = "looking for a rights list";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT 1 FROM rights_list WHERE scope_id = ?1 AND digest = ?2")
-            .context(context)?;
-        statement
-            .exists((scope.0, digest.as_bytes()))
-            .context(context)
+        self.put_rights(id, new.list)?;
+        Ok(true)
     }
 
     /// Raises the key number of a list, because a later key signed it. Returns whether it rose.
@@ -290,8 +293,9 @@ impl WriteTx<'_> {
         raised.map(|rows| rows > 0).context(context)
     }
 
-    /// Notes that an identity left a scope, and the list that its `leave` names.
-    pub fn put_leave(&self, scope: ScopeId, identity: &Oid, list: i64) -> Result<(), StoreError> {
+    /// Notes that an identity left a scope, and the list that its `leave` names. Returns whether
+    /// this is new.
+    pub fn put_leave(&self, scope: ScopeId, identity: &Oid, list: i64) -> Result<bool, StoreError> {
         let context = "writing who left a scope";
         let mut statement = self
             .connection
@@ -302,7 +306,7 @@ impl WriteTx<'_> {
             .context(context)?;
         statement
             .execute((scope.0, identity.as_bytes(), list))
-            .map(drop)
+            .map(|rows| rows > 0)
             .context(context)
     }
 }

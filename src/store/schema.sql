@@ -62,10 +62,24 @@ CREATE TABLE rights_list (
   key_number INTEGER NOT NULL,        -- number of the owner's key that signed the list
   version    INTEGER NOT NULL,
   parent_id  INTEGER,                 -- Parent of the object that holds the list; NULL: version 0
-  replaces   BLOB,                    -- digest of the list before; NULL: the founding list
+  is_head    INTEGER NOT NULL DEFAULT 0, -- 1: no stored list replaces or merges it; always 0 in a
+                                      -- scope whose owner lives elsewhere, and at version 0
   UNIQUE (scope_id, digest)
 ) STRICT;
 CREATE INDEX rights_list_order ON rights_list (scope_id, key_number, version, digest);
+CREATE INDEX rights_list_head  ON rights_list (scope_id, key_number, version, digest)
+  WHERE is_head = 1;
+
+-- The lists that each list replaces and merges, in scopes whose owners live here. A named list may
+-- be missing.
+CREATE TABLE list_named (
+  scope_id   INTEGER NOT NULL REFERENCES scope (id),
+  digest     BLOB    NOT NULL,
+  by_list    INTEGER NOT NULL REFERENCES rights_list (id),
+  key_number INTEGER NOT NULL,        -- number of the key that signed these names
+  PRIMARY KEY (scope_id, digest, by_list)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX list_named_by ON list_named (by_list);
 
 -- The entries of each rights list. 1: read, 2: write, 3: both.
 CREATE TABLE rights_entry (

@@ -39,6 +39,8 @@ pub struct ScopeRow {
     pub parent_id: i64,
     /// Oid of its Parent.
     pub oid: Oid,
+    /// Whether its owner lives here.
+    pub is_local: bool,
 }
 
 /// A scope that ended, because its Parent was deleted.
@@ -59,7 +61,7 @@ impl Rows<'_> {
         }
         let mut statement = self
             .connection
-            .prepare_cached("SELECT app_id, parent_id, oid FROM scope WHERE id = ?1")
+            .prepare_cached("SELECT app_id, parent_id, oid, is_local FROM scope WHERE id = ?1")
             .context(context)?;
         let row = statement
             .query_row([id.0], |row| {
@@ -68,6 +70,7 @@ impl Rows<'_> {
                     app: AppId(row.get(0)?),
                     parent_id: row.get(1)?,
                     oid: Oid::from_bytes(fixed(row, 2)?),
+                    is_local: row.get(3)?,
                 })
             })
             .optional()

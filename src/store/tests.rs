@@ -100,6 +100,7 @@ fn new_database_has_the_tables_of_the_schema_and_a_pair_for_each_app() {
         "epoch",
         "identity",
         "leave",
+        "list_named",
         "meta",
         "opening",
         "peer_epoch",

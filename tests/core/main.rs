@@ -25,6 +25,7 @@ mod remote_identities;
 mod remote_writes;
 mod rights;
 mod rights_checks;
+mod rights_forks;
 mod rights_property;
 mod rights_vectors;
 mod scopes;

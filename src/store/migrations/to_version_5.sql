@@ -20,10 +20,20 @@ CREATE TABLE rights_list (
   key_number INTEGER NOT NULL,
   version    INTEGER NOT NULL,
   parent_id  INTEGER,
-  replaces   BLOB,
+  is_head    INTEGER NOT NULL DEFAULT 0,
   UNIQUE (scope_id, digest)
 ) STRICT;
 CREATE INDEX rights_list_order ON rights_list (scope_id, key_number, version, digest);
+CREATE INDEX rights_list_head  ON rights_list (scope_id, key_number, version, digest)
+  WHERE is_head = 1;
+CREATE TABLE list_named (
+  scope_id   INTEGER NOT NULL REFERENCES scope (id),
+  digest     BLOB    NOT NULL,
+  by_list    INTEGER NOT NULL REFERENCES rights_list (id),
+  key_number INTEGER NOT NULL,
+  PRIMARY KEY (scope_id, digest, by_list)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX list_named_by ON list_named (by_list);
 CREATE TABLE rights_entry (
   list_id      INTEGER NOT NULL REFERENCES rights_list (id),
   identity_oid BLOB    NOT NULL,
