@@ -8,6 +8,7 @@
 mod app_tables;
 mod by_owner;
 mod checkpoint;
+mod closed_scopes;
 mod columns;
 mod database;
 mod domain_table;

@@ -3,8 +3,6 @@
 //! A scope's id is local to this database and counts over all apps. Invariant: the rows of
 //! [`ScopeId::LOCAL`] and [`ScopeId::PUBLIC`] always exist, and no scope ever changes.
 
-use std::collections::BTreeSet;
-
 use keys::{Digest, Oid, PeerId};
 use rusqlite::{OptionalExtension as _, Row};
 
@@ -209,13 +207,6 @@ impl Rows<'_> {
 pub(super) const SCOPES_OF_FOUNDERS: &str =
     "SELECT id, oid FROM scope WHERE app_id = ?1 AND founders = ?2 ORDER BY id DESC LIMIT ?3";
 
-/// The scopes of this node with a reader at a node that the recovery waits for. A former reader
-/// counts too, because that node may just have returned the list that removed it.
-const CLOSED_SCOPES: &str = "SELECT r.scope_id FROM recovery_peer \
-     CROSS JOIN identity AS i CROSS JOIN reader AS r CROSS JOIN scope AS s \
-     WHERE i.home_peer = peer_id AND r.identity_oid = i.oid \
-     AND s.id = r.scope_id AND s.is_local = 1";
-
 /// Every right to read of the identities of the node `?1`.
 pub(super) const READERS_AT: &str = "SELECT r.scope_id, r.since_seq, r.until_seq, \
      i.home_since_seq, i.home_since_scope \
@@ -244,20 +235,6 @@ fn digest_of(identities: &[Oid]) -> Digest {
 }
 
 impl Rows<'_> {
-    /// The scopes of this node that are closed during a recovery: the home of an identity that may
-    /// read them was not asked yet.
-    pub fn closed_scopes(&self) -> Result<BTreeSet<ScopeId>, StoreError> {
-        let context = "reading the scopes that are closed during a recovery";
-        let mut statement = self
-            .connection
-            .prepare_cached(CLOSED_SCOPES)
-            .context(context)?;
-        let rows = statement
-            .query_map([], |row| row.get(0).map(ScopeId))
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
-    }
-
     /// A scope that ended and may have values to drop.
     pub fn ended_scope(&self) -> Result<Option<EndedScope>, StoreError> {
         let context = "looking for ended scopes";
