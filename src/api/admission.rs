@@ -148,7 +148,7 @@ pub(super) async fn approve(
     Traced(state): Traced,
     Body(request): Body<PeerRequest>,
 ) -> Result<Json<Value>, ApiError> {
-    let peer = find(&state, &request.peer_id).await?;
+    let peer = find_peer(&state, "peer_id", &request.peer_id).await?;
     write_verdict(&state, SessionEffect::Trust, move |graph| {
         verbs::approve(graph, peer)
     })
@@ -159,7 +159,7 @@ pub(super) async fn refuse(
     Traced(state): Traced,
     Body(request): Body<VerdictRequest>,
 ) -> Result<Json<Value>, ApiError> {
-    let peer = find(&state, &request.peer_id).await?;
+    let peer = find_peer(&state, "peer_id", &request.peer_id).await?;
     let config = state.control.admission().config;
     if config.allow.contains(&peer) {
         let why = "the peer is listed under admission.allow: remove it there, or ban it";
@@ -180,7 +180,7 @@ pub(super) async fn ban(
     Traced(state): Traced,
     Body(request): Body<VerdictRequest>,
 ) -> Result<Json<Value>, ApiError> {
-    let peer = find(&state, &request.peer_id).await?;
+    let peer = find_peer(&state, "peer_id", &request.peer_id).await?;
     let (until, reason) = (end(&state, request.for_s)?, reason(request.reason)?);
     write_verdict(&state, SessionEffect::Close, move |graph| {
         verbs::ban(graph, peer, reason, until)
@@ -192,7 +192,7 @@ pub(super) async fn unban(
     Traced(state): Traced,
     Body(request): Body<PeerRequest>,
 ) -> Result<Json<Value>, ApiError> {
-    let peer = find(&state, &request.peer_id).await?;
+    let peer = find_peer(&state, "peer_id", &request.peer_id).await?;
     write_verdict(&state, SessionEffect::None, move |graph| {
         verbs::unban(graph, peer)
     })
@@ -224,7 +224,11 @@ async fn write_verdict(
 }
 
 /// Returns the peer with this id, known or not, or the only known peer whose id has this prefix.
-async fn find(state: &ApiState, text: &str) -> Result<PeerId, ApiError> {
+pub(super) async fn find_peer(
+    state: &ApiState,
+    field: &str,
+    text: &str,
+) -> Result<PeerId, ApiError> {
     if let Ok(peer) = text.parse() {
         return Ok(peer);
     }
@@ -232,7 +236,7 @@ async fn find(state: &ApiState, text: &str) -> Result<PeerId, ApiError> {
         text.len() >= PREFIX_DIGITS_MIN && text.bytes().all(|digit| digit.is_ascii_hexdigit());
     if !is_prefix {
         let why = format!(
-            "peer_id: must be 64 hexadecimal digits, or the first {PREFIX_DIGITS_MIN} or more of a \
+            "{field}: must be 64 hexadecimal digits, or the first {PREFIX_DIGITS_MIN} or more of a \
              known peer's id"
         );
         return Err(ApiError::bad_request(why));
@@ -244,11 +248,11 @@ async fn find(state: &ApiState, text: &str) -> Result<PeerId, ApiError> {
         .await?;
     match found.as_slice() {
         [peer] => Ok(*peer),
-        [] => Err(ApiError::not_found(
-            "peer_id: no known peer's id has this prefix",
-        )),
+        [] => Err(ApiError::not_found(format!(
+            "{field}: no known peer's id has this prefix"
+        ))),
         _ => {
-            let why = "peer_id: several peers' ids have this prefix: give more digits";
+            let why = format!("{field}: several peers' ids have this prefix: give more digits");
             Err(ApiError::new(StatusCode::CONFLICT, "ambiguous", why))
         }
     }

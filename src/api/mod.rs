@@ -25,6 +25,7 @@ mod node;
 mod objects;
 mod read;
 mod recovery;
+mod rejects;
 mod rights;
 mod routes;
 mod server;

@@ -1,5 +1,4 @@
-//! `/api/status`, `/api/dials`, `/api/peers`, `/api/sync`, `/api/rejects`: the node, its peers and
-//! their sync.
+//! `/api/status`, `/api/dials`, `/api/peers`, `/api/sync`: the node, its peers and their sync.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -11,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::control::{SyncDirection, SyncReport};
 use super::error::ApiError;
-use super::read::{Body, QueryParams, page, peer_id};
+use super::read::{Body, peer_id};
 use super::state::{ApiState, Traced};
 use super::{admission, recovery as recovery_api};
 use crate::state_engine::View;
@@ -38,6 +37,8 @@ fn peer_rows(view: &View<'_>) -> Result<Vec<Value>, StoreError> {
                         "acked_seq": state.acked_seq,
                     })
                 });
+        let waiting = view.rows.waiting_by_cause(&peer.peer_id)?;
+        let again = view.rows.pull_again_counts(&peer.peer_id)?;
         rows.push(json!({
             "peer_id": peer.peer_id.to_hex(),
             "onion": peer.onion.to_onion_string(),
@@ -50,6 +51,19 @@ fn peer_rows(view: &View<'_>) -> Result<Vec<Value>, StoreError> {
             "stored_objects": stored.objects,
             "stored_bytes": stored.bytes,
             "waiting": view.rows.waiting_count(&peer.peer_id)?.all,
+            "waiting_for": {
+                "object": waiting.object,
+                "key": waiting.key,
+                "unfreezing": waiting.unfreezing,
+                "home": waiting.home,
+                "rights_list": waiting.rights_list,
+            },
+            "pull_again": {
+                "no_room": again.no_room,
+                "expired": again.expired,
+                "named": again.named,
+            },
+            "rejects": view.rows.reject_count(&peer.peer_id)?,
             "sync_state": states.collect::<Vec<_>>(),
         }));
     }
@@ -256,39 +270,4 @@ fn show_report(report: &SyncReport, peer: &PeerId) -> Value {
         fields.insert("outcome".into(), json!(outcome));
     }
     value
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object")]
-pub(super) struct RejectsQuery {
-    peer: Option<String>,
-    limit: Option<usize>,
-}
-
-pub(super) async fn rejects(
-    Traced(state): Traced,
-    QueryParams(query): QueryParams<RejectsQuery>,
-) -> Result<Json<Value>, ApiError> {
-    let peer = query
-        .peer
-        .as_deref()
-        .map(|text| peer_id("peer", text))
-        .transpose()?;
-    let limit = page(query.limit)?;
-    let rows = state
-        .engine
-        .read(move |view| view.rows.rejects(peer.as_ref(), limit))
-        .await?;
-    let rows = rows.into_iter().map(|row| {
-        json!({
-            "peer_id": row.peer.to_hex(),
-            "domain": row.domain,
-            "epoch": row.epoch.to_hex(),
-            "seq": row.seq,
-            "oid": row.oid.map(|oid| oid.to_hex()),
-            "code": row.code,
-            "at": row.at.0,
-        })
-    });
-    Ok(Json(json!({ "rejects": rows.collect::<Vec<_>>() })))
 }

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use super::error::ApiError;
 use super::state::ApiState;
 use super::{
-    admission, auth, backups, conversations, identities, messages, node, objects, recovery, rights,
+    admission, auth, backups, conversations, identities, messages, node, objects, recovery,
+    rejects, rights,
 };
 
 /// Creates the router: all routes and the checks of [`auth`].
@@ -33,7 +34,6 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/dials", get(node::dials))
         .route("/api/peers", get(node::peers).post(node::dial))
         .route("/api/sync", post(node::sync))
-        .route("/api/rejects", get(node::rejects))
         .route(
             "/api/admission",
             get(admission::show).put(admission::change),
@@ -47,6 +47,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/backup", get(backups::show).post(backups::start))
         .route("/api/objects", get(objects::list).post(objects::save))
         .route("/api/objects/{app}/{oid}", delete(objects::delete))
+        .route("/api/v1/rejects", get(rejects::list))
         .route(
             "/api/v1/conversations",
             get(conversations::list).post(conversations::found),

@@ -104,6 +104,9 @@ fn show_peers(status: &Value) {
         ));
         print(format_args!("  onion    {}", text(peer, "onion")));
         print(format_args!("  domains  {}", words(peer, "domains")));
+        for line in not_applied(peer) {
+            print(line);
+        }
         for state in list(peer, "sync_state") {
             let (domain, last) = (text(state, "domain"), number(state, "last_seq"));
             match text(state, "direction") {
@@ -115,6 +118,50 @@ fn show_peers(status: &Value) {
             }
         }
     }
+}
+
+/// Lines on the objects of a peer that were not applied. None: all were.
+fn not_applied(peer: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut add = |field: &str, label: &str, about: &str, causes: &[(&str, &str)]| {
+        let Some(counts) = peer.get(field) else {
+            return;
+        };
+        let all: u64 = causes.iter().map(|(cause, _)| number(counts, cause)).sum();
+        let present = causes
+            .iter()
+            .filter(|(cause, _)| number(counts, cause) > 0)
+            .map(|(cause, meaning)| format!("{} {meaning}", number(counts, cause)));
+        let present: Vec<_> = present.collect();
+        if all > 0 {
+            lines.push(format!(
+                "  {label:<8} {all} {about}: {}",
+                present.join(", ")
+            ));
+        }
+    };
+    let causes = [
+        ("object", "for an object that they refer to"),
+        ("key", "for a later key of their owner"),
+        ("unfreezing", "for a frozen owner"),
+        ("home", "for a new home of their owner"),
+        ("rights_list", "for a rights list"),
+    ];
+    add("waiting_for", "waiting", "objects", &causes);
+    let causes = [
+        ("no_room", "without room to wait"),
+        ("expired", "after 30 days of waiting"),
+        ("named", "of which this node may read more"),
+    ];
+    let about = "scopes or domains to pull again";
+    add("pull_again", "again", about, &causes);
+    if number(peer, "rejects") > 0 {
+        lines.push(format!(
+            "  refused  {} objects (`postern rejects`)",
+            number(peer, "rejects")
+        ));
+    }
+    lines
 }
 
 pub(super) async fn peer_add(onion: &str, api: &ApiArgs) -> Result<(), Failure> {
@@ -216,4 +263,27 @@ pub(super) async fn sync(
         }
     }
     done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_that_were_not_applied_have_their_causes() {
+        let peer = json!({
+            "waiting_for": { "object": 10, "key": 0, "unfreezing": 0, "home": 0, "rights_list": 2 },
+            "pull_again": { "no_room": 1, "expired": 0, "named": 2 },
+            "rejects": 5,
+        });
+        let expected = [
+            "  waiting  12 objects: 10 for an object that they refer to, 2 for a rights list",
+            "  again    3 scopes or domains to pull again: 1 without room to wait, 2 of which this \
+             node may read more",
+            "  refused  5 objects (`postern rejects`)",
+        ];
+        assert_eq!(not_applied(&peer), expected);
+        let none = json!({ "waiting_for": { "object": 0 }, "pull_again": {}, "rejects": 0 });
+        assert!(not_applied(&none).is_empty());
+    }
 }

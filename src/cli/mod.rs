@@ -21,6 +21,7 @@ mod messages;
 mod passphrase;
 mod progress;
 mod recovery;
+mod rejects;
 mod show;
 mod tor;
 mod verdicts;
@@ -124,6 +125,15 @@ enum Command {
     Identity(identity::IdentityCommand),
     /// Show or end the recovery after a restore.
     Recovery(recovery::RecoveryArgs),
+    /// List refused objects: how many, when, from which peer, of which type, for which reason.
+    #[command(after_help = "Example: postern rejects --peer 3f9a02c7")]
+    Rejects {
+        /// Only of this peer: its id, or the first 8 or more digits of it.
+        #[arg(long, value_name = "ID")]
+        peer: Option<String>,
+        #[command(flatten)]
+        api: ApiArgs,
+    },
     /// Found, list and leave conversations, and change their members.
     #[command(subcommand)]
     Conversation(conversation::ConversationCommand),
@@ -288,6 +298,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Peer(PeerCommand::Ban { verdict, days }) => verdict.send("ban", days).await,
         Command::Identity(command) => identity::run(command).await,
         Command::Recovery(arguments) => recovery::run(arguments).await,
+        Command::Rejects { peer, api } => rejects::rejects(peer, &api).await,
         Command::Conversation(command) => conversation::run(command).await,
         Command::Send {
             from,

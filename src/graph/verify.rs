@@ -13,8 +13,8 @@ use super::error::{Fault, ObjectFault};
 use super::limits::GraphLimits;
 use super::record::{IdentityRecord, chain_in, is_identity};
 use super::version::Tombstone;
-use crate::object::{CoreRecord, Object, RightsFault};
-use crate::schema::identities;
+use crate::object::{CoreRecord, Object, RightsFault, is_core_type};
+use crate::schema::{Schemas, identities};
 use crate::store::Cause;
 
 /// The current key of each known owner, with the key's number in its chain.
@@ -35,6 +35,15 @@ impl KnownKeys {
     fn get(&self, owner: &Oid) -> Option<(u32, PublicKey)> {
         self.0.get(owner).copied()
     }
+}
+
+/// The full name of an object's type; of a core type `messages.rights`, for example.
+fn type_name(object: &Object, schemas: &Schemas) -> Option<String> {
+    let schema = schemas.type_(&object.app, object.type_number)?;
+    Some(match is_core_type(object.type_number) {
+        true => format!("{}.{}", object.app, schema.name),
+        false => schema.name.clone(),
+    })
 }
 
 /// An object that was decoded; its owner's signature is not verified yet.
@@ -105,6 +114,11 @@ impl DecodedObject {
     /// The scope in which the object lies, if any.
     pub fn scope(&self) -> Option<Oid> {
         self.object.scope()
+    }
+
+    /// The full name of the object's type. `None`: no enabled app has the type.
+    pub fn type_name(&self, schemas: &Schemas) -> Option<String> {
+        type_name(&self.object, schemas)
     }
 
     /// The slug of the object's app.
@@ -196,6 +210,11 @@ fn rights_entries(object: &Object) -> usize {
 }
 
 impl VerifiedObject {
+    /// The full name of the object's type. `None`: no enabled app has the type.
+    pub fn type_name(&self, schemas: &Schemas) -> Option<String> {
+        type_name(&self.object, schemas)
+    }
+
     /// The decoded object.
     pub fn object(&self) -> &Object {
         &self.object

@@ -15,7 +15,9 @@ use super::limits::CoreLimits;
 use super::quota::QuotaLedger;
 use super::reclaim::{OwnChains, reclaim_one};
 use super::rejects::RejectLog;
-use crate::graph::{Applied, ApplyError, DecodedObject, Fault, Freed, GraphManager, decode_object};
+use crate::graph::{
+    Applied, ApplyError, DecodedObject, Fault, Freed, GraphManager, VerifiedObject, decode_object,
+};
 use crate::op_context::{AppId, OpContext};
 use crate::store::{
     Cause, PullAgainCause, PullAgainNote, RejectRow, StoreError, Usage, WaitingCount, WaitingRow,
@@ -82,6 +84,12 @@ struct Unsettled {
     scope: Option<Oid>,
     cause: Cause,
     object: SignedObject,
+}
+
+/// An object that was refused, as far as it could be read.
+struct Refused {
+    oid: Option<Oid>,
+    type_name: Option<String>,
 }
 
 /// The outcome for one object.
@@ -203,13 +211,14 @@ impl<'a, 'g> PartIngest<'a, 'g> {
         source: &PackageSource<'_>,
         object: CheckedObject,
     ) -> Result<Judged, StoreError> {
-        let (oid, scope, fault, signed) = match self.verify_again(object)? {
+        let (refused, scope, fault, signed) = match self.verify_again(object)? {
             CheckedObject::Verified(verified) => {
                 let applied = self
                     .graph
                     .apply_message(&source.context, &verified, source.origin);
                 if let Some(code) = applied.as_ref().ok().and_then(Applied::code) {
-                    self.record(source, Some(verified.object().oid), code);
+                    let refused = self.refused(&verified);
+                    self.record(source, refused, code);
                 }
                 match applied {
                     Ok(Applied::Written { replaced, .. }) => {
@@ -231,7 +240,7 @@ impl<'a, 'g> PartIngest<'a, 'g> {
                     }
                     Err(ApplyError::Store(error)) => return Err(error),
                     Err(ApplyError::Fault(fault)) => (
-                        Some(verified.object().oid),
+                        self.refused(&verified),
                         verified.object().scope(),
                         fault,
                         Some(verified.into_signed()),
@@ -243,19 +252,27 @@ impl<'a, 'g> PartIngest<'a, 'g> {
                 fault,
                 decoded,
             } => {
+                let refused = Refused {
+                    oid,
+                    type_name: decoded
+                        .as_ref()
+                        .and_then(|it| it.type_name(self.graph.schemas())),
+                };
                 let scope = decoded.as_ref().and_then(DecodedObject::scope);
-                (oid, scope, fault, decoded.map(DecodedObject::into_signed))
+                let signed = decoded.map(DecodedObject::into_signed);
+                (refused, scope, fault, signed)
             }
         };
-        Ok(match (fault, oid, signed) {
+        Ok(match (fault, refused.oid, signed) {
             (Fault::Waits(cause), Some(oid), Some(object)) => Judged::Waits(Unsettled {
                 oid,
                 scope,
                 cause,
                 object,
             }),
-            (fault, oid, _) => {
-                self.reject(source, oid, &fault);
+            (fault, ..) => {
+                self.done.rejected += 1;
+                self.record(source, refused, fault.code());
                 Judged::Settled(Usage::default())
             }
         })
@@ -348,14 +365,16 @@ impl<'a, 'g> PartIngest<'a, 'g> {
         self.graph.tx().note_pull_again(&note, self.graph.now())
     }
 
-    /// Notes a rejected object.
-    fn reject(&mut self, source: &PackageSource<'_>, oid: Option<Oid>, fault: &Fault) {
-        self.done.rejected += 1;
-        self.record(source, oid, fault.code());
+    fn refused(&self, object: &VerifiedObject) -> Refused {
+        Refused {
+            oid: Some(object.object().oid),
+            type_name: object.type_name(self.graph.schemas()),
+        }
     }
 
     /// Notes a rejected object, or one that forked.
-    fn record(&mut self, source: &PackageSource<'_>, oid: Option<Oid>, code: &str) {
+    fn record(&mut self, source: &PackageSource<'_>, refused: Refused, code: &str) {
+        let Refused { oid, type_name } = refused;
         tracing::debug!(
             app_id = source.context.app_id().0,
             trace_id = %source.context.trace_id(),
@@ -370,6 +389,7 @@ impl<'a, 'g> PartIngest<'a, 'g> {
             epoch: source.epoch,
             seq: source.seq,
             oid,
+            type_name,
             code: code.to_owned(),
             at: self.graph.now(),
         });

@@ -14,18 +14,27 @@ use crate::store::{RejectRow, StoreError, Usage, WriteTx};
 /// Most rejects of one peer that a package stores: the newest, which are enough for a diagnosis.
 const ROWS_MAX: usize = 64;
 
-/// Rejects that are not written yet: the newest of each peer.
+/// Rejects that are not written yet.
 #[derive(Debug, Default)]
-pub(super) struct RejectLog(BTreeMap<PeerId, VecDeque<RejectRow>>);
+pub(super) struct RejectLog(BTreeMap<PeerId, PeerRejects>);
+
+#[derive(Debug, Default)]
+struct PeerRejects {
+    /// Number of rejects, those without a row included.
+    count: u64,
+    /// The newest.
+    rows: VecDeque<RejectRow>,
+}
 
 impl RejectLog {
     /// Adds a reject, and drops the peer's oldest one beyond [`ROWS_MAX`].
     pub(super) fn add(&mut self, row: RejectRow) {
-        let rows = self.0.entry(row.peer).or_default();
-        if rows.len() == ROWS_MAX {
-            rows.pop_front();
+        let of_peer = self.0.entry(row.peer).or_default();
+        of_peer.count += 1;
+        if of_peer.rows.len() == ROWS_MAX {
+            of_peer.rows.pop_front();
         }
-        rows.push_back(row);
+        of_peer.rows.push_back(row);
     }
 
     /// Writes the rows, of each peer at most `kept_max` in all, and counts them as stored objects.
@@ -36,7 +45,8 @@ impl RejectLog {
         quotas: &mut QuotaLedger,
         kept_max: u64,
     ) -> Result<(), StoreError> {
-        for (peer, rows) in std::mem::take(&mut self.0) {
+        for (peer, PeerRejects { count, rows }) in std::mem::take(&mut self.0) {
+            tracing::info!(peer = %peer, count, "refused objects: see `postern rejects`");
             let (rows, stored) = (Vec::from(rows), tx.reject_count(&peer)?);
             let after = (stored + rows.len() as u64).min(kept_max);
             let added = Usage {

@@ -57,9 +57,9 @@ pub use migrations::{MigratedApp, Migration};
 pub use parents::{ParentRow, ParentWriter, StoredValue};
 pub use peers::{LastPeerAt, PeerRow};
 pub use pending::{PendingBounds, PendingRequest, PendingRow};
-pub use pull_again::{PullAgain, PullAgainCause, PullAgainNote};
+pub use pull_again::{PullAgain, PullAgainCause, PullAgainCounts, PullAgainNote};
 pub use reading::ScopeCount;
-pub use rejects::RejectRow;
+pub use rejects::{RejectGroup, RejectRow};
 pub use reserve::{Reserve, ReserveError};
 pub use rights::{NewRights, RightsRow};
 pub use rights_heads::NamedLists;
@@ -74,7 +74,7 @@ pub use snapshot::{check_whole, snapshot};
 pub use sync_state::{Cursor, Direction, SyncStateRow};
 pub use usage::{Stored, Usage};
 pub use verdicts::{Verdict, VerdictRow};
-pub use waiting::{Cause, WaitingCount, WaitingRow};
+pub use waiting::{Cause, WaitingByCause, WaitingCount, WaitingRow};
 pub use write_mode::{WriteMode, WriteModeRow, write_mode_of};
 
 #[cfg(test)]

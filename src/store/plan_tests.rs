@@ -30,14 +30,18 @@ const WITH_VERDICTS: &str = "standing";
 
 /// Statements that read a large table from its beginning or sort, each with the reason why no
 /// writer is held for long.
-const EXCEPTIONS: [(&str, &str); 21] = [
+const EXCEPTIONS: [(&str, &str); 22] = [
     (
         "SELECT COUNT(*) FROM sqlite_schema",
         "the tables of this program",
     ),
     (
-        "SELECT peer_id, domain, epoch, seq, oid, code, at FROM sync_rejects",
+        "SELECT peer_id, domain, epoch, seq, oid, type, code, at FROM sync_rejects",
         "ends at a limit",
+    ),
+    (
+        "SELECT peer_id, code, type, COUNT(*), MAX(at) FROM sync_rejects",
+        "for the operator, on a reader",
     ),
     ("DELETE FROM pending", "has at most a hundred rows"),
     ("SELECT 1 FROM waiting LIMIT 1", "ends at the first row"),

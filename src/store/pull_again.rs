@@ -38,6 +38,17 @@ impl PullAgain {
     }
 }
 
+/// The numbers of scopes and domains of one peer that are pulled again, by their causes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PullAgainCounts {
+    /// [`PullAgainCause::NoRoom`].
+    pub no_room: u64,
+    /// [`PullAgainCause::Expired`].
+    pub expired: u64,
+    /// [`PullAgainCause::Named`].
+    pub named: u64,
+}
+
 /// Row of the peer `?1` in the domain `?2`.
 const OF_DOMAIN: &str = "peer_no = (SELECT id FROM peers WHERE peer_id = ?1) AND domain = ?2";
 const COLUMNS: &str = "epoch, cursor, until_seq, cause, noted_again, not_before, pause_ms, \
@@ -108,18 +119,26 @@ impl Rows<'_> {
         }))
     }
 
-    /// The number of rows of a peer in all domains, for the operator.
-    pub fn pull_again_count(&self, peer: &PeerId) -> Result<u64, StoreError> {
+    /// The numbers of rows of a peer in all domains, for the operator.
+    pub fn pull_again_counts(&self, peer: &PeerId) -> Result<PullAgainCounts, StoreError> {
         let context = "counting what is to be pulled again";
         let mut statement = self
             .connection
             .prepare_cached(
-                "SELECT COUNT(*) FROM pull_again
-                 WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1)",
+                "SELECT COALESCE(SUM(cause = 'no_room'), 0), COALESCE(SUM(cause = 'expired'), 0),
+                   COALESCE(SUM(cause = 'named'), 0)
+                 FROM pull_again WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1)",
             )
             .context(context)?;
+        let counts = |row: &Row<'_>| {
+            Ok(PullAgainCounts {
+                no_room: row.get(0)?,
+                expired: row.get(1)?,
+                named: row.get(2)?,
+            })
+        };
         statement
-            .query_row([peer.as_bytes()], |row| row.get(0))
+            .query_row([peer.as_bytes()], counts)
             .context(context)
     }
 

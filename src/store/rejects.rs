@@ -3,6 +3,7 @@
 //! Bounded for each peer. The caller counts each row as a stored object of the sender.
 
 use keys::{Epoch, Oid, PeerId};
+use rusqlite::Row;
 
 use super::columns::fixed;
 use super::error::{SqlContext as _, StoreError};
@@ -22,10 +23,32 @@ pub struct RejectRow {
     pub seq: u64,
     /// Its oid, where its bytes could be read.
     pub oid: Option<Oid>,
+    /// Name of its type in the schema, where it is known.
+    pub type_name: Option<String>,
     /// Stable code of the reason.
     pub code: String,
     /// Time of the rejection.
     pub at: Timestamp,
+}
+
+/// Stored rejects of one peer with one reason and type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RejectGroup {
+    /// The peer that sent them.
+    pub peer: PeerId,
+    /// Stable code of the reason.
+    pub code: String,
+    /// Name of their type in the schema, where it is known.
+    pub type_name: Option<String>,
+    /// Their number.
+    pub count: u64,
+    /// Time of the newest.
+    pub newest_at: Timestamp,
+}
+
+fn type_name(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
+    let name: String = row.get(column)?;
+    Ok(Some(name).filter(|name| !name.is_empty()))
 }
 
 impl Rows<'_> {
@@ -41,6 +64,36 @@ impl Rows<'_> {
             .context(context)
     }
 
+    /// At most `limit` groups of the stored rejects of all peers or of one, the newest first. Reads
+    /// all of these rejects.
+    pub fn reject_groups(
+        &self,
+        peer: Option<&PeerId>,
+        limit: usize,
+    ) -> Result<Vec<RejectGroup>, StoreError> {
+        let context = "counting rejects by their reasons";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT peer_id, code, type, COUNT(*), MAX(at) FROM sync_rejects
+                 WHERE ?1 IS NULL OR peer_id = ?1
+                 GROUP BY peer_id, code, type ORDER BY MAX(id) DESC LIMIT ?2",
+            )
+            .context(context)?;
+        let rows = statement
+            .query_map((peer.map(|peer| peer.as_bytes()), limit), |row| {
+                Ok(RejectGroup {
+                    peer: PeerId::from_bytes(fixed(row, 0)?),
+                    code: row.get(1)?,
+                    type_name: type_name(row, 2)?,
+                    count: row.get(3)?,
+                    newest_at: Timestamp(row.get(4)?),
+                })
+            })
+            .context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
+    }
+
     /// At most `limit` rejects, newest first, of all peers or of one.
     pub fn rejects(
         &self,
@@ -51,7 +104,7 @@ impl Rows<'_> {
         let mut statement = self
             .connection
             .prepare_cached(
-                "SELECT peer_id, domain, epoch, seq, oid, code, at FROM sync_rejects
+                "SELECT peer_id, domain, epoch, seq, oid, type, code, at FROM sync_rejects
                  WHERE ?1 IS NULL OR peer_id = ?1 ORDER BY id DESC LIMIT ?2",
             )
             .context(context)?;
@@ -63,8 +116,9 @@ impl Rows<'_> {
                     epoch: Epoch::from_bytes(fixed(row, 2)?),
                     seq: row.get(3)?,
                     oid: Oid::from_slice(&row.get::<_, Vec<u8>>(4)?),
-                    code: row.get(5)?,
-                    at: Timestamp(row.get(6)?),
+                    type_name: type_name(row, 5)?,
+                    code: row.get(6)?,
+                    at: Timestamp(row.get(7)?),
                 })
             })
             .context(context)?;
@@ -84,8 +138,8 @@ impl WriteTx<'_> {
         let mut statement = self
             .connection
             .prepare_cached(
-                "INSERT INTO sync_rejects (peer_id, domain, epoch, seq, oid, code, at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                "INSERT INTO sync_rejects (peer_id, domain, epoch, seq, oid, type, code, at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             )
             .context(context)?;
         for reject in rejects {
@@ -96,6 +150,7 @@ impl WriteTx<'_> {
                     reject.epoch.as_bytes(),
                     reject.seq,
                     reject.oid.as_ref().map_or(&[][..], |oid| oid.as_bytes()),
+                    reject.type_name.as_deref().unwrap_or_default(),
                     &reject.code,
                     reject.at.0,
                 ))
@@ -132,6 +187,7 @@ mod tests {
             epoch: EPOCH,
             seq,
             oid: (seq % 2 == 0).then(|| Oid::from_bytes([seq as u8; 16])),
+            type_name: (seq % 2 == 0).then(|| "rides.offer".into()),
             code: "mode".into(),
             at: Timestamp(seq),
         };
@@ -146,5 +202,25 @@ mod tests {
         let kept = store.rows().rejects(Some(&one), 100).unwrap();
         assert_eq!(kept, [reject(one, 10), reject(one, 9), reject(one, 8)]);
         assert_eq!(store.rows().rejects(None, 100).unwrap().len(), 4);
+        let group = |seq: u64, count| {
+            let RejectRow {
+                peer,
+                type_name,
+                code,
+                at: newest_at,
+                ..
+            } = reject(one, seq);
+            RejectGroup {
+                peer,
+                code,
+                type_name,
+                count,
+                newest_at,
+            }
+        };
+        let groups = store.rows().reject_groups(Some(&one), 100).unwrap();
+        assert_eq!(groups, [group(10, 2), group(9, 1)]);
+        assert_eq!(store.rows().reject_groups(None, 100).unwrap().len(), 3);
+        assert_eq!(store.rows().reject_groups(None, 1).unwrap(), groups[..1]);
     }
 }

@@ -246,6 +246,7 @@ CREATE TABLE sync_rejects (
   epoch   BLOB    NOT NULL,           -- of the sender
   seq     INTEGER NOT NULL,           -- to_seq of the package
   oid     BLOB    NOT NULL,           -- empty if the object could not be read
+  type    TEXT    NOT NULL,           -- name in the schema; empty: unknown or not read
   code    TEXT    NOT NULL,
   at      INTEGER NOT NULL
 ) STRICT;

@@ -115,6 +115,21 @@ pub struct WaitingCount {
     pub unverified: u64,
 }
 
+/// The numbers of waiting objects of one peer, by the event for which they wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WaitingByCause {
+    /// [`Cause::Arrived`].
+    pub object: u64,
+    /// [`Cause::KeyKnown`].
+    pub key: u64,
+    /// [`Cause::Unfrozen`].
+    pub unfreezing: u64,
+    /// [`Cause::Home`].
+    pub home: u64,
+    /// [`Cause::Rights`].
+    pub rights_list: u64,
+}
+
 impl Rows<'_> {
     /// Whether any object waits.
     pub fn is_any_waiting(&self) -> Result<bool, StoreError> {
@@ -197,6 +212,32 @@ impl Rows<'_> {
         };
         statement
             .query_row((peer.as_bytes(), Cause::KEY_KNOWN), count)
+            .context(context)
+    }
+
+    /// The numbers of waiting objects of a peer by cause, for the operator.
+    pub fn waiting_by_cause(&self, peer: &PeerId) -> Result<WaitingByCause, StoreError> {
+        let context = "counting waiting objects by cause";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT COALESCE(SUM(needs_kind = 1), 0), COALESCE(SUM(needs_kind = 2), 0),
+                   COALESCE(SUM(needs_kind = 3), 0), COALESCE(SUM(needs_kind = 4), 0),
+                   COALESCE(SUM(needs_kind = 5), 0)
+                 FROM waiting WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1)",
+            )
+            .context(context)?;
+        let counts = |row: &Row<'_>| {
+            Ok(WaitingByCause {
+                object: row.get(0)?,
+                key: row.get(1)?,
+                unfreezing: row.get(2)?,
+                home: row.get(3)?,
+                rights_list: row.get(4)?,
+            })
+        };
+        statement
+            .query_row([peer.as_bytes()], counts)
             .context(context)
     }
 

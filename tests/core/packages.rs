@@ -127,7 +127,9 @@ fn one_invalid_object_does_not_block_the_package() {
         (kept[1].oid, kept[1].seq, kept[1].epoch),
         (Some(second), head.last_seq, scene.alice.epoch())
     );
-    assert_eq!(kept[0].oid, None, "malformed bytes have no oid");
+    assert_eq!(kept[1].type_name.as_deref(), Some("rides.offer"));
+    let unread = (kept[0].oid, kept[0].type_name.as_deref());
+    assert_eq!(unread, (None, None), "malformed bytes have neither");
 }
 
 #[test]

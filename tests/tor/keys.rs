@@ -81,7 +81,7 @@ fn rotated_and_restored_node_keeps_its_peers_over_onion_services() {
         Duration::from_secs(60),
         got(2),
     );
-    assert_eq!(two.b.get("/api/rejects")["rejects"], json!([]));
+    assert_eq!(two.b.get("/api/v1/rejects")["rejects"], json!([]));
 
     // Backs up the running node, which then writes more and is lost.
     let backup = folder.path().join("backup");
@@ -132,7 +132,7 @@ fn rotated_and_restored_node_keeps_its_peers_over_onion_services() {
         got(4),
     );
     assert!(bodies(&two.b, &b_identity).is_superset(&BTreeSet::from(all)));
-    assert_eq!(two.b.get("/api/rejects")["rejects"], json!([]));
+    assert_eq!(two.b.get("/api/v1/rejects")["rejects"], json!([]));
 
     no_onion_key_on_disk(&two.a, folder.path());
     two.a.stop();

@@ -334,7 +334,7 @@ fn node_killed_during_its_first_pull_finishes_it_after_a_restart() {
         sent.iter().collect::<BTreeSet<_>>(),
         "an object is lost"
     );
-    assert_eq!(two.b.get("/api/rejects")["rejects"], json!([]));
+    assert_eq!(two.b.get("/api/v1/rejects")["rejects"], json!([]));
     two.a.stop();
     two.b.stop();
 }

@@ -6,6 +6,7 @@ mod conversations;
 mod messages;
 mod node;
 mod objects;
+mod rejects;
 mod rights;
 mod serving;
 mod trace;

@@ -1,4 +1,4 @@
-//! Status, identities, dials, syncs, rejects and backups.
+//! Status, identities, dials, syncs and backups.
 
 use bastion::transport::{CircuitCounts, OptionalFeature};
 use bastion::{Hardening, TorStatus};
@@ -56,6 +56,13 @@ async fn status_shows_node_peers_and_usage() {
         (&json!(api.bobs_node.to_hex()), &json!("trusted"))
     );
     assert_eq!(peer["domains"], json!(["identities", "messages"]));
+    let causes = json!({ "object": 0, "key": 0, "unfreezing": 0, "home": 0, "rights_list": 0 });
+    assert_eq!(peer["waiting_for"], causes);
+    let causes = json!({ "no_room": 0, "expired": 0, "named": 0 });
+    assert_eq!(
+        (&peer["pull_again"], &peer["rejects"]),
+        (&causes, &json!(0))
+    );
     assert_eq!(status["sessions"][0]["peer_id"], api.bobs_node.to_hex());
     assert_eq!(status["sessions"][0]["tier"], "trusted");
     let (stored, all) = (&peer["stored_bytes"], &status["tiers"]["trusted"]);
@@ -217,17 +224,6 @@ async fn sync_reports_failures_beside_successes() {
     .await
     .refused(409, "no_session");
     api.post("/api/sync", json!({ "direction": "sideways" }))
-        .await
-        .refused(400, "bad_request");
-}
-
-#[tokio::test]
-async fn rejects_route_returns_an_empty_list() {
-    let api = ApiFixture::new().await;
-    assert_eq!(api.get("/api/rejects").await.ok(), json!({ "rejects": [] }));
-    let one = format!("/api/rejects?peer={}&limit=5", api.bobs_node.to_hex());
-    assert_eq!(api.get(&one).await.ok(), json!({ "rejects": [] }));
-    api.get("/api/rejects?peer=x")
         .await
         .refused(400, "bad_request");
 }

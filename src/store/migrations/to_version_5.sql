@@ -68,7 +68,19 @@ CREATE TABLE ended_scope (
 ) STRICT;
 -- Cursors count objects that are dropped, and the other tables hold such objects.
 DELETE FROM sync_state;
-DELETE FROM sync_rejects;
+DROP TABLE sync_rejects;
+CREATE TABLE sync_rejects (
+  id      INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+  peer_id BLOB    NOT NULL,
+  domain  TEXT    NOT NULL,
+  epoch   BLOB    NOT NULL,
+  seq     INTEGER NOT NULL,
+  oid     BLOB    NOT NULL,
+  type    TEXT    NOT NULL,
+  code    TEXT    NOT NULL,
+  at      INTEGER NOT NULL
+) STRICT;
+CREATE INDEX sync_rejects_peer ON sync_rejects (peer_id, id);
 DROP TABLE sync_parked;
 -- A tombstone proves its scope now, so that it is stored as an object.
 DROP TABLE recovery_tombstone;

@@ -282,7 +282,7 @@ impl Scenario {
             "a peer with B's real keys pushed a signed edit of A's message; \
              the package was {answer}"
         ));
-        let rejects = self.a.get("/api/rejects");
+        let rejects = self.a.get("/api/v1/rejects");
         let reject = &rejects["rejects"][0];
         assert_eq!(
             (text(&reject["oid"]), text(&reject["code"])),
