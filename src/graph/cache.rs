@@ -5,12 +5,11 @@
 //! transaction and a package could name any number of them. Invariant: a row that is written is
 //! invalidated in the same call.
 
-use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::collections::{BTreeMap, BTreeSet};
 
 use keys::Oid;
 
-use crate::object::RightsList;
+use crate::object::Rights;
 use crate::op_context::AppId;
 use crate::store::{IdentityRow, ParentRow, ScopeId};
 
@@ -18,26 +17,32 @@ use crate::store::{IdentityRow, ParentRow, ScopeId};
 #[derive(Debug, Default)]
 pub(super) struct TxCache {
     pub(super) identities: BTreeMap<Oid, IdentityRow>,
-    /// Reader lists by scope.
-    pub(super) readers: BTreeMap<ScopeId, Rc<[Oid]>>,
-    /// Rights lists by scope; `None`: the founding list.
-    pub(super) rights: BTreeMap<(ScopeId, Option<i64>), Rc<RightsList>>,
+    /// Scopes whose present readers were touched.
+    pub(super) touched: BTreeSet<ScopeId>,
+    /// Rights of identities by scope and list; `None`: the founding list.
+    pub(super) rights: BTreeMap<(ScopeId, Option<i64>, Oid), Option<Rights>>,
     /// Parents that other objects refer to.
     pub(super) referenced: BTreeMap<(AppId, Oid), ParentRow>,
     /// Whether any object waits; `None` before the first look.
     pub(super) is_any_waiting: Option<bool>,
+    /// Readers and entries of rights lists that were read, all together.
+    pub(super) looked_at: usize,
 }
 
 impl TxCache {
-    /// Removes an identity, because its row is being written.
+    /// Removes an identity, because its row is being written. Its home may change.
     pub(super) fn invalidate_identity(&mut self, oid: &Oid) {
         self.identities.remove(oid);
+        self.touched.clear();
     }
 
-    /// Removes a Parent, its readers and its founding list, because one of them is being written.
+    /// Removes a Parent, because it is being written.
     pub(super) fn invalidate_parent(&mut self, app: AppId, row: &ParentRow) {
         self.referenced.remove(&(app, row.oid));
-        self.readers.remove(&row.scope_id);
-        self.rights.remove(&(row.scope_id, None));
+    }
+
+    /// Removes the rights in a scope, because its founding list is being written.
+    pub(super) fn invalidate_rights(&mut self, scope: ScopeId) {
+        self.rights.retain(|(of, _, _), _| *of != scope);
     }
 }

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::rc::Rc;
 
 use keys::{KeyManager, Oid, PeerId, TraceId};
 use rand::CryptoRng;
@@ -14,7 +13,7 @@ use super::limits::GraphLimits;
 use super::scope_memory::ScopeMemory;
 use super::touched::Touched;
 use super::version::Tombstone;
-use crate::object::RightsList;
+use crate::object::Rights;
 use crate::op_context::{AppId, Timestamp};
 use crate::schema::Schemas;
 use crate::store::{
@@ -151,19 +150,6 @@ impl GraphManager<'_> {
             .is_some_and(|owner| owner.home == self.this_node))
     }
 
-    /// The oids of the identities that may read a scope.
-    pub(super) fn readers(&self, scope: ScopeId) -> Result<Rc<[Oid]>, StoreError> {
-        if let Some(known) = self.cache.borrow().readers.get(&scope) {
-            return Ok(known.clone());
-        }
-        let readers: Rc<[Oid]> = self.tx.readers(scope)?.into();
-        self.cache
-            .borrow_mut()
-            .readers
-            .insert(scope, readers.clone());
-        Ok(readers)
-    }
-
     /// Notes which peers may read a row that was just written.
     pub(super) fn touch(&mut self, app: &AppTable, row: &ParentRow) -> Result<(), StoreError> {
         if row.sync_flags == 0 {
@@ -178,7 +164,12 @@ impl GraphManager<'_> {
         if !row.scope_id.has_readers() {
             return Ok(());
         }
-        for reader in self.readers(row.scope_id)?.iter() {
+        if !self.cache.borrow_mut().touched.insert(row.scope_id) {
+            return Ok(());
+        }
+        let readers = self.tx.readers(row.scope_id)?;
+        self.look_at(readers.len());
+        for reader in &readers {
             let Some(home) = self.identity(reader)?.map(|reader| reader.home) else {
                 continue;
             };
@@ -201,23 +192,35 @@ impl GraphManager<'_> {
         }
     }
 
-    /// The rights list with a local id in a scope; `None`: the founding list.
-    pub(super) fn rights(
+    /// The rights of an identity by the list with a local id in a scope; `None`: the founding list.
+    pub(super) fn rights_of(
         &self,
         scope: ScopeId,
         list: Option<i64>,
-    ) -> Result<Rc<RightsList>, StoreError> {
-        let key = (scope, list);
+        identity: &Oid,
+    ) -> Result<Option<Rights>, StoreError> {
+        let key = (scope, list, *identity);
         if let Some(known) = self.cache.borrow().rights.get(&key) {
-            return Ok(known.clone());
+            return Ok(*known);
         }
-        let id = match list {
-            Some(id) => id,
+        let list = match list {
+            Some(list) => list,
             None => self.tx.founding_list(scope)?.id,
         };
-        let rights = Rc::new(self.tx.rights(id)?);
-        self.cache.borrow_mut().rights.insert(key, rights.clone());
+        let rights = self.tx.rights_of(list, identity)?;
+        self.cache.borrow_mut().rights.insert(key, rights);
         Ok(rights)
+    }
+
+    /// Counts readers and entries of rights lists that were read.
+    pub(super) fn look_at(&self, count: usize) {
+        self.cache.borrow_mut().looked_at += count;
+    }
+
+    /// How much this transaction did: the rows that it changed, and the readers and entries of
+    /// rights lists that it read. Most take some microseconds.
+    pub fn spent(&self) -> usize {
+        self.tx.changed_rows() + self.cache.borrow().looked_at
     }
 
     /// The row of a Parent that another object refers to.

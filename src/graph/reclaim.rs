@@ -64,7 +64,7 @@ impl GraphManager<'_> {
         }
         let Some(granted) = granted else {
             if let Some(stored) = &existing {
-                self.keep_forked(app, stored, verified.signed.key_id(), &resolved)?;
+                self.keep_forked(stored, verified.signed.key_id(), &resolved)?;
             }
             return Ok(ReclaimOutcome::AlreadyStored);
         };

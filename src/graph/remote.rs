@@ -146,7 +146,7 @@ impl<'e> GraphManager<'e> {
             RemoteWrite::ForkLost => {
                 let key_number = verified.signed.key_id();
                 let kept = match &existing {
-                    Some(stored) => self.keep_forked(app, stored, key_number, &resolved)?,
+                    Some(stored) => self.keep_forked(stored, key_number, &resolved)?,
                     None => false,
                 };
                 return Ok(Applied::Forked { kept });

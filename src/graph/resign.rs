@@ -14,13 +14,16 @@ use crate::acl::{AclManager, Existing, Precedence};
 use crate::op_context::AppId;
 use crate::store::{AppTable, ParentRow, ScopeId};
 
+/// What one portion of re-signing spends at most ([`GraphManager::spent`]), besides its last object.
+const RESIGNED_SPENT_MAX: usize = 2048;
 /// Most objects that one portion restamps. No local write has as many in one scope.
 const RESTAMPED_MAX: usize = 256;
 
 impl GraphManager<'_> {
-    /// Re-signs objects that a local owner signed with earlier keys: at most `most`. Returns how
-    /// many it found; none if all are re-signed. Each keeps its revision and content, and gets a
-    /// change group of its own, so that peers that know of the rotation accept it.
+    /// Re-signs objects that a local owner signed with earlier keys: at most `most`, and fewer if
+    /// they change many readers. Returns how many it re-signed; none if none is left. Each keeps
+    /// its revision and content, and gets a change group of its own, so that peers that know of the
+    /// rotation accept it.
     ///
     /// Rights lists come first, in each scope from the highest version down. Then come all other
     /// objects, by key, oldest first. Another order would let an old list be in force for a while,
@@ -37,6 +40,9 @@ impl GraphManager<'_> {
                     break;
                 }
                 for row in lists {
+                    if self.spent() > RESIGNED_SPENT_MAX {
+                        return Ok(found);
+                    }
                     found += 1;
                     self.resign(app, row)?;
                 }
@@ -44,6 +50,9 @@ impl GraphManager<'_> {
         }
         for app in apps.iter() {
             for row in self.tx.signed_before(app, owner, key_id, most - found)? {
+                if self.spent() > RESIGNED_SPENT_MAX {
+                    return Ok(found);
+                }
                 found += 1;
                 self.resign(app, row)?;
             }

@@ -9,7 +9,7 @@ use keys::{Digest, Oid};
 use super::load::REPLACES;
 use super::manager::GraphManager;
 use crate::acl::ScopeRight;
-use crate::object::{Attrs, CoreRecord, Object, Place, RightsFault, RightsList};
+use crate::object::{Attrs, CoreRecord, Object, Place, Rights, RightsFault, RightsList};
 use crate::op_context::AppId;
 use crate::schema::{Kind, TypeSchema, Visibility};
 use crate::store::{AppTable, ParentRow, ScopeId, StoreError, StoredValue};
@@ -177,8 +177,8 @@ impl GraphManager<'_> {
             return Ok((parent.scope_id, None, ScopeRight::Ended));
         }
         let named = self.named_list(parent.scope_id, object)?;
-        let list = self.rights(parent.scope_id, named)?;
-        let may_write = list.of(&object.owner).is_some_and(|it| it.may_write());
+        let rights = self.rights_of(parent.scope_id, named, &object.owner)?;
+        let may_write = rights.is_some_and(Rights::may_write);
         let right = if may_write {
             ScopeRight::Participant
         } else {

@@ -4,7 +4,7 @@
 //! Those that left under it or a later one are no readers. A scope whose Parent is deleted has
 //! none. Tested in `tests/core/rights.rs` against a recomputation from nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use keys::protocol::{LEAVE_TYPE, RIGHTS_TYPE};
 use keys::{Digest, Oid};
@@ -14,7 +14,9 @@ use super::load::load_object;
 use super::manager::GraphManager;
 use super::resolve::{Founding, InScope, ResolveError, Resolved};
 use crate::acl::ScopeRight;
-use crate::object::{CoreRecord, Object, Place, RightsFault, RightsList, ScopeList, is_core_type};
+use crate::object::{
+    CoreRecord, Object, Place, Rights, RightsFault, RightsList, ScopeList, is_core_type,
+};
 use crate::store::{
     AppTable, Cause, NamedLists, NewRights, ParentRow, RightsRow, Rows, ScopeId, StoreError,
 };
@@ -91,8 +93,8 @@ impl GraphManager<'_> {
         let is_owner = object.owner == parent.owner;
         if object.type_number == LEAVE_TYPE {
             let named = self.named_list(scope, object)?;
-            let list = self.rights(scope, named)?;
-            let may_read = list.of(&object.owner).is_some_and(|it| it.may_read());
+            let rights = self.rights_of(scope, named, &object.owner)?;
+            let may_read = rights.is_some_and(Rights::may_read);
             let right = match (is_owner, may_read) {
                 (true, _) => ScopeRight::ScopeOwner,
                 (false, true) => ScopeRight::Participant,
@@ -125,11 +127,11 @@ impl GraphManager<'_> {
             return self.note_key_number(app, row);
         };
         match (&resolved.core, &resolved.founding) {
-            (Some(core), _) => self.note_core(app, row, (core, resolved)).map(drop),
+            (Some(core), _) => self.note_core(row, (core, resolved)).map(drop),
             (None, Some(founding)) if is_new_scope => self.found_scope(row, founding),
             (None, Some(founding)) => {
                 let was_live = existing.is_some_and(|row| !row.deleted);
-                self.change_scope(app, row, founding, was_live)
+                self.change_scope(row, founding, was_live)
             }
             (None, None) => Ok(()),
         }
@@ -139,13 +141,12 @@ impl GraphManager<'_> {
     /// unknown.
     fn note_core(
         &mut self,
-        app: &AppTable,
         row: &ParentRow,
         (core, resolved): (&CoreRecord, &Resolved<'_>),
     ) -> Result<bool, StoreError> {
         match core {
-            CoreRecord::Rights(list) => self.note_list(app, row, list, resolved.replaces()),
-            CoreRecord::Leave => self.note_leave(app, row, resolved.rights_id),
+            CoreRecord::Rights(list) => self.note_list(row, list, resolved.replaces()),
+            CoreRecord::Leave => self.note_leave(row, resolved.rights_id),
         }
     }
 
@@ -155,7 +156,6 @@ impl GraphManager<'_> {
     /// or `leave` was unknown.
     pub(super) fn keep_forked(
         &mut self,
-        app: &AppTable,
         stored: &ParentRow,
         key_number: u32,
         resolved: &Resolved<'_>,
@@ -169,7 +169,7 @@ impl GraphManager<'_> {
             change_seq: self.stamp(),
             ..stored.clone()
         };
-        self.note_core(app, &row, (core, resolved))
+        self.note_core(&row, (core, resolved))
     }
 
     /// Opens the readers of a scope that this write made. A tombstone has none.
@@ -186,7 +186,6 @@ impl GraphManager<'_> {
     /// Follows a change of a scope's Parent: a deletion, one that is overruled, or a later key.
     fn change_scope(
         &mut self,
-        app: &AppTable,
         row: &ParentRow,
         founding: &Founding,
         was_live: bool,
@@ -197,168 +196,206 @@ impl GraphManager<'_> {
                 .raise_key_number(scope, &founding.digest, row.key_id)?;
             let readers = self.tx.readers(scope)?;
             self.tx.end_scope(scope, row.change_seq)?;
-            return self.touch_homes(readers.iter(), row.change_seq);
+            return self.note_changed(scope, readers.iter(), row.change_seq);
         };
-        let before = self.rights_state(scope)?;
-        let raised = self
-            .tx
-            .raise_key_number(scope, &founding.digest, row.key_id)?;
         if was_live {
-            return match raised && self.rights_state(scope)? != before {
-                true => self.rights_changed(app, scope, row.change_seq),
-                false => Ok(()),
-            };
+            return self.raise_founding_list(row, &founding.digest);
         }
+        self.tx
+            .raise_key_number(scope, &founding.digest, row.key_id)?;
         self.tx.remove_ended_scope(scope)?;
         let stored = self.tx.founding_list(scope)?;
         self.tx.put_rights(stored.id, list)?;
-        self.cache.borrow_mut().invalidate_parent(app.id, row);
-        let (readers, change_seq) = (self.possible_readers(scope)?, row.change_seq);
-        self.update_readers(app, scope, readers, (change_seq, History::Whole))?;
+        self.cache.borrow_mut().invalidate_rights(scope);
+        self.rights_changed(scope, row.change_seq, History::Whole)?;
         self.pull_scope_again(scope)
+    }
+
+    /// Follows a later key of a live Parent that is a scope. It makes lists under an earlier key
+    /// count as absent, with each `leave` that names one.
+    fn raise_founding_list(&mut self, row: &ParentRow, digest: &Digest) -> Result<(), StoreError> {
+        let scope = row.scope_id;
+        let before = self.tx.list_in_force(scope)?.id;
+        if !self.tx.raise_key_number(scope, digest, row.key_id)? {
+            return Ok(());
+        }
+        if self.tx.list_in_force(scope)?.id != before || self.tx.has_absent_list(scope)? {
+            self.rights_changed(scope, row.change_seq, History::Missed)?;
+        }
+        Ok(())
     }
 
     /// Stores a list, and lets the objects that wait for it be tried.
     fn note_list(
         &mut self,
-        app: &AppTable,
         row: &ParentRow,
         list: &ScopeList,
         replaces: Option<Digest>,
     ) -> Result<bool, StoreError> {
-        let scope = row.scope_id;
-        let before = self.rights_state(scope)?;
-        let digest = list.digest();
-        let is_new = self.tx.put_list(&NewRights {
-            scope,
-            digest,
+        let new = NewRights {
+            scope: row.scope_id,
+            digest: list.digest(),
             key_number: row.key_id,
             version: list.version,
             parent_id: row.id,
             list: &list.list,
+        };
+        let mut is_new = false;
+        self.change_list(row, &new.digest, |graph| {
+            is_new = graph.tx.put_list(&new)?;
+            graph.name_lists(&new, (list, replaces), is_new)?;
+            Ok(true)
         })?;
-        if self.tx.scope(scope)?.is_some_and(|scope| scope.is_local) {
-            let founding = self.tx.founding_list(scope)?.digest;
-            let named = std::iter::once(replaces.unwrap_or(founding));
-            let named = NamedLists {
-                scope,
-                by: &digest,
-                key_number: row.key_id,
-                digests: &named.chain(list.merges.iter().copied()).collect::<Vec<_>>(),
-            };
-            self.tx.put_named(&named, is_new)?;
-        }
-        self.fulfil(&Cause::Rights(digest))?;
-        if self.rights_state(scope)? != before {
-            self.rights_changed(app, scope, row.change_seq)?;
-        }
         Ok(is_new)
     }
 
-    fn note_leave(
-        &mut self,
-        app: &AppTable,
-        row: &ParentRow,
-        named: Option<i64>,
-    ) -> Result<bool, StoreError> {
+    /// Stores the lists that a list replaces and merges, in a scope whose owner lives here.
+    fn name_lists(
+        &self,
+        new: &NewRights<'_>,
+        (list, replaces): (&ScopeList, Option<Digest>),
+        is_new: bool,
+    ) -> Result<(), StoreError> {
+        let scope = new.scope;
+        if !self.tx.scope(scope)?.is_some_and(|scope| scope.is_local) {
+            return Ok(());
+        }
+        let founding = self.tx.founding_list(scope)?.digest;
+        let named = std::iter::once(replaces.unwrap_or(founding));
+        let named = NamedLists {
+            scope,
+            by: &new.digest,
+            key_number: new.key_number,
+            digests: &named.chain(list.merges.iter().copied()).collect::<Vec<_>>(),
+        };
+        self.tx.put_named(&named, is_new)
+    }
+
+    fn note_leave(&mut self, row: &ParentRow, named: Option<i64>) -> Result<bool, StoreError> {
         let scope = row.scope_id;
         let list = match named {
             Some(list) => list,
             None => self.tx.founding_list(scope)?.id,
         };
         let is_new = self.tx.put_leave(scope, &row.owner, list)?;
-        let only = BTreeSet::from([row.owner]);
-        self.update_readers(app, scope, only, (row.change_seq, History::Missed))?;
+        let in_force = self.tx.list_in_force(scope)?;
+        if self.tx.is_reader(scope, &row.owner)? && self.has_left(scope, &in_force, &row.owner)? {
+            self.tx.close_reader(scope, &row.owner, row.change_seq)?;
+            self.note_changed(scope, [&row.owner].into_iter(), row.change_seq)?;
+        }
         Ok(is_new)
     }
 
     /// Follows a later signature of a list, or of a scope's Parent.
     fn note_key_number(&mut self, app: &AppTable, row: &ParentRow) -> Result<(), StoreError> {
         let scope = row.scope_id;
-        let digest = if row.type_number == RIGHTS_TYPE {
+        if row.type_number == RIGHTS_TYPE {
             let (object, _) = load_object(self.tx, app, row)?;
-            match CoreRecord::read(&object) {
-                Some(Ok(CoreRecord::Rights(list))) => list.digest(),
-                _ => return Ok(()),
+            let Some(Ok(CoreRecord::Rights(list))) = CoreRecord::read(&object) else {
+                return Ok(());
+            };
+            let digest = list.digest();
+            return self.change_list(row, &digest, |graph| {
+                graph.tx.raise_key_number(scope, &digest, row.key_id)
+            });
+        }
+        match self.tx.scope(scope)? {
+            Some(known) if known.parent_id == row.id => {
+                let digest = self.tx.founding_list(scope)?.digest;
+                self.raise_founding_list(row, &digest)
             }
-        } else {
-            match self.tx.scope(scope)? {
-                Some(known) if known.parent_id == row.id => self.tx.founding_list(scope)?.digest,
-                _ => return Ok(()),
-            }
-        };
-        let before = self.rights_state(scope)?;
-        if !self.tx.raise_key_number(scope, &digest, row.key_id)? {
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes a list or raises its key number, and follows with the readers. `write` returns
+    /// whether it changed something.
+    fn change_list(
+        &mut self,
+        row: &ParentRow,
+        digest: &Digest,
+        write: impl FnOnce(&Self) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
+        let scope = row.scope_id;
+        let before = self.tx.list_in_force(scope)?.id;
+        let was_absent = self.tx.rights_list(scope, digest)?.is_none();
+        if !write(self)? {
             return Ok(());
         }
-        self.fulfil(&Cause::Rights(digest))?;
-        if self.rights_state(scope)? != before {
-            self.rights_changed(app, scope, row.change_seq)?;
+        self.fulfil(&Cause::Rights(*digest))?;
+        // A `leave` counts from when on the list that it names is not absent.
+        let is_back = was_absent && self.tx.is_left_by_any(scope, digest)?;
+        if self.tx.list_in_force(scope)?.id != before || is_back {
+            self.rights_changed(scope, row.change_seq, History::Missed)?;
         }
         Ok(())
     }
 
-    /// The list in force and who left: both decide who reads a scope.
-    fn rights_state(&self, scope: ScopeId) -> Result<(i64, Vec<(Oid, u64)>), StoreError> {
-        Ok((self.tx.list_in_force(scope)?.id, self.tx.left(scope)?))
-    }
-
-    /// Opens and closes readers after another list came in force.
+    /// Opens and closes readers after another list came in force, or another `leave` counts. An
+    /// unchanged row stays as it is. A scope whose Parent is deleted has no readers.
     fn rights_changed(
         &mut self,
-        app: &AppTable,
         scope: ScopeId,
         change_seq: u64,
+        history: History,
     ) -> Result<(), StoreError> {
-        let readers = self.possible_readers(scope)?;
-        self.update_readers(app, scope, readers, (change_seq, History::Missed))
-    }
-
-    /// The readers of a scope, and those that the list in force names.
-    fn possible_readers(&self, scope: ScopeId) -> Result<BTreeSet<Oid>, StoreError> {
-        let list = self.tx.list_in_force(scope)?;
-        let mut identities: BTreeSet<Oid> = self.tx.readers(scope)?.into_iter().collect();
-        identities.extend(self.tx.rights(list.id)?.readers().copied());
-        Ok(identities)
-    }
-
-    /// Opens and closes the rows of some identities. An unchanged row stays as it is.
-    fn update_readers(
-        &mut self,
-        app: &AppTable,
-        scope: ScopeId,
-        identities: BTreeSet<Oid>,
-        (change_seq, history): (u64, History),
-    ) -> Result<(), StoreError> {
-        let Some(parent) = parent_of(self.tx, app, scope)?.filter(|parent| !parent.deleted) else {
+        let Some(parent) = self.live_parent(scope)? else {
             return Ok(());
         };
-        let in_force = InForce::load(self.tx, scope)?;
+        let list = self.tx.list_in_force(scope)?;
+        let open: BTreeSet<Oid> = self.tx.readers(scope)?.into_iter().collect();
+        let rights = self.tx.rights(list.id)?;
+        self.look_at(open.len() + rights.entries());
         let mut changed = Vec::new();
-        for identity in identities {
-            match (
-                self.tx.is_reader(scope, &identity)?,
-                in_force.reads(&identity),
-            ) {
-                (true, false) => self.tx.close_reader(scope, &identity, change_seq)?,
+        for identity in &open {
+            if rights.of(identity).is_none_or(|it| !it.may_read()) {
+                self.tx.close_reader(scope, identity, change_seq)?;
+                changed.push(*identity);
+            }
+        }
+        for identity in rights.readers() {
+            let reads = !self.has_left(scope, &list, identity)?;
+            match (open.contains(identity), reads) {
+                (true, false) => self.tx.close_reader(scope, identity, change_seq)?,
                 (false, true) => {
                     let from_seq = match history {
                         History::Whole => None,
-                        History::Missed => self.tx.reader_until(scope, &identity)?,
+                        History::Missed => self.tx.reader_until(scope, identity)?,
                     };
                     if parent.created_seq < change_seq {
                         let seqs = (from_seq.unwrap_or(0), change_seq);
-                        self.tx.put_opening(scope, &identity, seqs)?;
+                        self.tx.put_opening(scope, identity, seqs)?;
                     }
-                    let since_seq = self.reads_since(&identity, change_seq)?;
-                    self.tx.put_reader(scope, &identity, since_seq)?;
+                    let since_seq = self.reads_since(identity, change_seq)?;
+                    self.tx.put_reader(scope, identity, since_seq)?;
                 }
                 _ => continue,
             }
-            changed.push(identity);
+            changed.push(*identity);
         }
-        self.cache.borrow_mut().readers.remove(&scope);
-        self.touch_homes(changed.iter(), change_seq)
+        self.note_changed(scope, changed.iter(), change_seq)
+    }
+
+    /// The Parent that is a scope. `None`: it is deleted.
+    fn live_parent(&self, scope: ScopeId) -> Result<Option<ParentRow>, StoreError> {
+        let Some(known) = self.tx.scope(scope)? else {
+            return Ok(None);
+        };
+        let app = self.tx.apps().iter().find(|app| app.id == known.app);
+        let app = app.ok_or(StoreError::Inconsistent("an app without tables"))?;
+        let parent = self.tx.parent_by_id(app, known.parent_id)?;
+        Ok(parent.filter(|parent| !parent.deleted))
+    }
+
+    /// Whether an identity left a scope under the list in force or a later one.
+    fn has_left(
+        &self,
+        scope: ScopeId,
+        in_force: &RightsRow,
+        identity: &Oid,
+    ) -> Result<bool, StoreError> {
+        let left = self.tx.left(scope, identity)?;
+        Ok(left.is_some_and(|version| version >= in_force.version))
     }
 
     /// From which change on the home of a new reader reads by its cursors alone.
@@ -381,19 +418,22 @@ impl GraphManager<'_> {
             let change_seq = self.stamp();
             self.tx.note_restamp(row.app, scope, change_seq)?;
             let readers = self.tx.readers(scope)?;
-            self.touch_homes(readers.iter(), change_seq)?;
+            self.note_changed(scope, readers.iter(), change_seq)?;
         }
         Ok(())
     }
 
-    /// Notes that the homes of these identities read other scopes since `change_seq`.
-    fn touch_homes<'i>(
+    /// Notes that the readers of a scope changed: the homes of these identities read other scopes
+    /// since `change_seq`.
+    fn note_changed<'i>(
         &mut self,
-        readers: impl Iterator<Item = &'i Oid>,
+        scope: ScopeId,
+        identities: impl Iterator<Item = &'i Oid>,
         change_seq: u64,
     ) -> Result<(), StoreError> {
-        for reader in readers {
-            if let Some(known) = self.identity(reader)? {
+        self.cache.borrow_mut().touched.remove(&scope);
+        for identity in identities {
+            if let Some(known) = self.identity(identity)? {
                 self.touch_readers_of(known.home, change_seq);
             }
         }
@@ -414,24 +454,12 @@ enum History {
 pub(super) struct InForce {
     pub(super) row: RightsRow,
     pub(super) rights: RightsList,
-    pub(super) left: BTreeMap<Oid, u64>,
 }
 
 impl InForce {
     pub(super) fn load(rows: &Rows<'_>, scope: ScopeId) -> Result<Self, StoreError> {
         let row = rows.list_in_force(scope)?;
-        Ok(Self {
-            row,
-            rights: rows.rights(row.id)?,
-            left: rows.left(scope)?.into_iter().collect(),
-        })
-    }
-
-    /// Whether an identity may read: the list says so, and the identity did not leave under that
-    /// list or a later one.
-    fn reads(&self, identity: &Oid) -> bool {
-        let has_left = self.left.get(identity);
-        let has_left = has_left.is_some_and(|version| *version >= self.row.version);
-        !has_left && self.rights.of(identity).is_some_and(|it| it.may_read())
+        let rights = rows.rights(row.id)?;
+        Ok(Self { row, rights })
     }
 }

@@ -91,11 +91,12 @@ impl GraphManager<'_> {
     /// `leave` counts if it names a version from which on the identity could read all the time.
     fn without_left(&self, scope: ScopeId, in_force: &InForce) -> Result<RightsList, StoreError> {
         let mut rights = in_force.rights.clone();
-        for (identity, version) in &in_force.left {
-            let without = self
-                .tx
-                .last_without(scope, identity, in_force.row.version)?;
-            if without.is_none_or(|without| *version > without) {
+        for (identity, _) in in_force.rights.iter() {
+            let Some(left) = self.tx.left(scope, identity)? else {
+                continue;
+            };
+            let since = left..in_force.row.version;
+            if !self.tx.is_any_without(scope, identity, since)? {
                 rights.set(*identity, None);
             }
         }

@@ -195,12 +195,6 @@ pub(super) fn charged_bytes(object: &Object, signed: &SignedObject) -> usize {
     signed.bytes().len() + ENTRY_CHARGE * rights_entries(object)
 }
 
-/// The number of entries, if the bytes are a valid rights list; 0 otherwise.
-pub fn entries_of(signed: &SignedObject, limits: &GraphLimits) -> usize {
-    let object = Object::from_bytes(signed.bytes(), &limits.object);
-    object.map_or(0, |object| rights_entries(&object))
-}
-
 /// The number of entries of a rights list; 0 for other objects.
 fn rights_entries(object: &Object) -> usize {
     match CoreRecord::read(object) {
@@ -218,11 +212,6 @@ impl VerifiedObject {
     /// The decoded object.
     pub fn object(&self) -> &Object {
         &self.object
-    }
-
-    /// The number of entries, if the object is a rights list; 0 for other objects.
-    pub fn rights_entries(&self) -> usize {
-        rights_entries(&self.object)
     }
 
     /// The bytes that the object counts for its sender.

@@ -266,18 +266,12 @@ fn members(view: &View<'_>, scope: &SharedScope<'_>) -> Result<Vec<MemberCard>, 
         };
         members.push(member(view, *oid, Some(rights), standing)?);
     }
-    let left: BTreeSet<Oid> = view
-        .rows
-        .left(scope.id())?
-        .into_iter()
-        .map(|(oid, _)| oid)
-        .collect();
     for oid in view
         .rows
         .former_readers(scope.id(), scope.until_seq, FORMER_MAX)?
     {
         if scope.list.rights.of(&oid).is_none() {
-            let standing = if left.contains(&oid) {
+            let standing = if view.rows.left(scope.id(), &oid)?.is_some() {
                 Standing::Left
             } else {
                 Standing::Removed

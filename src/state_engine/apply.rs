@@ -22,12 +22,8 @@ use crate::store::{
     Cursor, Direction, PullAgain, PullAgainCause, PullAgainNote, StoreError, SyncStateRow, WriteTx,
 };
 
-/// Most objects of one part. Writing as many small objects takes some 10 ms.
-const PART_OBJECTS_MAX: usize = 256;
 /// Milliseconds until the next try after a request for something again has failed.
 const RETRY_AGAIN_MS: u64 = 60 * 60 * 1000;
-/// Most writes of one part, unless it has one object only.
-const PART_WRITES_MAX: usize = 4096;
 
 /// The position that a package moves.
 #[derive(Debug)]
@@ -157,19 +153,6 @@ impl PackageWork {
             None => tx.note_pull_again(&note, now),
         }
     }
-
-    fn take_part(&mut self) -> Vec<CheckedObject> {
-        let (mut part, mut writes) = (Vec::new(), 0);
-        while let Some(next) = self.rest.as_slice().first() {
-            writes += next.writes();
-            let is_full = part.len() == PART_OBJECTS_MAX || writes > PART_WRITES_MAX;
-            if is_full && !part.is_empty() {
-                break;
-            }
-            part.extend(self.rest.next());
-        }
-        part
-    }
 }
 
 impl StateEngine {
@@ -227,21 +210,20 @@ impl StateEngine {
             }));
         }
         let limits = self.context.limits;
-        let part = work.take_part();
-        let is_last = work.rest.as_slice().is_empty();
         let to_seq = work.window.to_seq;
-        self.write(now, |graph| {
+        let is_last = self.write(now, |graph| {
             let (peer, domain, epoch) = (work.sender, &work.domain, work.epoch);
             let source = PackageSource::find(graph, peer, domain, epoch, to_seq)?;
             let source = source.ok_or(ApplyPackageError::UnknownPeer)?;
             let source = source.again(matches!(work.route, Route::Again(_)));
             let mut ingest = PartIngest::new(graph, limits, &mut work.done, &mut work.rejects);
-            ingest.apply_all(&source, part)?;
+            ingest.apply_some(&source, &mut work.rest)?;
+            let is_last = work.rest.as_slice().is_empty();
             ingest.finish(is_last)?;
             if is_last {
                 work.move_position(graph.tx(), now)?;
             }
-            Ok::<_, ApplyPackageError>(())
+            Ok::<_, ApplyPackageError>(is_last)
         })?;
         Ok(if is_last {
             PackageProgress::Done(AppliedPackage {

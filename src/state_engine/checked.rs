@@ -9,12 +9,6 @@ use keys::Oid;
 use crate::graph::{DecodedObject, Fault, KnownKeys, ObjectFault, VerifiedObject};
 use crate::store::{Rows, StoreError};
 
-/// Writes of an object without values.
-const WRITES_PER_OBJECT: usize = 3;
-/// Writes of an identity that becomes a reader. Each oid among the values may be one, and so may
-/// each entry of a rights list.
-const WRITES_PER_READER: usize = 4;
-
 /// Processor time of verifying and judging one object.
 pub const OBJECT_COST: Duration = Duration::from_micros(100);
 /// Processor time of an identity record: its two key chains have up to 32 signatures each.
@@ -37,19 +31,6 @@ pub enum CheckedObject {
 }
 
 impl CheckedObject {
-    /// The number of table rows and index entries that writing the object changes, roughly.
-    pub(super) fn writes(&self) -> usize {
-        let Self::Verified(verified) = self else {
-            return WRITES_PER_OBJECT;
-        };
-        let values = verified.object().attrs.iter().flatten();
-        let writes = values
-            .flat_map(|(_, values)| values)
-            .map(|value| 1 + value.as_oid().map_or(0, |_| WRITES_PER_READER));
-        let entries = WRITES_PER_READER * verified.rights_entries();
-        WRITES_PER_OBJECT + entries + writes.sum::<usize>()
-    }
-
     /// The processor time that the object costs, roughly. A faulty record counts as the longest.
     pub fn cost(&self) -> Duration {
         let has_record = match self {

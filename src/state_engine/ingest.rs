@@ -23,6 +23,12 @@ use crate::store::{
     Cause, PullAgainCause, PullAgainNote, RejectRow, StoreError, Usage, WaitingCount, WaitingRow,
 };
 
+/// Most objects of one part. Writing as many small objects takes some 10 ms.
+const PART_OBJECTS_MAX: usize = 256;
+/// What a part spends at most ([`GraphManager::spent`]), besides its last object. Takes some 20 ms
+/// if all of it are readers.
+const PART_SPENT_MAX: usize = 2048;
+
 /// The origin of a package, for each of its objects.
 pub(super) struct PackageSource<'s> {
     context: OpContext,
@@ -127,19 +133,28 @@ impl<'a, 'g> PartIngest<'a, 'g> {
         }
     }
 
-    /// Applies all objects of one part and charges the quotas.
-    pub(super) fn apply_all(
+    /// [`GraphManager::spent`].
+    pub(super) fn spent(&self) -> usize {
+        self.graph.spent()
+    }
+
+    /// Applies objects until the transaction has done enough, and charges the quotas. At least one
+    /// is applied.
+    pub(super) fn apply_some(
         &mut self,
         source: &PackageSource<'_>,
-        objects: Vec<CheckedObject>,
+        objects: &mut std::vec::IntoIter<CheckedObject>,
     ) -> Result<(), ApplyPackageError> {
-        for object in objects {
+        for object in objects.take(PART_OBJECTS_MAX) {
             let stored = match self.judge(source, object)? {
                 Judged::Settled(stored) => stored,
                 Judged::Waits(unsettled) => self.put_aside(source, unsettled)?,
             };
             self.quotas
                 .count(self.graph.tx(), &source.peer, &stored)??;
+            if self.spent() >= PART_SPENT_MAX {
+                break;
+            }
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use super::engine::StateEngine;
 use super::ingest::PartIngest;
 use super::reclaim::OwnChains;
 use super::rejects::RejectLog;
-use crate::graph::{GraphLimits, SaveError, entries_of};
+use crate::graph::SaveError;
 use crate::op_context::{AppId, Timestamp};
 use crate::store::{Cause, ScopeId, SettlingRow, SettlingWork, StoreError, WaitingRow};
 
@@ -23,14 +23,13 @@ const PORTION_COST_MAX: usize = 64;
 /// Bytes that cost as much as a small object. Key chains of as many bytes have five signatures, and
 /// an identity record may have been sent in any domain.
 const BYTES_PER_COST: usize = 512;
-/// Entries of a rights list that cost as much as a small object: each makes some four writes.
-const ENTRIES_PER_COST: usize = 2;
+/// What a portion spends at most ([`GraphManager::spent`]), besides its last object.
+const PORTION_SPENT_MAX: usize = 1024;
 /// Milliseconds after which an object waits no longer: 30 days.
 const WAITING_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
 
-fn cost(waiting: &WaitingRow, limits: &GraphLimits) -> usize {
-    let bytes = waiting.object.bytes().len() / BYTES_PER_COST;
-    1 + bytes + entries_of(&waiting.object, limits) / ENTRIES_PER_COST
+fn cost(waiting: &WaitingRow) -> usize {
+    1 + waiting.object.bytes().len() / BYTES_PER_COST
 }
 
 impl StateEngine {
@@ -81,15 +80,13 @@ impl StateEngine {
             let tx = graph.tx();
             let ids = tx.waiting_for(&cause, (next.after, next.until), PORTION_OBJECTS_MAX)?;
             let (mut done, mut rejects) = (AppliedPackage::default(), RejectLog::default());
-            let (mut chains, mut tried, mut spent) = (OwnChains::default(), 0, 0);
-            let graph_limits = graph.limits();
+            let (mut chains, mut tried, mut costs) = (OwnChains::default(), 0, 0);
             let mut ingest = PartIngest::new(graph, limits, &mut done, &mut rejects);
             for id in &ids {
                 let waiting = tx.waiting(*id)?;
-                spent += waiting
-                    .as_ref()
-                    .map_or(1, |waiting| cost(waiting, graph_limits));
-                if tried > 0 && spent > PORTION_COST_MAX {
+                costs += waiting.as_ref().map_or(1, cost);
+                let is_enough = costs > PORTION_COST_MAX || ingest.spent() > PORTION_SPENT_MAX;
+                if tried > 0 && is_enough {
                     break;
                 }
                 tried += 1;

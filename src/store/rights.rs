@@ -5,6 +5,8 @@
 //! that of the Parent. A list with a lower key number counts as absent, because a thief of an
 //! earlier key may have signed it.
 
+use std::ops::Range;
+
 use keys::{Digest, Oid};
 use rusqlite::{OptionalExtension as _, Row};
 
@@ -129,43 +131,93 @@ impl Rows<'_> {
         Ok(entries.into_iter().collect())
     }
 
-    /// The identities that left a scope, sorted by oid, each with the highest version it named. An
-    /// identity that was added later is one of them.
-    pub fn left(&self, scope: ScopeId) -> Result<Vec<(Oid, u64)>, StoreError> {
-        let context = "reading who left a scope";
-        let sql = format!(
-            "SELECT l.identity_oid, MAX(r.version) FROM leave AS l
-             JOIN rights_list AS r ON r.id = l.list_id
-             WHERE l.scope_id = ?1 AND r.key_number >= {FOUNDING_KEY}
-             GROUP BY l.identity_oid"
-        );
-        let mut statement = self.connection.prepare_cached(&sql).context(context)?;
-        let rows = statement
-            .query_map([scope.0], |row| {
-                Ok((Oid::from_bytes(fixed(row, 0)?), row.get(1)?))
-            })
+    /// The rights that a list gives to an identity. `None`: it gives none.
+    pub fn rights_of(&self, list: i64, identity: &Oid) -> Result<Option<Rights>, StoreError> {
+        let context = "reading the rights of an identity";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT rights FROM rights_entry WHERE list_id = ?1 AND identity_oid = ?2",
+            )
             .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+        let bits = statement.query_row((list, identity.as_bytes()), |row| row.get(0));
+        let bits = bits.optional().context(context)?;
+        let unknown = StoreError::Inconsistent("the bits of a rights entry");
+        bits.map(|bits| Rights::from_bits(bits).ok_or(unknown))
+            .transpose()
     }
 
-    /// The highest version below `version` of a list by which an identity may not read. `None`: it
-    /// could read since the scope was founded.
-    pub fn last_without(
+    /// The highest version under which an identity left a scope, also if it was added later.
+    /// `None`: it never left. Takes one search for each number of a key that signed lists.
+    pub fn left(&self, scope: ScopeId, identity: &Oid) -> Result<Option<u64>, StoreError> {
+        let context = "reading whether an identity left a scope";
+        let sql = format!(
+            "SELECT key_number, version FROM leave
+             WHERE scope_id = ?1 AND identity_oid = ?2 AND key_number < ?3
+               AND key_number >= {FOUNDING_KEY}
+             ORDER BY key_number DESC, version DESC LIMIT 1"
+        );
+        let mut statement = self.connection.prepare_cached(&sql).context(context)?;
+        let (mut below, mut highest) = (i64::MAX, None);
+        loop {
+            let next = statement
+                .query_row((scope.0, identity.as_bytes(), below), |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })
+                .optional()
+                .context(context)?;
+            let Some((key_number, version)) = next else {
+                return Ok(highest);
+            };
+            below = key_number;
+            highest = highest.max(Some(version));
+        }
+    }
+
+    /// Whether an identity left a scope under the list with that digest.
+    pub fn is_left_by_any(&self, scope: ScopeId, digest: &Digest) -> Result<bool, StoreError> {
+        let context = "looking for identities that left under a list";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT 1 FROM rights_list AS r CROSS JOIN leave AS l
+                 WHERE r.scope_id = ?1 AND r.digest = ?2 AND l.list_id = r.id",
+            )
+            .context(context)?;
+        statement
+            .exists((scope.0, digest.as_bytes()))
+            .context(context)
+    }
+
+    /// Whether a scope has a list that counts as absent, because a later key signed its Parent.
+    pub fn has_absent_list(&self, scope: ScopeId) -> Result<bool, StoreError> {
+        let context = "looking for lists that count as absent";
+        let sql = format!(
+            "SELECT 1 FROM rights_list WHERE scope_id = ?1 AND key_number < {FOUNDING_KEY}"
+        );
+        let mut statement = self.connection.prepare_cached(&sql).context(context)?;
+        statement.exists([scope.0]).context(context)
+    }
+
+    /// Whether an identity may not read by one of the lists with these versions.
+    pub fn is_any_without(
         &self,
         scope: ScopeId,
         identity: &Oid,
-        version: u64,
-    ) -> Result<Option<u64>, StoreError> {
+        versions: Range<u64>,
+    ) -> Result<bool, StoreError> {
         let context = "reading since when an identity reads a scope";
         let sql = format!(
-            "SELECT MAX(r.version) FROM rights_list AS r
-             WHERE r.scope_id = ?1 AND r.version < ?3 AND r.key_number >= {FOUNDING_KEY}
+            "SELECT 1 FROM rights_list AS r
+             WHERE r.scope_id = ?1 AND r.key_number >= {FOUNDING_KEY}
+               AND r.version >= ?3 AND r.version < ?4
                AND NOT EXISTS (SELECT 1 FROM rights_entry AS e
                                WHERE e.list_id = r.id AND e.identity_oid = ?2 AND e.rights & 1)"
         );
         let mut statement = self.connection.prepare_cached(&sql).context(context)?;
+        let (from, below) = (versions.start, versions.end);
         statement
-            .query_row((scope.0, identity.as_bytes(), version), |row| row.get(0))
+            .exists((scope.0, identity.as_bytes(), from, below))
             .context(context)
     }
 
@@ -274,7 +326,8 @@ impl WriteTx<'_> {
         Ok(true)
     }
 
-    /// Raises the key number of a list, because a later key signed it. Returns whether it rose.
+    /// Raises the key number of a list, and of each `leave` that names it, because a later key
+    /// signed the list. Returns whether it rose.
     pub fn raise_key_number(
         &self,
         scope: ScopeId,
@@ -290,7 +343,20 @@ impl WriteTx<'_> {
             )
             .context(context)?;
         let raised = statement.execute((scope.0, digest.as_bytes(), key_number));
-        raised.map(|rows| rows > 0).context(context)
+        if raised.context(context)? == 0 {
+            return Ok(false);
+        }
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "UPDATE leave SET key_number = ?3
+                 WHERE list_id = (SELECT id FROM rights_list WHERE scope_id = ?1 AND digest = ?2)",
+            )
+            .context(context)?;
+        statement
+            .execute((scope.0, digest.as_bytes(), key_number))
+            .context(context)?;
+        Ok(true)
     }
 
     /// Notes that an identity left a scope, and the list that its `leave` names. Returns whether
@@ -300,7 +366,8 @@ impl WriteTx<'_> {
         let mut statement = self
             .connection
             .prepare_cached(
-                "INSERT INTO leave (scope_id, identity_oid, list_id) VALUES (?1, ?2, ?3)
+                "INSERT INTO leave (scope_id, identity_oid, key_number, version, list_id)
+                 SELECT ?1, ?2, key_number, version, id FROM rights_list WHERE id = ?3
                  ON CONFLICT DO NOTHING",
             )
             .context(context)?;

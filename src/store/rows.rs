@@ -26,12 +26,23 @@ impl Rows<'_> {
 #[derive(Debug)]
 pub struct WriteTx<'c> {
     rows: Rows<'c>,
+    /// Rows that the connection had changed before.
+    changed_before: u64,
 }
 
 impl<'c> WriteTx<'c> {
     /// Wraps the connection of an open transaction.
     pub(super) fn new(rows: Rows<'c>) -> Self {
-        Self { rows }
+        Self {
+            rows,
+            changed_before: rows.connection.total_changes(),
+        }
+    }
+
+    /// The number of rows that this transaction changed.
+    pub fn changed_rows(&self) -> usize {
+        let changed = self.rows.connection.total_changes() - self.changed_before;
+        usize::try_from(changed).unwrap_or(usize::MAX)
     }
 }
 

@@ -69,6 +69,7 @@ CREATE TABLE rights_list (
 CREATE INDEX rights_list_order ON rights_list (scope_id, key_number, version, digest);
 CREATE INDEX rights_list_head  ON rights_list (scope_id, key_number, version, digest)
   WHERE is_head = 1;
+CREATE UNIQUE INDEX rights_list_founding ON rights_list (scope_id) WHERE version = 0;
 
 -- The lists that each list replaces and merges, in scopes whose owners live here. A named list may
 -- be missing.
@@ -93,9 +94,12 @@ CREATE TABLE rights_entry (
 CREATE TABLE leave (
   scope_id     INTEGER NOT NULL REFERENCES scope (id),
   identity_oid BLOB    NOT NULL,
+  key_number   INTEGER NOT NULL,      -- of that list, raised with it
+  version      INTEGER NOT NULL,      -- of that list
   list_id      INTEGER NOT NULL REFERENCES rights_list (id),
-  PRIMARY KEY (scope_id, identity_oid, list_id)
+  PRIMARY KEY (scope_id, identity_oid, key_number, version, list_id)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX leave_list ON leave (list_id);
 
 -- Derived: the identities that may read each scope. GraphManager writes it.
 CREATE TABLE reader (

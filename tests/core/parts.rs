@@ -1,16 +1,17 @@
 //! Packages are applied in parts: other writes run between them, and the last part moves the
 //! cursor.
 
-use keys::SignedObject;
-use postern::object::Object;
+use keys::{Oid, SignedObject};
+use postern::object::{Object, Rights};
 use postern::state_engine::{
     ApplyPackageError, CoreLimits, PackageProgress, PackageWork, VerifiedPackage,
 };
 use postern::store::Direction;
 
-use harness::forge::{salted, sign_with_unknown_key};
+use harness::forge::{object, salted, sign_with_unknown_key};
 use harness::pull::meet;
-use harness::{Setup, TestNode, ride};
+use harness::rights::list_object;
+use harness::{Setup, TestNode, conversation, ride};
 
 /// Ride `number` of a node.
 fn ride_of(of: &TestNode, number: u32) -> Object {
@@ -25,7 +26,19 @@ fn rides(of: &TestNode, count: u32) -> Vec<SignedObject> {
 
 /// A package of Bob with these objects, verified at Alice.
 fn work(alice: &TestNode, bob: &TestNode, objects: Vec<SignedObject>) -> PackageWork {
-    let package = bob.package(alice, "rides.offers", (0, 9), objects);
+    work_in("rides.offers", alice, bob, objects)
+}
+
+/// [`work`] in another domain.
+fn work_in(
+    domain: &str,
+    alice: &TestNode,
+    bob: &TestNode,
+    objects: Vec<SignedObject>,
+) -> PackageWork {
+    let last_seq = alice.request(bob, domain).last_seq;
+    let window = (if last_seq == 0 { 0 } else { last_seq + 1 }, 9);
+    let package = bob.package(alice, domain, window, objects);
     let (key, limits) = (bob.public_key(), &alice.limits().package);
     let bytes = package.sign(&bob.keys);
     let mut package =
@@ -57,6 +70,46 @@ fn large_package_is_applied_in_parts_and_other_writes_run_between_them() {
     assert_eq!((parts, applied.written, applied.last_seq), (3, 600, 9));
     let cursor = alice.cursor(&bob, "rides.offers", Direction::In).unwrap();
     assert_eq!(cursor.last_seq, 9);
+}
+
+/// Oids that no node knows.
+fn strangers(count: u8) -> Vec<(Oid, Rights)> {
+    let oids = (0..count).map(|number| Oid::from_bytes([number; 16]));
+    oids.map(|oid| (oid, Rights::READ)).collect()
+}
+
+#[test]
+fn part_ends_when_its_small_objects_closed_many_readers() {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 400));
+    meet(&alice, &bob);
+    let (owner, people) = (bob.identity, conversation(&[alice.identity, bob.identity]));
+    let talks = (0..40).map(|salt| object("messages", 1, salt, owner, 1, Some(people.clone())));
+    let talks: Vec<_> = talks.collect();
+    let lists = |version: u8, others: &[(Oid, Rights)]| -> Vec<SignedObject> {
+        let content = (owner, others);
+        let list = |talk: &Object| {
+            let version_number = u64::from(version);
+            list_object("messages", version, talk.oid, version_number, content)
+        };
+        talks.iter().map(|talk| bob.sign(&list(talk))).collect()
+    };
+    let founded = talks.iter().map(|talk| bob.sign(talk)).collect();
+    let opened = [founded, lists(1, &strangers(255))].concat();
+    bob.force(&alice, "messages", opened).unwrap();
+    let mut work = work_in("messages", &alice, &bob, lists(2, &[]));
+    let mut closed = Vec::new();
+    let is_open = |talk: &&Object| alice.readers("messages", talk.oid).len() > 1;
+    loop {
+        let progress = step(&alice, work).unwrap();
+        closed.push(talks.len() - talks.iter().filter(is_open).count());
+        match progress {
+            PackageProgress::Done(applied) => break assert_eq!(applied.written, 40),
+            PackageProgress::More(rest) => work = rest,
+        }
+    }
+    let parts = [0].iter().chain(&closed).zip(&closed);
+    let most = parts.map(|(before, after)| after - before).max();
+    assert!(most.is_some_and(|most| most <= 16), "{closed:?}");
 }
 
 #[test]

@@ -26,6 +26,7 @@ CREATE TABLE rights_list (
 CREATE INDEX rights_list_order ON rights_list (scope_id, key_number, version, digest);
 CREATE INDEX rights_list_head  ON rights_list (scope_id, key_number, version, digest)
   WHERE is_head = 1;
+CREATE UNIQUE INDEX rights_list_founding ON rights_list (scope_id) WHERE version = 0;
 CREATE TABLE list_named (
   scope_id   INTEGER NOT NULL REFERENCES scope (id),
   digest     BLOB    NOT NULL,
@@ -43,9 +44,12 @@ CREATE TABLE rights_entry (
 CREATE TABLE leave (
   scope_id     INTEGER NOT NULL REFERENCES scope (id),
   identity_oid BLOB    NOT NULL,
+  key_number   INTEGER NOT NULL,
+  version      INTEGER NOT NULL,
   list_id      INTEGER NOT NULL REFERENCES rights_list (id),
-  PRIMARY KEY (scope_id, identity_oid, list_id)
+  PRIMARY KEY (scope_id, identity_oid, key_number, version, list_id)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX leave_list ON leave (list_id);
 CREATE TABLE reader (
   identity_oid BLOB    NOT NULL,
   scope_id     INTEGER NOT NULL REFERENCES scope (id),

@@ -15,6 +15,7 @@ use postern::store::ReadStore;
 use tempfile::TempDir;
 
 use crate::holds;
+use crate::holds_rights;
 use crate::machine;
 use crate::nodes::{DOMAIN, Node, PairWriter, START};
 use crate::report::{Goal, Report};
@@ -44,6 +45,9 @@ pub(crate) struct Options {
     /// Measure the longest hold of the writer alone.
     #[arg(long)]
     holds: bool,
+    /// Measure only the holds whose name contains this.
+    #[arg(long, value_name = "TEXT", requires = "holds")]
+    only: Option<String>,
     /// Folder for the databases, on the disk to measure.
     #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
@@ -87,12 +91,19 @@ pub(crate) fn run(options: &Options, report: &mut Report) -> Result<()> {
         send(&scale, report)?;
     }
     let holds = holds::Scale {
-        rounds: if options.tiny { 1 } else { HOLD_ROUNDS },
+        rounds: if options.tiny {
+            1
+        } else {
+            scale.rounds.min(HOLD_ROUNDS)
+        },
         messages: if options.tiny { 300 } else { 30_000 },
+        lists: if options.tiny { 8 } else { 256 },
         packages: if options.tiny { 1 } else { 20 },
+        only: options.only.as_deref(),
         folder: &scale.folder,
     };
     holds::run(&holds, report)?;
+    holds_rights::run(&holds, report)?;
     report.fact("load after", &machine::load());
     Ok(())
 }

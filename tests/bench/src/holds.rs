@@ -21,7 +21,7 @@ use crate::report::{Goal, Report};
 use crate::stopwatch::median;
 
 /// Longest hold of the writer, in milliseconds.
-const HOLD_MS_MAX: f64 = 50.0;
+pub(crate) const HOLD_MS_MAX: f64 = 50.0;
 /// Objects of a full package.
 const PACKAGE: usize = 4096;
 /// Identity records with the longest key chains that fit into a package.
@@ -33,13 +33,17 @@ pub(crate) struct Scale<'f> {
     pub(crate) rounds: usize,
     /// Messages of a rotation and of an ended scope.
     pub(crate) messages: usize,
+    /// Rights lists, or scopes with many readers.
+    pub(crate) lists: usize,
     /// Packages of small objects, which fill the write-ahead log several times.
     pub(crate) packages: usize,
+    /// A part of the names of the measurements to run. `None`: all.
+    pub(crate) only: Option<&'f str>,
     pub(crate) folder: &'f TempDir,
 }
 
 /// A measurement: prepares, and returns the longest hold of what follows in milliseconds.
-type Measurement = fn(&Scale<'_>) -> Result<f64>;
+pub(crate) type Measurement = fn(&Scale<'_>) -> Result<f64>;
 
 /// Measures everything.
 pub(crate) fn run(scale: &Scale<'_>, report: &mut Report) -> Result<()> {
@@ -62,7 +66,17 @@ pub(crate) fn run(scale: &Scale<'_>, report: &mut Report) -> Result<()> {
         ("1,000 objects wait for one", arrival),
         ("package that names 1,024 scopes", named_scopes),
     ];
-    for (name, measure) in all {
+    measure(scale, report, &all)
+}
+
+/// Runs measurements, and reports the median of the longest holds of each.
+pub(crate) fn measure(
+    scale: &Scale<'_>,
+    report: &mut Report,
+    all: &[(&str, Measurement)],
+) -> Result<()> {
+    let is_chosen = |name: &str| scale.only.is_none_or(|only| name.contains(only));
+    for (name, measure) in all.iter().filter(|(name, _)| is_chosen(name)) {
         eprintln!("{name}");
         let holds = (0..scale.rounds).map(|_| measure(scale));
         let holds = holds.collect::<Result<Vec<_>>>()?;
@@ -72,9 +86,9 @@ pub(crate) fn run(scale: &Scale<'_>, report: &mut Report) -> Result<()> {
 }
 
 /// The node that is measured, and a peer that it has met.
-struct Pair {
-    node: TestNode,
-    peer: TestNode,
+pub(crate) struct Pair {
+    pub(crate) node: TestNode,
+    pub(crate) peer: TestNode,
 }
 
 impl Pair {
@@ -83,7 +97,7 @@ impl Pair {
     }
 
     /// A pair of nodes that are set up alike.
-    fn with(scale: &Scale<'_>, change: impl Fn(Setup) -> Setup) -> Result<Self> {
+    pub(crate) fn with(scale: &Scale<'_>, change: impl Fn(Setup) -> Setup) -> Result<Self> {
         let folder = TempDir::new_in(scale.folder.path())?;
         let setup = Setup::new("node").readers(2).folder(folder);
         let (node, peer) = (change(setup).node(), change(Setup::new("peer")).node());
@@ -92,7 +106,7 @@ impl Pair {
     }
 
     /// Sends objects to the node.
-    fn push(&self, domain: &str, objects: Vec<SignedObject>) -> Result<()> {
+    pub(crate) fn push(&self, domain: &str, objects: Vec<SignedObject>) -> Result<()> {
         let count = objects.len();
         let applied = self.peer.force(&self.node, domain, objects);
         let applied = applied.map_err(|error| anyhow::anyhow!("{error:?}"))?;
@@ -101,7 +115,7 @@ impl Pair {
     }
 
     /// Milliseconds of the longest hold during `work` and until nothing is left to be settled.
-    fn hold(&self, work: impl FnOnce(&Self) -> Result<()>) -> Result<f64> {
+    pub(crate) fn hold(&self, work: impl FnOnce(&Self) -> Result<()>) -> Result<f64> {
         self.settle();
         self.node.engine.holds().take_longest();
         work(self)?;
@@ -109,7 +123,7 @@ impl Pair {
         Ok(1e3 * self.node.engine.holds().take_longest().as_secs_f64())
     }
 
-    fn settle(&self) {
+    pub(crate) fn settle(&self) {
         while self.node.read(|view| view.rows.next_settling()).is_some() {}
         // A checkpoint may follow the last job.
         let nothing = |_: &mut StateEngine, _| Ok::<_, StoreError>(());
@@ -213,7 +227,7 @@ fn long_chains(scale: &Scale<'_>) -> Result<f64> {
 }
 
 /// Writes objects of the node's identity, each as a change group of its own.
-fn write_many(
+pub(crate) fn write_many(
     pair: &Pair,
     count: usize,
     (app, type_number): (&'static str, u16),

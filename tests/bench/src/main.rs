@@ -10,6 +10,7 @@ mod flood;
 mod frames;
 mod graph;
 mod holds;
+mod holds_rights;
 mod machine;
 mod nodes;
 mod puzzle;
