@@ -14,7 +14,7 @@ use crate::acl::{AclManager, Existing, Precedence};
 use crate::op_context::AppId;
 use crate::store::{AppTable, ParentRow, ScopeId};
 
-/// What one portion of re-signing spends at most ([`GraphManager::spent`]), besides its last object.
+/// Most that a portion of re-signing spends ([`GraphManager::spent`]), besides its last object.
 const RESIGNED_SPENT_MAX: usize = 2048;
 /// Most objects that one portion restamps. No local write has as many in one scope.
 const RESTAMPED_MAX: usize = 256;

@@ -211,8 +211,8 @@ impl GraphManager<'_> {
         self.pull_scope_again(scope)
     }
 
-    /// Follows a later key of a live Parent that is a scope. It makes lists under an earlier key
-    /// count as absent, with each `leave` that names one.
+    /// Follows a later key of a live Parent that is a scope. Lists under an earlier key, and each
+    /// `leave` that names one, count as absent then.
     fn raise_founding_list(&mut self, row: &ParentRow, digest: &Digest) -> Result<(), StoreError> {
         let scope = row.scope_id;
         let before = self.tx.list_in_force(scope)?.id;
@@ -408,24 +408,9 @@ impl GraphManager<'_> {
         Ok(since_seq)
     }
 
-    /// Lets peers read scopes that a recovery closed. Their objects are restamped in portions,
-    /// because the cursors of the peers have passed them.
-    pub fn open_scopes(&mut self, scopes: impl Iterator<Item = ScopeId>) -> Result<(), StoreError> {
-        for scope in scopes {
-            let Some(row) = self.tx.scope(scope)? else {
-                continue;
-            };
-            let change_seq = self.stamp();
-            self.tx.note_restamp(row.app, scope, change_seq)?;
-            let readers = self.tx.readers(scope)?;
-            self.note_changed(scope, readers.iter(), change_seq)?;
-        }
-        Ok(())
-    }
-
     /// Notes that the readers of a scope changed: the homes of these identities read other scopes
     /// since `change_seq`.
-    fn note_changed<'i>(
+    pub(super) fn note_changed<'i>(
         &mut self,
         scope: ScopeId,
         identities: impl Iterator<Item = &'i Oid>,

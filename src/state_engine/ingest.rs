@@ -25,8 +25,8 @@ use crate::store::{
 
 /// Most objects of one part. Writing as many small objects takes some 10 ms.
 const PART_OBJECTS_MAX: usize = 256;
-/// What a part spends at most ([`GraphManager::spent`]), besides its last object. Takes some 20 ms
-/// if all of it are readers.
+/// Most that a part spends ([`GraphManager::spent`]), besides its last object. Takes some 20 ms if
+/// all of it are readers.
 const PART_SPENT_MAX: usize = 2048;
 
 /// The origin of a package, for each of its objects.

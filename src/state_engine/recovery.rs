@@ -14,7 +14,9 @@ use super::engine::StateEngine;
 use super::epoch::new_epoch;
 use super::view::View;
 use crate::op_context::Timestamp;
-use crate::store::{EpochReason, Reserve, StoreError, WriteMode, WriteModeRow};
+use crate::store::{
+    EpochReason, Reserve, SettlingWork, StoreError, WriteMode, WriteModeRow, WriteTx,
+};
 
 /// The reason of a read-only mode that the operator has resolved and that ends at the next start.
 const RESOLVED: &str = "resolved";
@@ -33,6 +35,14 @@ pub struct RecoveryStatus {
 /// Whether the operator has resolved this read-only mode.
 pub(super) fn is_resolved(write_mode: &WriteModeRow) -> bool {
     write_mode.mode == WriteMode::ReadOnly && write_mode.reason == RESOLVED
+}
+
+/// Ends waiting for a peer, and notes that its scopes are opened.
+fn note_asked(tx: &WriteTx<'_>, peer: &PeerId) -> Result<(), StoreError> {
+    if tx.note_asked(peer)? {
+        tx.note_work(&SettlingWork::Open(*peer))?;
+    }
+    Ok(())
 }
 
 impl StateEngine {
@@ -95,10 +105,8 @@ impl StateEngine {
         let is_waiting = self.write_mode_at(now) == WriteMode::NewObjectsOnly;
         let is_last = self.write(now, |graph| {
             let tx = graph.tx();
-            let closed = tx.closed_scopes()?;
-            tx.note_reclaimed_from(peer)?;
-            let still_closed = tx.closed_scopes()?;
-            graph.open_scopes(closed.difference(&still_closed).copied())?;
+            tx.put_reclaimed(peer)?;
+            note_asked(tx, peer)?;
             Ok::<_, StoreError>(tx.recovery_peers()?.is_empty())
         })?;
         if is_last && is_waiting {
@@ -107,19 +115,22 @@ impl StateEngine {
         Ok(is_last && is_waiting)
     }
 
-    /// Ends a recovery, and completes key rotations that waited for its end. Returns whether the
-    /// node was recovering.
+    /// Ends a recovery. Scopes that are still closed are opened in portions, and key rotations that
+    /// waited for the end are completed in portions. Returns whether the node was recovering.
     pub fn end_recovery(&mut self, now: Timestamp) -> Result<bool, StoreError> {
         if self.write_mode.as_ref().map(|row| row.mode) != Some(WriteMode::NewObjectsOnly) {
             return Ok(false);
         }
         self.write(now, |graph| {
-            let closed = graph.tx().closed_scopes()?;
-            graph.tx().clear_write_mode()?;
-            graph.open_scopes(closed.into_iter())
+            let tx = graph.tx();
+            for peer in tx.recovery_peers()? {
+                note_asked(tx, &peer)?;
+            }
+            tx.clear_write_mode()?;
+            let mut identities = graph.keys().identities().into_iter();
+            identities.try_for_each(|identity| tx.note_work(&SettlingWork::Rotate(identity)))
         })?;
         self.reload_write_mode()?;
-        self.resume_rotations(now)?;
         Ok(true)
     }
 

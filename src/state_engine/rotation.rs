@@ -9,7 +9,7 @@ use keys::crash::crash_point;
 use keys::{Oid, error_chain};
 
 use super::engine::StateEngine;
-use crate::graph::SaveError;
+use crate::graph::{GraphManager, SaveError};
 use crate::op_context::Timestamp;
 use crate::store::{StoreError, WriteMode};
 
@@ -49,17 +49,20 @@ impl StateEngine {
     /// One step for one identity: writes its record, or re-signs some of its objects. Returns
     /// whether more steps are needed.
     pub fn rotation_step(&mut self, now: Timestamp, identity: Oid) -> Result<bool, SaveError> {
-        let more = self.write(now, |graph| {
-            let Some(profile) = graph.profile(&identity)? else {
-                return Ok(false);
-            };
-            if !graph.is_record_current(&identity)? {
-                graph.save_profile(identity, &profile)?;
-                return Ok(true);
-            }
-            Ok(graph.resign_some(&identity, OBJECTS_PER_STEP)? > 0)
-        });
+        let more = self.write(now, |graph| rotate_some(graph, identity));
         crash_point("rotation: a step settled");
         more
     }
+}
+
+/// One step of a rotation within a transaction, as [`StateEngine::rotation_step`].
+pub(super) fn rotate_some(graph: &mut GraphManager<'_>, identity: Oid) -> Result<bool, SaveError> {
+    let Some(profile) = graph.profile(&identity)? else {
+        return Ok(false);
+    };
+    if !graph.is_record_current(&identity)? {
+        graph.save_profile(identity, &profile)?;
+        return Ok(true);
+    }
+    Ok(graph.resign_some(&identity, OBJECTS_PER_STEP)? > 0)
 }

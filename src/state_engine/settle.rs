@@ -12,9 +12,10 @@ use super::engine::StateEngine;
 use super::ingest::PartIngest;
 use super::reclaim::OwnChains;
 use super::rejects::RejectLog;
-use crate::graph::SaveError;
-use crate::op_context::{AppId, Timestamp};
-use crate::store::{Cause, ScopeId, SettlingRow, SettlingWork, StoreError, WaitingRow};
+use super::rotation::rotate_some;
+use crate::graph::{GraphManager, SaveError};
+use crate::op_context::Timestamp;
+use crate::store::{Cause, SettlingRow, SettlingWork, StoreError, WaitingRow, WriteMode};
 
 /// Most objects of one portion.
 const PORTION_OBJECTS_MAX: usize = 64;
@@ -23,7 +24,7 @@ const PORTION_COST_MAX: usize = 64;
 /// Bytes that cost as much as a small object. Key chains of as many bytes have five signatures, and
 /// an identity record may have been sent in any domain.
 const BYTES_PER_COST: usize = 512;
-/// What a portion spends at most ([`GraphManager::spent`]), besides its last object.
+/// Most that a portion spends ([`GraphManager::spent`]), besides its last object.
 const PORTION_SPENT_MAX: usize = 1024;
 /// Milliseconds after which an object waits no longer: 30 days.
 const WAITING_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
@@ -40,28 +41,43 @@ impl StateEngine {
         };
         self.trace = TraceId(0);
         match next.work {
-            SettlingWork::Retry(cause) => self.retry_portion(now, next, cause)?,
-            SettlingWork::Restamp(app, scope) => self.restamp_portion(now, next, (app, scope))?,
-        }
+            SettlingWork::Retry(cause) => self.retry_portion(now, next, cause),
+            SettlingWork::Restamp(app, scope) => self.portion(now, next, |graph| {
+                graph.restamp_portion((app, scope), (next.after, next.until))
+            }),
+            SettlingWork::Open(peer) => self.portion(now, next, |graph| {
+                Ok(graph.open_some(&peer)?.then_some(next.after))
+            }),
+            SettlingWork::Rotate(identity) => {
+                let may_change = self.write_mode_at(now) == WriteMode::ReadWrite;
+                self.portion(now, next, |graph| {
+                    // Otherwise the end of the next recovery completes it.
+                    let more = may_change && rotate_some(graph, identity)?;
+                    Ok(more.then_some(next.after))
+                })
+            }
+        }?;
         Ok(true)
     }
 
-    fn restamp_portion(
+    /// Does one portion of work that returns its next position; `None`: it is done. Work that fails
+    /// by other causes than the database is given up.
+    fn portion(
         &mut self,
         now: Timestamp,
         next: SettlingRow,
-        within: (AppId, ScopeId),
+        work: impl FnOnce(&mut GraphManager<'_>) -> Result<Option<i64>, SaveError>,
     ) -> Result<(), StoreError> {
         let done = self.write(now, |graph| {
-            let position = graph.restamp_portion(within, (next.after, next.until))?;
+            let position = work(graph)?;
             graph.tx().put_settled(&next.work, position)?;
             Ok::<_, SaveError>(())
         });
         match done {
             Err(SaveError::Store(error)) => Err(error),
             Err(error) => {
-                let causes = error_chain(&error);
-                tracing::error!(error = %causes, "could not restamp the objects in a scope");
+                let (work, causes) = (next.work, error_chain(&error));
+                tracing::error!(?work, error = %causes, "could not do work that is left");
                 self.write(now, |graph| graph.tx().put_settled(&next.work, None))
             }
             Ok(()) => Ok(()),

@@ -1,21 +1,52 @@
-//! Scopes of this node that no peer may read for a while.
+//! Scopes of this node that a recovery closes: the home of an identity that may read them was not
+//! asked yet.
+//!
+//! Opening them takes portions. Invariants: a peer is in `recovery_peer` until it was asked, and
+//! then in `asked_peer` until its readers' scopes are open. Readers at a peer of `recovery_peer`
+//! close their scopes, and so do those behind the position of a peer of `asked_peer`. Former
+//! readers count too.
 
 use std::collections::BTreeSet;
 
+use keys::{Oid, PeerId};
+use rusqlite::OptionalExtension as _;
+
+use super::columns::fixed;
 use super::error::{SqlContext as _, StoreError};
-use super::rows::Rows;
+use super::rows::{Rows, WriteTx};
 use super::scope_id::ScopeId;
 
-/// The scopes of this node with a reader at a node that the recovery waits for. A former reader
-/// counts too, because that node may just have returned the list that removed it.
+/// The scopes of this node with a reader at a node that the recovery waits for, or whose scopes are
+/// still closed. A former reader counts too, because that node may just have returned the list that
+/// removed it.
 const CLOSED_SCOPES: &str = "SELECT r.scope_id FROM recovery_peer \
      CROSS JOIN identity AS i CROSS JOIN reader AS r CROSS JOIN scope AS s \
      WHERE i.home_peer = peer_id AND r.identity_oid = i.oid \
+     AND s.id = r.scope_id AND s.is_local = 1 \
+     UNION ALL \
+     SELECT r.scope_id FROM asked_peer \
+     CROSS JOIN identity AS i CROSS JOIN reader AS r CROSS JOIN scope AS s \
+     WHERE i.home_peer = peer_id AND r.identity_oid = i.oid \
+     AND (r.identity_oid, r.scope_id) > (asked_peer.identity_oid, asked_peer.scope_id) \
      AND s.id = r.scope_id AND s.is_local = 1";
 
+/// Whether the scope `?1` of this node is one of [`CLOSED_SCOPES`].
+const IS_CLOSED: &str = "SELECT 1 FROM reader AS r CROSS JOIN identity AS i \
+     WHERE r.scope_id = ?1 AND i.oid = r.identity_oid \
+     AND (EXISTS (SELECT 1 FROM recovery_peer WHERE peer_id = i.home_peer) \
+       OR EXISTS (SELECT 1 FROM asked_peer AS p WHERE p.peer_id = i.home_peer \
+                  AND (r.identity_oid, r.scope_id) > (p.identity_oid, p.scope_id)))";
+
+/// How far the scopes of a peer that was asked are open, by identity and scope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AskedPosition {
+    identity: Vec<u8>,
+    /// The scope.
+    pub scope: ScopeId,
+}
+
 impl Rows<'_> {
-    /// The scopes of this node that are closed during a recovery: the home of an identity that may
-    /// read them was not asked yet.
+    /// The scopes of this node that are closed during a recovery.
     pub fn closed_scopes(&self) -> Result<BTreeSet<ScopeId>, StoreError> {
         let context = "reading the scopes that are closed during a recovery";
         let mut statement = self
@@ -26,5 +57,117 @@ impl Rows<'_> {
             .query_map([], |row| row.get(0).map(ScopeId))
             .context(context)?;
         rows.collect::<rusqlite::Result<_>>().context(context)
+    }
+
+    /// Whether a scope of this node is one of [`Rows::closed_scopes`].
+    pub fn is_closed(&self, scope: ScopeId) -> Result<bool, StoreError> {
+        let context = "looking whether a recovery closes a scope";
+        let mut statement = self.connection.prepare_cached(IS_CLOSED).context(context)?;
+        statement.exists([scope.0]).context(context)
+    }
+
+    /// How far the scopes of a peer are open. `None`: all are, or the recovery waits for it.
+    pub fn asked_position(&self, peer: &PeerId) -> Result<Option<AskedPosition>, StoreError> {
+        let context = "reading how far the scopes of a peer are open";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT identity_oid, scope_id FROM asked_peer WHERE peer_id = ?1")
+            .context(context)?;
+        let position = statement.query_row([peer.as_bytes()], |row| {
+            Ok(AskedPosition {
+                identity: row.get(0)?,
+                scope: ScopeId(row.get(1)?),
+            })
+        });
+        position.optional().context(context)
+    }
+
+    /// The position after another one: the next scope of its identity, else the peer's next
+    /// identity, without a scope. `None`: there is none.
+    pub fn next_asked_position(
+        &self,
+        peer: &PeerId,
+        after: &AskedPosition,
+    ) -> Result<Option<AskedPosition>, StoreError> {
+        let context = "reading the next scope of a peer";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT scope_id FROM reader WHERE identity_oid = ?1 AND scope_id > ?2
+                 ORDER BY scope_id LIMIT 1",
+            )
+            .context(context)?;
+        let scope = statement.query_row((&after.identity, after.scope.0), |row| row.get(0));
+        if let Some(scope) = scope.optional().context(context)? {
+            return Ok(Some(AskedPosition {
+                identity: after.identity.clone(),
+                scope: ScopeId(scope),
+            }));
+        }
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT oid FROM identity WHERE home_peer = ?1 AND oid > ?2 ORDER BY oid LIMIT 1",
+            )
+            .context(context)?;
+        let next = statement.query_row((peer.as_bytes(), &after.identity), |row| {
+            let oid = Oid::from_bytes(fixed(row, 0)?);
+            Ok(AskedPosition {
+                identity: oid.as_bytes().to_vec(),
+                scope: ScopeId::LOCAL,
+            })
+        });
+        next.optional().context(context)
+    }
+}
+
+impl WriteTx<'_> {
+    /// Ends waiting for a peer, whose scopes are to be opened. Returns whether the recovery waited
+    /// for it.
+    pub fn note_asked(&self, peer: &PeerId) -> Result<bool, StoreError> {
+        let context = "noting that a peer was asked";
+        let mut statement = self
+            .connection
+            .prepare_cached("DELETE FROM recovery_peer WHERE peer_id = ?1")
+            .context(context)?;
+        if statement.execute([peer.as_bytes()]).context(context)? == 0 {
+            return Ok(false);
+        }
+        let none = AskedPosition {
+            identity: Vec::new(),
+            scope: ScopeId::LOCAL,
+        };
+        self.put_asked_position(peer, Some(&none))?;
+        Ok(true)
+    }
+
+    /// Notes how far the scopes of a peer are open. `None`: all are.
+    pub fn put_asked_position(
+        &self,
+        peer: &PeerId,
+        position: Option<&AskedPosition>,
+    ) -> Result<(), StoreError> {
+        let context = "noting how far the scopes of a peer are open";
+        let Some(position) = position else {
+            let mut statement = self
+                .connection
+                .prepare_cached("DELETE FROM asked_peer WHERE peer_id = ?1")
+                .context(context)?;
+            return statement
+                .execute([peer.as_bytes()])
+                .map(drop)
+                .context(context);
+        };
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO asked_peer (peer_id, identity_oid, scope_id)
+                 VALUES (?1, ?2, ?3)",
+            )
+            .context(context)?;
+        statement
+            .execute((peer.as_bytes(), &position.identity, position.scope.0))
+            .map(drop)
+            .context(context)
     }
 }

@@ -229,6 +229,14 @@ CREATE TABLE recovery_peer (
   peer_id BLOB NOT NULL PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
 
+-- Peers that a recovery no longer waits for, while some scopes that their identities read are still
+-- closed. Rows of 'reader' up to this one, by identity and scope, are open.
+CREATE TABLE asked_peer (
+  peer_id      BLOB    NOT NULL PRIMARY KEY,
+  identity_oid BLOB    NOT NULL,      -- empty: none is open
+  scope_id     INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- Peers from which this node has reclaimed its objects since the last epoch began. Once for each
 -- peer.
 CREATE TABLE reclaimed_peer (
@@ -280,8 +288,8 @@ CREATE TABLE waiting (
 CREATE INDEX waiting_needs ON waiting (needs_kind, needs);
 CREATE INDEX waiting_oid   ON waiting (oid);
 
--- Work that is done in portions: causes that have occurred, whose waiting objects are tried, and
--- scopes whose objects are restamped (settling.rs).
+-- Work that is done in portions (settling.rs). Waiting objects whose cause has occurred are tried,
+-- and objects in a scope are restamped. After a recovery scopes open, and rotations are completed.
 CREATE TABLE settling (
   id         INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
   needs_kind INTEGER NOT NULL,

@@ -3,6 +3,7 @@
 //! Invariant: work that a transaction causes is noted in that transaction, so that no crash loses
 //! it.
 
+use keys::{Oid, PeerId};
 use rusqlite::types::Type;
 use rusqlite::{OptionalExtension as _, Row};
 
@@ -19,11 +20,17 @@ pub enum SettlingWork {
     Retry(Cause),
     /// Restamps objects in a scope whose Parent was re-signed. The position is their `change_seq`.
     Restamp(AppId, ScopeId),
+    /// Opens the scopes that a recovery closed because of a peer. The position is in `asked_peer`.
+    Open(PeerId),
+    /// Completes the key rotation of an identity of this node. The position is in the objects.
+    Rotate(Oid),
 }
 
 impl SettlingWork {
     /// Value of `needs_kind` for [`SettlingWork::Restamp`]. Lower ones are causes.
     const RESTAMP: u8 = 64;
+    const OPEN: u8 = 66;
+    const ROTATE: u8 = 67;
 
     fn columns(&self) -> (u8, Vec<u8>) {
         match self {
@@ -32,16 +39,22 @@ impl SettlingWork {
                 Self::RESTAMP,
                 [app.0.to_be_bytes(), scope.0.to_be_bytes()].concat(),
             ),
+            Self::Open(peer) => (Self::OPEN, peer.as_bytes().to_vec()),
+            Self::Rotate(identity) => (Self::ROTATE, identity.as_bytes().to_vec()),
         }
     }
 
     fn from_columns(kind: u8, needs: &[u8]) -> Option<Self> {
-        if kind != Self::RESTAMP {
-            return Cause::from_columns(kind, needs).map(Self::Retry);
+        match kind {
+            Self::RESTAMP => {
+                let (app, scope) = needs.split_first_chunk()?;
+                let scope = ScopeId(i64::from_be_bytes(scope.try_into().ok()?));
+                Some(Self::Restamp(AppId(i64::from_be_bytes(*app)), scope))
+            }
+            Self::OPEN => PeerId::from_slice(needs).map(Self::Open),
+            Self::ROTATE => Oid::from_slice(needs).map(Self::Rotate),
+            _ => Cause::from_columns(kind, needs).map(Self::Retry),
         }
-        let (app, scope) = needs.split_first_chunk()?;
-        let scope = ScopeId(i64::from_be_bytes(scope.try_into().ok()?));
-        Some(Self::Restamp(AppId(i64::from_be_bytes(*app)), scope))
     }
 }
 
@@ -108,6 +121,20 @@ impl WriteTx<'_> {
         Ok(())
     }
 
+    /// Notes work that keeps its position elsewhere.
+    pub fn note_work(&self, work: &SettlingWork) -> Result<(), StoreError> {
+        let context = "noting work";
+        let (kind, needs) = work.columns();
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "INSERT INTO settling (needs_kind, needs, after_id, until_id)
+                 VALUES (?1, ?2, 0, 0) ON CONFLICT DO NOTHING",
+            )
+            .context(context)?;
+        statement.execute((kind, needs)).map(drop).context(context)
+    }
+
     /// Notes that objects in a scope up to a `change_seq` are to be restamped.
     pub fn note_restamp(
         &self,
@@ -146,7 +173,7 @@ impl WriteTx<'_> {
 
 #[cfg(test)]
 mod tests {
-    use keys::{Digest, Oid, PeerId};
+    use keys::Digest;
 
     use super::*;
 
@@ -160,8 +187,12 @@ mod tests {
             Cause::Home(oid, PeerId::from_bytes([5; 32])),
             Cause::Rights(Digest::from_bytes([6; 32])),
         ];
-        let restamp = SettlingWork::Restamp(app, ScopeId(9));
-        for work in causes.map(SettlingWork::Retry).into_iter().chain([restamp]) {
+        let others = [
+            SettlingWork::Restamp(app, ScopeId(9)),
+            SettlingWork::Open(PeerId::from_bytes([8; 32])),
+            SettlingWork::Rotate(oid),
+        ];
+        for work in causes.map(SettlingWork::Retry).into_iter().chain(others) {
             let (kind, needs) = work.columns();
             assert_eq!(SettlingWork::from_columns(kind, &needs), Some(work));
             assert_eq!(SettlingWork::from_columns(kind, &needs[1..]), None);

@@ -95,6 +95,7 @@ fn new_database_has_the_tables_of_the_schema_and_a_pair_for_each_app() {
         "app_identities_parent",
         "app_messages_attr",
         "app_messages_parent",
+        "asked_peer",
         "domain_bit",
         "ended_scope",
         "epoch",

@@ -182,7 +182,8 @@ impl WriteTx<'_> {
         Ok(())
     }
 
-    /// Returns to [`WriteMode::ReadWrite`], and ends waiting for peers.
+    /// Returns to [`WriteMode::ReadWrite`], and ends waiting for peers. Scopes that were closed
+    /// because of them, and were not noted as asked, open at once.
     pub fn clear_write_mode(&self) -> Result<(), StoreError> {
         self.connection
             .execute_batch("DELETE FROM write_mode; DELETE FROM recovery_peer;")
@@ -194,7 +195,8 @@ impl WriteTx<'_> {
     pub fn reclaim_from_all_peers(&self) -> Result<(), StoreError> {
         self.connection
             .execute_batch(
-                "DELETE FROM recovery_peer; DELETE FROM reclaimed_peer; DELETE FROM recovery_key;
+                "DELETE FROM recovery_peer; DELETE FROM asked_peer;
+                 DELETE FROM reclaimed_peer; DELETE FROM recovery_key;
                  INSERT INTO recovery_peer (peer_id)
                    SELECT peer_id FROM peers WHERE tier <> 'forgotten'
                      AND peer_id NOT IN (SELECT peer_id FROM verdict WHERE verdict = 'banned');
@@ -204,8 +206,8 @@ impl WriteTx<'_> {
             .context("writing the peers that a recovery waits for")
     }
 
-    /// Stores that this node has reclaimed its objects from a peer, and ends waiting for the peer.
-    pub fn note_reclaimed_from(&self, peer: &PeerId) -> Result<(), StoreError> {
+    /// Stores that this node has reclaimed its objects from a peer.
+    pub fn put_reclaimed(&self, peer: &PeerId) -> Result<(), StoreError> {
         let context = "writing a peer that was reclaimed from";
         let mut statement = self
             .connection
@@ -213,13 +215,10 @@ impl WriteTx<'_> {
                 "INSERT INTO reclaimed_peer (peer_id) VALUES (?1) ON CONFLICT DO NOTHING",
             )
             .context(context)?;
-        statement.execute([peer.as_bytes()]).context(context)?;
-        let mut statement = self
-            .connection
-            .prepare_cached("DELETE FROM recovery_peer WHERE peer_id = ?1")
-            .context(context)?;
-        statement.execute([peer.as_bytes()]).context(context)?;
-        Ok(())
+        statement
+            .execute([peer.as_bytes()])
+            .map(drop)
+            .context(context)
     }
 }
 

@@ -20,6 +20,7 @@ mod packages;
 mod parts;
 mod pull_again;
 mod quotas;
+mod recovery_portions;
 mod remote_checks;
 mod remote_identities;
 mod remote_writes;

@@ -70,6 +70,11 @@ CREATE TABLE ended_scope (
   scope_id  INTEGER NOT NULL PRIMARY KEY REFERENCES scope (id),
   after_seq INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE asked_peer (
+  peer_id      BLOB    NOT NULL PRIMARY KEY,
+  identity_oid BLOB    NOT NULL,
+  scope_id     INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 -- Cursors count objects that are dropped, and the other tables hold such objects.
 DELETE FROM sync_state;
 DROP TABLE sync_rejects;

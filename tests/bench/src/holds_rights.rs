@@ -9,7 +9,7 @@ use harness::{START, Setup, TestNode};
 use keys::protocol::{LEAVE_TYPE, RIGHTS_ENTRIES_MAX, RIGHTS_TYPE};
 use keys::{Digest, Oid, SignedObject};
 use postern::graph::SaveError;
-use postern::object::{Attrs, Object, OidParts, Place, Rights, ScopeList, Value};
+use postern::object::{Attrs, Merges, Object, OidParts, Place, Rights, ScopeList, Value};
 use postern::services::identities;
 use postern::store::EpochReason;
 use tempfile::TempDir;
@@ -145,6 +145,7 @@ impl Teams {
         let list = ScopeList {
             scope,
             version: version as u64,
+            merges: Merges::default(),
             list: entries.map(|oid| (*oid, Rights::READ_WRITE)).collect(),
         };
         let object = Object {

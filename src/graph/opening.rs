@@ -1,0 +1,52 @@
+//! Opening the scopes that a recovery closed, in portions (docs/DECISIONS.md 4).
+//!
+//! Invariant: a scope opens in the transaction that notes its objects to be restamped, because the
+//! cursors of peers have passed them. Tested in `tests/core/late_readers.rs`.
+
+use keys::PeerId;
+
+use super::manager::GraphManager;
+use crate::store::{ScopeId, StoreError};
+
+/// Most rights to read that one portion examines. A scope may have 256 readers, and each may have
+/// to be looked up for each other one.
+const EXAMINED_MAX: usize = 64;
+/// Most that a portion spends ([`GraphManager::spent`]), besides its last scope.
+const OPENED_SPENT_MAX: usize = 2048;
+
+impl GraphManager<'_> {
+    /// Opens some of the scopes that were closed because of a peer that was asked. Returns whether
+    /// more are left.
+    pub fn open_some(&mut self, peer: &PeerId) -> Result<bool, StoreError> {
+        for _ in 0..EXAMINED_MAX {
+            let Some(before) = self.tx.asked_position(peer)? else {
+                return Ok(false);
+            };
+            let next = self.tx.next_asked_position(peer, &before)?;
+            self.tx.put_asked_position(peer, next.as_ref())?;
+            if let Some(next) = next {
+                self.open_scope(next.scope)?;
+            }
+            if self.spent() > OPENED_SPENT_MAX {
+                break;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Lets peers read a scope of this node, unless another peer closes it.
+    fn open_scope(&mut self, scope: ScopeId) -> Result<(), StoreError> {
+        let Some(row) = self.tx.scope(scope)?.filter(|row| row.is_local) else {
+            return Ok(());
+        };
+        if self.tx.is_closed(scope)? {
+            return Ok(());
+        }
+        self.end_group();
+        let change_seq = self.stamp();
+        self.tx.note_restamp(row.app, scope, change_seq)?;
+        let readers = self.tx.readers(scope)?;
+        self.look_at(readers.len());
+        self.note_changed(scope, readers.iter(), change_seq)
+    }
+}
