@@ -132,6 +132,7 @@ impl From<RightsError> for ApiError {
             RightsError::OwnerStays(_) => (StatusCode::FORBIDDEN, "scope_owner_stays"),
             RightsError::UnknownIdentity(_) => (StatusCode::NOT_FOUND, "unknown_identity"),
             RightsError::Retired(_) => (StatusCode::CONFLICT, "retired"),
+            RightsError::NoRights(_) => (StatusCode::NOT_FOUND, "not_member"),
             RightsError::TooMany => (StatusCode::UNPROCESSABLE_ENTITY, "too_many_members"),
         };
         Self::new(status, code, error_chain(&error))
@@ -142,12 +143,16 @@ impl From<ConversationError> for ApiError {
     fn from(error: ConversationError) -> Self {
         let (status, code) = match error {
             ConversationError::Rights(error) => return error.into(),
+            ConversationError::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
+            ConversationError::BadTitle => (StatusCode::UNPROCESSABLE_ENTITY, "bad_title"),
             ConversationError::NotHere(_) => (StatusCode::NOT_FOUND, "not_here"),
             ConversationError::Alone => (StatusCode::UNPROCESSABLE_ENTITY, "alone"),
             ConversationError::TooManyFounders => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "too_many_members")
             }
-            ConversationError::AlreadyMember(_) => (StatusCode::CONFLICT, "already_member"),
+            ConversationError::AlreadyMember(_) | ConversationError::NamedTwice(_) => {
+                (StatusCode::CONFLICT, "already_member")
+            }
             ConversationError::NotMember(_) => (StatusCode::NOT_FOUND, "not_member"),
             ConversationError::MayNotWrite(_) => (StatusCode::FORBIDDEN, "may_not_write"),
         };

@@ -22,7 +22,7 @@ pub(super) enum ConversationCommand {
         /// A founding member: a known identity, by name or oid. Repeat it for each member.
         #[arg(long, required = true)]
         to: Vec<String>,
-        /// The title, which never changes, at most 200 bytes. Default: none.
+        /// The title, which never changes: one line of at most 200 bytes. Default: none.
         #[arg(long)]
         title: Option<String>,
         #[command(flatten)]
@@ -143,11 +143,12 @@ async fn list_all(identity: Option<String>, api: &ApiArgs) -> Result<(), Failure
         Some(wanted) => format!("&identity={}", find_identity(&client, &wanted, true).await?),
         None => String::new(),
     };
-    let (mut after, mut all) = (0, Vec::new());
+    let (mut after, mut all, mut is_empty) = (0, Vec::new(), true);
     loop {
         let path = format!("/api/v1/conversations?after={after}{of}");
         let page = client.get(&path).await?;
         after = number(&page, "after");
+        is_empty &= list(&page, "conversations").is_empty();
         if api.json {
             all.extend_from_slice(list(&page, "conversations"));
         } else {
@@ -161,6 +162,8 @@ async fn list_all(identity: Option<String>, api: &ApiArgs) -> Result<(), Failure
     }
     if api.json {
         print_json(&json!({ "conversations": all }));
+    } else if is_empty {
+        print("no conversations: `postern conversation new` founds one");
     }
     Ok(())
 }
@@ -182,16 +185,19 @@ fn summary(conversation: &Value) -> String {
         Some(at) => format!(", newest {}", utc(at)),
         None => String::new(),
     };
-    let title = match conversation.get("title").and_then(Value::as_str) {
-        Some(title) => format!("  {}", line(title)),
-        None => String::new(),
-    };
+    let title = title(conversation).map_or(String::new(), |title| format!("  {title}"));
     format!(
         "{}{title}\n  members   {}\n  messages  {}{counted}{newest}",
         text(conversation, "oid"),
         members.join(", "),
         number(conversation, "messages"),
     )
+}
+
+/// The title of a conversation, unless it is blank.
+fn title(conversation: &Value) -> Option<String> {
+    let title = conversation.get("title").and_then(Value::as_str)?;
+    (!title.trim().is_empty()).then(|| line(title))
 }
 
 /// The name of an identity, or the begin of its oid.
@@ -207,8 +213,8 @@ pub(super) fn label(conversation: &Value) -> Option<String> {
     if conversation.get("of_two") == Some(&Value::Bool(true)) {
         return None;
     }
-    if let Some(title) = conversation.get("title").and_then(Value::as_str) {
-        return Some(line(title));
+    if let Some(title) = title(conversation) {
+        return Some(title);
     }
     let members = list(conversation, "members");
     let mut names: Vec<_> = members.iter().map(name).collect();
@@ -358,10 +364,12 @@ mod tests {
             json!({ "of_two": false, "title": "Us", "members": members }),
             Some("Us"),
         );
-        check(
-            json!({ "title": null, "members": members, "member_count": 2 }),
-            Some("Alice, Bob"),
-        );
+        for blank in [json!(null), json!(""), json!(" \n")] {
+            check(
+                json!({ "title": blank, "members": members, "member_count": 2 }),
+                Some("Alice, Bob"),
+            );
+        }
         check(
             json!({ "title": null, "members": members, "member_count": 5 }),
             Some("Alice, Bob, 3 more"),

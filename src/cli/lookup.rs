@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::client::ApiClient;
 use super::failure::Failure;
-use super::show::{list, number, text};
+use super::show::{line, list, number, text};
 
 /// Fewest digits of a suffix that names a conversation.
 const SUFFIX_DIGITS_MIN: usize = 8;
@@ -25,11 +25,20 @@ pub(super) async fn find_identity(
         .filter(|card| text(card, "name") == wanted && (!must_be_local || is_local(card)));
     match (found.next(), found.next()) {
         (Some(card), None) => Ok(text(card, "oid").to_owned()),
-        (None, _) => Err(Failure::failed(format!(
-            "no identity named {wanted} is known: see `postern identity list`"
-        ))),
+        (None, _) => {
+            let which = if must_be_local {
+                "of this node"
+            } else {
+                "known here"
+            };
+            let wanted = line(wanted);
+            Err(Failure::failed(format!(
+                "no identity {which} is named {wanted}: see `postern identity list`"
+            )))
+        }
         (Some(_), Some(_)) => Err(Failure::failed(format!(
-            "several identities are named {wanted}: give the oid (`postern identity list`)"
+            "several identities are named {}: give the oid (`postern identity list`)",
+            line(wanted)
         ))),
     }
 }
@@ -59,8 +68,9 @@ pub(super) async fn find_conversation(client: &ApiClient, wanted: &str) -> Resul
     let is_hex = wanted.bytes().all(|byte| byte.is_ascii_hexdigit());
     if !is_hex || wanted.len() < SUFFIX_DIGITS_MIN {
         return Err(Failure::usage(format!(
-            "{wanted} is neither the oid of a conversation nor its last {SUFFIX_DIGITS_MIN} or \
-             more digits"
+            "{} is neither the oid of a conversation nor its last {SUFFIX_DIGITS_MIN} or more \
+             digits",
+            line(wanted)
         )));
     }
     let suffix = wanted.to_ascii_lowercase();

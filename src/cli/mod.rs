@@ -30,7 +30,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::builder::PossibleValue;
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 
 use args::{ApiArgs, NodeArgs};
 use failure::Failure;
@@ -138,16 +138,19 @@ enum Command {
     #[command(subcommand)]
     Conversation(conversation::ConversationCommand),
     /// Send a message to an identity or into a conversation.
-    #[command(after_help = "Example: postern send --from Alice --to Bob \"Hi\"")]
+    #[command(
+        after_help = "Example: postern send --from Alice --to Bob \"Hi\"",
+        group = ArgGroup::new("recipient").required(true)
+    )]
     Send {
         /// The sender: an identity of this node, by name or oid.
         #[arg(long)]
         from: String,
         /// The recipient: a known identity, by name or oid. Uses the conversation of the two.
-        #[arg(long, required_unless_present = "conversation")]
+        #[arg(long, group = "recipient")]
         to: Option<String>,
         /// The conversation: its oid, or the last 8 or more digits of it. Instead of --to.
-        #[arg(long, value_name = "OID", conflicts_with = "to")]
+        #[arg(long, value_name = "OID", group = "recipient")]
         conversation: Option<String>,
         /// The message; `-` reads it from standard input.
         text: String,

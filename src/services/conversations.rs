@@ -18,14 +18,24 @@ use crate::store::StoreError;
 
 /// Largest number of founding members, as in `src/schema/apps/messages.toml`. More can be added.
 pub const FOUNDERS_MAX: usize = 64;
+/// Longest title in bytes, as in `src/schema/apps/messages.toml`.
+const TITLE_BYTES_MAX: usize = 200;
 
 /// Why an operation on a conversation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConversationError {
-    /// The conversation is not visible here, its owner lives elsewhere, or the rights were not
-    /// changed.
+    /// Its owner lives elsewhere, or the rights were not changed.
     #[error(transparent)]
     Rights(#[from] RightsError),
+    /// No identity of this node may read a conversation with this oid.
+    #[error("no identity of this node may read a conversation with the oid {0}")]
+    NotFound(Oid),
+    /// The title of a new conversation is not one line of text.
+    #[error(
+        "the title must be one line of at most {TITLE_BYTES_MAX} bytes, not blank and without \
+         control characters"
+    )]
+    BadTitle,
     /// The founder, sender or leaving identity does not live on this node.
     #[error("the identity {0} does not live on this node")]
     NotHere(Oid),
@@ -35,9 +45,12 @@ pub enum ConversationError {
     /// The conversation would have too many founding members.
     #[error("at most {FOUNDERS_MAX} identities can found a conversation; add the others later")]
     TooManyFounders,
-    /// The identity is a member already, or is named twice.
+    /// The identity is a member already.
     #[error("the identity {0} is a member already")]
     AlreadyMember(Oid),
+    /// The identity is named twice, or is the founder.
+    #[error("the identity {0} is named twice")]
+    NamedTwice(Oid),
     /// The identity is not a member.
     #[error("the identity {0} is not a member of the conversation")]
     NotMember(Oid),
@@ -110,6 +123,23 @@ pub fn found(
     others: &[Oid],
     title: Option<&str>,
 ) -> Result<Saved, ConversationError> {
+    if title.is_some_and(|title| !is_title(title)) {
+        return Err(ConversationError::BadTitle);
+    }
+    found_titled(graph, founder, others, title)
+}
+
+/// Whether a text may be a title. The titles of other nodes' conversations may be any text.
+fn is_title(text: &str) -> bool {
+    text.len() <= TITLE_BYTES_MAX && !text.trim().is_empty() && !text.chars().any(char::is_control)
+}
+
+fn found_titled(
+    graph: &mut GraphManager<'_>,
+    founder: Oid,
+    others: &[Oid],
+    title: Option<&str>,
+) -> Result<Saved, ConversationError> {
     if !is_local(graph, &founder)? {
         return Err(ConversationError::NotHere(founder));
     }
@@ -120,7 +150,7 @@ pub fn found(
     for other in others {
         check_known(graph, other)?;
         if members.contains(other) {
-            return Err(ConversationError::AlreadyMember(*other));
+            return Err(ConversationError::NamedTwice(*other));
         }
         if members.len() == FOUNDERS_MAX {
             return Err(ConversationError::TooManyFounders);
@@ -178,7 +208,7 @@ fn found_larger(
     let founder = founder.ok_or(RightsError::NotOwner { owner })?;
     members.retain(|member| *member != founder);
     members.push(identity);
-    found(graph, founder, &members, other.title())
+    found_titled(graph, founder, &members, other.title())
 }
 
 /// Removes a member, who keeps what it has received.
@@ -256,9 +286,13 @@ fn open<'e>(
     graph: &GraphManager<'e>,
     conversation: Oid,
 ) -> Result<Conversation<'e>, ConversationError> {
-    let scope = find_visible(graph, APP, conversation)?;
+    let missing = || ConversationError::NotFound(conversation);
+    let scope = find_visible(graph, APP, conversation).map_err(|error| match error {
+        RightsError::NotFound(_) => missing(),
+        error => error.into(),
+    })?;
     if scope.parent.type_number != CONVERSATION {
-        return Err(RightsError::NotFound(conversation).into());
+        return Err(missing());
     }
     let (object, _) = load_object(graph.tx(), scope.app, &scope.parent)?;
     Ok(Conversation { scope, object })

@@ -29,6 +29,9 @@ pub enum RightsError {
     /// The owner has all rights as long as the scope exists.
     #[error("the owner {0} always takes part: it can neither leave nor be removed")]
     OwnerStays(Oid),
+    /// The identity has no rights that could be taken.
+    #[error("the identity {0} has no rights in the scope")]
+    NoRights(Oid),
     /// The identity is not known.
     #[error("the identity {0} is not known: synchronise the identities domain with its node first")]
     UnknownIdentity(Oid),
@@ -165,8 +168,10 @@ pub fn change(
         if rights.is_some() {
             check_known(graph, identity)?;
             entries.insert(*identity);
-        } else {
+        } else if list.of(identity).is_some() {
             entries.remove(identity);
+        } else {
+            return Err(RightsError::NoRights(*identity));
         }
     }
     if entries.len() > RIGHTS_ENTRIES_MAX {

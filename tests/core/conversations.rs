@@ -1,15 +1,16 @@
 //! Conversations: who founds, adds, removes, leaves, reads and writes.
 
 use keys::Oid;
-use postern::object::Rights;
+use postern::object::{Rights, Value};
 use postern::services::conversation_cards::Standing;
 use postern::services::conversations::{Addition, ConversationError};
 use postern::services::identities;
+use postern::services::messages::{CONVERSATION, TITLE};
 use postern::services::rights::{self, RightsError};
 
-use harness::TestNode;
 use harness::forge::oid;
 use harness::pull::meet;
+use harness::{TestNode, conversation};
 
 /// Three nodes that are peers of each other, with one identity each.
 pub(crate) fn three() -> (TestNode, TestNode, TestNode) {
@@ -64,7 +65,7 @@ fn founding_needs_known_members_that_are_not_retired() {
     ));
     assert!(matches!(
         fails(me, &[you, carol.identity, you]),
-        ConversationError::AlreadyMember(who) if who == you
+        ConversationError::NamedTwice(who) if who == you
     ));
     assert_eq!(alice.dump(), before);
 }
@@ -190,7 +191,7 @@ fn only_the_owner_adds_and_removes() {
     for unknown in [oid(7), alice.send(bob.identity, "Hi").oid] {
         assert!(matches!(
             alice.add_member(unknown, dora),
-            Err(ConversationError::Rights(RightsError::NotFound(it))) if it == unknown
+            Err(ConversationError::NotFound(it)) if it == unknown
         ));
     }
     assert!(matches!(
@@ -353,4 +354,40 @@ fn reader_without_the_right_to_write_is_told_so() {
         Err(ConversationError::MayNotWrite(it)) if it == who
     ));
     assert_eq!(bob.bodies(), ["one"]);
+}
+
+#[test]
+fn title_is_one_line_and_a_foreign_one_is_kept() {
+    let (alice, bob, carol) = three();
+    let before = alice.dump();
+    let long = "x".repeat(201);
+    for title in ["", "  ", "two\nlines", "\u{1b}[2J", "a\u{9b}b", &long] {
+        let refused = alice.try_found(alice.identity, &[bob.identity], Some(title));
+        assert!(
+            matches!(refused, Err(ConversationError::BadTitle)),
+            "{title:?}"
+        );
+    }
+    assert_eq!(alice.dump(), before);
+    alice.found(&[bob.identity], &long[1..]);
+    // An own frontend may write any text. Adding a member keeps it.
+    let mut attrs = conversation(&[alice.identity, bob.identity]);
+    attrs.insert(TITLE, vec![Value::from("two\nlines")]);
+    let talk = alice.make("messages", CONVERSATION, attrs).unwrap().oid;
+    let Addition::Founded(larger) = alice.add_member(talk, carol.identity).unwrap() else {
+        panic!("a conversation of two stays one of two");
+    };
+    let card = alice.card(larger.oid).unwrap();
+    assert_eq!(card.title.as_deref(), Some("two\nlines"));
+}
+
+#[test]
+fn rights_that_do_not_exist_cannot_be_taken() {
+    let (alice, bob, carol) = three();
+    let talk = alice.found(&[bob.identity, carol.identity], "Hiking");
+    alice.remove_member(talk, carol.identity).unwrap();
+    let before = alice.dump();
+    let again = alice.change_rights(talk, carol.identity, None);
+    assert!(matches!(again, Err(RightsError::NoRights(who)) if who == carol.identity));
+    assert_eq!(alice.dump(), before, "no list was written");
 }

@@ -144,7 +144,7 @@ async fn founding_reports_each_cause_of_failure() {
     let long = "x".repeat(201);
     found(&api, &[api.bob], Some(&long))
         .await
-        .refused(422, "schema");
+        .refused(422, "bad_title");
     let others = json!([api.alice.to_hex()]);
     let foreign = json!({
         "founder_identity_oid": api.bob.to_hex(), "participant_identity_oids": others,
@@ -154,6 +154,11 @@ async fn founding_reports_each_cause_of_failure() {
     let reply = api.post(ROUTE, no_founder).await;
     let message = reply.refused(400, "bad_request").message();
     assert!(message.contains("founder_identity_oid"), "{message}");
+    for title in ["", "two\nlines"] {
+        found(&api, &[api.bob], Some(title))
+            .await
+            .refused(422, "bad_title");
+    }
     let listed = api.get(ROUTE).await.ok();
     assert_eq!(list(&listed, "conversations").len(), 0);
 }
