@@ -240,15 +240,22 @@ async fn show(which: &ConversationArg, api: &ApiArgs) -> Result<(), Failure> {
             text(member, "identity_oid"),
             name(member),
             text(member, "standing"),
-            match text(member, "rights") {
-                "read_write" => "reads and writes",
-                "read" => "reads",
-                "write" => "writes",
-                _ => "no rights",
-            }
+            rights(member)
         ));
     }
     Ok(())
+}
+
+/// The rights of a member in words. A member that left does not read, whatever the list says.
+fn rights(member: &Value) -> &'static str {
+    match (text(member, "standing"), text(member, "rights")) {
+        ("left", "read_write" | "write") => "may still write",
+        ("left", _) => "no rights",
+        (_, "read_write") => "reads and writes",
+        (_, "read") => "reads",
+        (_, "write") => "writes",
+        _ => "no rights",
+    }
 }
 
 async fn add(which: &ConversationArg, who: &str, api: &ApiArgs) -> Result<(), Failure> {
@@ -348,6 +355,20 @@ mod tests {
             "messages_counted_of": 10_000, "newest_sent_at": null,
         });
         assert_eq!(summary(&empty), "ff\n  members   \n  messages  10000+");
+    }
+
+    #[test]
+    fn member_that_left_does_not_read() {
+        for (standing, given, expected) in [
+            ("owner", json!("read_write"), "reads and writes"),
+            ("member", json!("read"), "reads"),
+            ("left", json!("read_write"), "may still write"),
+            ("left", json!("read"), "no rights"),
+            ("removed", json!(null), "no rights"),
+        ] {
+            let member = json!({ "standing": standing, "rights": given });
+            assert_eq!(rights(&member), expected);
+        }
     }
 
     #[test]

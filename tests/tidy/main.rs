@@ -18,6 +18,7 @@ mod manifests;
 mod names;
 mod paths;
 mod prose;
+mod routes;
 mod sentences;
 mod source;
 mod statuses;
@@ -330,6 +331,13 @@ fn error_catalogue_equals_the_codes_of_the_source() {
 fn error_catalogue_gives_the_http_statuses_of_the_source() {
     let page = fs::read_to_string(root().join("docs/ERRORS.md")).unwrap();
     no_violations(statuses::differences(&page, &sources()));
+}
+
+#[test]
+fn api_page_lists_the_routes_of_the_source() {
+    let page = fs::read_to_string(root().join("docs/API.md")).unwrap();
+    let source = fs::read_to_string(root().join("src/api/routes.rs")).unwrap();
+    no_violations(routes::differences(&page, &source));
 }
 
 #[test]
