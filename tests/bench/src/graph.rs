@@ -99,6 +99,7 @@ pub(crate) fn run(options: &Options, report: &mut Report) -> Result<()> {
         messages: if options.tiny { 300 } else { 30_000 },
         lists: if options.tiny { 8 } else { 256 },
         packages: if options.tiny { 1 } else { 20 },
+        crowd: if options.tiny { 200 } else { 5000 },
         only: options.only.as_deref(),
         folder: &scale.folder,
     };
