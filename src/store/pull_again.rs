@@ -6,17 +6,18 @@
 
 use keys::protocol::SCOPES_NAMED_MAX;
 use keys::{Epoch, Oid, PeerId};
-use rusqlite::Row;
+use rusqlite::{OptionalExtension as _, Row};
 
 use super::columns::fixed;
 use super::error::{SqlContext as _, StoreError};
-use super::pull_again_state::State;
+use super::pull_again_state::{DAY_MS, FINISHED, State};
 pub use super::pull_again_state::{PullAgainCause, PullAgainNote};
 use super::rows::{Rows, WriteTx};
 use crate::op_context::Timestamp;
 
 /// Most rows of one peer and domain. With more, the whole domain is pulled again.
 const ROWS_MAX: usize = 256;
+
 /// The scopes of one peer and domain that the next request pulls again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PullAgain {
@@ -119,7 +120,7 @@ impl Rows<'_> {
         }))
     }
 
-    /// The numbers of rows of a peer in all domains, for the operator.
+    /// The numbers of unfinished rows of a peer in all domains, for the operator.
     pub fn pull_again_counts(&self, peer: &PeerId) -> Result<PullAgainCounts, StoreError> {
         let context = "counting what is to be pulled again";
         let mut statement = self
@@ -127,7 +128,8 @@ impl Rows<'_> {
             .prepare_cached(
                 "SELECT COALESCE(SUM(cause = 'no_room'), 0), COALESCE(SUM(cause = 'expired'), 0),
                    COALESCE(SUM(cause = 'named'), 0)
-                 FROM pull_again WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1)",
+                 FROM pull_again
+                 WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1) AND cursor != ?2",
             )
             .context(context)?;
         let counts = |row: &Row<'_>| {
@@ -138,8 +140,41 @@ impl Rows<'_> {
             })
         };
         statement
-            .query_row([peer.as_bytes()], counts)
+            .query_row((peer.as_bytes(), FINISHED), counts)
             .context(context)
+    }
+
+    /// The number of rows of a peer and domain.
+    fn pull_again_rows_of(&self, peer: &PeerId, domain: &str) -> Result<usize, StoreError> {
+        let context = "counting what is to be pulled again";
+        let mut statement = self
+            .connection
+            .prepare_cached(&format!(
+                "SELECT COUNT(*) FROM pull_again WHERE {OF_DOMAIN}"
+            ))
+            .context(context)?;
+        statement
+            .query_row((peer.as_bytes(), domain), |row| row.get(0))
+            .context(context)
+    }
+
+    /// The row of one scope or of the whole domain.
+    fn pull_again_row(
+        &self,
+        peer: &PeerId,
+        domain: &str,
+        scope: Option<&Oid>,
+    ) -> Result<Option<State>, StoreError> {
+        let context = "reading what is to be pulled again";
+        let mut statement = self
+            .connection
+            .prepare_cached(&format!(
+                "SELECT scope_oid, {COLUMNS} FROM pull_again WHERE {OF_DOMAIN} AND scope_oid = ?3"
+            ))
+            .context(context)?;
+        let key = (peer.as_bytes(), domain, scope_column(scope));
+        let row = statement.query_row(key, scope_and_state).optional();
+        Ok(row.context(context)?.map(|(_, state)| state))
     }
 
     /// All rows of a peer and domain, at most [`ROWS_MAX`] and one, sorted by scope.
@@ -169,28 +204,18 @@ impl WriteTx<'_> {
         note: &PullAgainNote<'_>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let (peer, domain) = (note.peer, note.domain);
-        let rows = self.pull_again_rows(peer, domain)?;
-        let known = rows.iter().find(|(scope, _)| *scope == note.scope);
-        if known.is_none() && note.scope.is_some() && rows.len() >= ROWS_MAX {
-            let same_epoch = rows.iter().filter(|(_, state)| state.epoch == note.epoch);
-            let ends = same_epoch.map(|(_, state)| state.until_seq);
-            let whole = PullAgainNote {
-                scope: None,
-                until_seq: ends.fold(note.until_seq, u64::max),
-                ..*note
-            };
-            self.delete_pull_again(peer, domain, None)?;
-            return self.put_pull_again(peer, domain, None, &State::new(&whole, now));
-        }
-        let state = match known {
-            Some(&(_, mut state)) => {
-                state.note(note, now);
-                state
+        let (peer, domain, scope) = (note.peer, note.domain, note.scope.as_ref());
+        let state = match self.pull_again_row(peer, domain, scope)? {
+            Some(mut known) => {
+                known.note(note, now);
+                known
+            }
+            None if scope.is_some() && !self.has_room_again(peer, domain, now)? => {
+                return self.note_whole_domain(note, &self.pull_again_rows(peer, domain)?, now);
             }
             None => State::new(note, now),
         };
-        self.put_pull_again(peer, domain, note.scope.as_ref(), &state)
+        self.put_pull_again(peer, domain, scope, &state)
     }
 
     /// Notes scopes that a peer named; `note` says all but the scope. Reads the rows once, because
@@ -202,17 +227,12 @@ impl WriteTx<'_> {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let (peer, domain) = (note.peer, note.domain);
+        self.drop_finished(peer, domain, now)?;
         let rows = self.pull_again_rows(peer, domain)?;
         let known = |oid: &Oid| rows.iter().find(|(scope, _)| *scope == Some(*oid));
         let new = scopes.iter().filter(|oid| known(oid).is_none()).count();
         if rows.len() + new > ROWS_MAX {
-            return self.note_pull_again(
-                &PullAgainNote {
-                    scope: None,
-                    ..*note
-                },
-                now,
-            );
+            return self.note_whole_domain(note, &rows, now);
         }
         for oid in scopes {
             let state = match known(oid) {
@@ -227,8 +247,31 @@ impl WriteTx<'_> {
         Ok(())
     }
 
+    /// Replaces all rows of a domain by one of the whole domain.
+    fn note_whole_domain(
+        &self,
+        note: &PullAgainNote<'_>,
+        rows: &[(Option<Oid>, State)],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (peer, domain) = (note.peer, note.domain);
+        let mut whole = State::new(note, now);
+        for (scope, row) in rows {
+            // The whole domain sorts first.
+            match scope {
+                Some(_) => whole.absorb(row),
+                None => {
+                    whole = *row;
+                    whole.note(note, now);
+                }
+            }
+        }
+        self.delete_pull_again(peer, domain)?;
+        self.put_pull_again(peer, domain, None, &whole)
+    }
+
     /// Moves the position of scopes whose next window was applied; `None`: nothing is left. A row
-    /// that has reached its end is deleted, or starts once more after a pause if it was noted
+    /// that has reached its end is finished, or starts once more after a pause if it was noted
     /// meanwhile.
     pub fn move_pull_again(
         &self,
@@ -244,10 +287,8 @@ impl WriteTx<'_> {
             {
                 continue;
             }
-            match state.advance(to_seq.unwrap_or(u64::MAX), now) {
-                Some(state) => self.put_pull_again(peer, domain, scope.as_ref(), &state)?,
-                None => self.delete_pull_again(peer, domain, Some(scope.as_ref()))?,
-            }
+            let state = state.advance(to_seq.unwrap_or(u64::MAX), now);
+            self.put_pull_again(peer, domain, scope.as_ref(), &state)?;
         }
         Ok(())
     }
@@ -259,12 +300,17 @@ impl WriteTx<'_> {
         domain: &str,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        for (scope, state) in self.pull_again_rows(peer, domain)? {
-            let woken = state.woken(now);
-            if woken != state {
-                self.put_pull_again(peer, domain, scope.as_ref(), &woken)?;
-            }
-        }
+        let context = "waking what is to be pulled again";
+        let mut statement = self
+            .connection
+            .prepare_cached(&format!(
+                "UPDATE pull_again SET not_before = MIN(not_before, ?3), pause_ms = ?4
+                 WHERE {OF_DOMAIN} AND (not_before > ?3 OR pause_ms != ?4)"
+            ))
+            .context(context)?;
+        statement
+            .execute((peer.as_bytes(), domain, now.0, DAY_MS))
+            .context(context)?;
         Ok(())
     }
 
@@ -275,13 +321,16 @@ impl WriteTx<'_> {
         domain: &str,
         until: Timestamp,
     ) -> Result<(), StoreError> {
-        for (scope, state) in self.pull_again_rows(peer, domain)? {
-            let postponed = State {
-                not_before: state.not_before.max(until),
-                ..state
-            };
-            self.put_pull_again(peer, domain, scope.as_ref(), &postponed)?;
-        }
+        let context = "postponing what is to be pulled again";
+        let mut statement = self
+            .connection
+            .prepare_cached(&format!(
+                "UPDATE pull_again SET not_before = MAX(not_before, ?3) WHERE {OF_DOMAIN}"
+            ))
+            .context(context)?;
+        statement
+            .execute((peer.as_bytes(), domain, until.0))
+            .context(context)?;
         Ok(())
     }
 
@@ -306,23 +355,44 @@ impl WriteTx<'_> {
         Ok(())
     }
 
-    /// Deletes one row, or all rows of a domain.
-    fn delete_pull_again(
+    /// Whether a row for another scope fits.
+    fn has_room_again(
         &self,
         peer: &PeerId,
         domain: &str,
-        scope: Option<Option<&Oid>>,
-    ) -> Result<(), StoreError> {
-        let context = "deleting what was pulled again";
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        if self.pull_again_rows_of(peer, domain)? < ROWS_MAX {
+            return Ok(true);
+        }
+        self.drop_finished(peer, domain, now)?;
+        Ok(self.pull_again_rows_of(peer, domain)? < ROWS_MAX)
+    }
+
+    /// Deletes finished rows of earlier days, which count nothing any more.
+    fn drop_finished(&self, peer: &PeerId, domain: &str, now: Timestamp) -> Result<(), StoreError> {
+        let context = "deleting what was pulled again on earlier days";
         let mut statement = self
             .connection
             .prepare_cached(&format!(
-                "DELETE FROM pull_again WHERE {OF_DOMAIN} AND (?3 IS NULL OR scope_oid = ?3)"
+                "DELETE FROM pull_again WHERE {OF_DOMAIN} AND cursor = ?3 AND day != ?4"
             ))
             .context(context)?;
-        let scope = scope.map(scope_column);
         statement
-            .execute((peer.as_bytes(), domain, scope))
+            .execute((peer.as_bytes(), domain, FINISHED, now.0 / DAY_MS))
+            .context(context)?;
+        Ok(())
+    }
+
+    /// Deletes all rows of a domain.
+    fn delete_pull_again(&self, peer: &PeerId, domain: &str) -> Result<(), StoreError> {
+        let context = "deleting what was pulled again";
+        let mut statement = self
+            .connection
+            .prepare_cached(&format!("DELETE FROM pull_again WHERE {OF_DOMAIN}"))
+            .context(context)?;
+        statement
+            .execute((peer.as_bytes(), domain))
             .context(context)?;
         Ok(())
     }

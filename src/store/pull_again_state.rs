@@ -1,7 +1,9 @@
 //! When a scope or domain is pulled again: starts, windows and pauses. Pure.
 //!
-//! Invariant: a row starts at most [`STARTS_PER_DAY_MAX`] times a day, and is requested at most
-//! [`ROUNDS_PER_DAY_MAX`] times.
+//! A finished row stays, because it counts the starts of its day. Invariant: a row starts at most
+//! [`STARTS_PER_DAY_MAX`] times a day, and is requested at most [`ROUNDS_PER_DAY_MAX`] times.
+
+use std::cmp::Ordering;
 
 use keys::{Epoch, Oid, PeerId};
 
@@ -12,7 +14,9 @@ const STARTS_PER_DAY_MAX: u64 = 8;
 /// Most windows that a scope or domain is pulled again within a day, against a peer whose windows
 /// are small without end.
 const ROUNDS_PER_DAY_MAX: u64 = 4096;
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+pub(super) const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+/// Cursor of a finished row. No number of a peer is as high.
+pub(super) const FINISHED: u64 = i64::MAX.cast_unsigned();
 /// Longest pause between two starts of which the first brought nothing: 30 days.
 const PAUSE_MS_MAX: u64 = 30 * DAY_MS;
 
@@ -107,10 +111,16 @@ impl State {
         }
     }
 
+    pub(super) fn is_finished(&self) -> bool {
+        self.cursor == FINISHED
+    }
+
     pub(super) fn is_due(&self, now: Timestamp) -> bool {
         let is_new_day = self.day != now.0 / DAY_MS;
         let may_start = self.cursor > 0 || self.starts < STARTS_PER_DAY_MAX;
-        now >= self.not_before && (is_new_day || (may_start && self.rounds < ROUNDS_PER_DAY_MAX))
+        !self.is_finished()
+            && now >= self.not_before
+            && (is_new_day || (may_start && self.rounds < ROUNDS_PER_DAY_MAX))
     }
 
     /// Adds a note to a row that exists.
@@ -118,6 +128,15 @@ impl State {
         let new = Self::new(note, now);
         if self.epoch != note.epoch {
             *self = new;
+            return;
+        }
+        if self.is_finished() {
+            *self = Self {
+                starts: self.starts,
+                rounds: self.rounds,
+                day: self.day,
+                ..new
+            };
             return;
         }
         self.until_seq = self.until_seq.max(note.until_seq);
@@ -129,8 +148,34 @@ impl State {
         self.not_before = self.not_before.min(new.not_before);
     }
 
-    /// Moves to the end of a window. Returns `None` if the row is finished.
-    pub(super) fn advance(mut self, to_seq: u64, now: Timestamp) -> Option<Self> {
+    /// Adds a row of a scope to that of the whole domain, which replaces it. Nothing that was due
+    /// is put off, and no start of the day is forgotten.
+    pub(super) fn absorb(&mut self, row: &Self) {
+        match row.day.cmp(&self.day) {
+            Ordering::Less => {}
+            Ordering::Equal => {
+                self.starts = self.starts.max(row.starts);
+                self.rounds = self.rounds.max(row.rounds);
+            }
+            Ordering::Greater => {
+                (self.day, self.starts, self.rounds) = (row.day, row.starts, row.rounds);
+            }
+        }
+        if row.is_finished() || row.epoch != self.epoch {
+            return;
+        }
+        self.until_seq = self.until_seq.max(row.until_seq);
+        self.noted_again |= self.cursor > 0;
+        self.not_before = self.not_before.min(row.not_before);
+        if row.cause == PullAgainCause::Named {
+            self.cause = PullAgainCause::Named;
+        }
+    }
+
+    /// Moves to the end of a window. The row is finished, or starts once more after a pause if it
+    /// was noted meanwhile, when it has reached its end.
+    #[must_use]
+    pub(super) fn advance(mut self, to_seq: u64, now: Timestamp) -> Self {
         let day = now.0 / DAY_MS;
         if self.day != day {
             (self.day, self.starts, self.rounds) = (day, 0, 0);
@@ -139,29 +184,24 @@ impl State {
         self.starts += u64::from(self.cursor == 0);
         self.cursor = to_seq;
         if to_seq < self.until_seq {
-            return Some(self);
+            return self;
+        }
+        if !self.noted_again {
+            self.cursor = FINISHED;
+            return self;
         }
         let restarted = Self {
             cursor: 0,
             noted_again: false,
             ..self
         };
-        self.noted_again.then(|| match self.cause {
+        match self.cause {
             PullAgainCause::Named => restarted,
             PullAgainCause::NoRoom | PullAgainCause::Expired => Self {
                 not_before: Timestamp(now.0.saturating_add(self.pause_ms)),
                 pause_ms: self.pause_ms.saturating_mul(2).min(PAUSE_MS_MAX),
                 ..restarted
             },
-        })
-    }
-
-    /// The row after an object of the domain was settled: it may start now.
-    pub(super) fn woken(self, now: Timestamp) -> Self {
-        Self {
-            not_before: self.not_before.min(now),
-            pause_ms: DAY_MS,
-            ..self
         }
     }
 }
@@ -184,10 +224,9 @@ mod tests {
             cause,
             is_again: false,
         };
-        let running = State::new(&note(first), NOW).advance(5, NOW);
-        let mut running = running.unwrap();
+        let mut running = State::new(&note(first), NOW).advance(5, NOW);
         running.note(&note(cause), NOW);
-        let restarted = running.advance(10, NOW).unwrap();
+        let restarted = running.advance(10, NOW);
         assert_eq!(restarted.cursor, 0);
         restarted.not_before.0.saturating_sub(NOW.0)
     }

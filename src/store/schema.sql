@@ -306,7 +306,8 @@ CREATE TABLE pull_again (
   domain      TEXT    NOT NULL,
   scope_oid   BLOB    NOT NULL,       -- empty: the whole domain
   epoch       BLOB    NOT NULL,       -- of the peer, in which the next two count
-  cursor      INTEGER NOT NULL,       -- last number that was pulled again; 0: not started
+  cursor      INTEGER NOT NULL,       -- last number that was pulled again; 0: not started,
+                                      -- 2^63 - 1: finished, and kept for 'starts'
   until_seq   INTEGER NOT NULL,       -- number at which it ends
   cause       TEXT    NOT NULL CHECK (cause IN ('no_room', 'expired', 'named')),
   noted_again INTEGER NOT NULL,       -- 1: noted again since its start, so it starts once more

@@ -2,6 +2,7 @@
 
 use harness::pull::meet;
 use harness::{Setup, TestNode, conversation, message};
+use postern::graph::GraphManager;
 use postern::state_engine::CoreLimits;
 use postern::store::{Direction, PullAgainCause, PullAgainNote};
 
@@ -43,7 +44,7 @@ fn members_sync_more_than_may_wait_while_the_founder_is_away() {
     assert_eq!(carol.texts().len(), 1000);
     carol.pull_all(&bob, "messages");
     assert_eq!(carol.texts().len(), 1100);
-    assert_eq!(carol.rows("pull_again"), Vec::<String>::new());
+    assert_eq!(carol.again_count(&bob), 0);
     assert!(carol.rejects().is_empty());
 }
 
@@ -106,29 +107,110 @@ fn new_epoch_of_the_peer_ends_what_was_to_be_pulled_again() {
     assert_eq!(again.epoch, bob.epoch());
 }
 
+/// Notes at a node that it pulls a scope with a number, or the whole domain, again from a peer.
+fn note(node: &TestNode, peer: &TestNode, scope: Option<u16>, cause: PullAgainCause) {
+    let (peer, epoch) = (peer.peer_id(), peer.epoch());
+    let scope = scope.map(|number| {
+        let mut scope = [4; 16];
+        scope[..2].copy_from_slice(&number.to_be_bytes());
+        keys::Oid::from_bytes(scope)
+    });
+    let work = move |graph: &mut GraphManager<'_>| {
+        let note = PullAgainNote {
+            peer: &peer,
+            domain: "messages",
+            scope,
+            epoch,
+            until_seq: 5,
+            cause,
+            is_again: false,
+        };
+        graph.tx().note_pull_again(&note, graph.now())
+    };
+    node.graph(work).unwrap();
+}
+
+/// Moves what is pulled again to a number, as a package does.
+fn advance(node: &TestNode, peer: &TestNode, to_seq: u64) {
+    let again = node.next_again(peer, "messages").unwrap();
+    let peer = peer.peer_id();
+    let work = move |graph: &mut GraphManager<'_>| {
+        let (tx, now) = (graph.tx(), graph.now());
+        tx.move_pull_again(&peer, "messages", &again, Some(to_seq), now)
+    };
+    node.graph(work).unwrap();
+}
+
+#[test]
+fn scopes_without_room_do_not_put_off_a_named_one() {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 300));
+    meet(&alice, &bob);
+    let no_room = |number| note(&alice, &bob, Some(number), PullAgainCause::NoRoom);
+    (0..255).for_each(no_room);
+    assert_eq!(alice.next_again(&bob, "messages"), None);
+    note(&alice, &bob, Some(255), PullAgainCause::Named);
+    assert_eq!(alice.next_again(&bob, "messages").unwrap().scopes.len(), 1);
+    no_room(256);
+    let whole = alice.next_again(&bob, "messages").unwrap();
+    assert_eq!((whole.scopes.len(), alice.again_count(&bob)), (0, 1));
+}
+
+#[test]
+fn scopes_without_room_do_not_restart_a_domain_that_is_pulled_again() {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 300));
+    meet(&alice, &bob);
+    note(&alice, &bob, None, PullAgainCause::Named);
+    advance(&alice, &bob, 2);
+    let no_room = |number| note(&alice, &bob, Some(number), PullAgainCause::NoRoom);
+    (0..256).for_each(no_room);
+    let whole = alice.next_again(&bob, "messages").unwrap();
+    assert_eq!((whole.cursor, alice.again_count(&bob)), (2, 1));
+    advance(&alice, &bob, 5);
+    assert_eq!(alice.next_again(&bob, "messages"), None, "starts later");
+    alice.clock.advance_ms(DAY_MS);
+    assert_eq!(alice.next_again(&bob, "messages").unwrap().cursor, 0);
+}
+
+#[test]
+fn no_peer_lets_a_scope_start_more_often_by_completing_it() {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 300));
+    meet(&alice, &bob);
+    let name = |number| note(&alice, &bob, Some(number), PullAgainCause::Named);
+    let start = |_: &usize| {
+        name(0);
+        let is_due = alice.next_again(&bob, "messages").is_some();
+        if is_due {
+            advance(&alice, &bob, 5);
+        }
+        is_due
+    };
+    assert_eq!((0..12).filter(start).count(), 8);
+    // Nor by naming so many others that the whole domain replaces them.
+    (1..=256).for_each(name);
+    assert_eq!(alice.again_count(&bob), 1);
+    assert_eq!(alice.next_again(&bob, "messages"), None);
+    alice.clock.advance_ms(DAY_MS);
+    assert!(alice.next_again(&bob, "messages").is_some());
+}
+
+#[test]
+fn scopes_of_earlier_days_leave_room_for_others() {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 300));
+    meet(&alice, &bob);
+    let name = |number| note(&alice, &bob, Some(number), PullAgainCause::Named);
+    (0..256).for_each(name);
+    advance(&alice, &bob, 5);
+    assert_eq!(alice.again_count(&bob), 0);
+    alice.clock.advance_ms(DAY_MS);
+    name(256);
+    assert_eq!(alice.next_again(&bob, "messages").unwrap().scopes.len(), 1);
+}
+
 #[test]
 fn scopes_share_a_request_and_too_many_become_the_whole_domain() {
     let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 300));
     meet(&alice, &bob);
-    let note = |number: u16| {
-        let mut scope = [4; 16];
-        scope[..2].copy_from_slice(&number.to_be_bytes());
-        let (peer, epoch) = (bob.peer_id(), bob.epoch());
-        alice
-            .graph(move |graph| {
-                let note = PullAgainNote {
-                    peer: &peer,
-                    domain: "messages",
-                    scope: Some(keys::Oid::from_bytes(scope)),
-                    epoch,
-                    until_seq: 5,
-                    cause: PullAgainCause::Named,
-                    is_again: false,
-                };
-                graph.tx().note_pull_again(&note, graph.now())
-            })
-            .unwrap();
-    };
+    let note = |number| note(&alice, &bob, Some(number), PullAgainCause::Named);
     (0..256).for_each(note);
     assert_eq!(
         alice.next_again(&bob, "messages").unwrap().scopes.len(),
@@ -166,7 +248,7 @@ fn scope_starts_at_most_eight_times_a_day() {
             .unwrap();
         if let Some(again) = alice.next_again(&bob, "messages") {
             starts += 1;
-            let end = move |graph: &mut postern::graph::GraphManager<'_>| {
+            let end = move |graph: &mut GraphManager<'_>| {
                 let (tx, now) = (graph.tx(), graph.now());
                 tx.move_pull_again(&peer, "messages", &again, Some(1 << 40), now)?;
                 tx.wake_pull_again(&peer, "messages", now)

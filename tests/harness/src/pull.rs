@@ -127,6 +127,13 @@ impl TestNode {
             .again
     }
 
+    /// The number of scopes and domains of another node that this node has to pull again.
+    pub fn again_count(&self, from: &TestNode) -> u64 {
+        let peer = from.peer_id();
+        let counts = self.read(move |view| view.rows.pull_again_counts(&peer));
+        counts.no_room + counts.expired + counts.named
+    }
+
     /// Builds the reply to a pull request and records what it sends.
     pub fn answer(&self, request: &PullRequest) -> PullReply {
         let asked = request.clone();
