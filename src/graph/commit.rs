@@ -82,7 +82,7 @@ impl GraphManager<'_> {
         }
         self.note_rights(app, &row, change, is_new_scope)?;
         if row.deleted {
-            self.note_tombstone(app.id, &row)?;
+            self.note_tombstone(&row)?;
         }
         self.cache.borrow_mut().invalidate_parent(app.id, &row);
         self.touch(app, &row)?;

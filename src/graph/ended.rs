@@ -14,10 +14,13 @@ use crate::store::{
     Cursor, Direction, EndedScope, PullAgainCause, PullAgainNote, ScopeId, StoreError, Usage,
 };
 
+/// Most that a portion spends ([`GraphManager::spent`]), besides its last object.
+const DROPPED_SPENT_MAX: usize = 2048;
+
 impl GraphManager<'_> {
-    /// Drops the values of at most `most` received objects of one ended scope. Returns whether
-    /// there may be more to drop. Their senders stay charged for the objects, whose rows remain,
-    /// and for the entries of rights lists. Only the bytes of the values are released.
+    /// Drops the values of one portion of the received objects of an ended scope: at most `most`.
+    /// Returns whether there may be more to drop. Their senders stay charged for the objects, whose
+    /// rows remain, and for the entries of rights lists. Only the bytes of the values are released.
     pub fn drop_ended(&mut self, most: usize) -> Result<bool, StoreError> {
         let Some(ended) = self.tx.ended_scope()? else {
             return Ok(false);
@@ -36,10 +39,18 @@ impl GraphManager<'_> {
             .tx
             .received_in_scope(app, ended.id, ended.after_seq, most)?;
         let mut freed: BTreeMap<i64, Usage> = BTreeMap::new();
+        let mut is_all = rows.len() < most;
+        let mut after_seq = ended.after_seq;
         for row in &rows {
+            if self.spent() > DROPPED_SPENT_MAX {
+                is_all = false;
+                break;
+            }
+            after_seq = row.change_seq;
             if let Some(origin) = row.origin {
                 let (_, signed) = load_object(self.tx, app, row)?;
                 let bytes = Usage::one(signed.bytes().len()).bytes;
+                self.tx.count_bytes(signed.bytes().len());
                 *freed.entry(origin).or_default() += Usage {
                     objects: 0,
                     bytes: -bytes,
@@ -55,12 +66,11 @@ impl GraphManager<'_> {
                 self.tx.add_usage(&peer, &usage)?;
             }
         }
-        match rows.last() {
-            Some(last) if rows.len() == most => self.tx.put_ended_scope(&EndedScope {
-                after_seq: last.change_seq,
-                ..ended
-            })?,
-            _ => self.tx.remove_ended_scope(ended.id)?,
+        if is_all {
+            self.tx.remove_ended_scope(ended.id)?;
+        } else {
+            self.tx
+                .put_ended_scope(&EndedScope { after_seq, ..ended })?;
         }
         Ok(true)
     }

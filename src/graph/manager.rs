@@ -53,7 +53,8 @@ pub struct GraphManager<'e> {
     change_seq: Option<u64>,
     pub(super) cache: RefCell<TxCache>,
     writers: BTreeMap<AppId, ParentWriter<'e>>,
-    pub(super) tombstones: Vec<Tombstone>,
+    /// The greatest tombstone of each object that was deleted while objects waited.
+    pub(super) tombstones: BTreeMap<Oid, Tombstone>,
 }
 
 impl<'e> GraphManager<'e> {
@@ -67,7 +68,7 @@ impl<'e> GraphManager<'e> {
             change_seq: None,
             cache: RefCell::default(),
             writers: BTreeMap::new(),
-            tombstones: Vec::new(),
+            tombstones: BTreeMap::new(),
         }
     }
 
@@ -217,10 +218,10 @@ impl GraphManager<'_> {
         self.cache.borrow_mut().looked_at += count;
     }
 
-    /// How much this transaction did: the rows that it changed, and the readers and entries of
-    /// rights lists that it read. Most take some microseconds.
+    /// How much this transaction did: its changes ([`WriteTx::spent`]), and the readers and entries
+    /// of rights lists that it read. Most take some microseconds.
     pub fn spent(&self) -> usize {
-        self.tx.changed_rows() + self.cache.borrow().looked_at
+        self.tx.spent() + self.cache.borrow().looked_at
     }
 
     /// The row of a Parent that another object refers to.

@@ -14,16 +14,17 @@ use crate::acl::{AclManager, Existing, Precedence};
 use crate::op_context::AppId;
 use crate::store::{AppTable, ParentRow, ScopeId};
 
-/// Most that a portion of re-signing spends ([`GraphManager::spent`]), besides its last object.
+/// Most that a portion of re-signing or restamping spends ([`GraphManager::spent`]), besides its
+/// last object.
 const RESIGNED_SPENT_MAX: usize = 2048;
 /// Most objects that one portion restamps. No local write has as many in one scope.
 const RESTAMPED_MAX: usize = 256;
 
 impl GraphManager<'_> {
     /// Re-signs objects that a local owner signed with earlier keys: at most `most`, and fewer if
-    /// they change many readers. Returns how many it re-signed; none if none is left. Each keeps
-    /// its revision and content, and gets a change group of its own, so that peers that know of the
-    /// rotation accept it.
+    /// they are large or change many readers. Returns how many it re-signed; none if none is left.
+    /// Each keeps its revision and content, and gets a change group of its own, so that peers that
+    /// know of the rotation accept it.
     ///
     /// Rights lists come first, in each scope from the highest version down. Then come all other
     /// objects, by key, oldest first. Another order would let an old list be in force for a while,
@@ -106,6 +107,10 @@ impl GraphManager<'_> {
         }
         let position = rows.last().map(|row| row.change_seq.cast_signed());
         for row in rows {
+            if self.spent() > RESIGNED_SPENT_MAX {
+                // Restamped rows of its change group lie behind the end of the span now.
+                return Ok(Some(row.change_seq.cast_signed() - 1));
+            }
             let is_current = self.keys().key_id(row.owner) == Ok(row.key_id);
             if is_current && self.is_local(&row.owner)? {
                 self.restamp(app, row)?;
@@ -124,6 +129,7 @@ impl GraphManager<'_> {
         };
         let granted = AclManager::check_resign(row.oid, owner_at_home, &existing)?;
         self.end_group();
+        self.tx.count_bytes(self.tx.value_bytes(app, row.id)?);
         self.commit_row(&granted, app, row, Change::Signature)?;
         Ok(())
     }

@@ -12,7 +12,6 @@ use keys::{KeyChain, Oid, PublicKey, SignedObject};
 use super::error::{Fault, ObjectFault};
 use super::limits::GraphLimits;
 use super::record::{IdentityRecord, chain_in, is_identity};
-use super::version::Tombstone;
 use crate::object::{CoreRecord, Object, RightsFault, is_core_type};
 use crate::schema::{Schemas, identities};
 use crate::store::Cause;
@@ -119,16 +118,6 @@ impl DecodedObject {
     /// The full name of the object's type. `None`: no enabled app has the type.
     pub fn type_name(&self, schemas: &Schemas) -> Option<String> {
         type_name(&self.object, schemas)
-    }
-
-    /// The slug of the object's app.
-    pub fn app(&self) -> &str {
-        &self.object.app
-    }
-
-    /// Whether this is a version of a deleted object that its tombstone precedes.
-    pub fn loses_to(&self, tombstone: &Tombstone) -> bool {
-        tombstone.precedes(&self.object, self.signed.key_id())
     }
 
     /// The owner's key that the object's own record proves, if the object is an identity.

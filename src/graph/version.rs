@@ -1,9 +1,9 @@
 //! The order of the versions of one object, without their bytes.
 
-use keys::Oid;
+use keys::{Oid, SignedObject};
 
+use super::limits::GraphLimits;
 use crate::object::Object;
-use crate::op_context::AppId;
 use crate::store::ParentRow;
 
 /// The parts of a version that decide before its bytes, the most important first. The greater one
@@ -35,39 +35,43 @@ impl ObjectVersion {
 /// A tombstone that was written.
 #[derive(Debug, Clone, Copy)]
 pub struct Tombstone {
-    app: AppId,
     oid: Oid,
-    owner: Oid,
     version: ObjectVersion,
 }
 
 impl Tombstone {
-    pub(super) fn of(app: AppId, row: &ParentRow) -> Self {
+    pub(super) fn of(row: &ParentRow) -> Self {
         Self {
-            app,
             oid: row.oid,
-            owner: row.owner,
             version: ObjectVersion::of(row),
         }
     }
 
-    /// The oid of the deleted object.
+    /// The oid of the deleted object, which also proves its app, type and owner.
     pub fn oid(&self) -> Oid {
         self.oid
     }
 
-    /// The app of the deleted object.
-    pub fn app(&self) -> AppId {
-        self.app
+    /// The number of the key that signed it. Versions under a later key precede it.
+    pub fn key_id(&self) -> u32 {
+        self.version.key_id
     }
 
-    /// Whether the tombstone precedes another version of its object, under the key of this number.
-    pub(super) fn precedes(&self, object: &Object, key_id: u32) -> bool {
-        let version = ObjectVersion {
-            key_id,
-            deleted: object.is_deleted(),
-            rev: object.rev,
-        };
-        (object.oid, object.owner) == (self.oid, self.owner) && version < self.version
+    /// Whether the tombstone precedes another version of its object. Decodes only one that the same
+    /// key signed.
+    pub fn precedes(&self, signed: &SignedObject, limits: &GraphLimits) -> bool {
+        let key_id = signed.key_id();
+        if key_id != self.version.key_id {
+            return key_id < self.version.key_id;
+        }
+        let object = Object::from_bytes(signed.bytes(), &limits.object);
+        object.is_ok_and(|object| {
+            let version = ObjectVersion {
+                key_id,
+                deleted: object.is_deleted(),
+                rev: object.rev,
+            };
+            version < self.version
+        })
     }
 }

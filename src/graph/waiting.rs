@@ -6,7 +6,6 @@
 
 use super::manager::GraphManager;
 use super::version::Tombstone;
-use crate::op_context::AppId;
 use crate::store::{Cause, ParentRow, StoreError, WaitingRow};
 
 impl GraphManager<'_> {
@@ -37,15 +36,16 @@ impl GraphManager<'_> {
 
     /// Notes a tombstone that was written, so that the waiting versions that it precedes are
     /// deleted.
-    pub(super) fn note_tombstone(&mut self, app: AppId, row: &ParentRow) -> Result<(), StoreError> {
+    pub(super) fn note_tombstone(&mut self, row: &ParentRow) -> Result<(), StoreError> {
         if self.is_any_waiting()? {
-            self.tombstones.push(Tombstone::of(app, row));
+            // A version that is written precedes the stored one.
+            self.tombstones.insert(row.oid, Tombstone::of(row));
         }
         Ok(())
     }
 
-    /// The tombstones that this transaction wrote while objects waited.
-    pub fn take_tombstones(&mut self) -> Vec<Tombstone> {
-        std::mem::take(&mut self.tombstones)
+    /// The greatest tombstone of each object that this transaction deleted while objects waited.
+    pub fn take_tombstones(&mut self) -> impl Iterator<Item = Tombstone> + use<> {
+        std::mem::take(&mut self.tombstones).into_values()
     }
 }

@@ -22,8 +22,8 @@ const FORGET_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// Time from the start of the node to its first run. Peers that it keeps dialling have sessions by
 /// then. Also the time to the next run after a full one.
 const FORGET_SOON: Duration = Duration::from_secs(60);
-/// Most peers that one run forgets, so that no write takes long. A day's runs forget more peers
-/// than can be admitted in a day.
+/// Most peers that one run forgets, portion after portion. A day's runs forget more peers than can
+/// be admitted in a day.
 const FORGOTTEN_MAX: usize = 500;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// Time between two checks whether a recovery has reached its deadline.
@@ -59,16 +59,25 @@ impl SyncService {
             .collect();
         core.graph(move |graph| {
             let now = graph.now();
-            for peer in &live {
-                graph.tx().touch_peer(peer, now)?;
-            }
-            if idle_days == 0 {
-                return Ok(0);
-            }
-            let before = Timestamp(now.0.saturating_sub(idle_days.saturating_mul(DAY_MS)));
-            graph.tx().forget_untrusted_peers(before, FORGOTTEN_MAX)
+            live.iter()
+                .try_for_each(|peer| graph.tx().touch_peer(peer, now))
         })
-        .await
+        .await?;
+        let mut forgotten = 0;
+        while idle_days > 0 && forgotten < FORGOTTEN_MAX {
+            // A peer that connects between two portions is no longer idle.
+            let portion = core.graph(move |graph| {
+                let idle_ms = idle_days.saturating_mul(DAY_MS);
+                let before = Timestamp(graph.now().0.saturating_sub(idle_ms));
+                let most = FORGOTTEN_MAX - forgotten;
+                graph.tx().forget_untrusted_peers(before, most)
+            });
+            match portion.await? {
+                0 => break,
+                portion => forgotten += portion,
+            }
+        }
+        Ok(forgotten)
     }
 
     /// Runs [`SyncService::forget_idle`] at an interval until the node stops. Each run calls

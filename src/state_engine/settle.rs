@@ -146,6 +146,9 @@ impl StateEngine {
             let (mut done, mut rejects) = (AppliedPackage::default(), RejectLog::default());
             let mut ingest = PartIngest::new(graph, limits, &mut done, &mut rejects);
             for id in expired {
+                if ingest.spent() > PORTION_SPENT_MAX {
+                    break;
+                }
                 if let Some(waiting) = tx.waiting(id)? {
                     ingest.give_up(&waiting)?;
                 }

@@ -39,6 +39,7 @@ pub struct AppTable {
     pub(super) drop_values: String,
     pub(super) restamp_parent: String,
     pub(super) restamp_attrs: String,
+    pub(super) value_bytes: String,
     pub(super) signed_before: String,
     pub(super) list_before: String,
     pub(super) lists_before: String,
@@ -138,6 +139,9 @@ impl AppTable {
                 "UPDATE {parent} SET key_id = ?2, signature = ?3, change_seq = ?4 WHERE id = ?1"
             ),
             restamp_attrs: format!("UPDATE {attr} SET change_seq = ?2 WHERE id {ATTR_IDS}"),
+            value_bytes: format!(
+                "SELECT COALESCE(SUM(OCTET_LENGTH(value)), 0) FROM {attr} WHERE id {ATTR_IDS}"
+            ),
             signed_before: format!(
                 "{select} INDEXED BY {parent}_local
                  WHERE p.owner_oid = ?1 AND p.origin IS NULL AND p.rev > 0 AND p.key_id = (

@@ -166,6 +166,18 @@ impl Rows<'_> {
         Ok(None)
     }
 
+    /// The sum of the bytes of an object's values.
+    pub fn value_bytes(&self, app: &AppTable, parent_id: i64) -> Result<usize, StoreError> {
+        let context = "measuring Attrs";
+        let mut statement = self
+            .connection
+            .prepare_cached(&app.value_bytes)
+            .context(context)?;
+        statement
+            .query_row([parent_id], |row| row.get(0))
+            .context(context)
+    }
+
     fn oid_of(&self, app: &AppTable, id: i64) -> Result<Oid, StoreError> {
         let mut statement = self
             .connection

@@ -47,6 +47,9 @@ pub struct LastPeerAt {
     pub ticket: Option<Vec<u8>>,
 }
 
+/// Most that a portion of forgetting spends ([`WriteTx::spent`]), besides its last peer.
+const FORGOTTEN_SPENT_MAX: usize = 1024;
+
 const COLUMNS: &str =
     "peer_id, server_oid, peer_apps, peer_sync_domains, domains, onion, epoch, tier, last_contact";
 
@@ -215,8 +218,8 @@ impl WriteTx<'_> {
         Ok(())
     }
 
-    /// Forgets at most `most` untrusted peers whose last contact was before a time, the longest
-    /// inactive first. Returns the number of forgotten peers.
+    /// Forgets one portion of the untrusted peers whose last contact was before a time: at most
+    /// `most`, the longest inactive first. Returns the number of forgotten peers; 0: none is left.
     ///
     /// Deletes their claims, cursors, waiting objects and rejects. Their stored objects stay. A
     /// banned peer's onion address stays, because the node must not dial it.
@@ -240,7 +243,12 @@ impl WriteTx<'_> {
             .context(context)?
             .collect::<rusqlite::Result<Vec<_>>>()
             .context(context)?;
+        let mut forgotten = 0;
         for peer in &idle {
+            if self.spent() > FORGOTTEN_SPENT_MAX {
+                break;
+            }
+            forgotten += 1;
             let mut usage = self.waiting_usage(peer)?;
             usage.objects += i64::try_from(self.reject_count(peer)?).unwrap_or(0);
             self.add_usage(peer, &-usage)?;
@@ -260,7 +268,7 @@ impl WriteTx<'_> {
                 statement.execute([peer.as_bytes()]).context(context)?;
             }
         }
-        Ok(idle.len())
+        Ok(forgotten)
     }
 
     /// Stores or deletes the ticket that a peer issued to this node.

@@ -2,6 +2,7 @@
 //!
 //! The other files of `store` add the methods, one file for each group of tables.
 
+use std::cell::Cell;
 use std::ops::Deref;
 
 use rusqlite::Connection;
@@ -22,12 +23,17 @@ impl Rows<'_> {
     }
 }
 
+/// Bytes of changed values that take as long as a changed row.
+const BYTES_PER_ROW: usize = 512;
+
 /// An open write transaction. Its queries see its own writes.
 #[derive(Debug)]
 pub struct WriteTx<'c> {
     rows: Rows<'c>,
     /// Rows that the connection had changed before.
     changed_before: u64,
+    /// Bytes of changed values, as far as callers counted them.
+    bytes: Cell<usize>,
 }
 
 impl<'c> WriteTx<'c> {
@@ -36,13 +42,21 @@ impl<'c> WriteTx<'c> {
         Self {
             rows,
             changed_before: rows.connection.total_changes(),
+            bytes: Cell::new(0),
         }
     }
 
-    /// The number of rows that this transaction changed.
-    pub fn changed_rows(&self) -> usize {
+    /// Counts bytes of changed values.
+    pub fn count_bytes(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get().saturating_add(bytes));
+    }
+
+    /// How much this transaction changed: rows, and values of 512 bytes that callers counted. A
+    /// number of objects alone bounds no work, because an object may have 256 values or 64 KiB.
+    pub fn spent(&self) -> usize {
         let changed = self.rows.connection.total_changes() - self.changed_before;
-        usize::try_from(changed).unwrap_or(usize::MAX)
+        let rows = usize::try_from(changed).unwrap_or(usize::MAX);
+        rows.saturating_add(self.bytes.get() / BYTES_PER_ROW)
     }
 }
 

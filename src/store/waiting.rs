@@ -263,15 +263,18 @@ impl Rows<'_> {
             .context(context)
     }
 
-    /// Local numbers of at most `limit` waiting objects with that oid, the oldest first.
-    pub fn waiting_of(&self, oid: &Oid, limit: usize) -> Result<Vec<i64>, StoreError> {
+    /// Local numbers of at most `limit` waiting versions of an object under a key up to `key_id`,
+    /// the oldest first.
+    pub fn waiting_of(&self, oid: &Oid, key_id: u32, limit: usize) -> Result<Vec<i64>, StoreError> {
         let context = "reading the waiting versions of an object";
         let mut statement = self
             .connection
-            .prepare_cached("SELECT id FROM waiting WHERE oid = ?1 ORDER BY id LIMIT ?2")
+            .prepare_cached(
+                "SELECT id FROM waiting WHERE oid = ?1 AND key_id <= ?2 ORDER BY id LIMIT ?3",
+            )
             .context(context)?;
         let rows = statement
-            .query_map((oid.as_bytes(), limit), |row| row.get(0))
+            .query_map((oid.as_bytes(), key_id, limit), |row| row.get(0))
             .context(context)?;
         rows.collect::<rusqlite::Result<_>>().context(context)
     }

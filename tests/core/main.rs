@@ -18,6 +18,7 @@ mod local_writes;
 mod package_checks;
 mod packages;
 mod parts;
+mod portions;
 mod pull_again;
 mod quotas;
 mod recovery_portions;
