@@ -406,6 +406,16 @@ impl AclManager {
         Ok(Granted { oid })
     }
 
+    /// Decides on a rights list that only merges others of its owner. The owner signed what it
+    /// repeats, so that a retired or frozen owner's lists are merged too.
+    pub fn check_merge(oid: Oid, owner_at_home: bool) -> Result<Granted, Denied> {
+        if owner_at_home {
+            Ok(Granted { oid })
+        } else {
+            Err(Denied::OwnerNotHere)
+        }
+    }
+
     /// Decides on dropping the values of an object, which only the end of its scope permits.
     pub fn check_drop(oid: Oid, scope_right: ScopeRight) -> Result<Granted, Denied> {
         if scope_right == ScopeRight::Ended {

@@ -284,6 +284,10 @@ impl GraphManager<'_> {
         if known.is_some_and(|known| known.frozen && !row.frozen) {
             self.fulfil(&Cause::Unfrozen(row.oid))?;
         }
+        if row.home == self.this_node {
+            // A rotation is complete enough, or the identity is not retired or frozen any more.
+            self.tx.release_merging()?;
+        }
         if known.is_some_and(|known| known.home != row.home) {
             self.fulfil(&Cause::Home(row.oid, row.home))?;
         }

@@ -18,6 +18,7 @@ mod limits;
 mod load;
 mod local;
 mod manager;
+mod merge;
 mod opening;
 mod peer;
 mod precedence;

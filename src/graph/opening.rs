@@ -35,7 +35,7 @@ impl GraphManager<'_> {
     }
 
     /// Lets peers read a scope of this node, unless another peer closes it.
-    fn open_scope(&mut self, scope: ScopeId) -> Result<(), StoreError> {
+    pub(super) fn open_scope(&mut self, scope: ScopeId) -> Result<(), StoreError> {
         let Some(row) = self.tx.scope(scope)?.filter(|row| row.is_local) else {
             return Ok(());
         };

@@ -8,8 +8,10 @@ use super::commit::Change;
 use super::error::{ApplyError, Fault};
 use super::local::new_row;
 use super::manager::GraphManager;
+use super::resolve::{Resolved, Scope};
 use super::verify::VerifiedObject;
 use crate::acl::{AclManager, Denied, ReclaimFacts, RemoteWrite, ScopeRight};
+use crate::object::{CoreRecord, RightsFault};
 
 /// Result for one object that a peer returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +21,10 @@ pub enum ReclaimOutcome {
     /// The same or a later revision was stored already.
     AlreadyStored,
 }
+
+/// How far the version of a returned list may exceed the highest known one. So no thief of an
+/// earlier key leaves a scope without further versions.
+const VERSION_STEP_MAX: u64 = 1 << 32;
 
 impl GraphManager<'_> {
     /// Applies an object of this node that a peer stored before the backup was restored.
@@ -62,6 +68,7 @@ impl GraphManager<'_> {
             ScopeRight::ScopeOwner => return Err(Fault::Denied(Denied::ScopeOwnerStays).into()),
             ScopeRight::Open | ScopeRight::Participant | ScopeRight::Outsider => {}
         }
+        self.check_version(&resolved)?;
         let Some(granted) = granted else {
             if let Some(stored) = &existing {
                 self.keep_forked(stored, verified.signed.key_id(), &resolved)?;
@@ -77,5 +84,20 @@ impl GraphManager<'_> {
             self.note_identity(&row, record)?;
         }
         Ok(ReclaimOutcome::Written)
+    }
+
+    /// Refuses a list whose version is far above all known ones.
+    fn check_version(&self, resolved: &Resolved<'_>) -> Result<(), ApplyError> {
+        let (Some(CoreRecord::Rights(list)), Scope::Stored(scope)) =
+            (&resolved.core, &resolved.scope)
+        else {
+            return Ok(());
+        };
+        let heads = self.heads(*scope)?;
+        let highest = heads.iter().map(|head| head.version).max();
+        if list.version > highest.unwrap_or(0).saturating_add(VERSION_STEP_MAX) {
+            return Err(Fault::Rights(RightsFault("the version is far above the others")).into());
+        }
+        Ok(())
     }
 }

@@ -14,9 +14,7 @@ use super::load::load_object;
 use super::manager::GraphManager;
 use super::resolve::{Founding, InScope, ResolveError, Resolved};
 use crate::acl::ScopeRight;
-use crate::object::{
-    CoreRecord, Object, Place, Rights, RightsFault, RightsList, ScopeList, is_core_type,
-};
+use crate::object::{CoreRecord, Object, Place, Rights, RightsFault, ScopeList, is_core_type};
 use crate::store::{
     AppTable, Cause, NamedLists, NewRights, ParentRow, RightsRow, Rows, ScopeId, StoreError,
 };
@@ -204,6 +202,7 @@ impl GraphManager<'_> {
         self.tx
             .raise_key_number(scope, &founding.digest, row.key_id)?;
         self.tx.remove_ended_scope(scope)?;
+        self.tx.release_merging()?;
         let stored = self.tx.founding_list(scope)?;
         self.tx.put_rights(stored.id, list)?;
         self.cache.borrow_mut().invalidate_rights(scope);
@@ -325,8 +324,12 @@ impl GraphManager<'_> {
         self.fulfil(&Cause::Rights(*digest))?;
         // A `leave` counts from when on the list that it names is not absent.
         let is_back = was_absent && self.tx.is_left_by_any(scope, digest)?;
-        if self.tx.list_in_force(scope)?.id != before || is_back {
+        let is_merged = self.note_heads(scope, row.change_seq)?;
+        if self.tx.list_in_force(scope)?.id != before || is_back || is_merged {
             self.rights_changed(scope, row.change_seq, History::Missed)?;
+        }
+        if is_merged {
+            self.open_scope(scope)?;
         }
         Ok(())
     }
@@ -343,6 +346,7 @@ impl GraphManager<'_> {
             return Ok(());
         };
         let list = self.tx.list_in_force(scope)?;
+        let is_merging = self.tx.is_merging(scope)?;
         let open: BTreeSet<Oid> = self.tx.readers(scope)?.into_iter().collect();
         let rights = self.tx.rights(list.id)?;
         self.look_at(open.len() + rights.entries());
@@ -357,6 +361,8 @@ impl GraphManager<'_> {
             let reads = !self.has_left(scope, &list, identity)?;
             match (open.contains(identity), reads) {
                 (true, false) => self.tx.close_reader(scope, identity, change_seq)?,
+                // The list in force may lack a removal.
+                (false, true) if is_merging => continue,
                 (false, true) => {
                     let from_seq = match history {
                         History::Whole => None,
@@ -433,18 +439,4 @@ enum History {
     Missed,
     /// All, because no object was seen while the scope had ended.
     Whole,
-}
-
-/// The rights that hold in a scope.
-pub(super) struct InForce {
-    pub(super) row: RightsRow,
-    pub(super) rights: RightsList,
-}
-
-impl InForce {
-    pub(super) fn load(rows: &Rows<'_>, scope: ScopeId) -> Result<Self, StoreError> {
-        let row = rows.list_in_force(scope)?;
-        let rights = rows.rights(row.id)?;
-        Ok(Self { row, rights })
-    }
 }

@@ -1,19 +1,16 @@
 //! Local writes of rights lists and `leave` (docs/DECISIONS.md 4).
 //!
-//! Invariants: a list is written by the owner of its scope, replaces the list in force, and holds
-//! all rights. Tested in `tests/core/rights.rs`.
+//! Invariants: a list is written by the owner of its scope, replaces or merges its heads
+//! (`merge.rs`), and holds all rights. Tested in `tests/core/rights.rs`.
 
-use keys::protocol::{LEAVE_TYPE, RIGHTS_TYPE};
+use keys::protocol::{LEAVE_TYPE, RIGHTS_MERGED_MAX, RIGHTS_TYPE};
 use keys::{Digest, Oid};
 
 use super::error::SaveError;
 use super::local::Saved;
 use super::manager::GraphManager;
-use super::rights::InForce;
-use crate::acl::Denied;
-use crate::object::{
-    Attrs, Merges, Object, OidParts, Place, Rights, RightsFault, RightsList, ScopeList,
-};
+use crate::acl::{AclManager, Denied};
+use crate::object::{Attrs, Object, OidParts, Place, Rights, RightsFault, RightsList, ScopeList};
 use crate::op_context::OpContext;
 use crate::store::{AppTable, ParentRow, RightsRow, ScopeId, StoreError};
 
@@ -22,7 +19,8 @@ const VERSION_MAX: u64 = i64::MAX.unsigned_abs();
 
 impl GraphManager<'_> {
     /// Changes the rights in a scope: for each identity its new rights, or `None` to remove it.
-    /// Writes the list in force with these changes, without the identities that left.
+    /// Writes what the heads of the scope give, with these changes and without the identities that
+    /// left.
     ///
     /// Only the owner of the scope may do so, and it keeps both rights. Adding an identity again
     /// that left writes a list without it first, in a change group of its own.
@@ -42,19 +40,23 @@ impl GraphManager<'_> {
         if !changes.iter().all(owner_stays) {
             return Err(Denied::ScopeOwnerStays.into());
         }
-        let in_force = InForce::load(self.tx(), parent.scope_id)?;
-        let mut rights = self.without_left(parent.scope_id, &in_force)?;
+        let scope = parent.scope_id;
+        let heads = self.heads(scope)?;
+        let mut rights = self.next_rights(scope, &heads)?;
+        let lists = heads.iter().map(|head| self.tx.rights(head.id));
+        let lists: Vec<_> = lists.collect::<Result<_, _>>()?;
         let returns = |(identity, to): &(Oid, Option<Rights>)| {
-            to.is_some() && rights.of(identity).is_none() && in_force.rights.of(identity).is_some()
+            let is_entry = lists.iter().any(|list| list.of(identity).is_some());
+            to.is_some() && rights.of(identity).is_none() && is_entry
         };
         if changes.iter().any(returns) {
-            self.write_list(context, app, &parent, rights.clone())?;
+            self.write_list(Some(context), app, &parent, rights.clone())?;
             self.end_group();
         }
         for (identity, to) in changes {
             rights.set(*identity, *to);
         }
-        self.write_list(context, app, &parent, rights)
+        self.write_list(Some(context), app, &parent, rights)
     }
 
     /// Ends the right of a local identity to read a scope. The owner of a scope cannot leave it.
@@ -70,7 +72,7 @@ impl GraphManager<'_> {
         let parent = self.scope_parent(app, scope)?;
         let named = self.name_of_list_in_force(parent.scope_id)?;
         self.write_core(
-            context,
+            Some(context),
             app,
             (LEAVE_TYPE, identity),
             named,
@@ -87,56 +89,65 @@ impl GraphManager<'_> {
         Ok(name(&self.tx.list_in_force(scope)?))
     }
 
-    /// The entries of the list in force without identities that left and were not added again. A
-    /// `leave` counts if it names a version from which on the identity could read all the time.
-    fn without_left(&self, scope: ScopeId, in_force: &InForce) -> Result<RightsList, StoreError> {
-        let mut rights = in_force.rights.clone();
-        for (identity, _) in in_force.rights.iter() {
+    /// The entries of a list without identities that left and were not added again. A `leave`
+    /// counts if it names a version from which on the identity could read all the time.
+    pub(super) fn without_left(
+        &self,
+        scope: ScopeId,
+        list: &RightsRow,
+    ) -> Result<RightsList, StoreError> {
+        let entries = self.tx.rights(list.id)?;
+        let mut rights = entries.clone();
+        for (identity, _) in entries.iter() {
             let Some(left) = self.tx.left(scope, identity)? else {
                 continue;
             };
-            let since = left..in_force.row.version;
-            if !self.tx.is_any_without(scope, identity, since)? {
+            if !self
+                .tx
+                .is_any_without(scope, identity, left..list.version)?
+            {
                 rights.set(*identity, None);
             }
         }
         Ok(rights)
     }
 
-    fn write_list(
+    /// Writes a list that replaces one head of the scope and merges the others. `context`: on whose
+    /// behalf; `None` if the list only merges.
+    pub(super) fn write_list(
         &mut self,
-        context: &OpContext,
+        context: Option<&OpContext>,
         app: &AppTable,
         parent: &ParentRow,
         list: RightsList,
     ) -> Result<Saved, SaveError> {
-        let replaced = self.tx.list_in_force(parent.scope_id)?;
-        let version = replaced.version + 1;
+        let heads = self.heads(parent.scope_id)?;
+        let in_force = self.tx.list_in_force(parent.scope_id)?;
+        let [replaced, others @ ..] = heads.as_slice() else {
+            return Err(StoreError::Inconsistent("a scope without a list").into());
+        };
+        let versions = heads.iter().map(|head| head.version);
+        let version = versions.fold(in_force.version, u64::max) + 1;
         if version > VERSION_MAX {
             return Err(RightsFault("no version is left: rotate the owner's key").into());
         }
+        let others = others.iter().take(RIGHTS_MERGED_MAX);
         let list = ScopeList {
             scope: parent.oid,
             version,
             list,
-            merges: Merges::default(),
+            merges: others.map(|list| list.digest).collect(),
         };
         list.check(&parent.owner)?;
         let kind = (RIGHTS_TYPE, parent.owner);
-        self.write_core(
-            context,
-            app,
-            kind,
-            name(&replaced),
-            list.attrs(),
-            &parent.oid,
-        )
+        let (named, attrs) = (name(replaced), list.attrs());
+        self.write_core(context, app, kind, named, attrs, &parent.oid)
     }
 
     /// Writes a new object of a core type.
     fn write_core(
         &mut self,
-        context: &OpContext,
+        context: Option<&OpContext>,
         app: &AppTable,
         (type_number, owner): (u16, Oid),
         rights: Option<Digest>,
@@ -160,7 +171,10 @@ impl GraphManager<'_> {
             ..Object::create(&parts, self.env.now.0, salt)
         };
         let resolved = self.resolve(app, schema, &object, None)?;
-        let granted = self.may_save(context, &object, None, resolved.right)?;
+        let granted = match context {
+            Some(context) => self.may_save(context, &object, None, resolved.right)?,
+            None => AclManager::check_merge(object.oid, self.is_local(&owner)?)?,
+        };
         self.sign_and_write(app, schema, &object, &resolved, None, &granted)
     }
 }

@@ -62,6 +62,7 @@ impl StateEngine {
         engine.set_recovery_end(now)?;
         engine.save_own_server(now)?;
         engine.resume_rotations(now)?;
+        engine.write(now, |graph| graph.tx().release_merging())?;
         engine.settle_all(now)?;
         Ok(engine)
     }

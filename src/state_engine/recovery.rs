@@ -107,6 +107,9 @@ impl StateEngine {
             let tx = graph.tx();
             tx.put_reclaimed(peer)?;
             note_asked(tx, peer)?;
+            // The peer may have returned objects that an earlier key signed.
+            let mut identities = graph.keys().identities().into_iter();
+            identities.try_for_each(|identity| tx.note_work(&SettlingWork::Rotate(identity)))?;
             Ok::<_, StoreError>(tx.recovery_peers()?.is_empty())
         })?;
         if is_last && is_waiting {

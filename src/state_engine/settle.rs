@@ -15,7 +15,7 @@ use super::rejects::RejectLog;
 use super::rotation::rotate_some;
 use crate::graph::{GraphManager, SaveError};
 use crate::op_context::Timestamp;
-use crate::store::{Cause, SettlingRow, SettlingWork, StoreError, WaitingRow, WriteMode};
+use crate::store::{Cause, ScopeId, SettlingRow, SettlingWork, StoreError, WaitingRow, WriteMode};
 
 /// Most objects of one portion.
 const PORTION_OBJECTS_MAX: usize = 64;
@@ -35,7 +35,17 @@ fn cost(waiting: &WaitingRow) -> usize {
 
 impl StateEngine {
     /// Does one portion of the work that is left. Returns `false` if there was none.
+    ///
+    /// Rights lists are merged first, because their scope is closed until then; not during a
+    /// recovery, in which lists are not changed.
     pub fn settle_step(&mut self, now: Timestamp) -> Result<bool, StoreError> {
+        if self.write_mode.is_none()
+            && let Some(scope) = self.store.rows().next_merging()?
+        {
+            self.trace = TraceId(0);
+            self.merge_lists(now, scope)?;
+            return Ok(true);
+        }
         let Some(next) = self.store.rows().next_settling()? else {
             return Ok(false);
         };
@@ -58,6 +68,29 @@ impl StateEngine {
             }
         }?;
         Ok(true)
+    }
+
+    /// Merges the rights lists of a scope. A merge that fails is put off.
+    fn merge_lists(&mut self, now: Timestamp, scope: ScopeId) -> Result<(), StoreError> {
+        let done = self.write(now, |graph| {
+            if !graph.merge_lists(scope)? {
+                graph.tx().hold_merging(scope)?;
+            }
+            Ok(())
+        });
+        match done {
+            Err(SaveError::Store(error)) => Err(error),
+            Err(error) => {
+                let causes = error_chain(&error);
+                tracing::warn!(
+                    error = %causes,
+                    "could not merge the rights lists of a scope; peers do not receive its objects \
+                     until the node is started again or the owner's identity changes"
+                );
+                self.write(now, |graph| graph.tx().hold_merging(scope))
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Does one portion of work that returns its next position; `None`: it is done. Work that fails

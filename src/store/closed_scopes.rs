@@ -1,5 +1,5 @@
-//! Scopes of this node that a recovery closes: the home of an identity that may read them was not
-//! asked yet.
+//! Scopes of this node that are closed for peers. The home of an identity that may read them was
+//! not asked yet in a recovery, or their rights lists have to be merged.
 //!
 //! Opening them takes portions. Invariants: a peer is in `recovery_peer` until it was asked, and
 //! then in `asked_peer` until its readers' scopes are open. Readers at a peer of `recovery_peer`
@@ -18,7 +18,8 @@ use super::scope_id::ScopeId;
 
 /// The scopes of this node with a reader at a node that the recovery waits for, or whose scopes are
 /// still closed. A former reader counts too, because that node may just have returned the list that
-/// removed it.
+/// removed it. Then those whose rights lists have to be merged: the list in force may lack a
+/// removal.
 const CLOSED_SCOPES: &str = "SELECT r.scope_id FROM recovery_peer \
      CROSS JOIN identity AS i CROSS JOIN reader AS r CROSS JOIN scope AS s \
      WHERE i.home_peer = peer_id AND r.identity_oid = i.oid \
@@ -28,14 +29,16 @@ const CLOSED_SCOPES: &str = "SELECT r.scope_id FROM recovery_peer \
      CROSS JOIN identity AS i CROSS JOIN reader AS r CROSS JOIN scope AS s \
      WHERE i.home_peer = peer_id AND r.identity_oid = i.oid \
      AND (r.identity_oid, r.scope_id) > (asked_peer.identity_oid, asked_peer.scope_id) \
-     AND s.id = r.scope_id AND s.is_local = 1";
+     AND s.id = r.scope_id AND s.is_local = 1 \
+     UNION ALL SELECT scope_id FROM merging";
 
 /// Whether the scope `?1` of this node is one of [`CLOSED_SCOPES`].
 const IS_CLOSED: &str = "SELECT 1 FROM reader AS r CROSS JOIN identity AS i \
      WHERE r.scope_id = ?1 AND i.oid = r.identity_oid \
      AND (EXISTS (SELECT 1 FROM recovery_peer WHERE peer_id = i.home_peer) \
        OR EXISTS (SELECT 1 FROM asked_peer AS p WHERE p.peer_id = i.home_peer \
-                  AND (r.identity_oid, r.scope_id) > (p.identity_oid, p.scope_id)))";
+                  AND (r.identity_oid, r.scope_id) > (p.identity_oid, p.scope_id))) \
+     UNION ALL SELECT 1 FROM merging WHERE scope_id = ?1";
 
 /// How far the scopes of a peer that was asked are open, by identity and scope.
 #[derive(Debug, Clone, PartialEq, Eq)]

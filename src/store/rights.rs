@@ -33,6 +33,15 @@ pub struct RightsRow {
     pub parent_id: Option<i64>,
 }
 
+/// A `leave`, by the list that it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leave {
+    /// Local id of the list.
+    pub list: i64,
+    /// Version of the list.
+    pub version: u64,
+}
+
 /// A rights list to be written.
 #[derive(Debug)]
 pub struct NewRights<'n> {
@@ -172,6 +181,32 @@ impl Rows<'_> {
             below = key_number;
             highest = highest.max(Some(version));
         }
+    }
+
+    /// At most `limit` of the `leave` of an identity in a scope, the latest by key number and
+    /// version first. Those whose list counts as absent are no part of it.
+    pub fn leaves(
+        &self,
+        scope: ScopeId,
+        identity: &Oid,
+        limit: usize,
+    ) -> Result<Vec<Leave>, StoreError> {
+        let context = "reading whether an identity left a scope";
+        let sql = format!(
+            "SELECT list_id, version FROM leave
+             WHERE scope_id = ?1 AND identity_oid = ?2 AND key_number >= {FOUNDING_KEY}
+             ORDER BY key_number DESC, version DESC LIMIT ?3"
+        );
+        let mut statement = self.connection.prepare_cached(&sql).context(context)?;
+        let rows = statement
+            .query_map((scope.0, identity.as_bytes(), limit), |row| {
+                Ok(Leave {
+                    list: row.get(0)?,
+                    version: row.get(1)?,
+                })
+            })
+            .context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
     }
 
     /// Whether an identity left a scope under the list with that digest.

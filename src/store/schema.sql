@@ -82,6 +82,13 @@ CREATE TABLE list_named (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX list_named_by ON list_named (by_list);
 
+-- Scopes of this node with several lists that no list replaces or merges. They are closed for peers
+-- until the node has merged these lists.
+CREATE TABLE merging (
+  scope_id INTEGER NOT NULL PRIMARY KEY REFERENCES scope (id),
+  is_held  INTEGER NOT NULL           -- 1: could not be merged; tried again after an event
+) STRICT;
+
 -- The entries of each rights list. 1: read, 2: write, 3: both.
 CREATE TABLE rights_entry (
   list_id      INTEGER NOT NULL REFERENCES rights_list (id),

@@ -102,6 +102,7 @@ fn new_database_has_the_tables_of_the_schema_and_a_pair_for_each_app() {
         "identity",
         "leave",
         "list_named",
+        "merging",
         "meta",
         "opening",
         "peer_epoch",

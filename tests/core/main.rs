@@ -28,6 +28,7 @@ mod remote_writes;
 mod rights;
 mod rights_checks;
 mod rights_forks;
+mod rights_merge;
 mod rights_property;
 mod rights_vectors;
 mod scopes;

@@ -1,0 +1,375 @@
+//! Merging rights lists after a restore (docs/DECISIONS.md 4).
+//!
+//! A restored node may write a list before a peer returns later ones. The lists of a scope that no
+//! other list replaces are its *heads*. The next list of the owner's node begins with what all
+//! heads changed. Invariant: while a scope of this node has several heads, it is closed for peers,
+//! and no reader is added. Tested below and in `tests/core/rights_merge.rs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keys::protocol::RIGHTS_ENTRIES_MAX;
+use keys::{Digest, Oid};
+
+use super::error::SaveError;
+use super::manager::GraphManager;
+use crate::acl::Denied;
+use crate::object::{Rights, RightsList};
+use crate::store::{AppTable, Apps, Leave, ParentRow, RightsRow, ScopeId, StoreError};
+
+/// Most heads that one list considers. Each restore of a backup makes one.
+const HEADS_MAX: usize = 64;
+/// Most lists that a merge reads besides the common ones. With more the heads count as unrelated.
+const STEPS_MAX: usize = 256;
+
+/// Most `leave` of one identity that a merge considers.
+const LEAVES_MAX: usize = 64;
+
+/// The lists from the heads down to those that all heads follow.
+#[derive(Debug, Default)]
+struct Ancestry {
+    /// Lists that some heads follow: bit `n` stands for head `n`.
+    above: Vec<(RightsRow, u64)>,
+    /// The highest lists that all heads follow. Empty: none is known, because a list is missing or
+    /// too many lie between.
+    bases: Vec<RightsRow>,
+}
+
+/// Entries of lists, by their local ids.
+type Entries = BTreeMap<i64, RightsList>;
+
+/// The lists that one head follows, and the head itself.
+struct Followed<'f> {
+    ancestry: &'f Ancestry,
+    /// The head's bit.
+    bit: u64,
+    lists: Vec<(&'f RightsRow, &'f RightsList)>,
+}
+
+/// One head, compared with the lists that it follows.
+#[derive(Debug)]
+struct Branch {
+    /// Its entries, without the identities that left.
+    rights: RightsList,
+    /// The identities whose rights it changed. `None`: what it follows is not known.
+    changed: Option<BTreeSet<Oid>>,
+    /// Whether only an earlier key signed it, which a thief may have.
+    is_older: bool,
+}
+
+impl Branch {
+    fn bits(&self, identity: &Oid) -> u8 {
+        self.rights.of(identity).map_or(0, Rights::bits)
+    }
+
+    fn has_changed(&self, identity: &Oid) -> bool {
+        let changed = self.changed.as_ref();
+        changed.is_none_or(|changed| changed.contains(identity))
+    }
+}
+
+/// The rights after the changes of all branches, of which the first has the latest key. Where
+/// several changed the rights of an identity, only what all of them give remains. A branch that
+/// only an earlier key signed takes rights away, and gives none.
+///
+/// Beyond [`RIGHTS_ENTRIES_MAX`] entries, identities that some branch lacks are left out, the
+/// highest oids first. Returns how many.
+fn merged(branches: &[Branch]) -> (RightsList, usize) {
+    let entries = branches.iter().flat_map(|branch| branch.rights.iter());
+    let identities: BTreeSet<Oid> = entries.map(|(identity, _)| *identity).collect();
+    let mut list = RightsList::default();
+    for identity in &identities {
+        let latest = branches.first().map_or(0, |branch| branch.bits(identity));
+        let changed = branches.iter().filter(|it| it.has_changed(identity));
+        let given = changed.map(|branch| match branch.is_older {
+            true => branch.bits(identity) & latest,
+            false => branch.bits(identity),
+        });
+        // If no branch changed it, all give the same.
+        let bits = given.reduce(|one, other| one & other).unwrap_or(latest);
+        list.set(*identity, Rights::from_bits(bits));
+    }
+    let is_everywhere = |identity: &Oid| branches.iter().all(|it| it.bits(identity) > 0);
+    let beyond = list.entries().saturating_sub(RIGHTS_ENTRIES_MAX);
+    let cut = identities.iter().rev().filter(|it| !is_everywhere(it));
+    for identity in cut
+        .filter(|it| list.of(it).is_some())
+        .take(beyond)
+        .copied()
+        .collect::<Vec<_>>()
+    {
+        list.set(identity, None);
+    }
+    (list, beyond)
+}
+
+impl<'e> GraphManager<'e> {
+    /// The lists of a scope that the owner's next one replaces: the heads, or the list in force.
+    pub(super) fn heads(&self, scope: ScopeId) -> Result<Vec<RightsRow>, StoreError> {
+        let heads = self.tx.list_heads(scope, HEADS_MAX)?;
+        if heads.is_empty() {
+            return Ok(vec![self.tx.list_in_force(scope)?]);
+        }
+        Ok(heads)
+    }
+
+    /// The rights with which the owner's next list begins: those of the heads, without the
+    /// identities that left and were not added again.
+    pub(super) fn next_rights(
+        &self,
+        scope: ScopeId,
+        heads: &[RightsRow],
+    ) -> Result<RightsList, StoreError> {
+        if let [only] = heads {
+            return self.without_left(scope, only);
+        }
+        let ancestry = self.ancestry(heads)?;
+        let lists = ancestry.above.iter().map(|(list, _)| list);
+        let lists = lists.chain(&ancestry.bases).chain(heads);
+        let lists: Entries = lists
+            .map(|list| Ok((list.id, self.tx.rights(list.id)?)))
+            .collect::<Result<_, StoreError>>()?;
+        let latest = heads.iter().map(|head| head.key_number).max();
+        let mut branches = Vec::with_capacity(heads.len());
+        for (number, head) in heads.iter().enumerate() {
+            let before: Vec<_> = ancestry.before(1 << number).collect();
+            let before = before
+                .into_iter()
+                .filter_map(|list| Some((list, lists.get(&list.id)?)));
+            let followed = Followed {
+                ancestry: &ancestry,
+                bit: 1 << number,
+                lists: before.collect(),
+            };
+            branches.push(self.branch(scope, head, &followed, latest)?);
+        }
+        let (list, beyond) = merged(&branches);
+        if beyond > 0 {
+            tracing::warn!(
+                identities = beyond,
+                "left identities out of a merged rights list, because it would have more than 256"
+            );
+        }
+        Ok(list)
+    }
+
+    /// Follows the heads down to the lists that all of them follow.
+    fn ancestry(&self, heads: &[RightsRow]) -> Result<Ancestry, StoreError> {
+        let all = heads.iter().fold(0, |all: u64, _| all << 1 | 1);
+        // By version and digest. The flag: a base follows it, so that it is none.
+        let mut open: BTreeMap<(u64, Digest), (RightsRow, u64, bool)> = BTreeMap::new();
+        for (number, head) in heads.iter().enumerate() {
+            open.insert((head.version, head.digest), (*head, 1 << number, false));
+        }
+        let (mut found, mut steps) = (Ancestry::default(), 0);
+        while open.values().any(|(_, _, is_below)| !is_below) {
+            let Some((_, (list, mask, is_below))) = open.pop_last() else {
+                break;
+            };
+            steps += 1;
+            if steps > STEPS_MAX {
+                return Ok(Ancestry::unrelated(found));
+            }
+            let is_common = is_below || mask == all;
+            match (is_common, is_below) {
+                (false, _) => found.above.push((list, mask)),
+                (true, false) => found.bases.push(list),
+                (true, true) => {}
+            }
+            for named in self.tx.named_by(list.id)? {
+                // A version that does not fall is no predecessor.
+                match named.filter(|named| named.version < list.version) {
+                    Some(named) => {
+                        let key = (named.version, named.digest);
+                        let entry = open.entry(key).or_insert((named, 0, false));
+                        entry.1 |= mask;
+                        entry.2 |= is_common;
+                    }
+                    None if is_common => {}
+                    None => return Ok(Ancestry::unrelated(found)),
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Compares a head with the lists that it follows.
+    fn branch(
+        &self,
+        scope: ScopeId,
+        head: &RightsRow,
+        followed: &Followed<'_>,
+        latest: Option<u32>,
+    ) -> Result<Branch, StoreError> {
+        let entries = self.tx.rights(head.id)?;
+        let mut rights = entries.clone();
+        for (identity, _) in entries.iter() {
+            for leave in self.tx.leaves(scope, identity, LEAVES_MAX)? {
+                if self.has_left_in(scope, (head, identity), &leave, followed)? {
+                    rights.set(*identity, None);
+                }
+            }
+        }
+        let mut changed = BTreeSet::new();
+        for (_, list) in &followed.lists {
+            let both = list.iter().chain(rights.iter());
+            let differs = both.filter(|(it, _)| list.of(it) != rights.of(it));
+            changed.extend(differs.map(|(identity, _)| *identity));
+        }
+        Ok(Branch {
+            rights,
+            changed: (!followed.ancestry.bases.is_empty()).then_some(changed),
+            is_older: Some(head.key_number) < latest,
+        })
+    }
+
+    /// Whether a `leave` of an identity counts in a head: the head follows the list that it names,
+    /// and the identity could read ever since.
+    fn has_left_in(
+        &self,
+        scope: ScopeId,
+        (head, identity): (&RightsRow, &Oid),
+        leave: &Leave,
+        followed: &Followed<'_>,
+    ) -> Result<bool, StoreError> {
+        let reads = |list: &RightsList| list.of(identity).is_some_and(Rights::may_read);
+        let base = followed
+            .ancestry
+            .bases
+            .iter()
+            .map(|base| base.version)
+            .max();
+        let mut above = followed.ancestry.above.iter();
+        let is_common = match above.find(|(list, _)| list.id == leave.list) {
+            Some((_, mask)) if mask & followed.bit == 0 => return Ok(false),
+            Some(_) => false,
+            None if base.is_some_and(|base| leave.version > base) => return Ok(false),
+            None => true,
+        };
+        let lists = followed.lists.iter();
+        let mut later = lists.filter(|(list, _)| list.version > leave.version);
+        if later.any(|(_, list)| !reads(list)) {
+            return Ok(false);
+        }
+        let below = base.map_or(head.version, |base| base + 1);
+        let versions = leave.version..below;
+        Ok(!is_common || !self.tx.is_any_without(scope, identity, versions)?)
+    }
+
+    /// Closes a scope of this node that has several heads. Returns whether it had several, and has
+    /// one now.
+    pub(super) fn note_heads(&mut self, scope: ScopeId, seq: u64) -> Result<bool, StoreError> {
+        let has_several = self.tx.list_heads(scope, 2)?.len() > 1;
+        match (self.tx.is_merging(scope)?, has_several) {
+            (false, true) => {
+                self.tx.note_merging(scope)?;
+                let readers = self.tx.readers(scope)?;
+                self.note_changed(scope, readers.iter(), seq)?;
+                Ok(false)
+            }
+            (true, false) => self.tx.remove_merging(scope).map(|()| true),
+            _ => Ok(false),
+        }
+    }
+
+    /// Writes the list that merges the heads of a scope of this node. Returns `false` if it has to
+    /// wait until its owner's record names the present key, or until the scope exists again.
+    pub fn merge_lists(&mut self, scope: ScopeId) -> Result<bool, SaveError> {
+        let Some((app, parent)) = self.own_scope(scope)? else {
+            return Ok(false);
+        };
+        let heads = self.heads(scope)?;
+        let key_number = self.keys().key_id(parent.owner)?;
+        let is_latest = heads.iter().all(|head| head.key_number <= key_number);
+        if parent.deleted || !is_latest || !self.is_record_current(&parent.owner)? {
+            return Ok(false);
+        }
+        let list = self.next_rights(scope, &heads)?;
+        self.write_list(None, app, &parent, list)?;
+        let left = self.tx.list_heads(scope, HEADS_MAX)?.len();
+        tracing::info!(lists = heads.len(), left, "merged rights lists of a scope");
+        Ok(left < heads.len())
+    }
+
+    /// The Parent of a scope whose owner lives here.
+    fn own_scope(&self, scope: ScopeId) -> Result<Option<(&'e AppTable, ParentRow)>, SaveError> {
+        let Some(row) = self.tx.scope(scope)? else {
+            return Ok(None);
+        };
+        let apps: &'e Apps = self.tx.apps();
+        let app = apps.iter().find(|app| app.id == row.app);
+        let app = app.ok_or(StoreError::Inconsistent("an app without tables"))?;
+        let parent = self.tx.parent_by_id(app, row.parent_id)?;
+        let parent = parent.ok_or(StoreError::Inconsistent("a scope without a Parent"))?;
+        if !self.is_local(&parent.owner)? {
+            return Err(Denied::OwnerNotHere.into());
+        }
+        Ok(Some((app, parent)))
+    }
+}
+
+impl Ancestry {
+    /// The lists that the head with this bit follows, and the head itself.
+    fn before(&self, bit: u64) -> impl Iterator<Item = &RightsRow> {
+        let above = self.above.iter().filter(move |(_, mask)| mask & bit != 0);
+        above.map(|(list, _)| list).chain(&self.bases)
+    }
+
+    /// The same lists, without a common one.
+    fn unrelated(found: Self) -> Self {
+        Self {
+            bases: Vec::new(),
+            ..found
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn oid(number: u16) -> Oid {
+        let mut bytes = [0; 16];
+        bytes[..2].copy_from_slice(&number.to_be_bytes());
+        Oid::from_bytes(bytes)
+    }
+
+    fn branch(entries: &[(u16, Rights)], changed: &[u16]) -> Branch {
+        Branch {
+            rights: entries.iter().map(|(it, bits)| (oid(*it), *bits)).collect(),
+            changed: Some(changed.iter().copied().map(oid).collect()),
+            is_older: false,
+        }
+    }
+
+    #[test]
+    fn changed_rights_are_those_that_all_branches_give() {
+        let both = Rights::READ_WRITE;
+        // The base: 1 and 2 both, 3 reads.
+        let one = branch(&[(1, both), (2, Rights::READ), (3, both)], &[2, 3]);
+        let other = branch(&[(1, both), (3, Rights::READ), (4, both)], &[2, 4]);
+        let (list, cut) = merged(&[one, other]);
+        assert_eq!(cut, 0);
+        let expected = [(oid(1), both), (oid(3), both), (oid(4), both)];
+        assert_eq!(list, RightsList::from_iter(expected));
+    }
+
+    #[test]
+    fn entries_beyond_the_largest_number_are_those_that_some_branch_lacks() {
+        let both = Rights::READ_WRITE;
+        // The owner has the highest oid, and all branches have it.
+        let owner = (u16::MAX, both);
+        let added = |numbers: std::ops::Range<u16>| {
+            let entries: Vec<_> = numbers.map(|it| (it, both)).chain([owner]).collect();
+            let changed: Vec<_> = entries.iter().map(|(it, _)| *it).collect();
+            branch(&entries, &changed[..changed.len() - 1])
+        };
+        let (list, cut) = merged(&[added(0..200), added(200..400)]);
+        assert_eq!(
+            (list.entries(), cut),
+            (RIGHTS_ENTRIES_MAX, 401 - RIGHTS_ENTRIES_MAX)
+        );
+        assert_eq!(list.of(&oid(owner.0)), Some(both));
+        assert_eq!(list.of(&oid(254)), Some(both));
+        assert_eq!(list.of(&oid(255)), None);
+    }
+}
