@@ -93,7 +93,7 @@ impl RightsWord {
 }
 
 /// Changes rights; the owner of the scope signs the new list. The rights of identities that are not
-/// named stay.
+/// named stay. Returns the list in force, which is a new one only if something changed.
 pub(super) async fn change(
     Traced(state): Traced,
     Path((app, scope)): Path<(String, String)>,
@@ -112,11 +112,13 @@ pub(super) async fn change(
     if changes.is_empty() {
         return Err(ApiError::bad_request("changes: at least one is needed"));
     }
-    let saved = state
+    let changed = state
         .engine
         .graph(move |graph| rights::change(graph, &app, scope, &changes))
         .await?;
-    Ok(Json(
-        json!({ "oid": scope.to_hex(), "change_seq": saved.change_seq }),
-    ))
+    Ok(Json(json!({
+        "oid": scope.to_hex(),
+        "version": changed.version,
+        "change_seq": changed.saved.change_seq,
+    })))
 }

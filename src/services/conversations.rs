@@ -229,7 +229,7 @@ fn change_rights(
     conversation: Oid,
     changes: &[(Oid, Option<Rights>)],
 ) -> Result<Saved, ConversationError> {
-    Ok(super::rights::change(graph, APP, conversation, changes)?)
+    Ok(super::rights::change(graph, APP, conversation, changes)?.saved)
 }
 
 /// Ends the membership of a local identity, by its own decision.

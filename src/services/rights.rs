@@ -136,49 +136,97 @@ pub fn find<'r>(
     }))
 }
 
-/// The identities that left and are still in the list in force, sorted by oid.
-fn left(rows: &Rows<'_>, scope: &SharedScope<'_>) -> Result<Vec<Oid>, StoreError> {
-    let mut left = Vec::new();
-    for identity in scope.list.rights.readers() {
-        if scope.has_left(rows, identity)? {
-            left.push(*identity);
-        }
-    }
-    Ok(left)
+/// The list in force after a change, and the object that holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Changed {
+    /// The version of the list.
+    pub version: u64,
+    /// The object: the scope's Parent if the founding list is in force.
+    pub saved: Saved,
 }
 
 /// Gives rights to identities, or takes them (`None`). The owner of the scope signs the new list.
+/// If nothing changes, no list is written.
 pub fn change(
     graph: &mut GraphManager<'_>,
     app: &str,
     scope: Oid,
     changes: &[(Oid, Option<Rights>)],
-) -> Result<Saved, RightsError> {
-    let shared = find_for_change(graph, app, scope)?;
-    let owner = shared.parent.owner;
-    let list = &shared.list.rights;
-    let mut entries: BTreeSet<Oid> = list.iter().map(|(oid, _)| *oid).collect();
-    for left in left(graph.tx(), &shared)? {
-        entries.remove(&left);
-    }
-    for (identity, rights) in changes {
-        if *identity == owner {
-            return Err(RightsError::OwnerStays(owner));
-        }
-        if rights.is_some() {
-            check_known(graph, identity)?;
-            entries.insert(*identity);
-        } else if list.of(identity).is_some() {
-            entries.remove(identity);
-        } else {
-            return Err(RightsError::NoRights(*identity));
-        }
-    }
-    if entries.len() > RIGHTS_ENTRIES_MAX {
+) -> Result<Changed, RightsError> {
+    let given = changes.iter().filter(|(_, rights)| rights.is_some());
+    if given.count() > RIGHTS_ENTRIES_MAX {
         return Err(RightsError::TooMany);
     }
+    let shared = find_for_change(graph, app, scope)?;
+    let owner = shared.parent.owner;
+    let kept = |(identity, to): &(Oid, Option<Rights>)| {
+        *identity != owner || *to == Some(Rights::READ_WRITE)
+    };
+    if !changes.iter().all(kept) {
+        return Err(RightsError::OwnerStays(owner));
+    }
+    if entries_after(graph.tx(), &shared, changes)? > RIGHTS_ENTRIES_MAX {
+        return Err(RightsError::TooMany);
+    }
+    let mut changes_any = false;
+    for (identity, to) in changes {
+        let before = shared.list.rights.of(identity);
+        if to.is_none() && before.is_none() {
+            return Err(RightsError::NoRights(*identity));
+        }
+        let returns = to.is_some() && shared.has_left(graph.tx(), identity)?;
+        let bits = |rights: Option<Rights>| rights.map_or(0, Rights::bits);
+        if returns || bits(*to) & !bits(before) != 0 {
+            check_known(graph, identity)?;
+        }
+        changes_any |= returns || *to != before;
+    }
+    if !changes_any {
+        return Ok(in_force(graph.tx(), &shared)?);
+    }
     let context = local_context(graph, &owner, app)?;
-    Ok(graph.save_rights(&context, app, &scope, changes)?)
+    let saved = graph.save_rights(&context, app, &scope, changes)?;
+    let version = graph.tx().list_in_force(shared.id())?.version;
+    Ok(Changed { version, saved })
+}
+
+/// The number of entries after a change. Identities that left have none.
+fn entries_after(
+    rows: &Rows<'_>,
+    scope: &SharedScope<'_>,
+    changes: &[(Oid, Option<Rights>)],
+) -> Result<usize, StoreError> {
+    let mut entries = BTreeSet::new();
+    for (identity, _) in scope.list.rights.iter() {
+        if !scope.has_left(rows, identity)? {
+            entries.insert(*identity);
+        }
+    }
+    for (identity, to) in changes {
+        match to {
+            Some(_) => entries.insert(*identity),
+            None => entries.remove(identity),
+        };
+    }
+    Ok(entries.len())
+}
+
+/// The list in force in a scope, and the object that holds it.
+fn in_force(rows: &Rows<'_>, scope: &SharedScope<'_>) -> Result<Changed, StoreError> {
+    let list = rows.list_in_force(scope.id())?;
+    let stored = match list.parent_id {
+        Some(parent) => rows.parent_by_id(scope.app, parent)?,
+        None => Some(scope.parent.clone()),
+    };
+    let holder = stored.ok_or(StoreError::Inconsistent("a rights list without an object"))?;
+    Ok(Changed {
+        version: list.version,
+        saved: Saved {
+            oid: holder.oid,
+            rev: holder.rev,
+            change_seq: holder.change_seq,
+        },
+    })
 }
 
 /// Refuses an identity that is unknown or retired.

@@ -4,6 +4,7 @@ use keys::Oid;
 use serde_json::{Value, json};
 
 use super::{ApiFixture, Reply, list};
+use crate::services::identities;
 
 async fn patch(api: &ApiFixture, path: &str, changes: Value) -> Reply {
     let body = json!({ "changes": changes }).to_string();
@@ -93,4 +94,62 @@ async fn change_of_rights_reports_each_cause_of_failure() {
             .refused(404, "not_found");
     }
     api.delete(&path).await.refused(405, "method");
+}
+
+/// The newest sequence number of a node.
+async fn head(api: &ApiFixture) -> u64 {
+    api.engine.read(|view| view.head()).await.unwrap()
+}
+
+#[tokio::test]
+async fn change_that_changes_nothing_returns_the_list_in_force() {
+    let api = ApiFixture::new().await;
+    let path = card(&api).await;
+    let head_before = head(&api).await;
+    let same = json!([change(api.bob, "read"), change(api.alice, "read_write")]);
+    let founding = patch(&api, &path, same.clone()).await.ok();
+    assert_eq!(
+        (&founding["version"], &founding["change_seq"]),
+        (&json!(0), &json!(head_before))
+    );
+    let changes = json!([change(api.carol, "read")]);
+    let written = patch(&api, &path, changes.clone()).await.ok();
+    assert_eq!(written["version"], 1);
+    assert_eq!(patch(&api, &path, changes).await.ok(), written);
+    assert_eq!(written["change_seq"], json!(head(&api).await));
+}
+
+#[tokio::test]
+async fn rights_of_a_retired_identity_are_lowered_and_not_raised() {
+    let api = ApiFixture::new().await;
+    let (path, carol) = (card(&api).await, api.carol);
+    let both = json!([change(carol, "read_write")]);
+    patch(&api, &path, both.clone()).await.ok();
+    let retire = api
+        .engine
+        .graph(move |graph| identities::retire(graph, carol, true));
+    retire.await.unwrap();
+    let lower = json!([change(carol, "read")]);
+    assert_eq!(patch(&api, &path, lower.clone()).await.ok()["version"], 2);
+    patch(&api, &path, lower).await.ok();
+    let refused = patch(&api, &path, both).await;
+    refused.refused(409, "retired");
+    let none = json!([change(carol, "none")]);
+    assert_eq!(patch(&api, &path, none).await.ok()["version"], 3);
+}
+
+#[tokio::test]
+async fn too_many_rights_are_refused_before_identities_are_looked_up() {
+    let api = ApiFixture::new().await;
+    let path = card(&api).await;
+    let stranger = |number: u16| {
+        let mut oid = [9; 16];
+        oid[..2].copy_from_slice(&number.to_be_bytes());
+        change(Oid::from_bytes(oid), "read")
+    };
+    for count in [255, 257] {
+        let changes: Vec<_> = (0..count).map(stranger).collect();
+        let refused = patch(&api, &path, json!(changes)).await;
+        refused.refused(422, "too_many_members");
+    }
 }
