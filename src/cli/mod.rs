@@ -162,7 +162,7 @@ enum Command {
         /// The identity, by name or oid. Default: this node's only identity.
         #[arg(long)]
         identity: Option<String>,
-        /// Show only messages after this change_seq.
+        /// Show only messages after this number, which is shown in brackets before a message.
         #[arg(long, default_value_t = 0)]
         after: u64,
         /// Keep running and show new messages.

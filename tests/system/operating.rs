@@ -192,7 +192,10 @@ fn operator_renames_retires_and_rotates_identities() {
     done("identity new Bob");
     done("identity rename Bob Robert");
     done("send --from Alice --to Robert Hi");
-    fails("send --from Alice --to Bob Hi", "no identity named Bob");
+    fails(
+        "send --from Alice --to Bob Hi",
+        "no identity known here is named Bob",
+    );
     done("identity retire Robert");
     assert!(done("identity list").contains("on this node, retired"));
     fails("send --from Alice --to Robert Hi", "is retired");
@@ -286,6 +289,76 @@ fn people_found_conversations_and_change_their_members() {
     fails("conversation show 0123456", "last 8 or more digits");
     fails("conversation show 0123456789", "no conversation");
     fails("conversation new --from Alice", "--to");
+    operated.node.stop();
+}
+
+#[test]
+fn errors_of_conversations_say_what_is_wrong() {
+    let mut operated = Operated::new();
+    operated.node.start();
+    let config = &operated.config;
+    let done = |line: &str| ok(&format!("{line} {config}"));
+    let fails = |line: &str, code, reason: &str| {
+        let line = format!("{line} {config}");
+        refused(&line, reason);
+        assert_eq!(run(&line).status.code(), Some(code), "{line}");
+    };
+    let empty = done("conversation list");
+    assert!(empty.contains("no conversations"), "{empty}");
+    for name in ["Bob", "Carol", "Carol"] {
+        done(&format!("identity new {name}"));
+    }
+    let new = "conversation new --from Alice --to Bob";
+    fails(&format!("{new} --to Bob"), 1, "is named twice");
+    fails(&format!("{new} --to Alice"), 1, "is named twice");
+    fails(&format!("{new} --to Carol"), 1, "several identities");
+    fails("conversation new --from Dora --to Bob", 1, "of this node");
+    fails(
+        "conversation new --from Alice --to Alice",
+        1,
+        "other identity",
+    );
+    fails(&format!("{new} --title "), 1, "one line");
+    fails(&format!("{new} --title two\nlines"), 1, "one line");
+    fails(
+        &format!("{new} --title {}", "x".repeat(201)),
+        1,
+        "200 bytes",
+    );
+    let made = json_of(&format!("{new} --title Us --json {config}"));
+    let oid = made["oid"].as_str().unwrap();
+    let unknown = "f".repeat(32);
+    let nowhere = "may read a conversation";
+    fails(&format!("conversation show {unknown}"), 1, nowhere);
+    fails(&format!("conversation add {unknown} Bob"), 1, nowhere);
+    fails(
+        &format!("conversation leave {unknown} --as Bob"),
+        1,
+        nowhere,
+    );
+    fails(
+        &format!("send --conversation {unknown} --from Bob Hi"),
+        1,
+        nowhere,
+    );
+    fails("conversation show x", 2, "last 8 or more digits");
+    fails("send --from Alice Hi", 2, "--conversation");
+    fails(
+        &format!("conversation add {oid} {unknown}"),
+        1,
+        "is not known",
+    );
+    fails(&format!("conversation add {oid} Bob"), 1, "member already");
+    fails(
+        &format!("conversation remove {oid} Alice"),
+        1,
+        "always takes part",
+    );
+    assert_eq!(done("rejects"), "no refused objects\n");
+    let none = json!({ "groups": [], "rejects": [] });
+    assert_eq!(json_of(&format!("rejects --json {config}")), none);
+    fails("rejects --peer x", 2, "peer id");
+    fails("rejects --peer 0123", 1, "64 hexadecimal digits");
     operated.node.stop();
 }
 
