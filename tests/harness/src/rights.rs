@@ -108,9 +108,36 @@ impl TestNode {
         let parents = live.filter_map(|it| Some((it, self.founding_list(it)?)));
         let readers = parents.map(|(parent, founding)| {
             let scope = decoded(parent).oid;
-            (scope, readers_of(scope, parent.key_id, &founding, &stored))
+            let forked = self.stored_lists(scope);
+            let readers = readers_of(scope, parent.key_id, (&founding, forked), &stored);
+            (scope, readers)
         });
         readers.filter(|(_, it)| !it.is_empty()).collect()
+    }
+
+    /// Every list of a scope, as stored. One of them may have lost against another one with its
+    /// oid, so that no object holds it.
+    fn stored_lists(&self, scope: Oid) -> BTreeMap<Digest, (Order, RightsList)> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let connection = Connection::open_with_flags(self.database(), flags).unwrap();
+        let sql = "SELECT r.digest, r.key_number, r.version, e.identity_oid, e.rights
+                   FROM scope AS s JOIN rights_list AS r ON r.scope_id = s.id
+                   JOIN rights_entry AS e ON e.list_id = r.id WHERE s.oid = ?1";
+        let mut statement = connection.prepare(sql).unwrap();
+        let rows = statement.query_map([scope.as_bytes()], |row| {
+            let (digest, identity): ([u8; 32], [u8; 16]) = (row.get(0)?, row.get(3)?);
+            let order = (row.get(1)?, row.get(2)?, Digest::from_bytes(digest));
+            Ok((order, Oid::from_bytes(identity), row.get(4)?))
+        });
+        let mut lists = BTreeMap::new();
+        for row in rows.unwrap() {
+            let (order, identity, bits): (Order, Oid, u8) = row.unwrap();
+            let list = lists
+                .entry(order.2)
+                .or_insert((order, RightsList::default()));
+            list.1.set(identity, Rights::from_bits(bits));
+        }
+        lists
     }
 
     fn founding_list(&self, object: &StoredObject) -> Option<RightsList> {
@@ -136,7 +163,7 @@ type Order = (u32, u64, Digest);
 fn readers_of(
     scope: Oid,
     key_id: u32,
-    founding: &RightsList,
+    (founding, forked): (&RightsList, BTreeMap<Digest, (Order, RightsList)>),
     stored: &StoredObjects,
 ) -> BTreeSet<Oid> {
     let within = stored.values().filter(|it| it.rev > 0 && !it.is_deleted);
@@ -153,6 +180,9 @@ fn readers_of(
             let known = lists.entry(list.digest()).or_insert((order, list.list));
             known.0 = known.0.max(order);
         }
+    }
+    for (digest, list) in forked.into_iter().filter(|(_, it)| it.0.0 >= key_id) {
+        lists.entry(digest).or_insert(list);
     }
     let (order, rights) = lists.values().max_by_key(|(order, _)| *order).unwrap();
     let mut readers: BTreeSet<Oid> = rights.readers().copied().collect();

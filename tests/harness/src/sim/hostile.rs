@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The hostile peer. Its core is used to sign, never to sync.
 pub(super) struct Mallory {
-    core: TestNode,
+    pub(super) core: TestNode,
     connector: Connector,
     transport: Arc<SimTransport>,
     /// The objects that nodes have sent it.
@@ -71,7 +71,8 @@ pub(super) fn gate() -> GateConfig {
 impl World {
     /// Lets the hostile peer attack a node.
     pub(super) fn attack(&mut self, node: usize) {
-        let frames = match self.rng.random_range(0..4) {
+        let frames = match self.rng.random_range(0..8) {
+            4..8 if self.has(Feature::HostileScopes) => self.scope_push(node),
             0 => vec![(0..self.rng.random_range(0..300)).map(|_| 0x9f).collect()],
             1 => self.nosy_pulls(),
             _ => self.forged_push(node),
@@ -93,7 +94,7 @@ impl World {
         let domains = self.mallory.core.sync_domains();
         for (id, domain) in (1..).zip(domains.into_iter().chain(["club".to_owned()])) {
             frames.push(SessionMessage::Pull(Pull {
-                again: None,
+                again: self.hostile_again(),
                 id,
                 epoch: None,
                 domain,
@@ -103,6 +104,15 @@ impl World {
             }));
         }
         frames.iter().map(SessionMessage::encode).collect()
+    }
+
+    /// Mostly nothing; else the hostile peer's own scopes, or a whole domain.
+    fn hostile_again(&mut self) -> Option<Vec<Oid>> {
+        match self.rng.random_range(0..4) {
+            0 if self.has(Feature::HostileScopes) => Some(self.hostile_oids()),
+            1 if self.has(Feature::HostileScopes) => Some(Vec::new()),
+            _ => None,
+        }
     }
 
     /// A push of objects that mimic those of an honest node.

@@ -10,6 +10,7 @@ mod check;
 mod club;
 mod faults;
 mod hostile;
+mod hostile_scopes;
 mod members;
 mod memory;
 mod net;
@@ -143,6 +144,7 @@ fn run_here(seed: u64, permitted: &Features, tamper: Option<Tamper>) -> Result<O
             world.tamper(tamper);
         }
         world.check()?;
+        world.check_hostile_scopes()?;
         Ok(Outcome {
             nodes: world.nodes.len(),
             objects: world.memory.made.len(),

@@ -53,10 +53,12 @@ pub enum Feature {
     Hostile,
     /// A hostile peer that takes the oids of others.
     OidThieves,
+    /// A hostile peer that owns scopes with honest readers.
+    HostileScopes,
 }
 
 /// Every feature with its name on the command line.
-const NAMES: [(Feature, &str); 19] = [
+const NAMES: [(Feature, &str); 20] = [
     (Feature::Groups, "groups"),
     (Feature::FarMembers, "far-members"),
     (Feature::LateIdentities, "late-identities"),
@@ -76,6 +78,7 @@ const NAMES: [(Feature, &str); 19] = [
     (Feature::Quiet, "quiet"),
     (Feature::Hostile, "hostile"),
     (Feature::OidThieves, "oid-thieves"),
+    (Feature::HostileScopes, "hostile-scopes"),
 ];
 
 /// Features that a run may contain.

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::club;
 use super::hostile::{Mallory, gate};
+use super::hostile_scopes::HostileScope;
 use super::memory::{Memory, Person};
 use super::net::SimNet;
 use super::scenario::{Feature, Features, Scenario};
@@ -91,6 +92,7 @@ pub(super) struct World {
     pub(super) links: BTreeSet<(usize, usize)>,
     pub(super) memory: Memory,
     pub(super) mallory: Mallory,
+    pub(super) hostile_scopes: Vec<HostileScope>,
     pub(super) schemas: TempDir,
 }
 
@@ -105,6 +107,7 @@ impl World {
         let clock = ManualClock::following();
         let mut world = Self {
             mallory: Mallory::new(&mut rng, &net, &clock),
+            hostile_scopes: Vec::new(),
             rng,
             net,
             clock,
