@@ -55,6 +55,9 @@ impl StateEngine {
             SettlingWork::Restamp(app, scope) => self.portion(now, next, |graph| {
                 graph.restamp_portion((app, scope), (next.after, next.until))
             }),
+            SettlingWork::PullScope(app, scope) => self.portion(now, next, |graph| {
+                Ok(graph.pull_scope_portion((app, scope), (next.after, next.until))?)
+            }),
             SettlingWork::Open(peer) => self.portion(now, next, |graph| {
                 Ok(graph.open_some(&peer)?.then_some(next.after))
             }),

@@ -296,7 +296,8 @@ CREATE INDEX waiting_needs ON waiting (needs_kind, needs);
 CREATE INDEX waiting_oid   ON waiting (oid);
 
 -- Work that is done in portions (settling.rs). Waiting objects whose cause has occurred are tried,
--- and objects in a scope are restamped. After a recovery scopes open, and rotations are completed.
+-- and objects in a scope are restamped. A scope that is pulled again is noted at every peer. After
+-- a recovery scopes open, and rotations are completed.
 CREATE TABLE settling (
   id         INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
   needs_kind INTEGER NOT NULL,
