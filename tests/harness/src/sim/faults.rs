@@ -43,6 +43,9 @@ impl World {
             86..89 => self.back_up(node),
             89..91 if self.has(Feature::Restores) => self.restore(node).await,
             91..92 if self.has(Feature::Rollbacks) => self.roll_back(node).await,
+            92..94 if self.has(Feature::Hostile) && self.has(Feature::HostileScopes) => {
+                self.attack(node);
+            }
             94..96 if self.has(Feature::Hostile) => self.attack(node),
             96..99 => self.start_some(),
             _ => self.write(node),

@@ -46,7 +46,7 @@ impl World {
     /// A push of what the hostile peer newly wrote in scopes of its own, and of earlier objects.
     pub(super) fn scope_push(&mut self, node: usize) -> Vec<Vec<u8>> {
         let app = ["messages", "contacts"][self.rng.random_range(0..2)];
-        for _ in 0..self.rng.random_range(1..8) {
+        for _ in 0..self.rng.random_range(4..16) {
             self.write_hostile(app);
         }
         let of_app = self.hostile_scopes.iter().filter(|scope| scope.app == app);
