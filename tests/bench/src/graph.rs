@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use crate::holds;
 use crate::holds_rights;
 use crate::machine;
+use crate::members;
 use crate::nodes::{DOMAIN, Node, PairWriter, START};
 use crate::report::{Goal, Report};
 use crate::stopwatch::{Stopwatch, median};
@@ -54,11 +55,11 @@ pub(crate) struct Options {
 }
 
 /// The resolved options, and the temporary folder.
-struct Scale {
+pub(crate) struct Scale {
     messages: usize,
-    rounds: usize,
+    pub(crate) rounds: usize,
     /// Conversations in the store with many.
-    scopes: [usize; 2],
+    pub(crate) scopes: [usize; 2],
     folder: TempDir,
 }
 
@@ -89,6 +90,7 @@ pub(crate) fn run(options: &Options, report: &mut Report) -> Result<()> {
         selective(&scale, report)?;
         quiet(&scale, report)?;
         send(&scale, report)?;
+        members::run(&scale, report)?;
     }
     let holds = holds::Scale {
         rounds: if options.tiny {
@@ -110,16 +112,16 @@ pub(crate) fn run(options: &Options, report: &mut Report) -> Result<()> {
 }
 
 /// Alice's store. Bob reads some of it, Carol the rest.
-struct Graph {
-    alice: Node,
-    bob: Node,
-    carol: Node,
-    core: StateEngine,
+pub(crate) struct Graph {
+    pub(crate) alice: Node,
+    pub(crate) bob: Node,
+    pub(crate) carol: Node,
+    pub(crate) core: StateEngine,
     reader: ReadStore,
 }
 
 impl Graph {
-    fn make(scale: &Scale, name: &str) -> Result<Self> {
+    pub(crate) fn make(scale: &Scale, name: &str) -> Result<Self> {
         let (alice, bob, carol) = (Node::new(1)?, Node::new(2)?, Node::new(3)?);
         let open = |node: &Node, of: &str| {
             let file = format!("{name}-{of}.db");

@@ -12,6 +12,7 @@ mod graph;
 mod holds;
 mod holds_rights;
 mod machine;
+mod members;
 mod nodes;
 mod puzzle;
 mod raw;

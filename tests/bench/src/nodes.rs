@@ -338,7 +338,7 @@ impl PairWriter {
     }
 }
 
-fn context(view: &View<'_>, identity: &Oid) -> Result<OpContext> {
+pub(crate) fn context(view: &View<'_>, identity: &Oid) -> Result<OpContext> {
     let row = view
         .rows
         .identity(identity)?
