@@ -120,8 +120,12 @@ async fn recover(session: &SessionContext) -> Result<(), SyncError> {
             refused = sum.refused,
             "reclaimed what a peer holds of this node"
         );
-        if sum.missing == 0 || !is_recovering(session).await? {
+        if sum.missing == 0 {
             break;
+        }
+        if !is_recovering(session).await? {
+            // The next session asks again.
+            return Ok(());
         }
         // Missing objects arrive with pulls from this or another peer; until then this peer does
         // not count as asked.

@@ -124,7 +124,7 @@ impl PackageWork {
             Route::News => {
                 let before = tx.sync_state(self.cursor())?;
                 if before.is_none_or(|before| before.epoch != self.epoch) {
-                    tx.drop_pull_again_of_other_epochs(peer, domain, &self.epoch)?;
+                    tx.enter_epoch_again(peer, domain, &self.epoch, None)?;
                 }
                 let state = SyncStateRow {
                     epoch: self.epoch,
@@ -252,10 +252,12 @@ impl StateEngine {
             Route::Again(again) => {
                 let (peer, domain) = (&work.sender, &work.domain);
                 if again.epoch != work.epoch {
-                    // The domain is pulled from 0 in the new epoch.
+                    let cursor = self.store.rows().sync_state(work.cursor())?;
+                    let cursor = cursor.filter(|state| state.epoch == work.epoch);
+                    let cursor = cursor.map(|state| state.last_seq);
                     self.write(now, |graph| {
                         let tx = graph.tx();
-                        tx.drop_pull_again_of_other_epochs(peer, domain, &work.epoch)
+                        tx.enter_epoch_again(peer, domain, &work.epoch, cursor)
                     })?;
                     return Ok(Some(again.cursor));
                 }

@@ -20,7 +20,8 @@ use crate::graph::{
 };
 use crate::op_context::{AppId, OpContext};
 use crate::store::{
-    Cause, PullAgainCause, PullAgainNote, RejectRow, StoreError, Usage, WaitingCount, WaitingRow,
+    Cause, Cursor, Direction, PullAgainCause, PullAgainNote, RejectRow, StoreError, Usage,
+    WaitingCount, WaitingRow,
 };
 
 /// Most objects of one part. Writing as many small objects takes some 10 ms.
@@ -198,16 +199,21 @@ impl<'a, 'g> PartIngest<'a, 'g> {
         }
     }
 
-    /// Deletes an object that has waited too long, and notes that it is to be pulled again.
+    /// Deletes an object of a peer that has waited too long, and notes that it is to be pulled
+    /// again.
     pub(super) fn give_up(&mut self, waiting: &WaitingRow) -> Result<(), StoreError> {
-        self.graph.tx().remove_waiting(waiting.id)?;
-        if waiting.is_reclaimed {
-            return Ok(());
-        }
+        let tx = self.graph.tx();
+        tx.remove_waiting(waiting.id)?;
         let stored = -Usage::one(waiting.object.bytes().len());
-        let fits = self.quotas.count(self.graph.tx(), &waiting.peer, &stored)?;
+        let fits = self.quotas.count(tx, &waiting.peer, &stored)?;
         debug_assert!(fits.is_ok(), "less fits every quota");
-        self.note_again(waiting, None, PullAgainCause::Expired, false)
+        let Some(peer) = tx.peer(&waiting.peer)? else {
+            return Ok(());
+        };
+        let decoded = decode_object(waiting.object.clone(), self.graph.limits());
+        let scope = decoded.ok().as_ref().and_then(DecodedObject::scope);
+        let cause = PullAgainCause::Expired;
+        self.note_again((waiting, scope), cause, peer.epoch, false)
     }
 
     /// Writes the changed usage, and after the last part the rejects.
@@ -343,12 +349,12 @@ impl<'a, 'g> PartIngest<'a, 'g> {
         let has_room = count.all < limits.waiting_per_peer_max
             && (!is_unverified || count.unverified < limits.unverified_per_peer_max);
         self.done.waiting += 1;
-        if !has_room && tx.is_waiting(&waiting)? {
+        if tx.renew_waiting(&waiting)? {
             return Ok(Usage::default());
         }
         if !has_room {
-            let cause = PullAgainCause::NoRoom;
-            self.note_again(&waiting, scope, cause, source.is_again)?;
+            let (cause, epoch) = (PullAgainCause::NoRoom, waiting.epoch);
+            self.note_again((&waiting, scope), cause, epoch, source.is_again)?;
             return Ok(Usage::default());
         }
         if !self.graph.put_waiting(&waiting)? {
@@ -360,24 +366,39 @@ impl<'a, 'g> PartIngest<'a, 'g> {
     }
 
     /// Notes that the scope or domain of an object that this node does not keep is to be pulled
-    /// again.
+    /// again, in the peer's present epoch. The object may lie above the number of its package: its
+    /// sender may have restamped it, and a handshake has no number. It does not lie above the
+    /// cursor, or it comes again.
     fn note_again(
         &self,
-        waiting: &WaitingRow,
-        scope: Option<Oid>,
+        (waiting, scope): (&WaitingRow, Option<Oid>),
         cause: PullAgainCause,
+        epoch: Epoch,
         is_again: bool,
     ) -> Result<(), StoreError> {
+        let (tx, domain) = (self.graph.tx(), &waiting.domain);
+        let cursor = tx.sync_state(Cursor {
+            peer: &waiting.peer,
+            domain,
+            direction: Direction::In,
+        })?;
+        let seqs = cursor.map(|state| (state.epoch, state.last_seq));
+        let seqs = seqs.into_iter().chain([(waiting.epoch, waiting.seq)]);
+        let until_seq = seqs.filter(|(counted, _)| *counted == epoch);
+        let Some((_, until_seq)) = until_seq.max_by_key(|(_, seq)| *seq) else {
+            // The domain starts at 0 in this epoch.
+            return Ok(());
+        };
         let note = PullAgainNote {
             peer: &waiting.peer,
-            domain: &waiting.domain,
+            domain,
             scope,
-            epoch: waiting.epoch,
-            until_seq: waiting.seq,
+            epoch,
+            until_seq,
             cause,
             is_again,
         };
-        self.graph.tx().note_pull_again(&note, self.graph.now())
+        tx.note_pull_again(&note, self.graph.now())
     }
 
     fn refused(&self, object: &VerifiedObject) -> Refused {

@@ -228,9 +228,8 @@ impl StateEngine {
                 match reclaim_one(graph, &mut chains, object)? {
                     Ok(ReclaimOutcome::Written) => taken.written += 1,
                     Ok(ReclaimOutcome::AlreadyStored) => taken.already_stored += 1,
-                    Err((Fault::Waits(_), _)) if room == 0 => taken.missing += 1,
                     Err((Fault::Waits(cause), Some((oid, object)))) => {
-                        graph.put_waiting(&WaitingRow {
+                        let waiting = WaitingRow {
                             id: 0,
                             peer,
                             domain: String::new(),
@@ -240,8 +239,15 @@ impl StateEngine {
                             cause,
                             is_reclaimed: true,
                             object,
-                        })?;
-                        room -= 1;
+                        };
+                        if !tx.is_waiting(&waiting)? {
+                            if room == 0 {
+                                taken.missing += 1;
+                                continue;
+                            }
+                            graph.put_waiting(&waiting)?;
+                            room -= 1;
+                        }
                         taken.waiting += 1;
                     }
                     Err((fault, _)) => taken.refuse(&fault),

@@ -166,15 +166,24 @@ impl StateEngine {
     }
 
     /// Gives up one portion of the objects that have waited for 30 days; they are to be pulled
-    /// again. Returns `false` if there was none.
+    /// again. Returned objects of this node wait without limit, because no peer sends them again.
+    /// Objects that came while the clock was ahead wait from now on. Returns `false` if there was
+    /// nothing to do.
     pub fn expire_step(&mut self, now: Timestamp) -> Result<bool, StoreError> {
-        let before = Timestamp(now.0.saturating_sub(WAITING_MS_MAX));
-        let expired = self
-            .store
-            .rows()
-            .waiting_since(before, PORTION_OBJECTS_MAX)?;
+        let rows = self.store.rows();
+        let last = Timestamp(now.0.saturating_sub(WAITING_MS_MAX));
+        let expired = rows.waiting_since((Timestamp(0), last), PORTION_OBJECTS_MAX)?;
         if expired.is_empty() {
-            return Ok(false);
+            let ahead = (Timestamp(now.0.saturating_add(1)), Timestamp(u64::MAX >> 1));
+            let ahead = rows.waiting_since(ahead, PORTION_OBJECTS_MAX)?;
+            if ahead.is_empty() {
+                return Ok(false);
+            }
+            self.write(now, |graph| {
+                let mut ids = ahead.into_iter();
+                ids.try_for_each(|id| graph.tx().put_waiting_since(id, now))
+            })?;
+            return Ok(true);
         }
         let limits = self.context.limits;
         self.write(now, |graph| {

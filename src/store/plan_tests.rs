@@ -32,7 +32,7 @@ const WITH_VERDICTS: &str = "standing";
 
 /// Statements that read a large table from its beginning or sort, each with the reason why no
 /// writer is held for long.
-const EXCEPTIONS: [(&str, &str); 22] = [
+const EXCEPTIONS: [(&str, &str); 21] = [
     (
         "SELECT COUNT(*) FROM sqlite_schema",
         "the tables of this program",
@@ -47,10 +47,6 @@ const EXCEPTIONS: [(&str, &str); 22] = [
     ),
     ("DELETE FROM pending", "has at most a hundred rows"),
     ("SELECT 1 FROM waiting LIMIT 1", "ends at the first row"),
-    (
-        "SELECT id FROM (SELECT id, at FROM waiting",
-        "ends at a limit",
-    ),
     (
         "SELECT needs_kind, needs, after_id, until_id FROM settling",
         "ends at the first row",

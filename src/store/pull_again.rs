@@ -334,23 +334,34 @@ impl WriteTx<'_> {
         Ok(())
     }
 
-    /// Deletes the rows of a domain that count in another epoch than the peer's present one,
-    /// because the domain is pulled from 0 then.
-    pub fn drop_pull_again_of_other_epochs(
+    /// Ends the rows of a domain that count in another epoch than the peer's present one, because
+    /// the domain is pulled from 0 then. If the cursor counts in the present epoch already, they
+    /// start once more, up to the cursor. They keep the starts of the day.
+    pub fn enter_epoch_again(
         &self,
         peer: &PeerId,
         domain: &str,
         epoch: &Epoch,
+        cursor: Option<u64>,
     ) -> Result<(), StoreError> {
-        let context = "deleting what was to be pulled again";
+        let context = "moving what is to be pulled again to another epoch";
         let mut statement = self
             .connection
             .prepare_cached(&format!(
-                "DELETE FROM pull_again WHERE {OF_DOMAIN} AND epoch != ?3"
+                "UPDATE pull_again SET epoch = ?3, cursor = ?4, until_seq = ?5, noted_again = 0
+                 WHERE {OF_DOMAIN} AND epoch != ?3 AND cursor != ?6"
             ))
             .context(context)?;
+        let start = if cursor.is_some() { 0 } else { FINISHED };
         statement
-            .execute((peer.as_bytes(), domain, epoch.as_bytes()))
+            .execute((
+                peer.as_bytes(),
+                domain,
+                epoch.as_bytes(),
+                start,
+                cursor.unwrap_or(0),
+                FINISHED,
+            ))
             .context(context)?;
         Ok(())
     }

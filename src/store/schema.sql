@@ -289,11 +289,12 @@ CREATE TABLE waiting (
   digest       BLOB    NOT NULL,      -- SHA-256 of bytes
   bytes        BLOB    NOT NULL,
   signature    BLOB    NOT NULL,
-  at           INTEGER NOT NULL,
+  at           INTEGER NOT NULL,      -- since when it waits; at most 30 days if not returned
   UNIQUE (peer_no, oid, key_id, digest)
 ) STRICT;
 CREATE INDEX waiting_needs ON waiting (needs_kind, needs);
 CREATE INDEX waiting_oid   ON waiting (oid);
+CREATE INDEX waiting_at    ON waiting (at) WHERE is_reclaimed = 0;
 
 -- Work that is done in portions (settling.rs). Waiting objects whose cause has occurred are tried,
 -- and objects in a scope are restamped. A scope that is pulled again is noted at every peer. After

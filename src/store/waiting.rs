@@ -279,17 +279,23 @@ impl Rows<'_> {
         rows.collect::<rusqlite::Result<_>>().context(context)
     }
 
-    /// Local numbers of at most `limit` objects that have waited since before a time.
-    pub fn waiting_since(&self, before: Timestamp, limit: usize) -> Result<Vec<i64>, StoreError> {
+    /// Local numbers of at most `limit` objects that have waited since a time from `first` to
+    /// `last`, the oldest first; without returned objects of this node.
+    pub fn waiting_since(
+        &self,
+        (first, last): (Timestamp, Timestamp),
+        limit: usize,
+    ) -> Result<Vec<i64>, StoreError> {
         let context = "reading the oldest waiting objects";
         let mut statement = self
             .connection
             .prepare_cached(
-                "SELECT id FROM (SELECT id, at FROM waiting ORDER BY id LIMIT ?2) WHERE at < ?1",
+                "SELECT id FROM waiting WHERE is_reclaimed = 0 AND at BETWEEN ?1 AND ?2
+                 ORDER BY at LIMIT ?3",
             )
             .context(context)?;
         let rows = statement
-            .query_map((before.0, limit), |row| row.get(0))
+            .query_map((first.0, last.0, limit), |row| row.get(0))
             .context(context)?;
         rows.collect::<rusqlite::Result<_>>().context(context)
     }
@@ -318,6 +324,33 @@ impl Rows<'_> {
 }
 
 impl WriteTx<'_> {
+    /// Notes that an object which waits already has come again from its peer, in another package
+    /// and perhaps in another epoch. Returns `false` if it does not wait.
+    pub fn renew_waiting(&self, waiting: &WaitingRow) -> Result<bool, StoreError> {
+        let context = "renewing a waiting object";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "UPDATE waiting SET domain = ?5, epoch = ?6, seq = ?7
+                 WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1)
+                   AND oid = ?2 AND key_id = ?3 AND digest = ?4 AND is_reclaimed = 0",
+            )
+            .context(context)?;
+        let object = &waiting.object;
+        statement
+            .execute((
+                waiting.peer.as_bytes(),
+                waiting.oid.as_bytes(),
+                object.key_id(),
+                Digest::of(object.bytes()).as_bytes(),
+                &waiting.domain,
+                waiting.epoch.as_bytes(),
+                waiting.seq,
+            ))
+            .map(|rows| rows > 0)
+            .context(context)
+    }
+
     /// Stores a waiting object, whose `id` is ignored. Returns `false` if the same object of the
     /// same peer waits already.
     pub fn put_waiting(&self, waiting: &WaitingRow, at: Timestamp) -> Result<bool, StoreError> {
@@ -352,6 +385,16 @@ impl WriteTx<'_> {
             ))
             .map(|rows| rows > 0)
             .context(context)
+    }
+
+    /// Sets the time since which an object waits.
+    pub fn put_waiting_since(&self, id: i64, at: Timestamp) -> Result<(), StoreError> {
+        let context = "changing the time of a waiting object";
+        let mut statement = self
+            .connection
+            .prepare_cached("UPDATE waiting SET at = ?2 WHERE id = ?1")
+            .context(context)?;
+        statement.execute((id, at.0)).map(drop).context(context)
     }
 
     /// Notes that a waiting object needs something else now.

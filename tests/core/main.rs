@@ -10,6 +10,7 @@ mod arrival;
 mod conversation_cards;
 mod conversations;
 mod engines;
+mod expiry;
 mod feed;
 mod garden;
 mod hostile;

@@ -177,9 +177,8 @@ fn thousand_waiting_objects_are_settled_in_portions() {
 
 fn waiting_rows(core: &postern::state_engine::StateEngine) -> usize {
     let rows = core.view().rows;
-    rows.waiting_since(Timestamp(u64::MAX >> 1), 10_000)
-        .unwrap()
-        .len()
+    let always = (Timestamp(0), Timestamp(u64::MAX >> 1));
+    rows.waiting_since(always, 10_000).unwrap().len()
 }
 
 /// Applies a package of Bob on a core, without settling.

@@ -116,6 +116,7 @@ CREATE TABLE waiting (
 ) STRICT;
 CREATE INDEX waiting_needs ON waiting (needs_kind, needs);
 CREATE INDEX waiting_oid   ON waiting (oid);
+CREATE INDEX waiting_at    ON waiting (at) WHERE is_reclaimed = 0;
 CREATE TABLE settling (
   id         INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
   needs_kind INTEGER NOT NULL,
