@@ -87,19 +87,23 @@ pub(super) async fn receive_package(
             Ok::<_, StoreError>(
                 view.rows
                     .identity(&row.server_oid)?
-                    .map(|server| (server.public_key, row.domains, row.tier)),
+                    .map(|server| (server.public_key, row)),
             )
         })
         .await?;
-    let (key, domains, tier) = known.ok_or(SyncError::NoSession)?;
-    let mut charge = budget.begin(peer, tier, bytes.len());
+    let (key, known) = known.ok_or(SyncError::NoSession)?;
+    let mut charge = budget.begin(peer, known.tier, bytes.len());
     let local = engine.context().keys.peer_id();
     let limits = &PackageLimits::PROTOCOL;
     let mut package = VerifiedPackage::verify(bytes, limits, (peer, &key), &local)?;
     let (domain, again) = requested.unzip();
     let is_requested = domain.is_none_or(|domain| domain == package.domain());
-    if !is_requested || !domains.iter().any(|domain| domain == package.domain()) {
+    let mut shared = known.domains.iter();
+    if !is_requested || !shared.any(|domain| domain == package.domain()) {
         return Err(PackageFault::Domain.into());
+    }
+    if package.epoch() != known.epoch {
+        return Err(PackageFault::Epoch.into());
     }
     let objects = engine.verify_objects(package.take_objects()).await?;
     charge.set_objects(objects.iter().map(CheckedObject::cost).sum());

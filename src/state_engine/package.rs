@@ -94,6 +94,9 @@ pub enum PackageFault {
     /// The domain was not requested, or is outside the intersection.
     #[error("the package is for another domain")]
     Domain,
+    /// The epoch is not the one with which the peer was admitted.
+    #[error("the package counts in another epoch than the peer's")]
+    Epoch,
     /// The window is empty or inverted.
     #[error("the package's window is empty or inverted")]
     Window,
@@ -112,6 +115,7 @@ impl PackageFault {
             Self::Sender => "sender",
             Self::Recipient => "recipient",
             Self::Domain => "domain",
+            Self::Epoch => "epoch",
             Self::Window => "window",
             Self::TooManyObjects => "too_many_objects",
         }

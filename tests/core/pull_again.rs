@@ -3,7 +3,7 @@
 use harness::pull::meet;
 use harness::{Setup, TestNode, conversation, message};
 use postern::graph::GraphManager;
-use postern::state_engine::CoreLimits;
+use postern::state_engine::{CoreLimits, Package};
 use postern::store::{Direction, PullAgainCause, PullAgainNote};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -191,6 +191,33 @@ fn no_peer_lets_a_scope_start_more_often_by_completing_it() {
     assert_eq!(alice.next_again(&bob, "messages"), None);
     alice.clock.advance_ms(DAY_MS);
     assert!(alice.next_again(&bob, "messages").is_some());
+}
+
+#[test]
+fn no_peer_lets_a_scope_start_more_often_by_new_epochs() {
+    let (alice, mallory) = (TestNode::new("alice", 0), TestNode::new("mallory", 300));
+    meet(&alice, &mallory);
+    let scope = keys::Oid::from_bytes([7; 16]);
+    let mut starts = 0;
+    for number in 0..20 {
+        let epoch = keys::Epoch::from_bytes([number; 16]);
+        let naming = Package {
+            scopes: Some(vec![scope]),
+            epoch,
+            ..mallory.package(&alice, "messages", (0, 5), Vec::new())
+        };
+        alice.take(&mallory, &naming.sign(&mallory.keys)).unwrap();
+        if let Some(again) = alice.next_again(&mallory, "messages") {
+            starts += 1;
+            let whole = Package {
+                scopes: Some(Vec::new()),
+                ..naming
+            };
+            let whole = whole.sign(&mallory.keys);
+            alice.take_again(&mallory, Some(again), &whole).unwrap();
+        }
+    }
+    assert_eq!(starts, 8, "within one day");
 }
 
 #[test]

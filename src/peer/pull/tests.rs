@@ -6,6 +6,7 @@ use super::*;
 use crate::peer::message::{IdOnly, PackageBody, RequestRefusal, UpToDate};
 use crate::peer::testing::{DOMAIN, RunningSession, TestCore, manual, run_session};
 use crate::state_engine::{PullReply, PullRequest, Quotas};
+use crate::store::{PeerRow, StoreError};
 use bastion::Tier;
 use keys::Epoch;
 use tokio::time::Instant;
@@ -142,6 +143,27 @@ async fn refuses_a_package_of_another_domain_than_requested() {
     assert!(matches!(
         outcome,
         Err(SyncError::Package(PackageFault::Domain))
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn refuses_a_package_of_another_epoch_than_the_admitted_one() {
+    let mut fixture = Fixture::new().await;
+    let peer = fixture.peer.peer_id();
+    let other = fixture.node.core.graph(move |graph| {
+        let row = graph.tx().peer(&peer)?;
+        let row = row.ok_or(StoreError::Inconsistent("no peer"))?;
+        graph.save_peer(&PeerRow {
+            epoch: Epoch::from_bytes([7; 16]),
+            ..row
+        })
+    });
+    other.await.unwrap();
+    let package = fixture.package().await;
+    let outcome = fixture.pull(DOMAIN, |pull| body(pull.id, package)).await;
+    assert!(matches!(
+        outcome,
+        Err(SyncError::Package(PackageFault::Epoch))
     ));
 }
 
