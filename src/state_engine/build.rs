@@ -13,7 +13,8 @@ use super::package::{Package, Window};
 use super::peer_scopes::PeerScopes;
 use super::select::{Selection, Selector, Wanted};
 use super::view::View;
-use crate::op_context::Timestamp;
+use crate::graph::ScopeMemory;
+use crate::op_context::{AppId, Timestamp};
 use crate::store::{AppTable, Cursor, Direction, ScopeId, StoreError, SyncStateRow};
 
 /// Length of a stretch of changes, none readable by the peer, from which an empty package moves the
@@ -76,13 +77,53 @@ struct Answer {
 #[derive(Debug, PartialEq, Eq)]
 enum Named {
     Scopes(Vec<Oid>),
-    /// More than a package can name.
+    /// One write made more readable than a package can name.
     WholeDomain,
 }
 
 impl Named {
     fn is_empty(&self) -> bool {
         *self == Self::Scopes(Vec::new())
+    }
+}
+
+/// Scopes that become readable after a number.
+#[derive(Debug, Default)]
+struct Late {
+    /// With the numbers of the writes; ascending, and at most as many as a package can name.
+    scopes: Vec<(u64, ScopeId)>,
+    /// No window reaches beyond this number, because a package cannot name what follows.
+    until: u64,
+    /// The number of the first write, if a package cannot name all that it made readable.
+    too_many: Option<u64>,
+}
+
+impl Late {
+    /// The scopes among those of the peer. Those of other apps are examined too, so that their
+    /// number costs bounded time.
+    fn find(app: AppId, scopes: &PeerScopes, memory: &ScopeMemory, window: (u64, u64)) -> Self {
+        let (after, head) = window;
+        let mut late = Self {
+            until: head,
+            ..Self::default()
+        };
+        let (newest, mut first) = (memory.newest(), None);
+        for (count, (since, id)) in scopes.late_in(after, head).enumerate() {
+            let first = *first.get_or_insert(since);
+            if count == LATE_SCOPES_MAX || late.scopes.len() == SCOPES_NAMED_MAX {
+                if since == first {
+                    late.too_many = Some(since);
+                } else {
+                    late.until = since - 1;
+                }
+                break;
+            }
+            // A scope without exported rows would cost the peer a pull that brings nothing.
+            if newest.of(app, id) > 0 {
+                late.scopes.push((since, id));
+            }
+        }
+        late
     }
 }
 
@@ -186,12 +227,21 @@ impl View<'_> {
             entries_max: self.context.limits.entries_max,
         });
         let hidden = self.hidden_types(&request.domain, shared);
-        let late = scopes.late_in(last_seq, head).take(SCOPES_NAMED_MAX);
+        let late = match &again {
+            None => Late::find(app.id, &scopes, &memory.scopes, (last_seq, head)),
+            Some(_) => Late {
+                until: head,
+                ..Late::default()
+            },
+        };
         let mut collected = Collected {
-            bytes: late.count() * Package::NAME_BYTES,
+            bytes: late.scopes.len() * Package::NAME_BYTES,
             ..Collected::default()
         };
-        while let Some(batch) = selector.next_batch()? {
+        while selector.reached() < late.until
+            && let Some(mut batch) = selector.next_batch()?
+        {
+            batch.retain(|it| it.change_seq <= late.until);
             let mut groups = batch.chunk_by(|one, other| one.change_seq == other.change_seq);
             let is_full = groups.try_fold(false, |is_full, group| {
                 if is_full {
@@ -209,17 +259,13 @@ impl View<'_> {
         let to_seq = if collected.is_full {
             collected.last_group
         } else {
-            selector.reached()
-        };
-        let named = match again {
-            None => self.named(app, &scopes, last_seq, to_seq)?,
-            Some(_) => Named::Scopes(Vec::new()),
+            selector.reached().min(late.until)
         };
         Ok(Answer {
             collected,
             to_seq,
             head,
-            named,
+            named: self.named(&late, to_seq)?,
         })
     }
 
@@ -266,29 +312,13 @@ impl View<'_> {
     }
 
     /// The scopes that become readable in a window, so that the peer pulls their earlier changes.
-    fn named(
-        &self,
-        app: &AppTable,
-        scopes: &PeerScopes,
-        after: u64,
-        to: u64,
-    ) -> Result<Named, StoreError> {
+    fn named(&self, late: &Late, to_seq: u64) -> Result<Named, StoreError> {
+        if late.too_many.is_some_and(|since| since <= to_seq) {
+            return Ok(Named::WholeDomain);
+        }
         let mut named = Vec::new();
-        for (count, id) in scopes.late_in(after, to).enumerate() {
-            // Scopes of other apps count too, so that their number costs bounded time.
-            if count == LATE_SCOPES_MAX || named.len() == SCOPES_NAMED_MAX {
-                return Ok(Named::WholeDomain);
-            }
-            // A scope without exported rows would cost the peer a pull that brings nothing.
-            if self.context.memory.scopes.newest().of(app.id, id) == 0 {
-                continue;
-            }
-            named.extend(
-                self.rows
-                    .scope(id)?
-                    .filter(|scope| scope.app == app.id)
-                    .map(|scope| scope.oid),
-            );
+        for (_, id) in late.scopes.iter().filter(|(since, _)| *since <= to_seq) {
+            named.extend(self.rows.scope(*id)?.map(|scope| scope.oid));
         }
         Ok(Named::Scopes(named))
     }

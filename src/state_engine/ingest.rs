@@ -366,9 +366,9 @@ impl<'a, 'g> PartIngest<'a, 'g> {
     }
 
     /// Notes that the scope or domain of an object that this node does not keep is to be pulled
-    /// again, in the peer's present epoch. The object may lie above the number of its package: its
-    /// sender may have restamped it, and a handshake has no number. It does not lie above the
-    /// cursor, or it comes again.
+    /// again. The note counts in the peer's present epoch, and ends at the cursor. The object may
+    /// lie above the number of its package: its sender may have restamped it, and a handshake has
+    /// no number. An object above the cursor comes again anyway.
     fn note_again(
         &self,
         (waiting, scope): (&WaitingRow, Option<Oid>),

@@ -98,12 +98,12 @@ impl PeerScopes {
         self.scopes.iter()
     }
 
-    /// Scopes of which the peer reads only later changes, if that number is in the window.
-    pub(super) fn late_in(&self, after: u64, to: u64) -> impl Iterator<Item = ScopeId> {
+    /// Scopes of which the peer reads only later changes, each behind that number, if it is in the
+    /// window; ascending.
+    pub(super) fn late_in(&self, after: u64, to: u64) -> impl Iterator<Item = (u64, ScopeId)> {
         let start = self.late.partition_point(|(since, _)| *since <= after);
-        let late = self.late.iter().skip(start);
+        let late = self.late.iter().skip(start).copied();
         late.take_while(move |(since, _)| *since <= to)
-            .map(|(_, scope)| *scope)
     }
 
     fn bytes(&self) -> usize {

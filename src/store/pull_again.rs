@@ -2,7 +2,8 @@
 //! (docs/PROTOCOL.md 6.4).
 //!
 //! Invariants: a cursor moves in the transaction that stores the rows that it counts. One peer and
-//! domain have at most [`ROWS_MAX`] rows. Tested in `tests/core/pull_again.rs`.
+//! domain have at most [`ROWS_MAX`] rows, of them [`UNFINISHED_MAX`] unfinished ones. Tested in
+//! `tests/core/pull_again.rs`.
 
 use keys::protocol::SCOPES_NAMED_MAX;
 use keys::{Epoch, Oid, PeerId};
@@ -15,8 +16,13 @@ pub use super::pull_again_state::{PullAgainCause, PullAgainNote};
 use super::rows::{Rows, WriteTx};
 use crate::op_context::Timestamp;
 
-/// Most rows of one peer and domain. With more, the whole domain is pulled again.
-const ROWS_MAX: usize = 256;
+/// Most unfinished rows of one peer and domain: all that one package names, and others. With more,
+/// the whole domain is pulled again.
+const UNFINISHED_MAX: usize = SCOPES_NAMED_MAX + 256;
+/// Most rows of one peer and domain, with those that count the starts of the day.
+const ROWS_MAX: usize = 2 * UNFINISHED_MAX;
+/// Counting a row costs as much as writing so many bytes.
+const COUNTED_ROW_BYTES: usize = 4;
 
 /// The scopes of one peer and domain that the next request pulls again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,17 +43,6 @@ impl PullAgain {
             Some(scope) => self.scopes.binary_search(scope).is_ok(),
         }
     }
-}
-
-/// The numbers of scopes and domains of one peer that are pulled again, by their causes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct PullAgainCounts {
-    /// [`PullAgainCause::NoRoom`].
-    pub no_room: u64,
-    /// [`PullAgainCause::Expired`].
-    pub expired: u64,
-    /// [`PullAgainCause::Named`].
-    pub named: u64,
 }
 
 /// Row of the peer `?1` in the domain `?2`.
@@ -120,44 +115,6 @@ impl Rows<'_> {
         }))
     }
 
-    /// The numbers of unfinished rows of a peer in all domains, for the operator.
-    pub fn pull_again_counts(&self, peer: &PeerId) -> Result<PullAgainCounts, StoreError> {
-        let context = "counting what is to be pulled again";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT COALESCE(SUM(cause = 'no_room'), 0), COALESCE(SUM(cause = 'expired'), 0),
-                   COALESCE(SUM(cause = 'named'), 0)
-                 FROM pull_again
-                 WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1) AND cursor != ?2",
-            )
-            .context(context)?;
-        let counts = |row: &Row<'_>| {
-            Ok(PullAgainCounts {
-                no_room: row.get(0)?,
-                expired: row.get(1)?,
-                named: row.get(2)?,
-            })
-        };
-        statement
-            .query_row((peer.as_bytes(), FINISHED), counts)
-            .context(context)
-    }
-
-    /// The number of rows of a peer and domain.
-    fn pull_again_rows_of(&self, peer: &PeerId, domain: &str) -> Result<usize, StoreError> {
-        let context = "counting what is to be pulled again";
-        let mut statement = self
-            .connection
-            .prepare_cached(&format!(
-                "SELECT COUNT(*) FROM pull_again WHERE {OF_DOMAIN}"
-            ))
-            .context(context)?;
-        statement
-            .query_row((peer.as_bytes(), domain), |row| row.get(0))
-            .context(context)
-    }
-
     /// The row of one scope or of the whole domain.
     fn pull_again_row(
         &self,
@@ -177,7 +134,7 @@ impl Rows<'_> {
         Ok(row.context(context)?.map(|(_, state)| state))
     }
 
-    /// All rows of a peer and domain, at most [`ROWS_MAX`] and one, sorted by scope.
+    /// All rows of a peer and domain, sorted by scope; the whole domain is the first.
     fn pull_again_rows(
         &self,
         peer: &PeerId,
@@ -210,10 +167,16 @@ impl WriteTx<'_> {
                 known.note(note, now);
                 known
             }
-            None if scope.is_some() && !self.has_room_again(peer, domain, now)? => {
-                return self.note_whole_domain(note, &self.pull_again_rows(peer, domain)?, now);
+            None if scope.is_none() || self.has_room_again(peer, domain, 1)? => {
+                State::new(note, now)
             }
-            None => State::new(note, now),
+            None => {
+                self.drop_finished(peer, domain, now)?;
+                if !self.has_room_again(peer, domain, 1)? {
+                    return self.note_whole_domain(note, &self.pull_again_rows(peer, domain)?, now);
+                }
+                State::new(note, now)
+            }
         };
         self.put_pull_again(peer, domain, scope, &state)
     }
@@ -229,9 +192,12 @@ impl WriteTx<'_> {
         let (peer, domain) = (note.peer, note.domain);
         self.drop_finished(peer, domain, now)?;
         let rows = self.pull_again_rows(peer, domain)?;
-        let known = |oid: &Oid| rows.iter().find(|(scope, _)| *scope == Some(*oid));
+        let known = |oid: &Oid| {
+            let found = rows.binary_search_by_key(&Some(*oid), |(scope, _)| *scope);
+            found.ok().and_then(|index| rows.get(index))
+        };
         let new = scopes.iter().filter(|oid| known(oid).is_none()).count();
-        if rows.len() + new > ROWS_MAX {
+        if !self.has_room_again(peer, domain, new)? {
             return self.note_whole_domain(note, &rows, now);
         }
         for oid in scopes {
@@ -366,18 +332,23 @@ impl WriteTx<'_> {
         Ok(())
     }
 
-    /// Whether a row for another scope fits.
-    fn has_room_again(
-        &self,
-        peer: &PeerId,
-        domain: &str,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        if self.pull_again_rows_of(peer, domain)? < ROWS_MAX {
-            return Ok(true);
-        }
-        self.drop_finished(peer, domain, now)?;
-        Ok(self.pull_again_rows_of(peer, domain)? < ROWS_MAX)
+    /// Whether rows for `new` other scopes fit. Counting them costs the transaction.
+    fn has_room_again(&self, peer: &PeerId, domain: &str, new: usize) -> Result<bool, StoreError> {
+        let context = "counting what is to be pulled again";
+        let mut statement = self
+            .connection
+            .prepare_cached(&format!(
+                "SELECT COUNT(*), COALESCE(SUM(cursor != ?3), 0)
+                 FROM pull_again WHERE {OF_DOMAIN}"
+            ))
+            .context(context)?;
+        let (all, unfinished): (usize, usize) = statement
+            .query_row((peer.as_bytes(), domain, FINISHED), |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .context(context)?;
+        self.count_bytes(COUNTED_ROW_BYTES * all);
+        Ok(all + new <= ROWS_MAX && unfinished + new <= UNFINISHED_MAX)
     }
 
     /// Deletes finished rows of earlier days, which count nothing any more.

@@ -123,7 +123,7 @@ impl State {
             && (is_new_day || (may_start && self.rounds < ROUNDS_PER_DAY_MAX))
     }
 
-    /// Adds a note to a row that exists. A row of an earlier epoch begins anew, because the domain
+    /// Adds a note to a row that exists. A row of an earlier epoch is replaced, because the domain
     /// starts at 0 in the later one.
     pub(super) fn note(&mut self, note: &PullAgainNote<'_>, now: Timestamp) {
         let new = Self::new(note, now);

@@ -280,7 +280,7 @@ impl Rows<'_> {
     }
 
     /// Local numbers of at most `limit` objects that have waited since a time from `first` to
-    /// `last`, the oldest first; without returned objects of this node.
+    /// `last`, the oldest first. Returned objects of this node are left out.
     pub fn waiting_since(
         &self,
         (first, last): (Timestamp, Timestamp),

@@ -2,11 +2,16 @@
 
 use harness::pull::meet;
 use harness::{Setup, TestNode, conversation, message};
+use keys::Oid;
 use postern::graph::GraphManager;
 use postern::state_engine::{CoreLimits, Package};
 use postern::store::{Direction, PullAgainCause, PullAgainNote};
 
+use crate::rights::BOTH;
+
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+/// Most unfinished rows of one peer and domain.
+const UNFINISHED_MAX: u16 = 1280;
 
 fn with_room(name: &str, waiting_max: u64) -> TestNode {
     let mut limits = CoreLimits::default();
@@ -107,14 +112,17 @@ fn new_epoch_of_the_peer_ends_what_was_to_be_pulled_again() {
     assert_eq!(again.epoch, bob.epoch());
 }
 
+/// The oid of the scope with a number.
+fn scope(number: u16) -> Oid {
+    let mut scope = [4; 16];
+    scope[..2].copy_from_slice(&number.to_be_bytes());
+    Oid::from_bytes(scope)
+}
+
 /// Notes at a node that it pulls a scope with a number, or the whole domain, again from a peer.
 fn note(node: &TestNode, peer: &TestNode, scope: Option<u16>, cause: PullAgainCause) {
     let (peer, epoch) = (peer.peer_id(), peer.epoch());
-    let scope = scope.map(|number| {
-        let mut scope = [4; 16];
-        scope[..2].copy_from_slice(&number.to_be_bytes());
-        keys::Oid::from_bytes(scope)
-    });
+    let scope = scope.map(self::scope);
     let work = move |graph: &mut GraphManager<'_>| {
         let note = PullAgainNote {
             peer: &peer,
@@ -126,6 +134,25 @@ fn note(node: &TestNode, peer: &TestNode, scope: Option<u16>, cause: PullAgainCa
             is_again: false,
         };
         graph.tx().note_pull_again(&note, graph.now())
+    };
+    node.graph(work).unwrap();
+}
+
+/// Names scopes with these numbers at a node, as one package of the peer does.
+fn name(node: &TestNode, peer: &TestNode, numbers: std::ops::Range<u16>) {
+    let (peer, epoch) = (peer.peer_id(), peer.epoch());
+    let scopes: Vec<Oid> = numbers.map(scope).collect();
+    let work = move |graph: &mut GraphManager<'_>| {
+        let note = PullAgainNote {
+            peer: &peer,
+            domain: "messages",
+            scope: None,
+            epoch,
+            until_seq: 5,
+            cause: PullAgainCause::Named,
+            is_again: false,
+        };
+        graph.tx().note_scopes_again(&note, &scopes, graph.now())
     };
     node.graph(work).unwrap();
 }
@@ -146,11 +173,11 @@ fn scopes_without_room_do_not_put_off_a_named_one() {
     let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 300));
     meet(&alice, &bob);
     let no_room = |number| note(&alice, &bob, Some(number), PullAgainCause::NoRoom);
-    (0..255).for_each(no_room);
+    (1..UNFINISHED_MAX).for_each(no_room);
     assert_eq!(alice.next_again(&bob, "messages"), None);
-    note(&alice, &bob, Some(255), PullAgainCause::Named);
+    name(&alice, &bob, 0..1);
     assert_eq!(alice.next_again(&bob, "messages").unwrap().scopes.len(), 1);
-    no_room(256);
+    no_room(UNFINISHED_MAX);
     let whole = alice.next_again(&bob, "messages").unwrap();
     assert_eq!((whole.scopes.len(), alice.again_count(&bob)), (0, 1));
 }
@@ -162,7 +189,7 @@ fn scopes_without_room_do_not_restart_a_domain_that_is_pulled_again() {
     note(&alice, &bob, None, PullAgainCause::Named);
     advance(&alice, &bob, 2);
     let no_room = |number| note(&alice, &bob, Some(number), PullAgainCause::NoRoom);
-    (0..256).for_each(no_room);
+    (0..UNFINISHED_MAX).for_each(no_room);
     let whole = alice.next_again(&bob, "messages").unwrap();
     assert_eq!((whole.cursor, alice.again_count(&bob)), (2, 1));
     advance(&alice, &bob, 5);
@@ -175,9 +202,8 @@ fn scopes_without_room_do_not_restart_a_domain_that_is_pulled_again() {
 fn no_peer_lets_a_scope_start_more_often_by_completing_it() {
     let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 300));
     meet(&alice, &bob);
-    let name = |number| note(&alice, &bob, Some(number), PullAgainCause::Named);
     let start = |_: &usize| {
-        name(0);
+        name(&alice, &bob, 0..1);
         let is_due = alice.next_again(&bob, "messages").is_some();
         if is_due {
             advance(&alice, &bob, 5);
@@ -186,7 +212,7 @@ fn no_peer_lets_a_scope_start_more_often_by_completing_it() {
     };
     assert_eq!((0..12).filter(start).count(), 8);
     // Nor by naming so many others that the whole domain replaces them.
-    (1..=256).for_each(name);
+    name(&alice, &bob, 1..UNFINISHED_MAX + 2);
     assert_eq!(alice.again_count(&bob), 1);
     assert_eq!(alice.next_again(&bob, "messages"), None);
     alice.clock.advance_ms(DAY_MS);
@@ -197,7 +223,7 @@ fn no_peer_lets_a_scope_start_more_often_by_completing_it() {
 fn no_peer_lets_a_scope_start_more_often_by_new_epochs() {
     let (alice, mallory) = (TestNode::new("alice", 0), TestNode::new("mallory", 300));
     meet(&alice, &mallory);
-    let scope = keys::Oid::from_bytes([7; 16]);
+    let scope = Oid::from_bytes([7; 16]);
     let mut starts = 0;
     for number in 0..20 {
         let epoch = keys::Epoch::from_bytes([number; 16]);
@@ -221,33 +247,85 @@ fn no_peer_lets_a_scope_start_more_often_by_new_epochs() {
 }
 
 #[test]
-fn scopes_of_earlier_days_leave_room_for_others() {
+fn scopes_that_are_finished_leave_room_until_there_are_very_many_within_a_day() {
     let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 300));
     meet(&alice, &bob);
-    let name = |number| note(&alice, &bob, Some(number), PullAgainCause::Named);
-    (0..256).for_each(name);
-    advance(&alice, &bob, 5);
-    assert_eq!(alice.again_count(&bob), 0);
-    alice.clock.advance_ms(DAY_MS);
-    name(256);
-    assert_eq!(alice.next_again(&bob, "messages").unwrap().scopes.len(), 1);
+    let pull_named = |numbers: std::ops::Range<u16>| {
+        name(&alice, &bob, numbers);
+        while alice.next_again(&bob, "messages").is_some() {
+            advance(&alice, &bob, 5);
+        }
+    };
+    let all = 2 * UNFINISHED_MAX;
+    for day in 0..2 {
+        pull_named(0..UNFINISHED_MAX);
+        pull_named(UNFINISHED_MAX..all);
+        let rows = alice.rows("pull_again").len();
+        assert_eq!((rows, alice.again_count(&bob)), (all.into(), 0));
+        if day == 0 {
+            alice.clock.advance_ms(DAY_MS);
+            name(&alice, &bob, all..all + 1);
+            let next = alice.next_again(&bob, "messages").unwrap();
+            assert_eq!(next.scopes, [scope(all)], "earlier days do not count");
+            advance(&alice, &bob, 5);
+            alice.clock.advance_ms(DAY_MS);
+        }
+    }
+    name(&alice, &bob, all..all + 1);
+    let whole = alice.next_again(&bob, "messages").unwrap();
+    assert_eq!((whole.scopes.len(), alice.rows("pull_again").len()), (0, 1));
 }
 
 #[test]
-fn scopes_share_a_request_and_too_many_become_the_whole_domain() {
+fn all_scopes_that_a_package_names_share_a_request() {
     let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 300));
     meet(&alice, &bob);
-    let note = |number| note(&alice, &bob, Some(number), PullAgainCause::Named);
-    (0..256).for_each(note);
-    assert_eq!(
-        alice.next_again(&bob, "messages").unwrap().scopes.len(),
-        256
-    );
-    note(256);
+    let named = Package {
+        scopes: Some((0..1024).map(scope).collect()),
+        ..bob.package(&alice, "messages", (0, 5), Vec::new())
+    };
+    alice.take(&bob, &named.sign(&bob.keys)).unwrap();
+    let again = alice.next_again(&bob, "messages").unwrap();
+    assert_eq!(again.scopes.len(), 1024);
+    name(&alice, &bob, 1024..UNFINISHED_MAX);
+    let again = alice.next_again(&bob, "messages").unwrap();
+    assert_eq!(again.scopes.len(), 1024);
+    note(&alice, &bob, Some(UNFINISHED_MAX), PullAgainCause::Named);
     let whole = alice.next_again(&bob, "messages").unwrap();
     assert_eq!((whole.scopes.len(), alice.rows("pull_again").len()), (0, 1));
     alice.pull_all(&bob, "messages");
     assert_eq!(alice.next_again(&bob, "messages"), None);
+}
+
+#[test]
+fn more_scopes_than_a_package_names_end_the_window_earlier() {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 300));
+    meet(&alice, &bob);
+    let carol = Oid::from_bytes([0xca; 16]);
+    let people = [alice.identity, carol];
+    let found = |_| {
+        alice
+            .make("messages", 1, conversation(&people))
+            .unwrap()
+            .oid
+    };
+    let talks: Vec<Oid> = (0..1030).map(found).collect();
+    bob.pull_everything(&alice);
+    for talk in &talks {
+        let joins = [(bob.identity, BOTH)];
+        alice.set_rights("messages", *talk, &joins).unwrap();
+    }
+    let first = bob.pull(&alice, "messages");
+    assert!(first.more);
+    let again = bob.next_again(&alice, "messages").unwrap();
+    assert_eq!(
+        again.scopes.len(),
+        1024,
+        "named, instead of the whole domain"
+    );
+    bob.pull_all(&alice, "messages");
+    let has = |talk: &&Oid| bob.parent("messages", **talk).is_some();
+    assert_eq!(talks.iter().filter(has).count(), 1030);
 }
 
 #[test]
