@@ -157,8 +157,7 @@ impl GraphManager<'_> {
             return Ok(());
         }
         let memory = self.env.memory;
-        let is_first = memory.newest().of(app.id, row.scope_id) == 0;
-        memory.raise(app.id, row.scope_id, row.change_seq);
+        let is_first = memory.raise(app.id, row.scope_id, row.change_seq);
         if row.scope_id == ScopeId::PUBLIC {
             self.env.touched.add_public(app.id);
         }

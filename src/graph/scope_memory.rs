@@ -1,13 +1,15 @@
 //! [`ScopeMemory`]: the newest change of each scope, and of the readers of each peer, in memory.
 //!
 //! The writer raises the numbers before it commits. A reader of the database looks at them after
-//! its snapshot is open. Invariant: no number is too low for any snapshot. A write that was undone
-//! leaves numbers that are too high, which costs time only.
+//! its snapshot is open. Invariants: no number is too low for any snapshot, and a scope without an
+//! exported row has the number 0. Otherwise a write that was undone leaves numbers that are too
+//! high, which costs time only. The id of an undone scope is used again, and the first exported row
+//! of the new scope is told to its readers. Tested below and in `tests/core/undone_writes.rs`.
 
 use std::collections::BTreeMap;
 
 use keys::PeerId;
-use parking_lot::{RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use crate::op_context::AppId;
 use crate::store::ScopeId;
@@ -20,6 +22,8 @@ const PEERS_MAX: usize = 65_536;
 pub struct ScopeMemory {
     newest: RwLock<Newest>,
     readers: RwLock<ReaderChanges>,
+    /// Scopes of which the write in progress made the first exported row.
+    begun: Mutex<Vec<ScopeId>>,
 }
 
 /// The newest exported change of each scope.
@@ -50,30 +54,54 @@ impl Newest {
         known.map_or(0, |(of, newest)| if *of == app { *newest } else { 0 })
     }
 
-    fn raise(&mut self, app: AppId, scope: ScopeId, change_seq: u64) {
+    /// Returns whether the scope had no number.
+    fn raise(&mut self, app: AppId, scope: ScopeId, change_seq: u64) -> bool {
         let newest = if scope == ScopeId::PUBLIC {
             self.public.entry(app).or_default()
         } else {
             let Ok(index) = usize::try_from(scope.0) else {
-                return;
+                return false;
             };
             if index >= self.scopes.len() {
                 self.scopes.resize(index + 1, (AppId(0), 0));
             }
             let Some((of, newest)) = self.scopes.get_mut(index) else {
-                return;
+                return false;
             };
             *of = app;
             newest
         };
+        let is_first = *newest == 0;
         *newest = (*newest).max(change_seq);
+        is_first
+    }
+
+    fn forget(&mut self, scope: ScopeId) {
+        let index = usize::try_from(scope.0).ok();
+        if let Some(known) = index.and_then(|index| self.scopes.get_mut(index)) {
+            *known = (AppId(0), 0);
+        }
     }
 }
 
 impl ScopeMemory {
-    /// Notes a change in a scope of an app. Call it before the commit.
-    pub fn raise(&self, app: AppId, scope: ScopeId, change_seq: u64) {
-        self.newest.write().raise(app, scope, change_seq);
+    /// Notes a change in a scope of an app. Call it before the commit, and
+    /// [`ScopeMemory::end_write`] after it. Returns whether the scope had no exported row before.
+    pub fn raise(&self, app: AppId, scope: ScopeId, change_seq: u64) -> bool {
+        let is_first = self.newest.write().raise(app, scope, change_seq);
+        if is_first && scope != ScopeId::PUBLIC {
+            self.begun.lock().push(scope);
+        }
+        is_first
+    }
+
+    /// Ends a write. One that was undone leaves no number for scopes that it began.
+    pub fn end_write(&self, is_durable: bool) {
+        let begun = std::mem::take(&mut *self.begun.lock());
+        if !is_durable && !begun.is_empty() {
+            let mut newest = self.newest.write();
+            begun.into_iter().for_each(|scope| newest.forget(scope));
+        }
     }
 
     /// Notes that a peer may read other scopes from `change_seq` on. Call it before the commit.
@@ -116,6 +144,19 @@ mod tests {
         assert_eq!((newest(1, 7), newest(1, 6), newest(1, 8)), (5, 0, 0));
         assert_eq!(newest(2, 7), 0, "a scope of another app");
         assert_eq!((newest(1, 1), newest(2, 1)), (6, 0));
+    }
+
+    #[test]
+    fn undone_write_leaves_no_number_for_a_scope_that_it_began() {
+        let memory = ScopeMemory::default();
+        let newest = |scope| memory.newest().of(AppId(1), ScopeId(scope));
+        assert!(memory.raise(AppId(1), ScopeId(7), 5));
+        memory.end_write(true);
+        assert!(!memory.raise(AppId(1), ScopeId(7), 6));
+        assert!(memory.raise(AppId(1), ScopeId(8), 6));
+        memory.end_write(false);
+        assert_eq!((newest(7), newest(8)), (6, 0));
+        assert!(memory.raise(AppId(1), ScopeId(8), 7));
     }
 
     #[test]

@@ -99,7 +99,10 @@ pub fn send(
     let context = local_context(graph, &sender, APP)?;
     let conversation = match conversation_of_two(graph, &sender, &recipient)? {
         Some(oid) => oid,
-        None => found(graph, &context, sender, &[sender, recipient], None)?.oid,
+        None => {
+            check_message(graph, &sender, body)?;
+            found(graph, &context, sender, &[sender, recipient], None)?.oid
+        }
     };
     Ok(write(graph, &context, sender, conversation, body)?)
 }
@@ -134,18 +137,12 @@ pub(super) fn write(
     conversation: Oid,
     body: &str,
 ) -> Result<Sent, SaveError> {
-    let sent_at = i64::try_from(graph.now().0).unwrap_or(i64::MAX);
-    let attrs = Attrs::from([
-        (IN_CONVERSATION, vec![Value::from(&conversation)]),
-        (BODY, vec![Value::from(body)]),
-        (SENT_AT, vec![Value::from(sent_at)]),
-    ]);
     let request = WriteRequest {
         app: APP.into(),
         type_number: MESSAGE,
         oid: None,
         owner: sender,
-        attrs: Some(attrs),
+        attrs: Some(message_attrs(graph, &conversation, body)),
     };
     let saved = graph.save_with_sync(context, request)?;
     Ok(Sent {
@@ -153,6 +150,22 @@ pub(super) fn write(
         conversation,
         change_seq: saved.change_seq,
     })
+}
+
+fn message_attrs(graph: &GraphManager<'_>, conversation: &Oid, body: &str) -> Attrs {
+    let sent_at = i64::try_from(graph.now().0).unwrap_or(i64::MAX);
+    Attrs::from([
+        (IN_CONVERSATION, vec![Value::from(conversation)]),
+        (BODY, vec![Value::from(body)]),
+        (SENT_AT, vec![Value::from(sent_at)]),
+    ])
+}
+
+/// Checks a message before its conversation is founded. Any oid stands for the conversation.
+fn check_message(graph: &GraphManager<'_>, any: &Oid, body: &str) -> Result<(), SaveError> {
+    let schema = graph.schemas().type_(APP, MESSAGE);
+    let schema = schema.ok_or(SaveError::UnknownType)?;
+    Ok(schema.check(&message_attrs(graph, any, body))?)
 }
 
 /// The conversation that exactly these two founded, and in which exactly these two still take part.

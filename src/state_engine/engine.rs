@@ -129,7 +129,7 @@ impl StateEngine {
                 .extend(counters.change_seq, Some(head))
                 .map_err(|error| E::from(error.into()))?;
         }
-        store.transaction(|tx| {
+        let done = store.transaction(|tx| {
             let env = Environment {
                 schemas: &context.schemas,
                 keys: &context.keys,
@@ -156,7 +156,9 @@ impl StateEngine {
                     .map_err(|error| E::from(error.into()))?;
             }
             Ok(done)
-        })
+        });
+        context.memory.scopes.end_write(done.is_ok());
+        done
     }
 }
 

@@ -98,6 +98,7 @@ fn memory(store: &Store) -> Result<CoreMemory, StoreError> {
             memory.scopes.raise(app.id, scope, newest);
         })?;
     }
+    memory.scopes.end_write(true);
     Ok(memory)
 }
 

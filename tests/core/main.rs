@@ -36,6 +36,7 @@ mod scopes;
 mod services;
 mod simulation;
 mod thieves;
+mod undone_writes;
 mod vectors;
 mod waiting;
 mod windows;
