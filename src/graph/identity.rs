@@ -295,6 +295,10 @@ impl GraphManager<'_> {
             for home in known.map(|known| known.home).into_iter().chain([home]) {
                 self.touch_readers_of(home, parent.change_seq);
             }
+            // The identity may close scopes that any other node reads.
+            if self.tx.note_recovery_home(&row.oid, &home)? {
+                self.env.memory.raise_all_readers(parent.change_seq);
+            }
         }
         Ok(row)
     }

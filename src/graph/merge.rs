@@ -262,8 +262,7 @@ impl<'e> GraphManager<'e> {
         match (self.tx.is_merging(scope)?, has_several) {
             (false, true) => {
                 self.tx.note_merging(scope)?;
-                let readers = self.tx.readers(scope)?;
-                self.note_changed(scope, readers.iter(), seq)?;
+                self.note_closed_or_open(scope, seq)?;
                 Ok(false)
             }
             (true, false) => self.tx.remove_merging(scope).map(|()| true),

@@ -3,7 +3,7 @@
 //! Invariant: a scope opens in the transaction that notes its objects to be restamped, because the
 //! cursors of peers have passed them. Tested in `tests/core/late_readers.rs`.
 
-use keys::PeerId;
+use keys::{Oid, PeerId};
 
 use super::manager::GraphManager;
 use crate::store::{ScopeId, StoreError};
@@ -24,6 +24,10 @@ impl GraphManager<'_> {
             };
             let next = self.tx.next_asked_position(peer, &before)?;
             self.tx.put_asked_position(peer, next.as_ref())?;
+            let is_same = next.as_ref().map(|next| &next.identity) == Some(&before.identity);
+            if !is_same {
+                self.tx.remove_recovery_home(peer, &before)?;
+            }
             if let Some(next) = next {
                 self.open_scope(next.scope)?;
             }
@@ -45,8 +49,34 @@ impl GraphManager<'_> {
         self.end_group();
         let change_seq = self.stamp();
         self.tx.note_restamp(row.app, scope, change_seq)?;
-        let readers = self.tx.readers(scope)?;
+        self.note_closed_or_open(scope, change_seq)
+    }
+
+    /// Notes that a scope of this node closed or opened. Nodes of former readers read a part of it,
+    /// so that they count too.
+    pub(super) fn note_closed_or_open(
+        &mut self,
+        scope: ScopeId,
+        change_seq: u64,
+    ) -> Result<(), StoreError> {
+        let readers = self.tx.readers_ever(scope)?;
         self.look_at(readers.len());
         self.note_changed(scope, readers.iter(), change_seq)
+    }
+
+    /// Notes that identities began or ended to read a scope. One of which the recovery waits for a
+    /// home closes it.
+    pub(super) fn note_new_readers(
+        &mut self,
+        scope: ScopeId,
+        identities: &[Oid],
+        change_seq: u64,
+    ) -> Result<(), StoreError> {
+        for identity in identities {
+            if self.tx.has_recovery_home(identity)? {
+                return self.note_closed_or_open(scope, change_seq);
+            }
+        }
+        self.note_changed(scope, identities.iter(), change_seq)
     }
 }

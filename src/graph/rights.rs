@@ -379,7 +379,7 @@ impl GraphManager<'_> {
             }
             changed.push(*identity);
         }
-        self.note_changed(scope, changed.iter(), change_seq)
+        self.note_new_readers(scope, &changed, change_seq)
     }
 
     /// The Parent that is a scope. `None`: it is deleted.

@@ -39,7 +39,7 @@ pub struct Newest {
 #[derive(Debug, Default)]
 struct ReaderChanges {
     peers: BTreeMap<PeerId, u64>,
-    /// The newest one of all peers that are not in `peers`.
+    /// The newest one of peers that are not in `peers`, and of all peers together.
     others: u64,
 }
 
@@ -114,6 +114,12 @@ impl ScopeMemory {
         }
         let newest = readers.peers.entry(peer).or_default();
         *newest = (*newest).max(change_seq);
+    }
+
+    /// Notes that every peer may read other scopes from `change_seq` on. Call it before the commit.
+    pub fn raise_all_readers(&self, change_seq: u64) {
+        let mut readers = self.readers.write();
+        readers.others = readers.others.max(change_seq);
     }
 
     /// The newest change of each scope. Call it after the snapshot is open.

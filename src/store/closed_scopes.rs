@@ -1,10 +1,13 @@
 //! Scopes of this node that are closed for peers. The home of an identity that may read them was
 //! not asked yet in a recovery, or their rights lists have to be merged.
 //!
-//! Opening them takes portions. Invariants: a peer is in `recovery_peer` until it was asked, and
-//! then in `asked_peer` until its readers' scopes are open. Readers at a peer of `recovery_peer`
-//! close their scopes, and so do those behind the position of a peer of `asked_peer`. Former
-//! readers count too.
+//! Opening them takes portions. Table `recovery_home` holds the homes that close scopes: those that
+//! were known when the recovery began, and unasked ones that became known since. An identity that
+//! moves away leaves its row, so that what it closed is opened once, when that home was asked.
+//! Invariants: a peer is in `recovery_peer` until it was asked, and then in `asked_peer` until its
+//! readers' scopes are open. Readers with a home in `recovery_peer` close their scopes, and so do
+//! those behind the position of a peer of `asked_peer`. Former readers count too. Tested in
+//! `tests/core/closed_scopes.rs`.
 
 use std::collections::BTreeSet;
 
@@ -16,34 +19,35 @@ use super::error::{SqlContext as _, StoreError};
 use super::rows::{Rows, WriteTx};
 use super::scope_id::ScopeId;
 
-/// The scopes of this node with a reader at a node that the recovery waits for, or whose scopes are
+/// The scopes of this node with a reader whose home the recovery waits for, or whose scopes are
 /// still closed. A former reader counts too, because that node may just have returned the list that
 /// removed it. Then those whose rights lists have to be merged: the list in force may lack a
 /// removal.
 const CLOSED_SCOPES: &str = "SELECT r.scope_id FROM recovery_peer \
-     CROSS JOIN identity AS i CROSS JOIN reader AS r CROSS JOIN scope AS s \
-     WHERE i.home_peer = peer_id AND r.identity_oid = i.oid \
+     CROSS JOIN recovery_home AS h CROSS JOIN reader AS r CROSS JOIN scope AS s \
+     WHERE h.peer_id = recovery_peer.peer_id AND r.identity_oid = h.identity_oid \
      AND s.id = r.scope_id AND s.is_local = 1 \
      UNION ALL \
      SELECT r.scope_id FROM asked_peer \
-     CROSS JOIN identity AS i CROSS JOIN reader AS r CROSS JOIN scope AS s \
-     WHERE i.home_peer = peer_id AND r.identity_oid = i.oid \
+     CROSS JOIN recovery_home AS h CROSS JOIN reader AS r CROSS JOIN scope AS s \
+     WHERE h.peer_id = asked_peer.peer_id AND r.identity_oid = h.identity_oid \
      AND (r.identity_oid, r.scope_id) > (asked_peer.identity_oid, asked_peer.scope_id) \
      AND s.id = r.scope_id AND s.is_local = 1 \
      UNION ALL SELECT scope_id FROM merging";
 
 /// Whether the scope `?1` of this node is one of [`CLOSED_SCOPES`].
-const IS_CLOSED: &str = "SELECT 1 FROM reader AS r CROSS JOIN identity AS i \
-     WHERE r.scope_id = ?1 AND i.oid = r.identity_oid \
-     AND (EXISTS (SELECT 1 FROM recovery_peer WHERE peer_id = i.home_peer) \
-       OR EXISTS (SELECT 1 FROM asked_peer AS p WHERE p.peer_id = i.home_peer \
+const IS_CLOSED: &str = "SELECT 1 FROM reader AS r CROSS JOIN recovery_home AS h \
+     WHERE r.scope_id = ?1 AND h.identity_oid = r.identity_oid \
+     AND (EXISTS (SELECT 1 FROM recovery_peer AS p WHERE p.peer_id = h.peer_id) \
+       OR EXISTS (SELECT 1 FROM asked_peer AS p WHERE p.peer_id = h.peer_id \
                   AND (r.identity_oid, r.scope_id) > (p.identity_oid, p.scope_id))) \
      UNION ALL SELECT 1 FROM merging WHERE scope_id = ?1";
 
 /// How far the scopes of a peer that was asked are open, by identity and scope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AskedPosition {
-    identity: Vec<u8>,
+    /// Oid of the identity; empty before the first one.
+    pub identity: Vec<u8>,
     /// The scope.
     pub scope: ScopeId,
 }
@@ -67,6 +71,16 @@ impl Rows<'_> {
         let context = "looking whether a recovery closes a scope";
         let mut statement = self.connection.prepare_cached(IS_CLOSED).context(context)?;
         statement.exists([scope.0]).context(context)
+    }
+
+    /// Whether some home of an identity closes scopes, or did a short time ago.
+    pub fn has_recovery_home(&self, identity: &Oid) -> Result<bool, StoreError> {
+        let context = "looking for a home that closes scopes";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT 1 FROM recovery_home WHERE identity_oid = ?1")
+            .context(context)?;
+        statement.exists([identity.as_bytes()]).context(context)
     }
 
     /// How far the scopes of a peer are open. `None`: all are, or the recovery waits for it.
@@ -110,7 +124,8 @@ impl Rows<'_> {
         let mut statement = self
             .connection
             .prepare_cached(
-                "SELECT oid FROM identity WHERE home_peer = ?1 AND oid > ?2 ORDER BY oid LIMIT 1",
+                "SELECT identity_oid FROM recovery_home WHERE peer_id = ?1 AND identity_oid > ?2
+                 ORDER BY identity_oid LIMIT 1",
             )
             .context(context)?;
         let next = statement.query_row((peer.as_bytes(), &after.identity), |row| {
@@ -125,6 +140,41 @@ impl Rows<'_> {
 }
 
 impl WriteTx<'_> {
+    /// Notes a home of an identity. If the recovery waits for that node, the scopes that the
+    /// identity reads are closed until it was asked. Returns whether this is new.
+    pub fn note_recovery_home(&self, identity: &Oid, home: &PeerId) -> Result<bool, StoreError> {
+        let context = "noting a home that closes scopes";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "INSERT INTO recovery_home (peer_id, identity_oid)
+                 SELECT peer_id, ?2 FROM recovery_peer WHERE peer_id = ?1
+                 ON CONFLICT DO NOTHING",
+            )
+            .context(context)?;
+        statement
+            .execute((home.as_bytes(), identity.as_bytes()))
+            .map(|rows| rows > 0)
+            .context(context)
+    }
+
+    /// Deletes the note of an identity whose scopes a peer does not close any more.
+    pub fn remove_recovery_home(
+        &self,
+        peer: &PeerId,
+        done: &AskedPosition,
+    ) -> Result<(), StoreError> {
+        let context = "deleting a home that closed scopes";
+        let mut statement = self
+            .connection
+            .prepare_cached("DELETE FROM recovery_home WHERE peer_id = ?1 AND identity_oid = ?2")
+            .context(context)?;
+        statement
+            .execute((peer.as_bytes(), &done.identity))
+            .map(drop)
+            .context(context)
+    }
+
     /// Ends waiting for a peer, whose scopes are to be opened. Returns whether the recovery waited
     /// for it.
     pub fn note_asked(&self, peer: &PeerId) -> Result<bool, StoreError> {

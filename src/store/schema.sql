@@ -244,6 +244,16 @@ CREATE TABLE asked_peer (
   scope_id     INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- The homes that close the scopes of identities during a recovery. They were known when it began,
+-- or became known before their node was asked. A row remains when the identity moves, until its
+-- scopes are open.
+CREATE TABLE recovery_home (
+  peer_id      BLOB NOT NULL,
+  identity_oid BLOB NOT NULL,
+  PRIMARY KEY (peer_id, identity_oid)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX recovery_home_identity ON recovery_home (identity_oid);
+
 -- Peers from which this node has reclaimed its objects since the last epoch began. Once for each
 -- peer.
 CREATE TABLE reclaimed_peer (

@@ -111,14 +111,24 @@ impl Rows<'_> {
 
     /// The identities that may read a scope, sorted by oid.
     pub fn readers(&self, scope: ScopeId) -> Result<Vec<Oid>, StoreError> {
+        self.identities_in(
+            "SELECT identity_oid FROM reader
+             WHERE scope_id = ?1 AND until_seq IS NULL ORDER BY identity_oid",
+            scope,
+        )
+    }
+
+    /// The identities that may read a scope, or could earlier, sorted by oid.
+    pub fn readers_ever(&self, scope: ScopeId) -> Result<Vec<Oid>, StoreError> {
+        self.identities_in(
+            "SELECT identity_oid FROM reader WHERE scope_id = ?1 ORDER BY identity_oid",
+            scope,
+        )
+    }
+
+    fn identities_in(&self, sql: &str, scope: ScopeId) -> Result<Vec<Oid>, StoreError> {
         let context = "reading readers";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT identity_oid FROM reader
-                 WHERE scope_id = ?1 AND until_seq IS NULL ORDER BY identity_oid",
-            )
-            .context(context)?;
+        let mut statement = self.connection.prepare_cached(sql).context(context)?;
         let rows = statement
             .query_map([scope.0], |row| fixed(row, 0).map(Oid::from_bytes))
             .context(context)?;

@@ -111,6 +111,7 @@ fn new_database_has_the_tables_of_the_schema_and_a_pair_for_each_app() {
         "pull_again",
         "reader",
         "reclaimed_peer",
+        "recovery_home",
         "recovery_key",
         "recovery_peer",
         "rights_entry",

@@ -191,15 +191,19 @@ impl WriteTx<'_> {
     }
 
     /// Begins to reclaim objects from all peers. The recovery waits for those that are neither
-    /// banned nor forgotten. Stores the current key numbers of this node's identities.
+    /// banned nor forgotten. Stores the identities that live there, and the current key numbers of
+    /// all identities.
     pub fn reclaim_from_all_peers(&self) -> Result<(), StoreError> {
         self.connection
             .execute_batch(
-                "DELETE FROM recovery_peer; DELETE FROM asked_peer;
+                "DELETE FROM recovery_peer; DELETE FROM asked_peer; DELETE FROM recovery_home;
                  DELETE FROM reclaimed_peer; DELETE FROM recovery_key;
                  INSERT INTO recovery_peer (peer_id)
                    SELECT peer_id FROM peers WHERE tier <> 'forgotten'
                      AND peer_id NOT IN (SELECT peer_id FROM verdict WHERE verdict = 'banned');
+                 INSERT INTO recovery_home (peer_id, identity_oid)
+                   SELECT home_peer, oid FROM identity
+                   WHERE home_peer IN (SELECT peer_id FROM recovery_peer);
                  INSERT INTO recovery_key (oid, key_id)
                    SELECT oid, key_id FROM identity WHERE key_id > 0;",
             )

@@ -7,6 +7,7 @@
 )]
 
 mod arrival;
+mod closed_scopes;
 mod conversation_cards;
 mod conversations;
 mod engines;

@@ -79,6 +79,14 @@ CREATE TABLE asked_peer (
   identity_oid BLOB    NOT NULL,
   scope_id     INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE recovery_home (
+  peer_id      BLOB NOT NULL,
+  identity_oid BLOB NOT NULL,
+  PRIMARY KEY (peer_id, identity_oid)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX recovery_home_identity ON recovery_home (identity_oid);
+INSERT INTO recovery_home (peer_id, identity_oid)
+  SELECT home_peer, oid FROM identity WHERE home_peer IN (SELECT peer_id FROM recovery_peer);
 -- Cursors count objects that are dropped, and the other tables hold such objects.
 DELETE FROM sync_state;
 DROP TABLE sync_rejects;
