@@ -366,11 +366,13 @@ impl GraphManager<'_> {
                 (false, true) => {
                     let from_seq = match history {
                         History::Whole => None,
-                        History::Missed => self.tx.reader_until(scope, identity)?,
+                        History::Missed => {
+                            Some(self.tx.reader_until(scope, identity)?.unwrap_or(0))
+                        }
                     };
                     if parent.created_seq < change_seq {
-                        let seqs = (from_seq.unwrap_or(0), change_seq);
-                        self.tx.put_opening(scope, identity, seqs)?;
+                        self.tx
+                            .put_opening(scope, identity, (from_seq, change_seq))?;
                     }
                     let since_seq = self.reads_since(identity, change_seq)?;
                     self.tx.put_reader(scope, identity, since_seq)?;

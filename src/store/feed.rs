@@ -10,7 +10,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use rusqlite::OptionalExtension as _;
+use rusqlite::{OptionalExtension as _, Row};
 
 use super::app_tables::{AppTable, PARENT_COLUMNS};
 use super::error::{SqlContext as _, StoreError};
@@ -211,17 +211,27 @@ impl Sight<'_> {
     /// the history then.
     fn opened_at(&self, object: &ParentRow) -> Result<Option<u64>, StoreError> {
         let context = "reading when an identity began to see an object";
-        let (among, id) = self.among();
-        let sql = format!(
-            "SELECT MAX(opened_seq) FROM opening
-             WHERE scope_id = ?1 AND {among} AND opened_seq >= ?3 AND from_seq < ?3"
-        );
         let connection = self.rows.connection;
-        let mut statement = connection.prepare_cached(&sql).context(context)?;
+        let (scope, seq) = (object.scope_id.0, object.created_seq);
+        let identity = match &self.onlooker {
+            Onlooker::Identity(identity) => identity,
+            Onlooker::AnyAt(home) => {
+                let mut statement = connection.prepare_cached(SEEN_AT).context(context)?;
+                let rows = statement
+                    .query_map((scope, home.as_bytes(), seq), seen)
+                    .context(context)?;
+                let readers: Vec<_> = rows.collect::<rusqlite::Result<_>>().context(context)?;
+                return Ok(first_opened(&readers, seq));
+            }
+        };
+        let mut statement = connection
+            .prepare_cached(
+                "SELECT MAX(opened_seq) FROM opening
+                 WHERE scope_id = ?1 AND identity_oid = ?2 AND opened_seq >= ?3 AND from_seq < ?3",
+            )
+            .context(context)?;
         statement
-            .query_row((object.scope_id.0, id, object.created_seq), |row| {
-                row.get(0)
-            })
+            .query_row((scope, identity.as_bytes(), seq), |row| row.get(0))
             .optional()
             .context(context)
             .map(Option::flatten)
@@ -252,6 +262,63 @@ impl Sight<'_> {
             .context(context)?;
         rows.collect::<rusqlite::Result<_>>().context(context)
     }
+}
+
+/// Since when each identity of the node `?2` sees what the write `?3` stored in the scope `?1`. The
+/// columns are the first opening since then, the last one of a scope that had ended, and the end of
+/// the right to read.
+const SEEN_AT: &str = "SELECT \
+     (SELECT o.opened_seq FROM opening AS o WHERE o.scope_id = ?1 AND o.identity_oid = i.oid \
+        AND o.opened_seq >= ?3 ORDER BY o.opened_seq LIMIT 1), \
+     (SELECT o.from_seq FROM opening AS o WHERE o.scope_id = ?1 AND o.identity_oid = i.oid \
+        AND o.opened_seq >= ?3 ORDER BY o.opened_seq LIMIT 1), \
+     (SELECT MAX(o.opened_seq) FROM opening AS o WHERE o.scope_id = ?1 \
+        AND o.identity_oid = i.oid AND o.opened_seq >= ?3 AND o.from_seq < 0), \
+     r.until_seq \
+     FROM identity AS i CROSS JOIN reader AS r \
+     WHERE i.home_peer = ?2 AND r.identity_oid = i.oid AND r.scope_id = ?1";
+
+/// A row of [`SEEN_AT`].
+struct Seen {
+    /// `opened_seq` and `from_seq`.
+    opening: Option<(u64, i64)>,
+    lives_again: Option<u64>,
+    until_seq: Option<u64>,
+}
+
+fn seen(row: &Row<'_>) -> rusqlite::Result<Seen> {
+    let opened: Option<u64> = row.get(0)?;
+    let from: Option<i64> = row.get(1)?;
+    Ok(Seen {
+        opening: opened.zip(from),
+        lives_again: row.get(2)?,
+        until_seq: row.get(3)?,
+    })
+}
+
+/// The write that opened objects with this `created_seq` to the first of some identities. `None`:
+/// one read the scope when they were stored, or none sees them. All of a scope that lives again is
+/// new.
+fn first_opened(readers: &[Seen], created_seq: u64) -> Option<u64> {
+    let last = readers.iter().filter_map(|seen| seen.lives_again).max();
+    if last.is_some() {
+        return last;
+    }
+    let mut first = None;
+    for seen in readers {
+        let opened = seen
+            .opening
+            .filter(|(_, from)| u64::try_from(*from).is_ok_and(|from| from < created_seq));
+        match (opened, seen.opening) {
+            (Some((opened, _)), _) => {
+                first = Some(first.map_or(opened, |first: u64| first.min(opened)));
+            }
+            (None, Some(_)) => return None,
+            (None, None) if seen.until_seq.is_none_or(|until| until >= created_seq) => return None,
+            (None, None) => {}
+        }
+    }
+    first
 }
 
 /// The rows of scopes that the write `?1` opened for some of `identities`.

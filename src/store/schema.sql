@@ -125,8 +125,8 @@ CREATE TABLE opening (
   identity_oid BLOB    NOT NULL,
   opened_seq   INTEGER NOT NULL,      -- change_seq of the write that opened the row in reader
   scope_id     INTEGER NOT NULL REFERENCES scope (id),
-  from_seq     INTEGER NOT NULL,      -- change_seq of the write that closed it before; 0: none did,
-                                      -- or the scope had ended
+  from_seq     INTEGER NOT NULL,      -- change_seq of the write that closed it before; 0: none did;
+                                      -- -1: the scope had ended
   PRIMARY KEY (identity_oid, opened_seq, scope_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX opening_scope ON opening (scope_id, identity_oid, opened_seq);

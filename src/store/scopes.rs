@@ -352,12 +352,13 @@ impl WriteTx<'_> {
     }
 
     /// Notes that the write `opened_seq` lets an identity read a scope whose objects are stored
-    /// already. Those with a `created_seq` above `from_seq` are new to it.
+    /// already. Those with a `created_seq` above `from_seq` are new to it; `None`: all, because the
+    /// scope had ended.
     pub fn put_opening(
         &self,
         scope: ScopeId,
         identity: &Oid,
-        (from_seq, opened_seq): (u64, u64),
+        (from_seq, opened_seq): (Option<u64>, u64),
     ) -> Result<(), StoreError> {
         let context = "noting that an identity reads a scope";
         let mut statement = self
@@ -369,7 +370,12 @@ impl WriteTx<'_> {
             )
             .context(context)?;
         statement
-            .execute((identity.as_bytes(), opened_seq, scope.0, from_seq))
+            .execute((
+                identity.as_bytes(),
+                opened_seq,
+                scope.0,
+                from_seq.map_or(-1, u64::cast_signed),
+            ))
             .map(drop)
             .context(context)
     }

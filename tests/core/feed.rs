@@ -1,5 +1,7 @@
 //! Polling with `after`: objects that an identity sees later than this node stored them.
 
+use std::collections::BTreeSet;
+
 use harness::TestNode;
 use harness::forge::tombstone;
 use harness::pull::meet;
@@ -107,12 +109,23 @@ fn feed(
     (app, type_number, order): (&'static str, u16, SeqOrder),
     after: FeedCursor,
 ) -> (Vec<Oid>, FeedCursor) {
+    let (oids, after, _) = feed_page(node, onlooker, (app, type_number, order), (after, 100));
+    (oids, after)
+}
+
+/// The same with a limit. The flag: another page may follow.
+fn feed_page(
+    node: &TestNode,
+    onlooker: Onlooker,
+    (app, type_number, order): (&'static str, u16, SeqOrder),
+    (after, limit): (FeedCursor, usize),
+) -> (Vec<Oid>, FeedCursor, bool) {
     node.read(move |view| {
         let app = view.rows.apps().get(app).unwrap();
         let mut sight = view.rows.sight(onlooker);
-        let feed = sight.feed(app, (type_number, order), after, 100)?;
+        let feed = sight.feed(app, (type_number, order), after, limit)?;
         let oids = feed.objects.iter().map(|it| it.row.oid).collect();
-        Ok::<_, StoreError>((oids, feed.after))
+        Ok::<_, StoreError>((oids, feed.after, feed.more))
     })
 }
 
@@ -178,6 +191,45 @@ fn scope_that_exists_again_is_shown_again() {
     assert_eq!(poll(after).0, []);
 }
 
+#[test]
+fn second_local_member_brings_no_message_again_to_a_client_of_the_node() {
+    let (alice, bob, carol) = three();
+    let dora = carol.another("Dora", 1);
+    sync(&[&alice, &bob, &carol]);
+    let talk = alice.found(&[bob.identity, carol.identity], "Hiking");
+    let first = alice.say(talk, "first").unwrap();
+    sync(&[&alice, &bob, &carol]);
+    let all = Onlooker::AnyAt(carol.peer_id());
+    let orders = [SeqOrder::Created, SeqOrder::Changed];
+    let mut after = [FeedCursor::default(); 2];
+    let mut poll = || {
+        let mut seen = Vec::new();
+        for (order, after) in orders.into_iter().zip(&mut after) {
+            let (oids, next) = feed(&carol, all, ("messages", messages::MESSAGE, order), *after);
+            *after = next;
+            seen.push(oids);
+        }
+        seen
+    };
+    assert_eq!(poll(), [[first], [first]]);
+    alice.add_member(talk, dora).unwrap();
+    sync(&[&alice, &bob, &carol]);
+    assert_eq!(poll(), [[], []], "Carol saw it before");
+    // No identity of the node reads what comes then.
+    for member in [carol.identity, dora] {
+        alice.remove_member(talk, member).unwrap();
+    }
+    carol.pull_everything(&alice);
+    let late = bob.say(talk, "late").unwrap();
+    carol.pull_everything(&bob);
+    assert_eq!(poll(), [[], []]);
+    for (member, expected) in [(dora, vec![late]), (carol.identity, vec![])] {
+        alice.add_member(talk, member).unwrap();
+        sync(&[&alice, &bob, &carol]);
+        assert_eq!(poll(), [expected.clone(), expected]);
+    }
+}
+
 /// A step of a node with three identities, of which the first owns two conversations.
 #[derive(Debug, Clone)]
 enum Step {
@@ -216,6 +268,15 @@ proptest! {
             alice.found(&founders, title)
         });
         let mut pollers = others.map(Poller::of);
+        let (mut of_node, mut after) = (Vec::new(), FeedCursor::default());
+        let mut poll_node = |limit| {
+            let what = ("messages", messages::MESSAGE, SeqOrder::Created);
+            let all = Onlooker::AnyAt(alice.peer_id());
+            let (oids, next, more) = feed_page(&alice, all, what, (after, limit));
+            of_node.extend(oids);
+            after = next;
+            more
+        };
         let (mut count, mut rotations) = (0, 0);
         for step in &steps {
             match *step {
@@ -233,6 +294,7 @@ proptest! {
                     let _ = alice.leave_talk(talks[usize::from(talk)], others[usize::from(who)]);
                 }
                 Step::Poll(limit) => {
+                    poll_node(usize::from(limit));
                     for poller in &mut pollers {
                         poller.poll_once(&alice, usize::from(limit));
                     }
@@ -245,6 +307,9 @@ proptest! {
                 }
             }
         }
+        while poll_node(3) {}
+        let oids: BTreeSet<Oid> = of_node.iter().copied().collect();
+        prop_assert_eq!((of_node.len(), oids.len()), (count, count));
         for poller in &mut pollers {
             poller.poll(&alice, 3);
             let mut fresh = Poller::of(poller.reader);
