@@ -78,6 +78,9 @@ impl GraphManager<'_> {
                 self.parents(app)?
                     .insert_parent(&row, &resolved.attrs, granted)?;
                 self.fulfil(&Cause::Arrived(app.id, row.oid))?;
+                if is_new_scope {
+                    self.tx.wake_scope_again(&row.oid, self.env.now)?;
+                }
             }
         }
         self.note_rights(app, &row, change, is_new_scope)?;

@@ -13,9 +13,10 @@ use keys::{Epoch, Oid, PeerId};
 use super::applied::{AppliedPackage, ApplyPackageError, WindowFault};
 use super::checked::CheckedObject;
 use super::engine::StateEngine;
-use super::ingest::{PackageSource, PartIngest};
+use super::ingest::PartIngest;
 use super::package::{VerifiedPackage, Window};
 use super::rejects::RejectLog;
+use super::source::PackageSource;
 use crate::op_context::Timestamp;
 use crate::schema::identities;
 use crate::store::{

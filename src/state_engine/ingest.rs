@@ -15,10 +15,10 @@ use super::limits::CoreLimits;
 use super::quota::QuotaLedger;
 use super::reclaim::{OwnChains, reclaim_one};
 use super::rejects::RejectLog;
+use super::source::PackageSource;
 use crate::graph::{
     Applied, ApplyError, DecodedObject, Fault, Freed, GraphManager, VerifiedObject, decode_object,
 };
-use crate::op_context::{AppId, OpContext};
 use crate::store::{
     Cause, Cursor, Direction, PullAgainCause, PullAgainNote, RejectRow, StoreError, Usage,
     WaitingCount, WaitingRow,
@@ -29,60 +29,6 @@ const PART_OBJECTS_MAX: usize = 256;
 /// Most that a part spends ([`GraphManager::spent`]), besides its last object. Takes some 20 ms if
 /// all of it are readers.
 const PART_SPENT_MAX: usize = 2048;
-
-/// The origin of a package, for each of its objects.
-pub(super) struct PackageSource<'s> {
-    context: OpContext,
-    peer: PeerId,
-    /// The peer's local number.
-    origin: i64,
-    domain: &'s str,
-    epoch: Epoch,
-    seq: u64,
-    /// Whether the domain is pulled again.
-    is_again: bool,
-}
-
-impl<'s> PackageSource<'s> {
-    /// Returns `None` if the peer is not known.
-    pub(super) fn find(
-        graph: &GraphManager<'_>,
-        peer: PeerId,
-        domain: &'s str,
-        epoch: Epoch,
-        seq: u64,
-    ) -> Result<Option<Self>, StoreError> {
-        let tx = graph.tx();
-        let Some(known) = tx.peer(&peer)? else {
-            return Ok(None);
-        };
-        let (server, number) = (tx.identity(&known.server_oid)?, tx.peer_number(&peer)?);
-        let app = graph
-            .schemas()
-            .domain(domain)
-            .and_then(|domain| tx.apps().get(&domain.app));
-        Ok(server.zip(number).map(|(server, origin)| Self {
-            context: OpContext::Remote {
-                requester_pubkey_attr_id: server.pubkey_attr_id,
-                app_id: app.map_or(AppId(0), |app| app.id),
-                trace_id: graph.trace(),
-                peer,
-                sync_domain: domain.to_owned(),
-            },
-            peer,
-            origin,
-            domain,
-            epoch,
-            seq,
-            is_again: false,
-        }))
-    }
-
-    /// The same source, of a package that was pulled again.
-    pub(super) fn again(self, is_again: bool) -> Self {
-        Self { is_again, ..self }
-    }
-}
 
 /// An object that has to wait.
 struct Unsettled {
@@ -162,28 +108,33 @@ impl<'a, 'g> PartIngest<'a, 'g> {
 
     /// Tries a waiting object again, whose cause has occurred. No quota prevents it, because it was
     /// charged when it began to wait. The entries of a rights list are charged now, and may exceed
-    /// the quota by their number.
+    /// the quota by their number. An object whose sender or app this node does not have any more is
+    /// given up: it is pulled again if they come back.
     pub(super) fn retry(&mut self, waiting: WaitingRow) -> Result<(), StoreError> {
         let (id, peer, domain) = (waiting.id, waiting.peer, &waiting.domain);
         let source = PackageSource::find(self.graph, peer, domain, waiting.epoch, waiting.seq)?;
+        let is_enabled = self.graph.schemas().domain(domain).is_some();
+        let Some(source) = source.filter(|_| is_enabled) else {
+            return self.give_up(&waiting);
+        };
         let mut stored = -Usage::one(waiting.object.bytes().len());
-        if let Some(source) = source {
-            let decoded = decode_object(waiting.object, self.graph.limits());
-            let owner = decoded.as_ref().ok().map(DecodedObject::owner);
-            let known = known_keys(self.graph.tx(), owner.as_slice())?;
-            for object in check_objects(vec![decoded], &known) {
-                match self.judge(&source, object)? {
-                    Judged::Settled(written) => stored += written,
-                    Judged::Waits(Unsettled { cause, .. }) => {
-                        return self.graph.tx().put_waiting_cause(id, &cause);
-                    }
+        let decoded = decode_object(waiting.object, self.graph.limits());
+        let owner = decoded.as_ref().ok().map(DecodedObject::owner);
+        let scope = decoded.as_ref().ok().and_then(DecodedObject::scope);
+        let known = known_keys(self.graph.tx(), owner.as_slice())?;
+        for object in check_objects(vec![decoded], &known) {
+            match self.judge(&source, object)? {
+                Judged::Settled(written) => stored += written,
+                Judged::Waits(Unsettled { cause, .. }) => {
+                    return self.graph.tx().put_waiting_cause(id, &cause);
                 }
             }
         }
         self.graph.tx().remove_waiting(id)?;
         let _ = self.quotas.count(self.graph.tx(), &peer, &stored)?;
         let now = self.graph.now();
-        self.graph.tx().wake_pull_again(&peer, domain, now)
+        let (tx, scope) = (self.graph.tx(), scope.as_ref());
+        tx.wake_pull_again(&peer, domain, scope, now)
     }
 
     /// Tries again a waiting object of this node that a peer returned after a restore.
@@ -199,8 +150,7 @@ impl<'a, 'g> PartIngest<'a, 'g> {
         }
     }
 
-    /// Deletes an object of a peer that has waited too long, and notes that it is to be pulled
-    /// again.
+    /// Deletes an object of a peer that waits no longer, and notes that it is to be pulled again.
     pub(super) fn give_up(&mut self, waiting: &WaitingRow) -> Result<(), StoreError> {
         let tx = self.graph.tx();
         tx.remove_waiting(waiting.id)?;

@@ -28,6 +28,7 @@ mod rotation;
 mod scope_set;
 mod select;
 mod settle;
+mod source;
 mod view;
 
 pub use applied::{AppliedPackage, ApplyPackageError, WindowFault};

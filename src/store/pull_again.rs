@@ -48,7 +48,7 @@ impl PullAgain {
 /// Row of the peer `?1` in the domain `?2`.
 const OF_DOMAIN: &str = "peer_no = (SELECT id FROM peers WHERE peer_id = ?1) AND domain = ?2";
 const COLUMNS: &str = "epoch, cursor, until_seq, cause, noted_again, not_before, pause_ms, \
-                       starts, rounds, day";
+                       starts, rounds, day, retry_at";
 
 fn scope_and_state(row: &Row<'_>) -> rusqlite::Result<(Option<Oid>, State)> {
     let (scope, cause): (Vec<u8>, String) = (row.get(0)?, row.get(4)?);
@@ -63,6 +63,7 @@ fn scope_and_state(row: &Row<'_>) -> rusqlite::Result<(Option<Oid>, State)> {
         starts: row.get(8)?,
         rounds: row.get(9)?,
         day: row.get(10)?,
+        retry_at: Timestamp(row.get(11)?),
     };
     Ok((Oid::from_slice(&scope), state))
 }
@@ -259,11 +260,12 @@ impl WriteTx<'_> {
         Ok(())
     }
 
-    /// Lets everything of a domain start now, because an object of it was settled.
+    /// Lets a scope and the whole domain start now, because an object in the scope was settled.
     pub fn wake_pull_again(
         &self,
         peer: &PeerId,
         domain: &str,
+        scope: Option<&Oid>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let context = "waking what is to be pulled again";
@@ -271,13 +273,31 @@ impl WriteTx<'_> {
             .connection
             .prepare_cached(&format!(
                 "UPDATE pull_again SET not_before = MIN(not_before, ?3), pause_ms = ?4
-                 WHERE {OF_DOMAIN} AND (not_before > ?3 OR pause_ms != ?4)"
+                 WHERE {OF_DOMAIN} AND scope_oid IN (x'', ?5) AND cursor != ?6
+                   AND (not_before > ?3 OR pause_ms != ?4)"
             ))
             .context(context)?;
+        let (peer, scope) = (peer.as_bytes(), scope_column(scope));
         statement
-            .execute((peer.as_bytes(), domain, now.0, DAY_MS))
+            .execute((peer, domain, now.0, DAY_MS, scope, FINISHED))
+            .map(drop)
+            .context(context)
+    }
+
+    /// Lets a scope start now at all peers, because its Parent was stored.
+    pub fn wake_scope_again(&self, scope: &Oid, now: Timestamp) -> Result<(), StoreError> {
+        let context = "waking a scope that is to be pulled again";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "UPDATE pull_again SET not_before = MIN(not_before, ?2), pause_ms = ?3
+                 WHERE scope_oid = ?1 AND cursor != ?4",
+            )
             .context(context)?;
-        Ok(())
+        statement
+            .execute((scope.as_bytes(), now.0, DAY_MS, FINISHED))
+            .map(drop)
+            .context(context)
     }
 
     /// Puts off everything of a domain until a time, because a request failed.
@@ -291,13 +311,13 @@ impl WriteTx<'_> {
         let mut statement = self
             .connection
             .prepare_cached(&format!(
-                "UPDATE pull_again SET not_before = MAX(not_before, ?3) WHERE {OF_DOMAIN}"
+                "UPDATE pull_again SET retry_at = ?3 WHERE {OF_DOMAIN} AND cursor != ?4"
             ))
             .context(context)?;
         statement
-            .execute((peer.as_bytes(), domain, until.0))
-            .context(context)?;
-        Ok(())
+            .execute((peer.as_bytes(), domain, until.0, FINISHED))
+            .map(drop)
+            .context(context)
     }
 
     /// Ends the rows of a domain that count in another epoch than the peer's present one, because
@@ -391,7 +411,7 @@ impl WriteTx<'_> {
             .connection
             .prepare_cached(&format!(
                 "INSERT OR REPLACE INTO pull_again (peer_no, domain, scope_oid, {COLUMNS})
-                 SELECT id, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13
+                 SELECT id, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14
                  FROM peers WHERE peer_id = ?1"
             ))
             .context(context)?;
@@ -410,6 +430,7 @@ impl WriteTx<'_> {
                 state.starts,
                 state.rounds,
                 state.day,
+                state.retry_at.0,
             ))
             .context(context)?;
         Ok(())

@@ -89,6 +89,8 @@ pub(super) struct State {
     pub(super) cause: PullAgainCause,
     pub(super) noted_again: bool,
     pub(super) not_before: Timestamp,
+    /// Earliest time of the next request after one that failed. Nothing brings it forward.
+    pub(super) retry_at: Timestamp,
     pub(super) pause_ms: u64,
     pub(super) starts: u64,
     pub(super) rounds: u64,
@@ -104,6 +106,7 @@ impl State {
             cause: note.cause,
             noted_again: false,
             not_before: Timestamp(now.0.saturating_add(note.cause.pause_ms())),
+            retry_at: Timestamp(0),
             pause_ms: DAY_MS,
             starts: 0,
             rounds: 0,
@@ -119,7 +122,7 @@ impl State {
         let is_new_day = self.day != now.0 / DAY_MS;
         let may_start = self.cursor > 0 || self.starts < STARTS_PER_DAY_MAX;
         !self.is_finished()
-            && now >= self.not_before
+            && now >= self.not_before.max(self.retry_at)
             && (is_new_day || (may_start && self.rounds < ROUNDS_PER_DAY_MAX))
     }
 
@@ -129,6 +132,7 @@ impl State {
         let new = Self::new(note, now);
         if self.epoch != note.epoch || self.is_finished() {
             *self = Self {
+                retry_at: self.retry_at,
                 starts: self.starts,
                 rounds: self.rounds,
                 day: self.day,
@@ -158,6 +162,7 @@ impl State {
                 (self.day, self.starts, self.rounds) = (row.day, row.starts, row.rounds);
             }
         }
+        self.retry_at = self.retry_at.max(row.retry_at);
         if row.is_finished() || row.epoch != self.epoch {
             return;
         }

@@ -335,8 +335,10 @@ CREATE TABLE pull_again (
   starts      INTEGER NOT NULL,       -- starts within 'day'
   rounds      INTEGER NOT NULL,       -- windows within 'day'
   day         INTEGER NOT NULL,       -- number of the day of the last start, UTC
+  retry_at    INTEGER NOT NULL,       -- earliest time of the next request after a failed one
   PRIMARY KEY (peer_no, domain, scope_oid)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX pull_again_scope ON pull_again (scope_oid);
 
 -- Tokens of the local API, by their hash.
 CREATE TABLE api_token (

@@ -75,6 +75,43 @@ fn domain_is_pulled_again_at_most_daily_while_nothing_settles() {
 }
 
 #[test]
+fn scope_without_room_is_pulled_again_when_its_parent_arrives() {
+    let (alice, bob, carol) = three(0, 10);
+    carol.pull_all(&bob, "messages");
+    assert_eq!(carol.next_again(&bob, "messages"), None);
+    carol.pull_everything(&alice);
+    carol.pull_all(&bob, "messages");
+    assert_eq!(carol.texts().len(), 10);
+}
+
+#[test]
+fn settling_in_a_scope_does_not_start_others() {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 300));
+    meet(&alice, &bob);
+    (0..3).for_each(|number| note(&alice, &bob, Some(number), PullAgainCause::NoRoom));
+    assert_eq!(alice.next_again(&bob, "messages"), None);
+    wake(&alice, &bob, 1);
+    let again = alice.next_again(&bob, "messages").unwrap();
+    assert_eq!(again.scopes, [scope(1)]);
+}
+
+#[test]
+fn nothing_ends_the_pause_after_a_failure() {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 300));
+    meet(&alice, &bob);
+    name(&alice, &bob, 0..1);
+    let peer = bob.peer_id();
+    alice
+        .write(move |core, now| core.postpone_pull_again(now, &peer, "messages"))
+        .unwrap();
+    wake(&alice, &bob, 0);
+    name(&alice, &bob, 0..1);
+    assert_eq!(alice.next_again(&bob, "messages"), None);
+    alice.clock.advance_ms(DAY_MS / 24);
+    assert!(alice.next_again(&bob, "messages").is_some());
+}
+
+#[test]
 fn server_records_nothing_of_what_is_pulled_again() {
     let (alice, bob, carol) = three(3, 10);
     carol.pull_all(&bob, "messages");
@@ -153,6 +190,16 @@ fn name(node: &TestNode, peer: &TestNode, numbers: std::ops::Range<u16>) {
             is_again: false,
         };
         graph.tx().note_scopes_again(&note, &scopes, graph.now())
+    };
+    node.graph(work).unwrap();
+}
+
+/// Settles something in a scope with a number.
+fn wake(node: &TestNode, peer: &TestNode, number: u16) {
+    let (peer, scope) = (peer.peer_id(), scope(number));
+    let work = move |graph: &mut GraphManager<'_>| {
+        let (tx, now) = (graph.tx(), graph.now());
+        tx.wake_pull_again(&peer, "messages", Some(&scope), now)
     };
     node.graph(work).unwrap();
 }
@@ -356,7 +403,7 @@ fn scope_starts_at_most_eight_times_a_day() {
             let end = move |graph: &mut GraphManager<'_>| {
                 let (tx, now) = (graph.tx(), graph.now());
                 tx.move_pull_again(&peer, "messages", &again, Some(1 << 40), now)?;
-                tx.wake_pull_again(&peer, "messages", now)
+                tx.wake_pull_again(&peer, "messages", None, now)
             };
             alice.graph(end).unwrap();
         }

@@ -78,6 +78,26 @@ fn object_that_is_frozen_again_waits_again_and_is_tried_again() {
 }
 
 #[test]
+fn object_of_an_app_that_is_disabled_when_its_cause_occurs_is_pulled_again() {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 300));
+    meet(&alice, &bob);
+    let id = bob.identity;
+    set_frozen(&alice, id);
+    let offer = bob.make("rides", 1, ride("Bern", 1)).unwrap().oid;
+    alice.pull_all(&bob, "rides.offers");
+    assert_eq!(alice.rows("waiting").len(), 1);
+    let alice = alice.into_setup().apps(&["identities"]).node();
+    alice.graph(move |graph| graph.unfreeze(&id)).unwrap();
+    assert_eq!(alice.rows("waiting").len(), 0);
+    assert!(alice.rejects().is_empty());
+    let alice = alice.into_setup().apps(&harness::ALL_APPS).node();
+    meet(&alice, &bob);
+    alice.clock.advance_ms(24 * 60 * 60 * 1000);
+    alice.pull_all(&bob, "rides.offers");
+    assert!(alice.parent("rides", offer).is_some());
+}
+
+#[test]
 fn rotation_ends_a_freeze_and_its_new_signatures_are_accepted() {
     let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 300));
     meet(&alice, &bob);

@@ -147,5 +147,7 @@ CREATE TABLE pull_again (
   starts      INTEGER NOT NULL,
   rounds      INTEGER NOT NULL,
   day         INTEGER NOT NULL,
+  retry_at    INTEGER NOT NULL,
   PRIMARY KEY (peer_no, domain, scope_oid)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX pull_again_scope ON pull_again (scope_oid);

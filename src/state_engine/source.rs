@@ -1,0 +1,61 @@
+//! [`PackageSource`]: the peer, domain and position from which objects come.
+
+use keys::{Epoch, PeerId};
+
+use crate::graph::GraphManager;
+use crate::op_context::{AppId, OpContext};
+use crate::store::StoreError;
+
+/// The origin of a package, for each of its objects.
+pub(super) struct PackageSource<'s> {
+    pub(super) context: OpContext,
+    pub(super) peer: PeerId,
+    /// The peer's local number.
+    pub(super) origin: i64,
+    pub(super) domain: &'s str,
+    pub(super) epoch: Epoch,
+    pub(super) seq: u64,
+    /// Whether the domain is pulled again.
+    pub(super) is_again: bool,
+}
+
+impl<'s> PackageSource<'s> {
+    /// Returns `None` if the peer is not known.
+    pub(super) fn find(
+        graph: &GraphManager<'_>,
+        peer: PeerId,
+        domain: &'s str,
+        epoch: Epoch,
+        seq: u64,
+    ) -> Result<Option<Self>, StoreError> {
+        let tx = graph.tx();
+        let Some(known) = tx.peer(&peer)? else {
+            return Ok(None);
+        };
+        let (server, number) = (tx.identity(&known.server_oid)?, tx.peer_number(&peer)?);
+        let app = graph
+            .schemas()
+            .domain(domain)
+            .and_then(|domain| tx.apps().get(&domain.app));
+        Ok(server.zip(number).map(|(server, origin)| Self {
+            context: OpContext::Remote {
+                requester_pubkey_attr_id: server.pubkey_attr_id,
+                app_id: app.map_or(AppId(0), |app| app.id),
+                trace_id: graph.trace(),
+                peer,
+                sync_domain: domain.to_owned(),
+            },
+            peer,
+            origin,
+            domain,
+            epoch,
+            seq,
+            is_again: false,
+        }))
+    }
+
+    /// The same source, of a package that was pulled again.
+    pub(super) fn again(self, is_again: bool) -> Self {
+        Self { is_again, ..self }
+    }
+}
