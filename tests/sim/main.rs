@@ -74,6 +74,8 @@ fn oracle_finds_every_kind_of_damage() {
         (Tamper::OwnLoss, "lost its own"),
         (Tamper::Revision, "has another"),
         (Tamper::Invention, "which no node wrote"),
+        (Tamper::Merging, "has not merged"),
+        (Tamper::Heads, "has not merged"),
     ] {
         let found = sim::run_tampered(1002, &Features::none(), Some(tamper)).unwrap_err();
         assert!(found.text.contains(text), "{tamper:?}: {found}");

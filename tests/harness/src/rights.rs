@@ -146,6 +146,19 @@ impl TestNode {
         schema.founding_list(&object.owner, object.attrs.as_ref()?)
     }
 
+    /// The scopes of this node's owners whose lists are to be merged, and those with several lists
+    /// that no other list replaces.
+    pub fn unmerged_scopes(&self) -> BTreeSet<Oid> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let connection = Connection::open_with_flags(self.database(), flags).unwrap();
+        let sql = "SELECT s.oid FROM scope AS s WHERE s.id IN (SELECT scope_id FROM merging) \
+                   OR (SELECT COUNT(*) FROM rights_list AS r \
+                       WHERE r.scope_id = s.id AND r.is_head = 1) > 1";
+        let mut statement = connection.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| row.get(0).map(Oid::from_bytes));
+        rows.unwrap().map(|oid| oid.unwrap()).collect()
+    }
+
     /// Fails unless the stored readers are those that follow from the stored objects.
     pub fn assert_readers(&self, when: &str) {
         assert_eq!(self.stored_readers(), self.recomputed_readers(), "{when}");

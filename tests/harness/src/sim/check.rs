@@ -22,6 +22,7 @@ impl World {
             .collect();
         self.check_secrecy()?;
         self.check_owners(&stored)?;
+        self.check_merged(&stored)?;
         for (number, objects) in stored.iter().enumerate() {
             for (oid, object) in objects {
                 self.check_held(&stored, number, oid, object)?;
@@ -73,6 +74,22 @@ impl World {
                     return Err(format!("a lower revision, {rev}, won at home: {made:?}"));
                 }
                 Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Each scope has one list that no other list replaces or merges, if its Parent is live at its
+    /// owner's home.
+    fn check_merged(&self, stored: &[StoredObjects]) -> Result<(), String> {
+        for (number, objects) in stored.iter().enumerate() {
+            let unmerged = self.up(number).unwrap().unmerged_scopes();
+            let is_live = |oid: &&Oid| objects.get(oid).is_some_and(|it| !it.is_deleted);
+            if let Some(oid) = unmerged.iter().find(is_live) {
+                let made = self.memory.made.get(oid);
+                return Err(format!(
+                    "node {number} has not merged the lists of {oid}: {made:?}"
+                ));
             }
         }
         Ok(())

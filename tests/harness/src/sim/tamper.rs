@@ -3,6 +3,7 @@
 use rand::seq::IteratorRandom as _;
 use rusqlite::Connection;
 
+use super::members::is_scope;
 use super::world::World;
 
 /// A kind of damage to one object of a node.
@@ -16,12 +17,27 @@ pub enum Tamper {
     Revision,
     /// A node gets an object that no node wrote.
     Invention,
+    /// A node notes that the lists of a scope of its own have to be merged.
+    Merging,
+    /// A scope has two lists at its owner's home that no other list replaces.
+    Heads,
+}
+
+impl Tamper {
+    /// Whether it damages an object at its owner's home.
+    fn is_at_home(self) -> bool {
+        matches!(self, Self::OwnLoss | Self::Merging | Self::Heads)
+    }
+
+    /// Whether it damages a scope.
+    fn is_of_scope(self) -> bool {
+        matches!(self, Self::Merging | Self::Heads)
+    }
 }
 
 impl World {
-    /// Damages a public object at a random node.
+    /// Damages a public object or a scope at a random node.
     pub(super) fn tamper(&mut self, tamper: Tamper) {
-        let is_own = tamper == Tamper::OwnLoss;
         let nodes = 0..self.nodes.len();
         let objects = nodes.flat_map(|number| {
             let objects = self.up(number).unwrap().stored_objects();
@@ -30,7 +46,11 @@ impl World {
         let fitting = objects.filter(|(number, oid, object)| {
             let made = self.memory.made.get(oid);
             let is_here = made.is_some_and(|made| self.memory.home(made) == *number);
-            object.app == "rides" && !object.is_deleted && is_here == is_own
+            let is_fit = match tamper.is_of_scope() {
+                true => made.is_some_and(is_scope),
+                false => object.app == "rides",
+            };
+            is_fit && !object.is_deleted && is_here == tamper.is_at_home()
         });
         let fitting: Vec<_> = fitting.collect();
         let (number, oid, _) = fitting.into_iter().choose(&mut self.rng).unwrap();
@@ -40,7 +60,13 @@ impl World {
             Tamper::Loss | Tamper::OwnLoss => "DELETE FROM app_rides_parent WHERE oid = ?1",
             Tamper::Revision => "UPDATE app_rides_parent SET rev = rev + 1 WHERE oid = ?1",
             Tamper::Invention => "UPDATE app_rides_parent SET oid = zeroblob(16) WHERE oid = ?1",
+            Tamper::Merging => "INSERT INTO merging SELECT id, 0 FROM scope WHERE oid = ?1",
+            Tamper::Heads => {
+                "INSERT INTO rights_list (scope_id, digest, key_number, version, is_head)
+                 SELECT id, randomblob(32), 9, value, 1
+                 FROM scope, (SELECT 98 AS value UNION SELECT 99) WHERE oid = ?1"
+            }
         };
-        assert_eq!(database.execute(sql, [oid.as_bytes()]).unwrap(), 1);
+        assert!(database.execute(sql, [oid.as_bytes()]).unwrap() > 0);
     }
 }
