@@ -12,6 +12,7 @@ use super::resolve::{Resolved, Scope};
 use super::verify::VerifiedObject;
 use crate::acl::{AclManager, Denied, ReclaimFacts, RemoteWrite, ScopeRight};
 use crate::object::{CoreRecord, RightsFault};
+use crate::store::{AppTable, StoreError};
 
 /// Result for one object that a peer returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +76,9 @@ impl GraphManager<'_> {
             }
             return Ok(ReclaimOutcome::AlreadyStored);
         };
+        if !self.keeps_list_in_force(app, &resolved, verified.signed.key_id())? {
+            return Err(Fault::OldKey.into());
+        }
         let flags = self.sync_flags(app, schema, object, verified.record.as_ref())?;
         self.end_group();
         let row = new_row(object, &verified.signed, None, flags);
@@ -84,6 +88,23 @@ impl GraphManager<'_> {
             self.note_identity(&row, record)?;
         }
         Ok(ReclaimOutcome::Written)
+    }
+
+    /// Re-signs the list in force before a Parent that is a scope, or another list, is written
+    /// ([`GraphManager::resign_list_in_force`]).
+    fn keeps_list_in_force(
+        &mut self,
+        app: &AppTable,
+        resolved: &Resolved<'_>,
+        key_id: u32,
+    ) -> Result<bool, StoreError> {
+        let is_list = matches!(resolved.core, Some(CoreRecord::Rights(_)));
+        match resolved.scope {
+            Scope::Stored(scope) if is_list || resolved.founding.is_some() => {
+                self.resign_list_in_force(app, scope, key_id)
+            }
+            _ => Ok(true),
+        }
     }
 
     /// Refuses a list whose version is far above all known ones.

@@ -5,6 +5,8 @@
 //! owner's current key; a public one came from its owner's home. Tested in `tests/core/arrival.rs`,
 //! `tests/core/remote_writes.rs`, `tests/core/remote_identities.rs` and `tests/core/thieves.rs`.
 
+use keys::protocol::RIGHTS_TYPE;
+
 use super::commit::Change;
 use super::error::{ApplyError, Fault};
 use super::load::load_object;
@@ -207,8 +209,20 @@ impl<'e> GraphManager<'e> {
         verified: &VerifiedObject,
     ) -> Result<(), StoreError> {
         let signed = &verified.signed;
-        if signed.key_id() <= row.key_id {
+        let is_later = |row: &ParentRow| signed.key_id() > row.key_id;
+        if !is_later(&row) {
             return Ok(());
+        }
+        let mut row = row;
+        if self.decides_readers(&row)? {
+            if !self.resign_list_in_force(app, row.scope_id, signed.key_id())? {
+                return Ok(());
+            }
+            // The object may be the list that was just re-signed.
+            match self.tx.parent(app, &row.oid)?.filter(is_later) {
+                Some(now) => row = now,
+                None => return Ok(()),
+            }
         }
         self.end_group();
         let resigned = ParentRow {
@@ -218,6 +232,13 @@ impl<'e> GraphManager<'e> {
         };
         self.commit_row(granted, app, resigned, Change::Signature)?;
         Ok(())
+    }
+
+    /// Whether an object is a rights list, or the Parent that is its scope.
+    fn decides_readers(&self, row: &ParentRow) -> Result<bool, StoreError> {
+        let scope = self.tx.scope(row.scope_id)?;
+        let is_scope = scope.is_some_and(|scope| scope.parent_id == row.id);
+        Ok(is_scope || row.type_number == RIGHTS_TYPE)
     }
 
     /// The home of the owner: from the object's own record if it is an identity, else from the

@@ -12,7 +12,7 @@ use super::load::load_object;
 use super::manager::GraphManager;
 use crate::acl::{AclManager, Existing, Precedence};
 use crate::op_context::AppId;
-use crate::store::{AppTable, ParentRow, ScopeId};
+use crate::store::{AppTable, ParentRow, ScopeId, StoreError};
 
 /// Most that a portion of re-signing or restamping spends ([`GraphManager::spent`]), besides its
 /// last object.
@@ -84,6 +84,41 @@ impl GraphManager<'_> {
             self.tx.note_restamp(app.id, scope_id, until_seq)?;
         }
         Ok(())
+    }
+
+    /// Re-signs the list in force of a local owner's scope, before the scope's Parent or another of
+    /// its lists is stored under the key `key_id`. An earlier list would otherwise come in force,
+    /// here and on every peer. Returns `false` if the vault has no such key: the object must not be
+    /// stored then.
+    ///
+    /// A scope with several heads is closed and adds no reader. Its heads keep their key numbers,
+    /// by which the merge knows what a thief may have signed.
+    pub(super) fn resign_list_in_force(
+        &mut self,
+        app: &AppTable,
+        scope: ScopeId,
+        key_id: u32,
+    ) -> Result<bool, StoreError> {
+        let heads = self.heads(scope)?;
+        let [list] = heads.as_slice() else {
+            return Ok(true);
+        };
+        let Some(holder) = list.parent_id.filter(|_| list.key_number < key_id) else {
+            return Ok(true);
+        };
+        let holder = self.tx.parent_by_id(app, holder)?;
+        let holder = holder.ok_or(StoreError::Inconsistent("a rights list without an object"))?;
+        if !self.is_local(&holder.owner)? {
+            return Ok(true);
+        }
+        if self.keys().key_id(holder.owner).ok() < Some(key_id) {
+            return Ok(false);
+        }
+        match self.resign(app, holder) {
+            Ok(()) => Ok(true),
+            Err(SaveError::Store(error)) => Err(error),
+            Err(_) => Ok(false),
+        }
     }
 
     /// Restamps one portion of the objects in a re-signed scope: those of local owners that are not

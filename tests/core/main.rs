@@ -32,6 +32,7 @@ mod rights_checks;
 mod rights_forks;
 mod rights_merge;
 mod rights_property;
+mod rights_rotated;
 mod rights_vectors;
 mod scopes;
 mod services;

@@ -20,7 +20,7 @@ const DORA: Oid = Oid::from_bytes([0xd0; 16]);
 const EMIL: Oid = Oid::from_bytes([0xe0; 16]);
 
 /// The scene after Alice added Carol by the list of version 1. The loss is after it.
-fn scene() -> (Scene, Digest) {
+pub(crate) fn scene() -> (Scene, Digest) {
     let scene = Scene::new();
     scene.set(&[(scene.carol.identity, BOTH)]);
     scene.sync();
@@ -44,7 +44,7 @@ fn lost(scene: &Scene, version: u64, replaces: Digest, others: &[(Oid, Rights)])
 }
 
 /// Bob's node returns lists to Alice's, each in a transaction of its own.
-fn returns(scene: &Scene, lists: &[&Object]) {
+pub(crate) fn returns(scene: &Scene, lists: &[&Object]) {
     for list in lists {
         let (peer, list) = (scene.bob.peer_id(), scene.alice.sign(list));
         let summary = scene
@@ -55,10 +55,10 @@ fn returns(scene: &Scene, lists: &[&Object]) {
 }
 
 /// The members of the conversation at every node, which must agree.
-fn members(scene: &Scene) -> Vec<Oid> {
+pub(crate) fn members(scene: &Scene) -> Vec<Oid> {
     scene.sync();
     let members = scene.readers(&scene.alice);
-    assert_eq!(scene.alice.rows("merging"), Vec::<String>::new());
+    assert!(scene.alice.unmerged_scopes().is_empty());
     for node in [&scene.bob, &scene.carol] {
         if scene.readers(node).contains(&node.identity) {
             assert_eq!(scene.readers(node), members);
@@ -231,7 +231,7 @@ fn scope_is_closed_while_a_recovery_prevents_the_merge() {
             .write(move |core, now| core.note_reclaimed_from(now, &asked).map(drop))
             .unwrap_or(());
         if peer.peer_id() == bob.peer_id() {
-            assert_eq!(alice.rows("merging").len(), 1);
+            assert_eq!(alice.unmerged_scopes().len(), 1);
             bob.pull_everything(alice);
             carol.pull_everything(alice);
             assert_eq!((texts(bob).len(), texts(carol).len()), (0, 0));
