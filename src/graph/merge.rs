@@ -112,6 +112,11 @@ impl<'e> GraphManager<'e> {
         Ok(heads)
     }
 
+    /// The rights with which the next list of a scope of this node begins.
+    pub fn next_list(&self, scope: ScopeId) -> Result<RightsList, StoreError> {
+        self.next_rights(scope, &self.heads(scope)?)
+    }
+
     /// The rights with which the owner's next list begins: those of the heads, without the
     /// identities that left and were not added again.
     pub(super) fn next_rights(

@@ -165,21 +165,22 @@ pub fn change(
     if !changes.iter().all(kept) {
         return Err(RightsError::OwnerStays(owner));
     }
-    if entries_after(graph.tx(), &shared, changes)? > RIGHTS_ENTRIES_MAX {
+    let next = graph.next_list(shared.id())?;
+    if entries_after(&next, changes) > RIGHTS_ENTRIES_MAX {
         return Err(RightsError::TooMany);
     }
     let mut changes_any = false;
     for (identity, to) in changes {
-        let before = shared.list.rights.of(identity);
-        if to.is_none() && before.is_none() {
+        let (before, now) = (shared.list.rights.of(identity), next.of(identity));
+        if to.is_none() && before.is_none() && now.is_none() {
             return Err(RightsError::NoRights(*identity));
         }
         let returns = to.is_some() && shared.has_left(graph.tx(), identity)?;
         let bits = |rights: Option<Rights>| rights.map_or(0, Rights::bits);
-        if returns || bits(*to) & !bits(before) != 0 {
+        if returns || bits(*to) & !bits(now) != 0 {
             check_known(graph, identity)?;
         }
-        changes_any |= returns || *to != before;
+        changes_any |= returns || *to != before || *to != now;
     }
     if !changes_any {
         return Ok(in_force(graph.tx(), &shared)?);
@@ -190,25 +191,16 @@ pub fn change(
     Ok(Changed { version, saved })
 }
 
-/// The number of entries after a change. Identities that left have none.
-fn entries_after(
-    rows: &Rows<'_>,
-    scope: &SharedScope<'_>,
-    changes: &[(Oid, Option<Rights>)],
-) -> Result<usize, StoreError> {
-    let mut entries = BTreeSet::new();
-    for (identity, _) in scope.list.rights.iter() {
-        if !scope.has_left(rows, identity)? {
-            entries.insert(*identity);
-        }
-    }
+/// The number of entries after changes of a list.
+fn entries_after(list: &RightsList, changes: &[(Oid, Option<Rights>)]) -> usize {
+    let mut entries: BTreeSet<_> = list.iter().map(|(identity, _)| *identity).collect();
     for (identity, to) in changes {
         match to {
             Some(_) => entries.insert(*identity),
             None => entries.remove(identity),
         };
     }
-    Ok(entries.len())
+    entries.len()
 }
 
 /// The list in force in a scope, and the object that holds it.

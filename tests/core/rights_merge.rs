@@ -8,6 +8,7 @@ use keys::{Digest, Oid};
 use postern::graph::SaveError;
 use postern::object::{CoreRecord, Object, Rights};
 use postern::op_context::Timestamp;
+use postern::services::rights::{self, RightsError};
 use postern::store::EpochReason;
 
 use crate::rights::{BOTH, READ, Scene, sorted, texts};
@@ -290,6 +291,35 @@ fn change_before_the_merge_merges_too() {
     let expected = sorted(&[alice.identity, scene.carol.identity, DORA, EMIL]);
     assert_eq!(members(&scene), expected);
     assert_eq!(merges(&scene), 2);
+}
+
+#[test]
+fn merged_list_bounds_the_number_of_members() {
+    let (scene, base) = scene();
+    let (alice, bob, carol) = (&scene.alice, &scene.bob, &scene.carol);
+    let added = |first: u8| {
+        (0..150).map(move |number| {
+            let mut bytes = [first; 16];
+            bytes[1] = number;
+            Oid::from_bytes(bytes)
+        })
+    };
+    let mut changes: Vec<_> = added(0xd0).map(|it| (it, READ)).collect();
+    changes.push((bob.identity, None));
+    scene.set(&changes);
+    let mut all: Vec<_> = added(0xe0).map(|it| (it, Rights::READ)).collect();
+    all.extend([(bob.identity, FULL), (carol.identity, FULL)]);
+    let (peer, list) = (bob.peer_id(), alice.sign(&lost(&scene, 2, base, &all)));
+    let (talk, added) = (scene.talk, bob.identity);
+    let refused = alice
+        .write(move |core, now| {
+            core.reclaim(now, peer, vec![list])?;
+            core.write(now, |graph| {
+                rights::change(graph, "messages", talk, &[(added, READ)])
+            })
+        })
+        .unwrap_err();
+    assert!(matches!(refused, RightsError::TooMany), "{refused:?}");
 }
 
 #[test]
