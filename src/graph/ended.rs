@@ -1,27 +1,19 @@
-//! Dropping the values of received objects whose scope ended, because its Parent was deleted, and
-//! pulling them again if that deletion is overruled. Objects of this node keep their values, which
-//! no other node may have then; `store::Sight` hides them.
+//! Dropping the values of received objects whose scope ended, because its Parent was deleted.
+//! Objects of this node keep their values, which no other node may have then; `store::Sight` hides
+//! them. If the deletion is overruled, `overruled.rs` lets the values come again.
 //!
 //! Work is done in portions, each in a transaction of its own, and the position is stored. A row
 //! without values has revision 0 and counts as absent. Tested in `tests/core/scopes.rs`.
 
 use std::collections::BTreeMap;
 
-use keys::{Oid, PeerId};
-
 use super::load::load_object;
 use super::manager::GraphManager;
 use crate::acl::{AclManager, ScopeRight};
-use crate::op_context::AppId;
-use crate::store::{
-    Cursor, Direction, EndedScope, PullAgainCause, PullAgainNote, ScopeId, StoreError, Usage,
-};
+use crate::store::{EndedScope, StoreError, Usage};
 
 /// Most that a portion spends ([`GraphManager::spent`]), besides its last object.
 const DROPPED_SPENT_MAX: usize = 2048;
-/// Most peers of a portion that notes a scope at every peer, and most that it spends besides its
-/// last peer.
-const NOTED_MAX: usize = 256;
 
 impl GraphManager<'_> {
     /// Drops the values of one portion of the received objects of an ended scope: at most `most`.
@@ -79,69 +71,5 @@ impl GraphManager<'_> {
                 .put_ended_scope(&EndedScope { after_seq, ..ended })?;
         }
         Ok(true)
-    }
-
-    /// Lets a scope whose deletion was overruled be pulled again from every peer. Objects that
-    /// arrived meanwhile were dropped, and so were the values of stored ones.
-    pub(super) fn pull_scope_again(&self, scope: ScopeId) -> Result<(), StoreError> {
-        match self.tx.scope(scope)? {
-            Some(row) => self.tx.note_pull_scope(row.app, scope),
-            None => Ok(()),
-        }
-    }
-
-    /// Notes at some peers that a scope is pulled again, or all scopes of the app if it is the
-    /// local or public one. `span` is the last peer that is done, and the last that is to be done.
-    /// Returns how far it got; `None`: all is done.
-    pub fn pull_scope_portion(
-        &mut self,
-        (app, scope): (AppId, ScopeId),
-        (after, until): (i64, i64),
-    ) -> Result<Option<i64>, StoreError> {
-        let scope = self.tx.scope(scope)?.map(|scope| scope.oid);
-        let app = self.schemas().apps().find(|known| {
-            let table = self.tx.apps().get(&known.slug);
-            table.is_some_and(|table| table.id == app)
-        });
-        let domains: Vec<&str> = app
-            .iter()
-            .flat_map(|app| &app.domains)
-            .map(|domain| domain.name.as_str())
-            .collect();
-        let mut position = after;
-        for (number, peer) in self.tx.peers_between(after, until, NOTED_MAX)? {
-            if self.spent() > NOTED_MAX {
-                return Ok(Some(position));
-            }
-            for domain in domains.iter().filter(|it| peer.has_domain(it)) {
-                self.look_at(1);
-                self.pull_from(&peer.peer_id, domain, scope)?;
-            }
-            position = number;
-        }
-        Ok((position > after).then_some(position))
-    }
-
-    fn pull_from(&self, peer: &PeerId, domain: &str, scope: Option<Oid>) -> Result<(), StoreError> {
-        let direction = Direction::In;
-        let cursor = Cursor {
-            peer,
-            domain,
-            direction,
-        };
-        // Without a cursor the domain starts at 0 anyway.
-        let Some(state) = self.tx.sync_state(cursor)? else {
-            return Ok(());
-        };
-        let note = PullAgainNote {
-            peer,
-            domain,
-            scope,
-            epoch: state.epoch,
-            until_seq: state.last_seq,
-            cause: PullAgainCause::Named,
-            is_again: false,
-        };
-        self.tx.note_pull_again(&note, self.env.now)
     }
 }

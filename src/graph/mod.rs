@@ -20,6 +20,7 @@ mod local;
 mod manager;
 mod merge;
 mod opening;
+mod overruled;
 mod peer;
 mod precedence;
 mod reclaim;

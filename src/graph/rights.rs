@@ -207,7 +207,7 @@ impl GraphManager<'_> {
         self.tx.put_rights(stored.id, list)?;
         self.cache.borrow_mut().invalidate_rights(scope);
         self.rights_changed(scope, row.change_seq, History::Whole)?;
-        self.pull_scope_again(scope)
+        self.pull_scope_again(row)
     }
 
     /// Follows a later key of a live Parent that is a scope. Lists under an earlier key, and each
@@ -385,7 +385,7 @@ impl GraphManager<'_> {
     }
 
     /// The Parent that is a scope. `None`: it is deleted.
-    fn live_parent(&self, scope: ScopeId) -> Result<Option<ParentRow>, StoreError> {
+    pub(super) fn live_parent(&self, scope: ScopeId) -> Result<Option<ParentRow>, StoreError> {
         let Some(known) = self.tx.scope(scope)? else {
             return Ok(None);
         };

@@ -47,16 +47,13 @@ impl StateEngine {
             return Ok(true);
         }
         let Some(next) = self.store.rows().next_settling()? else {
-            return Ok(false);
+            return self.pull_overruled(now);
         };
         self.trace = TraceId(0);
         match next.work {
             SettlingWork::Retry(cause) => self.retry_portion(now, next, cause),
             SettlingWork::Restamp(app, scope) => self.portion(now, next, |graph| {
                 graph.restamp_portion((app, scope), (next.after, next.until))
-            }),
-            SettlingWork::PullScope(app, scope) => self.portion(now, next, |graph| {
-                Ok(graph.pull_scope_portion((app, scope), (next.after, next.until))?)
             }),
             SettlingWork::Open(peer) => self.portion(now, next, |graph| {
                 Ok(graph.open_some(&peer)?.then_some(next.after))
@@ -71,6 +68,15 @@ impl StateEngine {
             }
         }?;
         Ok(true)
+    }
+
+    /// Notes one portion of a scope whose deletion was overruled. Returns `false` if none is due.
+    fn pull_overruled(&mut self, now: Timestamp) -> Result<bool, StoreError> {
+        if self.store.rows().next_overruled(now)?.is_none() {
+            return Ok(false);
+        }
+        self.trace = TraceId(0);
+        self.write(now, |graph| graph.pull_overruled())
     }
 
     /// Merges the rights lists of a scope. A merge that fails is put off.

@@ -130,30 +130,6 @@ impl Rows<'_> {
             .context(context)
     }
 
-    /// At most `limit` peers that are not forgotten, with their local numbers, which follow `after`
-    /// and go up to `until`.
-    pub fn peers_between(
-        &self,
-        after: i64,
-        until: i64,
-        limit: usize,
-    ) -> Result<Vec<(i64, PeerRow)>, StoreError> {
-        let context = "listing some peers";
-        let mut statement = self
-            .connection
-            .prepare_cached(&format!(
-                "SELECT {COLUMNS}, id FROM peers
-                 WHERE id > ?1 AND id <= ?2 AND tier != 'forgotten' ORDER BY id LIMIT ?3"
-            ))
-            .context(context)?;
-        let rows = statement
-            .query_map((after, until, limit), |row| {
-                Ok((row.get(9)?, peer_row(row)?))
-            })
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
-    }
-
     /// All peers that are not forgotten, oldest first.
     pub fn peers(&self) -> Result<Vec<PeerRow>, StoreError> {
         let context = "listing peers";
@@ -165,13 +141,6 @@ impl Rows<'_> {
             .context(context)?;
         let rows = statement.query_map([], peer_row).context(context)?;
         rows.collect::<rusqlite::Result<_>>().context(context)
-    }
-}
-
-impl PeerRow {
-    /// Whether a domain is in the intersection.
-    pub fn has_domain(&self, name: &str) -> bool {
-        self.domains.iter().any(|domain| domain == name)
     }
 }
 

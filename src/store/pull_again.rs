@@ -117,7 +117,7 @@ impl Rows<'_> {
     }
 
     /// The row of one scope or of the whole domain.
-    fn pull_again_row(
+    pub(super) fn pull_again_row(
         &self,
         peer: &PeerId,
         domain: &str,
@@ -372,7 +372,12 @@ impl WriteTx<'_> {
     }
 
     /// Deletes finished rows of earlier days, which count nothing any more.
-    fn drop_finished(&self, peer: &PeerId, domain: &str, now: Timestamp) -> Result<(), StoreError> {
+    pub(super) fn drop_finished(
+        &self,
+        peer: &PeerId,
+        domain: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let context = "deleting what was pulled again on earlier days";
         let mut statement = self
             .connection

@@ -14,7 +14,7 @@ pub struct PullAgainCounts {
     pub no_room: u64,
     /// [`super::PullAgainCause::Expired`].
     pub expired: u64,
-    /// [`super::PullAgainCause::Named`].
+    /// [`super::PullAgainCause::Named`] and [`super::PullAgainCause::Overruled`].
     pub named: u64,
 }
 
@@ -26,7 +26,7 @@ impl Rows<'_> {
             .connection
             .prepare_cached(
                 "SELECT COALESCE(SUM(cause = 'no_room'), 0), COALESCE(SUM(cause = 'expired'), 0),
-                   COALESCE(SUM(cause = 'named'), 0)
+                   COALESCE(SUM(cause IN ('named', 'overruled')), 0)
                  FROM pull_again
                  WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1) AND cursor != ?2",
             )

@@ -28,9 +28,11 @@ pub enum PullAgainCause {
     NoRoom,
     /// An object of it waited too long. The next start is after a day.
     Expired,
-    /// The peer named the scope, because this node may read more of it than before, or the deletion
-    /// of the scope was overruled. The next start is at once.
+    /// The peer named the scope, because this node may read more of it than before. Or an owner at
+    /// the peer overruled the deletion of the scope. The next start is at once.
     Named,
+    /// An owner elsewhere overruled the deletion of the scope. The next start is at once.
+    Overruled,
 }
 
 impl PullAgainCause {
@@ -40,6 +42,7 @@ impl PullAgainCause {
             Self::NoRoom => "no_room",
             Self::Expired => "expired",
             Self::Named => "named",
+            Self::Overruled => "overruled",
         }
     }
 
@@ -47,6 +50,7 @@ impl PullAgainCause {
     pub(super) fn of(column: &str) -> Self {
         match column {
             "named" => Self::Named,
+            "overruled" => Self::Overruled,
             "expired" => Self::Expired,
             _ => Self::NoRoom,
         }
@@ -56,7 +60,7 @@ impl PullAgainCause {
     fn pause_ms(self) -> u64 {
         match self {
             Self::NoRoom | Self::Expired => DAY_MS,
-            Self::Named => 0,
+            Self::Named | Self::Overruled => 0,
         }
     }
 }
@@ -142,7 +146,11 @@ impl State {
         }
         self.until_seq = self.until_seq.max(note.until_seq);
         let must_restart = note.is_again || self.cursor > 0;
-        if note.cause == PullAgainCause::Named || (must_restart && !self.noted_again) {
+        let is_first = must_restart && !self.noted_again;
+        if note.cause == PullAgainCause::Named
+            || (note.cause == PullAgainCause::Overruled && self.cause.pause_ms() > 0)
+            || is_first
+        {
             self.cause = note.cause;
         }
         self.noted_again |= must_restart;
@@ -169,7 +177,7 @@ impl State {
         self.until_seq = self.until_seq.max(row.until_seq);
         self.noted_again |= self.cursor > 0;
         self.not_before = self.not_before.min(row.not_before);
-        if row.cause == PullAgainCause::Named {
+        if row.cause.pause_ms() == 0 {
             self.cause = PullAgainCause::Named;
         }
     }
@@ -198,7 +206,7 @@ impl State {
             ..self
         };
         match self.cause {
-            PullAgainCause::Named => restarted,
+            PullAgainCause::Named | PullAgainCause::Overruled => restarted,
             PullAgainCause::NoRoom | PullAgainCause::Expired => Self {
                 not_before: Timestamp(now.0.saturating_add(self.pause_ms)),
                 pause_ms: self.pause_ms.saturating_mul(2).min(PAUSE_MS_MAX),

@@ -69,6 +69,7 @@ CREATE TABLE rights_list (
 CREATE INDEX rights_list_order ON rights_list (scope_id, key_number, version, digest);
 CREATE INDEX rights_list_head  ON rights_list (scope_id, key_number, version, digest)
   WHERE is_head = 1;
+CREATE INDEX rights_list_scope ON rights_list (scope_id);
 CREATE UNIQUE INDEX rights_list_founding ON rights_list (scope_id) WHERE version = 0;
 
 -- The lists that each list replaces and merges, in scopes whose owners live here. A named list may
@@ -307,8 +308,7 @@ CREATE INDEX waiting_oid   ON waiting (oid);
 CREATE INDEX waiting_at    ON waiting (at) WHERE is_reclaimed = 0;
 
 -- Work that is done in portions (settling.rs). Waiting objects whose cause has occurred are tried,
--- and objects in a scope are restamped. A scope that is pulled again is noted at every peer. After
--- a recovery scopes open, and rotations are completed.
+-- and objects in a scope are restamped. After a recovery scopes open, and rotations are completed.
 CREATE TABLE settling (
   id         INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
   needs_kind INTEGER NOT NULL,
@@ -317,6 +317,19 @@ CREATE TABLE settling (
   until_id   INTEGER NOT NULL,        -- last position that is to be done
   UNIQUE (needs_kind, needs)
 ) STRICT;
+
+-- Scopes whose deletion was overruled, until they are noted in 'pull_again' for each peer that may
+-- have objects of them. Finished rows stay as long as they count for their owners.
+CREATE TABLE overruled (
+  scope_id   INTEGER NOT NULL PRIMARY KEY REFERENCES scope (id),
+  owner_oid  BLOB    NOT NULL,        -- owner of the scope
+  place      INTEGER NOT NULL,        -- time from which the owner's scopes are counted
+  not_before INTEGER,                 -- earliest time of the next step; NULL: finished
+  after_list INTEGER NOT NULL,        -- rights_list.id that was looked at last
+  was_full   INTEGER NOT NULL         -- 1: some peer had too many; tried again after a day
+) STRICT;
+CREATE INDEX overruled_due   ON overruled (not_before, place);
+CREATE INDEX overruled_owner ON overruled (owner_oid, place);
 
 -- Scopes and domains of peers that this node pulls again from 0. An object of them found no room
 -- to wait or waited too long, or this node may read more than before. Bounded for each domain.
@@ -328,7 +341,8 @@ CREATE TABLE pull_again (
   cursor      INTEGER NOT NULL,       -- last number that was pulled again; 0: not started,
                                       -- 2^63 - 1: finished, and kept for 'starts'
   until_seq   INTEGER NOT NULL,       -- number at which it ends
-  cause       TEXT    NOT NULL CHECK (cause IN ('no_room', 'expired', 'named')),
+  cause       TEXT    NOT NULL CHECK (
+                cause IN ('no_room', 'expired', 'named', 'overruled')),
   noted_again INTEGER NOT NULL,       -- 1: noted again since its start, so it starts once more
   not_before  INTEGER NOT NULL,       -- earliest time of the next request
   pause_ms    INTEGER NOT NULL,       -- pause before the next start unless something settles

@@ -20,9 +20,6 @@ pub enum SettlingWork {
     Retry(Cause),
     /// Restamps objects in a scope whose Parent was re-signed. The position is their `change_seq`.
     Restamp(AppId, ScopeId),
-    /// Notes at every peer that a scope is pulled again; the local or public one stands for all
-    /// scopes of the app. The position is the peer's local number.
-    PullScope(AppId, ScopeId),
     /// Opens the scopes that a recovery closed because of a peer. The position is in `asked_peer`.
     Open(PeerId),
     /// Completes the key rotation of an identity of this node. The position is in the objects.
@@ -32,15 +29,16 @@ pub enum SettlingWork {
 impl SettlingWork {
     /// Value of `needs_kind` for [`SettlingWork::Restamp`]. Lower ones are causes.
     const RESTAMP: u8 = 64;
-    const PULL_SCOPE: u8 = 65;
     const OPEN: u8 = 66;
     const ROTATE: u8 = 67;
 
     fn columns(&self) -> (u8, Vec<u8>) {
         match self {
             Self::Retry(cause) => cause.columns(),
-            Self::Restamp(app, scope) => (Self::RESTAMP, scope_columns(*app, *scope)),
-            Self::PullScope(app, scope) => (Self::PULL_SCOPE, scope_columns(*app, *scope)),
+            Self::Restamp(app, scope) => (
+                Self::RESTAMP,
+                [app.0.to_be_bytes(), scope.0.to_be_bytes()].concat(),
+            ),
             Self::Open(peer) => (Self::OPEN, peer.as_bytes().to_vec()),
             Self::Rotate(identity) => (Self::ROTATE, identity.as_bytes().to_vec()),
         }
@@ -48,28 +46,17 @@ impl SettlingWork {
 
     fn from_columns(kind: u8, needs: &[u8]) -> Option<Self> {
         match kind {
-            Self::RESTAMP => scope_of(needs).map(|(app, scope)| Self::Restamp(app, scope)),
-            Self::PULL_SCOPE => scope_of(needs).map(|(app, scope)| Self::PullScope(app, scope)),
+            Self::RESTAMP => {
+                let (app, scope) = needs.split_first_chunk()?;
+                let scope = ScopeId(i64::from_be_bytes(scope.try_into().ok()?));
+                Some(Self::Restamp(AppId(i64::from_be_bytes(*app)), scope))
+            }
             Self::OPEN => PeerId::from_slice(needs).map(Self::Open),
             Self::ROTATE => Oid::from_slice(needs).map(Self::Rotate),
             _ => Cause::from_columns(kind, needs).map(Self::Retry),
         }
     }
 }
-
-fn scope_columns(app: AppId, scope: ScopeId) -> Vec<u8> {
-    [app.0.to_be_bytes(), scope.0.to_be_bytes()].concat()
-}
-
-fn scope_of(needs: &[u8]) -> Option<(AppId, ScopeId)> {
-    let (app, scope) = needs.split_first_chunk()?;
-    let scope = ScopeId(i64::from_be_bytes(scope.try_into().ok()?));
-    Some((AppId(i64::from_be_bytes(*app)), scope))
-}
-
-/// Most scopes that wait to be noted at every peer. With more, all scopes of the app are noted, so
-/// that no owner of many scopes keeps other work waiting.
-const PULLED_SCOPES_MAX: usize = 64;
 
 /// Work with its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,50 +157,6 @@ impl WriteTx<'_> {
         Ok(())
     }
 
-    /// Notes that a scope is to be noted at every peer as one that is pulled again.
-    pub fn note_pull_scope(&self, app: AppId, scope: ScopeId) -> Result<(), StoreError> {
-        let context = "noting a scope that is pulled again from every peer";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT COUNT(*) FROM settling WHERE needs_kind = ?1")
-            .context(context)?;
-        let pending: usize = statement
-            .query_row([SettlingWork::PULL_SCOPE], |row| row.get(0))
-            .context(context)?;
-        let scope = if pending < PULLED_SCOPES_MAX {
-            scope
-        } else {
-            // Work that has begun is not restarted, or it might never end.
-            let all = SettlingWork::PullScope(app, ScopeId::LOCAL);
-            match self.has_begun(&all)? {
-                true => ScopeId::PUBLIC,
-                false => ScopeId::LOCAL,
-            }
-        };
-        let (kind, needs) = SettlingWork::PullScope(app, scope).columns();
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "INSERT INTO settling (needs_kind, needs, after_id, until_id)
-                 VALUES (?1, ?2, 0, (SELECT COALESCE(MAX(id), 0) FROM peers))
-                 ON CONFLICT DO UPDATE SET after_id = 0, until_id = excluded.until_id",
-            )
-            .context(context)?;
-        statement.execute((kind, needs)).map(drop).context(context)
-    }
-
-    /// Whether a portion of work was done.
-    fn has_begun(&self, work: &SettlingWork) -> Result<bool, StoreError> {
-        let context = "looking for work that has begun";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT 1 FROM settling WHERE needs_kind = ?1 AND needs = ?2 AND after_id > 0",
-            )
-            .context(context)?;
-        statement.exists(work.columns()).context(context)
-    }
-
     /// Notes the position of work; `None`: it is done.
     pub fn put_settled(&self, work: &SettlingWork, after: Option<i64>) -> Result<(), StoreError> {
         let context = "noting the position of work";
@@ -246,7 +189,6 @@ mod tests {
         ];
         let others = [
             SettlingWork::Restamp(app, ScopeId(9)),
-            SettlingWork::PullScope(app, ScopeId(9)),
             SettlingWork::Open(PeerId::from_bytes([8; 32])),
             SettlingWork::Rotate(oid),
         ];

@@ -105,6 +105,7 @@ fn new_database_has_the_tables_of_the_schema_and_a_pair_for_each_app() {
         "merging",
         "meta",
         "opening",
+        "overruled",
         "peer_epoch",
         "peers",
         "pending",

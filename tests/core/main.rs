@@ -17,6 +17,7 @@ mod garden;
 mod hostile;
 mod late_readers;
 mod local_writes;
+mod overruled;
 mod package_checks;
 mod packages;
 mod parts;

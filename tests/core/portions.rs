@@ -1,10 +1,9 @@
 //! Long work is done in portions whose size follows from what they write.
 
 use harness::{TestNode, meet};
-use keys::{Oid, PeerId};
+use keys::Oid;
 use postern::graph::{GraphManager, WriteRequest};
 use postern::object::{Attrs, Value};
-use postern::store::{Cursor, Direction, PeerRow, SyncStateRow};
 
 use crate::scopes::{FOLDER, SHEET, folder, writer};
 
@@ -84,69 +83,4 @@ fn restamping_in_small_portions_forgets_no_object_of_a_change_group() {
     alice.graph(note).unwrap();
     let seq_of = |oid: &Oid| alice.parent("wiki", *oid).unwrap().change_seq;
     assert!(sheets.iter().all(|oid| seq_of(oid) > before));
-}
-
-/// Stores untrusted peers with a cursor in the wiki's domain.
-fn crowd(node: &TestNode, like: &TestNode, count: u8) -> Vec<PeerId> {
-    let peers: Vec<_> = (0..count).map(|it| PeerId::from_bytes([it; 32])).collect();
-    let (row, stored) = (node.stored_peer(like).unwrap(), peers.clone());
-    let store = move |graph: &mut GraphManager<'_>| {
-        stored.iter().try_for_each(|peer| {
-            let peer_id = *peer;
-            graph.tx().put_peer(&PeerRow {
-                peer_id,
-                ..row.clone()
-            })?;
-            let cursor = Cursor {
-                peer,
-                domain: "wiki",
-                direction: Direction::In,
-            };
-            let state = SyncStateRow {
-                epoch: row.epoch,
-                last_seq: 3,
-                acked_seq: 3,
-            };
-            graph.tx().put_sync_state(cursor, &state)
-        })
-    };
-    node.graph(store).unwrap();
-    peers
-}
-
-#[test]
-fn scope_that_is_pulled_again_from_every_peer_is_noted_in_portions() {
-    let (alice, bob, first) = shared_folder();
-    let peers = crowd(&bob, &alice, 250);
-    let make = |number| {
-        let attrs = folder(&[&alice, &bob], &format!("plans {number}"));
-        alice.make("wiki", FOLDER, attrs).unwrap().oid
-    };
-    let folders: Vec<Oid> = (0..70).map(make).collect();
-    bob.pull_everything(&alice);
-    let scopes_at = |peer: &PeerId| {
-        let (peer, now) = (*peer, bob.clock.timestamp());
-        let next = bob.read(move |view| view.rows.next_pull_again(&peer, "wiki", now));
-        next.map(|again| again.scopes)
-    };
-    let note = |folders: &[Oid]| {
-        let scope_of = |oid: &Oid| bob.parent("wiki", *oid).unwrap().scope_id;
-        let scopes: Vec<_> = folders.iter().map(scope_of).collect();
-        let work = move |graph: &mut GraphManager<'_>| {
-            let app = graph.tx().apps().get("wiki").unwrap().id;
-            let mut scopes = scopes.iter();
-            scopes.try_for_each(|scope| graph.tx().note_pull_scope(app, *scope))
-        };
-        bob.graph(work).unwrap();
-    };
-    let is_noted = |scopes: &[Oid]| {
-        let mut noted = peers.iter().map(scopes_at);
-        noted.all(|noted| noted.as_deref() == Some(scopes))
-    };
-    note(&[first]);
-    assert!(is_noted(&[first]));
-    // More scopes than are noted one by one: everything is pulled again.
-    note(&folders);
-    assert!(is_noted(&[]));
-    assert_eq!(bob.rows("settling"), Vec::<String>::new());
 }

@@ -26,6 +26,7 @@ CREATE TABLE rights_list (
 CREATE INDEX rights_list_order ON rights_list (scope_id, key_number, version, digest);
 CREATE INDEX rights_list_head  ON rights_list (scope_id, key_number, version, digest)
   WHERE is_head = 1;
+CREATE INDEX rights_list_scope ON rights_list (scope_id);
 CREATE UNIQUE INDEX rights_list_founding ON rights_list (scope_id) WHERE version = 0;
 CREATE TABLE list_named (
   scope_id   INTEGER NOT NULL REFERENCES scope (id),
@@ -133,6 +134,16 @@ CREATE TABLE settling (
   until_id   INTEGER NOT NULL,
   UNIQUE (needs_kind, needs)
 ) STRICT;
+CREATE TABLE overruled (
+  scope_id   INTEGER NOT NULL PRIMARY KEY REFERENCES scope (id),
+  owner_oid  BLOB    NOT NULL,
+  place      INTEGER NOT NULL,
+  not_before INTEGER,
+  after_list INTEGER NOT NULL,
+  was_full   INTEGER NOT NULL
+) STRICT;
+CREATE INDEX overruled_due   ON overruled (not_before, place);
+CREATE INDEX overruled_owner ON overruled (owner_oid, place);
 CREATE TABLE pull_again (
   peer_no     INTEGER NOT NULL REFERENCES peers (id),
   domain      TEXT    NOT NULL,
@@ -140,7 +151,8 @@ CREATE TABLE pull_again (
   epoch       BLOB    NOT NULL,
   cursor      INTEGER NOT NULL,
   until_seq   INTEGER NOT NULL,
-  cause       TEXT    NOT NULL CHECK (cause IN ('no_room', 'expired', 'named')),
+  cause       TEXT    NOT NULL CHECK (
+                cause IN ('no_room', 'expired', 'named', 'overruled')),
   noted_again INTEGER NOT NULL,
   not_before  INTEGER NOT NULL,
   pause_ms    INTEGER NOT NULL,

@@ -1,0 +1,124 @@
+//! Pulling a scope again whose deletion was overruled, from the peers that may have objects of it.
+//!
+//! This node dropped what arrived meanwhile, and values that it had stored. Only an identity that
+//! some list of the scope names can have objects of it, so no other peer is asked. Work is done in
+//! portions, and the position is stored. Invariant: what one peer causes never lets the whole
+//! domain of another be pulled again. Tested in `tests/core/overruled.rs`.
+
+use std::collections::BTreeSet;
+
+use keys::{Oid, PeerId};
+
+use super::manager::GraphManager;
+use crate::store::{
+    Cursor, Direction, ParentRow, PullAgainCause, PullAgainNote, ScopeId, StoreError,
+};
+
+/// Most that a portion spends ([`GraphManager::spent`]), besides its last list.
+const SPENT_MAX: usize = 256;
+
+/// A scope that is pulled again.
+struct Revived<'r> {
+    oid: Oid,
+    /// Where its owner lives.
+    home: Option<PeerId>,
+    /// The domains of its app.
+    domains: Vec<&'r str>,
+}
+
+impl<'e> GraphManager<'e> {
+    /// Lets a scope whose deletion was overruled be pulled again.
+    pub(super) fn pull_scope_again(&self, parent: &ParentRow) -> Result<(), StoreError> {
+        let now = self.env.now;
+        self.tx.note_overruled(parent.scope_id, &parent.owner, now)
+    }
+
+    /// Notes one portion of a scope that is pulled again at peers. Returns `false` if none is due.
+    pub fn pull_overruled(&mut self) -> Result<bool, StoreError> {
+        let now = self.env.now;
+        let Some(mut row) = self.tx.next_overruled(now)? else {
+            return Ok(false);
+        };
+        let Some(revived) = self.revived(row.scope)? else {
+            // The scope ended again.
+            row.was_full = false;
+            return self.tx.finish_overruled(&row, now).map(|()| true);
+        };
+        while let Some(list) = self.tx.list_after(row.scope, row.after)? {
+            let entries = self.tx.rights(list)?;
+            self.look_at(1 + entries.entries());
+            let mut homes = BTreeSet::new();
+            for (identity, _) in entries.iter() {
+                homes.extend(self.identity(identity)?.map(|known| known.home));
+            }
+            for home in &homes {
+                row.was_full |= !self.pull_from(home, &revived)?;
+            }
+            row.after = list;
+            if self.spent() > SPENT_MAX {
+                return self.tx.put_overruled(&row).map(|()| true);
+            }
+        }
+        self.tx.finish_overruled(&row, now).map(|()| true)
+    }
+
+    /// `None`: the scope has no live Parent.
+    fn revived(&self, scope: ScopeId) -> Result<Option<Revived<'e>>, StoreError> {
+        let (Some(known), Some(parent)) = (self.tx.scope(scope)?, self.live_parent(scope)?) else {
+            return Ok(None);
+        };
+        let app = self.schemas().apps().find(|app| {
+            let table = self.tx.apps().get(&app.slug);
+            table.is_some_and(|table| table.id == known.app)
+        });
+        let domains = app.iter().flat_map(|app| &app.domains);
+        Ok(Some(Revived {
+            oid: known.oid,
+            home: self.identity(&parent.owner)?.map(|owner| owner.home),
+            domains: domains.map(|domain| domain.name.as_str()).collect(),
+        }))
+    }
+
+    /// Notes a scope at one peer, in each domain that was pulled from it before. Returns `false` if
+    /// a domain has too many such scopes.
+    fn pull_from(&self, peer: &PeerId, revived: &Revived<'_>) -> Result<bool, StoreError> {
+        let Some(known) = self.tx.peer(peer)? else {
+            return Ok(true);
+        };
+        let mut is_noted = true;
+        for domain in &revived.domains {
+            self.look_at(1);
+            let cursor = Cursor {
+                peer,
+                domain,
+                direction: Direction::In,
+            };
+            // Without a cursor the domain starts at 0 anyway.
+            let Some(state) = self.tx.sync_state(cursor)? else {
+                continue;
+            };
+            if !known.domains.iter().any(|it| it == domain) {
+                continue;
+            }
+            let is_owner = revived.home == Some(*peer);
+            let note = PullAgainNote {
+                peer,
+                domain,
+                scope: Some(revived.oid),
+                epoch: state.epoch,
+                until_seq: state.last_seq,
+                cause: match is_owner {
+                    true => PullAgainCause::Named,
+                    false => PullAgainCause::Overruled,
+                },
+                is_again: false,
+            };
+            let now = self.env.now;
+            match is_owner {
+                true => self.tx.note_pull_again(&note, now)?,
+                false => is_noted &= self.tx.note_overruled_at(&note, now)?,
+            }
+        }
+        Ok(is_noted)
+    }
+}

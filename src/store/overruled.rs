@@ -1,0 +1,203 @@
+//! Table `overruled`: scopes whose deletion was overruled, until each peer that may have objects of
+//! them has a row in `pull_again`.
+//!
+//! Invariants: the scopes of one owner are due at most [`AT_ONCE`] at once and one each
+//! [`SPACING_MS`] later, whatever its node sends. A peer and domain have at most [`PER_DOMAIN_MAX`]
+//! scopes of owners elsewhere, so that they never become the whole domain. Tested in
+//! `tests/core/overruled.rs`.
+
+use keys::Oid;
+use rusqlite::OptionalExtension as _;
+
+use super::error::{SqlContext as _, StoreError};
+use super::pull_again::{PullAgainCause, PullAgainNote};
+use super::rows::{Rows, WriteTx};
+use super::scope_id::ScopeId;
+use crate::op_context::Timestamp;
+
+/// Milliseconds between two scopes of one owner after the first ones: 96 are due in a day.
+const SPACING_MS: u64 = 15 * 60 * 1000;
+/// Scopes of one owner that are due at once.
+const AT_ONCE: u64 = 32;
+/// Most scopes of owners elsewhere that are pulled again from one peer in one domain and day. The
+/// other rows of the domain are left to what the peer itself causes.
+const PER_DOMAIN_MAX: usize = 128;
+/// Milliseconds until a scope is tried again at the peers that had too many.
+const FULL_MS: u64 = 24 * 60 * 60 * 1000;
+/// Most finished rows that one write deletes.
+const DELETED_MAX: usize = 8;
+
+/// A scope whose deletion was overruled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overruled {
+    /// The scope.
+    pub scope: ScopeId,
+    /// Local id of the last rights list whose identities were looked at.
+    pub after: i64,
+    /// Whether some peer had too many of them.
+    pub was_full: bool,
+}
+
+impl Rows<'_> {
+    /// The scope that has been due for the longest time.
+    pub fn next_overruled(&self, now: Timestamp) -> Result<Option<Overruled>, StoreError> {
+        let context = "looking for a scope whose deletion was overruled";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT scope_id, after_list, was_full FROM overruled
+                 WHERE not_before <= ?1 ORDER BY not_before LIMIT 1",
+            )
+            .context(context)?;
+        statement
+            .query_row([now.0], |row| {
+                Ok(Overruled {
+                    scope: ScopeId(row.get(0)?),
+                    after: row.get(1)?,
+                    was_full: row.get(2)?,
+                })
+            })
+            .optional()
+            .context(context)
+    }
+
+    /// The next rights list of a scope by local id.
+    pub fn list_after(&self, scope: ScopeId, after: i64) -> Result<Option<i64>, StoreError> {
+        let context = "reading the lists of a scope one by one";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT id FROM rights_list WHERE scope_id = ?1 AND id > ?2 ORDER BY id LIMIT 1",
+            )
+            .context(context)?;
+        statement
+            .query_row((scope.0, after), |row| row.get(0))
+            .optional()
+            .context(context)
+    }
+}
+
+impl WriteTx<'_> {
+    /// Notes that the deletion of a scope was overruled.
+    pub fn note_overruled(
+        &self,
+        scope: ScopeId,
+        owner: &Oid,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let context = "noting a scope whose deletion was overruled";
+        // Each scope takes the next place of its owner, and unused places of the past are lost.
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "INSERT INTO overruled
+                   (scope_id, owner_oid, place, not_before, after_list, was_full)
+                 SELECT ?1, ?2, place, place, 0, 0 FROM (SELECT MAX(?3, COALESCE(
+                   (SELECT MAX(place) FROM overruled WHERE owner_oid = ?2), 0) + ?4) AS place)
+                 WHERE true
+                 ON CONFLICT DO UPDATE SET after_list = 0,
+                   place = IIF(not_before IS NULL, excluded.place, place),
+                   not_before = IFNULL(not_before, excluded.not_before)",
+            )
+            .context(context)?;
+        statement
+            .execute((scope.0, owner.as_bytes(), first_place(now), SPACING_MS))
+            .map(drop)
+            .context(context)
+    }
+
+    /// Notes the position in a scope, and whether some peer had too many.
+    pub fn put_overruled(&self, row: &Overruled) -> Result<(), StoreError> {
+        let context = "noting the position in a scope whose deletion was overruled";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "UPDATE overruled SET after_list = ?2, was_full = ?3 WHERE scope_id = ?1",
+            )
+            .context(context)?;
+        statement
+            .execute((row.scope.0, row.after, row.was_full))
+            .map(drop)
+            .context(context)
+    }
+
+    /// Ends the work on a scope. If some peer had too many, all peers of the scope are looked at
+    /// again after a day. Otherwise the row stays as long as it counts for its owner.
+    pub fn finish_overruled(&self, row: &Overruled, now: Timestamp) -> Result<(), StoreError> {
+        let context = "ending the work on a scope whose deletion was overruled";
+        let again = row.was_full.then(|| now.0.saturating_add(FULL_MS));
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "UPDATE overruled SET after_list = 0, was_full = 0, not_before = ?2
+                 WHERE scope_id = ?1",
+            )
+            .context(context)?;
+        statement.execute((row.scope.0, again)).context(context)?;
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "DELETE FROM overruled WHERE scope_id IN (SELECT scope_id FROM overruled
+                   WHERE not_before IS NULL AND place < ?1 LIMIT ?2)",
+            )
+            .context(context)?;
+        statement
+            .execute((first_place(now), DELETED_MAX))
+            .map(drop)
+            .context(context)
+    }
+
+    /// Notes at a peer that a scope is pulled again whose deletion an owner elsewhere overruled.
+    /// Returns `false` if too many scopes are noted for this reason already.
+    pub fn note_overruled_at(
+        &self,
+        note: &PullAgainNote<'_>,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        debug_assert_eq!(
+            note.cause,
+            PullAgainCause::Overruled,
+            "the cause is counted"
+        );
+        let is_known = self
+            .pull_again_row(note.peer, note.domain, note.scope.as_ref())?
+            .is_some();
+        if !is_known && !self.has_room_overruled(note, now)? {
+            return Ok(false);
+        }
+        self.note_pull_again(note, now).map(|()| true)
+    }
+
+    fn has_room_overruled(
+        &self,
+        note: &PullAgainNote<'_>,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        if self.overruled_rows_of(note)? < PER_DOMAIN_MAX {
+            return Ok(true);
+        }
+        self.drop_finished(note.peer, note.domain, now)?;
+        Ok(self.overruled_rows_of(note)? < PER_DOMAIN_MAX)
+    }
+
+    /// The number of such rows of a peer and domain, those that are finished included.
+    fn overruled_rows_of(&self, note: &PullAgainNote<'_>) -> Result<usize, StoreError> {
+        let context = "counting scopes whose deletion was overruled";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT COUNT(*) FROM pull_again
+                 WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1) AND domain = ?2
+                   AND cause = 'overruled'",
+            )
+            .context(context)?;
+        statement
+            .query_row((note.peer.as_bytes(), note.domain), |row| row.get(0))
+            .context(context)
+    }
+}
+
+/// The place of the first of [`AT_ONCE`] scopes, in milliseconds.
+fn first_place(now: Timestamp) -> u64 {
+    now.0.saturating_sub((AT_ONCE - 1) * SPACING_MS)
+}
