@@ -14,7 +14,9 @@ use super::local::new_row;
 use super::manager::GraphManager;
 use super::record::{IdentityRecord, chain_in};
 use super::verify::{VerifiedObject, charged_bytes};
-use crate::acl::{AclManager, Denied, Granted, Home, RemoteFacts, RemoteWrite};
+use crate::acl::{
+    AclManager, Denied, Existing, Granted, Home, Precedence, RemoteFacts, RemoteWrite,
+};
 use crate::domain::Mode;
 use crate::object::{Object, is_core_type};
 use crate::op_context::OpContext;
@@ -106,11 +108,15 @@ impl<'e> GraphManager<'e> {
         };
         let object = &verified.object;
         let (app, schema) = self.schema_of(object)?;
-        let owner_home = self.owner_home(verified, peer)?;
         let existing = match expected {
             Expected::New => None,
             Expected::Known => self.tx.parent(app, &object.oid)?,
         };
+        let stored = self.existing(app, existing.as_ref(), verified)?;
+        if Self::brings_nothing(existing.as_ref(), stored, verified) {
+            return Ok(Applied::AlreadyStored);
+        }
+        let owner_home = self.owner_home(verified, peer)?;
         let is_public = schema.visibility == Visibility::Public;
         if existing.is_none() && owner_home == Home::Local && !is_public {
             // Acknowledged before its references are looked up, so that it does not wait for them.
@@ -133,7 +139,7 @@ impl<'e> GraphManager<'e> {
             owner_home,
             is_public,
             scope_right: resolved.right,
-            existing: self.existing(app, existing.as_ref(), verified)?,
+            existing: stored,
         };
         let (granted, forked) = match AclManager::check_remote_write(context, &facts)
             .map_err(|denied| fault_of(denied, facts.owner_home, verified, *peer))?
@@ -182,6 +188,25 @@ impl<'e> GraphManager<'e> {
             self.note_identity(&row, record)?;
         }
         Ok(Applied::Written { replaced, forked })
+    }
+
+    /// Whether an object is stored already, in this or a later version, under this or a later key.
+    /// Such an object is acknowledged before its owner's home, its scope and its references are
+    /// judged, so that it never waits for one of them. An older record is judged, because it may
+    /// prove that two homes are claimed.
+    fn brings_nothing(
+        row: Option<&ParentRow>,
+        stored: Option<Existing>,
+        verified: &VerifiedObject,
+    ) -> bool {
+        let (Some(row), Some(stored)) = (row, stored) else {
+            return false;
+        };
+        match stored.precedence {
+            Precedence::Same => verified.signed.key_id() <= row.key_id,
+            Precedence::Older => verified.record.is_none(),
+            _ => false,
+        }
     }
 
     /// The schema and tables of an object, whose Attrs are checked.
