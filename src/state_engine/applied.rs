@@ -14,7 +14,7 @@ pub struct AppliedPackage {
     pub written: usize,
     /// Objects among these that take the place of none, so that the sender's quota bounds them.
     pub added: usize,
-    /// Objects that were stored already, in this or a later revision.
+    /// Objects that were stored already, in this or a later revision, or that a rotated key signed.
     pub already_stored: usize,
     /// Objects that wait for an event, or are pulled again after it.
     pub waiting: usize,

@@ -235,6 +235,11 @@ impl<'a, 'g> PartIngest<'a, 'g> {
             }
         };
         Ok(match (fault, refused.oid, signed) {
+            // The form under the later key follows, or its owner deleted it.
+            (Fault::OldKey, ..) => {
+                self.done.already_stored += 1;
+                Judged::Settled(Usage::default())
+            }
             (Fault::Waits(cause), Some(oid), Some(object)) => Judged::Waits(Unsettled {
                 oid,
                 scope,

@@ -3,13 +3,15 @@
 use keys::{HomeRecord, KeyChain, Oid, codec};
 use postern::object::{Attrs, Object, Value};
 use postern::schema::identities::{HOME, NAME};
+use postern::store::EpochReason;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 
 use super::remote_writes::Scene;
-use harness::TestNode;
 use harness::forge::oid;
+use harness::pull::meet;
 use harness::stolen_keys::StolenKeys;
+use harness::{Setup, TestNode, ride};
 
 /// Mallory's identity object with another chain, home or name.
 fn identity(scene: &Scene, rev: u64, change: impl FnOnce(&mut Attrs)) -> Object {
@@ -29,7 +31,7 @@ fn home(node: &TestNode, identity: Oid, counter: u64) -> Vec<Value> {
 }
 
 #[test]
-fn object_under_an_old_key_is_rejected_after_a_rotation() {
+fn object_under_an_old_key_is_acknowledged_and_not_applied_after_a_rotation() {
     let scene = Scene::new();
     let old = scene.mallory.sign(&scene.ride(1, 1, "Bern"));
     let (before, _) = scene
@@ -54,17 +56,17 @@ fn object_under_an_old_key_is_rejected_after_a_rotation() {
         .read(move |view| view.rows.identity(&id))
         .unwrap();
     assert_eq!(row.key_id, 1, "the new key is known");
-    assert_eq!(
-        scene
-            .mallory
-            .force_one(&scene.alice, "rides.offers", old)
-            .as_deref(),
-        Some("old_key")
-    );
-    let code = scene
-        .mallory
-        .force_one(&scene.alice, "identities", renamed_under_the_old_key);
-    assert_eq!(code.as_deref(), Some("old_key"));
+    let before = scene.alice.stored_objects();
+    for (domain, object) in [
+        ("rides.offers", old),
+        ("identities", renamed_under_the_old_key),
+    ] {
+        let applied = scene.mallory.force(&scene.alice, domain, vec![object]);
+        let applied = applied.unwrap();
+        assert_eq!((applied.already_stored, applied.rejected), (1, 0));
+    }
+    assert_eq!(scene.alice.stored_objects(), before);
+    assert_eq!(scene.alice.rejects(), Vec::<String>::new());
     assert_eq!(
         scene.refused(&scene.ride(1, 1, "Bern")),
         None,
@@ -190,4 +192,44 @@ fn identity_may_change_its_name() {
             .0,
         renamed
     );
+}
+
+/// Alice stores Bob's offer. Then Bob moves, and his old node begins a new epoch.
+#[test]
+fn stored_public_object_does_not_wait_when_its_old_home_sends_it_again() {
+    let alice = TestNode::new("alice", 0);
+    let (bob, dave) = (
+        Setup::seeded("bob", 71).node(),
+        Setup::seeded("dave", 72).node(),
+    );
+    meet(&alice, &bob);
+    meet(&alice, &dave);
+    let offer = bob.make("rides", 1, ride("Bern", 2)).unwrap().oid;
+    alice.pull_everything(&bob);
+    let record = bob.stored_objects()[&bob.identity].clone();
+    let moved = StolenKeys::of(71).claim_home(&record, 72, 2, record.rev + 1);
+    dave.force(&alice, "identities", vec![moved]).unwrap();
+    let bob = bob.into_setup().new_epoch(EpochReason::Restored).node();
+    meet(&alice, &bob);
+    alice.pull_all(&bob, "rides.offers");
+    assert!(alice.parent("rides", offer).is_some());
+    assert_eq!(alice.rows("waiting"), Vec::<String>::new());
+}
+
+#[test]
+fn stored_object_of_a_frozen_owner_does_not_wait_when_it_comes_again() {
+    let scene = Scene::new();
+    let (alice, mallory) = (&scene.alice, &scene.mallory);
+    let later = mallory.sign(&scene.ride(2, 2, "Basel"));
+    let older = mallory.sign(&scene.ride(2, 1, "Bern"));
+    let identity = mallory.identity;
+    mallory
+        .force(alice, "rides.offers", vec![later.clone()])
+        .unwrap();
+    alice
+        .graph(move |graph| graph.tx().set_frozen(&identity, true))
+        .unwrap();
+    let applied = mallory.force(alice, "rides.offers", vec![later, older]);
+    let applied = applied.unwrap();
+    assert_eq!((applied.already_stored, applied.waiting), (2, 0));
 }

@@ -11,7 +11,7 @@ use rand_chacha::ChaCha20Rng;
 
 use crate::remote_writes::Scene;
 use harness::forge::{object, tombstone};
-use harness::pull::meet;
+use harness::pull::{meet, package_bytes};
 use harness::stolen_keys::StolenKeys;
 use harness::{Setup, TestNode, conversation, message, ride};
 
@@ -81,7 +81,9 @@ fn next_key_of_the_owner_overrides_the_writes_of_a_thief() {
         assert_eq!(alice.object("rides", oid), owner.object("rides", oid));
     }
     let again = SignedObject::sign(0, &key, changed.to_bytes());
-    assert!(thief.force_one(alice, "rides.offers", again).is_some());
+    let before = alice.object("rides", changed.oid);
+    assert_eq!(thief.force_one(alice, "rides.offers", again), None);
+    assert_eq!(alice.object("rides", changed.oid), before, "not applied");
 }
 
 #[test]
@@ -243,4 +245,26 @@ fn rolled_back_copy_becomes_read_only_after_a_peer_shows_a_later_epoch() {
     let write_mode = older.read(|view| view.rows.write_mode()).unwrap();
     assert_eq!(write_mode.mode, WriteMode::ReadOnly);
     assert!(older.make("rides", 1, ride("Lost", 1)).is_err());
+}
+
+#[test]
+fn rotation_that_overtakes_messages_makes_no_rejects() {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 300));
+    meet(&alice, &bob);
+    for number in 0..5 {
+        alice.send(bob.identity, &format!("{number}"));
+    }
+    let usage = || {
+        let peer = alice.peer_id();
+        let stored = bob.read(move |view| view.rows.stored_by(&peer));
+        stored.unwrap().usage
+    };
+    let on_its_way = package_bytes(alice.answer(&bob.request(&alice, "messages")));
+    rotate(&alice, alice.identity);
+    bob.pull_all(&alice, "identities");
+    let before = usage();
+    bob.take(&alice, &on_its_way).unwrap();
+    assert_eq!((bob.rejects(), usage()), (Vec::<String>::new(), before));
+    bob.pull_everything(&alice);
+    assert_eq!(bob.texts().len(), 5, "the re-signed forms follow");
 }
