@@ -17,12 +17,14 @@ use crate::object::{Rights, RightsList};
 use crate::store::{AppTable, Apps, Leave, ParentRow, RightsRow, ScopeId, StoreError};
 
 /// Most heads that one list considers. Each restore of a backup makes one.
-const HEADS_MAX: usize = 64;
-/// Most lists that a merge reads besides the common ones. With more the heads count as unrelated.
+const HEADS_MAX: usize = 16;
+/// Most lists that a merge reads. With more the heads count as unrelated.
 const STEPS_MAX: usize = 256;
-
-/// Most `leave` of one identity that a merge considers.
-const LEAVES_MAX: usize = 64;
+/// Most entries of the lists that a merge reads, besides those of the heads. With more the heads
+/// count as unrelated. Reading and comparing them takes some 10 ms.
+const ENTRIES_MAX: usize = 8192;
+/// Most `leave` of one identity that a merge considers, the latest first.
+const LEAVES_MAX: usize = 4;
 
 /// The lists from the heads down to those that all heads follow.
 #[derive(Debug, Default)]
@@ -32,6 +34,20 @@ struct Ancestry {
     /// The highest lists that all heads follow. Empty: none is known, because a list is missing or
     /// too many lie between.
     bases: Vec<RightsRow>,
+}
+
+/// The outcome of a merge. Except after [`Merge::Done`], it is put off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Merge {
+    /// Fewer heads are left.
+    Done,
+    /// The scope's Parent is deleted. If the deletion is overruled, the merge follows.
+    Ended,
+    /// The vault lacks the key of a head, or the owner's record does not name the present key. Of
+    /// the scope with this oid.
+    LacksKey(Oid),
+    /// No head fewer is left in the scope with this oid.
+    Useless(Oid),
 }
 
 /// Entries of lists, by their local ids.
@@ -165,7 +181,7 @@ impl<'e> GraphManager<'e> {
         for (number, head) in heads.iter().enumerate() {
             open.insert((head.version, head.digest), (*head, 1 << number, false));
         }
-        let (mut found, mut steps) = (Ancestry::default(), 0);
+        let (mut found, mut steps, mut entries) = (Ancestry::default(), 0, 0);
         while open.values().any(|(_, _, is_below)| !is_below) {
             let Some((_, (list, mask, is_below))) = open.pop_last() else {
                 break;
@@ -175,6 +191,12 @@ impl<'e> GraphManager<'e> {
                 return Ok(Ancestry::unrelated(found));
             }
             let is_common = is_below || mask == all;
+            if !is_below {
+                entries += self.tx.entries_of(list.id)?;
+            }
+            if entries > ENTRIES_MAX {
+                return Ok(Ancestry::unrelated(found));
+            }
             match (is_common, is_below) {
                 (false, _) => found.above.push((list, mask)),
                 (true, false) => found.bases.push(list),
@@ -275,23 +297,28 @@ impl<'e> GraphManager<'e> {
         }
     }
 
-    /// Writes the list that merges the heads of a scope of this node. Returns `false` if it has to
-    /// wait until its owner's record names the present key, or until the scope exists again.
-    pub fn merge_lists(&mut self, scope: ScopeId) -> Result<bool, SaveError> {
+    /// Writes the list that merges the heads of a scope of this node.
+    pub fn merge_lists(&mut self, scope: ScopeId) -> Result<Merge, SaveError> {
         let Some((app, parent)) = self.own_scope(scope)? else {
-            return Ok(false);
+            return Ok(Merge::Ended);
         };
+        if parent.deleted {
+            return Ok(Merge::Ended);
+        }
         let heads = self.heads(scope)?;
         let key_number = self.keys().key_id(parent.owner)?;
         let is_latest = heads.iter().all(|head| head.key_number <= key_number);
-        if parent.deleted || !is_latest || !self.is_record_current(&parent.owner)? {
-            return Ok(false);
+        if !is_latest || !self.is_record_current(&parent.owner)? {
+            return Ok(Merge::LacksKey(parent.oid));
         }
         let list = self.next_rights(scope, &heads)?;
         self.write_list(None, app, &parent, list)?;
         let left = self.tx.list_heads(scope, HEADS_MAX)?.len();
         tracing::info!(lists = heads.len(), left, "merged rights lists of a scope");
-        Ok(left < heads.len())
+        Ok(match left < heads.len() {
+            true => Merge::Done,
+            false => Merge::Useless(parent.oid),
+        })
     }
 
     /// The Parent of a scope whose owner lives here.

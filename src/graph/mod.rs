@@ -43,6 +43,7 @@ pub use limits::GraphLimits;
 pub use load::load_object;
 pub use local::{Saved, WriteRequest};
 pub use manager::{Environment, GraphManager};
+pub use merge::Merge;
 pub use reclaim::ReclaimOutcome;
 pub use record::{IdentityRecord, RecordFault, new_identity_attrs};
 pub use remote::{Applied, Freed};

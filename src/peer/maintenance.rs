@@ -124,14 +124,19 @@ impl SyncService {
         });
     }
 
-    /// Gives up objects that have waited too long; checks until the node stops.
+    /// Gives up objects that have waited too long, and tries merges again that were put off; until
+    /// the node stops.
     pub fn keep_expiring(&self) {
         let this = self.clone();
         self.in_background(async move {
             loop {
                 sleep(FORGET_INTERVAL).await;
                 let (core, span) = this.traced_run();
-                expire_waiting(&core).instrument(span).await;
+                let run = async {
+                    expire_waiting(&core).await;
+                    retry_merges(&core).await;
+                };
+                run.instrument(span).await;
             }
         });
     }
@@ -178,6 +183,14 @@ async fn expire_waiting(core: &CoreHandle) {
                 return;
             }
         }
+    }
+}
+
+async fn retry_merges(core: &CoreHandle) {
+    let retried = core.write(|core, now| core.retry_merges(now)).await;
+    let retried: Result<(), EngineError<StoreError>> = retried;
+    if let Err(error) = retried {
+        tracing::error!(error = %error_chain(&error), "could not try merges of lists again");
     }
 }
 

@@ -13,7 +13,7 @@ use super::ingest::PartIngest;
 use super::reclaim::OwnChains;
 use super::rejects::RejectLog;
 use super::rotation::rotate_some;
-use crate::graph::{GraphManager, SaveError};
+use crate::graph::{GraphManager, Merge, SaveError};
 use crate::op_context::Timestamp;
 use crate::store::{Cause, ScopeId, SettlingRow, SettlingWork, StoreError, WaitingRow, WriteMode};
 
@@ -81,25 +81,36 @@ impl StateEngine {
 
     /// Merges the rights lists of a scope. A merge that fails is put off.
     fn merge_lists(&mut self, now: Timestamp, scope: ScopeId) -> Result<(), StoreError> {
-        let done = self.write(now, |graph| {
-            if !graph.merge_lists(scope)? {
+        let merged = self.write(now, |graph| {
+            let merged = graph.merge_lists(scope)?;
+            if merged != Merge::Done {
                 graph.tx().hold_merging(scope)?;
             }
-            Ok(())
+            Ok(merged)
         });
-        match done {
-            Err(SaveError::Store(error)) => Err(error),
-            Err(error) => {
-                let causes = error_chain(&error);
-                tracing::warn!(
-                    error = %causes,
-                    "could not merge the rights lists of a scope; peers do not receive its objects \
-                     until the node is started again or the owner's identity changes"
-                );
-                self.write(now, |graph| graph.tx().hold_merging(scope))
+        let (oid, cause) = match merged {
+            Err(SaveError::Store(error)) => return Err(error),
+            Ok(Merge::Done | Merge::Ended) => return Ok(()),
+            Ok(Merge::LacksKey(oid)) => {
+                (Some(oid), "this node lacks the owner's present key".into())
             }
-            Ok(()) => Ok(()),
-        }
+            Ok(Merge::Useless(oid)) => (Some(oid), "the lists do not follow one another".into()),
+            Err(error) => {
+                self.write(now, |graph| graph.tx().hold_merging(scope))?;
+                (
+                    self.store.rows().scope(scope)?.map(|it| it.oid),
+                    error_chain(&error),
+                )
+            }
+        };
+        tracing::warn!(
+            code = "merge_waits",
+            scope = oid.map(tracing::field::display),
+            cause,
+            "could not merge the rights lists of a scope; peers do not receive its objects until \
+             then, and the node tries again every hour"
+        );
+        Ok(())
     }
 
     /// Does one portion of work that returns its next position; `None`: it is done. Work that fails
@@ -169,6 +180,11 @@ impl StateEngine {
             self.bound_log()?;
         }
         Ok(())
+    }
+
+    /// Lets merges of rights lists that were put off be tried again. Their cause may have ended.
+    pub fn retry_merges(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        self.write(now, |graph| graph.tx().release_merging())
     }
 
     /// Gives up one portion of the objects that have waited for 30 days; they are to be pulled

@@ -140,6 +140,18 @@ impl Rows<'_> {
         Ok(entries.into_iter().collect())
     }
 
+    /// The number of entries of a list.
+    pub fn entries_of(&self, list: i64) -> Result<usize, StoreError> {
+        let context = "counting the entries of a rights list";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT COUNT(*) FROM rights_entry WHERE list_id = ?1")
+            .context(context)?;
+        statement
+            .query_row([list], |row| row.get(0))
+            .context(context)
+    }
+
     /// The rights that a list gives to an identity. `None`: it gives none.
     pub fn rights_of(&self, list: i64, identity: &Oid) -> Result<Option<Rights>, StoreError> {
         let context = "reading the rights of an identity";

@@ -9,7 +9,7 @@ use postern::graph::SaveError;
 use postern::object::{CoreRecord, Object, Rights};
 use postern::op_context::Timestamp;
 use postern::services::rights::{self, RightsError};
-use postern::store::EpochReason;
+use postern::store::{EpochReason, StoreError};
 
 use crate::rights::{BOTH, READ, Scene, sorted, texts};
 use crate::thieves::rotate;
@@ -264,6 +264,30 @@ fn merge_follows_after_a_crash() {
     assert_eq!(alice.rows("merging"), Vec::<String>::new());
     let expected = sorted(&[owner, scene.bob.identity, DORA, EMIL]);
     assert_eq!(alice.readers("messages", talk), expected);
+}
+
+#[test]
+fn merge_that_was_put_off_is_tried_again() {
+    let (scene, base) = scene();
+    let (alice, bob) = (&scene.alice, &scene.bob);
+    scene.set(&[(EMIL, READ)]);
+    let all = [(bob.identity, FULL), (DORA, FULL)];
+    let (peer, list) = (bob.peer_id(), alice.sign(&lost(&scene, 2, base, &all)));
+    let scope = alice.parent("messages", scene.talk).unwrap().scope_id;
+    alice
+        .write(move |core, now| {
+            core.reclaim(now, peer, vec![list])?;
+            core.write(now, |graph| graph.tx().hold_merging(scope))
+        })
+        .map_err(|error: StoreError| error)
+        .unwrap();
+    assert_eq!(alice.rows("merging").len(), 1);
+    alice
+        .write(|core, now| core.retry_merges(now))
+        .map_err(|error: StoreError| error)
+        .unwrap();
+    let expected = sorted(&[alice.identity, bob.identity, DORA, EMIL]);
+    assert_eq!(members(&scene), expected);
 }
 
 #[test]
