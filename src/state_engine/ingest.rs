@@ -24,8 +24,6 @@ use crate::store::{
     WaitingCount, WaitingRow,
 };
 
-/// Most objects of one part. Writing as many small objects takes some 10 ms.
-const PART_OBJECTS_MAX: usize = 256;
 /// Most that a part spends ([`GraphManager::spent`]), besides its last object. Takes some 20 ms if
 /// all of it are readers.
 const PART_SPENT_MAX: usize = 2048;
@@ -92,7 +90,7 @@ impl<'a, 'g> PartIngest<'a, 'g> {
         source: &PackageSource<'_>,
         objects: &mut std::vec::IntoIter<CheckedObject>,
     ) -> Result<(), ApplyPackageError> {
-        for object in objects.take(PART_OBJECTS_MAX) {
+        for object in objects.take(self.limits.part_objects_max) {
             let stored = match self.judge(source, object)? {
                 Judged::Settled(stored) => stored,
                 Judged::Waits(unsettled) => self.put_aside(source, unsettled)?,

@@ -19,10 +19,12 @@ pub struct CoreLimits {
     pub recovery: RecoveryLimits,
     /// Entries of an index of changes that one pull examines; it may exceed this by one batch.
     pub entries_max: usize,
+    /// Most objects of one part of a package.
+    pub part_objects_max: usize,
 }
 
 impl Default for CoreLimits {
-    /// 65,536 entries take some 7 ms.
+    /// 65,536 entries take some 7 ms. Writing 256 small objects takes some 10 ms.
     fn default() -> Self {
         Self {
             graph: GraphLimits::default(),
@@ -31,6 +33,7 @@ impl Default for CoreLimits {
             quotas: Quotas::default(),
             recovery: RecoveryLimits::default(),
             entries_max: 65_536,
+            part_objects_max: 256,
         }
     }
 }

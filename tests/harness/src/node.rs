@@ -211,7 +211,17 @@ impl TestNode {
         recipient: Oid,
         body: &str,
     ) -> Result<messages::Sent, messages::SendError> {
-        let (sender, body) = (self.identity, body.to_owned());
+        self.try_send_as(self.identity, recipient, body)
+    }
+
+    /// [`TestNode::try_send`] in the name of another local identity.
+    pub fn try_send_as(
+        &self,
+        sender: Oid,
+        recipient: Oid,
+        body: &str,
+    ) -> Result<messages::Sent, messages::SendError> {
+        let body = body.to_owned();
         self.graph(move |graph| messages::send(graph, sender, recipient, &body))
     }
 

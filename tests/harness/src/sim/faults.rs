@@ -8,6 +8,7 @@ use rand::seq::{IndexedRandom as _, IteratorRandom as _};
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::scenario::Feature;
+use super::settle::EXPIRY_S;
 use super::world::{Backup, NodeState, World, copy_files, folder};
 
 /// Most backups of one node.
@@ -21,6 +22,9 @@ impl World {
             0..4 => self.rng.random_range(1_000..20_000),
             _ => self.rng.random_range(0..1_000),
         };
+        if self.has(Feature::LongQuiet) && self.rng.random_bool(0.01) {
+            self.clock.advance_s(EXPIRY_S);
+        }
         let dice = self.rng.random_range(0..100);
         let Some(node) = self.any_up() else {
             self.start_some();

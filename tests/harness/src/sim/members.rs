@@ -45,7 +45,10 @@ impl World {
     pub(super) fn change_members(&mut self, node: usize) {
         let memory = &self.memory;
         let own = memory.made.iter().filter(|(_, made)| {
-            is_scope(made) && made.app != "contacts" && !made.deleted && memory.home(made) == node
+            is_scope(made)
+                && !made.deleted
+                && memory.home(made) == node
+                && (made.app != "contacts" || self.has(Feature::CardMembers))
         });
         let own: Vec<_> = own.map(|(oid, made)| (*oid, made.clone())).collect();
         let Some((scope, made)) = own.choose(&mut self.rng).cloned() else {

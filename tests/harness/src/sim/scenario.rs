@@ -55,10 +55,16 @@ pub enum Feature {
     OidThieves,
     /// A hostile peer that owns scopes with honest readers.
     HostileScopes,
+    /// Packages that are applied in many parts.
+    SmallParts,
+    /// Stretches of more than 31 days, after which waiting objects expire.
+    LongQuiet,
+    /// With [`Feature::Memberships`]: also changes of who may read a contact card.
+    CardMembers,
 }
 
 /// Every feature with its name on the command line.
-const NAMES: [(Feature, &str); 20] = [
+const NAMES: [(Feature, &str); 23] = [
     (Feature::Groups, "groups"),
     (Feature::FarMembers, "far-members"),
     (Feature::LateIdentities, "late-identities"),
@@ -79,6 +85,9 @@ const NAMES: [(Feature, &str); 20] = [
     (Feature::Hostile, "hostile"),
     (Feature::OidThieves, "oid-thieves"),
     (Feature::HostileScopes, "hostile-scopes"),
+    (Feature::SmallParts, "small-parts"),
+    (Feature::LongQuiet, "long-quiet"),
+    (Feature::CardMembers, "card-members"),
 ];
 
 /// Features that a run may contain.
@@ -179,6 +188,7 @@ impl Scenario {
         let density: f64 = rng.random_range(0.4..=1.0);
         let density = density.min(4.0 / nodes as f64);
         let room = rng.random_range(5..=20);
+        let part_objects_max = rng.random_range(1..=4);
         let package = PackageLimits {
             bytes_max: 16 * 1024,
             objects_max: rng.random_range(2..=20),
@@ -192,6 +202,9 @@ impl Scenario {
                 waiting_per_peer_max: room,
                 ..limits.aside
             };
+        }
+        if features.has(Feature::SmallParts) {
+            limits.part_objects_max = part_objects_max;
         }
         let bytes_max = rng.random_range(2_000..=60_000);
         let weather = Weather {

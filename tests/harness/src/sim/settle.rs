@@ -18,6 +18,8 @@ const PERIODS_MAX: usize = 60;
 const RECOVERY_DAYS_MAX: usize = 4;
 /// Most days until a day changes nothing.
 const DAYS_MAX: usize = 12;
+/// Seconds after which every object that waits has expired: 31 days and an hour.
+pub(super) const EXPIRY_S: u64 = (31 * 24 + 1) * 3600;
 
 impl World {
     /// Heals everything and waits until nothing changes, also not on the next day.
@@ -42,7 +44,10 @@ impl World {
                 return Err(format!("node {number} is {mode:?} in the end"));
             }
         }
-        self.pass_days().await
+        if self.has(Feature::LongQuiet) {
+            self.pass_days(EXPIRY_S).await?;
+        }
+        self.pass_days(25 * 3600).await
     }
 
     /// Lets days pass until no node recovers. A recovery waits some days for a peer that never
@@ -61,11 +66,13 @@ impl World {
         Ok(())
     }
 
-    /// Lets whole days pass without links, with some work after each.
-    async fn pass_days(&mut self) -> Result<(), String> {
-        for _ in 0..DAYS_MAX {
+    /// Lets days pass without links, and then one after another, with some work after each, until
+    /// a day changes nothing.
+    async fn pass_days(&mut self, first_s: u64) -> Result<(), String> {
+        for day in 0..DAYS_MAX {
             let before = self.state();
-            self.clock.advance_s(25 * 3600);
+            let seconds = if day == 0 { first_s } else { 25 * 3600 };
+            self.clock.advance_s(seconds);
             self.net.reset_all(Weather::CALM);
             self.become_still().await?;
             if self.state() == before {

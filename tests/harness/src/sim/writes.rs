@@ -86,7 +86,7 @@ impl World {
         if live.public_key_of(sender).is_none() {
             return;
         }
-        let sent = live.graph(move |graph| messages::send(graph, sender, recipient, &body));
+        let sent = live.try_send_as(sender, recipient, &body);
         let sent = match sent {
             Ok(sent) => sent,
             Err(SendError::Save(error)) if self.is_permitted(&error) => return,
