@@ -30,7 +30,7 @@ impl World {
             for (oid, made) in &self.memory.made {
                 let lacks = !objects.contains_key(oid);
                 if lacks && self.must_have(&stored, number, oid, made) {
-                    let home = self.memory.home(made);
+                    let home = made.home;
                     let aside = self.aside(number);
                     return Err(format!(
                         "node {number} lacks {oid} of node {home}, which it may see: {made:?}; \
@@ -66,7 +66,7 @@ impl World {
     /// Nothing that must survive is missing at its owner's home, or there in a lower revision.
     fn check_owners(&self, stored: &[StoredObjects]) -> Result<(), String> {
         for (oid, made) in self.memory.made.iter().filter(|(_, made)| made.rev > 0) {
-            let home = self.memory.home(made);
+            let home = made.home;
             match stored[home].get(oid) {
                 None => return Err(format!("node {home} lost its own {oid}: {made:?}")),
                 Some(object) if object.rev < made.rev => {
@@ -125,8 +125,10 @@ impl World {
                 "node {number} has {oid}, which it may not see: {made:?}"
             ));
         }
-        let home = self.memory.home(made);
+        let home = made.home;
         match stored[home].get(oid) {
+            // After its owner moved, no peer returns it to its restored home.
+            None if self.memory.has_moved(&made.owner) => Ok(()),
             // A restored home lacks the scope that its own objects need, if it may not read it.
             None if !self.is_scope_served(home, made) => Ok(()),
             None => {
@@ -138,7 +140,8 @@ impl World {
             Some(at_home)
                 if at_home.replica() != object.replica()
                     && self.is_served(number, made)
-                    && !self.is_ended(stored, made) =>
+                    && !self.is_ended(stored, made)
+                    && self.is_promised(number, made) =>
             {
                 Err(format!(
                     "node {number} has another {oid} than its home {home}: {object:?}, {at_home:?}"
@@ -150,29 +153,35 @@ impl World {
 
     /// Whether a node may have an object.
     fn may_have(&self, number: usize, made: &Made) -> bool {
-        let home = self.memory.home(made);
+        let home = made.home;
         let has_app = self.nodes[number].apps.contains(&made.app);
-        let is_met = number == home || self.knows(number, home);
-        has_app && is_met && (number == home || self.memory.could_read(number, made))
+        // After a restore, peers return what the owner wrote at its old home to the new one.
+        let owner = self.memory.people[&made.owner].home;
+        let is_met = |home| number == home || self.knows(number, home);
+        has_app
+            && (is_met(home) || is_met(owner))
+            && (number == home || self.memory.could_read(number, made))
     }
 
     /// Whether a node must have an object: its home has it, and nothing that it needs is missing.
     fn must_have(&self, stored: &[StoredObjects], number: usize, oid: &Oid, made: &Made) -> bool {
-        let at_home = stored[self.memory.home(made)].get(oid);
+        let at_home = stored[made.home].get(oid);
         let has_needed = |oid: &Oid| {
             self.memory.made.get(oid).is_some_and(|made| {
-                let home = self.memory.home(made);
+                let home = made.home;
                 let is_deleted = stored[home].get(oid).map(|object| object.is_deleted);
                 match is_deleted {
                     None => false,
                     Some(_) if home == number => true,
                     Some(false) => self.must_have(stored, number, oid, made),
-                    Some(true) => self.may_have(number, made),
+                    Some(true) => self.may_have(number, made) && self.is_promised(number, made),
                 }
             })
         };
         at_home.is_some_and(|object| !object.is_deleted)
             && self.may_have(number, made)
+            && self.is_promised(number, made)
+            && (number == made.home || self.knows(number, made.home))
             && self.is_served(number, made)
             && !self.is_ended(stored, made)
             && made.needs.iter().all(has_needed)
@@ -180,7 +189,7 @@ impl World {
 
     /// Whether the home of an object sends it to a node: an identity there may read its scope.
     fn is_served(&self, number: usize, made: &Made) -> bool {
-        let home = self.memory.home(made);
+        let home = made.home;
         let Some(scope) = made.scope.filter(|_| number != home) else {
             return true;
         };
@@ -188,7 +197,7 @@ impl World {
         let is_known = at_home.parent(&made.app, scope).is_some();
         let readers = is_known.then(|| at_home.readers(&made.app, scope));
         let mut readers = readers.into_iter().flatten();
-        readers.any(|reader| self.memory.lives_at(number, &reader))
+        readers.any(|reader| self.memory.lives_at_for(home, number, &reader))
     }
 
     /// Whether the home of an object's scope sends the scope to a node.
@@ -201,7 +210,7 @@ impl World {
     fn is_ended(&self, stored: &[StoredObjects], made: &Made) -> bool {
         made.needs.iter().any(|needed| {
             self.memory.made.get(needed).is_some_and(|scope| {
-                let at_home = stored[self.memory.home(scope)].get(needed);
+                let at_home = stored[scope.home].get(needed);
                 is_scope(scope) && at_home.is_some_and(|object| object.is_deleted)
             })
         })
@@ -214,7 +223,11 @@ impl World {
             .filter(|(_, object)| object.app == identities::APP);
         let here: BTreeMap<_, _> = here.collect();
         for (oid, person) in self.memory.people.iter().filter(|it| it.1.published) {
+            if person.old_home == Some(number) {
+                continue;
+            }
             let is_met = number == person.home || self.knows(number, person.home);
+            let met_old = person.old_home.is_some_and(|old| self.knows(number, old));
             let at_home = stored[person.home].get(oid);
             match (here.get(oid), at_home) {
                 (None, Some(_)) if is_met => {
@@ -222,6 +235,7 @@ impl World {
                         "node {number} lacks the record of {oid}: {person:?}"
                     ));
                 }
+                (Some(_), _) if !is_met && met_old => {}
                 (Some(_), _) if !is_met => {
                     return Err(format!("node {number} has the record of {oid}: {person:?}"));
                 }
@@ -247,7 +261,9 @@ impl World {
         let decoded = Object::from_bytes(&object.bytes, &ObjectLimits::default());
         let is_list = decoded.is_ok_and(|decoded| decoded.type_number == RIGHTS_TYPE);
         let owner = self.memory.people.get(&object.owner);
-        is_list && owner.is_some_and(|owner| stored[owner.home].contains_key(oid))
+        let homes = owner.map(|owner| [Some(owner.home), owner.old_home]);
+        let mut homes = homes.into_iter().flatten().flatten();
+        is_list && homes.any(|home| stored[home].contains_key(oid))
     }
 
     /// A node whose identities may read a scope knows the readers that the scope's home knows. A
@@ -257,7 +273,10 @@ impl World {
             let Some(made) = self.memory.made.get(oid).filter(|made| is_scope(made)) else {
                 continue;
             };
-            let home = self.memory.home(made);
+            if self.memory.has_moved(&made.owner) {
+                continue;
+            }
+            let home = made.home;
             let at_home = self.up(home).unwrap();
             let is_live = at_home.parent(&made.app, *oid);
             if is_live.is_none_or(|row| row.deleted) {
@@ -277,7 +296,9 @@ impl World {
                 readers.filter(|reader| !left.contains(reader)).collect()
             };
             let (here, there) = (staying(self.up(number).unwrap()), staying(at_home));
-            let is_reader = there.iter().any(|it| self.memory.lives_at(number, it));
+            let is_reader = there
+                .iter()
+                .any(|it| self.memory.lives_at_for(home, number, it));
             if is_reader && self.knows(number, home) && here != there {
                 return Err(format!(
                     "node {number} has readers {here:?} of {oid}, its home {there:?}: {made:?}"

@@ -3,9 +3,11 @@
 use std::fs;
 use std::time::Duration;
 
+use keys::Oid;
 use postern::store::{self, EpochReason, WriteMode};
 use rand::seq::{IndexedRandom as _, IteratorRandom as _};
 use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha20Rng;
 
 use super::scenario::Feature;
 use super::settle::EXPIRY_S;
@@ -50,8 +52,9 @@ impl World {
             92..94 if self.has(Feature::Hostile) && self.has(Feature::HostileScopes) => {
                 self.attack(node);
             }
+            98..100 if self.has(Feature::Moves) => self.move_identity(node),
             94..96 if self.has(Feature::Hostile) => self.attack(node),
-            96..99 => self.start_some(),
+            96..98 => self.start_some(),
             _ => self.write(node),
         }
         self.pass(Duration::from_millis(pause)).await;
@@ -108,13 +111,22 @@ impl World {
         let published = self.memory.people_at(number).into_iter();
         // Only identities whose record is here: others have no key to be re-signed.
         let mut holders: Vec<_> = published
-            .filter(|oid| node.keys.key_id(*oid).is_ok() && node.home_of(*oid).is_some())
+            .filter(|oid| node.home_of(*oid) == Some(node.peer_id()))
             .collect();
         holders.push(node.keys.server_oid());
         let holder = *holders.choose(&mut rng).unwrap();
         if node.keys.key_id(holder).unwrap() < 6 {
-            node.rotate_with(holder, &mut rng).unwrap();
+            self.rotate_identity(number, holder, &mut rng);
         }
+    }
+
+    /// Rotates the key of a node or of an identity of it.
+    pub(super) fn rotate_identity(&mut self, number: usize, holder: Oid, rng: &mut ChaCha20Rng) {
+        if let Some(draws) = self.key_draws.get_mut(&holder) {
+            draws.push(rng.clone());
+        }
+        let node = self.up(number).unwrap();
+        node.rotate_with(holder, rng).unwrap();
     }
 
     /// Copies a node's folder as it is.

@@ -136,7 +136,7 @@ impl World {
     fn forged(&mut self, app: &str) -> Option<SignedObject> {
         let made = self.memory.made.iter().filter(|(_, made)| made.app == app);
         let (oid, made) = made.choose(&mut self.rng)?;
-        let (oid, home, is_public) = (*oid, self.memory.home(made), made.scope.is_none());
+        let (oid, home, is_public) = (*oid, made.home, made.scope.is_none());
         let (mut object, signed) = self
             .up(home)
             .filter(|live| live.parent(app, oid).is_some())

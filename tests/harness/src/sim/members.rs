@@ -29,6 +29,8 @@ impl World {
         match error {
             SaveError::Recovering | SaveError::ReadOnly => true,
             SaveError::Denied(Denied::NotParticipant) => self.has(Feature::Memberships),
+            // The profile may come from the old home.
+            SaveError::Denied(Denied::OwnerRetired) => self.has(Feature::Moves),
             SaveError::Denied(Denied::ScopeEnded) => self.has(Feature::ScopeDeletions),
             _ => false,
         }
@@ -47,7 +49,8 @@ impl World {
         let own = memory.made.iter().filter(|(_, made)| {
             is_scope(made)
                 && !made.deleted
-                && memory.home(made) == node
+                && memory.lives_at(node, &made.owner)
+                && made.home == node
                 && (made.app != "contacts" || self.has(Feature::CardMembers))
         });
         let own: Vec<_> = own.map(|(oid, made)| (*oid, made.clone())).collect();
@@ -58,7 +61,7 @@ impl World {
         let Some((version, list)) = live.list_in_force(&made.app, scope) else {
             return;
         };
-        if live.public_key_of(made.owner).is_none() {
+        if live.home_of(made.owner) != Some(live.peer_id()) {
             return;
         }
         let members = list.iter().map(|(oid, _)| *oid);
@@ -115,7 +118,7 @@ impl World {
         };
         let version = self.version_at(node, &app, scope);
         let live = self.up(node).unwrap();
-        if live.public_key_of(reader).is_none() {
+        if live.home_of(reader) != Some(live.peer_id()) {
             return;
         }
         let (context, slug) = (live.context(reader, &app), app.clone());
@@ -137,6 +140,7 @@ impl World {
                 app: app.to_owned(),
                 type_number,
                 owner,
+                home: node,
                 scope: Some(scope),
                 version,
                 needs: vec![scope],

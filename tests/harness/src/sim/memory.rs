@@ -9,6 +9,8 @@ use keys::Oid;
 pub(super) struct Person {
     /// Number of the node at which it lives.
     pub(super) home: usize,
+    /// The node at which it lived before it moved.
+    pub(super) old_home: Option<usize>,
     /// Whether its record was written.
     pub(super) published: bool,
 }
@@ -19,6 +21,8 @@ pub(super) struct Made {
     pub(super) app: String,
     pub(super) type_number: u16,
     pub(super) owner: Oid,
+    /// Number of the node that wrote it.
+    pub(super) home: usize,
     /// The scope that it is or in which it lies; none if all may read it.
     pub(super) scope: Option<Oid>,
     /// Version of the rights list that was in force at its home when it was written.
@@ -44,9 +48,10 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Number of the node at which an object's owner lives.
-    pub(super) fn home(&self, made: &Made) -> usize {
-        self.people[&made.owner].home
+    /// Whether an identity has moved.
+    pub(super) fn has_moved(&self, identity: &Oid) -> bool {
+        let person = self.people.get(identity);
+        person.is_some_and(|person| person.old_home.is_some())
     }
 
     /// Identities that live at a node.
@@ -67,13 +72,30 @@ impl Memory {
         let later = lists.filter(|(version, _)| *version >= made.version);
         later
             .flat_map(|(_, readers)| readers)
-            .any(|reader| self.lives_at(node, reader))
+            .any(|reader| self.lived_at(node, reader))
     }
 
     /// Whether a published identity lives at a node.
     pub(super) fn lives_at(&self, node: usize, identity: &Oid) -> bool {
         let person = self.people.get(identity);
         person.is_some_and(|person| person.home == node && person.published)
+    }
+
+    /// Whether a published identity lives at a node, or lived there before it moved.
+    fn lived_at(&self, node: usize, identity: &Oid) -> bool {
+        let person = self.people.get(identity);
+        let homes = person.filter(|person| person.published);
+        homes.is_some_and(|person| person.home == node || person.old_home == Some(node))
+    }
+
+    /// Whether a published identity lives at a node, as another one knows it in the end. Its old
+    /// home does not give it up.
+    pub(super) fn lives_at_for(&self, other: usize, node: usize, identity: &Oid) -> bool {
+        let moved_from = self.people.get(identity).and_then(|person| person.old_home);
+        match moved_from {
+            Some(old) if old == other => node == old,
+            _ => self.lives_at(node, identity),
+        }
     }
 
     /// Whether an identity was ever a reader of a scope.
@@ -94,16 +116,15 @@ impl Memory {
 
     /// The revisions that must survive, of the objects of a node.
     pub(super) fn revs_of(&self, node: usize) -> BTreeMap<Oid, u64> {
-        let own = self.made.iter().filter(|(_, made)| self.home(made) == node);
+        let own = self.made.iter().filter(|(_, made)| made.home == node);
         own.map(|(oid, made)| (*oid, made.rev)).collect()
     }
 
     /// Notes that a node was set back to the state in which it had these revisions. Later ones may
     /// be lost.
     pub(super) fn set_back(&mut self, node: usize, revs: &BTreeMap<Oid, u64>) {
-        let people = &self.people;
         for (oid, made) in &mut self.made {
-            if people[&made.owner].home == node {
+            if made.home == node {
                 made.rev = made.rev.min(revs.get(oid).copied().unwrap_or(0));
             }
         }

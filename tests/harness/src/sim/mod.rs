@@ -13,6 +13,7 @@ mod hostile;
 mod hostile_scopes;
 mod members;
 mod memory;
+mod moves;
 mod net;
 mod scenario;
 mod settle;

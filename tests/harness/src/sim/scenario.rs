@@ -61,10 +61,12 @@ pub enum Feature {
     LongQuiet,
     /// With [`Feature::Memberships`]: also changes of who may read a contact card.
     CardMembers,
+    /// Identities that move to another node.
+    Moves,
 }
 
 /// Every feature with its name on the command line.
-const NAMES: [(Feature, &str); 23] = [
+const NAMES: [(Feature, &str); 24] = [
     (Feature::Groups, "groups"),
     (Feature::FarMembers, "far-members"),
     (Feature::LateIdentities, "late-identities"),
@@ -88,6 +90,7 @@ const NAMES: [(Feature, &str); 23] = [
     (Feature::SmallParts, "small-parts"),
     (Feature::LongQuiet, "long-quiet"),
     (Feature::CardMembers, "card-members"),
+    (Feature::Moves, "moves"),
 ];
 
 /// Features that a run may contain.

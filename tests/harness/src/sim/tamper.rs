@@ -45,7 +45,7 @@ impl World {
         });
         let fitting = objects.filter(|(number, oid, object)| {
             let made = self.memory.made.get(oid);
-            let is_here = made.is_some_and(|made| self.memory.home(made) == *number);
+            let is_here = made.is_some_and(|made| made.home == *number);
             let is_fit = match tamper.is_of_scope() {
                 true => made.is_some_and(is_scope),
                 false => object.app == "rides",

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keys::Oid;
+use keys::{KeyManager, Oid};
 use parking_lot::Mutex;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
@@ -91,6 +91,8 @@ pub(super) struct World {
     /// Pairs of nodes that know each other, the smaller number first.
     pub(super) links: BTreeSet<(usize, usize)>,
     pub(super) memory: Memory,
+    /// For each identity the draws that gave its genesis and then each rotation.
+    pub(super) key_draws: BTreeMap<Oid, Vec<ChaCha20Rng>>,
     pub(super) mallory: Mallory,
     pub(super) hostile_scopes: Vec<HostileScope>,
     pub(super) schemas: TempDir,
@@ -114,6 +116,7 @@ impl World {
             nodes: Vec::new(),
             links: BTreeSet::new(),
             memory: Memory::default(),
+            key_draws: BTreeMap::new(),
             schemas,
             scenario,
         };
@@ -137,7 +140,8 @@ impl World {
         }
         apps.sort_unstable();
         let sync = self.scenario.sync(&mut self.rng);
-        let setup = Setup::seeded(&format!("node {number}"), self.rng.random())
+        let seed = self.rng.random();
+        let setup = Setup::seeded(&format!("node {number}"), seed)
             .apps(&apps)
             .schema_dir(self.schemas.path())
             .limits(self.scenario.limits)
@@ -147,9 +151,12 @@ impl World {
             .folder(folder());
         let person = Person {
             home: number,
+            old_home: None,
             published: true,
         };
         self.memory.people.insert(setup.identity(), person);
+        self.key_draws
+            .insert(setup.identity(), vec![first_draw(seed)]);
         self.nodes.push(SimNode {
             onion: setup.keys.onion(),
             state: NodeState::Down(Box::new(setup)),
@@ -287,6 +294,14 @@ impl World {
         };
         node.state = NodeState::Down(Box::new(change(*setup)));
     }
+}
+
+/// The draw that gives the genesis of the identity that [`Setup::seeded`] makes of a seed.
+fn first_draw(seed: u64) -> ChaCha20Rng {
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    // The keys of the node come first.
+    drop(KeyManager::generate(&mut rng));
+    rng
 }
 
 /// Copies a node's files after the commit of its crash, and takes it off the network.

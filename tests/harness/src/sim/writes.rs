@@ -83,13 +83,14 @@ impl World {
         };
         let body = self.text();
         let live = self.up(node).unwrap();
-        if live.public_key_of(sender).is_none() {
+        if live.home_of(sender) != Some(live.peer_id()) {
             return;
         }
         let sent = live.try_send_as(sender, recipient, &body);
         let sent = match sent {
             Ok(sent) => sent,
             Err(SendError::Save(error)) if self.is_permitted(&error) => return,
+            Err(SendError::Retired(_)) if self.has(Feature::Moves) => return,
             Err(error) => panic!("send failed: {error:?}"),
         };
         let version = self.version_at(node, messages::APP, sent.conversation);
@@ -97,6 +98,7 @@ impl World {
             app: messages::APP.into(),
             type_number,
             owner: sender,
+            home: node,
             scope: Some(sent.conversation),
             version,
             needs,
@@ -145,6 +147,7 @@ impl World {
             app: draft.app.into(),
             type_number: draft.type_number,
             owner,
+            home: node,
             scope,
             version,
             needs: draft.needs,
@@ -157,7 +160,9 @@ impl World {
     fn try_save(&mut self, node: usize, request: WriteRequest) -> Option<Saved> {
         let live = self.up(node).unwrap();
         // Lost in a restore, and not written again yet.
-        live.public_key_of(request.owner)?;
+        if live.home_of(request.owner) != Some(live.peer_id()) {
+            return None;
+        }
         let context = live.context(request.owner, &request.app);
         match live.save_as(context, request.clone()) {
             Ok(saved) => Some(saved),
@@ -312,7 +317,7 @@ impl World {
         let memory = &self.memory;
         let own = memory.made.iter().filter(|(_, made)| {
             let may_change = !made.deleted && made.app != "messages" && made.app != identities::APP;
-            may_change && !is_core(made) && memory.home(made) == node
+            may_change && !is_core(made) && made.home == node && !memory.has_moved(&made.owner)
         });
         let own: Vec<_> = own.map(|(oid, _)| *oid).collect();
         let Some(oid) = own.choose(&mut self.rng).copied() else {
@@ -360,9 +365,12 @@ impl World {
     pub(super) fn new_identity(&mut self, node: usize) {
         let mut rng = self.rng.fork();
         let live = self.up(node).unwrap();
+        let draw = rng.clone();
         let identity = live.keys.add_identity(&mut rng).unwrap();
+        self.key_draws.insert(identity, vec![draw]);
         let person = Person {
             home: node,
+            old_home: None,
             published: false,
         };
         self.memory.people.insert(identity, person);
