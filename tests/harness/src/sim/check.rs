@@ -40,6 +40,7 @@ impl World {
             }
             self.check_identities(&stored, number)?;
             self.check_readers(number, objects)?;
+            self.check_removed(&stored, number)?;
             let node = self.up(number).unwrap();
             let (stored, recomputed) = (node.stored_readers(), node.recomputed_readers());
             if stored != recomputed {
@@ -264,6 +265,35 @@ impl World {
         let homes = owner.map(|owner| [Some(owner.home), owner.old_home]);
         let mut homes = homes.into_iter().flatten().flatten();
         is_list && homes.any(|home| stored[home].contains_key(oid))
+    }
+
+    /// A node that met the home of a scope has a list that removed its identity, if the scope's
+    /// home has one. An identity that left before has none.
+    fn check_removed(&self, stored: &[StoredObjects], number: usize) -> Result<(), String> {
+        let memory = &self.memory;
+        for ((scope, reader), lists) in &memory.closing {
+            let made = &memory.made[scope];
+            let home = made.home;
+            let is_live = |at: usize| stored[at].get(scope).is_some_and(|it| !it.is_deleted);
+            let is_meant = memory.lives_at(number, reader)
+                && self.knows(number, home)
+                && !memory.has_moved(reader)
+                && !memory.has_moved(&made.owner)
+                && !memory.has_left(scope, reader)
+                && is_live(number)
+                && is_live(home);
+            let mut at_home = lists.iter().filter(|list| stored[home].contains_key(list));
+            if is_meant
+                && at_home.clone().next().is_some()
+                && !at_home.any(|list| stored[number].contains_key(list))
+            {
+                return Err(format!(
+                    "node {number} lacks the lists {lists:?} that removed {reader} from {scope} of \
+                     node {home}: {made:?}"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// A node whose identities may read a scope knows the readers that the scope's home knows. A

@@ -90,6 +90,11 @@ impl World {
         let (app, live) = (made.app.clone(), self.up(node).unwrap());
         let context = live.context(made.owner, &app);
         let saved = live.graph(move |graph| graph.save_rights(&context, &app, &scope, &[change]));
+        if let (Ok(saved), (member, None)) = (&saved, &change) {
+            let closing = &mut self.memory.closing;
+            let lists = closing.entry((scope, *member)).or_default();
+            lists.insert(saved.oid);
+        }
         self.note_core(
             node,
             (scope, &made.app),

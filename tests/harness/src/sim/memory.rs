@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use keys::Oid;
+use keys::protocol::LEAVE_TYPE;
 
 /// An identity.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +46,8 @@ pub(super) struct Memory {
     pub(super) made: BTreeMap<Oid, Made>,
     /// The rights lists of each scope. A restore may lose some, so that versions repeat.
     pub(super) lists: BTreeMap<Oid, Vec<ListOfReaders>>,
+    /// For each scope and each identity that its owner removed, the lists that removed it.
+    pub(super) closing: BTreeMap<(Oid, Oid), BTreeSet<Oid>>,
 }
 
 impl Memory {
@@ -112,6 +115,13 @@ impl Memory {
         if !lists.contains(&list) {
             lists.push(list);
         }
+    }
+
+    /// Whether an identity wrote a `leave` in a scope.
+    pub(super) fn has_left(&self, scope: &Oid, identity: &Oid) -> bool {
+        let leaves = self.made.values().filter(|it| it.type_number == LEAVE_TYPE);
+        let mut left = leaves.filter(|it| it.scope == Some(*scope));
+        left.any(|leave| leave.owner == *identity)
     }
 
     /// The revisions that must survive, of the objects of a node.
