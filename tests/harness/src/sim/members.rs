@@ -67,6 +67,7 @@ impl World {
         let members = list.iter().map(|(oid, _)| *oid);
         let others = members.filter(|oid| *oid != made.owner);
         let member = others.choose(&mut self.rng);
+        let fails = self.rng.random_bool(0.2);
         let change = match (self.rng.random_range(0..5), member) {
             (0..2, Some(member)) => (member, None),
             (2, Some(member)) => (member, Some(Rights::READ)),
@@ -89,6 +90,14 @@ impl World {
         }
         let (app, live) = (made.app.clone(), self.up(node).unwrap());
         let context = live.context(made.owner, &app);
+        if self.has(Feature::FailedWrites) && fails {
+            let (context, app) = (context.clone(), app.clone());
+            let undone = live.graph(move |graph| {
+                let saved = graph.save_rights(&context, &app, &scope, &[change])?;
+                Err::<(), _>(SaveError::Missing(saved.oid))
+            });
+            assert!(undone.is_err());
+        }
         let saved = live.graph(move |graph| graph.save_rights(&context, &app, &scope, &[change]));
         if let (Ok(saved), (member, None)) = (&saved, &change) {
             let closing = &mut self.memory.closing;

@@ -59,6 +59,8 @@ pub enum Feature {
     SmallParts,
     /// Stretches of more than 31 days, after which waiting objects expire.
     LongQuiet,
+    /// Writes that are undone after they have written rows.
+    FailedWrites,
     /// With [`Feature::Memberships`]: also changes of who may read a contact card.
     CardMembers,
     /// Identities that move to another node.
@@ -66,7 +68,7 @@ pub enum Feature {
 }
 
 /// Every feature with its name on the command line.
-const NAMES: [(Feature, &str); 24] = [
+const NAMES: [(Feature, &str); 25] = [
     (Feature::Groups, "groups"),
     (Feature::FarMembers, "far-members"),
     (Feature::LateIdentities, "late-identities"),
@@ -89,6 +91,7 @@ const NAMES: [(Feature, &str); 24] = [
     (Feature::HostileScopes, "hostile-scopes"),
     (Feature::SmallParts, "small-parts"),
     (Feature::LongQuiet, "long-quiet"),
+    (Feature::FailedWrites, "failed-writes"),
     (Feature::CardMembers, "card-members"),
     (Feature::Moves, "moves"),
 ];

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use keys::Oid;
-use postern::graph::{Saved, WriteRequest};
+use postern::graph::{SaveError, Saved, WriteRequest};
 use postern::object::{Attrs, Value};
 use postern::schema::identities;
 use postern::services::messages::{self, SendError};
@@ -82,6 +82,7 @@ impl World {
             return;
         };
         let body = self.text();
+        self.fail_to_send(node, sender);
         let live = self.up(node).unwrap();
         if live.home_of(sender) != Some(live.peer_id()) {
             return;
@@ -157,13 +158,37 @@ impl World {
         Some(saved.oid)
     }
 
+    /// Sends a message that is too long, sometimes. The write is undone after it has founded a
+    /// conversation.
+    fn fail_to_send(&mut self, node: usize, sender: Oid) {
+        if !self.has(Feature::FailedWrites) || !self.rng.random_bool(0.2) {
+            return;
+        }
+        if let Some(recipient) = self.person_known_at(node, sender) {
+            let live = self.up(node).unwrap();
+            let sent = live.try_send_as(sender, recipient, &"x".repeat(20_000));
+            assert!(sent.is_err());
+        }
+    }
+
+    /// Saves an object. Sometimes another write is undone before, or the same one.
     fn try_save(&mut self, node: usize, request: WriteRequest) -> Option<Saved> {
+        self.fail_to_send(node, request.owner);
+        let fails = self.has(Feature::FailedWrites) && self.rng.random_bool(0.1);
         let live = self.up(node).unwrap();
         // Lost in a restore, and not written again yet.
         if live.home_of(request.owner) != Some(live.peer_id()) {
             return None;
         }
         let context = live.context(request.owner, &request.app);
+        if fails {
+            let (context, request) = (context.clone(), request.clone());
+            let undone = live.graph(move |graph| {
+                let saved = graph.save_with_sync(&context, request)?;
+                Err::<(), _>(SaveError::Missing(saved.oid))
+            });
+            assert!(undone.is_err());
+        }
         match live.save_as(context, request.clone()) {
             Ok(saved) => Some(saved),
             Err(error) if self.is_permitted(&error) => None,
