@@ -10,7 +10,8 @@
 //! - Objects that it wrote at its old home stay there. Nodes that did not meet the new home receive
 //!   them as before. Others may lack them: they refuse the earlier key, and the new home does not
 //!   export them.
-//! - In a scope of the identity, what others write at its old home may be withheld.
+//! - In a scope of the identity, objects that others write at its old home may be withheld. A node
+//!   that lost the scope in a restore may lack its own objects of the scope too.
 
 use postern::graph::IdentityProfile;
 use postern::store::WriteMode;
