@@ -144,7 +144,9 @@ impl World {
         let nodes: Vec<usize> = (0..self.nodes.len())
             .filter(|number| {
                 let node = self.up(*number).unwrap();
-                node.stored_peer(&self.mallory.core).is_some()
+                // A rollback may lose its record, without which all its objects wait.
+                node.home_of(self.mallory.core.identity).is_some()
+                    && node.stored_peer(&self.mallory.core).is_some()
             })
             .collect();
         for scope in 0..self.hostile_scopes.len() {
