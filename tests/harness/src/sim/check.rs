@@ -201,8 +201,8 @@ impl World {
         readers.any(|reader| self.memory.lives_at_for(home, number, &reader))
     }
 
-    /// Whether the home of an object's scope sends the scope to a node, and a move of the scope's
-    /// owner does not keep the node from it.
+    /// Whether the home of an object's scope sends the scope to a node. A move of the scope's owner
+    /// may keep the node from it.
     fn is_scope_served(&self, number: usize, made: &Made) -> bool {
         let scope = made.scope.and_then(|scope| self.memory.made.get(&scope));
         scope.is_none_or(|scope| self.is_served(number, scope) && self.is_promised(number, scope))
