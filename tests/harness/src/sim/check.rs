@@ -13,6 +13,12 @@ use super::world::World;
 use crate::live::LiveNode;
 use crate::stored::{StoredObject, StoredObjects};
 
+/// Whether a node has the deletion of the scope in which an object lies.
+fn is_deleted_at(objects: &StoredObjects, made: &Made) -> bool {
+    let scope = made.scope.and_then(|scope| objects.get(&scope));
+    scope.is_some_and(|scope| scope.is_deleted)
+}
+
 impl World {
     /// Compares every node with the memory. The error names the first difference.
     pub(super) fn check(&self) -> Result<(), String> {
@@ -132,6 +138,8 @@ impl World {
             None if self.memory.has_moved(&made.owner) => Ok(()),
             // A restored home lacks the scope that its own objects need, if it may not read it.
             None if !self.is_scope_served(home, made) => Ok(()),
+            // A restored home drops objects of a scope that was deleted meanwhile.
+            None if made.rev == 0 && is_deleted_at(&stored[home], made) => Ok(()),
             None => {
                 let aside = self.aside(home);
                 Err(format!(
