@@ -164,7 +164,7 @@ impl World {
                 if node.home_of(identity) != Some(node.peer_id()) {
                     let person = self.memory.people.get_mut(&identity).unwrap();
                     person.published = false;
-                    self.publish(number);
+                    self.publish_identity(number, identity);
                 }
             }
         }

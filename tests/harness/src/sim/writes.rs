@@ -405,9 +405,13 @@ impl World {
     pub(super) fn publish(&mut self, node: usize) {
         let people = self.memory.people.iter();
         let unpublished = people.filter(|(_, person)| person.home == node && !person.published);
-        let Some(identity) = unpublished.map(|(oid, _)| *oid).next() else {
-            return;
-        };
+        if let Some(identity) = unpublished.map(|(oid, _)| *oid).next() {
+            self.publish_identity(node, identity);
+        }
+    }
+
+    /// Publishes the record of an identity of a node.
+    pub(super) fn publish_identity(&mut self, node: usize, identity: Oid) {
         let live = self.up(node).unwrap();
         let name = format!("person {}", identity);
         let written = live.graph(move |graph| {
