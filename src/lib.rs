@@ -39,4 +39,5 @@ pub mod schema;
 pub mod services;
 pub mod state_engine;
 pub mod store;
+mod text;
 mod toml_file;

@@ -7,6 +7,8 @@ use std::io::Write as _;
 
 use serde_json::Value;
 
+use crate::text::is_hidden;
+
 /// Prints a line. A closed pipe (a reader such as `head`) ends the process with success.
 pub(super) fn print(line: impl std::fmt::Display) {
     if let Err(error) = writeln!(std::io::stdout(), "{line}") {
@@ -25,7 +27,7 @@ pub(super) fn print_json(value: &Value) {
 fn escape_json(value: &Value) -> String {
     let mut shown = String::new();
     for letter in value.to_string().chars() {
-        if letter.is_control() || is_hidden_mark(letter) {
+        if is_hidden(letter) {
             let mut units = [0; 2];
             let units = letter.encode_utf16(&mut units);
             shown.extend(units.iter().map(|unit| format!("\\u{unit:04x}")));
@@ -62,35 +64,13 @@ pub(super) fn short(id: &str) -> String {
     }
 }
 
-/// Whether the character changes the writing direction, breaks the line, or is invisible.
-///
-/// Such characters can make two names look alike. Joiners are not included, because people write
-/// with them.
-fn is_hidden_mark(letter: char) -> bool {
-    matches!(
-        letter,
-        '\u{ad}'
-            | '\u{61c}'
-            | '\u{180e}'
-            | '\u{200b}'
-            | '\u{200e}'
-            | '\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{feff}'
-            | '\u{e0000}'..='\u{e007f}'
-    )
-}
-
 /// Makes control characters visible and indents the lines of a message after the first.
 pub(super) fn sanitize(text: &str) -> String {
     let mut shown = String::new();
     for letter in text.chars() {
         match letter {
             '\n' => shown.push_str("\n    "),
-            letter if letter.is_control() || is_hidden_mark(letter) => {
-                shown.extend(letter.escape_unicode())
-            }
+            letter if is_hidden(letter) => shown.extend(letter.escape_unicode()),
             letter => shown.push(letter),
         }
     }

@@ -13,6 +13,7 @@ use super::keys::{KeyType, TABLES};
 use super::tables::{AdmissionTable, Config, NodeConfig};
 use super::transport::{TransportConfig, TransportKind};
 use crate::schema::{Schemas, identities};
+use crate::text::is_line;
 use crate::toml_file::nearest;
 
 /// Longest name, in bytes: it must fit a line of a status page.
@@ -172,8 +173,9 @@ fn not_built_in(feature: &str) -> String {
 }
 
 fn check_name(note: Note<'_>, key: &str, value: &str) {
-    if value.len() > NAME_BYTES_MAX || value.chars().any(char::is_control) {
-        let why = format!("at most {NAME_BYTES_MAX} bytes, without control characters");
+    if !is_line(value, NAME_BYTES_MAX) {
+        let why =
+            format!("at most {NAME_BYTES_MAX} bytes, without control or invisible characters");
         note(key, &why);
     }
 }

@@ -11,6 +11,7 @@ use crate::graph::{DecodedObject, GraphLimits, GraphManager, KnownKeys, decode_o
 use crate::op_context::Timestamp;
 use crate::schema::identities;
 use crate::store::{StoreError, Verdict, VerdictRow};
+use crate::text::is_line;
 
 /// Longest reason in bytes: one line of text.
 pub const REASON_BYTES_MAX: usize = 256;
@@ -24,16 +25,15 @@ const NAME_BYTES_MAX: usize = 64;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reason(String);
 
-/// The reason is too long or contains a control character.
+/// The reason is too long or contains a control or invisible character.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a reason has at most {REASON_BYTES_MAX} bytes, without control characters")]
+#[error("a reason has at most {REASON_BYTES_MAX} bytes, without control or invisible characters")]
 pub struct BadReason;
 
 impl Reason {
     /// Checks a reason as it was typed.
     pub fn new(text: String) -> Result<Self, BadReason> {
-        let is_line = text.len() <= REASON_BYTES_MAX && !text.chars().any(char::is_control);
-        if is_line {
+        if is_line(&text, REASON_BYTES_MAX) {
             Ok(Self(text))
         } else {
             Err(BadReason)

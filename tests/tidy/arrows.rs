@@ -8,6 +8,7 @@ pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
     ("object", &[]),
     ("domain", &[]),
     ("op_context", &[]),
+    ("text", &[]),
     ("toml_file", &[]),
     ("schema", &["domain", "object", "toml_file"]),
     ("acl", &["domain", "op_context"]),
@@ -30,12 +31,13 @@ pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
             "schema",
             "state_engine",
             "store",
+            "text",
         ],
     ),
     ("engine", &["graph", "op_context", "state_engine", "store"]),
     // The system's clock, as the traits of the core and of the Bastion.
     ("clock", &["engine", "op_context"]),
-    ("config", &["op_context", "schema", "toml_file"]),
+    ("config", &["op_context", "schema", "text", "toml_file"]),
     ("core_limits", &["config", "state_engine"]),
     ("data_dir", &["config"]),
     (
@@ -113,7 +115,9 @@ pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
     // A client of the API, and the start of a node. The module reads no data itself.
     (
         "cli",
-        &["api", "backup", "config", "data_dir", "node", "schema"],
+        &[
+            "api", "backup", "config", "data_dir", "node", "schema", "text",
+        ],
     ),
 ];
 

@@ -14,7 +14,7 @@ pub(super) const NODE: Table = Table {
             name: "name",
             kind: KeyType::Other {
                 kind: "text",
-                range: "at most 64 bytes, no control characters",
+                range: "at most 64 bytes, no control or invisible characters",
             },
             default: Some("\"\""),
             about: "Name shown in `postern status` and the console; never sent to peers.",
@@ -250,7 +250,7 @@ pub(super) const PEER: Table = Table {
             name: "name",
             kind: KeyType::Other {
                 kind: "text",
-                range: "at most 64 bytes, no control characters",
+                range: "at most 64 bytes, no control or invisible characters",
             },
             default: Some("\"\""),
             about: "Name of the peer for the operator; never sent to peers.",
