@@ -15,6 +15,7 @@ use super::rights::{RightsError, SharedScope, check_known, find_visible, is_loca
 use crate::graph::{GraphManager, SaveError, Saved, load_object};
 use crate::object::{Object, Rights, Value};
 use crate::store::StoreError;
+use crate::text::is_line;
 
 /// Largest number of founding members, as in `src/schema/apps/messages.toml`. More can be added.
 pub const FOUNDERS_MAX: usize = 64;
@@ -33,7 +34,7 @@ pub enum ConversationError {
     /// The title of a new conversation is not one line of text.
     #[error(
         "the title must be one line of at most {TITLE_BYTES_MAX} bytes, not blank and without \
-         control characters"
+         control or invisible characters"
     )]
     BadTitle,
     /// The founder, sender or leaving identity does not live on this node.
@@ -131,7 +132,7 @@ pub fn found(
 
 /// Whether a text may be a title. The titles of other nodes' conversations may be any text.
 fn is_title(text: &str) -> bool {
-    text.len() <= TITLE_BYTES_MAX && !text.trim().is_empty() && !text.chars().any(char::is_control)
+    is_line(text, TITLE_BYTES_MAX) && !text.trim().is_empty()
 }
 
 fn found_titled(
@@ -184,8 +185,9 @@ pub fn add(
     )?))
 }
 
-/// Founds a conversation of the members of another one and of a new member. The founder is the
-/// owner of the other one, else a member of it that lives here.
+/// Founds a conversation of the members of another one and of a new member. The members keep their
+/// rights, and retired ones are left out. The founder is the owner of the other one, else a member
+/// of it that lives here.
 fn found_larger(
     graph: &mut GraphManager<'_>,
     other: &Conversation<'_>,
@@ -193,22 +195,38 @@ fn found_larger(
 ) -> Result<Saved, ConversationError> {
     let owner = other.object.owner;
     let mut members = Vec::new();
-    for member in other.scope.list.rights.readers() {
-        if other.is_member(graph, member)? {
-            members.push(*member);
+    for (member, rights) in other.scope.list.rights.iter() {
+        let row = graph.tx().identity(member)?;
+        let is_retired = row.is_none_or(|row| row.retired);
+        if other.is_member(graph, member)? && !is_retired {
+            members.push((*member, rights));
         }
     }
-    members.sort_by_key(|member| *member != owner);
+    members.sort_by_key(|(member, _)| *member != owner);
     let mut founder = None;
-    for member in &members {
+    for (member, _) in &members {
         if founder.is_none() && is_local(graph, member)? {
             founder = Some(*member);
         }
     }
     let founder = founder.ok_or(RightsError::NotOwner { owner })?;
-    members.retain(|member| *member != founder);
-    members.push(identity);
-    found_titled(graph, founder, &members, other.title())
+    members.retain(|(member, _)| *member != founder);
+    members.insert(0, (identity, Rights::READ_WRITE));
+    // Founders have all rights, and their number is bounded. A list gives rights to the others.
+    let mut founders = Vec::new();
+    let mut others = Vec::new();
+    for (member, rights) in members {
+        if rights == Rights::READ_WRITE && founders.len() < FOUNDERS_MAX - 1 {
+            founders.push(member);
+        } else {
+            others.push((member, Some(rights)));
+        }
+    }
+    let founded = found_titled(graph, founder, &founders, other.title())?;
+    if !others.is_empty() {
+        change_rights(graph, founded.oid, &others)?;
+    }
+    Ok(founded)
 }
 
 /// Removes a member, who keeps what it has received.

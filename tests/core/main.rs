@@ -15,6 +15,7 @@ mod expiry;
 mod feed;
 mod garden;
 mod hostile;
+mod larger_conversations;
 mod late_readers;
 mod local_writes;
 mod overruled;

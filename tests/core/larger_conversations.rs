@@ -1,0 +1,90 @@
+//! Conversations of two that become larger ones.
+
+use keys::Oid;
+use postern::object::Rights;
+use postern::services::conversations::Addition;
+use postern::services::{identities, rights};
+
+use crate::conversations::{sync, three};
+use harness::TestNode;
+
+/// The owner gives an identity rights in a conversation.
+fn give(owner: &TestNode, talk: Oid, identity: Oid, to: Rights) {
+    owner
+        .graph(move |graph| rights::change(graph, "messages", talk, &[(identity, Some(to))]))
+        .unwrap();
+}
+
+#[test]
+fn conversation_of_two_stays_one_of_two() {
+    let (alice, bob, carol) = three();
+    let two = alice.found(&[bob.identity], "Plans");
+    alice.say(two, "secret").unwrap();
+    sync(&[&alice, &bob, &carol]);
+    let Addition::Founded(new) = alice.add_member(two, carol.identity).unwrap() else {
+        panic!("no new conversation")
+    };
+    // Either of the two can, because nothing is added to the conversation of two.
+    let Addition::Founded(other) = bob.add_member(two, carol.identity).unwrap() else {
+        panic!("no new conversation")
+    };
+    sync(&[&alice, &bob, &carol]);
+    assert_eq!(carol.bodies(), [""; 0]);
+    for (node, oid) in [(&alice, new.oid), (&bob, other.oid)] {
+        let card = node.card(oid).unwrap();
+        assert_eq!(card.title.as_deref(), Some("Plans"));
+        assert_eq!((card.owner, card.members.len()), (node.identity, 3));
+        assert!(!card.is_of_two);
+    }
+    assert!(alice.card(two).unwrap().is_of_two);
+    // A member that was removed from a conversation of two can be added again.
+    alice.remove_member(two, bob.identity).unwrap();
+    let again = alice.add_member(two, bob.identity).unwrap();
+    assert!(matches!(again, Addition::Added(_)));
+}
+
+#[test]
+fn larger_conversation_keeps_rights_and_leaves_retired_members_out() {
+    let (alice, bob, carol) = three();
+    let [reader, retired, second_retired] = [("reader", 1), ("retired", 2), ("founder", 3)]
+        .map(|(name, seed)| alice.another(name, seed));
+    let retire = |identity| {
+        alice
+            .graph(move |graph| identities::retire(graph, identity, true))
+            .unwrap();
+    };
+    let two = alice.found(&[bob.identity], "Plans");
+    give(&alice, two, reader, Rights::READ);
+    give(&alice, two, retired, Rights::READ_WRITE);
+    retire(retired);
+    let Addition::Founded(new) = alice.add_member(two, carol.identity).unwrap() else {
+        panic!("no new conversation")
+    };
+    let (_, list) = alice.list_in_force("messages", new.oid).unwrap();
+    assert_eq!(list.of(&reader), Some(Rights::READ));
+    assert_eq!(list.of(&bob.identity), Some(Rights::READ_WRITE));
+    assert_eq!(list.of(&carol.identity), Some(Rights::READ_WRITE));
+    assert_eq!(list.of(&retired), None);
+    // The other founder may be retired too.
+    let two = alice.found(&[second_retired], "Alone");
+    retire(second_retired);
+    let Addition::Founded(new) = alice.add_member(two, carol.identity).unwrap() else {
+        panic!("no new conversation")
+    };
+    assert_eq!(alice.card(new.oid).unwrap().members.len(), 2);
+}
+
+#[test]
+fn conversation_of_two_with_many_readers_can_grow() {
+    let (alice, bob, carol) = three();
+    let two = alice.found(&[bob.identity], "Plans");
+    let readers: Vec<_> = (1..=63).map(|seed| alice.another("reader", seed)).collect();
+    for reader in &readers[..62] {
+        give(&alice, two, *reader, Rights::READ_WRITE);
+    }
+    give(&alice, two, readers[62], Rights::READ);
+    let Addition::Founded(new) = alice.add_member(two, carol.identity).unwrap() else {
+        panic!("no new conversation")
+    };
+    assert_eq!(alice.card(new.oid).unwrap().members.len(), 66);
+}
