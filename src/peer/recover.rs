@@ -5,6 +5,7 @@
 //! reclaimed into the graph. Invariants: a peer counts as asked only after all its batches were
 //! reclaimed; the task ends with its session.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use keys::{Oid, SignedObject, error_chain};
@@ -16,7 +17,7 @@ use super::handle::SessionError;
 use super::message::{EpochNote, ReclaimRequest, ReclaimedBatch, SessionMessage};
 use super::receive::SyncError;
 use crate::schema::identities;
-use crate::state_engine::{OBJECT_COST, ReclaimSummary};
+use crate::state_engine::{OBJECT_COST, ReclaimSummary, StateEngine};
 use crate::store::{PeerEpoch, StoreError, WriteMode};
 
 /// Most batches for one domain: a bound against a peer that always names a next one.
@@ -190,10 +191,16 @@ async fn reclaim_domain(
         let mut charge = session.budget.begin(&peer, tier, batch.body.len());
         let (mut taken, count) = (ReclaimSummary::default(), objects.len());
         for part in parts(objects) {
-            taken += session
-                .core
-                .write(move |core, now| core.reclaim(now, peer, part))
-                .await?;
+            let mut rest = VecDeque::from(part);
+            while !rest.is_empty() {
+                let reclaim = move |core: &mut StateEngine, now| {
+                    let some = core.reclaim_some(now, peer, &mut rest)?;
+                    Ok::<_, StoreError>((some, rest))
+                };
+                let (some, left) = session.core.write(reclaim).await?;
+                taken += some;
+                rest = left;
+            }
         }
         if taken.refused == 0 {
             let known = u32::try_from(count.saturating_sub(taken.written)).unwrap_or(u32::MAX);

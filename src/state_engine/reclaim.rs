@@ -6,8 +6,8 @@
 //! was signed by a key that this node holds; no lower version replaces a higher one. Tested in
 //! `tests/net/restore.rs`, `tests/net/hostile_restore.rs` and `tests/core/arrival.rs`.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 
 use keys::{
     CaughtUp, Epoch, KeyManager, Oid, PeerId, PublicKey, SignedObject, VaultError, VerifiedChain,
@@ -27,6 +27,9 @@ use crate::store::{StoreError, WaitingRow};
 
 /// Largest number of rows that are read for one reply, so that a read ends soon.
 const ROWS_PER_REPLY: usize = 4096;
+/// Most that one transaction spends on returned objects ([`GraphManager::spent`]), besides the
+/// last one.
+const RECLAIMED_SPENT_MAX: usize = 1024;
 
 /// A restored node's request for the objects that it once sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,31 +203,45 @@ fn verify_own(
 }
 
 impl StateEngine {
-    /// Reclaims objects of this node that a peer returned, in one transaction. The caller passes
-    /// few at a time, so that other writes run between them. An object that refers to a missing one
-    /// waits for it, as far as the peer has room.
+    /// Reclaims objects of this node that a peer returned, part after part. A session reclaims each
+    /// part in a job of its own instead ([`StateEngine::reclaim_some`]).
     pub fn reclaim(
         &mut self,
         now: Timestamp,
         peer: PeerId,
         objects: Vec<SignedObject>,
     ) -> Result<ReclaimSummary, StoreError> {
+        let (mut taken, mut rest) = (ReclaimSummary::default(), VecDeque::from(objects));
+        while !rest.is_empty() {
+            taken += self.reclaim_some(now, peer, &mut rest)?;
+            self.bound_log()?;
+        }
+        Ok(taken)
+    }
+
+    /// Reclaims objects of this node that a peer returned, in one transaction, until it has done
+    /// enough; those that are left stay in `rest`. The caller passes few at a time, because the
+    /// signatures of all are verified. An object that refers to a missing one waits for it, as far
+    /// as the peer has room.
+    pub fn reclaim_some(
+        &mut self,
+        now: Timestamp,
+        peer: PeerId,
+        rest: &mut VecDeque<SignedObject>,
+    ) -> Result<ReclaimSummary, StoreError> {
         let mut taken = ReclaimSummary::default();
-        let objects: Vec<_> = objects
-            .into_iter()
-            .filter(|object| match self.catch_up(object) {
-                Ok(()) => true,
-                Err(fault) => {
-                    taken.refuse(&fault);
-                    false
-                }
-            })
-            .collect();
+        rest.retain(|object| match self.catch_up(object) {
+            Ok(()) => true,
+            Err(fault) => {
+                taken.refuse(&fault);
+                false
+            }
+        });
         let waiting_max = self.context.limits.aside.waiting_per_peer_max;
         self.write(now, |graph| {
             let (mut chains, tx) = (OwnChains::default(), graph.tx());
             let mut room = waiting_max.saturating_sub(tx.waiting_count(&peer)?.all);
-            for object in objects {
+            while let Some(object) = rest.pop_front() {
                 match reclaim_one(graph, &mut chains, object)? {
                     Ok(ReclaimOutcome::Written) => taken.written += 1,
                     Ok(ReclaimOutcome::AlreadyStored) => taken.already_stored += 1,
@@ -251,6 +268,9 @@ impl StateEngine {
                         taken.waiting += 1;
                     }
                     Err((fault, _)) => taken.refuse(&fault),
+                }
+                if graph.spent() > RECLAIMED_SPENT_MAX {
+                    break;
                 }
             }
             Ok(taken)

@@ -1,9 +1,12 @@
 //! Long work is done in portions whose size follows from what they write.
 
-use harness::{TestNode, meet};
-use keys::Oid;
+use std::collections::VecDeque;
+
+use harness::{START, TestNode, meet};
+use keys::{Oid, SignedObject};
 use postern::graph::{GraphManager, WriteRequest};
-use postern::object::{Attrs, Value};
+use postern::object::{Attrs, Object, OidParts, Place, Value};
+use postern::state_engine::ReclaimSummary;
 
 use crate::scopes::{FOLDER, SHEET, folder, writer};
 
@@ -83,4 +86,61 @@ fn restamping_in_small_portions_forgets_no_object_of_a_change_group() {
     alice.graph(note).unwrap();
     let seq_of = |oid: &Oid| alice.parent("wiki", *oid).unwrap().change_seq;
     assert!(sheets.iter().all(|oid| seq_of(oid) > before));
+}
+
+/// Sheets that a node signed and lost, with their oids.
+fn lost_sheets(node: &TestNode, folder: Oid) -> (Vec<Oid>, Vec<SignedObject>) {
+    let lines = vec![Value::from("line"); 255];
+    let parts = OidParts {
+        owner: &node.identity,
+        app: "wiki",
+        type_number: SHEET,
+        place: &Place::In(folder),
+    };
+    let sheet = |number: u64| {
+        let object = Object {
+            attrs: Some(Attrs::from([
+                (1, vec![Value::from(&folder)]),
+                (2, lines.clone()),
+            ])),
+            ..Object::create(&parts, START, number.to_be_bytes())
+        };
+        (object.oid, node.sign(&object))
+    };
+    (0..SHEETS as u64).map(sheet).unzip()
+}
+
+#[test]
+fn returned_objects_are_reclaimed_in_small_parts_that_may_be_repeated() {
+    let (alice, bob, folder) = shared_folder();
+    let (sheets, signed) = lost_sheets(&alice, folder);
+    let peer = bob.peer_id();
+    let some = |rest: VecDeque<SignedObject>| {
+        let mut rest = rest;
+        let reclaim = alice.write(move |core, now| {
+            let taken = core.reclaim_some(now, peer, &mut rest)?;
+            Ok::<_, postern::store::StoreError>((taken, rest))
+        });
+        reclaim.unwrap()
+    };
+    // The node stops after the first part, and asks for everything again.
+    let (first, left) = some(signed.clone().into());
+    assert_eq!(first.written, SHEETS - left.len());
+    assert!((1..=8).contains(&first.written), "{first:?}");
+    let (mut sum, mut rest, mut parts) = (ReclaimSummary::default(), signed.into(), 0);
+    while !VecDeque::is_empty(&rest) {
+        let (taken, left) = some(rest);
+        assert!(taken.written <= 8, "{taken:?}");
+        sum += taken;
+        (rest, parts) = (left, parts + 1);
+    }
+    assert!(parts > 2, "{parts}");
+    let expected = ReclaimSummary {
+        written: SHEETS - first.written,
+        already_stored: first.written,
+        ..ReclaimSummary::default()
+    };
+    assert_eq!(sum, expected);
+    let is_stored = |oid: &Oid| alice.parent("wiki", *oid).is_some();
+    assert!(sheets.iter().all(is_stored));
 }

@@ -1,9 +1,12 @@
 //! Long work of the node: rotations, restamped and ended scopes.
 
+use std::collections::VecDeque;
+
 use anyhow::{Context as _, Result};
 use harness::{conversation, message};
 use postern::graph::{GraphManager, SaveError, WriteRequest};
 use postern::object::Attrs;
+use postern::store::StoreError;
 
 use super::wiki::{FOLDER, PAGE, SCROLL, SHEET, WIKI, Wiki};
 use super::{Pair, Scale};
@@ -140,4 +143,29 @@ pub(super) fn many_values(scale: &Scale<'_>) -> Result<f64> {
     let sheet = |number| wiki.object(SHEET, number, wiki.sheet(1));
     wiki.pair
         .hold(|_| wiki.push_many((sheets(scale), 600), sheet))
+}
+
+/// Objects of the node that a peer returns after a restore, each of as many small values as
+/// possible. A session passes at most 16 KiB at a time.
+pub(super) fn returned(scale: &Scale<'_>) -> Result<f64> {
+    const RETURNED_TOGETHER: usize = 16;
+    let wiki = Wiki::of_node(scale)?;
+    let (node, peer) = (&wiki.pair.node, wiki.pair.peer.peer_id());
+    let sheet = |number| {
+        let object = wiki.object_of(node.identity, (SHEET, number), wiki.sheet(1));
+        node.sign(&object)
+    };
+    let sheets: Vec<_> = (0..RETURNED_TOGETHER * 8).map(sheet).collect();
+    wiki.pair.hold(|pair| {
+        for part in sheets.chunks(RETURNED_TOGETHER) {
+            let mut rest = VecDeque::from(part.to_vec());
+            while !rest.is_empty() {
+                rest = pair.node.write(move |core, now| {
+                    core.reclaim_some(now, peer, &mut rest)?;
+                    Ok::<_, StoreError>(rest)
+                })?;
+            }
+        }
+        Ok(())
+    })
 }

@@ -54,7 +54,7 @@ pub(crate) fn run(scale: &Scale<'_>, report: &mut Report) -> Result<()> {
     // The threads of reads belong to it.
     let runtime = tokio::runtime::Runtime::new()?;
     let _entered = runtime.enter();
-    let all: [(&str, Measurement); 26] = [
+    let all: [(&str, Measurement); 27] = [
         ("1,000 revisions, 64 objects wait", packages::later_key),
         ("100 revisions, nine helpers", packages::helpers),
         ("4,096 forged objects", packages::forged),
@@ -76,6 +76,7 @@ pub(crate) fn run(scale: &Scale<'_>, report: &mut Report) -> Result<()> {
         ("restamping of the largest values", local::restamp_scrolls),
         ("drop of an ended scope", local::ended_scope),
         ("drop of the largest objects", local::largest_ended),
+        ("returned objects of 256 values", local::returned),
         ("4,096 tombstones, 64 versions wait", aside::tombstones),
         ("256 tombstones, 64 versions wait each", aside::deletions),
         ("4,096 objects without room", aside::no_room),

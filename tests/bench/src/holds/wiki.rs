@@ -143,8 +143,18 @@ impl Wiki {
 
     /// An object of the peer in the folder.
     pub(super) fn object(&self, type_number: u16, number: usize, attrs: Attrs) -> Object {
+        self.object_of(self.pair.peer.identity, (type_number, number), attrs)
+    }
+
+    /// An object of an identity in the folder.
+    pub(super) fn object_of(
+        &self,
+        owner: Oid,
+        (type_number, number): (u16, usize),
+        attrs: Attrs,
+    ) -> Object {
         let parts = OidParts {
-            owner: &self.pair.peer.identity,
+            owner: &owner,
             app: WIKI,
             type_number,
             place: &Place::In(self.folder),
