@@ -302,6 +302,33 @@ fn returned_object_waits_for_the_conversation_of_a_peer() {
 }
 
 #[test]
+fn returned_object_without_room_is_counted_as_missing_and_stored_when_it_returns_again() {
+    let mut limits = CoreLimits::default();
+    limits.aside.waiting_per_peer_max = 1;
+    let alice = Setup::new("alice").limits(limits).node();
+    let bob = TestNode::new("bob", 300);
+    meet(&alice, &bob);
+    let (talk, peer) = (talk(&bob, &[alice.identity]), bob.peer_id());
+    let own = early(&alice, &talk, 2);
+    let reclaim = || {
+        let own = own.clone();
+        let taken = alice.write(move |core, now| core.reclaim(now, peer, own));
+        taken.unwrap()
+    };
+    for _ in 0..2 {
+        let taken = reclaim();
+        assert_eq!((taken.waiting, taken.missing, taken.written), (1, 1, 0));
+        assert_eq!(alice.rows("waiting").len(), 1);
+    }
+    assert_eq!(bob.force_one(&alice, "messages", bob.sign(&talk)), None);
+    assert_eq!(alice.rows("waiting").len(), 0);
+    let taken = reclaim();
+    assert_eq!((taken.already_stored, taken.written), (1, 1));
+    assert_eq!((taken.waiting, taken.missing), (0, 0));
+    assert_eq!(alice.texts().len(), 2);
+}
+
+#[test]
 fn waiting_object_is_pulled_again_after_thirty_days() {
     const DAY_MS: u64 = 24 * 60 * 60 * 1000;
     let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 300));
