@@ -23,9 +23,6 @@ use crate::store::{
     Cursor, Direction, PullAgain, PullAgainCause, PullAgainNote, StoreError, SyncStateRow, WriteTx,
 };
 
-/// Milliseconds until the next try after a request for something again has failed.
-const RETRY_AGAIN_MS: u64 = 60 * 60 * 1000;
-
 /// Most named scopes that are noted together with objects. Noting as many takes some 2 ms.
 const NAMED_WITH_OBJECTS_MAX: usize = 256;
 
@@ -309,9 +306,8 @@ impl StateEngine {
         peer: &PeerId,
         domain: &str,
     ) -> Result<(), StoreError> {
-        let until = Timestamp(now.0.saturating_add(RETRY_AGAIN_MS));
         self.write(now, |graph| {
-            graph.tx().postpone_pull_again(peer, domain, until)
+            graph.tx().postpone_pull_again(peer, domain, now)
         })
     }
 }

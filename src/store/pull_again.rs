@@ -11,7 +11,7 @@ use rusqlite::{OptionalExtension as _, Row};
 
 use super::columns::fixed;
 use super::error::{SqlContext as _, StoreError};
-use super::pull_again_state::{DAY_MS, FINISHED, State};
+use super::pull_again_state::{DAY_MS, FINISHED, RETRY_MS, State};
 pub use super::pull_again_state::{PullAgainCause, PullAgainNote};
 use super::rows::{Rows, WriteTx};
 use crate::op_context::Timestamp;
@@ -300,13 +300,14 @@ impl WriteTx<'_> {
             .context(context)
     }
 
-    /// Puts off everything of a domain until a time, because a request failed.
+    /// Puts off everything of a domain for an hour, because a request failed.
     pub fn postpone_pull_again(
         &self,
         peer: &PeerId,
         domain: &str,
-        until: Timestamp,
+        now: Timestamp,
     ) -> Result<(), StoreError> {
+        let until = now.0.saturating_add(RETRY_MS);
         let context = "postponing what is to be pulled again";
         let mut statement = self
             .connection
@@ -315,7 +316,7 @@ impl WriteTx<'_> {
             ))
             .context(context)?;
         statement
-            .execute((peer.as_bytes(), domain, until.0, FINISHED))
+            .execute((peer.as_bytes(), domain, until, FINISHED))
             .map(drop)
             .context(context)
     }

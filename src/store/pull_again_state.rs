@@ -19,6 +19,8 @@ pub(super) const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 pub(super) const FINISHED: u64 = i64::MAX.cast_unsigned();
 /// Longest pause between two starts of which the first brought nothing: 30 days.
 const PAUSE_MS_MAX: u64 = 30 * DAY_MS;
+/// Pause after a request that failed: an hour.
+pub(super) const RETRY_MS: u64 = 60 * 60 * 1000;
 
 /// Why a scope or domain is pulled again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +103,12 @@ pub(super) struct State {
     pub(super) day: u64,
 }
 
+/// Whether a time was reached. One that lies further ahead than the longest pause was noted while
+/// the clock was ahead, and counts as reached.
+fn is_reached(time: Timestamp, now: Timestamp, pause_ms: u64) -> bool {
+    time <= now || time.0 - now.0 > pause_ms
+}
+
 impl State {
     pub(super) fn new(note: &PullAgainNote<'_>, now: Timestamp) -> Self {
         Self {
@@ -126,8 +134,17 @@ impl State {
         let is_new_day = self.day != now.0 / DAY_MS;
         let may_start = self.cursor > 0 || self.starts < STARTS_PER_DAY_MAX;
         !self.is_finished()
-            && now >= self.not_before.max(self.retry_at)
+            && is_reached(self.not_before, now, self.longest_pause_ms())
+            && is_reached(self.retry_at, now, RETRY_MS)
             && (is_new_day || (may_start && self.rounds < ROUNDS_PER_DAY_MAX))
+    }
+
+    /// The longest time until the next start, as the row was noted.
+    fn longest_pause_ms(&self) -> u64 {
+        match self.cause.pause_ms() {
+            0 => 0,
+            _ => self.pause_ms,
+        }
     }
 
     /// Adds a note to a row that exists. A row of an earlier epoch is replaced, because the domain
@@ -222,18 +239,22 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
-    /// When a row that was noted for `cause` while it ran starts once more, in milliseconds.
-    fn restart_after_ms(first: PullAgainCause, cause: PullAgainCause) -> u64 {
-        let peer = PeerId::from_bytes([1; 32]);
-        let note = |cause| PullAgainNote {
-            peer: &peer,
+    fn note_of(peer: &PeerId, cause: PullAgainCause) -> PullAgainNote<'_> {
+        PullAgainNote {
+            peer,
             domain: "messages",
             scope: None,
             epoch: Epoch::from_bytes([2; 16]),
             until_seq: 10,
             cause,
             is_again: false,
-        };
+        }
+    }
+
+    /// When a row that was noted for `cause` while it ran starts once more, in milliseconds.
+    fn restart_after_ms(first: PullAgainCause, cause: PullAgainCause) -> u64 {
+        let peer = PeerId::from_bytes([1; 32]);
+        let note = |cause| note_of(&peer, cause);
         let mut running = State::new(&note(first), NOW).advance(5, NOW);
         running.note(&note(cause), NOW);
         let restarted = running.advance(10, NOW);
@@ -248,5 +269,35 @@ mod tests {
         assert_eq!(restart_after_ms(no_room, no_room), DAY_MS);
         assert_eq!(restart_after_ms(no_room, named), 0);
         assert_eq!(restart_after_ms(named, no_room), DAY_MS);
+    }
+
+    #[test]
+    fn times_of_a_clock_that_was_ahead_count_as_reached() {
+        let peer = PeerId::from_bytes([1; 32]);
+        let ahead = Timestamp(NOW.0 + 400 * DAY_MS);
+        for (cause, pause_ms) in [
+            (PullAgainCause::Named, 0),
+            (PullAgainCause::Overruled, 0),
+            (PullAgainCause::NoRoom, DAY_MS),
+            (PullAgainCause::Expired, DAY_MS),
+        ] {
+            let note = note_of(&peer, cause);
+            assert!(State::new(&note, ahead).is_due(NOW), "{cause:?}");
+            let failed = State {
+                not_before: NOW,
+                retry_at: Timestamp(ahead.0 + RETRY_MS),
+                ..State::new(&note, NOW)
+            };
+            assert!(failed.is_due(NOW), "{cause:?}");
+            // A clock that is right sees each pause.
+            let new = State::new(&note, NOW);
+            assert_eq!(new.is_due(NOW), pause_ms == 0);
+            let failed = State {
+                not_before: NOW,
+                retry_at: Timestamp(NOW.0 + RETRY_MS),
+                ..new
+            };
+            assert!(!failed.is_due(NOW));
+        }
     }
 }
