@@ -212,13 +212,18 @@ impl StateEngine {
             let tx = graph.tx();
             let (mut done, mut rejects) = (AppliedPackage::default(), RejectLog::default());
             let mut ingest = PartIngest::new(graph, limits, &mut done, &mut rejects);
+            let mut costs = 0;
             for id in expired {
-                if ingest.spent() > PORTION_SPENT_MAX {
+                let Some(waiting) = tx.waiting(id)? else {
+                    continue;
+                };
+                let is_first = costs == 0;
+                costs += cost(&waiting);
+                let is_enough = costs > PORTION_COST_MAX || ingest.spent() > PORTION_SPENT_MAX;
+                if is_enough && !is_first {
                     break;
                 }
-                if let Some(waiting) = tx.waiting(id)? {
-                    ingest.give_up(&waiting)?;
-                }
+                ingest.give_up(&waiting)?;
             }
             ingest.finish(true)
         })?;

@@ -198,3 +198,26 @@ fn object_that_came_while_the_clock_was_ahead_waits_for_thirty_days_at_most() {
     assert_eq!(reader.rows("waiting").len(), 0);
     drop((founder, writer));
 }
+
+#[test]
+fn large_waiting_objects_are_given_up_in_small_portions() {
+    let (founder, writer, reader) = message_waits();
+    let people = [founder.identity, writer.identity, reader.identity];
+    let talk = founder.make("messages", 1, conversation(&people)).unwrap();
+    writer.pull_everything(&founder);
+    for _ in 0..7 {
+        let text = "x".repeat(8192);
+        writer
+            .make("messages", 2, message(talk.oid, &text))
+            .unwrap();
+    }
+    reader.pull_everything(&writer);
+    assert_eq!(reader.rows("waiting").len(), 8);
+    reader.clock.advance_ms(31 * DAY_MS);
+    let mut steps = 0;
+    while reader.write(|core, now| core.expire_step(now)).unwrap() {
+        steps += 1;
+    }
+    // The cost of an object is its size in half kilobytes, and a portion has the cost 64.
+    assert_eq!((steps, reader.rows("waiting").len()), (3, 0));
+}
