@@ -370,7 +370,8 @@ impl GraphManager<'_> {
                             Some(self.tx.reader_until(scope, identity)?.unwrap_or(0))
                         }
                     };
-                    if parent.created_seq < change_seq {
+                    // The feeds of other nodes are not kept here.
+                    if parent.created_seq < change_seq && self.is_local(identity)? {
                         self.tx
                             .put_opening(scope, identity, (from_seq, change_seq))?;
                     }

@@ -335,3 +335,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn only_readers_that_live_here_have_feeds() {
+    let (alice, bob, carol) = three();
+    let talk = alice.found(&[bob.identity, carol.identity], "All");
+    let nodes = [&alice, &bob, &carol];
+    sync(&nodes);
+    alice.remove_member(talk, carol.identity).unwrap();
+    sync(&nodes);
+    alice.add_member(talk, carol.identity).unwrap();
+    sync(&nodes);
+    let openings = nodes.map(|node| node.rows("opening").len());
+    assert_eq!(openings, [0, 0, 1]);
+}
