@@ -192,6 +192,12 @@ impl GraphManager<'_> {
         }
     }
 
+    /// Notes that every node may read other scopes since `change_seq`.
+    pub(super) fn touch_all_readers(&mut self, change_seq: u64) {
+        self.env.touched.add_everything();
+        self.env.memory.raise_all_readers(change_seq);
+    }
+
     /// The rights of an identity by the list with a local id in a scope; `None`: the founding list.
     pub(super) fn rights_of(
         &self,

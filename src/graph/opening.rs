@@ -14,6 +14,10 @@ const EXAMINED_MAX: usize = 64;
 /// Most that a portion spends ([`GraphManager::spent`]), besides its last scope.
 const OPENED_SPENT_MAX: usize = 2048;
 
+/// Most readers and former readers of a scope that are looked up one by one. Beyond them every node
+/// counts as one that may read other scopes.
+const READERS_NOTED_MAX: usize = 1024;
+
 impl GraphManager<'_> {
     /// Opens some of the scopes that were closed because of a peer that was asked. Returns whether
     /// more are left.
@@ -59,7 +63,11 @@ impl GraphManager<'_> {
         scope: ScopeId,
         change_seq: u64,
     ) -> Result<(), StoreError> {
-        let readers = self.tx.readers_ever(scope)?;
+        let Some(readers) = self.tx.readers_ever(scope, READERS_NOTED_MAX)? else {
+            self.look_at(READERS_NOTED_MAX);
+            self.touch_all_readers(change_seq);
+            return Ok(());
+        };
         self.look_at(readers.len());
         self.note_changed(scope, readers.iter(), change_seq)
     }

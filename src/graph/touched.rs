@@ -43,11 +43,16 @@ impl Touched {
         }
     }
 
+    /// Notes that every peer may find something new.
+    pub(super) fn add_everything(&mut self) {
+        self.everything = true;
+        self.scopes.clear();
+        self.readers.clear();
+    }
+
     fn has_room(&mut self) -> bool {
         if self.scopes.len() + self.readers.len() >= ENTRIES_MAX {
-            self.everything = true;
-            self.scopes.clear();
-            self.readers.clear();
+            self.add_everything();
         }
         !self.everything
     }

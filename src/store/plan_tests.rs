@@ -32,7 +32,7 @@ const WITH_VERDICTS: &str = "standing";
 
 /// Statements that read a large table from its beginning or sort, each with the reason why no
 /// writer is held for long.
-const EXCEPTIONS: [(&str, &str); 22] = [
+const EXCEPTIONS: [(&str, &str); 23] = [
     (
         "SELECT COUNT(*) FROM sqlite_schema",
         "the tables of this program",
@@ -54,6 +54,10 @@ const EXCEPTIONS: [(&str, &str); 22] = [
     (
         "INSERT INTO settling",
         "sorts the causes of one identity: as many as key numbers",
+    ),
+    (
+        "SELECT r.until_seq FROM identity",
+        "sorts the identities of this node",
     ),
     (
         "SELECT COUNT(*) FROM verdict",
@@ -219,6 +223,24 @@ fn statement_on_the_tables_of_an_app_searches_an_index() {
         plan(&store, &app.by_oid),
         "SEARCH p USING INDEX sqlite_autoindex_app_messages_parent_1 (oid>?)"
     );
+}
+
+#[test]
+fn open_readers_are_found_beside_any_number_of_closed_ones() {
+    let folder = Folder::new();
+    let store = folder.open(&["identities", "messages"]).unwrap();
+    let open = "INDEX reader_scope (scope_id=? AND until_seq=?)";
+    let one = "SEARCH reader USING PRIMARY KEY (identity_oid=? AND scope_id=?)";
+    let of_node = "SEARCH r USING PRIMARY KEY (identity_oid=? AND scope_id=?)";
+    for (sql, step) in [
+        (scopes::READERS, open),
+        (scopes::CLOSE_READERS, open),
+        (sight::SEEN_BY_IDENTITY, one),
+        (sight::SEEN_AT_HOME, of_node),
+    ] {
+        let found = plan(&store, sql);
+        assert!(found.contains(step), "{sql}\n{found}");
+    }
 }
 
 #[test]

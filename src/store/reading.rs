@@ -35,7 +35,7 @@ pub struct ScopeCount {
 
 impl Rows<'_> {
     /// At most `limit` identities whose right to read a scope ended by the write `until_seq` or an
-    /// earlier one, sorted by oid.
+    /// earlier one, those that ended last first.
     pub fn former_readers(
         &self,
         scope: ScopeId,
@@ -47,7 +47,8 @@ impl Rows<'_> {
             .connection
             .prepare_cached(
                 "SELECT identity_oid FROM reader
-                 WHERE scope_id = ?1 AND until_seq <= ?2 ORDER BY identity_oid LIMIT ?3",
+                 WHERE scope_id = ?1 AND until_seq <= ?2
+                 ORDER BY until_seq DESC, identity_oid DESC LIMIT ?3",
             )
             .context(context)?;
         let rows = statement

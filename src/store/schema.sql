@@ -117,11 +117,12 @@ CREATE TABLE reader (
   until_seq    INTEGER,               -- change_seq of the write that closed it; NULL: open
   PRIMARY KEY (identity_oid, scope_id)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX reader_scope ON reader (scope_id, identity_oid);
+-- Open rows of a scope first, because a scope may have very many closed ones.
+CREATE INDEX reader_scope ON reader (scope_id, until_seq, identity_oid);
 
--- Derived: when an identity began to read a scope that was stored already, so that its history is
--- new to that identity (feed.rs). Objects are its history if their created_seq is above from_seq
--- and not above opened_seq.
+-- Derived: when a local identity began to read a scope that was stored already, so that its
+-- history is new to that identity (feed.rs). Objects are its history if their created_seq is above
+-- from_seq and not above opened_seq.
 CREATE TABLE opening (
   identity_oid BLOB    NOT NULL,
   opened_seq   INTEGER NOT NULL,      -- change_seq of the write that opened the row in reader

@@ -4,7 +4,7 @@
 //! [`ScopeId::LOCAL`] and [`ScopeId::PUBLIC`] always exist, and no scope ever changes.
 
 use keys::{Digest, Oid, PeerId};
-use rusqlite::{OptionalExtension as _, Row};
+use rusqlite::{OptionalExtension as _, Params, Row};
 
 use super::app_tables::AppTable;
 use super::columns::fixed;
@@ -111,26 +111,22 @@ impl Rows<'_> {
 
     /// The identities that may read a scope, sorted by oid.
     pub fn readers(&self, scope: ScopeId) -> Result<Vec<Oid>, StoreError> {
-        self.identities_in(
-            "SELECT identity_oid FROM reader
-             WHERE scope_id = ?1 AND until_seq IS NULL ORDER BY identity_oid",
-            scope,
-        )
+        self.identities_in(READERS, [scope.0])
     }
 
-    /// The identities that may read a scope, or could earlier, sorted by oid.
-    pub fn readers_ever(&self, scope: ScopeId) -> Result<Vec<Oid>, StoreError> {
-        self.identities_in(
-            "SELECT identity_oid FROM reader WHERE scope_id = ?1 ORDER BY identity_oid",
-            scope,
-        )
+    /// The identities that may read a scope, or could earlier, in no order. `None`: they are more
+    /// than `max`.
+    pub fn readers_ever(&self, scope: ScopeId, max: usize) -> Result<Option<Vec<Oid>>, StoreError> {
+        let sql = "SELECT identity_oid FROM reader WHERE scope_id = ?1 LIMIT ?2";
+        let readers = self.identities_in(sql, (scope.0, max.saturating_add(1)))?;
+        Ok((readers.len() <= max).then_some(readers))
     }
 
-    fn identities_in(&self, sql: &str, scope: ScopeId) -> Result<Vec<Oid>, StoreError> {
+    fn identities_in(&self, sql: &str, values: impl Params) -> Result<Vec<Oid>, StoreError> {
         let context = "reading readers";
         let mut statement = self.connection.prepare_cached(sql).context(context)?;
         let rows = statement
-            .query_map([scope.0], |row| fixed(row, 0).map(Oid::from_bytes))
+            .query_map(values, |row| fixed(row, 0).map(Oid::from_bytes))
             .context(context)?;
         rows.collect::<rusqlite::Result<_>>().context(context)
     }
@@ -212,6 +208,14 @@ impl Rows<'_> {
             .context(context)
     }
 }
+
+/// The identities that may read the scope `?1`.
+pub(super) const READERS: &str = "SELECT identity_oid FROM reader \
+     WHERE scope_id = ?1 AND until_seq IS NULL ORDER BY identity_oid";
+
+/// Closes the readers of the scope `?1` by the write `?2`.
+pub(super) const CLOSE_READERS: &str =
+    "UPDATE reader SET until_seq = ?2 WHERE scope_id = ?1 AND until_seq IS NULL";
 
 /// The scopes of the app `?1` with the digest `?2` of their founders.
 pub(super) const SCOPES_OF_FOUNDERS: &str =
@@ -407,9 +411,7 @@ impl WriteTx<'_> {
         let context = "ending a scope";
         let mut statement = self
             .connection
-            .prepare_cached(
-                "UPDATE reader SET until_seq = ?2 WHERE scope_id = ?1 AND until_seq IS NULL",
-            )
+            .prepare_cached(CLOSE_READERS)
             .context(context)?;
         statement.execute((scope.0, change_seq)).context(context)?;
         self.put_ended_scope(&EndedScope {

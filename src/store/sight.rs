@@ -24,6 +24,17 @@ pub enum Onlooker {
     AnyAt(PeerId),
 }
 
+/// Up to when the identity `?2` sees the scope `?1`.
+pub(super) const SEEN_BY_IDENTITY: &str =
+    "SELECT until_seq FROM reader WHERE identity_oid = ?2 AND scope_id = ?1";
+
+/// Up to when the identities of the node `?2` see the scope `?1`; an open right first. Begins with
+/// the identities, because a scope may have very many former readers.
+pub(super) const SEEN_AT_HOME: &str = "SELECT r.until_seq \
+     FROM identity AS i CROSS JOIN reader AS r \
+     WHERE i.home_peer = ?2 AND r.identity_oid = i.oid AND r.scope_id = ?1 \
+     ORDER BY r.until_seq IS NOT NULL, r.until_seq DESC LIMIT 1";
+
 /// The objects that an onlooker sees. Looks up each scope once.
 #[derive(Debug)]
 pub struct Sight<'r> {
@@ -90,28 +101,16 @@ impl Sight<'_> {
     /// `None`: the onlooker sees none.
     pub fn until_seq(&self, scope: ScopeId) -> Result<Option<u64>, StoreError> {
         let context = "reading what an identity sees";
-        let (among, id) = self.among();
-        let sql = format!(
-            "SELECT until_seq FROM reader WHERE scope_id = ?1 AND {among}
-             ORDER BY until_seq IS NOT NULL, until_seq DESC LIMIT 1"
-        );
+        let (sql, id) = match &self.onlooker {
+            Onlooker::Identity(identity) => (SEEN_BY_IDENTITY, identity.as_bytes().as_slice()),
+            Onlooker::AnyAt(home) => (SEEN_AT_HOME, home.as_bytes().as_slice()),
+        };
         let connection = self.rows.connection;
-        let mut statement = connection.prepare_cached(&sql).context(context)?;
+        let mut statement = connection.prepare_cached(sql).context(context)?;
         let until: Option<Option<u64>> = statement
             .query_row((scope.0, id), |row| row.get(0))
             .optional()
             .context(context)?;
         Ok(until.map(|until| until.unwrap_or(u64::MAX)))
-    }
-
-    /// The condition on `identity_oid` that selects the onlooker, and its parameter `?2`.
-    pub(super) fn among(&self) -> (&'static str, &[u8]) {
-        match &self.onlooker {
-            Onlooker::Identity(identity) => ("identity_oid = ?2", identity.as_bytes()),
-            Onlooker::AnyAt(home) => (
-                "(SELECT home_peer FROM identity WHERE oid = identity_oid) = ?2",
-                home.as_bytes(),
-            ),
-        }
     }
 }

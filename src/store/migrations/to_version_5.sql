@@ -62,7 +62,7 @@ CREATE TABLE reader (
   until_seq    INTEGER,
   PRIMARY KEY (identity_oid, scope_id)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX reader_scope ON reader (scope_id, identity_oid);
+CREATE INDEX reader_scope ON reader (scope_id, until_seq, identity_oid);
 CREATE TABLE opening (
   identity_oid BLOB    NOT NULL,
   opened_seq   INTEGER NOT NULL,

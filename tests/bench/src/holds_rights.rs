@@ -29,11 +29,12 @@ pub(crate) fn run(scale: &Scale<'_>, report: &mut Report) -> Result<()> {
     report.heading("Longest hold of the writer when readers change (goal 9)");
     let runtime = tokio::runtime::Runtime::new()?;
     let _entered = runtime.enter();
-    let all: [(&str, Measurement); 14] = [
+    let all: [(&str, Measurement); 15] = [
         ("lists and leaves after many leaves", leaves),
         ("leaves under many large lists", leaves_of_large_lists),
         ("lists that exchange 255 readers", exchanges),
         ("small lists that close 255 readers", closings),
+        ("small lists after many closed readers", closed_readers),
         ("deletions of scopes of 256", deletions),
         ("Parents of 256 signed again", parents),
         ("lists of 256 signed again", lists),
@@ -227,10 +228,11 @@ fn add_identities(node: &TestNode, count: usize) -> Result<Vec<Oid>> {
 }
 
 /// Oids that no node knows.
-fn strangers(number: u8, count: usize) -> Vec<Oid> {
+fn strangers(number: usize, count: usize) -> Vec<Oid> {
     let stranger = |index: usize| {
-        let mut oid = [number; 16];
+        let mut oid = [0xff; 16];
         oid[..8].copy_from_slice(&(index as u64).to_be_bytes());
+        oid[8..].copy_from_slice(&(number as u64).to_be_bytes());
         Oid::from_bytes(oid)
     };
     (0..count).map(stranger).collect()
@@ -309,6 +311,19 @@ fn closings(scale: &Scale<'_>) -> Result<f64> {
     let made = large_teams(&teams, scale.lists)?;
     let close = |team: &Object| teams.list(team.oid, 1, &[]).0;
     let lists: Vec<_> = made.iter().map(close).collect();
+    teams.hold(&lists)
+}
+
+/// Small lists after lists that each close 255 readers.
+fn closed_readers(scale: &Scale<'_>) -> Result<f64> {
+    let teams = Teams::new(scale)?;
+    let team = teams.team(0, &[]);
+    teams.push(std::slice::from_ref(&team))?;
+    let large = |it: usize| teams.list(team.oid, it, &strangers(it, READERS - 1)).0;
+    let closing: Vec<_> = (1..=scale.lists).map(large).collect();
+    teams.push(&closing)?;
+    let versions = scale.lists + 1..=2 * scale.lists;
+    let lists: Vec<_> = versions.map(|it| teams.list(team.oid, it, &[]).0).collect();
     teams.hold(&lists)
 }
 
