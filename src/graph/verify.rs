@@ -110,6 +110,16 @@ impl DecodedObject {
         self.object.owner
     }
 
+    /// The revision.
+    pub fn rev(&self) -> u64 {
+        self.object.rev
+    }
+
+    /// Number of the owner's key that signed it.
+    pub fn key_id(&self) -> u32 {
+        self.signed.key_id()
+    }
+
     /// The scope in which the object lies, if any.
     pub fn scope(&self) -> Option<Oid> {
         self.object.scope()

@@ -1,10 +1,9 @@
-//! Reclaiming after a restore, on both sides: a peer returns a node's objects, and the restored
-//! node applies them (docs/DECISIONS.md 5).
+//! Reclaiming after a restore: a restored node applies its objects that a peer returned
+//! (docs/DECISIONS.md 5).
 //!
-//! A peer returns exactly the received objects whose owners live on the requesting node, with their
-//! owners' signatures. The node that had sent them does not matter. Invariants: a reclaimed object
-//! was signed by a key that this node holds; no lower version replaces a higher one. Tested in
-//! `tests/net/restore.rs`, `tests/net/hostile_restore.rs` and `tests/core/arrival.rs`.
+//! Invariants: a reclaimed object was signed by a key that this node holds; no lower version
+//! replaces a higher one. Tested in `tests/net/restore.rs`, `tests/net/hostile_restore.rs` and
+//! `tests/core/returned.rs`.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
@@ -15,41 +14,16 @@ use keys::{
 };
 
 use super::engine::StateEngine;
-use super::package::Package;
-use super::view::View;
 use crate::acl::Denied;
 use crate::graph::{
     ApplyError, Fault, GraphManager, KnownKeys, ReclaimOutcome, VerifiedObject, decode_object,
-    load_object, travel_type,
 };
 use crate::op_context::Timestamp;
 use crate::store::{StoreError, WaitingRow};
 
-/// Largest number of rows that are read for one reply, so that a read ends soon.
-const ROWS_PER_REPLY: usize = 4096;
 /// Most that one transaction spends on returned objects ([`GraphManager::spent`]), besides the
 /// last one.
 const RECLAIMED_SPENT_MAX: usize = 1024;
-
-/// A restored node's request for the objects that it once sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecoveryRequest {
-    /// The requesting peer.
-    pub peer: PeerId,
-    /// The sync domain.
-    pub domain: String,
-    /// The last object of the previous batch; `None` at first.
-    pub after: Option<Oid>,
-}
-
-/// A part of the objects that a node reclaims.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct RecoveryBatch {
-    /// The objects as they were signed, in the order of their oids.
-    pub objects: Vec<SignedObject>,
-    /// `after` of the next request; `None` after the last batch.
-    pub next: Option<Oid>,
-}
 
 /// Counts of the results for the objects that a peer returned.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -86,64 +60,6 @@ impl ReclaimSummary {
             );
         }
         self.refused += 1;
-    }
-}
-
-impl View<'_> {
-    /// The next part of the objects in a domain whose owners live on a peer. Empty for a domain
-    /// that is not shared.
-    pub fn recovery_batch(&self, request: &RecoveryRequest) -> Result<RecoveryBatch, StoreError> {
-        let limits = &self.context.limits.package;
-        let known = self.rows.peer(&request.peer)?;
-        let shared = known.is_some_and(|known| known.domains.contains(&request.domain));
-        let domain = self
-            .context
-            .schemas
-            .domain(&request.domain)
-            .filter(|_| shared);
-        let Some(domain) = domain else {
-            return Ok(RecoveryBatch::default());
-        };
-        let app = self.rows.apps().get(&domain.app);
-        let app = app.ok_or(StoreError::Inconsistent("a domain without tables"))?;
-        let rows = self.rows.by_oid(app, request.after, ROWS_PER_REPLY)?;
-        let is_all = rows.len() < ROWS_PER_REPLY;
-        let (mut given, mut bytes, mut last) = (RecoveryBatch::default(), 0, None);
-        let mut owners = BTreeMap::new();
-        for row in rows {
-            let is_received =
-                row.origin.is_some() && domain.has_type(travel_type(&self.rows, app, &row)?);
-            if is_received && self.lives_at(&request.peer, row.owner, &mut owners)? {
-                let (_, signed) = load_object(&self.rows, app, &row)?;
-                let bytes_max = limits.bytes_max.saturating_sub(Package::EMPTY_BYTES_MAX);
-                bytes += Package::object_bytes(&signed);
-                let is_full = bytes > bytes_max || given.objects.len() >= limits.objects_max;
-                if is_full && !given.objects.is_empty() {
-                    given.next = last;
-                    return Ok(given);
-                }
-                given.objects.push(signed);
-            }
-            last = Some(row.oid);
-        }
-        given.next = last.filter(|_| !is_all);
-        Ok(given)
-    }
-
-    /// Whether the home of an identity is a node. Looks up each identity of a batch once.
-    fn lives_at(
-        &self,
-        node: &PeerId,
-        identity: Oid,
-        known: &mut BTreeMap<Oid, bool>,
-    ) -> Result<bool, StoreError> {
-        Ok(match known.entry(identity) {
-            Entry::Occupied(known) => *known.get(),
-            Entry::Vacant(new) => {
-                let row = self.rows.identity(&identity)?;
-                *new.insert(row.is_some_and(|row| row.home == *node))
-            }
-        })
     }
 }
 

@@ -263,6 +263,20 @@ impl Rows<'_> {
             .context(context)
     }
 
+    /// The oids of at most `limit` waiting objects that follow `after`, sorted.
+    pub fn waiting_oids(&self, after: Option<Oid>, limit: usize) -> Result<Vec<Oid>, StoreError> {
+        let context = "reading the oids of waiting objects";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT DISTINCT oid FROM waiting WHERE oid > ?1 ORDER BY oid LIMIT ?2")
+            .context(context)?;
+        let after = after.map(|oid| oid.as_bytes().to_vec()).unwrap_or_default();
+        let oids = statement
+            .query_map((after, limit), |row| Ok(Oid::from_bytes(fixed(row, 0)?)))
+            .context(context)?;
+        oids.collect::<rusqlite::Result<_>>().context(context)
+    }
+
     /// Local numbers of at most `limit` waiting versions of an object under a key up to `key_id`,
     /// the oldest first.
     pub fn waiting_of(&self, oid: &Oid, key_id: u32, limit: usize) -> Result<Vec<i64>, StoreError> {

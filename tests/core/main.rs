@@ -29,6 +29,7 @@ mod recovery_portions;
 mod remote_checks;
 mod remote_identities;
 mod remote_writes;
+mod returned;
 mod rights;
 mod rights_checks;
 mod rights_forks;

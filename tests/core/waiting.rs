@@ -7,7 +7,7 @@ use keys::{Oid, SecretKey, SignedObject};
 use postern::object::Object;
 use postern::op_context::Timestamp;
 use postern::services::identities;
-use postern::state_engine::{CoreLimits, RecoveryRequest};
+use postern::state_engine::CoreLimits;
 use postern::store::{StoreError, Usage};
 
 use crate::remote_writes::Scene;
@@ -17,20 +17,22 @@ fn salt(number: u32) -> [u8; 8] {
 }
 
 /// A conversation of the sender with others.
-fn talk(sender: &TestNode, others: &[Oid]) -> Object {
+pub(super) fn talk(sender: &TestNode, others: &[Oid]) -> Object {
     let people = [&[sender.identity], others].concat();
     let attrs = Some(conversation(&people));
     object("messages", 1, 7, sender.identity, 1, attrs)
 }
 
+/// A message of the sender in a conversation.
+pub(super) fn line(sender: &TestNode, talk: &Object, number: u32) -> Object {
+    let attrs = Some(message(talk.oid, &format!("message {number}")));
+    salted(("messages", 2), salt(number), sender.identity, 1, attrs)
+}
+
 /// Messages of the sender in a conversation that the receiver does not have yet.
-fn early(sender: &TestNode, talk: &Object, count: u32) -> Vec<SignedObject> {
-    let message = |number| {
-        let attrs = Some(message(talk.oid, &format!("message {number}")));
-        let kind = ("messages", 2);
-        sender.sign(&salted(kind, salt(number), sender.identity, 1, attrs))
-    };
-    (0..count).map(message).collect()
+pub(super) fn early(sender: &TestNode, talk: &Object, count: u32) -> Vec<SignedObject> {
+    let lines = (0..count).map(|number| line(sender, talk, number));
+    lines.map(|line| sender.sign(&line)).collect()
 }
 
 fn set_frozen(node: &TestNode, identity: Oid) {
@@ -247,85 +249,6 @@ fn settling_continues_after_a_restart() {
     let alice = setup.node();
     assert_eq!(alice.texts().len(), 300);
     assert_eq!(alice.rows("settling"), Vec::<String>::new());
-}
-
-#[test]
-fn reply_comes_when_the_own_conversation_is_returned_after_a_restore() {
-    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 300));
-    meet(&alice, &bob);
-    alice.send(bob.identity, "Hi");
-    bob.pull_everything(&alice);
-    bob.send(alice.identity, "Hi yourself");
-    // Restored from a backup that was made before the conversation.
-    let alice = alice.into_setup().elsewhere().node();
-    meet(&alice, &bob);
-    reclaim(&alice, &bob, "identities");
-    alice.pull_everything(&bob);
-    assert_eq!((alice.texts().len(), alice.rows("waiting").len()), (0, 1));
-    reclaim(&alice, &bob, "messages");
-    let mut texts: Vec<_> = alice.texts().into_iter().map(|(_, text)| text).collect();
-    texts.sort();
-    assert_eq!(texts, ["Hi", "Hi yourself"]);
-    assert_eq!(alice.rows("waiting").len(), 0);
-}
-
-/// Returns to a node what a peer holds of it in a domain.
-fn reclaim(node: &TestNode, peer: &TestNode, domain: &str) {
-    let request = RecoveryRequest {
-        peer: node.peer_id(),
-        domain: domain.to_owned(),
-        after: None,
-    };
-    let batch = peer.read(move |view| view.recovery_batch(&request));
-    let peer = peer.peer_id();
-    node.write(move |core, now| core.reclaim(now, peer, batch.objects))
-        .unwrap();
-}
-
-#[test]
-fn returned_object_waits_for_the_conversation_of_a_peer() {
-    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 300));
-    meet(&alice, &bob);
-    bob.send(alice.identity, "Hi");
-    alice.pull_everything(&bob);
-    alice.send(bob.identity, "Hi yourself");
-    bob.pull_everything(&alice);
-    let alice = alice.into_setup().elsewhere().node();
-    meet(&alice, &bob);
-    reclaim(&alice, &bob, "identities");
-    reclaim(&alice, &bob, "messages");
-    assert_eq!((alice.texts().len(), alice.rows("waiting").len()), (0, 1));
-    alice.pull_everything(&bob);
-    assert_eq!(alice.texts().len(), 2);
-    let own = alice.rows("app_messages_parent");
-    assert_eq!((own.len(), alice.rows("waiting").len()), (3, 0));
-}
-
-#[test]
-fn returned_object_without_room_is_counted_as_missing_and_stored_when_it_returns_again() {
-    let mut limits = CoreLimits::default();
-    limits.aside.waiting_per_peer_max = 1;
-    let alice = Setup::new("alice").limits(limits).node();
-    let bob = TestNode::new("bob", 300);
-    meet(&alice, &bob);
-    let (talk, peer) = (talk(&bob, &[alice.identity]), bob.peer_id());
-    let own = early(&alice, &talk, 2);
-    let reclaim = || {
-        let own = own.clone();
-        let taken = alice.write(move |core, now| core.reclaim(now, peer, own));
-        taken.unwrap()
-    };
-    for _ in 0..2 {
-        let taken = reclaim();
-        assert_eq!((taken.waiting, taken.missing, taken.written), (1, 1, 0));
-        assert_eq!(alice.rows("waiting").len(), 1);
-    }
-    assert_eq!(bob.force_one(&alice, "messages", bob.sign(&talk)), None);
-    assert_eq!(alice.rows("waiting").len(), 0);
-    let taken = reclaim();
-    assert_eq!((taken.already_stored, taken.written), (1, 1));
-    assert_eq!((taken.waiting, taken.missing), (0, 0));
-    assert_eq!(alice.texts().len(), 2);
 }
 
 #[test]
