@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use keys::{KeyManager, Oid, OnionAddr, PeerId, PublicKey, SignedObject, TraceId};
-use postern::engine::{CoreHandle, EngineError};
+use postern::engine::{CoreHandle, EngineError, WriterThread};
 use postern::graph::{GraphManager, SaveError, Saved, WriteRequest, load_object};
 use postern::object::{Attrs, Object, RightsList};
 use postern::op_context::{OpContext, Timestamp};
@@ -30,6 +31,21 @@ pub struct TestNode {
     /// The node's identity.
     pub identity: Oid,
     pub(crate) setup: Setup,
+    /// The thread of the engine, if it has one.
+    writer: Option<WriterThread>,
+}
+
+/// Longest wait for the end of a thread of an engine of which a task still has a handle.
+const WRITER_WAIT: Duration = Duration::from_secs(2);
+
+/// Waits until a thread has closed its database, which the next start would meet open.
+fn wait_for(writer: WriterThread) {
+    let (ended, end) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        writer.join();
+        ended.send(())
+    });
+    let _ = end.recv_timeout(WRITER_WAIT);
 }
 
 impl Setup {
@@ -48,10 +64,12 @@ impl TestNode {
     pub(crate) fn start(mut setup: Setup) -> Self {
         let core = setup.open();
         let clock = Arc::new(setup.clock.clone());
-        let engine = match setup.readers {
-            0 => CoreHandle::inline(core, clock),
-            // The thread ends soon after its last handle.
-            readers => CoreHandle::spawn(core, clock, 64, readers).unwrap().0,
+        let (engine, writer) = match setup.readers {
+            0 => (CoreHandle::inline(core, clock), None),
+            readers => {
+                let (engine, writer) = CoreHandle::spawn(core, clock, 64, readers).unwrap();
+                (engine, Some(writer))
+            }
         };
         Self {
             keys: setup.keys.clone(),
@@ -59,12 +77,17 @@ impl TestNode {
             clock: setup.clock.clone(),
             identity: setup.identity,
             setup,
+            writer,
         }
     }
 
     /// Closes the database, without the work of an orderly end.
     pub fn into_setup(self) -> Setup {
         let mut setup = self.setup;
+        drop(self.engine);
+        if let Some(writer) = self.writer {
+            wait_for(writer);
+        }
         setup.start += 1;
         setup
     }
