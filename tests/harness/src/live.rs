@@ -187,11 +187,15 @@ impl LiveNode {
         while self.write_mode() != mode {
             tokio::task::yield_now().await;
         }
+        self.settle();
     }
 
     /// Pulls a domain from a peer to the end.
     pub async fn pull(&self, from: &LiveNode, domain: &str) -> Vec<PullOutcome> {
-        self.peers.pull(&from.peer_id(), domain).await.unwrap()
+        from.settle();
+        let outcomes = self.peers.pull(&from.peer_id(), domain).await.unwrap();
+        self.settle();
+        outcomes
     }
 
     /// Pulls every domain that both nodes have.

@@ -145,10 +145,20 @@ impl TestNode {
         &self,
         work: impl FnOnce(&mut StateEngine, Timestamp) -> Result<R, E> + Send + 'static,
     ) -> Result<R, E> {
-        finish(self.engine.write(work)).map_err(|error| match error {
+        let done = finish(self.engine.write(work)).map_err(|error| match error {
             EngineError::Work(error) => error,
             EngineError::Stopped(_) => panic!("the engine has stopped"),
-        })
+        });
+        self.settle();
+        done
+    }
+
+    /// Waits until nothing is left to settle. A thread settles after it has replied; an inline
+    /// engine does before.
+    pub fn settle(&self) {
+        let is_threaded = self.writer.is_some();
+        while is_threaded && finish(self.engine.write(|core, now| core.settle_step(now))).unwrap() {
+        }
     }
 
     /// Runs one transaction.
