@@ -231,13 +231,13 @@ async fn session_that_answers_a_ping_wins_over_its_duplicate() {
     let Some(SessionMessage::Ping(ping)) = receive(&mut session).await else {
         panic!("the session was not pinged");
     };
-    send(&mut session, &SessionMessage::Pong(ping)).await;
     listener.wait_for_session(&large.peer_id()).await;
     let over = listener
         .peers
         .registry()
         .session_at(&large.onion())
         .unwrap();
+    send(&mut session, &SessionMessage::Pong(ping)).await;
     over.cancelled().await;
     send(&mut session, &alive.pull(1, "rides.offers")).await;
     while !matches!(
