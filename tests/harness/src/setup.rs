@@ -75,6 +75,9 @@ fn names(apps: &[&str]) -> Vec<String> {
 
 /// Number of reading connections of a test's node, from the environment. 0, the default, runs the
 /// engine inline, and so does a test without a runtime.
+///
+/// The connections must be more than the tasks that may wait for one. A test blocks its runtime
+/// while it reads, and a task that is next in turn cannot run then.
 fn readers_of_tests() -> usize {
     let readers = std::env::var("POSTERN_TEST_READERS");
     let readers = readers.map_or(0, |readers| readers.parse().unwrap());
