@@ -197,7 +197,7 @@ fn found_larger(
     let mut members = Vec::new();
     for (member, rights) in other.scope.list.rights.iter() {
         let row = graph.tx().identity(member)?;
-        let is_retired = row.is_none_or(|row| row.retired);
+        let is_retired = row.is_some_and(|row| row.retired);
         if other.is_member(graph, member)? && !is_retired {
             members.push((*member, rights));
         }
