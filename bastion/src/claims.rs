@@ -10,23 +10,63 @@ use std::fmt;
 
 use keys::codec::{self, Limits};
 use keys::protocol::{
-    CLAIMED_APPS_MAX, CLAIMED_DOMAINS_MAX, CLAIMED_IDENTITIES_MAX, KEY_EVENTS_MAX, NAME_BYTES_MAX,
-    UNADMITTED_FRAME_BYTES_MAX,
+    CLAIMED_APPS_MAX, CLAIMED_DOMAINS_MAX, CLAIMED_IDENTITIES_MAX, FEATURES_MAX, KEY_EVENTS_MAX,
+    NAME_BYTES_MAX, SCHEMA_VERSION_MAX, UNADMITTED_FRAME_BYTES_MAX,
 };
 use keys::{
-    BootId, Context, Epoch, KeyChain, KeyManager, OnionAddr, PeerId, Signature, SignedObject,
-    VerifiedChain,
+    BootId, Context, Epoch, KeyChain, KeyManager, OnionAddr, PeerId, SchemaDigest, Signature,
+    SignedObject, VerifiedChain,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::error::{HandshakeError, Misbehaviour};
+use crate::features::Features;
 use crate::messages::HandshakeMessage;
+
+/// An app as a node announces it: which schema its objects follow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "AppClaimWire", into = "AppClaimWire")]
+pub struct AppClaim {
+    /// Slug of the app.
+    pub slug: String,
+    /// Version of its schema, 1 to [`SCHEMA_VERSION_MAX`].
+    pub version: u32,
+    /// Digest of the part of the schema that travels.
+    pub digest: SchemaDigest,
+}
+
+/// An [`AppClaim`] on the wire.
+#[derive(Serialize, Deserialize)]
+struct AppClaimWire(String, u32, SchemaDigest);
+
+impl AppClaim {
+    /// Makes the claim of an app.
+    pub fn new(slug: impl Into<String>, version: u32, digest: SchemaDigest) -> Self {
+        Self {
+            slug: slug.into(),
+            version,
+            digest,
+        }
+    }
+}
+
+impl From<AppClaimWire> for AppClaim {
+    fn from(AppClaimWire(slug, version, digest): AppClaimWire) -> Self {
+        Self::new(slug, version, digest)
+    }
+}
+
+impl From<AppClaim> for AppClaimWire {
+    fn from(claim: AppClaim) -> Self {
+        Self(claim.slug, claim.version, claim.digest)
+    }
+}
 
 /// The claims of this node without its keys. Built for each handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeProfile {
-    /// Slugs of the active apps.
-    pub apps: Vec<String>,
+    /// The active apps, one claim for each slug.
+    pub apps: Vec<AppClaim>,
     /// Names of the active sync domains.
     pub sync_domains: Vec<String>,
     /// Epoch of this node's database.
@@ -42,11 +82,12 @@ pub struct NodeProfile {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Claims {
-    pub(crate) apps: Vec<String>,
+    pub(crate) apps: Vec<AppClaim>,
     pub(crate) node: KeyChain,
     pub(crate) epoch: Epoch,
     pub(crate) onion: OnionAddr,
     pub(crate) boot_id: BootId,
+    pub(crate) features: Features,
     pub(crate) identities: Vec<SignedObject>,
     pub(crate) sync_domains: Vec<String>,
     pub(crate) onion_signature: Signature,
@@ -59,14 +100,16 @@ pub struct PeerClaims {
     pub chain: VerifiedChain,
     /// The key chain as received, to be stored.
     pub node: KeyChain,
-    /// Slugs of the peer's active apps, sorted.
-    pub apps: Vec<String>,
+    /// The peer's active apps, sorted by slug.
+    pub apps: Vec<AppClaim>,
     /// Names of the peer's active sync domains, sorted.
     pub sync_domains: Vec<String>,
     /// Epoch of the peer's database.
     pub epoch: Epoch,
     /// Identifies this start of the peer's node.
     pub boot_id: BootId,
+    /// Features that the peer offers.
+    pub features: Features,
     /// The peer's onion address, whose key has signed the peer id. The signature does not prove
     /// that the peer is reachable there.
     pub onion: OnionAddr,
@@ -91,14 +134,23 @@ impl PeerClaims {
 /// Returns this node's claims, encoded as they are signed and sent. Identities that do not fit in
 /// `bytes_max` are left out, because every server refuses a frame that is too long; they follow by
 /// sync.
-pub(crate) fn encode_claims(profile: NodeProfile, keys: &KeyManager, bytes_max: usize) -> Vec<u8> {
+pub(crate) fn encode_claims(
+    mut profile: NodeProfile,
+    features: Features,
+    keys: &KeyManager,
+    bytes_max: usize,
+) -> Vec<u8> {
+    profile
+        .apps
+        .sort_unstable_by(|one, other| one.slug.cmp(&other.slug));
     let onion_signature = keys.sign_as_onion(Context::OnionBinding, &[keys.peer_id().as_bytes()]);
     let mut claims = Claims {
-        apps: sorted(profile.apps),
+        apps: profile.apps,
         node: keys.node_chain(),
         epoch: profile.epoch,
         onion: keys.onion(),
         boot_id: profile.boot_id,
+        features,
         identities: profile.identities,
         sync_domains: sorted(profile.sync_domains),
         onion_signature,
@@ -131,14 +183,21 @@ impl Claims {
             bytes_max: UNADMITTED_FRAME_BYTES_MAX,
             depth_max: 4,
             items_max: 64
-                + CLAIMED_APPS_MAX
+                + 4 * CLAIMED_APPS_MAX
+                + FEATURES_MAX
                 + CLAIMED_DOMAINS_MAX
                 + 4 * CLAIMED_IDENTITIES_MAX
                 + 8 * KEY_EVENTS_MAX,
         };
         let claims: Self = codec::decode(bytes, &limits)?;
-        check_names(&claims.apps, CLAIMED_APPS_MAX, is_slug)?;
-        check_names(&claims.sync_domains, CLAIMED_DOMAINS_MAX, is_domain_name)?;
+        let slugs = claims.apps.iter().map(|app| app.slug.as_str());
+        check_names(slugs, CLAIMED_APPS_MAX, is_slug)?;
+        let is_version = |app: &AppClaim| (1..=SCHEMA_VERSION_MAX).contains(&app.version);
+        if !claims.apps.iter().all(is_version) {
+            return Err(Misbehaviour::Claims("a schema has no valid version").into());
+        }
+        let domains = claims.sync_domains.iter().map(String::as_str);
+        check_names(domains, CLAIMED_DOMAINS_MAX, is_domain_name)?;
         if claims.identities.len() > CLAIMED_IDENTITIES_MAX {
             return Err(Misbehaviour::Claims("too many identities").into());
         }
@@ -179,24 +238,25 @@ impl Claims {
             sync_domains: self.sync_domains,
             epoch: self.epoch,
             boot_id: self.boot_id,
+            features: self.features,
             onion: self.onion,
             identities: self.identities,
         })
     }
 }
 
-fn check_names(
-    names: &[String],
+fn check_names<'n>(
+    names: impl ExactSizeIterator<Item = &'n str> + Clone,
     count_max: usize,
     grammar: fn(&str) -> bool,
 ) -> Result<(), Misbehaviour> {
     if names.len() > count_max {
         return Err(Misbehaviour::Claims("too many names"));
     }
-    if !names.is_sorted_by(|one, next| one < next) {
+    if !names.clone().is_sorted_by(|one, next| one < next) {
         return Err(Misbehaviour::Claims("names are not sorted, or repeat"));
     }
-    match names.iter().all(|name| grammar(name)) {
+    match names.clone().all(grammar) {
         true => Ok(()),
         false => Err(Misbehaviour::Claims("a name breaks the grammar")),
     }

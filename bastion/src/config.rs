@@ -9,6 +9,8 @@
 
 use std::time::Duration;
 
+use crate::features::Features;
+
 /// Limits of the gate, as server and as client of handshakes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GateConfig {
@@ -155,6 +157,10 @@ pub struct GateConfig {
     ///
     /// Default 0.
     pub solver_threads: usize,
+    /// Features that this node offers to its peers, as server and as client.
+    ///
+    /// Default none. Not a key: the program decides, and tests leave features out.
+    pub features: Features,
     /// Whether the calling task solves and verifies, instead of threads, and retries have no
     /// jitter.
     ///
@@ -202,6 +208,7 @@ impl GateConfig {
         attempts_max: 8,
         retry_delay_s_max: 30,
         solver_threads: 0,
+        features: Features::none(),
         is_inline: false,
     };
 

@@ -60,6 +60,9 @@ pub enum Misbehaviour {
     /// The welcome lists other sync domains than the intersection of both claims.
     #[error("the welcome lists other sync domains than the intersection of the claims")]
     DomainsDiffer,
+    /// The welcome lists other features than those of both claims.
+    #[error("the welcome lists other features than those of both claims")]
+    FeaturesDiffer,
     /// A message of another kind than the expected one arrived.
     #[error("expected {awaited}, received {got}")]
     OutOfOrder {
@@ -256,6 +259,7 @@ impl Misbehaviour {
             | Self::InvalidChallenge
             | Self::Claims(_)
             | Self::DomainsDiffer
+            | Self::FeaturesDiffer
             | Self::OutOfOrder { .. } => RefusalCode::Malformed,
         }
     }

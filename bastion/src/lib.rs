@@ -2,7 +2,7 @@
 //! (docs/STORY.md 1.1).
 //!
 //! Without streams, clocks or randomness of their own:
-//! - [`messages`] and [`claims`]: the wire format of the handshake.
+//! - [`messages`], [`claims`] and [`features`]: the wire format of the handshake.
 //! - [`puzzle`]: the proof of work. [`load`]: its effort. [`ticket`]: replaces it for known peers.
 //! - [`handshake`]: one state per expected message, for client and server.
 //!
@@ -21,6 +21,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod error;
+pub mod features;
 pub mod frames;
 pub mod gate;
 pub mod handshake;
@@ -32,11 +33,12 @@ pub mod ticket;
 mod timed_io;
 pub mod transport;
 
-pub use claims::{NodeProfile, PeerClaims};
+pub use claims::{AppClaim, NodeProfile, PeerClaims};
 pub use client::{Connector, Progress};
 pub use clock::SecondsClock;
 pub use config::GateConfig;
 pub use error::{HandshakeError, HandshakeStep, Incompatibility, Internal, Misbehaviour};
+pub use features::{BadFeatures, Feature, Features};
 pub use frames::{FrameError, FrameReader, FrameWriter, Session};
 pub use gate::{Gate, GateStatus, HandshakeCounts};
 pub use handshake::Admitted;

@@ -5,10 +5,12 @@
 //! the bytes. Tested below and by `tests/fuzz`.
 
 use keys::codec::{self, Limits, Malformed};
-use keys::protocol::{COOKIE_BYTES_MAX, NONCE_BYTES};
+use keys::protocol::{COOKIE_BYTES_MAX, NONCE_BYTES, VERSIONS_MAX};
 use keys::{OnionAddr, Signature};
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
+
+use crate::features::Features;
 
 /// A message of the handshake.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,8 +35,11 @@ pub struct Hello {
     /// A ticket of an earlier admission, at most
     /// [`TICKET_BYTES_MAX`](keys::protocol::TICKET_BYTES_MAX) bytes.
     pub ticket: Option<ByteBuf>,
+    /// Features that the client offers. The server checks their form only, because the client's
+    /// signed claims repeat them.
+    pub features: Features,
     /// Protocol versions that the client supports, at most
-    /// [`VERSIONS_MAX`](keys::protocol::VERSIONS_MAX).
+    /// [`VERSIONS_MAX`].
     pub versions: Vec<u64>,
 }
 
@@ -96,7 +101,10 @@ pub struct Welcome {
     pub ticket: Option<ByteBuf>,
     /// The sync domains that both nodes have, sorted.
     pub domains: Vec<String>,
-    /// By the server's node key, over the transcript's digest, claims, domains and ticket.
+    /// The features that both nodes' claims list.
+    pub features: Features,
+    /// By the server's node key, over the transcript's digest, claims, domains, features and
+    /// ticket.
     pub signature: Signature,
 }
 
@@ -109,6 +117,9 @@ pub struct Refusal {
     /// Seconds after which the client may retry, with the same solution if it has one. Only with
     /// `busy`.
     pub retry_s: Option<u32>,
+    /// Protocol versions that the server supports, 1 to
+    /// [`VERSIONS_MAX`]. Only with `version`.
+    pub versions: Option<Vec<u64>>,
 }
 
 /// Everything that a refused client learns. Encoded as lower-case text.
@@ -165,7 +176,16 @@ impl HandshakeMessage {
 
     /// Decodes a message of at most `bytes_max` bytes.
     pub fn decode(bytes: &[u8], bytes_max: usize) -> Result<Self, Malformed> {
-        codec::decode(bytes, &limits(bytes_max))
+        let message = codec::decode(bytes, &limits(bytes_max))?;
+        match &message {
+            Self::Refused(Refusal {
+                versions: Some(versions),
+                ..
+            }) if !(1..=VERSIONS_MAX).contains(&versions.len()) => {
+                Err(Malformed::Unexpected("no or too many versions".into()))
+            }
+            _ => Ok(message),
+        }
     }
 
     /// Returns the name of the kind on the wire.
@@ -211,6 +231,7 @@ impl Cookie {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::features::Feature;
     use keys::PublicKey;
 
     fn round_trip(message: HandshakeMessage) {
@@ -238,6 +259,7 @@ mod tests {
     fn every_kind_has_one_canonical_form() {
         round_trip(HandshakeMessage::Hello(Hello {
             ticket: None,
+            features: Features::from_iter([Feature::Watch]),
             versions: vec![1],
         }));
         round_trip(HandshakeMessage::Challenge(Challenge {
@@ -257,11 +279,22 @@ mod tests {
             claims: ByteBuf::from([8; 400]),
             ticket: None,
             domains: (10..74).map(|number| format!("domain{number}")).collect(),
+            features: (10..26)
+                .map(|number| format!("f-{number}"))
+                .collect::<Vec<_>>()
+                .try_into()
+                .unwrap(),
             signature: Signature::from_bytes([9; 64]),
         }));
         round_trip(HandshakeMessage::Refused(Refusal {
             code: RefusalCode::OwnPeerId,
             retry_s: None,
+            versions: None,
+        }));
+        round_trip(HandshakeMessage::Refused(Refusal {
+            code: RefusalCode::Version,
+            retry_s: None,
+            versions: Some((1..=16).collect()),
         }));
     }
 
@@ -269,34 +302,54 @@ mod tests {
     fn hello_and_refused_encode_as_documented() {
         let hello = HandshakeMessage::Hello(Hello {
             ticket: None,
+            features: Features::from_iter([Feature::Watch]),
             versions: vec![1],
         })
         .encode();
         assert_eq!(
             hello,
-            b"\xa1\x65hello\xa2\x66ticket\xf6\x68versions\x81\x01"
+            b"\xa1\x65hello\xa3\x66ticket\xf6\x68features\x81\x65watch\x68versions\x81\x01"
         );
         let refused = HandshakeMessage::Refused(Refusal {
             code: RefusalCode::Busy,
             retry_s: Some(3),
+            versions: None,
         });
         assert_eq!(
             refused.encode(),
-            b"\xa1\x67refused\xa2\x64code\x64busy\x67retry_s\x03"
+            b"\xa1\x67refused\xa3\x64code\x64busy\x67retry_s\x03\x68versions\xf6"
         );
     }
 
     #[test]
     fn rejects_unknown_kinds_fields_and_codes() {
         for bytes in [
-            &b"\xa1\x65hullo\xa2\x66ticket\xf6\x68versions\x81\x01"[..],
-            b"\xa1\x65hello\xa1\x68versions\x81\x01",
-            b"\xa1\x65hello\xa3\x65extra\x01\x66ticket\xf6\x68versions\x81\x01",
-            b"\xa1\x67refused\xa2\x64code\x67because\x67retry_s\xf6",
+            &b"\xa1\x65hullo\xa3\x66ticket\xf6\x68features\x80\x68versions\x81\x01"[..],
+            b"\xa1\x65hello\xa2\x66ticket\xf6\x68versions\x81\x01",
+            b"\xa1\x65hello\xa4\x65extra\x01\x66ticket\xf6\x68features\x80\x68versions\x81\x01",
+            b"\xa1\x67refused\xa3\x64code\x67because\x67retry_s\xf6\x68versions\xf6",
             b"\xa0",
             b"\x65hello",
         ] {
             assert!(HandshakeMessage::decode(bytes, 8192).is_err());
+        }
+    }
+
+    #[test]
+    fn rejects_invalid_features_and_no_or_too_many_versions() {
+        for bytes in [
+            &b"\xa1\x65hello\xa3\x66ticket\xf6\x68features\x81\x61A\x68versions\x81\x01"[..],
+            b"\xa1\x65hello\xa3\x66ticket\xf6\x68features\x82\x61a\x61a\x68versions\x81\x01",
+        ] {
+            assert!(HandshakeMessage::decode(bytes, 8192).is_err());
+        }
+        for count in [0, 17] {
+            let refused = HandshakeMessage::Refused(Refusal {
+                code: RefusalCode::Version,
+                retry_s: None,
+                versions: Some((0..count).collect()),
+            });
+            assert!(HandshakeMessage::decode(&refused.encode(), 8192).is_err());
         }
     }
 

@@ -2,15 +2,15 @@
 //!
 //! Form: `[protected: bstr {1: -8}, unprotected: {}, payload: bstr, signature: bstr]`. The signed
 //! bytes are RFC 9052's `["Signature1", protected, external_aad, payload]`, where `external_aad` is
-//! the context's string. The payload is opaque bytes. Invariant: [`Sign1::verify`] returns a
-//! payload only if its signature holds. Tested below.
+//! the canonical CBOR of `[context, part, …]`. The payload is opaque bytes. Invariant:
+//! [`Sign1::verify`] returns a payload only if its signature holds. Tested below.
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::codec::{self, Limits, Malformed};
 use crate::ids::{PublicKey, Signature};
-use crate::signing::{BadSignature, Context, SecretKey, push_head};
+use crate::signing::{BadSignature, Context, SecretKey, push_head, signing_input};
 
 /// `{1: -8}`: the algorithm is EdDSA (RFC 9053, section 2.2). The only protected header allowed.
 const PROTECTED: [u8; 3] = [0xa1, 0x01, 0x27];
@@ -32,13 +32,13 @@ struct Sign1Wire(ByteBuf, Unprotected, ByteBuf, Signature);
 #[serde(deny_unknown_fields)]
 struct Unprotected {}
 
-fn signed_bytes(context: Context, payload: &[u8]) -> Vec<u8> {
-    let aad = context.as_str().as_bytes();
-    let mut out = Vec::with_capacity(payload.len() + 64);
+fn signed_bytes(context: Context, parts: &[&[u8]], payload: &[u8]) -> Vec<u8> {
+    let aad = signing_input(context, parts);
+    let mut out = Vec::with_capacity(payload.len() + aad.len() + 64);
     push_head(&mut out, 4, 4);
     push_head(&mut out, 3, b"Signature1".len());
     out.extend_from_slice(b"Signature1");
-    for part in [&PROTECTED[..], aad, payload] {
+    for part in [&PROTECTED[..], &aad, payload] {
         push_head(&mut out, 2, part.len());
         out.extend_from_slice(part);
     }
@@ -46,9 +46,10 @@ fn signed_bytes(context: Context, payload: &[u8]) -> Vec<u8> {
 }
 
 impl SecretKey {
-    /// Signs a payload. Returns the encoded COSE_Sign1 envelope.
-    pub fn sign1(&self, context: Context, payload: &[u8]) -> Vec<u8> {
-        let signature = self.sign_bytes(&signed_bytes(context, payload));
+    /// Signs a payload, and `parts` that are not in the envelope. Returns the encoded COSE_Sign1
+    /// envelope.
+    pub fn sign1(&self, context: Context, parts: &[&[u8]], payload: &[u8]) -> Vec<u8> {
+        let signature = self.sign_bytes(&signed_bytes(context, parts, payload));
         let mut out = Vec::with_capacity(payload.len() + OVERHEAD_BYTES);
         push_head(&mut out, 4, 4);
         push_head(&mut out, 2, PROTECTED.len());
@@ -84,12 +85,18 @@ impl Sign1 {
         })
     }
 
-    /// Verifies the signature of `key` under `context`. Returns the payload.
+    /// Verifies the signature of `key` under `context` and over `parts`. Returns the payload.
     ///
     /// # Errors
     /// [`BadSignature`].
-    pub fn verify(self, key: &PublicKey, context: Context) -> Result<Vec<u8>, BadSignature> {
-        key.verify_bytes(&signed_bytes(context, &self.payload), &self.signature)?;
+    pub fn verify(
+        self,
+        key: &PublicKey,
+        context: Context,
+        parts: &[&[u8]],
+    ) -> Result<Vec<u8>, BadSignature> {
+        let signed = signed_bytes(context, parts, &self.payload);
+        key.verify_bytes(&signed, &self.signature)?;
         Ok(self.payload)
     }
 }
@@ -100,7 +107,7 @@ mod tests {
 
     fn signed() -> (SecretKey, Vec<u8>) {
         let key = SecretKey::from_seed(&[1; 32]);
-        let bytes = key.sign1(Context::Package, b"payload");
+        let bytes = key.sign1(Context::Package, &[b"part"], b"payload");
         (key, bytes)
     }
 
@@ -111,7 +118,7 @@ mod tests {
         assert_eq!(
             Sign1::parse(&bytes, 1024)
                 .unwrap()
-                .verify(&key.public(), Context::Package)
+                .verify(&key.public(), Context::Package, &[b"part"])
                 .unwrap(),
             b"payload"
         );
@@ -126,24 +133,34 @@ mod tests {
                 bent[place] ^= 1 << bit;
                 let held = Sign1::parse(&bent, 1024)
                     .ok()
-                    .and_then(|it| it.verify(&key.public(), Context::Package).ok());
+                    .and_then(|it| it.verify(&key.public(), Context::Package, &[b"part"]).ok());
                 assert_eq!(held, None, "byte {place}, bit {bit}");
             }
         }
     }
 
     #[test]
-    fn verify_refuses_another_key_or_context_and_parse_an_excess_length() {
+    fn verify_refuses_another_key_context_or_part_and_parse_an_excess_length() {
         let (key, bytes) = signed();
         let parse = || Sign1::parse(&bytes, 1024).unwrap();
         assert_eq!(
-            parse().verify(&SecretKey::from_seed(&[2; 32]).public(), Context::Package),
+            parse().verify(
+                &SecretKey::from_seed(&[2; 32]).public(),
+                Context::Package,
+                &[b"part"]
+            ),
             Err(BadSignature)
         );
         assert_eq!(
-            parse().verify(&key.public(), Context::Object),
+            parse().verify(&key.public(), Context::Object, &[b"part"]),
             Err(BadSignature)
         );
+        for parts in [&[][..], &[&b"other"[..]], &[b"part", b""]] {
+            assert_eq!(
+                parse().verify(&key.public(), Context::Package, parts),
+                Err(BadSignature)
+            );
+        }
         assert!(matches!(
             Sign1::parse(&bytes, 10),
             Err(Malformed::TooLong(_))

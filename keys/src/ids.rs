@@ -142,6 +142,11 @@ fixed_bytes!(
     /// A SHA-256 digest (FIPS 180-4).
     Digest, "digest", 32, 8
 );
+fixed_bytes!(
+    /// The first 16 bytes of the digest of the part of an app's schema that travels
+    /// (docs/PROTOCOL.md 8).
+    SchemaDigest, "schema digest", 16, 32
+);
 
 impl Digest {
     /// Returns SHA-256 of `bytes`.

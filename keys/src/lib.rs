@@ -48,7 +48,9 @@ pub use codec::{Limits, Malformed};
 pub use crash::crash_point;
 pub use error_chain::error_chain;
 pub use home::{HomeError, HomeRecord, VerifiedHome};
-pub use ids::{BootId, Digest, Epoch, Oid, OnionAddr, PeerId, PublicKey, Signature, TraceId};
+pub use ids::{
+    BootId, Digest, Epoch, Oid, OnionAddr, PeerId, PublicKey, SchemaDigest, Signature, TraceId,
+};
 pub use kdf::{KdfCost, KdfError};
 pub use locked::MemoryLock;
 pub use onion_key::{OnionKey, OnionKeyError};

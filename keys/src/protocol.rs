@@ -31,6 +31,15 @@ pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
 /// Most protocol versions in the first message of a client.
 pub const VERSIONS_MAX: usize = 16;
 
+/// Most features in one list.
+pub const FEATURES_MAX: usize = 16;
+
+/// Longest name of a feature, in bytes.
+pub const FEATURE_BYTES_MAX: usize = 32;
+
+/// Highest version of an app's schema, so that the next version is a number of 32 bits too.
+pub const SCHEMA_VERSION_MAX: u32 = u32::MAX - 1;
+
 /// Longest encoding of a cookie, in bytes. A client returns it beside its claims, in one frame.
 pub const COOKIE_BYTES_MAX: usize = 192;
 
@@ -70,6 +79,9 @@ pub const EPOCH_MESSAGES_MAX: u64 = 32;
 /// Longest time that a pull may wait for changes, in seconds. A peer answers a longer one after
 /// this time.
 pub const PULL_WAIT_S_MAX: u64 = 60;
+
+/// Most domains that one `watch` names.
+pub const WATCH_CURSORS_MAX: usize = 64;
 
 /// Most scopes that a package names, and most that a pull requests again.
 pub const SCOPES_NAMED_MAX: usize = 1024;

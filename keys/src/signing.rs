@@ -36,7 +36,9 @@ pub enum Context {
     Rights,
     /// Signature of an object, by its owner.
     Object,
-    /// Signature of a package, by the sending node (the `external_aad` of COSE_Sign1).
+    /// Digest of the part of an app's schema that travels.
+    Schema,
+    /// Signature of a package, by the sending node (in the `external_aad` of COSE_Sign1).
     Package,
     /// Signature that binds an onion address to a node, by the onion key.
     OnionBinding,
@@ -74,6 +76,7 @@ impl Context {
             Self::Oid => "postern/1/oid",
             Self::Rights => "postern/1/rights",
             Self::Object => "postern/1/object",
+            Self::Schema => "postern/1/schema",
             Self::Package => "postern/1/package",
             Self::OnionBinding => "postern/1/onion-binding",
             Self::Solution => "postern/1/solution",

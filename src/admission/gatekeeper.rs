@@ -41,7 +41,7 @@ impl LocalProfile for NodeGatekeeper {
                 .read(move |view| identities::for_handshake(&view, CLAIMED_IDENTITIES_MAX))
                 .await;
             Ok(NodeProfile {
-                apps: context.schemas.apps().map(|app| app.slug.clone()).collect(),
+                apps: context.schemas.claims(),
                 sync_domains: context
                     .schemas
                     .sync_domains()
@@ -160,7 +160,7 @@ impl NodeGatekeeper {
         let request = PendingRequest {
             peer_id: peer,
             onion: claims.onion,
-            apps: claims.apps.clone(),
+            apps: claims.apps.iter().map(|app| app.slug.clone()).collect(),
             sync_domains: claims.sync_domains.clone(),
             names: reading.await.unwrap_or_default(),
             effort: applicant.effort,

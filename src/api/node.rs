@@ -42,7 +42,7 @@ fn peer_rows(view: &View<'_>) -> Result<Vec<Value>, StoreError> {
         rows.push(json!({
             "peer_id": peer.peer_id.to_hex(),
             "onion": peer.onion.to_onion_string(),
-            "peer_apps": peer.peer_apps,
+            "peer_apps": peer.peer_apps.iter().map(|app| &app.slug).collect::<Vec<_>>(),
             "peer_sync_domains": peer.peer_sync_domains,
             "domains": peer.domains,
             "tier": peer.tier.as_str(),

@@ -48,6 +48,12 @@ impl Config {
             push_interval_s: table.push_interval_s,
             pull_wait_s: table.pull_wait_s,
             dials_max: table.dials_max,
+            outbox: self
+                .peers
+                .iter()
+                .filter(|peer| !peer.push_domains.is_empty())
+                .map(|peer| (peer.onion, peer.push_domains.clone()))
+                .collect(),
             ..SyncConfig::DEFAULT
         };
         sync.with_sessions_max(table.sessions_max)

@@ -7,10 +7,11 @@
 //! Invariant: for all values that `check.rs` accepts, every wait is finite and every buffer is
 //! bounded.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use keys::PeerId;
+use keys::{OnionAddr, PeerId};
 use serde::{Deserialize, Serialize};
 
 use crate::op_context::Timestamp;
@@ -109,6 +110,9 @@ pub struct SyncConfig {
     ///
     /// Default 180: a full package over a circuit of 6 kB per second.
     pub reply_deadline_s: u64,
+    /// Domains of which a change is pushed at once, by the onion address of the peer; see
+    /// `[[peer]]` in `docs/CONFIG.md`.
+    pub outbox: BTreeMap<OnionAddr, Vec<String>>,
     /// Silence after which a session is pinged, in seconds.
     ///
     /// Default 30: keeps circuits open.
@@ -181,6 +185,7 @@ impl SyncConfig {
         push_interval_s: 0,
         pull_wait_s: 30,
         waiting_pulls_max: 2 * 256,
+        outbox: BTreeMap::new(),
         sessions_max: 256,
         sessions_untrusted_max: 256 / 2,
         requests_in_flight_max: 64,

@@ -159,6 +159,9 @@ pub struct PeerConfig {
     /// Name of the peer for the operator.
     #[serde(default)]
     pub name: String,
+    /// Domains of which a change is pushed to this peer at once.
+    #[serde(default)]
+    pub push_domains: Vec<String>,
 }
 
 /// Table `[log]`.

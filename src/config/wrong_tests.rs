@@ -201,6 +201,23 @@ fn wrong_name_peer_or_filter_is_an_error() {
         &format!("[[peer]]\nonion = \"{ONION}\"\n[[peer]]\nonion = \"{ONION}\"\n"),
         "p:4: peer.onion: this peer is listed twice",
     );
+    let pushed =
+        |domains: &str| format!("[[peer]]\nonion = \"{ONION}\"\npush_domains = {domains}\n");
+    wrong(
+        &pushed("[\"mesages\"]"),
+        "p:3: peer.push_domains: there is no domain `mesages`; did you mean `messages`?",
+    );
+    wrong(
+        &pushed("[\"messages\", \"messages\"]"),
+        "p:3: peer.push_domains: names a domain twice",
+    );
+    wrong(
+        &format!(
+            "{}[node]\napps = [\"identities\"]\n",
+            pushed("[\"messages\"]")
+        ),
+        "p:3: peer.push_domains: there is no domain `messages`",
+    );
     let error = parse("[log]\nfilter = \"postern=loud\"\n").unwrap_err();
     assert!(error.starts_with("p:2: log.filter: "), "{error}");
 }

@@ -64,7 +64,7 @@ impl Applied {
 
 /// Whether [`GraphManager::apply_as`] looks for a stored revision of the object.
 #[derive(Debug, Clone, Copy)]
-enum Expected {
+enum Presence {
     /// Assumes a new object; the insert fails with [`StoreError::Exists`] otherwise.
     New,
     /// Looks up a stored revision.
@@ -84,12 +84,12 @@ impl<'e> GraphManager<'e> {
         // measured by `bench sync`). Only if it fails is the object looked up. A tombstone is never
         // new, and neither is an object of this node.
         if !verified.object.is_deleted() && !self.is_local(&verified.object.owner)? {
-            match self.apply_as(context, verified, origin, Expected::New) {
+            match self.apply_as(context, verified, origin, Presence::New) {
                 Err(ApplyError::Fault(_) | ApplyError::Store(StoreError::Exists)) => {}
                 done => return done,
             }
         }
-        self.apply_as(context, verified, origin, Expected::Known)
+        self.apply_as(context, verified, origin, Presence::Known)
     }
 
     /// Applies one object: facts, rule, write.
@@ -98,7 +98,7 @@ impl<'e> GraphManager<'e> {
         context: &OpContext,
         verified: &VerifiedObject,
         origin: i64,
-        expected: Expected,
+        presence: Presence,
     ) -> Result<Applied, ApplyError> {
         let OpContext::Remote {
             sync_domain, peer, ..
@@ -108,9 +108,9 @@ impl<'e> GraphManager<'e> {
         };
         let object = &verified.object;
         let (app, schema) = self.schema_of(object)?;
-        let existing = match expected {
-            Expected::New => None,
-            Expected::Known => self.tx.parent(app, &object.oid)?,
+        let existing = match presence {
+            Presence::New => None,
+            Presence::Known => self.tx.parent(app, &object.oid)?,
         };
         let stored = self.existing(app, existing.as_ref(), verified)?;
         if Self::brings_nothing(existing.as_ref(), stored, verified) {

@@ -10,8 +10,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use bastion::{FrameError, Tier};
-use keys::{Malformed, PeerId, TraceId};
+use bastion::{Features, FrameError, Tier};
+use keys::{Epoch, Malformed, PeerId, TraceId};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
@@ -51,10 +51,14 @@ pub enum SessionError {
 }
 
 /// Which peer a session is with, and how its log lines are found.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct SessionInfo {
     /// The peer at the other end.
     pub peer: PeerId,
+    /// The epoch that the peer claimed in the handshake.
+    pub epoch: Epoch,
+    /// The features that both nodes offer.
+    pub features: Features,
     /// How far the peer is trusted when the session starts.
     pub tier: Tier,
     /// Trace id of the session's span and writes.
@@ -64,8 +68,7 @@ pub struct SessionInfo {
 /// The requesting half of a session, shared by all its tasks.
 #[derive(Debug)]
 pub struct SessionHandle {
-    peer: PeerId,
-    trace: TraceId,
+    info: SessionInfo,
     is_trusted: AtomicBool,
     outgoing: mpsc::Sender<Vec<u8>>,
     pending: Mutex<BTreeMap<u64, oneshot::Sender<SessionMessage>>>,
@@ -88,9 +91,8 @@ impl SessionHandle {
     ) -> (Self, mpsc::Receiver<Vec<u8>>) {
         let (outgoing, frames) = mpsc::channel(OUTGOING_MAX);
         let handle = Self {
-            peer: info.peer,
-            trace: info.trace,
             is_trusted: AtomicBool::new(info.tier == Tier::Trusted),
+            info,
             outgoing,
             pending: Mutex::new(BTreeMap::new()),
             next_id: AtomicU64::new(1),
@@ -104,12 +106,22 @@ impl SessionHandle {
 
     /// The peer at the other end.
     pub fn peer(&self) -> &PeerId {
-        &self.peer
+        &self.info.peer
+    }
+
+    /// The session as the handshake left it. The tier may have changed since.
+    pub(super) fn info(&self) -> &SessionInfo {
+        &self.info
+    }
+
+    /// The features that both nodes offer.
+    pub fn features(&self) -> &Features {
+        &self.info.features
     }
 
     /// Trace id of the session's span and writes.
     pub fn trace(&self) -> TraceId {
-        self.trace
+        self.info.trace
     }
 
     /// The peer's tier now: [`SessionHandle::trust`] may have raised it since the handshake.

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bastion::transport::memory::MemoryNet;
 use bastion::{
-    AdmissionPolicy, Admitted, Applicant, Connector, Decision, Gate, GateConfig, Internal,
-    LocalProfile, NodeProfile, RefusalCode, Session, Tier,
+    AdmissionPolicy, Admitted, AppClaim, Applicant, Connector, Decision, Gate, GateConfig,
+    Internal, LocalProfile, NodeProfile, RefusalCode, Session, Tier,
 };
 use futures::future::BoxFuture;
-use keys::{BootId, Epoch, SignedObject};
+use keys::{BootId, Epoch, SchemaDigest, SignedObject};
 use tokio_util::sync::CancellationToken;
 
 use super::service::SyncService;
@@ -28,7 +28,11 @@ impl LocalProfile for TestProfile {
     fn profile(&self) -> BoxFuture<'_, Result<NodeProfile, Internal>> {
         let domains = || vec!["identities".into(), DOMAIN.into()];
         let profile = NodeProfile {
-            apps: domains(),
+            apps: vec![AppClaim::new(
+                "identities",
+                1,
+                SchemaDigest::from_bytes([1; 16]),
+            )],
             sync_domains: domains(),
             epoch: self.epoch,
             boot_id: BootId::from_bytes([1; 16]),

@@ -9,7 +9,10 @@ use keys::protocol::{CODE_BYTES_MAX, NAME_BYTES_MAX, SCOPES_NAMED_MAX, SESSION_M
 use keys::{Epoch, Limits, Malformed, Oid, PeerId, Signature, SignedObject, codec};
 use serde::{Deserialize, Serialize};
 
+pub use self::watch::{DomainKey, Watch};
 use crate::state_engine::PackageLimits;
+
+mod watch;
 
 /// A message between admitted peers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +41,12 @@ pub enum SessionMessage {
     Reclaim(ReclaimRequest),
     /// The reply to a reclaim: objects that the requesting side once sent.
     Reclaimed(ReclaimedBatch),
+    /// Waits for what changes in any of several domains. Only with [`Feature::Watch`].
+    ///
+    /// [`Feature::Watch`]: bastion::Feature::Watch
+    Watch(Watch),
+    /// The reply to a watch without changes.
+    Unchanged(IdOnly),
     /// Requests a [`SessionMessage::Pong`].
     Ping(IdOnly),
     /// The reply to a ping.
@@ -218,6 +227,15 @@ impl SessionMessage {
                 "scopes that are too many or not in ascending order".into(),
             ));
         }
+        let is_name = |text: &str, bytes_max| {
+            text.len() <= bytes_max && text.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        if let Self::Watch(watch) = &message {
+            let is_valid = watch.has_valid_cursors(|name| is_name(name, NAME_BYTES_MAX));
+            return is_valid.then_some(message).ok_or_else(|| {
+                Malformed::Unexpected("no or too many cursors, or a wrong name".into())
+            });
+        }
         let (text, bytes_max) = match &message {
             Self::Pull(pull) => (&pull.domain, NAME_BYTES_MAX),
             Self::Reclaim(request) => (&request.domain, NAME_BYTES_MAX),
@@ -225,7 +243,7 @@ impl SessionMessage {
             Self::Bye(bye) => (&bye.code, CODE_BYTES_MAX),
             _ => return Ok(message),
         };
-        if text.len() <= bytes_max && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if is_name(text, bytes_max) {
             Ok(message)
         } else {
             Err(Malformed::Unexpected(
@@ -315,6 +333,7 @@ mod tests {
             assert_eq!(batch.objects().unwrap(), [object.clone(), object]);
             check(SessionMessage::Reclaimed(batch));
         }
+        check(SessionMessage::Unchanged(IdOnly { id: 1 }));
         check(SessionMessage::Ping(IdOnly { id: 1 }));
         check(SessionMessage::Pong(IdOnly { id: 1 }));
         check(SessionMessage::Bye(Bye {

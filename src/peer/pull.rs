@@ -89,7 +89,7 @@ async fn pull_at(
         SessionMessage::Package(body) => {
             let requested = Some((domain, next.again.clone()));
             let package =
-                receive_package(engine, budget, handle.peer(), requested, &body.body).await?;
+                receive_package(engine, budget, handle.info(), requested, &body.body).await?;
             if is_repeated(&next, &package) {
                 return Err(PackageFault::Window.into());
             }

@@ -82,6 +82,7 @@ pub async fn push_once(
         domain: domain.to_owned(),
         last_seq: acked_seq,
         epoch: Some(epoch),
+        features: handle.features().clone(),
     };
     let built = request.clone();
     let built = engine.read(move |view| view.build_package(&built)).await;

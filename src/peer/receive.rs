@@ -4,14 +4,14 @@
 //! Objects are read only after the package's signature was verified. The core moves the cursor, in
 //! the transaction that writes the rows. Invariant: the cursor moves with a package's last part.
 
-use keys::{Epoch, PeerId};
+use keys::Epoch;
 
-use super::handle::SessionError;
+use super::handle::{SessionError, SessionInfo};
 use super::processor_budget::ProcessorBudget;
 use crate::engine::{CoreHandle, EngineError};
 use crate::state_engine::{
-    AppliedPackage, ApplyPackageError, BuildError, CheckedObject, OBJECT_COST, PackageFault,
-    PackageLimits, PackageProgress, PackageWork, QuotaFault, VerifiedPackage, Window,
+    AppliedPackage, ApplyPackageError, BuildError, CheckedObject, Expected, OBJECT_COST,
+    PackageFault, PackageLimits, PackageProgress, PackageWork, QuotaFault, VerifiedPackage, Window,
 };
 use crate::store::{PullAgain, StoreError};
 
@@ -74,11 +74,11 @@ pub(super) struct ReceivedPackage {
 pub(super) async fn receive_package(
     engine: &CoreHandle,
     budget: &ProcessorBudget,
-    peer: &PeerId,
+    session: &SessionInfo,
     requested: Option<(&str, Option<PullAgain>)>,
     bytes: &[u8],
 ) -> Result<ReceivedPackage, SyncError> {
-    let sender = *peer;
+    let (sender, features) = (session.peer, &session.features);
     let known = engine
         .read(move |view| {
             let Some(row) = view.rows.peer(&sender)? else {
@@ -92,18 +92,22 @@ pub(super) async fn receive_package(
         })
         .await?;
     let (key, known) = known.ok_or(SyncError::NoSession)?;
-    let mut charge = budget.begin(peer, known.tier, bytes.len());
+    let mut charge = budget.begin(&sender, known.tier, bytes.len());
     let local = engine.context().keys.peer_id();
     let limits = &PackageLimits::PROTOCOL;
-    let mut package = VerifiedPackage::verify(bytes, limits, (peer, &key), &local)?;
+    let expected = Expected {
+        sender: &sender,
+        key: &key,
+        recipient: &local,
+        epoch: known.epoch,
+        features,
+    };
+    let mut package = VerifiedPackage::verify(bytes, limits, &expected)?;
     let (domain, again) = requested.unzip();
     let is_requested = domain.is_none_or(|domain| domain == package.domain());
     let mut shared = known.domains.iter();
     if !is_requested || !shared.any(|domain| domain == package.domain()) {
         return Err(PackageFault::Domain.into());
-    }
-    if package.epoch() != known.epoch {
-        return Err(PackageFault::Epoch.into());
     }
     let objects = engine.verify_objects(package.take_objects()).await?;
     charge.set_objects(objects.iter().map(CheckedObject::cost).sum());

@@ -14,6 +14,7 @@ use keys::{PeerId, TraceId, codec, error_chain};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
+use super::handle::SessionInfo;
 use super::message::{
     EpochNote, IdOnly, PackageBody, Pull, ReclaimRequest, ReclaimedBatch, RequestRefusal,
     SessionMessage, UpToDate,
@@ -119,17 +120,18 @@ impl RequestServer {
         &self.budget
     }
 
-    /// Returns the reply to a request of `peer`. A reply with a package holds `build_permit` until
-    /// it is queued.
+    /// Returns the reply to a request of the session's peer. A reply with a package holds
+    /// `build_permit` until it is queued.
     pub async fn reply<'b>(
         &self,
-        peer: &PeerId,
+        session: &SessionInfo,
         request: SessionMessage,
         build_permit: &'b Semaphore,
     ) -> ServerReply<'b> {
+        let peer = &session.peer;
         let reply = match request {
-            SessionMessage::Pull(pull) => self.pull(peer, pull, build_permit).await,
-            SessionMessage::Push(push) => self.push(peer, push).await.map(ServerReply::from),
+            SessionMessage::Pull(pull) => self.pull(session, pull, build_permit).await,
+            SessionMessage::Push(push) => self.push(session, push).await.map(ServerReply::from),
             SessionMessage::Epoch(note) => self.hear(peer, note).await.map(ServerReply::from),
             SessionMessage::Heard(note) => self.hear_own(peer, note).await.map(ServerReply::from),
             SessionMessage::Reclaim(request) => self.reclaim(peer, request, build_permit).await,
@@ -141,10 +143,11 @@ impl RequestServer {
 
     async fn pull<'b>(
         &self,
-        peer: &PeerId,
+        session: &SessionInfo,
         pull: Pull,
         build_permit: &'b Semaphore,
     ) -> Result<ServerReply<'b>, RequestRefusal> {
+        let peer = &session.peer;
         if pull.peer_id != *peer {
             return Err(refused(pull.id, "peer_id"));
         }
@@ -154,6 +157,7 @@ impl RequestServer {
             domain: pull.domain,
             last_seq: pull.last_seq,
             epoch: pull.epoch,
+            features: session.features.clone(),
         };
         let waiting = self.limits.waiting.try_acquire();
         let wait_s = if waiting.is_ok() && request.again.is_none() {
@@ -312,12 +316,13 @@ impl RequestServer {
 
     async fn push(
         &self,
-        peer: &PeerId,
+        session: &SessionInfo,
         push: PackageBody,
     ) -> Result<SessionMessage, RequestRefusal> {
+        let peer = &session.peer;
         // The session holds the permit for pushes meanwhile, and ends this with itself.
         self.budget.wait(peer).await;
-        match receive_package(&self.core, &self.budget, peer, None, &push.body).await {
+        match receive_package(&self.core, &self.budget, session, None, &push.body).await {
             Ok(package) => {
                 if package.applied.written > 0 {
                     self.quota_log.accepted(peer);

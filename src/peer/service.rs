@@ -160,7 +160,13 @@ impl SyncService {
             applied => drop(applied?),
         }
         let tier = admitted.tier();
-        let info = SessionInfo { peer, tier, trace };
+        let info = SessionInfo {
+            peer,
+            epoch,
+            features: admitted.features().clone(),
+            tier,
+            trace,
+        };
         let driver = SessionDriver::new(session, info, &self.0.config, &self.0.stop);
         let live = LiveSession::new(driver.handle().clone(), &admitted, arrival);
         if tier == Tier::Trusted {

@@ -209,6 +209,8 @@ enum MessageClass {
     Ping(u64),
     /// The end of the session, with its code.
     Bye(String),
+    /// A message of a feature that no session has yet.
+    OfFeature,
 }
 
 fn classify(message: &SessionMessage) -> MessageClass {
@@ -228,6 +230,7 @@ fn classify(message: &SessionMessage) -> MessageClass {
         }
         SessionMessage::Ping(ping) => MessageClass::Ping(ping.id),
         SessionMessage::Bye(bye) => MessageClass::Bye(bye.code.clone()),
+        SessionMessage::Watch(_) | SessionMessage::Unchanged(_) => MessageClass::OfFeature,
     }
 }
 
@@ -299,6 +302,9 @@ impl SessionReader {
                 Ok(())
             }
             (MessageClass::Bye(code), _) => Err(SessionError::Bye(code)),
+            (MessageClass::OfFeature, _) => Err(SessionError::Misbehaved(
+                "a message of a feature that the session does not have",
+            )),
         }
     }
 
@@ -358,7 +364,7 @@ impl SessionReader {
             let reply = tokio::select! {
                 biased;
                 () = handle.closed().cancelled() => return,
-                reply = server.reply(handle.peer(), request, &build_permit) => reply,
+                reply = server.reply(handle.info(), request, &build_permit) => reply,
             };
             if reply.is_news {
                 server.give_back(handle.peer(), handle.tier());

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use bastion::{Session, Tier};
+use bastion::{Features, Session, Tier};
 use keys::protocol::FRAME_BYTES_MAX;
 use keys::{Context, Epoch, KeyManager, Oid, PeerId, SignedObject, TraceId};
 use rand::SeedableRng as _;
@@ -114,7 +114,7 @@ impl TestCore {
         let row = PeerRow {
             peer_id: other.peer_id(),
             server_oid: verified.oid(),
-            peer_apps: vec!["identities".into(), "messages".into()],
+            peer_apps: Vec::new(),
             peer_sync_domains: vec!["identities".into(), DOMAIN.into()],
             domains: vec!["identities".into(), DOMAIN.into()],
             onion: other.keys.onion(),
@@ -254,8 +254,13 @@ pub(super) fn peer_id(number: u8) -> PeerId {
 }
 
 pub(super) fn info(peer: PeerId, tier: Tier) -> SessionInfo {
-    let trace = TraceId(7);
-    SessionInfo { peer, tier, trace }
+    SessionInfo {
+        peer,
+        epoch: Epoch::from_bytes([1; 16]),
+        features: Features::none(),
+        tier,
+        trace: TraceId(7),
+    }
 }
 
 /// Both ends of a memory pipe that holds `bytes` in each direction.

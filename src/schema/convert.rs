@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::path::Path;
 
-use keys::protocol::CORE_TYPES_FROM;
+use keys::protocol::{CORE_TYPES_FROM, SCHEMA_VERSION_MAX};
 use toml::Spanned;
 
 use super::raw::{Name, RawApp, RawAttr, RawDomain, RawKind, RawType, RawVisibility};
@@ -64,8 +64,9 @@ impl<'a> Converter<'a> {
                 format!("`{}` is not a valid slug: {WORD_RULE}", raw.slug.get_ref()),
             );
         }
-        if *raw.version.get_ref() == 0 {
-            self.note(&raw.version, "the version must be at least 1".into());
+        if !(1..=SCHEMA_VERSION_MAX).contains(raw.version.get_ref()) {
+            let message = format!("the version must be 1 to {SCHEMA_VERSION_MAX}");
+            self.note(&raw.version, message);
         }
         self.unique("type name", raw.types.iter().map(|it| &it.name));
         self.unique("type number", raw.types.iter().map(|it| &it.number));

@@ -290,7 +290,7 @@ fn requires_unique_and_valid_numbers_and_names() {
     wrong(
         "version = 1",
         "version = 0",
-        "g.toml:2: the version must be at least 1",
+        "g.toml:2: the version must be 1 to 4294967294",
     );
     wrong(
         "number = 2\nname = \"name\"",

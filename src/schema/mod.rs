@@ -9,6 +9,7 @@
 mod check;
 mod convert;
 mod core_types;
+mod digest;
 mod founding;
 pub mod identities;
 mod load;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use bastion::AppClaim;
+
 use super::core_types::core_types;
 use super::types::{AppSchema, TypeSchema};
 use crate::domain::SyncDomain;
@@ -27,6 +29,11 @@ impl Schemas {
     /// The apps, sorted by slug.
     pub fn apps(&self) -> impl Iterator<Item = &AppSchema> {
         self.apps.values()
+    }
+
+    /// The apps as this node announces them, sorted by slug.
+    pub fn claims(&self) -> Vec<AppClaim> {
+        self.apps().map(AppSchema::claim).collect()
     }
 
     /// The app with that slug, if it is enabled.

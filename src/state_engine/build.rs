@@ -4,6 +4,7 @@
 //! may read. A domain outside the intersection looks like an empty one. Change groups are whole,
 //! and every row up to `to_seq` was examined. Tested in `tests/core/windows.rs`.
 
+use bastion::Features;
 use keys::protocol::{PACKAGE_VERSION, SCOPES_NAMED_MAX};
 use keys::{Epoch, Oid, PeerId};
 
@@ -39,6 +40,8 @@ pub struct PullRequest {
     /// The scopes to send again from the beginning; empty: the whole domain. `None`: an ordinary
     /// pull.
     pub again: Option<Vec<Oid>>,
+    /// The features of the session, which the package's signature covers.
+    pub features: Features,
 }
 
 /// The reply to a pull.
@@ -186,7 +189,7 @@ impl View<'_> {
             window,
             objects: package.objects.len(),
             more: package.more,
-            bytes: package.sign(&self.context.keys),
+            bytes: package.sign(&self.context.keys, &request.features),
         }
     }
 
@@ -385,6 +388,7 @@ impl StateEngine {
             last_seq,
             epoch: Some(self.context.epoch),
             again: None,
+            features: Features::none(),
         };
         self.record_sent(now, &request, None).map(|_| ())
     }

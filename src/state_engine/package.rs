@@ -5,6 +5,7 @@
 //! payload is decoded, and its header must agree with the session. Invariant: a [`VerifiedPackage`]
 //! is signed by the session's peer for this node. Tested in `tests/core/packages.rs`.
 
+use bastion::Features;
 use keys::cose::Sign1;
 use keys::protocol::{PACKAGE_BYTES_MAX, PACKAGE_OBJECTS_MAX, PACKAGE_VERSION, SCOPES_NAMED_MAX};
 use keys::{
@@ -122,6 +123,21 @@ impl PackageFault {
     }
 }
 
+/// The session with which a package must agree.
+#[derive(Debug, Clone, Copy)]
+pub struct Expected<'s> {
+    /// The session's peer.
+    pub sender: &'s PeerId,
+    /// The peer's current key.
+    pub key: &'s PublicKey,
+    /// This node.
+    pub recipient: &'s PeerId,
+    /// The epoch with which the peer was admitted.
+    pub epoch: Epoch,
+    /// The features of the session.
+    pub features: &'s Features,
+}
+
 /// A package whose sender, signature and recipient are valid. Its objects are not verified yet.
 #[derive(Debug, Clone)]
 pub struct VerifiedPackage {
@@ -138,9 +154,10 @@ fn decoder_limits(limits: &PackageLimits) -> Limits {
 }
 
 impl Package {
-    /// Signs the package as this node.
-    pub fn sign(&self, keys: &KeyManager) -> Vec<u8> {
-        keys.sign1_as_node(Context::Package, &codec::encode(self))
+    /// Signs the package as this node, for a session with these features.
+    pub fn sign(&self, keys: &KeyManager, features: &Features) -> Vec<u8> {
+        let features = features.encode();
+        keys.sign1_as_node(Context::Package, &[&features], &codec::encode(self))
     }
 
     /// Bytes that an object adds to a package, at most.
@@ -157,26 +174,29 @@ impl Package {
 }
 
 impl VerifiedPackage {
-    /// Verifies a received package: size, envelope, signature by the sender's key, then the header
-    /// against the session.
+    /// Verifies a received package: size, envelope, signature by the sender's key over the
+    /// session's features, then the header against the session.
     pub fn verify(
         bytes: &[u8],
         limits: &PackageLimits,
-        sender: (&PeerId, &PublicKey),
-        recipient: &PeerId,
+        expected: &Expected<'_>,
     ) -> Result<Self, PackageFault> {
+        let features = expected.features.encode();
         let payload = Sign1::parse(bytes, limits.bytes_max)?
-            .verify(sender.1, Context::Package)
+            .verify(expected.key, Context::Package, &[&features])
             .map_err(|_| PackageFault::BadSignature)?;
         let package: Package = codec::decode(&payload, &decoder_limits(limits))?;
         if package.version != PACKAGE_VERSION {
             return Err(PackageFault::Version(package.version));
         }
-        if package.sender != *sender.0 {
+        if package.sender != *expected.sender {
             return Err(PackageFault::Sender);
         }
-        if package.recipient != *recipient {
+        if package.recipient != *expected.recipient {
             return Err(PackageFault::Recipient);
+        }
+        if package.epoch != expected.epoch {
+            return Err(PackageFault::Epoch);
         }
         if package.to_seq == 0
             || package.from_seq > package.to_seq

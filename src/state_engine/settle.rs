@@ -58,6 +58,8 @@ impl StateEngine {
             SettlingWork::Open(peer) => self.portion(now, next, |graph| {
                 Ok(graph.open_some(&peer)?.then_some(next.after))
             }),
+            // Noted by nothing yet.
+            SettlingWork::Flag(..) => self.portion(now, next, |_| Ok(None)),
             SettlingWork::Rotate(identity) => {
                 let may_change = self.write_mode_at(now) == WriteMode::ReadWrite;
                 self.portion(now, next, |graph| {

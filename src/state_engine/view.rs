@@ -5,6 +5,7 @@ use std::sync::Arc;
 use keys::{Epoch, KeyManager, PeerId};
 
 use super::limits::CoreLimits;
+use super::outbox::OutboxPlan;
 use super::peer_scopes::PeerScopesCache;
 use crate::graph::ScopeMemory;
 use crate::op_context::Timestamp;
@@ -32,6 +33,7 @@ pub struct CoreMemory {
     /// The newest change of each scope.
     pub scopes: ScopeMemory,
     pub(super) peers: PeerScopesCache,
+    pub(super) outbox: OutboxPlan,
 }
 
 /// One committed state, for reads and for building packages.

@@ -6,11 +6,11 @@
 //! onion address. Invariants: one row for each `peer_id`, which never changes. `tier_usage` is the
 //! sum of what the peers of a tier have stored, where forgotten peers count as untrusted.
 
-use bastion::Tier;
+use bastion::{AppClaim, Tier};
 use keys::{Epoch, Oid, OnionAddr, PeerId, PublicKey};
 use rusqlite::{OptionalExtension as _, Row};
 
-use super::columns::{fixed, json, names, tier};
+use super::columns::{apps, apps_json, fixed, json, names, tier};
 use super::error::{SqlContext as _, StoreError};
 use super::rows::{Rows, WriteTx};
 use crate::op_context::Timestamp;
@@ -22,8 +22,8 @@ pub struct PeerRow {
     pub peer_id: PeerId,
     /// Oid of its server identity in the graph.
     pub server_oid: Oid,
-    /// Slugs of the apps that it has.
-    pub peer_apps: Vec<String>,
+    /// The apps that it announced last, sorted by slug.
+    pub peer_apps: Vec<AppClaim>,
     /// Names of the domains that it supports.
     pub peer_sync_domains: Vec<String>,
     /// Intersection of its domains with this node's.
@@ -57,7 +57,7 @@ fn peer_row(row: &Row<'_>) -> rusqlite::Result<PeerRow> {
     Ok(PeerRow {
         peer_id: PeerId::from_bytes(fixed(row, 0)?),
         server_oid: Oid::from_bytes(fixed(row, 1)?),
-        peer_apps: names(row, 2)?,
+        peer_apps: apps(row, 2)?,
         peer_sync_domains: names(row, 3)?,
         domains: names(row, 4)?,
         onion: OnionAddr::from_public_key(PublicKey::from_bytes(fixed(row, 5)?)),
@@ -165,7 +165,7 @@ impl WriteTx<'_> {
             .execute((
                 peer.peer_id.as_bytes(),
                 peer.server_oid.as_bytes(),
-                json(&peer.peer_apps),
+                apps_json(&peer.peer_apps),
                 json(&peer.peer_sync_domains),
                 json(&peer.domains),
                 peer.onion.public_key().as_bytes(),
@@ -261,6 +261,7 @@ impl WriteTx<'_> {
                 "DELETE FROM waiting WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1)",
                 "DELETE FROM pull_again WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1)",
                 "DELETE FROM sync_rejects WHERE peer_id = ?1",
+                "DELETE FROM sync_outbox WHERE peer_id = ?1",
                 "UPDATE peers SET tier = 'forgotten', peer_apps = '[]', peer_sync_domains = '[]',
                    domains = '[]',
                    onion = CASE WHEN EXISTS (

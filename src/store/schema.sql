@@ -13,7 +13,8 @@ CREATE TABLE meta (
 CREATE TABLE app (
   id      INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
   slug    TEXT    NOT NULL UNIQUE,
-  version INTEGER NOT NULL            -- highest version of the app's schema that was loaded
+  version INTEGER NOT NULL,           -- version of the app's schema that was loaded last
+  text    TEXT                        -- its file; NULL: not known, because the tables were migrated
 ) STRICT;
 
 -- The bit of each domain in sync_flags, at most 63. A bit is never reused and never sent.
@@ -146,7 +147,7 @@ CREATE TABLE peers (
   id                INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
   peer_id           BLOB    NOT NULL UNIQUE,
   server_oid        BLOB    NOT NULL,
-  peer_apps         TEXT    NOT NULL, -- JSON array of slugs
+  peer_apps         TEXT    NOT NULL, -- JSON array of [slug, version, digest in hex]
   peer_sync_domains TEXT    NOT NULL, -- JSON array of names
   domains           TEXT    NOT NULL, -- JSON array: the intersection with this node's domains
   onion             BLOB    NOT NULL, -- public key of its onion service
@@ -294,8 +295,9 @@ CREATE TABLE waiting (
   seq          INTEGER NOT NULL,      -- to_seq of the package
   oid          BLOB    NOT NULL,
   needs_kind   INTEGER NOT NULL,      -- 1: object, 2: key of an identity, 3: unfreezing, 4: home,
-                                      -- 5: rights list
-  needs        BLOB    NOT NULL,      -- its oid, then what the kind adds; 5: its digest
+                                      -- 5: rights list, 6: version of an app's schema
+  needs        BLOB    NOT NULL,      -- its oid, then what the kind adds; 5: its digest; 6: app
+                                      -- and version
   is_reclaimed INTEGER NOT NULL,      -- 1: of this node, returned after a restore
   key_id       INTEGER NOT NULL,
   digest       BLOB    NOT NULL,      -- SHA-256 of bytes
@@ -354,6 +356,15 @@ CREATE TABLE pull_again (
   PRIMARY KEY (peer_no, domain, scope_oid)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX pull_again_scope ON pull_again (scope_oid);
+
+-- Domains of which a configured peer has to be pushed something. Only wakes: the package is built
+-- from the acknowledged number. Derived from the configuration and bounded by it.
+CREATE TABLE sync_outbox (
+  peer_id    BLOB    NOT NULL,
+  domain     TEXT    NOT NULL,
+  change_seq INTEGER NOT NULL,        -- highest number that the peer may not have
+  PRIMARY KEY (peer_id, domain)
+) STRICT, WITHOUT ROWID;
 
 -- Tokens of the local API, by their hash.
 CREATE TABLE api_token (

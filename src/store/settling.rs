@@ -24,6 +24,9 @@ pub enum SettlingWork {
     Open(PeerId),
     /// Completes the key rotation of an identity of this node. The position is in the objects.
     Rotate(Oid),
+    /// Sets the bit of a new domain in the stored rows of its app. The position is their
+    /// `change_seq`.
+    Flag(AppId, u8),
 }
 
 impl SettlingWork {
@@ -31,6 +34,7 @@ impl SettlingWork {
     const RESTAMP: u8 = 64;
     const OPEN: u8 = 66;
     const ROTATE: u8 = 67;
+    const FLAG: u8 = 68;
 
     fn columns(&self) -> (u8, Vec<u8>) {
         match self {
@@ -41,6 +45,7 @@ impl SettlingWork {
             ),
             Self::Open(peer) => (Self::OPEN, peer.as_bytes().to_vec()),
             Self::Rotate(identity) => (Self::ROTATE, identity.as_bytes().to_vec()),
+            Self::Flag(app, bit) => (Self::FLAG, [&app.0.to_be_bytes()[..], &[*bit]].concat()),
         }
     }
 
@@ -53,6 +58,12 @@ impl SettlingWork {
             }
             Self::OPEN => PeerId::from_slice(needs).map(Self::Open),
             Self::ROTATE => Oid::from_slice(needs).map(Self::Rotate),
+            Self::FLAG => {
+                let (app, [bit]) = needs.split_first_chunk()? else {
+                    return None;
+                };
+                Some(Self::Flag(AppId(i64::from_be_bytes(*app)), *bit))
+            }
             _ => Cause::from_columns(kind, needs).map(Self::Retry),
         }
     }
@@ -100,12 +111,14 @@ impl Rows<'_> {
 
 impl WriteTx<'_> {
     /// Notes that a cause has occurred: the objects that wait for it now are to be tried again. A
-    /// known key also satisfies objects that wait for an earlier one.
+    /// known key or a loaded version of a schema also satisfies objects that wait for an earlier
+    /// one.
     pub fn fulfil(&self, cause: &Cause) -> Result<(), StoreError> {
         let context = "noting a cause";
         let (kind, needs) = cause.columns();
         let lowest = match cause {
             Cause::KeyKnown(identity, _) => Cause::KeyKnown(*identity, 0).columns().1,
+            Cause::Schema(app, _) => Cause::Schema(*app, 0).columns().1,
             _ => needs.clone(),
         };
         let mut statement = self

@@ -119,6 +119,7 @@ fn new_database_has_the_tables_of_the_schema_and_a_pair_for_each_app() {
         "rights_list",
         "scope",
         "settling",
+        "sync_outbox",
         "sync_rejects",
         "sync_state",
         "tier_usage",

@@ -27,6 +27,8 @@ pub enum Cause {
     Home(Oid, PeerId),
     /// The rights list with this digest is stored, under a key that counts.
     Rights(Digest),
+    /// This version of the app's schema is loaded, or a later one.
+    Schema(AppId, u32),
 }
 
 impl Cause {
@@ -49,6 +51,10 @@ impl Cause {
             Self::Unfrozen(identity) => (3, identity.as_bytes().to_vec()),
             Self::Home(identity, home) => (4, [&identity.as_bytes()[..], home.as_bytes()].concat()),
             Self::Rights(list) => (5, list.as_bytes().to_vec()),
+            Self::Schema(app, version) => (
+                6,
+                [&app.0.to_be_bytes()[..], &version.to_be_bytes()].concat(),
+            ),
         }
     }
 
@@ -56,6 +62,11 @@ impl Cause {
     pub(super) fn from_columns(kind: u8, needs: &[u8]) -> Option<Self> {
         if kind == 5 {
             return Digest::from_slice(needs).map(Self::Rights);
+        }
+        if kind == 6 {
+            let (app, version) = needs.split_first_chunk()?;
+            let version = u32::from_be_bytes(version.try_into().ok()?);
+            return Some(Self::Schema(AppId(i64::from_be_bytes(*app)), version));
         }
         let (identity, rest) = needs.split_first_chunk::<16>()?;
         let oid = Oid::from_bytes(*identity);
@@ -128,6 +139,8 @@ pub struct WaitingByCause {
     pub home: u64,
     /// [`Cause::Rights`].
     pub rights_list: u64,
+    /// [`Cause::Schema`].
+    pub schema: u64,
 }
 
 impl Rows<'_> {
@@ -223,7 +236,7 @@ impl Rows<'_> {
             .prepare_cached(
                 "SELECT COALESCE(SUM(needs_kind = 1), 0), COALESCE(SUM(needs_kind = 2), 0),
                    COALESCE(SUM(needs_kind = 3), 0), COALESCE(SUM(needs_kind = 4), 0),
-                   COALESCE(SUM(needs_kind = 5), 0)
+                   COALESCE(SUM(needs_kind = 5), 0), COALESCE(SUM(needs_kind = 6), 0)
                  FROM waiting WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1)",
             )
             .context(context)?;
@@ -234,6 +247,7 @@ impl Rows<'_> {
                 unfreezing: row.get(2)?,
                 home: row.get(3)?,
                 rights_list: row.get(4)?,
+                schema: row.get(5)?,
             })
         };
         statement

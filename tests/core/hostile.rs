@@ -5,7 +5,6 @@ use harness::TestNode;
 use harness::pull::{meet, package_bytes};
 use keys::{Genesis, KeyChain, SecretKey};
 use postern::services::identities;
-use postern::state_engine::{PackageLimits, VerifiedPackage};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 
@@ -32,10 +31,7 @@ fn owner_that_arrives_between_check_and_apply_is_recognised() {
     let carol = newcomer(&alice, "Carol");
     send_as(&alice, carol, bob.identity, "Hi");
     let bytes = package_bytes(alice.answer(&bob.request(&alice, "messages")));
-    let key = alice.keys.node_chain().verify().unwrap().current();
-    let sender = (&alice.peer_id(), &key);
-    let mut package =
-        VerifiedPackage::verify(&bytes, &PackageLimits::default(), sender, &bob.peer_id()).unwrap();
+    let mut package = bob.verify(&alice, &bytes).unwrap();
     // Two concurrent pulls: this package is checked before the writer has stored the identity.
     let checked = bob
         .engine

@@ -3,7 +3,7 @@
 use keys::Oid;
 use postern::object::{Attrs, Object, Value};
 use postern::services::{identities, messages};
-use postern::state_engine::{PullReply, PullRequest, VerifiedPackage};
+use postern::state_engine::{PullReply, PullRequest};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 
@@ -25,10 +25,8 @@ fn ask(from: &TestNode, request: &PullRequest, by: &TestNode) -> Option<Opened> 
     let PullReply::Package { bytes, .. } = from.answer(request) else {
         return None;
     };
-    let (limits, key) = (by.limits(), from.public_key());
-    let sender = (&from.peer_id(), &key);
-    let mut package =
-        VerifiedPackage::verify(&bytes, &limits.package, sender, &by.peer_id()).unwrap();
+    let limits = by.limits();
+    let mut package = by.verify(from, &bytes).unwrap();
     let objects = package.take_objects();
     let objects = objects.iter().map(|object| {
         Object::from_bytes(object.bytes(), &limits.graph.object)

@@ -1,11 +1,14 @@
 //! Packages that are faulty as a whole: nothing of them is applied.
 
+use bastion::{Feature, Features};
 use harness::forge::object;
 use harness::pull::{meet, package_bytes};
 use harness::{Setup, TestNode, ride};
-use keys::{Context, Malformed, codec};
+use keys::{Context, Epoch, Malformed, codec};
 use postern::object::Value;
-use postern::state_engine::{CoreLimits, Package, PackageFault, PackageLimits};
+use postern::state_engine::{
+    CoreLimits, Expected, Package, PackageFault, PackageLimits, VerifiedPackage,
+};
 
 use crate::packages::Scene;
 
@@ -56,14 +59,44 @@ fn package_signed_by_another_node_or_context_is_refused() {
         .alice
         .package(&scene.bob, "rides.offers", (0, 5), Vec::new());
     assert_eq!(
-        scene.fault(&package.sign(&carol.keys)),
+        scene.fault(&package.sign(&carol.keys, &Features::none())),
         PackageFault::BadSignature
     );
-    let other_context = scene
-        .alice
-        .keys
-        .sign1_as_node(Context::Welcome, &codec::encode(&package));
+    let other_context = scene.alice.keys.sign1_as_node(
+        Context::Welcome,
+        &[&Features::none().encode()],
+        &codec::encode(&package),
+    );
     assert_eq!(scene.fault(&other_context), PackageFault::BadSignature);
+}
+
+#[test]
+fn package_of_other_features_is_refused() {
+    let scene = Scene::new();
+    let package = scene
+        .alice
+        .package(&scene.bob, "rides.offers", (0, 5), Vec::new());
+    let other = Features::from_iter([Feature::Watch]);
+    let of_other_session = package.sign(&scene.alice.keys, &other);
+    assert_eq!(scene.fault(&of_other_session), PackageFault::BadSignature);
+}
+
+#[test]
+fn package_of_another_epoch_is_refused() {
+    let scene = Scene::new();
+    let (honest, features) = (scene.honest(), Features::none());
+    let verify = |epoch| {
+        let expected = Expected {
+            sender: &scene.alice.peer_id(),
+            key: &scene.alice.public_key(),
+            recipient: &scene.bob.peer_id(),
+            epoch,
+            features: &features,
+        };
+        VerifiedPackage::verify(&honest, &PackageLimits::PROTOCOL, &expected).map(drop)
+    };
+    assert_eq!(verify(scene.alice.epoch()), Ok(()));
+    assert_eq!(verify(Epoch::from_bytes([9; 16])), Err(PackageFault::Epoch));
 }
 
 #[test]
@@ -91,10 +124,11 @@ fn bytes_that_are_not_a_package_are_malformed() {
     let mut longer = honest.clone();
     longer.push(0);
     assert!(matches!(scene.fault(&longer), PackageFault::Malformed(_)));
-    let not_a_package = scene
-        .alice
-        .keys
-        .sign1_as_node(Context::Package, &codec::encode(&"hello"));
+    let not_a_package = scene.alice.keys.sign1_as_node(
+        Context::Package,
+        &[&Features::none().encode()],
+        &codec::encode(&"hello"),
+    );
     assert!(matches!(
         scene.fault(&not_a_package),
         PackageFault::Malformed(_)

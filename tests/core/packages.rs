@@ -1,6 +1,7 @@
 //! Applying packages: windows, waiting objects, and faulty objects in a good package.
 
-use postern::state_engine::{ApplyPackageError, Package, PackageFault, PackageLimits, WindowFault};
+use bastion::Features;
+use postern::state_engine::{ApplyPackageError, Package, PackageFault, WindowFault};
 use postern::store::Direction;
 use proptest::prelude::*;
 
@@ -52,7 +53,7 @@ impl Scene {
             Vec::new(),
         );
         change(&mut package);
-        package.sign(&self.alice.keys)
+        package.sign(&self.alice.keys, &Features::none())
     }
 }
 
@@ -284,19 +285,12 @@ fn package_of_a_node_that_was_never_admitted_is_not_applied() {
     let (alice, carol) = (TestNode::new("alice", 0), TestNode::new("carol", 0));
     let before = alice.dump();
     let package = carol.package(&alice, "rides.offers", (0, 1), Vec::new());
+    let bytes = package.sign(&carol.keys, &Features::none());
     assert!(matches!(
-        alice.take(&carol, &package.sign(&carol.keys)),
+        alice.take(&carol, &bytes),
         Err(TakeError::Fault(PackageFault::Domain))
     ));
-    let key = carol.keys.node_chain().verify().unwrap().current();
-    let limits = PackageLimits::default();
-    let verified = postern::state_engine::VerifiedPackage::verify(
-        &package.sign(&carol.keys),
-        &limits,
-        (&carol.peer_id(), &key),
-        &alice.peer_id(),
-    );
-    let verified = verified.unwrap();
+    let verified = alice.verify(&carol, &bytes).unwrap();
     let applied = alice.write(move |core, now| core.apply_package(now, &verified, Vec::new()));
     assert!(matches!(applied, Err(ApplyPackageError::UnknownPeer)));
     assert_eq!(alice.dump(), before);

@@ -1,11 +1,10 @@
 //! Packages are applied in parts: other writes run between them, and the last part moves the
 //! cursor.
 
+use bastion::Features;
 use keys::{Oid, SignedObject};
 use postern::object::{Object, Rights};
-use postern::state_engine::{
-    ApplyPackageError, CoreLimits, PackageProgress, PackageWork, VerifiedPackage,
-};
+use postern::state_engine::{ApplyPackageError, CoreLimits, PackageProgress, PackageWork};
 use postern::store::Direction;
 
 use harness::forge::{object, salted, sign_with_unknown_key};
@@ -39,10 +38,8 @@ fn work_in(
     let last_seq = alice.request(bob, domain).last_seq;
     let window = (if last_seq == 0 { 0 } else { last_seq + 1 }, 9);
     let package = bob.package(alice, domain, window, objects);
-    let (key, limits) = (bob.public_key(), &alice.limits().package);
-    let bytes = package.sign(&bob.keys);
-    let mut package =
-        VerifiedPackage::verify(&bytes, limits, (&bob.peer_id(), &key), &alice.peer_id()).unwrap();
+    let bytes = package.sign(&bob.keys, &Features::none());
+    let mut package = alice.verify(bob, &bytes).unwrap();
     let checked = alice.engine.verify_objects(package.take_objects());
     let checked = futures::executor::block_on(checked).unwrap();
     PackageWork::new(&package, None, checked)
@@ -148,7 +145,9 @@ fn package_that_another_one_overtook_moves_no_cursor_back() {
         panic!("one part has 300 objects");
     };
     let package = bob.package(&alice, "rides.offers", (0, 20), objects);
-    alice.take(&bob, &package.sign(&bob.keys)).unwrap();
+    alice
+        .take(&bob, &package.sign(&bob.keys, &Features::none()))
+        .unwrap();
     let PackageProgress::Done(applied) = step(&alice, rest).unwrap() else {
         panic!("an overtaken package has no further part");
     };

@@ -1,5 +1,6 @@
 //! An object without room to wait is not lost: its domain is pulled again.
 
+use bastion::Features;
 use harness::pull::meet;
 use harness::{Setup, TestNode, conversation, message};
 use keys::Oid;
@@ -279,14 +280,16 @@ fn no_peer_lets_a_scope_start_more_often_by_new_epochs() {
             epoch,
             ..mallory.package(&alice, "messages", (0, 5), Vec::new())
         };
-        alice.take(&mallory, &naming.sign(&mallory.keys)).unwrap();
+        alice
+            .take(&mallory, &naming.sign(&mallory.keys, &Features::none()))
+            .unwrap();
         if let Some(again) = alice.next_again(&mallory, "messages") {
             starts += 1;
             let whole = Package {
                 scopes: Some(Vec::new()),
                 ..naming
             };
-            let whole = whole.sign(&mallory.keys);
+            let whole = whole.sign(&mallory.keys, &Features::none());
             alice.take_again(&mallory, Some(again), &whole).unwrap();
         }
     }
@@ -331,7 +334,9 @@ fn all_scopes_that_a_package_names_share_a_request() {
         scopes: Some((0..1024).map(scope).collect()),
         ..bob.package(&alice, "messages", (0, 5), Vec::new())
     };
-    alice.take(&bob, &named.sign(&bob.keys)).unwrap();
+    alice
+        .take(&bob, &named.sign(&bob.keys, &Features::none()))
+        .unwrap();
     let again = alice.next_again(&bob, "messages").unwrap();
     assert_eq!(again.scopes.len(), 1024);
     name(&alice, &bob, 1024..UNFINISHED_MAX);

@@ -8,7 +8,7 @@ use keys::protocol::{LEAVE_TYPE, RIGHTS_TYPE};
 use postern::acl::Denied;
 use postern::graph::SaveError;
 use postern::object::{Attrs, Object, OidProof, Place, Rights};
-use postern::state_engine::{PullRequest, VerifiedPackage};
+use postern::state_engine::PullRequest;
 
 pub(crate) const READ: Option<Rights> = Some(Rights::READ);
 pub(crate) const BOTH: Option<Rights> = Some(Rights::READ_WRITE);
@@ -402,10 +402,8 @@ fn list_in_force_follows_directly_after_its_scope() {
         ..carol.request(alice, "messages")
     };
     let bytes = harness::pull::package_bytes(alice.answer(&request));
-    let (limits, key) = (carol.limits(), alice.public_key());
-    let sender = (&alice.peer_id(), &key);
-    let mut package =
-        VerifiedPackage::verify(&bytes, &limits.package, sender, &carol.peer_id()).unwrap();
+    let limits = carol.limits();
+    let mut package = carol.verify(alice, &bytes).unwrap();
     let objects = package.take_objects();
     let oids: Vec<Oid> = objects
         .iter()

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use bastion::Features;
 use harness::rights::digest_of;
 use keys::chain::{Genesis, commitment};
 use keys::protocol::RIGHTS_TYPE;
@@ -18,7 +19,8 @@ use postern::object::{
     Value,
 };
 use postern::peer::message::{PackageBody, Pull, SessionMessage};
-use postern::state_engine::{Package, PackageLimits, VerifiedPackage};
+use postern::schema::Schemas;
+use postern::state_engine::{Expected, Package, PackageLimits, VerifiedPackage};
 
 /// The lines that the section must have.
 #[derive(Default)]
@@ -162,8 +164,12 @@ fn example_in_the_protocol_matches_the_code() {
         &signing_input(Context::Object, &[&[0; 4], &message.to_bytes()]),
     );
     page.hex("signature", sign(message).signature().as_bytes());
+    let schemas = Schemas::load(&["identities".into(), "messages".into()], None).unwrap();
+    let digest = schemas.app("messages").unwrap().digest();
+    page.hex("schema", digest.as_bytes());
     let payload = codec::encode(&package(&example));
-    let signed = secret(0x01).sign1(Context::Package, &payload);
+    let features = Features::none().encode();
+    let signed = secret(0x01).sign1(Context::Package, &[&features], &payload);
     page.hex("package", &signed);
     let pull = Pull {
         again: None,
@@ -194,11 +200,18 @@ fn example_in_the_protocol_matches_the_code() {
 #[test]
 fn receiver_accepts_the_example() {
     let example = example();
-    let bytes = secret(0x01).sign1(Context::Package, &codec::encode(&package(&example)));
-    let (node, us) = (secret(0x01), secret(0x03).peer_id());
-    let sender = (&node.peer_id(), &node.public());
-    let mut verified =
-        VerifiedPackage::verify(&bytes, &PackageLimits::default(), sender, &us).unwrap();
+    let (node, features) = (secret(0x01), Features::none());
+    let payload = codec::encode(&package(&example));
+    let bytes = node.sign1(Context::Package, &[&features.encode()], &payload);
+    let expected = Expected {
+        sender: &node.peer_id(),
+        key: &node.public(),
+        recipient: &secret(0x03).peer_id(),
+        epoch: Epoch::from_bytes([0xee; 16]),
+        features: &features,
+    };
+    let limits = PackageLimits::default();
+    let mut verified = VerifiedPackage::verify(&bytes, &limits, &expected).unwrap();
     let objects = verified.take_objects();
     assert_eq!(objects.len(), 2);
     for signed in objects {

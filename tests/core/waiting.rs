@@ -1,5 +1,6 @@
 //! Waiting objects: each is tried once its cause has occurred, in portions, across restarts.
 
+use bastion::Features;
 use harness::forge::{object, oid, salted, tombstone};
 use harness::pull::meet;
 use harness::{Setup, TestNode, conversation, message, ride};
@@ -214,13 +215,19 @@ fn apply(
     bob: &TestNode,
     package: postern::state_engine::Package,
 ) {
-    let bytes = package.sign(&bob.keys);
+    let bytes = package.sign(&bob.keys, &Features::none());
     let limits = core.context().limits;
     let (key, local) = (bob.public_key(), core.view().this_node());
-    let sender = (&bob.peer_id(), &key);
-    let mut package =
-        postern::state_engine::VerifiedPackage::verify(&bytes, &limits.package, sender, &local)
-            .unwrap();
+    let expected = postern::state_engine::Expected {
+        sender: &bob.peer_id(),
+        key: &key,
+        recipient: &local,
+        epoch: bob.epoch(),
+        features: &Features::none(),
+    };
+    let verified =
+        postern::state_engine::VerifiedPackage::verify(&bytes, &limits.package, &expected);
+    let mut package = verified.unwrap();
     let objects = package.take_objects().into_iter();
     let decoded: Vec<_> = objects
         .map(|object| postern::graph::decode_object(object, &limits.graph))

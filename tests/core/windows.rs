@@ -1,5 +1,6 @@
 //! Windows and cursors: the content of packages, and the cursors of both sides.
 
+use bastion::Features;
 use keys::Epoch;
 use postern::graph::WriteRequest;
 use postern::state_engine::{BuildError, CoreLimits, PackageLimits, PullReply, PullRequest};
@@ -163,6 +164,7 @@ fn domain_outside_the_intersection_looks_empty_and_changes_nothing() {
                 domain: domain.into(),
                 last_seq,
                 epoch: None,
+                features: Features::none(),
             };
             assert_eq!(
                 alice.answer(&request),
@@ -179,6 +181,7 @@ fn domain_outside_the_intersection_looks_empty_and_changes_nothing() {
         domain: "rides.offers".into(),
         last_seq: 5,
         epoch: None,
+        features: Features::none(),
     };
     let answer = alice
         .read(move |view| Ok(view.build_package(&empty)))
@@ -231,7 +234,7 @@ fn cursor_of_another_epoch_is_ignored() {
     let mut package = alice.package(&bob, "rides.offers", (0, 2), Vec::new());
     package.epoch = restored;
     assert_eq!(
-        bob.take(&alice, &package.sign(&alice.keys))
+        bob.take(&alice, &package.sign(&alice.keys, &Features::none()))
             .unwrap()
             .last_seq,
         2
@@ -244,7 +247,8 @@ fn cursor_of_another_epoch_is_ignored() {
     );
     (package.epoch, package.from_seq, package.to_seq) = (Epoch::from_bytes([7; 16]), 3, 4);
     assert!(
-        bob.take(&alice, &package.sign(&alice.keys)).is_err(),
+        bob.take(&alice, &package.sign(&alice.keys, &Features::none()))
+            .is_err(),
         "a window of a new epoch must begin at 0"
     );
 }
@@ -260,6 +264,7 @@ fn request_beyond_the_head_acknowledges_only_the_head() {
         domain,
         last_seq: u64::MAX,
         epoch,
+        features: Features::none(),
     };
     assert!(matches!(
         alice.answer(&ahead),

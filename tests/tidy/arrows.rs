@@ -128,6 +128,10 @@ const BASTION_IN: &[(&str, &str)] = &[
     ("state_engine", "Tier"),
     ("services", "Tier"),
     ("api", "Tier"),
+    // Plain values of the handshake, which are stored or signed.
+    ("schema", "AppClaim"),
+    ("store", "AppClaim"),
+    ("state_engine", "Features"),
     ("config", "GateConfig"),
     ("config", "Hardening"),
     // To check the `[tor]` table with the rest of the file.

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use keys::protocol::{FRAME_BYTES_MAX, UNADMITTED_FRAME_BYTES_MAX};
+use keys::protocol::{FRAME_BYTES_MAX, PROTOCOL_VERSION, UNADMITTED_FRAME_BYTES_MAX};
 use keys::{Digest, TraceId};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
@@ -324,7 +324,13 @@ impl Gate {
     fn refusal_frame(&self, code: RefusalCode) -> Vec<u8> {
         let retry_s =
             (code == RefusalCode::Busy).then(|| retry_s(self.load().load_permille(self.config())));
-        HandshakeMessage::Refused(Refusal { code, retry_s }).encode()
+        let versions = (code == RefusalCode::Version).then(|| vec![PROTOCOL_VERSION]);
+        let refusal = Refusal {
+            code,
+            retry_s,
+            versions,
+        };
+        HandshakeMessage::Refused(refusal).encode()
     }
 
     /// Sends a refusal if the stream takes it at once. Without a slot the gate may not wait.

@@ -135,7 +135,7 @@ async fn full_queue_refuses_with_a_retry_delay_and_leaves_the_serial_unused() {
     let (release, occupied) = fill(&alice).await;
     let (mut session, admitting) = stream(&alice);
     match request(&mut session, &frame).await {
-        HandshakeMessage::Refused(Refusal { code, retry_s }) => {
+        HandshakeMessage::Refused(Refusal { code, retry_s, .. }) => {
             assert_eq!(code, RefusalCode::Busy);
             // A full queue counts half, so the delay is half of the longest one.
             assert_eq!(retry_s, Some(3));
@@ -180,7 +180,7 @@ async fn solution_of_a_lost_stream_is_decided_and_its_reply_cached() {
     // The same solution on another stream gets `busy` while it is being decided.
     let (mut second, _) = stream(&alice);
     match request(&mut second, &frame).await {
-        HandshakeMessage::Refused(Refusal { code, retry_s }) => {
+        HandshakeMessage::Refused(Refusal { code, retry_s, .. }) => {
             assert_eq!((code, retry_s.is_some()), (RefusalCode::Busy, true));
         }
         other => panic!("{}", other.kind()),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::claims::PeerClaims;
+use crate::features::Features;
 use crate::ticket::{Ticket, Tier};
 
 /// A peer that this node admitted, or that admitted this node.
@@ -14,6 +15,7 @@ use crate::ticket::{Ticket, Tier};
 pub struct Admitted {
     pub(super) claims: PeerClaims,
     pub(super) domains: Vec<String>,
+    pub(super) features: Features,
     pub(super) tier: Tier,
     pub(super) ticket: Option<Ticket>,
     pub(super) we_dialled: bool,
@@ -30,6 +32,11 @@ impl Admitted {
     /// Returns the names of the sync domains that both nodes have, sorted.
     pub fn domains(&self) -> &[String] {
         &self.domains
+    }
+
+    /// Returns the features that both nodes offer.
+    pub fn features(&self) -> &Features {
+        &self.features
     }
 
     /// Returns the peer's tier. A peer that this node dialled is trusted.

@@ -1,34 +1,54 @@
 //! The server against clients whose claims break a rule.
 
-use keys::{Context, SecretKey, SignedObject};
+use keys::{Context, SchemaDigest, SecretKey, SignedObject};
 
 use super::testing::{NOW, Side, alice_and_bob, check, easy, edit_claims};
-use crate::claims::Claims;
+use crate::claims::{AppClaim, Claims};
 use crate::error::Misbehaviour;
 use crate::messages::RefusalCode;
+
+fn app(slug: &str, version: u32) -> AppClaim {
+    AppClaim::new(slug, version, SchemaDigest::from_bytes([1; 16]))
+}
+
+fn apps<const N: usize>(slugs: [&str; N]) -> Vec<AppClaim> {
+    slugs.map(|slug| app(slug, 1)).to_vec()
+}
 
 #[test]
 fn rejects_claims_that_break_a_rule() {
     type Change = fn(&mut Claims);
-    let rules: [(Change, &str); 6] = [
+    let rules: [(Change, &str); 8] = [
         (
-            |claims| claims.apps = vec!["b".into(), "a".into()],
+            |claims| claims.apps = apps(["b", "a"]),
             "names are not sorted, or repeat",
         ),
         (
-            |claims| claims.apps = vec!["a".into(), "a".into()],
+            |claims| claims.apps = vec![app("a", 1), app("a", 2)],
             "names are not sorted, or repeat",
         ),
         (
-            |claims| claims.apps = vec!["Not A Slug".into()],
+            |claims| claims.apps = apps(["Not A Slug"]),
             "a name breaks the grammar",
+        ),
+        (
+            |claims| claims.apps = vec![app("a", 0)],
+            "a schema has no valid version",
+        ),
+        (
+            |claims| claims.apps = vec![app("a", u32::MAX)],
+            "a schema has no valid version",
         ),
         (
             |claims| claims.sync_domains = vec!["a.b.c".into()],
             "a name breaks the grammar",
         ),
         (
-            |claims| claims.apps = (10..75).map(|number| format!("a{number}")).collect(),
+            |claims| {
+                claims.apps = (10..75)
+                    .map(|number| app(&format!("a{number}"), 1))
+                    .collect()
+            },
             "too many names",
         ),
         (

@@ -17,7 +17,7 @@ use serde_bytes::{ByteArray, ByteBuf};
 use super::admitted::Admitted;
 use super::context::HandshakeContext;
 use super::signed_parts::{transcript, with_solution_parts};
-use crate::claims::{Claims, NodeProfile, claims_space, encode_claims, intersection, sorted};
+use crate::claims::{Claims, NodeProfile, claims_space, intersection, sorted};
 use crate::error::{HandshakeError, Incompatibility, Misbehaviour};
 use crate::messages::{Challenge, Cookie, HandshakeMessage, Hello, Solution, Welcome};
 use crate::puzzle::{ChallengeBytes, Difficulty, Nonce, Puzzle};
@@ -95,6 +95,7 @@ impl AwaitChallenge {
             ticket: ticket
                 .as_ref()
                 .map(|ticket| ByteBuf::from(ticket.as_bytes())),
+            features: context.config.features.clone(),
             versions: vec![PROTOCOL_VERSION],
         });
         let next = Self {
@@ -196,7 +197,7 @@ impl Solving {
         };
         let bytes_max = UNADMITTED_FRAME_BYTES_MAX;
         let space = claims_space(&HandshakeMessage::Solution(solution.clone()), bytes_max);
-        solution.claims = encode_claims(profile, &self.context.keys, space).into();
+        solution.claims = self.context.encode_claims(profile, space).into();
         solution.signature = with_solution_parts(&solution, &self.onion, |parts| {
             self.context.keys.sign_as_node(Context::Solution, parts)
         });
@@ -222,6 +223,7 @@ impl AwaitWelcome {
             claims: claims_bytes,
             ticket,
             domains,
+            features,
             signature,
         } = match HandshakeMessage::decode(frame, UNADMITTED_FRAME_BYTES_MAX)? {
             HandshakeMessage::Welcome(welcome) => welcome,
@@ -239,20 +241,24 @@ impl AwaitWelcome {
         if ticket_bytes.len() > TICKET_BYTES_MAX {
             return Err(Misbehaviour::Claims("too long a ticket").into());
         }
-        let domains_bytes = codec::encode(&domains);
-        let signed: [&[u8]; 4] = [
+        let signed: [&[u8]; 5] = [
             self.transcript.as_bytes(),
             &claims_bytes,
-            &domains_bytes,
+            &codec::encode(&domains),
+            &features.encode(),
             ticket_bytes,
         ];
         let claims = claims.verify(Context::Welcome, &signed, &signature)?;
         if domains != intersection(&self.sync_domains, &claims.sync_domains) {
             return Err(Misbehaviour::DomainsDiffer.into());
         }
+        if features != self.context.config.features.intersection(&claims.features) {
+            return Err(Misbehaviour::FeaturesDiffer.into());
+        }
         Ok(Admitted {
             claims,
             domains,
+            features,
             tier: Tier::Trusted,
             ticket: Ticket::from_bytes(ticket_bytes),
             we_dialled: true,

@@ -1,12 +1,14 @@
 //! The handshake between honest nodes, and against a hostile server.
 
 use keys::codec;
-use keys::{Context, Digest, SecretKey, Signature, SignedObject};
+use keys::{Context, Digest, SchemaDigest, SecretKey, Signature, SignedObject};
 
 use super::signed_parts::transcript;
 use super::testing::{NOW, Side, alice_and_bob, check, easy, error};
+use crate::claims::AppClaim;
 use crate::config::GateConfig;
 use crate::error::{HandshakeError, Incompatibility, Misbehaviour};
+use crate::features::{Feature, Features};
 use crate::messages::{Challenge, Cookie, HandshakeMessage, RefusalCode, Welcome};
 use crate::puzzle::Algorithm;
 
@@ -23,7 +25,11 @@ fn both_sides_agree_on_claims_domains_and_effort() {
     let verified = alice.verify_solution(&solution, NOW).unwrap();
     assert_eq!(verified.claims().peer_id(), bob.peer_id());
     assert_eq!(verified.claims().onion, bob.onion());
-    assert_eq!(verified.claims().apps, ["identities", "messages"]);
+    let digest = SchemaDigest::from_bytes([1; 16]);
+    assert_eq!(
+        verified.claims().apps,
+        ["identities", "messages"].map(|slug| AppClaim::new(slug, 1, digest))
+    );
     let (welcome, at_alice) = alice.welcome(verified);
     let at_bob = awaiting.receive(&welcome).unwrap();
     assert_eq!(at_bob.claims().peer_id(), alice.peer_id());
@@ -32,6 +38,29 @@ fn both_sides_agree_on_claims_domains_and_effort() {
     assert_eq!(at_alice.domains(), at_bob.domains());
     assert_eq!((at_alice.we_dialled(), at_bob.we_dialled()), (false, true));
     assert_eq!((at_alice.effort(), at_bob.effort()), (4, 4));
+}
+
+#[test]
+fn session_has_the_features_that_both_sides_offer() {
+    let with = |features: &[Feature]| GateConfig {
+        features: features.iter().copied().collect(),
+        ..easy()
+    };
+    for (of_alice, of_bob, both) in [
+        (&[Feature::Watch][..], &[Feature::Watch][..], true),
+        (&[], &[Feature::Watch], false),
+        (&[Feature::Watch], &[], false),
+    ] {
+        let (mut alice, bob) = (Side::alice(with(of_alice)), Side::bob(with(of_bob)));
+        let challenge = alice.challenge();
+        let (solution, awaiting) = bob.solve(&challenge, alice.onion());
+        let verified = alice.verify_solution(&solution, NOW).unwrap();
+        assert_eq!(verified.claims().features, of_bob.iter().copied().collect());
+        let (welcome, at_alice) = alice.welcome(verified);
+        let at_bob = awaiting.receive(&welcome).unwrap();
+        assert_eq!(at_alice.features(), at_bob.features());
+        assert_eq!(at_bob.features().has(Feature::Watch), both);
+    }
 }
 
 #[test]
@@ -99,14 +128,22 @@ fn client_rejects_challenges_above_its_limits() {
 fn client_accepts_only_a_welcome_signed_over_its_solution() {
     type Edit = fn(&mut Welcome);
     let sign = |welcome: &mut Welcome, by: &Side, context: Context, transcript: &Digest| {
-        let domains = codec::encode(&welcome.domains);
-        welcome.signature = by.context.keys.sign_as_node(
-            context,
-            &[transcript.as_bytes(), &welcome.claims, &domains, &[]],
-        );
+        let (domains, features) = (codec::encode(&welcome.domains), welcome.features.encode());
+        let signed: [&[u8]; 5] = [
+            transcript.as_bytes(),
+            &welcome.claims,
+            &domains,
+            &features,
+            &[],
+        ];
+        welcome.signature = by.context.keys.sign_as_node(context, &signed);
     };
-    // Each edit breaks the signature, except the last one, which is signed again.
-    let edits: [(Edit, Misbehaviour); 5] = [
+    // Each edit breaks the signature, except the last two, which are signed again.
+    let edits: [(Edit, Misbehaviour); 7] = [
+        (
+            |welcome| welcome.features = Features::from_iter([Feature::Watch]),
+            Misbehaviour::Signature,
+        ),
         (
             |welcome| drop(welcome.domains.pop()),
             Misbehaviour::Signature,
@@ -127,6 +164,10 @@ fn client_accepts_only_a_welcome_signed_over_its_solution() {
             |welcome| drop(welcome.domains.pop()),
             Misbehaviour::DomainsDiffer,
         ),
+        (
+            |welcome| welcome.features = Features::from_iter([Feature::Watch]),
+            Misbehaviour::FeaturesDiffer,
+        ),
     ];
     for (edit, expected) in edits {
         let (mut alice, _, solution, awaiting) = alice_and_bob();
@@ -138,7 +179,8 @@ fn client_accepts_only_a_welcome_signed_over_its_solution() {
             panic!()
         };
         edit(&mut welcome);
-        if expected == Misbehaviour::DomainsDiffer {
+        let differs = [Misbehaviour::DomainsDiffer, Misbehaviour::FeaturesDiffer];
+        if differs.contains(&expected) {
             sign(&mut welcome, &alice, Context::Welcome, &awaiting.transcript);
         }
         let result = awaiting.receive(&HandshakeMessage::Welcome(welcome).encode());

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use keys::KeyManager;
 
+use crate::claims::{NodeProfile, encode_claims};
 use crate::config::GateConfig;
 use crate::puzzle::ChallengeSealer;
 use crate::ticket::Tickets;
@@ -14,6 +15,14 @@ pub struct HandshakeContext {
     pub config: GateConfig,
     /// The node key, the onion key and the key chain.
     pub keys: Arc<KeyManager>,
+}
+
+impl HandshakeContext {
+    /// Returns this node's claims, as in [`encode_claims`], with the features that it offers.
+    pub(super) fn encode_claims(&self, profile: NodeProfile, bytes_max: usize) -> Vec<u8> {
+        let features = self.config.features.clone();
+        encode_claims(profile, features, &self.keys, bytes_max)
+    }
 }
 
 /// Recognises the challenges and tickets that this node issued. The server keeps nothing else for

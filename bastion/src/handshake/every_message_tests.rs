@@ -7,6 +7,7 @@ use serde_bytes::ByteBuf;
 use super::testing::{NOW, Side, easy, error};
 use super::{AwaitChallenge, AwaitWelcome, FirstMessage, Moment};
 use crate::error::{HandshakeError, Misbehaviour};
+use crate::features::Features;
 use crate::messages::{HandshakeMessage, Hello, Refusal, RefusalCode};
 
 /// One genuine message of each kind, from one handshake.
@@ -30,6 +31,7 @@ fn exchange() -> Exchange {
     let refused = HandshakeMessage::Refused(Refusal {
         code: RefusalCode::Busy,
         retry_s: Some(1),
+        versions: None,
     });
     Exchange {
         alice,
@@ -167,11 +169,13 @@ fn rejects_hellos_with_unknown_versions_or_above_the_limits() {
     let mut alice = Side::alice(easy());
     let mut hello = |ticket: Option<usize>, versions: Vec<u64>| {
         let ticket = ticket.map(|length| ByteBuf::from(vec![7; length]));
+        let hello = Hello {
+            ticket,
+            features: Features::none(),
+            versions,
+        };
         alice
-            .open(
-                &HandshakeMessage::Hello(Hello { ticket, versions }).encode(),
-                NOW,
-            )
+            .open(&HandshakeMessage::Hello(hello).encode(), NOW)
             .map(drop)
     };
     hello(None, vec![1, 2]).unwrap();

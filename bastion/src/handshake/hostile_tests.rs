@@ -12,6 +12,7 @@ use super::testing::{
 use super::{AwaitChallenge, FirstMessage, Moment, Work};
 use crate::config::GateConfig;
 use crate::error::{HandshakeError, Incompatibility, Misbehaviour};
+use crate::features::Features;
 use crate::messages::{
     Challenge, Cookie, HandshakeMessage, Hello, Refusal, RefusalCode, Solution, Welcome,
 };
@@ -75,6 +76,7 @@ fn hello_without_a_common_version_is_incompatible() {
     let mut alice = Side::alice(easy());
     let hello = HandshakeMessage::Hello(Hello {
         ticket: None,
+        features: Features::none(),
         versions: vec![2, 3],
     })
     .encode();
@@ -92,6 +94,7 @@ fn client_returns_the_refusal_code() {
     let refused = HandshakeMessage::Refused(Refusal {
         code: RefusalCode::Banned,
         retry_s: None,
+        versions: None,
     })
     .encode();
     assert!(matches!(
@@ -352,10 +355,13 @@ fn handshake_with_the_own_peer_id_is_refused() {
     );
     // Alice's own claims in a welcome to Alice.
     let mirror = HandshakeMessage::Welcome(Welcome {
-        claims: crate::claims::encode_claims(alice.profile.clone(), &alice.context.keys, 8192)
+        claims: alice
+            .context
+            .encode_claims(alice.profile.clone(), 8192)
             .into(),
         ticket: None,
         domains: Vec::new(),
+        features: Features::none(),
         signature: Signature::from_bytes([0; 64]),
     });
     check(

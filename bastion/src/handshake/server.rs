@@ -21,9 +21,7 @@ use serde_bytes::ByteBuf;
 use super::admitted::Admitted;
 use super::context::{HandshakeContext, Moment, ServerState};
 use super::signed_parts::{transcript, with_solution_parts};
-use crate::claims::{
-    Claims, NodeProfile, PeerClaims, claims_space, encode_claims, intersection, sorted,
-};
+use crate::claims::{Claims, NodeProfile, PeerClaims, claims_space, intersection, sorted};
 use crate::error::{HandshakeError, Incompatibility, Misbehaviour};
 use crate::messages::{Challenge, Cookie, HandshakeMessage, Hello, Solution, Welcome};
 use crate::puzzle::{ChallengeBytes, ChallengeSealer, Difficulty, Memory, Puzzle, Serial};
@@ -104,7 +102,9 @@ impl AwaitHello {
     ) -> Result<FirstMessage, HandshakeError> {
         let Moment { effort, now } = moment;
         match HandshakeMessage::decode(frame, UNADMITTED_FRAME_BYTES_MAX)? {
-            HandshakeMessage::Hello(Hello { ticket, versions }) => {
+            HandshakeMessage::Hello(Hello {
+                ticket, versions, ..
+            }) => {
                 if versions.len() > VERSIONS_MAX {
                     return Err(Misbehaviour::Claims("too many versions").into());
                 }
@@ -362,27 +362,34 @@ impl Verified {
     ) -> (Vec<u8>, Admitted) {
         profile.sync_domains = sorted(profile.sync_domains);
         let domains = intersection(&profile.sync_domains, &self.claims.sync_domains);
-        let domains_bytes = codec::encode(&domains);
+        let features = self
+            .context
+            .config
+            .features
+            .intersection(&self.claims.features);
         let ticket_bytes = ticket.as_deref().unwrap_or_default();
         let mut welcome = Welcome {
             claims: ByteBuf::new(),
             ticket: ticket.as_deref().map(ByteBuf::from),
             domains: domains.clone(),
+            features: features.clone(),
             signature: Signature::from_bytes([0; Signature::LEN]),
         };
         let bytes_max = UNADMITTED_FRAME_BYTES_MAX;
         let space = claims_space(&HandshakeMessage::Welcome(welcome.clone()), bytes_max);
-        welcome.claims = encode_claims(profile, &self.context.keys, space).into();
-        let signed = [
+        welcome.claims = self.context.encode_claims(profile, space).into();
+        let signed: [&[u8]; 5] = [
             self.transcript.as_bytes(),
-            &welcome.claims[..],
-            &domains_bytes,
+            &welcome.claims,
+            &codec::encode(&domains),
+            &features.encode(),
             ticket_bytes,
         ];
         welcome.signature = self.context.keys.sign_as_node(Context::Welcome, &signed);
         let admitted = Admitted {
             claims: self.claims,
             domains,
+            features,
             tier,
             ticket: None,
             we_dialled: false,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keys::{BootId, Context, Epoch, KeyManager, OnionAddr, PeerId, codec};
+use keys::{BootId, Context, Epoch, KeyManager, OnionAddr, PeerId, SchemaDigest, codec};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 
@@ -12,7 +12,7 @@ use super::{
     Admitted, AwaitChallenge, AwaitHello, AwaitWelcome, FirstMessage, HandshakeContext, Moment,
     PrecheckedSolution, ReservedSolution, ServerState, Solving, Verified, Work,
 };
-use crate::claims::{Claims, NodeProfile};
+use crate::claims::{AppClaim, Claims, NodeProfile};
 use crate::config::GateConfig;
 use crate::error::{HandshakeError, Misbehaviour};
 use crate::messages::{HandshakeMessage, RefusalCode, Solution};
@@ -50,7 +50,9 @@ impl Side {
             },
             context: Arc::new(HandshakeContext { config, keys }),
             profile: NodeProfile {
-                apps: vec!["messages".into(), "identities".into()],
+                apps: ["messages", "identities"]
+                    .map(|slug| AppClaim::new(slug, 1, SchemaDigest::from_bytes([1; 16])))
+                    .to_vec(),
                 sync_domains: domains.iter().map(|name| name.to_string()).collect(),
                 epoch: Epoch::from_bytes([number as u8; 16]),
                 boot_id: BootId::from_bytes([number as u8; 16]),

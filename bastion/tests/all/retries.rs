@@ -22,7 +22,12 @@ async fn scripted(mut listener: impl Listener, script: Vec<Vec<Vec<u8>>>) -> Vec
 }
 
 fn refused(code: RefusalCode, retry_s: Option<u32>) -> Vec<u8> {
-    HandshakeMessage::Refused(Refusal { code, retry_s }).encode()
+    HandshakeMessage::Refused(Refusal {
+        code,
+        retry_s,
+        versions: None,
+    })
+    .encode()
 }
 
 fn solution_of(frame: &[u8]) -> Solution {

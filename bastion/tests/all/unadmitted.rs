@@ -4,7 +4,9 @@
 use std::sync::atomic::Ordering;
 
 use bastion::messages::{HandshakeMessage, Hello};
-use bastion::{Decision, GateConfig, HandshakeError, HandshakeStep, RefusalCode, Session};
+use bastion::{
+    Decision, Features, GateConfig, HandshakeError, HandshakeStep, RefusalCode, Session,
+};
 use tokio::io::{AsyncWriteExt, duplex};
 
 use crate::support::{Node, RawClient, easy, hello};
@@ -18,6 +20,7 @@ async fn client_that_breaks_a_rule_receives_only_a_code() {
     };
     let other = HandshakeMessage::Hello(Hello {
         ticket: None,
+        features: Features::none(),
         versions: vec![9],
     })
     .encode();

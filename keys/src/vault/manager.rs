@@ -170,9 +170,10 @@ impl KeyManager {
         (node.key_id(), node.current.sign(context, parts))
     }
 
-    /// Signs a payload with the node's current key into a COSE_Sign1 envelope.
-    pub fn sign1_as_node(&self, context: Context, payload: &[u8]) -> Vec<u8> {
-        self.read().secrets.node.current.sign1(context, payload)
+    /// Signs a payload and further parts with the node's current key into a COSE_Sign1 envelope.
+    pub fn sign1_as_node(&self, context: Context, parts: &[&[u8]], payload: &[u8]) -> Vec<u8> {
+        let held = self.read();
+        held.secrets.node.current.sign1(context, parts, payload)
     }
 
     /// Returns the identities of this vault, oldest first.

@@ -123,10 +123,10 @@ fn key_manager_signs_as_node_onion_and_identity() {
             .verify(Context::OnionBinding, &[b"x"], &signature),
         Ok(())
     );
-    let sign1 = keys.sign1_as_node(Context::Package, b"payload");
+    let sign1 = keys.sign1_as_node(Context::Package, &[b"part"], b"payload");
     let sign1 = crate::cose::Sign1::parse(&sign1, 1024).unwrap();
     assert_eq!(
-        sign1.verify(&node.current(), Context::Package),
+        sign1.verify(&node.current(), Context::Package, &[b"part"]),
         Ok(b"payload".to_vec())
     );
 

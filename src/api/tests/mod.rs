@@ -17,9 +17,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
-use bastion::{GateStatus, HandshakeCounts, Tier, TorStatus};
+use bastion::{AppClaim, GateStatus, HandshakeCounts, Tier, TorStatus};
 use futures::future::BoxFuture;
-use keys::{ApiToken, KeyManager, Oid, OnionAddr, PeerId};
+use keys::{ApiToken, KeyManager, Oid, OnionAddr, PeerId, SchemaDigest};
 use parking_lot::Mutex;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
@@ -286,7 +286,9 @@ async fn meet(engine: &CoreHandle, other: &StateEngine, keys: &KeyManager) {
             graph.tx().put_peer(&PeerRow {
                 peer_id: peer,
                 server_oid: verified.oid(),
-                peer_apps: vec!["identities".into(), "messages".into()],
+                peer_apps: ["identities", "messages"]
+                    .map(|slug| AppClaim::new(slug, 1, SchemaDigest::from_bytes([1; 16])))
+                    .to_vec(),
                 peer_sync_domains: vec!["identities".into(), "messages".into()],
                 domains: vec!["identities".into(), "messages".into()],
                 onion,

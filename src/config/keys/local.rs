@@ -257,5 +257,17 @@ pub(super) const PEER: Table = Table {
             reason: "the onion address identifies a peer",
             in_new_file: Some(""),
         },
+        Key {
+            name: "push_domains",
+            kind: KeyType::Other {
+                kind: "list of texts",
+                range: "sync domains of enabled apps, each once",
+            },
+            default: Some("[]"),
+            about: "Domains of which a change is pushed to this peer at once, for peers whose \
+                    pulls do not wait. At most 64 peers may have such domains. Not in use yet.",
+            reason: "pulls that wait bring changes as fast",
+            in_new_file: None,
+        },
     ],
 };

@@ -17,8 +17,8 @@ pub(crate) enum Now {
     Derived(&'static str),
 }
 
-const GATE: GateConfig = GateConfig::DEFAULT;
-const SYNC: SyncConfig = SyncConfig::DEFAULT;
+const GATE: &GateConfig = &GateConfig::DEFAULT;
+const SYNC: &SyncConfig = &SyncConfig::DEFAULT;
 const API: ApiConfig = ApiConfig::DEFAULT;
 
 /// Renamed tables and keys: the old path, and the new last part of it.

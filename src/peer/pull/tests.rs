@@ -7,7 +7,7 @@ use crate::peer::message::{IdOnly, PackageBody, RequestRefusal, UpToDate};
 use crate::peer::testing::{DOMAIN, RunningSession, TestCore, manual, run_session};
 use crate::state_engine::{PullReply, PullRequest, Quotas};
 use crate::store::{PeerRow, StoreError};
-use bastion::Tier;
+use bastion::{Features, Tier};
 use keys::Epoch;
 use tokio::time::Instant;
 
@@ -58,6 +58,7 @@ impl Fixture {
             domain: DOMAIN.into(),
             last_seq: 0,
             epoch: None,
+            features: Features::none(),
         };
         let built = self
             .peer

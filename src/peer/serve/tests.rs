@@ -1,11 +1,12 @@
 //! Tests of the replies to each request and of each refusal, over a core with a temporary database.
 
+use bastion::Features;
 use futures::FutureExt as _;
 use keys::{Epoch, Signature};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::peer::testing::{DOMAIN, TestCore, manual, pull};
+use crate::peer::testing::{DOMAIN, TestCore, info, manual, peer_id, pong, pull};
 use crate::state_engine::{CoreLimits, OBJECT_COST, Quotas, TierQuota};
 use crate::store::WriteMode;
 
@@ -32,18 +33,19 @@ impl Fixture {
     /// The reply to a request of the peer.
     async fn reply(&self, request: SessionMessage) -> SessionMessage {
         let build_permit = Semaphore::new(1);
-        let peer = self.peer.peer_id();
-        self.server
-            .reply(&peer, request, &build_permit)
-            .await
-            .message
+        let session = info(self.peer.peer_id(), Tier::Untrusted);
+        let reply = self.server.reply(&session, request, &build_permit);
+        reply.await.message
     }
 
     fn reply_later(&self, request: SessionMessage) -> JoinHandle<SessionMessage> {
         let (server, peer) = (self.server.clone(), self.peer.peer_id());
         tokio::spawn(async move {
             let build_permit = Semaphore::new(1);
-            server.reply(&peer, request, &build_permit).await.message
+            server
+                .reply(&info(peer, Tier::Untrusted), request, &build_permit)
+                .await
+                .message
         })
     }
 
@@ -59,6 +61,7 @@ impl Fixture {
             domain: DOMAIN.into(),
             last_seq,
             epoch: Some(self.peer.epoch()),
+            features: Features::none(),
         };
         let built = self
             .peer
@@ -201,7 +204,11 @@ async fn package_holds_the_build_permit_and_is_recorded() {
     let fixture = Fixture::new().await;
     fixture.node.send_message(&fixture.peer, "hello").await;
     let (peer, permits) = (fixture.peer.peer_id(), Semaphore::new(1));
-    let reply = fixture.server.reply(&peer, fixture.pull(0), &permits).await;
+    let session = info(peer, Tier::Untrusted);
+    let reply = fixture
+        .server
+        .reply(&session, fixture.pull(0), &permits)
+        .await;
     assert!(matches!(reply.message, SessionMessage::Package(_)));
     assert_eq!(permits.available_permits(), 0);
     drop(reply);
@@ -223,7 +230,11 @@ async fn package_holds_the_build_permit_and_is_recorded() {
 async fn up_to_date_holds_no_build_permit() {
     let fixture = Fixture::new().await;
     let (peer, permits) = (fixture.peer.peer_id(), Semaphore::new(1));
-    let reply = fixture.server.reply(&peer, fixture.pull(0), &permits).await;
+    let session = info(peer, Tier::Untrusted);
+    let reply = fixture
+        .server
+        .reply(&session, fixture.pull(0), &permits)
+        .await;
     assert!(reply.build_permit.is_none());
 }
 
@@ -387,7 +398,7 @@ async fn refuses_a_push_of_an_unknown_peer_as_its_own_fault() {
         id: 7,
         body: vec![0x80],
     });
-    let unknown = crate::peer::testing::peer_id(9);
+    let unknown = info(peer_id(9), Tier::Untrusted);
     let reply = fixture.server.reply(&unknown, push, &build_permit).await;
     assert_eq!(code(&reply.message), "internal");
 }
@@ -422,7 +433,7 @@ async fn reclaims_what_came_from_the_peer() {
 #[tokio::test(start_paused = true)]
 async fn refuses_a_message_that_is_no_request() {
     let fixture = Fixture::new().await;
-    let reply = fixture.reply(crate::peer::testing::pong(7)).await;
+    let reply = fixture.reply(pong(7)).await;
     assert!(matches!(reply, SessionMessage::Refused(refusal) if refusal.code == "internal"));
 }
 

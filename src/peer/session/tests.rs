@@ -28,7 +28,7 @@ pub(super) fn epoch_note(id: u64) -> EpochNote {
 
 #[test]
 fn classifies_every_message() {
-    use MessageClass::{Bye as End, Ping, Reply, Request};
+    use MessageClass::{Bye as End, OfFeature, Ping, Reply, Request};
     use RequestKind::{Epoch as EpochKind, Metered, Push};
     let (id, epoch) = (7, Epoch::from_bytes([1; 16]));
     let body = || PackageBody { id, body: vec![] };
@@ -84,6 +84,7 @@ fn classifies_every_message() {
         ),
         (SessionMessage::Ping(only()), Ping(id)),
         (SessionMessage::Bye(bye()), End("end".into())),
+        (SessionMessage::Unchanged(only()), OfFeature),
     ];
     for (message, class) in cases {
         assert_eq!(classify(&message), class, "{message:?}");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bastion::Tier;
+use bastion::{Features, Tier};
 use tokio::time::Instant;
 
 use super::*;
@@ -111,6 +111,7 @@ impl Fixture {
             domain: pull.domain.clone(),
             last_seq: pull.last_seq,
             epoch: pull.epoch,
+            features: Features::none(),
         };
         let built = self
             .peer

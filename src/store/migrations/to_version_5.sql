@@ -2,6 +2,17 @@
 -- earlier versions have no such oids, so that only identities are kept (to_version_5.rs).
 ALTER TABLE identity ADD COLUMN home_since_seq INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE identity ADD COLUMN home_since_scope INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE app RENAME TO app_4;
+CREATE TABLE app (
+  id      INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+  slug    TEXT    NOT NULL UNIQUE,
+  version INTEGER NOT NULL,
+  text    TEXT
+) STRICT;
+INSERT INTO app (id, slug, version) SELECT id, slug, version FROM app_4;
+DROP TABLE app_4;
+-- Filled at the next handshake, before any package arrives.
+UPDATE peers SET peer_apps = '[]';
 DROP TABLE reader;
 CREATE TABLE scope (
   id        INTEGER NOT NULL PRIMARY KEY,
@@ -163,3 +174,9 @@ CREATE TABLE pull_again (
   PRIMARY KEY (peer_no, domain, scope_oid)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX pull_again_scope ON pull_again (scope_oid);
+CREATE TABLE sync_outbox (
+  peer_id    BLOB    NOT NULL,
+  domain     TEXT    NOT NULL,
+  change_seq INTEGER NOT NULL,
+  PRIMARY KEY (peer_id, domain)
+) STRICT, WITHOUT ROWID;

@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
+use bastion::Features;
 use clap::Args;
 use postern::op_context::Timestamp;
 use postern::services::messages;
@@ -155,6 +156,7 @@ impl Graph {
             last_seq,
             epoch: Some(self.core.context().epoch),
             again: None,
+            features: Features::none(),
         };
         let (context, mut watch) = (self.core.context(), Stopwatch::default());
         let reader = &mut self.reader;

@@ -8,9 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
-use bastion::Tier;
+use bastion::{Features, Tier};
 use keys::TraceId;
-use keys::{KeyManager, Oid, PeerId, PublicKey, SignedObject};
+use keys::{Epoch, KeyManager, Oid, PeerId, PublicKey, SignedObject};
 use postern::graph::{SaveError, WriteRequest, decode_object};
 use postern::object::{Attrs, Value};
 use postern::op_context::{OpContext, Timestamp};
@@ -20,8 +20,8 @@ use postern::services::messages::{
 };
 use postern::services::{identities, messages};
 use postern::state_engine::{
-    CheckedObject, CoreLimits, PackageLimits, PullReply, PullRequest, StateEngine, VerifiedPackage,
-    View, check_objects, known_keys,
+    CheckedObject, CoreLimits, Expected, PackageLimits, PullReply, PullRequest, StateEngine,
+    VerifiedPackage, View, check_objects, known_keys,
 };
 use postern::store::{Cursor, Direction, PeerRow, StoreError};
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
@@ -121,7 +121,7 @@ impl Node {
         let row = PeerRow {
             peer_id: other.keys.peer_id(),
             server_oid: other.keys.server_oid(),
-            peer_apps: vec!["identities".to_owned(), APP.to_owned()],
+            peer_apps: other_core.context().schemas.claims(),
             peer_sync_domains: domains.clone(),
             domains,
             onion: other.keys.onion(),
@@ -365,6 +365,7 @@ pub(crate) fn request(bob: &Node, bob_core: &StateEngine, alice: &Node) -> Resul
         domain: DOMAIN.to_owned(),
         last_seq: state.map_or(0, |state| state.last_seq),
         epoch: state.map(|state| state.epoch),
+        features: Features::none(),
     })
 }
 
@@ -396,18 +397,19 @@ pub(crate) fn pull_all(
 /// Verifies a package as Bob's session does, without its objects.
 pub(crate) fn verify(
     bytes: &[u8],
-    alice: &Node,
+    (alice, epoch): (&Node, Epoch),
     key: &PublicKey,
     bob: &Node,
 ) -> Result<VerifiedPackage> {
-    let limits = PackageLimits::default();
-    let sender = (&alice.keys.peer_id(), key);
-    Ok(VerifiedPackage::verify(
-        bytes,
-        &limits,
-        sender,
-        &bob.keys.peer_id(),
-    )?)
+    let expected = Expected {
+        sender: &alice.keys.peer_id(),
+        key,
+        recipient: &bob.keys.peer_id(),
+        epoch,
+        features: &Features::none(),
+    };
+    let limits = PackageLimits::PROTOCOL;
+    Ok(VerifiedPackage::verify(bytes, &limits, &expected)?)
 }
 
 /// Decodes and verifies objects in this thread.
@@ -417,11 +419,8 @@ pub(crate) fn check(core: &StateEngine, objects: Vec<SignedObject>) -> Result<Ve
         .into_iter()
         .map(|object| decode_object(object, &limits))
         .collect();
-    let mut owners: Vec<Oid> = decoded
-        .iter()
-        .flatten()
-        .map(|object| object.owner())
-        .collect();
+    let owners = decoded.iter().flatten().map(|object| object.owner());
+    let mut owners: Vec<Oid> = owners.collect();
     owners.sort();
     owners.dedup();
     let mut known = known_keys(&core.view().rows, &owners)?;

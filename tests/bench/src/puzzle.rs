@@ -16,9 +16,9 @@ use bastion::handshake::{
 use bastion::messages::{HandshakeMessage, Solution};
 use bastion::puzzle::{Algorithm, Attempt, ChallengeSealer, Memory, Puzzle, solve};
 use bastion::ticket::{Tickets, Tier};
-use bastion::{GateConfig, HandshakeError, Misbehaviour, NodeProfile};
+use bastion::{AppClaim, GateConfig, HandshakeError, Misbehaviour, NodeProfile};
 use clap::Args;
-use keys::{BootId, Epoch, KeyManager, Signature};
+use keys::{BootId, Epoch, KeyManager, SchemaDigest, Signature};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 
@@ -242,7 +242,11 @@ impl Sides {
             context: server,
             client,
             profile: NodeProfile {
-                apps: vec!["messages".into()],
+                apps: vec![AppClaim::new(
+                    "messages",
+                    1,
+                    SchemaDigest::from_bytes([1; 16]),
+                )],
                 sync_domains: vec!["messages".into()],
                 epoch: Epoch::from_bytes([1; 16]),
                 boot_id: BootId::from_bytes([1; 16]),

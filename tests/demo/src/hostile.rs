@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use bastion::transport::tor::{TorConfig, TorNode};
-use bastion::{Connector, GateConfig, Internal, LocalProfile, NodeProfile};
+use bastion::{AppClaim, Connector, Features, GateConfig, Internal, LocalProfile, NodeProfile};
 use futures::future::BoxFuture;
-use keys::{BootId, Epoch, KeyManager, Oid, OnionAddr, Passphrase, PeerId};
+use keys::{BootId, Epoch, KeyManager, Oid, OnionAddr, Passphrase, PeerId, SchemaDigest};
 use postern::data_dir::DataDir;
 use postern::object::{Attrs, Object, OidParts, Place, Value};
 use postern::peer::message::{PackageBody, SessionMessage};
@@ -44,7 +44,9 @@ impl LocalProfile for BobProfile {
     fn profile(&self) -> BoxFuture<'_, Result<NodeProfile, Internal>> {
         let names = |names: &[&str]| names.iter().map(ToString::to_string).collect();
         let profile = NodeProfile {
-            apps: names(&["identities", "contacts", "messages", "rides"]),
+            apps: ["identities", "contacts", "messages", "rides"]
+                .map(|slug| AppClaim::new(slug, 1, SchemaDigest::from_bytes([1; 16])))
+                .to_vec(),
             sync_domains: names(&["identities", "contacts", "messages", "rides.offers"]),
             epoch: self.epoch,
             boot_id: BootId::from_bytes([0xbb; 16]),
@@ -104,7 +106,7 @@ pub(crate) async fn push_forged_edit(attack: &Attack<'_>, tor_folder: &Path) -> 
     };
     let push = SessionMessage::Push(PackageBody {
         id: 1,
-        body: package.sign(&keys),
+        body: package.sign(&keys, &Features::none()),
     });
     session.writer.write(&push.encode()).await?;
     loop {

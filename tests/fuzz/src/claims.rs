@@ -7,8 +7,11 @@
 use std::collections::BTreeSet;
 
 use bastion::messages::{HandshakeMessage, Welcome};
+use bastion::{AppClaim, Features};
 use keys::codec::{decode, encode};
-use keys::{BootId, Context, Epoch, KeyChain, Limits, OnionAddr, Signature, SignedObject};
+use keys::{
+    BootId, Context, Epoch, KeyChain, Limits, OnionAddr, SchemaDigest, Signature, SignedObject,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::fixture::fixture;
@@ -31,11 +34,12 @@ const IDENTITIES_MAX: usize = 8;
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Wire {
-    pub(crate) apps: Vec<String>,
+    pub(crate) apps: Vec<AppClaim>,
     pub(crate) node: KeyChain,
     pub(crate) epoch: Epoch,
     pub(crate) onion: OnionAddr,
     pub(crate) boot_id: BootId,
+    pub(crate) features: Vec<String>,
     pub(crate) identities: Vec<SignedObject>,
     pub(crate) sync_domains: Vec<String>,
     pub(crate) onion_signature: Signature,
@@ -46,14 +50,20 @@ impl Wire {
         let limits = Limits {
             bytes_max: FRAME_BYTES_MAX,
             depth_max: 4,
-            items_max: 480,
+            items_max: 688,
         };
         decode(bytes, &limits).ok()
     }
 
     /// Returns whether the lists follow the rules of docs/PROTOCOL.md.
     pub(crate) fn is_well_formed(&self) -> bool {
-        are_names(&self.apps, 1)
+        let slugs: Vec<_> = self.apps.iter().map(|app| app.slug.clone()).collect();
+        are_names(&slugs, 1)
+            && self
+                .apps
+                .iter()
+                .all(|app| app.version != 0 && app.version != u32::MAX)
+            && are_features(&self.features)
             && are_names(&self.sync_domains, 2)
             && self.identities.len() <= IDENTITIES_MAX
     }
@@ -63,6 +73,17 @@ impl Wire {
         (&self.node, self.onion, self.onion_signature)
             == (&other.node, other.onion, other.onion_signature)
     }
+}
+
+/// Returns whether at most 16 names of features are sorted and unique.
+fn are_features(names: &[String]) -> bool {
+    let in_order: Vec<_> = names.iter().collect::<BTreeSet<_>>().into_iter().collect();
+    let is_name = |name: &String| {
+        let rest = name.trim_start_matches(|c: char| c.is_ascii_lowercase());
+        let is_rest = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        rest.len() < name.len() && name.len() <= 32 && rest.chars().all(is_rest)
+    };
+    names.len() <= 16 && names.iter().eq(in_order) && names.iter().all(is_name)
 }
 
 /// Returns whether the names are sorted and unique, with 1 to `slugs_max` slugs joined by dots.
@@ -98,7 +119,10 @@ fn named(flags: Flags, text: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(text);
     let names: Vec<_> = text.split('\n').map(str::to_owned).collect();
     match flags.has(APPS) {
-        true => wire.apps = names,
+        true => {
+            let claim = |slug| AppClaim::new(slug, 1, SchemaDigest::from_bytes([1; 16]));
+            wire.apps = names.into_iter().map(claim).collect();
+        }
         false => wire.sync_domains = names,
     }
     encode(&wire)
@@ -124,10 +148,13 @@ pub fn claims(data: &[u8]) -> bool {
     }
     let remote = wire.as_ref().map_or(&[][..], |wire| &wire.sync_domains);
     let domains = in_common(&fixture.bob.profile.sync_domains, remote);
-    let signed: [&[u8]; 4] = [
+    // Bob offers no features.
+    let features = Features::none();
+    let signed: [&[u8]; 5] = [
         fixture.transcript.as_bytes(),
         &bytes,
         &encode(&domains),
+        &features.encode(),
         &[],
     ];
     let signature = fixture
@@ -139,6 +166,7 @@ pub fn claims(data: &[u8]) -> bool {
         claims: bytes.clone().into(),
         ticket: None,
         domains: domains.clone(),
+        features,
         signature,
     })
     .encode();
@@ -157,6 +185,7 @@ pub fn claims(data: &[u8]) -> bool {
         (&good.apps, &good.sync_domains)
     );
     assert_eq!((taken.epoch, taken.boot_id), (good.epoch, good.boot_id));
+    assert_eq!(Vec::from(taken.features.clone()), good.features);
     assert_eq!(
         (&taken.identities, taken.onion),
         (&good.identities, good.onion)

@@ -112,6 +112,7 @@ fn with_parts<R>(welcome: &Welcome, use_them: impl FnOnce(&[&[u8]]) -> R) -> R {
         fixture().transcript.as_bytes(),
         &welcome.claims,
         &encode(&welcome.domains),
+        &encode(&welcome.features),
         ticket,
     ])
 }

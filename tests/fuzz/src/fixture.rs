@@ -13,10 +13,12 @@ use bastion::puzzle::{
     Algorithm, Attempt, ChallengeBytes, ChallengeSealer, Difficulty, Memory, Nonce, Puzzle, solve,
 };
 use bastion::ticket::Tickets;
-use bastion::{GateConfig, NodeProfile, Ticket, Tier};
+use bastion::{AppClaim, GateConfig, NodeProfile, Ticket, Tier};
 use keys::protocol::{EXTRA_DOUBLINGS_MAX, UNADMITTED_FRAME_BYTES_MAX};
 use keys::signing::signing_input;
-use keys::{BootId, Context, Digest, Epoch, KeyManager, OnionAddr, PeerId, Signature};
+use keys::{
+    BootId, Context, Digest, Epoch, KeyManager, OnionAddr, PeerId, SchemaDigest, Signature,
+};
 use parking_lot::Mutex;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -89,7 +91,9 @@ impl Side {
         let mark = number.to_be_bytes()[7];
         Self {
             profile: NodeProfile {
-                apps: vec!["identities".into(), "messages".into()],
+                apps: ["identities", "messages"]
+                    .map(|slug| AppClaim::new(slug, 1, SchemaDigest::from_bytes([1; 16])))
+                    .to_vec(),
                 sync_domains: domains.iter().map(|name| (*name).to_owned()).collect(),
                 epoch: Epoch::from_bytes([mark; 16]),
                 boot_id: BootId::from_bytes([mark; 16]),

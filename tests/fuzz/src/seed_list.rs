@@ -1,7 +1,7 @@
 //! The list of seeds, and the messages that several of them contain.
 
-use bastion::RefusalCode;
 use bastion::messages::{HandshakeMessage, Hello, Refusal, Welcome};
+use bastion::{Features, RefusalCode};
 use keys::Signature;
 use serde_bytes::ByteBuf;
 
@@ -36,6 +36,7 @@ impl Seeds {
 pub(crate) fn hello(ticket: Option<&[u8]>, versions: &[u64]) -> Vec<u8> {
     HandshakeMessage::Hello(Hello {
         ticket: ticket.map(ByteBuf::from),
+        features: Features::none(),
         versions: versions.to_vec(),
     })
     .encode()
@@ -49,11 +50,17 @@ pub(crate) fn welcome(fixture: &Fixture, ticket: Option<&[u8]>) -> Vec<u8> {
             &fixture.bob.profile.sync_domains,
             &fixture.alice.profile.sync_domains,
         ),
+        features: Features::none(),
         signature: Signature::from_bytes([0; 64]),
     })
     .encode()
 }
 
 pub(crate) fn refused(code: RefusalCode, retry_s: Option<u32>) -> Vec<u8> {
-    HandshakeMessage::Refused(Refusal { code, retry_s }).encode()
+    HandshakeMessage::Refused(Refusal {
+        code,
+        retry_s,
+        versions: None,
+    })
+    .encode()
 }

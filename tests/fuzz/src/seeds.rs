@@ -5,9 +5,9 @@
 //! rejects those named `bad-…`.
 
 use bastion::messages::HandshakeMessage;
-use bastion::{RefusalCode, Tier};
+use bastion::{AppClaim, RefusalCode, Tier};
 use keys::codec::encode;
-use keys::{Genesis, KeyChain, SecretKey, Signature};
+use keys::{Genesis, KeyChain, SchemaDigest, SecretKey, Signature};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 
@@ -297,6 +297,10 @@ fn claims(seeds: &mut Seeds, fixture: &Fixture) {
             .map(|number| format!("n{number}"))
             .collect::<Vec<_>>()
     };
+    let apps = |slugs: Vec<String>| -> Vec<AppClaim> {
+        let claim = |slug| AppClaim::new(slug, 1, SchemaDigest::from_bytes([1; 16]));
+        slugs.into_iter().map(claim).collect()
+    };
     add_modified("good-alice", 0, &|_| {});
     add_modified("good-bare", PROVED, &|wire| {
         (wire.apps, wire.sync_domains, wire.identities) = Default::default();
@@ -305,22 +309,28 @@ fn claims(seeds: &mut Seeds, fixture: &Fixture) {
         wire.sync_domains = names(&["a", "a.b", "a1_.b_2", "messages"])
     });
     add_modified("good-most", 0, &|wire| {
-        (wire.apps, wire.sync_domains) = (many(64), many(64));
+        (wire.apps, wire.sync_domains) = (apps(many(64)), many(64));
         let object = wire.identities.first().cloned();
         wire.identities = (0..8).filter_map(|_| object.clone()).collect();
     });
     add_modified("good-longest-name", 0, &|wire| {
-        wire.apps = vec!["a".repeat(64)]
+        wire.apps = apps(vec!["a".repeat(64)])
     });
-    add_modified("bad-long-name", 0, &|wire| wire.apps = vec!["a".repeat(65)]);
-    add_modified("bad-dotted-app", 0, &|wire| wire.apps = names(&["a.b"]));
+    add_modified("bad-long-name", 0, &|wire| {
+        wire.apps = apps(vec!["a".repeat(65)])
+    });
+    add_modified("bad-dotted-app", 0, &|wire| {
+        wire.apps = apps(names(&["a.b"]))
+    });
     add_modified("bad-three-parts", 0, &|wire| {
         wire.sync_domains = names(&["a.b.c"])
     });
-    add_modified("bad-unsorted", 0, &|wire| wire.apps = names(&["b", "a"]));
-    add_modified("bad-twice", 0, &|wire| wire.apps = names(&["a", "a"]));
-    add_modified("bad-too-many", 0, &|wire| wire.apps = many(65));
-    add_modified("bad-grammar", 0, &|wire| wire.apps = names(&["A"]));
+    add_modified("bad-unsorted", 0, &|wire| {
+        wire.apps = apps(names(&["b", "a"]))
+    });
+    add_modified("bad-twice", 0, &|wire| wire.apps = apps(names(&["a", "a"])));
+    add_modified("bad-too-many", 0, &|wire| wire.apps = apps(many(65)));
+    add_modified("bad-grammar", 0, &|wire| wire.apps = apps(names(&["A"])));
     add_modified("bad-onion", 0, &|wire| wire.onion = fixture.bob.onion());
     add_modified("bad-onion-unproved", 0, &|wire| {
         wire.onion_signature = Signature::from_bytes([1; 64])
@@ -330,6 +340,21 @@ fn claims(seeds: &mut Seeds, fixture: &Fixture) {
         let object = wire.identities.first().cloned();
         wire.identities = (0..9).filter_map(|_| object.clone()).collect();
     });
+    for (name, features) in [
+        ("good-features", names(&["a", "watch", "z-9"])),
+        ("bad-features-unsorted", names(&["b", "a"])),
+        ("bad-features-twice", names(&["a", "a"])),
+        ("bad-features-too-many", many(17)),
+        ("bad-feature", names(&["Watch"])),
+        ("bad-feature-too-long", vec!["a".repeat(33)]),
+    ] {
+        add_modified(name, 0, &|wire| wire.features.clone_from(&features));
+    }
+    for (name, version) in [("bad-version-0", 0), ("bad-version-max", u32::MAX)] {
+        add_modified(name, 0, &|wire| {
+            wire.apps.iter_mut().for_each(|app| app.version = version);
+        });
+    }
     let longest = format!("{}\n{}", "a".repeat(64), "b".repeat(64));
     seeds.add("claims", "good-app-lines", &[&[APPS], longest.as_bytes()]);
     seeds.add(

@@ -11,7 +11,7 @@ use bastion::handshake::{
 };
 use bastion::messages::{Challenge, Cookie, HandshakeMessage, Hello, Solution};
 use bastion::ticket::TicketClaims;
-use bastion::{HandshakeError, Misbehaviour, Tier};
+use bastion::{Features, HandshakeError, Misbehaviour, Tier};
 use serde_bytes::{ByteArray, ByteBuf};
 
 use crate::claims::{FRAME_BYTES_MAX, Wire, in_common};
@@ -78,6 +78,7 @@ fn receive(
     }
     let hello = HandshakeMessage::Hello(Hello {
         ticket: None,
+        features: Features::none(),
         versions: vec![1],
     });
     match begin().receive(&hello.encode(), &mut fresh.server, moment, &mut fresh.rng) {

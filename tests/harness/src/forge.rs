@@ -1,5 +1,6 @@
 //! Packages and objects of a hostile peer, which signs any content with the keys that it holds.
 
+use bastion::Features;
 use keys::protocol::KEY_EVENTS_MAX;
 use keys::{Genesis, HomeRecord, KeyChain, Oid, SecretKey, SignedObject};
 use postern::graph::new_identity_attrs;
@@ -43,7 +44,7 @@ impl TestNode {
         let last_seq = to.request(self, domain).last_seq;
         let from_seq = if last_seq == 0 { 0 } else { last_seq + 1 };
         let package = self.package(to, domain, (from_seq, last_seq + 1), objects);
-        to.take(self, &package.sign(&self.keys))
+        to.take(self, &package.sign(&self.keys, &Features::none()))
     }
 
     /// Sends one object. Returns the code of its refusal, if it was refused.

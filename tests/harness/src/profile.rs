@@ -1,8 +1,8 @@
 //! The profile of a client without a core.
 
-use bastion::{Internal, LocalProfile, NodeProfile};
+use bastion::{AppClaim, Internal, LocalProfile, NodeProfile};
 use futures::future::BoxFuture;
-use keys::{BootId, Epoch, SignedObject};
+use keys::{BootId, Epoch, SchemaDigest, SignedObject};
 
 /// A profile that never changes.
 pub struct FixedProfile(pub NodeProfile);
@@ -17,7 +17,10 @@ impl FixedProfile {
     ) -> Self {
         let names = |names: &[&str]| names.iter().map(ToString::to_string).collect();
         Self(NodeProfile {
-            apps: names(apps),
+            apps: apps
+                .iter()
+                .map(|slug| AppClaim::new(*slug, 1, SchemaDigest::from_bytes([1; 16])))
+                .collect(),
             sync_domains: names(sync_domains),
             epoch: Epoch::from_bytes([9; 16]),
             boot_id,

@@ -1,12 +1,13 @@
 //! The core's side of a handshake and of a session, called by hand between two [`TestNode`]s.
 
-use bastion::Tier;
-use keys::Epoch;
+use bastion::{Features, Tier};
+use keys::cose::Sign1;
+use keys::{Context, Epoch, Limits, codec};
 use postern::op_context::Timestamp;
 use postern::services::identities;
 use postern::state_engine::{
-    AppliedPackage, ApplyPackageError, PackageFault, PackageProgress, PackageWork, PullReply,
-    PullRequest, VerifiedPackage, Window,
+    AppliedPackage, ApplyPackageError, Expected, Package, PackageFault, PackageProgress,
+    PackageWork, PullReply, PullRequest, VerifiedPackage, Window,
 };
 use postern::store::{Cursor, Direction, PeerRow, PullAgain, SyncStateRow};
 
@@ -71,7 +72,7 @@ impl TestNode {
         let row = PeerRow {
             peer_id: other.peer_id(),
             server_oid: other.keys.server_oid(),
-            peer_apps: other.apps().to_vec(),
+            peer_apps: other.engine.context().schemas.claims(),
             peer_sync_domains: other.sync_domains(),
             domains: domains.to_vec(),
             onion: other.keys.onion(),
@@ -117,6 +118,7 @@ impl TestNode {
             domain: domain.to_owned(),
             last_seq: state.map_or(0, |state| state.last_seq),
             epoch: state.map(|state| state.epoch),
+            features: Features::none(),
         }
     }
 
@@ -165,7 +167,31 @@ impl TestNode {
             domain,
             last_seq: state.map_or(0, |state| state.acked_seq),
             epoch,
+            features: Features::none(),
         })
+    }
+
+    /// Verifies a package of another node, as a session without features does. The session is
+    /// taken to have the epoch that the package names.
+    pub fn verify(&self, from: &TestNode, bytes: &[u8]) -> Result<VerifiedPackage, PackageFault> {
+        let features = Features::none();
+        let payload = Sign1::parse(bytes, self.limits().package.bytes_max)?
+            .verify(&from.public_key(), Context::Package, &[&features.encode()])
+            .map_err(|_| PackageFault::BadSignature)?;
+        let limits = Limits {
+            bytes_max: payload.len(),
+            depth_max: 3,
+            items_max: usize::MAX,
+        };
+        let named = codec::decode::<Package>(&payload, &limits);
+        let expected = Expected {
+            sender: &from.peer_id(),
+            key: &from.public_key(),
+            recipient: &self.peer_id(),
+            epoch: named.map_or_else(|_| from.epoch(), |package| package.epoch),
+            features: &features,
+        };
+        VerifiedPackage::verify(bytes, &self.limits().package, &expected)
     }
 
     /// Verifies and applies a package of another node, as a session does.
@@ -180,11 +206,7 @@ impl TestNode {
         again: Option<PullAgain>,
         bytes: &[u8],
     ) -> Result<AppliedPackage, TakeError> {
-        let key = from.public_key();
-        let limits = &self.limits().package;
-        let mut package =
-            VerifiedPackage::verify(bytes, limits, (&from.peer_id(), &key), &self.peer_id())
-                .map_err(TakeError::Fault)?;
+        let mut package = self.verify(from, bytes).map_err(TakeError::Fault)?;
         let is_shared = |domain| {
             self.stored_peer(from)
                 .is_some_and(|peer| peer.domains.contains(domain))

@@ -7,11 +7,12 @@ use bastion::handshake::{AwaitChallenge, AwaitWelcome, HandshakeContext, Work};
 use bastion::messages::{HandshakeMessage, Hello, Refusal};
 use bastion::puzzle::{Attempt, solve};
 use bastion::{
-    AdmissionPolicy, Admitted, Applicant, Connector, Decision, Gate, GateConfig, HandshakeError,
-    Internal, Listener, LocalProfile, NodeProfile, RefusalCode, Session, Tier, Transport,
+    AdmissionPolicy, Admitted, AppClaim, Applicant, Connector, Decision, Features, Gate,
+    GateConfig, HandshakeError, Internal, Listener, LocalProfile, NodeProfile, RefusalCode,
+    Session, Tier, Transport,
 };
 use futures::future::BoxFuture;
-use keys::{BootId, Epoch, KeyManager};
+use keys::{BootId, Epoch, KeyManager, SchemaDigest};
 use parking_lot::Mutex;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -74,7 +75,11 @@ impl Node {
             number,
         )));
         let profile = NodeProfile {
-            apps: vec!["messages".into()],
+            apps: vec![AppClaim::new(
+                "messages",
+                1,
+                SchemaDigest::from_bytes([1; 16]),
+            )],
             sync_domains: domains.iter().map(|name| name.to_string()).collect(),
             epoch: Epoch::from_bytes([number as u8; 16]),
             boot_id: BootId::from_bytes([number as u8; 16]),
@@ -230,6 +235,7 @@ impl RawClient {
 pub(crate) fn hello() -> Vec<u8> {
     HandshakeMessage::Hello(Hello {
         ticket: None,
+        features: Features::none(),
         versions: vec![1],
     })
     .encode()

@@ -10,9 +10,9 @@ use bastion::handshake::{AwaitChallenge, HandshakeContext, Work};
 use bastion::messages::{Challenge, HandshakeMessage, Hello, Solution};
 use bastion::puzzle::{ChallengeBytes, ChallengeSealer, Nonce, Puzzle};
 use bastion::ticket::TICKET_BYTES;
-use bastion::{GateConfig, NodeProfile};
+use bastion::{AppClaim, Features, GateConfig, NodeProfile};
 use keys::protocol::{NONCE_BYTES, PROTOCOL_VERSION, UNADMITTED_FRAME_BYTES_MAX};
-use keys::{BootId, Epoch, KeyManager};
+use keys::{BootId, Epoch, KeyManager, SchemaDigest};
 use rand::{Rng as _, RngExt as _};
 use serde_bytes::{ByteArray, ByteBuf};
 
@@ -89,7 +89,11 @@ impl Forger {
         let keys = Arc::new(KeyManager::generate(&mut rand::rng()));
         let config = GateConfig::default();
         let profile = NodeProfile {
-            apps: vec!["messages".into()],
+            apps: vec![AppClaim::new(
+                "messages",
+                1,
+                SchemaDigest::from_bytes([1; 16]),
+            )],
             sync_domains: vec!["messages".into()],
             epoch: Epoch::from_bytes([1; 16]),
             boot_id: BootId::from_bytes([1; 16]),
@@ -122,6 +126,7 @@ impl Forger {
         rand::rng().fill_bytes(&mut ticket);
         HandshakeMessage::Hello(Hello {
             ticket: Some(ByteBuf::from(ticket)),
+            features: Features::none(),
             versions: vec![PROTOCOL_VERSION],
         })
         .encode()

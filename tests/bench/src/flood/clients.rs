@@ -11,11 +11,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use bastion::transport::Stream;
 use bastion::{
-    Admitted, Connector, DialError, GateConfig, HandshakeError, Internal, LocalProfile,
+    Admitted, AppClaim, Connector, DialError, GateConfig, HandshakeError, Internal, LocalProfile,
     NodeProfile, Progress, Session, Ticket, Transport,
 };
 use futures::future::BoxFuture;
-use keys::{BootId, Epoch, KeyManager, OnionAddr};
+use keys::{BootId, Epoch, KeyManager, OnionAddr, SchemaDigest};
 use parking_lot::Mutex;
 use rand::RngExt as _;
 use serde_json::{Value, json};
@@ -60,7 +60,9 @@ impl Client {
     fn new(keys: Arc<KeyManager>) -> Self {
         let mut rng = rand::rng();
         let profile = NodeProfile {
-            apps: ["identities", "messages"].map(str::to_owned).to_vec(),
+            apps: ["identities", "messages"]
+                .map(|slug| AppClaim::new(slug, 1, SchemaDigest::from_bytes([1; 16])))
+                .to_vec(),
             sync_domains: ["identities", "messages"].map(str::to_owned).to_vec(),
             epoch: Epoch::from_bytes(rng.random()),
             boot_id: BootId::from_bytes(rng.random()),
@@ -232,11 +234,12 @@ async fn open_sessions(victim: &Victim) -> Result<EarlySessions> {
         let (session, _) = Client::with_new_keys().dial(victim, None).await.0?;
         early.watch(idle(session));
     }
-    let (session, _) = Client::new(Node::new(READER)?.keys)
+    let (session, admitted) = Client::new(Node::new(READER)?.keys)
         .dial(victim, None)
         .await
         .0?;
-    early.watch(PullClient::new(session)?.run(early.objects.clone()));
+    let client = PullClient::new(session, admitted.claims().epoch)?;
+    early.watch(client.run(early.objects.clone()));
     Ok(early)
 }
 

@@ -36,14 +36,17 @@ struct Window {
 /// A client with an admitted session.
 pub(super) struct PullClient {
     session: Session,
+    /// The victim's epoch.
+    epoch: Epoch,
     reader: Node,
     next_id: u64,
 }
 
 impl PullClient {
-    pub(super) fn new(session: Session) -> Result<Self> {
+    pub(super) fn new(session: Session, epoch: Epoch) -> Result<Self> {
         Ok(Self {
             session,
+            epoch,
             reader: Node::new(READER)?,
             next_id: 1,
         })
@@ -83,7 +86,8 @@ impl PullClient {
             let SessionMessage::Package(package) = SessionMessage::decode(&frame)? else {
                 bail!("no package");
             };
-            let mut verified = nodes::verify(&package.body, &victim, &key, &self.reader)?;
+            let mut verified =
+                nodes::verify(&package.body, (&victim, self.epoch), &key, &self.reader)?;
             windows.push(Window {
                 last_seq,
                 epoch,

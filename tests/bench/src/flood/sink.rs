@@ -37,6 +37,7 @@ pub(super) async fn run(setting: &Value) -> Result<()> {
     let refused = HandshakeMessage::Refused(Refusal {
         code: RefusalCode::Malformed,
         retry_s: None,
+        versions: None,
     });
     let replies = Arc::new(Replies {
         challenge: bogus::challenge()?,

@@ -158,7 +158,7 @@ fn crowd(
             graph.tx().put_peer(&PeerRow {
                 peer_id,
                 server_oid,
-                peer_apps: vec![domain.to_owned()],
+                peer_apps: Vec::new(),
                 peer_sync_domains: vec![domain.to_owned()],
                 domains: vec![domain.to_owned()],
                 onion,

@@ -1,6 +1,7 @@
 //! Packages of hostile peers.
 
 use anyhow::Result;
+use bastion::Features;
 use harness::forge::{long_record, salted, sign_with_unknown_key};
 use harness::pull::meet;
 use harness::{TestNode, conversation};
@@ -145,7 +146,7 @@ pub(super) fn named_scopes(scale: &Scale<'_>) -> Result<f64> {
             .peer
             .package(&pair.node, "messages", (0, 1), Vec::new())
     };
-    let bytes = package.sign(&pair.peer.keys);
+    let bytes = package.sign(&pair.peer.keys, &Features::none());
     pair.hold(|pair| {
         let taken = pair.node.take(&pair.peer, &bytes);
         taken.map_err(|error| anyhow::anyhow!("{error:?}"))?;

@@ -12,7 +12,9 @@ use harness::ManualClock;
 use keys::PublicKey;
 use postern::engine::CoreHandle;
 use postern::graph::decode_object;
-use postern::state_engine::{PullRequest, StateEngine, View, check_objects, known_keys};
+use postern::state_engine::{
+    PullRequest, StateEngine, VerifiedPackage, View, check_objects, known_keys,
+};
 use postern::store::StoreError;
 
 use super::Setting;
@@ -198,13 +200,14 @@ impl Load {
         alice.meet(&mut alice_core, &bob, &bob_core)?;
         bob.meet(&mut bob_core, &alice, &alice_core)?;
         let key = alice.package_key()?;
+        let epoch = alice_core.context().epoch;
         let mut writer = Writer::new(&alice, &alice_core, &bob)?;
         if before > 0 {
             eprintln!("writing {before} messages and pulling them");
             writer.write(&mut alice_core, before)?;
             let request = nodes::request(&bob, &bob_core, &alice)?;
             nodes::pull_all(&alice_core.view(), request, |bytes| {
-                let mut package = nodes::verify(&bytes, &alice, &key, &bob)?;
+                let mut package = nodes::verify(&bytes, (&alice, epoch), &key, &bob)?;
                 let checked = nodes::check(&bob_core, package.take_objects())?;
                 nodes::apply(&mut bob_core, &package, checked)
             })?;
@@ -246,6 +249,11 @@ impl Load {
         Ok(path)
     }
 
+    fn verify(&self, bytes: &[u8]) -> Result<VerifiedPackage> {
+        let epoch = self.alice_core.context().epoch;
+        nodes::verify(bytes, (&self.alice, epoch), &self.key, &self.bob)
+    }
+
     /// Applies the packages once without measuring, and reads the resulting rows.
     fn read_rows(&mut self) -> Result<()> {
         let path = self.copy("rows.db")?;
@@ -253,7 +261,7 @@ impl Load {
         let mut core = self.bob.open(&path)?;
         let mut sizes = Vec::new();
         for bytes in &self.packages {
-            let mut package = nodes::verify(bytes, &self.alice, &self.key, &self.bob)?;
+            let mut package = self.verify(bytes)?;
             let checked = nodes::check(&core, package.take_objects())?;
             sizes.push(checked.len());
             nodes::apply(&mut core, &package, checked)?;
@@ -293,7 +301,7 @@ impl Load {
                 turns.raw.run(|| raw::write(&mut connection, rows))?;
             }
             let (package, decoded) = turns.reading.run(|| {
-                let mut package = nodes::verify(bytes, &self.alice, &self.key, &self.bob)?;
+                let mut package = self.verify(bytes)?;
                 let objects = package.take_objects().into_iter();
                 let decoded: Vec<_> = objects
                     .map(|object| decode_object(object, &limits))
@@ -353,7 +361,7 @@ impl Load {
         let mut writing: Option<tokio::task::JoinHandle<Result<usize>>> = None;
         let mut written = 0;
         for bytes in &self.packages {
-            let mut package = nodes::verify(bytes, &self.alice, &self.key, &self.bob)?;
+            let mut package = self.verify(bytes)?;
             let checked = engine.verify_objects(package.take_objects()).await?;
             if let Some(before) = writing.take() {
                 written += before.await??;

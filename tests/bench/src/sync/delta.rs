@@ -132,9 +132,10 @@ impl NodePair {
         let mut writer = Writer::new(&alice, &alice_core, &bob)?;
         writer.write(&mut alice_core, size)?;
         let key = alice.package_key()?;
+        let epoch = alice_core.context().epoch;
         let request = nodes::request(&bob, &bob_core, &alice)?;
         nodes::pull_all(&alice_core.view(), request, |bytes| {
-            let mut package = nodes::verify(&bytes, &alice, &key, &bob)?;
+            let mut package = nodes::verify(&bytes, (&alice, epoch), &key, &bob)?;
             let checked = nodes::check(&bob_core, package.take_objects())?;
             nodes::apply(&mut bob_core, &package, checked)
         })?;
@@ -156,6 +157,7 @@ impl NodePair {
         let (mut check, mut apply) = (Stopwatch::default(), Stopwatch::default());
         let request = nodes::request(&self.bob, &self.bob_core, &self.alice)?;
         let context = self.alice_core.context();
+        let epoch = context.epoch;
         let answer = build.run(|| {
             self.alice_reader
                 .snapshot(|rows| anyhow::Ok(View { rows, context }.build_package(&request)?))
@@ -168,7 +170,7 @@ impl NodePair {
                 .record_sent(Timestamp(0), &request, Some(window))
         })?;
         let (package, checked) = check.run(|| {
-            let mut package = nodes::verify(&bytes, &self.alice, &self.key, &self.bob)?;
+            let mut package = nodes::verify(&bytes, (&self.alice, epoch), &self.key, &self.bob)?;
             let checked = nodes::check(&self.bob_core, package.take_objects())?;
             anyhow::Ok((package, checked))
         })?;

@@ -5,10 +5,12 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
+use bastion::{Features, Tier};
 use harness::ManualClock;
-use keys::PeerId;
+use keys::{Epoch, TraceId};
 use postern::config::SyncConfig;
 use postern::engine::CoreHandle;
+use postern::peer::handle::SessionInfo;
 use postern::peer::message::{Pull, SessionMessage};
 use postern::peer::serve::RequestServer;
 use postern::state_engine::{PullRequest, StateEngine};
@@ -38,7 +40,14 @@ pub(super) fn run(core: StateEngine, request: &PullRequest, report: &mut Report)
         .build()?;
     let server = RequestServer::new(engine, &SyncConfig::default());
     let pull_message = pull_message(request).encode();
-    let answer = runtime.block_on(answer(&server, &request.peer, &pull_message))?;
+    let session = SessionInfo {
+        peer: request.peer,
+        epoch: Epoch::from_bytes([1; 16]),
+        features: Features::none(),
+        tier: Tier::Trusted,
+        trace: TraceId(0),
+    };
+    let answer = runtime.block_on(answer(&server, &session, &pull_message))?;
     let bytes = pull_message.len() + answer.len() + 2 * FRAME_HEAD_BYTES;
     report.goal(
         "bytes, both ways, before padding",
@@ -51,7 +60,7 @@ pub(super) fn run(core: StateEngine, request: &PullRequest, report: &mut Report)
     let (all, elapsed) = timed(|| {
         runtime.block_on(async {
             for _ in 0..REQUESTS {
-                repeat_request(&server, &request.peer, &pull_message, &answer).await?;
+                repeat_request(&server, &session, &pull_message, &answer).await?;
             }
             anyhow::Ok(())
         })
@@ -86,10 +95,14 @@ fn pull_message(request: &PullRequest) -> SessionMessage {
     })
 }
 
-async fn answer(server: &RequestServer, peer: &PeerId, pull_message: &[u8]) -> Result<Vec<u8>> {
+async fn answer(
+    server: &RequestServer,
+    session: &SessionInfo,
+    pull_message: &[u8],
+) -> Result<Vec<u8>> {
     let message = SessionMessage::decode(pull_message)?;
     let build_permit = Semaphore::new(1);
-    let answer = server.reply(peer, message, &build_permit).await.message;
+    let answer = server.reply(session, message, &build_permit).await.message;
     ensure!(
         matches!(answer, SessionMessage::UpToDate(_)),
         "the reply contains new objects"
@@ -99,12 +112,12 @@ async fn answer(server: &RequestServer, peer: &PeerId, pull_message: &[u8]) -> R
 
 async fn repeat_request(
     server: &RequestServer,
-    peer: &PeerId,
+    session: &SessionInfo,
     pull_message: &[u8],
     expected: &[u8],
 ) -> Result<()> {
     ensure!(
-        answer(server, peer, pull_message).await? == expected,
+        answer(server, session, pull_message).await? == expected,
         "the reply has changed"
     );
     Ok(())

@@ -6,13 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bastion::{Connector, GateConfig};
+use bastion::{Connector, Features, GateConfig};
 use keys::{Oid, OnionAddr, SignedObject};
 use parking_lot::Mutex;
 use postern::object::{Attrs, Object, ObjectLimits, Value};
 use postern::peer::message::{PackageBody, Pull, SessionMessage};
 use postern::services::identities;
-use postern::state_engine::{PackageLimits, VerifiedPackage};
+use postern::state_engine::{Expected, PackageLimits, VerifiedPackage};
 use rand::RngExt as _;
 use rand::seq::IteratorRandom as _;
 use rand_chacha::ChaCha20Rng;
@@ -128,7 +128,7 @@ impl World {
         let last_seq = victim.request(mallory, domain).last_seq;
         let from_seq = if last_seq == 0 { 0 } else { last_seq + 1 };
         let package = mallory.package(victim, domain, (from_seq, last_seq + 1), objects);
-        let body = package.sign(&mallory.keys);
+        let body = package.sign(&mallory.keys, &Features::none());
         vec![SessionMessage::Push(PackageBody { id: 1, body }).encode()]
     }
 
@@ -191,7 +191,7 @@ impl World {
 /// Reads packages that a node sends to the hostile peer.
 struct Receiver {
     received: Arc<Mutex<Vec<Oid>>>,
-    sender: (keys::PeerId, keys::PublicKey),
+    sender: (keys::PeerId, keys::PublicKey, keys::Epoch),
     recipient: keys::PeerId,
 }
 
@@ -199,7 +199,7 @@ impl Receiver {
     fn new(mallory: &Mallory, sender: &TestNode) -> Self {
         Self {
             received: mallory.received.clone(),
-            sender: (sender.peer_id(), sender.public_key()),
+            sender: (sender.peer_id(), sender.public_key(), sender.epoch()),
             recipient: mallory.core.peer_id(),
         }
     }
@@ -208,9 +208,15 @@ impl Receiver {
         let Ok(SessionMessage::Package(body)) = SessionMessage::decode(frame) else {
             return;
         };
-        let (peer, key) = &self.sender;
-        let limits = &PackageLimits::PROTOCOL;
-        let package = VerifiedPackage::verify(&body.body, limits, (peer, key), &self.recipient);
+        let (peer, key, epoch) = &self.sender;
+        let expected = Expected {
+            sender: peer,
+            key,
+            recipient: &self.recipient,
+            epoch: *epoch,
+            features: &Features::none(),
+        };
+        let package = VerifiedPackage::verify(&body.body, &PackageLimits::PROTOCOL, &expected);
         for object in package.into_iter().flat_map(|mut it| it.take_objects()) {
             let object = Object::from_bytes(object.bytes(), &ObjectLimits::default()).unwrap();
             self.received.lock().push(object.oid);
