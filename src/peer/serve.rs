@@ -379,3 +379,5 @@ fn internal(id: u64, error: &(dyn std::error::Error + 'static)) -> RequestRefusa
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod waking_tests;

@@ -16,7 +16,7 @@ use super::message::{EpochNote, IdOnly, Pull, SessionMessage};
 use super::serve::RequestServer;
 use super::session::SessionDriver;
 use crate::config::SyncConfig;
-use crate::engine::{CoreHandle, TestClock};
+use crate::engine::{CoreHandle, TestClock, WriterThread};
 use crate::graph::load_object;
 use crate::op_context::Timestamp;
 use crate::schema::Schemas;
@@ -91,6 +91,18 @@ impl TestCore {
             limits,
             folder,
         }
+    }
+
+    /// The same node with a writer thread and one connection for reads. Join the thread after the
+    /// node is dropped.
+    pub(super) fn threaded(self) -> (Self, WriterThread) {
+        // The database is closed before it is opened again.
+        drop(self.core);
+        let rng = ChaCha20Rng::seed_from_u64(102);
+        let core = open(self.folder.path(), &self.keys, self.limits, rng);
+        let clock = Arc::new(self.clock.clone());
+        let (core, thread) = CoreHandle::spawn(core, clock, 8, 1).unwrap();
+        (Self { core, ..self }, thread)
     }
 
     /// The same node after it had met `peer` and was restored.

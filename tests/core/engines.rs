@@ -6,12 +6,14 @@ use std::sync::mpsc::channel;
 use futures::FutureExt as _;
 use keys::{Oid, SignedObject};
 use postern::engine::{CoreHandle, EngineError, WriterThread};
+use postern::graph::WriteRequest;
 use postern::services::messages;
+use postern::state_engine::{PullReply, PullRequest};
 
 use harness::dump::{Dump, dump};
 use harness::forge::{object, oid, sign_with_unknown_key};
 use harness::pull::meet;
-use harness::{ManualClock, Setup, context_of, ride};
+use harness::{ManualClock, Setup, TestNode, context_of, ride};
 
 /// A core on a writer thread, with the setup that keeps its folder.
 fn spawned(queue_max: usize) -> (CoreHandle, WriterThread, Setup) {
@@ -92,18 +94,22 @@ async fn write_is_on_disk_before_its_reply() {
     thread.join();
 }
 
+fn ride_of(owner: Oid, number: i64) -> WriteRequest {
+    WriteRequest {
+        app: "rides".into(),
+        type_number: 1,
+        oid: None,
+        owner,
+        attrs: Some(ride("Bern", number)),
+    }
+}
+
 async fn write_ride(engine: &CoreHandle, identity: Oid, number: i64) -> Oid {
     let context = engine
         .read(move |view| context_of(&view, identity, "rides"))
         .await
         .unwrap();
-    let request = postern::graph::WriteRequest {
-        app: "rides".into(),
-        type_number: 1,
-        oid: None,
-        owner: identity,
-        attrs: Some(ride("Bern", number)),
-    };
+    let request = ride_of(identity, number);
     let saved = engine
         .write(move |core, now| core.write(now, |graph| graph.save_with_sync(&context, request)))
         .await;
@@ -163,6 +169,57 @@ async fn abandoned_read_keeps_its_connection_until_it_ends() {
     assert_eq!(next.await.unwrap(), 2);
     drop(engine);
     thread.join();
+}
+
+#[tokio::test]
+async fn package_never_reaches_beyond_what_is_committed() {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 0));
+    meet(&alice, &bob);
+    alice.make("rides", 1, ride("Bern", 1)).unwrap();
+    let (request, identity) = (bob.request(&alice, "rides.offers"), alice.identity);
+    let (head, mut setup) = (alice.head(), alice.into_setup());
+    let clock = Arc::new(ManualClock::default());
+    let (engine, thread) = CoreHandle::spawn(setup.open(), clock, 8, 1).unwrap();
+    let context = engine.read(move |view| context_of(&view, identity, "rides"));
+    let (context, second) = (context.await.unwrap(), ride_of(identity, 2));
+    let ((wrote, has_written), (go_on, waits)) = (channel(), channel::<()>());
+    let mut writing = Box::pin(engine.write(move |core, now| {
+        core.write(now, |graph| {
+            let saved = graph.save_with_sync(&context, second);
+            wrote.send(()).unwrap();
+            waits.recv().ok();
+            saved
+        })
+    }));
+    assert!(writing.as_mut().now_or_never().is_none());
+    has_written.recv().unwrap();
+    let before = package(&engine, request.clone()).await;
+    assert_eq!(before, ((0, head), 1, false), "the write is not committed");
+    go_on.send(()).unwrap();
+    let saved = writing.await.unwrap();
+    let rest = PullRequest {
+        last_seq: head,
+        ..request
+    };
+    let after = package(&engine, rest).await;
+    assert_eq!(after, ((head + 1, saved.change_seq), 1, false));
+    drop(engine);
+    thread.join();
+}
+
+/// The window of the package that answers a request, the number of its objects, and whether more is
+/// ready.
+async fn package(engine: &CoreHandle, request: PullRequest) -> ((u64, u64), usize, bool) {
+    let built = engine.read(move |view| view.build_package(&request));
+    match built.await.unwrap() {
+        PullReply::Package {
+            window,
+            objects,
+            more,
+            ..
+        } => ((window.from_seq, window.to_seq), objects, more),
+        other => panic!("no package: {other:?}"),
+    }
 }
 
 #[tokio::test]
