@@ -25,6 +25,7 @@ mod parts;
 mod portions;
 mod pull_again;
 mod quotas;
+mod reading;
 mod recovery_portions;
 mod remote_checks;
 mod remote_identities;

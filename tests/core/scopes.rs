@@ -283,13 +283,18 @@ fn scope_whose_deletion_is_overruled_is_pulled_again_from_every_peer() {
 /// A version of one offer: revision, and its text; `None` for a tombstone.
 type Version = (u64, Option<u8>);
 
+/// Few tombstones, because they precede every other version.
+fn any_text() -> impl Strategy<Value = Option<u8>> {
+    proptest::option::weighted(0.9, 0u8..3)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     /// Two nodes that receive the owner's versions in different orders end with the same one.
     #[test]
     fn versions_of_an_object_converge_in_any_order(
-        versions in proptest::collection::vec((1u64..4, proptest::option::of(0u8..3)), 1..6),
+        versions in proptest::collection::vec((1u64..3, any_text()), 1..6),
         order in Just((0..6usize).collect::<Vec<_>>()).prop_shuffle(),
     ) {
         let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 0));
