@@ -14,6 +14,7 @@ mod causes;
 mod codes;
 mod cycles;
 mod documents;
+mod faults;
 mod manifests;
 mod names;
 mod paths;
@@ -313,6 +314,18 @@ fn manifests_name_allowed_dependencies_only() {
             .map(|(path, line)| format!("{path}: {line}"))
             .collect(),
     );
+}
+
+#[test]
+fn faults_name_tests_that_exist() {
+    let (patches, sources) = (files(".patch"), sources());
+    assert!(patches.len() >= faults::FAULTS_MIN, "{}", patches.len());
+    let paths: Vec<&str> = patches.iter().map(|(path, _)| &**path).collect();
+    let mut found = faults::shared_numbers(&paths);
+    for (path, text) in &patches {
+        found.extend(faults::violations(path, text, &sources));
+    }
+    no_violations(found);
 }
 
 #[test]
