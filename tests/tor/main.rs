@@ -11,6 +11,7 @@
     reason = "a test that cannot go on ends here; real processes take real time"
 )]
 
+mod first_sync;
 mod keys;
 
 use std::collections::BTreeSet;

@@ -38,9 +38,12 @@ pub fn dump(path: &Path) -> Dump {
 }
 
 fn rows(connection: &Connection, table: &str) -> Vec<String> {
-    let mut statement = connection
-        .prepare(&format!("SELECT * FROM {table}"))
-        .unwrap();
+    rows_of(connection, &format!("SELECT * FROM {table}"))
+}
+
+/// The rows of a query, each as text, sorted.
+pub(crate) fn rows_of(connection: &Connection, query: &str) -> Vec<String> {
+    let mut statement = connection.prepare(query).unwrap();
     let columns = statement.column_count();
     let mut rows = statement.query([]).unwrap();
     let mut texts = Vec::new();

@@ -17,6 +17,7 @@
 )]
 
 mod clock;
+pub mod compare;
 pub mod dump;
 pub mod forge;
 mod live;
