@@ -5,7 +5,7 @@
 use crate::source::Source;
 
 /// Fewest patches.
-pub(crate) const FAULTS_MIN: usize = 20;
+pub(crate) const FAULTS_MIN: usize = 30;
 /// The folder of each crate with tests that a patch may name.
 const CRATES: &[(&str, &str)] = &[("postern", ""), ("keys", "keys/"), ("bastion", "bastion/")];
 
