@@ -99,10 +99,8 @@ impl Object {
             codec::decode::<GenesisWire>(bytes, &limits)?.into_object()
         };
         // The store marks rows without values by revision 0.
-        if !(1..=i64::MAX as u64).contains(&object.rev) {
-            return Err(Malformed::Unexpected(
-                "a revision outside 1 to 2^63 - 1".into(),
-            ));
+        if object.rev == 0 {
+            return Err(Malformed::Unexpected("a revision of 0".into()));
         }
         if object.attrs_count() > attrs_max {
             return Err(Malformed::TooManyItems);

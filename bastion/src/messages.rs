@@ -357,8 +357,8 @@ mod tests {
     fn cookie_round_trips() {
         let cookie = Cookie {
             onion: OnionAddr::from_public_key(PublicKey::from_bytes([1; 32])),
-            effort: u64::MAX,
-            expiry: u64::MAX,
+            effort: i64::MAX as u64,
+            expiry: i64::MAX as u64,
             algorithm: "argon2id-1m".into(),
             inner_bits: 255,
         };

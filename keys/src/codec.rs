@@ -59,10 +59,14 @@ pub enum Malformed {
     Unexpected(String),
 }
 
+/// Highest integer: every integer fits SQLite's 64 bits with a sign. The lowest is -2^63.
+const INTEGER_MAX: u64 = i64::MAX.unsigned_abs();
+
 /// Encodes a value canonically.
 ///
 /// The caller's types must declare their fields in RFC 8949 order (shorter key first, then
-/// bytewise), and use no floats and no unsized sequences. Debug builds check it.
+/// bytewise), and use no floats and no unsized sequences. No integer may be above 2^63 - 1. Debug
+/// builds check it.
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     #[expect(
         clippy::expect_used,
@@ -212,9 +216,8 @@ impl<'a> Scanner<'a> {
         let (major, argument) = self.head()?;
         let length = usize::try_from(argument).unwrap_or(usize::MAX);
         match major {
-            0 => Ok(()),
-            1 if argument <= i64::MAX as u64 => Ok(()),
-            1 => Err(Malformed::NotCanonical("integer out of range")),
+            0 | 1 if argument <= INTEGER_MAX => Ok(()),
+            0 | 1 => Err(Malformed::NotCanonical("integer out of range")),
             2 => self.take(length).map(|_| ()),
             3 => match std::str::from_utf8(self.take(length)?) {
                 Ok(_) => Ok(()),
@@ -326,6 +329,39 @@ mod tests {
     }
 
     #[test]
+    fn integers_are_64_bits_with_a_sign() {
+        let beyond = || Err(Malformed::NotCanonical("integer out of range"));
+        check("1b7fffffffffffffff", Ok(()));
+        check("3b7fffffffffffffff", Ok(()));
+        check("1b8000000000000000", beyond());
+        check("1bffffffffffffffff", beyond());
+        check("3b8000000000000000", beyond());
+        // Elements and keys too; a length is no integer.
+        check("811b8000000000000000", beyond());
+        check("a11b7fffffffffffffff00", Ok(()));
+        check("a11b800000000000000000", beyond());
+        check("9b8000000000000000", Err(Malformed::Truncated));
+    }
+
+    #[test]
+    fn items_and_depth_count_as_the_protocol_says() {
+        // A map of three items beside itself: key, value that is an array, its element.
+        let bytes = HEXLOWER.decode(b"a1018102").unwrap();
+        let limits = |depth_max, items_max| Limits {
+            bytes_max: 4,
+            depth_max,
+            items_max,
+        };
+        assert_eq!(scan(&bytes, &limits(2, 4)), Ok(()));
+        assert_eq!(scan(&bytes, &limits(1, 4)), Err(Malformed::TooDeep));
+        assert_eq!(scan(&bytes, &limits(2, 3)), Err(Malformed::TooManyItems));
+        // A value that is neither array nor map has depth 0.
+        assert_eq!(scan(b"\x01", &limits(0, 1)), Ok(()));
+        assert_eq!(scan(b"\x80", &limits(0, 1)), Err(Malformed::TooDeep));
+        assert_eq!(scan(b"\x80", &limits(1, 1)), Ok(()));
+    }
+
+    #[test]
     fn scan_refuses_truncation_excess_and_trailing_bytes() {
         check("", Err(Malformed::Truncated));
         check("5bffffffffffffffff", Err(Malformed::Truncated));
@@ -368,7 +404,7 @@ mod tests {
     proptest! {
         #[test]
         fn encoded_value_decodes_to_itself(
-            id: u64,
+            id in 0..=INTEGER_MAX,
             text in ".{0,40}",
             bytes: Vec<u8>,
             maybe: Option<i64>,

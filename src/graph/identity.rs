@@ -19,6 +19,9 @@ use crate::op_context::PubkeyAttrId;
 use crate::schema::identities;
 use crate::store::{Cause, IdentityRow, ParentRow, ScopeId, StoreError, StoredValue};
 
+/// The highest counter of a home record. Only its owner can have reached it.
+const COUNTER_MAX: u64 = i64::MAX.unsigned_abs();
+
 /// The fields of an identity record that its owner chooses; keys and home are not among them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdentityProfile {
@@ -135,7 +138,8 @@ impl GraphManager<'_> {
             .home_of(&known)?
             .is_some_and(|home| home.node == self.keys().node_chain());
         let is_same = same_node && known.key_id == chain.key_id();
-        Ok(known.home_counter + u64::from(!is_same))
+        let next = known.home_counter.saturating_add(u64::from(!is_same));
+        Ok(next.min(COUNTER_MAX))
     }
 
     /// Whether the stored record of a local identity names the current keys: its own and the

@@ -65,9 +65,6 @@ impl IdentityRecord {
             codec::decode(bytes(identities::HOME, "home record")?, &RECORD_LIMITS)
                 .map_err(|_| RecordFault::Unreadable("home record"))?;
         let home = home.verify(&chain)?;
-        if home.counter() > i64::MAX as u64 {
-            return Err(RecordFault::Unreadable("home record's counter"));
-        }
         Ok(Self {
             chain,
             home: home.node(),

@@ -198,10 +198,7 @@ impl VerifiedPackage {
         if package.epoch != expected.epoch {
             return Err(PackageFault::Epoch);
         }
-        if package.to_seq == 0
-            || package.from_seq > package.to_seq
-            || package.to_seq > i64::MAX as u64
-        {
+        if package.to_seq == 0 || package.from_seq > package.to_seq {
             return Err(PackageFault::Window);
         }
         let named = package.scopes.as_ref().map_or(0, Vec::len);

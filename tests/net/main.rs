@@ -13,6 +13,7 @@ mod conversations;
 mod deadlines;
 mod hostile_restore;
 mod hostile_sessions;
+mod protocol_forms;
 mod pulling;
 mod restore;
 mod rights;

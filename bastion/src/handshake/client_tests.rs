@@ -98,7 +98,7 @@ fn client_rejects_challenges_above_its_limits() {
             limit: 16
         })
     ));
-    let excessive = change(|cookie| (cookie.effort, cookie.inner_bits) = (u64::MAX, u8::MAX));
+    let excessive = change(|cookie| (cookie.effort, cookie.inner_bits) = (i64::MAX as u64, u8::MAX));
     assert!(matches!(
         error_of(&excessive),
         HandshakeError::PeerIncompatible(Incompatibility::Effort { .. })

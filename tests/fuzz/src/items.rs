@@ -56,9 +56,8 @@ fn read(rest: &mut &[u8], depth_left: usize) -> Option<Item> {
         _ => return None,
     };
     match major {
-        0 => Some(Item::Plain(major, argument)),
         // Only values that fit into an `i64`.
-        1 => (argument < 1 << 63).then_some(Item::Plain(major, argument)),
+        0 | 1 => (argument < 1 << 63).then_some(Item::Plain(major, argument)),
         2 => Some(Item::String(major, take(rest, argument)?.to_vec())),
         3 => {
             let text = std::str::from_utf8(take(rest, argument)?).ok()?;

@@ -86,6 +86,14 @@ fn frames(seeds: &mut Seeds, messages: &[(&str, Vec<u8>)]) {
     seeds.add("frames", "bad-most", &[&[1, 255, 255, 9], &[255; 8]]);
 }
 
+/// Replaces `last`, which is 2^63 - 1, in an encoding by 2^64 - 1.
+fn raise(bytes: &mut [u8], last: u64) {
+    let at = bytes.windows(8).position(|window| window == last.to_be_bytes());
+    if let Some(byte) = at.and_then(|at| bytes.get_mut(at)) {
+        *byte = u8::MAX;
+    }
+}
+
 fn sessions(seeds: &mut Seeds, fixture: &Fixture) {
     use postern::peer::message::{
         EpochNote, IdOnly, Pull, ReclaimRequest, ReclaimedBatch, SessionMessage,
@@ -121,8 +129,13 @@ fn sessions(seeds: &mut Seeds, fixture: &Fixture) {
     seeds.add(
         "session",
         "good-heard",
-        &[&SessionMessage::Heard(note).encode()],
+        &[&SessionMessage::Heard(note.clone()).encode()],
     );
+    let last = i64::MAX as u64;
+    let mut beyond = SessionMessage::Epoch(EpochNote { head: last, ..note }).encode();
+    seeds.add("session", "good-last-head", &[&beyond]);
+    raise(&mut beyond, last);
+    seeds.add("session", "bad-head", &[&beyond]);
     seeds.add(
         "session",
         "good-noted",
@@ -187,7 +200,7 @@ fn forms(seeds: &mut Seeds) {
     seeds.add("cookie", "good-ticket", &[&show.cookie]);
     seeds.add("cookie", "bad-cut", &[&work.cookie[..60]]);
     let wide = encode(&(
-        u64::MAX,
+        i64::MAX,
         i64::MIN,
         (u64::from(u32::MAX), 65536u64, 256u64),
         (24u64, -25i64),
@@ -217,6 +230,7 @@ fn forms(seeds: &mut Seeds) {
         ("deep", b"\x81\x81\x81\x81\x81\x81\x81\x81\x81\x81"),
         ("trailing", b"\x00\x00"),
         ("below-i64", b"\x3b\xff\xff\xff\xff\xff\xff\xff\xff"),
+        ("above-i64", b"\x1b\x80\0\0\0\0\0\0\0"),
         ("key-of-bytes", b"\xa1\x41a\x01"),
     ] {
         seeds.add("scan", &format!("bad-{name}"), &[&[0], bytes]);

@@ -4,6 +4,9 @@ use bastion::{AppClaim, Internal, LocalProfile, NodeProfile};
 use futures::future::BoxFuture;
 use keys::{BootId, Epoch, SchemaDigest, SignedObject};
 
+/// The epoch of every client without a core.
+pub const EPOCH: Epoch = Epoch::from_bytes([9; 16]);
+
 /// A profile that never changes.
 pub struct FixedProfile(pub NodeProfile);
 
@@ -22,7 +25,7 @@ impl FixedProfile {
                 .map(|slug| AppClaim::new(*slug, 1, SchemaDigest::from_bytes([1; 16])))
                 .collect(),
             sync_domains: names(sync_domains),
-            epoch: Epoch::from_bytes([9; 16]),
+            epoch: EPOCH,
             boot_id,
             identities,
         })

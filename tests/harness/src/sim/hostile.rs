@@ -100,7 +100,7 @@ impl World {
                 domain,
                 wait_s: self.rng.random_range(0..90),
                 peer_id: self.mallory.core.peer_id(),
-                last_seq: [0, 0, 7, u64::MAX][self.rng.random_range(0..4)],
+                last_seq: [0, 0, 7, i64::MAX as u64][self.rng.random_range(0..4)],
             }));
         }
         frames.iter().map(SessionMessage::encode).collect()
