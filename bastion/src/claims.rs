@@ -198,6 +198,9 @@ impl Claims {
         }
         let domains = claims.sync_domains.iter().map(String::as_str);
         check_names(domains, CLAIMED_DOMAINS_MAX, is_domain_name)?;
+        if claims.node.events.len() > KEY_EVENTS_MAX {
+            return Err(Misbehaviour::Claims("too many key events").into());
+        }
         if claims.identities.len() > CLAIMED_IDENTITIES_MAX {
             return Err(Misbehaviour::Claims("too many identities").into());
         }

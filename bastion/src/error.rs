@@ -26,8 +26,7 @@ pub enum Misbehaviour {
     /// The challenge names another onion service than the dialled one, so it may be relayed.
     #[error("the challenge names another onion service than the dialled one")]
     CookieForAnotherOnion,
-    /// The challenge demands no work although the client showed no ticket, or its sealed part is
-    /// too long to return beside the claims.
+    /// The challenge demands no work although the client showed no ticket.
     #[error("the challenge is invalid")]
     InvalidChallenge,
     /// The ticket was not issued by this node to this peer, or it has expired.

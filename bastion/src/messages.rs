@@ -5,7 +5,10 @@
 //! the bytes. Tested below and by `tests/fuzz`.
 
 use keys::codec::{self, Limits, Malformed};
-use keys::protocol::{COOKIE_BYTES_MAX, NONCE_BYTES, VERSIONS_MAX};
+use keys::protocol::{
+    COOKIE_BYTES_MAX, EXTRA_DOUBLINGS_MAX, NONCE_BYTES, SEALED_BYTES_MAX, TICKET_BYTES_MAX,
+    VERSIONS_MAX,
+};
 use keys::{OnionAddr, Signature};
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
@@ -32,14 +35,12 @@ pub enum HandshakeMessage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hello {
-    /// A ticket of an earlier admission, at most
-    /// [`TICKET_BYTES_MAX`](keys::protocol::TICKET_BYTES_MAX) bytes.
+    /// A ticket of an earlier admission, at most [`TICKET_BYTES_MAX`] bytes.
     pub ticket: Option<ByteBuf>,
     /// Features that the client offers. The server checks their form only, because the client's
     /// signed claims repeat them.
     pub features: Features,
-    /// Protocol versions that the client supports, at most
-    /// [`VERSIONS_MAX`].
+    /// Protocol versions that the client supports, 1 to [`VERSIONS_MAX`] of them.
     pub versions: Vec<u64>,
 }
 
@@ -85,9 +86,8 @@ pub struct Solution {
     pub ticket: Option<ByteBuf>,
     /// By the client's node key, over all other fields and the server's onion key.
     pub signature: Signature,
-    /// Doublings of the effort above the cookie's, at most
-    /// [`EXTRA_DOUBLINGS_MAX`](keys::protocol::EXTRA_DOUBLINGS_MAX). Each doubling also requires
-    /// one more inner bit.
+    /// Doublings of the effort above the cookie's, at most [`EXTRA_DOUBLINGS_MAX`]; 0 with a
+    /// ticket. Each doubling also requires one more inner bit.
     pub extra_doublings: u8,
 }
 
@@ -176,15 +176,38 @@ impl HandshakeMessage {
 
     /// Decodes a message of at most `bytes_max` bytes.
     pub fn decode(bytes: &[u8], bytes_max: usize) -> Result<Self, Malformed> {
-        let message = codec::decode(bytes, &limits(bytes_max))?;
-        match &message {
-            Self::Refused(Refusal {
-                versions: Some(versions),
-                ..
-            }) if !(1..=VERSIONS_MAX).contains(&versions.len()) => {
-                Err(Malformed::Unexpected("no or too many versions".into()))
+        let message: Self = codec::decode(bytes, &limits(bytes_max))?;
+        match message.broken_limit() {
+            Some(limit) => Err(Malformed::Unexpected(limit.into())),
+            None => Ok(message),
+        }
+    }
+
+    /// Returns the first limit of the grammar that the message breaks.
+    fn broken_limit(&self) -> Option<&'static str> {
+        let is_long = |bytes: &Option<ByteBuf>, bytes_max| {
+            bytes.as_ref().is_some_and(|bytes| bytes.len() > bytes_max)
+        };
+        let (ticket, versions) = match self {
+            Self::Hello(hello) => (&hello.ticket, Some(&hello.versions)),
+            Self::Challenge(challenge) => {
+                let is_long = challenge.sealed.len() > SEALED_BYTES_MAX;
+                return is_long.then_some("too long a sealed part");
             }
-            _ => Ok(message),
+            Self::Solution(solution) if solution.extra_doublings > EXTRA_DOUBLINGS_MAX => {
+                return Some("too many doublings of the effort");
+            }
+            Self::Solution(solution) => (&solution.ticket, None),
+            Self::Welcome(welcome) => (&welcome.ticket, None),
+            Self::Refused(refusal) => (&None, refusal.versions.as_ref()),
+        };
+        let is_count = |versions: &Vec<u64>| (1..=VERSIONS_MAX).contains(&versions.len());
+        if is_long(ticket, TICKET_BYTES_MAX) {
+            Some("too long a ticket")
+        } else if !versions.is_none_or(is_count) {
+            Some("no or too many versions")
+        } else {
+            None
         }
     }
 

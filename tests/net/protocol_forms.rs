@@ -26,10 +26,9 @@ async fn epoch_with_head_above_the_range_ends_the_session() {
     let last = i64::MAX as u64;
     let note = |id, head: u64, signed: u64| {
         let epoch = EPOCH;
-        let (key_id, signature) = mallory.keys.sign_as_node_numbered(
-            Context::Epoch,
-            &[epoch.as_bytes(), &signed.to_be_bytes()],
-        );
+        let (key_id, signature) = mallory
+            .keys
+            .sign_as_node_numbered(Context::Epoch, &[epoch.as_bytes(), &signed.to_be_bytes()]);
         SessionMessage::Epoch(EpochNote {
             id,
             head,

@@ -8,9 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keys::protocol::{
-    NONCE_BYTES, PROTOCOL_VERSION, SEALED_BYTES_MAX, TICKET_BYTES_MAX, UNADMITTED_FRAME_BYTES_MAX,
-};
+use keys::protocol::{NONCE_BYTES, PROTOCOL_VERSION, UNADMITTED_FRAME_BYTES_MAX};
 use keys::{Context, Digest, OnionAddr, Signature, codec};
 use serde_bytes::{ByteArray, ByteBuf};
 
@@ -114,10 +112,6 @@ impl AwaitChallenge {
             other => return Err(HandshakeError::out_of_order("challenge", &other)),
         };
         let cookie = Cookie::decode(&challenge.cookie)?;
-        // `sealed` returns in the solution's frame beside this client's claims.
-        if challenge.sealed.len() > SEALED_BYTES_MAX {
-            return Err(Misbehaviour::InvalidChallenge.into());
-        }
         if cookie.onion != self.onion {
             return Err(Misbehaviour::CookieForAnotherOnion.into());
         }
@@ -238,9 +232,6 @@ impl AwaitWelcome {
             return Err(Misbehaviour::OnionNotDialled.into());
         }
         let ticket_bytes: &[u8] = ticket.as_deref().map_or(&[], |ticket| ticket);
-        if ticket_bytes.len() > TICKET_BYTES_MAX {
-            return Err(Misbehaviour::Claims("too long a ticket").into());
-        }
         let signed: [&[u8]; 5] = [
             self.transcript.as_bytes(),
             &claims_bytes,

@@ -30,6 +30,8 @@ mod client_tests;
 #[cfg(test)]
 mod every_message_tests;
 #[cfg(test)]
+mod form_tests;
+#[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
 mod testing;

@@ -11,9 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keys::protocol::{
-    EXTRA_DOUBLINGS_MAX, PROTOCOL_VERSION, UNADMITTED_FRAME_BYTES_MAX, VERSIONS_MAX,
-};
+use keys::protocol::{PROTOCOL_VERSION, UNADMITTED_FRAME_BYTES_MAX};
 use keys::{Context, Digest, PeerId, Signature, codec};
 use rand::CryptoRng;
 use serde_bytes::ByteBuf;
@@ -105,9 +103,6 @@ impl AwaitHello {
             HandshakeMessage::Hello(Hello {
                 ticket, versions, ..
             }) => {
-                if versions.len() > VERSIONS_MAX {
-                    return Err(Misbehaviour::Claims("too many versions").into());
-                }
                 if !versions.contains(&PROTOCOL_VERSION) {
                     return Err(Incompatibility::Version.into());
                 }
@@ -207,9 +202,6 @@ fn precheck_work(
     if solution.ticket.is_some() {
         return Err(Misbehaviour::Claims("a ticket where work was asked").into());
     }
-    if solution.extra_doublings > EXTRA_DOUBLINGS_MAX {
-        return Err(Misbehaviour::Claims("too many doublings of the effort").into());
-    }
     let difficulty = Difficulty::of_cookie(cookie)
         .ok_or(Misbehaviour::CookieUnknown)?
         .with_extra_doublings(solution.extra_doublings);
@@ -234,6 +226,9 @@ fn precheck_ticket(
     server: &mut ServerState,
     now: u64,
 ) -> Result<(Proof, Claims), HandshakeError> {
+    if solution.extra_doublings > 0 {
+        return Err(Misbehaviour::Claims("a ticket and doublings of the effort").into());
+    }
     let ticket = solution
         .ticket
         .as_ref()

@@ -30,7 +30,17 @@ pub(crate) fn add(seeds: &mut Seeds, fixture: &Fixture) {
         ("good-hello", FIRST, &hello(None, &[1])),
         ("good-hello-ticket", FIRST, &hello(Some(ticket), &[1])),
         ("good-hello-bad-ticket", FIRST, &hello(Some(&[1; 89]), &[1])),
-        ("bad-hello-versions", FIRST, &hello(None, &[0, 2, i64::MAX as u64])),
+        (
+            "bad-hello-versions",
+            FIRST,
+            &hello(None, &[0, 2, i64::MAX as u64]),
+        ),
+        ("bad-hello-no-versions", FIRST, &hello(None, &[])),
+        (
+            "bad-hello-long-ticket",
+            FIRST,
+            &hello(Some(&[1; 257]), &[1]),
+        ),
         ("bad-hello-too-many", FIRST, &hello(None, &[1; 17])),
         ("bad-hello-again", 0, &hello(None, &[1])),
         ("good-solution", 0, &fixture.solution),

@@ -88,7 +88,9 @@ fn frames(seeds: &mut Seeds, messages: &[(&str, Vec<u8>)]) {
 
 /// Replaces `last`, which is 2^63 - 1, in an encoding by 2^64 - 1.
 fn raise(bytes: &mut [u8], last: u64) {
-    let at = bytes.windows(8).position(|window| window == last.to_be_bytes());
+    let at = bytes
+        .windows(8)
+        .position(|window| window == last.to_be_bytes());
     if let Some(byte) = at.and_then(|at| bytes.get_mut(at)) {
         *byte = u8::MAX;
     }
