@@ -104,13 +104,21 @@ pub(super) fn check(path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The apps' schema files.
+/// The apps' schema files, also against those with which the node's database was used last.
 fn check_apps(config: &Config) -> Result<(), Failure> {
     let schemas = Schemas::load(&config.node.apps, config.schema_dir().as_deref());
-    schemas.map(drop).map_err(|error| Failure {
+    let schemas = schemas.map_err(|error| Failure {
         code: 2,
         ..Failure::of(&error)
-    })
+    })?;
+    let refused = node::refused_schema(&DataDir::of(config), &schemas);
+    match refused.map_err(|error| Failure::of(&error))? {
+        Some(refused) => Err(Failure {
+            code: 2,
+            ..Failure::of(&refused)
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Runs a node.

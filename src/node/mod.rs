@@ -16,6 +16,7 @@ mod network;
 mod reload;
 mod rotation;
 mod run;
+mod schemas;
 
 pub use calibrate::calibrated;
 pub use error::RunError;
@@ -24,3 +25,4 @@ pub use init::{InitError, Initialised, init};
 pub use reload::Reloads;
 pub use rotation::check_may_rotate;
 pub use run::run;
+pub use schemas::refused_schema;

@@ -39,7 +39,11 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<AppSchema, Problems> {
     let Some(raw) = raw else {
         return file.finish(None);
     };
-    let mut converter = Converter { file, raw: &raw };
+    let mut converter = Converter {
+        file,
+        raw: &raw,
+        text,
+    };
     let app = converter.app();
     converter.file.finish(app)
 }
@@ -47,6 +51,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<AppSchema, Problems> {
 struct Converter<'a> {
     file: TomlFile<'a>,
     raw: &'a RawApp,
+    text: &'a str,
 }
 
 /// Each method notes problems and continues, so that one run reports all. `None` means that a name
@@ -102,11 +107,13 @@ impl<'a> Converter<'a> {
             }
         }
         types.sort_by_key(|it| it.number);
+        self.modes(&domains);
         Some(AppSchema {
             slug: raw.slug.get_ref().clone(),
             version: *raw.version.get_ref(),
             types,
             domains,
+            text: self.text.into(),
         })
     }
 
@@ -309,6 +316,28 @@ impl<'a> Converter<'a> {
             types,
             mode: raw.mode,
         })
+    }
+
+    /// The first domain of a type decides on its updates. Nodes that share different domains must
+    /// decide alike.
+    fn modes(&mut self, domains: &[SyncDomain]) {
+        for (position, it) in domains.iter().enumerate() {
+            let mut before = domains.iter().take(position);
+            let shares = |other: &&SyncDomain| it.types.iter().any(|it| other.has_type(*it));
+            let other = before.find(|other| other.mode != it.mode && shares(other));
+            let raw = self
+                .raw
+                .domains
+                .iter()
+                .find(|raw| raw.name.get_ref() == &it.name);
+            if let (Some(other), Some(raw)) = (other, raw) {
+                let message = format!(
+                    "all domains of a type must have one mode, and `{}` has another one",
+                    other.name
+                );
+                self.note(&raw.name, message);
+            }
+        }
     }
 
     fn raw_type(&mut self, name: &Name) -> Option<&'a RawType> {

@@ -86,6 +86,27 @@ fn numbers_of_the_built_in_apps_do_not_change() {
     );
 }
 
+/// A changed digest needs a higher version, because peers compare both.
+#[test]
+fn built_in_schemas_with_one_version_have_one_digest() {
+    let schemas = Schemas::load(&all(), None).unwrap();
+    let claims = schemas.claims();
+    let claims = claims.iter();
+    let claims: Vec<_> = claims
+        .map(|it| format!("{} {} {}", it.slug, it.version, it.digest.to_hex()))
+        .collect();
+    assert_eq!(
+        claims,
+        [
+            "contacts 1 29701bcd68afb428d5f5f8c1c15a45f9",
+            "identities 1 f239ebdc4f64c0f0aaf9289a4cb3d556",
+            "market 1 cda11205c3a5b7a4a14e1571de35a6a3",
+            "messages 1 e774e5028b07118b0a42e4392bc10292",
+            "rides 1 ad8c5a8a1ed848e9604282b0c0c53b2f",
+        ]
+    );
+}
+
 #[test]
 fn constants_match_the_schema_of_identities() {
     let schemas = Schemas::load(&all(), None).unwrap();
@@ -339,6 +360,21 @@ fn requires_a_visibility_whose_readers_can_be_found() {
         "",
         "g.toml:16: `garden.plant` belongs to no domain; \
          give it the visibility `local` if it must not leave the node",
+    );
+}
+
+/// Nodes that share different domains would judge the same update differently.
+#[test]
+fn requires_one_mode_of_all_domains_of_a_type() {
+    let further = |mode: &str, types: &str| {
+        let domain = "[[domain]]\nname = \"garden.plants\"";
+        format!("{GARDEN}\n{domain}\nparent_types = [{types}]\nmode = \"{mode}\"\n")
+    };
+    let load = |text: String| load(&[("g.toml", &text)]).map(drop);
+    assert_eq!(load(further("no_update", "\"garden.plant\"")), Ok(()));
+    assert_eq!(
+        load(further("allow_update", "\"garden.plant\"")).unwrap_err(),
+        "g.toml:34: all domains of a type must have one mode, and `garden.beds` has another one"
     );
 }
 

@@ -18,8 +18,10 @@ mod page_tests;
 mod raw;
 mod schemas;
 mod types;
+mod upgrade;
 
 pub use check::SchemaViolation;
 pub use load::SchemaError;
 pub use schemas::Schemas;
 pub use types::{AppSchema, AttrSchema, Kind, TypeSchema, Visibility};
+pub use upgrade::{SchemaRefused, compare, parse_stored};

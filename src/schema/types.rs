@@ -2,6 +2,8 @@
 //!
 //! `load` makes them from files and checks them. `check` compares objects with them.
 
+use std::sync::Arc;
+
 use crate::domain::SyncDomain;
 
 /// The kind of value that an attribute holds.
@@ -81,7 +83,7 @@ pub struct TypeSchema {
 }
 
 /// One app.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct AppSchema {
     /// Its name on the wire and in the names of SQL tables.
     pub slug: String,
@@ -91,7 +93,26 @@ pub struct AppSchema {
     pub types: Vec<TypeSchema>,
     /// Its sync domains, in the order of the file.
     pub domains: Vec<SyncDomain>,
+    /// The text of the file, which a database stores.
+    pub text: Arc<str>,
 }
+
+/// Without the text, which may differ in comments.
+impl PartialEq for AppSchema {
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            slug,
+            version,
+            types,
+            domains,
+            text: _,
+        } = self;
+        (slug, version, types, domains)
+            == (&other.slug, &other.version, &other.types, &other.domains)
+    }
+}
+
+impl Eq for AppSchema {}
 
 impl TypeSchema {
     /// The attribute with that number.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use keys::protocol::RIGHTS_TYPE;
 use rusqlite::{Connection, OptionalExtension as _};
 
+use super::app_schema::note_schema;
 use super::domain_table::DomainTable;
 use super::error::{SqlContext as _, StoreError};
 use crate::op_context::AppId;
@@ -231,7 +232,7 @@ impl Apps {
             domains: BTreeMap::new(),
         };
         for schema in schemas.apps() {
-            note_version(connection, &schema.slug, schema.version)?;
+            note_schema(connection, schema)?;
             AppTable::create(connection, &schema.slug)?;
             let several = schema.domains.len() > 1;
             for domain in &schema.domains {
@@ -289,29 +290,6 @@ impl Apps {
     pub fn domain(&self, domain: &str) -> Option<&DomainTable> {
         self.domains.get(domain)
     }
-}
-
-/// Stores the version of an app's schema.
-///
-/// # Errors
-/// [`StoreError::Version`] if the database was used with a later version.
-fn note_version(connection: &Connection, slug: &str, version: u32) -> Result<(), StoreError> {
-    let known: u32 = connection
-        .query_row(
-            "INSERT INTO app (slug, version) VALUES (?1, ?2)
-             ON CONFLICT (slug) DO UPDATE SET version = MAX(version, excluded.version)
-             RETURNING version",
-            (slug, version),
-            |row| row.get(0),
-        )
-        .context("writing an app")?;
-    if known > version {
-        return Err(StoreError::Version(format!(
-            "the schema of the app {slug} has version {version}, and the database was used with \
-             version {known}: use the later schema file"
-        )));
-    }
-    Ok(())
 }
 
 /// The bit of a domain. A new domain gets the next free bit.

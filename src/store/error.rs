@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::reserve::ReserveError;
+use crate::schema::SchemaRefused;
 
 /// A failure of the database, its file or its disk.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,9 @@ pub enum StoreError {
     /// The tables, or the objects of an app, have a version that this program cannot read.
     #[error("{0}")]
     Version(String),
+    /// The schema file of an app cannot replace the one with which the database was used last.
+    #[error(transparent)]
+    Schema(#[from] SchemaRefused),
     /// This program cannot work with this SQLite or this file name.
     #[error("{0}")]
     Unsupported(String),

@@ -5,6 +5,7 @@
 //! commit order is `change_seq` order, because there is one writer. Tested in `tests.rs` and beside
 //! each file.
 
+mod app_schema;
 mod app_tables;
 mod by_owner;
 mod checkpoint;
@@ -47,6 +48,7 @@ mod version;
 mod waiting;
 mod write_mode;
 
+pub use app_schema::{StoredSchema, stored_schemas};
 pub use app_tables::{AppTable, Apps};
 pub use checkpoint::{Checkpointer, LogState};
 pub use database::{ReadStore, Store};
@@ -84,6 +86,8 @@ pub use write_mode::{WriteMode, WriteModeRow, write_mode_of};
 
 #[cfg(test)]
 mod plan_tests;
+#[cfg(test)]
+mod schema_tests;
 #[cfg(test)]
 mod select_tests;
 #[cfg(test)]

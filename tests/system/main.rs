@@ -14,4 +14,5 @@ mod backup;
 #[cfg(debug_assertions)]
 mod crash;
 mod operating;
+mod schema;
 mod secrets;

@@ -391,7 +391,7 @@ fn refuses_an_earlier_version_of_a_schema() {
         .execute_batch("UPDATE app SET version = version + 1")
         .unwrap();
     let error = folder.open(&["identities"]).unwrap_err();
-    assert!(matches!(error, StoreError::Version(_)), "{error}");
+    assert!(matches!(error, StoreError::Schema(_)), "{error}");
 }
 
 #[test]
