@@ -57,6 +57,7 @@ fn peer_rows(view: &View<'_>) -> Result<Vec<Value>, StoreError> {
                 "unfreezing": waiting.unfreezing,
                 "home": waiting.home,
                 "rights_list": waiting.rights_list,
+                "schema": waiting.schema,
             },
             "pull_again": {
                 "no_room": again.no_room,

@@ -146,6 +146,10 @@ fn not_applied(peer: &Value) -> Vec<String> {
         ("unfreezing", "for a frozen owner"),
         ("home", "for a new home of their owner"),
         ("rights_list", "for a rights list"),
+        (
+            "schema",
+            "for a later schema file of their app: install it and restart",
+        ),
     ];
     add("waiting_for", "waiting", "objects", &causes);
     let causes = [

@@ -79,7 +79,8 @@ pub struct CoreHandle {
 impl CoreHandle {
     /// Creates a handle whose work runs on the caller's thread: deterministic, for tests and
     /// simulation.
-    pub fn inline(core: StateEngine, clock: Arc<dyn Clock>) -> Self {
+    pub fn inline(mut core: StateEngine, clock: Arc<dyn Clock>) -> Self {
+        while settle(&mut core, clock.now()) {}
         Self {
             context: core.context().clone(),
             apps: core.apps().clone(),

@@ -105,7 +105,8 @@ impl WriterThread {
 
 impl Writer {
     fn run(&mut self, mut queue: mpsc::Receiver<WriteJob>) {
-        let mut is_settling = false;
+        // A start leaves some work for now.
+        let mut is_settling = true;
         loop {
             // Between two jobs, or as long as there is none, one portion is settled.
             let job = if is_settling {

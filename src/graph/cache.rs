@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keys::Oid;
+use keys::{Oid, PeerId};
 
 use crate::object::Rights;
 use crate::op_context::AppId;
@@ -23,6 +23,8 @@ pub(super) struct TxCache {
     pub(super) rights: BTreeMap<(ScopeId, Option<i64>, Oid), Option<Rights>>,
     /// Parents that other objects refer to.
     pub(super) referenced: BTreeMap<(AppId, Oid), ParentRow>,
+    /// Whether a peer has a later schema of an app.
+    pub(super) later: BTreeMap<(PeerId, AppId), bool>,
     /// Whether any object waits; `None` before the first look.
     pub(super) is_any_waiting: Option<bool>,
     /// Readers and entries of rights lists that were read, all together.

@@ -44,7 +44,11 @@ impl GraphManager<'_> {
         }
         row.change_seq = self.stamp();
         match change {
-            Change::Signature => self.parents(app)?.restamp_parent(&row, granted)?,
+            Change::Signature => {
+                // Its number is above those whose bits are still to be set.
+                row.sync_flags = self.present_flags(app, &row)?;
+                self.parents(app)?.restamp_parent(&row, granted)?;
+            }
             Change::Content(resolved, Some(existing)) => {
                 (row.id, row.scope_id) = (existing.id, existing.scope_id);
                 // A scope that exists again opens the rows of its readers instead.

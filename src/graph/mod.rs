@@ -13,6 +13,8 @@ mod commit;
 mod counters;
 mod ended;
 mod error;
+mod fitting;
+mod flags;
 mod identity;
 mod limits;
 mod load;
@@ -38,6 +40,7 @@ mod waiting;
 
 pub use counters::Counters;
 pub use error::{ApplyError, Fault, ObjectFault, SaveError};
+pub use fitting::Trial;
 pub use identity::IdentityProfile;
 pub use limits::GraphLimits;
 pub use load::load_object;

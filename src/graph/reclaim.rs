@@ -4,8 +4,11 @@
 //! Invariants: a reclaimed object was signed by an owner whose key this node holds; no lower
 //! revision replaces a higher one. Tested in `tests/net/restore.rs` and `tests/core/thieves.rs`.
 
+use keys::PeerId;
+
 use super::commit::Change;
 use super::error::{ApplyError, Fault};
+use super::fitting::Trial;
 use super::local::new_row;
 use super::manager::GraphManager;
 use super::resolve::{Resolved, Scope};
@@ -29,9 +32,13 @@ const VERSION_STEP_MAX: u64 = 1 << 32;
 
 impl GraphManager<'_> {
     /// Applies an object of this node that a peer stored before the backup was restored.
-    pub fn reclaim(&mut self, verified: &VerifiedObject) -> Result<ReclaimOutcome, ApplyError> {
+    pub fn reclaim(
+        &mut self,
+        verified: &VerifiedObject,
+        from: (&PeerId, Trial),
+    ) -> Result<ReclaimOutcome, ApplyError> {
         let object = &verified.object;
-        let (app, schema) = self.schema_of(object)?;
+        let (app, schema) = self.schema_of(object, from)?;
         if let Some(record) = &verified.record {
             if record.home() != self.this_node {
                 return Err(Fault::HomeConflict.into());

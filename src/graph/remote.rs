@@ -9,6 +9,7 @@ use keys::protocol::RIGHTS_TYPE;
 
 use super::commit::Change;
 use super::error::{ApplyError, Fault};
+use super::fitting::Trial;
 use super::load::load_object;
 use super::local::new_row;
 use super::manager::GraphManager;
@@ -18,9 +19,9 @@ use crate::acl::{
     AclManager, Denied, Existing, Granted, Home, Precedence, RemoteFacts, RemoteWrite,
 };
 use crate::domain::Mode;
-use crate::object::{Object, is_core_type};
+use crate::object::is_core_type;
 use crate::op_context::OpContext;
-use crate::schema::{TypeSchema, Visibility, identities};
+use crate::schema::{Visibility, identities};
 use crate::store::{AppTable, Cause, IdentityRow, ParentRow, StoreError};
 
 /// Result for one object of a package.
@@ -78,18 +79,19 @@ impl<'e> GraphManager<'e> {
         &mut self,
         context: &OpContext,
         verified: &VerifiedObject,
-        origin: i64,
+        (origin, trial): (i64, Trial),
     ) -> Result<Applied, ApplyError> {
+        let from = (origin, trial);
         // Most objects are new, so the first try inserts without a lookup (an optimisation,
         // measured by `bench sync`). Only if it fails is the object looked up. A tombstone is never
         // new, and neither is an object of this node.
         if !verified.object.is_deleted() && !self.is_local(&verified.object.owner)? {
-            match self.apply_as(context, verified, origin, Presence::New) {
+            match self.apply_as(context, verified, from, Presence::New) {
                 Err(ApplyError::Fault(_) | ApplyError::Store(StoreError::Exists)) => {}
                 done => return done,
             }
         }
-        self.apply_as(context, verified, origin, Presence::Known)
+        self.apply_as(context, verified, from, Presence::Known)
     }
 
     /// Applies one object: facts, rule, write.
@@ -97,7 +99,7 @@ impl<'e> GraphManager<'e> {
         &mut self,
         context: &OpContext,
         verified: &VerifiedObject,
-        origin: i64,
+        (origin, trial): (i64, Trial),
         presence: Presence,
     ) -> Result<Applied, ApplyError> {
         let OpContext::Remote {
@@ -107,7 +109,10 @@ impl<'e> GraphManager<'e> {
             return Err(Fault::Denied(Denied::WrongContext("local")).into());
         };
         let object = &verified.object;
-        let (app, schema) = self.schema_of(object)?;
+        let domain = self.schemas().domain(sync_domain);
+        let domain = domain.filter(|domain| domain.app == object.app);
+        let domain = domain.ok_or(Fault::Denied(Denied::TypeNotInDomain))?;
+        let (app, schema) = self.schema_of(object, (peer, trial))?;
         let existing = match presence {
             Presence::New => None,
             Presence::Known => self.tx.parent(app, &object.oid)?,
@@ -123,16 +128,16 @@ impl<'e> GraphManager<'e> {
             return Ok(Applied::AlreadyStored);
         }
         let resolved = self.resolve(app, schema, object, existing.as_ref())?;
-        let type_number = self.travel_type(app, object)?;
-        let domain = self
-            .schemas()
-            .domain(sync_domain)
-            .filter(|domain| domain.app == object.app && domain.has_type(type_number));
+        let is_in_domain = domain.has_type(self.travel_type(app, object)?);
+        if !is_in_domain && schema.visibility != Visibility::Local {
+            let fault = Fault::Denied(Denied::TypeNotInDomain);
+            return Err(self.unless_later(app, (peer, trial), fault)?.into());
+        }
         let facts = RemoteFacts {
             oid: object.oid,
             rev: object.rev,
             deleted: object.is_deleted(),
-            mode: domain.map(|domain| match is_core_type(object.type_number) {
+            mode: is_in_domain.then_some(match is_core_type(object.type_number) {
                 true => Mode::NoUpdate,
                 false => domain.mode,
             }),
@@ -207,20 +212,6 @@ impl<'e> GraphManager<'e> {
             Precedence::Older => verified.record.is_none(),
             _ => false,
         }
-    }
-
-    /// The schema and tables of an object, whose Attrs are checked.
-    pub(super) fn schema_of(
-        &self,
-        object: &Object,
-    ) -> Result<(&'e AppTable, &'e TypeSchema), ApplyError> {
-        let schema = self.schemas().type_(&object.app, object.type_number);
-        let schema = schema.ok_or(Fault::UnknownType)?;
-        let app = self.table(&object.app)?;
-        if let Some(attrs) = &object.attrs {
-            schema.check(attrs).map_err(Fault::Schema)?;
-        }
-        Ok((app, schema))
     }
 
     /// Stores the later signature of an object that its owner re-signed after a rotation. Any peer

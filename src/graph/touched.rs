@@ -43,7 +43,7 @@ impl Touched {
         }
     }
 
-    /// Notes that every peer may find something new.
+    /// Notes that every peer may find something new, in every app.
     pub(super) fn add_everything(&mut self) {
         self.everything = true;
         self.scopes.clear();

@@ -118,9 +118,19 @@ async fn recover(session: &SessionContext) -> Result<(), SyncError> {
             already_stored = sum.already_stored,
             waiting = sum.waiting,
             missing = sum.missing,
+            later_schema = sum.later_schema,
             refused = sum.refused,
             "reclaimed what a peer holds of this node"
         );
+        if sum.later_schema > 0 {
+            // The peer does not count as asked, so that the node asks again after its upgrade.
+            tracing::warn!(
+                objects = sum.later_schema,
+                "a peer holds objects of this node that need a later schema; install the later \
+                 file and restart"
+            );
+            return Ok(());
+        }
         if sum.missing == 0 {
             break;
         }

@@ -148,11 +148,12 @@ impl View<'_> {
         let Some(shared) = shared.filter(|_| is_known) else {
             return Ok(up_to_date);
         };
-        let head = self.head()?;
+        let newest = self.head()?;
+        let head = self.head_of(&request.domain, newest)?;
         if head <= last_seq {
             return Ok(up_to_date);
         }
-        let answer = self.answer(request, &shared, last_seq, head)?;
+        let answer = self.answer(request, &shared, last_seq, (head, newest))?;
         let is_short = answer.to_seq == head && head - last_seq < QUIET_STRETCH;
         if answer.collected.objects.is_empty()
             && answer.named.is_empty()
@@ -199,7 +200,7 @@ impl View<'_> {
         request: &PullRequest,
         shared: &[String],
         last_seq: u64,
-        head: u64,
+        (head, newest): (u64, u64),
     ) -> Result<Answer, BuildError> {
         let without_tables = StoreError::Inconsistent("a domain without tables");
         let (apps, schemas) = (self.rows.apps(), &self.context.schemas);
@@ -212,7 +213,7 @@ impl View<'_> {
         let memory = &self.context.memory;
         let scopes = memory
             .peers
-            .get(&self.rows, &memory.scopes, &request.peer, head)?;
+            .get(&self.rows, &memory.scopes, &request.peer, newest)?;
         let again = self.scopes_again(app, request)?;
         let mut selector = Selector::new(Selection {
             rows: self.rows,
@@ -264,6 +265,7 @@ impl View<'_> {
         } else {
             selector.reached().min(late.until)
         };
+        debug_assert!(to_seq <= head, "rows above the head may lack the bit");
         Ok(Answer {
             collected,
             to_seq,

@@ -17,7 +17,8 @@ use super::reclaim::{OwnChains, reclaim_one};
 use super::rejects::RejectLog;
 use super::source::PackageSource;
 use crate::graph::{
-    Applied, ApplyError, DecodedObject, Fault, Freed, GraphManager, VerifiedObject, decode_object,
+    Applied, ApplyError, DecodedObject, Fault, Freed, GraphManager, Trial, VerifiedObject,
+    decode_object,
 };
 use crate::store::{
     Cause, Cursor, Direction, PullAgainCause, PullAgainNote, RejectRow, StoreError, Usage,
@@ -110,7 +111,8 @@ impl<'a, 'g> PartIngest<'a, 'g> {
     /// given up: it is pulled again if they come back.
     pub(super) fn retry(&mut self, waiting: WaitingRow) -> Result<(), StoreError> {
         let (id, peer, domain) = (waiting.id, waiting.peer, &waiting.domain);
-        let source = PackageSource::find(self.graph, peer, domain, waiting.epoch, waiting.seq)?;
+        let source = PackageSource::find(self.graph, peer, domain, waiting.epoch, waiting.seq)?
+            .map(PackageSource::retried);
         let is_enabled = self.graph.schemas().domain(domain).is_some();
         let Some(source) = source.filter(|_| is_enabled) else {
             return self.give_up(&waiting);
@@ -141,7 +143,8 @@ impl<'a, 'g> PartIngest<'a, 'g> {
         waiting: WaitingRow,
         chains: &mut OwnChains,
     ) -> Result<(), StoreError> {
-        let reclaimed = reclaim_one(self.graph, chains, waiting.object)?;
+        let from = (&waiting.peer, Trial::Retried);
+        let reclaimed = reclaim_one(self.graph, chains, waiting.object, from)?;
         match reclaimed {
             Err((Fault::Waits(cause), _)) => self.graph.tx().put_waiting_cause(waiting.id, &cause),
             Ok(_) | Err(_) => self.graph.tx().remove_waiting(waiting.id),
@@ -184,7 +187,7 @@ impl<'a, 'g> PartIngest<'a, 'g> {
             CheckedObject::Verified(verified) => {
                 let applied = self
                     .graph
-                    .apply_message(&source.context, &verified, source.origin);
+                    .apply_message(&source.context, &verified, source.from());
                 if let Some(code) = applied.as_ref().ok().and_then(Applied::code) {
                     let refused = self.refused(&verified);
                     self.record(source, refused, code);
@@ -299,8 +302,11 @@ impl<'a, 'g> PartIngest<'a, 'g> {
         };
         let limits = &self.limits.aside;
         let is_unverified = waiting.cause.is_unverified();
+        let needs_schema = matches!(waiting.cause, Cause::Schema(..));
+        // The other half is for objects that wait for a moment only.
         let has_room = count.all < limits.waiting_per_peer_max
-            && (!is_unverified || count.unverified < limits.unverified_per_peer_max);
+            && (!is_unverified || count.unverified < limits.unverified_per_peer_max)
+            && (!needs_schema || count.schema < limits.waiting_per_peer_max / 2);
         self.done.waiting += 1;
         if tx.renew_waiting(&waiting)? {
             return Ok(Usage::default());
@@ -315,6 +321,7 @@ impl<'a, 'g> PartIngest<'a, 'g> {
         }
         count.all += 1;
         count.unverified += u64::from(is_unverified);
+        count.schema += u64::from(needs_schema);
         Ok(Usage::one(waiting.object.bytes().len()))
     }
 

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use keys::{KeyManager, TraceId};
 use rand::CryptoRng;
@@ -63,7 +64,7 @@ impl StateEngine {
         engine.save_own_server(now)?;
         engine.resume_rotations(now)?;
         engine.write(now, |graph| graph.tx().release_merging())?;
-        engine.settle_all(now)?;
+        engine.settle_at_start(now)?;
         Ok(engine)
     }
 
@@ -99,6 +100,8 @@ fn memory(store: &Store) -> Result<CoreMemory, StoreError> {
         })?;
     }
     memory.scopes.end_write(true);
+    let flags = &memory.flags.are_any;
+    flags.store(rows.is_any_flag_pending()?, Ordering::Relaxed);
     Ok(memory)
 }
 

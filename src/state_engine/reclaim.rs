@@ -16,10 +16,11 @@ use keys::{
 use super::engine::StateEngine;
 use crate::acl::Denied;
 use crate::graph::{
-    ApplyError, Fault, GraphManager, KnownKeys, ReclaimOutcome, VerifiedObject, decode_object,
+    ApplyError, Fault, GraphManager, KnownKeys, ReclaimOutcome, Trial, VerifiedObject,
+    decode_object,
 };
 use crate::op_context::Timestamp;
-use crate::store::{StoreError, WaitingRow};
+use crate::store::{Cause, StoreError, WaitingRow};
 
 /// Most that one transaction spends on returned objects ([`GraphManager::spent`]), besides the
 /// last one.
@@ -36,6 +37,8 @@ pub struct ReclaimSummary {
     pub waiting: usize,
     /// The object needs another one, and the peer has the largest number of waiting objects.
     pub missing: usize,
+    /// The object needs a later schema than this node has, and was not kept.
+    pub later_schema: usize,
     /// The object does not belong to this node, or contradicts the stored one.
     pub refused: usize,
 }
@@ -46,6 +49,7 @@ impl std::ops::AddAssign for ReclaimSummary {
         self.already_stored += other.already_stored;
         self.waiting += other.waiting;
         self.missing += other.missing;
+        self.later_schema += other.later_schema;
         self.refused += other.refused;
     }
 }
@@ -90,12 +94,13 @@ pub(super) fn reclaim_one(
     graph: &mut GraphManager<'_>,
     chains: &mut OwnChains,
     object: SignedObject,
+    from: (&PeerId, Trial),
 ) -> Result<Result<ReclaimOutcome, NotReclaimed>, StoreError> {
     let verified = match verify_own(graph, chains, object) {
         Ok(verified) => verified,
         Err(fault) => return Ok(Err((fault, None))),
     };
-    match graph.reclaim(&verified) {
+    match graph.reclaim(&verified, from) {
         Ok(outcome) => Ok(Ok(outcome)),
         Err(ApplyError::Store(error)) => Err(error),
         Err(ApplyError::Fault(fault)) => {
@@ -158,9 +163,11 @@ impl StateEngine {
             let (mut chains, tx) = (OwnChains::default(), graph.tx());
             let mut room = waiting_max.saturating_sub(tx.waiting_count(&peer)?.all);
             while let Some(object) = rest.pop_front() {
-                match reclaim_one(graph, &mut chains, object)? {
+                match reclaim_one(graph, &mut chains, object, (&peer, Trial::Arrived))? {
                     Ok(ReclaimOutcome::Written) => taken.written += 1,
                     Ok(ReclaimOutcome::AlreadyStored) => taken.already_stored += 1,
+                    // The peer keeps it, and is asked again after this node's upgrade.
+                    Err((Fault::Waits(Cause::Schema(..)), _)) => taken.later_schema += 1,
                     Err((Fault::Waits(cause), Some((oid, object)))) => {
                         let waiting = WaitingRow {
                             id: 0,

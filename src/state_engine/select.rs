@@ -43,7 +43,7 @@ pub(super) struct Selection<'s> {
     pub(super) wanted: Wanted<'s>,
     /// Selects changes above this number.
     pub(super) after: u64,
-    /// The highest number in the snapshot.
+    /// The highest number up to which the domain is served.
     pub(super) head: u64,
     /// Entries of the index that the request examines, at some 0.1 us each.
     pub(super) entries_max: usize,
@@ -117,10 +117,13 @@ impl<'s> Selector<'s> {
                 _ => self.scan()?,
             }
         };
-        self.reached = part.reached.unwrap_or(self.selection.head);
+        // The queries have no upper bound, and above the head rows may lack the domain's bit.
+        let head = self.selection.head;
+        self.reached = part.reached.map_or(head, |reached| reached.min(head));
         let selected: Vec<Selected> = part
             .entries
             .iter()
+            .filter(|entry| entry.change_seq <= head)
             .filter_map(|entry| self.select(entry))
             .collect();
         self.is_dense = self.is_dense && selected.len() * DENSE >= part.entries.len();

@@ -15,7 +15,9 @@ use super::rejects::RejectLog;
 use super::rotation::rotate_some;
 use crate::graph::{GraphManager, Merge, SaveError};
 use crate::op_context::Timestamp;
-use crate::store::{Cause, ScopeId, SettlingRow, SettlingWork, StoreError, WaitingRow, WriteMode};
+use crate::store::{
+    Cause, ScopeId, SettlingRow, SettlingTurn, SettlingWork, StoreError, WaitingRow, WriteMode,
+};
 
 /// Most objects of one portion.
 const PORTION_OBJECTS_MAX: usize = 64;
@@ -39,6 +41,11 @@ impl StateEngine {
     /// Rights lists are merged first, because their scope is closed until then; not during a
     /// recovery, in which lists are not changed.
     pub fn settle_step(&mut self, now: Timestamp) -> Result<bool, StoreError> {
+        let turn = self.context.memory.flags.next();
+        self.settle_one(now, turn)
+    }
+
+    fn settle_one(&mut self, now: Timestamp, turn: SettlingTurn) -> Result<bool, StoreError> {
         if self.write_mode.is_none()
             && let Some(scope) = self.store.rows().next_merging()?
         {
@@ -46,7 +53,7 @@ impl StateEngine {
             self.merge_lists(now, scope)?;
             return Ok(true);
         }
-        let Some(next) = self.store.rows().next_settling()? else {
+        let Some(next) = self.store.rows().next_settling(turn)? else {
             return self.pull_overruled(now);
         };
         self.trace = TraceId(0);
@@ -58,8 +65,9 @@ impl StateEngine {
             SettlingWork::Open(peer) => self.portion(now, next, |graph| {
                 Ok(graph.open_some(&peer)?.then_some(next.after))
             }),
-            // Noted by nothing yet.
-            SettlingWork::Flag(..) => self.portion(now, next, |_| Ok(None)),
+            SettlingWork::Flag(app, bit) => self.portion(now, next, |graph| {
+                graph.flag_portion((app, bit), (next.after, next.until))
+            }),
             SettlingWork::Rotate(identity) => {
                 let may_change = self.write_mode_at(now) == WriteMode::ReadWrite;
                 self.portion(now, next, |graph| {
@@ -176,9 +184,10 @@ impl StateEngine {
         })
     }
 
-    /// Does all work that is left, as a start of the node does.
-    pub fn settle_all(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        while self.settle_step(now)? {
+    /// Does the work that is left when the node starts. The writer does the rest while the node
+    /// runs.
+    pub(super) fn settle_at_start(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        while self.settle_one(now, SettlingTurn::Start)? {
             self.bound_log()?;
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use keys::{Epoch, PeerId};
 
-use crate::graph::GraphManager;
+use crate::graph::{GraphManager, Trial};
 use crate::op_context::{AppId, OpContext};
 use crate::store::StoreError;
 
@@ -17,6 +17,7 @@ pub(super) struct PackageSource<'s> {
     pub(super) seq: u64,
     /// Whether the domain is pulled again.
     pub(super) is_again: bool,
+    trial: Trial,
 }
 
 impl<'s> PackageSource<'s> {
@@ -51,11 +52,25 @@ impl<'s> PackageSource<'s> {
             epoch,
             seq,
             is_again: false,
+            trial: Trial::Arrived,
         }))
     }
 
     /// The same source, of a package that was pulled again.
     pub(super) fn again(self, is_again: bool) -> Self {
         Self { is_again, ..self }
+    }
+
+    /// The same source, of an object that waited.
+    pub(super) fn retried(self) -> Self {
+        Self {
+            trial: Trial::Retried,
+            ..self
+        }
+    }
+
+    /// The peer's local number, and how its objects came to be judged.
+    pub(super) fn from(&self) -> (i64, Trial) {
+        (self.origin, self.trial)
     }
 }

@@ -1,6 +1,7 @@
 //! [`View`]: one committed state, for reads and for building packages.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use keys::{Epoch, KeyManager, PeerId};
 
@@ -10,7 +11,10 @@ use super::peer_scopes::PeerScopesCache;
 use crate::graph::ScopeMemory;
 use crate::op_context::Timestamp;
 use crate::schema::Schemas;
-use crate::store::{Cursor, Direction, PullAgain, Rows, StoreError, SyncStateRow};
+use crate::store::{Cursor, Direction, PullAgain, Rows, SettlingTurn, StoreError, SyncStateRow};
+
+/// Of so many portions one sets bits of new domains.
+const FLAG_TURN: u8 = 4;
 
 /// Values that do not change while the node runs.
 #[derive(Debug, Clone)]
@@ -34,6 +38,29 @@ pub struct CoreMemory {
     pub scopes: ScopeMemory,
     pub(super) peers: PeerScopesCache,
     pub(super) outbox: OutboxPlan,
+    /// Bits of new domains, since the node started.
+    pub(super) flags: FlagTurns,
+}
+
+/// Whether rows lack bits of new domains, and whose turn it is.
+#[derive(Debug, Default)]
+pub(super) struct FlagTurns {
+    /// Whether any did when the node started. So the usual pull looks up nothing.
+    pub(super) are_any: AtomicBool,
+    portions: AtomicU8,
+}
+
+impl FlagTurns {
+    /// Every fourth portion is of bits, so that neither holds up the other.
+    pub(super) fn next(&self) -> SettlingTurn {
+        if !self.are_any.load(Ordering::Relaxed) {
+            return SettlingTurn::Others;
+        }
+        match self.portions.fetch_add(1, Ordering::Relaxed) % FLAG_TURN {
+            0 => SettlingTurn::Flags,
+            _ => SettlingTurn::Others,
+        }
+    }
 }
 
 /// One committed state, for reads and for building packages.
@@ -96,6 +123,22 @@ impl View<'_> {
             domain,
             direction,
         })
+    }
+
+    /// The number up to which a domain is served: the head, unless rows lack the domain's bit.
+    pub(super) fn head_of(&self, domain: &str, head: u64) -> Result<u64, StoreError> {
+        if !self.context.memory.flags.are_any.load(Ordering::Relaxed) {
+            return Ok(head);
+        }
+        let apps = self.rows.apps();
+        let app = self.context.schemas.domain(domain);
+        let app = app.and_then(|domain| apps.get(&domain.app));
+        let (Some(app), Some(table)) = (app, apps.domain(domain)) else {
+            return Ok(head);
+        };
+        let bit = u8::try_from(table.mask.trailing_zeros()).unwrap_or(u8::MAX);
+        let reached = self.rows.flagged_up_to(app.id, bit)?;
+        Ok(reached.map_or(head, |reached| reached.min(head)))
     }
 
     /// The highest committed `change_seq`.

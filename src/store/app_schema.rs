@@ -108,3 +108,23 @@ pub(super) fn note_schema(
         .context("writing the schema of an app")?;
     Ok(stored.map(|stored| stored.version))
 }
+
+/// An app whose schema was loaded.
+pub(super) struct LoadedApp<'s> {
+    pub(super) schema: &'s AppSchema,
+    /// Whether the database was used with a lower version before.
+    pub(super) is_later: bool,
+    /// Bits that were assigned to new domains.
+    pub(super) new_bits: Vec<u8>,
+}
+
+impl<'s> LoadedApp<'s> {
+    pub(super) fn new(schema: &'s AppSchema, before: Option<u32>, new_bits: Vec<u8>) -> Self {
+        let is_later = before.is_some_and(|before| before < schema.version);
+        Self {
+            schema,
+            is_later,
+            new_bits,
+        }
+    }
+}

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use keys::protocol::RIGHTS_TYPE;
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::app_schema::note_schema;
+use super::app_schema::{LoadedApp, note_schema};
 use super::domain_table::DomainTable;
 use super::error::{SqlContext as _, StoreError};
 use crate::op_context::AppId;
@@ -45,6 +45,9 @@ pub struct AppTable {
     pub(super) list_before: String,
     pub(super) lists_before: String,
     pub(super) newest_of_scopes: String,
+    pub(super) exported: String,
+    pub(super) flag_parent: String,
+    pub(super) flag_attrs: String,
 }
 
 /// The tables of all apps, and the statements of all domains.
@@ -137,9 +140,12 @@ impl AppTable {
                  WHERE id = ?1"
             ),
             restamp_parent: format!(
-                "UPDATE {parent} SET key_id = ?2, signature = ?3, change_seq = ?4 WHERE id = ?1"
+                "UPDATE {parent} SET key_id = ?2, signature = ?3, change_seq = ?4, sync_flags = ?5
+                 WHERE id = ?1"
             ),
-            restamp_attrs: format!("UPDATE {attr} SET change_seq = ?2 WHERE id {ATTR_IDS}"),
+            restamp_attrs: format!(
+                "UPDATE {attr} SET change_seq = ?2, sync_flags = ?3 WHERE id {ATTR_IDS}"
+            ),
             value_bytes: format!(
                 "SELECT COALESCE(SUM(OCTET_LENGTH(value)), 0) FROM {attr} WHERE id {ATTR_IDS}"
             ),
@@ -161,6 +167,15 @@ impl AppTable {
                  WHERE r.scope_id = ?1 AND r.key_number < ?2 AND p.key_id < ?2
                    AND p.origin IS NULL AND p.rev > 0
                  ORDER BY r.key_number DESC, r.version DESC, r.digest DESC LIMIT ?3"
+            ),
+            exported: format!(
+                "{select} INDEXED BY {parent}_seq
+                 WHERE p.change_seq > ?1 AND p.change_seq <= ?2 AND p.sync_flags != 0
+                 ORDER BY p.change_seq, p.id LIMIT ?3"
+            ),
+            flag_parent: format!("UPDATE {parent} SET sync_flags = sync_flags | ?2 WHERE id = ?1"),
+            flag_attrs: format!(
+                "UPDATE {attr} SET sync_flags = sync_flags | ?2 WHERE id {ATTR_IDS}"
             ),
             newest_of_scopes: format!(
                 "SELECT s.id, (SELECT p.change_seq FROM {parent} AS p INDEXED BY {parent}_scope
@@ -226,17 +241,26 @@ impl AppTable {
 impl Apps {
     /// Creates what is missing: tables of new apps, bits of new domains, and partial indexes of
     /// apps that have several domains.
-    pub(super) fn open(connection: &Connection, schemas: &Schemas) -> Result<Self, StoreError> {
+    ///
+    /// # Errors
+    /// [`StoreError::Schema`] if a schema cannot replace the stored one.
+    pub(super) fn open<'s>(
+        connection: &Connection,
+        schemas: &'s Schemas,
+    ) -> Result<(Self, Vec<LoadedApp<'s>>), StoreError> {
+        let mut loaded = Vec::new();
         let mut apps = Self {
             by_slug: BTreeMap::new(),
             domains: BTreeMap::new(),
         };
         for schema in schemas.apps() {
-            note_schema(connection, schema)?;
+            let before = note_schema(connection, schema)?;
+            let mut new_bits = Vec::new();
             AppTable::create(connection, &schema.slug)?;
             let several = schema.domains.len() > 1;
             for domain in &schema.domains {
-                let bit = domain_bit(connection, &domain.name)?;
+                let (bit, is_new) = domain_bit(connection, &domain.name)?;
+                new_bits.extend(u8::try_from(bit).ok().filter(|_| is_new));
                 if several {
                     let (slug, mask) = (&schema.slug, 1i64 << bit);
                     connection
@@ -253,6 +277,7 @@ impl Apps {
                 let table = DomainTable::new(&schema.slug, bit, several);
                 apps.domains.insert(domain.name.clone(), table);
             }
+            loaded.push(LoadedApp::new(schema, before, new_bits));
         }
         // Disabled apps count too, because their rows hold sequence numbers that must not be
         // reused.
@@ -267,7 +292,7 @@ impl Apps {
             apps.by_slug
                 .insert(slug.clone(), AppTable::new(AppId(id), &slug));
         }
-        Ok(apps)
+        Ok((apps, loaded))
     }
 
     /// The tables of an app that is, or once was, enabled on this node.
@@ -292,8 +317,8 @@ impl Apps {
     }
 }
 
-/// The bit of a domain. A new domain gets the next free bit.
-fn domain_bit(connection: &Connection, domain: &str) -> Result<u32, StoreError> {
+/// The bit of a domain, and whether the domain is new. A new domain gets the next free bit.
+fn domain_bit(connection: &Connection, domain: &str) -> Result<(u32, bool), StoreError> {
     let known = connection
         .query_row(
             "SELECT bit FROM domain_bit WHERE domain = ?1",
@@ -303,14 +328,14 @@ fn domain_bit(connection: &Connection, domain: &str) -> Result<u32, StoreError> 
         .optional()
         .context("reading a domain's bit")?;
     if let Some(bit) = known {
-        return Ok(bit);
+        return Ok((bit, false));
     }
     connection
         .query_row(
             "INSERT INTO domain_bit (domain, bit)
              SELECT ?1, COALESCE(MAX(bit) + 1, 0) FROM domain_bit RETURNING bit",
             [domain],
-            |row| row.get(0),
+            |row| Ok((row.get(0)?, true)),
         )
         .context("assigning a bit to a domain (63 at most)")
 }

@@ -113,7 +113,7 @@ impl Store {
                 Vec::new()
             }
         };
-        let apps = Apps::open(&transaction, schemas)?;
+        let (apps, loaded) = Apps::open(&transaction, schemas)?;
         if let Some(rollback) = &rollback {
             let tx = WriteTx::new(Rows {
                 connection: &transaction,
@@ -121,6 +121,13 @@ impl Store {
             });
             // The store has no clock. As with the first epoch, the time is 0.
             tx.recover_from(rollback, &new_epoch, Timestamp(0))?;
+        }
+        let tx = WriteTx::new(Rows {
+            connection: &transaction,
+            apps: &apps,
+        });
+        for app in &loaded {
+            tx.note_loaded(app)?;
         }
         let epoch = read_epoch(&transaction)?;
         transaction.commit().context("committing the migration")?;

@@ -289,10 +289,16 @@ impl ParentWriter<'_> {
         let context = "restamping a Parent";
         let (signature, change_seq) = (parent.signature.as_bytes(), parent.change_seq);
         self.restamp_parent
-            .execute((parent.id, parent.key_id, signature, change_seq))
+            .execute((
+                parent.id,
+                parent.key_id,
+                signature,
+                change_seq,
+                parent.sync_flags,
+            ))
             .context(context)?;
         self.restamp_attrs
-            .execute((parent.id, change_seq))
+            .execute((parent.id, change_seq, parent.sync_flags))
             .context(context)?;
         Ok(())
     }

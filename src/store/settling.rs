@@ -34,9 +34,10 @@ impl SettlingWork {
     const RESTAMP: u8 = 64;
     const OPEN: u8 = 66;
     const ROTATE: u8 = 67;
-    const FLAG: u8 = 68;
+    /// Value of `needs_kind` for [`SettlingWork::Flag`].
+    pub(super) const FLAG: u8 = 68;
 
-    fn columns(&self) -> (u8, Vec<u8>) {
+    pub(super) fn columns(&self) -> (u8, Vec<u8>) {
         match self {
             Self::Retry(cause) => cause.columns(),
             Self::Restamp(app, scope) => (
@@ -69,6 +70,18 @@ impl SettlingWork {
     }
 }
 
+/// Which work comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SettlingTurn {
+    /// The node starts: without work that can take minutes, which are objects that waited for a
+    /// schema and bits of new domains.
+    Start,
+    /// Any work, bits of new domains last.
+    Others,
+    /// Any work, bits of new domains first.
+    Flags,
+}
+
 /// Work with its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SettlingRow {
@@ -93,17 +106,45 @@ fn settling_row(row: &Row<'_>) -> rusqlite::Result<SettlingRow> {
 }
 
 impl Rows<'_> {
-    /// The oldest work that is not done.
-    pub fn next_settling(&self) -> Result<Option<SettlingRow>, StoreError> {
-        let context = "reading the next portion of work";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT needs_kind, needs, after_id, until_id FROM settling ORDER BY id LIMIT 1",
+    /// The work whose turn it is. Bits of new domains take minutes, so that they come last unless
+    /// it is their turn.
+    pub fn next_settling(&self, turn: SettlingTurn) -> Result<Option<SettlingRow>, StoreError> {
+        let others = |skipped: u8| {
+            self.first_settling(
+                "SELECT needs_kind, needs, after_id, until_id FROM settling
+                 WHERE needs_kind NOT IN (?1, ?2) ORDER BY id LIMIT 1",
+                (SettlingWork::FLAG, skipped),
             )
-            .context(context)?;
+        };
+        let flags = || {
+            self.first_settling(
+                "SELECT needs_kind, needs, after_id, until_id FROM settling
+                 WHERE needs_kind = ?1 ORDER BY id LIMIT 1",
+                [SettlingWork::FLAG],
+            )
+        };
+        match turn {
+            SettlingTurn::Start => others(Cause::SCHEMA),
+            SettlingTurn::Others => match others(SettlingWork::FLAG)? {
+                None => flags(),
+                found => Ok(found),
+            },
+            SettlingTurn::Flags => match flags()? {
+                None => others(SettlingWork::FLAG),
+                found => Ok(found),
+            },
+        }
+    }
+
+    fn first_settling(
+        &self,
+        sql: &str,
+        parameters: impl rusqlite::Params,
+    ) -> Result<Option<SettlingRow>, StoreError> {
+        let context = "reading the next portion of work";
+        let mut statement = self.connection.prepare_cached(sql).context(context)?;
         statement
-            .query_row([], settling_row)
+            .query_row(parameters, settling_row)
             .optional()
             .context(context)
     }
@@ -199,11 +240,13 @@ mod tests {
             Cause::Unfrozen(oid),
             Cause::Home(oid, PeerId::from_bytes([5; 32])),
             Cause::Rights(Digest::from_bytes([6; 32])),
+            Cause::Schema(app, 7),
         ];
         let others = [
             SettlingWork::Restamp(app, ScopeId(9)),
             SettlingWork::Open(PeerId::from_bytes([8; 32])),
             SettlingWork::Rotate(oid),
+            SettlingWork::Flag(app, 3),
         ];
         for work in causes.map(SettlingWork::Retry).into_iter().chain(others) {
             let (kind, needs) = work.columns();

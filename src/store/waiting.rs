@@ -34,6 +34,8 @@ pub enum Cause {
 impl Cause {
     /// Value of `needs_kind` for [`Cause::KeyKnown`].
     const KEY_KNOWN: u8 = 2;
+    /// Value of `needs_kind` for [`Cause::Schema`].
+    pub(super) const SCHEMA: u8 = 6;
 
     /// Whether no key could verify the object yet.
     pub fn is_unverified(&self) -> bool {
@@ -52,7 +54,7 @@ impl Cause {
             Self::Home(identity, home) => (4, [&identity.as_bytes()[..], home.as_bytes()].concat()),
             Self::Rights(list) => (5, list.as_bytes().to_vec()),
             Self::Schema(app, version) => (
-                6,
+                Self::SCHEMA,
                 [&app.0.to_be_bytes()[..], &version.to_be_bytes()].concat(),
             ),
         }
@@ -63,7 +65,7 @@ impl Cause {
         if kind == 5 {
             return Digest::from_slice(needs).map(Self::Rights);
         }
-        if kind == 6 {
+        if kind == Self::SCHEMA {
             let (app, version) = needs.split_first_chunk()?;
             let version = u32::from_be_bytes(version.try_into().ok()?);
             return Some(Self::Schema(AppId(i64::from_be_bytes(*app)), version));
@@ -124,6 +126,8 @@ pub struct WaitingCount {
     pub all: u64,
     /// Those whose signature could not be verified yet.
     pub unverified: u64,
+    /// Those that need a later schema.
+    pub schema: u64,
 }
 
 /// The numbers of waiting objects of one peer, by the event for which they wait.
@@ -213,7 +217,8 @@ impl Rows<'_> {
         let mut statement = self
             .connection
             .prepare_cached(
-                "SELECT COUNT(*), COALESCE(SUM(w.needs_kind = ?2), 0)
+                "SELECT COUNT(*), COALESCE(SUM(w.needs_kind = ?2), 0),
+                   COALESCE(SUM(w.needs_kind = ?3), 0)
                  FROM waiting AS w JOIN peers AS p ON p.id = w.peer_no WHERE p.peer_id = ?1",
             )
             .context(context)?;
@@ -221,10 +226,11 @@ impl Rows<'_> {
             Ok(WaitingCount {
                 all: row.get(0)?,
                 unverified: row.get(1)?,
+                schema: row.get(2)?,
             })
         };
         statement
-            .query_row((peer.as_bytes(), Cause::KEY_KNOWN), count)
+            .query_row((peer.as_bytes(), Cause::KEY_KNOWN, Cause::SCHEMA), count)
             .context(context)
     }
 

@@ -8,6 +8,7 @@
 
 mod arrival;
 mod closed_scopes;
+mod club;
 mod conversation_cards;
 mod conversations;
 mod engines;
@@ -18,6 +19,7 @@ mod hostile;
 mod larger_conversations;
 mod late_readers;
 mod local_writes;
+mod new_domains;
 mod overruled;
 mod package_checks;
 mod packages;
@@ -38,6 +40,7 @@ mod rights_merge;
 mod rights_property;
 mod rights_rotated;
 mod rights_vectors;
+mod schema_versions;
 mod scopes;
 mod services;
 mod simulation;

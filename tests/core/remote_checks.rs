@@ -47,7 +47,7 @@ fn type_must_belong_to_the_domain_and_to_an_installed_app() {
     let code = scene
         .mallory
         .force_one(&bob, "rides.offers", scene.mallory.sign(&offer));
-    assert_eq!(code.as_deref(), Some("unknown_type"));
+    assert_eq!(code.as_deref(), Some("type_not_in_domain"));
 }
 
 #[test]

@@ -56,7 +56,8 @@ async fn status_shows_node_peers_and_usage() {
         (&json!(api.bobs_node.to_hex()), &json!("trusted"))
     );
     assert_eq!(peer["domains"], json!(["identities", "messages"]));
-    let causes = json!({ "object": 0, "key": 0, "unfreezing": 0, "home": 0, "rights_list": 0 });
+    let causes = json!({ "object": 0, "key": 0, "unfreezing": 0, "home": 0, "rights_list": 0,
+        "schema": 0 });
     assert_eq!(peer["waiting_for"], causes);
     let causes = json!({ "no_room": 0, "expired": 0, "named": 0 });
     assert_eq!(

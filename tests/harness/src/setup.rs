@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use keys::{BootId, Digest, KeyManager, Oid};
 use postern::config::{AdmissionConfig, SyncConfig};
+use postern::op_context::Timestamp;
 use postern::schema::Schemas;
 use postern::services::identities;
 use postern::state_engine::{CoreLimits, StateEngine};
@@ -215,6 +216,11 @@ impl Setup {
     /// The node's identity.
     pub fn identity(&self) -> Oid {
         self.identity
+    }
+
+    /// The time of the node's clock.
+    pub fn timestamp(&self) -> Timestamp {
+        self.clock.timestamp()
     }
 
     /// The node's folder.

@@ -19,7 +19,7 @@ use harness::{Setup, TestNode, conversation, message, ride};
 use keys::SignedObject;
 use postern::object::Object;
 use postern::state_engine::StateEngine;
-use postern::store::StoreError;
+use postern::store::{SettlingTurn, StoreError};
 use tempfile::TempDir;
 
 use crate::report::{Goal, Report};
@@ -144,7 +144,11 @@ impl Pair {
     }
 
     pub(crate) fn settle(&self) {
-        while self.node.read(|view| view.rows.next_settling()).is_some() {}
+        while self
+            .node
+            .read(|view| view.rows.next_settling(SettlingTurn::Others))
+            .is_some()
+        {}
         // A checkpoint may follow the last job.
         let nothing = |_: &mut StateEngine, _| Ok::<_, StoreError>(());
         let done = self.node.write(nothing);

@@ -1,0 +1,91 @@
+//! Setting the bit of a new domain in the rows that its app has already, in portions
+//! (docs/DECISIONS.md 7).
+//!
+//! The rows keep their `change_seq`, so that peers of other domains receive nothing twice.
+//! Invariant: a portion ends with a whole change group, and its position is stored in the same
+//! transaction. Tested in `tests/core/new_domains.rs`.
+
+use super::error::SaveError;
+use super::manager::GraphManager;
+use super::rights::travel_type;
+use crate::op_context::AppId;
+use crate::schema::parse_stored;
+use crate::store::{AppTable, ParentRow, StoreError};
+
+/// Most objects that one portion examines.
+const EXAMINED_MAX: usize = 4096;
+/// Most objects that one portion changes, besides the last change group.
+const CHANGED_MAX: usize = 256;
+/// Most rows of both tables that one portion changes, besides the last change group. An object has
+/// up to 256 Attrs.
+const ROWS_CHANGED_MAX: usize = 1024;
+
+impl GraphManager<'_> {
+    /// Sets the bit of a domain in one portion of the rows of its app. `span` is the last
+    /// `change_seq` that is done, and the last that is to be done. Returns how far it got; `None`:
+    /// all is done.
+    pub fn flag_portion(
+        &mut self,
+        (app, bit): (AppId, u8),
+        span: (i64, i64),
+    ) -> Result<Option<i64>, SaveError> {
+        let apps = self.tx.apps();
+        let Some(app) = apps.iter().find(|known| known.id == app) else {
+            return Ok(None);
+        };
+        let Some(types) = self.types_of(app, bit)? else {
+            return Ok(None);
+        };
+        let mut rows = self.tx.exported_in_order(app, span, EXAMINED_MAX)?;
+        let is_all = rows.len() < EXAMINED_MAX;
+        let last_seq = rows.last().map(|row| row.change_seq);
+        if !is_all && rows.first().map(|row| row.change_seq) != last_seq {
+            // The last change group may be cut; the next portion takes it whole.
+            rows.retain(|row| Some(row.change_seq) != last_seq);
+        }
+        let (mut changed, mut all_rows, mut position) = (0, 0, None);
+        for group in rows.chunk_by(|one, other| one.change_seq == other.change_seq) {
+            if changed >= CHANGED_MAX || all_rows >= ROWS_CHANGED_MAX {
+                return Ok(position);
+            }
+            for row in group {
+                if types.contains(&travel_type(self.tx, app, row)?) {
+                    changed += 1;
+                    all_rows += self.tx.set_flag(app, row.id, bit)?;
+                }
+            }
+            position = group.last().map(|row| row.change_seq.cast_signed());
+        }
+        if is_all {
+            self.env.touched.add_everything();
+            return Ok(None);
+        }
+        Ok(position)
+    }
+
+    /// The types of the domain with a bit; also of a disabled app, whose schema is stored.
+    fn types_of(&self, app: &AppTable, bit: u8) -> Result<Option<Vec<u16>>, StoreError> {
+        let Some(name) = self.tx.domain_of_bit(bit)? else {
+            return Ok(None);
+        };
+        if let Some(domain) = self.schemas().domain(&name) {
+            return Ok(Some(domain.types.clone()));
+        }
+        let stored = self.tx.schema_text(app)?.as_deref().and_then(parse_stored);
+        let mut domains = stored.into_iter().flat_map(|stored| stored.domains);
+        Ok(domains.find(|it| it.name == name).map(|it| it.types))
+    }
+
+    /// The bits of a row that is signed again: those of every domain in which its type travels. A
+    /// row that is not exported has none.
+    pub(super) fn present_flags(&self, app: &AppTable, row: &ParentRow) -> Result<i64, StoreError> {
+        if row.sync_flags == 0 {
+            return Ok(0);
+        }
+        let type_number = travel_type(self.tx, app, row)?;
+        let schema = self.schemas().app(&app.slug).into_iter();
+        let domains = schema.flat_map(|schema| schema.domains_of(type_number));
+        let masks = domains.map(|domain| self.tx.apps().mask(&domain.name));
+        Ok(masks.fold(row.sync_flags, |flags, mask| flags | mask))
+    }
+}

@@ -1,0 +1,110 @@
+//! The bits of `sync_flags` that a new domain needs in the rows of its app (docs/DECISIONS.md 7).
+//!
+//! Invariant: as long as rows lack the bit of a domain, a row of table `settling` says how far they
+//! have it. Tested in `tests/core/new_domains.rs`.
+
+use rusqlite::OptionalExtension as _;
+
+use super::app_tables::AppTable;
+use super::error::{SqlContext as _, StoreError};
+use super::parents::{ParentRow, parent_row};
+use super::rows::{Rows, WriteTx};
+use super::settling::SettlingWork;
+use crate::op_context::AppId;
+
+impl Rows<'_> {
+    /// How far the rows of an app have the bit of a domain. `None`: all of them have it.
+    pub fn flagged_up_to(&self, app: AppId, bit: u8) -> Result<Option<u64>, StoreError> {
+        let context = "reading how far a domain reaches";
+        let (kind, needs) = SettlingWork::Flag(app, bit).columns();
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT after_id FROM settling WHERE needs_kind = ?1 AND needs = ?2")
+            .context(context)?;
+        statement
+            .query_row((kind, needs), |row| row.get(0))
+            .optional()
+            .context(context)
+    }
+
+    /// Whether the rows of any app lack the bit of a domain.
+    pub fn is_any_flag_pending(&self) -> Result<bool, StoreError> {
+        let context = "looking for a domain that rows lack";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT 1 FROM settling WHERE needs_kind = ?1 LIMIT 1")
+            .context(context)?;
+        statement.exists([SettlingWork::FLAG]).context(context)
+    }
+
+    /// The name of the domain with a bit.
+    pub fn domain_of_bit(&self, bit: u8) -> Result<Option<String>, StoreError> {
+        let context = "reading a domain";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT domain FROM domain_bit WHERE bit = ?1")
+            .context(context)?;
+        statement
+            .query_row([bit], |row| row.get(0))
+            .optional()
+            .context(context)
+    }
+
+    /// At most `limit` objects of an app that this node exports, with a `change_seq` above `after`
+    /// and up to `until`, oldest first.
+    pub fn exported_in_order(
+        &self,
+        app: &AppTable,
+        (after, until): (i64, i64),
+        limit: usize,
+    ) -> Result<Vec<ParentRow>, StoreError> {
+        let context = "reading exported objects";
+        let mut statement = self
+            .connection
+            .prepare_cached(&app.exported)
+            .context(context)?;
+        let rows = statement
+            .query_map((after, until, limit), parent_row)
+            .context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
+    }
+}
+
+impl WriteTx<'_> {
+    /// Notes that the rows of an app lack the bit of a domain.
+    pub(super) fn note_flag(&self, app: &AppTable, bit: u8) -> Result<(), StoreError> {
+        let context = "noting a new domain";
+        let until: Option<i64> = self
+            .connection
+            .query_row(
+                &format!("SELECT MAX(change_seq) FROM app_{}_parent", app.slug),
+                [],
+                |row| row.get(0),
+            )
+            .context(context)?;
+        let Some(until) = until else {
+            return Ok(());
+        };
+        let (kind, needs) = SettlingWork::Flag(app.id, bit).columns();
+        self.connection
+            .execute(
+                "INSERT INTO settling (needs_kind, needs, after_id, until_id)
+                 VALUES (?1, ?2, 0, ?3)",
+                (kind, needs, until),
+            )
+            .map(drop)
+            .context(context)
+    }
+
+    /// Sets the bit of a domain in an object. Returns the number of rows that it has.
+    pub fn set_flag(&self, app: &AppTable, id: i64, bit: u8) -> Result<usize, StoreError> {
+        let context = "setting the bit of a domain";
+        let mask = 1i64 << bit;
+        let mut rows = 0;
+        for sql in [&app.flag_parent, &app.flag_attrs] {
+            let mut statement = self.connection.prepare_cached(sql).context(context)?;
+            rows += statement.execute((id, mask)).context(context)?;
+        }
+        Ok(rows)
+    }
+}

@@ -1,0 +1,69 @@
+//! Work that a loaded schema causes: waiting objects are tried, and rows need the bits of new
+//! domains.
+//!
+//! Invariant: it is noted in the transaction that stores the schema. Tested in
+//! `tests/core/schema_versions.rs` and `tests/core/new_domains.rs`.
+
+use super::app_schema::LoadedApp;
+use super::app_tables::AppTable;
+use super::error::{SqlContext as _, StoreError};
+use super::pull_again_state::{DAY_MS, FINISHED};
+use super::rows::{Rows, WriteTx};
+use super::waiting::Cause;
+
+impl Rows<'_> {
+    /// The text of an app's schema that was loaded last, also of a disabled app.
+    pub fn schema_text(&self, app: &AppTable) -> Result<Option<String>, StoreError> {
+        let context = "reading the text of a schema";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT text FROM app WHERE id = ?1")
+            .context(context)?;
+        statement
+            .query_row([app.id.0], |row| row.get(0))
+            .context(context)
+    }
+
+    /// The version of an app's schema that was loaded last, also of a disabled app.
+    pub fn schema_version(&self, app: &AppTable) -> Result<u32, StoreError> {
+        let context = "reading the version of a schema";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT version FROM app WHERE id = ?1")
+            .context(context)?;
+        statement
+            .query_row([app.id.0], |row| row.get(0))
+            .context(context)
+    }
+}
+
+impl WriteTx<'_> {
+    /// Lets what waits for this version of an app's schema be tried. After an upgrade everything of
+    /// the app that is to be pulled again starts now, because it may fit.
+    pub(super) fn note_loaded(&self, app: &LoadedApp<'_>) -> Result<(), StoreError> {
+        let (slug, version) = (&app.schema.slug, app.schema.version);
+        let table = self.apps.get(slug);
+        let table = table.ok_or(StoreError::Inconsistent("an app without tables"))?;
+        self.fulfil(&Cause::Schema(table.id, version))?;
+        for bit in &app.new_bits {
+            self.note_flag(table, *bit)?;
+        }
+        if !app.is_later {
+            return Ok(());
+        }
+        let context = "waking what is to be pulled again";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "UPDATE pull_again SET not_before = 0, pause_ms = ?2
+                 WHERE domain = ?1 AND cursor != ?3",
+            )
+            .context(context)?;
+        for domain in &app.schema.domains {
+            statement
+                .execute((&domain.name, DAY_MS, FINISHED))
+                .context(context)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,178 @@
+//! A new domain of a type that has rows: these rows get its bit, in portions.
+
+use bastion::Features;
+use harness::{Setup, TestNode, context_of};
+use keys::{Oid, PeerId};
+use postern::graph::{GraphManager, SaveError, WriteRequest};
+use postern::object::Attrs;
+use postern::state_engine::{PullReply, PullRequest, StateEngine};
+use postern::store::StoreError;
+use rand::SeedableRng as _;
+
+use crate::club::{NEWS, NOTE, ROOM, Versions, news, note, room, waiting};
+
+/// Lets two nodes share only some domains.
+fn share(one: &TestNode, other: &TestNode, domains: &[&str]) {
+    let domains: Vec<_> = domains.iter().map(ToString::to_string).collect();
+    one.note_peer(other, &domains);
+    other.note_peer(one, &domains);
+}
+
+#[test]
+fn new_domain_reaches_a_peer_that_shares_only_that_domain() {
+    let versions = Versions::new();
+    let (alice, bob) = versions.pair(2, 3);
+    let mut made = vec![alice.make("club", NEWS, news("first")).unwrap().oid];
+    let place = alice.make("club", ROOM, room(&[alice.identity, bob.identity]));
+    let place = place.unwrap().oid;
+    made.push(place);
+    made.push(alice.make("club", NOTE, note(place, "Hi")).unwrap().oid);
+    let alice = versions.upgrade(alice, 3, &bob);
+    share(&alice, &bob, &["identities", "club.headlines"]);
+    made.push(alice.make("club", NEWS, news("later")).unwrap().oid);
+    bob.pull_all(&alice, "club.headlines");
+    for oid in made {
+        assert!(bob.parent("club", oid).is_some());
+    }
+    assert_eq!((waiting(&bob), bob.rejects().len()), (0, 0));
+}
+
+/// Received and unlisted rows are not exported, also not in a new domain.
+#[test]
+fn unlisted_and_received_rows_get_no_bit() {
+    let versions = Versions::new();
+    let (alice, bob) = versions.pair(2, 2);
+    let made = alice.make("club", NEWS, news("first")).unwrap().oid;
+    bob.pull_everything(&alice);
+    let bob = versions.upgrade(bob, 3, &alice);
+    assert_eq!(bob.parent("club", made).unwrap().sync_flags, 0);
+    let alice = versions.upgrade(alice, 3, &bob);
+    let flags = alice.parent("club", made).unwrap().sync_flags;
+    assert_eq!(flags.count_ones(), 2);
+}
+
+/// A core of version 3 over 600 news of version 2. Its bits of the new domain are not set yet.
+fn behind_its_flags(versions: &Versions, with_rooms: bool) -> (StateEngine, Setup, TestNode) {
+    let (alice, bob) = versions.pair(2, 3);
+    let (one, other) = (alice.identity, bob.identity);
+    let context = alice.context(one, "club");
+    let many = move |graph: &mut GraphManager<'_>| {
+        for number in 0..600 {
+            graph.end_group();
+            let attrs = match with_rooms && number % 100 > 0 {
+                true => room(&[one]),
+                false if with_rooms => room(&[one, other]),
+                false => news(&number.to_string()),
+            };
+            let type_number = if with_rooms { ROOM } else { NEWS };
+            graph.save_with_sync(&context, write_request(one, type_number, attrs))?;
+        }
+        Ok::<_, SaveError>(())
+    };
+    alice.graph(many).unwrap();
+    share(&alice, &bob, &["identities", "club.headlines"]);
+    let mut setup = alice.into_setup().schema_dir(&versions.folder(3));
+    (setup.open(), setup, bob)
+}
+
+fn write_request(owner: Oid, type_number: u16, attrs: Attrs) -> WriteRequest {
+    WriteRequest {
+        app: "club".into(),
+        type_number,
+        oid: None,
+        owner,
+        attrs: Some(attrs),
+    }
+}
+
+/// Pulls until the core has nothing more. Returns the number of objects and the new cursor.
+fn pull_from(core: &StateEngine, peer: PeerId, mut last_seq: u64) -> (usize, u64) {
+    let mut count = 0;
+    loop {
+        let request = PullRequest {
+            peer,
+            domain: "club.headlines".into(),
+            last_seq,
+            epoch: Some(core.context().epoch),
+            again: None,
+            features: Features::none(),
+        };
+        let reply = core.view().build_package(&request).unwrap();
+        let PullReply::Package {
+            window, objects, ..
+        } = reply
+        else {
+            return (count, last_seq);
+        };
+        (count, last_seq) = (count + objects, window.to_seq);
+    }
+}
+
+/// A peer pulls between the portions, while more than a batch of new rows is written.
+fn pulls_during_flag_work(with_rooms: bool) {
+    let versions = Versions::new();
+    let (mut core, setup, bob) = behind_its_flags(&versions, with_rooms);
+    let (now, identity) = (setup.timestamp(), setup.identity());
+    let (mut count, mut last_seq, mut portions) = (0, 0, 0);
+    loop {
+        let context = context_of(&core.view(), identity, "club").unwrap();
+        core.write(now, |graph| {
+            for _ in 0..70 {
+                graph.end_group();
+                graph.save_with_sync(&context, write_request(identity, NEWS, news("new")))?;
+            }
+            Ok::<_, SaveError>(())
+        })
+        .unwrap();
+        let pulled = pull_from(&core, bob.peer_id(), last_seq);
+        (count, last_seq) = (count + pulled.0, pulled.1);
+        if !core.settle_step(now).unwrap() {
+            break;
+        }
+        portions += 1;
+    }
+    let readable = if with_rooms { 6 } else { 600 };
+    let pulled = pull_from(&core, bob.peer_id(), last_seq);
+    assert_eq!(count + pulled.0, readable + 70 * (portions + 1));
+    assert!(portions >= 3, "{portions}");
+}
+
+#[test]
+fn flags_are_set_in_portions_and_no_cursor_passes_them() {
+    pulls_during_flag_work(false);
+    pulls_during_flag_work(true);
+}
+
+#[test]
+fn row_that_is_resigned_meanwhile_keeps_every_domain() {
+    let versions = Versions::new();
+    let (mut core, setup, bob) = behind_its_flags(&versions, false);
+    let (now, identity) = (setup.timestamp(), setup.identity());
+    let mut rng = rand_chacha::ChaCha20Rng::from_seed([3; 32]);
+    core.context().keys.rotate(identity, &mut rng).unwrap();
+    while core.rotation_step(now, identity).unwrap() {}
+    while core.settle_step(now).unwrap() {}
+    let (count, _) = pull_from(&core, bob.peer_id(), 0);
+    assert_eq!(count, 600);
+}
+
+/// A crash between two portions loses no position.
+#[test]
+fn flags_are_complete_after_a_crash() {
+    let versions = Versions::new();
+    let (mut core, setup, bob) = behind_its_flags(&versions, false);
+    let now = setup.timestamp();
+    assert!(core.settle_step(now).unwrap());
+    drop(core);
+    let core = setup.try_open().unwrap();
+    let (before, _) = pull_from(&core, bob.peer_id(), 0);
+    assert!(before > 0 && before < 600, "{before}");
+    drop(core);
+    let alice = setup.node();
+    alice
+        .write(move |core, _| {
+            assert_eq!(pull_from(core, bob.peer_id(), 0).0, 600);
+            Ok::<_, StoreError>(())
+        })
+        .unwrap();
+}
