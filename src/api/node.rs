@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::http::StatusCode;
-use bastion::Tier;
+use bastion::{AppClaim, Tier};
 use futures::future::join_all;
 use keys::{OnionAddr, PeerId};
 use serde::Deserialize;
@@ -43,6 +43,7 @@ fn peer_rows(view: &View<'_>) -> Result<Vec<Value>, StoreError> {
             "peer_id": peer.peer_id.to_hex(),
             "onion": peer.onion.to_onion_string(),
             "peer_apps": peer.peer_apps.iter().map(|app| &app.slug).collect::<Vec<_>>(),
+            "schemas": schemas(&peer.peer_apps),
             "peer_sync_domains": peer.peer_sync_domains,
             "domains": peer.domains,
             "tier": peer.tier.as_str(),
@@ -69,6 +70,15 @@ fn peer_rows(view: &View<'_>) -> Result<Vec<Value>, StoreError> {
         }));
     }
     Ok(rows)
+}
+
+/// Version and digest of each app's schema, by slug.
+fn schemas(claims: &[AppClaim]) -> Value {
+    let row = |it: &AppClaim| {
+        let schema = json!({ "version": it.version, "digest": it.digest.to_hex() });
+        (it.slug.clone(), schema)
+    };
+    Value::Object(claims.iter().map(row).collect())
 }
 
 /// Usage and quota of each tier.
@@ -121,6 +131,7 @@ pub(super) async fn status(Traced(state): Traced) -> Result<Json<Value>, ApiErro
         "epoch": context.epoch.to_hex(),
         "change_seq": head,
         "apps": context.schemas.apps().map(|app| &app.slug).collect::<Vec<_>>(),
+        "schemas": schemas(&context.schemas.claims()),
         "sync_domains": domains,
         "admission": admission,
         "frozen_identities": frozen,

@@ -107,6 +107,9 @@ fn show_peers(status: &Value) {
         for line in not_applied(peer) {
             print(line);
         }
+        for line in other_schemas(status, peer) {
+            print(line);
+        }
         for state in list(peer, "sync_state") {
             let (domain, last) = (text(state, "domain"), number(state, "last_seq"));
             match text(state, "direction") {
@@ -118,6 +121,31 @@ fn show_peers(status: &Value) {
             }
         }
     }
+}
+
+/// Lines on the apps of a peer whose schemas differ from those of this node in a way that the
+/// operator should act on.
+fn other_schemas(status: &Value, peer: &Value) -> Vec<String> {
+    let theirs = peer.get("schemas").and_then(Value::as_object);
+    let line = |(app, theirs): (&String, &Value)| {
+        let own = status.get("schemas")?.get(app)?;
+        let (version, here) = (number(theirs, "version"), number(own, "version"));
+        if version > here {
+            return Some(format!(
+                "  schema   {app} version {version}, here {here}: install the later file and \
+                 restart"
+            ));
+        }
+        let is_other = version == here && text(theirs, "digest") != text(own, "digest");
+        is_other.then(|| {
+            format!(
+                "  schema   another text of {app} version {version}: one of both must be published \
+                 as version {}",
+                version + 1
+            )
+        })
+    };
+    theirs.into_iter().flatten().filter_map(line).collect()
 }
 
 /// Lines on the objects of a peer that were not applied. None: all were.
@@ -289,5 +317,25 @@ mod tests {
         assert_eq!(not_applied(&peer), expected);
         let none = json!({ "waiting_for": { "object": 0 }, "pull_again": {}, "rejects": 0 });
         assert!(not_applied(&none).is_empty());
+    }
+
+    #[test]
+    fn later_and_other_schemas_of_a_peer_are_shown() {
+        let schema = |version: u32, digest: &str| json!({ "version": version, "digest": digest });
+        let status = json!({ "schemas": {
+            "club": schema(1, "a"), "rides": schema(2, "a"), "same": schema(2, "a"),
+            "earlier": schema(2, "a"),
+        } });
+        let peer = json!({ "schemas": {
+            "club": schema(3, "b"), "rides": schema(2, "b"), "same": schema(2, "a"),
+            "earlier": schema(1, "b"), "unknown": schema(9, "b"),
+        } });
+        let expected = [
+            "  schema   club version 3, here 1: install the later file and restart",
+            "  schema   another text of rides version 2: one of both must be published as version \
+             3",
+        ];
+        assert_eq!(other_schemas(&status, &peer), expected);
+        assert!(other_schemas(&status, &json!({})).is_empty());
     }
 }

@@ -131,6 +131,7 @@ const BASTION_IN: &[(&str, &str)] = &[
     // Plain values of the handshake, which are stored or signed.
     ("schema", "AppClaim"),
     ("store", "AppClaim"),
+    ("api", "AppClaim"),
     ("state_engine", "Features"),
     ("config", "GateConfig"),
     ("config", "Hardening"),
