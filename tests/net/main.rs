@@ -19,6 +19,7 @@ mod restore;
 mod rights;
 mod rollback;
 mod rotation;
+mod schema_versions;
 mod sessions;
 mod tiers;
 mod waiting;
