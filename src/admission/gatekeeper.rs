@@ -10,7 +10,7 @@ use bastion::{
 };
 use futures::future::BoxFuture;
 use keys::protocol::CLAIMED_IDENTITIES_MAX;
-use keys::{BootId, VerifiedChain, error_chain};
+use keys::{BootId, error_chain};
 
 use super::current::ActivePolicy;
 use super::rule::{Facts, Judgement, judge};
@@ -19,7 +19,7 @@ use crate::engine::{CoreHandle, EngineError};
 use crate::peer::SyncService;
 use crate::services::identities;
 use crate::services::verdicts::claimed_names;
-use crate::store::{IdentityRow, PendingBounds, PendingRequest, StoreError};
+use crate::store::{PendingBounds, PendingRequest, StoreError};
 
 /// The gatekeeper of a running node.
 pub struct NodeGatekeeper {
@@ -68,14 +68,6 @@ impl AdmissionPolicy for NodeGatekeeper {
     }
 }
 
-/// Whether the stored row of the node has a later key than `chain`, or another key of the same
-/// number. Such an applicant is refused without a ticket, because it uses a stolen or restored old
-/// key.
-fn is_behind(chain: &VerifiedChain, known: &IdentityRow) -> bool {
-    let is_other = chain.key_id() == known.key_id && chain.current() != known.public_key;
-    chain.key_id() < known.key_id || is_other
-}
-
 impl NodeGatekeeper {
     /// The handle whose writes carry the trace id of the applicant's handshake.
     fn engine_for(&self, applicant: &Applicant<'_>) -> CoreHandle {
@@ -93,14 +85,17 @@ impl NodeGatekeeper {
             Ok::<_, StoreError>((
                 rows.peer(&peer)?,
                 rows.verdict(&peer)?,
-                rows.identity(&server)?,
+                identities::known_server_chain(&view, &server)?,
             ))
         });
-        let (row, verdict, node) = known.await?;
-        if node.is_some_and(|node| is_behind(&applicant.claims.chain, &node)) {
+        let (row, verdict, chain) = known.await?;
+        // Refused without a ticket: a shorter chain is of a restored or stolen key, a fork of a
+        // stolen one.
+        if chain.is_some_and(|known| !applicant.claims.node.continues(&known)) {
             tracing::warn!(
                 %peer,
-                "refused a node whose keys are older than the known ones: stolen or restored keys"
+                "refused a node whose key chain does not continue the known one: stolen or \
+                 restored keys"
             );
             return Ok(Decision::Refuse(RefusalCode::Signature));
         }

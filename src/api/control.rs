@@ -102,6 +102,12 @@ pub enum ControlError {
          because this node was restored from a backup older than a rotation (docs/OPERATIONS.md, 3)"
     )]
     KeysRejected,
+    /// The other node's key chain does not continue the known one.
+    #[error(
+        "the key chain of the other node does not continue the known one: one of its keys may be \
+         stolen, or it was restored from an old backup; inform its operator"
+    )]
+    ChainForked,
     /// The other node refused this one. Carries the refusal code.
     #[error("the other node did not admit this one: {0}")]
     Refused(String),
@@ -187,6 +193,7 @@ impl ControlError {
             Self::Pending => "pending",
             Self::Banned => "banned",
             Self::KeysRejected => "keys_rejected",
+            Self::ChainForked => "chain_forked",
             Self::Refused(_) => "refused",
             Self::Unreachable(_) => "unreachable",
             Self::Handshake(_) => "handshake",
@@ -230,6 +237,7 @@ impl ControlError {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
             Self::KeysRejected
+            | Self::ChainForked
             | Self::Refused(_)
             | Self::Unreachable(_)
             | Self::Handshake(_)

@@ -17,7 +17,9 @@ use crate::acl::{AclManager, ScopeRight};
 use crate::object::{Object, OidProof, Value};
 use crate::op_context::PubkeyAttrId;
 use crate::schema::identities;
-use crate::store::{Cause, IdentityRow, ParentRow, ScopeId, StoreError, StoredValue};
+use crate::store::{
+    AppTable, Cause, IdentityRow, ParentRow, Rows, ScopeId, StoreError, StoredValue,
+};
 
 /// The highest counter of a home record. Only its owner can have reached it.
 const COUNTER_MAX: u64 = i64::MAX.unsigned_abs();
@@ -176,14 +178,13 @@ impl GraphManager<'_> {
         verified: &VerifiedChain,
     ) -> Result<Option<PubkeyAttrId>, StoreError> {
         if let Some(known) = self.tx.identity(&verified.oid())? {
-            if known.public_key == verified.current() {
-                return Ok(Some(known.pubkey_attr_id));
-            }
-            if !self
-                .known_chain(&known)?
-                .is_some_and(|known| chain.continues(&known))
-            {
+            // Compared as chains: a fork in the last event's commitment has the same current key.
+            let stored = self.known_chain(&known)?;
+            if !stored.is_some_and(|stored| chain.continues(&stored)) {
                 return Ok(None);
+            }
+            if known.key_id == verified.key_id() {
+                return Ok(Some(known.pubkey_attr_id));
             }
         }
         let app = self.table(identities::APP)?;
@@ -228,13 +229,7 @@ impl GraphManager<'_> {
 
     /// The stored key chain of an identity or server.
     pub(super) fn known_chain(&self, known: &IdentityRow) -> Result<Option<KeyChain>, StoreError> {
-        let attrs = self
-            .tx
-            .attrs(self.table(identities::APP)?, known.parent_id)?;
-        let chain = attrs
-            .iter()
-            .find(|(number, _)| *number == identities::CHAIN);
-        Ok(chain.and_then(|(_, chain)| chain_in(chain)))
+        stored_chain(self.tx, self.table(identities::APP)?, known)
     }
 
     /// Writes the index row of an identity whose record was just written.
@@ -340,4 +335,29 @@ impl GraphManager<'_> {
         self.cache.borrow_mut().invalidate_identity(identity);
         Ok(())
     }
+}
+
+/// The stored key chain of a node; none if the node is not known.
+pub fn known_server_chain(rows: &Rows<'_>, server: &Oid) -> Result<Option<KeyChain>, StoreError> {
+    let Some(known) = rows.identity(server)? else {
+        return Ok(None);
+    };
+    let app = rows.apps().get(identities::APP);
+    let app = app.ok_or(StoreError::Inconsistent("an app without tables"))?;
+    let chain = stored_chain(rows, app, &known)?;
+    chain
+        .map(Some)
+        .ok_or(StoreError::Inconsistent("a node without a key chain"))
+}
+
+fn stored_chain(
+    rows: &Rows<'_>,
+    app: &AppTable,
+    known: &IdentityRow,
+) -> Result<Option<KeyChain>, StoreError> {
+    let attrs = rows.attrs(app, known.parent_id)?;
+    let chain = attrs
+        .iter()
+        .find(|(number, _)| *number == identities::CHAIN);
+    Ok(chain.and_then(|(_, chain)| chain_in(chain)))
 }

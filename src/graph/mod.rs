@@ -41,7 +41,7 @@ mod waiting;
 pub use counters::Counters;
 pub use error::{ApplyError, Fault, ObjectFault, SaveError};
 pub use fitting::Trial;
-pub use identity::IdentityProfile;
+pub use identity::{IdentityProfile, known_server_chain};
 pub use limits::GraphLimits;
 pub use load::load_object;
 pub use local::{Saved, WriteRequest};

@@ -280,6 +280,7 @@ fn dial_error(error: &PeerDialError) -> ControlError {
     match error {
         error if is_pending(error) => ControlError::Pending,
         PeerDialError::Banned => ControlError::Banned,
+        PeerDialError::ChainForked => ControlError::ChainForked,
         PeerDialError::Handshake(HandshakeError::Refused {
             code: RefusalCode::Signature,
             ..

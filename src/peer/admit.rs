@@ -16,9 +16,19 @@ pub enum AdmitError {
     /// The operator banned the peer.
     #[error("the peer is banned here")]
     Banned,
+    /// The peer's key chain does not continue the known one: it uses a stolen or restored key.
+    #[error("the peer's key chain does not continue the known one: stolen or restored keys")]
+    ChainForked,
     /// The peer could not be written to the database.
     #[error("the peer could not be stored")]
     Store(#[from] EngineError<ApplyPackageError>),
+}
+
+/// Result of the transaction that stores a peer.
+enum Noted {
+    Stored,
+    Banned,
+    ChainForked,
 }
 
 impl From<EngineError<StoreError>> for AdmitError {
@@ -41,15 +51,15 @@ pub(super) async fn note(core: &CoreHandle, admitted: &Admitted) -> Result<(), A
     let tier = admitted.tier();
     let dialled = admitted.we_dialled();
     let ticket = admitted.ticket().map(|ticket| ticket.as_bytes().to_vec());
-    let is_stored = core
+    let noted = core
         .graph(move |graph| {
             let peer = chain.peer_id();
             if graph.tx().is_banned(&peer, graph.now())? {
-                return Ok(false);
+                return Ok(Noted::Banned);
             }
-            graph
-                .save_server(&node, &chain)?
-                .ok_or(ApplyPackageError::StaleKeys)?;
+            if graph.save_server(&node, &chain)?.is_none() {
+                return Ok(Noted::ChainForked);
+            }
             graph.save_peer(&PeerRow {
                 peer_id: peer,
                 server_oid: chain.oid(),
@@ -65,13 +75,13 @@ pub(super) async fn note(core: &CoreHandle, admitted: &Admitted) -> Result<(), A
                 graph.tx().put_ticket(&peer, ticket.as_deref())?;
             }
             graph.tx().remove_pending(&peer)?;
-            Ok::<_, ApplyPackageError>(true)
+            Ok::<_, ApplyPackageError>(Noted::Stored)
         })
         .await?;
-    if is_stored {
-        Ok(())
-    } else {
-        Err(AdmitError::Banned)
+    match noted {
+        Noted::Stored => Ok(()),
+        Noted::Banned => Err(AdmitError::Banned),
+        Noted::ChainForked => Err(AdmitError::ChainForked),
     }
 }
 

@@ -37,6 +37,9 @@ pub enum PeerDialError {
     /// The operator banned a peer that was reached at this address before, or is reached there now.
     #[error("the peer is banned here")]
     Banned,
+    /// The key chain of the node at this address does not continue the known one.
+    #[error("the peer's key chain does not continue the known one: stolen or restored keys")]
+    ChainForked,
     /// The peer could not be read from or written to the database.
     #[error("the peer could not be stored")]
     Store(#[source] EngineError<ApplyPackageError>),
@@ -49,6 +52,7 @@ impl From<AdmitError> for PeerDialError {
     fn from(error: AdmitError) -> Self {
         match error {
             AdmitError::Banned => Self::Banned,
+            AdmitError::ChainForked => Self::ChainForked,
             AdmitError::Store(error) => Self::Store(error),
         }
     }

@@ -124,6 +124,8 @@ impl SyncService {
                 Err(error @ AdmitError::Banned) => {
                     tracing::info!(error = %error_chain(&error), "no session")
                 }
+                // Logged where the chain was compared.
+                Err(AdmitError::ChainForked) => {}
                 Err(error) => {
                     tracing::error!(
                         error = %error_chain(&error),
@@ -147,7 +149,22 @@ impl SyncService {
         let core = self.0.core.traced(trace);
         let claims = admitted.claims();
         let (peer, epoch) = (claims.peer_id(), claims.epoch);
-        admit::note(&core, &admitted).await?;
+        let tier = admitted.tier();
+        let info = SessionInfo {
+            peer,
+            epoch,
+            features: admitted.features().clone(),
+            tier,
+            trace,
+        };
+        let driver = SessionDriver::new(session, info, &self.0.config, &self.0.stop);
+        if let Err(error) = admit::note(&core, &admitted).await {
+            if matches!(error, AdmitError::ChainForked) {
+                tracing::warn!(%peer, error = %error_chain(&error), "no session");
+                driver.refuse(EndCode::Refused).await;
+            }
+            return Err(error);
+        }
         let checked = core.verify_objects(claims.identities.clone()).await?;
         let applied = core
             .write(move |core, now| core.apply_identities(now, peer, epoch, checked))
@@ -159,15 +176,6 @@ impl SyncService {
             }
             applied => drop(applied?),
         }
-        let tier = admitted.tier();
-        let info = SessionInfo {
-            peer,
-            epoch,
-            features: admitted.features().clone(),
-            tier,
-            trace,
-        };
-        let driver = SessionDriver::new(session, info, &self.0.config, &self.0.stop);
         let live = LiveSession::new(driver.handle().clone(), &admitted, arrival);
         if tier == Tier::Trusted {
             self.0.registry.trust(&peer);

@@ -2,9 +2,9 @@
 //!
 //! Tested in `tests/core/services.rs` and `tests/net/rotation.rs`.
 
-use keys::{Oid, PeerId, SignedObject};
+use keys::{KeyChain, Oid, PeerId, SignedObject};
 
-use crate::graph::{GraphManager, IdentityProfile, SaveError, Saved, load_object};
+use crate::graph::{self, GraphManager, IdentityProfile, SaveError, Saved, load_object};
 use crate::object::Value;
 use crate::schema::{SchemaViolation, Schemas, identities};
 use crate::state_engine::View;
@@ -152,6 +152,11 @@ pub fn known(view: &View<'_>) -> Result<Vec<IdentityCard>, StoreError> {
     }
     cards.sort_by_key(|card| (!card.is_local, card.oid));
     Ok(cards)
+}
+
+/// The stored key chain of a node; none if the node is not known.
+pub fn known_server_chain(view: &View<'_>, server: &Oid) -> Result<Option<KeyChain>, StoreError> {
+    graph::known_server_chain(&view.rows, server)
 }
 
 /// The identity objects that a handshake carries: at most `most` local ones that are listed and not

@@ -42,9 +42,6 @@ pub enum ApplyPackageError {
     /// The peer was never admitted.
     #[error("the sender is not a known peer")]
     UnknownPeer,
-    /// The peer's key chain does not continue the known one: it uses an old key or a forked chain.
-    #[error("the peer's key chain does not continue the known one")]
-    StaleKeys,
     /// The peer, or its whole tier, would store more than its quota.
     #[error(transparent)]
     Quota(#[from] QuotaFault),

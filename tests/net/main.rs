@@ -11,6 +11,7 @@ mod admission;
 mod clone;
 mod conversations;
 mod deadlines;
+mod forked_node;
 mod hostile_restore;
 mod hostile_sessions;
 mod protocol_forms;
