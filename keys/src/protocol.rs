@@ -10,8 +10,13 @@
 /// check.
 pub const KEY_EVENTS_MAX: usize = 32;
 
-/// Version of the protocol. The context string of each signature names it too (`postern/1/...`).
+/// Version of the protocol. The context strings of what lasts for a session at most name it
+/// (`postern/1/...`).
 pub const PROTOCOL_VERSION: u64 = 1;
+
+/// Version of what is stored and signed: objects, keys, homes, epochs, schemas. Their context
+/// strings name it, so that a later protocol reads the objects of this one.
+pub const OBJECT_FORMAT: u64 = 1;
 
 /// Virtual port of every node's onion service. No socket of the host listens on it.
 pub const ONION_PORT: u16 = 1984;

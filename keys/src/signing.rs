@@ -16,6 +16,10 @@ use sha2::Sha512;
 
 use crate::ids::{PeerId, PublicKey, Signature};
 use crate::locked::Locked;
+use crate::protocol::{OBJECT_FORMAT, PROTOCOL_VERSION};
+
+/// Version in the contexts that no other implementation knows.
+const LOCAL_FORMAT: u64 = 1;
 
 /// The purpose of a signature or digest. Each has a string of its own, which is never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,41 +69,49 @@ pub enum Context {
 }
 
 impl Context {
-    /// Returns the string that is part of the signed bytes.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Genesis => "postern/1/genesis",
-            Self::NextKey => "postern/1/next-key",
-            Self::KeyEvent => "postern/1/key-event",
-            Self::HomeIdentity => "postern/1/home-identity",
-            Self::HomeNode => "postern/1/home-node",
-            Self::Oid => "postern/1/oid",
-            Self::Rights => "postern/1/rights",
-            Self::Object => "postern/1/object",
-            Self::Schema => "postern/1/schema",
-            Self::Package => "postern/1/package",
-            Self::OnionBinding => "postern/1/onion-binding",
-            Self::Solution => "postern/1/solution",
-            Self::Welcome => "postern/1/welcome",
-            Self::Epoch => "postern/1/epoch",
-            Self::Work => "postern/1/work",
-            Self::InnerWork => "postern/1/inner-work",
-            Self::Transcript => "postern/1/transcript",
-            Self::Ticket => "postern/1/ticket",
-            Self::TicketKey => "postern/1/ticket-key",
-            Self::KeyCheck => "postern/1/key-check",
-            Self::BackupKey => "postern/1/backup-key",
-        }
+    /// Returns the string that is part of the signed bytes: `postern/1/object`.
+    pub fn text(self) -> String {
+        self.composed(OBJECT_FORMAT, PROTOCOL_VERSION)
+    }
+
+    /// Returns the string under other versions of stored objects and of the protocol.
+    fn composed(self, object_format: u64, protocol: u64) -> String {
+        let (version, name) = match self {
+            Self::Genesis => (object_format, "genesis"),
+            Self::NextKey => (object_format, "next-key"),
+            Self::KeyEvent => (object_format, "key-event"),
+            Self::HomeIdentity => (object_format, "home-identity"),
+            Self::HomeNode => (object_format, "home-node"),
+            Self::Oid => (object_format, "oid"),
+            Self::Rights => (object_format, "rights"),
+            Self::Object => (object_format, "object"),
+            Self::Schema => (object_format, "schema"),
+            // Stored, and shown in later sessions.
+            Self::Epoch => (object_format, "epoch"),
+            Self::Package => (protocol, "package"),
+            Self::OnionBinding => (protocol, "onion-binding"),
+            Self::Solution => (protocol, "solution"),
+            Self::Welcome => (protocol, "welcome"),
+            Self::Work => (protocol, "work"),
+            Self::InnerWork => (protocol, "inner-work"),
+            Self::Transcript => (protocol, "transcript"),
+            // Of this implementation alone: tickets, vault and backups.
+            Self::Ticket => (LOCAL_FORMAT, "ticket"),
+            Self::TicketKey => (LOCAL_FORMAT, "ticket-key"),
+            Self::KeyCheck => (LOCAL_FORMAT, "key-check"),
+            Self::BackupKey => (LOCAL_FORMAT, "backup-key"),
+        };
+        format!("postern/{version}/{name}")
     }
 }
 
 /// Returns the exact bytes that are signed or hashed: canonical CBOR of `[context, part, …]`.
 pub fn signing_input(context: Context, parts: &[&[u8]]) -> Vec<u8> {
-    let text = context.as_str().as_bytes();
+    let text = context.text();
     let mut out = Vec::with_capacity(32 + parts.iter().map(|part| part.len() + 9).sum::<usize>());
     push_head(&mut out, 4, parts.len() + 1);
     push_head(&mut out, 3, text.len());
-    out.extend_from_slice(text);
+    out.extend_from_slice(text.as_bytes());
     for part in parts {
         push_head(&mut out, 2, part.len());
         out.extend_from_slice(part);
@@ -259,6 +271,68 @@ mod tests {
              085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00"
         );
         secret.public().verify_bytes(&[0x72], &signature).unwrap();
+    }
+
+    #[test]
+    fn stored_contexts_name_the_object_format_and_session_contexts_the_protocol() {
+        let texts = |versions: (u64, u64), contexts: &[Context]| -> Vec<_> {
+            let text = |context: &Context| context.composed(versions.0, versions.1);
+            contexts.iter().map(text).collect()
+        };
+        let of = |version: u64, names: &[&str]| -> Vec<_> {
+            let text = |name: &&str| format!("postern/{version}/{name}");
+            names.iter().map(text).collect()
+        };
+        use Context::*;
+        let stored = [
+            Genesis,
+            NextKey,
+            KeyEvent,
+            HomeIdentity,
+            HomeNode,
+            Oid,
+            Rights,
+            Object,
+            Schema,
+            Epoch,
+        ];
+        let names = [
+            "genesis",
+            "next-key",
+            "key-event",
+            "home-identity",
+            "home-node",
+            "oid",
+            "rights",
+            "object",
+            "schema",
+            "epoch",
+        ];
+        assert_eq!(texts((2, 1), &stored), of(2, &names));
+        assert_eq!(texts((1, 2), &stored), of(1, &names));
+        let session = [
+            Package,
+            OnionBinding,
+            Solution,
+            Welcome,
+            Work,
+            InnerWork,
+            Transcript,
+        ];
+        let names = [
+            "package",
+            "onion-binding",
+            "solution",
+            "welcome",
+            "work",
+            "inner-work",
+            "transcript",
+        ];
+        assert_eq!(texts((2, 1), &session), of(1, &names));
+        assert_eq!(texts((1, 2), &session), of(2, &names));
+        let local = [Ticket, TicketKey, KeyCheck, BackupKey];
+        assert_eq!(texts((2, 2), &local), texts((1, 1), &local));
+        assert_eq!(Object.text(), "postern/1/object");
     }
 
     #[test]
