@@ -5,6 +5,7 @@
 
 use std::io;
 
+use keys::protocol::PROTOCOL_VERSION;
 use keys::{ChainError, Malformed};
 
 use crate::frames::FrameError;
@@ -149,12 +150,14 @@ pub enum HandshakeError {
     #[error("could not dial")]
     Dial(#[source] DialError),
     /// The server refused this client.
-    #[error("refused by the peer: {code}")]
+    #[error("refused by the peer: {}", refusal_text(*code, versions))]
     Refused {
         /// The code that the server sent.
         code: RefusalCode,
         /// Seconds after which the client may retry, if the server sent them.
         retry_s: Option<u32>,
+        /// Protocol versions that the server supports, if it sent them.
+        versions: Vec<u64>,
     },
     /// The policy of this node refused the peer.
     #[error("not admitted by this node's policy: {0}")]
@@ -185,6 +188,23 @@ pub enum HandshakeError {
     Internal(Internal),
 }
 
+/// Returns the code of a refusal, and for `version` which node is the older one.
+pub fn refusal_text(code: RefusalCode, versions: &[u64]) -> String {
+    let Some(highest) = versions.iter().max() else {
+        return code.to_string();
+    };
+    let listed: Vec<_> = versions.iter().map(u64::to_string).collect();
+    let older = match *highest > PROTOCOL_VERSION {
+        true => "this node",
+        false => "the peer",
+    };
+    let peers = listed.join(", ");
+    format!(
+        "{code}: the peer speaks protocol versions {peers}, this node {PROTOCOL_VERSION}: \
+         update {older}"
+    )
+}
+
 impl HandshakeError {
     /// Returns the code that the other side receives. None when the stream is lost, or when the
     /// other side has refused.
@@ -211,6 +231,7 @@ impl HandshakeError {
         Self::Refused {
             code: refusal.code,
             retry_s: refusal.retry_s,
+            versions: refusal.versions.clone().unwrap_or_default(),
         }
     }
 

@@ -37,7 +37,9 @@ pub use claims::{AppClaim, NodeProfile, PeerClaims};
 pub use client::{Connector, Progress};
 pub use clock::SecondsClock;
 pub use config::GateConfig;
-pub use error::{HandshakeError, HandshakeStep, Incompatibility, Internal, Misbehaviour};
+pub use error::{
+    HandshakeError, HandshakeStep, Incompatibility, Internal, Misbehaviour, refusal_text,
+};
 pub use features::{BadFeatures, Feature, Features};
 pub use frames::{FrameError, FrameReader, FrameWriter, Session};
 pub use gate::{Gate, GateStatus, HandshakeCounts};

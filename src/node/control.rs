@@ -285,8 +285,8 @@ fn dial_error(error: &PeerDialError) -> ControlError {
             code: RefusalCode::Signature,
             ..
         }) => ControlError::KeysRejected,
-        PeerDialError::Handshake(HandshakeError::Refused { code, .. }) => {
-            ControlError::Refused(code.to_string())
+        PeerDialError::Handshake(HandshakeError::Refused { code, versions, .. }) => {
+            ControlError::Refused(bastion::refusal_text(*code, versions))
         }
         PeerDialError::Handshake(error @ HandshakeError::Dial(_)) => {
             ControlError::Unreachable(error_chain(error))

@@ -121,7 +121,7 @@ fn every_state_accepts_only_the_expected_messages() {
             match result {
                 Ok(()) => assert!(kinds.contains(&kind), "{kind} was accepted, {state}"),
                 Err(_) if kinds.contains(&kind) => panic!("{kind} was rejected, {state}"),
-                Err(HandshakeError::Refused { code, retry_s }) => {
+                Err(HandshakeError::Refused { code, retry_s, .. }) => {
                     let from_alice = state == "awaits challenge" || state == "awaits welcome";
                     assert!(kind == "refused" && from_alice);
                     assert_eq!((code, retry_s), (RefusalCode::Busy, Some(1)));

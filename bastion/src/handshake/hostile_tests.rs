@@ -89,6 +89,25 @@ fn hello_without_a_common_version_is_incompatible() {
 }
 
 #[test]
+fn client_names_the_older_node_when_no_version_is_common() {
+    let text = |versions: Vec<u64>| {
+        let (.., awaiting) = alice_and_bob();
+        let refused = HandshakeMessage::Refused(Refusal {
+            code: RefusalCode::Version,
+            retry_s: None,
+            versions: Some(versions),
+        });
+        error(awaiting.receive(&refused.encode())).to_string()
+    };
+    assert_eq!(
+        text(vec![2, 3]),
+        "refused by the peer: version: the peer speaks protocol versions 2, 3, this node 1: \
+         update this node"
+    );
+    assert!(text(vec![0]).ends_with("this node 1: update the peer"));
+}
+
+#[test]
 fn client_returns_the_refusal_code() {
     let (_, bob, _, awaiting) = alice_and_bob();
     let refused = HandshakeMessage::Refused(Refusal {
@@ -101,14 +120,16 @@ fn client_returns_the_refusal_code() {
         error(awaiting.receive(&refused)),
         HandshakeError::Refused {
             code: RefusalCode::Banned,
-            retry_s: None
+            retry_s: None,
+            ..
         }
     ));
     assert!(matches!(
         error(bob.accept(&refused, bob.onion())),
         HandshakeError::Refused {
             code: RefusalCode::Banned,
-            retry_s: None
+            retry_s: None,
+            ..
         }
     ));
 }
