@@ -325,13 +325,16 @@ fn effort_limit_counts_the_hashes_of_the_inner_condition() {
         inner_bits,
         ..GateConfig::default()
     };
-    // A default client accepts 131072 evaluations at 13 bits. At 16 bits each counts 4.5 times.
+    // A default client accepts 131072 evaluations at 13 bits. At 14 bits each counts 1.5 times, at
+    // 16 bits 4.5 times, rounded down.
     for (effort, inner_bits, is_accepted) in [
         (131_072, 13, true),
         (131_073, 13, false),
         (131_073, 0, false),
-        (29_000, 16, true),
-        (30_000, 16, false),
+        (87_381, 14, true),
+        (87_382, 14, false),
+        (29_127, 16, true),
+        (29_128, 16, false),
     ] {
         let mut alice = Side::alice(demand(effort, inner_bits));
         let bob = Side::bob(GateConfig::default());
