@@ -109,10 +109,19 @@ macro_rules! fixed_bytes {
 }
 
 fixed_bytes!(
-    /// Identifies an object on every node (docs/DECISIONS.md 2). Printed whole, because it is not
-    /// secret.
+    /// Identifies an object on every node (docs/DECISIONS.md 2). Printed whole for the API and the
+    /// CLI; log lines have [`Oid::short`].
     Oid, "object id", 16, 32
 );
+impl Oid {
+    /// Returns `…` and the last 8 digits, for logs. The first digits are a time, and the command
+    /// line accepts the last 8.
+    pub fn short(&self) -> String {
+        let text = self.to_hex();
+        format!("…{}", text.get(24..).unwrap_or_default())
+    }
+}
+
 fixed_bytes!(
     /// Identifies one life of a database (docs/DECISIONS.md 2).
     ///
@@ -251,6 +260,13 @@ impl fmt::Display for TraceId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn short_oid_has_the_last_eight_digits() {
+        let oid: Oid = "00112233445566778899aabbccddeeff".parse().unwrap();
+        assert_eq!(oid.short(), "…ccddeeff");
+        assert_eq!(oid.to_string(), oid.to_hex());
+    }
 
     // The Tor Project's published onion service: an address made by another implementation.
     const TORPROJECT: &str = "2gzyxa5ihm7nsggfxnu52rck2vv4rvmdlkiu3zzui5du4xyclen53wid.onion";

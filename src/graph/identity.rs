@@ -327,7 +327,7 @@ impl GraphManager<'_> {
     /// Lets objects of an identity wait until its key is rotated or the operator unfreezes it.
     pub(super) fn freeze(&self, identity: &Oid) -> Result<(), StoreError> {
         tracing::error!(
-            identity = %identity,
+            identity = identity.short(),
             "froze an identity, because two homes were claimed for it; if the identity is local, \
              its key was stolen: rotate it (`postern identity rotate`)"
         );

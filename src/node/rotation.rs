@@ -119,7 +119,7 @@ impl VaultOperations {
             Ok(keys.key_id(holder)?)
         });
         let key_id = key_id.await?;
-        tracing::info!(identity = %holder, key_id, "a key was rotated");
+        tracing::info!(identity = holder.short(), key_id, "a key was rotated");
         match owner {
             KeyOwner::Node => self.resume_node_rotation().await?,
             KeyOwner::Identity(identity) => self.resume_rotation(identity).await?,

@@ -375,7 +375,7 @@ impl<'a, 'g> PartIngest<'a, 'g> {
             app_id = source.context.app_id().0,
             trace_id = %source.context.trace_id(),
             domain = source.domain,
-            oid = oid.map(tracing::field::display),
+            oid = oid.map(|oid| oid.short()),
             code,
             "recorded an object of a package as rejected or forked"
         );

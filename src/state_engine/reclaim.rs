@@ -212,7 +212,7 @@ impl StateEngine {
             Ok(CaughtUp::Same) => Ok(()),
             Ok(CaughtUp::Adopted) => {
                 tracing::warn!(
-                    identity = %decoded.oid(),
+                    identity = decoded.oid().short(),
                     "the key was rotated after the backup; the vault holds the new key, but the \
                      key after it is lost"
                 );
@@ -220,7 +220,7 @@ impl StateEngine {
             }
             Ok(CaughtUp::Lost) => {
                 tracing::error!(
-                    identity = %decoded.oid(),
+                    identity = decoded.oid().short(),
                     "the key was rotated after the backup, and the backup does not contain the \
                      new key; the identity can no longer sign"
                 );
@@ -228,7 +228,7 @@ impl StateEngine {
             }
             Err(VaultError::UnknownIdentity(_)) => {
                 tracing::error!(
-                    identity = %decoded.oid(),
+                    identity = decoded.oid().short(),
                     "a peer returned an identity that was created after the backup; its keys are \
                      lost"
                 );
@@ -236,7 +236,7 @@ impl StateEngine {
             }
             Err(error) => {
                 tracing::error!(
-                    identity = %decoded.oid(),
+                    identity = decoded.oid().short(),
                     error = %error_chain(&error),
                     "a peer returned an identity record with another key chain"
                 );

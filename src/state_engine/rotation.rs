@@ -36,7 +36,7 @@ impl StateEngine {
                 Err(SaveError::Store(error)) => return Err(error),
                 Err(error) => {
                     tracing::error!(
-                        identity = %identity,
+                        identity = identity.short(),
                         error = %error_chain(&error),
                         "could not complete a key rotation; the next start tries again"
                     );

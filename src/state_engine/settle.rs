@@ -115,7 +115,7 @@ impl StateEngine {
         };
         tracing::warn!(
             code = "merge_waits",
-            scope = oid.map(tracing::field::display),
+            scope = oid.map(|oid| oid.short()),
             cause,
             "could not merge the rights lists of a scope; peers do not receive its objects until \
              then, and the node tries again every hour"
