@@ -49,6 +49,32 @@ async fn solution_gets_the_same_reply_on_every_stream() {
 }
 
 #[tokio::test]
+async fn restart_and_full_cache_drop_replies() {
+    let small = GateConfig {
+        cached_replies_max: 1,
+        ..easy()
+    };
+    let (alice, bob) = (Node::alice(small), Node::bob());
+    let (first, _) = solution(&alice, &bob).await;
+    let (second, _) = solution(&alice, &bob).await;
+    let welcomed = async |solution: &[u8]| {
+        let mut client = RawClient::connect(&alice).send(solution).await;
+        let welcome = client.receive().await;
+        client.admitting.await.unwrap().unwrap();
+        welcome
+    };
+    let welcome = welcomed(&first).await;
+    assert_eq!(welcomed(&first).await, welcome);
+    // The newer reply takes the place of the oldest one.
+    welcomed(&second).await;
+    let (code, _) = RawClient::refused(&alice, &first).await;
+    assert_eq!(code, RefusalCode::Used);
+    // After a restart the server knows no cookie of the time before.
+    let (code, _) = RawClient::refused(&Node::alice(easy()), &second).await;
+    assert_eq!(code, RefusalCode::Expired);
+}
+
+#[tokio::test]
 async fn another_solution_of_a_used_cookie_is_refused() {
     let (alice, bob, mallory) = (
         Node::alice(easy()),
