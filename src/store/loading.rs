@@ -6,10 +6,10 @@
 
 use super::app_schema::LoadedApp;
 use super::app_tables::AppTable;
+use super::cause::Cause;
 use super::error::{SqlContext as _, StoreError};
 use super::pull_again_state::{DAY_MS, FINISHED};
 use super::rows::{Rows, WriteTx};
-use super::waiting::Cause;
 
 impl Rows<'_> {
     /// The text of an app's schema that was loaded last, also of a disabled app.

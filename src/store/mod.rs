@@ -8,6 +8,7 @@
 mod app_schema;
 mod app_tables;
 mod by_owner;
+mod cause;
 mod checkpoint;
 mod closed_scopes;
 mod columns;
@@ -52,6 +53,7 @@ mod write_mode;
 
 pub use app_schema::{StoredSchema, stored_schemas};
 pub use app_tables::{AppTable, Apps};
+pub use cause::Cause;
 pub use checkpoint::{Checkpointer, LogState};
 pub use database::{ReadStore, Store};
 pub use domain_table::DomainTable;
@@ -83,7 +85,7 @@ pub use snapshot::{check_whole, snapshot};
 pub use sync_state::{Cursor, Direction, SyncStateRow};
 pub use usage::{Stored, Usage};
 pub use verdicts::{Verdict, VerdictRow};
-pub use waiting::{Cause, WaitingByCause, WaitingCount, WaitingRow};
+pub use waiting::{WaitingByCause, WaitingCount, WaitingRow};
 pub use write_mode::{WriteMode, WriteModeRow, write_mode_of};
 
 #[cfg(test)]

@@ -7,10 +7,10 @@ use keys::{Oid, PeerId};
 use rusqlite::types::Type;
 use rusqlite::{OptionalExtension as _, Row};
 
+use super::cause::Cause;
 use super::error::{SqlContext as _, StoreError};
 use super::rows::{Rows, WriteTx};
 use super::scope_id::ScopeId;
-use super::waiting::Cause;
 use crate::op_context::AppId;
 
 /// Work that is done in portions.
