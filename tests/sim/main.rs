@@ -76,6 +76,9 @@ fn oracle_finds_every_kind_of_damage() {
         (Tamper::Invention, "which no node wrote"),
         (Tamper::Merging, "has not merged"),
         (Tamper::Heads, "has not merged"),
+        (Tamper::Waiting, "wait for over 31 days"),
+        (Tamper::Recovery, "recovers for too long"),
+        (Tamper::Ended, "of an ended scope"),
     ] {
         let found = sim::run_tampered(1002, &Features::none(), Some(tamper)).unwrap_err();
         assert!(found.text.contains(text), "{tamper:?}: {found}");

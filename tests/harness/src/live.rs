@@ -156,6 +156,22 @@ impl LiveNode {
         self.stop().await.live(net)
     }
 
+    /// Starts the maintenance that a running node does at intervals, besides forgetting peers.
+    pub fn keep_maintaining(&self) {
+        self.peers.keep_watching_recovery();
+        self.peers.keep_dropping_ended();
+        self.peers.keep_expiring();
+    }
+
+    /// Does once what [`LiveNode::keep_maintaining`] does at intervals.
+    pub fn maintain(&self) {
+        self.write(|core, now| core.end_overdue_recovery(now))
+            .unwrap();
+        while self.write(|core, now| core.drop_ended_step(now)).unwrap() {}
+        while self.write(|core, now| core.expire_step(now)).unwrap() {}
+        self.write(|core, now| core.retry_merges(now)).unwrap();
+    }
+
     /// Dials another node and waits until both have a session.
     pub async fn meet(&self, other: &LiveNode) {
         self.dialler.dial(&other.onion(), &|_| {}).await.unwrap();

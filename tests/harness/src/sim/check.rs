@@ -29,6 +29,7 @@ impl World {
         self.check_secrecy()?;
         self.check_owners(&stored)?;
         self.check_merged(&stored)?;
+        (0..stored.len()).try_for_each(|number| self.check_overdue(number))?;
         for (number, objects) in stored.iter().enumerate() {
             for (oid, object) in objects {
                 self.check_held(&stored, number, oid, object)?;

@@ -15,6 +15,8 @@ use super::world::{Backup, NodeState, World, copy_files, folder};
 
 /// Most backups of one node.
 const BACKUPS_MAX: usize = 3;
+/// Chance that a node does its maintenance at an event, besides at the ends of its intervals.
+const MAINTENANCE: f64 = 0.05;
 
 impl World {
     /// One random event, and the time until the next one.
@@ -25,7 +27,12 @@ impl World {
             _ => self.rng.random_range(0..1_000),
         };
         if self.has(Feature::LongQuiet) && self.rng.random_bool(0.01) {
-            self.clock.advance_s(EXPIRY_S);
+            self.pass_at_once(EXPIRY_S);
+        }
+        if self.rng.random_bool(MAINTENANCE)
+            && let Some(node) = self.any_up()
+        {
+            self.up(node).unwrap().maintain();
         }
         let dice = self.rng.random_range(0..100);
         let Some(node) = self.any_up() else {

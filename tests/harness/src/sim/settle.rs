@@ -10,7 +10,7 @@ use super::scenario::Feature;
 use super::world::{NodeState, World};
 
 /// Virtual time without a change after which nothing is expected to change: longer than every
-/// timer.
+/// timer of a session.
 const STILL: Duration = Duration::from_secs(100);
 /// Most periods of [`STILL`] until nothing changes.
 const PERIODS_MAX: usize = 60;
@@ -62,16 +62,9 @@ impl World {
             if modes.all(|mode| mode == WriteMode::ReadWrite) {
                 break;
             }
-            self.clock.advance_s(25 * 3600);
+            self.pass_at_once(25 * 3600);
             self.net.reset_all(Weather::CALM);
             self.become_still().await?;
-        }
-        // The timer of a node does this, which the simulation does not run. Until then, peers lack
-        // what the node signed with a key that its vault had and its restored database had not.
-        for number in 0..self.nodes.len() {
-            let node = self.up(number).unwrap();
-            node.write(|core, now| core.end_overdue_recovery(now))
-                .unwrap();
         }
         Ok(())
     }
@@ -83,7 +76,7 @@ impl World {
         for day in 0..DAYS_MAX {
             before = self.state();
             let seconds = if day == 0 { first_s } else { 25 * 3600 };
-            self.clock.advance_s(seconds);
+            self.pass_at_once(seconds);
             self.net.reset_all(Weather::CALM);
             self.become_still().await?;
             if self.state() == before {
@@ -105,6 +98,8 @@ impl World {
     async fn become_still(&mut self) -> Result<(), String> {
         let mut before = None;
         for _ in 0..PERIODS_MAX {
+            // The longest interval of maintenance is an hour, in which nothing else happens.
+            self.maintain();
             self.pass(STILL).await;
             let state = (self.state(), self.without_session());
             if state.1.is_empty() && before.as_ref() == Some(&state) {

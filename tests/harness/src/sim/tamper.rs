@@ -21,6 +21,12 @@ pub enum Tamper {
     Merging,
     /// A scope has two lists at its owner's home that no other list replaces.
     Heads,
+    /// An object waits since 1970.
+    Waiting,
+    /// A recovery should have ended in 1970.
+    Recovery,
+    /// A node has received objects of a conversation whose Parent is deleted.
+    Ended,
 }
 
 impl Tamper {
@@ -31,7 +37,7 @@ impl Tamper {
 
     /// Whether it damages a scope.
     fn is_of_scope(self) -> bool {
-        matches!(self, Self::Merging | Self::Heads)
+        matches!(self, Self::Merging | Self::Heads | Self::Ended)
     }
 }
 
@@ -47,7 +53,9 @@ impl World {
             let made = self.memory.made.get(oid);
             let is_here = made.is_some_and(|made| made.home == *number);
             let is_fit = match tamper.is_of_scope() {
-                true => made.is_some_and(is_scope),
+                true => made.is_some_and(|made| {
+                    is_scope(made) && (tamper != Tamper::Ended || made.app == "messages")
+                }),
                 false => object.app == "rides",
             };
             is_fit && !object.is_deleted && is_here == tamper.is_at_home()
@@ -66,6 +74,15 @@ impl World {
                  SELECT id, randomblob(32), 9, value, 1
                  FROM scope, (SELECT 98 AS value UNION SELECT 99) WHERE oid = ?1"
             }
+            Tamper::Waiting => {
+                "INSERT INTO waiting (peer_no, domain, epoch, seq, oid, needs_kind, needs,
+                   is_reclaimed, key_id, digest, bytes, signature, at)
+                 SELECT id, 'rides', x'', 1, ?1, 1, ?1, 0, 1, x'', x'', x'', 0 FROM peers LIMIT 1"
+            }
+            Tamper::Recovery => {
+                "INSERT INTO write_mode VALUES (1, 'new_objects_only', 'restored', 0, 1, ?1)"
+            }
+            Tamper::Ended => "UPDATE app_messages_parent SET deleted = 1 WHERE oid = ?1",
         };
         assert!(database.execute(sql, [oid.as_bytes()]).unwrap() > 0);
     }

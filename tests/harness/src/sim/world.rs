@@ -228,6 +228,18 @@ impl World {
         }
     }
 
+    /// Moves the clock forward. Nodes that run do the maintenance that is due then.
+    pub(super) fn pass_at_once(&self, seconds: u64) {
+        self.clock.advance_s(seconds);
+        self.maintain();
+    }
+
+    /// Lets every node that runs do its maintenance.
+    pub(super) fn maintain(&self) {
+        let running = (0..self.nodes.len()).filter_map(|number| self.up(number));
+        running.for_each(LiveNode::maintain);
+    }
+
     /// Starts a node that does not run.
     pub(super) fn start(&mut self, number: usize) {
         let node = &mut self.nodes[number];
@@ -243,6 +255,7 @@ impl World {
             gate: gate(),
         };
         let live = setup.on_commit(hook).live_over(wiring);
+        live.keep_maintaining();
         let keeps = node.keeps.clone();
         for dialled in keeps {
             live.dialler.keep(self.nodes[dialled].onion);
