@@ -11,6 +11,7 @@ use keys::protocol::RIGHTS_ENTRIES_MAX;
 use keys::{Digest, Oid};
 
 use super::error::SaveError;
+use super::leaving::Looks;
 use super::manager::GraphManager;
 use crate::acl::Denied;
 use crate::object::{Rights, RightsList};
@@ -59,6 +60,33 @@ struct Followed<'f> {
     /// The head's bit.
     bit: u64,
     lists: Vec<(&'f RightsRow, &'f RightsList)>,
+}
+
+/// Where the list lies that a `leave` names.
+enum LeaveOrigin {
+    /// The head follows it, and some other head does not.
+    Branch,
+    /// All heads follow it, or it is below the lists that are known.
+    Common,
+    /// The head does not follow it.
+    Elsewhere,
+}
+
+impl Followed<'_> {
+    /// The highest version of the lists that all heads follow.
+    fn base(&self) -> Option<u64> {
+        self.ancestry.bases.iter().map(|base| base.version).max()
+    }
+
+    fn origin_of(&self, leave: &Leave) -> LeaveOrigin {
+        let mut above = self.ancestry.above.iter();
+        match above.find(|(list, _)| list.id == leave.list) {
+            Some((_, mask)) if mask & self.bit == 0 => LeaveOrigin::Elsewhere,
+            Some(_) => LeaveOrigin::Branch,
+            None if self.base().is_some_and(|base| leave.version > base) => LeaveOrigin::Elsewhere,
+            None => LeaveOrigin::Common,
+        }
+    }
 }
 
 /// One head, compared with the lists that it follows.
@@ -150,6 +178,7 @@ impl<'e> GraphManager<'e> {
             .map(|list| Ok((list.id, self.tx.rights(list.id)?)))
             .collect::<Result<_, StoreError>>()?;
         let latest = heads.iter().map(|head| head.key_number).max();
+        let mut looks = Looks::default();
         let mut branches = Vec::with_capacity(heads.len());
         for (number, head) in heads.iter().enumerate() {
             let before: Vec<_> = ancestry.before(1 << number).collect();
@@ -161,8 +190,9 @@ impl<'e> GraphManager<'e> {
                 bit: 1 << number,
                 lists: before.collect(),
             };
-            branches.push(self.branch(scope, head, &followed, latest)?);
+            branches.push(self.branch((scope, head), &followed, latest, &mut looks)?);
         }
+        self.end_looks(&looks);
         let (list, beyond) = merged(&branches);
         if beyond > 0 {
             tracing::warn!(
@@ -222,18 +252,16 @@ impl<'e> GraphManager<'e> {
     /// Compares a head with the lists that it follows.
     fn branch(
         &self,
-        scope: ScopeId,
-        head: &RightsRow,
+        (scope, head): (ScopeId, &RightsRow),
         followed: &Followed<'_>,
         latest: Option<u32>,
+        looks: &mut Looks,
     ) -> Result<Branch, StoreError> {
         let entries = self.tx.rights(head.id)?;
         let mut rights = entries.clone();
         for (identity, _) in entries.iter() {
-            for leave in self.tx.leaves(scope, identity, LEAVES_MAX)? {
-                if self.has_left_in(scope, (head, identity), &leave, followed)? {
-                    rights.set(*identity, None);
-                }
+            if self.has_left_in(scope, (head, identity), followed, looks)? {
+                rights.set(*identity, None);
             }
         }
         let mut changed = BTreeSet::new();
@@ -250,36 +278,40 @@ impl<'e> GraphManager<'e> {
     }
 
     /// Whether a `leave` of an identity counts in a head: the head follows the list that it names,
-    /// and the identity could read ever since.
+    /// and the identity could read ever since. Beyond the budget each `leave` counts.
     fn has_left_in(
         &self,
         scope: ScopeId,
         (head, identity): (&RightsRow, &Oid),
-        leave: &Leave,
         followed: &Followed<'_>,
+        looks: &mut Looks,
     ) -> Result<bool, StoreError> {
-        let reads = |list: &RightsList| list.of(identity).is_some_and(Rights::may_read);
-        let base = followed
-            .ancestry
-            .bases
-            .iter()
-            .map(|base| base.version)
-            .max();
-        let mut above = followed.ancestry.above.iter();
-        let is_common = match above.find(|(list, _)| list.id == leave.list) {
-            Some((_, mask)) if mask & followed.bit == 0 => return Ok(false),
-            Some(_) => false,
-            None if base.is_some_and(|base| leave.version > base) => return Ok(false),
-            None => true,
-        };
-        let lists = followed.lists.iter();
-        let mut later = lists.filter(|(list, _)| list.version > leave.version);
-        if later.any(|(_, list)| !reads(list)) {
+        let mut leaves = self.tx.leaves(scope, identity, LEAVES_MAX)?;
+        self.look_at(1 + leaves.len());
+        if leaves.is_empty() {
             return Ok(false);
         }
-        let below = base.map_or(head.version, |base| base + 1);
-        let versions = leave.version..below;
-        Ok(!is_common || !self.tx.is_any_without(scope, identity, versions)?)
+        if !looks.take(followed.ancestry.above.len() + followed.ancestry.bases.len()) {
+            return Ok(true);
+        }
+        let reads = |list: &RightsList| list.of(identity).is_some_and(Rights::may_read);
+        let without = followed.lists.iter().filter(|(_, list)| !reads(list));
+        let without = without.map(|(list, _)| list.version).max().unwrap_or(0);
+        leaves.retain(|leave| leave.version >= without);
+        let mut common = None;
+        for leave in &leaves {
+            match followed.origin_of(leave) {
+                LeaveOrigin::Branch => return Ok(true),
+                LeaveOrigin::Common => common = common.max(Some(leave.version)),
+                LeaveOrigin::Elsewhere => {}
+            }
+        }
+        // A later one counts if an earlier one does.
+        let Some(version) = common else {
+            return Ok(false);
+        };
+        let below = followed.base().map_or(head.version, |base| base + 1);
+        self.reads_by_all(scope, identity, version..below, looks)
     }
 
     /// Closes a scope of this node that has several heads. Returns whether it had several, and has

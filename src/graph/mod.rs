@@ -16,6 +16,7 @@ mod error;
 mod fitting;
 mod flags;
 mod identity;
+mod leaving;
 mod limits;
 mod load;
 mod local;

@@ -15,9 +15,7 @@ use super::manager::GraphManager;
 use super::resolve::{Founding, InScope, ResolveError, Resolved};
 use crate::acl::ScopeRight;
 use crate::object::{CoreRecord, Object, Place, Rights, RightsFault, ScopeList, is_core_type};
-use crate::store::{
-    AppTable, Cause, NamedLists, NewRights, ParentRow, RightsRow, Rows, ScopeId, StoreError,
-};
+use crate::store::{AppTable, Cause, NamedLists, NewRights, ParentRow, Rows, ScopeId, StoreError};
 
 /// The type whose domains an object travels in: of a core type, that of the scope's Parent.
 pub fn travel_type(rows: &Rows<'_>, app: &AppTable, object: &ParentRow) -> Result<u16, StoreError> {
@@ -394,17 +392,6 @@ impl GraphManager<'_> {
         let app = app.ok_or(StoreError::Inconsistent("an app without tables"))?;
         let parent = self.tx.parent_by_id(app, known.parent_id)?;
         Ok(parent.filter(|parent| !parent.deleted))
-    }
-
-    /// Whether an identity left a scope under the list in force or a later one.
-    fn has_left(
-        &self,
-        scope: ScopeId,
-        in_force: &RightsRow,
-        identity: &Oid,
-    ) -> Result<bool, StoreError> {
-        let left = self.tx.left(scope, identity)?;
-        Ok(left.is_some_and(|version| version >= in_force.version))
     }
 
     /// From which change on the home of a new reader reads by its cursors alone.

@@ -89,29 +89,6 @@ impl GraphManager<'_> {
         Ok(name(&self.tx.list_in_force(scope)?))
     }
 
-    /// The entries of a list without identities that left and were not added again. A `leave`
-    /// counts if it names a version from which on the identity could read all the time.
-    pub(super) fn without_left(
-        &self,
-        scope: ScopeId,
-        list: &RightsRow,
-    ) -> Result<RightsList, StoreError> {
-        let entries = self.tx.rights(list.id)?;
-        let mut rights = entries.clone();
-        for (identity, _) in entries.iter() {
-            let Some(left) = self.tx.left(scope, identity)? else {
-                continue;
-            };
-            if !self
-                .tx
-                .is_any_without(scope, identity, left..list.version)?
-            {
-                rights.set(*identity, None);
-            }
-        }
-        Ok(rights)
-    }
-
     /// Writes a list that replaces one head of the scope and merges the others. `context`: on whose
     /// behalf; `None` if the list only merges.
     pub(super) fn write_list(

@@ -266,3 +266,16 @@ fn history_of_opened_scopes_reads_only_the_index_of_these_scopes() {
         );
     }
 }
+
+#[test]
+fn lists_without_an_identity_take_one_search_for_each_key() {
+    let folder = Folder::new();
+    let store = folder.open(&["identities", "messages"]).unwrap();
+    let found = plan(&store, leave::LISTS_WITHOUT);
+    let by_key = "SEARCH l USING COVERING INDEX rights_list_order (scope_id=? AND key_number>?)";
+    let lists = "SEARCH r USING COVERING INDEX rights_list_order \
+                 (scope_id=? AND key_number=? AND version>? AND version<?)";
+    for step in [by_key, lists] {
+        assert!(found.contains(step), "{found}");
+    }
+}

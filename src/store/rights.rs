@@ -5,8 +5,6 @@
 //! that of the Parent. A list with a lower key number counts as absent, because a thief of an
 //! earlier key may have signed it.
 
-use std::ops::Range;
-
 use keys::{Digest, Oid};
 use rusqlite::{OptionalExtension as _, Row};
 
@@ -33,15 +31,6 @@ pub struct RightsRow {
     pub parent_id: Option<i64>,
 }
 
-/// A `leave`, by the list that it names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Leave {
-    /// Local id of the list.
-    pub list: i64,
-    /// Version of the list.
-    pub version: u64,
-}
-
 /// A rights list to be written.
 #[derive(Debug)]
 pub struct NewRights<'n> {
@@ -61,7 +50,7 @@ pub struct NewRights<'n> {
 
 pub(super) const COLUMNS: &str = "id, digest, key_number, version, parent_id";
 /// Key number of the founding list of the scope `?1`: that of the scope's Parent.
-const FOUNDING_KEY: &str =
+pub(super) const FOUNDING_KEY: &str =
     "(SELECT key_number FROM rights_list WHERE scope_id = ?1 AND version = 0)";
 
 pub(super) fn rights_row(row: &Row<'_>) -> rusqlite::Result<RightsRow> {
@@ -168,74 +157,6 @@ impl Rows<'_> {
             .transpose()
     }
 
-    /// The highest version under which an identity left a scope, also if it was added later.
-    /// `None`: it never left. Takes one search for each number of a key that signed lists.
-    pub fn left(&self, scope: ScopeId, identity: &Oid) -> Result<Option<u64>, StoreError> {
-        let context = "reading whether an identity left a scope";
-        let sql = format!(
-            "SELECT key_number, version FROM leave
-             WHERE scope_id = ?1 AND identity_oid = ?2 AND key_number < ?3
-               AND key_number >= {FOUNDING_KEY}
-             ORDER BY key_number DESC, version DESC LIMIT 1"
-        );
-        let mut statement = self.connection.prepare_cached(&sql).context(context)?;
-        let (mut below, mut highest) = (i64::MAX, None);
-        loop {
-            let next = statement
-                .query_row((scope.0, identity.as_bytes(), below), |row| {
-                    Ok((row.get(0)?, row.get(1)?))
-                })
-                .optional()
-                .context(context)?;
-            let Some((key_number, version)) = next else {
-                return Ok(highest);
-            };
-            below = key_number;
-            highest = highest.max(Some(version));
-        }
-    }
-
-    /// At most `limit` of the `leave` of an identity in a scope, the latest by key number and
-    /// version first. Those whose list counts as absent are no part of it.
-    pub fn leaves(
-        &self,
-        scope: ScopeId,
-        identity: &Oid,
-        limit: usize,
-    ) -> Result<Vec<Leave>, StoreError> {
-        let context = "reading whether an identity left a scope";
-        let sql = format!(
-            "SELECT list_id, version FROM leave
-             WHERE scope_id = ?1 AND identity_oid = ?2 AND key_number >= {FOUNDING_KEY}
-             ORDER BY key_number DESC, version DESC LIMIT ?3"
-        );
-        let mut statement = self.connection.prepare_cached(&sql).context(context)?;
-        let rows = statement
-            .query_map((scope.0, identity.as_bytes(), limit), |row| {
-                Ok(Leave {
-                    list: row.get(0)?,
-                    version: row.get(1)?,
-                })
-            })
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
-    }
-
-    /// Whether an identity left a scope under the list with that digest.
-    pub fn is_left_by_any(&self, scope: ScopeId, digest: &Digest) -> Result<bool, StoreError> {
-        let context = "looking for identities that left under a list";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT 1 FROM rights_list AS r CROSS JOIN leave AS l
-                 WHERE r.scope_id = ?1 AND r.digest = ?2 AND l.list_id = r.id",
-            )
-            .context(context)?;
-        statement
-            .exists((scope.0, digest.as_bytes()))
-            .context(context)
-    }
-
     /// Whether a scope has a list that counts as absent, because a later key signed its Parent.
     pub fn has_absent_list(&self, scope: ScopeId) -> Result<bool, StoreError> {
         let context = "looking for lists that count as absent";
@@ -244,28 +165,6 @@ impl Rows<'_> {
         );
         let mut statement = self.connection.prepare_cached(&sql).context(context)?;
         statement.exists([scope.0]).context(context)
-    }
-
-    /// Whether an identity may not read by one of the lists with these versions.
-    pub fn is_any_without(
-        &self,
-        scope: ScopeId,
-        identity: &Oid,
-        versions: Range<u64>,
-    ) -> Result<bool, StoreError> {
-        let context = "reading since when an identity reads a scope";
-        let sql = format!(
-            "SELECT 1 FROM rights_list AS r
-             WHERE r.scope_id = ?1 AND r.key_number >= {FOUNDING_KEY}
-               AND r.version >= ?3 AND r.version < ?4
-               AND NOT EXISTS (SELECT 1 FROM rights_entry AS e
-                               WHERE e.list_id = r.id AND e.identity_oid = ?2 AND e.rights & 1)"
-        );
-        let mut statement = self.connection.prepare_cached(&sql).context(context)?;
-        let (from, below) = (versions.start, versions.end);
-        statement
-            .exists((scope.0, identity.as_bytes(), from, below))
-            .context(context)
     }
 
     /// At most `limit` rights lists of one scope of this node's `owner` that a key with a lower
@@ -404,23 +303,5 @@ impl WriteTx<'_> {
             .execute((scope.0, digest.as_bytes(), key_number))
             .context(context)?;
         Ok(true)
-    }
-
-    /// Notes that an identity left a scope, and the list that its `leave` names. Returns whether
-    /// this is new.
-    pub fn put_leave(&self, scope: ScopeId, identity: &Oid, list: i64) -> Result<bool, StoreError> {
-        let context = "writing who left a scope";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "INSERT INTO leave (scope_id, identity_oid, key_number, version, list_id)
-                 SELECT ?1, ?2, key_number, version, id FROM rights_list WHERE id = ?3
-                 ON CONFLICT DO NOTHING",
-            )
-            .context(context)?;
-        statement
-            .execute((scope.0, identity.as_bytes(), list))
-            .map(|rows| rows > 0)
-            .context(context)
     }
 }

@@ -18,6 +18,7 @@ mod garden;
 mod hostile;
 mod larger_conversations;
 mod late_readers;
+mod leaving;
 mod local_writes;
 mod new_domains;
 mod overruled;

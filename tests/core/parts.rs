@@ -36,7 +36,8 @@ fn work_in(
     objects: Vec<SignedObject>,
 ) -> PackageWork {
     let last_seq = alice.request(bob, domain).last_seq;
-    let window = (if last_seq == 0 { 0 } else { last_seq + 1 }, 9);
+    let first_seq = if last_seq == 0 { 0 } else { last_seq + 1 };
+    let window = (first_seq, last_seq + 9);
     let package = bob.package(alice, domain, window, objects);
     let bytes = package.sign(&bob.keys, &Features::none());
     let mut package = alice.verify(bob, &bytes).unwrap();
@@ -107,6 +108,56 @@ fn part_ends_when_its_small_objects_closed_many_readers() {
     let parts = [0].iter().chain(&closed).zip(&closed);
     let most = parts.map(|(before, after)| after - before).max();
     assert!(most.is_some_and(|most| most <= 16), "{closed:?}");
+}
+
+/// Applies a whole package, and returns the number of its parts.
+fn parts(alice: &TestNode, mut work: PackageWork) -> usize {
+    let mut parts = 1;
+    while let PackageProgress::More(rest) = step(alice, work).unwrap() {
+        (work, parts) = (rest, parts + 1);
+    }
+    parts
+}
+
+#[test]
+fn part_ends_when_its_lists_took_many_searches_for_identities_that_left() {
+    let (alice, bob) = (TestNode::new("alice", 0), TestNode::new("bob", 400));
+    meet(&alice, &bob);
+    let people = conversation(&[alice.identity, bob.identity]);
+    let talk = object("messages", 1, 1, bob.identity, 1, Some(people));
+    bob.force(&alice, "messages", vec![bob.sign(&talk)])
+        .unwrap();
+    let setup = alice.into_setup();
+    let leave = "INSERT INTO leave SELECT s.id, ?2, ?3, 0, r.id FROM scope AS s
+                 JOIN rights_list AS r ON r.scope_id = s.id WHERE s.oid = ?1";
+    let database = rusqlite::Connection::open(setup.database()).unwrap();
+    database.execute_batch("BEGIN").unwrap();
+    for (identity, _) in strangers(255) {
+        for key_number in 1..=16 {
+            let (talk, identity) = (talk.oid.as_bytes(), identity.as_bytes());
+            let added = database.execute(leave, (talk, identity, key_number));
+            assert_eq!(added.unwrap(), 1);
+        }
+    }
+    database.execute_batch("COMMIT").unwrap();
+    drop(database);
+    let alice = setup.node();
+    let lists = (1..9).map(|version| {
+        let owner = (bob.identity, &strangers(255)[..]);
+        bob.sign(&list_object(
+            "messages",
+            version,
+            talk.oid,
+            version.into(),
+            owner,
+        ))
+    });
+    let work = work_in("messages", &alice, &bob, lists.collect());
+    assert_eq!(
+        parts(&alice, work),
+        8,
+        "each list has 255 identities with 17 searches"
+    );
 }
 
 #[test]

@@ -17,8 +17,8 @@ use crate::thieves::rotate;
 const FULL: Rights = Rights::READ_WRITE;
 
 /// Dora and Emil live on no node here.
-const DORA: Oid = Oid::from_bytes([0xd0; 16]);
-const EMIL: Oid = Oid::from_bytes([0xe0; 16]);
+pub(crate) const DORA: Oid = Oid::from_bytes([0xd0; 16]);
+pub(crate) const EMIL: Oid = Oid::from_bytes([0xe0; 16]);
 
 /// The scene after Alice added Carol by the list of version 1. The loss is after it.
 pub(crate) fn scene() -> (Scene, Digest) {
@@ -29,7 +29,7 @@ pub(crate) fn scene() -> (Scene, Digest) {
     (scene, list)
 }
 
-fn in_force(node: &TestNode, talk: Oid) -> Digest {
+pub(crate) fn in_force(node: &TestNode, talk: Oid) -> Digest {
     let scope = node.parent("messages", talk).unwrap().scope_id;
     node.read(move |view| view.rows.list_in_force(scope)).digest
 }

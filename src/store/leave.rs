@@ -1,0 +1,165 @@
+//! Table `leave`: identities that ended their own right to read a scope.
+
+use std::ops::Range;
+
+use keys::{Digest, Oid};
+use rusqlite::OptionalExtension as _;
+
+use super::error::{SqlContext as _, StoreError};
+use super::rights::FOUNDING_KEY;
+use super::rows::{Rows, WriteTx};
+use super::scope_id::ScopeId;
+
+/// A `leave`, by the list that it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leave {
+    /// Local id of the list.
+    pub list: i64,
+    /// Version of the list.
+    pub version: u64,
+}
+
+/// For each list of the scope `?1` with a version from `?3` on and below `?4`, whether the identity
+/// `?2` may not read by it. The index has the key number before the version, so that each key takes
+/// a search.
+pub(super) const LISTS_WITHOUT: &str = "WITH RECURSIVE key (number) AS (
+       SELECT key_number FROM rights_list WHERE scope_id = ?1 AND version = 0
+       UNION ALL
+       SELECT (SELECT MIN(l.key_number) FROM rights_list AS l
+               WHERE l.scope_id = ?1 AND l.key_number > key.number)
+       FROM key WHERE number IS NOT NULL)
+     SELECT NOT EXISTS (SELECT 1 FROM rights_entry AS e
+                        WHERE e.list_id = r.id AND e.identity_oid = ?2 AND e.rights & 1)
+     FROM key CROSS JOIN rights_list AS r INDEXED BY rights_list_order
+     WHERE r.scope_id = ?1 AND r.key_number = key.number AND r.version >= ?3 AND r.version < ?4";
+
+impl Rows<'_> {
+    /// The highest version under which an identity left a scope, also if it was added later.
+    /// `None`: it never left. Takes one search for each number of a key that signed lists.
+    pub fn left(&self, scope: ScopeId, identity: &Oid) -> Result<Option<u64>, StoreError> {
+        Ok(self.left_and_searches(scope, identity)?.0)
+    }
+
+    /// [`Rows::left`], and the number of searches.
+    pub fn left_and_searches(
+        &self,
+        scope: ScopeId,
+        identity: &Oid,
+    ) -> Result<(Option<u64>, usize), StoreError> {
+        let context = "reading whether an identity left a scope";
+        let sql = format!(
+            "SELECT key_number, version FROM leave
+             WHERE scope_id = ?1 AND identity_oid = ?2 AND key_number < ?3
+               AND key_number >= {FOUNDING_KEY}
+             ORDER BY key_number DESC, version DESC LIMIT 1"
+        );
+        let mut statement = self.connection.prepare_cached(&sql).context(context)?;
+        let (mut below, mut highest, mut searches) = (i64::MAX, None, 0);
+        loop {
+            searches += 1;
+            let next = statement
+                .query_row((scope.0, identity.as_bytes(), below), |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })
+                .optional()
+                .context(context)?;
+            let Some((key_number, version)) = next else {
+                return Ok((highest, searches));
+            };
+            below = key_number;
+            highest = highest.max(Some(version));
+        }
+    }
+
+    /// At most `limit` of the `leave` of an identity in a scope, the latest by key number and
+    /// version first. Those whose list counts as absent are no part of it.
+    pub fn leaves(
+        &self,
+        scope: ScopeId,
+        identity: &Oid,
+        limit: usize,
+    ) -> Result<Vec<Leave>, StoreError> {
+        let context = "reading whether an identity left a scope";
+        let sql = format!(
+            "SELECT list_id, version FROM leave
+             WHERE scope_id = ?1 AND identity_oid = ?2 AND key_number >= {FOUNDING_KEY}
+             ORDER BY key_number DESC, version DESC LIMIT ?3"
+        );
+        let mut statement = self.connection.prepare_cached(&sql).context(context)?;
+        let rows = statement
+            .query_map((scope.0, identity.as_bytes(), limit), |row| {
+                Ok(Leave {
+                    list: row.get(0)?,
+                    version: row.get(1)?,
+                })
+            })
+            .context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
+    }
+
+    /// Whether an identity left a scope under the list with that digest.
+    pub fn is_left_by_any(&self, scope: ScopeId, digest: &Digest) -> Result<bool, StoreError> {
+        let context = "looking for identities that left under a list";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT 1 FROM rights_list AS r CROSS JOIN leave AS l
+                 WHERE r.scope_id = ?1 AND r.digest = ?2 AND l.list_id = r.id",
+            )
+            .context(context)?;
+        statement
+            .exists((scope.0, digest.as_bytes()))
+            .context(context)
+    }
+
+    /// Whether an identity may not read by one of the lists with these versions. Looks at the
+    /// lowest version under each key first, and lowers `looks` by each list. `None`: more lists are
+    /// to be looked at than `looks`.
+    pub fn is_any_without(
+        &self,
+        scope: ScopeId,
+        identity: &Oid,
+        versions: Range<u64>,
+        looks: &mut usize,
+    ) -> Result<Option<bool>, StoreError> {
+        let context = "reading since when an identity reads a scope";
+        let mut statement = self
+            .connection
+            .prepare_cached(LISTS_WITHOUT)
+            .context(context)?;
+        let (from, below) = (versions.start, versions.end);
+        let mut rows = statement
+            .query((scope.0, identity.as_bytes(), from, below))
+            .context(context)?;
+        while let Some(row) = rows.next().context(context)? {
+            if *looks == 0 {
+                return Ok(None);
+            }
+            *looks -= 1;
+            if row.get(0).context(context)? {
+                return Ok(Some(true));
+            }
+        }
+        Ok(Some(false))
+    }
+}
+
+impl WriteTx<'_> {
+    /// Notes that an identity left a scope, and the list that its `leave` names. Returns whether
+    /// this is new.
+    pub fn put_leave(&self, scope: ScopeId, identity: &Oid, list: i64) -> Result<bool, StoreError> {
+        let context = "writing who left a scope";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "INSERT INTO leave (scope_id, identity_oid, key_number, version, list_id)
+                 SELECT ?1, ?2, key_number, version, id FROM rights_list WHERE id = ?3
+                 ON CONFLICT DO NOTHING",
+            )
+            .context(context)?;
+        statement
+            .execute((scope.0, identity.as_bytes(), list))
+            .map(|rows| rows > 0)
+            .context(context)
+    }
+}
