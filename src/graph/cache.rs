@@ -27,7 +27,7 @@ pub(super) struct TxCache {
     pub(super) later: BTreeMap<(PeerId, AppId), bool>,
     /// Whether any object waits; `None` before the first look.
     pub(super) is_any_waiting: Option<bool>,
-    /// Readers and entries of rights lists that were read, all together.
+    /// Searches and rows that were read, all together.
     pub(super) looked_at: usize,
 }
 

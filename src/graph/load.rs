@@ -2,12 +2,18 @@
 
 use keys::{Digest, SignedObject};
 
+use super::manager::GraphManager;
 use crate::object::{Attrs, Object, OidProof, Place, Value};
 use crate::store::{AppTable, ParentRow, Rows, StoreError};
 
 /// Attribute in which the store keeps the digest of the list that a rights list replaces. The list
 /// with that digest need not be stored. Attributes of objects have numbers from 1 on.
 pub(super) const REPLACES: u16 = 0;
+
+/// Loading so many values takes as long as a search.
+const VALUES_PER_LOOK: usize = 8;
+/// Loading so many bytes takes as long as a search.
+const BYTES_PER_LOOK: usize = 4096;
 
 /// Loads a stored object and returns it with its owner's signature.
 pub fn load_object(
@@ -43,6 +49,25 @@ pub fn load_object(
     };
     let signed = SignedObject::from_parts(parent.key_id, object.to_bytes(), parent.signature);
     Ok((object, signed))
+}
+
+impl GraphManager<'_> {
+    /// [`load_object`] within a write, which counts what was loaded ([`GraphManager::spent`]).
+    pub(super) fn load(
+        &self,
+        app: &AppTable,
+        parent: &ParentRow,
+    ) -> Result<(Object, SignedObject), StoreError> {
+        let (object, signed) = load_object(self.tx, app, parent)?;
+        let values: usize = object
+            .attrs
+            .iter()
+            .flat_map(Attrs::values)
+            .map(Vec::len)
+            .sum();
+        self.look_at(values / VALUES_PER_LOOK + signed.bytes().len() / BYTES_PER_LOOK);
+        Ok((object, signed))
+    }
 }
 
 fn digest_of(values: &[Value]) -> Result<Digest, StoreError> {

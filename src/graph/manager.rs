@@ -218,13 +218,13 @@ impl GraphManager<'_> {
         Ok(rights)
     }
 
-    /// Counts readers and entries of rights lists that were read.
+    /// Counts searches and rows that were read: of readers, rights lists, and stored objects.
     pub(super) fn look_at(&self, count: usize) {
         self.cache.borrow_mut().looked_at += count;
     }
 
-    /// How much this transaction did: its changes ([`WriteTx::spent`]), and the readers and entries
-    /// of rights lists that it read. Most take some microseconds.
+    /// How much this transaction did: its changes ([`WriteTx::spent`]), and the readers, rights
+    /// lists and stored objects that it read. Most take some microseconds.
     pub fn spent(&self) -> usize {
         self.tx.spent() + self.cache.borrow().looked_at
     }

@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 
 use keys::Digest;
 
-use super::load::{load_object, proof_of};
+use super::load::proof_of;
 use super::manager::GraphManager;
 use super::verify::VerifiedObject;
 use super::version::ObjectVersion;
@@ -52,7 +52,7 @@ impl GraphManager<'_> {
             deleted: object.is_deleted(),
             rev: object.rev,
         };
-        let (_, kept) = load_object(self.tx, app, row)?;
+        let (_, kept) = self.load(app, row)?;
         if kept.bytes() == signed.bytes() {
             // Two signatures of one version, perhaps under two keys.
             return Ok(Precedence::Same);

@@ -10,7 +10,6 @@ use keys::protocol::RIGHTS_TYPE;
 use super::commit::Change;
 use super::error::{ApplyError, Fault};
 use super::fitting::Trial;
-use super::load::load_object;
 use super::local::new_row;
 use super::manager::GraphManager;
 use super::record::{IdentityRecord, chain_in};
@@ -177,7 +176,7 @@ impl<'e> GraphManager<'e> {
             // The list or `leave` of the replaced object stays, and so does its charge.
             Some((row, _)) if row.rev > 0 && resolved.core.is_some() => None,
             Some((row, Some(origin))) if row.rev > 0 => {
-                let (object, signed) = load_object(self.tx, app, row)?;
+                let (object, signed) = self.load(app, row)?;
                 let bytes = charged_bytes(&object, &signed);
                 Some(Freed { origin, bytes })
             }

@@ -10,7 +10,6 @@ use keys::protocol::{LEAVE_TYPE, RIGHTS_TYPE};
 use keys::{Digest, Oid};
 
 use super::commit::Change;
-use super::load::load_object;
 use super::manager::GraphManager;
 use super::resolve::{Founding, InScope, ResolveError, Resolved};
 use crate::acl::ScopeRight;
@@ -287,7 +286,7 @@ impl GraphManager<'_> {
     fn note_key_number(&mut self, app: &AppTable, row: &ParentRow) -> Result<(), StoreError> {
         let scope = row.scope_id;
         if row.type_number == RIGHTS_TYPE {
-            let (object, _) = load_object(self.tx, app, row)?;
+            let (object, _) = self.load(app, row)?;
             let Some(Ok(CoreRecord::Rights(list))) = CoreRecord::read(&object) else {
                 return Ok(());
             };

@@ -3,7 +3,7 @@
 
 use bastion::Features;
 use keys::{Oid, SignedObject};
-use postern::object::{Object, Rights};
+use postern::object::{Attrs, Object, Rights, Value};
 use postern::state_engine::{ApplyPackageError, CoreLimits, PackageProgress, PackageWork};
 use postern::store::Direction;
 
@@ -11,6 +11,8 @@ use harness::forge::{object, salted, sign_with_unknown_key};
 use harness::pull::meet;
 use harness::rights::list_object;
 use harness::{Setup, TestNode, conversation, ride};
+
+use crate::scopes::{FOLDER, SHEET, folder, writer};
 
 /// Ride `number` of a node.
 fn ride_of(of: &TestNode, number: u32) -> Object {
@@ -158,6 +160,33 @@ fn part_ends_when_its_lists_took_many_searches_for_identities_that_left() {
         8,
         "each list has 255 identities with 17 searches"
     );
+}
+
+#[test]
+fn part_ends_when_it_loaded_many_values_of_stored_objects() {
+    let (alice, bob) = (writer("alice", 0), writer("bob", 700));
+    meet(&alice, &bob);
+    let attrs = folder(&[&alice, &bob], "plans");
+    let plans = bob.make("wiki", FOLDER, attrs).unwrap().oid;
+    let sheet = |last: &str| {
+        let mut lines = vec![Value::from("line"); 254];
+        lines.push(Value::from(last));
+        Attrs::from([(1, vec![Value::from(&plans)]), (2, lines)])
+    };
+    let long = bob.make("wiki", SHEET, sheet("line")).unwrap().oid;
+    alice.pull_everything(&bob);
+    let (object, signed) = bob.object("wiki", long).unwrap();
+    let copies = vec![signed; 250];
+    let forks = (0..250).map(|number| {
+        bob.sign(&Object {
+            attrs: Some(sheet(&format!("{number}"))),
+            ..object.clone()
+        })
+    });
+    for again in [copies, forks.collect()] {
+        let parts = parts(&alice, work_in("wiki", &alice, &bob, again));
+        assert!((4..16).contains(&parts), "{parts}");
+    }
 }
 
 #[test]
