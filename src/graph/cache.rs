@@ -19,6 +19,8 @@ pub(super) struct TxCache {
     pub(super) identities: BTreeMap<Oid, IdentityRow>,
     /// Scopes whose present readers were touched.
     pub(super) touched: BTreeSet<ScopeId>,
+    /// Scopes whose former readers were touched, each with the lowest `created_seq` of a row.
+    pub(super) touched_former: BTreeMap<ScopeId, u64>,
     /// Rights of identities by scope and list; `None`: the founding list.
     pub(super) rights: BTreeMap<(ScopeId, Option<i64>, Oid), Option<Rights>>,
     /// Parents that other objects refer to.
@@ -36,6 +38,7 @@ impl TxCache {
     pub(super) fn invalidate_identity(&mut self, oid: &Oid) {
         self.identities.remove(oid);
         self.touched.clear();
+        self.touched_former.clear();
     }
 
     /// Removes a Parent, because it is being written.

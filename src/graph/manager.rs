@@ -11,7 +11,7 @@ use super::cache::TxCache;
 use super::counters::Counters;
 use super::limits::GraphLimits;
 use super::scope_memory::ScopeMemory;
-use super::touched::Touched;
+use super::touched::{READERS_NOTED_MAX, Touched};
 use super::version::Tombstone;
 use crate::object::Rights;
 use crate::op_context::{AppId, Timestamp};
@@ -164,6 +164,7 @@ impl GraphManager<'_> {
         if !row.scope_id.has_readers() {
             return Ok(());
         }
+        self.touch_former(app, row)?;
         if !self.cache.borrow_mut().touched.insert(row.scope_id) {
             return Ok(());
         }
@@ -179,6 +180,33 @@ impl GraphManager<'_> {
                 if is_first {
                     memory.raise_readers(home, row.change_seq);
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes which former readers may read a row that was just written. One that this write closed
+    /// is noted already.
+    fn touch_former(&mut self, app: &AppTable, row: &ParentRow) -> Result<(), StoreError> {
+        let (scope, since) = (row.scope_id, row.created_seq);
+        if !row.reaches_former_readers() || since == row.change_seq {
+            return Ok(());
+        }
+        let known = self.cache.borrow().touched_former.get(&scope).copied();
+        if known.is_some_and(|known| known <= since) {
+            return Ok(());
+        }
+        self.cache.borrow_mut().touched_former.insert(scope, since);
+        let former = self.tx.readers_until(scope, since, READERS_NOTED_MAX)?;
+        self.look_at(former.len());
+        if former.len() == READERS_NOTED_MAX {
+            self.env.touched.add_everything();
+            return Ok(());
+        }
+        for reader in &former {
+            let home = self.identity(reader)?.map(|reader| reader.home);
+            if let Some(home) = home.filter(|home| *home != self.this_node) {
+                self.env.touched.add_scope_of(app.id, home);
             }
         }
         Ok(())

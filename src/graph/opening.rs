@@ -6,6 +6,7 @@
 use keys::{Oid, PeerId};
 
 use super::manager::GraphManager;
+use super::touched::READERS_NOTED_MAX;
 use crate::store::{ScopeId, StoreError};
 
 /// Most rights to read that one portion examines. A scope may have 256 readers, and each may have
@@ -13,10 +14,6 @@ use crate::store::{ScopeId, StoreError};
 const EXAMINED_MAX: usize = 64;
 /// Most that a portion spends ([`GraphManager::spent`]), besides its last scope.
 const OPENED_SPENT_MAX: usize = 2048;
-
-/// Most readers and former readers of a scope that are looked up one by one. Beyond them every node
-/// counts as one that may read other scopes.
-const READERS_NOTED_MAX: usize = 1024;
 
 impl GraphManager<'_> {
     /// Opens some of the scopes that were closed because of a peer that was asked. Returns whether

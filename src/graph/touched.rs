@@ -14,6 +14,10 @@ use crate::op_context::AppId;
 /// costs bounded memory.
 const ENTRIES_MAX: usize = 4096;
 
+/// Most readers and former readers of a scope that are looked up one by one. Beyond them every peer
+/// counts as touched.
+pub(super) const READERS_NOTED_MAX: usize = 1024;
+
 /// The peers for which commits since the last [`Touched::take`] may hold something new.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Touched {

@@ -4,7 +4,6 @@
 //! its scope is left out. Tested in `tests/core/windows.rs` and `tests/core/rights_checks.rs`.
 
 use keys::SignedObject;
-use keys::protocol::RIGHTS_TYPE;
 
 use super::package::Package;
 use super::select::Selected;
@@ -55,10 +54,9 @@ impl View<'_> {
         for selected in group {
             let row = self.rows.parent_by_id(app, selected.id)?;
             let row = row.ok_or(StoreError::Inconsistent("an index entry without a row"))?;
-            let is_closing = row.deleted || row.type_number == RIGHTS_TYPE;
             let is_late = selected
                 .until
-                .is_some_and(|until| !is_closing || row.created_seq > until);
+                .is_some_and(|until| !row.reaches_former_readers() || row.created_seq > until);
             if !is_late && !hidden.contains(&row.type_number) {
                 rows.push(row);
             }

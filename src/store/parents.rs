@@ -3,6 +3,7 @@
 //! Every write demands a [`Granted`] for the same object. Invariant: a Parent and all its Attrs
 //! carry the same `change_seq` and `sync_flags`, those of the last write of the object.
 
+use keys::protocol::RIGHTS_TYPE;
 use keys::{Digest, Oid, Signature};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, OptionalExtension as _, Row, ToSql, ffi};
@@ -50,6 +51,14 @@ pub struct ParentRow {
     pub change_seq: u64,
     /// One bit for each domain in which this node exports it.
     pub sync_flags: i64,
+}
+
+impl ParentRow {
+    /// Whether former readers of its scope receive it: those that could read when it was created.
+    /// So they learn that an object was deleted, and which list removed them.
+    pub fn reaches_former_readers(&self) -> bool {
+        self.deleted || self.type_number == RIGHTS_TYPE
+    }
 }
 
 /// The value of an Attr as stored. A reference to a Parent is stored as the Parent's local id.

@@ -239,6 +239,10 @@ fn open_readers_are_found_beside_any_number_of_closed_ones() {
     for (sql, step) in [
         (scopes::READERS, open),
         (scopes::CLOSE_READERS, open),
+        (
+            reading::READERS_UNTIL,
+            "INDEX reader_scope (scope_id=? AND until_seq>?)",
+        ),
         (sight::SEEN_BY_IDENTITY, one),
         (sight::SEEN_AT_HOME, of_node),
     ] {

@@ -33,7 +33,32 @@ pub struct ScopeCount {
     pub newest: Option<i64>,
 }
 
+/// At most `?3` identities whose right to read the scope `?1` ended with the write `?2` or later.
+pub(super) const READERS_UNTIL: &str =
+    "SELECT identity_oid FROM reader WHERE scope_id = ?1 AND until_seq >= ?2 LIMIT ?3";
+
 impl Rows<'_> {
+    /// At most `limit` identities whose right to read a scope ended by the write `since` or a later
+    /// one, in no order.
+    pub fn readers_until(
+        &self,
+        scope: ScopeId,
+        since: u64,
+        limit: usize,
+    ) -> Result<Vec<Oid>, StoreError> {
+        let context = "reading former readers";
+        let mut statement = self
+            .connection
+            .prepare_cached(READERS_UNTIL)
+            .context(context)?;
+        let rows = statement
+            .query_map((scope.0, since, limit), |row| {
+                fixed(row, 0).map(Oid::from_bytes)
+            })
+            .context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
+    }
+
     /// At most `limit` identities whose right to read a scope ended by the write `until_seq` or an
     /// earlier one, those that ended last first.
     pub fn former_readers(

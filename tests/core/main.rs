@@ -14,6 +14,7 @@ mod conversations;
 mod engines;
 mod expiry;
 mod feed;
+mod former_readers;
 mod garden;
 mod hostile;
 mod larger_conversations;
