@@ -82,7 +82,12 @@ impl StateEngine {
 
     /// Notes one portion of a scope whose deletion was overruled. Returns `false` if none is due.
     fn pull_overruled(&mut self, now: Timestamp) -> Result<bool, StoreError> {
-        if self.store.rows().next_overruled(now)?.is_none() {
+        let rows = self.store.rows();
+        if rows.is_overruled_ahead(now)? {
+            self.trace = TraceId(0);
+            return self.write(now, |graph| graph.tx().place_overruled_ahead(now));
+        }
+        if rows.next_overruled(now)?.is_none() {
             return Ok(false);
         }
         self.trace = TraceId(0);

@@ -9,6 +9,7 @@
 use keys::Oid;
 use rusqlite::OptionalExtension as _;
 
+use super::columns::fixed;
 use super::error::{SqlContext as _, StoreError};
 use super::pull_again::{PullAgainCause, PullAgainNote};
 use super::rows::{Rows, WriteTx};
@@ -24,6 +25,8 @@ const AT_ONCE: u64 = 32;
 const PER_DOMAIN_MAX: usize = 128;
 /// Milliseconds until a scope is tried again at the peers that had too many.
 const FULL_MS: u64 = 24 * 60 * 60 * 1000;
+/// Most rows that one write places again after the clock was ahead.
+const PLACED_MAX: usize = 16;
 /// Most finished rows that one write deletes.
 const DELETED_MAX: usize = 8;
 
@@ -61,6 +64,16 @@ impl Rows<'_> {
             .context(context)
     }
 
+    /// Whether scopes were noted while the clock was ahead.
+    pub fn is_overruled_ahead(&self, now: Timestamp) -> Result<bool, StoreError> {
+        let context = "looking for scopes that were noted while the clock was ahead";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT 1 FROM overruled WHERE noted_at > ?1 LIMIT 1")
+            .context(context)?;
+        statement.exists([now.0]).context(context)
+    }
+
     /// The next rights list of a scope by local id.
     pub fn list_after(&self, scope: ScopeId, after: i64) -> Result<Option<i64>, StoreError> {
         let context = "reading the lists of a scope one by one";
@@ -86,24 +99,81 @@ impl WriteTx<'_> {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let context = "noting a scope whose deletion was overruled";
-        // Each scope takes the next place of its owner, and unused places of the past are lost.
+        let place = self.next_place(owner, now)?;
         let mut statement = self
             .connection
             .prepare_cached(
                 "INSERT INTO overruled
-                   (scope_id, owner_oid, place, not_before, after_list, was_full)
-                 SELECT ?1, ?2, place, place, 0, 0 FROM (SELECT MAX(?3, COALESCE(
-                   (SELECT MAX(place) FROM overruled WHERE owner_oid = ?2), 0) + ?4) AS place)
-                 WHERE true
+                   (scope_id, owner_oid, place, not_before, noted_at, after_list, was_full)
+                 VALUES (?1, ?2, ?3, ?3, ?4, 0, 0)
                  ON CONFLICT DO UPDATE SET after_list = 0,
                    place = IIF(not_before IS NULL, excluded.place, place),
+                   noted_at = IIF(not_before IS NULL, excluded.noted_at, noted_at),
                    not_before = IFNULL(not_before, excluded.not_before)",
             )
             .context(context)?;
         statement
-            .execute((scope.0, owner.as_bytes(), first_place(now), SPACING_MS))
+            .execute((scope.0, owner.as_bytes(), place, now.0))
             .map(drop)
             .context(context)
+    }
+
+    /// The next place of an owner's scopes. Unused places of the past are lost. Those that were
+    /// taken while the clock was ahead do not count.
+    fn next_place(&self, owner: &Oid, now: Timestamp) -> Result<u64, StoreError> {
+        let context = "looking for the next place of an owner";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT place FROM overruled WHERE owner_oid = ?1 AND noted_at <= ?2
+                 ORDER BY place DESC LIMIT 1",
+            )
+            .context(context)?;
+        let last = statement
+            .query_row((owner.as_bytes(), now.0), |row| row.get(0))
+            .optional()
+            .context(context)?;
+        let next = last.map_or(0, |last: u64| last.saturating_add(SPACING_MS));
+        Ok(next.max(first_place(now)))
+    }
+
+    /// Gives a place after the present time to some scopes that were noted while the clock was
+    /// ahead. Finished ones do not count any more. Returns `false` if there was none.
+    pub fn place_overruled_ahead(&self, now: Timestamp) -> Result<bool, StoreError> {
+        let context = "placing scopes that were noted while the clock was ahead";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "SELECT scope_id, owner_oid, not_before IS NULL FROM overruled
+                 WHERE noted_at > ?1 ORDER BY noted_at LIMIT ?2",
+            )
+            .context(context)?;
+        let rows = statement
+            .query_map((now.0, PLACED_MAX), |row| {
+                Ok((row.get(0)?, Oid::from_bytes(fixed(row, 1)?), row.get(2)?))
+            })
+            .context(context)?;
+        let rows: Vec<(i64, Oid, bool)> = rows.collect::<rusqlite::Result<_>>().context(context)?;
+        for (scope, owner, is_finished) in &rows {
+            if *is_finished {
+                let mut statement = self
+                    .connection
+                    .prepare_cached("DELETE FROM overruled WHERE scope_id = ?1")
+                    .context(context)?;
+                statement.execute([scope]).context(context)?;
+                continue;
+            }
+            let place = self.next_place(owner, now)?;
+            let mut statement = self
+                .connection
+                .prepare_cached(
+                    "UPDATE overruled SET place = ?2, not_before = ?2, noted_at = ?3
+                     WHERE scope_id = ?1",
+                )
+                .context(context)?;
+            statement.execute((scope, place, now.0)).context(context)?;
+        }
+        Ok(!rows.is_empty())
     }
 
     /// Notes the position in a scope, and whether some peer had too many.
@@ -129,11 +199,13 @@ impl WriteTx<'_> {
         let mut statement = self
             .connection
             .prepare_cached(
-                "UPDATE overruled SET after_list = 0, was_full = 0, not_before = ?2
+                "UPDATE overruled SET after_list = 0, was_full = 0, not_before = ?2, noted_at = ?3
                  WHERE scope_id = ?1",
             )
             .context(context)?;
-        statement.execute((row.scope.0, again)).context(context)?;
+        statement
+            .execute((row.scope.0, again, now.0))
+            .context(context)?;
         let mut statement = self
             .connection
             .prepare_cached(

@@ -328,11 +328,14 @@ CREATE TABLE overruled (
   owner_oid  BLOB    NOT NULL,        -- owner of the scope
   place      INTEGER NOT NULL,        -- time from which the owner's scopes are counted
   not_before INTEGER,                 -- earliest time of the next step; NULL: finished
+  noted_at   INTEGER NOT NULL,        -- time at which 'place' or 'not_before' was chosen; after
+                                      -- the present time: the clock was ahead
   after_list INTEGER NOT NULL,        -- rights_list.id that was looked at last
   was_full   INTEGER NOT NULL         -- 1: some peer had too many; tried again after a day
 ) STRICT;
 CREATE INDEX overruled_due   ON overruled (not_before, place);
-CREATE INDEX overruled_owner ON overruled (owner_oid, place);
+CREATE INDEX overruled_owner ON overruled (owner_oid, place, noted_at);
+CREATE INDEX overruled_noted ON overruled (noted_at);
 
 -- Scopes and domains of peers that this node pulls again from 0. An object of them found no room
 -- to wait or waited too long, or this node may read more than before. Bounded for each domain.

@@ -123,3 +123,22 @@ fn scope_with_many_lists_is_noted_in_portions_at_the_nodes_of_all_members() {
         assert_eq!(bob.again_count(peer), 1);
     }
 }
+
+#[test]
+fn scopes_that_were_overruled_while_the_clock_was_ahead_are_pulled_again_now() {
+    let (alice, [mallory, bob]) = alice_and(["mallory", "bob"]);
+    let right = alice.clock.timestamp().0;
+    alice.clock.advance_ms(400 * DAY_MS);
+    revive(&alice, &mallory, bob.identity, 80);
+    let at_bob = || alice.next_again(&bob, "contacts").unwrap().scopes.len();
+    assert_eq!(at_bob(), 32);
+    let settle = || alice.graph(|_| Ok::<_, StoreError>(())).unwrap();
+    alice.clock.set(right);
+    settle();
+    assert_eq!(at_bob(), 64, "the bound of one owner holds");
+    assert!(pending(&alice));
+    alice.clock.advance_ms(DAY_MS);
+    settle();
+    assert_eq!(at_bob(), 80);
+    assert!(!pending(&alice));
+}

@@ -150,11 +150,13 @@ CREATE TABLE overruled (
   owner_oid  BLOB    NOT NULL,
   place      INTEGER NOT NULL,
   not_before INTEGER,
+  noted_at   INTEGER NOT NULL,
   after_list INTEGER NOT NULL,
   was_full   INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX overruled_due   ON overruled (not_before, place);
-CREATE INDEX overruled_owner ON overruled (owner_oid, place);
+CREATE INDEX overruled_owner ON overruled (owner_oid, place, noted_at);
+CREATE INDEX overruled_noted ON overruled (noted_at);
 CREATE TABLE pull_again (
   peer_no     INTEGER NOT NULL REFERENCES peers (id),
   domain      TEXT    NOT NULL,
