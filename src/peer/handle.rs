@@ -13,16 +13,14 @@ use std::time::Duration;
 use bastion::{Features, FrameError, Tier};
 use keys::{Epoch, Malformed, PeerId, TraceId};
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::end_code::EndCode;
-use super::message::{IdOnly, SessionMessage};
+use super::message::SessionMessage;
+use super::outgoing::{Outgoing, OutgoingFrames};
 use crate::config::SyncConfig;
-
-/// Frames that wait to be written. Small, because each may hold a package of 1 MiB.
-const OUTGOING_MAX: usize = 4;
 
 /// Why a request got no reply, or why a session ended.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +68,7 @@ pub struct SessionInfo {
 pub struct SessionHandle {
     info: SessionInfo,
     is_trusted: AtomicBool,
-    outgoing: mpsc::Sender<Vec<u8>>,
+    outgoing: Outgoing,
     pending: Mutex<BTreeMap<u64, oneshot::Sender<SessionMessage>>>,
     next_id: AtomicU64,
     closed: CancellationToken,
@@ -88,8 +86,8 @@ impl SessionHandle {
         info: SessionInfo,
         config: &SyncConfig,
         stop: &CancellationToken,
-    ) -> (Self, mpsc::Receiver<Vec<u8>>) {
-        let (outgoing, frames) = mpsc::channel(OUTGOING_MAX);
+    ) -> (Self, OutgoingFrames) {
+        let (outgoing, frames) = Outgoing::new();
         let handle = Self {
             is_trusted: AtomicBool::new(info.tier == Tier::Trusted),
             info,
@@ -158,16 +156,10 @@ impl SessionHandle {
     /// Sends a ping, and returns whether any frame arrives from the peer within `deadline`.
     pub async fn is_alive(&self, deadline: Duration) -> bool {
         let mut frames_read = self.frames_read.subscribe();
-        let ping = async {
-            let id = self.next_id();
-            // If the ping cannot be sent, no frame arrives either.
-            let _ = self.send(&SessionMessage::Ping(IdOnly { id })).await;
-            std::future::pending::<()>().await;
-        };
+        self.outgoing.ping(self.next_id());
         tokio::select! {
             biased;
             () = self.closed.cancelled() => false,
-            () = ping => false,
             frame = timeout(deadline, frames_read.changed()) => matches!(frame, Ok(Ok(()))),
         }
     }
@@ -196,17 +188,18 @@ impl SessionHandle {
         result
     }
 
-    /// Queues a message. Waits while the queue is full.
+    /// Queues a request or a reply. Waits while the queue is full.
     pub async fn send(&self, message: &SessionMessage) -> Result<(), SessionError> {
-        self.outgoing
-            .send(message.encode())
-            .await
-            .map_err(|_| SessionError::Over)
+        if self.outgoing.send(message).await {
+            Ok(())
+        } else {
+            Err(SessionError::Over)
+        }
     }
 
-    /// Queues a message if the queue has space, and returns whether it had.
-    pub(super) fn try_send(&self, message: &SessionMessage) -> bool {
-        self.outgoing.try_send(message.encode()).is_ok()
+    /// The queue of frames, for what the reader answers at once.
+    pub(super) fn outgoing(&self) -> &Outgoing {
+        &self.outgoing
     }
 
     /// Returns an id that no request of this session has had.
@@ -245,6 +238,8 @@ impl SessionHandle {
 mod tests {
     use std::sync::Arc;
 
+    use futures::FutureExt as _;
+
     use super::*;
     use crate::peer::testing::{handle, manual, peer_id, ping, pong};
 
@@ -263,7 +258,7 @@ mod tests {
     async fn request_returns_the_reply_with_its_id() {
         let (handle, mut frames) = handle(peer_id(1), &manual());
         let (first, second) = (request(&handle, WAIT), request(&handle, WAIT));
-        let sent = [frames.recv().await.unwrap(), frames.recv().await.unwrap()];
+        let sent = [frames.next().await.unwrap(), frames.next().await.unwrap()];
         assert_eq!(sent, [ping(1).encode(), ping(2).encode()]);
         handle.deliver_reply(2, pong(2)).unwrap();
         handle.deliver_reply(1, pong(1)).unwrap();
@@ -288,19 +283,22 @@ mod tests {
     async fn request_fails_when_the_session_ends() {
         let (handle, mut frames) = handle(peer_id(1), &manual());
         let asking = request(&handle, WAIT);
-        frames.recv().await.unwrap();
+        frames.next().await.unwrap();
         handle.end(EndCode::End);
         assert!(matches!(asking.await.unwrap(), Err(SessionError::Over)));
         let late = request(&handle, WAIT).await.unwrap();
         assert!(matches!(late, Err(SessionError::Over)));
-        assert!(frames.try_recv().is_err(), "nothing more is sent");
+        assert!(
+            frames.next().now_or_never().is_none(),
+            "nothing more is sent"
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn shut_down_fails_pending_requests() {
         let (handle, mut frames) = handle(peer_id(1), &manual());
         let asking = request(&handle, WAIT);
-        frames.recv().await.unwrap();
+        frames.next().await.unwrap();
         handle.shut_down();
         assert!(handle.pending.lock().is_empty());
         assert!(handle.closed().is_cancelled());
@@ -325,7 +323,7 @@ mod tests {
             let handle = handle.clone();
             async move { handle.is_alive(WAIT).await }
         });
-        assert_eq!(frames.recv().await.unwrap(), ping(1).encode());
+        assert_eq!(frames.next().await.unwrap(), ping(1).encode());
         handle.note_frame();
         assert!(probing.await.unwrap());
     }
@@ -359,20 +357,5 @@ mod tests {
         handle.end(EndCode::Busy);
         assert_eq!(handle.end_code(), Some(EndCode::Duplicate));
         assert!(handle.closed().is_cancelled());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn try_send_fails_and_send_waits_while_the_queue_is_full() {
-        let (handle, mut frames) = handle(peer_id(1), &manual());
-        for id in 0..OUTGOING_MAX as u64 {
-            assert!(handle.try_send(&ping(id)));
-        }
-        assert!(!handle.try_send(&ping(9)));
-        assert!(timeout(WAIT, handle.send(&ping(9))).await.is_err());
-        frames.recv().await.unwrap();
-        assert!(timeout(WAIT, handle.send(&ping(9))).await.is_ok());
-        drop(frames);
-        let closed = handle.send(&ping(10)).await;
-        assert!(matches!(closed, Err(SessionError::Over)));
     }
 }

@@ -2,7 +2,7 @@
 //! (docs/DECISIONS.md 7).
 //!
 //! - [`message`]: the wire format. [`handle`]: requesting. [`session`]: one stream. [`serve`]:
-//!   replying.
+//!   replying. `outgoing`: what is still to be written.
 //! - [`pull`], [`push`], `receive`: packages. `recover`: epochs, and reclaiming after a restore.
 //!   `timers`: both at intervals.
 //! - [`registry`]: the live sessions. [`duplicates`] and [`slots`]: its rules. [`service`]: what
@@ -26,6 +26,7 @@ pub(crate) mod handshake_testing;
 pub(crate) mod log_testing;
 mod maintenance;
 pub mod message;
+mod outgoing;
 mod processor_budget;
 pub mod pull;
 pub mod push;

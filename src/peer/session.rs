@@ -1,15 +1,16 @@
 //! One session: a stream on which both sides send requests and replies, several at once.
 //!
 //! One task reads frames and one writes them. Requests of the peer go to [`RequestServer`]; replies
-//! go to the [`SessionHandle`]. Every step has a deadline. Invariant: when [`SessionDriver::run`]
-//! returns, every task of the session has ended and every request of this node has failed.
+//! go to the [`SessionHandle`]. Every step has a deadline. Invariants: when [`SessionDriver::run`]
+//! returns, every task of the session has ended and every request of this node has failed. `bye` is
+//! the last frame and never inside another.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bastion::{FrameReader, FrameWriter, Session};
 use keys::protocol::EPOCH_MESSAGES_MAX;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -17,12 +18,13 @@ use tracing::Instrument as _;
 
 use super::end_code::EndCode;
 use super::handle::{SessionError, SessionHandle, SessionInfo};
-use super::message::{Bye, IdOnly, RequestRefusal, SessionMessage};
+use super::message::{Bye, SessionMessage};
+use super::outgoing::OutgoingFrames;
 use super::serve::RequestServer;
 use crate::config::SyncConfig;
 
-/// Time that a session that has ended may take to write what is queued, and again to close its
-/// stream.
+/// Time that a session that has ended may take to write the rest of a frame, then `bye`, and then
+/// to close its stream.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A session that is about to run.
@@ -30,7 +32,7 @@ pub struct SessionDriver {
     handle: Arc<SessionHandle>,
     reader: FrameReader,
     writer: FrameWriter,
-    outgoing: mpsc::Receiver<Vec<u8>>,
+    frames: OutgoingFrames,
 }
 
 impl SessionDriver {
@@ -41,12 +43,12 @@ impl SessionDriver {
         config: &SyncConfig,
         stop: &CancellationToken,
     ) -> Self {
-        let (handle, outgoing) = SessionHandle::new(info, config, stop);
+        let (handle, frames) = SessionHandle::new(info, config, stop);
         Self {
             handle: Arc::new(handle),
             reader: session.reader,
             writer: session.writer,
-            outgoing,
+            frames,
         }
     }
 
@@ -70,17 +72,16 @@ impl SessionDriver {
             handle,
             reader,
             writer,
-            outgoing,
+            frames,
         } = self;
         let writing = SessionWriter {
             writer,
-            outgoing,
+            frames,
             deadline: Duration::from_secs(config.reply_deadline_s),
             closed: handle.closed().clone(),
-            all_queued: CancellationToken::new(),
         };
-        let all_queued = writing.all_queued.clone();
-        let writing = tokio::spawn(writing.run().in_current_span());
+        let (end_code, ended) = oneshot::channel();
+        let writing = tokio::spawn(writing.run(ended).in_current_span());
         let mut reading = SessionReader {
             handle: handle.clone(),
             server,
@@ -88,10 +89,8 @@ impl SessionDriver {
             tasks: TaskTracker::new(),
         };
         let end = reading.run(reader, config).await;
-        let code = close_code(&end, handle.end_code());
-        // Best effort: the stream may be gone.
-        handle.try_send(&bye(code));
-        all_queued.cancel();
+        // The writer is gone if the stream failed.
+        let _ = end_code.send(close_code(&end, handle.end_code()));
         handle.shut_down();
         reading.tasks.close();
         reading.tasks.wait().await;
@@ -121,26 +120,35 @@ fn bye(code: EndCode) -> SessionMessage {
 /// The writing task's state.
 struct SessionWriter {
     writer: FrameWriter,
-    outgoing: mpsc::Receiver<Vec<u8>>,
+    frames: OutgoingFrames,
     /// For each frame.
     deadline: Duration,
     closed: CancellationToken,
-    /// Cancelled when no more frames will be queued.
-    all_queued: CancellationToken,
 }
 
 impl SessionWriter {
-    /// Writes frame after frame until all are written. Once the session has ended, the queued
-    /// frames, `bye` among them, have [`CLOSE_TIMEOUT`] left. A peer that does not read must not
-    /// delay the end.
-    async fn run(mut self) {
+    /// Writes frame after frame until the session ends, and then `bye`. Frames that are queued then
+    /// are dropped: a peer that does not read must not delay the end.
+    async fn run(mut self, end_code: oneshot::Receiver<EndCode>) {
+        let is_between_frames = self.write_frames().await;
+        self.closed.cancel();
+        // Best effort: the stream may be gone, and the peer may not read.
+        if is_between_frames && let Ok(code) = end_code.await {
+            let bye = bye(code).encode();
+            let _ = timeout(CLOSE_TIMEOUT, self.writer.write(&bye)).await;
+        }
+        let _ = timeout(CLOSE_TIMEOUT, self.writer.close()).await;
+    }
+
+    /// Writes frames until the session ends. Returns whether the last one was written to its end.
+    async fn write_frames(&mut self) -> bool {
         loop {
             let frame = tokio::select! {
                 biased;
-                frame = self.outgoing.recv() => frame,
-                () = self.all_queued.cancelled() => None,
+                () = self.closed.cancelled() => None,
+                frame = self.frames.next() => frame,
             };
-            let Some(frame) = frame else { break };
+            let Some(frame) = frame else { return true };
             let too_late = async {
                 self.closed.cancelled().await;
                 sleep(CLOSE_TIMEOUT).await;
@@ -153,12 +161,9 @@ impl SessionWriter {
                 () = too_late => false,
             };
             if !is_written {
-                break;
+                return false;
             }
         }
-        self.closed.cancel();
-        // Best effort, as above.
-        let _ = timeout(CLOSE_TIMEOUT, self.writer.close()).await;
     }
 }
 
@@ -266,10 +271,7 @@ impl SessionReader {
                 Ok(Err(error)) => return error.into(),
                 Err(_) if last_frame.elapsed() >= silence => return SessionError::Silent(silence),
                 Err(_) => {
-                    let id = self.handle.next_id();
-                    // If the queue is full, outgoing frames already act as keep-alives; drop the
-                    // ping.
-                    self.handle.try_send(&SessionMessage::Ping(IdOnly { id }));
+                    self.handle.outgoing().ping(self.handle.next_id());
                     continue;
                 }
             };
@@ -295,10 +297,7 @@ impl SessionReader {
                 Ok(())
             }
             (MessageClass::Ping(id), _) => {
-                // If the queue is full, outgoing frames already act as keep-alives; drop the pong.
-                // Waiting here could block both sides: each would wait to write, and neither would
-                // read.
-                self.handle.try_send(&SessionMessage::Pong(IdOnly { id }));
+                self.handle.outgoing().pong(id);
                 Ok(())
             }
             (MessageClass::Bye(code), _) => Err(SessionError::Bye(code)),
@@ -328,14 +327,9 @@ impl SessionReader {
         };
         let slot = is_allowed.then(|| self.limits.slots.clone().try_acquire_owned());
         let Some(Ok(slot)) = slot else {
-            let busy = SessionMessage::Refused(RequestRefusal {
-                id,
-                code: "busy".into(),
-                last_seq: None,
-            });
-            // The reader never waits for the writer: a peer that keeps requesting and does not read
-            // is misbehaving.
-            return if self.handle.try_send(&busy) {
+            // The reader never waits for the writer: each side would wait to write, and neither
+            // would read.
+            return if self.handle.outgoing().busy(id) {
                 Ok(None)
             } else {
                 Err(SessionError::Misbehaved(

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::handle::{SessionHandle, SessionInfo};
 use super::message::{EpochNote, IdOnly, Pull, SessionMessage};
+use super::outgoing::OutgoingFrames;
 use super::serve::RequestServer;
 use super::session::SessionDriver;
 use crate::config::SyncConfig;
@@ -345,10 +346,7 @@ pub(super) fn session(
 }
 
 /// A handle without a running session, and the frames that it queues.
-pub(super) fn handle(
-    peer: PeerId,
-    config: &SyncConfig,
-) -> (Arc<SessionHandle>, tokio::sync::mpsc::Receiver<Vec<u8>>) {
+pub(super) fn handle(peer: PeerId, config: &SyncConfig) -> (Arc<SessionHandle>, OutgoingFrames) {
     let stop = CancellationToken::new();
     let (handle, frames) = SessionHandle::new(info(peer, Tier::Untrusted), config, &stop);
     (Arc::new(handle), frames)

@@ -1,15 +1,17 @@
 //! Admitted peers that misbehave in a session, and the work that must continue.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bastion::Session;
 use bastion::transport::memory::MemoryNet;
-use harness::raw_client::{RawClient, receive, send};
+use harness::raw_client::{RawClient, receive, receive_bye, send};
 use harness::{LiveNode, NO_MARKET, Setup, manual_sync};
 use keys::Epoch;
 use postern::config::SyncConfig;
-use postern::peer::message::{IdOnly, PackageBody, RequestRefusal, SessionMessage, UpToDate};
+use postern::peer::message::{IdOnly, PackageBody, Pull, RequestRefusal, SessionMessage, UpToDate};
 use postern::peer::{PushOutcome, SyncError};
+use postern::services::identities;
 use tokio::time::Instant;
 
 /// An admitted client that sends any message.
@@ -110,7 +112,7 @@ async fn peer_that_floods_without_reading_receives_every_reply() {
     for id in 100..200 {
         mallory.send(&SessionMessage::Ping(IdOnly { id })).await;
     }
-    let mut answered = std::collections::BTreeSet::new();
+    let mut answered = BTreeSet::new();
     while answered.len() < 20 {
         if let SessionMessage::Package(package) = mallory.receive().await {
             answered.insert(package.id);
@@ -148,4 +150,100 @@ async fn trusted_peer_gets_a_slot_when_untrusted_peers_hold_all() {
     for node in [alice, bob, carol] {
         node.stop().await;
     }
+}
+
+/// A pull of identities after everything that the node has committed, which waits for news.
+fn waiting_pull(id: u64, mallory: &Mallory, alice: &LiveNode) -> SessionMessage {
+    SessionMessage::Pull(Pull {
+        id,
+        again: None,
+        epoch: Some(alice.engine.context().epoch),
+        domain: "identities".into(),
+        wait_s: 60,
+        peer_id: mallory.client.peer_id(),
+        last_seq: alice.head(),
+    })
+}
+
+#[tokio::test]
+async fn pulls_beyond_the_slots_hear_busy_each_and_the_session_goes_on() {
+    let net = MemoryNet::new();
+    let alice = alice(&net, manual_sync());
+    let slots = SyncConfig::default().requests_in_flight_max as u64;
+    let mut mallory = Mallory::at(&net, &alice).await;
+    let pulls = slots + 20;
+    for id in 1..=pulls {
+        let pull = waiting_pull(id, &mallory, &alice);
+        mallory.send(&pull).await;
+    }
+    for id in slots + 1..=pulls {
+        let reply = mallory.receive().await;
+        let busy = RequestRefusal {
+            id,
+            code: "busy".into(),
+            last_seq: None,
+        };
+        assert_eq!(reply, SessionMessage::Refused(busy));
+    }
+    let identity = alice.identity;
+    alice
+        .graph(move |graph| identities::publish(graph, identity, Some("Alice again")))
+        .unwrap();
+    let mut answered = BTreeSet::new();
+    while answered.len() < slots as usize {
+        match mallory.receive().await {
+            SessionMessage::Package(package) => answered.insert(package.id),
+            other => panic!("{other:?}"),
+        };
+    }
+    assert_eq!(answered, (1..=slots).collect());
+    alice.stop().await;
+}
+
+#[tokio::test]
+async fn pulls_beyond_the_quota_hear_busy_each() {
+    let net = MemoryNet::new();
+    let alice = alice(&net, manual_sync());
+    let quotas = alice.limits().quotas.untrusted;
+    let pulls = u64::from(quotas.requests_per_minute_max) + 5;
+    let mut mallory = Mallory::at(&net, &alice).await;
+    for id in 1..=pulls {
+        let pull = mallory.client.pull(id, "messages");
+        mallory.send(&pull).await;
+    }
+    let mut replies = BTreeMap::new();
+    while replies.len() < pulls as usize {
+        let (id, code) = match mallory.receive().await {
+            SessionMessage::UpToDate(reply) => (reply.id, None),
+            SessionMessage::Refused(refusal) => (refusal.id, Some(refusal.code)),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(replies.insert(id, code), None, "a second reply to {id}");
+    }
+    assert!(replies.values().any(|code| code.as_deref() == Some("busy")));
+    alice.stop().await;
+}
+
+#[tokio::test]
+async fn flood_of_requests_that_reads_nothing_ends_with_bye() {
+    let net = MemoryNet::new();
+    let alice = alice(&net, manual_sync());
+    let mut mallory = Mallory::at(&net, &alice).await;
+    let over = alice
+        .peers
+        .registry()
+        .session_at(&mallory.client.keys.onion());
+    let over = over.unwrap();
+    for id in 1.. {
+        let pull = waiting_pull(id, &mallory, &alice);
+        tokio::select! {
+            biased;
+            () = over.cancelled() => break,
+            () = mallory.send(&pull) => {}
+        }
+        assert!(id < 10_000, "a bounded number waits");
+    }
+    let code = receive_bye(&mut mallory.session).await;
+    assert_eq!(code, "misbehaviour");
+    alice.stop().await;
 }

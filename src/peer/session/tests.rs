@@ -4,7 +4,7 @@ use tokio::time::{Instant, advance};
 
 use super::*;
 use crate::peer::message::{
-    EpochNote, PackageBody, Pull, ReclaimRequest, ReclaimedBatch, UpToDate,
+    EpochNote, IdOnly, PackageBody, Pull, ReclaimRequest, ReclaimedBatch, RequestRefusal, UpToDate,
 };
 use crate::peer::testing::{
     DOMAIN, ScriptedPeer, TestCore, info, manual, peer_id, ping, pipe, pong, pull, run_session,
@@ -352,17 +352,26 @@ async fn a_peer_that_does_not_read_delays_the_end_by_the_close_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn writes_queued_frames_before_bye() {
+async fn finishes_the_frame_under_way_and_drops_the_queue_before_bye() {
     let node = TestCore::new(1);
     let mut session = run_session(&node, peer_id(9), &manual());
-    for id in 1..=3 {
+    let long = SessionMessage::Push(PackageBody {
+        id: 1,
+        body: vec![0; 1000],
+    });
+    session.handle.send(&long).await.unwrap();
+    // The writer takes the frame, which is larger than the pipe.
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    for id in 2..=3 {
         session.handle.send(&ping(id)).await.unwrap();
     }
     session.handle.end(EndCode::Busy);
-    for id in 1..=3 {
-        assert_eq!(session.peer.receive().await, Some(ping(id)));
-    }
-    assert_eq!(session.peer.bye().await, "busy");
+    assert_eq!(session.peer.receive().await, Some(long));
+    let busy = bye(EndCode::Busy);
+    assert_eq!(session.peer.receive().await, Some(busy));
+    assert_eq!(session.peer.receive().await, None, "the stream is closed");
 }
 
 #[tokio::test(start_paused = true)]
