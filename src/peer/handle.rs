@@ -2,8 +2,8 @@
 //! session.
 //!
 //! Inputs are requests of this node's tasks and frames that [`super::session`] reads; output is the
-//! queue of frames that it writes. Invariant: every request ends with its reply, its deadline or
-//! the session.
+//! queue of frames that it writes. Invariants: every request ends with its reply, its deadline or
+//! the session; the reply is of a kind that answers it.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -63,13 +63,20 @@ pub struct SessionInfo {
     pub trace: TraceId,
 }
 
+/// A request whose reply has not arrived.
+#[derive(Debug)]
+struct AwaitedReply {
+    is_answer: fn(&SessionMessage) -> bool,
+    reply: oneshot::Sender<SessionMessage>,
+}
+
 /// The requesting half of a session, shared by all its tasks.
 #[derive(Debug)]
 pub struct SessionHandle {
     info: SessionInfo,
     is_trusted: AtomicBool,
     outgoing: Outgoing,
-    pending: Mutex<BTreeMap<u64, oneshot::Sender<SessionMessage>>>,
+    pending: Mutex<BTreeMap<u64, AwaitedReply>>,
     next_id: AtomicU64,
     closed: CancellationToken,
     /// The code for `bye`, if this node ended the session for a reason; the first one counts.
@@ -171,10 +178,17 @@ impl SessionHandle {
         make: impl FnOnce(u64) -> SessionMessage,
     ) -> Result<SessionMessage, SessionError> {
         let id = self.next_id();
+        let request = make(id);
         let (sender, reply) = oneshot::channel();
-        self.pending.lock().insert(id, sender);
+        let pending = AwaitedReply {
+            is_answer: request.answers(),
+            reply: sender,
+        };
+        self.pending.lock().insert(id, pending);
         let replied = async {
-            self.send(&make(id)).await?;
+            self.send(&request).await?;
+            // A package is not kept while its reply is due.
+            drop(request);
             reply.await.map_err(|_| SessionError::Over)
         };
         let result = tokio::select! {
@@ -216,11 +230,12 @@ impl SessionHandle {
     pub(super) fn deliver_reply(&self, id: u64, reply: SessionMessage) -> Result<(), SessionError> {
         let waiting = self.pending.lock().remove(&id);
         match waiting {
-            Some(sender) => {
+            Some(request) if (request.is_answer)(&reply) => {
                 // The requesting task may have given up just now.
-                let _ = sender.send(reply);
+                let _ = request.reply.send(reply);
                 Ok(())
             }
+            Some(_) => Err(SessionError::Misbehaved("a reply of another kind")),
             // A reply after the deadline is late. A reply to an id that was never used is hostile.
             None if id < self.next_id.load(Ordering::Relaxed) => Ok(()),
             None => Err(SessionError::Misbehaved("a reply to no request")),
@@ -241,6 +256,7 @@ mod tests {
     use futures::FutureExt as _;
 
     use super::*;
+    use crate::peer::message::IdOnly;
     use crate::peer::testing::{handle, manual, peer_id, ping, pong};
 
     const WAIT: Duration = Duration::from_secs(30);
@@ -314,6 +330,19 @@ mod tests {
             handle.deliver_reply(id + 1, pong(id + 1)),
             Err(SessionError::Misbehaved("a reply to no request"))
         ));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reply_of_another_kind_is_misbehaviour() {
+        let (handle, mut frames) = handle(peer_id(1), &manual());
+        let asking = request(&handle, WAIT);
+        frames.next().await.unwrap();
+        let noted = SessionMessage::Noted(IdOnly { id: 1 });
+        assert!(matches!(
+            handle.deliver_reply(1, noted),
+            Err(SessionError::Misbehaved("a reply of another kind"))
+        ));
+        assert!(matches!(asking.await.unwrap(), Err(SessionError::Over)));
     }
 
     #[tokio::test(start_paused = true)]

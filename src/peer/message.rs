@@ -209,6 +209,32 @@ impl SessionMessage {
         codec::encode(self)
     }
 
+    /// Returns the check whether a message is of a kind that answers this request. Nothing answers
+    /// a reply.
+    pub fn answers(&self) -> fn(&Self) -> bool {
+        match self {
+            Self::Pull(_) => {
+                |it| matches!(it, Self::Package(_) | Self::UpToDate(_) | Self::Refused(_))
+            }
+            Self::Push(_) => |it| matches!(it, Self::Ack(_) | Self::Refused(_)),
+            Self::Epoch(_) | Self::Heard(_) => |it| matches!(it, Self::Noted(_) | Self::Refused(_)),
+            Self::Reclaim(_) => |it| matches!(it, Self::Reclaimed(_) | Self::Refused(_)),
+            Self::Watch(_) => {
+                |it| matches!(it, Self::Package(_) | Self::Unchanged(_) | Self::Refused(_))
+            }
+            Self::Ping(_) => |it| matches!(it, Self::Pong(_)),
+            Self::Package(_)
+            | Self::UpToDate(_)
+            | Self::Ack(_)
+            | Self::Refused(_)
+            | Self::Noted(_)
+            | Self::Reclaimed(_)
+            | Self::Unchanged(_)
+            | Self::Pong(_)
+            | Self::Bye(_) => |_| false,
+        }
+    }
+
     /// Decodes a frame of at most the longest package plus 64 bytes.
     pub fn decode(frame: &[u8]) -> Result<Self, Malformed> {
         let limits = Limits {

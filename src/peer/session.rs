@@ -5,11 +5,13 @@
 //! returns, every task of the session has ended and every request of this node has failed. `bye` is
 //! the last frame and never inside another.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bastion::{FrameReader, FrameWriter, Session};
 use keys::protocol::EPOCH_MESSAGES_MAX;
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -177,6 +179,9 @@ struct RequestLimits {
     /// One package at a time from its building until it is queued. A peer that requests many and
     /// reads none therefore costs the memory of one.
     build_permit: Arc<Semaphore>,
+    /// Ids of the requests in progress, as many as slots are taken. An id leaves before its reply
+    /// is queued, so that the peer may use it again.
+    in_flight: Arc<Mutex<BTreeSet<u64>>>,
     /// `epoch` and `heard` messages read so far, at most [`EPOCH_MESSAGES_MAX`].
     epochs: u64,
 }
@@ -187,6 +192,7 @@ impl RequestLimits {
             slots: Arc::new(Semaphore::new(config.requests_in_flight_max)),
             push_permit: Arc::new(Semaphore::new(1)),
             build_permit: Arc::new(Semaphore::new(1)),
+            in_flight: Arc::default(),
             epochs: 0,
         }
     }
@@ -292,7 +298,7 @@ impl SessionReader {
             (MessageClass::Reply(id), reply) => self.handle.deliver_reply(id, reply),
             (MessageClass::Request(id, kind), request) => {
                 if let Some(permits) = self.admit_request(id, kind).await? {
-                    self.spawn_request(request, permits);
+                    self.spawn_request(id, request, permits);
                 }
                 Ok(())
             }
@@ -313,6 +319,11 @@ impl SessionReader {
         id: u64,
         kind: RequestKind,
     ) -> Result<Option<RequestPermits>, SessionError> {
+        if self.limits.in_flight.lock().contains(&id) {
+            return Err(SessionError::Misbehaved(
+                "two requests in progress with one id",
+            ));
+        }
         let is_allowed = match kind {
             RequestKind::Epoch if self.limits.epochs >= EPOCH_MESSAGES_MAX => {
                 return Err(SessionError::Misbehaved("more epochs than a node can have"));
@@ -337,6 +348,7 @@ impl SessionReader {
                 ))
             };
         };
+        self.limits.in_flight.lock().insert(id);
         let push = match kind {
             RequestKind::Push => Some(tokio::select! {
                 biased;
@@ -350,9 +362,10 @@ impl SessionReader {
         Ok(Some(RequestPermits { slot, push }))
     }
 
-    fn spawn_request(&self, request: SessionMessage, permits: RequestPermits) {
+    fn spawn_request(&self, id: u64, request: SessionMessage, permits: RequestPermits) {
         let (handle, server) = (self.handle.clone(), self.server.clone());
         let build_permit = self.limits.build_permit.clone();
+        let in_flight = self.limits.in_flight.clone();
         let work = async move {
             let RequestPermits { slot, push } = permits;
             let reply = tokio::select! {
@@ -364,6 +377,7 @@ impl SessionReader {
                 server.give_back(handle.peer(), handle.tier());
             }
             drop(push);
+            in_flight.lock().remove(&id);
             // If the session has ended, the reply is dropped.
             let _ = handle.send(&reply.message).await;
             drop((reply.build_permit, slot));

@@ -15,6 +15,7 @@ mod forked_node;
 mod hostile_restore;
 mod hostile_sessions;
 mod protocol_forms;
+mod protocol_session;
 mod pulling;
 mod restore;
 mod rights;

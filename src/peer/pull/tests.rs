@@ -182,15 +182,17 @@ async fn passes_on_a_refusal() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn reply_of_a_wrong_kind_is_misbehaviour() {
+async fn reply_of_another_kind_ends_the_session() {
     let mut fixture = Fixture::new().await;
     let outcome = fixture
         .pull(DOMAIN, |pull| SessionMessage::Noted(IdOnly { id: pull.id }))
         .await;
     assert!(matches!(
         outcome,
-        Err(SyncError::Session(SessionError::Misbehaved(_)))
+        Err(SyncError::Session(SessionError::Over))
     ));
+    let end = fixture.session.end.await.unwrap();
+    assert!(matches!(end, SessionError::Misbehaved(_)), "{end:?}");
 }
 
 #[test]

@@ -161,7 +161,7 @@ async fn does_not_show_a_refused_epoch_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ends_the_session_at_a_reply_of_a_wrong_kind() {
+async fn reply_of_another_kind_ends_the_session() {
     let mut fixture = Fixture::met().await;
     let task = fixture.start();
     let Some(SessionMessage::Epoch(own)) = fixture.session.peer.receive().await else {
@@ -169,10 +169,7 @@ async fn ends_the_session_at_a_reply_of_a_wrong_kind() {
     };
     fixture.send_batch(own.id, None).await;
     task.await.unwrap();
-    assert_eq!(
-        fixture.session.handle.end_code(),
-        Some(EndCode::Misbehaviour)
-    );
+    assert_eq!(fixture.session.peer.bye().await, "misbehaviour");
 }
 
 #[tokio::test(start_paused = true)]

@@ -147,6 +147,26 @@ async fn ends_when_the_peer_exceeds_its_slots_and_does_not_read() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn id_is_free_again_before_its_reply_is_queued() {
+    let (node, peer) = (TestCore::new(1), peer_id(9));
+    let (mut reader, mut frames) = reader(&node, &manual());
+    let handle = reader.handle.clone();
+    // The queue is full, so that the reply stays in its task.
+    while handle.send(&ping(1)).now_or_never().is_some() {}
+    let request = pull(1, peer, DOMAIN, 0);
+    let permits = reader.admit_request(1, RequestKind::Metered).await;
+    let again = reader.admit_request(1, RequestKind::Metered).await;
+    assert!(matches!(again, Err(SessionError::Misbehaved(_))));
+    reader.spawn_request(1, request, permits.unwrap().unwrap());
+    while reader.limits.in_flight.lock().contains(&1) {
+        tokio::task::yield_now().await;
+    }
+    let again = reader.admit_request(1, RequestKind::Metered).await;
+    assert!(again.unwrap().is_some());
+    while frames.next().await.unwrap() == ping(1).encode() {}
+}
+
+#[tokio::test(start_paused = true)]
 async fn takes_one_push_at_a_time() {
     let node = TestCore::new(1);
     let (mut reader, _frames) = reader(&node, &manual());
@@ -159,7 +179,7 @@ async fn takes_one_push_at_a_time() {
     );
     assert!(second.await.is_err(), "the second push waits");
     drop(first);
-    let second = reader.admit_request(3, RequestKind::Push).await.unwrap();
+    let second = reader.admit_request(4, RequestKind::Push).await.unwrap();
     assert!(second.is_some_and(|permits| permits.push.is_some()));
 }
 
@@ -224,8 +244,8 @@ async fn an_untrusted_peer_receives_300_live_messages_in_a_minute() {
 #[tokio::test(start_paused = true)]
 async fn news_that_was_ready_or_sent_before_costs_a_token() {
     let (node, peer, mut session) = met().await;
-    let waiting = live_pull(1, &node, &peer).await;
-    for _ in 0..60 {
+    for id in 1..=60 {
+        let waiting = live_pull(id, &node, &peer).await;
         session.peer.send(&waiting).await;
         assert!(has_read(&mut session).await);
     }
