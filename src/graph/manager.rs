@@ -17,7 +17,8 @@ use crate::object::Rights;
 use crate::op_context::{AppId, Timestamp};
 use crate::schema::Schemas;
 use crate::store::{
-    AppTable, IdentityRow, ParentRow, ParentWriter, ScopeId, StoreError, WriteMode, WriteTx,
+    AppTable, IdentityRow, ParentRow, ParentWriter, PeerRow, ScopeId, StoreError, WriteMode,
+    WriteTx,
 };
 
 /// The inputs of a `GraphManager` besides its transaction.
@@ -55,6 +56,8 @@ pub struct GraphManager<'e> {
     writers: BTreeMap<AppId, ParentWriter<'e>>,
     /// The greatest tombstone of each object that was deleted while objects waited.
     pub(super) tombstones: BTreeMap<Oid, Tombstone>,
+    /// The peer that this transaction admitted.
+    pub(super) saved_peer: Option<PeerRow>,
 }
 
 impl<'e> GraphManager<'e> {
@@ -69,6 +72,7 @@ impl<'e> GraphManager<'e> {
             cache: RefCell::default(),
             writers: BTreeMap::new(),
             tombstones: BTreeMap::new(),
+            saved_peer: None,
         }
     }
 
@@ -100,6 +104,16 @@ impl<'e> GraphManager<'e> {
     /// The apps' schemas.
     pub fn schemas(&self) -> &'e Schemas {
         self.env.schemas
+    }
+
+    /// The peers that this write touches. A failed write before it may have touched some of them.
+    pub fn touched(&self) -> &Touched {
+        self.env.touched
+    }
+
+    /// The peer that this transaction admitted.
+    pub fn saved_peer(&self) -> Option<&PeerRow> {
+        self.saved_peer.as_ref()
     }
 
     /// Ends the change group: the next write takes the next `change_seq`.

@@ -18,6 +18,8 @@ impl GraphManager<'_> {
                 self.tx.restart_sync(&peer.peer_id, &within.name)?;
             }
         }
-        self.tx.put_peer(peer)
+        self.tx.put_peer(peer)?;
+        self.saved_peer = Some(peer.clone());
+        Ok(())
     }
 }

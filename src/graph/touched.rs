@@ -72,6 +72,14 @@ impl Touched {
         *self == Self::default()
     }
 
+    /// Whether a peer may find something new in an app.
+    pub fn is_news(&self, app: AppId, peer: &PeerId) -> bool {
+        self.everything
+            || self.public.contains(&app)
+            || self.scopes.contains(&(app, *peer))
+            || self.readers.contains(peer)
+    }
+
     /// Whether all peers count as touched, in every app.
     pub fn is_everything(&self) -> bool {
         self.everything

@@ -89,7 +89,7 @@ fn open_core(
     events: &Events,
 ) -> Result<(CoreHandle, WriterThread), RunError> {
     let schemas = Schemas::load(&config.node.apps, config.schema_dir().as_deref())?;
-    let core = StateEngine::open(
+    let mut core = StateEngine::open(
         &data.database(),
         Arc::new(schemas),
         keys,
@@ -97,6 +97,7 @@ fn open_core(
         Box::new(rand::rngs::StdRng::from_rng(&mut rand::rng())),
         SystemClock.now(),
     )?;
+    core.plan_outbox(SystemClock.now(), &config.sync_config().outbox)?;
     if let Some(migration) = core.migration() {
         event::send(events, Event::Migrated(migration.clone()));
     }

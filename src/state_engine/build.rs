@@ -331,8 +331,8 @@ impl View<'_> {
 
 impl StateEngine {
     /// Records what the peer acknowledged and what was sent to it (docs/STORY.md 2.1 step 7).
-    /// Writes only if one of them changed. Returns whether the window reaches beyond all that was
-    /// sent before in this epoch.
+    /// Deletes the row of `sync_outbox` that is acknowledged. Writes only if one of them changes.
+    /// Returns whether the window reaches beyond all that was sent before in this epoch.
     pub fn record_sent(
         &mut self,
         now: Timestamp,
@@ -369,10 +369,18 @@ impl StateEngine {
             state.last_seq = window.to_seq;
         }
         let is_news = sent.is_some_and(|window| window.to_seq > sent_before);
-        if before == Some(state) || (before.is_none() && state == fresh) {
+        let is_same = before == Some(state) || (before.is_none() && state == fresh);
+        let is_done = self.is_done(&peer, &domain, state.acked_seq)?;
+        if is_same && !is_done {
             return Ok(is_news);
         }
-        self.write(now, |graph| graph.tx().put_sync_state(cursor, &state))?;
+        self.write(now, |graph| {
+            if is_done {
+                let tx = graph.tx();
+                tx.remove_outbox(&peer, &domain, state.acked_seq)?;
+            }
+            graph.tx().put_sync_state(cursor, &state)
+        })?;
         Ok(is_news)
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use keys::{TraceId, error_chain};
 use rand::CryptoRng;
 
-use super::outbox::note_outbox;
+use super::outbox_plan::note_outbox;
 use super::preceded::drop_preceded;
 use super::view::{CoreContext, View};
 use crate::graph::{Counters, Environment, GraphManager, Touched};
@@ -147,7 +147,7 @@ impl StateEngine {
                 let mut graph = GraphManager::new(tx, env);
                 let done = work(&mut graph)?;
                 drop_preceded(&mut graph)?;
-                note_outbox(&graph, &context.memory.outbox)?;
+                note_outbox(&graph, &context.memory.outbox, context.epoch)?;
                 done
             };
             // The transaction took more numbers than were left; they are reserved before the

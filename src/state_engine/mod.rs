@@ -18,6 +18,7 @@ mod ingest;
 mod limits;
 mod open;
 mod outbox;
+mod outbox_plan;
 mod package;
 mod peer_scopes;
 mod preceded;

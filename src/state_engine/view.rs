@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use keys::{Epoch, KeyManager, PeerId};
 
 use super::limits::CoreLimits;
-use super::outbox::OutboxPlan;
+use super::outbox_plan::OutboxPlan;
 use super::peer_scopes::PeerScopesCache;
 use crate::graph::ScopeMemory;
 use crate::op_context::Timestamp;

@@ -360,8 +360,8 @@ CREATE TABLE pull_again (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX pull_again_scope ON pull_again (scope_oid);
 
--- Domains of which a configured peer has to be pushed something. Only wakes: the package is built
--- from the acknowledged number. Derived from the configuration and bounded by it.
+-- Domains of which a configured peer has to be pushed something. A row wakes the push, which is
+-- built from the acknowledged number. The configuration bounds the table.
 CREATE TABLE sync_outbox (
   peer_id    BLOB    NOT NULL,
   domain     TEXT    NOT NULL,

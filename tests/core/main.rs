@@ -22,6 +22,7 @@ mod late_readers;
 mod leaving;
 mod local_writes;
 mod new_domains;
+mod outbox;
 mod overruled;
 mod package_checks;
 mod packages;

@@ -1,5 +1,7 @@
 //! A new domain of a type that has rows: these rows get its bit, in portions.
 
+use std::collections::BTreeMap;
+
 use bastion::Features;
 use harness::{Setup, TestNode, context_of};
 use keys::{Oid, PeerId};
@@ -141,6 +143,36 @@ fn pulls_during_flag_work(with_rooms: bool) {
 fn flags_are_set_in_portions_and_no_cursor_passes_them() {
     pulls_during_flag_work(false);
     pulls_during_flag_work(true);
+}
+
+/// A push finds nothing in a domain of which rows lack the bit. The row of `sync_outbox` stays, and
+/// the last portion wakes the push.
+#[test]
+fn push_that_finds_nothing_keeps_the_row_while_rows_lack_the_bit() {
+    const DOMAIN: &str = "club.headlines";
+    let versions = Versions::new();
+    let (mut core, setup, bob) = behind_its_flags(&versions, false);
+    let (now, peer) = (setup.timestamp(), bob.peer_id());
+    let configured = BTreeMap::from([(bob.onion(), vec![DOMAIN.to_owned()])]);
+    core.plan_outbox(now, &configured).unwrap();
+    let context = context_of(&core.view(), setup.identity(), "club").unwrap();
+    core.write(now, |graph| {
+        graph.save_with_sync(&context, write_request(setup.identity(), NEWS, news("new")))
+    })
+    .unwrap();
+    let row = |core: &StateEngine| core.view().rows.outbox_seq(&peer, DOMAIN).unwrap();
+    let head = core.view().head().unwrap();
+    let examined = core.view().examined(DOMAIN).unwrap();
+    assert!(examined < head);
+    core.clear_outbox(now, &peer, DOMAIN, examined).unwrap();
+    assert_eq!(row(&core), Some(head));
+    core.take_touched();
+    while core.settle_step(now).unwrap() {}
+    assert!(core.take_touched().is_everything());
+    assert_eq!(core.view().examined(DOMAIN).unwrap(), head);
+    assert_eq!(pull_from(&core, peer, 0).0, 601);
+    core.record_ack(now, &peer, DOMAIN, head).unwrap();
+    assert_eq!(row(&core), None);
 }
 
 #[test]

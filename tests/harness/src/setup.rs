@@ -258,6 +258,7 @@ impl Setup {
             .unwrap();
             self.publishes = false;
         }
+        core.plan_outbox(now, &self.sync.outbox).unwrap();
         if let Some(hook) = self.commit_hook.take() {
             core.on_commit(hook);
         }
