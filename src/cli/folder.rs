@@ -104,13 +104,20 @@ pub(super) fn check(path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The apps' schema files, also against those with which the node's database was used last.
+/// The apps' schema files, also against those with which the node's database was used last, and
+/// the domains that are pushed.
 fn check_apps(config: &Config) -> Result<(), Failure> {
     let schemas = Schemas::load(&config.node.apps, config.schema_dir().as_deref());
     let schemas = schemas.map_err(|error| Failure {
         code: 2,
         ..Failure::of(&error)
     })?;
+    config
+        .check_push_domains(&schemas)
+        .map_err(|error| Failure {
+            code: 2,
+            ..Failure::of(&error)
+        })?;
     let refused = node::refused_schema(&DataDir::of(config), &schemas);
     match refused.map_err(|error| Failure::of(&error))? {
         Some(refused) => Err(Failure {

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use tracing_subscriber::EnvFilter;
 
 use super::keys::{KeyType, TABLES};
+use super::outbox::check_outbox;
 use super::tables::{AdmissionTable, Config, NodeConfig};
 use super::transport::{TransportConfig, TransportKind};
 use crate::schema::{Schemas, identities};
@@ -20,9 +21,6 @@ use crate::toml_file::nearest;
 const NAME_BYTES_MAX: usize = 64;
 /// Most peers in one file: each is a task, and a line of a status page.
 const PEERS_MAX: usize = 10_000;
-
-/// Most peers to which changes are pushed at once: each commit may write a row for each.
-const OUTBOX_PEERS_MAX: usize = 64;
 
 /// Takes the dotted path of a key, and what is wrong with it.
 type Note<'n> = &'n mut dyn FnMut(&str, &str);
@@ -142,42 +140,6 @@ fn check_peers(config: &Config, note: Note<'_>) {
         check_name(note, &format!("peer.{index}.name"), &peer.name);
     }
     check_outbox(config, note);
-}
-
-/// Checks the domains of which peers are pushed changes at once.
-fn check_outbox(config: &Config, note: Note<'_>) {
-    // Further apps are known only after `schema_dir` was read, which starts with the node.
-    let schemas = match config.node.schema_dir {
-        None => Schemas::load(&config.node.apps, None).ok(),
-        Some(_) => None,
-    };
-    let names = || schemas.iter().flat_map(Schemas::sync_domains);
-    let mut peers = 0;
-    for (index, peer) in config.peers.iter().enumerate() {
-        let key = format!("peer.{index}.push_domains");
-        peers += usize::from(!peer.push_domains.is_empty());
-        if peers > OUTBOX_PEERS_MAX {
-            note(
-                &key,
-                &format!("at most {OUTBOX_PEERS_MAX} peers may have domains here"),
-            );
-            return;
-        }
-        let domains: BTreeSet<_> = peer.push_domains.iter().collect();
-        if domains.len() < peer.push_domains.len() {
-            note(&key, "names a domain twice");
-        }
-        for domain in domains {
-            if schemas
-                .as_ref()
-                .is_some_and(|it| it.domain(domain).is_none())
-            {
-                let near = nearest(domain, names().map(|it| it.name.as_str()));
-                let near = near.map_or(String::new(), |it| format!("; did you mean `{it}`?"));
-                note(&key, &format!("there is no domain `{domain}`{near}"));
-            }
-        }
-    }
 }
 
 /// Checks arti's table with arti, which names the place of a misspelt key.

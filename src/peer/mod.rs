@@ -4,7 +4,7 @@
 //! - [`message`]: the wire format. [`handle`]: requesting. [`session`]: one stream. [`serve`]:
 //!   replying. `outgoing`: what is still to be written.
 //! - [`pull`], [`push`], `receive`: packages. `recover`: epochs, and reclaiming after a restore.
-//!   `timers`: both at intervals.
+//!   `timers`: both at intervals. `outbox`: pushes that a commit causes.
 //! - [`registry`]: the live sessions. [`duplicates`] and [`slots`]: its rules. [`service`]: what
 //!   runs them. `admit`: what is stored of a peer. `maintenance`: what belongs to no session.
 //! - [`dialler`]: outgoing sessions. [`token_bucket`], `processor_budget`, `quota_log`, `backoff`:
@@ -26,6 +26,7 @@ pub(crate) mod handshake_testing;
 pub(crate) mod log_testing;
 mod maintenance;
 pub mod message;
+mod outbox;
 mod outgoing;
 mod processor_budget;
 pub mod pull;

@@ -11,7 +11,7 @@ use super::handle::{SessionError, SessionHandle};
 use super::message::{PackageBody, RequestRefusal, SessionMessage};
 use super::receive::SyncError;
 use crate::engine::CoreHandle;
-use crate::state_engine::{PullReply, PullRequest, Window};
+use crate::state_engine::{BuildError, PullReply, PullRequest, Window};
 use crate::store::Direction;
 
 /// The result of one push.
@@ -85,14 +85,23 @@ pub async fn push_once(
         features: handle.features().clone(),
     };
     let built = request.clone();
-    let built = engine.read(move |view| view.build_package(&built)).await;
+    let built = engine.read(move |view| {
+        // Both of one snapshot.
+        let examined = view.examined(&built.domain)?;
+        Ok::<_, BuildError>((view.build_package(&built)?, examined))
+    });
+    let (reply, examined) = built.await.map_err(SyncError::Build)?;
     let PullReply::Package {
         window,
         objects,
         more,
         bytes,
-    } = built.map_err(SyncError::Build)?
+    } = reply
     else {
+        let name = domain.to_owned();
+        engine
+            .write(move |core, now| core.clear_outbox(now, &peer, &name, examined))
+            .await?;
         return Ok(PushOutcome {
             domain: domain.to_owned(),
             window: None,

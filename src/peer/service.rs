@@ -19,6 +19,7 @@ use super::admit::{self, AdmitError};
 use super::context::SessionContext;
 use super::end_code::EndCode;
 use super::handle::{SessionError, SessionHandle, SessionInfo};
+use super::outbox::keep_emptying_outbox;
 use super::pull::{PullOutcome, pull_once};
 use super::push::{PushOutcome, push_once};
 use super::receive::SyncError;
@@ -309,7 +310,8 @@ impl SyncService {
     }
 }
 
-/// Spawns what goes on in a session besides replies: pulls and pushes of each domain, and recovery.
+/// Spawns what goes on in a session besides replies: pulls and pushes of each domain, pushes that
+/// commits cause, and recovery.
 fn spawn_tasks(session: &Arc<SessionContext>) -> TaskTracker {
     let tasks = TaskTracker::new();
     // Identities are pulled first, because objects of unknown owners would exceed the limit of
@@ -328,6 +330,11 @@ fn spawn_tasks(session: &Arc<SessionContext>) -> TaskTracker {
         tasks.spawn(work.in_current_span());
         let (pushing, name) = (session.clone(), domain.clone());
         let work = async move { keep_pushing(&pushing, &name).await };
+        tasks.spawn(work.in_current_span());
+    }
+    for domain in session.core.context().pushed_domains(session.handle.peer()) {
+        let emptying = session.clone();
+        let work = async move { keep_emptying_outbox(&emptying, &domain).await };
         tasks.spawn(work.in_current_span());
     }
     let recovering = session.clone();

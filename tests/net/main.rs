@@ -17,6 +17,7 @@ mod hostile_sessions;
 mod protocol_forms;
 mod protocol_session;
 mod pulling;
+mod push;
 mod restore;
 mod rights;
 mod rollback;

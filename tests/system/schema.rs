@@ -154,3 +154,35 @@ fn node_upgrades_by_a_restart() {
     assert_eq!(code, Some(2), "{stderr}");
     assert!(stderr.contains("version 2 is lower than 3"), "{stderr}");
 }
+
+/// The names are known only after the schema files were read.
+#[test]
+fn check_and_run_refuse_an_unknown_domain_to_push_and_run_takes_the_others() {
+    const ONION: &str = "2gzyxa5ihm7nsggfxnu52rck2vv4rvmdlkiu3zzui5du4xyclen53wid.onion";
+    let mut club = Club::new();
+    let before = fs::read_to_string(club.node.config()).unwrap();
+    let configure = |domain: &str| {
+        let peer = format!("\n[[peer]]\nonion = \"{ONION}\"\npush_domains = [\"{domain}\"]\n");
+        fs::write(club.node.config(), format!("{before}{peer}")).unwrap();
+    };
+    configure("clubs");
+    for name in ["check", "run"] {
+        let (code, stderr) = club.command(name);
+        assert_eq!(code, Some(2), "{name}: {stderr}");
+        let reason = "there is no domain `clubs`; did you mean `club`?";
+        assert!(stderr.contains(reason), "{name}: {stderr}");
+    }
+    configure("club");
+    club.node.start();
+    club.node.stop();
+    // A row of a peer that is not in the configuration, as an earlier one left it.
+    let database = rusqlite::Connection::open(club.node.folder.join("postern.db")).unwrap();
+    let row = "INSERT INTO sync_outbox VALUES (zeroblob(32), 'club', 1)";
+    database.execute(row, []).unwrap();
+    drop(database);
+    club.node.start();
+    club.node.stop();
+    let database = rusqlite::Connection::open(club.node.folder.join("postern.db")).unwrap();
+    let count = database.query_row("SELECT COUNT(*) FROM sync_outbox", [], |row| row.get(0));
+    assert_eq!(count, Ok(0));
+}

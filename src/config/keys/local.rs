@@ -265,7 +265,7 @@ pub(super) const PEER: Table = Table {
             },
             default: Some("[]"),
             about: "Domains of which a change is pushed to this peer at once, for peers whose \
-                    pulls do not wait. At most 64 peers may have such domains. Not in use yet.",
+                    pulls do not wait. At most 64 peers may have such domains.",
             reason: "pulls that wait bring changes as fast",
             in_new_file: None,
         },

@@ -1,0 +1,111 @@
+//! Pushes between live nodes, of which the receiver does not pull.
+
+use std::collections::BTreeMap;
+
+use bastion::transport::memory::MemoryNet;
+use harness::{LiveNode, Setup, manual_sync};
+use postern::config::SyncConfig;
+
+const DOMAIN: &str = "messages";
+
+/// Alice, who pushes messages to Bob as soon as they are written.
+fn alice(net: &MemoryNet, bob: &LiveNode) -> LiveNode {
+    let outbox = BTreeMap::from([(bob.onion(), vec![DOMAIN.to_owned()])]);
+    let sync = SyncConfig {
+        outbox,
+        ..manual_sync()
+    };
+    Setup::seeded("Alice", 1).sync(sync).live(net)
+}
+
+async fn wait_for_texts(node: &LiveNode, count: usize) {
+    while node.texts().len() < count {
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn wait_until_acknowledged(node: &LiveNode) {
+    while !node.rows("sync_outbox").is_empty() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn peer_without_pulls_receives_a_message_by_outbox() {
+    let net = MemoryNet::new();
+    let bob = LiveNode::start(&net, "Bob", 2);
+    let alice = alice(&net, &bob);
+    bob.meet(&alice).await;
+    for count in 1..=3 {
+        alice.send(bob.identity, "Hi");
+        wait_for_texts(&bob, count).await;
+        wait_until_acknowledged(&alice).await;
+    }
+    alice.stop().await;
+    bob.stop().await;
+}
+
+#[tokio::test]
+async fn peer_receives_in_its_next_session_what_was_written_meanwhile() {
+    let net = MemoryNet::new();
+    let bob = LiveNode::start(&net, "Bob", 2);
+    let alice = alice(&net, &bob);
+    bob.meet(&alice).await;
+    let away = bob.stop().await;
+    alice.send(away.identity(), "Hi");
+    let alice = alice.restart(&net).await;
+    assert_eq!(alice.rows("sync_outbox").len(), 1);
+    let bob = away.live(&net);
+    bob.meet(&alice).await;
+    wait_for_texts(&bob, 1).await;
+    wait_until_acknowledged(&alice).await;
+    alice.stop().await;
+    bob.stop().await;
+}
+
+#[tokio::test]
+async fn peer_without_pulls_receives_a_message_by_timer() {
+    let net = MemoryNet::new();
+    let bob = LiveNode::start(&net, "Bob", 2);
+    let sync = SyncConfig {
+        push_interval_s: 1,
+        ..manual_sync()
+    };
+    let alice = Setup::seeded("Alice", 1).sync(sync).live(&net);
+    bob.meet(&alice).await;
+    alice.send(bob.identity, "Hi");
+    wait_for_texts(&bob, 1).await;
+    alice.stop().await;
+    bob.stop().await;
+}
+
+/// One commit wakes the pull that waits and the push. The second package changes nothing, and is
+/// no fault.
+#[tokio::test]
+async fn push_beside_a_waiting_pull_is_harmless() {
+    let net = MemoryNet::new();
+    let sync = SyncConfig {
+        pull_interval_s: 1,
+        pull_wait_s: 60,
+        backoff_s_min: 600,
+        backoff_s_max: 600,
+        ..manual_sync()
+    };
+    let bob = Setup::seeded("Bob", 2).sync(sync).live(&net);
+    let alice = alice(&net, &bob);
+    bob.meet(&alice).await;
+    for count in 1..=20 {
+        alice.send(bob.identity, "Hi");
+        wait_for_texts(&bob, count).await;
+    }
+    wait_until_acknowledged(&alice).await;
+    // Without pushes the pull alone brings the next message. A fault would have put it off.
+    alice
+        .write(|core, now| core.plan_outbox(now, &BTreeMap::new()))
+        .unwrap();
+    alice.send(bob.identity, "Hi");
+    wait_for_texts(&bob, 21).await;
+    assert!(bob.rejects().is_empty());
+    alice.stop().await;
+    bob.stop().await;
+}
