@@ -324,13 +324,28 @@ impl GraphManager<'_> {
         self.fulfil(&Cause::Unfrozen(*identity))
     }
 
+    /// The number of identities of other nodes that this transaction froze.
+    pub fn frozen_elsewhere(&self) -> usize {
+        self.cache.borrow().frozen
+    }
+
     /// Lets objects of an identity wait until its key is rotated or the operator unfreezes it.
-    pub(super) fn freeze(&self, identity: &Oid) -> Result<(), StoreError> {
-        tracing::error!(
-            identity = identity.short(),
-            "froze an identity, because two homes were claimed for it; if the identity is local, \
-             its key was stolen: rotate it (`postern identity rotate`)"
-        );
+    /// Identities of other nodes are counted and not logged, because a peer decides how many there
+    /// are.
+    pub(super) fn freeze(&self, known: &IdentityRow) -> Result<(), StoreError> {
+        if known.frozen {
+            return Ok(());
+        }
+        let identity = &known.oid;
+        if known.home == self.this_node {
+            tracing::error!(
+                identity = identity.short(),
+                "froze an identity of this node, because another home was claimed for it; its key \
+                 was stolen, or its keys were moved: rotate it (`postern identity rotate`)"
+            );
+        } else {
+            self.cache.borrow_mut().frozen += 1;
+        }
         self.tx.set_frozen(identity, true)?;
         self.cache.borrow_mut().invalidate_identity(identity);
         Ok(())

@@ -316,7 +316,7 @@ impl<'e> GraphManager<'e> {
         let present = (known.key_id, known.home_counter);
         let contradicts = claimed == present && record.home() != known.home;
         if contradicts || (known.home == self.this_node && claimed > present) {
-            self.freeze(&known.oid)?;
+            self.freeze(known)?;
             return Err(Fault::HomeConflict.into());
         }
         if known.frozen && record.chain().key_id() == known.key_id {

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use keys::protocol::KEY_EVENTS_MAX;
-use keys::{KeyChain, Oid, PublicKey, SignedObject};
+use keys::{KeyChain, Oid, PeerId, PublicKey, SignedObject};
 
 use super::error::{Fault, ObjectFault};
 use super::limits::GraphLimits;
@@ -138,6 +138,11 @@ impl DecodedObject {
                 (record.chain().key_id(), record.chain().current()),
             )
         })
+    }
+
+    /// The home that the object's own record proves, if the object is an identity.
+    pub fn home(&self) -> Option<PeerId> {
+        self.record.as_ref().map(IdentityRecord::home)
     }
 
     /// The key chain in the object's own record, if the object is an identity.

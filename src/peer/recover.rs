@@ -217,6 +217,7 @@ async fn reclaim_domain(
             charge.set_objects(OBJECT_COST.saturating_mul(known));
         }
         drop(charge);
+        taken.log_refused();
         sum += taken;
         match batch.next {
             None => return Ok(sum),

@@ -20,6 +20,8 @@ pub struct AppliedPackage {
     pub waiting: usize,
     /// Objects rejected.
     pub rejected: usize,
+    /// Identities of other nodes that were frozen, because two homes were claimed for each.
+    pub frozen: usize,
 }
 
 /// Why a window cannot follow the applied ones.

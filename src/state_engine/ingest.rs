@@ -167,9 +167,12 @@ impl<'a, 'g> PartIngest<'a, 'g> {
         self.note_again((waiting, scope), cause, peer.epoch, false)
     }
 
-    /// Writes the changed usage, and after the last part the rejects.
+    /// Writes the changed usage, and after the last part the rejects. Logs the frozen identities
+    /// then.
     pub(super) fn finish(mut self, is_last: bool) -> Result<(), StoreError> {
+        self.done.frozen += self.graph.frozen_elsewhere();
         if is_last {
+            log_frozen(self.done.frozen);
             let rows_max = self.limits.aside.rejects_per_peer_max;
             self.rejects
                 .write(self.graph.tx(), &mut self.quotas, rows_max)?;
@@ -389,6 +392,16 @@ impl<'a, 'g> PartIngest<'a, 'g> {
             code: code.to_owned(),
             at: self.graph.now(),
         });
+    }
+}
+
+/// Logs the frozen identities of a package in one line.
+fn log_frozen(identities: usize) {
+    if identities > 0 {
+        tracing::error!(
+            identities,
+            "froze identities of other nodes, because two homes were claimed for each"
+        );
     }
 }
 

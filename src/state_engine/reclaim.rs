@@ -41,6 +41,12 @@ pub struct ReclaimSummary {
     pub later_schema: usize,
     /// The object does not belong to this node, or contradicts the stored one.
     pub refused: usize,
+    /// Code of the first refused object.
+    pub first_refused: Option<&'static str>,
+    /// Records among the refused ones of identities of this node whose present keys it lacks.
+    pub lost: usize,
+    /// The identity of the first such record.
+    pub first_lost: Option<Oid>,
 }
 
 impl std::ops::AddAssign for ReclaimSummary {
@@ -51,19 +57,39 @@ impl std::ops::AddAssign for ReclaimSummary {
         self.missing += other.missing;
         self.later_schema += other.later_schema;
         self.refused += other.refused;
+        self.first_refused = self.first_refused.or(other.first_refused);
+        self.lost += other.lost;
+        self.first_lost = self.first_lost.or(other.first_lost);
     }
 }
 
 impl ReclaimSummary {
-    /// Counts a refused object. Logs the first one only, so that a reply causes at most one line.
     fn refuse(&mut self, fault: &Fault) {
-        if self.refused == 0 {
-            tracing::warn!(
-                code = fault.code(),
-                "refused an object that a peer returned; further ones are not logged"
-            );
-        }
         self.refused += 1;
+        self.first_refused = self.first_refused.or(Some(fault.code()));
+    }
+
+    fn lose(&mut self, identity: Oid) {
+        self.lost += 1;
+        self.first_lost = self.first_lost.or(Some(identity));
+    }
+
+    /// Logs what was refused in at most one line, because a peer decides how many objects it
+    /// returns.
+    pub fn log_refused(&self) {
+        let (refused, code) = (self.refused, self.first_refused);
+        if let Some(identity) = self.first_lost {
+            tracing::error!(
+                records = self.lost,
+                identity = identity.short(),
+                refused,
+                "a peer returned records of identities that were created after the backup, or \
+                 whose keys were rotated after it; these keys are lost, and the identities can no \
+                 longer sign"
+            );
+        } else if refused > 0 {
+            tracing::warn!(refused, code, "refused objects that a peer returned");
+        }
     }
 }
 
@@ -151,7 +177,7 @@ impl StateEngine {
         rest: &mut VecDeque<SignedObject>,
     ) -> Result<ReclaimSummary, StoreError> {
         let mut taken = ReclaimSummary::default();
-        rest.retain(|object| match self.catch_up(object) {
+        rest.retain(|object| match self.catch_up(object, &mut taken) {
             Ok(()) => true,
             Err(fault) => {
                 taken.refuse(&fault);
@@ -202,7 +228,7 @@ impl StateEngine {
 
     /// Updates the vault from an identity's record, which may contain a rotation that the restored
     /// vault does not know.
-    fn catch_up(&mut self, object: &SignedObject) -> Result<(), Fault> {
+    fn catch_up(&mut self, object: &SignedObject, taken: &mut ReclaimSummary) -> Result<(), Fault> {
         let decoded = decode_object(object.clone(), &self.context.limits.graph)?;
         let Some(chain) = decoded.own_chain() else {
             return Ok(());
@@ -219,23 +245,18 @@ impl StateEngine {
                 Ok(())
             }
             Ok(CaughtUp::Lost) => {
-                tracing::error!(
-                    identity = decoded.oid().short(),
-                    "the key was rotated after the backup, and the backup does not contain the \
-                     new key; the identity can no longer sign"
-                );
+                taken.lose(decoded.oid());
                 Err(Fault::OldKey)
             }
             Err(VaultError::UnknownIdentity(_)) => {
-                tracing::error!(
-                    identity = decoded.oid().short(),
-                    "a peer returned an identity that was created after the backup; its keys are \
-                     lost"
-                );
+                // A record that names this node as its home proves it: this node signed it too.
+                if decoded.home() == Some(keys.peer_id()) {
+                    taken.lose(decoded.oid());
+                }
                 Err(Fault::Denied(Denied::OwnerNotHere))
             }
             Err(error) => {
-                tracing::error!(
+                tracing::debug!(
                     identity = decoded.oid().short(),
                     error = %error_chain(&error),
                     "a peer returned an identity record with another key chain"

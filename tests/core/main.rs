@@ -15,6 +15,7 @@ mod engines;
 mod expiry;
 mod feed;
 mod former_readers;
+mod frozen;
 mod garden;
 mod hostile;
 mod larger_conversations;

@@ -3,10 +3,14 @@
 use std::sync::Arc;
 
 use bastion::Tier;
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha20Rng;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::*;
+use crate::graph::GraphManager;
+use crate::peer::log_testing::CapturedLog;
 use crate::peer::message::{IdOnly, RequestRefusal};
 use crate::peer::processor_budget::ProcessorBudget;
 use crate::peer::testing::{DOMAIN, RunningSession, TestCore, manual, run_session};
@@ -82,7 +86,11 @@ impl Fixture {
     }
 
     async fn send_batch(&mut self, id: u64, next: Option<Oid>) {
-        let body = keys::codec::encode(&Vec::<keys::SignedObject>::new());
+        self.send_objects(id, &Vec::new(), next).await;
+    }
+
+    async fn send_objects(&mut self, id: u64, objects: &Vec<SignedObject>, next: Option<Oid>) {
+        let body = keys::codec::encode(objects);
         let batch = ReclaimedBatch { id, body, next };
         self.session
             .peer
@@ -325,16 +333,60 @@ async fn object_without_its_conversation_waits_and_the_peer_counts_as_asked() {
     assert_eq!(identities.domain, identities::DOMAIN);
     fixture.send_batch(identities.id, None).await;
     let request = fixture.next_reclaim().await;
-    let batch = ReclaimedBatch {
-        id: request.id,
-        body: keys::codec::encode(&vec![message]),
-        next: None,
-    };
-    let batch = SessionMessage::Reclaimed(batch);
-    fixture.session.peer.send(&batch).await;
+    fixture.send_objects(request.id, &vec![message], None).await;
     while fixture.needs_reclaim_from().await {
         tokio::task::yield_now().await;
     }
+}
+
+/// The record of an identity that the node makes now.
+async fn new_record(node: &TestCore) -> SignedObject {
+    let mut rng = ChaCha20Rng::seed_from_u64(50);
+    let identity = node.keys.add_identity(&mut rng).unwrap();
+    let publish = move |graph: &mut GraphManager<'_>| {
+        crate::services::identities::publish(graph, identity, Some("New"))
+    };
+    node.core.graph(publish).await.unwrap();
+    let read = node
+        .core
+        .read(|view| crate::services::identities::for_handshake(&view, 8));
+    let records = read.await.unwrap();
+    let oid = |object: &SignedObject| {
+        let limits = crate::graph::GraphLimits::default();
+        crate::graph::decode_object(object.clone(), &limits)
+            .unwrap()
+            .oid()
+    };
+    let mut records = records.into_iter().filter(|it| oid(it) == identity);
+    records.next().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_that_a_peer_returns_cause_one_line_for_each_reply() {
+    let (node, peer) = (TestCore::new(1), TestCore::new(2));
+    let (own, foreign) = (new_record(&node).await, new_record(&peer).await);
+    // Restored from a backup that was made before the identity.
+    let mut fixture = Fixture::new(TestCore::new(1).met_and_restored(&peer).await, peer).await;
+    let log = CapturedLog::start_at(tracing::Level::INFO);
+    let _task = fixture.start();
+    fixture.note_epochs(1).await;
+    let after = |number| Some(Oid::from_bytes([number; 16]));
+    let request = fixture.next_reclaim().await;
+    fixture
+        .send_objects(request.id, &vec![foreign.clone(); 150], after(1))
+        .await;
+    let request = fixture.next_reclaim().await;
+    assert_eq!(log.lines("ERROR"), Vec::<String>::new());
+    let lines = log.lines("WARN");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("refused=150"), "{lines:?}");
+    let both = [vec![own; 150], vec![foreign; 10]].concat();
+    fixture.send_objects(request.id, &both, after(2)).await;
+    fixture.next_reclaim().await;
+    let lines = log.lines("ERROR");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("records=150") && lines[0].contains("refused=160"));
+    assert_eq!(log.lines("WARN").len(), 1);
 }
 
 #[test]
