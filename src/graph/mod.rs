@@ -54,5 +54,5 @@ pub use remote::{Applied, Freed};
 pub use rights::travel_type;
 pub use scope_memory::{Newest, ScopeMemory};
 pub use touched::Touched;
-pub use verify::{DecodedObject, KnownKeys, VerifiedObject, decode_object};
+pub use verify::{DecodedObject, KnownKeys, VerifiedObject, decode_object, owner_and_rev};
 pub use version::Tombstone;

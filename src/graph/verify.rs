@@ -91,6 +91,12 @@ pub fn decode_object(
     })
 }
 
+/// Owner and revision of an object that was decoded and verified before. Verifies nothing again.
+pub fn owner_and_rev(signed: &SignedObject, limits: &GraphLimits) -> Option<(Oid, u64)> {
+    let object = Object::from_bytes(signed.bytes(), &limits.object).ok()?;
+    Some((object.owner, object.rev))
+}
+
 /// Checks the content of a core type, and whether the object may name a rights list.
 fn rights_fault(object: &Object) -> Result<(), RightsFault> {
     if object.rights.is_some() && object.scope().is_none() {

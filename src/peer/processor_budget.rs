@@ -1,4 +1,5 @@
-//! Processor time that each peer may cost, for pushes and for replies to this node's own pulls.
+//! Processor time that each peer may cost, for pushes, for replies to this node's own pulls, and
+//! for objects that are returned to the peer.
 //!
 //! A package is charged for what verifying and judging its objects costs by count, so that a seed
 //! reproduces a run. New objects are free, because the quota of stored objects bounds them. A peer
@@ -50,6 +51,11 @@ impl ProcessorBudget {
         if !pause.is_zero() {
             sleep(pause).await;
         }
+    }
+
+    /// Whether the peer has time left.
+    pub(super) fn has_time(&self, peer: &PeerId) -> bool {
+        self.pause(peer).is_zero()
     }
 
     /// Begins to charge a package. The caller has waited for the peer before.

@@ -134,7 +134,7 @@ impl RequestServer {
             SessionMessage::Push(push) => self.push(session, push).await.map(ServerReply::from),
             SessionMessage::Epoch(note) => self.hear(peer, note).await.map(ServerReply::from),
             SessionMessage::Heard(note) => self.hear_own(peer, note).await.map(ServerReply::from),
-            SessionMessage::Reclaim(request) => self.reclaim(peer, request, build_permit).await,
+            SessionMessage::Reclaim(request) => self.reclaim(session, request, build_permit).await,
             // The session passes on nothing else.
             _ => Err(refused(0, "internal")),
         };
@@ -281,14 +281,15 @@ impl RequestServer {
     }
 
     /// Sends a restored node one batch of the objects that it once sent. One batch is built at a
-    /// time, as with packages.
+    /// time, as with packages. The batch is charged to the peer's processor time, because any peer
+    /// may ask. Without time left the reply is `busy`, so that a request in progress does not end.
     async fn reclaim<'b>(
         &self,
-        peer: &PeerId,
+        session: &SessionInfo,
         request: ReclaimRequest,
         build_permit: &'b Semaphore,
     ) -> Result<ServerReply<'b>, RequestRefusal> {
-        let id = request.id;
+        let (id, peer) = (request.id, &session.peer);
         let request = RecoveryRequest {
             peer: *peer,
             domain: request.domain,
@@ -298,11 +299,17 @@ impl RequestServer {
             .acquire()
             .await
             .map_err(|_| refused(id, "internal"))?;
+        if !self.budget.has_time(peer) {
+            return Err(refused(id, "busy"));
+        }
+        let mut charge = self.budget.begin(peer, session.tier, 0);
         let batch = self
             .core
             .read(move |view| view.recovery_batch(&request))
             .await;
         let batch = batch.map_err(|error| internal(id, &error))?;
+        charge.set_objects(batch.cost);
+        drop(charge);
         Ok(ServerReply {
             message: SessionMessage::Reclaimed(ReclaimedBatch {
                 id,
@@ -377,6 +384,8 @@ fn internal(id: u64, error: &(dyn std::error::Error + 'static)) -> RequestRefusa
     refused(id, "internal")
 }
 
+#[cfg(test)]
+mod reclaim_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

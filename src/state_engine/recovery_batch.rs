@@ -8,12 +8,14 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::time::Duration;
 
 use keys::{Oid, PeerId, SignedObject};
 
+use super::checked::OBJECT_COST;
 use super::package::Package;
 use super::view::View;
-use crate::graph::{decode_object, load_object, travel_type};
+use crate::graph::{load_object, owner_and_rev, travel_type};
 use crate::store::{AppTable, ParentRow, StoreError};
 
 /// Largest number of rows that are read for one reply, so that a read ends soon.
@@ -22,6 +24,13 @@ const ROWS_PER_REPLY: usize = 4096;
 const WAITING_PER_REPLY: usize = 256;
 /// Most waiting versions of one object that are compared, the oldest first.
 const VERSIONS_MAX: usize = 16;
+/// Processor time of a row that is read.
+const ROW_COST: Duration = Duration::from_micros(5);
+
+/// The processor time of so many rows.
+fn rows_cost(rows: usize) -> Duration {
+    ROW_COST.saturating_mul(u32::try_from(rows).unwrap_or(u32::MAX))
+}
 
 /// A restored node's request for the objects that it once sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +51,8 @@ pub struct RecoveryBatch {
     pub objects: Vec<SignedObject>,
     /// `after` of the next request; `None` after the last batch.
     pub next: Option<Oid>,
+    /// The processor time of making it, roughly.
+    pub cost: Duration,
 }
 
 /// The stored and the waiting versions of one object.
@@ -98,6 +109,7 @@ impl View<'_> {
             .filter(|_| waiting.len() == WAITING_PER_REPLY);
         let ends = [rows_end.map(|row| row.oid), waiting_end.copied()];
         let end = ends.into_iter().flatten().min();
+        let cost = rows_cost(rows.len() + waiting.len());
         let mut held: BTreeMap<Oid, Held> = BTreeMap::new();
         for oid in waiting {
             held.entry(oid).or_default().waits = true;
@@ -112,7 +124,11 @@ impl View<'_> {
             known: BTreeMap::new(),
         };
         let bytes_max = limits.bytes_max.saturating_sub(Package::EMPTY_BYTES_MAX);
-        let (mut given, mut bytes, mut last) = (RecoveryBatch::default(), 0, None);
+        let (mut bytes, mut last) = (0, None);
+        let mut given = RecoveryBatch {
+            cost,
+            ..RecoveryBatch::default()
+        };
         for (oid, of_oid) in held {
             if end.is_some_and(|end| oid > end) {
                 break;
@@ -120,12 +136,17 @@ impl View<'_> {
             let received = of_oid.row.filter(|row| row.origin.is_some());
             let stored = match &received {
                 Some(row) if domain.has_type(travel_type(&self.rows, app, row)?) => {
+                    given.cost += OBJECT_COST;
                     self.stored_of(&mut residents, app, row)?
                 }
                 _ => None,
             };
             let waiting = match of_oid.waits {
-                true => self.waiting_of(&mut residents, &domain.name, &oid)?,
+                true => {
+                    let (highest, cost) = self.waiting_of(&mut residents, &domain.name, &oid)?;
+                    given.cost += cost;
+                    highest
+                }
                 false => None,
             };
             let versions: Vec<SignedObject> = stored.into_iter().chain(waiting).collect();
@@ -157,30 +178,35 @@ impl View<'_> {
         Ok(Some(signed))
     }
 
-    /// The highest waiting version of an object, if its owner lives on the requesting node. A
-    /// version that no key verified is left out, because its owner may not have made it.
+    /// The highest waiting version of an object, if its owner lives on the requesting node, and the
+    /// processor time. A version that no key verified is left out, because its owner may not have
+    /// made it. The others were verified before they began to wait.
     fn waiting_of(
         &self,
         residents: &mut Residents<'_>,
         domain: &str,
         oid: &Oid,
-    ) -> Result<Option<SignedObject>, StoreError> {
+    ) -> Result<(Option<SignedObject>, Duration), StoreError> {
         let mut highest: Option<(_, SignedObject)> = None;
+        let mut cost = Duration::ZERO;
         for id in self.rows.waiting_of(oid, u32::MAX, VERSIONS_MAX)? {
             let waiting = self
                 .rows
                 .waiting(id)?
                 .filter(|it| it.domain == domain && !it.is_reclaimed && !it.cause.is_unverified());
-            let decoded = waiting.map(|it| decode_object(it.object, &self.context.limits.graph));
-            let Some(Ok(decoded)) = decoded else {
+            let Some(signed) = waiting.map(|it| it.object) else {
                 continue;
             };
-            let version = (decoded.key_id(), decoded.rev());
+            cost += OBJECT_COST;
+            let Some((owner, rev)) = owner_and_rev(&signed, &self.context.limits.graph) else {
+                continue;
+            };
+            let version = (signed.key_id(), rev);
             let is_highest = highest.as_ref().is_none_or(|(known, _)| version > *known);
-            if is_highest && residents.contain(decoded.owner())? {
-                highest = Some((version, decoded.into_signed()));
+            if is_highest && residents.contain(owner)? {
+                highest = Some((version, signed));
             }
         }
-        Ok(highest.map(|(_, signed)| signed))
+        Ok((highest.map(|(_, signed)| signed), cost))
     }
 }

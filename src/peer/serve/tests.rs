@@ -11,14 +11,14 @@ use crate::state_engine::{CoreLimits, OBJECT_COST, Quotas, TierQuota};
 use crate::store::WriteMode;
 
 /// A node that knows a peer, and the server of its core.
-struct Fixture {
-    node: TestCore,
-    peer: TestCore,
-    server: RequestServer,
+pub(super) struct Fixture {
+    pub(super) node: TestCore,
+    pub(super) peer: TestCore,
+    pub(super) server: RequestServer,
 }
 
 impl Fixture {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         Self::with(manual(), CoreLimits::default()).await
     }
 
@@ -31,7 +31,7 @@ impl Fixture {
     }
 
     /// The reply to a request of the peer.
-    async fn reply(&self, request: SessionMessage) -> SessionMessage {
+    pub(super) async fn reply(&self, request: SessionMessage) -> SessionMessage {
         let build_permit = Semaphore::new(1);
         let session = info(self.peer.peer_id(), Tier::Untrusted);
         let reply = self.server.reply(&session, request, &build_permit);
@@ -54,7 +54,7 @@ impl Fixture {
     }
 
     /// The package that the peer would push.
-    async fn package(&self, last_seq: u64) -> Vec<u8> {
+    pub(super) async fn package(&self, last_seq: u64) -> Vec<u8> {
         let request = PullRequest {
             again: None,
             peer: self.node.peer_id(),
@@ -75,7 +75,7 @@ impl Fixture {
         }
     }
 
-    async fn push(&self, body: Vec<u8>) -> SessionMessage {
+    pub(super) async fn push(&self, body: Vec<u8>) -> SessionMessage {
         self.reply(SessionMessage::Push(PackageBody { id: 7, body }))
             .await
     }
@@ -88,7 +88,7 @@ impl Fixture {
 }
 
 #[track_caller]
-fn code(reply: &SessionMessage) -> &str {
+pub(super) fn code(reply: &SessionMessage) -> &str {
     match reply {
         SessionMessage::Refused(refusal) if refusal.id == 7 => &refusal.code,
         other => panic!("expected a refusal, got {other:?}"),
@@ -401,33 +401,6 @@ async fn refuses_a_push_of_an_unknown_peer_as_its_own_fault() {
     let unknown = info(peer_id(9), Tier::Untrusted);
     let reply = fixture.server.reply(&unknown, push, &build_permit).await;
     assert_eq!(code(&reply.message), "internal");
-}
-
-#[tokio::test(start_paused = true)]
-async fn reclaims_what_came_from_the_peer() {
-    let fixture = Fixture::new().await;
-    fixture.peer.send_message(&fixture.node, "hello").await;
-    fixture.push(fixture.package(0).await).await;
-    let request = |domain: &str| {
-        SessionMessage::Reclaim(ReclaimRequest {
-            id: 7,
-            after: None,
-            domain: domain.into(),
-        })
-    };
-    let SessionMessage::Reclaimed(batch) = fixture.reply(request(DOMAIN)).await else {
-        panic!("no batch");
-    };
-    assert_eq!((batch.id, batch.next), (7, None));
-    assert_eq!(
-        batch.objects().unwrap().len(),
-        2,
-        "conversation and message"
-    );
-    let SessionMessage::Reclaimed(batch) = fixture.reply(request("contacts")).await else {
-        panic!("no batch");
-    };
-    assert_eq!(batch.objects().unwrap(), [], "outside the intersection");
 }
 
 #[tokio::test(start_paused = true)]
