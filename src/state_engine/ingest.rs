@@ -307,7 +307,7 @@ impl<'a, 'g> PartIngest<'a, 'g> {
         let is_unverified = waiting.cause.is_unverified();
         let needs_schema = matches!(waiting.cause, Cause::Schema(..));
         // The other half is for objects that wait for a moment only.
-        let has_room = count.all < limits.waiting_per_peer_max
+        let has_room = count.all - count.reclaimed < limits.waiting_per_peer_max
             && (!is_unverified || count.unverified < limits.unverified_per_peer_max)
             && (!needs_schema || count.schema < limits.waiting_per_peer_max / 2);
         self.done.waiting += 1;

@@ -187,7 +187,7 @@ impl StateEngine {
         let waiting_max = self.context.limits.aside.waiting_per_peer_max;
         self.write(now, |graph| {
             let (mut chains, tx) = (OwnChains::default(), graph.tx());
-            let mut room = waiting_max.saturating_sub(tx.waiting_count(&peer)?.all);
+            let mut room = waiting_max.saturating_sub(tx.waiting_count(&peer)?.reclaimed);
             while let Some(object) = rest.pop_front() {
                 match reclaim_one(graph, &mut chains, object, (&peer, Trial::Arrived))? {
                     Ok(ReclaimOutcome::Written) => taken.written += 1,

@@ -42,6 +42,8 @@ pub struct WaitingRow {
 pub struct WaitingCount {
     /// All of them.
     pub all: u64,
+    /// Returned objects of this node. They take no room of the peer's own objects.
+    pub reclaimed: u64,
     /// Those whose signature could not be verified yet.
     pub unverified: u64,
     /// Those that need a later schema.
@@ -135,16 +137,17 @@ impl Rows<'_> {
         let mut statement = self
             .connection
             .prepare_cached(
-                "SELECT COUNT(*), COALESCE(SUM(w.needs_kind = ?2), 0),
-                   COALESCE(SUM(w.needs_kind = ?3), 0)
+                "SELECT COUNT(*), COALESCE(SUM(w.is_reclaimed), 0),
+                   COALESCE(SUM(w.needs_kind = ?2), 0), COALESCE(SUM(w.needs_kind = ?3), 0)
                  FROM waiting AS w JOIN peers AS p ON p.id = w.peer_no WHERE p.peer_id = ?1",
             )
             .context(context)?;
         let count = |row: &Row<'_>| {
             Ok(WaitingCount {
                 all: row.get(0)?,
-                unverified: row.get(1)?,
-                schema: row.get(2)?,
+                reclaimed: row.get(1)?,
+                unverified: row.get(2)?,
+                schema: row.get(3)?,
             })
         };
         statement

@@ -157,3 +157,22 @@ fn returned_object_without_room_is_counted_as_missing_and_stored_when_it_returns
     assert_eq!((taken.waiting, taken.missing), (0, 0));
     assert_eq!(alice.texts().len(), 2);
 }
+
+#[test]
+fn returned_objects_that_wait_take_no_room_of_what_the_peer_sends() {
+    let mut limits = CoreLimits::default();
+    limits.aside.waiting_per_peer_max = 1;
+    let alice = Setup::new("alice").limits(limits).node();
+    let (bob, carol) = (TestNode::new("bob", 300), TestNode::new("carol", 600));
+    meet(&alice, &bob);
+    // The conversation of both never comes.
+    let talk = talk(&carol, &[alice.identity, bob.identity]);
+    let (own, peer) = (early(&alice, &talk, 2), bob.peer_id());
+    let taken = alice.write(move |core, now| core.reclaim(now, peer, own));
+    let taken = taken.unwrap();
+    assert_eq!((taken.waiting, taken.missing), (1, 1));
+    let sent = bob.force(&alice, "messages", early(&bob, &talk, 2));
+    assert_eq!(sent.unwrap().waiting, 2);
+    assert_eq!(alice.rows("waiting").len(), 2, "one of each kind");
+    assert_eq!(alice.again_count(&bob), 1, "the other one is pulled again");
+}
