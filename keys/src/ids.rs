@@ -1,7 +1,8 @@
 //! Public identifiers. Each has a fixed number of bytes and is encoded as a CBOR byte string.
 //!
-//! `Debug` and `Display` are for logs: they print only the first characters of a peer id, key or
-//! onion address. `to_hex` and `to_onion_string` return the full text. Invariant: a value of these
+//! `Debug` and `Display` are for logs. They print only the first characters of a peer id, key or
+//! onion address, and the last ones of an object id. `to_hex` and `to_onion_string` return the full
+//! text. Invariant: a value of these
 //! types has its exact length. Tested below.
 
 use std::fmt;
@@ -38,6 +39,24 @@ impl<const N: usize> Visitor<'_> for FixedBytes<N> {
 
 macro_rules! fixed_bytes {
     ($(#[$doc:meta])* $name:ident, $what:literal, $len:literal, $shown:literal) => {
+        fixed_bytes!($(#[$doc])* $name, $what, $len);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let text = self.to_hex();
+                let shown = text.get(..$shown).unwrap_or(&text);
+                f.write_str(shown)?;
+                if shown.len() < text.len() { f.write_str("…") } else { Ok(()) }
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+    };
+    ($(#[$doc:meta])* $name:ident, $what:literal, $len:literal) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name([u8; $len]);
@@ -64,21 +83,6 @@ macro_rules! fixed_bytes {
             /// Returns the whole value in lower-case hex. Not for logs.
             pub fn to_hex(&self) -> String {
                 HEXLOWER.encode(&self.0)
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let text = self.to_hex();
-                let shown = text.get(..$shown).unwrap_or(&text);
-                f.write_str(shown)?;
-                if shown.len() < text.len() { f.write_str("…") } else { Ok(()) }
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!(stringify!($name), "({})"), self)
             }
         }
 
@@ -109,16 +113,25 @@ macro_rules! fixed_bytes {
 }
 
 fixed_bytes!(
-    /// Identifies an object on every node (docs/DECISIONS.md 2). Printed whole for the API and the
-    /// CLI; log lines have [`Oid::short`].
-    Oid, "object id", 16, 32
+    /// Identifies an object on every node (docs/DECISIONS.md 2).
+    ///
+    /// Has no `Display`: logs contain [`Oid::short`]; the API, the command line and files contain
+    /// [`Oid::to_hex`].
+    Oid, "object id", 16
 );
+
 impl Oid {
     /// Returns `…` and the last 8 digits, for logs. The first digits are a time, and the command
     /// line accepts the last 8.
     pub fn short(&self) -> String {
         let text = self.to_hex();
         format!("…{}", text.get(24..).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for Oid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Oid({})", self.short())
     }
 }
 
@@ -262,10 +275,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn short_oid_has_the_last_eight_digits() {
-        let oid: Oid = "00112233445566778899aabbccddeeff".parse().unwrap();
-        assert_eq!(oid.short(), "…ccddeeff");
-        assert_eq!(oid.to_string(), oid.to_hex());
+    fn each_id_is_printed_in_part_for_logs() {
+        let bytes: [u8; 64] = std::array::from_fn(|at| at as u8);
+        let first: [u8; 16] = *bytes.first_chunk().unwrap();
+        let half: [u8; 32] = *bytes.first_chunk().unwrap();
+        let oid = Oid::from_bytes(first);
+        assert_eq!((oid.short(), oid.to_hex().len()), ("…0c0d0e0f".into(), 32));
+        assert_eq!(format!("{oid:?}"), "Oid(…0c0d0e0f)");
+        let shown = [
+            Epoch::from_bytes(first).to_string(),
+            BootId::from_bytes(first).to_string(),
+            PeerId::from_bytes(half).to_string(),
+            PublicKey::from_bytes(half).to_string(),
+            Digest::from_bytes(half).to_string(),
+            Signature::from_bytes(bytes).to_string(),
+        ];
+        assert_eq!(shown, ["00010203…"; 6]);
+        assert_eq!(
+            format!("{:?}", PeerId::from_bytes(half)),
+            "PeerId(00010203…)"
+        );
+        // No secret, and equal on all nodes with one schema.
+        assert_eq!(SchemaDigest::from_bytes(first).to_string().len(), 32);
     }
 
     // The Tor Project's published onion service: an address made by another implementation.

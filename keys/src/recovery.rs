@@ -184,7 +184,12 @@ impl RecoveryKey {
 
 impl fmt::Debug for RecoveryKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "--- recovery key {} of {} ---", self.key_id, self.holder)
+        write!(
+            f,
+            "--- recovery key {} of {} ---",
+            self.key_id,
+            self.holder.short()
+        )
     }
 }
 
@@ -393,9 +398,6 @@ mod tests {
     #[test]
     fn debug_output_shows_the_holder_and_redacts_the_key() {
         let debug = format!("{:?}", key([1; 32]));
-        assert_eq!(
-            debug,
-            format!("--- recovery key 3 of {} ---", "ab".repeat(16))
-        );
+        assert_eq!(debug, "--- recovery key 3 of …abababab ---");
     }
 }

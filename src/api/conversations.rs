@@ -115,8 +115,10 @@ pub(super) async fn show(
         .read(move |view| conversation_cards::show(&view, conversation))
         .await?;
     let missing = || {
-        let why = format!("no identity of this node may read a conversation {conversation}");
-        ApiError::not_found(why)
+        ApiError::not_found(format!(
+            "no identity of this node may read a conversation {}",
+            conversation.to_hex()
+        ))
     };
     found.as_ref().map(show_card).map(Json).ok_or_else(missing)
 }

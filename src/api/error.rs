@@ -51,8 +51,9 @@ impl ApiError {
     /// The identity's home is not this node.
     pub(super) fn not_here(identity: &Oid) -> Self {
         let why = format!(
-            "the home of identity {identity} is not this node: GET /api/identities marks local \
-             identities with `local`"
+            "the home of identity {} is not this node: GET /api/identities marks local \
+             identities with `local`",
+            identity.to_hex()
         );
         Self::new(StatusCode::NOT_FOUND, "not_here", why)
     }

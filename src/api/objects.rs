@@ -218,9 +218,9 @@ pub(super) async fn delete(
             _ => Ok(None),
         }
     });
-    let parent = found
-        .await?
-        .ok_or_else(|| ApiError::not_found(format!("app `{app}` has no object {object}")))?;
+    let parent = found.await?.ok_or_else(|| {
+        ApiError::not_found(format!("app `{app}` has no object {}", object.to_hex()))
+    })?;
     write(
         &state,
         WriteRequest {

@@ -104,7 +104,7 @@ pub(super) async fn change(
     for change in request.changes {
         let identity = oid("changes.identity_oid", &change.identity_oid)?;
         if changes.insert(identity, change.rights.rights()).is_some() {
-            let why = format!("changes: the identity {identity} is named twice");
+            let why = format!("changes: the identity {} is named twice", identity.to_hex());
             return Err(ApiError::bad_request(why));
         }
     }

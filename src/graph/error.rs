@@ -26,7 +26,7 @@ pub enum SaveError {
     #[error(transparent)]
     Denied(#[from] Denied),
     /// This node does not store the object, or one that it refers to.
-    #[error("there is no object {0} on this node")]
+    #[error("there is no object {} on this node", .0.short())]
     Missing(Oid),
     /// A reference leads to an object of another type.
     #[error("a reference leads to an object of another type")]
@@ -185,10 +185,10 @@ pub enum ObjectFault {
     #[error("the object's bytes are malformed")]
     Malformed(#[from] Malformed),
     /// The oid does not cover owner, app, type, place and salt.
-    #[error("the oid {0} is not that of its owner, type and place")]
+    #[error("the oid {} is not that of its owner, type and place", .0.short())]
     Oid(Oid),
     /// The object is an identity, and its record is not valid.
-    #[error("the identity record of {oid} is not valid")]
+    #[error("the identity record of {} is not valid", .oid.short())]
     Record {
         /// The oid of the object.
         oid: Oid,
@@ -196,7 +196,7 @@ pub enum ObjectFault {
         source: RecordFault,
     },
     /// The object is a rights list or a `leave` and is not valid, or it may not name a list.
-    #[error("the rights list of {oid} is not valid")]
+    #[error("the rights list of {} is not valid", .oid.short())]
     Rights {
         /// The oid of the object.
         oid: Oid,

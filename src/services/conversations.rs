@@ -29,7 +29,7 @@ pub enum ConversationError {
     #[error(transparent)]
     Rights(#[from] RightsError),
     /// No identity of this node may read a conversation with this oid.
-    #[error("no identity of this node may read a conversation with the oid {0}")]
+    #[error("no identity of this node may read a conversation with the oid {}", .0.to_hex())]
     NotFound(Oid),
     /// The title of a new conversation is not one line of text.
     #[error(
@@ -38,7 +38,7 @@ pub enum ConversationError {
     )]
     BadTitle,
     /// The founder, sender or leaving identity does not live on this node.
-    #[error("the identity {0} does not live on this node")]
+    #[error("the identity {} does not live on this node", .0.to_hex())]
     NotHere(Oid),
     /// A conversation needs two identities.
     #[error("a conversation needs at least one other identity")]
@@ -47,16 +47,16 @@ pub enum ConversationError {
     #[error("at most {FOUNDERS_MAX} identities can found a conversation; add the others later")]
     TooManyFounders,
     /// The identity is a member already.
-    #[error("the identity {0} is a member already")]
+    #[error("the identity {} is a member already", .0.to_hex())]
     AlreadyMember(Oid),
     /// The identity is named twice, or is the founder.
-    #[error("the identity {0} is named twice")]
+    #[error("the identity {} is named twice", .0.to_hex())]
     NamedTwice(Oid),
     /// The identity is not a member.
-    #[error("the identity {0} is not a member of the conversation")]
+    #[error("the identity {} is not a member of the conversation", .0.to_hex())]
     NotMember(Oid),
     /// The member may only read.
-    #[error("the identity {0} may read the conversation and not write in it")]
+    #[error("the identity {} may read the conversation and not write in it", .0.to_hex())]
     MayNotWrite(Oid),
 }
 

@@ -34,10 +34,10 @@ pub struct IdentityCard {
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// The identity is not local.
-    #[error("no identity {0} lives on this node")]
+    #[error("no identity {} lives on this node", .0.to_hex())]
     NotLocal(Oid),
     /// The identity is not known.
-    #[error("no identity {0} is known to this node")]
+    #[error("no identity {} is known to this node", .0.to_hex())]
     Unknown(Oid),
     /// The identity to unfreeze is not frozen.
     #[error("the identity is not frozen")]

@@ -54,15 +54,16 @@ pub struct Sent {
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
     /// The sender is not a local identity.
-    #[error("the sender {0} does not live on this node")]
+    #[error("the sender {} does not live on this node", .0.to_hex())]
     UnknownSender(Oid),
     /// The recipient is not known.
     #[error(
-        "the recipient {0} is not known: synchronise the identities domain with its node first"
+        "the recipient {} is not known: synchronise the identities domain with its node first",
+        .0.to_hex()
     )]
     UnknownRecipient(Oid),
     /// The recipient is retired.
-    #[error("the recipient {0} is retired and does not read messages")]
+    #[error("the recipient {} is retired and does not read messages", .0.to_hex())]
     Retired(Oid),
     /// A conversation needs two identities.
     #[error("sender and recipient are the same identity")]

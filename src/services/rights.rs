@@ -18,25 +18,31 @@ use crate::store::{AppTable, Onlooker, ParentRow, RightsRow, Rows, ScopeId, Stor
 #[derive(Debug, thiserror::Error)]
 pub enum RightsError {
     /// No identity of this node may read a scope with this oid.
-    #[error("no identity of this node may read a scope with the oid {0}")]
+    #[error("no identity of this node may read a scope with the oid {}", .0.to_hex())]
     NotFound(Oid),
     /// The owner of the scope lives elsewhere.
-    #[error("only the owner {owner} can change who takes part, and it does not live on this node")]
+    #[error(
+        "only the owner {} can change who takes part, and it does not live on this node",
+        .owner.to_hex()
+    )]
     NotOwner {
         /// The owner of the scope.
         owner: Oid,
     },
     /// The owner has all rights as long as the scope exists.
-    #[error("the owner {0} always takes part: it can neither leave nor be removed")]
+    #[error("the owner {} always takes part: it can neither leave nor be removed", .0.to_hex())]
     OwnerStays(Oid),
     /// The identity has no rights that could be taken.
-    #[error("the identity {0} has no rights in the scope")]
+    #[error("the identity {} has no rights in the scope", .0.to_hex())]
     NoRights(Oid),
     /// The identity is not known.
-    #[error("the identity {0} is not known: synchronise the identities domain with its node first")]
+    #[error(
+        "the identity {} is not known: synchronise the identities domain with its node first",
+        .0.to_hex()
+    )]
     UnknownIdentity(Oid),
     /// The identity is retired.
-    #[error("the identity {0} is retired")]
+    #[error("the identity {} is retired", .0.to_hex())]
     Retired(Oid),
     /// The list would have too many entries.
     #[error("at most {RIGHTS_ENTRIES_MAX} identities can take part")]

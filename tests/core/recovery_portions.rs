@@ -71,7 +71,10 @@ fn scopes_open_in_portions_and_those_that_a_crash_left_closed_open_at_the_next_s
     bob.pull_all(&alice, "identities");
     bob.pull_all(&alice, "messages");
     for talk in talks {
-        assert!(bob.parent("messages", talk).is_some(), "{talk} never came");
+        assert!(
+            bob.parent("messages", talk).is_some(),
+            "{talk:?} never came"
+        );
     }
 }
 

@@ -93,7 +93,7 @@ fn assert_nothing_lost(before: &StoredObjects, after: &StoredObjects, owner: Oid
     for (oid, old) in before.iter().filter(|(_, old)| old.owner == owner) {
         let new = after
             .get(oid)
-            .unwrap_or_else(|| panic!("{oid} is lost: {old:?}"));
+            .unwrap_or_else(|| panic!("{oid:?} is lost: {old:?}"));
         assert!(
             new.rev >= old.rev,
             "a lower revision won: {old:?} and {new:?}"

@@ -222,6 +222,44 @@ fn node_writes_no_secret_in_the_clear() {
     known.search(12);
 }
 
+/// Oids are no secrets, but a log that an operator passes on must not tell which identities talk
+/// to each other.
+#[test]
+fn rotation_logs_no_complete_oid() {
+    let known = Known::new();
+    let mut node = known.node();
+    node.start();
+    let second = node.post("/api/identities", json!({ "name": "Second" }));
+    let sent = node.post(
+        "/api/messages/send",
+        json!({
+            "sender_identity_oid": known.identity.to_hex(),
+            "recipient_identity_oid": second["oid"],
+            "body": "a text",
+        }),
+    );
+    for path in [
+        format!("/api/identities/{}/rotate", known.identity.to_hex()),
+        "/api/keys/rotate-node".to_owned(),
+    ] {
+        assert_eq!(node.post(&path, json!({}))["key_id"], json!(1));
+    }
+    node.stop();
+    let log = fs::read_to_string(node.log()).unwrap();
+    assert!(log.contains(&known.identity.short()), "{log}");
+    for (name, oid) in [
+        ("the rotated identity", json!(known.identity.to_hex())),
+        ("the other identity", second["oid"].clone()),
+        ("the message", sent["oid"].clone()),
+        ("the conversation", sent["conversation_oid"].clone()),
+    ] {
+        let oid = oid.as_str().unwrap_or_else(|| panic!("{name}: {sent}"));
+        assert_eq!(oid.len(), 32, "{name}");
+        let line = log.lines().find(|line| line.contains(oid));
+        assert_eq!(line, None, "{name}");
+    }
+}
+
 #[test]
 fn search_finds_every_form_of_every_secret() {
     let known = Known::new();

@@ -63,7 +63,7 @@ pub enum VaultError {
     )]
     WrongRecoveryKey,
     /// The recovery key belongs to another identity or node.
-    #[error("this recovery key is for {0}")]
+    #[error("this recovery key is for {}", .0.to_hex())]
     OtherHolder(Oid),
     /// The chain is invalid, belongs to another holder, or forks from the chain in the vault.
     #[error("the key chain does not continue the one in this vault")]
@@ -78,7 +78,7 @@ pub enum VaultError {
 
 /// The vault has no key of this identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("this vault has no key of identity {0}")]
+#[error("this vault has no key of identity {}", .0.short())]
 pub struct UnknownIdentity(pub Oid);
 
 impl From<HeaderFault> for VaultError {

@@ -81,7 +81,7 @@ impl TestNode {
                     signature: *signed.signature(),
                     change_seq: row.change_seq,
                 };
-                assert!(all.insert(oid, object).is_none(), "{oid} is stored twice");
+                assert!(all.insert(oid, object).is_none(), "{oid:?} is stored twice");
             }
             Ok(all)
         })

@@ -40,7 +40,7 @@ impl World {
                     let home = made.home;
                     let aside = self.aside(number);
                     return Err(format!(
-                        "node {number} lacks {oid} of node {home}, which it may see: {made:?}; \
+                        "node {number} lacks {oid:?} of node {home}, which it may see: {made:?}; \
                          there {aside}"
                     ));
                 }
@@ -76,7 +76,7 @@ impl World {
         for (oid, made) in self.memory.made.iter().filter(|(_, made)| made.rev > 0) {
             let home = made.home;
             match stored[home].get(oid) {
-                None => return Err(format!("node {home} lost its own {oid}: {made:?}")),
+                None => return Err(format!("node {home} lost its own {oid:?}: {made:?}")),
                 Some(object) if object.rev < made.rev => {
                     let rev = object.rev;
                     return Err(format!("a lower revision, {rev}, won at home: {made:?}"));
@@ -96,7 +96,7 @@ impl World {
             if let Some(oid) = unmerged.iter().find(is_live) {
                 let made = self.memory.made.get(oid);
                 return Err(format!(
-                    "node {number} has not merged the lists of {oid}: {made:?}"
+                    "node {number} has not merged the lists of {oid:?}: {made:?}"
                 ));
             }
         }
@@ -117,7 +117,9 @@ impl World {
         if self.is_hostile(&object.owner) {
             return match self.memory.made.get(oid) {
                 None => Ok(()),
-                Some(made) => Err(format!("the hostile peer took {oid} at {number}: {made:?}")),
+                Some(made) => Err(format!(
+                    "the hostile peer took {oid:?} at {number}: {made:?}"
+                )),
             };
         }
         let Some(made) = self.memory.made.get(oid) else {
@@ -125,12 +127,12 @@ impl World {
                 return Ok(());
             }
             return Err(format!(
-                "node {number} has {oid}, which no node wrote: {object:?}"
+                "node {number} has {oid:?}, which no node wrote: {object:?}"
             ));
         };
         if !self.may_have(number, made) {
             return Err(format!(
-                "node {number} has {oid}, which it may not see: {made:?}"
+                "node {number} has {oid:?}, which it may not see: {made:?}"
             ));
         }
         let home = made.home;
@@ -144,7 +146,7 @@ impl World {
             None => {
                 let aside = self.aside(home);
                 Err(format!(
-                    "node {number} has {oid}, its home {home} has not: {made:?}; there {aside}"
+                    "node {number} has {oid:?}, its home {home} has not: {made:?}; there {aside}"
                 ))
             }
             Some(at_home)
@@ -154,7 +156,8 @@ impl World {
                     && self.is_promised(number, made) =>
             {
                 Err(format!(
-                    "node {number} has another {oid} than its home {home}: {object:?}, {at_home:?}"
+                    "node {number} has another {oid:?} than its home {home}: {object:?}, \
+                     {at_home:?}"
                 ))
             }
             Some(_) => Ok(()),
@@ -243,16 +246,18 @@ impl World {
             match (here.get(oid), at_home) {
                 (None, Some(_)) if is_met => {
                     return Err(format!(
-                        "node {number} lacks the record of {oid}: {person:?}"
+                        "node {number} lacks the record of {oid:?}: {person:?}"
                     ));
                 }
                 (Some(_), _) if !is_met && met_old => {}
                 (Some(_), _) if !is_met => {
-                    return Err(format!("node {number} has the record of {oid}: {person:?}"));
+                    return Err(format!(
+                        "node {number} has the record of {oid:?}: {person:?}"
+                    ));
                 }
                 (Some(object), Some(at_home)) if object.replica() != at_home.replica() => {
                     return Err(format!(
-                        "node {number} has another record of {oid} than its home: {person:?}"
+                        "node {number} has another record of {oid:?} than its home: {person:?}"
                     ));
                 }
                 _ => {}
@@ -261,7 +266,7 @@ impl World {
         let is_known = |oid: &Oid| self.memory.people.contains_key(oid) || self.is_hostile(oid);
         match here.keys().find(|oid| !is_known(oid)) {
             Some(oid) => Err(format!(
-                "node {number} has the record of {oid}, which belongs to no node"
+                "node {number} has the record of {oid:?}, which belongs to no node"
             )),
             None => Ok(()),
         }
@@ -298,8 +303,8 @@ impl World {
                 && !at_home.any(|list| stored[number].contains_key(list))
             {
                 return Err(format!(
-                    "node {number} lacks the lists {lists:?} that removed {reader} from {scope} of \
-                     node {home}: {made:?}"
+                    "node {number} lacks the lists {lists:?} that removed {reader:?} from \
+                     {scope:?} of node {home}: {made:?}"
                 ));
             }
         }
@@ -341,7 +346,7 @@ impl World {
                 .any(|it| self.memory.lives_at_for(home, number, it));
             if is_reader && self.knows(number, home) && here != there {
                 return Err(format!(
-                    "node {number} has readers {here:?} of {oid}, its home {there:?}: {made:?}"
+                    "node {number} has readers {here:?} of {oid:?}, its home {there:?}: {made:?}"
                 ));
             }
         }

@@ -181,7 +181,7 @@ impl World {
         for oid in self.mallory.received.lock().iter() {
             let made = self.memory.made.get(oid);
             if let Some(made) = made.filter(|made| made.scope.is_some()) {
-                return Err(format!("the hostile peer received {oid}: {made:?}"));
+                return Err(format!("the hostile peer received {oid:?}: {made:?}"));
             }
         }
         Ok(())

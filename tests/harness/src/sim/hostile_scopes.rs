@@ -164,8 +164,8 @@ impl World {
                 match &first {
                     Some((other, there)) if *there != here => {
                         return Err(format!(
-                            "nodes {other} and {number} differ in the hostile scope {}: {there:?}, \
-                             {here:?}",
+                            "nodes {other} and {number} differ in the hostile scope {:?}: \
+                             {there:?}, {here:?}",
                             scope.oid
                         ));
                     }

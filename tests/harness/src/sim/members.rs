@@ -162,7 +162,9 @@ impl World {
                 deleted: false,
             }),
             Err(error) if self.is_permitted(&error) => {}
-            Err(error) => panic!("node {node} could not change the readers of {scope}: {error:?}"),
+            Err(error) => {
+                panic!("node {node} could not change the readers of {scope:?}: {error:?}")
+            }
         }
     }
 }

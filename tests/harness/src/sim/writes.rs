@@ -413,7 +413,7 @@ impl World {
     /// Publishes the record of an identity of a node.
     pub(super) fn publish_identity(&mut self, node: usize, identity: Oid) {
         let live = self.up(node).unwrap();
-        let name = format!("person {}", identity);
+        let name = format!("person {}", identity.to_hex());
         let written = live.graph(move |graph| {
             postern::services::identities::publish(graph, identity, Some(&name[..12]))
         });
