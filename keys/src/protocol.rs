@@ -77,6 +77,18 @@ pub const CLAIMED_APPS_MAX: usize = 64;
 /// Most sync domains in the claims of a handshake: one more than the bits of `sync_flags`.
 pub const CLAIMED_DOMAINS_MAX: usize = 64;
 
+/// Longest list of features that this version offers, in bytes of its encoding.
+pub const OFFERED_FEATURES_BYTES_MAX: usize = 64;
+
+/// Longest lists of apps and of sync domains of a node together, in bytes of their encoding. Beside
+/// them a `solution` holds the longest key chain, cookie, sealed part and ticket, and the offered
+/// features.
+pub const SOLUTION_NAMES_BYTES_MAX: usize = 1_636;
+
+/// Longest lists of apps and of sync domains of a node together, in bytes of their encoding, where
+/// the domains count twice. A `welcome` repeats the domains and the features.
+pub const WELCOME_NAMES_BYTES_MAX: usize = 1_972;
+
 /// Most `epoch` and `heard` messages of one side in one session. They do not count as requests, and
 /// an honest node sends at most five.
 pub const EPOCH_MESSAGES_MAX: u64 = 32;

@@ -9,9 +9,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bastion::AppClaim;
+use keys::codec;
+use keys::protocol::{SCHEMA_VERSION_MAX, SOLUTION_NAMES_BYTES_MAX, WELCOME_NAMES_BYTES_MAX};
+
 use super::convert::parse;
 use super::identities;
 use super::schemas::Schemas;
+use super::types::AppSchema;
 use crate::domain::SYNC_DOMAINS_MAX;
 use crate::toml_file::{Problems, ReadTextError, nearest, read_text};
 
@@ -74,6 +79,17 @@ pub enum SchemaError {
     /// More domains than `sync_flags` has bits.
     #[error("{0} sync domains are enabled, but at most {SYNC_DOMAINS_MAX} are possible")]
     TooManyDomains(usize),
+    /// The node could not announce its apps and domains to a peer.
+    #[error(
+        "the names of the enabled apps and domains take {bytes} bytes of a handshake, but at most \
+         {bytes_max} are possible: enable fewer apps, or give an app's domains shorter names"
+    )]
+    NamesTooLong {
+        /// Bytes of the lists of names in one message.
+        bytes: usize,
+        /// Bytes that the message has for them.
+        bytes_max: usize,
+    },
 }
 
 impl Schemas {
@@ -110,8 +126,28 @@ impl Schemas {
         }
         let schemas = Self::new(known);
         match schemas.sync_domains().count() {
-            0..=SYNC_DOMAINS_MAX => Ok(schemas),
+            0..=SYNC_DOMAINS_MAX => schemas.check_names().map(|()| schemas),
             count => Err(SchemaError::TooManyDomains(count)),
+        }
+    }
+
+    /// Checks that every message of a handshake can hold the names of apps and domains. A version
+    /// counts with its longest encoding, so that no upgrade changes the result.
+    fn check_names(&self) -> Result<(), SchemaError> {
+        let claim = |app: &AppSchema| AppClaim {
+            version: SCHEMA_VERSION_MAX,
+            ..app.claim()
+        };
+        let apps: Vec<_> = self.apps().map(claim).collect();
+        let domains: Vec<_> = self.sync_domains().map(|it| it.name.as_str()).collect();
+        let (apps, domains) = (codec::encode(&apps).len(), codec::encode(&domains).len());
+        let messages = [
+            (apps + domains, SOLUTION_NAMES_BYTES_MAX),
+            (apps + 2 * domains, WELCOME_NAMES_BYTES_MAX),
+        ];
+        match messages.into_iter().find(|(bytes, max)| bytes > max) {
+            Some((bytes, bytes_max)) => Err(SchemaError::NamesTooLong { bytes, bytes_max }),
+            None => Ok(()),
         }
     }
 

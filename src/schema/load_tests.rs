@@ -393,6 +393,33 @@ fn checks_all_files_of_the_folder() {
     assert!(matches!(none, Err(SchemaError::Unreadable { .. })));
 }
 
+/// A node with longer names could send no `welcome`, because the frame would be too long.
+#[test]
+fn refuses_names_that_a_handshake_cannot_hold() {
+    // The apps `identities` and `garden` take 65 bytes, and 24 domains 953: 1,971 in all.
+    let with_last = |bytes: usize| {
+        let mut text = GARDEN.replace("garden.beds", &format!("garden.{}", "a".repeat(bytes - 7)));
+        for number in 10..32 {
+            text += &format!(
+                "[[domain]]\nname = \"garden.d{number}{}\"\nparent_types = [\"garden.bed\"]\n\
+                 mode = \"no_update\"\n",
+                "_".repeat(29)
+            );
+        }
+        let garden = ["identities".to_owned(), "garden".to_owned()];
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("g.toml"), text).unwrap();
+        Schemas::load(&garden, Some(folder.path())).map(drop)
+    };
+    assert!(with_last(36).is_ok(), "{:?}", with_last(36));
+    let error = with_last(37).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the names of the enabled apps and domains take 1973 bytes of a handshake, but at most \
+         1972 are possible: enable fewer apps, or give an app's domains shorter names"
+    );
+}
+
 #[test]
 fn refuses_more_domains_than_sync_flags_has_bits() {
     let mut text = GARDEN.to_owned();

@@ -8,7 +8,7 @@
 //!
 //! Invariant: an [`Admitted`] exists only after work or ticket, signatures and onion address were
 //! verified. Tested by `hostile_tests`, `claims_tests`, `client_tests`, `ticket_tests`,
-//! `every_message_tests` and `tests/fuzz`.
+//! `longest_tests`, `every_message_tests` and `tests/fuzz`.
 
 mod admitted;
 mod client;
@@ -33,6 +33,8 @@ mod every_message_tests;
 mod form_tests;
 #[cfg(test)]
 mod hostile_tests;
+#[cfg(test)]
+mod longest_tests;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
