@@ -92,9 +92,7 @@ impl<'e> GraphManager<'e> {
         }
         let claims = self.tx.peer(peer)?.map(|row| row.peer_apps);
         let claim = claims.iter().flatten().find(|it| it.slug == own.slug);
-        let is_later = claim.is_some_and(|it| {
-            it.version > own.version || it.version == own.version && it.digest != own.digest()
-        });
+        let is_later = claim.is_some_and(|it| own.of_peer(it).is_some());
         let mut cache = self.cache.borrow_mut();
         cache.later.insert((*peer, app.id), is_later);
         Ok(is_later)

@@ -7,6 +7,7 @@ use bastion::{Admitted, Tier};
 use keys::{PeerId, error_chain};
 
 use crate::engine::{CoreHandle, EngineError};
+use crate::schema::PeerSchema;
 use crate::state_engine::ApplyPackageError;
 use crate::store::{PeerRow, StoreError, Verdict};
 
@@ -82,6 +83,40 @@ pub(super) async fn note(core: &CoreHandle, admitted: &Admitted) -> Result<(), A
         Noted::Stored => Ok(()),
         Noted::Banned => Err(AdmitError::Banned),
         Noted::ChainForked => Err(AdmitError::ChainForked),
+    }
+}
+
+/// Reports the apps of which the peer has a later schema, or another one of the same version.
+pub(super) async fn report_schemas(core: &CoreHandle, peer: PeerId) {
+    let claims = core.read(move |view| view.rows.peer(&peer));
+    let claims = match claims.await {
+        Ok(row) => row.map_or_else(Vec::new, |row| row.peer_apps),
+        Err(error) => {
+            let error: EngineError<StoreError> = error;
+            return tracing::error!(error = %error_chain(&error), "could not read a peer's apps");
+        }
+    };
+    for claim in &claims {
+        let own = core.context().schemas.app(&claim.slug);
+        let Some((own, difference)) = own.and_then(|own| Some((own, own.of_peer(claim)?))) else {
+            continue;
+        };
+        let (app, version, here) = (&own.slug, claim.version, own.version);
+        match difference {
+            PeerSchema::Later => tracing::warn!(
+                app,
+                version,
+                here,
+                "the peer has a later schema of an app, and objects that need it wait: install the \
+                 later file and restart"
+            ),
+            PeerSchema::OtherText => tracing::warn!(
+                app,
+                version,
+                "the peer has another text of this version of an app's schema: one of both must be \
+                 published as the next version"
+            ),
+        }
     }
 }
 

@@ -226,6 +226,7 @@ impl SyncService {
         if admit::is_kept_out(&core, *handle.peer()).await {
             handle.end(EndCode::Refused);
         }
+        admit::report_schemas(&core, *handle.peer()).await;
         let session = Arc::new(SessionContext {
             core,
             config: self.0.config.clone(),

@@ -4,6 +4,8 @@
 //! Names of types and attributes, comments, and local types are not in the digest, because no peer
 //! sees them. Invariant: two schemas with one digest accept the same objects. Tested below.
 
+use std::cmp::Ordering;
+
 use bastion::AppClaim;
 use keys::signing::signing_input;
 use keys::{Context, Digest, SchemaDigest, codec};
@@ -11,6 +13,16 @@ use serde::Serialize;
 
 use super::types::{AppSchema, AttrSchema, Kind, TypeSchema, Visibility};
 use crate::domain::{Mode, SyncDomain};
+
+/// How the schema of a peer differs from the one of this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerSchema {
+    /// The peer has a later version. Objects that need it wait here.
+    Later,
+    /// The peer has another text of the same version, of which it may send objects that do not fit
+    /// here.
+    OtherText,
+}
 
 /// `[[* type], [* domain]]`
 #[derive(Serialize)]
@@ -40,6 +52,16 @@ impl AppSchema {
     /// The app as this node announces it.
     pub fn claim(&self) -> AppClaim {
         AppClaim::new(&self.slug, self.version, self.digest())
+    }
+
+    /// How the schema that a peer announced differs from this one, if an operator has to act.
+    /// `None`: it is the same one, or an earlier version.
+    pub fn of_peer(&self, claim: &AppClaim) -> Option<PeerSchema> {
+        match claim.version.cmp(&self.version) {
+            Ordering::Greater => Some(PeerSchema::Later),
+            Ordering::Equal if claim.digest != self.digest() => Some(PeerSchema::OtherText),
+            _ => None,
+        }
     }
 
     /// The digest of the part that travels, without core types, which every app has.

@@ -21,6 +21,7 @@ mod types;
 mod upgrade;
 
 pub use check::SchemaViolation;
+pub use digest::PeerSchema;
 pub use load::SchemaError;
 pub use schemas::Schemas;
 pub use types::{AppSchema, AttrSchema, Kind, TypeSchema, Visibility};

@@ -1,6 +1,8 @@
 //! Tests of admission, of the start of sessions and of requested syncs, with scripted peers.
 
+use bastion::AppClaim;
 use bastion::transport::memory::MemoryNet;
+use keys::SchemaDigest;
 use tokio::time::Instant;
 
 use super::*;
@@ -351,6 +353,52 @@ async fn admission_is_logged_in_the_span_of_its_handshake() {
     );
     assert!(lines[0].contains("session="), "{lines:?}");
     stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn schemas_that_differ_are_reported_once_in_a_session() {
+    let log = CapturedLog::start_at(tracing::Level::INFO);
+    let fixture = Fixture::new(manual()).await;
+    let peer = fixture.peer.peer_id();
+    let mut claims = fixture.node.core.context().schemas.claims();
+    let warnings = || log.lines("WARN").len();
+    let start = async |claims: &[AppClaim]| {
+        let claims = claims.to_vec();
+        let note = fixture.node.core.graph(move |graph| {
+            let mut row = graph.tx().peer(&peer)?.unwrap();
+            row.peer_apps = claims;
+            graph.tx().put_peer(&row)
+        });
+        note.await.unwrap();
+        let before = log.lines("session ended").len();
+        let mut remote = fixture.enter(true);
+        // The session's tasks run from now on.
+        assert!(remote.receive().await.is_some());
+        fixture.sync.registry().end(&peer, EndCode::End);
+        assert_eq!(remote.bye().await, "end");
+        while log.lines("session ended").len() == before {
+            tokio::task::yield_now().await;
+        }
+    };
+    claims.push(AppClaim::new("unknown", 9, claims[0].digest));
+    start(&claims).await;
+    assert_eq!(warnings(), 0, "{:?}", log.lines("WARN"));
+    claims[0].version += 1;
+    start(&claims).await;
+    let app = claims[0].slug.clone();
+    let [line] = log.lines("a later schema").try_into().unwrap();
+    assert!(
+        line.contains(&format!("app=\"{app}\" version=2 here=1")),
+        "{line}"
+    );
+    claims[0].version -= 1;
+    claims[0].digest = SchemaDigest::from_bytes([7; 16]);
+    start(&claims).await;
+    let [line] = log.lines("another text").try_into().unwrap();
+    assert!(line.contains(&format!("app=\"{app}\" version=1")), "{line}");
+    assert_eq!(warnings(), 2, "{:?}", log.lines("WARN"));
+    start(&claims).await;
+    assert_eq!(log.lines("another text").len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
