@@ -2,7 +2,7 @@
 //!
 //! Invariants: stored objects, and objects of peers with the earlier file, stay valid. No cursor of
 //! a peer passes a row that the peer now lacks. All differences that break this are reported at
-//! once. Tested in `upgrade_tests.rs`.
+//! once. Tested in `upgrade_tests.rs` and `upgrade_property_tests.rs`.
 
 use std::fmt;
 use std::path::Path;
@@ -185,6 +185,9 @@ impl Differences {
     }
 }
 
+#[cfg(test)]
+#[path = "upgrade_property_tests.rs"]
+mod property_tests;
 #[cfg(test)]
 #[path = "upgrade_tests.rs"]
 mod tests;
