@@ -300,6 +300,27 @@ fn unlisted_identity_has_no_sync_flags() {
 }
 
 #[test]
+fn only_zero_unlists() {
+    let alice = TestNode::new("alice", 0);
+    let (object, _) = alice.object("identities", alice.identity).unwrap();
+    let mut attrs = object.attrs.unwrap();
+    assert!(!attrs.contains_key(&identities::LISTED));
+    let mut is_listed = |listed: Option<i64>| {
+        attrs.remove(&identities::LISTED);
+        let value = listed.map(|listed| vec![Value::from(listed)]);
+        attrs.extend(value.map(|value| (identities::LISTED, value)));
+        let (type_number, identity) = (identities::IDENTITY, alice.identity);
+        let changed = alice.change("identities", type_number, identity, Some(attrs.clone()));
+        changed.unwrap();
+        alice.parent("identities", identity).unwrap().sync_flags != 0
+    };
+    for listed in [Some(1), Some(2), Some(-1), Some(i64::MIN), None] {
+        assert!(is_listed(listed), "{listed:?}");
+        assert!(!is_listed(Some(0)), "after {listed:?}");
+    }
+}
+
+#[test]
 fn plain_write_cannot_break_or_delete_an_identity() {
     let alice = TestNode::new("alice", 0);
     let before = alice.dump();

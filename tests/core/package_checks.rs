@@ -4,7 +4,7 @@ use bastion::{Feature, Features};
 use harness::forge::object;
 use harness::pull::{meet, package_bytes};
 use harness::{Setup, TestNode, ride};
-use keys::{Context, Epoch, Malformed, codec};
+use keys::{Context, Epoch, Malformed, Signature, SignedObject, codec};
 use postern::object::Value;
 use postern::state_engine::{
     CoreLimits, Expected, Package, PackageFault, PackageLimits, VerifiedPackage,
@@ -130,6 +130,34 @@ fn bytes_that_are_not_a_package_are_malformed() {
         PackageFault::Malformed(_)
     ));
     scene.bob.take(&scene.alice, &honest).unwrap();
+}
+
+/// There is one largest package for every node.
+#[test]
+fn package_of_the_largest_size_is_taken_and_one_byte_more_is_not() {
+    let scene = Scene::new();
+    let of_size = |bytes: usize| {
+        let mut package = scene
+            .alice
+            .package(&scene.bob, "rides.offers", (0, 5), Vec::new());
+        // No object has this content, but a package may carry any bytes.
+        let signature = Signature::from_bytes([1; 64]);
+        let filled = |length| SignedObject::from_parts(0, vec![0; length], signature);
+        let signed = |package: &Package| package.sign(&scene.alice.keys, &Features::none());
+        package.objects = vec![filled(61_200); 16];
+        let last = 61_200 + bytes - signed(&package).len();
+        package.objects[15] = filled(last);
+        assert_eq!(signed(&package).len(), bytes);
+        signed(&package)
+    };
+    let largest = PackageLimits::PROTOCOL.bytes_max;
+    assert_eq!(largest, 983_040);
+    assert_eq!(
+        scene.fault(&of_size(largest + 1)),
+        PackageFault::Malformed(Malformed::TooLong(largest + 1))
+    );
+    let taken = scene.bob.take(&scene.alice, &of_size(largest)).unwrap();
+    assert_eq!((taken.last_seq, taken.objects), (5, 16));
 }
 
 #[test]

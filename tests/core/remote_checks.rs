@@ -1,7 +1,7 @@
 //! Objects of a peer that fail a check: domain, app, schema, reference, signature.
 
-use harness::forge::object;
-use harness::{NO_MARKET, Setup, meet, message, offer, ride};
+use harness::forge::{object, oid};
+use harness::{NO_MARKET, Setup, card, conversation, meet, message, offer, ride};
 use keys::SignedObject;
 use postern::object::{Attrs, Value};
 
@@ -88,6 +88,37 @@ fn malformed_object_and_schema_violation_are_rejected() {
             .as_deref(),
         Some("malformed")
     );
+}
+
+#[test]
+fn revision_zero_is_malformed() {
+    let scene = Scene::new();
+    let ride = |number, rev| {
+        let attrs = Some(ride("Bern", 3));
+        object("rides", 1, number, scene.mallory.identity, rev, attrs)
+    };
+    scene.assert_refused(&ride(1, 0), "malformed");
+    assert_eq!(scene.refused(&ride(2, 1)), None);
+}
+
+/// A conversation may name an identity that this node has not met yet.
+#[test]
+fn identity_values_need_not_be_known() {
+    let scene = Scene::new();
+    let people = [scene.mallory.identity, scene.alice.identity, oid(9)];
+    let talk = object("messages", 1, 1, people[0], 1, Some(conversation(&people)));
+    assert_eq!(scene.refused(&talk), None);
+    assert!(scene.alice.parent("messages", talk.oid).is_some());
+    let card = object(
+        "contacts",
+        1,
+        2,
+        people[0],
+        1,
+        Some(card(oid(9), "unknown")),
+    );
+    assert_eq!(scene.refused(&card), None);
+    assert_eq!(scene.alice.rows("waiting").len(), 0);
 }
 
 #[test]
