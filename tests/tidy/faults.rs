@@ -32,8 +32,15 @@ fn is_defined(test: &str, sources: &[Source]) -> bool {
     };
     // A test of a binary with one file has no module.
     let (modules, function) = test.rsplit_once("::").unwrap_or((binary, test));
+    // The module `tests` may be a file beside its parent: `upgrade_tests.rs`.
+    let beside = modules
+        .strip_suffix("::tests")
+        .map(|of| format!("{of}_tests"));
     let is_of = |source: &Source| {
         let module = module(&source.path, &folders);
+        if module.is_some() && module == beside {
+            return true;
+        }
         let rest = module.and_then(|module| modules.strip_prefix(&*module));
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
     };
@@ -84,6 +91,7 @@ fn finds_each_fault_of_a_patch() {
     let sources = [
         Source::new("src/acl/tests.rs", "#[test]\nfn one() {}"),
         Source::new("src/peer/x.rs", "#[cfg(test)]\nmod tests { fn two() {} }"),
+        Source::new("src/peer/y_tests.rs", "fn six() {}"),
         Source::new("tests/core/windows.rs", "fn three() {}"),
         Source::new("tests/story.rs", "fn four() {}"),
         Source::new("bastion/tests/all/gate.rs", "fn five() {}"),
@@ -97,6 +105,7 @@ fn finds_each_fault_of_a_patch() {
     for test in [
         "postern lib acl::tests::one",
         "postern lib peer::x::tests::two",
+        "postern lib peer::y::tests::six",
         "postern core windows::three",
         "postern story four",
         "bastion all gate::five",
@@ -105,6 +114,7 @@ fn finds_each_fault_of_a_patch() {
     }
     for test in [
         "postern lib acl::tests::two",
+        "postern lib peer::y::six",
         "postern core parts::three",
         "postern lib windows::three",
         "keys all gate::five",
