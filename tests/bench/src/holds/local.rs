@@ -1,4 +1,4 @@
-//! Long work of the node: rotations, restamped and ended scopes.
+//! Long work of the node: rotations, restamped and ended scopes, bits of new domains.
 
 use std::collections::VecDeque;
 
@@ -7,8 +7,9 @@ use harness::{conversation, message};
 use postern::graph::{GraphManager, SaveError, WriteRequest};
 use postern::object::Attrs;
 use postern::store::StoreError;
+use tempfile::TempDir;
 
-use super::wiki::{FOLDER, PAGE, SCROLL, SHEET, WIKI, Wiki};
+use super::wiki::{FOLDER, PAGE, SCROLL, SHEET, WIKI, Wiki, later_schema};
 use super::{Pair, Scale};
 
 /// Objects of the largest size: more than one portion.
@@ -110,6 +111,37 @@ pub(super) fn restamp_sheets(scale: &Scale<'_>) -> Result<f64> {
 /// Restamps objects with a value of the largest size.
 pub(super) fn restamp_scrolls(scale: &Scale<'_>) -> Result<f64> {
     restamp_type(scale, SCROLL, Wiki::scroll)
+}
+
+/// Starts the node with a new domain of objects that it has, and sets its bit in all of them.
+fn flag(
+    scale: &Scale<'_>,
+    type_number: u16,
+    count: usize,
+    attrs: fn(&Wiki) -> Attrs,
+) -> Result<f64> {
+    let wiki = Wiki::of_node(scale)?;
+    let values = attrs(&wiki);
+    let kind = (WIKI, type_number);
+    write_many(&wiki.pair, count, kind, move |_| values.clone())?;
+    let Pair { node, peer } = wiki.pair;
+    let schemas = TempDir::new()?;
+    later_schema(&schemas)?;
+    let node = node.into_setup().schema_dir(schemas.path()).node();
+    // The thread begins with the bits.
+    let pair = Pair { node, peer };
+    pair.settle();
+    Ok(1e3 * pair.node.engine.holds().take_longest().as_secs_f64())
+}
+
+/// Sets the bit of a new domain in many small objects.
+pub(super) fn flag_pages(scale: &Scale<'_>) -> Result<f64> {
+    flag(scale, PAGE, scale.messages, Wiki::page)
+}
+
+/// Sets the bit of a new domain in objects with as many values as possible.
+pub(super) fn flag_sheets(scale: &Scale<'_>) -> Result<f64> {
+    flag(scale, SHEET, sheets(scale), |wiki| wiki.sheet(LINE_BYTES))
 }
 
 /// Ends the node's folder, and drops what the peer sent of it.

@@ -54,7 +54,7 @@ pub(crate) fn run(scale: &Scale<'_>, report: &mut Report) -> Result<()> {
     // The threads of reads belong to it.
     let runtime = tokio::runtime::Runtime::new()?;
     let _entered = runtime.enter();
-    let all: [(&str, Measurement); 27] = [
+    let all: [(&str, Measurement); 29] = [
         ("1,000 revisions, 64 objects wait", packages::later_key),
         ("100 revisions, nine helpers", packages::helpers),
         ("4,096 forged objects", packages::forged),
@@ -74,6 +74,8 @@ pub(crate) fn run(scale: &Scale<'_>, report: &mut Report) -> Result<()> {
         ),
         ("restamping of the largest objects", local::restamp_sheets),
         ("restamping of the largest values", local::restamp_scrolls),
+        ("bit of a new domain in many objects", local::flag_pages),
+        ("bit in the largest objects", local::flag_sheets),
         ("drop of an ended scope", local::ended_scope),
         ("drop of the largest objects", local::largest_ended),
         ("returned objects of 256 values", local::returned),

@@ -81,6 +81,16 @@ parent_types = ["wiki.folder", "wiki.page", "wiki.sheet", "wiki.scroll"]
 mode = "allow_update"
 "#;
 
+/// Writes the schema file of a later version, with a further domain of all types.
+pub(super) fn later_schema(folder: &TempDir) -> Result<()> {
+    let domain = SCHEMA.find("[[domain]]").context("no domain")?;
+    let (types, domain) = SCHEMA.split_at(domain);
+    let further = domain.replacen("\"wiki\"", "\"wiki.all\"", 1);
+    let types = types.replacen("version = 1", "version = 2", 1);
+    let later = format!("{types}{domain}{further}");
+    Ok(std::fs::write(folder.path().join("wiki.toml"), later)?)
+}
+
 /// Two nodes, both members of one folder.
 pub(super) struct Wiki {
     pub(super) pair: Pair,
