@@ -79,6 +79,9 @@ fn oracle_finds_every_kind_of_damage() {
         (Tamper::Waiting, "wait for over 31 days"),
         (Tamper::Recovery, "recovers for too long"),
         (Tamper::Ended, "of an ended scope"),
+        (Tamper::Flags, "has the bits 0 in"),
+        (Tamper::Schema, "waits for a schema"),
+        (Tamper::Refused, "was refused"),
     ] {
         let found = sim::run_tampered(1002, &Features::none(), Some(tamper)).unwrap_err();
         assert!(found.text.contains(text), "{tamper:?}: {found}");

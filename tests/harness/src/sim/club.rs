@@ -11,9 +11,17 @@ pub(super) const ROOM: u16 = 1;
 pub(super) const NOTE: u16 = 2;
 /// Type `club.event`: public, and refers to other events.
 pub(super) const EVENT: u16 = 3;
+/// Type `club.poll`: public, from version 2 on.
+pub(super) const POLL: u16 = 4;
+/// Attribute `motto` of a room, from version 3 on.
+pub(super) const MOTTO: u16 = 3;
+/// Attribute `place` of an event, from version 2 on.
+pub(super) const PLACE: u16 = 3;
+/// The last version.
+pub(super) const VERSION_MAX: u8 = 3;
 
-/// The file `club.toml`.
-pub(super) const SCHEMA: &str = r#"
+/// The file `club.toml` in its first version. Comments are what later versions add.
+const SCHEMA: &str = r#"
 slug = "club"
 version = 1
 [[type]]
@@ -32,6 +40,12 @@ visibility = { participants_here = "members" }
   kind = "text"
   min = 0
   bytes_max = 200
+# v3   [[type.attr]]
+# v3   number = 3
+# v3   name = "motto"
+# v3   kind = "text"
+# v3   min = 0
+# v3   bytes_max = 200
 [[type]]
 number = 2
 name = "club.note"
@@ -44,6 +58,7 @@ visibility = { participants = "room" }
   number = 2
   name = "text"
   kind = "text"
+# v2   max = 2
   bytes_max = 4000
   [[type.attr]]
   number = 3
@@ -65,6 +80,21 @@ visibility = "public"
   kind = { parent = "club.event" }
   min = 0
   max = 3
+# v2   [[type.attr]]
+# v2   number = 3
+# v2   name = "place"
+# v2   kind = "text"
+# v2   min = 0
+# v2   bytes_max = 200
+# v2 [[type]]
+# v2 number = 4
+# v2 name = "club.poll"
+# v2 visibility = "public"
+# v2   [[type.attr]]
+# v2   number = 1
+# v2   name = "question"
+# v2   kind = "text"
+# v2   bytes_max = 200
 [[domain]]
 name = "club"
 parent_types = ["club.room", "club.note"]
@@ -73,7 +103,24 @@ mode = "allow_update"
 name = "club.events"
 parent_types = ["club.event"]
 mode = "allow_update"
+# v3 [[domain]]
+# v3 name = "club.all"
+# v3 parent_types = ["club.room", "club.note", "club.event"]
+# v3 mode = "allow_update"
 "#;
+
+/// The file `club.toml` of a version. Each accepts what the earlier ones do.
+pub(super) fn schema(version: u8) -> String {
+    let mut text = SCHEMA.replacen("version = 1", &format!("version = {version}"), 1);
+    if version >= 2 {
+        text = text.replace("# v2 ", "");
+        text = text.replacen("[\"club.event\"]", "[\"club.event\", \"club.poll\"]", 1);
+    }
+    if version >= 3 {
+        text = text.replace("# v3 ", "");
+    }
+    text
+}
 
 fn oids(oids: &[Oid]) -> Vec<Value> {
     oids.iter().map(Value::from).collect()
@@ -90,4 +137,8 @@ pub(super) fn note(room: Oid, text: &str, about: &[Oid]) -> Attrs {
 
 pub(super) fn event(title: &str, after: &[Oid]) -> Attrs {
     Attrs::from([(1, vec![Value::from(title)]), (2, oids(after))])
+}
+
+pub(super) fn poll(question: &str) -> Attrs {
+    Attrs::from([(1, vec![Value::from(question)])])
 }

@@ -19,6 +19,7 @@ mod overdue;
 mod scenario;
 mod settle;
 mod tamper;
+mod versions;
 mod world;
 mod writes;
 

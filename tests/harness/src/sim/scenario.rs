@@ -65,10 +65,12 @@ pub enum Feature {
     CardMembers,
     /// Identities that move to another node.
     Moves,
+    /// With [`Feature::OwnApps`]: nodes with different versions of the own app, which upgrade.
+    SchemaVersions,
 }
 
 /// Every feature with its name on the command line.
-const NAMES: [(Feature, &str); 25] = [
+const NAMES: [(Feature, &str); 26] = [
     (Feature::Groups, "groups"),
     (Feature::FarMembers, "far-members"),
     (Feature::LateIdentities, "late-identities"),
@@ -94,6 +96,7 @@ const NAMES: [(Feature, &str); 25] = [
     (Feature::FailedWrites, "failed-writes"),
     (Feature::CardMembers, "card-members"),
     (Feature::Moves, "moves"),
+    (Feature::SchemaVersions, "schema-versions"),
 ];
 
 /// Features that a run may contain.

@@ -29,6 +29,7 @@ impl World {
     pub(super) async fn settle(&mut self) -> Result<(), String> {
         self.end_crashes().await;
         self.net.reset_all(Weather::CALM);
+        self.upgrade_all().await;
         for number in 0..self.nodes.len() {
             if matches!(self.nodes[number].state, NodeState::Down(_)) {
                 self.start(number);

@@ -27,12 +27,21 @@ pub enum Tamper {
     Recovery,
     /// A node has received objects of a conversation whose Parent is deleted.
     Ended,
+    /// An object of a node lacks the bits of its domains.
+    Flags,
+    /// An object waits for a schema.
+    Schema,
+    /// An object was refused by the schema.
+    Refused,
 }
 
 impl Tamper {
     /// Whether it damages an object at its owner's home.
     fn is_at_home(self) -> bool {
-        matches!(self, Self::OwnLoss | Self::Merging | Self::Heads)
+        matches!(
+            self,
+            Self::OwnLoss | Self::Merging | Self::Heads | Self::Flags
+        )
     }
 
     /// Whether it damages a scope.
@@ -81,6 +90,16 @@ impl World {
             }
             Tamper::Recovery => {
                 "INSERT INTO write_mode VALUES (1, 'new_objects_only', 'restored', 0, 1, ?1)"
+            }
+            Tamper::Flags => "UPDATE app_rides_parent SET sync_flags = 0 WHERE oid = ?1",
+            Tamper::Schema => {
+                "INSERT INTO waiting (peer_no, domain, epoch, seq, oid, needs_kind, needs,
+                   is_reclaimed, key_id, digest, bytes, signature, at)
+                 SELECT id, 'rides', x'', 1, ?1, 6, x'', 1, 1, x'', x'', x'', 0 FROM peers LIMIT 1"
+            }
+            Tamper::Refused => {
+                "INSERT INTO sync_rejects (peer_id, domain, epoch, seq, oid, type, code, at)
+                 VALUES (x'', 'rides', x'', 1, ?1, '', 'schema', 0)"
             }
             Tamper::Ended => "UPDATE app_messages_parent SET deleted = 1 WHERE oid = ?1",
         };

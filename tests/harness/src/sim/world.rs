@@ -20,6 +20,7 @@ use super::hostile_scopes::HostileScope;
 use super::memory::{Memory, Person};
 use super::net::SimNet;
 use super::scenario::{Feature, Features, Scenario};
+use super::versions::write_schemas;
 use crate::clock::ManualClock;
 use crate::live::{LiveNode, Wiring};
 use crate::setup::Setup;
@@ -44,6 +45,8 @@ pub(super) struct SimNode {
     pub(super) state: NodeState,
     pub(super) onion: keys::OnionAddr,
     pub(super) apps: Vec<String>,
+    /// Version of its own app.
+    pub(super) version: u8,
     pub(super) backups: Vec<Backup>,
     /// Nodes that it keeps dialling.
     keeps: Vec<usize>,
@@ -105,7 +108,7 @@ impl World {
         let scenario = Scenario::draw(permitted, &mut rng);
         let net = SimNet::new(rng.random(), scenario.width, scenario.weather);
         let schemas = folder();
-        fs::write(schemas.path().join("club.toml"), club::SCHEMA).unwrap();
+        write_schemas(schemas.path());
         let clock = ManualClock::following();
         let mut world = Self {
             mallory: Mallory::new(&mut rng, &net, &clock),
@@ -141,9 +144,10 @@ impl World {
         apps.sort_unstable();
         let sync = self.scenario.sync(&mut self.rng);
         let seed = self.rng.random();
+        let version = self.first_version();
         let setup = Setup::seeded(&format!("node {number}"), seed)
             .apps(&apps)
-            .schema_dir(self.schemas.path())
+            .schema_dir(&self.schema_folder(version))
             .limits(self.scenario.limits)
             .readers(0)
             .clock(self.clock.clone())
@@ -161,6 +165,7 @@ impl World {
             onion: setup.keys.onion(),
             state: NodeState::Down(Box::new(setup)),
             apps: apps.into_iter().map(str::to_owned).collect(),
+            version,
             backups: Vec::new(),
             keeps: Vec::new(),
             crash: Arc::default(),

@@ -253,6 +253,15 @@ impl World {
             return None;
         }
         let text = self.text();
+        if self.writes_poll(node) {
+            return Some(Draft::public(club::APP, club::POLL, club::poll(&text)));
+        }
+        let mut draft = self.club_draft(node, writer, &text)?;
+        self.add_later(node, draft.type_number, &mut draft.attrs);
+        Some(draft)
+    }
+
+    fn club_draft(&mut self, node: usize, writer: Oid, text: &str) -> Option<Draft> {
         match self.rng.random_range(0..3) {
             0 => {
                 let members: BTreeSet<_> = [Some(writer), self.person_known_at(node, writer)]
@@ -262,7 +271,7 @@ impl World {
                 let list: Vec<_> = members.iter().copied().collect();
                 Some(Draft {
                     place: Place::Founds(members),
-                    ..Draft::public(club::APP, club::ROOM, club::room(&list, &text))
+                    ..Draft::public(club::APP, club::ROOM, club::room(&list, text))
                 })
             }
             1 => {
@@ -275,7 +284,7 @@ impl World {
                 Some(Draft {
                     place: Place::In(room),
                     needs: [&[room], &*about].concat(),
-                    ..Draft::public(club::APP, club::NOTE, club::note(room, &text, &about))
+                    ..Draft::public(club::APP, club::NOTE, club::note(room, text, &about))
                 })
             }
             _ => {
@@ -288,7 +297,7 @@ impl World {
                     .collect();
                 Some(Draft {
                     needs: after.clone(),
-                    ..Draft::public(club::APP, club::EVENT, club::event(&text, &after))
+                    ..Draft::public(club::APP, club::EVENT, club::event(text, &after))
                 })
             }
         }
