@@ -140,8 +140,8 @@ impl World {
         match stored[home].get(oid) {
             // After its owner moved, no peer returns it to its restored home.
             None if self.memory.has_moved(&made.owner) => Ok(()),
-            // A restored home lacks the scope that its own objects need, if it may not read it.
-            None if !self.is_scope_served(home, made) => Ok(()),
+            // A restored home lacks what its own objects need, if no peer sends it.
+            None if !self.are_needs_sent(home, made) => Ok(()),
             // A restored home drops objects of a scope that was deleted meanwhile.
             None if made.rev == 0 && is_deleted_at(&stored[home], made) => Ok(()),
             None => {
@@ -219,6 +219,19 @@ impl World {
     fn is_scope_served(&self, number: usize, made: &Made) -> bool {
         let scope = made.scope.and_then(|scope| self.memory.made.get(&scope));
         scope.is_none_or(|scope| self.is_served(number, scope) && self.is_promised(number, scope))
+    }
+
+    /// Whether peers send a node the scope of an object and the objects that it needs. The move of
+    /// an owner may keep the node from one of them.
+    fn are_needs_sent(&self, number: usize, made: &Made) -> bool {
+        let mut needs = made
+            .needs
+            .iter()
+            .filter_map(|oid| self.memory.made.get(oid));
+        self.is_scope_served(number, made)
+            && needs.all(|needed| {
+                self.is_promised(number, needed) && self.are_needs_sent(number, needed)
+            })
     }
 
     /// Whether the scope of an object was deleted.

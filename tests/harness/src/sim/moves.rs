@@ -9,7 +9,7 @@
 //!   old home. Other nodes receive what the identity writes at its new home.
 //! - Objects that it wrote at its old home stay there. Nodes that did not meet the new home receive
 //!   them as before. Others may lack them: they refuse the earlier key, and the new home does not
-//!   export them.
+//!   export them. A node that lost one of them in a restore may lack its own objects that need it.
 //! - In a scope of the identity, objects that others write at its old home may be withheld. A node
 //!   that lost the scope in a restore may lack its own objects of the scope too.
 
