@@ -156,15 +156,20 @@ impl LiveNode {
         self.stop().await.live(net)
     }
 
-    /// Starts the maintenance that a running node does at intervals, besides forgetting peers.
+    /// Starts the maintenance that a running node does at intervals.
     pub fn keep_maintaining(&self) {
+        let admission = self.admission.clone();
+        self.peers
+            .keep_forgetting(move || admission.get().untrusted_idle_days);
         self.peers.keep_watching_recovery();
         self.peers.keep_dropping_ended();
         self.peers.keep_expiring();
     }
 
     /// Does once what [`LiveNode::keep_maintaining`] does at intervals.
-    pub fn maintain(&self) {
+    pub async fn maintain(&self) {
+        let idle_days = self.admission.get().untrusted_idle_days;
+        self.peers.forget_idle(idle_days).await.unwrap();
         self.write(|core, now| core.end_overdue_recovery(now))
             .unwrap();
         while self.write(|core, now| core.drop_ended_step(now)).unwrap() {}

@@ -27,12 +27,12 @@ impl World {
             _ => self.rng.random_range(0..1_000),
         };
         if self.has(Feature::LongQuiet) && self.rng.random_bool(0.01) {
-            self.pass_at_once(EXPIRY_S);
+            self.pass_at_once(EXPIRY_S).await;
         }
         if self.rng.random_bool(MAINTENANCE)
             && let Some(node) = self.any_up()
         {
-            self.up(node).unwrap().maintain();
+            self.up(node).unwrap().maintain().await;
         }
         let dice = self.rng.random_range(0..100);
         let Some(node) = self.any_up() else {

@@ -28,7 +28,7 @@ use crate::setup::{ALL_APPS, Setup, boot_id};
 use crate::values::ride;
 
 /// Time for which the hostile peer reads replies.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The hostile peer. Its core is used to sign, never to sync.
 pub(super) struct Mallory {
@@ -77,6 +77,11 @@ impl World {
             1 => self.nosy_pulls(),
             _ => self.forged_push(node),
         };
+        self.visit(node, frames);
+    }
+
+    /// Lets the hostile peer dial a node and send it frames.
+    pub(super) fn visit(&self, node: usize, frames: Vec<Vec<u8>>) {
         let onion = self.nodes[node].onion;
         let mallory = &self.mallory;
         tokio::spawn(send(

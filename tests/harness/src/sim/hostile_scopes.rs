@@ -16,6 +16,7 @@ use rand::RngExt as _;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rusqlite::{Connection, OpenFlags};
 
+use super::hostile::PATIENCE;
 use super::world::World;
 use crate::TestNode;
 use crate::forge::salted;
@@ -139,9 +140,22 @@ impl World {
         });
     }
 
+    /// Lets the hostile peer meet the nodes again that forgot it.
+    async fn meet_hostile_again(&mut self) {
+        for number in 0..self.nodes.len() {
+            let node = self.up(number).unwrap();
+            let is_known = node.home_of(self.mallory.core.identity).is_some();
+            if is_known && node.stored_peer(&self.mallory.core).is_none() {
+                self.visit(number, Vec::new());
+            }
+        }
+        self.pass(2 * PATIENCE).await;
+    }
+
     /// Gives all objects of the hostile peer to every node that admitted it, in an order of its
     /// own. Compares what the nodes know of its scopes.
-    pub(super) fn check_hostile_scopes(&mut self) -> Result<(), String> {
+    pub(super) async fn check_hostile_scopes(&mut self) -> Result<(), String> {
+        self.meet_hostile_again().await;
         let nodes: Vec<usize> = (0..self.nodes.len())
             .filter(|number| {
                 let node = self.up(*number).unwrap();

@@ -147,7 +147,7 @@ fn run_here(seed: u64, permitted: &Features, tamper: Option<Tamper>) -> Result<O
             world.tamper(tamper);
         }
         world.check()?;
-        world.check_hostile_scopes()?;
+        world.check_hostile_scopes().await?;
         Ok(Outcome {
             nodes: world.nodes.len(),
             objects: world.memory.made.len(),

@@ -63,7 +63,7 @@ impl World {
             if modes.all(|mode| mode == WriteMode::ReadWrite) {
                 break;
             }
-            self.pass_at_once(25 * 3600);
+            self.pass_at_once(25 * 3600).await;
             self.net.reset_all(Weather::CALM);
             self.become_still().await?;
         }
@@ -77,7 +77,7 @@ impl World {
         for day in 0..DAYS_MAX {
             before = self.state();
             let seconds = if day == 0 { first_s } else { 25 * 3600 };
-            self.pass_at_once(seconds);
+            self.pass_at_once(seconds).await;
             self.net.reset_all(Weather::CALM);
             self.become_still().await?;
             if self.state() == before {
@@ -100,7 +100,7 @@ impl World {
         let mut before = None;
         for _ in 0..PERIODS_MAX {
             // The longest interval of maintenance is an hour, in which nothing else happens.
-            self.maintain();
+            self.maintain().await;
             self.pass(STILL).await;
             let state = (self.state(), self.without_session());
             if state.1.is_empty() && before.as_ref() == Some(&state) {

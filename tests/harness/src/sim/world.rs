@@ -234,15 +234,18 @@ impl World {
     }
 
     /// Moves the clock forward. Nodes that run do the maintenance that is due then.
-    pub(super) fn pass_at_once(&self, seconds: u64) {
+    pub(super) async fn pass_at_once(&self, seconds: u64) {
         self.clock.advance_s(seconds);
-        self.maintain();
+        self.maintain().await;
     }
 
     /// Lets every node that runs do its maintenance.
-    pub(super) fn maintain(&self) {
-        let running = (0..self.nodes.len()).filter_map(|number| self.up(number));
-        running.for_each(LiveNode::maintain);
+    pub(super) async fn maintain(&self) {
+        for number in 0..self.nodes.len() {
+            if let Some(node) = self.up(number) {
+                node.maintain().await;
+            }
+        }
     }
 
     /// Starts a node that does not run.
