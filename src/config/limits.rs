@@ -3,7 +3,7 @@
 //! Input: a checked [`Config`]. Output: the structs of `settings.rs`, `bastion::GateConfig` and, in
 //! builds with Tor, `TorConfig`; values that are no keys are their defaults or derived from keys.
 
-use bastion::GateConfig;
+use bastion::{Feature, Features, GateConfig};
 
 use super::settings::{AdmissionConfig, ApiConfig, SyncConfig};
 use super::tables::Config;
@@ -34,6 +34,7 @@ impl Config {
             effort_accept_max: table.effort_accept_max,
             verify_workers: table.verify_workers,
             solver_threads: table.solver_threads,
+            features: Features::from_iter([Feature::Watch]),
             ..GateConfig::DEFAULT
         };
         gate.with_effort_max(table.effort_max)
@@ -108,7 +109,11 @@ mod tests {
         let config = Config::default();
         assert_eq!(config.api_config(), ApiConfig::DEFAULT);
         assert_eq!(config.admission_config(), AdmissionConfig::DEFAULT);
-        assert_eq!(config.gate_config(), GateConfig::DEFAULT);
+        let gate = GateConfig {
+            features: Features::from_iter([Feature::Watch]),
+            ..GateConfig::DEFAULT
+        };
+        assert_eq!(config.gate_config(), gate);
         assert_eq!(config.sync_config(), SyncConfig::DEFAULT);
     }
 

@@ -171,9 +171,16 @@ impl CoreHandle {
     /// Watches for what a commit may hold for `peer` in a domain. The watcher is not woken by
     /// commits that the peer may not read, and by none in an unknown domain.
     pub fn watch(&self, peer: &PeerId, domain: &str) -> News {
-        let domain = self.context.schemas.domain(domain);
-        let app = domain.and_then(|domain| self.apps.get(&domain.app));
-        self.commits.watchers.watch(peer, app.map(|app| app.id))
+        self.watch_all(peer, [domain])
+    }
+
+    /// [`CoreHandle::watch`] for several domains.
+    pub fn watch_all<'d>(&self, peer: &PeerId, domains: impl IntoIterator<Item = &'d str>) -> News {
+        let apps = domains.into_iter().filter_map(|domain| {
+            let domain = self.context.schemas.domain(domain)?;
+            self.apps.get(&domain.app).map(|app| app.id)
+        });
+        self.commits.watchers.watch(peer, apps)
     }
 
     /// Runs `work` on the writer and returns its result once it is committed. A caller that stops

@@ -1,10 +1,10 @@
-//! [`News`]: wakes a waiting pull when a commit may hold something for its peer.
+//! [`News`]: wakes a waiting request when a commit may hold something for its peer.
 //!
 //! Inputs are the [`Touched`] of each commit; output is a wake-up of the peers in it, and of no
 //! other. Invariant: a commit that follows [`Watchers::watch`] wakes the watcher, also before it
 //! begins to wait.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::op_context::AppId;
 /// App and peer of a watcher, and a number of its own.
 type WatcherKey = (AppId, PeerId, u64);
 
-/// All waiting pulls. The limits on requests in progress bound their number.
+/// All waiting requests. The limits on requests in progress bound their number.
 #[derive(Debug, Default)]
 pub(super) struct Watchers(Mutex<WatcherTable>);
 
@@ -29,19 +29,24 @@ struct WatcherTable {
 }
 
 impl Watchers {
-    /// Watches for rows of an app that `peer` may read. Without an app nothing is news.
-    pub(super) fn watch(self: &Arc<Self>, peer: &PeerId, app: Option<AppId>) -> News {
+    /// Watches for rows of these apps that `peer` may read. Without an app nothing is news.
+    pub(super) fn watch(
+        self: &Arc<Self>,
+        peer: &PeerId,
+        apps: impl IntoIterator<Item = AppId>,
+    ) -> News {
         let notify = Arc::new(Notify::new());
-        let key = app.map(|app| {
-            let mut table = self.0.lock();
-            table.last_number += 1;
-            let key = (app, *peer, table.last_number);
-            table.waiting.insert(key, notify.clone());
-            key
-        });
+        let mut table = self.0.lock();
+        table.last_number += 1;
+        let number = table.last_number;
+        let keys: BTreeSet<WatcherKey> = apps.into_iter().map(|app| (app, *peer, number)).collect();
+        for key in &keys {
+            table.waiting.insert(*key, notify.clone());
+        }
+        drop(table);
         News {
             watchers: self.clone(),
-            key,
+            keys,
             notify,
         }
     }
@@ -76,12 +81,12 @@ impl Watchers {
     }
 }
 
-/// The wake-up of one waiting pull. A commit after its creation is never missed.
+/// The wake-up of one waiting request. A commit after its creation is never missed.
 #[derive(Debug)]
 pub struct News {
     watchers: Arc<Watchers>,
-    /// None if nothing can be news.
-    key: Option<WatcherKey>,
+    /// One for each app; none if nothing can be news.
+    keys: BTreeSet<WatcherKey>,
     notify: Arc<Notify>,
 }
 
@@ -95,8 +100,9 @@ impl News {
 
 impl Drop for News {
     fn drop(&mut self) {
-        if let Some(key) = &self.key {
-            self.watchers.0.lock().waiting.remove(key);
+        let mut table = self.watchers.0.lock();
+        for key in &self.keys {
+            table.waiting.remove(key);
         }
     }
 }
@@ -166,13 +172,20 @@ mod tests {
         let outside = watchers.watch(&peer(1), None);
         watchers.publish(&Touched::of_everything());
         assert!(!is_woken(&outside), "no app, no news");
+        let both = watchers.watch(&peer(1), [AppId(1), AppId(2)]);
+        for app in [1, 2] {
+            watchers.publish(&Touched::of_scope(AppId(app), peer(1)));
+            assert!(is_woken(&both), "app {app}");
+        }
+        watchers.publish(&Touched::of_scope(AppId(3), peer(1)));
+        assert!(!is_woken(&both));
     }
 
     #[test]
     fn a_dropped_watcher_leaves_nothing_behind() {
         let watchers = Arc::new(Watchers::default());
         for _ in 0..100 {
-            drop(watchers.watch(&peer(1), Some(AppId(1))));
+            drop(watchers.watch(&peer(1), [AppId(1), AppId(2)]));
         }
         let kept = watchers.watch(&peer(1), Some(AppId(1)));
         assert_eq!(watchers.0.lock().waiting.len(), 1);

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use keys::error_chain;
 use tokio::time::sleep;
 
 use super::handle::{SessionError, SessionHandle};
 use super::processor_budget::ProcessorBudget;
 use super::quota_log::QuotaLog;
+use super::receive::SyncError;
 use crate::config::SyncConfig;
 use crate::engine::CoreHandle;
+use crate::state_engine::AppliedPackage;
 
 /// State that the tasks of one session share.
 pub(super) struct SessionContext {
@@ -29,6 +32,23 @@ impl SessionContext {
             biased;
             () = self.handle.closed().cancelled() => Err(SessionError::Over),
             () = sleep(pause) => Ok(()),
+        }
+    }
+
+    /// Notes what was applied, for the log of full quotas.
+    pub(super) fn note_applied(&self, applied: &AppliedPackage) {
+        if applied.written > 0 {
+            self.quota_log.accepted(self.handle.peer());
+        }
+    }
+
+    /// Logs why a domain could not be pulled; a full quota once until something is applied.
+    pub(super) fn log_failure(&self, domain: &str, error: &SyncError) {
+        match error.quota() {
+            Some(fault) => {
+                self.quota_log.refused(self.handle.peer(), fault);
+            }
+            None => tracing::warn!(domain, error = %error_chain(error), "pull failed"),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! first. Invariant: a request carries an id of the requesting side, and its reply repeats the id.
 //! Fuzzed by the target `session`.
 
+use bastion::Feature;
 use keys::protocol::{CODE_BYTES_MAX, NAME_BYTES_MAX, SCOPES_NAMED_MAX, SESSION_MESSAGE_BYTES_MAX};
 use keys::{Epoch, Limits, Malformed, Oid, PeerId, Signature, SignedObject, codec};
 use serde::{Deserialize, Serialize};
@@ -42,8 +43,6 @@ pub enum SessionMessage {
     /// The reply to a reclaim: objects that the requesting side once sent.
     Reclaimed(ReclaimedBatch),
     /// Waits for what changes in any of several domains. Only with [`Feature::Watch`].
-    ///
-    /// [`Feature::Watch`]: bastion::Feature::Watch
     Watch(Watch),
     /// The reply to a watch without changes.
     Unchanged(IdOnly),
@@ -207,6 +206,14 @@ impl SessionMessage {
     /// Encodes the message as a frame.
     pub fn encode(&self) -> Vec<u8> {
         codec::encode(self)
+    }
+
+    /// The feature that a session must have for this message.
+    pub fn feature(&self) -> Option<Feature> {
+        match self {
+            Self::Watch(_) | Self::Unchanged(_) => Some(Feature::Watch),
+            _ => None,
+        }
     }
 
     /// Returns the check whether a message is of a kind that answers this request. Nothing answers

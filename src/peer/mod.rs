@@ -4,7 +4,8 @@
 //! - [`message`]: the wire format. [`handle`]: requesting. [`session`]: one stream. [`serve`]:
 //!   replying. `outgoing`: what is still to be written.
 //! - [`pull`], [`push`], `receive`: packages. `recover`: epochs, and reclaiming after a restore.
-//!   `timers`: both at intervals. `outbox`: pushes that a commit causes.
+//!   `timers`: both at intervals. `watch`: all domains with one waiting request. `outbox`: pushes
+//!   that a commit causes.
 //! - [`registry`]: the live sessions. [`duplicates`] and [`slots`]: its rules. [`service`]: what
 //!   runs them. `admit`: what is stored of a peer. `maintenance`: what belongs to no session.
 //! - [`dialler`]: outgoing sessions. [`token_bucket`], `processor_budget`, `quota_log`, `backoff`:
@@ -43,6 +44,7 @@ pub mod slots;
 pub(crate) mod testing;
 mod timers;
 pub mod token_bucket;
+mod watch;
 
 pub use admit::AdmitError;
 pub use dialler::PeerDialError;

@@ -5,10 +5,11 @@
 
 use std::time::Duration;
 
+use super::context::SessionContext;
 use super::handle::{SessionError, SessionHandle};
 use super::message::{Pull, SessionMessage};
 use super::processor_budget::ProcessorBudget;
-use super::receive::{ReceivedPackage, SyncError, receive_package};
+use super::receive::{ReceivedPackage, Requested, SyncError, receive_package};
 use crate::engine::CoreHandle;
 use crate::state_engine::{AppliedPackage, NextPull, PackageFault, Window};
 
@@ -46,12 +47,56 @@ pub(super) async fn pull_once(
     let next = engine
         .read(move |view| view.next_pull(&peer, &name, now))
         .await?;
-    let is_again = next.again.is_some();
-    let wait_s = if is_again { 0 } else { wait_s };
-    let pulled = pull_at(engine, budget, handle, domain, wait_s, next).await;
+    if next.again.is_some() {
+        pull_again_at(engine, budget, handle, domain, next).await
+    } else {
+        pull_at(engine, budget, handle, domain, wait_s, next).await
+    }
+}
+
+/// Pulls what is new of a domain once; the peer may wait up to `wait_s` seconds.
+pub(super) async fn pull_news(
+    session: &SessionContext,
+    domain: &str,
+    wait_s: u32,
+) -> Result<PullOutcome, SyncError> {
+    let (engine, handle) = (&session.core, &session.handle);
+    let (peer, name) = (*handle.peer(), domain.to_owned());
+    let next = engine
+        .read(move |view| view.next_news(&peer, &name))
+        .await?;
+    pull_at(engine, &session.budget, handle, domain, wait_s, next).await
+}
+
+/// Pulls scopes of a domain again, once; none if none are due.
+pub(super) async fn pull_again(
+    session: &SessionContext,
+    domain: &str,
+) -> Result<Option<PullOutcome>, SyncError> {
+    let (engine, handle) = (&session.core, &session.handle);
+    let (peer, name, now) = (*handle.peer(), domain.to_owned(), engine.now());
+    let next = engine
+        .read(move |view| view.next_pull(&peer, &name, now))
+        .await?;
+    if next.again.is_none() {
+        return Ok(None);
+    }
+    let pulled = pull_again_at(engine, &session.budget, handle, domain, next).await;
+    pulled.map(Some)
+}
+
+/// Pulls scopes again from a position. If that fails, they are put off.
+async fn pull_again_at(
+    engine: &CoreHandle,
+    budget: &ProcessorBudget,
+    handle: &SessionHandle,
+    domain: &str,
+    next: NextPull,
+) -> Result<PullOutcome, SyncError> {
+    let pulled = pull_at(engine, budget, handle, domain, 0, next).await;
     let is_over = matches!(pulled, Err(SyncError::Session(SessionError::Over)));
-    if is_again && pulled.is_err() && !is_over {
-        let name = domain.to_owned();
+    if pulled.is_err() && !is_over {
+        let (peer, name) = (*handle.peer(), domain.to_owned());
         engine
             .write(move |core, now| core.postpone_pull_again(now, &peer, &name))
             .await?;
@@ -87,7 +132,7 @@ async fn pull_at(
     }
     match handle.request(wait, pull).await? {
         SessionMessage::Package(body) => {
-            let requested = Some((domain, next.again.clone()));
+            let requested = Requested::Domain(domain, next.again.clone());
             let package =
                 receive_package(engine, budget, handle.info(), requested, &body.body).await?;
             if is_repeated(&next, &package) {

@@ -1,13 +1,17 @@
 //! Receiving a package: verifies it against the session and applies it (docs/STORY.md 2.1, 4).
 //!
-//! Input is the bytes of a package, the reply to a pull or a push; output is what was applied.
+//! Input is the bytes of a package: the reply to a pull or watch, or a push. Output is what was
+//! applied.
 //! Objects are read only after the package's signature was verified. The core moves the cursor, in
 //! the transaction that writes the rows. Invariant: the cursor moves with a package's last part.
+
+use std::collections::BTreeMap;
 
 use keys::Epoch;
 
 use super::handle::{SessionError, SessionInfo};
-use super::processor_budget::ProcessorBudget;
+use super::message::DomainKey;
+use super::processor_budget::{Charge, ProcessorBudget};
 use crate::engine::{CoreHandle, EngineError};
 use crate::state_engine::{
     AppliedPackage, ApplyPackageError, BuildError, CheckedObject, Expected, OBJECT_COST,
@@ -54,6 +58,33 @@ impl SyncError {
     }
 }
 
+/// The request that a package replies to.
+pub(super) enum Requested<'r> {
+    /// Nothing, so that it may be of any domain of the intersection.
+    Nothing,
+    /// A pull of this domain, and what it pulled again.
+    Domain(&'r str, Option<PullAgain>),
+    /// A watch of these cursors.
+    AnyOf(&'r BTreeMap<DomainKey, u64>),
+}
+
+impl Requested<'_> {
+    fn permits(&self, domain: &str) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Domain(requested, _) => *requested == domain,
+            Self::AnyOf(cursors) => cursors.contains_key(&DomainKey(domain.to_owned())),
+        }
+    }
+}
+
+/// A package whose signature, form and domain are right, and which is not applied yet.
+pub(super) struct ArrivedPackage<'b> {
+    package: VerifiedPackage,
+    again: Option<PullAgain>,
+    charge: Charge<'b>,
+}
+
 /// A package that was verified and applied.
 pub(super) struct ReceivedPackage {
     /// The sender's epoch, in which the window counts.
@@ -66,64 +97,99 @@ pub(super) struct ReceivedPackage {
 }
 
 /// Verifies a package against the session, checks its objects' signatures on every core, and
-/// applies it.
-///
-/// `requested` is the domain of the pull that the package answers, and what it pulled again. A push
-/// may be of any domain of the intersection. The package is charged to the peer's `budget` of
-/// processor time, for which the caller has waited.
+/// applies it. The package is charged to the peer's `budget` of processor time, for which the
+/// caller has waited.
 pub(super) async fn receive_package(
     engine: &CoreHandle,
     budget: &ProcessorBudget,
     session: &SessionInfo,
-    requested: Option<(&str, Option<PullAgain>)>,
+    requested: Requested<'_>,
     bytes: &[u8],
 ) -> Result<ReceivedPackage, SyncError> {
-    let (sender, features) = (session.peer, &session.features);
-    let known = engine
-        .read(move |view| {
-            let Some(row) = view.rows.peer(&sender)? else {
-                return Ok(None);
-            };
-            Ok::<_, StoreError>(
-                view.rows
-                    .identity(&row.server_oid)?
-                    .map(|server| (server.public_key, row)),
-            )
+    let arrived = ArrivedPackage::verify(engine, budget, session, requested, bytes).await?;
+    arrived.apply(engine).await
+}
+
+impl<'b> ArrivedPackage<'b> {
+    /// Verifies a package against the session and the request that it answers.
+    pub(super) async fn verify(
+        engine: &CoreHandle,
+        budget: &'b ProcessorBudget,
+        session: &SessionInfo,
+        requested: Requested<'_>,
+        bytes: &[u8],
+    ) -> Result<Self, SyncError> {
+        let (sender, features) = (session.peer, &session.features);
+        let known = engine
+            .read(move |view| {
+                let Some(row) = view.rows.peer(&sender)? else {
+                    return Ok(None);
+                };
+                Ok::<_, StoreError>(
+                    view.rows
+                        .identity(&row.server_oid)?
+                        .map(|server| (server.public_key, row)),
+                )
+            })
+            .await?;
+        let (key, known) = known.ok_or(SyncError::NoSession)?;
+        let charge = budget.begin(&sender, known.tier, bytes.len());
+        let local = engine.context().keys.peer_id();
+        let limits = &PackageLimits::PROTOCOL;
+        let expected = Expected {
+            sender: &sender,
+            key: &key,
+            recipient: &local,
+            epoch: known.epoch,
+            features,
+        };
+        let package = VerifiedPackage::verify(bytes, limits, &expected)?;
+        let mut shared = known.domains.iter();
+        let is_shared = shared.any(|domain| domain == package.domain());
+        if !is_shared || !requested.permits(package.domain()) {
+            return Err(PackageFault::Domain.into());
+        }
+        let again = match requested {
+            Requested::Domain(_, again) => again,
+            Requested::Nothing | Requested::AnyOf(_) => None,
+        };
+        Ok(Self {
+            package,
+            again,
+            charge,
         })
-        .await?;
-    let (key, known) = known.ok_or(SyncError::NoSession)?;
-    let mut charge = budget.begin(&sender, known.tier, bytes.len());
-    let local = engine.context().keys.peer_id();
-    let limits = &PackageLimits::PROTOCOL;
-    let expected = Expected {
-        sender: &sender,
-        key: &key,
-        recipient: &local,
-        epoch: known.epoch,
-        features,
-    };
-    let mut package = VerifiedPackage::verify(bytes, limits, &expected)?;
-    let (domain, again) = requested.unzip();
-    let is_requested = domain.is_none_or(|domain| domain == package.domain());
-    let mut shared = known.domains.iter();
-    if !is_requested || !shared.any(|domain| domain == package.domain()) {
-        return Err(PackageFault::Domain.into());
     }
-    let objects = engine.verify_objects(package.take_objects()).await?;
-    charge.set_objects(objects.iter().map(CheckedObject::cost).sum());
-    let (epoch, window) = (package.epoch(), package.window());
-    let more = package.more() || package.names_scopes();
-    let applied = apply_parts(engine, PackageWork::new(&package, again.flatten(), objects))
-        .await
-        .map_err(SyncError::Apply)?;
-    let added = u32::try_from(applied.added).unwrap_or(u32::MAX);
-    charge.forgive(OBJECT_COST.saturating_mul(added));
-    Ok(ReceivedPackage {
-        epoch,
-        window,
-        more,
-        applied,
-    })
+
+    /// The domain of the package.
+    pub(super) fn domain(&self) -> &str {
+        self.package.domain()
+    }
+
+    /// The window of the package.
+    pub(super) fn window(&self) -> Window {
+        self.package.window()
+    }
+
+    /// Checks the objects' signatures on every core, and applies the package.
+    pub(super) async fn apply(mut self, engine: &CoreHandle) -> Result<ReceivedPackage, SyncError> {
+        let mut package = self.package;
+        let objects = engine.verify_objects(package.take_objects()).await?;
+        let costs = objects.iter().map(CheckedObject::cost);
+        self.charge.set_objects(costs.sum());
+        let (epoch, window) = (package.epoch(), package.window());
+        let more = package.more() || package.names_scopes();
+        let applied = apply_parts(engine, PackageWork::new(&package, self.again, objects))
+            .await
+            .map_err(SyncError::Apply)?;
+        let added = u32::try_from(applied.added).unwrap_or(u32::MAX);
+        self.charge.forgive(OBJECT_COST.saturating_mul(added));
+        Ok(ReceivedPackage {
+            epoch,
+            window,
+            more,
+            applied,
+        })
+    }
 }
 
 /// Applies a package part after part; other writes run between two parts.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bastion::Tier;
 use keys::protocol::PULL_WAIT_S_MAX;
 use keys::{PeerId, TraceId, codec, error_chain};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Mutex as AsyncMutex, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 use super::handle::SessionInfo;
@@ -21,7 +21,7 @@ use super::message::{
 };
 use super::processor_budget::ProcessorBudget;
 use super::quota_log::QuotaLog;
-use super::receive::{SyncError, receive_package};
+use super::receive::{Requested, SyncError, receive_package};
 use super::token_bucket::TokenBuckets;
 use crate::config::SyncConfig;
 use crate::engine::{CoreHandle, EngineError};
@@ -38,6 +38,25 @@ const CLONE: &str = "clone or rollback detected: this peer has seen an epoch or 
 const OLD_KEY: &str = "this peer shows an epoch that this database does not contain, signed with \
                        a rotated key of this node: another party holds that key, or an old copy \
                        of this node is running";
+
+/// State that the replies of one session share.
+#[derive(Debug)]
+pub struct ReplyTurns {
+    /// One package at a time from its building until it is queued. A peer that requests many and
+    /// reads none therefore costs the memory of one.
+    build: Semaphore,
+    /// Held by the one `watch` in progress. The domain that the last one got.
+    watch: AsyncMutex<Option<String>>,
+}
+
+impl Default for ReplyTurns {
+    fn default() -> Self {
+        Self {
+            build: Semaphore::new(1),
+            watch: AsyncMutex::default(),
+        }
+    }
+}
 
 /// The reply to a request, and the permit that it holds until it is queued.
 pub struct ServerReply<'b> {
@@ -70,7 +89,7 @@ pub struct RequestServer {
 
 /// Limits that all sessions share.
 struct ServerLimits {
-    /// One permit for each pull that waits for changes, of all peers together.
+    /// One permit for each pull or watch that waits for changes, of all peers together.
     waiting: Semaphore,
     buckets: TokenBuckets,
 }
@@ -120,21 +139,22 @@ impl RequestServer {
         &self.budget
     }
 
-    /// Returns the reply to a request of the session's peer. A reply with a package holds
-    /// `build_permit` until it is queued.
+    /// Returns the reply to a request of the session's peer. A reply with a package holds the
+    /// permit of `turns` to build one until it is queued.
     pub async fn reply<'b>(
         &self,
         session: &SessionInfo,
         request: SessionMessage,
-        build_permit: &'b Semaphore,
+        turns: &'b ReplyTurns,
     ) -> ServerReply<'b> {
         let peer = &session.peer;
         let reply = match request {
-            SessionMessage::Pull(pull) => self.pull(session, pull, build_permit).await,
+            SessionMessage::Pull(pull) => self.pull(session, pull, &turns.build).await,
+            SessionMessage::Watch(watch) => self.watch(session, watch, turns).await,
             SessionMessage::Push(push) => self.push(session, push).await.map(ServerReply::from),
             SessionMessage::Epoch(note) => self.hear(peer, note).await.map(ServerReply::from),
             SessionMessage::Heard(note) => self.hear_own(peer, note).await.map(ServerReply::from),
-            SessionMessage::Reclaim(request) => self.reclaim(session, request, build_permit).await,
+            SessionMessage::Reclaim(request) => self.reclaim(session, request, &turns.build).await,
             // The session passes on nothing else.
             _ => Err(refused(0, "internal")),
         };
@@ -329,7 +349,14 @@ impl RequestServer {
         let peer = &session.peer;
         // The session holds the permit for pushes meanwhile, and ends this with itself.
         self.budget.wait(peer).await;
-        match receive_package(&self.core, &self.budget, session, None, &push.body).await {
+        let received = receive_package(
+            &self.core,
+            &self.budget,
+            session,
+            Requested::Nothing,
+            &push.body,
+        );
+        match received.await {
             Ok(package) => {
                 if package.applied.written > 0 {
                     self.quota_log.accepted(peer);
@@ -390,3 +417,6 @@ mod reclaim_tests;
 mod tests;
 #[cfg(test)]
 mod waking_tests;
+mod watch;
+#[cfg(test)]
+mod watch_tests;

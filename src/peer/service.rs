@@ -28,6 +28,7 @@ use super::registry::{EnterOutcome, LiveSession, SessionRegistry};
 use super::serve::RequestServer;
 use super::session::SessionDriver;
 use super::timers::{keep_pulling, keep_pushing};
+use super::watch::{keep_watching, may_watch};
 use crate::config::SyncConfig;
 use crate::engine::{CoreHandle, EngineError};
 use crate::schema::identities;
@@ -311,8 +312,8 @@ impl SyncService {
     }
 }
 
-/// Spawns what goes on in a session besides replies: pulls and pushes of each domain, pushes that
-/// commits cause, and recovery.
+/// Spawns what goes on in a session besides replies: one watch or pulls of each domain, pushes of
+/// each, pushes that commits cause, and recovery.
 fn spawn_tasks(session: &Arc<SessionContext>) -> TaskTracker {
     let tasks = TaskTracker::new();
     // Identities are pulled first, because objects of unknown owners would exceed the limit of
@@ -325,10 +326,18 @@ fn spawn_tasks(session: &Arc<SessionContext>) -> TaskTracker {
     {
         identified.cancel();
     }
-    for domain in &session.domains {
-        let (pulling, name, identified) = (session.clone(), domain.clone(), identified.clone());
-        let work = async move { keep_pulling(&pulling, &name, &identified).await };
+    let is_watching = may_watch(session);
+    if is_watching {
+        let watching = session.clone();
+        let work = async move { keep_watching(&watching).await };
         tasks.spawn(work.in_current_span());
+    }
+    for domain in &session.domains {
+        if !is_watching {
+            let (pulling, name, identified) = (session.clone(), domain.clone(), identified.clone());
+            let work = async move { keep_pulling(&pulling, &name, &identified).await };
+            tasks.spawn(work.in_current_span());
+        }
         let (pushing, name) = (session.clone(), domain.clone());
         let work = async move { keep_pushing(&pushing, &name).await };
         tasks.spawn(work.in_current_span());

@@ -22,7 +22,7 @@ use super::end_code::EndCode;
 use super::handle::{SessionError, SessionHandle, SessionInfo};
 use super::message::{Bye, SessionMessage};
 use super::outgoing::OutgoingFrames;
-use super::serve::RequestServer;
+use super::serve::{ReplyTurns, RequestServer};
 use crate::config::SyncConfig;
 
 /// Time that a session that has ended may take to write the rest of a frame, then `bye`, and then
@@ -176,9 +176,7 @@ struct RequestLimits {
     /// One push at a time; no frame is read meanwhile, because a package of 1 MiB is in memory
     /// already.
     push_permit: Arc<Semaphore>,
-    /// One package at a time from its building until it is queued. A peer that requests many and
-    /// reads none therefore costs the memory of one.
-    build_permit: Arc<Semaphore>,
+    turns: Arc<ReplyTurns>,
     /// Ids of the requests in progress, as many as slots are taken. An id leaves before its reply
     /// is queued, so that the peer may use it again.
     in_flight: Arc<Mutex<BTreeSet<u64>>>,
@@ -191,7 +189,7 @@ impl RequestLimits {
         Self {
             slots: Arc::new(Semaphore::new(config.requests_in_flight_max)),
             push_permit: Arc::new(Semaphore::new(1)),
-            build_permit: Arc::new(Semaphore::new(1)),
+            turns: Arc::default(),
             in_flight: Arc::default(),
             epochs: 0,
         }
@@ -220,8 +218,6 @@ enum MessageClass {
     Ping(u64),
     /// The end of the session, with its code.
     Bye(String),
-    /// A message of a feature that no session has yet.
-    OfFeature,
 }
 
 fn classify(message: &SessionMessage) -> MessageClass {
@@ -232,8 +228,11 @@ fn classify(message: &SessionMessage) -> MessageClass {
         }
         SessionMessage::Refused(refusal) => MessageClass::Reply(refusal.id),
         SessionMessage::Reclaimed(batch) => MessageClass::Reply(batch.id),
-        SessionMessage::Noted(reply) | SessionMessage::Pong(reply) => MessageClass::Reply(reply.id),
+        SessionMessage::Noted(reply)
+        | SessionMessage::Unchanged(reply)
+        | SessionMessage::Pong(reply) => MessageClass::Reply(reply.id),
         SessionMessage::Pull(pull) => MessageClass::Request(pull.id, RequestKind::Metered),
+        SessionMessage::Watch(watch) => MessageClass::Request(watch.id, RequestKind::Metered),
         SessionMessage::Reclaim(request) => MessageClass::Request(request.id, RequestKind::Metered),
         SessionMessage::Push(push) => MessageClass::Request(push.id, RequestKind::Push),
         SessionMessage::Epoch(note) | SessionMessage::Heard(note) => {
@@ -241,7 +240,6 @@ fn classify(message: &SessionMessage) -> MessageClass {
         }
         SessionMessage::Ping(ping) => MessageClass::Ping(ping.id),
         SessionMessage::Bye(bye) => MessageClass::Bye(bye.code.clone()),
-        SessionMessage::Watch(_) | SessionMessage::Unchanged(_) => MessageClass::OfFeature,
     }
 }
 
@@ -294,6 +292,12 @@ impl SessionReader {
     }
 
     async fn dispatch(&mut self, message: SessionMessage) -> Result<(), SessionError> {
+        let feature = message.feature();
+        if feature.is_some_and(|feature| !self.handle.features().has(feature)) {
+            return Err(SessionError::Misbehaved(
+                "a message of a feature that the session does not have",
+            ));
+        }
         match (classify(&message), message) {
             (MessageClass::Reply(id), reply) => self.handle.deliver_reply(id, reply),
             (MessageClass::Request(id, kind), request) => {
@@ -307,9 +311,6 @@ impl SessionReader {
                 Ok(())
             }
             (MessageClass::Bye(code), _) => Err(SessionError::Bye(code)),
-            (MessageClass::OfFeature, _) => Err(SessionError::Misbehaved(
-                "a message of a feature that the session does not have",
-            )),
         }
     }
 
@@ -364,14 +365,14 @@ impl SessionReader {
 
     fn spawn_request(&self, id: u64, request: SessionMessage, permits: RequestPermits) {
         let (handle, server) = (self.handle.clone(), self.server.clone());
-        let build_permit = self.limits.build_permit.clone();
+        let turns = self.limits.turns.clone();
         let in_flight = self.limits.in_flight.clone();
         let work = async move {
             let RequestPermits { slot, push } = permits;
             let reply = tokio::select! {
                 biased;
                 () = handle.closed().cancelled() => return,
-                reply = server.reply(handle.info(), request, &build_permit) => reply,
+                reply = server.reply(handle.info(), request, &turns) => reply,
             };
             if reply.is_news {
                 server.give_back(handle.peer(), handle.tier());

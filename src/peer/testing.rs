@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use bastion::{Features, Session, Tier};
+use bastion::{Feature, Features, Session, Tier};
 use keys::protocol::FRAME_BYTES_MAX;
 use keys::{Context, Epoch, KeyManager, Oid, PeerId, SignedObject, TraceId};
 use rand::SeedableRng as _;
@@ -276,6 +276,14 @@ pub(super) fn info(peer: PeerId, tier: Tier) -> SessionInfo {
     }
 }
 
+/// A session with an untrusted peer, in which watches may be used.
+pub(super) fn watching_info(peer: PeerId) -> SessionInfo {
+    SessionInfo {
+        features: Features::from_iter([Feature::Watch]),
+        ..info(peer, Tier::Untrusted)
+    }
+}
+
 /// Both ends of a memory pipe that holds `bytes` in each direction.
 pub(super) fn pipe(bytes: usize) -> (Session, Session) {
     let (a, b) = tokio::io::duplex(bytes);
@@ -340,8 +348,16 @@ pub(super) fn session(
     config: &SyncConfig,
     stop: &CancellationToken,
 ) -> (SessionDriver, ScriptedPeer) {
+    session_of(info(peer, tier), config, stop)
+}
+
+fn session_of(
+    info: SessionInfo,
+    config: &SyncConfig,
+    stop: &CancellationToken,
+) -> (SessionDriver, ScriptedPeer) {
     let (local, remote) = pipe(64);
-    let driver = SessionDriver::new(local, info(peer, tier), config, stop);
+    let driver = SessionDriver::new(local, info, config, stop);
     (driver, ScriptedPeer(remote))
 }
 
@@ -361,8 +377,17 @@ pub(super) struct RunningSession {
 }
 
 pub(super) fn run_session(node: &TestCore, peer: PeerId, config: &SyncConfig) -> RunningSession {
+    run_session_of(node, info(peer, Tier::Untrusted), config)
+}
+
+/// [`run_session`] as the handshake left it.
+pub(super) fn run_session_of(
+    node: &TestCore,
+    info: SessionInfo,
+    config: &SyncConfig,
+) -> RunningSession {
     let stop = CancellationToken::new();
-    let (driver, remote) = session(peer, Tier::Untrusted, config, &stop);
+    let (driver, remote) = session_of(info, config, &stop);
     let handle = driver.handle().clone();
     let server = RequestServer::new(node.core.clone(), config);
     let config = config.clone();

@@ -18,8 +18,8 @@ use super::receive::SyncError;
 use crate::config::SyncConfig;
 use crate::schema::identities;
 
-/// Pause between two waiting pulls if the first brought nothing.
-const LIVE_PULL_PAUSE: Duration = Duration::from_secs(1);
+/// Pause between two waiting requests if the first brought nothing.
+pub(super) const LIVE_PULL_PAUSE: Duration = Duration::from_secs(1);
 /// Pause between two pushes if more is ready.
 const PUSH_PAUSE: Duration = Duration::from_millis(100);
 
@@ -66,21 +66,12 @@ pub(super) async fn keep_pulling(
         let pause = match pulled {
             Ok(outcome) => {
                 backoff.reset();
-                if outcome.applied.written > 0 {
-                    session.quota_log.accepted(session.handle.peer());
-                }
+                session.note_applied(&outcome.applied);
                 pause_after(&outcome, config)
             }
             Err(SyncError::Session(SessionError::Over)) => return,
             Err(error) => {
-                match error.quota() {
-                    Some(fault) => {
-                        session.quota_log.refused(session.handle.peer(), fault);
-                    }
-                    None => {
-                        tracing::warn!(domain, error = %error_chain(&error), "pull failed")
-                    }
-                }
+                session.log_failure(domain, &error);
                 backoff.next()
             }
         };
@@ -91,7 +82,7 @@ pub(super) async fn keep_pulling(
 }
 
 /// Returns how long to wait after a pull that succeeded.
-fn pause_after(outcome: &PullOutcome, config: &SyncConfig) -> Duration {
+pub(super) fn pause_after(outcome: &PullOutcome, config: &SyncConfig) -> Duration {
     let is_live = config.pull_wait_s > 0;
     if outcome.more || (is_live && outcome.window.is_some()) {
         Duration::ZERO
@@ -104,7 +95,7 @@ fn pause_after(outcome: &PullOutcome, config: &SyncConfig) -> Duration {
 
 /// Returns the seconds that this node's pulls ask a peer to wait; the configuration allows 60 at
 /// most.
-fn pull_wait_s(config: &SyncConfig) -> u32 {
+pub(super) fn pull_wait_s(config: &SyncConfig) -> u32 {
     u32::try_from(config.pull_wait_s).unwrap_or(0)
 }
 

@@ -5,17 +5,16 @@
 //! and every row up to `to_seq` was examined. Tested in `tests/core/windows.rs`.
 
 use bastion::Features;
-use keys::protocol::{PACKAGE_VERSION, SCOPES_NAMED_MAX};
+use keys::protocol::PACKAGE_VERSION;
 use keys::{Epoch, Oid, PeerId};
 
 use super::collect::{BuildError, Collected};
 use super::engine::StateEngine;
+use super::late::Late;
 use super::package::{Package, Window};
-use super::peer_scopes::PeerScopes;
 use super::select::{Selection, Selector, Wanted};
 use super::view::View;
-use crate::graph::ScopeMemory;
-use crate::op_context::{AppId, Timestamp};
+use crate::op_context::Timestamp;
 use crate::store::{AppTable, Cursor, Direction, ScopeId, StoreError, SyncStateRow};
 
 /// Length of a stretch of changes, none readable by the peer, from which an empty package moves the
@@ -23,8 +22,6 @@ use crate::store::{AppTable, Cursor, Direction, ScopeId, StoreError, SyncStateRo
 const QUIET_STRETCH: u64 = 1024;
 /// Loading an object that is not sent costs as much as examining so many entries of an index.
 const LOAD_COST: usize = 64;
-/// Most scopes, of all apps, that one request looks up to name them.
-const LATE_SCOPES_MAX: usize = 4 * SCOPES_NAMED_MAX;
 
 /// A pull request (docs/STORY.md 2.1: `peer_id`, `domain`, `last_seq`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,13 +64,42 @@ pub enum PullReply {
     },
 }
 
+/// The result of a look at a domain.
+pub(super) struct Look {
+    /// Whether the peer may sync the domain.
+    in_intersection: bool,
+    /// The contents of a package; none if the peer is up to date.
+    pub(super) found: Option<Answer>,
+    /// Entries of the index that were examined.
+    pub(super) examined: usize,
+}
+
+impl Look {
+    fn nothing(in_intersection: bool, examined: usize) -> Self {
+        Self {
+            in_intersection,
+            found: None,
+            examined,
+        }
+    }
+}
+
 /// The part of a domain that one request examines.
-struct Answer {
+pub(super) struct Answer {
     collected: Collected,
+    /// The part begins behind this number.
+    last_seq: u64,
     /// Every change up to here was examined.
     to_seq: u64,
     head: u64,
     named: Named,
+}
+
+impl Answer {
+    /// Whether it holds objects or names scopes, and is no empty stretch.
+    pub(super) fn has_news(&self) -> bool {
+        !self.collected.objects.is_empty() || !self.named.is_empty()
+    }
 }
 
 /// The scopes of which a window tells that the peer has to pull them from the beginning.
@@ -90,50 +116,27 @@ impl Named {
     }
 }
 
-/// Scopes that become readable after a number.
-#[derive(Debug, Default)]
-struct Late {
-    /// With the numbers of the writes; ascending, and at most as many as a package can name.
-    scopes: Vec<(u64, ScopeId)>,
-    /// No window reaches beyond this number, because a package cannot name what follows.
-    until: u64,
-    /// The number of the first write, if a package cannot name all that it made readable.
-    too_many: Option<u64>,
-}
-
-impl Late {
-    /// The scopes among those of the peer. Those of other apps are examined too, so that their
-    /// number costs bounded time.
-    fn find(app: AppId, scopes: &PeerScopes, memory: &ScopeMemory, window: (u64, u64)) -> Self {
-        let (after, head) = window;
-        let mut late = Self {
-            until: head,
-            ..Self::default()
-        };
-        let (newest, mut first) = (memory.newest(), None);
-        for (count, (since, id)) in scopes.late_in(after, head).enumerate() {
-            let first = *first.get_or_insert(since);
-            if count == LATE_SCOPES_MAX || late.scopes.len() == SCOPES_NAMED_MAX {
-                if since == first {
-                    late.too_many = Some(since);
-                } else {
-                    late.until = since - 1;
-                }
-                break;
-            }
-            // A scope without exported rows would cost the peer a pull that brings nothing.
-            if newest.of(app, id) > 0 {
-                late.scopes.push((since, id));
-            }
-        }
-        late
-    }
-}
-
 impl View<'_> {
     /// Builds the reply to a pull, or the package to push (docs/STORY.md 5: "build package since
     /// last_seq").
     pub fn build_package(&self, request: &PullRequest) -> Result<PullReply, BuildError> {
+        let look = self.look(request, self.context.limits.entries_max)?;
+        Ok(match look.found {
+            Some(answer) => self.reply(request, answer),
+            None => PullReply::UpToDate {
+                last_seq: request.last_seq,
+                in_intersection: look.in_intersection,
+            },
+        })
+    }
+
+    /// Looks for what a package would hold. Examines at most `entries_max` entries, which is not
+    /// 0, and one batch more.
+    pub(super) fn look(
+        &self,
+        request: &PullRequest,
+        entries_max: usize,
+    ) -> Result<Look, BuildError> {
         let last_seq = match request.epoch {
             Some(epoch) if epoch != self.context.epoch => 0,
             _ => request.last_seq,
@@ -141,34 +144,35 @@ impl View<'_> {
         let shared = self.rows.peer(&request.peer)?.map(|peer| peer.domains);
         let shared = shared.filter(|shared| shared.contains(&request.domain));
         let is_known = self.context.schemas.domain(&request.domain).is_some();
-        let up_to_date = PullReply::UpToDate {
-            last_seq: request.last_seq,
-            in_intersection: shared.is_some(),
-        };
+        let in_intersection = shared.is_some();
         let Some(shared) = shared.filter(|_| is_known) else {
-            return Ok(up_to_date);
+            return Ok(Look::nothing(in_intersection, 0));
         };
         let newest = self.head()?;
         let head = self.head_of(&request.domain, newest)?;
         if head <= last_seq {
-            return Ok(up_to_date);
+            return Ok(Look::nothing(in_intersection, 0));
         }
-        let answer = self.answer(request, &shared, last_seq, (head, newest))?;
+        let heads = (head, newest);
+        let (answer, examined) = self.answer(request, &shared, last_seq, heads, entries_max)?;
         let is_short = answer.to_seq == head && head - last_seq < QUIET_STRETCH;
-        if answer.collected.objects.is_empty()
-            && answer.named.is_empty()
-            && is_short
-            && request.again.is_none()
-        {
-            return Ok(up_to_date);
+        if !answer.has_news() && is_short && request.again.is_none() {
+            return Ok(Look::nothing(in_intersection, examined));
         }
-        Ok(self.reply(request, last_seq, answer))
+        Ok(Look {
+            in_intersection,
+            found: Some(answer),
+            examined,
+        })
     }
 
     /// Signs the answer as a package.
-    fn reply(&self, request: &PullRequest, last_seq: u64, answer: Answer) -> PullReply {
+    pub(super) fn reply(&self, request: &PullRequest, answer: Answer) -> PullReply {
         let window = Window {
-            from_seq: if last_seq == 0 { 0 } else { last_seq + 1 },
+            from_seq: match answer.last_seq {
+                0 => 0,
+                last_seq => last_seq + 1,
+            },
             to_seq: answer.to_seq,
         };
         let package = Package {
@@ -194,14 +198,16 @@ impl View<'_> {
         }
     }
 
-    /// Selects and loads what the peer may read of a domain in which it shares.
+    /// Selects and loads what the peer may read of a domain in which it shares. Returns the number
+    /// of examined entries too.
     fn answer(
         &self,
         request: &PullRequest,
         shared: &[String],
         last_seq: u64,
         (head, newest): (u64, u64),
-    ) -> Result<Answer, BuildError> {
+        entries_max: usize,
+    ) -> Result<(Answer, usize), BuildError> {
         let without_tables = StoreError::Inconsistent("a domain without tables");
         let (apps, schemas) = (self.rows.apps(), &self.context.schemas);
         let table = apps.domain(&request.domain);
@@ -228,7 +234,7 @@ impl View<'_> {
             },
             after: last_seq,
             head,
-            entries_max: self.context.limits.entries_max,
+            entries_max,
         });
         let hidden = self.hidden_types(&request.domain, shared);
         let late = match &again {
@@ -266,12 +272,14 @@ impl View<'_> {
             selector.reached().min(late.until)
         };
         debug_assert!(to_seq <= head, "rows above the head may lack the bit");
-        Ok(Answer {
+        let answer = Answer {
             collected,
+            last_seq,
             to_seq,
             head,
             named: self.named(&late, to_seq)?,
-        })
+        };
+        Ok((answer, selector.examined()))
     }
 
     /// The scopes that a peer asks for again, sorted. Empty: all of them.

@@ -90,6 +90,11 @@ impl<'s> Selector<'s> {
         self.reached
     }
 
+    /// The entries that were examined, and what was charged like them.
+    pub(super) fn examined(&self) -> usize {
+        self.examined
+    }
+
     /// Charges the request for objects that it loads in vain.
     pub(super) fn charge(&mut self, entries: usize) {
         self.examined += entries;

@@ -98,6 +98,11 @@ impl View<'_> {
                 again: Some(again),
             });
         }
+        self.next_news(peer, domain)
+    }
+
+    /// The position of the next pull of what is new.
+    pub fn next_news(&self, peer: &PeerId, domain: &str) -> Result<NextPull, StoreError> {
         let state = self.cursor(peer, domain, Direction::In)?;
         Ok(NextPull {
             epoch: state.map(|state| state.epoch),

@@ -26,3 +26,4 @@ mod schema_versions;
 mod sessions;
 mod tiers;
 mod waiting;
+mod watch;

@@ -133,6 +133,9 @@ const BASTION_IN: &[(&str, &str)] = &[
     ("store", "AppClaim"),
     ("api", "AppClaim"),
     ("state_engine", "Features"),
+    // The features that this program offers.
+    ("config", "Feature"),
+    ("config", "Features"),
     ("config", "GateConfig"),
     ("config", "Hardening"),
     // To check the `[tor]` table with the rest of the file.

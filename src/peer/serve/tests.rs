@@ -32,18 +32,18 @@ impl Fixture {
 
     /// The reply to a request of the peer.
     pub(super) async fn reply(&self, request: SessionMessage) -> SessionMessage {
-        let build_permit = Semaphore::new(1);
+        let turns = ReplyTurns::default();
         let session = info(self.peer.peer_id(), Tier::Untrusted);
-        let reply = self.server.reply(&session, request, &build_permit);
+        let reply = self.server.reply(&session, request, &turns);
         reply.await.message
     }
 
     fn reply_later(&self, request: SessionMessage) -> JoinHandle<SessionMessage> {
         let (server, peer) = (self.server.clone(), self.peer.peer_id());
         tokio::spawn(async move {
-            let build_permit = Semaphore::new(1);
+            let turns = ReplyTurns::default();
             server
-                .reply(&info(peer, Tier::Untrusted), request, &build_permit)
+                .reply(&info(peer, Tier::Untrusted), request, &turns)
                 .await
                 .message
         })
@@ -203,16 +203,16 @@ async fn a_waiting_pull_is_woken_when_an_identity_of_its_peer_becomes_known() {
 async fn package_holds_the_build_permit_and_is_recorded() {
     let fixture = Fixture::new().await;
     fixture.node.send_message(&fixture.peer, "hello").await;
-    let (peer, permits) = (fixture.peer.peer_id(), Semaphore::new(1));
+    let (peer, turns) = (fixture.peer.peer_id(), ReplyTurns::default());
     let session = info(peer, Tier::Untrusted);
     let reply = fixture
         .server
-        .reply(&session, fixture.pull(0), &permits)
+        .reply(&session, fixture.pull(0), &turns)
         .await;
     assert!(matches!(reply.message, SessionMessage::Package(_)));
-    assert_eq!(permits.available_permits(), 0);
+    assert_eq!(turns.build.available_permits(), 0);
     drop(reply);
-    assert_eq!(permits.available_permits(), 1);
+    assert_eq!(turns.build.available_permits(), 1);
     let epoch = fixture.node.epoch();
     let state = fixture
         .node
@@ -229,11 +229,11 @@ async fn package_holds_the_build_permit_and_is_recorded() {
 #[tokio::test(start_paused = true)]
 async fn up_to_date_holds_no_build_permit() {
     let fixture = Fixture::new().await;
-    let (peer, permits) = (fixture.peer.peer_id(), Semaphore::new(1));
+    let (peer, turns) = (fixture.peer.peer_id(), ReplyTurns::default());
     let session = info(peer, Tier::Untrusted);
     let reply = fixture
         .server
-        .reply(&session, fixture.pull(0), &permits)
+        .reply(&session, fixture.pull(0), &turns)
         .await;
     assert!(reply.build_permit.is_none());
 }
@@ -393,13 +393,13 @@ async fn new_objects_cost_no_processor_time_and_the_same_ones_again_do() {
 #[tokio::test(start_paused = true)]
 async fn refuses_a_push_of_an_unknown_peer_as_its_own_fault() {
     let fixture = Fixture::new().await;
-    let build_permit = Semaphore::new(1);
+    let turns = ReplyTurns::default();
     let push = SessionMessage::Push(PackageBody {
         id: 7,
         body: vec![0x80],
     });
     let unknown = info(peer_id(9), Tier::Untrusted);
-    let reply = fixture.server.reply(&unknown, push, &build_permit).await;
+    let reply = fixture.server.reply(&unknown, push, &turns).await;
     assert_eq!(code(&reply.message), "internal");
 }
 

@@ -18,13 +18,14 @@ fn commit_between_look_and_wait_wakes_the_pull() {
         peer.meet(&node, Tier::Untrusted).await;
         let (node, thread) = node.threaded();
         let server = RequestServer::new(node.core.clone(), &manual());
-        let (session, permits) = (info(peer.peer_id(), Tier::Untrusted), Semaphore::new(1));
+        let session = info(peer.peer_id(), Tier::Untrusted);
+        let turns = ReplyTurns::default();
         let start = Instant::now();
         // The first look cannot run before the poll ends, because the only thread is taken.
         let (go_on, waits) = std::sync::mpsc::channel::<()>();
         let taken = tokio::task::spawn_blocking(move || waits.recv());
         let request = pull(7, peer.peer_id(), DOMAIN, 60);
-        let mut reply = Box::pin(server.reply(&session, request, &permits));
+        let mut reply = Box::pin(server.reply(&session, request, &turns));
         assert!(reply.as_mut().now_or_never().is_none());
         go_on.send(()).unwrap();
         taken.await.unwrap().unwrap();

@@ -1,10 +1,13 @@
 //! Tests of one session against a scripted peer, with a paused clock.
 
+use std::collections::BTreeMap;
+
 use tokio::time::{Instant, advance};
 
 use super::*;
 use crate::peer::message::{
     EpochNote, IdOnly, PackageBody, Pull, ReclaimRequest, ReclaimedBatch, RequestRefusal, UpToDate,
+    Watch,
 };
 use crate::peer::testing::{
     DOMAIN, ScriptedPeer, TestCore, info, manual, peer_id, ping, pipe, pong, pull, run_session,
@@ -28,7 +31,7 @@ pub(super) fn epoch_note(id: u64) -> EpochNote {
 
 #[test]
 fn classifies_every_message() {
-    use MessageClass::{Bye as End, OfFeature, Ping, Reply, Request};
+    use MessageClass::{Bye as End, Ping, Reply, Request};
     use RequestKind::{Epoch as EpochKind, Metered, Push};
     let (id, epoch) = (7, Epoch::from_bytes([1; 16]));
     let body = || PackageBody { id, body: vec![] };
@@ -57,6 +60,12 @@ fn classifies_every_message() {
         after: None,
         domain: "d".into(),
     };
+    let watch = Watch {
+        id,
+        epoch: None,
+        wait_s: 0,
+        cursors: BTreeMap::new(),
+    };
     let batch = ReclaimedBatch {
         id,
         body: vec![],
@@ -84,7 +93,8 @@ fn classifies_every_message() {
         ),
         (SessionMessage::Ping(only()), Ping(id)),
         (SessionMessage::Bye(bye()), End("end".into())),
-        (SessionMessage::Unchanged(only()), OfFeature),
+        (SessionMessage::Unchanged(only()), Reply(id)),
+        (SessionMessage::Watch(watch), Request(id, Metered)),
     ];
     for (message, class) in cases {
         assert_eq!(classify(&message), class, "{message:?}");

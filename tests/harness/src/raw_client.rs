@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bastion::transport::memory::MemoryNet;
-use bastion::{Connector, GateConfig, HandshakeError, Session};
+use bastion::{Connector, Feature, Features, GateConfig, HandshakeError, Session};
 use keys::{BootId, KeyManager, Oid, PeerId};
 use postern::peer::message::{IdOnly, Pull, ReclaimRequest, ReclaimedBatch, SessionMessage};
 use rand::SeedableRng as _;
@@ -26,22 +26,29 @@ impl RawClient {
         Self::with_boot(seed, boot_id(seed, 0))
     }
 
+    /// [`RawClient::new`] with the feature `watch`.
+    pub fn watching(seed: u64) -> Self {
+        let features = Features::from_iter([Feature::Watch]);
+        Self::with_features(seed, two_domains(boot_id(seed, 0)), features)
+    }
+
     /// A client with keys from a seed, and a boot id.
     pub fn with_boot(seed: u64, boot_id: BootId) -> Self {
-        let (apps, domains) = (["identities", "rides"], ["identities", "rides.offers"]);
-        Self::with_profile(
-            seed,
-            FixedProfile::new(&apps, &domains, boot_id, Vec::new()),
-        )
+        Self::with_profile(seed, two_domains(boot_id))
     }
 
     /// A client with keys from a seed, and a profile.
     pub fn with_profile(seed: u64, profile: FixedProfile) -> Self {
+        Self::with_features(seed, profile, Features::none())
+    }
+
+    fn with_features(seed: u64, profile: FixedProfile, features: Features) -> Self {
         let keys = Arc::new(KeyManager::generate(&mut ChaCha20Rng::seed_from_u64(seed)));
         // Repeats a request once where the server is busy, and then gives up rather than solve a
         // harder puzzle.
         let config = GateConfig {
             attempts_max: 2,
+            features,
             ..GateConfig::default()
         };
         let connector = Connector::new(config, keys.clone(), Arc::new(profile));
@@ -74,6 +81,12 @@ impl RawClient {
             last_seq: 0,
         })
     }
+}
+
+/// The profile of a client with two domains.
+fn two_domains(boot_id: BootId) -> FixedProfile {
+    let (apps, domains) = (["identities", "rides"], ["identities", "rides.offers"]);
+    FixedProfile::new(&apps, &domains, boot_id, Vec::new())
 }
 
 /// Sends a message.

@@ -12,9 +12,8 @@ use postern::config::SyncConfig;
 use postern::engine::CoreHandle;
 use postern::peer::handle::SessionInfo;
 use postern::peer::message::{Pull, SessionMessage};
-use postern::peer::serve::RequestServer;
+use postern::peer::serve::{ReplyTurns, RequestServer};
 use postern::state_engine::{PullRequest, StateEngine};
-use tokio::sync::Semaphore;
 
 use crate::report::{Goal, Report};
 use crate::stopwatch::{process_seconds, timed};
@@ -101,8 +100,8 @@ async fn answer(
     pull_message: &[u8],
 ) -> Result<Vec<u8>> {
     let message = SessionMessage::decode(pull_message)?;
-    let build_permit = Semaphore::new(1);
-    let answer = server.reply(session, message, &build_permit).await.message;
+    let turns = ReplyTurns::default();
+    let answer = server.reply(session, message, &turns).await.message;
     ensure!(
         matches!(answer, SessionMessage::UpToDate(_)),
         "the reply contains new objects"
