@@ -378,6 +378,7 @@ async fn finishes_the_frame_under_way_and_drops_the_queue_before_bye() {
         session.handle.send(&ping(id)).await.unwrap();
     }
     session.handle.end(EndCode::Busy);
+    advance(CLOSE_TIMEOUT / 2).await;
     assert_eq!(session.peer.receive().await, Some(long));
     let busy = bye(EndCode::Busy);
     assert_eq!(session.peer.receive().await, Some(busy));
