@@ -2,7 +2,8 @@
 //! docs/PROTOCOL.md 4).
 //!
 //! Inputs are the stored cursors; output is what the packages of the replies apply. Identities are
-//! pulled first, then every other domain, each to its end. Then one request watches them all.
+//! pulled first, to their end. Then one request watches all domains, also while they have a long
+//! history to catch up with.
 //! Invariants: a domain that fails stops no other, and a watch that fails is followed by pulls.
 //! History that is pulled again does not delay news. All of it ends with the session.
 
@@ -146,15 +147,13 @@ impl<'s> Watcher<'s> {
 
     /// Runs until the session ends.
     async fn run(&mut self) -> Result<(), SessionError> {
-        let start = Instant::now();
-        let is_first = |domain: &&mut WatchedDomain<'_>| domain.name == identities::DOMAIN;
-        if let Some(identities) = self.domains.iter_mut().find(is_first) {
-            identities.pull_until(start).await?;
+        let mut domains = self.domains.iter_mut();
+        if let Some(identities) = domains.find(|domain| domain.name == identities::DOMAIN) {
+            identities.pull_until(Instant::now()).await?;
         }
         self.identified.send_replace(true);
-        let others = self.domains.iter_mut().filter(|domain| !is_first(domain));
-        try_join_all(others.map(|domain| domain.pull_until(start))).await?;
         loop {
+            // Domains take turns from the start, so that a long one delays no other.
             self.watch().await?;
             // Pulls are refused for one domain each, so that the others go on.
             let until = Instant::now() + self.backoff.next();

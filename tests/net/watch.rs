@@ -76,7 +76,7 @@ async fn idle_session_has_one_waiting_request() {
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(pulled, ["identities", "rides.offers"]);
+    assert_eq!(pulled, ["identities"]);
     let watched: Vec<_> = watch
         .cursors
         .keys()

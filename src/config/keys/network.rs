@@ -122,7 +122,7 @@ pub(super) const SYNC: Table = Table {
                 max: PULL_WAIT_S_MAX,
             },
             default: Some("30"),
-            about: "Time that a pull asks the peer to wait for changes. 0 turns waiting off.",
+            about: "Time that a pull or watch waits for changes. 0 turns waiting and watches off.",
             reason: "a change arrives within one round trip",
             in_new_file: None,
         },
