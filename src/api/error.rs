@@ -133,6 +133,7 @@ impl From<RightsError> for ApiError {
             RightsError::OwnerStays(_) => (StatusCode::FORBIDDEN, "scope_owner_stays"),
             RightsError::UnknownIdentity(_) => (StatusCode::NOT_FOUND, "unknown_identity"),
             RightsError::Retired(_) => (StatusCode::CONFLICT, "retired"),
+            RightsError::OfTwo(_) => (StatusCode::CONFLICT, "of_two"),
             RightsError::NoRights(_) => (StatusCode::NOT_FOUND, "not_member"),
             RightsError::TooMany => (StatusCode::UNPROCESSABLE_ENTITY, "too_many_members"),
         };

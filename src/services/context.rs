@@ -1,4 +1,4 @@
-//! The [`OpContext`] of local operations.
+//! The [`OpContext`] of local operations, and the identities that may do them.
 
 use keys::Oid;
 
@@ -27,4 +27,10 @@ pub(crate) fn local_context(
         app_id: app.id,
         trace_id: graph.trace(),
     })
+}
+
+/// Whether an identity lives on this node.
+pub(super) fn is_local(graph: &GraphManager<'_>, identity: &Oid) -> Result<bool, StoreError> {
+    let row = graph.tx().identity(identity)?;
+    Ok(row.is_some_and(|row| row.home == graph.keys().peer_id()))
 }

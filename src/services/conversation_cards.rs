@@ -8,9 +8,9 @@ use std::ops::ControlFlow;
 
 use keys::Oid;
 
-use super::conversations::founders_of;
 use super::identities::name_of;
 use super::messages::{APP, CONVERSATION, MESSAGE, SENT_AT, TITLE, table};
+use super::of_two::two_founders;
 use super::rights::{self, SharedScope};
 use crate::graph::load_object;
 use crate::object::{Object, Rights, Value};
@@ -107,7 +107,7 @@ pub struct ConversationLabel {
     pub oid: Oid,
     /// Its title.
     pub title: Option<String>,
-    /// Whether two founded it and no other identity is a member.
+    /// Whether two founded it and no other identity has rights in it.
     pub is_of_two: bool,
     /// The number of members.
     pub member_count: usize,
@@ -250,8 +250,8 @@ fn title_of(conversation: &Object) -> Option<String> {
 
 /// Whether two founded a conversation and no other identity is one of `others`.
 fn is_of_two<'o>(conversation: &Object, mut others: impl Iterator<Item = &'o Oid>) -> bool {
-    let founders = founders_of(conversation);
-    founders.len() == 2 && others.all(|oid| founders.contains(oid))
+    let two = two_founders(conversation);
+    two.is_some_and(|two| others.all(|oid| two.contains(oid)))
 }
 
 fn members(view: &View<'_>, scope: &SharedScope<'_>) -> Result<Vec<MemberCard>, StoreError> {

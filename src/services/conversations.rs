@@ -5,13 +5,13 @@
 //! Invariant: this node acts only for identities that live on it. Tested in
 //! `tests/core/conversations.rs`.
 
-use std::collections::BTreeSet;
-
 use keys::Oid;
+use keys::protocol::RIGHTS_ENTRIES_MAX;
 
-use super::context::local_context;
-use super::messages::{self, APP, CONVERSATION, PARTICIPANTS, Sent, TITLE};
-use super::rights::{RightsError, SharedScope, check_known, find_visible, is_local};
+use super::context::{is_local, local_context};
+use super::messages::{self, APP, CONVERSATION, Sent, TITLE};
+use super::of_two::two_founders;
+use super::rights::{RightsError, SharedScope, check_known, find_visible};
 use crate::graph::{GraphManager, SaveError, Saved, load_object};
 use crate::object::{Object, Rights, Value};
 use crate::store::StoreError;
@@ -88,11 +88,6 @@ struct Conversation<'e> {
 }
 
 impl Conversation<'_> {
-    /// The founding members.
-    fn founders(&self) -> BTreeSet<Oid> {
-        founders_of(&self.object)
-    }
-
     fn title(&self) -> Option<&str> {
         self.object.first(TITLE).and_then(Value::as_text)
     }
@@ -109,12 +104,6 @@ impl Conversation<'_> {
     fn rights_of(&self, identity: &Oid) -> Option<Rights> {
         self.scope.list.rights.of(identity)
     }
-}
-
-/// The founding members of a conversation.
-pub(super) fn founders_of(conversation: &Object) -> BTreeSet<Oid> {
-    let values = conversation.all(PARTICIPANTS).iter();
-    values.filter_map(Value::as_oid).collect()
 }
 
 /// Founds a conversation of a local identity with others.
@@ -173,8 +162,8 @@ pub fn add(
     if found_here.is_member(graph, &identity)? {
         return Err(ConversationError::AlreadyMember(identity));
     }
-    let founders = found_here.founders();
-    if founders.len() == 2 && !founders.contains(&identity) {
+    let two = two_founders(&found_here.object);
+    if two.is_some_and(|two| !two.contains(&identity)) {
         return found_larger(graph, &found_here, identity).map(Addition::Founded);
     }
     let change = [(identity, Some(Rights::READ_WRITE))];
@@ -212,6 +201,9 @@ fn found_larger(
     let founder = founder.ok_or(RightsError::NotOwner { owner })?;
     members.retain(|(member, _)| *member != founder);
     members.insert(0, (identity, Rights::READ_WRITE));
+    if members.len() >= RIGHTS_ENTRIES_MAX {
+        return Err(RightsError::TooMany.into());
+    }
     // Founders have all rights, and their number is bounded. A list gives rights to the others.
     let mut founders = Vec::new();
     let mut others = Vec::new();
@@ -224,7 +216,10 @@ fn found_larger(
     }
     let founded = found_titled(graph, founder, &founders, other.title())?;
     if !others.is_empty() {
-        change_rights(graph, founded.oid, &others)?;
+        // Not `rights::change`: two may found the new conversation, and the others take part in it
+        // from its beginning.
+        let context = local_context(graph, &founder, APP)?;
+        graph.save_rights(&context, APP, &founded.oid, &others)?;
     }
     Ok(founded)
 }

@@ -8,8 +8,7 @@
 
 use keys::Oid;
 
-use super::context::local_context;
-use super::rights::{is_local, list_in_force};
+use super::context::{is_local, local_context};
 use crate::graph::{GraphManager, SaveError, Saved, WriteRequest};
 use crate::object::{Attrs, Rights, RightsList, Value};
 use crate::op_context::OpContext;
@@ -201,7 +200,7 @@ fn is_of_two(
         .map(|oid| (*oid, Rights::READ_WRITE))
         .into_iter()
         .collect();
-    Ok(list_in_force(tx, scope)?.rights == both
+    Ok(tx.rights(tx.list_in_force(scope)?.id)? == both
         && tx.is_reader(scope, one)?
         && tx.is_reader(scope, other)?)
 }

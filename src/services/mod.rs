@@ -9,6 +9,7 @@ pub mod conversation_cards;
 pub mod conversations;
 pub mod identities;
 pub mod messages;
+mod of_two;
 pub mod rights;
 pub mod verdicts;
 

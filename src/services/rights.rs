@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 
 use keys::protocol::RIGHTS_ENTRIES_MAX;
 
-use super::context::local_context;
+use super::context::{is_local, local_context};
+use super::of_two::two_founders_of;
 use crate::graph::{GraphManager, SaveError, Saved};
 use crate::object::{Rights, RightsList};
 use crate::store::{AppTable, Onlooker, ParentRow, RightsRow, Rows, ScopeId, StoreError};
@@ -44,6 +45,13 @@ pub enum RightsError {
     /// The identity is retired.
     #[error("the identity {} is retired", .0.to_hex())]
     Retired(Oid),
+    /// Two founded the conversation, without the identity.
+    #[error(
+        "two founded this conversation, which stays one of two: `postern conversation add` founds \
+         a new one with the identity {}",
+        .0.to_hex()
+    )]
+    OfTwo(Oid),
     /// The list would have too many entries.
     #[error("at most {RIGHTS_ENTRIES_MAX} identities can take part")]
     TooMany,
@@ -152,7 +160,8 @@ pub struct Changed {
 }
 
 /// Gives rights to identities, or takes them (`None`). The owner of the scope signs the new list.
-/// If nothing changes, no list is written.
+/// If nothing changes, no list is written. In a conversation of two, no third identity gains
+/// rights.
 pub fn change(
     graph: &mut GraphManager<'_>,
     app: &str,
@@ -175,6 +184,8 @@ pub fn change(
     if entries_after(&next, changes) > RIGHTS_ENTRIES_MAX {
         return Err(RightsError::TooMany);
     }
+    let two = two_founders_of(graph.tx(), shared.app, &shared.parent)?;
+    let is_third = |identity| two.as_ref().is_some_and(|two| !two.contains(identity));
     let mut changes_any = false;
     for (identity, to) in changes {
         let (before, now) = (shared.list.rights.of(identity), next.of(identity));
@@ -185,6 +196,9 @@ pub fn change(
         let bits = |rights: Option<Rights>| rights.map_or(0, Rights::bits);
         if returns || bits(*to) & !bits(now) != 0 {
             check_known(graph, identity)?;
+            if is_third(identity) {
+                return Err(RightsError::OfTwo(*identity));
+            }
         }
         changes_any |= returns || *to != before || *to != now;
     }
@@ -234,12 +248,6 @@ pub(super) fn check_known(graph: &GraphManager<'_>, identity: &Oid) -> Result<()
         Some(row) if row.retired => Err(RightsError::Retired(*identity)),
         Some(_) => Ok(()),
     }
-}
-
-/// Whether an identity lives on this node.
-pub(super) fn is_local(graph: &GraphManager<'_>, identity: &Oid) -> Result<bool, StoreError> {
-    let row = graph.tx().identity(identity)?;
-    Ok(row.is_some_and(|row| row.home == graph.keys().peer_id()))
 }
 
 /// A visible scope.

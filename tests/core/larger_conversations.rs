@@ -3,16 +3,16 @@
 use keys::Oid;
 use postern::object::Rights;
 use postern::services::conversations::Addition;
-use postern::services::{identities, rights};
+use postern::services::identities;
+use postern::services::rights::RightsError;
 
 use crate::conversations::{sync, three};
 use harness::TestNode;
 
-/// The owner gives an identity rights in a conversation.
+/// The owner gives an identity rights in a conversation, as the node of another program may do.
 fn give(owner: &TestNode, talk: Oid, identity: Oid, to: Rights) {
-    owner
-        .graph(move |graph| rights::change(graph, "messages", talk, &[(identity, Some(to))]))
-        .unwrap();
+    let given = owner.set_rights("messages", talk, &[(identity, Some(to))]);
+    given.unwrap();
 }
 
 #[test]
@@ -41,6 +41,54 @@ fn conversation_of_two_stays_one_of_two() {
     alice.remove_member(two, bob.identity).unwrap();
     let again = alice.add_member(two, bob.identity).unwrap();
     assert!(matches!(again, Addition::Added(_)));
+}
+
+#[test]
+fn change_of_rights_gives_nothing_to_a_third_in_a_conversation_of_two() {
+    let (alice, bob, carol) = three();
+    let two = alice.found(&[bob.identity], "Plans");
+    let before = alice.dump();
+    for to in [Rights::READ, Rights::WRITE, Rights::READ_WRITE] {
+        let refused = alice.change_rights(two, carol.identity, Some(to));
+        assert!(
+            matches!(refused, Err(RightsError::OfTwo(who)) if who == carol.identity),
+            "{to:?}: {refused:?}"
+        );
+    }
+    assert_eq!(alice.dump(), before, "no list was written");
+    for to in [Some(Rights::READ), None, Some(Rights::READ_WRITE)] {
+        alice.change_rights(two, bob.identity, to).unwrap();
+    }
+    sync(&[&alice, &bob]);
+    bob.leave_talk(two, bob.identity).unwrap();
+    sync(&[&alice, &bob]);
+    let again = Some(Rights::READ_WRITE);
+    alice.change_rights(two, bob.identity, again).unwrap();
+    // One who has rights by an earlier list can lose them, and not gain any.
+    give(&alice, two, carol.identity, Rights::READ_WRITE);
+    let lower = Some(Rights::READ);
+    alice.change_rights(two, carol.identity, lower).unwrap();
+    let raised = alice.change_rights(two, carol.identity, again);
+    assert!(matches!(raised, Err(RightsError::OfTwo(_))), "{raised:?}");
+    alice.change_rights(two, carol.identity, None).unwrap();
+    assert!(alice.card(two).unwrap().is_of_two);
+    // Receivers do not refuse such a list.
+    sync(&[&alice, &bob]);
+    assert!(bob.rejects().is_empty());
+}
+
+#[test]
+fn member_that_only_reads_stays_one_when_two_become_three() {
+    let (alice, bob, carol) = three();
+    let two = alice.found(&[bob.identity], "Plans");
+    let reads = Some(Rights::READ);
+    alice.change_rights(two, bob.identity, reads).unwrap();
+    let Addition::Founded(new) = alice.add_member(two, carol.identity).unwrap() else {
+        panic!("no new conversation")
+    };
+    let (_, list) = alice.list_in_force("messages", new.oid).unwrap();
+    assert_eq!(list.of(&bob.identity), reads);
+    assert_eq!(list.of(&carol.identity), Some(Rights::READ_WRITE));
 }
 
 #[test]

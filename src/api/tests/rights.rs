@@ -96,6 +96,25 @@ async fn change_of_rights_reports_each_cause_of_failure() {
     api.delete(&path).await.refused(405, "method");
 }
 
+#[tokio::test]
+async fn conversation_of_two_gets_no_third_member_by_a_change_of_rights() {
+    let api = ApiFixture::new().await;
+    let sent = api.send(api.alice, api.bob, "Hi").await.ok();
+    let talk = sent["conversation_oid"].as_str().unwrap();
+    let path = format!("/api/v1/rights/messages/{talk}");
+    for rights in ["read", "write", "read_write"] {
+        let changes = json!([change(api.carol, rights)]);
+        let refused = patch(&api, &path, changes).await;
+        let message = refused.refused(409, "of_two").message();
+        assert!(message.contains("`postern conversation add`"), "{message}");
+    }
+    assert_eq!(api.get(&path).await.ok()["version"], 0);
+    for rights in ["none", "read_write"] {
+        let changes = json!([change(api.bob, rights)]);
+        patch(&api, &path, changes).await.ok();
+    }
+}
+
 /// The newest sequence number of a node.
 async fn head(api: &ApiFixture) -> u64 {
     api.engine.read(|view| view.head()).await.unwrap()
