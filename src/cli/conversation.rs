@@ -71,6 +71,9 @@ pub(super) enum ConversationCommand {
         api: ApiArgs,
     },
     /// Leave a conversation: nothing new of it arrives. The owner cannot leave.
+    ///
+    /// The right to write stays. Messages that the identity sends after it left are not in its
+    /// inbox.
     #[command(after_help = "Example: postern conversation leave 5b7d0c1e --as Bob")]
     Leave {
         #[command(flatten)]

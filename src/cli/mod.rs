@@ -138,6 +138,9 @@ enum Command {
     #[command(subcommand)]
     Conversation(conversation::ConversationCommand),
     /// Send a message to an identity or into a conversation.
+    ///
+    /// A sender that may write in the conversation and not read it does not see the message in its
+    /// inbox.
     #[command(
         after_help = "Example: postern send --from Alice --to Bob \"Hi\"",
         group = ArgGroup::new("recipient").required(true)

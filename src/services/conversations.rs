@@ -11,7 +11,7 @@ use keys::protocol::RIGHTS_ENTRIES_MAX;
 use super::context::{is_local, local_context};
 use super::messages::{self, APP, CONVERSATION, Sent, TITLE};
 use super::of_two::two_founders;
-use super::rights::{RightsError, SharedScope, check_known, find_visible};
+use super::rights::{RightsError, SharedScope, check_known, find_visible, list_in_force};
 use crate::graph::{GraphManager, SaveError, Saved, load_object};
 use crate::object::{Object, Rights, Value};
 use crate::store::StoreError;
@@ -265,7 +265,8 @@ pub fn leave(
     Ok(graph.save_leave(&context, APP, &conversation, identity)?)
 }
 
-/// Sends a message of a local identity into a conversation.
+/// Sends a message of a local identity into a conversation. The right to write suffices: without
+/// the right to read, as after a `leave`, the sender does not see its own message.
 pub fn send(
     graph: &mut GraphManager<'_>,
     conversation: Oid,
@@ -276,11 +277,10 @@ pub fn send(
         return Err(ConversationError::NotHere(sender));
     }
     let found_here = open(graph, conversation)?;
-    let rights = found_here.rights_of(&sender);
+    // The list by which the message will be judged. A sender that left may still write.
+    let list = list_in_force(graph.tx(), found_here.scope.id())?;
+    let rights = list.rights.of(&sender);
     let rights = rights.ok_or(ConversationError::NotMember(sender))?;
-    if found_here.scope.has_left(graph.tx(), &sender)? {
-        return Err(ConversationError::NotMember(sender));
-    }
     if !rights.may_write() {
         return Err(ConversationError::MayNotWrite(sender));
     }
