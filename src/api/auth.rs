@@ -33,9 +33,7 @@ pub(super) async fn gate(
         return Err(ApiError::new(StatusCode::FORBIDDEN, "host", why));
     }
     let Ok(_slot) = state.slots.try_acquire() else {
-        return Err(ApiError::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "busy",
+        return Err(ApiError::busy(
             "too many requests at the same time; retry later",
         ));
     };

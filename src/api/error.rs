@@ -48,6 +48,11 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
+    /// The limit of requests at the same time, or of those that wait, is reached.
+    pub(super) fn busy(message: &'static str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
+    }
+
     /// The identity's home is not this node.
     pub(super) fn not_here(identity: &Oid) -> Self {
         let why = format!(

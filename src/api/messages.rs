@@ -67,6 +67,8 @@ pub(super) async fn inbox(
         .min(state.config.request_deadline_s.saturating_sub(2));
     let until = Instant::now() + Duration::from_secs(wait_s);
     let mut changes = state.engine.changes();
+    // Kept until the reply, so that a request that began to wait is not refused later.
+    let mut place = None;
     loop {
         changes.mark_unchanged();
         let inbox = read_inbox(&state, reader, after, limit).await?;
@@ -83,7 +85,15 @@ pub(super) async fn inbox(
                 .get("messages")
                 .and_then(Value::as_array)
                 .is_none_or(Vec::is_empty);
-        if !is_empty || !changed.await {
+        if !is_empty || wait_s == 0 {
+            return Ok(Json(inbox));
+        }
+        if place.is_none() {
+            let why = "too many inboxes wait at the same time; retry later, or without `wait_s`";
+            let taken = state.waiting.try_acquire();
+            place = Some(taken.map_err(|_| ApiError::busy(why))?);
+        }
+        if !changed.await {
             return Ok(Json(inbox));
         }
     }

@@ -21,6 +21,8 @@ pub struct ApiState {
     pub(super) config: Arc<ApiConfig>,
     /// One permit for each request slot.
     pub(super) slots: Arc<Semaphore>,
+    /// One permit for each request that may wait for news: half of the slots.
+    pub(super) waiting: Arc<Semaphore>,
     pub(super) stop: CancellationToken,
 }
 
@@ -33,11 +35,13 @@ impl ApiState {
         stop: CancellationToken,
     ) -> Self {
         let slots = Arc::new(Semaphore::new(config.requests_max));
+        let waiting = Arc::new(Semaphore::new(config.requests_max / 2));
         Self {
             engine,
             control,
             config: Arc::new(config),
             slots,
+            waiting,
             stop,
         }
     }

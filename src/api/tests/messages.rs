@@ -1,10 +1,12 @@
 //! Sending messages and reading inboxes (`docs/STORY.md` 3).
 
 use axum::http::StatusCode;
+use futures::poll;
+use futures::stream::{FuturesUnordered, StreamExt as _};
 use keys::Oid;
 use serde_json::{Value, json};
 
-use super::{ApiFixture, list};
+use super::{ApiFixture, list, router};
 
 fn inbox_of(identity: Oid, more: &str) -> String {
     format!("/api/messages/inbox?identity={}{more}", identity.to_hex())
@@ -227,4 +229,29 @@ async fn waiting_inbox_returns_on_a_message_and_on_shutdown() {
     let path = inbox_of(api.carol, "&after=1000&wait_s=60");
     let (inbox, ()) = tokio::join!(api.get(&path), async { api.stop.cancel() });
     assert_eq!(bodies(&inbox.ok()), [""; 0]);
+}
+
+#[tokio::test]
+async fn waiting_inboxes_leave_half_of_the_places_to_others() {
+    let mut api = ApiFixture::new().await;
+    api.config.requests_max = 4;
+    let router = router(api.state());
+    let get = |path: &str| api.ask_through(router.clone(), api.request("GET", path, ""));
+    let path = inbox_of(api.alice, "&wait_s=60");
+    let mut waiting: FuturesUnordered<_> = (0..4).map(|_| get(&path)).collect();
+    for _ in 0..2 {
+        let reply = waiting.next().await.unwrap();
+        reply.refused(503, "busy");
+    }
+    get("/healthz").await.ok();
+    get("/api/status").await.ok();
+    // A poll that does not wait needs no place among the waiting ones.
+    let at_once = get(&inbox_of(api.alice, "")).await;
+    assert_eq!(bodies(&at_once.ok()), [""; 0]);
+    api.send(api.carol, api.alice, "now").await.ok();
+    while let Some(reply) = waiting.next().await {
+        assert_eq!(bodies(&reply.ok()), ["now"]);
+    }
+    let mut waiting = Box::pin(get(&inbox_of(api.carol, "&after=1000&wait_s=60")));
+    assert!(poll!(&mut waiting).is_pending(), "its place is free again");
 }

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
 use bastion::{AppClaim, GateStatus, HandshakeCounts, Tier, TorStatus};
@@ -385,7 +386,12 @@ impl ApiFixture {
     }
 
     pub(super) async fn ask(&self, request: Request<Body>) -> Reply {
-        let response = router(self.state()).oneshot(request).await.unwrap();
+        self.ask_through(router(self.state()), request).await
+    }
+
+    /// Asks one of several clones of a router, which share their limits.
+    pub(super) async fn ask_through(&self, router: Router, request: Request<Body>) -> Reply {
+        let response = router.oneshot(request).await.unwrap();
         let status = response.status();
         let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
         // Text that is not JSON becomes a string, which no test expects.
