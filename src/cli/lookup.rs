@@ -18,6 +18,11 @@ pub(super) async fn find_identity(
     if wanted.parse::<keys::Oid>().is_ok() {
         return Ok(wanted.to_owned());
     }
+    if wanted.is_empty() {
+        return Err(Failure::usage(
+            "an empty text names no identity: give a name or oid (`postern identity list`)",
+        ));
+    }
     let known = client.get("/api/identities").await?;
     let is_local = |card: &Value| card.get("local") == Some(&Value::Bool(true));
     let mut found = list(&known, "identities")

@@ -39,6 +39,9 @@ pub(super) async fn send(
         (None, None) => return Err(Failure::usage("name a recipient: --to or --conversation")),
     };
     let body = if body == "-" { from_stdin()? } else { body };
+    if body.is_empty() {
+        return Err(Failure::usage("the message is empty"));
+    }
     let mut message = json!({ "sender_identity_oid": sender, "body": body });
     if let (Some(fields), Some(recipient)) = (message.as_object_mut(), recipient) {
         fields.insert("recipient_identity_oid".to_owned(), json!(recipient));

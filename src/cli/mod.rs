@@ -155,7 +155,7 @@ enum Command {
         /// The conversation: its oid, or the last 8 or more digits of it. Instead of --to.
         #[arg(long, value_name = "OID", group = "recipient")]
         conversation: Option<String>,
-        /// The message; `-` reads it from standard input.
+        /// The message, not empty; `-` reads it from standard input.
         text: String,
         #[command(flatten)]
         api: ApiArgs,

@@ -313,6 +313,7 @@ fn errors_of_conversations_say_what_is_wrong() {
     fails(&format!("{new} --to Alice"), 1, "is named twice");
     fails(&format!("{new} --to Carol"), 1, "several identities");
     fails("conversation new --from Dora --to Bob", 1, "of this node");
+    fails("conversation new --from Alice --to ", 2, "an empty text");
     fails(
         "conversation new --from Alice --to Alice",
         1,
@@ -343,6 +344,7 @@ fn errors_of_conversations_say_what_is_wrong() {
     );
     fails("conversation show x", 2, "last 8 or more digits");
     fails("send --from Alice Hi", 2, "--conversation");
+    fails("send --from Alice --to Bob ", 2, "message is empty");
     fails(
         &format!("conversation add {oid} {unknown}"),
         1,
