@@ -134,6 +134,7 @@ impl From<RightsError> for ApiError {
         let (status, code) = match error {
             RightsError::Save(error) => return error.into(),
             RightsError::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
+            RightsError::UnknownApp(_) => (StatusCode::NOT_FOUND, "unknown_app"),
             RightsError::NotOwner { .. } => (StatusCode::FORBIDDEN, "not_scope_owner"),
             RightsError::OwnerStays(_) => (StatusCode::FORBIDDEN, "scope_owner_stays"),
             RightsError::UnknownIdentity(_) => (StatusCode::NOT_FOUND, "unknown_identity"),

@@ -15,7 +15,7 @@ use super::state::Traced;
 use crate::object::Rights;
 use crate::services::identities::name_of;
 use crate::services::rights;
-use crate::store::{Onlooker, StoreError};
+use crate::store::Onlooker;
 
 /// The rights of an identity, as a word.
 pub(super) fn rights_word(rights: Option<Rights>) -> &'static str {
@@ -36,7 +36,7 @@ pub(super) async fn show(
     let reading = state.engine.read(move |view| {
         let onlooker = Onlooker::AnyAt(view.this_node());
         let Some(shared) = rights::find(&view.rows, onlooker, &app, &scope)? else {
-            return Ok(None);
+            return Err(rights::missing(&view.rows, &app, scope));
         };
         let mut entries = Vec::new();
         for (identity, rights) in shared.list.rights.iter() {
@@ -47,15 +47,14 @@ pub(super) async fn show(
                 "left": shared.has_left(&view.rows, identity)?,
             }));
         }
-        Ok::<_, StoreError>(Some(json!({
+        Ok::<_, rights::RightsError>(json!({
             "oid": scope.to_hex(),
             "owner_identity_oid": shared.parent.owner.to_hex(),
             "version": shared.list.version,
             "entries": entries,
-        })))
+        }))
     });
-    let missing = || ApiError::from(rights::RightsError::NotFound(scope));
-    reading.await?.map(Json).ok_or_else(missing)
+    Ok(Json(reading.await?))
 }
 
 #[derive(Deserialize)]

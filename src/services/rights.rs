@@ -21,6 +21,9 @@ pub enum RightsError {
     /// No identity of this node may read a scope with this oid.
     #[error("no identity of this node may read a scope with the oid {}", .0.to_hex())]
     NotFound(Oid),
+    /// No enabled app has this slug.
+    #[error("this node has no app {0:?} enabled")]
+    UnknownApp(String),
     /// The owner of the scope lives elsewhere.
     #[error(
         "only the owner {} can change who takes part, and it does not live on this node",
@@ -150,6 +153,14 @@ pub fn find<'r>(
     }))
 }
 
+/// Why [`find`] finds no scope.
+pub fn missing(rows: &Rows<'_>, app: &str, scope: Oid) -> RightsError {
+    match rows.apps().get(app) {
+        None => RightsError::UnknownApp(app.to_owned()),
+        Some(_) => RightsError::NotFound(scope),
+    }
+}
+
 /// The list in force after a change, and the object that holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Changed {
@@ -257,7 +268,7 @@ pub(super) fn find_visible<'e>(
     scope: Oid,
 ) -> Result<SharedScope<'e>, RightsError> {
     let onlooker = Onlooker::AnyAt(graph.keys().peer_id());
-    find(graph.tx(), onlooker, app, &scope)?.ok_or(RightsError::NotFound(scope))
+    find(graph.tx(), onlooker, app, &scope)?.ok_or_else(|| missing(graph.tx(), app, scope))
 }
 
 /// A visible scope whose owner lives on this node.

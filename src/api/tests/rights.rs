@@ -86,12 +86,18 @@ async fn change_of_rights_reports_each_cause_of_failure() {
     for path in [
         format!("/api/v1/rights/contacts/{}", unknown.to_hex()),
         path.replace("contacts", "messages"),
-        path.replace("contacts", "nothing"),
     ] {
         api.get(&path).await.refused(404, "not_found");
         patch(&api, &path, nothing.clone())
             .await
             .refused(404, "not_found");
+    }
+    let nowhere = path.replace("contacts", "nothing");
+    let shown = api.get(&nowhere).await;
+    let changed = patch(&api, &nowhere, nothing).await;
+    for refused in [shown, changed] {
+        let message = refused.refused(404, "unknown_app").message();
+        assert!(message.contains("\"nothing\""), "{message}");
     }
     api.delete(&path).await.refused(405, "method");
 }
