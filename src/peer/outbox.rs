@@ -2,8 +2,9 @@
 //!
 //! Input is the row of a domain; output is what [`push_once`] sends. Invariants: the row is read
 //! after the watcher exists, so that no commit is missed. A failed push leaves the row, also for
-//! the next session. A peer may get a change twice, by a push and by the reply to its own request;
-//! the second one changes nothing.
+//! the next session. A session begins with a push, because changes that are older than the
+//! configuration, the first session or the epoch have no row. A peer may get a change twice, by a
+//! push and by the reply to its own request; the second one changes nothing.
 
 use std::time::Duration;
 
@@ -23,13 +24,15 @@ const PUSH_PAUSE: Duration = Duration::from_millis(100);
 pub(super) async fn keep_emptying_outbox(session: &SessionContext, domain: &str) {
     let news = session.core.watch(session.handle.peer(), domain);
     let mut backoff = Backoff::new(&session.config);
+    let mut is_start = true;
     loop {
-        let pause = match push_owed(session, domain).await {
+        let pause = match push_owed(session, domain, is_start).await {
             Ok(true) => {
                 backoff.reset();
                 PUSH_PAUSE
             }
             Ok(false) => {
+                is_start = false;
                 backoff.reset();
                 tokio::select! {
                     biased;
@@ -49,14 +52,19 @@ pub(super) async fn keep_emptying_outbox(session: &SessionContext, domain: &str)
     }
 }
 
-/// Pushes one package of a domain if the domain has a row. Returns whether one was sent.
-async fn push_owed(session: &SessionContext, domain: &str) -> Result<bool, SyncError> {
+/// Pushes one package of a domain if the domain has a row, or at the start of a session. Returns
+/// whether one was sent.
+async fn push_owed(
+    session: &SessionContext,
+    domain: &str,
+    is_start: bool,
+) -> Result<bool, SyncError> {
     let (peer, name) = (*session.handle.peer(), domain.to_owned());
     let read = session.core.read(move |view| {
         let row = view.rows.outbox_seq(&peer, &name)?;
         Ok::<_, StoreError>(row.is_some())
     });
-    if !read.await? {
+    if !read.await? && !is_start {
         return Ok(false);
     }
     let pushed = push_once(&session.core, &session.handle, domain).await?;

@@ -147,7 +147,7 @@ impl StateEngine {
                 let mut graph = GraphManager::new(tx, env);
                 let done = work(&mut graph)?;
                 drop_preceded(&mut graph)?;
-                note_outbox(&graph, &context.memory.outbox, context.epoch)?;
+                note_outbox(&graph, &context.memory.outbox)?;
                 done
             };
             // The transaction took more numbers than were left; they are reserved before the

@@ -7,12 +7,12 @@
 
 use std::collections::BTreeMap;
 
-use keys::{Epoch, OnionAddr, PeerId};
+use keys::{OnionAddr, PeerId};
 use parking_lot::RwLock;
 
 use crate::graph::GraphManager;
 use crate::op_context::AppId;
-use crate::store::{Cursor, Direction, PeerRow, StoreError, WriteTx};
+use crate::store::{PeerRow, StoreError, WriteTx};
 
 /// An app, and a domain of it.
 type AppDomain = (AppId, String);
@@ -73,36 +73,21 @@ impl OutboxPlan {
         peers.any(|(id, domains)| id == peer && domains.iter().any(|(_, name)| name == domain))
     }
 
-    /// Plans a peer that is being admitted, and notes the domains of which it has not acknowledged
-    /// the newest change. That change may be older than the configuration, the first session or the
-    /// epoch.
-    fn admit(&self, tx: &WriteTx<'_>, peer: &PeerRow, epoch: Epoch) -> Result<(), StoreError> {
+    /// Plans a peer that is being admitted. Deletes the rows of the peer that it replaces, and of
+    /// domains that it does not share any more.
+    fn admit(&self, tx: &WriteTx<'_>, peer: &PeerRow) -> Result<(), StoreError> {
         let mut plan = self.0.write();
         let Some(planned) = plan.get_mut(&peer.onion) else {
             return Ok(());
         };
         let before = planned.peer.take();
         planned.set_peer(peer);
-        if let Some((id, domains)) = &before {
-            for (_, domain) in domains {
-                if *id != peer.peer_id || !peer.domains.contains(domain) {
-                    tx.remove_outbox(id, domain, i64::MAX.cast_unsigned())?;
-                }
-            }
-        }
-        let (head, _) = tx.heads()?;
-        if let Some((id, domains)) = &planned.peer {
-            for (_, domain) in domains {
-                let cursor = Cursor {
-                    peer: id,
-                    domain,
-                    direction: Direction::Out,
-                };
-                let state = tx.sync_state(cursor)?;
-                let state = state.filter(|state| state.epoch == epoch);
-                if state.map_or(0, |state| state.acked_seq) < head {
-                    tx.put_outbox(id, domain, head)?;
-                }
+        let Some((id, domains)) = before else {
+            return Ok(());
+        };
+        for (_, domain) in &domains {
+            if id != peer.peer_id || !peer.domains.contains(domain) {
+                tx.remove_outbox(&id, domain, i64::MAX.cast_unsigned())?;
             }
         }
         Ok(())
@@ -111,17 +96,13 @@ impl OutboxPlan {
 
 /// Notes in the transaction of a write what planned peers may not have after it. A failed write may
 /// leave notes for the next one, so a row may be one too many.
-pub(super) fn note_outbox(
-    graph: &GraphManager<'_>,
-    plan: &OutboxPlan,
-    epoch: Epoch,
-) -> Result<(), StoreError> {
+pub(super) fn note_outbox(graph: &GraphManager<'_>, plan: &OutboxPlan) -> Result<(), StoreError> {
     if plan.is_empty() {
         return Ok(());
     }
     let (tx, touched) = (graph.tx(), graph.touched());
     if let Some(peer) = graph.saved_peer() {
-        plan.admit(tx, peer, epoch)?;
+        plan.admit(tx, peer)?;
     }
     if touched.is_empty() {
         return Ok(());

@@ -176,24 +176,23 @@ fn push_that_finds_nothing_removes_what_it_examined() {
 }
 
 #[test]
-fn admission_notes_what_was_not_acknowledged() {
-    let bob = TestNode::new("Bob", 0);
-    let alice = TestNode::new("Alice", 0);
-    meet(&alice, &bob);
-    alice.send(bob.identity, "before the domain is configured");
-    assert_eq!(rows(&alice), []);
-    let setup = alice.into_setup().sync(pushing(bob.onion(), &[DOMAIN]));
-    let alice = setup.node();
-    alice.learn_of(&bob);
+fn domain_that_is_not_shared_any_more_has_no_row() {
+    let (alice, bob) = pair();
+    alice.send(bob.identity, "Hi");
     assert_eq!(rows(&alice), row(alice.head()));
-    bob.pull_all(&alice, DOMAIN);
-    bob.pull(&alice, DOMAIN);
-    assert_eq!(rows(&alice), []);
     alice.note_peer(&bob, &["identities".to_owned()]);
+    assert_eq!(rows(&alice), []);
     alice.send(bob.identity, "while the domain is not shared");
     assert_eq!(rows(&alice), []);
     alice.learn_of(&bob);
+    alice.send(bob.identity, "Hi");
     assert_eq!(rows(&alice), row(alice.head()));
+    alice.learn_of(&bob);
+    assert_eq!(
+        rows(&alice),
+        row(alice.head()),
+        "a new session keeps the row"
+    );
 }
 
 /// A peer cannot enlarge the table with further peer ids at its address.
@@ -201,26 +200,26 @@ fn admission_notes_what_was_not_acknowledged() {
 fn peer_that_is_admitted_last_at_an_address_replaces_the_others() {
     let (alice, bob) = pair();
     let carol = TestNode::new("Carol", 0);
-    alice.send(bob.identity, "Hi");
-    let before = alice.stored_peer(&bob).unwrap();
-    let head = alice.head();
-    alice.learn_of(&carol);
-    let row_of_carol = PeerRow {
-        onion: bob.onion(),
-        ..alice.stored_peer(&carol).unwrap()
-    };
-    let save = |row: PeerRow| {
-        alice.graph(move |graph| graph.save_peer(&row)).unwrap();
-    };
-    save(row_of_carol);
+    meet(&alice, &carol);
     let peers = |node: &TestNode| -> Vec<_> {
         let rows = node.read(|view| view.rows.outbox());
         rows.into_iter().map(|row| row.peer).collect()
     };
-    assert_eq!(peers(&alice), [carol.peer_id()]);
-    save(before);
-    assert_eq!(peers(&alice), [bob.peer_id()]);
-    assert!(rows(&alice)[0].1 >= head);
+    let admit = |row: PeerRow| {
+        alice.graph(move |graph| graph.save_peer(&row)).unwrap();
+        for identity in [bob.identity, carol.identity] {
+            alice.send(identity, "Hi");
+        }
+        peers(&alice)
+    };
+    let at_bob = |row: PeerRow| PeerRow {
+        onion: bob.onion(),
+        ..row
+    };
+    for node in [&bob, &carol, &bob] {
+        let row = alice.stored_peer(node).unwrap();
+        assert_eq!(admit(at_bob(row)), [node.peer_id()]);
+    }
 }
 
 #[test]

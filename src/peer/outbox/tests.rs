@@ -149,6 +149,28 @@ async fn row_of_an_earlier_session_is_pushed_at_the_start() {
     assert_eq!(fixture.row().await, None);
 }
 
+/// The node wrote before the operator configured the peer.
+#[tokio::test(start_paused = true)]
+async fn session_begins_with_a_push_of_what_has_no_row() {
+    let mut fixture = Fixture::new().await;
+    fixture.node.send_message(&fixture.peer, "hello").await;
+    let (peer, head) = (fixture.peer.peer_id(), fixture.node.head().await);
+    fixture
+        .node
+        .core
+        .graph(move |graph| graph.tx().remove_outbox(&peer, DOMAIN, head))
+        .await
+        .unwrap();
+    let _task = fixture.start();
+    let (push, waited) = fixture.next_push().await;
+    assert_eq!(waited, Duration::ZERO);
+    fixture.refuse(push.id).await;
+    let (push, _) = fixture.next_push().await;
+    fixture.acknowledge(push.id).await;
+    let idle = tokio::time::timeout(Duration::from_secs(20), fixture.next_push()).await;
+    assert!(idle.is_err());
+}
+
 #[tokio::test(start_paused = true)]
 async fn change_during_a_push_is_pushed_after_it() {
     let mut fixture = Fixture::new().await;
