@@ -169,7 +169,7 @@ fn not_applied(peer: &Value) -> Vec<String> {
         }
     };
     let causes = [
-        ("object", "for an object that they refer to"),
+        ("object", "for the object that is their scope"),
         ("key", "for a later key of their owner"),
         ("unfreezing", "for a frozen owner"),
         ("home", "for a new home of their owner"),
@@ -309,7 +309,7 @@ mod tests {
             "rejects": 5,
         });
         let expected = [
-            "  waiting  12 objects: 10 for an object that they refer to, 2 for a rights list",
+            "  waiting  12 objects: 10 for the object that is their scope, 2 for a rights list",
             "  again    3 scopes or domains to pull again: 1 without room to wait, 2 of which this \
              node may read more",
             "  refused  5 objects (`postern rejects`)",

@@ -25,10 +25,10 @@ pub enum SaveError {
     /// A rule of `acl` denies the write.
     #[error(transparent)]
     Denied(#[from] Denied),
-    /// This node does not store the object, or one that it refers to.
+    /// This node does not store the object, or one to which a new reference leads.
     #[error("there is no object {} on this node", .0.short())]
     Missing(Oid),
-    /// A reference leads to an object of another type.
+    /// A new reference leads to an object of another type.
     #[error("a reference leads to an object of another type")]
     WrongReference,
     /// The update would move the object to another scope, and so to other readers.
@@ -99,10 +99,10 @@ pub enum Fault {
     /// No installed app has that type.
     #[error("no installed app has this type")]
     UnknownType,
-    /// A reference leads to an object of another type.
-    #[error("a reference leads to an object of another type")]
+    /// The reference that decides the scope leads to an object of another type.
+    #[error("the scope of the object has another type")]
     WrongReference,
-    /// The object is not in the scope that its type, its values or its reference give.
+    /// The object is not in the scope that its type or its values give.
     #[error("the object is not in the scope that its values give")]
     WrongScope,
     /// The object may not name the rights list that it names.

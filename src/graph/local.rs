@@ -16,7 +16,7 @@ use crate::acl::{AclManager, Granted, LocalFacts, Replaced, ScopeRight};
 use crate::domain::Mode;
 use crate::object::{Attrs, Object, OidParts, OidProof, Place, Value, is_core_type};
 use crate::op_context::OpContext;
-use crate::schema::{TypeSchema, Visibility, identities};
+use crate::schema::{Kind, TypeSchema, Visibility, identities};
 use crate::store::{AppTable, ParentRow, ScopeId, StoreError, WriteMode};
 
 /// An object to create, change or delete.
@@ -73,6 +73,7 @@ impl GraphManager<'_> {
             None => self.new_object(app, schema, request)?,
         };
         let resolved = self.resolve(app, schema, &object, existing.as_ref())?;
+        self.check_references(app, schema, &object, existing.as_ref())?;
         let granted = self.may_save(context, &object, existing.as_ref(), resolved.right)?;
         self.sign_and_write(app, schema, &object, &resolved, existing, &granted)
     }
@@ -136,6 +137,37 @@ impl GraphManager<'_> {
             attrs: request.attrs,
             ..Object::create(&parts, self.env.now.0, salt)
         })
+    }
+
+    /// Checks the references that decide no scope, as a courtesy to the writer. A value that the
+    /// stored revision lacks names a stored object of the right type. Kept ones are not checked, so
+    /// that an owner can always change its object.
+    fn check_references(
+        &self,
+        app: &AppTable,
+        schema: &TypeSchema,
+        object: &Object,
+        existing: Option<&ParentRow>,
+    ) -> Result<(), SaveError> {
+        let kept = existing.map_or(Ok(Vec::new()), |row| self.tx.attrs(app, row.id))?;
+        let is_kept = |attr, value| {
+            let mut kept = kept.iter();
+            kept.any(|(number, it)| *number == attr && it == value)
+        };
+        for (number, values) in object.attrs.iter().flatten() {
+            let kind = schema.attr(*number).map(|attr| attr.kind);
+            let Some(Kind::Parent { type_number }) = kind else {
+                continue;
+            };
+            let new = values.iter().filter(|value| !is_kept(*number, *value));
+            for oid in new.filter_map(Value::as_oid) {
+                let parent = self.referenced(app, &oid)?;
+                if parent.ok_or(SaveError::Missing(oid))?.type_number != type_number {
+                    return Err(SaveError::WrongReference);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The list that the next revision of an object names.

@@ -123,7 +123,7 @@ impl<'e> GraphManager<'e> {
         let owner_home = self.owner_home(verified, peer)?;
         let is_public = schema.visibility == Visibility::Public;
         if existing.is_none() && owner_home == Home::Local && !is_public {
-            // Acknowledged before its references are looked up, so that it does not wait for them.
+            // Acknowledged before its scope is looked up, so that it does not wait for the scope.
             return Ok(Applied::AlreadyStored);
         }
         let resolved = self.resolve(app, schema, object, existing.as_ref())?;
@@ -195,9 +195,9 @@ impl<'e> GraphManager<'e> {
     }
 
     /// Whether an object is stored already, in this or a later version, under this or a later key.
-    /// Such an object is acknowledged before its owner's home, its scope and its references are
-    /// judged, so that it never waits for one of them. An older record is judged, because it may
-    /// prove that two homes are claimed.
+    /// Such an object is acknowledged before its owner's home and its scope are judged, so that it
+    /// never waits for one of them. An older record is judged, because it may prove that two homes
+    /// are claimed.
     fn brings_nothing(
         row: Option<&ParentRow>,
         stored: Option<Existing>,

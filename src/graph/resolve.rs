@@ -1,7 +1,8 @@
-//! Resolving an object: its scope, its references, and the right of its owner.
+//! Resolving an object: its scope, its rights list, and the right of its owner.
 //!
-//! One function for local, remote and reclaimed objects. Judging is left to `acl`, writing to
-//! `commit.rs`. Nothing here writes.
+//! One function for local, remote and reclaimed objects. Of the references only the one that
+//! decides the scope is looked up. Judging is left to `acl`, writing to `commit.rs`. Nothing here
+//! writes. Tested in `tests/core/references.rs`.
 
 use keys::protocol::RIGHTS_TYPE;
 use keys::{Digest, Oid};
@@ -32,7 +33,7 @@ pub(super) struct Founding {
     pub(super) list: Option<RightsList>,
 }
 
-/// An object whose references were resolved, ready to be judged and written.
+/// An object whose scope was resolved, ready to be judged and written.
 #[derive(Debug)]
 pub(super) struct Resolved<'o> {
     /// The Attr rows: attribute number, ordinal and value.
@@ -52,11 +53,11 @@ pub(super) struct Resolved<'o> {
 /// Why an object could not be resolved.
 #[derive(Debug)]
 pub(super) enum ResolveError {
-    /// A referenced Parent, or the scope, is not stored, so the object has to wait.
+    /// The Parent that is the scope is not stored, so the object has to wait.
     Missing(AppId, Oid),
-    /// A reference leads to a Parent of another type.
+    /// The reference that decides the scope leads to a Parent of another type.
     WrongReference,
-    /// The place contradicts the type, the values or a reference.
+    /// The place contradicts the type or the values.
     WrongScope,
     /// The rights list that the object names is not stored, so the object has to wait.
     MissingRights(Digest),
@@ -101,16 +102,11 @@ impl GraphManager<'_> {
         let Visibility::Participants { through } = schema.visibility else {
             return Ok(Place::Public);
         };
-        let reference = attrs
-            .get(&through)
-            .and_then(|values| values.first()?.as_oid());
-        let oid = reference.ok_or(ResolveError::WrongScope)?;
+        let oid = reference(attrs, through).ok_or(ResolveError::WrongScope)?;
         let parent = self.referenced(app, &oid)?;
         let parent = parent.ok_or(ResolveError::Missing(app.id, oid))?;
-        let scope = self.tx.scope(parent.scope_id)?;
-        scope
-            .map(|scope| Place::In(scope.oid))
-            .ok_or(ResolveError::WrongReference)
+        check_type(schema, through, &parent)?;
+        Ok(Place::In(oid))
     }
 
     /// Resolves an object whose Attrs passed the schema. `existing` is the stored revision; its oid
@@ -125,7 +121,7 @@ impl GraphManager<'_> {
         let place = object.place();
         let core = CoreRecord::read(object).transpose();
         let core = core.map_err(ResolveError::Rights)?;
-        let mut founding = None;
+        let (mut founding, mut through_parent) = (None, None);
         let (scope, rights_id, right) = match (schema.visibility, place) {
             (Visibility::Local, Place::Public) if object.rights.is_none() => {
                 (Scope::Stored(ScopeId::LOCAL), None, ScopeRight::Open)
@@ -133,8 +129,16 @@ impl GraphManager<'_> {
             (Visibility::Public, Place::Public) if object.rights.is_none() => {
                 (Scope::Stored(ScopeId::PUBLIC), None, ScopeRight::Open)
             }
-            (Visibility::Participants { .. }, Place::In(scope)) => {
-                let (scope, rights_id, right) = self.resolve_within(app, object, &scope)?;
+            (Visibility::Participants { through }, Place::In(scope)) => {
+                let attrs = object.attrs.as_ref();
+                // Before any look-up, so that the object does not wait for another scope.
+                if attrs.is_some_and(|attrs| reference(attrs, through) != Some(scope)) {
+                    return Err(ResolveError::WrongScope);
+                }
+                let parent = self.scope_parent(app, &scope)?;
+                check_type(schema, through, &parent)?;
+                through_parent = Some((through, parent.id));
+                let (scope, rights_id, right) = self.resolve_within(object, &parent)?;
                 (Scope::Stored(scope), rights_id, right)
             }
             (Visibility::Within, Place::In(scope)) => {
@@ -154,9 +158,8 @@ impl GraphManager<'_> {
             }
             _ => return Err(ResolveError::WrongScope),
         };
-        let attrs = self.resolve_attrs(app, schema, object, &scope)?;
         Ok(Resolved {
-            attrs,
+            attrs: attr_rows(object, through_parent),
             scope,
             founding,
             core,
@@ -165,14 +168,8 @@ impl GraphManager<'_> {
         })
     }
 
-    /// Resolves the scope of an object within another Parent.
-    fn resolve_within(
-        &self,
-        app: &AppTable,
-        object: &Object,
-        scope: &Oid,
-    ) -> Result<InScope, ResolveError> {
-        let parent = self.scope_parent(app, scope)?;
+    /// Resolves the scope of an object within the Parent that is its scope.
+    fn resolve_within(&self, object: &Object, parent: &ParentRow) -> Result<InScope, ResolveError> {
         if parent.deleted {
             return Ok((parent.scope_id, None, ScopeRight::Ended));
         }
@@ -202,44 +199,41 @@ impl GraphManager<'_> {
             Err(ResolveError::WrongScope)
         }
     }
+}
 
-    /// Resolves the values. A deleted Parent is a valid target of a reference.
-    fn resolve_attrs<'o>(
-        &self,
-        app: &AppTable,
-        schema: &TypeSchema,
-        object: &'o Object,
-        scope: &Scope,
-    ) -> Result<Vec<(u16, u16, StoredValue<'o>)>, ResolveError> {
-        let mut attrs = Vec::with_capacity(4);
-        for (number, values) in object.attrs.iter().flatten() {
-            let kind = schema.attr(*number).map(|attr| &attr.kind);
-            let decides_scope = schema.visibility == Visibility::Participants { through: *number };
-            for (ordinal, value) in (0..).zip(values) {
-                let stored = match (kind, value.as_oid()) {
-                    (Some(Kind::Parent { type_number }), Some(oid)) => {
-                        let parent = self.referenced(app, &oid)?;
-                        let parent = parent.ok_or(ResolveError::Missing(app.id, oid))?;
-                        if parent.type_number != *type_number {
-                            return Err(ResolveError::WrongReference);
-                        }
-                        if decides_scope && *scope != Scope::Stored(parent.scope_id) {
-                            return Err(ResolveError::WrongScope);
-                        }
-                        StoredValue::Parent(parent.id)
-                    }
-                    _ => StoredValue::Plain(value),
-                };
-                attrs.push((*number, ordinal, stored));
-            }
-        }
-        if object.type_number == RIGHTS_TYPE
-            && let Some(replaces) = &object.rights
-        {
-            attrs.push((REPLACES, 0, StoredValue::Digest(replaces)));
-        }
-        Ok(attrs)
+/// The oid in an attribute that has one reference.
+fn reference(attrs: &Attrs, attr: u16) -> Option<Oid> {
+    attrs.get(&attr)?.first()?.as_oid()
+}
+
+/// Checks that the scope of an object is of the type that the attribute `through` refers to.
+fn check_type(schema: &TypeSchema, through: u16, scope: &ParentRow) -> Result<(), ResolveError> {
+    let type_number = scope.type_number;
+    match schema.attr(through).map(|attr| attr.kind) {
+        Some(Kind::Parent { type_number: of }) if of == type_number => Ok(()),
+        _ => Err(ResolveError::WrongReference),
     }
+}
+
+/// The Attr rows of an object. `through`: the attribute that decides its scope, and the local id of
+/// the Parent that is the scope. Every other reference is a plain value: readers may lack its
+/// target, and the rows do not depend on the order of arrival.
+fn attr_rows(object: &Object, through: Option<(u16, i64)>) -> Vec<(u16, u16, StoredValue<'_>)> {
+    let mut rows = Vec::with_capacity(4);
+    for (number, values) in object.attrs.iter().flatten() {
+        let parent = through.filter(|(through, _)| through == number);
+        for (ordinal, value) in (0..).zip(values) {
+            let plain = StoredValue::Plain(value);
+            let stored = parent.map_or(plain, |(_, id)| StoredValue::Parent(id));
+            rows.push((*number, ordinal, stored));
+        }
+    }
+    if object.type_number == RIGHTS_TYPE
+        && let Some(replaces) = &object.rights
+    {
+        rows.push((REPLACES, 0, StoredValue::Digest(replaces)));
+    }
+    rows
 }
 
 /// The right of an owner to found a scope with this list, or to change or delete its Parent.

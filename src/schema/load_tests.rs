@@ -346,6 +346,19 @@ fn requires_a_visibility_whose_readers_can_be_found() {
         "g.toml:17: `name` must hold exactly one reference to a Parent",
     );
     wrong(
+        "kind = { parent = \"garden.bed\" }",
+        "kind = { parent = \"garden.plant\" }",
+        "g.toml:17: the type `garden.plant` does not name participants",
+    );
+    wrong(
+        "visibility = { participants_here = \"keepers\" }\n[[type.attr]]\nnumber = 1\n\
+         name = \"keepers\"\nkind = \"identity\"\nmax = 8\n",
+        "visibility = { participants = \"of\" }\n[[type.attr]]\nnumber = 1\n\
+         name = \"of\"\nkind = { parent = \"garden.plant\" }\n",
+        "g.toml:7: the type `garden.plant` does not name participants\n\
+         g.toml:16: the type `garden.bed` does not name participants",
+    );
+    wrong(
         "participants = \"bed\"",
         "owner_and_subject = \"bed\"",
         "g.toml:17: `bed` must hold exactly one identity, because it names the subject",

@@ -17,7 +17,8 @@ pub enum Kind {
     Json,
     /// Bytes without a structure that the node knows.
     Bytes,
-    /// A reference to a Parent of the same app, by its oid (`value_parent_id` in SQL).
+    /// A reference to a Parent of the same app, by its oid. Unless it decides the scope, the Parent
+    /// may be missing.
     Parent {
         /// Number of the type that the Parent must have.
         type_number: u16,

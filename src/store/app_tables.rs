@@ -228,8 +228,9 @@ impl AppTable {
                    parent_id       INTEGER NOT NULL REFERENCES app_{slug}_parent (id),
                    type            INTEGER NOT NULL,  -- number in the schema
                    ordinal         INTEGER NOT NULL,
-                   value           ANY,
-                   value_parent_id INTEGER REFERENCES app_{slug}_parent (id),
+                   value           ANY,               -- a reference: an oid
+                   value_parent_id INTEGER REFERENCES app_{slug}_parent (id),  -- the scope, in
+                                                      -- place of the reference that decides it
                    change_seq      INTEGER NOT NULL,
                    sync_flags      INTEGER NOT NULL
                  ) STRICT;"

@@ -9,7 +9,7 @@ use crate::op_context::AppId;
 /// The event for which an object waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
-    /// The object of this app that it refers to is stored.
+    /// The object of this app that is its scope is stored.
     Arrived(AppId, Oid),
     /// The key of this number of the identity is known, or a later one.
     KeyKnown(Oid, u32),

@@ -61,14 +61,15 @@ impl ParentRow {
     }
 }
 
-/// The value of an Attr as stored. A reference to a Parent is stored as the Parent's local id.
+/// The value of an Attr as stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoredValue<'v> {
-    /// Column `value`: any value that is not a reference to a Parent.
+    /// Column `value`: any value. A reference is an oid, whose target need not be stored.
     Plain(&'v Value),
     /// Column `value`: the digest of the rights list that a rights list replaces.
     Digest(&'v Digest),
-    /// Column `value_parent_id`: the local id of the Parent.
+    /// Column `value_parent_id`: the local id of the Parent that is the object's scope, in place of
+    /// the reference that decides the scope.
     Parent(i64),
 }
 
@@ -128,7 +129,7 @@ impl Rows<'_> {
             .context("reading a Parent")
     }
 
-    /// An object's Attrs in order: attribute number and value. References come as oids.
+    /// An object's Attrs in order: attribute number and value. Every reference comes as an oid.
     pub fn attrs(&self, app: &AppTable, parent_id: i64) -> Result<Vec<(u16, Value)>, StoreError> {
         let context = "reading Attrs";
         let mut statement = self
@@ -312,8 +313,8 @@ impl ParentWriter<'_> {
         Ok(())
     }
 
-    /// Deletes the values of an object whose scope ended. The row stays, as revision 0, because
-    /// other objects may refer to it.
+    /// Deletes the values of an object whose scope ended. The row stays, as revision 0, because its
+    /// sender stays charged for it.
     pub fn drop_values(&mut self, parent: &ParentRow, granted: &Granted) -> Result<(), StoreError> {
         check_granted(parent, granted)?;
         let context = "dropping the values of an object";

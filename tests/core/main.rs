@@ -33,6 +33,7 @@ mod pull_again;
 mod quotas;
 mod reading;
 mod recovery_portions;
+mod references;
 mod remote_checks;
 mod remote_identities;
 mod remote_writes;

@@ -5,7 +5,7 @@ use postern::object::{Object, OidParts, OidProof, Place};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 
-use harness::forge::{object, sign_with_unknown_key, tombstone};
+use harness::forge::{object, oid, sign_with_unknown_key, tombstone};
 use harness::pull::meet;
 use harness::{TestNode, card, conversation, message, offer, ride};
 
@@ -320,7 +320,8 @@ fn place_must_be_the_one_that_type_and_values_give() {
         }
     };
     let said = object("messages", 2, 9, mallory, 1, Some(message(one.oid, "x")));
-    for place in [Place::Public, Place::In(other.oid), one.place()] {
+    let unknown = Place::In(oid(9));
+    for place in [Place::Public, Place::In(other.oid), unknown, one.place()] {
         scene.assert_refused(&placed(&said, place), "wrong_scope");
     }
     let list = Place::Founds(Digest::of(b"another list"));

@@ -31,7 +31,7 @@ fn reply_comes_when_the_own_conversation_is_returned_after_a_restore() {
 }
 
 /// Returns to a node what a peer holds of it in a domain.
-fn reclaim(node: &TestNode, peer: &TestNode, domain: &str) {
+pub(crate) fn reclaim(node: &TestNode, peer: &TestNode, domain: &str) {
     let request = RecoveryRequest {
         peer: node.peer_id(),
         domain: domain.to_owned(),
