@@ -3,9 +3,9 @@
 //! An identity can begin to read a scope whose objects were stored long before. A later rights list
 //! names it, or the scope's deletion was overruled. Table `opening` notes the write, and the
 //! history of the scope comes at the place of that write.
-//! Invariants: a poller that follows the cursor gets each object that it may see, and re-signing
-//! brings none again in the order of [`SeqOrder::Created`]. A page examines a bounded number of
-//! rows. Tested in `tests/core/feed.rs`.
+//! Invariants: a poller that follows the cursor gets each object that it may see once. An object
+//! that changed or was re-signed comes again in the order of [`SeqOrder::Changed`] only. A page
+//! examines a bounded number of rows. Tested in `tests/core/feed.rs`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -140,10 +140,10 @@ impl Sight<'_> {
             .ordered(app, (type_number, order), window, limit)?;
         let examined = page.rows.len();
         for row in page.rows {
-            // The history shows it later.
-            let is_later = order == SeqOrder::Created && self.opened_at(&row)?.is_some();
+            let seq = order.of(&row);
+            // A history shows it later.
+            let is_later = self.opened_at(&row)?.is_some_and(|opened| seq <= opened);
             if !is_later && self.shows(&row)? {
-                let seq = order.of(&row);
                 feed.objects.push(SeenObject { row, seq });
             }
         }
@@ -173,10 +173,7 @@ impl Sight<'_> {
         feed.after.history_id = last.filter(|_| examined == limit);
         for row in rows {
             // In the order of changes, an object that changed since comes at that change.
-            let is_here = match order {
-                SeqOrder::Created => true,
-                SeqOrder::Changed => row.change_seq <= seq,
-            };
+            let is_here = order.of(&row) <= seq;
             let is_live_type = row.type_number == type_number && row.rev > 0;
             if is_live_type && is_here && self.opened_at(&row)? == Some(seq) && self.shows(&row)? {
                 feed.objects.push(SeenObject { row, seq });

@@ -7,6 +7,7 @@ use harness::forge::tombstone;
 use harness::pull::meet;
 use harness::stolen_keys::StolenKeys;
 use keys::Oid;
+use postern::object::Rights;
 use postern::services::messages;
 use postern::store::{FeedCursor, Onlooker, SeqOrder, StoreError};
 use proptest::prelude::*;
@@ -230,6 +231,81 @@ fn second_local_member_brings_no_message_again_to_a_client_of_the_node() {
     }
 }
 
+/// All objects of a type that an onlooker sees, page by page from the beginning.
+fn pass(
+    node: &TestNode,
+    onlooker: Onlooker,
+    what: (&'static str, u16, SeqOrder),
+    limit: usize,
+) -> Vec<Oid> {
+    let (mut seen, mut after) = (Vec::new(), FeedCursor::default());
+    loop {
+        let (oids, next, more) = feed_page(node, onlooker, what, (after, limit));
+        seen.extend(oids);
+        after = next;
+        if !more {
+            return seen;
+        }
+    }
+}
+
+#[test]
+fn one_pass_brings_each_object_once_in_either_order() {
+    let (alice, bob, carol) = three();
+    let other = alice.found(&[bob.identity, carol.identity], "Other");
+    let talk = alice.found(&[bob.identity, carol.identity], "Hiking");
+    sync(&[&alice, &bob, &carol]);
+    alice.remove_member(talk, carol.identity).unwrap();
+    carol.pull_everything(&alice);
+    // Bob's node does not know the new list yet.
+    let late = bob.say(talk, "late").unwrap();
+    let between = bob.say(other, "between").unwrap();
+    carol.pull_everything(&bob);
+    alice.add_member(talk, carol.identity).unwrap();
+    sync(&[&alice, &bob, &carol]);
+    for onlooker in [
+        Onlooker::Identity(carol.identity),
+        Onlooker::AnyAt(carol.peer_id()),
+    ] {
+        for order in [SeqOrder::Created, SeqOrder::Changed] {
+            for limit in [1, 2, 100] {
+                let what = ("messages", messages::MESSAGE, order);
+                let seen = pass(&carol, onlooker, what, limit);
+                assert_eq!(seen, [between, late], "{onlooker:?} {order:?} {limit}");
+            }
+        }
+    }
+}
+
+#[test]
+fn object_that_changed_before_a_member_may_read_it_comes_once() {
+    let alice = writer("alice", 0);
+    let bob = alice.another("Bob", 1);
+    let attrs = folder(&[&alice], "plans");
+    let plans = alice.make("wiki", FOLDER, attrs).unwrap().oid;
+    let write = |text| alice.make("wiki", PAGE, page(plans, text)).unwrap().oid;
+    let change = |oid, text| {
+        let attrs = Some(page(plans, text));
+        alice.change("wiki", PAGE, oid, attrs).unwrap()
+    };
+    let pages = ("wiki", PAGE, SeqOrder::Changed);
+    let poll = |after| feed(&alice, Onlooker::Identity(bob), pages, after);
+    let (one, two) = (write("one"), write("two"));
+    change(one, "changed");
+    let (seen, after) = poll(FeedCursor::default());
+    assert_eq!(seen, []);
+    let given = [(bob, Some(Rights::READ))];
+    alice.set_rights("wiki", plans, &given).unwrap();
+    let (seen, after) = poll(after);
+    assert_eq!(seen, [one, two]);
+    assert_eq!(pass(&alice, Onlooker::Identity(bob), pages, 1), [one, two]);
+    change(one, "again");
+    let (seen, after) = poll(after);
+    assert_eq!(seen, [one]);
+    assert_eq!(poll(after).0, []);
+    assert_eq!(pass(&alice, Onlooker::Identity(bob), pages, 1), [two, one]);
+}
+
 /// A step of a node with three identities, of which the first owns two conversations.
 #[derive(Debug, Clone)]
 enum Step {
@@ -332,6 +408,10 @@ proptest! {
             prop_assert_eq!(all.len(), visible);
             all.dedup();
             prop_assert_eq!(all.len(), visible);
+            let what = ("messages", messages::MESSAGE, SeqOrder::Changed);
+            let changes = pass(&alice, Onlooker::Identity(reader), what, 4);
+            let distinct: BTreeSet<Oid> = changes.iter().copied().collect();
+            prop_assert_eq!((changes.len(), distinct.len()), (visible, visible));
         }
     }
 }
