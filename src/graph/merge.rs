@@ -3,13 +3,14 @@
 //! A restored node may write a list before a peer returns later ones. The lists of a scope that no
 //! other list replaces are its *heads*. The next list of the owner's node begins with what all
 //! heads changed. Invariant: while a scope of this node has several heads, it is closed for peers,
-//! and no reader is added. Tested below and in `tests/core/rights_merge.rs`.
+//! and no reader is added. `branches` merges their entries. Tested in
+//! `tests/core/rights_merge.rs`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use keys::protocol::RIGHTS_ENTRIES_MAX;
 use keys::{Digest, Oid};
 
+use super::branches::{Branch, changed_since, merged};
 use super::error::SaveError;
 use super::leaving::Looks;
 use super::manager::GraphManager;
@@ -87,63 +88,6 @@ impl Followed<'_> {
             None => LeaveOrigin::Common,
         }
     }
-}
-
-/// One head, compared with the lists that it follows.
-#[derive(Debug)]
-struct Branch {
-    /// Its entries, without the identities that left.
-    rights: RightsList,
-    /// The identities whose rights it changed. `None`: what it follows is not known.
-    changed: Option<BTreeSet<Oid>>,
-    /// Whether only an earlier key signed it, which a thief may have.
-    is_older: bool,
-}
-
-impl Branch {
-    fn bits(&self, identity: &Oid) -> u8 {
-        self.rights.of(identity).map_or(0, Rights::bits)
-    }
-
-    fn has_changed(&self, identity: &Oid) -> bool {
-        let changed = self.changed.as_ref();
-        changed.is_none_or(|changed| changed.contains(identity))
-    }
-}
-
-/// The rights after the changes of all branches, of which the first has the latest key. Where
-/// several changed the rights of an identity, only what all of them give remains. A branch that
-/// only an earlier key signed takes rights away, and gives none.
-///
-/// Beyond [`RIGHTS_ENTRIES_MAX`] entries, identities that some branch lacks are left out, the
-/// highest oids first. Returns how many.
-fn merged(branches: &[Branch]) -> (RightsList, usize) {
-    let entries = branches.iter().flat_map(|branch| branch.rights.iter());
-    let identities: BTreeSet<Oid> = entries.map(|(identity, _)| *identity).collect();
-    let mut list = RightsList::default();
-    for identity in &identities {
-        let latest = branches.first().map_or(0, |branch| branch.bits(identity));
-        let changed = branches.iter().filter(|it| it.has_changed(identity));
-        let given = changed.map(|branch| match branch.is_older {
-            true => branch.bits(identity) & latest,
-            false => branch.bits(identity),
-        });
-        // If no branch changed it, all give the same.
-        let bits = given.reduce(|one, other| one & other).unwrap_or(latest);
-        list.set(*identity, Rights::from_bits(bits));
-    }
-    let is_everywhere = |identity: &Oid| branches.iter().all(|it| it.bits(identity) > 0);
-    let beyond = list.entries().saturating_sub(RIGHTS_ENTRIES_MAX);
-    let cut = identities.iter().rev().filter(|it| !is_everywhere(it));
-    for identity in cut
-        .filter(|it| list.of(it).is_some())
-        .take(beyond)
-        .copied()
-        .collect::<Vec<_>>()
-    {
-        list.set(identity, None);
-    }
-    (list, beyond)
 }
 
 impl<'e> GraphManager<'e> {
@@ -264,12 +208,8 @@ impl<'e> GraphManager<'e> {
                 rights.set(*identity, None);
             }
         }
-        let mut changed = BTreeSet::new();
-        for (_, list) in &followed.lists {
-            let both = list.iter().chain(rights.iter());
-            let differs = both.filter(|(it, _)| list.of(it) != rights.of(it));
-            changed.extend(differs.map(|(identity, _)| *identity));
-        }
+        let lists: Vec<_> = followed.lists.iter().map(|(_, list)| *list).collect();
+        let changed = changed_since(&lists, &rights);
         Ok(Branch {
             rights,
             changed: (!followed.ancestry.bases.is_empty()).then_some(changed),
@@ -383,56 +323,5 @@ impl Ancestry {
             bases: Vec::new(),
             ..found
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn oid(number: u16) -> Oid {
-        let mut bytes = [0; 16];
-        bytes[..2].copy_from_slice(&number.to_be_bytes());
-        Oid::from_bytes(bytes)
-    }
-
-    fn branch(entries: &[(u16, Rights)], changed: &[u16]) -> Branch {
-        Branch {
-            rights: entries.iter().map(|(it, bits)| (oid(*it), *bits)).collect(),
-            changed: Some(changed.iter().copied().map(oid).collect()),
-            is_older: false,
-        }
-    }
-
-    #[test]
-    fn changed_rights_are_those_that_all_branches_give() {
-        let both = Rights::READ_WRITE;
-        // The base: 1 and 2 both, 3 reads.
-        let one = branch(&[(1, both), (2, Rights::READ), (3, both)], &[2, 3]);
-        let other = branch(&[(1, both), (3, Rights::READ), (4, both)], &[2, 4]);
-        let (list, cut) = merged(&[one, other]);
-        assert_eq!(cut, 0);
-        let expected = [(oid(1), both), (oid(3), both), (oid(4), both)];
-        assert_eq!(list, RightsList::from_iter(expected));
-    }
-
-    #[test]
-    fn entries_beyond_the_largest_number_are_those_that_some_branch_lacks() {
-        let both = Rights::READ_WRITE;
-        // The owner has the highest oid, and all branches have it.
-        let owner = (u16::MAX, both);
-        let added = |numbers: std::ops::Range<u16>| {
-            let entries: Vec<_> = numbers.map(|it| (it, both)).chain([owner]).collect();
-            let changed: Vec<_> = entries.iter().map(|(it, _)| *it).collect();
-            branch(&entries, &changed[..changed.len() - 1])
-        };
-        let (list, cut) = merged(&[added(0..200), added(200..400)]);
-        assert_eq!(
-            (list.entries(), cut),
-            (RIGHTS_ENTRIES_MAX, 401 - RIGHTS_ENTRIES_MAX)
-        );
-        assert_eq!(list.of(&oid(owner.0)), Some(both));
-        assert_eq!(list.of(&oid(254)), Some(both));
-        assert_eq!(list.of(&oid(255)), None);
     }
 }

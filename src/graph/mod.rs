@@ -8,6 +8,7 @@
 //! (a change group). An object from a peer has no `sync_flags`, so it is never sent on. Tested in
 //! `tests/core`.
 
+mod branches;
 mod cache;
 mod commit;
 mod counters;
