@@ -82,6 +82,7 @@ fn oracle_finds_every_kind_of_damage() {
         (Tamper::Flags, "has the bits 0 in"),
         (Tamper::Schema, "waits for a schema"),
         (Tamper::Refused, "was refused"),
+        (Tamper::Outbox, "still has to push"),
     ] {
         let found = sim::run_tampered(1002, &Features::none(), Some(tamper)).unwrap_err();
         assert!(found.text.contains(text), "{tamper:?}: {found}");

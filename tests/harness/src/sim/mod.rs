@@ -15,6 +15,7 @@ mod members;
 mod memory;
 mod moves;
 mod net;
+mod outbox;
 mod overdue;
 mod scenario;
 mod settle;

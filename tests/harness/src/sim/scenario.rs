@@ -67,10 +67,12 @@ pub enum Feature {
     Moves,
     /// With [`Feature::OwnApps`]: nodes with different versions of the own app, which upgrade.
     SchemaVersions,
+    /// Changes that are pushed at once beside pulls.
+    Outbox,
 }
 
 /// Every feature with its name on the command line.
-const NAMES: [(Feature, &str); 26] = [
+const NAMES: [(Feature, &str); 27] = [
     (Feature::Groups, "groups"),
     (Feature::FarMembers, "far-members"),
     (Feature::LateIdentities, "late-identities"),
@@ -97,6 +99,7 @@ const NAMES: [(Feature, &str); 26] = [
     (Feature::CardMembers, "card-members"),
     (Feature::Moves, "moves"),
     (Feature::SchemaVersions, "schema-versions"),
+    (Feature::Outbox, "outbox"),
 ];
 
 /// Features that a run may contain.

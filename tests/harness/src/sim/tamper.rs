@@ -33,6 +33,8 @@ pub enum Tamper {
     Schema,
     /// An object was refused by the schema.
     Refused,
+    /// A node has something to push.
+    Outbox,
 }
 
 impl Tamper {
@@ -101,6 +103,7 @@ impl World {
                 "INSERT INTO sync_rejects (peer_id, domain, epoch, seq, oid, type, code, at)
                  VALUES (x'', 'rides', x'', 1, ?1, '', 'schema', 0)"
             }
+            Tamper::Outbox => "INSERT INTO sync_outbox VALUES (x'', hex(?1), 1)",
             Tamper::Ended => "UPDATE app_messages_parent SET deleted = 1 WHERE oid = ?1",
         };
         assert!(database.execute(sql, [oid.as_bytes()]).unwrap() > 0);

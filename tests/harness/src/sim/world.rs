@@ -127,6 +127,7 @@ impl World {
             world.add_node(number);
         }
         world.draw_links();
+        world.draw_outbox();
         for number in 0..world.nodes.len() {
             world.start(number);
         }
