@@ -3,6 +3,7 @@
 //! Invariant: it holds its own keys only, so that nothing that it sends may change what an honest
 //! node shows, and nothing private reaches it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use bastion::{Connector, Features, GateConfig};
 use keys::{Oid, OnionAddr, SignedObject};
 use parking_lot::Mutex;
 use postern::object::{Attrs, Object, ObjectLimits, Value};
-use postern::peer::message::{PackageBody, Pull, SessionMessage};
+use postern::peer::message::{DomainKey, PackageBody, Pull, SessionMessage, Watch};
 use postern::services::identities;
 use postern::state_engine::{Expected, PackageLimits, VerifiedPackage};
 use rand::RngExt as _;
@@ -19,7 +20,7 @@ use rand_chacha::ChaCha20Rng;
 use tokio::time::timeout;
 
 use super::net::{SimNet, SimTransport};
-use super::scenario::Feature;
+use super::scenario::{Feature, Scenario};
 use super::world::{World, folder};
 use crate::clock::ManualClock;
 use crate::node::TestNode;
@@ -35,13 +36,24 @@ pub(super) struct Mallory {
     pub(super) core: TestNode,
     connector: Connector,
     transport: Arc<SimTransport>,
+    offered: Features,
     /// The objects that nodes have sent it.
     pub(super) received: Arc<Mutex<Vec<Oid>>>,
 }
 
 impl Mallory {
-    pub(super) fn new(rng: &mut ChaCha20Rng, net: &SimNet, clock: &ManualClock) -> Self {
+    pub(super) fn new(
+        rng: &mut ChaCha20Rng,
+        net: &SimNet,
+        clock: &ManualClock,
+        scenario: &Scenario,
+    ) -> Self {
         let seed = rng.random();
+        let offered = scenario.offered(rng);
+        let gate = GateConfig {
+            features: offered.clone(),
+            ..gate()
+        };
         let core = Setup::seeded("mallory", seed)
             .clock(clock.clone())
             .folder(folder())
@@ -51,9 +63,10 @@ impl Mallory {
         let objects = core.read(|view| identities::for_handshake(&view, 8));
         let profile = FixedProfile::new(&ALL_APPS, &domains, boot_id(seed, 0), objects);
         Self {
-            connector: Connector::new(gate(), core.keys.clone(), Arc::new(profile)),
+            connector: Connector::new(gate, core.keys.clone(), Arc::new(profile)),
             transport: Arc::new(net.transport(core.onion())),
             received: Arc::default(),
+            offered,
             core,
         }
     }
@@ -74,7 +87,7 @@ impl World {
         let frames = match self.rng.random_range(0..8) {
             4..8 if self.has(Feature::HostileScopes) => self.scope_push(node),
             0 => vec![(0..self.rng.random_range(0..300)).map(|_| 0x9f).collect()],
-            1 => self.nosy_pulls(),
+            1 => self.nosy_requests(node),
             _ => self.forged_push(node),
         };
         self.visit(node, frames);
@@ -89,15 +102,25 @@ impl World {
             mallory.transport.clone(),
             onion,
             frames,
-            Receiver::new(mallory, self.up(node).unwrap()),
+            Receiver::new(mallory, self.up(node).unwrap(), self.hostile_features(node)),
         ));
     }
 
-    /// Pulls of every domain, from any sequence number.
-    fn nosy_pulls(&mut self) -> Vec<Vec<u8>> {
+    /// Features of the sessions of the hostile peer with a node.
+    pub(super) fn hostile_features(&self, node: usize) -> Features {
+        let offered = &self.nodes[node].offered;
+        self.mallory.offered.intersection(offered)
+    }
+
+    /// Pulls of every domain, from any sequence number, and perhaps a watch of all of them.
+    fn nosy_requests(&mut self, node: usize) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
-        let domains = self.mallory.core.sync_domains();
-        for (id, domain) in (1..).zip(domains.into_iter().chain(["club".to_owned()])) {
+        let mut domains = self.mallory.core.sync_domains();
+        domains.push("club".to_owned());
+        if self.hostile_features(node).has(bastion::Feature::Watch) {
+            frames.push(self.nosy_watch(node, &domains));
+        }
+        for (id, domain) in (1..).zip(domains) {
             frames.push(SessionMessage::Pull(Pull {
                 again: self.hostile_again(),
                 id,
@@ -105,10 +128,27 @@ impl World {
                 domain,
                 wait_s: self.rng.random_range(0..90),
                 peer_id: self.mallory.core.peer_id(),
-                last_seq: [0, 0, 7, i64::MAX as u64][self.rng.random_range(0..4)],
+                last_seq: self.hostile_seq(),
             }));
         }
         frames.iter().map(SessionMessage::encode).collect()
+    }
+
+    /// A watch of domains, from any sequence numbers.
+    fn nosy_watch(&mut self, node: usize, domains: &[String]) -> SessionMessage {
+        let epoch = self.up(node).unwrap().epoch();
+        let cursors = domains.iter().map(|domain| DomainKey(domain.clone()));
+        let cursors: BTreeMap<_, _> = cursors.map(|domain| (domain, self.hostile_seq())).collect();
+        SessionMessage::Watch(Watch {
+            id: 100,
+            epoch: self.rng.random_bool(0.5).then_some(epoch),
+            wait_s: self.rng.random_range(0..90),
+            cursors,
+        })
+    }
+
+    fn hostile_seq(&mut self) -> u64 {
+        [0, 0, 7, i64::MAX as u64][self.rng.random_range(0..4)]
     }
 
     /// Mostly nothing; else the hostile peer's own scopes, or a whole domain.
@@ -133,7 +173,7 @@ impl World {
         let last_seq = victim.request(mallory, domain).last_seq;
         let from_seq = if last_seq == 0 { 0 } else { last_seq + 1 };
         let package = mallory.package(victim, domain, (from_seq, last_seq + 1), objects);
-        let body = package.sign(&mallory.keys, &Features::none());
+        let body = package.sign(&mallory.keys, &self.hostile_features(node));
         vec![SessionMessage::Push(PackageBody { id: 1, body }).encode()]
     }
 
@@ -198,14 +238,16 @@ struct Receiver {
     received: Arc<Mutex<Vec<Oid>>>,
     sender: (keys::PeerId, keys::PublicKey, keys::Epoch),
     recipient: keys::PeerId,
+    features: Features,
 }
 
 impl Receiver {
-    fn new(mallory: &Mallory, sender: &TestNode) -> Self {
+    fn new(mallory: &Mallory, sender: &TestNode, features: Features) -> Self {
         Self {
             received: mallory.received.clone(),
             sender: (sender.peer_id(), sender.public_key(), sender.epoch()),
             recipient: mallory.core.peer_id(),
+            features,
         }
     }
 
@@ -219,7 +261,7 @@ impl Receiver {
             key,
             recipient: &self.recipient,
             epoch: *epoch,
-            features: &Features::none(),
+            features: &self.features,
         };
         let package = VerifiedPackage::verify(&body.body, &PackageLimits::PROTOCOL, &expected);
         for object in package.into_iter().flat_map(|mut it| it.take_objects()) {

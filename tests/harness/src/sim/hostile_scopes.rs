@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bastion::Features;
 use keys::protocol::RIGHTS_TYPE;
 use keys::{Digest, Oid};
 use postern::object::{Object, Rights};
@@ -61,7 +60,7 @@ impl World {
         let last_seq = victim.request(mallory, app).last_seq;
         let from_seq = if last_seq == 0 { 0 } else { last_seq + 1 };
         let package = mallory.package(victim, app, (from_seq, last_seq + 1), signed);
-        let body = package.sign(&mallory.keys, &Features::none());
+        let body = package.sign(&mallory.keys, &self.hostile_features(node));
         vec![SessionMessage::Push(PackageBody { id: 1, body }).encode()]
     }
 

@@ -69,10 +69,12 @@ pub enum Feature {
     SchemaVersions,
     /// Changes that are pushed at once beside pulls.
     Outbox,
+    /// Nodes that offer the protocol feature `watch`, beside nodes that do not.
+    Watch,
 }
 
 /// Every feature with its name on the command line.
-const NAMES: [(Feature, &str); 27] = [
+const NAMES: [(Feature, &str); 28] = [
     (Feature::Groups, "groups"),
     (Feature::FarMembers, "far-members"),
     (Feature::LateIdentities, "late-identities"),
@@ -100,6 +102,7 @@ const NAMES: [(Feature, &str); 27] = [
     (Feature::Moves, "moves"),
     (Feature::SchemaVersions, "schema-versions"),
     (Feature::Outbox, "outbox"),
+    (Feature::Watch, "watch"),
 ];
 
 /// Features that a run may contain.
@@ -233,6 +236,13 @@ impl Scenario {
             width: [64, 300, 2000][rng.random_range(0..3)],
             features,
         }
+    }
+
+    /// Protocol features that one node offers.
+    pub(super) fn offered(&self, rng: &mut ChaCha20Rng) -> bastion::Features {
+        let is_drawn = rng.random_bool(0.7);
+        let offered = is_drawn && self.features.has(Feature::Watch);
+        bastion::Features::from_iter(offered.then_some(bastion::Feature::Watch))
     }
 
     /// Timers of one node.

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bastion::GateConfig;
 use keys::{KeyManager, Oid};
 use parking_lot::Mutex;
 use rand::seq::IndexedRandom as _;
@@ -45,6 +46,8 @@ pub(super) struct SimNode {
     pub(super) state: NodeState,
     pub(super) onion: keys::OnionAddr,
     pub(super) apps: Vec<String>,
+    /// Protocol features that it offers.
+    pub(super) offered: bastion::Features,
     /// Version of its own app.
     pub(super) version: u8,
     pub(super) backups: Vec<Backup>,
@@ -111,7 +114,7 @@ impl World {
         write_schemas(schemas.path());
         let clock = ManualClock::following();
         let mut world = Self {
-            mallory: Mallory::new(&mut rng, &net, &clock),
+            mallory: Mallory::new(&mut rng, &net, &clock, &scenario),
             hostile_scopes: Vec::new(),
             rng,
             net,
@@ -144,6 +147,7 @@ impl World {
         }
         apps.sort_unstable();
         let sync = self.scenario.sync(&mut self.rng);
+        let offered = self.scenario.offered(&mut self.rng);
         let seed = self.rng.random();
         let version = self.first_version();
         let setup = Setup::seeded(&format!("node {number}"), seed)
@@ -166,6 +170,7 @@ impl World {
             onion: setup.keys.onion(),
             state: NodeState::Down(Box::new(setup)),
             apps: apps.into_iter().map(str::to_owned).collect(),
+            offered,
             version,
             backups: Vec::new(),
             keeps: Vec::new(),
@@ -261,7 +266,10 @@ impl World {
         let wiring = Wiring {
             net: self.net.memory.clone(),
             transport: Arc::new(self.net.transport(node.onion)),
-            gate: gate(),
+            gate: GateConfig {
+                features: node.offered.clone(),
+                ..gate()
+            },
         };
         let live = setup.on_commit(hook).live_over(wiring);
         live.keep_maintaining();
