@@ -85,7 +85,8 @@ pub struct AdmissionConfig {
 /// When and how much is exchanged with peers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SyncConfig {
-    /// Seconds between two pulls of one domain from one peer; 0 is off.
+    /// Seconds between two pulls of one domain from one peer; 0 is off. Scopes and domains
+    /// that are to be pulled again do not depend on it.
     pub pull_interval_s: u64,
     /// Seconds between two pushes of one domain to one peer; 0 is off.
     pub push_interval_s: u64,

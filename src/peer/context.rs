@@ -35,11 +35,13 @@ impl SessionContext {
         }
     }
 
-    /// Notes what was applied, for the log of full quotas.
+    /// Notes what a package applied, for the log of full quotas. Scopes may be due to be pulled
+    /// again now.
     pub(super) fn note_applied(&self, applied: &AppliedPackage) {
         if applied.written > 0 {
             self.quota_log.accepted(self.handle.peer());
         }
+        self.handle.note_package();
     }
 
     /// Logs why a domain could not be pulled; a full quota once until something is applied.

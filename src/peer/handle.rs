@@ -83,6 +83,8 @@ pub struct SessionHandle {
     end_code: OnceLock<EndCode>,
     /// Notified of every frame that arrives.
     frames_read: watch::Sender<()>,
+    /// Notified of every package of the peer that was applied.
+    packages: watch::Sender<()>,
     reply_deadline: Duration,
 }
 
@@ -104,6 +106,7 @@ impl SessionHandle {
             closed: stop.child_token(),
             end_code: OnceLock::new(),
             frames_read: watch::Sender::new(()),
+            packages: watch::Sender::new(()),
             reply_deadline: Duration::from_secs(config.reply_deadline_s),
         };
         (handle, frames)
@@ -219,6 +222,16 @@ impl SessionHandle {
     /// Returns an id that no request of this session has had.
     pub(super) fn next_id(&self) -> u64 {
         self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Notes that a package of the peer was applied.
+    pub(super) fn note_package(&self) {
+        self.packages.send_replace(());
+    }
+
+    /// Subscribes to the packages of the peer; a receiver is woken when one was applied.
+    pub(super) fn packages(&self) -> watch::Receiver<()> {
+        self.packages.subscribe()
     }
 
     /// Notes that a frame arrived, for [`SessionHandle::is_alive`].

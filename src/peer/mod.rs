@@ -4,8 +4,8 @@
 //! - [`message`]: the wire format. [`handle`]: requesting. [`session`]: one stream. [`serve`]:
 //!   replying. `outgoing`: what is still to be written.
 //! - [`pull`], [`push`], `receive`: packages. `recover`: epochs, and reclaiming after a restore.
-//!   `timers`: both at intervals. `watch`: all domains with one waiting request. `outbox`: pushes
-//!   that a commit causes.
+//!   `timers`: both at intervals. `watch`: all domains with one waiting request. `again`: what is
+//!   pulled once more. `outbox`: pushes that a commit causes.
 //! - [`registry`]: the live sessions. [`duplicates`] and [`slots`]: its rules. [`service`]: what
 //!   runs them. `admit`: what is stored of a peer. `maintenance`: what belongs to no session.
 //! - [`dialler`]: outgoing sessions. [`token_bucket`], `processor_budget`, `quota_log`, `backoff`:
@@ -15,6 +15,7 @@
 //! Invariants: at most one live session per peer; every task of a session ends with it.
 
 mod admit;
+mod again;
 mod backoff;
 mod context;
 pub mod dialler;

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span};
 
 use super::admit::{self, AdmitError};
+use super::again::keep_pulling_again;
 use super::context::SessionContext;
 use super::end_code::EndCode;
 use super::handle::{SessionError, SessionHandle, SessionInfo};
@@ -313,7 +314,7 @@ impl SyncService {
 }
 
 /// Spawns what goes on in a session besides replies: one watch or pulls of each domain, pushes of
-/// each, pushes that commits cause, and recovery.
+/// each, pushes that commits cause, and recovery. Each domain has a task that pulls again.
 fn spawn_tasks(session: &Arc<SessionContext>) -> TaskTracker {
     let tasks = TaskTracker::new();
     // Identities are pulled first, because objects of unknown owners would exceed the limit of
@@ -328,8 +329,8 @@ fn spawn_tasks(session: &Arc<SessionContext>) -> TaskTracker {
     }
     let is_watching = may_watch(session);
     if is_watching {
-        let watching = session.clone();
-        let work = async move { keep_watching(&watching).await };
+        let (watching, identified) = (session.clone(), identified.clone());
+        let work = async move { keep_watching(&watching, &identified).await };
         tasks.spawn(work.in_current_span());
     }
     for domain in &session.domains {
@@ -338,6 +339,9 @@ fn spawn_tasks(session: &Arc<SessionContext>) -> TaskTracker {
             let work = async move { keep_pulling(&pulling, &name, &identified).await };
             tasks.spawn(work.in_current_span());
         }
+        let (again, name, identified) = (session.clone(), domain.clone(), identified.clone());
+        let work = async move { keep_pulling_again(&again, &name, &identified).await };
+        tasks.spawn(work.in_current_span());
         let (pushing, name) = (session.clone(), domain.clone());
         let work = async move { keep_pushing(&pushing, &name).await };
         tasks.spawn(work.in_current_span());

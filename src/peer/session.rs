@@ -377,6 +377,9 @@ impl SessionReader {
             if reply.is_news {
                 server.give_back(handle.peer(), handle.tier());
             }
+            if matches!(reply.message, SessionMessage::Ack(_)) {
+                handle.note_package();
+            }
             drop(push);
             in_flight.lock().remove(&id);
             // If the session has ended, the reply is dropped.

@@ -1,6 +1,6 @@
 //! The periodic tasks of a session: pulls and pushes of each domain (docs/STORY.md 4, 5).
 //!
-//! Inputs are the intervals of [`SyncConfig`]; output is what [`pull_once`] and [`push_once`]
+//! Inputs are the intervals of [`SyncConfig`]; output is what [`pull_news`] and [`push_once`]
 //! apply. Each failure is followed by a pause. Invariants: each task ends with its session; a retry
 //! starts at the stored cursor.
 
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::backoff::Backoff;
 use super::context::SessionContext;
 use super::handle::SessionError;
-use super::pull::{PullOutcome, pull_once};
+use super::pull::{PullOutcome, pull_news};
 use super::push::push_once;
 use super::receive::SyncError;
 use crate::config::SyncConfig;
@@ -52,14 +52,7 @@ pub(super) async fn keep_pulling(
         } else {
             pull_wait_s(config)
         };
-        let pulled = pull_once(
-            &session.core,
-            &session.budget,
-            &session.handle,
-            domain,
-            wait_s,
-        )
-        .await;
+        let pulled = pull_news(session, domain, wait_s).await;
         if domain == identities::DOMAIN && !pulled.as_ref().is_ok_and(|outcome| outcome.more) {
             identified.cancel();
         }

@@ -4,22 +4,22 @@
 //! Inputs are the stored cursors; output is what the packages of the replies apply. Identities are
 //! pulled first, to their end. Then one request watches all domains, also while they have a long
 //! history to catch up with.
-//! Invariants: a domain that fails stops no other, and a watch that fails is followed by pulls.
-//! History that is pulled again does not delay news. All of it ends with the session.
+//! Invariants: a domain that fails stops no other, and a watch that fails is followed by pulls. All
+//! of it ends with the session.
 
 use std::time::Duration;
 
 use bastion::Feature;
-use futures::future::{join, join_all, try_join_all};
+use futures::future::try_join_all;
 use keys::error_chain;
-use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
 use super::context::SessionContext;
 use super::handle::SessionError;
 use super::message::{DomainKey, SessionMessage, Watch};
-use super::pull::{pull_again, pull_news};
+use super::pull::pull_news;
 use super::receive::{ArrivedPackage, Requested, SyncError};
 use super::timers::{LIVE_PULL_PAUSE, pause_after, pull_wait_s};
 use crate::schema::identities;
@@ -34,13 +34,11 @@ pub(super) fn may_watch(session: &SessionContext) -> bool {
 }
 
 /// Keeps all domains of a session up to date until it ends. Call it if [`may_watch`].
-pub(super) async fn keep_watching(session: &SessionContext) {
-    let (mut watcher, tasks) = Watcher::new(session);
-    let again = tasks
-        .into_iter()
-        .map(|task| keep_pulling_again(session, task));
-    // Each ends with the session, and not before.
-    let _ = join(watcher.run(), join_all(again)).await;
+///
+/// `identified` is cancelled when the identities are here, or cannot be had now.
+pub(super) async fn keep_watching(session: &SessionContext, identified: &CancellationToken) {
+    // Ends with the session, and not before.
+    let _ = Watcher::new(session).run(identified).await;
 }
 
 /// One domain of a session.
@@ -50,16 +48,6 @@ struct WatchedDomain<'s> {
     backoff: Backoff,
     /// The next request of the domain is not before this.
     ready_at: Instant,
-    /// Notified when scopes may be due to be pulled again.
-    named: watch::Sender<()>,
-}
-
-/// The signals of a task that pulls scopes of one domain again.
-struct AgainTask {
-    domain: String,
-    /// Whether identities are here, or cannot be had now.
-    identified: watch::Receiver<bool>,
-    changed: watch::Receiver<()>,
 }
 
 /// The task that watches.
@@ -68,7 +56,6 @@ struct Watcher<'s> {
     domains: Vec<WatchedDomain<'s>>,
     /// After a watch that failed.
     backoff: Backoff,
-    identified: watch::Sender<bool>,
 }
 
 impl WatchedDomain<'_> {
@@ -101,7 +88,6 @@ impl WatchedDomain<'_> {
 
     /// Returns what succeeded. After a failure the domain backs off.
     fn note<R>(&mut self, result: Result<R, SyncError>) -> Result<Option<R>, SessionError> {
-        self.named.send_replace(());
         match result {
             Ok(outcome) => {
                 self.backoff.reset();
@@ -118,40 +104,27 @@ impl WatchedDomain<'_> {
 }
 
 impl<'s> Watcher<'s> {
-    fn new(session: &'s SessionContext) -> (Self, Vec<AgainTask>) {
-        let identified = watch::Sender::new(false);
-        let (mut domains, mut again) = (Vec::new(), Vec::new());
-        for name in &session.domains {
-            let named = watch::Sender::new(());
-            again.push(AgainTask {
-                domain: name.clone(),
-                identified: identified.subscribe(),
-                changed: named.subscribe(),
-            });
-            domains.push(WatchedDomain {
-                session,
-                name: name.clone(),
-                backoff: Backoff::new(&session.config),
-                ready_at: Instant::now(),
-                named,
-            });
-        }
-        let watcher = Self {
+    fn new(session: &'s SessionContext) -> Self {
+        let domains = session.domains.iter().map(|name| WatchedDomain {
             session,
-            domains,
+            name: name.clone(),
             backoff: Backoff::new(&session.config),
-            identified,
-        };
-        (watcher, again)
+            ready_at: Instant::now(),
+        });
+        Self {
+            session,
+            domains: domains.collect(),
+            backoff: Backoff::new(&session.config),
+        }
     }
 
     /// Runs until the session ends.
-    async fn run(&mut self) -> Result<(), SessionError> {
+    async fn run(&mut self, identified: &CancellationToken) -> Result<(), SessionError> {
         let mut domains = self.domains.iter_mut();
         if let Some(identities) = domains.find(|domain| domain.name == identities::DOMAIN) {
             identities.pull_until(Instant::now()).await?;
         }
-        self.identified.send_replace(true);
+        identified.cancel();
         loop {
             // Domains take turns from the start, so that a long one delays no other.
             self.watch().await?;
@@ -270,39 +243,6 @@ impl<'s> Watcher<'s> {
             self.session.note_applied(&package.applied);
         }
         Ok(())
-    }
-}
-
-/// Pulls scopes of one domain again as soon as they are due, until the session ends.
-async fn keep_pulling_again(session: &SessionContext, mut task: AgainTask) {
-    let interval = Duration::from_secs(session.config.pull_interval_s);
-    let mut backoff = Backoff::new(&session.config);
-    tokio::select! {
-        biased;
-        () = session.handle.closed().cancelled() => return,
-        // Fails if the watcher has ended with the session.
-        _ = task.identified.wait_for(|identified| *identified) => {}
-    }
-    loop {
-        task.changed.mark_unchanged();
-        let pause = match pull_again(session, &task.domain).await {
-            Ok(Some(outcome)) => {
-                backoff.reset();
-                session.note_applied(&outcome.applied);
-                continue;
-            }
-            Ok(None) => interval,
-            Err(SyncError::Session(SessionError::Over)) => return,
-            Err(error) => {
-                session.log_failure(&task.domain, &error);
-                backoff.next()
-            }
-        };
-        tokio::select! {
-            biased;
-            paused = session.pause(pause) => if paused.is_err() { return },
-            Ok(()) = task.changed.changed() => {}
-        }
     }
 }
 

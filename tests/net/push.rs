@@ -3,19 +3,25 @@
 use std::collections::BTreeMap;
 
 use bastion::transport::memory::MemoryNet;
-use harness::{LiveNode, Setup, manual_sync};
+use harness::{LiveNode, Setup, conversation, manual_sync, message};
 use postern::config::SyncConfig;
+use postern::state_engine::CoreLimits;
 
 const DOMAIN: &str = "messages";
 
 /// Alice, who pushes messages to Bob as soon as they are written.
 fn alice(net: &MemoryNet, bob: &LiveNode) -> LiveNode {
-    let outbox = BTreeMap::from([(bob.onion(), vec![DOMAIN.to_owned()])]);
+    pushing("Alice", 1, bob).live(net)
+}
+
+/// A node that pushes messages to another as soon as they are written.
+fn pushing(name: &str, seed: u64, to: &LiveNode) -> Setup {
+    let outbox = BTreeMap::from([(to.onion(), vec![DOMAIN.to_owned()])]);
     let sync = SyncConfig {
         outbox,
         ..manual_sync()
     };
-    Setup::seeded("Alice", 1).sync(sync).live(net)
+    Setup::seeded(name, seed).sync(sync)
 }
 
 async fn wait_for_texts(node: &LiveNode, count: usize) {
@@ -77,6 +83,37 @@ async fn peer_without_pulls_receives_a_message_by_timer() {
     wait_for_texts(&bob, 1).await;
     alice.stop().await;
     bob.stop().await;
+}
+
+#[tokio::test]
+async fn node_without_pulls_receives_what_found_no_room() {
+    let net = MemoryNet::new();
+    let mut limits = CoreLimits::default();
+    limits.aside.waiting_per_peer_max = 2;
+    let carol = Setup::seeded("Carol", 3).limits(limits).live(&net);
+    let alice = pushing("Alice", 1, &carol).live(&net);
+    let bob = pushing("Bob", 2, &carol).live(&net);
+    bob.meet(&alice).await;
+    carol.meet(&bob).await;
+    let people = [alice.identity, bob.identity, carol.identity];
+    let talk = alice.make(DOMAIN, 1, conversation(&people)).unwrap();
+    bob.pull_everything(&alice).await;
+    for number in 0..6 {
+        let text = format!("message {number}");
+        bob.make(DOMAIN, 2, message(talk.oid, &text)).unwrap();
+    }
+    wait_until_acknowledged(&bob).await;
+    assert_eq!((carol.texts().len(), carol.rows("waiting").len()), (0, 2));
+    // Alice brings the conversation, and the rest may come now.
+    carol.meet(&alice).await;
+    wait_for_texts(&carol, 2).await;
+    let bob = bob.restart(&net).await;
+    bob.meet(&carol).await;
+    wait_for_texts(&carol, 6).await;
+    assert!(carol.rejects().is_empty());
+    for node in [alice, bob, carol] {
+        node.stop().await;
+    }
 }
 
 /// One commit wakes the pull that waits and the push. The second package changes nothing, and is

@@ -97,8 +97,8 @@ pub(super) const SYNC: Table = Table {
                 max: SECONDS_MAX,
             },
             default: Some("30"),
-            about: "Interval between two pulls of one domain from one peer. 0 turns pulls off; \
-                    then only `postern sync` pulls.",
+            about: "Interval between two pulls of one domain from one peer. 0 turns them off. \
+                    `postern sync` still pulls, and so does what is to be pulled again.",
             reason: "changes arrive within half a minute even without waiting pulls",
             in_new_file: None,
         },

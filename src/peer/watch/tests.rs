@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use bastion::Tier;
+use futures::future::join;
 use keys::{Oid, PeerId};
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::config::SyncConfig;
 use crate::peer::EndCode;
+use crate::peer::again::keep_pulling_again;
 use crate::peer::message::{IdOnly, PackageBody, Pull, RequestRefusal, UpToDate};
 use crate::peer::processor_budget::ProcessorBudget;
 use crate::peer::testing::{
@@ -46,7 +48,11 @@ impl Fixture {
             budget: Arc::new(ProcessorBudget::new(Quotas::default())),
         };
         assert!(may_watch(&context));
-        let task = tokio::spawn(async move { keep_watching(&context).await });
+        let task = tokio::spawn(async move {
+            let identified = CancellationToken::new();
+            let again = keep_pulling_again(&context, DOMAIN, &identified);
+            join(keep_watching(&context, &identified), again).await;
+        });
         Self {
             node,
             peer,

@@ -1,0 +1,176 @@
+//! Tests of the tasks that pull again, against a scripted peer with a paused clock.
+
+use std::sync::Arc;
+
+use bastion::Tier;
+use keys::Oid;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use super::*;
+use crate::peer::EndCode;
+use crate::peer::message::{Pull, RequestRefusal, SessionMessage, UpToDate};
+use crate::peer::processor_budget::ProcessorBudget;
+use crate::peer::testing::{DOMAIN, RunningSession, TestCore, manual, run_session};
+use crate::state_engine::{AppliedPackage, Quotas};
+use crate::store::{PullAgainCause, PullAgainNote};
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// A node that pulls nothing by itself, and a scripted peer.
+struct Fixture {
+    node: TestCore,
+    peer: TestCore,
+    session: RunningSession,
+    context: Arc<SessionContext>,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        let (node, peer) = (TestCore::new(1), TestCore::new(2));
+        node.meet(&peer, Tier::Untrusted).await;
+        let config = manual();
+        let session = run_session(&node, peer.peer_id(), &config);
+        let context = Arc::new(SessionContext {
+            core: node.core.clone(),
+            config,
+            handle: session.handle.clone(),
+            domains: vec![identities::DOMAIN.into(), DOMAIN.into()],
+            quota_log: Arc::default(),
+            budget: Arc::new(ProcessorBudget::new(Quotas::default())),
+        });
+        Self {
+            node,
+            peer,
+            session,
+            context,
+        }
+    }
+
+    /// Starts the tasks of both domains.
+    fn start(&self) -> JoinHandle<()> {
+        let context = self.context.clone();
+        tokio::spawn(async move {
+            let identified = CancellationToken::new();
+            tokio::join!(
+                keep_pulling_again(&context, DOMAIN, &identified),
+                keep_pulling_again(&context, identities::DOMAIN, &identified),
+            );
+        })
+    }
+
+    /// Notes that a domain is to be pulled again.
+    async fn note(&self, domain: &'static str, cause: PullAgainCause) {
+        let (peer, epoch) = (self.peer.peer_id(), self.peer.epoch());
+        let noted = self.node.core.graph(move |graph| {
+            let note = PullAgainNote {
+                peer: &peer,
+                domain,
+                scope: Some(Oid::from_bytes([7; 16])),
+                epoch,
+                until_seq: 100,
+                cause,
+                is_again: false,
+            };
+            graph.tx().note_pull_again(&note, graph.now())
+        });
+        noted.await.unwrap();
+    }
+
+    /// The next pull, and the seconds until it; pings are answered.
+    async fn next_pull(&mut self) -> (Pull, u64) {
+        let start = Instant::now();
+        loop {
+            match self.session.peer.receive().await {
+                Some(SessionMessage::Pull(pull)) => {
+                    assert!(pull.again.is_some(), "an ordinary pull");
+                    return (pull, start.elapsed().as_secs());
+                }
+                Some(SessionMessage::Ping(ping)) => {
+                    self.session.peer.send(&SessionMessage::Pong(ping)).await;
+                }
+                other => panic!("expected a pull, got {other:?}"),
+            }
+        }
+    }
+
+    /// The tasks look for rows meanwhile, and pull nothing.
+    async fn is_quiet_for(&mut self, time: Duration) {
+        assert!(timeout(time, self.next_pull()).await.is_err());
+    }
+
+    async fn up_to_date(&mut self, pull: &Pull) {
+        let reply = UpToDate {
+            id: pull.id,
+            epoch: self.peer.epoch(),
+            last_seq: pull.last_seq,
+        };
+        let reply = SessionMessage::UpToDate(reply);
+        self.session.peer.send(&reply).await;
+    }
+
+    async fn refuse(&mut self, pull: &Pull) {
+        let refusal = RequestRefusal {
+            id: pull.id,
+            code: "busy".into(),
+            last_seq: None,
+        };
+        let refusal = SessionMessage::Refused(refusal);
+        self.session.peer.send(&refusal).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn identities_are_pulled_again_first() {
+    let mut fixture = Fixture::new().await;
+    for domain in [DOMAIN, identities::DOMAIN] {
+        fixture.note(domain, PullAgainCause::Named).await;
+    }
+    let task = fixture.start();
+    for domain in [identities::DOMAIN, DOMAIN] {
+        let (pull, after_s) = fixture.next_pull().await;
+        assert_eq!((pull.domain.as_str(), after_s), (domain, 0));
+        fixture.up_to_date(&pull).await;
+    }
+    fixture.session.handle.end(EndCode::End);
+    task.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_domains_stop_waiting_if_the_identities_cannot_be_pulled_again() {
+    let mut fixture = Fixture::new().await;
+    for domain in [DOMAIN, identities::DOMAIN] {
+        fixture.note(domain, PullAgainCause::Named).await;
+    }
+    let _task = fixture.start();
+    let (first, _) = fixture.next_pull().await;
+    fixture.refuse(&first).await;
+    let (second, after_s) = fixture.next_pull().await;
+    assert_eq!((second.domain.as_str(), after_s), (DOMAIN, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn note_of_a_package_is_seen_at_once() {
+    let mut fixture = Fixture::new().await;
+    let _task = fixture.start();
+    for _ in 0..2 {
+        fixture.is_quiet_for(LOOK_INTERVAL / 2).await;
+        fixture.note(DOMAIN, PullAgainCause::Named).await;
+        fixture.context.note_applied(&AppliedPackage::default());
+        let (pull, after_s) = fixture.next_pull().await;
+        assert_eq!((pull.domain.as_str(), after_s), (DOMAIN, 0));
+        fixture.up_to_date(&pull).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn note_is_seen_within_half_a_minute_after_it_is_due() {
+    let mut fixture = Fixture::new().await;
+    fixture.note(DOMAIN, PullAgainCause::NoRoom).await;
+    let _task = fixture.start();
+    fixture.is_quiet_for(10 * LOOK_INTERVAL).await;
+    fixture.node.clock.advance_ms(DAY_MS);
+    let (pull, after_s) = fixture.next_pull().await;
+    assert_eq!(pull.domain, DOMAIN);
+    assert!(after_s <= LOOK_INTERVAL.as_secs(), "{after_s}");
+}
