@@ -86,6 +86,26 @@ async fn peer_without_pulls_receives_a_message_by_timer() {
 }
 
 #[tokio::test]
+async fn late_member_without_pulls_receives_the_history() {
+    let net = MemoryNet::new();
+    let bob = LiveNode::start(&net, "Bob", 2);
+    let alice = alice(&net, &bob);
+    let others = [alice.another("Dora", 11), alice.another("Eve", 12)];
+    bob.meet(&alice).await;
+    let talk = alice.found(&others, "Hiking");
+    for text in ["one", "two", "three"] {
+        alice.say(talk, text).unwrap();
+    }
+    wait_until_acknowledged(&alice).await;
+    assert!(bob.texts().is_empty());
+    alice.add_member(talk, bob.identity).unwrap();
+    wait_for_texts(&bob, 3).await;
+    assert!(bob.rejects().is_empty());
+    alice.stop().await;
+    bob.stop().await;
+}
+
+#[tokio::test]
 async fn node_without_pulls_receives_what_found_no_room() {
     let net = MemoryNet::new();
     let mut limits = CoreLimits::default();
