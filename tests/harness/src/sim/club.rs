@@ -1,15 +1,19 @@
-//! The own app of the simulation: rooms with notes, and public events that refer to each other.
+//! The own app of the simulation: rooms with notes, and public events. Notes refer to notes of any
+//! room, events to events and notes, and both to themselves.
 
 use keys::Oid;
 use postern::object::{Attrs, Value};
+use rand::RngExt as _;
+
+use super::world::World;
 
 /// The app's name.
 pub(super) const APP: &str = "club";
 /// Type `club.room`: a scope.
 pub(super) const ROOM: u16 = 1;
-/// Type `club.note`: within a room, and may refer to another note.
+/// Type `club.note`: within a room, and may refer to a note.
 pub(super) const NOTE: u16 = 2;
-/// Type `club.event`: public, and refers to other events.
+/// Type `club.event`: public, and refers to events and a note.
 pub(super) const EVENT: u16 = 3;
 /// Type `club.poll`: public, from version 2 on.
 pub(super) const POLL: u16 = 4;
@@ -80,6 +84,11 @@ visibility = "public"
   kind = { parent = "club.event" }
   min = 0
   max = 3
+  [[type.attr]]
+  number = 4
+  name = "about"
+  kind = { parent = "club.note" }
+  min = 0
 # v2   [[type.attr]]
 # v2   number = 3
 # v2   name = "place"
@@ -135,10 +144,45 @@ pub(super) fn note(room: Oid, text: &str, about: &[Oid]) -> Attrs {
     Attrs::from([(1, room), (2, text), (3, oids(about))])
 }
 
-pub(super) fn event(title: &str, after: &[Oid]) -> Attrs {
-    Attrs::from([(1, vec![Value::from(title)]), (2, oids(after))])
+pub(super) fn event(title: &str, after: &[Oid], about: &[Oid]) -> Attrs {
+    let title = vec![Value::from(title)];
+    Attrs::from([(1, title), (2, oids(after)), (4, oids(about))])
 }
 
 pub(super) fn poll(question: &str) -> Attrs {
     Attrs::from([(1, vec![Value::from(question)])])
+}
+
+impl World {
+    /// A note that the node has stored. Its identities need not be readers.
+    pub(super) fn any_note(&mut self, node: usize) -> Vec<Oid> {
+        let note = self.held(node, APP, NOTE, None);
+        let note = note.filter(|_| self.refers_to_others());
+        note.into_iter().collect()
+    }
+
+    /// Lets a changed object sometimes refer to itself, or to any stored object of its type. So
+    /// circles arise.
+    pub(super) fn refer_anew(
+        &mut self,
+        node: usize,
+        (oid, type_number): (Oid, u16),
+        attrs: &mut Attrs,
+    ) {
+        let attr = match type_number {
+            NOTE => 3,
+            EVENT => 2,
+            _ => return,
+        };
+        if !self.refers_to_others() || self.rng.random_bool(0.5) {
+            return;
+        }
+        let to = match self.rng.random_bool(0.3) {
+            true => Some(oid),
+            false => self.held(node, APP, type_number, None),
+        };
+        if let Some(to) = to {
+            attrs.insert(attr, oids(&[to]));
+        }
+    }
 }

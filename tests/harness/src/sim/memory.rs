@@ -28,7 +28,7 @@ pub(super) struct Made {
     pub(super) scope: Option<Oid>,
     /// Version of the rights list that was in force at its home when it was written.
     pub(super) version: u64,
-    /// Objects without which a node cannot apply it.
+    /// Objects without which a node cannot apply it: its scope. Not what it refers to.
     pub(super) needs: Vec<Oid>,
     /// The least revision that must survive; 0 if the object may be lost.
     pub(super) rev: u64,

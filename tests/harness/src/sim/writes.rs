@@ -276,14 +276,10 @@ impl World {
             }
             1 => {
                 let room = self.held(node, club::APP, club::ROOM, Some(writer))?;
-                let about = self.held(node, club::APP, club::NOTE, Some(writer));
-                let about: Vec<_> = about
-                    .filter(|_| self.refers_to_others())
-                    .into_iter()
-                    .collect();
+                let about = self.any_note(node);
                 Some(Draft {
                     place: Place::In(room),
-                    needs: [&[room], &*about].concat(),
+                    needs: vec![room],
                     ..Draft::public(club::APP, club::NOTE, club::note(room, text, &about))
                 })
             }
@@ -295,20 +291,19 @@ impl World {
                     .into_iter()
                     .filter(|_| self.refers_to_others())
                     .collect();
-                Some(Draft {
-                    needs: after.clone(),
-                    ..Draft::public(club::APP, club::EVENT, club::event(text, &after))
-                })
+                let about = self.any_note(node);
+                let attrs = club::event(text, &after, &about);
+                Some(Draft::public(club::APP, club::EVENT, attrs))
             }
         }
     }
 
-    fn refers_to_others(&self) -> bool {
+    pub(super) fn refers_to_others(&self) -> bool {
         self.has(Feature::FarMembers) || self.has(Feature::ScopeDeletions)
     }
 
     /// A live object of this type that a node has stored, and that one of its identities may read.
-    fn held(
+    pub(super) fn held(
         &mut self,
         node: usize,
         app: &str,
@@ -373,7 +368,7 @@ impl World {
             && self.rng.random_bool(0.35)
             && (!may_be_referred_to || self.has(Feature::ScopeDeletions));
         let text = self.text();
-        let attrs = object.attrs.filter(|_| !deletes).map(|mut attrs| {
+        let mut attrs = object.attrs.filter(|_| !deletes).map(|mut attrs| {
             let is_card = made.app == "contacts";
             let number = match (&*made.app, made.type_number) {
                 (club::APP, club::ROOM | club::NOTE) => 2,
@@ -382,6 +377,9 @@ impl World {
             attrs.insert(number, vec![Value::from(text.as_str())]);
             attrs
         });
+        if let Some(attrs) = attrs.as_mut().filter(|_| made.app == club::APP) {
+            self.refer_anew(node, (oid, made.type_number), attrs);
+        }
         let request = WriteRequest {
             app: made.app.clone(),
             type_number: made.type_number,
