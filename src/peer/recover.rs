@@ -2,8 +2,8 @@
 //! own objects from it (docs/DECISIONS.md 2, 5).
 //!
 //! Input is a session that has started; outputs are the objects that the peer holds of this node,
-//! reclaimed into the graph. Invariants: a peer counts as asked only after all its batches were
-//! reclaimed; the task ends with its session.
+//! reclaimed into the graph. Invariants: a peer counts as asked for its domains only after all
+//! their batches were reclaimed; the task ends with its session.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -100,19 +100,18 @@ async fn show_epoch(
 }
 
 /// Reclaims this node's objects from the peer, if this node was restored and has not asked this
-/// peer yet.
+/// peer yet for some shared domain.
 async fn recover(session: &SessionContext) -> Result<(), SyncError> {
-    let peer = *session.handle.peer();
-    let asks = session
+    let (peer, shared) = (*session.handle.peer(), session.domains.clone());
+    let looking = session
         .core
-        .read(move |view| view.needs_reclaim_from(&peer))
-        .await?;
-    if !asks {
+        .read(move |view| view.domains_to_reclaim(&peer, &shared));
+    let Some(domains) = looking.await? else {
         return Ok(());
-    }
+    };
     let mut backoff = Backoff::new(&session.config);
     loop {
-        let sum = reclaim_all(session).await?;
+        let sum = reclaim_all(session, &domains).await?;
         tracing::info!(
             written = sum.written,
             already_stored = sum.already_stored,
@@ -144,7 +143,7 @@ async fn recover(session: &SessionContext) -> Result<(), SyncError> {
     }
     let is_over = session
         .core
-        .write(move |core, now| core.note_reclaimed_from(now, &peer))
+        .write(move |core, now| core.note_reclaimed_from(now, &peer, &domains))
         .await?;
     if is_over {
         tracing::info!(
@@ -161,12 +160,14 @@ async fn is_recovering(session: &SessionContext) -> Result<bool, SyncError> {
     Ok(write_mode.await? == WriteMode::NewObjectsOnly)
 }
 
-/// Reclaims this node's objects in every shared domain. Identities come first, because the other
-/// objects are signed with their keys.
-async fn reclaim_all(session: &SessionContext) -> Result<ReclaimSummary, SyncError> {
+/// Reclaims this node's objects in the domains. Identities come first, because the other objects
+/// are signed with their keys.
+async fn reclaim_all(
+    session: &SessionContext,
+    domains: &[String],
+) -> Result<ReclaimSummary, SyncError> {
     let (mut sum, mut backoff) = (ReclaimSummary::default(), Backoff::new(&session.config));
-    let (first, rest): (Vec<_>, Vec<_>) = session
-        .domains
+    let (first, rest): (Vec<_>, Vec<_>) = domains
         .iter()
         .partition(|domain| *domain == identities::DOMAIN);
     for domain in first.into_iter().chain(rest) {

@@ -24,7 +24,8 @@ impl StateEngine {
     /// Opens or creates the database at `path`. `rng` makes the epoch and later oids.
     ///
     /// Starts a recovery if the database was rolled back, or if the operator has resolved a
-    /// read-only state. Completes interrupted key rotations.
+    /// read-only state. Waits for peers again if a domain is new since the last recovery.
+    /// Completes interrupted key rotations.
     pub fn open(
         path: &Path,
         schemas: Arc<Schemas>,
@@ -60,6 +61,7 @@ impl StateEngine {
         if engine.write_mode.as_ref().is_some_and(is_resolved) {
             engine.start_recovery(EpochReason::Resolved, now)?;
         }
+        engine.recover_new_domains()?;
         engine.set_recovery_end(now)?;
         engine.save_own_server(now)?;
         engine.resume_rotations(now)?;

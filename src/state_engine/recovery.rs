@@ -20,6 +20,8 @@ use crate::store::{
 
 /// The reason of a read-only mode that the operator has resolved and that ends at the next start.
 const RESOLVED: &str = "resolved";
+/// The reason of a recovery that began again because a domain was enabled.
+const NEW_DOMAIN: &str = "new_domain";
 
 /// The state of a recovery, for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +37,10 @@ pub struct RecoveryStatus {
 /// Whether the operator has resolved this read-only mode.
 pub(super) fn is_resolved(write_mode: &WriteModeRow) -> bool {
     write_mode.mode == WriteMode::ReadOnly && write_mode.reason == RESOLVED
+}
+
+fn is_recovering(write_mode: Option<&WriteModeRow>) -> bool {
+    write_mode.is_some_and(|row| row.mode == WriteMode::NewObjectsOnly)
 }
 
 /// Ends waiting for a peer, and notes that its scopes are opened.
@@ -63,10 +69,50 @@ impl StateEngine {
         let epoch = new_epoch(&mut *self.rng);
         self.store
             .transaction(|tx| tx.begin_recovery(&epoch, reason, now))?;
+        self.recover_new_domains()?;
         self.context.epoch = self.store.reload_epoch()?;
         let (head, _) = self.store.rows().heads()?;
         let path = self.reserve.path().to_owned();
         self.reserve = Reserve::create(&path, self.context.epoch, head, self.counters.change_seq)?;
+        self.reload_write_mode()
+    }
+
+    /// Waits for all peers again if a domain is enabled that was not enabled while the recovery
+    /// waited. Peers may hold later revisions of its objects. Called at each start.
+    pub(super) fn recover_new_domains(&mut self) -> Result<(), StoreError> {
+        self.reload_write_mode()?;
+        let before = self.write_mode.clone();
+        let is_read_only = before.as_ref().map(|row| row.mode) == Some(WriteMode::ReadOnly);
+        // The recovery that ends a read-only mode asks for all domains.
+        if is_read_only || !self.store.rows().has_recovered()? {
+            return Ok(());
+        }
+        let known = self.store.rows().recovery_domains()?;
+        let domains = self.context.schemas.sync_domains().map(|it| &it.name);
+        let new: Vec<_> = domains.filter(|name| !known.contains(*name)).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        if before.is_none() {
+            tracing::warn!(
+                domains = ?new,
+                "domains are enabled that the recovery did not ask for: changes of existing \
+                 objects wait again until all peers were asked"
+            );
+        }
+        let row = before.unwrap_or_else(|| WriteModeRow {
+            mode: WriteMode::NewObjectsOnly,
+            reason: NEW_DOMAIN.to_owned(),
+            since: Timestamp(0),
+            until: None,
+            foreign_epoch: None,
+        });
+        self.store.transaction(|tx| {
+            new.iter()
+                .try_for_each(|name| tx.put_recovery_domain(name))?;
+            tx.wait_for_all_peers()?;
+            tx.put_write_mode(&WriteModeRow { until: None, ..row })
+        })?;
         self.reload_write_mode()
     }
 
@@ -95,17 +141,20 @@ impl StateEngine {
         self.reload_write_mode()
     }
 
-    /// Notes that a peer has returned all objects of this node. Ends the recovery after the last
-    /// peer. Returns whether it ended.
+    /// Notes that a peer has returned all objects of this node in some domains, which are all that
+    /// it shares. Ends the recovery after the last peer. Returns whether it ended.
     pub fn note_reclaimed_from(
         &mut self,
         now: Timestamp,
         peer: &PeerId,
+        domains: &[String],
     ) -> Result<bool, StoreError> {
         let is_waiting = self.write_mode_at(now) == WriteMode::NewObjectsOnly;
         let is_last = self.write(now, |graph| {
             let tx = graph.tx();
-            tx.put_reclaimed(peer)?;
+            for domain in domains {
+                tx.put_reclaimed(peer, domain)?;
+            }
             note_asked(tx, peer)?;
             // The peer may have returned objects that an earlier key signed.
             let mut identities = graph.keys().identities().into_iter();
@@ -121,7 +170,7 @@ impl StateEngine {
     /// Ends a recovery. Scopes that are still closed are opened in portions, and key rotations that
     /// waited for the end are completed in portions. Returns whether the node was recovering.
     pub fn end_recovery(&mut self, now: Timestamp) -> Result<bool, StoreError> {
-        if self.write_mode.as_ref().map(|row| row.mode) != Some(WriteMode::NewObjectsOnly) {
+        if !is_recovering(self.write_mode.as_ref()) {
             return Ok(false);
         }
         self.write(now, |graph| {
@@ -184,10 +233,28 @@ impl View<'_> {
         })
     }
 
-    /// Whether this node must still reclaim from a peer: once after each new epoch, also from a
-    /// peer that the recovery does not wait for.
-    pub fn needs_reclaim_from(&self, peer: &PeerId) -> Result<bool, StoreError> {
-        Ok(self.rows.has_later_epoch()? && !self.rows.is_reclaimed_from(peer)?)
+    /// The domains, of those shared with a peer, that this node must still reclaim from it. Each is
+    /// reclaimed once after each new epoch, also from a peer that the recovery does not wait for.
+    /// `None`: the peer was asked for all, and no recovery waits for it.
+    pub fn domains_to_reclaim(
+        &self,
+        peer: &PeerId,
+        shared: &[String],
+    ) -> Result<Option<Vec<String>>, StoreError> {
+        if !self.rows.has_later_epoch()? {
+            return Ok(None);
+        }
+        let asked = self.rows.reclaimed_domains(peer)?;
+        let left = shared.iter().filter(|name| !asked.contains(*name));
+        let left: Vec<_> = left.cloned().collect();
+        if !left.is_empty() {
+            return Ok(Some(left));
+        }
+        let waits_for = self.rows.recovery_peers()?;
+        // A recovery that knows no peer ends with the first one.
+        let is_awaited = waits_for.contains(peer)
+            || (waits_for.is_empty() && is_recovering(self.rows.write_mode()?.as_ref()));
+        Ok(is_awaited.then_some(left))
     }
 
     /// This node's write mode at a time.

@@ -118,6 +118,16 @@ impl Rows<'_> {
         statement.exists([]).context(context)
     }
 
+    /// Whether a recovery ever began. Then existing objects may have later revisions at peers.
+    pub fn has_recovered(&self) -> Result<bool, StoreError> {
+        let context = "looking for epochs of recoveries";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT 1 FROM epoch WHERE reason NOT IN ('new', 'migrated')")
+            .context(context)?;
+        statement.exists([]).context(context)
+    }
+
     /// Whether a file of reserved sequence numbers was ever written beside this database.
     pub fn has_reserved(&self) -> Result<bool, StoreError> {
         let context = "looking for reserved sequence numbers";

@@ -255,7 +255,7 @@ impl WriteTx<'_> {
             for sql in [
                 "DELETE FROM sync_state WHERE peer_id = ?1",
                 // The returned objects of this node that are deleted are requested again.
-                "DELETE FROM reclaimed_peer WHERE peer_id = ?1 AND EXISTS (
+                "DELETE FROM reclaimed_domain WHERE peer_id = ?1 AND EXISTS (
                    SELECT 1 FROM waiting WHERE is_reclaimed = 1
                      AND peer_no = (SELECT id FROM peers WHERE peer_id = ?1))",
                 "DELETE FROM waiting WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1)",

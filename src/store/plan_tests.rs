@@ -10,7 +10,7 @@ use super::tests::plan;
 use super::*;
 
 /// Tables whose number of rows no peer decides, or decides only within a small limit.
-const SMALL: [&str; 14] = [
+const SMALL: [&str; 15] = [
     "app",
     "api_token",
     "asked_peer",
@@ -20,7 +20,8 @@ const SMALL: [&str; 14] = [
     "merging",
     "meta",
     "pending",
-    "reclaimed_peer",
+    "reclaimed_domain",
+    "recovery_domain",
     "recovery_key",
     "recovery_peer",
     "tier_usage",

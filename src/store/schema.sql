@@ -228,7 +228,7 @@ CREATE TABLE peer_epoch (
 CREATE TABLE write_mode (
   id            INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
   mode          TEXT    NOT NULL CHECK (mode IN ('new_objects_only', 'read_only')),
-  reason        TEXT    NOT NULL,     -- as in 'epoch', or the peer that presented the foreign epoch
+  reason        TEXT    NOT NULL,     -- as in 'epoch', 'new_domain', or a peer (foreign epoch)
   since         INTEGER NOT NULL,
   until         INTEGER,              -- time at which 'new_objects_only' ends by itself
   foreign_epoch BLOB                  -- of 'read_only'
@@ -257,10 +257,18 @@ CREATE TABLE recovery_home (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX recovery_home_identity ON recovery_home (identity_oid);
 
--- Peers from which this node has reclaimed its objects since the last epoch began. Once for each
--- peer.
-CREATE TABLE reclaimed_peer (
-  peer_id BLOB NOT NULL PRIMARY KEY
+-- Domains of which this node has reclaimed its objects from a peer since the last epoch began. Once
+-- for each peer and domain.
+CREATE TABLE reclaimed_domain (
+  peer_id BLOB NOT NULL,
+  domain  TEXT NOT NULL,
+  PRIMARY KEY (peer_id, domain)
+) STRICT, WITHOUT ROWID;
+
+-- Domains that were enabled while a recovery of the last epoch waited for peers. If another one is
+-- enabled later, the node waits for all peers again.
+CREATE TABLE recovery_domain (
+  domain TEXT NOT NULL PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
 
 -- Number of the key of each identity of this node when the last epoch began. The backup contains

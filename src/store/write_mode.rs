@@ -4,6 +4,7 @@
 //! `state_engine` decides when a mode begins and ends. Invariant: without a row in `write_mode` the
 //! mode is [`WriteMode::ReadWrite`], and `recovery_peer` is empty.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use keys::{Epoch, Oid, PeerId};
@@ -30,7 +31,7 @@ pub enum WriteMode {
 pub struct WriteModeRow {
     /// The mode. [`WriteMode::ReadWrite`] has no row.
     pub mode: WriteMode,
-    /// Reason of the current epoch, or the peer that presented the foreign epoch.
+    /// Reason of the current epoch, `new_domain`, or the peer that presented the foreign epoch.
     pub reason: String,
     /// Time at which the mode began.
     pub since: Timestamp,
@@ -133,14 +134,29 @@ impl Rows<'_> {
         rows.collect::<rusqlite::Result<_>>().context(context)
     }
 
-    /// Whether this node has reclaimed its objects from a peer since the last epoch began.
-    pub fn is_reclaimed_from(&self, peer: &PeerId) -> Result<bool, StoreError> {
-        let context = "looking for a peer that was reclaimed from";
+    /// The domains of which this node has reclaimed its objects from a peer since the last epoch
+    /// began.
+    pub fn reclaimed_domains(&self, peer: &PeerId) -> Result<BTreeSet<String>, StoreError> {
+        let context = "reading the domains that were reclaimed from a peer";
         let mut statement = self
             .connection
-            .prepare_cached("SELECT 1 FROM reclaimed_peer WHERE peer_id = ?1")
+            .prepare_cached("SELECT domain FROM reclaimed_domain WHERE peer_id = ?1")
             .context(context)?;
-        statement.exists([peer.as_bytes()]).context(context)
+        let rows = statement
+            .query_map([peer.as_bytes()], |row| row.get(0))
+            .context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
+    }
+
+    /// The domains that were enabled while a recovery of the last epoch waited for peers.
+    pub fn recovery_domains(&self) -> Result<BTreeSet<String>, StoreError> {
+        let context = "reading the domains of a recovery";
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT domain FROM recovery_domain")
+            .context(context)?;
+        let rows = statement.query_map([], |row| row.get(0)).context(context)?;
+        rows.collect::<rusqlite::Result<_>>().context(context)
     }
 
     /// Number of the key that an identity of this node had when the last epoch began. 0 if the
@@ -190,37 +206,63 @@ impl WriteTx<'_> {
             .context("clearing the write mode")
     }
 
-    /// Begins to reclaim objects from all peers. The recovery waits for those that are neither
-    /// banned nor forgotten. Stores the identities that live there, and the current key numbers of
-    /// all identities.
+    /// Begins to reclaim objects from all peers, and waits for them. Stores the current key numbers
+    /// of all identities.
     pub fn reclaim_from_all_peers(&self) -> Result<(), StoreError> {
         self.connection
             .execute_batch(
                 "DELETE FROM recovery_peer; DELETE FROM asked_peer; DELETE FROM recovery_home;
-                 DELETE FROM reclaimed_peer; DELETE FROM recovery_key;
-                 INSERT INTO recovery_peer (peer_id)
-                   SELECT peer_id FROM peers WHERE tier <> 'forgotten'
-                     AND peer_id NOT IN (SELECT peer_id FROM verdict WHERE verdict = 'banned');
-                 INSERT INTO recovery_home (peer_id, identity_oid)
-                   SELECT home_peer, oid FROM identity
-                   WHERE home_peer IN (SELECT peer_id FROM recovery_peer);
+                 DELETE FROM reclaimed_domain; DELETE FROM recovery_domain;
+                 DELETE FROM recovery_key;
                  INSERT INTO recovery_key (oid, key_id)
                    SELECT oid, key_id FROM identity WHERE key_id > 0;",
+            )
+            .context("beginning a recovery")?;
+        self.wait_for_all_peers()
+    }
+
+    /// Lets the recovery wait for all peers that are neither banned nor forgotten, also for those
+    /// that were asked. Stores the identities that live there.
+    pub fn wait_for_all_peers(&self) -> Result<(), StoreError> {
+        self.connection
+            .execute_batch(
+                "INSERT INTO recovery_peer (peer_id)
+                   SELECT peer_id FROM peers WHERE tier <> 'forgotten'
+                     AND peer_id NOT IN (SELECT peer_id FROM verdict WHERE verdict = 'banned')
+                   ON CONFLICT DO NOTHING;
+                 DELETE FROM asked_peer WHERE peer_id IN (SELECT peer_id FROM recovery_peer);
+                 INSERT INTO recovery_home (peer_id, identity_oid)
+                   SELECT home_peer, oid FROM identity
+                   WHERE home_peer IN (SELECT peer_id FROM recovery_peer)
+                   ON CONFLICT DO NOTHING;",
             )
             .context("writing the peers that a recovery waits for")
     }
 
-    /// Stores that this node has reclaimed its objects from a peer.
-    pub fn put_reclaimed(&self, peer: &PeerId) -> Result<(), StoreError> {
-        let context = "writing a peer that was reclaimed from";
+    /// Stores that a domain is enabled while a recovery waits for peers.
+    pub fn put_recovery_domain(&self, domain: &str) -> Result<(), StoreError> {
+        let context = "writing a domain of a recovery";
         let mut statement = self
             .connection
             .prepare_cached(
-                "INSERT INTO reclaimed_peer (peer_id) VALUES (?1) ON CONFLICT DO NOTHING",
+                "INSERT INTO recovery_domain (domain) VALUES (?1) ON CONFLICT DO NOTHING",
+            )
+            .context(context)?;
+        statement.execute([domain]).map(drop).context(context)
+    }
+
+    /// Stores that this node has reclaimed its objects of a domain from a peer.
+    pub fn put_reclaimed(&self, peer: &PeerId, domain: &str) -> Result<(), StoreError> {
+        let context = "writing a domain that was reclaimed from a peer";
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "INSERT INTO reclaimed_domain (peer_id, domain) VALUES (?1, ?2)
+                 ON CONFLICT DO NOTHING",
             )
             .context(context)?;
         statement
-            .execute([peer.as_bytes()])
+            .execute((peer.as_bytes(), domain))
             .map(drop)
             .context(context)
     }

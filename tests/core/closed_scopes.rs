@@ -32,7 +32,7 @@ fn settle(node: &TestNode) {
 /// Notes that a node has returned all of Alice's objects. Returns whether the recovery ended.
 fn note_asked(alice: &TestNode, asked: &TestNode) -> bool {
     let peer = asked.peer_id();
-    let is_over = alice.write(move |core, now| core.note_reclaimed_from(now, &peer));
+    let is_over = alice.write(move |core, now| core.note_reclaimed_from(now, &peer, &[]));
     settle(alice);
     is_over.unwrap()
 }

@@ -153,20 +153,21 @@ fn own_reply_comes_after(end: End) {
 /// Reclaims all objects of a node from a peer if it was not asked yet, as a session does.
 fn reclaim_all(node: &TestNode, peer: &TestNode) {
     let asked = peer.peer_id();
-    if !node.read(move |view| view.needs_reclaim_from(&asked)) {
+    let shared = ["identities", "messages"].map(String::from);
+    let Some(domains) = node.read(move |view| view.domains_to_reclaim(&asked, &shared)) else {
         return;
-    }
-    for domain in ["identities", "messages"] {
+    };
+    for domain in &domains {
         let request = RecoveryRequest {
             peer: node.peer_id(),
-            domain: domain.to_owned(),
+            domain: domain.clone(),
             after: None,
         };
         let batch = peer.read(move |view| view.recovery_batch(&request));
         node.write(move |core, now| core.reclaim(now, asked, batch.objects))
             .unwrap();
     }
-    node.write(move |core, now| core.note_reclaimed_from(now, &asked))
+    node.write(move |core, now| core.note_reclaimed_from(now, &asked, &domains))
         .unwrap();
 }
 

@@ -271,7 +271,7 @@ fn a_new_epoch_forgets_what_was_late() {
         .write(|core, now| core.start_recovery(postern::store::EpochReason::Restored, now))
         .unwrap();
     let (alice, asked) = (alice.restart(), bob.peer_id());
-    let asked = alice.write(move |core, now| core.note_reclaimed_from(now, &asked));
+    let asked = alice.write(move |core, now| core.note_reclaimed_from(now, &asked, &[]));
     assert!(asked.unwrap());
     let package = ask(&alice, &bob.request(&alice, "messages"), &bob).unwrap();
     assert_eq!((package.scopes, package.objects), (Some(vec![]), history));

@@ -59,7 +59,7 @@ fn scopes_open_in_portions_and_those_that_a_crash_left_closed_open_at_the_next_s
     let asked = bob.peer_id();
     let setup = open(alice, |core| {
         let now = Timestamp(START);
-        assert!(core.note_reclaimed_from(now, &asked).unwrap());
+        assert!(core.note_reclaimed_from(now, &asked, &[]).unwrap());
         assert_eq!((closed(core), signed_again(core, &talks)), (TALKS, 0));
         assert!(core.view().recovery().unwrap().waits_for.is_empty());
         assert!(core.settle_step(now).unwrap());

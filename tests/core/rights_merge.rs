@@ -229,7 +229,7 @@ fn scope_is_closed_while_a_recovery_prevents_the_merge() {
     for peer in [bob, carol] {
         let asked = peer.peer_id();
         alice
-            .write(move |core, now| core.note_reclaimed_from(now, &asked).map(drop))
+            .write(move |core, now| core.note_reclaimed_from(now, &asked, &[]).map(drop))
             .unwrap_or(());
         if peer.peer_id() == bob.peer_id() {
             assert_eq!(alice.unmerged_scopes().len(), 1);
@@ -398,7 +398,7 @@ fn list_of_an_earlier_key_takes_rights_away_only() {
     // The returned lists are signed again, and change nothing.
     let peer = bob.peer_id();
     alice
-        .write(move |core, now| core.note_reclaimed_from(now, &peer).map(drop))
+        .write(move |core, now| core.note_reclaimed_from(now, &peer, &[]).map(drop))
         .unwrap();
     assert_rights();
     assert_eq!(members(&scene), expected);

@@ -111,12 +111,12 @@ impl Fixture {
     }
 
     async fn needs_reclaim_from(&self) -> bool {
-        let peer = self.peer.peer_id();
+        let (peer, shared) = (self.peer.peer_id(), self.context.domains.clone());
         let asks = self
             .node
             .core
-            .read(move |view| view.needs_reclaim_from(&peer));
-        asks.await.unwrap()
+            .read(move |view| view.domains_to_reclaim(&peer, &shared));
+        asks.await.unwrap().is_some()
     }
 }
 
@@ -213,6 +213,14 @@ async fn asks_for_each_domain_identities_first_and_counts_the_peer_as_asked() {
     fixture.send_batch(third.id, None).await;
     task.await.unwrap();
     assert!(!fixture.needs_reclaim_from().await);
+    // A domain that is shared later is asked for alone.
+    let peer = fixture.peer.peer_id();
+    let shared = [identities::DOMAIN, DOMAIN, "later"].map(String::from);
+    let looking = fixture
+        .node
+        .core
+        .read(move |view| view.domains_to_reclaim(&peer, &shared));
+    assert_eq!(looking.await.unwrap(), Some(vec!["later".to_owned()]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -46,6 +46,7 @@ const DROPPED: &[&str] = &[
     "app_identities_parent",
     "meta",
     "reader",
+    "reclaimed_peer",
     "recovery_tombstone",
     "sync_rejects",
     "sync_state",

@@ -99,6 +99,17 @@ CREATE TABLE recovery_home (
 CREATE INDEX recovery_home_identity ON recovery_home (identity_oid);
 INSERT INTO recovery_home (peer_id, identity_oid)
   SELECT home_peer, oid FROM identity WHERE home_peer IN (SELECT peer_id FROM recovery_peer);
+-- Peers are asked again, for each domain. No object is left that could contradict a peer's.
+DROP TABLE reclaimed_peer;
+CREATE TABLE reclaimed_domain (
+  peer_id BLOB NOT NULL,
+  domain  TEXT NOT NULL,
+  PRIMARY KEY (peer_id, domain)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE recovery_domain (
+  domain TEXT NOT NULL PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+INSERT INTO recovery_domain (domain) SELECT domain FROM domain_bit;
 -- Cursors count objects that are dropped, and the other tables hold such objects.
 DELETE FROM sync_state;
 DROP TABLE sync_rejects;

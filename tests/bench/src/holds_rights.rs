@@ -443,7 +443,7 @@ fn last_peer(scale: &Scale<'_>) -> Result<f64> {
     recovering(scale)?.hold(|pair| {
         let peer = pair.peer.peer_id();
         pair.node
-            .write(move |core, now| core.note_reclaimed_from(now, &peer))?;
+            .write(move |core, now| core.note_reclaimed_from(now, &peer, &[]))?;
         Ok(())
     })
 }
