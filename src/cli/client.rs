@@ -30,10 +30,7 @@ pub(super) struct ApiClient {
 impl ApiClient {
     /// Finds the node that runs with this configuration.
     pub(super) fn find(config: &Path) -> Result<Self, Failure> {
-        let config = Config::load(config).map_err(|error| Failure {
-            code: 2,
-            ..Failure::of(&error)
-        })?;
+        let config = Config::load(config).map_err(|error| Failure::of_usage(&error))?;
         let data = DataDir::of(&config);
         let token = ApiToken::read(&data.token()).map_err(|error| Failure::of(&error))?;
         let not_running =

@@ -26,4 +26,9 @@ impl Failure {
     pub(super) fn of(error: &(dyn std::error::Error + 'static)) -> Self {
         Self::failed(keys::error_chain(error))
     }
+
+    /// [`Failure::usage`] with the error and its causes on one line.
+    pub(super) fn of_usage(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::usage(keys::error_chain(error))
+    }
 }

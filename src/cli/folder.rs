@@ -72,10 +72,7 @@ pub(super) fn load(path: &Path) -> Result<Config, Failure> {
             print_warnings(&problems.warnings);
             Failure::usage(format!("the configuration is invalid\n{problems}"))
         }
-        error => Failure {
-            code: 2,
-            ..Failure::of(&error)
-        },
+        error => Failure::of_usage(&error),
     })
 }
 
@@ -104,26 +101,13 @@ pub(super) fn check(path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The apps' schema files, also against those with which the node's database was used last, and
-/// the domains that are pushed.
+/// Checks the apps' schema files, also against those with which the node's database was used last.
 fn check_apps(config: &Config) -> Result<(), Failure> {
     let schemas = Schemas::load(&config.node.apps, config.schema_dir().as_deref());
-    let schemas = schemas.map_err(|error| Failure {
-        code: 2,
-        ..Failure::of(&error)
-    })?;
-    config
-        .check_push_domains(&schemas)
-        .map_err(|error| Failure {
-            code: 2,
-            ..Failure::of(&error)
-        })?;
+    let schemas = schemas.map_err(|error| Failure::of_usage(&error))?;
     let refused = node::refused_schema(&DataDir::of(config), &schemas);
     match refused.map_err(|error| Failure::of(&error))? {
-        Some(refused) => Err(Failure {
-            code: 2,
-            ..Failure::of(&refused)
-        }),
+        Some(refused) => Err(Failure::of_usage(&refused)),
         None => Ok(()),
     }
 }

@@ -1,8 +1,9 @@
 //! Checks values that are well formed but out of range, alone or beside others.
 //!
-//! Inputs: a parsed [`Config`]. Output: one note for each wrong value. Ranges of numbers are those
-//! of `keys.rs`. Pure, except that [`check`] asks the Tor library about its table. Invariant: for
-//! values that pass, every wait is finite, every buffer bounded, and the API on this machine.
+//! Inputs: a parsed [`Config`], and the apps that exist. Output: one note for each wrong value.
+//! Ranges of numbers are those of `keys.rs`. Pure, except that [`check`] asks the Tor library about
+//! its table. Invariant: for values that pass, every wait is finite, every buffer bounded, and the
+//! API on this machine.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -11,9 +12,9 @@ use tracing_subscriber::EnvFilter;
 
 use super::keys::{KeyType, TABLES};
 use super::outbox::check_outbox;
-use super::tables::{AdmissionTable, Config, NodeConfig};
+use super::tables::{AdmissionTable, Config, NodeConfig, PeerConfig};
 use super::transport::{TransportConfig, TransportKind};
-use crate::schema::{Schemas, identities};
+use crate::schema::{KnownApps, identities};
 use crate::text::is_line;
 use crate::toml_file::nearest;
 
@@ -26,14 +27,16 @@ const PEERS_MAX: usize = 10_000;
 type Note<'n> = &'n mut dyn FnMut(&str, &str);
 
 /// Notes every wrong value.
-pub(super) fn check(config: &Config, note: Note<'_>) {
+pub(super) fn check(config: &Config, known: Option<KnownApps>, note: Note<'_>) {
     check_ranges(config, note);
-    check_node(&config.node, note);
+    check_node(&config.node, known.as_ref(), note);
     check_loopback(note, "api.listen", config.api.listen);
     check_admission(&config.admission, note);
     check_quotas(config, note);
     check_transport(&config.transport, note);
-    check_peers(config, note);
+    check_peers(&config.peers, note);
+    let schemas = known.and_then(|known| known.enable(&config.node.apps).ok());
+    check_outbox(&config.peers, schemas.as_ref(), note);
     check_tor(config, note);
     if let Err(error) = EnvFilter::try_new(&config.log.filter) {
         note("log.filter", &keys::error_chain(&error));
@@ -61,7 +64,7 @@ fn check_ranges(config: &Config, note: Note<'_>) {
     }
 }
 
-fn check_node(node: &NodeConfig, note: Note<'_>) {
+fn check_node(node: &NodeConfig, known: Option<&KnownApps>, note: Note<'_>) {
     check_name(note, "node.name", &node.name);
     if node.data_dir.as_os_str().is_empty() {
         let why = "must not be empty; \".\" is the folder of this file";
@@ -71,11 +74,10 @@ fn check_node(node: &NodeConfig, note: Note<'_>) {
     if apps.len() < node.apps.len() {
         note("node.apps", "names an app twice");
     }
-    // Further apps are known only after `schema_dir` was read, which starts with the node.
-    if node.schema_dir.is_none() {
-        let unknown = |app: &&&String| !Schemas::built_in().any(|slug| slug == app.as_str());
+    if let Some(known) = known {
+        let unknown = |app: &&&String| !known.slugs().any(|slug| slug == app.as_str());
         for app in apps.iter().filter(unknown) {
-            let near = nearest(app, Schemas::built_in());
+            let near = nearest(app, known.slugs());
             let near = near.map_or(String::new(), |slug| format!("; did you mean `{slug}`?"));
             note("node.apps", &format!("there is no app `{app}`{near}"));
         }
@@ -127,19 +129,18 @@ fn check_transport(transport: &TransportConfig, note: Note<'_>) {
     }
 }
 
-fn check_peers(config: &Config, note: Note<'_>) {
-    if config.peers.len() > PEERS_MAX {
+fn check_peers(peers: &[PeerConfig], note: Note<'_>) {
+    if peers.len() > PEERS_MAX {
         note("peer", &format!("at most {PEERS_MAX} peers"));
     }
     let mut seen = BTreeSet::new();
-    for (index, peer) in config.peers.iter().enumerate() {
+    for (index, peer) in peers.iter().enumerate() {
         if !seen.insert(peer.onion) {
             let why = "this peer is listed twice";
             note(&format!("peer.{index}.onion"), why);
         }
         check_name(note, &format!("peer.{index}.name"), &peer.name);
     }
-    check_outbox(config, note);
 }
 
 /// Checks arti's table with arti, which names the place of a misspelt key.

@@ -1,70 +1,39 @@
 //! Checks the domains of which peers are pushed every change, `peer.push_domains`.
 //!
-//! Inputs: a parsed [`Config`] and the schemas. Invariant: the names of a node that starts are sync
-//! domains of its apps. Apps of `node.schema_dir` are known only at the start, so their domains are
-//! checked there.
+//! Inputs: the peers of a configuration and the schemas. Invariant: the names of a node that starts
+//! are sync domains of its apps.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
-use keys::OnionAddr;
-
-use super::tables::Config;
+use super::tables::PeerConfig;
 use crate::schema::Schemas;
 use crate::toml_file::nearest;
 
 /// Most peers to which changes are pushed at once: each commit may write a row for each.
 const OUTBOX_PEERS_MAX: usize = 64;
 
-/// A domain in the configuration that no enabled app has.
-#[derive(Debug, thiserror::Error)]
-#[error("{file}: push_domains of the peer {onion}: {why}")]
-pub struct UnknownPushDomain {
-    file: PathBuf,
-    onion: OnionAddr,
-    why: String,
-}
-
-impl Config {
-    /// Checks the names in `push_domains` against the schemas of all enabled apps.
-    pub fn check_push_domains(&self, schemas: &Schemas) -> Result<(), UnknownPushDomain> {
-        for peer in &self.peers {
-            let mut names = peer.push_domains.iter();
-            if let Some(why) = names.find_map(|name| unknown(name, schemas)) {
-                return Err(UnknownPushDomain {
-                    file: self.file.clone(),
-                    onion: peer.onion,
-                    why,
-                });
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Notes each wrong value by the dotted path of its key, as far as the files of `node.schema_dir`
-/// are not needed.
-pub(super) fn check_outbox(config: &Config, note: &mut dyn FnMut(&str, &str)) {
-    let schemas = match config.node.schema_dir {
-        None => Schemas::load(&config.node.apps, None).ok(),
-        Some(_) => None,
-    };
-    let mut peers = 0;
-    for (index, peer) in config.peers.iter().enumerate() {
+/// Notes each wrong value by the dotted path of its key. Names are not checked without schemas.
+pub(super) fn check_outbox(
+    peers: &[PeerConfig],
+    schemas: Option<&Schemas>,
+    note: &mut dyn FnMut(&str, &str),
+) {
+    let mut pushed = 0;
+    for (index, peer) in peers.iter().enumerate() {
         let key = format!("peer.{index}.push_domains");
-        peers += usize::from(!peer.push_domains.is_empty());
-        if peers > OUTBOX_PEERS_MAX {
-            let why = format!("at most {OUTBOX_PEERS_MAX} peers may have domains here");
-            note(&key, &why);
-            return;
+        if !peer.push_domains.is_empty() {
+            pushed += 1;
+            if pushed == OUTBOX_PEERS_MAX + 1 {
+                let why = format!("at most {OUTBOX_PEERS_MAX} peers may have domains here");
+                note(&key, &why);
+            }
         }
         let domains: BTreeSet<_> = peer.push_domains.iter().collect();
         if domains.len() < peer.push_domains.len() {
             note(&key, "names a domain twice");
         }
         for domain in domains {
-            let schemas = schemas.iter();
-            for why in schemas.filter_map(|schemas| unknown(domain, schemas)) {
+            if let Some(why) = schemas.and_then(|schemas| unknown(domain, schemas)) {
                 note(&key, &why);
             }
         }
@@ -89,7 +58,7 @@ mod tests {
     use keys::KeyManager;
     use rand::SeedableRng as _;
 
-    use super::*;
+    use crate::config::Config;
 
     /// The address of the node with a seed, in full.
     fn address(seed: u64) -> String {
@@ -120,25 +89,62 @@ mod tests {
         assert_eq!(error, expected);
     }
 
-    #[test]
-    fn names_are_checked_at_the_start_if_the_apps_have_a_folder() {
-        let onion = address(1);
-        let text = format!(
-            "[node]\nschema_dir = \"apps\"\n\
-             [[peer]]\nonion = \"{onion}\"\npush_domains = [\"identities\", \"mesages\"]\n"
-        );
-        let mut config = Config::parse(Path::new("p"), &text).unwrap();
-        let schemas = Schemas::load(&config.node.apps, None).unwrap();
-        let error = config.check_push_domains(&schemas).unwrap_err();
-        let onion = config.peers[0].onion;
-        assert_eq!(
-            error.to_string(),
-            format!(
-                "p: push_domains of the peer {onion}: there is no domain `mesages`; did you mean \
-                 `messages`?"
+    const CLUB: &str = r#"slug = "club"
+version = 1
+[[type]]
+number = 1
+name = "club.news"
+visibility = "public"
+attr = [{ number = 1, name = "text", kind = "text", bytes_max = 9 }]
+[[domain]]
+name = "club.board"
+parent_types = ["club.news"]
+mode = "allow_update"
+"#;
+
+    /// Loads a file with `apps`, a folder of further apps, and domains of two peers.
+    fn load(apps: &str, first: &str, second: &str) -> Result<Config, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, folder) = (dir.path().join("p"), dir.path().join("apps"));
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("club.toml"), CLUB).unwrap();
+        let mut text = format!("[node]\napps = [{apps}]\nschema_dir = \"apps\"\n");
+        for (seed, domains) in [(1, first), (2, second)] {
+            let onion = address(seed);
+            writeln!(
+                text,
+                "[[peer]]\nonion = \"{onion}\"\npush_domains = [{domains}]"
             )
+            .unwrap();
+        }
+        std::fs::write(&path, text).unwrap();
+        let folder = format!("{}/", dir.path().display());
+        Config::load(&path).map_err(|error| error.to_string().replace(&folder, ""))
+    }
+
+    #[test]
+    fn all_unknown_domains_are_reported_beside_apps_of_a_folder() {
+        let apps = r#""identities", "messages", "club""#;
+        assert!(load(apps, r#""club.board""#, r#""messages""#).is_ok());
+        let (first, second) = (
+            r#""club.bord", "mesages""#,
+            r#""club.board", "market.public_offers""#,
         );
-        config.peers[0].push_domains.pop();
-        config.check_push_domains(&schemas).unwrap();
+        assert_eq!(
+            load(apps, first, second).unwrap_err(),
+            "p:6: peer.push_domains: there is no domain `club.bord`; did you mean `club.board`?\n\
+             p:6: peer.push_domains: there is no domain `mesages`; did you mean `messages`?\n\
+             p:9: peer.push_domains: there is no domain `market.public_offers`"
+        );
+    }
+
+    #[test]
+    fn all_unknown_apps_are_reported_beside_apps_of_a_folder() {
+        let apps = r#""identities", "clubs", "mesages""#;
+        assert_eq!(
+            load(apps, "", "").unwrap_err(),
+            "p:2: node.apps: there is no app `clubs`; did you mean `club`?\n\
+             p:2: node.apps: there is no app `mesages`; did you mean `messages`?"
+        );
     }
 }

@@ -92,12 +92,15 @@ pub enum SchemaError {
     },
 }
 
-impl Schemas {
-    /// Loads the enabled apps, built-in ones and those of `*.toml` files in the folder.
+/// All apps that a configuration may enable.
+pub(crate) struct KnownApps(BTreeMap<String, AppSchema>);
+
+impl KnownApps {
+    /// Reads the built-in apps, and those of `*.toml` files in the folder.
     ///
     /// # Errors
-    /// Any file in the folder has problems, or an enabled app does not exist.
-    pub fn load(enabled: &[String], folder: Option<&Path>) -> Result<Self, SchemaError> {
+    /// Any file in the folder has problems.
+    pub(crate) fn read(folder: Option<&Path>) -> Result<Self, SchemaError> {
         let mut known = BTreeMap::new();
         for (slug, text) in BUILT_IN {
             known.insert(
@@ -115,20 +118,44 @@ impl Schemas {
             }
             known.insert(app.slug.clone(), app);
         }
-        if let Some(slug) = enabled.iter().find(|slug| !known.contains_key(*slug)) {
-            let suggestion = nearest(slug, known.keys().map(String::as_str)).map(str::to_owned);
+        Ok(Self(known))
+    }
+
+    /// Slugs of the apps, sorted.
+    pub(crate) fn slugs(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// The enabled apps.
+    ///
+    /// # Errors
+    /// An enabled app does not exist, `identities` is missing, or there are too many domains.
+    pub(crate) fn enable(self, enabled: &[String]) -> Result<Schemas, SchemaError> {
+        if let Some(slug) = enabled.iter().find(|slug| !self.0.contains_key(*slug)) {
+            let suggestion = nearest(slug, self.slugs()).map(str::to_owned);
             let slug = slug.clone();
             return Err(SchemaError::UnknownApp { slug, suggestion });
         }
+        let Self(mut known) = self;
         known.retain(|slug, _| enabled.contains(slug));
         if !known.contains_key(identities::APP) {
             return Err(SchemaError::NoIdentities);
         }
-        let schemas = Self::new(known);
+        let schemas = Schemas::new(known);
         match schemas.sync_domains().count() {
             0..=SYNC_DOMAINS_MAX => schemas.check_names().map(|()| schemas),
             count => Err(SchemaError::TooManyDomains(count)),
         }
+    }
+}
+
+impl Schemas {
+    /// Loads the enabled apps, built-in ones and those of `*.toml` files in the folder.
+    ///
+    /// # Errors
+    /// Any file in the folder has problems, or an enabled app does not exist.
+    pub fn load(enabled: &[String], folder: Option<&Path>) -> Result<Self, SchemaError> {
+        KnownApps::read(folder)?.enable(enabled)
     }
 
     /// Checks that every message of a handshake can hold the names of apps and domains. A version
@@ -149,11 +176,6 @@ impl Schemas {
             Some((bytes, bytes_max)) => Err(SchemaError::NamesTooLong { bytes, bytes_max }),
             None => Ok(()),
         }
-    }
-
-    /// Slugs of the built-in apps, sorted.
-    pub fn built_in() -> impl Iterator<Item = &'static str> {
-        BUILT_IN.iter().map(|(slug, _)| *slug)
     }
 }
 

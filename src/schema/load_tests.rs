@@ -5,7 +5,7 @@ use crate::domain::Mode;
 use crate::schema::{Kind, TypeSchema, Visibility};
 
 fn all() -> Vec<String> {
-    Schemas::built_in().map(str::to_owned).collect()
+    KnownApps::read(None).unwrap().0.into_keys().collect()
 }
 
 #[test]

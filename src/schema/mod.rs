@@ -22,6 +22,7 @@ mod upgrade;
 
 pub use check::SchemaViolation;
 pub use digest::PeerSchema;
+pub(crate) use load::KnownApps;
 pub use load::SchemaError;
 pub use schemas::Schemas;
 pub use types::{AppSchema, AttrSchema, Kind, TypeSchema, Visibility};

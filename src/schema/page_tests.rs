@@ -1,13 +1,14 @@
 //! docs/PROTOCOL.md 8 lists the built-in apps as their schema files define them.
 
-use super::Schemas;
 use super::types::{AttrSchema, Kind, TypeSchema, Visibility};
+use super::{KnownApps, Schemas};
 use crate::domain::Mode;
 
 const PAGE: &str = include_str!("../../docs/PROTOCOL.md");
 
 fn schemas() -> Schemas {
-    let apps: Vec<_> = Schemas::built_in().map(str::to_owned).collect();
+    let known = KnownApps::read(None).unwrap();
+    let apps: Vec<_> = known.slugs().map(str::to_owned).collect();
     Schemas::load(&apps, None).unwrap()
 }
 
