@@ -262,7 +262,8 @@ impl Dialler {
         }
     }
 
-    /// Keeps a session open with the node at `onion` from now on. A second call changes nothing.
+    /// Keeps a session open with the node at `onion` from now on. A second call changes nothing,
+    /// and neither does one with the address of this node.
     pub fn keep(&self, onion: OnionAddr) {
         self.keep_after(onion, false);
     }
@@ -273,6 +274,13 @@ impl Dialler {
     }
 
     fn keep_after(&self, onion: OnionAddr, pause_first: bool) {
+        if onion == self.0.sync.engine().context().keys.onion() {
+            // `postern check` cannot report it, because the address is in the sealed vault.
+            return tracing::warn!(
+                %onion,
+                "a configured or trusted peer has the onion address of this node: it is not dialled"
+            );
+        }
         if self.0.kept.lock().insert(onion) {
             let this = self.clone();
             self.0.tasks.spawn(async move {

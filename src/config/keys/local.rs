@@ -242,7 +242,8 @@ pub(super) const PEER: Table = Table {
                 range: "version 3; required, each once",
             },
             default: None,
-            about: "Onion address of the peer.",
+            about: "Onion address of the peer. `postern run` warns about this node's own address \
+                    and does not dial it; `postern check` cannot know it, because it is sealed.",
             reason: "an address has no default",
             in_new_file: Some(""),
         },

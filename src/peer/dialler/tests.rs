@@ -132,6 +132,16 @@ async fn address_that_is_kept_twice_has_one_task() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn own_address_is_not_kept() {
+    let log = CapturedLog::start();
+    let fixture = Fixture::new(false).await;
+    fixture.dialler.keep(fixture.node.keys.onion());
+    settle().await;
+    assert_eq!(log.lines("the onion address of this node").len(), 1);
+    assert_eq!(log.lines("could not reach a peer"), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
 async fn keep_later_pauses_before_the_first_dial() {
     let fixture = Fixture::new(false).await;
     let start = Instant::now();
