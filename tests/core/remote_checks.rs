@@ -5,6 +5,7 @@ use harness::{NO_MARKET, Setup, card, conversation, meet, message, offer, ride};
 use keys::SignedObject;
 use postern::object::{Attrs, Value};
 
+use crate::garden::gardener;
 use crate::remote_writes::Scene;
 
 #[test]
@@ -119,6 +120,25 @@ fn identity_values_need_not_be_known() {
     );
     assert_eq!(scene.refused(&card), None);
     assert_eq!(scene.alice.rows("waiting").len(), 0);
+}
+
+/// The node that writes them and the node that receives them look none of them up.
+#[test]
+fn oids_in_json_and_identity_values_need_not_be_known() {
+    let (alice, bob) = (gardener("alice", 0), gardener("bob", 300));
+    meet(&alice, &bob);
+    let json = format!(r#"{{"beside":["{}"]}}"#, oid(8).to_hex());
+    let attrs = [(4, Value::from(&oid(9))), (6, Value::from(json.as_str()))];
+    let attrs = Attrs::from(attrs.map(|(number, value)| (number, vec![value])));
+    let bed = alice.make("garden", 1, attrs).unwrap();
+    bob.pull_everything(&alice);
+    assert_eq!(bob.rejects(), Vec::<String>::new());
+    assert_eq!(bob.rows("waiting").len(), 0);
+    let (sent, received) = (
+        alice.object("garden", bed.oid),
+        bob.object("garden", bed.oid),
+    );
+    assert!(received.is_some() && received == sent);
 }
 
 #[test]
