@@ -221,6 +221,13 @@ impl View<'_> {
             .peers
             .get(&self.rows, &memory.scopes, &request.peer, newest)?;
         let again = self.scopes_again(app, request)?;
+        let late = match &again {
+            None => Late::find(app.id, &scopes, &memory.scopes, (last_seq, head)),
+            Some(_) => Late {
+                until: head,
+                ..Late::default()
+            },
+        };
         let mut selector = Selector::new(Selection {
             rows: self.rows,
             app: app.id,
@@ -233,43 +240,30 @@ impl View<'_> {
                 Some(scopes) => Wanted::Scopes(scopes),
             },
             after: last_seq,
-            head,
+            end: late.until,
             entries_max,
         });
         let hidden = self.hidden_types(&request.domain, shared);
-        let late = match &again {
-            None => Late::find(app.id, &scopes, &memory.scopes, (last_seq, head)),
-            Some(_) => Late {
-                until: head,
-                ..Late::default()
-            },
-        };
         let mut collected = Collected {
             bytes: late.scopes.len() * Package::NAME_BYTES,
             ..Collected::default()
         };
-        while selector.reached() < late.until
-            && let Some(mut batch) = selector.next_batch()?
+        while !collected.is_full
+            && let Some(batch) = selector.next_batch()?
         {
-            batch.retain(|it| it.change_seq <= late.until);
-            let mut groups = batch.chunk_by(|one, other| one.change_seq == other.change_seq);
-            let is_full = groups.try_fold(false, |is_full, group| {
-                if is_full {
-                    return Ok(true);
-                }
+            for group in batch.chunk_by(|one, other| one.change_seq == other.change_seq) {
                 let rows = self.load_group(app, group, &hidden)?;
                 selector.charge(LOAD_COST * (group.len() - rows.len()));
                 self.collect(app, &rows, &mut collected)?;
-                Ok::<_, BuildError>(collected.is_full)
-            });
-            if is_full? {
-                break;
+                if collected.is_full {
+                    break;
+                }
             }
         }
         let to_seq = if collected.is_full {
             collected.last_group
         } else {
-            selector.reached().min(late.until)
+            selector.reached()
         };
         debug_assert!(to_seq <= head, "rows above the head may lack the bit");
         let answer = Answer {

@@ -43,8 +43,8 @@ pub(super) struct Selection<'s> {
     pub(super) wanted: Wanted<'s>,
     /// Selects changes above this number.
     pub(super) after: u64,
-    /// The highest number up to which the domain is served.
-    pub(super) head: u64,
+    /// Selects changes up to this number.
+    pub(super) end: u64,
     /// Entries of the index that the request examines, at some 0.1 us each.
     pub(super) entries_max: usize,
 }
@@ -103,7 +103,7 @@ impl<'s> Selector<'s> {
     /// The next batch, which may be empty; `None` at the end or when the request has examined its
     /// share.
     pub(super) fn next_batch(&mut self) -> Result<Option<Vec<Selected>>, StoreError> {
-        if self.reached >= self.selection.head || self.examined >= self.selection.entries_max {
+        if self.reached >= self.selection.end || self.examined >= self.selection.entries_max {
             return Ok(None);
         }
         let part = if self.is_dense {
@@ -111,7 +111,7 @@ impl<'s> Selector<'s> {
         } else {
             match self.scopes_with_changes() {
                 Some(scopes) if scopes.is_empty() => {
-                    self.reached = self.selection.head;
+                    self.reached = self.selection.end;
                     return Ok(None);
                 }
                 Some(scopes)
@@ -122,13 +122,13 @@ impl<'s> Selector<'s> {
                 _ => self.scan()?,
             }
         };
-        // The queries have no upper bound, and above the head rows may lack the domain's bit.
-        let head = self.selection.head;
-        self.reached = part.reached.map_or(head, |reached| reached.min(head));
+        // The queries have no upper bound.
+        let end = self.selection.end;
+        self.reached = part.reached.map_or(end, |reached| reached.min(end));
         let selected: Vec<Selected> = part
             .entries
             .iter()
-            .filter(|entry| entry.change_seq <= head)
+            .filter(|entry| entry.change_seq <= end)
             .filter_map(|entry| self.select(entry))
             .collect();
         self.is_dense = self.is_dense && selected.len() * DENSE >= part.entries.len();
