@@ -172,17 +172,10 @@ impl<'e> GraphManager<'e> {
         {
             return Err(Fault::OldHome.into());
         }
-        let replaced = match existing.as_ref().map(|row| (row, row.origin)) {
-            // The list or `leave` of the replaced object stays, and so does its charge.
-            Some((row, _)) if row.rev > 0 && resolved.core.is_some() => None,
-            Some((row, Some(origin))) if row.rev > 0 => {
-                let (object, signed) = self.load(app, row)?;
-                let bytes = charged_bytes(&object, &signed);
-                Some(Freed { origin, bytes })
-            }
-            // Values that were dropped are not charged, but the object is.
-            Some((_, Some(origin))) => Some(Freed { origin, bytes: 0 }),
-            _ => None,
+        let is_core = resolved.core.is_some();
+        let replaced = match &existing {
+            Some(row) => self.freed(app, row, is_core)?,
+            None => None,
         };
         self.end_group();
         let row = new_row(object, &verified.signed, Some(origin), 0);
@@ -192,6 +185,29 @@ impl<'e> GraphManager<'e> {
             self.note_identity(&row, record)?;
         }
         Ok(Applied::Written { replaced, forked })
+    }
+
+    /// The bytes of a stored object that its replacement frees of the quota of its sender.
+    fn freed(
+        &self,
+        app: &AppTable,
+        row: &ParentRow,
+        is_core: bool,
+    ) -> Result<Option<Freed>, StoreError> {
+        let Some(origin) = row.origin else {
+            return Ok(None);
+        };
+        let bytes = match row.rev {
+            // Values that were dropped are not charged, but the object is.
+            0 => 0,
+            // The list or `leave` of the replaced object stays, and so does its charge.
+            _ if is_core => return Ok(None),
+            _ => {
+                let (object, signed) = self.load(app, row)?;
+                charged_bytes(&object, &signed)
+            }
+        };
+        Ok(Some(Freed { origin, bytes }))
     }
 
     /// Whether an object is stored already, in this or a later version, under this or a later key.
