@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use harness::TestNode;
 use harness::forge::tombstone;
-use harness::pull::meet;
 use harness::stolen_keys::StolenKeys;
 use keys::Oid;
 use postern::object::Rights;
@@ -13,7 +12,7 @@ use postern::store::{FeedCursor, Onlooker, SeqOrder, StoreError};
 use proptest::prelude::*;
 
 use crate::conversations::{sync, three};
-use crate::scopes::{FOLDER, PAGE, folder, page, writer};
+use crate::scopes::{FOLDER, PAGE, folder, page, three_and_a_thief, writer};
 use crate::thieves::rotate;
 
 /// A client that polls the inbox of an identity.
@@ -155,15 +154,7 @@ fn list_of_changes_brings_what_a_local_member_missed() {
 
 #[test]
 fn scope_that_exists_again_is_shown_again() {
-    let [alice, bob, carol, thief] = ["alice", "bob", "carol", "thief"].map(|it| writer(it, 0));
-    for (one, other) in [
-        (&alice, &bob),
-        (&alice, &carol),
-        (&bob, &carol),
-        (&bob, &thief),
-    ] {
-        meet(one, other);
-    }
+    let [alice, bob, carol, thief] = three_and_a_thief();
     let attrs = folder(&[&alice, &bob, &carol], "plans");
     let plans = alice.make("wiki", FOLDER, attrs).unwrap().oid;
     carol.pull_everything(&alice);

@@ -59,13 +59,8 @@ mode = "allow_update"
 
 /// A node with the garden app.
 pub(crate) fn gardener(name: &str, id_offset: i64) -> TestNode {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("garden.toml"), GARDEN).unwrap();
-    Setup::new(name)
-        .apps(&["identities", "garden"])
-        .id_offset(id_offset)
-        .schema_dir(folder.path())
-        .node()
+    let setup = Setup::new(name).own_app("garden", GARDEN);
+    setup.id_offset(id_offset).node()
 }
 
 fn any_bed() -> impl Strategy<Value = Attrs> {

@@ -1,7 +1,7 @@
 //! Identities that a node learns of late: their earlier history is named and sent again.
 
 use keys::Oid;
-use postern::object::{Attrs, Object, Value};
+use postern::object::Object;
 use postern::services::{identities, messages};
 use postern::state_engine::{PullReply, PullRequest};
 use rand::SeedableRng as _;
@@ -9,6 +9,8 @@ use rand_chacha::ChaCha20Rng;
 
 use harness::pull::meet;
 use harness::{Setup, TestNode, conversation, message};
+
+use crate::scopes::{FOLDER, PAGE, folder, page, writer_of_two_domains};
 
 /// A package as its recipient sees it.
 #[derive(Debug, PartialEq, Eq)]
@@ -354,90 +356,40 @@ fn a_request_examines_a_bounded_number_of_changes_and_says_how_far_it_got() {
     assert!((2..=20).contains(&rounds), "{rounds} requests");
 }
 
-/// Folders travel in one domain, the pages in them in another.
-const SHELF: &str = r#"
-slug = "shelf"
-version = 1
-[[type]]
-number = 1
-name = "shelf.folder"
-visibility = { participants_here = "readers" }
-  [[type.attr]]
-  number = 1
-  name = "readers"
-  kind = "identity"
-  min = 1
-  max = 8
-[[type]]
-number = 2
-name = "shelf.page"
-visibility = { participants = "folder" }
-  [[type.attr]]
-  number = 1
-  name = "folder"
-  kind = { parent = "shelf.folder" }
-[[domain]]
-name = "shelf.folders"
-parent_types = ["shelf.folder"]
-mode = "allow_update"
-[[domain]]
-name = "shelf.pages"
-parent_types = ["shelf.page"]
-mode = "allow_update"
-"#;
-
 #[test]
 fn a_domain_starts_again_when_that_of_its_scopes_is_shared() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("shelf.toml"), SHELF).unwrap();
-    let node = |name: &str| {
-        let setup = Setup::new(name).apps(&["identities", "shelf"]);
-        setup.schema_dir(folder.path()).node()
-    };
-    let (alice, bob) = (node("alice"), node("bob"));
+    let [alice, bob] = ["alice", "bob"].map(|name| writer_of_two_domains(name, 0));
     meet(&alice, &bob);
     let only = |domains: &[&str]| {
         let domains: Vec<String> = domains.iter().map(|name| (*name).to_owned()).collect();
         alice.note_peer(&bob, &domains);
         bob.note_peer(&alice, &domains);
     };
-    only(&["identities", "shelf.pages"]);
-    let readers = [alice.identity, bob.identity]
-        .iter()
-        .map(Value::from)
-        .collect();
-    let shelf = alice.make("shelf", 1, Attrs::from([(1, readers)])).unwrap();
-    let page = || {
-        let folder = Attrs::from([(1, vec![Value::from(&shelf.oid)])]);
-        alice.make("shelf", 2, folder).unwrap().oid
-    };
-    let first = page();
+    only(&["identities", "wiki.pages"]);
+    let attrs = folder(&[&alice, &bob], "both");
+    let plans = alice.make("wiki", FOLDER, attrs).unwrap().oid;
+    let first = alice.make("wiki", PAGE, page(plans, "text")).unwrap().oid;
     assert_eq!(
-        bob.pull(&alice, "shelf.pages").objects,
+        bob.pull(&alice, "wiki.pages").objects,
         0,
         "its folder is not shared"
     );
     for _ in 0..1100 {
-        alice
-            .make(
-                "shelf",
-                1,
-                Attrs::from([(1, vec![Value::from(&alice.identity)])]),
-            )
-            .unwrap();
+        let attrs = folder(&[&alice], "own");
+        alice.make("wiki", FOLDER, attrs).unwrap();
     }
-    assert_eq!(bob.pull(&alice, "shelf.pages").objects, 0);
+    assert_eq!(bob.pull(&alice, "wiki.pages").objects, 0);
     assert!(
-        bob.request(&alice, "shelf.pages").last_seq > 1000,
+        bob.request(&alice, "wiki.pages").last_seq > 1000,
         "the cursor has passed it"
     );
-    only(&["identities", "shelf.folders", "shelf.pages"]);
-    assert_eq!(bob.request(&alice, "shelf.pages").last_seq, 0);
-    bob.pull_all(&alice, "shelf.folders");
-    bob.pull_all(&alice, "shelf.pages");
-    assert!(bob.parent("shelf", first).is_some());
+    only(&["identities", "wiki.folders", "wiki.pages"]);
+    assert_eq!(bob.request(&alice, "wiki.pages").last_seq, 0);
+    bob.pull_all(&alice, "wiki.folders");
+    bob.pull_all(&alice, "wiki.pages");
+    assert!(bob.parent("wiki", first).is_some());
     // Sharing the same domains again changes nothing.
-    let cursor = bob.request(&alice, "shelf.pages").last_seq;
-    only(&["identities", "shelf.folders", "shelf.pages"]);
-    assert_eq!(bob.request(&alice, "shelf.pages").last_seq, cursor);
+    let cursor = bob.request(&alice, "wiki.pages").last_seq;
+    only(&["identities", "wiki.folders", "wiki.pages"]);
+    assert_eq!(bob.request(&alice, "wiki.pages").last_seq, cursor);
 }

@@ -58,14 +58,8 @@ const NEWS: u16 = 3;
 const MAP: u16 = 4;
 
 fn cartographer(name: &str, id_offset: i64) -> TestNode {
-    let setup = Setup::new(name).apps(&["identities", APP]);
-    start(setup.id_offset(id_offset))
-}
-
-fn start(setup: Setup) -> TestNode {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("atlas.toml"), ATLAS).unwrap();
-    setup.schema_dir(folder.path()).node()
+    let setup = Setup::new(name).own_app(APP, ATLAS);
+    setup.id_offset(id_offset).node()
 }
 
 fn oids(oids: &[Oid]) -> Vec<Value> {
@@ -196,7 +190,8 @@ fn objects_reach_a_late_reader() {
 fn objects_return_to_their_restored_owner_who_may_change_them() {
     let atlas = Atlas::new();
     let (open, bob) = (atlas.open(), &atlas.bob);
-    let alice = start(atlas.alice.into_setup().elsewhere());
+    let alice = atlas.alice.into_setup().elsewhere();
+    let alice = alice.own_app(APP, ATLAS).node();
     meet(&alice, bob);
     reclaim(&alice, bob, "identities");
     reclaim(&alice, bob, APP);

@@ -61,9 +61,21 @@ visibility = { participants = "folder" }
   min = 1
   max = 255
   bytes_max = 10
+"#;
+const ONE_DOMAIN: &str = r#"
 [[domain]]
 name = "wiki"
 parent_types = ["wiki.folder", "wiki.page", "wiki.sheet"]
+mode = "allow_update"
+"#;
+const TWO_DOMAINS: &str = r#"
+[[domain]]
+name = "wiki.folders"
+parent_types = ["wiki.folder"]
+mode = "allow_update"
+[[domain]]
+name = "wiki.pages"
+parent_types = ["wiki.page", "wiki.sheet"]
 mode = "allow_update"
 "#;
 pub(crate) const FOLDER: u16 = 1;
@@ -72,13 +84,27 @@ pub(crate) const SHEET: u16 = 3;
 
 /// A node with the wiki app.
 pub(crate) fn writer(name: &str, id_offset: i64) -> TestNode {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("wiki.toml"), WIKI).unwrap();
-    Setup::new(name)
-        .apps(&["identities", "wiki"])
-        .id_offset(id_offset)
-        .schema_dir(folder.path())
-        .node()
+    wiki(name, id_offset, ONE_DOMAIN)
+}
+
+/// A node with the wiki app, whose folders travel in one domain, and their pages in another one.
+pub(crate) fn writer_of_two_domains(name: &str, id_offset: i64) -> TestNode {
+    wiki(name, id_offset, TWO_DOMAINS)
+}
+
+fn wiki(name: &str, id_offset: i64, domains: &str) -> TestNode {
+    let setup = Setup::new(name).own_app("wiki", &format!("{WIKI}{domains}"));
+    setup.id_offset(id_offset).node()
+}
+
+/// Alice, Bob and Carol, who know each other, and a thief that knows Bob.
+pub(crate) fn three_and_a_thief() -> [TestNode; 4] {
+    let nodes = ["alice", "bob", "carol", "thief"].map(|it| writer(it, 0));
+    let [alice, bob, carol, thief] = &nodes;
+    for (one, other) in [(alice, bob), (alice, carol), (bob, carol), (bob, thief)] {
+        meet(one, other);
+    }
+    nodes
 }
 
 pub(crate) fn folder(members: &[&TestNode], title: &str) -> Attrs {
@@ -238,15 +264,7 @@ fn received_values_of_an_ended_scope_are_dropped_and_their_bytes_no_longer_charg
 
 #[test]
 fn scope_whose_deletion_is_overruled_is_pulled_again_from_every_peer() {
-    let [alice, bob, carol, thief] = ["alice", "bob", "carol", "thief"].map(|it| writer(it, 0));
-    for (one, other) in [
-        (&alice, &bob),
-        (&alice, &carol),
-        (&bob, &carol),
-        (&bob, &thief),
-    ] {
-        meet(one, other);
-    }
+    let [alice, bob, carol, thief] = three_and_a_thief();
     let attrs = folder(&[&alice, &bob, &carol], "plans");
     let folder = alice.make("wiki", FOLDER, attrs).unwrap().oid;
     for member in [&bob, &carol] {

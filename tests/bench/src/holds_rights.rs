@@ -12,7 +12,6 @@ use postern::graph::SaveError;
 use postern::object::{Attrs, Merges, Object, OidParts, Place, Rights, ScopeList, Value};
 use postern::services::identities;
 use postern::store::EpochReason;
-use tempfile::TempDir;
 
 use crate::holds::{Measurement, Pair, Scale, measure};
 use crate::report::Report;
@@ -88,13 +87,7 @@ struct Teams {
 
 impl Teams {
     fn new(scale: &Scale<'_>) -> Result<Self> {
-        let schemas = TempDir::new()?;
-        std::fs::write(schemas.path().join("teams.toml"), TEAMS)?;
-        let setup = |setup: Setup| {
-            let apps = ["identities", "teams"];
-            setup.apps(&apps).schema_dir(schemas.path())
-        };
-        let pair = Pair::with(scale, setup)?;
+        let pair = Pair::with(scale, |setup: Setup| setup.own_app("teams", TEAMS))?;
         let owner = pair.peer.identity;
         Ok(Self { pair, owner })
     }

@@ -123,6 +123,14 @@ impl Setup {
         self
     }
 
+    /// Enables `identities` and one own app, whose schema file is written into the node's folder.
+    pub fn own_app(self, slug: &str, schema: &str) -> Self {
+        let folder = self.path().join("apps");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(format!("{slug}.toml")), schema).unwrap();
+        self.apps(&["identities", slug]).schema_dir(&folder)
+    }
+
     /// Reads further schemas from a folder.
     pub fn schema_dir(mut self, folder: &Path) -> Self {
         self.schema_dir = Some(folder.to_owned());

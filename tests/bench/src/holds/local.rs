@@ -7,7 +7,6 @@ use harness::{conversation, message};
 use postern::graph::{GraphManager, SaveError, WriteRequest};
 use postern::object::Attrs;
 use postern::store::StoreError;
-use tempfile::TempDir;
 
 use super::wiki::{FOLDER, PAGE, SCROLL, SHEET, WIKI, Wiki, later_schema};
 use super::{Pair, Scale};
@@ -125,9 +124,7 @@ fn flag(
     let kind = (WIKI, type_number);
     write_many(&wiki.pair, count, kind, move |_| values.clone())?;
     let Pair { node, peer } = wiki.pair;
-    let schemas = TempDir::new()?;
-    later_schema(&schemas)?;
-    let node = node.into_setup().schema_dir(schemas.path()).node();
+    let node = node.into_setup().own_app(WIKI, &later_schema()?).node();
     // The thread begins with the bits.
     let pair = Pair { node, peer };
     pair.settle();

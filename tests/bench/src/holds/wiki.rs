@@ -4,7 +4,6 @@ use anyhow::{Context as _, Result};
 use harness::{START, Setup};
 use keys::{Oid, SignedObject};
 use postern::object::{Attrs, Object, OidParts, Place, Value};
-use tempfile::TempDir;
 
 use super::{Pair, Scale};
 
@@ -81,14 +80,13 @@ parent_types = ["wiki.folder", "wiki.page", "wiki.sheet", "wiki.scroll"]
 mode = "allow_update"
 "#;
 
-/// Writes the schema file of a later version, with a further domain of all types.
-pub(super) fn later_schema(folder: &TempDir) -> Result<()> {
+/// The schema file of a later version, with a further domain of all types.
+pub(super) fn later_schema() -> Result<String> {
     let domain = SCHEMA.find("[[domain]]").context("no domain")?;
     let (types, domain) = SCHEMA.split_at(domain);
     let further = domain.replacen("\"wiki\"", "\"wiki.all\"", 1);
     let types = types.replacen("version = 1", "version = 2", 1);
-    let later = format!("{types}{domain}{further}");
-    Ok(std::fs::write(folder.path().join("wiki.toml"), later)?)
+    Ok(format!("{types}{domain}{further}"))
 }
 
 /// Two nodes, both members of one folder.
@@ -115,10 +113,7 @@ impl Wiki {
     }
 
     fn pair(scale: &Scale<'_>) -> Result<Pair> {
-        let schemas = TempDir::new()?;
-        std::fs::write(schemas.path().join("wiki.toml"), SCHEMA)?;
-        let setup = |setup: Setup| setup.apps(&["identities", WIKI]).schema_dir(schemas.path());
-        Pair::with(scale, setup)
+        Pair::with(scale, |setup: Setup| setup.own_app(WIKI, SCHEMA))
     }
 
     fn members(pair: &Pair) -> Attrs {
