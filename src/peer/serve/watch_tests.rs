@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bastion::Tier;
-use futures::FutureExt as _;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -13,7 +12,7 @@ use crate::peer::message::{DomainKey, IdOnly, Watch};
 use crate::peer::processor_budget::ProcessorBudget;
 use crate::peer::receive::ArrivedPackage;
 use crate::peer::testing::{DOMAIN, TestCore, manual, watching_info};
-use crate::state_engine::{CoreLimits, PackageLimits, Quotas, StateEngine};
+use crate::state_engine::{CoreLimits, PackageLimits, Quotas};
 use crate::store::Direction;
 
 const IDENTITIES: &str = "identities";
@@ -167,49 +166,6 @@ async fn watch_waits_for_nothing_while_all_waiting_permits_are_taken() {
     let head = fixture.node.head().await;
     assert_eq!(fixture.reply(&[(DOMAIN, head)], 60).await, unchanged());
     assert_eq!(start.elapsed().as_secs(), 0);
-}
-
-/// Polls the reply by hand: the commit comes after the first look, and before the reply waits.
-#[test]
-fn commit_before_the_wait_is_not_missed() {
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    let builder = builder.enable_all().start_paused(true);
-    let runtime = builder.max_blocking_threads(1).build().unwrap();
-    runtime.block_on(async {
-        let (node, peer) = (TestCore::new(1), TestCore::new(2));
-        node.meet(&peer, Tier::Untrusted).await;
-        peer.meet(&node, Tier::Untrusted).await;
-        let (node, thread) = node.threaded();
-        let server = RequestServer::new(node.core.clone(), &manual());
-        let (session, turns) = (watching_info(peer.peer_id()), ReplyTurns::default());
-        let start = Instant::now();
-        // The first look cannot run before the poll ends, because the only thread is taken.
-        let (go_on, waits) = std::sync::mpsc::channel::<()>();
-        let taken = tokio::task::spawn_blocking(move || waits.recv());
-        let SessionMessage::Watch(request) = watch(&node, &[(DOMAIN, 0)], 60) else {
-            panic!("no watch")
-        };
-        // Without an epoch no cursor is recorded, so that the first read is the look.
-        let request = SessionMessage::Watch(Watch {
-            epoch: None,
-            ..request
-        });
-        let mut reply = Box::pin(server.reply(&session, request, &turns));
-        assert!(reply.as_mut().now_or_never().is_none());
-        go_on.send(()).unwrap();
-        taken.await.unwrap().unwrap();
-        // The only connection is free again after the first look.
-        node.core.read(|view| view.head()).await.unwrap();
-        node.send_message(&peer, "hello").await;
-        // The writer tells of a commit before it begins the next job.
-        let next_job = |core: &mut StateEngine, _| Ok::<_, StoreError>(core.change_seq());
-        node.core.write(next_job).await.unwrap();
-        let answer = reply.await;
-        assert!(matches!(answer.message, SessionMessage::Package(_)));
-        assert_eq!(start.elapsed().as_secs(), 0, "it waited for nothing");
-        drop((answer, server, node));
-        thread.join();
-    });
 }
 
 #[tokio::test(start_paused = true)]
