@@ -40,6 +40,8 @@ pub mod registry;
 pub mod serve;
 pub mod service;
 pub mod session;
+#[cfg(test)]
+mod session_testing;
 pub mod slots;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -1,11 +1,9 @@
-//! Shared parts of the peer tests: a core over a temporary database, sessions over memory pipes,
-//! and a scripted peer.
+//! Shared parts of the peer tests: a core over a temporary database, and messages.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use bastion::{Feature, Features, Session, Tier};
-use keys::protocol::FRAME_BYTES_MAX;
+use bastion::{Feature, Features, Tier};
 use keys::{Context, Epoch, KeyManager, Oid, PeerId, SignedObject, TraceId};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
@@ -14,15 +12,13 @@ use tokio_util::sync::CancellationToken;
 use super::handle::{SessionHandle, SessionInfo};
 use super::message::{EpochNote, IdOnly, Pull, SessionMessage};
 use super::outgoing::OutgoingFrames;
-use super::serve::RequestServer;
-use super::session::SessionDriver;
 use crate::config::SyncConfig;
 use crate::engine::{CoreHandle, TestClock, WriterThread};
 use crate::graph::load_object;
 use crate::op_context::Timestamp;
 use crate::schema::Schemas;
 use crate::services::{identities, messages};
-use crate::state_engine::{ApplyPackageError, CoreLimits, StateEngine};
+use crate::state_engine::{ApplyPackageError, CoreLimits, PullReply, PullRequest, StateEngine};
 use crate::store::{EpochReason, PeerRow, StoreError, Verdict, VerdictRow};
 
 pub(super) const NOW: u64 = 1_700_000_000_000;
@@ -205,6 +201,29 @@ impl TestCore {
             .unwrap();
     }
 
+    /// The package that replies to a pull by `to`; something must be new.
+    pub(super) async fn package_for(
+        &self,
+        to: PeerId,
+        features: Features,
+        domain: &str,
+        last_seq: u64,
+    ) -> Vec<u8> {
+        let request = PullRequest {
+            peer: to,
+            domain: domain.to_owned(),
+            last_seq,
+            epoch: Some(self.epoch()),
+            again: None,
+            features,
+        };
+        let built = self.core.read(move |view| view.build_package(&request));
+        match built.await.unwrap() {
+            PullReply::Package { bytes, .. } => bytes,
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Whether an identity is stored.
     pub(super) async fn knows(&self, identity: &Oid) -> bool {
         let identity = *identity;
@@ -284,119 +303,11 @@ pub(super) fn watching_info(peer: PeerId) -> SessionInfo {
     }
 }
 
-/// Both ends of a memory pipe that holds `bytes` in each direction.
-pub(super) fn pipe(bytes: usize) -> (Session, Session) {
-    let (a, b) = tokio::io::duplex(bytes);
-    (
-        Session::new(a, FRAME_BYTES_MAX),
-        Session::new(b, FRAME_BYTES_MAX),
-    )
-}
-
-/// The other end of a session, which sends and receives what a test says.
-pub(super) struct ScriptedPeer(pub(super) Session);
-
-impl ScriptedPeer {
-    pub(super) async fn send(&mut self, message: &SessionMessage) {
-        self.send_frame(&message.encode()).await;
-    }
-
-    pub(super) async fn send_frame(&mut self, frame: &[u8]) {
-        self.0.writer.write(frame).await.unwrap();
-    }
-
-    /// The next message, or none at the end of the stream.
-    pub(super) async fn receive(&mut self) -> Option<SessionMessage> {
-        let frame = self.0.reader.read().await.ok().flatten()?;
-        Some(SessionMessage::decode(&frame).unwrap())
-    }
-
-    /// The next message that is no ping.
-    pub(super) async fn receive_reply(&mut self) -> Option<SessionMessage> {
-        loop {
-            match self.receive().await {
-                Some(SessionMessage::Ping(_)) => {}
-                other => return other,
-            }
-        }
-    }
-
-    /// The code of the next message, which must be a refusal.
-    pub(super) async fn refusal(&mut self) -> String {
-        match self.receive().await {
-            Some(SessionMessage::Refused(refusal)) => refusal.code,
-            other => panic!("expected a refusal, got {other:?}"),
-        }
-    }
-
-    /// The code of `bye`, after whatever comes before it.
-    pub(super) async fn bye(&mut self) -> String {
-        loop {
-            match self.receive().await {
-                Some(SessionMessage::Bye(bye)) => return bye.code,
-                Some(_) => {}
-                None => panic!("the stream ended without bye"),
-            }
-        }
-    }
-}
-
-/// A session that is ready to run, and its other end.
-pub(super) fn session(
-    peer: PeerId,
-    tier: Tier,
-    config: &SyncConfig,
-    stop: &CancellationToken,
-) -> (SessionDriver, ScriptedPeer) {
-    session_of(info(peer, tier), config, stop)
-}
-
-fn session_of(
-    info: SessionInfo,
-    config: &SyncConfig,
-    stop: &CancellationToken,
-) -> (SessionDriver, ScriptedPeer) {
-    let (local, remote) = pipe(64);
-    let driver = SessionDriver::new(local, info, config, stop);
-    (driver, ScriptedPeer(remote))
-}
-
 /// A handle without a running session, and the frames that it queues.
 pub(super) fn handle(peer: PeerId, config: &SyncConfig) -> (Arc<SessionHandle>, OutgoingFrames) {
     let stop = CancellationToken::new();
     let (handle, frames) = SessionHandle::new(info(peer, Tier::Untrusted), config, &stop);
     (Arc::new(handle), frames)
-}
-
-/// A session that runs over `node`'s core with a scripted peer.
-pub(super) struct RunningSession {
-    pub(super) handle: Arc<SessionHandle>,
-    pub(super) peer: ScriptedPeer,
-    pub(super) end: tokio::task::JoinHandle<super::handle::SessionError>,
-    pub(super) stop: CancellationToken,
-}
-
-pub(super) fn run_session(node: &TestCore, peer: PeerId, config: &SyncConfig) -> RunningSession {
-    run_session_of(node, info(peer, Tier::Untrusted), config)
-}
-
-/// [`run_session`] as the handshake left it.
-pub(super) fn run_session_of(
-    node: &TestCore,
-    info: SessionInfo,
-    config: &SyncConfig,
-) -> RunningSession {
-    let stop = CancellationToken::new();
-    let (driver, remote) = session_of(info, config, &stop);
-    let handle = driver.handle().clone();
-    let server = RequestServer::new(node.core.clone(), config);
-    let config = config.clone();
-    RunningSession {
-        handle,
-        peer: remote,
-        end: tokio::spawn(async move { driver.run(server, &config).await }),
-        stop,
-    }
 }
 
 pub(super) fn ping(id: u64) -> SessionMessage {

@@ -9,10 +9,10 @@ use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::peer::EndCode;
-use crate::peer::message::{Pull, RequestRefusal, SessionMessage, UpToDate};
-use crate::peer::processor_budget::ProcessorBudget;
-use crate::peer::testing::{DOMAIN, RunningSession, TestCore, manual, run_session};
-use crate::state_engine::{AppliedPackage, Quotas};
+use crate::peer::message::Pull;
+use crate::peer::session_testing::{RunningSession, run_session};
+use crate::peer::testing::{DOMAIN, TestCore, manual};
+use crate::state_engine::AppliedPackage;
 use crate::store::{PullAgainCause, PullAgainNote};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -29,16 +29,8 @@ impl Fixture {
     async fn new() -> Self {
         let (node, peer) = (TestCore::new(1), TestCore::new(2));
         node.meet(&peer, Tier::Untrusted).await;
-        let config = manual();
-        let session = run_session(&node, peer.peer_id(), &config);
-        let context = Arc::new(SessionContext {
-            core: node.core.clone(),
-            config,
-            handle: session.handle.clone(),
-            domains: vec![identities::DOMAIN.into(), DOMAIN.into()],
-            quota_log: Arc::default(),
-            budget: Arc::new(ProcessorBudget::new(Quotas::default())),
-        });
+        let session = run_session(&node, peer.peer_id(), &manual());
+        let context = session.context(&node, manual(), &[identities::DOMAIN, DOMAIN]);
         Self {
             node,
             peer,
@@ -80,18 +72,9 @@ impl Fixture {
     /// The next pull, and the seconds until it; pings are answered.
     async fn next_pull(&mut self) -> (Pull, u64) {
         let start = Instant::now();
-        loop {
-            match self.session.peer.receive().await {
-                Some(SessionMessage::Pull(pull)) => {
-                    assert!(pull.again.is_some(), "an ordinary pull");
-                    return (pull, start.elapsed().as_secs());
-                }
-                Some(SessionMessage::Ping(ping)) => {
-                    self.session.peer.send(&SessionMessage::Pong(ping)).await;
-                }
-                other => panic!("expected a pull, got {other:?}"),
-            }
-        }
+        let pull = self.session.peer.next_pull().await;
+        assert!(pull.again.is_some(), "an ordinary pull");
+        (pull, start.elapsed().as_secs())
     }
 
     /// The tasks look for rows meanwhile, and pull nothing.
@@ -100,23 +83,8 @@ impl Fixture {
     }
 
     async fn up_to_date(&mut self, pull: &Pull) {
-        let reply = UpToDate {
-            id: pull.id,
-            epoch: self.peer.epoch(),
-            last_seq: pull.last_seq,
-        };
-        let reply = SessionMessage::UpToDate(reply);
-        self.session.peer.send(&reply).await;
-    }
-
-    async fn refuse(&mut self, pull: &Pull) {
-        let refusal = RequestRefusal {
-            id: pull.id,
-            code: "busy".into(),
-            last_seq: None,
-        };
-        let refusal = SessionMessage::Refused(refusal);
-        self.session.peer.send(&refusal).await;
+        let epoch = self.peer.epoch();
+        self.session.peer.up_to_date(pull, epoch).await;
     }
 }
 
@@ -144,7 +112,7 @@ async fn other_domains_stop_waiting_if_the_identities_cannot_be_pulled_again() {
     }
     let _task = fixture.start();
     let (first, _) = fixture.next_pull().await;
-    fixture.refuse(&first).await;
+    fixture.session.peer.refuse(first.id, "busy").await;
     let (second, after_s) = fixture.next_pull().await;
     assert_eq!((second.domain.as_str(), after_s), (DOMAIN, 0));
 }

@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use bastion::Tier;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::peer::EndCode;
-use crate::peer::message::{PackageBody, RequestRefusal, SessionMessage, UpToDate};
-use crate::peer::processor_budget::ProcessorBudget;
-use crate::peer::testing::{DOMAIN, RunningSession, TestCore, manual, run_session};
-use crate::state_engine::Quotas;
+use crate::peer::message::PackageBody;
+use crate::peer::session_testing::{RunningSession, run_session};
+use crate::peer::testing::{DOMAIN, TestCore, manual};
 
 /// A session between a node that pushes changes of [`DOMAIN`] and a scripted peer.
 struct Fixture {
@@ -32,16 +31,8 @@ impl Fixture {
             .write(move |core, now| core.plan_outbox(now, &configured))
             .await
             .unwrap();
-        let config = manual();
-        let session = run_session(&node, peer.peer_id(), &config);
-        let context = Arc::new(SessionContext {
-            core: node.core.clone(),
-            config,
-            handle: session.handle.clone(),
-            domains: vec![DOMAIN.into()],
-            quota_log: Arc::default(),
-            budget: Arc::new(ProcessorBudget::new(Quotas::default())),
-        });
+        let session = run_session(&node, peer.peer_id(), &manual());
+        let context = session.context(&node, manual(), &[DOMAIN]);
         Self {
             node,
             peer,
@@ -58,34 +49,23 @@ impl Fixture {
     /// The next push, and the time that passed before it; pings are answered.
     async fn next_push(&mut self) -> (PackageBody, Duration) {
         let start = Instant::now();
-        loop {
-            match self.session.peer.receive().await {
-                Some(SessionMessage::Push(push)) => return (push, start.elapsed()),
-                Some(SessionMessage::Ping(ping)) => {
-                    self.session.peer.send(&SessionMessage::Pong(ping)).await;
-                }
-                other => panic!("expected a push, got {other:?}"),
-            }
-        }
+        (self.session.peer.next_push().await, start.elapsed())
+    }
+
+    /// Nothing is pushed for a while.
+    async fn is_quiet(&mut self) {
+        let push = timeout(Duration::from_secs(20), self.next_push()).await;
+        assert!(push.is_err(), "{push:?}");
     }
 
     async fn refuse(&mut self, id: u64) {
-        let refusal = SessionMessage::Refused(RequestRefusal {
-            id,
-            code: "internal".into(),
-            last_seq: None,
-        });
-        self.session.peer.send(&refusal).await;
+        self.session.peer.refuse(id, "internal").await;
     }
 
     /// Acknowledges everything.
     async fn acknowledge(&mut self, id: u64) {
-        let ack = SessionMessage::Ack(UpToDate {
-            id,
-            epoch: self.node.epoch(),
-            last_seq: self.node.head().await,
-        });
-        self.session.peer.send(&ack).await;
+        let (epoch, head) = (self.node.epoch(), self.node.head().await);
+        self.session.peer.acknowledge(id, epoch, head).await;
     }
 
     async fn row(&self) -> Option<u64> {
@@ -102,8 +82,7 @@ impl Fixture {
 async fn pushes_at_once_and_again_after_a_failure() {
     let mut fixture = Fixture::new().await;
     let task = fixture.start();
-    let idle = tokio::time::timeout(Duration::from_secs(20), fixture.next_push()).await;
-    assert!(idle.is_err(), "nothing to push yet");
+    fixture.is_quiet().await;
     fixture.node.send_message(&fixture.peer, "hello").await;
     let (push, waited) = fixture.next_push().await;
     assert_eq!(waited, Duration::ZERO);
@@ -119,8 +98,7 @@ async fn pushes_at_once_and_again_after_a_failure() {
     }
     let (push, _) = fixture.next_push().await;
     fixture.acknowledge(push.id).await;
-    let idle = tokio::time::timeout(Duration::from_secs(20), fixture.next_push()).await;
-    assert!(idle.is_err(), "everything is acknowledged");
+    fixture.is_quiet().await;
     assert_eq!(fixture.row().await, None);
     fixture.node.send_message(&fixture.peer, "again").await;
     let (push, waited) = fixture.next_push().await;
@@ -144,8 +122,7 @@ async fn row_of_an_earlier_session_is_pushed_at_the_start() {
     let (push, waited) = fixture.next_push().await;
     assert_eq!(waited, Duration::ZERO);
     fixture.acknowledge(push.id).await;
-    let idle = tokio::time::timeout(Duration::from_secs(20), fixture.next_push()).await;
-    assert!(idle.is_err());
+    fixture.is_quiet().await;
     assert_eq!(fixture.row().await, None);
 }
 
@@ -167,8 +144,7 @@ async fn session_begins_with_a_push_of_what_has_no_row() {
     fixture.refuse(push.id).await;
     let (push, _) = fixture.next_push().await;
     fixture.acknowledge(push.id).await;
-    let idle = tokio::time::timeout(Duration::from_secs(20), fixture.next_push()).await;
-    assert!(idle.is_err());
+    fixture.is_quiet().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -179,12 +155,8 @@ async fn change_during_a_push_is_pushed_after_it() {
     let (push, _) = fixture.next_push().await;
     let sent = fixture.node.head().await;
     fixture.node.send_message(&fixture.peer, "meanwhile").await;
-    let ack = SessionMessage::Ack(UpToDate {
-        id: push.id,
-        epoch: fixture.node.epoch(),
-        last_seq: sent,
-    });
-    fixture.session.peer.send(&ack).await;
+    let epoch = fixture.node.epoch();
+    fixture.session.peer.acknowledge(push.id, epoch, sent).await;
     let (_, waited) = fixture.next_push().await;
     assert_eq!(waited, PUSH_PAUSE);
     assert!(fixture.row().await.is_some_and(|row| row > sent));
@@ -201,8 +173,7 @@ async fn row_without_anything_to_send_is_deleted() {
         .await
         .unwrap();
     let task = fixture.start();
-    let idle = tokio::time::timeout(Duration::from_secs(20), fixture.next_push()).await;
-    assert!(idle.is_err());
+    fixture.is_quiet().await;
     assert_eq!(fixture.row().await, None);
     fixture.session.handle.end(EndCode::End);
     task.await.unwrap();

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::*;
 use crate::peer::message::{IdOnly, PackageBody, RequestRefusal, UpToDate};
-use crate::peer::testing::{DOMAIN, RunningSession, TestCore, manual, run_session};
-use crate::state_engine::{PullReply, PullRequest, Quotas};
+use crate::peer::session_testing::{RunningSession, run_session};
+use crate::peer::testing::{DOMAIN, TestCore, manual};
+use crate::state_engine::Quotas;
 use crate::store::{PeerRow, StoreError};
 use bastion::{Features, Tier};
 use keys::Epoch;
@@ -52,22 +53,8 @@ impl Fixture {
     }
 
     async fn package(&self) -> Vec<u8> {
-        let request = PullRequest {
-            again: None,
-            peer: self.node.peer_id(),
-            domain: DOMAIN.into(),
-            last_seq: 0,
-            epoch: None,
-            features: Features::none(),
-        };
-        let built = self
-            .peer
-            .core
-            .read(move |view| view.build_package(&request));
-        match built.await.unwrap() {
-            PullReply::Package { bytes, .. } => bytes,
-            other => panic!("{other:?}"),
-        }
+        let (to, features) = (self.node.peer_id(), Features::none());
+        self.peer.package_for(to, features, DOMAIN, 0).await
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::peer::message::{IdOnly, UpToDate};
-use crate::peer::testing::{DOMAIN, TestCore, manual, run_session};
+use crate::peer::session_testing::run_session;
+use crate::peer::testing::{DOMAIN, TestCore, manual};
 use bastion::Tier;
 
 const EPOCH: Epoch = Epoch::from_bytes([1; 16]);

@@ -11,10 +11,9 @@ use tokio::time::Instant;
 use super::*;
 use crate::graph::GraphManager;
 use crate::peer::log_testing::CapturedLog;
-use crate::peer::message::{IdOnly, RequestRefusal};
-use crate::peer::processor_budget::ProcessorBudget;
-use crate::peer::testing::{DOMAIN, RunningSession, TestCore, manual, run_session};
-use crate::state_engine::Quotas;
+use crate::peer::message::IdOnly;
+use crate::peer::session_testing::{RunningSession, run_session};
+use crate::peer::testing::{DOMAIN, TestCore, manual};
 use keys::Epoch;
 
 /// A node that runs [`keep_recovering`] in a session with a scripted peer.
@@ -28,15 +27,9 @@ struct Fixture {
 impl Fixture {
     async fn new(node: TestCore, peer: TestCore) -> Self {
         let session = run_session(&node, peer.peer_id(), &manual());
-        let context = Arc::new(SessionContext {
-            core: node.core.clone(),
-            config: manual(),
-            handle: session.handle.clone(),
-            // Identities are last here and must come first.
-            domains: vec![DOMAIN.into(), identities::DOMAIN.into()],
-            quota_log: Arc::default(),
-            budget: Arc::new(ProcessorBudget::new(Quotas::default())),
-        });
+        // Identities are last here and must come first.
+        let domains = [DOMAIN, identities::DOMAIN];
+        let context = session.context(&node, manual(), &domains);
         Self {
             node,
             peer,
@@ -98,18 +91,6 @@ impl Fixture {
             .await;
     }
 
-    async fn refuse(&mut self, id: u64, code: &str) {
-        let refusal = RequestRefusal {
-            id,
-            code: code.into(),
-            last_seq: None,
-        };
-        self.session
-            .peer
-            .send(&SessionMessage::Refused(refusal))
-            .await;
-    }
-
     async fn needs_reclaim_from(&self) -> bool {
         let (peer, shared) = (self.peer.peer_id(), self.context.domains.clone());
         let asks = self
@@ -163,7 +144,7 @@ async fn does_not_show_a_refused_epoch_again() {
     let Some(SessionMessage::Epoch(own)) = fixture.session.peer.receive().await else {
         panic!("no epoch");
     };
-    fixture.refuse(own.id, "epoch").await;
+    fixture.session.peer.refuse(own.id, "epoch").await;
     task.await.unwrap();
     assert!(!fixture.session.handle.closed().is_cancelled());
 }
@@ -233,7 +214,7 @@ async fn asks_a_busy_peer_for_the_same_batch_after_a_pause() {
     fixture.send_batch(first.id, next).await;
     let start = Instant::now();
     let second = fixture.next_reclaim().await;
-    fixture.refuse(second.id, "busy").await;
+    fixture.session.peer.refuse(second.id, "busy").await;
     let again = fixture.next_reclaim().await;
     assert_eq!((again.domain, again.after), (second.domain, next));
     assert!((3..=4).contains(&start.elapsed().as_secs()));
@@ -248,7 +229,7 @@ async fn starts_again_after_another_refusal() {
     let next = Some(Oid::from_bytes([3; 16]));
     fixture.send_batch(first.id, next).await;
     let second = fixture.next_reclaim().await;
-    fixture.refuse(second.id, "internal").await;
+    fixture.session.peer.refuse(second.id, "internal").await;
     let again = fixture.next_reclaim().await;
     assert_eq!(
         (again.domain.as_str(), again.after),

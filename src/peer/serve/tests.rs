@@ -55,24 +55,8 @@ impl Fixture {
 
     /// The package that the peer would push.
     pub(super) async fn package(&self, last_seq: u64) -> Vec<u8> {
-        let request = PullRequest {
-            again: None,
-            peer: self.node.peer_id(),
-            domain: DOMAIN.into(),
-            last_seq,
-            epoch: Some(self.peer.epoch()),
-            features: Features::none(),
-        };
-        let built = self
-            .peer
-            .core
-            .read(move |view| view.build_package(&request))
-            .await
-            .unwrap();
-        match built {
-            PullReply::Package { bytes, .. } => bytes,
-            other => panic!("{other:?}"),
-        }
+        let (to, features) = (self.node.peer_id(), Features::none());
+        self.peer.package_for(to, features, DOMAIN, last_seq).await
     }
 
     pub(super) async fn push(&self, body: Vec<u8>) -> SessionMessage {

@@ -9,7 +9,8 @@ use super::*;
 use crate::peer::handshake_testing::{admitted, connector, serve};
 use crate::peer::log_testing::CapturedLog;
 use crate::peer::message::SessionMessage;
-use crate::peer::testing::{DOMAIN, ScriptedPeer, TestCore, manual, peer_id, ping, pong, session};
+use crate::peer::session_testing::{ScriptedPeer, session};
+use crate::peer::testing::{DOMAIN, TestCore, manual, peer_id, ping, pong};
 use crate::store::Verdict;
 
 struct Fixture {

@@ -8,9 +8,8 @@ use super::tests::{epoch_note, untrusted};
 use super::*;
 use crate::peer::message::{PackageBody, Pull, RequestRefusal};
 use crate::peer::outgoing::BUSY_MAX;
-use crate::peer::testing::{
-    DOMAIN, RunningSession, TestCore, manual, peer_id, ping, pong, pull, run_session,
-};
+use crate::peer::session_testing::{RunningSession, run_session};
+use crate::peer::testing::{DOMAIN, TestCore, manual, peer_id, ping, pong, pull};
 
 fn reader(node: &TestCore, config: &SyncConfig) -> (SessionReader, OutgoingFrames) {
     let stop = CancellationToken::new();

@@ -9,9 +9,8 @@ use crate::peer::message::{
     EpochNote, IdOnly, PackageBody, Pull, ReclaimRequest, ReclaimedBatch, RequestRefusal, UpToDate,
     Watch,
 };
-use crate::peer::testing::{
-    DOMAIN, ScriptedPeer, TestCore, info, manual, peer_id, ping, pipe, pong, pull, run_session,
-};
+use crate::peer::session_testing::{ScriptedPeer, pipe, run_session};
+use crate::peer::testing::{DOMAIN, TestCore, info, manual, peer_id, ping, pong, pull};
 use bastion::{FrameError, Tier};
 use keys::{Epoch, Signature};
 

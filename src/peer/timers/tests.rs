@@ -7,10 +7,10 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::peer::EndCode;
-use crate::peer::message::{PackageBody, Pull, RequestRefusal, SessionMessage, UpToDate};
-use crate::peer::processor_budget::ProcessorBudget;
-use crate::peer::testing::{DOMAIN, RunningSession, TestCore, manual, run_session};
-use crate::state_engine::{AppliedPackage, CoreLimits, PullReply, PullRequest, Quotas, Window};
+use crate::peer::message::{PackageBody, Pull, RequestRefusal, SessionMessage};
+use crate::peer::session_testing::{RunningSession, run_session};
+use crate::peer::testing::{DOMAIN, TestCore, manual};
+use crate::state_engine::{AppliedPackage, CoreLimits, Quotas, Window};
 
 /// A session between a node and a scripted peer, without tasks.
 struct Fixture {
@@ -31,14 +31,7 @@ impl Fixture {
         node.meet(&peer, Tier::Untrusted).await;
         peer.meet(&node, Tier::Untrusted).await;
         let session = run_session(&node, peer.peer_id(), &config);
-        let context = Arc::new(SessionContext {
-            core: node.core.clone(),
-            config,
-            handle: session.handle.clone(),
-            domains: vec![identities::DOMAIN.into(), DOMAIN.into()],
-            quota_log: Arc::default(),
-            budget: Arc::new(ProcessorBudget::new(Quotas::default())),
-        });
+        let context = session.context(&node, config, &[identities::DOMAIN, DOMAIN]);
         Self {
             node,
             peer,
@@ -58,73 +51,19 @@ impl Fixture {
         tokio::spawn(async move { keep_pushing(&context, DOMAIN).await })
     }
 
-    /// The next pull; pings are answered.
-    async fn next_pull(&mut self) -> Pull {
-        loop {
-            match self.session.peer.receive().await {
-                Some(SessionMessage::Pull(pull)) => return pull,
-                Some(SessionMessage::Ping(ping)) => {
-                    self.session.peer.send(&SessionMessage::Pong(ping)).await;
-                }
-                other => panic!("expected a pull, got {other:?}"),
-            }
-        }
-    }
-
-    async fn next_push(&mut self) -> PackageBody {
-        loop {
-            match self.session.peer.receive().await {
-                Some(SessionMessage::Push(push)) => return push,
-                Some(SessionMessage::Ping(ping)) => {
-                    self.session.peer.send(&SessionMessage::Pong(ping)).await;
-                }
-                other => panic!("expected a push, got {other:?}"),
-            }
-        }
-    }
-
     async fn reply_up_to_date(&mut self, pull: &Pull) {
-        let reply = UpToDate {
-            id: pull.id,
-            epoch: self.peer.epoch(),
-            last_seq: pull.last_seq,
-        };
-        let reply = SessionMessage::UpToDate(reply);
-        self.session.peer.send(&reply).await;
-    }
-
-    async fn refuse(&mut self, id: u64, code: &str) {
-        let refusal = RequestRefusal {
-            id,
-            code: code.into(),
-            last_seq: None,
-        };
-        let refusal = SessionMessage::Refused(refusal);
-        self.session.peer.send(&refusal).await;
+        let epoch = self.peer.epoch();
+        self.session.peer.up_to_date(pull, epoch).await;
     }
 
     /// Replies with the package of a message that the peer wrote for the node.
     async fn reply_package(&mut self, pull: &Pull) {
-        let request = PullRequest {
-            again: None,
-            peer: self.node.peer_id(),
-            domain: pull.domain.clone(),
-            last_seq: pull.last_seq,
-            epoch: pull.epoch,
-            features: Features::none(),
-        };
-        let built = self
+        let (to, features) = (self.node.peer_id(), Features::none());
+        let package = self
             .peer
-            .core
-            .read(move |view| view.build_package(&request));
-        let PullReply::Package { bytes, .. } = built.await.unwrap() else {
-            panic!("nothing to send");
-        };
-        let package = PackageBody {
-            id: pull.id,
-            body: bytes,
-        };
-        let package = SessionMessage::Package(package);
+            .package_for(to, features, &pull.domain, pull.last_seq);
+        let (id, body) = (pull.id, package.await);
+        let package = SessionMessage::Package(PackageBody { id, body });
         self.session.peer.send(&package).await;
     }
 }
@@ -179,7 +118,7 @@ async fn pulls_at_the_interval_until_the_session_ends() {
     let task = fixture.start_pulling(identities::DOMAIN);
     for round in 0..3 {
         let start = Instant::now();
-        let pull = fixture.next_pull().await;
+        let pull = fixture.session.peer.next_pull().await;
         assert_eq!(start.elapsed().as_secs(), if round == 0 { 0 } else { 20 });
         fixture.reply_up_to_date(&pull).await;
     }
@@ -192,14 +131,14 @@ async fn other_domains_wait_for_the_identities() {
     let mut fixture = Fixture::new(interval()).await;
     let _other = fixture.start_pulling(DOMAIN);
     let _identities = fixture.start_pulling(identities::DOMAIN);
-    let first = fixture.next_pull().await;
+    let first = fixture.session.peer.next_pull().await;
     assert_eq!(
         (first.domain.as_str(), first.wait_s),
         (identities::DOMAIN, 0)
     );
     assert!(!fixture.identified.is_cancelled());
     fixture.reply_up_to_date(&first).await;
-    assert_eq!(fixture.next_pull().await.domain, DOMAIN);
+    assert_eq!(fixture.session.peer.next_pull().await.domain, DOMAIN);
 }
 
 #[tokio::test(start_paused = true)]
@@ -207,9 +146,9 @@ async fn other_domains_stop_waiting_if_the_identities_cannot_be_pulled() {
     let mut fixture = Fixture::new(interval()).await;
     let _other = fixture.start_pulling(DOMAIN);
     let _identities = fixture.start_pulling(identities::DOMAIN);
-    let first = fixture.next_pull().await;
-    fixture.refuse(first.id, "internal").await;
-    assert_eq!(fixture.next_pull().await.domain, DOMAIN);
+    let first = fixture.session.peer.next_pull().await;
+    fixture.session.peer.refuse(first.id, "internal").await;
+    assert_eq!(fixture.session.peer.next_pull().await.domain, DOMAIN);
 }
 
 #[tokio::test(start_paused = true)]
@@ -228,10 +167,10 @@ async fn identities_wait_for_changes_once_they_are_here() {
     };
     let mut fixture = Fixture::new(config).await;
     let _task = fixture.start_pulling(identities::DOMAIN);
-    let first = fixture.next_pull().await;
+    let first = fixture.session.peer.next_pull().await;
     assert_eq!(first.wait_s, 0);
     fixture.reply_up_to_date(&first).await;
-    assert_eq!(fixture.next_pull().await.wait_s, 30);
+    assert_eq!(fixture.session.peer.next_pull().await.wait_s, 30);
 }
 
 #[tokio::test(start_paused = true)]
@@ -240,20 +179,20 @@ async fn failed_pulls_are_retried_with_backoff_until_one_succeeds() {
     fixture.identified.cancel();
     let _task = fixture.start_pulling(DOMAIN);
     let mut pauses = Vec::new();
-    let pull = fixture.next_pull().await;
-    fixture.refuse(pull.id, "busy").await;
+    let pull = fixture.session.peer.next_pull().await;
+    fixture.session.peer.refuse(pull.id, "busy").await;
     for code in ["busy", "internal", "up to date", "busy"] {
         let start = Instant::now();
-        let pull = fixture.next_pull().await;
+        let pull = fixture.session.peer.next_pull().await;
         pauses.push(start.elapsed().as_secs());
         if code == "up to date" {
             fixture.reply_up_to_date(&pull).await;
         } else {
-            fixture.refuse(pull.id, code).await;
+            fixture.session.peer.refuse(pull.id, code).await;
         }
     }
     let start = Instant::now();
-    fixture.next_pull().await;
+    fixture.session.peer.next_pull().await;
     pauses.push(start.elapsed().as_secs());
     let expected = [3..=4, 6..=8, 12..=16, 20..=20, 3..=4];
     for (pause, expected) in pauses.iter().zip(&expected) {
@@ -273,9 +212,9 @@ async fn full_quota_of_a_pull_is_logged_once_until_one_is_applied() {
     fixture.peer.send_message(&fixture.node, "hello").await;
     fixture.identified.cancel();
     let _task = fixture.start_pulling(DOMAIN);
-    let pull = fixture.next_pull().await;
+    let pull = fixture.session.peer.next_pull().await;
     fixture.reply_package(&pull).await;
-    fixture.next_pull().await;
+    fixture.session.peer.next_pull().await;
     let peer = fixture.peer.peer_id();
     assert!(!fixture.context.quota_log.refused(&peer, &"full"));
 }
@@ -288,9 +227,9 @@ async fn applied_package_clears_the_log_of_the_quota() {
     fixture.peer.send_message(&fixture.node, "hello").await;
     fixture.identified.cancel();
     let _task = fixture.start_pulling(DOMAIN);
-    let pull = fixture.next_pull().await;
+    let pull = fixture.session.peer.next_pull().await;
     fixture.reply_package(&pull).await;
-    fixture.next_pull().await;
+    fixture.session.peer.next_pull().await;
     assert!(fixture.context.quota_log.refused(&peer, &"full"));
 }
 
@@ -302,26 +241,22 @@ async fn pushes_at_the_interval_with_backoff_after_a_failure() {
     let mut pauses = Vec::new();
     for _ in 0..3 {
         let start = Instant::now();
-        let push = fixture.next_push().await;
+        let push = fixture.session.peer.next_push().await;
         pauses.push(start.elapsed().as_secs());
-        fixture.refuse(push.id, "internal").await;
+        fixture.session.peer.refuse(push.id, "internal").await;
     }
     let start = Instant::now();
-    let push = fixture.next_push().await;
+    let push = fixture.session.peer.next_push().await;
     pauses.push(start.elapsed().as_secs());
     let expected = [20..=20, 3..=4, 6..=8, 12..=16];
     for (pause, expected) in pauses.iter().zip(&expected) {
         assert!(expected.contains(pause), "{pauses:?}");
     }
-    let ack = SessionMessage::Ack(UpToDate {
-        id: push.id,
-        epoch: fixture.node.epoch(),
-        last_seq: fixture.node.head().await,
-    });
-    fixture.session.peer.send(&ack).await;
+    let (epoch, head) = (fixture.node.epoch(), fixture.node.head().await);
+    fixture.session.peer.acknowledge(push.id, epoch, head).await;
     fixture.node.send_message(&fixture.peer, "again").await;
     let start = Instant::now();
-    fixture.next_push().await;
+    fixture.session.peer.next_push().await;
     assert_eq!(start.elapsed().as_secs(), 20);
     fixture.session.handle.end(EndCode::End);
     task.await.unwrap();
@@ -339,7 +274,7 @@ async fn pushes_again_soon_after_a_gap() {
         .await
         .unwrap();
     let _task = fixture.start_pushing();
-    let push = fixture.next_push().await;
+    let push = fixture.session.peer.next_push().await;
     let gap = SessionMessage::Refused(RequestRefusal {
         id: push.id,
         code: "gap".into(),
@@ -347,6 +282,6 @@ async fn pushes_again_soon_after_a_gap() {
     });
     fixture.session.peer.send(&gap).await;
     let start = Instant::now();
-    fixture.next_push().await;
+    fixture.session.peer.next_push().await;
     assert_eq!(start.elapsed(), PUSH_PAUSE);
 }

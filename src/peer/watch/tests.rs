@@ -1,7 +1,5 @@
 //! Tests of the watching task, against a scripted peer with a paused clock.
 
-use std::sync::Arc;
-
 use bastion::Tier;
 use futures::future::join;
 use keys::{Oid, PeerId};
@@ -11,12 +9,9 @@ use super::*;
 use crate::config::SyncConfig;
 use crate::peer::EndCode;
 use crate::peer::again::keep_pulling_again;
-use crate::peer::message::{IdOnly, PackageBody, Pull, RequestRefusal, UpToDate};
-use crate::peer::processor_budget::ProcessorBudget;
-use crate::peer::testing::{
-    DOMAIN, RunningSession, TestCore, manual, ping, pong, run_session_of, watching_info,
-};
-use crate::state_engine::{PullReply, PullRequest, Quotas};
+use crate::peer::message::{IdOnly, PackageBody, Pull};
+use crate::peer::session_testing::{RunningSession, run_session_of};
+use crate::peer::testing::{DOMAIN, TestCore, manual, ping, pong, watching_info};
 use crate::store::{PullAgainCause, PullAgainNote};
 
 /// A node that watches a scripted peer.
@@ -39,14 +34,7 @@ impl Fixture {
             ..manual()
         };
         let session = run_session_of(&node, watching_info(peer.peer_id()), &config);
-        let context = SessionContext {
-            core: node.core.clone(),
-            config,
-            handle: session.handle.clone(),
-            domains: vec![identities::DOMAIN.into(), DOMAIN.into()],
-            quota_log: Arc::default(),
-            budget: Arc::new(ProcessorBudget::new(Quotas::default())),
-        };
+        let context = session.context(&node, config, &[identities::DOMAIN, DOMAIN]);
         assert!(may_watch(&context));
         let task = tokio::spawn(async move {
             let identified = CancellationToken::new();
@@ -64,32 +52,13 @@ impl Fixture {
     /// A node that has pulled the identities.
     async fn watching() -> Self {
         let mut fixture = Self::new().await;
-        let pull = fixture.next_pull().await;
+        let pull = fixture.session.peer.next_pull().await;
         fixture.up_to_date(&pull).await;
         fixture
     }
 
-    /// The next message; pings are answered.
-    async fn next(&mut self) -> SessionMessage {
-        loop {
-            match self.session.peer.receive().await.unwrap() {
-                SessionMessage::Ping(it) => {
-                    self.session.peer.send(&SessionMessage::Pong(it)).await;
-                }
-                other => return other,
-            }
-        }
-    }
-
-    async fn next_pull(&mut self) -> Pull {
-        match self.next().await {
-            SessionMessage::Pull(pull) => pull,
-            other => panic!("expected a pull, got {other:?}"),
-        }
-    }
-
     async fn next_watch(&mut self) -> Watch {
-        match self.next().await {
+        match self.session.peer.next().await {
             SessionMessage::Watch(watch) => watch,
             other => panic!("expected a watch, got {other:?}"),
         }
@@ -101,7 +70,7 @@ impl Fixture {
         for id in 1000..1010 {
             self.session.peer.send(&ping(id)).await;
             loop {
-                let message = self.next().await;
+                let message = self.session.peer.next().await;
                 if message == pong(id) {
                     break;
                 }
@@ -116,12 +85,8 @@ impl Fixture {
     }
 
     async fn up_to_date(&mut self, pull: &Pull) {
-        let reply = UpToDate {
-            id: pull.id,
-            epoch: self.peer.epoch(),
-            last_seq: pull.last_seq,
-        };
-        self.send(SessionMessage::UpToDate(reply)).await;
+        let epoch = self.peer.epoch();
+        self.session.peer.up_to_date(pull, epoch).await;
     }
 
     async fn unchanged(&mut self, watch: &Watch) {
@@ -130,32 +95,14 @@ impl Fixture {
     }
 
     async fn refuse(&mut self, watch: &Watch) {
-        let refusal = RequestRefusal {
-            id: watch.id,
-            code: "busy".into(),
-            last_seq: None,
-        };
-        self.send(SessionMessage::Refused(refusal)).await;
+        self.session.peer.refuse(watch.id, "busy").await;
     }
 
     /// The peer's package of what follows `last_seq` in a domain.
     async fn package(&self, domain: &str, last_seq: u64) -> Vec<u8> {
-        let request = PullRequest {
-            peer: self.node.peer_id(),
-            domain: domain.to_owned(),
-            last_seq,
-            epoch: Some(self.peer.epoch()),
-            again: None,
-            features: self.session.handle.features().clone(),
-        };
-        let built = self
-            .peer
-            .core
-            .read(move |view| view.build_package(&request));
-        match built.await.unwrap() {
-            PullReply::Package { bytes, .. } => bytes,
-            other => panic!("{other:?}"),
-        }
+        let to = self.node.peer_id();
+        let features = self.session.handle.features().clone();
+        self.peer.package_for(to, features, domain, last_seq).await
     }
 
     /// Replies with the package of a domain that follows the watched cursor.
@@ -184,7 +131,7 @@ fn cursor(watch: &Watch, domain: &str) -> Option<u64> {
 #[tokio::test(start_paused = true)]
 async fn identities_come_first() {
     let mut fixture = Fixture::new().await;
-    let first = fixture.next_pull().await;
+    let first = fixture.session.peer.next_pull().await;
     assert_eq!(
         (first.domain.as_str(), first.wait_s),
         (identities::DOMAIN, 0)
@@ -281,7 +228,7 @@ async fn history_does_not_delay_news() {
     // The pull of history is sent, and not answered.
     let (mut again, mut watched) = (None, None);
     while again.is_none() || watched.is_none() {
-        match fixture.next().await {
+        match fixture.session.peer.next().await {
             SessionMessage::Pull(pull) => again = Some(pull),
             SessionMessage::Watch(watch) => watched = Some(watch),
             other => panic!("{other:?}"),
@@ -303,7 +250,7 @@ async fn push_during_a_watch_is_no_fault() {
     fixture
         .send(SessionMessage::Push(PackageBody { id: 1, body }))
         .await;
-    let reply = fixture.next().await;
+    let reply = fixture.session.peer.next().await;
     assert!(matches!(reply, SessionMessage::Ack(_)), "{reply:?}");
     fixture.reply(&watch, DOMAIN).await;
     let watch = fixture.next_watch().await;
@@ -324,7 +271,7 @@ async fn package_of_a_domain_that_is_not_watched_is_a_fault_of_the_watch() {
             .send(SessionMessage::Package(PackageBody { id, body }))
             .await;
     }
-    let pull = fixture.next_pull().await;
+    let pull = fixture.session.peer.next_pull().await;
     assert_eq!(pull.domain, identities::DOMAIN, "the other backs off");
 }
 
@@ -353,7 +300,7 @@ async fn refused_watch_falls_back_to_pulls() {
     fixture.refuse(&watch).await;
     let mut pulled = Vec::new();
     let watch = loop {
-        match fixture.next().await {
+        match fixture.session.peer.next().await {
             SessionMessage::Pull(pull) => {
                 assert!(pull.wait_s <= 4, "until the next watch: {}", pull.wait_s);
                 fixture.up_to_date(&pull).await;
