@@ -11,6 +11,17 @@ use crate::club::{EVENT, NEWS, NOTE, ROOM, Versions, news, news_at, note, room, 
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
+/// The number of waiting and of refused objects.
+fn aside(node: &TestNode) -> (usize, usize) {
+    (waiting(node), node.rejects().len())
+}
+
+/// Writes an object that needs version 2.
+fn make_fair(node: &TestNode) -> Oid {
+    let attrs = news_at("Fair", "Bern");
+    node.make("club", NEWS, attrs).unwrap().oid
+}
+
 /// Writes an object of version 2 on Alice. Bob, with version 1, has nothing of it, and has it as
 /// Alice has after his upgrade.
 fn waits_until_the_upgrade(type_number: u16, attrs: Attrs) {
@@ -21,11 +32,11 @@ fn waits_until_the_upgrade(type_number: u16, attrs: Attrs) {
     bob.pull_everything(&alice);
     assert_eq!(bob.parent("club", made), None);
     assert!(bob.parent("club", fits).is_some());
-    assert_eq!((waiting(&bob), bob.rejects().len()), (1, 0));
+    assert_eq!(aside(&bob), (1, 0));
     let bob = bob.restart();
     assert_eq!(waiting(&bob), 1, "a restart without the later file");
     let bob = versions.upgrade(bob, 2, &alice);
-    assert_eq!((waiting(&bob), bob.rejects().len()), (0, 0));
+    assert_eq!(aside(&bob), (0, 0));
     assert_eq!(bob.object("club", made), alice.object("club", made));
 }
 
@@ -55,9 +66,9 @@ fn message_in_a_waiting_conversation_follows_it() {
     let place = alice.make("club", ROOM, attrs).unwrap().oid;
     let within = alice.make("club", NOTE, note(place, "Hi")).unwrap().oid;
     bob.pull_everything(&alice);
-    assert_eq!((waiting(&bob), bob.rejects().len()), (2, 0));
+    assert_eq!(aside(&bob), (2, 0));
     let bob = versions.upgrade(bob, 2, &alice);
-    assert_eq!((waiting(&bob), bob.rejects().len()), (0, 0));
+    assert_eq!(aside(&bob), (0, 0));
     assert!(bob.parent("club", within).is_some());
 }
 
@@ -106,7 +117,7 @@ fn needs_version_3(versions: &Versions) -> (TestNode, TestNode, Oid) {
     attrs.insert(3, vec![Value::Integer(7)]);
     let made = alice.make("club", NEWS, attrs).unwrap().oid;
     bob.pull_everything(&alice);
-    assert_eq!((waiting(&bob), bob.rejects().len()), (1, 0));
+    assert_eq!(aside(&bob), (1, 0));
     (alice, bob, made)
 }
 
@@ -115,9 +126,9 @@ fn object_waits_on_after_an_upgrade_that_does_not_suffice() {
     let versions = Versions::new();
     let (alice, bob, made) = needs_version_3(&versions);
     let bob = versions.upgrade(bob, 2, &alice);
-    assert_eq!((waiting(&bob), bob.rejects().len()), (1, 0));
+    assert_eq!(aside(&bob), (1, 0));
     let bob = versions.upgrade(bob, 3, &alice);
-    assert_eq!((waiting(&bob), bob.rejects().len()), (0, 0));
+    assert_eq!(aside(&bob), (0, 0));
     assert!(bob.parent("club", made).is_some());
 }
 
@@ -131,7 +142,7 @@ fn claim_that_fell_meanwhile_rejects_no_waiting_object() {
     assert_eq!(fallen.unwrap(), 1);
     drop(database);
     let bob = bob.into_setup().schema_dir(&versions.folder(2)).node();
-    assert_eq!((waiting(&bob), bob.rejects().len()), (1, 0));
+    assert_eq!(aside(&bob), (1, 0));
     let bob = versions.upgrade(bob, 3, &alice);
     assert!(bob.parent("club", made).is_some());
 }
@@ -141,7 +152,7 @@ fn disabled_app_rejects_no_waiting_object() {
     let versions = Versions::new();
     let (alice, bob, made) = needs_version_3(&versions);
     let bob = bob.into_setup().apps(&["identities"]).node();
-    assert_eq!((waiting(&bob), bob.rejects().len()), (1, 0));
+    assert_eq!(aside(&bob), (1, 0));
     let bob = bob.into_setup().apps(&["identities", "club"]);
     let bob = bob.schema_dir(&versions.folder(3)).node();
     meet(&bob, &alice);
@@ -185,10 +196,7 @@ fn objects_of_a_later_schema_leave_room_for_others() {
 fn expired_waiting_objects_come_with_the_upgrade() {
     let versions = Versions::new();
     let (alice, bob) = versions.pair(2, 1);
-    let made = alice
-        .make("club", NEWS, news_at("Fair", "Bern"))
-        .unwrap()
-        .oid;
+    let made = make_fair(&alice);
     bob.pull_everything(&alice);
     bob.clock.advance_ms(31 * DAY_MS);
     let expired = bob.write(|core, now| core.expire_step(now));
@@ -228,10 +236,7 @@ fn reclaim(node: &TestNode, peer: &TestNode) -> ReclaimSummary {
 fn reclaimed_object_of_a_later_schema_is_asked_for_again_after_the_upgrade() {
     let versions = Versions::new();
     let (alice, bob) = versions.pair(2, 2);
-    let made = alice
-        .make("club", NEWS, news_at("Fair", "Bern"))
-        .unwrap()
-        .oid;
+    let made = make_fair(&alice);
     bob.pull_everything(&alice);
     let alice = alice.into_setup().elsewhere();
     let alice = alice.schema_dir(&versions.folder(1)).node();
@@ -252,10 +257,7 @@ fn reclaimed_object_of_a_later_schema_is_asked_for_again_after_the_upgrade() {
 fn restored_author_gets_back_what_waits_at_a_peer() {
     let versions = Versions::new();
     let (alice, bob) = versions.pair(2, 1);
-    let made = alice
-        .make("club", NEWS, news_at("Fair", "Bern"))
-        .unwrap()
-        .oid;
+    let made = make_fair(&alice);
     let fits = alice.make("club", NEWS, news("fits")).unwrap().oid;
     bob.pull_everything(&alice);
     assert_eq!(waiting(&bob), 1);

@@ -89,31 +89,35 @@ async fn late_member_receives_the_history_of_all_members() {
     }
 }
 
-#[tokio::test]
-async fn restored_owner_serves_a_scope_once_the_homes_of_its_readers_were_asked() {
-    let net = MemoryNet::new();
-    let (nodes, talk) = three(&net).await;
+/// Alice was restored without the list that removes the member `removed`, which Bob alone has.
+/// After Carol, but not Bob, was asked for Alice's objects, Alice wrote "three".
+async fn three_with_a_lost_list(net: &MemoryNet, removed: usize) -> ([LiveNode; 3], Oid) {
+    let (nodes, talk) = three(net).await;
+    let removed = nodes[removed].identity;
     let [alice, bob, carol] = nodes;
-    alice
-        .set_rights("messages", talk, &[(carol.identity, BOTH)])
-        .unwrap();
+    let set = |rights| alice.set_rights("messages", talk, &[rights]).unwrap();
+    set((carol.identity, BOTH));
     for to in [&bob, &carol] {
         to.pull_everything(&alice).await;
     }
     let copy = tempfile::tempdir().unwrap();
     let copy = copy.path().join("copy.db");
     store::snapshot(&alice.database(), &copy).unwrap();
-    // Bob alone receives the list that removes Carol.
-    alice
-        .set_rights("messages", talk, &[(carol.identity, None)])
-        .unwrap();
+    set((removed, None));
     bob.pull_everything(&alice).await;
-    let alice = restored(&net, alice, &copy).await;
+    let alice = restored(net, alice, &copy).await;
     carol.meet(&alice).await;
     peer_was_asked(&alice, &carol).await;
     alice.make("messages", 2, message(talk, "three")).unwrap();
     carol.pull_everything(&alice).await;
     assert_eq!(alice.write_mode(), WriteMode::NewObjectsOnly);
+    ([alice, bob, carol], talk)
+}
+
+#[tokio::test]
+async fn restored_owner_serves_a_scope_once_the_homes_of_its_readers_were_asked() {
+    let net = MemoryNet::new();
+    let ([alice, bob, carol], _) = three_with_a_lost_list(&net, 2).await;
     assert!(!texts(&carol).contains(&"three".to_owned()));
     bob.meet(&alice).await;
     alice.wait_for(WriteMode::ReadWrite).await;
@@ -130,27 +134,8 @@ async fn restored_owner_serves_a_scope_once_the_homes_of_its_readers_were_asked(
 #[tokio::test]
 async fn scope_opens_when_the_last_home_returns_the_list_that_removed_its_reader() {
     let net = MemoryNet::new();
-    let (nodes, talk) = three(&net).await;
-    let [alice, bob, carol] = nodes;
-    alice
-        .set_rights("messages", talk, &[(carol.identity, BOTH)])
-        .unwrap();
-    for to in [&bob, &carol] {
-        to.pull_everything(&alice).await;
-    }
-    let copy = tempfile::tempdir().unwrap();
-    let copy = copy.path().join("copy.db");
-    store::snapshot(&alice.database(), &copy).unwrap();
-    alice
-        .set_rights("messages", talk, &[(bob.identity, None)])
-        .unwrap();
-    bob.pull_everything(&alice).await;
-    let alice = restored(&net, alice, &copy).await;
-    carol.meet(&alice).await;
-    peer_was_asked(&alice, &carol).await;
-    alice.make("messages", 2, message(talk, "three")).unwrap();
-    // Carol's cursor passes the closed scope.
-    carol.pull_everything(&alice).await;
+    // Carol's cursor has passed the closed scope.
+    let ([alice, bob, carol], talk) = three_with_a_lost_list(&net, 1).await;
     bob.meet(&alice).await;
     alice.wait_for(WriteMode::ReadWrite).await;
     alice.make("messages", 2, message(talk, "four")).unwrap();

@@ -34,6 +34,18 @@ fn files_of(folder: &Path) -> TempDir {
     copy
 }
 
+/// Makes one more change, stops the node, and puts a database in place that lacks this change.
+async fn stopped_with_older_database(node: LiveNode) -> Setup {
+    let older = tempfile::tempdir().unwrap();
+    let copy = older.path().join("copy");
+    snapshot(&node.database(), &copy).unwrap();
+    let saved = node.make("rides", 1, ride("Chur", 2)).unwrap();
+    assert_eq!(saved.change_seq, node.head());
+    let stopped = node.stop().await;
+    fs::rename(&copy, stopped.database()).unwrap();
+    stopped
+}
+
 fn assert_rolled_back(node: &LiveNode, before: Epoch) {
     assert_ne!(node.epoch(), before, "a rollback starts an epoch");
     assert_eq!(node.write_mode(), WriteMode::NewObjectsOnly);
@@ -82,15 +94,8 @@ async fn crash_skips_reserved_numbers_and_is_no_rollback() {
 async fn older_database_with_newer_numbers_is_a_rollback() {
     let net = MemoryNet::new();
     let (alice, bob) = met(&net).await;
-    let older = tempfile::tempdir().unwrap();
-    let copy = older.path().join("copy");
-    snapshot(&alice.database(), &copy).unwrap();
-    // One change makes the copy older.
-    alice.make("rides", 1, ride("Chur", 2)).unwrap();
-    let (before, last) = (alice.epoch(), alice.head());
-    let stopped = alice.stop().await;
-    fs::rename(&copy, stopped.path().join("postern.db")).unwrap();
-    let alice = stopped.live(&net);
+    let (before, last) = (alice.epoch(), alice.head() + 1);
+    let alice = stopped_with_older_database(alice).await.live(&net);
     assert_rolled_back(&alice, before);
     let saved = alice.make("rides", 1, ride("Davos", 2)).unwrap();
     assert!(saved.change_seq > last, "a sequence number is used twice");
@@ -110,15 +115,10 @@ async fn older_database_with_newer_numbers_is_a_rollback() {
 async fn crash_before_the_number_file_is_written_hides_no_rollback() {
     let net = MemoryNet::new();
     let (alice, bob) = met(&net).await;
-    let older = tempfile::tempdir().unwrap();
-    let copy = older.path().join("copy");
-    snapshot(&alice.database(), &copy).unwrap();
-    alice.make("rides", 1, ride("Chur", 2)).unwrap();
     let before = alice.epoch();
-    let stopped = alice.stop().await;
+    let stopped = stopped_with_older_database(alice).await;
     let file = stopped.path().join("postern.seq");
     let numbers = fs::read(&file).unwrap();
-    fs::rename(&copy, stopped.path().join("postern.db")).unwrap();
     let alice = stopped.live(&net);
     assert_rolled_back(&alice, before);
     let now = alice.epoch();

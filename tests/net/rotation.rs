@@ -232,17 +232,24 @@ async fn full_key_chain_refuses_a_rotation() {
     alice.stop().await;
 }
 
-#[tokio::test]
-async fn conflicting_home_freezes_an_identity_until_its_next_rotation() {
-    let net = MemoryNet::new();
-    let (alice, bob, rides) = two(&net).await;
+/// Mallory has claimed Alice's identity with its stolen keys, so that it is frozen on Bob's node.
+async fn two_and_a_thief(net: &MemoryNet) -> ([LiveNode; 3], Vec<keys::Oid>) {
+    let (alice, bob, rides) = two(net).await;
     let (id, thief) = (alice.identity, StolenKeys::of(1));
-    let mallory = node(&net, "Mallory", 9);
+    let mallory = node(net, "Mallory", 9);
     mallory.meet(&bob).await;
     let claim = thief.claim_home(&alice.stored_objects()[&id], 9, 1, 2);
     let applied = mallory.force(&bob, "identities", vec![claim]).unwrap();
     assert_eq!((applied.rejected, applied.written), (1, 0));
     assert!(is_frozen(&bob, id));
+    ([alice, bob, mallory], rides)
+}
+
+#[tokio::test]
+async fn conflicting_home_freezes_an_identity_until_its_next_rotation() {
+    let net = MemoryNet::new();
+    let ([alice, bob, mallory], rides) = two_and_a_thief(&net).await;
+    let id = alice.identity;
     let bern = bob.stored_objects()[&rides[0]].clone();
     alice
         .change("rides", 1, rides[0], Some(ride("Chur", 2)))
@@ -269,13 +276,8 @@ async fn conflicting_home_freezes_an_identity_until_its_next_rotation() {
 #[tokio::test]
 async fn operator_can_unfreeze_an_identity() {
     let net = MemoryNet::new();
-    let (alice, bob, rides) = two(&net).await;
-    let (id, thief) = (alice.identity, StolenKeys::of(1));
-    let mallory = node(&net, "Mallory", 9);
-    mallory.meet(&bob).await;
-    let claim = thief.claim_home(&alice.stored_objects()[&id], 9, 1, 2);
-    mallory.force(&bob, "identities", vec![claim]).unwrap();
-    assert!(is_frozen(&bob, id));
+    let ([alice, bob, mallory], rides) = two_and_a_thief(&net).await;
+    let id = alice.identity;
     bob.graph(move |graph| identities::unfreeze(graph, id))
         .unwrap();
     assert!(!is_frozen(&bob, id));
