@@ -8,6 +8,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row};
 
 use super::error::{SqlContext as _, StoreError};
+use super::version::open_unmigrated;
 use crate::schema::{AppSchema, SchemaRefused, compare, parse_stored};
 
 /// First version of the tables that keep the text.
@@ -59,15 +60,7 @@ pub fn stored_schemas(database: &Path) -> Result<Vec<StoredSchema>, StoreError> 
     if !database.exists() {
         return Ok(Vec::new());
     }
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection =
-        Connection::open_with_flags(database, flags).map_err(|source| StoreError::Open {
-            path: database.to_owned(),
-            source,
-        })?;
-    let version: i32 = connection
-        .pragma_query_value(None, "user_version", |row| row.get(0))
-        .context("reading the version of the tables")?;
+    let (connection, version) = open_unmigrated(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     if version < TEXT_SINCE {
         return Ok(Vec::new());
     }

@@ -1,6 +1,8 @@
 //! Recognises database files: the program that made them, and the version of their tables.
 
-use rusqlite::Connection;
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
 
 use super::error::{SqlContext as _, StoreError};
 
@@ -8,6 +10,26 @@ use super::error::{SqlContext as _, StoreError};
 pub(super) const SCHEMA_VERSION: i32 = 5;
 /// "Pstn", stored in `application_id`, so that another program's database is recognised as such.
 pub(super) const APPLICATION_ID: i32 = 0x5073_746e;
+
+/// Opens the database of a node, which need not run, with the version of its tables. Databases of
+/// earlier versions are not migrated.
+///
+/// `access` is [`OpenFlags::SQLITE_OPEN_READ_ONLY`] or [`OpenFlags::SQLITE_OPEN_READ_WRITE`].
+pub(super) fn open_unmigrated(
+    database: &Path,
+    access: OpenFlags,
+) -> Result<(Connection, i32), StoreError> {
+    let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let opened = Connection::open_with_flags(database, flags);
+    let connection = opened.map_err(|source| StoreError::Open {
+        path: database.to_owned(),
+        source,
+    })?;
+    let version = connection
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .context("reading the version of the tables")?;
+    Ok((connection, version))
+}
 
 /// The content of a database file that this program may open.
 pub(super) enum FileContent {

@@ -8,11 +8,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use keys::{Epoch, Oid, PeerId};
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row};
+use rusqlite::{OpenFlags, OptionalExtension as _, Row};
 
 use super::columns::fixed;
 use super::error::{SqlContext as _, StoreError};
 use super::rows::{Rows, WriteTx};
+use super::version::open_unmigrated;
 use crate::op_context::Timestamp;
 
 /// Which objects of its own this node may write.
@@ -89,15 +90,7 @@ fn write_mode(row: &Row<'_>) -> rusqlite::Result<WriteModeRow> {
 /// # Errors
 /// The database cannot be opened or read.
 pub fn write_mode_of(database: &Path) -> Result<Option<WriteModeRow>, StoreError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection =
-        Connection::open_with_flags(database, flags).map_err(|source| StoreError::Open {
-            path: database.to_owned(),
-            source,
-        })?;
-    let version: i32 = connection
-        .pragma_query_value(None, "user_version", |row| row.get(0))
-        .context("reading the version of the tables")?;
+    let (connection, version) = open_unmigrated(database, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let sql = match version {
         // These versions had no restricted mode.
         ..=2 => return Ok(None),
