@@ -6,7 +6,7 @@
 use keys::Oid;
 
 use super::app_tables::AppTable;
-use super::error::{SqlContext as _, StoreError};
+use super::error::StoreError;
 use super::parents::{ParentRow, parent_row};
 use super::rows::Rows;
 use super::scope_id::ScopeId;
@@ -20,16 +20,9 @@ impl Rows<'_> {
         after: Option<Oid>,
         limit: usize,
     ) -> Result<Vec<ParentRow>, StoreError> {
-        let context = "reading objects by oid";
-        let mut statement = self
-            .connection
-            .prepare_cached(&app.by_oid)
-            .context(context)?;
+        let mut statement = self.prepare("reading objects by oid", &app.by_oid)?;
         let after = after.map(|oid| oid.as_bytes().to_vec()).unwrap_or_default();
-        let rows = statement
-            .query_map((after, limit), parent_row)
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+        statement.all((after, limit), parent_row)
     }
 
     /// At most `limit` objects of this node's `owner` that an earlier key than `key_id` signed, the
@@ -41,15 +34,11 @@ impl Rows<'_> {
         key_id: u32,
         limit: usize,
     ) -> Result<Vec<ParentRow>, StoreError> {
-        let context = "reading objects that an earlier key signed";
-        let mut statement = self
-            .connection
-            .prepare_cached(&app.signed_before)
-            .context(context)?;
-        let rows = statement
-            .query_map((owner.as_bytes(), key_id, limit), parent_row)
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+        let mut statement = self.prepare(
+            "reading objects that an earlier key signed",
+            &app.signed_before,
+        )?;
+        statement.all((owner.as_bytes(), key_id, limit), parent_row)
     }
 
     /// At most `limit` objects in a scope that were made on this node, with a `change_seq` above
@@ -61,14 +50,8 @@ impl Rows<'_> {
         (after, until): (i64, i64),
         limit: usize,
     ) -> Result<Vec<ParentRow>, StoreError> {
-        let context = "reading local objects in a scope";
-        let mut statement = self
-            .connection
-            .prepare_cached(&app.local_in_scope)
-            .context(context)?;
-        let rows = statement
-            .query_map((scope_id.0, after, until, limit), parent_row)
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+        let mut statement =
+            self.prepare("reading local objects in a scope", &app.local_in_scope)?;
+        statement.all((scope_id.0, after, until, limit), parent_row)
     }
 }

@@ -12,10 +12,9 @@
 use std::collections::BTreeSet;
 
 use keys::{Oid, PeerId};
-use rusqlite::OptionalExtension as _;
 
 use super::columns::fixed;
-use super::error::{SqlContext as _, StoreError};
+use super::error::StoreError;
 use super::rows::{Rows, WriteTx};
 use super::scope_id::ScopeId;
 
@@ -55,48 +54,40 @@ pub struct AskedPosition {
 impl Rows<'_> {
     /// The scopes of this node that are closed during a recovery.
     pub fn closed_scopes(&self) -> Result<BTreeSet<ScopeId>, StoreError> {
-        let context = "reading the scopes that are closed during a recovery";
-        let mut statement = self
-            .connection
-            .prepare_cached(CLOSED_SCOPES)
-            .context(context)?;
-        let rows = statement
-            .query_map([], |row| row.get(0).map(ScopeId))
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+        let mut statement = self.prepare(
+            "reading the scopes that are closed during a recovery",
+            CLOSED_SCOPES,
+        )?;
+        statement.all([], |row| row.get(0).map(ScopeId))
     }
 
     /// Whether a scope of this node is one of [`Rows::closed_scopes`].
     pub fn is_closed(&self, scope: ScopeId) -> Result<bool, StoreError> {
-        let context = "looking whether a recovery closes a scope";
-        let mut statement = self.connection.prepare_cached(IS_CLOSED).context(context)?;
-        statement.exists([scope.0]).context(context)
+        let mut statement = self.prepare("looking whether a recovery closes a scope", IS_CLOSED)?;
+        statement.exists([scope.0])
     }
 
     /// Whether some home of an identity closes scopes, or did a short time ago.
     pub fn has_recovery_home(&self, identity: &Oid) -> Result<bool, StoreError> {
-        let context = "looking for a home that closes scopes";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT 1 FROM recovery_home WHERE identity_oid = ?1")
-            .context(context)?;
-        statement.exists([identity.as_bytes()]).context(context)
+        let mut statement = self.prepare(
+            "looking for a home that closes scopes",
+            "SELECT 1 FROM recovery_home WHERE identity_oid = ?1",
+        )?;
+        statement.exists([identity.as_bytes()])
     }
 
     /// How far the scopes of a peer are open. `None`: all are, or the recovery waits for it.
     pub fn asked_position(&self, peer: &PeerId) -> Result<Option<AskedPosition>, StoreError> {
-        let context = "reading how far the scopes of a peer are open";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT identity_oid, scope_id FROM asked_peer WHERE peer_id = ?1")
-            .context(context)?;
-        let position = statement.query_row([peer.as_bytes()], |row| {
+        let mut statement = self.prepare(
+            "reading how far the scopes of a peer are open",
+            "SELECT identity_oid, scope_id FROM asked_peer WHERE peer_id = ?1",
+        )?;
+        statement.first([peer.as_bytes()], |row| {
             Ok(AskedPosition {
                 identity: row.get(0)?,
                 scope: ScopeId(row.get(1)?),
             })
-        });
-        position.optional().context(context)
+        })
     }
 
     /// The position after another one: the next scope of its identity, else the peer's next
@@ -107,35 +98,30 @@ impl Rows<'_> {
         after: &AskedPosition,
     ) -> Result<Option<AskedPosition>, StoreError> {
         let context = "reading the next scope of a peer";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT scope_id FROM reader WHERE identity_oid = ?1 AND scope_id > ?2
-                 ORDER BY scope_id LIMIT 1",
-            )
-            .context(context)?;
-        let scope = statement.query_row((&after.identity, after.scope.0), |row| row.get(0));
-        if let Some(scope) = scope.optional().context(context)? {
+        let mut statement = self.prepare(
+            context,
+            "SELECT scope_id FROM reader WHERE identity_oid = ?1 AND scope_id > ?2
+             ORDER BY scope_id LIMIT 1",
+        )?;
+        let scope = statement.first((&after.identity, after.scope.0), |row| row.get(0));
+        if let Some(scope) = scope? {
             return Ok(Some(AskedPosition {
                 identity: after.identity.clone(),
                 scope: ScopeId(scope),
             }));
         }
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT identity_oid FROM recovery_home WHERE peer_id = ?1 AND identity_oid > ?2
-                 ORDER BY identity_oid LIMIT 1",
-            )
-            .context(context)?;
-        let next = statement.query_row((peer.as_bytes(), &after.identity), |row| {
+        let mut statement = self.prepare(
+            context,
+            "SELECT identity_oid FROM recovery_home WHERE peer_id = ?1 AND identity_oid > ?2
+             ORDER BY identity_oid LIMIT 1",
+        )?;
+        statement.first((peer.as_bytes(), &after.identity), |row| {
             let oid = Oid::from_bytes(fixed(row, 0)?);
             Ok(AskedPosition {
                 identity: oid.as_bytes().to_vec(),
                 scope: ScopeId::LOCAL,
             })
-        });
-        next.optional().context(context)
+        })
     }
 }
 
@@ -143,19 +129,15 @@ impl WriteTx<'_> {
     /// Notes a home of an identity. If the recovery waits for that node, the scopes that the
     /// identity reads are closed until it was asked. Returns whether this is new.
     pub fn note_recovery_home(&self, identity: &Oid, home: &PeerId) -> Result<bool, StoreError> {
-        let context = "noting a home that closes scopes";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "INSERT INTO recovery_home (peer_id, identity_oid)
-                 SELECT peer_id, ?2 FROM recovery_peer WHERE peer_id = ?1
-                 ON CONFLICT DO NOTHING",
-            )
-            .context(context)?;
+        let mut statement = self.prepare(
+            "noting a home that closes scopes",
+            "INSERT INTO recovery_home (peer_id, identity_oid)
+             SELECT peer_id, ?2 FROM recovery_peer WHERE peer_id = ?1
+             ON CONFLICT DO NOTHING",
+        )?;
         statement
             .execute((home.as_bytes(), identity.as_bytes()))
             .map(|rows| rows > 0)
-            .context(context)
     }
 
     /// Deletes the note of an identity whose scopes a peer does not close any more.
@@ -164,26 +146,23 @@ impl WriteTx<'_> {
         peer: &PeerId,
         done: &AskedPosition,
     ) -> Result<(), StoreError> {
-        let context = "deleting a home that closed scopes";
-        let mut statement = self
-            .connection
-            .prepare_cached("DELETE FROM recovery_home WHERE peer_id = ?1 AND identity_oid = ?2")
-            .context(context)?;
+        let mut statement = self.prepare(
+            "deleting a home that closed scopes",
+            "DELETE FROM recovery_home WHERE peer_id = ?1 AND identity_oid = ?2",
+        )?;
         statement
             .execute((peer.as_bytes(), &done.identity))
             .map(drop)
-            .context(context)
     }
 
     /// Ends waiting for a peer, whose scopes are to be opened. Returns whether the recovery waited
     /// for it.
     pub fn note_asked(&self, peer: &PeerId) -> Result<bool, StoreError> {
-        let context = "noting that a peer was asked";
-        let mut statement = self
-            .connection
-            .prepare_cached("DELETE FROM recovery_peer WHERE peer_id = ?1")
-            .context(context)?;
-        if statement.execute([peer.as_bytes()]).context(context)? == 0 {
+        let mut statement = self.prepare(
+            "noting that a peer was asked",
+            "DELETE FROM recovery_peer WHERE peer_id = ?1",
+        )?;
+        if statement.execute([peer.as_bytes()])? == 0 {
             return Ok(false);
         }
         let none = AskedPosition {
@@ -202,25 +181,17 @@ impl WriteTx<'_> {
     ) -> Result<(), StoreError> {
         let context = "noting how far the scopes of a peer are open";
         let Some(position) = position else {
-            let mut statement = self
-                .connection
-                .prepare_cached("DELETE FROM asked_peer WHERE peer_id = ?1")
-                .context(context)?;
-            return statement
-                .execute([peer.as_bytes()])
-                .map(drop)
-                .context(context);
+            let mut statement =
+                self.prepare(context, "DELETE FROM asked_peer WHERE peer_id = ?1")?;
+            return statement.execute([peer.as_bytes()]).map(drop);
         };
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "INSERT OR REPLACE INTO asked_peer (peer_id, identity_oid, scope_id)
-                 VALUES (?1, ?2, ?3)",
-            )
-            .context(context)?;
+        let mut statement = self.prepare(
+            context,
+            "INSERT OR REPLACE INTO asked_peer (peer_id, identity_oid, scope_id)
+             VALUES (?1, ?2, ?3)",
+        )?;
         statement
             .execute((peer.as_bytes(), &position.identity, position.scope.0))
             .map(drop)
-            .context(context)
     }
 }

@@ -99,59 +99,49 @@ pub(super) fn read_epoch(connection: &Connection) -> Result<Epoch, StoreError> {
 impl Rows<'_> {
     /// Whether this database began that epoch, now or earlier.
     pub fn is_own_epoch(&self, epoch: &Epoch) -> Result<bool, StoreError> {
-        let context = "looking up an epoch";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT 1 FROM epoch WHERE epoch = ?1")
-            .context(context)?;
-        statement.exists([epoch.as_bytes()]).context(context)
+        let mut statement = self.prepare(
+            "looking up an epoch",
+            "SELECT 1 FROM epoch WHERE epoch = ?1",
+        )?;
+        statement.exists([epoch.as_bytes()])
     }
 
     /// Whether an epoch followed the first one. Then peers may hold objects of this node that this
     /// database lacks.
     pub fn has_later_epoch(&self) -> Result<bool, StoreError> {
-        let context = "looking for epochs after the first";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT 1 FROM epoch WHERE reason <> 'new'")
-            .context(context)?;
-        statement.exists([]).context(context)
+        let mut statement = self.prepare(
+            "looking for epochs after the first",
+            "SELECT 1 FROM epoch WHERE reason <> 'new'",
+        )?;
+        statement.exists([])
     }
 
     /// Whether a recovery ever began. Then existing objects may have later revisions at peers.
     pub fn has_recovered(&self) -> Result<bool, StoreError> {
-        let context = "looking for epochs of recoveries";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT 1 FROM epoch WHERE reason NOT IN ('new', 'migrated')")
-            .context(context)?;
-        statement.exists([]).context(context)
+        let mut statement = self.prepare(
+            "looking for epochs of recoveries",
+            "SELECT 1 FROM epoch WHERE reason NOT IN ('new', 'migrated')",
+        )?;
+        statement.exists([])
     }
 
     /// Whether a file of reserved sequence numbers was ever written beside this database.
     pub fn has_reserved(&self) -> Result<bool, StoreError> {
-        let context = "looking for reserved sequence numbers";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT 1 FROM meta WHERE name = 'reserved'")
-            .context(context)?;
-        statement.exists([]).context(context)
+        let mut statement = self.prepare(
+            "looking for reserved sequence numbers",
+            "SELECT 1 FROM meta WHERE name = 'reserved'",
+        )?;
+        statement.exists([])
     }
 
     /// The epochs that a peer signed as its own, oldest first.
     pub fn peer_epochs(&self, peer: &PeerId) -> Result<Vec<PeerEpoch>, StoreError> {
-        let context = "reading a peer's epochs";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT epoch, key_id, signature, head FROM peer_epoch
-                 WHERE peer_id = ?1 ORDER BY at, epoch",
-            )
-            .context(context)?;
-        let rows = statement
-            .query_map([peer.as_bytes()], peer_epoch)
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+        let mut statement = self.prepare(
+            "reading a peer's epochs",
+            "SELECT epoch, key_id, signature, head FROM peer_epoch
+             WHERE peer_id = ?1 ORDER BY at, epoch",
+        )?;
+        statement.all([peer.as_bytes()], peer_epoch)
     }
 }
 
@@ -180,17 +170,13 @@ impl WriteTx<'_> {
         reason: EpochReason,
         at: Timestamp,
     ) -> Result<(), StoreError> {
-        let context = "writing an epoch";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "INSERT INTO epoch (epoch, reason, at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
-            )
-            .context(context)?;
+        let mut statement = self.prepare(
+            "writing an epoch",
+            "INSERT INTO epoch (epoch, reason, at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+        )?;
         statement
             .execute((epoch.as_bytes(), reason.as_str(), at.0))
             .map(drop)
-            .context(context)
     }
 
     /// Stores the fact that a file of reserved sequence numbers exists beside this database.
@@ -213,39 +199,32 @@ impl WriteTx<'_> {
         at: Timestamp,
     ) -> Result<(), StoreError> {
         let context = "writing a peer's epoch";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "INSERT INTO peer_epoch (peer_id, epoch, key_id, signature, head, at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                 ON CONFLICT (peer_id, epoch) DO UPDATE SET
-                   key_id = excluded.key_id, signature = excluded.signature,
-                   head = excluded.head, at = excluded.at",
-            )
-            .context(context)?;
+        let mut statement = self.prepare(
+            context,
+            "INSERT INTO peer_epoch (peer_id, epoch, key_id, signature, head, at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (peer_id, epoch) DO UPDATE SET
+               key_id = excluded.key_id, signature = excluded.signature,
+               head = excluded.head, at = excluded.at",
+        )?;
         let (epoch, signature) = (signed.epoch.as_bytes(), signed.signature.as_bytes());
-        statement
-            .execute((
-                peer.as_bytes(),
-                epoch,
-                signed.key_id,
-                signature,
-                signed.head,
-                at.0,
-            ))
-            .context(context)?;
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "DELETE FROM peer_epoch WHERE peer_id = ?1 AND epoch NOT IN (
-                   SELECT epoch FROM peer_epoch WHERE peer_id = ?1
-                   ORDER BY at DESC, epoch LIMIT ?2)",
-            )
-            .context(context)?;
+        statement.execute((
+            peer.as_bytes(),
+            epoch,
+            signed.key_id,
+            signature,
+            signed.head,
+            at.0,
+        ))?;
+        let mut statement = self.prepare(
+            context,
+            "DELETE FROM peer_epoch WHERE peer_id = ?1 AND epoch NOT IN (
+               SELECT epoch FROM peer_epoch WHERE peer_id = ?1
+               ORDER BY at DESC, epoch LIMIT ?2)",
+        )?;
         statement
             .execute((peer.as_bytes(), PEER_EPOCHS_MAX))
             .map(drop)
-            .context(context)
     }
 }
 

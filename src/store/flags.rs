@@ -3,8 +3,6 @@
 //! Invariant: as long as rows lack the bit of a domain, a row of table `settling` says how far they
 //! have it. Tested in `tests/core/new_domains.rs`.
 
-use rusqlite::OptionalExtension as _;
-
 use super::app_tables::AppTable;
 use super::error::{SqlContext as _, StoreError};
 use super::parents::{ParentRow, parent_row};
@@ -15,39 +13,30 @@ use crate::op_context::AppId;
 impl Rows<'_> {
     /// How far the rows of an app have the bit of a domain. `None`: all of them have it.
     pub fn flagged_up_to(&self, app: AppId, bit: u8) -> Result<Option<u64>, StoreError> {
-        let context = "reading how far a domain reaches";
         let (kind, needs) = SettlingWork::Flag(app, bit).columns();
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT after_id FROM settling WHERE needs_kind = ?1 AND needs = ?2")
-            .context(context)?;
-        statement
-            .query_row((kind, needs), |row| row.get(0))
-            .optional()
-            .context(context)
+        let mut statement = self.prepare(
+            "reading how far a domain reaches",
+            "SELECT after_id FROM settling WHERE needs_kind = ?1 AND needs = ?2",
+        )?;
+        statement.first((kind, needs), |row| row.get(0))
     }
 
     /// Whether the rows of any app lack the bit of a domain.
     pub fn is_any_flag_pending(&self) -> Result<bool, StoreError> {
-        let context = "looking for a domain that rows lack";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT 1 FROM settling WHERE needs_kind = ?1 LIMIT 1")
-            .context(context)?;
-        statement.exists([SettlingWork::FLAG]).context(context)
+        let mut statement = self.prepare(
+            "looking for a domain that rows lack",
+            "SELECT 1 FROM settling WHERE needs_kind = ?1 LIMIT 1",
+        )?;
+        statement.exists([SettlingWork::FLAG])
     }
 
     /// The name of the domain with a bit.
     pub fn domain_of_bit(&self, bit: u8) -> Result<Option<String>, StoreError> {
-        let context = "reading a domain";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT domain FROM domain_bit WHERE bit = ?1")
-            .context(context)?;
-        statement
-            .query_row([bit], |row| row.get(0))
-            .optional()
-            .context(context)
+        let mut statement = self.prepare(
+            "reading a domain",
+            "SELECT domain FROM domain_bit WHERE bit = ?1",
+        )?;
+        statement.first([bit], |row| row.get(0))
     }
 
     /// At most `limit` objects of an app that this node exports, with a `change_seq` above `after`
@@ -58,15 +47,8 @@ impl Rows<'_> {
         (after, until): (i64, i64),
         limit: usize,
     ) -> Result<Vec<ParentRow>, StoreError> {
-        let context = "reading exported objects";
-        let mut statement = self
-            .connection
-            .prepare_cached(&app.exported)
-            .context(context)?;
-        let rows = statement
-            .query_map((after, until, limit), parent_row)
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+        let mut statement = self.prepare("reading exported objects", &app.exported)?;
+        statement.all((after, until, limit), parent_row)
     }
 }
 
@@ -98,12 +80,11 @@ impl WriteTx<'_> {
 
     /// Sets the bit of a domain in an object. Returns the number of rows that it has.
     pub fn set_flag(&self, app: &AppTable, id: i64, bit: u8) -> Result<usize, StoreError> {
-        let context = "setting the bit of a domain";
         let mask = 1i64 << bit;
         let mut rows = 0;
         for sql in [&app.flag_parent, &app.flag_attrs] {
-            let mut statement = self.connection.prepare_cached(sql).context(context)?;
-            rows += statement.execute((id, mask)).context(context)?;
+            let mut statement = self.prepare("setting the bit of a domain", sql)?;
+            rows += statement.execute((id, mask))?;
         }
         Ok(rows)
     }

@@ -3,10 +3,10 @@
 //! `graph` verified the records. Invariant: every row can be rebuilt from the objects.
 
 use keys::{Oid, PeerId, PublicKey};
-use rusqlite::{OptionalExtension as _, Row};
+use rusqlite::Row;
 
 use super::columns::fixed;
-use super::error::{SqlContext as _, StoreError};
+use super::error::StoreError;
 use super::rows::{Rows, WriteTx};
 use super::scope_id::ScopeId;
 use crate::op_context::PubkeyAttrId;
@@ -62,15 +62,11 @@ fn identity_row(row: &Row<'_>) -> rusqlite::Result<IdentityRow> {
 impl Rows<'_> {
     /// An identity or server by its oid.
     pub fn identity(&self, oid: &Oid) -> Result<Option<IdentityRow>, StoreError> {
-        let context = "reading an identity";
-        let mut statement = self
-            .connection
-            .prepare_cached(&format!("SELECT {COLUMNS} FROM identity WHERE oid = ?1"))
-            .context(context)?;
-        statement
-            .query_row([oid.as_bytes()], identity_row)
-            .optional()
-            .context(context)
+        let mut statement = self.prepare(
+            "reading an identity",
+            &format!("SELECT {COLUMNS} FROM identity WHERE oid = ?1"),
+        )?;
+        statement.first([oid.as_bytes()], identity_row)
     }
 
     /// The identity whose current key is stored in that Attr.
@@ -78,42 +74,29 @@ impl Rows<'_> {
         &self,
         attr: PubkeyAttrId,
     ) -> Result<Option<IdentityRow>, StoreError> {
-        let context = "reading an identity by its key";
-        let mut statement = self
-            .connection
-            .prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM identity WHERE pubkey_attr_id = ?1"
-            ))
-            .context(context)?;
-        statement
-            .query_row([attr.0], identity_row)
-            .optional()
-            .context(context)
+        let mut statement = self.prepare(
+            "reading an identity by its key",
+            &format!("SELECT {COLUMNS} FROM identity WHERE pubkey_attr_id = ?1"),
+        )?;
+        statement.first([attr.0], identity_row)
     }
 
     /// The identities whose home is a node, its server included, sorted by oid.
     pub fn identities_at(&self, home: &PeerId) -> Result<Vec<IdentityRow>, StoreError> {
-        let context = "reading the identities of a node";
-        let mut statement = self
-            .connection
-            .prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM identity WHERE home_peer = ?1 ORDER BY oid"
-            ))
-            .context(context)?;
-        let rows = statement
-            .query_map([home.as_bytes()], identity_row)
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+        let mut statement = self.prepare(
+            "reading the identities of a node",
+            &format!("SELECT {COLUMNS} FROM identity WHERE home_peer = ?1 ORDER BY oid"),
+        )?;
+        statement.all([home.as_bytes()], identity_row)
     }
 
     /// The number of frozen identities.
     pub fn frozen_count(&self) -> Result<u64, StoreError> {
-        let context = "counting frozen identities";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT COUNT(*) FROM identity WHERE frozen = 1")
-            .context(context)?;
-        statement.query_row([], |row| row.get(0)).context(context)
+        let mut statement = self.prepare(
+            "counting frozen identities",
+            "SELECT COUNT(*) FROM identity WHERE frozen = 1",
+        )?;
+        statement.one([], |row| row.get(0))
     }
 
     /// At most `limit` identities and servers whose oid follows `after`, sorted by oid.
@@ -122,60 +105,48 @@ impl Rows<'_> {
         after: Option<Oid>,
         limit: usize,
     ) -> Result<Vec<IdentityRow>, StoreError> {
-        let context = "listing identities";
-        let mut statement = self
-            .connection
-            .prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM identity WHERE oid > ?1 ORDER BY oid LIMIT ?2"
-            ))
-            .context(context)?;
+        let mut statement = self.prepare(
+            "listing identities",
+            &format!("SELECT {COLUMNS} FROM identity WHERE oid > ?1 ORDER BY oid LIMIT ?2"),
+        )?;
         let after = after.map(|oid| oid.as_bytes().to_vec()).unwrap_or_default();
-        let rows = statement
-            .query_map((after, limit), identity_row)
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+        statement.all((after, limit), identity_row)
     }
 }
 
 impl WriteTx<'_> {
     /// Inserts or replaces an identity.
     pub fn put_identity(&self, row: &IdentityRow) -> Result<(), StoreError> {
-        let context = "writing an identity";
-        let mut statement = self
-            .connection
-            .prepare_cached(&format!(
+        let mut statement = self.prepare(
+            "writing an identity",
+            &format!(
                 "INSERT OR REPLACE INTO identity ({COLUMNS})
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
-            ))
-            .context(context)?;
-        statement
-            .execute((
-                row.oid.as_bytes(),
-                row.parent_id,
-                row.pubkey_attr_id.0,
-                row.key_id,
-                row.public_key.as_bytes(),
-                row.home.as_bytes(),
-                row.home_counter,
-                row.retired,
-                row.frozen,
-                row.home_since_seq,
-                row.home_since_scope.0,
-            ))
-            .context(context)?;
+            ),
+        )?;
+        statement.execute((
+            row.oid.as_bytes(),
+            row.parent_id,
+            row.pubkey_attr_id.0,
+            row.key_id,
+            row.public_key.as_bytes(),
+            row.home.as_bytes(),
+            row.home_counter,
+            row.retired,
+            row.frozen,
+            row.home_since_seq,
+            row.home_since_scope.0,
+        ))?;
         Ok(())
     }
 
     /// Freezes or unfreezes an identity.
     pub fn set_frozen(&self, identity: &Oid, frozen: bool) -> Result<(), StoreError> {
-        let context = "freezing an identity";
-        let mut statement = self
-            .connection
-            .prepare_cached("UPDATE identity SET frozen = ?2 WHERE oid = ?1")
-            .context(context)?;
-        statement
-            .execute((identity.as_bytes(), frozen))
-            .context(context)?;
+        let mut statement = self.prepare(
+            "freezing an identity",
+            "UPDATE identity SET frozen = ?2 WHERE oid = ?1",
+        )?;
+        statement.execute((identity.as_bytes(), frozen))?;
         Ok(())
     }
 }

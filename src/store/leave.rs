@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use keys::{Digest, Oid};
-use rusqlite::OptionalExtension as _;
 
 use super::error::{SqlContext as _, StoreError};
 use super::rights::FOUNDING_KEY;
@@ -46,23 +45,19 @@ impl Rows<'_> {
         scope: ScopeId,
         identity: &Oid,
     ) -> Result<(Option<u64>, usize), StoreError> {
-        let context = "reading whether an identity left a scope";
         let sql = format!(
             "SELECT key_number, version FROM leave
              WHERE scope_id = ?1 AND identity_oid = ?2 AND key_number < ?3
                AND key_number >= {FOUNDING_KEY}
              ORDER BY key_number DESC, version DESC LIMIT 1"
         );
-        let mut statement = self.connection.prepare_cached(&sql).context(context)?;
+        let mut statement = self.prepare("reading whether an identity left a scope", &sql)?;
         let (mut below, mut highest, mut searches) = (i64::MAX, None, 0);
         loop {
             searches += 1;
-            let next = statement
-                .query_row((scope.0, identity.as_bytes(), below), |row| {
-                    Ok((row.get(0)?, row.get(1)?))
-                })
-                .optional()
-                .context(context)?;
+            let next = statement.first((scope.0, identity.as_bytes(), below), |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?;
             let Some((key_number, version)) = next else {
                 return Ok((highest, searches));
             };
@@ -79,37 +74,28 @@ impl Rows<'_> {
         identity: &Oid,
         limit: usize,
     ) -> Result<Vec<Leave>, StoreError> {
-        let context = "reading whether an identity left a scope";
         let sql = format!(
             "SELECT list_id, version FROM leave
              WHERE scope_id = ?1 AND identity_oid = ?2 AND key_number >= {FOUNDING_KEY}
              ORDER BY key_number DESC, version DESC LIMIT ?3"
         );
-        let mut statement = self.connection.prepare_cached(&sql).context(context)?;
-        let rows = statement
-            .query_map((scope.0, identity.as_bytes(), limit), |row| {
-                Ok(Leave {
-                    list: row.get(0)?,
-                    version: row.get(1)?,
-                })
+        let mut statement = self.prepare("reading whether an identity left a scope", &sql)?;
+        statement.all((scope.0, identity.as_bytes(), limit), |row| {
+            Ok(Leave {
+                list: row.get(0)?,
+                version: row.get(1)?,
             })
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+        })
     }
 
     /// Whether an identity left a scope under the list with that digest.
     pub fn is_left_by_any(&self, scope: ScopeId, digest: &Digest) -> Result<bool, StoreError> {
-        let context = "looking for identities that left under a list";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT 1 FROM rights_list AS r CROSS JOIN leave AS l
-                 WHERE r.scope_id = ?1 AND r.digest = ?2 AND l.list_id = r.id",
-            )
-            .context(context)?;
-        statement
-            .exists((scope.0, digest.as_bytes()))
-            .context(context)
+        let mut statement = self.prepare(
+            "looking for identities that left under a list",
+            "SELECT 1 FROM rights_list AS r CROSS JOIN leave AS l
+             WHERE r.scope_id = ?1 AND r.digest = ?2 AND l.list_id = r.id",
+        )?;
+        statement.exists((scope.0, digest.as_bytes()))
     }
 
     /// Whether an identity may not read by one of the lists with these versions. Looks at the
@@ -123,10 +109,7 @@ impl Rows<'_> {
         looks: &mut usize,
     ) -> Result<Option<bool>, StoreError> {
         let context = "reading since when an identity reads a scope";
-        let mut statement = self
-            .connection
-            .prepare_cached(LISTS_WITHOUT)
-            .context(context)?;
+        let mut statement = self.prepare(context, LISTS_WITHOUT)?;
         let (from, below) = (versions.start, versions.end);
         let mut rows = statement
             .query((scope.0, identity.as_bytes(), from, below))
@@ -148,18 +131,14 @@ impl WriteTx<'_> {
     /// Notes that an identity left a scope, and the list that its `leave` names. Returns whether
     /// this is new.
     pub fn put_leave(&self, scope: ScopeId, identity: &Oid, list: i64) -> Result<bool, StoreError> {
-        let context = "writing who left a scope";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "INSERT INTO leave (scope_id, identity_oid, key_number, version, list_id)
-                 SELECT ?1, ?2, key_number, version, id FROM rights_list WHERE id = ?3
-                 ON CONFLICT DO NOTHING",
-            )
-            .context(context)?;
+        let mut statement = self.prepare(
+            "writing who left a scope",
+            "INSERT INTO leave (scope_id, identity_oid, key_number, version, list_id)
+             SELECT ?1, ?2, key_number, version, id FROM rights_list WHERE id = ?3
+             ON CONFLICT DO NOTHING",
+        )?;
         statement
             .execute((scope.0, identity.as_bytes(), list))
             .map(|rows| rows > 0)
-            .context(context)
     }
 }

@@ -91,12 +91,13 @@ impl Rows<'_> {
         seq: impl Fn(&ParentRow) -> u64,
     ) -> Result<Page, StoreError> {
         let context = "listing Parents";
-        let mut statement = self.connection.prepare_cached(sql).context(context)?;
+        let mut statement = self.prepare(context, sql)?;
         let mut rows = statement
-            .query_map((type_number, window.after), parent_row)
+            .query((type_number, window.after))
             .context(context)?;
         let (mut page, mut last) = (Page::default(), window.after);
-        while let Some(row) = rows.next().transpose().context(context)? {
+        while let Some(row) = rows.next().context(context)? {
+            let row = parent_row(row).context(context)?;
             if seq(&row) > window.until {
                 break;
             }

@@ -7,33 +7,27 @@
 use super::app_schema::LoadedApp;
 use super::app_tables::AppTable;
 use super::cause::Cause;
-use super::error::{SqlContext as _, StoreError};
+use super::error::StoreError;
 use super::pull_again_state::{DAY_MS, FINISHED};
 use super::rows::{Rows, WriteTx};
 
 impl Rows<'_> {
     /// The text of an app's schema that was loaded last, also of a disabled app.
     pub fn schema_text(&self, app: &AppTable) -> Result<Option<String>, StoreError> {
-        let context = "reading the text of a schema";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT text FROM app WHERE id = ?1")
-            .context(context)?;
-        statement
-            .query_row([app.id.0], |row| row.get(0))
-            .context(context)
+        let mut statement = self.prepare(
+            "reading the text of a schema",
+            "SELECT text FROM app WHERE id = ?1",
+        )?;
+        statement.one([app.id.0], |row| row.get(0))
     }
 
     /// The version of an app's schema that was loaded last, also of a disabled app.
     pub fn schema_version(&self, app: &AppTable) -> Result<u32, StoreError> {
-        let context = "reading the version of a schema";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT version FROM app WHERE id = ?1")
-            .context(context)?;
-        statement
-            .query_row([app.id.0], |row| row.get(0))
-            .context(context)
+        let mut statement = self.prepare(
+            "reading the version of a schema",
+            "SELECT version FROM app WHERE id = ?1",
+        )?;
+        statement.one([app.id.0], |row| row.get(0))
     }
 }
 
@@ -51,18 +45,13 @@ impl WriteTx<'_> {
         if !app.is_later {
             return Ok(());
         }
-        let context = "waking what is to be pulled again";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "UPDATE pull_again SET not_before = 0, pause_ms = ?2
-                 WHERE domain = ?1 AND cursor != ?3",
-            )
-            .context(context)?;
+        let mut statement = self.prepare(
+            "waking what is to be pulled again",
+            "UPDATE pull_again SET not_before = 0, pause_ms = ?2
+             WHERE domain = ?1 AND cursor != ?3",
+        )?;
         for domain in &app.schema.domains {
-            statement
-                .execute((&domain.name, DAY_MS, FINISHED))
-                .context(context)?;
+            statement.execute((&domain.name, DAY_MS, FINISHED))?;
         }
         Ok(())
     }

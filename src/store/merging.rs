@@ -3,34 +3,27 @@
 //! Invariant: a scope has a row from the transaction that stored its second such list until the one
 //! that leaves one list.
 
-use rusqlite::OptionalExtension as _;
-
-use super::error::{SqlContext as _, StoreError};
+use super::error::StoreError;
 use super::rows::{Rows, WriteTx};
 use super::scope_id::ScopeId;
 
 impl Rows<'_> {
     /// Whether the lists of a scope have to be merged.
     pub fn is_merging(&self, scope: ScopeId) -> Result<bool, StoreError> {
-        let context = "looking for lists to be merged";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT 1 FROM merging WHERE scope_id = ?1")
-            .context(context)?;
-        statement.exists([scope.0]).context(context)
+        let mut statement = self.prepare(
+            "looking for lists to be merged",
+            "SELECT 1 FROM merging WHERE scope_id = ?1",
+        )?;
+        statement.exists([scope.0])
     }
 
     /// A scope whose lists can be merged now.
     pub fn next_merging(&self) -> Result<Option<ScopeId>, StoreError> {
-        let context = "looking for lists to be merged";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT scope_id FROM merging WHERE is_held = 0 LIMIT 1")
-            .context(context)?;
-        statement
-            .query_row([], |row| row.get(0).map(ScopeId))
-            .optional()
-            .context(context)
+        let mut statement = self.prepare(
+            "looking for lists to be merged",
+            "SELECT scope_id FROM merging WHERE is_held = 0 LIMIT 1",
+        )?;
+        statement.first([], |row| row.get(0).map(ScopeId))
     }
 }
 
@@ -55,18 +48,16 @@ impl WriteTx<'_> {
     }
 
     fn change_merging(&self, sql: &str, scope: ScopeId) -> Result<(), StoreError> {
-        let context = "noting lists to be merged";
-        let mut statement = self.connection.prepare_cached(sql).context(context)?;
-        statement.execute([scope.0]).map(drop).context(context)
+        let mut statement = self.prepare("noting lists to be merged", sql)?;
+        statement.execute([scope.0]).map(drop)
     }
 
     /// Lets merges that were put off be tried again.
     pub fn release_merging(&self) -> Result<(), StoreError> {
-        let context = "releasing lists to be merged";
-        let mut statement = self
-            .connection
-            .prepare_cached("UPDATE merging SET is_held = 0 WHERE is_held = 1")
-            .context(context)?;
-        statement.execute([]).map(drop).context(context)
+        let mut statement = self.prepare(
+            "releasing lists to be merged",
+            "UPDATE merging SET is_held = 0 WHERE is_held = 1",
+        )?;
+        statement.execute([]).map(drop)
     }
 }

@@ -5,10 +5,9 @@
 //! in `tests/core/outbox.rs`.
 
 use keys::PeerId;
-use rusqlite::OptionalExtension as _;
 
 use super::columns::fixed;
-use super::error::{SqlContext as _, StoreError};
+use super::error::StoreError;
 use super::rows::{Rows, WriteTx};
 
 /// A row of `sync_outbox`.
@@ -25,37 +24,27 @@ pub struct OutboxRow {
 impl Rows<'_> {
     /// All rows, by peer and domain.
     pub fn outbox(&self) -> Result<Vec<OutboxRow>, StoreError> {
-        let context = "listing sync_outbox";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT peer_id, domain, change_seq FROM sync_outbox ORDER BY peer_id, domain",
-            )
-            .context(context)?;
-        let rows = statement
-            .query_map([], |row| {
-                Ok(OutboxRow {
-                    peer: PeerId::from_bytes(fixed(row, 0)?),
-                    domain: row.get(1)?,
-                    change_seq: row.get(2)?,
-                })
+        let mut statement = self.prepare(
+            "listing sync_outbox",
+            "SELECT peer_id, domain, change_seq FROM sync_outbox ORDER BY peer_id, domain",
+        )?;
+        statement.all([], |row| {
+            Ok(OutboxRow {
+                peer: PeerId::from_bytes(fixed(row, 0)?),
+                domain: row.get(1)?,
+                change_seq: row.get(2)?,
             })
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+        })
     }
 
     /// The highest `change_seq` of a domain that a peer may not have. `None`: nothing has to be
     /// pushed.
     pub fn outbox_seq(&self, peer: &PeerId, domain: &str) -> Result<Option<u64>, StoreError> {
-        let context = "reading sync_outbox";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT change_seq FROM sync_outbox WHERE peer_id = ?1 AND domain = ?2")
-            .context(context)?;
-        statement
-            .query_row((peer.as_bytes(), domain), |row| row.get(0))
-            .optional()
-            .context(context)
+        let mut statement = self.prepare(
+            "reading sync_outbox",
+            "SELECT change_seq FROM sync_outbox WHERE peer_id = ?1 AND domain = ?2",
+        )?;
+        statement.first((peer.as_bytes(), domain), |row| row.get(0))
     }
 }
 
@@ -67,34 +56,26 @@ impl WriteTx<'_> {
         domain: &str,
         change_seq: u64,
     ) -> Result<(), StoreError> {
-        let context = "writing sync_outbox";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "INSERT INTO sync_outbox (peer_id, domain, change_seq) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (peer_id, domain) DO UPDATE SET
-                   change_seq = MAX(change_seq, excluded.change_seq)",
-            )
-            .context(context)?;
+        let mut statement = self.prepare(
+            "writing sync_outbox",
+            "INSERT INTO sync_outbox (peer_id, domain, change_seq) VALUES (?1, ?2, ?3)
+             ON CONFLICT (peer_id, domain) DO UPDATE SET
+               change_seq = MAX(change_seq, excluded.change_seq)",
+        )?;
         statement
             .execute((peer.as_bytes(), domain, change_seq))
             .map(drop)
-            .context(context)
     }
 
     /// Deletes the row of a peer and domain if its `change_seq` is at most `up_to`.
     pub fn remove_outbox(&self, peer: &PeerId, domain: &str, up_to: u64) -> Result<(), StoreError> {
-        let context = "deleting from sync_outbox";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "DELETE FROM sync_outbox
-                 WHERE peer_id = ?1 AND domain = ?2 AND change_seq <= ?3",
-            )
-            .context(context)?;
+        let mut statement = self.prepare(
+            "deleting from sync_outbox",
+            "DELETE FROM sync_outbox
+             WHERE peer_id = ?1 AND domain = ?2 AND change_seq <= ?3",
+        )?;
         statement
             .execute((peer.as_bytes(), domain, up_to))
             .map(drop)
-            .context(context)
     }
 }

@@ -7,10 +7,9 @@
 //! `tests/core/overruled.rs`.
 
 use keys::Oid;
-use rusqlite::OptionalExtension as _;
 
 use super::columns::fixed;
-use super::error::{SqlContext as _, StoreError};
+use super::error::StoreError;
 use super::pull_again::{PullAgainCause, PullAgainNote};
 use super::rows::{Rows, WriteTx};
 use super::scope_id::ScopeId;
@@ -44,49 +43,36 @@ pub struct Overruled {
 impl Rows<'_> {
     /// The scope that has been due for the longest time.
     pub fn next_overruled(&self, now: Timestamp) -> Result<Option<Overruled>, StoreError> {
-        let context = "looking for a scope whose deletion was overruled";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT scope_id, after_list, was_full FROM overruled
-                 WHERE not_before <= ?1 ORDER BY not_before LIMIT 1",
-            )
-            .context(context)?;
-        statement
-            .query_row([now.0], |row| {
-                Ok(Overruled {
-                    scope: ScopeId(row.get(0)?),
-                    after: row.get(1)?,
-                    was_full: row.get(2)?,
-                })
+        let mut statement = self.prepare(
+            "looking for a scope whose deletion was overruled",
+            "SELECT scope_id, after_list, was_full FROM overruled
+             WHERE not_before <= ?1 ORDER BY not_before LIMIT 1",
+        )?;
+        statement.first([now.0], |row| {
+            Ok(Overruled {
+                scope: ScopeId(row.get(0)?),
+                after: row.get(1)?,
+                was_full: row.get(2)?,
             })
-            .optional()
-            .context(context)
+        })
     }
 
     /// Whether scopes were noted while the clock was ahead.
     pub fn is_overruled_ahead(&self, now: Timestamp) -> Result<bool, StoreError> {
-        let context = "looking for scopes that were noted while the clock was ahead";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT 1 FROM overruled WHERE noted_at > ?1 LIMIT 1")
-            .context(context)?;
-        statement.exists([now.0]).context(context)
+        let mut statement = self.prepare(
+            "looking for scopes that were noted while the clock was ahead",
+            "SELECT 1 FROM overruled WHERE noted_at > ?1 LIMIT 1",
+        )?;
+        statement.exists([now.0])
     }
 
     /// The next rights list of a scope by local id.
     pub fn list_after(&self, scope: ScopeId, after: i64) -> Result<Option<i64>, StoreError> {
-        let context = "reading the lists of a scope one by one";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT id FROM rights_list WHERE scope_id = ?1 AND id > ?2 ORDER BY id LIMIT 1",
-            )
-            .context(context)?;
-        statement
-            .query_row((scope.0, after), |row| row.get(0))
-            .optional()
-            .context(context)
+        let mut statement = self.prepare(
+            "reading the lists of a scope one by one",
+            "SELECT id FROM rights_list WHERE scope_id = ?1 AND id > ?2 ORDER BY id LIMIT 1",
+        )?;
+        statement.first((scope.0, after), |row| row.get(0))
     }
 }
 
@@ -98,41 +84,31 @@ impl WriteTx<'_> {
         owner: &Oid,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let context = "noting a scope whose deletion was overruled";
         let place = self.next_place(owner, now)?;
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "INSERT INTO overruled
-                   (scope_id, owner_oid, place, not_before, noted_at, after_list, was_full)
-                 VALUES (?1, ?2, ?3, ?3, ?4, 0, 0)
-                 ON CONFLICT DO UPDATE SET after_list = 0,
-                   place = IIF(not_before IS NULL, excluded.place, place),
-                   noted_at = IIF(not_before IS NULL, excluded.noted_at, noted_at),
-                   not_before = IFNULL(not_before, excluded.not_before)",
-            )
-            .context(context)?;
+        let mut statement = self.prepare(
+            "noting a scope whose deletion was overruled",
+            "INSERT INTO overruled
+               (scope_id, owner_oid, place, not_before, noted_at, after_list, was_full)
+             VALUES (?1, ?2, ?3, ?3, ?4, 0, 0)
+             ON CONFLICT DO UPDATE SET after_list = 0,
+               place = IIF(not_before IS NULL, excluded.place, place),
+               noted_at = IIF(not_before IS NULL, excluded.noted_at, noted_at),
+               not_before = IFNULL(not_before, excluded.not_before)",
+        )?;
         statement
             .execute((scope.0, owner.as_bytes(), place, now.0))
             .map(drop)
-            .context(context)
     }
 
     /// The next place of an owner's scopes. Unused places of the past are lost. Those that were
     /// taken while the clock was ahead do not count.
     fn next_place(&self, owner: &Oid, now: Timestamp) -> Result<u64, StoreError> {
-        let context = "looking for the next place of an owner";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT place FROM overruled WHERE owner_oid = ?1 AND noted_at <= ?2
-                 ORDER BY place DESC LIMIT 1",
-            )
-            .context(context)?;
-        let last = statement
-            .query_row((owner.as_bytes(), now.0), |row| row.get(0))
-            .optional()
-            .context(context)?;
+        let mut statement = self.prepare(
+            "looking for the next place of an owner",
+            "SELECT place FROM overruled WHERE owner_oid = ?1 AND noted_at <= ?2
+             ORDER BY place DESC LIMIT 1",
+        )?;
+        let last = statement.first((owner.as_bytes(), now.0), |row| row.get(0))?;
         let next = last.map_or(0, |last: u64| last.saturating_add(SPACING_MS));
         Ok(next.max(first_place(now)))
     }
@@ -141,54 +117,41 @@ impl WriteTx<'_> {
     /// ahead. Finished ones do not count any more. Returns `false` if there was none.
     pub fn place_overruled_ahead(&self, now: Timestamp) -> Result<bool, StoreError> {
         let context = "placing scopes that were noted while the clock was ahead";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT scope_id, owner_oid, not_before IS NULL FROM overruled
-                 WHERE noted_at > ?1 ORDER BY noted_at LIMIT ?2",
-            )
-            .context(context)?;
-        let rows = statement
-            .query_map((now.0, PLACED_MAX), |row| {
-                Ok((row.get(0)?, Oid::from_bytes(fixed(row, 1)?), row.get(2)?))
-            })
-            .context(context)?;
-        let rows: Vec<(i64, Oid, bool)> = rows.collect::<rusqlite::Result<_>>().context(context)?;
+        let mut statement = self.prepare(
+            context,
+            "SELECT scope_id, owner_oid, not_before IS NULL FROM overruled
+             WHERE noted_at > ?1 ORDER BY noted_at LIMIT ?2",
+        )?;
+        let rows: Vec<(i64, Oid, bool)> = statement.all((now.0, PLACED_MAX), |row| {
+            Ok((row.get(0)?, Oid::from_bytes(fixed(row, 1)?), row.get(2)?))
+        })?;
         for (scope, owner, is_finished) in &rows {
             if *is_finished {
-                let mut statement = self
-                    .connection
-                    .prepare_cached("DELETE FROM overruled WHERE scope_id = ?1")
-                    .context(context)?;
-                statement.execute([scope]).context(context)?;
+                let mut statement =
+                    self.prepare(context, "DELETE FROM overruled WHERE scope_id = ?1")?;
+                statement.execute([scope])?;
                 continue;
             }
             let place = self.next_place(owner, now)?;
-            let mut statement = self
-                .connection
-                .prepare_cached(
-                    "UPDATE overruled SET place = ?2, not_before = ?2, noted_at = ?3
-                     WHERE scope_id = ?1",
-                )
-                .context(context)?;
-            statement.execute((scope, place, now.0)).context(context)?;
+            let mut statement = self.prepare(
+                context,
+                "UPDATE overruled SET place = ?2, not_before = ?2, noted_at = ?3
+                 WHERE scope_id = ?1",
+            )?;
+            statement.execute((scope, place, now.0))?;
         }
         Ok(!rows.is_empty())
     }
 
     /// Notes the position in a scope, and whether some peer had too many.
     pub fn put_overruled(&self, row: &Overruled) -> Result<(), StoreError> {
-        let context = "noting the position in a scope whose deletion was overruled";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "UPDATE overruled SET after_list = ?2, was_full = ?3 WHERE scope_id = ?1",
-            )
-            .context(context)?;
+        let mut statement = self.prepare(
+            "noting the position in a scope whose deletion was overruled",
+            "UPDATE overruled SET after_list = ?2, was_full = ?3 WHERE scope_id = ?1",
+        )?;
         statement
             .execute((row.scope.0, row.after, row.was_full))
             .map(drop)
-            .context(context)
     }
 
     /// Ends the work on a scope. If some peer had too many, all peers of the scope are looked at
@@ -196,27 +159,18 @@ impl WriteTx<'_> {
     pub fn finish_overruled(&self, row: &Overruled, now: Timestamp) -> Result<(), StoreError> {
         let context = "ending the work on a scope whose deletion was overruled";
         let again = row.was_full.then(|| now.0.saturating_add(FULL_MS));
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "UPDATE overruled SET after_list = 0, was_full = 0, not_before = ?2, noted_at = ?3
-                 WHERE scope_id = ?1",
-            )
-            .context(context)?;
-        statement
-            .execute((row.scope.0, again, now.0))
-            .context(context)?;
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "DELETE FROM overruled WHERE scope_id IN (SELECT scope_id FROM overruled
-                   WHERE not_before IS NULL AND place < ?1 LIMIT ?2)",
-            )
-            .context(context)?;
-        statement
-            .execute((first_place(now), DELETED_MAX))
-            .map(drop)
-            .context(context)
+        let mut statement = self.prepare(
+            context,
+            "UPDATE overruled SET after_list = 0, was_full = 0, not_before = ?2, noted_at = ?3
+             WHERE scope_id = ?1",
+        )?;
+        statement.execute((row.scope.0, again, now.0))?;
+        let mut statement = self.prepare(
+            context,
+            "DELETE FROM overruled WHERE scope_id IN (SELECT scope_id FROM overruled
+               WHERE not_before IS NULL AND place < ?1 LIMIT ?2)",
+        )?;
+        statement.execute((first_place(now), DELETED_MAX)).map(drop)
     }
 
     /// Notes at a peer that a scope is pulled again whose deletion an owner elsewhere overruled.
@@ -254,18 +208,13 @@ impl WriteTx<'_> {
 
     /// The number of such rows of a peer and domain, those that are finished included.
     fn overruled_rows_of(&self, note: &PullAgainNote<'_>) -> Result<usize, StoreError> {
-        let context = "counting scopes whose deletion was overruled";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT COUNT(*) FROM pull_again
-                 WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1) AND domain = ?2
-                   AND cause = 'overruled'",
-            )
-            .context(context)?;
-        statement
-            .query_row((note.peer.as_bytes(), note.domain), |row| row.get(0))
-            .context(context)
+        let mut statement = self.prepare(
+            "counting scopes whose deletion was overruled",
+            "SELECT COUNT(*) FROM pull_again
+             WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1) AND domain = ?2
+               AND cause = 'overruled'",
+        )?;
+        statement.one((note.peer.as_bytes(), note.domain), |row| row.get(0))
     }
 }
 

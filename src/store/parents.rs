@@ -6,7 +6,7 @@
 use keys::protocol::RIGHTS_TYPE;
 use keys::{Digest, Oid, Signature};
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{CachedStatement, OptionalExtension as _, Row, ToSql, ffi};
+use rusqlite::{CachedStatement, Row, ToSql, ffi};
 
 use super::app_tables::AppTable;
 use super::columns::fixed;
@@ -107,35 +107,20 @@ pub(super) fn parent_row(row: &Row<'_>) -> rusqlite::Result<ParentRow> {
 impl Rows<'_> {
     /// A Parent by its oid.
     pub fn parent(&self, app: &AppTable, oid: &Oid) -> Result<Option<ParentRow>, StoreError> {
-        let mut statement = self
-            .connection
-            .prepare_cached(&app.parent_by_oid)
-            .context("reading a Parent")?;
-        statement
-            .query_row([oid.as_bytes()], parent_row)
-            .optional()
-            .context("reading a Parent")
+        let mut statement = self.prepare("reading a Parent", &app.parent_by_oid)?;
+        statement.first([oid.as_bytes()], parent_row)
     }
 
     /// A Parent by its local id.
     pub fn parent_by_id(&self, app: &AppTable, id: i64) -> Result<Option<ParentRow>, StoreError> {
-        let mut statement = self
-            .connection
-            .prepare_cached(&app.parent_by_id)
-            .context("reading a Parent")?;
-        statement
-            .query_row([id], parent_row)
-            .optional()
-            .context("reading a Parent")
+        let mut statement = self.prepare("reading a Parent", &app.parent_by_id)?;
+        statement.first([id], parent_row)
     }
 
     /// An object's Attrs in order: attribute number and value. Every reference comes as an oid.
     pub fn attrs(&self, app: &AppTable, parent_id: i64) -> Result<Vec<(u16, Value)>, StoreError> {
         let context = "reading Attrs";
-        let mut statement = self
-            .connection
-            .prepare_cached(&app.attrs)
-            .context(context)?;
+        let mut statement = self.prepare(context, &app.attrs)?;
         let mut rows = statement.query([parent_id]).context(context)?;
         let mut attrs = Vec::with_capacity(4);
         while let Some(row) = rows.next().context(context)? {
@@ -163,10 +148,7 @@ impl Rows<'_> {
         attr: u16,
     ) -> Result<Option<i64>, StoreError> {
         let context = "reading an Attr's id";
-        let mut statement = self
-            .connection
-            .prepare_cached(&app.attrs)
-            .context(context)?;
+        let mut statement = self.prepare(context, &app.attrs)?;
         let mut rows = statement.query([parent_id]).context(context)?;
         while let Some(row) = rows.next().context(context)? {
             if row.get::<_, u16>(0).context(context)? == attr {
@@ -178,38 +160,23 @@ impl Rows<'_> {
 
     /// The sum of the bytes of an object's values.
     pub fn value_bytes(&self, app: &AppTable, parent_id: i64) -> Result<usize, StoreError> {
-        let context = "measuring Attrs";
-        let mut statement = self
-            .connection
-            .prepare_cached(&app.value_bytes)
-            .context(context)?;
-        statement
-            .query_row([parent_id], |row| row.get(0))
-            .context(context)
+        let mut statement = self.prepare("measuring Attrs", &app.value_bytes)?;
+        statement.one([parent_id], |row| row.get(0))
     }
 
     fn oid_of(&self, app: &AppTable, id: i64) -> Result<Oid, StoreError> {
-        let mut statement = self
-            .connection
-            .prepare_cached(&app.oid_by_id)
-            .context("reading an oid")?;
+        let mut statement = self.prepare("reading an oid", &app.oid_by_id)?;
         statement
-            .query_row([id], |row| fixed(row, 0))
+            .one([id], |row| fixed(row, 0))
             .map(Oid::from_bytes)
-            .context("reading an oid")
     }
 
     /// The highest `change_seq` of all apps, and the highest local id of each app.
     pub fn heads(&self) -> Result<(u64, Vec<(String, i64)>), StoreError> {
         let (mut head, mut ids) = (0, Vec::new());
         for app in self.apps.iter() {
-            let mut statement = self
-                .connection
-                .prepare_cached(&app.head)
-                .context("reading the highest sequence number")?;
-            let (seq, id): (u64, i64) = statement
-                .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
-                .context("reading the highest sequence number")?;
+            let mut statement = self.prepare("reading the highest sequence number", &app.head)?;
+            let (seq, id): (u64, i64) = statement.one([], |row| Ok((row.get(0)?, row.get(1)?)))?;
             head = head.max(seq);
             ids.push((app.slug.clone(), id));
         }

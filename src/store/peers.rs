@@ -8,10 +8,10 @@
 
 use bastion::{AppClaim, Tier};
 use keys::{Epoch, Oid, OnionAddr, PeerId, PublicKey};
-use rusqlite::{OptionalExtension as _, Row};
+use rusqlite::Row;
 
 use super::columns::{apps, apps_json, fixed, json, names, tier};
-use super::error::{SqlContext as _, StoreError};
+use super::error::StoreError;
 use super::rows::{Rows, WriteTx};
 use crate::op_context::Timestamp;
 
@@ -70,77 +70,53 @@ fn peer_row(row: &Row<'_>) -> rusqlite::Result<PeerRow> {
 impl Rows<'_> {
     /// A peer by its id. `None` for an unknown or forgotten one.
     pub fn peer(&self, peer_id: &PeerId) -> Result<Option<PeerRow>, StoreError> {
-        let context = "reading a peer";
-        let mut statement = self
-            .connection
-            .prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM peers WHERE peer_id = ?1 AND tier != 'forgotten'"
-            ))
-            .context(context)?;
-        statement
-            .query_row([peer_id.as_bytes()], peer_row)
-            .optional()
-            .context(context)
+        let mut statement = self.prepare(
+            "reading a peer",
+            &format!("SELECT {COLUMNS} FROM peers WHERE peer_id = ?1 AND tier != 'forgotten'"),
+        )?;
+        statement.first([peer_id.as_bytes()], peer_row)
     }
 
     /// A peer's local number, which the column `origin` of its objects holds.
     pub fn peer_number(&self, peer_id: &PeerId) -> Result<Option<i64>, StoreError> {
-        let context = "reading a peer's number";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT id FROM peers WHERE peer_id = ?1")
-            .context(context)?;
-        statement
-            .query_row([peer_id.as_bytes()], |row| row.get(0))
-            .optional()
-            .context(context)
+        let mut statement = self.prepare(
+            "reading a peer's number",
+            "SELECT id FROM peers WHERE peer_id = ?1",
+        )?;
+        statement.first([peer_id.as_bytes()], |row| row.get(0))
     }
 
     /// The peer that has a local number.
     pub fn peer_by_number(&self, number: i64) -> Result<Option<PeerId>, StoreError> {
-        let context = "reading a peer by its number";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT peer_id FROM peers WHERE id = ?1")
-            .context(context)?;
-        statement
-            .query_row([number], |row| fixed(row, 0).map(PeerId::from_bytes))
-            .optional()
-            .context(context)
+        let mut statement = self.prepare(
+            "reading a peer by its number",
+            "SELECT peer_id FROM peers WHERE id = ?1",
+        )?;
+        statement.first([number], |row| fixed(row, 0).map(PeerId::from_bytes))
     }
 
     /// The peer that was last reached at an onion address.
     pub fn last_peer_at(&self, onion: &OnionAddr) -> Result<Option<LastPeerAt>, StoreError> {
-        let context = "looking for a peer by its address";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT peer_id, ticket FROM peers WHERE onion = ?1
-                 ORDER BY last_contact DESC, id DESC LIMIT 1",
-            )
-            .context(context)?;
-        statement
-            .query_row([onion.public_key().as_bytes()], |row| {
-                Ok(LastPeerAt {
-                    peer_id: PeerId::from_bytes(fixed(row, 0)?),
-                    ticket: row.get(1)?,
-                })
+        let mut statement = self.prepare(
+            "looking for a peer by its address",
+            "SELECT peer_id, ticket FROM peers WHERE onion = ?1
+             ORDER BY last_contact DESC, id DESC LIMIT 1",
+        )?;
+        statement.first([onion.public_key().as_bytes()], |row| {
+            Ok(LastPeerAt {
+                peer_id: PeerId::from_bytes(fixed(row, 0)?),
+                ticket: row.get(1)?,
             })
-            .optional()
-            .context(context)
+        })
     }
 
     /// All peers that are not forgotten, oldest first.
     pub fn peers(&self) -> Result<Vec<PeerRow>, StoreError> {
-        let context = "listing peers";
-        let mut statement = self
-            .connection
-            .prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM peers WHERE tier != 'forgotten' ORDER BY id"
-            ))
-            .context(context)?;
-        let rows = statement.query_map([], peer_row).context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+        let mut statement = self.prepare(
+            "listing peers",
+            &format!("SELECT {COLUMNS} FROM peers WHERE tier != 'forgotten' ORDER BY id"),
+        )?;
+        statement.all([], peer_row)
     }
 }
 
@@ -148,10 +124,9 @@ impl WriteTx<'_> {
     /// Inserts a peer, or updates its claims. A trusted peer stays trusted. A peer's usage moves
     /// with it to its new tier.
     pub fn put_peer(&self, peer: &PeerRow) -> Result<(), StoreError> {
-        let context = "writing a peer";
-        let mut statement = self
-            .connection
-            .prepare_cached(&format!(
+        let mut statement = self.prepare(
+            "writing a peer",
+            &format!(
                 "INSERT INTO peers ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
                  ON CONFLICT (peer_id) DO UPDATE SET
                    peer_apps = excluded.peer_apps,
@@ -159,21 +134,19 @@ impl WriteTx<'_> {
                    onion = excluded.onion, epoch = excluded.epoch,
                    last_contact = excluded.last_contact,
                    tier = CASE WHEN tier = 'forgotten' THEN 'untrusted' ELSE tier END"
-            ))
-            .context(context)?;
-        statement
-            .execute((
-                peer.peer_id.as_bytes(),
-                peer.server_oid.as_bytes(),
-                apps_json(&peer.peer_apps),
-                json(&peer.peer_sync_domains),
-                json(&peer.domains),
-                peer.onion.public_key().as_bytes(),
-                peer.epoch.as_bytes(),
-                peer.tier.as_str(),
-                peer.last_contact.0,
-            ))
-            .context(context)?;
+            ),
+        )?;
+        statement.execute((
+            peer.peer_id.as_bytes(),
+            peer.server_oid.as_bytes(),
+            apps_json(&peer.peer_apps),
+            json(&peer.peer_sync_domains),
+            json(&peer.domains),
+            peer.onion.public_key().as_bytes(),
+            peer.epoch.as_bytes(),
+            peer.tier.as_str(),
+            peer.last_contact.0,
+        ))?;
         match peer.tier {
             Tier::Trusted => self.set_tier(&peer.peer_id, Tier::Trusted),
             Tier::Untrusted => Ok(()),
@@ -183,7 +156,6 @@ impl WriteTx<'_> {
     /// Changes a peer's tier, and moves its usage to that tier. Does nothing for a peer that has
     /// the tier already, is unknown, or was forgotten: admission decides when it connects again.
     pub fn set_tier(&self, peer_id: &PeerId, tier: Tier) -> Result<(), StoreError> {
-        let context = "changing a peer's tier";
         if self.peer(peer_id)?.is_none() {
             return Ok(());
         }
@@ -195,26 +167,21 @@ impl WriteTx<'_> {
         };
         self.add_to_tier(stored.tier, &-stored.usage)?;
         self.add_to_tier(tier, &stored.usage)?;
-        let mut statement = self
-            .connection
-            .prepare_cached("UPDATE peers SET tier = ?2 WHERE peer_id = ?1")
-            .context(context)?;
-        statement
-            .execute((peer_id.as_bytes(), tier.as_str()))
-            .context(context)?;
+        let mut statement = self.prepare(
+            "changing a peer's tier",
+            "UPDATE peers SET tier = ?2 WHERE peer_id = ?1",
+        )?;
+        statement.execute((peer_id.as_bytes(), tier.as_str()))?;
         Ok(())
     }
 
     /// Sets the time of the last contact with a peer.
     pub fn touch_peer(&self, peer_id: &PeerId, now: Timestamp) -> Result<(), StoreError> {
-        let context = "writing the time of a contact";
-        let mut statement = self
-            .connection
-            .prepare_cached("UPDATE peers SET last_contact = ?2 WHERE peer_id = ?1")
-            .context(context)?;
-        statement
-            .execute((peer_id.as_bytes(), now.0))
-            .context(context)?;
+        let mut statement = self.prepare(
+            "writing the time of a contact",
+            "UPDATE peers SET last_contact = ?2 WHERE peer_id = ?1",
+        )?;
+        statement.execute((peer_id.as_bytes(), now.0))?;
         Ok(())
     }
 
@@ -229,20 +196,14 @@ impl WriteTx<'_> {
         most: usize,
     ) -> Result<usize, StoreError> {
         let context = "forgetting peers";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT peer_id FROM peers WHERE tier = 'untrusted' AND last_contact < ?1
-                 ORDER BY last_contact, id LIMIT ?2",
-            )
-            .context(context)?;
-        let idle = statement
-            .query_map((before.0, most), |row| {
-                fixed(row, 0).map(PeerId::from_bytes)
-            })
-            .context(context)?
-            .collect::<rusqlite::Result<Vec<_>>>()
-            .context(context)?;
+        let mut statement = self.prepare(
+            context,
+            "SELECT peer_id FROM peers WHERE tier = 'untrusted' AND last_contact < ?1
+             ORDER BY last_contact, id LIMIT ?2",
+        )?;
+        let idle: Vec<PeerId> = statement.all((before.0, most), |row| {
+            fixed(row, 0).map(PeerId::from_bytes)
+        })?;
         let mut forgotten = 0;
         for peer in &idle {
             if self.spent() > FORGOTTEN_SPENT_MAX {
@@ -269,8 +230,8 @@ impl WriteTx<'_> {
                            THEN onion ELSE zeroblob(32) END,
                    epoch = zeroblob(16), last_contact = 0, ticket = NULL WHERE peer_id = ?1",
             ] {
-                let mut statement = self.connection.prepare_cached(sql).context(context)?;
-                statement.execute([peer.as_bytes()]).context(context)?;
+                let mut statement = self.prepare(context, sql)?;
+                statement.execute([peer.as_bytes()])?;
             }
         }
         Ok(forgotten)
@@ -278,14 +239,11 @@ impl WriteTx<'_> {
 
     /// Stores or deletes the ticket that a peer issued to this node.
     pub fn put_ticket(&self, peer: &PeerId, ticket: Option<&[u8]>) -> Result<(), StoreError> {
-        let context = "writing a ticket";
-        let mut statement = self
-            .connection
-            .prepare_cached("UPDATE peers SET ticket = ?2 WHERE peer_id = ?1")
-            .context(context)?;
-        statement
-            .execute((peer.as_bytes(), ticket))
-            .context(context)?;
+        let mut statement = self.prepare(
+            "writing a ticket",
+            "UPDATE peers SET ticket = ?2 WHERE peer_id = ?1",
+        )?;
+        statement.execute((peer.as_bytes(), ticket))?;
         Ok(())
     }
 }

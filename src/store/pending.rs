@@ -74,29 +74,22 @@ fn pending_row(row: &Row<'_>) -> rusqlite::Result<PendingRow> {
 impl Rows<'_> {
     /// The requests that were repeated since a time, the longest waiting first.
     pub fn pending(&self, since: Timestamp) -> Result<Vec<PendingRow>, StoreError> {
-        let context = "listing pending requests";
-        let mut statement = self
-            .connection
-            .prepare_cached(&format!(
+        let mut statement = self.prepare(
+            "listing pending requests",
+            &format!(
                 "SELECT {COLUMNS} FROM pending WHERE last_seen >= ?1 ORDER BY first_seen, peer_id"
-            ))
-            .context(context)?;
-        let rows = statement
-            .query_map([since.0], pending_row)
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+            ),
+        )?;
+        statement.all([since.0], pending_row)
     }
 
     /// The number of requests that were repeated since a time.
     pub fn pending_count(&self, since: Timestamp) -> Result<u64, StoreError> {
-        let context = "counting pending requests";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT COUNT(*) FROM pending WHERE last_seen >= ?1")
-            .context(context)?;
-        statement
-            .query_row([since.0], |row| row.get(0))
-            .context(context)
+        let mut statement = self.prepare(
+            "counting pending requests",
+            "SELECT COUNT(*) FROM pending WHERE last_seen >= ?1",
+        )?;
+        statement.one([since.0], |row| row.get(0))
     }
 
     /// Whether a request of that effort would be stored: the node waits already, a slot is free, or
@@ -107,28 +100,23 @@ impl Rows<'_> {
         effort: u64,
         bounds: &PendingBounds,
     ) -> Result<bool, StoreError> {
-        let context = "looking for a slot for a pending request";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT COUNT(*), MIN(effort) FROM pending WHERE last_seen >= ?1")
-            .context(context)?;
-        let (count, least): (usize, Option<u64>) = statement
-            .query_row([bounds.since.0], |row| Ok((row.get(0)?, row.get(1)?)))
-            .context(context)?;
+        let mut statement = self.prepare(
+            "looking for a slot for a pending request",
+            "SELECT COUNT(*), MIN(effort) FROM pending WHERE last_seen >= ?1",
+        )?;
+        let (count, least): (usize, Option<u64>) =
+            statement.one([bounds.since.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(count < bounds.rows_max
             || least.is_some_and(|least| effort > least)
             || self.is_pending(peer)?)
     }
 
     fn is_pending(&self, peer: &PeerId) -> Result<bool, StoreError> {
-        let context = "looking for a pending request";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT EXISTS (SELECT 1 FROM pending WHERE peer_id = ?1)")
-            .context(context)?;
-        statement
-            .query_row([peer.as_bytes()], |row| row.get(0))
-            .context(context)
+        let mut statement = self.prepare(
+            "looking for a pending request",
+            "SELECT EXISTS (SELECT 1 FROM pending WHERE peer_id = ?1)",
+        )?;
+        statement.one([peer.as_bytes()], |row| row.get(0))
     }
 }
 

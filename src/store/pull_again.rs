@@ -7,10 +7,10 @@
 
 use keys::protocol::SCOPES_NAMED_MAX;
 use keys::{Epoch, Oid, PeerId};
-use rusqlite::{OptionalExtension as _, Row};
+use rusqlite::Row;
 
 use super::columns::fixed;
-use super::error::{SqlContext as _, StoreError};
+use super::error::StoreError;
 use super::pull_again_state::{DAY_MS, FINISHED, RETRY_MS, State};
 pub use super::pull_again_state::{PullAgainCause, PullAgainNote};
 use super::rows::{Rows, WriteTx};
@@ -123,16 +123,15 @@ impl Rows<'_> {
         domain: &str,
         scope: Option<&Oid>,
     ) -> Result<Option<State>, StoreError> {
-        let context = "reading what is to be pulled again";
-        let mut statement = self
-            .connection
-            .prepare_cached(&format!(
+        let mut statement = self.prepare(
+            "reading what is to be pulled again",
+            &format!(
                 "SELECT scope_oid, {COLUMNS} FROM pull_again WHERE {OF_DOMAIN} AND scope_oid = ?3"
-            ))
-            .context(context)?;
+            ),
+        )?;
         let key = (peer.as_bytes(), domain, scope_column(scope));
-        let row = statement.query_row(key, scope_and_state).optional();
-        Ok(row.context(context)?.map(|(_, state)| state))
+        let row = statement.first(key, scope_and_state)?;
+        Ok(row.map(|(_, state)| state))
     }
 
     /// All rows of a peer and domain, sorted by scope; the whole domain is the first.
@@ -141,17 +140,13 @@ impl Rows<'_> {
         peer: &PeerId,
         domain: &str,
     ) -> Result<Vec<(Option<Oid>, State)>, StoreError> {
-        let context = "reading what is to be pulled again";
-        let mut statement = self
-            .connection
-            .prepare_cached(&format!(
+        let mut statement = self.prepare(
+            "reading what is to be pulled again",
+            &format!(
                 "SELECT scope_oid, {COLUMNS} FROM pull_again WHERE {OF_DOMAIN} ORDER BY scope_oid"
-            ))
-            .context(context)?;
-        let rows = statement
-            .query_map((peer.as_bytes(), domain), scope_and_state)
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+            ),
+        )?;
+        statement.all((peer.as_bytes(), domain), scope_and_state)
     }
 }
 
@@ -268,36 +263,30 @@ impl WriteTx<'_> {
         scope: Option<&Oid>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let context = "waking what is to be pulled again";
-        let mut statement = self
-            .connection
-            .prepare_cached(&format!(
+        let mut statement = self.prepare(
+            "waking what is to be pulled again",
+            &format!(
                 "UPDATE pull_again SET not_before = MIN(not_before, ?3), pause_ms = ?4
                  WHERE {OF_DOMAIN} AND scope_oid IN (x'', ?5) AND cursor != ?6
                    AND (not_before > ?3 OR pause_ms != ?4)"
-            ))
-            .context(context)?;
+            ),
+        )?;
         let (peer, scope) = (peer.as_bytes(), scope_column(scope));
         statement
             .execute((peer, domain, now.0, DAY_MS, scope, FINISHED))
             .map(drop)
-            .context(context)
     }
 
     /// Lets a scope start now at all peers, because its Parent was stored.
     pub fn wake_scope_again(&self, scope: &Oid, now: Timestamp) -> Result<(), StoreError> {
-        let context = "waking a scope that is to be pulled again";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "UPDATE pull_again SET not_before = MIN(not_before, ?2), pause_ms = ?3
-                 WHERE scope_oid = ?1 AND cursor != ?4",
-            )
-            .context(context)?;
+        let mut statement = self.prepare(
+            "waking a scope that is to be pulled again",
+            "UPDATE pull_again SET not_before = MIN(not_before, ?2), pause_ms = ?3
+             WHERE scope_oid = ?1 AND cursor != ?4",
+        )?;
         statement
             .execute((scope.as_bytes(), now.0, DAY_MS, FINISHED))
             .map(drop)
-            .context(context)
     }
 
     /// Puts off everything of a domain for an hour, because a request failed.
@@ -308,17 +297,13 @@ impl WriteTx<'_> {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let until = now.0.saturating_add(RETRY_MS);
-        let context = "postponing what is to be pulled again";
-        let mut statement = self
-            .connection
-            .prepare_cached(&format!(
-                "UPDATE pull_again SET retry_at = ?3 WHERE {OF_DOMAIN} AND cursor != ?4"
-            ))
-            .context(context)?;
+        let mut statement = self.prepare(
+            "postponing what is to be pulled again",
+            &format!("UPDATE pull_again SET retry_at = ?3 WHERE {OF_DOMAIN} AND cursor != ?4"),
+        )?;
         statement
             .execute((peer.as_bytes(), domain, until, FINISHED))
             .map(drop)
-            .context(context)
     }
 
     /// Ends the rows of a domain that count in another epoch than the peer's present one, because
@@ -331,43 +316,38 @@ impl WriteTx<'_> {
         epoch: &Epoch,
         cursor: Option<u64>,
     ) -> Result<(), StoreError> {
-        let context = "moving what is to be pulled again to another epoch";
-        let mut statement = self
-            .connection
-            .prepare_cached(&format!(
+        let mut statement = self.prepare(
+            "moving what is to be pulled again to another epoch",
+            &format!(
                 "UPDATE pull_again SET epoch = ?3, cursor = ?4, until_seq = ?5, noted_again = 0
                  WHERE {OF_DOMAIN} AND epoch != ?3 AND cursor != ?6"
-            ))
-            .context(context)?;
+            ),
+        )?;
         let start = if cursor.is_some() { 0 } else { FINISHED };
-        statement
-            .execute((
-                peer.as_bytes(),
-                domain,
-                epoch.as_bytes(),
-                start,
-                cursor.unwrap_or(0),
-                FINISHED,
-            ))
-            .context(context)?;
+        statement.execute((
+            peer.as_bytes(),
+            domain,
+            epoch.as_bytes(),
+            start,
+            cursor.unwrap_or(0),
+            FINISHED,
+        ))?;
         Ok(())
     }
 
     /// Whether rows for `new` other scopes fit. Counting them costs the transaction.
     fn has_room_again(&self, peer: &PeerId, domain: &str, new: usize) -> Result<bool, StoreError> {
-        let context = "counting what is to be pulled again";
-        let mut statement = self
-            .connection
-            .prepare_cached(&format!(
+        let mut statement = self.prepare(
+            "counting what is to be pulled again",
+            &format!(
                 "SELECT COUNT(*), COALESCE(SUM(cursor != ?3), 0)
                  FROM pull_again WHERE {OF_DOMAIN}"
-            ))
-            .context(context)?;
+            ),
+        )?;
         let (all, unfinished): (usize, usize) = statement
-            .query_row((peer.as_bytes(), domain, FINISHED), |row| {
+            .one((peer.as_bytes(), domain, FINISHED), |row| {
                 Ok((row.get(0)?, row.get(1)?))
-            })
-            .context(context)?;
+            })?;
         self.count_bytes(COUNTED_ROW_BYTES * all);
         Ok(all + new <= ROWS_MAX && unfinished + new <= UNFINISHED_MAX)
     }
@@ -379,29 +359,21 @@ impl WriteTx<'_> {
         domain: &str,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let context = "deleting what was pulled again on earlier days";
-        let mut statement = self
-            .connection
-            .prepare_cached(&format!(
-                "DELETE FROM pull_again WHERE {OF_DOMAIN} AND cursor = ?3 AND day != ?4"
-            ))
-            .context(context)?;
-        statement
-            .execute((peer.as_bytes(), domain, FINISHED, now.0 / DAY_MS))
-            .context(context)?;
+        let mut statement = self.prepare(
+            "deleting what was pulled again on earlier days",
+            &format!("DELETE FROM pull_again WHERE {OF_DOMAIN} AND cursor = ?3 AND day != ?4"),
+        )?;
+        statement.execute((peer.as_bytes(), domain, FINISHED, now.0 / DAY_MS))?;
         Ok(())
     }
 
     /// Deletes all rows of a domain.
     fn delete_pull_again(&self, peer: &PeerId, domain: &str) -> Result<(), StoreError> {
-        let context = "deleting what was pulled again";
-        let mut statement = self
-            .connection
-            .prepare_cached(&format!("DELETE FROM pull_again WHERE {OF_DOMAIN}"))
-            .context(context)?;
-        statement
-            .execute((peer.as_bytes(), domain))
-            .context(context)?;
+        let mut statement = self.prepare(
+            "deleting what was pulled again",
+            &format!("DELETE FROM pull_again WHERE {OF_DOMAIN}"),
+        )?;
+        statement.execute((peer.as_bytes(), domain))?;
         Ok(())
     }
 
@@ -412,33 +384,30 @@ impl WriteTx<'_> {
         scope: Option<&Oid>,
         state: &State,
     ) -> Result<(), StoreError> {
-        let context = "writing what is to be pulled again";
-        let mut statement = self
-            .connection
-            .prepare_cached(&format!(
+        let mut statement = self.prepare(
+            "writing what is to be pulled again",
+            &format!(
                 "INSERT OR REPLACE INTO pull_again (peer_no, domain, scope_oid, {COLUMNS})
                  SELECT id, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14
                  FROM peers WHERE peer_id = ?1"
-            ))
-            .context(context)?;
-        statement
-            .execute((
-                peer.as_bytes(),
-                domain,
-                scope_column(scope),
-                state.epoch.as_bytes(),
-                state.cursor,
-                state.until_seq,
-                state.cause.as_str(),
-                state.noted_again,
-                state.not_before.0,
-                state.pause_ms,
-                state.starts,
-                state.rounds,
-                state.day,
-                state.retry_at.0,
-            ))
-            .context(context)?;
+            ),
+        )?;
+        statement.execute((
+            peer.as_bytes(),
+            domain,
+            scope_column(scope),
+            state.epoch.as_bytes(),
+            state.cursor,
+            state.until_seq,
+            state.cause.as_str(),
+            state.noted_again,
+            state.not_before.0,
+            state.pause_ms,
+            state.starts,
+            state.rounds,
+            state.day,
+            state.retry_at.0,
+        ))?;
         Ok(())
     }
 }

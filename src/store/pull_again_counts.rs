@@ -3,7 +3,7 @@
 use keys::PeerId;
 use rusqlite::Row;
 
-use super::error::{SqlContext as _, StoreError};
+use super::error::StoreError;
 use super::pull_again_state::FINISHED;
 use super::rows::Rows;
 
@@ -21,16 +21,13 @@ pub struct PullAgainCounts {
 impl Rows<'_> {
     /// The numbers of unfinished rows of a peer in all domains, for the operator.
     pub fn pull_again_counts(&self, peer: &PeerId) -> Result<PullAgainCounts, StoreError> {
-        let context = "counting what is to be pulled again";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT COALESCE(SUM(cause = 'no_room'), 0), COALESCE(SUM(cause = 'expired'), 0),
-                   COALESCE(SUM(cause IN ('named', 'overruled')), 0)
-                 FROM pull_again
-                 WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1) AND cursor != ?2",
-            )
-            .context(context)?;
+        let mut statement = self.prepare(
+            "counting what is to be pulled again",
+            "SELECT COALESCE(SUM(cause = 'no_room'), 0), COALESCE(SUM(cause = 'expired'), 0),
+               COALESCE(SUM(cause IN ('named', 'overruled')), 0)
+             FROM pull_again
+             WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1) AND cursor != ?2",
+        )?;
         let counts = |row: &Row<'_>| {
             Ok(PullAgainCounts {
                 no_room: row.get(0)?,
@@ -38,8 +35,6 @@ impl Rows<'_> {
                 named: row.get(2)?,
             })
         };
-        statement
-            .query_row((peer.as_bytes(), FINISHED), counts)
-            .context(context)
+        statement.one((peer.as_bytes(), FINISHED), counts)
     }
 }

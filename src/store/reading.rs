@@ -46,17 +46,10 @@ impl Rows<'_> {
         since: u64,
         limit: usize,
     ) -> Result<Vec<Oid>, StoreError> {
-        let context = "reading former readers";
-        let mut statement = self
-            .connection
-            .prepare_cached(READERS_UNTIL)
-            .context(context)?;
-        let rows = statement
-            .query_map((scope.0, since, limit), |row| {
-                fixed(row, 0).map(Oid::from_bytes)
-            })
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+        let mut statement = self.prepare("reading former readers", READERS_UNTIL)?;
+        statement.all((scope.0, since, limit), |row| {
+            fixed(row, 0).map(Oid::from_bytes)
+        })
     }
 
     /// At most `limit` identities whose right to read a scope ended by the write `until_seq` or an
@@ -67,21 +60,15 @@ impl Rows<'_> {
         until_seq: u64,
         limit: usize,
     ) -> Result<Vec<Oid>, StoreError> {
-        let context = "reading former readers";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT identity_oid FROM reader
-                 WHERE scope_id = ?1 AND until_seq <= ?2
-                 ORDER BY until_seq DESC, identity_oid DESC LIMIT ?3",
-            )
-            .context(context)?;
-        let rows = statement
-            .query_map((scope.0, sql_seq(until_seq), limit), |row| {
-                fixed(row, 0).map(Oid::from_bytes)
-            })
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+        let mut statement = self.prepare(
+            "reading former readers",
+            "SELECT identity_oid FROM reader
+             WHERE scope_id = ?1 AND until_seq <= ?2
+             ORDER BY until_seq DESC, identity_oid DESC LIMIT ?3",
+        )?;
+        statement.all((scope.0, sql_seq(until_seq), limit), |row| {
+            fixed(row, 0).map(Oid::from_bytes)
+        })
     }
 
     /// Calls `visit` with each scope above `after` that an identity may read, or could, by id,
@@ -93,10 +80,7 @@ impl Rows<'_> {
         mut visit: impl FnMut(ScopeRow) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         let context = "reading the scopes of an identity";
-        let mut statement = self
-            .connection
-            .prepare_cached(SCOPES_READ_BY)
-            .context(context)?;
+        let mut statement = self.prepare(context, SCOPES_READ_BY)?;
         let mut rows = statement
             .query((identity.as_bytes(), after.0))
             .context(context)?;
@@ -116,14 +100,9 @@ impl Rows<'_> {
         scope: ScopeId,
         until_seq: u64,
     ) -> Result<RightsRow, StoreError> {
-        let context = "reading the list that an identity sees";
-        let mut statement = self
-            .connection
-            .prepare_cached(&app.list_seen)
-            .context(context)?;
-        statement
-            .query_row((scope.0, sql_seq(until_seq)), rights_row)
-            .context(context)
+        let mut statement =
+            self.prepare("reading the list that an identity sees", &app.list_seen)?;
+        statement.one((scope.0, sql_seq(until_seq)), rights_row)
     }
 
     /// Counts the live objects of a type among the newest `limit` rows of a scope. Counts only
@@ -136,21 +115,15 @@ impl Rows<'_> {
         until_seq: u64,
         limit: usize,
     ) -> Result<ScopeCount, StoreError> {
-        let context = "counting the objects in a scope";
-        let mut statement = self
-            .connection
-            .prepare_cached(&app.count_in_scope)
-            .context(context)?;
-        statement
-            .query_row((scope.0, type_number, sql_seq(until_seq), limit), |row| {
-                let newest_seq: Option<u64> = row.get(2)?;
-                Ok(ScopeCount {
-                    examined: row.get(0)?,
-                    count: row.get(1)?,
-                    newest: newest_seq.and(row.get(3)?),
-                })
+        let mut statement = self.prepare("counting the objects in a scope", &app.count_in_scope)?;
+        statement.one((scope.0, type_number, sql_seq(until_seq), limit), |row| {
+            let newest_seq: Option<u64> = row.get(2)?;
+            Ok(ScopeCount {
+                examined: row.get(0)?,
+                count: row.get(1)?,
+                newest: newest_seq.and(row.get(3)?),
             })
-            .context(context)
+        })
     }
 }
 

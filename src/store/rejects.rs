@@ -6,7 +6,7 @@ use keys::{Epoch, Oid, PeerId};
 use rusqlite::Row;
 
 use super::columns::fixed;
-use super::error::{SqlContext as _, StoreError};
+use super::error::StoreError;
 use super::rows::{Rows, WriteTx};
 use crate::op_context::Timestamp;
 
@@ -54,14 +54,11 @@ fn type_name(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
 impl Rows<'_> {
     /// The number of stored rejects of a peer.
     pub fn reject_count(&self, peer: &PeerId) -> Result<u64, StoreError> {
-        let context = "counting rejects";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT COUNT(*) FROM sync_rejects WHERE peer_id = ?1")
-            .context(context)?;
-        statement
-            .query_row([peer.as_bytes()], |row| row.get(0))
-            .context(context)
+        let mut statement = self.prepare(
+            "counting rejects",
+            "SELECT COUNT(*) FROM sync_rejects WHERE peer_id = ?1",
+        )?;
+        statement.one([peer.as_bytes()], |row| row.get(0))
     }
 
     /// At most `limit` groups of the stored rejects of all peers or of one, the newest first. Reads
@@ -71,27 +68,21 @@ impl Rows<'_> {
         peer: Option<&PeerId>,
         limit: usize,
     ) -> Result<Vec<RejectGroup>, StoreError> {
-        let context = "counting rejects by their reasons";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT peer_id, code, type, COUNT(*), MAX(at) FROM sync_rejects
-                 WHERE ?1 IS NULL OR peer_id = ?1
-                 GROUP BY peer_id, code, type ORDER BY MAX(id) DESC LIMIT ?2",
-            )
-            .context(context)?;
-        let rows = statement
-            .query_map((peer.map(|peer| peer.as_bytes()), limit), |row| {
-                Ok(RejectGroup {
-                    peer: PeerId::from_bytes(fixed(row, 0)?),
-                    code: row.get(1)?,
-                    type_name: type_name(row, 2)?,
-                    count: row.get(3)?,
-                    newest_at: Timestamp(row.get(4)?),
-                })
+        let mut statement = self.prepare(
+            "counting rejects by their reasons",
+            "SELECT peer_id, code, type, COUNT(*), MAX(at) FROM sync_rejects
+             WHERE ?1 IS NULL OR peer_id = ?1
+             GROUP BY peer_id, code, type ORDER BY MAX(id) DESC LIMIT ?2",
+        )?;
+        statement.all((peer.map(|peer| peer.as_bytes()), limit), |row| {
+            Ok(RejectGroup {
+                peer: PeerId::from_bytes(fixed(row, 0)?),
+                code: row.get(1)?,
+                type_name: type_name(row, 2)?,
+                count: row.get(3)?,
+                newest_at: Timestamp(row.get(4)?),
             })
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+        })
     }
 
     /// At most `limit` rejects, newest first, of all peers or of one.
@@ -100,29 +91,23 @@ impl Rows<'_> {
         peer: Option<&PeerId>,
         limit: usize,
     ) -> Result<Vec<RejectRow>, StoreError> {
-        let context = "reading rejects";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT peer_id, domain, epoch, seq, oid, type, code, at FROM sync_rejects
-                 WHERE ?1 IS NULL OR peer_id = ?1 ORDER BY id DESC LIMIT ?2",
-            )
-            .context(context)?;
-        let rows = statement
-            .query_map((peer.map(|peer| peer.as_bytes()), limit), |row| {
-                Ok(RejectRow {
-                    peer: PeerId::from_bytes(fixed(row, 0)?),
-                    domain: row.get(1)?,
-                    epoch: Epoch::from_bytes(fixed(row, 2)?),
-                    seq: row.get(3)?,
-                    oid: Oid::from_slice(&row.get::<_, Vec<u8>>(4)?),
-                    type_name: type_name(row, 5)?,
-                    code: row.get(6)?,
-                    at: Timestamp(row.get(7)?),
-                })
+        let mut statement = self.prepare(
+            "reading rejects",
+            "SELECT peer_id, domain, epoch, seq, oid, type, code, at FROM sync_rejects
+             WHERE ?1 IS NULL OR peer_id = ?1 ORDER BY id DESC LIMIT ?2",
+        )?;
+        statement.all((peer.map(|peer| peer.as_bytes()), limit), |row| {
+            Ok(RejectRow {
+                peer: PeerId::from_bytes(fixed(row, 0)?),
+                domain: row.get(1)?,
+                epoch: Epoch::from_bytes(fixed(row, 2)?),
+                seq: row.get(3)?,
+                oid: Oid::from_slice(&row.get::<_, Vec<u8>>(4)?),
+                type_name: type_name(row, 5)?,
+                code: row.get(6)?,
+                at: Timestamp(row.get(7)?),
             })
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+        })
     }
 }
 
@@ -135,38 +120,30 @@ impl WriteTx<'_> {
         kept_max: u64,
     ) -> Result<(), StoreError> {
         let context = "writing rejects";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "INSERT INTO sync_rejects (peer_id, domain, epoch, seq, oid, type, code, at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            )
-            .context(context)?;
+        let mut statement = self.prepare(
+            context,
+            "INSERT INTO sync_rejects (peer_id, domain, epoch, seq, oid, type, code, at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?;
         for reject in rejects {
-            statement
-                .execute((
-                    peer.as_bytes(),
-                    &reject.domain,
-                    reject.epoch.as_bytes(),
-                    reject.seq,
-                    reject.oid.as_ref().map_or(&[][..], |oid| oid.as_bytes()),
-                    reject.type_name.as_deref().unwrap_or_default(),
-                    &reject.code,
-                    reject.at.0,
-                ))
-                .context(context)?;
+            statement.execute((
+                peer.as_bytes(),
+                &reject.domain,
+                reject.epoch.as_bytes(),
+                reject.seq,
+                reject.oid.as_ref().map_or(&[][..], |oid| oid.as_bytes()),
+                reject.type_name.as_deref().unwrap_or_default(),
+                &reject.code,
+                reject.at.0,
+            ))?;
         }
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "DELETE FROM sync_rejects WHERE peer_id = ?1 AND id <= (
-                   SELECT id FROM sync_rejects WHERE peer_id = ?1
-                   ORDER BY id DESC LIMIT 1 OFFSET ?2)",
-            )
-            .context(context)?;
-        statement
-            .execute((peer.as_bytes(), kept_max))
-            .context(context)?;
+        let mut statement = self.prepare(
+            context,
+            "DELETE FROM sync_rejects WHERE peer_id = ?1 AND id <= (
+               SELECT id FROM sync_rejects WHERE peer_id = ?1
+               ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+        )?;
+        statement.execute((peer.as_bytes(), kept_max))?;
         Ok(())
     }
 }

@@ -6,7 +6,7 @@
 //! earlier key may have signed it.
 
 use keys::{Digest, Oid};
-use rusqlite::{OptionalExtension as _, Row};
+use rusqlite::Row;
 
 use super::app_tables::AppTable;
 use super::columns::fixed;
@@ -66,58 +66,49 @@ pub(super) fn rights_row(row: &Row<'_>) -> rusqlite::Result<RightsRow> {
 impl Rows<'_> {
     /// The founding list of a scope.
     pub fn founding_list(&self, scope: ScopeId) -> Result<RightsRow, StoreError> {
-        let context = "reading a founding list";
         let sql = format!("SELECT {COLUMNS} FROM rights_list WHERE scope_id = ?1 AND version = 0");
-        let mut statement = self.connection.prepare_cached(&sql).context(context)?;
-        statement.query_row([scope.0], rights_row).context(context)
+        let mut statement = self.prepare("reading a founding list", &sql)?;
+        statement.one([scope.0], rights_row)
     }
 
     /// The list in force in a scope whose Parent is live: the highest by key number, version and
     /// digest.
     pub fn list_in_force(&self, scope: ScopeId) -> Result<RightsRow, StoreError> {
-        let context = "reading the list in force";
         let sql = format!(
             "SELECT {COLUMNS} FROM rights_list WHERE scope_id = ?1
              ORDER BY key_number DESC, version DESC, digest DESC LIMIT 1"
         );
-        let mut statement = self.connection.prepare_cached(&sql).context(context)?;
-        statement.query_row([scope.0], rights_row).context(context)
+        let mut statement = self.prepare("reading the list in force", &sql)?;
+        statement.one([scope.0], rights_row)
     }
 
     /// Local id of the list with that digest in a scope. `None` if this node lacks it, or if the
     /// list counts as absent.
     pub fn rights_list(&self, scope: ScopeId, digest: &Digest) -> Result<Option<i64>, StoreError> {
-        let context = "looking up a rights list";
         let sql = format!(
             "SELECT id FROM rights_list
              WHERE scope_id = ?1 AND digest = ?2 AND key_number >= {FOUNDING_KEY}"
         );
-        let mut statement = self.connection.prepare_cached(&sql).context(context)?;
-        statement
-            .query_row((scope.0, digest.as_bytes()), |row| row.get(0))
-            .optional()
-            .context(context)
+        let mut statement = self.prepare("looking up a rights list", &sql)?;
+        statement.first((scope.0, digest.as_bytes()), |row| row.get(0))
     }
 
     /// The digest of a list.
     pub fn rights_digest(&self, list: i64) -> Result<Digest, StoreError> {
-        let context = "reading the digest of a rights list";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT digest FROM rights_list WHERE id = ?1")
-            .context(context)?;
-        statement
-            .query_row([list], |row| fixed(row, 0).map(Digest::from_bytes))
-            .context(context)
+        let mut statement = self.prepare(
+            "reading the digest of a rights list",
+            "SELECT digest FROM rights_list WHERE id = ?1",
+        )?;
+        statement.one([list], |row| fixed(row, 0).map(Digest::from_bytes))
     }
 
     /// The entries of a list.
     pub fn rights(&self, list: i64) -> Result<RightsList, StoreError> {
         let context = "reading a rights list";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT identity_oid, rights FROM rights_entry WHERE list_id = ?1")
-            .context(context)?;
+        let mut statement = self.prepare(
+            context,
+            "SELECT identity_oid, rights FROM rights_entry WHERE list_id = ?1",
+        )?;
         let mut rows = statement.query([list]).context(context)?;
         let mut entries = Vec::new();
         while let Some(row) = rows.next().context(context)? {
@@ -131,27 +122,21 @@ impl Rows<'_> {
 
     /// The number of entries of a list.
     pub fn entries_of(&self, list: i64) -> Result<usize, StoreError> {
-        let context = "counting the entries of a rights list";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT COUNT(*) FROM rights_entry WHERE list_id = ?1")
-            .context(context)?;
-        statement
-            .query_row([list], |row| row.get(0))
-            .context(context)
+        let mut statement = self.prepare(
+            "counting the entries of a rights list",
+            "SELECT COUNT(*) FROM rights_entry WHERE list_id = ?1",
+        )?;
+        statement.one([list], |row| row.get(0))
     }
 
     /// The rights that a list gives to an identity. `None`: it gives none.
     pub fn rights_of(&self, list: i64, identity: &Oid) -> Result<Option<Rights>, StoreError> {
-        let context = "reading the rights of an identity";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT rights FROM rights_entry WHERE list_id = ?1 AND identity_oid = ?2",
-            )
-            .context(context)?;
-        let bits = statement.query_row((list, identity.as_bytes()), |row| row.get(0));
-        let bits = bits.optional().context(context)?;
+        let mut statement = self.prepare(
+            "reading the rights of an identity",
+            "SELECT rights FROM rights_entry WHERE list_id = ?1 AND identity_oid = ?2",
+        )?;
+        let bits = statement.first((list, identity.as_bytes()), |row| row.get(0));
+        let bits = bits?;
         let unknown = StoreError::Inconsistent("the bits of a rights entry");
         bits.map(|bits| Rights::from_bits(bits).ok_or(unknown))
             .transpose()
@@ -159,12 +144,11 @@ impl Rows<'_> {
 
     /// Whether a scope has a list that counts as absent, because a later key signed its Parent.
     pub fn has_absent_list(&self, scope: ScopeId) -> Result<bool, StoreError> {
-        let context = "looking for lists that count as absent";
         let sql = format!(
             "SELECT 1 FROM rights_list WHERE scope_id = ?1 AND key_number < {FOUNDING_KEY}"
         );
-        let mut statement = self.connection.prepare_cached(&sql).context(context)?;
-        statement.exists([scope.0]).context(context)
+        let mut statement = self.prepare("looking for lists that count as absent", &sql)?;
+        statement.exists([scope.0])
     }
 
     /// At most `limit` rights lists of one scope of this node's `owner` that a key with a lower
@@ -178,25 +162,13 @@ impl Rows<'_> {
         limit: usize,
     ) -> Result<Vec<ParentRow>, StoreError> {
         let context = "reading rights lists that an earlier key signed";
-        let mut statement = self
-            .connection
-            .prepare_cached(&app.list_before)
-            .context(context)?;
-        let first = statement
-            .query_row((owner.as_bytes(), key_id), parent_row)
-            .optional()
-            .context(context)?;
+        let mut statement = self.prepare(context, &app.list_before)?;
+        let first = statement.first((owner.as_bytes(), key_id), parent_row)?;
         let Some(first) = first else {
             return Ok(Vec::new());
         };
-        let mut statement = self
-            .connection
-            .prepare_cached(&app.lists_before)
-            .context(context)?;
-        let rows = statement
-            .query_map((first.scope_id.0, key_id, limit), parent_row)
-            .context(context)?;
-        let rows: Vec<_> = rows.collect::<rusqlite::Result<_>>().context(context)?;
+        let mut statement = self.prepare(context, &app.lists_before)?;
+        let rows: Vec<_> = statement.all((first.scope_id.0, key_id, limit), parent_row)?;
         // A second object with the same list is not found by the list.
         Ok(if rows.is_empty() { vec![first] } else { rows })
     }
@@ -210,34 +182,25 @@ impl WriteTx<'_> {
         digest: &Digest,
         key_number: u32,
     ) -> Result<(), StoreError> {
-        let context = "writing a founding list";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "INSERT INTO rights_list (scope_id, digest, key_number, version)
-                 VALUES (?1, ?2, ?3, 0)",
-            )
-            .context(context)?;
+        let mut statement = self.prepare(
+            "writing a founding list",
+            "INSERT INTO rights_list (scope_id, digest, key_number, version)
+             VALUES (?1, ?2, ?3, 0)",
+        )?;
         statement
             .execute((scope.0, digest.as_bytes(), key_number))
             .map(drop)
-            .context(context)
     }
 
     /// Writes the entries of a list, unless they are stored already.
     pub fn put_rights(&self, list: i64, rights: &RightsList) -> Result<(), StoreError> {
-        let context = "writing a rights list";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "INSERT INTO rights_entry (list_id, identity_oid, rights) VALUES (?1, ?2, ?3)
-                 ON CONFLICT DO NOTHING",
-            )
-            .context(context)?;
+        let mut statement = self.prepare(
+            "writing a rights list",
+            "INSERT INTO rights_entry (list_id, identity_oid, rights) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO NOTHING",
+        )?;
         for (identity, rights) in rights.iter() {
-            statement
-                .execute((list, identity.as_bytes(), rights.bits()))
-                .context(context)?;
+            statement.execute((list, identity.as_bytes(), rights.bits()))?;
         }
         Ok(())
     }
@@ -245,28 +208,23 @@ impl WriteTx<'_> {
     /// Writes a list with its entries. A list that is stored already keeps its row, with the
     /// higher key number. Returns whether it is new.
     pub fn put_list(&self, new: &NewRights<'_>) -> Result<bool, StoreError> {
-        let context = "writing a rights list";
         self.raise_key_number(new.scope, &new.digest, new.key_number)?;
         if self.list_id(new.scope, &new.digest)?.is_some() {
             return Ok(false);
         }
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "INSERT INTO rights_list (scope_id, digest, key_number, version, parent_id)
-                 VALUES (?1, ?2, ?3, ?4, ?5)",
-            )
-            .context(context)?;
+        let mut statement = self.prepare(
+            "writing a rights list",
+            "INSERT INTO rights_list (scope_id, digest, key_number, version, parent_id)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?;
         // RETURNING would make SQLite scan the tables that refer to lists.
-        statement
-            .execute((
-                new.scope.0,
-                new.digest.as_bytes(),
-                new.key_number,
-                new.version,
-                new.parent_id,
-            ))
-            .context(context)?;
+        statement.execute((
+            new.scope.0,
+            new.digest.as_bytes(),
+            new.key_number,
+            new.version,
+            new.parent_id,
+        ))?;
         let id = self.connection.last_insert_rowid();
         self.put_rights(id, new.list)?;
         Ok(true)
@@ -281,27 +239,20 @@ impl WriteTx<'_> {
         key_number: u32,
     ) -> Result<bool, StoreError> {
         let context = "raising the key number of a rights list";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "UPDATE rights_list SET key_number = ?3
-                 WHERE scope_id = ?1 AND digest = ?2 AND key_number < ?3",
-            )
-            .context(context)?;
-        let raised = statement.execute((scope.0, digest.as_bytes(), key_number));
-        if raised.context(context)? == 0 {
+        let mut statement = self.prepare(
+            context,
+            "UPDATE rights_list SET key_number = ?3
+             WHERE scope_id = ?1 AND digest = ?2 AND key_number < ?3",
+        )?;
+        if statement.execute((scope.0, digest.as_bytes(), key_number))? == 0 {
             return Ok(false);
         }
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "UPDATE leave SET key_number = ?3
-                 WHERE list_id = (SELECT id FROM rights_list WHERE scope_id = ?1 AND digest = ?2)",
-            )
-            .context(context)?;
-        statement
-            .execute((scope.0, digest.as_bytes(), key_number))
-            .context(context)?;
+        let mut statement = self.prepare(
+            context,
+            "UPDATE leave SET key_number = ?3
+             WHERE list_id = (SELECT id FROM rights_list WHERE scope_id = ?1 AND digest = ?2)",
+        )?;
+        statement.execute((scope.0, digest.as_bytes(), key_number))?;
         Ok(true)
     }
 }

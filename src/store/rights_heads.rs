@@ -5,9 +5,8 @@
 //! such a scope `is_head` is 1 for exactly the later lists that no stored list names.
 
 use keys::Digest;
-use rusqlite::OptionalExtension as _;
 
-use super::error::{SqlContext as _, StoreError};
+use super::error::StoreError;
 use super::rights::{COLUMNS, RightsRow, rights_row};
 use super::rows::{Rows, WriteTx};
 use super::scope_id::ScopeId;
@@ -33,44 +32,32 @@ pub struct NamedLists<'n> {
 impl Rows<'_> {
     /// Local id of the list with that digest in a scope, also if the list counts as absent.
     pub fn list_id(&self, scope: ScopeId, digest: &Digest) -> Result<Option<i64>, StoreError> {
-        let context = "looking for a rights list";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT id FROM rights_list WHERE scope_id = ?1 AND digest = ?2")
-            .context(context)?;
-        statement
-            .query_row((scope.0, digest.as_bytes()), |row| row.get(0))
-            .optional()
-            .context(context)
+        let mut statement = self.prepare(
+            "looking for a rights list",
+            "SELECT id FROM rights_list WHERE scope_id = ?1 AND digest = ?2",
+        )?;
+        statement.first((scope.0, digest.as_bytes()), |row| row.get(0))
     }
 
     /// At most `limit` lists of a scope that no stored list replaces or merges, the highest by key
     /// number, version and digest first. Empty if the owner of the scope lives elsewhere, and while
     /// the founding list is the only one.
     pub fn list_heads(&self, scope: ScopeId, limit: usize) -> Result<Vec<RightsRow>, StoreError> {
-        let context = "reading the lists that no list replaces";
         let sql = format!(
             "SELECT {COLUMNS} FROM rights_list WHERE scope_id = ?1 AND is_head = 1
              ORDER BY key_number DESC, version DESC, digest DESC LIMIT ?2"
         );
-        let mut statement = self.connection.prepare_cached(&sql).context(context)?;
-        let rows = statement
-            .query_map((scope.0, limit), rights_row)
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+        let mut statement = self.prepare("reading the lists that no list replaces", &sql)?;
+        statement.all((scope.0, limit), rights_row)
     }
 
     /// The lists that a list replaces or merges. `None`: a list that is not stored.
     pub fn named_by(&self, list: i64) -> Result<Vec<Option<RightsRow>>, StoreError> {
-        let context = "reading the lists that a list replaces";
-        let mut statement = self.connection.prepare_cached(NAMED_BY).context(context)?;
-        let rows = statement
-            .query_map([list], |row| match row.get::<_, Option<i64>>(0)? {
-                Some(_) => rights_row(row).map(Some),
-                None => Ok(None),
-            })
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+        let mut statement = self.prepare("reading the lists that a list replaces", NAMED_BY)?;
+        statement.all([list], |row| match row.get::<_, Option<i64>>(0)? {
+            Some(_) => rights_row(row).map(Some),
+            None => Ok(None),
+        })
     }
 }
 
@@ -84,43 +71,33 @@ impl WriteTx<'_> {
         let id = self.list_id(named.scope, named.by)?;
         let id = id.ok_or(StoreError::Inconsistent("a rights list without a row"))?;
         for digest in named.digests {
-            let mut statement = self
-                .connection
-                .prepare_cached(
-                    "INSERT INTO list_named (scope_id, digest, by_list, key_number)
-                     VALUES (?1, ?2, ?3, ?4)
-                     ON CONFLICT DO UPDATE SET key_number = MAX(key_number, excluded.key_number)",
-                )
-                .context(context)?;
-            statement
-                .execute((scope, digest.as_bytes(), id, key_number))
-                .context(context)?;
-            let mut statement = self
-                .connection
-                .prepare_cached(
-                    "UPDATE rights_list SET is_head = 0
-                     WHERE scope_id = ?1 AND digest = ?2 AND key_number <= ?4
-                       AND version < (SELECT version FROM rights_list WHERE id = ?3)",
-                )
-                .context(context)?;
-            statement
-                .execute((scope, digest.as_bytes(), id, key_number))
-                .context(context)?;
+            let mut statement = self.prepare(
+                context,
+                "INSERT INTO list_named (scope_id, digest, by_list, key_number)
+                 VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT DO UPDATE SET key_number = MAX(key_number, excluded.key_number)",
+            )?;
+            statement.execute((scope, digest.as_bytes(), id, key_number))?;
+            let mut statement = self.prepare(
+                context,
+                "UPDATE rights_list SET is_head = 0
+                 WHERE scope_id = ?1 AND digest = ?2 AND key_number <= ?4
+                   AND version < (SELECT version FROM rights_list WHERE id = ?3)",
+            )?;
+            statement.execute((scope, digest.as_bytes(), id, key_number))?;
         }
         if is_new {
-            let mut statement = self
-                .connection
-                .prepare_cached(
-                    "UPDATE rights_list SET is_head = NOT EXISTS
-                       (SELECT 1 FROM list_named AS n JOIN rights_list AS b ON b.id = n.by_list
-                        WHERE n.scope_id = rights_list.scope_id
-                          AND n.digest = rights_list.digest
-                          AND n.key_number >= rights_list.key_number
-                          AND b.version > rights_list.version)
-                     WHERE id = ?1",
-                )
-                .context(context)?;
-            statement.execute([id]).context(context)?;
+            let mut statement = self.prepare(
+                context,
+                "UPDATE rights_list SET is_head = NOT EXISTS
+                   (SELECT 1 FROM list_named AS n JOIN rights_list AS b ON b.id = n.by_list
+                    WHERE n.scope_id = rights_list.scope_id
+                      AND n.digest = rights_list.digest
+                      AND n.key_number >= rights_list.key_number
+                      AND b.version > rights_list.version)
+                 WHERE id = ?1",
+            )?;
+            statement.execute([id])?;
         }
         Ok(())
     }

@@ -5,9 +5,10 @@
 use std::cell::Cell;
 use std::ops::Deref;
 
-use rusqlite::Connection;
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Params, Row};
 
 use super::app_tables::Apps;
+use super::error::{SqlContext as _, StoreError};
 
 /// Queries over one connection. Inside a transaction or a snapshot, all see one committed state.
 #[derive(Debug, Clone, Copy)]
@@ -16,10 +17,77 @@ pub struct Rows<'c> {
     pub(super) apps: &'c Apps,
 }
 
-impl Rows<'_> {
+impl<'c> Rows<'c> {
     /// The tables of each app.
     pub fn apps(&self) -> &Apps {
         self.apps
+    }
+
+    /// Prepares a statement, which the connection keeps. `context` names the operation in errors.
+    pub(super) fn prepare(
+        &self,
+        context: &'static str,
+        sql: &str,
+    ) -> Result<Prepared<'c>, StoreError> {
+        let statement = self.connection.prepare_cached(sql).context(context)?;
+        Ok(Prepared { statement, context })
+    }
+}
+
+/// A statement, and the operation that its errors name.
+pub(super) struct Prepared<'c> {
+    statement: CachedStatement<'c>,
+    context: &'static str,
+}
+
+impl Prepared<'_> {
+    /// Changes rows, and returns how many.
+    pub(super) fn execute(&mut self, parameters: impl Params) -> Result<usize, StoreError> {
+        self.statement.execute(parameters).context(self.context)
+    }
+
+    /// Whether there is a row.
+    pub(super) fn exists(&mut self, parameters: impl Params) -> Result<bool, StoreError> {
+        self.statement.exists(parameters).context(self.context)
+    }
+
+    /// The first row. No row is an error.
+    pub(super) fn one<T>(
+        &mut self,
+        parameters: impl Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let row = self.statement.query_row(parameters, read);
+        row.context(self.context)
+    }
+
+    /// The first row, if there is one.
+    pub(super) fn first<T>(
+        &mut self,
+        parameters: impl Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, StoreError> {
+        let row = self.statement.query_row(parameters, read);
+        row.optional().context(self.context)
+    }
+
+    /// All rows.
+    pub(super) fn all<T, B: FromIterator<T>>(
+        &mut self,
+        parameters: impl Params,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<B, StoreError> {
+        let rows = self.statement.query_map(parameters, read);
+        let rows = rows.context(self.context)?;
+        rows.collect::<rusqlite::Result<_>>().context(self.context)
+    }
+
+    /// The rows one by one, for callers that stop early.
+    pub(super) fn query(
+        &mut self,
+        parameters: impl Params,
+    ) -> rusqlite::Result<rusqlite::Rows<'_>> {
+        self.statement.query(parameters)
     }
 }
 

@@ -4,7 +4,7 @@
 //! [`ScopeId::LOCAL`] and [`ScopeId::PUBLIC`] always exist, and no scope ever changes.
 
 use keys::{Digest, Oid, PeerId};
-use rusqlite::{OptionalExtension as _, Params, Row};
+use rusqlite::{Params, Row};
 
 use super::app_tables::AppTable;
 use super::columns::fixed;
@@ -53,59 +53,44 @@ pub struct EndedScope {
 impl Rows<'_> {
     /// A scope by its id. `None` for the local and the public scope.
     pub fn scope(&self, id: ScopeId) -> Result<Option<ScopeRow>, StoreError> {
-        let context = "reading a scope";
         if !id.has_readers() {
             return Ok(None);
         }
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT app_id, parent_id, oid, is_local FROM scope WHERE id = ?1")
-            .context(context)?;
-        let row = statement
-            .query_row([id.0], |row| {
-                Ok(ScopeRow {
-                    id,
-                    app: AppId(row.get(0)?),
-                    parent_id: row.get(1)?,
-                    oid: Oid::from_bytes(fixed(row, 2)?),
-                    is_local: row.get(3)?,
-                })
+        let mut statement = self.prepare(
+            "reading a scope",
+            "SELECT app_id, parent_id, oid, is_local FROM scope WHERE id = ?1",
+        )?;
+        let row = statement.first([id.0], |row| {
+            Ok(ScopeRow {
+                id,
+                app: AppId(row.get(0)?),
+                parent_id: row.get(1)?,
+                oid: Oid::from_bytes(fixed(row, 2)?),
+                is_local: row.get(3)?,
             })
-            .optional()
-            .context(context)?;
+        })?;
         row.map(Some)
             .ok_or(StoreError::Inconsistent("an object in an unknown scope"))
     }
 
     /// Whether an identity may read a scope.
     pub fn is_reader(&self, scope: ScopeId, identity: &Oid) -> Result<bool, StoreError> {
-        let context = "reading readers";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT 1 FROM reader
-                 WHERE identity_oid = ?1 AND scope_id = ?2 AND until_seq IS NULL",
-            )
-            .context(context)?;
-        statement
-            .exists((identity.as_bytes(), scope.0))
-            .context(context)
+        let mut statement = self.prepare(
+            "reading readers",
+            "SELECT 1 FROM reader
+             WHERE identity_oid = ?1 AND scope_id = ?2 AND until_seq IS NULL",
+        )?;
+        statement.exists((identity.as_bytes(), scope.0))
     }
 
     /// The `change_seq` of the write that ended an identity's right to read a scope. `None`: it
     /// never had the right, or has it.
     pub fn reader_until(&self, scope: ScopeId, identity: &Oid) -> Result<Option<u64>, StoreError> {
-        let context = "reading readers";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT until_seq FROM reader WHERE identity_oid = ?1 AND scope_id = ?2",
-            )
-            .context(context)?;
-        let until = statement
-            .query_row((identity.as_bytes(), scope.0), |row| row.get(0))
-            .optional()
-            .context(context)?;
+        let mut statement = self.prepare(
+            "reading readers",
+            "SELECT until_seq FROM reader WHERE identity_oid = ?1 AND scope_id = ?2",
+        )?;
+        let until = statement.first((identity.as_bytes(), scope.0), |row| row.get(0))?;
         Ok(until.flatten())
     }
 
@@ -123,12 +108,8 @@ impl Rows<'_> {
     }
 
     fn identities_in(&self, sql: &str, values: impl Params) -> Result<Vec<Oid>, StoreError> {
-        let context = "reading readers";
-        let mut statement = self.connection.prepare_cached(sql).context(context)?;
-        let rows = statement
-            .query_map(values, |row| fixed(row, 0).map(Oid::from_bytes))
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+        let mut statement = self.prepare("reading readers", sql)?;
+        statement.all(values, |row| fixed(row, 0).map(Oid::from_bytes))
     }
 
     /// The newest `limit` scopes of an app that were founded for exactly these identities, with the
@@ -139,18 +120,11 @@ impl Rows<'_> {
         founders: &[Oid],
         limit: usize,
     ) -> Result<Vec<(ScopeId, Oid)>, StoreError> {
-        let context = "reading scopes by their founders";
-        let mut statement = self
-            .connection
-            .prepare_cached(SCOPES_OF_FOUNDERS)
-            .context(context)?;
+        let mut statement = self.prepare("reading scopes by their founders", SCOPES_OF_FOUNDERS)?;
         let founders = digest_of(founders);
-        let rows = statement
-            .query_map((app.0, founders.as_bytes(), limit), |row| {
-                Ok((ScopeId(row.get(0)?), Oid::from_bytes(fixed(row, 1)?)))
-            })
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+        statement.all((app.0, founders.as_bytes(), limit), |row| {
+            Ok((ScopeId(row.get(0)?), Oid::from_bytes(fixed(row, 1)?)))
+        })
     }
 
     /// Calls `visit` with each right to read that an identity of a node has, or had.
@@ -160,10 +134,7 @@ impl Rows<'_> {
         mut visit: impl FnMut(PeerReader),
     ) -> Result<(), StoreError> {
         let context = "reading the scopes of a node";
-        let mut statement = self
-            .connection
-            .prepare_cached(READERS_AT)
-            .context(context)?;
+        let mut statement = self.prepare(context, READERS_AT)?;
         let mut rows = statement.query([home.as_bytes()]).context(context)?;
         while let Some(row) = rows.next().context(context)? {
             let reader = peer_reader(row).context(context)?;
@@ -198,14 +169,11 @@ impl Rows<'_> {
 
     /// The highest id of a scope.
     pub fn last_scope(&self) -> Result<ScopeId, StoreError> {
-        let context = "reading the highest id of a scope";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT MAX(id) FROM scope")
-            .context(context)?;
-        statement
-            .query_row([], |row| row.get(0).map(ScopeId))
-            .context(context)
+        let mut statement = self.prepare(
+            "reading the highest id of a scope",
+            "SELECT MAX(id) FROM scope",
+        )?;
+        statement.one([], |row| row.get(0).map(ScopeId))
     }
 }
 
@@ -251,20 +219,16 @@ fn digest_of(identities: &[Oid]) -> Digest {
 impl Rows<'_> {
     /// A scope that ended and may have values to drop.
     pub fn ended_scope(&self) -> Result<Option<EndedScope>, StoreError> {
-        let context = "looking for ended scopes";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT scope_id, after_seq FROM ended_scope LIMIT 1")
-            .context(context)?;
-        statement
-            .query_row([], |row| {
-                Ok(EndedScope {
-                    id: ScopeId(row.get(0)?),
-                    after_seq: row.get(1)?,
-                })
+        let mut statement = self.prepare(
+            "looking for ended scopes",
+            "SELECT scope_id, after_seq FROM ended_scope LIMIT 1",
+        )?;
+        statement.first([], |row| {
+            Ok(EndedScope {
+                id: ScopeId(row.get(0)?),
+                after_seq: row.get(1)?,
             })
-            .optional()
-            .context(context)
+        })
     }
 
     /// At most `limit` live objects in a scope that peers sent, from the sequence number `from_seq`
@@ -276,15 +240,11 @@ impl Rows<'_> {
         from_seq: u64,
         limit: usize,
     ) -> Result<Vec<ParentRow>, StoreError> {
-        let context = "reading the objects of an ended scope";
-        let mut statement = self
-            .connection
-            .prepare_cached(&app.received_in_scope)
-            .context(context)?;
-        let rows = statement
-            .query_map((scope.0, from_seq, limit), parent_row)
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+        let mut statement = self.prepare(
+            "reading the objects of an ended scope",
+            &app.received_in_scope,
+        )?;
+        statement.all((scope.0, from_seq, limit), parent_row)
     }
 }
 
@@ -298,16 +258,13 @@ impl WriteTx<'_> {
         founders: &[Oid],
         is_local: bool,
     ) -> Result<ScopeId, StoreError> {
-        let context = "writing a scope";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "INSERT INTO scope (app_id, parent_id, oid, founders, is_local)
-                 VALUES (?1, ?2, ?3, ?4, ?5) RETURNING id",
-            )
-            .context(context)?;
+        let mut statement = self.prepare(
+            "writing a scope",
+            "INSERT INTO scope (app_id, parent_id, oid, founders, is_local)
+             VALUES (?1, ?2, ?3, ?4, ?5) RETURNING id",
+        )?;
         statement
-            .query_row(
+            .one(
                 (
                     app.id.0,
                     parent_id,
@@ -318,7 +275,6 @@ impl WriteTx<'_> {
                 |row| row.get(0),
             )
             .map(ScopeId)
-            .context(context)
     }
 
     /// Forgets from when on nodes read scopes, because cursors start at 0 in a new epoch.
@@ -340,19 +296,15 @@ impl WriteTx<'_> {
         identity: &Oid,
         since_seq: u64,
     ) -> Result<(), StoreError> {
-        let context = "writing a reader";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "INSERT INTO reader (identity_oid, scope_id, since_seq) VALUES (?1, ?2, ?3)
-                 ON CONFLICT DO UPDATE SET since_seq = ?3, until_seq = NULL
-                 WHERE until_seq IS NOT NULL",
-            )
-            .context(context)?;
+        let mut statement = self.prepare(
+            "writing a reader",
+            "INSERT INTO reader (identity_oid, scope_id, since_seq) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO UPDATE SET since_seq = ?3, until_seq = NULL
+             WHERE until_seq IS NOT NULL",
+        )?;
         statement
             .execute((identity.as_bytes(), scope.0, since_seq))
             .map(drop)
-            .context(context)
     }
 
     /// Notes that the write `opened_seq` lets an identity read a scope whose objects are stored
@@ -364,15 +316,12 @@ impl WriteTx<'_> {
         identity: &Oid,
         (from_seq, opened_seq): (Option<u64>, u64),
     ) -> Result<(), StoreError> {
-        let context = "noting that an identity reads a scope";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "INSERT INTO opening (identity_oid, opened_seq, scope_id, from_seq)
-                 VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT DO UPDATE SET from_seq = MIN(from_seq, excluded.from_seq)",
-            )
-            .context(context)?;
+        let mut statement = self.prepare(
+            "noting that an identity reads a scope",
+            "INSERT INTO opening (identity_oid, opened_seq, scope_id, from_seq)
+             VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT DO UPDATE SET from_seq = MIN(from_seq, excluded.from_seq)",
+        )?;
         statement
             .execute((
                 identity.as_bytes(),
@@ -381,7 +330,6 @@ impl WriteTx<'_> {
                 from_seq.map_or(-1, u64::cast_signed),
             ))
             .map(drop)
-            .context(context)
     }
 
     /// Ends an identity's right to read a scope by the write `change_seq`.
@@ -391,29 +339,21 @@ impl WriteTx<'_> {
         identity: &Oid,
         change_seq: u64,
     ) -> Result<(), StoreError> {
-        let context = "closing a reader";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "UPDATE reader SET until_seq = ?3
-                 WHERE identity_oid = ?1 AND scope_id = ?2 AND until_seq IS NULL",
-            )
-            .context(context)?;
+        let mut statement = self.prepare(
+            "closing a reader",
+            "UPDATE reader SET until_seq = ?3
+             WHERE identity_oid = ?1 AND scope_id = ?2 AND until_seq IS NULL",
+        )?;
         statement
             .execute((identity.as_bytes(), scope.0, change_seq))
             .map(drop)
-            .context(context)
     }
 
     /// Ends a scope whose Parent was deleted by the write `change_seq`: closes its readers, and
     /// notes that its objects have values to drop.
     pub fn end_scope(&self, scope: ScopeId, change_seq: u64) -> Result<(), StoreError> {
-        let context = "ending a scope";
-        let mut statement = self
-            .connection
-            .prepare_cached(CLOSE_READERS)
-            .context(context)?;
-        statement.execute((scope.0, change_seq)).context(context)?;
+        let mut statement = self.prepare("ending a scope", CLOSE_READERS)?;
+        statement.execute((scope.0, change_seq))?;
         self.put_ended_scope(&EndedScope {
             id: scope,
             after_seq: 0,
@@ -422,27 +362,20 @@ impl WriteTx<'_> {
 
     /// Notes how far the values of an ended scope were dropped.
     pub fn put_ended_scope(&self, ended: &EndedScope) -> Result<(), StoreError> {
-        let context = "writing an ended scope";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "INSERT OR REPLACE INTO ended_scope (scope_id, after_seq) VALUES (?1, ?2)",
-            )
-            .context(context)?;
-        statement
-            .execute((ended.id.0, ended.after_seq))
-            .map(drop)
-            .context(context)
+        let mut statement = self.prepare(
+            "writing an ended scope",
+            "INSERT OR REPLACE INTO ended_scope (scope_id, after_seq) VALUES (?1, ?2)",
+        )?;
+        statement.execute((ended.id.0, ended.after_seq)).map(drop)
     }
 
     /// Deletes the note that a scope has values to drop: all are dropped, or the scope exists
     /// again.
     pub fn remove_ended_scope(&self, scope: ScopeId) -> Result<(), StoreError> {
-        let context = "deleting an ended scope";
-        let mut statement = self
-            .connection
-            .prepare_cached("DELETE FROM ended_scope WHERE scope_id = ?1")
-            .context(context)?;
-        statement.execute([scope.0]).map(drop).context(context)
+        let mut statement = self.prepare(
+            "deleting an ended scope",
+            "DELETE FROM ended_scope WHERE scope_id = ?1",
+        )?;
+        statement.execute([scope.0]).map(drop)
     }
 }

@@ -55,10 +55,7 @@ impl Rows<'_> {
         most: usize,
     ) -> Result<ChangePart, StoreError> {
         let context = "selecting changes";
-        let mut statement = self
-            .connection
-            .prepare_cached(&domain.in_order)
-            .context(context)?;
+        let mut statement = self.prepare(context, &domain.in_order)?;
         let mut rows = statement.query([after]).context(context)?;
         let mut entries: Vec<ChangeEntry> = Vec::with_capacity(most.min(1024));
         let mut reached = None;
@@ -92,10 +89,7 @@ impl Rows<'_> {
             let _ = write!(starts, "{comma}\"{}\":{after}", scope.0);
         }
         starts.push('}');
-        let mut statement = self
-            .connection
-            .prepare_cached(&domain.by_scope)
-            .context(context)?;
+        let mut statement = self.prepare(context, &domain.by_scope)?;
         let mut rows = statement.query((starts, most)).context(context)?;
         let mut entries: Vec<ChangeEntry> = Vec::new();
         let mut reached: Option<u64> = None;

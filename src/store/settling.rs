@@ -4,11 +4,11 @@
 //! it.
 
 use keys::{Oid, PeerId};
+use rusqlite::Row;
 use rusqlite::types::Type;
-use rusqlite::{OptionalExtension as _, Row};
 
 use super::cause::Cause;
-use super::error::{SqlContext as _, StoreError};
+use super::error::StoreError;
 use super::rows::{Rows, WriteTx};
 use super::scope_id::ScopeId;
 use crate::op_context::AppId;
@@ -141,12 +141,8 @@ impl Rows<'_> {
         sql: &str,
         parameters: impl rusqlite::Params,
     ) -> Result<Option<SettlingRow>, StoreError> {
-        let context = "reading the next portion of work";
-        let mut statement = self.connection.prepare_cached(sql).context(context)?;
-        statement
-            .query_row(parameters, settling_row)
-            .optional()
-            .context(context)
+        let mut statement = self.prepare("reading the next portion of work", sql)?;
+        statement.first(parameters, settling_row)
     }
 }
 
@@ -155,38 +151,32 @@ impl WriteTx<'_> {
     /// known key or a loaded version of a schema also satisfies objects that wait for an earlier
     /// one.
     pub fn fulfil(&self, cause: &Cause) -> Result<(), StoreError> {
-        let context = "noting a cause";
         let (kind, needs) = cause.columns();
         let lowest = match cause {
             Cause::KeyKnown(identity, _) => Cause::KeyKnown(*identity, 0).columns().1,
             Cause::Schema(app, _) => Cause::Schema(*app, 0).columns().1,
             _ => needs.clone(),
         };
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "INSERT INTO settling (needs_kind, needs, after_id, until_id)
-                 SELECT DISTINCT needs_kind, needs, 0, (SELECT MAX(id) FROM waiting)
-                 FROM waiting WHERE needs_kind = ?1 AND needs BETWEEN ?2 AND ?3
-                 ON CONFLICT DO UPDATE SET after_id = 0, until_id = excluded.until_id",
-            )
-            .context(context)?;
-        statement.execute((kind, lowest, needs)).context(context)?;
+        let mut statement = self.prepare(
+            "noting a cause",
+            "INSERT INTO settling (needs_kind, needs, after_id, until_id)
+             SELECT DISTINCT needs_kind, needs, 0, (SELECT MAX(id) FROM waiting)
+             FROM waiting WHERE needs_kind = ?1 AND needs BETWEEN ?2 AND ?3
+             ON CONFLICT DO UPDATE SET after_id = 0, until_id = excluded.until_id",
+        )?;
+        statement.execute((kind, lowest, needs))?;
         Ok(())
     }
 
     /// Notes work that keeps its position elsewhere.
     pub fn note_work(&self, work: &SettlingWork) -> Result<(), StoreError> {
-        let context = "noting work";
         let (kind, needs) = work.columns();
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "INSERT INTO settling (needs_kind, needs, after_id, until_id)
-                 VALUES (?1, ?2, 0, 0) ON CONFLICT DO NOTHING",
-            )
-            .context(context)?;
-        statement.execute((kind, needs)).map(drop).context(context)
+        let mut statement = self.prepare(
+            "noting work",
+            "INSERT INTO settling (needs_kind, needs, after_id, until_id)
+             VALUES (?1, ?2, 0, 0) ON CONFLICT DO NOTHING",
+        )?;
+        statement.execute((kind, needs)).map(drop)
     }
 
     /// Notes that objects in a scope up to a `change_seq` are to be restamped.
@@ -196,31 +186,25 @@ impl WriteTx<'_> {
         scope: ScopeId,
         until_seq: u64,
     ) -> Result<(), StoreError> {
-        let context = "noting a scope to be restamped";
         let (kind, needs) = SettlingWork::Restamp(app, scope).columns();
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "INSERT INTO settling (needs_kind, needs, after_id, until_id) VALUES (?1, ?2, 0, ?3)
-                 ON CONFLICT DO UPDATE SET after_id = 0, until_id = excluded.until_id",
-            )
-            .context(context)?;
-        statement
-            .execute((kind, needs, until_seq))
-            .context(context)?;
+        let mut statement = self.prepare(
+            "noting a scope to be restamped",
+            "INSERT INTO settling (needs_kind, needs, after_id, until_id) VALUES (?1, ?2, 0, ?3)
+             ON CONFLICT DO UPDATE SET after_id = 0, until_id = excluded.until_id",
+        )?;
+        statement.execute((kind, needs, until_seq))?;
         Ok(())
     }
 
     /// Notes the position of work; `None`: it is done.
     pub fn put_settled(&self, work: &SettlingWork, after: Option<i64>) -> Result<(), StoreError> {
-        let context = "noting the position of work";
         let (kind, needs) = work.columns();
         let sql = match after {
             Some(_) => "UPDATE settling SET after_id = ?3 WHERE needs_kind = ?1 AND needs = ?2",
             None => "DELETE FROM settling WHERE needs_kind = ?1 AND needs = ?2 AND ?3 IS NULL",
         };
-        let mut statement = self.connection.prepare_cached(sql).context(context)?;
-        statement.execute((kind, needs, after)).context(context)?;
+        let mut statement = self.prepare("noting the position of work", sql)?;
+        statement.execute((kind, needs, after))?;
         Ok(())
     }
 }

@@ -5,10 +5,10 @@
 //! one epoch, and the caller treats a cursor of another epoch as zero.
 
 use keys::{Epoch, PeerId};
-use rusqlite::{OptionalExtension as _, Row};
+use rusqlite::Row;
 
 use super::columns::fixed;
-use super::error::{SqlContext as _, StoreError};
+use super::error::StoreError;
 use super::rows::{Rows, WriteTx};
 
 /// The direction in which objects travel.
@@ -63,23 +63,17 @@ fn sync_state_row(row: &Row<'_>) -> rusqlite::Result<SyncStateRow> {
 impl Rows<'_> {
     /// The position of a cursor. `None` if it never moved.
     pub fn sync_state(&self, cursor: Cursor<'_>) -> Result<Option<SyncStateRow>, StoreError> {
-        let context = "reading sync_state";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT epoch, last_seq, acked_seq FROM sync_state
-                 WHERE peer_id = ?1 AND domain = ?2 AND direction = ?3",
-            )
-            .context(context)?;
+        let mut statement = self.prepare(
+            "reading sync_state",
+            "SELECT epoch, last_seq, acked_seq FROM sync_state
+             WHERE peer_id = ?1 AND domain = ?2 AND direction = ?3",
+        )?;
         let key = (
             cursor.peer.as_bytes(),
             cursor.domain,
             cursor.direction.as_str(),
         );
-        statement
-            .query_row(key, sync_state_row)
-            .optional()
-            .context(context)
+        statement.first(key, sync_state_row)
     }
 
     /// All cursors of a peer: domain, direction, position.
@@ -87,41 +81,31 @@ impl Rows<'_> {
         &self,
         peer: &PeerId,
     ) -> Result<Vec<(String, Direction, SyncStateRow)>, StoreError> {
-        let context = "listing sync_state";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT epoch, last_seq, acked_seq, domain, direction FROM sync_state
-                 WHERE peer_id = ?1 ORDER BY domain, direction",
-            )
-            .context(context)?;
-        let rows = statement
-            .query_map([peer.as_bytes()], |row| {
-                let state = sync_state_row(row)?;
-                let direction = if row.get::<_, String>(4)? == "in" {
-                    Direction::In
-                } else {
-                    Direction::Out
-                };
-                Ok((row.get(3)?, direction, state))
-            })
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+        let mut statement = self.prepare(
+            "listing sync_state",
+            "SELECT epoch, last_seq, acked_seq, domain, direction FROM sync_state
+             WHERE peer_id = ?1 ORDER BY domain, direction",
+        )?;
+        statement.all([peer.as_bytes()], |row| {
+            let state = sync_state_row(row)?;
+            let direction = if row.get::<_, String>(4)? == "in" {
+                Direction::In
+            } else {
+                Direction::Out
+            };
+            Ok((row.get(3)?, direction, state))
+        })
     }
 }
 
 impl WriteTx<'_> {
     /// Forgets both cursors of a domain: both sides start again at 0.
     pub fn restart_sync(&self, peer: &PeerId, domain: &str) -> Result<(), StoreError> {
-        let context = "forgetting cursors";
-        let mut statement = self
-            .connection
-            .prepare_cached("DELETE FROM sync_state WHERE peer_id = ?1 AND domain = ?2")
-            .context(context)?;
-        statement
-            .execute((peer.as_bytes(), domain))
-            .map(drop)
-            .context(context)
+        let mut statement = self.prepare(
+            "forgetting cursors",
+            "DELETE FROM sync_state WHERE peer_id = ?1 AND domain = ?2",
+        )?;
+        statement.execute((peer.as_bytes(), domain)).map(drop)
     }
 
     /// Moves a cursor.
@@ -130,25 +114,20 @@ impl WriteTx<'_> {
         cursor: Cursor<'_>,
         state: &SyncStateRow,
     ) -> Result<(), StoreError> {
-        let context = "moving a cursor";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "INSERT OR REPLACE INTO sync_state (
-                   peer_id, domain, direction, epoch, last_seq, acked_seq)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )
-            .context(context)?;
-        statement
-            .execute((
-                cursor.peer.as_bytes(),
-                cursor.domain,
-                cursor.direction.as_str(),
-                state.epoch.as_bytes(),
-                state.last_seq,
-                state.acked_seq,
-            ))
-            .context(context)?;
+        let mut statement = self.prepare(
+            "moving a cursor",
+            "INSERT OR REPLACE INTO sync_state (
+               peer_id, domain, direction, epoch, last_seq, acked_seq)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?;
+        statement.execute((
+            cursor.peer.as_bytes(),
+            cursor.domain,
+            cursor.direction.as_str(),
+            state.epoch.as_bytes(),
+            state.last_seq,
+            state.acked_seq,
+        ))?;
         Ok(())
     }
 }

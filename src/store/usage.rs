@@ -8,10 +8,10 @@ use std::ops::{AddAssign, Neg};
 
 use bastion::Tier;
 use keys::PeerId;
-use rusqlite::{OptionalExtension as _, Row};
+use rusqlite::Row;
 
 use super::columns::tier;
-use super::error::{SqlContext as _, StoreError};
+use super::error::StoreError;
 use super::rows::{Rows, WriteTx};
 
 /// A stored amount, or a change of one.
@@ -76,35 +76,25 @@ fn usage(row: &Row<'_>, column: usize) -> rusqlite::Result<Usage> {
 impl Rows<'_> {
     /// The usage of a peer. `None` if it was never admitted.
     pub fn stored_by(&self, peer: &PeerId) -> Result<Option<Stored>, StoreError> {
-        let context = "reading the usage of a peer";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT tier, stored_objects, stored_bytes FROM peers WHERE peer_id = ?1",
-            )
-            .context(context)?;
-        statement
-            .query_row([peer.as_bytes()], |row| {
-                Ok(Stored {
-                    tier: tier(row, 0)?,
-                    usage: usage(row, 1)?,
-                })
+        let mut statement = self.prepare(
+            "reading the usage of a peer",
+            "SELECT tier, stored_objects, stored_bytes FROM peers WHERE peer_id = ?1",
+        )?;
+        statement.first([peer.as_bytes()], |row| {
+            Ok(Stored {
+                tier: tier(row, 0)?,
+                usage: usage(row, 1)?,
             })
-            .optional()
-            .context(context)
+        })
     }
 
     /// The usage of all peers of a tier together.
     pub fn tier_usage(&self, tier: Tier) -> Result<Usage, StoreError> {
-        let context = "reading the usage of a tier";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT objects, bytes FROM tier_usage WHERE tier = ?1")
-            .context(context)?;
-        let usage = statement
-            .query_row([tier.as_str()], |row| usage(row, 0))
-            .optional()
-            .context(context)?;
+        let mut statement = self.prepare(
+            "reading the usage of a tier",
+            "SELECT objects, bytes FROM tier_usage WHERE tier = ?1",
+        )?;
+        let usage = statement.first([tier.as_str()], |row| usage(row, 0))?;
         Ok(usage.unwrap_or_default())
     }
 }
@@ -112,24 +102,19 @@ impl Rows<'_> {
 impl WriteTx<'_> {
     /// Adds a change to the usage of a peer and of its tier.
     pub fn add_usage(&self, peer: &PeerId, change: &Usage) -> Result<(), StoreError> {
-        let context = "writing the usage of a peer";
         if change.is_zero() {
             return Ok(());
         }
         let Some(stored) = self.stored_by(peer)? else {
             return Ok(());
         };
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "UPDATE peers SET stored_objects = MAX(0, stored_objects + ?2),
-                   stored_bytes = MAX(0, stored_bytes + ?3)
-                 WHERE peer_id = ?1",
-            )
-            .context(context)?;
-        statement
-            .execute((peer.as_bytes(), change.objects, change.bytes))
-            .context(context)?;
+        let mut statement = self.prepare(
+            "writing the usage of a peer",
+            "UPDATE peers SET stored_objects = MAX(0, stored_objects + ?2),
+               stored_bytes = MAX(0, stored_bytes + ?3)
+             WHERE peer_id = ?1",
+        )?;
+        statement.execute((peer.as_bytes(), change.objects, change.bytes))?;
         // Objects from before usage was counted were never added, so they must not be subtracted.
         let floor = -stored.usage;
         let counted = Usage {
@@ -141,21 +126,16 @@ impl WriteTx<'_> {
 
     /// Adds a change to the usage of a tier.
     pub(super) fn add_to_tier(&self, tier: Tier, change: &Usage) -> Result<(), StoreError> {
-        let context = "writing the usage of a tier";
         if change.is_zero() {
             return Ok(());
         }
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "INSERT INTO tier_usage (tier, objects, bytes) VALUES (?1, MAX(0, ?2), MAX(0, ?3))
-                 ON CONFLICT (tier) DO UPDATE SET
-                   objects = MAX(0, objects + ?2), bytes = MAX(0, bytes + ?3)",
-            )
-            .context(context)?;
-        statement
-            .execute((tier.as_str(), change.objects, change.bytes))
-            .context(context)?;
+        let mut statement = self.prepare(
+            "writing the usage of a tier",
+            "INSERT INTO tier_usage (tier, objects, bytes) VALUES (?1, MAX(0, ?2), MAX(0, ?3))
+             ON CONFLICT (tier) DO UPDATE SET
+               objects = MAX(0, objects + ?2), bytes = MAX(0, bytes + ?3)",
+        )?;
+        statement.execute((tier.as_str(), change.objects, change.bytes))?;
         Ok(())
     }
 }

@@ -5,10 +5,10 @@
 //! never decreases.
 
 use keys::{OnionAddr, PeerId};
-use rusqlite::{OptionalExtension as _, Row};
+use rusqlite::Row;
 
 use super::columns::fixed;
-use super::error::{SqlContext as _, StoreError};
+use super::error::StoreError;
 use super::rows::{Rows, WriteTx};
 use crate::op_context::Timestamp;
 
@@ -80,15 +80,11 @@ fn verdict_row(row: &Row<'_>) -> rusqlite::Result<VerdictRow> {
 impl Rows<'_> {
     /// The last verdict on a node, even if it has ended.
     pub fn verdict(&self, peer: &PeerId) -> Result<Option<VerdictRow>, StoreError> {
-        let context = "reading a verdict";
-        let mut statement = self
-            .connection
-            .prepare_cached(&format!("SELECT {COLUMNS} FROM verdict WHERE peer_id = ?1"))
-            .context(context)?;
-        statement
-            .query_row([peer.as_bytes()], verdict_row)
-            .optional()
-            .context(context)
+        let mut statement = self.prepare(
+            "reading a verdict",
+            &format!("SELECT {COLUMNS} FROM verdict WHERE peer_id = ?1"),
+        )?;
+        statement.first([peer.as_bytes()], verdict_row)
     }
 
     /// Whether a node is banned now.
@@ -99,91 +95,70 @@ impl Rows<'_> {
 
     /// Whether any peer that was last reached at an onion address is banned now.
     pub fn is_banned_at(&self, onion: &OnionAddr, now: Timestamp) -> Result<bool, StoreError> {
-        let context = "looking for a ban by onion address";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT EXISTS (SELECT 1 FROM peers JOIN verdict USING (peer_id)
-                 WHERE onion = ?1 AND verdict = 'banned' AND (until IS NULL OR until > ?2))",
-            )
-            .context(context)?;
-        statement
-            .query_row((onion.public_key().as_bytes(), now.0), |row| row.get(0))
-            .context(context)
+        let mut statement = self.prepare(
+            "looking for a ban by onion address",
+            "SELECT EXISTS (SELECT 1 FROM peers JOIN verdict USING (peer_id)
+             WHERE onion = ?1 AND verdict = 'banned' AND (until IS NULL OR until > ?2))",
+        )?;
+        statement.one((onion.public_key().as_bytes(), now.0), |row| row.get(0))
     }
 
     /// The number of verdicts of a kind that have not ended.
     pub fn verdict_count(&self, verdict: Verdict, now: Timestamp) -> Result<u64, StoreError> {
-        let context = "counting verdicts";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT COUNT(*) FROM verdict WHERE verdict = ?1 AND (until IS NULL OR until > ?2)",
-            )
-            .context(context)?;
-        statement
-            .query_row((verdict.as_str(), now.0), |row| row.get(0))
-            .context(context)
+        let mut statement = self.prepare(
+            "counting verdicts",
+            "SELECT COUNT(*) FROM verdict WHERE verdict = ?1 AND (until IS NULL OR until > ?2)",
+        )?;
+        statement.one((verdict.as_str(), now.0), |row| row.get(0))
     }
 
     /// The verdicts that have not ended, newest first.
     pub fn verdicts(&self, now: Timestamp) -> Result<Vec<VerdictRow>, StoreError> {
-        let context = "listing verdicts";
-        let mut statement = self
-            .connection
-            .prepare_cached(&format!(
+        let mut statement = self.prepare(
+            "listing verdicts",
+            &format!(
                 "SELECT {COLUMNS} FROM verdict WHERE until IS NULL OR until > ?1
                  ORDER BY at DESC, peer_id"
-            ))
-            .context(context)?;
-        let rows = statement.query_map([now.0], verdict_row).context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+            ),
+        )?;
+        statement.all([now.0], verdict_row)
     }
 
     /// The nodes whose id begins with these hexadecimal digits, among peers, pending requests and
     /// verdicts. Returns at most 2, which suffices to tell that a prefix is ambiguous.
     pub fn peers_by_prefix(&self, prefix: &str) -> Result<Vec<PeerId>, StoreError> {
-        let context = "looking for a node by a prefix of its id";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT peer_id FROM (
-                   SELECT peer_id FROM peers UNION SELECT peer_id FROM pending
-                   UNION SELECT peer_id FROM verdict)
-                 WHERE substr(lower(hex(peer_id)), 1, length(?1)) = lower(?1) LIMIT 2",
-            )
-            .context(context)?;
-        let rows = statement
-            .query_map([prefix], |row| Ok(PeerId::from_bytes(fixed(row, 0)?)))
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+        let mut statement = self.prepare(
+            "looking for a node by a prefix of its id",
+            "SELECT peer_id FROM (
+               SELECT peer_id FROM peers UNION SELECT peer_id FROM pending
+               UNION SELECT peer_id FROM verdict)
+             WHERE substr(lower(hex(peer_id)), 1, length(?1)) = lower(?1) LIMIT 2",
+        )?;
+        statement.all([prefix], |row| Ok(PeerId::from_bytes(fixed(row, 0)?)))
     }
 }
 
 impl WriteTx<'_> {
     /// Stores the verdict on a node, and replaces an earlier one. Void tickets stay void.
     pub fn put_verdict(&self, row: &VerdictRow) -> Result<(), StoreError> {
-        let context = "writing a verdict";
-        let mut statement = self
-            .connection
-            .prepare_cached(&format!(
+        let mut statement = self.prepare(
+            "writing a verdict",
+            &format!(
                 "INSERT INTO verdict ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
                  ON CONFLICT (peer_id) DO UPDATE SET
                    verdict = excluded.verdict, reason = excluded.reason, at = excluded.at,
                    until = excluded.until,
                    tickets_void_until = max(tickets_void_until, excluded.tickets_void_until)"
-            ))
-            .context(context)?;
-        statement
-            .execute((
-                row.peer_id.as_bytes(),
-                row.verdict.as_str(),
-                &row.reason,
-                row.at.0,
-                row.until.map(|until| until.0),
-                row.tickets_void_until,
-            ))
-            .context(context)?;
+            ),
+        )?;
+        statement.execute((
+            row.peer_id.as_bytes(),
+            row.verdict.as_str(),
+            &row.reason,
+            row.at.0,
+            row.until.map(|until| until.0),
+            row.tickets_void_until,
+        ))?;
         Ok(())
     }
 }

@@ -5,11 +5,11 @@
 //! sent, before any rule judged it.
 
 use keys::{Digest, Epoch, Oid, PeerId, Signature, SignedObject};
-use rusqlite::{OptionalExtension as _, Row};
+use rusqlite::Row;
 
 use super::cause::{Cause, cause};
 use super::columns::fixed;
-use super::error::{SqlContext as _, StoreError};
+use super::error::StoreError;
 use super::rows::{Rows, WriteTx};
 use super::usage::Usage;
 use crate::op_context::Timestamp;
@@ -70,25 +70,21 @@ pub struct WaitingByCause {
 impl Rows<'_> {
     /// Whether any object waits.
     pub fn is_any_waiting(&self) -> Result<bool, StoreError> {
-        let context = "looking for waiting objects";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT 1 FROM waiting LIMIT 1")
-            .context(context)?;
-        statement.exists([]).context(context)
+        let mut statement = self.prepare(
+            "looking for waiting objects",
+            "SELECT 1 FROM waiting LIMIT 1",
+        )?;
+        statement.exists([])
     }
 
     /// A waiting object by its local number.
     pub fn waiting(&self, id: i64) -> Result<Option<WaitingRow>, StoreError> {
-        let context = "reading a waiting object";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT p.peer_id, w.domain, w.epoch, w.seq, w.oid, w.needs_kind, w.needs,
-                   w.is_reclaimed, w.key_id, w.bytes, w.signature
-                 FROM waiting AS w JOIN peers AS p ON p.id = w.peer_no WHERE w.id = ?1",
-            )
-            .context(context)?;
+        let mut statement = self.prepare(
+            "reading a waiting object",
+            "SELECT p.peer_id, w.domain, w.epoch, w.seq, w.oid, w.needs_kind, w.needs,
+               w.is_reclaimed, w.key_id, w.bytes, w.signature
+             FROM waiting AS w JOIN peers AS p ON p.id = w.peer_no WHERE w.id = ?1",
+        )?;
         let waiting = |row: &Row<'_>| {
             let signature = Signature::from_bytes(fixed(row, 10)?);
             Ok(WaitingRow {
@@ -103,45 +99,34 @@ impl Rows<'_> {
                 object: SignedObject::from_parts(row.get(8)?, row.get(9)?, signature),
             })
         };
-        statement
-            .query_row([id], waiting)
-            .optional()
-            .context(context)
+        statement.first([id], waiting)
     }
 
     /// Whether the same object of the same peer waits already.
     pub fn is_waiting(&self, waiting: &WaitingRow) -> Result<bool, StoreError> {
-        let context = "looking for a waiting object";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT 1 FROM waiting WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1)
-                   AND oid = ?2 AND key_id = ?3 AND digest = ?4",
-            )
-            .context(context)?;
+        let mut statement = self.prepare(
+            "looking for a waiting object",
+            "SELECT 1 FROM waiting WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1)
+               AND oid = ?2 AND key_id = ?3 AND digest = ?4",
+        )?;
         let (object, oid) = (&waiting.object, waiting.oid.as_bytes());
         let digest = Digest::of(object.bytes());
-        statement
-            .exists((
-                waiting.peer.as_bytes(),
-                oid,
-                object.key_id(),
-                digest.as_bytes(),
-            ))
-            .context(context)
+        statement.exists((
+            waiting.peer.as_bytes(),
+            oid,
+            object.key_id(),
+            digest.as_bytes(),
+        ))
     }
 
     /// The number of waiting objects of a peer.
     pub fn waiting_count(&self, peer: &PeerId) -> Result<WaitingCount, StoreError> {
-        let context = "counting waiting objects";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT COUNT(*), COALESCE(SUM(w.is_reclaimed), 0),
-                   COALESCE(SUM(w.needs_kind = ?2), 0), COALESCE(SUM(w.needs_kind = ?3), 0)
-                 FROM waiting AS w JOIN peers AS p ON p.id = w.peer_no WHERE p.peer_id = ?1",
-            )
-            .context(context)?;
+        let mut statement = self.prepare(
+            "counting waiting objects",
+            "SELECT COUNT(*), COALESCE(SUM(w.is_reclaimed), 0),
+               COALESCE(SUM(w.needs_kind = ?2), 0), COALESCE(SUM(w.needs_kind = ?3), 0)
+             FROM waiting AS w JOIN peers AS p ON p.id = w.peer_no WHERE p.peer_id = ?1",
+        )?;
         let count = |row: &Row<'_>| {
             Ok(WaitingCount {
                 all: row.get(0)?,
@@ -150,23 +135,18 @@ impl Rows<'_> {
                 schema: row.get(3)?,
             })
         };
-        statement
-            .query_row((peer.as_bytes(), Cause::KEY_KNOWN, Cause::SCHEMA), count)
-            .context(context)
+        statement.one((peer.as_bytes(), Cause::KEY_KNOWN, Cause::SCHEMA), count)
     }
 
     /// The numbers of waiting objects of a peer by cause, for the operator.
     pub fn waiting_by_cause(&self, peer: &PeerId) -> Result<WaitingByCause, StoreError> {
-        let context = "counting waiting objects by cause";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT COALESCE(SUM(needs_kind = 1), 0), COALESCE(SUM(needs_kind = 2), 0),
-                   COALESCE(SUM(needs_kind = 3), 0), COALESCE(SUM(needs_kind = 4), 0),
-                   COALESCE(SUM(needs_kind = 5), 0), COALESCE(SUM(needs_kind = 6), 0)
-                 FROM waiting WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1)",
-            )
-            .context(context)?;
+        let mut statement = self.prepare(
+            "counting waiting objects by cause",
+            "SELECT COALESCE(SUM(needs_kind = 1), 0), COALESCE(SUM(needs_kind = 2), 0),
+               COALESCE(SUM(needs_kind = 3), 0), COALESCE(SUM(needs_kind = 4), 0),
+               COALESCE(SUM(needs_kind = 5), 0), COALESCE(SUM(needs_kind = 6), 0)
+             FROM waiting WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1)",
+        )?;
         let counts = |row: &Row<'_>| {
             Ok(WaitingByCause {
                 object: row.get(0)?,
@@ -177,61 +157,44 @@ impl Rows<'_> {
                 schema: row.get(5)?,
             })
         };
-        statement
-            .query_row([peer.as_bytes()], counts)
-            .context(context)
+        statement.one([peer.as_bytes()], counts)
     }
 
     /// The usage of a peer's waiting objects, except returned objects of this node.
     pub(super) fn waiting_usage(&self, peer: &PeerId) -> Result<Usage, StoreError> {
-        let context = "summing the waiting objects of a peer";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT COUNT(*), COALESCE(SUM(LENGTH(w.bytes)), 0)
-                 FROM waiting AS w JOIN peers AS p ON p.id = w.peer_no
-                 WHERE p.peer_id = ?1 AND NOT w.is_reclaimed",
-            )
-            .context(context)?;
+        let mut statement = self.prepare(
+            "summing the waiting objects of a peer",
+            "SELECT COUNT(*), COALESCE(SUM(LENGTH(w.bytes)), 0)
+             FROM waiting AS w JOIN peers AS p ON p.id = w.peer_no
+             WHERE p.peer_id = ?1 AND NOT w.is_reclaimed",
+        )?;
         let usage = |row: &Row<'_>| {
             Ok(Usage {
                 objects: row.get(0)?,
                 bytes: row.get(1)?,
             })
         };
-        statement
-            .query_row([peer.as_bytes()], usage)
-            .context(context)
+        statement.one([peer.as_bytes()], usage)
     }
 
     /// The oids of at most `limit` waiting objects that follow `after`, sorted.
     pub fn waiting_oids(&self, after: Option<Oid>, limit: usize) -> Result<Vec<Oid>, StoreError> {
-        let context = "reading the oids of waiting objects";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT DISTINCT oid FROM waiting WHERE oid > ?1 ORDER BY oid LIMIT ?2")
-            .context(context)?;
+        let mut statement = self.prepare(
+            "reading the oids of waiting objects",
+            "SELECT DISTINCT oid FROM waiting WHERE oid > ?1 ORDER BY oid LIMIT ?2",
+        )?;
         let after = after.map(|oid| oid.as_bytes().to_vec()).unwrap_or_default();
-        let oids = statement
-            .query_map((after, limit), |row| Ok(Oid::from_bytes(fixed(row, 0)?)))
-            .context(context)?;
-        oids.collect::<rusqlite::Result<_>>().context(context)
+        statement.all((after, limit), |row| Ok(Oid::from_bytes(fixed(row, 0)?)))
     }
 
     /// Local numbers of at most `limit` waiting versions of an object under a key up to `key_id`,
     /// the oldest first.
     pub fn waiting_of(&self, oid: &Oid, key_id: u32, limit: usize) -> Result<Vec<i64>, StoreError> {
-        let context = "reading the waiting versions of an object";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT id FROM waiting WHERE oid = ?1 AND key_id <= ?2 ORDER BY id LIMIT ?3",
-            )
-            .context(context)?;
-        let rows = statement
-            .query_map((oid.as_bytes(), key_id, limit), |row| row.get(0))
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+        let mut statement = self.prepare(
+            "reading the waiting versions of an object",
+            "SELECT id FROM waiting WHERE oid = ?1 AND key_id <= ?2 ORDER BY id LIMIT ?3",
+        )?;
+        statement.all((oid.as_bytes(), key_id, limit), |row| row.get(0))
     }
 
     /// Local numbers of at most `limit` objects that have waited since a time from `first` to
@@ -241,18 +204,12 @@ impl Rows<'_> {
         (first, last): (Timestamp, Timestamp),
         limit: usize,
     ) -> Result<Vec<i64>, StoreError> {
-        let context = "reading the oldest waiting objects";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT id FROM waiting WHERE is_reclaimed = 0 AND at BETWEEN ?1 AND ?2
-                 ORDER BY at LIMIT ?3",
-            )
-            .context(context)?;
-        let rows = statement
-            .query_map((first.0, last.0, limit), |row| row.get(0))
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+        let mut statement = self.prepare(
+            "reading the oldest waiting objects",
+            "SELECT id FROM waiting WHERE is_reclaimed = 0 AND at BETWEEN ?1 AND ?2
+             ORDER BY at LIMIT ?3",
+        )?;
+        statement.all((first.0, last.0, limit), |row| row.get(0))
     }
 
     /// Local numbers of at most `limit` objects that wait for a cause, the oldest first.
@@ -262,19 +219,13 @@ impl Rows<'_> {
         (after_id, until_id): (i64, i64),
         limit: usize,
     ) -> Result<Vec<i64>, StoreError> {
-        let context = "reading waiting objects";
         let (kind, needs) = cause.columns();
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "SELECT id FROM waiting WHERE needs_kind = ?1 AND needs = ?2
-                   AND id > ?3 AND id <= ?4 ORDER BY id LIMIT ?5",
-            )
-            .context(context)?;
-        let rows = statement
-            .query_map((kind, needs, after_id, until_id, limit), |row| row.get(0))
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+        let mut statement = self.prepare(
+            "reading waiting objects",
+            "SELECT id FROM waiting WHERE needs_kind = ?1 AND needs = ?2
+               AND id > ?3 AND id <= ?4 ORDER BY id LIMIT ?5",
+        )?;
+        statement.all((kind, needs, after_id, until_id, limit), |row| row.get(0))
     }
 }
 
@@ -282,15 +233,12 @@ impl WriteTx<'_> {
     /// Notes that an object which waits already has come again from its peer, in another package
     /// and perhaps in another epoch. Returns `false` if it does not wait.
     pub fn renew_waiting(&self, waiting: &WaitingRow) -> Result<bool, StoreError> {
-        let context = "renewing a waiting object";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "UPDATE waiting SET domain = ?5, epoch = ?6, seq = ?7
-                 WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1)
-                   AND oid = ?2 AND key_id = ?3 AND digest = ?4 AND is_reclaimed = 0",
-            )
-            .context(context)?;
+        let mut statement = self.prepare(
+            "renewing a waiting object",
+            "UPDATE waiting SET domain = ?5, epoch = ?6, seq = ?7
+             WHERE peer_no = (SELECT id FROM peers WHERE peer_id = ?1)
+               AND oid = ?2 AND key_id = ?3 AND digest = ?4 AND is_reclaimed = 0",
+        )?;
         let object = &waiting.object;
         statement
             .execute((
@@ -303,25 +251,21 @@ impl WriteTx<'_> {
                 waiting.seq,
             ))
             .map(|rows| rows > 0)
-            .context(context)
     }
 
     /// Stores a waiting object, whose `id` is ignored. Returns `false` if the same object of the
     /// same peer waits already.
     pub fn put_waiting(&self, waiting: &WaitingRow, at: Timestamp) -> Result<bool, StoreError> {
-        let context = "writing a waiting object";
         let (kind, needs) = waiting.cause.columns();
         let object = &waiting.object;
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "INSERT INTO waiting (peer_no, domain, epoch, seq, oid, needs_kind, needs,
-                   is_reclaimed, key_id, digest, bytes, signature, at)
-                 SELECT id, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13
-                 FROM peers WHERE peer_id = ?1
-                 ON CONFLICT DO NOTHING",
-            )
-            .context(context)?;
+        let mut statement = self.prepare(
+            "writing a waiting object",
+            "INSERT INTO waiting (peer_no, domain, epoch, seq, oid, needs_kind, needs,
+               is_reclaimed, key_id, digest, bytes, signature, at)
+             SELECT id, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13
+             FROM peers WHERE peer_id = ?1
+             ON CONFLICT DO NOTHING",
+        )?;
         statement
             .execute((
                 waiting.peer.as_bytes(),
@@ -339,39 +283,35 @@ impl WriteTx<'_> {
                 at.0,
             ))
             .map(|rows| rows > 0)
-            .context(context)
     }
 
     /// Sets the time since which an object waits.
     pub fn put_waiting_since(&self, id: i64, at: Timestamp) -> Result<(), StoreError> {
-        let context = "changing the time of a waiting object";
-        let mut statement = self
-            .connection
-            .prepare_cached("UPDATE waiting SET at = ?2 WHERE id = ?1")
-            .context(context)?;
-        statement.execute((id, at.0)).map(drop).context(context)
+        let mut statement = self.prepare(
+            "changing the time of a waiting object",
+            "UPDATE waiting SET at = ?2 WHERE id = ?1",
+        )?;
+        statement.execute((id, at.0)).map(drop)
     }
 
     /// Notes that a waiting object needs something else now.
     pub fn put_waiting_cause(&self, id: i64, cause: &Cause) -> Result<(), StoreError> {
-        let context = "changing the cause of a waiting object";
         let (kind, needs) = cause.columns();
-        let mut statement = self
-            .connection
-            .prepare_cached("UPDATE waiting SET needs_kind = ?2, needs = ?3 WHERE id = ?1")
-            .context(context)?;
-        statement.execute((id, kind, needs)).context(context)?;
+        let mut statement = self.prepare(
+            "changing the cause of a waiting object",
+            "UPDATE waiting SET needs_kind = ?2, needs = ?3 WHERE id = ?1",
+        )?;
+        statement.execute((id, kind, needs))?;
         Ok(())
     }
 
     /// Deletes a waiting object, which the caller has applied, refused or given up.
     pub fn remove_waiting(&self, id: i64) -> Result<(), StoreError> {
-        let context = "deleting a waiting object";
-        let mut statement = self
-            .connection
-            .prepare_cached("DELETE FROM waiting WHERE id = ?1")
-            .context(context)?;
-        statement.execute([id]).context(context)?;
+        let mut statement = self.prepare(
+            "deleting a waiting object",
+            "DELETE FROM waiting WHERE id = ?1",
+        )?;
+        statement.execute([id])?;
         Ok(())
     }
 }

@@ -106,64 +106,47 @@ pub fn write_mode_of(database: &Path) -> Result<Option<WriteModeRow>, StoreError
 impl Rows<'_> {
     /// The restricted write mode. `None`: read and write.
     pub fn write_mode(&self) -> Result<Option<WriteModeRow>, StoreError> {
-        let context = "reading the write mode";
-        let mut statement = self.connection.prepare_cached(READ).context(context)?;
-        statement
-            .query_row([], write_mode)
-            .optional()
-            .context(context)
+        let mut statement = self.prepare("reading the write mode", READ)?;
+        statement.first([], write_mode)
     }
 
     /// The peers from which a recovery still has to reclaim objects, sorted by id.
     pub fn recovery_peers(&self) -> Result<Vec<PeerId>, StoreError> {
-        let context = "reading the peers that a recovery waits for";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT peer_id FROM recovery_peer ORDER BY peer_id")
-            .context(context)?;
-        let rows = statement
-            .query_map([], |row| fixed(row, 0).map(PeerId::from_bytes))
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+        let mut statement = self.prepare(
+            "reading the peers that a recovery waits for",
+            "SELECT peer_id FROM recovery_peer ORDER BY peer_id",
+        )?;
+        statement.all([], |row| fixed(row, 0).map(PeerId::from_bytes))
     }
 
     /// The domains of which this node has reclaimed its objects from a peer since the last epoch
     /// began.
     pub fn reclaimed_domains(&self, peer: &PeerId) -> Result<BTreeSet<String>, StoreError> {
-        let context = "reading the domains that were reclaimed from a peer";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT domain FROM reclaimed_domain WHERE peer_id = ?1")
-            .context(context)?;
-        let rows = statement
-            .query_map([peer.as_bytes()], |row| row.get(0))
-            .context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+        let mut statement = self.prepare(
+            "reading the domains that were reclaimed from a peer",
+            "SELECT domain FROM reclaimed_domain WHERE peer_id = ?1",
+        )?;
+        statement.all([peer.as_bytes()], |row| row.get(0))
     }
 
     /// The domains that were enabled while a recovery of the last epoch waited for peers.
     pub fn recovery_domains(&self) -> Result<BTreeSet<String>, StoreError> {
-        let context = "reading the domains of a recovery";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT domain FROM recovery_domain")
-            .context(context)?;
-        let rows = statement.query_map([], |row| row.get(0)).context(context)?;
-        rows.collect::<rusqlite::Result<_>>().context(context)
+        let mut statement = self.prepare(
+            "reading the domains of a recovery",
+            "SELECT domain FROM recovery_domain",
+        )?;
+        statement.all([], |row| row.get(0))
     }
 
     /// Number of the key that an identity of this node had when the last epoch began. 0 if the
     /// identity did not exist then, or if no epoch followed the first.
     pub fn recovery_key(&self, identity: &Oid) -> Result<u32, StoreError> {
-        let context = "reading the key number before a recovery";
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT key_id FROM recovery_key WHERE oid = ?1")
-            .context(context)?;
-        let known = statement.query_row([identity.as_bytes()], |row| row.get(0));
-        known
-            .optional()
-            .context(context)
+        let mut statement = self.prepare(
+            "reading the key number before a recovery",
+            "SELECT key_id FROM recovery_key WHERE oid = ?1",
+        )?;
+        statement
+            .first([identity.as_bytes()], |row| row.get(0))
             .map(Option::unwrap_or_default)
     }
 }
@@ -171,23 +154,18 @@ impl Rows<'_> {
 impl WriteTx<'_> {
     /// Sets a restricted write mode.
     pub fn put_write_mode(&self, row: &WriteModeRow) -> Result<(), StoreError> {
-        let context = "writing the write mode";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "INSERT OR REPLACE INTO write_mode (id, mode, reason, since, until, foreign_epoch)
-                 VALUES (1, ?1, ?2, ?3, ?4, ?5)",
-            )
-            .context(context)?;
-        statement
-            .execute((
-                row.mode.as_str(),
-                &row.reason,
-                row.since.0,
-                row.until.map(|until| until.0),
-                row.foreign_epoch.as_ref().map(|epoch| epoch.as_bytes()),
-            ))
-            .context(context)?;
+        let mut statement = self.prepare(
+            "writing the write mode",
+            "INSERT OR REPLACE INTO write_mode (id, mode, reason, since, until, foreign_epoch)
+             VALUES (1, ?1, ?2, ?3, ?4, ?5)",
+        )?;
+        statement.execute((
+            row.mode.as_str(),
+            &row.reason,
+            row.since.0,
+            row.until.map(|until| until.0),
+            row.foreign_epoch.as_ref().map(|epoch| epoch.as_bytes()),
+        ))?;
         Ok(())
     }
 
@@ -234,30 +212,21 @@ impl WriteTx<'_> {
 
     /// Stores that a domain is enabled while a recovery waits for peers.
     pub fn put_recovery_domain(&self, domain: &str) -> Result<(), StoreError> {
-        let context = "writing a domain of a recovery";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "INSERT INTO recovery_domain (domain) VALUES (?1) ON CONFLICT DO NOTHING",
-            )
-            .context(context)?;
-        statement.execute([domain]).map(drop).context(context)
+        let mut statement = self.prepare(
+            "writing a domain of a recovery",
+            "INSERT INTO recovery_domain (domain) VALUES (?1) ON CONFLICT DO NOTHING",
+        )?;
+        statement.execute([domain]).map(drop)
     }
 
     /// Stores that this node has reclaimed its objects of a domain from a peer.
     pub fn put_reclaimed(&self, peer: &PeerId, domain: &str) -> Result<(), StoreError> {
-        let context = "writing a domain that was reclaimed from a peer";
-        let mut statement = self
-            .connection
-            .prepare_cached(
-                "INSERT INTO reclaimed_domain (peer_id, domain) VALUES (?1, ?2)
-                 ON CONFLICT DO NOTHING",
-            )
-            .context(context)?;
-        statement
-            .execute((peer.as_bytes(), domain))
-            .map(drop)
-            .context(context)
+        let mut statement = self.prepare(
+            "writing a domain that was reclaimed from a peer",
+            "INSERT INTO reclaimed_domain (peer_id, domain) VALUES (?1, ?2)
+             ON CONFLICT DO NOTHING",
+        )?;
+        statement.execute((peer.as_bytes(), domain)).map(drop)
     }
 }
 
