@@ -7,7 +7,7 @@ use keys::{Oid, PeerId};
 
 use super::manager::GraphManager;
 use super::touched::READERS_NOTED_MAX;
-use crate::store::{ScopeId, StoreError};
+use crate::store::{ScopeId, SettlingWork, StoreError};
 
 /// Most rights to read that one portion examines. A scope may have 256 readers, and each may have
 /// to be looked up for each other one.
@@ -49,7 +49,8 @@ impl GraphManager<'_> {
         }
         self.end_group();
         let change_seq = self.stamp();
-        self.tx.note_restamp(row.app, scope, change_seq)?;
+        let work = SettlingWork::Restamp(row.app, scope);
+        self.tx.note_span(&work, change_seq)?;
         self.note_closed_or_open(scope, change_seq)
     }
 

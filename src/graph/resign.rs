@@ -5,6 +5,7 @@
 //! `change_seq`. Tested in `tests/net/rotation.rs`.
 
 use keys::Oid;
+use keys::protocol::RIGHTS_TYPE;
 
 use super::commit::Change;
 use super::error::SaveError;
@@ -12,7 +13,7 @@ use super::load::load_object;
 use super::manager::GraphManager;
 use crate::acl::{AclManager, Existing, Precedence};
 use crate::op_context::AppId;
-use crate::store::{AppTable, ParentRow, ScopeId, StoreError};
+use crate::store::{AppTable, ParentRow, ScopeId, SettlingWork, StoreError};
 
 /// Most that a portion of re-signing or restamping spends ([`GraphManager::spent`]), besides its
 /// last object.
@@ -66,7 +67,8 @@ impl GraphManager<'_> {
     ///
     /// Objects of other local owners in the object's scope are restamped after it, in later
     /// transactions. A peer that pulls for the first time would otherwise receive them before their
-    /// scope, and all of them would wait.
+    /// scope, and all of them would wait. Rights lists stay before it, because an earlier list
+    /// would come in force at a peer that receives its later key first.
     fn resign(&mut self, app: &AppTable, row: ParentRow) -> Result<(), SaveError> {
         let (object, _) = load_object(self.tx, app, &row)?;
         let signed = self.keys().sign_object(row.owner, object.to_bytes())?;
@@ -81,7 +83,8 @@ impl GraphManager<'_> {
         self.restamp(app, resigned)?;
         if is_scope {
             let until_seq = self.stamp().saturating_sub(1);
-            self.tx.note_restamp(app.id, scope_id, until_seq)?;
+            let work = SettlingWork::Follow(app.id, scope_id);
+            self.tx.note_span(&work, until_seq)?;
         }
         Ok(())
     }
@@ -121,13 +124,14 @@ impl GraphManager<'_> {
         }
     }
 
-    /// Restamps one portion of the objects in a re-signed scope: those of local owners that are not
-    /// to be re-signed themselves. `span` is the last `change_seq` that is done, and the last that
-    /// is to be done. Returns how far it got; `None`: all is done.
+    /// Restamps one portion of the objects in a scope: those of local owners that are not to be
+    /// re-signed themselves. `with_lists`: rights lists too. `span` is the last `change_seq` that
+    /// is done, and the last that is to be done. Returns how far it got; `None`: all is done.
     pub fn restamp_portion(
         &mut self,
         (app, scope): (AppId, ScopeId),
         span: (i64, i64),
+        with_lists: bool,
     ) -> Result<Option<i64>, SaveError> {
         let apps = self.tx.apps();
         let Some(app) = apps.iter().find(|known| known.id == app) else {
@@ -147,7 +151,8 @@ impl GraphManager<'_> {
                 return Ok(Some(row.change_seq.cast_signed() - 1));
             }
             let is_current = self.keys().key_id(row.owner) == Ok(row.key_id);
-            if is_current && self.is_local(&row.owner)? {
+            let is_meant = with_lists || row.type_number != RIGHTS_TYPE;
+            if is_meant && is_current && self.is_local(&row.owner)? {
                 self.restamp(app, row)?;
             }
         }

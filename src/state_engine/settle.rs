@@ -60,7 +60,10 @@ impl StateEngine {
         match next.work {
             SettlingWork::Retry(cause) => self.retry_portion(now, next, cause),
             SettlingWork::Restamp(app, scope) => self.portion(now, next, |graph| {
-                graph.restamp_portion((app, scope), (next.after, next.until))
+                graph.restamp_portion((app, scope), (next.after, next.until), true)
+            }),
+            SettlingWork::Follow(app, scope) => self.portion(now, next, |graph| {
+                graph.restamp_portion((app, scope), (next.after, next.until), false)
             }),
             SettlingWork::Open(peer) => self.portion(now, next, |graph| {
                 Ok(graph.open_some(&peer)?.then_some(next.after))

@@ -18,8 +18,11 @@ use crate::op_context::AppId;
 pub enum SettlingWork {
     /// Tries the waiting objects of a cause that has occurred. The position is their local number.
     Retry(Cause),
-    /// Restamps objects in a scope whose Parent was re-signed. The position is their `change_seq`.
+    /// Restamps all objects in a scope that opened. The position is their `change_seq`.
     Restamp(AppId, ScopeId),
+    /// Restamps objects in a scope whose Parent was re-signed, but no rights list. The position is
+    /// their `change_seq`.
+    Follow(AppId, ScopeId),
     /// Opens the scopes that a recovery closed because of a peer. The position is in `asked_peer`.
     Open(PeerId),
     /// Completes the key rotation of an identity of this node. The position is in the objects.
@@ -32,18 +35,19 @@ pub enum SettlingWork {
 impl SettlingWork {
     /// Value of `needs_kind` for [`SettlingWork::Restamp`]. Lower ones are causes.
     const RESTAMP: u8 = 64;
+    const FOLLOW: u8 = 65;
     const OPEN: u8 = 66;
     const ROTATE: u8 = 67;
     /// Value of `needs_kind` for [`SettlingWork::Flag`].
     pub(super) const FLAG: u8 = 68;
 
     pub(super) fn columns(&self) -> (u8, Vec<u8>) {
+        let in_scope =
+            |app: AppId, scope: ScopeId| [app.0.to_be_bytes(), scope.0.to_be_bytes()].concat();
         match self {
             Self::Retry(cause) => cause.columns(),
-            Self::Restamp(app, scope) => (
-                Self::RESTAMP,
-                [app.0.to_be_bytes(), scope.0.to_be_bytes()].concat(),
-            ),
+            Self::Restamp(app, scope) => (Self::RESTAMP, in_scope(*app, *scope)),
+            Self::Follow(app, scope) => (Self::FOLLOW, in_scope(*app, *scope)),
             Self::Open(peer) => (Self::OPEN, peer.as_bytes().to_vec()),
             Self::Rotate(identity) => (Self::ROTATE, identity.as_bytes().to_vec()),
             Self::Flag(app, bit) => (Self::FLAG, [&app.0.to_be_bytes()[..], &[*bit]].concat()),
@@ -52,10 +56,14 @@ impl SettlingWork {
 
     fn from_columns(kind: u8, needs: &[u8]) -> Option<Self> {
         match kind {
-            Self::RESTAMP => {
+            Self::RESTAMP | Self::FOLLOW => {
                 let (app, scope) = needs.split_first_chunk()?;
                 let scope = ScopeId(i64::from_be_bytes(scope.try_into().ok()?));
-                Some(Self::Restamp(AppId(i64::from_be_bytes(*app)), scope))
+                let app = AppId(i64::from_be_bytes(*app));
+                Some(match kind {
+                    Self::RESTAMP => Self::Restamp(app, scope),
+                    _ => Self::Follow(app, scope),
+                })
             }
             Self::OPEN => PeerId::from_slice(needs).map(Self::Open),
             Self::ROTATE => Oid::from_slice(needs).map(Self::Rotate),
@@ -179,14 +187,9 @@ impl WriteTx<'_> {
         statement.execute((kind, needs)).map(drop)
     }
 
-    /// Notes that objects in a scope up to a `change_seq` are to be restamped.
-    pub fn note_restamp(
-        &self,
-        app: AppId,
-        scope: ScopeId,
-        until_seq: u64,
-    ) -> Result<(), StoreError> {
-        let (kind, needs) = SettlingWork::Restamp(app, scope).columns();
+    /// Notes work on the objects up to a `change_seq`.
+    pub fn note_span(&self, work: &SettlingWork, until_seq: u64) -> Result<(), StoreError> {
+        let (kind, needs) = work.columns();
         let mut statement = self.prepare(
             "noting a scope to be restamped",
             "INSERT INTO settling (needs_kind, needs, after_id, until_id) VALUES (?1, ?2, 0, ?3)
@@ -228,6 +231,7 @@ mod tests {
         ];
         let others = [
             SettlingWork::Restamp(app, ScopeId(9)),
+            SettlingWork::Follow(app, ScopeId(9)),
             SettlingWork::Open(PeerId::from_bytes([8; 32])),
             SettlingWork::Rotate(oid),
             SettlingWork::Flag(app, 3),

@@ -7,6 +7,7 @@ use keys::{Oid, SignedObject};
 use postern::graph::{GraphManager, WriteRequest};
 use postern::object::{Attrs, Object, OidParts, Place, Value};
 use postern::state_engine::ReclaimSummary;
+use postern::store::SettlingWork;
 
 use crate::scopes::{FOLDER, SHEET, folder, writer};
 
@@ -81,7 +82,9 @@ fn restamping_in_small_portions_forgets_no_object_of_a_change_group() {
     let before = alice.head();
     let note = move |graph: &mut GraphManager<'_>| {
         let app = graph.tx().apps().get("wiki").unwrap().id;
-        graph.tx().note_restamp(app, scope, before)
+        graph
+            .tx()
+            .note_span(&SettlingWork::Restamp(app, scope), before)
     };
     alice.graph(note).unwrap();
     let seq_of = |oid: &Oid| alice.parent("wiki", *oid).unwrap().change_seq;

@@ -6,8 +6,9 @@ use postern::store::EpochReason;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
 
-use crate::rights::{Scene, sorted, texts};
+use crate::rights::{BOTH, READ, Scene, sorted, texts};
 use crate::rights_merge::{members, returns, scene};
+use crate::thieves::rotate;
 
 /// Alice removed an identity. The key was rotated after the backup, and a late peer returns what
 /// the later key signed.
@@ -76,6 +77,44 @@ fn no_earlier_list_comes_in_force_by_a_later_key() {
             for in_recovery in [false, true] {
                 rotated_after_removal(is_founder, order, in_recovery);
             }
+        }
+    }
+}
+
+/// A founder ended to read, by a list or by its own `leave`; then the owner's key is rotated.
+fn rotated_after_an_end(by_list: bool, lists_later: usize) {
+    let scene = Scene::new();
+    let Scene {
+        alice, bob, carol, ..
+    } = &scene;
+    scene.set(&[(carol.identity, BOTH)]);
+    scene.sync();
+    match by_list {
+        true => scene.set(&[(bob.identity, None)]),
+        false => drop(bob.leave("messages", scene.talk).unwrap()),
+    }
+    scene.sync();
+    for rights in [READ, BOTH].iter().cycle().take(lists_later) {
+        scene.set(&[(carol.identity, *rights)]);
+    }
+    scene.say(alice, "after").unwrap();
+    scene.sync();
+    let nodes = [alice, bob, carol];
+    let read = || nodes.map(|node| (node.rows("reader"), node.rows("opening")));
+    let before = read();
+    rotate(alice, alice.identity);
+    scene.sync();
+    assert_eq!(read(), before, "a rotation changes no reader");
+    assert_eq!(texts(bob), Vec::<String>::new());
+    let row = alice.parent("messages", scene.talk).unwrap();
+    assert_eq!(row.key_id, 1);
+}
+
+#[test]
+fn rotation_of_the_owner_opens_no_reader_that_was_closed() {
+    for by_list in [true, false] {
+        for lists_later in [0, 1, 2] {
+            rotated_after_an_end(by_list, lists_later);
         }
     }
 }

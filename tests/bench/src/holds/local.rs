@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use harness::{conversation, message};
 use postern::graph::{GraphManager, SaveError, WriteRequest};
 use postern::object::Attrs;
-use postern::store::StoreError;
+use postern::store::{SettlingWork, StoreError};
 
 use super::wiki::{FOLDER, PAGE, SCROLL, SHEET, WIKI, Wiki, later_schema};
 use super::{Pair, Scale};
@@ -96,7 +96,10 @@ fn restamp_type(scale: &Scale<'_>, type_number: u16, attrs: fn(&Wiki) -> Attrs) 
         let until_seq = pair.node.head();
         let note = move |graph: &mut GraphManager<'_>| {
             let app = graph.tx().apps().get(WIKI).map(|app| app.id);
-            app.map_or(Ok(()), |app| graph.tx().note_restamp(app, scope, until_seq))
+            app.map_or(Ok(()), |app| {
+                let work = SettlingWork::Restamp(app, scope);
+                graph.tx().note_span(&work, until_seq)
+            })
         };
         Ok(pair.node.graph(note)?)
     })
