@@ -49,6 +49,7 @@ impl World {
             self.check_readers(number, objects)?;
             self.check_removed(&stored, number)?;
             self.check_outbox(number)?;
+            self.check_sight(number)?;
             self.check_versions(number)?;
             let node = self.up(number).unwrap();
             let (stored, recomputed) = (node.stored_readers(), node.recomputed_readers());

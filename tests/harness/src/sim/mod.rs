@@ -19,6 +19,7 @@ mod outbox;
 mod overdue;
 mod scenario;
 mod settle;
+mod sight;
 mod tamper;
 mod versions;
 mod world;
