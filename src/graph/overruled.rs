@@ -17,6 +17,16 @@ use crate::store::{
 /// Most that a portion spends ([`GraphManager::spent`]), besides its last list.
 const SPENT_MAX: usize = 256;
 
+/// The state of a scope whose deletion was overruled.
+enum Revival<'r> {
+    /// The scope is pulled again.
+    Live(Revived<'r>),
+    /// Its app is disabled, so that its domains are not known.
+    Disabled,
+    /// The scope has no live Parent. The scope ended again.
+    Ended,
+}
+
 /// A scope that is pulled again.
 struct Revived<'r> {
     oid: Oid,
@@ -39,10 +49,13 @@ impl<'e> GraphManager<'e> {
         let Some(mut row) = self.tx.next_overruled(now)? else {
             return Ok(false);
         };
-        let Some(revived) = self.revived(row.scope)? else {
-            // The scope ended again.
-            row.was_full = false;
-            return self.tx.finish_overruled(&row, now).map(|()| true);
+        let revived = match self.revival(row.scope)? {
+            Revival::Live(revived) => revived,
+            Revival::Disabled => return self.tx.hold_overruled(row.scope).map(|()| true),
+            Revival::Ended => {
+                row.was_full = false;
+                return self.tx.finish_overruled(&row, now).map(|()| true);
+            }
         };
         while let Some(list) = self.tx.list_after(row.scope, row.after)? {
             let entries = self.tx.rights(list)?;
@@ -62,29 +75,31 @@ impl<'e> GraphManager<'e> {
         self.tx.finish_overruled(&row, now).map(|()| true)
     }
 
-    /// `None`: the scope has no live Parent.
-    fn revived(&self, scope: ScopeId) -> Result<Option<Revived<'e>>, StoreError> {
+    fn revival(&self, scope: ScopeId) -> Result<Revival<'e>, StoreError> {
         let (Some(known), Some(parent)) = (self.tx.scope(scope)?, self.live_parent(scope)?) else {
-            return Ok(None);
+            return Ok(Revival::Ended);
         };
         let app = self.schemas().apps().find(|app| {
             let table = self.tx.apps().get(&app.slug);
             table.is_some_and(|table| table.id == known.app)
         });
-        let domains = app.iter().flat_map(|app| &app.domains);
-        Ok(Some(Revived {
+        let Some(app) = app else {
+            return Ok(Revival::Disabled);
+        };
+        let domains = app.domains.iter();
+        Ok(Revival::Live(Revived {
             oid: known.oid,
             home: self.identity(&parent.owner)?.map(|owner| owner.home),
             domains: domains.map(|domain| domain.name.as_str()).collect(),
         }))
     }
 
-    /// Notes a scope at one peer, in each domain that was pulled from it before. Returns `false` if
-    /// a domain has too many such scopes.
+    /// Notes a scope at one peer, in each domain that was pulled from it before, also if the peer
+    /// does not share the domain now. Returns `false` if a domain has too many such scopes.
     fn pull_from(&self, peer: &PeerId, revived: &Revived<'_>) -> Result<bool, StoreError> {
-        let Some(known) = self.tx.peer(peer)? else {
+        if self.tx.peer(peer)?.is_none() {
             return Ok(true);
-        };
+        }
         let mut is_noted = true;
         for domain in &revived.domains {
             self.look_at(1);
@@ -97,9 +112,6 @@ impl<'e> GraphManager<'e> {
             let Some(state) = self.tx.sync_state(cursor)? else {
                 continue;
             };
-            if !known.domains.iter().any(|it| it == domain) {
-                continue;
-            }
             let is_owner = revived.home == Some(*peer);
             let note = PullAgainNote {
                 peer,

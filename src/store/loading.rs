@@ -1,5 +1,5 @@
-//! Work that a loaded schema causes: waiting objects are tried, and rows need the bits of new
-//! domains.
+//! Work that a loaded schema causes. Waiting objects are tried, and rows need the bits of new
+//! domains. Overruled scopes of an app that was disabled are released.
 //!
 //! Invariant: it is noted in the transaction that stores the schema. Tested in
 //! `tests/core/schema_versions.rs` and `tests/core/new_domains.rs`.
@@ -32,8 +32,9 @@ impl Rows<'_> {
 }
 
 impl WriteTx<'_> {
-    /// Lets what waits for this version of an app's schema be tried. After an upgrade everything of
-    /// the app that is to be pulled again starts now, because it may fit.
+    /// Lets what waits for this version of an app's schema be tried. Releases scopes that were held
+    /// while the app was disabled. After an upgrade everything of the app that is to be pulled
+    /// again starts now, because it may fit.
     pub(super) fn note_loaded(&self, app: &LoadedApp<'_>) -> Result<(), StoreError> {
         let (slug, version) = (&app.schema.slug, app.schema.version);
         let table = self.apps.get(slug);
@@ -42,6 +43,7 @@ impl WriteTx<'_> {
         for bit in &app.new_bits {
             self.note_flag(table, *bit)?;
         }
+        self.release_overruled(table.id)?;
         if !app.is_later {
             return Ok(());
         }

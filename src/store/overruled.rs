@@ -1,5 +1,5 @@
 //! Table `overruled`: scopes whose deletion was overruled, until each peer that may have objects of
-//! them has a row in `pull_again`.
+//! them has a row in `pull_again`. A scope whose app is disabled is held until the app is enabled.
 //!
 //! Invariants: the scopes of one owner are due at most [`AT_ONCE`] at once and one each
 //! [`SPACING_MS`] later, whatever its node sends. A peer and domain have at most [`PER_DOMAIN_MAX`]
@@ -13,7 +13,7 @@ use super::error::StoreError;
 use super::pull_again::{PullAgainCause, PullAgainNote};
 use super::rows::{Rows, WriteTx};
 use super::scope_id::ScopeId;
-use crate::op_context::Timestamp;
+use crate::op_context::{AppId, Timestamp};
 
 /// Milliseconds between two scopes of one owner after the first ones: 96 are due in a day.
 const SPACING_MS: u64 = 15 * 60 * 1000;
@@ -24,7 +24,9 @@ const AT_ONCE: u64 = 32;
 const PER_DOMAIN_MAX: usize = 128;
 /// Milliseconds until a scope is tried again at the peers that had too many.
 const FULL_MS: u64 = 24 * 60 * 60 * 1000;
-/// Most rows that one write places again after the clock was ahead.
+/// `not_before` of a scope of a disabled app. No clock reaches it.
+const HELD: i64 = i64::MAX;
+/// Most rows that one write places again after the clock was ahead, or after an app was enabled.
 const PLACED_MAX: usize = 16;
 /// Most finished rows that one write deletes.
 const DELETED_MAX: usize = 8;
@@ -57,7 +59,8 @@ impl Rows<'_> {
         })
     }
 
-    /// Whether scopes were noted while the clock was ahead.
+    /// Whether scopes need another place: they were noted while the clock was ahead, or their app
+    /// was enabled.
     pub fn is_overruled_ahead(&self, now: Timestamp) -> Result<bool, StoreError> {
         let mut statement = self.prepare(
             "looking for scopes that were noted while the clock was ahead",
@@ -114,7 +117,8 @@ impl WriteTx<'_> {
     }
 
     /// Gives a place after the present time to some scopes that were noted while the clock was
-    /// ahead. Finished ones do not count any more. Returns `false` if there was none.
+    /// ahead, or whose app was enabled. Finished ones do not count any more. Returns `false` if
+    /// there was none.
     pub fn place_overruled_ahead(&self, now: Timestamp) -> Result<bool, StoreError> {
         let context = "placing scopes that were noted while the clock was ahead";
         let mut statement = self.prepare(
@@ -152,6 +156,25 @@ impl WriteTx<'_> {
         statement
             .execute((row.scope.0, row.after, row.was_full))
             .map(drop)
+    }
+
+    /// Holds a scope until its app is enabled.
+    pub fn hold_overruled(&self, scope: ScopeId) -> Result<(), StoreError> {
+        let mut statement = self.prepare(
+            "holding a scope whose deletion was overruled",
+            "UPDATE overruled SET after_list = 0, not_before = ?2 WHERE scope_id = ?1",
+        )?;
+        statement.execute((scope.0, HELD)).map(drop)
+    }
+
+    /// Lets the scopes of an app that were held get places. The app is enabled now.
+    pub(super) fn release_overruled(&self, app: AppId) -> Result<(), StoreError> {
+        let mut statement = self.prepare(
+            "releasing scopes whose deletions were overruled",
+            "UPDATE overruled SET noted_at = ?2
+             WHERE not_before = ?2 AND scope_id IN (SELECT id FROM scope WHERE app_id = ?1)",
+        )?;
+        statement.execute((app.0, HELD)).map(drop)
     }
 
     /// Ends the work on a scope. If some peer had too many, all peers of the scope are looked at

@@ -335,9 +335,11 @@ CREATE TABLE overruled (
   scope_id   INTEGER NOT NULL PRIMARY KEY REFERENCES scope (id),
   owner_oid  BLOB    NOT NULL,        -- owner of the scope
   place      INTEGER NOT NULL,        -- time from which the owner's scopes are counted
-  not_before INTEGER,                 -- earliest time of the next step; NULL: finished
+  not_before INTEGER,                 -- earliest time of the next step; NULL: finished;
+                                      -- 2^63 - 1: held, because the app is disabled
   noted_at   INTEGER NOT NULL,        -- time at which 'place' or 'not_before' was chosen; after
-                                      -- the present time: the clock was ahead
+                                      -- the present time: the clock was ahead, or a held scope's
+                                      -- app was enabled
   after_list INTEGER NOT NULL,        -- rights_list.id that was looked at last
   was_full   INTEGER NOT NULL         -- 1: some peer had too many; tried again after a day
 ) STRICT;

@@ -142,3 +142,47 @@ fn scopes_that_were_overruled_while_the_clock_was_ahead_are_pulled_again_now() {
     assert_eq!(at_bob(), 80);
     assert!(!pending(&alice));
 }
+
+/// Alice without the app, after a day. 48 scopes were left.
+fn alice_disables_the_app(peers: &[&TestNode], alice: TestNode, has_session: bool) -> TestNode {
+    let alice = alice.into_setup().apps(&["identities"]).node();
+    if has_session {
+        peers.iter().for_each(|peer| meet(&alice, peer));
+    }
+    alice.clock.advance_ms(DAY_MS);
+    alice.graph(|_| Ok::<_, StoreError>(())).unwrap();
+    assert!(!due(&alice));
+    alice
+}
+
+fn due(node: &TestNode) -> bool {
+    let now = node.clock.timestamp();
+    node.read(move |view| view.rows.next_overruled(now))
+        .is_some()
+}
+
+/// Scopes of an app that is disabled when they are due are pulled again after it is enabled.
+fn scopes_of_a_disabled_app_are_pulled_again(has_session: bool) {
+    let (alice, [mallory, bob]) = alice_and(["mallory", "bob"]);
+    revive(&alice, &mallory, bob.identity, 80);
+    let alice = alice_disables_the_app(&[&mallory, &bob], alice, has_session);
+    let alice = alice.restart();
+    assert!(pending(&alice), "also after another start");
+    let alice = alice.into_setup().apps(&harness::ALL_APPS).node();
+    let at_bob = || alice.next_again(&bob, "contacts").unwrap().scopes.len();
+    assert_eq!(at_bob(), 64, "the bound of one owner holds");
+    alice.clock.advance_ms(DAY_MS);
+    alice.graph(|_| Ok::<_, StoreError>(())).unwrap();
+    assert_eq!(at_bob(), 80);
+    assert!(!pending(&alice));
+}
+
+#[test]
+fn scopes_of_an_app_that_is_disabled_meanwhile_are_pulled_again() {
+    scopes_of_a_disabled_app_are_pulled_again(false);
+}
+
+#[test]
+fn scopes_of_an_app_that_peers_saw_disabled_are_pulled_again() {
+    scopes_of_a_disabled_app_are_pulled_again(true);
+}
