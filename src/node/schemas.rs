@@ -2,7 +2,7 @@
 
 use crate::data_dir::DataDir;
 use crate::schema::{SchemaRefused, Schemas};
-use crate::store::{StoreError, stored_schemas};
+use crate::store::{DomainBits, StoreError, stored_schemas};
 
 /// Compares the enabled apps with those with which the node's database was used last. Returns the
 /// first refusal. The node may run meanwhile.
@@ -21,5 +21,5 @@ pub fn refused_schema(
             Some(Ok(())) | None => {}
         }
     }
-    Ok(None)
+    Ok(DomainBits::of_database(&data.database())?.refused(schemas))
 }

@@ -9,14 +9,34 @@ use std::path::Path;
 
 use super::convert::parse;
 use super::types::{AppSchema, AttrSchema, TypeSchema};
-use crate::domain::SyncDomain;
+use crate::domain::{SYNC_DOMAINS_MAX, SyncDomain};
 
-/// Why a schema cannot replace the stored one. The app's developer must act.
+/// Why a database cannot be used with a schema. The app's developer or the operator must act.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the schema of the app `{slug}` cannot replace the stored one:{}", lines(.refusals))]
-pub struct SchemaRefused {
-    slug: String,
-    refusals: Vec<Difference>,
+pub enum SchemaRefused {
+    /// The schema makes changes that are not additive.
+    #[error("the schema of the app `{slug}` cannot replace the stored one:{}", lines(.refusals))]
+    Differs {
+        /// The app.
+        slug: String,
+        /// Each refused difference, in the order of the stored schema.
+        refusals: Vec<Difference>,
+    },
+    /// Fewer domains are left than the app needs, because a database never reuses a domain's bit.
+    #[error(
+        "the app `{slug}` needs {new} new sync domains, but this database and other enabled apps \
+         use {used} of {SYNC_DOMAINS_MAX} ({} left): put more types into one domain of its schema, \
+         or remove an app with new domains from `node.apps`; domains of disabled apps stay used",
+        SYNC_DOMAINS_MAX.saturating_sub(*used)
+    )]
+    TooManyDomains {
+        /// The app.
+        slug: String,
+        /// Its domains that the database lacks.
+        new: usize,
+        /// Domains of the database, and new ones of other apps.
+        used: usize,
+    },
 }
 
 /// One difference that is refused, and what to do about it.
@@ -32,7 +52,7 @@ impl fmt::Display for Difference {
 impl SchemaRefused {
     /// The refusal of a file with a lower version than the stored one, if the file is one.
     pub fn of_version(slug: &str, stored: u32, file: u32) -> Option<Self> {
-        (file < stored).then(|| Self {
+        (file < stored).then(|| Self::Differs {
             slug: slug.to_owned(),
             refusals: vec![Difference(format!(
                 "version {file} is lower than {stored}, with which this database was used: install \
@@ -41,9 +61,21 @@ impl SchemaRefused {
         })
     }
 
+    /// The refusal of an app with `new` domains where `used` are used, if there are too many.
+    pub fn of_domains(slug: &str, new: usize, used: usize) -> Option<Self> {
+        (new > 0 && used + new > SYNC_DOMAINS_MAX).then(|| Self::TooManyDomains {
+            slug: slug.to_owned(),
+            new,
+            used,
+        })
+    }
+
     /// Each refused difference, in the order of the stored schema.
     pub fn refusals(&self) -> &[Difference] {
-        &self.refusals
+        match self {
+            Self::Differs { refusals, .. } => refusals,
+            Self::TooManyDomains { .. } => &[],
+        }
     }
 }
 
@@ -91,7 +123,7 @@ pub fn compare(stored: &AppSchema, file: &AppSchema) -> Result<(), SchemaRefused
     }
     match refusals.0 {
         refusals if refusals.is_empty() => Ok(()),
-        refusals => Err(SchemaRefused {
+        refusals => Err(SchemaRefused::Differs {
             slug: slug.clone(),
             refusals,
         }),

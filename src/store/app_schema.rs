@@ -51,19 +51,26 @@ impl StoredSchema {
     }
 }
 
+/// A reading connection to a database that a node may have open, and the version of its tables.
+/// `None`: there is no database, or it has no tables.
+pub(super) fn open_stored(database: &Path) -> Result<Option<(Connection, i32)>, StoreError> {
+    if !database.exists() {
+        return Ok(None);
+    }
+    let opened = open_unmigrated(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    Ok(Some(opened).filter(|(_, version)| *version > 0))
+}
+
 /// The schemas of a database that a node may have open. Empty: there is no database, or its tables
 /// are of an earlier version.
 ///
 /// # Errors
 /// The database cannot be opened or read.
 pub fn stored_schemas(database: &Path) -> Result<Vec<StoredSchema>, StoreError> {
-    if !database.exists() {
+    let stored = open_stored(database)?.filter(|(_, version)| *version >= TEXT_SINCE);
+    let Some((connection, _)) = stored else {
         return Ok(Vec::new());
-    }
-    let (connection, version) = open_unmigrated(database, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    if version < TEXT_SINCE {
-        return Ok(Vec::new());
-    }
+    };
     let context = "reading the schemas";
     let mut statement = connection
         .prepare("SELECT slug, version, text FROM app ORDER BY slug")

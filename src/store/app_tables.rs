@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 
 use keys::protocol::RIGHTS_TYPE;
-use rusqlite::{Connection, OptionalExtension as _};
+use rusqlite::Connection;
 
 use super::app_schema::{LoadedApp, note_schema};
+use super::domain_bits::{DomainBits, bit_of};
 use super::domain_table::DomainTable;
 use super::error::{SqlContext as _, StoreError};
 use crate::op_context::AppId;
@@ -244,7 +245,8 @@ impl Apps {
     /// apps that have several domains.
     ///
     /// # Errors
-    /// [`StoreError::Schema`] if a schema cannot replace the stored one.
+    /// [`StoreError::Schema`] if a schema cannot replace the stored one, or needs more bits than
+    /// are left.
     pub(super) fn open<'s>(
         connection: &Connection,
         schemas: &'s Schemas,
@@ -254,14 +256,17 @@ impl Apps {
             by_slug: BTreeMap::new(),
             domains: BTreeMap::new(),
         };
+        if let Some(refused) = DomainBits::read(connection)?.refused(schemas) {
+            return Err(refused.into());
+        }
         for schema in schemas.apps() {
             let before = note_schema(connection, schema)?;
             let mut new_bits = Vec::new();
             AppTable::create(connection, &schema.slug)?;
             let several = schema.domains.len() > 1;
             for domain in &schema.domains {
-                let (bit, is_new) = domain_bit(connection, &domain.name)?;
-                new_bits.extend(u8::try_from(bit).ok().filter(|_| is_new));
+                let (bit, is_new) = bit_of(connection, &domain.name)?;
+                new_bits.extend(is_new.then_some(bit));
                 if several {
                     let (slug, mask) = (&schema.slug, 1i64 << bit);
                     connection
@@ -316,27 +321,4 @@ impl Apps {
     pub fn domain(&self, domain: &str) -> Option<&DomainTable> {
         self.domains.get(domain)
     }
-}
-
-/// The bit of a domain, and whether the domain is new. A new domain gets the next free bit.
-fn domain_bit(connection: &Connection, domain: &str) -> Result<(u32, bool), StoreError> {
-    let known = connection
-        .query_row(
-            "SELECT bit FROM domain_bit WHERE domain = ?1",
-            [domain],
-            |row| row.get(0),
-        )
-        .optional()
-        .context("reading a domain's bit")?;
-    if let Some(bit) = known {
-        return Ok((bit, false));
-    }
-    connection
-        .query_row(
-            "INSERT INTO domain_bit (domain, bit)
-             SELECT ?1, COALESCE(MAX(bit) + 1, 0) FROM domain_bit RETURNING bit",
-            [domain],
-            |row| Ok((row.get(0)?, true)),
-        )
-        .context("assigning a bit to a domain (63 at most)")
 }

@@ -14,7 +14,7 @@ pub struct DomainTable {
 
 impl DomainTable {
     /// The statements for the app `slug`. `own_bit` is the domain's bit if it has its own indexes.
-    pub(super) fn new(slug: &str, bit: u32, has_own_index: bool) -> Self {
+    pub(super) fn new(slug: &str, bit: u8, has_own_index: bool) -> Self {
         let mask = 1i64 << bit;
         let parent = format!("app_{slug}_parent");
         let (in_order, by_scope) = if has_own_index {

@@ -155,6 +155,44 @@ fn node_upgrades_by_a_restart() {
     assert!(stderr.contains("version 2 is lower than 3"), "{stderr}");
 }
 
+/// A version of the app with more domains.
+fn with_domains(count: u8) -> String {
+    let mut text = CLUB.replace("version = 2", "version = 3");
+    for number in 0..count {
+        text += &format!(
+            "\n[[domain]]\nname = \"club.n{number}\"\nparent_types = [\"club.news\"]\n\
+             mode = \"allow_update\"\n"
+        );
+    }
+    text
+}
+
+#[test]
+fn check_and_run_refuse_an_app_that_needs_more_domains_than_are_left() {
+    let mut club = Club::new();
+    club.node.start();
+    club.node.stop();
+    let database = rusqlite::Connection::open(club.node.folder.join("postern.db")).unwrap();
+    // Bits 0 to 61 are used then, as after many apps that are disabled now.
+    let use_bits = "WITH RECURSIVE n(bit) AS (SELECT MAX(bit) + 1 FROM domain_bit
+                      UNION ALL SELECT bit + 1 FROM n WHERE bit < 61)
+                    INSERT INTO domain_bit SELECT 'gone.n' || bit, bit FROM n";
+    database.execute(use_bits, []).unwrap();
+    drop(database);
+    club.install(&with_domains(2));
+    for name in ["check", "run"] {
+        let (code, stderr) = club.command(name);
+        assert_eq!(code, Some(2), "{name}: {stderr}");
+        let reason = "the app `club` needs 2 new sync domains, but this database and other enabled \
+                      apps use 62 of 63 (1 left)";
+        assert!(stderr.contains(reason), "{name}: {stderr}");
+    }
+    club.install(&with_domains(1));
+    assert_eq!(club.command("check").0, Some(0));
+    club.node.start();
+    club.node.stop();
+}
+
 /// The names are known only after the schema files were read.
 #[test]
 fn check_and_run_refuse_an_unknown_domain_to_push_and_run_takes_the_others() {
