@@ -9,7 +9,6 @@ use super::error::SaveError;
 use super::manager::GraphManager;
 use super::rights::travel_type;
 use crate::op_context::AppId;
-use crate::schema::parse_stored;
 use crate::store::{AppTable, ParentRow, StoreError};
 
 /// Most objects that one portion examines.
@@ -33,7 +32,7 @@ impl GraphManager<'_> {
         let Some(app) = apps.iter().find(|known| known.id == app) else {
             return Ok(None);
         };
-        let Some(types) = self.types_of(app, bit)? else {
+        let Some(types) = app.types_of_bit(bit) else {
             return Ok(None);
         };
         let mut rows = self.tx.exported_in_order(app, span, EXAMINED_MAX)?;
@@ -63,29 +62,13 @@ impl GraphManager<'_> {
         Ok(position)
     }
 
-    /// The types of the domain with a bit; also of a disabled app, whose schema is stored.
-    fn types_of(&self, app: &AppTable, bit: u8) -> Result<Option<Vec<u16>>, StoreError> {
-        let Some(name) = self.tx.domain_of_bit(bit)? else {
-            return Ok(None);
-        };
-        if let Some(domain) = self.schemas().domain(&name) {
-            return Ok(Some(domain.types.clone()));
-        }
-        let stored = self.tx.schema_text(app)?.as_deref().and_then(parse_stored);
-        let mut domains = stored.into_iter().flat_map(|stored| stored.domains);
-        Ok(domains.find(|it| it.name == name).map(|it| it.types))
-    }
-
-    /// The bits of a row that is signed again: those of every domain in which its type travels. A
-    /// row that is not exported has none.
+    /// The bits of a row that is signed again: those of every domain in which its type travels. An
+    /// app may be disabled meanwhile. A row that is not exported has none.
     pub(super) fn present_flags(&self, app: &AppTable, row: &ParentRow) -> Result<i64, StoreError> {
         if row.sync_flags == 0 {
             return Ok(0);
         }
         let type_number = travel_type(self.tx, app, row)?;
-        let schema = self.schemas().app(&app.slug).into_iter();
-        let domains = schema.flat_map(|schema| schema.domains_of(type_number));
-        let masks = domains.map(|domain| self.tx.apps().mask(&domain.name));
-        Ok(masks.fold(row.sync_flags, |flags, mask| flags | mask))
+        Ok(row.sync_flags | app.flags_of(type_number))
     }
 }

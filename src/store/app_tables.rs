@@ -13,7 +13,7 @@ use super::domain_bits::{DomainBits, bit_of};
 use super::domain_table::DomainTable;
 use super::error::{SqlContext as _, StoreError};
 use crate::op_context::AppId;
-use crate::schema::Schemas;
+use crate::schema::{Schemas, parse_stored};
 
 /// One app's tables: the app's local number, and the text of each statement on them.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub struct AppTable {
     pub id: AppId,
     /// The app's slug.
     pub slug: String,
+    travel: Vec<Travel>,
     pub(super) insert_parent: String,
     pub(super) update_parent: String,
     pub(super) insert_attr: String,
@@ -51,6 +52,13 @@ pub struct AppTable {
     pub(super) flag_attrs: String,
 }
 
+/// The types of the domain with a bit.
+#[derive(Debug)]
+struct Travel {
+    bit: u8,
+    types: Vec<u16>,
+}
+
 /// The tables of all apps, and the statements of all domains.
 #[derive(Debug)]
 pub struct Apps {
@@ -67,12 +75,27 @@ pub(super) const PARENT_COLUMNS: &str = "p.id, p.oid, p.type, p.owner_oid, p.sco
 const ATTR_IDS: &str = "BETWEEN (?1 << 16) AND ((?1 << 16) | 65535)";
 
 impl AppTable {
-    fn new(id: AppId, slug: &str) -> Self {
+    /// The bits of the domains in which objects of a type travel, by the schema that was loaded
+    /// last. So those of a disabled app are known too.
+    pub fn flags_of(&self, type_number: u16) -> i64 {
+        let domains = self.travel.iter();
+        let domains = domains.filter(|domain| domain.types.contains(&type_number));
+        domains.fold(0, |flags, domain| flags | 1i64 << domain.bit)
+    }
+
+    /// The types of the domain with a bit. `None`: the app has no such domain.
+    pub fn types_of_bit(&self, bit: u8) -> Option<&[u16]> {
+        let domain = self.travel.iter().find(|domain| domain.bit == bit);
+        domain.map(|domain| domain.types.as_slice())
+    }
+
+    fn new(id: AppId, slug: &str, travel: Vec<Travel>) -> Self {
         let (parent, attr) = (format!("app_{slug}_parent"), format!("app_{slug}_attr"));
         let select = format!("SELECT {PARENT_COLUMNS} FROM {parent} AS p");
         Self {
             id,
             slug: slug.to_owned(),
+            travel,
             insert_parent: format!(
                 "INSERT INTO {parent} (id, oid, type, owner_oid, scope_id, rev, deleted, key_id,
                    signature, origin, salt, rights_id, created_seq, change_seq, sync_flags)
@@ -285,18 +308,26 @@ impl Apps {
             }
             loaded.push(LoadedApp::new(schema, before, new_bits));
         }
+        let bits = DomainBits::read(connection)?;
         // Disabled apps count too, because their rows hold sequence numbers that must not be
         // reused.
         let mut statement = connection
-            .prepare("SELECT id, slug FROM app")
+            .prepare("SELECT id, slug, text FROM app")
             .context("reading the apps")?;
         let known = statement
-            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
             .context("reading the apps")?;
         for app in known {
-            let (id, slug): (i64, String) = app.context("reading the apps")?;
-            apps.by_slug
-                .insert(slug.clone(), AppTable::new(AppId(id), &slug));
+            let (id, slug, text): (i64, String, Option<String>) =
+                app.context("reading the apps")?;
+            let stored = text.as_deref().and_then(parse_stored);
+            let domains = stored.into_iter().flat_map(|stored| stored.domains);
+            let travel = domains.filter_map(|domain| {
+                let (bit, types) = (bits.of(&domain.name)?, domain.types);
+                Some(Travel { bit, types })
+            });
+            let table = AppTable::new(AppId(id), &slug, travel.collect());
+            apps.by_slug.insert(slug, table);
         }
         Ok((apps, loaded))
     }

@@ -30,15 +30,6 @@ impl Rows<'_> {
         statement.exists([SettlingWork::FLAG])
     }
 
-    /// The name of the domain with a bit.
-    pub fn domain_of_bit(&self, bit: u8) -> Result<Option<String>, StoreError> {
-        let mut statement = self.prepare(
-            "reading a domain",
-            "SELECT domain FROM domain_bit WHERE bit = ?1",
-        )?;
-        statement.first([bit], |row| row.get(0))
-    }
-
     /// At most `limit` objects of an app that this node exports, with a `change_seq` above `after`
     /// and up to `until`, oldest first.
     pub fn exported_in_order(

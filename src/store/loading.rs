@@ -12,15 +12,6 @@ use super::pull_again_state::{DAY_MS, FINISHED};
 use super::rows::{Rows, WriteTx};
 
 impl Rows<'_> {
-    /// The text of an app's schema that was loaded last, also of a disabled app.
-    pub fn schema_text(&self, app: &AppTable) -> Result<Option<String>, StoreError> {
-        let mut statement = self.prepare(
-            "reading the text of a schema",
-            "SELECT text FROM app WHERE id = ?1",
-        )?;
-        statement.one([app.id.0], |row| row.get(0))
-    }
-
     /// The version of an app's schema that was loaded last, also of a disabled app.
     pub fn schema_version(&self, app: &AppTable) -> Result<u32, StoreError> {
         let mut statement = self.prepare(

@@ -256,6 +256,27 @@ fn row_that_is_resigned_meanwhile_keeps_every_domain() {
     assert_eq!(count, 600);
 }
 
+/// A rotation signs the rows of every app again.
+#[test]
+fn row_that_is_resigned_while_its_app_is_disabled_keeps_every_domain() {
+    let versions = Versions::new();
+    let (core, setup, bob) = behind_its_flags(&versions, false);
+    drop(core);
+    let mut setup = setup.apps(&["identities"]);
+    let mut core = setup.open();
+    let (now, identity) = (setup.timestamp(), setup.identity());
+    assert!(core.settle_step(now).unwrap(), "a portion is set before");
+    let mut rng = rand_chacha::ChaCha20Rng::from_seed([3; 32]);
+    core.context().keys.rotate(identity, &mut rng).unwrap();
+    while core.rotation_step(now, identity).unwrap() {}
+    drop(core);
+    let mut setup = setup.apps(&["identities", "club"]);
+    let mut core = setup.open();
+    while core.settle_step(now).unwrap() {}
+    let (count, _) = pull_from(&core, bob.peer_id(), 0);
+    assert_eq!(count, 600);
+}
+
 /// The files of a node as they are, without the index of the WAL, as after a loss of power.
 fn copied(folder: &Path) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
