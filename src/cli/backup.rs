@@ -76,7 +76,7 @@ async fn of_running(out: &Path, api: &ApiArgs) -> Result<Value, Failure> {
     let started = client.post("/api/backup", &json!({ "path": path })).await?;
     let mut line = ProgressLine::new(api.json);
     loop {
-        let answer = client.get("/api/backup").await?;
+        let answer = client.get_patiently("/api/backup").await?;
         let row = answer.get("backup").unwrap_or(&Value::Null);
         if number(row, "id") != number(&started, "id") {
             return Err(Failure::failed(

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -13,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use keys::{ApiToken, error_chain};
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio::time::sleep;
 
 use super::failure::Failure;
 use crate::config::Config;
@@ -20,6 +22,10 @@ use crate::data_dir::DataDir;
 
 /// Longest reply, in bytes.
 const REPLY_BYTES_MAX: usize = 64 << 20;
+/// First pause before a request is repeated because the node was busy.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+/// Longest such pause. A request that waits for a message takes as long.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// A running node's API address and token.
 pub(super) struct ApiClient {
@@ -56,6 +62,19 @@ impl ApiClient {
     /// Sends a GET request.
     pub(super) async fn get(&self, path: &str) -> Result<Value, Failure> {
         self.ask(Method::GET, path, Bytes::new()).await
+    }
+
+    /// Sends a GET request of a command that follows the node. Repeats the request with growing
+    /// pauses as long as the node is busy, because the places of others become free.
+    pub(super) async fn get_patiently(&self, path: &str) -> Result<Value, Failure> {
+        let mut pause = PAUSE_MIN;
+        loop {
+            match self.get(path).await {
+                Err(failure) if failure.is_busy => sleep(pause).await,
+                done => return done,
+            }
+            pause = PAUSE_MAX.min(pause * 2);
+        }
     }
 
     /// Sends a POST request.
@@ -116,6 +135,65 @@ impl ApiClient {
             .pointer("/error/message")
             .and_then(Value::as_str)
             .unwrap_or("the request failed");
-        Err(Failure::failed(said))
+        let code = value.pointer("/error/code").and_then(Value::as_str);
+        Err(Failure {
+            is_busy: code == Some("busy"),
+            ..Failure::failed(said)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng as _;
+    use rand_chacha::ChaCha20Rng;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// A node that gives these replies, one to each connection.
+    async fn node_of(replies: Vec<(u16, &'static str)>) -> ApiClient {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            for (status, body) in replies {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = [0; 1024];
+                assert!(stream.read(&mut request).await.unwrap() > 0);
+                let reply = format!(
+                    "HTTP/1.1 {status} x\r\ncontent-length: {}\r\n\r\n{body}",
+                    body.len()
+                );
+                stream.write_all(reply.as_bytes()).await.unwrap();
+            }
+        });
+        let token = ApiToken::generate(&mut ChaCha20Rng::seed_from_u64(3));
+        ApiClient { address, token }
+    }
+
+    const BUSY: (u16, &str) = (503, r#"{"error":{"code":"busy","message":"too many"}}"#);
+    const STOPPING: (u16, &str) = (503, r#"{"error":{"code":"stopping","message":"over"}}"#);
+
+    #[tokio::test(start_paused = true)]
+    async fn following_request_is_repeated_while_the_node_is_busy() {
+        let mut replies = vec![BUSY; 8];
+        replies.push((200, r#"{"after":"7"}"#));
+        let (client, start) = (node_of(replies).await, Instant::now());
+        let page = client.get_patiently("/api/x").await.unwrap();
+        assert_eq!(page, serde_json::json!({ "after": "7" }));
+        let pauses: u64 = [1, 2, 4, 8, 16, 30, 30, 30].iter().sum();
+        assert_eq!(start.elapsed().as_secs(), pauses);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn following_request_ends_with_any_other_error() {
+        let client = node_of(vec![BUSY, STOPPING]).await;
+        let failure = client.get_patiently("/api/x").await.unwrap_err();
+        assert_eq!(failure.message, "over");
+        let client = node_of(vec![BUSY]).await;
+        let failure = client.get("/api/x").await.unwrap_err();
+        assert!(failure.is_busy, "a single request reports it");
     }
 }

@@ -5,6 +5,8 @@
 pub(super) struct Failure {
     pub(super) code: u8,
     pub(super) message: String,
+    /// Whether the node had no place for the request, so that a later one may succeed.
+    pub(super) is_busy: bool,
 }
 
 impl Failure {
@@ -12,6 +14,7 @@ impl Failure {
         Self {
             code: 1,
             message: message.into(),
+            is_busy: false,
         }
     }
 
@@ -19,6 +22,7 @@ impl Failure {
         Self {
             code: 2,
             message: message.into(),
+            is_busy: false,
         }
     }
 

@@ -88,11 +88,13 @@ pub(super) async fn inbox(
     let mut after = after.to_string();
     loop {
         let wait_s = if follow { 30 } else { 0 };
-        let page = client
-            .get(&format!(
-                "/api/messages/inbox?identity={identity}&after={after}&limit=200&wait_s={wait_s}"
-            ))
-            .await?;
+        let path = format!(
+            "/api/messages/inbox?identity={identity}&after={after}&limit=200&wait_s={wait_s}"
+        );
+        let page = match follow {
+            true => client.get_patiently(&path).await?,
+            false => client.get(&path).await?,
+        };
         after = text(&page, "after").to_owned();
         let conversations = list(&page, "conversations").iter();
         let labels: BTreeMap<_, _> = conversations

@@ -328,7 +328,7 @@ pub async fn run(cli: Cli) -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure { code, message }) => {
+        Err(Failure { code, message, .. }) => {
             eprintln!("postern: {message}");
             ExitCode::from(code)
         }
