@@ -146,25 +146,21 @@ impl AppSchema {
         self.types.get(index)
     }
 
-    /// The type of the Parent that is the scope of objects of a type. This type, or the one that
-    /// its references lead to. `None`: public or local objects.
+    /// The type of the Parent that is the scope of objects of a type. This type, or the one to
+    /// which its reference leads; the loader refuses longer chains. `None`: public or local
+    /// objects.
     pub fn scope_type(&self, type_number: u16) -> Option<u16> {
-        let mut number = type_number;
-        // A chain of references that is longer than the types has no end.
-        for _ in 0..=self.types.len() {
-            let it = self.type_(number)?;
-            match it.visibility {
-                Visibility::Public | Visibility::Local | Visibility::Within => return None,
-                Visibility::ParticipantsHere { .. } | Visibility::OwnerAndSubject { .. } => {
-                    return Some(number);
-                }
-                Visibility::Participants { through } => match it.attr(through)?.kind {
-                    Kind::Parent { type_number } => number = type_number,
-                    _ => return None,
-                },
+        let it = self.type_(type_number)?;
+        match it.visibility {
+            Visibility::Public | Visibility::Local | Visibility::Within => None,
+            Visibility::ParticipantsHere { .. } | Visibility::OwnerAndSubject { .. } => {
+                Some(type_number)
             }
+            Visibility::Participants { through } => match it.attr(through)?.kind {
+                Kind::Parent { type_number } => Some(type_number),
+                _ => None,
+            },
         }
-        None
     }
 
     /// The sync domains in which objects of a type travel.
