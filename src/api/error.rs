@@ -102,6 +102,7 @@ impl From<SaveError> for ApiError {
             SaveError::Missing(_) => (StatusCode::NOT_FOUND, "not_found"),
             SaveError::UnknownIdentity(_) => (StatusCode::NOT_FOUND, "unknown_identity"),
             SaveError::UnknownType => (StatusCode::NOT_FOUND, "unknown_type"),
+            SaveError::Disabled(_) => (StatusCode::NOT_FOUND, "unknown_app"),
             SaveError::Recovering => (StatusCode::CONFLICT, "recovering"),
             SaveError::ReadOnly => (StatusCode::CONFLICT, "read_only"),
             SaveError::TooLong(..) => (StatusCode::PAYLOAD_TOO_LARGE, "too_long"),

@@ -19,6 +19,9 @@ pub enum SaveError {
     /// No installed app has that type.
     #[error("no installed app has this type")]
     UnknownType,
+    /// The app was enabled once, and is disabled now.
+    #[error("the app `{0}` is disabled: list it in `node.apps`")]
+    Disabled(String),
     /// The values violate the schema.
     #[error(transparent)]
     Schema(#[from] SchemaViolation),

@@ -131,9 +131,9 @@ impl GraphManager<'_> {
         attrs: Attrs,
         scope: &Oid,
     ) -> Result<Saved, SaveError> {
-        let schemas = self.schemas();
-        let schema = schemas.type_(&app.slug, type_number);
-        let schema = schema.ok_or(SaveError::UnknownType)?;
+        // Every app that is enabled has the core types.
+        let schema = self.schemas().type_(&app.slug, type_number);
+        let schema = schema.ok_or_else(|| SaveError::Disabled(app.slug.clone()))?;
         let mut salt = [0; 8];
         self.env.rng.fill_bytes(&mut salt);
         let parts = OidParts {

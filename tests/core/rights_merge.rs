@@ -291,6 +291,31 @@ fn merge_that_was_put_off_is_tried_again() {
 }
 
 #[test]
+fn merge_of_a_disabled_app_names_the_app() {
+    let (scene, base) = scene();
+    let all = [(scene.bob.identity, FULL), (DORA, FULL)];
+    scene.set(&[(EMIL, READ)]);
+    let list = scene.alice.sign(&lost(&scene, 2, base, &all));
+    let (peer, talk) = (scene.bob.peer_id(), scene.talk);
+    let scope = scene.alice.parent("messages", talk).unwrap().scope_id;
+    let mut setup = scene.alice.into_setup();
+    let (mut core, now) = (setup.open(), setup.timestamp());
+    core.reclaim(now, peer, vec![list]).unwrap();
+    drop(core);
+    let mut setup = setup.apps(&["identities"]);
+    let mut core = setup.open();
+    let refused = core.write(now, |graph| graph.merge_lists(scope));
+    let refused = refused.unwrap_err().to_string();
+    assert!(
+        refused.contains("the app `messages` is disabled"),
+        "{refused}"
+    );
+    drop(core);
+    let alice = setup.apps(&harness::ALL_APPS).node();
+    assert_eq!(alice.rows("merging"), Vec::<String>::new());
+}
+
+#[test]
 fn change_before_the_merge_merges_too() {
     let (scene, base) = scene();
     let (alice, bob, talk) = (&scene.alice, &scene.bob, scene.talk);
