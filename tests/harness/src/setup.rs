@@ -47,7 +47,8 @@ pub struct Setup {
     pub(crate) folder: TempDir,
 }
 
-/// Sync without timers: a node pulls and pushes only when its test calls for it.
+/// Sync without timers. A node pulls news and pushes only when its test calls for it. A live node
+/// still requests what has to come again.
 pub fn manual_sync() -> SyncConfig {
     SyncConfig {
         pull_interval_s: 0,
