@@ -1,9 +1,11 @@
 //! The objects that the API and an inbox show: those that identities of this node may see.
 //!
 //! This node stores more, because an object arrives whether or not an identity here may read it
-//! yet. Invariants: an identity sees public and local objects, those in scopes that it reads, and
-//! those that were stored while it read their scope. Of a scope that ended, it sees tombstones
-//! only. Tested in `src/api/tests/objects.rs` and `tests/core/scopes.rs`.
+//! yet. Invariants: an identity sees public and local objects and those in scopes that it reads. A
+//! former reader sees objects whose present revision was stored while it read their scope. A
+//! former reader also sees later signatures of first revisions, later tombstones, and its own
+//! objects. Of a scope that ended, an identity sees tombstones only. Tested in
+//! `src/api/tests/objects.rs`, `tests/core/scopes.rs` and `tests/core/former_readers.rs`.
 
 use std::collections::BTreeMap;
 
@@ -81,10 +83,21 @@ impl Sight<'_> {
                 part
             }
         };
-        let is_reached = part
-            .until_seq
-            .is_some_and(|until| object.created_seq <= until);
+        let is_reached = part.until_seq.is_some_and(|until| {
+            object.created_seq <= until && self.is_seen_revision(object, until)
+        });
         Ok(is_reached && (object.deleted || !part.is_ended))
+    }
+
+    /// Whether the onlooker sees the present revision of an object that was stored when it read the
+    /// scope, up to `until`. A row has no number of its last change of content, because a signature
+    /// under a later key changes `change_seq` too. A first revision never changed its content.
+    fn is_seen_revision(&self, object: &ParentRow, until: u64) -> bool {
+        let is_own = match &self.onlooker {
+            Onlooker::Identity(identity) => object.owner == *identity,
+            Onlooker::AnyAt(_) => object.origin.is_none(),
+        };
+        object.change_seq <= until || object.rev == 1 || object.deleted || is_own
     }
 
     fn is_ended(&self, scope: ScopeId) -> Result<bool, StoreError> {

@@ -3,6 +3,10 @@
 use futures::FutureExt as _;
 use harness::{TestNode, meet};
 use keys::Oid;
+use postern::services::identities;
+use postern::store::Onlooker;
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha20Rng;
 
 use crate::rights::BOTH;
 use crate::scopes::{FOLDER, PAGE, folder, page, writer};
@@ -63,6 +67,57 @@ impl Scene {
         let deleted = self.alice.change("wiki", type_number, oid, None);
         assert!(deleted.unwrap().rev > 1);
     }
+}
+
+/// Whether an identity of a node sees a page.
+fn sees(node: &TestNode, identity: Oid, page: Oid) -> bool {
+    node.read(move |view| {
+        let wiki = view.rows.apps().get("wiki").unwrap();
+        let row = view.rows.parent(wiki, &page)?.unwrap();
+        let mut sight = view.rows.sight(Onlooker::Identity(identity));
+        sight.shows(&row)
+    })
+}
+
+/// Another identity of the node still reads the scope, so that the node stores later revisions.
+#[test]
+fn former_reader_sees_old_pages_but_no_later_revision() {
+    let [alice, bob] = ["alice", "bob"].map(|name| writer(name, 0));
+    let second = bob.keys.add_identity(&mut ChaCha20Rng::from_seed([7; 32]));
+    let second = second.unwrap();
+    bob.graph(move |graph| identities::publish(graph, second, Some("Anne")))
+        .unwrap();
+    meet(&alice, &bob);
+    alice.pull_all(&bob, "identities");
+    let folder = alice.make("wiki", FOLDER, folder(&[&alice, &bob], "plans"));
+    let folder = folder.unwrap().oid;
+    let set = |rights| alice.set_rights("wiki", folder, &[rights]).unwrap();
+    set((second, BOTH));
+    let made = |text| alice.make("wiki", PAGE, page(folder, text)).unwrap().oid;
+    let edit = |oid, text| {
+        let edited = alice.change("wiki", PAGE, oid, Some(page(folder, text)));
+        assert!(edited.unwrap().rev > 1);
+    };
+    let [kept, edited_before, edited] = ["kept", "before", "after"].map(made);
+    edit(edited_before, "second");
+    bob.pull_everything(&alice);
+    set((bob.identity, None));
+    bob.pull_everything(&alice);
+    let late = made("late");
+    bob.pull_everything(&alice);
+    let seen = |identity| [kept, edited_before, edited, late].map(|it| sees(&bob, identity, it));
+    assert_eq!(seen(bob.identity), [true, true, true, false]);
+    edit(edited, "second");
+    bob.pull_everything(&alice);
+    assert_eq!(seen(bob.identity), [true, true, false, false]);
+    assert_eq!(seen(second), [true; 4]);
+    // A rotation hides no first revision.
+    rotate(&alice, alice.identity);
+    bob.pull_everything(&alice);
+    assert!(seen(bob.identity)[0]);
+    alice.change("wiki", PAGE, edited, None).unwrap();
+    bob.pull_everything(&alice);
+    assert!(sees(&bob, bob.identity, edited), "a tombstone");
 }
 
 #[test]
