@@ -409,8 +409,9 @@ impl AclManager {
         Ok(Granted { oid })
     }
 
-    /// Decides on a rights list that only merges others of its owner. The owner signed what it
-    /// repeats, so that a retired or frozen owner's lists are merged too.
+    /// Decides on a rights list that only merges others of its owner, or leaves out identities that
+    /// left. The owner and these identities signed what it repeats, so that one of a retired or
+    /// frozen owner is written too.
     pub fn check_merge(oid: Oid, owner_at_home: bool) -> Result<Granted, Denied> {
         if owner_at_home {
             Ok(Granted { oid })

@@ -285,7 +285,7 @@ impl GraphManager<'_> {
         }
         if row.home == self.this_node {
             // A rotation is complete enough, or the identity is not retired or frozen any more.
-            self.tx.release_merging()?;
+            self.tx.release_lists()?;
         }
         if known.is_some_and(|known| known.home != row.home) {
             self.fulfil(&Cause::Home(row.oid, row.home))?;

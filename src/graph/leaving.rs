@@ -1,9 +1,11 @@
 //! Identities that ended their own right to read a scope, and were perhaps added again
 //! (docs/DECISIONS.md 4).
 //!
+//! A `leave` may name an earlier list than the one in force, because the two crossed. Then the
+//! owner's node writes its next list at once (`next_list.rs`).
 //! Any member can leave under every list, and its owner can have written any number of lists.
 //! Invariant: the owner's next list looks at [`LOOKS_MAX`] lists at most to learn which `leave`
-//! counts. Tested in `tests/core/rights_merge.rs`.
+//! counts. Tested in `tests/core/leaving.rs`.
 
 use std::ops::Range;
 
@@ -42,16 +44,39 @@ impl Looks {
     }
 }
 
+/// The latest `leave` of an identity that may read by the list in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LastLeave {
+    /// There is none.
+    None,
+    /// Names an earlier list: the two crossed, or the identity was added again.
+    Earlier,
+    /// Names the list in force or a later one, so that the identity reads no more.
+    Counts,
+}
+
 impl GraphManager<'_> {
-    /// Whether an identity left a scope under the list in force or a later one.
-    pub(super) fn has_left(
+    /// The latest `leave` of an identity in a scope.
+    pub(super) fn last_leave(
         &self,
         scope: ScopeId,
         in_force: &RightsRow,
         identity: &Oid,
-    ) -> Result<bool, StoreError> {
-        let left = self.left(scope, identity)?;
-        Ok(left.is_some_and(|version| version >= in_force.version))
+    ) -> Result<LastLeave, StoreError> {
+        Ok(match self.left(scope, identity)? {
+            None => LastLeave::None,
+            Some(version) if version < in_force.version => LastLeave::Earlier,
+            Some(_) => LastLeave::Counts,
+        })
+    }
+
+    /// Notes that an identity may read a scope after [`LastLeave::Earlier`]. If the scope's owner
+    /// lives here, the node looks whether its next list is due.
+    pub(super) fn note_left(&self, scope: ScopeId, owner: &Oid) -> Result<(), StoreError> {
+        match self.is_local(owner)? {
+            true => self.tx.note_left(scope),
+            false => Ok(()),
+        }
     }
 
     /// The highest version under which an identity left a scope.

@@ -11,15 +11,13 @@ use std::collections::BTreeMap;
 use keys::{Digest, Oid};
 
 use super::branches::{Branch, changed_since, merged};
-use super::error::SaveError;
 use super::leaving::Looks;
 use super::manager::GraphManager;
-use crate::acl::Denied;
 use crate::object::{Rights, RightsList};
-use crate::store::{AppTable, Apps, Leave, ParentRow, RightsRow, ScopeId, StoreError};
+use crate::store::{Leave, RightsRow, ScopeId, StoreError};
 
 /// Most heads that one list considers. Each restore of a backup makes one.
-const HEADS_MAX: usize = 16;
+pub(super) const HEADS_MAX: usize = 16;
 /// Most lists that a merge reads. With more the heads count as unrelated.
 const STEPS_MAX: usize = 256;
 /// Most entries of the lists that a merge reads, besides those of the heads. With more the heads
@@ -36,20 +34,6 @@ struct Ancestry {
     /// The highest lists that all heads follow. Empty: none is known, because a list is missing or
     /// too many lie between.
     bases: Vec<RightsRow>,
-}
-
-/// The outcome of a merge. Except after [`Merge::Done`], it is put off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Merge {
-    /// Fewer heads are left.
-    Done,
-    /// The scope's Parent is deleted. If the deletion is overruled, the merge follows.
-    Ended,
-    /// The vault lacks the key of a head, or the owner's record does not name the present key. Of
-    /// the scope with this oid.
-    LacksKey(Oid),
-    /// No head fewer is left in the scope with this oid.
-    Useless(Oid),
 }
 
 /// Entries of lists, by their local ids.
@@ -90,7 +74,7 @@ impl Followed<'_> {
     }
 }
 
-impl<'e> GraphManager<'e> {
+impl GraphManager<'_> {
     /// The lists of a scope that the owner's next one replaces: the heads, or the list in force.
     pub(super) fn heads(&self, scope: ScopeId) -> Result<Vec<RightsRow>, StoreError> {
         let heads = self.tx.list_heads(scope, HEADS_MAX)?;
@@ -264,49 +248,9 @@ impl<'e> GraphManager<'e> {
                 self.note_closed_or_open(scope, seq)?;
                 Ok(false)
             }
-            (true, false) => self.tx.remove_merging(scope).map(|()| true),
+            (true, false) => self.tx.end_merging(scope).map(|()| true),
             _ => Ok(false),
         }
-    }
-
-    /// Writes the list that merges the heads of a scope of this node.
-    pub fn merge_lists(&mut self, scope: ScopeId) -> Result<Merge, SaveError> {
-        let Some((app, parent)) = self.own_scope(scope)? else {
-            return Ok(Merge::Ended);
-        };
-        if parent.deleted {
-            return Ok(Merge::Ended);
-        }
-        let heads = self.heads(scope)?;
-        let key_number = self.keys().key_id(parent.owner)?;
-        let is_latest = heads.iter().all(|head| head.key_number <= key_number);
-        if !is_latest || !self.is_record_current(&parent.owner)? {
-            return Ok(Merge::LacksKey(parent.oid));
-        }
-        let list = self.next_rights(scope, &heads)?;
-        self.write_list(None, app, &parent, list)?;
-        let left = self.tx.list_heads(scope, HEADS_MAX)?.len();
-        tracing::info!(lists = heads.len(), left, "merged rights lists of a scope");
-        Ok(match left < heads.len() {
-            true => Merge::Done,
-            false => Merge::Useless(parent.oid),
-        })
-    }
-
-    /// The Parent of a scope whose owner lives here.
-    fn own_scope(&self, scope: ScopeId) -> Result<Option<(&'e AppTable, ParentRow)>, SaveError> {
-        let Some(row) = self.tx.scope(scope)? else {
-            return Ok(None);
-        };
-        let apps: &'e Apps = self.tx.apps();
-        let app = apps.iter().find(|app| app.id == row.app);
-        let app = app.ok_or(StoreError::Inconsistent("an app without tables"))?;
-        let parent = self.tx.parent_by_id(app, row.parent_id)?;
-        let parent = parent.ok_or(StoreError::Inconsistent("a scope without a Parent"))?;
-        if !self.is_local(&parent.owner)? {
-            return Err(Denied::OwnerNotHere.into());
-        }
-        Ok(Some((app, parent)))
     }
 }
 

@@ -10,6 +10,7 @@ use keys::protocol::{LEAVE_TYPE, RIGHTS_TYPE};
 use keys::{Digest, Oid};
 
 use super::commit::Change;
+use super::leaving::LastLeave;
 use super::manager::GraphManager;
 use super::resolve::{Founding, InScope, ResolveError, Resolved};
 use crate::acl::ScopeRight;
@@ -199,7 +200,7 @@ impl GraphManager<'_> {
         self.tx
             .raise_key_number(scope, &founding.digest, row.key_id)?;
         self.tx.remove_ended_scope(scope)?;
-        self.tx.release_merging()?;
+        self.tx.release_lists()?;
         let stored = self.tx.founding_list(scope)?;
         self.tx.put_rights(stored.id, list)?;
         self.cache.borrow_mut().invalidate_rights(scope);
@@ -274,10 +275,21 @@ impl GraphManager<'_> {
             None => self.tx.founding_list(scope)?.id,
         };
         let is_new = self.tx.put_leave(scope, &row.owner, list)?;
+        if !self.tx.is_reader(scope, &row.owner)? {
+            return Ok(is_new);
+        }
         let in_force = self.tx.list_in_force(scope)?;
-        if self.tx.is_reader(scope, &row.owner)? && self.has_left(scope, &in_force, &row.owner)? {
-            self.tx.close_reader(scope, &row.owner, row.change_seq)?;
-            self.note_changed(scope, [&row.owner].into_iter(), row.change_seq)?;
+        match self.last_leave(scope, &in_force, &row.owner)? {
+            LastLeave::None => {}
+            LastLeave::Earlier => {
+                if let Some(parent) = self.live_parent(scope)? {
+                    self.note_left(scope, &parent.owner)?;
+                }
+            }
+            LastLeave::Counts => {
+                self.tx.close_reader(scope, &row.owner, row.change_seq)?;
+                self.note_changed(scope, [&row.owner].into_iter(), row.change_seq)?;
+            }
         }
         Ok(is_new)
     }
@@ -355,7 +367,11 @@ impl GraphManager<'_> {
             }
         }
         for identity in rights.readers() {
-            let reads = !self.has_left(scope, &list, identity)?;
+            let last_leave = self.last_leave(scope, &list, identity)?;
+            if last_leave == LastLeave::Earlier {
+                self.note_left(scope, &parent.owner)?;
+            }
+            let reads = last_leave != LastLeave::Counts;
             match (open.contains(identity), reads) {
                 (true, false) => self.tx.close_reader(scope, identity, change_seq)?,
                 // The list in force may lack a removal.

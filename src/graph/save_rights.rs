@@ -90,7 +90,7 @@ impl GraphManager<'_> {
     }
 
     /// Writes a list that replaces one head of the scope and merges the others. `context`: on whose
-    /// behalf; `None` if the list only merges.
+    /// behalf; `None` if the list only merges or leaves out identities that left.
     pub(super) fn write_list(
         &mut self,
         context: Option<&OpContext>,
@@ -118,7 +118,9 @@ impl GraphManager<'_> {
         list.check(&parent.owner)?;
         let kind = (RIGHTS_TYPE, parent.owner);
         let (named, attrs) = (name(replaced), list.attrs());
-        self.write_core(context, app, kind, named, attrs, &parent.oid)
+        let saved = self.write_core(context, app, kind, named, attrs, &parent.oid)?;
+        self.tx.remove_due_list(parent.scope_id)?;
+        Ok(saved)
     }
 
     /// Writes a new object of a core type.

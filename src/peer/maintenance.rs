@@ -124,8 +124,8 @@ impl SyncService {
         });
     }
 
-    /// Gives up objects that have waited too long, and tries merges again that were put off; until
-    /// the node stops.
+    /// Gives up objects that have waited too long, and tries rights lists again that were put off;
+    /// until the node stops.
     pub fn keep_expiring(&self) {
         let this = self.clone();
         self.in_background(async move {
@@ -134,7 +134,7 @@ impl SyncService {
                 let (core, span) = this.traced_run();
                 let run = async {
                     expire_waiting(&core).await;
-                    retry_merges(&core).await;
+                    retry_lists(&core).await;
                 };
                 run.instrument(span).await;
             }
@@ -186,11 +186,11 @@ async fn expire_waiting(core: &CoreHandle) {
     }
 }
 
-async fn retry_merges(core: &CoreHandle) {
-    let retried = core.write(|core, now| core.retry_merges(now)).await;
+async fn retry_lists(core: &CoreHandle) {
+    let retried = core.write(|core, now| core.retry_lists(now)).await;
     let retried: Result<(), EngineError<StoreError>> = retried;
     if let Err(error) = retried {
-        tracing::error!(error = %error_chain(&error), "could not try merges of lists again");
+        tracing::error!(error = %error_chain(&error), "could not try rights lists again");
     }
 }
 

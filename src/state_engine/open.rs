@@ -65,7 +65,7 @@ impl StateEngine {
         engine.set_recovery_end(now)?;
         engine.save_own_server(now)?;
         engine.resume_rotations(now)?;
-        engine.write(now, |graph| graph.tx().release_merging())?;
+        engine.write(now, |graph| graph.tx().release_lists())?;
         engine.settle_at_start(now)?;
         Ok(engine)
     }

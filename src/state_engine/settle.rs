@@ -5,7 +5,7 @@
 //! a waiting object is tried once for each occurrence of its cause; the position is stored. Tested
 //! in `tests/core/waiting.rs`.
 
-use keys::{TraceId, error_chain};
+use keys::{Oid, TraceId, error_chain};
 
 use super::applied::AppliedPackage;
 use super::engine::StateEngine;
@@ -13,7 +13,7 @@ use super::ingest::PartIngest;
 use super::reclaim::OwnChains;
 use super::rejects::RejectLog;
 use super::rotation::rotate_some;
-use crate::graph::{GraphManager, Merge, SaveError};
+use crate::graph::{GraphManager, NextList, SaveError};
 use crate::op_context::Timestamp;
 use crate::store::{
     Cause, ScopeId, SettlingRow, SettlingTurn, SettlingWork, StoreError, WaitingRow, WriteMode,
@@ -38,22 +38,27 @@ fn cost(waiting: &WaitingRow) -> usize {
 impl StateEngine {
     /// Does one portion of the work that is left. Returns `false` if there was none.
     ///
-    /// Rights lists are merged first, because their scope is closed until then; not during a
-    /// recovery, in which lists are not changed.
+    /// Rights lists are merged first, because their scope is closed until then. Lists without
+    /// identities that left follow other work: a waiting list, or one that a rotation signs again,
+    /// may have added the identity again. Neither is written during a recovery.
     pub fn settle_step(&mut self, now: Timestamp) -> Result<bool, StoreError> {
         let turn = self.context.memory.flags.next();
         self.settle_one(now, turn)
     }
 
     fn settle_one(&mut self, now: Timestamp, turn: SettlingTurn) -> Result<bool, StoreError> {
-        if self.write_mode.is_none()
-            && let Some(scope) = self.store.rows().next_merging()?
-        {
+        let may_write_lists = self.write_mode.is_none();
+        if may_write_lists && let Some(scope) = self.store.rows().next_due_list(true)? {
             self.trace = TraceId(0);
             self.merge_lists(now, scope)?;
             return Ok(true);
         }
         let Some(next) = self.store.rows().next_settling(turn)? else {
+            if may_write_lists && let Some(scope) = self.store.rows().next_due_list(false)? {
+                self.trace = TraceId(0);
+                self.follow_leaves(now, scope)?;
+                return Ok(true);
+            }
             return self.pull_overruled(now);
         };
         self.trace = TraceId(0);
@@ -99,36 +104,66 @@ impl StateEngine {
 
     /// Merges the rights lists of a scope. A merge that fails is put off.
     fn merge_lists(&mut self, now: Timestamp, scope: ScopeId) -> Result<(), StoreError> {
-        let merged = self.write(now, |graph| {
-            let merged = graph.merge_lists(scope)?;
-            if merged != Merge::Done {
-                graph.tx().hold_merging(scope)?;
-            }
-            Ok(merged)
-        });
-        let (oid, cause) = match merged {
-            Err(SaveError::Store(error)) => return Err(error),
-            Ok(Merge::Done | Merge::Ended) => return Ok(()),
-            Ok(Merge::LacksKey(oid)) => {
-                (Some(oid), "this node lacks the owner's present key".into())
-            }
-            Ok(Merge::Useless(oid)) => (Some(oid), "the lists do not follow one another".into()),
-            Err(error) => {
-                self.write(now, |graph| graph.tx().hold_merging(scope))?;
-                (
-                    self.store.rows().scope(scope)?.map(|it| it.oid),
-                    error_chain(&error),
-                )
-            }
-        };
-        tracing::warn!(
-            code = "merge_waits",
-            scope = oid.map(|oid| oid.short()),
-            cause,
-            "could not merge the rights lists of a scope; peers do not receive its objects until \
-             then, and the node tries again every hour"
-        );
+        if let Some((scope, cause)) =
+            self.write_due_list(now, scope, |graph, scope| graph.merge_lists(scope))?
+        {
+            tracing::warn!(
+                code = "merge_waits",
+                scope = scope.map(|oid| oid.short()),
+                cause,
+                "could not merge the rights lists of a scope; peers do not receive its objects \
+                 until then, and the node tries again every hour"
+            );
+        }
         Ok(())
+    }
+
+    /// Writes the next rights list of a scope that an identity left. One that fails is put off.
+    fn follow_leaves(&mut self, now: Timestamp, scope: ScopeId) -> Result<(), StoreError> {
+        if let Some((scope, cause)) =
+            self.write_due_list(now, scope, |graph, scope| graph.follow_leaves(scope))?
+        {
+            tracing::warn!(
+                code = "leave_waits",
+                scope = scope.map(|oid| oid.short()),
+                cause,
+                "could not write the rights list of a scope without an identity that left; it \
+                 remains a member until then, and the node tries again every hour"
+            );
+        }
+        Ok(())
+    }
+
+    /// Writes a rights list that is due. If it cannot be written, puts it off and returns the scope
+    /// and the cause.
+    fn write_due_list(
+        &mut self,
+        now: Timestamp,
+        scope: ScopeId,
+        write: impl FnOnce(&mut GraphManager<'_>, ScopeId) -> Result<NextList, SaveError>,
+    ) -> Result<Option<(Option<Oid>, String)>, StoreError> {
+        let written = self.write(now, |graph| {
+            let written = write(graph, scope)?;
+            if written != NextList::Done {
+                graph.tx().hold_list(scope)?;
+            }
+            Ok(written)
+        });
+        Ok(match written {
+            Err(SaveError::Store(error)) => return Err(error),
+            Ok(NextList::Done | NextList::Ended) => None,
+            Ok(NextList::LacksKey(oid)) => {
+                Some((Some(oid), "this node lacks the owner's present key".into()))
+            }
+            Ok(NextList::Useless(oid)) => {
+                Some((Some(oid), "the lists do not follow one another".into()))
+            }
+            Err(error) => {
+                self.write(now, |graph| graph.tx().hold_list(scope))?;
+                let scope = self.store.rows().scope(scope)?;
+                Some((scope.map(|it| it.oid), error_chain(&error)))
+            }
+        })
     }
 
     /// Does one portion of work that returns its next position; `None`: it is done. Work that fails
@@ -201,9 +236,9 @@ impl StateEngine {
         Ok(())
     }
 
-    /// Lets merges of rights lists that were put off be tried again. Their cause may have ended.
-    pub fn retry_merges(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        self.write(now, |graph| graph.tx().release_merging())
+    /// Lets rights lists that were put off be tried again. Their cause may have ended.
+    pub fn retry_lists(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        self.write(now, |graph| graph.tx().release_lists())
     }
 
     /// Gives up one portion of the objects that have waited for 30 days; they are to be pulled

@@ -32,7 +32,7 @@ const CLOSED_SCOPES: &str = "SELECT r.scope_id FROM recovery_peer \
      WHERE h.peer_id = asked_peer.peer_id AND r.identity_oid = h.identity_oid \
      AND (r.identity_oid, r.scope_id) > (asked_peer.identity_oid, asked_peer.scope_id) \
      AND s.id = r.scope_id AND s.is_local = 1 \
-     UNION ALL SELECT scope_id FROM merging";
+     UNION ALL SELECT scope_id FROM due_list WHERE is_merging";
 
 /// Whether the scope `?1` of this node is one of [`CLOSED_SCOPES`].
 const IS_CLOSED: &str = "SELECT 1 FROM reader AS r CROSS JOIN recovery_home AS h \
@@ -40,7 +40,7 @@ const IS_CLOSED: &str = "SELECT 1 FROM reader AS r CROSS JOIN recovery_home AS h
      AND (EXISTS (SELECT 1 FROM recovery_peer AS p WHERE p.peer_id = h.peer_id) \
        OR EXISTS (SELECT 1 FROM asked_peer AS p WHERE p.peer_id = h.peer_id \
                   AND (r.identity_oid, r.scope_id) > (p.identity_oid, p.scope_id))) \
-     UNION ALL SELECT 1 FROM merging WHERE scope_id = ?1";
+     UNION ALL SELECT 1 FROM due_list WHERE scope_id = ?1 AND is_merging";
 
 /// How far the scopes of a peer that was asked are open, by identity and scope.
 #[derive(Debug, Clone, PartialEq, Eq)]

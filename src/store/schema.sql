@@ -84,11 +84,12 @@ CREATE TABLE list_named (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX list_named_by ON list_named (by_list);
 
--- Scopes of this node with several lists that no list replaces or merges. They are closed for peers
--- until the node has merged these lists.
-CREATE TABLE merging (
-  scope_id INTEGER NOT NULL PRIMARY KEY REFERENCES scope (id),
-  is_held  INTEGER NOT NULL           -- 1: could not be merged; tried again after an event
+-- Scopes of this node in which a list is due: the node writes the owner's next list at once.
+CREATE TABLE due_list (
+  scope_id   INTEGER NOT NULL PRIMARY KEY REFERENCES scope (id),
+  is_merging INTEGER NOT NULL,        -- 1: several lists that no list replaces or merges; the scope
+                                      -- is closed for peers. 0: perhaps an identity left
+  is_held    INTEGER NOT NULL         -- 1: could not be written; tried again after an event
 ) STRICT;
 
 -- The entries of each rights list. 1: read, 2: write, 3: both.

@@ -291,24 +291,6 @@ fn adding_a_member_that_left_under_the_list_in_force_writes_two_lists() {
 }
 
 #[test]
-fn leave_that_races_with_a_list_counts_in_the_next_list_of_the_owner() {
-    let scene = Scene::new();
-    let Scene {
-        alice,
-        bob,
-        carol,
-        talk,
-    } = &scene;
-    bob.leave("messages", *talk).unwrap();
-    scene.set(&[(carol.identity, READ)]);
-    scene.sync();
-    assert_eq!(scene.readers(alice).len(), 3, "the list undoes the leave");
-    scene.set(&[(carol.identity, BOTH)]);
-    scene.sync();
-    assert_eq!(scene.readers(alice).len(), 2);
-}
-
-#[test]
 fn only_the_owner_of_a_scope_changes_its_rights_and_only_others_leave_it() {
     let scene = Scene::new();
     let Scene {

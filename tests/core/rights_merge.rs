@@ -261,7 +261,7 @@ fn merge_follows_after_a_crash() {
     core.reclaim(now, bob, vec![list]).unwrap();
     drop(core);
     let alice = setup.node();
-    assert_eq!(alice.rows("merging"), Vec::<String>::new());
+    assert_eq!(alice.rows("due_list"), Vec::<String>::new());
     let expected = sorted(&[owner, scene.bob.identity, DORA, EMIL]);
     assert_eq!(alice.readers("messages", talk), expected);
 }
@@ -277,13 +277,13 @@ fn merge_that_was_put_off_is_tried_again() {
     alice
         .write(move |core, now| {
             core.reclaim(now, peer, vec![list])?;
-            core.write(now, |graph| graph.tx().hold_merging(scope))
+            core.write(now, |graph| graph.tx().hold_list(scope))
         })
         .map_err(|error: StoreError| error)
         .unwrap();
-    assert_eq!(alice.rows("merging").len(), 1);
+    assert_eq!(alice.rows("due_list").len(), 1);
     alice
-        .write(|core, now| core.retry_merges(now))
+        .write(|core, now| core.retry_lists(now))
         .map_err(|error: StoreError| error)
         .unwrap();
     let expected = sorted(&[alice.identity, bob.identity, DORA, EMIL]);
@@ -312,7 +312,7 @@ fn merge_of_a_disabled_app_names_the_app() {
     );
     drop(core);
     let alice = setup.apps(&harness::ALL_APPS).node();
-    assert_eq!(alice.rows("merging"), Vec::<String>::new());
+    assert_eq!(alice.rows("due_list"), Vec::<String>::new());
 }
 
 #[test]

@@ -47,9 +47,10 @@ CREATE TABLE list_named (
   PRIMARY KEY (scope_id, digest, by_list)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX list_named_by ON list_named (by_list);
-CREATE TABLE merging (
-  scope_id INTEGER NOT NULL PRIMARY KEY REFERENCES scope (id),
-  is_held  INTEGER NOT NULL
+CREATE TABLE due_list (
+  scope_id   INTEGER NOT NULL PRIMARY KEY REFERENCES scope (id),
+  is_merging INTEGER NOT NULL,
+  is_held    INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE rights_entry (
   list_id      INTEGER NOT NULL REFERENCES rights_list (id),

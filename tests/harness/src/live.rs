@@ -174,7 +174,7 @@ impl LiveNode {
             .unwrap();
         while self.write(|core, now| core.drop_ended_step(now)).unwrap() {}
         while self.write(|core, now| core.expire_step(now)).unwrap() {}
-        self.write(|core, now| core.retry_merges(now)).unwrap();
+        self.write(|core, now| core.retry_lists(now)).unwrap();
     }
 
     /// Dials another node and waits until both have a session.

@@ -151,7 +151,7 @@ impl TestNode {
     pub fn unmerged_scopes(&self) -> BTreeSet<Oid> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
         let connection = Connection::open_with_flags(self.database(), flags).unwrap();
-        let sql = "SELECT s.oid FROM scope AS s WHERE s.id IN (SELECT scope_id FROM merging) \
+        let sql = "SELECT s.oid FROM scope AS s WHERE s.id IN (SELECT scope_id FROM due_list) \
                    OR (SELECT COUNT(*) FROM rights_list AS r \
                        WHERE r.scope_id = s.id AND r.is_head = 1) > 1";
         let mut statement = connection.prepare(sql).unwrap();

@@ -79,7 +79,7 @@ impl World {
             Tamper::Loss | Tamper::OwnLoss => "DELETE FROM app_rides_parent WHERE oid = ?1",
             Tamper::Revision => "UPDATE app_rides_parent SET rev = rev + 1 WHERE oid = ?1",
             Tamper::Invention => "UPDATE app_rides_parent SET oid = zeroblob(16) WHERE oid = ?1",
-            Tamper::Merging => "INSERT INTO merging SELECT id, 0 FROM scope WHERE oid = ?1",
+            Tamper::Merging => "INSERT INTO due_list SELECT id, 1, 0 FROM scope WHERE oid = ?1",
             Tamper::Heads => {
                 "INSERT INTO rights_list (scope_id, digest, key_number, version, is_head)
                  SELECT id, randomblob(32), 9, value, 1
