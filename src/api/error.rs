@@ -141,7 +141,10 @@ impl From<RightsError> for ApiError {
             RightsError::UnknownIdentity(_) => (StatusCode::NOT_FOUND, "unknown_identity"),
             RightsError::Retired(_) => (StatusCode::CONFLICT, "retired"),
             RightsError::OfTwo(_) => (StatusCode::CONFLICT, "of_two"),
-            RightsError::NoRights(_) => (StatusCode::NOT_FOUND, "not_member"),
+            RightsError::NotHere(_) => (StatusCode::NOT_FOUND, "not_here"),
+            RightsError::NoRights(_) | RightsError::NotReader(_) => {
+                (StatusCode::NOT_FOUND, "not_member")
+            }
             RightsError::TooMany => (StatusCode::UNPROCESSABLE_ENTITY, "too_many_members"),
         };
         Self::new(status, code, error_chain(&error))

@@ -1,5 +1,5 @@
-//! `/api/v1/rights/{app}/{oid}`: shows and changes who may read and write in a scope of any app, so
-//! that sharing needs no code in an app.
+//! `/api/v1/rights/{app}/{oid}`: shows and changes who may read and write in a scope of any app.
+//! Identities leave a scope here too. So sharing needs no code in an app.
 
 use std::collections::BTreeMap;
 
@@ -119,5 +119,30 @@ pub(super) async fn change(
         "oid": scope.to_hex(),
         "version": changed.version,
         "change_seq": changed.saved.change_seq,
+    })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub(super) struct LeaveRequest {
+    identity_oid: String,
+}
+
+/// Ends the right of an identity of this node to read a scope.
+pub(super) async fn leave(
+    Traced(state): Traced,
+    Path((app, scope)): Path<(String, String)>,
+    Body(request): Body<LeaveRequest>,
+) -> Result<Json<Value>, ApiError> {
+    let scope = oid("the path", &scope)?;
+    let identity = oid("identity_oid", &request.identity_oid)?;
+    let saved = state
+        .engine
+        .graph(move |graph| rights::leave(graph, &app, scope, identity))
+        .await?;
+    Ok(Json(json!({
+        "oid": scope.to_hex(),
+        "identity_oid": identity.to_hex(),
+        "change_seq": saved.change_seq,
     })))
 }

@@ -73,6 +73,7 @@ pub fn router(state: ApiState) -> Router {
             "/api/v1/rights/{app}/{oid}",
             get(rights::show).patch(rights::change),
         )
+        .route("/api/v1/rights/{app}/{oid}/leave", post(rights::leave))
         .fallback(unknown_route)
         .method_not_allowed_fallback(unsupported_method)
         .layer(middleware::from_fn_with_state(state.clone(), auth::token));

@@ -97,8 +97,7 @@ impl Conversation<'_> {
         graph: &GraphManager<'_>,
         identity: &Oid,
     ) -> Result<bool, ConversationError> {
-        let may_read = self.rights_of(identity).is_some_and(Rights::may_read);
-        Ok(may_read && !self.scope.has_left(graph.tx(), identity)?)
+        Ok(self.scope.is_reader(graph.tx(), identity)?)
     }
 
     fn rights_of(&self, identity: &Oid) -> Option<Rights> {
@@ -251,18 +250,12 @@ pub fn leave(
     conversation: Oid,
     identity: Oid,
 ) -> Result<Saved, ConversationError> {
-    let found_here = open(graph, conversation)?;
-    if !is_local(graph, &identity)? {
-        return Err(ConversationError::NotHere(identity));
-    }
-    if identity == found_here.object.owner {
-        return Err(RightsError::OwnerStays(identity).into());
-    }
-    if !found_here.is_member(graph, &identity)? {
-        return Err(ConversationError::NotMember(identity));
-    }
-    let context = local_context(graph, &identity, APP)?;
-    Ok(graph.save_leave(&context, APP, &conversation, identity)?)
+    open(graph, conversation)?;
+    super::rights::leave(graph, APP, conversation, identity).map_err(|error| match error {
+        RightsError::NotHere(identity) => ConversationError::NotHere(identity),
+        RightsError::NotReader(identity) => ConversationError::NotMember(identity),
+        error => error.into(),
+    })
 }
 
 /// Sends a message of a local identity into a conversation. The right to write suffices: without

@@ -1,7 +1,8 @@
 //! Sharing in any app: the rights list in force in a scope, and its changes (docs/DECISIONS.md 4).
 //!
 //! A scope is visible if an identity of this node sees its Parent (`store::Sight`). Invariants:
-//! only the scope's owner changes rights, and the owner keeps all of them. Tested in
+//! only the scope's owner changes rights, and the owner keeps all of them. Any other reader can
+//! leave. Tested in
 //! `tests/core/conversations.rs` and `src/api/tests/rights.rs`.
 
 use keys::Oid;
@@ -39,6 +40,12 @@ pub enum RightsError {
     /// The identity has no rights that could be taken.
     #[error("the identity {} has no rights in the scope", .0.to_hex())]
     NoRights(Oid),
+    /// The leaving identity does not live on this node.
+    #[error("the identity {} does not live on this node", .0.to_hex())]
+    NotHere(Oid),
+    /// The leaving identity does not read the scope.
+    #[error("the identity {} may not read the scope, or has left it", .0.to_hex())]
+    NotReader(Oid),
     /// The identity is not known.
     #[error(
         "the identity {} is not known: synchronise the identities domain with its node first",
@@ -96,6 +103,12 @@ impl SharedScope<'_> {
     /// The scope.
     pub fn id(&self) -> ScopeId {
         self.parent.scope_id
+    }
+
+    /// Whether an identity reads the scope as far as the onlooker knows.
+    pub fn is_reader(&self, rows: &Rows<'_>, identity: &Oid) -> Result<bool, StoreError> {
+        let may_read = self.list.rights.of(identity).is_some_and(Rights::may_read);
+        Ok(may_read && !self.has_left(rows, identity)?)
     }
 
     /// Whether an identity left as far as the onlooker knows: the list lets it read, and it ended
@@ -220,6 +233,28 @@ pub fn change(
     let saved = graph.save_rights(&context, app, &scope, changes)?;
     let version = graph.tx().list_in_force(shared.id())?.version;
     Ok(Changed { version, saved })
+}
+
+/// Ends the right of a local identity to read a scope, by its own decision. Its right to write
+/// stays. The owner of a scope cannot leave it.
+pub fn leave(
+    graph: &mut GraphManager<'_>,
+    app: &str,
+    scope: Oid,
+    identity: Oid,
+) -> Result<Saved, RightsError> {
+    let shared = find_visible(graph, app, scope)?;
+    if !is_local(graph, &identity)? {
+        return Err(RightsError::NotHere(identity));
+    }
+    if identity == shared.parent.owner {
+        return Err(RightsError::OwnerStays(identity));
+    }
+    if !shared.is_reader(graph.tx(), &identity)? {
+        return Err(RightsError::NotReader(identity));
+    }
+    let context = local_context(graph, &identity, app)?;
+    Ok(graph.save_leave(&context, app, &scope, identity)?)
 }
 
 /// The number of entries after changes of a list.

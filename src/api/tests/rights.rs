@@ -121,6 +121,75 @@ async fn conversation_of_two_gets_no_third_member_by_a_change_of_rights() {
     }
 }
 
+async fn leave(api: &ApiFixture, path: &str, who: Oid) -> Reply {
+    let request = json!({ "identity_oid": who.to_hex() });
+    api.post(&format!("{path}/leave"), request).await
+}
+
+#[tokio::test]
+async fn identity_leaves_a_scope_of_another_app_and_is_added_again() {
+    let api = ApiFixture::new().await;
+    let path = card(&api).await;
+    let carol = api.carol.to_hex();
+    let has_left = || async {
+        let shown = api.get(&path).await.ok();
+        let mut entries = list(&shown, "entries").iter();
+        let entry = entries.find(|entry| entry["identity_oid"] == carol);
+        entry.map(|entry| entry["left"].clone())
+    };
+    let both = json!([change(api.carol, "read_write")]);
+    patch(&api, &path, both.clone()).await.ok();
+    assert_eq!(has_left().await, Some(json!(false)));
+    let left = leave(&api, &path, api.carol).await.ok();
+    assert_eq!(
+        (&left["identity_oid"], &left["change_seq"]),
+        (&json!(carol), &json!(head(&api).await))
+    );
+    assert_eq!(has_left().await, Some(json!(true)));
+    leave(&api, &path, api.carol)
+        .await
+        .refused(404, "not_member");
+    patch(&api, &path, both).await.ok();
+    assert_eq!(has_left().await, Some(json!(false)));
+}
+
+#[tokio::test]
+async fn leave_reports_each_cause_of_failure() {
+    let api = ApiFixture::new().await;
+    let path = card(&api).await;
+    for (who, status, code) in [
+        (api.alice, 403, "scope_owner_stays"),
+        (api.bob, 404, "not_here"),
+        (Oid::from_bytes([9; 16]), 404, "not_here"),
+        (api.carol, 404, "not_member"),
+    ] {
+        leave(&api, &path, who).await.refused(status, code);
+    }
+    let write = json!([change(api.carol, "write")]);
+    patch(&api, &path, write).await.ok();
+    leave(&api, &path, api.carol)
+        .await
+        .refused(404, "not_member");
+    let (base, scope) = path.rsplit_once('/').unwrap();
+    for (path, status, code) in [
+        (format!("{base}/{}", "09".repeat(16)), 404, "not_found"),
+        (format!("{base}/x"), 400, "bad_request"),
+        (path.replace("contacts", "messages"), 404, "not_found"),
+        (path.replace("contacts", "nothing"), 404, "unknown_app"),
+    ] {
+        leave(&api, &path, api.alice).await.refused(status, code);
+    }
+    let unknown = json!({ "identity_oid": api.carol.to_hex(), "why": "x" });
+    let refused = api.post(&format!("{path}/leave"), unknown).await;
+    refused.refused(400, "bad_request");
+    let owner = api.alice.to_hex();
+    let gone = format!("/api/objects/contacts/{scope}?owner={owner}");
+    api.delete(&gone).await.ok();
+    leave(&api, &path, api.alice)
+        .await
+        .refused(404, "not_found");
+}
+
 /// The newest sequence number of a node.
 async fn head(api: &ApiFixture) -> u64 {
     api.engine.read(|view| view.head()).await.unwrap()
