@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::args::NodeArgs;
 use super::failure::Failure;
-use super::show::{print, print_json};
+use super::show::{print, print_json, quoted};
 use super::{folder, passphrase};
 use crate::config::Config;
 use crate::data_dir::{DataDir, DirLock};
@@ -338,8 +338,9 @@ fn find(keys: &KeyManager, whose: &str) -> Result<HolderInfo, Failure> {
     match (found.next(), found.next()) {
         (Some(holder), None) => Ok(holder),
         (None, _) => Err(Failure::failed(format!(
-            "the vault has no key of {whose}: give `node`, or at least {PREFIX_DIGITS_MIN} digits \
-             of an oid (`postern keys list`)"
+            "the vault has no key of {}: give `node`, or at least {PREFIX_DIGITS_MIN} digits of an \
+             oid (`postern keys list`)",
+            quoted(whose)
         ))),
         (Some(_), Some(_)) => Err(Failure::failed(format!(
             "several oids start with {whose}: give more digits"

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::client::ApiClient;
 use super::failure::Failure;
-use super::show::{line, list, number, text};
+use super::show::{list, number, quoted, text};
 
 /// Fewest digits of a suffix that names a conversation.
 const SUFFIX_DIGITS_MIN: usize = 8;
@@ -36,14 +36,14 @@ pub(super) async fn find_identity(
             } else {
                 "known here"
             };
-            let wanted = line(wanted);
+            let wanted = quoted(wanted);
             Err(Failure::failed(format!(
                 "no identity {which} is named {wanted}: see `postern identity list`"
             )))
         }
         (Some(_), Some(_)) => Err(Failure::failed(format!(
             "several identities are named {}: give the oid (`postern identity list`)",
-            line(wanted)
+            quoted(wanted)
         ))),
     }
 }
@@ -70,12 +70,17 @@ pub(super) async fn find_conversation(client: &ApiClient, wanted: &str) -> Resul
     if wanted.parse::<keys::Oid>().is_ok() {
         return Ok(wanted.to_owned());
     }
+    if wanted.is_empty() {
+        return Err(Failure::usage(
+            "an empty text names no conversation: give an oid (`postern conversation list`)",
+        ));
+    }
     let is_hex = wanted.bytes().all(|byte| byte.is_ascii_hexdigit());
     if !is_hex || wanted.len() < SUFFIX_DIGITS_MIN {
         return Err(Failure::usage(format!(
             "{} is neither the oid of a conversation nor its last {SUFFIX_DIGITS_MIN} or more \
              digits",
-            line(wanted)
+            quoted(wanted)
         )));
     }
     let suffix = wanted.to_ascii_lowercase();

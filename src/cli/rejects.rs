@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::args::ApiArgs;
 use super::client::ApiClient;
 use super::failure::Failure;
-use super::show::{line, list, number, print, print_json, short, text, utc};
+use super::show::{line, list, number, print, print_json, quoted, short, text, utc};
 
 pub(super) async fn rejects(peer: Option<String>, api: &ApiArgs) -> Result<(), Failure> {
     let client = ApiClient::find(&api.node.config)?;
@@ -14,7 +14,7 @@ pub(super) async fn rejects(peer: Option<String>, api: &ApiArgs) -> Result<(), F
             format!("/api/v1/rejects?peer={peer}")
         }
         Some(peer) => {
-            let why = format!("{} is not the begin of a peer id", line(&peer));
+            let why = format!("{} is not the begin of a peer id", quoted(&peer));
             return Err(Failure::usage(why));
         }
         None => "/api/v1/rejects".to_owned(),

@@ -82,6 +82,11 @@ pub(super) fn line(text: &str) -> String {
     sanitize(&text.replace('\n', "\\n"))
 }
 
+/// A word that a person gave, in quotes, so that an empty or blank one is visible.
+pub(super) fn quoted(word: &str) -> String {
+    format!("\"{}\"", line(word))
+}
+
 /// The names in a field, separated by commas.
 pub(super) fn words(value: &Value, field: &str) -> String {
     list(value, field)
@@ -143,6 +148,7 @@ mod tests {
 
     #[test]
     fn line_keeps_names_on_one_line() {
+        assert_eq!(quoted(" "), "\" \"");
         assert_eq!(line("Bob\npeer 00\u{7f}"), "Bob\\npeer 00\\u{7f}");
         assert_eq!(
             words(&serde_json::json!({ "names": ["a\u{9b}b", "c"] }), "names"),
