@@ -1,5 +1,6 @@
-//! Rights lists that the owner's node writes by itself (docs/DECISIONS.md 4). One kind merges others
-//! after a restore; the other is without an identity whose `leave` crossed the list in force.
+//! Rights lists that the owner's node writes by itself (docs/DECISIONS.md 4). One kind merges
+//! others after a restore; the other is without an identity whose `leave` crossed the list in
+//! force.
 //!
 //! Invariant: such a list gives no identity a right that the owner did not sign. Tested in
 //! `tests/core/rights_merge.rs` and `tests/core/leaving.rs`.
