@@ -194,7 +194,7 @@ fn operator_renames_retires_and_rotates_identities() {
     done("send --from Alice --to Robert Hi");
     fails(
         "send --from Alice --to Bob Hi",
-        "no identity known here is named Bob",
+        "no identity known here is named \"Bob\"",
     );
     done("identity retire Robert");
     assert!(done("identity list").contains("on this node, retired"));
