@@ -3,7 +3,8 @@
 //! Input is the length of the log after each job of the writer. Outputs are rounds of copying, and
 //! the advice to the writer to restart the log. Copying a page is much faster than writing it, so
 //! that each round leaves a smaller rest. Invariants: the writer waits at most [`ROUND_WAIT_MAX`]
-//! for a round, and copies at most [`REST_MAX`] pages itself.
+//! for a round, and copies at most [`REST_MAX`] pages itself. A commit during a round can wait for
+//! the disk to sync the pages of this round ([`ROUND_PAGES`]).
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -15,8 +16,8 @@ use parking_lot::{Condvar, Mutex};
 use crate::state_engine::StateEngine;
 use crate::store::{Checkpointer, LogState, StoreError};
 
-/// Pages that a round copies at least. Pages that change often are copied once a round.
-const ROUND_PAGES: u64 = 8192;
+/// Pages that a round copies at least: 8 MiB. Pages that change often are copied once a round.
+const ROUND_PAGES: u64 = 2048;
 /// Pages from which the log is restarted: 64 MiB.
 const LOG_PAGES: u64 = 16_384;
 /// Pages that the writer itself copies at most before it restarts the log: some 5 ms.

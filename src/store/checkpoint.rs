@@ -4,6 +4,10 @@
 //! while others read and write. `Store::restart_log` lets the next write restart the log.
 //! Invariant: a checkpoint changes no row, and no commit is lost by one that fails.
 
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
 use rusqlite::Connection;
 
 use super::error::{SqlContext as _, StoreError};
@@ -35,14 +39,43 @@ pub(super) enum Extent {
     Restart,
 }
 
+/// The database's file, opened a second time to sync it.
+///
+/// Invariant: every connection of a store holds it after its own handle. Closing any descriptor of
+/// a file releases all POSIX locks of the process on the file, also those of SQLite
+/// (<https://www.sqlite.org/howtocorrupt.html>, section 2.2).
+#[derive(Debug, Clone)]
+pub(super) struct DatabaseFile(Arc<File>);
+
+impl DatabaseFile {
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        let file = File::open(path).map_err(StoreError::Sync)?;
+        Ok(Self(Arc::new(file)))
+    }
+
+    /// Waits until everything that was written to the file is on the disk.
+    fn sync(&self) -> Result<(), StoreError> {
+        self.0.sync_data().map_err(StoreError::Sync)
+    }
+}
+
 /// A connection that only makes checkpoints.
 #[derive(Debug)]
-pub struct Checkpointer(pub(super) Connection);
+pub struct Checkpointer {
+    pub(super) connection: Connection,
+    pub(super) file: DatabaseFile,
+}
 
 impl Checkpointer {
-    /// Copies the pages that no read still needs. Neither reads nor writes wait meanwhile.
+    /// Copies the pages that no read still needs, and syncs the database's file. Neither reads nor
+    /// writes wait meanwhile.
+    ///
+    /// SQLite syncs the file only after the whole log is copied. The restart of the log would
+    /// otherwise sync the pages of all rounds on the writer.
     pub fn copy(&self) -> Result<LogState, StoreError> {
-        checkpoint(&self.0, Extent::Passive)
+        let state = checkpoint(&self.connection, Extent::Passive)?;
+        self.file.sync()?;
+        Ok(state)
     }
 }
 
@@ -67,6 +100,8 @@ pub(super) fn checkpoint(connection: &Connection, extent: Extent) -> Result<LogS
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
     use crate::store::Store;
     use crate::store::testing::Folder;
@@ -77,6 +112,30 @@ mod tests {
         for number in rows {
             write(store, number, number.into(), number.into()).unwrap();
         }
+    }
+
+    /// Whether this process has a POSIX lock on the database's file.
+    fn is_locked(folder: &Folder) -> bool {
+        let inode = std::fs::metadata(folder.file()).unwrap().ino();
+        let process = std::process::id().to_string();
+        let locks = std::fs::read_to_string("/proc/locks").unwrap();
+        // Fields: number, kind, mode, access, process, major:minor:inode, first and last byte.
+        locks.lines().any(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            fields.get(4) == Some(&&*process)
+                && fields[5].rsplit(':').next() == Some(&*inode.to_string())
+        })
+    }
+
+    #[test]
+    fn store_keeps_its_lock_when_the_checkpointer_ends() {
+        let folder = Folder::new();
+        let store = folder.open(&["rides", "identities"]).unwrap();
+        let checkpointer = store.checkpointer().unwrap();
+        assert!(is_locked(&folder));
+        checkpointer.copy().unwrap();
+        drop(checkpointer);
+        assert!(is_locked(&folder));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use keys::Epoch;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::app_tables::Apps;
-use super::checkpoint::{Checkpointer, Extent, LogState, checkpoint};
+use super::checkpoint::{Checkpointer, DatabaseFile, Extent, LogState, checkpoint};
 use super::epochs::{EpochReason, insert_first_epoch, read_epoch};
 use super::error::{SqlContext as _, StoreError};
 use super::migrations::{self, Migration};
@@ -46,6 +46,7 @@ const LOG_BYTES_KEPT: i64 = 64 * 1024 * 1024;
 pub struct Store {
     path: PathBuf,
     pub(super) writer: Connection,
+    file: DatabaseFile,
     apps: Arc<Apps>,
     epoch: Epoch,
     migration: Option<Migration>,
@@ -66,6 +67,7 @@ impl fmt::Debug for CommitHook {
 #[derive(Debug)]
 pub struct ReadStore {
     pub(super) connection: Connection,
+    _file: DatabaseFile,
     apps: Arc<Apps>,
 }
 
@@ -134,6 +136,7 @@ impl Store {
         Ok(Self {
             path: path.to_owned(),
             writer,
+            file: DatabaseFile::open(path)?,
             apps: Arc::new(apps),
             epoch,
             migration: copy.map(|(from, copy)| Migration {
@@ -230,7 +233,10 @@ impl Store {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags).map_err(open)?;
         configure(&connection, CHECKPOINTER_CACHE_KIB).map_err(open)?;
-        Ok(Checkpointer(connection))
+        Ok(Checkpointer {
+            connection,
+            file: self.file.clone(),
+        })
     }
 
     /// Opens another connection, which can only read.
@@ -244,6 +250,7 @@ impl Store {
         configure(&connection, READER_CACHE_KIB).map_err(open)?;
         Ok(ReadStore {
             connection,
+            _file: self.file.clone(),
             apps: self.apps.clone(),
         })
     }

@@ -33,6 +33,9 @@ pub enum StoreError {
         /// The reason that the operating system gives.
         source: io::Error,
     },
+    /// The database's file cannot be synced.
+    #[error("cannot sync the file of the database")]
+    Sync(#[source] io::Error),
     /// The operating system refused to start the writer thread.
     #[error("cannot start the writer thread")]
     Thread(#[source] io::Error),

@@ -21,7 +21,8 @@ const LINE_BYTES: usize = 200;
 /// Sheets of that size that fit into a package.
 const SHEETS_MAX: usize = 16;
 
-/// Writes objects of the node's identity, each as a change group of its own.
+/// Writes objects of the node's identity, each as a change group of its own. No transaction is
+/// larger than those of a node, because the hold after it would count a sync of all its pages.
 pub(crate) fn write_many(
     pair: &Pair,
     count: usize,
@@ -32,10 +33,14 @@ pub(crate) fn write_many(
         pair.node.context(pair.node.identity, app),
         pair.node.identity,
     );
-    for start in (0..count).step_by(1000) {
+    let together = match type_number {
+        SHEET | SCROLL => SHEETS_MAX,
+        _ => 1000,
+    };
+    for start in (0..count).step_by(together) {
         let (context, attrs) = (context.clone(), attrs.clone());
         pair.node.graph(move |graph| {
-            for number in start..count.min(start + 1000) {
+            for number in start..count.min(start + together) {
                 let request = WriteRequest {
                     app: app.into(),
                     type_number,
