@@ -298,6 +298,8 @@ fn configure(connection: &Connection, cache_kib: i32) -> rusqlite::Result<()> {
     }
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    // Pages of large statements would otherwise go to a file in the system's temporary folder.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "cache_size", -cache_kib)?;
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
     // A checkpoint inside a commit would hold the writer; see `checkpoint.rs`.
