@@ -145,6 +145,7 @@ mod tests {
         AttrSchema {
             number,
             name,
+            renamed_from: None,
             kind,
             min,
             max,

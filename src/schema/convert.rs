@@ -209,6 +209,7 @@ impl<'a> Converter<'a> {
         Some(AttrSchema {
             number: *raw.number.get_ref(),
             name: name.clone(),
+            renamed_from: raw.renamed_from.clone(),
             kind,
             min: raw.min,
             max: raw.max,

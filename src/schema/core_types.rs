@@ -10,6 +10,7 @@ pub(super) fn core_types() -> Vec<TypeSchema> {
     let attr = |number, name: &str, kind, (min, bytes_max)| AttrSchema {
         number,
         name: name.to_owned(),
+        renamed_from: None,
         kind,
         min,
         max: 1,

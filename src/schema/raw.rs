@@ -35,6 +35,7 @@ pub(super) struct RawType {
 pub(super) struct RawAttr {
     pub(super) number: Spanned<u16>,
     pub(super) name: Name,
+    pub(super) renamed_from: Option<String>,
     pub(super) kind: RawKind,
     #[serde(default = "one")]
     pub(super) min: u32,

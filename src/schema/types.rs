@@ -34,6 +34,8 @@ pub struct AttrSchema {
     pub number: u16,
     /// Its name within the type, such as `body`.
     pub name: String,
+    /// Its name in earlier versions of the schema, if it had another one.
+    pub renamed_from: Option<String>,
     /// The kind of its values.
     pub kind: Kind,
     /// Fewest values in one object.

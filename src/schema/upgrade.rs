@@ -162,7 +162,9 @@ impl Differences {
         for it in &stored.attrs {
             let name = stored.attr_full_name(it);
             match file.attr(it.number) {
-                Some(new) if new.name == it.name => self.attr(&name, it, new),
+                Some(new) if new.name == it.name || new.renamed_from.as_ref() == Some(&it.name) => {
+                    self.attr(&name, it, new);
+                }
                 _ => self.missing(&format!("attribute number {}", it.number), &name),
             }
         }

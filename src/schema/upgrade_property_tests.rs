@@ -93,6 +93,7 @@ impl Random {
         AttrSchema {
             number,
             name: format!("a{number}"),
+            renamed_from: None,
             kind,
             min: self.number(max + 1),
             max,

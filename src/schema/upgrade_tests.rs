@@ -68,6 +68,17 @@ fn lines_of(stored: &AppSchema, file: &AppSchema) -> Vec<String> {
     lines.map(ToString::to_string).collect()
 }
 
+#[test]
+fn attribute_keeps_its_number_under_another_name_that_states_the_earlier_one() {
+    let text = r#"name = "text", kind = "text", min = 1"#;
+    let renamed = r#"name = "body", renamed_from = "text", kind = "text", min = 1"#;
+    accepted(&[(text, renamed)]);
+    let other = r#"name = "body", renamed_from = "title", kind = "text", min = 1"#;
+    assert_eq!(verdict(&[(text, other)]).len(), 1);
+    let gone = r#"name = "body", kind = "text", min = 1"#;
+    assert_eq!(verdict(&[(text, gone)]).len(), 1);
+}
+
 fn accepted(edits: &[(&str, &str)]) {
     assert_eq!(verdict(edits), [""; 0], "{edits:?}");
 }
