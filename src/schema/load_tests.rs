@@ -75,7 +75,7 @@ fn numbers_of_the_built_in_apps_do_not_change() {
     assert_eq!(
         numbers,
         [
-            "1 contacts.card: 1 subject, 2 name, 3 note",
+            "1 contacts.card: 1 subject, 2 name, 3 shared_note",
             "1 identities.identity: 1 public_key, 2 chain, 3 home, 4 name, 5 listed, 6 retired",
             "2 identities.server: 1 public_key, 2 chain",
             "1 market.offer: 1 title, 2 description, 3 price, 4 region",
@@ -98,7 +98,7 @@ fn built_in_schemas_with_one_version_have_one_digest() {
     assert_eq!(
         claims,
         [
-            "contacts 1 29701bcd68afb428d5f5f8c1c15a45f9",
+            "contacts 2 29701bcd68afb428d5f5f8c1c15a45f9",
             "identities 1 f239ebdc4f64c0f0aaf9289a4cb3d556",
             "market 1 cda11205c3a5b7a4a14e1571de35a6a3",
             "messages 1 e774e5028b07118b0a42e4392bc10292",
