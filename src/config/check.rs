@@ -15,11 +15,9 @@ use super::outbox::check_outbox;
 use super::tables::{AdmissionTable, Config, NodeConfig, PeerConfig};
 use super::transport::{TransportConfig, TransportKind};
 use crate::schema::{KnownApps, identities};
-use crate::text::is_line;
+use crate::text::{self, NAME_BYTES_MAX};
 use crate::toml_file::nearest;
 
-/// Longest name, in bytes: it must fit a line of a status page.
-const NAME_BYTES_MAX: usize = 64;
 /// Most peers in one file: each is a task, and a line of a status page.
 const PEERS_MAX: usize = 10_000;
 
@@ -176,10 +174,11 @@ fn not_built_in(feature: &str) -> String {
 }
 
 fn check_name(note: Note<'_>, key: &str, value: &str) {
-    if !is_line(value, NAME_BYTES_MAX) {
-        let why =
-            format!("at most {NAME_BYTES_MAX} bytes, without control or invisible characters");
-        note(key, &why);
+    // Empty: no name.
+    if !value.is_empty()
+        && let Err(error) = text::check_name(value, NAME_BYTES_MAX)
+    {
+        note(key, &keys::error_chain(&error));
     }
 }
 

@@ -195,7 +195,8 @@ fn wrong_list_of_apps_is_an_error() {
 fn wrong_name_peer_or_filter_is_an_error() {
     wrong(
         "[node]\nname = \"a\\nb\"\n",
-        "p:2: node.name: at most 64 bytes, without control or invisible characters",
+        "p:2: node.name: a name is one line without control, direction or invisible characters: \
+         it has \\u{a}",
     );
     wrong(
         &format!("[[peer]]\nonion = \"{ONION}\"\n[[peer]]\nonion = \"{ONION}\"\n"),

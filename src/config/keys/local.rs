@@ -14,7 +14,7 @@ pub(super) const NODE: Table = Table {
             name: "name",
             kind: KeyType::Other {
                 kind: "text",
-                range: "at most 64 bytes, no control or invisible characters",
+                range: "at most 64 bytes; no hidden characters or outer spaces",
             },
             default: Some("\"\""),
             about: "Name shown in `postern status` and the console; never sent to peers.",
@@ -251,7 +251,7 @@ pub(super) const PEER: Table = Table {
             name: "name",
             kind: KeyType::Other {
                 kind: "text",
-                range: "at most 64 bytes, no control or invisible characters",
+                range: "at most 64 bytes; no hidden characters or outer spaces",
             },
             default: Some("\"\""),
             about: "Name of the peer for the operator; never sent to peers.",
