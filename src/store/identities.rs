@@ -90,6 +90,19 @@ impl Rows<'_> {
         statement.all([home.as_bytes()], identity_row)
     }
 
+    /// The first `limit` identities whose home is a node, its server included, sorted by oid.
+    pub fn first_identities_at(
+        &self,
+        home: &PeerId,
+        limit: usize,
+    ) -> Result<Vec<IdentityRow>, StoreError> {
+        let mut statement = self.prepare(
+            "reading the first identities of a node",
+            &format!("SELECT {COLUMNS} FROM identity WHERE home_peer = ?1 ORDER BY oid LIMIT ?2"),
+        )?;
+        statement.all((home.as_bytes(), limit), identity_row)
+    }
+
     /// The number of frozen identities.
     pub fn frozen_count(&self) -> Result<u64, StoreError> {
         let mut statement = self.prepare(

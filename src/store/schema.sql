@@ -380,6 +380,17 @@ CREATE TABLE sync_outbox (
   PRIMARY KEY (peer_id, domain)
 ) STRICT, WITHOUT ROWID;
 
+-- The address book: the operator's names for identities, and private notes. Local: no package,
+-- handshake or object contains a row. At most 10,000 rows. An identity of this node has its own
+-- name here.
+CREATE TABLE contact (
+  identity_oid BLOB NOT NULL PRIMARY KEY,
+  name         TEXT NOT NULL CHECK (length(CAST(name AS BLOB)) BETWEEN 1 AND 64),
+  -- The name in the form in which names are compared (src/text.rs).
+  folded       TEXT NOT NULL UNIQUE CHECK (length(CAST(folded AS BLOB)) <= 1024),
+  note         TEXT NOT NULL CHECK (length(CAST(note AS BLOB)) <= 2000) -- empty: none
+) STRICT, WITHOUT ROWID;
+
 -- Tokens of the local API, by their hash.
 CREATE TABLE api_token (
   hash  BLOB    NOT NULL PRIMARY KEY,

@@ -96,6 +96,7 @@ fn new_database_has_the_tables_of_the_schema_and_a_pair_for_each_app() {
         "app_messages_attr",
         "app_messages_parent",
         "asked_peer",
+        "contact",
         "domain_bit",
         "due_list",
         "ended_scope",

@@ -12,7 +12,7 @@ pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
     ("toml_file", &[]),
     ("schema", &["domain", "object", "toml_file"]),
     ("acl", &["domain", "op_context"]),
-    ("store", &["acl", "object", "op_context", "schema"]),
+    ("store", &["acl", "object", "op_context", "schema", "text"]),
     (
         "graph",
         &["acl", "domain", "object", "op_context", "schema", "store"],
@@ -90,6 +90,7 @@ pub(crate) const MAY_NAME: &[(&str, &[&str])] = &[
             "services",
             "state_engine",
             "store",
+            "text",
         ],
     ),
     (

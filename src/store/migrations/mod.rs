@@ -1,13 +1,14 @@
 //! Migrations: from the tables of an earlier version to those of this one, step by step.
 //!
 //! [`run`] works inside the transaction that opens the database, so that a failure changes nothing.
-//! [`keep_copy`] copies the old file before. Each step is an SQL file; the step to version 5 also
-//! carries objects over. Invariants: a migrated database has exactly the tables of a new one. All
-//! rows are kept, except those that [`Migration`] counts as not carried over. `tests.rs` checks
-//! both from every earlier version.
+//! [`keep_copy`] copies the old file before. Each step is an SQL file; the steps to versions 5 and
+//! 6 have a part in code. Invariants: a migrated database has exactly the tables of a new one. All
+//! rows are kept, except those that [`Migration`] counts as not carried over. `tests.rs` and
+//! `to_version_6_tests.rs` check both from every earlier version.
 
 mod report;
 mod to_version_5;
+mod to_version_6;
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -29,10 +30,13 @@ const STEPS: &[&str] = &[
     include_str!("to_version_3.sql"),
     include_str!("to_version_4.sql"),
     include_str!("to_version_5.sql"),
+    include_str!("to_version_6.sql"),
 ];
 
 /// The first version whose objects have oids that bind their owners.
 const BOUND_OIDS: i32 = 5;
+/// The first version with an address book.
+const ADDRESS_BOOK: i32 = 6;
 
 /// Copies the database of an earlier version to `<name>.v<version>` beside it. Replaces the copy of
 /// an earlier attempt, because that attempt changed nothing.
@@ -92,6 +96,9 @@ pub(super) fn run(
     } else {
         Vec::new()
     };
+    if from < ADDRESS_BOOK {
+        to_version_6::run(connection)?;
+    }
     connection
         .pragma_update(None, "user_version", to)
         .context("writing the version of the tables")?;
@@ -107,3 +114,5 @@ fn step_after(version: i32) -> Option<usize> {
 mod earlier;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod to_version_6_tests;

@@ -20,7 +20,7 @@ use crate::store::{
 
 const APPS: &[&str] = &["identities", "rides"];
 /// Epoch of the earlier database. The migrated one begins [`EPOCH`].
-const OLD_EPOCH: Epoch = Epoch::from_bytes([8; 16]);
+pub(super) const OLD_EPOCH: Epoch = Epoch::from_bytes([8; 16]);
 
 /// Tables and columns that migrations renamed: old name, new name.
 const RENAMED: &[(&str, &str)] = &[
@@ -67,7 +67,7 @@ fn list(connection: &Connection, sql: &str) -> Vec<String> {
 }
 
 /// The text of every table and index, without comments, quotes and redundant spaces.
-fn tables(path: &Path) -> Vec<String> {
+pub(super) fn tables(path: &Path) -> Vec<String> {
     let connection = Connection::open(path).unwrap();
     let texts = list(
         &connection,
@@ -89,10 +89,10 @@ fn without_layout(sql: &str) -> String {
 }
 
 /// A row: column name to quoted value.
-type Cells = BTreeMap<String, String>;
+pub(super) type Cells = BTreeMap<String, String>;
 
 /// All rows of all tables. Sequences of SQLite itself are left out.
-fn rows(path: &Path) -> BTreeMap<String, Vec<Cells>> {
+pub(super) fn rows(path: &Path) -> BTreeMap<String, Vec<Cells>> {
     let connection = Connection::open(path).unwrap();
     let names = list(
         &connection,
