@@ -1,7 +1,6 @@
 //! `/api/admission`: the admission policy, pending requests, and the operator's verdicts.
 //!
-//! Claims of unadmitted nodes are returned unchanged. JSON escapes control characters; a terminal
-//! must do so itself.
+//! Names that unadmitted nodes claim are returned on one line, with hidden characters escaped.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -18,6 +17,7 @@ use crate::graph::GraphManager;
 use crate::op_context::Timestamp;
 use crate::services::verdicts::{self as verbs, Reason, VerdictError};
 use crate::store::{PendingRow, StoreError, Verdict, VerdictRow};
+use crate::text::escape;
 
 /// Shortest accepted prefix of a peer id, in digits.
 const PREFIX_DIGITS_MIN: usize = 8;
@@ -97,7 +97,7 @@ fn show_pending(row: &PendingRow) -> Value {
         "onion": row.request.onion.to_onion_string(),
         "apps": row.request.apps,
         "sync_domains": row.request.sync_domains,
-        "names": row.request.names,
+        "names": row.request.names.iter().map(|name| escape(name)).collect::<Vec<_>>(),
         "effort": row.request.effort,
         "first_seen": row.first_seen.0,
         "last_seen": row.last_seen.0,

@@ -141,9 +141,15 @@ pub enum ControlError {
     /// The node is read-only, because another node runs with its key.
     #[error("{0}")]
     ReadOnly(String),
-    /// The name does not fit the schema of identities.
+    /// The name of an identity is not well formed.
     #[error("{0}")]
-    Schema(String),
+    BadName(String),
+    /// The name is the petname of another identity.
+    #[error("{0}")]
+    NameTaken(String),
+    /// The address book has no room for the name.
+    #[error("{0}")]
+    AddressBookFull(String),
     /// The vault does not hold this identity.
     #[error("{0}")]
     UnknownIdentity(String),
@@ -205,7 +211,9 @@ impl ControlError {
             Self::BadPackage(_) => "bad_package",
             Self::Recovering(_) => "recovering",
             Self::ReadOnly(_) => "read_only",
-            Self::Schema(_) => "schema",
+            Self::BadName(_) => "bad_name",
+            Self::NameTaken(_) => "name_taken",
+            Self::AddressBookFull(_) => "address_book_full",
             Self::UnknownIdentity(_) => "unknown_identity",
             Self::ChainFull(_) => "chain_full",
             Self::NextKeyOffline => "next_key_offline",
@@ -230,10 +238,12 @@ impl ControlError {
             | Self::ReadOnly(_)
             | Self::ChainFull(_)
             | Self::NextKeyOffline
+            | Self::NameTaken(_)
+            | Self::AddressBookFull(_)
             | Self::BackupUnderway
             | Self::BackupExists(_) => StatusCode::CONFLICT,
             Self::UnknownIdentity(_) => StatusCode::NOT_FOUND,
-            Self::Schema(_) | Self::BackupNoFolder(_) | Self::BackupReservedName(_) => {
+            Self::BadName(_) | Self::BackupNoFolder(_) | Self::BackupReservedName(_) => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
             Self::KeysRejected

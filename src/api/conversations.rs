@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::ApiError;
+use super::people::{self, named};
 use super::read::{Body, QueryParams, oid, page_up_to};
 use super::rights::rights_word;
 use super::state::Traced;
@@ -137,21 +138,18 @@ fn show_card(card: &ConversationCard) -> Value {
 }
 
 fn show_member(member: &MemberCard) -> Value {
-    json!({
-        "identity_oid": member.oid.to_hex(),
-        "name": member.name,
+    let fields = json!({
+        "identity_oid": member.person.oid.to_hex(),
         "rights": rights_word(member.rights),
         "standing": member.standing.as_str(),
         "local": member.is_local,
-    })
+    });
+    named(&member.person, fields)
 }
 
 /// Title and members of a conversation, as an inbox shows them.
 pub(super) fn show_label(label: &ConversationLabel) -> Value {
-    let members = label.members.iter();
-    let members: Vec<_> = members
-        .map(|(oid, name)| json!({ "identity_oid": oid.to_hex(), "name": name }))
-        .collect();
+    let members: Vec<_> = label.members.iter().map(people::show).collect();
     json!({
         "oid": label.oid.to_hex(),
         "title": label.title,

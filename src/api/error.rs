@@ -11,9 +11,11 @@ use serde_json::json;
 use super::control::ControlError;
 use crate::engine::EngineError;
 use crate::graph::SaveError;
+use crate::services::contacts::ContactError;
 use crate::services::conversations::ConversationError;
 use crate::services::identities::IdentityError;
 use crate::services::messages::SendError;
+use crate::services::people::FindError;
 use crate::services::rights::RightsError;
 use crate::services::verdicts::VerdictError;
 use crate::store::StoreError;
@@ -156,7 +158,7 @@ impl From<ConversationError> for ApiError {
         let (status, code) = match error {
             ConversationError::Rights(error) => return error.into(),
             ConversationError::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
-            ConversationError::BadTitle => (StatusCode::UNPROCESSABLE_ENTITY, "bad_title"),
+            ConversationError::BadTitle(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad_title"),
             ConversationError::NotHere(_) => (StatusCode::NOT_FOUND, "not_here"),
             ConversationError::Alone => (StatusCode::UNPROCESSABLE_ENTITY, "alone"),
             ConversationError::TooManyFounders => {
@@ -176,10 +178,42 @@ impl From<IdentityError> for ApiError {
     fn from(error: IdentityError) -> Self {
         let (status, code) = match error {
             IdentityError::Save(error) => return error.into(),
+            IdentityError::Name(error) => return error.into(),
             IdentityError::NotLocal(_) | IdentityError::Unknown(_) => {
                 (StatusCode::NOT_FOUND, "unknown_identity")
             }
             IdentityError::NotFrozen => (StatusCode::CONFLICT, "not_frozen"),
+        };
+        Self::new(status, code, error_chain(&error))
+    }
+}
+
+impl From<ContactError> for ApiError {
+    fn from(error: ContactError) -> Self {
+        let (status, code) = match &error {
+            ContactError::Store(error) => return Self::internal(error),
+            ContactError::BadName(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad_name"),
+            ContactError::NameTaken { .. } => (StatusCode::CONFLICT, "name_taken"),
+            ContactError::AlreadyNamed(_) => (StatusCode::CONFLICT, "already_named"),
+            ContactError::NotNamed(_) => (StatusCode::NOT_FOUND, "not_found"),
+            ContactError::OwnIdentity(_) => (StatusCode::CONFLICT, "own_identity"),
+            ContactError::Server(_) => (StatusCode::NOT_FOUND, "unknown_identity"),
+            ContactError::NoteTooLong => (StatusCode::UNPROCESSABLE_ENTITY, "bad_note"),
+            ContactError::Full => (StatusCode::CONFLICT, "address_book_full"),
+        };
+        Self::new(status, code, error_chain(&error))
+    }
+}
+
+impl From<FindError> for ApiError {
+    fn from(error: FindError) -> Self {
+        let (status, code) = match &error {
+            FindError::Store(error) => return Self::internal(error),
+            FindError::Empty => (StatusCode::BAD_REQUEST, "bad_request"),
+            FindError::Unknown { .. } => (StatusCode::NOT_FOUND, "unknown_identity"),
+            FindError::OnlyClaimed { .. } => (StatusCode::CONFLICT, "only_claimed"),
+            FindError::Ambiguous { .. } => (StatusCode::CONFLICT, "ambiguous"),
+            FindError::NotHere(_) => (StatusCode::NOT_FOUND, "not_here"),
         };
         Self::new(status, code, error_chain(&error))
     }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::control::KeyOwner;
 use super::error::ApiError;
+use super::people::named;
 use super::read::{Body, oid};
 use super::state::Traced;
 use crate::services::identities::{self, IdentityError};
@@ -17,15 +18,15 @@ pub(super) async fn list(Traced(state): Traced) -> Result<Json<Value>, ApiError>
     let cards: Vec<_> = cards
         .into_iter()
         .map(|card| {
-            json!({
-                "oid": card.oid.to_hex(),
-                "name": card.name,
+            let fields = json!({
+                "oid": card.person.oid.to_hex(),
                 "home_peer_id": card.home.to_hex(),
                 "local": card.is_local,
                 "key_id": card.key_id,
                 "retired": card.retired,
                 "frozen": card.frozen,
-            })
+            });
+            named(&card.person, fields)
         })
         .collect();
     Ok(Json(json!({ "identities": cards })))

@@ -12,8 +12,9 @@ use super::conversations::show_label;
 use super::error::ApiError;
 use super::read::{Body, QueryParams, cursor, oid, page};
 use super::state::{ApiState, Traced};
+use crate::services::conversation_cards;
 use crate::services::messages::{self, Inbox};
-use crate::services::{conversation_cards, identities};
+use crate::services::people::person;
 use crate::store::{FeedCursor, StoreError};
 
 /// Longest wait for a new message, in seconds. Longer values are lowered to it.
@@ -126,11 +127,14 @@ async fn read_inbox(
             let labels: Vec<_> = labels.iter().map(show_label).collect();
             let mut shown = Vec::with_capacity(messages.len());
             for message in messages {
+                let sender = person(&view.rows, &message.sender)?;
                 shown.push(json!({
                     "oid": message.oid.to_hex(),
                     "conversation_oid": message.conversation.to_hex(),
                     "sender_identity_oid": message.sender.to_hex(),
-                    "sender_name": identities::name_of(&view, &message.sender)?,
+                    "sender_petname": sender.petname,
+                    "sender_claim": sender.shown_claim(),
+                    "sender_label": sender.label(),
                     "body": message.body,
                     "sent_at": message.sent_at,
                     "change_seq": message.change_seq,

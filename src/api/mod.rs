@@ -3,8 +3,8 @@
 //! - `server`: connections.
 //! - `routes`: the table of routes.
 //! - `auth`: checks that apply to every request.
-//! - `messages`, `conversations`, `rights`, `identities`, `objects`, `node`, `tor`, `admission`,
-//!   `recovery`, `backups`: the handlers.
+//! - `messages`, `conversations`, `rights`, `identities`, `people`, `contacts`, `objects`, `node`,
+//!   `tor`, `admission`, `recovery`, `backups`: the handlers.
 //! - `read`: request bodies, queries and ids.
 //! - `control`: the operations that the node implements for the API.
 //! - `error`: error responses.
@@ -16,6 +16,7 @@
 mod admission;
 mod auth;
 mod backups;
+mod contacts;
 mod control;
 mod conversations;
 mod error;
@@ -23,6 +24,7 @@ mod identities;
 mod messages;
 mod node;
 mod objects;
+mod people;
 mod read;
 mod recovery;
 mod rejects;

@@ -10,9 +10,12 @@ use serde_json::{Value, json};
 
 use super::control::{SyncDirection, SyncReport};
 use super::error::ApiError;
+use super::people::show as show_person;
 use super::read::{Body, peer_id};
 use super::state::{ApiState, Traced};
 use super::{admission, recovery as recovery_api};
+use crate::services::contacts::{self, Naming};
+use crate::services::people;
 use crate::state_engine::View;
 use crate::store::{StoreError, Usage};
 
@@ -37,6 +40,7 @@ fn peer_rows(view: &View<'_>) -> Result<Vec<Value>, StoreError> {
                         "acked_seq": state.acked_seq,
                     })
                 });
+        let people = people::at_home(&view.rows, &peer.peer_id)?;
         let waiting = view.rows.waiting_by_cause(&peer.peer_id)?;
         let again = view.rows.pull_again_counts(&peer.peer_id)?;
         rows.push(json!({
@@ -46,6 +50,8 @@ fn peer_rows(view: &View<'_>) -> Result<Vec<Value>, StoreError> {
             "schemas": schemas(&peer.peer_apps),
             "peer_sync_domains": peer.peer_sync_domains,
             "domains": peer.domains,
+            "identities": people.people().iter().map(show_person).collect::<Vec<_>>(),
+            "more_identities": people.has_more(),
             "tier": peer.tier.as_str(),
             "epoch": peer.epoch.to_hex(),
             "last_contact": peer.last_contact.0,
@@ -175,6 +181,8 @@ pub(super) async fn peers(Traced(state): Traced) -> Result<Json<Value>, ApiError
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub(super) struct DialRequest {
     onion: String,
+    /// Petname for the only listed identity of the node.
+    r#as: Option<String>,
 }
 
 pub(super) async fn dial(
@@ -186,12 +194,43 @@ pub(super) async fn dial(
         .trim()
         .parse()
         .map_err(|error| ApiError::bad_field("onion", &error))?;
+    let name = request.r#as;
+    // Before the work of a dial.
+    name.as_deref().map_or(Ok(()), contacts::check_petname)?;
     let dialled = state.control.dial(onion).await?;
+    let peer = dialled.peer;
+    let naming = match name {
+        Some(name) => {
+            let naming = state
+                .engine
+                .graph::<_, StoreError>(move |graph| contacts::name_at_peer(graph, &peer, &name));
+            Some(naming.await?)
+        }
+        None => None,
+    };
+    let reading = state
+        .engine
+        .read(move |view| people::at_home(&view.rows, &peer));
+    let people = reading.await?;
     Ok(Json(json!({
-        "peer_id": dialled.peer.to_hex(),
+        "peer_id": peer.to_hex(),
         "effort": dialled.effort,
         "solving_ms": dialled.solving_ms,
+        "identities": people.people().iter().map(show_person).collect::<Vec<_>>(),
+        "more_identities": people.has_more(),
+        "named": matches!(naming, Some(Naming::Named)),
+        "not_named": naming.as_ref().and_then(not_named),
     })))
+}
+
+/// Why no identity of a dialled node was named. `None`: one was.
+fn not_named(naming: &Naming) -> Option<String> {
+    match naming {
+        Naming::Named => None,
+        Naming::NoIdentity => Some("the node has no listed identity".to_owned()),
+        Naming::Several => Some("the node has several identities".to_owned()),
+        Naming::Refused(error) => Some(keys::error_chain(error)),
+    }
 }
 
 #[derive(Deserialize)]

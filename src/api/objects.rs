@@ -17,8 +17,8 @@ use super::read::{Body, QueryParams, cursor, oid, page};
 use super::state::{ApiState, Traced};
 use crate::graph::{SaveError, Saved, WriteRequest, load_object};
 use crate::object::{Attrs, Object, Value};
-use crate::schema::{Kind, Schemas, TypeSchema};
-use crate::services::local_context;
+use crate::schema::{Kind, Schemas, TypeSchema, identities};
+use crate::services::{conversations, local_context, messages};
 use crate::store::{Onlooker, SeenObject, SeqOrder, StoreError};
 
 #[derive(Deserialize)]
@@ -125,6 +125,7 @@ pub(super) async fn save(
     let (app, schema) = find_type(&schemas, &request.r#type)?;
     let owner = oid("owner", &request.owner)?;
     let attrs = read_attrs(schema, request.attrs)?;
+    check_names(&app, schema.number, &attrs)?;
     let oid = request
         .oid
         .as_deref()
@@ -138,6 +139,22 @@ pub(super) async fn save(
         attrs: Some(attrs),
     };
     write(&state, request).await
+}
+
+/// Refuses names that no other route would make: those of identities, which are petnames too, and
+/// titles that are no names.
+fn check_names(app: &str, type_number: u16, attrs: &Attrs) -> Result<(), ApiError> {
+    if (app, type_number) == (identities::APP, identities::IDENTITY) {
+        let why = "type: identities are created and renamed through /api/identities";
+        return Err(ApiError::bad_request(why));
+    }
+    if (app, type_number) == (messages::APP, messages::CONVERSATION) {
+        let titles = attrs.get(&messages::TITLE).into_iter().flatten();
+        for title in titles.filter_map(Value::as_text) {
+            conversations::check_title(title)?;
+        }
+    }
+    Ok(())
 }
 
 fn read_attrs(schema: &TypeSchema, given: Map<String, JsonValue>) -> Result<Attrs, ApiError> {

@@ -10,10 +10,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::ApiError;
+use super::people::named;
 use super::read::{Body, oid};
 use super::state::Traced;
 use crate::object::Rights;
-use crate::services::identities::name_of;
+use crate::services::people::person;
 use crate::services::rights;
 use crate::store::Onlooker;
 
@@ -40,12 +41,12 @@ pub(super) async fn show(
         };
         let mut entries = Vec::new();
         for (identity, rights) in shared.list.rights.iter() {
-            entries.push(json!({
+            let fields = json!({
                 "identity_oid": identity.to_hex(),
-                "name": name_of(&view, identity)?,
                 "rights": rights_word(Some(rights)),
                 "left": shared.has_left(&view.rows, identity)?,
-            }));
+            });
+            entries.push(named(&person(&view.rows, identity)?, fields));
         }
         Ok::<_, rights::RightsError>(json!({
             "oid": scope.to_hex(),

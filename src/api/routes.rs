@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::error::ApiError;
 use super::state::ApiState;
 use super::{
-    admission, auth, backups, conversations, identities, messages, node, objects, recovery,
-    rejects, rights,
+    admission, auth, backups, contacts, conversations, identities, messages, node, objects, people,
+    recovery, rejects, rights,
 };
 
 /// Creates the router: all routes and the checks of [`auth`].
@@ -48,6 +48,12 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/objects", get(objects::list).post(objects::save))
         .route("/api/objects/{app}/{oid}", delete(objects::delete))
         .route("/api/v1/rejects", get(rejects::list))
+        .route("/api/v1/identities/find", get(people::find))
+        .route("/api/v1/contacts", get(contacts::list).post(contacts::add))
+        .route(
+            "/api/v1/contacts/{oid}",
+            put(contacts::change).delete(contacts::remove),
+        )
         .route(
             "/api/v1/conversations",
             get(conversations::list).post(conversations::found),

@@ -27,6 +27,15 @@ const PAUSE_MIN: Duration = Duration::from_secs(1);
 /// Longest such pause. A request that waits for a message takes as long.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
+/// A text as a value in a query string: all bytes except letters and digits are escaped.
+pub(super) fn query_value(text: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    };
+    text.bytes().map(byte).collect()
+}
+
 /// A running node's API address and token.
 pub(super) struct ApiClient {
     address: SocketAddr,
@@ -175,6 +184,11 @@ mod tests {
 
     const BUSY: (u16, &str) = (503, r#"{"error":{"code":"busy","message":"too many"}}"#);
     const STOPPING: (u16, &str) = (503, r#"{"error":{"code":"stopping","message":"over"}}"#);
+
+    #[test]
+    fn query_value_escapes_all_but_letters_and_digits() {
+        assert_eq!(query_value("Bob 2&é"), "Bob%202%26%C3%A9");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn following_request_is_repeated_while_the_node_is_busy() {

@@ -8,7 +8,7 @@ use super::args::ApiArgs;
 use super::client::ApiClient;
 use super::failure::Failure;
 use super::progress;
-use super::show::{list, number, print, print_json, sanitize, short, text, words};
+use super::show::{label, labels, list, number, print, print_json, sanitize, short, text, words};
 
 pub(super) async fn status(api: &ApiArgs) -> Result<(), Failure> {
     let status = ApiClient::find(&api.node.config)?
@@ -103,6 +103,9 @@ fn show_peers(status: &Value) {
             }
         ));
         print(format_args!("  onion    {}", text(peer, "onion")));
+        if let Some(people) = people(peer) {
+            print(format_args!("  people   {people}"));
+        }
         print(format_args!("  domains  {}", words(peer, "domains")));
         for line in not_applied(peer) {
             print(line);
@@ -121,6 +124,17 @@ fn show_peers(status: &Value) {
             }
         }
     }
+}
+
+/// The identities of a peer. `None`: none is known.
+fn people(peer: &Value) -> Option<String> {
+    let more = if has_more(peer) { ", and more" } else { "" };
+    let is_known = !list(peer, "identities").is_empty();
+    is_known.then(|| format!("{}{more}", labels(peer, "identities")))
+}
+
+fn has_more(of: &Value) -> bool {
+    of.get("more_identities") == Some(&Value::Bool(true))
 }
 
 /// Lines on the apps of a peer whose schemas differ from those of this node in a way that the
@@ -196,21 +210,34 @@ fn not_applied(peer: &Value) -> Vec<String> {
     lines
 }
 
-pub(super) async fn peer_add(onion: &str, api: &ApiArgs) -> Result<(), Failure> {
+/// Dials a node. `name` becomes the petname of its only listed identity.
+pub(super) async fn peer_add(
+    onion: &str,
+    name: Option<String>,
+    api: &ApiArgs,
+) -> Result<(), Failure> {
     let client = ApiClient::find(&api.node.config)?;
     if !api.json {
         eprintln!("Dialling, and solving the puzzle if there is one …");
     }
-    let request = json!({ "onion": onion });
+    let request = json!({ "onion": onion, "as": name });
     let dialled = match api.json {
         true => client.post("/api/peers", &request).await?,
         false => {
             progress::while_dialling(&client, onion, client.post("/api/peers", &request)).await?
         }
     };
+    let unnamed = dialled.get("not_named").and_then(Value::as_str);
+    let done = match unnamed {
+        Some(why) => Err(Failure::failed(format!(
+            "the node is a peer, but no identity was named: {}",
+            sanitize(why)
+        ))),
+        None => Ok(()),
+    };
     if api.json {
         print_json(&dialled);
-        return Ok(());
+        return done;
     }
     print(format_args!(
         "Admitted by peer {}",
@@ -223,7 +250,31 @@ pub(super) async fn peer_add(onion: &str, api: &ApiArgs) -> Result<(), Failure> 
             number(&dialled, "solving_ms")
         )),
     }
-    Ok(())
+    for line in dialled_people(&dialled) {
+        print(line);
+    }
+    done
+}
+
+/// Lines on the listed identities of a dialled node, each without a petname with the command that
+/// names it.
+fn dialled_people(dialled: &Value) -> Vec<String> {
+    let people = list(dialled, "identities");
+    let line = |person: &Value| match person.get("petname") {
+        Some(Value::String(_)) => format!("  {}", label(person)),
+        _ => {
+            let digits = text(person, "identity_oid").get(..12).unwrap_or("-");
+            format!("  {}  postern contact add {digits} NAME", label(person))
+        }
+    };
+    let mut lines: Vec<_> = people.iter().map(line).collect();
+    if has_more(dialled) {
+        lines.push("  and more: see `postern identity list`".to_owned());
+    }
+    if !lines.is_empty() {
+        lines.insert(0, "Its identities:".to_owned());
+    }
+    lines
 }
 
 pub(super) async fn peer_list(api: &ApiArgs) -> Result<(), Failure> {

@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 use super::args::ApiArgs;
 use super::client::ApiClient;
 use super::failure::Failure;
-use super::lookup::{find_conversation, find_identity, only_identity};
-use super::show::{line, list, number, print, print_json, short, text, utc};
+use super::lookup::{find_conversation, find_identity, find_person, only_identity};
+use super::show::{label as person_label, line, list, number, print, print_json, text, utc};
+use crate::text::delimited;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConversationCommand {
@@ -16,10 +17,10 @@ pub(super) enum ConversationCommand {
     /// A conversation of two stays one of two. One of three or more can grow to 256 members.
     #[command(after_help = "Example: postern conversation new --from Alice --to Bob --to Carol")]
     New {
-        /// The founder and owner: an identity of this node, by name or oid.
+        /// The founder and owner: an identity of this node, by petname or oid.
         #[arg(long)]
         from: String,
-        /// A founding member: a known identity, by name or oid. Repeat it for each member.
+        /// A founding member, by petname or oid. Repeat it for each member.
         #[arg(long, required = true)]
         to: Vec<String>,
         /// The title, which never changes: one line of at most 200 bytes. Default: none.
@@ -31,7 +32,7 @@ pub(super) enum ConversationCommand {
     /// List conversations with their members, oldest first.
     #[command(after_help = "Example: postern conversation list --identity Alice")]
     List {
-        /// An identity of this node, by name or oid. Default: all of them.
+        /// An identity of this node, by petname or oid. Default: all of them.
         #[arg(long)]
         identity: Option<String>,
         #[command(flatten)]
@@ -53,7 +54,7 @@ pub(super) enum ConversationCommand {
     Add {
         #[command(flatten)]
         which: ConversationArg,
-        /// The new member: a known identity, by name or oid.
+        /// The new member, by petname or oid.
         who: String,
         #[command(flatten)]
         api: ApiArgs,
@@ -65,7 +66,7 @@ pub(super) enum ConversationCommand {
     Remove {
         #[command(flatten)]
         which: ConversationArg,
-        /// The member, by name or oid.
+        /// The member, by petname or oid.
         who: String,
         #[command(flatten)]
         api: ApiArgs,
@@ -78,7 +79,7 @@ pub(super) enum ConversationCommand {
     Leave {
         #[command(flatten)]
         which: ConversationArg,
-        /// The leaving identity, by name or oid. Default: this node's only identity.
+        /// The leaving identity, by petname or oid. Default: this node's only identity.
         #[arg(long = "as", value_name = "IDENTITY")]
         identity: Option<String>,
         #[command(flatten)]
@@ -176,8 +177,8 @@ fn summary(conversation: &Value) -> String {
     let members = list(conversation, "members").iter();
     let members: Vec<_> = members
         .map(|member| match text(member, "standing") {
-            "member" => name(member),
-            standing => format!("{} ({standing})", name(member)),
+            "member" => person_label(member),
+            standing => format!("{} ({standing})", person_label(member)),
         })
         .collect();
     let counted = match conversation.get("messages_counted_of") {
@@ -203,24 +204,17 @@ fn title(conversation: &Value) -> Option<String> {
     (!title.trim().is_empty()).then(|| line(title))
 }
 
-/// The name of an identity, or the begin of its oid.
-fn name(member: &Value) -> String {
-    match member.get("name").and_then(Value::as_str) {
-        Some(name) => line(name),
-        None => short(text(member, "identity_oid")),
-    }
-}
-
 /// The title of a message's conversation, or its members. `None`: a conversation of two.
 pub(super) fn label(conversation: &Value) -> Option<String> {
     if conversation.get("of_two") == Some(&Value::Bool(true)) {
         return None;
     }
     if let Some(title) = title(conversation) {
-        return Some(title);
+        // In an inbox the title stands before the sender.
+        return Some(delimited(&title));
     }
     let members = list(conversation, "members");
-    let mut names: Vec<_> = members.iter().map(name).collect();
+    let mut names: Vec<_> = members.iter().map(person_label).collect();
     let further = number(conversation, "member_count").saturating_sub(names.len() as u64);
     if further > 0 {
         names.push(format!("{further} more"));
@@ -241,7 +235,7 @@ async fn show(which: &ConversationArg, api: &ApiArgs) -> Result<(), Failure> {
         print(format_args!(
             "  {}  {:<20} {}, {}",
             text(member, "identity_oid"),
-            name(member),
+            person_label(member),
             text(member, "standing"),
             rights(member)
         ));
@@ -264,16 +258,16 @@ fn rights(member: &Value) -> &'static str {
 async fn add(which: &ConversationArg, who: &str, api: &ApiArgs) -> Result<(), Failure> {
     let client = ApiClient::find(&api.node.config)?;
     let oid = find_conversation(&client, &which.conversation).await?;
-    let identity = find_identity(&client, who, false).await?;
+    let person = find_person(&client, who, false).await?;
     let path = format!("/api/v1/conversations/{oid}/members");
     let done = client
-        .post(&path, &json!({ "identity_oid": identity }))
+        .post(&path, &json!({ "identity_oid": text(&person, "oid") }))
         .await?;
     if api.json {
         print_json(&done);
         return Ok(());
     }
-    let who = line(who);
+    let who = person_label(&person);
     if done.get("founded_new") == Some(&Value::Bool(true)) {
         print(format_args!(
             "A conversation of two stays one of two. Founded a new one with {who}:\n\
@@ -292,7 +286,8 @@ async fn add(which: &ConversationArg, who: &str, api: &ApiArgs) -> Result<(), Fa
 async fn remove(which: &ConversationArg, who: &str, api: &ApiArgs) -> Result<(), Failure> {
     let client = ApiClient::find(&api.node.config)?;
     let oid = find_conversation(&client, &which.conversation).await?;
-    let identity = find_identity(&client, who, false).await?;
+    let person = find_person(&client, who, false).await?;
+    let identity = text(&person, "oid");
     let path = format!("/api/v1/conversations/{oid}/members/{identity}");
     let done = client.delete(&path).await?;
     if api.json {
@@ -300,7 +295,7 @@ async fn remove(which: &ConversationArg, who: &str, api: &ApiArgs) -> Result<(),
     } else {
         print(format_args!(
             "Removed {}, who keeps what it has received and gets nothing new.",
-            line(who)
+            person_label(&person)
         ));
     }
     Ok(())
@@ -335,14 +330,11 @@ mod tests {
 
     #[test]
     fn summary_shows_title_members_and_messages() {
-        let member = |name: Option<&str>, standing: &str| {
-            let oid = "0123456789abcdef0123456789abcdef";
-            json!({ "name": name, "identity_oid": oid, "standing": standing })
-        };
+        let member = |label: &str, standing: &str| json!({ "label": label, "standing": standing });
         let members = [
-            member(Some("Alice"), "owner"),
-            member(None, "member"),
-            member(Some("Bo\nb"), "left"),
+            member("Alice", "owner"),
+            member("0123456789ab", "member"),
+            member("Bo\nb", "left"),
         ];
         let shown = json!({
             "oid": "ff", "title": "Hi\u{1b}king", "members": members, "messages": 12,
@@ -350,7 +342,7 @@ mod tests {
         });
         assert_eq!(
             summary(&shown),
-            "ff  Hi\\u{1b}king\n  members   Alice (owner), 0123456789ab…, Bo\\nb (left)\n  \
+            "ff  Hi\\u{1b}king\n  members   Alice (owner), 0123456789ab, Bo\\nb (left)\n  \
              messages  12, newest 1970-01-01 00:00 UTC"
         );
         let empty = json!({
@@ -379,7 +371,7 @@ mod tests {
         let check = |conversation: Value, expected: Option<&str>| {
             assert_eq!(label(&conversation).as_deref(), expected);
         };
-        let members = json!([{ "name": "Alice" }, { "name": "Bob" }]);
+        let members = json!([{ "label": "Alice" }, { "label": "Bob" }]);
         check(
             json!({ "of_two": true, "title": "Us", "members": members }),
             None,
@@ -387,6 +379,10 @@ mod tests {
         check(
             json!({ "of_two": false, "title": "Us", "members": members }),
             Some("Us"),
+        );
+        check(
+            json!({ "of_two": false, "title": "x) Alice: hi", "members": members }),
+            Some("\"x) Alice: hi\""),
         );
         for blank in [json!(null), json!(""), json!(" \n")] {
             check(

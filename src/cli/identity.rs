@@ -1,6 +1,6 @@
 //! `postern identity`: lists known identities and manages this node's own.
 
-use clap::Subcommand;
+use clap::{ArgGroup, Subcommand};
 use serde_json::{Value, json};
 
 use super::args::ApiArgs;
@@ -8,13 +8,13 @@ use super::client::ApiClient;
 use super::failure::Failure;
 use super::keyring::KEY_BACKUP;
 use super::lookup::find_identity;
-use super::show::{list, number, print, print_json, sanitize, short, text};
+use super::show::{label, list, number, print, print_json, short, text};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum IdentityCommand {
     /// Create an identity on this node.
     New {
-        /// The name, as other nodes see it.
+        /// The name, as other nodes see it, which is also its petname here.
         name: Option<String>,
         #[command(flatten)]
         api: ApiArgs,
@@ -23,9 +23,9 @@ pub(super) enum IdentityCommand {
     List(ApiArgs),
     /// Rename an identity of this node.
     Rename {
-        /// The identity, by name or oid.
+        /// The identity, by petname or oid.
         identity: String,
-        /// The new name, as other nodes see it. Default: none.
+        /// The new name, as other nodes see it, which is also its petname here. Default: none.
         name: Option<String>,
         #[command(flatten)]
         api: ApiArgs,
@@ -33,7 +33,7 @@ pub(super) enum IdentityCommand {
     /// Retire an identity of this node: it writes no more, and peers are informed. Its objects
     /// stay.
     Retire {
-        /// The identity, by name or oid.
+        /// The identity, by petname or oid.
         identity: String,
         /// Undo the retirement.
         #[arg(long)]
@@ -41,17 +41,23 @@ pub(super) enum IdentityCommand {
         #[command(flatten)]
         api: ApiArgs,
     },
-    /// Replace an identity's key by the next one. Peers then refuse what the earlier key signs.
+    /// Replace the key of an identity, or of the node, by the next one. Peers then refuse what the
+    /// earlier key signs.
+    #[command(group = ArgGroup::new("whose").required(true))]
     Rotate {
-        /// The identity, by name or oid, or `node` for the node's own key.
-        identity: String,
+        /// An identity of this node, by petname or oid.
+        #[arg(group = "whose")]
+        identity: Option<String>,
+        /// Rotate the node's own key.
+        #[arg(long, group = "whose")]
+        node: bool,
         #[command(flatten)]
         api: ApiArgs,
     },
     /// Unfreeze an identity. Prefer having its owner rotate the key, which unfreezes it
     /// automatically.
     Unfreeze {
-        /// The identity, by oid.
+        /// The identity, by petname or oid.
         identity: String,
         #[command(flatten)]
         api: ApiArgs,
@@ -72,7 +78,7 @@ pub(super) async fn run(command: IdentityCommand) -> Result<(), Failure> {
             undo,
             api,
         } => retire(&identity, !undo, &api).await,
-        IdentityCommand::Rotate { identity, api } => rotate(&identity, &api).await,
+        IdentityCommand::Rotate { identity, api, .. } => rotate(identity.as_deref(), &api).await,
         IdentityCommand::Unfreeze { identity, api } => unfreeze(&identity, &api).await,
     }
 }
@@ -117,7 +123,7 @@ async fn known(api: &ApiArgs) -> Result<(), Failure> {
         print(format_args!(
             "{}  {:<20} {place}",
             text(card, "oid"),
-            sanitize(text(card, "name"))
+            label(card)
         ));
     }
     Ok(())
@@ -151,15 +157,15 @@ async fn retire(identity: &str, retired: bool, api: &ApiArgs) -> Result<(), Fail
     Ok(())
 }
 
-async fn rotate(identity: &str, api: &ApiArgs) -> Result<(), Failure> {
+/// Rotates the key of an identity. Without one, the node's own key.
+async fn rotate(identity: Option<&str>, api: &ApiArgs) -> Result<(), Failure> {
     let client = ApiClient::find(&api.node.config)?;
-    let path = if identity == "node" {
-        "/api/keys/rotate-node".to_owned()
-    } else {
-        format!(
-            "/api/identities/{}/rotate",
-            find_identity(&client, identity, true).await?
-        )
+    let path = match identity {
+        None => "/api/keys/rotate-node".to_owned(),
+        Some(identity) => {
+            let oid = find_identity(&client, identity, true).await?;
+            format!("/api/identities/{oid}/rotate")
+        }
     };
     if !api.json {
         eprintln!("Rotating the key and re-signing live objects …");

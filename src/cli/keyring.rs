@@ -238,7 +238,7 @@ fn change_passphrase(vault: &VaultArgs, new: Option<&Path>) -> Result<(), Failur
 
 fn rotate(whose: &str, vault: &VaultArgs, recovery_file: Option<&Path>) -> Result<(), Failure> {
     let instead = match whose {
-        "node" => "use `postern identity rotate node`, or stop it first",
+        "node" => "use `postern identity rotate --node`, or stop it first",
         _ => "use `postern identity rotate`, or stop it first",
     };
     let opened = vault.to_write(instead)?;

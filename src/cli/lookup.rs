@@ -1,51 +1,39 @@
-//! Looks up the identities and conversations that a person names, by name or oid.
+//! Looks up the identities and conversations that a person names, by petname or oid.
 
 use serde_json::Value;
 
-use super::client::ApiClient;
+use super::client::{ApiClient, query_value};
 use super::failure::Failure;
 use super::show::{list, number, quoted, text};
 
 /// Fewest digits of a suffix that names a conversation.
 const SUFFIX_DIGITS_MIN: usize = 8;
 
-/// Returns the oid of an identity that is given by oid or by unique name.
+/// Asks the node for the identity that a person names: by its petname, its oid, or the first 8 or
+/// more digits of the oid. The reply has `oid`, `label`, `known` and `local`.
+pub(super) async fn find_person(
+    client: &ApiClient,
+    wanted: &str,
+    must_be_local: bool,
+) -> Result<Value, Failure> {
+    if wanted.is_empty() {
+        return Err(Failure::usage(
+            "an empty text names no identity: give a petname or an oid (`postern identity list`)",
+        ));
+    }
+    let who = query_value(wanted);
+    let path = format!("/api/v1/identities/find?who={who}&local={must_be_local}");
+    client.get(&path).await
+}
+
+/// Returns the oid of an identity that is given as for [`find_person`].
 pub(super) async fn find_identity(
     client: &ApiClient,
     wanted: &str,
     must_be_local: bool,
 ) -> Result<String, Failure> {
-    if wanted.parse::<keys::Oid>().is_ok() {
-        return Ok(wanted.to_owned());
-    }
-    if wanted.is_empty() {
-        return Err(Failure::usage(
-            "an empty text names no identity: give a name or oid (`postern identity list`)",
-        ));
-    }
-    let known = client.get("/api/identities").await?;
-    let is_local = |card: &Value| card.get("local") == Some(&Value::Bool(true));
-    let mut found = list(&known, "identities")
-        .iter()
-        .filter(|card| text(card, "name") == wanted && (!must_be_local || is_local(card)));
-    match (found.next(), found.next()) {
-        (Some(card), None) => Ok(text(card, "oid").to_owned()),
-        (None, _) => {
-            let which = if must_be_local {
-                "of this node"
-            } else {
-                "known here"
-            };
-            let wanted = quoted(wanted);
-            Err(Failure::failed(format!(
-                "no identity {which} is named {wanted}: see `postern identity list`"
-            )))
-        }
-        (Some(_), Some(_)) => Err(Failure::failed(format!(
-            "several identities are named {}: give the oid (`postern identity list`)",
-            quoted(wanted)
-        ))),
-    }
+    let found = find_person(client, wanted, must_be_local).await?;
+    Ok(text(&found, "oid").to_owned())
 }
 
 /// Returns the oid of this node's only identity. `option` chooses one of several.

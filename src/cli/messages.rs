@@ -12,7 +12,7 @@ use super::client::ApiClient;
 use super::conversation::label;
 use super::failure::Failure;
 use super::lookup::{find_conversation, find_identity, only_identity};
-use super::show::{list, number, print, print_json, sanitize, text};
+use super::show::{line, list, number, print, print_json, sanitize, text};
 
 /// Longest message read from standard input, in bytes. The API has its own limit.
 const STDIN_BYTES_MAX: u64 = 1 << 20;
@@ -104,10 +104,6 @@ pub(super) async fn inbox(
             if api.json {
                 print(message);
             } else {
-                let sender = message
-                    .get("sender_name")
-                    .and_then(Value::as_str)
-                    .unwrap_or_else(|| text(message, "sender_identity_oid"));
                 let label = match labels.get(text(message, "conversation_oid")) {
                     Some(label) => format!("({label}) "),
                     None => String::new(),
@@ -115,7 +111,7 @@ pub(super) async fn inbox(
                 print(format_args!(
                     "[{}] {label}{}: {}",
                     number(message, "change_seq"),
-                    sanitize(sender),
+                    line(text(message, "sender_label")),
                     sanitize(text(message, "body"))
                 ));
             }

@@ -11,6 +11,7 @@ mod args;
 mod backup;
 mod client;
 mod commands;
+mod contact;
 mod conversation;
 mod failure;
 mod folder;
@@ -52,7 +53,7 @@ enum Command {
     Init {
         /// The folder. Must not exist, or must be empty.
         dir: PathBuf,
-        /// Name of the first identity, as other nodes see it.
+        /// Name of the first identity, as other nodes see it, which is also its petname here.
         #[arg(long)]
         name: Option<String>,
         /// File with the passphrase (mode 0600). Default: ask at the terminal.
@@ -123,6 +124,9 @@ enum Command {
     /// Manage this node's identities and list known ones.
     #[command(subcommand)]
     Identity(identity::IdentityCommand),
+    /// Name identities in the address book, which never leaves this node.
+    #[command(subcommand)]
+    Contact(contact::ContactCommand),
     /// Show or end the recovery after a restore.
     Recovery(recovery::RecoveryArgs),
     /// List refused objects: how many, when, from which peer, of which type, for which reason.
@@ -146,10 +150,11 @@ enum Command {
         group = ArgGroup::new("recipient").required(true)
     )]
     Send {
-        /// The sender: an identity of this node, by name or oid.
+        /// The sender: an identity of this node, by petname or oid.
         #[arg(long)]
         from: String,
-        /// The recipient: a known identity, by name or oid. Uses the conversation of the two.
+        /// The recipient, by petname or oid, or by the first 8 or more digits of the oid. Uses the
+        /// conversation of the two.
         #[arg(long, group = "recipient")]
         to: Option<String>,
         /// The conversation: its oid, or the last 8 or more digits of it. Instead of --to.
@@ -162,7 +167,7 @@ enum Command {
     },
     /// Show the messages that an identity of this node may read.
     Inbox {
-        /// The identity, by name or oid. Default: this node's only identity.
+        /// The identity, by petname or oid. Default: this node's only identity.
         #[arg(long)]
         identity: Option<String>,
         /// Show only messages after this number, which is shown in brackets before a message.
@@ -196,6 +201,9 @@ enum PeerCommand {
     Add {
         /// The node's onion address, which its `postern init` printed.
         onion: String,
+        /// Petname for the node's only listed identity. With several, none is named.
+        #[arg(long = "as", value_name = "NAME")]
+        name: Option<String>,
         #[command(flatten)]
         api: ApiArgs,
     },
@@ -294,7 +302,9 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Keys(keys) => keyring::run(keys),
         Command::Status(api) => commands::status(&api).await,
         Command::Policy { policy, api } => verdicts::policy(policy, &api).await,
-        Command::Peer(PeerCommand::Add { onion, api }) => commands::peer_add(&onion, &api).await,
+        Command::Peer(PeerCommand::Add { onion, name, api }) => {
+            commands::peer_add(&onion, name, &api).await
+        }
         Command::Peer(PeerCommand::List(api)) => commands::peer_list(&api).await,
         Command::Peer(PeerCommand::Pending(api)) => verdicts::pending(&api).await,
         Command::Peer(PeerCommand::Bans(api)) => verdicts::bans(&api).await,
@@ -303,6 +313,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Peer(PeerCommand::Refuse { verdict, days }) => verdict.send("refuse", days).await,
         Command::Peer(PeerCommand::Ban { verdict, days }) => verdict.send("ban", days).await,
         Command::Identity(command) => identity::run(command).await,
+        Command::Contact(command) => contact::run(command).await,
         Command::Recovery(arguments) => recovery::run(arguments).await,
         Command::Rejects { peer, api } => rejects::rejects(peer, &api).await,
         Command::Conversation(command) => conversation::run(command).await,

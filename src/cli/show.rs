@@ -7,7 +7,7 @@ use std::io::Write as _;
 
 use serde_json::Value;
 
-use crate::text::is_hidden;
+use crate::text::{escape, is_hidden};
 
 /// Prints a line. A closed pipe (a reader such as `head`) ends the process with success.
 pub(super) fn print(line: impl std::fmt::Display) {
@@ -77,9 +77,20 @@ pub(super) fn sanitize(text: &str) -> String {
     shown
 }
 
-/// Sanitizes text that must stay on one line, such as names and reasons.
+/// Escapes what is hidden in text that must stay on one line, such as names and reasons.
 pub(super) fn line(text: &str) -> String {
-    sanitize(&text.replace('\n', "\\n"))
+    escape(text)
+}
+
+/// The label of an identity: its petname, or its marked claim with digits of its oid.
+pub(super) fn label(person: &Value) -> String {
+    line(text(person, "label"))
+}
+
+/// The labels of the identities in a field, separated by commas.
+pub(super) fn labels(value: &Value, field: &str) -> String {
+    let people = list(value, field).iter().map(label);
+    people.collect::<Vec<_>>().join(", ")
 }
 
 /// A word that a person gave, in quotes, so that an empty or blank one is visible.

@@ -8,6 +8,7 @@ use super::args::ApiArgs;
 use super::client::ApiClient;
 use super::failure::Failure;
 use super::show::{line, list, number, print, print_json, text, utc, words};
+use crate::text::show_claim;
 
 const DAY_S: u64 = 24 * 60 * 60;
 
@@ -45,6 +46,12 @@ pub(super) async fn policy(wanted: Option<String>, api: &ApiArgs) -> Result<(), 
     Ok(())
 }
 
+/// The names that a node claims for its identities, each marked as a claim.
+fn claims(request: &Value) -> String {
+    let names = list(request, "names").iter().filter_map(Value::as_str);
+    names.map(show_claim).collect::<Vec<_>>().join(", ")
+}
+
 pub(super) async fn pending(api: &ApiArgs) -> Result<(), Failure> {
     let answer = ApiClient::find(&api.node.config)?
         .get("/api/admission/pending")
@@ -60,10 +67,7 @@ pub(super) async fn pending(api: &ApiArgs) -> Result<(), Failure> {
     for request in requests {
         print(format_args!("{}", text(request, "peer_id")));
         print(format_args!("  onion    {}", text(request, "onion")));
-        print(format_args!(
-            "  claims   names: {}",
-            words(request, "names")
-        ));
+        print(format_args!("  claims   names: {}", claims(request)));
         print(format_args!("           apps: {}", words(request, "apps")));
         print(format_args!(
             "           domains: {}",

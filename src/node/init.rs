@@ -16,9 +16,9 @@ use crate::clock::SystemClock;
 use crate::config::{Config, FILE_NAME, new_file};
 use crate::data_dir::{DataDir, OPERATOR_LABEL, StagedDir, StagingError, StagingKind, write_new};
 use crate::engine::Clock as _;
-use crate::graph::SaveError;
 use crate::schema::{SchemaError, Schemas};
-use crate::services;
+use crate::services::contacts::check_petname;
+use crate::services::identities::{self, IdentityError};
 use crate::state_engine::{CoreLimits, StateEngine};
 use crate::store::StoreError;
 
@@ -55,9 +55,9 @@ pub enum InitError {
     /// The built-in schemas do not load.
     #[error("the built-in apps do not load")]
     Schemas(#[from] SchemaError),
-    /// The record of the first identity cannot be written.
-    #[error("cannot write the first identity")]
-    Identity(#[from] SaveError),
+    /// The record of the first identity cannot be written, or its name is no name.
+    #[error("cannot make the first identity")]
+    Identity(#[from] IdentityError),
 }
 
 /// Makes a node in `folder`, with one identity, whose name is `name`.
@@ -70,6 +70,10 @@ pub fn init(
     passphrase: &Passphrase,
     cost: KdfCost,
 ) -> Result<Initialised, InitError> {
+    // Before the keys are made, which takes seconds.
+    if let Some(name) = name {
+        check_petname(name).map_err(IdentityError::from)?;
+    }
     let staged = StagedDir::create(folder, StagingKind::Init)?;
     let (peer_id, onion, identity) = fill(staged.path(), name, passphrase, cost)?;
     staged.publish()?;
@@ -111,9 +115,9 @@ fn fill(
         now,
     )?;
     core.write(now, |graph| {
-        services::identities::publish(graph, identity, name)?;
+        identities::publish(graph, identity, name)?;
         graph.tx().put_token(&token.hash(), OPERATOR_LABEL, now)?;
-        Ok::<_, SaveError>(())
+        Ok::<_, IdentityError>(())
     })?;
     drop(core);
     crash_point("init: database made");
@@ -152,6 +156,16 @@ mod tests {
             1,
             "no staged folder remains"
         );
+    }
+
+    #[test]
+    fn makes_no_node_with_a_wrong_name() {
+        let parent = tempfile::tempdir().unwrap();
+        let passphrase = Passphrase::from_string("correct horse".into());
+        let folder = parent.path().join("node");
+        let refused = init(&folder, Some("Al\u{202e}ice"), &passphrase, KdfCost::TEST);
+        assert!(matches!(refused, Err(InitError::Identity(_))));
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
     }
 
     #[test]

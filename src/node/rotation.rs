@@ -17,7 +17,8 @@ use crate::data_dir::DataDir;
 use crate::engine::{Clock as _, CoreHandle, EngineError};
 use crate::graph::SaveError;
 use crate::peer::{EndCode, SyncService};
-use crate::services::identities;
+use crate::services::contacts::ContactError;
+use crate::services::identities::{self, IdentityError};
 use crate::store::{StoreError, WriteMode, write_mode_of};
 
 /// Checks that the keys of a stopped node may be rotated. They may not while the node recovers
@@ -87,24 +88,19 @@ impl VaultOperations {
 
     async fn add_identity(&self, name: Option<String>) -> Result<Oid, ControlError> {
         self.check_may_write(false).await?;
-        let schemas = &self.core.context().schemas;
-        if let Some(name) = &name
-            && let Err(error) = identities::check_name(schemas, name)
-        {
-            return Err(ControlError::Schema(error_chain(&error)));
+        if let Some(name) = name.clone() {
+            let check = self
+                .core
+                .read(move |view| identities::check_new_name(&view, &name));
+            check.await.map_err(name_error)?;
         }
         let keys = self.keys.clone();
         let identity = in_vault(move || keys.add_identity(&mut rand::rng())).await?;
         let write = self
             .core
             .graph(move |graph| identities::publish(graph, identity, name.as_deref()));
-        match write.await {
-            Ok(_) => Ok(identity),
-            Err(EngineError::Work(error @ SaveError::Schema(_))) => {
-                Err(ControlError::Schema(error_chain(&error)))
-            }
-            Err(error) => Err(internal(error)),
-        }
+        write.await.map_err(name_error)?;
+        Ok(identity)
     }
 
     async fn rotate_key(&self, owner: KeyOwner) -> Result<u32, ControlError> {
@@ -176,6 +172,20 @@ async fn in_vault<R: Send + 'static>(
 /// The vault holds the new key: the caller must not rotate once more because of this error.
 fn rotation_incomplete(error: &(dyn std::error::Error + 'static)) -> ControlError {
     ControlError::RotationIncomplete(error_chain(error))
+}
+
+/// The error of a write that names an identity.
+fn name_error(error: EngineError<IdentityError>) -> ControlError {
+    let EngineError::Work(IdentityError::Name(name)) = &error else {
+        return internal(error);
+    };
+    let text = error_chain(name);
+    match name {
+        ContactError::NameTaken { .. } => ControlError::NameTaken(text),
+        ContactError::Full => ControlError::AddressBookFull(text),
+        ContactError::BadName(_) => ControlError::BadName(text),
+        _ => internal(error),
+    }
 }
 
 fn internal(error: impl std::error::Error + 'static) -> ControlError {

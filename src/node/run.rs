@@ -29,6 +29,7 @@ use crate::data_dir::DataDir;
 use crate::engine::{Clock as _, CoreHandle, WriterThread};
 use crate::peer::{SyncService, dialler::Dialler};
 use crate::schema::Schemas;
+use crate::services::contacts;
 use crate::state_engine::StateEngine;
 
 /// Longest queue of writes. Each is a closure of a few hundred bytes.
@@ -97,6 +98,7 @@ fn open_core(
         Box::new(rand::rngs::StdRng::from_rng(&mut rand::rng())),
         SystemClock.now(),
     )?;
+    core.write(SystemClock.now(), |graph| contacts::adopt_own_names(graph))?;
     core.plan_outbox(SystemClock.now(), &config.sync_config().outbox)?;
     if let Some(migration) = core.migration() {
         event::send(events, Event::Migrated(migration.clone()));

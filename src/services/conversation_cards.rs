@@ -8,14 +8,15 @@ use std::ops::ControlFlow;
 
 use keys::Oid;
 
-use super::identities::name_of;
 use super::messages::{APP, CONVERSATION, MESSAGE, SENT_AT, TITLE, table};
 use super::of_two::two_founders;
+use super::people::{Person, person};
 use super::rights::{self, SharedScope};
 use crate::graph::load_object;
 use crate::object::{Object, Rights, Value};
 use crate::state_engine::View;
 use crate::store::{Onlooker, ScopeId, StoreError};
+use crate::text::escape;
 
 /// Number of rows of a conversation, the newest ones, among which its messages are counted.
 pub const COUNTED_MAX: usize = 10_000;
@@ -57,9 +58,7 @@ impl Standing {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberCard {
     /// The identity.
-    pub oid: Oid,
-    /// The name that the identity gives itself.
-    pub name: Option<String>,
+    pub person: Person,
     /// Its rights in the list in force.
     pub rights: Option<Rights>,
     /// Whether it takes part.
@@ -73,7 +72,7 @@ pub struct MemberCard {
 pub struct ConversationCard {
     /// Its oid.
     pub oid: Oid,
-    /// Its title.
+    /// Its title on one line, with hidden characters escaped.
     pub title: Option<String>,
     /// Its owner.
     pub owner: Oid,
@@ -111,8 +110,8 @@ pub struct ConversationLabel {
     pub is_of_two: bool,
     /// The number of members.
     pub member_count: usize,
-    /// The first members by oid, with the names that they give themselves.
-    pub members: Vec<(Oid, Option<String>)>,
+    /// The first members by oid.
+    pub members: Vec<Person>,
 }
 
 /// A conversation that an identity of this node may read.
@@ -245,7 +244,7 @@ fn card(
 
 fn title_of(conversation: &Object) -> Option<String> {
     let title = conversation.first(TITLE).and_then(Value::as_text);
-    title.map(str::to_owned)
+    title.map(escape)
 }
 
 /// Whether two founded a conversation and no other identity is one of `others`.
@@ -290,8 +289,7 @@ fn member(
 ) -> Result<MemberCard, StoreError> {
     let row = view.rows.identity(&oid)?;
     Ok(MemberCard {
-        oid,
-        name: name_of(view, &oid)?,
+        person: person(&view.rows, &oid)?,
         rights,
         standing,
         is_local: row.is_some_and(|row| row.home == view.this_node()),
@@ -326,7 +324,7 @@ pub fn labels(
             members: Vec::new(),
         };
         for member in members.iter().take(LABEL_NAMES_MAX) {
-            label.members.push((*member, name_of(view, member)?));
+            label.members.push(person(&view.rows, member)?);
         }
         labels.push(label);
     }

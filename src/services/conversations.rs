@@ -15,7 +15,7 @@ use super::rights::{RightsError, SharedScope, check_known, find_visible, list_in
 use crate::graph::{GraphManager, SaveError, Saved, load_object};
 use crate::object::{Object, Rights, Value};
 use crate::store::StoreError;
-use crate::text::is_line;
+use crate::text::{BadName, check_name};
 
 /// Largest number of founding members, as in `src/schema/apps/messages.toml`. More can be added.
 pub const FOUNDERS_MAX: usize = 64;
@@ -33,10 +33,10 @@ pub enum ConversationError {
     NotFound(Oid),
     /// The title of a new conversation is not one line of text.
     #[error(
-        "the title must be one line of at most {TITLE_BYTES_MAX} bytes, not blank and without \
-         control or invisible characters"
+        "the title must be one line of at most {TITLE_BYTES_MAX} bytes, not blank, without outer \
+         spaces and without control or invisible characters"
     )]
-    BadTitle,
+    BadTitle(#[source] BadName),
     /// The founder, sender or leaving identity does not live on this node.
     #[error("the identity {} does not live on this node", .0.to_hex())]
     NotHere(Oid),
@@ -112,15 +112,13 @@ pub fn found(
     others: &[Oid],
     title: Option<&str>,
 ) -> Result<Saved, ConversationError> {
-    if title.is_some_and(|title| !is_title(title)) {
-        return Err(ConversationError::BadTitle);
-    }
+    title.map_or(Ok(()), check_title)?;
     found_titled(graph, founder, others, title)
 }
 
-/// Whether a text may be a title. The titles of other nodes' conversations may be any text.
-fn is_title(text: &str) -> bool {
-    is_line(text, TITLE_BYTES_MAX) && !text.trim().is_empty()
+/// Checks a title that is made here. The titles of other nodes' conversations may be any text.
+pub fn check_title(text: &str) -> Result<(), ConversationError> {
+    check_name(text, TITLE_BYTES_MAX).map_err(ConversationError::BadTitle)
 }
 
 fn found_titled(

@@ -4,19 +4,18 @@
 
 use keys::{KeyChain, Oid, PeerId, SignedObject};
 
+use super::contacts::{self, ContactError};
+use super::people::{self, Person};
 use crate::graph::{self, GraphManager, IdentityProfile, SaveError, Saved, load_object};
-use crate::object::Value;
-use crate::schema::{SchemaViolation, Schemas, identities};
+use crate::schema::identities;
 use crate::state_engine::View;
 use crate::store::StoreError;
 
 /// A known identity, as the API shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdentityCard {
-    /// The oid: the digest of the identity's genesis event.
-    pub oid: Oid,
-    /// The name that the identity gives itself; neither unique nor verified.
-    pub name: Option<String>,
+    /// The identity with its petname and its claim.
+    pub person: Person,
     /// The home: the node where the identity lives.
     pub home: PeerId,
     /// Whether the home is this node.
@@ -42,6 +41,9 @@ pub enum IdentityError {
     /// The identity to unfreeze is not frozen.
     #[error("the identity is not frozen")]
     NotFrozen,
+    /// The name cannot be used, because it is also the petname on this node.
+    #[error(transparent)]
+    Name(#[from] ContactError),
     /// The write failed.
     #[error(transparent)]
     Save(#[from] SaveError),
@@ -53,23 +55,24 @@ impl From<StoreError> for IdentityError {
     }
 }
 
-/// Writes the record of an identity whose keys are in the vault.
+/// Writes the record of an identity whose keys are in the vault. Its name is its petname here.
 pub fn publish(
     graph: &mut GraphManager<'_>,
     identity: Oid,
     name: Option<&str>,
-) -> Result<Saved, SaveError> {
-    graph.save_identity(identity, name)
+) -> Result<Saved, IdentityError> {
+    contacts::set_own(graph.tx(), &identity, name)?;
+    Ok(graph.save_identity(identity, name)?)
 }
 
-/// Checks a name against the schema, before an identity is created with it.
-pub fn check_name(schemas: &Schemas, name: &str) -> Result<(), SchemaViolation> {
-    let schema = schemas.type_(identities::APP, identities::IDENTITY);
-    let attr = schema.and_then(|schema| schema.attr(identities::NAME));
-    attr.map_or(Ok(()), |attr| attr.check(&[Value::from(name)]))
+/// Checks the name of a new identity, before its keys are made. Stores nothing.
+pub fn check_new_name(view: &View<'_>, name: &str) -> Result<(), IdentityError> {
+    let new = Oid::from_bytes([0; Oid::LEN]);
+    contacts::free_name(&view.rows, &new, name)?;
+    Ok(())
 }
 
-/// Changes or removes the name of a local identity.
+/// Changes or removes the name of a local identity, which is also its petname.
 pub fn rename(
     graph: &mut GraphManager<'_>,
     identity: Oid,
@@ -79,6 +82,7 @@ pub fn rename(
         name: name.map(str::to_owned),
         ..own_profile(graph, identity)?
     };
+    contacts::set_own(graph.tx(), &identity, name)?;
     Ok(graph.save_profile(identity, &profile)?)
 }
 
@@ -135,14 +139,8 @@ pub fn known(view: &View<'_>) -> Result<Vec<IdentityCard>, StoreError> {
         let Some(row) = view.rows.identity(&parent.oid)? else {
             continue;
         };
-        let attrs = view.rows.attrs(app, parent.id)?;
-        let name = attrs.iter().find(|(number, _)| *number == identities::NAME);
-        let name = name
-            .and_then(|(_, value)| value.as_text())
-            .map(str::to_owned);
         cards.push(IdentityCard {
-            oid: parent.oid,
-            name,
+            person: people::person(&view.rows, &parent.oid)?,
             home: row.home,
             is_local: row.home == view.this_node(),
             key_id: row.key_id,
@@ -150,7 +148,7 @@ pub fn known(view: &View<'_>) -> Result<Vec<IdentityCard>, StoreError> {
             frozen: row.frozen,
         });
     }
-    cards.sort_by_key(|card| (!card.is_local, card.oid));
+    cards.sort_by_key(|card| (!card.is_local, card.person.oid));
     Ok(cards)
 }
 
@@ -182,24 +180,4 @@ pub fn for_handshake(view: &View<'_>, most: usize) -> Result<Vec<SignedObject>, 
         }
     }
     Ok(objects)
-}
-
-/// The name that an identity gives itself; `None` if it has none or is not known.
-pub fn name_of(view: &View<'_>, identity: &Oid) -> Result<Option<String>, StoreError> {
-    let app = view
-        .rows
-        .apps()
-        .get(identities::APP)
-        .ok_or(StoreError::Inconsistent("an app without tables"))?;
-    let Some(parent) = view.rows.parent(app, identity)? else {
-        return Ok(None);
-    };
-    let attrs = view.rows.attrs(app, parent.id)?;
-    let name = attrs
-        .into_iter()
-        .find(|(number, _)| *number == identities::NAME);
-    Ok(name.and_then(|(_, value)| match value {
-        Value::Text(text) => Some(text),
-        _ => None,
-    }))
 }

@@ -4,12 +4,14 @@
 //! only.
 //! Invariant: an operation is one change group, or one transaction of rows that are not objects.
 
+pub mod contacts;
 mod context;
 pub mod conversation_cards;
 pub mod conversations;
 pub mod identities;
 pub mod messages;
 mod of_two;
+pub mod people;
 pub mod rights;
 pub mod verdicts;
 

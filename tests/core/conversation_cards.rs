@@ -82,7 +82,11 @@ fn former_member_sees_the_list_that_removed_it_and_no_later_one() {
         let onlooker = Onlooker::Identity(identity);
         let page = carol.read(move |view| conversation_cards::list(&view, onlooker, 0, 10, ""));
         let card = &page.cards[0];
-        let members: Vec<_> = card.members.iter().map(|member| member.oid).collect();
+        let members: Vec<_> = card
+            .members
+            .iter()
+            .map(|member| member.person.oid)
+            .collect();
         (card.messages, members.contains(&bob.identity))
     };
     assert_eq!(seen_by(carol.identity), (2, true));
@@ -117,7 +121,8 @@ fn inbox_labels_conversations_that_are_not_of_two() {
         .find(|label| label.oid == three)
         .unwrap()
         .members;
-    assert!(names.contains(&(bob.identity, Some("bob".to_owned()))));
+    let bob = names.iter().find(|it| it.oid == bob.identity).unwrap();
+    assert_eq!(bob.shown_claim().as_deref(), Some("bob"));
     let inbox = alice.read({
         let reader = alice.identity;
         move |view| messages::inbox(&view, &reader, FeedCursor::default(), 10)
@@ -155,7 +160,7 @@ fn label_shows_a_former_member_the_members_of_its_time() {
         let found =
             node.read(move |view| conversation_cards::labels(&view, &reader, [talk].into_iter()));
         let label = found.into_iter().next().unwrap();
-        let members: Vec<_> = label.members.iter().map(|(oid, _)| *oid).collect();
+        let members: Vec<_> = label.members.iter().map(|it| it.oid).collect();
         assert_eq!(label.member_count, members.len());
         (label.is_of_two, members)
     };

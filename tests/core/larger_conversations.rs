@@ -126,7 +126,9 @@ fn larger_conversation_keeps_rights_and_leaves_retired_members_out() {
 fn conversation_of_two_with_many_readers_can_grow() {
     let (alice, bob, carol) = three();
     let two = alice.found(&[bob.identity], "Plans");
-    let readers: Vec<_> = (1..=63).map(|seed| alice.another("reader", seed)).collect();
+    let readers: Vec<_> = (1..=63)
+        .map(|seed| alice.another(&format!("reader {seed}"), seed))
+        .collect();
     for reader in &readers[..62] {
         give(&alice, two, *reader, Rights::READ_WRITE);
     }

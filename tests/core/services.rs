@@ -1,7 +1,7 @@
 //! Operations of the apps: messages and identities.
 
-use postern::services::identities;
 use postern::services::messages::{self, SendError};
+use postern::services::{identities, people};
 use postern::store::FeedCursor;
 
 use harness::forge::oid;
@@ -136,11 +136,23 @@ fn known_identities_list_local_ones_first_and_handshake_carries_only_those() {
     let cards = alice.read(|view| identities::known(&view));
     let cards: Vec<_> = cards
         .iter()
-        .map(|card| (card.oid, card.name.as_deref(), card.home, card.is_local))
+        .map(|card| {
+            (
+                card.person.oid,
+                card.person.shown_claim(),
+                card.home,
+                card.is_local,
+            )
+        })
         .collect();
     let expected = [
-        (alice.identity, Some("alice"), alice.peer_id(), true),
-        (bob.identity, Some("bob"), bob.peer_id(), false),
+        (
+            alice.identity,
+            Some("alice".to_owned()),
+            alice.peer_id(),
+            true,
+        ),
+        (bob.identity, Some("bob".to_owned()), bob.peer_id(), false),
     ];
     assert_eq!(cards, expected);
     let sent = alice.read(|view| identities::for_handshake(&view, 8));
@@ -152,7 +164,7 @@ fn known_identities_list_local_ones_first_and_handshake_carries_only_those() {
     let identity = bob.identity;
     assert_eq!(
         alice
-            .read(move |view| identities::name_of(&view, &identity))
+            .read(move |view| people::claim_of(&view.rows, &identity))
             .as_deref(),
         Some("bob")
     );

@@ -37,7 +37,7 @@ fn is_frozen(node: &LiveNode, identity: keys::Oid) -> bool {
     let known = node.read(|view| identities::known(&view));
     known
         .iter()
-        .find(|card| card.oid == identity)
+        .find(|card| card.person.oid == identity)
         .unwrap()
         .frozen
 }

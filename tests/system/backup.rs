@@ -12,11 +12,10 @@ use postern::backup::{
 };
 use postern::config::Config;
 use postern::data_dir::{DataDir, StagingError};
-use postern::graph::SaveError;
 use postern::node;
 use postern::op_context::Timestamp;
 use postern::schema::Schemas;
-use postern::services::identities;
+use postern::services::identities::{self, IdentityError};
 use postern::state_engine::{CoreLimits, StateEngine};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
@@ -109,14 +108,17 @@ fn add_identity(core: &mut StateEngine, name: &str) -> Oid {
     core.write(NOW, |graph| {
         identities::publish(graph, oid, Some(name)).map(drop)
     })
-    .map_err(|error: SaveError| error)
+    .map_err(|error: IdentityError| error)
     .unwrap();
     oid
 }
 
 fn names_here(core: &StateEngine) -> Vec<String> {
     let known = identities::known(&core.view()).unwrap();
-    let mut names: Vec<_> = known.into_iter().filter_map(|card| card.name).collect();
+    let mut names: Vec<_> = known
+        .iter()
+        .filter_map(|card| card.person.shown_claim())
+        .collect();
     names.sort();
     names
 }
@@ -173,7 +175,7 @@ fn backup_beside_a_writer_restores_every_earlier_commit() {
         known
             .iter()
             .filter(|card| card.is_local)
-            .all(|card| held.contains(&card.oid))
+            .all(|card| held.contains(&card.person.oid))
     );
     assert_eq!(
         known.iter().filter(|card| card.is_local).count(),

@@ -129,7 +129,9 @@ impl Place {
         let view = core.view();
         assert!(view.rows.has_token(&token.hash()).unwrap(), "{what}: token");
         let cards = identities::known(&view).unwrap().into_iter();
-        let local = cards.filter(|card| card.is_local).map(|card| card.oid);
+        let local = cards
+            .filter(|card| card.is_local)
+            .map(|card| card.person.oid);
         let local: Vec<_> = local.collect();
         assert_eq!(local, keys.identities(), "{what}");
         match &self.node {

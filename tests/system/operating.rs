@@ -28,18 +28,18 @@ fn run(line: &str) -> Output {
     command(&arguments).output().unwrap()
 }
 
-fn ok(line: &str) -> String {
+pub(crate) fn ok(line: &str) -> String {
     let output = run(line);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{line}: {stderr}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn json_of(line: &str) -> Value {
+pub(crate) fn json_of(line: &str) -> Value {
     serde_json::from_str(&ok(line)).unwrap()
 }
 
-fn refused(line: &str, reason: &str) {
+pub(crate) fn refused(line: &str, reason: &str) {
     let output = run(line);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "{line}");
@@ -204,17 +204,32 @@ fn operator_renames_retires_and_rotates_identities() {
     done("send --from Robert --to Alice Hi");
     fails("identity unfreeze Robert", "not frozen");
     assert!(done("identity rotate Robert").contains("number 1"));
+    assert!(done("identity rotate --node").contains("number 1"));
+    // A name is not a keyword.
+    fails(
+        "identity rotate node",
+        "no identity of this node is named \"node\"",
+    );
+    done("identity new node");
     assert!(done("identity rotate node").contains("number 1"));
+    fails("identity rotate node --node", "cannot be used with");
+    fails("identity rotate", "--node");
+    fails("identity new robert", "the name is taken");
+    fails("identity rename Robert alice", "the name is taken");
+    fails("identity new deadbeef", "stand for an oid");
+    fails("contact remove Robert", "postern identity rename");
+    fails("contact rename Robert Bob", "postern identity rename");
     fails(&format!("identity new {}", "x".repeat(65)), "64");
     fails("recovery resolve --no-such", "unexpected argument");
     assert!(done("recovery").contains("No recovery"));
     let identities = operated.node.get("/api/identities")["identities"].clone();
     let keys = identities.as_array().unwrap().iter();
     let mut keys: Vec<_> = keys
-        .map(|card| (card["name"].as_str().unwrap(), card["key_id"].as_u64()))
+        .map(|card| (card["label"].as_str().unwrap(), card["key_id"].as_u64()))
         .collect();
     keys.sort_unstable();
-    assert_eq!(keys, [("Alice", Some(0)), ("Robert", Some(1))]);
+    let expected = [("Alice", Some(0)), ("Robert", Some(1)), ("node", Some(1))];
+    assert_eq!(keys, expected);
     operated.node.stop();
 }
 
@@ -305,13 +320,14 @@ fn errors_of_conversations_say_what_is_wrong() {
     };
     let empty = done("conversation list");
     assert!(empty.contains("no conversations"), "{empty}");
-    for name in ["Bob", "Carol", "Carol"] {
+    for name in ["Bob", "Carol"] {
         done(&format!("identity new {name}"));
     }
     let new = "conversation new --from Alice --to Bob";
     fails(&format!("{new} --to Bob"), 1, "is named twice");
     fails(&format!("{new} --to Alice"), 1, "is named twice");
-    fails(&format!("{new} --to Carol"), 1, "several identities");
+    fails("identity new carol", 1, "the name is taken");
+    fails(&format!("{new} --to Carl"), 1, "known here");
     fails("conversation new --from Dora --to Bob", 1, "of this node");
     fails("conversation new --from Alice --to ", 2, "an empty text");
     fails(

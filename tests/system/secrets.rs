@@ -14,10 +14,9 @@ use harness::needles::{Needle, files_below, forms, found_in, text_forms};
 use harness::process::NodeProcess;
 use keys::{ApiToken, KdfCost, KeyManager, Oid, OnionKey, Passphrase, SecretKey};
 use postern::data_dir::DataDir;
-use postern::graph::SaveError;
 use postern::op_context::Timestamp;
 use postern::schema::Schemas;
-use postern::services::identities;
+use postern::services::identities::{self, IdentityError};
 use postern::state_engine::{CoreLimits, StateEngine};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha20Rng;
@@ -106,7 +105,7 @@ impl Known {
         core.write(now, |graph| {
             identities::publish(graph, identity, Some("Alice"))?;
             graph.tx().put_token(&token.hash(), "operator", now)?;
-            Ok::<_, SaveError>(())
+            Ok::<_, IdentityError>(())
         })
         .unwrap();
         drop(core);

@@ -213,6 +213,27 @@ pub(crate) const RULES: &[Restricted] = &[
         why: "only StateEngine moves cursors, in the transaction of the rows",
     },
     Restricted {
+        names: &[
+            "ContactRow",
+            "Petname",
+            "contact_named",
+            "contacts",
+            "put_contact",
+        ],
+        within: &["src/"],
+        // No module that builds or sends packages and handshakes is among them.
+        except: &[
+            "src/store/",
+            "src/services/",
+            "src/api/",
+            // New identities, and their names at the start.
+            "src/node/",
+            "src/text.rs",
+        ],
+        tests_too: false,
+        why: "nothing of the address book leaves the node",
+    },
+    Restricted {
         names: &["apply_package", "apply_part", "apply_message"],
         within: &["src/"],
         except: &["src/graph/", "src/state_engine/", "src/peer/"],

@@ -62,10 +62,14 @@ async fn founded_conversation_has_a_location_and_is_shown() {
     say(&api, path, api.alice, "one").await.ok();
     let sent = say(&api, path, api.carol, "two").await.ok();
     let shown = api.get(path).await.ok();
-    let member = |oid: Oid, name: &str, standing: &str, is_local: bool| {
+    let member = |oid: Oid, claim: &str, standing: &str, is_local: bool| {
+        let label = match is_local {
+            true => claim.to_owned(),
+            false => format!("~{claim} {}", &oid.to_hex()[..12]),
+        };
         json!({
-            "identity_oid": oid.to_hex(), "name": name, "rights": "read_write",
-            "standing": standing, "local": is_local,
+            "identity_oid": oid.to_hex(), "petname": is_local.then_some(claim), "claim": claim,
+            "label": label, "rights": "read_write", "standing": standing, "local": is_local,
         })
     };
     let mut members = [
@@ -256,6 +260,6 @@ async fn inbox_names_the_conversations_of_its_messages() {
         (&two["title"], &two["of_two"]),
         (&json!(null), &json!(true))
     );
-    let names: Vec<_> = list(two, "members").iter().map(|it| &it["name"]).collect();
+    let names: Vec<_> = list(two, "members").iter().map(|it| &it["claim"]).collect();
     assert!(names.contains(&&json!("Alice")) && names.contains(&&json!("Bob")));
 }

@@ -6,6 +6,7 @@ mod conversations;
 mod messages;
 mod node;
 mod objects;
+mod people;
 mod rejects;
 mod rights;
 mod serving;
@@ -270,7 +271,7 @@ fn core(
     )
     .unwrap();
     for (oid, name) in oids.iter().zip(names) {
-        core.write(NOW, |graph| graph.save_identity(*oid, Some(name)))
+        core.write(NOW, |graph| identities::publish(graph, *oid, Some(name)))
             .unwrap();
     }
     (core, keys, oids)

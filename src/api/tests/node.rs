@@ -127,8 +127,8 @@ async fn identities_list_starts_with_local_ones() {
     assert_eq!(homes, [true, true, false]);
     let bob = &list(&known, "identities")[2];
     assert_eq!(
-        (&bob["oid"], &bob["name"]),
-        (&json!(api.bob.to_hex()), &json!("Bob"))
+        (&bob["oid"], &bob["claim"], &bob["petname"]),
+        (&json!(api.bob.to_hex()), &json!("Bob"), &json!(null))
     );
     let made = api
         .post("/api/identities", json!({ "name": "Carol" }))

@@ -206,7 +206,7 @@ async fn identity_records_cannot_be_forged_through_objects() {
     let forged = json!({ "type": "identities.identity", "owner": owner, "attrs": bob["attrs"] });
     api.post("/api/objects", forged)
         .await
-        .refused(422, "identity_record");
+        .refused(400, "bad_request");
 }
 
 /// The numbers of messages that the API lists, and that Carol's inbox shows.

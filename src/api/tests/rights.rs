@@ -33,7 +33,7 @@ fn entries(shown: &Value) -> Vec<(String, String)> {
     let text = |entry: &Value, field: &str| entry[field].as_str().unwrap().to_owned();
     let mut entries: Vec<_> = list(shown, "entries")
         .iter()
-        .map(|entry| (text(entry, "name"), text(entry, "rights")))
+        .map(|entry| (text(entry, "claim"), text(entry, "rights")))
         .collect();
     entries.sort();
     entries

@@ -8,9 +8,8 @@ use anyhow::{Context as _, Result};
 use harness::{START, Setup, TestNode};
 use keys::protocol::{LEAVE_TYPE, RIGHTS_ENTRIES_MAX, RIGHTS_TYPE};
 use keys::{Digest, Oid, SignedObject};
-use postern::graph::SaveError;
 use postern::object::{Attrs, Merges, Object, OidParts, Place, Rights, ScopeList, Value};
-use postern::services::identities;
+use postern::services::identities::{self, IdentityError};
 use postern::store::EpochReason;
 
 use crate::holds::{Measurement, Pair, Scale, measure};
@@ -215,7 +214,7 @@ fn add_identities(node: &TestNode, count: usize) -> Result<Vec<Oid>> {
             identities::publish(graph, identity, None)?;
             graph.end_group();
         }
-        Ok::<_, SaveError>(())
+        Ok::<_, IdentityError>(())
     })?;
     Ok(made)
 }

@@ -79,7 +79,7 @@ impl TestNode {
     /// Oid and standing of the members as the node shows them, sorted by oid.
     pub fn standings(&self, talk: Oid) -> Vec<(Oid, Standing)> {
         let members = self.card(talk).unwrap().members.into_iter();
-        let mut standings: Vec<_> = members.map(|it| (it.oid, it.standing)).collect();
+        let mut standings: Vec<_> = members.map(|it| (it.person.oid, it.standing)).collect();
         standings.sort_by_key(|(oid, _)| *oid);
         standings
     }

@@ -6,6 +6,7 @@ use keys::Oid;
 use postern::graph::{SaveError, Saved, WriteRequest};
 use postern::object::{Attrs, Value};
 use postern::schema::identities;
+use postern::services::identities::IdentityError;
 use postern::services::messages::{self, SendError};
 use rand::seq::{IndexedRandom as _, IteratorRandom as _};
 use rand::{RngExt as _, SeedableRng as _};
@@ -426,7 +427,7 @@ impl World {
         });
         match written {
             Ok(_) => self.memory.people.get_mut(&identity).unwrap().published = true,
-            Err(error) if self.is_permitted(&error) => {}
+            Err(IdentityError::Save(error)) if self.is_permitted(&error) => {}
             Err(error) => panic!("node {node} could not publish an identity: {error:?}"),
         }
     }
