@@ -28,6 +28,7 @@ mod overruled;
 mod package_checks;
 mod packages;
 mod parts;
+mod people;
 mod portions;
 mod pull_again;
 mod quotas;

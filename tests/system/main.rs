@@ -14,5 +14,6 @@ mod backup;
 #[cfg(debug_assertions)]
 mod crash;
 mod operating;
+mod people;
 mod schema;
 mod secrets;
