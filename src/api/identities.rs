@@ -20,6 +20,7 @@ pub(super) async fn list(Traced(state): Traced) -> Result<Json<Value>, ApiError>
         .map(|card| {
             let fields = json!({
                 "oid": card.person.oid.to_hex(),
+                "name": card.person.shown_claim(),
                 "home_peer_id": card.home.to_hex(),
                 "local": card.is_local,
                 "key_id": card.key_id,
