@@ -166,10 +166,10 @@ impl Petname {
     /// Checks a petname.
     pub fn new(text: &str) -> Result<Self, BadName> {
         check_name(text, NAME_BYTES_MAX)?;
-        if text.starts_with(CLAIM_MARK) {
+        let folded = fold(text);
+        if folded.starts_with(CLAIM_MARK) {
             return Err(BadName::Marked);
         }
-        let folded = fold(text);
         if folded.is_empty() {
             return Err(BadName::Empty);
         }
@@ -245,9 +245,15 @@ pub(crate) fn escape(text: &str) -> String {
     shown
 }
 
-/// A name that an identity gives itself, marked and delimited.
+/// A name that an identity gives itself, marked and delimited. A claim with spaces or digits is in
+/// quotes, so that it cannot look like a name with the digits of another oid.
 pub(crate) fn show_claim(claim: &str) -> String {
-    format!("{CLAIM_MARK}{}", delimited(claim))
+    let extends = |letter: char| letter.is_whitespace() || letter.is_numeric();
+    let shown = match claim.contains(extends) {
+        true => in_quotes(claim),
+        false => delimited(claim),
+    };
+    format!("{CLAIM_MARK}{shown}")
 }
 
 /// A text of another node on one line, escaped. In quotes if it contains what separates names from
@@ -263,12 +269,15 @@ pub(crate) fn delimited(text: &str) -> String {
     let words: Vec<_> = text.split_whitespace().collect();
     let is_plain =
         words.join(" ") == text && !text.contains(separates) && !text.starts_with(is_combining);
-    let shown = escape(text);
-    if is_plain {
-        shown
-    } else {
-        format!("\"{}\"", shown.replace('"', "\\\""))
+    match is_plain {
+        true => escape(text),
+        false => in_quotes(text),
     }
+}
+
+fn in_quotes(text: &str) -> String {
+    let text = text.replace('\\', r"\\").replace('"', r#"\""#);
+    format!("\"{}\"", escape(&text))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use super::people::show as show_person;
 use super::read::{Body, peer_id};
 use super::state::{ApiState, Traced};
 use super::{admission, recovery as recovery_api};
+use crate::schema::identities;
 use crate::services::contacts::{self, Naming};
 use crate::services::people;
 use crate::state_engine::View;
@@ -200,12 +201,7 @@ pub(super) async fn dial(
     let dialled = state.control.dial(onion).await?;
     let peer = dialled.peer;
     let naming = match name {
-        Some(name) => {
-            let naming = state
-                .engine
-                .graph::<_, StoreError>(move |graph| contacts::name_at_peer(graph, &peer, &name));
-            Some(naming.await?)
-        }
+        Some(name) => Some(name_at_peer(&state, peer, name).await?),
         None => None,
     };
     let reading = state
@@ -223,10 +219,25 @@ pub(super) async fn dial(
     })))
 }
 
+/// Names the only identity of a dialled node. A handshake shows only some of several identities, so
+/// that all are pulled first.
+async fn name_at_peer(state: &ApiState, peer: PeerId, name: String) -> Result<Naming, ApiError> {
+    let domain = identities::DOMAIN.to_owned();
+    let pulled = state.control.sync(peer, domain, SyncDirection::Pull).await;
+    if pulled.is_err() {
+        return Ok(Naming::Unread);
+    }
+    let naming = state
+        .engine
+        .graph::<_, StoreError>(move |graph| contacts::name_at_peer(graph, &peer, &name));
+    Ok(naming.await?)
+}
+
 /// Why no identity of a dialled node was named. `None`: one was.
 fn not_named(naming: &Naming) -> Option<String> {
     match naming {
         Naming::Named => None,
+        Naming::Unread => Some("its identities could not be read".to_owned()),
         Naming::NoIdentity => Some("the node has no listed identity".to_owned()),
         Naming::Several => Some("the node has several identities".to_owned()),
         Naming::Refused(error) => Some(keys::error_chain(error)),

@@ -7,7 +7,8 @@ use super::args::ApiArgs;
 use super::client::{ApiClient, query_value};
 use super::failure::Failure;
 use super::lookup::{find_identity, find_person};
-use super::show::{label, line, list, print, print_json, sanitize, text};
+use super::show::{label, list, print, print_json, sanitize, text};
+use crate::text::show_claim;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ContactCommand {
@@ -141,7 +142,7 @@ fn summary(contact: &Value) -> String {
 fn oid_and_claim(person: &Value) -> String {
     let oid = text(person, "identity_oid");
     match person.get("claim").and_then(Value::as_str) {
-        Some(claim) => format!("{oid} (~{})", line(claim)),
+        Some(claim) => format!("{oid} ({})", show_claim(claim)),
         None => oid.to_owned(),
     }
 }

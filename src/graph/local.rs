@@ -87,6 +87,11 @@ impl GraphManager<'_> {
         }
     }
 
+    /// Whether the node recovers after a restore, or writes nothing.
+    pub fn is_barred(&self) -> bool {
+        self.env.write_mode != WriteMode::ReadWrite
+    }
+
     /// The next revision of a stored object. Salt and place stay, because the oid covers them.
     fn next_revision(&self, row: &ParentRow, request: WriteRequest) -> Result<Object, SaveError> {
         if row.type_number != request.type_number {

@@ -86,6 +86,8 @@ pub fn add(
 pub enum Naming {
     /// The identity has the name.
     Named,
+    /// The identities of the peer could not be read.
+    Unread,
     /// The peer has no listed identity.
     NoIdentity,
     /// The peer has several, and none was named.
@@ -109,7 +111,7 @@ pub fn name_at_peer(
     let listed = people::at_home(graph.tx(), peer)?;
     let only = match listed.people() {
         [only] if !listed.has_more() => only,
-        [] => return Ok(Naming::NoIdentity),
+        [] if !listed.has_more() => return Ok(Naming::NoIdentity),
         _ => return Ok(Naming::Several),
     };
     if only.petname.as_deref() == Some(name) {
@@ -145,19 +147,24 @@ pub fn change(
 /// Removes an identity of another node from the address book, with its note.
 pub fn remove(graph: &GraphManager<'_>, identity: Oid) -> Result<(), ContactError> {
     named(graph, &identity)?;
-    check_elsewhere(graph, &identity)?;
-    Ok(graph.tx().remove_contact(&identity)?)
+    match check_elsewhere(graph, &identity) {
+        // The oid was named before its node was known.
+        Ok(()) | Err(ContactError::Server(_)) => Ok(graph.tx().remove_contact(&identity)?),
+        refused => refused,
+    }
 }
 
 /// Makes the name of each identity of this node its petname, unless another one has that name.
-/// Needed after a restore, when peers return a later name.
+/// Peers can return a later name while the node recovers after a restore. At any other time a
+/// petname stays, because people use it.
 pub fn adopt_own_names(graph: &GraphManager<'_>) -> Result<(), StoreError> {
+    let is_recovering = graph.is_barred();
     for identity in graph.keys().identities() {
         let Some(claim) = people::claim_of(graph.tx(), &identity)? else {
             continue;
         };
         let known = graph.tx().contact(&identity)?;
-        if known.is_some_and(|row| row.name == claim) {
+        if known.is_some_and(|row| row.name == claim || !is_recovering) {
             continue;
         }
         // If the name is refused, the earlier petname stays.

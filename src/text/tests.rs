@@ -118,6 +118,7 @@ fn joiners_are_hidden_beside_letters_that_do_not_join() {
 #[test]
 fn petname_is_neither_marked_nor_digits_of_an_oid() {
     assert_eq!(Petname::new("~Bob"), Err(BadName::Marked));
+    assert_eq!(Petname::new("\u{ff5e}Bob"), Err(BadName::Marked), "folded");
     for digits in ["0193abcd", "DEADBEEF", "０１９３ａｂｃｄ", &"a".repeat(32)] {
         assert_eq!(Petname::new(digits), Err(BadName::OidLike), "{digits}");
     }
@@ -179,6 +180,10 @@ fn claim_is_marked_and_cannot_look_like_two_names() {
         ("Bob    on this node", "~\"Bob    on this node\""),
         ("\u{338}Bob", "~\"\u{338}Bob\""),
         ("~Bob", "~\"~Bob\""),
+        ("Alice Smith", "~\"Alice Smith\""),
+        ("Bob 0193abcd1234", "~\"Bob 0193abcd1234\""),
+        ("Bob\u{a0}٣", "~\"Bob\u{a0}٣\""),
+        ("x\\\", Alice", "~\"x\\\\\\\", Alice\""),
     ] {
         assert_eq!(show_claim(claim), shown);
     }

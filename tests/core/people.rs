@@ -8,7 +8,7 @@ use postern::services::contacts::{self, CONTACTS_MAX, ContactError, ContactNote,
 use postern::services::identities::{self, IdentityError};
 use postern::services::people::{self, FindError};
 use postern::state_engine::PullReply;
-use postern::store::StoreError;
+use postern::store::{EpochReason, StoreError};
 
 fn note(text: &str) -> ContactNote {
     ContactNote::new(text.to_owned()).unwrap()
@@ -281,21 +281,23 @@ fn name_of_an_own_identity_is_its_petname() {
 }
 
 #[test]
-fn returned_name_of_an_own_identity_becomes_its_petname() {
+fn returned_name_of_an_own_identity_becomes_its_petname_while_the_node_recovers() {
     let alice = TestNode::new("alice", 0);
     let (own, anne) = (alice.identity, alice.another("Anne", 1));
-    let write = |identity, name: &'static str| {
-        alice
-            .graph(move |graph| graph.save_identity(identity, Some(name)))
-            .unwrap();
-        alice
-            .graph(|graph| contacts::adopt_own_names(graph))
-            .unwrap();
+    let adopt = |node: &TestNode| {
+        let adopted = node.graph(|graph| contacts::adopt_own_names(graph));
+        adopted.unwrap();
     };
-    write(own, "Alice Smith");
-    assert_eq!(label(&alice, own), "Alice Smith");
-    write(anne, "alice smith");
-    assert_eq!(label(&alice, anne), "Anne");
+    for (identity, name) in [(own, "Alice Smith"), (anne, "alice smith")] {
+        let saved = alice.graph(move |graph| graph.save_identity(identity, Some(name)));
+        saved.unwrap();
+    }
+    adopt(&alice);
+    assert_eq!(label(&alice, own), "alice", "a petname that people use");
+    let restored = alice.into_setup().new_epoch(EpochReason::Restored).node();
+    adopt(&restored);
+    assert_eq!(label(&restored, own), "Alice Smith");
+    assert_eq!(label(&restored, anne), "Anne", "the name is taken");
 }
 
 #[test]
