@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 /// A feature that this version knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Feature {
+    /// A package also has objects that its sender received, and stubs.
+    Relay,
     /// One request waits for changes of several domains: the session message `watch`.
     Watch,
 }
@@ -22,6 +24,7 @@ impl Feature {
     /// Returns the name on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Relay => "relay",
             Self::Watch => "watch",
         }
     }

@@ -103,6 +103,9 @@ pub const WATCH_CURSORS_MAX: usize = 64;
 /// Most scopes that a package names, and most that a pull requests again.
 pub const SCOPES_NAMED_MAX: usize = 1024;
 
+/// Most stubs of a package, and most objects that a `fetch` names.
+pub const STUBS_MAX: usize = 1024;
+
 /// Longest package, in bytes, envelope included. The message around the package fits the rest of a
 /// frame of [`FRAME_BYTES_MAX`].
 pub const PACKAGE_BYTES_MAX: usize = 960 * 1024;

@@ -20,6 +20,8 @@ pub enum Trial {
     Arrived,
     /// The object waited already.
     Retried,
+    /// The peer sent the record of an identity that may live elsewhere, because it was asked to.
+    Relayed,
 }
 
 impl<'e> GraphManager<'e> {

@@ -17,7 +17,7 @@ use crate::domain::Mode;
 use crate::object::{Attrs, Object, OidParts, OidProof, Place, Value, is_core_type};
 use crate::op_context::OpContext;
 use crate::schema::{Kind, TypeSchema, Visibility, identities};
-use crate::store::{AppTable, ParentRow, ScopeId, StoreError, WriteMode};
+use crate::store::{AppTable, ParentRow, RECEIVED_FLAG, ScopeId, StoreError, WriteMode};
 
 /// An object to create, change or delete.
 #[derive(Debug, Clone)]
@@ -273,6 +273,23 @@ impl GraphManager<'_> {
             .into_iter()
             .flat_map(|app| app.domains_of(type_number));
         Ok(domains.fold(0, |flags, domain| flags | self.tx.apps().mask(&domain.name)))
+    }
+
+    /// The bits of a received object: those of the domains in which a session with the feature
+    /// `relay` sends it on. A public object has none.
+    pub(super) fn received_flags(
+        &self,
+        app: &AppTable,
+        schema: &TypeSchema,
+        object: &Object,
+    ) -> Result<i64, StoreError> {
+        if schema.visibility == Visibility::Public {
+            return Ok(0);
+        }
+        Ok(match self.sync_flags(app, schema, object, None)? {
+            0 => 0,
+            domains => domains | RECEIVED_FLAG,
+        })
     }
 
     /// The mode in which objects of this type travel. Objects of core types never change.

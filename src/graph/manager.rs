@@ -171,7 +171,8 @@ impl GraphManager<'_> {
             return Ok(());
         }
         let memory = self.env.memory;
-        let is_first = memory.raise(app.id, row.scope_id, row.change_seq);
+        let is_own = row.sync_flags > 0;
+        let is_first = memory.raise(app.id, row.scope_id, row.change_seq, is_own);
         if row.scope_id == ScopeId::PUBLIC {
             self.env.touched.add_public(app.id);
         }
@@ -179,7 +180,8 @@ impl GraphManager<'_> {
             return Ok(());
         }
         self.touch_former(app, row)?;
-        if !self.cache.borrow_mut().touched.insert(row.scope_id) {
+        let touched = (row.scope_id, is_own);
+        if !self.cache.borrow_mut().touched.insert(touched) {
             return Ok(());
         }
         let readers = self.tx.readers(row.scope_id)?;
@@ -189,7 +191,7 @@ impl GraphManager<'_> {
                 continue;
             };
             if home != self.this_node {
-                self.env.touched.add_scope_of(app.id, home);
+                self.touch_scope_of(app, home, is_own);
                 // A scope without an exported row is in no peer's way.
                 if is_first {
                     memory.raise_readers(home, row.change_seq);
@@ -199,18 +201,29 @@ impl GraphManager<'_> {
         Ok(())
     }
 
+    fn touch_scope_of(&mut self, app: &AppTable, home: PeerId, is_own: bool) {
+        match is_own {
+            true => self.env.touched.add_scope_of(app.id, home),
+            false => self.env.touched.add_received_of(app.id, home),
+        }
+    }
+
     /// Notes which former readers may read a row that was just written. One that this write closed
     /// is noted already.
     fn touch_former(&mut self, app: &AppTable, row: &ParentRow) -> Result<(), StoreError> {
-        let (scope, since) = (row.scope_id, row.created_seq);
+        let (scope, since, is_own) = (row.scope_id, row.created_seq, row.sync_flags > 0);
         if !row.reaches_former_readers() || since == row.change_seq {
             return Ok(());
         }
-        let known = self.cache.borrow().touched_former.get(&scope).copied();
+        let touched = (scope, is_own);
+        let known = self.cache.borrow().touched_former.get(&touched).copied();
         if known.is_some_and(|known| known <= since) {
             return Ok(());
         }
-        self.cache.borrow_mut().touched_former.insert(scope, since);
+        self.cache
+            .borrow_mut()
+            .touched_former
+            .insert(touched, since);
         let former = self.tx.readers_until(scope, since, READERS_NOTED_MAX)?;
         self.look_at(former.len());
         if former.len() == READERS_NOTED_MAX {
@@ -220,7 +233,7 @@ impl GraphManager<'_> {
         for reader in &former {
             let home = self.identity(reader)?.map(|reader| reader.home);
             if let Some(home) = home.filter(|home| *home != self.this_node) {
-                self.env.touched.add_scope_of(app.id, home);
+                self.touch_scope_of(app, home, is_own);
             }
         }
         Ok(())

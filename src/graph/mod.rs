@@ -54,7 +54,7 @@ pub use reclaim::ReclaimOutcome;
 pub use record::{IdentityRecord, RecordFault, new_identity_attrs};
 pub use remote::{Applied, Freed};
 pub use rights::travel_type;
-pub use scope_memory::{Newest, ScopeMemory};
+pub use scope_memory::{Exported, Newest, ScopeMemory};
 pub use touched::Touched;
 pub use verify::{DecodedObject, KnownKeys, VerifiedObject, decode_object, owner_and_rev};
 pub use version::Tombstone;

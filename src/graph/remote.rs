@@ -120,7 +120,14 @@ impl<'e> GraphManager<'e> {
         if Self::brings_nothing(existing.as_ref(), stored, verified) {
             return Ok(Applied::AlreadyStored);
         }
-        let owner_home = self.owner_home(verified, peer)?;
+        if trial == Trial::Relayed && !self.brings_relayed(verified)? {
+            return Ok(Applied::AlreadyStored);
+        }
+        let owner_home = match (self.owner_home(verified, peer)?, trial) {
+            // The record proves itself.
+            (Home::Elsewhere, Trial::Relayed) => Home::Sender,
+            (home, _) => home,
+        };
         let is_public = schema.visibility == Visibility::Public;
         if existing.is_none() && owner_home == Home::Local && !is_public {
             // Acknowledged before its scope is looked up, so that it does not wait for the scope.
@@ -178,7 +185,8 @@ impl<'e> GraphManager<'e> {
             None => None,
         };
         self.end_group();
-        let row = new_row(object, &verified.signed, Some(origin), 0);
+        let flags = self.received_flags(app, schema, object)?;
+        let row = new_row(object, &verified.signed, Some(origin), flags);
         let change = Change::Content(&resolved, existing.as_ref());
         let row = self.commit_row(&granted, app, row, change)?;
         if let Some(record) = &verified.record {
@@ -227,6 +235,20 @@ impl<'e> GraphManager<'e> {
             Precedence::Older => verified.record.is_none(),
             _ => false,
         }
+    }
+
+    /// Whether a relayed record introduces an identity, or brings a later key of one that lives
+    /// elsewhere. Under the same key, only its home may move or contradict a known one. Otherwise
+    /// any peer could freeze an identity with what a thief of its key signed.
+    fn brings_relayed(&self, verified: &VerifiedObject) -> Result<bool, StoreError> {
+        let Some(record) = &verified.record else {
+            return Ok(false);
+        };
+        let known = self.identity(&verified.object.oid)?;
+        Ok(record.home() != self.this_node
+            && known.is_none_or(|known| {
+                known.home != self.this_node && record.chain().key_id() > known.key_id
+            }))
     }
 
     /// Stores the later signature of an object that its owner re-signed after a rotation. Any peer

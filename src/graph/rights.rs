@@ -427,7 +427,8 @@ impl GraphManager<'_> {
         identities: impl Iterator<Item = &'i Oid>,
         change_seq: u64,
     ) -> Result<(), StoreError> {
-        self.cache.borrow_mut().touched.remove(&scope);
+        let is_other = |(touched, _): &(ScopeId, bool)| *touched != scope;
+        self.cache.borrow_mut().touched.retain(is_other);
         for identity in identities {
             if let Some(known) = self.identity(identity)? {
                 self.touch_readers_of(known.home, change_seq);

@@ -1,9 +1,10 @@
 //! [`ScopeMemory`]: the newest change of each scope, and of the readers of each peer, in memory.
 //!
 //! The writer raises the numbers before it commits. A reader of the database looks at them after
-//! its snapshot is open. Invariants: no number is too low for any snapshot, and a scope without an
-//! exported row has the number 0. Otherwise a write that was undone leaves numbers that are too
-//! high, which costs time only. The id of an undone scope is used again, and the first exported row
+//! its snapshot is open. Rows that were received count apart, because only some sessions get them.
+//! Invariants: no number is too low for any snapshot, and a scope without an exported row has the
+//! number 0. Otherwise a write that was undone leaves numbers that are too high, which costs time
+//! only. The id of an undone scope is used again, and the first exported row
 //! of the new scope is told to its readers. Tested below and in `tests/core/undone_writes.rs`.
 
 use std::collections::BTreeMap;
@@ -22,15 +23,25 @@ const PEERS_MAX: usize = 65_536;
 pub struct ScopeMemory {
     newest: RwLock<Newest>,
     readers: RwLock<ReaderChanges>,
-    /// Scopes of which the write in progress made the first exported row.
-    begun: Mutex<Vec<ScopeId>>,
+    /// Scopes of which the write in progress made the first exported row, and whether it is its own.
+    begun: Mutex<Vec<(ScopeId, bool)>>,
+}
+
+/// The rows that a session sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exported {
+    /// Those that were made on this node.
+    Own,
+    /// Those of scopes that were received too.
+    All,
 }
 
 /// The newest exported change of each scope.
 #[derive(Debug, Default)]
 pub struct Newest {
-    /// By scope id: the app of the scope, and its newest change. 16 bytes for each scope.
-    scopes: Vec<(AppId, u64)>,
+    /// By scope id: the app of the scope, and the newest changes of its own and of its received
+    /// rows. 24 bytes for each scope.
+    scopes: Vec<(AppId, [u64; 2])>,
     /// Of the public rows of each app.
     public: BTreeMap<AppId, u64>,
 }
@@ -45,17 +56,21 @@ struct ReaderChanges {
 
 impl Newest {
     /// The newest exported change in a scope; 0 without one, and for a scope of another app.
-    pub fn of(&self, app: AppId, scope: ScopeId) -> u64 {
+    pub fn of(&self, app: AppId, scope: ScopeId, exported: Exported) -> u64 {
         if scope == ScopeId::PUBLIC {
             return self.public.get(&app).copied().unwrap_or(0);
         }
         let index = usize::try_from(scope.0).ok();
         let known = index.and_then(|index| self.scopes.get(index));
-        known.map_or(0, |(of, newest)| if *of == app { *newest } else { 0 })
+        match (known, exported) {
+            (Some((of, [own, _])), Exported::Own) if *of == app => *own,
+            (Some((of, [own, received])), Exported::All) if *of == app => *own.max(received),
+            _ => 0,
+        }
     }
 
-    /// Returns whether the scope had no number.
-    fn raise(&mut self, app: AppId, scope: ScopeId, change_seq: u64) -> bool {
+    /// Returns whether the scope had no number for rows like this one.
+    fn raise(&mut self, app: AppId, scope: ScopeId, change_seq: u64, is_own: bool) -> bool {
         let newest = if scope == ScopeId::PUBLIC {
             self.public.entry(app).or_default()
         } else {
@@ -63,34 +78,35 @@ impl Newest {
                 return false;
             };
             if index >= self.scopes.len() {
-                self.scopes.resize(index + 1, (AppId(0), 0));
+                self.scopes.resize(index + 1, (AppId(0), [0; 2]));
             }
-            let Some((of, newest)) = self.scopes.get_mut(index) else {
+            let Some((of, [own, received])) = self.scopes.get_mut(index) else {
                 return false;
             };
             *of = app;
-            newest
+            if is_own { own } else { received }
         };
         let is_first = *newest == 0;
         *newest = (*newest).max(change_seq);
         is_first
     }
 
-    fn forget(&mut self, scope: ScopeId) {
+    fn forget(&mut self, scope: ScopeId, is_own: bool) {
         let index = usize::try_from(scope.0).ok();
-        if let Some(known) = index.and_then(|index| self.scopes.get_mut(index)) {
-            *known = (AppId(0), 0);
+        if let Some((_, [own, received])) = index.and_then(|index| self.scopes.get_mut(index)) {
+            *(if is_own { own } else { received }) = 0;
         }
     }
 }
 
 impl ScopeMemory {
     /// Notes a change in a scope of an app. Call it before the commit, and
-    /// [`ScopeMemory::end_write`] after it. Returns whether the scope had no exported row before.
-    pub fn raise(&self, app: AppId, scope: ScopeId, change_seq: u64) -> bool {
-        let is_first = self.newest.write().raise(app, scope, change_seq);
+    /// [`ScopeMemory::end_write`] after it. Returns whether the scope had no such exported row
+    /// before: one that was made here, or one that was received.
+    pub fn raise(&self, app: AppId, scope: ScopeId, change_seq: u64, is_own: bool) -> bool {
+        let is_first = self.newest.write().raise(app, scope, change_seq, is_own);
         if is_first && scope != ScopeId::PUBLIC {
-            self.begun.lock().push(scope);
+            self.begun.lock().push((scope, is_own));
         }
         is_first
     }
@@ -100,7 +116,9 @@ impl ScopeMemory {
         let begun = std::mem::take(&mut *self.begun.lock());
         if !is_durable && !begun.is_empty() {
             let mut newest = self.newest.write();
-            begun.into_iter().for_each(|scope| newest.forget(scope));
+            for (scope, is_own) in begun {
+                newest.forget(scope, is_own);
+            }
         }
     }
 
@@ -142,11 +160,15 @@ mod tests {
     #[test]
     fn numbers_only_rise_and_public_rows_count_for_their_app() {
         let memory = ScopeMemory::default();
-        let newest = |app, scope| memory.newest().of(AppId(app), ScopeId(scope));
+        let newest = |app, scope| {
+            memory
+                .newest()
+                .of(AppId(app), ScopeId(scope), Exported::Own)
+        };
         assert_eq!((newest(1, 7), newest(1, 1)), (0, 0));
-        memory.raise(AppId(1), ScopeId(7), 5);
-        memory.raise(AppId(1), ScopeId(7), 4);
-        memory.raise(AppId(1), ScopeId::PUBLIC, 6);
+        memory.raise(AppId(1), ScopeId(7), 5, true);
+        memory.raise(AppId(1), ScopeId(7), 4, true);
+        memory.raise(AppId(1), ScopeId::PUBLIC, 6, true);
         assert_eq!((newest(1, 7), newest(1, 6), newest(1, 8)), (5, 0, 0));
         assert_eq!(newest(2, 7), 0, "a scope of another app");
         assert_eq!((newest(1, 1), newest(2, 1)), (6, 0));
@@ -155,14 +177,27 @@ mod tests {
     #[test]
     fn undone_write_leaves_no_number_for_a_scope_that_it_began() {
         let memory = ScopeMemory::default();
-        let newest = |scope| memory.newest().of(AppId(1), ScopeId(scope));
-        assert!(memory.raise(AppId(1), ScopeId(7), 5));
+        let newest = |scope| memory.newest().of(AppId(1), ScopeId(scope), Exported::Own);
+        assert!(memory.raise(AppId(1), ScopeId(7), 5, true));
         memory.end_write(true);
-        assert!(!memory.raise(AppId(1), ScopeId(7), 6));
-        assert!(memory.raise(AppId(1), ScopeId(8), 6));
+        assert!(!memory.raise(AppId(1), ScopeId(7), 6, true));
+        assert!(memory.raise(AppId(1), ScopeId(8), 6, true));
         memory.end_write(false);
         assert_eq!((newest(7), newest(8)), (6, 0));
-        assert!(memory.raise(AppId(1), ScopeId(8), 7));
+        assert!(memory.raise(AppId(1), ScopeId(8), 7, true));
+    }
+
+    #[test]
+    fn received_rows_count_apart_and_an_undone_one_leaves_the_number_of_own_rows() {
+        let memory = ScopeMemory::default();
+        let newest = |exported| memory.newest().of(AppId(1), ScopeId(7), exported);
+        memory.raise(AppId(1), ScopeId(7), 5, true);
+        memory.end_write(true);
+        assert!(memory.raise(AppId(1), ScopeId(7), 6, false));
+        assert_eq!((newest(Exported::Own), newest(Exported::All)), (5, 6));
+        memory.end_write(false);
+        assert_eq!((newest(Exported::Own), newest(Exported::All)), (5, 5));
+        assert!(memory.raise(AppId(1), ScopeId(7), 7, false));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! [`Touched`]: which peers may find something new after a commit.
 //!
-//! The graph notes each row that this node exports, and each identity whose home changed. Rows that
-//! are not exported touch no peer. Invariant: a peer for which a commit holds something new is
+//! The graph notes each row that this node exports, and each identity whose home changed. Received
+//! rows of scopes are apart, because only some sessions get them. Rows that are not exported touch
+//! no peer. Invariant: a peer for which a commit holds something new is
 //! touched; a peer that is touched may find nothing.
 
 use std::collections::BTreeSet;
@@ -24,6 +25,7 @@ pub struct Touched {
     everything: bool,
     public: BTreeSet<AppId>,
     scopes: BTreeSet<(AppId, PeerId)>,
+    received: BTreeSet<(AppId, PeerId)>,
     readers: BTreeSet<PeerId>,
 }
 
@@ -40,6 +42,13 @@ impl Touched {
         }
     }
 
+    /// Notes a received row of an app in a scope that a peer reads.
+    pub(super) fn add_received_of(&mut self, app: AppId, peer: PeerId) {
+        if self.has_room() {
+            self.received.insert((app, peer));
+        }
+    }
+
     /// Notes that a peer may read other scopes than before.
     pub(super) fn add_readers_of(&mut self, peer: PeerId) {
         if self.has_room() {
@@ -51,11 +60,13 @@ impl Touched {
     pub(super) fn add_everything(&mut self) {
         self.everything = true;
         self.scopes.clear();
+        self.received.clear();
         self.readers.clear();
     }
 
     fn has_room(&mut self) -> bool {
-        if self.scopes.len() + self.readers.len() >= ENTRIES_MAX {
+        let entries = self.scopes.len() + self.received.len() + self.readers.len();
+        if entries >= ENTRIES_MAX {
             self.add_everything();
         }
         !self.everything
@@ -93,6 +104,11 @@ impl Touched {
     /// Apps of which a row changed that only some peers read, each with such a peer.
     pub fn scopes(&self) -> impl Iterator<Item = (AppId, PeerId)> {
         self.scopes.iter().copied()
+    }
+
+    /// Apps of which a row was received that only some peers read, each with such a peer.
+    pub fn received(&self) -> impl Iterator<Item = (AppId, PeerId)> {
+        self.received.iter().copied()
     }
 
     /// Peers that may read other scopes than before.

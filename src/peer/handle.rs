@@ -57,6 +57,8 @@ pub struct SessionInfo {
     pub epoch: Epoch,
     /// The features that both nodes offer.
     pub features: Features,
+    /// This node's last `change_seq` when the session started.
+    pub start_seq: u64,
     /// How far the peer is trusted when the session starts.
     pub tier: Tier,
     /// Trace id of the session's span and writes.

@@ -10,9 +10,11 @@ use keys::protocol::{CODE_BYTES_MAX, NAME_BYTES_MAX, SCOPES_NAMED_MAX, SESSION_M
 use keys::{Epoch, Limits, Malformed, Oid, PeerId, Signature, SignedObject, codec};
 use serde::{Deserialize, Serialize};
 
+pub use self::fetch::{Fetch, FetchedBatch};
 pub use self::watch::{DomainKey, Watch};
 use crate::state_engine::PackageLimits;
 
+mod fetch;
 mod watch;
 
 /// A message between admitted peers.
@@ -42,6 +44,11 @@ pub enum SessionMessage {
     Reclaim(ReclaimRequest),
     /// The reply to a reclaim: objects that the requesting side once sent.
     Reclaimed(ReclaimedBatch),
+    /// Requests objects by their oids, or the records of their owners. Only with
+    /// [`Feature::Relay`].
+    Fetch(Fetch),
+    /// The reply to a fetch.
+    Fetched(FetchedBatch),
     /// Waits for what changes in any of several domains. Only with [`Feature::Watch`].
     Watch(Watch),
     /// The reply to a watch without changes.
@@ -211,6 +218,7 @@ impl SessionMessage {
     /// The feature that a session must have for this message.
     pub fn feature(&self) -> Option<Feature> {
         match self {
+            Self::Fetch(_) | Self::Fetched(_) => Some(Feature::Relay),
             Self::Watch(_) | Self::Unchanged(_) => Some(Feature::Watch),
             _ => None,
         }
@@ -226,6 +234,7 @@ impl SessionMessage {
             Self::Push(_) => |it| matches!(it, Self::Ack(_) | Self::Refused(_)),
             Self::Epoch(_) | Self::Heard(_) => |it| matches!(it, Self::Noted(_) | Self::Refused(_)),
             Self::Reclaim(_) => |it| matches!(it, Self::Reclaimed(_) | Self::Refused(_)),
+            Self::Fetch(_) => |it| matches!(it, Self::Fetched(_) | Self::Refused(_)),
             Self::Watch(_) => {
                 |it| matches!(it, Self::Package(_) | Self::Unchanged(_) | Self::Refused(_))
             }
@@ -236,6 +245,7 @@ impl SessionMessage {
             | Self::Refused(_)
             | Self::Noted(_)
             | Self::Reclaimed(_)
+            | Self::Fetched(_)
             | Self::Unchanged(_)
             | Self::Pong(_)
             | Self::Bye(_) => |_| false,
@@ -269,7 +279,13 @@ impl SessionMessage {
                 Malformed::Unexpected("no or too many cursors, or a wrong name".into())
             });
         }
+        if let Self::Fetch(fetch) = &message
+            && !fetch.has_valid_oids()
+        {
+            return Err(Malformed::Unexpected("no or too many oids".into()));
+        }
         let (text, bytes_max) = match &message {
+            Self::Fetch(fetch) => (&fetch.domain, NAME_BYTES_MAX),
             Self::Pull(pull) => (&pull.domain, NAME_BYTES_MAX),
             Self::Reclaim(request) => (&request.domain, NAME_BYTES_MAX),
             Self::Refused(refused) => (&refused.code, CODE_BYTES_MAX),

@@ -21,6 +21,7 @@ mod context;
 pub mod dialler;
 pub mod duplicates;
 mod end_code;
+mod fetch;
 pub mod handle;
 #[cfg(test)]
 pub(crate) mod handshake_testing;

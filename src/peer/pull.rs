@@ -9,7 +9,7 @@ use super::context::SessionContext;
 use super::handle::{SessionError, SessionHandle};
 use super::message::{Pull, SessionMessage};
 use super::processor_budget::ProcessorBudget;
-use super::receive::{ReceivedPackage, Requested, SyncError, receive_package};
+use super::receive::{ReceivedPackage, Receiver, Requested, SyncError, receive_package};
 use crate::engine::CoreHandle;
 use crate::state_engine::{AppliedPackage, NextPull, PackageFault, Window};
 
@@ -133,8 +133,14 @@ async fn pull_at(
     match handle.request(wait, pull).await? {
         SessionMessage::Package(body) => {
             let requested = Requested::Domain(domain, next.again.clone());
-            let package =
-                receive_package(engine, budget, handle.info(), requested, &body.body).await?;
+            let package = receive_package(
+                engine,
+                budget,
+                Receiver::Fetches(handle),
+                requested,
+                &body.body,
+            )
+            .await?;
             if is_repeated(&next, &package) {
                 return Err(PackageFault::Window.into());
             }

@@ -83,6 +83,8 @@ pub async fn push_once(
         last_seq: acked_seq,
         epoch: Some(epoch),
         features: handle.features().clone(),
+        // A push has no stubs.
+        whole_after: None,
     };
     let built = request.clone();
     let built = engine.read(move |view| {

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 
 use keys::Epoch;
 
-use super::handle::{SessionError, SessionInfo};
+use super::fetch::Fetching;
+use super::handle::{SessionError, SessionHandle, SessionInfo};
 use super::message::DomainKey;
 use super::processor_budget::{Charge, ProcessorBudget};
 use crate::engine::{CoreHandle, EngineError};
@@ -82,6 +83,7 @@ impl Requested<'_> {
 pub(super) struct ArrivedPackage<'b> {
     package: VerifiedPackage,
     again: Option<PullAgain>,
+    budget: &'b ProcessorBudget,
     charge: Charge<'b>,
 }
 
@@ -102,12 +104,31 @@ pub(super) struct ReceivedPackage {
 pub(super) async fn receive_package(
     engine: &CoreHandle,
     budget: &ProcessorBudget,
-    session: &SessionInfo,
+    session: Receiver<'_>,
     requested: Requested<'_>,
     bytes: &[u8],
 ) -> Result<ReceivedPackage, SyncError> {
-    let arrived = ArrivedPackage::verify(engine, budget, session, requested, bytes).await?;
-    arrived.apply(engine).await
+    let info = session.info();
+    let arrived = ArrivedPackage::verify(engine, budget, info, requested, bytes).await?;
+    arrived.apply(engine, session).await
+}
+
+/// The session of a package.
+#[derive(Clone, Copy)]
+pub(super) enum Receiver<'s> {
+    /// It may fetch what the package's stubs name.
+    Fetches(&'s SessionHandle),
+    /// It applies a push, which has no stubs.
+    Applies(&'s SessionInfo),
+}
+
+impl<'s> Receiver<'s> {
+    fn info(self) -> &'s SessionInfo {
+        match self {
+            Self::Fetches(handle) => handle.info(),
+            Self::Applies(info) => info,
+        }
+    }
 }
 
 impl<'b> ArrivedPackage<'b> {
@@ -156,6 +177,7 @@ impl<'b> ArrivedPackage<'b> {
         Ok(Self {
             package,
             again,
+            budget,
             charge,
         })
     }
@@ -170,9 +192,28 @@ impl<'b> ArrivedPackage<'b> {
         self.package.window()
     }
 
-    /// Checks the objects' signatures on every core, and applies the package.
-    pub(super) async fn apply(mut self, engine: &CoreHandle) -> Result<ReceivedPackage, SyncError> {
+    /// Fetches what the stubs name and this node lacks. Then checks the objects' signatures on every
+    /// core, and applies the package.
+    pub(super) async fn apply(
+        mut self,
+        engine: &CoreHandle,
+        session: Receiver<'_>,
+    ) -> Result<ReceivedPackage, SyncError> {
         let mut package = self.package;
+        let mut fetched = AppliedPackage::default();
+        if let Some(stubs) = package.take_stubs() {
+            let Receiver::Fetches(handle) = session else {
+                return Err(PackageFault::Stubs.into());
+            };
+            let fetching = Fetching {
+                engine,
+                budget: self.budget,
+                handle,
+                package: &package,
+                is_again: self.again.is_some(),
+            };
+            fetched = fetching.run(stubs).await?;
+        }
         let objects = engine.verify_objects(package.take_objects()).await?;
         let costs = objects.iter().map(CheckedObject::cost);
         self.charge.set_objects(costs.sum());
@@ -183,11 +224,15 @@ impl<'b> ArrivedPackage<'b> {
             .map_err(SyncError::Apply)?;
         let added = u32::try_from(applied.added).unwrap_or(u32::MAX);
         self.charge.forgive(OBJECT_COST.saturating_mul(added));
+        fetched.add(&applied);
         Ok(ReceivedPackage {
             epoch,
             window,
             more,
-            applied,
+            applied: AppliedPackage {
+                last_seq: applied.last_seq,
+                ..fetched
+            },
         })
     }
 }

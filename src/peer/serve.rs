@@ -21,7 +21,7 @@ use super::message::{
 };
 use super::processor_budget::ProcessorBudget;
 use super::quota_log::QuotaLog;
-use super::receive::{Requested, SyncError, receive_package};
+use super::receive::{Receiver, Requested, SyncError, receive_package};
 use super::token_bucket::TokenBuckets;
 use crate::config::SyncConfig;
 use crate::engine::{CoreHandle, EngineError};
@@ -155,6 +155,7 @@ impl RequestServer {
             SessionMessage::Epoch(note) => self.hear(peer, note).await.map(ServerReply::from),
             SessionMessage::Heard(note) => self.hear_own(peer, note).await.map(ServerReply::from),
             SessionMessage::Reclaim(request) => self.reclaim(session, request, &turns.build).await,
+            SessionMessage::Fetch(request) => self.fetch(session, request, &turns.build).await,
             // The session passes on nothing else.
             _ => Err(refused(0, "internal")),
         };
@@ -178,6 +179,7 @@ impl RequestServer {
             last_seq: pull.last_seq,
             epoch: pull.epoch,
             features: session.features.clone(),
+            whole_after: Some(session.start_seq),
         };
         let waiting = self.limits.waiting.try_acquire();
         let wait_s = if waiting.is_ok() && request.again.is_none() {
@@ -352,7 +354,7 @@ impl RequestServer {
         let received = receive_package(
             &self.core,
             &self.budget,
-            session,
+            Receiver::Applies(session),
             Requested::Nothing,
             &push.body,
         );
@@ -411,6 +413,7 @@ fn internal(id: u64, error: &(dyn std::error::Error + 'static)) -> RequestRefusa
     refused(id, "internal")
 }
 
+mod fetch;
 #[cfg(test)]
 mod reclaim_tests;
 #[cfg(test)]

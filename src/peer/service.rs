@@ -157,6 +157,7 @@ impl SyncService {
             peer,
             epoch,
             features: admitted.features().clone(),
+            start_seq: *core.changes().borrow(),
             tier,
             trace,
         };

@@ -216,6 +216,7 @@ impl TestCore {
             epoch: Some(self.epoch()),
             again: None,
             features,
+            whole_after: None,
         };
         let built = self.core.read(move |view| view.build_package(&request));
         match built.await.unwrap() {
@@ -287,6 +288,7 @@ pub(super) fn peer_id(number: u8) -> PeerId {
 
 pub(super) fn info(peer: PeerId, tier: Tier) -> SessionInfo {
     SessionInfo {
+        start_seq: 0,
         peer,
         epoch: Epoch::from_bytes([1; 16]),
         features: Features::none(),

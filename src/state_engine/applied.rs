@@ -24,6 +24,19 @@ pub struct AppliedPackage {
     pub frozen: usize,
 }
 
+impl AppliedPackage {
+    /// Adds the objects of another work. The cursor stays.
+    pub fn add(&mut self, other: &Self) {
+        self.objects += other.objects;
+        self.written += other.written;
+        self.added += other.added;
+        self.already_stored += other.already_stored;
+        self.waiting += other.waiting;
+        self.rejected += other.rejected;
+        self.frozen += other.frozen;
+    }
+}
+
 /// Why a window cannot follow the applied ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WindowFault {

@@ -35,6 +35,13 @@ enum Route {
     News,
     /// The position of scopes that are pulled again.
     Again(PullAgain),
+    /// None: objects that the stubs of a package name. Its own work follows.
+    Fetched {
+        /// Whether the package was pulled again.
+        is_again: bool,
+    },
+    /// None: identity records of the owners of such objects.
+    Records,
 }
 
 /// A package whose objects were verified, on its way into the database.
@@ -101,6 +108,24 @@ impl PackageWork {
         }
     }
 
+    /// Objects that the stubs of a package name, in the domain and window of the package.
+    pub fn fetched(package: &VerifiedPackage, is_again: bool, objects: Vec<CheckedObject>) -> Self {
+        let (sender, epoch, window) = (package.sender(), package.epoch(), package.window());
+        Self {
+            window,
+            route: Route::Fetched { is_again },
+            ..Self::identities(sender, epoch, objects).of_domain(package.domain())
+        }
+    }
+
+    /// Identity records of the owners of such objects.
+    pub fn records(package: &VerifiedPackage, objects: Vec<CheckedObject>) -> Self {
+        Self {
+            route: Route::Records,
+            ..Self::identities(package.sender(), package.epoch(), objects)
+        }
+    }
+
     fn of_domain(self, domain: &str) -> Self {
         Self {
             domain: domain.to_owned(),
@@ -126,7 +151,7 @@ impl PackageWork {
     fn move_position(&self, tx: &WriteTx<'_>, now: Timestamp) -> Result<(), StoreError> {
         let (peer, domain, to_seq) = (&self.sender, &self.domain, self.window.to_seq);
         match &self.route {
-            Route::Handshake => Ok(()),
+            Route::Handshake | Route::Fetched { .. } | Route::Records => Ok(()),
             Route::Again(again) => tx.move_pull_again(peer, domain, again, Some(to_seq), now),
             Route::News => {
                 let before = tx.sync_state(self.cursor())?;
@@ -222,7 +247,11 @@ impl StateEngine {
             let (peer, domain, epoch) = (work.sender, &work.domain, work.epoch);
             let source = PackageSource::find(graph, peer, domain, epoch, to_seq)?;
             let source = source.ok_or(ApplyPackageError::UnknownPeer)?;
-            let source = source.again(matches!(work.route, Route::Again(_)));
+            let source = match work.route {
+                Route::Again(_) | Route::Fetched { is_again: true } => source.again(true),
+                Route::Records => source.relayed(),
+                Route::Handshake | Route::News | Route::Fetched { is_again: false } => source,
+            };
             let names_later = !work.rest.as_slice().is_empty() && work.names_many();
             let mut ingest = PartIngest::new(graph, limits, &mut work.done, &mut work.rejects);
             ingest.apply_some(&source, &mut work.rest)?;
@@ -251,7 +280,7 @@ impl StateEngine {
         work: &PackageWork,
     ) -> Result<Option<u64>, ApplyPackageError> {
         let last_seq = match &work.route {
-            Route::Handshake => return Ok(None),
+            Route::Handshake | Route::Fetched { .. } | Route::Records => return Ok(None),
             Route::News => {
                 let state = self.store.rows().sync_state(work.cursor())?;
                 let state = state.filter(|state| state.epoch == work.epoch);

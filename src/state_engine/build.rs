@@ -4,7 +4,7 @@
 //! may read. A domain outside the intersection looks like an empty one. Change groups are whole,
 //! and every row up to `to_seq` was examined. Tested in `tests/core/windows.rs`.
 
-use bastion::Features;
+use bastion::{Feature, Features};
 use keys::protocol::PACKAGE_VERSION;
 use keys::{Epoch, Oid, PeerId};
 
@@ -14,6 +14,7 @@ use super::late::Late;
 use super::package::{Package, Window};
 use super::select::{Selection, Selector, Wanted};
 use super::view::View;
+use crate::graph::Exported;
 use crate::op_context::Timestamp;
 use crate::store::{AppTable, Cursor, Direction, ScopeId, StoreError, SyncStateRow};
 
@@ -39,6 +40,26 @@ pub struct PullRequest {
     pub again: Option<Vec<Oid>>,
     /// The features of the session, which the package's signature covers.
     pub features: Features,
+    /// With the feature `relay`: the highest number when the session began. Objects of this node
+    /// above it are sent whole, because the peer cannot have them from elsewhere. `None`: all
+    /// objects are sent whole, as in a push.
+    pub whole_after: Option<u64>,
+}
+
+impl PullRequest {
+    /// The number above which objects of this node are sent whole; `None`: all are.
+    fn whole_after(&self) -> Option<u64> {
+        self.whole_after
+            .filter(|_| self.features.has(Feature::Relay))
+    }
+
+    /// The rows that the session sends.
+    fn exported(&self) -> Exported {
+        match self.features.has(Feature::Relay) {
+            true => Exported::All,
+            false => Exported::Own,
+        }
+    }
 }
 
 /// The reply to a pull.
@@ -98,7 +119,7 @@ pub(super) struct Answer {
 impl Answer {
     /// Whether it holds objects or names scopes, and is no empty stretch.
     pub(super) fn has_news(&self) -> bool {
-        !self.collected.objects.is_empty() || !self.named.is_empty()
+        !self.collected.is_empty() || !self.named.is_empty()
     }
 }
 
@@ -175,9 +196,11 @@ impl View<'_> {
             },
             to_seq: answer.to_seq,
         };
+        let stubs = answer.collected.stubs.finish();
         let package = Package {
             more: answer.to_seq < answer.head,
             epoch: self.context.epoch,
+            stubs: (!stubs.is_empty()).then_some(stubs),
             domain: request.domain.clone(),
             scopes: match answer.named {
                 Named::Scopes(scopes) => Some(scopes),
@@ -221,8 +244,12 @@ impl View<'_> {
             .peers
             .get(&self.rows, &memory.scopes, &request.peer, newest)?;
         let again = self.scopes_again(app, request)?;
+        let exported = request.exported();
         let late = match &again {
-            None => Late::find(app.id, &scopes, &memory.scopes, (last_seq, head)),
+            None => {
+                let known = (&memory.scopes, exported);
+                Late::find(app.id, &scopes, known, (last_seq, head))
+            }
             Some(_) => Late {
                 until: head,
                 ..Late::default()
@@ -239,6 +266,7 @@ impl View<'_> {
                 Some(scopes) if scopes.is_empty() => Wanted::Whole,
                 Some(scopes) => Wanted::Scopes(scopes),
             },
+            exported,
             after: last_seq,
             end: late.until,
             entries_max,
@@ -254,7 +282,7 @@ impl View<'_> {
             for group in batch.chunk_by(|one, other| one.change_seq == other.change_seq) {
                 let rows = self.load_group(app, group, &hidden)?;
                 selector.charge(LOAD_COST * (group.len() - rows.len()));
-                self.collect(app, &rows, &mut collected)?;
+                self.collect(app, &rows, request.whole_after(), &mut collected)?;
                 if collected.is_full {
                     break;
                 }
@@ -298,7 +326,7 @@ impl View<'_> {
 
     /// Types of which the peer receives nothing: the Parents that are their scopes travel in a
     /// domain that both nodes do not share.
-    fn hidden_types(&self, domain: &str, shared: &[String]) -> Vec<u16> {
+    pub(super) fn hidden_types(&self, domain: &str, shared: &[String]) -> Vec<u16> {
         let schemas = &self.context.schemas;
         let domain = schemas.domain(domain);
         let schema = domain.and_then(|domain| schemas.app(&domain.app));
@@ -401,6 +429,7 @@ impl StateEngine {
             epoch: Some(self.context.epoch),
             again: None,
             features: Features::none(),
+            whole_after: None,
         };
         self.record_sent(now, &request, None).map(|_| ())
     }

@@ -31,6 +31,14 @@ pub enum CheckedObject {
 }
 
 impl CheckedObject {
+    /// The oid, if the bytes could be decoded.
+    pub fn oid(&self) -> Option<Oid> {
+        match self {
+            Self::Verified(verified) => Some(verified.object().oid),
+            Self::Failed { oid, .. } => *oid,
+        }
+    }
+
     /// The processor time that the object costs, roughly. A faulty record counts as the longest.
     pub fn cost(&self) -> Duration {
         let has_record = match self {

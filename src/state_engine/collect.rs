@@ -1,15 +1,24 @@
-//! The objects of a package: whole change groups, and the rights lists that their scopes need.
+//! The objects and stubs of a package: whole change groups, and the rights lists that their scopes
+//! need.
 //!
 //! Invariant: a package never exceeds its limits, and a list in force that fits no package beside
 //! its scope is left out. Tested in `tests/core/windows.rs` and `tests/core/rights_checks.rs`.
 
-use keys::SignedObject;
+use std::collections::BTreeMap;
+
+use keys::protocol::STUBS_MAX;
+use keys::{Oid, SignedObject};
 
 use super::package::Package;
 use super::select::Selected;
+use super::stubs::{Stub, StubList, Stubs};
 use super::view::View;
 use crate::graph::load_object;
-use crate::store::{AppTable, ParentRow, StoreError};
+use crate::store::{AppTable, ParentRow, ScopeId, StoreError};
+
+/// Identities with rights in a scope of which the peer cannot have objects from elsewhere: one here
+/// and one there.
+const TWO: usize = 2;
 
 /// Why no package could be built. The cause is always this node, not the peer.
 #[derive(Debug, thiserror::Error)]
@@ -31,15 +40,42 @@ pub enum BuildError {
 #[derive(Default)]
 pub(super) struct Collected {
     pub(super) objects: Vec<SignedObject>,
+    pub(super) stubs: StubList,
+    /// The oid of each scope, and whether at most [`TWO`] have rights in it.
+    pub(super) scopes: BTreeMap<ScopeId, (Oid, bool)>,
     pub(super) bytes: usize,
     pub(super) last_group: u64,
     pub(super) is_full: bool,
 }
 
-/// The objects of one change group, and their bytes in a package.
+impl Collected {
+    /// Whether there is neither an object nor a stub.
+    pub(super) fn is_empty(&self) -> bool {
+        self.objects.is_empty() && self.stubs.len() == 0
+    }
+}
+
+/// The objects and stubs of one change group, and their bytes in a package.
+#[derive(Default)]
 struct Group {
     objects: Vec<SignedObject>,
+    stubs: Vec<Stub>,
     bytes: usize,
+}
+
+/// What is left of a package.
+struct Room {
+    bytes: usize,
+    objects: usize,
+    stubs: usize,
+}
+
+impl Room {
+    fn fits(&self, group: &Group) -> bool {
+        group.bytes <= self.bytes
+            && group.objects.len() <= self.objects
+            && group.stubs.len() <= self.stubs
+    }
 }
 
 impl View<'_> {
@@ -64,28 +100,36 @@ impl View<'_> {
         Ok(rows)
     }
 
-    /// Adds a whole change group, or stops before it if it does not fit.
+    /// Adds a whole change group, or stops before it if it does not fit. `whole_after`: objects that
+    /// the peer may have from elsewhere are added as stubs.
     pub(super) fn collect(
         &self,
         app: &AppTable,
         rows: &[ParentRow],
+        whole_after: Option<u64>,
         collected: &mut Collected,
     ) -> Result<(), BuildError> {
         let Some(change_seq) = rows.first().map(|parent| parent.change_seq) else {
             return Ok(());
         };
+        // A local write may have more objects than a package has stubs.
+        let whole_after = whole_after.filter(|_| rows.len() <= STUBS_MAX);
         let limits = &self.context.limits.package;
-        let bytes_left = limits
-            .bytes_max
-            .saturating_sub(Package::EMPTY_BYTES_MAX + collected.bytes);
-        let objects_left = limits.objects_max - collected.objects.len();
-        let fits = |it: &Group| it.bytes <= bytes_left && it.objects.len() <= objects_left;
-        let mut group = self.group(app, rows, true)?;
-        if !fits(&group) && collected.objects.is_empty() {
-            group = self.group(app, rows, false)?;
+        let (bytes, objects) = (collected.bytes, collected.objects.len());
+        let room = Room {
+            bytes: limits
+                .bytes_max
+                .saturating_sub(Package::EMPTY_BYTES_MAX + bytes + collected.stubs.name_bytes()),
+            objects: limits.objects_max - objects,
+            stubs: STUBS_MAX - collected.stubs.len(),
+        };
+        let is_first = collected.is_empty();
+        let mut group = self.group(app, rows, (true, whole_after), collected)?;
+        if !room.fits(&group) && is_first {
+            group = self.group(app, rows, (false, whole_after), collected)?;
         }
-        if !fits(&group) {
-            if collected.objects.is_empty() {
+        if !room.fits(&group) {
+            if is_first {
                 let bytes = group.bytes;
                 return Err(BuildError::GroupTooLarge { change_seq, bytes });
             }
@@ -94,8 +138,10 @@ impl View<'_> {
         }
         collected.bytes += group.bytes;
         collected.objects.append(&mut group.objects);
+        group.stubs.iter().for_each(|it| collected.stubs.push(it));
         collected.last_group = change_seq;
-        collected.is_full = collected.objects.len() == limits.objects_max;
+        collected.is_full =
+            collected.objects.len() == limits.objects_max || collected.stubs.len() == STUBS_MAX;
         Ok(())
     }
 
@@ -106,24 +152,61 @@ impl View<'_> {
         &self,
         app: &AppTable,
         rows: &[ParentRow],
-        with_lists: bool,
+        (with_lists, whole_after): (bool, Option<u64>),
+        collected: &mut Collected,
     ) -> Result<Group, StoreError> {
-        let mut group = Group {
-            objects: Vec::with_capacity(rows.len()),
-            bytes: 0,
-        };
+        let mut group = Group::default();
         for row in rows {
             let list = match with_lists {
                 true => self.list_of(app, row)?,
                 false => None,
             };
             for row in std::iter::once(row).chain(&list) {
+                if let Some(stub) = self.stub_of(row, whole_after, collected)? {
+                    group.bytes += Stubs::STUB_BYTES + 2 * Package::NAME_BYTES;
+                    group.stubs.push(stub);
+                    continue;
+                }
                 let (_, signed) = load_object(&self.rows, app, row)?;
                 group.bytes += Package::object_bytes(&signed);
                 group.objects.push(signed);
             }
         }
         Ok(group)
+    }
+
+    /// The stub of an object that the peer may have from elsewhere. `None`: it is sent whole. An
+    /// object of this node is sent whole if it was written after `whole_after`, or if no third
+    /// identity has rights in its scope.
+    fn stub_of(
+        &self,
+        row: &ParentRow,
+        whole_after: Option<u64>,
+        collected: &mut Collected,
+    ) -> Result<Option<Stub>, StoreError> {
+        let scope = row.scope_id;
+        let is_own = row.origin.is_none();
+        let is_new = whole_after.is_none_or(|seq| is_own && row.change_seq > seq);
+        if is_new || !scope.has_readers() {
+            return Ok(None);
+        }
+        let (place, is_of_two) = match collected.scopes.get(&scope) {
+            Some(known) => *known,
+            None => {
+                let known = self.place_of(scope)?;
+                collected.scopes.insert(scope, known);
+                known
+            }
+        };
+        Ok((!(is_own && is_of_two)).then(|| Stub::of(row, place)))
+    }
+
+    /// The oid of a scope, and whether at most two identities have rights in it.
+    fn place_of(&self, scope: ScopeId) -> Result<(Oid, bool), StoreError> {
+        let row = self.rows.scope(scope)?;
+        let row = row.ok_or(StoreError::Inconsistent("an object without its scope"))?;
+        let list = self.rows.list_in_force(scope)?;
+        Ok((row.oid, self.rows.entries_of(list.id)? <= TWO))
     }
 
     /// The list in force of a live scope that was made here; `None` if it is the founding list.

@@ -5,7 +5,7 @@
 use keys::protocol::SCOPES_NAMED_MAX;
 
 use super::peer_scopes::PeerScopes;
-use crate::graph::ScopeMemory;
+use crate::graph::{Exported, ScopeMemory};
 use crate::op_context::AppId;
 use crate::store::ScopeId;
 
@@ -29,7 +29,7 @@ impl Late {
     pub(super) fn find(
         app: AppId,
         scopes: &PeerScopes,
-        memory: &ScopeMemory,
+        (memory, exported): (&ScopeMemory, Exported),
         window: (u64, u64),
     ) -> Self {
         let (after, head) = window;
@@ -49,7 +49,7 @@ impl Late {
                 break;
             }
             // A scope without exported rows would cost the peer a pull that brings nothing.
-            if newest.of(app, id) > 0 {
+            if newest.of(app, id, exported) > 0 {
                 late.scopes.push((since, id));
             }
         }

@@ -97,8 +97,8 @@ fn log_migration(migration: &Migration) {
 fn memory(store: &Store) -> Result<CoreMemory, StoreError> {
     let (memory, rows) = (CoreMemory::default(), store.rows());
     for app in rows.apps().iter() {
-        rows.newest_of_scopes(app, |scope, newest| {
-            memory.scopes.raise(app.id, scope, newest);
+        rows.newest_of_scopes(app, |scope, newest, is_own| {
+            memory.scopes.raise(app.id, scope, newest, is_own);
         })?;
     }
     memory.scopes.end_write(true);

@@ -5,14 +5,18 @@
 //! payload is decoded, and its header must agree with the session. Invariant: a [`VerifiedPackage`]
 //! is signed by the session's peer for this node. Tested in `tests/core/packages.rs`.
 
-use bastion::Features;
+use bastion::{Feature, Features};
 use keys::cose::Sign1;
-use keys::protocol::{PACKAGE_BYTES_MAX, PACKAGE_OBJECTS_MAX, PACKAGE_VERSION, SCOPES_NAMED_MAX};
+use keys::protocol::{
+    PACKAGE_BYTES_MAX, PACKAGE_OBJECTS_MAX, PACKAGE_VERSION, SCOPES_NAMED_MAX, STUBS_MAX,
+};
 use keys::{
     Context, Epoch, KeyManager, Limits, Malformed, Oid, PeerId, PublicKey, SignedObject, codec,
     cose,
 };
 use serde::{Deserialize, Serialize};
+
+use super::stubs::Stubs;
 
 /// Limits of a package.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +59,9 @@ pub struct Package {
     pub more: bool,
     /// The sender's epoch, in which the window's numbers count.
     pub epoch: Epoch,
+    /// Objects that the recipient may have from elsewhere. `None`: there is none. Only in a session
+    /// with the feature `relay`.
+    pub stubs: Option<Stubs>,
     /// The sync domain.
     pub domain: String,
     /// The scopes that became readable in the window. Their earlier changes come by a pull that
@@ -104,6 +111,9 @@ pub enum PackageFault {
     /// The package has more objects than [`PackageLimits::objects_max`], or names too many scopes.
     #[error("the package has too many objects")]
     TooManyObjects,
+    /// The package has stubs without the feature, too many, or one without place or owner.
+    #[error("the package has stubs that break a rule")]
+    Stubs,
 }
 
 impl PackageFault {
@@ -119,6 +129,7 @@ impl PackageFault {
             Self::Epoch => "epoch",
             Self::Window => "window",
             Self::TooManyObjects => "too_many_objects",
+            Self::Stubs => "stubs",
         }
     }
 }
@@ -144,12 +155,14 @@ pub struct VerifiedPackage {
     package: Package,
 }
 
-/// Decoder limits for a package. Each object has four items: array, number, two byte strings.
-fn decoder_limits(limits: &PackageLimits) -> Limits {
+/// Decoder limits for a package. Each object has four items: array, number, two byte strings. Each
+/// stub has eight, and up to two for its place and its owner.
+fn decoder_limits(limits: &PackageLimits, has_stubs: bool) -> Limits {
+    let stubs_max = if has_stubs { STUBS_MAX } else { 0 };
     Limits {
         bytes_max: limits.bytes_max,
-        depth_max: 3,
-        items_max: 32 + SCOPES_NAMED_MAX + 4 * limits.objects_max,
+        depth_max: if has_stubs { 4 } else { 3 },
+        items_max: 36 + SCOPES_NAMED_MAX + 10 * stubs_max + 4 * limits.objects_max,
     }
 }
 
@@ -185,7 +198,8 @@ impl VerifiedPackage {
         let payload = Sign1::parse(bytes, limits.bytes_max)?
             .verify(expected.key, Context::Package, &[&features])
             .map_err(|_| PackageFault::BadSignature)?;
-        let package: Package = codec::decode(&payload, &decoder_limits(limits))?;
+        let may_have_stubs = expected.features.has(Feature::Relay);
+        let package: Package = codec::decode(&payload, &decoder_limits(limits, may_have_stubs))?;
         if package.version != PACKAGE_VERSION {
             return Err(PackageFault::Version(package.version));
         }
@@ -204,6 +218,10 @@ impl VerifiedPackage {
         let named = package.scopes.as_ref().map_or(0, Vec::len);
         if package.objects.len() > limits.objects_max || named > SCOPES_NAMED_MAX {
             return Err(PackageFault::TooManyObjects);
+        }
+        let has_faulty_stubs = |it: &Stubs| !may_have_stubs || it.is_empty() || !it.is_valid();
+        if package.stubs.as_ref().is_some_and(has_faulty_stubs) {
+            return Err(PackageFault::Stubs);
         }
         Ok(Self { package })
     }
@@ -244,6 +262,11 @@ impl VerifiedPackage {
     /// Whether scopes are to be pulled again from the beginning.
     pub fn names_scopes(&self) -> bool {
         self.scopes().is_none_or(|scopes| !scopes.is_empty())
+    }
+
+    /// Moves the stubs out.
+    pub fn take_stubs(&mut self) -> Option<Stubs> {
+        self.package.stubs.take()
     }
 
     /// Moves the objects out, to be verified concurrently with the writer.

@@ -5,7 +5,7 @@
 //! some, and is best while it reads few. Invariants: batches hold whole change groups, in order; a
 //! request examines at most [`Selection::entries_max`] entries and one batch more.
 
-use crate::graph::ScopeMemory;
+use crate::graph::{Exported, ScopeMemory};
 use crate::op_context::AppId;
 use crate::store::{ChangeEntry, ChangePart, DomainTable, Rows, ScopeId, StoreError};
 
@@ -41,6 +41,7 @@ pub(super) struct Selection<'s> {
     pub(super) memory: &'s ScopeMemory,
     pub(super) scopes: &'s PeerScopes,
     pub(super) wanted: Wanted<'s>,
+    pub(super) exported: Exported,
     /// Selects changes above this number.
     pub(super) after: u64,
     /// Selects changes up to this number.
@@ -169,7 +170,8 @@ impl<'s> Selector<'s> {
                 Reading::After(since) => since.max(self.reached),
                 Reading::Until(_) => self.reached,
             };
-            (newest.of(self.selection.app, *scope) > start).then_some((*scope, start))
+            let Selection { app, exported, .. } = self.selection;
+            (newest.of(app, *scope, exported) > start).then_some((*scope, start))
         });
         Some(starts.collect())
     }
@@ -180,10 +182,11 @@ impl<'s> Selector<'s> {
             memory,
             scopes,
             wanted,
+            exported,
             ..
         } = &self.selection;
         let newest = memory.newest();
-        let has_changes = |scope: &ScopeId| newest.of(*app, *scope) > self.reached;
+        let has_changes = |scope: &ScopeId| newest.of(*app, *scope, *exported) > self.reached;
         let changed: Vec<ScopeId> = match wanted {
             Wanted::Scopes(wanted) => wanted.iter().copied().filter(has_changes).collect(),
             Wanted::News | Wanted::Whole => {
@@ -213,7 +216,9 @@ impl<'s> Selector<'s> {
     }
 
     fn select(&self, entry: &ChangeEntry) -> Option<Selected> {
-        if entry.sync_flags & self.selection.domain.mask == 0 {
+        let is_own = entry.sync_flags >= 0;
+        let is_exported = is_own || self.selection.exported == Exported::All;
+        if !is_exported || entry.sync_flags & self.selection.domain.mask == 0 {
             return None;
         }
         let until = match self.reading(entry.scope)? {

@@ -61,6 +61,14 @@ impl<'s> PackageSource<'s> {
         Self { is_again, ..self }
     }
 
+    /// The same source, of the records of identities that may live elsewhere.
+    pub(super) fn relayed(self) -> Self {
+        Self {
+            trial: Trial::Relayed,
+            ..self
+        }
+    }
+
     /// The same source, of an object that waited.
     pub(super) fn retried(self) -> Self {
         Self {

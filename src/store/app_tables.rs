@@ -203,8 +203,11 @@ impl AppTable {
             ),
             newest_of_scopes: format!(
                 "SELECT s.id, (SELECT p.change_seq FROM {parent} AS p INDEXED BY {parent}_scope
-                               WHERE p.scope_id = s.id AND p.sync_flags <> 0
-                               ORDER BY p.change_seq DESC LIMIT 1)
+                               WHERE p.scope_id = s.id AND p.sync_flags > 0
+                               ORDER BY p.change_seq DESC LIMIT 1),
+                        (SELECT p.change_seq FROM {parent} AS p INDEXED BY {parent}_scope
+                         WHERE p.scope_id = s.id AND p.sync_flags < 0
+                         ORDER BY p.change_seq DESC LIMIT 1)
                  FROM scope AS s WHERE s.app_id = ?1 OR s.id = ?2"
             ),
         }

@@ -1,5 +1,9 @@
 //! [`DomainTable`]: the statements of one sync domain on the indexes of changes of its app.
 
+/// In `sync_flags`, beside the bits of its domains: the object was received. Only a session with
+/// the feature `relay` sends it on. The sign bit, which no domain has.
+pub const RECEIVED_FLAG: i64 = i64::MIN;
+
 /// The statements of one domain on the indexes of its app.
 ///
 /// A domain that shares its app with others has indexes of its own. They contain its mask as a

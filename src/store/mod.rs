@@ -62,7 +62,7 @@ pub use checkpoint::{Checkpointer, LogState};
 pub use contacts::ContactRow;
 pub use database::{ReadStore, Store};
 pub use domain_bits::DomainBits;
-pub use domain_table::DomainTable;
+pub use domain_table::{DomainTable, RECEIVED_FLAG};
 pub use epochs::{EpochReason, PeerEpoch};
 pub use error::StoreError;
 pub use feed::{Feed, FeedCursor, NoFeedCursor, SeenObject};

@@ -143,12 +143,13 @@ impl Rows<'_> {
         Ok(())
     }
 
-    /// Calls `visit` with each scope of an app that holds an exported row, and with the newest
-    /// `change_seq` of such a row. The public scope is one of them.
+    /// Calls `visit` with each scope of an app that holds an exported row, with the newest
+    /// `change_seq` of such a row, and with whether it was made here. The public scope is one of
+    /// them. A scope with rows of both kinds is visited twice.
     pub fn newest_of_scopes(
         &self,
         app: &AppTable,
-        mut visit: impl FnMut(ScopeId, u64),
+        mut visit: impl FnMut(ScopeId, u64, bool),
     ) -> Result<(), StoreError> {
         let context = "reading the newest change of each scope";
         let mut statement = self
@@ -159,9 +160,12 @@ impl Rows<'_> {
             .query((app.id.0, ScopeId::PUBLIC.0))
             .context(context)?;
         while let Some(row) = rows.next().context(context)? {
-            let newest: Option<u64> = row.get(1).context(context)?;
-            if let Some(newest) = newest {
-                visit(ScopeId(row.get(0).context(context)?), newest);
+            let scope = ScopeId(row.get(0).context(context)?);
+            for (column, is_own) in [(1, true), (2, false)] {
+                let newest: Option<u64> = row.get(column).context(context)?;
+                if let Some(newest) = newest {
+                    visit(scope, newest, is_own);
+                }
             }
         }
         Ok(())

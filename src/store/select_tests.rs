@@ -257,8 +257,8 @@ fn changes_by_scope_reach_as_far_as_the_scope_that_was_cut_first() {
     assert_eq!(changes(&[], 9), (vec![], None));
     let mut newest = Vec::new();
     let rows = store.rows();
-    rows.newest_of_scopes(app, |scope, seq| newest.push((scope, seq)))
+    rows.newest_of_scopes(app, |scope, seq, is_own| newest.push((scope, seq, is_own)))
         .unwrap();
     newest.sort_unstable();
-    assert_eq!(newest, [(one, 6), (two, 7), (three, 5)]);
+    assert_eq!(newest, [(one, 6, true), (two, 7, true), (three, 5, true)]);
 }

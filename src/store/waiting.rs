@@ -197,6 +197,17 @@ impl Rows<'_> {
         statement.all((oid.as_bytes(), key_id, limit), |row| row.get(0))
     }
 
+    /// Key number and signature of each waiting version of an object, at most 64.
+    pub fn waiting_signatures(&self, oid: &Oid) -> Result<Vec<(u32, Signature)>, StoreError> {
+        let mut statement = self.prepare(
+            "reading the signatures of waiting objects",
+            "SELECT key_id, signature FROM waiting WHERE oid = ?1 LIMIT 64",
+        )?;
+        statement.all([oid.as_bytes()], |row| {
+            Ok((row.get(0)?, Signature::from_bytes(fixed(row, 1)?)))
+        })
+    }
+
     /// Local numbers of at most `limit` objects that have waited since a time from `first` to
     /// `last`, the oldest first. Returned objects of this node are left out.
     pub fn waiting_since(

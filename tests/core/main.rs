@@ -50,6 +50,7 @@ mod schema_versions;
 mod scopes;
 mod services;
 mod simulation;
+mod stubs;
 mod thieves;
 mod undone_writes;
 mod vectors;

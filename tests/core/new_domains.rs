@@ -166,6 +166,7 @@ fn pull_from(core: &StateEngine, peer: PeerId, mut last_seq: u64) -> (usize, u64
             epoch: Some(core.context().epoch),
             again: None,
             features: Features::none(),
+            whole_after: None,
         };
         let reply = core.view().build_package(&request).unwrap();
         let PullReply::Package {

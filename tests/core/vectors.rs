@@ -127,6 +127,7 @@ fn sign(object: &Object) -> SignedObject {
 
 fn package(example: &Example) -> Package {
     Package {
+        stubs: None,
         scopes: Some(Vec::new()),
         more: false,
         epoch: Epoch::from_bytes([0xee; 16]),

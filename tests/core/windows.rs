@@ -165,6 +165,7 @@ fn domain_outside_the_intersection_looks_empty_and_changes_nothing() {
                 last_seq,
                 epoch: None,
                 features: Features::none(),
+                whole_after: None,
             };
             assert_eq!(
                 alice.answer(&request),
@@ -182,6 +183,7 @@ fn domain_outside_the_intersection_looks_empty_and_changes_nothing() {
         last_seq: 5,
         epoch: None,
         features: Features::none(),
+        whole_after: None,
     };
     let answer = alice
         .read(move |view| Ok(view.build_package(&empty)))
@@ -265,6 +267,7 @@ fn request_beyond_the_head_acknowledges_only_the_head() {
         last_seq: u64::MAX,
         epoch,
         features: Features::none(),
+        whole_after: None,
     };
     assert!(matches!(
         alice.answer(&ahead),

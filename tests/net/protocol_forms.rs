@@ -55,6 +55,7 @@ async fn epoch_with_head_above_the_range_ends_the_session() {
 /// A push of an empty package of `mallory` in `epoch`.
 fn push(id: u64, mallory: &RawClient, alice: &LiveNode, epoch: Epoch) -> SessionMessage {
     let package = Package {
+        stubs: None,
         more: false,
         epoch,
         domain: "identities".into(),

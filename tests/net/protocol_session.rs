@@ -75,6 +75,7 @@ fn push(
     (from_seq, to_seq): (u64, u64),
 ) -> SessionMessage {
     let package = Package {
+        stubs: None,
         more: false,
         epoch: EPOCH,
         domain: "identities".into(),

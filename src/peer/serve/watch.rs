@@ -116,6 +116,7 @@ fn requests_in_turn(
             epoch,
             again: None,
             features: session.features.clone(),
+            whole_after: Some(session.start_seq),
         })
         .collect();
     requests.sort_by(|one, other| {

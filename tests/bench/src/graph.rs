@@ -157,6 +157,7 @@ impl Graph {
             epoch: Some(self.core.context().epoch),
             again: None,
             features: Features::none(),
+            whole_after: None,
         };
         let (context, mut watch) = (self.core.context(), Stopwatch::default());
         let reader = &mut self.reader;

@@ -366,6 +366,7 @@ pub(crate) fn request(bob: &Node, bob_core: &StateEngine, alice: &Node) -> Resul
         last_seq: state.map_or(0, |state| state.last_seq),
         epoch: state.map(|state| state.epoch),
         features: Features::none(),
+        whole_after: None,
     })
 }
 

@@ -21,6 +21,7 @@ impl TestNode {
         objects: Vec<SignedObject>,
     ) -> Package {
         Package {
+            stubs: None,
             scopes: Some(Vec::new()),
             more: false,
             epoch: self.epoch(),

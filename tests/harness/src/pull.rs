@@ -119,6 +119,7 @@ impl TestNode {
             last_seq: state.map_or(0, |state| state.last_seq),
             epoch: state.map(|state| state.epoch),
             features: Features::none(),
+            whole_after: None,
         }
     }
 
@@ -168,19 +169,29 @@ impl TestNode {
             last_seq: state.map_or(0, |state| state.acked_seq),
             epoch,
             features: Features::none(),
+            whole_after: None,
         })
     }
 
     /// Verifies a package of another node, as a session without features does. The session is
     /// taken to have the epoch that the package names.
     pub fn verify(&self, from: &TestNode, bytes: &[u8]) -> Result<VerifiedPackage, PackageFault> {
-        let features = Features::none();
+        self.verify_in(from, bytes, &Features::none())
+    }
+
+    /// [`TestNode::verify`] in a session with features.
+    pub(crate) fn verify_in(
+        &self,
+        from: &TestNode,
+        bytes: &[u8],
+        features: &Features,
+    ) -> Result<VerifiedPackage, PackageFault> {
         let payload = Sign1::parse(bytes, self.limits().package.bytes_max)?
             .verify(&from.public_key(), Context::Package, &[&features.encode()])
             .map_err(|_| PackageFault::BadSignature)?;
         let limits = Limits {
             bytes_max: payload.len(),
-            depth_max: 3,
+            depth_max: 4,
             items_max: usize::MAX,
         };
         let named = codec::decode::<Package>(&payload, &limits);
@@ -189,7 +200,7 @@ impl TestNode {
             key: &from.public_key(),
             recipient: &self.peer_id(),
             epoch: named.map_or_else(|_| from.epoch(), |package| package.epoch),
-            features: &features,
+            features,
         };
         VerifiedPackage::verify(bytes, &self.limits().package, &expected)
     }

@@ -40,6 +40,7 @@ pub(super) fn run(core: StateEngine, request: &PullRequest, report: &mut Report)
     let server = RequestServer::new(engine, &SyncConfig::default());
     let pull_message = pull_message(request).encode();
     let session = SessionInfo {
+        start_seq: 0,
         peer: request.peer,
         epoch: Epoch::from_bytes([1; 16]),
         features: Features::none(),

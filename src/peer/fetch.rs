@@ -1,0 +1,114 @@
+//! Fetching: requests the objects that the stubs of a package name and this node lacks
+//! (docs/PROTOCOL.md 5.7).
+//!
+//! Input is a verified package; output is the number of objects that were applied. Invariant: the
+//! package's own work, which moves the cursor, follows only after everything that the peer still
+//! has was applied, waits, was refused or was noted to be pulled again.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use keys::{Oid, SignedObject};
+
+use super::handle::{SessionError, SessionHandle};
+use super::message::{Fetch, SessionMessage};
+use super::processor_budget::ProcessorBudget;
+use super::receive::{SyncError, apply_parts};
+use crate::engine::CoreHandle;
+use crate::state_engine::{
+    AppliedPackage, CheckedObject, OBJECT_COST, PackageWork, Stubs, VerifiedPackage,
+};
+
+/// Most owners whose records one request asks for.
+const OWNERS_MAX: usize = 64;
+
+/// What fetches share: this node, the session, and the package.
+pub(super) struct Fetching<'f> {
+    pub(super) engine: &'f CoreHandle,
+    pub(super) budget: &'f ProcessorBudget,
+    pub(super) handle: &'f SessionHandle,
+    pub(super) package: &'f VerifiedPackage,
+    pub(super) is_again: bool,
+}
+
+impl Fetching<'_> {
+    /// Fetches and applies what this node lacks, records of owners first.
+    pub(super) async fn run(&self, stubs: Stubs) -> Result<AppliedPackage, SyncError> {
+        let domain = self.package.domain().to_owned();
+        let looking = self.engine.read(move |view| view.lacking(&domain, &stubs));
+        let lacking = looking.await?;
+        let mut sum = AppliedPackage::default();
+        for owners in lacking.owners.chunks(OWNERS_MAX) {
+            let to_work = |objects| PackageWork::records(self.package, objects);
+            sum.add(&self.fetch_all(owners.to_vec(), true, to_work).await?);
+        }
+        let to_work = |objects| PackageWork::fetched(self.package, self.is_again, objects);
+        sum.add(&self.fetch_all(lacking.objects, false, to_work).await?);
+        Ok(sum)
+    }
+
+    /// Fetches objects until the peer has looked up all of them.
+    async fn fetch_all(
+        &self,
+        mut oids: Vec<Oid>,
+        records: bool,
+        to_work: impl Fn(Vec<CheckedObject>) -> PackageWork,
+    ) -> Result<AppliedPackage, SyncError> {
+        let mut sum = AppliedPackage::default();
+        while !oids.is_empty() {
+            let (objects, looked_up) = self.fetch_once(&oids, records).await?;
+            let wanted: BTreeSet<Oid> = oids.drain(..looked_up).collect();
+            let mut charge = self.budget.begin(
+                self.handle.peer(),
+                self.handle.info().tier,
+                objects.iter().map(|it| it.bytes().len()).sum(),
+            );
+            let checked = self.engine.verify_objects(objects).await?;
+            charge.set_objects(checked.iter().map(CheckedObject::cost).sum());
+            let is_wanted =
+                |it: &CheckedObject| records || it.oid().is_some_and(|oid| wanted.contains(&oid));
+            if !checked.iter().all(is_wanted) {
+                return Err(SessionError::Misbehaved("an object that was not fetched").into());
+            }
+            let applied = apply_parts(self.engine, to_work(checked)).await;
+            let applied = applied.map_err(SyncError::Apply)?;
+            let added = u32::try_from(applied.added).unwrap_or(u32::MAX);
+            charge.forgive(OBJECT_COST.saturating_mul(added));
+            sum.add(&applied);
+        }
+        Ok(sum)
+    }
+
+    /// Sends one fetch. Returns the objects, and how many oids they answer: at least one.
+    async fn fetch_once(
+        &self,
+        oids: &[Oid],
+        records: bool,
+    ) -> Result<(Vec<SignedObject>, usize), SyncError> {
+        let fetch = |id| {
+            SessionMessage::Fetch(Fetch {
+                id,
+                oids: oids.to_vec(),
+                domain: self.package.domain().to_owned(),
+                records,
+            })
+        };
+        tokio::select! {
+            biased;
+            () = self.handle.closed().cancelled() => return Err(SessionError::Over.into()),
+            () = self.budget.wait(self.handle.peer()) => {}
+        }
+        match self.handle.request(Duration::ZERO, fetch).await? {
+            SessionMessage::Fetched(batch) => {
+                let looked_up = usize::try_from(batch.looked_up).unwrap_or(usize::MAX);
+                let objects = batch.objects().map_err(SessionError::from)?;
+                if !(1..=oids.len()).contains(&looked_up) || objects.len() > looked_up {
+                    return Err(SessionError::Misbehaved("a fetch that answers nothing").into());
+                }
+                Ok((objects, looked_up))
+            }
+            SessionMessage::Refused(refusal) => Err(SyncError::Refused(refusal.code)),
+            _ => Err(SessionError::Misbehaved("a reply of a wrong kind to a fetch").into()),
+        }
+    }
+}

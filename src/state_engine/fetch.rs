@@ -1,0 +1,159 @@
+//! Fetching: the objects of stubs that this node lacks, and the replies to a peer that fetches.
+//!
+//! Reads one committed state. Invariants: a peer gets an object by its oid only if a package could
+//! select it for this peer. An object that the peer may not read looks like one that does not
+//! exist. Tested in `tests/core/stubs.rs`.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use keys::{Oid, PeerId, SignedObject};
+
+use super::checked::OBJECT_COST;
+use super::package::Package;
+use super::peer_scopes::{PeerScopes, Reading};
+use super::stubs::{Stub, Stubs};
+use super::view::View;
+use crate::graph::load_object;
+use crate::schema::identities;
+use crate::store::{AppTable, ParentRow, StoreError};
+
+/// Processor time of looking up an object by its oid.
+const LOOKUP_COST: Duration = Duration::from_micros(10);
+
+/// What this node has to fetch for the stubs of a package.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Lacking {
+    /// The objects, in the order of the stubs.
+    pub objects: Vec<Oid>,
+    /// One of the objects for each owner whose record, or whose later key, this node lacks.
+    pub owners: Vec<Oid>,
+}
+
+/// What a peer fetches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchRequest {
+    /// The peer.
+    pub peer: PeerId,
+    /// The domain.
+    pub domain: String,
+    /// The objects.
+    pub oids: Vec<Oid>,
+    /// Whether the peer fetches the identity records of their owners instead.
+    pub records: bool,
+}
+
+/// The reply to a peer that fetches.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// The objects, in the order of the request.
+    pub objects: Vec<SignedObject>,
+    /// The number of oids that were looked up. The reply has no room for the objects behind them.
+    pub looked_up: usize,
+    /// Processor time of the reply.
+    pub cost: Duration,
+}
+
+impl View<'_> {
+    /// The objects of stubs in a domain that this node lacks.
+    pub fn lacking(&self, domain: &str, stubs: &Stubs) -> Result<Lacking, StoreError> {
+        let app = self.context.schemas.domain(domain);
+        let app = app.and_then(|domain| self.rows.apps().get(&domain.app));
+        let app = app.ok_or(StoreError::Inconsistent("a domain without tables"))?;
+        let (mut lacking, mut owners) = (Lacking::default(), BTreeSet::new());
+        for stub in stubs.iter() {
+            let owner = self.rows.identity(&stub.owner)?;
+            let is_own = owner.is_some_and(|owner| owner.home == self.this_node());
+            let key_id = owner.map(|owner| owner.key_id);
+            // A form under an earlier key is not applied, and own objects are reclaimed.
+            if is_own || key_id > Some(stub.key_id) || !self.lacks(app, &stub)? {
+                continue;
+            }
+            if key_id < Some(stub.key_id) && owners.insert(stub.owner) {
+                lacking.owners.push(stub.oid);
+            }
+            lacking.objects.push(stub.oid);
+        }
+        Ok(lacking)
+    }
+
+    /// Whether neither a stored nor a waiting form is the one of a stub, or makes it useless.
+    fn lacks(&self, app: &AppTable, stub: &Stub) -> Result<bool, StoreError> {
+        let stored = self.rows.parent(app, &stub.oid)?;
+        if stored.is_some_and(|stored| !stub.may_change(&stored)) {
+            return Ok(false);
+        }
+        let waiting = self.rows.waiting_signatures(&stub.oid)?;
+        let mut waiting = waiting.iter();
+        Ok(!waiting.any(|(key_id, signature)| stub.is_signed_by(*key_id, signature)))
+    }
+
+    /// The reply to a peer that fetches. Empty for a domain that is not shared.
+    pub fn fetch(&self, request: &FetchRequest) -> Result<Fetched, StoreError> {
+        let mut fetched = Fetched {
+            looked_up: request.oids.len(),
+            ..Fetched::default()
+        };
+        let shared = self.rows.peer(&request.peer)?.map(|peer| peer.domains);
+        let shared = shared.filter(|shared| shared.contains(&request.domain));
+        let app = self.context.schemas.domain(&request.domain);
+        let app = app.and_then(|domain| self.rows.apps().get(&domain.app));
+        let table = self.rows.apps().domain(&request.domain);
+        let (Some(shared), Some(app), Some(table)) = (shared, app, table) else {
+            return Ok(fetched);
+        };
+        let memory = &self.context.memory;
+        let (peers, head) = (&memory.peers, self.head()?);
+        let scopes = peers.get(&self.rows, &memory.scopes, &request.peer, head)?;
+        let hidden = self.hidden_types(&request.domain, &shared);
+        let bytes_max = self.context.limits.package.bytes_max - Package::EMPTY_BYTES_MAX;
+        let (mut bytes, mut owners) = (0, BTreeSet::new());
+        for (number, oid) in request.oids.iter().enumerate() {
+            fetched.cost += LOOKUP_COST;
+            let row = self.rows.parent(app, oid)?;
+            let is_sent = |row: &ParentRow| {
+                row.sync_flags & table.mask != 0
+                    && !hidden.contains(&row.type_number)
+                    && is_readable(&scopes, row)
+            };
+            let Some(row) = row.filter(is_sent) else {
+                continue;
+            };
+            let signed = match request.records {
+                true if !owners.insert(row.owner) => continue,
+                true => self.record_of(&row.owner)?,
+                false => Some(load_object(&self.rows, app, &row)?.1),
+            };
+            let Some(signed) = signed else {
+                continue;
+            };
+            fetched.cost += OBJECT_COST;
+            bytes += Package::object_bytes(&signed);
+            if bytes > bytes_max && !fetched.objects.is_empty() {
+                fetched.looked_up = number;
+                break;
+            }
+            fetched.objects.push(signed);
+        }
+        Ok(fetched)
+    }
+
+    /// The identity record of an owner, also if it is not listed.
+    fn record_of(&self, owner: &Oid) -> Result<Option<SignedObject>, StoreError> {
+        let app = self.rows.apps().get(identities::APP);
+        let app = app.ok_or(StoreError::Inconsistent("an app without tables"))?;
+        let row = self.rows.parent(app, owner)?;
+        let row = row.filter(|row| row.type_number == identities::IDENTITY && row.rev > 0);
+        row.map(|row| Ok(load_object(&self.rows, app, &row)?.1))
+            .transpose()
+    }
+}
+
+/// Whether a peer may read an object in a scope.
+fn is_readable(scopes: &PeerScopes, row: &ParentRow) -> bool {
+    match scopes.reading(row.scope_id) {
+        None => false,
+        Some(Reading::After(_)) => true,
+        Some(Reading::Until(until)) => row.reaches_former_readers() && row.created_seq <= until,
+    }
+}

@@ -1,0 +1,258 @@
+//! Stubs: members of a scope get its objects from nodes that did not make them, each once
+//! (docs/DECISIONS.md 10).
+
+use harness::pull::meet;
+use harness::{Setup, TestNode, conversation, message};
+use keys::Oid;
+use postern::object::{Attrs, Value};
+use postern::state_engine::Stub;
+use postern::store::Usage;
+
+use crate::club::{NOTE, ROOM, Versions, room, words};
+use crate::thieves::rotate;
+
+const MESSAGES: &str = "messages";
+
+/// Alice and Bob are peers, and so are Bob and Carol. Dave is a peer of Bob and no member.
+struct Chain {
+    alice: TestNode,
+    bob: TestNode,
+    carol: TestNode,
+    dave: TestNode,
+    talk: Oid,
+}
+
+impl Chain {
+    /// Bob knows all; he founds a conversation with Alice and Carol.
+    fn new() -> Self {
+        let [alice, bob, carol, dave] = [("alice", 0), ("bob", 300), ("carol", 600), ("dave", 900)]
+            .map(|(name, id_offset)| TestNode::new(name, id_offset));
+        meet(&alice, &bob);
+        meet(&bob, &carol);
+        meet(&bob, &dave);
+        let people = [bob.identity, alice.identity, carol.identity];
+        let talk = bob.make(MESSAGES, 1, conversation(&people)).unwrap().oid;
+        alice.relay(&bob, MESSAGES);
+        Self {
+            alice,
+            bob,
+            carol,
+            dave,
+            talk,
+        }
+    }
+
+    /// A message of a member.
+    fn say(&self, member: &TestNode, body: &str) -> Oid {
+        let said = member.make(MESSAGES, 2, message(self.talk, body));
+        said.unwrap().oid
+    }
+}
+
+fn has(node: &TestNode, oid: Oid) -> bool {
+    node.parent(MESSAGES, oid).is_some()
+}
+
+#[test]
+fn message_reaches_a_member_that_never_meets_its_author() {
+    let chain = Chain::new();
+    let Chain {
+        alice, bob, carol, ..
+    } = &chain;
+    let said = chain.say(alice, "hello");
+    bob.relay(alice, MESSAGES);
+    let got = carol.relay(bob, MESSAGES);
+    assert!(got.fetched.contains(&said), "{got:?}");
+    assert_eq!(got.records, 1, "the record of the author");
+    assert_eq!(got.applied.rejected + got.applied.waiting, 0);
+    assert_eq!(carol.texts(), [(alice.identity, "hello".to_owned())]);
+    assert_eq!(carol.home_of(alice.identity), Some(alice.peer_id()));
+}
+
+#[test]
+fn nothing_comes_twice_when_the_author_is_met_later() {
+    let chain = Chain::new();
+    let Chain {
+        alice, bob, carol, ..
+    } = &chain;
+    let said = chain.say(alice, "hello");
+    bob.relay(alice, MESSAGES);
+    carol.relay(bob, MESSAGES);
+    meet(alice, carol);
+    let got = carol.relay(alice, MESSAGES);
+    assert!(got.stubs.iter().any(|stub| stub.oid == said));
+    assert_eq!((got.whole, got.fetched.len()), (0, 0), "{got:?}");
+    let cursor = carol.cursor(alice, MESSAGES, postern::store::Direction::In);
+    assert_eq!(cursor.unwrap().last_seq, alice.head());
+}
+
+#[test]
+fn object_that_was_written_during_the_session_comes_whole_from_its_author() {
+    let chain = Chain::new();
+    let Chain { alice, bob, .. } = &chain;
+    bob.relay(alice, MESSAGES);
+    let start_seq = alice.head();
+    chain.say(alice, "live");
+    let got = bob.relay_since(alice, MESSAGES, start_seq);
+    assert_eq!((got.whole, got.fetched.len()), (1, 0), "{got:?}");
+}
+
+#[test]
+fn objects_of_a_conversation_of_two_come_whole() {
+    let chain = Chain::new();
+    let Chain { alice, bob, .. } = &chain;
+    alice.send(bob.identity, "between us");
+    let got = bob.relay(alice, MESSAGES);
+    let is_of_three = |stub: &Stub| stub.place == chain.talk;
+    assert_eq!(got.whole, 2, "{got:?}");
+    assert!(got.stubs.iter().all(is_of_three), "{got:?}");
+}
+
+#[test]
+fn session_without_the_feature_gets_only_what_was_made_there() {
+    let chain = Chain::new();
+    let Chain {
+        alice, bob, carol, ..
+    } = &chain;
+    let said = chain.say(alice, "hello");
+    bob.relay(alice, MESSAGES);
+    carol.pull_everything(bob);
+    assert!(has(carol, chain.talk) && !has(carol, said));
+}
+
+#[test]
+fn node_without_a_reader_fetches_neither_objects_nor_records() {
+    let chain = Chain::new();
+    let Chain {
+        alice, bob, dave, ..
+    } = &chain;
+    let said = chain.say(alice, "hello");
+    bob.relay(alice, MESSAGES);
+    let got = dave.relay(bob, MESSAGES);
+    assert_eq!((got.whole, got.stubs.len()), (0, 0));
+    for records in [false, true] {
+        let fetched = bob.fetched_by(dave, MESSAGES, &[said, chain.talk], records);
+        assert_eq!((fetched.objects.len(), fetched.looked_up), (0, 2));
+    }
+    let unknown = bob.fetched_by(dave, MESSAGES, &[Oid::from_bytes([9; 16])], false);
+    assert_eq!((unknown.objects.len(), unknown.looked_up), (0, 1));
+}
+
+#[test]
+fn deletion_of_a_scope_reaches_a_member_through_another() {
+    let versions = Versions::new();
+    let [bob, erin, frank] = [("bob", 0), ("erin", 300), ("frank", 600)]
+        .map(|(name, offset)| versions.setup(name, 1).id_offset(offset).node());
+    meet(&bob, &erin);
+    meet(&bob, &frank);
+    meet(&erin, &frank);
+    let members = [bob.identity, erin.identity, frank.identity];
+    let made = bob.make("club", ROOM, room(&members)).unwrap().oid;
+    erin.relay(&bob, "club");
+    frank.relay(&erin, "club");
+    assert!(!frank.parent("club", made).unwrap().deleted);
+    bob.change("club", ROOM, made, None).unwrap();
+    erin.relay(&bob, "club");
+    frank.relay(&erin, "club");
+    assert!(frank.parent("club", made).unwrap().deleted);
+}
+
+#[test]
+fn change_replaces_the_stored_revision_through_another_node() {
+    let versions = Versions::new();
+    let [bob, erin, frank] = [("bob", 0), ("erin", 300), ("frank", 600)]
+        .map(|(name, offset)| versions.setup(name, 1).id_offset(offset).node());
+    meet(&bob, &erin);
+    meet(&erin, &frank);
+    meet(&bob, &frank);
+    let members = [bob.identity, erin.identity, frank.identity];
+    let made = bob.make("club", ROOM, room(&members)).unwrap().oid;
+    let text = |text: &str| Attrs::from([(1, vec![Value::from(&made)]), (2, words(text))]);
+    let note = bob.make("club", NOTE, text("one")).unwrap().oid;
+    erin.relay(&bob, "club");
+    frank.relay(&erin, "club");
+    bob.change("club", NOTE, note, Some(text("two"))).unwrap();
+    erin.relay(&bob, "club");
+    let got = frank.relay(&erin, "club");
+    assert_eq!(got.fetched, [note]);
+    let stored = frank.object("club", note).unwrap().0;
+    assert_eq!(stored.attrs.unwrap()[&2], words("two"));
+    let late = frank.relay(&bob, "club");
+    assert_eq!((late.whole, late.fetched.len()), (0, 0), "{late:?}");
+}
+
+#[test]
+fn rotation_reaches_a_member_through_another_with_the_later_record() {
+    let chain = Chain::new();
+    let Chain {
+        alice, bob, carol, ..
+    } = &chain;
+    chain.say(alice, "hello");
+    bob.relay(alice, MESSAGES);
+    carol.relay(bob, MESSAGES);
+    rotate(alice, alice.identity);
+    bob.pull_everything(alice);
+    bob.relay(alice, MESSAGES);
+    let got = carol.relay(bob, MESSAGES);
+    assert_eq!((got.records, got.applied.rejected), (1, 0), "{got:?}");
+    assert_eq!(
+        carol.public_key_of(alice.identity),
+        bob.public_key_of(alice.identity)
+    );
+    assert_eq!(carol.texts(), [(alice.identity, "hello".to_owned())]);
+}
+
+#[test]
+fn relayed_objects_are_charged_to_the_node_that_sent_them() {
+    let chain = Chain::new();
+    let Chain {
+        alice, bob, carol, ..
+    } = &chain;
+    chain.say(alice, "hello");
+    bob.relay(alice, MESSAGES);
+    let counted = || {
+        let peer = bob.peer_id();
+        let stored = carol.read(move |view| view.rows.stored_by(&peer));
+        stored.unwrap().usage
+    };
+    let before: Usage = counted();
+    let got = carol.relay(bob, MESSAGES);
+    let added = counted().objects - before.objects;
+    assert_eq!(usize::try_from(added).unwrap(), got.applied.added);
+}
+
+#[test]
+fn restart_finds_the_received_rows_of_scopes_again() {
+    let chain = Chain::new();
+    let said = chain.say(&chain.alice, "hello");
+    chain.bob.relay(&chain.alice, MESSAGES);
+    let bob = chain.bob.restart();
+    let got = chain.carol.relay(&bob, MESSAGES);
+    assert!(got.fetched.contains(&said));
+}
+
+#[test]
+fn fetch_of_more_than_a_package_is_answered_in_turns() {
+    let chain = Chain::new();
+    let Chain { alice, bob, .. } = &chain;
+    let small = postern::state_engine::CoreLimits {
+        package: postern::state_engine::PackageLimits {
+            bytes_max: 4000,
+            ..Default::default()
+        },
+        ..Default::default()
+    };
+    let carol = Setup::new("small").limits(small).node();
+    meet(&carol, bob);
+    let people = [carol.identity, alice.identity, bob.identity];
+    let talk = carol.make(MESSAGES, 1, conversation(&people)).unwrap().oid;
+    let long = "x".repeat(900);
+    let said: Vec<Oid> = (0..6)
+        .map(|_| carol.make(MESSAGES, 2, message(talk, &long)).unwrap().oid)
+        .collect();
+    let fetched = carol.fetched_by(bob, MESSAGES, &said, false);
+    assert!((1..6).contains(&fetched.looked_up), "{fetched:?}");
+    assert_eq!(fetched.objects.len(), fetched.looked_up);
+    let got = bob.relay(&carol, MESSAGES);
+    assert_eq!(got.fetched.len(), 7, "{got:?}");
+}
